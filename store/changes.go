@@ -1,0 +1,120 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Snapshot says which transactions a reader has seen: those before Xmax, but for the ones in InProgress.
+type Snapshot struct {
+	Xmax       uint64
+	InProgress []uint64
+}
+
+// After reports whether the snapshot was taken after the older one. If not, the database went back (it was restored, say), and what a
+// reader knows of it is worth nothing.
+func (s Snapshot) After(older Snapshot) bool { return s.Xmax >= older.Xmax }
+
+// parseSnapshot reads the text form of a pg_snapshot, xmin:xmax:xip_list.
+func parseSnapshot(text string) (Snapshot, error) {
+	var s Snapshot
+	parts := strings.Split(text, ":")
+	if len(parts) != 3 {
+		return s, fmt.Errorf("%q is not a pg_snapshot", text)
+	}
+	var err error
+	if s.Xmax, err = strconv.ParseUint(parts[1], 10, 64); err != nil {
+		return s, fmt.Errorf("pg_snapshot %q: %w", text, err)
+	}
+	s.InProgress = []uint64{}
+	for xip := range strings.SplitSeq(parts[2], ",") {
+		if xip == "" {
+			continue
+		}
+		x, err := strconv.ParseUint(xip, 10, 64)
+		if err != nil {
+			return s, fmt.Errorf("pg_snapshot %q: %w", text, err)
+		}
+		s.InProgress = append(s.InProgress, x)
+	}
+	return s, nil
+}
+
+// Changes are what happened between two snapshots.
+type Changes struct {
+	Snapshot Snapshot
+	// Now is Postgres's clock when the snapshot was taken: with these changes applied, a reader's knowledge is true of it.
+	Now time.Time
+	// Events are in no particular order; one may come again in the next read after a failure. Their Version tells the newer.
+	Events []Event
+	// CatalogChanged says that a branch or seat was added or changed: load the catalog anew.
+	CatalogChanged bool
+}
+
+// selectChanges returns at least one row; without events, one of which all event columns are NULL. One statement sees one snapshot, so the
+// snapshot returned is exactly the one that the rows were read with. What the snapshot before could not see is what began after it, or was
+// in progress then: a condition on xmin alone would read everything again and again while one long transaction runs.
+const selectChanges = `
+	SELECT s.snapshot, s.now, s.catalog_changed,
+		e.id, e.kind, e.at, e.reservation_id, e.version, e.seat_id, e.user_id, lower(e.during) AS start_time, upper(e.during) AS end_time,
+		e.status, e.check_in_deadline, e.offer_expires_at
+	FROM (
+		SELECT pg_current_snapshot()::text AS snapshot, dlsms_now() AS now,
+			EXISTS (SELECT FROM seats WHERE library_id = $1 AND (xid >= $2 OR xid = ANY($3)))
+			OR EXISTS (SELECT FROM branches WHERE library_id = $1 AND (xid >= $2 OR xid = ANY($3))) AS catalog_changed
+		OFFSET 0
+	) s
+	LEFT JOIN reservation_events e ON e.library_id = $1 AND (e.xid >= $2 OR e.xid = ANY($3))`
+
+// changesTimeout bounds one look at the log, which takes well under a millisecond when all is well: past it Postgres counts as out of reach.
+const changesTimeout = 2 * time.Second
+
+// Changes returns everything that was committed after the snapshot since, and the snapshot to ask with next.
+func (s *Store) Changes(ctx context.Context, since Snapshot) (Changes, error) {
+	ctx, cancel := context.WithTimeout(ctx, changesTimeout)
+	defer cancel()
+	rows, err := s.background.Query(ctx, selectChanges, s.lib, since.Xmax, since.InProgress)
+	if err != nil {
+		return Changes{}, translate(err)
+	}
+	var c Changes
+	var snapshot string
+	var id, reservationID, version, seatID, userID *int64
+	var kind *EventKind
+	var status *Status
+	var at, start, end, deadline, offer *time.Time
+	_, err = pgx.ForEachRow(rows, []any{
+		&snapshot, &c.Now, &c.CatalogChanged,
+		&id, &kind, &at, &reservationID, &version, &seatID, &userID, &start, &end, &status, &deadline, &offer,
+	}, func() error {
+		if id == nil {
+			return nil
+		}
+		c.Events = append(c.Events, Event{
+			ID: *id, Kind: *kind, At: *at, ReservationID: *reservationID, Version: *version, SeatID: *seatID, UserID: *userID,
+			StartTime: *start, EndTime: *end, Status: *status, CheckInDeadline: orZero(deadline), OfferExpiresAt: orZero(offer),
+		})
+		return nil
+	})
+	if err != nil {
+		return Changes{}, translate(err)
+	}
+	if c.Snapshot, err = parseSnapshot(snapshot); err != nil {
+		return Changes{}, err
+	}
+	slices.SortFunc(c.Events, func(a, b Event) int { return int(a.ID - b.ID) })
+	return c, nil
+}
+
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}

@@ -1,0 +1,63 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// constraintErrors says what a client is told when a constraint stops a write. The locks make each of them rare or impossible.
+var constraintErrors = map[string]*Error{
+	"reservations_no_overlap":  ErrSeatTaken,
+	"users_student_id_key":     ErrStudentIDTaken,
+	"reservations_request_key": ErrUnavailable, // the same request runs elsewhere: the next try finds its answer
+	"waitlist_request_key":     ErrUnavailable,
+	"reservations_user_fkey":   ErrTokenInvalid,
+	"waitlist_user_fkey":       ErrTokenInvalid,
+	"revocations_user_fkey":    ErrTokenInvalid,
+}
+
+// translate is the one reader of the database's errors: it returns err as a client may see it, and anything it does not know as it is.
+func translate(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*Error](err); ok {
+		return err
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return translatePg(pg, err)
+	}
+	var netErr net.Error
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return err
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
+		errors.As(err, &netErr), errors.Is(err, io.ErrUnexpectedEOF), pgconn.SafeToRetry(err):
+		return ErrUnavailable.Because(err)
+	}
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return ErrUnavailable.Because(err)
+	}
+	return err
+}
+
+func translatePg(pg *pgconn.PgError, err error) error {
+	if e, ok := constraintErrors[pg.ConstraintName]; ok {
+		return e.Because(err)
+	}
+	switch pg.Code {
+	case "40P01", "40001", "55P03", "57014": // deadlock, serialization failure, lock not available, statement timeout
+		return ErrOverloaded.Because(err)
+	case "57P01", "57P02", "57P03", "53300", "53200", "53100", "25006": // stopping, crashed, starting, too many connections, out of memory or disk, read only (a failover)
+		return ErrUnavailable.Because(err)
+	}
+	if len(pg.Code) == 5 && pg.Code[:2] == "08" { // connection exceptions
+		return ErrUnavailable.Because(err)
+	}
+	return err
+}

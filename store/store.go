@@ -1,0 +1,184 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// DefaultLibrary is the id of the one library that a database begins with.
+const DefaultLibrary int64 = 1
+
+// Rules are what a library allows. A zero MaxUpcoming means no limit; all else must be above 0, but PastTolerance, Grace and the leads may be 0.
+type Rules struct {
+	MinDuration   time.Duration // shortest window
+	MaxDuration   time.Duration // longest window
+	MaxAhead      time.Duration // latest start, from now
+	PastTolerance time.Duration // earliest start, before now
+	MaxUpcoming   int           // most upcoming reservations of a user
+	CheckInLead   time.Duration // check-in opens this long before the start
+	Grace         time.Duration // check-in closes this long after the start or the confirmation, whichever is later
+	ClaimTime     time.Duration // an offer stands this long
+	ReminderLead  time.Duration // the reminder comes this long before check-in closes
+}
+
+// DefaultRules are the rules of a library that sets none.
+func DefaultRules() Rules {
+	return Rules{
+		MinDuration:   15 * time.Minute,
+		MaxDuration:   12 * time.Hour,
+		MaxAhead:      14 * 24 * time.Hour,
+		PastTolerance: time.Minute,
+		MaxUpcoming:   10,
+		CheckInLead:   15 * time.Minute,
+		Grace:         15 * time.Minute,
+		ClaimTime:     10 * time.Minute,
+		ReminderLead:  5 * time.Minute,
+	}
+}
+
+// Config says how to open a Store.
+type Config struct {
+	// URL is a Postgres connection string. A default_query_exec_mode in it is respected, for poolers that need one.
+	URL string
+	// MinConns and MaxConns bound the pool that serves requests.
+	MinConns, MaxConns int32
+	// LibraryID is the library that this server serves; 0: DefaultLibrary.
+	LibraryID int64
+	Rules     Rules
+	// Tracer sees every statement; nil: none.
+	Tracer pgx.QueryTracer
+}
+
+// backgroundConns is how many connections the worker and the followers of the logs have of their own, so that a rush of requests doesn't starve them.
+const backgroundConns = 4
+
+// statementTimeout bounds every statement and every wait in it. It is the default deadline of a call: past it, nobody waits for the answer.
+const statementTimeout = 5 * time.Second
+
+// Store is the truth, for one library. It is safe for concurrent use.
+type Store struct {
+	pool       *pgxpool.Pool // requests
+	background *pgxpool.Pool // the worker and the logs
+	lib        int64
+	rules      Rules
+}
+
+// Open connects to Postgres and returns when MinConns connections are open and checked, so that the first requests find them warm.
+// It fails with ErrUnavailable when Postgres can't be reached.
+func Open(ctx context.Context, c Config) (*Store, error) {
+	s := &Store{lib: c.LibraryID, rules: c.Rules}
+	if s.lib == 0 {
+		s.lib = DefaultLibrary
+	}
+	var err error
+	if s.pool, err = openPool(ctx, c, c.MinConns, c.MaxConns); err != nil {
+		return nil, err
+	}
+	if s.background, err = openPool(ctx, c, 1, backgroundConns); err != nil {
+		s.pool.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func openPool(ctx context.Context, c Config, minConns, maxConns int32) (*pgxpool.Pool, error) {
+	cfg, err := pgxpool.ParseConfig(c.URL)
+	if err != nil {
+		return nil, fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	cfg.MinConns, cfg.MaxConns = minConns, maxConns
+	cfg.MaxConnLifetime, cfg.MaxConnLifetimeJitter = time.Hour, 10*time.Minute
+	cfg.ConnConfig.ConnectTimeout = 3 * time.Second
+	cfg.ConnConfig.Tracer = c.Tracer
+	cfg.ConnConfig.RuntimeParams["application_name"] = "dlsms"
+	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	cfg.ConnConfig.RuntimeParams["default_transaction_isolation"] = "read committed"
+	cfg.ConnConfig.RuntimeParams["statement_timeout"] = fmt.Sprint(statementTimeout.Milliseconds())
+	cfg.ConnConfig.RuntimeParams["lock_timeout"] = fmt.Sprint(statementTimeout.Milliseconds() * 3 / 5)
+	cfg.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint(2 * statementTimeout.Milliseconds())
+	cfg.AfterConnect = checkSession
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	if err := warm(ctx, pool, int(minConns)); err != nil {
+		pool.Close()
+		return nil, translate(err)
+	}
+	return pool, nil
+}
+
+// checkSession refuses a session that would break the locking: under a stricter isolation level a statement after a lock
+// would still see the rows from before it.
+func checkSession(ctx context.Context, conn *pgx.Conn) error {
+	var level string
+	if err := conn.QueryRow(ctx, `SHOW transaction_isolation`).Scan(&level); err != nil {
+		return err
+	}
+	if level != "read committed" {
+		return fmt.Errorf("the session's isolation level is %q; a pooler or role setting overrides read committed: remove it", level)
+	}
+	return nil
+}
+
+func warm(ctx context.Context, pool *pgxpool.Pool, n int) error {
+	conns := make([]*pgxpool.Conn, 0, n)
+	defer func() {
+		for _, c := range conns {
+			c.Release()
+		}
+	}()
+	for range max(n, 1) {
+		c, err := pool.Acquire(ctx)
+		if err != nil {
+			return err
+		}
+		conns = append(conns, c)
+	}
+	return nil
+}
+
+// Close waits for what runs and closes all connections.
+func (s *Store) Close() {
+	s.pool.Close()
+	s.background.Close()
+}
+
+// Rules returns the rules that the store was opened with.
+func (s *Store) Rules() Rules { return s.rules }
+
+// PoolStat returns the state of the pool that serves requests.
+func (s *Store) PoolStat() *pgxpool.Stat { return s.pool.Stat() }
+
+// Ping returns nil if Postgres answers, else ErrUnavailable.
+func (s *Store) Ping(ctx context.Context) error { return translate(s.background.Ping(ctx)) }
+
+// DurabilityFaults returns the settings of the server under which an acknowledged booking could be lost in a crash, none when all is well.
+func (s *Store) DurabilityFaults(ctx context.Context) ([]string, error) {
+	const query = `
+		SELECT name || ' is ' || setting FROM pg_settings
+		WHERE (name IN ('fsync', 'full_page_writes') AND setting <> 'on') OR (name = 'synchronous_commit' AND setting = 'off')
+		ORDER BY name`
+	rows, err := s.background.Query(ctx, query)
+	if err != nil {
+		return nil, translate(err)
+	}
+	faults, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return faults, translate(err)
+}
+
+// window is the half-open range [start, end) as Postgres has it.
+func window(start, end time.Time) pgtype.Range[time.Time] {
+	return pgtype.Range[time.Time]{Lower: start, Upper: end, LowerType: pgtype.Inclusive, UpperType: pgtype.Exclusive, Valid: true}
+}
+
+// sorted returns the distinct ids in ascending order: the order in which rows are locked.
+func sorted(ids []int64) []int64 {
+	return slices.Compact(slices.Sorted(slices.Values(ids)))
+}
