@@ -1,0 +1,72 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Revocation ends tokens before their expiry: the one with JTI, or all of the user's of a generation below Generation.
+type Revocation struct {
+	UserID     int64
+	JTI        string // empty: Generation counts
+	Generation int64
+	// ExpiresAt is when the tokens expire anyway and the revocation can be forgotten.
+	ExpiresAt time.Time
+}
+
+// RevocationLog is what was revoked since a snapshot, and the snapshot to ask with next.
+type RevocationLog struct {
+	Snapshot    Snapshot
+	Revocations []Revocation
+}
+
+const insertRevocation = `
+	INSERT INTO revocations (library_id, user_id, jti, expires_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`
+
+// RevokeToken ends one token, which expires at expiresAt anyway. Ending it twice is no error.
+func (s *Store) RevokeToken(ctx context.Context, userID int64, jti string, expiresAt time.Time) error {
+	_, err := query(ctx, s.pool, pgx.RowTo[int64], insertRevocation, s.lib, userID, jti, expiresAt)
+	return err
+}
+
+const selectRevocations = `
+	SELECT s.snapshot, r.user_id, COALESCE(r.jti, ''), COALESCE(r.generation, 0), r.expires_at
+	FROM (SELECT pg_current_snapshot()::text AS snapshot, dlsms_now() AS now OFFSET 0) s
+	LEFT JOIN revocations r ON r.library_id = $1 AND r.expires_at > s.now AND (r.xid >= $2 OR r.xid = ANY($3))`
+
+// Revocations returns what was revoked since a snapshot; since the zero Snapshot: everything that has not expired.
+// When the snapshot returned is not After the one given, the database went back: load afresh.
+func (s *Store) Revocations(ctx context.Context, since Snapshot) (RevocationLog, error) {
+	ctx, cancel := context.WithTimeout(ctx, changesTimeout)
+	defer cancel()
+	rows, err := s.background.Query(ctx, selectRevocations, s.lib, since.Xmax, since.InProgress)
+	if err != nil {
+		return RevocationLog{}, translate(err)
+	}
+	var log RevocationLog
+	var snapshot string
+	var userID *int64
+	var r Revocation
+	var expires *time.Time
+	_, err = pgx.ForEachRow(rows, []any{&snapshot, &userID, &r.JTI, &r.Generation, &expires}, func() error {
+		if userID != nil {
+			r.UserID, r.ExpiresAt = *userID, *expires
+			log.Revocations = append(log.Revocations, r)
+		}
+		return nil
+	})
+	if err != nil {
+		return RevocationLog{}, translate(err)
+	}
+	log.Snapshot, err = parseSnapshot(snapshot)
+	return log, err
+}
+
+// ForgetRevocations deletes revocations of tokens that have expired and returns how many.
+func (s *Store) ForgetRevocations(ctx context.Context) (int, error) {
+	const forget = `DELETE FROM revocations WHERE library_id = $1 AND expires_at < dlsms_now() - interval '1 minute' RETURNING id`
+	ids, err := query(ctx, s.background, pgx.RowTo[int64], forget, s.lib)
+	return len(ids), err
+}

@@ -1,0 +1,93 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Role is what a user may do.
+type Role string
+
+// The roles.
+const (
+	RoleStudent   Role = "STUDENT"
+	RoleLibrarian Role = "LIBRARIAN"
+)
+
+// User is somebody with an account.
+type User struct {
+	ID        int64
+	StudentID string // as written at registration; unique without regard to case
+	Name      string
+	Email     string
+	Role      Role
+	CreatedAt time.Time
+}
+
+// NewUser is who registers. PasswordHash is a bcrypt hash.
+type NewUser struct {
+	StudentID    string
+	Name         string
+	Email        string
+	PasswordHash string
+	Role         Role
+}
+
+// Credentials are a user and what a login is checked against.
+type Credentials struct {
+	User
+	PasswordHash string
+	// TokenGeneration goes into the user's tokens: a change of password raises it, and tokens of an earlier one are revoked.
+	TokenGeneration int64
+}
+
+// ErrUserNotFound says that there is no such user. It never reaches a client, which must not learn who is registered.
+var ErrUserNotFound = errors.New("no such user")
+
+const insertUser = `
+	INSERT INTO users (library_id, student_id, name, email, role, password_hash)
+	VALUES ($1, $2, $3, $4, $5, $6)
+	RETURNING id, student_id, name, email, role, created_at`
+
+// RegisterUser makes a user. It fails with ErrStudentIDTaken.
+func (s *Store) RegisterUser(ctx context.Context, u NewUser) (User, error) {
+	return queryOne(ctx, s.pool, pgx.ErrNoRows, pgx.RowToStructByName[User],
+		insertUser, s.lib, u.StudentID, u.Name, u.Email, u.Role, u.PasswordHash)
+}
+
+const selectCredentials = `
+	SELECT id, student_id, name, email, role, created_at, password_hash, token_generation FROM users WHERE library_id = $1 AND `
+
+const (
+	selectCredentialsByStudentID = selectCredentials + `lower(student_id) = lower($2)`
+	selectCredentialsByID        = selectCredentials + `id = $2`
+)
+
+// Credentials returns what a login with that student id, in whichever case, is checked against, or ErrUserNotFound.
+func (s *Store) Credentials(ctx context.Context, studentID string) (Credentials, error) {
+	return queryOne(ctx, s.pool, ErrUserNotFound, pgx.RowToStructByName[Credentials], selectCredentialsByStudentID, s.lib, studentID)
+}
+
+// CredentialsByID returns the credentials of a user, or ErrUserNotFound.
+func (s *Store) CredentialsByID(ctx context.Context, userID int64) (Credentials, error) {
+	return queryOne(ctx, s.pool, ErrUserNotFound, pgx.RowToStructByName[Credentials], selectCredentialsByID, s.lib, userID)
+}
+
+const updatePassword = `
+	WITH changed AS (
+		UPDATE users SET password_hash = $4, token_generation = token_generation + 1
+		WHERE library_id = $1 AND id = $2 AND password_hash = $3
+		RETURNING library_id, id, token_generation
+	)
+	INSERT INTO revocations (library_id, user_id, generation, expires_at)
+	SELECT library_id, id, token_generation, $5 FROM changed
+	RETURNING generation`
+
+// ChangePassword replaces oldHash by newHash and revokes the user's tokens of every earlier generation than the one it returns.
+// tokensExpireBy is when the last of them expires anyway. It fails with ErrBadCredentials when the hash is not oldHash (any more).
+func (s *Store) ChangePassword(ctx context.Context, userID int64, oldHash, newHash string, tokensExpireBy time.Time) (int64, error) {
+	return queryOne(ctx, s.pool, ErrBadCredentials, pgx.RowTo[int64], updatePassword, s.lib, userID, oldHash, newHash, tokensExpireBy)
+}
