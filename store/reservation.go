@@ -1,6 +1,11 @@
 package store
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
 
 // Status is where a reservation is in its life.
 type Status string
@@ -18,23 +23,85 @@ const (
 // Occupies reports whether a reservation in this state takes its seat.
 func (s Status) Occupies() bool { return s == Held || s == Confirmed || s == CheckedIn }
 
-// Reservation is a seat for a user and a window, [StartTime, EndTime). Times that have not come are zero.
+// SeatRef says which seat a reservation or a waitlist entry is for.
+type SeatRef struct {
+	SeatID int64
+	Branch string // code
+	Area   string
+	Label  string
+}
+
+// Reservation is a seat for a user and a window, [StartTime, EndTime). Times that have not come are nil.
 type Reservation struct {
-	ID              int64
-	SeatID          int64
-	Branch          string // code
-	Area            string
-	Label           string
+	ID int64
+	SeatRef
 	UserID          int64
-	EntryID         int64 // the waitlist entry that it came from; 0: none
 	StartTime       time.Time
 	EndTime         time.Time
 	Status          Status
-	Version         int64
 	CheckInOpensAt  time.Time
-	CheckInDeadline time.Time
-	OfferExpiresAt  time.Time
+	CheckInDeadline *time.Time
 	CreatedAt       time.Time
-	CheckedInAt     time.Time
-	EndedAt         time.Time
+	CheckedInAt     *time.Time
+	EndedAt         *time.Time
+}
+
+// reservationState are the columns of a Reservation that reservations and reservation_events share, under the name r.
+const reservationState = `
+	r.seat_id, b.code AS branch, s.area, s.label, r.user_id, lower(r.during) AS start_time, upper(r.during) AS end_time, r.status,
+	r.check_in_opens_at, r.check_in_deadline, r.created_at, r.checked_in_at, r.ended_at`
+
+// atSeat joins the seat and branch of r.
+const atSeat = `
+	JOIN seats s ON s.library_id = r.library_id AND s.id = r.seat_id
+	JOIN branches b ON b.library_id = s.library_id AND b.id = s.branch_id`
+
+const (
+	selectReservation = `SELECT r.id, ` + reservationState + ` FROM reservations r ` + atSeat + ` WHERE r.library_id = $1 `
+
+	selectOwnReservation = selectReservation + `AND r.id = $2 AND r.user_id = $3`
+
+	// selectFirstAnswer is a reservation as it was right after a transition: what a repeated call is answered with.
+	selectFirstAnswer = `
+		SELECT r.reservation_id AS id, ` + reservationState + ` FROM reservation_events r ` + atSeat + `
+		WHERE r.library_id = $1 AND r.reservation_id = $2 AND r.kind = $3 ORDER BY r.version LIMIT 1`
+)
+
+// Reservation returns a reservation of the user's, or ErrReservationNotFound.
+func (s *Store) Reservation(ctx context.Context, userID, id int64) (Reservation, error) {
+	return queryOne(ctx, s.pool, ErrReservationNotFound, pgx.RowToStructByName[Reservation], selectOwnReservation, s.lib, id, userID)
+}
+
+// View is which of a user's reservations to list.
+type View int
+
+// The views.
+const (
+	ViewUpcoming View = iota // they take their seat and have not ended
+	ViewHistory              // ended in the past 30 days
+	ViewAll
+)
+
+// ReservationCursor is where a page of reservations ended: the next one begins after it. Its zero value is before the first page.
+type ReservationCursor struct {
+	StartTime time.Time
+	ID        int64
+}
+
+var selectReservations = map[View]string{
+	ViewUpcoming: selectReservation + `
+		AND r.user_id = $2 AND r.occupies AND upper(r.during) > dlsms_now()
+		AND ($4 = 0 OR (lower(r.during), r.id) > ($3, $4)) ORDER BY lower(r.during), r.id LIMIT $5`,
+	ViewHistory: selectReservation + `
+		AND r.user_id = $2 AND (NOT r.occupies OR upper(r.during) <= dlsms_now())
+		AND LEAST(r.ended_at, upper(r.during)) > dlsms_now() - interval '30 days'
+		AND ($4 = 0 OR (lower(r.during), r.id) < ($3, $4)) ORDER BY lower(r.during) DESC, r.id DESC LIMIT $5`,
+	ViewAll: selectReservation + `
+		AND r.user_id = $2
+		AND ($4 = 0 OR (lower(r.during), r.id) > ($3, $4)) ORDER BY lower(r.during), r.id LIMIT $5`,
+}
+
+// Reservations returns at most limit of a user's reservations after the cursor: by start, the history from the latest back.
+func (s *Store) Reservations(ctx context.Context, userID int64, view View, after ReservationCursor, limit int) ([]Reservation, error) {
+	return query(ctx, s.pool, pgx.RowToStructByName[Reservation], selectReservations[view], s.lib, userID, after.StartTime, after.ID, limit)
 }

@@ -1,0 +1,105 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// The numbers of the enum dlsms.v1.Amenity.
+const (
+	powerOutlet = int16(iota + 1)
+	monitor
+	wheelchairAccessible
+	standingDesk
+	windowView
+)
+
+// demoArea is one area of the demo library: its seats are labelled prefix-01 and so on, and have what extras says, in turn.
+// The first ones of them also have power.
+type demoArea struct {
+	branch, area, prefix string
+	seats, power         int
+	extras               [][]int16
+}
+
+var demoBranches = []struct{ code, name string }{{"main", "Main Library"}, {"science", "Science"}, {"engineering", "Engineering"}}
+
+// demoAreas add up to 49 seats: 25 in main, 12 in science, 12 in engineering; 18 with power.
+var demoAreas = []demoArea{
+	{"main", "Reading Room", "R", 10, 4, [][]int16{{windowView}, nil, {wheelchairAccessible}}},
+	{"main", "Group Study", "G", 8, 3, [][]int16{{monitor}, nil}},
+	{"main", "Quiet Floor", "Q", 7, 2, [][]int16{nil, {standingDesk}, {windowView}}},
+	{"science", "Lab Commons", "L", 6, 3, [][]int16{{monitor}, {monitor, standingDesk}, nil}},
+	{"science", "Stacks", "S", 6, 2, [][]int16{nil, {wheelchairAccessible, windowView}}},
+	{"engineering", "Workshop", "W", 6, 2, [][]int16{{standingDesk}, {monitor, wheelchairAccessible}, nil}},
+	{"engineering", "Project Hall", "P", 6, 2, [][]int16{{monitor}, {windowView}}},
+}
+
+var demoStudents = []string{
+	"Ada Okafor", "Ben Lindqvist", "Chiara Rossi", "Deepak Nair", "Elena Petrova", "Farid Haddad", "Grace Kim", "Hugo Martin", "Ines Duarte", "Jonas Weber",
+}
+
+// Seeded is what a Seed added.
+type Seeded struct {
+	Branches, Seats, Users int
+}
+
+// Seed adds the demo data: 3 branches with 49 seats, the students S2021001 to S2021010 and the librarian L0001, all with the password whose bcrypt
+// hash is given. What is there already stays as it is, so it may run any number of times, on several replicas at once.
+func (s *Store) Seed(ctx context.Context, passwordHash string) (Seeded, error) {
+	var added Seeded
+	err := s.inTx(ctx, s.background, func(ctx context.Context, t *tx) error {
+		if _, err := t.Exec(ctx, `SELECT 1 FROM libraries WHERE id = $1 FOR UPDATE`, s.lib); err != nil {
+			return err
+		}
+		batch := &pgx.Batch{}
+		queue := func(n *int, sql string, args ...any) {
+			batch.Queue(sql, args...).Exec(func(tag pgconn.CommandTag) error { *n += int(tag.RowsAffected()); return nil })
+		}
+		for _, b := range demoBranches {
+			queue(&added.Branches, insertDemoBranch, s.lib, b.code, b.name)
+		}
+		for _, a := range demoAreas {
+			for i := range a.seats {
+				queue(&added.Seats, insertDemoSeat, s.lib, a.branch, a.area, fmt.Sprintf("%s-%02d", a.prefix, i+1), a.amenities(i))
+			}
+		}
+		for i, name := range demoStudents {
+			queue(&added.Users, insertDemoUser, s.lib, fmt.Sprintf("S20210%02d", i+1), name, RoleStudent, passwordHash)
+		}
+		queue(&added.Users, insertDemoUser, s.lib, "L0001", "Kerstin Vogel", RoleLibrarian, passwordHash)
+		return t.SendBatch(ctx, batch).Close()
+	})
+	return added, err
+}
+
+// amenities returns what seat i of the area has, sorted.
+func (a demoArea) amenities(i int) []int16 {
+	has := slices.Clone(a.extras[i%len(a.extras)])
+	if i < a.power {
+		has = append(has, powerOutlet)
+	}
+	slices.Sort(has)
+	return append([]int16{}, has...) // an empty array, not NULL
+}
+
+// Each leaves what is there, without drawing an id for it: ON CONFLICT would draw one.
+const (
+	insertDemoBranch = `
+		INSERT INTO branches (library_id, code, name, timezone)
+		SELECT $1, $2, $3, 'Europe/Berlin' WHERE NOT EXISTS (SELECT FROM branches WHERE library_id = $1 AND code = $2)`
+
+	insertDemoSeat = `
+		INSERT INTO seats (library_id, branch_id, area, label, amenities)
+		SELECT b.library_id, b.id, $3, $4, $5 FROM branches b WHERE b.library_id = $1 AND b.code = $2
+		AND NOT EXISTS (SELECT FROM seats WHERE library_id = b.library_id AND branch_id = b.id AND label = $4)`
+
+	insertDemoUser = `
+		INSERT INTO users (library_id, student_id, name, email, role, password_hash)
+		SELECT $1, $2, $3, lower($2) || '@university.example', $4, $5
+		WHERE NOT EXISTS (SELECT FROM users WHERE library_id = $1 AND lower(student_id) = lower($2))`
+)

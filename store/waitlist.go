@@ -1,0 +1,278 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// WaitlistStatus is where a waitlist entry is in its life.
+type WaitlistStatus string
+
+// The states of a waitlist entry.
+const (
+	EntryWaiting WaitlistStatus = "WAITING"
+	EntryOffered WaitlistStatus = "OFFERED"
+	EntryClaimed WaitlistStatus = "CLAIMED"
+	EntryExpired WaitlistStatus = "EXPIRED"
+	EntryLeft    WaitlistStatus = "LEFT"
+)
+
+// Entry is a user in line for a seat and window, [StartTime, EndTime).
+type Entry struct {
+	ID int64
+	SeatRef
+	UserID    int64
+	StartTime time.Time
+	EndTime   time.Time
+	Status    WaitlistStatus
+	// Position is the place in line, from 1, among the live entries for the seat that overlap; 0 when the entry is over.
+	Position       int32
+	OfferExpiresAt *time.Time // while OFFERED
+	CreatedAt      time.Time
+	ReservationID  int64 // of the offer; 0: none was made
+}
+
+const selectEntry = `
+	SELECT r.id, r.seat_id, b.code AS branch, s.area, s.label, r.user_id, lower(r.during) AS start_time, upper(r.during) AS end_time, r.status,
+		CASE WHEN r.live THEN 1 + (SELECT count(*) FROM waitlist_entries o WHERE o.library_id = r.library_id AND o.seat_id = r.seat_id
+			AND o.live AND o.id < r.id AND o.during && r.during) ELSE 0 END::int AS position,
+		r.offer_expires_at, r.created_at, COALESCE(r.reservation_id, 0) AS reservation_id
+	FROM waitlist_entries r ` + atSeat + ` WHERE r.library_id = $1 `
+
+// Waitlist returns a user's entries that are live, or ended in the past 24 hours, oldest first.
+func (s *Store) Waitlist(ctx context.Context, userID int64) ([]Entry, error) {
+	const mine = selectEntry + `AND r.user_id = $2 AND (r.live OR r.ended_at > dlsms_now() - interval '24 hours') ORDER BY r.id`
+	return query(ctx, s.pool, pgx.RowToStructByName[Entry], mine, s.lib, userID)
+}
+
+const selectJoin = `
+	SELECT dlsms_now(), s.out_of_service, NOT dlsms_open(s.library_id, s.branch_id, tstzrange($4, $5)),
+		COALESCE((SELECT id FROM waitlist_entries WHERE library_id = $1 AND user_id = $3 AND request_id = $6), 0) AS prior,
+		COALESCE((SELECT request_hash = $7 FROM waitlist_entries WHERE library_id = $1 AND user_id = $3 AND request_id = $6), false) AS same,
+		NOT EXISTS (SELECT FROM reservations WHERE library_id = $1 AND seat_id = $2 AND occupies AND during && tstzrange($4, $5)) AS free,
+		EXISTS (SELECT FROM reservations WHERE library_id = $1 AND seat_id = $2 AND user_id = $3 AND occupies
+			AND during && tstzrange($4, $5)) AS mine,
+		EXISTS (SELECT FROM waitlist_entries WHERE library_id = $1 AND seat_id = $2 AND user_id = $3 AND live
+			AND during && tstzrange($4, $5)) AS waiting
+	FROM seats s WHERE s.library_id = $1 AND s.id = $2`
+
+const insertEntry = `
+	INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, joined_position, created_at, request_id, request_hash)
+	SELECT $1, $2, $3, tstzrange($4, $5), 1 + count(*), $6, $7, $8
+	FROM waitlist_entries WHERE library_id = $1 AND seat_id = $2 AND live AND during && tstzrange($4, $5)
+	RETURNING id`
+
+// JoinWaitlist puts a user in line for a seat and window; the booking's StartTime must be set. It fails with ErrSeatNotFound, ErrSeatOutOfService,
+// ErrSeatAvailable, ErrUserBusy when the seat is the user's own then, ErrAlreadyWaiting, ErrRequestIDReused, or Invalid for a window
+// against the rules. The same RequestID and content again returns the first answer again.
+func (s *Store) JoinWaitlist(ctx context.Context, b Booking) (Entry, error) {
+	var entry Entry
+	hash := contentHash(b.RequestID, b.SeatID, b.StartTime, b.EndTime)
+	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
+		batch := &pgx.Batch{}
+		batch.Queue(lockUser, s.lib, b.UserID)
+		batch.Queue(lockSeat, s.lib, b.SeatID)
+		var now time.Time
+		var outOfService, closed, same, free, mine, waiting bool
+		var prior int64
+		batch.Queue(selectJoin, s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, orNil(b.RequestID), hash).QueryRow(func(row pgx.Row) error {
+			return row.Scan(&now, &outOfService, &closed, &prior, &same, &free, &mine, &waiting)
+		})
+		seat := strconv.FormatInt(b.SeatID, 10)
+		if err := t.SendBatch(ctx, batch).Close(); errors.Is(err, pgx.ErrNoRows) {
+			return ErrSeatNotFound.With("seat_id", seat)
+		} else if err != nil {
+			return err
+		}
+		faults := s.rules.windowFaults(now, b.StartTime, b.EndTime)
+		var err error
+		switch {
+		case prior != 0 && same:
+			entry, err = t.firstEntry(ctx, prior)
+			return err
+		case prior != 0:
+			return ErrRequestIDReused
+		case len(faults) > 0:
+			return Invalid(faults...)
+		case outOfService:
+			return ErrSeatOutOfService.With("seat_id", seat)
+		case closed:
+			return errClosed
+		case waiting:
+			return ErrAlreadyWaiting
+		case free:
+			return ErrSeatAvailable.With("seat_id", seat)
+		case mine:
+			return ErrUserBusy
+		}
+		var id int64
+		err = t.QueryRow(ctx, insertEntry, s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, now, orNil(b.RequestID), hash).Scan(&id)
+		if err != nil {
+			return err
+		}
+		entry, err = t.ownEntry(ctx, b.UserID, id)
+		return err
+	})
+	return entry, err
+}
+
+// ownEntry returns an entry of the user's, or ErrEntryNotFound.
+func (t *tx) ownEntry(ctx context.Context, userID, id int64) (Entry, error) {
+	rows, err := t.Query(ctx, selectEntry+`AND r.id = $2 AND r.user_id = $3`, t.s.lib, id, userID)
+	if err != nil {
+		return Entry{}, err
+	}
+	entry, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Entry])
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrEntryNotFound
+	}
+	return entry, err
+}
+
+// firstEntry returns an entry as it was when its user joined.
+func (t *tx) firstEntry(ctx context.Context, id int64) (Entry, error) {
+	const first = `
+		SELECT r.id, r.seat_id, b.code AS branch, s.area, s.label, r.user_id, lower(r.during) AS start_time, upper(r.during) AS end_time,
+			'WAITING' AS status, r.joined_position AS position, NULL::timestamptz AS offer_expires_at, r.created_at, 0::bigint AS reservation_id
+		FROM waitlist_entries r ` + atSeat + ` WHERE r.library_id = $1 AND r.id = $2`
+	rows, err := t.Query(ctx, first, t.s.lib, id)
+	if err != nil {
+		return Entry{}, err
+	}
+	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Entry])
+}
+
+// lockOwnEntry locks the user and the seat of an entry of the user's, and returns the entry and the time after that, or ErrEntryNotFound.
+func (t *tx) lockOwnEntry(ctx context.Context, userID, id int64) (entry Entry, now time.Time, err error) {
+	const lockSeatOfEntry = `
+		SELECT 1 FROM seats WHERE library_id = $1 AND id = (
+			SELECT seat_id FROM waitlist_entries WHERE library_id = $1 AND id = $2 AND user_id = $3) FOR NO KEY UPDATE`
+	batch := &pgx.Batch{}
+	batch.Queue(lockUser, t.s.lib, userID)
+	batch.Queue(lockSeatOfEntry, t.s.lib, id, userID)
+	batch.Queue(`SELECT dlsms_now()`).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
+	if err := t.SendBatch(ctx, batch).Close(); err != nil {
+		return entry, now, err
+	}
+	entry, err = t.ownEntry(ctx, userID, id)
+	return entry, now, err
+}
+
+const endEntry = `
+	UPDATE waitlist_entries SET status = $3, ended_at = $4, offer_expires_at = NULL
+	WHERE library_id = $1 AND id = $2 AND live`
+
+// LeaveWaitlist takes a user out of line, or declines the offer, which goes to the next. It fails with ErrEntryNotFound, ErrNotOffered when
+// the entry was claimed or has expired. Repeated, it answers as the first time.
+func (s *Store) LeaveWaitlist(ctx context.Context, userID, id int64) (Entry, error) {
+	var entry Entry
+	var left []int64
+	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
+		var now time.Time
+		var err error
+		if entry, now, err = t.lockOwnEntry(ctx, userID, id); err != nil {
+			return err
+		}
+		switch entry.Status {
+		case EntryLeft:
+			return nil
+		case EntryClaimed, EntryExpired:
+			return ErrNotOffered.With("status", string(entry.Status))
+		case EntryOffered:
+			err = t.apply(ctx, change{id: entry.ReservationID, from: Held, to: Cancelled, kind: EventDeclined, endedAt: &now})
+		case EntryWaiting:
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := t.Exec(ctx, endEntry, s.lib, id, EntryLeft, now); err != nil {
+			return err
+		}
+		if entry.Status == EntryOffered {
+			left, err = t.freed(ctx, now, Reservation{SeatRef: entry.SeatRef, UserID: userID})
+		}
+		entry.Status, entry.Position, entry.OfferExpiresAt = EntryLeft, 0, nil
+		return err
+	})
+	s.offerLater(ctx, err, left)
+	return entry, err
+}
+
+const selectClaimConflicts = `
+	SELECT s.out_of_service,
+		EXISTS (SELECT FROM reservations WHERE library_id = $1 AND user_id = $3 AND occupies AND status <> 'HELD' AND during && tstzrange($4, $5)),
+		(SELECT count(*) FROM reservations WHERE library_id = $1 AND user_id = $3 AND occupies AND status <> 'HELD' AND upper(during) > $6)
+	FROM seats s WHERE s.library_id = $1 AND s.id = $2`
+
+// ClaimOffer takes the offered seat: its reservation becomes CONFIRMED. It fails with ErrEntryNotFound, ErrNotOffered, ErrOfferExpired,
+// ErrUserBusy, ErrTooManyReservations or ErrSeatOutOfService. Repeated, it answers as the first time.
+func (s *Store) ClaimOffer(ctx context.Context, userID, id int64) (Entry, Reservation, error) {
+	var entry Entry
+	var r Reservation
+	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
+		var now time.Time
+		var err error
+		if entry, now, err = t.lockOwnEntry(ctx, userID, id); err != nil {
+			return err
+		}
+		switch {
+		case entry.Status == EntryClaimed:
+			r, err = t.firstAnswer(ctx, entry.ReservationID, EventClaimed)
+			return err
+		case entry.Status == EntryExpired && entry.ReservationID != 0,
+			entry.Status == EntryOffered && !now.Before(*entry.OfferExpiresAt):
+			return ErrOfferExpired
+		case entry.Status != EntryOffered:
+			return ErrNotOffered.With("status", string(entry.Status))
+		}
+		var outOfService, busy bool
+		var upcoming int
+		err = t.QueryRow(ctx, selectClaimConflicts, s.lib, entry.SeatID, userID, entry.StartTime, entry.EndTime, now).Scan(&outOfService, &busy, &upcoming)
+		switch {
+		case err != nil:
+			return err
+		case outOfService:
+			return ErrSeatOutOfService
+		case busy:
+			return ErrUserBusy
+		case s.rules.MaxUpcoming > 0 && upcoming >= s.rules.MaxUpcoming:
+			return ErrTooManyReservations.With("limit", strconv.Itoa(s.rules.MaxUpcoming))
+		}
+		deadline := s.rules.checkInDeadline(entry.StartTime, entry.EndTime, now)
+		if err := t.apply(ctx, change{id: entry.ReservationID, from: Held, to: Confirmed, kind: EventClaimed, deadline: &deadline}); err != nil {
+			return err
+		}
+		if _, err := t.Exec(ctx, endEntry, s.lib, id, EntryClaimed, now); err != nil {
+			return err
+		}
+		entry.Status, entry.Position, entry.OfferExpiresAt = EntryClaimed, 0, nil
+		r, err = t.reservation(ctx, userID, entry.ReservationID)
+		return err
+	})
+	return entry, r, err
+}
+
+func (t *tx) reservation(ctx context.Context, userID, id int64) (Reservation, error) {
+	rows, err := t.Query(ctx, selectOwnReservation, t.s.lib, id, userID)
+	if err != nil {
+		return Reservation{}, err
+	}
+	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Reservation])
+}
+
+// checkInDeadline is when check-in to a window closes that was confirmed at a time.
+func (r Rules) checkInDeadline(start, end, confirmed time.Time) time.Time {
+	deadline := start
+	if confirmed.After(start) {
+		deadline = confirmed
+	}
+	deadline = deadline.Add(r.Grace)
+	if deadline.After(end) {
+		return end
+	}
+	return deadline
+}
