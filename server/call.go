@@ -1,0 +1,57 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/dlsms/dlsms/store"
+)
+
+// Caller is who makes a call, as a verified token says.
+type Caller struct {
+	UserID    int64
+	StudentID string
+	Role      store.Role
+	// JTI names the token, Generation the user's tokens since the last change of the password.
+	JTI        string
+	Generation int64
+	IssuedAt   time.Time
+	ExpiresAt  time.Time
+}
+
+// call is what the edge knows of one RPC while it runs.
+type call struct {
+	method    string // full name, "/dlsms.v1.SeatService/GetSeats"
+	rule      rule
+	stream    bool
+	start     time.Time
+	requestID string
+	address   string // of the client, without a port
+	caller    Caller // zero for public methods
+
+	finishers []func()
+}
+
+// onFinish has f run when the call is over.
+func (c *call) onFinish(f func()) { c.finishers = append(c.finishers, f) }
+
+// finish gives back everything that the call held, the last taken first.
+func (c *call) finish() {
+	for i := len(c.finishers) - 1; i >= 0; i-- {
+		c.finishers[i]()
+	}
+}
+
+type callKey struct{}
+
+// callOf returns what the edge knows of the call that ctx belongs to.
+func callOf(ctx context.Context) *call {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		return c
+	}
+	return &call{}
+}
+
+// caller returns who makes the call. The policy lets no call reach a handler that needs a caller without one; on public methods it is zero,
+// whatever token was sent.
+func caller(ctx context.Context) Caller { return callOf(ctx).caller }

@@ -1,0 +1,117 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/dlsms/dlsms/store"
+)
+
+// errorDomain is the domain of every ErrorInfo.
+const errorDomain = "dlsms"
+
+// errMalformed is for bytes that are not the message that the method takes.
+var errMalformed = store.Invalid(store.Fault{Field: "request", Msg: "is not a valid message of this method"})
+
+// codeOf is the one table from what happened to the code that a client gets.
+func codeOf(k store.Kind) codes.Code {
+	switch k {
+	case store.KindInvalid:
+		return codes.InvalidArgument
+	case store.KindUnauthenticated:
+		return codes.Unauthenticated
+	case store.KindPermissionDenied:
+		return codes.PermissionDenied
+	case store.KindNotFound:
+		return codes.NotFound
+	case store.KindExists:
+		return codes.AlreadyExists
+	case store.KindPrecondition:
+		return codes.FailedPrecondition
+	case store.KindExhausted:
+		return codes.ResourceExhausted
+	case store.KindUnavailable:
+		return codes.Unavailable
+	case store.KindInternal:
+	}
+	return codes.Internal
+}
+
+// outcome is how a call ended, for the client and for the log.
+type outcome struct {
+	status *status.Status
+	reason string // of the ErrorInfo; empty: none
+	cause  error  // what the log has to show; nil: the status says it all
+}
+
+var (
+	succeeded = outcome{status: status.New(codes.OK, "")}
+	internal  = status.New(codes.Internal, "internal error")
+	timedOut  = status.New(codes.DeadlineExceeded, "the deadline passed before there was an answer")
+	cancelled = status.New(codes.Canceled, "the call was cancelled")
+)
+
+// conclude says how a call ended that ran on ctx and returned err. foreign is true for methods of gRPC's own services (health, reflection),
+// whose statuses are passed on; our handlers make none, and one that comes up anyway is told to nobody but the log.
+func conclude(ctx context.Context, err error, foreign bool) outcome {
+	if err == nil {
+		return succeeded
+	}
+	// The server ended the call, or the token did: whatever came of that, this is why.
+	if ended, ok := errors.AsType[*store.Error](context.Cause(ctx)); ok {
+		return outcome{describe(ended), ended.Reason, ended.Unwrap()}
+	}
+	st, isStatus := status.FromError(err)
+	if ctx.Err() != nil && (isStatus || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return outcome{status: timedOut}
+		}
+		return outcome{status: cancelled}
+	}
+	if e, ok := errors.AsType[*store.Error](err); ok && e.Kind != store.KindInternal {
+		return outcome{describe(e), e.Reason, e.Unwrap()}
+	}
+	if isStatus && foreign {
+		return outcome{status: st}
+	}
+	return outcome{status: internal, cause: err}
+}
+
+// describe makes the status of an error that a client may act on.
+func describe(e *store.Error) *status.Status {
+	msg := e.Msg
+	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: e.Reason, Domain: errorDomain, Metadata: e.Meta}}
+	if fields := faults(e); len(fields) > 0 {
+		bad := &errdetails.BadRequest{}
+		said := make([]string, len(fields))
+		for i, f := range fields {
+			bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: f.Field, Description: f.Msg})
+			said[i] = f.Field + " " + f.Msg
+		}
+		details = append(details, bad)
+		msg += ": " + strings.Join(said, "; ")
+	}
+	if e.RetryAfter > 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(e.RetryAfter)})
+	}
+	st, err := status.New(codeOf(e.Kind), msg).WithDetails(details...)
+	if err != nil { // never: the details above can all be marshalled
+		return internal
+	}
+	return st
+}
+
+// faults are the faulty fields of an error; every INVALID_ARGUMENT names at least one.
+func faults(e *store.Error) []store.Fault {
+	if len(e.Fields) == 0 && e.Reason == store.ErrRequestIDReused.Reason {
+		return []store.Fault{{Field: "request_id", Msg: "was used before with other content"}}
+	}
+	return e.Fields
+}
