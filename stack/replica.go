@@ -1,0 +1,111 @@
+package stack
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"os/exec"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+)
+
+// Replica is one `dlsms serve`.
+type Replica struct {
+	*Process
+	port, adminPort int
+
+	mu     sync.Mutex
+	binary string
+	env    map[string]string
+}
+
+// Addr is the host:port of its gRPC services.
+func (r *Replica) Addr() string { return net.JoinHostPort(loopback, strconv.Itoa(r.port)) }
+
+// AdminAddr is the host:port of its metrics, profiles and /healthz.
+func (r *Replica) AdminAddr() string { return net.JoinHostPort(loopback, strconv.Itoa(r.adminPort)) }
+
+// SetBinary makes the next Start run another dlsms, as a rolling upgrade does.
+func (r *Replica) SetBinary(path string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.binary = path
+}
+
+// SetEnv changes settings from the next Start on.
+func (r *Replica) SetEnv(changes map[string]string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.Copy(r.env, changes)
+}
+
+func newReplica(name, binary string, port, adminPort int, env map[string]string, log *console) *Replica {
+	r := &Replica{port: port, adminPort: adminPort, binary: binary, env: env}
+	r.Process = &Process{spec: spec{
+		name: name,
+		log:  log,
+		command: func() (*exec.Cmd, error) {
+			return r.run("serve"), nil
+		},
+		ready:    func(ctx context.Context) error { return serving(ctx, r.Addr()) },
+		within:   time.Minute, // it may have to migrate, or wait for another that does
+		quit:     syscall.SIGTERM,
+		patience: 30 * time.Second, // above DRAIN_TIMEOUT
+		orphan:   syscall.SIGKILL,
+	}}
+	return r
+}
+
+// run is a command of the replica's binary with its settings.
+func (r *Replica) run(command string) *exec.Cmd {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	cmd := exec.Command(r.binary, command)
+	cmd.Env = baseEnv()
+	for _, name := range slices.Sorted(maps.Keys(r.env)) {
+		cmd.Env = append(cmd.Env, name+"="+r.env[name])
+	}
+	return cmd
+}
+
+// serving returns nil when the server at addr says that it serves.
+func serving(ctx context.Context, addr string) error {
+	answer, err := checkHealth(ctx, addr)
+	if err != nil {
+		return err
+	}
+	if got := answer.GetStatus(); got != healthpb.HealthCheckResponse_SERVING {
+		return fmt.Errorf("%s is %s", addr, got)
+	}
+	return nil
+}
+
+// proxies returns nil when the proxy at addr answers as gRPC, though it be that no replica can be reached.
+func proxies(ctx context.Context, addr string) error {
+	_, err := checkHealth(ctx, addr)
+	if s := status.Convert(err); s.Code() == codes.Unavailable && len(s.Details()) == 0 {
+		return err // the client's own: there is no proxy yet
+	}
+	return nil
+}
+
+func checkHealth(ctx context.Context, addr string) (*healthpb.HealthCheckResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }()
+	return healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
+}

@@ -1,0 +1,46 @@
+package stack
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// spawner runs functions on one operating system thread that lives as long as this process. The kernel ties the signal that a
+// child gets at its parent's death to the thread that created it, and the Go runtime ends idle threads as it sees fit.
+var spawner = sync.OnceValue(func() chan<- func() {
+	work := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for f := range work {
+			f()
+		}
+	}()
+	return work
+})
+
+// startChild starts cmd such that it gets the signal orphan should this process die in whatever way.
+func startChild(cmd *exec.Cmd, orphan syscall.Signal) error {
+	cmd.SysProcAttr.Pdeathsig = orphan
+	result := make(chan error, 1)
+	spawner() <- func() { result <- cmd.Start() }
+	return <-result
+}
+
+// programOf names the program that runs under pid, such as "postgres", or "" when there is none.
+func programOf(pid int) string {
+	exe, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "exe"))
+	if err == nil {
+		return strings.TrimSuffix(filepath.Base(exe), " (deleted)")
+	}
+	comm, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(comm))
+}

@@ -1,0 +1,152 @@
+package stack
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// stateDir is the directory with all that a stack keeps, locked for as long as the stack lives.
+type stateDir struct {
+	path      string // absolute
+	throwaway bool
+	lock      *os.File
+}
+
+const throwawayPrefix = "dlsms-stack-"
+
+// openState locks dir, which it makes if it isn't there; for "" it makes one to be thrown away.
+func openState(dir string) (*stateDir, error) {
+	d := &stateDir{path: dir}
+	if dir == "" {
+		sweepThrowaways()
+		made, err := os.MkdirTemp("", throwawayPrefix)
+		if err != nil {
+			return nil, fmt.Errorf("make a directory for the stack: %w", err)
+		}
+		d.path, d.throwaway = made, true
+	}
+	path, err := filepath.Abs(d.path)
+	if err != nil {
+		return nil, fmt.Errorf("find the directory %s: %w", d.path, err)
+	}
+	d.path = path
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrExist) {
+			return nil, fmt.Errorf("%s is not a directory: move it away and run again", path)
+		}
+		return nil, fmt.Errorf("can't make the directory %s (%w): make it writable for this user", path, err)
+	}
+	if d.throwaway {
+		// Postgres may run as another user, who has to pass through; what is secret has a mode of its own.
+		if err := os.Chmod(path, 0o755); err != nil {
+			return nil, fmt.Errorf("open the directory %s: %w", path, err)
+		}
+	}
+	if err := d.acquire(); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *stateDir) acquire() error {
+	f, err := os.OpenFile(d.file("lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return fmt.Errorf("can't open %s (%w): make it writable for this user, or remove it", d.file("lock"), err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		defer func() { _ = f.Close() }()
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+		holder, _ := os.ReadFile(f.Name())
+		return fmt.Errorf("another run uses %s (pid %s): stop it first, with Ctrl-C there or `kill %[2]s`", d.path, strings.TrimSpace(string(holder)))
+	}
+	d.lock = f
+	if err := f.Truncate(0); err != nil {
+		return fmt.Errorf("write %s: %w", f.Name(), err)
+	}
+	if _, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0); err != nil {
+		return fmt.Errorf("write %s: %w", f.Name(), err)
+	}
+	return nil
+}
+
+// close unlocks the directory, and removes one that was made to be thrown away.
+func (d *stateDir) close() error {
+	var err error
+	if d.throwaway {
+		err = os.RemoveAll(d.path)
+	}
+	if d.lock != nil {
+		err = errors.Join(err, d.lock.Close())
+	}
+	return err
+}
+
+func (d *stateDir) file(name ...string) string {
+	return filepath.Join(append([]string{d.path}, name...)...)
+}
+
+// secret returns the random characters kept in a file, which it makes on first use, readable for this user alone.
+func secret(path string) (string, error) {
+	kept, err := os.ReadFile(path)
+	switch {
+	case err == nil:
+		s := strings.TrimSpace(string(kept))
+		if len(s) < 32 {
+			return "", fmt.Errorf("%s is damaged (%d characters, not 64): remove it and run again", path, len(s))
+		}
+		return s, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("can't read %s (%w): make it readable for this user, or remove it", path, err)
+	}
+	// 26 random characters a call, 5 bits each.
+	s := (rand.Text() + rand.Text() + rand.Text())[:64]
+	if err := writeFile(path, s+"\n", 0o600); err != nil {
+		return "", err
+	}
+	return s, nil
+}
+
+// writeFile replaces a file whole: a run that is killed on the way leaves the old one.
+func writeFile(path, content string, mode os.FileMode) error {
+	fresh := path + ".new"
+	if err := os.WriteFile(fresh, []byte(content), mode); err != nil {
+		return fmt.Errorf("can't write %s (%w): make its directory writable for this user", path, err)
+	}
+	// WriteFile gives the mode only to a file that it makes.
+	if err := os.Chmod(fresh, mode); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.Rename(fresh, path); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// sweepThrowaways removes what killed test runs of this user left in the temporary directory: a cluster takes 40 MB.
+// It leaves alone what is locked, and what is so new that its owner may be about to lock it.
+func sweepThrowaways() {
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), throwawayPrefix+"*"))
+	for _, dir := range dirs {
+		info, err := os.Lstat(dir)
+		if err != nil || !info.IsDir() || time.Since(info.ModTime()) < time.Hour {
+			continue
+		}
+		if owner, ok := info.Sys().(*syscall.Stat_t); !ok || int(owner.Uid) != os.Geteuid() {
+			continue
+		}
+		left := &stateDir{path: dir, throwaway: true}
+		if left.acquire() == nil {
+			_ = left.close()
+		}
+	}
+}

@@ -1,0 +1,139 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// tools finds the programs that a stack is made of.
+type tools struct {
+	path []string // directories, as in PATH
+	pg   []string // patterns of directories where packages put the programs of Postgres, which is often in no PATH
+}
+
+// The oldest releases that the schema and nginx.conf are tried with.
+const oldestPostgres, oldestNginx = 15, "1.22"
+
+func systemTools() tools {
+	return tools{
+		path: append(filepath.SplitList(os.Getenv("PATH")),
+			"/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/bin"), // Debian's ordinary users have no sbin
+		pg: []string{
+			"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin",
+			"/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin",
+		},
+	}
+}
+
+// find returns the first program of these names in PATH and its likes.
+func (t tools) find(what string, names ...string) (string, error) {
+	for _, name := range names {
+		for _, dir := range t.path {
+			if file := filepath.Join(dir, name); executable(file) {
+				return file, nil
+			}
+		}
+	}
+	return "", missing(what)
+}
+
+// postgres returns the directory with the programs of the release asked for, or of the newest one for 0, and its number.
+func (t tools) postgres(ctx context.Context, major int) (dir string, found int, err error) {
+	dirs := append([]string(nil), t.path...)
+	for _, pattern := range t.pg {
+		matches, _ := filepath.Glob(pattern)
+		dirs = append(dirs, matches...)
+	}
+	for _, d := range dirs {
+		if !executable(filepath.Join(d, "postgres")) || !executable(filepath.Join(d, "initdb")) {
+			continue
+		}
+		release, err := firstNumber(ctx, filepath.Join(d, "postgres"), "--version")
+		if err != nil {
+			return "", 0, err
+		}
+		if release == major {
+			return d, release, nil
+		}
+		if release > found {
+			dir, found = d, release
+		}
+	}
+	switch {
+	case found == 0:
+		return "", 0, missing("PostgreSQL")
+	case major != 0:
+		return "", 0, fmt.Errorf("PostgreSQL %d is missing (the newest one here is %d)", major, found)
+	case found < oldestPostgres:
+		return "", 0, fmt.Errorf("PostgreSQL %d or newer is needed, and the newest one here is %d: install a newer one", oldestPostgres, found)
+	}
+	return dir, found, nil
+}
+
+// nginx returns the program, if it is new enough for nginx.conf.
+func (t tools) nginx(ctx context.Context) (string, error) {
+	program, err := t.find("nginx", "nginx")
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.CommandContext(ctx, program, "-v").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%s -v: %w", program, err)
+	}
+	version := regexp.MustCompile(`(\d+)\.(\d+)`).FindStringSubmatch(string(out))
+	if version == nil {
+		return "", fmt.Errorf("%s -v says no version: %s", program, firstLine(out))
+	}
+	if minor, _ := strconv.Atoi(version[2]); version[1] == "1" && minor < 22 {
+		return "", fmt.Errorf("nginx %s or newer is needed, and %s is %s: install a newer one", oldestNginx, program, version[0])
+	}
+	return program, nil
+}
+
+func missing(what string) error {
+	return fmt.Errorf("%s is missing: install it with `make install`", what)
+}
+
+func executable(file string) bool {
+	info, err := os.Stat(file)
+	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0
+}
+
+func firstNumber(ctx context.Context, program string, args ...string) (int, error) {
+	out, err := exec.CommandContext(ctx, program, args...).CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("%s %s: %w: %s", program, strings.Join(args, " "), err, firstLine(out))
+	}
+	n, err := strconv.Atoi(regexp.MustCompile(`\d+`).FindString(string(out)))
+	if err != nil {
+		return 0, fmt.Errorf("%s %s says no version: %s", program, strings.Join(args, " "), firstLine(out))
+	}
+	return n, nil
+}
+
+// runTool runs a program to its end; the error has its last line.
+func runTool(cmd *exec.Cmd) error {
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	for i := len(lines) - 1; i > 0; i-- {
+		if strings.Contains(lines[i], "error:") {
+			return errors.New(lines[i])
+		}
+	}
+	return fmt.Errorf("%w: %s", err, lines[len(lines)-1])
+}
+
+func firstLine(out []byte) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	return line
+}
