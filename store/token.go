@@ -64,9 +64,12 @@ func (s *Store) Revocations(ctx context.Context, since Snapshot) (RevocationLog,
 	return log, err
 }
 
-// ForgetRevocations deletes revocations of tokens that have expired and returns how many.
-func (s *Store) ForgetRevocations(ctx context.Context) (int, error) {
-	const forget = `DELETE FROM revocations WHERE library_id = $1 AND expires_at < dlsms_now() - interval '1 minute' RETURNING id`
-	ids, err := query(ctx, s.background, pgx.RowTo[int64], forget, s.lib)
-	return len(ids), err
+// ForgetRevocations deletes at most limit revocations of tokens that have expired, and returns how many and whether there may be more.
+func (s *Store) ForgetRevocations(ctx context.Context, limit int) (n int, more bool, err error) {
+	const forget = `
+		DELETE FROM revocations WHERE library_id = $1 AND id IN (
+			SELECT id FROM revocations WHERE library_id = $1 AND expires_at < (SELECT dlsms_now()) - interval '1 minute' LIMIT $2)
+		RETURNING id`
+	ids, err := query(ctx, s.background, pgx.RowTo[int64], forget, s.lib, limit)
+	return len(ids), len(ids) == limit, err
 }

@@ -101,6 +101,7 @@ func (w *Worker) runOnce(ctx context.Context) (time.Duration, error) {
 		{"waiting_expired", w.store.ExpireWaiting},
 		{"offer", w.store.OfferFreeSeats},
 		{"remind", w.store.RemindOfCheckIn},
+		{"forget_revocation", w.store.ForgetRevocations},
 	}
 	busy := false
 	for _, s := range steps {
@@ -120,7 +121,7 @@ func (w *Worker) runOnce(ctx context.Context) (time.Duration, error) {
 	case !ok || next > w.config.Interval:
 		return w.config.Interval, nil
 	}
-	return max(next, time.Millisecond), nil
+	return max(next, busyPause), nil
 }
 
 // drain runs a step until nothing is due, or what is due is locked by others: then it is busy.

@@ -1,0 +1,219 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/store"
+)
+
+// The sizes of a page of notifications.
+const (
+	defaultNotifications = 100
+	maxNotifications     = 500
+)
+
+// heartbeat is how long a stream may be silent: below the minute after which proxies in between take a connection for dead.
+const heartbeat = 30 * time.Second
+
+type notifyService struct {
+	dlsmsv1.UnsafeNotifyServiceServer
+
+	store *store.Store
+	hints *Hints
+	news  *News
+}
+
+func (s *notifyService) JoinWaitlist(ctx context.Context, req *dlsmsv1.JoinWaitlistRequest) (*dlsmsv1.JoinWaitlistResponse, error) {
+	var c check
+	booking := store.Booking{
+		UserID:    caller(ctx).UserID,
+		SeatID:    c.id("seat_id", req.GetSeatId()),
+		RequestID: c.requestID(req.GetRequestId()),
+	}
+	booking.StartTime, booking.EndTime = c.window(req.GetStartTime(), req.GetEndTime())
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	e, err := s.store.JoinWaitlist(ctx, booking)
+	if err != nil {
+		return nil, err
+	}
+
+	return &dlsmsv1.JoinWaitlistResponse{Entry: entryProto(e)}, nil
+}
+
+func (s *notifyService) GetWaitlist(ctx context.Context, _ *dlsmsv1.GetWaitlistRequest) (*dlsmsv1.GetWaitlistResponse, error) {
+	entries, err := s.store.Waitlist(ctx, caller(ctx).UserID)
+	if err != nil {
+		return nil, err
+	}
+
+	resp := &dlsmsv1.GetWaitlistResponse{}
+	for _, e := range entries {
+		resp.Entries = append(resp.Entries, entryProto(e))
+	}
+	return resp, nil
+}
+
+func (s *notifyService) LeaveWaitlist(ctx context.Context, req *dlsmsv1.LeaveWaitlistRequest) (*dlsmsv1.LeaveWaitlistResponse, error) {
+	var c check
+	id := c.id("entry_id", req.GetEntryId())
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	e, err := s.store.LeaveWaitlist(ctx, caller(ctx).UserID, id)
+	if err != nil {
+		return nil, err
+	}
+	s.hints.Send(HintReservations)
+
+	return &dlsmsv1.LeaveWaitlistResponse{Entry: entryProto(e)}, nil
+}
+
+func (s *notifyService) ClaimOffer(ctx context.Context, req *dlsmsv1.ClaimOfferRequest) (*dlsmsv1.ClaimOfferResponse, error) {
+	var c check
+	id := c.id("entry_id", req.GetEntryId())
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	e, r, err := s.store.ClaimOffer(ctx, caller(ctx).UserID, id)
+	if err != nil {
+		return nil, err
+	}
+	s.hints.Send(HintReservations)
+
+	return &dlsmsv1.ClaimOfferResponse{Entry: entryProto(e), Reservation: reservationProto(r)}, nil
+}
+
+func (s *notifyService) GetNotifications(ctx context.Context, req *dlsmsv1.GetNotificationsRequest) (*dlsmsv1.GetNotificationsResponse, error) {
+	var c check
+	after := c.afterID("after_id", req.GetAfterId())
+	size := c.pageSize(req.GetPageSize(), defaultNotifications, maxNotifications)
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	list, err := s.store.Notifications(ctx, caller(ctx).UserID, after, size)
+	if err != nil {
+		return nil, err
+	}
+
+	resp := &dlsmsv1.GetNotificationsResponse{}
+	for _, n := range list {
+		resp.Notifications = append(resp.Notifications, notificationProto(n))
+	}
+	return resp, nil
+}
+
+// Subscribe reads on from the last id that it sent, each time that there is news of the user: a notification can neither be missed, since its
+// id is above all that were committed before, nor come twice.
+func (s *notifyService) Subscribe(req *dlsmsv1.SubscribeRequest, stream grpc.ServerStreamingServer[dlsmsv1.SubscribeResponse]) error {
+	var c check
+	after := c.afterID("after_id", req.GetAfterId())
+	if err := c.err(); err != nil {
+		return err
+	}
+
+	ctx := stream.Context()
+	news, stop := s.news.Of(caller(ctx).UserID) // before the first read, so that nothing falls between
+	defer stop()
+	if err := stream.SendHeader(nil); err != nil { // the client sees at once that it is subscribed
+		return err
+	}
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	for {
+		sent, err := s.sendAfter(ctx, stream, after)
+		if err != nil {
+			return err
+		}
+		if sent > after {
+			after = sent
+			beat.Reset(heartbeat)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-news:
+		case <-beat.C:
+			// Also looks for notifications again: should Postgres have been away when the news came.
+			if err := stream.Send(&dlsmsv1.SubscribeResponse{Event: &dlsmsv1.SubscribeResponse_Heartbeat{Heartbeat: &dlsmsv1.Heartbeat{}}}); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// sendAfter sends all notifications of the caller with ids above after, and returns the last id that it sent, or after.
+func (s *notifyService) sendAfter(ctx context.Context, stream grpc.ServerStreamingServer[dlsmsv1.SubscribeResponse], after int64) (int64, error) {
+	for {
+		list, err := s.store.Notifications(ctx, caller(ctx).UserID, after, maxNotifications)
+		if err != nil {
+			return after, err
+		}
+		for _, n := range list {
+			if err := stream.Send(&dlsmsv1.SubscribeResponse{Event: &dlsmsv1.SubscribeResponse_Notification{Notification: notificationProto(n)}}); err != nil {
+				return after, err
+			}
+			after = n.ID
+		}
+		if len(list) < maxNotifications {
+			return after, nil
+		}
+	}
+}
+
+// notificationKinds says what each notifying event is to a client.
+var notificationKinds = map[store.EventKind]dlsmsv1.NotificationKind{
+	store.EventOffered:      dlsmsv1.NotificationKind_NOTIFICATION_KIND_SEAT_OFFERED,
+	store.EventOfferExpired: dlsmsv1.NotificationKind_NOTIFICATION_KIND_OFFER_EXPIRED,
+	store.EventReminded:     dlsmsv1.NotificationKind_NOTIFICATION_KIND_CHECK_IN_REMINDER,
+	store.EventNoShow:       dlsmsv1.NotificationKind_NOTIFICATION_KIND_NO_SHOW,
+	store.EventCompleted:    dlsmsv1.NotificationKind_NOTIFICATION_KIND_COMPLETED,
+	store.EventCheckedOut:   dlsmsv1.NotificationKind_NOTIFICATION_KIND_COMPLETED,
+}
+
+func notificationProto(n store.Notification) *dlsmsv1.Notification {
+	return &dlsmsv1.Notification{
+		Id:            n.ID,
+		Kind:          notificationKinds[n.Kind],
+		ReservationId: n.ReservationID,
+		EntryId:       n.EntryID,
+		Message:       notificationMessage(n),
+		CreatedAt:     timestamppb.New(n.CreatedAt),
+	}
+}
+
+// notificationMessage says it to people, with times in the zone of the branch.
+func notificationMessage(n store.Notification) string {
+	zone, err := time.LoadLocation(n.Timezone)
+	if err != nil {
+		zone = time.UTC
+	}
+	clock := func(t time.Time) string { return t.In(zone).Format("15:04") }
+	seat := fmt.Sprintf("Seat %s in %s (%s)", n.Label, n.Area, n.Branch)
+	span := n.StartTime.In(zone).Format("Mon 2 Jan 15:04") + " to " + clock(n.EndTime)
+	switch n.Kind {
+	case store.EventOffered:
+		return fmt.Sprintf("%s is held for you from %s. Claim it before %s.", seat, span, clock(*n.OfferExpiresAt))
+	case store.EventOfferExpired:
+		return fmt.Sprintf("%s was held for you from %s. The offer has run out.", seat, span)
+	case store.EventReminded:
+		return fmt.Sprintf("%s is yours from %s. Check in before %s, or it goes to somebody else.", seat, span, clock(*n.CheckInDeadline))
+	case store.EventNoShow:
+		return fmt.Sprintf("%s was yours from %s. It was given up, as you had not checked in.", seat, span)
+	case store.EventCompleted, store.EventCheckedOut:
+		return fmt.Sprintf("%s was yours from %s. The reservation is over.", seat, span)
+	case store.EventReserved, store.EventClaimed, store.EventCheckedIn, store.EventExtended, store.EventCancelled, store.EventDeclined:
+	}
+	return seat + ", " + span
+}

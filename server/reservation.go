@@ -1,0 +1,153 @@
+package server
+
+import (
+	"context"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/store"
+)
+
+// The sizes of a page of reservations.
+const (
+	defaultReservations = 50
+	maxReservations     = 500
+)
+
+type reservationService struct {
+	dlsmsv1.UnsafeReservationServiceServer
+
+	store *store.Store
+	hints *Hints
+}
+
+func (s *reservationService) CreateReservation(ctx context.Context, req *dlsmsv1.CreateReservationRequest) (*dlsmsv1.CreateReservationResponse, error) {
+	var c check
+	booking := store.Booking{
+		UserID:    caller(ctx).UserID,
+		SeatID:    c.id("seat_id", req.GetSeatId()),
+		RequestID: c.requestID(req.GetRequestId()),
+	}
+	booking.StartTime, booking.EndTime = c.windowFromNow(req.GetStartTime(), req.GetEndTime())
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	r, err := s.store.Reserve(ctx, booking)
+	if err != nil {
+		return nil, err
+	}
+	s.hints.Send(HintReservations)
+
+	return &dlsmsv1.CreateReservationResponse{Reservation: reservationProto(r)}, nil
+}
+
+func (s *reservationService) GetReservation(ctx context.Context, req *dlsmsv1.GetReservationRequest) (*dlsmsv1.GetReservationResponse, error) {
+	var c check
+	id := c.id("reservation_id", req.GetReservationId())
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	r, err := s.store.Reservation(ctx, caller(ctx).UserID, id)
+	if err != nil {
+		return nil, err
+	}
+
+	return &dlsmsv1.GetReservationResponse{Reservation: reservationProto(r)}, nil
+}
+
+func (s *reservationService) GetReservations(ctx context.Context, req *dlsmsv1.GetReservationsRequest) (*dlsmsv1.GetReservationsResponse, error) {
+	var c check
+	view := viewOf(enum(&c, "view", req.GetView()))
+	size, after := c.page(req, defaultReservations, maxReservations)
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	// One more than the page holds tells whether there is a next one.
+	list, err := s.store.Reservations(ctx, caller(ctx).UserID, view, store.ReservationCursor{StartTime: after.Time, ID: after.ID}, size+1)
+	if err != nil {
+		return nil, err
+	}
+
+	resp := &dlsmsv1.GetReservationsResponse{}
+	if len(list) > size {
+		list = list[:size]
+		last := list[size-1]
+		resp.NextPageToken = nextPageToken(req, cursor{Time: last.StartTime, ID: last.ID})
+	}
+	for _, r := range list {
+		resp.Reservations = append(resp.Reservations, reservationProto(r))
+	}
+	return resp, nil
+}
+
+func viewOf(v dlsmsv1.ReservationView) store.View {
+	switch v {
+	case dlsmsv1.ReservationView_RESERVATION_VIEW_HISTORY:
+		return store.ViewHistory
+	case dlsmsv1.ReservationView_RESERVATION_VIEW_ALL:
+		return store.ViewAll
+	case dlsmsv1.ReservationView_RESERVATION_VIEW_UNSPECIFIED, dlsmsv1.ReservationView_RESERVATION_VIEW_UPCOMING:
+	}
+	return store.ViewUpcoming
+}
+
+func (s *reservationService) CancelReservation(ctx context.Context, req *dlsmsv1.CancelReservationRequest) (*dlsmsv1.CancelReservationResponse, error) {
+	r, err := s.transition(ctx, req.GetReservationId(), s.store.Cancel)
+	if err != nil {
+		return nil, err
+	}
+	return &dlsmsv1.CancelReservationResponse{Reservation: r}, nil
+}
+
+func (s *reservationService) CheckIn(ctx context.Context, req *dlsmsv1.CheckInRequest) (*dlsmsv1.CheckInResponse, error) {
+	r, err := s.transition(ctx, req.GetReservationId(), s.store.CheckIn)
+	if err != nil {
+		return nil, err
+	}
+	return &dlsmsv1.CheckInResponse{Reservation: r}, nil
+}
+
+func (s *reservationService) CheckOut(ctx context.Context, req *dlsmsv1.CheckOutRequest) (*dlsmsv1.CheckOutResponse, error) {
+	r, err := s.transition(ctx, req.GetReservationId(), s.store.CheckOut)
+	if err != nil {
+		return nil, err
+	}
+	return &dlsmsv1.CheckOutResponse{Reservation: r}, nil
+}
+
+// transition is the handler of the calls that take nothing but a reservation of the caller's and move it on.
+func (s *reservationService) transition(ctx context.Context, reservationID int64,
+	move func(ctx context.Context, userID, id int64) (store.Reservation, error)) (*dlsmsv1.Reservation, error) {
+	var c check
+	id := c.id("reservation_id", reservationID)
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	r, err := move(ctx, caller(ctx).UserID, id)
+	if err != nil {
+		return nil, err
+	}
+	s.hints.Send(HintReservations)
+
+	return reservationProto(r), nil
+}
+
+func (s *reservationService) ExtendReservation(ctx context.Context, req *dlsmsv1.ExtendReservationRequest) (*dlsmsv1.ExtendReservationResponse, error) {
+	var c check
+	id := c.id("reservation_id", req.GetReservationId())
+	end := c.time("end_time", req.GetEndTime())
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	r, err := s.store.Extend(ctx, caller(ctx).UserID, id, end)
+	if err != nil {
+		return nil, err
+	}
+	s.hints.Send(HintReservations)
+
+	return &dlsmsv1.ExtendReservationResponse{Reservation: reservationProto(r)}, nil
+}

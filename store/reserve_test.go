@@ -1,0 +1,217 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// noon is when most tests happen: a Monday.
+var noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+
+// bundle is what a test works with: a database whose clock stands at noon, a store on it, five seats and five users.
+type bundle struct {
+	*store.Store
+	db    *storetest.DB
+	seats []int64
+	users []int64
+}
+
+func setup(t *testing.T) bundle { return setupWith(t, store.DefaultRules()) }
+
+func setupWith(t *testing.T, rules store.Rules) bundle {
+	t.Helper()
+	db := storetest.NewDB(t)
+	db.FreezeClock(t, noon)
+	return bundle{Store: db.Open(t, rules), db: db, seats: db.Seats(t, 5), users: db.Users(t, 5)}
+}
+
+// at is noon and some minutes.
+func at(minutes int) time.Time { return noon.Add(time.Duration(minutes) * time.Minute) }
+
+// reserve reserves a seat for a user from one minute after noon to another.
+func (b bundle) reserve(t *testing.T, user, seat, from, to int) store.Reservation {
+	t.Helper()
+	r, err := b.Reserve(t.Context(), store.Booking{UserID: b.users[user], SeatID: b.seats[seat], StartTime: at(from), EndTime: at(to)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func wantErr(t *testing.T, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("got %v, want %v", err, want)
+	}
+}
+
+func TestReserve(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	got := b.reserve(t, 0, 0, 30, 90)
+	deadline := at(45)
+	want := store.Reservation{
+		ID: got.ID, SeatRef: store.SeatRef{SeatID: b.seats[0], Branch: "branch-0", Area: "Area", Label: "A-1"}, UserID: b.users[0],
+		StartTime: at(30), EndTime: at(90), Status: store.Confirmed, CheckInOpensAt: at(15), CheckInDeadline: &deadline, CreatedAt: noon,
+	}
+	if diff := cmp.Diff(want, got, cmp.Comparer(time.Time.Equal)); diff != "" {
+		t.Errorf("reserved (-want +got):\n%s", diff)
+	}
+	stored, err := b.Reservation(t.Context(), b.users[0], got.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(got, stored, cmp.Comparer(time.Time.Equal)); diff != "" {
+		t.Errorf("stored (-answered +stored):\n%s", diff)
+	}
+}
+
+func TestReserveRefuses(t *testing.T) {
+	t.Parallel()
+	rules := store.DefaultRules()
+	rules.MaxUpcoming = 2
+	for name, tc := range map[string]struct {
+		from, to int
+		change   func(t *testing.T, b bundle, booking *store.Booking)
+		want     error
+	}{
+		"an unknown seat":       {from: 0, to: 60, want: store.ErrSeatNotFound, change: func(_ *testing.T, _ bundle, k *store.Booking) { k.SeatID = 1 << 40 }},
+		"an unknown user":       {from: 0, to: 60, want: store.ErrTokenInvalid, change: func(_ *testing.T, _ bundle, k *store.Booking) { k.UserID = 1 << 40 }},
+		"the past":              {from: -2, to: 60, want: store.Invalid()},
+		"too far ahead":         {from: 14*24*60 + 1, to: 14*24*60 + 61, want: store.Invalid()},
+		"too short":             {from: 0, to: 14, want: store.Invalid()},
+		"too long":              {from: 0, to: 12*60 + 1, want: store.Invalid()},
+		"a seat out of service": {from: 0, to: 60, want: store.ErrSeatOutOfService, change: func(t *testing.T, b bundle, _ *store.Booking) { b.db.Exec(t, `UPDATE seats SET out_of_service = true`) }},
+		"a seat that is taken":  {from: 0, to: 60, want: store.ErrSeatTaken, change: func(t *testing.T, b bundle, _ *store.Booking) { b.reserve(t, 1, 0, 59, 90) }},
+		"a user who is busy":    {from: 0, to: 60, want: store.ErrUserBusy, change: func(t *testing.T, b bundle, _ *store.Booking) { b.reserve(t, 0, 1, 59, 90) }},
+		"a user who has two": {from: 0, to: 60, want: store.ErrTooManyReservations, change: func(t *testing.T, b bundle, _ *store.Booking) {
+			b.reserve(t, 0, 1, 60, 90)
+			b.reserve(t, 0, 1, 90, 120)
+		}},
+		"a branch that is closed": {from: 0, to: 8 * 60, want: store.Invalid(), change: func(t *testing.T, b bundle, _ *store.Booking) {
+			b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '20:00' FROM branches`)
+		}},
+		"a branch closed that day": {from: 24 * 60, to: 25 * 60, want: store.Invalid(), change: func(t *testing.T, b bundle, _ *store.Booking) {
+			b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '20:00' FROM branches`)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setupWith(t, rules)
+			booking := store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(tc.from), EndTime: at(tc.to)}
+			if tc.change != nil {
+				tc.change(t, b, &booking)
+			}
+			before := storetest.Value[int](t, b.db, `SELECT count(*) FROM reservations`)
+			_, err := b.Reserve(t.Context(), booking)
+			wantErr(t, err, tc.want)
+			if after := storetest.Value[int](t, b.db, `SELECT count(*) FROM reservations`); after != before {
+				t.Errorf("%d reservations, before %d", after, before)
+			}
+		})
+	}
+}
+
+func TestReserveTouchingWindowsAndAfterCancel(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.reserve(t, 0, 0, 0, 60)
+	middle := b.reserve(t, 1, 0, 60, 120)
+	b.reserve(t, 2, 0, 120, 180)
+	if _, err := b.Cancel(t.Context(), b.users[1], middle.ID); err != nil {
+		t.Fatal(err)
+	}
+	b.reserve(t, 3, 0, 60, 120)
+}
+
+func TestReserveWithoutStartBeginsNow(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r, err := b.Reserve(t.Context(), store.Booking{UserID: b.users[0], SeatID: b.seats[0], EndTime: at(30)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.StartTime.Equal(noon) || !r.CheckInDeadline.Equal(at(15)) {
+		t.Errorf("starts %v, check-in until %v", r.StartTime, r.CheckInDeadline)
+	}
+}
+
+func TestReserveInsideOpeningHours(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '14:00' FROM branches`)
+	b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '14:00', '2:00' FROM branches`)
+	b.reserve(t, 0, 0, 0, 12*60) // 13:00 to 1:00 in Berlin, across two openings and midnight
+}
+
+func TestReserveAgainAnswersAsTheFirstTime(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	booking := store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(10), EndTime: at(60), RequestID: "once"}
+	first, err := b.Reserve(t.Context(), booking)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Extend(t.Context(), b.users[0], first.ID, at(90)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Cancel(t.Context(), b.users[0], first.ID); err != nil {
+		t.Fatal(err)
+	}
+	again, err := b.Reserve(t.Context(), booking)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(first, again, cmp.Comparer(time.Time.Equal)); diff != "" {
+		t.Errorf("the second answer (-first +second):\n%s", diff)
+	}
+	other := booking
+	other.EndTime = at(70)
+	_, err = b.Reserve(t.Context(), other)
+	wantErr(t, err, store.ErrRequestIDReused)
+	other = booking
+	other.UserID = b.users[1] // the key is the user's own
+	if _, err := b.Reserve(t.Context(), other); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReserveRace(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	users := b.db.Users(t, 50)
+	for round := range 20 {
+		var wg sync.WaitGroup
+		outcomes := make([]error, len(users))
+		for i, user := range users {
+			wg.Go(func() {
+				from := 60 + 120*round + i%30 // all of them overlap
+				_, outcomes[i] = b.Reserve(context.WithoutCancel(t.Context()), store.Booking{
+					UserID: user, SeatID: b.seats[0], StartTime: at(from), EndTime: at(from + 60)})
+			})
+		}
+		wg.Wait()
+		won := 0
+		for _, err := range outcomes {
+			if err == nil {
+				won++
+				continue
+			}
+			wantErr(t, err, store.ErrSeatTaken)
+		}
+		if won != 1 {
+			t.Fatalf("round %d: %d won", round, won)
+		}
+	}
+	if n := storetest.Value[int](t, b.db, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`); n != 0 {
+		t.Errorf("%d deadlocks", n)
+	}
+}

@@ -1,0 +1,190 @@
+// Package storetest gives tests a real Postgres: one private cluster for a test binary, one migrated database for a test.
+//
+// A package that uses it has
+//
+//	func TestMain(m *testing.M) { storetest.Main(m) }
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/dlsms/dlsms/stack"
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/migrations"
+)
+
+var (
+	cluster   *stack.Postgres
+	databases atomic.Int64
+)
+
+const template = "dlsms_template"
+
+// Main starts the cluster, runs the tests and stops the cluster. A machine without Postgres fails the tests with the command to run.
+func Main(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "storetest:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	ctx := context.Background()
+	if cluster, err = stack.StartPostgres(ctx, stack.PostgresConfig{Unsafe: true}); err != nil {
+		return 1, err
+	}
+	defer func() {
+		if stopErr := cluster.Stop(ctx); err == nil {
+			err = stopErr
+		}
+	}()
+	if err := admin(ctx, "CREATE DATABASE "+template); err != nil {
+		return 1, err
+	}
+	if _, err := migrations.Up(ctx, databaseURL(template)); err != nil {
+		return 1, err
+	}
+	return m.Run(), nil
+}
+
+func admin(ctx context.Context, sql string) error {
+	conn, err := pgx.Connect(ctx, cluster.AdminURL())
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, sql)
+	return err
+}
+
+func databaseURL(name string) string {
+	u, err := url.Parse(cluster.AdminURL())
+	if err != nil {
+		panic(err)
+	}
+	u.Path = "/" + name
+	return u.String()
+}
+
+// DB is a test's own migrated database, empty but for the one library.
+type DB struct {
+	// URL is its connection string.
+	URL string
+
+	conn *pgx.Conn
+}
+
+// NewDB makes a database. It is dropped when the test has passed and kept, with its name in the log, for as long as the test binary runs when
+// the test failed.
+func NewDB(t testing.TB) *DB {
+	t.Helper()
+	name := fmt.Sprintf("test_%d", databases.Add(1))
+	if err := admin(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
+		t.Fatal(err)
+	}
+	db := &DB{URL: databaseURL(name)}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log("the test's database was", name)
+			return
+		}
+		if err := admin(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+			t.Error(err)
+		}
+	})
+	var err error
+	if db.conn, err = pgx.Connect(t.Context(), db.URL); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.conn.Close(context.Background()) })
+	return db
+}
+
+// New makes a database and opens a store on it, with the default rules.
+func New(t testing.TB) *store.Store {
+	t.Helper()
+	return NewDB(t).Open(t, store.DefaultRules())
+}
+
+// Open opens a store on the database, as one more replica.
+func (db *DB) Open(t testing.TB, rules store.Rules) *store.Store {
+	t.Helper()
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 16, Rules: rules})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// Exec runs a statement. It must not be called from several goroutines at once.
+func (db *DB) Exec(t testing.TB, sql string, args ...any) {
+	t.Helper()
+	if _, err := db.conn.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%v: %s", err, sql)
+	}
+}
+
+// Rows returns what a query of one column finds. It must not be called from several goroutines at once.
+func Rows[T any](t testing.TB, db *DB, sql string, args ...any) []T {
+	t.Helper()
+	rows, err := db.conn.Query(t.Context(), sql, args...)
+	if err != nil {
+		t.Fatalf("%v: %s", err, sql)
+	}
+	out, err := pgx.CollectRows(rows, pgx.RowTo[T])
+	if err != nil {
+		t.Fatalf("%v: %s", err, sql)
+	}
+	return out
+}
+
+// Value returns the one value that a query finds.
+func Value[T any](t testing.TB, db *DB, sql string, args ...any) T {
+	t.Helper()
+	out := Rows[T](t, db, sql, args...)
+	if len(out) != 1 {
+		t.Fatalf("%d rows, not one: %s", len(out), sql)
+	}
+	return out[0]
+}
+
+// SetClock makes it a time for everyone on this database. The clock goes on from there.
+func (db *DB) SetClock(t testing.TB, now time.Time) {
+	t.Helper()
+	db.Exec(t, fmt.Sprintf(`CREATE OR REPLACE FUNCTION dlsms_now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE
+		AS $$ SELECT clock_timestamp() + interval '%d microseconds' $$`, time.Until(now).Microseconds()))
+}
+
+// FreezeClock makes it a time for everyone on this database, and keeps it there.
+func (db *DB) FreezeClock(t testing.TB, now time.Time) {
+	t.Helper()
+	db.Exec(t, fmt.Sprintf(`CREATE OR REPLACE FUNCTION dlsms_now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE
+		AS $$ SELECT timestamptz '%s' $$`, now.UTC().Format(time.RFC3339Nano)))
+}
+
+// Seats adds n seats to a branch of their own, open at all hours, and returns their ids.
+func (db *DB) Seats(t testing.TB, n int) []int64 {
+	t.Helper()
+	branch := Value[int64](t, db, `INSERT INTO branches (library_id, code, name, timezone)
+		SELECT 1, 'branch-' || count(*), 'Branch', 'Europe/Berlin' FROM branches RETURNING id`)
+	return Rows[int64](t, db, `INSERT INTO seats (library_id, branch_id, area, label)
+		SELECT 1, $1, 'Area', 'A-' || i FROM generate_series(1, $2) i RETURNING id`, branch, n)
+}
+
+// Users adds n students and returns their ids.
+func (db *DB) Users(t testing.TB, n int) []int64 {
+	t.Helper()
+	return Rows[int64](t, db, `INSERT INTO users (library_id, student_id, name, email, role, password_hash)
+		SELECT 1, 'U' || (SELECT count(*) FROM users) || '-' || i, 'User', 'user@university.example', 'STUDENT', '' FROM generate_series(1, $1) i RETURNING id`, n)
+}
