@@ -160,8 +160,8 @@ func nginxConf(conf, listen string, backends []string, files uint64) (string, er
 		return "", errors.New("nginx.conf has not the lines `listen 9090 …;`, `server app1:9090 …;` and paths under /tmp that are to be rewritten")
 	}
 	var lines strings.Builder
-	for _, addr := range backends {
-		lines.Write(confServer.ExpandString(nil, "${1}"+addr+"${2};\n", conf, servers[0]))
+	for i, addr := range backends {
+		lines.Write(confServer.ExpandString(nil, "${1}"+addr+"${2};\n", conf, servers[min(i, len(servers)-1)]))
 	}
 	first, last := servers[0][0], servers[len(servers)-1][1]
 	conf = conf[:first] + lines.String() + conf[last:]

@@ -1,0 +1,419 @@
+package deploy_test
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dlsms/dlsms/deploy"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/stack"
+)
+
+// backend is a gRPC server of its own behind the proxy; a test sets what its methods do.
+type backend struct {
+	dlsmsv1.UnimplementedSeatServiceServer
+	maxMessage int // bytes; 0: 64 KiB, as a replica has it
+	getSeats   func(context.Context) error
+	watchSeats func(grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error
+
+	calls  atomic.Int64
+	addr   string
+	server *grpc.Server
+}
+
+func (b *backend) GetSeats(ctx context.Context, _ *dlsmsv1.GetSeatsRequest) (*dlsmsv1.GetSeatsResponse, error) {
+	b.calls.Add(1)
+	if b.getSeats != nil {
+		if err := b.getSeats(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return &dlsmsv1.GetSeatsResponse{}, nil
+}
+
+func (b *backend) WatchSeats(_ *dlsmsv1.WatchSeatsRequest, stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error {
+	return b.watchSeats(stream)
+}
+
+func (b *backend) start(t *testing.T) *backend {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.addr = l.Addr().String()
+	b.server = grpc.NewServer(grpc.MaxRecvMsgSize(cmp.Or(b.maxMessage, 64<<10)))
+	dlsmsv1.RegisterSeatServiceServer(b.server, b)
+	served := make(chan error, 1)
+	go func() { served <- b.server.Serve(l) }()
+	t.Cleanup(func() {
+		b.server.Stop()
+		if err := <-served; err != nil {
+			t.Errorf("backend: %v", err)
+		}
+	})
+	return b
+}
+
+// proxy starts nginx with deploy/nginx.conf, edited by pairs of old and new text, and returns its address.
+func proxy(t *testing.T, edits []string, backends ...*backend) string {
+	t.Helper()
+	conf := deploy.NginxConf
+	for i := 0; i < len(edits); i += 2 {
+		if !strings.Contains(conf, edits[i]) {
+			t.Fatalf("nginx.conf has no %q to change", edits[i])
+		}
+		conf = strings.ReplaceAll(conf, edits[i], edits[i+1])
+	}
+	var addrs []string
+	for _, b := range backends {
+		addrs = append(addrs, b.addr)
+	}
+	nginx, err := stack.StartNginx(t.Context(), stack.NginxConfig{Backends: addrs, Conf: conf, Log: t.Output()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := nginx.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return nginx.Addr()
+}
+
+func dial(t *testing.T, addr string, opts ...grpc.DialOption) dlsmsv1.SeatServiceClient {
+	t.Helper()
+	conn, err := grpc.NewClient(addr, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return dlsmsv1.NewSeatServiceClient(conn)
+}
+
+func call(t *testing.T, c dlsmsv1.SeatServiceClient) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	_, err := c.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{})
+	return err
+}
+
+// wantStatus checks the code, and the reason in the details; "" means no details.
+func wantStatus(t *testing.T, err error, code codes.Code, reason string) {
+	t.Helper()
+	s := status.Convert(err)
+	if s.Code() != code {
+		t.Fatalf("got %v (%v), want %v", s.Code(), s.Message(), code)
+	}
+	got, retry := "", false
+	for _, d := range s.Details() {
+		switch d := d.(type) {
+		case *errdetails.ErrorInfo:
+			got = d.GetReason()
+			if d.GetDomain() != "dlsms" {
+				t.Errorf("domain %q, want dlsms", d.GetDomain())
+			}
+		case *errdetails.RetryInfo:
+			retry = d.GetRetryDelay().AsDuration() > 0
+		}
+	}
+	if got != reason || retry != (reason != "") {
+		t.Errorf("reason %q, with RetryInfo: %v; want %q with it", got, retry, reason)
+	}
+}
+
+func TestProxyGoesRound(t *testing.T) {
+	t.Parallel()
+	backends := []*backend{new(backend).start(t), new(backend).start(t), new(backend).start(t)}
+	c := dial(t, proxy(t, nil, backends...))
+	const calls = 300
+	for range calls {
+		if err := call(t, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, b := range backends {
+		if n := b.calls.Load(); n < calls/3-1 || n > calls/3+1 {
+			t.Errorf("backend %d got %d of %d calls, want a third", i, n, calls)
+		}
+	}
+}
+
+func TestProxyPassesOverDeadReplica(t *testing.T) {
+	t.Parallel()
+	alive, dead := new(backend).start(t), new(backend).start(t)
+	c := dial(t, proxy(t, nil, dead, alive))
+	dead.server.Stop()
+	for range 100 {
+		if err := call(t, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := alive.calls.Load(); got != 100 {
+		t.Errorf("the replica that lives got %d of 100 calls", got)
+	}
+}
+
+func TestProxyWithoutReplicas(t *testing.T) {
+	t.Parallel()
+	backends := []*backend{new(backend).start(t), new(backend).start(t), new(backend).start(t)}
+	c := dial(t, proxy(t, nil, backends...))
+	if err := call(t, c); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range backends {
+		b.server.Stop()
+	}
+	for range 10 {
+		err := call(t, c)
+		wantStatus(t, err, codes.Unavailable, "UNAVAILABLE")
+		if got := status.Convert(err).Message(); !strings.Contains(got, "no replica") {
+			t.Errorf("message %q is not the proxy's", got)
+		}
+	}
+	stream, err := c.WatchSeats(t.Context(), &dlsmsv1.WatchSeatsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = stream.Recv()
+	wantStatus(t, err, codes.Unavailable, "UNAVAILABLE")
+}
+
+// A stream outlives a silence that ends a call: the call that hangs proves that the time is over.
+func TestProxyKeepsSilentStream(t *testing.T) {
+	t.Parallel()
+	speak := make(chan struct{})
+	b := (&backend{
+		getSeats: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+		watchSeats: func(stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error {
+			if err := stream.Send(&dlsmsv1.WatchSeatsResponse{}); err != nil {
+				return err
+			}
+			select {
+			case <-speak:
+				return stream.Send(&dlsmsv1.WatchSeatsResponse{})
+			case <-stream.Context().Done():
+				return stream.Context().Err()
+			}
+		},
+	}).start(t)
+	c := dial(t, proxy(t, []string{"grpc_read_timeout 15s;", "grpc_read_timeout 1s;"}, b))
+	stream, err := c.WatchSeats(t.Context(), &dlsmsv1.WatchSeatsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	err = call(t, c)
+	wantStatus(t, err, codes.Unavailable, "UNAVAILABLE")
+	if got := status.Convert(err).Message(); !strings.Contains(got, "in time") {
+		t.Errorf("message %q is not the proxy's", got)
+	}
+	close(speak)
+	if _, err := stream.Recv(); err != nil {
+		t.Fatalf("the stream did not survive a silence: %v", err)
+	}
+	if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
+		t.Errorf("the stream ended with %v, want its end", err)
+	}
+}
+
+func TestStreamsHaveTheirLocation(t *testing.T) {
+	t.Parallel()
+	location := regexp.MustCompile(`location ~ (\S+) \{\s+grpc_pass grpc://dlsms;\s+grpc_read_timeout 1h;`).FindStringSubmatch(deploy.NginxConf)
+	if location == nil {
+		t.Fatal("nginx.conf has no location for streams")
+	}
+	matches := regexp.MustCompile(location[1])
+	for _, file := range []grpc.ServiceDesc{
+		dlsmsv1.AuthService_ServiceDesc, dlsmsv1.SeatService_ServiceDesc,
+		dlsmsv1.ReservationService_ServiceDesc, dlsmsv1.NotifyService_ServiceDesc,
+	} {
+		for _, m := range file.Methods {
+			if path := "/" + file.ServiceName + "/" + m.MethodName; matches.MatchString(path) {
+				t.Errorf("%s is no stream, yet may be silent for an hour", path)
+			}
+		}
+		for _, s := range file.Streams {
+			if path := "/" + file.ServiceName + "/" + s.StreamName; !matches.MatchString(path) {
+				t.Errorf("the stream %s ends after a silence of seconds", path)
+			}
+		}
+	}
+}
+
+func TestProxyRefusesOversizeMessage(t *testing.T) {
+	t.Parallel()
+	for name, b := range map[string]*backend{
+		"as the replica would":             {},
+		"for a replica that would take it": {maxMessage: 64 << 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := dial(t, proxy(t, nil, b.start(t)))
+			for _, size := range []int{140 << 10, 1 << 20, 10 << 20} {
+				_, err := c.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{Branch: strings.Repeat("x", size)})
+				wantStatus(t, err, codes.ResourceExhausted, "")
+			}
+			if got := b.calls.Load(); got != 0 {
+				t.Errorf("%d oversize messages reached a handler", got)
+			}
+			if err := call(t, c); err != nil {
+				t.Errorf("after refusals: %v", err)
+			}
+		})
+	}
+}
+
+func TestProxySaysWhoCalls(t *testing.T) {
+	t.Parallel()
+	seen := make(chan metadata.MD, 1)
+	b := (&backend{getSeats: func(ctx context.Context) error {
+		md, _ := metadata.FromIncomingContext(ctx)
+		seen <- md
+		return nil
+	}}).start(t)
+	c := dial(t, proxy(t, nil, b))
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-real-ip", "203.0.113.7", "X-Real-IP", "203.0.113.8", "authorization", "Bearer a.b.c")
+	if _, err := c.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	md := <-seen
+	if got := md.Get("x-real-ip"); len(got) != 1 || got[0] != "127.0.0.1" {
+		t.Errorf("x-real-ip is %q, want the client's address alone", got)
+	}
+	if got := md.Get("authorization"); len(got) != 1 || got[0] != "Bearer a.b.c" {
+		t.Errorf("authorization is %q, want it unchanged", got)
+	}
+}
+
+func TestProxyPassesStatusOfReplica(t *testing.T) {
+	t.Parallel()
+	refused, err := status.New(codes.ResourceExhausted, "slow down").WithDetails(
+		&errdetails.ErrorInfo{Reason: "RATE_LIMITED", Domain: "dlsms", Metadata: map[string]string{"limit": "100"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := (&backend{getSeats: func(context.Context) error { return refused.Err() }}).start(t)
+	got := status.Convert(call(t, dial(t, proxy(t, nil, b))))
+	if !proto.Equal(got.Proto(), refused.Proto()) {
+		t.Errorf("got %v, want %v", got.Proto(), refused.Proto())
+	}
+}
+
+// connections counts those that a client opened.
+type connections struct{ opened atomic.Int64 }
+
+func (c *connections) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (c *connections) HandleRPC(context.Context, stats.RPCStats)                         {}
+func (c *connections) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (c *connections) HandleConn(_ context.Context, s stats.ConnStats) {
+	if _, ok := s.(*stats.ConnBegin); ok {
+		c.opened.Add(1)
+	}
+}
+
+// At nginx's defaults a client's connection and those to the replicas are drained after 1,000 requests.
+func TestProxyKeepsConnections(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	upstream := map[string]bool{}
+	b := (&backend{getSeats: func(ctx context.Context) error {
+		p, _ := peer.FromContext(ctx)
+		mu.Lock()
+		defer mu.Unlock()
+		upstream[p.Addr.String()] = true
+		return nil
+	}}).start(t)
+	var client connections
+	c := dial(t, proxy(t, nil, b), grpc.WithStatsHandler(&client))
+	for range 2500 {
+		if err := call(t, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := client.opened.Load(); got != 1 {
+		t.Errorf("the client opened %d connections, want 1", got)
+	}
+	if got := len(upstream); got > 2 {
+		t.Errorf("nginx opened %d connections for calls one after another, want one kept open", got)
+	}
+}
+
+func TestProxyLimitsAnAddress(t *testing.T) {
+	t.Parallel()
+	b := (&backend{watchSeats: func(stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error {
+		if err := stream.Send(&dlsmsv1.WatchSeatsResponse{}); err != nil {
+			return err
+		}
+		<-stream.Context().Done()
+		return stream.Context().Err()
+	}}).start(t)
+	c := dial(t, proxy(t, []string{"limit_conn in_flight 8192;", "limit_conn in_flight 1;"}, b))
+	stream, err := c.WatchSeats(t.Context(), &dlsmsv1.WatchSeatsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	wantStatus(t, call(t, c), codes.ResourceExhausted, "OVERLOADED")
+}
+
+// The details that nginx sends are written into its configuration in base64: here they are read back.
+func TestDetailsSayWhatIsBesideThem(t *testing.T) {
+	t.Parallel()
+	answers := regexp.MustCompile(`grpc-status (\d+) always;\s+add_header grpc-message "([^"]+)" always;\s+add_header grpc-status-details-bin "([^"]+)"`).
+		FindAllStringSubmatch(deploy.NginxConf, -1)
+	if len(answers) != strings.Count(deploy.NginxConf, "add_header grpc-status-details-bin") || len(answers) == 0 {
+		t.Fatalf("read %d answers", len(answers))
+	}
+	for _, a := range answers {
+		encoded, err := base64.RawStdEncoding.DecodeString(a[3])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s spb.Status
+		if err := proto.Unmarshal(encoded, &s); err != nil {
+			t.Fatal(err)
+		}
+		if strconv.Itoa(int(s.GetCode())) != a[1] || s.GetMessage() != a[2] {
+			t.Errorf("beside status %s %q are the details of %d %q", a[1], a[2], s.GetCode(), s.GetMessage())
+		}
+		for _, d := range status.FromProto(&s).Details() {
+			if info, ok := d.(*errdetails.ErrorInfo); ok {
+				if _, known := dlsmsv1.ErrorReason_value["ERROR_REASON_"+info.GetReason()]; !known {
+					t.Errorf("reason %s is not in the contract", info.GetReason())
+				}
+			}
+		}
+	}
+}
