@@ -1,0 +1,84 @@
+package server
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/dlsms/dlsms/store"
+)
+
+// slots bounds how many do something at once. The others wait in line, bounded by time and not by the length of the line: a short rush is
+// absorbed. But once somebody has waited in vain, there is more work than can be done, and waiting would only make everybody late: for the
+// next second, newcomers are told so within the shorter patience.
+type slots struct {
+	taken    chan struct{}
+	patience time.Duration // in a rush
+	crowded  time.Duration // in an overload
+	refused  atomic.Int64  // when somebody last waited in vain, since epoch; 0: never
+}
+
+// overloadMemory is how long after a refusal the line counts as overloaded.
+const overloadMemory = time.Second
+
+func newSlots(n int, patience, crowded time.Duration) *slots {
+	return &slots{taken: make(chan struct{}, max(1, n)), patience: patience, crowded: crowded}
+}
+
+// take waits for a slot, which must be released. It fails with ErrOverloaded when there is none in time, or with ctx's error.
+func (s *slots) take(ctx context.Context) error {
+	select {
+	case s.taken <- struct{}{}:
+		return nil
+	default:
+	}
+	patience := s.patience
+	if at := s.refused.Load(); at != 0 && time.Since(epoch)-time.Duration(at) < overloadMemory {
+		patience = s.crowded
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case s.taken <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		s.refused.Store(int64(time.Since(epoch)))
+		return store.ErrOverloaded
+	}
+}
+
+func (s *slots) release() { <-s.taken }
+
+// inUse returns how many slots are taken.
+func (s *slots) inUse() int { return len(s.taken) }
+
+// admission bounds the calls that use Postgres, each class by itself, so that a rush of one leaves room for the others, and the pool of
+// connections has no line of its own to speak of. Logins have a narrower bound than a connection: see passwords.
+type admission struct {
+	classes map[class]*slots
+}
+
+// newAdmission shares out the connections: one half each for those who write and those who read, but for an eighth that is left to logins
+// and browsing.
+func newAdmission(conns int) *admission {
+	n := max(1, conns*7/16)
+	return &admission{map[class]*slots{
+		book: newSlots(n, time.Second, 20*time.Millisecond),
+		read: newSlots(n, time.Second, 20*time.Millisecond),
+	}}
+}
+
+// enter waits for the call's turn; its slot is given back when the call is finished.
+func (a *admission) enter(ctx context.Context, c *call) error {
+	s, ok := a.classes[c.rule.class]
+	if !ok {
+		return nil
+	}
+	if err := s.take(ctx); err != nil {
+		return err
+	}
+	c.onFinish(s.release)
+	return nil
+}

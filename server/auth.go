@@ -1,0 +1,183 @@
+package server
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/store"
+)
+
+type authService struct {
+	dlsmsv1.UnsafeAuthServiceServer
+
+	store     *store.Store
+	tokens    *tokens
+	revoked   *revocations
+	passwords *passwords
+	limits    *limits
+	hints     *Hints
+}
+
+func (s *authService) Register(ctx context.Context, req *dlsmsv1.RegisterRequest) (*dlsmsv1.RegisterResponse, error) {
+	var c check
+	u := store.NewUser{
+		StudentID: c.studentID("student_id", req.GetStudentId()),
+		Name:      c.name("name", req.GetName()),
+		Email:     c.email("email", req.GetEmail()),
+		Role:      store.RoleStudent,
+	}
+	password := c.password("password", req.GetPassword())
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	var err error
+	if u.PasswordHash, err = s.passwords.hash(ctx, password); err != nil {
+		return nil, err
+	}
+	user, err := s.store.RegisterUser(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+
+	return &dlsmsv1.RegisterResponse{User: userProto(user)}, nil
+}
+
+func (s *authService) Login(ctx context.Context, req *dlsmsv1.LoginRequest) (*dlsmsv1.LoginResponse, error) {
+	var c check
+	studentID := c.studentID("student_id", req.GetStudentId())
+	password := c.password("password", req.GetPassword())
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	credentials, err := s.prove(ctx, studentID, password, func() (store.Credentials, error) {
+		return s.store.Credentials(ctx, studentID)
+	})
+	if err != nil {
+		return nil, err
+	}
+	token, bearer, err := s.tokens.issue(credentials)
+	if err != nil {
+		return nil, err
+	}
+
+	return &dlsmsv1.LoginResponse{
+		AccessToken: token,
+		ExpiresAt:   timestamppb.New(bearer.ExpiresAt),
+		User:        userProto(credentials.User),
+	}, nil
+}
+
+func (s *authService) VerifyToken(_ context.Context, req *dlsmsv1.VerifyTokenRequest) (*dlsmsv1.VerifyTokenResponse, error) {
+	var c check
+	if req.GetToken() == "" {
+		c.fault("token", "is missing")
+	}
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	who, err := s.tokens.verify(req.GetToken())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.revoked.check(who); err != nil {
+		return nil, err
+	}
+
+	return &dlsmsv1.VerifyTokenResponse{
+		UserId:    who.UserID,
+		StudentId: who.StudentID,
+		Role:      roleProto(who.Role),
+		IssuedAt:  timestamppb.New(who.IssuedAt),
+		ExpiresAt: timestamppb.New(who.ExpiresAt),
+	}, nil
+}
+
+func (s *authService) ChangePassword(ctx context.Context, req *dlsmsv1.ChangePasswordRequest) (*dlsmsv1.ChangePasswordResponse, error) {
+	var c check
+	current := c.password("current_password", req.GetCurrentPassword())
+	next := c.password("new_password", req.GetNewPassword())
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	me := caller(ctx)
+	old, err := s.prove(ctx, me.StudentID, current, func() (store.Credentials, error) {
+		return s.store.CredentialsByID(ctx, me.UserID)
+	})
+	if err != nil {
+		return nil, err
+	}
+	hash, err := s.passwords.hash(ctx, next)
+	if err != nil {
+		return nil, err
+	}
+	forgettable := s.tokens.allForgettable()
+	generation, err := s.store.ChangePassword(ctx, me.UserID, old.PasswordHash, hash, forgettable)
+	if err != nil {
+		return nil, err
+	}
+	s.revoke(store.Revocation{UserID: me.UserID, Generation: generation, ExpiresAt: forgettable})
+
+	return &dlsmsv1.ChangePasswordResponse{}, nil
+}
+
+func (s *authService) Logout(ctx context.Context, _ *dlsmsv1.LogoutRequest) (*dlsmsv1.LogoutResponse, error) {
+	me := caller(ctx)
+	if err := s.store.RevokeToken(ctx, me.UserID, me.JTI, me.forgettable()); err != nil {
+		return nil, err
+	}
+	s.revoke(store.Revocation{UserID: me.UserID, JTI: me.JTI, ExpiresAt: me.forgettable()})
+
+	return &dlsmsv1.LogoutResponse{}, nil
+}
+
+// revoke applies here at once what the store has, and hints the other replicas at it.
+func (s *authService) revoke(r store.Revocation) {
+	s.revoked.apply(r)
+	s.hints.Send(HintTokens)
+}
+
+// prove returns the credentials that load finds if the password is theirs, else ErrBadCredentials, whether they exist or not and in the same
+// time. Wrong passwords for one student id are counted, and past the limit nobody is told whether one was right.
+func (s *authService) prove(ctx context.Context, studentID, password string, load func() (store.Credentials, error)) (store.Credentials, error) {
+	var found store.Credentials
+	if err := s.limits.loginAllowed(ctx, studentID); err != nil {
+		return found, err
+	}
+	err := s.passwords.inTurn(ctx, func() (err error) {
+		// Again, since others may have failed while this one waited: or else as many as can wait could try.
+		if err := s.limits.loginAllowed(ctx, studentID); err != nil {
+			return err
+		}
+		if found, err = load(); err != nil && !errors.Is(err, store.ErrUserNotFound) {
+			return err
+		}
+		err = s.passwords.compare(found.PasswordHash, password)
+		if errors.Is(err, store.ErrBadCredentials) {
+			s.limits.loginFailed(ctx, studentID)
+		}
+		return err
+	})
+	return found, err
+}
+
+func userProto(u store.User) *dlsmsv1.User {
+	return &dlsmsv1.User{
+		Id:        u.ID,
+		StudentId: u.StudentID,
+		Name:      u.Name,
+		Email:     u.Email,
+		Role:      roleProto(u.Role),
+		CreatedAt: timestamppb.New(u.CreatedAt),
+	}
+}
+
+func roleProto(r store.Role) dlsmsv1.Role {
+	return enumValue[dlsmsv1.Role]("ROLE_"+string(r), dlsmsv1.Role_value)
+}

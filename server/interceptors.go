@@ -1,0 +1,179 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/dlsms/dlsms/store"
+)
+
+// edge is everything that happens to a call before and after its handler, the same for unary calls and streams.
+type edge struct {
+	log       *slog.Logger
+	gate      gate
+	tokens    *tokens
+	revoked   *revocations
+	limits    *limits
+	admission *admission
+	streams   *streams
+	trusted   []netip.Prefix
+}
+
+func (e *edge) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+	c := e.begin(ctx, info.FullMethod)
+	_ = grpc.SetHeader(ctx, metadata.Pairs(requestIDHeader, c.requestID))
+	err = e.run(ctx, c, func(ctx context.Context) (err error) {
+		if malformed(req) {
+			return errMalformed
+		}
+		resp, err = handler(ctx, req)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+func (e *edge) serverStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	c := e.begin(ss.Context(), info.FullMethod)
+	c.stream = true
+	_ = ss.SetHeader(metadata.Pairs(requestIDHeader, c.requestID))
+	return e.run(ss.Context(), c, func(ctx context.Context) error {
+		s := newEdgeStream(ctx, ss)
+		return untilEnded(s.ctx, func(context.Context) error { return handler(srv, s) })
+	})
+}
+
+func (e *edge) begin(ctx context.Context, method string) *call {
+	return &call{
+		method:    method,
+		rule:      policy[method],
+		start:     time.Now(),
+		requestID: requestID(ctx),
+		address:   clientAddress(ctx, e.trusted),
+	}
+}
+
+// run takes a call through the edge to its handler and turns what comes of it into a status, outermost first: log, map errors, recover,
+// gate, deadline, authenticate, limit, admit.
+func (e *edge) run(ctx context.Context, c *call, handle func(context.Context) error) error {
+	ctx = context.WithValue(ctx, callKey{}, c)
+	defer c.finish()
+	ctx, err := e.enter(ctx, c)
+	if err == nil {
+		err = guard(ctx, handle)
+	}
+	// Before finish, which cancels ctx: whether the client ended it must be seen here.
+	o := conclude(ctx, err, c.rule.always)
+	e.logCall(ctx, c, o)
+	return o.status.Err()
+}
+
+// enter lets a call in and returns the context for its handler, or says why not. What the call holds then is given back by c.finish.
+func (e *edge) enter(ctx context.Context, c *call) (_ context.Context, err error) {
+	defer recovered(&err)
+	if err := e.gate.check(c.rule); err != nil {
+		return ctx, err
+	}
+	if !c.stream {
+		ctx = withDeadline(ctx, c)
+	}
+	if err := e.authenticate(ctx, c); err != nil {
+		return ctx, err
+	}
+	if err := e.limits.check(ctx, c); err != nil {
+		return ctx, err
+	}
+	if c.stream {
+		return e.enterStream(ctx, c)
+	}
+	return ctx, e.admission.enter(ctx, c)
+}
+
+// authenticate finds out who calls, unless anyone may.
+func (e *edge) authenticate(ctx context.Context, c *call) error {
+	if c.rule.who == public {
+		return nil
+	}
+	token, err := bearer(ctx)
+	if err != nil {
+		return err
+	}
+	if c.caller, err = e.tokens.verify(token); err != nil {
+		return err
+	}
+	if err := e.revoked.check(c.caller); err != nil {
+		return err
+	}
+	return c.rule.allows(c.caller)
+}
+
+// bearer returns the token that the call was made with.
+func bearer(ctx context.Context) (string, error) {
+	values := metadata.ValueFromIncomingContext(ctx, "authorization")
+	if len(values) == 0 {
+		return "", store.ErrTokenMissing
+	}
+	scheme, token, ok := strings.Cut(values[0], " ")
+	if len(values) > 1 || !ok || !strings.EqualFold(scheme, "bearer") {
+		return "", store.ErrTokenInvalid
+	}
+	return strings.TrimSpace(token), nil
+}
+
+// enterStream counts a stream in and ties it to its token: it ends when the token expires or is revoked.
+func (e *edge) enterStream(ctx context.Context, c *call) (context.Context, error) {
+	open, err := e.streams.enter(ctx, c)
+	if err != nil || c.rule.who == public {
+		return open, err
+	}
+	// Once more, now that the stream is known: a revocation that came in between found no stream to end.
+	if err := e.revoked.check(c.caller); err != nil {
+		return ctx, err
+	}
+	ctx, cancel := context.WithTimeoutCause(open, e.tokens.remaining(c.caller), store.ErrTokenExpired)
+	c.onFinish(cancel)
+	return ctx, nil
+}
+
+// defaultDeadline bounds a unary call whose client would wait for longer. It is the budget of a statement in the store, past which
+// nothing can come any more.
+const defaultDeadline = 5 * time.Second
+
+func withDeadline(ctx context.Context, c *call) context.Context {
+	if at, ok := ctx.Deadline(); ok && time.Until(at) <= defaultDeadline {
+		return ctx
+	}
+	ctx, cancel := context.WithTimeout(ctx, defaultDeadline)
+	c.onFinish(cancel)
+	return ctx
+}
+
+// panicError is a panic of a handler, for the log.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
+
+// guard runs handle and turns a panic of it into an error, so that one bad request doesn't take the others down.
+func guard(ctx context.Context, handle func(context.Context) error) (err error) {
+	defer recovered(&err)
+	return handle(ctx)
+}
+
+func recovered(err *error) {
+	if r := recover(); r != nil {
+		*err = &panicError{r, debug.Stack()}
+	}
+}

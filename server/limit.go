@@ -1,0 +1,164 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/time/rate"
+
+	"github.com/dlsms/dlsms/store"
+)
+
+// RateLimits are how many calls are let through; 0 turns a limit off.
+type RateLimits struct {
+	PerUserPerMinute    int // signed-in calls of one user
+	PerAddressPerMinute int // Login and Register together, of one client address
+	LoginFailures       int // failed logins of one student id, in 5 minutes
+}
+
+// bucket is a token bucket for each key: it holds size tokens and is filled within period.
+type bucket struct {
+	name   string
+	size   int
+	period time.Duration
+}
+
+// interval is how long one token takes to come back.
+func (b bucket) interval() time.Duration { return b.period / time.Duration(b.size) }
+
+// limits are the rate limits of all replicas together while Redis is there; while it isn't, each replica counts by itself.
+type limits struct {
+	user, address, failure bucket
+
+	log     *slog.Logger
+	client  redis.UniversalClient // nil: no Redis
+	breaker breaker
+	local   localBuckets
+}
+
+func newLimits(l RateLimits, client redis.UniversalClient, log *slog.Logger) *limits {
+	return &limits{
+		user:    bucket{"user", l.PerUserPerMinute, time.Minute},
+		address: bucket{"address", l.PerAddressPerMinute, time.Minute},
+		failure: bucket{"failure", l.LoginFailures, 5 * time.Minute},
+		log:     log,
+		client:  client,
+	}
+}
+
+// check counts a call and returns ErrRateLimited if it is one too many.
+func (l *limits) check(ctx context.Context, c *call) error {
+	switch c.rule.quota {
+	case perUser:
+		return l.take(ctx, l.user, strconv.FormatInt(c.caller.UserID, 10), 1)
+	case perAddress:
+		return l.take(ctx, l.address, c.address, 1)
+	case unlimited:
+	}
+	return nil
+}
+
+// loginAllowed returns ErrRateLimited if the student id, in whichever case and whether or not it exists, has had too many failed logins.
+func (l *limits) loginAllowed(ctx context.Context, studentID string) error {
+	return l.take(ctx, l.failure, strings.ToLower(studentID), 0)
+}
+
+// loginFailed counts a failed login. It does so also for a client that hung up before it heard of the failure.
+func (l *limits) loginFailed(ctx context.Context, studentID string) {
+	_ = l.take(context.WithoutCancel(ctx), l.failure, strings.ToLower(studentID), 1)
+}
+
+// take takes n tokens from the key's bucket, or with n = 0 looks whether there is one.
+func (l *limits) take(ctx context.Context, b bucket, key string, n int) error {
+	if b.size <= 0 {
+		return nil
+	}
+	wait, ok := l.takeShared(ctx, b, key, n)
+	if !ok {
+		wait = l.local.take(b, key, n)
+	}
+	if wait > 0 {
+		return store.ErrRateLimited.After(wait)
+	}
+	return nil
+}
+
+// gcra is the generic cell rate algorithm: one number for a key, the time at which its bucket is full again, instead of a count and a time.
+// It returns for how many microseconds there is no token, 0 if there is one. Redis's clock is the same for all replicas.
+// A number of microseconds has 16 digits, of which Lua's default format keeps 14.
+var gcra = redis.NewScript(`
+	local interval, size, n = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+	local t = redis.call('TIME')
+	local now = t[1] * 1000000 + t[2]
+	local full = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now)
+	local wait = full + interval * math.max(n, 1) - interval * size - now
+	if wait > 0 then return math.ceil(wait) end
+	if n > 0 then
+		full = full + interval * n
+		redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
+	end
+	return 0`)
+
+// takeShared asks Redis; not ok when there is none to ask.
+func (l *limits) takeShared(ctx context.Context, b bucket, key string, n int) (wait time.Duration, ok bool) {
+	if l.client == nil || !l.breaker.allow() {
+		return 0, false
+	}
+	asking, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	// The braces make the key one hash tag, so that a cluster knows its slot.
+	micros, err := gcra.Run(asking, l.client, []string{"dlsms:{" + b.name + ":" + key + "}"}, b.interval().Microseconds(), b.size, n).Int64()
+	if err != nil && ctx.Err() != nil {
+		// The client went away, which says nothing of Redis; should this have been the breaker's trial, the next one comes soon.
+		return 0, false
+	}
+	if l.breaker.report(err == nil) {
+		if err != nil {
+			l.log.WarnContext(ctx, "Redis fails: rate limits count by replica", "cause", err)
+		} else {
+			l.log.InfoContext(ctx, "Redis is back: rate limits are shared")
+		}
+	}
+	return time.Duration(micros) * time.Microsecond, err == nil
+}
+
+// maxLocalBuckets is how many buckets a replica remembers at least, and half of those that it remembers at most: about 20 MB.
+const maxLocalBuckets = 50_000
+
+// localBuckets are the buckets of this replica alone. Its zero value is ready.
+type localBuckets struct {
+	mu          sync.Mutex
+	young, aged map[string]*rate.Limiter // aged are those that nobody has asked for since young was begun
+}
+
+func (l *localBuckets) take(b bucket, key string, n int) (wait time.Duration) {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	limiter := l.limiter(b, b.name+":"+key)
+	if lacking := float64(max(n, 1)) - limiter.TokensAt(now); lacking > 0 {
+		return max(time.Microsecond, time.Duration(lacking*float64(b.interval())))
+	}
+	limiter.AllowN(now, n)
+	return 0
+}
+
+func (l *localBuckets) limiter(b bucket, key string) *rate.Limiter {
+	if limiter, ok := l.young[key]; ok {
+		return limiter
+	}
+	limiter, ok := l.aged[key]
+	if !ok {
+		limiter = rate.NewLimiter(rate.Every(b.interval()), b.size)
+	}
+	if l.young == nil || len(l.young) >= maxLocalBuckets {
+		l.young, l.aged = map[string]*rate.Limiter{}, l.young
+	}
+	l.young[key] = limiter
+	return limiter
+}

@@ -1,0 +1,83 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// redisTimeout is how long a call waits for Redis at most. Redis answers within a millisecond; when it doesn't, it counts as gone.
+const redisTimeout = 100 * time.Millisecond
+
+// OpenRedis returns a client for the Redis at url without connecting yet, and nil for an empty url, which means "no Redis" to everything
+// here. Nothing is in Redis that can't be lost, so a Redis that is gone, slow or emptied fails no call; it costs one call a second 100 ms
+// at most. Close the client after Server.Shutdown.
+func OpenRedis(url string) (redis.UniversalClient, error) {
+	if url == "" {
+		return nil, nil
+	}
+	o, err := redis.ParseURL(url)
+	if err != nil { // it may show the password
+		return nil, errors.New("REDIS_URL must be redis://[user:password@]host:port[/db], rediss://… for TLS, or unix://path")
+	}
+	hush()
+	u := &redis.UniversalOptions{
+		Addrs: []string{o.Addr}, DB: o.DB, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig,
+		ContextTimeoutEnabled: true,
+		DisableIdentity:       true, // Redis before 7.2 answers CLIENT SETINFO with an error
+		DialTimeout:           redisTimeout,
+		ReadTimeout:           redisTimeout,
+		WriteTimeout:          redisTimeout,
+		PoolTimeout:           redisTimeout,
+		// What failed once is not worth the wait for a second try: every user here has something to fall back on.
+		MaxRetries:               -1,
+		DialerRetries:            1,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+	if o.Network == "unix" {
+		u.Dialer = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: redisTimeout}).DialContext(ctx, "unix", o.Addr)
+		}
+	}
+	return redis.NewUniversalClient(u), nil
+}
+
+// hush keeps the client library from writing lines of its own to standard error: what fails is logged here, once, and structured.
+var hush = sync.OnceFunc(func() { redis.SetLogger(silence{}) })
+
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
+
+// epoch is a moment to measure others from, by the monotonic clock.
+var epoch = time.Now()
+
+// breaker keeps calls away from a Redis that has failed, so that a dead one costs nothing: after a failure they skip it for breakerRest,
+// then one of them tries while the others go on skipping.
+type breaker struct{ until atomic.Int64 } // since epoch; 0: Redis is fine
+
+const breakerRest = time.Second
+
+// allow reports whether to ask Redis; if so, report must follow.
+func (b *breaker) allow() bool {
+	until := b.until.Load()
+	if until == 0 {
+		return true
+	}
+	now := int64(time.Since(epoch))
+	return now >= until && b.until.CompareAndSwap(until, now+int64(breakerRest))
+}
+
+// report says how it went, and returns whether that is news.
+func (b *breaker) report(ok bool) (changed bool) {
+	if ok {
+		return b.until.Swap(0) != 0
+	}
+	return b.until.Swap(int64(time.Since(epoch)+breakerRest)) == 0
+}

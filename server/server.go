@@ -1,0 +1,263 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"time"
+
+	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/dlsms/dlsms/availability"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/store"
+)
+
+// Config says what a Server works with. All but Redis, Metrics and Options must be set.
+type Config struct {
+	Store *store.Store
+	Seats *availability.Model
+	News  *News
+	// MaxStaleness is the one of Seats: past it, browsing counts as down.
+	MaxStaleness time.Duration
+	Redis        redis.UniversalClient // of OpenRedis; nil: no Redis
+	Log          *slog.Logger
+	// Metrics gets the server's metrics; nil: nobody does.
+	Metrics prometheus.Registerer
+
+	Keys       *KeyRing
+	TokenTTL   time.Duration
+	BcryptCost int
+	Limits     RateLimits
+	// TrustedProxies are the peers whose x-real-ip is believed.
+	TrustedProxies []netip.Prefix
+	// DBConns is the size of the store's pool, which admission shares out.
+	DBConns      int
+	Streams      StreamLimits // a zero limit is the default one
+	DrainTimeout time.Duration
+	Reflection   bool
+	// Now is the wall clock, by which tokens are issued and expire. No booking depends on it.
+	Now func() time.Time
+	// Options are more options of the gRPC server, such as a stats handler for traces.
+	Options []grpc.ServerOption
+}
+
+// DefaultStreamLimits are above what a campus behind one address needs, and below what would hurt a replica: a stream costs it some 20 KB.
+var DefaultStreamLimits = StreamLimits{Total: 10_000, PerAddress: 1_000, PerUser: 8}
+
+// Sizes of what a client may send. The largest honest message has under 2 KB, and the largest honest headers, with a token, under 1.
+const (
+	maxMessage = 64 << 10
+	maxHeaders = 16 << 10
+	// nginx spreads one client connection over many to the replicas, so only clients that come directly use more than a few.
+	maxConcurrentStreams = 1024
+)
+
+// Server serves the API on gRPC.
+type Server struct {
+	grpc      *grpc.Server
+	edge      *edge
+	probes    *probes
+	hints     *Hints
+	seats     *availability.Model
+	drain     time.Duration
+	staleness time.Duration
+	log       *slog.Logger
+	running   sync.WaitGroup // what follows logs and hints
+	stop      context.CancelFunc
+}
+
+// New returns a server that isn't ready yet: until Ready it answers probes with NOT_SERVING and all else with UNAVAILABLE. It fails if a
+// setting is unusable or a method has no rule in the policy.
+func New(c Config) (*Server, error) { return newServer(c, nil) }
+
+// newServer is New; replace may put other handlers in the place of ours, for tests of the edge.
+func newServer(c Config, replace func(*services)) (*Server, error) {
+	s := &Server{probes: newProbes(c.Log), seats: c.Seats, drain: c.DrainTimeout, staleness: c.MaxStaleness, log: c.Log}
+	// Half of the cores at most: the other half is for those who look for a seat.
+	passwords, err := newPasswords(c.BcryptCost, runtime.GOMAXPROCS(0)/2)
+	if err != nil {
+		return nil, err
+	}
+	open := newStreams(c.Streams.orDefault())
+	s.edge = &edge{
+		log:       c.Log,
+		tokens:    newTokens(c.Keys, c.TokenTTL, c.Now),
+		revoked:   newRevocations(c.Store, open, c.Log, c.Now),
+		limits:    newLimits(c.Limits, c.Redis, c.Log),
+		admission: newAdmission(c.DBConns),
+		streams:   open,
+		trusted:   c.TrustedProxies,
+	}
+	s.hints = newHints(c.Redis, c.Log, s.hinted)
+
+	unary, stream, initialize := metrics(c.Metrics)
+	s.grpc = grpc.NewServer(append([]grpc.ServerOption{
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.ChainUnaryInterceptor(unary, s.edge.unary),
+		grpc.ChainStreamInterceptor(stream, s.edge.serverStream),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.MaxConcurrentStreams(maxConcurrentStreams),
+		grpc.ConnectionTimeout(20 * time.Second),
+		grpc.SharedWriteBuffer(true), // thousands of idle connections keep no buffer
+		// A client that vanished without a word is found out within a minute.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 40 * time.Second, Timeout: 20 * time.Second}),
+		// Clients may ask every 10 s whether the server is there, also between calls; at grpc's 5 minutes it would turn away honest ones.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+	}, c.Options...)...)
+
+	all := services{
+		auth: &authService{
+			store: c.Store, tokens: s.edge.tokens, revoked: s.edge.revoked, passwords: passwords, limits: s.edge.limits, hints: s.hints,
+		},
+		seat:        &seatService{seats: c.Seats},
+		reservation: &reservationService{store: c.Store, hints: s.hints},
+		notify:      &notifyService{store: c.Store, hints: s.hints, news: c.News},
+	}
+	if replace != nil {
+		replace(&all)
+	}
+	all.register(s.grpc)
+	healthpb.RegisterHealthServer(s.grpc, s.probes)
+	if c.Reflection {
+		reflection.Register(s.grpc)
+	}
+	if err := checkPolicy(s.grpc.GetServiceInfo()); err != nil {
+		return nil, err
+	}
+	initialize(s.grpc)
+	if c.Metrics != nil {
+		s.observe(c.Metrics, passwords)
+	}
+	return s, nil
+}
+
+// services are the handlers.
+type services struct {
+	auth        dlsmsv1.AuthServiceServer
+	seat        dlsmsv1.SeatServiceServer
+	reservation dlsmsv1.ReservationServiceServer
+	notify      dlsmsv1.NotifyServiceServer
+}
+
+func (s services) register(r grpc.ServiceRegistrar) {
+	dlsmsv1.RegisterAuthServiceServer(r, s.auth)
+	dlsmsv1.RegisterSeatServiceServer(r, s.seat)
+	dlsmsv1.RegisterReservationServiceServer(r, s.reservation)
+	dlsmsv1.RegisterNotifyServiceServer(r, s.notify)
+}
+
+// metrics returns the interceptors that count and time calls. They are outside of the edge, and so see the codes that clients see.
+func metrics(r prometheus.Registerer) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor, func(reflection.ServiceInfoProvider)) {
+	m := grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
+		grpcprom.WithHistogramBuckets([]float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5})))
+	if r != nil {
+		r.MustRegister(m)
+	}
+	return m.UnaryServerInterceptor(), m.StreamServerInterceptor(), m.InitializeMetrics
+}
+
+// observe registers what the edge holds at the moment.
+func (s *Server) observe(r prometheus.Registerer, p *passwords) {
+	gauge := func(name, help string, labels prometheus.Labels, value func() int) {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "dlsms", Name: name, Help: help, ConstLabels: labels},
+			func() float64 { return float64(value()) }))
+	}
+	gauge("streams_open", "Streams that are open.", nil, s.edge.streams.count)
+	const slotsHelp = "Calls that hold a slot, by class."
+	gauge("slots_taken", slotsHelp, prometheus.Labels{"class": "book"}, s.edge.admission.classes[book].inUse)
+	gauge("slots_taken", slotsHelp, prometheus.Labels{"class": "read"}, s.edge.admission.classes[read].inUse)
+	gauge("slots_taken", slotsHelp, prometheus.Labels{"class": "password"}, p.slots.inUse)
+}
+
+// Serve answers on the listener until Shutdown, and returns nil then. It may be called before Ready, and for several listeners.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serve on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// Ready opens the server to calls, once it knows which tokens are revoked and the seats are loaded; ctx bounds the wait for both.
+func (s *Server) Ready(ctx context.Context) error {
+	if err := s.edge.revoked.read(ctx); err != nil {
+		return fmt.Errorf("read the revoked tokens: %w", err)
+	}
+	select {
+	case <-s.seats.Ready():
+	case <-ctx.Done():
+		return fmt.Errorf("load the seats: %w", context.Cause(ctx))
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	s.running.Go(func() { s.edge.revoked.follow(background, s.look) })
+	s.running.Go(func() { s.hints.run(background) })
+	s.edge.gate.open.Store(true)
+	s.probes.set(func() { s.probes.ready = true })
+	return nil
+}
+
+// look is called each second, after Postgres was asked, and tells the probes what works.
+func (s *Server) look(postgresAnswers bool) {
+	seats := s.seats.Stats()
+	s.probes.set(func() {
+		s.probes.postgres = postgresAnswers
+		s.probes.seats = seats.Reachable || seats.Age <= s.staleness
+	})
+}
+
+// hinted is called for every hint, of this replica and the others.
+func (s *Server) hinted(h Hint) {
+	if h&HintReservations != 0 {
+		s.seats.Wake()
+	}
+	if h&HintTokens != 0 {
+		s.edge.revoked.refresh()
+	}
+}
+
+// Hint tells all replicas, this one too, of changes that were committed outside of the handlers. It never waits.
+func (s *Server) Hint(h Hint) { s.hints.Send(h) }
+
+// Shutdown ends the server within DrainTimeout, or when ctx ends if that is sooner: probes say NOT_SERVING, streams end with UNAVAILABLE, no
+// connection is accepted and clients are told to go elsewhere, and the calls that run are finished. What then still comes in on old
+// connections is answered for the first half of the time, and with UNAVAILABLE after that. It returns an error if calls had to be cut off.
+func (s *Server) Shutdown(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.drain)
+	defer cancel()
+	s.probes.set(func() { s.probes.ready = false })
+	s.edge.streams.endAll(store.ErrUnavailable)
+
+	drained := make(chan struct{})
+	go func() {
+		s.grpc.GracefulStop()
+		close(drained)
+	}()
+	enough := time.AfterFunc(s.drain/2, func() { s.edge.gate.open.Store(false) })
+	defer enough.Stop()
+	var err error
+	select {
+	case <-drained:
+	case <-ctx.Done():
+		err = fmt.Errorf("calls were cut off after %s", s.drain)
+		s.grpc.Stop()
+		<-drained
+	}
+	if s.stop != nil {
+		s.stop()
+	}
+	s.running.Wait()
+	return err
+}

@@ -1,0 +1,201 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/dlsms/dlsms/store"
+)
+
+// StreamLimits bound the streams that are open at once on this replica. Past one: ErrOverloaded.
+type StreamLimits struct {
+	Total      int // all streams
+	PerAddress int // of one client address, on public methods; a campus may share one address
+	PerUser    int // of one user, on the others
+}
+
+func (l StreamLimits) orDefault() StreamLimits {
+	return StreamLimits{
+		Total:      cmp.Or(l.Total, DefaultStreamLimits.Total),
+		PerAddress: cmp.Or(l.PerAddress, DefaultStreamLimits.PerAddress),
+		PerUser:    cmp.Or(l.PerUser, DefaultStreamLimits.PerUser),
+	}
+}
+
+// streams knows every open stream: it bounds them, and ends them when a token or the server does.
+type streams struct {
+	limits StreamLimits
+
+	mu        sync.Mutex
+	open      map[*openStream]struct{}
+	byUser    map[int64]int
+	byAddress map[string]int
+	ended     error // once set, no stream opens any more
+}
+
+type openStream struct {
+	call *call
+	end  context.CancelCauseFunc
+}
+
+func newStreams(limits StreamLimits) *streams {
+	return &streams{limits: limits, open: map[*openStream]struct{}{}, byUser: map[int64]int{}, byAddress: map[string]int{}}
+}
+
+// enter counts a stream in until its call is finished and returns the context that it runs on: it ends, with the reason as its cause,
+// when the server or its token does.
+func (s *streams) enter(ctx context.Context, c *call) (context.Context, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.room(c); err != nil {
+		return ctx, err
+	}
+	ctx, end := context.WithCancelCause(ctx)
+	o := &openStream{call: c, end: end}
+	c.onFinish(func() { s.leave(o) })
+	s.open[o] = struct{}{}
+	if c.rule.who == public {
+		s.byAddress[c.address]++
+	} else {
+		s.byUser[c.caller.UserID]++
+	}
+	return ctx, nil
+}
+
+func (s *streams) room(c *call) error {
+	switch {
+	case s.ended != nil:
+		return s.ended
+	case len(s.open) >= s.limits.Total,
+		c.rule.who == public && s.byAddress[c.address] >= s.limits.PerAddress,
+		c.rule.who != public && s.byUser[c.caller.UserID] >= s.limits.PerUser:
+		return errTooManyStreams
+	}
+	return nil
+}
+
+// errTooManyStreams asks for some patience: a place gets free when a stream ends, not when a moment has passed.
+var errTooManyStreams = store.ErrOverloaded.After(5 * time.Second)
+
+func (s *streams) leave(o *openStream) {
+	o.end(nil)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, o)
+	if o.call.rule.who == public {
+		drop(s.byAddress, o.call.address)
+	} else {
+		drop(s.byUser, o.call.caller.UserID)
+	}
+}
+
+// drop counts down and forgets a key at 0, so that the map holds no more than there are streams.
+func drop[K comparable](counts map[K]int, key K) {
+	if counts[key]--; counts[key] <= 0 {
+		delete(counts, key)
+	}
+}
+
+// end ends the streams of callers for whom cause returns an error, with that error.
+func (s *streams) end(cause func(Caller) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for o := range s.open {
+		if o.call.rule.who == public {
+			continue
+		}
+		if err := cause(o.call.caller); err != nil {
+			o.end(err)
+		}
+	}
+}
+
+// endAll ends all streams with err, and those that would open from now on.
+func (s *streams) endAll(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = err
+	for o := range s.open {
+		o.end(err)
+	}
+}
+
+// count returns how many streams are open.
+func (s *streams) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open)
+}
+
+// maxSend is how long a message may wait for a client that doesn't read. It is above the minute after which nginx gives up on such a client.
+const maxSend = 75 * time.Second
+
+// errNotReading ends the stream of a client that has not read for maxSend.
+var errNotReading = store.ErrUnavailable
+
+// edgeStream is the stream that a handler sees: its context is the edge's, malformed messages are told from good ones, and a send that
+// hangs ends the stream.
+type edgeStream struct {
+	grpc.ServerStream
+	ctx  context.Context
+	hung *time.Timer
+}
+
+func (s *edgeStream) Context() context.Context { return s.ctx }
+
+func (s *edgeStream) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	if malformed(m) {
+		return errMalformed
+	}
+	return nil
+}
+
+func (s *edgeStream) SendMsg(m any) error {
+	if err := context.Cause(s.ctx); err != nil {
+		return err
+	}
+	s.hung.Reset(maxSend)
+	defer s.hung.Stop()
+	return s.ServerStream.SendMsg(m)
+}
+
+func newEdgeStream(ctx context.Context, ss grpc.ServerStream) *edgeStream {
+	ctx, end := context.WithCancelCause(ctx)
+	hung := time.AfterFunc(maxSend, func() { end(errNotReading) })
+	hung.Stop()
+	return &edgeStream{ServerStream: ss, ctx: ctx, hung: hung}
+}
+
+// lastWord is how long a handler has to return by itself after its stream has ended; it needs longer only if it hangs in a send.
+const lastWord = time.Second
+
+// untilEnded runs handle and returns what it returns, unless the server ended ctx: then why, at most lastWord later. A send to a client that
+// doesn't read can't be cancelled, but it fails once the stream is over, and the stream is over when this returns.
+func untilEnded(ctx context.Context, handle func(context.Context) error) error {
+	done := make(chan error, 1)
+	go func() { done <- guard(ctx, handle) }()
+	var err error
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		patience := time.NewTimer(lastWord)
+		defer patience.Stop()
+		select {
+		case err = <-done:
+		case <-patience.C:
+			err = ctx.Err()
+		}
+	}
+	if ended, ok := errors.AsType[*store.Error](context.Cause(ctx)); ok {
+		return ended
+	}
+	return err
+}
