@@ -1,0 +1,169 @@
+package availability
+
+import (
+	"cmp"
+	"log/slog"
+	"slices"
+	"sort"
+	"sync/atomic"
+	"time"
+
+	"github.com/dlsms/dlsms/store"
+)
+
+const (
+	secondsPerDay = 24 * 60 * 60
+	microsPerDay  = secondsPerDay * 1_000_000
+
+	// hotDays is how far a schedule reaches: bookings start at most two weeks ahead, and it is renewed when half of it is used up.
+	hotDays = 64
+)
+
+// calendar is when a branch is open. It answers as the database's function dlsms_open does, which decides about bookings.
+type calendar struct {
+	timezone string
+	hours    []store.OpenHours
+	location *time.Location
+
+	// hot covers the weeks that nearly all questions are about; warm renews it.
+	hot atomic.Pointer[schedule]
+}
+
+// newCalendar returns the calendar of a branch, nil if it never closes.
+func newCalendar(b store.Branch, log *slog.Logger) *calendar {
+	if neverCloses(b.Hours) {
+		return nil
+	}
+	location, err := time.LoadLocation(b.Timezone)
+	if err != nil {
+		log.Error("unknown time zone: its opening hours are taken as UTC", "branch", b.Code, "timezone", b.Timezone, "error", err)
+		location = time.UTC
+	}
+	return &calendar{timezone: b.Timezone, hours: b.Hours, location: location}
+}
+
+// isOf reports whether c is the calendar that the branch needs.
+func (c *calendar) isOf(b store.Branch) bool {
+	if c == nil {
+		return neverCloses(b.Hours)
+	}
+	return c.timezone == b.Timezone && slices.Equal(c.hours, b.Hours)
+}
+
+// neverCloses reports whether hours leave no gap in the week, or there are none. In what is left, every opening ends within days.
+func neverCloses(hours []store.OpenHours) bool {
+	if len(hours) == 0 {
+		return true
+	}
+	const week = 7 * secondsPerDay
+	var open []window
+	for _, h := range hours {
+		w := openOn(h, int64(h.Weekday)*secondsPerDay)
+		open = append(open, w, window{w.start - week, w.end - week})
+	}
+	return slices.ContainsFunc(merge(open), func(w window) bool { return w.start <= 0 && w.end >= week })
+}
+
+// openOn returns an opening on the day that begins at the second midnight.
+func openOn(h store.OpenHours, midnight int64) window {
+	opens, closes := int64(h.Opens/time.Second), int64(h.Closes/time.Second)
+	if closes <= opens {
+		closes += secondsPerDay
+	}
+	return window{midnight + opens, midnight + closes}
+}
+
+// merge sorts windows and joins those that touch or overlap. Empty and reversed ones are left out.
+func merge(ws []window) []window {
+	slices.SortFunc(ws, func(a, b window) int { return cmp.Compare(a.start, b.start) })
+	out := ws[:0]
+	for _, w := range ws {
+		switch {
+		case w.end <= w.start:
+		case len(out) > 0 && w.start <= out[len(out)-1].end:
+			out[len(out)-1].end = max(out[len(out)-1].end, w.end)
+		default:
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// schedule is when a branch is open from a time on.
+type schedule struct {
+	calendar *calendar
+	window            // the times that it knows about
+	open     []window // joined, in order; the last ones reach beyond the window
+}
+
+// margin is how much longer than its window a schedule must look, so that the next opening after each time in it is there and whole. An
+// opening that comes once a week may fall into the hour that a change of the clocks leaves out.
+const margin = 17
+
+// build returns the schedule for times in [from, to).
+func (c *calendar) build(from, to int64) *schedule {
+	var open []window
+	last := floorDiv(to, microsPerDay) + margin
+	for day := floorDiv(from, microsPerDay) - 3; day <= last; day++ {
+		weekday := time.Weekday(((day+4)%7 + 7) % 7) // 1 January 1970 was a Thursday
+		for _, h := range c.hours {
+			if h.Weekday == weekday {
+				local := openOn(h, day*secondsPerDay)
+				open = append(open, window{c.instantOf(local.start) * 1_000_000, c.instantOf(local.end) * 1_000_000})
+			}
+		}
+	}
+	return &schedule{calendar: c, window: window{from, to}, open: merge(open)}
+}
+
+// warm makes sure that the weeks after now are at hand.
+func (c *calendar) warm(now int64) {
+	if hot := c.hot.Load(); !hot.covers(now) || hot.end-now < hotDays*microsPerDay/2 {
+		c.hot.Store(c.build(now-microsPerDay, now+hotDays*microsPerDay))
+	}
+}
+
+// covers reports whether questions that begin at t find most of their answer in s.
+func (s *schedule) covers(t int64) bool { return s != nil && s.start <= t && t < s.end }
+
+// at returns the first opening that ends after t, which may have begun. Should there be none within weeks, it is an empty one in the
+// far future.
+func (s *schedule) at(t int64) window {
+	if !s.covers(t) {
+		s = s.calendar.build(t, t+1)
+	}
+	i := sort.Search(len(s.open), func(i int) bool { return s.open[i].end > t })
+	if i == len(s.open) {
+		return window{never, never}
+	}
+	return s.open[i]
+}
+
+// instantOf returns the second at which the clocks at the branch show the local second. Where they show it twice or leap over it, it
+// follows Postgres's AT TIME ZONE, since the database decides by that: of two the later one, and of none as if they had not leapt yet.
+func (c *calendar) instantOf(local int64) int64 {
+	dayBefore := time.Unix(local-secondsPerDay, 0).In(c.location)
+	_, offset := dayBefore.Zone()
+	before := local - int64(offset)
+	_, change := dayBefore.ZoneBounds()
+	if change.IsZero() {
+		return before
+	}
+	_, offset = change.Zone()
+	after := local - int64(offset)
+	switch boundary := change.Unix(); {
+	case before < boundary && after < boundary:
+		return before
+	case before > boundary && after >= boundary:
+		return after
+	}
+	return max(before, after)
+}
+
+func floorDiv(a, b int64) int64 {
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
+}

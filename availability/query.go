@@ -1,0 +1,227 @@
+package availability
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/dlsms/dlsms/store"
+)
+
+// Query says which seats, and what about them. Its zero value is all seats at this instant.
+type Query struct {
+	Branch    string  // code; empty: all
+	Area      string  // name; empty: all
+	Amenities []int16 // numbers of the enum dlsms.v1.Amenity; a seat must have all of them
+	// Start and End are the window, to the microsecond; both zero: this instant.
+	Start, End time.Time
+	// AvailableOnly leaves out seats that are not available. A Watch ignores it, and what is below.
+	AvailableOnly bool
+	// AfterID and Limit make pages: at most Limit seats (0: all) with ids above AfterID.
+	AfterID int64
+	Limit   int
+}
+
+// Page is one page of seats, in the order of their ids. It is shared with others who asked the same: treat it as read-only.
+type Page struct {
+	Seats []SeatView
+	// Total is how many seats match branch, area and amenities on all pages, and Available how many of those are available.
+	Total, Available int
+	// NextAfterID is the AfterID of the next page; 0: this is the last one.
+	NextAfterID int64
+	// AsOf is the time, by Postgres's clock, that this is true of.
+	AsOf time.Time
+	// Generation and ValidUntil say how long the same question has this answer, but for its AsOf: while the Generation is the same and AsOf
+	// before ValidUntil. A zero ValidUntil is never.
+	Generation uint64
+	ValidUntil time.Time
+
+	memo *memo
+}
+
+// Memo returns what compute returns. It is computed once for an answer, and again only when the answer changed: who encodes answers keeps the
+// bytes here. The AsOf must not go into it, since that moves on. All callers must compute the same kind of thing.
+func (p Page) Memo(compute func() any) any { return p.memo.get(compute) }
+
+// BranchView is one branch, with its seats counted.
+type BranchView struct {
+	Code     string
+	Name     string
+	Timezone string   // IANA
+	Areas    []string // sorted; shared: treat as read-only
+	// SeatCount is how many seats it has, AvailableCount how many of them are free at this instant.
+	SeatCount, AvailableCount int
+}
+
+// Busy is a span of time, half open, for which a seat is reserved or held.
+type Busy struct{ Start, End time.Time }
+
+// busyAhead is how far a look at one seat without a window tells of its bookings: as far ahead as one may book.
+const busyAhead = 14 * microsPerDay
+
+// filter is the part of a query that time has no part in, comparable.
+type filter struct {
+	branch, area string
+	amenities    string // two bytes each, sorted, without repeats
+}
+
+func newFilter(q Query) filter {
+	f := filter{branch: q.Branch, area: q.Area}
+	if len(q.Amenities) > 0 {
+		sorted := slices.Compact(slices.Sorted(slices.Values(q.Amenities)))
+		packed := make([]byte, 0, 2*len(sorted))
+		for _, a := range sorted {
+			packed = append(packed, byte(a>>8), byte(a))
+		}
+		f.amenities = string(packed)
+	}
+	return f
+}
+
+func (f filter) matches(s *seat) bool {
+	if f.branch != "" && s.branch != f.branch || f.area != "" && s.Area != f.area {
+		return false
+	}
+	for i := 0; i < len(f.amenities); i += 2 {
+		if !slices.Contains(s.Amenities, int16(f.amenities[i])<<8|int16(f.amenities[i+1])) {
+			return false
+		}
+	}
+	return true
+}
+
+// newWindow returns the window of a question: every microsecond that the times touch.
+func newWindow(start, end time.Time) (window, error) {
+	if start.IsZero() && end.IsZero() {
+		return present, nil
+	}
+	w := window{start.UnixMicro(), end.UnixMicro()}
+	if end.Nanosecond()%1000 != 0 {
+		w.end++
+	}
+	if start.IsZero() || end.IsZero() || w.end <= w.start {
+		return window{}, store.Invalid(store.Fault{Field: "end_time", Msg: "set both times, and the end after the start, or neither"})
+	}
+	return w, nil
+}
+
+// Seats answers a query. It fails with ErrBranchNotFound, ErrUnavailable, Invalid for a window that is none, or the error of ctx.
+func (m *Model) Seats(ctx context.Context, q Query) (Page, error) {
+	about, err := newWindow(q.Start, q.End)
+	if err != nil {
+		return Page{}, err
+	}
+	w, err := m.current(ctx)
+	if err != nil {
+		return Page{}, err
+	}
+	if q.Branch != "" && w.byCode[q.Branch] == nil {
+		return Page{}, store.ErrBranchNotFound.With("branch", q.Branch)
+	}
+	return w.page(question{filter: newFilter(q), window: about, availableOnly: q.AvailableOnly, after: q.AfterID, limit: max(q.Limit, 0)}), nil
+}
+
+// page answers a question about w. Questions about the present are asked again and again, so their answers are kept while they hold.
+func (w *world) page(q question) Page {
+	var a *answer
+	if q.window == present || q.watched {
+		a = w.kept(q, w.now, func() *answer { return w.ask(q) })
+	} else {
+		a = w.ask(q)
+	}
+	p := a.page
+	p.AsOf = w.asOf
+	return p
+}
+
+// firstSeats is how many seats an answer has room for before it grows.
+const firstSeats = 64
+
+func (w *world) ask(q question) *answer {
+	scope := w.at(q.window)
+	p := Page{Seats: make([]SeatView, 0, min(cmp.Or(q.limit, firstSeats), firstSeats)), Generation: w.generation, memo: new(memo)}
+	holds := int64(never)
+	limit := cmp.Or(q.limit, len(w.seats))
+	for i := range w.matching(q.filter) {
+		s := w.seats[i]
+		st, until := scope.look(s, w.taken.at(i))
+		holds = min(holds, until)
+		p.Total++
+		if st.available {
+			p.Available++
+		}
+		switch {
+		case q.availableOnly && !st.available || s.ID <= q.after:
+		case len(p.Seats) < limit:
+			p.Seats = append(p.Seats, s.view(st))
+		default:
+			p.NextAfterID = p.Seats[limit-1].ID
+		}
+	}
+	if q.window != present {
+		holds = never // the window stays where it is
+	}
+	if holds != never {
+		p.ValidUntil = moment(holds)
+	}
+	return &answer{page: p, until: holds}
+}
+
+// Seat answers about one seat, with the bookings that overlap the window, in the order of time; without a window, those of the coming 14 days.
+// It fails with ErrSeatNotFound, ErrUnavailable, Invalid for a window that is none, or the error of ctx.
+func (m *Model) Seat(ctx context.Context, id int64, start, end time.Time) (SeatView, []Busy, time.Time, error) {
+	about, err := newWindow(start, end)
+	if err != nil {
+		return SeatView{}, nil, time.Time{}, err
+	}
+	w, err := m.current(ctx)
+	if err != nil {
+		return SeatView{}, nil, time.Time{}, err
+	}
+	i, ok := w.position[id]
+	if !ok {
+		return SeatView{}, nil, time.Time{}, store.ErrSeatNotFound
+	}
+	scope := w.at(about)
+	taken := w.taken.at(i)
+	st, _ := scope.look(w.seats[i], taken)
+	shown := scope.window
+	if about == present {
+		shown.end = shown.start + busyAhead
+	}
+	var busy []Busy
+	for _, b := range taken {
+		if b.start < shown.end && b.end > shown.start {
+			busy = append(busy, Busy{moment(b.start), moment(b.end)})
+		}
+	}
+	return w.seats[i].view(st), busy, w.asOf, nil
+}
+
+// Branches returns all branches in the order of their codes. It fails with ErrUnavailable or the error of ctx.
+func (m *Model) Branches(ctx context.Context) ([]BranchView, time.Time, error) {
+	w, err := m.current(ctx)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	a := w.kept(question{branches: true}, w.now, w.askBranches)
+	return slices.Clone(a.branches), w.asOf, nil
+}
+
+func (w *world) askBranches() *answer {
+	a := &answer{until: never}
+	scope := w.at(present)
+	for _, b := range w.branches {
+		v := BranchView{Code: b.Code, Name: b.Name, Timezone: b.Timezone, Areas: b.areas, SeatCount: len(b.seats)}
+		for _, i := range b.seats {
+			st, until := scope.look(w.seats[i], w.taken.at(i))
+			a.until = min(a.until, until)
+			if st.available {
+				v.AvailableCount++
+			}
+		}
+		a.branches = append(a.branches, v)
+	}
+	return a
+}

@@ -1,0 +1,159 @@
+package availability
+
+import (
+	"math"
+	"time"
+
+	"github.com/dlsms/dlsms/store"
+)
+
+// window is a half-open span of time in microseconds since 1970, the resolution of Postgres.
+type window struct{ start, end int64 }
+
+// present, as the window of a question, is the instant that the answer is true of.
+var present = window{}
+
+// instant is the shortest window there is: what contains it contains the moment t.
+func instant(t int64) window { return window{t, t + 1} }
+
+// never is later than every time.
+const never = math.MaxInt64
+
+// booking is a reservation that takes its seat. A seat's are sorted by their start; Postgres sees to it that they don't overlap.
+type booking struct {
+	window
+	id int64
+}
+
+// seat is one seat of the catalog. It never changes: when the catalog does, there is another one.
+type seat struct {
+	store.Seat
+	branch   string    // code
+	calendar *calendar // of its branch; nil: open at all hours
+}
+
+// state is what a seat is like in a window. A time of 0 is unset.
+type state struct {
+	available bool
+	until     int64 // while available: when the next booking starts, if one is known
+	next      int64 // while not, unless out of service: from when on such a window is free
+}
+
+// scope is a window to look at many seats in.
+type scope struct {
+	window
+	private map[*calendar]*schedule // for windows far from now
+}
+
+// hours returns the opening hours to look at, nil when the branch never closes.
+func (s *scope) hours(c *calendar) *schedule {
+	if c == nil {
+		return nil
+	}
+	if hot := c.hot.Load(); hot.covers(s.start) {
+		return hot
+	}
+	if s.private[c] == nil {
+		if s.private == nil {
+			s.private = map[*calendar]*schedule{}
+		}
+		s.private[c] = c.build(s.start, s.start+hotDays*microsPerDay)
+	}
+	return s.private[c]
+}
+
+// look returns what the seat is like in the window, and when that changes by itself, if the window is an instant that moves with the time.
+func (s *scope) look(seat *seat, taken []booking) (st state, holds int64) {
+	if seat.OutOfService {
+		return state{}, never
+	}
+	i, free := 0, true
+	for ; i < len(taken) && taken[i].start < s.end; i++ {
+		if taken[i].end > s.start {
+			free = false
+			break
+		}
+	}
+	hours := s.hours(seat.calendar)
+	holds = never
+	if free && hours != nil {
+		open := hours.at(s.start)
+		free, holds = open.start <= s.start && s.end <= open.end, open.end
+	}
+	if !free {
+		st.next = firstFree(taken[i:], hours, s.window)
+		if st.next == 0 {
+			return st, never
+		}
+		return st, st.next
+	}
+	st.available = true
+	if i < len(taken) {
+		st.until = taken[i].start
+		holds = min(holds, st.until)
+	}
+	return st, holds
+}
+
+// searchLimit is how far past the last booking firstFree looks for opening hours that a window fits into: hours repeat each week, but for
+// the days on which the clocks change.
+const searchLimit = 31 * microsPerDay
+
+// firstFree returns the earliest time from w's start on at which a window as long as w is free and open, 0 when there is none.
+func firstFree(taken []booking, hours *schedule, w window) int64 {
+	t, length := w.start, w.end-w.start
+	limit := t + searchLimit
+	if n := len(taken); n > 0 {
+		limit = max(limit, taken[n-1].end+searchLimit)
+	}
+	for t < limit {
+		for len(taken) > 0 && taken[0].start < t+length {
+			t = max(t, taken[0].end)
+			taken = taken[1:]
+		}
+		if hours == nil {
+			return t
+		}
+		open := hours.at(t)
+		switch from := max(t, open.start); {
+		case open.end-from < length:
+			t = open.end
+		case from > t:
+			t = from
+		default:
+			return t
+		}
+	}
+	return 0
+}
+
+// SeatView is one seat, and what it is like in the window that was asked for. It is shared: treat it as read-only.
+type SeatView struct {
+	ID        int64
+	Branch    string // code
+	Area      string
+	Label     string
+	Amenities []int16 // numbers of the enum dlsms.v1.Amenity, sorted
+	// Available says that it is in service, its branch open and nothing booked for the whole window.
+	Available bool
+	// AvailableUntil is set while Available: when the next booking at or after the window's end starts, zero if none is known.
+	AvailableUntil time.Time
+	// NextAvailableAt is set while not Available: the earliest time from the window's start on at which a window as long is free; zero if it
+	// is out of service, or no such time was found within 31 days after the last booking.
+	NextAvailableAt time.Time
+}
+
+func (s *seat) view(st state) SeatView {
+	return SeatView{
+		ID: s.ID, Branch: s.branch, Area: s.Area, Label: s.Label, Amenities: s.Amenities,
+		Available: st.available, AvailableUntil: moment(st.until), NextAvailableAt: moment(st.next),
+	}
+}
+
+// moment returns the time of t, the zero time for 0.
+func moment(t int64) time.Time {
+	if t == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(t).UTC()
+}

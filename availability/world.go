@@ -1,0 +1,223 @@
+package availability
+
+import (
+	"cmp"
+	"iter"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/dlsms/dlsms/store"
+)
+
+// world is what is known, as of one snapshot of Postgres. It is never changed.
+type world struct {
+	*catalog
+	*answers // of this generation
+
+	taken shelf
+	// generation grows whenever the catalog or a taken window does; worlds of one generation differ in their time only.
+	generation uint64
+	// number grows with every world.
+	number uint64
+	// asOf is the time that this is true of, by Postgres's clock; now is the same in microseconds.
+	asOf time.Time
+	now  int64
+}
+
+// at returns the window that a question about w is about.
+func (w *world) at(ask window) scope {
+	if ask == present {
+		ask = instant(w.now)
+	}
+	return scope{window: ask}
+}
+
+// catalog is what the library has, indexed. It is never changed.
+type catalog struct {
+	branches []*branch // by code
+	seats    []*seat   // by id
+	byCode   map[string]*branch
+	position map[int64]int // in seats, by id
+}
+
+// branch is one branch of the catalog.
+type branch struct {
+	store.Branch
+	calendar *calendar // nil: never closes
+	areas    []string  // sorted
+	seats    []int     // positions of its seats
+}
+
+// newCatalog indexes what was read. What is as it was in the old one keeps its identity.
+func newCatalog(read store.Catalog, old *catalog, log *slog.Logger) *catalog {
+	c := &catalog{byCode: map[string]*branch{}, position: make(map[int64]int, len(read.Seats))}
+	byID := map[int64]*branch{}
+	for _, r := range read.Branches {
+		b := &branch{Branch: r}
+		if was := old.branch(r.Code); was != nil && was.calendar.isOf(r) {
+			b.calendar = was.calendar
+		} else {
+			b.calendar = newCalendar(r, log)
+		}
+		c.branches, c.byCode[r.Code], byID[r.ID] = append(c.branches, b), b, b
+	}
+	for _, r := range read.Seats {
+		b := byID[r.BranchID]
+		if b == nil {
+			// The branch was committed between the reading of branches and of seats: the next look at the log brings both.
+			continue
+		}
+		r.Amenities = slices.Clone(r.Amenities)
+		slices.Sort(r.Amenities)
+		r.Amenities = slices.Compact(r.Amenities)
+		s := &seat{Seat: r, branch: b.Code, calendar: b.calendar}
+		if was := old.seat(r.ID); was != nil && was.equal(s) {
+			s = was
+		}
+		c.position[r.ID] = len(c.seats)
+		b.seats = append(b.seats, len(c.seats))
+		c.seats = append(c.seats, s)
+		if i, found := slices.BinarySearch(b.areas, r.Area); !found {
+			b.areas = slices.Insert(b.areas, i, r.Area)
+		}
+	}
+	return c
+}
+
+func (c *catalog) branch(code string) *branch {
+	if c == nil {
+		return nil
+	}
+	return c.byCode[code]
+}
+
+func (c *catalog) seat(id int64) *seat {
+	if c == nil {
+		return nil
+	}
+	if i, ok := c.position[id]; ok {
+		return c.seats[i]
+	}
+	return nil
+}
+
+func (s *seat) equal(o *seat) bool {
+	return s.looksLike(o) && s.BranchID == o.BranchID && s.OutOfService == o.OutOfService && s.calendar == o.calendar
+}
+
+// looksLike reports whether views of the seats differ at most in what depends on time.
+func (s *seat) looksLike(o *seat) bool {
+	return s == o || s.ID == o.ID && s.branch == o.branch && s.Area == o.Area && s.Label == o.Label && slices.Equal(s.Amenities, o.Amenities)
+}
+
+// matching returns the positions of the seats that f asks for, in id order.
+func (c *catalog) matching(f filter) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		if f.branch == "" {
+			for i, s := range c.seats {
+				if f.matches(s) && !yield(i) {
+					return
+				}
+			}
+			return
+		}
+		if b := c.byCode[f.branch]; b != nil {
+			for _, i := range b.seats {
+				if f.matches(c.seats[i]) && !yield(i) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// slotsPerBox is a power of two; with 64, a change at one of 50,000 seats copies 8 KB.
+const slotsPerBox = 64
+
+// shelf holds the bookings of the seats by their position, in boxes, so that a new one shares all but a few boxes with the old one.
+type shelf []*box
+
+type box [slotsPerBox][]booking
+
+func newShelf(seats []*seat, taken map[int64][]booking) shelf {
+	s := make(shelf, (len(seats)+slotsPerBox-1)/slotsPerBox)
+	for i := range s {
+		s[i] = new(box)
+	}
+	for i, seat := range seats {
+		s[i/slotsPerBox][i%slotsPerBox] = taken[seat.ID]
+	}
+	return s
+}
+
+func (s shelf) at(position int) []booking { return s[position/slotsPerBox][position%slotsPerBox] }
+
+// put replaces the bookings at a position of s, which is a clone of old.
+func (s shelf) put(old shelf, position int, taken []booking) {
+	i := position / slotsPerBox
+	if s[i] == old[i] {
+		b := *old[i]
+		s[i] = &b
+	}
+	s[i][position%slotsPerBox] = taken
+}
+
+// pair is the positions of one seat in two worlds, -1 where it is not.
+type pair struct{ before, after int }
+
+// differences returns the seats that are new, gone, or changed in any way from old to w, but for the passing of time.
+func differences(old, w *world) []pair {
+	var out []pair
+	if old.generation == w.generation {
+		return nil
+	}
+	if old.catalog != w.catalog {
+		for p := range pairs(old.catalog, w.catalog) {
+			if p.before < 0 || p.after < 0 || old.seats[p.before] != w.seats[p.after] ||
+				!slices.Equal(old.taken.at(p.before), w.taken.at(p.after)) {
+				out = append(out, p)
+			}
+		}
+		return out
+	}
+	for i := range w.taken {
+		if old.taken[i] == w.taken[i] {
+			continue
+		}
+		for j := range w.taken[i] {
+			if !slices.Equal(old.taken[i][j], w.taken[i][j]) {
+				out = append(out, pair{i*slotsPerBox + j, i*slotsPerBox + j})
+			}
+		}
+	}
+	return out
+}
+
+// pairs returns all seats of two catalogs.
+func pairs(old, c *catalog) iter.Seq[pair] {
+	return func(yield func(pair) bool) {
+		i, j := 0, 0
+		for i < len(old.seats) || j < len(c.seats) {
+			var order int
+			switch {
+			case i == len(old.seats):
+				order = 1
+			case j == len(c.seats):
+				order = -1
+			default:
+				order = cmp.Compare(old.seats[i].ID, c.seats[j].ID)
+			}
+			p := pair{-1, -1}
+			if order <= 0 {
+				p.before, i = i, i+1
+			}
+			if order >= 0 {
+				p.after, j = j, j+1
+			}
+			if !yield(p) {
+				return
+			}
+		}
+	}
+}
