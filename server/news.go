@@ -35,19 +35,25 @@ func (n *News) Of(userID int64) (news <-chan struct{}, stop func()) {
 	}
 }
 
-// Tell wakes those whom the events concern.
+// Tell wakes those whom the events concern; without events, everybody: something may have been missed.
 func (n *News) Tell(events []store.Event) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(n.byUser) == 0 {
-		return
+	if len(events) == 0 {
+		for _, subscriptions := range n.byUser {
+			wake(subscriptions)
+		}
 	}
 	for _, e := range events {
-		for ch := range n.byUser[e.UserID] {
-			select {
-			case ch <- struct{}{}:
-			default: // it is awake already
-			}
+		wake(n.byUser[e.UserID])
+	}
+}
+
+func wake(subscriptions map[chan struct{}]struct{}) {
+	for ch := range subscriptions {
+		select {
+		case ch <- struct{}{}:
+		default: // it is awake already
 		}
 	}
 }

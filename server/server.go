@@ -228,6 +228,12 @@ func (s *Server) hinted(h Hint) {
 	}
 }
 
+// Healthy reports what the health service says of the server as a whole.
+func (s *Server) Healthy() bool {
+	resp, err := s.probes.Check(context.Background(), &healthpb.HealthCheckRequest{})
+	return err == nil && resp.GetStatus() == healthpb.HealthCheckResponse_SERVING
+}
+
 // Hint tells all replicas, this one too, of changes that were committed outside of the handlers. It never waits.
 func (s *Server) Hint(h Hint) { s.hints.Send(h) }
 

@@ -7,10 +7,12 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"io/fs"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // the database/sql driver that goose drives
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
@@ -62,4 +64,13 @@ func Hash() (string, error) {
 		h.Write(b)
 	}
 	return fmt.Sprintf("%016x", h.Sum64()), nil
+}
+
+// Unreachable reports whether Up failed because Postgres did not answer, or was not ready yet, so that another try makes sense.
+func Unreachable(err error) bool {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code == "57P03" // starting up
+	}
+	_, ok := errors.AsType[*pgconn.ConnectError](err)
+	return ok
 }

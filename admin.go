@@ -1,0 +1,54 @@
+package main
+
+import (
+	"net/http"
+	"net/http/pprof"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/dlsms/dlsms/availability"
+	"github.com/dlsms/dlsms/server"
+	"github.com/dlsms/dlsms/store"
+)
+
+// adminHandler serves what operators look at. It belongs on a private address: profiles show what a process works on.
+func adminHandler(metrics *prometheus.Registry, s *server.Server) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if !s.Healthy() {
+			http.Error(w, "not serving", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("serving\n")) // a prober that hung up needs no answer
+	})
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+// countTransitions returns what the worker calls after each transaction.
+func countTransitions(metrics *prometheus.Registry) func(step string, n int) {
+	transitions := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "dlsms", Name: "worker_transitions_total", Help: "What the worker did as time passed, by step.",
+	}, []string{"step"})
+	metrics.MustRegister(transitions)
+	return func(step string, n int) { transitions.WithLabelValues(step).Add(float64(n)) }
+}
+
+// observe registers what the pool and the read model hold at the moment.
+func observe(metrics *prometheus.Registry, db *store.Store, seats *availability.Model) {
+	gauge := func(name, help string, value func() float64) {
+		metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "dlsms", Name: name, Help: help}, value))
+	}
+	gauge("db_connections", "Connections to Postgres that are open, for requests.", func() float64 { return float64(db.PoolStat().TotalConns()) })
+	gauge("db_connections_in_use", "Connections to Postgres that a request holds.", func() float64 { return float64(db.PoolStat().AcquiredConns()) })
+	gauge("db_connections_max", "Most connections to Postgres for requests.", func() float64 { return float64(db.PoolStat().MaxConns()) })
+	gauge("seats", "Seats in the catalog.", func() float64 { return float64(seats.Stats().Seats) })
+	gauge("seats_age_seconds", "How old what is known of the seats is.", func() float64 { return seats.Stats().Age.Seconds() })
+	gauge("watches_open", "Watches of seats that are open.", func() float64 { return float64(seats.Stats().Watches) })
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/migrations"
+)
+
+// demoPassword is the password of all demo users, for everybody to read in the README.
+const demoPassword = "password123"
+
+type migrateCommand struct{}
+
+// Run brings the database to the schema of this binary.
+func (migrateCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
+	var f faults
+	s.checkDatabase(&f)
+	if err := f.err(); err != nil {
+		return err
+	}
+	versions, err := migrations.Up(ctx, s.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	if len(versions) == 0 {
+		fmt.Fprintln(out, "the database is up to date")
+	}
+	for _, v := range versions {
+		fmt.Fprintf(out, "applied migration %d\n", v)
+	}
+	return nil
+}
+
+type seedCommand struct{}
+
+// Run adds the demo data.
+func (seedCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
+	var f faults
+	s.checkDatabase(&f)
+	f.check(s.BcryptCost.fault == "", "BCRYPT_COST", s.BcryptCost.fault)
+	if err := f.err(); err != nil {
+		return err
+	}
+	db, err := store.Open(ctx, store.Config{URL: s.DatabaseURL, MinConns: 1, MaxConns: 1, Rules: s.rules()})
+	if err != nil {
+		return fmt.Errorf("open the database: %w", err)
+	}
+	defer db.Close()
+	added, err := seedDemo(ctx, db, s.BcryptCost.value)
+	if err != nil {
+		return fmt.Errorf("seed (has the database been migrated?): %w", err)
+	}
+	fmt.Fprintf(out, "added %d branches, %d seats, %d users\n", added.Branches, added.Seats, added.Users)
+	return nil
+}
+
+// seedDemo adds the demo data. One hash serves all its users, as the password is no secret.
+func seedDemo(ctx context.Context, db *store.Store, cost int) (store.Seeded, error) {
+	hash, err := bcrypt.GenerateFromPassword([]byte(demoPassword), cost)
+	if err != nil {
+		return store.Seeded{}, err
+	}
+	return db.Seed(ctx, string(hash))
+}
+
+type healthcheckCommand struct{}
+
+// healthcheckTimeout is below the timeout of the health check in docker-compose.yml.
+const healthcheckTimeout = 2 * time.Second
+
+// Run asks the replica at GRPC_ADDR for its health.
+func (healthcheckCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, healthcheckTimeout)
+	defer cancel()
+	addr, err := dialable(s.GRPCAddr)
+	if err != nil {
+		return fmt.Errorf("GRPC_ADDR: %w", err)
+	}
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	resp, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
+	if err != nil {
+		return fmt.Errorf("%s does not answer: %w", addr, err)
+	}
+	if resp.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+		return errors.New(addr + " is " + resp.GetStatus().String())
+	}
+	fmt.Fprintln(out, addr, "is", resp.GetStatus())
+	return nil
+}
+
+// dialable turns an address to listen on into one to call: ":9090" listens everywhere and is called on loopback.
+func dialable(listen string) (string, error) {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", err
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port), nil
+}

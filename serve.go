@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dlsms/dlsms/availability"
+	"github.com/dlsms/dlsms/server"
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/migrations"
+	"github.com/dlsms/dlsms/worker"
+)
+
+type serveCommand struct{}
+
+// Run serves clients until ctx ends.
+func (serveCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
+	if err := s.check(); err != nil {
+		return fmt.Errorf("dlsms can't start with these settings (dlsms --help explains each):\n%w", err)
+	}
+	log := slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: s.LogLevel.value}))
+
+	// Listen first: a port in use is told before anything else happens, and early callers get UNAVAILABLE, not a refused connection.
+	grpcListener, err := net.Listen("tcp", s.GRPCAddr)
+	if err != nil {
+		return fmt.Errorf("GRPC_ADDR: %w", err)
+	}
+	defer grpcListener.Close()
+	adminListener, err := net.Listen("tcp", s.AdminAddr)
+	if err != nil {
+		return fmt.Errorf("ADMIN_ADDR: %w", err)
+	}
+	defer adminListener.Close()
+
+	db, err := openDatabase(ctx, s, log)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	r, err := newReplica(s, db, log)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	return r.serve(ctx, s, grpcListener, adminListener)
+}
+
+// startPatience is how long a replica waits for Postgres when it starts: the two are often started together.
+const startPatience = time.Minute
+
+// openDatabase migrates the database, opens it, and adds the demo data where that is set.
+func openDatabase(ctx context.Context, s *settings, log *slog.Logger) (*store.Store, error) {
+	if err := migrate(ctx, s, log); err != nil {
+		return nil, err
+	}
+	db, err := store.Open(ctx, store.Config{
+		URL:      s.DatabaseURL,
+		MinConns: int32(s.DBMinConns.value), //nolint:gosec // read with 31 bits
+		MaxConns: int32(s.DBMaxConns.value), //nolint:gosec // read with 31 bits
+		Rules:    s.rules(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the database (is max_connections of Postgres above DB_MAX_CONNS of all replicas together?): %w", err)
+	}
+	if faults, err := db.DurabilityFaults(ctx); err == nil && len(faults) > 0 {
+		log.WarnContext(ctx, "a crash of Postgres may lose acknowledged reservations", "settings", faults)
+	}
+	if s.SeedDemo {
+		added, err := seedDemo(ctx, db, s.BcryptCost.value)
+		if err != nil {
+			db.Close()
+			return nil, fmt.Errorf("add the demo data: %w", err)
+		}
+		log.WarnContext(ctx, "SEED_DEMO is set: users with a known password exist", "added_seats", added.Seats, "added_users", added.Users)
+	}
+	return db, nil
+}
+
+// migrate brings the database to the schema of this binary, trying for startPatience while Postgres does not answer.
+func migrate(ctx context.Context, s *settings, log *slog.Logger) error {
+	deadline := time.Now().Add(startPatience)
+	for {
+		versions, err := migrations.Up(ctx, s.DatabaseURL)
+		if err == nil {
+			log.InfoContext(ctx, "the database is migrated", "applied", len(versions))
+			return nil
+		}
+		if ctx.Err() != nil || time.Now().After(deadline) || !migrations.Unreachable(err) {
+			return err
+		}
+		log.WarnContext(ctx, "Postgres does not answer yet; trying again", "error", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// replica is everything that runs in one process.
+type replica struct {
+	log     *slog.Logger
+	metrics *prometheus.Registry
+	redis   redis.UniversalClient // nil: none
+	seats   *availability.Model
+	worker  *worker.Worker
+	server  *server.Server
+}
+
+func newReplica(s *settings, db *store.Store, log *slog.Logger) (*replica, error) {
+	r := &replica{log: log, metrics: prometheus.NewRegistry()}
+	r.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.worker = worker.New(db, worker.Config{Interval: s.WorkerInterval.value, Logger: log, Done: countTransitions(r.metrics)})
+	news := &server.News{}
+	rules := s.rules()
+	r.seats = availability.New(db, availability.Options{
+		Freshness:    s.ReadFreshness.value,
+		MaxStaleness: s.MaxStaleness.value,
+		Logger:       log,
+		OnEvents: func(events []store.Event, now time.Time) {
+			news.Tell(events)
+			tellWorker(r.worker, rules, events, now)
+		},
+	})
+	observe(r.metrics, db, r.seats)
+
+	var err error
+	if s.RedisURL != "" {
+		if r.redis, err = server.OpenRedis(s.RedisURL); err != nil {
+			return nil, err
+		}
+	}
+	r.server, err = s.newServer(r, db, news)
+	if err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (s *settings) newServer(r *replica, db *store.Store, news *server.News) (*server.Server, error) {
+	keys, err := server.ParseKeyRing(s.JWTSecret)
+	if err != nil {
+		return nil, err
+	}
+	proxies, err := s.trustedProxies()
+	if err != nil {
+		return nil, err
+	}
+	return server.New(server.Config{
+		Store:          db,
+		Seats:          r.seats,
+		News:           news,
+		MaxStaleness:   s.MaxStaleness.value,
+		Redis:          r.redis,
+		Log:            r.log,
+		Metrics:        r.metrics,
+		Keys:           keys,
+		TokenTTL:       s.JWTTTL.value,
+		BcryptCost:     s.BcryptCost.value,
+		Limits:         server.RateLimits{PerUserPerMinute: s.RateLimit.value, PerAddressPerMinute: s.AuthLimit.value, LoginFailures: s.FailureLimit.value},
+		TrustedProxies: proxies,
+		DBConns:        s.DBMaxConns.value,
+		DrainTimeout:   s.DrainTimeout.value,
+		Reflection:     s.Reflection,
+		Now:            time.Now,
+	})
+}
+
+// tellWorker says when the reservations that changed come due. Without events something may have been missed, so the worker looks at once.
+func tellWorker(w *worker.Worker, rules store.Rules, events []store.Event, now time.Time) {
+	if len(events) == 0 {
+		w.DueIn(0)
+	}
+	for _, e := range events {
+		if due := e.DueAt(rules); !due.IsZero() {
+			w.DueIn(due.Sub(now))
+		}
+	}
+}
+
+func (r *replica) close() {
+	if r.redis != nil {
+		_ = r.redis.Close() // nothing is lost with it
+	}
+}
+
+// serve runs until ctx ends, and then stops in the order in which nothing is cut off: the server drains, then the worker and the seats stop.
+func (r *replica) serve(ctx context.Context, s *settings, grpcListener, adminListener net.Listener) error {
+	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBackground()
+	running, failed := errgroup.WithContext(background)
+	admin := &http.Server{Handler: adminHandler(r.metrics, r.server), ReadHeaderTimeout: 5 * time.Second}
+	running.Go(func() error { return r.server.Serve(grpcListener) })
+	running.Go(func() error {
+		if err := admin.Serve(adminListener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("ADMIN_ADDR: %w", err)
+		}
+		return nil
+	})
+	running.Go(func() error { return r.seats.Run(background) })
+	running.Go(func() error { r.worker.Run(background); return nil })
+
+	ready := make(chan error, 1)
+	go func() { ready <- r.server.Ready(ctx) }()
+	var err error
+	for serving := true; serving && err == nil; {
+		select {
+		case <-ctx.Done():
+			serving = false
+		case <-failed.Done():
+			serving = false
+		case err = <-ready:
+			ready = nil
+			if err == nil {
+				r.log.InfoContext(ctx, "serving", "grpc", grpcListener.Addr().String(), "admin", adminListener.Addr().String())
+			}
+		}
+	}
+	r.log.InfoContext(background, "stopping", "drain_timeout", s.DrainTimeout.value.String())
+	if cut := r.server.Shutdown(background); cut != nil {
+		r.log.WarnContext(background, "stopped before all calls had finished", "error", cut)
+	}
+	stopBackground()
+	_ = admin.Close()
+	if waitErr := running.Wait(); err == nil && !errors.Is(waitErr, context.Canceled) {
+		err = waitErr
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = nil // told to stop before it was ready
+	}
+	if err == nil {
+		r.log.InfoContext(background, "stopped")
+	}
+	return err
+}
