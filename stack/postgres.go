@@ -124,16 +124,16 @@ func startPostgres(ctx context.Context, cfg PostgresConfig, state *stateDir, hel
 		return nil, err
 	}
 	data := filepath.Join(pg.base, "data")
-	major, err := clusterRelease(data)
+	madeBy, err := clusterRelease(data)
 	if err != nil {
 		return nil, err
 	}
-	bin, major, err := t.postgres(ctx, major)
+	bin, release, err := t.postgres(ctx, madeBy)
+	if err != nil && madeBy != 0 {
+		return nil, fmt.Errorf("%w, which made the database in %s: install it, or begin anew with `make clean`", err, data)
+	}
 	if err != nil {
-		if major == 0 {
-			return nil, err
-		}
-		return nil, fmt.Errorf("the database in %s needs it: %w; install it, or begin anew with `make clean`", data, err)
+		return nil, err
 	}
 	passwordFile := filepath.Join(pg.base, "password")
 	if pg.password, err = clusterPassword(passwordFile, data, as); err != nil {
@@ -184,7 +184,7 @@ func startPostgres(ctx context.Context, cfg PostgresConfig, state *stateDir, hel
 		explain:  lastFatal,
 		hushed:   true, // until ready it says to each look that it isn't
 	}}
-	log.printf("postgres", "starting PostgreSQL %d on %s:%d, data in %s", major, loopback, pg.port, data)
+	log.printf("postgres", "starting PostgreSQL %d on %s:%d, data in %s", release, loopback, pg.port, data)
 	if err := pg.Start(ctx); err != nil {
 		return nil, err
 	}

@@ -36,7 +36,7 @@ type spec struct {
 	patience time.Duration                   // how long that end may take before SIGKILL
 	orphan   syscall.Signal                  // what the kernel sends should this process die (Linux)
 	explain  func(lastLines []string) string // a better sentence for a known failure, or ""
-	hushed   bool                            // its lines are of interest only once it is ready, or in the sentence of a failure
+	hushed   bool                            // its lines are of interest only while it is ready, or in the sentence of a failure
 }
 
 // run is one life of the process.
@@ -134,6 +134,7 @@ func (p *Process) Stop(ctx context.Context) error {
 	if err := r.cmd.Process.Signal(p.spec.quit); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop %s: %w", p.spec.name, err)
 	}
+	r.isReady.Store(false)
 	ctx, cancel := context.WithTimeout(ctx, p.spec.patience)
 	defer cancel()
 	begin := time.Now()

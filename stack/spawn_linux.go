@@ -32,15 +32,16 @@ func startChild(cmd *exec.Cmd, orphan syscall.Signal) error {
 	return <-result
 }
 
-// programOf names the program that runs under pid, such as "postgres", or "" when there is none.
+// programOf names the program that runs under pid, such as "postgres", or "" when there is none, or only what its parent has not waited for.
 func programOf(pid int) string {
-	exe, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "exe"))
-	if err == nil {
-		return strings.TrimSuffix(filepath.Base(exe), " (deleted)")
-	}
-	comm, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm"))
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat")) // such as: 17 (postgres) S 1 …
 	if err != nil {
 		return ""
 	}
-	return strings.TrimSpace(string(comm))
+	_, rest, _ := strings.Cut(string(stat), "(")
+	end := strings.LastIndex(rest, ") ")
+	if end < 0 || strings.HasPrefix(rest[end:], ") Z") {
+		return ""
+	}
+	return rest[:end]
 }

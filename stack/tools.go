@@ -46,12 +46,13 @@ func (t tools) find(what string, names ...string) (string, error) {
 
 // postgres returns the directory with the programs of the release asked for, or of the newest one for 0, and its number.
 func (t tools) postgres(ctx context.Context, major int) (dir string, found int, err error) {
-	dirs := append([]string(nil), t.path...)
+	var dirs []string
 	for _, pattern := range t.pg {
 		matches, _ := filepath.Glob(pattern)
 		dirs = append(dirs, matches...)
 	}
-	for _, d := range dirs {
+	// Last, since what is there is often a link to a single program of those.
+	for _, d := range append(dirs, t.path...) {
 		if !executable(filepath.Join(d, "postgres")) || !executable(filepath.Join(d, "initdb")) {
 			continue
 		}

@@ -1,0 +1,91 @@
+# DL-SMS. `make` lists what there is.
+
+# Where Go's own installation instructions put it, which is not in every PATH.
+export PATH := $(PATH):/usr/local/go/bin
+
+BIN     := .local/bin
+LISTEN  ?= 127.0.0.1:9090
+TESTS   ?= ./...
+TIMEOUT ?= 15m
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check build generate lint fmt grpcurl ghz install clean
+.PHONY: go fresh format breaking vet modules
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: go ## start everything on this machine with the demo data, on LISTEN=127.0.0.1:9090; Ctrl-C stops it
+	@stack/install.sh run
+	@CGO_ENABLED=0 stack/build.sh -o $(BIN)/ . ./stack/cmd/dlsms-stack
+	@exec $(BIN)/dlsms-stack -dir .local -binary $(BIN)/dlsms -listen $(LISTEN) $(ARGS)
+
+test: go ## run the tests with the race detector, on a real Postgres, Redis and nginx; TESTS=./store for some
+	@stack/install.sh test
+	@stack/build.sh -race ./...
+	go test -race -shuffle=on -timeout $(TIMEOUT) $(TESTS)
+
+check: fresh format lint vet modules build test ## all that a change has to pass
+
+build: go ## build dlsms into .local/bin
+	@CGO_ENABLED=0 stack/build.sh -o $(BIN)/ .
+
+generate: $(BIN)/buf ## make gen/ from proto/
+	$(BIN)/buf generate
+
+lint: breaking $(BIN)/golangci-lint ## look for faults in the protos and the code
+	$(BIN)/buf lint
+	$(BIN)/golangci-lint run
+
+fmt: $(BIN)/buf $(BIN)/golangci-lint ## format the protos and the code
+	$(BIN)/buf format --write
+	$(BIN)/golangci-lint fmt
+
+grpcurl: $(BIN)/grpcurl ## build grpcurl, to call the API by hand, into .local/bin
+
+ghz: $(BIN)/ghz ## build ghz, to put load on the API, into .local/bin
+
+install: ## install PostgreSQL, Redis, nginx and a C compiler where they are missing
+	@stack/install.sh test
+
+clean: ## remove .local: the programs built, and the database with all that is in it
+	@stack/clean.sh
+
+# The parts of check and lint.
+
+fresh: $(BIN)/buf
+	@rm -rf .local/fresh
+	$(BIN)/buf generate --output .local/fresh
+	@diff -r .local/fresh/gen gen || { echo "gen/ is not what proto/ says: run \`make generate\`" >&2; exit 1; }
+
+format: $(BIN)/buf $(BIN)/golangci-lint
+	$(BIN)/buf format --diff --exit-code
+	$(BIN)/golangci-lint fmt --diff
+
+# Against what clients may have generated from: where this branch left main, or on main itself the commit before.
+GIT := git -c safe.directory=$(CURDIR)
+breaking: $(BIN)/buf
+	@base=$$($(GIT) merge-base HEAD main 2>/dev/null || $(GIT) merge-base HEAD origin/main 2>/dev/null || true); \
+	if [ "$$base" = "$$($(GIT) rev-parse HEAD 2>/dev/null)" ]; then base=$$($(GIT) rev-parse --quiet --verify HEAD~1 || true); fi; \
+	if [ -z "$$base" ] || ! $(GIT) cat-file -e "$$base:proto" 2>/dev/null; then \
+		echo "no earlier protos to compare with"; exit 0; \
+	fi; \
+	rm -rf .local/breaking && mkdir -p .local/breaking && $(GIT) archive "$$base" proto buf.yaml | tar -x -C .local/breaking && \
+	echo "$(BIN)/buf breaking, against $$base" && $(BIN)/buf breaking --against .local/breaking
+
+vet: go
+	go vet ./...
+
+modules: go
+	go mod verify
+	go mod tidy -diff
+
+# The tools have modules of their own, so that what they need does not get into the server.
+$(BIN)/buf $(BIN)/grpcurl $(BIN)/ghz $(BIN)/golangci-lint: $(BIN)/%: tools/%.mod | go
+	@echo "build    | $* (once)"
+	@CGO_ENABLED=0 stack/build.sh -modfile=$< -o $@ "$$(go list -modfile=$< tool)"
+	@touch $@
+
+go:
+	@command -v go >/dev/null || { echo "dlsms: Go is missing: install Go 1.26 or newer, see https://go.dev/doc/install" >&2; exit 1; }
+	@why=$$(go list -m 2>&1) || { echo "dlsms: this Go is too old ($$why): install Go 1.26 or newer, see https://go.dev/doc/install" >&2; exit 1; }

@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Installs what this machine lacks, saying first what that is: for `run` PostgreSQL, Redis and nginx, for `test` also a C compiler,
+# which Go's race detector needs. It is a script because Go itself can't fetch modules before ca-certificates are there.
+set -euo pipefail
+
+want=${1:?usage: stack/install.sh run|test}
+
+# Debian keeps the programs of Postgres in no PATH, and those of nginx in none of an ordinary user's.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/usr/local/bin:/opt/homebrew/bin
+
+has_postgres() {
+  local dir
+  for dir in ${PATH//:/ } /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/postgresql@*/bin /usr/local/opt/postgresql@*/bin; do
+    if [[ -x $dir/postgres && -x $dir/initdb ]]; then return 0; fi
+  done
+  return 1
+}
+has_redis() { command -v redis-server >/dev/null || command -v valkey-server >/dev/null; }
+has_nginx() { command -v nginx >/dev/null; }
+# A compiler without the C library's headers is not enough.
+has_cc() { printf '#include <stdlib.h>\nint main(void) { return 0; }\n' | "${CC:-gcc}" -x c -o /dev/null - 2>/dev/null; }
+has_certificates() { [[ -s /etc/ssl/certs/ca-certificates.crt || -d /etc/pki/tls/certs || ! -e /etc/debian_version ]]; }
+
+missing=()
+has_postgres || missing+=(postgresql)
+has_redis || missing+=(redis)
+has_nginx || missing+=(nginx)
+if [[ $want == test ]]; then has_cc || missing+=(compiler); fi
+has_certificates || missing+=(certificates)
+if ((${#missing[@]} == 0)); then exit 0; fi
+
+fail() {
+  echo "dlsms: $*" >&2
+  exit 1
+}
+
+# packages PACKAGE-OF-EACH... turns the names above into a package manager's.
+packages() {
+  local name
+  for name in "${missing[@]}"; do
+    case $1:$name in
+      *:postgresql) echo "$([[ $1 == brew ]] && echo postgresql@17 || echo postgresql)" ;;
+      apt:redis) echo redis-server ;;
+      apt:compiler) echo gcc libc6-dev ;;
+      apt:certificates) echo ca-certificates ;;
+      *) echo "$name" ;;
+    esac
+  done
+}
+
+if command -v apt-get >/dev/null; then
+  read -ra list < <(packages apt | tr '\n' ' ')
+  command="apt-get update && apt-get install -y --no-install-recommends ${list[*]}"
+  as_root=()
+  if ((EUID != 0)); then
+    command -v sudo >/dev/null || fail "missing on this machine: ${list[*]}. Run as root: $command"
+    as_root=(sudo)
+  fi
+  echo "dlsms: missing on this machine: ${list[*]}"
+  echo "dlsms: installing with ${as_root[*]:+${as_root[*]} }apt-get (their own services are not started; this project runs its own, on other ports)"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive bash -euo pipefail -c '
+    # What packages ask before they start their services; left alone where the administrator has a policy.
+    policy=/usr/sbin/policy-rc.d
+    if [[ ! -e $policy ]]; then
+      trap "rm -f $policy" EXIT
+      printf "#!/bin/sh\nexit 101\n" >$policy
+      chmod 755 $policy
+    fi
+    apt-get update
+    apt-get install -y --no-install-recommends "$@"
+  ' install "${list[@]}" || fail "that did not work. Run as root: $command"
+elif command -v brew >/dev/null; then
+  read -ra list < <(packages brew | tr '\n' ' ')
+  [[ " ${list[*]} " != *" compiler "* ]] || fail "a C compiler is missing. Run: xcode-select --install"
+  echo "dlsms: missing on this machine, and installed now with brew: ${list[*]}"
+  brew install "${list[@]}" || fail "that did not work. Run: brew install ${list[*]}"
+else
+  fail "missing on this machine: $(packages other | tr '\n' ' ')- install with its package manager (PostgreSQL 15, Redis 7, nginx 1.22, or newer), then run again"
+fi
+echo "dlsms: installed"

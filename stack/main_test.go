@@ -1,0 +1,210 @@
+package stack_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/dlsms/dlsms/stack"
+)
+
+// asParent makes this test binary start processes, say their pids, and wait until its standard input ends: the tests kill it, or run it as another user.
+const asParent = "DLSMS_STACK_TEST_PARENT"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asParent) != "" {
+		if err := parent(context.Background()); err != nil {
+			fmt.Println("error:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	code := m.Run()
+	if built.dir != "" {
+		if err := os.RemoveAll(built.dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+func parent(ctx context.Context) error {
+	pg, err := stack.StartPostgres(ctx, stack.PostgresConfig{Unsafe: true})
+	if err != nil {
+		return err
+	}
+	redis, err := stack.StartRedis(ctx, stack.RedisConfig{})
+	if err != nil {
+		return errors.Join(err, pg.Stop(ctx))
+	}
+	nginx, err := stack.StartNginx(ctx, stack.NginxConfig{Backends: []string{"127.0.0.1:1"}})
+	if err != nil {
+		return errors.Join(err, redis.Stop(ctx), pg.Stop(ctx))
+	}
+	fmt.Println("ready:", pg.PID(), redis.PID(), nginx.PID())
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		return err
+	}
+	return errors.Join(nginx.Stop(ctx), redis.Stop(ctx), pg.Stop(ctx))
+}
+
+// family is a running parent.
+type family struct {
+	cmd      *exec.Cmd
+	goodbye  io.Closer // its standard input
+	children []int
+}
+
+// startFamily runs the parent, as the user with that id if it isn't 0, and waits until its children are up.
+func startFamily(t *testing.T, program string, uid uint32) *family {
+	t.Helper()
+	cmd := exec.Command(program)
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), asParent+"=1")
+	cmd.Stderr = os.Stderr
+	if uid != 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has ended, unless the test failed
+	line, err := bufio.NewReader(out).ReadString('\n')
+	pids, ok := strings.CutPrefix(strings.TrimSpace(line), "ready: ")
+	if err != nil || !ok {
+		t.Fatalf("the parent said %q (%v)", line, err)
+	}
+	f := &family{cmd: cmd, goodbye: in}
+	for _, field := range strings.Fields(pids) {
+		pid, err := strconv.Atoi(field)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.children = append(f.children, pid)
+	}
+	return f
+}
+
+var built struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// programs builds dlsms and dlsms-stack once for all tests, and returns their directory.
+func programs(t *testing.T) string {
+	t.Helper()
+	built.once.Do(func() {
+		if built.dir, built.err = os.MkdirTemp("", "dlsms-programs-"); built.err != nil {
+			return
+		}
+		cmd := exec.Command("stack/build.sh", "-o", built.dir+"/", ".", "./stack/cmd/dlsms-stack")
+		cmd.Dir = ".."
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			built.err = fmt.Errorf("build: %w\n%s", err, out)
+		}
+	})
+	if built.err != nil {
+		t.Fatal(built.err)
+	}
+	return built.dir
+}
+
+func alive(pid int) bool { return stack.ProgramOf(pid) != "" }
+
+func waitUntilGone(t *testing.T, pids []int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("processes %v end", pids), func() bool {
+		for _, pid := range pids {
+			if alive(pid) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// eventually waits for a condition, for 20 s at most.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	deadline := time.After(20 * time.Second)
+	for !condition() {
+		select {
+		case <-poll.C:
+		case <-deadline:
+			t.Fatalf("not within 20 s: %s", what)
+		}
+	}
+}
+
+// stateDir is a directory that the user postgres may pass through, unlike t.TempDir.
+func stateDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "dlsms-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// stop ends what a test started; all of it has to end gracefully.
+func stop(t *testing.T, p interface{ Stop(context.Context) error }) {
+	t.Helper()
+	if err := p.Stop(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
+// wantLine checks that err is one line that holds all of want.
+func wantLine(t *testing.T, err error, want ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatal("no error")
+	}
+	if strings.Contains(err.Error(), "\n") {
+		t.Errorf("more than one line: %v", err)
+	}
+	for _, w := range want {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("the error doesn't say %q: %v", w, err)
+		}
+	}
+}
+
+func write(t *testing.T, content string, path ...string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(path...), []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,394 @@
+package stack_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/dlsms/dlsms/stack"
+)
+
+func startPostgres(t *testing.T, cfg stack.PostgresConfig) *stack.Postgres {
+	t.Helper()
+	cfg.Log = t.Output()
+	pg, err := stack.StartPostgres(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pg
+}
+
+func startRedis(t *testing.T) *stack.Redis {
+	t.Helper()
+	r, err := stack.StartRedis(t.Context(), stack.RedisConfig{Log: t.Output()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// query runs a statement and returns the value that it answers.
+func query[T any](t *testing.T, url, sql string) T {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := conn.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	var value T
+	if err := conn.QueryRow(t.Context(), sql).Scan(&value); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return value
+}
+
+func execute(t *testing.T, url, sql string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := conn.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, err := conn.Exec(t.Context(), sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func TestPostgresIsSafeByDefault(t *testing.T) {
+	t.Parallel()
+	pg := startPostgres(t, stack.PostgresConfig{Settings: map[string]string{"work_mem": "5MB"}})
+	defer stop(t, pg)
+	for setting, want := range map[string]string{
+		"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "data_checksums": "on",
+		"max_connections": "400", "listen_addresses": "127.0.0.1", "server_encoding": "UTF8", "TimeZone": "UTC", "work_mem": "5MB",
+	} {
+		if got := query[string](t, pg.DatabaseURL(), "SHOW "+setting); got != want {
+			t.Errorf("%s is %s, want %s", setting, got, want)
+		}
+	}
+	if query[bool](t, pg.DatabaseURL(), "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") {
+		t.Error("dlsms is a superuser, which it isn't in a hosted database")
+	}
+	if !query[bool](t, pg.AdminURL(), "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") {
+		t.Error("the admin is no superuser")
+	}
+	if owner := query[string](t, pg.DatabaseURL(), "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()"); owner != "dlsms" {
+		t.Errorf("the database belongs to %s, want dlsms", owner)
+	}
+	stranger := strings.Replace(pg.DatabaseURL(), "dlsms:", "dlsms:x", 1)
+	if conn, err := pgx.Connect(t.Context(), stranger); err == nil {
+		_ = conn.Close(t.Context())
+		t.Error("a wrong password was let in")
+	}
+}
+
+func TestPostgresUnsafeIsAskedFor(t *testing.T) {
+	t.Parallel()
+	pg := startPostgres(t, stack.PostgresConfig{Unsafe: true})
+	defer stop(t, pg)
+	if got := query[string](t, pg.DatabaseURL(), "SHOW fsync"); got != "off" {
+		t.Errorf("fsync is %s", got)
+	}
+}
+
+func TestPostgresKeepsDataThroughKillAndRestart(t *testing.T) {
+	t.Parallel()
+	pg := startPostgres(t, stack.PostgresConfig{})
+	defer stop(t, pg)
+	url := pg.DatabaseURL()
+	execute(t, url, "CREATE TABLE acknowledged (id int)")
+	for round := range 3 {
+		execute(t, url, fmt.Sprintf("INSERT INTO acknowledged VALUES (%d)", round))
+		before := pg.PID()
+		if round < 2 {
+			if err := pg.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			if pg.PID() != 0 {
+				t.Errorf("a killed Postgres has the pid %d", pg.PID())
+			}
+			if err := pg.Wait(t.Context()); err == nil || !strings.Contains(err.Error(), "killed") {
+				t.Errorf("it ended with %v, want killed", err)
+			}
+			if err := pg.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		} else if err := pg.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if pg.PID() == before {
+			t.Error("it is still the same process")
+		}
+		if got := query[int](t, url, "SELECT count(*) FROM acknowledged"); got != round+1 {
+			t.Fatalf("%d rows after round %d", got, round)
+		}
+	}
+	if err := pg.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "running already") {
+		t.Errorf("a second start gave %v", err)
+	}
+}
+
+func TestSecondRunKeepsData(t *testing.T) {
+	t.Parallel()
+	dir := stateDir(t)
+	pg := startPostgres(t, stack.PostgresConfig{Dir: dir})
+	execute(t, pg.DatabaseURL(), "CREATE TABLE kept AS SELECT 42 AS answer")
+	stop(t, pg)
+	pg = startPostgres(t, stack.PostgresConfig{Dir: dir})
+	defer stop(t, pg)
+	if got := query[int](t, pg.DatabaseURL(), "SELECT answer FROM kept"); got != 42 {
+		t.Errorf("the answer is %d", got)
+	}
+}
+
+func TestThrowawayLeavesNothing(t *testing.T) {
+	t.Parallel()
+	pg := startPostgres(t, stack.PostgresConfig{Unsafe: true})
+	data := query[string](t, pg.AdminURL(), "SHOW data_directory")
+	stop(t, pg)
+	if _, err := os.Stat(filepath.Dir(filepath.Dir(data))); !os.IsNotExist(err) {
+		t.Errorf("the directory of %s is still there: %v", data, err)
+	}
+}
+
+func TestRedisComesBackEmpty(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	defer stop(t, r)
+	options, err := redis.ParseURL(r.RedisURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(options)
+	defer func() { _ = client.Close() }()
+	if err := client.Set(t.Context(), "key", "value", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := client.DBSize(t.Context()).Result(); err != nil || n != 0 {
+		t.Errorf("%d keys after a restart (%v), want none", n, err)
+	}
+	options.Password = ""
+	stranger := redis.NewClient(options)
+	defer func() { _ = stranger.Close() }()
+	if err := stranger.Ping(t.Context()).Err(); err == nil {
+		t.Error("Redis answers without its password")
+	}
+}
+
+// A process that does not react to anything is killed, and Stop says so.
+func TestStopKillsWhatHangs(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	pid := r.PID()
+	if err := r.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	wantLine(t, r.Stop(ctx), "redis", "killed")
+	waitUntilGone(t, []int{pid})
+}
+
+// All of it runs without root as well. Run by root, this takes the user nobody; else the other tests have proved it.
+func TestOrdinaryUser(t *testing.T) {
+	t.Parallel()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid := uint32(0)
+	if os.Geteuid() == 0 {
+		uid = 65534
+		copied := filepath.Join(stateDir(t), "stack.test") // the original is where only root may go
+		content, err := os.ReadFile(program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(copied, content, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		program = copied
+	}
+	f := startFamily(t, program, uid)
+	if err := f.goodbye.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.cmd.Wait(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	waitUntilGone(t, f.children)
+}
+
+func TestSecondRunInOneDirectoryIsRefused(t *testing.T) {
+	t.Parallel()
+	dir := stateDir(t)
+	first, err := stack.StartRedis(t.Context(), stack.RedisConfig{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop(t, first)
+	_, err = stack.StartPostgres(t.Context(), stack.PostgresConfig{Dir: dir})
+	wantLine(t, err, "another run uses "+dir, fmt.Sprintf("kill %d", os.Getpid()))
+}
+
+func TestAddressInUse(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	_, err = stack.StartNginx(t.Context(), stack.NginxConfig{Listen: l.Addr().String(), Backends: []string{"127.0.0.1:1"}})
+	wantLine(t, err, l.Addr().String()+" is in use", "make run LISTEN=")
+	_, err = stack.StartNginx(t.Context(), stack.NginxConfig{Listen: "192.0.2.1:9090", Backends: []string{"127.0.0.1:1"}})
+	wantLine(t, err, "192.0.2.1:9090", "make run LISTEN=")
+	_, err = stack.StartNginx(t.Context(), stack.NginxConfig{Listen: "nonsense", Backends: []string{"127.0.0.1:1"}})
+	wantLine(t, err, "host:port")
+}
+
+// A port that is preferred and taken is no reason to fail: nobody but the replicas is told it.
+func TestInnerPortInUse(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	taken := l.Addr().(*net.TCPAddr).Port
+	r, err := stack.StartRedis(t.Context(), stack.RedisConfig{Port: taken})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop(t, r)
+	if strings.Contains(r.RedisURL(), fmt.Sprint(taken)) {
+		t.Errorf("%s is the port that was taken", r.RedisURL())
+	}
+}
+
+func TestDamagedDirectory(t *testing.T) {
+	t.Parallel()
+	whole := func(t *testing.T) string {
+		dir := stateDir(t)
+		stop(t, startPostgres(t, stack.PostgresConfig{Dir: dir, Unsafe: true}))
+		return dir
+	}
+	remove := func(t *testing.T, path ...string) {
+		if err := os.RemoveAll(filepath.Join(path...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		damage func(t *testing.T) string // returns the directory
+		want   []string
+	}{
+		"a file in its place": {func(t *testing.T) string {
+			file := filepath.Join(stateDir(t), "state")
+			write(t, "", file)
+			return file
+		}, []string{"is not a directory", "move it away"}},
+		"a file in the database's place": {func(t *testing.T) string {
+			dir := stateDir(t)
+			write(t, "", dir, "postgres")
+			return dir
+		}, []string{"postgres is not a directory", "remove it"}},
+		"a link to nowhere": {func(t *testing.T) string {
+			dir := stateDir(t)
+			if err := os.Symlink(filepath.Join(dir, "gone"), filepath.Join(dir, "postgres")); err != nil {
+				t.Fatal(err)
+			}
+			return dir
+		}, []string{"which is gone", "remove the link"}},
+		"no release": {func(t *testing.T) string {
+			dir := whole(t)
+			remove(t, dir, "postgres", "data", "PG_VERSION")
+			return dir
+		}, []string{"is no database", "make clean"}},
+		"another release": {func(t *testing.T) string {
+			dir := whole(t)
+			write(t, "9\n", dir, "postgres", "data", "PG_VERSION")
+			return dir
+		}, []string{"PostgreSQL 9 is missing", "make clean"}},
+		"no password": {func(t *testing.T) string {
+			dir := whole(t)
+			remove(t, dir, "postgres", "password")
+			return dir
+		}, []string{"password is gone", "make clean"}},
+		"half a password": {func(t *testing.T) string {
+			dir := whole(t)
+			write(t, "abc", dir, "postgres", "password")
+			return dir
+		}, []string{"password is damaged", "remove it"}},
+		"no catalogue": {func(t *testing.T) string {
+			dir := whole(t)
+			remove(t, dir, "postgres", "data", "global")
+			return dir
+		}, []string{"postgres ended", "could not open", "global"}},
+		"a broken setting": {func(t *testing.T) string {
+			dir := whole(t)
+			write(t, "nonsense nonsense nonsense\n", dir, "postgres", "data", "postgresql.auto.conf")
+			return dir
+		}, []string{"postgres: ", "configuration file", "postgresql.auto.conf"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := stack.StartPostgres(t.Context(), stack.PostgresConfig{Dir: c.damage(t), Unsafe: true, Log: t.Output()})
+			wantLine(t, err, c.want...)
+		})
+	}
+}
+
+// A first use that was cut short while making the cluster, or before the role was there, is no damage.
+func TestHalfMadeClusterIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	dir := stateDir(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancelled := cancelOn{word: "making a database cluster", cancel: cancel}
+	if _, err := stack.StartPostgres(ctx, stack.PostgresConfig{Dir: dir, Log: cancelled}); err == nil {
+		t.Fatal("started though cancelled")
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "postgres", "data.new", "base"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	pg := startPostgres(t, stack.PostgresConfig{Dir: dir})
+	admin := strings.Replace(pg.AdminURL(), "/dlsms?", "/postgres?", 1)
+	execute(t, admin, "DROP DATABASE dlsms")
+	stop(t, pg)
+	pg = startPostgres(t, stack.PostgresConfig{Dir: dir})
+	defer stop(t, pg)
+	if got := query[string](t, pg.DatabaseURL(), "SELECT current_user::text"); got != "dlsms" {
+		t.Errorf("the user is %s", got)
+	}
+}
+
+// cancelOn is a log that cancels when a word comes by.
+type cancelOn struct {
+	word   string
+	cancel func()
+}
+
+func (c cancelOn) Write(line []byte) (int, error) {
+	if strings.Contains(string(line), c.word) {
+		c.cancel()
+	}
+	return len(line), nil
+}
