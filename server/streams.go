@@ -29,7 +29,8 @@ func (l StreamLimits) orDefault() StreamLimits {
 
 // streams knows every open stream: it bounds them, and ends them when a token or the server does.
 type streams struct {
-	limits StreamLimits
+	limits  StreamLimits
+	maxSend time.Duration
 
 	mu        sync.Mutex
 	open      map[*openStream]struct{}
@@ -44,7 +45,7 @@ type openStream struct {
 }
 
 func newStreams(limits StreamLimits) *streams {
-	return &streams{limits: limits, open: map[*openStream]struct{}{}, byUser: map[int64]int{}, byAddress: map[string]int{}}
+	return &streams{limits: limits, maxSend: maxSend, open: map[*openStream]struct{}{}, byUser: map[int64]int{}, byAddress: map[string]int{}}
 }
 
 // enter counts a stream in until its call is finished and returns the context that it runs on: it ends, with the reason as its cause,
@@ -136,14 +137,15 @@ func (s *streams) count() int {
 const maxSend = 75 * time.Second
 
 // errNotReading ends the stream of a client that has not read for maxSend.
-var errNotReading = store.ErrUnavailable
+var errNotReading = store.ErrUnavailable.Because(errors.New("the client does not read"))
 
 // edgeStream is the stream that a handler sees: its context is the edge's, malformed messages are told from good ones, and a send that
 // hangs ends the stream.
 type edgeStream struct {
 	grpc.ServerStream
-	ctx  context.Context
-	hung *time.Timer
+	ctx     context.Context
+	maxSend time.Duration
+	hung    *time.Timer
 }
 
 func (s *edgeStream) Context() context.Context { return s.ctx }
@@ -162,16 +164,16 @@ func (s *edgeStream) SendMsg(m any) error {
 	if err := context.Cause(s.ctx); err != nil {
 		return err
 	}
-	s.hung.Reset(maxSend)
+	s.hung.Reset(s.maxSend)
 	defer s.hung.Stop()
 	return s.ServerStream.SendMsg(m)
 }
 
-func newEdgeStream(ctx context.Context, ss grpc.ServerStream) *edgeStream {
+func newEdgeStream(ctx context.Context, ss grpc.ServerStream, maxSend time.Duration) *edgeStream {
 	ctx, end := context.WithCancelCause(ctx)
 	hung := time.AfterFunc(maxSend, func() { end(errNotReading) })
 	hung.Stop()
-	return &edgeStream{ServerStream: ss, ctx: ctx, hung: hung}
+	return &edgeStream{ServerStream: ss, ctx: ctx, maxSend: maxSend, hung: hung}
 }
 
 // lastWord is how long a handler has to return by itself after its stream has ended; it needs longer only if it hangs in a send.

@@ -1,0 +1,180 @@
+package server
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/store"
+)
+
+func faultyFields(c *check) []string {
+	var out []string
+	e, _ := errors.AsType[*store.Error](c.err())
+	if e != nil {
+		for _, f := range e.Fields {
+			out = append(out, f.Field)
+		}
+	}
+	return out
+}
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	at := func(s string) *timestamppb.Timestamp {
+		v, err := time.Parse(time.RFC3339Nano, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return timestamppb.New(v)
+	}
+	noon, one := at("2026-03-02T12:00:00Z"), at("2026-03-02T13:00:00Z")
+	for name, test := range map[string]struct {
+		check func(c *check)
+		want  []string // the faulty fields
+	}{
+		"id":                      {func(c *check) { c.id("x", 1) }, nil},
+		"id 0":                    {func(c *check) { c.id("x", 0) }, []string{"x"}},
+		"id below 0":              {func(c *check) { c.id("x", -1) }, []string{"x"}},
+		"after 0":                 {func(c *check) { c.afterID("x", 0) }, nil},
+		"after -1":                {func(c *check) { c.afterID("x", -1) }, []string{"x"}},
+		"page size":               {func(c *check) { c.pageSize(0, 10, 20); c.pageSize(20, 10, 20) }, nil},
+		"page size above":         {func(c *check) { c.pageSize(21, 10, 20) }, []string{"page_size"}},
+		"page size below":         {func(c *check) { c.pageSize(-1, 10, 20) }, []string{"page_size"}},
+		"text":                    {func(c *check) { c.text("x", "äöü", 3, 3) }, nil},
+		"text missing":            {func(c *check) { c.text("x", "", 1, 3) }, []string{"x"}},
+		"text short":              {func(c *check) { c.text("x", "a", 2, 3) }, []string{"x"}},
+		"text long":               {func(c *check) { c.text("x", "abcd", 0, 3) }, []string{"x"}},
+		"text with NUL":           {func(c *check) { c.text("x", "a\x00", 0, 3) }, []string{"x"}},
+		"text with a line break":  {func(c *check) { c.text("x", "a\n", 0, 3) }, []string{"x"}},
+		"text not UTF-8":          {func(c *check) { c.text("x", "\xff", 0, 3) }, []string{"x"}},
+		"name":                    {func(c *check) { c.name("x", "Ada Lovelace") }, nil},
+		"name blank":              {func(c *check) { c.name("x", "  ") }, []string{"x"}},
+		"name missing":            {func(c *check) { c.name("x", "") }, []string{"x"}},
+		"name long":               {func(c *check) { c.name("x", strings.Repeat("a", 101)) }, []string{"x"}},
+		"request id":              {func(c *check) { c.requestID(""); c.requestID(strings.Repeat("ü", 64)) }, nil},
+		"request id long":         {func(c *check) { c.requestID(strings.Repeat("a", 65)) }, []string{"request_id"}},
+		"request id unprintable":  {func(c *check) { c.requestID("a\x7f") }, []string{"request_id"}},
+		"student id":              {func(c *check) { c.studentID("x", "S20-21_0.01") }, nil},
+		"student id short":        {func(c *check) { c.studentID("x", "ab") }, []string{"x"}},
+		"student id long":         {func(c *check) { c.studentID("x", strings.Repeat("a", 33)) }, []string{"x"}},
+		"student id with a blank": {func(c *check) { c.studentID("x", "S 2021") }, []string{"x"}},
+		"student id not ASCII":    {func(c *check) { c.studentID("x", "Sü2021") }, []string{"x"}},
+		"password":                {func(c *check) { c.password("x", "12345678"); c.password("x", strings.Repeat("a", 72)) }, nil},
+		"password short":          {func(c *check) { c.password("x", "1234567") }, []string{"x"}},
+		"password long in bytes":  {func(c *check) { c.password("x", strings.Repeat("ü", 37)) }, []string{"x"}},
+		"email":                   {func(c *check) { c.email("x", "ada.l+dlsms@cs.university.example") }, nil},
+		"email missing":           {func(c *check) { c.email("x", "") }, []string{"x"}},
+		"email without at":        {func(c *check) { c.email("x", "ada.university.example") }, []string{"x"}},
+		"email with two":          {func(c *check) { c.email("x", "a@b@university.example") }, []string{"x"}},
+		"email without a dot":     {func(c *check) { c.email("x", "ada@university") }, []string{"x"}},
+		"email with a blank":      {func(c *check) { c.email("x", "a da@university.example") }, []string{"x"}},
+		"email empty label":       {func(c *check) { c.email("x", "ada@university..example") }, []string{"x"}},
+		"email hyphened label":    {func(c *check) { c.email("x", "ada@-university.example") }, []string{"x"}},
+		"email with a name":       {func(c *check) { c.email("x", "Ada <ada@university.example>") }, []string{"x"}},
+		"email long":              {func(c *check) { c.email("x", "a@"+strings.Repeat("b.", 130)+"example") }, []string{"x"}},
+		"time":                    {func(c *check) { c.time("x", noon) }, nil},
+		"time missing":            {func(c *check) { c.time("x", nil) }, []string{"x"}},
+		"time optional":           {func(c *check) { c.optionalTime("x", nil) }, nil},
+		"time zero":               {func(c *check) { c.time("x", &timestamppb.Timestamp{}) }, []string{"x"}},
+		"time with bad nanos":     {func(c *check) { c.time("x", &timestamppb.Timestamp{Seconds: noon.GetSeconds(), Nanos: -1}) }, []string{"x"}},
+		"time before":             {func(c *check) { c.time("x", at("1999-12-31T23:59:59.999999999Z")) }, []string{"x"}},
+		"time first":              {func(c *check) { c.time("x", at("2000-01-01T00:00:00Z")) }, nil},
+		"time last":               {func(c *check) { c.time("x", at("2199-12-31T23:59:59.999999999Z")) }, nil},
+		"time after":              {func(c *check) { c.time("x", at("2200-01-01T00:00:00Z")) }, []string{"x"}},
+		"time at the end of all":  {func(c *check) { c.time("x", &timestamppb.Timestamp{Seconds: 1<<63 - 1}) }, []string{"x"}},
+		"window":                  {func(c *check) { c.window(noon, one) }, nil},
+		"window missing":          {func(c *check) { c.window(nil, nil) }, []string{"start_time", "end_time"}},
+		"window reversed":         {func(c *check) { c.window(one, noon) }, []string{"end_time"}},
+		"window empty":            {func(c *check) { c.window(noon, noon) }, []string{"end_time"}},
+		"window under 1 µs":       {func(c *check) { c.window(noon, at("2026-03-02T12:00:00.000000999Z")) }, []string{"end_time"}},
+		"window from now":         {func(c *check) { c.windowFromNow(nil, one) }, nil},
+		"window from now, open":   {func(c *check) { c.windowFromNow(noon, nil) }, []string{"end_time"}},
+		"optional window":         {func(c *check) { c.optionalWindow(nil, nil); c.optionalWindow(noon, one) }, nil},
+		"half a window":           {func(c *check) { c.optionalWindow(noon, nil) }, []string{"end_time"}},
+		"other half":              {func(c *check) { c.optionalWindow(nil, noon) }, []string{"start_time"}},
+		"span":                    {func(c *check) { c.span(noon.AsTime(), one.AsTime(), time.Hour) }, nil},
+		"span long":               {func(c *check) { c.span(noon.AsTime(), one.AsTime(), time.Minute) }, []string{"end_time"}},
+		"amenities":               {func(c *check) { c.amenities([]dlsmsv1.Amenity{1, 5, 1}) }, nil},
+		"amenities unknown":       {func(c *check) { c.amenities([]dlsmsv1.Amenity{1, 0, 99}) }, []string{"amenities[1]", "amenities[2]"}},
+		"amenities many":          {func(c *check) { c.amenities(make([]dlsmsv1.Amenity, 17)) }, []string{"amenities"}},
+		"enum":                    {func(c *check) { enum(c, "x", dlsmsv1.ReservationView(0)); enum(c, "x", dlsmsv1.ReservationView(3)) }, nil},
+		"enum unknown":            {func(c *check) { enum(c, "x", dlsmsv1.ReservationView(4)) }, []string{"x"}},
+		"all at once": {func(c *check) { c.id("a", 0); c.id("ok", 1); c.time("b", nil); c.password("c", "") },
+			[]string{"a", "b", "c"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var c check
+			test.check(&c)
+			if diff := cmp.Diff(test.want, faultyFields(&c)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestCheckReturnsWhatTheStoreTakes(t *testing.T) {
+	t.Parallel()
+	var c check
+	got := c.time("x", &timestamppb.Timestamp{Seconds: 1772452800, Nanos: 123456789})
+	if want := time.Date(2026, 3, 2, 12, 0, 0, 123456000, time.UTC); got != want {
+		t.Errorf("a time is %v, not %v, which Postgres could keep", got, want)
+	}
+	if got := c.name("x", " Ada "); got != "Ada" {
+		t.Errorf("a name is %q", got)
+	}
+	if got := c.pageSize(0, 10, 20); got != 10 {
+		t.Errorf("the default page has %d", got)
+	}
+	if start, _ := c.windowFromNow(nil, timestamppb.New(got)); !start.IsZero() {
+		t.Errorf("no start is %v", start)
+	}
+	if err := c.err(); err != nil {
+		t.Error(err)
+	}
+}
+
+// FuzzCheck holds every check to its word: what passes is within the bounds that the API documents.
+func FuzzCheck(f *testing.F) {
+	f.Add("S2021001", "ada@university.example", "password123", int64(1772452800), int32(5), int64(1772456400), int32(7))
+	f.Add("\x00", "@", "", int64(-1<<63), int32(-1), int64(1<<62), int32(1<<30))
+	f.Fuzz(func(t *testing.T, id, email, text string, seconds int64, nanos int32, endSeconds int64, number int32) {
+		ok := func(do func(c *check)) bool {
+			var c check
+			do(&c)
+			return c.err() == nil
+		}
+		var at, from, to time.Time
+		if ok(func(c *check) { at = c.time("x", &timestamppb.Timestamp{Seconds: seconds, Nanos: nanos}) }) &&
+			(at.Year() < 2000 || at.Year() > 2199 || at.Nanosecond()%1000 != 0) {
+			t.Errorf("%v passes", at)
+		}
+		if ok(func(c *check) {
+			from, to = c.window(&timestamppb.Timestamp{Seconds: seconds, Nanos: nanos}, &timestamppb.Timestamp{Seconds: endSeconds})
+		}) && !to.After(from) {
+			t.Errorf("[%v, %v) passes", from, to)
+		}
+		if ok(func(c *check) { c.studentID("x", id) }) && (len(id) < 3 || len(id) > 32 || strings.ContainsAny(id, " \x00\n@ü")) {
+			t.Errorf("student id %q passes", id)
+		}
+		if ok(func(c *check) { c.email("x", email) }) && (strings.Count(email, "@") != 1 || utf8.RuneCountInString(email) > 254 || strings.ContainsAny(email, " \x00\n<>")) {
+			t.Errorf("email %q passes", email)
+		}
+		if ok(func(c *check) { c.text("x", text, 1, 10) }) && (!utf8.ValidString(text) || text == "" || utf8.RuneCountInString(text) > 10 || strings.Contains(text, "\x00")) {
+			t.Errorf("text %q passes", text)
+		}
+		if ok(func(c *check) { c.name("x", text) }) && strings.TrimSpace(text) == "" {
+			t.Errorf("name %q passes", text)
+		}
+		if ok(func(c *check) { c.amenities([]dlsmsv1.Amenity{dlsmsv1.Amenity(number)}) }) && (number < 1 || number > 5) {
+			t.Errorf("amenity %d passes", number)
+		}
+	})
+}

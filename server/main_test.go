@@ -1,0 +1,332 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/dlsms/dlsms/availability"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/stack"
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+func TestMain(m *testing.M) { storetest.Main(m) }
+
+const testSecret = "qL2vN8xR4tW6yB1dF3hJ5kM7pS9uZ0aC" //nolint:gosec // of these tests only
+
+// within is how long a test waits for what must happen; it passes in a small part of it.
+const within = 15 * time.Second
+
+// testServer is a replica with the whole chain of interceptors, and a client of it.
+type testServer struct {
+	*Server
+	config Config
+	addr   string
+	conn   *grpc.ClientConn
+	log    *testLog
+	clock  *testClock
+
+	auth        dlsmsv1.AuthServiceClient
+	seats       dlsmsv1.SeatServiceClient
+	reservation dlsmsv1.ReservationServiceClient
+	notify      dlsmsv1.NotifyServiceClient
+}
+
+// start starts a replica on a database of its own, with no rate limits.
+func start(t *testing.T, change func(*Config)) *testServer {
+	t.Helper()
+	return startOn(t, storetest.NewDB(t), change, nil)
+}
+
+// startWith is start with other handlers.
+func startWith(t *testing.T, replace func(*services)) *testServer {
+	t.Helper()
+	return startOn(t, storetest.NewDB(t), nil, replace)
+}
+
+// startOn starts a replica on a database.
+func startOn(t *testing.T, db *storetest.DB, change func(*Config), replace func(*services)) *testServer {
+	t.Helper()
+	s := prepare(t, db, change, replace)
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	if err := s.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// prepare starts a replica that isn't ready.
+func prepare(t *testing.T, db *storetest.DB, change func(*Config), replace func(*services)) *testServer {
+	t.Helper()
+	ring, err := ParseKeyRing("test:" + testSecret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &testServer{log: &testLog{}, clock: &testClock{}}
+	news := &News{}
+	s.config = Config{
+		Store: db.Open(t, store.DefaultRules()), News: news, MaxStaleness: time.Minute,
+		Log:     slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Metrics: prometheus.NewRegistry(),
+		Keys:    ring, TokenTTL: 24 * time.Hour, BcryptCost: 4,
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		DBConns:        16, DrainTimeout: within, Reflection: true,
+		Now: s.clock.now,
+	}
+	s.config.Seats = availability.New(s.config.Store, availability.Options{
+		MaxStaleness: time.Minute,
+		OnEvents:     func(events []store.Event, _ time.Time) { news.Tell(events) },
+	})
+	if change != nil {
+		change(&s.config)
+	}
+	background, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = s.config.Seats.Run(background) })
+	if s.Server, err = newServer(s.config, replace); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	running.Go(func() {
+		if err := s.Serve(l); err != nil {
+			t.Error(err)
+		}
+	})
+	s.addr = l.Addr().String()
+	s.conn = dial(t, s.addr)
+	s.auth = dlsmsv1.NewAuthServiceClient(s.conn)
+	s.seats = dlsmsv1.NewSeatServiceClient(s.conn)
+	s.reservation = dlsmsv1.NewReservationServiceClient(s.conn)
+	s.notify = dlsmsv1.NewNotifyServiceClient(s.conn)
+	t.Cleanup(func() {
+		s.conn.Close()
+		if err := s.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		stop()
+		running.Wait()
+	})
+	return s
+}
+
+func dial(t *testing.T, addr string, options ...grpc.DialOption) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(addr, append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// startRedis starts a Redis of the test's own and returns a client such as the server's, and the Redis, to be stopped.
+func startRedis(t *testing.T) (redis.UniversalClient, *stack.Redis) {
+	t.Helper()
+	r, err := stack.StartRedis(t.Context(), stack.RedisConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Stop(context.Background()) })
+	return openRedis(t, r), r
+}
+
+func openRedis(t *testing.T, r *stack.Redis) redis.UniversalClient {
+	t.Helper()
+	client, err := OpenRedis(r.RedisURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// testClock is the wall clock, which a test may put forward.
+type testClock struct{ ahead atomic.Int64 }
+
+func (c *testClock) now() time.Time             { return time.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *testClock) putForward(d time.Duration) { c.ahead.Add(int64(d)) }
+
+// testLog keeps the lines of a log.
+type testLog struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *testLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *testLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// rpc waits for the line of a call and returns it.
+func (l *testLog) rpc(t *testing.T, requestID string) map[string]any {
+	t.Helper()
+	var line map[string]any
+	eventually(t, "a log line of "+requestID, func() bool {
+		for text := range strings.Lines(l.String()) {
+			line = nil
+			if err := json.Unmarshal([]byte(text), &line); err != nil {
+				t.Fatalf("%v: %s", err, text)
+			}
+			if line["msg"] == "rpc" && line["request_id"] == requestID {
+				return true
+			}
+		}
+		return false
+	})
+	return line
+}
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	for !condition() {
+		if time.Now().After(deadline) {
+			t.Fatalf("there was never %s", what)
+		}
+		time.Sleep(time.Millisecond) // between two looks at the condition
+	}
+}
+
+const testPassword = "correct horse"
+
+// register makes a student, whose id it returns.
+func (s *testServer) register(t *testing.T, studentID string) *dlsmsv1.User {
+	t.Helper()
+	resp, err := s.auth.Register(t.Context(), &dlsmsv1.RegisterRequest{
+		StudentId: studentID, Name: "Ada Lovelace", Email: "ada@university.example", Password: testPassword,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.GetUser()
+}
+
+// login logs in and returns the token.
+func (s *testServer) login(t *testing.T, studentID, password string) string {
+	t.Helper()
+	resp, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: studentID, Password: password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.GetAccessToken()
+}
+
+// student registers and logs in somebody new, and returns the context of their calls.
+func (s *testServer) student(t *testing.T) context.Context {
+	t.Helper()
+	id := fmt.Sprintf("S%d", students.Add(1))
+	s.register(t, id)
+	return bearing(t.Context(), s.login(t, id, testPassword))
+}
+
+var students atomic.Int64
+
+func bearing(ctx context.Context, token string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+}
+
+// want fails unless err has the code and the reason; an empty reason is none.
+func want(t *testing.T, err error, code codes.Code, reason string) {
+	t.Helper()
+	if status.Code(err) != code || reasonOf(err) != reason {
+		t.Fatalf("got %v with reason %q, want %v with reason %q: %v", status.Code(err), reasonOf(err), code, reason, err)
+	}
+}
+
+func detail[T any](err error) (found T) {
+	for _, d := range status.Convert(err).Details() {
+		if d, ok := d.(T); ok {
+			return d
+		}
+	}
+	return found
+}
+
+func reasonOf(err error) string {
+	info := detail[*errdetails.ErrorInfo](err)
+	if info != nil && info.GetDomain() != "dlsms" {
+		return "domain " + info.GetDomain()
+	}
+	return info.GetReason()
+}
+
+// fieldsOf returns the names of the fields that an error finds fault with.
+func fieldsOf(err error) []string {
+	var out []string
+	for _, v := range detail[*errdetails.BadRequest](err).GetFieldViolations() {
+		out = append(out, v.GetField())
+	}
+	return out
+}
+
+// fakeSeats is a SeatService whose handlers a test gives.
+type fakeSeats struct {
+	dlsmsv1.UnimplementedSeatServiceServer
+	branches func(context.Context) error
+	watch    func(grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error
+}
+
+func (f fakeSeats) GetBranches(ctx context.Context, _ *dlsmsv1.GetBranchesRequest) (*dlsmsv1.GetBranchesResponse, error) {
+	return &dlsmsv1.GetBranchesResponse{}, f.branches(ctx)
+}
+
+func (f fakeSeats) WatchSeats(_ *dlsmsv1.WatchSeatsRequest, stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error {
+	return f.watch(stream)
+}
+
+// ended receives until the stream ends, and returns the error with which it does.
+func ended[T any](t *testing.T, stream grpc.ServerStreamingClient[T]) error {
+	t.Helper()
+	got := make(chan error, 1)
+	go func() {
+		for {
+			if _, err := stream.Recv(); err != nil {
+				got <- err
+				return
+			}
+		}
+	}()
+	select {
+	case err := <-got:
+		if err == io.EOF {
+			return nil
+		}
+		return err
+	case <-time.After(within):
+		t.Fatal("the stream did not end")
+		return nil
+	}
+}

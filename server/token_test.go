@@ -1,0 +1,210 @@
+package server
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dlsms/dlsms/store"
+)
+
+func testTokens(t testing.TB, setting string, clock *testClock) *tokens {
+	t.Helper()
+	ring, err := ParseKeyRing(setting)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newTokens(ring, 24*time.Hour, clock.now)
+}
+
+var ada = store.Credentials{User: store.User{ID: 7, StudentID: "S2021001", Role: store.RoleStudent}, TokenGeneration: 3}
+
+func issue(t testing.TB, k *tokens) (string, Caller) {
+	t.Helper()
+	token, who, err := k.issue(ada)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token, who
+}
+
+func TestTokenCarriesItsCaller(t *testing.T) {
+	t.Parallel()
+	k := testTokens(t, testSecret, &testClock{})
+	token, issued := issue(t, k)
+	got, err := k.verify(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(issued, got); diff != "" {
+		t.Error(diff)
+	}
+	if got.UserID != 7 || got.StudentID != "S2021001" || got.Role != store.RoleStudent || got.Generation != 3 || got.ExpiresAt.Sub(got.IssuedAt) != 24*time.Hour {
+		t.Errorf("the caller is %+v", got)
+	}
+	if raw, err := base64.RawURLEncoding.DecodeString(got.JTI); err != nil || len(raw) != 16 {
+		t.Errorf("jti is %q", got.JTI)
+	}
+	if _, again := issue(t, k); again.JTI == got.JTI {
+		t.Error("two tokens have one jti")
+	}
+}
+
+// TestTokenPayload holds the payload to what clients were promised.
+func TestTokenPayload(t *testing.T) {
+	t.Parallel()
+	token, who := issue(t, testTokens(t, "k1:"+testSecret, &testClock{}))
+	parts := strings.Split(token, ".")
+	var header, payload map[string]any
+	for i, into := range []*map[string]any{&header, &payload} {
+		raw, err := base64.RawURLEncoding.DecodeString(parts[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(raw, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(map[string]any{"alg": "HS256", "typ": "JWT", "kid": "k1"}, header); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(map[string]any{
+		"user_id": 7.0, "student_id": "S2021001", "role": "STUDENT", "gen": 3.0, "jti": who.JTI,
+		"iat": float64(who.IssuedAt.Unix()), "exp": float64(who.ExpiresAt.Unix()),
+	}, payload); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestVerifyRefuses(t *testing.T) {
+	t.Parallel()
+	clock := &testClock{}
+	k := testTokens(t, "k1:"+testSecret, clock)
+	now := clock.now()
+	good := jwt.MapClaims{"user_id": 7, "student_id": "S2021001", "role": "STUDENT", "gen": 0, "jti": "x", "iat": now.Unix(), "exp": now.Add(time.Hour).Unix()}
+	sign := func(method jwt.SigningMethod, kid any, secret any, change jwt.MapClaims) string {
+		c := maps.Clone(good)
+		for name, value := range change {
+			if value == nil {
+				delete(c, name)
+			} else {
+				c[name] = value
+			}
+		}
+		token := jwt.NewWithClaims(method, c)
+		token.Header["kid"] = kid
+		signed, err := token.SignedString(secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signed
+	}
+	hs, secret := jwt.SigningMethodHS256, []byte(testSecret)
+	if _, err := k.verify(sign(hs, "k1", secret, nil)); err != nil {
+		t.Fatalf("the token that the others are made from is refused: %v", err)
+	}
+	token, _ := issue(t, k)
+	parts := strings.Split(token, ".")
+	for name, test := range map[string]struct {
+		token string
+		want  error
+	}{
+		"empty":              {"", store.ErrTokenInvalid},
+		"no token":           {"hello", store.ErrTokenInvalid},
+		"two parts":          {parts[0] + "." + parts[1], store.ErrTokenInvalid},
+		"no signature":       {parts[0] + "." + parts[1] + ".", store.ErrTokenInvalid},
+		"other payload":      {parts[0] + "." + strings.Split(sign(hs, "k1", secret, jwt.MapClaims{"user_id": 8}), ".")[1] + "." + parts[2], store.ErrTokenInvalid},
+		"oversize":           {sign(hs, "k1", secret, jwt.MapClaims{"x": strings.Repeat("x", 4096)}), store.ErrTokenInvalid},
+		"other secret":       {sign(hs, "k1", []byte(otherSecret), nil), store.ErrTokenInvalid},
+		"unknown kid":        {sign(hs, "k2", secret, nil), store.ErrTokenInvalid},
+		"kid is a number":    {sign(hs, 1, secret, nil), store.ErrTokenInvalid},
+		"none":               {sign(jwt.SigningMethodNone, "k1", jwt.UnsafeAllowNoneSignatureType, nil), store.ErrTokenInvalid},
+		"HS384":              {sign(jwt.SigningMethodHS384, "k1", secret, nil), store.ErrTokenInvalid},
+		"HS512":              {sign(jwt.SigningMethodHS512, "k1", secret, nil), store.ErrTokenInvalid},
+		"no exp":             {sign(hs, "k1", secret, jwt.MapClaims{"exp": nil}), store.ErrTokenInvalid},
+		"no iat":             {sign(hs, "k1", secret, jwt.MapClaims{"iat": nil}), store.ErrTokenInvalid},
+		"no jti":             {sign(hs, "k1", secret, jwt.MapClaims{"jti": nil}), store.ErrTokenInvalid},
+		"no user":            {sign(hs, "k1", secret, jwt.MapClaims{"user_id": nil}), store.ErrTokenInvalid},
+		"user is text":       {sign(hs, "k1", secret, jwt.MapClaims{"user_id": "7"}), store.ErrTokenInvalid},
+		"user below 0":       {sign(hs, "k1", secret, jwt.MapClaims{"user_id": -7}), store.ErrTokenInvalid},
+		"unknown role":       {sign(hs, "k1", secret, jwt.MapClaims{"role": "DEAN"}), store.ErrTokenInvalid},
+		"unspecified role":   {sign(hs, "k1", secret, jwt.MapClaims{"role": "UNSPECIFIED"}), store.ErrTokenInvalid},
+		"not yet":            {sign(hs, "k1", secret, jwt.MapClaims{"nbf": now.Add(time.Hour).Unix()}), store.ErrTokenInvalid},
+		"expired":            {sign(hs, "k1", secret, jwt.MapClaims{"exp": now.Add(-time.Second).Unix()}), store.ErrTokenExpired},
+		"expires now":        {sign(hs, "k1", secret, jwt.MapClaims{"exp": now.Unix()}), store.ErrTokenExpired},
+		"expired and forged": {sign(hs, "k1", []byte(otherSecret), jwt.MapClaims{"exp": now.Add(-time.Second).Unix()}), store.ErrTokenInvalid},
+		"older than the TTL": {sign(hs, "k1", secret, jwt.MapClaims{"iat": now.Add(-25 * time.Hour).Unix()}), store.ErrTokenExpired},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			who, err := k.verify(test.token)
+			if !errors.Is(err, test.want) || who != (Caller{}) {
+				t.Errorf("got %+v, %v, want %v", who, err, test.want)
+			}
+		})
+	}
+}
+
+func TestTokenExpiresToTheSecond(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	ring, err := ParseKeyRing(testSecret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := newTokens(ring, time.Hour, func() time.Time { return at })
+	token, who := issue(t, k)
+	at = who.ExpiresAt.Add(-time.Nanosecond)
+	if _, err := k.verify(token); err != nil {
+		t.Errorf("just before: %v", err)
+	}
+	at = who.ExpiresAt
+	if _, err := k.verify(token); !errors.Is(err, store.ErrTokenExpired) {
+		t.Errorf("just then: %v", err)
+	}
+}
+
+func TestSecretsRotate(t *testing.T) {
+	t.Parallel()
+	clock := &testClock{}
+	old, _ := issue(t, testTokens(t, testSecret, clock)) // bare, so that its kid is derived
+	both := testTokens(t, "new:"+otherSecret+","+testSecret, clock)
+	if _, err := both.verify(old); err != nil {
+		t.Errorf("during the rotation an old token is refused: %v", err)
+	}
+	fresh, _ := issue(t, both)
+	if _, err := testTokens(t, "new:"+otherSecret, clock).verify(fresh); err != nil {
+		t.Errorf("the first secret doesn't sign: %v", err)
+	}
+	if _, err := testTokens(t, "new:"+otherSecret, clock).verify(old); !errors.Is(err, store.ErrTokenInvalid) {
+		t.Errorf("after the rotation: %v", err)
+	}
+	if _, err := testTokens(t, "named:"+testSecret, clock).verify(old); err != nil {
+		t.Errorf("a bare secret that was given a kid: %v", err)
+	}
+}
+
+// FuzzToken: nothing panics, and nothing passes that was not signed here.
+func FuzzToken(f *testing.F) {
+	k := testTokens(f, "k1:"+testSecret, &testClock{})
+	good, _ := issue(f, k)
+	f.Add(good)
+	f.Add("eyJhbGciOiJub25lIiwia2lkIjoiazEifQ.eyJ1c2VyX2lkIjo3fQ.")
+	f.Add("..")
+	f.Fuzz(func(t *testing.T, token string) {
+		_, err := k.verify(token)
+		if err == nil && token != good {
+			t.Errorf("%q passes", token)
+		}
+		if err != nil && !errors.Is(err, store.ErrTokenInvalid) && !errors.Is(err, store.ErrTokenExpired) {
+			t.Errorf("%q: %v", token, err)
+		}
+	})
+}
