@@ -26,8 +26,8 @@ type record struct {
 	seat    int64 // 0: it takes none any more
 }
 
-// farewell says when a reservation ended, by Postgres's clock.
-type farewell struct{ id, at int64 }
+// farewell says when which event ended a reservation, by Postgres's clock.
+type farewell struct{ id, version, at int64 }
 
 // memory is how long what is over is remembered: a booking after its end, so that a window that began a moment ago is told right, and the
 // version of a reservation that takes its seat no more, so that an older event cannot bring it back. The log itself never brings an
@@ -121,7 +121,7 @@ func (l *ledger) applyEvent(e store.Event, now int64, changed map[int64]bool) {
 	if takes {
 		seat = e.SeatID
 	} else {
-		l.over = append(l.over, farewell{e.ReservationID, now})
+		l.over = append(l.over, farewell{e.ReservationID, e.Version, now})
 	}
 	l.known[e.ReservationID] = record{e.Version, seat}
 	if was.seat != 0 {
@@ -165,8 +165,8 @@ func (l *ledger) sweep(now int64, changed map[int64]bool) {
 	}
 	n := 0
 	for n < len(l.over) && l.over[n].at <= now-memory {
-		if id := l.over[n].id; l.known[id].seat == 0 {
-			delete(l.known, id)
+		if f := l.over[n]; l.known[f.id] == (record{f.version, 0}) {
+			delete(l.known, f.id)
 		}
 		n++
 	}

@@ -61,16 +61,18 @@ func (m *Model) Watch(ctx context.Context, q Query) (*Watch, error) {
 		return nil, store.ErrBranchNotFound.With("branch", q.Branch)
 	}
 	m.hub.publish(w) // so that the snapshot is at least as fresh, whoever is quicker
-	watch := &Watch{
-		hub: m.hub, about: about, filter: newFilter(q),
-		updates: make(chan *Update, watchBuffer), done: make(chan struct{}),
-	}
-	watch.behind.Store(true)
+	watch := newWatch(m.hub, about, newFilter(q), watchBuffer)
 	if err := m.hub.add(watch); err != nil {
 		return nil, err
 	}
 	m.Wake() // its first change may be due before the next look at the log
 	return watch, nil
+}
+
+func newWatch(h *hub, about window, f filter, buffer int) *Watch {
+	w := &Watch{hub: h, about: about, filter: f, updates: make(chan *Update, buffer), done: make(chan struct{})}
+	w.behind.Store(true)
+	return w
 }
 
 // Next waits for the next update. It fails with the error of ctx, or with ErrUnavailable when the model stops or what it knows got older

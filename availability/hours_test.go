@@ -1,0 +1,150 @@
+package availability
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// zones change their clocks at 2:00, at 1:00 UTC, at midnight, by half an hour, and not at all.
+var zones = []string{"America/New_York", "Europe/Berlin", "America/Asuncion", "Australia/Lord_Howe", "Asia/Kolkata"}
+
+// changeOvers are days on which clocks changed, in the order of zones; on each leap forward and back.
+var changeOvers = map[string][2]time.Time{
+	"America/New_York":    {date(2026, 3, 8), date(2026, 11, 1)},
+	"Europe/Berlin":       {date(2026, 3, 29), date(2026, 10, 25)},
+	"America/Asuncion":    {date(2023, 10, 1), date(2024, 3, 24)},
+	"Australia/Lord_Howe": {date(2026, 10, 4), date(2026, 4, 5)},
+	"Asia/Kolkata":        {date(2026, 3, 29), date(2026, 10, 25)},
+}
+
+func date(y int, m time.Month, d int) time.Time { return time.Date(y, m, d, 0, 0, 0, 0, time.UTC) }
+
+// drawHours makes up opening hours on quarters of an hour that don't overlap on a day, many of them into the next day. They are longer than
+// what clocks leap over: else one may end before it begins, of which Postgres makes no range.
+func drawHours(t *rapid.T) []store.OpenHours {
+	var out []store.OpenHours
+	for day := range 7 {
+		opens := 0
+		for range rapid.IntRange(0, 2).Draw(t, "openings") {
+			opens += rapid.IntRange(1, 40).Draw(t, "opens")
+			closes := opens + rapid.IntRange(5, 48).Draw(t, "open for")
+			if opens > 95 {
+				break
+			}
+			if closes > 96 {
+				closes -= 96
+			}
+			const quarter = 15 * time.Minute
+			out = append(out, store.OpenHours{Weekday: time.Weekday(day), Opens: time.Duration(opens) * quarter, Closes: time.Duration(closes) * quarter})
+			if closes <= opens {
+				break
+			}
+			opens = closes
+		}
+	}
+	return out
+}
+
+// TestHoursAgreeWithPostgres asks both about windows around the days on which the clocks change: what is open here must be what can be booked.
+func TestHoursAgreeWithPostgres(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	db.Exec(t, `INSERT INTO branches (library_id, id, code, name, timezone) VALUES (1, 1, 'b', 'B', 'UTC')`)
+	n, open := 0, 0
+	rapid.Check(t, func(rt *rapid.T) {
+		zone := rapid.SampledFrom(zones).Draw(rt, "zone")
+		branch := store.Branch{Code: "b", Timezone: zone, Hours: drawHours(rt)}
+		db.Exec(t, `UPDATE branches SET timezone = $1`, zone)
+		db.Exec(t, `DELETE FROM branch_hours`)
+		for _, h := range branch.Hours {
+			db.Exec(t, `INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
+				VALUES (1, 1, $1, time '00:00' + make_interval(mins => $2), CASE $3::int WHEN 1440 THEN time '24:00' ELSE time '00:00' + make_interval(mins => $3::int) END)`,
+				(int(h.Weekday)+6)%7+1, int(h.Opens/time.Minute), int(h.Closes/time.Minute))
+		}
+		day := changeOvers[zone][rapid.IntRange(0, 1).Draw(rt, "leap")]
+		c := newCalendar(branch, slog.New(slog.DiscardHandler))
+		for range 20 {
+			start := day.Add(time.Duration(rapid.IntRange(-4*30, 4*54).Draw(rt, "start")) * 15 * time.Minute)
+			end := start.Add(time.Duration(rapid.IntRange(1, 100).Draw(rt, "length")) * 15 * time.Minute)
+			want := storetest.Value[bool](t, db, `SELECT dlsms_open(1, 1, tstzrange($1, $2))`, start, end)
+			got := true
+			if c != nil {
+				w := (&scope{window: window{start.UnixMicro(), end.UnixMicro()}})
+				at := w.hours(c).at(w.start)
+				got = at.start <= w.start && w.end <= at.end
+			}
+			if got != want {
+				rt.Fatalf("%s, %v to %v, hours %v: %v, and to Postgres %v", zone, start, end, branch.Hours, got, want)
+			}
+			if n++; got {
+				open++
+			}
+		}
+	})
+	if n > 0 && (open < n/20 || open > n*19/20) {
+		t.Errorf("%d of %d windows were open: too one-sided to prove anything", open, n)
+	}
+}
+
+// TestInstantsAgreeWithPostgres compares the local times of the days on which clocks change, one by one.
+func TestInstantsAgreeWithPostgres(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	for zone, days := range changeOvers {
+		location, err := time.LoadLocation(zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &calendar{location: location}
+		for _, day := range days {
+			first := day.Add(-26 * time.Hour)
+			want := storetest.Rows[time.Time](t, db, `SELECT ($1::timestamp + i * interval '5 minutes') AT TIME ZONE $2
+				FROM generate_series(0, 12 * 76) i ORDER BY i`, first, zone)
+			for i, w := range want {
+				local := first.Add(time.Duration(i) * 5 * time.Minute)
+				if got := time.Unix(c.instantOf(local.Unix()), 0); !got.Equal(w) {
+					t.Errorf("%s %s: %s, and to Postgres %s", zone, local.Format(time.DateTime), got.UTC(), w.UTC())
+				}
+			}
+		}
+	}
+}
+
+func TestNeverCloses(t *testing.T) {
+	t.Parallel()
+	var week, allButOne []store.OpenHours
+	for day := range 7 {
+		week = append(week, store.OpenHours{Weekday: time.Weekday(day), Opens: 6 * time.Hour, Closes: 6 * time.Hour})
+		allButOne = append(allButOne, store.OpenHours{Weekday: time.Weekday(day), Closes: 24 * time.Hour})
+	}
+	allButOne[3].Closes -= time.Minute
+	for _, c := range []struct {
+		name  string
+		hours []store.OpenHours
+		want  bool
+	}{
+		{"without hours", nil, true},
+		{"from six to six every day", week, true},
+		{"but for a minute on Wednesday", allButOne, false},
+		{"but for Saturday", week[:6], false},
+	} {
+		if got := neverCloses(c.hours); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+func TestUnknownZoneIsTakenAsUTC(t *testing.T) {
+	t.Parallel()
+	nine := store.OpenHours{Weekday: time.Monday, Opens: 9 * time.Hour, Closes: 17 * time.Hour}
+	c := newCalendar(store.Branch{Code: "b", Timezone: "Atlantis/Capital", Hours: []store.OpenHours{nine}}, slog.New(slog.DiscardHandler))
+	if got, want := c.build(monday.UnixMicro(), monday.UnixMicro()+1).at(monday.UnixMicro()), (window{minute(9 * 60).UnixMicro(), minute(17 * 60).UnixMicro()}); got != want {
+		t.Errorf("open %v, want %v", got, want)
+	}
+}

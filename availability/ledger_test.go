@@ -1,0 +1,211 @@
+package availability
+
+import (
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/dlsms/dlsms/store"
+)
+
+func loadedLedger(catalog store.Catalog, taken ...store.Taken) *ledger {
+	l := newLedger(slog.New(slog.DiscardHandler))
+	l.load(store.World{Now: monday, Catalog: catalog, Taken: taken})
+	return l
+}
+
+// TestEventsInAnyOrder gives a ledger the events of a history shuffled, some of them twice, cut into batches anywhere.
+func TestEventsInAnyOrder(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		h := &history{seats: []int64{1, 2, 3, 4}, live: map[int64]store.Event{}}
+		var events []store.Event
+		for range rapid.IntRange(0, 40).Draw(t, "events") {
+			if e, ok := h.draw(t, 300); ok {
+				events = append(events, e)
+			}
+		}
+		sent := slices.Concat(events, events)[:len(events)+rapid.IntRange(0, len(events)).Draw(t, "twice")]
+		sent = rapid.Permutation(sent).Draw(t, "order")
+
+		l := loadedLedger(smallLibrary("UTC"))
+		for i := 0; i < len(sent); {
+			n := rapid.IntRange(1, len(sent)-i).Draw(t, "batch")
+			before := *l.world
+			beforeTaken := append(shelf{}, before.taken...)
+			old := l.world
+			w := l.apply(store.Changes{Now: monday, Events: sent[i : i+n]}, nil)
+			i += n
+			for p, s := range w.seats {
+				want := bookingsOf(sent[:i], s.ID)
+				if got := w.taken.at(p); !slices.Equal(got, want) {
+					t.Fatalf("after %v seat %d has %v, want %v", sent[:i], s.ID, got, want)
+				}
+				changed := slices.Contains(differences(old, w), pair{p, p})
+				if was := bookingsOf(sent[:i-n], s.ID); changed == slices.Equal(was, want) {
+					t.Fatalf("seat %d went from %v to %v; that it differs is said to be %v", s.ID, was, want, changed)
+				}
+			}
+			if !slices.Equal(beforeTaken, old.taken) {
+				t.Fatal("a world was changed")
+			}
+		}
+	})
+}
+
+// TestWorldsDoNotChange keeps every world of a history and looks at them again in the end.
+func TestWorldsDoNotChange(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		h := &history{seats: []int64{1, 2, 3, 4}, live: map[int64]store.Event{}}
+		l := loadedLedger(smallLibrary("UTC"))
+		now := monday
+		var events []store.Event
+		type kept struct {
+			w    *world
+			want [][]booking
+		}
+		var all []kept
+		for range 30 {
+			now = now.Add(time.Duration(rapid.IntRange(0, 20).Draw(t, "minutes")) * time.Minute)
+			c := store.Changes{Now: now}
+			if e, ok := h.draw(t, 300); ok {
+				c.Events = []store.Event{e}
+				events = append(events, e)
+			}
+			k := kept{w: l.apply(c, nil)}
+			for _, s := range k.w.seats {
+				k.want = append(k.want, bookingsOf(events, s.ID))
+			}
+			all = append(all, k)
+		}
+		for _, k := range all {
+			for p := range k.w.seats {
+				// What was over for a minute may be forgotten, and what was over for two must be.
+				got, limit := k.w.taken.at(p), k.w.now-memory
+				live := func(b booking) bool { return b.end > limit }
+				if !slices.Equal(filtered(got, live), filtered(k.want[p], live)) {
+					t.Fatalf("at %d: %v, want %v", k.w.now, got, k.want[p])
+				}
+				if i := slices.IndexFunc(got, func(b booking) bool { return b.end <= limit-memory }); i >= 0 {
+					t.Fatalf("at %d it still has %v", k.w.now, got[i])
+				}
+			}
+		}
+		// All that is known in the end is known of something.
+		live, fading := 0, map[int64]bool{}
+		for _, taken := range l.taken {
+			live += len(taken)
+		}
+		for _, f := range l.over {
+			if l.known[f.id] == (record{f.version, 0}) {
+				fading[f.id] = true
+			}
+		}
+		if len(l.known) != live+len(fading) {
+			t.Fatalf("%d reservations are known, of which %d are live and %d ended lately", len(l.known), live, len(fading))
+		}
+	})
+}
+
+func filtered(bs []booking, keep func(booking) bool) []booking {
+	return slices.DeleteFunc(slices.Clone(bs), func(b booking) bool { return !keep(b) })
+}
+
+func TestEndedVersionsAreRememberedForAWhile(t *testing.T) {
+	t.Parallel()
+	l := loadedLedger(smallLibrary("UTC"))
+	e := reservation(1, 1, 2, 60, 120)
+	l.apply(store.Changes{Now: monday, Events: []store.Event{over(e)}}, nil)
+	w := l.apply(store.Changes{Now: minute(1).Add(-1), Events: []store.Event{e}}, nil)
+	if got := w.taken.at(1); len(got) > 0 {
+		t.Errorf("an older event brought back %v", got)
+	}
+	l.apply(store.Changes{Now: minute(1)}, nil)
+	if len(l.known)+len(l.over) > 0 {
+		t.Errorf("a minute later it still knows %v, %v", l.known, l.over)
+	}
+}
+
+func TestTransitionsThatKeepTheWindowChangeNothing(t *testing.T) {
+	t.Parallel()
+	e := reservation(1, 1, 2, 60, 120)
+	l := loadedLedger(smallLibrary("UTC"), store.Taken{ReservationID: 1, Version: 1, SeatID: 2, StartTime: e.StartTime, EndTime: e.EndTime})
+	generation := l.world.generation
+	e.Version, e.Status = 2, store.CheckedIn
+	if w := l.apply(store.Changes{Now: monday, Events: []store.Event{e}}, nil); w.generation != generation {
+		t.Error("a check-in made kept answers worthless")
+	}
+	if w := l.apply(store.Changes{Now: monday, Events: []store.Event{over(e)}}, nil); w.generation == generation || len(w.taken.at(1)) > 0 {
+		t.Error("the end after the check-in was ignored")
+	}
+}
+
+func TestBookingsOfASeatBeforeItsCatalog(t *testing.T) {
+	t.Parallel()
+	l := loadedLedger(smallLibrary("UTC"))
+	e := reservation(1, 1, 9, 60, 120)
+	l.apply(store.Changes{Now: monday, Events: []store.Event{e}}, nil)
+	c := smallLibrary("UTC")
+	c.Seats = append(c.Seats, store.Seat{ID: 9, BranchID: 1, Label: "D-9"})
+	w := l.apply(store.Changes{Now: monday}, &c)
+	if got := w.taken.at(w.position[9]); !slices.Equal(got, bookingsOf([]store.Event{e}, 9)) {
+		t.Errorf("seat 9 has %v", got)
+	}
+}
+
+// TestCatalogDifferences changes catalogs at random and compares what is found to differ with what does.
+func TestCatalogDifferences(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		draw := func(label string) store.Catalog {
+			c := smallLibrary("UTC", rapid.SampledFrom([][]store.OpenHours{nil, {{Weekday: 1, Closes: time.Hour}}}).Draw(t, label+" hours")...)
+			c.Seats = nil
+			for id := range int64(6) {
+				if rapid.Bool().Draw(t, label+" exists") {
+					c.Seats = append(c.Seats, store.Seat{
+						ID: id + 1, BranchID: rapid.Int64Range(1, 2).Draw(t, label+" branch"),
+						Area: rapid.SampledFrom([]string{"A", "B"}).Draw(t, label+" area"), OutOfService: rapid.Bool().Draw(t, label+" out of service"),
+					})
+				}
+			}
+			return c
+		}
+		before, after := draw("before"), draw("after")
+		l := loadedLedger(before)
+		old := l.world
+		w := l.apply(store.Changes{Now: monday}, &after)
+		want := map[int64]bool{}
+		find := func(c store.Catalog, id int64) (store.Seat, []store.OpenHours) {
+			for _, s := range c.Seats {
+				if s.ID == id {
+					return s, c.Branches[s.BranchID-1].Hours
+				}
+			}
+			return store.Seat{}, nil
+		}
+		for id := range int64(6) {
+			a, aHours := find(before, id+1)
+			b, bHours := find(after, id+1)
+			if !cmp.Equal(a, b) || !slices.Equal(aHours, bHours) {
+				want[id+1] = true
+			}
+		}
+		got := map[int64]bool{}
+		for _, p := range differences(old, w) {
+			switch {
+			case p.after >= 0:
+				got[w.seats[p.after].ID] = true
+			default:
+				got[old.seats[p.before].ID] = true
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}

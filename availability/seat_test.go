@@ -1,0 +1,176 @@
+package availability
+
+import (
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/dlsms/dlsms/store"
+)
+
+// minutesIn is one minute in the unit of windows.
+const microsPerMinute = 60_000_000
+
+// oracle says what a seat is like in a window, the slow way, from the definition. Where the branch is open it asks isOpen, of whole minutes;
+// bookings and windows must lie on whole minutes, but for instants.
+func oracle(outOfService bool, taken []booking, isOpen func(w window) bool, w window, candidates []int64) state {
+	free := func(w window) bool {
+		for _, b := range taken {
+			if b.start < w.end && w.start < b.end {
+				return false
+			}
+		}
+		return isOpen(w)
+	}
+	var st state
+	switch {
+	case outOfService:
+	case free(w):
+		st.available = true
+		for _, b := range taken {
+			if b.start >= w.end && (st.until == 0 || b.start < st.until) {
+				st.until = b.start
+			}
+		}
+	default:
+		for _, t := range candidates {
+			if t >= w.start && (st.next == 0 || t < st.next) && free(window{t, t + w.end - w.start}) {
+				st.next = t
+			}
+		}
+	}
+	return st
+}
+
+// candidates are the only times from which on a seat can become free.
+func candidatesOf(taken []booking, w window, openings []window) []int64 {
+	out := []int64{w.start}
+	for _, b := range taken {
+		out = append(out, b.end)
+	}
+	for _, o := range openings {
+		out = append(out, o.start)
+	}
+	return out
+}
+
+func drawWindow(t *rapid.T, span int) window {
+	start := minute(rapid.IntRange(-30, span).Draw(t, "window start")).UnixMicro()
+	if rapid.Bool().Draw(t, "instant") {
+		return instant(start + rapid.Int64Range(0, 1).Draw(t, "micros"))
+	}
+	return window{start, start + int64(rapid.IntRange(1, 240).Draw(t, "window length"))*microsPerMinute}
+}
+
+func TestLook(t *testing.T) {
+	t.Parallel()
+	always := func(window) bool { return true }
+	rapid.Check(t, func(t *rapid.T) {
+		h := &history{seats: []int64{1}, live: map[int64]store.Event{}}
+		var events []store.Event
+		for range rapid.IntRange(0, 12).Draw(t, "events") {
+			if e, ok := h.draw(t, 500); ok {
+				events = append(events, e)
+			}
+		}
+		taken := bookingsOf(events, 1)
+		w := drawWindow(t, 500)
+		s := &seat{Seat: store.Seat{OutOfService: rapid.IntRange(0, 9).Draw(t, "condition") == 0}}
+		got, holds := (&scope{window: w}).look(s, taken)
+		want := oracle(s.OutOfService, taken, always, w, candidatesOf(taken, w, nil))
+		if got != want {
+			t.Fatalf("in %v with %v taken: %+v, want %+v", w, taken, got, want)
+		}
+		// As an instant moves on, the state stays until it is said to change, and changes then.
+		if w.end-w.start > 1 {
+			return
+		}
+		for _, b := range taken {
+			for _, at := range []int64{b.start - 1, b.start, b.end - 1, b.end} {
+				later, _ := (&scope{window: instant(at)}).look(s, taken)
+				if at >= w.start && at < holds && later != got {
+					t.Fatalf("at %d: %+v, but at %d, before %d: %+v", w.start, got, at, holds, later)
+				}
+				if at == holds && later == got {
+					t.Fatalf("at %d: %+v, and still so at %d", w.start, got, at)
+				}
+			}
+		}
+	})
+}
+
+func TestLookWithHours(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		branch := store.Branch{Code: "b", Timezone: rapid.SampledFrom(zones).Draw(t, "zone"), Hours: drawHours(t)}
+		c := newCalendar(branch, slog.New(slog.DiscardHandler))
+		if c == nil {
+			return
+		}
+		if rapid.Bool().Draw(t, "warm") {
+			c.warm(monday.UnixMicro())
+		}
+		isOpen := func(w window) bool {
+			open := c.build(w.start, w.end).at(w.start)
+			return open.start <= w.start && w.end <= open.end
+		}
+		h := &history{seats: []int64{1}, live: map[int64]store.Event{}}
+		var events []store.Event
+		for range rapid.IntRange(0, 6).Draw(t, "events") {
+			if e, ok := h.draw(t, 3000); ok {
+				events = append(events, e)
+			}
+		}
+		taken := bookingsOf(events, 1)
+		w := drawWindow(t, 3000)
+		if rapid.IntRange(0, 9).Draw(t, "far") == 0 {
+			far := int64(rapid.IntRange(40, 4000).Draw(t, "days")) * microsPerDay
+			w = window{w.start + far, w.end + far}
+		}
+		end := w.start
+		if len(taken) > 0 {
+			end = max(end, taken[len(taken)-1].end)
+		}
+		openings := slices.DeleteFunc(c.build(w.start, end+20*microsPerDay).open, func(o window) bool { return o.start > end+searchLimit })
+		s := &seat{calendar: c}
+		got, _ := (&scope{window: w}).look(s, taken)
+		want := oracle(false, taken, isOpen, w, candidatesOf(taken, w, openings))
+		if got != want {
+			t.Fatalf("in %v with %v taken and open %+v: %+v, want %+v", w, taken, branch, got, want)
+		}
+	})
+}
+
+func TestViewOfASeat(t *testing.T) {
+	t.Parallel()
+	s := &seat{Seat: store.Seat{ID: 7, Area: "Hall", Label: "D-7", Amenities: []int16{1}}, branch: "day"}
+	taken := []booking{{window{minute(60).UnixMicro(), minute(90).UnixMicro()}, 1}, {window{minute(90).UnixMicro(), minute(100).UnixMicro()}, 2}}
+	at := func(start, end int) SeatView {
+		st, _ := (&scope{window: window{minute(start).UnixMicro(), minute(end).UnixMicro()}}).look(s, taken)
+		return s.view(st)
+	}
+	base := SeatView{ID: 7, Branch: "day", Area: "Hall", Label: "D-7", Amenities: []int16{1}}
+	with := func(available bool, until, next time.Time) SeatView {
+		v := base
+		v.Available, v.AvailableUntil, v.NextAvailableAt = available, until, next
+		return v
+	}
+	for _, c := range []struct {
+		name       string
+		start, end int
+		want       SeatView
+	}{
+		{"free until the first", 0, 60, with(true, minute(60), time.Time{})},
+		{"one minute too long, and touching bookings chain", 0, 61, with(false, time.Time{}, minute(100))},
+		{"free between start and the next, but not long enough", 30, 70, with(false, time.Time{}, minute(100))},
+		{"free from the end on, nothing known later", 100, 200, with(true, time.Time{}, time.Time{})},
+	} {
+		if diff := cmp.Diff(c.want, at(c.start, c.end)); diff != "" {
+			t.Errorf("%s: %s", c.name, diff)
+		}
+	}
+}

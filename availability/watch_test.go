@@ -1,0 +1,371 @@
+package availability
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"github.com/dlsms/dlsms/store"
+)
+
+// viewer is what a client makes of a watch: the last snapshot, with the changes after it.
+type viewer struct {
+	watch     *Watch
+	seats     map[int64]SeatView
+	snapshots int
+}
+
+func (v *viewer) take(u Update) {
+	if u.Snapshot {
+		v.seats = map[int64]SeatView{}
+		v.snapshots++
+	}
+	for _, s := range u.Seats {
+		v.seats[s.ID] = s
+	}
+}
+
+// catchUp takes all updates that there are.
+func (v *viewer) catchUp() {
+	for v.watch.behind.Load() || len(v.watch.updates) > 0 {
+		u, err := v.watch.Next(context.Background())
+		if err != nil {
+			panic(err)
+		}
+		v.take(u)
+	}
+}
+
+// diff compares what the client sees with a fresh look. Seats that are gone, or no longer match, it must have as not available.
+func (v *viewer) diff(w *world) string {
+	want := map[int64]SeatView{}
+	for _, s := range w.ask(question{filter: v.watch.filter, window: v.watch.about}).page.Seats {
+		want[s.ID] = s
+	}
+	for id, s := range v.seats {
+		if _, ok := want[id]; !ok && !s.Available && s.NextAvailableAt.IsZero() {
+			delete(v.seats, id)
+		}
+	}
+	return cmp.Diff(want, v.seats)
+}
+
+// TestWatchesAgreeWithFreshLooks lets watchers come and go and read or not while everything there is changes.
+func TestWatchesAgreeWithFreshLooks(t *testing.T) {
+	t.Parallel()
+	snapshots, resyncs := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		catalog := smallLibrary("UTC", rapid.SampledFrom([][]store.OpenHours{nil, nineToFive}).Draw(t, "hours")...)
+		l := loadedLedger(catalog)
+		hub := newHub()
+		hub.publish(l.world)
+		h := &history{seats: []int64{1, 2, 3, 4}, live: map[int64]store.Event{}}
+		var viewers []*viewer
+		now := monday
+		for range rapid.IntRange(10, 80).Draw(t, "steps") {
+			c := store.Changes{Now: now}
+			var read *store.Catalog
+			switch rapid.IntRange(0, 9).Draw(t, "step") {
+			case 0:
+				q := drawQuestion(t, 1200)
+				w := newWatch(hub, q.window, q.filter, rapid.IntRange(1, 3).Draw(t, "buffer"))
+				if err := hub.add(w); err != nil {
+					t.Fatal(err)
+				}
+				viewers = append(viewers, &viewer{watch: w})
+				continue
+			case 1:
+				if len(viewers) > 0 {
+					i := rapid.IntRange(0, len(viewers)-1).Draw(t, "leaves")
+					viewers[i].watch.Close()
+					viewers = slices.Delete(viewers, i, i+1)
+				}
+				continue
+			case 2:
+				for _, v := range viewers {
+					if rapid.Bool().Draw(t, "reads") {
+						v.catchUp()
+						if diff := v.diff(l.world); diff != "" {
+							t.Fatalf("%+v at %v: %s", v.watch.filter, l.world.asOf, diff)
+						}
+						if !v.watch.AsOf().Equal(l.world.asOf) {
+							t.Fatalf("as of %v, not %v", v.watch.AsOf(), l.world.asOf)
+						}
+					}
+				}
+				continue
+			case 3, 4:
+				now = now.Add(time.Duration(rapid.IntRange(0, 200).Draw(t, "seconds")) * 6 * time.Second)
+				c.Now = now
+			case 5:
+				catalog.Seats = slices.Clone(catalog.Seats)
+				switch i := rapid.IntRange(0, len(catalog.Seats)).Draw(t, "seat"); {
+				case i == len(catalog.Seats):
+					if last := catalog.Seats[i-1].ID; last < 8 {
+						catalog.Seats = append(catalog.Seats, store.Seat{ID: last + 1, BranchID: 2, Area: "Attic"})
+					}
+				case rapid.Bool().Draw(t, "service"):
+					catalog.Seats[i].OutOfService = !catalog.Seats[i].OutOfService
+				case rapid.Bool().Draw(t, "moves"):
+					catalog.Seats[i].BranchID = 3 - catalog.Seats[i].BranchID
+				case len(catalog.Seats) > 1:
+					catalog.Seats = slices.Delete(catalog.Seats, i, i+1)
+				}
+				read = &catalog
+			case 6:
+				// Loaded anew, at an earlier time perhaps, and with other bookings.
+				now = now.Add(time.Duration(rapid.IntRange(-10, 10).Draw(t, "minutes")) * time.Minute)
+				world := store.World{Now: now, Catalog: catalog}
+				for id, e := range h.live {
+					if rapid.Bool().Draw(t, "is lost") {
+						delete(h.live, id)
+					} else if e.EndTime.After(now) {
+						world.Taken = append(world.Taken, store.Taken{
+							ReservationID: e.ReservationID, Version: e.Version, SeatID: e.SeatID, StartTime: e.StartTime, EndTime: e.EndTime})
+					}
+				}
+				hub.publish(l.load(world))
+				continue
+			default:
+				if e, ok := h.draw(t, 1200); ok {
+					c.Events = []store.Event{e}
+				}
+			}
+			hub.publish(l.apply(c, read))
+		}
+		for _, v := range viewers {
+			v.catchUp()
+			if diff := v.diff(l.world); diff != "" {
+				t.Fatalf("%+v %v at %v: %s", v.watch.filter, v.watch.about, l.world.asOf, diff)
+			}
+			snapshots++
+			if v.snapshots > 1 {
+				resyncs++
+			}
+			v.watch.Close()
+		}
+		if n, groups := hub.size(); n+groups != 0 || len(hub.classes) != 0 || hub.due != nil {
+			t.Fatalf("%d watches in %d groups are left", n, groups)
+		}
+	})
+	if snapshots > 0 && resyncs == 0 {
+		t.Error("no watcher ever fell behind: that was not tested")
+	}
+}
+
+func TestUpdatesAreWhatChanged(t *testing.T) {
+	t.Parallel()
+	l := loadedLedger(smallLibrary("UTC"))
+	hub := newHub()
+	hub.publish(l.world)
+	afternoon := window{minute(14 * 60).UnixMicro(), minute(16 * 60).UnixMicro()}
+	watches := map[string]*Watch{
+		"the present":            newWatch(hub, present, filter{}, watchBuffer),
+		"the present of a floor": newWatch(hub, present, filter{branch: "day", area: "Attic"}, watchBuffer),
+		"the afternoon":          newWatch(hub, afternoon, filter{}, watchBuffer),
+	}
+	for _, w := range watches {
+		if err := hub.add(w); err != nil {
+			t.Fatal(err)
+		}
+		if u, err := w.Next(t.Context()); err != nil || !u.Snapshot {
+			t.Fatal(u, err)
+		}
+	}
+	e := reservation(1, 1, 3, 60, 15*60)
+	free := store.Catalog(smallLibrary("UTC"))
+	broken := store.Catalog(smallLibrary("UTC"))
+	broken.Seats[3].OutOfService = true
+	for _, step := range []struct {
+		what    string
+		changes store.Changes
+		catalog *store.Catalog
+		want    map[string][]int64 // ids of the seats told of
+	}{
+		{"nothing", store.Changes{Now: minute(1)}, nil, nil},
+		{"a booking", store.Changes{Now: minute(1), Events: []store.Event{e}}, nil,
+			map[string][]int64{"the present": {3}, "the present of a floor": {3}, "the afternoon": {3}}},
+		{"a moment before it", store.Changes{Now: minute(60).Add(-time.Microsecond)}, nil, nil},
+		{"its start", store.Changes{Now: minute(60)}, nil, map[string][]int64{"the present": {3}, "the present of a floor": {3}}},
+		{"a repeated event", store.Changes{Now: minute(60), Events: []store.Event{e}}, nil, nil},
+		{"a seat out of service", store.Changes{Now: minute(60)}, &broken, map[string][]int64{"the present": {4}, "the afternoon": {4}}},
+		{"a catalog that is the same", store.Changes{Now: minute(60)}, &broken, nil},
+		{"a seat back in service", store.Changes{Now: minute(60)}, &free, map[string][]int64{"the present": {4}, "the afternoon": {4}}},
+		{"its end", store.Changes{Now: minute(15 * 60)}, nil, map[string][]int64{"the present": {3}, "the present of a floor": {3}}},
+		{"its end in the log", store.Changes{Now: minute(15 * 60), Events: []store.Event{over(e)}}, nil, map[string][]int64{"the afternoon": {3}}},
+	} {
+		hub.publish(l.apply(step.changes, step.catalog))
+		got := map[string][]int64{}
+		for name, w := range watches {
+			for len(w.updates) > 0 {
+				u, _ := w.Next(t.Context())
+				if u.Snapshot || !u.AsOf.Equal(step.changes.Now) {
+					t.Errorf("%s: %s got %+v", step.what, name, u)
+				}
+				for _, s := range u.Seats {
+					got[name] = append(got[name], s.ID)
+				}
+			}
+		}
+		if !maps.EqualFunc(got, step.want, slices.Equal) {
+			t.Errorf("%s: told of %v, want %v", step.what, got, step.want)
+		}
+	}
+}
+
+func TestWatchersOfTheSameShareUpdates(t *testing.T) {
+	t.Parallel()
+	l := loadedLedger(smallLibrary("UTC"))
+	hub := newHub()
+	hub.publish(l.world)
+	a, b := newWatch(hub, present, filter{}, watchBuffer), newWatch(hub, present, filter{}, watchBuffer)
+	encoded := 0
+	read := func(w *Watch) {
+		u, err := w.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.Memo(func() any { encoded++; return nil })
+	}
+	for _, w := range []*Watch{a, b} {
+		if err := hub.add(w); err != nil {
+			t.Fatal(err)
+		}
+		read(w)
+	}
+	hub.publish(l.apply(store.Changes{Now: monday, Events: []store.Event{reservation(1, 1, 1, 0, 60)}}, nil))
+	read(a)
+	read(b)
+	if encoded != 2 {
+		t.Errorf("a snapshot and a change were encoded %d times for two watchers", encoded)
+	}
+}
+
+// TestSlowWatchersDoNotHoldUpOthers has one that never reads beside one that does.
+func TestSlowWatchersDoNotHoldUpOthers(t *testing.T) {
+	t.Parallel()
+	r := newRecording(store.World{Now: monday, Catalog: smallLibrary("UTC")})
+	m := startModel(t, r, Options{})
+	slow, err := m.Watch(t.Context(), Query{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Close()
+	quick, err := m.Watch(t.Context(), Query{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer quick.Close()
+	for _, w := range []*Watch{slow, quick} {
+		if u, err := w.Next(t.Context()); err != nil || !u.Snapshot {
+			t.Fatal(u, err)
+		}
+	}
+	const n = 3 * watchBuffer
+	for i := range n {
+		r.happened(reservation(int64(i+1), 1, 1, 2*i+10, 2*i+11), over(reservation(int64(i), 1, 1, 2*i+8, 2*i+9)))
+		m.Wake()
+		if u, err := quick.Next(t.Context()); err != nil || u.Snapshot || !u.Seats[0].AvailableUntil.Equal(minute(2*i+10)) {
+			t.Fatal(i, u, err)
+		}
+	}
+	u, err := slow.Next(t.Context())
+	if err != nil || !u.Snapshot || !u.Seats[0].AvailableUntil.Equal(minute(2*n+8)) {
+		t.Errorf("the slow one got %+v, %v, not a snapshot of the end", u, err)
+	}
+	if len(slow.updates) > 0 {
+		t.Error("what is older than the snapshot is still to come")
+	}
+}
+
+// TestTimeAloneIsTold has no source of changes but the clock: the model must wake by itself when a booking begins or ends.
+func TestTimeAloneIsTold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		at := func(d time.Duration) time.Time { return monday.Add(d) }
+		r := newRecording(store.World{Catalog: smallLibrary("UTC"), Taken: []store.Taken{
+			{ReservationID: 1, Version: 1, SeatID: 1, StartTime: at(300 * time.Millisecond), EndTime: at(1500 * time.Millisecond)},
+			{ReservationID: 2, Version: 1, SeatID: 2, StartTime: at(1700 * time.Millisecond), EndTime: at(time.Hour)},
+		}})
+		// Postgres's clock is that of another year.
+		r.now = func() time.Time { return at(time.Since(start)).Truncate(time.Microsecond) }
+		m := startModel(t, r, Options{})
+		w, err := m.Watch(t.Context(), Query{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		for _, want := range []time.Duration{0, 300 * time.Millisecond, 1500 * time.Millisecond, 1700 * time.Millisecond, time.Hour} {
+			u, err := w.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if late := time.Since(start) - want; late < 0 || late > time.Millisecond || !u.AsOf.Equal(at(time.Since(start))) {
+				t.Errorf("told %v after %v, as of %v", late, want, u.AsOf)
+			}
+		}
+		if w.AsOf(); r.looks.Load() > 3700 {
+			t.Errorf("%d looks at the log in an hour", r.looks.Load())
+		}
+	})
+}
+
+// TestClosedWatchesLeaveNothing runs alone, since goleak sees the goroutines of all tests.
+func TestClosedWatchesLeaveNothing(t *testing.T) { //nolint:paralleltest // see above
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	ctx, cancel := context.WithCancel(t.Context())
+	r := newRecording(store.World{Now: monday, Catalog: smallLibrary("UTC")})
+	m := New(r, Options{MaxStaleness: time.Minute})
+	ended := make(chan error)
+	go func() { ended <- m.Run(ctx) }()
+	<-m.Ready()
+	var open []*Watch
+	for i := range 200 {
+		w, err := m.Watch(t.Context(), Query{Branch: []string{"", "day", "night"}[i%3], Start: monday, End: minute(i%7 + 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 {
+			if _, err := w.Next(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		open = append(open, w)
+	}
+	if n, groups := m.hub.size(); n != 200 || groups != 21 {
+		t.Errorf("%d watches in %d groups, want 200 in 21", n, groups)
+	}
+	for _, w := range open {
+		w.Close()
+		w.Close()
+		if _, err := w.Next(t.Context()); !errors.Is(err, errWatchClosed) {
+			t.Errorf("a closed watch says %v", err)
+		}
+	}
+	if n, groups := m.hub.size(); n+groups != 0 || len(m.hub.classes) != 0 {
+		t.Errorf("%d watches in %d groups are left", n, groups)
+	}
+	left, err := m.Watch(t.Context(), Query{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if _, err := left.Next(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("a watch of a model that stopped says %v", err)
+	}
+	if _, err := m.Watch(t.Context(), Query{}); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("a model that stopped says %v", err)
+	}
+}
