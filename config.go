@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -51,6 +52,7 @@ type settings struct {
 	DrainTimeout   duration `env:"DRAIN_TIMEOUT" default:"10s" placeholder:"DURATION" group:"Operation" help:"Calls under way get this long to finish when the server stops. Default: ${default}."`
 	Reflection     bool     `env:"REFLECTION" default:"true" negatable:"" group:"Operation" help:"Serve gRPC reflection, for grpcurl. Default: ${default}."`
 	LogLevel       level    `env:"LOG_LEVEL" default:"info" placeholder:"LEVEL" group:"Operation" help:"debug, info, warn or error. Default: ${default}."`
+	OTLPEndpoint   string   `name:"otel-exporter-otlp-endpoint" env:"OTEL_EXPORTER_OTLP_ENDPOINT" placeholder:"URL" group:"Operation" help:"Where traces go by OTLP over gRPC, such as http://localhost:4317. Unset: no traces."`
 	SeedDemo       bool     `env:"SEED_DEMO" default:"false" group:"Operation" help:"Add the demo data at the start: 49 seats, and users with a known password. Never in production. Default: ${default}."`
 }
 
@@ -143,7 +145,10 @@ func (s *settings) check() error {
 		_, _, err := net.SplitHostPort(addr.value)
 		f.check(err == nil, addr.name, fmt.Sprintf("%q is not an address such as :9090 or 127.0.0.1:9090", addr.value))
 	}
-	_, err := s.trustedProxies()
+	endpoint, err := url.Parse(s.OTLPEndpoint)
+	f.check(s.OTLPEndpoint == "" || err == nil && endpoint.Host != "" && (endpoint.Scheme == "http" || endpoint.Scheme == "https"),
+		"OTEL_EXPORTER_OTLP_ENDPOINT", "is not a URL such as http://localhost:4317")
+	_, err = s.trustedProxies()
 	f.check(err == nil, "TRUSTED_PROXIES", fmt.Sprint(err))
 	for _, r := range []struct{ name, fault string }{
 		{"DB_MIN_CONNS", s.DBMinConns.fault}, {"DB_MAX_CONNS", s.DBMaxConns.fault}, {"JWT_TTL", s.JWTTTL.fault}, {"BCRYPT_COST", s.BcryptCost.fault},

@@ -43,12 +43,17 @@ func (serveCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 	}
 	defer adminListener.Close()
 
-	db, err := openDatabase(ctx, s, log)
+	traces, err := newTracing(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer traces.stop(log)
+	db, err := openDatabase(ctx, s, traces, log)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	r, err := newReplica(s, db, log)
+	r, err := newReplica(s, db, traces, log)
 	if err != nil {
 		return err
 	}
@@ -60,7 +65,7 @@ func (serveCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 const startPatience = time.Minute
 
 // openDatabase migrates the database, opens it, and adds the demo data where that is set.
-func openDatabase(ctx context.Context, s *settings, log *slog.Logger) (*store.Store, error) {
+func openDatabase(ctx context.Context, s *settings, traces tracing, log *slog.Logger) (*store.Store, error) {
 	if err := migrate(ctx, s, log); err != nil {
 		return nil, err
 	}
@@ -69,6 +74,7 @@ func openDatabase(ctx context.Context, s *settings, log *slog.Logger) (*store.St
 		MinConns: int32(s.DBMinConns.value), //nolint:gosec // read with 31 bits
 		MaxConns: int32(s.DBMaxConns.value), //nolint:gosec // read with 31 bits
 		Rules:    s.rules(),
+		Tracer:   traces.queryTracer(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the database (is max_connections of Postgres above DB_MAX_CONNS of all replicas together?): %w", err)
@@ -118,7 +124,7 @@ type replica struct {
 	server  *server.Server
 }
 
-func newReplica(s *settings, db *store.Store, log *slog.Logger) (*replica, error) {
+func newReplica(s *settings, db *store.Store, traces tracing, log *slog.Logger) (*replica, error) {
 	r := &replica{log: log, metrics: prometheus.NewRegistry()}
 	r.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	r.worker = worker.New(db, worker.Config{Interval: s.WorkerInterval.value, Logger: log, Done: countTransitions(r.metrics)})
@@ -141,7 +147,7 @@ func newReplica(s *settings, db *store.Store, log *slog.Logger) (*replica, error
 			return nil, err
 		}
 	}
-	r.server, err = s.newServer(r, db, news)
+	r.server, err = s.newServer(r, db, news, traces)
 	if err != nil {
 		r.close()
 		return nil, err
@@ -149,7 +155,7 @@ func newReplica(s *settings, db *store.Store, log *slog.Logger) (*replica, error
 	return r, nil
 }
 
-func (s *settings) newServer(r *replica, db *store.Store, news *server.News) (*server.Server, error) {
+func (s *settings) newServer(r *replica, db *store.Store, news *server.News, traces tracing) (*server.Server, error) {
 	keys, err := server.ParseKeyRing(s.JWTSecret)
 	if err != nil {
 		return nil, err
@@ -175,6 +181,7 @@ func (s *settings) newServer(r *replica, db *store.Store, news *server.News) (*s
 		DrainTimeout:   s.DrainTimeout.value,
 		Reflection:     s.Reflection,
 		Now:            time.Now,
+		Options:        traces.serverOptions(),
 	})
 }
 

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// settingNames returns the environment variables of all settings, in their order.
+func settingNames() []string {
+	var names []string
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[settings]()) {
+		names = append(names, f.Tag.Get("env"))
+	}
+	return names
+}
+
+// runCommand runs dlsms with these arguments, and without the environment's settings.
+func runCommand(t *testing.T, args ...string) (stdout string, err error) {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	err = run(t.Context(), args, &out, &errOut)
+	return out.String() + errOut.String(), err
+}
+
+func TestHelpDocumentsEverySetting(t *testing.T) {
+	t.Parallel()
+	help, err := runCommand(t, "--help")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range settingNames() {
+		if name == "" || !strings.Contains(help, "$"+name) {
+			t.Errorf("--help does not tell of %q", name)
+		}
+	}
+}
+
+func TestReadmeHasEverySetting(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(readme), "<!-- settings")
+	var documented []string
+	for line := range strings.Lines(table) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 4 {
+			continue
+		}
+		for _, m := range regexp.MustCompile("`([A-Z_]+)`").FindAllStringSubmatch(cells[1], -1) {
+			documented = append(documented, m[1])
+		}
+	}
+	if diff := cmp.Diff(slices.Sorted(slices.Values(settingNames())), slices.Sorted(slices.Values(documented))); diff != "" {
+		t.Errorf("settings (-code +README.md):\n%s", diff)
+	}
+}
+
+func TestBadSettingsAreToldAllAtOnce(t *testing.T) {
+	t.Parallel()
+	_, err := runCommand(t, "serve", "--jwt-secret=short", "--redis-url=nonsense", "--grpc-addr=nowhere", "--db-min-conns=20", "--db-max-conns=10",
+		"--grace-minutes=0", "--jwt-ttl=soon", "--bcrypt-cost=99", "--min-reservation=2h", "--max-reservation=1h", "--worker-interval=-1s",
+		"--log-level=loud", "--trusted-proxies=everyone", "--otel-exporter-otlp-endpoint=nowhere", "--database-url=postgres://user:pass word@host:notaport/db")
+	if err == nil {
+		t.Fatal("it started")
+	}
+	for _, name := range []string{"DATABASE_URL", "JWT_SECRET", "REDIS_URL", "GRPC_ADDR", "DB_MIN_CONNS", "GRACE_MINUTES", "JWT_TTL", "BCRYPT_COST",
+		"MIN_RESERVATION", "WORKER_INTERVAL", "LOG_LEVEL", "TRUSTED_PROXIES", "OTEL_EXPORTER_OTLP_ENDPOINT"} {
+		if !strings.Contains(err.Error(), "\n"+name) {
+			t.Errorf("%s is not told of:\n%v", name, err)
+		}
+	}
+	if strings.Contains(err.Error(), "pass word") {
+		t.Errorf("the password is shown:\n%v", err)
+	}
+}
+
+func TestDefaultsAreInOrder(t *testing.T) {
+	t.Parallel()
+	_, err := runCommand(t, "serve", "--jwt-secret=vT4qk9Zr2mWc7XpLh8sYb3NdJf6GaEuQ", "--database-url=postgres://nobody@127.0.0.1:1/none",
+		"--grpc-addr=127.0.0.1:-1")
+	if err == nil || !strings.HasPrefix(err.Error(), "GRPC_ADDR: listen") {
+		t.Errorf("want it to get as far as listening, got: %v", err)
+	}
+}
