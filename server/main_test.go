@@ -247,7 +247,7 @@ func (s *testServer) login(t *testing.T, studentID, password string) string {
 // student registers and logs in somebody new, and returns the context of their calls.
 func (s *testServer) student(t *testing.T) context.Context {
 	t.Helper()
-	id := fmt.Sprintf("S%d", students.Add(1))
+	id := fmt.Sprintf("S%05d", students.Add(1))
 	s.register(t, id)
 	return bearing(t.Context(), s.login(t, id, testPassword))
 }

@@ -1,0 +1,474 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// ours calls f with every method of our services, as the descriptors have them.
+func ours(f func(name string, m protoreflect.MethodDescriptor)) {
+	protoregistry.GlobalFiles.RangeFilesByPackage("dlsms.v1", func(file protoreflect.FileDescriptor) bool {
+		for i := range file.Services().Len() {
+			s := file.Services().Get(i)
+			for j := range s.Methods().Len() {
+				f(fmt.Sprintf("/%s/%s", s.FullName(), s.Methods().Get(j).Name()), s.Methods().Get(j))
+			}
+		}
+		return true
+	})
+}
+
+// callEmpty makes a call with an empty request and returns how it ended; a stream is only waited for until its first answer.
+func callEmpty(t *testing.T, ctx context.Context, conn *grpc.ClientConn, name string, m protoreflect.MethodDescriptor) error { //nolint:revive // the context is of the call, not of the test
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	if !m.IsStreamingServer() {
+		return conn.Invoke(ctx, name, dynamicpb.NewMessage(m.Input()), dynamicpb.NewMessage(m.Output()))
+	}
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, name)
+	if err != nil {
+		return err
+	}
+	if err := stream.SendMsg(dynamicpb.NewMessage(m.Input())); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if err := stream.CloseSend(); err != nil {
+		return err
+	}
+	return stream.RecvMsg(dynamicpb.NewMessage(m.Output()))
+}
+
+// publicMethods is the contract's list of what needs no token. The policy is checked against it, not against itself.
+var publicMethods = map[string]bool{
+	"/dlsms.v1.AuthService/Register": true, "/dlsms.v1.AuthService/Login": true, "/dlsms.v1.AuthService/VerifyToken": true,
+	"/dlsms.v1.SeatService/GetBranches": true, "/dlsms.v1.SeatService/GetSeats": true, "/dlsms.v1.SeatService/GetSeat": true,
+	"/dlsms.v1.SeatService/WatchSeats": true,
+}
+
+func TestEveryMethodAsksForATokenUnlessPublic(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	s.register(t, "S2021001")
+	good := s.login(t, "S2021001", testPassword)
+	revoked := s.login(t, "S2021001", testPassword)
+	if _, err := s.auth.Logout(bearing(t.Context(), revoked), &dlsmsv1.LogoutRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	forged, _ := issue(t, testTokens(t, "test:"+otherSecret, s.clock))
+	past := &testClock{}
+	past.putForward(-25 * time.Hour)
+	expired, _ := issue(t, testTokens(t, "test:"+testSecret, past))
+
+	withHeader := func(values ...string) context.Context {
+		ctx := t.Context()
+		for _, v := range values {
+			ctx = metadata.AppendToOutgoingContext(ctx, "authorization", v)
+		}
+		return ctx
+	}
+	methods := 0
+	ours(func(name string, m protoreflect.MethodDescriptor) {
+		methods++
+		for who, test := range map[string]struct {
+			ctx    context.Context
+			reason string
+		}{
+			"nobody":     {withHeader(), "TOKEN_MISSING"},
+			"forged":     {withHeader("Bearer " + forged), "TOKEN_INVALID"},
+			"alg none":   {withHeader("Bearer eyJhbGciOiJub25lIiwia2lkIjoidGVzdCJ9.eyJ1c2VyX2lkIjoxfQ."), "TOKEN_INVALID"},
+			"no scheme":  {withHeader(good), "TOKEN_INVALID"},
+			"basic":      {withHeader("Basic " + good), "TOKEN_INVALID"},
+			"two tokens": {withHeader("Bearer "+good, "Bearer "+good), "TOKEN_INVALID"},
+			"expired":    {withHeader("Bearer " + expired), "TOKEN_EXPIRED"},
+			"revoked":    {withHeader("Bearer " + revoked), "TOKEN_REVOKED"},
+		} {
+			err := callEmpty(t, test.ctx, s.conn, name, m)
+			if publicMethods[name] {
+				if strings.HasPrefix(reasonOf(err), "TOKEN_") {
+					t.Errorf("%s of %s: %v", name, who, err)
+				}
+			} else if status.Code(err) != codes.Unauthenticated || reasonOf(err) != test.reason {
+				t.Errorf("%s of %s: %v %q, want %s", name, who, status.Code(err), reasonOf(err), test.reason)
+			}
+		}
+	})
+	if methods < 22 {
+		t.Errorf("only %d methods were tried", methods)
+	}
+	// The scheme's case doesn't matter, and a good token is good.
+	for _, scheme := range []string{"Bearer ", "bearer ", "BEARER  "} {
+		if _, err := s.notify.GetWaitlist(withHeader(scheme+good), &dlsmsv1.GetWaitlistRequest{}); err != nil {
+			t.Errorf("%s: %v", scheme, err)
+		}
+	}
+}
+
+func TestPolicyDeniesByDefault(t *testing.T) {
+	t.Parallel()
+	services := map[string]grpc.ServiceInfo{"dlsms.v1.SeatService": {Methods: []grpc.MethodInfo{{Name: "GetSeats"}, {Name: "MoveSeats"}}}}
+	err := checkPolicy(services)
+	if err == nil || !strings.Contains(err.Error(), "/dlsms.v1.SeatService/MoveSeats") || strings.Contains(err.Error(), "GetSeats") {
+		t.Errorf("a method without a rule: %v", err)
+	}
+	student, staff := Caller{UserID: 1, Role: store.RoleStudent}, Caller{UserID: 2, Role: store.RoleLibrarian}
+	for name, test := range map[string]struct {
+		rule   rule
+		caller Caller
+		want   error
+	}{
+		"no rule":                  {rule{}, staff, store.ErrRoleRequired},
+		"student, signed in":       {rule{who: signedIn}, student, nil},
+		"librarian, signed in":     {rule{who: signedIn}, staff, nil},
+		"student for librarians":   {rule{who: librarian}, student, store.ErrRoleRequired},
+		"librarian for librarians": {rule{who: librarian}, staff, nil},
+	} {
+		if err := test.rule.allows(test.caller); !errors.Is(err, test.want) {
+			t.Errorf("%s: %v, want %v", name, err, test.want)
+		}
+	}
+}
+
+func TestGateIsShutUntilReady(t *testing.T) {
+	t.Parallel()
+	s := prepare(t, storetest.NewDB(t), nil, nil)
+	ours(func(name string, m protoreflect.MethodDescriptor) {
+		if err := callEmpty(t, t.Context(), s.conn, name, m); status.Code(err) != codes.Unavailable || reasonOf(err) != "UNAVAILABLE" {
+			t.Errorf("%s before the server is ready: %v", name, err)
+		}
+	})
+	probe := func(service string) healthpb.HealthCheckResponse_ServingStatus {
+		resp, err := healthpb.NewHealthClient(s.conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: service})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.GetStatus()
+	}
+	services := []string{"", "dlsms.v1.AuthService", "dlsms.v1.SeatService", "dlsms.v1.ReservationService", "dlsms.v1.NotifyService"}
+	for _, service := range services {
+		if got := probe(service); got != healthpb.HealthCheckResponse_NOT_SERVING {
+			t.Errorf("%q is %v before the server is ready", service, got)
+		}
+	}
+	if err := s.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, service := range services {
+		if got := probe(service); got != healthpb.HealthCheckResponse_SERVING {
+			t.Errorf("%q is %v when the server is ready", service, got)
+		}
+	}
+	if _, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{}); err != nil {
+		t.Error(err)
+	}
+	_, err := healthpb.NewHealthClient(s.conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: "nothing"})
+	want(t, err, codes.NotFound, "")
+}
+
+func TestReflection(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	stream, err := reflectionpb.NewServerReflectionClient(s.conn).ServerReflectionInfo(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}}); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := stream.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := resp.GetListServicesResponse().String(); !strings.Contains(got, "dlsms.v1.ReservationService") {
+		t.Errorf("reflection lists %s", got)
+	}
+	off := start(t, func(c *Config) { c.Reflection = false })
+	stream, err = reflectionpb.NewServerReflectionClient(off.conn).ServerReflectionInfo(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = stream.Recv()
+	want(t, err, codes.Unimplemented, "")
+}
+
+func TestRequestIDGoesThereAndBack(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	for name, test := range map[string]struct {
+		sent string
+		kept bool
+	}{
+		"good":         {"a.B-9_" + strings.Repeat("x", 58), true},
+		"none":         {"", false},
+		"too long":     {strings.Repeat("x", 65), false},
+		"with a blank": {"a b", false},
+		"with quotes":  {`a"b`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			if test.sent != "" {
+				ctx = metadata.AppendToOutgoingContext(ctx, "x-request-id", test.sent)
+			}
+			var header metadata.MD
+			_, err := s.seats.GetSeat(ctx, &dlsmsv1.GetSeatRequest{}, grpc.Header(&header)) // fails, and has an id all the same
+			want(t, err, codes.InvalidArgument, "INVALID_FIELDS")
+			got := header.Get("x-request-id")
+			if len(got) != 1 || (got[0] == test.sent) != test.kept || !goodRequestID(got[0]) {
+				t.Fatalf("sent %q, got %q", test.sent, got)
+			}
+			s.log.rpc(t, got[0])
+		})
+	}
+	stream, err := s.seats.WatchSeats(metadata.AppendToOutgoingContext(t.Context(), "x-request-id", "of-a-stream"), &dlsmsv1.WatchSeatsRequest{Branch: "none"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	header, err := stream.Header()
+	if err != nil || fmt.Sprint(header.Get("x-request-id")) != "[of-a-stream]" {
+		t.Errorf("a stream answers with %v, %v", header, err)
+	}
+}
+
+func TestOneLogLineACall(t *testing.T) {
+	t.Parallel()
+	s := startWith(t, func(all *services) {
+		all.seat = fakeSeats{
+			branches: func(context.Context) error { return store.ErrUnavailable.Because(errors.New("the cable is cut")) },
+			watch: func(stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error {
+				return errors.New("who knows")
+			},
+		}
+	})
+	user := s.register(t, "S2021001")
+	ctx := bearing(t.Context(), s.login(t, "S2021001", testPassword))
+
+	if _, err := s.notify.GetWaitlist(metadata.AppendToOutgoingContext(ctx, "x-request-id", "fine", "x-real-ip", "192.0.2.7"), &dlsmsv1.GetWaitlistRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	line := s.log.rpc(t, "fine")
+	if line["level"] != "INFO" || line["method"] != "/dlsms.v1.NotifyService/GetWaitlist" || line["code"] != "OK" || line["user_id"] != float64(user.GetId()) ||
+		line["peer"] != "192.0.2.7" || line["reason"] != nil || line["cause"] != nil {
+		t.Errorf("%v", line)
+	}
+	if ms, ok := line["ms"].(float64); !ok || ms <= 0 || ms > 5000 {
+		t.Errorf("the call took %v ms", line["ms"])
+	}
+
+	_, err := s.seats.GetBranches(metadata.AppendToOutgoingContext(ctx, "x-request-id", "cut"), &dlsmsv1.GetBranchesRequest{})
+	want(t, err, codes.Unavailable, "UNAVAILABLE")
+	line = s.log.rpc(t, "cut")
+	if line["level"] != "WARN" || line["code"] != "Unavailable" || line["reason"] != "UNAVAILABLE" || line["cause"] != "the cable is cut" || line["user_id"] != nil {
+		t.Errorf("%v", line)
+	}
+
+	stream, err := s.seats.WatchSeats(metadata.AppendToOutgoingContext(ctx, "x-request-id", "stream"), &dlsmsv1.WatchSeatsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = ended(t, stream)
+	want(t, err, codes.Internal, "")
+	if line := s.log.rpc(t, "stream"); line["level"] != "ERROR" || line["code"] != "Internal" || line["cause"] != "who knows" {
+		t.Errorf("%v", line)
+	}
+	if n := strings.Count(s.log.String(), `"request_id":"fine"`); n != 1 {
+		t.Errorf("%d lines of one call", n)
+	}
+	if strings.Contains(s.log.String(), testPassword) || strings.Contains(s.log.String(), "eyJ") {
+		t.Error("the log has a password or token")
+	}
+}
+
+func TestPanicsAreInternalErrors(t *testing.T) {
+	t.Parallel()
+	s := startWith(t, func(all *services) {
+		all.seat = fakeSeats{
+			branches: func(context.Context) error { panic("hunter2") },
+			watch:    func(grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error { panic("hunter2") },
+		}
+	})
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-request-id", "panics")
+	_, err := s.seats.GetBranches(ctx, &dlsmsv1.GetBranchesRequest{})
+	want(t, err, codes.Internal, "")
+	if status.Convert(err).Message() != "internal error" {
+		t.Errorf("the client reads %q", status.Convert(err).Message())
+	}
+	if line := s.log.rpc(t, "panics"); line["cause"] != "panic: hunter2" || !strings.Contains(line["stack"].(string), "edge_test.go") {
+		t.Errorf("%v", line)
+	}
+	stream, err := s.seats.WatchSeats(t.Context(), &dlsmsv1.WatchSeatsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, ended(t, stream), codes.Internal, "")
+}
+
+func TestDeadlines(t *testing.T) {
+	t.Parallel()
+	left := make(chan time.Duration, 1)
+	s := startWith(t, func(all *services) {
+		all.seat = fakeSeats{branches: func(ctx context.Context) error {
+			at, ok := ctx.Deadline()
+			if !ok {
+				at = time.Now().Add(time.Hour)
+			}
+			left <- time.Until(at)
+			if time.Until(at) < time.Second {
+				<-ctx.Done()
+				return store.ErrUnavailable.Because(ctx.Err()) // as the store has it
+			}
+			return nil
+		}}
+	})
+	for name, test := range map[string]struct{ client, most, least time.Duration }{
+		"none":  {0, defaultDeadline, defaultDeadline - time.Second},
+		"long":  {time.Hour, defaultDeadline, defaultDeadline - time.Second},
+		"short": {3 * time.Second, 3 * time.Second, 0},
+	} {
+		ctx, cancel := t.Context(), context.CancelFunc(func() {})
+		if test.client > 0 {
+			ctx, cancel = context.WithTimeout(ctx, test.client)
+		}
+		_, err := s.seats.GetBranches(ctx, &dlsmsv1.GetBranchesRequest{})
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := <-left; got > test.most || got < test.least {
+			t.Errorf("deadline %s: %v are left", name, got)
+		}
+	}
+	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), "x-request-id", "late"), 100*time.Millisecond)
+	defer cancel()
+	_, err := s.seats.GetBranches(ctx, &dlsmsv1.GetBranchesRequest{})
+	want(t, err, codes.DeadlineExceeded, "")
+	if line := s.log.rpc(t, "late"); line["code"] != "DeadlineExceeded" && line["code"] != "Canceled" { // the client may hang up first
+		t.Errorf("%v", line)
+	}
+}
+
+// rawCodec sends bytes as they are.
+type rawCodec struct{}
+
+func (rawCodec) Name() string { return "proto" }
+func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
+	return mem.BufferSlice{mem.SliceBuffer(v.([]byte))}, nil
+}
+func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	*v.(*[]byte) = data.Materialize()
+	return nil
+}
+
+func TestBytesThatAreNoMessage(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	ctx := s.student(t)
+	raw := grpc.ForceCodecV2(rawCodec{})
+	for name, b := range map[string][]byte{
+		"field number 0": {0x00},
+		"cut short":      {0x0a, 0x05, 'a'},
+		"bad wire type":  {0x0f},
+		"not UTF-8":      {0x0a, 0x01, 0xff},
+		"endless varint": {0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
+	} {
+		var out []byte
+		err := s.conn.Invoke(ctx, "/dlsms.v1.ReservationService/GetReservations", b, &out, raw)
+		if name == "not UTF-8" { // field 1 is an enum there: of the wrong type, and so unknown
+			err = s.conn.Invoke(ctx, "/dlsms.v1.AuthService/Login", b, &out, raw)
+		}
+		if status.Code(err) != codes.InvalidArgument || reasonOf(err) != "INVALID_FIELDS" || fmt.Sprint(fieldsOf(err)) != "[request]" {
+			t.Errorf("%s: %v", name, err)
+		}
+		stream, err := s.conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, "/dlsms.v1.SeatService/WatchSeats", raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(stream.SendMsg(b), stream.CloseSend()); err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.RecvMsg(&out); status.Code(err) != codes.InvalidArgument || reasonOf(err) != "INVALID_FIELDS" {
+			t.Errorf("%s, to a stream: %v", name, err)
+		}
+	}
+	// Who calls is asked first.
+	var out []byte
+	err := s.conn.Invoke(t.Context(), "/dlsms.v1.ReservationService/GetReservations", []byte{0}, &out, raw)
+	want(t, err, codes.Unauthenticated, "TOKEN_MISSING")
+	// Fields of a later version are no fault.
+	unknown := []byte{0xf8, 0x07, 0x01} // field 127, a varint
+	if err := s.conn.Invoke(t.Context(), "/dlsms.v1.SeatService/GetBranches", unknown, &out, raw); err != nil {
+		t.Error(err)
+	}
+	err = s.conn.Invoke(t.Context(), "/dlsms.v1.SeatService/GetBranches", make([]byte, maxMessage+1), &out, raw)
+	want(t, err, codes.ResourceExhausted, "")
+	err = s.conn.Invoke(t.Context(), "/dlsms.v1.SeatService/Sit", []byte{}, &out, raw)
+	want(t, err, codes.Unimplemented, "")
+	err = s.conn.Invoke(t.Context(), "/dlsms.v2.SeatService/GetBranches", []byte{}, &out, raw)
+	want(t, err, codes.Unimplemented, "")
+}
+
+// FuzzMalformed: a message that was parsed is never taken for one that could not be.
+func FuzzMalformed(f *testing.F) {
+	f.Add([]byte{0x00})
+	f.Add([]byte{0xf8, 0x07, 0x01})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		plain := proto.Unmarshal(b, &dlsmsv1.GetSeatsRequest{})
+		var m dlsmsv1.GetSeatsRequest
+		if err := newCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(b)}, &m); err != nil {
+			t.Fatal(err)
+		}
+		if malformed(&m) != (plain != nil) {
+			t.Errorf("%x: malformed %v, but protobuf says %v", b, malformed(&m), plain)
+		}
+	})
+}
+
+func TestClientAddress(t *testing.T) {
+	t.Parallel()
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fc00::/7")}
+	for name, test := range map[string]struct {
+		peer   net.Addr
+		realIP []string
+		want   string
+	}{
+		"direct":                 {&net.TCPAddr{IP: net.ParseIP("192.0.2.1"), Port: 7}, nil, "192.0.2.1"},
+		"through nginx":          {&net.TCPAddr{IP: net.ParseIP("10.1.2.3"), Port: 7}, []string{"192.0.2.9"}, "192.0.2.9"},
+		"through nginx, v6":      {&net.TCPAddr{IP: net.ParseIP("fd00::1"), Port: 7}, []string{"2001:db8::1"}, "2001:db8::1"},
+		"mapped peer":            {&net.TCPAddr{IP: net.ParseIP("::ffff:10.1.2.3"), Port: 7}, []string{"::ffff:192.0.2.9"}, "192.0.2.9"},
+		"a liar":                 {&net.TCPAddr{IP: net.ParseIP("192.0.2.1"), Port: 7}, []string{"192.0.2.9"}, "192.0.2.1"},
+		"nginx without a header": {&net.TCPAddr{IP: net.ParseIP("10.1.2.3"), Port: 7}, nil, "10.1.2.3"},
+		"nginx with nonsense":    {&net.TCPAddr{IP: net.ParseIP("10.1.2.3"), Port: 7}, []string{"x"}, "10.1.2.3"},
+		"nginx with two":         {&net.TCPAddr{IP: net.ParseIP("10.1.2.3"), Port: 7}, []string{"192.0.2.8", "192.0.2.9"}, "10.1.2.3"},
+		"a pipe":                 {&net.UnixAddr{Name: "@", Net: "unix"}, []string{"192.0.2.9"}, "@"},
+	} {
+		ctx := peer.NewContext(t.Context(), &peer.Peer{Addr: test.peer})
+		ctx = metadata.NewIncomingContext(ctx, metadata.MD{"x-real-ip": test.realIP})
+		if got := clientAddress(ctx, trusted); got != test.want {
+			t.Errorf("%s: %s, want %s", name, got, test.want)
+		}
+	}
+}
