@@ -195,6 +195,28 @@ func TestRedisComesBackEmpty(t *testing.T) {
 	}
 }
 
+// An nginx whose master is killed by somebody else leaves workers, which would hold the address.
+func TestWorkersEndWithTheirMaster(t *testing.T) {
+	t.Parallel()
+	nginx, err := stack.StartNginx(t.Context(), stack.NginxConfig{Backends: []string{"127.0.0.1:1"}, Log: t.Output()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop(t, nginx)
+	workers := childrenOf(t, []int{nginx.PID()})
+	if len(workers) == 0 {
+		t.Error("nginx has no workers")
+	}
+	if err := nginx.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-nginx.Done()
+	waitUntilGone(t, workers)
+	if err := nginx.Start(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // A process that does not react to anything is killed, and Stop says so.
 func TestStopKillsWhatHangs(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -192,7 +193,7 @@ func (s *Stack) Stop(ctx context.Context) error {
 	} else {
 		proxied <- nil
 	}
-	errs = append(errs, s.eachReplica(func(r *Replica) error { return r.Stop(ctx) }))
+	errs = append(errs, s.eachReplica(func(r *Replica) error { return r.Stop(ctx) })...)
 	errs = append(errs, <-proxied)
 	if s.Redis != nil {
 		errs = append(errs, s.Redis.Stop(ctx))
@@ -243,18 +244,19 @@ func (s *Stack) startReplicas(ctx context.Context) error {
 	for _, r := range s.Replicas {
 		s.log.printf(r.Name(), "starting on %s, metrics on %s", r.Addr(), r.AdminAddr())
 	}
-	return s.eachReplica(func(r *Replica) error { return r.Start(ctx) })
+	// One of the errors will do: where all fail, they fail alike.
+	return cmp.Or(s.eachReplica(func(r *Replica) error { return r.Start(ctx) })...)
 }
 
-// eachReplica runs f for all of them at once.
-func (s *Stack) eachReplica(f func(*Replica) error) error {
+// eachReplica runs f for all of them at once, and returns what it returned for each.
+func (s *Stack) eachReplica(f func(*Replica) error) []error {
 	errs := make([]error, len(s.Replicas))
 	var all sync.WaitGroup
 	for i, r := range s.Replicas {
 		all.Go(func() { errs[i] = f(r) })
 	}
 	all.Wait()
-	return errors.Join(errs...)
+	return errs
 }
 
 func (s *Stack) seed(ctx context.Context) error {

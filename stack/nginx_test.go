@@ -1,0 +1,95 @@
+package stack
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/dlsms/dlsms/deploy"
+)
+
+// What Docker mounts and what runs here differ in the lines that have to, and in no other.
+func TestNginxConfChangesOnlyAddresses(t *testing.T) {
+	t.Parallel()
+	conf, err := nginxConf(deploy.NginxConf, "127.0.0.1:1234", []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	docker, here := strings.Split(deploy.NginxConf, "\n"), strings.Split(conf, "\n")
+	if len(docker) != len(here) {
+		t.Fatalf("%d lines became %d", len(docker), len(here))
+	}
+	changed := map[string]string{}
+	for i, line := range docker {
+		if here[i] != line {
+			changed[strings.TrimSpace(line)] = strings.TrimSpace(here[i])
+		}
+	}
+	want := map[string]string{
+		"pid /tmp/nginx.pid;":                     "pid nginx.pid;",
+		"client_body_temp_path /tmp/client_body;": "client_body_temp_path client_body;",
+		"proxy_temp_path /tmp/proxy;":             "proxy_temp_path proxy;",
+		"fastcgi_temp_path /tmp/fastcgi;":         "fastcgi_temp_path fastcgi;",
+		"uwsgi_temp_path /tmp/uwsgi;":             "uwsgi_temp_path uwsgi;",
+		"scgi_temp_path /tmp/scgi;":               "scgi_temp_path scgi;",
+		"server app1:9090 max_fails=0;":           "server 127.0.0.1:1 max_fails=0;",
+		"server app2:9090 max_fails=0;":           "server 127.0.0.1:2 max_fails=0;",
+		"server app3:9090 max_fails=0;":           "server 127.0.0.1:3 max_fails=0;",
+		"listen 9090 http2 backlog=4096;":         "listen 127.0.0.1:1234 http2 backlog=4096;",
+	}
+	for line, got := range changed {
+		if want[line] != got {
+			t.Errorf("%q became %q, want %q", line, got, want[line])
+		}
+	}
+	if len(changed) != len(want) {
+		t.Errorf("%d lines changed, want %d", len(changed), len(want))
+	}
+}
+
+func TestNginxConfFitsTheMachine(t *testing.T) {
+	t.Parallel()
+	conf, err := nginxConf(deploy.NginxConf, "127.0.0.1:1234", []string{"a:1", "b:2", "c:3", "d:4", "e:5"}, 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"server a:1 max_fails=0;", "server e:5 max_fails=0;", "worker_rlimit_nofile 4096;"} {
+		if !strings.Contains(conf, want) {
+			t.Errorf("no %q", want)
+		}
+	}
+	if conf, err = nginxConf(deploy.NginxConf, "127.0.0.1:1234", []string{"a:1"}, 4096); err != nil || strings.Count(conf, "max_fails=0;") != 1 {
+		t.Errorf("one replica: %v\n%s", err, conf)
+	}
+	for _, broken := range []string{"", "events {}", strings.ReplaceAll(deploy.NginxConf, "listen 9090", "listen 9091")} {
+		if _, err := nginxConf(broken, "127.0.0.1:1234", []string{"a:1"}, 4096); err == nil {
+			t.Errorf("a file without the lines to change is taken: %.40q", broken)
+		}
+	}
+	if _, err := nginxConf(deploy.NginxConf, "127.0.0.1:1234", nil, 4096); err == nil {
+		t.Error("no replica at all is taken")
+	}
+}
+
+// nginx itself reads the very file, once its three names are addresses.
+func TestNginxTakesTheFile(t *testing.T) {
+	t.Parallel()
+	program, err := systemTools().nginx(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf, err := nginxConf(deploy.NginxConf, "127.0.0.1:1234", []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "nginx.conf")
+	if err := writeFile(file, conf, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), program, "-t", "-p", dir, "-c", file, "-e", "stderr").CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
