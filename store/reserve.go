@@ -29,6 +29,9 @@ const (
 
 // reserve decides and books in one statement. It has to be a statement of its own after the locks: the parts of one statement share
 // a snapshot, which must not be older than the locks. The order of the WHENs is the order in which reasons win.
+//
+// Whether the user is busy is asked with NOT isempty(during * …), here and elsewhere, and not with &&: as long as nobody has analyzed the
+// young table, the planner would answer && by the index that the exclusion constraint has, and walk all bookings of the library then.
 const reserve = `
 	WITH now AS MATERIALIZED (
 		SELECT dlsms_now() AS t
@@ -53,7 +56,7 @@ const reserve = `
 			WHEN EXISTS (SELECT FROM reservations WHERE library_id = @library AND seat_id = @seat AND occupies
 				AND during && tstzrange(w.start_time, w.end_time)) THEN 'SEAT_TAKEN'
 			WHEN EXISTS (SELECT FROM reservations WHERE library_id = @library AND user_id = @user AND occupies AND status <> 'HELD'
-				AND during && tstzrange(w.start_time, w.end_time)) THEN 'USER_BUSY'
+				AND NOT isempty(during * tstzrange(w.start_time, w.end_time))) THEN 'USER_BUSY'
 			WHEN @max_upcoming > 0 AND @max_upcoming <= (SELECT count(*) FROM reservations
 				WHERE library_id = @library AND user_id = @user AND occupies AND status <> 'HELD' AND upper(during) > w.t) THEN 'TOO_MANY_RESERVATIONS'
 			ELSE 'RESERVED' END AS outcome
@@ -101,8 +104,17 @@ func (s *Store) Reserve(ctx context.Context, b Booking) (Reservation, error) {
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil { // nil only after the commit
 		return Reservation{}, translate(err)
 	}
-	if outcome != "RESERVED" {
-		return s.notReserved(ctx, outcome, b, now, r.ID)
+	switch {
+	case outcome == "REPEATED":
+		// On the connection at hand: a rush of repeats, each holding one and waiting for another, would stand still.
+		rows, err := conn.Query(ctx, selectFirstAnswer, s.lib, r.ID, EventReserved)
+		if err != nil {
+			return Reservation{}, translate(err)
+		}
+		first, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Reservation])
+		return first, translate(err)
+	case outcome != "RESERVED":
+		return Reservation{}, s.notReserved(outcome, b, now)
 	}
 	if r.ID == 0 { // ON CONFLICT DO NOTHING did nothing
 		return Reservation{}, ErrSeatTaken.With("seat_id", strconv.FormatInt(b.SeatID, 10))
@@ -122,32 +134,30 @@ func (s *Store) reserveArgs(b Booking) pgx.NamedArgs {
 	}
 }
 
-// notReserved says why a booking was not made anew: it is repeated, or against a rule.
-func (s *Store) notReserved(ctx context.Context, outcome string, b Booking, now time.Time, priorID int64) (Reservation, error) {
+// notReserved says against which rule a booking was.
+func (s *Store) notReserved(outcome string, b Booking, now time.Time) error {
 	seat := strconv.FormatInt(b.SeatID, 10)
 	switch outcome {
-	case "REPEATED":
-		return queryOne(ctx, s.pool, pgx.ErrNoRows, pgx.RowToStructByName[Reservation], selectFirstAnswer, s.lib, priorID, EventReserved)
 	case "REQUEST_ID_REUSED":
-		return Reservation{}, ErrRequestIDReused
+		return ErrRequestIDReused
 	case "TOKEN_INVALID":
-		return Reservation{}, ErrTokenInvalid
+		return ErrTokenInvalid
 	case "SEAT_NOT_FOUND":
-		return Reservation{}, ErrSeatNotFound.With("seat_id", seat)
+		return ErrSeatNotFound.With("seat_id", seat)
 	case "SEAT_OUT_OF_SERVICE":
-		return Reservation{}, ErrSeatOutOfService.With("seat_id", seat)
+		return ErrSeatOutOfService.With("seat_id", seat)
 	case "SEAT_TAKEN":
-		return Reservation{}, ErrSeatTaken.With("seat_id", seat)
+		return ErrSeatTaken.With("seat_id", seat)
 	case "USER_BUSY":
-		return Reservation{}, ErrUserBusy
+		return ErrUserBusy
 	case "TOO_MANY_RESERVATIONS":
-		return Reservation{}, ErrTooManyReservations.With("limit", strconv.Itoa(s.rules.MaxUpcoming))
+		return ErrTooManyReservations.With("limit", strconv.Itoa(s.rules.MaxUpcoming))
 	case "CLOSED":
-		return Reservation{}, errClosed
+		return errClosed
 	case "WINDOW":
-		return Reservation{}, s.rules.windowError(now, b.StartTime, b.EndTime)
+		return s.rules.windowError(now, b.StartTime, b.EndTime)
 	}
-	return Reservation{}, fmt.Errorf("reserve: unknown outcome %q", outcome)
+	return fmt.Errorf("reserve: unknown outcome %q", outcome)
 }
 
 var errClosed = Invalid(Fault{"start_time", "the branch is closed for a part of the window"})
