@@ -31,17 +31,23 @@ func (s *Store) RevokeToken(ctx context.Context, userID int64, jti string, expir
 	return err
 }
 
+// selectRevocations is made as selectChanges is.
 const selectRevocations = `
 	SELECT s.snapshot, r.user_id, COALESCE(r.jti, ''), COALESCE(r.generation, 0), r.expires_at
 	FROM (SELECT pg_current_snapshot()::text AS snapshot, dlsms_now() AS now OFFSET 0) s
-	LEFT JOIN revocations r ON r.library_id = $1 AND r.expires_at > s.now AND (r.xid >= $2 OR r.xid = ANY($3))`
+	LEFT JOIN (
+		SELECT * FROM revocations WHERE library_id = $1 AND xid >= $2
+		UNION ALL
+		SELECT r.* FROM unnest($3::xid8[]) x, LATERAL (
+			SELECT * FROM revocations WHERE library_id = $1 AND xid BETWEEN x AND x OFFSET 0) r
+	) r ON r.expires_at > s.now`
 
 // Revocations returns what was revoked since a snapshot; since the zero Snapshot: everything that has not expired.
 // When the snapshot returned is not After the one given, the database went back: load afresh.
 func (s *Store) Revocations(ctx context.Context, since Snapshot) (RevocationLog, error) {
 	ctx, cancel := context.WithTimeout(ctx, changesTimeout)
 	defer cancel()
-	rows, err := s.background.Query(ctx, selectRevocations, s.lib, since.Xmax, since.InProgress)
+	rows, err := s.log.Query(ctx, selectRevocations, s.lib, since.Xmax, since.InProgress)
 	if err != nil {
 		return RevocationLog{}, translate(err)
 	}
@@ -68,7 +74,8 @@ func (s *Store) Revocations(ctx context.Context, since Snapshot) (RevocationLog,
 func (s *Store) ForgetRevocations(ctx context.Context, limit int) (n int, more bool, err error) {
 	const forget = `
 		DELETE FROM revocations WHERE library_id = $1 AND id IN (
-			SELECT id FROM revocations WHERE library_id = $1 AND expires_at < (SELECT dlsms_now()) - interval '1 minute' LIMIT $2)
+			SELECT id FROM revocations WHERE library_id = $1 AND expires_at < (SELECT dlsms_now()) - interval '1 minute'
+			LIMIT $2 FOR UPDATE SKIP LOCKED)
 		RETURNING id`
 	ids, err := query(ctx, s.background, pgx.RowTo[int64], forget, s.lib, limit)
 	return len(ids), len(ids) == limit, err
