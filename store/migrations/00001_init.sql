@@ -71,30 +71,45 @@ CREATE FUNCTION dlsms_touch_branch() RETURNS trigger
     AS $$
 BEGIN
     UPDATE branches SET xid = DEFAULT
-    WHERE (library_id, id) IN ((OLD.library_id, OLD.branch_id), (NEW.library_id, NEW.branch_id));
+    WHERE (library_id, id) IN ((OLD.library_id, OLD.branch_id), (NEW.library_id, NEW.branch_id)) AND xid <> pg_current_xact_id();
+    RETURN NULL;
+END $$;
+-- +goose StatementEnd
+-- What is deleted leaves its mark on what remains: on its branch, or on the other branches.
+-- +goose StatementBegin
+CREATE FUNCTION dlsms_touch_branches() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    UPDATE branches SET xid = DEFAULT WHERE library_id = OLD.library_id AND xid <> pg_current_xact_id();
     RETURN NULL;
 END $$;
 -- +goose StatementEnd
 CREATE TRIGGER branches_touch BEFORE INSERT OR UPDATE ON branches FOR EACH ROW EXECUTE FUNCTION dlsms_touch();
 CREATE TRIGGER seats_touch BEFORE INSERT OR UPDATE ON seats FOR EACH ROW EXECUTE FUNCTION dlsms_touch();
 CREATE TRIGGER branch_hours_touch AFTER INSERT OR UPDATE OR DELETE ON branch_hours FOR EACH ROW EXECUTE FUNCTION dlsms_touch_branch();
+CREATE TRIGGER seats_deleted AFTER DELETE ON seats FOR EACH ROW EXECUTE FUNCTION dlsms_touch_branch();
+CREATE TRIGGER branches_deleted AFTER DELETE ON branches FOR EACH ROW EXECUTE FUNCTION dlsms_touch_branches();
 
 -- True if the branch is open during the whole window. Adjacent hours count as one: range_agg joins them.
+-- Where the clocks leap, an opening may come out reversed (2:30 to 3:10, of which nothing is left): it is left out.
 -- +goose StatementBegin
 CREATE FUNCTION dlsms_open(library bigint, branch bigint, during tstzrange) RETURNS boolean
     LANGUAGE sql STABLE
     AS $$
     SELECT NOT EXISTS (SELECT FROM branch_hours h WHERE h.library_id = library AND h.branch_id = branch)
         OR COALESCE((
-            SELECT range_agg(tstzrange(
-                (d + h.opens) AT TIME ZONE b.timezone,
-                (d + CASE WHEN h.closes <= h.opens THEN interval '1 day' ELSE interval '0' END + h.closes) AT TIME ZONE b.timezone)) @> during
+            SELECT range_agg(tstzrange(o.opens, o.closes)) FILTER (WHERE o.opens < o.closes) @> during
             FROM branches b
             JOIN branch_hours h ON h.library_id = b.library_id AND h.branch_id = b.id
             JOIN LATERAL generate_series(
                 ((lower(during) AT TIME ZONE b.timezone)::date - 1)::timestamp,
                 (upper(during) AT TIME ZONE b.timezone)::date::timestamp,
                 interval '1 day') d ON extract(isodow FROM d) = h.weekday
+            CROSS JOIN LATERAL (SELECT
+                (d + h.opens) AT TIME ZONE b.timezone AS opens,
+                (d + CASE WHEN h.closes <= h.opens THEN interval '1 day' ELSE interval '0' END + h.closes) AT TIME ZONE b.timezone AS closes
+            ) o
             WHERE b.library_id = library AND b.id = branch), false)
 $$;
 -- +goose StatementEnd
