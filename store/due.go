@@ -77,7 +77,7 @@ func (s *Store) ExpireOffers(ctx context.Context, limit int) (n int, more bool, 
 }
 
 func (s *Store) endDue(ctx context.Context, step dueStep, limit int) (n int, more bool, err error) {
-	var left []int64
+	var freed []int64
 	err = s.inTx(ctx, s.background, func(ctx context.Context, t *tx) error {
 		due, locked, err := t.lockDueSeats(ctx, step.seats, limit)
 		if err != nil || len(due) == 0 {
@@ -99,14 +99,15 @@ func (s *Store) endDue(ctx context.Context, step dueStep, limit int) (n int, mor
 		if err != nil {
 			return err
 		}
+		var seats []int64
 		for _, r := range ended {
 			t.record(step.kind, r.ID)
+			seats, freed = append(seats, r.SeatID), append(freed, r.UserID)
 		}
 		n = len(ended)
-		left, err = t.freed(ctx, now, ended...)
-		return err
+		return t.offer(ctx, now, sorted(seats))
 	})
-	s.offerLater(ctx, err, left)
+	s.offerToFreed(ctx, s.background, err, freed)
 	return n, more, err
 }
 
@@ -206,21 +207,27 @@ func (s *Store) OfferFreeSeats(ctx context.Context, limit int) (n int, more bool
 	return n, more, err
 }
 
+// selectNextDue looks no further ahead than $3: at night the next check-out, say, is behind half a million reservations that nobody has
+// checked in to.
 const selectNextDue = `
 	SELECT extract(epoch FROM LEAST(
-		(SELECT min(check_in_deadline) FROM reservations WHERE library_id = $1 AND occupies AND status = 'CONFIRMED'),
+		(SELECT min(check_in_deadline) FROM reservations
+			WHERE library_id = $1 AND occupies AND status = 'CONFIRMED' AND check_in_deadline <= n.t + $3),
 		(SELECT min(check_in_deadline) - $2::interval FROM reservations
-			WHERE library_id = $1 AND occupies AND status = 'CONFIRMED' AND reminded_at IS NULL AND check_in_deadline > n.t),
-		(SELECT min(upper(during)) FROM reservations WHERE library_id = $1 AND occupies AND status = 'CHECKED_IN'),
-		(SELECT min(offer_expires_at) FROM reservations WHERE library_id = $1),
-		(SELECT min(upper(during)) FROM waitlist_entries WHERE library_id = $1 AND live AND status = 'WAITING')
+			WHERE library_id = $1 AND occupies AND status = 'CONFIRMED' AND reminded_at IS NULL
+			AND check_in_deadline > n.t AND check_in_deadline <= n.t + $2 + $3),
+		(SELECT min(upper(during)) FROM reservations
+			WHERE library_id = $1 AND occupies AND status = 'CHECKED_IN' AND upper(during) <= n.t + $3),
+		(SELECT min(offer_expires_at) FROM reservations WHERE library_id = $1 AND offer_expires_at <= n.t + $3),
+		(SELECT min(upper(during)) FROM waitlist_entries
+			WHERE library_id = $1 AND live AND status = 'WAITING' AND upper(during) <= n.t + $3)
 	) - n.t)::float8
 	FROM (SELECT dlsms_now() AS t OFFSET 0) n`
 
 // NextDue returns how long it is until something comes due, by Postgres's clock: 0 or less when something is due now, and false when nothing
-// will ever be, as things stand.
-func (s *Store) NextDue(ctx context.Context) (time.Duration, bool, error) {
-	seconds, err := queryOne(ctx, s.background, pgx.ErrNoRows, pgx.RowTo[*float64], selectNextDue, s.lib, s.rules.ReminderLead)
+// will be for as long as within.
+func (s *Store) NextDue(ctx context.Context, within time.Duration) (time.Duration, bool, error) {
+	seconds, err := queryOne(ctx, s.background, pgx.ErrNoRows, pgx.RowTo[*float64], selectNextDue, s.lib, s.rules.ReminderLead, within)
 	if err != nil || seconds == nil {
 		return 0, false, err
 	}

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -83,7 +82,7 @@ func wrongState(err *Error, r Reservation) *Error { return err.With("status", st
 // Repeated, it answers as the first time.
 func (s *Store) Cancel(ctx context.Context, userID, id int64) (Reservation, error) {
 	var r Reservation
-	var left []int64
+	var freed []int64
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
 		var now time.Time
 		var err error
@@ -101,10 +100,10 @@ func (s *Store) Cancel(ctx context.Context, userID, id int64) (Reservation, erro
 			return err
 		}
 		r.Status, r.EndedAt = Cancelled, &now
-		left, err = t.freed(ctx, now, r)
-		return err
+		freed = []int64{userID}
+		return t.offer(ctx, now, []int64{r.SeatID})
 	})
-	s.offerLater(ctx, err, left)
+	s.offerToFreed(ctx, s.pool, err, freed)
 	return r, err
 }
 
@@ -144,7 +143,7 @@ func (s *Store) CheckIn(ctx context.Context, userID, id int64) (Reservation, err
 // ErrNotCheckedIn. Repeated, it answers as the first time.
 func (s *Store) CheckOut(ctx context.Context, userID, id int64) (Reservation, error) {
 	var r Reservation
-	var left []int64
+	var freed []int64
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
 		var now time.Time
 		var err error
@@ -163,18 +162,21 @@ func (s *Store) CheckOut(ctx context.Context, userID, id int64) (Reservation, er
 			return err
 		}
 		r.Status, r.EndedAt = Completed, &now
-		left, err = t.freed(ctx, now, r)
-		return err
+		freed = []int64{userID}
+		return t.offer(ctx, now, []int64{r.SeatID})
 	})
-	s.offerLater(ctx, err, left)
+	s.offerToFreed(ctx, s.pool, err, freed)
 	return r, err
 }
 
 const selectExtensionConflicts = `
 	SELECT EXISTS (SELECT FROM reservations WHERE library_id = $1 AND seat_id = $2 AND id <> $4 AND occupies AND during && tstzrange($5, $6)),
 		EXISTS (SELECT FROM reservations WHERE library_id = $1 AND user_id = $3 AND id <> $4 AND occupies AND status <> 'HELD'
-			AND during && tstzrange($5, $6)),
-		s.out_of_service, NOT dlsms_open(s.library_id, s.branch_id, tstzrange($5, $6))
+			AND NOT isempty(during * tstzrange($5, $6))),
+		s.out_of_service, NOT dlsms_open(s.library_id, s.branch_id, tstzrange($5, $6)),
+		(SELECT COALESCE(w.ended_at, r.created_at) FROM reservations r
+			LEFT JOIN waitlist_entries w ON w.library_id = r.library_id AND w.id = r.entry_id
+			WHERE r.library_id = $1 AND r.id = $4) AS confirmed_at
 	FROM seats s WHERE s.library_id = $1 AND s.id = $2`
 
 // Extend moves the end of a CONFIRMED or CHECKED_IN reservation to a later time. It fails with ErrReservationNotFound, ErrNotConfirmed,
@@ -182,6 +184,7 @@ const selectExtensionConflicts = `
 // the reservation has, it changes nothing.
 func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (Reservation, error) {
 	var r Reservation
+	end = end.Truncate(time.Microsecond) // as Postgres has it, so that a repeated call finds the end that it asks for
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
 		if _, err := t.Exec(ctx, lockUser, s.lib, userID); err != nil {
 			return err
@@ -204,12 +207,14 @@ func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (Re
 			return Invalid(Fault{"end_time", fmt.Sprintf("the window must be at most %v long", s.rules.MaxDuration)})
 		}
 		var taken, busy, outOfService, closed bool
-		err = t.QueryRow(ctx, selectExtensionConflicts, s.lib, r.SeatID, userID, id, r.EndTime, end).Scan(&taken, &busy, &outOfService, &closed)
+		var confirmed time.Time
+		err = t.QueryRow(ctx, selectExtensionConflicts, s.lib, r.SeatID, userID, id, r.EndTime, end).
+			Scan(&taken, &busy, &outOfService, &closed, &confirmed)
 		switch {
 		case err != nil:
 			return err
 		case outOfService:
-			return ErrSeatOutOfService
+			return ErrSeatOutOfService.With("seat_id", strconv.FormatInt(r.SeatID, 10))
 		case closed:
 			return Invalid(Fault{"end_time", "the branch is closed for a part of the window"})
 		case taken:
@@ -217,35 +222,12 @@ func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (Re
 		case busy:
 			return ErrUserBusy
 		}
+		if r.Status == Confirmed && r.CheckInDeadline.Equal(r.EndTime) { // cut short by the end that moves now
+			deadline := s.rules.checkInDeadline(r.StartTime, end, confirmed)
+			r.CheckInDeadline = &deadline
+		}
 		r.EndTime = end
-		return t.apply(ctx, change{id: id, from: r.Status, to: r.Status, kind: EventExtended, endTime: end})
+		return t.apply(ctx, change{id: id, from: r.Status, to: r.Status, kind: EventExtended, endTime: end, deadline: r.CheckInDeadline})
 	})
 	return r, err
-}
-
-// freed offers the seat of reservations that have just ended, whose seats are locked, and returns other seats that their users wait for and
-// may now be offered: those can't be locked any more in this transaction without breaking the lock order.
-func (t *tx) freed(ctx context.Context, now time.Time, ended ...Reservation) (left []int64, err error) {
-	var seats, users []int64
-	for _, r := range ended {
-		seats, users = append(seats, r.SeatID), append(users, r.UserID)
-	}
-	if err := t.offer(ctx, now, sorted(seats)); err != nil {
-		return nil, err
-	}
-	const waitedFor = `SELECT DISTINCT seat_id FROM waitlist_entries WHERE library_id = $1 AND user_id = ANY($2) AND status = 'WAITING'`
-	rows, err := t.Query(ctx, waitedFor, t.s.lib, sorted(users))
-	if err != nil {
-		return nil, err
-	}
-	left, err = pgx.CollectRows(rows, pgx.RowTo[int64])
-	return slices.DeleteFunc(left, func(id int64) bool { return slices.Contains(seats, id) }), err
-}
-
-// offerLater offers seats in a transaction of their own, after one that made their waiters free was committed. Should it fail, the worker's
-// sweep does it within WORKER_INTERVAL.
-func (s *Store) offerLater(ctx context.Context, err error, seatIDs []int64) {
-	if err == nil && len(seatIDs) > 0 {
-		_ = s.offerSeats(ctx, sorted(seatIDs))
-	}
 }

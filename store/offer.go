@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // waiter is an entry that could be served.
@@ -21,7 +22,8 @@ const fitting = `
 	w.status = 'WAITING' AND upper(w.during) > now.t AND NOT s.out_of_service
 	AND dlsms_open(w.library_id, s.branch_id, w.during)
 	AND NOT EXISTS (SELECT FROM reservations r WHERE r.library_id = w.library_id AND r.seat_id = w.seat_id AND r.occupies AND r.during && w.during)
-	AND NOT EXISTS (SELECT FROM reservations r WHERE r.library_id = w.library_id AND r.user_id = w.user_id AND r.occupies AND r.during && w.during)`
+	AND NOT EXISTS (SELECT FROM reservations r WHERE r.library_id = w.library_id AND r.user_id = w.user_id AND r.occupies
+		AND NOT isempty(r.during * w.during))`
 
 const selectWaiters = `
 	SELECT w.id AS entry_id, w.seat_id, w.user_id, lower(w.during) AS start_time, upper(w.during) AS end_time
@@ -104,10 +106,26 @@ func (t *tx) now(ctx context.Context) (now time.Time, err error) {
 	return now, err
 }
 
-// offerSeats serves the waitlists of seats.
-func (s *Store) offerSeats(ctx context.Context, seatIDs []int64) error {
-	return s.inTx(ctx, s.background, func(ctx context.Context, t *tx) error {
-		locked, err := t.lockSeats(ctx, seatIDs, false)
+const selectFittingFor = `
+	SELECT DISTINCT w.seat_id
+	FROM (SELECT dlsms_now() AS t OFFSET 0) now, waitlist_entries w JOIN seats s ON s.library_id = w.library_id AND s.id = w.seat_id
+	WHERE w.library_id = $1 AND w.user_id = ANY($2) AND w.live AND ` + fitting
+
+// offerToFreed offers seats that were free all along to users whom a transaction has just freed by ending their reservations; err is how
+// that one ended. It needs a transaction of its own: the first one can't lock further seats without breaking the lock order, and only
+// after its commit does nobody miss that these users are free. Should this fail, the worker's sweep does it.
+func (s *Store) offerToFreed(ctx context.Context, pool *pgxpool.Pool, err error, users []int64) {
+	if err != nil || len(users) == 0 {
+		return
+	}
+	ctx, cancel := budget(ctx) // a caller who has gone is no reason to let others wait
+	defer cancel()
+	seats, err := query(ctx, pool, pgx.RowTo[int64], selectFittingFor, s.lib, sorted(users))
+	if err != nil || len(seats) == 0 {
+		return
+	}
+	_ = s.inTx(ctx, pool, func(ctx context.Context, t *tx) error {
+		locked, err := t.lockSeats(ctx, seats, false)
 		if err != nil {
 			return err
 		}

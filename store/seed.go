@@ -53,7 +53,8 @@ type Seeded struct {
 func (s *Store) Seed(ctx context.Context, passwordHash string) (Seeded, error) {
 	var added Seeded
 	err := s.inTx(ctx, s.background, func(ctx context.Context, t *tx) error {
-		if _, err := t.Exec(ctx, `SELECT 1 FROM libraries WHERE id = $1 FOR UPDATE`, s.lib); err != nil {
+		// One seeding at a time. A stronger lock would get in the way of somebody who registers, and deadlock with them.
+		if _, err := t.Exec(ctx, `SELECT 1 FROM libraries WHERE id = $1 FOR NO KEY UPDATE`, s.lib); err != nil {
 			return err
 		}
 		batch := &pgx.Batch{}

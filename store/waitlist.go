@@ -36,6 +36,11 @@ type Entry struct {
 	ReservationID  int64 // of the offer; 0: none was made
 }
 
+// offerRanOut reports whether there was an offer and it has run out, be it that the worker has not come by yet.
+func (e Entry) offerRanOut(now time.Time) bool {
+	return e.Status == EntryExpired && e.ReservationID != 0 || e.Status == EntryOffered && !now.Before(*e.OfferExpiresAt)
+}
+
 const selectEntry = `
 	SELECT r.id, r.seat_id, b.code AS branch, s.area, s.label, r.user_id, lower(r.during) AS start_time, upper(r.during) AS end_time, r.status,
 		CASE WHEN r.live THEN 1 + (SELECT count(*) FROM waitlist_entries o WHERE o.library_id = r.library_id AND o.seat_id = r.seat_id
@@ -49,16 +54,18 @@ func (s *Store) Waitlist(ctx context.Context, userID int64) ([]Entry, error) {
 	return query(ctx, s.pool, pgx.RowToStructByName[Entry], mine, s.lib, userID)
 }
 
+// selectJoin takes a window that is reversed or too long ($8: most) for an empty one: it has to be refused, not to be searched for.
 const selectJoin = `
-	SELECT dlsms_now(), s.out_of_service, NOT dlsms_open(s.library_id, s.branch_id, tstzrange($4, $5)),
+	SELECT dlsms_now(), s.out_of_service, NOT dlsms_open(s.library_id, s.branch_id, w.during),
 		COALESCE((SELECT id FROM waitlist_entries WHERE library_id = $1 AND user_id = $3 AND request_id = $6), 0) AS prior,
 		COALESCE((SELECT request_hash = $7 FROM waitlist_entries WHERE library_id = $1 AND user_id = $3 AND request_id = $6), false) AS same,
-		NOT EXISTS (SELECT FROM reservations WHERE library_id = $1 AND seat_id = $2 AND occupies AND during && tstzrange($4, $5)) AS free,
+		NOT EXISTS (SELECT FROM reservations WHERE library_id = $1 AND seat_id = $2 AND occupies AND reservations.during && w.during) AS free,
 		EXISTS (SELECT FROM reservations WHERE library_id = $1 AND seat_id = $2 AND user_id = $3 AND occupies
-			AND during && tstzrange($4, $5)) AS mine,
+			AND reservations.during && w.during) AS mine,
 		EXISTS (SELECT FROM waitlist_entries WHERE library_id = $1 AND seat_id = $2 AND user_id = $3 AND live
-			AND during && tstzrange($4, $5)) AS waiting
-	FROM seats s WHERE s.library_id = $1 AND s.id = $2`
+			AND waitlist_entries.during && w.during) AS waiting
+	FROM (SELECT CASE WHEN $4::timestamptz < $5 AND $5 - $4 <= $8 THEN tstzrange($4, $5) ELSE 'empty' END AS during) w, seats s
+	WHERE s.library_id = $1 AND s.id = $2`
 
 const insertEntry = `
 	INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, joined_position, created_at, request_id, request_hash)
@@ -79,7 +86,7 @@ func (s *Store) JoinWaitlist(ctx context.Context, b Booking) (Entry, error) {
 		var now time.Time
 		var outOfService, closed, same, free, mine, waiting bool
 		var prior int64
-		batch.Queue(selectJoin, s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, orNil(b.RequestID), hash).QueryRow(func(row pgx.Row) error {
+		batch.Queue(selectJoin, s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, orNil(b.RequestID), hash, s.rules.MaxDuration).QueryRow(func(row pgx.Row) error {
 			return row.Scan(&now, &outOfService, &closed, &prior, &same, &free, &mine, &waiting)
 		})
 		seat := strconv.FormatInt(b.SeatID, 10)
@@ -166,25 +173,26 @@ const endEntry = `
 	UPDATE waitlist_entries SET status = $3, ended_at = $4, offer_expires_at = NULL
 	WHERE library_id = $1 AND id = $2 AND live`
 
-// LeaveWaitlist takes a user out of line, or declines the offer, which goes to the next. It fails with ErrEntryNotFound, ErrNotOffered when
-// the entry was claimed or has expired. Repeated, it answers as the first time.
+// LeaveWaitlist takes a user out of line, or declines the offer, which goes to the next. It fails with ErrEntryNotFound, with ErrNotOffered
+// when the entry was claimed or its window has passed, or with ErrOfferExpired. Repeated, it answers as the first time.
 func (s *Store) LeaveWaitlist(ctx context.Context, userID, id int64) (Entry, error) {
 	var entry Entry
-	var left []int64
+	var freed []int64
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
 		var now time.Time
 		var err error
 		if entry, now, err = t.lockOwnEntry(ctx, userID, id); err != nil {
 			return err
 		}
-		switch entry.Status {
-		case EntryLeft:
+		switch {
+		case entry.Status == EntryLeft:
 			return nil
-		case EntryClaimed, EntryExpired:
+		case entry.offerRanOut(now):
+			return ErrOfferExpired
+		case entry.Status == EntryClaimed, entry.Status == EntryExpired:
 			return ErrNotOffered.With("status", string(entry.Status))
-		case EntryOffered:
+		case entry.Status == EntryOffered:
 			err = t.apply(ctx, change{id: entry.ReservationID, from: Held, to: Cancelled, kind: EventDeclined, endedAt: &now})
-		case EntryWaiting:
 		}
 		if err != nil {
 			return err
@@ -193,18 +201,20 @@ func (s *Store) LeaveWaitlist(ctx context.Context, userID, id int64) (Entry, err
 			return err
 		}
 		if entry.Status == EntryOffered {
-			left, err = t.freed(ctx, now, Reservation{SeatRef: entry.SeatRef, UserID: userID})
+			freed = []int64{userID}
+			err = t.offer(ctx, now, []int64{entry.SeatID})
 		}
 		entry.Status, entry.Position, entry.OfferExpiresAt = EntryLeft, 0, nil
 		return err
 	})
-	s.offerLater(ctx, err, left)
+	s.offerToFreed(ctx, s.pool, err, freed)
 	return entry, err
 }
 
 const selectClaimConflicts = `
 	SELECT s.out_of_service,
-		EXISTS (SELECT FROM reservations WHERE library_id = $1 AND user_id = $3 AND occupies AND status <> 'HELD' AND during && tstzrange($4, $5)),
+		EXISTS (SELECT FROM reservations WHERE library_id = $1 AND user_id = $3 AND occupies AND status <> 'HELD'
+			AND NOT isempty(during * tstzrange($4, $5))),
 		(SELECT count(*) FROM reservations WHERE library_id = $1 AND user_id = $3 AND occupies AND status <> 'HELD' AND upper(during) > $6)
 	FROM seats s WHERE s.library_id = $1 AND s.id = $2`
 
@@ -223,8 +233,7 @@ func (s *Store) ClaimOffer(ctx context.Context, userID, id int64) (Entry, Reserv
 		case entry.Status == EntryClaimed:
 			r, err = t.firstAnswer(ctx, entry.ReservationID, EventClaimed)
 			return err
-		case entry.Status == EntryExpired && entry.ReservationID != 0,
-			entry.Status == EntryOffered && !now.Before(*entry.OfferExpiresAt):
+		case entry.offerRanOut(now):
 			return ErrOfferExpired
 		case entry.Status != EntryOffered:
 			return ErrNotOffered.With("status", string(entry.Status))

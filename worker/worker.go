@@ -13,9 +13,12 @@ import (
 const batch = 100
 
 // busyPause is how long the worker leaves seats alone that others had locked. retryPause is how long it leaves Postgres alone after a failure.
+// sweepPause is how long it does without a sweep: that one looks at everybody who waits (20,000 of them: a quarter of a second), and finds
+// something only where a seat came back into service, or a replica died between ending a reservation and offering its user a seat.
 const (
 	busyPause  = 20 * time.Millisecond
 	retryPause = time.Second
+	sweepPause = 10 * time.Second
 )
 
 // Config says how a Worker works.
@@ -31,6 +34,8 @@ type Config struct {
 type Worker struct {
 	store  *store.Store
 	config Config
+
+	nextSweep time.Time // of Run's goroutine
 
 	mu    sync.Mutex
 	timer *time.Timer
@@ -70,6 +75,9 @@ func (w *Worker) Run(ctx context.Context) {
 		w.mu.Unlock()
 
 		next, err := w.runOnce(ctx)
+		if err != nil {
+			w.nextSweep = time.Time{} // who knows what was missed
+		}
 		if (err != nil) != failing && ctx.Err() == nil {
 			failing = err != nil
 			w.logChange(ctx, err)
@@ -99,9 +107,11 @@ func (w *Worker) runOnce(ctx context.Context) (time.Duration, error) {
 		{"no_show", w.store.MarkNoShows},
 		{"offer_expired", w.store.ExpireOffers},
 		{"waiting_expired", w.store.ExpireWaiting},
-		{"offer", w.store.OfferFreeSeats},
 		{"remind", w.store.RemindOfCheckIn},
-		{"forget_revocation", w.store.ForgetRevocations},
+	}
+	sweep := !time.Now().Before(w.nextSweep)
+	if sweep {
+		steps = append(steps, step{"offer", w.store.OfferFreeSeats}, step{"forget_revocation", w.store.ForgetRevocations})
 	}
 	busy := false
 	for _, s := range steps {
@@ -114,11 +124,14 @@ func (w *Worker) runOnce(ctx context.Context) (time.Duration, error) {
 	if busy {
 		return busyPause, nil
 	}
-	next, ok, err := w.store.NextDue(ctx)
+	if sweep {
+		w.nextSweep = time.Now().Add(sweepPause)
+	}
+	next, ok, err := w.store.NextDue(ctx, w.config.Interval)
 	switch {
 	case err != nil:
 		return retryPause, err
-	case !ok || next > w.config.Interval:
+	case !ok:
 		return w.config.Interval, nil
 	}
 	return max(next, busyPause), nil
