@@ -1,0 +1,222 @@
+package availability
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// bigLibrary has n seats, 25 to a branch, each booked ten times in the coming days.
+func bigLibrary(seats int) store.World {
+	w := store.World{Now: monday}
+	for i := range seats {
+		if i%25 == 0 {
+			w.Branches = append(w.Branches, store.Branch{ID: int64(i/25 + 1), Code: fmt.Sprintf("b%d", i/25), Timezone: "Europe/Berlin"})
+		}
+		w.Seats = append(w.Seats, store.Seat{ID: int64(i + 1), BranchID: int64(i/25 + 1), Area: "Hall", Label: fmt.Sprint(i), Amenities: []int16{1}})
+		for j := range 10 {
+			start := minute(j*24*60 + i%600)
+			w.Taken = append(w.Taken, store.Taken{ReservationID: int64(i*10 + j + 1), Version: 1, SeatID: int64(i + 1), StartTime: start, EndTime: start.Add(2 * time.Hour)})
+		}
+	}
+	return w
+}
+
+func newBigLedger(seats int) *ledger {
+	l := newLedger(slog.New(slog.DiscardHandler))
+	l.load(bigLibrary(seats))
+	return l
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// BenchmarkLoad is for 50,000 seats and 500,000 reservations, without Postgres's part.
+func BenchmarkLoad(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		before := heap()
+		l, read := newLedger(slog.New(slog.DiscardHandler)), bigLibrary(50_000)
+		b.StartTimer()
+		l.load(read)
+		b.StopTimer()
+		read = store.World{}
+		b.ReportMetric(float64(heap()-before)/(1<<20), "MiB")
+		runtime.KeepAlive(l)
+		b.StartTimer()
+	}
+}
+
+// BenchmarkLoadFromPostgres is the same with it.
+func BenchmarkLoadFromPostgres(b *testing.B) {
+	db := storetest.NewDB(b)
+	seats := db.Seats(b, 50_000)
+	db.Exec(b, `INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at)
+		SELECT 1, s, $1, tstzrange(t, t + interval '2 hours'), 'CONFIRMED', t, t, t
+		FROM generate_series($2::bigint, $3) s, generate_series(1, 10) i, LATERAL (SELECT now() + i * interval '1 day' AS t) x`,
+		db.Users(b, 1)[0], seats[0], seats[len(seats)-1])
+	db.Exec(b, `ANALYZE`)
+	s := db.Open(b, store.DefaultRules())
+	for b.Loop() {
+		read, err := s.LoadWorld(b.Context())
+		if err != nil || len(read.Taken) != 500_000 {
+			b.Fatal(len(read.Taken), err)
+		}
+		newLedger(slog.New(slog.DiscardHandler)).load(read)
+	}
+}
+
+// BenchmarkAnswer is what an answer costs besides the look at the log.
+func BenchmarkAnswer(b *testing.B) {
+	hours := func(w store.World) store.World {
+		for i := range w.Branches {
+			w.Branches[i].Hours = nineToFive
+		}
+		return w
+	}
+	worlds := map[string]*world{}
+	for name, read := range map[string]store.World{"demo": bigLibrary(49), "demo with hours": hours(bigLibrary(49)), "big": bigLibrary(50_000)} {
+		worlds[name] = newLedger(slog.New(slog.DiscardHandler)).load(read)
+	}
+	free := question{availableOnly: true, limit: 1000}
+	tomorrow := question{window: window{minute(25 * 60).UnixMicro(), minute(26 * 60).UnixMicro()}, limit: 1000}
+	branch := question{filter: filter{branch: "b700"}, limit: 1000}
+	for _, c := range []struct {
+		name, world string
+		q           question
+	}{
+		{"49 free now", "demo", free}, {"49 free now, with opening hours", "demo with hours", free}, {"49 tomorrow", "demo", tomorrow},
+		{"49 tomorrow, with opening hours", "demo with hours", tomorrow},
+		{"25 in a branch of 50000", "big", branch}, {"50000 free now", "big", free}, {"50000 tomorrow", "big", tomorrow},
+	} {
+		w := worlds[c.world]
+		b.Run(c.name+"/computed", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				w.ask(c.q)
+			}
+		})
+		if c.q.window != present {
+			continue
+		}
+		b.Run(c.name+"/kept", func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					w.page(c.q)
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkReaders are whole reads, each of which waits for a look at the log that began after it, by a source that takes no time.
+func BenchmarkReaders(b *testing.B) {
+	m := New(newRecording(bigLibrary(49)), Options{MaxStaleness: time.Minute})
+	ctx, cancel := context.WithCancel(b.Context())
+	defer cancel()
+	go m.Run(ctx)
+	<-m.Ready()
+	for _, n := range []int{1, 100, 1000} {
+		b.Run(fmt.Sprintf("%d at once", n), func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetParallelism(max(1, n/runtime.GOMAXPROCS(0)))
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if _, err := m.Seats(ctx, Query{AvailableOnly: true, Limit: 1000}); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkReadersOnPostgres are whole reads with everything.
+func BenchmarkReadersOnPostgres(b *testing.B) {
+	db := storetest.NewDB(b)
+	db.Seats(b, 49)
+	m := New(db.Open(b, store.DefaultRules()), Options{MaxStaleness: time.Minute})
+	ctx, cancel := context.WithCancel(b.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); m.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	<-m.Ready()
+	for _, n := range []int{1, 100, 1000} {
+		b.Run(fmt.Sprintf("%d at once", n), func(b *testing.B) {
+			b.SetParallelism(max(1, n/runtime.GOMAXPROCS(0)))
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if _, err := m.Seats(ctx, Query{AvailableOnly: true, Limit: 1000}); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkChange is one booking and one cancellation, in turn: making the next world, and telling 3,000 watchers.
+func BenchmarkChange(b *testing.B) {
+	stepper := func(l *ledger) func() *world {
+		e := reservation(1<<40, 0, 7, -10, 5)
+		return func() *world {
+			e.Version++
+			e.Status = []store.Status{store.Cancelled, store.Confirmed}[e.Version%2]
+			l.over = l.over[:0]
+			return l.apply(store.Changes{Now: monday, Events: []store.Event{e}}, nil)
+		}
+	}
+	for _, seats := range []int{49, 50_000} {
+		b.Run(fmt.Sprintf("%d seats/next world", seats), func(b *testing.B) {
+			step := stepper(newBigLedger(seats))
+			b.ReportAllocs()
+			for b.Loop() {
+				step()
+			}
+		})
+		for _, kind := range []string{"of the same", "of as many windows"} {
+			b.Run(fmt.Sprintf("%d seats/3000 watchers %s", seats, kind), func(b *testing.B) {
+				l := newBigLedger(seats)
+				h := newHub()
+				h.publish(l.world)
+				step := stepper(l)
+				var watches []*Watch
+				for i := range 3000 {
+					about := present
+					if kind != "of the same" {
+						about = window{minute(-i - 5).UnixMicro(), minute(5).UnixMicro()}
+					}
+					w := newWatch(h, about, filter{}, watchBuffer)
+					if err := h.add(w); err != nil {
+						b.Fatal(err)
+					}
+					w.behind.Store(false)
+					watches = append(watches, w)
+				}
+				b.ReportAllocs()
+				for b.Loop() {
+					h.publish(step())
+					b.StopTimer()
+					for _, w := range watches {
+						if len(w.updates) != 1 {
+							b.Fatal("a watcher was not told")
+						}
+						<-w.updates
+					}
+					b.StartTimer()
+				}
+			})
+		}
+	}
+}
