@@ -1,0 +1,54 @@
+package e2e_test
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/dlsms/dlsms/stack"
+)
+
+// walk returns the shell lines of the README that a newcomer pastes, with the address of a system in place of the default one.
+func walk(t *testing.T, addr string) string {
+	t.Helper()
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(readme), "<!-- walk:")
+	_, rest, fenced := strings.Cut(rest, "```sh\n")
+	lines, _, closed := strings.Cut(rest, "```")
+	if !found || !fenced || !closed || !strings.Contains(lines, "127.0.0.1:9090") {
+		t.Fatal("README.md has no walk, or not one that calls 127.0.0.1:9090")
+	}
+	return strings.ReplaceAll(lines, "127.0.0.1:9090", addr)
+}
+
+// paste runs shell lines in the root of the repository and returns what they print.
+func paste(t *testing.T, lines string) (string, error) {
+	t.Helper()
+	shell := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", lines)
+	shell.Dir = ".."
+	out, err := shell.CombinedOutput()
+	return string(out), err
+}
+
+func TestReadmeAsItStands(t *testing.T) {
+	t.Parallel()
+	s := start(t, stack.Config{Seed: true})
+	lines := walk(t, s.Addr())
+	out, err := paste(t, lines)
+	if err != nil {
+		t.Fatalf("%v:\n%s", err, out)
+	}
+	for _, want := range []string{`"totalCount": 25`, `"availableCount": 25`, "RESERVATION_STATUS_CONFIRMED", `"label": "R-07"`} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the walk does not print %s:\n%s", want, out)
+		}
+	}
+	out, err = paste(t, lines)
+	if err == nil || !strings.Contains(out, `"reason": "SEAT_TAKEN"`) {
+		t.Errorf("the second time it ends with %v, not with SEAT_TAKEN:\n%s", err, out)
+	}
+}
