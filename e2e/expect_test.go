@@ -1,0 +1,90 @@
+package e2e_test
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+)
+
+// eventually waits for a condition.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	deadline := time.After(patience)
+	for !condition() {
+		select {
+		case <-poll.C:
+		case <-deadline:
+			t.Fatalf("not within %s: %s", patience, what)
+		}
+	}
+}
+
+// within returns a context for waiting.
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// inParallel calls f for 0 to n-1, at most so many at once, and stops the test at an error.
+func inParallel(t *testing.T, n, atOnce int, f func(i int) error) {
+	t.Helper()
+	var all sync.WaitGroup
+	var next atomic.Int64
+	errs := make([]error, n)
+	for range min(n, atOnce) {
+		all.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				errs[i] = f(int(i))
+			}
+		})
+	}
+	all.Wait()
+	for i, err := range errs {
+		if err != nil {
+			t.Fatalf("%d of %d: %v", i, n, err)
+		}
+	}
+}
+
+// refused checks that a call was refused for a reason, with all that belongs to it.
+func refused(t *testing.T, err error, reason string) {
+	t.Helper()
+	if err := e2e.CheckRefusal(err, reason); err != nil {
+		t.Error(err)
+	}
+}
+
+// window is a span of time for requests.
+type window struct{ start, end time.Time }
+
+// tomorrow returns the window between two hours of a day that begins at the full hour before this time tomorrow.
+func tomorrow(from, to float64) window {
+	day := time.Now().Add(24 * time.Hour).Truncate(time.Hour)
+	at := func(hours float64) time.Time { return day.Add(time.Duration(hours * float64(time.Hour))) }
+	return window{at(from), at(to)}
+}
+
+// fromNow returns a window that has just begun.
+func fromNow(d time.Duration) window {
+	now := time.Now().Truncate(time.Microsecond)
+	return window{now, now.Add(d)}
+}
+
+func (w window) booking(seatID int64) *dlsmsv1.CreateReservationRequest {
+	return &dlsmsv1.CreateReservationRequest{SeatId: seatID, StartTime: timestamppb.New(w.start), EndTime: timestamppb.New(w.end)}
+}
+
+func (w window) waiting(seatID int64) *dlsmsv1.JoinWaitlistRequest {
+	return &dlsmsv1.JoinWaitlistRequest{SeatId: seatID, StartTime: timestamppb.New(w.start), EndTime: timestamppb.New(w.end)}
+}

@@ -1,0 +1,115 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+)
+
+// Refusal is what an error says to a program.
+type Refusal struct {
+	Code     codes.Code
+	Reason   string // of the ErrorInfo; empty: there is none
+	Domain   string
+	Metadata map[string]string
+	Fields   []string // that the BadRequest names
+	// RetryAfter is that of the RetryInfo; 0: there is none.
+	RetryAfter time.Duration
+	Message    string
+}
+
+// RefusalOf reads an error of a call.
+func RefusalOf(err error) Refusal {
+	st := status.Convert(err)
+	r := Refusal{Code: st.Code(), Message: st.Message()}
+	for _, detail := range st.Details() {
+		switch d := detail.(type) {
+		case *errdetails.ErrorInfo:
+			r.Reason, r.Domain, r.Metadata = d.GetReason(), d.GetDomain(), d.GetMetadata()
+		case *errdetails.BadRequest:
+			for _, v := range d.GetFieldViolations() {
+				r.Fields = append(r.Fields, v.GetField())
+			}
+		case *errdetails.RetryInfo:
+			r.RetryAfter = d.GetRetryDelay().AsDuration()
+		}
+	}
+	return r
+}
+
+// Reason returns the reason that an error carries, empty for none.
+func Reason(err error) string { return RefusalOf(err).Reason }
+
+// CodeOf is the contract's table: which code an error with this reason has.
+func CodeOf(reason dlsmsv1.ErrorReason) codes.Code {
+	switch reason {
+	case dlsmsv1.ErrorReason_ERROR_REASON_INVALID_FIELDS, dlsmsv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED:
+		return codes.InvalidArgument
+	case dlsmsv1.ErrorReason_ERROR_REASON_TOKEN_MISSING, dlsmsv1.ErrorReason_ERROR_REASON_TOKEN_INVALID,
+		dlsmsv1.ErrorReason_ERROR_REASON_TOKEN_EXPIRED, dlsmsv1.ErrorReason_ERROR_REASON_TOKEN_REVOKED,
+		dlsmsv1.ErrorReason_ERROR_REASON_BAD_CREDENTIALS:
+		return codes.Unauthenticated
+	case dlsmsv1.ErrorReason_ERROR_REASON_ROLE_REQUIRED:
+		return codes.PermissionDenied
+	case dlsmsv1.ErrorReason_ERROR_REASON_SEAT_NOT_FOUND, dlsmsv1.ErrorReason_ERROR_REASON_RESERVATION_NOT_FOUND,
+		dlsmsv1.ErrorReason_ERROR_REASON_ENTRY_NOT_FOUND, dlsmsv1.ErrorReason_ERROR_REASON_BRANCH_NOT_FOUND:
+		return codes.NotFound
+	case dlsmsv1.ErrorReason_ERROR_REASON_SEAT_TAKEN, dlsmsv1.ErrorReason_ERROR_REASON_USER_BUSY,
+		dlsmsv1.ErrorReason_ERROR_REASON_STUDENT_ID_TAKEN, dlsmsv1.ErrorReason_ERROR_REASON_ALREADY_WAITING:
+		return codes.AlreadyExists
+	case dlsmsv1.ErrorReason_ERROR_REASON_CHECK_IN_TOO_EARLY, dlsmsv1.ErrorReason_ERROR_REASON_CHECK_IN_TOO_LATE,
+		dlsmsv1.ErrorReason_ERROR_REASON_NOT_CONFIRMED, dlsmsv1.ErrorReason_ERROR_REASON_NOT_CHECKED_IN,
+		dlsmsv1.ErrorReason_ERROR_REASON_SEAT_AVAILABLE, dlsmsv1.ErrorReason_ERROR_REASON_SEAT_OUT_OF_SERVICE,
+		dlsmsv1.ErrorReason_ERROR_REASON_OFFER_EXPIRED, dlsmsv1.ErrorReason_ERROR_REASON_NOT_OFFERED:
+		return codes.FailedPrecondition
+	case dlsmsv1.ErrorReason_ERROR_REASON_RATE_LIMITED, dlsmsv1.ErrorReason_ERROR_REASON_TOO_MANY_RESERVATIONS,
+		dlsmsv1.ErrorReason_ERROR_REASON_OVERLOADED:
+		return codes.ResourceExhausted
+	case dlsmsv1.ErrorReason_ERROR_REASON_UNAVAILABLE:
+		return codes.Unavailable
+	case dlsmsv1.ErrorReason_ERROR_REASON_UNSPECIFIED:
+	}
+	return codes.Unknown
+}
+
+// Retryable reports whether an error with this reason has to say when to try again.
+func Retryable(reason dlsmsv1.ErrorReason) bool {
+	return reason == dlsmsv1.ErrorReason_ERROR_REASON_RATE_LIMITED || reason == dlsmsv1.ErrorReason_ERROR_REASON_OVERLOADED ||
+		reason == dlsmsv1.ErrorReason_ERROR_REASON_UNAVAILABLE
+}
+
+// CheckRefusal returns nil if err is, on the wire, all that the contract says of an error with this reason: the code, an ErrorInfo of the
+// domain, a BadRequest where an argument is invalid and only there, and a RetryInfo where another try makes sense and only there.
+func CheckRefusal(err error, reason string) error {
+	number, ok := dlsmsv1.ErrorReason_value["ERROR_REASON_"+reason]
+	if !ok {
+		return fmt.Errorf("%q is not in the enum ErrorReason", reason)
+	}
+	want := dlsmsv1.ErrorReason(number)
+	if err == nil {
+		return fmt.Errorf("the call succeeded, want %s", reason)
+	}
+	got := RefusalOf(err)
+	var faults []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	check(got.Reason == reason, "the reason is %q, want %q", got.Reason, reason)
+	check(got.Code == CodeOf(want), "the code is %s, want %s", got.Code, CodeOf(want))
+	check(got.Domain == "dlsms", "the domain is %q", got.Domain)
+	check((len(got.Fields) > 0) == (CodeOf(want) == codes.InvalidArgument), "the bad fields are %q", got.Fields)
+	check((got.RetryAfter > 0) == Retryable(want), "the delay to retry after is %s", got.RetryAfter)
+	check(got.Message != "", "there is no message")
+	if len(faults) > 0 {
+		return fmt.Errorf("%w (the error was: %w)", errors.Join(faults...), err)
+	}
+	return nil
+}

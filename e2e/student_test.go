@@ -1,0 +1,186 @@
+package e2e_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+)
+
+// student is a user of whom a test expects that what they do succeeds; what should fail, and what runs in goroutines, uses the client.
+type student struct {
+	*e2e.Client
+
+	t *testing.T
+}
+
+func (s student) id() int64 { return s.User.GetId() }
+
+// need stops the test at an error.
+func need[T any](s student, what string, v T, err error) T {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatalf("%s of %s: %v", what, s.User.GetStudentId(), err)
+	}
+	return v
+}
+
+func (s student) book(seatID int64, w window) *dlsmsv1.Reservation {
+	s.t.Helper()
+	return s.request(w.booking(seatID))
+}
+
+func (s student) request(req *dlsmsv1.CreateReservationRequest) *dlsmsv1.Reservation {
+	s.t.Helper()
+	resp, err := s.Reservations.CreateReservation(s.t.Context(), req)
+	return need(s, "booking", resp, err).GetReservation()
+}
+
+// tryToBook returns why a booking fails.
+func (s student) tryToBook(seatID int64, w window) error {
+	_, err := s.Reservations.CreateReservation(s.t.Context(), w.booking(seatID))
+	return err
+}
+
+func (s student) reservation(id int64) *dlsmsv1.Reservation {
+	s.t.Helper()
+	resp, err := s.Reservations.GetReservation(s.t.Context(), &dlsmsv1.GetReservationRequest{ReservationId: id})
+	return need(s, "reservation", resp, err).GetReservation()
+}
+
+func (s student) reservations(view dlsmsv1.ReservationView) []*dlsmsv1.Reservation {
+	s.t.Helper()
+	resp, err := s.Reservations.GetReservations(s.t.Context(), &dlsmsv1.GetReservationsRequest{View: view})
+	return need(s, "reservations", resp, err).GetReservations()
+}
+
+func (s student) cancel(id int64) *dlsmsv1.Reservation {
+	s.t.Helper()
+	resp, err := s.Reservations.CancelReservation(s.t.Context(), &dlsmsv1.CancelReservationRequest{ReservationId: id})
+	return need(s, "cancel", resp, err).GetReservation()
+}
+
+func (s student) checkIn(id int64) *dlsmsv1.Reservation {
+	s.t.Helper()
+	resp, err := s.Reservations.CheckIn(s.t.Context(), &dlsmsv1.CheckInRequest{ReservationId: id})
+	return need(s, "check-in", resp, err).GetReservation()
+}
+
+func (s student) checkOut(id int64) *dlsmsv1.Reservation {
+	s.t.Helper()
+	resp, err := s.Reservations.CheckOut(s.t.Context(), &dlsmsv1.CheckOutRequest{ReservationId: id})
+	return need(s, "check-out", resp, err).GetReservation()
+}
+
+func (s student) wait(seatID int64, w window) *dlsmsv1.WaitlistEntry {
+	s.t.Helper()
+	resp, err := s.Notify.JoinWaitlist(s.t.Context(), w.waiting(seatID))
+	return need(s, "waiting", resp, err).GetEntry()
+}
+
+func (s student) entry(id int64) *dlsmsv1.WaitlistEntry {
+	s.t.Helper()
+	resp, err := s.Notify.GetWaitlist(s.t.Context(), &dlsmsv1.GetWaitlistRequest{})
+	for _, e := range need(s, "waitlist", resp, err).GetEntries() {
+		if e.GetId() == id {
+			return e
+		}
+	}
+	s.t.Fatalf("%s has no entry %d", s.User.GetStudentId(), id)
+	return nil
+}
+
+func (s student) claim(entryID int64) *dlsmsv1.ClaimOfferResponse {
+	s.t.Helper()
+	resp, err := s.Notify.ClaimOffer(s.t.Context(), &dlsmsv1.ClaimOfferRequest{EntryId: entryID})
+	return need(s, "claim", resp, err)
+}
+
+func (s student) leave(entryID int64) *dlsmsv1.WaitlistEntry {
+	s.t.Helper()
+	resp, err := s.Notify.LeaveWaitlist(s.t.Context(), &dlsmsv1.LeaveWaitlistRequest{EntryId: entryID})
+	return need(s, "leaving", resp, err).GetEntry()
+}
+
+func (s student) notifications(afterID int64) []*dlsmsv1.Notification {
+	s.t.Helper()
+	resp, err := s.Notify.GetNotifications(s.t.Context(), &dlsmsv1.GetNotificationsRequest{AfterId: afterID})
+	return need(s, "notifications", resp, err).GetNotifications()
+}
+
+// subscribe listens to all notifications of the student, from the first.
+func (s student) subscribe() inbox {
+	s.t.Helper()
+	tap, err := s.Subscribe(s.t.Context(), 0)
+	inbox := inbox{need(s, "subscription", tap, err), s.t}
+	s.t.Cleanup(tap.Close)
+	return inbox
+}
+
+// inbox is a subscription of which a test expects that what should come comes.
+type inbox struct {
+	*e2e.Tap[dlsmsv1.SubscribeResponse]
+
+	t *testing.T
+}
+
+// next waits for a notification of a kind with an id above after.
+func (i inbox) next(after int64, kind dlsmsv1.NotificationKind) *dlsmsv1.Notification {
+	i.t.Helper()
+	var found *dlsmsv1.Notification
+	err := i.Until(within(i.t, patience), func(got []*dlsmsv1.SubscribeResponse) bool {
+		for _, n := range e2e.Notifications(got) {
+			if n.GetId() > after && n.GetKind() == kind {
+				found = n
+				return true
+			}
+		}
+		return false
+	})
+	if err != nil {
+		i.t.Fatalf("no notification %s: %v", kind, err)
+	}
+	return found
+}
+
+// screen is a watch of which a test expects that what should come comes.
+type screen struct {
+	*e2e.Tap[dlsmsv1.WatchSeatsResponse]
+
+	t *testing.T
+}
+
+// watch opens a screen and waits for its first snapshot.
+func watch(t *testing.T, c *e2e.Client, req *dlsmsv1.WatchSeatsRequest) screen {
+	t.Helper()
+	tap, err := c.Watch(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tap.Close)
+	s := screen{tap, t}
+	s.until(within(t, patience), "a snapshot", func(shown map[int64]*dlsmsv1.Seat) bool { return len(shown) > 0 })
+	return s
+}
+
+// until waits until what is shown is as expected.
+func (s screen) until(ctx context.Context, what string, expected func(shown map[int64]*dlsmsv1.Seat) bool) {
+	s.t.Helper()
+	err := s.Until(ctx, func(got []*dlsmsv1.WatchSeatsResponse) bool { return expected(e2e.Screen(got)) })
+	if err != nil {
+		s.t.Fatalf("the screen does not show %s: %v", what, err)
+	}
+}
+
+// untilSeat waits until a seat is shown as free or taken.
+func (s screen) untilSeat(id int64, available bool) {
+	s.t.Helper()
+	what := "the seat taken"
+	if available {
+		what = "the seat free"
+	}
+	s.until(within(s.t, patience), what, func(shown map[int64]*dlsmsv1.Seat) bool {
+		return shown[id] != nil && shown[id].GetAvailable() == available
+	})
+}

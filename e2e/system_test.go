@@ -1,0 +1,196 @@
+package e2e_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"google.golang.org/grpc"
+
+	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/stack"
+)
+
+// patience is how long a test waits for what has to happen: far longer than it takes, since the machine may be busy.
+const patience = 20 * time.Second
+
+// system is a running stack, with its log, a way into its database, and connections to its proxy.
+type system struct {
+	*stack.Stack
+
+	journal *e2e.Journal
+	db      *pgxpool.Pool
+	proxied [4]*grpc.ClientConn // several, as nginx serves each from one of its workers
+	secret  string              // tokens are signed with, under the kid "e2e"
+	dials   atomic.Int64
+	names   atomic.Int64
+}
+
+// startSystem starts a system of this binary. What cfg leaves open is for tests: no fsync, cheap passwords.
+func startSystem(ctx context.Context, cfg stack.Config) (*system, error) {
+	s := &system{journal: &e2e.Journal{}, secret: rand.Text() + rand.Text()}
+	cfg.Binary, cfg.Unsafe, cfg.Log = binary, true, s.journal
+	cfg.PostgresSettings = map[string]string{"log_min_messages": "error"} // a deadlock is told at once, and found by the journal
+	env := map[string]string{
+		"JWT_SECRET":  "e2e:" + s.secret,
+		"BCRYPT_COST": "4",
+		"LOG_LEVEL":   "warn", // with the race detector, a line for each of 10,000s of calls takes seconds
+	}
+	maps.Copy(env, cfg.Env)
+	cfg.Env = env
+	var err error
+	if s.Stack, err = stack.Start(ctx, cfg); err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, s.journal.Tail(40))
+	}
+	if s.db, err = pgxpool.New(ctx, s.Postgres.AdminURL()); err != nil {
+		return nil, errors.Join(err, s.Stack.Stop(ctx))
+	}
+	for i := range s.proxied {
+		if s.proxied[i], err = e2e.Dial(s.Addr()); err != nil {
+			return nil, errors.Join(err, s.stop(ctx))
+		}
+	}
+	return s, nil
+}
+
+// stop ends the system. It fails if a process ended badly or the log has something that must never be there.
+func (s *system) stop(ctx context.Context) error {
+	for _, conn := range s.proxied {
+		if conn != nil {
+			_ = conn.Close()
+		}
+	}
+	s.db.Close()
+	return errors.Join(s.Stack.Stop(ctx), s.journal.Err())
+}
+
+// start starts a system for one test.
+func start(t *testing.T, cfg stack.Config) *system {
+	t.Helper()
+	s, err := startSystem(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the end of the log:\n%s", s.journal.Tail(60))
+		}
+		if err := s.stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// nobody returns a client of the proxy without a token.
+func (s *system) nobody() *e2e.Client {
+	return e2e.Nobody(s.proxied[int(s.dials.Add(1))%len(s.proxied)])
+}
+
+// direct returns a client of one replica, past the proxy, without a token.
+func (s *system) direct(t *testing.T, replica int) *e2e.Client {
+	t.Helper()
+	conn, err := e2e.Dial(s.ReplicaAddr(replica))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return e2e.Nobody(conn)
+}
+
+const password = "correct horse battery"
+
+// student registers somebody and logs in, through the proxy.
+func (s *system) student(t *testing.T) student {
+	t.Helper()
+	return student{s.users(t, 1)[0], t}
+}
+
+// users registers n students at once, and logs them in.
+func (s *system) users(t *testing.T, n int) []*e2e.Client {
+	t.Helper()
+	list := make([]*e2e.Client, n)
+	at := s.names.Add(int64(n)) - int64(n) + 1
+	inParallel(t, n, 16, func(i int) (err error) {
+		list[i], err = s.nobody().Register(t.Context(), fmt.Sprintf("E2E-%d", at+int64(i)), password)
+		return err
+	})
+	return list
+}
+
+// librarian is a user who works here.
+func (s *system) librarian(t *testing.T) student {
+	t.Helper()
+	u := s.student(t)
+	s.exec(t, `UPDATE users SET role = 'LIBRARIAN' WHERE library_id = 1 AND id = $1`, u.User.GetId())
+	return s.login(t, u.User.GetStudentId(), password) // the role is in the token
+}
+
+func (s *system) login(t *testing.T, studentID, password string) student {
+	t.Helper()
+	u, err := s.nobody().Login(t.Context(), studentID, password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return student{u, t}
+}
+
+// branch is one of a test's own.
+type branch struct {
+	code  string
+	seats []int64
+}
+
+// branch adds a branch, open at all hours, with n seats, and returns when every replica shows it.
+func (s *system) branch(t *testing.T, n int) branch {
+	t.Helper()
+	b := branch{code: strings.ToLower(fmt.Sprintf("e2e-%d", s.names.Add(1)))}
+	rows, err := s.db.Query(t.Context(), `
+		WITH b AS (INSERT INTO branches (library_id, code, name, timezone) VALUES (1, $1, 'Branch of a test', 'Europe/Berlin') RETURNING id)
+		INSERT INTO seats (library_id, branch_id, area, label, amenities)
+		SELECT 1, b.id, 'Area', 'A-' || i, '{1}' FROM b, generate_series(1, $2) i RETURNING id`, b.code, n)
+	if err == nil {
+		b.seats, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range s.Replicas {
+		r := s.direct(t, i)
+		eventually(t, "the replica shows the new branch", func() bool {
+			resp, err := r.Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{Branch: b.code})
+			return err == nil && int(resp.GetTotalCount()) == n
+		})
+	}
+	return b
+}
+
+func (s *system) exec(t *testing.T, sql string, args ...any) {
+	t.Helper()
+	if _, err := s.db.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%v: %s", err, sql)
+	}
+}
+
+// value returns the one value that a query finds.
+func value[T any](t *testing.T, s *system, sql string, args ...any) T {
+	t.Helper()
+	rows, err := s.db.Query(t.Context(), sql, args...)
+	if err != nil {
+		t.Fatalf("%v: %s", err, sql)
+	}
+	v, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
+	if err != nil {
+		t.Fatalf("%v: %s", err, sql)
+	}
+	return v
+}

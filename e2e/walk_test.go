@@ -1,0 +1,236 @@
+package e2e_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/stack"
+)
+
+// TestWalk is a day at the library, with the demo data and all settings as they come, but for the times: who has not checked in for six
+// seconds loses the seat.
+func TestWalk(t *testing.T) {
+	t.Parallel()
+	s := start(t, stack.Config{Seed: true, Env: map[string]string{"GRACE_MINUTES": "0.1"}})
+	hall := watch(t, s.nobody(), &dlsmsv1.WatchSeatsRequest{})
+
+	if _, err := s.nobody().Auth.Register(t.Context(), &dlsmsv1.RegisterRequest{
+		StudentId: "S2024123", Name: "Zoë Müller", Email: "zoe@university.example", Password: "eine Bibliothek",
+	}); err != nil {
+		t.Fatal(err)
+	}
+	zoe := s.login(t, "s2024123", "eine Bibliothek") // without regard to case
+	if zoe.User.GetName() != "Zoë Müller" || zoe.User.GetRole() != dlsmsv1.Role_ROLE_STUDENT || zoe.User.GetStudentId() != "S2024123" {
+		t.Errorf("the user is %v", zoe.User)
+	}
+	ada := s.login(t, "S2021001", "password123")
+	ben := s.login(t, "S2021002", "password123")
+	chiara := s.login(t, "S2021003", "password123")
+
+	looksAround(t, s)
+	seat := seats(t, s, &dlsmsv1.GetSeatsRequest{Branch: "main", AvailableOnly: true})[6].GetId()
+	visit(t, s, zoe, ben, seat, hall)
+	last := passOn(t, s, ada, ben, chiara, seat, hall)
+	noShow(t, s, ben, chiara, seat, last, hall)
+
+	// On its way from Ada to Ben to Chiara the seat was never free for anybody else, not even on a screen.
+	if got, want := availability(hall, seat), []bool{true, false, true, false, true}; !slices.Equal(got, want) {
+		t.Errorf("the seat was shown as available: %v, want %v", got, want)
+	}
+}
+
+// availability returns what a screen has shown of a seat, one after the other, without repetitions.
+func availability(hall screen, seat int64) []bool {
+	var out []bool
+	for _, m := range hall.Got() {
+		for _, s := range append(m.GetSnapshot().GetSeats(), m.GetChange()) {
+			if s.GetId() == seat {
+				out = append(out, s.GetAvailable())
+			}
+		}
+	}
+	return slices.Compact(out)
+}
+
+// seats returns what GetSeats lists.
+func seats(t *testing.T, s *system, req *dlsmsv1.GetSeatsRequest) []*dlsmsv1.Seat {
+	t.Helper()
+	resp, err := s.nobody().Seats.GetSeats(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.GetSeats()
+}
+
+func looksAround(t *testing.T, s *system) {
+	t.Helper()
+	all := seats(t, s, &dlsmsv1.GetSeatsRequest{AvailableOnly: true})
+	if len(all) != 49 || !slices.IsSortedFunc(all, func(a, b *dlsmsv1.Seat) int { return int(a.GetId() - b.GetId()) }) {
+		t.Errorf("%d seats are free, want 49, in the order of their ids", len(all))
+	}
+	for req, want := range map[*dlsmsv1.GetSeatsRequest]int{
+		{Branch: "main"}:        25,
+		{Branch: "science"}:     12,
+		{Branch: "engineering"}: 12,
+		{Amenities: []dlsmsv1.Amenity{dlsmsv1.Amenity_AMENITY_POWER_OUTLET}}: 18,
+	} {
+		if got := len(seats(t, s, req)); got != want {
+			t.Errorf("%v: %d seats, want %d", req, got, want)
+		}
+	}
+	branches, err := s.nobody().Seats.GetBranches(t.Context(), &dlsmsv1.GetBranchesRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := map[string]int32{}
+	for _, b := range branches.GetBranches() {
+		counts[b.GetCode()] = b.GetSeatCount()
+		if b.GetAvailableCount() != b.GetSeatCount() || len(b.GetAreas()) < 2 || b.GetTimezone() == "" {
+			t.Errorf("the branch is %v", b)
+		}
+	}
+	if len(counts) != 3 || counts["main"] != 25 || counts["science"] != 12 || counts["engineering"] != 12 {
+		t.Errorf("the branches are %v", counts)
+	}
+}
+
+// visit is a booking from now on, a rival's conflict, check-in and check-out, as everybody sees them.
+func visit(t *testing.T, s *system, zoe, ben student, seat int64, hall screen) {
+	t.Helper()
+	now := time.Now()
+	booked := zoe.request(&dlsmsv1.CreateReservationRequest{SeatId: seat, EndTime: timestamppb.New(now.Add(2 * time.Hour)), RequestId: "walk-1"})
+	if booked.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CONFIRMED || booked.GetUserId() != zoe.id() ||
+		booked.GetSeat().GetId() != seat || booked.GetSeat().GetBranch() != "main" {
+		t.Errorf("the reservation is %v", booked)
+	}
+	if grace := booked.GetCheckInDeadline().AsTime().Sub(booked.GetStartTime().AsTime()); grace != 6*time.Second {
+		t.Errorf("check-in is open for %s, want 6s", grace)
+	}
+	if free := seats(t, s, &dlsmsv1.GetSeatsRequest{AvailableOnly: true}); len(free) != 48 || has(free, seat) {
+		t.Errorf("%d seats are free, the booked one among them: %t", len(free), has(free, seat))
+	}
+	hall.untilSeat(seat, false)
+	refused(t, ben.tryToBook(seat, fromNow(time.Hour)), "SEAT_TAKEN")
+	refused(t, zoe.tryToBook(seat+1, fromNow(time.Hour)), "USER_BUSY")
+	if list := zoe.reservations(dlsmsv1.ReservationView_RESERVATION_VIEW_UPCOMING); len(list) != 1 || list[0].GetId() != booked.GetId() {
+		t.Errorf("upcoming: %v", list)
+	}
+
+	in := zoe.checkIn(booked.GetId())
+	if in.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CHECKED_IN || in.GetCheckedInAt() == nil {
+		t.Errorf("checked in: %v", in)
+	}
+	out := zoe.checkOut(booked.GetId())
+	if out.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_COMPLETED || out.GetEndedAt() == nil {
+		t.Errorf("checked out: %v", out)
+	}
+	hall.untilSeat(seat, true)
+	if list := zoe.reservations(dlsmsv1.ReservationView_RESERVATION_VIEW_UPCOMING); len(list) != 0 {
+		t.Errorf("upcoming after the check-out: %v", list)
+	}
+	if list := zoe.reservations(dlsmsv1.ReservationView_RESERVATION_VIEW_HISTORY); len(list) != 1 || list[0].GetId() != booked.GetId() {
+		t.Errorf("history: %v", list)
+	}
+	kinds := []dlsmsv1.NotificationKind{}
+	for _, n := range zoe.notifications(0) {
+		kinds = append(kinds, n.GetKind())
+	}
+	// The worker may have reminded of the check-in, which closes within REMINDER_LEAD, before it happened.
+	if len(kinds) == 0 || kinds[len(kinds)-1] != dlsmsv1.NotificationKind_NOTIFICATION_KIND_COMPLETED {
+		t.Errorf("the notifications are %v", kinds)
+	}
+}
+
+func has(list []*dlsmsv1.Seat, id int64) bool {
+	return slices.ContainsFunc(list, func(s *dlsmsv1.Seat) bool { return s.GetId() == id })
+}
+
+// passOn is a seat that its user cancels: it goes to the first in line and to nobody else. It returns the reservation that was claimed.
+func passOn(t *testing.T, s *system, ada, ben, chiara student, seat int64, hall screen) *dlsmsv1.Reservation {
+	t.Helper()
+	w := fromNow(2 * time.Hour)
+	booked := ada.book(seat, w)
+	hall.untilSeat(seat, false)
+	mail := ben.subscribe()
+	entry := ben.wait(seat, w)
+	if entry.GetStatus() != dlsmsv1.WaitlistStatus_WAITLIST_STATUS_WAITING || entry.GetPosition() != 1 {
+		t.Errorf("the entry is %v", entry)
+	}
+	if e := chiara.wait(seat, w); e.GetPosition() != 2 {
+		t.Errorf("the second in line is %v", e)
+	}
+	if len(e2e.Notifications(mail.Got())) != 0 {
+		t.Errorf("there is mail: %v", mail.Got())
+	}
+
+	if c := ada.cancel(booked.GetId()); c.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CANCELLED || c.GetEndedAt() == nil {
+		t.Errorf("cancelled: %v", c)
+	}
+	offer := mail.next(0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_SEAT_OFFERED)
+	if offer.GetEntryId() != entry.GetId() || offer.GetReservationId() == 0 || offer.GetMessage() == "" {
+		t.Errorf("the offer is %v", offer)
+	}
+	held := ben.reservation(offer.GetReservationId())
+	if held.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_HELD {
+		t.Errorf("held: %v", held)
+	}
+	if e := ben.entry(entry.GetId()); e.GetStatus() != dlsmsv1.WaitlistStatus_WAITLIST_STATUS_OFFERED || e.GetOfferExpiresAt() == nil {
+		t.Errorf("the entry with an offer is %v", e)
+	}
+	refused(t, ada.tryToBook(seat, fromNow(time.Hour)), "SEAT_TAKEN") // nobody passes by
+	if free := seats(t, s, &dlsmsv1.GetSeatsRequest{AvailableOnly: true}); len(free) != 48 || has(free, seat) {
+		t.Errorf("%d seats are free, the held one among them: %t", len(free), has(free, seat))
+	}
+
+	claimed := ben.claim(entry.GetId())
+	if claimed.GetEntry().GetStatus() != dlsmsv1.WaitlistStatus_WAITLIST_STATUS_CLAIMED ||
+		claimed.GetReservation().GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CONFIRMED ||
+		claimed.GetReservation().GetId() != held.GetId() {
+		t.Errorf("claimed: %v", claimed)
+	}
+	return claimed.GetReservation()
+}
+
+// noShow is a user who never comes: the seat goes to the next in line.
+func noShow(t *testing.T, s *system, ben, chiara student, seat int64, booked *dlsmsv1.Reservation, hall screen) {
+	t.Helper()
+	mail, next := ben.subscribe(), chiara.subscribe()
+	missed := mail.next(0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_NO_SHOW)
+	if missed.GetReservationId() != booked.GetId() {
+		t.Errorf("the no-show is %v", missed)
+	}
+	// What came before by another subscription comes again, from the first: the offer, and the reminder of the check-in.
+	mail.next(0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_SEAT_OFFERED)
+	mail.next(0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_CHECK_IN_REMINDER)
+	gone := ben.reservation(booked.GetId())
+	if gone.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_NO_SHOW || gone.GetEndedAt().AsTime().Before(gone.GetCheckInDeadline().AsTime()) {
+		t.Errorf("the reservation is %v", gone)
+	}
+	refusedCheckIn(t, ben, booked.GetId())
+
+	offer := next.next(0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_SEAT_OFFERED)
+	claimed := chiara.claim(offer.GetEntryId()).GetReservation()
+	chiara.checkIn(claimed.GetId())
+	if free := seats(t, s, &dlsmsv1.GetSeatsRequest{AvailableOnly: true}); len(free) != 48 || has(free, seat) {
+		t.Errorf("%d seats are free, the claimed one among them: %t", len(free), has(free, seat))
+	}
+	chiara.checkOut(claimed.GetId())
+	hall.untilSeat(seat, true)
+	if list := chiara.reservations(dlsmsv1.ReservationView_RESERVATION_VIEW_ALL); len(list) != 1 || list[0].GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_COMPLETED {
+		t.Errorf("all of them: %v", list)
+	}
+	if free := seats(t, s, &dlsmsv1.GetSeatsRequest{AvailableOnly: true}); len(free) != 49 {
+		t.Errorf("%d seats are free in the end, want 49", len(free))
+	}
+}
+
+func refusedCheckIn(t *testing.T, u student, reservationID int64) {
+	t.Helper()
+	_, err := u.Reservations.CheckIn(t.Context(), &dlsmsv1.CheckInRequest{ReservationId: reservationID})
+	refused(t, err, "CHECK_IN_TOO_LATE")
+}
