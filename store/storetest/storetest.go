@@ -88,11 +88,17 @@ type DB struct {
 // the test failed.
 func NewDB(t testing.TB) *DB {
 	t.Helper()
+	db := &DB{URL: newDatabase(t, template)}
+	db.connect(t)
+	return db
+}
+
+func newDatabase(t testing.TB, template string) (url string) {
+	t.Helper()
 	name := fmt.Sprintf("test_%d", databases.Add(1))
 	if err := admin(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
 		t.Fatal(err)
 	}
-	db := &DB{URL: databaseURL(name)}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log("the test's database was", name)
@@ -102,12 +108,43 @@ func NewDB(t testing.TB) *DB {
 			t.Error(err)
 		}
 	})
-	var err error
-	if db.conn, err = pgx.Connect(t.Context(), db.URL); err != nil {
+	return databaseURL(name)
+}
+
+func (db *DB) connect(t testing.TB) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), db.URL)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { db.conn.Close(context.Background()) })
-	return db
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	db.conn = conn
+}
+
+// NewCluster starts a Postgres of the test's own, with one migrated database, for a test that stops it, kills it and starts it again.
+func NewCluster(t testing.TB) (*DB, *stack.Postgres) {
+	t.Helper()
+	pg, err := stack.StartPostgres(t.Context(), stack.PostgresConfig{Unsafe: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := pg.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	db := &DB{URL: pg.AdminURL()}
+	if _, err := migrations.Up(t.Context(), db.URL); err != nil {
+		t.Fatal(err)
+	}
+	db.connect(t)
+	return db, pg
+}
+
+// NewEmptyDB makes a database that is not migrated and returns its connection string.
+func NewEmptyDB(t testing.TB) string {
+	t.Helper()
+	return newDatabase(t, "template0")
 }
 
 // New makes a database and opens a store on it, with the default rules.
@@ -147,6 +184,18 @@ func Rows[T any](t testing.TB, db *DB, sql string, args ...any) []T {
 		t.Fatalf("%v: %s", err, sql)
 	}
 	return out
+}
+
+// Eventually waits until done reports true, and fails the test when that takes longer than a minute. what says what it waits for.
+func Eventually(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.Now().Add(time.Minute); !done(); <-tick.C {
+		if time.Now().After(limit) {
+			t.Fatalf("a minute has passed, and still not: %s", what)
+		}
+	}
 }
 
 // Value returns the one value that a query finds.

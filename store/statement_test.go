@@ -1,0 +1,108 @@
+package store_test
+
+import (
+	"context"
+	"go/ast"
+	"go/constant"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// TestEveryStatement has Postgres parse every statement that the package's source holds, so that a misspelt column fails with its place.
+// The statements are found in the source, not in a list that one could forget to add to.
+func TestEveryStatement(t *testing.T) {
+	t.Parallel()
+	conn, err := pgx.Connect(t.Context(), storetest.NewDB(t).URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	statements := statementsOfPackage(t)
+	if len(statements) < 50 {
+		t.Errorf("%d statements found: the search for them is broken", len(statements))
+	}
+	for at, sql := range statements {
+		if named.MatchString(sql) {
+			if sql, _, err = (pgx.NamedArgs{}).RewriteQuery(t.Context(), conn, sql, nil); err != nil {
+				t.Errorf("%v: %v", at, err)
+			}
+		}
+		if _, err := conn.Prepare(t.Context(), "", sql); err != nil {
+			t.Errorf("%v: %v\n%s", at, err, sql)
+		}
+	}
+}
+
+var (
+	named     = regexp.MustCompile(`@[a-z]`)
+	statement = regexp.MustCompile(`^\s*(SELECT|INSERT|UPDATE|DELETE|WITH|SHOW|SET)\s`)
+)
+
+// statementsOfPackage returns the statements by where in the source they are used. A constant counts where it is used as a whole, not where
+// it is declared: some are but parts of statements.
+func statementsOfPackage(t *testing.T) map[token.Position]string {
+	t.Helper()
+	fset := token.NewFileSet()
+	var files []*ast.File
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if name := e.Name(); strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") {
+			file, err := parser.ParseFile(fset, name, nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files = append(files, file)
+		}
+	}
+	info := &types.Info{Types: map[ast.Expr]types.TypeAndValue{}}
+	// The values of string constants need no other package, so the imports stay empty and what is missing from them is no error here.
+	config := types.Config{Importer: emptyPackages{}, Error: func(error) {}}
+	_, _ = config.Check("store", fset, files, info)
+	found := map[token.Position]string{}
+	for _, file := range files {
+		ast.Inspect(file, func(n ast.Node) bool {
+			if decl, ok := n.(*ast.GenDecl); ok && decl.Tok == token.CONST {
+				return false
+			}
+			expr, ok := n.(ast.Expr)
+			if !ok {
+				return true
+			}
+			value := info.Types[expr].Value
+			if value == nil || value.Kind() != constant.String {
+				return true
+			}
+			if sql := constant.StringVal(value); statement.MatchString(sql) {
+				found[fset.Position(expr.Pos())] = sql
+			}
+			return false
+		})
+	}
+	return found
+}
+
+type emptyPackages struct{}
+
+func (emptyPackages) Import(path string) (*types.Package, error) {
+	name := path[strings.LastIndex(path, "/")+1:]
+	if _, err := strconv.Atoi(strings.TrimPrefix(name, "v")); err == nil {
+		name = strings.TrimSuffix(path, "/"+name)
+		name = name[strings.LastIndex(name, "/")+1:]
+	}
+	p := types.NewPackage(path, name)
+	p.MarkComplete()
+	return p, nil
+}

@@ -1,0 +1,205 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// rule is something that must not be found in a database: query returns a line for each case of it.
+type rule struct {
+	name  string
+	query string
+}
+
+// always are the rules that hold at every commit, whatever has crashed before. They are written from the specification, without the
+// store's own SQL, and compare sorted rows, so that a broken index can't hide what it should have prevented.
+var always = []rule{
+	{"two reservations take one seat at once", `
+		SELECT format('seat %s: reservation %s begins before the one before it ends', seat_id, id)
+		FROM (
+			SELECT id, seat_id, lower(during) AS start,
+				max(upper(during)) OVER (PARTITION BY library_id, seat_id ORDER BY lower(during), id
+					ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS taken_until
+			FROM reservations WHERE status IN ('HELD', 'CONFIRMED', 'CHECKED_IN')
+		) r WHERE start < taken_until`},
+	{"one user has two seats at once", `
+		SELECT format('user %s: reservation %s begins before the one before it ends', user_id, id)
+		FROM (
+			SELECT id, user_id, lower(during) AS start,
+				max(upper(during)) OVER (PARTITION BY library_id, user_id ORDER BY lower(during), id
+					ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS busy_until
+			FROM reservations WHERE status IN ('CONFIRMED', 'CHECKED_IN')
+		) r WHERE start < busy_until`},
+	{"a request key has two rows", `
+		SELECT format('%s of user %s: request %s has %s rows', kind, user_id, request_id, count(*))
+		FROM (
+			SELECT 'reservations' AS kind, library_id, user_id, request_id FROM reservations
+			UNION ALL
+			SELECT 'entries', library_id, user_id, request_id FROM waitlist_entries
+		) r WHERE request_id IS NOT NULL
+		GROUP BY kind, library_id, user_id, request_id HAVING count(*) > 1`},
+	{"a transition is not one of the state diagram", `
+		WITH legal (was, kind, became) AS (VALUES
+			('', 'RESERVED', 'CONFIRMED'), ('', 'OFFERED', 'HELD'),
+			('HELD', 'CLAIMED', 'CONFIRMED'), ('HELD', 'DECLINED', 'CANCELLED'), ('HELD', 'OFFER_EXPIRED', 'CANCELLED'),
+			('CONFIRMED', 'CHECKED_IN', 'CHECKED_IN'), ('CONFIRMED', 'CANCELLED', 'CANCELLED'), ('CONFIRMED', 'NO_SHOW', 'NO_SHOW'),
+			('CONFIRMED', 'EXTENDED', 'CONFIRMED'), ('CONFIRMED', 'REMINDED', 'CONFIRMED'),
+			('CHECKED_IN', 'EXTENDED', 'CHECKED_IN'), ('CHECKED_IN', 'CHECKED_OUT', 'COMPLETED'), ('CHECKED_IN', 'COMPLETED', 'COMPLETED')
+		), steps AS (
+			SELECT *, COALESCE(lag(status) OVER w, '') AS was, lag(during) OVER w AS before, row_number() OVER w AS place,
+				count(*) FILTER (WHERE kind = 'REMINDED') OVER w AS reminders
+			FROM reservation_events WINDOW w AS (PARTITION BY library_id, reservation_id ORDER BY version, id)
+		)
+		SELECT format('reservation %s, version %s: %s from %s to %s', reservation_id, version, kind, was, status) FROM steps s
+		WHERE NOT EXISTS (SELECT FROM legal l WHERE (l.was, l.kind, l.became) = (s.was, s.kind, s.status))
+			OR reminders > 1
+			OR CASE kind WHEN 'EXTENDED' THEN lower(during) <> lower(before) OR upper(during) <= upper(before)
+				ELSE during IS DISTINCT FROM COALESCE(before, during) END`},
+	{"versions have gaps", `
+		SELECT format('reservation %s: versions %s', reservation_id, array_agg(version ORDER BY version))
+		FROM reservation_events GROUP BY library_id, reservation_id
+		HAVING min(version) <> 1 OR max(version) <> count(*) OR count(DISTINCT version) <> count(*)`},
+	{"a reservation changed its seat, user, entry or making", `
+		SELECT format('reservation %s', reservation_id) FROM reservation_events GROUP BY library_id, reservation_id
+		HAVING count(DISTINCT (seat_id, user_id, COALESCE(entry_id, 0), lower(during), created_at)) > 1`},
+	{"the log and the reservation differ", `
+		SELECT format('reservation %s: log %s, row %s', COALESCE(r.id, e.reservation_id), e, r)
+		FROM (
+			SELECT DISTINCT ON (library_id, reservation_id) library_id, reservation_id, version, seat_id, user_id, entry_id, during, status,
+				check_in_opens_at, check_in_deadline, offer_expires_at, created_at, checked_in_at, ended_at
+			FROM reservation_events ORDER BY library_id, reservation_id, version DESC
+		) e
+		FULL JOIN (
+			SELECT library_id, id, version, seat_id, user_id, entry_id, during, status,
+				check_in_opens_at, check_in_deadline, offer_expires_at, created_at, checked_in_at, ended_at
+			FROM reservations
+		) r ON r.library_id = e.library_id AND r.id = e.reservation_id
+		WHERE ROW(r.*) IS DISTINCT FROM ROW(e.*)`},
+	{"a transition came at the wrong time", `
+		SELECT format('reservation %s: %s, checked in %s, ended %s, check-in from %s before %s, window %s',
+			id, status, checked_in_at, ended_at, check_in_opens_at, check_in_deadline, during)
+		FROM reservations
+		WHERE checked_in_at < check_in_opens_at OR checked_in_at >= check_in_deadline
+			OR status = 'NO_SHOW' AND ended_at < check_in_deadline
+			OR check_in_deadline > upper(during)
+			OR check_in_deadline < GREATEST(lower(during), created_at)`},
+	{"an offer ended at the wrong time", `
+		SELECT format('entry %s: %s at %s, offered until %s', w.id, w.status, w.ended_at, o.offer_expires_at)
+		FROM waitlist_entries w
+		JOIN reservation_events o ON o.library_id = w.library_id AND o.reservation_id = w.reservation_id AND o.kind = 'OFFERED'
+		WHERE w.status IN ('CLAIMED', 'LEFT') AND w.ended_at >= o.offer_expires_at OR w.status = 'EXPIRED' AND w.ended_at < o.offer_expires_at
+			OR o.offer_expires_at > upper(o.during)`},
+	{"an entry and its reservation differ", `
+		SELECT format('entry %s is %s, its reservation %s is %s', w.id, w.status, r.id, r.status)
+		FROM (SELECT * FROM waitlist_entries WHERE reservation_id IS NOT NULL) w
+		FULL JOIN (SELECT * FROM reservations WHERE entry_id IS NOT NULL) r
+			ON r.library_id = w.library_id AND r.id = w.reservation_id AND r.entry_id = w.id
+		WHERE w.id IS NULL OR r.id IS NULL
+			OR (r.seat_id, r.user_id) <> (w.seat_id, w.user_id)
+			OR CASE w.status
+				WHEN 'OFFERED' THEN r.status <> 'HELD' OR r.during <> w.during OR r.offer_expires_at <> w.offer_expires_at
+				WHEN 'CLAIMED' THEN r.status = 'HELD' OR r.status = 'CANCELLED' AND r.check_in_deadline IS NULL
+				ELSE r.status <> 'CANCELLED' OR r.check_in_deadline IS NOT NULL END`},
+	// The log tells who took a seat when: the state before an offer is that after the last event with a lower id, since the events of one
+	// seat are written under its lock. Whether a user was free is told by the clock, so a margin of 2 s is left for what other seats did.
+	{"an offer passed by somebody who came first", `
+		WITH stays AS (
+			SELECT library_id, seat_id, user_id, during, id AS from_id, at AS from_at,
+				lead(id) OVER w AS until_id, lead(at) OVER w AS until_at, status IN ('HELD', 'CONFIRMED', 'CHECKED_IN') AS occupies
+			FROM reservation_events WINDOW w AS (PARTITION BY library_id, reservation_id ORDER BY version)
+		), offers AS (
+			SELECT library_id, seat_id, entry_id, during, id, at FROM reservation_events WHERE kind = 'OFFERED'
+		)
+		SELECT format('seat %s: entry %s got the offer %s before entry %s', o.seat_id, o.entry_id, o.id, v.id)
+		FROM offers o
+		JOIN seats s ON s.library_id = o.library_id AND s.id = o.seat_id
+		JOIN waitlist_entries v ON v.library_id = o.library_id AND v.seat_id = o.seat_id AND v.id < o.entry_id AND v.during && o.during
+		WHERE (v.ended_at IS NULL OR v.ended_at > o.at) AND upper(v.during) > o.at
+			AND dlsms_open(s.library_id, s.branch_id, v.during)
+			AND NOT EXISTS (SELECT FROM offers p WHERE p.library_id = v.library_id AND p.entry_id = v.id AND p.id < o.id)
+			AND NOT EXISTS (
+				SELECT FROM stays t WHERE t.library_id = v.library_id AND t.seat_id = v.seat_id AND t.occupies AND t.during && v.during
+					AND t.from_id < o.id AND (t.until_id IS NULL OR t.until_id > o.id))
+			AND NOT EXISTS (
+				SELECT FROM stays t WHERE t.library_id = v.library_id AND t.user_id = v.user_id AND t.occupies AND t.during && v.during
+					AND t.from_at <= o.at + interval '2 s' AND (t.until_at IS NULL OR t.until_at >= o.at - interval '2 s'))`},
+}
+
+// atRest are the rules that hold once everything that is due has been done.
+var atRest = []rule{
+	{"something is overdue", `
+		SELECT format('%s %s: %s, due %s', kind, id, status, due) FROM (
+			SELECT 'reservation' AS kind, id, status,
+				CASE status WHEN 'HELD' THEN offer_expires_at WHEN 'CONFIRMED' THEN check_in_deadline WHEN 'CHECKED_IN' THEN upper(during) END AS due
+			FROM reservations
+			UNION ALL
+			SELECT 'entry', id, status, CASE status WHEN 'OFFERED' THEN offer_expires_at WHEN 'WAITING' THEN upper(during) END
+			FROM waitlist_entries
+		) d WHERE due <= dlsms_now()`},
+	{"a seat is free while somebody waits for it", `
+		SELECT format('entry %s of user %s for seat %s in %s', w.id, w.user_id, w.seat_id, w.during)
+		FROM waitlist_entries w JOIN seats s ON s.library_id = w.library_id AND s.id = w.seat_id
+		WHERE w.status = 'WAITING' AND upper(w.during) > dlsms_now() AND NOT s.out_of_service
+			AND dlsms_open(s.library_id, s.branch_id, w.during)
+			AND NOT EXISTS (
+				SELECT FROM reservations r WHERE r.library_id = w.library_id AND r.status IN ('HELD', 'CONFIRMED', 'CHECKED_IN')
+					AND r.during && w.during AND (r.seat_id = w.seat_id OR r.user_id = w.user_id))`},
+}
+
+// maxCases is how many cases of one rule are told.
+const maxCases = 5
+
+// Violations returns what is wrong in the database at url, none when all is well: rules that hold at every moment, also right after a crash.
+func Violations(ctx context.Context, url string) ([]string, error) { return found(ctx, url, always) }
+
+// Unfinished returns what is still to be done in the database at url: transitions that are overdue, and free seats that somebody waits for.
+// It is none once the workers have come to rest.
+func Unfinished(ctx context.Context, url string) ([]string, error) { return found(ctx, url, atRest) }
+
+func found(ctx context.Context, url string, rules []rule) ([]string, error) {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	// One snapshot, and no index that could be wrong.
+	_, err = conn.Exec(ctx, `
+		SET enable_indexscan = off; SET enable_indexonlyscan = off; SET enable_bitmapscan = off; SET work_mem = '64MB';
+		BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`)
+	if err != nil {
+		return nil, err
+	}
+	var faults []string
+	for _, r := range rules {
+		rows, err := conn.Query(ctx, fmt.Sprintf(`SELECT * FROM (%s) cases LIMIT %d`, r.query, maxCases))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", r.name, err)
+		}
+		cases, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", r.name, err)
+		}
+		for _, c := range cases {
+			faults = append(faults, r.name+": "+c)
+		}
+	}
+	return faults, nil
+}
+
+// CheckInvariants fails the test for everything that is wrong or unfinished in its database.
+func CheckInvariants(t testing.TB, db *DB) {
+	t.Helper()
+	for _, check := range []func(context.Context, string) ([]string, error){Violations, Unfinished} {
+		faults, err := check(context.WithoutCancel(t.Context()), db.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(faults) > 0 {
+			t.Errorf("the database breaks its invariants:\n\t%s", strings.Join(faults, "\n\t"))
+		}
+	}
+}
