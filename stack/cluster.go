@@ -18,26 +18,26 @@ import (
 )
 
 // account is the user that Postgres runs as; nil: this process's own.
-type account struct{ uid, gid int }
+type account struct{ uid, gid uint32 }
 
 // postgresUser returns the account for Postgres, which refuses to run as root.
 func postgresUser() (*account, error) {
 	if os.Geteuid() != 0 {
-		return nil, nil //nolint:nilnil // nil is the account of this process
+		return nil, nil
 	}
 	u, err := user.Lookup("postgres")
 	if err != nil {
 		return nil, fmt.Errorf("Postgres refuses to run as root, and there is no user postgres (%w): run as an ordinary user, or `useradd --system postgres`", err)
 	}
-	uid, err := strconv.Atoi(u.Uid)
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
 	if err != nil {
 		return nil, fmt.Errorf("the user postgres has the id %q: %w", u.Uid, err)
 	}
-	gid, err := strconv.Atoi(u.Gid)
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
 	if err != nil {
 		return nil, fmt.Errorf("the user postgres has the group %q: %w", u.Gid, err)
 	}
-	return &account{uid: uid, gid: gid}, nil
+	return &account{uid: uint32(uid), gid: uint32(gid)}, nil
 }
 
 // apply makes cmd run as the account, in dir, with a locale that every system has.
@@ -46,7 +46,7 @@ func (a *account) apply(cmd *exec.Cmd, dir string) {
 	cmd.Env = append(baseEnv(), "LC_ALL=C")
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if a != nil {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: a.uid, Gid: a.gid}
 	}
 }
 
@@ -55,7 +55,7 @@ func (a *account) own(path string) error {
 	if a == nil {
 		return nil
 	}
-	if err := os.Chown(path, a.uid, a.gid); err != nil {
+	if err := os.Chown(path, int(a.uid), int(a.gid)); err != nil {
 		return fmt.Errorf("give %s to the user postgres: %w", path, err)
 	}
 	return nil

@@ -44,7 +44,7 @@ func run(ctx context.Context, release func(), args []string, out io.Writer) erro
 	s, err := stack.Start(ctx, cfg)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil // told to end while starting, and all is stopped
+			return nil //nolint:nilerr // told to end while starting, and all is stopped
 		}
 		return err
 	}
