@@ -14,8 +14,9 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// binary is the dlsms that all systems run, built with the race detector: a data race in a replica fails its test.
-var binary string
+// programs is where the binaries are: dlsms, built with the race detector, so that a data race in a replica fails its test, and where a
+// test needs it dlsms-fast, built as it is delivered.
+var programs string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -34,20 +35,28 @@ func run(m *testing.M) (code int, err error) {
 			return 1, err
 		}
 	}
-	dir, err := os.MkdirTemp("", "dlsms-e2e-")
-	if err != nil {
+	if programs, err = os.MkdirTemp("", "dlsms-e2e-"); err != nil {
 		return 1, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	binary = filepath.Join(dir, "dlsms")
-	build := exec.Command("stack/build.sh", "-race", "-o", binary, ".")
-	build.Dir = ".."
-	if out, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("build: %w\n%s", err, out)
+	defer func() { err = errors.Join(err, os.RemoveAll(programs)) }()
+	if err := build("dlsms", "1", "-race"); err != nil {
+		return 1, err
 	}
 	code = m.Run()
 	return code, stopCommon()
 }
+
+func build(name, cgo string, flags ...string) error {
+	cmd := exec.Command("stack/build.sh", append(flags, "-o", program(name), ".")...)
+	cmd.Dir = ".."
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return nil
+}
+
+func program(name string) string { return filepath.Join(programs, name) }
 
 func isSet(name string) (set bool) {
 	flag.Visit(func(f *flag.Flag) { set = set || f.Name == name })

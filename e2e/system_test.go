@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/dlsms/dlsms/e2e"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/stack"
+	"github.com/dlsms/dlsms/store/storetest"
 )
 
 // patience is how long a test waits for what has to happen: far longer than it takes, since the machine may be busy.
@@ -35,10 +37,13 @@ type system struct {
 	names   atomic.Int64
 }
 
-// startSystem starts a system of this binary. What cfg leaves open is for tests: no fsync, cheap passwords.
+// startSystem starts a system. What cfg leaves open is for tests: no fsync, cheap passwords.
 func startSystem(ctx context.Context, cfg stack.Config) (*system, error) {
 	s := &system{journal: &e2e.Journal{}, secret: rand.Text() + rand.Text()}
-	cfg.Binary, cfg.Unsafe, cfg.Log = binary, true, s.journal
+	if cfg.Binary == "" {
+		cfg.Binary = program("dlsms")
+	}
+	cfg.Unsafe, cfg.Log = true, s.journal
 	cfg.PostgresSettings = map[string]string{"log_min_messages": "error"} // a deadlock is told at once, and found by the journal
 	env := map[string]string{
 		"JWT_SECRET":  "e2e:" + s.secret,
@@ -62,15 +67,45 @@ func startSystem(ctx context.Context, cfg stack.Config) (*system, error) {
 	return s, nil
 }
 
-// stop ends the system. It fails if a process ended badly or the log has something that must never be there.
+// stop ends the system. It fails if a process ended badly, the log has something that must never be there, or the database has.
 func (s *system) stop(ctx context.Context) error {
 	for _, conn := range s.proxied {
 		if conn != nil {
 			_ = conn.Close()
 		}
 	}
+	// The replicas go first: their connections to Postgres leave their statistics behind when they close.
+	errs := make([]error, len(s.Replicas))
+	var all sync.WaitGroup
+	for i, r := range s.Replicas {
+		all.Go(func() { errs[i] = r.Stop(ctx) })
+	}
+	all.Wait()
+	errs = append(errs, s.checkDatabase(ctx))
 	s.db.Close()
-	return errors.Join(s.Stack.Stop(ctx), s.journal.Err())
+	return errors.Join(append(errs, s.Stack.Stop(ctx), s.journal.Err())...)
+}
+
+// checkDatabase fails if there was a deadlock, or the database breaks an invariant.
+func (s *system) checkDatabase(ctx context.Context) error {
+	if s.Postgres.PID() == 0 {
+		return nil // a test has stopped it
+	}
+	n, err := s.deadlocks(ctx)
+	if err == nil && n > 0 {
+		err = fmt.Errorf("there were %d deadlocks", n)
+	}
+	broken, lookErr := storetest.Violations(ctx, s.Postgres.AdminURL())
+	if len(broken) > 0 {
+		err = errors.Join(err, fmt.Errorf("the database breaks its invariants:\n\t%s", strings.Join(broken, "\n\t")))
+	}
+	return errors.Join(err, lookErr)
+}
+
+// deadlocks returns how many there were. A connection tells of its own within ten seconds, and at once when it closes.
+func (s *system) deadlocks(ctx context.Context) (n int, err error) {
+	err = s.db.QueryRow(ctx, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`).Scan(&n)
+	return n, err
 }
 
 // start starts a system for one test.
