@@ -259,7 +259,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		err = fmt.Errorf("calls were cut off after %s", s.drain)
 		s.grpc.Stop()
-		<-drained
+		// Their handlers see it by their contexts; one that doesn't is left behind.
+		select {
+		case <-drained:
+		case <-time.After(lastWord):
+		}
 	}
 	if s.stop != nil {
 		s.stop()
