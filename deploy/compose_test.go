@@ -1,0 +1,228 @@
+package deploy_test
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dlsms/dlsms/stack"
+)
+
+// compose loads docker-compose.yml as Compose does, with these settings and none of this machine's.
+func compose(t *testing.T, env ...string) *types.Project {
+	t.Helper()
+	options, err := cli.NewProjectOptions([]string{"../docker-compose.yml"}, cli.WithEnv(env), cli.WithName("dlsms"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	project, err := options.LoadProject(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return project
+}
+
+var apps = []string{"app1", "app2", "app3"}
+
+func TestComposeStartsInOrderOfHealth(t *testing.T) {
+	t.Parallel()
+	project := compose(t)
+	if got, want := slices.Sorted(maps.Keys(project.Services)), []string{"app1", "app2", "app3", "nginx", "postgres", "redis"}; !slices.Equal(got, want) {
+		t.Fatalf("services %v, want %v", got, want)
+	}
+	needs := map[string][]string{"nginx": apps}
+	for _, app := range apps {
+		needs[app] = []string{"postgres", "redis"}
+	}
+	for name, service := range project.Services {
+		if got := slices.Sorted(maps.Keys(service.DependsOn)); !slices.Equal(got, needs[name]) {
+			t.Errorf("%s waits for %v, want %v", name, got, needs[name])
+		}
+		for other, d := range service.DependsOn {
+			if d.Condition != types.ServiceConditionHealthy {
+				t.Errorf("%s waits until %s is %s, want healthy", name, other, d.Condition)
+			}
+		}
+		if service.HealthCheck == nil || len(service.HealthCheck.Test) < 2 {
+			t.Errorf("%s has no health check", name)
+		}
+	}
+}
+
+func TestComposeServicesAreConfined(t *testing.T) {
+	t.Parallel()
+	project := compose(t)
+	release := regexp.MustCompile(`^(postgres:17|redis:7\.\d+|nginx:1\.30)([.-].*)?$`)
+	for name, service := range project.Services {
+		if !service.ReadOnly || !slices.Equal(service.CapDrop, []string{"ALL"}) || !slices.Contains(service.SecurityOpt, "no-new-privileges:true") {
+			t.Errorf("%s may write its image, or has capabilities", name)
+		}
+		if service.Build == nil && !release.MatchString(service.Image) {
+			t.Errorf("%s has the image %q, which is not pinned to a release that this is made for", name, service.Image)
+		}
+		if service.Build == nil && (service.User == "" || service.User == "root" || service.User == "0") {
+			t.Errorf("%s runs as root", name)
+		}
+		if name != "nginx" && len(service.Ports) > 0 {
+			t.Errorf("%s is reachable from outside", name)
+		}
+	}
+	ports := project.Services["nginx"].Ports
+	if len(ports) != 1 || ports[0].HostIP != "127.0.0.1" || ports[0].Published != "9090" || ports[0].Target != 9090 {
+		t.Errorf("nginx is published as %+v, want 127.0.0.1:9090 to 9090", ports)
+	}
+	if ports = compose(t, "DLSMS_LISTEN=0.0.0.0:80").Services["nginx"].Ports; len(ports) != 1 || ports[0].HostIP != "0.0.0.0" || ports[0].Published != "80" {
+		t.Errorf("DLSMS_LISTEN published nginx as %+v", ports)
+	}
+}
+
+// The replicas are the same thing three times, of this repository's image.
+func TestComposeReplicas(t *testing.T) {
+	t.Parallel()
+	project := compose(t)
+	first := project.Services["app1"]
+	for _, app := range apps[1:] {
+		other := project.Services[app]
+		other.Name = first.Name
+		if diff := cmp.Diff(first, other); diff != "" {
+			t.Errorf("app1 and %s differ: %s", app, diff)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(first.Build.Context, first.Build.Dockerfile)); err != nil {
+		t.Errorf("the Dockerfile: %v", err)
+	}
+	drain, err := time.ParseDuration(value(t, first, "DRAIN_TIMEOUT"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.StopGracePeriod == nil || time.Duration(*first.StopGracePeriod) < drain+5*time.Second {
+		t.Errorf("a replica is killed after %v, and drains for %v", first.StopGracePeriod, drain)
+	}
+	if secret := value(t, first, "JWT_SECRET"); len(secret) < 64 {
+		t.Errorf("the secret of the demo has %d characters, want 64", len(secret))
+	}
+	if secret := value(t, compose(t, "JWT_SECRET=").Services["app1"], "JWT_SECRET"); secret != "" {
+		t.Errorf("a secret set to nothing, as in .env.example, became %q, with which the server would start", secret)
+	}
+	set := compose(t, "JWT_SECRET=mine", "SEED_DEMO=false", "POSTGRES_PASSWORD=open").Services
+	if value(t, set["app2"], "JWT_SECRET") != "mine" || value(t, set["app2"], "SEED_DEMO") != "false" {
+		t.Error("the settings don't reach the replicas")
+	}
+	if url := value(t, set["app3"], "DATABASE_URL"); !strings.Contains(url, "dlsms:open@") || value(t, set["postgres"], "POSTGRES_PASSWORD") != "open" {
+		t.Errorf("the password differs between Postgres and %s", url)
+	}
+}
+
+func TestComposePostgresIsThatOfTheStack(t *testing.T) {
+	t.Parallel()
+	project := compose(t)
+	got := map[string]string{}
+	for _, arg := range project.Services["postgres"].Command[1:] {
+		name, setting, _ := strings.Cut(strings.TrimPrefix(arg, "-c"), "=")
+		got[name] = setting
+	}
+	if diff := cmp.Diff(stack.PostgresSettings(), got); diff != "" {
+		t.Errorf("make run and docker compose differ (-stack +compose):\n%s", diff)
+	}
+	limit, err := strconv.Atoi(got["max_connections"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := strconv.Atoi(value(t, project.Services["app1"], "DB_MAX_CONNS"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Each replica has some connections besides its pool, and Postgres keeps three for superusers.
+	if need := len(apps)*(pool+10) + 3; need > limit {
+		t.Errorf("the replicas may open %d connections, and Postgres takes %d", need, limit)
+	}
+}
+
+func TestComposeMountsTheTestedProxy(t *testing.T) {
+	t.Parallel()
+	nginx := compose(t).Services["nginx"]
+	here, err := filepath.Abs("nginx.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(nginx.Volumes) != 1 || nginx.Volumes[0].Source != here || nginx.Volumes[0].Target != "/etc/nginx/nginx.conf" || !nginx.Volumes[0].ReadOnly {
+		t.Errorf("nginx has the volumes %+v, want %s", nginx.Volumes, here)
+	}
+	if !slices.Contains(nginx.Tmpfs, "/tmp") {
+		t.Error("nginx has no /tmp to write to")
+	}
+	conf, err := os.ReadFile(here)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait := regexp.MustCompile(`worker_shutdown_timeout (\w+);`).FindSubmatch(conf)
+	if wait == nil {
+		t.Fatal("nginx waits for ever for streams")
+	}
+	shutdown, err := time.ParseDuration(string(wait[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if nginx.StopGracePeriod == nil || time.Duration(*nginx.StopGracePeriod) < shutdown+5*time.Second {
+		t.Errorf("nginx is killed after %v, and may take %v to end", nginx.StopGracePeriod, shutdown)
+	}
+	for _, app := range apps {
+		if !strings.Contains(string(conf), "server "+app+":9090 ") {
+			t.Errorf("nginx.conf does not name %s", app)
+		}
+	}
+}
+
+// Compose 1.29 refuses, or needs a version for, what is not in here.
+func TestComposeReadsInOldCompose(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile("../docker-compose.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, newer := range []string{"version:", "name:", "include:", "  start_interval:", "  develop:", "  required:", "  configs:"} {
+		if regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(newer)).Match(content) || strings.Contains(string(content), "\n  "+newer) {
+			t.Errorf("%s is not for Compose 1.29", strings.TrimSpace(newer))
+		}
+	}
+}
+
+// What .env.example names is what docker-compose.yml reads.
+func TestEnvExampleNamesWhatThereIs(t *testing.T) {
+	t.Parallel()
+	names := func(file string, pattern *regexp.Regexp) []string {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []string
+		for _, m := range pattern.FindAllStringSubmatch(string(content), -1) {
+			all = append(all, m[1])
+		}
+		slices.Sort(all)
+		return slices.Compact(all)
+	}
+	read := names("../docker-compose.yml", regexp.MustCompile(`\$\{(\w+)`))
+	if diff := cmp.Diff(read, names("../.env.example", regexp.MustCompile(`(?m)^#?([A-Z_]+)=`))); diff != "" {
+		t.Errorf("(-docker-compose.yml +.env.example):\n%s", diff)
+	}
+}
+
+func value(t *testing.T, service types.ServiceConfig, name string) string {
+	t.Helper()
+	v := service.Environment[name]
+	if v == nil {
+		t.Fatalf("%s has no %s", service.Name, name)
+	}
+	return *v
+}
