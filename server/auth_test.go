@@ -1,0 +1,275 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/bcrypt"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+func TestRegisterAndLogin(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	began := time.Now()
+	user := s.register(t, "S2021.a-1")
+	if user.GetId() <= 0 || user.GetStudentId() != "S2021.a-1" || user.GetName() != "Ada Lovelace" || user.GetEmail() != "ada@university.example" ||
+		user.GetRole() != dlsmsv1.Role_ROLE_STUDENT || user.GetCreatedAt().AsTime().Before(began.Add(-time.Minute)) {
+		t.Errorf("registered %v", user)
+	}
+	resp, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: "s2021.A-1", Password: testPassword})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(user, resp.GetUser(), protocmp.Transform()); diff != "" {
+		t.Error(diff)
+	}
+	if life := resp.GetExpiresAt().AsTime().Sub(began); life < 24*time.Hour-time.Minute || life > 24*time.Hour+time.Minute {
+		t.Errorf("the token lives for %v", life)
+	}
+	who, err := s.auth.VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{Token: resp.GetAccessToken()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if who.GetUserId() != user.GetId() || who.GetStudentId() != "S2021.a-1" || who.GetRole() != dlsmsv1.Role_ROLE_STUDENT ||
+		!who.GetExpiresAt().AsTime().Equal(resp.GetExpiresAt().AsTime()) || who.GetExpiresAt().AsTime().Sub(who.GetIssuedAt().AsTime()) != 24*time.Hour {
+		t.Errorf("the token says %v", who)
+	}
+
+	_, err = s.auth.Register(t.Context(), &dlsmsv1.RegisterRequest{StudentId: "s2021.A-1", Name: "Eve", Email: "eve@university.example", Password: testPassword})
+	want(t, err, codes.AlreadyExists, "STUDENT_ID_TAKEN")
+	for _, login := range []*dlsmsv1.LoginRequest{{StudentId: "S2021.a-1", Password: "wrong password"}, {StudentId: "S2021.a-2", Password: testPassword}} {
+		_, err := s.auth.Login(t.Context(), login)
+		want(t, err, codes.Unauthenticated, "BAD_CREDENTIALS")
+		if got := status.Convert(err).Message(); got != "wrong student id or password" {
+			t.Errorf("the client reads %q", got)
+		}
+	}
+}
+
+func TestAuthRequestsAreChecked(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	me := s.student(t)
+	for name, test := range map[string]struct {
+		call func() error
+		want string
+	}{
+		"register nothing": {func() error {
+			_, err := s.auth.Register(t.Context(), &dlsmsv1.RegisterRequest{})
+			return err
+		}, "[student_id name email password]"},
+		"register with a long password": {func() error {
+			_, err := s.auth.Register(t.Context(), &dlsmsv1.RegisterRequest{StudentId: "S2021", Name: "A", Email: "a@b.example", Password: strings.Repeat("x", 73)})
+			return err
+		}, "[password]"},
+		"login with nothing": {func() error {
+			_, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{})
+			return err
+		}, "[student_id password]"},
+		"login with a short password": {func() error {
+			_, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: "S2021", Password: "1234567"})
+			return err
+		}, "[password]"},
+		"no token to verify": {func() error {
+			_, err := s.auth.VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{})
+			return err
+		}, "[token]"},
+		"change to a short password": {func() error {
+			_, err := s.auth.ChangePassword(me, &dlsmsv1.ChangePasswordRequest{CurrentPassword: "x", NewPassword: "y"})
+			return err
+		}, "[current_password new_password]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := test.call()
+			want(t, err, codes.InvalidArgument, "INVALID_FIELDS")
+			if got := fmt.Sprint(fieldsOf(err)); got != test.want {
+				t.Errorf("faults with %s, want %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestPasswordsOfTheLongestKind(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	long := strings.Repeat("ü", 36) // 72 bytes
+	if _, err := s.auth.Register(t.Context(), &dlsmsv1.RegisterRequest{StudentId: "S2021", Name: "A", Email: "a@b.example", Password: long}); err != nil {
+		t.Fatal(err)
+	}
+	s.login(t, "S2021", long)
+	_, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: "S2021", Password: long[:70] + "xx"})
+	want(t, err, codes.Unauthenticated, "BAD_CREDENTIALS")
+}
+
+func TestPasswordsAreKeptAsBcrypt(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	s := startOn(t, db, func(c *Config) { c.BcryptCost = 5 }, nil)
+	s.register(t, "S2021")
+	hash := storetest.Value[string](t, db, `SELECT password_hash FROM users`)
+	if cost, err := bcrypt.Cost([]byte(hash)); err != nil || cost != 5 {
+		t.Errorf("%q has cost %d, %v", hash, cost, err)
+	}
+	// A hash of before the cost was changed is as good.
+	old, err := bcrypt.GenerateFromPassword([]byte("of another cost"), 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.Exec(t, `UPDATE users SET password_hash = $1`, string(old))
+	s.login(t, "S2021", "of another cost")
+
+	for _, cost := range []int{0, 3, 32} {
+		if _, err := newPasswords(cost, 1); err == nil {
+			t.Errorf("BCRYPT_COST %d is taken", cost)
+		}
+	}
+}
+
+func TestLogoutAndChangePassword(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	s.register(t, "S2021")
+	one, two := s.login(t, "S2021", testPassword), s.login(t, "S2021", testPassword)
+	verify := func(token string) error {
+		_, err := s.auth.VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{Token: token})
+		return err
+	}
+	if err := errors.Join(verify(one), verify(two)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.auth.Logout(bearing(t.Context(), one), &dlsmsv1.LogoutRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	want(t, verify(one), codes.Unauthenticated, "TOKEN_REVOKED")
+	if err := verify(two); err != nil {
+		t.Errorf("logging out ended another token: %v", err)
+	}
+	_, err := s.auth.Logout(bearing(t.Context(), one), &dlsmsv1.LogoutRequest{})
+	want(t, err, codes.Unauthenticated, "TOKEN_REVOKED")
+
+	change := func(from, to string) error {
+		_, err := s.auth.ChangePassword(bearing(t.Context(), two), &dlsmsv1.ChangePasswordRequest{CurrentPassword: from, NewPassword: to})
+		return err
+	}
+	want(t, change("wrong password", "battery staple"), codes.Unauthenticated, "BAD_CREDENTIALS")
+	if err := verify(two); err != nil {
+		t.Errorf("a failed change ended the token: %v", err)
+	}
+	if err := change(testPassword, "battery staple"); err != nil {
+		t.Fatal(err)
+	}
+	want(t, verify(two), codes.Unauthenticated, "TOKEN_REVOKED")
+	_, err = s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: "S2021", Password: testPassword})
+	want(t, err, codes.Unauthenticated, "BAD_CREDENTIALS")
+	if err := verify(s.login(t, "S2021", "battery staple")); err != nil {
+		t.Errorf("a token of after the change: %v", err)
+	}
+}
+
+// TestOneOfManyChangesWins: of those who change the password at once, each with the right one, one does.
+func TestOneOfManyChangesWins(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	me := s.student(t)
+	who, err := s.auth.VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{Token: tokenOf(t, me)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	errs := make([]error, 8)
+	for i := range errs {
+		all.Go(func() {
+			_, errs[i] = s.auth.ChangePassword(me, &dlsmsv1.ChangePasswordRequest{CurrentPassword: testPassword, NewPassword: fmt.Sprint("new password ", i)})
+		})
+	}
+	all.Wait()
+	won := slices.IndexFunc(errs, func(err error) bool { return err == nil })
+	for i, err := range errs {
+		if reason := reasonOf(err); i != won && reason != "BAD_CREDENTIALS" && reason != "TOKEN_REVOKED" {
+			t.Errorf("a loser got %v", err)
+		}
+	}
+	if won < 0 {
+		t.Fatal("nobody won")
+	}
+	s.login(t, who.GetStudentId(), fmt.Sprint("new password ", won))
+}
+
+// TestUnknownStudentsTakeAsLong compares medians: those of two equal costs differ by a few percent, and a missing comparison by nearly all of it.
+func TestUnknownStudentsTakeAsLong(t *testing.T) {
+	t.Parallel()
+	const cost = 8 // 15 ms, which nothing else in a login comes near
+	s := start(t, func(c *Config) { c.BcryptCost = cost })
+	s.register(t, "S2021001")
+	took := map[string][]time.Duration{}
+	for range 15 {
+		for _, id := range []string{"S2021001", "S2021999"} { // in turn, so that a busy machine slows both
+			began := time.Now()
+			_, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: id, Password: "wrong password"})
+			took[id] = append(took[id], time.Since(began))
+			want(t, err, codes.Unauthenticated, "BAD_CREDENTIALS")
+		}
+	}
+	known, unknown := median(took["S2021001"]), median(took["S2021999"])
+	if ratio := float64(unknown) / float64(known); ratio < 0.6 || ratio > 1.67 {
+		t.Errorf("a wrong password takes %v, an unknown student id %v", known, unknown)
+	}
+}
+
+func median(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return d[len(d)/2]
+}
+
+// TestTokensOfLibrarians: a role is in the token from the store on.
+func TestTokensOfLibrarians(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	s := startOn(t, db, nil, nil)
+	s.register(t, "L0001")
+	db.Exec(t, `UPDATE users SET role = 'LIBRARIAN'`)
+	who, err := s.auth.VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{Token: s.login(t, "L0001", testPassword)})
+	if err != nil || who.GetRole() != dlsmsv1.Role_ROLE_LIBRARIAN {
+		t.Errorf("%v, %v", who, err)
+	}
+	for _, role := range []store.Role{store.RoleStudent, store.RoleLibrarian} {
+		if roleProto(role) == dlsmsv1.Role_ROLE_UNSPECIFIED {
+			t.Errorf("%s has no value in the enum", role)
+		}
+	}
+}
+
+// TestPublicMethodsIgnoreTokens: a screen with a stale token goes on browsing.
+func TestPublicMethodsIgnoreTokens(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	if _, err := s.seats.GetSeats(bearing(t.Context(), "nonsense"), &dlsmsv1.GetSeatsRequest{}); err != nil {
+		t.Error(err)
+	}
+}
+
+func tokenOf(t *testing.T, ctx context.Context) string { //nolint:revive // the context is of the call
+	t.Helper()
+	md, _ := metadata.FromOutgoingContext(ctx)
+	token, ok := strings.CutPrefix(strings.Join(md.Get("authorization"), " "), "Bearer ")
+	if !ok {
+		t.Fatal("the context bears no token")
+	}
+	return token
+}

@@ -1,0 +1,94 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// heard is what a replica heard of each hint.
+type heard struct{ reservations, tokens atomic.Int64 }
+
+func runHints(t *testing.T, client redis.UniversalClient) (*Hints, *heard) {
+	t.Helper()
+	var got heard
+	h := newHints(client, slog.New(slog.DiscardHandler), func(hint Hint) {
+		if hint&HintReservations != 0 {
+			got.reservations.Add(1)
+		}
+		if hint&HintTokens != 0 {
+			got.tokens.Add(1)
+		}
+	})
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { h.run(ctx); close(done) }()
+	t.Cleanup(func() { stop(); <-done }) // a subscriber that can't be stopped fails by the test's timeout
+	return h, &got
+}
+
+func TestHintsReachEveryReplica(t *testing.T) {
+	t.Parallel()
+	client, redisServer := startRedis(t)
+	one, atOne := runHints(t, client)
+	_, atTwo := runHints(t, openRedis(t, redisServer))
+	// Each hears of everything when it has subscribed, since it may have missed something before.
+	eventually(t, "both subscribed", func() bool { return atOne.tokens.Load() == 1 && atTwo.tokens.Load() == 1 })
+
+	one.Send(HintTokens)
+	eventually(t, "a hint at both", func() bool { return atOne.tokens.Load() == 2 && atTwo.tokens.Load() == 2 })
+	if atOne.reservations.Load() != 1 || atTwo.reservations.Load() != 1 {
+		t.Error("another hint came than was sent")
+	}
+
+	// A rush of them becomes few, and the last one is not lost.
+	before := atTwo.reservations.Load()
+	for range 10_000 {
+		one.Send(HintReservations)
+	}
+	eventually(t, "a hint after the rush", func() bool { return atTwo.reservations.Load() > before })
+	one.Send(HintTokens)
+	eventually(t, "the last hint", func() bool { return atTwo.tokens.Load() == 3 })
+	if n := atTwo.reservations.Load() - before; n > 100 {
+		t.Errorf("10,000 hints became %d", n)
+	}
+
+	// Redis goes and comes back.
+	if err := redisServer.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	local := atOne.reservations.Load()
+	one.Send(HintReservations)
+	eventually(t, "one's own hint without Redis", func() bool { return atOne.reservations.Load() > local })
+	subscribed := atTwo.tokens.Load()
+	if err := redisServer.Process.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the other one subscribed again", func() bool { return atTwo.tokens.Load() > subscribed })
+	eventually(t, "a hint again", func() bool {
+		n := atTwo.reservations.Load()
+		one.Send(HintReservations)
+		return atTwo.reservations.Load() > n
+	})
+}
+
+func TestHintsWithoutRedis(t *testing.T) {
+	t.Parallel()
+	h, got := runHints(t, nil)
+	h.Send(HintReservations | HintTokens)
+	eventually(t, "one's own hint", func() bool { return got.reservations.Load() == 1 && got.tokens.Load() == 1 })
+}
+
+func TestOpenRedis(t *testing.T) {
+	t.Parallel()
+	if c, err := OpenRedis(""); c != nil || err != nil {
+		t.Errorf("no url gives %v, %v", c, err)
+	}
+	if _, err := OpenRedis("http://user:hunter2@localhost"); err == nil || len(err.Error()) > 200 || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("a bad url gives %v", err)
+	}
+}
