@@ -131,15 +131,15 @@ func (s *system) nobody() *e2e.Client {
 	return e2e.Nobody(s.proxied[int(s.dials.Add(1))%len(s.proxied)])
 }
 
-// direct returns a client of one replica, past the proxy, without a token.
-func (s *system) direct(t *testing.T, replica int) *e2e.Client {
+// conn returns a connection to one replica, past the proxy.
+func conn(t *testing.T, s *system, replica int) *grpc.ClientConn {
 	t.Helper()
-	conn, err := e2e.Dial(s.ReplicaAddr(replica))
+	c, err := e2e.Dial(s.ReplicaAddr(replica))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return e2e.Nobody(conn)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
 }
 
 const password = "correct horse battery"
@@ -200,7 +200,7 @@ func (s *system) branch(t *testing.T, n int) branch {
 		t.Fatal(err)
 	}
 	for i := range s.Replicas {
-		r := s.direct(t, i)
+		r := e2e.Nobody(conn(t, s, i))
 		eventually(t, "the replica shows the new branch", func() bool {
 			resp, err := r.Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{Branch: b.code})
 			return err == nil && int(resp.GetTotalCount()) == n

@@ -93,6 +93,9 @@ func last[M any](list []*M) *M {
 	return list[len(list)-1]
 }
 
+// Ended is closed when the stream has ended.
+func (t *Tap[M]) Ended() <-chan struct{} { return t.ended }
+
 // End waits until the stream has ended and returns why, or fails with ctx's error.
 func (t *Tap[M]) End(ctx context.Context) (why error, err error) { //nolint:revive // why is the result, not a failure
 	select {

@@ -1,0 +1,119 @@
+package e2e_test
+
+import (
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/stack"
+)
+
+// revocationDeadline is what the contract gives a token's end to reach every replica.
+const revocationDeadline = 5 * time.Second
+
+// withoutHints is a system where revocations travel by Postgres alone.
+var withoutHints = stack.Config{NoRedis: true, Env: map[string]string{
+	"RATE_LIMIT_PER_MINUTE": "0", "AUTH_RATE_LIMIT_PER_MINUTE": "0", "LOGIN_FAILURE_LIMIT": "0",
+}}
+
+func TestLogoutEndsTheTokenEverywhere(t *testing.T) {
+	t.Parallel()
+	logoutEndsTheToken(t, shared(t))
+}
+
+func TestChangePasswordEndsAllTokensEverywhere(t *testing.T) {
+	t.Parallel()
+	changePasswordEndsAllTokens(t, shared(t))
+}
+
+func logoutEndsTheToken(t *testing.T, s *system) {
+	t.Helper()
+	u := s.student(t)
+	phone := s.login(t, u.User.GetStudentId(), password) // another token of the same user
+	laptopMail, phoneMail := everywhere(t, s, u.Client), everywhere(t, s, phone.Client)
+
+	if _, err := u.Over(conn(t, s, 0)).Auth.Logout(t.Context(), &dlsmsv1.LogoutRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	ended(t, s, u.Client, laptopMail)
+	for i := range s.Replicas {
+		if _, err := phone.Over(conn(t, s, i)).Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{}); err != nil {
+			t.Errorf("replica %d refuses the other token: %v", i, err)
+		}
+	}
+	for i, mail := range phoneMail {
+		select {
+		case <-mail.Ended():
+			t.Errorf("replica %d ended the other token's stream", i)
+		default:
+		}
+	}
+}
+
+func changePasswordEndsAllTokens(t *testing.T, s *system) {
+	t.Helper()
+	u := s.student(t)
+	phone := s.login(t, u.User.GetStudentId(), password)
+	laptopMail, phoneMail := everywhere(t, s, u.Client), everywhere(t, s, phone.Client)
+
+	_, err := u.Over(conn(t, s, 0)).Auth.ChangePassword(t.Context(),
+		&dlsmsv1.ChangePasswordRequest{CurrentPassword: password, NewPassword: "another " + password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended(t, s, u.Client, laptopMail)
+	ended(t, s, phone.Client, phoneMail)
+	_, err = s.nobody().Login(t.Context(), u.User.GetStudentId(), password)
+	refused(t, err, "BAD_CREDENTIALS")
+	again := s.login(t, u.User.GetStudentId(), "another "+password)
+	for i := range s.Replicas {
+		if _, err := again.Over(conn(t, s, i)).Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{}); err != nil {
+			t.Errorf("replica %d refuses the new token: %v", i, err)
+		}
+	}
+}
+
+// everywhere opens a subscription on each replica.
+func everywhere(t *testing.T, s *system, u *e2e.Client) []*e2e.Tap[dlsmsv1.SubscribeResponse] {
+	t.Helper()
+	var taps []*e2e.Tap[dlsmsv1.SubscribeResponse]
+	for i := range s.Replicas {
+		tap, err := u.Over(conn(t, s, i)).Subscribe(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(tap.Close)
+		taps = append(taps, tap)
+	}
+	return taps
+}
+
+// ended checks that within the deadline every replica refuses the token, and has ended the streams that were opened with it.
+func ended(t *testing.T, s *system, u *e2e.Client, streams []*e2e.Tap[dlsmsv1.SubscribeResponse]) {
+	t.Helper()
+	deadline := within(t, revocationDeadline)
+	for i := range s.Replicas {
+		c := u.Over(conn(t, s, i))
+		var err error
+		for err == nil && deadline.Err() == nil {
+			_, err = c.Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{})
+		}
+		refused(t, err, "TOKEN_REVOKED")
+		_, err = c.Auth.VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{Token: u.Token})
+		refused(t, err, "TOKEN_REVOKED")
+		_, err = c.Auth.Logout(t.Context(), &dlsmsv1.LogoutRequest{})
+		refused(t, err, "TOKEN_REVOKED")
+		why, err := streams[i].End(deadline)
+		if err != nil {
+			t.Errorf("replica %d: %v", i, err)
+			continue
+		}
+		if e2e.RefusalOf(why).Code != codes.Unauthenticated {
+			t.Errorf("replica %d ended the stream with %v", i, why)
+		}
+		refused(t, why, "TOKEN_REVOKED")
+	}
+}
