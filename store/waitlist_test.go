@@ -1,10 +1,15 @@
 package store_test
 
 import (
+	"context"
+	"errors"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
 )
 
 // join puts a user in line for a seat and a window from one minute after noon to another.
@@ -47,4 +52,577 @@ func (b bundle) offeredBy(t *testing.T, other, user, seat, from, to int) store.E
 		t.Fatalf("no offer: %+v", e)
 	}
 	return e
+}
+
+func TestJoinWaitlist(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.reserve(t, 0, 0, 0, 60)
+	got := b.join(t, 1, 0, 30, 90)
+	want := store.Entry{
+		ID: got.ID, SeatRef: store.SeatRef{SeatID: b.seats[0], Branch: "branch-0", Area: "Area", Label: "A-1"}, UserID: b.users[1],
+		StartTime: at(30), EndTime: at(90), Status: store.EntryWaiting, Position: 1, CreatedAt: noon,
+	}
+	wantEqual(t, "joined", got, want)
+	wantEqual(t, "stored", b.entry(t, 1, got.ID), want)
+	storetest.CheckInvariants(t, b.db)
+}
+
+func TestJoinWaitlistRefuses(t *testing.T) {
+	t.Parallel()
+	hour := func(b bundle) store.Booking {
+		return store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60)}
+	}
+	closes := func(t *testing.T, b bundle) {
+		b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '13:59' FROM branches`) // 12:59 by our noon
+	}
+	for name, tc := range map[string]struct {
+		change func(t *testing.T, b bundle)
+		want   error
+		ask    func(b bundle) store.Booking
+	}{
+		"an unknown seat": {want: store.ErrSeatNotFound, ask: func(b bundle) store.Booking { k := hour(b); k.SeatID = 1 << 40; return k }},
+		"an unknown user": {want: store.ErrTokenInvalid, ask: func(b bundle) store.Booking { k := hour(b); k.UserID = 1 << 40; return k }},
+		"a free seat": {want: store.ErrSeatAvailable,
+			ask: func(b bundle) store.Booking { k := hour(b); k.SeatID = b.seats[1]; return k }},
+		"a free window": {want: store.ErrSeatAvailable,
+			ask: func(b bundle) store.Booking { k := hour(b); k.StartTime, k.EndTime = at(60), at(120); return k }},
+		"the past":       {want: store.Invalid(), ask: func(b bundle) store.Booking { k := hour(b); k.StartTime = at(-2); return k }},
+		"too far ahead":  {want: store.Invalid(), ask: func(b bundle) store.Booking { k := hour(b); k.StartTime, k.EndTime = at(20161), at(20200); return k }},
+		"too short":      {want: store.Invalid(), ask: func(b bundle) store.Booking { k := hour(b); k.EndTime = at(14); return k }},
+		"too long":       {want: store.Invalid(), ask: func(b bundle) store.Booking { k := hour(b); k.EndTime = at(12*60 + 1); return k }},
+		"a reversed one": {want: store.Invalid(), ask: func(b bundle) store.Booking { k := hour(b); k.EndTime = at(-60); return k }},
+		"a century": {want: store.Invalid(), change: closes,
+			ask: func(b bundle) store.Booking { k := hour(b); k.EndTime = k.EndTime.AddDate(100, 0, 0); return k }},
+		"out of service": {want: store.ErrSeatOutOfService, ask: hour,
+			change: func(t *testing.T, b bundle) { b.db.Exec(t, `UPDATE seats SET out_of_service = true`) }},
+		"closed hours": {want: store.Invalid(), ask: hour, change: closes},
+		"one's own seat": {want: store.ErrUserBusy,
+			ask: func(b bundle) store.Booking { k := hour(b); k.UserID = b.users[4]; return k }},
+		"waiting already": {want: store.ErrAlreadyWaiting, change: func(t *testing.T, b bundle) { b.join(t, 0, 0, 45, 90) }, ask: hour},
+		"an offer already": {want: store.ErrAlreadyWaiting, ask: func(b bundle) store.Booking { k := hour(b); k.SeatID = b.seats[1]; return k },
+			change: func(t *testing.T, b bundle) { b.offeredBy(t, 1, 0, 1, 45, 90) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.reserve(t, 4, 0, 0, 60)
+			if tc.change != nil {
+				tc.change(t, b)
+			}
+			before := b.everything(t)
+			_, err := b.JoinWaitlist(t.Context(), tc.ask(b))
+			wantErr(t, err, tc.want)
+			wantEqual(t, "refused and changed", b.everything(t), before)
+		})
+	}
+}
+
+func TestJoinTellsAllFaults(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_, err := b.JoinWaitlist(t.Context(), store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(-10), EndTime: at(-5)})
+	invalid, ok := errors.AsType[*store.Error](err)
+	if !ok {
+		t.Fatal(err)
+	}
+	var fields []string
+	for _, f := range invalid.Fields {
+		fields = append(fields, f.Field)
+	}
+	wantEqual(t, "faulty fields", fields, []string{"start_time", "end_time"})
+}
+
+func TestPositions(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.reserve(t, 4, 0, 0, 240)
+	first := b.join(t, 0, 0, 0, 60)
+	second := b.join(t, 1, 0, 30, 90)
+	apart := b.join(t, 2, 0, 90, 150) // touches the second one, overlaps none
+	third := b.join(t, 3, 0, 0, 240)
+	other := b.join(t, 0, 0, 60, 120) // the same user, a window that touches the first one
+	for _, tc := range []struct {
+		e    store.Entry
+		user int
+		want int32
+	}{{first, 0, 1}, {second, 1, 2}, {apart, 2, 1}, {third, 3, 4}, {other, 0, 4}} {
+		if tc.e.Position != tc.want {
+			t.Errorf("entry %d joined at %d, want %d", tc.e.ID, tc.e.Position, tc.want)
+		}
+	}
+	left, err := b.LeaveWaitlist(t.Context(), b.users[0], first.ID)
+	if err != nil || left.Status != store.EntryLeft || left.Position != 0 {
+		t.Errorf("left: %+v, %v", left, err)
+	}
+	for _, tc := range []struct {
+		e    store.Entry
+		user int
+		want int32
+	}{{first, 0, 0}, {second, 1, 1}, {apart, 2, 1}, {third, 3, 3}, {other, 0, 4}} {
+		if got := b.entry(t, tc.user, tc.e.ID).Position; got != tc.want {
+			t.Errorf("entry %d is at %d, want %d", tc.e.ID, got, tc.want)
+		}
+	}
+}
+
+func TestJoinAgainAnswersAsTheFirstTime(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	taken := b.reserve(t, 4, 0, 0, 60)
+	b.join(t, 1, 0, 0, 60)
+	booking := store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60), RequestID: "once"}
+	first, err := b.JoinWaitlist(t.Context(), booking)
+	if err != nil || first.Position != 2 {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	again := func(when string) {
+		t.Helper()
+		got, err := b.JoinWaitlist(t.Context(), booking)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantEqual(t, when, got, first)
+	}
+	again("at once")
+	list, err := b.Waitlist(t.Context(), b.users[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.LeaveWaitlist(t.Context(), b.users[1], list[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	again("when the first in line had left")
+	mustDo(t, b.Cancel, b.users[4], taken.ID)
+	again("with an offer")
+	if _, _, err := b.ClaimOffer(t.Context(), b.users[0], first.ID); err != nil {
+		t.Fatal(err)
+	}
+	again("after the claim")
+	b.clock(t, 600)
+	again("when all is over")
+	other := booking
+	other.EndTime = at(61)
+	_, err = b.JoinWaitlist(t.Context(), other)
+	wantErr(t, err, store.ErrRequestIDReused)
+	_, err = b.Reserve(t.Context(), store.Booking{UserID: b.users[0], SeatID: b.seats[1], StartTime: at(600), EndTime: at(660), RequestID: "once"})
+	if err != nil {
+		t.Errorf("the key of an entry stands in the way of a reservation: %v", err)
+	}
+}
+
+// What frees a seat offers it, in the same transaction.
+func TestOffers(t *testing.T) {
+	t.Parallel()
+	for name, free := range map[string]func(t *testing.T, b bundle, r store.Reservation){
+		"cancel": func(t *testing.T, b bundle, r store.Reservation) { mustDo(t, b.Cancel, b.users[4], r.ID) },
+		"check-out": func(t *testing.T, b bundle, r store.Reservation) {
+			mustDo(t, b.CheckIn, b.users[4], r.ID)
+			mustDo(t, b.CheckOut, b.users[4], r.ID)
+		},
+		"no-show": func(t *testing.T, b bundle, r store.Reservation) {
+			b.clock(t, 15)
+			wantDone(t, 1, b.MarkNoShows)
+		},
+		"the end": func(t *testing.T, b bundle, r store.Reservation) {
+			mustDo(t, b.CheckIn, b.users[4], r.ID)
+			b.clock(t, 60)
+			wantDone(t, 1, b.CompleteEnded)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			taken := b.reserve(t, 4, 0, 0, 60)
+			entry := b.join(t, 0, 0, 30, 90)
+			later := b.join(t, 1, 0, 0, 90)
+			free(t, b, taken)
+			now := storetest.Value[time.Time](t, b.db, `SELECT dlsms_now()`)
+			expires := now.Add(10 * time.Minute)
+			entry.Status, entry.OfferExpiresAt = store.EntryOffered, &expires
+			got := b.entry(t, 0, entry.ID)
+			entry.ReservationID = got.ReservationID
+			wantEqual(t, "the head of the line", got, entry)
+			wantEqual(t, "the next", b.entry(t, 1, later.ID).Status, store.EntryWaiting)
+			held, err := b.Reservation(t.Context(), b.users[0], got.ReservationID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantEqual(t, "held", held, store.Reservation{
+				ID: got.ReservationID, SeatRef: entry.SeatRef, UserID: b.users[0], StartTime: at(30), EndTime: at(90),
+				Status: store.Held, CheckInOpensAt: at(15), CreatedAt: now,
+			})
+			_, err = b.Reserve(t.Context(), store.Booking{UserID: b.users[2], SeatID: b.seats[0], StartTime: now, EndTime: at(90)})
+			wantErr(t, err, store.ErrSeatTaken) // nobody passes by
+			storetest.CheckInvariants(t, b.db)
+		})
+	}
+}
+
+// wantDone makes what is due and checks how many transitions there were.
+func wantDone(t *testing.T, want int, step func(ctx context.Context, limit int) (int, bool, error)) {
+	t.Helper()
+	n, more, err := step(t.Context(), 100)
+	if err != nil || more || n != want {
+		t.Fatalf("%d done, more %v, %v; want %d", n, more, err, want)
+	}
+}
+
+func TestOffersOfADeclinedAndAnExpiredOffer(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	taken := b.reserve(t, 4, 0, 60, 120)
+	var entries []store.Entry
+	for user := range 3 {
+		entries = append(entries, b.join(t, user, 0, 60, 120))
+	}
+	statuses := func() (s []store.WaitlistStatus) {
+		for user, e := range entries {
+			s = append(s, b.entry(t, user, e.ID).Status)
+		}
+		return s
+	}
+	mustDo(t, b.Cancel, b.users[4], taken.ID)
+	wantEqual(t, "after the cancel", statuses(), []store.WaitlistStatus{"OFFERED", "WAITING", "WAITING"})
+	first := b.entry(t, 0, entries[0].ID)
+	left, err := b.LeaveWaitlist(t.Context(), b.users[0], first.ID)
+	if err != nil || left.Status != store.EntryLeft || left.OfferExpiresAt != nil {
+		t.Errorf("declined: %+v, %v", left, err)
+	}
+	wantEqual(t, "after it was declined", statuses(), []store.WaitlistStatus{"LEFT", "OFFERED", "WAITING"})
+	wantEqual(t, "history", b.history(t, first.ReservationID), []string{"OFFERED", "DECLINED"})
+
+	second := b.entry(t, 1, entries[1].ID)
+	b.db.FreezeClock(t, at(10).Add(-time.Microsecond))
+	wantDone(t, 0, b.ExpireOffers)
+	b.clock(t, 10)
+	wantDone(t, 1, b.ExpireOffers)
+	wantEqual(t, "after it ran out", statuses(), []store.WaitlistStatus{"LEFT", "EXPIRED", "OFFERED"})
+	wantEqual(t, "history", b.history(t, second.ReservationID), []string{"OFFERED", "OFFER_EXPIRED"})
+	if got := b.entry(t, 2, entries[2].ID); !got.OfferExpiresAt.Equal(at(20)) || got.Position != 1 {
+		t.Errorf("the last one: %+v", got)
+	}
+	wantEqual(t, "the second user's reservation", mustRead(t, b, 1, second.ReservationID).Status, store.Cancelled)
+	storetest.CheckInvariants(t, b.db)
+}
+
+func mustRead(t *testing.T, b bundle, user int, id int64) store.Reservation {
+	t.Helper()
+	r, err := b.Reservation(t.Context(), b.users[user], id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestAnOfferNeverOutlastsItsWindow(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	taken := b.reserve(t, 4, 0, 0, 60)
+	mustDo(t, b.CheckIn, b.users[4], taken.ID)
+	e := b.join(t, 0, 0, 30, 60)
+	b.clock(t, 55)
+	mustDo(t, b.CheckOut, b.users[4], taken.ID)
+	if got := b.entry(t, 0, e.ID); got.OfferExpiresAt == nil || !got.OfferExpiresAt.Equal(at(60)) {
+		t.Errorf("offered: %+v", got)
+	}
+	_, r, err := b.ClaimOffer(t.Context(), b.users[0], e.ID)
+	if err != nil || !r.CheckInDeadline.Equal(at(60)) || !r.CheckInOpensAt.Equal(at(15)) {
+		t.Errorf("claimed: %+v, %v", r, err)
+	}
+	storetest.CheckInvariants(t, b.db)
+}
+
+func TestSeveralAreServedWhereSeveralFit(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	taken := b.reserve(t, 4, 0, 0, 240)
+	b.reserve(t, 3, 0, 240, 300)
+	long := b.join(t, 0, 0, 200, 260) // not all of it frees up
+	morning := b.join(t, 0, 0, 0, 60)
+	b.join(t, 1, 0, 30, 90)  // behind the one before
+	b.join(t, 2, 0, 60, 120) // touches the first one
+	b.join(t, 1, 0, 120, 240)
+	mustDo(t, b.Cancel, b.users[4], taken.ID)
+	got := storetest.Rows[string](t, b.db, `SELECT extract(epoch FROM lower(during) - dlsms_now())::int / 60 || ' ' || status FROM waitlist_entries ORDER BY id`)
+	wantEqual(t, "entries", got, []string{"200 WAITING", "0 OFFERED", "30 WAITING", "60 OFFERED", "120 OFFERED"})
+	if b.entry(t, 0, long.ID).Position != 1 || b.entry(t, 0, morning.ID).Position != 1 {
+		t.Error("positions")
+	}
+	storetest.CheckInvariants(t, b.db)
+}
+
+func TestABusyUserIsSkipped(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	taken := b.reserve(t, 4, 0, 0, 60)
+	busy := b.join(t, 0, 0, 0, 60)
+	held := b.join(t, 1, 0, 0, 60)
+	free := b.join(t, 2, 0, 0, 60)
+	elsewhere := b.reserve(t, 0, 1, 30, 90)
+	b.offeredBy(t, 3, 1, 2, 30, 90) // an offer elsewhere makes busy too: nobody gets two at once
+	mustDo(t, b.Cancel, b.users[4], taken.ID)
+	wantEqual(t, "the busy one", b.entry(t, 0, busy.ID).Status, store.EntryWaiting)
+	wantEqual(t, "the one with an offer", b.entry(t, 1, held.ID).Status, store.EntryWaiting)
+	offer := b.entry(t, 2, free.ID)
+	wantEqual(t, "the free one", offer.Status, store.EntryOffered)
+
+	// The busy one becomes free, is the head, and gets the seat when it frees up again.
+	mustDo(t, b.Cancel, b.users[0], elsewhere.ID)
+	if _, err := b.LeaveWaitlist(t.Context(), b.users[2], free.ID); err != nil {
+		t.Fatal(err)
+	}
+	wantEqual(t, "the head", b.entry(t, 0, busy.ID).Status, store.EntryOffered)
+	storetest.CheckInvariants(t, b.db)
+}
+
+// Ending a reservation frees its user too, who is then offered what was free all along.
+func TestAUserWhoBecomesFreeIsServed(t *testing.T) {
+	t.Parallel()
+	for name, free := range map[string]func(t *testing.T, b bundle, r store.Reservation, offer store.Entry){
+		"cancel": func(t *testing.T, b bundle, r store.Reservation, _ store.Entry) {
+			mustDo(t, b.Cancel, b.users[0], r.ID)
+		},
+		"check-out": func(t *testing.T, b bundle, r store.Reservation, _ store.Entry) {
+			mustDo(t, b.CheckIn, b.users[0], r.ID)
+			mustDo(t, b.CheckOut, b.users[0], r.ID)
+		},
+		"no-show": func(t *testing.T, b bundle, _ store.Reservation, _ store.Entry) {
+			b.clock(t, 15)
+			wantDone(t, 1, b.MarkNoShows)
+		},
+		"the end": func(t *testing.T, b bundle, r store.Reservation, _ store.Entry) {
+			mustDo(t, b.CheckIn, b.users[0], r.ID)
+			b.clock(t, 30)
+			wantDone(t, 1, b.CompleteEnded)
+		},
+		"a declined offer": func(t *testing.T, b bundle, _ store.Reservation, offer store.Entry) {
+			if _, err := b.LeaveWaitlist(t.Context(), b.users[0], offer.ID); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"an expired offer": func(t *testing.T, b bundle, _ store.Reservation, _ store.Entry) {
+			b.clock(t, 10)
+			wantDone(t, 1, b.ExpireOffers)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			var offer store.Entry
+			var busyWith store.Reservation
+			taken := b.reserve(t, 4, 0, 0, 60)
+			waiting := b.join(t, 0, 0, 0, 60)
+			if strings.HasSuffix(name, "offer") {
+				offer = b.offeredBy(t, 3, 0, 1, 0, 30)
+			} else {
+				busyWith = b.reserve(t, 0, 1, 0, 30)
+			}
+			mustDo(t, b.Cancel, b.users[4], taken.ID)
+			wantEqual(t, "while busy", b.entry(t, 0, waiting.ID).Status, store.EntryWaiting)
+			free(t, b, busyWith, offer)
+			wantEqual(t, "when free", b.entry(t, 0, waiting.ID).Status, store.EntryOffered)
+			storetest.CheckInvariants(t, b.db)
+		})
+	}
+}
+
+// What no transaction of a user brings about, the worker's sweep finds.
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	taken := b.reserve(t, 4, 0, 60, 120)
+	e := b.join(t, 0, 0, 60, 120)
+	behind := b.join(t, 1, 0, 60, 120)
+	b.db.Exec(t, `UPDATE seats SET out_of_service = true`)
+	mustDo(t, b.Cancel, b.users[4], taken.ID)
+	wantDone(t, 0, b.OfferFreeSeats)
+	b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '10:00' FROM branches`)
+	b.db.Exec(t, `UPDATE seats SET out_of_service = false`)
+	wantDone(t, 0, b.OfferFreeSeats) // closed
+	b.db.Exec(t, `DELETE FROM branch_hours`)
+	wantDone(t, 1, b.OfferFreeSeats)
+	wantDone(t, 0, b.OfferFreeSeats)
+	wantEqual(t, "the head", b.entry(t, 0, e.ID).Status, store.EntryOffered)
+	wantEqual(t, "the next", b.entry(t, 1, behind.ID).Status, store.EntryWaiting)
+	storetest.CheckInvariants(t, b.db)
+}
+
+// More than a batch of entries may fit one seat, each by itself.
+func TestSweepOfALongLine(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.users = b.db.Users(t, 20)
+	taken := b.reserve(t, 19, 0, 60, 120)
+	for user := range 10 {
+		b.join(t, user, 0, 60, 120)
+	}
+	b.db.Exec(t, `UPDATE seats SET out_of_service = true`)
+	mustDo(t, b.Cancel, b.users[19], taken.ID)
+	b.db.Exec(t, `UPDATE seats SET out_of_service = false`)
+	n, more, err := b.OfferFreeSeats(t.Context(), 3)
+	if err != nil || n != 1 || !more {
+		t.Errorf("%d, %v, %v", n, more, err)
+	}
+	wantDone(t, 0, b.OfferFreeSeats)
+	storetest.CheckInvariants(t, b.db)
+}
+
+func TestClaimOffer(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	offer := b.offered(t, 0, 0, 30, 90)
+	b.clock(t, 5)
+	entry, r, err := b.ClaimOffer(t.Context(), b.users[0], offer.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := offer
+	want.Status, want.Position, want.OfferExpiresAt = store.EntryClaimed, 0, nil
+	wantEqual(t, "entry", entry, want)
+	deadline := at(45)
+	wantReservation := store.Reservation{
+		ID: offer.ReservationID, SeatRef: offer.SeatRef, UserID: b.users[0], StartTime: at(30), EndTime: at(90),
+		Status: store.Confirmed, CheckInOpensAt: at(15), CheckInDeadline: &deadline, CreatedAt: noon,
+	}
+	wantEqual(t, "reservation", r, wantReservation)
+	wantEqual(t, "stored", mustRead(t, b, 0, r.ID), wantReservation)
+	b.clock(t, 30)
+	mustDo(t, b.CheckIn, b.users[0], r.ID)
+	again, first, err := b.ClaimOffer(t.Context(), b.users[0], offer.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEqual(t, "claimed again: entry", again, entry)
+	wantEqual(t, "claimed again: reservation", first, r)
+	wantEqual(t, "history", b.history(t, r.ID), []string{"OFFERED", "CLAIMED", "CHECKED_IN"})
+	_, err = b.LeaveWaitlist(t.Context(), b.users[0], offer.ID)
+	wantErr(t, err, store.ErrNotOffered)
+	storetest.CheckInvariants(t, b.db)
+}
+
+func TestClaimOfferLateGivesTimeToCheckIn(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	taken := b.reserve(t, 4, 0, 0, 60)
+	e := b.join(t, 0, 0, 0, 60)
+	b.clock(t, 15)
+	wantDone(t, 1, b.MarkNoShows)
+	b.clock(t, 20)
+	_, r, err := b.ClaimOffer(t.Context(), b.users[0], e.ID)
+	if err != nil || !r.CheckInDeadline.Equal(at(35)) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	wantEqual(t, "the no-show", mustRead(t, b, 4, taken.ID).Status, store.NoShow)
+	storetest.CheckInvariants(t, b.db)
+}
+
+func TestClaimOfferRefuses(t *testing.T) {
+	t.Parallel()
+	rules := store.DefaultRules()
+	rules.MaxUpcoming = 2
+	for name, tc := range map[string]struct {
+		change func(t *testing.T, b bundle, e store.Entry)
+		want   error
+	}{
+		"an offer that ran out": {want: store.ErrOfferExpired, change: func(t *testing.T, b bundle, _ store.Entry) { b.clock(t, 10) }},
+		"an offer that has expired": {want: store.ErrOfferExpired, change: func(t *testing.T, b bundle, _ store.Entry) {
+			b.clock(t, 10)
+			wantDone(t, 1, b.ExpireOffers)
+		}},
+		"a declined offer": {want: store.ErrNotOffered, change: func(t *testing.T, b bundle, e store.Entry) {
+			if _, err := b.LeaveWaitlist(t.Context(), b.users[0], e.ID); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"a busy user": {want: store.ErrUserBusy, change: func(t *testing.T, b bundle, _ store.Entry) { b.reserve(t, 0, 1, 30, 90) }},
+		"a user who has two": {want: store.ErrTooManyReservations, change: func(t *testing.T, b bundle, _ store.Entry) {
+			b.reserve(t, 0, 1, 120, 180)
+			b.reserve(t, 0, 1, 180, 240)
+		}},
+		"a seat out of service": {want: store.ErrSeatOutOfService, change: func(t *testing.T, b bundle, _ store.Entry) { b.db.Exec(t, `UPDATE seats SET out_of_service = true`) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setupWith(t, rules)
+			e := b.offered(t, 0, 0, 60, 120)
+			tc.change(t, b, e)
+			before := b.everything(t)
+			_, _, err := b.ClaimOffer(t.Context(), b.users[0], e.ID)
+			wantErr(t, err, tc.want)
+			_, _, err = b.ClaimOffer(t.Context(), b.users[1], e.ID)
+			wantErr(t, err, store.ErrEntryNotFound)
+			wantEqual(t, "refused and changed", b.everything(t), before)
+		})
+	}
+}
+
+func TestClaimOfWhatWasNeverOffered(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.reserve(t, 4, 0, 0, 60)
+	e := b.join(t, 0, 0, 0, 60)
+	_, _, err := b.ClaimOffer(t.Context(), b.users[0], e.ID)
+	wantErr(t, err, store.ErrNotOffered)
+	b.clock(t, 60)
+	wantDone(t, 1, b.ExpireWaiting)
+	_, _, err = b.ClaimOffer(t.Context(), b.users[0], e.ID)
+	wantErr(t, err, store.ErrNotOffered)
+	_, err = b.LeaveWaitlist(t.Context(), b.users[0], e.ID)
+	wantErr(t, err, store.ErrNotOffered)
+	wantEqual(t, "status", b.entry(t, 0, e.ID).Status, store.EntryExpired)
+}
+
+func TestLeaveWaitlist(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.reserve(t, 4, 0, 0, 60)
+	e := b.join(t, 0, 0, 0, 60)
+	before := b.everything(t)
+	_, err := b.LeaveWaitlist(t.Context(), b.users[1], e.ID)
+	wantErr(t, err, store.ErrEntryNotFound)
+	_, err = b.LeaveWaitlist(t.Context(), b.users[0], 1<<40)
+	wantErr(t, err, store.ErrEntryNotFound)
+	wantEqual(t, "refused and changed", b.everything(t), before)
+	first, err := b.LeaveWaitlist(t.Context(), b.users[0], e.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.clock(t, 5)
+	again, err := b.LeaveWaitlist(t.Context(), b.users[0], e.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEqual(t, "left again", again, first)
+	b.join(t, 0, 0, 10, 60) // and may come back
+	storetest.CheckInvariants(t, b.db)
+}
+
+func TestLeaveWaitlistOfAnOfferThatRanOut(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.offered(t, 0, 0, 30, 90)
+	b.clock(t, 10)
+	_, err := b.LeaveWaitlist(t.Context(), b.users[0], e.ID)
+	wantErr(t, err, store.ErrOfferExpired) // also before the worker has come by
+	wantDone(t, 1, b.ExpireOffers)
+	_, err = b.LeaveWaitlist(t.Context(), b.users[0], e.ID)
+	wantErr(t, err, store.ErrOfferExpired)
+}
+
+func TestWaitlistForgetsAfterADay(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.reserve(t, 4, 0, 0, 60)
+	e := b.join(t, 0, 0, 0, 60)
+	if _, err := b.LeaveWaitlist(t.Context(), b.users[0], e.ID); err != nil {
+		t.Fatal(err)
+	}
+	for minutes, want := range map[int]int{24*60 - 1: 1, 24 * 60: 0} {
+		b.clock(t, minutes)
+		list, err := b.Waitlist(t.Context(), b.users[0])
+		if err != nil || len(list) != want {
+			t.Errorf("after %d minutes: %v, %v", minutes, list, err)
+		}
+	}
 }

@@ -1,4 +1,4 @@
-// Package storetest gives tests a real Postgres: one private cluster for a test binary, one migrated database for a test.
+// Package storetest gives tests a real Postgres: one private cluster for a test binary, one migrated database at a time for a test.
 //
 // A package that uses it has
 //
@@ -51,6 +51,9 @@ func run(m *testing.M) (code int, err error) {
 	if err := admin(ctx, "CREATE DATABASE "+template); err != nil {
 		return 1, err
 	}
+	if err := quickenLogins(ctx); err != nil {
+		return 1, err
+	}
 	if _, err := migrations.Up(ctx, databaseURL(template)); err != nil {
 		return 1, err
 	}
@@ -81,44 +84,51 @@ type DB struct {
 	// URL is its connection string.
 	URL string
 
-	conn *pgx.Conn
+	conn    *pgx.Conn
+	altered bool
 }
 
-// NewDB makes a database. It is dropped when the test has passed and kept, with its name in the log, for as long as the test binary runs when
-// the test failed.
+// Altered says that the test changes more than rows and the clock, so that no other test can have the database afterwards.
+func (db *DB) Altered() { db.altered = true }
+
+// NewDB gives the test a database. When the test has passed another one may have it, emptied; when it failed, its database is kept, with its
+// name in the log, for as long as the test binary runs.
 func NewDB(t testing.TB) *DB {
 	t.Helper()
-	db := &DB{URL: newDatabase(t, template)}
-	db.connect(t)
+	db := spare.take()
+	if db == nil {
+		db = &DB{URL: createDatabase(t, template)}
+		conn, err := pgx.Connect(t.Context(), db.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		db.conn = conn
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log("the test's database was", db.name())
+			return
+		}
+		if err := db.recycle(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
 	return db
 }
 
-func newDatabase(t testing.TB, template string) (url string) {
+// NewEmptyDB makes a database that is not migrated and returns its connection string.
+func NewEmptyDB(t testing.TB) string {
+	t.Helper()
+	return createDatabase(t, "template0")
+}
+
+func createDatabase(t testing.TB, template string) (url string) {
 	t.Helper()
 	name := fmt.Sprintf("test_%d", databases.Add(1))
 	if err := admin(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log("the test's database was", name)
-			return
-		}
-		if err := admin(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
-			t.Error(err)
-		}
-	})
 	return databaseURL(name)
-}
-
-func (db *DB) connect(t testing.TB) {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), db.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close(context.Background()) })
-	db.conn = conn
 }
 
 // NewCluster starts a Postgres of the test's own, with one migrated database, for a test that stops it, kills it and starts it again.
@@ -133,18 +143,15 @@ func NewCluster(t testing.TB) (*DB, *stack.Postgres) {
 			t.Error(err)
 		}
 	})
-	db := &DB{URL: pg.AdminURL()}
-	if _, err := migrations.Up(t.Context(), db.URL); err != nil {
+	if _, err := migrations.Up(t.Context(), pg.AdminURL()); err != nil {
 		t.Fatal(err)
 	}
-	db.connect(t)
+	db := &DB{URL: pg.AdminURL()}
+	if db.conn, err = pgx.Connect(t.Context(), db.URL); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.conn.Close(context.Background()) })
 	return db, pg
-}
-
-// NewEmptyDB makes a database that is not migrated and returns its connection string.
-func NewEmptyDB(t testing.TB) string {
-	t.Helper()
-	return newDatabase(t, "template0")
 }
 
 // New makes a database and opens a store on it, with the default rules.
@@ -211,15 +218,13 @@ func Value[T any](t testing.TB, db *DB, sql string, args ...any) T {
 // SetClock makes it a time for everyone on this database. The clock goes on from there.
 func (db *DB) SetClock(t testing.TB, now time.Time) {
 	t.Helper()
-	db.Exec(t, fmt.Sprintf(`CREATE OR REPLACE FUNCTION dlsms_now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE
-		AS $$ SELECT clock_timestamp() + interval '%d microseconds' $$`, time.Until(now).Microseconds()))
+	db.Exec(t, clockFunction(fmt.Sprintf(`clock_timestamp() + interval '%d microseconds'`, time.Until(now).Microseconds())))
 }
 
 // FreezeClock makes it a time for everyone on this database, and keeps it there.
 func (db *DB) FreezeClock(t testing.TB, now time.Time) {
 	t.Helper()
-	db.Exec(t, fmt.Sprintf(`CREATE OR REPLACE FUNCTION dlsms_now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE
-		AS $$ SELECT timestamptz '%s' $$`, now.UTC().Format(time.RFC3339Nano)))
+	db.Exec(t, clockFunction(fmt.Sprintf(`timestamptz '%s'`, now.UTC().Format(time.RFC3339Nano))))
 }
 
 // Seats adds n seats to a branch of their own, open at all hours, and returns their ids.
