@@ -35,7 +35,7 @@ func TestHintsReachEveryReplica(t *testing.T) {
 	t.Parallel()
 	client, redisServer := startRedis(t)
 	one, atOne := runHints(t, client)
-	_, atTwo := runHints(t, openRedis(t, redisServer))
+	_, atTwo := runHints(t, patientRedis(t, redisServer))
 	// Each hears of everything when it has subscribed, since it may have missed something before.
 	eventually(t, "both subscribed", func() bool { return atOne.tokens.Load() == 1 && atTwo.tokens.Load() == 1 })
 

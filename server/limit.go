@@ -37,6 +37,7 @@ type limits struct {
 
 	log     *slog.Logger
 	client  redis.UniversalClient // nil: no Redis
+	timeout time.Duration
 	breaker breaker
 	local   localBuckets
 }
@@ -48,6 +49,7 @@ func newLimits(l RateLimits, client redis.UniversalClient, log *slog.Logger) *li
 		failure: bucket{"failure", l.LoginFailures, 5 * time.Minute},
 		log:     log,
 		client:  client,
+		timeout: redisTimeout,
 	}
 }
 
@@ -109,7 +111,7 @@ func (l *limits) takeShared(ctx context.Context, b bucket, key string, n int) (w
 	if l.client == nil || !l.breaker.allow() {
 		return 0, false
 	}
-	asking, cancel := context.WithTimeout(ctx, redisTimeout)
+	asking, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	// The braces make the key one hash tag, so that a cluster knows its slot.
 	micros, err := gcra.Run(asking, l.client, []string{"dlsms:{" + b.name + ":" + key + "}"}, b.interval().Microseconds(), b.size, n).Int64()

@@ -108,6 +108,7 @@ func prepare(t *testing.T, db *storetest.DB, change func(*Config), replace func(
 	if s.Server, err = newServer(s.config, replace); err != nil {
 		t.Fatal(err)
 	}
+	s.edge.limits.timeout = within // as patient as the client
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +145,7 @@ func dial(t *testing.T, addr string, options ...grpc.DialOption) *grpc.ClientCon
 	return conn
 }
 
-// startRedis starts a Redis of the test's own and returns a client such as the server's, and the Redis, to be stopped.
+// startRedis starts a Redis of the test's own and returns a client with the patience for a busy machine, and the Redis, to be stopped.
 func startRedis(t *testing.T) (redis.UniversalClient, *stack.Redis) {
 	t.Helper()
 	r, err := stack.StartRedis(t.Context(), stack.RedisConfig{})
@@ -152,12 +153,17 @@ func startRedis(t *testing.T) (redis.UniversalClient, *stack.Redis) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.Stop(context.Background()) })
-	return openRedis(t, r), r
+	return patientRedis(t, r), r
 }
 
-func openRedis(t *testing.T, r *stack.Redis) redis.UniversalClient {
+func patientRedis(t *testing.T, r *stack.Redis) redis.UniversalClient {
 	t.Helper()
-	client, err := OpenRedis(r.RedisURL())
+	return clientOf(t, r, within)
+}
+
+func clientOf(t *testing.T, r *stack.Redis, timeout time.Duration) redis.UniversalClient {
+	t.Helper()
+	client, err := openRedis(r.RedisURL(), timeout)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,9 @@ const redisTimeout = 100 * time.Millisecond
 // OpenRedis returns a client for the Redis at url without connecting yet, and nil for an empty url, which means "no Redis" to everything
 // here. Nothing is in Redis that can't be lost, so a Redis that is gone, slow or emptied fails no call; it costs one call a second 100 ms
 // at most. Close the client after Server.Shutdown.
-func OpenRedis(url string) (redis.UniversalClient, error) {
+func OpenRedis(url string) (redis.UniversalClient, error) { return openRedis(url, redisTimeout) }
+
+func openRedis(url string, timeout time.Duration) (redis.UniversalClient, error) {
 	if url == "" {
 		return nil, nil
 	}
@@ -31,10 +33,10 @@ func OpenRedis(url string) (redis.UniversalClient, error) {
 		Addrs: []string{o.Addr}, DB: o.DB, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig,
 		ContextTimeoutEnabled: true,
 		DisableIdentity:       true, // Redis before 7.2 answers CLIENT SETINFO with an error
-		DialTimeout:           redisTimeout,
-		ReadTimeout:           redisTimeout,
-		WriteTimeout:          redisTimeout,
-		PoolTimeout:           redisTimeout,
+		DialTimeout:           timeout,
+		ReadTimeout:           timeout,
+		WriteTimeout:          timeout,
+		PoolTimeout:           timeout,
 		// What failed once is not worth the wait for a second try: every user here has something to fall back on.
 		MaxRetries:               -1,
 		DialerRetries:            1,
@@ -42,7 +44,7 @@ func OpenRedis(url string) (redis.UniversalClient, error) {
 	}
 	if o.Network == "unix" {
 		u.Dialer = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{Timeout: redisTimeout}).DialContext(ctx, "unix", o.Addr)
+			return (&net.Dialer{Timeout: timeout}).DialContext(ctx, "unix", o.Addr)
 		}
 	}
 	return redis.NewUniversalClient(u), nil
