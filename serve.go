@@ -30,18 +30,21 @@ func (serveCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 		return fmt.Errorf("dlsms can't start with these settings (dlsms --help explains each):\n%w", err)
 	}
 	log := slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: s.LogLevel.value}))
+	err := runReplica(ctx, s, log)
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
+		return nil // told to stop before it was ready
+	}
+	return err
+}
 
-	// Listen first: a port in use is told before anything else happens, and early callers get UNAVAILABLE, not a refused connection.
-	grpcListener, err := net.Listen("tcp", s.GRPCAddr)
-	if err != nil {
-		return fmt.Errorf("GRPC_ADDR: %w", err)
+func runReplica(ctx context.Context, s *settings, log *slog.Logger) error {
+	// A port in use is told before anything else happens.
+	if err := checkFree("GRPC_ADDR", s.GRPCAddr); err != nil {
+		return err
 	}
-	defer grpcListener.Close()
-	adminListener, err := net.Listen("tcp", s.AdminAddr)
-	if err != nil {
-		return fmt.Errorf("ADMIN_ADDR: %w", err)
+	if err := checkFree("ADMIN_ADDR", s.AdminAddr); err != nil {
+		return err
 	}
-	defer adminListener.Close()
 
 	traces, err := newTracing(ctx, s)
 	if err != nil {
@@ -58,7 +61,15 @@ func (serveCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 		return err
 	}
 	defer r.close()
-	return r.serve(ctx, s, grpcListener, adminListener)
+	return r.serve(ctx, s)
+}
+
+func checkFree(setting, addr string) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("%s: %w", setting, err)
+	}
+	return l.Close()
 }
 
 // startPatience is how long a replica waits for Postgres when it starts: the two are often started together.
@@ -204,12 +215,15 @@ func (r *replica) close() {
 }
 
 // serve runs until ctx ends, and then stops in the order in which nothing is cut off: the server drains, then the worker and the seats stop.
-func (r *replica) serve(ctx context.Context, s *settings, grpcListener, adminListener net.Listener) error {
+func (r *replica) serve(ctx context.Context, s *settings) error {
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
 	running, failed := errgroup.WithContext(background)
+	adminListener, err := net.Listen("tcp", s.AdminAddr)
+	if err != nil {
+		return fmt.Errorf("ADMIN_ADDR: %w", err)
+	}
 	admin := &http.Server{Handler: adminHandler(r.metrics, r.server), ReadHeaderTimeout: 5 * time.Second}
-	running.Go(func() error { return r.server.Serve(grpcListener) })
 	running.Go(func() error {
 		if err := admin.Serve(adminListener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("ADMIN_ADDR: %w", err)
@@ -221,7 +235,6 @@ func (r *replica) serve(ctx context.Context, s *settings, grpcListener, adminLis
 
 	ready := make(chan error, 1)
 	go func() { ready <- r.server.Ready(ctx) }()
-	var err error
 	for serving := true; serving && err == nil; {
 		select {
 		case <-ctx.Done():
@@ -231,7 +244,10 @@ func (r *replica) serve(ctx context.Context, s *settings, grpcListener, adminLis
 		case err = <-ready:
 			ready = nil
 			if err == nil {
-				r.log.InfoContext(ctx, "serving", "grpc", grpcListener.Addr().String(), "admin", adminListener.Addr().String())
+				err = r.listen(s.GRPCAddr, running)
+			}
+			if err == nil {
+				r.log.InfoContext(ctx, "serving", "grpc", s.GRPCAddr, "admin", s.AdminAddr)
 			}
 		}
 	}
@@ -244,11 +260,19 @@ func (r *replica) serve(ctx context.Context, s *settings, grpcListener, adminLis
 	if waitErr := running.Wait(); err == nil && !errors.Is(waitErr, context.Canceled) {
 		err = waitErr
 	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = nil // told to stop before it was ready
-	}
 	if err == nil {
 		r.log.InfoContext(background, "stopped")
 	}
 	return err
+}
+
+// listen lets clients in, now that they can be answered: a proxy passes a call from a closed port on to the next replica at once, but one
+// that an early listener had accepted would wait for as long as this replica waits for Postgres, or loads the seats.
+func (r *replica) listen(addr string, running *errgroup.Group) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("GRPC_ADDR: %w", err)
+	}
+	running.Go(func() error { return r.server.Serve(l) })
+	return nil
 }
