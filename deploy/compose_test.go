@@ -191,7 +191,7 @@ func TestComposeReadsInOldCompose(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, newer := range []string{"version:", "name:", "include:", "  start_interval:", "  develop:", "  required:", "  configs:"} {
-		if regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(newer)).Match(content) || strings.Contains(string(content), "\n  "+newer) {
+		if regexp.MustCompile(`(?m)^`+regexp.QuoteMeta(newer)).Match(content) || strings.Contains(string(content), "\n  "+newer) {
 			t.Errorf("%s is not for Compose 1.29", strings.TrimSpace(newer))
 		}
 	}
