@@ -77,15 +77,20 @@ const startPatience = time.Minute
 
 // openDatabase migrates the database, opens it, and adds the demo data where that is set.
 func openDatabase(ctx context.Context, s *settings, traces tracing, log *slog.Logger) (*store.Store, error) {
-	if err := migrate(ctx, s, log); err != nil {
+	patience := newPatience(log)
+	versions, err := await(ctx, patience, migrations.Unreachable, func() ([]int64, error) { return migrations.Up(ctx, s.DatabaseURL) })
+	if err != nil {
 		return nil, err
 	}
-	db, err := store.Open(ctx, store.Config{
-		URL:      s.DatabaseURL,
-		MinConns: int32(s.DBMinConns.value), //nolint:gosec // read with 31 bits
-		MaxConns: int32(s.DBMaxConns.value), //nolint:gosec // read with 31 bits
-		Rules:    s.rules(),
-		Tracer:   traces.queryTracer(),
+	log.InfoContext(ctx, "the database is migrated", "applied", len(versions))
+	db, err := await(ctx, patience, func(err error) bool { return errors.Is(err, store.ErrUnavailable) }, func() (*store.Store, error) {
+		return store.Open(ctx, store.Config{
+			URL:      s.DatabaseURL,
+			MinConns: int32(s.DBMinConns.value), //nolint:gosec // read with 31 bits
+			MaxConns: int32(s.DBMaxConns.value), //nolint:gosec // read with 31 bits
+			Rules:    s.rules(),
+			Tracer:   traces.queryTracer(),
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the database (is max_connections of Postgres above DB_MAX_CONNS of all replicas together?): %w", err)
@@ -104,22 +109,25 @@ func openDatabase(ctx context.Context, s *settings, traces tracing, log *slog.Lo
 	return db, nil
 }
 
-// migrate brings the database to the schema of this binary, trying for startPatience while Postgres does not answer.
-func migrate(ctx context.Context, s *settings, log *slog.Logger) error {
-	deadline := time.Now().Add(startPatience)
+// patience is how long a start goes on waiting for Postgres.
+type patience struct {
+	until time.Time
+	log   *slog.Logger
+}
+
+func newPatience(log *slog.Logger) patience { return patience{time.Now().Add(startPatience), log} }
+
+// await does something with Postgres, and again each second while Postgres can't be reached, until the patience is at its end.
+func await[T any](ctx context.Context, p patience, unreachable func(error) bool, do func() (T, error)) (T, error) {
 	for {
-		versions, err := migrations.Up(ctx, s.DatabaseURL)
-		if err == nil {
-			log.InfoContext(ctx, "the database is migrated", "applied", len(versions))
-			return nil
+		v, err := do()
+		if err == nil || ctx.Err() != nil || time.Now().After(p.until) || !unreachable(err) {
+			return v, err
 		}
-		if ctx.Err() != nil || time.Now().After(deadline) || !migrations.Unreachable(err) {
-			return err
-		}
-		log.WarnContext(ctx, "Postgres does not answer yet; trying again", "error", err)
+		p.log.WarnContext(ctx, "Postgres does not answer yet; trying again", "error", err)
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return v, ctx.Err()
 		case <-time.After(time.Second):
 		}
 	}
