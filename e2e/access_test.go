@@ -198,8 +198,9 @@ func play(t *testing.T, s *system, name string, m protoreflect.MethodDescriptor,
 	before := c.holdings(everybody...)
 	for _, cell := range refusals {
 		req := row.request(c, cell.caller.who, cell.what)
-		if _, err := invoke(t, c.users[0].With(cell.caller.token).Conn(), name, m, req); e2e.CheckRefusal(err, cell.want) != nil {
-			t.Errorf("%s, %s: %v", cell.caller.name, cell.what, e2e.CheckRefusal(err, cell.want))
+		_, err := invoke(t, c.users[0].With(cell.caller.token).Conn(), name, m, req)
+		if err := e2e.CheckRefusal(err, cell.want); err != nil {
+			t.Errorf("%s, %s: %v", cell.caller.name, cell.what, err)
 		}
 	}
 	if after := c.holdings(everybody...); after != before {

@@ -43,6 +43,22 @@ func (s student) tryToBook(seatID int64, w window) error {
 	return err
 }
 
+// tryToWait, tryToCheckIn and tryToClaim return why it fails.
+func (s student) tryToWait(seatID int64, w window) error {
+	_, err := s.Notify.JoinWaitlist(s.t.Context(), w.waiting(seatID))
+	return err
+}
+
+func (s student) tryToCheckIn(reservationID int64) error {
+	_, err := s.Reservations.CheckIn(s.t.Context(), &dlsmsv1.CheckInRequest{ReservationId: reservationID})
+	return err
+}
+
+func (s student) tryToClaim(entryID int64) error {
+	_, err := s.Notify.ClaimOffer(s.t.Context(), &dlsmsv1.ClaimOfferRequest{EntryId: entryID})
+	return err
+}
+
 func (s student) reservation(id int64) *dlsmsv1.Reservation {
 	s.t.Helper()
 	resp, err := s.Reservations.GetReservation(s.t.Context(), &dlsmsv1.GetReservationRequest{ReservationId: id})

@@ -211,7 +211,7 @@ func noShow(t *testing.T, s *system, ben, chiara student, seat int64, booked *dl
 	if gone.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_NO_SHOW || gone.GetEndedAt().AsTime().Before(gone.GetCheckInDeadline().AsTime()) {
 		t.Errorf("the reservation is %v", gone)
 	}
-	refusedCheckIn(t, ben, booked.GetId())
+	refused(t, ben.tryToCheckIn(booked.GetId()), "CHECK_IN_TOO_LATE")
 
 	offer := next.next(0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_SEAT_OFFERED)
 	claimed := chiara.claim(offer.GetEntryId()).GetReservation()
@@ -227,10 +227,4 @@ func noShow(t *testing.T, s *system, ben, chiara student, seat int64, booked *dl
 	if free := seats(t, s, &dlsmsv1.GetSeatsRequest{AvailableOnly: true}); len(free) != 49 {
 		t.Errorf("%d seats are free in the end, want 49", len(free))
 	}
-}
-
-func refusedCheckIn(t *testing.T, u student, reservationID int64) {
-	t.Helper()
-	_, err := u.Reservations.CheckIn(t.Context(), &dlsmsv1.CheckInRequest{ReservationId: reservationID})
-	refused(t, err, "CHECK_IN_TOO_LATE")
 }

@@ -1,0 +1,157 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/stack"
+)
+
+// The limits of the system under test: few calls, so that a minute's worth of them takes no minute.
+const (
+	callsAMinute  = 5
+	loginsAMinute = 40
+	failedLogins  = 3
+)
+
+func TestRateLimits(t *testing.T) {
+	t.Parallel()
+	s := start(t, stack.Config{Env: map[string]string{
+		"RATE_LIMIT_PER_MINUTE":      fmt.Sprint(callsAMinute),
+		"AUTH_RATE_LIMIT_PER_MINUTE": fmt.Sprint(loginsAMinute),
+		"LOGIN_FAILURE_LIMIT":        fmt.Sprint(failedLogins),
+	}})
+	t.Run("of a user", func(t *testing.T) { limitsOfAUser(t, s) })
+	t.Run("of failed logins", func(t *testing.T) { limitsOfFailedLogins(t, s) })
+	t.Run("of an address", func(t *testing.T) { limitsOfAnAddress(t, s) })
+}
+
+// admitted makes calls at once, and returns how many of them were not refused for being too many.
+func admitted(t *testing.T, calls int, call func(i int) error) int {
+	t.Helper()
+	var passed atomic.Int64
+	inParallel(t, calls, calls, func(i int) error {
+		switch err := call(i); e2e.Reason(err) {
+		case "RATE_LIMITED":
+			return e2e.CheckRefusal(err, "RATE_LIMITED")
+		case "BAD_CREDENTIALS", "": // the call was made
+			passed.Add(1)
+			return nil
+		default:
+			return err
+		}
+	})
+	return int(passed.Load())
+}
+
+// limitsOfAUser looks whether the replicas count together. On a busy machine one of them may find Redis too slow, and count by itself for a
+// second: then it is looked at again. Replicas that don't count together let in three times as many each time.
+func limitsOfAUser(t *testing.T, s *system) {
+	var replicas []*grpc.ClientConn
+	for i := range s.Replicas {
+		replicas = append(replicas, conn(t, s, i))
+	}
+	let := []int{}
+	for range 5 {
+		u := s.fromAddress(t, "127.0.0.5").student(t)
+		n := admitted(t, 8*callsAMinute, func(i int) error {
+			_, err := u.Over(replicas[i%len(replicas)]).Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{})
+			return err
+		})
+		let = append(let, n)
+		if n != callsAMinute {
+			continue
+		}
+		for _, r := range replicas {
+			_, err := u.Over(r).Notify.GetWaitlist(t.Context(), &dlsmsv1.GetWaitlistRequest{})
+			refused(t, err, "RATE_LIMITED")
+			if wait := e2e.RefusalOf(err).RetryAfter; wait > time.Minute/callsAMinute {
+				t.Errorf("the next call is allowed in %s", wait)
+			}
+		}
+		// Browsing, other users, and the user's tokens by themselves are another matter.
+		if _, err := u.Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{}); err != nil {
+			t.Error(err)
+		}
+		if _, err := u.Auth.VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{Token: u.Token}); err != nil {
+			t.Error(err)
+		}
+		s.fromAddress(t, "127.0.0.5").student(t).reservations(0)
+		return
+	}
+	t.Errorf("of %d calls at once over three replicas, %v were let in, want %d", 8*callsAMinute, let, callsAMinute)
+}
+
+func limitsOfFailedLogins(t *testing.T, s *system) {
+	from := s.fromAddress(t, "127.0.0.6")
+	u, other := from.student(t), from.student(t)
+	login := func(id, password string) error {
+		_, err := u.Auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: id, Password: password})
+		return err
+	}
+	var err error
+	failed := 0
+	for ; failed <= 4*failedLogins; failed++ { // at most three times as many, should the replicas have had to count by themselves
+		if err = login(u.User.GetStudentId(), "a wrong password"); e2e.Reason(err) != "BAD_CREDENTIALS" {
+			break
+		}
+	}
+	refused(t, err, "RATE_LIMITED")
+	if failed < failedLogins {
+		t.Errorf("no more tries after %d failed ones", failed)
+	}
+	// The right password isn't told from a wrong one any more, whatever the case of the id.
+	refused(t, login("e2e"+u.User.GetStudentId()[3:], u.Password), "RATE_LIMITED")
+	if err := login(other.User.GetStudentId(), other.Password); err != nil {
+		t.Errorf("another student: %v", err)
+	}
+}
+
+// limitsOfAnAddress counts logins by the address that nginx sees, not by one that a client claims to have.
+func limitsOfAnAddress(t *testing.T, s *system) {
+	from := s.fromAddress(t, "127.0.0.7")
+	begin := time.Now()
+	n := admitted(t, 4*loginsAMinute, func(i int) error {
+		claim := metadata.AppendToOutgoingContext(t.Context(), "x-real-ip", fmt.Sprintf("10.0.0.%d", i), "x-forwarded-for", "10.1.1.1")
+		_, err := from.nobody().Auth.Login(claim, &dlsmsv1.LoginRequest{StudentId: fmt.Sprintf("nobody-%d", i), Password: password})
+		return err
+	})
+	refilled := int(time.Since(begin)*loginsAMinute/time.Minute) + 1
+	// Each replica by itself would let in three times as many; on a busy machine one of them may have had to.
+	if n < loginsAMinute || n > 2*loginsAMinute+refilled {
+		t.Errorf("%d of %d logins at once were let in, want %d", n, 4*loginsAMinute, loginsAMinute)
+	}
+	_, err := from.nobody().Register(t.Context(), "one-more", password)
+	if e2e.Reason(err) != "RATE_LIMITED" {
+		t.Errorf("one more registration from there: %v", err)
+	}
+	s.fromAddress(t, "127.0.0.8").student(t)
+}
+
+// fromAddress returns the same system for a client at another address of this machine.
+func (s *system) fromAddress(t *testing.T, ip string) *system {
+	t.Helper()
+	other := &system{Stack: s.Stack, journal: s.journal, db: s.db, secret: s.secret}
+	other.names.Store(s.names.Add(1000))
+	for i := range other.proxied {
+		dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
+		c, err := grpc.NewClient("passthrough:///"+s.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", addr) }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		other.proxied[i] = c
+	}
+	return other
+}
