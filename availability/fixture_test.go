@@ -1,7 +1,6 @@
 package availability
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -198,7 +197,7 @@ func bookingsOf(events []store.Event, seat int64) []booking {
 			out = append(out, booking{window{e.StartTime.UnixMicro(), e.EndTime.UnixMicro()}, id})
 		}
 	}
-	slices.SortFunc(out, func(a, b booking) int { return cmp.Compare(a.start, b.start) })
+	slices.SortFunc(out, booking.compare)
 	return out
 }
 

@@ -135,10 +135,14 @@ func (l *ledger) applyEvent(e store.Event, now int64, changed map[int64]bool) {
 	}
 	if takes {
 		taken := l.taken[seat]
-		i, _ := slices.BinarySearchFunc(taken, b, func(t, b booking) int { return cmp.Compare(t.start, b.start) })
+		i, _ := slices.BinarySearchFunc(taken, b, booking.compare)
 		l.set(seat, slices.Concat(taken[:i], []booking{b}, taken[i:]))
 		changed[seat] = true
 	}
+}
+
+func (b booking) compare(o booking) int {
+	return cmp.Or(cmp.Compare(b.start, o.start), cmp.Compare(b.id, o.id))
 }
 
 func (l *ledger) set(seat int64, taken []booking) {

@@ -448,11 +448,11 @@ func TestPostgresStopsAndComesBack(t *testing.T) {
 		{"stopped", func() error { return pg.Process.Stop(t.Context()) }},
 		{"killed", pg.Kill},
 	} {
+		lastGood := time.Now()
 		good, err := look()
 		if err != nil {
 			t.Fatal(err)
 		}
-		lastGood := time.Now()
 		loads := source.loads.Load()
 		if err := end.do(); err != nil {
 			t.Fatal(err)
