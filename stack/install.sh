@@ -49,7 +49,7 @@ packages() {
 }
 
 if command -v apt-get >/dev/null; then
-  read -ra list < <(packages apt | tr '\n' ' ')
+  list=($(packages apt))
   command="apt-get update && apt-get install -y --no-install-recommends ${list[*]}"
   as_root=()
   if ((EUID != 0)); then
@@ -70,7 +70,7 @@ if command -v apt-get >/dev/null; then
     apt-get install -y --no-install-recommends "$@"
   ' install "${list[@]}" || fail "that did not work. Run as root: $command"
 elif command -v brew >/dev/null; then
-  read -ra list < <(packages brew | tr '\n' ' ')
+  list=($(packages brew))
   [[ " ${list[*]} " != *" compiler "* ]] || fail "a C compiler is missing. Run: xcode-select --install"
   echo "dlsms: missing on this machine, and installed now with brew: ${list[*]}"
   brew install "${list[@]}" || fail "that did not work. Run: brew install ${list[*]}"
