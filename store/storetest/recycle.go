@@ -83,6 +83,7 @@ func (db *DB) recycle(ctx context.Context) error {
 	if _, err := db.conn.Exec(ctx, strings.Join(append(reset, `RESET ALL`), "; ")); err != nil {
 		return err
 	}
+	db.speed = 0
 	spare.give(db)
 	return nil
 }

@@ -86,6 +86,7 @@ type DB struct {
 
 	conn    *pgx.Conn
 	altered bool
+	speed   int // of the clock; 0: 1
 }
 
 // Altered says that the test changes more than rows and the clock, so that no other test can have the database afterwards.
@@ -219,6 +220,15 @@ func Value[T any](t testing.TB, db *DB, sql string, args ...any) T {
 func (db *DB) SetClock(t testing.TB, now time.Time) {
 	t.Helper()
 	db.Exec(t, clockFunction(fmt.Sprintf(`clock_timestamp() + interval '%d microseconds'`, time.Until(now).Microseconds())))
+}
+
+// SpeedClock makes it a time for everyone on this database, from where the clock goes on so many times as fast as others.
+func (db *DB) SpeedClock(t testing.TB, now time.Time, speed int) {
+	t.Helper()
+	db.speed = speed
+	begin := time.Now().UTC().Format(time.RFC3339Nano)
+	db.Exec(t, clockFunction(fmt.Sprintf(`timestamptz '%s' + (clock_timestamp() - timestamptz '%s') * %d`,
+		now.UTC().Format(time.RFC3339Nano), begin, speed)))
 }
 
 // FreezeClock makes it a time for everyone on this database, and keeps it there.

@@ -1,0 +1,333 @@
+package store_test
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/dlsms/dlsms/store"
+)
+
+// model is the store in plain Go: what the specification says about reservations and the waitlist, without locks, snapshots or SQL.
+// Times are minutes after noon, users and seats are numbers from 0. Ids are those that the database gave, learnt from its answers.
+type model struct {
+	now          int
+	rules        store.Rules
+	reservations map[int64]*modelReservation
+	entries      map[int64]*modelEntry
+	outOfService map[int]bool
+	// newHolds are entries that have just got an offer, whose reservations' ids the database has to tell.
+	newHolds []*modelReservation
+}
+
+type modelReservation struct {
+	id                  int64
+	user, seat          int
+	from, to            int
+	status              store.Status
+	confirmed, deadline int
+	offeredTo           int // when the offer expires
+	entry               *modelEntry
+	reminded            bool
+}
+
+type modelEntry struct {
+	id         int64
+	user, seat int
+	from, to   int
+	status     store.WaitlistStatus
+	hold       *modelReservation
+}
+
+func minutes(d time.Duration) int { return int(d / time.Minute) }
+
+func overlap(from, to, from2, to2 int) bool { return from < to2 && from2 < to }
+
+func (r *modelReservation) in(from, to int) bool {
+	return r.status.Occupies() && overlap(r.from, r.to, from, to)
+}
+
+func (e *modelEntry) live() bool {
+	return e.status == store.EntryWaiting || e.status == store.EntryOffered
+}
+
+// any reports whether there is a reservation that fits.
+func (m *model) any(fits func(r *modelReservation) bool) bool {
+	for _, r := range m.reservations {
+		if fits(r) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(m.newHolds, fits)
+}
+
+func (m *model) seatTaken(seat, from, to int, but *modelReservation) bool {
+	return m.any(func(r *modelReservation) bool { return r != but && r.seat == seat && r.in(from, to) })
+}
+
+// userBusy leaves out what is only held: whoever has an offer may still book something else.
+func (m *model) userBusy(user, from, to int, but *modelReservation) bool {
+	return m.any(func(r *modelReservation) bool {
+		return r != but && r.user == user && r.status != store.Held && r.in(from, to)
+	})
+}
+
+func (m *model) quotaUsed(user int) bool {
+	n := 0
+	for _, r := range m.reservations {
+		if r.user == user && r.status.Occupies() && r.status != store.Held && r.to > m.now {
+			n++
+		}
+	}
+	return n >= m.rules.MaxUpcoming
+}
+
+func (m *model) windowFits(from, to int) bool {
+	length := to - from
+	return from >= m.now-minutes(m.rules.PastTolerance) && length >= minutes(m.rules.MinDuration) && length <= minutes(m.rules.MaxDuration) && to > m.now
+}
+
+// fits reports whether an entry can be offered its seat.
+func (m *model) fits(e *modelEntry) bool {
+	return e.status == store.EntryWaiting && e.to > m.now && !m.outOfService[e.seat] &&
+		!m.any(func(r *modelReservation) bool { return (r.seat == e.seat || r.user == e.user) && r.in(e.from, e.to) })
+}
+
+// offer serves the line, first come first served, of the seats that match.
+func (m *model) offer(match func(e *modelEntry) bool) (n int) {
+	for _, id := range slices.Sorted(maps.Keys(m.entries)) {
+		e := m.entries[id]
+		if !match(e) || !m.fits(e) {
+			continue
+		}
+		e.status = store.EntryOffered
+		e.hold = &modelReservation{user: e.user, seat: e.seat, from: e.from, to: e.to, status: store.Held,
+			offeredTo: min(m.now+minutes(m.rules.ClaimTime), e.to), entry: e}
+		m.newHolds = append(m.newHolds, e.hold)
+		n++
+	}
+	return n
+}
+
+// freed offers the seats of reservations that have ended, then what their users, who are free now, wait for elsewhere.
+func (m *model) freed(ended ...*modelReservation) {
+	seats, users := map[int]bool{}, map[int]bool{}
+	for _, r := range ended {
+		seats[r.seat], users[r.user] = true, true
+	}
+	m.offer(func(e *modelEntry) bool { return seats[e.seat] })
+	waitedFor := map[int]bool{}
+	for _, e := range m.entries {
+		if users[e.user] && m.fits(e) {
+			waitedFor[e.seat] = true
+		}
+	}
+	m.offer(func(e *modelEntry) bool { return waitedFor[e.seat] })
+}
+
+// confirm gives the user until so late to check in, from now on.
+func (m *model) confirm(r *modelReservation) {
+	r.status, r.confirmed = store.Confirmed, m.now
+	m.setDeadline(r)
+}
+
+func (m *model) setDeadline(r *modelReservation) {
+	r.deadline = min(max(r.from, r.confirmed)+minutes(m.rules.Grace), r.to)
+}
+
+func (m *model) reserve(user, seat, from, to int) error {
+	switch {
+	case !m.windowFits(from, to):
+		return store.Invalid()
+	case m.outOfService[seat]:
+		return store.ErrSeatOutOfService
+	case m.seatTaken(seat, from, to, nil):
+		return store.ErrSeatTaken
+	case m.userBusy(user, from, to, nil):
+		return store.ErrUserBusy
+	case m.quotaUsed(user):
+		return store.ErrTooManyReservations
+	}
+	return nil
+}
+
+func (m *model) join(user, seat, from, to int) error {
+	waiting := func(e *modelEntry) bool {
+		return e.user == user && e.seat == seat && e.live() && overlap(e.from, e.to, from, to)
+	}
+	switch {
+	case !m.windowFits(from, to):
+		return store.Invalid()
+	case m.outOfService[seat]:
+		return store.ErrSeatOutOfService
+	case slices.ContainsFunc(slices.Collect(maps.Values(m.entries)), waiting):
+		return store.ErrAlreadyWaiting
+	case !m.seatTaken(seat, from, to, nil):
+		return store.ErrSeatAvailable
+	case m.any(func(r *modelReservation) bool { return r.seat == seat && r.user == user && r.in(from, to) }):
+		return store.ErrUserBusy
+	}
+	return nil
+}
+
+func (m *model) cancel(r *modelReservation) error {
+	switch r.status {
+	case store.Confirmed:
+		r.status = store.Cancelled
+		m.freed(r)
+	case store.Cancelled:
+	case store.Held, store.CheckedIn, store.Completed, store.NoShow:
+		return store.ErrNotConfirmed
+	}
+	return nil
+}
+
+func (m *model) checkIn(r *modelReservation) error {
+	switch r.status {
+	case store.CheckedIn, store.Completed:
+		return nil
+	case store.NoShow:
+		return store.ErrCheckInTooLate
+	case store.Held, store.Cancelled:
+		return store.ErrNotConfirmed
+	case store.Confirmed:
+	}
+	switch {
+	case m.now < r.from-minutes(m.rules.CheckInLead):
+		return store.ErrCheckInTooEarly
+	case m.now >= r.deadline:
+		return store.ErrCheckInTooLate
+	}
+	r.status = store.CheckedIn
+	return nil
+}
+
+func (m *model) checkOut(r *modelReservation) error {
+	switch r.status {
+	case store.CheckedIn:
+		r.status = store.Completed
+		m.freed(r)
+	case store.Completed:
+	case store.Held, store.Confirmed, store.Cancelled, store.NoShow:
+		return store.ErrNotCheckedIn
+	}
+	return nil
+}
+
+func (m *model) extend(r *modelReservation, to int) error {
+	switch {
+	case r.status != store.Confirmed && r.status != store.CheckedIn, r.to <= m.now:
+		return store.ErrNotConfirmed
+	case to == r.to:
+		return nil
+	case to < r.to, to-r.from > minutes(m.rules.MaxDuration):
+		return store.Invalid()
+	case m.outOfService[r.seat]:
+		return store.ErrSeatOutOfService
+	case m.seatTaken(r.seat, r.to, to, r):
+		return store.ErrSeatTaken
+	case m.userBusy(r.user, r.to, to, r):
+		return store.ErrUserBusy
+	}
+	r.to = to
+	if r.status == store.Confirmed {
+		m.setDeadline(r)
+	}
+	return nil
+}
+
+func (e *modelEntry) ranOut(now int) bool {
+	return e.status == store.EntryOffered && now >= e.hold.offeredTo || e.status == store.EntryExpired && e.hold != nil
+}
+
+func (m *model) leave(e *modelEntry) error {
+	switch {
+	case e.status == store.EntryLeft:
+	case e.ranOut(m.now):
+		return store.ErrOfferExpired
+	case !e.live():
+		return store.ErrNotOffered
+	case e.status == store.EntryWaiting:
+		e.status = store.EntryLeft
+	default:
+		e.status, e.hold.status = store.EntryLeft, store.Cancelled
+		m.freed(e.hold)
+	}
+	return nil
+}
+
+func (m *model) claim(e *modelEntry) error {
+	switch {
+	case e.status == store.EntryClaimed:
+		return nil
+	case e.ranOut(m.now):
+		return store.ErrOfferExpired
+	case e.status != store.EntryOffered:
+		return store.ErrNotOffered
+	case m.outOfService[e.seat]:
+		return store.ErrSeatOutOfService
+	case m.userBusy(e.user, e.from, e.to, nil):
+		return store.ErrUserBusy
+	case m.quotaUsed(e.user):
+		return store.ErrTooManyReservations
+	}
+	e.status = store.EntryClaimed
+	m.confirm(e.hold)
+	return nil
+}
+
+// end ends what is due in one way and returns how many there were.
+func (m *model) end(was, becomes store.Status, due func(r *modelReservation) int) int {
+	var ended []*modelReservation
+	for _, r := range m.reservations {
+		if r.status == was && due(r) <= m.now {
+			ended = append(ended, r)
+		}
+	}
+	for _, r := range ended {
+		r.status = becomes
+		if was == store.Held {
+			r.entry.status = store.EntryExpired
+		}
+	}
+	m.freed(ended...)
+	return len(ended)
+}
+
+func (m *model) expireWaiting() (n int) {
+	for _, e := range m.entries {
+		if e.status == store.EntryWaiting && e.to <= m.now {
+			e.status = store.EntryExpired
+			n++
+		}
+	}
+	return n
+}
+
+func (m *model) remind() (n int) {
+	for _, r := range m.reservations {
+		if r.status == store.Confirmed && !r.reminded && r.deadline > m.now && r.deadline <= m.now+minutes(m.rules.ReminderLead) {
+			r.reminded = true
+			n++
+		}
+	}
+	return n
+}
+
+// restless reports whether something is due.
+func (m *model) restless() bool {
+	return m.any(func(r *modelReservation) bool {
+		return r.status == store.CheckedIn && r.to <= m.now || r.status == store.Confirmed && r.deadline <= m.now || r.status == store.Held && r.offeredTo <= m.now
+	}) || slices.ContainsFunc(slices.Collect(maps.Values(m.entries)), func(e *modelEntry) bool {
+		return m.fits(e) || e.status == store.EntryWaiting && e.to <= m.now
+	})
+}
+
+func (m *model) position(e *modelEntry) (n int32) {
+	for _, f := range m.entries {
+		if e.live() && f.live() && f.seat == e.seat && f.id <= e.id && overlap(f.from, f.to, e.from, e.to) {
+			n++
+		}
+	}
+	return n
+}

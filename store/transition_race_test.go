@@ -1,0 +1,307 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// whileWorking runs f while workers of two replicas do a step without pause.
+func whileWorking(t *testing.T, f func(), steps ...func(context.Context, int) (int, bool, error)) {
+	t.Helper()
+	stop := make(chan struct{})
+	var workers sync.WaitGroup
+	for _, step := range steps {
+		workers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, _, err := step(context.WithoutCancel(t.Context()), 100); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	f()
+	close(stop)
+	workers.Wait()
+}
+
+// untilBoth repeats a race until it has gone both ways, at most 20 times: one that always goes the same way proves nothing.
+func untilBoth(t *testing.T, race func() (won, lost int)) {
+	t.Helper()
+	won, lost := 0, 0
+	for round := 0; round < 20 && (round < 3 || won == 0 || lost == 0); round++ {
+		w, l := race()
+		won, lost = won+w, lost+l
+	}
+	t.Logf("%d won, %d lost", won, lost)
+	if won == 0 || lost == 0 {
+		t.Errorf("%d won, %d lost: there was no race", won, lost)
+	}
+}
+
+// rivals is how many rows of a race come due at one moment.
+const rivals = 40
+
+// TestCheckInAgainstNoShow lets the clock run over the deadline of reservations whose users check in one after another.
+func TestCheckInAgainstNoShow(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.seats, b.users = b.db.Seats(t, rivals), b.db.Users(t, rivals)
+	stores := b.replicas(t, 2)
+	from := 0
+	untilBoth(t, func() (won, lost int) {
+		from += 120
+		b.clock(t, from)
+		ids := make([]int64, rivals)
+		for i := range ids {
+			ids[i] = b.reserve(t, i, i, from, from+60).ID
+		}
+		errs := make([]error, rivals)
+		b.db.SetClock(t, at(from+15).Add(-20*time.Millisecond))
+		whileWorking(t, func() {
+			eachInTurn(4, rivals, func(i int) {
+				_, errs[i] = stores[i%2].CheckIn(t.Context(), b.users[i], ids[i])
+			})
+			b.untilPast(t, at(from+15))
+		}, stores[0].MarkNoShows, stores[1].MarkNoShows)
+		wantDone(t, 0, b.MarkNoShows)
+		for i, err := range errs {
+			status := mustRead(t, b, i, ids[i]).Status
+			switch {
+			case err == nil && status == store.CheckedIn:
+				won++
+			case errors.Is(err, store.ErrCheckInTooLate) && status == store.NoShow:
+				lost++
+			default:
+				t.Errorf("answered %v, and the reservation is %s", err, status)
+			}
+		}
+		b.clock(t, from+60)
+		wantDone(t, won, b.CompleteEnded)
+		return won, lost
+	})
+	storetest.CheckInvariants(t, b.db)
+}
+
+// eachInTurn calls f for 0 to n-1, in some goroutines.
+func eachInTurn(goroutines, n int, f func(i int)) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range goroutines {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				f(i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// untilPast waits until the database's clock has passed a time.
+func (b bundle) untilPast(t *testing.T, due time.Time) {
+	t.Helper()
+	storetest.Eventually(t, "the clock is past "+due.String(), func() bool {
+		return storetest.Value[bool](t, b.db, `SELECT dlsms_now() > $1`, due)
+	})
+}
+
+// TestClaimAgainstExpiry lets offers run out while their users claim or decline them. Whoever loses, the next in line is offered the seat.
+func TestClaimAgainstExpiry(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.seats, b.users = b.db.Seats(t, rivals), b.db.Users(t, 2*rivals+1)
+	stores := b.replicas(t, 2)
+	from := 0
+	untilBoth(t, func() (won, lost int) {
+		from += 120
+		b.clock(t, from)
+		entries, next := make([]store.Entry, rivals), make([]store.Entry, rivals)
+		for i := range entries {
+			taken := b.reserve(t, 2*rivals, i, from+30, from+90)
+			entries[i] = b.join(t, i, i, from+30, from+90)
+			next[i] = b.join(t, rivals+i, i, from+30, from+90)
+			mustDo(t, b.Cancel, b.users[2*rivals], taken.ID)
+		}
+		errs := make([]error, rivals)
+		b.db.SetClock(t, at(from+10).Add(-30*time.Millisecond))
+		whileWorking(t, func() {
+			eachInTurn(4, rivals, func(i int) {
+				if i%4 == 3 {
+					_, errs[i] = stores[i%2].LeaveWaitlist(t.Context(), b.users[i], entries[i].ID)
+				} else {
+					_, _, errs[i] = stores[i%2].ClaimOffer(t.Context(), b.users[i], entries[i].ID)
+				}
+			})
+			b.untilPast(t, at(from+10))
+		}, stores[0].ExpireOffers, stores[1].ExpireOffers)
+		wantDone(t, 0, b.ExpireOffers)
+		for i, err := range errs {
+			e, behind := b.entry(t, i, entries[i].ID), b.entry(t, rivals+i, next[i].ID)
+			status := mustRead(t, b, i, e.ReservationID).Status
+			switch {
+			case i%4 < 3 && err == nil && e.Status == store.EntryClaimed && status == store.Confirmed && behind.Status == store.EntryWaiting:
+				won++
+			case i%4 == 3 && err == nil && e.Status == store.EntryLeft && status == store.Cancelled && behind.Status == store.EntryOffered:
+				won++
+			case errors.Is(err, store.ErrOfferExpired) && e.Status == store.EntryExpired && status == store.Cancelled && behind.Status == store.EntryOffered:
+				lost++
+			default:
+				t.Errorf("answered %v; the entry is %s, its reservation %s, the next in line %s", err, e.Status, status, behind.Status)
+			}
+		}
+		b.clock(t, from+100)
+		for _, step := range []func(context.Context, int) (int, bool, error){b.ExpireOffers, b.MarkNoShows, b.ExpireWaiting} {
+			if _, _, err := step(t.Context(), 100); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return won, lost
+	})
+	storetest.CheckInvariants(t, b.db)
+}
+
+// TestCheckOutAgainstTheEnd lets visits end while their users check out: either way they are over, once.
+func TestCheckOutAgainstTheEnd(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.seats, b.users = b.db.Seats(t, rivals), b.db.Users(t, rivals)
+	stores := b.replicas(t, 2)
+	from := 0
+	untilBoth(t, func() (won, lost int) {
+		from += 120
+		b.clock(t, from)
+		ids := make([]int64, rivals)
+		for i := range ids {
+			ids[i] = b.reserve(t, i, i, from, from+60).ID
+			mustDo(t, b.CheckIn, b.users[i], ids[i])
+		}
+		b.db.SetClock(t, at(from+60).Add(-20*time.Millisecond))
+		whileWorking(t, func() {
+			eachInTurn(4, rivals, func(i int) {
+				if r, err := stores[i%2].CheckOut(t.Context(), b.users[i], ids[i]); err != nil || r.Status != store.Completed {
+					t.Errorf("%+v, %v", r, err)
+				}
+			})
+		}, stores[0].CompleteEnded, stores[1].CompleteEnded)
+		out := storetest.Value[int](t, b.db, `SELECT count(*) FROM reservation_events WHERE kind = 'CHECKED_OUT' AND reservation_id = ANY($1)`, ids)
+		return out, rivals - out
+	})
+	storetest.CheckInvariants(t, b.db)
+}
+
+// TestJoinAgainstCancel has one user join the line while another gives the seat up and a third one comes by: the seat never stays free
+// while the first one waits.
+func TestJoinAgainstCancel(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	stores := b.replicas(t, 3)
+	outcomes := map[string]int{}
+	for round := range 60 {
+		from := 120 * round
+		taken := b.reserve(t, 0, 0, from, from+60)
+		booking := store.Booking{UserID: b.users[1], SeatID: b.seats[0], StartTime: at(from), EndTime: at(from + 60)}
+		walkIn := booking
+		walkIn.UserID = b.users[2]
+		var e store.Entry
+		errs := atOnce(3, func(i int) (err error) {
+			switch i {
+			case 0:
+				_, err = stores[0].Cancel(t.Context(), b.users[0], taken.ID)
+			case 1:
+				e, err = stores[1].JoinWaitlist(t.Context(), booking)
+			default:
+				_, err = stores[2].Reserve(t.Context(), walkIn)
+			}
+			return err
+		})
+		status := store.WaitlistStatus("")
+		if errs[1] == nil {
+			status = b.entry(t, 1, e.ID).Status
+		}
+		switch {
+		case errs[0] != nil:
+			t.Fatal(errs[0])
+		case errs[1] == nil && status == store.EntryOffered && errors.Is(errs[2], store.ErrSeatTaken):
+			outcomes["offered"]++
+		case errs[1] == nil && status == store.EntryWaiting && errs[2] == nil:
+			outcomes["waits behind the walk-in"]++
+		case errors.Is(errs[1], store.ErrSeatAvailable):
+			outcomes["came too late to wait"]++
+		default:
+			t.Errorf("join %v, entry %s, walk-in %v", errs[1], status, errs[2])
+		}
+		for _, id := range storetest.Rows[int64](t, b.db, `SELECT id FROM waitlist_entries WHERE live`) {
+			if _, err := b.LeaveWaitlist(t.Context(), b.users[1], id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, id := range storetest.Rows[int64](t, b.db, `SELECT id FROM reservations WHERE occupies`) {
+			mustDo(t, b.Cancel, b.users[2], id)
+		}
+	}
+	t.Log(outcomes)
+	storetest.CheckInvariants(t, b.db)
+}
+
+// TestNobodyPassesBy has a line of users take a seat, one after another, while others try to get it: as long as somebody waits, nobody does.
+func TestNobodyPassesBy(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const line = 40
+	b.users = b.db.Users(t, line+4)
+	stores := b.replicas(t, 2)
+	holder := b.reserve(t, line, 0, 30, 90)
+	entries := make([]store.Entry, line)
+	for i := range entries {
+		entries[i] = b.join(t, i, 0, 30, 90)
+	}
+	var waiting atomic.Bool
+	waiting.Store(true)
+	var tries atomic.Int64
+	var walkIns sync.WaitGroup
+	for i := range 3 {
+		walkIns.Go(func() {
+			for waiting.Load() {
+				_, err := stores[i%2].Reserve(t.Context(), store.Booking{UserID: b.users[line+1+i], SeatID: b.seats[0], StartTime: at(45), EndTime: at(75)})
+				if tries.Add(1); !errors.Is(err, store.ErrSeatTaken) && waiting.Load() {
+					t.Errorf("a walk-in got the answer %v", err)
+					return
+				}
+			}
+		})
+	}
+	mustDo(t, b.Cancel, b.users[line], holder.ID)
+	for i := range entries {
+		e := b.entry(t, i, entries[i].ID)
+		wantEqual(t, "the head of the line", e.Status, store.EntryOffered)
+		waiting.Store(i < line-1) // once the last one gives it up, it is anybody's
+		if i%2 == 0 {
+			if _, err := stores[0].LeaveWaitlist(t.Context(), b.users[i], e.ID); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if _, _, err := stores[1].ClaimOffer(t.Context(), b.users[i], e.ID); err != nil {
+			t.Fatal(err)
+		}
+		mustDo(t, stores[0].Cancel, b.users[i], e.ReservationID)
+	}
+	walkIns.Wait()
+	t.Logf("%d tries to pass by", tries.Load())
+	if tries.Load() < line {
+		t.Errorf("%d tries to pass by only", tries.Load())
+	}
+	storetest.CheckInvariants(t, b.db)
+}
