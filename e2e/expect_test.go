@@ -13,9 +13,16 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// eventually waits for a condition.
+// eventually waits for a condition, and stops the test if it does not come about.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
+	if !happens(condition) {
+		t.Fatalf("not within %s: %s", patience, what)
+	}
+}
+
+// happens waits for a condition and reports whether it came about.
+func happens(condition func() bool) bool {
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	deadline := time.After(patience)
@@ -23,9 +30,10 @@ func eventually(t *testing.T, what string, condition func() bool) {
 		select {
 		case <-poll.C:
 		case <-deadline:
-			t.Fatalf("not within %s: %s", patience, what)
+			return false
 		}
 	}
+	return true
 }
 
 // within returns a context for waiting.

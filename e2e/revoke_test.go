@@ -8,16 +8,10 @@ import (
 
 	"github.com/dlsms/dlsms/e2e"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
-	"github.com/dlsms/dlsms/stack"
 )
 
 // revocationDeadline is what the contract gives a token's end to reach every replica.
 const revocationDeadline = 5 * time.Second
-
-// withoutHints is a system where revocations travel by Postgres alone.
-var withoutHints = stack.Config{NoRedis: true, Env: map[string]string{
-	"RATE_LIMIT_PER_MINUTE": "0", "AUTH_RATE_LIMIT_PER_MINUTE": "0", "LOGIN_FAILURE_LIMIT": "0",
-}}
 
 func TestLogoutEndsTheTokenEverywhere(t *testing.T) {
 	t.Parallel()

@@ -96,6 +96,13 @@ func last[M any](list []*M) *M {
 // Ended is closed when the stream has ended.
 func (t *Tap[M]) Ended() <-chan struct{} { return t.ended }
 
+// Err returns why the stream has ended, nil while it goes on.
+func (t *Tap[M]) Err() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
+}
+
 // End waits until the stream has ended and returns why, or fails with ctx's error.
 func (t *Tap[M]) End(ctx context.Context) (why error, err error) { //nolint:revive // why is the result, not a failure
 	select {
