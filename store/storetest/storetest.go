@@ -222,13 +222,15 @@ func (db *DB) SetClock(t testing.TB, now time.Time) {
 	db.Exec(t, clockFunction(fmt.Sprintf(`clock_timestamp() + interval '%d microseconds'`, time.Until(now).Microseconds())))
 }
 
-// SpeedClock makes it a time for everyone on this database, from where the clock goes on so many times as fast as others.
-func (db *DB) SpeedClock(t testing.TB, now time.Time, speed int) {
+// SpeedClock makes it a time for everyone on this database, from where the clock goes on so many times as fast as others, and returns a
+// function that tells the time by it.
+func (db *DB) SpeedClock(t testing.TB, now time.Time, speed int) func() time.Time {
 	t.Helper()
 	db.speed = speed
-	begin := time.Now().UTC().Format(time.RFC3339Nano)
+	begin := time.Now()
 	db.Exec(t, clockFunction(fmt.Sprintf(`timestamptz '%s' + (clock_timestamp() - timestamptz '%s') * %d`,
-		now.UTC().Format(time.RFC3339Nano), begin, speed)))
+		now.UTC().Format(time.RFC3339Nano), begin.UTC().Format(time.RFC3339Nano), speed)))
+	return func() time.Time { return now.Add(time.Since(begin) * time.Duration(speed)) }
 }
 
 // FreezeClock makes it a time for everyone on this database, and keeps it there.
