@@ -1,0 +1,460 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// follower reads a log from where it stands, again and again.
+type follower struct {
+	*store.Store
+	snapshot store.Snapshot
+}
+
+// follow begins at what is there now.
+func (b bundle) follow(t *testing.T) *follower {
+	t.Helper()
+	w, err := b.LoadWorld(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &follower{b.Store, w.Snapshot}
+}
+
+func (f *follower) changes(t *testing.T) store.Changes {
+	t.Helper()
+	c, err := f.Changes(t.Context(), f.snapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.Snapshot.After(f.snapshot) {
+		t.Errorf("snapshot %+v after %+v", c.Snapshot, f.snapshot)
+	}
+	f.snapshot = c.Snapshot
+	return c
+}
+
+// kinds are what happened since the last look.
+func (f *follower) kinds(t *testing.T) (kinds []store.EventKind) {
+	t.Helper()
+	for _, e := range f.changes(t).Events {
+		kinds = append(kinds, e.Kind)
+	}
+	return kinds
+}
+
+func TestChanges(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	f := b.follow(t)
+	wantEqual(t, "at first", f.kinds(t), nil)
+	r := b.reserve(t, 0, 0, 0, 60)
+	c := f.changes(t)
+	id := storetest.Value[int64](t, b.db, `SELECT id FROM reservation_events`)
+	wantEqual(t, "events", c.Events, []store.Event{{
+		ID: id, Kind: store.EventReserved, At: noon, ReservationID: r.ID, Version: 1, SeatID: b.seats[0], UserID: b.users[0],
+		StartTime: noon, EndTime: at(60), Status: store.Confirmed, CheckInDeadline: at(15),
+	}})
+	if !c.Now.Equal(noon) || c.CatalogChanged {
+		t.Errorf("now %v, catalog %v", c.Now, c.CatalogChanged)
+	}
+	wantEqual(t, "again", f.kinds(t), nil)
+
+	b.join(t, 1, 0, 0, 60)
+	mustDo(t, b.Cancel, b.users[0], r.ID)
+	events := f.changes(t).Events
+	if len(events) != 2 || events[0].Kind != store.EventCancelled || events[1].Kind != store.EventOffered || !events[1].OfferExpiresAt.Equal(at(10)) ||
+		!events[1].CheckInDeadline.IsZero() || events[0].Version != 2 {
+		t.Errorf("cancelled and offered: %+v", events)
+	}
+	from := f.snapshot
+	b.clock(t, 10)
+	wantDone(t, 1, b.ExpireOffers)
+	wantEqual(t, "ran out", f.kinds(t), []store.EventKind{store.EventOfferExpired})
+	f.snapshot = from
+	wantEqual(t, "the same once more", f.kinds(t), []store.EventKind{store.EventOfferExpired})
+	f.snapshot = store.Snapshot{}
+	wantEqual(t, "from the beginning", f.kinds(t), []store.EventKind{store.EventReserved, store.EventCancelled, store.EventOffered, store.EventOfferExpired})
+}
+
+// writers are sessions that write rows with ids of their own into a log, each in a transaction that ends when it likes.
+type writers struct {
+	sessions []*writer
+	nextID   int64
+}
+
+type writer struct {
+	conn    *pgx.Conn
+	open    bool
+	pending []int64
+}
+
+func (b bundle) writers(t *testing.T, n int) *writers {
+	t.Helper()
+	w := &writers{}
+	for range n {
+		conn, err := pgx.Connect(t.Context(), b.db.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close(context.Background()) })
+		w.sessions = append(w.sessions, &writer{conn: conn})
+	}
+	return w
+}
+
+func (w *writer) exec(t *testing.T, sql string, args ...any) {
+	t.Helper()
+	if _, err := w.conn.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// randomly lets one session do something and returns the ids of the rows that it has committed.
+func (w *writers) randomly(t *testing.T, random *rand.Rand, insert string) (committed []int64) {
+	t.Helper()
+	s := w.sessions[random.IntN(len(w.sessions))]
+	switch dice := random.IntN(10); {
+	case !s.open:
+		s.exec(t, `BEGIN`)
+		s.open = true
+	case dice < 6:
+		if dice == 0 { // what is written in a part of a transaction carries the id of the whole
+			s.exec(t, `SAVEPOINT s`)
+		}
+		w.nextID++
+		s.exec(t, insert, w.nextID)
+		s.pending = append(s.pending, w.nextID)
+	case dice == 6:
+		s.exec(t, `ROLLBACK`)
+		s.open, s.pending = false, nil
+	default:
+		s.exec(t, `COMMIT`)
+		committed, s.open, s.pending = s.pending, false, nil
+	}
+	return committed
+}
+
+// TestChangesMissNothing has sessions write events in transactions that overlap, end in any order or roll back, while a reader follows: each
+// look returns exactly what was committed since the last one. One session writes at the beginning and commits at the end.
+func TestChangesMissNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	seed := uint64(time.Now().UnixNano())
+	t.Log("seed", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	const insert = `
+		INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, during, status, check_in_opens_at, created_at)
+		VALUES (1, now(), 'RESERVED', $1, 1, 1, 1, tstzrange(now(), now() + interval '1 h'), 'CONFIRMED', now(), now())`
+	f := b.follow(t)
+	w := b.writers(t, 7)
+	long := w.sessions[6]
+	w.sessions = w.sessions[:6]
+	long.exec(t, `BEGIN`)
+	long.exec(t, insert, 1<<40)
+	var want []int64
+	looks := 0
+	for range 1500 {
+		want = append(want, w.randomly(t, random, insert)...)
+		if random.IntN(4) == 0 {
+			var got []int64
+			for _, e := range f.changes(t).Events {
+				got = append(got, e.ReservationID)
+			}
+			slices.Sort(got)
+			slices.Sort(want)
+			wantEqual(t, "changes", got, want)
+			want = nil
+			looks++
+		}
+	}
+	if len(f.snapshot.InProgress) == 0 {
+		t.Error("the long transaction is not in progress")
+	}
+	f.changes(t)
+	long.exec(t, `COMMIT`)
+	events := f.changes(t).Events
+	if len(events) != 1 || events[0].ReservationID != 1<<40 {
+		t.Errorf("of the long transaction: %+v", events)
+	}
+	t.Logf("%d rows, %d looks", w.nextID, looks)
+}
+
+func TestRevocationsMissNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	seed := uint64(time.Now().UnixNano())
+	t.Log("seed", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	insert := fmt.Sprintf(`INSERT INTO revocations (library_id, user_id, jti, expires_at) VALUES (1, %d, $1::bigint::text, '%s')`, b.users[0], at(60).Format(time.RFC3339))
+	w := b.writers(t, 4)
+	var snapshot store.Snapshot
+	var want []string
+	look := func() {
+		t.Helper()
+		log, err := b.Revocations(t.Context(), snapshot)
+		if err != nil {
+			t.Fatal(err)
+		}
+		snapshot = log.Snapshot
+		var got []string
+		for _, r := range log.Revocations {
+			if r.UserID != b.users[0] || !r.ExpiresAt.Equal(at(60)) || r.Generation != 0 {
+				t.Errorf("%+v", r)
+			}
+			got = append(got, r.JTI)
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		wantEqual(t, "revocations", got, want)
+		want = nil
+	}
+	for range 600 {
+		for _, id := range w.randomly(t, random, insert) {
+			want = append(want, fmt.Sprint(id))
+		}
+		if random.IntN(4) == 0 {
+			look()
+		}
+	}
+	look()
+}
+
+func TestRevocations(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	revoke := func(jti string, until int) {
+		t.Helper()
+		if err := b.RevokeToken(t.Context(), b.users[0], jti, at(until)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := func() (got []store.Revocation) {
+		t.Helper()
+		log, err := b.Revocations(t.Context(), store.Snapshot{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range log.Revocations {
+			log.Revocations[i].ExpiresAt = log.Revocations[i].ExpiresAt.UTC()
+		}
+		slices.SortFunc(log.Revocations, func(a, b store.Revocation) int { return a.ExpiresAt.Compare(b.ExpiresAt) })
+		return log.Revocations
+	}
+	revoke("a", 10)
+	revoke("a", 10) // twice is no error
+	revoke("b", 20)
+	generation, err := b.ChangePassword(t.Context(), b.users[0], "", "new", at(30))
+	if err != nil || generation != 1 {
+		t.Fatal(generation, err)
+	}
+	user := b.users[0]
+	want := []store.Revocation{
+		{UserID: user, JTI: "a", ExpiresAt: at(10)}, {UserID: user, JTI: "b", ExpiresAt: at(20)}, {UserID: user, Generation: 1, ExpiresAt: at(30)},
+	}
+	wantEqual(t, "all", all(), want)
+	wantErr(t, b.RevokeToken(t.Context(), 1<<40, "c", at(10)), store.ErrTokenInvalid)
+
+	wantDone(t, 0, b.ForgetRevocations)
+	b.clock(t, 10)
+	wantEqual(t, "once one has expired", all(), want[1:])
+	wantDone(t, 0, b.ForgetRevocations) // it is left for a minute, since clocks differ
+	b.clock(t, 22)
+	n, more, err := b.ForgetRevocations(t.Context(), 1)
+	if err != nil || n != 1 || !more {
+		t.Errorf("%d forgotten, more %v, %v", n, more, err)
+	}
+	wantDone(t, 1, b.ForgetRevocations)
+	wantEqual(t, "left in the table", storetest.Value[int](t, b.db, `SELECT count(*) FROM revocations`), 1)
+	wantEqual(t, "in force", all(), want[2:])
+}
+
+// TestForgetRevocationsAtOnce has two replicas forget the same ones: none waits for the other, and each is forgotten once.
+func TestForgetRevocationsAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	stores := b.replicas(t, 3)
+	const rows = 500
+	b.db.Exec(t, `INSERT INTO revocations (library_id, user_id, jti, expires_at) SELECT 1, $1, i::text, $2 FROM generate_series(1, $3) i`, b.users[0], at(-10), rows)
+	forgotten := make([]int, 3)
+	for _, err := range atOnce(3, func(i int) error {
+		for more := true; more; {
+			n, again, err := stores[i].ForgetRevocations(t.Context(), 20)
+			if err != nil {
+				return err
+			}
+			forgotten[i], more = forgotten[i]+n, again
+		}
+		return nil
+	}) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if sum := forgotten[0] + forgotten[1] + forgotten[2]; sum != rows {
+		t.Errorf("%v forgotten of %d", forgotten, rows)
+	}
+}
+
+// Whatever an operator changes by SQL, the replicas learn that the catalog is not what it was; once.
+func TestCatalogChanges(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.db.Exec(t, `INSERT INTO libraries (id, name) VALUES (2, 'Other')`)
+	b.db.Exec(t, `INSERT INTO branches (library_id, code, name, timezone) VALUES (2, 'other', 'Other', 'UTC'), (1, 'spare', 'Spare', 'UTC')`)
+	f := b.follow(t)
+	for _, tc := range []struct {
+		sql  string
+		want bool
+	}{
+		{`SELECT 1`, false},
+		{`UPDATE seats SET label = 'B-1' WHERE label = 'A-1'`, true},
+		{`UPDATE seats SET out_of_service = true WHERE label = 'A-2'`, true},
+		{`UPDATE seats SET xid = '3' WHERE label = 'A-2'`, true}, // the mark can't be forged
+		{`UPDATE branches SET name = 'New'`, true},
+		{`INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '20:00' FROM branches WHERE library_id = 1`, true},
+		{`UPDATE branch_hours SET closes = '21:00'`, true},
+		{`DELETE FROM branch_hours`, true},
+		{`DELETE FROM branch_hours`, false},
+		{`INSERT INTO seats (library_id, branch_id, area, label) SELECT library_id, id, 'Area', 'new' FROM branches WHERE code = 'branch-0'`, true},
+		{`DELETE FROM seats WHERE label = 'new'`, true},
+		{`UPDATE users SET name = 'N'`, false},
+		{`UPDATE branches SET name = 'Else' WHERE library_id = 2`, false},
+		{`INSERT INTO branch_hours SELECT 2, id, 1, '8:00', '20:00' FROM branches WHERE library_id = 2`, false},
+		{`INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '20:00' FROM branches WHERE code = 'spare'`, true},
+		{`DELETE FROM branches WHERE code = 'spare'`, true},
+	} {
+		b.db.Exec(t, tc.sql)
+		if got := f.changes(t).CatalogChanged; got != tc.want {
+			t.Errorf("%s: changed %v, want %v", tc.sql, got, tc.want)
+		}
+		if f.changes(t).CatalogChanged {
+			t.Errorf("%s: changed twice", tc.sql)
+		}
+	}
+	w := b.writers(t, 1).sessions[0]
+	w.exec(t, `BEGIN`)
+	w.exec(t, `UPDATE seats SET label = 'C-1' WHERE label = 'B-1'`)
+	b.reserve(t, 0, 2, 0, 60)
+	if c := f.changes(t); c.CatalogChanged || len(c.Events) != 1 {
+		t.Errorf("before the commit: %+v", c)
+	}
+	w.exec(t, `COMMIT`)
+	if !f.changes(t).CatalogChanged || f.changes(t).CatalogChanged {
+		t.Error("a change that was in progress at the last look was not seen once")
+	}
+}
+
+// TestChangesOfAnotherLibrary: one library's followers never see another's.
+func TestChangesOfAnotherLibrary(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.db.Exec(t, `INSERT INTO libraries (id, name) VALUES (2, 'Other')`)
+	other, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 1, MaxConns: 2, LibraryID: 2, Rules: b.Rules()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(other.Close)
+	f := &follower{other, store.Snapshot{}}
+	r := b.reserve(t, 0, 0, 0, 60)
+	wantEqual(t, "events", f.kinds(t), nil)
+	w, err := other.LoadWorld(t.Context())
+	if err != nil || len(w.Seats)+len(w.Branches)+len(w.Taken) != 0 {
+		t.Errorf("%+v, %v", w, err)
+	}
+	_, err = other.Reserve(t.Context(), store.Booking{UserID: b.users[1], SeatID: b.seats[1], StartTime: at(0), EndTime: at(60)})
+	wantErr(t, err, store.ErrTokenInvalid) // the user is not theirs
+	_, err = other.Cancel(t.Context(), b.users[0], r.ID)
+	wantErr(t, err, store.ErrReservationNotFound)
+	list, err := other.Notifications(t.Context(), b.users[0], 0, 10)
+	if err != nil || len(list) != 0 {
+		t.Errorf("%v, %v", list, err)
+	}
+	b.clock(t, 15)
+	wantDone(t, 0, other.MarkNoShows)
+	wantDone(t, 1, b.MarkNoShows)
+}
+
+// TestNotificationsMissNothing has many transactions make notifications for a few users at once, while readers follow with the last id that
+// they saw: none is missed, whatever order the commits come in.
+func TestNotificationsMissNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const rounds, seats, users = 20, 8, 2
+	b.seats, b.users = b.db.Seats(t, seats), b.db.Users(t, users)
+	stores := b.replicas(t, 3)
+	writing := make(chan struct{})
+	var readers sync.WaitGroup
+	got := make([][]int64, users)
+	for user := range users {
+		readers.Go(func() {
+			last := int64(0)
+			for over := false; ; {
+				page, err := stores[user%3].Notifications(t.Context(), b.users[user], last, 5)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for _, n := range page {
+					got[user], last = append(got[user], n.ID), n.ID
+				}
+				if over && len(page) == 0 {
+					return
+				}
+				select {
+				case <-writing:
+					over = true // what was committed before is still to be read
+				default:
+				}
+			}
+		})
+	}
+	for round := range rounds {
+		b.clock(t, 60*round+seats/2) // half of the visits have ended, and the workers come to them too
+		ids := make([]int64, seats)
+		for i := range ids { // one after another, since a user is in one seat at a time
+			ids[i] = b.reserveQuickVisit(t, i%users, i, 60*round)
+		}
+		for _, err := range atOnce(seats+2, func(i int) error {
+			if i >= seats {
+				_, _, err := stores[i%3].CompleteEnded(t.Context(), 100)
+				return err
+			}
+			_, err := stores[i%3].CheckOut(t.Context(), b.users[i%users], ids[i])
+			return err
+		}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	close(writing)
+	readers.Wait()
+	for user := range users {
+		want := storetest.Rows[int64](t, b.db, `SELECT id FROM reservation_events WHERE user_id = $1 AND kind IN ('CHECKED_OUT', 'COMPLETED') ORDER BY id`, b.users[user])
+		if len(want) != rounds*seats/users {
+			t.Errorf("%d notifications, want %d", len(want), rounds*seats/users)
+		}
+		wantEqual(t, "notifications", got[user], want)
+	}
+	wantEqual(t, "from the first", len(got[0])+len(got[1]), rounds*seats)
+}
+
+// reserveQuickVisit makes a visit that the user has checked in to: minutes of its own, so that one user may have several, which all end at once.
+func (b bundle) reserveQuickVisit(t *testing.T, user, seat, from int) int64 {
+	t.Helper()
+	id := storetest.Value[int64](t, b.db, `
+		INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at, checked_in_at)
+		VALUES (1, $1, $2, tstzrange($3, $4), 'CHECKED_IN', $3, $4, $3, $3) RETURNING id`, b.seats[seat], b.users[user], at(from+seat), at(from+seat+1))
+	return id
+}
