@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/grpc"
@@ -107,7 +108,7 @@ func (s *seatService) WatchSeats(req *dlsmsv1.WatchSeatsRequest, stream grpc.Ser
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case beat.Err() != nil && err != nil:
+		case errors.Is(err, context.DeadlineExceeded): // beat's: nothing happened
 			err = stream.Send(&dlsmsv1.WatchSeatsResponse{
 				Event: &dlsmsv1.WatchSeatsResponse_Heartbeat{Heartbeat: &dlsmsv1.Heartbeat{}},
 				AsOf:  setTimestamp(watch.AsOf()),
