@@ -92,7 +92,6 @@ func (l *limits) take(ctx context.Context, b bucket, key string, n int) error {
 
 // gcra is the generic cell rate algorithm: one number for a key, the time at which its bucket is full again, instead of a count and a time.
 // It returns for how many microseconds there is no token, 0 if there is one. Redis's clock is the same for all replicas.
-// A number of microseconds has 16 digits, of which Lua's default format keeps 14.
 var gcra = redis.NewScript(`
 	local interval, size, n = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 	local t = redis.call('TIME')
@@ -102,7 +101,7 @@ var gcra = redis.NewScript(`
 	if wait > 0 then return math.ceil(wait) end
 	if n > 0 then
 		full = full + interval * n
-		redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
+		redis.call('SET', KEYS[1], full, 'PX', math.ceil((full - now) / 1000))
 	end
 	return 0`)
 

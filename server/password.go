@@ -2,11 +2,8 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
-
-	"golang.org/x/crypto/bcrypt"
 
 	"github.com/dlsms/dlsms/store"
 )
@@ -16,16 +13,13 @@ import (
 type passwords struct {
 	cost  int
 	slots *slots
-	dummy []byte // the hash of no password
+	dummy string // the hash of no password
 }
 
 func newPasswords(cost, atOnce int) (*passwords, error) {
-	if cost < bcrypt.MinCost || cost > bcrypt.MaxCost {
-		return nil, fmt.Errorf("BCRYPT_COST is %d: it must be %d to %d", cost, bcrypt.MinCost, bcrypt.MaxCost)
-	}
-	dummy, err := bcrypt.GenerateFromPassword([]byte("a password that nobody has"), cost)
+	dummy, err := bcryptHash("a password that nobody has", cost)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("BCRYPT_COST: %w", err)
 	}
 	return &passwords{cost: cost, slots: newSlots(atOnce, 2*time.Second, 500*time.Millisecond), dummy: dummy}, nil
 }
@@ -40,24 +34,23 @@ func (p *passwords) inTurn(ctx context.Context, f func() error) error {
 }
 
 // hash returns the bcrypt hash of a password, when it is its turn. It fails with ErrOverloaded when too many wait.
-func (p *passwords) hash(ctx context.Context, password string) (string, error) {
-	var hash []byte
-	err := p.inTurn(ctx, func() (err error) {
-		hash, err = bcrypt.GenerateFromPassword([]byte(password), p.cost)
+func (p *passwords) hash(ctx context.Context, password string) (hash string, err error) {
+	err = p.inTurn(ctx, func() (err error) {
+		hash, err = bcryptHash(password, p.cost)
 		return err
 	})
-	return string(hash), err
+	return hash, err
 }
 
 // compare returns nil if the password is the one of the hash, else ErrBadCredentials; call it in turn. An empty hash is that of a user who
 // doesn't exist, and takes as long as any.
 func (p *passwords) compare(hash, password string) error {
-	if hash == "" {
-		_ = bcrypt.CompareHashAndPassword(p.dummy, []byte(password))
-		return store.ErrBadCredentials
+	exists := hash != ""
+	if !exists {
+		hash = p.dummy
 	}
-	err := bcrypt.CompareHashAndPassword([]byte(hash), []byte(password))
-	if errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
+	matches, err := bcryptMatches(hash, password)
+	if err == nil && !(exists && matches) {
 		return store.ErrBadCredentials
 	}
 	return err

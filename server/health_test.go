@@ -1,0 +1,104 @@
+package server
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// TestHealthWithoutPostgres: browsing goes on, and the probes say what does and what doesn't.
+func TestHealthWithoutPostgres(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	s := startOn(t, db, nil, nil)
+	me := s.student(t)
+	probe := func(service string) healthpb.HealthCheckResponse_ServingStatus {
+		resp, err := healthpb.NewHealthClient(s.conn).Check(context.WithoutCancel(t.Context()), &healthpb.HealthCheckRequest{Service: service})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.GetStatus()
+	}
+	const up, down = healthpb.HealthCheckResponse_SERVING, healthpb.HealthCheckResponse_NOT_SERVING
+	name := storetest.Value[string](t, db, `SELECT current_database()`)
+	admin := storetest.NewDB(t) // from where the other one can be closed and opened
+	admin.Exec(t, `ALTER DATABASE `+name+` ALLOW_CONNECTIONS false`)
+	admin.Exec(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1`, name)
+	eventually(t, "a probe that says that Postgres is gone", func() bool { return probe("dlsms.v1.AuthService") == down })
+	for service, want := range map[string]healthpb.HealthCheckResponse_ServingStatus{
+		"": up, "dlsms.v1.SeatService": up, "dlsms.v1.ReservationService": down, "dlsms.v1.NotifyService": down,
+	} {
+		if got := probe(service); got != want {
+			t.Errorf("%q is %v without Postgres", service, got)
+		}
+	}
+	if _, err := s.seats.GetBranches(t.Context(), &dlsmsv1.GetBranchesRequest{}); err != nil {
+		t.Errorf("browsing without Postgres: %v", err)
+	}
+
+	admin.Exec(t, `ALTER DATABASE `+name+` ALLOW_CONNECTIONS true`)
+	eventually(t, "a probe that says that Postgres is back", func() bool { return probe("dlsms.v1.AuthService") == up })
+	if _, err := s.notify.GetWaitlist(me, &dlsmsv1.GetWaitlistRequest{}); err != nil {
+		t.Errorf("with Postgres back: %v", err)
+	}
+	if n := strings.Count(s.log.String(), `"msg":"health","service":"dlsms.v1.AuthService"`); n != 3 { // ready, down, up
+		t.Errorf("%d lines of one service's health, not one a change", n)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	me := s.student(t)
+	subscribe(t, s, me)
+	_, err := s.seats.GetSeat(t.Context(), &dlsmsv1.GetSeatRequest{SeatId: 1})
+	want(t, err, codes.NotFound, "SEAT_NOT_FOUND")
+
+	value := func(name string, labels map[string]string) float64 {
+		families, err := s.config.Metrics.(*prometheus.Registry).Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range families {
+			if family.GetName() != name {
+				continue
+			}
+		metric:
+			for _, m := range family.GetMetric() {
+				got := map[string]string{}
+				for _, l := range m.GetLabel() {
+					got[l.GetName()] = l.GetValue()
+				}
+				for k, v := range labels {
+					if got[k] != v {
+						continue metric
+					}
+				}
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			}
+		}
+		return -1
+	}
+	// The code is the one that the client got.
+	eventually(t, "a count of the call", func() bool {
+		return value("grpc_server_handled_total", map[string]string{"grpc_method": "GetSeat", "grpc_code": "NotFound"}) == 1
+	})
+	if n := value("grpc_server_handling_seconds", map[string]string{"grpc_method": "GetSeat"}); n != 1 {
+		t.Errorf("%v calls were timed", n)
+	}
+	if n := value("dlsms_streams_open", nil); n != 1 {
+		t.Errorf("%v streams are open", n)
+	}
+	for _, class := range []string{"book", "read", "password"} {
+		if n := value("dlsms_slots_taken", map[string]string{"class": class}); n != 0 {
+			t.Errorf("%v slots of %s are taken", n, class)
+		}
+	}
+}
