@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"google.golang.org/grpc"
@@ -104,11 +103,12 @@ func (s *seatService) WatchSeats(req *dlsmsv1.WatchSeatsRequest, stream grpc.Ser
 	for {
 		beat, cancel := context.WithTimeout(ctx, heartbeat)
 		update, err := watch.Next(beat)
+		silent := beat.Err() != nil // asked before the cancel; the error itself may be about some other deadline
 		cancel()
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, context.DeadlineExceeded): // beat's: nothing happened
+		case silent && err != nil:
 			err = stream.Send(&dlsmsv1.WatchSeatsResponse{
 				Event: &dlsmsv1.WatchSeatsResponse_Heartbeat{Heartbeat: &dlsmsv1.Heartbeat{}},
 				AsOf:  setTimestamp(watch.AsOf()),
