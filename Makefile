@@ -88,4 +88,6 @@ $(BIN)/buf $(BIN)/grpcurl $(BIN)/ghz $(BIN)/golangci-lint: $(BIN)/%: tools/%.mod
 
 go:
 	@command -v go >/dev/null || { echo "dlsms: Go is missing: install Go 1.26 or newer, see https://go.dev/doc/install" >&2; exit 1; }
+	@{ mkdir -p $(BIN) && test -w $(BIN); } 2>/dev/null || { \
+		echo "dlsms: this user can't write to $(CURDIR)/.local: run as the user who owns it, or remove it" >&2; exit 1; }
 	@why=$$(go list -m 2>&1) || { echo "dlsms: this Go is too old ($$why): install Go 1.26 or newer, see https://go.dev/doc/install" >&2; exit 1; }
