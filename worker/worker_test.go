@@ -1,0 +1,359 @@
+package worker_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
+
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
+	"github.com/dlsms/dlsms/worker"
+)
+
+// noon is when most tests happen: a Monday, long ago, so that nothing works that takes Go's clock for the database's.
+var noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+
+func at(minutes int) time.Time { return noon.Add(time.Duration(minutes) * time.Minute) }
+
+// running is a worker at work.
+type running struct {
+	*worker.Worker
+	done sync.Map // step → *atomic.Int64
+	log  *lines
+	stop func() // ends it, and returns when it has ended
+}
+
+// lines is a log that is read while it is written.
+type lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *lines) count(what string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.buf.String(), what)
+}
+
+// run starts a worker on a store, with an hour between its looks unless something is due.
+func run(t *testing.T, s *store.Store) *running {
+	t.Helper()
+	r := &running{log: &lines{}}
+	r.Worker = worker.New(s, worker.Config{
+		Interval: time.Hour,
+		Logger:   slog.New(slog.NewTextHandler(r.log, nil)),
+		Done: func(step string, n int) {
+			counter, _ := r.done.LoadOrStore(step, &atomic.Int64{})
+			counter.(*atomic.Int64).Add(int64(n))
+		},
+	})
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r.Run(ctx)
+	}()
+	r.stop = func() { cancel(); <-ended }
+	t.Cleanup(r.stop)
+	return r
+}
+
+func (r *running) count(step string) int {
+	if counter, ok := r.done.Load(step); ok {
+		return int(counter.(*atomic.Int64).Load())
+	}
+	return 0
+}
+
+func quick() store.Rules {
+	rules := store.DefaultRules()
+	rules.Grace, rules.ReminderLead, rules.ClaimTime = 300*time.Millisecond, 100*time.Millisecond, 300*time.Millisecond
+	return rules
+}
+
+func kinds(t *testing.T, db *storetest.DB) []string {
+	t.Helper()
+	return storetest.Rows[string](t, db, `SELECT kind || ' ' || count(*) FROM reservation_events GROUP BY kind ORDER BY kind`)
+}
+
+// TestThreeWorkers has three workers, one of which ends early and another one takes its place, do 10,000 things that are due. Each is done
+// once, and each user is told once.
+func TestThreeWorkers(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	db.FreezeClock(t, noon)
+	const each = 2000
+	seats := db.Seats(t, 4*each)
+	users := db.Users(t, 5*each)
+	fillWithDue(t, db, seats, users, each)
+
+	begin := time.Now()
+	var workers []*running
+	for range 3 {
+		workers = append(workers, run(t, db.Open(t, store.DefaultRules())))
+	}
+	sum := func(step string) (n int) {
+		for _, w := range workers {
+			n += w.count(step)
+		}
+		return n
+	}
+	storetest.Eventually(t, "a part is done", func() bool { return sum("complete") >= each/4 })
+	workers[0].stop()
+	workers = append(workers, run(t, db.Open(t, store.DefaultRules())))
+	steps := []string{"complete", "no_show", "offer_expired", "waiting_expired", "remind"}
+	storetest.Eventually(t, "all is done", func() bool {
+		return !slices.ContainsFunc(steps, func(step string) bool { return sum(step) < each })
+	})
+	t.Logf("drained in %v", time.Since(begin))
+	for _, w := range workers {
+		w.stop()
+	}
+	want := []string{"CHECKED_IN 2000", "COMPLETED 2000", "NO_SHOW 2000", "OFFERED 4000", "OFFER_EXPIRED 2000", "REMINDED 2000", "RESERVED 6000"}
+	if got := kinds(t, db); strings.Join(got, ", ") != strings.Join(want, ", ") {
+		t.Errorf("events %v, want %v", got, want)
+	}
+	for _, step := range steps {
+		if sum(step) != each {
+			t.Errorf("%s: done %d times, want %d", step, sum(step), each)
+		}
+	}
+	busy := 0
+	for _, w := range workers {
+		if w.count("complete")+w.count("no_show")+w.count("offer_expired") > 0 {
+			busy++
+		}
+		if w.log.count("level=") != 0 {
+			t.Errorf("a worker had something to say:\n%s", w.log.buf.String())
+		}
+	}
+	if busy < 2 {
+		t.Error("one worker did it all")
+	}
+	storetest.CheckInvariants(t, db)
+}
+
+// fillWithDue has so many of each kind come due at noon: on the first seats no-shows, then visits that are over, then reservations to be
+// reminded of, and then offers that have run out, with somebody next in line. For the third ones there are entries whose window has passed.
+func fillWithDue(t *testing.T, db *storetest.DB, seats, users []int64, each int) {
+	t.Helper()
+	part := func(ids []int64, i int) []int64 { return ids[i*each : (i+1)*each] }
+	for i, kind := range []struct {
+		status            string
+		from, to          int
+		deadline, arrived int
+	}{
+		{"CONFIRMED", -60, 60, -45, 0}, {"CHECKED_IN", -60, 0, -45, -55}, {"CONFIRMED", -10, 60, 5, 0},
+	} {
+		db.Exec(t, `
+			INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at, checked_in_at)
+			SELECT 1, s, u, tstzrange($4, $5), $3, $6, $7, $6, CASE $3 WHEN 'CHECKED_IN' THEN $8::timestamptz END
+			FROM unnest($1::bigint[], $2::bigint[]) x (s, u)`,
+			part(seats, i), part(users, i), kind.status, at(kind.from), at(kind.to), at(-120), at(kind.deadline), at(kind.arrived))
+	}
+	join := func(seats, users []int64, from, to int) {
+		db.Exec(t, `
+			INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, joined_position, created_at)
+			SELECT 1, s, u, tstzrange($3, $4), 1, $5 FROM unnest($1::bigint[], $2::bigint[]) x (s, u)`, seats, users, at(from), at(to), at(-60))
+	}
+	join(part(seats, 3), part(users, 3), -30, 60)
+	db.Exec(t, `
+		INSERT INTO reservations (library_id, seat_id, user_id, entry_id, during, status, check_in_opens_at, offer_expires_at, created_at)
+		SELECT 1, seat_id, user_id, id, during, 'HELD', $1, $2, $1 FROM waitlist_entries`, at(-45), at(-20))
+	db.Exec(t, `
+		UPDATE waitlist_entries w SET status = 'OFFERED', reservation_id = r.id, offer_expires_at = r.offer_expires_at
+		FROM reservations r WHERE r.entry_id = w.id`)
+	join(part(seats, 3), part(users, 4), -30, 30)
+	join(part(seats, 2), part(users, 4), -60, -1)
+	db.WriteHistory(t)
+	db.Exec(t, `ANALYZE`)
+}
+
+// statements counts what a store asks Postgres.
+type statements struct{ n atomic.Int64 }
+
+func (s *statements) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	s.n.Add(1)
+	return ctx
+}
+
+func (s *statements) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// TestWakesWhenDue has a worker that could wait for an hour come in time for a reminder, a no-show, the offer to the next in line, its end,
+// and the next one's no-show. Between them it is at rest.
+func TestWakesWhenDue(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	db.SetClock(t, noon)
+	asked := &statements{}
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 4, Rules: quick(), Tracer: asked})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	seat, users := db.Seats(t, 1)[0], db.Users(t, 3)
+	r, err := s.Reserve(t.Context(), store.Booking{UserID: users[0], SeatID: seat, EndTime: at(60)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range users[1:] {
+		if _, err := s.JoinWaitlist(t.Context(), store.Booking{UserID: user, SeatID: seat, StartTime: r.StartTime, EndTime: at(60)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, s)
+	storetest.Eventually(t, "the last offer has run out", func() bool {
+		return storetest.Value[int](t, db, `SELECT count(*) FROM reservation_events WHERE kind = 'OFFER_EXPIRED'`) == 2
+	})
+	got := storetest.Rows[string](t, db, `SELECT kind FROM reservation_events ORDER BY id`)
+	want := "RESERVED REMINDED NO_SHOW OFFERED OFFER_EXPIRED OFFERED OFFER_EXPIRED"
+	if strings.Join(got, " ") != want {
+		t.Errorf("%v, want %s", got, want)
+	}
+	late := storetest.Rows[float64](t, db, `
+		SELECT extract(epoch FROM at - CASE kind WHEN 'REMINDED' THEN check_in_deadline - interval '100 ms' WHEN 'NO_SHOW' THEN check_in_deadline ELSE due END)::float8
+		FROM (SELECT *, lag(offer_expires_at) OVER (PARTITION BY reservation_id ORDER BY version) AS due FROM reservation_events) e
+		WHERE kind IN ('REMINDED', 'NO_SHOW', 'OFFER_EXPIRED')`)
+	t.Logf("late by (s): %.3f", late)
+	for _, seconds := range late {
+		if seconds < 0 || seconds > 1 {
+			t.Errorf("%.3f s late", seconds)
+		}
+	}
+	// Five moments, each with a look or two (a timer may fire a moment early), of a dozen statements and the transactions around them.
+	if n := asked.n.Load(); n > 400 {
+		t.Errorf("%d statements: the worker does not rest", n)
+	}
+	storetest.CheckInvariants(t, db)
+}
+
+// awaitRest waits until the worker has asked when the next thing is due: its look is over.
+func awaitRest(t *testing.T, db *storetest.DB) {
+	t.Helper()
+	storetest.Eventually(t, "the look is over", func() bool {
+		return storetest.Value[bool](t, db, `SELECT EXISTS (SELECT FROM pg_stat_activity
+			WHERE datname = current_database() AND application_name = 'dlsms' AND query LIKE '%extract(epoch FROM LEAST(%' AND state = 'idle')`)
+	})
+}
+
+// TestDueIn has a worker that is at rest for an hour be told of what came up meanwhile.
+func TestDueIn(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	db.SetClock(t, noon)
+	asked := &statements{}
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 4, Rules: quick(), Tracer: asked})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	seats, users := db.Seats(t, 2), db.Users(t, 2)
+	w := run(t, s)
+	awaitRest(t, db)
+	for i, seat := range seats {
+		if _, err := s.Reserve(t.Context(), store.Booking{UserID: users[i], SeatID: seat, EndTime: at(60)}); err != nil {
+			t.Fatal(err)
+		}
+		before := asked.n.Load()
+		w.DueIn(time.Hour) // what is due later changes nothing
+		w.DueIn(300 * time.Millisecond)
+		w.DueIn(2 * time.Hour)
+		storetest.Eventually(t, "the no-show is told", func() bool {
+			return storetest.Value[int](t, db, `SELECT count(*) FROM reservation_events WHERE kind = 'NO_SHOW'`) == i+1
+		})
+		if n := asked.n.Load() - before; n > 100 {
+			t.Errorf("%d statements: the worker does not rest", n)
+		}
+	}
+	storetest.CheckInvariants(t, db)
+}
+
+// TestSweepsAtTheStart: what a replica that died has left is found by the next one's first look.
+func TestSweepsAtTheStart(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	db.FreezeClock(t, noon)
+	s := db.Open(t, store.DefaultRules())
+	seat, users := db.Seats(t, 1)[0], db.Users(t, 2)
+	r, err := s.Reserve(t.Context(), store.Booking{UserID: users[0], SeatID: seat, EndTime: at(60)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.JoinWaitlist(t.Context(), store.Booking{UserID: users[1], SeatID: seat, StartTime: noon, EndTime: at(60)}); err != nil {
+		t.Fatal(err)
+	}
+	db.Exec(t, `UPDATE seats SET out_of_service = true`)
+	if _, err := s.Cancel(t.Context(), users[0], r.ID); err != nil {
+		t.Fatal(err)
+	}
+	db.Exec(t, `UPDATE seats SET out_of_service = false`)
+	w := run(t, s)
+	storetest.Eventually(t, "the seat is offered", func() bool { return w.count("offer") == 1 })
+	storetest.CheckInvariants(t, db)
+}
+
+// TestPostgresGoesAndComesBack stops Postgres under a worker, which says so once, and does what came due once it is back.
+func TestPostgresGoesAndComesBack(t *testing.T) {
+	t.Parallel()
+	db, pg := storetest.NewCluster(t)
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 4, Rules: quick()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	seat, users := db.Seats(t, 1)[0], db.Users(t, 2)
+	r, err := s.Reserve(t.Context(), store.Booking{UserID: users[0], SeatID: seat, EndTime: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pg.Process.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w := run(t, s)
+	storetest.Eventually(t, "the worker fails", func() bool { return w.log.count("the worker fails") == 1 })
+	if err := pg.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	storetest.Eventually(t, "the worker works again", func() bool { return w.log.count("the worker works again") == 1 })
+	storetest.Eventually(t, "the no-show is told", func() bool { return w.count("no_show") == 1 })
+	list, err := s.Notifications(t.Context(), users[0], 0, 10)
+	if err != nil || len(list) != 1 || list[0].Kind != store.EventNoShow || list[0].ReservationID != r.ID {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if n := w.log.count("level="); n != 2 {
+		t.Errorf("%d lines in the log:\n%s", n, w.log.buf.String())
+	}
+	if faults, err := storetest.Violations(t.Context(), db.URL); err != nil || len(faults) > 0 {
+		t.Error(faults, err)
+	}
+}
+
+// TestLeavesNothingBehind is alone, since it looks at all goroutines that there are.
+func TestLeavesNothingBehind(t *testing.T) { //nolint:paralleltest // see above
+	db := storetest.NewDB(t)
+	before := goleak.IgnoreCurrent()
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 2, MaxConns: 4, Rules: store.DefaultRules()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := run(t, s)
+	awaitRest(t, db)
+	w.stop()
+	s.Close()
+	goleak.VerifyNone(t, before)
+}
