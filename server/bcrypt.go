@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/crypto/blowfish"
+	"golang.org/x/crypto/blowfish" //nolint:staticcheck // deprecated for encryption; bcrypt is made of it
 )
 
 // This is bcrypt, the same as golang.org/x/crypto/bcrypt (a test holds it to that), but for one thing: it stops for a moment every
@@ -81,7 +81,7 @@ func bcryptSum(password string, cost int, salt []byte) ([]byte, error) {
 		blowfish.ExpandKey(key, c)
 		blowfish.ExpandKey(salt, c)
 		if round%roundsAtOnce == roundsAtOnce-1 {
-			time.Sleep(pause) // and not Gosched, which doesn't look at the network
+			time.Sleep(pause) //nolint:forbidigo // and not Gosched, which doesn't look at the network
 		}
 	}
 	sum := []byte("OrpheanBeholderScryDoubt")

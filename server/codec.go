@@ -20,7 +20,7 @@ func (c lenientCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	if m, ok := v.(proto.Message); ok && err != nil {
 		proto.Reset(m)
 		m.ProtoReflect().SetUnknown([]byte{malformedMark})
-		return nil
+		return nil //nolint:nilerr // the mark says it
 	}
 	return err
 }

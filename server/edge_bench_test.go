@@ -22,7 +22,7 @@ func BenchmarkEdge(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	log := slog.New(slog.NewJSONHandler(io.Discard, nil))
+	log := slog.New(slog.NewJSONHandler(io.Discard, nil)) //nolint:sloglint // the line is to be made
 	open := newStreams(DefaultStreamLimits)
 	e := &edge{
 		log: log, tokens: newTokens(ring, time.Hour, time.Now), revoked: newRevocations(nil, open, log, time.Now),

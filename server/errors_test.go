@@ -104,7 +104,7 @@ func TestConclude(t *testing.T) {
 	gone, cancel := context.WithCancel(background)
 	cancel()
 	late, cancel := context.WithDeadline(background, time.Unix(0, 0))
-	defer cancel()
+	t.Cleanup(cancel)
 	revoked, end := context.WithCancelCause(background)
 	end(store.ErrTokenRevoked)
 	secret := errors.New("password=hunter2")

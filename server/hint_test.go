@@ -58,21 +58,21 @@ func TestHintsReachEveryReplica(t *testing.T) {
 	}
 
 	// Redis goes and comes back.
-	if err := redisServer.Process.Kill(); err != nil {
+	if err := redisServer.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	local := atOne.reservations.Load()
 	one.Send(HintReservations)
 	eventually(t, "one's own hint without Redis", func() bool { return atOne.reservations.Load() > local })
 	subscribed := atTwo.tokens.Load()
-	if err := redisServer.Process.Start(t.Context()); err != nil {
+	if err := redisServer.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the other one subscribed again", func() bool { return atTwo.tokens.Load() > subscribed })
+	heardBefore := atTwo.reservations.Load()
 	eventually(t, "a hint again", func() bool {
-		n := atTwo.reservations.Load()
 		one.Send(HintReservations)
-		return atTwo.reservations.Load() > n
+		return atTwo.reservations.Load() > heardBefore
 	})
 }
 

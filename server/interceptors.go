@@ -48,8 +48,8 @@ func (e *edge) serverStream(srv any, ss grpc.ServerStream, info *grpc.StreamServ
 	c.stream = true
 	_ = ss.SetHeader(metadata.Pairs(requestIDHeader, c.requestID))
 	return e.run(ss.Context(), c, func(ctx context.Context) error {
-		s := newEdgeStream(ctx, ss, e.streams.maxSend)
-		return untilEnded(s.ctx, func(context.Context) error { return handler(srv, s) })
+		ctx, s := newEdgeStream(ctx, ss, e.streams.maxSend)
+		return untilEnded(ctx, func(context.Context) error { return handler(srv, s) })
 	})
 }
 

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-const otherSecret = "Zx9cV8bN7mA6sD5fG4hJ3kL2qW1eR0tY" //nolint:gosec // of these tests only
+const otherSecret = "Zx9cV8bN7mA6sD5fG4hJ3kL2qW1eR0tY"
 
 func TestParseKeyRing(t *testing.T) {
 	t.Parallel()

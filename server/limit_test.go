@@ -122,7 +122,7 @@ func TestRedisGone(t *testing.T) {
 	if err := l.take(t.Context(), b, "a", 1); err != nil {
 		t.Fatal(err)
 	}
-	if err := redisServer.Process.Kill(); err != nil {
+	if err := redisServer.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
@@ -138,7 +138,7 @@ func TestRedisGone(t *testing.T) {
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("1,000 calls without Redis took %v", took)
 	}
-	if err := redisServer.Process.Start(t.Context()); err != nil {
+	if err := redisServer.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "a shared bucket again", func() bool {

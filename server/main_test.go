@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -33,7 +34,7 @@ import (
 
 func TestMain(m *testing.M) { storetest.Main(m) }
 
-const testSecret = "qL2vN8xR4tW6yB1dF3hJ5kM7pS9uZ0aC" //nolint:gosec // of these tests only
+const testSecret = "qL2vN8xR4tW6yB1dF3hJ5kM7pS9uZ0aC"
 
 // within is how long a test waits for what must happen; it passes in a small part of it.
 const within = 15 * time.Second
@@ -222,7 +223,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("there was never %s", what)
 		}
-		time.Sleep(time.Millisecond) // between two looks at the condition
+		time.Sleep(time.Millisecond) //nolint:forbidigo // between two looks at the condition
 	}
 }
 
@@ -327,7 +328,7 @@ func ended[T any](t *testing.T, stream grpc.ServerStreamingClient[T]) error {
 	}()
 	select {
 	case err := <-got:
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		return err

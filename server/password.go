@@ -50,8 +50,11 @@ func (p *passwords) compare(hash, password string) error {
 		hash = p.dummy
 	}
 	matches, err := bcryptMatches(hash, password)
-	if err == nil && !(exists && matches) {
+	if err != nil {
+		return err
+	}
+	if !exists || !matches {
 		return store.ErrBadCredentials
 	}
-	return err
+	return nil
 }

@@ -111,7 +111,6 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.MaxConcurrentStreams(maxConcurrentStreams),
 		grpc.ConnectionTimeout(20 * time.Second),
-		grpc.SharedWriteBuffer(true), // thousands of idle connections keep no buffer
 		// A client that vanished without a word is found out within a minute.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 40 * time.Second, Timeout: 20 * time.Second}),
 		// Clients may ask every 10 s whether the server is there, also between calls; at grpc's 5 minutes it would turn away honest ones.

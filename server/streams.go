@@ -169,11 +169,11 @@ func (s *edgeStream) SendMsg(m any) error {
 	return s.ServerStream.SendMsg(m)
 }
 
-func newEdgeStream(ctx context.Context, ss grpc.ServerStream, maxSend time.Duration) *edgeStream {
+func newEdgeStream(ctx context.Context, ss grpc.ServerStream, maxSend time.Duration) (context.Context, *edgeStream) {
 	ctx, end := context.WithCancelCause(ctx)
 	hung := time.AfterFunc(maxSend, func() { end(errNotReading) })
 	hung.Stop()
-	return &edgeStream{ServerStream: ss, ctx: ctx, maxSend: maxSend, hung: hung}
+	return ctx, &edgeStream{ServerStream: ss, ctx: ctx, maxSend: maxSend, hung: hung}
 }
 
 // lastWord is how long a handler has to return by itself after its stream has ended; it needs longer only if it hangs in a send.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -200,7 +201,8 @@ func TestAClientThatDoesNotRead(t *testing.T) {
 		t.Errorf("%v", line)
 	}
 	select {
-	case <-returned:
+	case err := <-returned:
+		t.Log("the send failed with", err)
 	case <-time.After(within):
 		t.Error("the handler hangs in its send for ever")
 	}
@@ -262,7 +264,7 @@ func TestShutdownFinishesWhatRuns(t *testing.T) {
 	eventually(t, "a closed listener", func() bool {
 		conn, err := net.Dial("tcp", s.addr)
 		if err == nil {
-			conn.Close()
+			_ = conn.Close()
 		}
 		return err != nil
 	})
@@ -320,7 +322,7 @@ func TestStreamsThatOpenLate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := stream.Recv(); err == io.EOF || reasonOf(err) != "UNAVAILABLE" {
+	if _, err := stream.Recv(); errors.Is(err, io.EOF) || reasonOf(err) != "UNAVAILABLE" {
 		t.Errorf("a stream opened late: %v", err)
 	}
 }
