@@ -18,7 +18,7 @@
 //			return nil, err
 //		}
 //
-//		r, err := s.store.CancelReservation(ctx, caller(ctx).UserID, id)
+//		r, err := s.store.Cancel(ctx, caller(ctx).UserID, id)
 //		if err != nil {
 //			return nil, err
 //		}
