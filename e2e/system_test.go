@@ -117,7 +117,7 @@ func start(t *testing.T, cfg stack.Config) *system {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the end of the log:\n%s", s.journal.Tail(60))
+			t.Logf("the end of the log:\n%s", s.journal.Tail(30))
 		}
 		if err := s.stop(context.Background()); err != nil {
 			t.Error(err)

@@ -1,0 +1,249 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/dlsms/dlsms/e2e"
+)
+
+var (
+	fuzzSeed = flag.Uint64("fuzzseed", 0, "seed of the random messages; 0: the time")
+	fuzzTime = flag.Duration("fuzzfor", 10*time.Second, "how long random messages are sent")
+)
+
+// impossible are the codes that no message may get: they would mean that the server does not know what happened to it.
+var impossible = []codes.Code{codes.Internal, codes.Unknown, codes.DataLoss, codes.Unimplemented, codes.Unavailable, codes.Aborted}
+
+// TestRandomMessages sends every RPC messages that are more or less wrong, with good tokens, through the proxy: none is answered INTERNAL or
+// UNKNOWN, no replica panics or ends, and what is answered OK is a message of the right kind.
+func TestRandomMessages(t *testing.T) {
+	t.Parallel()
+	s := shared(t)
+	seed := *fuzzSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("go test ./e2e -run RandomMessages -fuzzseed=%d", seed)
+	pids := [3]int{}
+	for i, r := range s.Replicas {
+		pids[i] = r.PID()
+	}
+
+	const senders = 8
+	all := methods(t)
+	names := slices.Sorted(maps.Keys(all))
+	got := tally{begun: time.Now()}
+	var sending sync.WaitGroup
+	for i, u := range s.users(t, senders) {
+		random := mutator{rand.New(rand.NewPCG(seed, uint64(i)))}
+		sender := &sender{mutator: random, s: s, user: u, branch: s.branch(t, 2), all: all, names: names, got: &got}
+		sender.prepare(t)
+		sending.Go(func() { sender.run(t.Context()) })
+	}
+	sending.Wait()
+	got.check(t, names)
+
+	for i, r := range s.Replicas {
+		if r.PID() != pids[i] || r.Ready(t.Context()) != nil {
+			t.Errorf("replica %d is not what it was: pid %d, was %d (%v)", i, r.PID(), pids[i], r.Ready(t.Context()))
+		}
+	}
+	if err := s.journal.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+// enough is how many calls it takes at least, and tooLong after which time a busy machine may stop short of them.
+const (
+	enough  = 2000
+	tooLong = time.Minute
+)
+
+// tally counts what calls were answered.
+type tally struct {
+	begun time.Time
+
+	mu     sync.Mutex
+	calls  int
+	codes  map[string]map[codes.Code]int // by method
+	faults []string
+}
+
+func (g *tally) add(name string, request []byte, code codes.Code, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.codes == nil {
+		g.codes = map[string]map[codes.Code]int{}
+	}
+	if g.codes[name] == nil {
+		g.codes[name] = map[codes.Code]int{}
+	}
+	g.codes[name][code]++
+	g.calls++
+	if err != nil {
+		g.faults = append(g.faults, fmt.Sprintf("%s(%x): %v", name, request[:min(len(request), 200)], err))
+	}
+}
+
+// done reports whether enough was sent, for long enough.
+func (g *tally) done() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	took := time.Since(g.begun)
+	return took > *fuzzTime && g.calls >= enough || took > tooLong
+}
+
+func (g *tally) check(t *testing.T, names []string) {
+	t.Helper()
+	for _, f := range g.faults[:min(len(g.faults), 20)] {
+		t.Error(f)
+	}
+	for _, name := range names {
+		t.Logf("%s: %v", name, g.codes[name])
+		if g.codes[name][codes.InvalidArgument] == 0 {
+			t.Errorf("nothing was wrong with any message for %s", name)
+		}
+		if len(g.codes[name]) < 2 {
+			t.Errorf("something was wrong with every message for %s", name)
+		}
+	}
+	t.Logf("%d calls, %d faults", g.calls, len(g.faults))
+	if g.calls < enough/2 {
+		t.Errorf("%d calls are too few to mean anything", g.calls)
+	}
+}
+
+// sender is one client who sends nonsense.
+type sender struct {
+	mutator
+
+	s      *system
+	user   *e2e.Client
+	branch branch
+	all    map[string]protoreflect.MethodDescriptor
+	names  []string
+	got    *tally
+
+	known sane
+}
+
+// prepare gives the sender something that messages can be about.
+func (f *sender) prepare(t *testing.T) {
+	t.Helper()
+	owner, u := f.s.student(t), student{f.user, t}
+	w := tomorrow(0, 2)
+	owner.book(f.branch.seats[0], w)
+	entry := u.wait(f.branch.seats[0], w)
+	booked := u.book(f.branch.seats[1], tomorrow(3, 5))
+	var starts, ends []any
+	for i := range 12 { // in about half of the pairs the end is after the start
+		starts = append(starts, timestamppb.New(w.start.Add(time.Duration(i)*30*time.Minute)))
+		ends = append(ends, timestamppb.New(w.start.Add(time.Duration(i+1)*30*time.Minute)))
+	}
+	f.known = sane{
+		"seat_id":          {f.branch.seats[0], f.branch.seats[1], int64(noSuchID)},
+		"reservation_id":   {booked.GetId(), booked.GetId(), int64(noSuchID)},
+		"entry_id":         {entry.GetId(), entry.GetId(), int64(noSuchID)},
+		"after_id":         {int64(0)},
+		"student_id":       {u.User.GetStudentId(), "nobody"},
+		"name":             {"Somebody"},
+		"email":            {"somebody@university.example"},
+		"password":         {password},
+		"current_password": {password},
+		"new_password":     {password},
+		"token":            {u.Token},
+		"branch":           {"", f.branch.code},
+		"area":             {"", "Area"},
+		"amenities":        {protoreflect.EnumNumber(1), protoreflect.EnumNumber(5)},
+		"view":             {protoreflect.EnumNumber(0), protoreflect.EnumNumber(3)},
+		"page_size":        {int32(0), int32(1)},
+		"page_token":       {""},
+		"request_id":       {"", "a-request", "another-request"},
+		"start_time":       starts,
+		"end_time":         ends,
+	}
+}
+
+func (f *sender) run(ctx context.Context) {
+	for ctx.Err() == nil && !f.got.done() {
+		name := f.names[f.IntN(len(f.names))]
+		m := f.all[name]
+		raw := f.request(m.Input(), f.known)
+		answer, err := f.send(ctx, name, m, raw)
+		code := e2e.RefusalOf(err).Code
+		var fault error
+		switch {
+		case slices.Contains(impossible, code):
+			fault = err
+		case code == codes.OK:
+			fault = proto.Unmarshal(answer, dynamicpb.NewMessage(m.Output()))
+		case e2e.RefusalOf(err).Reason == "" && code != codes.ResourceExhausted && code != codes.Canceled:
+			// gRPC itself says RESOURCE_EXHAUSTED of a message that is too large, and CANCELED of a stream that stayed open.
+			fault = fmt.Errorf("there is no reason: %w", err)
+		}
+		f.got.add(name, raw, code, fault)
+		if code == codes.Unauthenticated || f.IntN(200) == 0 {
+			f.logIn(ctx)
+		}
+	}
+}
+
+// logIn gets a new token: one of the messages was a good one for Logout.
+func (f *sender) logIn(ctx context.Context) {
+	if u, err := f.s.nobody().Login(ctx, f.user.User.GetStudentId(), password); err == nil {
+		f.user = u
+		f.known["token"] = []any{u.Token}
+	}
+}
+
+// send makes a call with those bytes and returns those of the answer: of a stream, the first one.
+func (f *sender) send(ctx context.Context, name string, m protoreflect.MethodDescriptor, raw []byte) (answer []byte, err error) {
+	conn := f.user.Conn()
+	if !m.IsStreamingServer() {
+		err := conn.Invoke(ctx, name, &raw, &answer, grpc.ForceCodec(rawCodec{}))
+		return answer, err
+	}
+	// A subscription without mail says nothing until its heartbeat; that it stays open is an answer, too. It is ended from here and not by
+	// a deadline: when that passes, the replica resets the stream, of which the proxy makes INTERNAL if it is quicker than the client.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer time.AfterFunc(100*time.Millisecond, cancel).Stop()
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, name, grpc.ForceCodec(rawCodec{}))
+	if err == nil {
+		err = stream.SendMsg(&raw)
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		_ = stream.CloseSend()
+		err = stream.RecvMsg(&answer)
+	}
+	return answer, err
+}
+
+// rawCodec sends bytes as they are, though they be no message.
+type rawCodec struct{}
+
+func (rawCodec) Name() string { return "proto" }
+
+func (rawCodec) Marshal(v any) ([]byte, error) { return *v.(*[]byte), nil }
+
+func (rawCodec) Unmarshal(data []byte, v any) error {
+	*v.(*[]byte) = slices.Clone(data)
+	return nil
+}
