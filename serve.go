@@ -146,7 +146,11 @@ type replica struct {
 func newReplica(s *settings, db *store.Store, traces tracing, log *slog.Logger) (*replica, error) {
 	r := &replica{log: log, metrics: prometheus.NewRegistry()}
 	r.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	r.worker = worker.New(db, worker.Config{Interval: s.WorkerInterval.value, Logger: log, Done: countTransitions(r.metrics)})
+	count := countTransitions(r.metrics)
+	r.worker = worker.New(db, worker.Config{Interval: s.WorkerInterval.value, Logger: log, Done: func(step string, n int) {
+		count(step, n)
+		r.server.Hint(server.HintReservations)
+	}})
 	news := &server.News{}
 	rules := s.rules()
 	r.seats = availability.New(db, availability.Options{
@@ -161,10 +165,8 @@ func newReplica(s *settings, db *store.Store, traces tracing, log *slog.Logger) 
 	observe(r.metrics, db, r.seats)
 
 	var err error
-	if s.RedisURL != "" {
-		if r.redis, err = server.OpenRedis(s.RedisURL); err != nil {
-			return nil, err
-		}
+	if r.redis, err = server.OpenRedis(s.RedisURL); err != nil {
+		return nil, err
 	}
 	r.server, err = s.newServer(r, db, news, traces)
 	if err != nil {
