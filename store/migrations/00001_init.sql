@@ -171,9 +171,10 @@ CREATE TABLE reservations (
     CONSTRAINT reservations_user_fkey FOREIGN KEY (library_id, user_id) REFERENCES users (library_id, id),
     -- No double booking. library_id is in it so that the table can be distributed by library.
     CONSTRAINT reservations_no_overlap EXCLUDE USING gist (library_id WITH =, seat_id WITH =, during WITH &&) WHERE (occupies),
-    -- An empty range overlaps nothing and an infinite one everything: neither may get past the constraint above.
+    -- An empty range overlaps nothing and an infinite one everything: neither may get past the constraint above. The upper bound of an
+    -- unbounded range is NULL, and a CHECK lets pass what is not false.
     CONSTRAINT reservations_window_check CHECK (
-        NOT isempty(during) AND lower_inc(during) AND NOT upper_inc(during)
+        NOT isempty(during) AND lower_inc(during) AND NOT upper_inc(during) AND NOT upper_inf(during)
         AND isfinite(lower(during)) AND isfinite(upper(during))),
     CONSTRAINT reservations_status_check CHECK (status IN ('HELD', 'CONFIRMED', 'CHECKED_IN', 'COMPLETED', 'CANCELLED', 'NO_SHOW')),
     CONSTRAINT reservations_held_check CHECK ((status = 'HELD') = (offer_expires_at IS NOT NULL)),
@@ -213,7 +214,7 @@ CREATE TABLE waitlist_entries (
     CONSTRAINT waitlist_user_fkey FOREIGN KEY (library_id, user_id) REFERENCES users (library_id, id),
     CONSTRAINT waitlist_reservation_fkey FOREIGN KEY (library_id, reservation_id) REFERENCES reservations (library_id, id),
     CONSTRAINT waitlist_window_check CHECK (
-        NOT isempty(during) AND lower_inc(during) AND NOT upper_inc(during)
+        NOT isempty(during) AND lower_inc(during) AND NOT upper_inc(during) AND NOT upper_inf(during)
         AND isfinite(lower(during)) AND isfinite(upper(during))),
     CONSTRAINT waitlist_status_check CHECK (status IN ('WAITING', 'OFFERED', 'CLAIMED', 'EXPIRED', 'LEFT')),
     CONSTRAINT waitlist_offered_check CHECK ((status = 'OFFERED') = (offer_expires_at IS NOT NULL)),

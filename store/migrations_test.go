@@ -1,0 +1,56 @@
+package store_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/dlsms/dlsms/store/migrations"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// TestThreeReplicasMigrateAtOnce: on an empty database one of them applies each migration, and the others find nothing to do.
+func TestThreeReplicasMigrateAtOnce(t *testing.T) {
+	t.Parallel()
+	for round := range 4 {
+		t.Run(fmt.Sprint(round), func(t *testing.T) {
+			t.Parallel()
+			url := storetest.NewEmptyDB(t)
+			applied := make([][]int64, 3)
+			for _, err := range atOnce(3, func(i int) (err error) {
+				applied[i], err = migrations.Up(t.Context(), url)
+				return err
+			}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			slices.SortFunc(applied, func(a, b []int64) int { return len(b) - len(a) })
+			if len(applied[0]) == 0 || len(applied[1]) != 0 || len(applied[2]) != 0 {
+				t.Errorf("applied: %v", applied)
+			}
+			conn, err := pgx.Connect(t.Context(), url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(t.Context())
+			var tables int
+			if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM reservations, libraries`).Scan(&tables); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestSchemaHash(t *testing.T) {
+	t.Parallel()
+	first, err := migrations.Hash()
+	if err != nil || len(first) != 16 {
+		t.Errorf("%q, %v", first, err)
+	}
+	if again, _ := migrations.Hash(); again != first {
+		t.Errorf("%q, then %q", first, again)
+	}
+}

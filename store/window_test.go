@@ -1,0 +1,154 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// The bounds of a range are minutes after noon, or one of these. The order matters to storable.
+const (
+	null     = 1000
+	infinity = 1001
+	eternity = 1002 // minus infinity
+)
+
+// span is a range as somebody might try to store it.
+type span struct {
+	from, to int32
+	bounds   int32 // index of bounds; their number: NULL instead of a range
+}
+
+var bounds = []string{"[)", "[]", "()", "(]"}
+
+// storable says of which windows a reservation may be: finite, not empty, half open.
+func (s span) storable() bool {
+	return s.from < s.to && s.to < null && s.bounds == 0
+}
+
+func (s span) overlaps(o span) bool { return s.from < o.to && o.from < s.to }
+
+func randomSpan(random *rand.Rand) span {
+	from := random.Int32N(24)
+	s := span{from: from, to: from + 1 + random.Int32N(8)}
+	switch random.IntN(24) {
+	case 0:
+		s.to = s.from // empty
+	case 1:
+		s.from, s.to = s.to, s.from // reversed
+	case 2:
+		s.from = null + random.Int32N(3)
+	case 3:
+		s.to = null + random.Int32N(3)
+	case 4:
+		s.bounds = 1 + random.Int32N(4)
+	}
+	return s
+}
+
+// TestWindows has the database judge 100,000 random pairs of windows on one seat each: which may be stored at all, and whether the second
+// one may beside the first. A model in Go knows the verdicts.
+func TestWindows(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	db.Altered()
+	db.Exec(t, `SET session_replication_role = replica`)                                                                      // without 100,000 seats and users; the constraints stay
+	db.Exec(t, `DROP INDEX reservations_user_live, reservations_user_start, reservations_deadline_due, reservations_end_due`) // a third of the time
+	db.Exec(t, fmt.Sprintf(`
+		CREATE FUNCTION edge(minutes int) RETURNS timestamptz LANGUAGE sql IMMUTABLE AS $$
+			SELECT CASE minutes WHEN %d THEN NULL WHEN %d THEN 'infinity' WHEN %d THEN '-infinity' ELSE timestamptz '2026-03-02 12:00Z' + minutes * interval '1 min' END
+		$$`, null, infinity, eternity))
+	seed := uint64(time.Now().UnixNano())
+	t.Log("seed", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	const pairs = 100_000
+	statuses := []string{"CONFIRMED", "CHECKED_IN", "CONFIRMED", "CANCELLED"}
+	spans := make([][2]span, pairs)
+	first := make([]int32, pairs) // the status of the first of each pair
+	var from, to, bound, status []int32
+	var storable []bool
+	for i := range spans {
+		spans[i] = [2]span{randomSpan(random), randomSpan(random)}
+		first[i] = random.Int32N(int32(len(statuses)))
+		for j, s := range spans[i] {
+			from, to, bound, storable = append(from, s.from), append(to, s.to), append(bound, s.bounds), append(storable, s.storable())
+			status = append(status, first[i]*int32(1-j))
+		}
+	}
+	db.Exec(t, `
+		CREATE TEMP TABLE tries AS
+		SELECT (i - 1) / 2 AS seat, (i - 1) % 2 AS place, edge(f) AS lo, edge(u) AS hi, ($6::text[])[b + 1] AS bounds, ($7::text[])[s + 1] AS status, storable
+		FROM unnest($1::int[], $2::int[], $3::int[], $4::int[], $5::bool[]) WITH ORDINALITY x (f, u, b, s, storable, i)`,
+		from, to, bound, status, storable, bounds, statuses)
+
+	const insert = `
+		INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at, checked_in_at, ended_at)
+		SELECT 1, seat, 1, CASE WHEN bounds IS NOT NULL THEN tstzrange(lo, hi, bounds) END, status, now(), now(), now(),
+			CASE status WHEN 'CHECKED_IN' THEN now() END, CASE status WHEN 'CANCELLED' THEN now() END
+		FROM tries `
+	// What the model refuses is tried one by one: 22000 is a reversed range, 23502 a NULL, 23514 the CHECK.
+	db.Exec(t, `
+		CREATE FUNCTION pg_temp.refusal(a_seat bigint, a_place bigint) RETURNS text LANGUAGE plpgsql AS $$
+		BEGIN
+			`+insert+` WHERE seat = a_seat AND place = a_place;
+			RETURN 'none';
+		EXCEPTION WHEN OTHERS THEN
+			RETURN SQLSTATE;
+		END $$`)
+	db.Exec(t, `CREATE INDEX ON tries (seat, place); ANALYZE tries`)
+	refusals := storetest.Rows[string](t, db, `SELECT DISTINCT pg_temp.refusal(seat, place) FROM tries WHERE NOT storable ORDER BY 1`)
+	wantEqual(t, "refusals of what may not be stored", refusals, []string{"22000", "23502", "23514"})
+
+	db.Exec(t, insert+`WHERE storable AND place = 0`)
+	stored := map[int64]bool{}
+	for _, seat := range storetest.Rows[int64](t, db, insert+`WHERE storable AND place = 1 ORDER BY seat ON CONFLICT DO NOTHING RETURNING seat_id`) {
+		stored[seat] = true
+	}
+	both, refused := 0, 0
+	for i, pair := range spans {
+		a, b := pair[0], pair[1]
+		want := b.storable() && !(a.storable() && statuses[first[i]] != "CANCELLED" && a.overlaps(b))
+		if got := stored[int64(i)]; got != want {
+			t.Fatalf("%s %+v, then %+v: stored %v, want %v", statuses[first[i]], a, b, got, want)
+		}
+		if a.storable() && b.storable() {
+			if want {
+				both++
+			} else {
+				refused++
+			}
+		}
+	}
+	t.Logf("%d pairs side by side, %d refused", both, refused)
+	if both < pairs/10 || refused < pairs/10 {
+		t.Error("too few of one kind")
+	}
+	// The waitlist has the same windows.
+	for _, s := range []string{`tstzrange(now(), NULL)`, `tstzrange(NULL, now())`, `tstzrange(now(), 'infinity')`, `'empty'`, `tstzrange(now(), now() + interval '1 h', '[]')`, `NULL`} {
+		_, err := dbExec(t, db, `INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, joined_position, created_at) SELECT 1, 1, 1, `+s+`, 1, now()`)
+		if err == nil {
+			t.Errorf("an entry with the window %s was stored", s)
+		}
+	}
+}
+
+// dbExec runs a statement that may fail, on a connection of its own.
+func dbExec(t *testing.T, db *storetest.DB, sql string) (int64, error) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	tag, err := conn.Exec(t.Context(), `SET session_replication_role = replica`)
+	if err == nil {
+		tag, err = conn.Exec(t.Context(), sql)
+	}
+	return tag.RowsAffected(), err
+}
