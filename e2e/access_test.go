@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -222,6 +223,30 @@ func play(t *testing.T, s *system, name string, m protoreflect.MethodDescriptor,
 		}
 	}
 	t.Logf("%d calls were refused, %d not", len(refusals), len(successes))
+}
+
+// TestVerifyToken tells of each bad token what a call with it tells.
+func TestVerifyToken(t *testing.T) {
+	t.Parallel()
+	s := shared(t)
+	c := &cast{t: t, s: s, users: [3]student{s.student(t), s.student(t), s.librarian(t)}}
+	for _, caller := range c.callers() {
+		if caller.token == "" {
+			continue
+		}
+		resp, err := s.nobody().Auth.VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{Token: caller.token})
+		if caller.refusal != "" {
+			if err := e2e.CheckRefusal(err, caller.refusal); err != nil {
+				t.Errorf("%s: %v", caller.name, err)
+			}
+			continue
+		}
+		u := c.users[caller.who].User
+		if err != nil || resp.GetUserId() != u.GetId() || resp.GetStudentId() != u.GetStudentId() || resp.GetRole() != u.GetRole() ||
+			resp.GetExpiresAt().AsTime().Sub(resp.GetIssuedAt().AsTime()) != 24*time.Hour {
+			t.Errorf("%s: %v (%v)", caller.name, resp, err)
+		}
+	}
 }
 
 // holdings returns all that some of the cast have, as text.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -137,6 +138,10 @@ func postgresGone(t *testing.T, s *system, b branch, takeAway func() error) {
 	}
 	unavailable(t, screens.Tap)
 	eventually(t, "the replicas say that they don't serve", func() bool { return health(t, s, "") == healthpb.HealthCheckResponse_NOT_SERVING })
+	check := launch(t, map[string]string{"GRPC_ADDR": s.ReplicaAddr(0)}, "healthcheck")
+	if code := check.exit(); code != 1 || !strings.Contains(check.stderr.String(), "NOT_SERVING") {
+		t.Errorf("healthcheck: exit %d: %s", code, check.stderr.String())
+	}
 
 	if err := s.Postgres.Start(t.Context()); err != nil {
 		t.Fatal(err)

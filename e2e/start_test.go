@@ -1,0 +1,319 @@
+package e2e_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+)
+
+// process is a dlsms of a test's own, with nothing of this process's environment.
+type process struct {
+	*exec.Cmd
+
+	t              *testing.T
+	stdout, stderr output
+	ended          chan struct{}
+}
+
+// output is what a process has written until now.
+type output struct {
+	mu      sync.Mutex
+	written bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.written.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.written.String()
+}
+
+// launch starts dlsms with these arguments and this environment.
+func launch(t *testing.T, env map[string]string, args ...string) *process {
+	t.Helper()
+	p := &process{Cmd: exec.Command(program("dlsms"), args...), t: t, ended: make(chan struct{})}
+	p.Env = []string{"PATH=" + os.Getenv("PATH")}
+	for name, v := range env {
+		p.Env = append(p.Env, name+"="+v)
+	}
+	p.Cmd.Stdout, p.Cmd.Stderr = &p.stdout, &p.stderr
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = p.Wait() // the state says it
+		close(p.ended)
+	}()
+	t.Cleanup(func() {
+		_ = p.Process.Kill()
+		<-p.ended
+		if t.Failed() {
+			t.Logf("dlsms %s:\n%s%s", strings.Join(args, " "), p.stdout.String(), p.stderr.String())
+		}
+	})
+	return p
+}
+
+// exit waits for the end and returns the exit code.
+func (p *process) exit() int {
+	p.t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		p.t.Fatal("it does not end")
+	}
+	return p.ProcessState.ExitCode()
+}
+
+// terminate asks for the end with SIGTERM, and checks that it comes with exit code 0.
+func (p *process) terminate() {
+	p.t.Helper()
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Fatal(err)
+	}
+	if code := p.exit(); code != 0 {
+		p.t.Errorf("after SIGTERM it ended with %d", code)
+	}
+}
+
+// freeAddr is one that nobody listens on.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// replicaEnv are settings for one on a database.
+func replicaEnv(t *testing.T, s *system, databaseURL string) map[string]string {
+	t.Helper()
+	return map[string]string{
+		"DATABASE_URL": databaseURL, "JWT_SECRET": "e2e:" + s.secret, "GRPC_ADDR": freeAddr(t), "ADMIN_ADDR": freeAddr(t),
+		"BCRYPT_COST": "4", "DB_MIN_CONNS": "1", "DB_MAX_CONNS": "4", "GOMAXPROCS": "1",
+	}
+}
+
+// database makes an empty one beside that of the system, and returns its URL.
+func (s *system) database(t *testing.T) string {
+	t.Helper()
+	name := fmt.Sprintf("start_%d", s.names.Add(1))
+	s.exec(t, `CREATE DATABASE `+name+` OWNER dlsms`)
+	u, err := url.Parse(s.Postgres.DatabaseURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Path = "/" + name
+	return u.String()
+}
+
+// serves waits until a replica says so.
+func serves(t *testing.T, p *process, addr string) {
+	t.Helper()
+	c, err := e2e.Dial(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	eventually(t, "the replica serves", func() bool {
+		select {
+		case <-p.ended:
+			t.Fatalf("it ended with %d", p.ProcessState.ExitCode())
+		default:
+		}
+		resp, err := healthpb.NewHealthClient(c).Check(t.Context(), &healthpb.HealthCheckRequest{})
+		return err == nil && resp.GetStatus() == healthpb.HealthCheckResponse_SERVING
+	})
+}
+
+// TestThreeReplicasStartOnAnEmptyDatabase at once, each of them told to migrate and to put the demo data in: both happen once.
+func TestThreeReplicasStartOnAnEmptyDatabase(t *testing.T) {
+	t.Parallel()
+	s := shared(t)
+	for range 3 {
+		db := s.database(t)
+		var replicas []*process
+		var addrs []string
+		for range 3 {
+			env := replicaEnv(t, s, db)
+			env["SEED_DEMO"] = "true"
+			replicas, addrs = append(replicas, launch(t, env, "serve")), append(addrs, env["GRPC_ADDR"])
+		}
+		for i, p := range replicas {
+			serves(t, p, addrs[i])
+		}
+		for _, addr := range addrs {
+			c, err := e2e.Dial(addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := e2e.Nobody(c).Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{AvailableOnly: true})
+			if err != nil || len(resp.GetSeats()) != 49 {
+				t.Errorf("%d seats (%v)", len(resp.GetSeats()), err)
+			}
+			if _, err := e2e.Nobody(c).Login(t.Context(), "L0001", "password123"); err != nil {
+				t.Error(err)
+			}
+			_ = c.Close()
+		}
+		for _, p := range replicas {
+			p.terminate()
+		}
+	}
+}
+
+// TestNobodyIsLetInBeforeTheReplicaCanAnswer: a replica that waits for Postgres has its port closed, so that a proxy asks another one, and
+// lets itself be stopped.
+func TestNobodyIsLetInBeforeTheReplicaCanAnswer(t *testing.T) {
+	t.Parallel()
+	s := shared(t)
+	env := replicaEnv(t, s, "postgres://nobody:nothing@"+freeAddr(t)+"/dlsms")
+	p := launch(t, env, "serve")
+	eventually(t, "it waits for Postgres", func() bool {
+		if c, err := net.DialTimeout("tcp", env["GRPC_ADDR"], time.Second); err == nil {
+			_ = c.Close()
+			t.Fatal("it lets clients in")
+		} else if !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Fatal(err)
+		}
+		return strings.Count(p.stdout.String(), "Postgres does not answer yet") >= 2
+	})
+	p.terminate()
+}
+
+// TestAddressInUse is told at once, before anything is done with the database.
+func TestAddressInUse(t *testing.T) {
+	t.Parallel()
+	s := shared(t)
+	for _, setting := range []string{"GRPC_ADDR", "ADMIN_ADDR"} {
+		env := replicaEnv(t, s, "postgres://nobody:nothing@"+freeAddr(t)+"/dlsms")
+		env[setting] = s.ReplicaAddr(0)
+		p := launch(t, env, "serve")
+		if code := p.exit(); code != 1 || !strings.Contains(p.stderr.String(), setting) || strings.Count(strings.TrimSpace(p.stderr.String()), "\n") > 0 {
+			t.Errorf("exit %d: %s", code, p.stderr.String())
+		}
+	}
+}
+
+func TestBadConfiguration(t *testing.T) {
+	t.Parallel()
+	env := map[string]string{
+		"DATABASE_URL": "postgres://user:secret@host:notaport/db", "REDIS_URL": "nonsense", "JWT_SECRET": "tooshortasecret", "GRPC_ADDR": "nowhere",
+		"ADMIN_ADDR": "9100", "JWT_TTL": "soon", "BCRYPT_COST": "3", "GRACE_MINUTES": "0", "CLAIM_MINUTES": "-1", "WORKER_INTERVAL": "1",
+		"RATE_LIMIT_PER_MINUTE": "-1", "AUTH_RATE_LIMIT_PER_MINUTE": "many", "LOGIN_FAILURE_LIMIT": "1.5", "DB_MIN_CONNS": "x", "DB_MAX_CONNS": "0",
+		"READ_FRESHNESS": "fresh", "MAX_STALENESS": "1ms", "MIN_RESERVATION": "2h", "MAX_RESERVATION": "1h", "MAX_AHEAD": "0s", "PAST_TOLERANCE": "-1m",
+		"MAX_UPCOMING": "all", "CHECK_IN_LEAD": "quarter", "REMINDER_LEAD": "5", "DRAIN_TIMEOUT": "ten", "LOG_LEVEL": "loud", "TRUSTED_PROXIES": "everyone",
+	}
+	p := launch(t, env, "serve")
+	if code := p.exit(); code != 1 {
+		t.Errorf("exit %d", code)
+	}
+	told := p.stderr.String()
+	for name := range env {
+		// MIN_RESERVATION and MAX_RESERVATION contradict each other: one of the two is told.
+		if !strings.Contains(told, "\n"+name+": ") && name != "MAX_RESERVATION" {
+			t.Errorf("%s is not told of", name)
+		}
+	}
+	if strings.Contains(told, "secret@") || strings.Contains(told, "tooshortasecret") {
+		t.Errorf("secrets are told:\n%s", told)
+	}
+	if t.Failed() {
+		t.Log(told)
+	}
+
+	p = launch(t, nil, "serve")
+	if code := p.exit(); code != 1 || !strings.Contains(p.stderr.String(), "DATABASE_URL: is missing") || !strings.Contains(p.stderr.String(), "JWT_SECRET is missing") {
+		t.Errorf("with no settings: exit %d:\n%s", code, p.stderr.String())
+	}
+}
+
+// settingNames are those that the contract and its plan have.
+const settingNames = `DATABASE_URL REDIS_URL JWT_SECRET GRPC_ADDR ADMIN_ADDR JWT_TTL BCRYPT_COST GRACE_MINUTES CLAIM_MINUTES WORKER_INTERVAL
+	RATE_LIMIT_PER_MINUTE AUTH_RATE_LIMIT_PER_MINUTE LOGIN_FAILURE_LIMIT DB_MIN_CONNS DB_MAX_CONNS READ_FRESHNESS MAX_STALENESS
+	MIN_RESERVATION MAX_RESERVATION MAX_AHEAD PAST_TOLERANCE MAX_UPCOMING CHECK_IN_LEAD REMINDER_LEAD DRAIN_TIMEOUT REFLECTION LOG_LEVEL
+	SEED_DEMO TRUSTED_PROXIES`
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"--help"}, {"serve", "--help"}} {
+		p := launch(t, nil, args...)
+		if code := p.exit(); code != 0 {
+			t.Errorf("%v: exit %d", args, code)
+		}
+		help := p.stdout.String()
+		for _, name := range strings.Fields(settingNames) {
+			flag := "--" + strings.ToLower(strings.ReplaceAll(name, "_", "-"))
+			if name == "REFLECTION" {
+				flag = "--[no-]reflection"
+			}
+			if !strings.Contains(help, "$"+name) || !strings.Contains(help, flag) {
+				t.Errorf("%v does not tell of %s and %s", args, name, flag)
+			}
+		}
+	}
+	p := launch(t, nil, "--help")
+	p.exit()
+	for _, command := range []string{"serve", "migrate", "seed", "healthcheck"} {
+		if !strings.Contains(p.stdout.String(), "\n  "+command+" ") {
+			t.Errorf("--help does not tell of %s:\n%s", command, p.stdout.String())
+		}
+	}
+}
+
+// TestCommands is what an operator does by hand, one after the other.
+func TestCommands(t *testing.T) {
+	t.Parallel()
+	s := shared(t)
+	env := replicaEnv(t, s, s.database(t))
+	command := func(name string, want int) string {
+		t.Helper()
+		p := launch(t, env, name)
+		if code := p.exit(); code != want {
+			t.Errorf("%s: exit %d, want %d", name, code, want)
+		}
+		out := strings.TrimSpace(p.stdout.String() + p.stderr.String())
+		if strings.Contains(out, "\n") {
+			t.Errorf("%s says more than one line: %s", name, out)
+		}
+		return out
+	}
+	contains := func(got, want string) {
+		t.Helper()
+		if !strings.Contains(got, want) {
+			t.Errorf("it says %q, want %q", got, want)
+		}
+	}
+	contains(command("seed", 1), "migrated")
+	contains(command("healthcheck", 1), "does not answer")
+	contains(command("migrate", 0), "applied migration 1")
+	contains(command("migrate", 0), "up to date")
+	contains(command("seed", 0), "3 branches, 49 seats, 11 users")
+	contains(command("seed", 0), "0 branches, 0 seats, 0 users")
+	p := launch(t, env, "serve")
+	serves(t, p, env["GRPC_ADDR"])
+	contains(command("healthcheck", 0), "SERVING")
+	p.terminate()
+	contains(command("healthcheck", 1), "does not answer")
+}
