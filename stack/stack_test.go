@@ -87,13 +87,19 @@ func dial(t *testing.T, addr string) *grpc.ClientConn {
 
 func freeSeats(t *testing.T, addr string) int32 {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	seats, err := dlsmsv1.NewSeatServiceClient(dial(t, addr)).GetSeats(ctx, &dlsmsv1.GetSeatsRequest{AvailableOnly: true})
+	n, err := tryFreeSeats(t, addr)
 	if err != nil {
 		t.Fatalf("seats at %s: %v", addr, err)
 	}
-	return seats.GetAvailableCount()
+	return n
+}
+
+func tryFreeSeats(t *testing.T, addr string) (int32, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	seats, err := dlsmsv1.NewSeatServiceClient(dial(t, addr)).GetSeats(ctx, &dlsmsv1.GetSeatsRequest{AvailableOnly: true})
+	return seats.GetAvailableCount(), err
 }
 
 func TestStackServesAndRecovers(t *testing.T) {
@@ -126,11 +132,15 @@ func TestStackServesAndRecovers(t *testing.T) {
 	if err := s.Replicas[0].Kill(); err != nil {
 		t.Fatal(err)
 	}
-	for range 6 { // each replica twice
-		if got := freeSeats(t, s.Addr()); got != 49 {
-			t.Errorf("%d seats with a replica killed, want 49", got)
+	// A call may be lost on a connection that nginx had to it; then the others serve all.
+	eventually(t, "30 calls succeed with a replica killed", func() bool {
+		for range 30 {
+			if got, err := tryFreeSeats(t, s.Addr()); err != nil || got != 49 {
+				return false
+			}
 		}
-	}
+		return true
+	})
 	for _, p := range []interface {
 		Start(context.Context) error
 		Restart(context.Context) error
