@@ -16,8 +16,8 @@ import (
 func adminHandler(metrics *prometheus.Registry, s *server.Server) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if !s.Healthy() {
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, req *http.Request) {
+		if !s.Healthy(req.Context()) {
 			http.Error(w, "not serving", http.StatusServiceUnavailable)
 			return
 		}

@@ -50,7 +50,7 @@ func runReplica(ctx context.Context, s *settings, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer traces.stop(log)
+	defer traces.stop(ctx, log)
 	db, err := openDatabase(ctx, s, traces, log)
 	if err != nil {
 		return err

@@ -57,12 +57,12 @@ func (t tracing) queryTracer() pgx.QueryTracer {
 	return otelpgx.NewTracer(otelpgx.WithTracerProvider(t.provider))
 }
 
-// stop sends what is left, for at most 3 s.
-func (t tracing) stop(log *slog.Logger) {
+// stop sends what is left, for at most 3 s, also when ctx has ended.
+func (t tracing) stop(ctx context.Context, log *slog.Logger) {
 	if t.provider == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 	defer cancel()
 	if err := t.provider.Shutdown(ctx); err != nil {
 		log.WarnContext(ctx, "the last traces were not sent", "error", err)

@@ -49,7 +49,7 @@ func TestTracesReachTheEndpoint(t *testing.T) {
 	}
 	_, span := traces.provider.Tracer("test").Start(t.Context(), "booking", trace.WithNewRoot())
 	span.End()
-	traces.stop(slog.New(slog.DiscardHandler))
+	traces.stop(t.Context(), slog.New(slog.DiscardHandler))
 	if got := <-received.names; got != "booking" {
 		t.Errorf("got span %q", got)
 	}
@@ -64,5 +64,5 @@ func TestTracingIsOffByDefault(t *testing.T) {
 	if len(traces.serverOptions()) != 0 || traces.queryTracer() != nil {
 		t.Error("something is traced")
 	}
-	traces.stop(slog.New(slog.DiscardHandler))
+	traces.stop(t.Context(), slog.New(slog.DiscardHandler))
 }

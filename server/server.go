@@ -228,8 +228,8 @@ func (s *Server) hinted(h Hint) {
 }
 
 // Healthy reports what the health service says of the server as a whole.
-func (s *Server) Healthy() bool {
-	resp, err := s.probes.Check(context.Background(), &healthpb.HealthCheckRequest{})
+func (s *Server) Healthy(ctx context.Context) bool {
+	resp, err := s.probes.Check(ctx, &healthpb.HealthCheckRequest{})
 	return err == nil && resp.GetStatus() == healthpb.HealthCheckResponse_SERVING
 }
 
