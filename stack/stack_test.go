@@ -261,7 +261,7 @@ func (w tee) Write(p []byte) (int, error) {
 // The command behind `make run`: it says what to try, starts again what dies, and ends everything, with exit code 0, when it is told to.
 func TestCommand(t *testing.T) {
 	t.Parallel()
-	for name, sig := range map[string]syscall.Signal{"ctrl-c": syscall.SIGINT, "terminated": syscall.SIGTERM} {
+	for name, sig := range map[string]syscall.Signal{"ctrl-c": syscall.SIGINT, "terminated": syscall.SIGTERM, "terminal closed": syscall.SIGHUP} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := stateDir(t)
