@@ -1,7 +1,6 @@
 package availability
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -50,8 +49,7 @@ func BenchmarkLoad(b *testing.B) {
 		b.StartTimer()
 		l.load(read)
 		b.StopTimer()
-		read = store.World{}
-		b.ReportMetric(float64(heap()-before)/(1<<20), "MiB")
+		b.ReportMetric(float64(heap()-before)/(1<<20), "MiB") // what was read is garbage by now
 		runtime.KeepAlive(l)
 		b.StartTimer()
 	}
@@ -122,18 +120,14 @@ func BenchmarkAnswer(b *testing.B) {
 
 // BenchmarkReaders are whole reads, each of which waits for a look at the log that began after it, by a source that takes no time.
 func BenchmarkReaders(b *testing.B) {
-	m := New(newRecording(bigLibrary(49)), Options{MaxStaleness: time.Minute})
-	ctx, cancel := context.WithCancel(b.Context())
-	defer cancel()
-	go m.Run(ctx)
-	<-m.Ready()
+	m := startModel(b, newRecording(bigLibrary(49)), Options{})
 	for _, n := range []int{1, 100, 1000} {
 		b.Run(fmt.Sprintf("%d at once", n), func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetParallelism(max(1, n/runtime.GOMAXPROCS(0)))
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					if _, err := m.Seats(ctx, Query{AvailableOnly: true, Limit: 1000}); err != nil {
+					if _, err := m.Seats(b.Context(), Query{AvailableOnly: true, Limit: 1000}); err != nil {
 						b.Error(err)
 					}
 				}
@@ -146,18 +140,13 @@ func BenchmarkReaders(b *testing.B) {
 func BenchmarkReadersOnPostgres(b *testing.B) {
 	db := storetest.NewDB(b)
 	db.Seats(b, 49)
-	m := New(db.Open(b, store.DefaultRules()), Options{MaxStaleness: time.Minute})
-	ctx, cancel := context.WithCancel(b.Context())
-	ended := make(chan struct{})
-	go func() { defer close(ended); m.Run(ctx) }()
-	defer func() { cancel(); <-ended }()
-	<-m.Ready()
+	m := startModel(b, db.Open(b, store.DefaultRules()), Options{})
 	for _, n := range []int{1, 100, 1000} {
 		b.Run(fmt.Sprintf("%d at once", n), func(b *testing.B) {
 			b.SetParallelism(max(1, n/runtime.GOMAXPROCS(0)))
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					if _, err := m.Seats(ctx, Query{AvailableOnly: true, Limit: 1000}); err != nil {
+					if _, err := m.Seats(b.Context(), Query{AvailableOnly: true, Limit: 1000}); err != nil {
 						b.Error(err)
 					}
 				}

@@ -201,8 +201,8 @@ func bookingsOf(events []store.Event, seat int64) []booking {
 	return out
 }
 
-// startModel returns a model that follows the source until the test ends.
-func startModel(t *testing.T, source Source, o Options) *Model {
+// startModel returns a model that has loaded the world and follows the source until the test ends.
+func startModel(t testing.TB, source Source, o Options) *Model {
 	t.Helper()
 	if o.MaxStaleness == 0 {
 		o.MaxStaleness = time.Minute
@@ -211,6 +211,14 @@ func startModel(t *testing.T, source Source, o Options) *Model {
 		o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
 	m := New(source, o)
+	run(t, m)
+	<-m.Ready()
+	return m
+}
+
+// run runs a model until the test ends.
+func run(t testing.TB, m *Model) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -219,6 +227,4 @@ func startModel(t *testing.T, source Source, o Options) *Model {
 		}
 	})
 	t.Cleanup(func() { cancel(); wg.Wait() })
-	<-m.Ready()
-	return m
 }

@@ -3,6 +3,7 @@ package availability
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"slices"
 	"time"
 
@@ -72,7 +73,7 @@ func newFilter(q Query) filter {
 		sorted := slices.Compact(slices.Sorted(slices.Values(q.Amenities)))
 		packed := make([]byte, 0, 2*len(sorted))
 		for _, a := range sorted {
-			packed = append(packed, byte(a>>8), byte(a))
+			packed = binary.BigEndian.AppendUint16(packed, uint16(a)) //nolint:gosec // all 16 bits are there
 		}
 		f.amenities = string(packed)
 	}

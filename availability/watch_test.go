@@ -181,8 +181,8 @@ func TestUpdatesAreWhatChanged(t *testing.T) {
 		}
 	}
 	e := reservation(1, 1, 3, 60, 15*60)
-	free := store.Catalog(smallLibrary("UTC"))
-	broken := store.Catalog(smallLibrary("UTC"))
+	free := smallLibrary("UTC")
+	broken := smallLibrary("UTC")
 	broken.Seats[3].OutOfService = true
 	for _, step := range []struct {
 		what    string
@@ -367,5 +367,25 @@ func TestClosedWatchesLeaveNothing(t *testing.T) { //nolint:paralleltest // see 
 	}
 	if _, err := m.Watch(t.Context(), Query{}); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("a model that stopped says %v", err)
+	}
+}
+
+// TestAWatchBeginsNoEarlierThanItsReader is about the moment when readers have a world already that the hub has not told yet.
+func TestAWatchBeginsNoEarlierThanItsReader(t *testing.T) {
+	t.Parallel()
+	m := New(newRecording(store.World{}), Options{Freshness: time.Hour, MaxStaleness: time.Hour})
+	first := m.ledger.load(store.World{Now: monday, Catalog: smallLibrary("UTC")})
+	m.landed(m.takeOff(), found{world: first})
+	m.hub.publish(first)
+	second := m.ledger.apply(store.Changes{Now: minute(1)}, nil)
+	m.landed(m.takeOff(), found{world: second})
+	w, err := m.Watch(t.Context(), Query{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	m.hub.publish(first) // by somebody who is slower
+	if u, err := w.Next(t.Context()); err != nil || !u.AsOf.Equal(minute(1)) {
+		t.Errorf("the watch begins as of %v, %v", u.AsOf, err)
 	}
 }
