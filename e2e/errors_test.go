@@ -170,13 +170,14 @@ var provocations = map[string]func(g *stage) error{
 	},
 }
 
-// TestEveryReasonOnTheWire provokes every reason of the enum, and looks at all that a program gets to see of it.
-func TestEveryReasonOnTheWire(t *testing.T) {
+// TestRefusals provokes every reason of the enum, and looks at all that a program gets to see of it; and it uses up every rate limit.
+func TestRefusals(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
-	hasty := start(t, stack.Config{Env: map[string]string{
-		"GRACE_MINUTES": "0.01", "CLAIM_MINUTES": "0.01", "RATE_LIMIT_PER_MINUTE": "5", "AUTH_RATE_LIMIT_PER_MINUTE": "0",
-	}})
+	hasty := start(t, stack.Config{Env: narrow()})
+	t.Run("rate limit of a user", func(t *testing.T) { t.Parallel(); limitsOfAUser(t, hasty) })
+	t.Run("rate limit of failed logins", func(t *testing.T) { t.Parallel(); limitsOfFailedLogins(t, hasty) })
+	t.Run("rate limit of an address", func(t *testing.T) { t.Parallel(); limitsOfAnAddress(t, hasty) })
 	for _, name := range dlsmsv1.ErrorReason_name {
 		reason := strings.TrimPrefix(name, "ERROR_REASON_")
 		if reason == "UNSPECIFIED" || unreachable[reason] != "" {

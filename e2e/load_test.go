@@ -37,7 +37,7 @@ type load struct {
 }
 
 // pace is how often each client does something: together they keep the system busy, and leave it room to breathe.
-const pace = 20 * time.Millisecond
+const pace = 40 * time.Millisecond
 
 // retryAfter is how long a client waits that was told UNAVAILABLE, as in the service config of the README.
 const retryAfter = 100 * time.Millisecond
@@ -86,7 +86,7 @@ func startLoad(t *testing.T, s *system) (l *load, end func()) {
 }
 
 // compare waits until the streams have brought what there is, neither less nor more. A call that was under way at the end may still do
-// something, so what there is is asked for again and again.
+// something, so what exists is asked for again and again.
 func (l *load) compare(users []*e2e.Client) {
 	l.t.Helper()
 	for i, u := range users {

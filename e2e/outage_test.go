@@ -17,56 +17,6 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// TestAllReplicasGone kills them all. Clients are told to come back, and when they do, everything is as it was.
-func TestAllReplicasGone(t *testing.T) {
-	t.Parallel()
-	s := start(t, stack.Config{Env: unlimited()})
-	u, seat := s.student(t), s.branch(t, 1).seats[0]
-	booked := u.book(seat, tomorrow(0, 1))
-	open := u.subscribe()
-	for _, r := range s.Replicas {
-		if err := r.Kill(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// An open stream is cut off. All that a proxy can do by then is to reset it, so it ends with INTERNAL, and a client opens it again.
-	if _, err := open.End(within(t, patience)); err != nil {
-		t.Error(err)
-	}
-	_, err := u.Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{})
-	refused(t, err, "UNAVAILABLE")
-	refused(t, u.tryToBook(seat, tomorrow(1, 2)), "UNAVAILABLE")
-	_, err = s.nobody().Login(t.Context(), u.User.GetStudentId(), password)
-	refused(t, err, "UNAVAILABLE")
-	mail, err := u.Subscribe(t.Context(), 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	unavailable(t, mail)
-	screen, err := u.Watch(t.Context(), &dlsmsv1.WatchSeatsRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	unavailable(t, screen)
-
-	// One is enough.
-	if err := s.Replicas[1].Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for range 10 {
-		if got := u.reservation(booked.GetId()); got.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CONFIRMED {
-			t.Errorf("the reservation is %v", got)
-		}
-	}
-	u.cancel(booked.GetId())
-	for _, i := range []int{0, 2} {
-		if err := s.Replicas[i].Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	u.book(seat, tomorrow(0, 1))
-}
-
 // unavailable checks that a stream ends with UNAVAILABLE.
 func unavailable[M any](t *testing.T, tap *e2e.Tap[M]) {
 	t.Helper()
@@ -82,6 +32,8 @@ const maxStaleness = 8 * time.Second
 
 // TestPostgresGone takes Postgres away twice, gently and not, while clients go on. They see what was known, with the time of it, and get
 // UNAVAILABLE for everything else; when Postgres is back, so is everything, and nothing that was acknowledged is lost.
+//
+//nolint:paralleltest,tparallel // one outage after the other
 func TestPostgresGone(t *testing.T) {
 	t.Parallel()
 	env := unlimited()

@@ -91,7 +91,7 @@ func (l *load) worksInAllParts() {
 	for i := range l.inboxes {
 		mails[i], changes[i] = len(l.inboxes[i].got()), len(l.screens[i].got())
 	}
-	l.progress(100, 0)
+	l.progress(60, 0)
 	for i := range l.inboxes {
 		eventually(l.t, "a notification comes", func() bool { return len(l.inboxes[i].got()) > mails[i] })
 		eventually(l.t, "the screen changes", func() bool { return len(l.screens[i].got()) > changes[i] })

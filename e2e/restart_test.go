@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"testing"
 
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/stack"
 )
 
@@ -11,22 +12,75 @@ func unlimited() map[string]string {
 	return map[string]string{"RATE_LIMIT_PER_MINUTE": "0", "AUTH_RATE_LIMIT_PER_MINUTE": "0", "LOGIN_FAILURE_LIMIT": "0"}
 }
 
-// TestRollingRestart stops one replica after the other with SIGTERM, and starts it again, while clients go on: none of them has to make a
-// call more than twice, streams end with UNAVAILABLE and lose nothing, and each replica ends with exit code 0.
-func TestRollingRestart(t *testing.T) {
+func TestReplicasStop(t *testing.T) {
 	t.Parallel()
 	s := start(t, stack.Config{Env: unlimited()})
+	t.Run("one after the other", func(t *testing.T) { rollingRestart(t, s) })
+	t.Run("all of them", func(t *testing.T) { allGone(t, s) })
+}
+
+// rollingRestart stops one replica after the other with SIGTERM, and starts it again, while clients go on: none of them has to make a call
+// more than twice, streams end with UNAVAILABLE and lose nothing, and each replica ends with exit code 0.
+func rollingRestart(t *testing.T, s *system) {
 	l, end := startLoad(t, s)
-	l.progress(100, 20)
+	l.progress(60, 10)
 	for i, r := range s.Replicas {
 		reopened := l.reopened.Load()
 		if err := r.Restart(t.Context()); err != nil {
 			t.Fatalf("replica %d: %v", i, err)
 		}
-		l.progress(100, 20)
+		l.progress(60, 10)
 		if l.reopened.Load() == reopened {
 			t.Errorf("replica %d ended no stream", i)
 		}
 	}
 	end()
+}
+
+// allGone kills all replicas. Clients are told to come back, and when they do, everything is as it was.
+func allGone(t *testing.T, s *system) {
+	u, seat := s.student(t), s.branch(t, 1).seats[0]
+	booked := u.book(seat, tomorrow(0, 1))
+	open := u.subscribe()
+	for _, r := range s.Replicas {
+		if err := r.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// An open stream is cut off. All that a proxy can do by then is to reset it, so it ends with INTERNAL, and a client opens it again.
+	if _, err := open.End(within(t, patience)); err != nil {
+		t.Error(err)
+	}
+	_, err := u.Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{})
+	refused(t, err, "UNAVAILABLE")
+	refused(t, u.tryToBook(seat, tomorrow(1, 2)), "UNAVAILABLE")
+	_, err = s.nobody().Login(t.Context(), u.User.GetStudentId(), password)
+	refused(t, err, "UNAVAILABLE")
+	mail, err := u.Subscribe(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unavailable(t, mail)
+	screen, err := u.Watch(t.Context(), &dlsmsv1.WatchSeatsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unavailable(t, screen)
+
+	// One is enough.
+	if err := s.Replicas[1].Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if got := u.reservation(booked.GetId()); got.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CONFIRMED {
+			t.Errorf("the reservation is %v", got)
+		}
+	}
+	u.cancel(booked.GetId())
+	for _, i := range []int{0, 2} {
+		if err := s.Replicas[i].Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u.book(seat, tomorrow(0, 1))
 }

@@ -151,7 +151,7 @@ func serves(t *testing.T, p *process, addr string) {
 func TestThreeReplicasStartOnAnEmptyDatabase(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
-	for range 3 {
+	for range 2 {
 		db := s.database(t)
 		var replicas []*process
 		var addrs []string

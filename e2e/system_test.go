@@ -75,15 +75,15 @@ func (s *system) stop(ctx context.Context) error {
 		}
 	}
 	// The replicas go first: their connections to Postgres leave their statistics behind when they close.
-	errs := make([]error, len(s.Replicas))
+	stopped := make([]error, len(s.Replicas))
 	var all sync.WaitGroup
 	for i, r := range s.Replicas {
-		all.Go(func() { errs[i] = r.Stop(ctx) })
+		all.Go(func() { stopped[i] = r.Stop(ctx) })
 	}
 	all.Wait()
-	errs = append(errs, s.checkDatabase(ctx))
+	checked := s.checkDatabase(ctx)
 	s.db.Close()
-	return errors.Join(append(errs, s.Stack.Stop(ctx), s.journal.Err())...)
+	return errors.Join(errors.Join(stopped...), checked, s.Stack.Stop(ctx), s.journal.Err())
 }
 
 // checkDatabase fails if there was a deadlock, or the database breaks an invariant.
