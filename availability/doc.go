@@ -20,5 +20,6 @@
 //	hours.go    opening hours, in the branch's time zone
 //	query.go    questions and answers
 //	answer.go   answers that many ask for, kept while they hold
-//	watch.go    watchers, and what they are told
+//	watch.go    watchers: joining, reading, falling behind
+//	publish.go  what watchers are told
 package availability

@@ -1,0 +1,115 @@
+package availability
+
+import (
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/dlsms/dlsms/stack"
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/migrations"
+)
+
+// TestPostgresStopsAndComesBack has a Postgres of its own, to stop it in both ways.
+func TestPostgresStopsAndComesBack(t *testing.T) {
+	t.Parallel()
+	pg, err := stack.StartPostgres(t.Context(), stack.PostgresConfig{Unsafe: true, Log: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = pg.Stop(context.Background()) })
+	if _, err := migrations.Up(t.Context(), pg.DatabaseURL()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(t.Context(), store.Config{URL: pg.DatabaseURL(), MinConns: 1, MaxConns: 4, Rules: freeRules()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	if _, err := s.Seed(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	source := &watched{Source: s}
+	m := startModel(t, source, Options{MaxStaleness: 1500 * time.Millisecond})
+	look := func() (Page, error) { return m.Seats(t.Context(), Query{AvailableOnly: true}) }
+	users := 0
+	for _, end := range []struct {
+		how string
+		do  func() error
+	}{
+		{"stopped", func() error { return pg.Process.Stop(t.Context()) }},
+		{"killed", pg.Kill},
+	} {
+		lastGood := time.Now()
+		good, err := look()
+		if err != nil {
+			t.Fatal(err)
+		}
+		loads := source.loads.Load()
+		if err := end.do(); err != nil {
+			t.Fatal(err)
+		}
+		// From memory, with the true time, for as long as that may be; then not.
+		stale := 0
+		pace := time.NewTicker(10 * time.Millisecond)
+		for ; ; <-pace.C {
+			began := time.Now()
+			p, err := look()
+			if err != nil {
+				if !errors.Is(err, store.ErrUnavailable) {
+					t.Fatal(err)
+				}
+				if age := time.Since(lastGood); age < 1500*time.Millisecond {
+					t.Errorf("%s: %v after %v only", end.how, err, age)
+				}
+				break
+			}
+			if stale++; stale > 1 && time.Since(began) > 500*time.Millisecond {
+				t.Errorf("%s: an answer from memory took %v", end.how, time.Since(began))
+			}
+			// The poll may have looked once more before the end.
+			if len(p.Seats) != len(good.Seats) || p.AsOf.Before(good.AsOf) || p.AsOf.Sub(good.AsOf) > time.Second {
+				t.Fatalf("%s: %d seats as of %v, before the end %d as of %v", end.how, len(p.Seats), p.AsOf, len(good.Seats), good.AsOf)
+			}
+			if began.Sub(lastGood) > 10*time.Second {
+				t.Fatalf("%s: still answered from memory", end.how)
+			}
+		}
+		if stale < 10 {
+			t.Errorf("%s: only %d answers from memory", end.how, stale)
+		}
+
+		if err := pg.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		back := time.Now()
+		for ; ; <-pace.C {
+			p, err := look()
+			if err == nil {
+				if !p.AsOf.After(good.AsOf.Add(time.Second)) {
+					t.Errorf("%s: back, but as of %v", end.how, p.AsOf)
+				}
+				break
+			}
+			if time.Since(back) > 5*time.Second {
+				t.Fatalf("%s: still %v, 5 s after it is back", end.how, err)
+			}
+		}
+		pace.Stop()
+		t.Logf("%s: %d answers from memory; %v after the start it was fresh again", end.how, stale, time.Since(back))
+		if source.loads.Load() == loads {
+			t.Errorf("%s: the world was not loaded anew", end.how)
+		}
+		// And it is as fresh as ever.
+		users++
+		r, err := s.Reserve(t.Context(), store.Booking{UserID: int64(users), SeatID: good.Seats[0].ID, EndTime: time.Now().Add(time.Hour)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, err := look(); err != nil || p.Seats[0].ID == r.SeatID {
+			t.Errorf("%s: the booking after it is not seen: %v", end.how, err)
+		}
+	}
+}
