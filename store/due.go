@@ -129,8 +129,9 @@ func (t *tx) lockDueSeats(ctx context.Context, find string, limit int, args ...a
 func (s *Store) RemindOfCheckIn(ctx context.Context, limit int) (n int, more bool, err error) {
 	const soon = `occupies AND status = 'CONFIRMED' AND reminded_at IS NULL`
 	const due = `
-		SELECT r.seat_id FROM (SELECT dlsms_now() AS t OFFSET 0) now, reservations r
-		WHERE r.library_id = $1 AND ` + soon + ` AND check_in_deadline > now.t AND check_in_deadline <= now.t + $3::interval
+		SELECT seat_id FROM reservations
+		WHERE library_id = $1 AND ` + soon + ` AND check_in_deadline > (SELECT dlsms_now())
+			AND check_in_deadline <= (SELECT dlsms_now()) + $3::interval -- as a join with the time it would walk all deadlines to come
 		ORDER BY check_in_deadline LIMIT $2`
 	const remind = `
 		UPDATE reservations SET reminded_at = $3, version = version + 1

@@ -120,6 +120,7 @@ func (s *Store) Reserve(ctx context.Context, b Booking) (Reservation, error) {
 		return Reservation{}, ErrSeatTaken.With("seat_id", strconv.FormatInt(b.SeatID, 10))
 	}
 	r.StartTime, r.EndTime, r.CheckInOpensAt, r.CreatedAt = *start, *end, *opens, now
+	s.grew()
 	return r, nil
 }
 

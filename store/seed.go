@@ -75,6 +75,9 @@ func (s *Store) Seed(ctx context.Context, passwordHash string) (Seeded, error) {
 		queue(&added.Users, insertDemoUser, s.lib, "L0001", "Kerstin Vogel", RoleLibrarian, passwordHash)
 		return t.SendBatch(ctx, batch).Close()
 	})
+	if err == nil && added != (Seeded{}) {
+		_, err = query(ctx, s.background, pgx.RowTo[int64], analyzeTables) // see growth
+	}
 	return added, err
 }
 

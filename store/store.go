@@ -78,6 +78,7 @@ type Store struct {
 	log        *pgxpool.Pool // the followers of the logs
 	lib        int64
 	rules      Rules
+	growth     growth
 }
 
 // Open connects to Postgres and returns when MinConns connections are open and checked, so that the first requests find them warm.
@@ -165,6 +166,7 @@ func warm(ctx context.Context, pool *pgxpool.Pool, n int) error {
 
 // Close waits for what runs and closes all connections.
 func (s *Store) Close() {
+	s.growth.analyzing.Wait()
 	for _, pool := range []*pgxpool.Pool{s.pool, s.background, s.log} {
 		if pool != nil {
 			pool.Close()

@@ -40,6 +40,7 @@ const selectRevocations = `
 		UNION ALL
 		SELECT r.* FROM unnest($3::xid8[]) x, LATERAL (
 			SELECT * FROM revocations WHERE library_id = $1 AND xid BETWEEN x AND x OFFSET 0) r
+		OFFSET 0 -- or else what has not expired is looked up first, which is nearly all
 	) r ON r.expires_at > s.now`
 
 // Revocations returns what was revoked since a snapshot; since the zero Snapshot: everything that has not expired.
@@ -75,7 +76,7 @@ func (s *Store) ForgetRevocations(ctx context.Context, limit int) (n int, more b
 	const forget = `
 		DELETE FROM revocations WHERE library_id = $1 AND id IN (
 			SELECT id FROM revocations WHERE library_id = $1 AND expires_at < (SELECT dlsms_now()) - interval '1 minute'
-			LIMIT $2 FOR UPDATE SKIP LOCKED)
+			ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)
 		RETURNING id`
 	ids, err := query(ctx, s.background, pgx.RowTo[int64], forget, s.lib, limit)
 	return len(ids), len(ids) == limit, err

@@ -124,6 +124,9 @@ func (s *Store) JoinWaitlist(ctx context.Context, b Booking) (Entry, error) {
 		entry, err = t.ownEntry(ctx, b.UserID, id)
 		return err
 	})
+	if err == nil {
+		s.grew()
+	}
 	return entry, err
 }
 
