@@ -89,7 +89,7 @@ var accessTable = map[string]access{
 	},
 
 	dlsmsv1.ReservationService_CreateReservation_FullMethodName: {
-		want: []string{ok, "SEAT_TAKEN", "SEAT_NOT_FOUND"}, prepare: takeSeats,
+		want: []string{ok, "SEAT_TAKEN", "SEAT_NOT_FOUND"}, prepare: takeSeats, seats: 6,
 		request: func(c *cast, who int, what object) proto.Message {
 			if what == own { // a seat that nobody has, at a time when the caller has none
 				return tomorrow(0, 1).booking(c.branch.seats[3+who])

@@ -83,6 +83,8 @@ type access struct {
 	// want says what whoever may call is told about their own, another's and a missing object, or about the one thing there is to ask:
 	// a reason, or ok.
 	want []string
+	// seats is how many it takes; 0: one for each of the cast.
+	seats int
 	// prepare brings about the objects: one for each of the cast.
 	prepare func(c *cast)
 	// request asks about an object, as the one of the cast with that index.
@@ -177,7 +179,7 @@ type cell struct {
 // may change what is another's.
 func play(t *testing.T, s *system, name string, m protoreflect.MethodDescriptor, row access) {
 	t.Helper()
-	c := &cast{t: t, s: s, users: [3]student{s.student(t), s.student(t), s.librarian(t)}, branch: s.branch(t, 6)}
+	c := &cast{t: t, s: s, users: [3]student{s.student(t), s.student(t), s.librarian(t)}, branch: s.branch(t, max(3, row.seats))}
 	if row.prepare != nil {
 		row.prepare(c)
 	}

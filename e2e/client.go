@@ -70,17 +70,6 @@ func withToken(conn grpc.ClientConnInterface, token string) *Client {
 	}
 }
 
-// Register registers a user and logs in.
-func (c *Client) Register(ctx context.Context, studentID, password string) (*Client, error) {
-	_, err := c.Auth.Register(ctx, &dlsmsv1.RegisterRequest{
-		StudentId: studentID, Name: "Student " + studentID, Email: "student@university.example", Password: password,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("register %s: %w", studentID, err)
-	}
-	return c.Login(ctx, studentID, password)
-}
-
 // Login returns a client for a user.
 func (c *Client) Login(ctx context.Context, studentID, password string) (*Client, error) {
 	in, err := c.Auth.Login(ctx, &dlsmsv1.LoginRequest{StudentId: studentID, Password: password})

@@ -79,7 +79,9 @@ var provocations = map[string]func(g *stage) error{
 	"SEAT_TAKEN": func(g *stage) error { g.a.book(g.seat, g.w); return g.b.tryToBook(g.seat, g.w) },
 	"USER_BUSY":  func(g *stage) error { g.a.book(g.seat, g.w); return g.a.tryToBook(g.next, g.w) },
 	"STUDENT_ID_TAKEN": func(g *stage) error {
-		_, err := g.s.nobody().Register(g.t.Context(), strings.ToLower(g.a.User.GetStudentId()), password)
+		_, err := g.a.Auth.Register(g.t.Context(), &dlsmsv1.RegisterRequest{
+			StudentId: strings.ToLower(g.a.User.GetStudentId()), Name: "Another", Email: "another@university.example", Password: password,
+		})
 		return err
 	},
 	"ALREADY_WAITING":    func(g *stage) error { g.a.book(g.seat, g.w); g.b.wait(g.seat, g.w); return g.b.tryToWait(g.seat, g.w) },

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) (code int, err error) {
 	// Most tests wait for servers nearly all of their time: more of them may wait at once than there are cores.
 	if !isSet("test.parallel") {
-		if err := flag.Set("test.parallel", "8"); err != nil {
+		if err := flag.Set("test.parallel", "6"); err != nil {
 			return 1, err
 		}
 	}
