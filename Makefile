@@ -23,7 +23,7 @@ run: go ## start everything on this machine with the demo data, on LISTEN=127.0.
 test: go ## run the tests with the race detector, on a real Postgres, Redis and nginx; TESTS=./store for some
 	@stack/install.sh test
 	@stack/build.sh -race ./...
-	go test -race -shuffle=on -timeout $(TIMEOUT) $(TESTS)
+	go test -race -shuffle=on -p 1 -timeout $(TIMEOUT) $(TESTS)
 
 check: fresh format lint vet modules build test ## all that a change has to pass
 

@@ -119,7 +119,7 @@ func dial(t *testing.T, addr string, opts ...grpc.DialOption) dlsmsv1.SeatServic
 
 func call(t *testing.T, c dlsmsv1.SeatServiceClient) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	_, err := c.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{})
 	return err
@@ -292,6 +292,20 @@ func TestProxyRefusesOversizeMessage(t *testing.T) {
 				t.Errorf("after refusals: %v", err)
 			}
 		})
+	}
+}
+
+func TestProxyRefusesOversizeHeader(t *testing.T) {
+	t.Parallel()
+	b := (&backend{}).start(t)
+	c := dial(t, proxy(t, nil, b))
+	for _, size := range []int{40 << 10, 100 << 10} {
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "x-large", strings.Repeat("x", size))
+		_, err := c.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{})
+		wantStatus(t, err, codes.Unavailable, "") // nginx closes the connection
+	}
+	if err := call(t, c); err != nil {
+		t.Errorf("after refusals: %v", err)
 	}
 }
 
