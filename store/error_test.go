@@ -1,0 +1,139 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+func TestTranslate(t *testing.T) {
+	t.Parallel()
+	strange := errors.New("strange")
+	pg := func(code, constraint string) error { return &pgconn.PgError{Code: code, ConstraintName: constraint} }
+	for _, tc := range []struct{ err, want error }{
+		{nil, nil},
+		{ErrSeatTaken.With("seat_id", "7"), ErrSeatTaken},
+		{pg("23P01", "reservations_no_overlap"), ErrSeatTaken},
+		{pg("23505", "users_student_id_key"), ErrStudentIDTaken},
+		{pg("23505", "reservations_request_key"), ErrUnavailable},
+		{pg("23505", "waitlist_request_key"), ErrUnavailable},
+		{pg("23503", "waitlist_user_fkey"), ErrTokenInvalid},
+		{pg("40P01", ""), ErrOverloaded},
+		{pg("55P03", ""), ErrOverloaded},
+		{pg("57014", ""), ErrOverloaded},
+		{pg("57P01", ""), ErrUnavailable},
+		{pg("53300", ""), ErrUnavailable},
+		{pg("25006", ""), ErrUnavailable},
+		{pg("08006", ""), ErrUnavailable},
+		{fmt.Errorf("commit: %w", context.DeadlineExceeded), ErrUnavailable},
+		{context.Canceled, ErrUnavailable},
+		{io.ErrUnexpectedEOF, ErrUnavailable},
+		{&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, ErrUnavailable},
+	} {
+		got := translate(tc.err)
+		if !errors.Is(got, tc.want) {
+			t.Errorf("%v: %v, want %v", tc.err, got, tc.want)
+		}
+		if tc.err != nil && !errors.Is(got, tc.err) {
+			t.Errorf("%v: the log would not see the cause of %v", tc.err, got)
+		}
+	}
+	for _, err := range []error{strange, pgx.ErrNoRows, pg("42703", ""), pg("23514", "reservations_status_check")} {
+		if got := translate(err); got != err { //nolint:errorlint // the very same
+			t.Errorf("%v: %v, want it as it is", err, got)
+		}
+	}
+}
+
+// TestConstraintErrors: the names that errors are told by are names of the schema.
+func TestConstraintErrors(t *testing.T) {
+	t.Parallel()
+	schema := schemaText(t)
+	for name := range constraintErrors {
+		if !regexp.MustCompile(`\b` + name + `\b`).MatchString(schema) {
+			t.Errorf("the schema has no %s", name)
+		}
+	}
+}
+
+func schemaText(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("migrations/00001_init.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// TestNotifyingKinds: the column that makes an event a notification and the lock that puts notifications in order mean the same kinds.
+func TestNotifyingKinds(t *testing.T) {
+	t.Parallel()
+	schema := schemaText(t)
+	kinds := func(pattern string) map[EventKind]bool {
+		t.Helper()
+		match := regexp.MustCompile(pattern).FindStringSubmatch(schema)
+		if match == nil {
+			t.Fatalf("the schema has no %s", pattern)
+		}
+		list := map[EventKind]bool{}
+		for kind := range strings.SplitSeq(match[1], ",") {
+			list[EventKind(strings.Trim(strings.TrimSpace(kind), "'"))] = true
+		}
+		return list
+	}
+	notify := kinds(`\(kind IN \(([^)]*)\)\) STORED`)
+	all := kinds(`CHECK \(kind IN \(([^)]*)\)\)`)
+	if len(all) != 12 || len(notify) != 6 {
+		t.Errorf("%d kinds, %d notify", len(all), len(notify))
+	}
+	for kind := range all {
+		if kind.notifies() != notify[kind] {
+			t.Errorf("%s: notifies %v in Go, %v in the schema", kind, kind.notifies(), notify[kind])
+		}
+	}
+}
+
+func TestErrorCopies(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("cause")
+	e := ErrSeatTaken.With("a", "1").With("b", "2").Because(cause).After(time.Second)
+	if !errors.Is(e, ErrSeatTaken) || errors.Is(e, ErrUserBusy) || !errors.Is(e, cause) || e.Meta["a"] != "1" || e.Meta["b"] != "2" || e.RetryAfter != time.Second ||
+		!strings.Contains(e.Error(), "cause") || !strings.Contains(e.Error(), "SEAT_TAKEN") {
+		t.Errorf("%+v", e)
+	}
+	if ErrSeatTaken.Meta != nil || ErrSeatTaken.RetryAfter != 0 || errors.Unwrap(ErrSeatTaken) != nil {
+		t.Errorf("the sentinel was changed: %+v", ErrSeatTaken)
+	}
+}
+
+func TestContentHash(t *testing.T) {
+	t.Parallel()
+	at := func(s int64) time.Time { return time.Unix(s, 0) }
+	if contentHash("", 1, at(1), at(2)) != nil {
+		t.Error("a hash without a request_id")
+	}
+	seen := map[string]string{}
+	for _, c := range []struct {
+		seat       int64
+		start, end time.Time
+	}{{1, at(1), at(2)}, {2, at(1), at(2)}, {1, at(0), at(2)}, {1, at(1), at(3)}, {1, time.Time{}, at(2)}, {1, at(2), at(1)}} {
+		hash := string(contentHash("key", c.seat, c.start, c.end))
+		if other, ok := seen[hash]; ok {
+			t.Errorf("%+v has the hash of %s", c, other)
+		}
+		seen[hash] = fmt.Sprintf("%+v", c)
+		if again := string(contentHash("other", c.seat, c.start.In(time.FixedZone("", 3600)), c.end.Add(999))); !c.start.IsZero() && again != hash {
+			t.Errorf("%+v: another hash for the same content", c)
+		}
+	}
+}

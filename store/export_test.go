@@ -1,0 +1,4 @@
+package store
+
+// CheckSession is for tests.
+var CheckSession = checkSession

@@ -1,0 +1,280 @@
+package store_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// pages reads all of a list, two at a time.
+func (b bundle) pages(t *testing.T, user int, view store.View) (ids []int64) {
+	t.Helper()
+	var after store.ReservationCursor
+	for {
+		page, err := b.Reservations(t.Context(), b.users[user], view, after, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range page {
+			ids = append(ids, r.ID)
+			after = store.ReservationCursor{StartTime: r.StartTime, ID: r.ID}
+		}
+		if len(page) < 2 {
+			return ids
+		}
+	}
+}
+
+func TestReservations(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	cancelled := b.reserve(t, 0, 0, 0, 60)
+	mustDo(t, b.Cancel, b.users[0], cancelled.ID)
+	again := b.reserve(t, 0, 0, 0, 60) // the same start: the id decides
+	tomorrow := b.reserve(t, 0, 0, 24*60, 25*60)
+	evening := b.reserve(t, 0, 1, 300, 360)
+	held := b.offered(t, 0, 2, 400, 460)
+	b.reserve(t, 1, 1, 0, 60) // another's
+	list := func(when string, upcoming, history, all []int64) {
+		t.Helper()
+		wantEqual(t, when+": upcoming", b.pages(t, 0, store.ViewUpcoming), upcoming)
+		wantEqual(t, when+": history", b.pages(t, 0, store.ViewHistory), history)
+		wantEqual(t, when+": all", b.pages(t, 0, store.ViewAll), all)
+	}
+	all := []int64{cancelled.ID, again.ID, evening.ID, held.ReservationID, tomorrow.ID}
+	list("at noon", []int64{again.ID, evening.ID, held.ReservationID, tomorrow.ID}, []int64{cancelled.ID}, all)
+	mustDo(t, b.CheckIn, b.users[0], again.ID)
+	b.clock(t, 60) // over, whether or not the worker has come by
+	list("at one", []int64{evening.ID, held.ReservationID, tomorrow.ID}, []int64{again.ID, cancelled.ID}, all)
+	for _, step := range workerSteps(b.Store) {
+		if _, _, err := step(t.Context(), 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list("after the worker", []int64{evening.ID, tomorrow.ID}, []int64{held.ReservationID, again.ID, cancelled.ID}, all)
+	b.clock(t, 30*24*60-1)
+	list("in 30 days", nil, []int64{tomorrow.ID, held.ReservationID, evening.ID, again.ID, cancelled.ID}, all)
+	b.clock(t, 30*24*60)
+	list("after 30 days", nil, []int64{tomorrow.ID, held.ReservationID, evening.ID, again.ID}, all)
+	b.clock(t, 32*24*60)
+	list("after a month", nil, nil, all)
+}
+
+func TestNotifications(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	taken := b.reserve(t, 1, 0, 0, 60)
+	e := b.join(t, 0, 0, 0, 60)
+	mustDo(t, b.Cancel, b.users[1], taken.ID)
+	offer := b.entry(t, 0, e.ID)
+	if _, _, err := b.ClaimOffer(t.Context(), b.users[0], e.ID); err != nil {
+		t.Fatal(err)
+	}
+	b.clock(t, 10)
+	wantDone(t, 1, b.RemindOfCheckIn)
+	wantDone(t, 0, b.RemindOfCheckIn)
+	b.clock(t, 12)
+	mustDo(t, b.CheckIn, b.users[0], offer.ReservationID)
+	b.clock(t, 60)
+	wantDone(t, 1, b.CompleteEnded)
+	got, err := b.Notifications(t.Context(), b.users[0], 0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deadline, expires := at(15), at(10)
+	like := func(i int, kind store.EventKind, minutes int, deadline, expires *time.Time) store.Notification {
+		return store.Notification{
+			ID: got[i].ID, Kind: kind, UserID: b.users[0], ReservationID: offer.ReservationID, EntryID: e.ID, SeatRef: e.SeatRef, Timezone: "Europe/Berlin",
+			StartTime: at(0), EndTime: at(60), CheckInDeadline: deadline, OfferExpiresAt: expires, CreatedAt: at(minutes),
+		}
+	}
+	if len(got) != 3 {
+		t.Fatalf("%d notifications: %+v", len(got), got)
+	}
+	wantEqual(t, "notifications", got, []store.Notification{
+		like(0, store.EventOffered, 0, nil, &expires), like(1, store.EventReminded, 10, &deadline, nil), like(2, store.EventCompleted, 60, &deadline, nil),
+	})
+	after, err := b.Notifications(t.Context(), b.users[0], got[0].ID, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEqual(t, "the second one", after, got[1:2])
+	others, err := b.Notifications(t.Context(), b.users[1], 0, 10)
+	if err != nil || len(others) != 0 {
+		t.Errorf("of the other user: %+v, %v", others, err)
+	}
+}
+
+// TestReminders: five minutes before check-in closes, or at once when less is left, once, and only while it matters.
+func TestReminders(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := b.reserve(t, 0, 0, 30, 90)
+	b.db.FreezeClock(t, at(40).Add(-time.Microsecond))
+	wantDone(t, 0, b.RemindOfCheckIn)
+	b.clock(t, 40)
+	wantDone(t, 1, b.RemindOfCheckIn)
+	wantDone(t, 0, b.RemindOfCheckIn)
+	wantEqual(t, "history", b.history(t, r.ID), []string{"RESERVED", "REMINDED"})
+
+	arrived := b.reserve(t, 1, 1, 40, 100)
+	mustDo(t, b.CheckIn, b.users[1], arrived.ID)
+	b.clock(t, 51)
+	wantDone(t, 0, b.RemindOfCheckIn)
+	wantDone(t, 1, b.MarkNoShows)
+	late := b.reserve(t, 2, 2, 60, 120)
+	b.clock(t, 75)
+	wantDone(t, 0, b.RemindOfCheckIn) // too late for it: it is a no-show
+	wantEqual(t, "history", b.history(t, late.ID), []string{"RESERVED"})
+}
+
+// TestSteps does what is due in batches, and says whether there is more.
+func TestSteps(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.seats, b.users = b.db.Seats(t, 7), b.db.Users(t, 8)
+	for i := range 7 {
+		b.reserve(t, i, i, 0, 60)
+	}
+	for i := range 3 {
+		b.join(t, 7, i, 0, 60)
+	}
+	b.clock(t, 15)
+	for i, want := range []struct {
+		n    int
+		more bool
+	}{{3, true}, {3, true}, {1, false}, {0, false}} {
+		n, more, err := b.MarkNoShows(t.Context(), 3)
+		if err != nil || n != want.n || more != want.more {
+			t.Errorf("batch %d: %d, more %v, %v; want %+v", i, n, more, err, want)
+		}
+	}
+	// The user who waits for three seats was offered one of them: nobody gets two at once.
+	wantEqual(t, "offers", storetest.Value[int](t, b.db, `SELECT count(*) FROM reservations WHERE status = 'HELD'`), 1)
+	storetest.CheckInvariants(t, b.db)
+}
+
+// TestStepsLeaveLockedSeats: a seat that somebody works on is left for later, without waiting.
+func TestStepsLeaveLockedSeats(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.reserve(t, 0, 0, 0, 60)
+	b.reserve(t, 1, 1, 0, 60)
+	b.clock(t, 15)
+	w := b.writers(t, 1).sessions[0]
+	w.exec(t, `BEGIN`)
+	w.exec(t, fmt.Sprintf(`SELECT 1 FROM seats WHERE id = %d FOR NO KEY UPDATE`, b.seats[0]))
+	n, more, err := b.MarkNoShows(t.Context(), 100)
+	if err != nil || n != 1 || !more {
+		t.Errorf("%d, more %v, %v", n, more, err)
+	}
+	n, more, err = b.MarkNoShows(t.Context(), 100)
+	if err != nil || n != 0 || !more {
+		t.Errorf("%d, more %v, %v", n, more, err)
+	}
+	w.exec(t, `COMMIT`)
+	wantDone(t, 1, b.MarkNoShows)
+}
+
+func TestNextDue(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	due := func(within, want int) {
+		t.Helper()
+		d, ok, err := b.NextDue(t.Context(), time.Duration(within)*time.Minute)
+		if err != nil || ok != (want <= within) || ok && d != time.Duration(want)*time.Minute {
+			t.Errorf("due in %v, %v, %v; want %d min", d, ok, err, want)
+		}
+	}
+	due(60, 1000)
+	r := b.reserve(t, 0, 0, 30, 90)
+	due(60, 40) // the reminder
+	due(39, 40)
+	due(40, 40)
+	b.clock(t, 40)
+	due(60, 0)
+	wantDone(t, 1, b.RemindOfCheckIn)
+	due(60, 5) // check-in closes
+	mustDo(t, b.CheckIn, b.users[0], r.ID)
+	due(60, 50) // its end
+	due(49, 50)
+	b.join(t, 1, 0, 60, 80)
+	due(60, 40) // the end of what another one waits for
+	b.offered(t, 2, 1, 60, 120)
+	due(60, 10) // the end of the offer
+	b.clock(t, 200)
+	due(60, -150)
+	for _, step := range workerSteps(b.Store) {
+		if _, _, err := step(t.Context(), 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	due(600, 1000)
+}
+
+// TestDueAt: what an event says about when to look next is what NextDue finds.
+func TestDueAt(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	f := b.follow(t)
+	last := func() time.Time {
+		t.Helper()
+		events := f.changes(t).Events
+		return events[len(events)-1].DueAt(b.Rules())
+	}
+	check := func(what string, want int) {
+		t.Helper()
+		if got := last(); !got.Equal(at(want)) {
+			t.Errorf("%s: due at %v, want %v", what, got, at(want))
+		}
+	}
+	r := b.reserve(t, 0, 0, 0, 60)
+	check("reserved", 10)
+	b.clock(t, 10)
+	wantDone(t, 1, b.RemindOfCheckIn)
+	check("reminded", 15)
+	mustDo(t, b.CheckIn, b.users[0], r.ID)
+	check("checked in", 60)
+	mustDo(t, b.CheckOut, b.users[0], r.ID)
+	if got := last(); !got.IsZero() {
+		t.Errorf("checked out: due at %v", got)
+	}
+	b.offered(t, 1, 1, 30, 90)
+	check("offered", 20)
+}
+
+func TestLoadWorld(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.db.Exec(t, `UPDATE seats SET amenities = '{1,5}', out_of_service = true WHERE id = $1`, b.seats[1])
+	b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 7, '8:00', '24:00' FROM branches`)
+	b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '20:30', '2:00' FROM branches`)
+	confirmed := b.reserve(t, 0, 0, 9*60, 10*60)
+	over := b.reserve(t, 1, 2, 9*60, 10*60)
+	mustDo(t, b.Cancel, b.users[1], over.ID)
+	w, err := b.LoadWorld(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEqual(t, "now", w.Now, noon)
+	branch := storetest.Value[int64](t, b.db, `SELECT id FROM branches`)
+	wantEqual(t, "branches", w.Branches, []store.Branch{{ID: branch, Code: "branch-0", Name: "Branch", Timezone: "Europe/Berlin", Hours: []store.OpenHours{
+		{Weekday: time.Sunday, Opens: 8 * time.Hour, Closes: 24 * time.Hour}, {Weekday: time.Monday, Opens: 20*time.Hour + 30*time.Minute, Closes: 2 * time.Hour}}}})
+	if len(w.Seats) != 5 || !w.Seats[1].OutOfService || !slices.Equal(w.Seats[1].Amenities, []int16{1, 5}) || w.Seats[0].BranchID != branch || w.Seats[0].Label != "A-1" {
+		t.Errorf("seats: %+v", w.Seats)
+	}
+	wantEqual(t, "taken", w.Taken, []store.Taken{{ReservationID: confirmed.ID, Version: 1, SeatID: b.seats[0], StartTime: at(9 * 60), EndTime: at(10 * 60)}})
+	catalog, err := b.LoadCatalog(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEqual(t, "catalog", catalog, w.Catalog)
+	b.clock(t, 10*60)
+	if w, err = b.LoadWorld(t.Context()); err != nil || len(w.Taken) != 0 {
+		t.Errorf("after its end: %+v, %v", w.Taken, err)
+	}
+}

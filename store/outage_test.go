@@ -1,0 +1,305 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
+
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// TestPostgresDiesUnderLoad kills Postgres three times while users book. Everybody gets an answer of the contract, nobody an unknown error,
+// and what was acknowledged is there afterwards.
+func TestPostgresDiesUnderLoad(t *testing.T) {
+	t.Parallel()
+	db, pg := storetest.NewCluster(t)
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 4, MaxConns: 8, Rules: store.DefaultRules()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	const clients = 8
+	seats, users := db.Seats(t, clients), db.Users(t, clients)
+	begin := time.Now().Add(time.Hour).Truncate(time.Minute)
+
+	var acknowledged [clients]map[int64]store.Status
+	var booked, failed atomic.Int64
+	over := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range clients {
+		acknowledged[i] = map[int64]store.Status{}
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				r, err := s.Reserve(t.Context(), store.Booking{UserID: users[i], SeatID: seats[i], StartTime: begin, EndTime: begin.Add(time.Hour), RequestID: fmt.Sprint(n)})
+				if err == nil {
+					booked.Add(1)
+					acknowledged[i][r.ID] = "" // what became of it, nobody knows until there is an answer
+					if _, err = s.Cancel(t.Context(), users[i], r.ID); err == nil {
+						acknowledged[i][r.ID] = store.Cancelled
+					}
+				}
+				switch {
+				case err == nil:
+				case errors.Is(err, store.ErrUnavailable):
+					failed.Add(1)
+				case errors.Is(err, store.ErrSeatTaken), errors.Is(err, store.ErrUserBusy): // by one's own booking, whose answer was lost
+					for _, id := range liveOf(t, s, users[i]) {
+						_, _ = s.Cancel(t.Context(), users[i], id)
+					}
+				default:
+					t.Errorf("%v", err)
+					return
+				}
+			}
+		})
+	}
+	for range 3 {
+		was, failures := booked.Load(), failed.Load()
+		storetest.Eventually(t, "bookings", func() bool { return booked.Load() > was+50 })
+		if err := pg.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		storetest.Eventually(t, "failures", func() bool { return failed.Load() > failures })
+		if err := s.Ping(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("Ping: %v", err)
+		}
+		if err := pg.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	was := booked.Load()
+	storetest.Eventually(t, "bookings", func() bool { return booked.Load() > was+50 })
+	close(over)
+	wg.Wait()
+	if err := s.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for i, list := range acknowledged {
+		for id, status := range list {
+			if r, err := s.Reservation(t.Context(), users[i], id); err != nil || status != "" && r.Status != status {
+				t.Errorf("reservation %d was acknowledged, its status as %q: %+v, %v", id, status, r, err)
+			}
+		}
+	}
+	t.Logf("%d booked, %d failed", booked.Load(), failed.Load())
+	if faults, err := storetest.Violations(t.Context(), db.URL); err != nil || len(faults) > 0 {
+		t.Error(faults, err)
+	}
+}
+
+func liveOf(t *testing.T, s *store.Store, user int64) (ids []int64) {
+	t.Helper()
+	list, err := s.Reservations(t.Context(), user, store.ViewUpcoming, store.ReservationCursor{}, 10)
+	if err != nil && !errors.Is(err, store.ErrUnavailable) {
+		t.Error(err)
+	}
+	for _, r := range list {
+		ids = append(ids, r.ID)
+	}
+	return ids
+}
+
+// TestEverythingIsUnavailableWithoutPostgres: every method says the same, so that a client knows that it may try again.
+func TestEverythingIsUnavailableWithoutPostgres(t *testing.T) {
+	t.Parallel()
+	db, pg := storetest.NewCluster(t)
+	config := store.Config{URL: db.URL, MinConns: 1, MaxConns: 4, Rules: store.DefaultRules()}
+	s, err := store.Open(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	if err := pg.Process.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, b := t.Context(), store.Booking{UserID: 1, SeatID: 1, StartTime: at(0), EndTime: at(60)}
+	drop := func(_ any, err error) error { return err }
+	step := func(f func(context.Context, int) (int, bool, error)) error { _, _, err := f(ctx, 10); return err }
+	for name, call := range map[string]func() error{
+		"Open":            func() error { return drop(store.Open(ctx, config)) },
+		"Ping":            func() error { return s.Ping(ctx) },
+		"Reserve":         func() error { return drop(s.Reserve(ctx, b)) },
+		"Reservation":     func() error { return drop(s.Reservation(ctx, 1, 1)) },
+		"Reservations":    func() error { return drop(s.Reservations(ctx, 1, store.ViewAll, store.ReservationCursor{}, 1)) },
+		"Cancel":          func() error { return drop(s.Cancel(ctx, 1, 1)) },
+		"CheckIn":         func() error { return drop(s.CheckIn(ctx, 1, 1)) },
+		"CheckOut":        func() error { return drop(s.CheckOut(ctx, 1, 1)) },
+		"Extend":          func() error { return drop(s.Extend(ctx, 1, 1, at(60))) },
+		"JoinWaitlist":    func() error { return drop(s.JoinWaitlist(ctx, b)) },
+		"LeaveWaitlist":   func() error { return drop(s.LeaveWaitlist(ctx, 1, 1)) },
+		"Waitlist":        func() error { return drop(s.Waitlist(ctx, 1)) },
+		"ClaimOffer":      func() error { _, _, err := s.ClaimOffer(ctx, 1, 1); return err },
+		"Notifications":   func() error { return drop(s.Notifications(ctx, 1, 0, 1)) },
+		"Changes":         func() error { return drop(s.Changes(ctx, store.Snapshot{})) },
+		"Revocations":     func() error { return drop(s.Revocations(ctx, store.Snapshot{})) },
+		"LoadWorld":       func() error { return drop(s.LoadWorld(ctx)) },
+		"LoadCatalog":     func() error { return drop(s.LoadCatalog(ctx)) },
+		"RegisterUser":    func() error { return drop(s.RegisterUser(ctx, store.NewUser{})) },
+		"Credentials":     func() error { return drop(s.Credentials(ctx, "x")) },
+		"CredentialsByID": func() error { return drop(s.CredentialsByID(ctx, 1)) },
+		"ChangePassword":  func() error { return drop(s.ChangePassword(ctx, 1, "", "", noon)) },
+		"RevokeToken":     func() error { return s.RevokeToken(ctx, 1, "x", noon) },
+		"Seed":            func() error { return drop(s.Seed(ctx, "")) },
+		"Faults":          func() error { return drop(s.DurabilityFaults(ctx)) },
+		"NextDue":         func() error { _, _, err := s.NextDue(ctx, time.Minute); return err },
+		"MarkNoShows":     func() error { return step(s.MarkNoShows) },
+		"CompleteEnded":   func() error { return step(s.CompleteEnded) },
+		"ExpireOffers":    func() error { return step(s.ExpireOffers) },
+		"ExpireWaiting":   func() error { return step(s.ExpireWaiting) },
+		"Remind":          func() error { return step(s.RemindOfCheckIn) },
+		"OfferFreeSeats":  func() error { return step(s.OfferFreeSeats) },
+		"Forget":          func() error { return step(s.ForgetRevocations) },
+	} {
+		err := call()
+		e, ok := errors.AsType[*store.Error](err)
+		if !ok || !errors.Is(err, store.ErrUnavailable) || e.Kind != store.KindUnavailable || e.RetryAfter == 0 || errors.Unwrap(e) == nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := pg.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.LoadWorld(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCallersWhoGo: callers cancel their calls by the hundred; none of that costs a connection, and what was begun is finished.
+func TestCallersWhoGo(t *testing.T) {
+	t.Parallel()
+	rules := store.DefaultRules()
+	rules.MaxUpcoming = 0
+	b := setupWith(t, rules)
+	b.users = b.db.Users(t, 30)
+	s := b.warm(t, 4)
+	before := s.PoolStat().NewConnsCount()
+	errs := atOnce(30, func(i int) error {
+		for n := range 20 {
+			ctx, cancel := context.WithCancel(t.Context())
+			go cancel() // at any moment of the call
+			_, err := s.Reserve(ctx, store.Booking{UserID: b.users[i], SeatID: b.seats[n%5], StartTime: at(60 * n), EndTime: at(60*n + 60)})
+			cancel()
+			if err != nil && !errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrSeatTaken) {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, err := range errs {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if n := s.PoolStat().NewConnsCount() - before; n != 0 {
+		t.Errorf("%d new connections", n)
+	}
+	storetest.CheckInvariants(t, b.db)
+}
+
+// TestAFullPool: who waits for a connection until their own deadline is told to try again.
+func TestAFullPool(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	s := b.warm(t, 1)
+	w := b.writers(t, 1).sessions[0]
+	w.exec(t, `BEGIN`)
+	w.exec(t, `SELECT 1 FROM users WHERE id = $1 FOR UPDATE`, b.users[0])
+	blocked := make(chan error, 1)
+	go func() {
+		_, err := s.Reserve(context.WithoutCancel(t.Context()), store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60)})
+		blocked <- err
+	}()
+	storetest.Eventually(t, "the connection is taken", func() bool { return s.PoolStat().AcquiredConns() == 1 })
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := s.Waitlist(ctx, b.users[1])
+	wantErr(t, err, store.ErrUnavailable)
+	if _, err := s.Changes(t.Context(), store.Snapshot{}); err != nil { // the followers have their own
+		t.Error(err)
+	}
+	wantDone(t, 0, s.MarkNoShows) // and so has the worker
+	w.exec(t, `COMMIT`)
+	if err := <-blocked; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestALockThatIsHeldForLong: who waits too long for somebody's lock is told that the server is busy, and has changed nothing.
+func TestALockThatIsHeldForLong(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w := b.writers(t, 1).sessions[0]
+	w.exec(t, `BEGIN`)
+	w.exec(t, `SELECT 1 FROM seats WHERE id = $1 FOR UPDATE`, b.seats[0])
+	_, err := b.Reserve(t.Context(), store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60)})
+	wantErr(t, err, store.ErrOverloaded)
+	w.exec(t, `COMMIT`)
+	b.reserve(t, 0, 0, 0, 60)
+}
+
+// TestOpen: a faulty address is told as such, and nothing in it, nor in the database, gets the store another isolation level.
+func TestOpen(t *testing.T) {
+	t.Parallel()
+	_, err := store.Open(t.Context(), store.Config{URL: "postgres://%zz", MinConns: 1, MaxConns: 1})
+	if err == nil || !strings.Contains(err.Error(), "DATABASE_URL") {
+		t.Errorf("a malformed URL: %v", err)
+	}
+	db := storetest.NewDB(t)
+	db.Altered()
+	db.Exec(t, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database()); END $$`)
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 1, Rules: store.DefaultRules()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	conn, err := pgx.Connect(t.Context(), db.URL) // as one is that comes through a pooler with a setting of its own
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	if err := store.CheckSession(t.Context(), conn); err == nil || !strings.Contains(err.Error(), "serializable") {
+		t.Errorf("a serializable session: %v", err)
+	}
+}
+
+func TestDurabilityFaults(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	faults, err := b.DurabilityFaults(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEqual(t, "faults of a cluster for tests", faults, []string{"fsync is off", "full_page_writes is off"})
+}
+
+// TestCloseLeavesNothing is alone, since it looks at all goroutines that there are.
+func TestCloseLeavesNothing(t *testing.T) { //nolint:paralleltest // see above
+	db := storetest.NewDB(t)
+	before := goleak.IgnoreCurrent()
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 2, MaxConns: 4, Rules: store.DefaultRules()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seats, users := db.Seats(t, 40), db.Users(t, 40)
+	for i := range seats { // enough for the tables to be analyzed
+		if _, err := s.Reserve(t.Context(), store.Booking{UserID: users[i], SeatID: seats[i], EndTime: time.Now().Add(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Close()
+	goleak.VerifyNone(t, before)
+}

@@ -1,0 +1,113 @@
+package store_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+func TestRegisterUser(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	got, err := b.RegisterUser(t.Context(), store.NewUser{
+		StudentID: "S2021.ada_1", Name: "Ada Ørsted", Email: "ada@university.example", PasswordHash: "hash", Role: store.RoleLibrarian})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := store.User{ID: got.ID, StudentID: "S2021.ada_1", Name: "Ada Ørsted", Email: "ada@university.example", Role: store.RoleLibrarian, CreatedAt: noon}
+	wantEqual(t, "registered", got, want)
+	for _, id := range []string{"S2021.ada_1", "s2021.ADA_1"} { // unique without regard to case
+		c, err := b.Credentials(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantEqual(t, "credentials of "+id, c, store.Credentials{User: want, PasswordHash: "hash"})
+		_, err = b.RegisterUser(t.Context(), store.NewUser{StudentID: id, Role: store.RoleStudent})
+		wantErr(t, err, store.ErrStudentIDTaken)
+	}
+	c, err := b.CredentialsByID(t.Context(), got.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEqual(t, "credentials by id", c.User, want)
+	_, err = b.Credentials(t.Context(), "nobody")
+	wantErr(t, err, store.ErrUserNotFound)
+	_, err = b.CredentialsByID(t.Context(), 1<<40)
+	wantErr(t, err, store.ErrUserNotFound)
+}
+
+func TestChangePassword(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	user := b.users[0]
+	_, err := b.ChangePassword(t.Context(), user, "wrong", "new", at(60))
+	wantErr(t, err, store.ErrBadCredentials)
+	_, err = b.ChangePassword(t.Context(), 1<<40, "", "new", at(60))
+	wantErr(t, err, store.ErrBadCredentials)
+	wantEqual(t, "revocations of refused changes", storetest.Value[int](t, b.db, `SELECT count(*) FROM revocations`), 0)
+	generation, err := b.ChangePassword(t.Context(), user, "", "new", at(60))
+	if err != nil || generation != 1 {
+		t.Fatal(generation, err)
+	}
+	c, err := b.CredentialsByID(t.Context(), user)
+	if err != nil || c.PasswordHash != "new" || c.TokenGeneration != 1 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+func TestSeed(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	s := db.Open(t, store.DefaultRules())
+	// Three replicas at once: what one of them adds the others find.
+	added := make([]store.Seeded, 3)
+	for _, err := range atOnce(3, func(i int) (err error) {
+		added[i], err = s.Seed(t.Context(), "hash")
+		return err
+	}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	slices.SortFunc(added, func(a, b store.Seeded) int { return b.Seats - a.Seats })
+	wantEqual(t, "added", added, []store.Seeded{{Branches: 3, Seats: 49, Users: 11}, {}, {}})
+
+	wantEqual(t, "seats", storetest.Rows[string](t, db, `
+		SELECT code || ' ' || b.name || ' ' || count(*) || ' ' || count(DISTINCT area) FROM branches b JOIN seats s ON s.branch_id = b.id GROUP BY code, b.name ORDER BY code`),
+		[]string{"engineering Engineering 12 2", "main Main Library 25 3", "science Science 12 2"})
+	for amenity, least := range []int{1: 18, 2: 3, 3: 3, 4: 3, 5: 3} {
+		if n := storetest.Value[int](t, db, `SELECT count(*) FROM seats WHERE $1 = ANY(amenities)`, amenity); n < least || amenity == 1 && n != 18 {
+			t.Errorf("%d seats with amenity %d", n, amenity)
+		}
+	}
+	wantEqual(t, "users", strings.Join(storetest.Rows[string](t, db, `SELECT student_id || ' ' || role FROM users ORDER BY 1`), ", "),
+		"L0001 LIBRARIAN, S2021001 STUDENT, S2021002 STUDENT, S2021003 STUDENT, S2021004 STUDENT, S2021005 STUDENT, S2021006 STUDENT, "+
+			"S2021007 STUDENT, S2021008 STUDENT, S2021009 STUDENT, S2021010 STUDENT")
+	wantEqual(t, "ids of seats", storetest.Value[string](t, db, `SELECT min(id) || ' to ' || max(id) FROM seats`), "1 to 49")
+
+	// What an operator changed stays; what they deleted comes back.
+	db.Exec(t, `UPDATE users SET name = 'New', password_hash = 'own' WHERE student_id = 'S2021001'`)
+	db.Exec(t, `DELETE FROM seats WHERE id = 7`)
+	again, err := s.Seed(t.Context(), "other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEqual(t, "added again", again, store.Seeded{Seats: 1})
+	wantEqual(t, "the user", storetest.Value[string](t, db, `SELECT name || password_hash FROM users WHERE student_id = 'S2021001'`), "Newown")
+}
+
+// TestSeedWhileSomebodyRegisters: the two don't stand in each other's way.
+func TestSeedWhileSomebodyRegisters(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w := b.writers(t, 1).sessions[0]
+	w.exec(t, `BEGIN`)
+	w.exec(t, `INSERT INTO users (library_id, student_id, name, email, role, password_hash) VALUES (1, 'somebody', '', '', 'STUDENT', '')`)
+	if added, err := b.Seed(t.Context(), "hash"); err != nil || added.Seats != 49 {
+		t.Errorf("%+v, %v", added, err)
+	}
+	w.exec(t, `COMMIT`)
+}
