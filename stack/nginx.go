@@ -103,7 +103,7 @@ func startNginx(ctx context.Context, cfg NginxConfig, state *stateDir, held *por
 			return cmd, nil
 		},
 		ready:    func(ctx context.Context) error { return proxies(ctx, n.addr) },
-		within:   20 * time.Second,
+		within:   time.Minute,
 		quit:     syscall.SIGQUIT, // graceful
 		patience: 10 * time.Second,
 		orphan:   syscall.SIGTERM, // it then ends its workers, which SIGKILL would leave behind

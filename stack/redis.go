@@ -110,7 +110,7 @@ maxmemory-policy allkeys-lru
 			return cmd, nil
 		},
 		ready:    r.answers,
-		within:   20 * time.Second,
+		within:   time.Minute,
 		quit:     syscall.SIGTERM,
 		patience: 10 * time.Second,
 		orphan:   syscall.SIGKILL,

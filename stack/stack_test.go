@@ -96,7 +96,7 @@ func freeSeats(t *testing.T, addr string) int32 {
 
 func tryFreeSeats(t *testing.T, addr string) (int32, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	seats, err := dlsmsv1.NewSeatServiceClient(dial(t, addr)).GetSeats(ctx, &dlsmsv1.GetSeatsRequest{AvailableOnly: true})
 	return seats.GetAvailableCount(), err
