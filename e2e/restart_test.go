@@ -15,13 +15,14 @@ func unlimited() map[string]string {
 func TestReplicasStop(t *testing.T) {
 	t.Parallel()
 	s := start(t, stack.Config{Env: unlimited()})
-	t.Run("one after the other", func(t *testing.T) { rollingRestart(t, s) })
-	t.Run("all of them", func(t *testing.T) { allGone(t, s) })
+	rollingRestart(t, s)
+	allGone(t, s)
 }
 
 // rollingRestart stops one replica after the other with SIGTERM, and starts it again, while clients go on: none of them has to make a call
 // more than twice, streams end with UNAVAILABLE and lose nothing, and each replica ends with exit code 0.
 func rollingRestart(t *testing.T, s *system) {
+	t.Helper()
 	l, end := startLoad(t, s)
 	l.progress(60, 10)
 	for i, r := range s.Replicas {
@@ -39,6 +40,7 @@ func rollingRestart(t *testing.T, s *system) {
 
 // allGone kills all replicas. Clients are told to come back, and when they do, everything is as it was.
 func allGone(t *testing.T, s *system) {
+	t.Helper()
 	u, seat := s.student(t), s.branch(t, 1).seats[0]
 	booked := u.book(seat, tomorrow(0, 1))
 	open := u.subscribe()
