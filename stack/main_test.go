@@ -31,8 +31,8 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	code := m.Run()
-	if built.dir != "" {
-		if err := os.RemoveAll(built.dir); err != nil {
+	for _, dir := range []string{built.dir, used.dir} {
+		if err := os.RemoveAll(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
@@ -174,6 +174,39 @@ func stateDir(t *testing.T) string {
 	})
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
+	}
+	return dir
+}
+
+var used struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// usedDir is a directory as an earlier run left it. Its cluster is made once and copied, which is faster.
+func usedDir(t *testing.T) string {
+	t.Helper()
+	used.once.Do(func() {
+		if used.dir, used.err = os.MkdirTemp("", "dlsms-used-"); used.err != nil {
+			return
+		}
+		if used.err = os.Chmod(used.dir, 0o755); used.err != nil {
+			return
+		}
+		pg, err := stack.StartPostgres(context.Background(), stack.PostgresConfig{Dir: used.dir, Unsafe: true})
+		if err != nil {
+			used.err = err
+			return
+		}
+		used.err = pg.Stop(context.Background())
+	})
+	if used.err != nil {
+		t.Fatal(used.err)
+	}
+	dir := stateDir(t)
+	if out, err := exec.Command("cp", "-a", used.dir+"/.", dir).CombinedOutput(); err != nil {
+		t.Fatalf("copy: %v\n%s", err, out)
 	}
 	return dir
 }

@@ -309,11 +309,6 @@ func TestInnerPortInUse(t *testing.T) {
 
 func TestDamagedDirectory(t *testing.T) {
 	t.Parallel()
-	whole := func(t *testing.T) string {
-		dir := stateDir(t)
-		stop(t, startPostgres(t, stack.PostgresConfig{Dir: dir, Unsafe: true}))
-		return dir
-	}
 	remove := func(t *testing.T, path ...string) {
 		if err := os.RemoveAll(filepath.Join(path...)); err != nil {
 			t.Fatal(err)
@@ -341,32 +336,32 @@ func TestDamagedDirectory(t *testing.T) {
 			return dir
 		}, []string{"which is gone", "remove the link"}},
 		"no release": {func(t *testing.T) string {
-			dir := whole(t)
+			dir := usedDir(t)
 			remove(t, dir, "postgres", "data", "PG_VERSION")
 			return dir
 		}, []string{"is no database", "make clean"}},
 		"another release": {func(t *testing.T) string {
-			dir := whole(t)
+			dir := usedDir(t)
 			write(t, "9\n", dir, "postgres", "data", "PG_VERSION")
 			return dir
 		}, []string{"PostgreSQL 9 is missing", "make clean"}},
 		"no password": {func(t *testing.T) string {
-			dir := whole(t)
+			dir := usedDir(t)
 			remove(t, dir, "postgres", "password")
 			return dir
 		}, []string{"password is gone", "make clean"}},
 		"half a password": {func(t *testing.T) string {
-			dir := whole(t)
+			dir := usedDir(t)
 			write(t, "abc", dir, "postgres", "password")
 			return dir
 		}, []string{"password is damaged", "remove it"}},
 		"no catalogue": {func(t *testing.T) string {
-			dir := whole(t)
+			dir := usedDir(t)
 			remove(t, dir, "postgres", "data", "global")
 			return dir
 		}, []string{"postgres ended", "could not open", "global"}},
 		"a broken setting": {func(t *testing.T) string {
-			dir := whole(t)
+			dir := usedDir(t)
 			write(t, "nonsense nonsense nonsense\n", dir, "postgres", "data", "postgresql.auto.conf")
 			return dir
 		}, []string{"postgres: ", "configuration file", "postgresql.auto.conf"}},

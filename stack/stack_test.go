@@ -177,7 +177,7 @@ func TestStackServesAndRecovers(t *testing.T) {
 // What a run keeps: users and bookings, and the secret that their tokens are signed with. What is secret is for this user only.
 func TestSecondStackKnowsTheFirst(t *testing.T) {
 	t.Parallel()
-	dir := stateDir(t)
+	dir := usedDir(t)
 	cfg := stack.Config{Dir: dir, Seed: true, Unsafe: true, Replicas: 1, NoRedis: true}
 	s := startStack(t, cfg)
 	if len(s.Processes()) != 3 || s.Redis != nil {
@@ -210,7 +210,7 @@ func TestSecondStackKnowsTheFirst(t *testing.T) {
 
 func TestReplicaThatCannotStart(t *testing.T) {
 	t.Parallel()
-	dir := stateDir(t)
+	dir := usedDir(t)
 	cfg := stack.Config{Dir: dir, Binary: filepath.Join(programs(t), "dlsms"), Unsafe: true, Env: map[string]string{"JWT_SECRET": "short"}}
 	_, err := stack.Start(t.Context(), cfg)
 	wantLine(t, err, "app", "JWT_SECRET")
@@ -231,7 +231,7 @@ func TestStartIsCancelled(t *testing.T) {
 	for _, word := range []string{"postgres | starting", "redis    | ready", "app1     | starting", "nginx    | starting"} {
 		t.Run(word, func(t *testing.T) {
 			t.Parallel()
-			dir := stateDir(t)
+			dir := usedDir(t)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			var log record
@@ -264,7 +264,7 @@ func TestCommand(t *testing.T) {
 	for name, sig := range map[string]syscall.Signal{"ctrl-c": syscall.SIGINT, "terminated": syscall.SIGTERM, "terminal closed": syscall.SIGHUP} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir := stateDir(t)
+			dir := usedDir(t)
 			var log record
 			cmd := exec.Command(filepath.Join(programs(t), "dlsms-stack"), "-dir", dir, "-binary", filepath.Join(programs(t), "dlsms"), "-listen", "127.0.0.1:0")
 			cmd.Stdout, cmd.Stderr = &log, &log
