@@ -18,7 +18,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// For a long run, as before a release: go test ./store -run TestModel -model.steps 20000
+// For a long run, as before a release: go test ./store -run TestModel -model.steps 20000.
 var modelSteps = flag.Int("model.steps", 1000, "how many random operations each run of TestModel does")
 
 // TestModel does random things to a store and to the model of it, and compares their answers and states after each of them.
@@ -79,7 +79,9 @@ func (p *play) answered(what string, got, want error) bool {
 		reason = e.Reason
 	}
 	var verb string
-	fmt.Sscan(what, &verb)
+	if _, err := fmt.Sscan(what, &verb); err != nil {
+		p.t.Fatal(err)
+	}
 	p.done[verb+" "+reason]++
 	if want == nil && got != nil || want != nil && !errors.Is(got, want) {
 		p.t.Errorf("%s: answered %v, the model says %v", what, got, want)

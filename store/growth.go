@@ -18,11 +18,11 @@ type growth struct {
 const analyzeTables = `ANALYZE (SKIP_LOCKED) reservations, reservation_events, waitlist_entries, seats, users, branches`
 
 // grew notes that a row was added to a table that grows. It does not wait for the ANALYZE, which is in nobody's way and may fail.
-func (s *Store) grew() {
+func (s *Store) grew(ctx context.Context) {
 	switch s.growth.rows.Add(1) {
 	case 32, 256, 2048, 16384:
 		s.growth.analyzing.Go(func() {
-			ctx, cancel := budget(context.Background())
+			ctx, cancel := budget(ctx)
 			defer cancel()
 			_, _ = s.background.Exec(ctx, analyzeTables)
 		})

@@ -120,7 +120,7 @@ func (s *Store) Reserve(ctx context.Context, b Booking) (Reservation, error) {
 		return Reservation{}, ErrSeatTaken.With("seat_id", strconv.FormatInt(b.SeatID, 10))
 	}
 	r.StartTime, r.EndTime, r.CheckInOpensAt, r.CreatedAt = *start, *end, *opens, now
-	s.grew()
+	s.grew(ctx)
 	return r, nil
 }
 
@@ -201,7 +201,7 @@ func contentHash(requestID string, seatID int64, start, end time.Time) []byte {
 		return nil
 	}
 	var b []byte
-	b = binary.BigEndian.AppendUint64(b, uint64(seatID))
+	b = binary.BigEndian.AppendUint64(b, uint64(seatID)) //nolint:gosec // its bits, whichever they are
 	for _, t := range []time.Time{start, end} {
 		if t.IsZero() {
 			b = append(b, 0)

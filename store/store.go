@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -195,11 +194,6 @@ func (s *Store) DurabilityFaults(ctx context.Context) ([]string, error) {
 	}
 	faults, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	return faults, translate(err)
-}
-
-// window is the half-open range [start, end) as Postgres has it.
-func window(start, end time.Time) pgtype.Range[time.Time] {
-	return pgtype.Range[time.Time]{Lower: start, Upper: end, LowerType: pgtype.Inclusive, UpperType: pgtype.Exclusive, Valid: true}
 }
 
 // sorted returns the distinct ids in ascending order: the order in which rows are locked.

@@ -125,7 +125,7 @@ func (s *Store) JoinWaitlist(ctx context.Context, b Booking) (Entry, error) {
 		return err
 	})
 	if err == nil {
-		s.grew()
+		s.grew(ctx)
 	}
 	return entry, err
 }

@@ -123,8 +123,8 @@ func TestInvariantsFindWhatIsBroken(t *testing.T) {
 // TestDatabasesAreUsedAgain: the next test finds nothing of the one before, not even in its ids.
 func TestDatabasesAreUsedAgain(t *testing.T) { //nolint:paralleltest // the same database has to come back
 	urls := map[string]bool{}
-	for range 2 {
-		t.Run("test", func(t *testing.T) { //nolint:paralleltest // see above
+	for range 2 { //nolint:paralleltest // see above
+		t.Run("test", func(t *testing.T) {
 			db := NewDB(t)
 			urls[db.URL] = true
 			if now := Value[time.Time](t, db, `SELECT dlsms_now()`); time.Since(now).Abs() > time.Hour {
