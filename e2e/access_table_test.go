@@ -34,7 +34,7 @@ var accessTable = map[string]access{
 			return map[object]*dlsmsv1.LoginRequest{
 				own:     {StudentId: u.User.GetStudentId(), Password: u.Password},
 				others:  {StudentId: u.User.GetStudentId(), Password: "not " + u.Password},
-				missing: {StudentId: "nobody", Password: u.Password},
+				missing: {StudentId: fmt.Sprintf("MISSING-%d", c.s.names.Add(1)), Password: u.Password},
 			}[what]
 		},
 	},
