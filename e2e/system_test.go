@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -74,6 +75,7 @@ func (s *system) stop(ctx context.Context) error {
 			_ = conn.Close()
 		}
 	}
+	rested := s.comesToRest(ctx)
 	// The replicas go first: their connections to Postgres leave their statistics behind when they close.
 	stopped := make([]error, len(s.Replicas))
 	var all sync.WaitGroup
@@ -83,7 +85,24 @@ func (s *system) stop(ctx context.Context) error {
 	all.Wait()
 	checked := s.checkDatabase(ctx)
 	s.db.Close()
-	return errors.Join(errors.Join(stopped...), checked, s.Stack.Stop(ctx), s.journal.Err())
+	return errors.Join(rested, errors.Join(stopped...), checked, s.Stack.Stop(ctx), s.journal.Err())
+}
+
+// comesToRest waits until everything that is due has been done, and nobody waits for a seat that is free.
+func (s *system) comesToRest(ctx context.Context) error {
+	alive := slices.ContainsFunc(s.Replicas, func(r *stack.Replica) bool { return r.PID() != 0 })
+	if s.Postgres.PID() == 0 || !alive {
+		return nil
+	}
+	var left []string
+	var err error
+	if happens(func() bool {
+		left, err = storetest.Unfinished(ctx, s.Postgres.AdminURL())
+		return err == nil && len(left) == 0
+	}) {
+		return nil
+	}
+	return errors.Join(err, fmt.Errorf("the system does not come to rest:\n\t%s", strings.Join(left, "\n\t")))
 }
 
 // checkDatabase fails if there was a deadlock, or the database breaks an invariant.
