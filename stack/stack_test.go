@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -309,6 +310,9 @@ func TestCommand(t *testing.T) {
 				if group, err := syscall.Getpgid(pid); err != nil || group != pid {
 					t.Errorf("the child %d is in the process group %d (%v), want one of its own", pid, group, err)
 				}
+			}
+			if signal.Ignored(sig) { // as under nohup, which its children inherit: then a closed terminal ends nothing
+				sig = syscall.SIGTERM
 			}
 			if err := cmd.Process.Signal(sig); err != nil {
 				t.Fatal(err)
