@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// about says what was measured, where and when.
+type about struct {
+	commit, machine, versions, settings string
+	at                                  time.Time
+}
+
+func (a about) String() string {
+	return fmt.Sprintf("- commit: %s\n- machine: %s\n- versions: %s\n- settings: %s\n- at: %s\n", a.commit, a.machine, a.versions, a.settings, a.at.UTC().Format("2006-01-02 15:04 UTC"))
+}
+
+// describe looks at the machine and the system that runs on it.
+func (b *bench) describe(ctx context.Context) (about, error) {
+	a := about{at: b.began}
+	a.commit = output(ctx, "git", "rev-parse", "--short=12", "HEAD")
+	if output(ctx, "git", "status", "--porcelain", "--untracked-files=no") != "" {
+		a.commit += ", with changes that are not committed"
+	}
+	a.machine = fmt.Sprintf("%d cores (%s), %s of memory, %s", runtime.NumCPU(), field("/proc/cpuinfo", `model name\s*: (.*)`), memory(), output(ctx, "uname", "-sr"))
+	var postgres string
+	if err := b.ours.db.QueryRow(ctx, `SHOW server_version`).Scan(&postgres); err != nil {
+		return a, err
+	}
+	a.versions = fmt.Sprintf("%s, PostgreSQL %s, %s, ghz v0.120.0", runtime.Version(), postgres, strings.TrimSpace(output(ctx, "sh", "-c", "PATH=$PATH:/usr/sbin nginx -v 2>&1")))
+	a.settings = fmt.Sprintf("the shipped defaults, rate limits off; %d replicas; %d rounds of %s, each after %s to warm up; %d clients share a connection",
+		len(b.ours.Replicas), b.rounds, b.measure, b.warm, clientsPerConnection)
+	return a, nil
+}
+
+// output runs a command for what it says; nothing if it can't.
+func output(ctx context.Context, name string, args ...string) string {
+	out, _ := exec.CommandContext(ctx, name, args...).Output() //nolint:gosec // the commands are those above
+	return strings.TrimSpace(string(out))
+}
+
+func field(file, pattern string) string {
+	content, err := os.ReadFile(file) //nolint:gosec // the files are those named here
+	if err != nil {
+		return "unknown"
+	}
+	if m := regexp.MustCompile(pattern).FindSubmatch(content); m != nil {
+		return strings.TrimSpace(string(m[1]))
+	}
+	return "unknown"
+}
+
+func memory() string {
+	var kib int64
+	if _, err := fmt.Sscan(field("/proc/meminfo", `MemTotal:\s*(\d+)`), &kib); err != nil {
+		return "an unknown amount"
+	}
+	return fmt.Sprintf("%d GiB", kib>>20)
+}

@@ -1,0 +1,196 @@
+// Command limit is a replica that does next to nothing, for the benchmark to measure the real one against: behind the same nginx it answers
+// GetSeats from stored bytes, CreateReservation with one INSERT, CancelReservation with one UPDATE, and Login with one bcrypt comparison. There is no authentication, no rule, no
+// log and no metric in it. What a system in this house can reach at most is what this reaches.
+//
+// It is started as `limit serve`, with settings of the real one: GRPC_ADDR, DATABASE_URL and DB_MAX_CONNS; and with LIMIT_ANSWER, a file with
+// the encoded answer to GetSeats of {"available_only": true}, LIMIT_FILTERED_ANSWER, one for all other requests, and LIMIT_USERS, how many users
+// there are, with ids from 1.
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/crypto/bcrypt"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/store/migrations"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	if err := serve(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "limit:", err)
+		os.Exit(1)
+	}
+}
+
+// replica answers.
+type replica struct {
+	seats, filtered mem.BufferSlice
+	db              *pgxpool.Pool
+	users, calls    atomic.Int64
+	hash            []byte
+}
+
+func serve(ctx context.Context) error {
+	if _, err := migrations.Up(ctx, os.Getenv("DATABASE_URL")); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	cfg, err := pgxpool.ParseConfig(os.Getenv("DATABASE_URL"))
+	if err != nil {
+		return fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	conns, err := strconv.ParseInt(os.Getenv("DB_MAX_CONNS"), 10, 32)
+	if err != nil {
+		return fmt.Errorf("DB_MAX_CONNS: %w", err)
+	}
+	cfg.MaxConns = int32(conns)
+	r := &replica{}
+	if r.db, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
+		return fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	defer r.db.Close()
+	if r.seats, err = answer("LIMIT_ANSWER"); err != nil {
+		return err
+	}
+	if r.filtered, err = answer("LIMIT_FILTERED_ANSWER"); err != nil {
+		return err
+	}
+	users, err := strconv.ParseInt(os.Getenv("LIMIT_USERS"), 10, 64)
+	if err != nil {
+		return fmt.Errorf("LIMIT_USERS: %w", err)
+	}
+	r.users.Store(users)
+	if r.hash, err = bcrypt.GenerateFromPassword([]byte("password123"), 12); err != nil {
+		return err
+	}
+
+	l, err := net.Listen("tcp", os.Getenv("GRPC_ADDR"))
+	if err != nil {
+		return fmt.Errorf("GRPC_ADDR: %w", err)
+	}
+	s := grpc.NewServer(grpc.ForceServerCodecV2(raw{}))
+	r.register(s)
+	ended := context.AfterFunc(ctx, s.GracefulStop)
+	defer ended()
+	return s.Serve(l)
+}
+
+// answer reads the file that a setting names.
+func answer(setting string) (mem.BufferSlice, error) {
+	content, err := os.ReadFile(os.Getenv(setting))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", setting, err)
+	}
+	return stored(content), nil
+}
+
+func stored(b []byte) mem.BufferSlice { return mem.BufferSlice{mem.SliceBuffer(b)} }
+
+// raw passes messages on as they are on the wire.
+type raw struct{}
+
+func (raw) Name() string { return "proto" }
+
+func (raw) Marshal(v any) (mem.BufferSlice, error) { return v.(mem.BufferSlice), nil } //nolint:forcetypeassert // the handlers below return nothing else
+
+func (raw) Unmarshal(data mem.BufferSlice, v any) error {
+	*v.(*[]byte) = data.Materialize() //nolint:forcetypeassert // the handlers below ask for nothing else
+	return nil
+}
+
+// register adds a handler for each of the methods, each on the path of a generated one.
+func (r *replica) register(s *grpc.Server) {
+	method := func(name string, handle func(context.Context, []byte) (mem.BufferSlice, error)) grpc.MethodDesc {
+		return grpc.MethodDesc{MethodName: name, Handler: func(_ any, ctx context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+			var req []byte
+			if err := dec(&req); err != nil {
+				return nil, err
+			}
+			return handle(ctx, req)
+		}}
+	}
+	service := func(name string, methods ...grpc.MethodDesc) {
+		s.RegisterService(&grpc.ServiceDesc{ServiceName: name, HandlerType: (*any)(nil), Methods: methods}, r)
+	}
+	service(healthpb.Health_ServiceDesc.ServiceName, method("Check", r.check))
+	service(dlsmsv1.AuthService_ServiceDesc.ServiceName, method("Login", r.login))
+	service(dlsmsv1.SeatService_ServiceDesc.ServiceName, method("GetSeats", r.getSeats))
+	service(dlsmsv1.ReservationService_ServiceDesc.ServiceName, method("CreateReservation", r.createReservation), method("CancelReservation", r.cancelReservation))
+}
+
+// serving is a HealthCheckResponse of SERVING.
+var serving = stored([]byte{0x08, byte(healthpb.HealthCheckResponse_SERVING)})
+
+func (r *replica) check(context.Context, []byte) (mem.BufferSlice, error) { return serving, nil }
+
+// getSeats knows the common request by its length: a tag and a bool.
+func (r *replica) getSeats(_ context.Context, req []byte) (mem.BufferSlice, error) {
+	if len(req) <= 2 {
+		return r.seats, nil
+	}
+	return r.filtered, nil
+}
+
+const insert = `
+	INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at, request_id, request_hash)
+	VALUES (1, $1, $2, tstzrange($3, $4), 'CONFIRMED', $3, $4, $3, $5, '\x00')
+	ON CONFLICT DO NOTHING RETURNING id`
+
+func (r *replica) createReservation(ctx context.Context, b []byte) (mem.BufferSlice, error) {
+	var req dlsmsv1.CreateReservationRequest
+	if err := proto.Unmarshal(b, &req); err != nil {
+		return nil, err
+	}
+	user := r.calls.Add(1)%r.users.Load() + 1
+	start, end := req.GetStartTime().AsTime(), req.GetEndTime().AsTime()
+	var id int64
+	if err := r.db.QueryRow(ctx, insert, req.GetSeatId(), user, start, end, req.GetRequestId()).Scan(&id); err != nil {
+		return nil, status.Error(codes.AlreadyExists, err.Error())
+	}
+	out, err := proto.Marshal(&dlsmsv1.CreateReservationResponse{Reservation: &dlsmsv1.Reservation{
+		Id: id, Seat: &dlsmsv1.SeatRef{Id: req.GetSeatId(), Branch: "main", Area: "Reading Room", Label: "R-07"}, UserId: user,
+		StartTime: req.GetStartTime(), EndTime: req.GetEndTime(), Status: dlsmsv1.ReservationStatus_RESERVATION_STATUS_CONFIRMED,
+		CheckInOpensAt: req.GetStartTime(), CheckInDeadline: req.GetEndTime(), CreatedAt: timestamppb.New(time.Now()),
+	}})
+	return stored(out), err
+}
+
+const cancel = `UPDATE reservations SET status = 'CANCELLED', ended_at = now() WHERE library_id = 1 AND id = $1`
+
+func (r *replica) cancelReservation(ctx context.Context, b []byte) (mem.BufferSlice, error) {
+	var req dlsmsv1.CancelReservationRequest
+	if err := proto.Unmarshal(b, &req); err != nil {
+		return nil, err
+	}
+	_, err := r.db.Exec(ctx, cancel, req.GetReservationId())
+	return nil, err
+}
+
+func (r *replica) login(_ context.Context, b []byte) (mem.BufferSlice, error) {
+	var req dlsmsv1.LoginRequest
+	if err := proto.Unmarshal(b, &req); err != nil {
+		return nil, err
+	}
+	if err := bcrypt.CompareHashAndPassword(r.hash, []byte(req.GetPassword())); err != nil {
+		return nil, status.Error(codes.Unauthenticated, err.Error())
+	}
+	return nil, nil
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/bojand/ghz/runner"
+	"github.com/jhump/protoreflect/dynamic" //nolint:staticcheck // ghz asks for it
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+)
+
+// load is what ghz is to do: so many clients call one method, each again as soon as it has its answer.
+type load struct {
+	// method is the full name, such as "/dlsms.v1.SeatService/GetSeats".
+	method  string
+	clients int
+	// rps spaces the calls of all clients together; 0: as many as are answered.
+	rps int
+	// calls is how many there are in all; 0: as many as fit into the time.
+	calls int
+	// warm passes before the measurement begins, which lasts for measure.
+	warm, measure time.Duration
+	// request returns the message of call n, from 0. It is called from many goroutines.
+	request func(n int64) (*dynamic.Message, error)
+	// sign returns the metadata of call n; nil: none.
+	sign func(n int64) *metadata.MD
+	// allowed are codes other than OK that are no failure.
+	allowed []codes.Code
+}
+
+// clientsPerConnection is how many clients share a connection: ghz's default is one for all, which would leave all but one of nginx's
+// workers idle; people have one each, which costs more memory than it shows.
+const clientsPerConnection = 10
+
+// sample is what came of a load.
+type sample struct {
+	// calls were answered with OK within the time measured, which was seconds long; refused is how many were answered with an allowed code.
+	calls, refused int
+	seconds        float64
+	// latencies are those of all calls that are counted above, sorted.
+	latencies []time.Duration
+	// failed counts the calls with any other code, warm-up included; failures says how many of which kind.
+	failed   int
+	failures map[string]int
+	// cpu is the processor time by kind of process.
+	cpu cpuTimes
+}
+
+func (s sample) rps() float64 { return float64(s.calls) / s.seconds }
+
+// percentile returns the latency that p of 100 calls don't exceed.
+func (s sample) percentile(p float64) time.Duration {
+	if len(s.latencies) == 0 {
+		return 0
+	}
+	return s.latencies[min(int(p/100*float64(len(s.latencies))), len(s.latencies)-1)]
+}
+
+// run puts the load on a subject's proxy.
+func (l load) run(ctx context.Context, s *subject) (sample, error) {
+	files, err := protoset()
+	if err != nil {
+		return sample{}, err
+	}
+	connections := max(1, l.clients/clientsPerConnection)
+	options := []runner.Option{
+		runner.WithInsecure(true),
+		runner.WithProtosetBinary(files),
+		runner.WithConcurrency(uint(l.clients)),
+		runner.WithConnections(uint(connections)),
+		runner.WithDataProvider(func(c *runner.CallData) ([]*dynamic.Message, error) {
+			m, err := l.request(c.RequestNumber)
+			return []*dynamic.Message{m}, err
+		}),
+	}
+	if l.sign != nil {
+		options = append(options, runner.WithMetadataProvider(func(c *runner.CallData) (*metadata.MD, error) {
+			return l.sign(c.RequestNumber), nil
+		}))
+	}
+	if l.rps > 0 {
+		options = append(options, runner.WithRPS(uint(l.rps)))
+	}
+	var clock *stopwatch
+	if l.calls > 0 {
+		options = append(options, runner.WithTotalRequests(uint(l.calls)))
+	} else {
+		// A call that is cut off at the end is not counted: by default it would be, as Unavailable.
+		options = append(options, runner.WithRunDuration(l.warm+l.measure+100*time.Millisecond), runner.WithDurationStopAction("ignore"))
+	}
+	began := time.Now()
+	if l.calls == 0 {
+		clock = startStopwatch(ctx, s, began.Add(l.warm), l.measure)
+	}
+	report, err := runner.Run(strings.TrimPrefix(l.method, "/"), s.Addr(), options...)
+	if err != nil {
+		// What calls failed with is in the report, which says it better.
+		if report == nil || report.Count == 0 {
+			return sample{}, fmt.Errorf("ghz: %w", err)
+		}
+	}
+	if ctx.Err() != nil {
+		return sample{}, ctx.Err()
+	}
+	from, to := began, time.Now()
+	out := sample{failures: map[string]int{}}
+	if clock != nil {
+		if from, to, out.cpu, err = clock.result(); err != nil {
+			return sample{}, err
+		}
+	}
+	l.count(&out, report.Details, from, to)
+	return out, nil
+}
+
+// count sorts what ghz noted.
+func (l load) count(out *sample, details []runner.ResultDetail, from, to time.Time) {
+	var last time.Time
+	for _, d := range details {
+		if d.Timestamp.After(last) {
+			last = d.Timestamp
+		}
+		allowed := slices.ContainsFunc(l.allowed, func(c codes.Code) bool { return c.String() == d.Status })
+		if d.Status != codes.OK.String() && !allowed {
+			out.failed++
+			out.failures[d.Error]++
+			continue
+		}
+		if d.Timestamp.Before(from) || d.Timestamp.After(to) {
+			continue
+		}
+		if allowed {
+			out.refused++
+		} else {
+			out.calls++
+		}
+		out.latencies = append(out.latencies, d.Latency)
+	}
+	if l.calls > 0 {
+		to = last
+	}
+	out.seconds = to.Sub(from).Seconds()
+	slices.Sort(out.latencies)
+}
+
+// failure says what went wrong, nil if nothing did.
+func (s sample) failure() error {
+	if s.failed == 0 {
+		return nil
+	}
+	kinds := slices.SortedFunc(maps.Keys(s.failures), func(a, b string) int { return s.failures[b] - s.failures[a] })
+	return fmt.Errorf("%d calls failed, most with: %s", s.failed, kinds[0])
+}
+
+// protoset is the API as ghz wants it: so it needs no reflection, which the limit does not have.
+func protoset() ([]byte, error) {
+	set := &descriptorpb.FileDescriptorSet{}
+	added := map[string]bool{}
+	var add func(f protoreflect.FileDescriptor)
+	add = func(f protoreflect.FileDescriptor) {
+		if added[f.Path()] {
+			return
+		}
+		added[f.Path()] = true
+		for i := range f.Imports().Len() {
+			add(f.Imports().Get(i).FileDescriptor)
+		}
+		set.File = append(set.File, protodesc.ToFileDescriptorProto(f))
+	}
+	for _, f := range []protoreflect.FileDescriptor{
+		dlsmsv1.File_dlsms_v1_auth_proto, dlsmsv1.File_dlsms_v1_seat_proto, dlsmsv1.File_dlsms_v1_reservation_proto, dlsmsv1.File_dlsms_v1_notify_proto,
+	} {
+		add(f)
+	}
+	return proto.Marshal(set)
+}
+
+// always makes every call with the same message.
+func always(m proto.Message) func(int64) (*dynamic.Message, error) {
+	d, err := dynamic.AsDynamicMessage(protoadapt.MessageV1Of(m))
+	return func(int64) (*dynamic.Message, error) { return d, err }
+}
+
+// inTurn makes calls with these messages, one after the other, again and again.
+func inTurn[M proto.Message](messages []M) func(int64) (*dynamic.Message, error) {
+	list := make([]*dynamic.Message, len(messages))
+	var err error
+	for i, m := range messages {
+		if list[i], err = dynamic.AsDynamicMessage(protoadapt.MessageV1Of(m)); err != nil {
+			break
+		}
+	}
+	return func(n int64) (*dynamic.Message, error) { return list[n%int64(len(list))], err }
+}
+
+// bearer is the metadata of a token.
+func bearer(token string) *metadata.MD {
+	md := metadata.Pairs("authorization", "Bearer "+token)
+	return &md
+}
+
+// perSecond writes a rate for people.
+func perSecond(rps float64) string {
+	if rps < 100 {
+		return strconv.FormatFloat(rps, 'f', 1, 64) + "/s"
+	}
+	n := strconv.Itoa(int(rps + 0.5))
+	if len(n) > 3 {
+		n = n[:len(n)-3] + "," + n[len(n)-3:]
+	}
+	return n + "/s"
+}

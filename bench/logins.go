@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+)
+
+const loginMethod = dlsmsv1.AuthService_Login_FullMethodName
+
+// demoLogins are those of the ten demo students.
+func demoLogins() []*dlsmsv1.LoginRequest {
+	var list []*dlsmsv1.LoginRequest
+	for i := range 10 {
+		list = append(list, &dlsmsv1.LoginRequest{StudentId: fmt.Sprintf("S20210%02d", i+1), Password: password})
+	}
+	return list
+}
+
+// logins measures Login against what bcrypt allows on all cores, and what a rush of logins does to those who look for a seat.
+func (b *bench) logins(ctx context.Context) error {
+	hash, err := b.ours.passwordHash(ctx)
+	if err != nil {
+		return err
+	}
+	// As many as two replicas of two cores can hash and have in line: none is turned away.
+	const clients = 8
+	var samples []sample
+	var ratios []float64
+	for round := range b.rounds {
+		allowed, err := bcryptRate(hash, b.measure)
+		if err != nil {
+			return err
+		}
+		s, err := load{
+			method: loginMethod, clients: clients, warm: b.warm, measure: b.measure, request: inTurn(demoLogins()),
+		}.run(ctx, b.ours)
+		if err != nil {
+			return fmt.Errorf("logins: %w", err)
+		}
+		b.say("Login, %d clients, round %d of %d: %s, bcrypt alone %s", clients, round+1, b.rounds, perSecond(s.rps()), perSecond(allowed))
+		if err := s.failure(); err != nil {
+			b.report.fault("Login: %v", err)
+		}
+		samples, ratios = append(samples, s), append(ratios, s.rps()/allowed)
+	}
+	b.report.add(summary("Login", clients, b.ours, samples))
+	b.report.atLeast("Login: a second, of what bcrypt at cost 12 allows on all cores", median(ratios), 0.9)
+	return b.rush(ctx)
+}
+
+// bcryptRate is how many passwords a second this machine compares with all its cores.
+func bcryptRate(hash string, measure time.Duration) (float64, error) {
+	var compared atomic.Int64
+	began := time.Now()
+	errs := make(chan error, runtime.NumCPU())
+	for range runtime.NumCPU() {
+		go func() {
+			for time.Since(began) < measure {
+				if err := bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)); err != nil {
+					errs <- err
+					return
+				}
+				compared.Add(1)
+			}
+			errs <- nil
+		}()
+	}
+	var all error
+	for range runtime.NumCPU() {
+		all = errors.Join(all, <-errs)
+	}
+	return float64(compared.Load()) / time.Since(began).Seconds(), all
+}
+
+// rush measures GetSeats at a steady rate while nobody else is there, and while many log in at once.
+func (b *bench) rush(ctx context.Context) error {
+	const crowd = 100
+	steady := load{method: getSeats, clients: 20, rps: 200, warm: b.warm, measure: b.measure, request: always(availableNow)}
+	var idle, rushed []sample
+	var ratios []float64
+	for round := range b.rounds {
+		alone, err := steady.run(ctx, b.ours)
+		if err != nil {
+			return err
+		}
+		stop, err := b.crowd(ctx, crowd)
+		if err != nil {
+			return err
+		}
+		busy, err := steady.run(ctx, b.ours)
+		admitted, refused, other := stop()
+		if err != nil {
+			return err
+		}
+		for _, s := range []sample{alone, busy} {
+			if err := s.failure(); err != nil {
+				b.report.fault("GetSeats beside a rush of logins: %v", err)
+			}
+		}
+		if other != nil {
+			b.report.fault("logins of a rush: %v", other)
+		}
+		ratio := busy.percentile(99).Seconds() / alone.percentile(99).Seconds()
+		b.say("GetSeats at %d a second while %d log in, round %d of %d: P99 %s, alone %s; %d logins admitted, %d told to come back",
+			steady.rps, crowd, round+1, b.rounds, millis(busy.percentile(99)), millis(alone.percentile(99)), admitted, refused)
+		idle, rushed, ratios = append(idle, alone), append(rushed, busy), append(ratios, ratio)
+	}
+	b.report.add(summary("GetSeats, 200/s, alone", steady.clients, b.ours, idle))
+	b.report.add(summary("GetSeats, 200/s, while 100 log in", steady.clients, b.ours, rushed))
+	b.report.atMost("GetSeats while 100 clients log in: P99, of that alone", median(ratios), 3)
+	return nil
+}
+
+// crowd has n clients log in again and again, each waiting as long as it is told to when it is turned away, until stop is called.
+func (b *bench) crowd(ctx context.Context, n int) (stop func() (admitted, refused int64, other error), err error) {
+	var conns []*grpc.ClientConn
+	for range max(1, n/clientsPerConnection) {
+		c, err := grpc.NewClient("passthrough:///"+b.ours.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			return nil, err
+		}
+		conns = append(conns, c)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var admitted, refused atomic.Int64
+	var other error
+	var once sync.Once
+	var all sync.WaitGroup
+	requests := demoLogins()
+	for i := range n {
+		all.Go(func() {
+			auth := dlsmsv1.NewAuthServiceClient(conns[i%len(conns)])
+			for ctx.Err() == nil {
+				_, err := auth.Login(ctx, requests[i%len(requests)])
+				switch {
+				case err == nil:
+					admitted.Add(1)
+				case ctx.Err() != nil:
+				case status.Code(err) == codes.ResourceExhausted:
+					refused.Add(1)
+					_ = until(ctx, time.Now().Add(retryAfter(err)))
+				default:
+					once.Do(func() { other = err })
+				}
+			}
+		})
+	}
+	return func() (int64, int64, error) {
+		cancel()
+		all.Wait()
+		for _, c := range conns {
+			_ = c.Close()
+		}
+		return admitted.Load(), refused.Load(), other
+	}, nil
+}
+
+// retryAfter is how long a refusal asks to wait; a second if it does not say.
+func retryAfter(err error) time.Duration {
+	for _, d := range status.Convert(err).Details() {
+		if info, ok := d.(*errdetails.RetryInfo); ok {
+			return info.GetRetryDelay().AsDuration()
+		}
+	}
+	return time.Second
+}

@@ -1,0 +1,151 @@
+// Command bench measures DL-SMS as a user would see it, and beside it what could be reached at most: what `make bench` calls.
+// It starts both systems on this machine, from Postgres to nginx, puts load on them with ghz, in turns, and writes tables and plots.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/dlsms/dlsms/stack"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	binary := flags.String("binary", ".local/bin/dlsms", "the replica to measure")
+	limitBinary := flags.String("limit", ".local/bin/dlsms-limit", "the replica to measure against")
+	dir := flags.String("out", "", "directory for tables and plots; empty: they are not written")
+	isQuick := flags.Bool("quick", false, "few and short rounds, a small big library: to see that all works, not for figures")
+	only := flags.String("only", "", "a pattern of the scenarios to run; empty: all")
+	profiles := flags.String("profiles", "", "directory for CPU profiles of a replica and the statements of Postgres, by scenario; empty: none are taken")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	wanted, err := regexp.Compile(*only)
+	if err != nil {
+		return fmt.Errorf("-only: %w", err)
+	}
+	b := &bench{scale: full, report: &report{}, out: out, began: time.Now()}
+	if *isQuick {
+		b.scale = quick
+	}
+	if err := b.measureAll(ctx, *binary, *limitBinary, *profiles, wanted); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\n%s\n%s", b.report.about, b.report.goalTable())
+	if *dir != "" {
+		if err := b.report.write(*dir); err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "\nwritten: %s\n", *dir)
+	}
+	if n := len(b.report.faults); n > 0 {
+		return fmt.Errorf("%d scenarios had failures:\n\t%s", n, strings.Join(b.report.faults, "\n\t"))
+	}
+	return nil
+}
+
+// scenario is one thing to measure.
+type scenario struct {
+	name string
+	run  func(context.Context) error
+}
+
+// measureAll starts the systems, runs the scenarios and stops the systems.
+func (b *bench) measureAll(ctx context.Context, binary, limitBinary, profiles string, wanted *regexp.Regexp) (err error) {
+	cfg := stack.Config{Binary: binary, Seed: true, Env: limitsOff()}
+	b.say("starting %s", ours)
+	if b.ours, err = startSubject(ctx, ours, cfg); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.ours.stop()) }()
+	if b.report.about, err = b.describe(ctx); err != nil {
+		return err
+	}
+	b.say("starting the limit")
+	files, err := os.MkdirTemp("", "dlsms-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(files)) }()
+	if b.limit, err = b.startLimit(ctx, binary, limitBinary, files); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.limit.stop()) }()
+
+	// First what is about the 49 seats of the demo library; then come more.
+	for _, s := range []scenario{
+		{"rest", b.rest},
+		{"reads", b.reads},
+		{"filters", b.filters},
+		{"logins", b.logins},
+		{"mix", b.mix},
+		{"watch", b.watch},
+		{"bookings", b.bookings},
+		{"stampede", b.stampede},
+		{"growth", func(ctx context.Context) error { return b.grow(ctx, cfg) }},
+	} {
+		if !wanted.MatchString(s.name) {
+			continue
+		}
+		if err := b.profiled(ctx, profiles, s); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+// limitUsers is how many users the limit takes in turn for its bookings.
+const limitUsers = 5000
+
+// startLimit starts the limit, which answers what ours does.
+func (b *bench) startLimit(ctx context.Context, binary, limitBinary, files string) (*subject, error) {
+	common, filtered, err := answers(ctx, b.ours)
+	if err != nil {
+		return nil, err
+	}
+	env := limitsOff()
+	maps.Copy(env, map[string]string{
+		"LIMIT_ANSWER": filepath.Join(files, "answer"), "LIMIT_FILTERED_ANSWER": filepath.Join(files, "filtered"), "LIMIT_USERS": fmt.Sprint(limitUsers),
+		"DB_MAX_CONNS": "100",
+	})
+	for file, content := range map[string][]byte{"LIMIT_ANSWER": common, "LIMIT_FILTERED_ANSWER": filtered} {
+		if err := os.WriteFile(env[file], content, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	s, err := startSubject(ctx, limit, stack.Config{Binary: limitBinary, Env: env, NoRedis: true})
+	if err != nil {
+		return nil, err
+	}
+	seed := exec.CommandContext(ctx, binary, "seed") //nolint:gosec // the binary that was asked for
+	seed.Env = append(os.Environ(), "DATABASE_URL="+s.Postgres.DatabaseURL())
+	if said, err := seed.CombinedOutput(); err != nil {
+		return nil, errors.Join(fmt.Errorf("seed the limit: %w: %s", err, said), s.stop())
+	}
+	if _, err := s.addUsers(ctx, "limit-", limitUsers); err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	return s, nil
+}

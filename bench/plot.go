@@ -1,0 +1,122 @@
+package main
+
+import (
+	"image/color"
+	"path/filepath"
+	"slices"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+)
+
+// What the original of this design reached with 50 to 200 clients over gRPC, and its twin over REST, as they were published.
+var (
+	originalRPS  = [2]float64{340, 305}
+	originalP95  = [2]float64{508, 1310} // milliseconds
+	originalREST = [2]float64{2480, 2480}
+)
+
+// curve is one line of a plot.
+type curve struct {
+	name   string
+	points plotter.XYs
+	dashed bool
+}
+
+// plot draws throughput and P95 of GetSeats, and P99 under the mix, against concurrency.
+func (r *report) plot(dir string) error {
+	ms := func(f figure) (p95, p99 float64) { return 1000 * f.p95.Seconds(), 1000 * f.p99.Seconds() }
+	reads := func(value func(figure) float64) []curve {
+		return []curve{
+			{name: ours, points: r.line("GetSeats", ours, value)},
+			{name: limit, points: r.line("GetSeats", limit, value)},
+		}
+	}
+	throughput := append(reads(func(f figure) float64 { return f.rps }), r.original("original, gRPC", originalRPS), r.original("original, REST", originalREST))
+	if err := draws(dir, "throughput", "GetSeats of 49 seats, by concurrency", "calls a second", throughput); err != nil {
+		return err
+	}
+	p95 := append(reads(func(f figure) float64 { v, _ := ms(f); return v }), r.original("original, gRPC", originalP95))
+	if err := draws(dir, "p95", "GetSeats of 49 seats, by concurrency", "P95, ms (logarithmic)", p95); err != nil {
+		return err
+	}
+	var mix []curve
+	for _, kind := range mixed {
+		for _, subject := range []string{ours, limit} {
+			value := func(f figure) float64 { _, v := ms(f); return v }
+			mix = append(mix, curve{kind.name + ", " + subject, r.line("mix, "+kind.name, subject, value), subject == limit})
+		}
+	}
+	return draws(dir, "mix-p99", "90% reads, 8% bookings and cancels, 2% logins, a call a second a client", "P99, ms (logarithmic)", mix)
+}
+
+// line returns the points of a scenario in the order of concurrency.
+func (r *report) line(scenario, subject string, value func(figure) float64) plotter.XYs {
+	var points plotter.XYs
+	for _, f := range r.figures {
+		if f.scenario == scenario && f.subject == subject {
+			points = append(points, plotter.XY{X: float64(f.clients), Y: value(f)})
+		}
+	}
+	slices.SortFunc(points, func(a, b plotter.XY) int { return int(a.X - b.X) })
+	return points
+}
+
+// original is a line between two published figures over the concurrency that was measured here.
+func (r *report) original(name string, values [2]float64) curve {
+	return curve{name, plotter.XYs{{X: 50, Y: values[0]}, {X: 200, Y: values[1]}}, true}
+}
+
+var colors = []color.Color{
+	color.RGBA{R: 0x1b, G: 0x5e, B: 0xa8, A: 0xff}, color.RGBA{R: 0x88, G: 0x88, B: 0x88, A: 0xff}, color.RGBA{R: 0xc2, G: 0x3b, B: 0x22, A: 0xff},
+	color.RGBA{R: 0xd9, G: 0x8e, B: 0x04, A: 0xff}, color.RGBA{R: 0x2e, G: 0x7d, B: 0x32, A: 0xff}, color.RGBA{R: 0x6a, G: 0x1b, B: 0x9a, A: 0xff},
+	color.RGBA{R: 0x00, G: 0x83, B: 0x8f, A: 0xff}, color.RGBA{R: 0x5d, G: 0x40, B: 0x37, A: 0xff},
+}
+
+// draws writes one plot as PNG and SVG. A plot in milliseconds has a logarithmic axis: what it compares is far apart.
+func draws(dir, name, title, unit string, curves []curve) error {
+	p := plot.New()
+	p.Title.Text = title
+	p.X.Label.Text = "concurrent clients"
+	p.Y.Label.Text = unit
+	p.X.Min, p.X.Max = 0, 210
+	p.Legend.Top = true
+	p.Add(plotter.NewGrid())
+	lowest, highest := 0.0, 0.0
+	for i, c := range curves {
+		if len(c.points) == 0 {
+			continue
+		}
+		line, points, err := plotter.NewLinePoints(c.points)
+		if err != nil {
+			return err
+		}
+		line.Color, points.Color, points.Shape = colors[i%len(colors)], colors[i%len(colors)], draw.CircleGlyph{}
+		line.Width = vg.Points(1.5)
+		if c.dashed {
+			line.Dashes = []vg.Length{vg.Points(5), vg.Points(3)}
+		}
+		p.Add(line, points)
+		p.Legend.Add(c.name, line, points)
+		for _, xy := range c.points {
+			highest = max(highest, xy.Y)
+			if lowest == 0 || xy.Y < lowest {
+				lowest = xy.Y
+			}
+		}
+	}
+	if name == "throughput" {
+		p.Y.Min, p.Y.Max = 0, highest*1.35 // room for the legend
+	} else if lowest > 0 {
+		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
+		p.Y.Min, p.Y.Max = lowest/2, highest*8
+	}
+	for _, format := range []string{".png", ".svg"} {
+		if err := p.Save(18*vg.Centimeter, 11*vg.Centimeter, filepath.Join(dir, name+format)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"encoding/csv"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// report is what a run found.
+type report struct {
+	about   about
+	figures []figure
+	against []compared
+	goals   []goal
+	faults  []string
+}
+
+// goal is what was to be reached, and what was.
+type goal struct {
+	what, want, got string
+	met             bool
+}
+
+func (r *report) add(f figure) { r.figures = append(r.figures, f) }
+
+func (r *report) compare(c compared) { r.against = append(r.against, c) }
+
+// fault notes that something failed: the run is worth nothing.
+func (r *report) fault(format string, args ...any) {
+	r.faults = append(r.faults, fmt.Sprintf(format, args...))
+}
+
+func (r *report) goal(what, want, got string, met bool) {
+	r.goals = append(r.goals, goal{what, want, got, met})
+}
+
+func (r *report) atLeast(what string, got, want float64) {
+	r.goal(what, fmt.Sprintf("≥ %g", want), fmt.Sprintf("%.2f", got), got >= want)
+}
+
+func (r *report) atMost(what string, got, want float64) {
+	r.goal(what, fmt.Sprintf("≤ %g", want), fmt.Sprintf("%.2f", got), got <= want)
+}
+
+// write puts the summary, the figures and the plots into a directory.
+func (r *report) write(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // documents, for everybody to read
+		return err
+	}
+	if err := toFile(filepath.Join(dir, "README.md"), r.markdown); err != nil {
+		return err
+	}
+	if err := toFile(filepath.Join(dir, "figures.csv"), r.csv); err != nil {
+		return err
+	}
+	return r.plot(dir)
+}
+
+func toFile(path string, write func(io.Writer) error) (err error) {
+	f, err := os.Create(path) //nolint:gosec // the directory is the caller's choice
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closeErr := f.Close(); err == nil {
+			err = closeErr
+		}
+	}()
+	return write(f)
+}
+
+// goalTable is the table of goals, for the summary and the terminal.
+func (r *report) goalTable() string {
+	var b strings.Builder
+	b.WriteString("| | goal | measured | |\n|---|---|---|---|\n")
+	for _, g := range r.goals {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", g.what, g.want, g.got, map[bool]string{true: "met", false: "**missed**"}[g.met])
+	}
+	return b.String()
+}
+
+func (r *report) markdown(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString("# Benchmarks\n\n")
+	b.WriteString("Made by `make bench`, which anybody can repeat. All is on one machine: the load (ghz), nginx, three replicas, Postgres and Redis share its cores,\n" +
+		"so compare ratios and not figures of different machines. The *limit* is what can be reached in this house at most: three replicas behind the same nginx that answer\n" +
+		"GetSeats from stored bytes of the same size, CreateReservation with one INSERT, and know no user, no rule, no log and no metric. Both run at once and are measured in turns.\n\n")
+	fmt.Fprintf(&b, "%s\n", r.about)
+	if len(r.faults) > 0 {
+		b.WriteString("## This run failed\n\n")
+		for _, f := range r.faults {
+			fmt.Fprintf(&b, "- %s\n", f)
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("## Goals\n\n" + r.goalTable() + "\n")
+	b.WriteString("## Against the limit\n\nMedians of the rounds' ratios; CPU is that of replicas, nginx and Postgres together, a call.\n\n")
+	b.WriteString("| scenario | clients | of | RPS | P50 | P95 | P99 | CPU | CPU of replicas |\n|---|---|---|---|---|---|---|---|---|\n")
+	for _, c := range r.against {
+		fmt.Fprintf(&b, "| %s | %d | %s to %s | %.2f | %.2f | %.2f | %.2f | %.2f | %.2f |\n", c.figures[0].scenario, c.figures[0].clients,
+			c.figures[0].subject, c.figures[1].subject, c.rps, c.p50, c.p95, c.p99, c.cpu, c.cpuReplica)
+	}
+	b.WriteString("\n## All figures\n\nCPU in µs a call. Latencies are those that a client sees, in ms.\n\n")
+	b.WriteString("| scenario | concurrency | replicas | of | RPS | P50 | P95 | P99 | success | calls | CPU of replicas | of nginx | of Postgres |\n" +
+		"|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
+	for _, f := range r.figures {
+		fmt.Fprintf(&b, "| %s |\n", strings.Join(f.cells(), " | "))
+	}
+	b.WriteString("\n![throughput](throughput.svg)\n![P95](p95.svg)\n![P99 under the mix](mix-p99.svg)\n")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// columns are those of figures.csv.
+var columns = []string{
+	"scenario", "concurrency", "replicas", "subject", "rps", "p50_ms", "p95_ms", "p99_ms", "success_percent", "calls",
+	"cpu_replicas_us", "cpu_nginx_us", "cpu_postgres_us",
+}
+
+func (f figure) cells() []string {
+	ms := func(d time.Duration) string { return strconv.FormatFloat(float64(d.Microseconds())/1000, 'f', 1, 64) }
+	us := func(d time.Duration) string { return strconv.FormatFloat(float64(d.Nanoseconds())/1000, 'f', 0, 64) }
+	return []string{
+		f.scenario, strconv.Itoa(f.clients), strconv.Itoa(f.replicas), f.subject, strconv.FormatFloat(f.rps, 'f', 1, 64),
+		ms(f.p50), ms(f.p95), ms(f.p99), strconv.FormatFloat(f.success(), 'f', 2, 64), strconv.Itoa(f.calls),
+		us(f.cpu.replicas), us(f.cpu.nginx), us(f.cpu.postgres),
+	}
+}
+
+func (r *report) csv(w io.Writer) error {
+	out := csv.NewWriter(w)
+	rows := [][]string{columns}
+	for _, f := range r.figures {
+		rows = append(rows, f.cells())
+	}
+	return out.WriteAll(rows)
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// rest looks at the replicas while nobody calls.
+func (b *bench) rest(ctx context.Context) error {
+	b.say("at rest for %s", b.resting)
+	before, err := cpuOf(b.ours)
+	if err != nil {
+		return err
+	}
+	if err := until(ctx, time.Now().Add(b.resting)); err != nil {
+		return err
+	}
+	after, err := cpuOf(b.ours)
+	if err != nil {
+		return err
+	}
+	var memory int64
+	for _, r := range b.ours.Replicas {
+		now, err := memoryOf(r.PID(), "VmRSS")
+		if err != nil {
+			return err
+		}
+		memory = max(memory, now)
+	}
+	used := after.minus(before)
+	core := 100 * used.replicas.Seconds() / float64(len(b.ours.Replicas)) / b.resting.Seconds()
+	pg := 100 * used.postgres.Seconds() / b.resting.Seconds()
+	b.report.goal("a replica at rest: memory", "≤ 40 MiB", mebibytes(memory), memory <= 40<<20)
+	b.report.goal("a replica at rest: processor", "≤ 1% of a core", fmt.Sprintf("%.1f%% (Postgres for all three: %.1f%%)", core, pg), core <= 1)
+	return nil
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/stack"
+)
+
+// The names of what is measured.
+const (
+	ours  = "DL-SMS"
+	limit = "limit"
+)
+
+// secret signs the tokens of the benchmark's users, for whom to log in would take an hour of bcrypt.
+const secret = "bench:a-secret-of-the-benchmark-that-guards-nothing"
+
+// password is that of the demo users, and of all others here.
+const password = "password123"
+
+// subject is a running system, with a way into its database.
+type subject struct {
+	name string
+	*stack.Stack
+	db *pgxpool.Pool
+	// conn is for calls that are not measured.
+	conn *grpc.ClientConn
+}
+
+// limitsOff are the shipped defaults but for the rate limits, which one benchmarking user would run into at once.
+func limitsOff() map[string]string {
+	return map[string]string{"RATE_LIMIT_PER_MINUTE": "0", "AUTH_RATE_LIMIT_PER_MINUTE": "0", "LOGIN_FAILURE_LIMIT": "0", "JWT_SECRET": secret}
+}
+
+// startSubject starts a system. It must be stopped.
+func startSubject(ctx context.Context, name string, cfg stack.Config) (*subject, error) {
+	s := &subject{name: name}
+	var err error
+	if s.Stack, err = stack.Start(ctx, cfg); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	if s.db, err = pgxpool.New(ctx, s.Postgres.AdminURL()); err == nil {
+		s.conn, err = grpc.NewClient("passthrough:///"+s.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	return s, nil
+}
+
+// stop ends the system, also when the benchmark is interrupted.
+func (s *subject) stop() error {
+	if s.conn != nil {
+		_ = s.conn.Close()
+	}
+	if s.db != nil {
+		s.db.Close()
+	}
+	if err := s.Stop(context.Background()); err != nil {
+		return fmt.Errorf("stop %s: %w", s.name, err)
+	}
+	return nil
+}
+
+// users are people with tokens.
+type users struct {
+	ids    []int64
+	signed []*metadata.MD
+}
+
+// passwordHash is of the password at cost 12: $2a$12$….
+func (s *subject) passwordHash(ctx context.Context) (hash string, err error) {
+	err = s.db.QueryRow(ctx, `SELECT password_hash FROM users WHERE library_id = 1 AND student_id = 'S2021001'`).Scan(&hash)
+	return hash, err
+}
+
+// addUsers registers n students whose ids begin with prefix, and signs tokens for them.
+func (s *subject) addUsers(ctx context.Context, prefix string, n int) (users, error) {
+	hash, err := s.passwordHash(ctx)
+	if err != nil {
+		return users{}, err
+	}
+	rows, err := s.db.Query(ctx, `
+		INSERT INTO users (library_id, student_id, name, email, role, password_hash)
+		SELECT 1, $1 || i, 'Student ' || i, $1 || i || '@university.example', 'STUDENT', $3 FROM generate_series(0, $2 - 1) i RETURNING id`, prefix, n, hash)
+	if err != nil {
+		return users{}, err
+	}
+	u := users{}
+	if u.ids, err = pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil {
+		return users{}, fmt.Errorf("add users: %w", err)
+	}
+	now := time.Now()
+	for i, id := range u.ids {
+		token := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+			"user_id": id, "student_id": prefix + strconv.Itoa(i), "role": "STUDENT", "gen": 0, "jti": prefix + strconv.Itoa(i),
+			"iat": now.Unix(), "exp": now.Add(24 * time.Hour).Unix(),
+		})
+		token.Header["kid"] = "bench"
+		signed, err := token.SignedString([]byte(secret[len("bench:"):]))
+		if err != nil {
+			return users{}, err
+		}
+		u.signed = append(u.signed, bearer(signed))
+	}
+	return u, nil
+}
+
+// addBranch adds a branch of n seats and returns their ids.
+func (s *subject) addBranch(ctx context.Context, code string, n int) ([]int64, error) {
+	rows, err := s.db.Query(ctx, `
+		WITH b AS (INSERT INTO branches (library_id, code, name, timezone) VALUES (1, $1, 'Branch ' || $1, 'Europe/Berlin') RETURNING id)
+		INSERT INTO seats (library_id, branch_id, area, label, amenities)
+		SELECT 1, b.id, 'Area ' || i % 5, 'A-' || i, ARRAY[1 + i % 5]::smallint[] FROM b, generate_series(1, $2) i RETURNING id`, code, n)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[int64])
+}
+
+// seats returns the ids of all seats.
+func (s *subject) seats(ctx context.Context) ([]int64, error) {
+	rows, err := s.db.Query(ctx, `SELECT id FROM seats WHERE library_id = 1 ORDER BY id`)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[int64])
+}
+
+// deadlocks returns how many Postgres has broken up.
+func (s *subject) deadlocks(ctx context.Context) (n int64, err error) {
+	err = s.db.QueryRow(ctx, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`).Scan(&n)
+	return n, err
+}
+
+// desk hands out bookings that are free, one after the other: windows of a quarter of an hour at night, the seats in turn. The users come in
+// turn as well, and are at least as many as the seats, so that none of them is in two seats at once.
+type desk struct {
+	seats []int64
+	users users
+	first time.Time // of the first window
+	next  atomic.Int64
+}
+
+const (
+	quarter = 15 * time.Minute
+	// Windows from 18:00 to 8:00 UTC: what is booked for the day stays out of the way.
+	quartersANight = 14 * 4
+	nights         = 12
+)
+
+func newDesk(seats []int64, users users) (*desk, error) {
+	if len(users.ids) < len(seats) {
+		return nil, fmt.Errorf("%d users for %d seats would be in two seats at once", len(users.ids), len(seats))
+	}
+	return &desk{seats: seats, users: users, first: time.Now().UTC().Truncate(24 * time.Hour).Add(18 * time.Hour)}, nil
+}
+
+// room is how many bookings there are in all: up to the ten that a user may have.
+func (d *desk) room() int64 {
+	return min(int64(len(d.seats))*quartersANight*nights, 10*int64(len(d.users.ids)))
+}
+
+// take returns a number for n bookings that are still free: theirs are that and the ones after it.
+func (d *desk) take(n int64) (int64, error) {
+	first := d.next.Add(n) - n
+	if first+n > d.room() {
+		return 0, fmt.Errorf("%d bookings are all that this benchmark has users and seats for", d.room())
+	}
+	return first, nil
+}
+
+// request is booking n.
+func (d *desk) request(n int64) *dlsmsv1.CreateReservationRequest {
+	slot := n / int64(len(d.seats))
+	start := d.first.Add(time.Duration(slot/quartersANight)*24*time.Hour + time.Duration(slot%quartersANight)*quarter)
+	return &dlsmsv1.CreateReservationRequest{
+		SeatId:    d.seats[n%int64(len(d.seats))],
+		StartTime: timestamppb.New(start),
+		EndTime:   timestamppb.New(start.Add(quarter)),
+		RequestId: "bench-" + strconv.FormatInt(n, 10),
+	}
+}
+
+// sign is the token of the user of booking n.
+func (d *desk) sign(n int64) *metadata.MD { return d.users.signed[n%int64(len(d.users.signed))] }

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+)
+
+// streamsPerAddress is below what a replica grants one client address.
+const streamsPerAddress = 100
+
+// watcher measures how long changes take to the clients of many streams.
+type watcher struct {
+	mu        sync.Mutex
+	seat      int64
+	available bool
+	sent      time.Time // of the call that changes the seat
+	latencies []time.Duration
+	all       chan struct{} // closed when every stream has heard of the change
+	missing   int
+
+	ready  atomic.Int64 // streams with a snapshot
+	ending atomic.Bool
+	fault  chan error
+}
+
+// watch opens streams over all replicas, and books and cancels seats meanwhile. The time of a change counts from before the call that makes
+// it to its message at a client: more than from the commit.
+func (b *bench) watch(ctx context.Context) error {
+	people, err := b.ours.addUsers(ctx, "watched-", 49)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w := &watcher{fault: make(chan error, 1)}
+	var readers sync.WaitGroup
+	defer readers.Wait()
+	defer cancel()
+	defer w.ending.Store(true)
+	for i := range b.streams / streamsPerAddress {
+		conn, err := dialFrom(b.ours.Addr(), fmt.Sprintf("127.0.1.%d", i+1))
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		for range streamsPerAddress {
+			stream, err := dlsmsv1.NewSeatServiceClient(conn).WatchSeats(ctx, &dlsmsv1.WatchSeatsRequest{})
+			if err != nil {
+				return fmt.Errorf("open a stream: %w", err)
+			}
+			readers.Go(func() { w.read(stream) })
+		}
+	}
+	for w.ready.Load() < int64(b.streams) {
+		select {
+		case err := <-w.fault:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	b.say("WatchSeats: %d streams are open", b.streams)
+
+	before, err := cpuOf(b.ours)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	changes, err := w.change(ctx, b, people, (b.warm+b.measure)*time.Duration(b.rounds))
+	if err != nil {
+		return fmt.Errorf("WatchSeats: %w", err)
+	}
+	after, err := cpuOf(b.ours)
+	if err != nil {
+		return err
+	}
+	slices.Sort(w.latencies)
+	s := sample{calls: len(w.latencies), seconds: time.Since(began).Seconds(), latencies: w.latencies, cpu: after.minus(before)}
+	b.report.add(summary("WatchSeats, change to client", b.streams, b.ours, []sample{s}))
+	b.say("WatchSeats: %d changes to %d streams, P50 %s, P99 %s", changes, b.streams, millis(s.percentile(50)), millis(s.percentile(99)))
+	b.report.goal(fmt.Sprintf("WatchSeats, %d streams, %d changes: P99 from the call to the client", b.streams, changes), "≤ 100 ms",
+		millis(s.percentile(99)), s.percentile(99) <= 100*time.Millisecond)
+	return nil
+}
+
+// dialFrom connects from an address of its own: nginx and the replicas limit what one address may have open.
+func dialFrom(addr, from string) (*grpc.ClientConn, error) {
+	local := &net.TCPAddr{IP: net.ParseIP(from)}
+	return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			return (&net.Dialer{LocalAddr: local}).DialContext(ctx, "tcp", addr)
+		}))
+}
+
+func (w *watcher) read(stream grpc.ServerStreamingClient[dlsmsv1.WatchSeatsResponse]) {
+	for first := true; ; {
+		m, err := stream.Recv()
+		if err != nil {
+			if !w.ending.Load() {
+				select {
+				case w.fault <- fmt.Errorf("a stream ended: %w", err):
+				default:
+				}
+			}
+			return
+		}
+		now := time.Now()
+		if m.GetSnapshot() != nil && !m.GetSnapshot().GetMore() && first {
+			first = false
+			w.ready.Add(1)
+		}
+		if change := m.GetChange(); change != nil {
+			w.heard(change, now)
+		}
+	}
+}
+
+func (w *watcher) heard(change *dlsmsv1.Seat, at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if change.GetId() != w.seat || change.GetAvailable() != w.available || w.missing == 0 {
+		return
+	}
+	w.latencies = append(w.latencies, at.Sub(w.sent))
+	if w.missing--; w.missing == 0 {
+		close(w.all)
+	}
+}
+
+// changesPerSecond is the pace at which seats change.
+const changesPerSecond = 5
+
+// change books and cancels one seat after the other for so long, and sees to it that every stream hears of each.
+func (w *watcher) change(ctx context.Context, b *bench, people users, d time.Duration) (changes int, err error) {
+	seats, err := b.ours.seats(ctx)
+	if err != nil {
+		return 0, err
+	}
+	reservations := dlsmsv1.NewReservationServiceClient(b.ours.conn)
+	pace := time.NewTicker(time.Second / changesPerSecond)
+	defer pace.Stop()
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		i := changes / 2 % len(people.ids)
+		signed := metadata.NewOutgoingContext(ctx, *people.signed[i])
+		var booked int64
+		for _, available := range []bool{false, true} {
+			all := w.expect(seats[i], available, b.streams)
+			if available {
+				_, err = reservations.CancelReservation(signed, &dlsmsv1.CancelReservationRequest{ReservationId: booked})
+			} else {
+				var made *dlsmsv1.CreateReservationResponse
+				made, err = reservations.CreateReservation(signed, &dlsmsv1.CreateReservationRequest{
+					SeatId: seats[i], EndTime: timestamppb.New(time.Now().Add(time.Hour)),
+				})
+				booked = made.GetReservation().GetId()
+			}
+			if err != nil {
+				return changes, err
+			}
+			select {
+			case <-all:
+			case err := <-w.fault:
+				return changes, err
+			case <-time.After(5 * time.Second):
+				return changes, errors.New("a change did not reach every stream within 5 s")
+			case <-ctx.Done():
+				return changes, ctx.Err()
+			}
+			changes++
+			<-pace.C
+		}
+	}
+	return changes, nil
+}
+
+func (w *watcher) expect(seat int64, available bool, streams int) <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.seat, w.available, w.missing, w.sent = seat, available, streams, time.Now()
+	w.all = make(chan struct{})
+	return w.all
+}
