@@ -2,13 +2,132 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
-// profiled runs a scenario, with profiles of it if a directory is given for them.
+// profiled runs a scenario. With a directory, it has two profiles of it taken: the CPU of the first replica while all of it ran, and what
+// Postgres did, by statement. Profiling costs some percent: the figures of such a run are for the profile only.
 func (b *bench) profiled(ctx context.Context, dir string, s scenario) error {
 	if dir == "" {
 		return s.run(ctx)
 	}
-	return fmt.Errorf("profiles: not yet")
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // documents, for everybody to read
+		return err
+	}
+	if _, err := b.ours.db.Exec(ctx, `SELECT pg_stat_statements_reset()`); err != nil {
+		return fmt.Errorf("statements are counted where postgresql-contrib is installed: %w", err)
+	}
+	raw := filepath.Join(dir, s.name+".pprof")
+	stop := b.profileCPU(ctx, raw)
+	err := s.run(ctx)
+	if profileErr := stop(); err == nil {
+		err = profileErr
+	}
+	if err != nil {
+		return err
+	}
+	top, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-cum", "-nodecount=70", raw).Output() //nolint:gosec // our own file
+	if err != nil {
+		return fmt.Errorf("go tool pprof: %w", err)
+	}
+	statements, err := b.statements(ctx)
+	if err != nil {
+		return err
+	}
+	return toFile(filepath.Join(dir, s.name+".txt"), func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "CPU of one replica during %q\n\n%s\nStatements of Postgres during it\n\n%s", s.name, top, statements)
+		return err
+	})
+}
+
+// profileCPU profiles the first replica of ours until stop is called, which returns when the profile is written.
+func (b *bench) profileCPU(ctx context.Context, file string) (stop func() error) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- b.keepProfiling(ctx, file) }()
+	return func() error {
+		cancel()
+		return <-done
+	}
+}
+
+// profileSeconds is how long each part of a profile is.
+const profileSeconds = 3
+
+// keepProfiling takes one profile after the other, since one has a length that must be known before, and merges them.
+func (b *bench) keepProfiling(ctx context.Context, file string) error {
+	var parts []string
+	for i := 0; ctx.Err() == nil; i++ {
+		part := fmt.Sprintf("%s.%d", file, i)
+		err := b.takeProfile(ctx, part)
+		if err != nil && ctx.Err() == nil {
+			return fmt.Errorf("profile of a replica: %w", err)
+		}
+		if err == nil {
+			parts = append(parts, part)
+		} else {
+			_ = os.Remove(part)
+		}
+	}
+	if len(parts) == 0 {
+		return errors.New("the scenario was too short for a profile")
+	}
+	merged, err := exec.Command("go", append([]string{"tool", "pprof", "-proto", "-output", file}, parts...)...).CombinedOutput() //nolint:gosec,noctx // our own files, in no time
+	for _, part := range parts {
+		_ = os.Remove(part)
+	}
+	if err != nil {
+		return fmt.Errorf("go tool pprof: %w: %s", err, merged)
+	}
+	return nil
+}
+
+func (b *bench) takeProfile(ctx context.Context, file string) error {
+	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", b.ours.AdminAddr(0), profileSeconds)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+	return toFile(file, func(w io.Writer) error {
+		_, err := io.Copy(w, resp.Body)
+		return err
+	})
+}
+
+// statements is a table of what took Postgres the most time.
+func (b *bench) statements(ctx context.Context) (string, error) {
+	rows, err := b.ours.db.Query(ctx, `
+		SELECT calls, total_exec_time + total_plan_time, mean_exec_time, wal_bytes::bigint, left(regexp_replace(query, '\s+', ' ', 'g'), 150)
+		FROM pg_stat_statements ORDER BY total_exec_time + total_plan_time DESC LIMIT 15`)
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	fmt.Fprintf(&out, "%9s %10s %9s %9s  statement\n", "calls", "total", "mean", "WAL, KiB")
+	var calls, wal int64
+	var total, mean float64
+	var query string
+	_, err = pgx.ForEachRow(rows, []any{&calls, &total, &mean, &wal, &query}, func() error {
+		_, err := fmt.Fprintf(&out, "%9d %10s %7.3fms %9d  %s\n", calls, (time.Duration(total) * time.Millisecond).Round(time.Millisecond), mean, wal>>10, strings.TrimSpace(query))
+		return err
+	})
+	return out.String(), err
 }
