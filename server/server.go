@@ -62,6 +62,8 @@ const (
 	maxHeaders = 16 << 10
 	// nginx spreads one client connection over many to the replicas, so only clients that come directly use more than a few.
 	maxConcurrentStreams = 1024
+	// window is how much a client may send before it must wait, on a stream and on a connection. Below 64 KiB grpc takes it for its default.
+	window = 128 << 10
 )
 
 // Server serves the API on gRPC.
@@ -110,6 +112,9 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.MaxConcurrentStreams(maxConcurrentStreams),
+		// No message here is larger than the window, so there is nothing to gain from estimating it, and grpc's estimate costs a ping and its
+		// answer for each request that nginx sends.
+		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
 		grpc.ConnectionTimeout(20 * time.Second),
 		// A client that vanished without a word is found out within a minute.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 40 * time.Second, Timeout: 20 * time.Second}),
