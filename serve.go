@@ -29,7 +29,8 @@ func (serveCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 	if err := s.check(); err != nil {
 		return fmt.Errorf("dlsms can't start with these settings (dlsms --help explains each):\n%w", err)
 	}
-	log := slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: s.LogLevel.value}))
+	log, flush := newLog(out, s.LogLevel.value)
+	defer flush()
 	err := runReplica(ctx, s, log)
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
 		return nil // told to stop before it was ready

@@ -30,6 +30,7 @@ type seat struct {
 	store.Seat
 	branch   string    // code
 	calendar *calendar // of its branch; nil: open at all hours
+	memo     memo
 }
 
 // state is what a seat is like in a window. A time of 0 is unset.
@@ -141,11 +142,18 @@ type SeatView struct {
 	// NextAvailableAt is set while not Available: the earliest time from the window's start on at which a window as long is free; zero if it
 	// is out of service, or no such time was found within 31 days after the last booking.
 	NextAvailableAt time.Time
+
+	memo *memo
 }
+
+// Memo returns what compute returns, computed once for a seat for as long as the catalog has it unchanged: whoever encodes seats keeps the
+// bytes of ID, Branch, Area, Label and Amenities here. All callers must compute the same kind of thing.
+func (v SeatView) Memo(compute func() any) any { return v.memo.get(compute) }
 
 func (s *seat) view(st state) SeatView {
 	return SeatView{
-		ID: s.ID, Branch: s.branch, Area: s.Area, Label: s.Label, Amenities: s.Amenities,
+		memo: &s.memo,
+		ID:   s.ID, Branch: s.branch, Area: s.Area, Label: s.Label, Amenities: s.Amenities,
 		Available: st.available, AvailableUntil: moment(st.until), NextAvailableAt: moment(st.next),
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"github.com/dlsms/dlsms/store"
@@ -169,7 +170,7 @@ func TestViewOfASeat(t *testing.T) {
 		{"free between start and the next, but not long enough", 30, 70, with(false, time.Time{}, minute(100))},
 		{"free from the end on, nothing known later", 100, 200, with(true, time.Time{}, time.Time{})},
 	} {
-		if diff := cmp.Diff(c.want, at(c.start, c.end)); diff != "" {
+		if diff := cmp.Diff(c.want, at(c.start, c.end), cmpopts.IgnoreUnexported(SeatView{})); diff != "" {
 			t.Errorf("%s: %s", c.name, diff)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
@@ -55,7 +56,7 @@ func (v *viewer) diff(w *world) string {
 			delete(v.seats, id)
 		}
 	}
-	return cmp.Diff(want, v.seats)
+	return cmp.Diff(want, v.seats, cmpopts.IgnoreUnexported(SeatView{}))
 }
 
 // TestWatchesAgreeWithFreshLooks lets watchers come and go and read or not while everything there is changes.

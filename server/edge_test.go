@@ -275,8 +275,8 @@ func TestOneLogLineACall(t *testing.T) {
 		line["peer"] != "192.0.2.7" || line["reason"] != nil || line["cause"] != nil {
 		t.Errorf("%v", line)
 	}
-	if ms, ok := line["ms"].(float64); !ok || ms <= 0 || ms > 5000 {
-		t.Errorf("the call took %v ms", line["ms"])
+	if us, ok := line["us"].(float64); !ok || us <= 0 || us > 5_000_000 {
+		t.Errorf("the call took %v µs", line["us"])
 	}
 
 	_, err := s.seats.GetBranches(metadata.AppendToOutgoingContext(ctx, "x-request-id", "cut"), &dlsmsv1.GetBranchesRequest{})

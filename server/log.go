@@ -19,7 +19,7 @@ func (e *edge) logCall(ctx context.Context, c *call, o outcome) {
 	a := append(attrs[:0],
 		slog.String("method", c.method),
 		slog.String("code", o.status.Code().String()),
-		slog.Float64("ms", float64(time.Since(c.start).Microseconds())/1000),
+		slog.Int64("us", time.Since(c.start).Microseconds()), // slog writes a float by way of reflection
 		slog.String("request_id", c.requestID),
 		slog.String("peer", c.address),
 	)

@@ -54,11 +54,9 @@ func (s *seatService) GetSeats(ctx context.Context, req *dlsmsv1.GetSeatsRequest
 		return nil, err
 	}
 
-	resp := &dlsmsv1.GetSeatsResponse{
-		Seats:      page.Memo(func() any { return seatProtos(page.Seats) }).([]*dlsmsv1.Seat), //nolint:forcetypeassert // this is the only memo
-		TotalCount: int32(page.Total), AvailableCount: int32(page.Available),                  //nolint:gosec // a library has not two billion seats
-		AsOf: timestamppb.New(page.AsOf),
-	}
+	resp := &dlsmsv1.GetSeatsResponse{AsOf: timestamppb.New(page.AsOf)}
+	// Encoded already: protobuf passes on as it is what it doesn't know, and to the client it is fields like others.
+	resp.ProtoReflect().SetUnknown(page.Memo(func() any { return encodePage(page) }).([]byte)) //nolint:forcetypeassert // this is the only memo
 	if page.NextAfterID != 0 {
 		resp.NextPageToken = nextPageToken(req, cursor{ID: page.NextAfterID})
 	}
@@ -188,12 +186,15 @@ func seatProtos(seats []availability.SeatView) []*dlsmsv1.Seat {
 }
 
 func seatProto(s availability.SeatView) *dlsmsv1.Seat {
-	p := &dlsmsv1.Seat{
-		Id: s.ID, Branch: s.Branch, Area: s.Area, Label: s.Label, Available: s.Available,
+	return &dlsmsv1.Seat{
+		Id: s.ID, Branch: s.Branch, Area: s.Area, Label: s.Label, Amenities: amenityProtos(s.Amenities), Available: s.Available,
 		AvailableUntil: setTimestamp(s.AvailableUntil), NextAvailableAt: setTimestamp(s.NextAvailableAt),
 	}
-	for _, a := range s.Amenities {
-		p.Amenities = append(p.Amenities, dlsmsv1.Amenity(a))
+}
+
+func amenityProtos(amenities []int16) (out []dlsmsv1.Amenity) {
+	for _, a := range amenities {
+		out = append(out, dlsmsv1.Amenity(a))
 	}
-	return p
+	return out
 }

@@ -1,0 +1,62 @@
+package server
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// What GetSeats encodes by hand is what GetSeat has protobuf encode, for every seat in windows before, between, over and after its bookings.
+func TestSeatsAreEncodedAsProtobufDoes(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	seats := db.Seats(t, 6)
+	db.Exec(t, `UPDATE seats SET amenities = '{1,4}' WHERE id % 2 = 0`)
+	s := startOn(t, db, nil, nil)
+	random := rand.New(rand.NewPCG(3, 4))
+	day := time.Now().Add(24 * time.Hour).Truncate(time.Microsecond)
+	student := s.student(t)
+	for i := range 8 {
+		from := day.Add(time.Duration(i) * 90 * time.Minute)
+		_, err := s.reservation.CreateReservation(student, &dlsmsv1.CreateReservationRequest{
+			SeatId: seats[i%4], StartTime: timestamppb.New(from), EndTime: timestamppb.New(from.Add(time.Hour)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 50 {
+		from := day.Add(time.Duration(random.IntN(14*60)-60) * time.Minute)
+		start, end := timestamppb.New(from), timestamppb.New(from.Add(time.Duration(1+random.IntN(180))*time.Minute))
+		list, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{StartTime: start, EndTime: end})
+		if err != nil {
+			t.Fatal(err)
+		}
+		available := int32(0)
+		for _, got := range list.GetSeats() {
+			one, err := s.seats.GetSeat(t.Context(), &dlsmsv1.GetSeatRequest{SeatId: got.GetId(), StartTime: start, EndTime: end})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(one.GetSeat(), got, protocmp.Transform()); diff != "" {
+				t.Fatal(diff)
+			}
+			if got.GetAvailable() {
+				available++
+			}
+		}
+		if n := int32(len(list.GetSeats())); n == 0 || list.GetTotalCount() != n || list.GetAvailableCount() != available { //nolint:gosec // some
+			t.Fatalf("%d seats, %d available; the counts say %d and %d", n, available, list.GetTotalCount(), list.GetAvailableCount())
+		}
+		if len(list.ProtoReflect().GetUnknown()) > 0 {
+			t.Fatal("there are fields that a client doesn't know")
+		}
+	}
+}
