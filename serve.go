@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,11 +33,29 @@ func (serveCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 	}
 	log, flush := newLog(out, s.LogLevel.value)
 	defer flush()
+	collectLessOften()
 	err := runReplica(ctx, s, log)
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
 		return nil // told to stop before it was ready
 	}
 	return err
+}
+
+// What a replica keeps is small, so at Go's default of 100 it would collect garbage several times a second under load. The limit is for large
+// libraries, for which collecting more often costs little beside what they need.
+const (
+	garbagePercent = 400
+	softMemory     = 448 << 20 // bytes
+)
+
+// collectLessOften spends memory on time, unless GOGC or GOMEMLIMIT say otherwise.
+func collectLessOften() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(garbagePercent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(softMemory)
+	}
 }
 
 func runReplica(ctx context.Context, s *settings, log *slog.Logger) error {

@@ -64,6 +64,8 @@ const (
 	maxConcurrentStreams = 1024
 	// window is how much a client may send before it must wait, on a stream and on a connection. Below 64 KiB grpc takes it for its default.
 	window = 128 << 10
+	// streamWorkers is how many goroutines wait for calls; while all of them are busy, a call gets one of its own.
+	streamWorkers = 64
 )
 
 // Server serves the API on gRPC.
@@ -115,6 +117,8 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 		// No message here is larger than the window, so there is nothing to gain from estimating it, and grpc's estimate costs a ping and its
 		// answer for each request that nginx sends.
 		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
+		// A goroutine for each call would grow its stack anew each time.
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.ConnectionTimeout(20 * time.Second),
 		// A client that vanished without a word is found out within a minute.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 40 * time.Second, Timeout: 20 * time.Second}),
