@@ -50,13 +50,15 @@ type Model struct {
 	kick  chan struct{} // a look at the log is wanted
 	ready chan struct{} // closed when the world is loaded
 
-	mu       sync.Mutex
-	world    *world        // nil: not loaded yet
-	freshAt  time.Duration // when the look at the log that made the world began
-	inFlight *flight       // the look at the log that is under way
-	next     *flight       // the one that readers wait for, which has not begun
-	down     error         // why the last look failed; nil while Postgres answers
-	stopped  bool
+	mu      sync.Mutex
+	world   *world        // nil: not loaded yet
+	freshAt time.Duration // when the look at the log that made the world began
+	// crowdUntil is before when no look begins, since many readers come.
+	crowdUntil time.Duration
+	inFlight   *flight // the look at the log that is under way
+	next       *flight // the one that readers wait for, which has not begun
+	down       error   // why the last look failed; nil while Postgres answers
+	stopped    bool
 }
 
 // New returns a model of what source has. It knows nothing before Run.

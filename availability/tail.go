@@ -24,6 +24,8 @@ const (
 type flight struct {
 	done  chan struct{}
 	began time.Duration
+	// readers is how many wait, or waited, for it. The model's lock guards it.
+	readers int
 	// world is what it brought; nil if it failed. Set before done is closed.
 	world *world
 }
@@ -83,6 +85,7 @@ func (m *Model) joinOrAnswer() (*flight, *world, error) {
 		m.next = newFlight()
 		m.Wake()
 	}
+	m.next.readers++
 	return m.next, nil, nil
 }
 
@@ -119,6 +122,7 @@ func (m *Model) Run(ctx context.Context) error {
 		default:
 			retry = firstRetry
 			m.idle(ctx)
+			m.gather(ctx)
 		}
 	}
 	return nil
@@ -138,6 +142,30 @@ func (m *Model) idle(ctx context.Context) {
 	select {
 	case <-timer.C:
 	case <-m.kick:
+	case <-ctx.Done():
+	}
+}
+
+// A look at the log costs the same for one reader as for fifty. So when readers come in numbers, looks are spaced: the more of them shared the
+// last one, the later is the next, which serves as many more. One or two readers wait for nothing.
+const (
+	crowd        = 3 // readers of one look
+	gapPerReader = time.Millisecond
+	longestGap   = 3 * time.Millisecond
+)
+
+// gather waits until the time for the next look has come, if a crowd shared the last one.
+func (m *Model) gather(ctx context.Context) {
+	m.mu.Lock()
+	wait := m.crowdUntil - m.elapsed()
+	m.mu.Unlock()
+	if wait <= 0 {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
 	case <-ctx.Done():
 	}
 }
@@ -260,6 +288,9 @@ func (m *Model) landed(f *flight, found found) {
 		close(m.ready)
 	}
 	m.world, m.freshAt, m.inFlight, m.down = found.world, f.began, nil, nil
+	if f.readers >= crowd {
+		m.crowdUntil = f.began + min(time.Duration(f.readers)*gapPerReader, longestGap)
+	}
 	f.land(found.world)
 	m.mu.Unlock()
 	m.lost = false
