@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Booking is what a user wants to reserve.
@@ -25,47 +26,66 @@ type Booking struct {
 const (
 	lockUser = `SELECT 1 FROM users WHERE library_id = $1 AND id = $2 FOR NO KEY UPDATE`
 	lockSeat = `SELECT 1 FROM seats WHERE library_id = $1 AND id = $2 FOR NO KEY UPDATE`
+
+	// In the order of ids, as everybody locks several.
+	lockUsers = `SELECT 1 FROM users WHERE library_id = $1 AND id = ANY($2) ORDER BY id FOR NO KEY UPDATE`
+	lockSeats = `SELECT 1 FROM seats WHERE library_id = $1 AND id = ANY($2) ORDER BY id FOR NO KEY UPDATE`
+
+	// boundLocks is for the transaction that it is in.
+	boundLocks = `SELECT set_config('lock_timeout', $1, true)`
 )
 
-// reserve decides and books in one statement. It has to be a statement of its own after the locks: the parts of one statement share
-// a snapshot, which must not be older than the locks. The order of the WHENs is the order in which reasons win.
+// reserve decides and books for a number of users in one statement, each with one wish. It has to be a statement of its own after the locks:
+// the parts of one statement share a snapshot, which must not be older than the locks. The order of the WHENs is the order in which reasons
+// win. Of several wishes for one seat the first is granted: the constraint refuses the others, as rows of the same statement count for it.
 //
 // Whether the user is busy is asked with NOT isempty(during * …), here and elsewhere, and not with &&: as long as nobody has analyzed the
-// young table, the planner would answer && by the index that the exclusion constraint has, and walk all bookings of the library then.
+// young table, the planner would answer && by the index that the exclusion constraint has, and walk all bookings of the library then. And
+// OFFSET 0 keeps each look-up one by a key.
 const reserve = `
 	WITH now AS MATERIALIZED (
 		SELECT dlsms_now() AS t
-	), wanted AS (
-		SELECT t, COALESCE(@start, t) AS start_time, @end::timestamptz AS end_time FROM now
-	), prior AS (
-		SELECT id, request_hash = @request_hash AS same FROM reservations
-		WHERE library_id = @library AND user_id = @user AND request_id = @request_id
-	), seat AS (
-		SELECT branch_id, out_of_service FROM seats WHERE library_id = @library AND id = @seat
-	), verdict AS (
-		SELECT CASE
-			WHEN EXISTS (SELECT FROM prior WHERE same) THEN 'REPEATED'
-			WHEN EXISTS (SELECT FROM prior) THEN 'REQUEST_ID_REUSED'
-			WHEN NOT EXISTS (SELECT FROM users WHERE library_id = @library AND id = @user) THEN 'TOKEN_INVALID'
-			WHEN NOT EXISTS (SELECT FROM seat) THEN 'SEAT_NOT_FOUND'
-			WHEN NOT (w.start_time BETWEEN w.t - @past_tolerance::interval AND w.t + @max_ahead::interval
+	), wanted AS MATERIALIZED (
+		SELECT q.place, q.user_id, q.seat_id, COALESCE(q.start_time, now.t) AS start_time, q.end_time, q.request_id, q.request_hash,
+			u.known, s.branch_id, s.out_of_service, s.area, s.label, s.branch, p.id AS prior_id, p.same
+		FROM now CROSS JOIN unnest(@users::bigint[], @seats::bigint[], @starts::timestamptz[], @ends::timestamptz[], @request_ids::text[],
+			@request_hashes::bytea[]) WITH ORDINALITY AS q (user_id, seat_id, start_time, end_time, request_id, request_hash, place)
+		LEFT JOIN LATERAL (SELECT true AS known FROM users WHERE library_id = @library AND id = q.user_id OFFSET 0) u ON true
+		LEFT JOIN LATERAL (
+			SELECT s.branch_id, s.out_of_service, s.area, s.label, b.code AS branch
+			FROM seats s JOIN branches b ON b.library_id = s.library_id AND b.id = s.branch_id
+			WHERE s.library_id = @library AND s.id = q.seat_id OFFSET 0
+		) s ON true
+		LEFT JOIN LATERAL (
+			SELECT id, request_hash = q.request_hash AS same FROM reservations
+			WHERE library_id = @library AND user_id = q.user_id AND request_id = q.request_id OFFSET 0
+		) p ON true
+	), judged AS MATERIALIZED (
+		SELECT w.*, CASE
+			WHEN w.same THEN 'REPEATED'
+			WHEN w.prior_id IS NOT NULL THEN 'REQUEST_ID_REUSED'
+			WHEN w.known IS NULL THEN 'TOKEN_INVALID'
+			WHEN w.branch_id IS NULL THEN 'SEAT_NOT_FOUND'
+			WHEN NOT (w.start_time BETWEEN now.t - @past_tolerance::interval AND now.t + @max_ahead::interval
 				AND w.end_time - w.start_time BETWEEN @min_duration::interval AND @max_duration::interval
-				AND w.end_time > w.t) THEN 'WINDOW'
-			WHEN (SELECT out_of_service FROM seat) THEN 'SEAT_OUT_OF_SERVICE'
-			WHEN NOT dlsms_open(@library, (SELECT branch_id FROM seat), tstzrange(w.start_time, w.end_time)) THEN 'CLOSED'
-			WHEN EXISTS (SELECT FROM reservations WHERE library_id = @library AND seat_id = @seat AND occupies
-				AND during && tstzrange(w.start_time, w.end_time)) THEN 'SEAT_TAKEN'
-			WHEN EXISTS (SELECT FROM reservations WHERE library_id = @library AND user_id = @user AND occupies AND status <> 'HELD'
-				AND NOT isempty(during * tstzrange(w.start_time, w.end_time))) THEN 'USER_BUSY'
-			WHEN @max_upcoming > 0 AND @max_upcoming <= (SELECT count(*) FROM reservations
-				WHERE library_id = @library AND user_id = @user AND occupies AND status <> 'HELD' AND upper(during) > w.t) THEN 'TOO_MANY_RESERVATIONS'
+				AND w.end_time > now.t) THEN 'WINDOW'
+			WHEN w.out_of_service THEN 'SEAT_OUT_OF_SERVICE'
+			WHEN EXISTS (SELECT FROM branch_hours h WHERE h.library_id = @library AND h.branch_id = w.branch_id)
+				AND NOT dlsms_open(@library, w.branch_id, tstzrange(w.start_time, w.end_time)) THEN 'CLOSED'
+			WHEN EXISTS (SELECT FROM reservations r WHERE r.library_id = @library AND r.seat_id = w.seat_id AND r.occupies
+				AND r.during && tstzrange(w.start_time, w.end_time)) THEN 'SEAT_TAKEN'
+			WHEN EXISTS (SELECT FROM reservations r WHERE r.library_id = @library AND r.user_id = w.user_id AND r.occupies AND r.status <> 'HELD'
+				AND NOT isempty(r.during * tstzrange(w.start_time, w.end_time))) THEN 'USER_BUSY'
+			WHEN @max_upcoming > 0 AND @max_upcoming <= (SELECT count(*) FROM reservations r
+				WHERE r.library_id = @library AND r.user_id = w.user_id AND r.occupies AND r.status <> 'HELD' AND upper(r.during) > now.t)
+				THEN 'TOO_MANY_RESERVATIONS'
 			ELSE 'RESERVED' END AS outcome
-		FROM wanted w
+		FROM now CROSS JOIN wanted w
 	), made AS (
 		INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at, request_id, request_hash)
-		SELECT @library, @seat, @user, tstzrange(w.start_time, w.end_time), 'CONFIRMED', w.start_time - @check_in_lead::interval,
-			LEAST(GREATEST(w.start_time, w.t) + @grace::interval, w.end_time), w.t, @request_id, @request_hash
-		FROM wanted w, verdict WHERE outcome = 'RESERVED'
+		SELECT @library, j.seat_id, j.user_id, tstzrange(j.start_time, j.end_time), 'CONFIRMED', j.start_time - @check_in_lead::interval,
+			LEAST(GREATEST(j.start_time, now.t) + @grace::interval, j.end_time), now.t, j.request_id, j.request_hash
+		FROM now CROSS JOIN judged j WHERE j.outcome = 'RESERVED' ORDER BY j.place
 		ON CONFLICT DO NOTHING
 		RETURNING *
 	), event AS (
@@ -75,60 +95,94 @@ const reserve = `
 			check_in_opens_at, check_in_deadline, created_at
 		FROM made
 	)
-	SELECT verdict.outcome, now.t, COALESCE(made.id, prior.id, 0), lower(made.during), upper(made.during),
-		made.check_in_opens_at, made.check_in_deadline, COALESCE(b.code, ''), COALESCE(s.area, ''), COALESCE(s.label, '')
-	FROM now CROSS JOIN verdict LEFT JOIN prior ON true LEFT JOIN made ON true
-	LEFT JOIN seats s ON s.library_id = @library AND s.id = @seat
-	LEFT JOIN branches b ON b.library_id = s.library_id AND b.id = s.branch_id`
+	SELECT j.place, j.outcome, now.t, COALESCE(made.id, j.prior_id, 0), lower(made.during), upper(made.during),
+		made.check_in_opens_at, made.check_in_deadline, COALESCE(j.branch, ''), COALESCE(j.area, ''), COALESCE(j.label, '')
+	FROM now CROSS JOIN judged j LEFT JOIN made ON made.user_id = j.user_id`
 
-// Reserve books a seat, in one round trip: it locks the user, then the seat, decides, and commits. It fails with ErrSeatNotFound,
-// ErrSeatOutOfService, ErrSeatTaken, ErrUserBusy, ErrTooManyReservations, ErrRequestIDReused, or with Invalid for a window against the rules.
-// The same RequestID and content again returns the first answer again.
+// Reserve books a seat. It locks the user, then the seat, decides, and commits, in one round trip that it shares with others who book at the
+// same time: see booker. It fails with ErrSeatNotFound, ErrSeatOutOfService, ErrSeatTaken, ErrUserBusy, ErrTooManyReservations,
+// ErrRequestIDReused, or with Invalid for a window against the rules. The same RequestID and content again returns the first answer again.
 func (s *Store) Reserve(ctx context.Context, b Booking) (Reservation, error) {
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return Reservation{}, translate(err)
+	r, err := s.booker.book(ctx, b)
+	if err == nil {
+		s.grew(ctx)
 	}
-	defer conn.Release()
-	ctx, cancel := budget(ctx)
-	defer cancel()
-
-	batch := &pgx.Batch{} // without an explicit BEGIN, what is sent in one batch is one transaction
-	batch.Queue(lockUser, s.lib, b.UserID)
-	batch.Queue(lockSeat, s.lib, b.SeatID)
-	outcome, now, r := "", time.Time{}, Reservation{SeatRef: SeatRef{SeatID: b.SeatID}, UserID: b.UserID, Status: Confirmed}
-	var start, end, opens *time.Time
-	batch.Queue(reserve, s.reserveArgs(b)).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&outcome, &now, &r.ID, &start, &end, &opens, &r.CheckInDeadline, &r.Branch, &r.Area, &r.Label)
-	})
-	if err := conn.SendBatch(ctx, batch).Close(); err != nil { // nil only after the commit
-		return Reservation{}, translate(err)
-	}
-	switch {
-	case outcome == "REPEATED":
-		// On the connection at hand: a rush of repeats, each holding one and waiting for another, would stand still.
-		rows, err := conn.Query(ctx, selectFirstAnswer, s.lib, r.ID, EventReserved)
-		if err != nil {
-			return Reservation{}, translate(err)
-		}
-		first, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Reservation])
-		return first, translate(err)
-	case outcome != "RESERVED":
-		return Reservation{}, s.notReserved(outcome, b, now)
-	}
-	if r.ID == 0 { // ON CONFLICT DO NOTHING did nothing
-		return Reservation{}, ErrSeatTaken.With("seat_id", strconv.FormatInt(b.SeatID, 10))
-	}
-	r.StartTime, r.EndTime, r.CheckInOpensAt, r.CreatedAt = *start, *end, *opens, now
-	s.grew(ctx)
-	return r, nil
+	return r, err
 }
 
-func (s *Store) reserveArgs(b Booking) pgx.NamedArgs {
+// booked is what came of one wish.
+type booked struct {
+	reservation Reservation
+	err         error
+}
+
+// reserveAll books for users of whom no two are the same, in one transaction: when it fails, nothing has happened. A wait for a lock
+// fails after lockTimeout; 0: after that of the session.
+func (s *Store) reserveAll(ctx context.Context, conn *pgxpool.Conn, wishes []Booking, lockTimeout time.Duration) ([]booked, error) {
+	var users, seats []int64
+	for _, w := range wishes {
+		users, seats = append(users, w.UserID), append(seats, w.SeatID)
+	}
+	batch := &pgx.Batch{} // without an explicit BEGIN, what is sent in one batch is one transaction
+	if lockTimeout > 0 {
+		batch.Queue(boundLocks, strconv.FormatInt(lockTimeout.Milliseconds(), 10))
+	}
+	batch.Queue(lockUsers, s.lib, users)
+	batch.Queue(lockSeats, s.lib, seats)
+	out := make([]booked, len(wishes))
+	var repeated []int // places whose first answer is to be found
+	batch.Queue(reserve, s.reserveArgs(wishes, users, seats)).Query(func(rows pgx.Rows) error {
+		var place int
+		var outcome string
+		var now time.Time
+		var id int64
+		var start, end, opens, deadline *time.Time
+		var seat SeatRef
+		_, err := pgx.ForEachRow(rows, []any{&place, &outcome, &now, &id, &start, &end, &opens, &deadline, &seat.Branch, &seat.Area, &seat.Label}, func() error {
+			w := wishes[place-1]
+			seat.SeatID = w.SeatID
+			r := Reservation{ID: id, SeatRef: seat, UserID: w.UserID, Status: Confirmed}
+			var err error
+			switch {
+			case outcome == "REPEATED":
+				repeated = append(repeated, place-1)
+			case outcome != "RESERVED":
+				err = s.notReserved(outcome, w, now)
+			case id == 0: // ON CONFLICT DO NOTHING did nothing
+				err = ErrSeatTaken.With("seat_id", strconv.FormatInt(w.SeatID, 10))
+			default:
+				r.StartTime, r.EndTime, r.CheckInOpensAt, r.CheckInDeadline, r.CreatedAt = *start, *end, *opens, deadline, now
+			}
+			out[place-1] = booked{r, err}
+			return nil
+		})
+		return err
+	})
+	if err := conn.SendBatch(ctx, batch).Close(); err != nil { // nil only after the commit
+		return nil, err
+	}
+	// On the connection at hand: a rush of repeats, each holding one and waiting for another, would stand still.
+	for _, place := range repeated {
+		rows, err := conn.Query(ctx, selectFirstAnswer, s.lib, out[place].reservation.ID, EventReserved)
+		if err == nil {
+			out[place].reservation, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Reservation])
+		}
+		out[place].err = translate(err)
+	}
+	return out, nil
+}
+
+func (s *Store) reserveArgs(wishes []Booking, users, seats []int64) pgx.NamedArgs {
+	var starts []*time.Time
+	var ends []time.Time
+	var requestIDs []*string
+	var hashes [][]byte
+	for _, w := range wishes {
+		starts, ends = append(starts, orNil(w.StartTime)), append(ends, w.EndTime)
+		requestIDs, hashes = append(requestIDs, orNil(w.RequestID)), append(hashes, contentHash(w.RequestID, w.SeatID, w.StartTime, w.EndTime))
+	}
 	return pgx.NamedArgs{
-		"library": s.lib, "user": b.UserID, "seat": b.SeatID,
-		"start": orNil(b.StartTime), "end": b.EndTime,
-		"request_id": orNil(b.RequestID), "request_hash": contentHash(b.RequestID, b.SeatID, b.StartTime, b.EndTime),
+		"library": s.lib, "users": users, "seats": seats, "starts": starts, "ends": ends, "request_ids": requestIDs, "request_hashes": hashes,
 		"past_tolerance": s.rules.PastTolerance, "max_ahead": s.rules.MaxAhead,
 		"min_duration": s.rules.MinDuration, "max_duration": s.rules.MaxDuration,
 		"max_upcoming": s.rules.MaxUpcoming, "check_in_lead": s.rules.CheckInLead, "grace": s.rules.Grace,

@@ -62,10 +62,10 @@ const (
 	logConns        = 2
 )
 
-// logSettings are for the sessions that follow the logs. How much is new since a snapshot is what no planner can know, and it would plan
-// each read anew (0.25 ms, three times as long as the read itself takes), or keep the plan that it made while the tables were empty: a
-// scan of them. Without scans, one plan fits always.
-var logSettings = map[string]string{"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+// keepPlans is for the sessions that follow the logs, and those that book. How much is new since a snapshot is what no planner can know, and
+// it would plan each read anew (0.25 ms, three times as long as the read itself takes), or keep the plan that it made while the tables were
+// empty: a scan of them. Likewise a booking, of which all look-ups are by a key. Without scans, one plan fits always.
+var keepPlans = map[string]string{"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 
 // statementTimeout bounds every statement and every wait in it. It is the default deadline of a call: past it, nobody waits for the answer.
 const statementTimeout = 5 * time.Second
@@ -77,6 +77,7 @@ type Store struct {
 	log        *pgxpool.Pool // the followers of the logs
 	lib        int64
 	rules      Rules
+	booker     booker
 	growth     growth
 }
 
@@ -84,6 +85,7 @@ type Store struct {
 // It fails with ErrUnavailable when Postgres can't be reached.
 func Open(ctx context.Context, c Config) (*Store, error) {
 	s := &Store{lib: c.LibraryID, rules: c.Rules}
+	s.booker.store = s
 	if s.lib == 0 {
 		s.lib = DefaultLibrary
 	}
@@ -94,7 +96,8 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}{
 		{&s.pool, c.MinConns, c.MaxConns, nil},
 		{&s.background, 1, backgroundConns, nil},
-		{&s.log, logConns, logConns, logSettings},
+		{&s.log, logConns, logConns, keepPlans},
+		{&s.booker.lanes, bookerLanes, bookerLanes, keepPlans},
 	} {
 		var err error
 		if *p.pool, err = openPool(ctx, c, p.min, p.max, p.settings); err != nil {
@@ -166,7 +169,7 @@ func warm(ctx context.Context, pool *pgxpool.Pool, n int) error {
 // Close waits for what runs and closes all connections.
 func (s *Store) Close() {
 	s.growth.analyzing.Wait()
-	for _, pool := range []*pgxpool.Pool{s.pool, s.background, s.log} {
+	for _, pool := range []*pgxpool.Pool{s.pool, s.background, s.log, s.booker.lanes} {
 		if pool != nil {
 			pool.Close()
 		}
