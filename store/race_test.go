@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -407,4 +408,48 @@ func TestRegisterTwice(t *testing.T) {
 			return err
 		}), store.ErrStudentIDTaken)
 	}
+}
+
+// Somebody holds a seat's lock for as long as they like: only those who want that seat wait.
+func TestALockedSeatKeepsNobodyElse(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	users := b.db.Users(t, 12) // of whom four wait for the lock, each with a connection of the sixteen
+	conn, err := pgx.Connect(t.Context(), b.db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `SELECT FROM seats WHERE library_id = 1 AND id = $1 FOR UPDATE`, b.seats[0]); err != nil {
+		t.Fatal(err)
+	}
+
+	var waiting, others sync.WaitGroup
+	var stillLocked atomic.Bool
+	stillLocked.Store(true)
+	for i, user := range users {
+		seat, group := b.seats[i%3], &others
+		if i%3 == 0 {
+			group = &waiting
+		}
+		group.Go(func() {
+			_, err := b.Reserve(t.Context(), store.Booking{UserID: user, SeatID: seat, StartTime: at(60 * i), EndTime: at(60*i + 60)})
+			if err != nil {
+				t.Errorf("user %d: %v", i, err)
+			}
+			if group == &waiting && stillLocked.Load() {
+				t.Errorf("user %d has booked a seat that is locked", i)
+			}
+		})
+	}
+	others.Wait() // or else, after 3 s, the waiting ones fail
+	stillLocked.Store(false)
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waiting.Wait()
 }
