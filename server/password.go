@@ -46,7 +46,7 @@ func (p *passwords) hash(ctx context.Context, password string) (string, error) {
 	var hash []byte
 	err := p.inTurn(ctx, func() (err error) {
 		defer processors.lend()()
-		hash, err = bcrypt.GenerateFromPassword([]byte(password), p.cost)
+		givingWay(func() { hash, err = bcrypt.GenerateFromPassword([]byte(password), p.cost) })
 		return err
 	})
 	return string(hash), err
@@ -54,14 +54,14 @@ func (p *passwords) hash(ctx context.Context, password string) (string, error) {
 
 // compare returns nil if the password is the one of the hash, else ErrBadCredentials; call it in turn. An empty hash is that of a user who
 // doesn't exist, and takes as long as any.
-func (p *passwords) compare(hash, password string) error {
+func (p *passwords) compare(hash, password string) (err error) {
 	defer processors.lend()()
+	known := []byte(hash)
 	if hash == "" {
-		_ = bcrypt.CompareHashAndPassword(p.dummy, []byte(password)) // for the time that it takes
-		return store.ErrBadCredentials
+		known = p.dummy
 	}
-	err := bcrypt.CompareHashAndPassword([]byte(hash), []byte(password))
-	if errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
+	givingWay(func() { err = bcrypt.CompareHashAndPassword(known, []byte(password)) })
+	if hash == "" || errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
 		return store.ErrBadCredentials
 	}
 	return err
