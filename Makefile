@@ -9,11 +9,11 @@ TESTS   ?= ./...
 TIMEOUT ?= 15m
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check build generate lint fmt grpcurl ghz install clean
-.PHONY: go fresh format breaking vet modules
+.PHONY: help run test check build bench bench-quick bench-profiles generate lint fmt grpcurl ghz install clean
+.PHONY: go fresh format breaking vet modules benches bench-test
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: go ## start everything on this machine with the demo data, on LISTEN=127.0.0.1:9090; Ctrl-C stops it
 	@stack/install.sh run
@@ -25,7 +25,21 @@ test: go ## run the tests with the race detector, on a real Postgres, Redis and 
 	@stack/build.sh -race ./...
 	go test -race -shuffle=on -p 1 -timeout $(TIMEOUT) $(TESTS)
 
-check: fresh format lint vet modules build test ## all that a change has to pass
+check: fresh format lint vet modules build test bench-test ## all that a change has to pass
+
+bench: benches ## measure it, beside what can be reached at most, into docs/benchmarks; takes a quarter of an hour and all of the machine
+	@$(BIN)/dlsms-bench -out docs/benchmarks $(ARGS)
+
+bench-quick: benches ## the same in three minutes, with few rounds: to see that it works, not for figures
+	@$(BIN)/dlsms-bench -quick -out .local/bench-quick $(ARGS)
+
+bench-profiles: benches ## profile a replica and list the statements of Postgres, by scenario, into docs/benchmarks/profiles
+	@$(BIN)/dlsms-bench -quick -profiles docs/benchmarks/profiles $(ARGS)
+
+benches: build
+	@stack/install.sh run
+	@cd bench && CGO_ENABLED=0 ../stack/build.sh -o ../$(BIN)/dlsms-bench .
+	@cd bench && CGO_ENABLED=0 ../stack/build.sh -o ../$(BIN)/dlsms-limit ./limit
 
 build: go ## build dlsms into .local/bin
 	@CGO_ENABLED=0 stack/build.sh -o $(BIN)/ .
@@ -36,6 +50,7 @@ generate: $(BIN)/buf ## make gen/ from proto/
 lint: breaking $(BIN)/golangci-lint ## look for faults in the protos and the code
 	$(BIN)/buf lint
 	$(BIN)/golangci-lint run
+	cd bench && ../$(BIN)/golangci-lint run
 
 fmt: $(BIN)/buf $(BIN)/golangci-lint ## format the protos and the code
 	$(BIN)/buf format --write
@@ -61,6 +76,7 @@ fresh: $(BIN)/buf
 format: $(BIN)/buf $(BIN)/golangci-lint
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/golangci-lint fmt --diff
+	cd bench && ../$(BIN)/golangci-lint fmt --diff
 
 # Against what clients may have generated from: where this branch left main, or on main itself the commit before.
 GIT := git -c safe.directory=$(CURDIR)
@@ -73,12 +89,19 @@ breaking: $(BIN)/buf
 	rm -rf .local/breaking && mkdir -p .local/breaking && $(GIT) archive "$$base" proto buf.yaml | tar -x -C .local/breaking && \
 	echo "$(BIN)/buf breaking, against $$base" && $(BIN)/buf breaking --against .local/breaking
 
+# The benchmark itself, on small rounds: that it runs, that no call of it fails.
+bench-test: benches
+	cd bench && go test ./...
+	@$(BIN)/dlsms-bench -quick -only '^(rest|reads|mix|bookings|stampede)$$'
+
 vet: go
 	go vet ./...
+	cd bench && go vet ./...
 
 modules: go
 	go mod verify
 	go mod tidy -diff
+	cd bench && go mod verify && go mod tidy -diff
 
 # The tools have modules of their own, so that what they need does not get into the server.
 $(BIN)/buf $(BIN)/grpcurl $(BIN)/ghz $(BIN)/golangci-lint: $(BIN)/%: tools/%.mod | go

@@ -27,7 +27,7 @@ type settings struct {
 	GRPCAddr    string `name:"grpc-addr" env:"GRPC_ADDR" default:":9090" placeholder:"ADDR" group:"Connections" help:"Where clients are served. Default: ${default}."`
 	AdminAddr   string `env:"ADMIN_ADDR" default:":9100" placeholder:"ADDR" group:"Connections" help:"Where /metrics, /healthz and /debug/pprof/ are served; keep it private. Default: ${default}."`
 	DBMinConns  whole  `name:"db-min-conns" env:"DB_MIN_CONNS" default:"10" placeholder:"N" group:"Connections" help:"Connections to Postgres that are open from the start. Default: ${default}."`
-	DBMaxConns  whole  `name:"db-max-conns" env:"DB_MAX_CONNS" default:"100" placeholder:"N" group:"Connections" help:"Most connections to Postgres; each replica has five more for its own work. Default: ${default}."`
+	DBMaxConns  whole  `name:"db-max-conns" env:"DB_MAX_CONNS" default:"100" placeholder:"N" group:"Connections" help:"Most connections to Postgres; each replica has six more for its own work. Default: ${default}."`
 	Proxies     string `name:"trusted-proxies" env:"TRUSTED_PROXIES" default:"127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7" placeholder:"CIDRS" group:"Connections" help:"Networks whose x-real-ip header is believed. Default: loopback and private networks."`
 
 	JWTTTL       duration `name:"jwt-ttl" env:"JWT_TTL" default:"24h" placeholder:"DURATION" group:"Users" help:"How long a token is good for. Default: ${default}."`

@@ -30,6 +30,12 @@ func (o *output) lines() (lines, writes int) {
 	return strings.Count(o.text.String(), "\n"), o.writes
 }
 
+// pass waits for a time on the clock of the test.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 func TestLogIsWrittenInPieces(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -47,8 +53,7 @@ func TestLogIsWrittenInPieces(t *testing.T) {
 		}
 		log.Debug("not asked for")
 		want(0, 0)
-		time.Sleep(logDelay)
-		synctest.Wait()
+		pass(logDelay)
 		want(3, 1)
 
 		log.Info("rpc")
@@ -58,8 +63,7 @@ func TestLogIsWrittenInPieces(t *testing.T) {
 		log.Info("stopped")
 		flush()
 		want(6, 3)
-		time.Sleep(2 * logDelay)
-		synctest.Wait()
+		pass(2 * logDelay)
 		want(6, 3)
 	})
 }

@@ -69,6 +69,39 @@ func TestReadersShareTheNextLook(t *testing.T) {
 	})
 }
 
+func TestLooksAreSpacedForACrowd(t *testing.T) {
+	t.Parallel()
+	const us = time.Microsecond
+	for crowd, wait := range map[int]time.Duration{1: 100 * us, 2: 100 * us, 3: 2950 * us, 50: 2950 * us} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRecording(store.World{Now: monday, Catalog: smallLibrary("UTC")})
+			m := startModel(t, r, Options{})
+			r.set(func(r *recording) { r.after = func() { time.Sleep(100 * us) } })
+			var wg sync.WaitGroup
+			read := func(n int, within time.Duration) {
+				for range n {
+					wg.Go(func() {
+						arrived := time.Now()
+						free(t, m)
+						if took := time.Since(arrived); took != within {
+							t.Errorf("after a crowd of %d, a look took %v, not %v", crowd, took, within)
+						}
+					})
+				}
+			}
+			read(1, 100*us)
+			pass(50 * us)
+			read(crowd, 150*us) // they share the look that begins at 100 µs
+			pass(200 * us)
+			read(1, wait) // at 250 µs: a look begins now, or 3 ms after that of the crowd
+			wg.Wait()
+			pass(10 * time.Millisecond)
+			read(1, 100*us) // the crowd is gone
+			wg.Wait()
+		})
+	}
+}
+
 func TestFreshnessSparesLooks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -47,7 +47,6 @@ type bench struct {
 	report      *report
 	out         io.Writer
 	began       time.Time
-	steps, step int // loads and the like, for the progress
 }
 
 // say writes a line of progress.

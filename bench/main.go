@@ -139,7 +139,7 @@ func (b *bench) startLimit(ctx context.Context, binary, limitBinary, files strin
 	if err != nil {
 		return nil, err
 	}
-	seed := exec.CommandContext(ctx, binary, "seed") //nolint:gosec // the binary that was asked for
+	seed := exec.CommandContext(ctx, binary, "seed")
 	seed.Env = append(os.Environ(), "DATABASE_URL="+s.Postgres.DatabaseURL())
 	if said, err := seed.CombinedOutput(); err != nil {
 		return nil, errors.Join(fmt.Errorf("seed the limit: %w: %s", err, said), s.stop())

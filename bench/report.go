@@ -49,7 +49,7 @@ func (r *report) atMost(what string, got, want float64) {
 
 // write puts the summary, the figures and the plots into a directory.
 func (r *report) write(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // documents, for everybody to read
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	if err := toFile(filepath.Join(dir, "README.md"), r.markdown); err != nil {
@@ -62,7 +62,7 @@ func (r *report) write(dir string) error {
 }
 
 func toFile(path string, write func(io.Writer) error) (err error) {
-	f, err := os.Create(path) //nolint:gosec // the directory is the caller's choice
+	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func TestSeatsAreEncodedAsProtobufDoes(t *testing.T) {
 				available++
 			}
 		}
-		if n := int32(len(list.GetSeats())); n == 0 || list.GetTotalCount() != n || list.GetAvailableCount() != available { //nolint:gosec // some
+		if n := int32(len(list.GetSeats())); n == 0 || list.GetTotalCount() != n || list.GetAvailableCount() != available {
 			t.Fatalf("%d seats, %d available; the counts say %d and %d", n, available, list.GetTotalCount(), list.GetAvailableCount())
 		}
 		if len(list.ProtoReflect().GetUnknown()) > 0 {
