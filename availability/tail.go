@@ -151,7 +151,7 @@ func (m *Model) idle(ctx context.Context) {
 const (
 	crowd        = 3 // readers of one look
 	gapPerReader = time.Millisecond
-	longestGap   = 3 * time.Millisecond
+	longestGap   = 2 * time.Millisecond
 )
 
 // gather waits until the time for the next look has come, if a crowd shared the last one.

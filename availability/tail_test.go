@@ -72,7 +72,7 @@ func TestReadersShareTheNextLook(t *testing.T) {
 func TestLooksAreSpacedForACrowd(t *testing.T) {
 	t.Parallel()
 	const us = time.Microsecond
-	for crowd, wait := range map[int]time.Duration{1: 100 * us, 2: 100 * us, 3: 2950 * us, 50: 2950 * us} {
+	for crowd, wait := range map[int]time.Duration{1: 100 * us, 2: 100 * us, 3: 1950 * us, 50: 1950 * us} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRecording(store.World{Now: monday, Catalog: smallLibrary("UTC")})
 			m := startModel(t, r, Options{})
@@ -93,7 +93,7 @@ func TestLooksAreSpacedForACrowd(t *testing.T) {
 			pass(50 * us)
 			read(crowd, 150*us) // they share the look that begins at 100 µs
 			pass(200 * us)
-			read(1, wait) // at 250 µs: a look begins now, or 3 ms after that of the crowd
+			read(1, wait) // at 250 µs: a look begins now, or 2 ms after that of the crowd
 			wg.Wait()
 			pass(10 * time.Millisecond)
 			read(1, 100*us) // the crowd is gone
