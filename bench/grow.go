@@ -120,8 +120,8 @@ func (b *bench) fillBig(ctx context.Context, big *subject) (ready time.Duration,
 	}
 	// Both as they are after a night, so that neither is measured while it clears up after what came before.
 	for _, s := range []*subject{big, b.ours} {
-		for _, clear := range []string{`VACUUM ANALYZE`, `CHECKPOINT`} {
-			if _, err := s.db.Exec(ctx, clear); err != nil {
+		for _, sql := range []string{`VACUUM ANALYZE`, `CHECKPOINT`} {
+			if _, err := s.db.Exec(ctx, sql); err != nil {
 				return 0, err
 			}
 		}
