@@ -70,7 +70,8 @@ type Changes struct {
 // was in progress then ($3): a condition on xmin alone would read everything again and again while one long transaction runs.
 //
 // It must never cost more than what is new, whatever the planner believes. Hence one part for each of the two conditions, since an OR of
-// them is answered by a walk over the library; BETWEEN for =, since statistics may say that one transaction wrote all rows; and OFFSET 0,
+// them is answered by a walk over the library; ORDER BY xid for whether one is new enough, since any index will do for that among a few rows,
+// and then for ever; BETWEEN for =, since statistics may say that one transaction wrote all rows; and OFFSET 0,
 // which keeps it from reading the rows once and comparing them with each transaction. See keepPlans too.
 const selectChanges = `
 	SELECT s.snapshot, s.now, s.catalog_changed,
@@ -78,8 +79,8 @@ const selectChanges = `
 		e.status, e.check_in_deadline, e.offer_expires_at
 	FROM (
 		SELECT pg_current_snapshot()::text AS snapshot, dlsms_now() AS now,
-			EXISTS (SELECT FROM seats WHERE library_id = $1 AND xid >= $2)
-			OR EXISTS (SELECT FROM branches WHERE library_id = $1 AND xid >= $2)
+			COALESCE((SELECT xid FROM seats WHERE library_id = $1 ORDER BY xid DESC LIMIT 1) >= $2, false)
+			OR COALESCE((SELECT xid FROM branches WHERE library_id = $1 ORDER BY xid DESC LIMIT 1) >= $2, false)
 			OR EXISTS (SELECT FROM unnest($3::xid8[]) x, LATERAL (
 				SELECT FROM seats WHERE library_id = $1 AND xid BETWEEN x AND x OFFSET 0) c)
 			OR EXISTS (SELECT FROM unnest($3::xid8[]) x, LATERAL (

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -235,7 +236,7 @@ type session struct {
 	*store.Store
 	mu     sync.Mutex
 	pids   []uint32
-	report bool // after each statement
+	report atomic.Bool // after each statement
 }
 
 func (s *session) TraceQueryStart(ctx context.Context, conn *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
@@ -263,7 +264,7 @@ func (s *session) TraceBatchEnd(ctx context.Context, conn *pgx.Conn, _ pgx.Trace
 
 // tell has the server process report what it has done so far, which by itself it does once a second at most.
 func (s *session) tell(ctx context.Context, conn *pgx.Conn) {
-	if s.report {
+	if s.report.Load() {
 		_ = conn.PgConn().Exec(ctx, `SELECT pg_stat_force_next_flush()`).Close()
 	}
 }
@@ -319,9 +320,9 @@ func trained(t *testing.T, db *storetest.DB, p place) map[string]*session {
 		calls[name].times(t, 7, 20*n, sessions[name].Store, others.Store, p, func() {})
 	}
 	for n, name := range names {
-		sessions[name].report = true // so that what it did for the training does not count later
+		sessions[name].report.Store(true) // so that what it did for the training does not count later
 		calls[name].times(t, 1, 20*n+8, sessions[name].Store, others.Store, p, func() {})
-		sessions[name].report = false
+		sessions[name].report.Store(false)
 	}
 	others.end(t, db)
 	return sessions
@@ -348,6 +349,7 @@ func workDone(t *testing.T, db *storetest.DB) map[string]int {
 func measure(t *testing.T, db *storetest.DB, p place, sessions map[string]*session, seated int) {
 	t.Helper()
 	const times, most = 10, 60
+	db.Exec(t, `SELECT pg_stat_force_next_flush()`) // what this connection did to prepare
 	for n, name := range slices.Sorted(maps.Keys(calls)) {
 		others := openSession(t, db)
 		var before map[string]int
