@@ -90,6 +90,7 @@ func (r *report) markdown(w io.Writer) error {
 	b.WriteString("Made by `make bench`, which anybody can repeat. All is on one machine: the load (ghz), nginx, three replicas, Postgres and Redis share its cores,\n" +
 		"so compare ratios and not figures of different machines. The *limit* is what can be reached in this house at most: three replicas behind the same nginx that answer\n" +
 		"GetSeats from stored bytes of the same size, CreateReservation with one INSERT, and know no user, no rule, no log and no metric. Both run at once and are measured in turns.\n\n")
+	b.WriteString("[changes.md](changes.md) says what made it fast, and by how much; [profiles](profiles) are made by `make bench-profiles`.\n\n")
 	fmt.Fprintf(&b, "%s\n", r.about)
 	if len(r.faults) > 0 {
 		b.WriteString("## This run failed\n\n")
