@@ -2,5 +2,5 @@
 
 package server
 
-// givingWay runs f. Only Linux has priorities of threads.
+// givingWay runs f. Only on Linux can a thread ask for short turns.
 func givingWay(f func()) { f() }

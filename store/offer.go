@@ -89,7 +89,7 @@ func overlapsAny(w waiter, served []waiter) bool {
 
 // lockSeats locks seats in id order and returns those that it got: all, or with skip those that nobody else has locked.
 func (t *tx) lockSeats(ctx context.Context, ids []int64, skip bool) ([]int64, error) {
-	lock := `SELECT id FROM seats WHERE library_id = $1 AND id = ANY($2) ORDER BY id FOR NO KEY UPDATE`
+	lock := lockSeats
 	if skip {
 		lock += ` SKIP LOCKED`
 	}

@@ -29,7 +29,7 @@ const (
 
 	// In the order of ids, as everybody locks several.
 	lockUsers = `SELECT 1 FROM users WHERE library_id = $1 AND id = ANY($2) ORDER BY id FOR NO KEY UPDATE`
-	lockSeats = `SELECT 1 FROM seats WHERE library_id = $1 AND id = ANY($2) ORDER BY id FOR NO KEY UPDATE`
+	lockSeats = `SELECT id FROM seats WHERE library_id = $1 AND id = ANY($2) ORDER BY id FOR NO KEY UPDATE`
 
 	// boundLocks is for the transaction that it is in.
 	boundLocks = `SELECT set_config('lock_timeout', $1, true)`
@@ -103,11 +103,7 @@ const reserve = `
 // same time: see booker. It fails with ErrSeatNotFound, ErrSeatOutOfService, ErrSeatTaken, ErrUserBusy, ErrTooManyReservations,
 // ErrRequestIDReused, or with Invalid for a window against the rules. The same RequestID and content again returns the first answer again.
 func (s *Store) Reserve(ctx context.Context, b Booking) (Reservation, error) {
-	r, err := s.booker.book(ctx, b)
-	if err == nil {
-		s.grew(ctx)
-	}
-	return r, err
+	return s.booker.book(ctx, b)
 }
 
 // booked is what came of one wish.
@@ -131,6 +127,7 @@ func (s *Store) reserveAll(ctx context.Context, conn *pgxpool.Conn, wishes []Boo
 	batch.Queue(lockSeats, s.lib, seats)
 	out := make([]booked, len(wishes))
 	var repeated []int // places whose first answer is to be found
+	made := 0
 	batch.Queue(reserve, s.reserveArgs(wishes, users, seats)).Query(func(rows pgx.Rows) error {
 		var place int
 		var outcome string
@@ -151,6 +148,7 @@ func (s *Store) reserveAll(ctx context.Context, conn *pgxpool.Conn, wishes []Boo
 			case id == 0: // ON CONFLICT DO NOTHING did nothing
 				err = ErrSeatTaken.With("seat_id", strconv.FormatInt(w.SeatID, 10))
 			default:
+				made++
 				r.StartTime, r.EndTime, r.CheckInOpensAt, r.CheckInDeadline, r.CreatedAt = *start, *end, *opens, deadline, now
 			}
 			out[place-1] = booked{r, err}
@@ -160,6 +158,9 @@ func (s *Store) reserveAll(ctx context.Context, conn *pgxpool.Conn, wishes []Boo
 	})
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil { // nil only after the commit
 		return nil, err
+	}
+	for range made {
+		s.grew(ctx)
 	}
 	// On the connection at hand: a rush of repeats, each holding one and waiting for another, would stand still.
 	for _, place := range repeated {
