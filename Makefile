@@ -27,7 +27,7 @@ test: go ## run the tests with the race detector, on a real Postgres, Redis and 
 
 check: fresh format lint vet modules build test bench-test ## all that a change has to pass
 
-bench: benches ## measure it, beside what can be reached at most, into docs/benchmarks; takes a quarter of an hour and all of the machine
+bench: benches ## measure it, beside what can be reached at most, into docs/benchmarks; takes twenty minutes and all of the machine
 	@$(BIN)/dlsms-bench -out docs/benchmarks $(ARGS)
 
 bench-quick: benches ## the same in three minutes, with few rounds: to see that it works, not for figures

@@ -30,7 +30,7 @@ func (o *output) lines() (lines, writes int) {
 	return strings.Count(o.text.String(), "\n"), o.writes
 }
 
-// pass waits for a time on the clock of the test.
+// pass waits for a time on the clock of the test's bubble, which moves by itself when nothing else can happen.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()

@@ -6,33 +6,32 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/dlsms/dlsms/stack"
+	"github.com/jackc/pgx/v5"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/stack"
 )
 
 // fill makes the big library: branches, seats, users, and reservations of three years past and two weeks ahead, with their events. Each
-// statement is one step; $1 to $4 are seats, branches, reservations in all, and those of them that are ahead, of which each statement has to
-// use all.
+// statement is one step; @ahead are those of the @reservations that are upcoming.
 var fill = []struct{ what, sql string }{
 	{"branches", `INSERT INTO branches (library_id, code, name, timezone)
-		SELECT 1, 'big-' || i, 'Branch ' || i, 'Europe/Berlin' FROM generate_series(1, $2::int) i WHERE $1::int + $3::int + $4::int > 0`},
+		SELECT 1, 'big-' || i, 'Branch ' || i, 'Europe/Berlin' FROM generate_series(1, @branches::int) i`},
 	{"seats", `INSERT INTO seats (library_id, branch_id, area, label, amenities)
 		SELECT 1, b.id, 'Area ' || i % 7, 'B-' || i, ARRAY[1 + i % 5]::smallint[]
-		FROM generate_series(1, $1::int) i JOIN branches b ON b.library_id = 1 AND b.code = 'big-' || 1 + i % $2::int WHERE $3::int + $4::int > 0`},
+		FROM generate_series(1, @seats::int) i JOIN branches b ON b.library_id = 1 AND b.code = 'big-' || 1 + i % @branches::int`},
 	{"users", `INSERT INTO users (library_id, student_id, name, email, role, password_hash)
-		SELECT 1, 'big-' || i, 'Student ' || i, 'big-' || i || '@university.example', 'STUDENT', 'x' FROM generate_series(1, greatest($4::int / 5, 1)) i
-		WHERE $1::int + $2::int + $3::int > 0`},
+		SELECT 1, 'big-' || i, 'Student ' || i, 'big-' || i || '@university.example', 'STUDENT', 'x' FROM generate_series(1, greatest(@ahead::int / 5, 1)) i`},
 	// Seat by seat, one window after the other: two a day in the past, one a day ahead. A user has five ahead, on different days.
 	{"reservations", `WITH s AS (
 			SELECT id, row_number() OVER (ORDER BY id) - 1 AS place FROM seats s WHERE library_id = 1 AND label LIKE 'B-%'
 		), u AS (
 			SELECT min(id) AS first, count(*) AS n FROM users WHERE library_id = 1 AND student_id LIKE 'big-%'
 		), r AS (
-			SELECT i, s.id AS seat_id, u.first + i % u.n AS user_id, i < $4::int AS ahead,
-				CASE WHEN i < $4::int THEN date_trunc('day', now()) + (1 + i / $1::int) * interval '1 day' + interval '9 hours'
-				ELSE date_trunc('day', now()) - (2 + (i - $4::int) / $1::int) * interval '12 hours' END AS start_time
-			FROM generate_series(0, $3::int - 1) i JOIN s ON s.place = i % $1::int CROSS JOIN u WHERE $2::int > 0
+			SELECT i, s.id AS seat_id, u.first + i % u.n AS user_id, i < @ahead::int AS ahead,
+				CASE WHEN i < @ahead::int THEN date_trunc('day', now()) + (1 + i / @seats::int) * interval '1 day' + interval '9 hours'
+				ELSE date_trunc('day', now()) - (2 + (i - @ahead::int) / @seats::int) * interval '12 hours' END AS start_time
+			FROM generate_series(0, @reservations::int - 1) i JOIN s ON s.place = i % @seats::int CROSS JOIN u
 		)
 		INSERT INTO reservations (library_id, seat_id, user_id, during, status, version, check_in_opens_at, check_in_deadline, created_at, checked_in_at, ended_at)
 		SELECT 1, seat_id, user_id, tstzrange(start_time, start_time + interval '2 hours'), CASE WHEN ahead THEN 'CONFIRMED' ELSE 'COMPLETED' END,
@@ -43,7 +42,7 @@ var fill = []struct{ what, sql string }{
 			check_in_opens_at, check_in_deadline, created_at, checked_in_at, ended_at)
 		SELECT library_id, coalesce(ended_at, created_at), CASE WHEN occupies THEN 'RESERVED' ELSE 'COMPLETED' END, id, version, seat_id, user_id, during, status,
 			check_in_opens_at, check_in_deadline, created_at, checked_in_at, ended_at
-		FROM reservations WHERE library_id = 1 AND $1::int + $2::int + $3::int + $4::int > 0`},
+		FROM reservations WHERE library_id = 1`},
 }
 
 // grow compares a big library with the demo library, and looks at how a replica starts on it.
@@ -57,13 +56,9 @@ func (b *bench) grow(ctx context.Context, cfg stack.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	memory := int64(0)
-	for _, r := range big.Replicas {
-		most, err := memoryOf(r.PID(), "VmHWM")
-		if err != nil {
-			return err
-		}
-		memory = max(memory, most)
+	memory, err := big.memory("VmHWM")
+	if err != nil {
+		return err
 	}
 	name := fmt.Sprintf("%d seats, %d reservations", b.growth.seats, b.growth.reservations)
 	b.report.goal(name+": a replica is ready after", "≤ 10 s", fmt.Sprintf("%.1f s", ready.Seconds()), ready <= 10*time.Second)
@@ -91,12 +86,8 @@ func (b *bench) grow(ctx context.Context, cfg stack.Config) (err error) {
 		return err
 	}
 	b.report.atMost(name+": time a CreateReservation, of that in the demo library", 1/c.rps, 1.3)
-	for _, r := range big.Replicas {
-		most, err := memoryOf(r.PID(), "VmHWM")
-		if err != nil {
-			return err
-		}
-		memory = max(memory, most)
+	if memory, err = big.memory("VmHWM"); err != nil {
+		return err
 	}
 	b.report.goal(name+": most memory of a replica under load", "≤ 600 MiB", mebibytes(memory), memory <= 600<<20)
 	return nil
@@ -110,9 +101,10 @@ func (b *bench) fillBig(ctx context.Context, big *subject) (ready time.Duration,
 		}
 	}
 	g := b.growth
+	size := pgx.NamedArgs{"seats": g.seats, "branches": g.branches, "reservations": g.reservations, "ahead": g.upcoming}
 	for _, step := range fill {
 		began := time.Now()
-		tag, err := big.db.Exec(ctx, step.sql, g.seats, g.branches, g.reservations, g.upcoming)
+		tag, err := big.db.Exec(ctx, step.sql, size)
 		if err != nil {
 			return 0, fmt.Errorf("fill the big library with %s: %w", step.what, err)
 		}

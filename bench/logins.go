@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,12 +11,11 @@ import (
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/dlsms/dlsms/e2e"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
@@ -145,7 +145,7 @@ func (b *bench) rushBeside(ctx context.Context, name string, steady load) error 
 func (b *bench) crowd(ctx context.Context, n int) (stop func() (admitted, refused int64, other error), err error) {
 	var conns []*grpc.ClientConn
 	for range max(1, n/clientsPerConnection) {
-		c, err := grpc.NewClient("passthrough:///"+b.ours.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		c, err := e2e.Dial(b.ours.Addr())
 		if err != nil {
 			return nil, err
 		}
@@ -168,7 +168,7 @@ func (b *bench) crowd(ctx context.Context, n int) (stop func() (admitted, refuse
 				case ctx.Err() != nil:
 				case status.Code(err) == codes.ResourceExhausted:
 					refused.Add(1)
-					_ = until(ctx, time.Now().Add(retryAfter(err)))
+					_ = until(ctx, time.Now().Add(cmp.Or(e2e.RefusalOf(err).RetryAfter, time.Second)))
 				default:
 					once.Do(func() { other = err })
 				}
@@ -183,14 +183,4 @@ func (b *bench) crowd(ctx context.Context, n int) (stop func() (admitted, refuse
 		}
 		return admitted.Load(), refused.Load(), other
 	}, nil
-}
-
-// retryAfter is how long a refusal asks to wait; a second if it does not say.
-func retryAfter(err error) time.Duration {
-	for _, d := range status.Convert(err).Details() {
-		if info, ok := d.(*errdetails.RetryInfo); ok {
-			return info.GetRetryDelay().AsDuration()
-		}
-	}
-	return time.Second
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/metadata"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
@@ -110,39 +111,15 @@ func (b *bench) toCancel(ctx context.Context, s *subject, d *desk, n int64) ([]*
 	}
 	reservations := dlsmsv1.NewReservationServiceClient(s.conn)
 	cancels := make([]*dlsmsv1.CancelReservationRequest, n)
-	err = inParallel(int(n), 8, func(i int) error {
-		number := first + int64(i)
-		made, err := reservations.CreateReservation(metadata.NewOutgoingContext(ctx, *d.sign(number)), d.request(number))
-		cancels[i] = &dlsmsv1.CancelReservationRequest{ReservationId: made.GetReservation().GetId()}
-		return err
-	})
-	return cancels, func(i int64) *metadata.MD { return d.sign(first + i) }, err
-}
-
-// inParallel calls do for 0 to n-1, so many at once, and returns the first error.
-func inParallel(n, atOnce int, do func(i int) error) error {
-	next := make(chan int)
-	errs := make(chan error, atOnce)
-	for range atOnce {
-		go func() {
-			var first error
-			for i := range next {
-				if first == nil {
-					first = do(i)
-				}
-			}
-			errs <- first
-		}()
+	var booking errgroup.Group
+	booking.SetLimit(8)
+	for i := range cancels {
+		booking.Go(func() error {
+			number := first + int64(i)
+			made, err := reservations.CreateReservation(metadata.NewOutgoingContext(ctx, *d.sign(number)), d.request(number))
+			cancels[i] = &dlsmsv1.CancelReservationRequest{ReservationId: made.GetReservation().GetId()}
+			return err
+		})
 	}
-	for i := range n {
-		next <- i
-	}
-	close(next)
-	var first error
-	for range atOnce {
-		if err := <-errs; first == nil {
-			first = err
-		}
-	}
-	return first
+	return cancels, func(i int64) *metadata.MD { return d.sign(first + i) }, booking.Wait()
 }

@@ -20,13 +20,9 @@ func (b *bench) rest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var memory int64
-	for _, r := range b.ours.Replicas {
-		now, err := memoryOf(r.PID(), "VmRSS")
-		if err != nil {
-			return err
-		}
-		memory = max(memory, now)
+	memory, err := b.ours.memory("VmRSS")
+	if err != nil {
+		return err
 	}
 	used := after.minus(before)
 	core := 100 * used.replicas.Seconds() / float64(len(b.ours.Replicas)) / b.resting.Seconds()

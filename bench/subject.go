@@ -12,10 +12,10 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/dlsms/dlsms/e2e"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/stack"
 )
@@ -54,7 +54,7 @@ func startSubject(ctx context.Context, name string, cfg stack.Config) (*subject,
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	if s.db, err = pgxpool.New(ctx, s.Postgres.AdminURL()); err == nil {
-		s.conn, err = grpc.NewClient("passthrough:///"+s.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		s.conn, err = e2e.Dial(s.Addr())
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.stop())
@@ -86,6 +86,18 @@ type users struct {
 func (s *subject) passwordHash(ctx context.Context) (hash string, err error) {
 	err = s.db.QueryRow(ctx, `SELECT password_hash FROM users WHERE library_id = 1 AND student_id = 'S2021001'`).Scan(&hash)
 	return hash, err
+}
+
+// memory returns a field of the status of the replica that has the most, in bytes, see memoryOf.
+func (s *subject) memory(field string) (most int64, err error) {
+	for _, r := range s.Replicas {
+		n, err := memoryOf(r.PID(), field)
+		if err != nil {
+			return 0, err
+		}
+		most = max(most, n)
+	}
+	return most, nil
 }
 
 // addUsers registers n students whose ids begin with prefix, and signs tokens for them.

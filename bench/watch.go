@@ -4,17 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/dlsms/dlsms/e2e"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
@@ -51,7 +50,7 @@ func (b *bench) watch(ctx context.Context) error {
 	defer cancel()
 	defer w.ending.Store(true)
 	for i := range b.streams / streamsPerAddress {
-		conn, err := dialFrom(b.ours.Addr(), fmt.Sprintf("127.0.1.%d", i+1))
+		conn, err := e2e.DialFrom(b.ours.Addr(), fmt.Sprintf("127.0.1.%d", i+1))
 		if err != nil {
 			return err
 		}
@@ -95,15 +94,6 @@ func (b *bench) watch(ctx context.Context) error {
 	b.report.goal(fmt.Sprintf("WatchSeats, %d streams, %d changes: P99 from the call to the client", b.streams, changes), "≤ 100 ms",
 		millis(s.percentile(99)), s.percentile(99) <= 100*time.Millisecond)
 	return nil
-}
-
-// dialFrom connects from an address of its own: nginx and the replicas limit what one address may have open.
-func dialFrom(addr, from string) (*grpc.ClientConn, error) {
-	local := &net.TCPAddr{IP: net.ParseIP(from)}
-	return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
-			return (&net.Dialer{LocalAddr: local}).DialContext(ctx, "tcp", addr)
-		}))
 }
 
 func (w *watcher) read(stream grpc.ServerStreamingClient[dlsmsv1.WatchSeatsResponse]) {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net"
 	"time"
 
 	"google.golang.org/grpc"
@@ -34,8 +35,14 @@ type Client struct {
 }
 
 // Dial returns a connection to a proxy or a replica. It connects at the first call; a call that finds nobody there fails at once.
-func Dial(addr string) (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+func Dial(addr string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+addr, append(more, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+}
+
+// DialFrom is Dial from an address of this machine, such as 127.0.1.1: nginx and the replicas limit what one address may do.
+func DialFrom(addr, ip string) (*grpc.ClientConn, error) {
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
+	return Dial(addr, grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", addr) }))
 }
 
 // Nobody returns a client without a token.

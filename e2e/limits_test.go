@@ -1,15 +1,12 @@
 package e2e_test
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/dlsms/dlsms/e2e"
@@ -160,9 +157,7 @@ func (s *system) fromAddress(t *testing.T, ip string) *system {
 	other := &system{Stack: s.Stack, journal: s.journal, db: s.db, secret: s.secret}
 	other.names.Store(s.names.Add(1000) - 1000) // a thousand names of its own
 	for i := range other.proxied {
-		dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
-		c, err := grpc.NewClient("passthrough:///"+s.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", addr) }))
+		c, err := e2e.DialFrom(s.Addr(), ip)
 		if err != nil {
 			t.Fatal(err)
 		}
