@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -114,8 +115,12 @@ func (s *notifyService) GetNotifications(ctx context.Context, req *dlsmsv1.GetNo
 	return resp, nil
 }
 
+// readAgain is how long a subscription waits for news, after Postgres was out of its reach, before it reads again unasked.
+const readAgain = 5 * time.Second
+
 // Subscribe reads on from the last id that it sent, each time that there is news of the user: a notification can neither be missed, since its
-// id is above all that were committed before, nor come twice.
+// id is above all that were committed before, nor come twice. Once open, it outlives an outage of Postgres: the news that everybody gets
+// when the log can be followed again has it read again.
 func (s *notifyService) Subscribe(req *dlsmsv1.SubscribeRequest, stream grpc.ServerStreamingServer[dlsmsv1.SubscribeResponse]) error {
 	var c check
 	after := c.afterID("after_id", req.GetAfterId())
@@ -131,9 +136,14 @@ func (s *notifyService) Subscribe(req *dlsmsv1.SubscribeRequest, stream grpc.Ser
 	}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
-	for {
+	for open := false; ; open = true {
+		var again <-chan time.Time
 		sent, err := s.sendAfter(ctx, stream, after)
-		if err != nil {
+		switch {
+		case err == nil:
+		case open && errors.Is(err, store.ErrUnavailable):
+			again = time.After(readAgain)
+		default:
 			return err
 		}
 		if sent > after {
@@ -144,8 +154,8 @@ func (s *notifyService) Subscribe(req *dlsmsv1.SubscribeRequest, stream grpc.Ser
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-news:
+		case <-again:
 		case <-beat.C:
-			// Also looks for notifications again: should Postgres have been away when the news came.
 			if err := stream.Send(&dlsmsv1.SubscribeResponse{Event: &dlsmsv1.SubscribeResponse_Heartbeat{Heartbeat: &dlsmsv1.Heartbeat{}}}); err != nil {
 				return err
 			}

@@ -16,6 +16,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/store"
@@ -325,4 +326,44 @@ func TestStreamsThatOpenLate(t *testing.T) {
 	if _, err := stream.Recv(); errors.Is(err, io.EOF) || reasonOf(err) != "UNAVAILABLE" {
 		t.Errorf("a stream opened late: %v", err)
 	}
+}
+
+// TestSubscriptionOutlivesAnOutage has Postgres end the connection in the midst of a subscription's read.
+func TestSubscriptionOutlivesAnOutage(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	s := startOn(t, db, nil, nil)
+	me, seat := s.student(t), db.Seats(t, 1)[0]
+	over := func() { // there is something to tell
+		r, err := s.reservation.CreateReservation(me, &dlsmsv1.CreateReservationRequest{SeatId: seat, EndTime: timestamppb.New(time.Now().Add(time.Hour))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.reservation.CheckIn(me, &dlsmsv1.CheckInRequest{ReservationId: r.GetReservation().GetId()}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.reservation.CheckOut(me, &dlsmsv1.CheckOutRequest{ReservationId: r.GetReservation().GetId()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stream := subscribe(t, s, me)
+	told := func() {
+		if got, err := stream.Recv(); err != nil || got.GetNotification().GetKind() != dlsmsv1.NotificationKind_NOTIFICATION_KIND_COMPLETED {
+			t.Fatalf("%v, %v", got, err)
+		}
+	}
+	over()
+	told()
+
+	db.Exec(t, `BEGIN`)
+	db.Exec(t, `LOCK reservation_events`)
+	s.config.News.Tell(nil)
+	eventually(t, "a read that is cut off", func() bool {
+		db.Exec(t, `SELECT pg_stat_clear_snapshot()`)
+		return len(storetest.Rows[bool](t, db, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%r.notifies%'`)) > 0
+	})
+	db.Exec(t, `COMMIT`)
+	over()
+	told()
 }
