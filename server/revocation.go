@@ -73,10 +73,12 @@ func (r *revocations) apply(revoked ...store.Revocation) {
 		return
 	}
 	r.mu.Lock()
-	for _, v := range revoked {
-		r.add(v)
-	}
+	r.add(revoked)
 	r.mu.Unlock()
+	r.endStreams()
+}
+
+func (r *revocations) endStreams() {
 	r.streams.end(func(c Caller) error {
 		r.mu.RLock()
 		defer r.mu.RUnlock()
@@ -84,13 +86,14 @@ func (r *revocations) apply(revoked ...store.Revocation) {
 	})
 }
 
-func (r *revocations) add(v store.Revocation) {
-	if v.JTI != "" {
-		r.tokens[v.JTI] = v.ExpiresAt
-		return
-	}
-	if v.Generation > r.users[v.UserID].least {
-		r.users[v.UserID] = generation{v.Generation, v.ExpiresAt}
+func (r *revocations) add(revoked []store.Revocation) {
+	for _, v := range revoked {
+		switch {
+		case v.JTI != "":
+			r.tokens[v.JTI] = v.ExpiresAt
+		case v.Generation > r.users[v.UserID].least:
+			r.users[v.UserID] = generation{v.Generation, v.ExpiresAt}
+		}
 	}
 }
 
@@ -106,15 +109,19 @@ func (r *revocations) refresh() {
 func (r *revocations) follow(ctx context.Context, health func(up bool)) {
 	tick := time.NewTicker(revocationInterval)
 	defer tick.Stop()
-	for {
+	for up := true; ; {
 		err := r.read(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil {
-			r.slog.WarnContext(ctx, "revocations can't be read", "cause", err)
+		switch {
+		case err != nil && up:
+			r.slog.WarnContext(ctx, "revocations can't be read: past the age that they may have, no token is trusted", "cause", err, "age", maxRevocationAge)
+		case err == nil && !up:
+			r.slog.InfoContext(ctx, "revocations are read again")
 		}
-		health(err == nil)
+		up = err == nil
+		health(up)
 		select {
 		case <-ctx.Done():
 			return
@@ -131,22 +138,26 @@ func (r *revocations) read(ctx context.Context) error {
 	since := r.snapshot
 	r.mu.RUnlock()
 	log, err := r.log.Revocations(ctx, since)
-	if err == nil && !log.Snapshot.After(since) {
-		// The database went back, to a backup say. Generations have gone back with it, and knowing later ones would refuse good tokens.
-		r.mu.Lock()
-		clear(r.users)
-		r.mu.Unlock()
+	anew := err == nil && !log.Snapshot.After(since)
+	if anew {
 		log, err = r.log.Revocations(ctx, store.Snapshot{})
 	}
 	if err != nil {
 		return err
 	}
-	r.apply(log.Revocations...)
-
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	if anew {
+		// Should the database have gone back, to a backup say, then generations have gone back with it, and knowing later ones would refuse
+		// good tokens.
+		clear(r.users)
+	}
+	r.add(log.Revocations)
 	r.snapshot, r.asOf = log.Snapshot, began
 	r.sweep()
+	r.mu.Unlock()
+	if len(log.Revocations) > 0 {
+		r.endStreams()
+	}
 	return nil
 }
 

@@ -303,3 +303,33 @@ func TestCloseLeavesNothing(t *testing.T) { //nolint:paralleltest // see above
 	s.Close()
 	goleak.VerifyNone(t, before)
 }
+
+// TestACrashBetweenTwoLooks: a snapshot from before a crash counts no more, even if nobody looked while Postgres was away.
+func TestACrashBetweenTwoLooks(t *testing.T) {
+	t.Parallel()
+	db, pg := storetest.NewCluster(t)
+	s := db.Open(t, store.DefaultRules())
+	w, err := s.LoadWorld(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := s.Revocations(t.Context(), store.Snapshot{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(pg.Kill(), pg.Start(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Changes(t.Context(), w.Snapshot); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("the first look after the crash: %v", err)
+	}
+	if c, err := s.Changes(t.Context(), w.Snapshot); err != nil || c.Snapshot.After(w.Snapshot) {
+		t.Errorf("the look after it: %+v, %v", c, err)
+	}
+	if _, err := s.Revocations(t.Context(), log.Snapshot); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("the first look at the revocations after the crash: %v", err)
+	}
+	if again, err := s.Revocations(t.Context(), log.Snapshot); err != nil || again.Snapshot.After(log.Snapshot) {
+		t.Errorf("the look after it: %+v, %v", again, err)
+	}
+}

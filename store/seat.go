@@ -73,6 +73,10 @@ const selectTaken = `
 // LoadWorld reads the whole catalog and everything that is taken, in one snapshot. It may take as long as ctx allows.
 func (s *Store) LoadWorld(ctx context.Context) (World, error) {
 	var w World
+	epoch, err := s.changes.current(ctx) // from before the snapshot: what happens after it, the line tells
+	if err != nil {
+		return w, err
+	}
 	conn, err := s.background.Acquire(ctx)
 	if err != nil {
 		return w, translate(err)
@@ -87,7 +91,7 @@ func (s *Store) LoadWorld(ctx context.Context) (World, error) {
 		if err := tx.QueryRow(ctx, `SELECT pg_current_snapshot()::text, dlsms_now()`).Scan(&snapshot, &w.Now); err != nil {
 			return err
 		}
-		if w.Snapshot, err = parseSnapshot(snapshot); err != nil {
+		if w.Snapshot, err = parseSnapshot(snapshot, epoch); err != nil {
 			return err
 		}
 		if w.Catalog, err = s.catalog(ctx, tx); err != nil {

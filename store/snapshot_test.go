@@ -21,7 +21,7 @@ func TestParseSnapshot(t *testing.T) {
 		"10:-1:":                  nil,
 		"10:20:1:2":               nil,
 	} {
-		got, err := parseSnapshot(text)
+		got, err := parseSnapshot(text, 1)
 		if (err == nil) != (want != nil) {
 			t.Errorf("%q: %+v, %v", text, got, err)
 			continue
@@ -34,8 +34,8 @@ func TestParseSnapshot(t *testing.T) {
 
 func TestSnapshotAfter(t *testing.T) {
 	t.Parallel()
-	older, newer := Snapshot{Xmax: 5}, Snapshot{Xmax: 6}
-	if !newer.After(older) || !newer.After(newer) || older.After(newer) || !older.After(Snapshot{}) {
+	older, newer, other := Snapshot{Xmax: 5, epoch: 1}, Snapshot{Xmax: 6, epoch: 1}, Snapshot{Xmax: 7, epoch: 2}
+	if !newer.After(older) || !newer.After(newer) || older.After(newer) || !older.After(Snapshot{}) || other.After(older) || older.After(other) {
 		t.Error("the order of snapshots")
 	}
 }
@@ -46,7 +46,7 @@ func FuzzParseSnapshot(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		s, err := parseSnapshot(text)
+		s, err := parseSnapshot(text, 1)
 		if err != nil {
 			return
 		}
@@ -54,7 +54,7 @@ func FuzzParseSnapshot(f *testing.F) {
 		for _, x := range s.InProgress {
 			xips = append(xips, fmt.Sprint(x))
 		}
-		again, err := parseSnapshot(fmt.Sprintf("1:%d:%s", s.Xmax, strings.Join(xips, ",")))
+		again, err := parseSnapshot(fmt.Sprintf("1:%d:%s", s.Xmax, strings.Join(xips, ",")), 1)
 		if err != nil || again.Xmax != s.Xmax || !slices.Equal(again.InProgress, s.InProgress) {
 			t.Errorf("%q is read as %+v, which is read as %+v, %v", text, s, again, err)
 		}

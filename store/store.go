@@ -55,12 +55,9 @@ type Config struct {
 	Tracer pgx.QueryTracer
 }
 
-// backgroundConns and logConns are how many connections the worker and the followers of the logs have of their own, so that a rush of
-// requests doesn't starve them, nor they each other: every fresh look at the seats waits for the log.
-const (
-	backgroundConns = 3
-	logConns        = 2
-)
+// backgroundConns is how many connections the worker has of its own, so that a rush of requests doesn't starve it. The followers of the
+// logs have a line each: every fresh look at the seats waits for the log.
+const backgroundConns = 3
 
 // keepPlans is for the sessions that follow the logs, and those that book. How much is new since a snapshot is what no planner can know, and
 // it would plan each read anew (0.25 ms, three times as long as the read itself takes), or keep the plan that it made while the tables were
@@ -74,11 +71,12 @@ const statementTimeout = 5 * time.Second
 type Store struct {
 	pool       *pgxpool.Pool // requests
 	background *pgxpool.Pool // the worker
-	log        *pgxpool.Pool // the followers of the logs
 	lib        int64
 	rules      Rules
 	booker     booker
 	growth     growth
+
+	changes, revocations line // on which the logs are followed
 }
 
 // Open connects to Postgres and returns when MinConns connections are open and checked, so that the first requests find them warm.
@@ -96,12 +94,18 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}{
 		{&s.pool, c.MinConns, c.MaxConns, nil},
 		{&s.background, 1, backgroundConns, nil},
-		{&s.log, logConns, logConns, keepPlans},
 		{&s.booker.lanes, bookerLanes, bookerLanes, keepPlans},
 	} {
 		var err error
 		if *p.pool, err = openPool(ctx, c, p.min, p.max, p.settings); err != nil {
-			s.Close()
+			s.Close() //nolint:contextcheck // ends whether or not ctx has
+			return nil, err
+		}
+	}
+	for _, l := range []*line{&s.changes, &s.revocations} {
+		l.config = s.booker.lanes.Config().ConnConfig
+		if _, err := l.current(ctx); err != nil {
+			s.Close() //nolint:contextcheck // ends whether or not ctx has
 			return nil, err
 		}
 	}
@@ -169,11 +173,13 @@ func warm(ctx context.Context, pool *pgxpool.Pool, n int) error {
 // Close waits for what runs and closes all connections.
 func (s *Store) Close() {
 	s.growth.analyzing.Wait()
-	for _, pool := range []*pgxpool.Pool{s.pool, s.background, s.log, s.booker.lanes} {
+	for _, pool := range []*pgxpool.Pool{s.pool, s.background, s.booker.lanes} {
 		if pool != nil {
 			pool.Close()
 		}
 	}
+	s.changes.close()
+	s.revocations.close()
 }
 
 // Rules returns the rules that the store was opened with.

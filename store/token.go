@@ -44,30 +44,30 @@ const selectRevocations = `
 	) r ON r.expires_at > s.now`
 
 // Revocations returns what was revoked since a snapshot; since the zero Snapshot: everything that has not expired.
-// When the snapshot returned is not After the one given, the database went back: load afresh.
-func (s *Store) Revocations(ctx context.Context, since Snapshot) (RevocationLog, error) {
-	ctx, cancel := context.WithTimeout(ctx, changesTimeout)
-	defer cancel()
-	rows, err := s.log.Query(ctx, selectRevocations, s.lib, since.Xmax, since.InProgress)
-	if err != nil {
-		return RevocationLog{}, translate(err)
-	}
-	var log RevocationLog
-	var snapshot string
-	var userID *int64
-	var r Revocation
-	var expires *time.Time
-	_, err = pgx.ForEachRow(rows, []any{&snapshot, &userID, &r.JTI, &r.Generation, &expires}, func() error {
-		if userID != nil {
-			r.UserID, r.ExpiresAt = *userID, *expires
-			log.Revocations = append(log.Revocations, r)
+// When the snapshot returned is not After the one given, there may be more: begin anew.
+func (s *Store) Revocations(ctx context.Context, since Snapshot) (log RevocationLog, err error) {
+	err = s.revocations.do(ctx, func(conn *pgx.Conn) error { //nolint:contextcheck // the line has its own time
+		rows, err := conn.Query(context.Background(), selectRevocations, s.lib, since.Xmax, since.InProgress)
+		if err != nil {
+			return err
 		}
-		return nil
+		var snapshot string
+		var userID *int64
+		var r Revocation
+		var expires *time.Time
+		_, err = pgx.ForEachRow(rows, []any{&snapshot, &userID, &r.JTI, &r.Generation, &expires}, func() error {
+			if userID != nil {
+				r.UserID, r.ExpiresAt = *userID, *expires
+				log.Revocations = append(log.Revocations, r)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		log.Snapshot, err = parseSnapshot(snapshot, s.revocations.epoch)
+		return err
 	})
-	if err != nil {
-		return RevocationLog{}, translate(err)
-	}
-	log.Snapshot, err = parseSnapshot(snapshot)
 	return log, err
 }
 
