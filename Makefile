@@ -9,8 +9,8 @@ TESTS   ?= ./...
 TIMEOUT ?= 15m
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check build bench bench-quick bench-profiles generate lint fmt grpcurl ghz install clean
-.PHONY: go fresh format breaking vet modules benches bench-test
+.PHONY: help run test check build bench bench-quick bench-profiles chaos chaos-quick canaries generate lint fmt grpcurl ghz install clean
+.PHONY: go fresh format breaking vet modules benches bench-test chaoses
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ test: go ## run the tests with the race detector, on a real Postgres, Redis and 
 	@stack/build.sh -race ./...
 	go test -race -shuffle=on -p 1 -timeout $(TIMEOUT) $(TESTS)
 
-check: fresh format lint vet modules build test bench-test ## all that a change has to pass
+check: fresh format lint vet modules build test bench-test chaos-quick ## all that a change has to pass
 
 bench: benches ## measure it, beside what can be reached at most, into docs/benchmarks; takes twenty minutes and all of the machine
 	@$(BIN)/dlsms-bench -out docs/benchmarks $(ARGS)
@@ -35,6 +35,19 @@ bench-quick: benches ## the same in three minutes, with few rounds: to see that 
 
 bench-profiles: benches ## profile a replica and list the statements of Postgres, by scenario, into docs/benchmarks/profiles
 	@$(BIN)/dlsms-bench -quick -profiles docs/benchmarks/profiles $(ARGS)
+
+chaos: chaoses ## break everything while clients go on, and check what they saw; DURATION=30m, SEED= for one that was
+	@$(BIN)/dlsms-chaos -duration $(or $(DURATION),30m) -seed $(or $(SEED),0) $(ARGS)
+
+chaos-quick: chaoses ## the same for a minute
+	@$(BIN)/dlsms-chaos -duration $(or $(DURATION),1m) -seed $(or $(SEED),0) $(ARGS)
+
+canaries: chaoses ## put known faults into the system, one after the other, and see whether they are found
+	@$(BIN)/dlsms-chaos -canaries $(ARGS)
+
+chaoses: build
+	@stack/install.sh run
+	@cd e2e/chaos && CGO_ENABLED=0 ../../stack/build.sh -o ../../$(BIN)/dlsms-chaos .
 
 benches: build
 	@stack/install.sh run
@@ -51,6 +64,7 @@ lint: breaking $(BIN)/golangci-lint ## look for faults in the protos and the cod
 	$(BIN)/buf lint
 	$(BIN)/golangci-lint run
 	cd bench && ../$(BIN)/golangci-lint run
+	cd e2e/chaos && ../../$(BIN)/golangci-lint run
 
 fmt: $(BIN)/buf $(BIN)/golangci-lint ## format the protos and the code
 	$(BIN)/buf format --write
@@ -77,6 +91,7 @@ format: $(BIN)/buf $(BIN)/golangci-lint
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/golangci-lint fmt --diff
 	cd bench && ../$(BIN)/golangci-lint fmt --diff
+	cd e2e/chaos && ../../$(BIN)/golangci-lint fmt --diff
 
 # Against what clients may have generated from: where this branch left main, or on main itself the commit before.
 GIT := git -c safe.directory=$(CURDIR)
@@ -97,11 +112,13 @@ bench-test: benches
 vet: go
 	go vet ./...
 	cd bench && go vet ./...
+	cd e2e/chaos && go vet ./...
 
 modules: go
 	go mod verify
 	go mod tidy -diff
 	cd bench && go mod verify && go mod tidy -diff
+	cd e2e/chaos && go mod verify && go mod tidy -diff
 
 # The tools have modules of their own, so that what they need does not get into the server.
 $(BIN)/buf $(BIN)/grpcurl $(BIN)/ghz $(BIN)/golangci-lint: $(BIN)/%: tools/%.mod | go

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
@@ -37,6 +38,23 @@ type Client struct {
 // Dial returns a connection to a proxy or a replica. It connects at the first call; a call that finds nobody there fails at once.
 func Dial(addr string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+addr, append(more, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+}
+
+// ServiceConfig is that of the README: what is UNAVAILABLE is tried again, as every call is safe to repeat.
+const ServiceConfig = `{"methodConfig": [{
+  "name": [{"service": "dlsms.v1.AuthService"}, {"service": "dlsms.v1.SeatService"}, {"service": "dlsms.v1.ReservationService"}, {"service": "dlsms.v1.NotifyService"}],
+  "retryPolicy": {"maxAttempts": 4, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}
+}]}`
+
+// Persistent are the options of a client that gets over a restart, as the README has them: it tries again, and soon connects again.
+func Persistent() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithDefaultServiceConfig(ServiceConfig),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: time.Second,
+		}),
+	}
 }
 
 // DialFrom is Dial from an address of this machine, such as 127.0.1.1: nginx and the replicas limit what one address may do.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dlsms/dlsms/e2e"
 	"github.com/dlsms/dlsms/stack"
 )
 
@@ -51,4 +52,21 @@ func TestReadmeAsItStands(t *testing.T) {
 	if err == nil || !strings.Contains(out, `"reason": "SEAT_TAKEN"`) {
 		t.Errorf("the second time it ends with %v, not with SEAT_TAKEN:\n%s", err, out)
 	}
+}
+
+// TestServiceConfigOfTheReadme: what clients are told to use is what the tests use.
+func TestServiceConfigOfTheReadme(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), "```json\n"+e2e.ServiceConfig+"\n```") {
+		t.Error("the service config of the README is not the one of the test clients")
+	}
+	conn, err := e2e.Dial("127.0.0.1:1", e2e.Persistent()...)
+	if err != nil { // gRPC reads it when it connects
+		t.Fatal(err)
+	}
+	_ = conn.Close()
 }

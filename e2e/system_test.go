@@ -114,7 +114,7 @@ func (s *system) checkDatabase(ctx context.Context) error {
 	if err == nil && n > 0 {
 		err = fmt.Errorf("there were %d deadlocks", n)
 	}
-	broken, lookErr := storetest.Violations(ctx, s.Postgres.AdminURL())
+	broken, lookErr := storetest.Violations(ctx, s.Postgres.AdminURL(), 1)
 	if len(broken) > 0 {
 		err = errors.Join(err, fmt.Errorf("the database breaks its invariants:\n\t%s", strings.Join(broken, "\n\t")))
 	}

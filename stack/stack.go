@@ -35,6 +35,8 @@ type Config struct {
 	ReplicaEnv func(index int) map[string]string
 	// Via may put something between, such as a fault proxy: it gets the URLs of Postgres and Redis, and returns those for the replicas.
 	Via func(databaseURL, redisURL string) (viaDatabaseURL, viaRedisURL string, err error)
+	// ViaBackends may put something between nginx and the replicas: it gets the addresses of the replicas, and returns those for nginx.
+	ViaBackends func(backends []string) (viaBackends []string, err error)
 	// PostgresSettings are set on top of those of the function PostgresSettings.
 	PostgresSettings map[string]string
 	// Seed puts the demo data in.
@@ -135,6 +137,11 @@ func (s *Stack) start(ctx context.Context, cfg Config, t tools) error {
 	backends := make([]string, len(s.Replicas))
 	for i, r := range s.Replicas {
 		backends[i] = r.Addr()
+	}
+	if cfg.ViaBackends != nil {
+		if backends, err = cfg.ViaBackends(backends); err != nil {
+			return err
+		}
 	}
 	s.Nginx, err = startNginx(ctx, NginxConfig{Listen: listen, Backends: backends, Conf: cfg.NginxConf}, s.state, s.ports, s.log, t)
 	if err != nil {

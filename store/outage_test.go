@@ -96,7 +96,7 @@ func TestPostgresDiesUnderLoad(t *testing.T) {
 		}
 	}
 	t.Logf("%d booked, %d failed", booked.Load(), failed.Load())
-	if faults, err := storetest.Violations(t.Context(), db.URL); err != nil || len(faults) > 0 {
+	if faults, err := storetest.Violations(t.Context(), db.URL, 1); err != nil || len(faults) > 0 {
 		t.Error(faults, err)
 	}
 }

@@ -338,7 +338,7 @@ func TestPostgresGoesAndComesBack(t *testing.T) {
 	if n := w.log.count("level="); n != 2 {
 		t.Errorf("%d lines in the log:\n%s", n, w.log.buf.String())
 	}
-	if faults, err := storetest.Violations(t.Context(), db.URL); err != nil || len(faults) > 0 {
+	if faults, err := storetest.Violations(t.Context(), db.URL, 1); err != nil || len(faults) > 0 {
 		t.Error(faults, err)
 	}
 }

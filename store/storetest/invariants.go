@@ -157,8 +157,9 @@ var atRest = []rule{
 const maxCases = 5
 
 // Violations returns what is wrong in the database at url, none when all is well: rules that hold at every moment, also right after a crash.
-func Violations(ctx context.Context, url string) ([]string, error) {
-	return found(ctx, url, commitMargin, always)
+// speed is how many times as fast as ours the database's clock went.
+func Violations(ctx context.Context, url string, speed int) ([]string, error) {
+	return found(ctx, url, commitMargin*time.Duration(speed), always)
 }
 
 // Unfinished returns what is still to be done in the database at url: transitions that are overdue, and free seats that somebody waits for.

@@ -227,10 +227,9 @@ func (db *DB) SetClock(t testing.TB, now time.Time) {
 func (db *DB) SpeedClock(t testing.TB, now time.Time, speed int) func() time.Time {
 	t.Helper()
 	db.speed = speed
-	begin := time.Now()
-	db.Exec(t, clockFunction(fmt.Sprintf(`timestamptz '%s' + (clock_timestamp() - timestamptz '%s') * %d`,
-		now.UTC().Format(time.RFC3339Nano), begin.UTC().Format(time.RFC3339Nano), speed)))
-	return func() time.Time { return now.Add(time.Since(begin) * time.Duration(speed)) }
+	c := Clock{From: now, Since: time.Now(), Speed: speed}
+	db.Exec(t, c.SQL())
+	return func() time.Time { return c.At(time.Now()) }
 }
 
 // FreezeClock makes it a time for everyone on this database, and keeps it there.

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// canary is a fault put into the system on purpose, which a run must find: a check that never sang proves nothing. It is built from changed
+// copies of source files (go build -overlay), so there is nothing of it in the source or in any release.
+type canary struct {
+	name    string
+	changes []change
+	// postgres are settings of Postgres.
+	postgres map[string]string
+	// faults are the kinds that it takes to find it; empty: none.
+	faults string
+	// refuses says that the system must not even start.
+	refuses bool
+	// by is the check that has to find it.
+	by check
+}
+
+// change replaces a part of a file, which must be there just once.
+type change struct{ file, from, to string }
+
+// canaries are all of them.
+func canaries() []canary {
+	return []canary{
+		{name: "no constraint against overlaps", by: checkRules, changes: []change{
+			{"store/migrations/00001_init.sql", `    CONSTRAINT reservations_no_overlap EXCLUDE USING gist (library_id WITH =, seat_id WITH =, during WITH &&) WHERE (occupies),` + "\n", ""},
+			{"store/reserve.go", "\tbatch.Queue(lockSeats, s.lib, seats)\n", ""},
+		}},
+		{name: "[] bounds", by: checkLinearity, changes: []change{
+			{"store/reserve.go", "AND r.during && tstzrange(w.start_time, w.end_time)) THEN 'SEAT_TAKEN'", "AND r.during && tstzrange(w.start_time, w.end_time, '[]')) THEN 'SEAT_TAKEN'"},
+		}},
+		{name: "HELD outside the constraint", by: checkRules, changes: []change{
+			{"store/migrations/00001_init.sql", "GENERATED ALWAYS AS (status IN ('HELD', 'CONFIRMED', 'CHECKED_IN')) STORED", "GENERATED ALWAYS AS (status IN ('CONFIRMED', 'CHECKED_IN')) STORED"},
+		}},
+		{name: "check-in without compare and set", by: checkRules, changes: []change{
+			{"store/lifecycle.go", "WHERE library_id = $1 AND id = $2 AND status = $3`", "WHERE library_id = $1 AND id = $2 AND $3 <> ''`"},
+			{"store/lifecycle.go", "\t\t\treturn wrongState(ErrCheckInTooLate, r)\n", ""},
+			{"store/lifecycle.go", "case !now.Before(*r.CheckInDeadline):", "case false:"},
+		}},
+		{name: "worker without the status check", by: checkRules, changes: []change{
+			{"store/due.go", "WHERE library_id = $1 AND occupies AND status = 'CONFIRMED' AND check_in_deadline <= (SELECT dlsms_now())", "WHERE library_id = $1 AND occupies AND check_in_deadline <= (SELECT dlsms_now())"},
+			{"store/due.go", "WHERE library_id = $1 AND seat_id = ANY($2) AND occupies AND status = 'CONFIRMED' AND check_in_deadline <= $3` + returningEnded", "WHERE library_id = $1 AND seat_id = ANY($2) AND occupies AND check_in_deadline <= $3` + returningEnded"},
+		}},
+		{name: "request_id ignored", by: checkAnswers, changes: []change{
+			{"store/reserve.go", "AND user_id = q.user_id AND request_id = q.request_id OFFSET 0", "AND user_id = q.user_id AND request_id = q.request_id AND false OFFSET 0"},
+		}},
+		{name: "ownership check missing", by: checkAnswers, changes: []change{
+			{"store/reservation.go", "`AND r.id = $2 AND r.user_id = $3`", "`AND r.id = $2 AND $3 <> 0`"},
+			{"store/lifecycle.go", "AND id = $2 AND user_id = $3) FOR NO KEY UPDATE`", "AND id = $2 AND $3 <> 0) FOR NO KEY UPDATE`"},
+		}},
+		{name: "one RPC without policy", by: checkStart, refuses: true, changes: []change{
+			{"server/policy.go", "\tdlsmsv1.ReservationService_GetReservations_FullMethodName:   {who: signedIn, class: read, quota: perUser},\n", ""},
+		}},
+		{name: "one RPC that anyone may call", by: checkAnswers, changes: []change{
+			{"server/policy.go", "dlsmsv1.ReservationService_GetReservations_FullMethodName:   {who: signedIn, class: read, quota: perUser}", "dlsmsv1.ReservationService_GetReservations_FullMethodName:   {who: public, class: read}"},
+		}},
+		{name: "acknowledged before the commit", by: checkLinearity, changes: []change{
+			{"store/tx.go", "\tdefer conn.Release()\n\tctx, cancel := budget(ctx)\n\tdefer cancel()\n\tpgTx, err", "\tacknowledged := false\n\tdefer func() {\n\t\tif !acknowledged {\n\t\t\tconn.Release()\n\t\t}\n\t}()\n\tctx, cancel := budget(ctx)\n\tdefer cancel()\n\tpgTx, err"},
+			{"store/tx.go", "\treturn translate(pgTx.Commit(ctx))", "\tacknowledged = true\n\tgo func() {\n\t\ttime.Sleep(20 * time.Millisecond)\n\t\t_ = pgTx.Commit(context.WithoutCancel(ctx))\n\t\tconn.Release()\n\t}()\n\treturn nil"},
+		}},
+		{name: "synchronous_commit=off", by: checkKept, postgres: map[string]string{"synchronous_commit": "off"}, faults: "^postgres killed$"},
+		{name: "waitlist in random order", by: checkRules, changes: []change{
+			{"store/offer.go", "	ORDER BY w.id`\n\n// hold", "	ORDER BY random()`\n\n// hold"},
+		}},
+		{name: "change log read by serial id only", by: checkLinearity, changes: []change{
+			{"store/changes.go", "SELECT * FROM reservation_events WHERE library_id = $1 AND xid >= $2\n", "SELECT * FROM reservation_events WHERE library_id = $1 AND id > $4\n"},
+			{"store/changes.go", "SELECT * FROM reservation_events WHERE library_id = $1 AND xid BETWEEN x AND x OFFSET 0) e\n\t) e", "SELECT * FROM reservation_events WHERE library_id = $1 AND xid BETWEEN x AND x AND false OFFSET 0) e\n\t) e"},
+			{"store/changes.go", "selectChanges, s.lib, since.Xmax, since.InProgress)", "selectChanges, s.lib, since.Xmax, since.InProgress, lastID)"},
+			{"store/changes.go", "\t\tc.Events = append(c.Events, Event{", "\t\tlastID = max(lastID, *id)\n\t\tc.Events = append(c.Events, Event{"},
+			{"store/changes.go", "// pgEpoch is", "var lastID int64\n\n// pgEpoch is"},
+		}},
+		{name: "seats from a cache of 300 ms", by: checkReads, changes: []change{
+			{"availability/tail.go", "\tif m.options.Freshness > 0 {\n\t\toldest := m.elapsed() - m.options.Freshness", "\t{\n\t\toldest := m.elapsed() - 300*time.Millisecond"},
+		}},
+	}
+}
+
+// build makes a dlsms with the changes, from the source in the working directory.
+func (c canary) build(ctx context.Context, dir string) (binary string, err error) {
+	replaced := map[string]string{}
+	for i, ch := range c.changes {
+		path, err := filepath.Abs(ch.file)
+		if err != nil {
+			return "", err
+		}
+		source := path
+		if earlier, ok := replaced[path]; ok {
+			source = earlier
+		}
+		text, err := os.ReadFile(source)
+		if err != nil {
+			return "", err
+		}
+		if n := strings.Count(string(text), ch.from); n != 1 {
+			return "", fmt.Errorf("canary %q: %s has %q %d times, not once: write the canary anew", c.name, ch.file, ch.from, n)
+		}
+		changed := filepath.Join(dir, fmt.Sprintf("%d-%s", i, filepath.Base(ch.file)))
+		if err := os.WriteFile(changed, []byte(strings.Replace(string(text), ch.from, ch.to, 1)), 0o600); err != nil { //nolint:gosec // the paths are ours
+			return "", err
+		}
+		replaced[path] = changed
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replaced})
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(file, overlay, 0o600); err != nil {
+		return "", err
+	}
+	binary = filepath.Join(dir, "dlsms")
+	cmd := exec.CommandContext(ctx, "go", "build", "-overlay", file, "-o", binary, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if said, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build canary %q: %w: %s", c.name, err, said)
+	}
+	return binary, nil
+}
+
+// canaryTime is how long clients use a system with a canary.
+const canaryTime = 20 * time.Second
+
+// sing runs the system with the canary in it, and returns the violations that were found.
+func (c canary) sing(ctx context.Context, seed uint64) ([]violation, error) {
+	dir, err := os.MkdirTemp("", "dlsms-canary-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	p := &plan{duration: canaryTime, seed: seed, postgres: c.postgres, quiet: true}
+	if c.faults != "" {
+		if err := p.faultsLike(c.faults); err != nil {
+			return nil, err
+		}
+	}
+	if p.binary, err = c.build(ctx, dir); err != nil {
+		return nil, err
+	}
+	r, err := p.run(ctx, io.Discard)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case c.refuses && err != nil:
+		return []violation{{checkStart, err.Error()}}, nil
+	case err != nil:
+		return nil, fmt.Errorf("canary %q: %w", c.name, err)
+	}
+	return r.found.list(), nil
+}
+
+// runCanaries shows that each is found, by the check that is meant to, and prints a table.
+func runCanaries(ctx context.Context, out io.Writer, only string, seed uint64) error {
+	wanted, err := regexp.Compile(only)
+	if err != nil {
+		return fmt.Errorf("-only: %w", err)
+	}
+	fmt.Fprintf(out, "\nCanaries: commit %s, seed %d\n\n| canary | found by | after | what it said |\n|---|---|---|---|\n", commit(ctx), seed)
+	var missed []error
+	for _, c := range canaries() {
+		if !wanted.MatchString(c.name) {
+			continue
+		}
+		began := time.Now()
+		found, err := c.sing(ctx, seed)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(found, func(v violation) bool { return v.check == c.by })
+		if i < 0 {
+			missed = append(missed, fmt.Errorf("canary %q was not found by %s: %v", c.name, c.by, found))
+			fmt.Fprintf(out, "| %s | NOT FOUND | %s | |\n", c.name, time.Since(began).Round(time.Second))
+			continue
+		}
+		fmt.Fprintf(out, "| %s | %s | %s | %s |\n", c.name, c.by, time.Since(began).Round(time.Second), oneLine(found[i].text))
+	}
+	return errors.Join(missed...)
+}
+
+// oneLine cuts a text down to what fits into a table.
+func oneLine(text string) string {
+	const most = 140
+	text = strings.ReplaceAll(strings.Join(strings.Fields(text), " "), "|", "/")
+	if len(text) > most {
+		text = text[:most] + "…"
+	}
+	return text
+}

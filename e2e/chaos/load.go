@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+)
+
+// The clients use two branches. In one they make plans: bookings days ahead, where nothing happens but what they do, so that every answer
+// can be checked against a model. In the other they come and go as the clock runs: what the worker and the waitlist do there is checked
+// against the rules that every history keeps.
+const (
+	plansBranch  = "plans"
+	visitsBranch = "visits"
+	planSeats    = 6
+	visitSeats   = 6
+	firstDay     = 2 // of the plans, from the day on which the run begins
+	planDays     = 10
+	opens        = 8 // o'clock, UTC
+	slots        = 12
+	plansOfEach  = 4
+)
+
+// load is all clients.
+type load struct {
+	site    *site
+	history *history
+	clients []*client
+	plans   []int64
+	visits  []int64
+	days    []time.Time
+	latest  atomic.Pointer[owned]
+
+	stop context.CancelFunc
+	all  sync.WaitGroup
+}
+
+// startLoad signs the clients up and sets them going.
+func startLoad(ctx context.Context, s *site, clients int, seed uint64) (*load, error) {
+	l := &load{site: s, history: newHistory(clients)}
+	var err error
+	if l.plans, err = s.furnish(ctx, plansBranch, planSeats); err != nil {
+		return nil, err
+	}
+	if l.visits, err = s.furnish(ctx, visitsBranch, visitSeats); err != nil {
+		return nil, err
+	}
+	today := s.clock.At(time.Now()).UTC().Truncate(24 * time.Hour)
+	for d := range planDays {
+		l.days = append(l.days, today.AddDate(0, 0, firstDay+d))
+	}
+	var conns []grpc.ClientConnInterface
+	for range 2 * edges {
+		conn, err := s.connect()
+		if err != nil {
+			return nil, err
+		}
+		conns = append(conns, conn)
+	}
+	for i := range clients {
+		c, err := signUp(ctx, conns, fmt.Sprintf("chaos-%d", i))
+		if err != nil {
+			return nil, err
+		}
+		l.clients = append(l.clients, &client{
+			Client: c, number: i, site: s, history: l.history, conns: conns, chance: rand.New(rand.NewPCG(seed, uint64(i))),
+		})
+	}
+	ctx, l.stop = context.WithCancel(ctx)
+	for _, c := range l.clients {
+		l.all.Go(func() { l.live(ctx, c) })
+	}
+	return l, nil
+}
+
+const password = "correct horse battery"
+
+// signUp registers a user and logs in.
+func signUp(ctx context.Context, conns []grpc.ClientConnInterface, studentID string) (*e2e.Client, error) {
+	nobody := e2e.Nobody(conns[0])
+	_, err := nobody.Auth.Register(ctx, &dlsmsv1.RegisterRequest{
+		StudentId: studentID, Name: "Student", Email: studentID + "@university.example", Password: password,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("register %s: %w", studentID, err)
+	}
+	return nobody.Login(ctx, studentID, password)
+}
+
+// end has the clients stop after what they are doing.
+func (l *load) end() {
+	l.stop()
+	l.all.Wait()
+}
+
+// live is what one client does until ctx ends; what is under way then is finished.
+func (l *load) live(ctx context.Context, c *client) {
+	calls := context.WithoutCancel(ctx)
+	for ctx.Err() == nil {
+		switch n := c.chance.IntN(100); {
+		case n < 1:
+			c.probe(calls, l.othersThan(c))
+		case n < 25:
+			l.visitOnce(calls, c)
+		case n < 60:
+			l.look(calls, c)
+		default:
+			l.planOnce(calls, c)
+		}
+	}
+}
+
+// owned is a reservation and its user.
+type owned struct{ reservation, user int64 }
+
+// othersThan returns a reservation that is not the client's, 0 if there is none.
+func (l *load) othersThan(c *client) int64 {
+	if o := l.latest.Load(); o != nil && o.user != c.User.GetId() {
+		return o.reservation
+	}
+	return 0
+}
+
+// booking is one that a client has, in the branch of the plans.
+type booking struct {
+	id, seat   int64
+	start, end time.Time
+}
+
+// window chooses one of a day, of one to three hours.
+func (l *load) window(c *client) (start, end time.Time) {
+	day := l.days[c.chance.IntN(len(l.days))]
+	from := c.chance.IntN(slots)
+	until := min(from+1+c.chance.IntN(3), slots)
+	return day.Add(time.Duration(opens+from) * time.Hour), day.Add(time.Duration(opens+until) * time.Hour)
+}
+
+// planOnce books, cancels or extends.
+func (l *load) planOnce(ctx context.Context, c *client) {
+	switch n := c.chance.IntN(10); {
+	case len(c.mine) > 0 && n == 0:
+		l.extendPlan(ctx, c, c.chance.IntN(len(c.mine)))
+	case len(c.mine) == plansOfEach || len(c.mine) > 0 && n < 4:
+		l.cancelPlan(ctx, c, c.chance.IntN(len(c.mine)))
+	default:
+		l.bookPlan(ctx, c)
+	}
+}
+
+func (l *load) bookPlan(ctx context.Context, c *client) {
+	o := op{Act: book, Seat: l.plans[c.chance.IntN(len(l.plans))], RequestID: c.requestID()}
+	o.Start, o.End = l.window(c)
+	create := func(ctx context.Context, api *e2e.Client, o *op) error {
+		resp, err := api.Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{
+			SeatId: o.Seat, StartTime: timestamppb.New(o.Start), EndTime: timestamppb.New(o.End), RequestId: o.RequestID,
+		})
+		o.Reservation = resp.GetReservation().GetId()
+		return err
+	}
+	o, done := c.attempt(ctx, o, create)
+	if !done {
+		return
+	}
+	c.mine = append(c.mine, booking{o.Reservation, o.Seat, o.Start, o.End})
+	l.latest.Store(&owned{o.Reservation, o.User})
+	if c.chance.IntN(20) == 0 { // the same once more, as a user does who is not sure
+		again := o
+		c.try(ctx, &again, create)
+		switch {
+		case again.Unknown, again.Reason == "OVERLOADED":
+		case again.Reason != "":
+			c.history.found.add(checkAnswers, "request %s of user %d was done, and then refused: %s", o.RequestID, o.User, again.Reason)
+		case again.Reservation != o.Reservation:
+			c.history.found.add(checkAnswers, "request %s of user %d made reservation %d, and then %d", o.RequestID, o.User, o.Reservation, again.Reservation)
+		}
+	}
+}
+
+func (l *load) cancelPlan(ctx context.Context, c *client, i int) {
+	b := c.mine[i]
+	o, done := c.attempt(ctx, op{Act: cancel, Seat: b.seat, Reservation: b.id, Start: b.start, End: b.end}, cancelCall)
+	if done || o.Unknown { // one that is not known is left alone: what became of it is looked up at the end
+		c.mine = append(c.mine[:i], c.mine[i+1:]...)
+	}
+	if !done && !o.Unknown && o.Reason != "OVERLOADED" {
+		c.history.found.add(checkAnswers, "reservation %d could not be cancelled by its user: %s", b.id, o.Reason)
+	}
+}
+
+func cancelCall(ctx context.Context, api *e2e.Client, o *op) error {
+	_, err := api.Reservations.CancelReservation(ctx, &dlsmsv1.CancelReservationRequest{ReservationId: o.Reservation})
+	return err
+}
+
+func extendCall(ctx context.Context, api *e2e.Client, o *op) error {
+	_, err := api.Reservations.ExtendReservation(ctx, &dlsmsv1.ExtendReservationRequest{ReservationId: o.Reservation, EndTime: timestamppb.New(o.End)})
+	return err
+}
+
+func (l *load) extendPlan(ctx context.Context, c *client, i int) {
+	b := &c.mine[i]
+	longer := b.end.Add(time.Hour)
+	if longer.Sub(b.start.Truncate(24*time.Hour)) > (opens+slots)*time.Hour {
+		return
+	}
+	o, done := c.attempt(ctx, op{Act: extend, Seat: b.seat, Reservation: b.id, Start: b.start, End: longer}, extendCall)
+	switch {
+	case done:
+		b.end = longer
+	case o.Unknown: // how long it is now, nobody knows until the end
+		c.mine = append(c.mine[:i], c.mine[i+1:]...)
+	}
+}
+
+// look asks which seats of the plans are free in a window, and notes a read of each.
+func (l *load) look(ctx context.Context, c *client) {
+	o := op{Act: read}
+	o.Start, o.End = l.window(c)
+	var seats []*dlsmsv1.Seat
+	o, done := c.attempt(ctx, o, func(ctx context.Context, api *e2e.Client, o *op) error {
+		resp, err := api.Seats.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{
+			Branch: plansBranch, StartTime: timestamppb.New(o.Start), EndTime: timestamppb.New(o.End),
+		})
+		if err == nil {
+			seats, o.AsOf = resp.GetSeats(), l.site.clock.Real(resp.GetAsOf().AsTime()).Sub(l.history.began)
+		}
+		return err
+	})
+	if !done {
+		return
+	}
+	if len(seats) != len(l.plans) {
+		c.history.found.add(checkAnswers, "a look found %d seats of %d", len(seats), len(l.plans))
+		return
+	}
+	for _, s := range seats {
+		o.Seat, o.Free = s.GetId(), s.GetAvailable()
+		c.history.parts[c.number].ops = append(c.history.parts[c.number].ops, o)
+		c.history.reads.Add(1)
+	}
+}

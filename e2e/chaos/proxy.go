@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+)
+
+// link is one connection of the system with a fault proxy in between.
+type link struct {
+	between string // which two, such as "replica-postgres"
+	*toxiproxy.Proxy
+}
+
+// proxies are the fault proxies of a system.
+type proxies struct {
+	server *toxiproxy.ApiServer // of which only the proxies are used: it never listens
+	links  []*link
+}
+
+func newProxies() *proxies {
+	return &proxies{server: toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())}
+}
+
+// to begins a link to a host:port, and returns where it listens.
+func (p *proxies) to(between, upstream string) (listen string, err error) {
+	l := &link{between, toxiproxy.NewProxy(p.server, fmt.Sprintf("%s-%d", between, len(p.links)), "127.0.0.1:0", upstream)}
+	if err := l.Start(); err != nil {
+		return "", fmt.Errorf("proxy %s: %w", l.Name, err)
+	}
+	p.links = append(p.links, l)
+	return l.Listen, nil
+}
+
+// toURL begins a link to the host of a URL, and returns the URL that leads through it.
+func (p *proxies) toURL(between, raw string) (string, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "", err
+	}
+	u.Host, err = p.to(between, u.Host)
+	return u.String(), err
+}
+
+func (p *proxies) stop() {
+	for _, l := range p.links {
+		l.Stop()
+	}
+}
+
+// toxic is something that a link does to what it carries, until it is taken away: JSON of toxiproxy, one a direction.
+type toxic struct {
+	name string
+	json []string
+}
+
+// The toxics. A black hole swallows what comes, and when it is taken away the connections are closed, as behind a firewall that lost its
+// state. With lost replies one direction only is swallowed, so that what was asked for is done and nobody hears of it.
+var toxics = []toxic{
+	{"latency", []string{`{"type": "latency", "stream": "downstream", "attributes": {"latency": 80, "jitter": 60}}`}},
+	{"reset", []string{`{"type": "reset_peer", "stream": "downstream", "attributes": {"timeout": 0}}`}},
+	{"black hole", []string{
+		`{"type": "timeout", "stream": "upstream", "attributes": {"timeout": 0}}`,
+		`{"type": "timeout", "stream": "downstream", "attributes": {"timeout": 0}}`,
+	}},
+	{"lost replies", []string{`{"type": "timeout", "stream": "downstream", "attributes": {"timeout": 0}}`}},
+}
+
+// poison begins a toxic on the link, and returns what takes it away.
+func (l *link) poison(t toxic) (heal func() error, err error) {
+	var names []string
+	heal = func() error {
+		var errs []error
+		for _, name := range names {
+			errs = append(errs, l.Toxics.RemoveToxic(context.Background(), name))
+		}
+		return errors.Join(errs...)
+	}
+	for _, text := range t.json {
+		added, err := l.Toxics.AddToxicJson(strings.NewReader(text))
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("%s on %s: %w", t.name, l.Name, err), heal())
+		}
+		names = append(names, added.Name)
+	}
+	return heal, nil
+}

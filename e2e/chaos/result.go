@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// result is what came of a run.
+type result struct {
+	plan   *plan
+	commit string
+	began  time.Time
+	lasted time.Duration
+
+	planSeats []int64
+
+	operations, reads, oldReads, oldWithout, refused, conflicts, tries int64
+	acknowledged, missing                                              int64
+	unsure, unknown, resolvedDone, resolvedNot                         int64
+	settled                                                            time.Duration
+	linear                                                             linear
+	kept                                                               []string
+
+	found violations
+
+	mu      sync.Mutex
+	byKind  map[string]*tally
+	outages []span // of Postgres, for some replica
+}
+
+// span is a time of the run.
+type span struct{ from, until time.Duration }
+
+// tally is what is known of one kind of fault.
+type tally struct {
+	n       int
+	slowest time.Duration
+}
+
+// wasAway notes that a fault may have kept a replica from Postgres. Its connections may take a while longer than its clients do to be back.
+func (r *result) wasAway(k kind, from, until time.Duration) {
+	if !strings.Contains(k.name, "postgres") {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.outages = append(r.outages, span{from - asOfMargin, until + reconnectTime})
+}
+
+// reconnectTime is how long a replica may answer from memory once Postgres can be reached again: a look that hangs is given up after 2 s.
+const reconnectTime = 4 * time.Second
+
+// outage reports whether some replica may have been without Postgres at a time.
+func (r *result) outage(at time.Duration) bool {
+	return slices.ContainsFunc(r.outages, func(s span) bool { return s.from <= at && at <= s.until })
+}
+
+func (r *result) fault(kind string, recovery time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.byKind[kind]
+	if t == nil {
+		t = &tally{}
+		r.byKind[kind] = t
+	}
+	t.n++
+	t.slowest = max(t.slowest, recovery)
+}
+
+func (r *result) faults() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range r.byKind {
+		n += t.n
+	}
+	return n
+}
+
+// floor is how many operations a second a run must have had, or it proves nothing.
+const floor = 100
+
+// count takes over what the clients counted.
+func (r *result) count(h *history) {
+	r.operations, r.reads, r.refused, r.tries = h.ops.Load(), h.reads.Load(), h.refused.Load(), h.tries.Load()
+	r.unsure, r.unknown = h.unsure.Load(), h.unknown.Load()
+	for _, v := range h.found.list() {
+		r.found.add(v.check, "%s", v.text)
+	}
+	if rate := float64(r.operations) / r.lasted.Seconds(); rate < floor {
+		r.found.add(checkActivity, "%.0f operations a second: that is no test", rate)
+	}
+}
+
+// checkConflicts says whether clients were in each other's way at all: it is known when the history has been read.
+func (r *result) checkConflicts() {
+	if r.conflicts == 0 {
+		r.found.add(checkActivity, "nobody wanted what somebody else had: that is no test")
+	}
+}
+
+// String is the table of a run.
+func (r *result) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\nDL-SMS under faults: commit %s, seed %d, %s, %d clients\n\n", r.commit, r.plan.seed, r.lasted.Round(time.Second), clients)
+	line := func(what, format string, args ...any) {
+		fmt.Fprintf(&b, "| %s | %s |\n", what, fmt.Sprintf(format, args...))
+	}
+	fmt.Fprint(&b, "| | |\n|---|---|\n")
+	line("operations", "%d, %.0f a second, in %d tries", r.operations, float64(r.operations)/r.lasted.Seconds(), r.tries)
+	line("of these acknowledged writes", "%d, of which %d are not there", r.acknowledged+r.missing, r.missing)
+	line("refused", "%d, of which %d conflicts over a seat", r.refused, r.conflicts)
+	line("reads of a seat checked", "%d, of which %d as of an earlier time, as they said", r.reads, r.oldReads)
+	line("without an answer at some try", "%d answered by a later try, %d never answered", r.unsure, r.unknown)
+	line("resolved by looking them up", "%d were done, %d were not, 0 left", r.resolvedDone, r.resolvedNot)
+	line("linearizability", "%d operations on %d seat-days, %d not linearizable", r.linear.operations, r.linear.partitions, len(r.linear.broken))
+	line("all that was due done", "%s after the last fault", r.settled.Round(time.Millisecond))
+	line("faults", "%d", r.faults())
+	line("violations", "%d", len(r.found.list()))
+	fmt.Fprint(&b, "\n| fault | times | slowest recovery |\n|---|---|---|\n")
+	for _, name := range slices.Sorted(maps.Keys(r.byKind)) {
+		fmt.Fprintf(&b, "| %s | %d | %s |\n", name, r.byKind[name].n, r.byKind[name].slowest.Round(time.Millisecond))
+	}
+	for _, v := range r.found.list() {
+		fmt.Fprintf(&b, "\nVIOLATION: %s", v)
+	}
+	if len(r.kept) > 0 {
+		fmt.Fprintf(&b, "\nkept: %s", strings.Join(r.kept, ", "))
+	}
+	b.WriteByte('\n')
+	return b.String()
+}
+
+// commit is that of the work tree, or "unknown" outside of one.
+func commit(ctx context.Context) string {
+	text, err := exec.CommandContext(ctx, "git", "-c", "safe.directory=*", "describe", "--always", "--dirty", "--abbrev=12").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(text))
+}

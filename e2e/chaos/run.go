@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dlsms/dlsms/stack"
+)
+
+// plan is what a run is.
+type plan struct {
+	binary   string
+	dir      string
+	duration time.Duration
+	seed     uint64
+	kinds    []kind
+	// settings of Postgres and env of the replicas, for a run that must find something.
+	postgres, env map[string]string
+	quiet         bool
+}
+
+const (
+	clients = 32
+	// mostSpeed is how many times as fast as ours the system's clock goes, and mostDays how far it may get: before the first day of the plans.
+	mostSpeed = 60
+	mostDays  = 36 * time.Hour
+)
+
+// faultsLike chooses the kinds of faults.
+func (p *plan) faultsLike(pattern string) error {
+	only, err := regexp.Compile(pattern)
+	if err != nil {
+		return fmt.Errorf("-faults: %w", err)
+	}
+	p.kinds = slices.DeleteFunc(kinds(), func(k kind) bool { return !only.MatchString(k.name) })
+	if len(p.kinds) == 0 {
+		return fmt.Errorf("-faults: no kind of fault is like %q", pattern)
+	}
+	return nil
+}
+
+func (p *plan) speed() int {
+	return max(1, min(mostSpeed, int(mostDays/max(p.duration, time.Second))))
+}
+
+// run does what the plan says and checks what came of it.
+func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
+	r = &result{plan: p, commit: commit(ctx), byKind: map[string]*tally{}}
+	say := func(format string, args ...any) {
+		if !p.quiet {
+			fmt.Fprintf(out, "%6s  "+format+"\n", append([]any{time.Since(r.began).Round(time.Second)}, args...)...)
+		}
+	}
+	r.began = time.Now()
+	say("starting DL-SMS, seed %d", p.seed)
+	s, err := startSite(ctx, stack.Config{Binary: p.binary, Env: p.env, PostgresSettings: p.postgres}, p.speed(), true)
+	if err != nil {
+		return r, err
+	}
+	defer func() {
+		stopped := s.stop()
+		if stopped != nil && err == nil {
+			r.found.add(checkLog, "the system did not stop well: %v", stopped)
+		}
+	}()
+	l, err := startLoad(ctx, s, clients, p.seed)
+	if err != nil {
+		return r, err
+	}
+	defer l.end()
+	r.planSeats = l.plans
+	say("%d clients, faults for %s, a minute of the system's is %s", clients, p.duration, time.Minute/time.Duration(p.speed()))
+
+	faults, stop := context.WithTimeout(ctx, p.duration)
+	defer stop()
+	told := r.tellProgress(faults, say, l.history)
+	if err := r.breakThings(faults, s, l.history); err != nil {
+		return r, err
+	}
+	<-told
+	if ctx.Err() != nil {
+		return r, ctx.Err()
+	}
+	r.lasted = l.history.since()
+	l.end()
+	say("the clients have stopped, and what they saw is checked")
+	// From here on time goes as ours does, so that what is due can be done.
+	if err := s.setClock(ctx, s.clock.At(time.Now()), 1); err != nil {
+		return r, err
+	}
+	r.count(l.history)
+	if err := r.verify(ctx, s, l.history, p.speed()); err != nil {
+		return r, err
+	}
+	if len(r.found.list()) > 0 && p.dir != "" {
+		return r, r.keep(p.dir, l.history)
+	}
+	return r, nil
+}
+
+const progressEvery = 10 * time.Second
+
+// tellProgress says a line now and then until ctx ends.
+func (r *result) tellProgress(ctx context.Context, say func(string, ...any), h *history) (over <-chan struct{}) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(progressEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				say("%d operations, %d refused, %d faults", h.ops.Load(), h.refused.Load(), r.faults())
+			}
+		}
+	}()
+	return done
+}
+
+// lanes are how many faults may be in force at once.
+const lanes = 2
+
+// breakThings breaks one thing after the other until ctx ends, and heals each.
+func (r *result) breakThings(ctx context.Context, s *site, h *history) error {
+	var all sync.WaitGroup
+	errs := make([]error, lanes)
+	processes, links := slices.Clone(r.plan.kinds), slices.Clone(r.plan.kinds)
+	isLink := func(k kind) bool { return regexp.MustCompile(`^(client|nginx|replica)-`).MatchString(k.name) }
+	processes = slices.DeleteFunc(processes, isLink)
+	links = slices.DeleteFunc(links, func(k kind) bool { return !isLink(k) })
+	for i, kinds := range [][]kind{processes, links} {
+		if len(kinds) == 0 {
+			continue
+		}
+		chance := rand.New(rand.NewPCG(r.plan.seed, uint64(1000+i)))
+		all.Go(func() {
+			for ctx.Err() == nil && errs[i] == nil {
+				errs[i] = r.breakOne(ctx, s, h, kinds[chance.IntN(len(kinds))], chance)
+			}
+		})
+	}
+	all.Wait()
+	<-ctx.Done() // also when there is nothing to break
+	return errors.Join(errs...)
+}
+
+// mostRecovery is how long clients may be without an answer once a fault is healed, whatever else is broken at the time.
+const mostRecovery = 15 * time.Second
+
+func (r *result) breakOne(ctx context.Context, s *site, h *history, k kind, chance *rand.Rand) error {
+	whole := context.WithoutCancel(ctx)
+	began := h.since()
+	heal, err := k.begin(whole, s, chance)
+	if err != nil {
+		return fmt.Errorf("%s: %w", k.name, err)
+	}
+	pause(ctx, k.least+time.Duration(chance.Int64N(int64(k.most-k.least)+1)))
+	if err := heal(whole); err != nil {
+		return fmt.Errorf("heal %s: %w", k.name, err)
+	}
+	healed := h.since()
+	defer func(from time.Duration) { r.wasAway(k, from, h.since()) }(began)
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for !h.allServed(healed) {
+		if h.since()-healed > mostRecovery {
+			r.found.add(checkLiveness, "%s after %q was healed, there are clients without an answer", mostRecovery, k.name)
+			break
+		}
+		<-look.C
+	}
+	r.fault(k.name, h.since()-healed)
+	pause(ctx, time.Duration(chance.Int64N(int64(400*time.Millisecond))))
+	return nil
+}
+
+// keep writes down what the clients did, for a run that found something.
+func (r *result) keep(dir string, h *history) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	var all []op
+	for i := range h.parts {
+		all = append(all, h.parts[i].ops...)
+	}
+	for name, what := range map[string]any{"history": all, "failing": r.linear.failing, "violations": fmt.Sprint(r.found.list())} {
+		text, err := json.Marshal(what)
+		if err != nil {
+			return err
+		}
+		file := filepath.Join(dir, fmt.Sprintf("%s-%d.json", name, r.plan.seed))
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			return err
+		}
+		r.kept = append(r.kept, file)
+	}
+	return nil
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
+	"google.golang.org/grpc"
+
+	"github.com/dlsms/dlsms/e2e"
+	"github.com/dlsms/dlsms/stack"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// site is a running system with a fault proxy on each of its connections, and ways in that no fault touches.
+type site struct {
+	*stack.Stack
+	*proxies
+
+	journal *e2e.Journal
+	db      *pgxpool.Pool
+	edges   []string // where clients call
+	clock   storetest.Clock
+	dials   atomic.Int64
+}
+
+const replicas = 3
+
+// edges is how many links lead from clients to nginx, so that one that is cut leaves clients.
+const edges = 3
+
+// settings of the replicas: the shipped defaults, but for the rate limits, for passwords that cost nothing to check, and for a worker that
+// looks each second, since a minute of the system's clock is a second of ours.
+func settings() map[string]string {
+	return map[string]string{
+		"RATE_LIMIT_PER_MINUTE": "0", "AUTH_RATE_LIMIT_PER_MINUTE": "0", "LOGIN_FAILURE_LIMIT": "0",
+		"BCRYPT_COST": "4", "WORKER_INTERVAL": "1s", "LOG_LEVEL": "warn", "MAX_UPCOMING": "0",
+	}
+}
+
+// startSite starts a system whose clock goes so many times as fast as ours, with fault proxies or without.
+func startSite(ctx context.Context, cfg stack.Config, speed int, proxied bool) (_ *site, err error) {
+	s := &site{proxies: newProxies(), journal: &e2e.Journal{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.stop())
+		}
+	}()
+	cfg.Log = s.journal
+	env := settings()
+	maps.Copy(env, cfg.Env)
+	cfg.Env = env
+	if proxied {
+		s.interpose(&cfg)
+	}
+	if s.Stack, err = stack.Start(ctx, cfg); err != nil {
+		return s, err
+	}
+	if s.db, err = pgxpool.New(ctx, s.Postgres.AdminURL()); err != nil {
+		return s, err
+	}
+	s.edges = []string{s.Addr()}
+	if proxied {
+		s.edges = nil
+	}
+	for proxied && len(s.edges) < edges {
+		edge, err := s.to("client-nginx", s.Addr())
+		if err != nil {
+			return s, err
+		}
+		s.edges = append(s.edges, edge)
+	}
+	return s, s.setClock(ctx, time.Now(), speed)
+}
+
+// interpose puts a proxy on each connection of each replica.
+func (s *site) interpose(cfg *stack.Config) {
+	var databases, redises [replicas]string
+	cfg.Via = func(databaseURL, redisURL string) (string, string, error) {
+		var err error
+		for i := range replicas {
+			if databases[i], err = s.toURL("replica-postgres", databaseURL); err != nil {
+				return "", "", err
+			}
+			if redises[i], err = s.toURL("replica-redis", redisURL); err != nil {
+				return "", "", err
+			}
+		}
+		return databaseURL, redisURL, nil
+	}
+	cfg.ReplicaEnv = func(i int) map[string]string {
+		return map[string]string{"DATABASE_URL": databases[i], "REDIS_URL": redises[i]}
+	}
+	cfg.ViaBackends = func(backends []string) ([]string, error) {
+		through := make([]string, len(backends))
+		for i, b := range backends {
+			var err error
+			if through[i], err = s.to("nginx-replica", b); err != nil {
+				return nil, err
+			}
+		}
+		return through, nil
+	}
+}
+
+// setClock has the system's clock begin at a time and go so many times as fast as ours.
+func (s *site) setClock(ctx context.Context, from time.Time, speed int) error {
+	s.clock = storetest.Clock{From: from, Since: time.Now(), Speed: speed}
+	_, err := s.db.Exec(ctx, s.clock.SQL())
+	return err
+}
+
+// connect returns a connection as a client of the README has it.
+func (s *site) connect() (*grpc.ClientConn, error) {
+	return e2e.Dial(s.edges[int(s.dials.Add(1))%len(s.edges)], e2e.Persistent()...)
+}
+
+// stop ends the system, and fails if one of its processes had to be killed or ended badly.
+func (s *site) stop() error {
+	if s.db != nil {
+		s.db.Close()
+	}
+	var err error
+	if s.Stack != nil {
+		err = s.Stop(context.Background())
+	}
+	s.proxies.stop()
+	return err
+}
+
+// furnish adds a branch that is always open, with seats in two areas, and returns their ids.
+func (s *site) furnish(ctx context.Context, code string, seats int) (ids []int64, err error) {
+	var branch int64
+	err = s.db.QueryRow(ctx, `INSERT INTO branches (library_id, code, name, timezone) VALUES (1, $1, $1, 'Europe/Berlin') RETURNING id`, code).Scan(&branch)
+	if err != nil {
+		return nil, fmt.Errorf("add a branch: %w", err)
+	}
+	rows, err := s.db.Query(ctx, `INSERT INTO seats (library_id, branch_id, area, label) SELECT 1, $1, 'Hall', 'H-' || i FROM generate_series(1, $2) i RETURNING id`, branch, seats)
+	if err != nil {
+		return nil, fmt.Errorf("add seats: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[int64])
+}
+
+func (s *site) flushRedis(ctx context.Context) error {
+	options, err := redis.ParseURL(s.Redis.RedisURL())
+	if err != nil {
+		return err
+	}
+	client := redis.NewClient(options)
+	defer func() { _ = client.Close() }()
+	return client.FlushAll(ctx).Err()
+}

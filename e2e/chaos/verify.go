@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// settleTime is how long the system has, once all faults are healed, to do everything that is due.
+const settleTime = 15 * time.Second
+
+// settle waits until nothing is due and nobody waits for a free seat, and returns how long that took.
+func (s *site) settle(ctx context.Context) (took time.Duration, left []string, err error) {
+	began := time.Now()
+	look := time.NewTicker(100 * time.Millisecond)
+	defer look.Stop()
+	for {
+		left, err = storetest.Unfinished(ctx, s.Postgres.AdminURL())
+		took = time.Since(began)
+		if err != nil || len(left) == 0 || took > settleTime {
+			return took, left, err
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return took, nil, ctx.Err()
+		}
+	}
+}
+
+// transition is a row of the log of what happened to reservations.
+type transition struct {
+	reservation int64
+	kind        string
+}
+
+// written is what the database has, to hold what the clients saw against.
+type written struct {
+	byRequest map[string]row // user/request
+	user      map[int64]int64
+	happened  map[transition]bool
+	extended  map[string]bool // reservation/end
+	entries   map[int64]bool
+}
+
+type row struct {
+	id         int64
+	start, end time.Time
+}
+
+func requestKey(user int64, request string) string { return fmt.Sprintf("%d/%s", user, request) }
+func extensionKey(reservation int64, end time.Time) string {
+	return fmt.Sprintf("%d/%d", reservation, end.UnixMicro())
+}
+
+func (s *site) readAll(ctx context.Context) (w written, err error) {
+	w = written{byRequest: map[string]row{}, user: map[int64]int64{}, happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]bool{}}
+	rows, err := s.db.Query(ctx, `SELECT id, user_id, COALESCE(request_id, ''), lower(during), upper(during) FROM reservations`)
+	if err != nil {
+		return w, err
+	}
+	var id, user int64
+	var request, kind string
+	var start, end time.Time
+	if _, err = pgx.ForEachRow(rows, []any{&id, &user, &request, &start, &end}, func() error {
+		w.user[id] = user
+		if request != "" {
+			w.byRequest[requestKey(user, request)] = row{id, start, end}
+		}
+		return nil
+	}); err != nil {
+		return w, err
+	}
+	if rows, err = s.db.Query(ctx, `SELECT reservation_id, kind, upper(during) FROM reservation_events`); err != nil {
+		return w, err
+	}
+	if _, err = pgx.ForEachRow(rows, []any{&id, &kind, &end}, func() error {
+		w.happened[transition{id, kind}] = true
+		if kind == "EXTENDED" {
+			w.extended[extensionKey(id, end)] = true
+		}
+		return nil
+	}); err != nil {
+		return w, err
+	}
+	if rows, err = s.db.Query(ctx, `SELECT id FROM waitlist_entries`); err != nil {
+		return w, err
+	}
+	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
+		w.entries[id] = true
+		return nil
+	})
+	return w, err
+}
+
+// kept returns what is missing of what was acknowledged.
+func (w written) kept(o *op) string {
+	has := func(kind string) bool { return w.happened[transition{o.Reservation, kind}] }
+	ok := true
+	switch o.Act {
+	case book:
+		ok = has("RESERVED") && w.user[o.Reservation] == o.User && w.byRequest[requestKey(o.User, o.RequestID)].id == o.Reservation
+	case cancel:
+		ok = has("CANCELLED")
+	case checkIn:
+		ok = has("CHECKED_IN")
+	case checkOut:
+		ok = has("CHECKED_OUT") || has("COMPLETED")
+	case extend:
+		ok = w.extended[extensionKey(o.Reservation, o.End)]
+	case join, claim, leave:
+		ok = w.entries[o.Reservation]
+	case read:
+	}
+	if ok {
+		return ""
+	}
+	return fmt.Sprintf("%s of reservation %d by user %d was acknowledged at %s, and is not there", o.Act, o.Reservation, o.User, o.Return)
+}
+
+// resolve finds out what became of an act of which some try had no answer, and reports whether it was done in the end. It may have been done
+// later than its last try came back.
+func (w written) resolve(o *op) (was bool) {
+	switch o.Act {
+	case book:
+		found, ok := w.byRequest[requestKey(o.User, o.RequestID)]
+		if ok {
+			o.Reservation = found.id
+		}
+		was = ok
+	case cancel:
+		was = w.happened[transition{o.Reservation, "CANCELLED"}]
+	case extend:
+		was = w.extended[extensionKey(o.Reservation, o.End)]
+	case read, checkIn, checkOut, join, claim, leave: // these are not in the model
+		return false
+	}
+	return was
+}
+
+// verify checks the history against what is written, and what is written against the rules.
+func (r *result) verify(ctx context.Context, s *site, h *history, speed int) error {
+	settled, left, err := s.settle(ctx)
+	if err != nil {
+		return err
+	}
+	r.settled = settled
+	for _, l := range left {
+		r.found.add(checkLiveness, "not done %s after the faults ended: %s", settleTime, l)
+	}
+	broken, err := storetest.Violations(ctx, s.Postgres.AdminURL(), speed)
+	if err != nil {
+		return err
+	}
+	for _, b := range broken {
+		r.found.add(checkRules, "%s", b)
+	}
+	w, err := s.readAll(ctx)
+	if err != nil {
+		return err
+	}
+	plans := map[int64]bool{}
+	for _, id := range r.planSeats {
+		plans[id] = true
+	}
+	var model []op
+	for i := range h.parts {
+		for _, o := range h.parts[i].ops {
+			if o.done() {
+				if missing := w.kept(&o); missing != "" {
+					r.missing++
+					r.found.add(checkKept, "%s", missing)
+				} else if o.Act != read {
+					r.acknowledged++
+				}
+			}
+			if o.Reason == "SEAT_TAKEN" {
+				r.conflicts++
+			}
+			if (o.Unknown || o.Unsure) && !o.done() && o.Act != read {
+				if w.resolve(&o) {
+					r.resolvedDone++
+					o.Unknown, o.Reason, o.Return = false, "", o.Return+longestCall
+				} else {
+					r.resolvedNot++
+				}
+			}
+			if o.Act == read && o.AsOf < o.Call-asOfMargin {
+				// As of what the replica last knew, and it says so: legal while Postgres is out of its reach.
+				r.oldReads++
+				if !r.outage(o.Call) {
+					r.oldWithout++
+					r.found.add(checkReads, "a read at %s was as of %s, when every replica could reach Postgres", o.Call, o.AsOf)
+				}
+				o.Call = max(0, o.AsOf-asOfMargin)
+			}
+			if plans[o.Seat] {
+				model = append(model, o)
+			}
+		}
+	}
+	r.checkConflicts()
+	r.linear = checkLinear(model)
+	for _, b := range r.linear.broken {
+		r.found.add(checkLinearity, "%s", b)
+	}
+	if err := s.journal.Err(); err != nil {
+		r.found.add(checkLog, "%v", err)
+	}
+	return nil
+}
+
+// longestCall is for how long something that a client has given up may still be done: stopped processes and held up connections included.
+const longestCall = 20 * time.Second
+
+// asOfMargin is how exactly the two clocks can be told against each other: the database's goes faster, and is set while time passes.
+const asOfMargin = 20 * time.Millisecond

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+)
+
+// visit is where a client stands who comes and goes.
+type visit struct {
+	reservation int64 // 0: none
+	seat        int64
+	end         time.Time
+	checkedIn   bool
+	comesAt     time.Time // no check-in before this
+	waiting     bool      // on a waitlist, maybe
+}
+
+// grace is how long check-in is open, from the booking on: the default.
+const grace = 15 * time.Minute
+
+// visitOnce takes one step of a visit, as people do: some forget to check in, some to check out, some to claim what they waited for.
+func (l *load) visitOnce(ctx context.Context, c *client) {
+	v := &c.visit
+	now := c.site.clock.At(time.Now())
+	if v.reservation != 0 && now.After(v.end) {
+		*v = visit{waiting: v.waiting}
+	}
+	n := c.chance.IntN(100)
+	switch {
+	case v.reservation == 0 && v.waiting:
+		l.checkWaitlist(ctx, c)
+	case v.reservation == 0:
+		l.arrive(ctx, c, now)
+	case n < 20, now.Before(v.comesAt): // they do something else
+	case !v.checkedIn && n < 75:
+		l.step(ctx, c, checkIn, func(ctx context.Context, api *e2e.Client, o *op) error {
+			_, err := api.Reservations.CheckIn(ctx, &dlsmsv1.CheckInRequest{ReservationId: o.Reservation})
+			return err
+		})
+	case !v.checkedIn && n < 85:
+		l.step(ctx, c, cancel, cancelCall)
+	case v.checkedIn && n < 35:
+		l.step(ctx, c, extend, extendCall)
+	case v.checkedIn && n < 75:
+		l.step(ctx, c, checkOut, func(ctx context.Context, api *e2e.Client, o *op) error {
+			_, err := api.Reservations.CheckOut(ctx, &dlsmsv1.CheckOutRequest{ReservationId: o.Reservation})
+			return err
+		})
+	default: // they leave without a word
+		*v = visit{}
+	}
+}
+
+// arrive books a seat from now on, or joins the waitlist for it.
+func (l *load) arrive(ctx context.Context, c *client, now time.Time) {
+	o := op{Act: book, Seat: l.visits[c.chance.IntN(len(l.visits))], RequestID: c.requestID()}
+	o.End = now.Add(time.Duration(16+c.chance.IntN(25)) * time.Minute).Truncate(time.Microsecond)
+	o, done := c.attempt(ctx, o, func(ctx context.Context, api *e2e.Client, o *op) error {
+		resp, err := api.Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{SeatId: o.Seat, EndTime: timestamppb.New(o.End), RequestId: o.RequestID})
+		o.Reservation = resp.GetReservation().GetId()
+		return err
+	})
+	if done {
+		c.visit = visit{reservation: o.Reservation, seat: o.Seat, end: o.End}
+		if c.chance.IntN(4) == 0 { // just when check-in closes, so that the worker and they are in each other's way
+			c.visit.comesAt = now.Add(grace + time.Duration(c.chance.IntN(20)-10)*time.Second)
+		}
+		l.latest.Store(&owned{o.Reservation, o.User})
+		return
+	}
+	if o.Reason != "SEAT_TAKEN" || c.chance.IntN(3) == 0 {
+		return
+	}
+	o = op{Act: join, Seat: o.Seat, RequestID: c.requestID(), Start: now.Add(time.Minute).Truncate(time.Microsecond), End: o.End.Add(20 * time.Minute)}
+	_, done = c.attempt(ctx, o, func(ctx context.Context, api *e2e.Client, o *op) error {
+		resp, err := api.Notify.JoinWaitlist(ctx, &dlsmsv1.JoinWaitlistRequest{
+			SeatId: o.Seat, StartTime: timestamppb.New(o.Start), EndTime: timestamppb.New(o.End), RequestId: o.RequestID,
+		})
+		o.Reservation = resp.GetEntry().GetId()
+		return err
+	})
+	c.visit.waiting = done
+}
+
+// checkWaitlist looks whether there is an offer, and takes it, declines it, or lets it run out.
+func (l *load) checkWaitlist(ctx context.Context, c *client) {
+	tryCtx, end := context.WithTimeout(ctx, patience)
+	defer end()
+	resp, err := c.Over(c.conns[c.number%len(c.conns)]).Notify.GetWaitlist(tryCtx, &dlsmsv1.GetWaitlistRequest{})
+	if err != nil {
+		return
+	}
+	c.visit.waiting = false
+	for _, e := range resp.GetEntries() {
+		o := op{Reservation: e.GetId(), Seat: e.GetSeat().GetId(), End: e.GetEndTime().AsTime()}
+		n := c.chance.IntN(100)
+		switch {
+		case e.GetStatus() == dlsmsv1.WaitlistStatus_WAITLIST_STATUS_OFFERED && n < 70:
+			var reservation int64
+			o.Act = claim
+			o, done := c.attempt(ctx, o, func(ctx context.Context, api *e2e.Client, o *op) error {
+				resp, err := api.Notify.ClaimOffer(ctx, &dlsmsv1.ClaimOfferRequest{EntryId: o.Reservation})
+				reservation = resp.GetReservation().GetId()
+				return err
+			})
+			if done {
+				c.visit = visit{reservation: reservation, seat: o.Seat, end: o.End}
+				return
+			}
+		case n < 72:
+			o.Act = leave
+			c.attempt(ctx, o, func(ctx context.Context, api *e2e.Client, o *op) error {
+				_, err := api.Notify.LeaveWaitlist(ctx, &dlsmsv1.LeaveWaitlistRequest{EntryId: o.Reservation})
+				return err
+			})
+		case e.GetStatus() == dlsmsv1.WaitlistStatus_WAITLIST_STATUS_WAITING:
+			c.visit.waiting = true
+		}
+	}
+}
+
+// step does something with the reservation of the visit.
+func (l *load) step(ctx context.Context, c *client, what act, call func(context.Context, *e2e.Client, *op) error) {
+	v := &c.visit
+	o := op{Act: what, Reservation: v.reservation, Seat: v.seat, End: v.end}
+	if what == extend {
+		o.End = v.end.Add(15 * time.Minute)
+	}
+	o, done := c.attempt(ctx, o, call)
+	switch {
+	case done && what == checkIn:
+		v.checkedIn = true
+	case done && what == extend:
+		v.end = o.End
+	case done, o.Unknown, o.Reason != "SEAT_TAKEN" && o.Reason != "OVERLOADED":
+		*v = visit{waiting: v.waiting}
+	}
+}
