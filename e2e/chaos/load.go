@@ -23,7 +23,7 @@ const (
 	visitsBranch = "visits"
 	planSeats    = 6
 	visitSeats   = 6
-	firstDay     = 2 // of the plans, from the day on which the run begins
+	firstDay     = 3 // of the plans, from the day on which the run begins
 	planDays     = 10
 	opens        = 8 // o'clock, UTC
 	slots        = 12
@@ -188,10 +188,11 @@ func (l *load) bookPlan(ctx context.Context, c *client) {
 func (l *load) cancelPlan(ctx context.Context, c *client, i int) {
 	b := c.mine[i]
 	o, done := c.attempt(ctx, op{Act: cancel, Seat: b.seat, Reservation: b.id, Start: b.start, End: b.end}, cancelCall)
-	if done || o.Unknown { // one that is not known is left alone: what became of it is looked up at the end
-		c.mine = append(c.mine[:i], c.mine[i+1:]...)
+	if o.Reason == "OVERLOADED" {
+		return
 	}
-	if !done && !o.Unknown && o.Reason != "OVERLOADED" {
+	c.mine = append(c.mine[:i], c.mine[i+1:]...) // what became of one that got no answer is looked up at the end
+	if !done && !o.Unknown {
 		c.history.found.add(checkAnswers, "reservation %d could not be cancelled by its user: %s", b.id, o.Reason)
 	}
 }

@@ -53,8 +53,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return fmt.Errorf("%w (seed %d)", err, p.seed)
 	}
 	fmt.Fprint(out, r)
-	if len(r.found.list()) > 0 {
-		return fmt.Errorf("%d violations (seed %d)", len(r.found.list()), p.seed)
+	if n := r.found.count(); n > 0 {
+		return fmt.Errorf("%d violations (seed %d)", n, p.seed)
 	}
 	return nil
 }

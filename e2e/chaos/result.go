@@ -121,7 +121,7 @@ func (r *result) String() string {
 	line("linearizability", "%d operations on %d seat-days, %d not linearizable", r.linear.operations, r.linear.partitions, len(r.linear.broken))
 	line("all that was due done", "%s after the last fault", r.settled.Round(time.Millisecond))
 	line("faults", "%d", r.faults())
-	line("violations", "%d", len(r.found.list()))
+	line("violations", "%d", r.found.count())
 	fmt.Fprint(&b, "\n| fault | times | slowest recovery |\n|---|---|---|\n")
 	for _, name := range slices.Sorted(maps.Keys(r.byKind)) {
 		fmt.Fprintf(&b, "| %s | %d | %s |\n", name, r.byKind[name].n, r.byKind[name].slowest.Round(time.Millisecond))

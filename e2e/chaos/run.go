@@ -31,9 +31,9 @@ type plan struct {
 
 const (
 	clients = 32
-	// mostSpeed is how many times as fast as ours the system's clock goes, and mostDays how far it may get: before the first day of the plans.
-	mostSpeed = 60
-	mostDays  = 36 * time.Hour
+	// mostSpeed is how many times as fast as ours the system's clock goes, and mostTime how far it may get: before the first day of the plans.
+	mostSpeed = 240
+	mostTime  = 48 * time.Hour
 )
 
 // faultsLike chooses the kinds of faults.
@@ -50,7 +50,7 @@ func (p *plan) faultsLike(pattern string) error {
 }
 
 func (p *plan) speed() int {
-	return max(1, min(mostSpeed, int(mostDays/max(p.duration, time.Second))))
+	return max(1, min(mostSpeed, int(mostTime/max(p.duration, time.Second))))
 }
 
 // run does what the plan says and checks what came of it.
@@ -102,7 +102,7 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	if err := r.verify(ctx, s, l.history, p.speed()); err != nil {
 		return r, err
 	}
-	if len(r.found.list()) > 0 && p.dir != "" {
+	if r.found.count() > 0 && p.dir != "" {
 		return r, r.keep(p.dir, l.history)
 	}
 	return r, nil

@@ -29,21 +29,35 @@ type violation struct {
 
 func (v violation) String() string { return string(v.check) + ": " + v.text }
 
-// mostViolations are kept of a run: one is enough to fail it.
-const mostViolations = 60
+// mostOfACheck are kept of what a check finds: one is enough to fail a run.
+const mostOfACheck = 10
 
 // violations are what was found. Its methods may be called from any goroutine.
 type violations struct {
-	mu  sync.Mutex
-	all []violation
+	mu   sync.Mutex
+	all  []violation
+	by   map[check]int // how many each check found
 }
 
 func (v *violations) add(by check, format string, args ...any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if len(v.all) < mostViolations {
+	if v.by == nil {
+		v.by = map[check]int{}
+	}
+	if v.by[by]++; v.by[by] <= mostOfACheck {
 		v.all = append(v.all, violation{by, fmt.Sprintf(format, args...)})
 	}
+}
+
+// count is how many there were.
+func (v *violations) count() (n int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, found := range v.by {
+		n += found
+	}
+	return n
 }
 
 func (v *violations) list() []violation {

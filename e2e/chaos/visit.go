@@ -44,9 +44,10 @@ func (l *load) visitOnce(ctx context.Context, c *client) {
 		})
 	case !v.checkedIn && n < 85:
 		l.step(ctx, c, cancel, cancelCall)
-	case v.checkedIn && n < 35:
+	case v.checkedIn && n < 88: // they stay
+	case v.checkedIn && n < 91:
 		l.step(ctx, c, extend, extendCall)
-	case v.checkedIn && n < 75:
+	case v.checkedIn && n < 98:
 		l.step(ctx, c, checkOut, func(ctx context.Context, api *e2e.Client, o *op) error {
 			_, err := api.Reservations.CheckOut(ctx, &dlsmsv1.CheckOutRequest{ReservationId: o.Reservation})
 			return err
