@@ -40,6 +40,7 @@ chaos: chaoses ## break everything while clients go on, and check what they saw;
 	@$(BIN)/dlsms-chaos -duration $(or $(DURATION),30m) -seed $(or $(SEED),0) $(ARGS)
 
 chaos-quick: chaoses ## the same for a minute
+	@cd e2e/chaos && go test ./...
 	@$(BIN)/dlsms-chaos -duration $(or $(DURATION),1m) -seed $(or $(SEED),0) $(ARGS)
 
 canaries: chaoses ## put known faults into the system, one after the other, and see whether they are found

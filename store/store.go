@@ -98,14 +98,14 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	} {
 		var err error
 		if *p.pool, err = openPool(ctx, c, p.min, p.max, p.settings); err != nil {
-			s.Close() //nolint:contextcheck // ends whether or not ctx has
+			s.Close()
 			return nil, err
 		}
 	}
 	for _, l := range []*line{&s.changes, &s.revocations} {
 		l.config = s.booker.lanes.Config().ConnConfig
 		if _, err := l.current(ctx); err != nil {
-			s.Close() //nolint:contextcheck // ends whether or not ctx has
+			s.Close()
 			return nil, err
 		}
 	}

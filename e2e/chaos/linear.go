@@ -14,7 +14,7 @@ import (
 // taken is a window of a seat that a reservation takes.
 type taken struct {
 	reservation int64
-	start, end  int64 // Unix seconds
+	start, end  int64 // both by one clock, in one unit
 }
 
 // seatDay is the state of the model: what is taken, in the order of start. It is never changed, only replaced.

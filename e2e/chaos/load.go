@@ -22,7 +22,7 @@ const (
 	plansBranch  = "plans"
 	visitsBranch = "visits"
 	planSeats    = 6
-	visitSeats   = 6
+	visitSeats   = 16
 	firstDay     = 3 // of the plans, from the day on which the run begins
 	planDays     = 10
 	opens        = 8 // o'clock, UTC

@@ -23,6 +23,7 @@ type result struct {
 	operations, reads, oldReads, oldWithout, refused, conflicts, tries int64
 	acknowledged, missing                                              int64
 	unsure, unknown, resolvedDone, resolvedNot                         int64
+	transitions                                                        map[string]int
 	settled                                                            time.Duration
 	linear                                                             linear
 	kept                                                               []string
@@ -119,6 +120,11 @@ func (r *result) String() string {
 	line("without an answer at some try", "%d answered by a later try, %d never answered", r.unsure, r.unknown)
 	line("resolved by looking them up", "%d were done, %d were not, 0 left", r.resolvedDone, r.resolvedNot)
 	line("linearizability", "%d operations on %d seat-days, %d not linearizable", r.linear.operations, r.linear.partitions, len(r.linear.broken))
+	var transitions []string
+	for _, kind := range slices.Sorted(maps.Keys(r.transitions)) {
+		transitions = append(transitions, fmt.Sprintf("%d %s", r.transitions[kind], kind))
+	}
+	line("transitions", "%s", strings.Join(transitions, ", "))
 	line("all that was due done", "%s after the last fault", r.settled.Round(time.Millisecond))
 	line("faults", "%d", r.faults())
 	line("violations", "%d", r.found.count())

@@ -45,6 +45,8 @@ type written struct {
 	happened  map[transition]bool
 	extended  map[string]bool // reservation/end
 	entries   map[int64]bool
+	kinds     map[string]int // how often each transition happened
+	overlaps  []string       // of two who had one seat at once, at any time
 }
 
 type row struct {
@@ -58,7 +60,7 @@ func extensionKey(reservation int64, end time.Time) string {
 }
 
 func (s *site) readAll(ctx context.Context) (w written, err error) {
-	w = written{byRequest: map[string]row{}, user: map[int64]int64{}, happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]bool{}}
+	w = written{byRequest: map[string]row{}, user: map[int64]int64{}, happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]bool{}, kinds: map[string]int{}}
 	rows, err := s.db.Query(ctx, `SELECT id, user_id, COALESCE(request_id, ''), lower(during), upper(during) FROM reservations`)
 	if err != nil {
 		return w, err
@@ -75,14 +77,29 @@ func (s *site) readAll(ctx context.Context) (w written, err error) {
 	}); err != nil {
 		return w, err
 	}
-	if rows, err = s.db.Query(ctx, `SELECT reservation_id, kind, upper(during) FROM reservation_events`); err != nil {
+	// The events of one seat are written under its lock, so their ids are in the order in which they happened to it.
+	if rows, err = s.db.Query(ctx, `
+		SELECT reservation_id, kind, lower(during), upper(during), seat_id, status IN ('HELD', 'CONFIRMED', 'CHECKED_IN')
+		FROM reservation_events ORDER BY id`); err != nil {
 		return w, err
 	}
-	if _, err = pgx.ForEachRow(rows, []any{&id, &kind, &end}, func() error {
+	var seat int64
+	var takes bool
+	on := map[int64]seatDay{}
+	if _, err = pgx.ForEachRow(rows, []any{&id, &kind, &start, &end, &seat, &takes}, func() error {
 		w.happened[transition{id, kind}] = true
+		w.kinds[kind]++
 		if kind == "EXTENDED" {
 			w.extended[extensionKey(id, end)] = true
 		}
+		on[seat] = on[seat].without(id)
+		if !takes {
+			return nil
+		}
+		if !on[seat].free(start.UnixMicro(), end.UnixMicro(), id) {
+			w.overlaps = append(w.overlaps, fmt.Sprintf("seat %d was taken when reservation %d was %s", seat, id, kind))
+		}
+		on[seat] = on[seat].with(taken{id, start.UnixMicro(), end.UnixMicro()})
 		return nil
 	}); err != nil {
 		return w, err
@@ -162,6 +179,10 @@ func (r *result) verify(ctx context.Context, s *site, h *history, speed int) err
 	w, err := s.readAll(ctx)
 	if err != nil {
 		return err
+	}
+	r.transitions = w.kinds
+	for _, o := range w.overlaps {
+		r.found.add(checkRules, "%s", o)
 	}
 	plans := map[int64]bool{}
 	for _, id := range r.planSeats {

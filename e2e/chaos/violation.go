@@ -34,9 +34,9 @@ const mostOfACheck = 10
 
 // violations are what was found. Its methods may be called from any goroutine.
 type violations struct {
-	mu   sync.Mutex
-	all  []violation
-	by   map[check]int // how many each check found
+	mu  sync.Mutex
+	all []violation
+	by  map[check]int // how many each check found
 }
 
 func (v *violations) add(by check, format string, args ...any) {

@@ -100,8 +100,12 @@ func (l *load) checkWaitlist(ctx context.Context, c *client) {
 	for _, e := range resp.GetEntries() {
 		o := op{Reservation: e.GetId(), Seat: e.GetSeat().GetId(), End: e.GetEndTime().AsTime()}
 		n := c.chance.IntN(100)
+		if e.GetStatus() != dlsmsv1.WaitlistStatus_WAITLIST_STATUS_WAITING && e.GetStatus() != dlsmsv1.WaitlistStatus_WAITLIST_STATUS_OFFERED {
+			continue
+		}
+		offered := e.GetStatus() == dlsmsv1.WaitlistStatus_WAITLIST_STATUS_OFFERED
 		switch {
-		case e.GetStatus() == dlsmsv1.WaitlistStatus_WAITLIST_STATUS_OFFERED && n < 70:
+		case offered && n < 70:
 			var reservation int64
 			o.Act = claim
 			o, done := c.attempt(ctx, o, func(ctx context.Context, api *e2e.Client, o *op) error {
@@ -113,13 +117,13 @@ func (l *load) checkWaitlist(ctx context.Context, c *client) {
 				c.visit = visit{reservation: reservation, seat: o.Seat, end: o.End}
 				return
 			}
-		case n < 72:
+		case offered && n < 80, n < 3:
 			o.Act = leave
 			c.attempt(ctx, o, func(ctx context.Context, api *e2e.Client, o *op) error {
 				_, err := api.Notify.LeaveWaitlist(ctx, &dlsmsv1.LeaveWaitlistRequest{EntryId: o.Reservation})
 				return err
 			})
-		case e.GetStatus() == dlsmsv1.WaitlistStatus_WAITLIST_STATUS_WAITING:
+		default:
 			c.visit.waiting = true
 		}
 	}
