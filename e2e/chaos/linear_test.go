@@ -58,10 +58,10 @@ func TestLinear(t *testing.T) {
 // TestLinearIsCut: a history longer than a chunk is checked in parts, each from what the one before left.
 func TestLinearIsCut(t *testing.T) {
 	t.Parallel()
-	var ops []*op
-	for i := range time.Duration(3 * chunk) {
+	var all []*op
+	for i := range 3 * chunk {
 		id := int64(i) + 1
-		ops = append(ops, at(book, 8, 9, 10*i, 10*i+1).of(id), at(read, 8, 9, 10*i+2, 10*i+3), at(cancel, 8, 9, 10*i+4, 10*i+5).of(id), at(read, 8, 9, 10*i+6, 10*i+7).free())
+		all = append(all, at(book, 8, 9, 10*i, 10*i+1).of(id), at(read, 8, 9, 10*i+2, 10*i+3), at(cancel, 8, 9, 10*i+4, 10*i+5).of(id), at(read, 8, 9, 10*i+6, 10*i+7).free())
 	}
 	ops := values(all)
 	if got := checkLinear(ops); len(got.broken) > 0 || got.operations != len(ops) || got.partitions != 1 {
