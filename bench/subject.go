@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"google.golang.org/grpc"
@@ -116,14 +115,8 @@ func (s *subject) addUsers(ctx context.Context, prefix string, n int) (users, er
 	if u.ids, err = pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil {
 		return users{}, fmt.Errorf("add users: %w", err)
 	}
-	now := time.Now()
 	for i, id := range u.ids {
-		token := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
-			"user_id": id, "student_id": prefix + strconv.Itoa(i), "role": "STUDENT", "gen": 0, "jti": prefix + strconv.Itoa(i),
-			"iat": now.Unix(), "exp": now.Add(24 * time.Hour).Unix(),
-		})
-		token.Header["kid"] = "bench"
-		signed, err := token.SignedString([]byte(secret[len("bench:"):]))
+		signed, err := e2e.Sign("bench", secret[len("bench:"):], id, prefix+strconv.Itoa(i))
 		if err != nil {
 			return users{}, err
 		}

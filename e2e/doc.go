@@ -5,6 +5,7 @@
 //
 //	client.go    a user, and the four services as that user
 //	refusal.go   what an error says to a program, and whether that is what the contract says
+//	token.go     tokens for more users than could log in
 //	tap.go       a server stream, read as it comes
 //	journal.go   the log of all processes, and what must never be in it
 //

@@ -127,8 +127,13 @@ var pgEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 // calm reports whether the snapshot is still the same, so that nothing has happened since, and tells the time. It goes around all of pgx that
 // has to do with types, which made it one eighth of what a busy replica did.
 func (l *line) calm(conn *pgx.Conn, since Snapshot, now *time.Time) (calm bool, err error) {
-	if l.look == nil || l.epoch != since.epoch {
+	if l.epoch != since.epoch || l.config.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement { // a pooler that keeps no statements
 		return false, nil
+	}
+	if l.look == nil {
+		if l.look, err = conn.Prepare(context.Background(), "look", selectSnapshot); err != nil {
+			return false, err
+		}
 	}
 	result := conn.PgConn().ExecStatement(context.Background(), l.look, nil, nil, []int16{pgtype.TextFormatCode, pgtype.BinaryFormatCode})
 	for result.NextRow() {

@@ -22,7 +22,7 @@ type line struct {
 	mu     sync.Mutex
 	conn   *pgx.Conn                    // nil, or closed: none
 	epoch  uint64                       // of the connection
-	look   *pgconn.StatementDescription // of selectSnapshot; nil: a pooler is between, and keeps no statements
+	look   *pgconn.StatementDescription // of selectSnapshot; nil: it has not been prepared on this connection
 	closed bool
 }
 
@@ -52,16 +52,11 @@ func (l *line) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var look *pgconn.StatementDescription
-	err = checkSession(ctx, conn)
-	if err == nil && l.config.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
-		look, err = conn.Prepare(ctx, "look", selectSnapshot)
-	}
-	if err != nil {
+	if err := checkSession(ctx, conn); err != nil {
 		_ = conn.Close(ctx)
 		return err
 	}
-	l.conn, l.look = conn, look
+	l.conn, l.look = conn, nil
 	l.epoch++
 	return nil
 }

@@ -34,7 +34,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&p.dir, "out", ".local/chaos", "directory for the history of a run that found something")
 	faults := flags.String("faults", "", "a pattern of the kinds of faults; empty: all")
 	canaries := flags.Bool("canaries", false, "instead, put known faults into the source, one after the other, and see whether each is found; run it where the source is")
-	only := flags.String("only", "", "a pattern of the canaries; empty: all")
+	trials := flags.Bool("trials", false, "instead, break one thing many times, and measure what users see of it")
+	scale := flags.Float64("scale", 1, "of how many times, in the trials")
+	only := flags.String("only", "", "a pattern of the canaries or trials; empty: all")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -45,8 +47,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if p.seed == 0 {
 		p.seed = uint64(time.Now().UnixNano())
 	}
-	if *canaries {
+	switch {
+	case *canaries:
 		return runCanaries(ctx, out, *only, p.seed)
+	case *trials:
+		return runTrials(ctx, out, p.binary, *only, *scale, p.seed)
 	}
 	r, err := p.run(ctx, out)
 	if err != nil {

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -26,11 +28,15 @@ type site struct {
 	journal *e2e.Journal
 	db      *pgxpool.Pool
 	edges   []string // where clients call
+	secret  string   // tokens are signed with, under keyID
 	clock   storetest.Clock
 	dials   atomic.Int64
 }
 
-const replicas = 3
+const (
+	replicas = 3
+	keyID    = "chaos"
+)
 
 // edges is how many links lead from clients to nginx, so that one that is cut leaves clients.
 const edges = 3
@@ -53,7 +59,9 @@ func startSite(ctx context.Context, cfg stack.Config, speed int, proxied bool) (
 		}
 	}()
 	cfg.Log = s.journal
+	s.secret = rand.Text() + rand.Text()
 	env := settings()
+	env["JWT_SECRET"] = keyID + ":" + s.secret
 	maps.Copy(env, cfg.Env)
 	cfg.Env = env
 	if proxied {
@@ -117,8 +125,15 @@ func (s *site) setClock(ctx context.Context, from time.Time, speed int) error {
 }
 
 // connect returns a connection as a client of the README has it.
-func (s *site) connect() (*grpc.ClientConn, error) {
-	return e2e.Dial(s.edges[int(s.dials.Add(1))%len(s.edges)], e2e.Persistent()...)
+func (s *site) connect() (*grpc.ClientConn, error) { return s.connectTrying(0) }
+
+// connectTrying is connect with another number of tries; 0: that of the README.
+func (s *site) connectTrying(tries int) (*grpc.ClientConn, error) {
+	options := e2e.Persistent()
+	if tries > 0 {
+		options = append(options, grpc.WithDefaultServiceConfig(strings.Replace(e2e.ServiceConfig, `"maxAttempts": 4`, fmt.Sprintf(`"maxAttempts": %d`, tries), 1)))
+	}
+	return e2e.Dial(s.edges[int(s.dials.Add(1))%len(s.edges)], options...)
 }
 
 // stop ends the system, and fails if one of its processes had to be killed or ended badly.

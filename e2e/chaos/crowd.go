@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/grpc"
+
+	"github.com/dlsms/dlsms/e2e"
+)
+
+// crowd adds n users who could not all log in, each with a token, over a few connections.
+func (s *site) crowd(ctx context.Context, name string, n, conns int) ([]*e2e.Client, error) {
+	rows, err := s.db.Query(ctx, `
+		INSERT INTO users (library_id, student_id, name, email, role, password_hash)
+		SELECT 1, $1 || i, 'Student ' || i, $1 || i || '@university.example', 'STUDENT', '' FROM generate_series(0, $2 - 1) i RETURNING id, student_id`, name, n)
+	if err != nil {
+		return nil, fmt.Errorf("add users: %w", err)
+	}
+	var lines []grpc.ClientConnInterface
+	for range conns {
+		conn, err := e2e.Dial(s.Addr()) // without retries: what is refused is refused
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, conn)
+	}
+	var crowd []*e2e.Client
+	var id int64
+	var studentID string
+	_, err = pgx.ForEachRow(rows, []any{&id, &studentID}, func() error {
+		token, err := e2e.Sign(keyID, s.secret, id, studentID)
+		crowd = append(crowd, e2e.Nobody(lines[len(crowd)%len(lines)]).With(token))
+		return err
+	})
+	return crowd, err
+}

@@ -1,0 +1,401 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/stack"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// visitor is one of a crowd, who books a seat of their own, then cancels, and so on, one call at a time.
+type visitor struct {
+	*e2e.Client
+
+	seat, reservation int64
+	serial            int
+}
+
+// next makes the next call, or the last one again if it was not done.
+func (v *visitor) next(ctx context.Context, start time.Time) error {
+	if v.reservation != 0 {
+		_, err := v.Reservations.CancelReservation(ctx, &dlsmsv1.CancelReservationRequest{ReservationId: v.reservation})
+		if err == nil {
+			v.reservation = 0
+			v.serial++
+		}
+		return err
+	}
+	resp, err := v.Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{
+		SeatId: v.seat, StartTime: timestamppb.New(start), EndTime: timestamppb.New(start.Add(time.Hour)), RequestId: fmt.Sprint(v.serial),
+	})
+	if err == nil {
+		v.reservation = resp.GetReservation().GetId()
+	}
+	return err
+}
+
+// gate is where a crowd comes in.
+type gate struct {
+	idle  chan *visitor
+	start time.Time // of what they book
+}
+
+func (s *site) gate(ctx context.Context, visitors int) (*gate, error) {
+	const conns = 16
+	crowd, err := s.crowd(ctx, "visitor", visitors, conns)
+	if err != nil {
+		return nil, err
+	}
+	seats, err := s.furnish(ctx, "gate", visitors)
+	if err != nil {
+		return nil, err
+	}
+	g := &gate{idle: make(chan *visitor, visitors), start: time.Now().Add(24 * time.Hour).Truncate(time.Hour)}
+	for i, c := range crowd {
+		g.idle <- &visitor{Client: c, seat: seats[i]}
+	}
+	return g, nil
+}
+
+// deadline of a call, as the server has it where a client gives none.
+const deadline = 5 * time.Second
+
+// arrive has visitors come at a rate, whether or not those before them are served: so how long a call takes is counted from when it was due,
+// and a system that stands still is seen to. starved is how many calls there was nobody left for.
+func (g *gate) arrive(ctx context.Context, rate float64, lasts time.Duration) (calls []call, starved int) {
+	ctx, stop := context.WithTimeout(ctx, lasts)
+	defer stop()
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	began := time.Now()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for n := 0; ctx.Err() == nil; {
+		for due := int(time.Since(began).Seconds() * rate); n < due; n++ {
+			var v *visitor
+			select {
+			case v = <-g.idle:
+			default:
+				starved++
+				continue
+			}
+			at := time.Duration(float64(n) / rate * float64(time.Second))
+			all.Go(func() {
+				err := g.call(context.WithoutCancel(ctx), v)
+				took := time.Since(began) - at
+				mu.Lock()
+				defer mu.Unlock()
+				calls = append(calls, call{at: at, took: took, err: err})
+			})
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	all.Wait()
+	return calls, starved
+}
+
+func (g *gate) call(ctx context.Context, v *visitor) error {
+	ctx, end := context.WithTimeout(ctx, deadline)
+	defer end()
+	err := v.next(ctx, g.start)
+	g.idle <- v
+	return err
+}
+
+// saturate has so many visitors call as fast as they are served, and returns how many calls a second are.
+func (g *gate) saturate(ctx context.Context, visitors int, lasts time.Duration) float64 {
+	ctx, stop := context.WithTimeout(ctx, lasts)
+	defer stop()
+	var all sync.WaitGroup
+	var served atomic.Int64
+	for range visitors {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				if g.call(context.WithoutCancel(ctx), <-g.idle) == nil {
+					served.Add(1)
+				}
+			}
+		})
+	}
+	all.Wait()
+	return float64(served.Load()) / lasts.Seconds()
+}
+
+// sorted out: those that succeeded, those that were refused, and what else there was.
+func sortOut(calls []call) (served, refused []call, others map[codes.Code]int) {
+	others = map[codes.Code]int{}
+	for _, c := range calls {
+		switch refusal := e2e.RefusalOf(c.err); {
+		case c.err == nil:
+			served = append(served, c)
+		case refusal.Reason == "OVERLOADED":
+			refused = append(refused, c)
+		default:
+			others[refusal.Code]++
+		}
+	}
+	return served, refused, others
+}
+
+// slowPostgres answers after so many milliseconds, so that it, and not the processors that the load needs too, is what there is too little of.
+const slowPostgres = `{"type": "latency", "stream": "downstream", "attributes": {"latency": 20}}`
+
+// overload: ten times what can be served comes, and what can be served is.
+func overload(ctx context.Context, l *lab) (err error) {
+	l.say("starting DL-SMS, with a Postgres that takes 20 ms for each answer and 16 connections a replica")
+	s, err := startSite(ctx, stack.Config{Binary: l.binary, Env: map[string]string{"DB_MIN_CONNS": "16", "DB_MAX_CONNS": "16"}}, 1, true)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if stopped := s.stop(); err == nil {
+			err = stopped
+		}
+	}()
+	for _, link := range s.links {
+		if link.between == "replica-postgres" {
+			if _, err := link.poison(toxic{"slow", []string{slowPostgres}}); err != nil {
+				return err
+			}
+		}
+	}
+	g, err := s.gate(ctx, 12_000)
+	if err != nil {
+		return err
+	}
+	const closed, step = 96, 10 * time.Second
+	g.saturate(ctx, closed, warmUp)
+	peak := g.saturate(ctx, closed, step)
+	l.say("%d clients get %.0f calls a second, the most that there are", closed, peak)
+	easy, starved := g.arrive(ctx, 0.7*peak, step)
+	served, _, others := sortOut(easy)
+	usual := quantile(served, 0.99)
+	l.say("at 70%% of it: %d of %d served, P99 %s, others %v, %d starved", len(served), len(easy), usual, others, starved)
+
+	lasts := time.Duration(float64(5*time.Minute) * l.scale)
+	l.say("ten times as many for %s", lasts)
+	calls, starved := g.arrive(ctx, 10*peak, lasts)
+	served, refused, others := sortOut(calls)
+	const tenfold = "10 times the capacity for %s: "
+	what := fmt.Sprintf(tenfold, lasts)
+	if starved > len(calls)/100 {
+		return fmt.Errorf("the load ran out of visitors %d times: that is no test", starved)
+	}
+	goodput := float64(len(served)) / lasts.Seconds() / peak
+	const leastGoodput, mostSlower, mostRefusal = 0.85, 3, 20 * time.Millisecond
+	l.figure(what+"goodput, of the peak", "≥ 0.85", goodput >= leastGoodput, "%.2f (%d of %d calls)", goodput, len(served), len(calls))
+	slower := quantile(served, 0.99).Seconds() / usual.Seconds()
+	l.figure(what+"P99 of those served, of that at 70% load", "≤ 3", slower <= mostSlower, "%.2f (%s to %s)", slower, quantile(served, 0.99).Round(time.Millisecond), usual.Round(time.Millisecond))
+	l.figure(what+"P99 of a refusal", "≤ 20 ms", quantile(refused, 0.99) <= mostRefusal, "%s, the median %s, of %d", quantile(refused, 0.99).Round(time.Millisecond), quantile(refused, 0.5).Round(time.Millisecond), len(refused))
+	l.figure(what+"anything else than done or OVERLOADED", "0", len(others) == 0, "%v", others)
+
+	after, _ := g.arrive(ctx, 0.7*peak, step)
+	var lastBad time.Duration
+	for _, c := range after {
+		if c.err != nil || c.took > 2*usual {
+			lastBad = max(lastBad, c.at)
+		}
+	}
+	const mostAfter = 5 * time.Second
+	l.figure(what+"all as before after it", "≤ 5 s", lastBad <= mostAfter, "%s", lastBad.Round(100*time.Millisecond))
+	return nil
+}
+
+// cancelled: masses of calls whose clients go away cost neither connections nor others their time.
+func cancelled(ctx context.Context, l *lab) error {
+	return l.steadily(ctx, loadOptions{users: trialUsers, rest: trialRest}, func(s *site, load *steady, before []call) error {
+		const visitors, conns, rate = 2000, 8, 5000
+		crowd, err := s.crowd(ctx, "fickle", visitors, conns)
+		if err != nil {
+			return err
+		}
+		seats, err := s.furnish(ctx, "fickle", visitors)
+		if err != nil {
+			return err
+		}
+		lasts := time.Duration(float64(time.Minute) * l.scale)
+		l.say("%d calls a second for %s, each cancelled within 3 ms", rate, lasts)
+		fickle, stop := context.WithTimeout(ctx, lasts)
+		defer stop()
+		most, watched := s.mostConnections(fickle)
+		from := load.since()
+		var sent, through atomic.Int64
+		var all sync.WaitGroup
+		began := time.Now()
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for n := 0; fickle.Err() == nil; {
+			for due := int(time.Since(began).Seconds() * rate); n < due; n++ {
+				u, seat, leaves := crowd[n%visitors], seats[n%visitors], time.Duration(l.chance.Int64N(int64(3*time.Millisecond)))
+				sent.Add(1)
+				all.Go(func() {
+					ctx, end := context.WithTimeout(context.WithoutCancel(fickle), leaves)
+					defer end()
+					start := time.Now().Add(time.Duration(24+n/visitors%200) * time.Hour)
+					_, err := u.Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{
+						SeatId: seat, StartTime: timestamppb.New(start), EndTime: timestamppb.New(start.Add(time.Hour)),
+					})
+					if err == nil {
+						through.Add(1)
+					}
+				})
+			}
+			select {
+			case <-tick.C:
+			case <-fickle.Done():
+			}
+		}
+		all.Wait()
+		calls := load.between(from, load.since())
+		<-watched
+		what := fmt.Sprintf("%d calls, %d a second, cancelled within 3 ms (%d were done by then): ", sent.Load(), rate, through.Load())
+		const pools, goal = replicas * (100 + 6), 2
+		l.figure(what+"connections to Postgres at most", fmt.Sprintf("≤ %d", pools), *most <= pools, "%d", *most)
+		ratio := quantile(calls, 0.99).Seconds() / quantile(before, 0.99).Seconds()
+		l.figure(what+"P99 of others, of that before", "≤ 2", ratio <= goal, "%.2f (%s to %s)", ratio, quantile(calls, 0.99).Round(100*time.Microsecond), quantile(before, 0.99).Round(100*time.Microsecond))
+		l.calls(what+"others", calls)
+		return l.kept(ctx, s, load, what+"others")
+	})
+}
+
+// mostConnections watches how many connections the replicas have to Postgres, until ctx ends.
+func (s *site) mostConnections(ctx context.Context) (most *int, over <-chan struct{}) {
+	most = new(int)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for ; ctx.Err() == nil; <-tick.C {
+			var n int
+			if err := s.db.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dlsms'`).Scan(&n); err == nil {
+				*most = max(*most, n)
+			}
+		}
+	}()
+	return most, done
+}
+
+// workersKilled: 100,000 reservations whose users did not come, and three workers of which one is killed again and again.
+func workersKilled(ctx context.Context, l *lab) (err error) {
+	s, err := l.site(ctx, map[string]string{"WORKER_INTERVAL": "1s"})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if stopped := s.stop(); err == nil {
+			err = stopped
+		}
+	}()
+	for _, r := range s.Replicas {
+		if err := r.Stop(ctx); err != nil {
+			return err
+		}
+	}
+	const seats = 1000
+	each := l.times(100)
+	due := seats * each
+	l.say("putting in %d reservations whose check-in has closed", due)
+	if err := s.addDue(ctx, seats, each); err != nil {
+		return err
+	}
+	if errs := s.startAll(ctx); errs != nil {
+		return errs
+	}
+	began := time.Now()
+	left := due
+	kills := 0
+	var lastKill time.Time
+	for left > 0 {
+		pause(ctx, time.Duration(l.chance.Int64N(int64(time.Second))))
+		if err := s.db.QueryRow(ctx, `SELECT count(*) FROM reservations WHERE status = 'CONFIRMED' AND check_in_deadline < now()`).Scan(&left); err != nil {
+			return err
+		}
+		if left > due/4 { // the last quarter is for how long it takes without
+			r := s.Replicas[l.chance.IntN(len(s.Replicas))]
+			if err := r.Kill(); err != nil {
+				return err
+			}
+			lastKill = time.Now()
+			kills++
+			if err := r.Start(ctx); err != nil {
+				return err
+			}
+		}
+		l.say("%d left, %d kills", left, kills)
+	}
+	took, sinceKill := time.Since(began), time.Since(lastKill)
+	var once, transitions int
+	err = s.db.QueryRow(ctx, `
+		SELECT count(*) FILTER (WHERE n = 1), sum(n) FROM (
+			SELECT count(*) AS n FROM reservation_events WHERE kind = 'NO_SHOW' GROUP BY reservation_id) e`).Scan(&once, &transitions)
+	if err != nil {
+		return err
+	}
+	what := fmt.Sprintf("%d due rows, three workers, %d killed: ", due, kills)
+	l.figure(what+"rows that made their transition just once", fmt.Sprint(due), once == due && transitions == due, "%d, in %s", once, took.Round(100*time.Millisecond))
+	const goal = 5 * time.Second
+	l.figure(what+"all done after the last kill", "≤ 5 s", sinceKill <= goal, "%s", sinceKill.Round(100*time.Millisecond))
+	broken, err := storetest.Violations(ctx, s.Postgres.AdminURL(), 1)
+	if err != nil {
+		return err
+	}
+	l.figure(what+"broken rules", "0", len(broken) == 0, "%v", broken)
+	return nil
+}
+
+// startAll starts the replicas that don't run, at once.
+func (s *site) startAll(ctx context.Context) error {
+	errs := make(chan error, len(s.Replicas))
+	for _, r := range s.Replicas {
+		go func() { errs <- r.Start(ctx) }()
+	}
+	var first error
+	for range s.Replicas {
+		if err := <-errs; first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// addDue adds, for each of so many seats and users, reservations one after the other, of which all are past.
+func (s *site) addDue(ctx context.Context, seats, each int) error {
+	ids, err := s.furnish(ctx, "due", seats)
+	if err != nil {
+		return err
+	}
+	users, err := s.crowd(ctx, "due", seats, 1)
+	if err != nil {
+		return err
+	}
+	var userIDs []int64
+	err = s.db.QueryRow(ctx, `SELECT array_agg(id ORDER BY id) FROM users WHERE student_id LIKE 'due%'`).Scan(&userIDs)
+	if err != nil || len(userIDs) != len(users) {
+		return fmt.Errorf("%d of %d users: %w", len(userIDs), len(users), err)
+	}
+	if _, err := s.db.Exec(ctx, `
+		INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at)
+		SELECT 1, s, u, tstzrange(at, at + interval '20 min'), 'CONFIRMED', at - interval '15 min', at + interval '15 min', at - interval '1 h'
+		FROM unnest($1::bigint[], $2::bigint[]) p (s, u), generate_series(1, $3) i, LATERAL (SELECT date_trunc('hour', now()) - i * interval '30 min' - interval '1 h' AS at) t
+		ORDER BY i`, ids, userIDs, each); err != nil {
+		return fmt.Errorf("add what is due: %w", err)
+	}
+	if _, err := s.db.Exec(ctx, storetest.HistorySQL); err != nil {
+		return fmt.Errorf("write its history: %w", err)
+	}
+	_, err = s.db.Exec(ctx, `ANALYZE`)
+	return err
+}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+)
+
+// steady is a load that never changes: users who each book a seat of their own and cancel, over connections with the retry policy of the
+// README and nothing else. What fails there, a user sees.
+type steady struct {
+	began time.Time
+	stop  context.CancelFunc
+	all   sync.WaitGroup
+	parts []steadyPart
+}
+
+type steadyPart struct {
+	mu    sync.Mutex
+	calls []call
+	acked map[int64]bool // reservations, and whether the cancel was acknowledged too
+}
+
+// call is one that a user waited for, with all its tries.
+type call struct {
+	at, took time.Duration
+	err      error
+}
+
+// loadOptions say how many users there are, how long each rests between two calls, and how often a call is tried; 0: as the README has it.
+type loadOptions struct {
+	users int
+	rest  time.Duration
+	tries int
+}
+
+// startSteady sets users going.
+func startSteady(ctx context.Context, s *site, name string, options loadOptions) (*steady, error) {
+	users := options.users
+	seats, err := s.furnish(ctx, name, users)
+	if err != nil {
+		return nil, err
+	}
+	l := &steady{began: time.Now(), parts: make([]steadyPart, users)}
+	var conns []grpc.ClientConnInterface
+	for range min(users, 8) {
+		conn, err := s.connectTrying(options.tries)
+		if err != nil {
+			return nil, err
+		}
+		conns = append(conns, conn)
+	}
+	members := make([]*e2e.Client, users)
+	for i := range members {
+		if members[i], err = signUp(ctx, conns[i%len(conns):], fmt.Sprintf("%s-%d", name, i)); err != nil {
+			return nil, err
+		}
+	}
+	ctx, l.stop = context.WithCancel(ctx)
+	for i, u := range members {
+		l.all.Go(func() { l.live(ctx, u, &l.parts[i], seats[i], options.rest) })
+	}
+	return l, nil
+}
+
+// callTime is how long a user waits for a call with all its tries.
+const callTime = 10 * time.Second
+
+func (l *steady) live(ctx context.Context, u *e2e.Client, p *steadyPart, seat int64, rest time.Duration) {
+	p.acked = map[int64]bool{}
+	start := time.Now().Add(48 * time.Hour).Truncate(time.Hour)
+	for n := 0; ; n++ {
+		var id int64
+		booked := p.persist(ctx, l.began, func(ctx context.Context) error {
+			resp, err := u.Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{
+				SeatId: seat, StartTime: timestamppb.New(start), EndTime: timestamppb.New(start.Add(time.Hour)), RequestId: fmt.Sprintf("s-%d", n),
+			})
+			id = resp.GetReservation().GetId()
+			return err
+		})
+		if !booked {
+			return
+		}
+		p.ack(id, false)
+		pause(ctx, rest)
+		if !p.persist(ctx, l.began, func(ctx context.Context) error {
+			_, err := u.Reservations.CancelReservation(ctx, &dlsmsv1.CancelReservationRequest{ReservationId: id})
+			return err
+		}) {
+			return
+		}
+		p.ack(id, true)
+		pause(ctx, rest)
+	}
+}
+
+// persist makes a call until it succeeds, and reports whether it did before ctx ended. It is safe to repeat, so that it is known what came of it.
+func (p *steadyPart) persist(ctx context.Context, began time.Time, f func(context.Context) error) bool {
+	for ctx.Err() == nil {
+		if p.do(context.WithoutCancel(ctx), began, f) {
+			return true
+		}
+		pause(ctx, retryAfter)
+	}
+	return false
+}
+
+func (p *steadyPart) do(ctx context.Context, began time.Time, f func(context.Context) error) bool {
+	ctx, end := context.WithTimeout(ctx, callTime)
+	defer end()
+	c := call{at: time.Since(began)}
+	c.err = f(ctx)
+	c.took = time.Since(began) - c.at
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls = append(p.calls, c)
+	return c.err == nil
+}
+
+func (p *steadyPart) ack(id int64, cancelled bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.acked[id] = cancelled
+}
+
+func (l *steady) end() {
+	l.stop()
+	l.all.Wait()
+}
+
+func (l *steady) since() time.Duration { return time.Since(l.began) }
+
+// between returns the calls that came back in a time, in the order in which they did.
+func (l *steady) between(from, until time.Duration) []call {
+	var all []call
+	for i := range l.parts {
+		p := &l.parts[i]
+		p.mu.Lock()
+		for _, c := range slices.Backward(p.calls) {
+			if c.at+c.took < from {
+				break
+			}
+			if c.at+c.took < until {
+				all = append(all, c)
+			}
+		}
+		p.mu.Unlock()
+	}
+	slices.SortFunc(all, func(a, b call) int { return int(a.at + a.took - b.at - b.took) })
+	return all
+}
+
+// good counts those that succeeded.
+func good(calls []call) (n int) {
+	for _, c := range calls {
+		if c.err == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// rate is how many calls a second succeeded in a time.
+func (l *steady) rate(from, until time.Duration) float64 {
+	return float64(good(l.between(from, until))) / (until - from).Seconds()
+}
+
+// quantile returns how long that part of the calls took at most; 0 of none.
+func quantile(calls []call, part float64) time.Duration {
+	if len(calls) == 0 {
+		return 0
+	}
+	took := make([]time.Duration, len(calls))
+	for i, c := range calls {
+		took[i] = c.took
+	}
+	slices.Sort(took)
+	return took[min(len(took)-1, int(part*float64(len(took))))]
+}
+
+// longestGap returns the longest time in which no call came back with success.
+func longestGap(calls []call) (gap time.Duration) {
+	last := time.Duration(-1)
+	for _, c := range calls {
+		if c.err != nil {
+			continue
+		}
+		if last >= 0 {
+			gap = max(gap, c.at+c.took-last)
+		}
+		last = c.at + c.took
+	}
+	return gap
+}
+
+// missing returns how many reservations were acknowledged, and those of them that are not there as they were.
+func (l *steady) missing(ctx context.Context, s *site) (acked int, missing []int64, err error) {
+	w, err := s.readAll(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	for i := range l.parts {
+		for id, cancelled := range l.parts[i].acked {
+			acked++
+			if !w.happened[transition{id, "RESERVED"}] || cancelled && !w.happened[transition{id, "CANCELLED"}] {
+				missing = append(missing, id)
+			}
+		}
+	}
+	return acked, missing, nil
+}

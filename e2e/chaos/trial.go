@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"regexp"
+	"time"
+
+	"github.com/dlsms/dlsms/stack"
+)
+
+// trial breaks one thing many times and measures what a user sees of it.
+type trial struct {
+	name string
+	run  func(context.Context, *lab) error
+}
+
+func trials() []trial {
+	return []trial{
+		{"postgres killed", postgresKilled},
+		{"replica killed", replicaKilled},
+		{"rolling restart", rollingRestart},
+		{"redis", redisGone},
+		{"workers killed", workersKilled},
+		{"overload", overload},
+		{"cancelled calls", cancelled},
+	}
+}
+
+// lab is what a trial works with.
+type lab struct {
+	binary string
+	scale  float64 // of how often each thing is done
+	chance *rand.Rand
+	out    io.Writer
+	began  time.Time
+	missed int
+}
+
+// times returns how often to do what is done n times at full scale, and once at least.
+func (l *lab) times(n int) int { return max(1, int(float64(n)*l.scale)) }
+
+func (l *lab) say(format string, args ...any) {
+	fmt.Fprintf(l.out, "%7s  %s\n", time.Since(l.began).Round(time.Second), fmt.Sprintf(format, args...))
+}
+
+// figure prints a row of the table.
+func (l *lab) figure(what, goal string, met bool, format string, args ...any) {
+	verdict := "met"
+	if !met {
+		verdict = "**missed**"
+		l.missed++
+	}
+	fmt.Fprintf(l.out, "| %s | %s | %s | %s |\n", what, goal, fmt.Sprintf(format, args...), verdict)
+}
+
+// site starts a system with the shipped defaults, on which nothing is between.
+func (l *lab) site(ctx context.Context, env map[string]string) (*site, error) {
+	l.say("starting DL-SMS")
+	return startSite(ctx, stack.Config{Binary: l.binary, Env: env}, 1, false)
+}
+
+func runTrials(ctx context.Context, out io.Writer, binary, only string, scale float64, seed uint64) error {
+	wanted, err := regexp.Compile(only)
+	if err != nil {
+		return fmt.Errorf("-only: %w", err)
+	}
+	l := &lab{binary: binary, scale: scale, chance: rand.New(rand.NewPCG(seed, 0)), out: out, began: time.Now()}
+	fmt.Fprintf(out, "Trials: commit %s, seed %d\n", commit(ctx), seed)
+	for _, t := range trials() {
+		if !wanted.MatchString(t.name) {
+			continue
+		}
+		l.say("%s", t.name)
+		if err := t.run(ctx, l); err != nil {
+			return fmt.Errorf("%s: %w", t.name, err)
+		}
+	}
+	if l.missed > 0 {
+		return fmt.Errorf("%d goals are missed", l.missed)
+	}
+	return nil
+}
+
+// The load of the trials: enough users to have something under way at each moment, and room to make up for what was missed.
+const (
+	trialUsers = 24
+	trialRest  = 20 * time.Millisecond
+	warmUp     = 2 * time.Second
+	baseline   = 5 * time.Second
+)
+
+// steadily runs f while the steady load is on a system of its own, and tells what the load was before.
+func (l *lab) steadily(ctx context.Context, options loadOptions, f func(s *site, load *steady, before []call) error) (err error) {
+	s, err := l.site(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if stopped := s.stop(); err == nil {
+			err = stopped
+		}
+	}()
+	load, err := startSteady(ctx, s, "steady", options)
+	if err != nil {
+		return err
+	}
+	defer load.end()
+	pause(ctx, warmUp)
+	from := load.since()
+	pause(ctx, baseline)
+	before := load.between(from, load.since())
+	l.say("%d users, %.0f calls a second, P99 %s", options.users, float64(len(before))/baseline.Seconds(), quantile(before, 0.99))
+	return f(s, load, before)
+}
+
+// kept ends the load, and holds what was acknowledged against what is there.
+func (l *lab) kept(ctx context.Context, s *site, load *steady, after string) error {
+	load.end()
+	acked, missing, err := load.missing(ctx, s)
+	if err != nil {
+		return err
+	}
+	l.figure("acknowledged bookings lost, "+after, "0", len(missing) == 0, "%d of %d", len(missing), acked)
+	return nil
+}
+
+// postgresKilled: what was acknowledged is there, and all goes on as before soon after Postgres accepts connections.
+func postgresKilled(ctx context.Context, l *lab) error {
+	return l.steadily(ctx, loadOptions{users: trialUsers, rest: trialRest}, func(s *site, load *steady, before []call) error {
+		const share, window, goal = 0.9, 500 * time.Millisecond, 3 * time.Second
+		usual := share * float64(good(before)) / baseline.Seconds()
+		n := l.times(100)
+		var slowest time.Duration
+		for i := range n {
+			pause(ctx, time.Duration(l.chance.Int64N(int64(time.Second))))
+			if err := s.Postgres.Kill(); err != nil {
+				return err
+			}
+			if err := s.Postgres.Start(ctx); err != nil {
+				return err
+			}
+			accepts := load.since()
+			from := accepts
+			for ; load.rate(from, from+window) < usual && ctx.Err() == nil; from += 20 * time.Millisecond {
+				pause(ctx, from+window+20*time.Millisecond-load.since())
+				if from-accepts > time.Minute {
+					return fmt.Errorf("a minute after Postgres accepts connections there are %.0f calls a second, %.0f were usual", load.rate(from, from+window), usual/share)
+				}
+			}
+			slowest = max(slowest, from-accepts)
+			if (i+1)%10 == 0 {
+				l.say("killed %d times, slowest recovery %s", i+1, slowest)
+			}
+		}
+		l.figure(fmt.Sprintf("Postgres killed %d times: 90%% of the goodput again, after it accepts connections", n), "≤ 3 s", slowest <= goal, "%s at most", slowest)
+		return l.kept(ctx, s, load, fmt.Sprintf("Postgres killed %d times", n))
+	})
+}
+
+// replicaKilled: with the retry policy of the README nobody sees it.
+func replicaKilled(ctx context.Context, l *lab) error {
+	return l.steadily(ctx, loadOptions{users: trialUsers, rest: trialRest}, func(s *site, load *steady, _ []call) error {
+		n := l.times(200)
+		from := load.since()
+		for i := range n {
+			r := s.Replicas[l.chance.IntN(len(s.Replicas))]
+			if err := r.Kill(); err != nil {
+				return err
+			}
+			pause(ctx, time.Duration(l.chance.Int64N(int64(300*time.Millisecond))))
+			if err := r.Start(ctx); err != nil {
+				return err
+			}
+			pause(ctx, time.Duration(l.chance.Int64N(int64(300*time.Millisecond))))
+			if (i+1)%20 == 0 {
+				l.say("killed %d times", i+1)
+			}
+		}
+		calls := load.between(from, load.since())
+		l.calls(fmt.Sprintf("a replica killed %d times", n), calls)
+		const goal = time.Second
+		gap := longestGap(calls)
+		l.figure(fmt.Sprintf("a replica killed %d times: longest time without a call that succeeds", n), "≤ 1 s", gap <= goal, "%s", gap.Round(time.Millisecond))
+		return l.kept(ctx, s, load, fmt.Sprintf("a replica killed %d times", n))
+	})
+}
+
+// calls tells how many failed in spite of the retry policy.
+func (l *lab) calls(while string, calls []call) {
+	failed := len(calls) - good(calls)
+	l.figure(while+": calls that failed", "0", failed == 0, "%d of %d", failed, len(calls))
+	for _, c := range calls {
+		if c.err != nil {
+			l.say("at %s: %v", c.at, c.err)
+			return
+		}
+	}
+}
+
+// rollingRestart: as an operator does it, one replica after the other.
+func rollingRestart(ctx context.Context, l *lab) error {
+	const tries = 3 // one and two retries
+	return l.steadily(ctx, loadOptions{users: trialUsers, rest: trialRest, tries: tries}, func(s *site, load *steady, _ []call) error {
+		n := l.times(20)
+		from := load.since()
+		for i := range n {
+			for _, r := range s.Replicas {
+				if err := r.Restart(ctx); err != nil {
+					return err
+				}
+			}
+			l.say("restarted all %d times", i+1)
+		}
+		l.calls(fmt.Sprintf("all replicas restarted one after the other, %d times, at most 2 retries", n), load.between(from, load.since()))
+		return l.kept(ctx, s, load, fmt.Sprintf("all replicas restarted %d times", n))
+	})
+}
+
+// redisGone: nobody needs it.
+func redisGone(ctx context.Context, l *lab) error {
+	return l.steadily(ctx, loadOptions{users: trialUsers, rest: trialRest}, func(s *site, load *steady, _ []call) error {
+		ways := []beginning{killed(cache), stopped(cache), flushed}
+		n := l.times(100)
+		var whole, broken []call
+		for i := range n {
+			from := load.since()
+			pause(ctx, time.Second)
+			until := load.since()
+			whole = append(whole, load.between(from, until)...)
+			heal, err := ways[i%len(ways)](ctx, s, l.chance)
+			if err != nil {
+				return err
+			}
+			pause(ctx, time.Second)
+			broken = append(broken, load.between(until, load.since())...)
+			if err := heal(ctx); err != nil {
+				return err
+			}
+			if (i+1)%10 == 0 {
+				l.say("gone %d times", i+1)
+			}
+		}
+		what := fmt.Sprintf("Redis killed, stopped or flushed %d times", n)
+		l.calls(what, append(broken, whole...))
+		const goal = 2
+		ratio := quantile(broken, 0.99).Seconds() / quantile(whole, 0.99).Seconds()
+		l.figure(what+": P99, of that with Redis", "≤ 2", ratio <= goal, "%.2f (%s to %s)", ratio, quantile(broken, 0.99).Round(100*time.Microsecond), quantile(whole, 0.99).Round(100*time.Microsecond))
+		return l.kept(ctx, s, load, what)
+	})
+}
