@@ -20,13 +20,13 @@ type result struct {
 
 	planSeats []int64
 
-	operations, reads, oldReads, oldWithout, refused, conflicts, tries int64
-	acknowledged, missing                                              int64
-	unsure, unknown, resolvedDone, resolvedNot                         int64
-	transitions                                                        map[string]int
-	settled                                                            time.Duration
-	linear                                                             linear
-	kept                                                               []string
+	operations, reads, oldReads, refused, conflicts, tries int64
+	acknowledged, missing                                  int64
+	unsure, unknown, resolvedDone, resolvedNot             int64
+	transitions                                            map[string]int
+	settled                                                time.Duration
+	linear                                                 linear
+	kept                                                   []string
 
 	found violations
 
@@ -51,7 +51,7 @@ func (r *result) wasAway(k kind, from, until time.Duration) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.outages = append(r.outages, span{from - asOfMargin, until + reconnectTime})
+	r.outages = append(r.outages, span{from - clockMargin, until + reconnectTime})
 }
 
 // reconnectTime is how long a replica may answer from memory once Postgres can be reached again: a look that hangs is given up after 2 s.

@@ -210,14 +210,13 @@ func (r *result) verify(ctx context.Context, s *site, h *history, speed int) err
 					r.resolvedNot++
 				}
 			}
-			if o.Act == read && o.AsOf < o.Call-asOfMargin {
+			if o.Act == read && o.AsOf < o.Call {
 				// As of what the replica last knew, and it says so: legal while Postgres is out of its reach.
 				r.oldReads++
-				if !r.outage(o.Call) {
-					r.oldWithout++
+				if o.Call-o.AsOf > clockMargin && !r.outage(o.Call) {
 					r.found.add(checkReads, "a read at %s was as of %s, when every replica could reach Postgres", o.Call, o.AsOf)
 				}
-				o.Call = max(0, o.AsOf-asOfMargin)
+				o.Call = max(0, o.AsOf-clockMargin)
 			}
 			if plans[o.Seat] {
 				model = append(model, o)
@@ -238,5 +237,5 @@ func (r *result) verify(ctx context.Context, s *site, h *history, speed int) err
 // longestCall is for how long something that a client has given up may still be done: stopped processes and held up connections included.
 const longestCall = 20 * time.Second
 
-// asOfMargin is how exactly the two clocks can be told against each other: the database's goes faster, and is set while time passes.
-const asOfMargin = 20 * time.Millisecond
+// clockMargin is how exactly the database's clock can be told against ours.
+const clockMargin = 2 * time.Millisecond
