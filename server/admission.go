@@ -65,8 +65,8 @@ type admission struct {
 func newAdmission(conns int) *admission {
 	n := max(1, conns*7/16)
 	return &admission{map[class]*slots{
-		book: newSlots(n, time.Second, 20*time.Millisecond),
-		read: newSlots(n, time.Second, 20*time.Millisecond),
+		book: newSlots(n, 500*time.Millisecond, 10*time.Millisecond),
+		read: newSlots(n, 500*time.Millisecond, 10*time.Millisecond),
 	}}
 }
 

@@ -50,9 +50,13 @@ func settings() map[string]string {
 	}
 }
 
-// startSite starts a system whose clock goes so many times as fast as ours, with fault proxies or without.
+// startSite starts a system whose clock goes so many times as fast as ours, with fault proxies on all connections or without any, but for
+// those that the configuration has.
 func startSite(ctx context.Context, cfg stack.Config, speed int, proxied bool) (_ *site, err error) {
-	s := &site{proxies: newProxies(), journal: &e2e.Journal{}}
+	return (&site{proxies: newProxies(), journal: &e2e.Journal{}}).start(ctx, cfg, speed, proxied)
+}
+
+func (s *site) start(ctx context.Context, cfg stack.Config, speed int, proxied bool) (_ *site, err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.stop())
