@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -96,6 +97,9 @@ func checkFree(setting, addr string) error {
 // startPatience is how long a replica waits for Postgres when it starts: the two are often started together.
 const startPatience = time.Minute
 
+// demoSecret is a part of the secret that docker-compose.yml has for the demo.
+const demoSecret = "everybody-can-read-this-secret"
+
 // openDatabase migrates the database, opens it, and adds the demo data where that is set.
 func openDatabase(ctx context.Context, s *settings, traces tracing, log *slog.Logger) (*store.Store, error) {
 	patience := newPatience(log)
@@ -118,6 +122,9 @@ func openDatabase(ctx context.Context, s *settings, traces tracing, log *slog.Lo
 	}
 	if faults, err := db.DurabilityFaults(ctx); err == nil && len(faults) > 0 {
 		log.WarnContext(ctx, "a crash of Postgres may lose acknowledged reservations", "settings", faults)
+	}
+	if strings.Contains(s.JWTSecret, demoSecret) {
+		log.WarnContext(ctx, "JWT_SECRET is that of docker-compose.yml, which everybody can read: set your own, or anyone can be anyone")
 	}
 	if s.SeedDemo {
 		added, err := seedDemo(ctx, db, s.BcryptCost.value)

@@ -25,9 +25,10 @@ const heartbeat = 30 * time.Second
 type notifyService struct {
 	dlsmsv1.UnsafeNotifyServiceServer
 
-	store *store.Store
-	hints *Hints
-	news  *News
+	store   *store.Store
+	hints   *Hints
+	news    *News
+	revoked *revocations
 }
 
 func (s *notifyService) JoinWaitlist(ctx context.Context, req *dlsmsv1.JoinWaitlistRequest) (*dlsmsv1.JoinWaitlistResponse, error) {
@@ -116,7 +117,7 @@ func (s *notifyService) GetNotifications(ctx context.Context, req *dlsmsv1.GetNo
 }
 
 // readAgain is how long a subscription waits for news, after Postgres was out of its reach, before it reads again unasked.
-const readAgain = 5 * time.Second
+const readAgain = 2 * time.Second
 
 // Subscribe reads on from the last id that it sent, each time that there is news of the user: a notification can neither be missed, since its
 // id is above all that were committed before, nor come twice. Once open, it outlives an outage of Postgres: the news that everybody gets
@@ -163,8 +164,12 @@ func (s *notifyService) Subscribe(req *dlsmsv1.SubscribeRequest, stream grpc.Ser
 	}
 }
 
-// sendAfter sends all notifications of the caller with ids above after, and returns the last id that it sent, or after.
+// sendAfter sends all notifications of the caller with ids above after, and returns the last id that it sent, or after. A token that was ended
+// while the replica was out of reach gets nothing: what was revoked is read before anything else is.
 func (s *notifyService) sendAfter(ctx context.Context, stream grpc.ServerStreamingServer[dlsmsv1.SubscribeResponse], after int64) (int64, error) {
+	if err := s.revoked.check(caller(ctx)); err != nil {
+		return after, err
+	}
 	for {
 		list, err := s.store.Notifications(ctx, caller(ctx).UserID, after, maxNotifications)
 		if err != nil {

@@ -132,7 +132,7 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 		},
 		seat:        &seatService{seats: c.Seats},
 		reservation: &reservationService{store: c.Store, hints: s.hints},
-		notify:      &notifyService{store: c.Store, hints: s.hints, news: c.News},
+		notify:      &notifyService{store: c.Store, hints: s.hints, news: c.News, revoked: s.edge.revoked},
 	}
 	if replace != nil {
 		replace(&all)

@@ -367,3 +367,38 @@ func TestSubscriptionOutlivesAnOutage(t *testing.T) {
 	over()
 	told()
 }
+
+// TestARevokedStreamGetsNothingNew: a replica that was kept from the log of revocations reads it before it tells a subscriber anything.
+func TestARevokedStreamGetsNothingNew(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	s := startOn(t, db, nil, nil)
+	u, seat := s.register(t, "S2021001"), db.Seats(t, 1)[0]
+	stream := subscribe(t, s, bearing(t.Context(), s.login(t, "S2021001", testPassword)))
+	eventually(t, "a subscription", func() bool { return s.edge.streams.count() == 1 })
+
+	db.Exec(t, `BEGIN`)
+	db.Exec(t, `LOCK revocations`)
+	eventually(t, "a replica that knows too little", func() bool { return s.edge.revoked.check(Caller{UserID: u.GetId()}) != nil })
+	r, err := s.config.Store.Reserve(t.Context(), store.Booking{UserID: u.GetId(), SeatID: seat, EndTime: time.Now().Add(time.Hour)})
+	if err == nil {
+		_, err = s.config.Store.CheckIn(t.Context(), u.GetId(), r.ID)
+	}
+	if err == nil {
+		_, err = s.config.Store.CheckOut(t.Context(), u.GetId(), r.ID)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.config.News.Tell(nil)
+	over := time.Now()
+	eventually(t, "a look at the seats since then", func() bool {
+		resp, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{})
+		return err == nil && time.Since(over) > time.Second && resp.GetAsOf().AsTime().After(over)
+	})
+	db.Exec(t, `INSERT INTO revocations (library_id, user_id, generation, expires_at) VALUES (1, $1, 1, now() + interval '1 day')`, u.GetId())
+	db.Exec(t, `COMMIT`)
+	if got, err := stream.Recv(); reasonOf(err) != "TOKEN_REVOKED" {
+		t.Errorf("the stream got %v, %v", got, err)
+	}
+}
