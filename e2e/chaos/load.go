@@ -39,6 +39,7 @@ type load struct {
 	visits  []int64
 	days    []time.Time
 	latest  atomic.Pointer[owned]
+	streams *streams
 
 	stop context.CancelFunc
 	all  sync.WaitGroup
@@ -75,6 +76,7 @@ func startLoad(ctx context.Context, s *site, clients int, seed uint64) (*load, e
 			Client: c, number: i, site: s, history: l.history, conns: conns, chance: rand.New(rand.NewPCG(seed, uint64(i))),
 		})
 	}
+	l.streams = openStreams(ctx, l.clients)
 	ctx, l.stop = context.WithCancel(ctx)
 	for _, c := range l.clients {
 		l.all.Go(func() { l.live(ctx, c) })

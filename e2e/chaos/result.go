@@ -24,6 +24,8 @@ type result struct {
 	acknowledged, missing                                  int64
 	unsure, unknown, resolvedDone, resolvedNot             int64
 	transitions                                            map[string]int
+	notifications                                          int64
+	opened                                                 int
 	settled                                                time.Duration
 	linear                                                 linear
 	kept                                                   []string
@@ -125,6 +127,7 @@ func (r *result) String() string {
 		transitions = append(transitions, fmt.Sprintf("%d %s", r.transitions[kind], kind))
 	}
 	line("transitions", "%s", strings.Join(transitions, ", "))
+	line("streams", "%d notifications, none missed and none twice, over streams opened %d times", r.notifications, r.opened)
 	line("all that was due done", "%s after the last fault", r.settled.Round(time.Millisecond))
 	line("faults", "%d", r.faults())
 	line("violations", "%d", r.found.count())

@@ -77,6 +77,7 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	if err != nil {
 		return r, err
 	}
+	defer l.streams.end()
 	defer l.end()
 	r.planSeats = l.plans
 	say("%d clients, faults for %s, a minute of the system's is %s", clients, p.duration, time.Minute/time.Duration(p.speed()))
@@ -100,6 +101,9 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	}
 	r.count(l.history)
 	if err := r.verify(ctx, s, l.history, p.speed()); err != nil {
+		return r, err
+	}
+	if err := r.catchUp(ctx, s, l.streams); err != nil {
 		return r, err
 	}
 	if r.found.count() > 0 && p.dir != "" {

@@ -16,6 +16,7 @@ const (
 	checkLinearity check = "linearizability"
 	checkReads     check = "freshness of reads"
 	checkRules     check = "rules of the database"
+	checkStreams   check = "streams"
 	checkLiveness  check = "liveness"
 	checkActivity  check = "activity"
 	checkLog       check = "the log"

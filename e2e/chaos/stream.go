@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+)
+
+// mail is a client's subscription, which is opened again after the last notification that came, whatever ended it.
+type mail struct {
+	client *client
+
+	mu     sync.Mutex
+	ids    []int64
+	opened int
+}
+
+// read goes on until ctx ends.
+func (m *mail) read(ctx context.Context) {
+	for n := 0; ctx.Err() == nil; n++ {
+		api := m.client.Over(m.client.conns[(m.client.number+n)%len(m.client.conns)])
+		stream, err := api.Notify.Subscribe(ctx, &dlsmsv1.SubscribeRequest{AfterId: m.last()})
+		for err == nil {
+			var got *dlsmsv1.SubscribeResponse
+			if got, err = stream.Recv(); err == nil && got.GetNotification() != nil {
+				m.mu.Lock()
+				m.ids = append(m.ids, got.GetNotification().GetId())
+				m.mu.Unlock()
+			}
+		}
+		pause(ctx, retryAfter)
+	}
+}
+
+func (m *mail) last() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.opened++
+	if len(m.ids) == 0 {
+		return 0
+	}
+	return m.ids[len(m.ids)-1]
+}
+
+func (m *mail) got() []int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.ids)
+}
+
+// screen is what a client shows of the visits' branch, and watches; it is opened again, with a snapshot, whatever ended it.
+type screen struct {
+	client *client
+
+	mu     sync.Mutex
+	tap    *e2e.Tap[dlsmsv1.WatchSeatsResponse]
+	opened int
+}
+
+func (s *screen) watch(ctx context.Context) {
+	for n := 0; ctx.Err() == nil; n++ {
+		tap, err := s.client.Over(s.client.conns[(s.client.number+n)%len(s.client.conns)]).Watch(ctx, &dlsmsv1.WatchSeatsRequest{Branch: visitsBranch})
+		if err == nil {
+			s.mu.Lock()
+			s.tap, s.opened = tap, s.opened+1
+			s.mu.Unlock()
+			<-tap.Ended()
+		}
+		pause(ctx, retryAfter)
+	}
+}
+
+func (s *screen) shows() map[int64]*dlsmsv1.Seat {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tap == nil {
+		return nil
+	}
+	return e2e.Screen(s.tap.Got())
+}
+
+// streams are those that the clients have open.
+type streams struct {
+	mails   []*mail
+	screens []*screen
+
+	stop context.CancelFunc
+	all  sync.WaitGroup
+}
+
+const screens = 6
+
+func openStreams(ctx context.Context, clients []*client) *streams {
+	s := &streams{}
+	ctx, s.stop = context.WithCancel(ctx)
+	for i, c := range clients {
+		m := &mail{client: c}
+		s.mails = append(s.mails, m)
+		s.all.Go(func() { m.read(ctx) })
+		if i < screens {
+			w := &screen{client: c}
+			s.screens = append(s.screens, w)
+			s.all.Go(func() { w.watch(ctx) })
+		}
+	}
+	return s
+}
+
+func (s *streams) end() {
+	s.stop()
+	s.all.Wait()
+}
+
+// catchUp waits until the streams have brought what there is, no more, nothing twice and in order, and says what they have not.
+func (r *result) catchUp(ctx context.Context, at *site, s *streams) error {
+	due := time.Now().Add(settleTime)
+	rows, err := at.db.Query(ctx, `SELECT user_id, array_agg(id ORDER BY id) FROM reservation_events WHERE notifies GROUP BY user_id`)
+	if err != nil {
+		return err
+	}
+	there := map[int64][]int64{}
+	var user int64
+	var ids []int64
+	if _, err := pgx.ForEachRow(rows, []any{&user, &ids}, func() error {
+		there[user] = slices.Clone(ids)
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, m := range s.mails {
+		want := there[m.client.User.GetId()]
+		for !slices.Equal(m.got(), want) && time.Now().Before(due) {
+			pause(ctx, retryAfter)
+		}
+		got := m.got()
+		r.notifications += int64(len(got))
+		r.opened += m.opened
+		if !slices.Equal(got, want) {
+			r.found.add(checkStreams, "user %d was told of %d events, of %d there are, in this order: %v", m.client.User.GetId(), len(got), len(want), got[max(0, len(got)-10):])
+		}
+	}
+	for _, w := range s.screens {
+		same := false
+		for !same && time.Now().Before(due) {
+			resp, err := w.client.Seats.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{Branch: visitsBranch})
+			shown := w.shows()
+			same = err == nil && len(shown) == len(resp.GetSeats()) && !slices.ContainsFunc(resp.GetSeats(), func(seat *dlsmsv1.Seat) bool {
+				return !proto.Equal(seat, shown[seat.GetId()])
+			})
+			if !same {
+				pause(ctx, retryAfter)
+			}
+		}
+		r.opened += w.opened
+		if !same {
+			r.found.add(checkStreams, "the screen of user %d does not show what there is", w.client.User.GetId())
+		}
+	}
+	return nil
+}
