@@ -9,7 +9,7 @@ TESTS   ?= ./...
 TIMEOUT ?= 15m
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check build bench bench-quick bench-profiles chaos chaos-quick canaries generate lint fmt grpcurl ghz install clean
+.PHONY: help run test check build bench bench-quick bench-profiles chaos chaos-quick canaries trials generate lint fmt grpcurl ghz install clean
 .PHONY: go fresh format breaking vet modules benches bench-test chaoses
 
 help: ## list the targets
@@ -45,6 +45,9 @@ chaos-quick: chaoses ## the same for a minute
 
 canaries: chaoses ## put known faults into the system, one after the other, and see whether they are found
 	@$(BIN)/dlsms-chaos -canaries $(ARGS)
+
+trials: chaoses ## break one thing many times, or let too many come, and measure what users see; takes half an hour
+	@$(BIN)/dlsms-chaos -trials -seed $(or $(SEED),0) $(ARGS)
 
 chaoses: build
 	@stack/install.sh run
