@@ -19,28 +19,30 @@ type kind struct {
 	name string
 	// begin breaks it, as chance has it, and returns what heals it, which returns once what was broken is whole.
 	begin func(ctx context.Context, s *site, chance *rand.Rand) (heal func(context.Context) error, err error)
-	// lasts is how long it stays broken, at least and at most.
+	// How long it stays broken, at least and at most.
 	least, most time.Duration
+	// between says that it is about what connects two, and not about a process.
+	between bool
 }
 
 // kinds are all of them. Each is about as likely as every other.
 func kinds() []kind {
 	all := []kind{
-		{"replica killed", killed(anyReplica), 0, 400 * time.Millisecond},
-		{"replica stopped", stopped(anyReplica), 300 * time.Millisecond, 2500 * time.Millisecond},
-		{"replica restarted", restarted(anyReplica), 0, 0},
-		{"nginx killed", killed(proxy), 0, 200 * time.Millisecond},
-		{"nginx stopped", stopped(proxy), 200 * time.Millisecond, time.Second},
-		{"redis killed", killed(cache), 0, time.Second},
-		{"redis stopped", stopped(cache), 300 * time.Millisecond, 2 * time.Second},
-		{"redis flushed", flushed, 0, 0},
-		{"postgres killed", killed(database), 0, 300 * time.Millisecond},
-		{"postgres stopped", stopped(database), 200 * time.Millisecond, 1500 * time.Millisecond},
-		{"postgres restarted", restarted(database), 0, 0},
+		{"replica killed", killed(anyReplica), 0, 400 * time.Millisecond, false},
+		{"replica stopped", stopped(anyReplica), 300 * time.Millisecond, 2500 * time.Millisecond, false},
+		{"replica restarted", restarted(anyReplica), 0, 0, false},
+		{"nginx killed", killed(proxy), 0, 200 * time.Millisecond, false},
+		{"nginx stopped", stopped(proxy), 200 * time.Millisecond, time.Second, false},
+		{"redis killed", killed(cache), 0, time.Second, false},
+		{"redis stopped", stopped(cache), 300 * time.Millisecond, 2 * time.Second, false},
+		{"redis flushed", flushed, 0, 0, false},
+		{"postgres killed", killed(database), 0, 300 * time.Millisecond, false},
+		{"postgres stopped", stopped(database), 200 * time.Millisecond, 1500 * time.Millisecond, false},
+		{"postgres restarted", restarted(database), 0, 0, false},
 	}
 	for _, between := range []string{"client-nginx", "nginx-replica", "replica-postgres", "replica-redis"} {
 		for _, t := range toxics {
-			all = append(all, kind{between + " " + t.name, poisoned(between, t), 200 * time.Millisecond, 1500 * time.Millisecond})
+			all = append(all, kind{between + " " + t.name, poisoned(between, t), 200 * time.Millisecond, 1500 * time.Millisecond, true})
 		}
 	}
 	return all

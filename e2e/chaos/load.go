@@ -40,14 +40,15 @@ type load struct {
 	days    []time.Time
 	latest  atomic.Pointer[owned]
 	streams *streams
+	rest    time.Duration
 
 	stop context.CancelFunc
 	all  sync.WaitGroup
 }
 
 // startLoad signs the clients up and sets them going.
-func startLoad(ctx context.Context, s *site, clients int, seed uint64) (*load, error) {
-	l := &load{site: s, history: newHistory(clients)}
+func startLoad(ctx context.Context, s *site, p *plan) (*load, error) {
+	l := &load{site: s, history: newHistory(clients), rest: p.rest}
 	var err error
 	if l.plans, err = s.furnish(ctx, plansBranch, planSeats); err != nil {
 		return nil, err
@@ -73,7 +74,7 @@ func startLoad(ctx context.Context, s *site, clients int, seed uint64) (*load, e
 			return nil, err
 		}
 		l.clients = append(l.clients, &client{
-			Client: c, number: i, site: s, history: l.history, conns: conns, chance: rand.New(rand.NewPCG(seed, uint64(i))),
+			Client: c, number: i, site: s, history: l.history, conns: conns, chance: rand.New(rand.NewPCG(p.seed, uint64(i))),
 		})
 	}
 	l.streams = openStreams(ctx, l.clients)
@@ -108,6 +109,9 @@ func (l *load) end() {
 func (l *load) live(ctx context.Context, c *client) {
 	calls := context.WithoutCancel(ctx)
 	for ctx.Err() == nil {
+		if l.rest > 0 {
+			pause(ctx, time.Duration(c.chance.Int64N(int64(l.rest))))
+		}
 		switch n := c.chance.IntN(100); {
 		case n < 1:
 			c.probe(calls, l.othersThan(c))

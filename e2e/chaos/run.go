@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -13,6 +12,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/dlsms/dlsms/stack"
 )
@@ -27,6 +28,9 @@ type plan struct {
 	// settings of Postgres and env of the replicas, for a run that must find something.
 	postgres, env map[string]string
 	quiet         bool
+	// rest is how long each client rests, at most, between two things; watch looks at the system meanwhile.
+	rest  time.Duration
+	watch func(context.Context, *site)
 }
 
 const (
@@ -73,7 +77,7 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 			r.found.add(checkLog, "the system did not stop well: %v", stopped)
 		}
 	}()
-	l, err := startLoad(ctx, s, clients, p.seed)
+	l, err := startLoad(ctx, s, p)
 	if err != nil {
 		return r, err
 	}
@@ -84,11 +88,16 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 
 	faults, stop := context.WithTimeout(ctx, p.duration)
 	defer stop()
+	var watching sync.WaitGroup
+	if p.watch != nil {
+		watching.Go(func() { p.watch(faults, s) })
+	}
 	told := r.tellProgress(faults, say, l.history)
 	if err := r.breakThings(faults, s, l.history); err != nil {
 		return r, err
 	}
 	<-told
+	watching.Wait()
 	if ctx.Err() != nil {
 		return r, ctx.Err()
 	}
@@ -133,31 +142,29 @@ func (r *result) tellProgress(ctx context.Context, say func(string, ...any), h *
 	return done
 }
 
-// lanes are how many faults may be in force at once.
-const lanes = 2
-
-// breakThings breaks one thing after the other until ctx ends, and heals each.
+// breakThings breaks one process after the other, and at the same time one connection after the other, until ctx ends, and heals each.
 func (r *result) breakThings(ctx context.Context, s *site, h *history) error {
-	var all sync.WaitGroup
-	errs := make([]error, lanes)
-	processes, links := slices.Clone(r.plan.kinds), slices.Clone(r.plan.kinds)
-	isLink := func(k kind) bool { return regexp.MustCompile(`^(client|nginx|replica)-`).MatchString(k.name) }
-	processes = slices.DeleteFunc(processes, isLink)
-	links = slices.DeleteFunc(links, func(k kind) bool { return !isLink(k) })
-	for i, kinds := range [][]kind{processes, links} {
+	lanes, ctx := errgroup.WithContext(ctx)
+	for lane, between := range []bool{false, true} {
+		kinds := slices.DeleteFunc(slices.Clone(r.plan.kinds), func(k kind) bool { return k.between != between })
 		if len(kinds) == 0 {
 			continue
 		}
-		chance := rand.New(rand.NewPCG(r.plan.seed, uint64(1000+i)))
-		all.Go(func() {
-			for ctx.Err() == nil && errs[i] == nil {
-				errs[i] = r.breakOne(ctx, s, h, kinds[chance.IntN(len(kinds))], chance)
+		chance := rand.New(rand.NewPCG(r.plan.seed, uint64(1000+lane)))
+		lanes.Go(func() error {
+			for ctx.Err() == nil {
+				if err := r.breakOne(ctx, s, h, kinds[chance.IntN(len(kinds))], chance); err != nil {
+					return err
+				}
 			}
+			return nil
 		})
 	}
-	all.Wait()
-	<-ctx.Done() // also when there is nothing to break
-	return errors.Join(errs...)
+	lanes.Go(func() error { // also when there is nothing to break
+		<-ctx.Done()
+		return nil
+	})
+	return lanes.Wait()
 }
 
 // mostRecovery is how long clients may be without an answer once a fault is healed, whatever else is broken at the time.

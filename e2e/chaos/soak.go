@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// soakTime is how long the soak is, at full scale.
+const soakTime = time.Hour
+
+// vital is something of a process that must not grow with time, and by how much it may differ: a share, and a number.
+type vital struct {
+	what, metric string
+	share, more  float64
+}
+
+var vitals = []vital{
+	{"goroutines", "go_goroutines", 1.1, 30},
+	{"open files", "process_open_fds", 1.1, 10},
+	{"memory, MiB", "process_resident_memory_bytes", 1.15, 0},
+}
+
+// sample is the vitals of one replica at one time.
+type sample []float64
+
+// soak: an hour at half load, with all faults that leave the replicas alive. What grows in them then is a leak.
+func soak(ctx context.Context, l *lab) error {
+	p := &plan{binary: l.binary, duration: time.Duration(float64(soakTime) * l.scale), seed: l.chance.Uint64(), rest: 40 * time.Millisecond}
+	p.kinds = slices.DeleteFunc(kinds(), func(k kind) bool { return regexp.MustCompile(`^replica (killed|restarted)`).MatchString(k.name) })
+	var samples [replicas][]sample
+	p.watch = func(ctx context.Context, s *site) {
+		tick := time.NewTicker(p.duration / 200)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			for i := range samples {
+				if now, err := s.vitals(ctx, i); err == nil { // it may stand still
+					samples[i] = append(samples[i], now)
+				}
+			}
+		}
+	}
+	r, err := p.run(ctx, l.out)
+	if err != nil {
+		return err
+	}
+	what := fmt.Sprintf("soak of %s, %d operations, %d faults: ", p.duration, r.operations, r.faults())
+	l.figure(what+"violations", "0", r.found.count() == 0, "%d", r.found.count())
+	for _, v := range r.found.list() {
+		l.say("%s", v)
+	}
+	for k, v := range vitals {
+		flat := true
+		var told []string
+		for i := range samples {
+			quarter := len(samples[i]) / 4
+			if quarter == 0 {
+				return fmt.Errorf("replica %d told its vitals %d times only: that is no test", i, len(samples[i]))
+			}
+			early, late := median(samples[i][quarter:2*quarter], k), median(samples[i][3*quarter:], k)
+			flat = flat && late <= v.share*early+v.more
+			told = append(told, fmt.Sprintf("%.0f to %.0f", early, late))
+		}
+		l.figure(what+v.what+" of each replica, from the second quarter to the last", "flat", flat, "%s", strings.Join(told, ", "))
+	}
+	return nil
+}
+
+func median(samples []sample, k int) float64 {
+	var values []float64
+	for _, s := range samples {
+		values = append(values, s[k])
+	}
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+// vitals asks a replica for its metrics.
+func (s *site) vitals(ctx context.Context, replica int) (sample, error) {
+	ctx, end := context.WithTimeout(ctx, patience)
+	defer end()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.AdminAddr(replica)+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return readVitals(resp.Body)
+}
+
+func readVitals(metrics io.Reader) (sample, error) {
+	now := make(sample, len(vitals))
+	lines := bufio.NewScanner(metrics)
+	for lines.Scan() {
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		for i, v := range vitals {
+			if name != v.metric {
+				continue
+			}
+			n, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				return nil, err
+			}
+			if strings.HasSuffix(v.metric, "_bytes") {
+				n /= 1 << 20
+			}
+			now[i] = n
+		}
+	}
+	return now, lines.Err()
+}
