@@ -59,9 +59,9 @@ func (r *result) wasAway(k kind, from, until time.Duration) {
 // reconnectTime is how long a replica may answer from memory once Postgres can be reached again: a look that hangs is given up after 2 s.
 const reconnectTime = 4 * time.Second
 
-// outage reports whether some replica may have been without Postgres at a time.
-func (r *result) outage(at time.Duration) bool {
-	return slices.ContainsFunc(r.outages, func(s span) bool { return s.from <= at && at <= s.until })
+// outage reports whether some replica may have been without Postgres at some time of a call: it may have begun before Postgres went.
+func (r *result) outage(call, ret time.Duration) bool {
+	return slices.ContainsFunc(r.outages, func(s span) bool { return s.from <= ret && call <= s.until })
 }
 
 func (r *result) fault(kind string, recovery time.Duration) {

@@ -213,7 +213,7 @@ func (r *result) verify(ctx context.Context, s *site, h *history, speed int) err
 			if o.Act == read && o.AsOf < o.Call {
 				// As of what the replica last knew, and it says so: legal while Postgres is out of its reach.
 				r.oldReads++
-				if o.Call-o.AsOf > clockMargin && !r.outage(o.Call) {
+				if o.Call-o.AsOf > clockMargin && !r.outage(o.Call, o.Return) {
 					r.found.add(checkReads, "a read at %s was as of %s, when every replica could reach Postgres", o.Call, o.AsOf)
 				}
 				o.Call = max(0, o.AsOf-clockMargin)
