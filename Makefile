@@ -44,9 +44,9 @@ chaos-quick: chaoses ## the same for a minute
 	@$(BIN)/dlsms-chaos -duration $(or $(DURATION),1m) -seed $(or $(SEED),0) $(ARGS)
 
 canaries: chaoses ## put known faults into the system, one after the other, and see whether they are found
-	@$(BIN)/dlsms-chaos -canaries $(ARGS)
+	@$(BIN)/dlsms-chaos -canaries -seed $(or $(SEED),0) $(ARGS)
 
-trials: chaoses ## break one thing many times, or let too many come, and measure what users see; takes half an hour
+trials: chaoses ## break one thing many times, or let too many come, and measure what users see; takes 15 minutes, and an hour more to soak
 	@$(BIN)/dlsms-chaos -trials -seed $(or $(SEED),0) $(ARGS)
 
 chaoses: build

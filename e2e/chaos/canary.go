@@ -63,9 +63,10 @@ func canaries() []canary {
 			{"store/lifecycle.go", "\t\t\treturn wrongState(ErrCheckInTooLate, r)\n", ""},
 			{"store/lifecycle.go", "case !now.Before(*r.CheckInDeadline):", "case false:"},
 		}},
-		// The table refuses what it does, so that nothing is done any more.
-		{name: "worker without the status check", by: checkLiveness, changes: []change{
+		// It has to forget the check-in too, or else the table refuses what it does.
+		{name: "worker without the status check", by: checkRules, changes: []change{
 			{"store/due.go", "WHERE library_id = $1 AND occupies AND status = 'CONFIRMED' AND check_in_deadline <= (SELECT dlsms_now())", "WHERE library_id = $1 AND occupies AND check_in_deadline <= (SELECT dlsms_now())"},
+			{"store/due.go", "SET status = 'NO_SHOW', version = version + 1, ended_at = $3", "SET status = 'NO_SHOW', version = version + 1, ended_at = $3, checked_in_at = NULL"},
 			{"store/due.go", "WHERE library_id = $1 AND seat_id = ANY($2) AND occupies AND status = 'CONFIRMED' AND check_in_deadline <= $3` + returningEnded", "WHERE library_id = $1 AND seat_id = ANY($2) AND occupies AND check_in_deadline <= $3` + returningEnded"},
 		}},
 		{name: "request_id ignored", by: checkAnswers, changes: []change{
