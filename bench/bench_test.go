@@ -50,7 +50,7 @@ func TestDeskBooksNobodyTwice(t *testing.T) {
 	t.Parallel()
 	people := users{ids: make([]int64, 60)}
 	people.signed = append(people.signed, make([]*metadata.MD, 60)...)
-	d, err := newDesk([]int64{1, 2, 3, 4, 5}, people)
+	d, err := newDesk([]int64{1, 2, 3, 4, 5}, people, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,24 @@ func TestDeskBooksNobodyTwice(t *testing.T) {
 	if _, err := d.take(d.room() + 1); err == nil {
 		t.Error("more is taken than there is")
 	}
-	if _, err := newDesk(make([]int64, 61), people); err == nil {
+	if _, err := newDesk(make([]int64, 61), people, time.Now()); err == nil {
 		t.Error("more seats than users are taken")
+	}
+}
+
+// TestDeskAtAnyTime: what it hands out can be booked, at whatever time of the day the benchmark runs.
+func TestDeskAtAnyTime(t *testing.T) {
+	t.Parallel()
+	const mostAhead = 14 * 24 * time.Hour
+	for hour := range 24 {
+		now := time.Date(2027, 3, 1, hour, 59, 59, 0, time.UTC)
+		d, err := newDesk([]int64{1}, users{ids: make([]int64, 1000)}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, last := d.request(0), d.request(d.room()-1)
+		if !first.GetStartTime().AsTime().After(now.Add(time.Hour)) || last.GetStartTime().AsTime().Sub(now) > mostAhead {
+			t.Errorf("at %s it hands out from %s to %s", now, first.GetStartTime().AsTime(), last.GetStartTime().AsTime())
+		}
 	}
 }

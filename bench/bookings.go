@@ -60,7 +60,7 @@ func (b *bench) desks(ctx context.Context, branch string, subjects [2]*subject, 
 		if err != nil {
 			return nil, err
 		}
-		if desks[s], err = newDesk(ids, people); err != nil {
+		if desks[s], err = newDesk(ids, people, time.Now()); err != nil {
 			return nil, err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/metadata"
@@ -33,7 +34,7 @@ func (b *bench) mix(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if desks[s], err = newDesk(seats, people); err != nil {
+		if desks[s], err = newDesk(seats, people, time.Now()); err != nil {
 			return err
 		}
 	}

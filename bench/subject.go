@@ -168,11 +168,12 @@ const (
 	nights         = 12
 )
 
-func newDesk(seats []int64, users users) (*desk, error) {
+// newDesk begins with the night of tomorrow, since that of today may have begun.
+func newDesk(seats []int64, users users, now time.Time) (*desk, error) {
 	if len(users.ids) < len(seats) {
 		return nil, fmt.Errorf("%d users for %d seats would be in two seats at once", len(users.ids), len(seats))
 	}
-	return &desk{seats: seats, users: users, first: time.Now().UTC().Truncate(24 * time.Hour).Add(18 * time.Hour)}, nil
+	return &desk{seats: seats, users: users, first: now.UTC().Truncate(24 * time.Hour).Add((24 + 18) * time.Hour)}, nil
 }
 
 // room is how many bookings there are in all: up to the ten that a user may have.
