@@ -42,7 +42,9 @@ type subject struct {
 
 // limitsOff are the shipped defaults but for the rate limits, which one benchmarking user would run into at once.
 func limitsOff() map[string]string {
-	return map[string]string{"RATE_LIMIT_PER_MINUTE": "0", "AUTH_RATE_LIMIT_PER_MINUTE": "0", "LOGIN_FAILURE_LIMIT": "0", "JWT_SECRET": secret}
+	env := e2e.Unlimited()
+	env["JWT_SECRET"] = secret
+	return env
 }
 
 // startSubject starts a system. It must be stopped.

@@ -36,7 +36,7 @@ const maxStaleness = 8 * time.Second
 //nolint:paralleltest,tparallel // one outage after the other
 func TestPostgresGone(t *testing.T) {
 	t.Parallel()
-	env := unlimited()
+	env := e2e.Unlimited()
 	env["MAX_STALENESS"], env["GRACE_MINUTES"] = maxStaleness.String(), "0.1"
 	s := start(t, stack.Config{Env: env})
 	b := s.branch(t, 8)

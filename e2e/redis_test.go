@@ -70,7 +70,7 @@ func TestWithoutRedis(t *testing.T) {
 
 // limitedLogins are settings whose one narrow limit is one that the load does not touch.
 func limitedLogins() map[string]string {
-	env := unlimited()
+	env := e2e.Unlimited()
 	env["LOGIN_FAILURE_LIMIT"] = fmt.Sprint(failedLogins)
 	return env
 }

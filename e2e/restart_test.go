@@ -3,18 +3,14 @@ package e2e_test
 import (
 	"testing"
 
+	"github.com/dlsms/dlsms/e2e"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/stack"
 )
 
-// unlimited are settings without rate limits, for tests that make many calls.
-func unlimited() map[string]string {
-	return map[string]string{"RATE_LIMIT_PER_MINUTE": "0", "AUTH_RATE_LIMIT_PER_MINUTE": "0", "LOGIN_FAILURE_LIMIT": "0"}
-}
-
 func TestReplicasStop(t *testing.T) {
 	t.Parallel()
-	s := start(t, stack.Config{Env: unlimited()})
+	s := start(t, stack.Config{Env: e2e.Unlimited()})
 	rollingRestart(t, s)
 	allGone(t, s)
 }

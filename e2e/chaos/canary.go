@@ -82,6 +82,7 @@ func canaries() []canary {
 		{name: "one RPC that anyone may call", by: checkAnswers, changes: []change{
 			{"server/policy.go", "dlsmsv1.ReservationService_GetReservations_FullMethodName:   {who: signedIn, class: read, quota: perUser}", "dlsmsv1.ReservationService_GetReservations_FullMethodName:   {who: public, class: read}"},
 		}},
+		// The commit waits a moment, as on a slow disk, so that somebody can look in between.
 		{name: "acknowledged before the commit", by: checkLinearity, changes: []change{
 			{"store/tx.go", "\tdefer conn.Release()\n\tctx, cancel := budget(ctx)\n\tdefer cancel()\n\tpgTx, err", "\tacknowledged := false\n\tdefer func() {\n\t\tif !acknowledged {\n\t\t\tconn.Release()\n\t\t}\n\t}()\n\tctx, cancel := budget(ctx)\n\tdefer cancel()\n\tpgTx, err"},
 			{"store/tx.go", "\treturn translate(pgTx.Commit(ctx))", "\tacknowledged = true\n\tgo func() {\n\t\ttime.Sleep(20 * time.Millisecond)\n\t\t_ = pgTx.Commit(context.WithoutCancel(ctx))\n\t\tconn.Release()\n\t}()\n\treturn nil"},

@@ -22,7 +22,6 @@ type client struct {
 	history *history
 	chance  *rand.Rand
 	conns   []grpc.ClientConnInterface
-	tries   int
 	mine    []booking // on the seats of the plan that is checked for linearizability
 	visit   visit
 	serial  int
@@ -68,7 +67,6 @@ func (c *client) try(ctx context.Context, o *op, call func(context.Context, *e2e
 			pause(ctx, retryAfter)
 		}
 		c.history.tries.Add(1)
-		c.tries++
 		tryCtx, end := context.WithTimeout(ctx, patience)
 		err := call(tryCtx, c.Over(c.conns[(c.number+n)%len(c.conns)]), o)
 		end()
@@ -112,6 +110,20 @@ func lost(r e2e.Refusal) bool {
 	return false
 }
 
+// every does something now and then until ctx ends.
+func every(ctx context.Context, d time.Duration, do func()) {
+	tick := time.NewTicker(d)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			do()
+		}
+	}
+}
+
 // pause waits, unless ctx ends before.
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
@@ -128,7 +140,7 @@ func (c *client) requestID() string {
 	return fmt.Sprintf("c%d-%d", c.number, c.serial)
 }
 
-// probes are what nobody may do; each is tried now and then.
+// probe tries what nobody may do.
 func (c *client) probe(ctx context.Context, others int64) {
 	ctx, end := context.WithTimeout(ctx, patience)
 	defer end()

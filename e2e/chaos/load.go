@@ -60,13 +60,9 @@ func startLoad(ctx context.Context, s *site, p *plan) (*load, error) {
 	for d := range planDays {
 		l.days = append(l.days, today.AddDate(0, 0, firstDay+d))
 	}
-	var conns []grpc.ClientConnInterface
-	for range 2 * edges {
-		conn, err := s.connect()
-		if err != nil {
-			return nil, err
-		}
-		conns = append(conns, conn)
+	conns, err := s.connect(2*edges, 0)
+	if err != nil {
+		return nil, err
 	}
 	for i := range clients {
 		c, err := signUp(ctx, conns, fmt.Sprintf("chaos-%d", i))

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -59,6 +60,16 @@ func (s *site) gate(ctx context.Context, visitors int) (*gate, error) {
 	return g, nil
 }
 
+// paced does something so many times a second until ctx ends, and makes up for what it was too late for.
+func paced(ctx context.Context, rate float64, do func(n int)) {
+	began, n := time.Now(), 0
+	every(ctx, time.Millisecond, func() {
+		for due := int(time.Since(began).Seconds() * rate); n < due; n++ {
+			do(n)
+		}
+	})
+}
+
 // deadline of a call, as the server has it where a client gives none.
 const deadline = 5 * time.Second
 
@@ -70,31 +81,23 @@ func (g *gate) arrive(ctx context.Context, rate float64, lasts time.Duration) (c
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	began := time.Now()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for n := 0; ctx.Err() == nil; {
-		for due := int(time.Since(began).Seconds() * rate); n < due; n++ {
-			var v *visitor
-			select {
-			case v = <-g.idle:
-			default:
-				starved++
-				continue
-			}
-			at := time.Duration(float64(n) / rate * float64(time.Second))
-			all.Go(func() {
-				err := g.call(context.WithoutCancel(ctx), v)
-				took := time.Since(began) - at
-				mu.Lock()
-				defer mu.Unlock()
-				calls = append(calls, call{at: at, took: took, err: err})
-			})
-		}
+	paced(ctx, rate, func(n int) {
+		var v *visitor
 		select {
-		case <-tick.C:
-		case <-ctx.Done():
+		case v = <-g.idle:
+		default:
+			starved++
+			return
 		}
-	}
+		at := time.Duration(float64(n) / rate * float64(time.Second))
+		all.Go(func() {
+			err := g.call(context.WithoutCancel(ctx), v)
+			took := time.Since(began) - at
+			mu.Lock()
+			defer mu.Unlock()
+			calls = append(calls, call{at: at, took: took, err: err})
+		})
+	})
 	all.Wait()
 	return calls, starved
 }
@@ -229,30 +232,21 @@ func cancelled(ctx context.Context, l *lab) error {
 		from := load.since()
 		var sent, through atomic.Int64
 		var all sync.WaitGroup
-		began := time.Now()
-		tick := time.NewTicker(time.Millisecond)
-		defer tick.Stop()
-		for n := 0; fickle.Err() == nil; {
-			for due := int(time.Since(began).Seconds() * rate); n < due; n++ {
-				u, seat, leaves := crowd[n%visitors], seats[n%visitors], time.Duration(l.chance.Int64N(int64(3*time.Millisecond)))
-				sent.Add(1)
-				all.Go(func() {
-					ctx, end := context.WithTimeout(context.WithoutCancel(fickle), leaves)
-					defer end()
-					start := time.Now().Add(time.Duration(24+n/visitors%200) * time.Hour)
-					_, err := u.Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{
-						SeatId: seat, StartTime: timestamppb.New(start), EndTime: timestamppb.New(start.Add(time.Hour)),
-					})
-					if err == nil {
-						through.Add(1)
-					}
+		paced(fickle, rate, func(n int) {
+			u, seat, leaves := crowd[n%visitors], seats[n%visitors], time.Duration(l.chance.Int64N(int64(3*time.Millisecond)))
+			sent.Add(1)
+			all.Go(func() {
+				ctx, end := context.WithTimeout(context.WithoutCancel(fickle), leaves)
+				defer end()
+				start := time.Now().Add(time.Duration(24+n/visitors%200) * time.Hour)
+				_, err := u.Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{
+					SeatId: seat, StartTime: timestamppb.New(start), EndTime: timestamppb.New(start.Add(time.Hour)),
 				})
-			}
-			select {
-			case <-tick.C:
-			case <-fickle.Done():
-			}
-		}
+				if err == nil {
+					through.Add(1)
+				}
+			})
+		})
 		all.Wait()
 		calls := load.between(from, load.since())
 		<-watched
@@ -272,14 +266,12 @@ func (s *site) mostConnections(ctx context.Context) (most *int, over <-chan stru
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		tick := time.NewTicker(100 * time.Millisecond)
-		defer tick.Stop()
-		for ; ctx.Err() == nil; <-tick.C {
+		every(ctx, 100*time.Millisecond, func() {
 			var n int
 			if err := s.db.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dlsms'`).Scan(&n); err == nil {
 				*most = max(*most, n)
 			}
-		}
+		})
 	}()
 	return most, done
 }
@@ -307,8 +299,8 @@ func workersKilled(ctx context.Context, l *lab) (err error) {
 	if err := s.addDue(ctx, seats, each); err != nil {
 		return err
 	}
-	if errs := s.startAll(ctx); errs != nil {
-		return errs
+	if err := s.startAll(ctx); err != nil {
+		return err
 	}
 	began := time.Now()
 	left := due
@@ -352,19 +344,13 @@ func workersKilled(ctx context.Context, l *lab) (err error) {
 	return nil
 }
 
-// startAll starts the replicas that don't run, at once.
+// startAll starts the replicas, at once.
 func (s *site) startAll(ctx context.Context) error {
-	errs := make(chan error, len(s.Replicas))
+	var all errgroup.Group
 	for _, r := range s.Replicas {
-		go func() { errs <- r.Start(ctx) }()
+		all.Go(func() error { return r.Start(ctx) })
 	}
-	var first error
-	for range s.Replicas {
-		if err := <-errs; first == nil {
-			first = err
-		}
-	}
-	return first
+	return all.Wait()
 }
 
 // addDue adds, for each of so many seats and users, reservations one after the other, of which all are past.

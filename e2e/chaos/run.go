@@ -25,9 +25,8 @@ type plan struct {
 	duration time.Duration
 	seed     uint64
 	kinds    []kind
-	// settings of Postgres and env of the replicas, for a run that must find something.
-	postgres, env map[string]string
-	quiet         bool
+	postgres map[string]string // settings, for a run that must find something
+	quiet    bool
 	// rest is how long each client rests, at most, between two things; watch looks at the system meanwhile.
 	rest  time.Duration
 	watch func(context.Context, *site)
@@ -67,7 +66,7 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	}
 	r.began = time.Now()
 	say("starting DL-SMS, seed %d", p.seed)
-	s, err := startSite(ctx, stack.Config{Binary: p.binary, Env: p.env, PostgresSettings: p.postgres}, p.speed(), true)
+	s, err := startSite(ctx, stack.Config{Binary: p.binary, PostgresSettings: p.postgres}, p.speed(), true)
 	if err != nil {
 		return r, err
 	}
@@ -92,11 +91,14 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	if p.watch != nil {
 		watching.Go(func() { p.watch(faults, s) })
 	}
-	told := r.tellProgress(faults, say, l.history)
+	watching.Go(func() {
+		every(faults, progressEvery, func() {
+			say("%d operations, %d refused, %d faults", l.history.ops.Load(), l.history.refused.Load(), r.faults())
+		})
+	})
 	if err := r.breakThings(faults, s, l.history); err != nil {
 		return r, err
 	}
-	<-told
 	watching.Wait()
 	if ctx.Err() != nil {
 		return r, ctx.Err()
@@ -122,25 +124,6 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 }
 
 const progressEvery = 10 * time.Second
-
-// tellProgress says a line now and then until ctx ends.
-func (r *result) tellProgress(ctx context.Context, say func(string, ...any), h *history) (over <-chan struct{}) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(progressEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				say("%d operations, %d refused, %d faults", h.ops.Load(), h.refused.Load(), r.faults())
-			}
-		}
-	}()
-	return done
-}
 
 // breakThings breaks one process after the other, and at the same time one connection after the other, until ctx ends, and heals each.
 func (r *result) breakThings(ctx context.Context, s *site, h *history) error {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,7 +29,6 @@ type site struct {
 	edges   []string // where clients call
 	secret  string   // tokens are signed with, under keyID
 	clock   storetest.Clock
-	dials   atomic.Int64
 }
 
 const (
@@ -44,10 +42,9 @@ const edges = 3
 // settings of the replicas: the shipped defaults, but for the rate limits, for passwords that cost nothing to check, and for a worker that
 // looks each second, since a minute of the system's clock is a second of ours.
 func settings() map[string]string {
-	return map[string]string{
-		"RATE_LIMIT_PER_MINUTE": "0", "AUTH_RATE_LIMIT_PER_MINUTE": "0", "LOGIN_FAILURE_LIMIT": "0",
-		"BCRYPT_COST": "4", "WORKER_INTERVAL": "1s", "LOG_LEVEL": "warn", "MAX_UPCOMING": "0",
-	}
+	env := e2e.Unlimited()
+	maps.Copy(env, map[string]string{"BCRYPT_COST": "4", "WORKER_INTERVAL": "1s", "LOG_LEVEL": "warn", "MAX_UPCOMING": "0"})
+	return env
 }
 
 // startSite starts a system whose clock goes so many times as fast as ours, with fault proxies on all connections or without any, but for
@@ -128,16 +125,21 @@ func (s *site) setClock(ctx context.Context, from time.Time, speed int) error {
 	return err
 }
 
-// connect returns a connection as a client of the README has it.
-func (s *site) connect() (*grpc.ClientConn, error) { return s.connectTrying(0) }
-
-// connectTrying is connect with another number of tries; 0: that of the README.
-func (s *site) connectTrying(tries int) (*grpc.ClientConn, error) {
+// connect returns connections as clients of the README have them, to the edges in turn. tries is how often a call is tried; 0: as there.
+func (s *site) connect(n, tries int) ([]grpc.ClientConnInterface, error) {
 	options := e2e.Persistent()
 	if tries > 0 {
 		options = append(options, grpc.WithDefaultServiceConfig(strings.Replace(e2e.ServiceConfig, `"maxAttempts": 4`, fmt.Sprintf(`"maxAttempts": %d`, tries), 1)))
 	}
-	return e2e.Dial(s.edges[int(s.dials.Add(1))%len(s.edges)], options...)
+	conns := make([]grpc.ClientConnInterface, n)
+	for i := range conns {
+		conn, err := e2e.Dial(s.edges[i%len(s.edges)], options...)
+		if err != nil {
+			return nil, err
+		}
+		conns[i] = conn
+	}
+	return conns, nil
 }
 
 // stop ends the system, and fails if one of its processes had to be killed or ended badly.
@@ -153,7 +155,7 @@ func (s *site) stop() error {
 	return err
 }
 
-// furnish adds a branch that is always open, with seats in two areas, and returns their ids.
+// furnish adds a branch that is always open, with seats, and returns their ids.
 func (s *site) furnish(ctx context.Context, code string, seats int) (ids []int64, err error) {
 	var branch int64
 	err = s.db.QueryRow(ctx, `INSERT INTO branches (library_id, code, name, timezone) VALUES (1, $1, $1, 'Europe/Berlin') RETURNING id`, code).Scan(&branch)

@@ -37,20 +37,13 @@ func soak(ctx context.Context, l *lab) error {
 	p.kinds = slices.DeleteFunc(kinds(), func(k kind) bool { return regexp.MustCompile(`^replica (killed|restarted)`).MatchString(k.name) })
 	var samples [replicas][]sample
 	p.watch = func(ctx context.Context, s *site) {
-		tick := time.NewTicker(p.duration / 200)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
+		every(ctx, p.duration/200, func() {
 			for i := range samples {
 				if now, err := s.vitals(ctx, i); err == nil { // it may stand still
 					samples[i] = append(samples[i], now)
 				}
 			}
-		}
+		})
 	}
 	r, err := p.run(ctx, l.out)
 	if err != nil {

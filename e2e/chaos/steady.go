@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/dlsms/dlsms/e2e"
@@ -50,13 +49,9 @@ func startSteady(ctx context.Context, s *site, name string, options loadOptions)
 		return nil, err
 	}
 	l := &steady{began: time.Now(), parts: make([]steadyPart, users)}
-	var conns []grpc.ClientConnInterface
-	for range min(users, 8) {
-		conn, err := s.connectTrying(options.tries)
-		if err != nil {
-			return nil, err
-		}
-		conns = append(conns, conn)
+	conns, err := s.connect(min(users, 8), options.tries)
+	if err != nil {
+		return nil, err
 	}
 	members := make([]*e2e.Client, users)
 	for i := range members {

@@ -40,7 +40,7 @@ type transition struct {
 
 // written is what the database has, to hold what the clients saw against.
 type written struct {
-	byRequest map[string]row // user/request
+	byRequest map[string]int64 // user/request
 	user      map[int64]int64
 	happened  map[transition]bool
 	extended  map[string]bool // reservation/end
@@ -49,29 +49,24 @@ type written struct {
 	overlaps  []string       // of two who had one seat at once, at any time
 }
 
-type row struct {
-	id         int64
-	start, end time.Time
-}
-
 func requestKey(user int64, request string) string { return fmt.Sprintf("%d/%s", user, request) }
 func extensionKey(reservation int64, end time.Time) string {
 	return fmt.Sprintf("%d/%d", reservation, end.UnixMicro())
 }
 
 func (s *site) readAll(ctx context.Context) (w written, err error) {
-	w = written{byRequest: map[string]row{}, user: map[int64]int64{}, happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]bool{}, kinds: map[string]int{}}
-	rows, err := s.db.Query(ctx, `SELECT id, user_id, COALESCE(request_id, ''), lower(during), upper(during) FROM reservations`)
+	w = written{byRequest: map[string]int64{}, user: map[int64]int64{}, happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]bool{}, kinds: map[string]int{}}
+	rows, err := s.db.Query(ctx, `SELECT id, user_id, COALESCE(request_id, '') FROM reservations`)
 	if err != nil {
 		return w, err
 	}
 	var id, user int64
 	var request, kind string
 	var start, end time.Time
-	if _, err = pgx.ForEachRow(rows, []any{&id, &user, &request, &start, &end}, func() error {
+	if _, err = pgx.ForEachRow(rows, []any{&id, &user, &request}, func() error {
 		w.user[id] = user
 		if request != "" {
-			w.byRequest[requestKey(user, request)] = row{id, start, end}
+			w.byRequest[requestKey(user, request)] = id
 		}
 		return nil
 	}); err != nil {
@@ -120,7 +115,7 @@ func (w written) kept(o *op) string {
 	ok := true
 	switch o.Act {
 	case book:
-		ok = has("RESERVED") && w.user[o.Reservation] == o.User && w.byRequest[requestKey(o.User, o.RequestID)].id == o.Reservation
+		ok = has("RESERVED") && w.user[o.Reservation] == o.User && w.byRequest[requestKey(o.User, o.RequestID)] == o.Reservation
 	case cancel:
 		ok = has("CANCELLED")
 	case checkIn:
@@ -146,7 +141,7 @@ func (w written) resolve(o *op) (was bool) {
 	case book:
 		found, ok := w.byRequest[requestKey(o.User, o.RequestID)]
 		if ok {
-			o.Reservation = found.id
+			o.Reservation = found
 		}
 		was = ok
 	case cancel:
