@@ -279,6 +279,22 @@ func TestRevocations(t *testing.T) {
 	wantEqual(t, "in force", all(), want[2:])
 }
 
+// TestForgetRevocationsByTheNumber asks for one at a time, of a Postgres that plans each join as a loop: that has taken two at times, in a query
+// which locked another one for each that it deleted.
+func TestForgetRevocationsByTheNumber(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	db.URL += "&enable_hashjoin=off&enable_mergejoin=off&enable_hashagg=off&enable_sort=off&enable_material=off"
+	s := db.Open(t, store.DefaultRules())
+	const rows = 10
+	db.Exec(t, `INSERT INTO revocations (library_id, user_id, jti, expires_at) SELECT 1, $1, i::text, now() - interval '1 h' FROM generate_series(1, $2) i`, db.Users(t, 1)[0], rows)
+	for i := range rows {
+		if n, more, err := s.ForgetRevocations(t.Context(), 1); n != 1 || !more || err != nil {
+			t.Fatalf("%d: %d forgotten, more %v, %v", i, n, more, err)
+		}
+	}
+}
+
 // TestForgetRevocationsAtOnce has two replicas forget the same ones: none waits for the other, and each is forgotten once.
 func TestForgetRevocationsAtOnce(t *testing.T) {
 	t.Parallel()
