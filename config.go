@@ -45,6 +45,7 @@ type settings struct {
 	MaxAhead       duration `env:"MAX_AHEAD" default:"336h" placeholder:"DURATION" group:"Booking rules" help:"Latest start, from now. Default: ${default}, which is 14 days."`
 	PastTolerance  duration `env:"PAST_TOLERANCE" default:"1m" placeholder:"DURATION" group:"Booking rules" help:"Earliest start, before now. Default: ${default}."`
 	MaxUpcoming    whole    `env:"MAX_UPCOMING" default:"10" placeholder:"N" group:"Booking rules" help:"Most upcoming reservations of a user; 0: no limit. Default: ${default}."`
+	MaxWaiting     whole    `env:"MAX_WAITING" default:"20" placeholder:"N" group:"Booking rules" help:"Most waitlist entries that a user has at a time; 0: no limit. Default: ${default}."`
 
 	ReadFreshness  duration `env:"READ_FRESHNESS" default:"0s" placeholder:"DURATION" group:"Operation" help:"How old what a look at the seats sees may be; 0s: every acknowledged booking is seen. Default: ${default}."`
 	MaxStaleness   duration `env:"MAX_STALENESS" default:"60s" placeholder:"DURATION" group:"Operation" help:"How long browsing goes on while Postgres can't be reached. Default: ${default}."`
@@ -155,7 +156,7 @@ func (s *settings) check() error {
 		{"RATE_LIMIT_PER_MINUTE", s.RateLimit.fault}, {"AUTH_RATE_LIMIT_PER_MINUTE", s.AuthLimit.fault}, {"LOGIN_FAILURE_LIMIT", s.FailureLimit.fault},
 		{"GRACE_MINUTES", s.Grace.fault}, {"CLAIM_MINUTES", s.ClaimTime.fault}, {"CHECK_IN_LEAD", s.CheckInLead.fault}, {"REMINDER_LEAD", s.ReminderLead.fault},
 		{"MIN_RESERVATION", s.MinReservation.fault}, {"MAX_RESERVATION", s.MaxReservation.fault}, {"MAX_AHEAD", s.MaxAhead.fault},
-		{"PAST_TOLERANCE", s.PastTolerance.fault}, {"MAX_UPCOMING", s.MaxUpcoming.fault}, {"READ_FRESHNESS", s.ReadFreshness.fault},
+		{"PAST_TOLERANCE", s.PastTolerance.fault}, {"MAX_UPCOMING", s.MaxUpcoming.fault}, {"MAX_WAITING", s.MaxWaiting.fault}, {"READ_FRESHNESS", s.ReadFreshness.fault},
 		{"MAX_STALENESS", s.MaxStaleness.fault}, {"WORKER_INTERVAL", s.WorkerInterval.fault}, {"DRAIN_TIMEOUT", s.DrainTimeout.fault}, {"LOG_LEVEL", s.LogLevel.fault},
 	} {
 		f.check(r.fault == "", r.name, r.fault)
@@ -207,6 +208,7 @@ func (s *settings) rules() store.Rules {
 		MaxAhead:      s.MaxAhead.value,
 		PastTolerance: s.PastTolerance.value,
 		MaxUpcoming:   s.MaxUpcoming.value,
+		MaxWaiting:    s.MaxWaiting.value,
 		CheckInLead:   s.CheckInLead.value,
 		Grace:         s.Grace.value,
 		ClaimTime:     s.ClaimTime.value,

@@ -122,6 +122,7 @@ var (
 
 	ErrRateLimited         = &Error{Kind: KindExhausted, Reason: "RATE_LIMITED", Msg: "too many calls"}
 	ErrTooManyReservations = &Error{Kind: KindExhausted, Reason: "TOO_MANY_RESERVATIONS", Msg: "you have as many upcoming reservations as the library allows"}
+	ErrTooManyWaiting      = &Error{Kind: KindExhausted, Reason: "TOO_MANY_RESERVATIONS", Msg: "you wait for as many seats as the library allows: leave a waitlist first"}
 	ErrOverloaded          = &Error{Kind: KindExhausted, Reason: "OVERLOADED", Msg: "the server is busy", RetryAfter: time.Second}
 
 	ErrUnavailable = &Error{Kind: KindUnavailable, Reason: "UNAVAILABLE", Msg: "the service is not available at the moment", RetryAfter: time.Second}

@@ -166,8 +166,20 @@ func (m *model) join(user, seat, from, to int) error {
 		return store.ErrSeatAvailable
 	case m.any(func(r *modelReservation) bool { return r.seat == seat && r.user == user && r.in(from, to) }):
 		return store.ErrUserBusy
+	case m.waitingFor(user) >= m.rules.MaxWaiting:
+		return store.ErrTooManyWaiting
 	}
 	return nil
+}
+
+// waitingFor counts the user's entries that are not over.
+func (m *model) waitingFor(user int) (n int) {
+	for _, e := range m.entries {
+		if e.user == user && e.live() {
+			n++
+		}
+	}
+	return n
 }
 
 func (m *model) cancel(r *modelReservation) error {

@@ -14,13 +14,14 @@ import (
 // DefaultLibrary is the id of the one library that a database begins with.
 const DefaultLibrary int64 = 1
 
-// Rules are what a library allows. A zero MaxUpcoming means no limit; all else must be above 0, but PastTolerance, Grace and the leads may be 0.
+// Rules are what a library allows. A zero MaxUpcoming or MaxWaiting means no limit; all else must be above 0, but PastTolerance, Grace and the leads may be 0.
 type Rules struct {
 	MinDuration   time.Duration // shortest window
 	MaxDuration   time.Duration // longest window
 	MaxAhead      time.Duration // latest start, from now
 	PastTolerance time.Duration // earliest start, before now
 	MaxUpcoming   int           // most upcoming reservations of a user
+	MaxWaiting    int           // most waitlist entries of a user that are WAITING or OFFERED
 	CheckInLead   time.Duration // check-in opens this long before the start
 	Grace         time.Duration // check-in closes this long after the start or the confirmation, whichever is later
 	ClaimTime     time.Duration // an offer stands this long
@@ -35,6 +36,7 @@ func DefaultRules() Rules {
 		MaxAhead:      14 * 24 * time.Hour,
 		PastTolerance: time.Minute,
 		MaxUpcoming:   10,
+		MaxWaiting:    20,
 		CheckInLead:   15 * time.Minute,
 		Grace:         15 * time.Minute,
 		ClaimTime:     10 * time.Minute,

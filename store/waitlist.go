@@ -48,9 +48,11 @@ const selectEntry = `
 		r.offer_expires_at, r.created_at, COALESCE(r.reservation_id, 0) AS reservation_id
 	FROM waitlist_entries r ` + atSeat + ` WHERE r.library_id = $1 `
 
-// Waitlist returns a user's entries that are live, or ended in the past 24 hours, oldest first.
+// Waitlist returns a user's entries that are live, and the newest 100 at most of those that ended in the past 24 hours, oldest first.
 func (s *Store) Waitlist(ctx context.Context, userID int64) ([]Entry, error) {
-	const mine = selectEntry + `AND r.user_id = $2 AND (r.live OR r.ended_at > dlsms_now() - interval '24 hours') ORDER BY r.id`
+	const mine = selectEntry + `AND r.user_id = $2 AND (r.live OR r.id IN (
+		SELECT id FROM waitlist_entries WHERE library_id = $1 AND user_id = $2 AND ended_at > dlsms_now() - interval '24 hours' ORDER BY id DESC LIMIT 100))
+		ORDER BY r.id`
 	return query(ctx, s.pool, pgx.RowToStructByName[Entry], mine, s.lib, userID)
 }
 
@@ -63,7 +65,8 @@ const selectJoin = `
 		EXISTS (SELECT FROM reservations WHERE library_id = $1 AND seat_id = $2 AND user_id = $3 AND occupies
 			AND reservations.during && w.during) AS mine,
 		EXISTS (SELECT FROM waitlist_entries WHERE library_id = $1 AND seat_id = $2 AND user_id = $3 AND live
-			AND waitlist_entries.during && w.during) AS waiting
+			AND waitlist_entries.during && w.during) AS waiting,
+		(SELECT count(*) FROM waitlist_entries WHERE library_id = $1 AND user_id = $3 AND live) AS lines
 	FROM (SELECT CASE WHEN $4::timestamptz < $5 AND $5 - $4 <= $8 THEN tstzrange($4, $5) ELSE 'empty' END AS during) w, seats s
 	WHERE s.library_id = $1 AND s.id = $2`
 
@@ -74,7 +77,7 @@ const insertEntry = `
 	RETURNING id`
 
 // JoinWaitlist puts a user in line for a seat and window; the booking's StartTime must be set. It fails with ErrSeatNotFound, ErrSeatOutOfService,
-// ErrSeatAvailable, ErrUserBusy when the seat is the user's own then, ErrAlreadyWaiting, ErrRequestIDReused, or Invalid for a window
+// ErrSeatAvailable, ErrUserBusy when the seat is the user's own then, ErrAlreadyWaiting, ErrTooManyWaiting, ErrRequestIDReused, or Invalid for a window
 // against the rules. The same RequestID and content again returns the first answer again.
 func (s *Store) JoinWaitlist(ctx context.Context, b Booking) (Entry, error) {
 	var entry Entry
@@ -86,8 +89,9 @@ func (s *Store) JoinWaitlist(ctx context.Context, b Booking) (Entry, error) {
 		var now time.Time
 		var outOfService, closed, same, free, mine, waiting bool
 		var prior int64
+		var lines int
 		batch.Queue(selectJoin, s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, orNil(b.RequestID), hash, s.rules.MaxDuration).QueryRow(func(row pgx.Row) error {
-			return row.Scan(&now, &outOfService, &closed, &prior, &same, &free, &mine, &waiting)
+			return row.Scan(&now, &outOfService, &closed, &prior, &same, &free, &mine, &waiting, &lines)
 		})
 		seat := strconv.FormatInt(b.SeatID, 10)
 		if err := t.SendBatch(ctx, batch).Close(); errors.Is(err, pgx.ErrNoRows) {
@@ -115,6 +119,8 @@ func (s *Store) JoinWaitlist(ctx context.Context, b Booking) (Entry, error) {
 			return ErrSeatAvailable.With("seat_id", seat)
 		case mine:
 			return ErrUserBusy
+		case s.rules.MaxWaiting > 0 && lines >= s.rules.MaxWaiting:
+			return ErrTooManyWaiting.With("limit", strconv.Itoa(s.rules.MaxWaiting))
 		}
 		var id int64
 		err = t.QueryRow(ctx, insertEntry, s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, now, orNil(b.RequestID), hash).Scan(&id)

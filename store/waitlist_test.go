@@ -118,6 +118,54 @@ func TestJoinWaitlistRefuses(t *testing.T) {
 	}
 }
 
+func TestWaitingForTooMany(t *testing.T) {
+	t.Parallel()
+	rules := store.DefaultRules()
+	rules.MaxWaiting = 2
+	b := setupWith(t, rules)
+	b.reserve(t, 4, 0, 0, 240)
+	first := b.join(t, 0, 0, 0, 60)
+	b.join(t, 0, 0, 60, 120)
+	before := b.everything(t)
+	third := store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(120), EndTime: at(180)}
+	_, err := b.JoinWaitlist(t.Context(), third)
+	wantErr(t, err, store.ErrTooManyWaiting)
+	wantEqual(t, "refused and changed", b.everything(t), before)
+	b.join(t, 1, 0, 120, 180) // who is somebody else
+	if _, err := b.LeaveWaitlist(t.Context(), b.users[0], first.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.JoinWaitlist(t.Context(), third); err != nil {
+		t.Errorf("after leaving one: %v", err)
+	}
+}
+
+// TestWaitlistIsBounded joins and leaves again and again: what is live is told of in any case, and of the rest the newest.
+func TestWaitlistIsBounded(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.reserve(t, 4, 0, 0, 240)
+	live := b.join(t, 0, 0, 0, 60)
+	const most = 100
+	var left []int64
+	for range most + 5 {
+		e := b.join(t, 0, 0, 60, 120)
+		if _, err := b.LeaveWaitlist(t.Context(), b.users[0], e.ID); err != nil {
+			t.Fatal(err)
+		}
+		left = append(left, e.ID)
+	}
+	list, err := b.Waitlist(t.Context(), b.users[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []int64
+	for _, e := range list {
+		got = append(got, e.ID)
+	}
+	wantEqual(t, "listed", got, append([]int64{live.ID}, left[5:]...))
+}
+
 func TestJoinTellsAllFaults(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

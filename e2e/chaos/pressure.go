@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/dlsms/dlsms/e2e"
@@ -212,10 +213,11 @@ func overload(ctx context.Context, l *lab) (err error) {
 	return nil
 }
 
-// cancelled: masses of calls whose clients go away cost neither connections nor others their time.
+// cancelled: masses of calls whose clients go away cost neither connections nor others their time. The same masses of calls that do nothing at all are the
+// control: what others suffer from those, they suffer from nginx, which opens a connection to a replica for each, and from the processors.
 func cancelled(ctx context.Context, l *lab) error {
 	return l.steadily(ctx, loadOptions{users: trialUsers, rest: 5 * trialRest}, func(s *site, load *steady, before []call) error {
-		const visitors, conns, rate = 2000, 8, 5000
+		const visitors, conns = 2000, 8
 		crowd, err := s.crowd(ctx, "fickle", visitors, conns)
 		if err != nil {
 			return err
@@ -224,40 +226,70 @@ func cancelled(ctx context.Context, l *lab) error {
 		if err != nil {
 			return err
 		}
-		lasts := time.Duration(float64(time.Minute) * l.scale)
-		l.say("%d calls a second for %s, each cancelled within 3 ms", rate, lasts)
-		fickle, stop := context.WithTimeout(ctx, lasts)
-		defer stop()
-		most, watched := s.mostConnections(fickle)
-		from := load.since()
-		var sent, through atomic.Int64
-		var all sync.WaitGroup
-		paced(fickle, rate, func(n int) {
-			u, seat, leaves := crowd[n%visitors], seats[n%visitors], time.Duration(l.chance.Int64N(int64(3*time.Millisecond)))
-			sent.Add(1)
-			all.Go(func() {
-				ctx, end := context.WithTimeout(context.WithoutCancel(fickle), leaves)
-				defer end()
+		for _, f := range []flood{
+			{"health checks, which do nothing", func(ctx context.Context, n int) error {
+				_, err := healthpb.NewHealthClient(crowd[n%visitors].Conn()).Check(ctx, &healthpb.HealthCheckRequest{})
+				return err
+			}},
+			{"bookings", func(ctx context.Context, n int) error {
 				start := time.Now().Add(time.Duration(24+n/visitors%200) * time.Hour)
-				_, err := u.Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{
-					SeatId: seat, StartTime: timestamppb.New(start), EndTime: timestamppb.New(start.Add(time.Hour)),
+				_, err := crowd[n%visitors].Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{
+					SeatId: seats[n%visitors], StartTime: timestamppb.New(start), EndTime: timestamppb.New(start.Add(time.Hour)),
 				})
-				if err == nil {
-					through.Add(1)
-				}
-			})
-		})
-		all.Wait()
-		calls := load.between(from, load.since())
-		<-watched
-		what := fmt.Sprintf("%d calls, %d a second, cancelled within 3 ms (%d were done by then): ", sent.Load(), rate, through.Load())
-		const pools, goal = replicas * (100 + 6), 2
-		l.figure(what+"connections to Postgres at most", fmt.Sprintf("≤ %d", pools), *most <= pools, "%d", *most)
-		ratio := quantile(calls, 0.99).Seconds() / quantile(before, 0.99).Seconds()
-		l.figure(what+"P99 of others, of that before", "≤ 2", ratio <= goal, "%.2f (%s to %s)", ratio, quantile(calls, 0.99).Round(100*time.Microsecond), quantile(before, 0.99).Round(100*time.Microsecond))
-		l.calls(what+"others", calls)
-		return l.kept(ctx, s, load, what+"others")
+				return err
+			}},
+		} {
+			l.flood(ctx, f, s, load, before)
+		}
+		var booked int
+		err = s.db.QueryRow(ctx, `SELECT count(*) FROM reservations r JOIN users u ON u.id = r.user_id WHERE u.student_id LIKE 'fickle%'`).Scan(&booked)
+		if err != nil {
+			return err
+		}
+		l.say("%d bookings whose users had gone were made", booked)
+		return l.kept(ctx, s, load, "others, with cancelled calls")
 	})
+}
+
+// flood is a mass of calls.
+type flood struct {
+	of   string
+	call func(ctx context.Context, n int) error
+}
+
+// flood makes calls that are each cancelled soon, and tells what the users of the load see of it.
+func (l *lab) flood(ctx context.Context, f flood, s *site, load *steady, before []call) {
+	const rate, leaves, goal = 5000, 3 * time.Millisecond, 2
+	const pools = replicas * (100 + 6)
+	lasts := time.Duration(float64(time.Minute) * l.scale)
+	l.say("%d %s a second for %s, each cancelled within %s", rate, f.of, lasts, leaves)
+	fickle, stop := context.WithTimeout(ctx, lasts)
+	defer stop()
+	most, watched := s.mostConnections(fickle)
+	from := load.since()
+	sent := 0
+	var through atomic.Int64
+	var all sync.WaitGroup
+	paced(fickle, rate, func(n int) {
+		sent++
+		after := time.Duration(l.chance.Int64N(int64(leaves)))
+		all.Go(func() {
+			ctx, leave := context.WithCancel(context.WithoutCancel(fickle))
+			defer time.AfterFunc(after, leave).Stop()
+			if f.call(ctx, n) == nil {
+				through.Add(1)
+			}
+			leave()
+		})
+	})
+	all.Wait()
+	calls := load.between(from, load.since())
+	<-watched
+	what := fmt.Sprintf("%d %s, %d a second, cancelled within %s (%d were done by then): ", sent, f.of, rate, leaves, through.Load())
+	l.figure(what+"connections to Postgres at most", fmt.Sprintf("≤ %d", pools), *most <= pools, "%d", *most)
+	ratio := quantile(calls, 0.99).Seconds() / quantile(before, 0.99).Seconds()
+	l.figure(what+"P99 of others, of that before", "≤ 2", ratio <= goal, "%.2f (%s to %s)", ratio, quantile(calls, 0.99).Round(100*time.Microsecond), quantile(before, 0.99).Round(100*time.Microsecond))
+	l.calls(what+"others", calls)
 }
 
 // mostConnections watches how many connections the replicas have to Postgres, until ctx ends.
@@ -305,7 +337,7 @@ func workersKilled(ctx context.Context, l *lab) (err error) {
 	began := time.Now()
 	left := due
 	kills := 0
-	var lastKill time.Time
+	lastKill := began // or the start, if all was done before there was one
 	for left > 0 {
 		pause(ctx, time.Duration(l.chance.Int64N(int64(500*time.Millisecond))))
 		if err := s.db.QueryRow(ctx, `SELECT count(*) FROM reservations WHERE status = 'CONFIRMED' AND check_in_deadline < now()`).Scan(&left); err != nil {

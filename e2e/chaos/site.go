@@ -43,7 +43,7 @@ const edges = 3
 // looks each second, since a minute of the system's clock is a second of ours.
 func settings() map[string]string {
 	env := e2e.Unlimited()
-	maps.Copy(env, map[string]string{"BCRYPT_COST": "4", "WORKER_INTERVAL": "1s", "LOG_LEVEL": "warn", "MAX_UPCOMING": "0"})
+	maps.Copy(env, map[string]string{"BCRYPT_COST": "4", "WORKER_INTERVAL": "1s", "LOG_LEVEL": "warn", "MAX_UPCOMING": "0", "MAX_WAITING": "0"})
 	return env
 }
 

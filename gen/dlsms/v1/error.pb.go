@@ -83,7 +83,8 @@ const (
 	ErrorReason_ERROR_REASON_NOT_OFFERED ErrorReason = 24
 	// RESOURCE_EXHAUSTED: too many calls; RetryInfo says when the next one is allowed.
 	ErrorReason_ERROR_REASON_RATE_LIMITED ErrorReason = 25
-	// RESOURCE_EXHAUSTED: the user has as many upcoming reservations as the library allows.
+	// RESOURCE_EXHAUSTED: the user has as many upcoming reservations, or waits for as many seats, as the library allows; metadata
+	// "limit" says how many.
 	ErrorReason_ERROR_REASON_TOO_MANY_RESERVATIONS ErrorReason = 26
 	// RESOURCE_EXHAUSTED: the server has more work than it can do in time; RetryInfo says when to come back.
 	ErrorReason_ERROR_REASON_OVERLOADED ErrorReason = 27

@@ -38,9 +38,11 @@ type NotifyServiceClient interface {
 	// JoinWaitlist queues for a seat and window that is not free. When the whole window frees up, the seat is HELD for the first in
 	// line, nobody can pass by, and a SEAT_OFFERED notification comes. The window follows the rules of CreateReservation.
 	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, REQUEST_ID_REUSED), NOT_FOUND (SEAT_NOT_FOUND), ALREADY_EXISTS (ALREADY_WAITING;
-	// USER_BUSY when the caller has that seat), FAILED_PRECONDITION (SEAT_AVAILABLE, SEAT_OUT_OF_SERVICE).
+	// USER_BUSY when the caller has that seat), FAILED_PRECONDITION (SEAT_AVAILABLE, SEAT_OUT_OF_SERVICE), RESOURCE_EXHAUSTED
+	// (TOO_MANY_RESERVATIONS: 20 entries that are WAITING or OFFERED).
 	JoinWaitlist(ctx context.Context, in *JoinWaitlistRequest, opts ...grpc.CallOption) (*JoinWaitlistResponse, error)
-	// GetWaitlist lists the caller's entries that are WAITING or OFFERED, and those that ended in the past 24 hours, oldest first.
+	// GetWaitlist lists the caller's entries that are WAITING or OFFERED, and those that ended in the past 24 hours (the
+	// newest 100), oldest first.
 	GetWaitlist(ctx context.Context, in *GetWaitlistRequest, opts ...grpc.CallOption) (*GetWaitlistResponse, error)
 	// LeaveWaitlist leaves the line, or declines the offer, which then goes to the next. Repeated, it answers as the first time.
 	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (ENTRY_NOT_FOUND), FAILED_PRECONDITION (NOT_OFFERED: the entry was
@@ -148,9 +150,11 @@ type NotifyServiceServer interface {
 	// JoinWaitlist queues for a seat and window that is not free. When the whole window frees up, the seat is HELD for the first in
 	// line, nobody can pass by, and a SEAT_OFFERED notification comes. The window follows the rules of CreateReservation.
 	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, REQUEST_ID_REUSED), NOT_FOUND (SEAT_NOT_FOUND), ALREADY_EXISTS (ALREADY_WAITING;
-	// USER_BUSY when the caller has that seat), FAILED_PRECONDITION (SEAT_AVAILABLE, SEAT_OUT_OF_SERVICE).
+	// USER_BUSY when the caller has that seat), FAILED_PRECONDITION (SEAT_AVAILABLE, SEAT_OUT_OF_SERVICE), RESOURCE_EXHAUSTED
+	// (TOO_MANY_RESERVATIONS: 20 entries that are WAITING or OFFERED).
 	JoinWaitlist(context.Context, *JoinWaitlistRequest) (*JoinWaitlistResponse, error)
-	// GetWaitlist lists the caller's entries that are WAITING or OFFERED, and those that ended in the past 24 hours, oldest first.
+	// GetWaitlist lists the caller's entries that are WAITING or OFFERED, and those that ended in the past 24 hours (the
+	// newest 100), oldest first.
 	GetWaitlist(context.Context, *GetWaitlistRequest) (*GetWaitlistResponse, error)
 	// LeaveWaitlist leaves the line, or declines the offer, which then goes to the next. Repeated, it answers as the first time.
 	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (ENTRY_NOT_FOUND), FAILED_PRECONDITION (NOT_OFFERED: the entry was
