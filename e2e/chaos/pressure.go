@@ -227,11 +227,11 @@ func cancelled(ctx context.Context, l *lab) error {
 			return err
 		}
 		for _, f := range []flood{
-			{"health checks, which do nothing", func(ctx context.Context, n int) error {
+			{"health checks", true, func(ctx context.Context, n int) error {
 				_, err := healthpb.NewHealthClient(crowd[n%visitors].Conn()).Check(ctx, &healthpb.HealthCheckRequest{})
 				return err
 			}},
-			{"bookings", func(ctx context.Context, n int) error {
+			{"bookings", false, func(ctx context.Context, n int) error {
 				start := time.Now().Add(time.Duration(24+n/visitors%200) * time.Hour)
 				_, err := crowd[n%visitors].Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{
 					SeatId: seats[n%visitors], StartTime: timestamppb.New(start), EndTime: timestamppb.New(start.Add(time.Hour)),
@@ -253,8 +253,10 @@ func cancelled(ctx context.Context, l *lab) error {
 
 // flood is a mass of calls.
 type flood struct {
-	of   string
-	call func(ctx context.Context, n int) error
+	of string
+	// control says that it is only for comparison: nothing depends on how it goes.
+	control bool
+	call    func(ctx context.Context, n int) error
 }
 
 // flood makes calls that are each cancelled soon, and tells what the users of the load see of it.
@@ -288,7 +290,7 @@ func (l *lab) flood(ctx context.Context, f flood, s *site, load *steady, before 
 	what := fmt.Sprintf("%d %s, %d a second, cancelled within %s (%d were done by then): ", sent, f.of, rate, leaves, through.Load())
 	l.figure(what+"connections to Postgres at most", fmt.Sprintf("≤ %d", pools), *most <= pools, "%d", *most)
 	ratio := quantile(calls, 0.99).Seconds() / quantile(before, 0.99).Seconds()
-	l.figure(what+"P99 of others, of that before", "≤ 2", ratio <= goal, "%.2f (%s to %s)", ratio, quantile(calls, 0.99).Round(100*time.Microsecond), quantile(before, 0.99).Round(100*time.Microsecond))
+	l.figure(what+"P99 of others, of that before", "≤ 2", ratio <= goal || f.control, "%.2f (%s to %s)", ratio, quantile(calls, 0.99).Round(100*time.Microsecond), quantile(before, 0.99).Round(100*time.Microsecond))
 	l.calls(what+"others", calls)
 }
 
