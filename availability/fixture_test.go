@@ -31,7 +31,8 @@ type recording struct {
 	now     func() time.Time // the clock of the looks that find nothing; nil: it stands still
 	err     error            // what every call fails with
 	// before and after run at both ends of each look: when its snapshot isn't taken yet, and when it is. loading runs in each load.
-	before, after, loading func()
+	before         func(ctx context.Context)
+	after, loading func()
 	looks, loads           atomic.Int64
 }
 
@@ -61,11 +62,13 @@ func (r *recording) LoadCatalog(context.Context) (store.Catalog, error) {
 	return r.catalog, r.err
 }
 
-func (r *recording) Changes(_ context.Context, since store.Snapshot) (store.Changes, error) {
+func (r *recording) Changes(ctx context.Context, since store.Snapshot) (store.Changes, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.looks.Add(1)
-	hook(&r.mu, r.before)
+	if r.before != nil {
+		hook(&r.mu, func() { r.before(ctx) })
+	}
 	if r.err != nil {
 		return store.Changes{}, r.err
 	}

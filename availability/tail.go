@@ -14,6 +14,9 @@ const (
 	// firstRetry and lastRetry are the waits after a look that failed, doubled from one to the next.
 	firstRetry = 10 * time.Millisecond
 	lastRetry  = 250 * time.Millisecond
+	// secondLook bounds the look that follows at once on the first that failed. Only when it fails as well, readers are answered from memory:
+	// the first may have failed because this process stood still for longer than a look may take, and its connection alone is broken.
+	secondLook = time.Second
 	// loadTimeout bounds one try to load the world, which takes seconds for half a million reservations.
 	loadTimeout = time.Minute
 	// loadPatience is how long readers wait for a world that is loaded anew before they are answered from the old one.
@@ -219,7 +222,7 @@ func (m *Model) look(ctx context.Context, f *flight) (found, error) {
 	if m.ledger.world == nil {
 		return m.load(ctx)
 	}
-	changes, err := m.source.Changes(ctx, m.ledger.snapshot)
+	changes, err := m.changes(ctx)
 	switch {
 	case err != nil:
 		return found{}, err
@@ -236,6 +239,18 @@ func (m *Model) look(ctx context.Context, f *flight) (found, error) {
 		catalog = &read
 	}
 	return found{world: m.ledger.apply(changes, catalog), events: changes.Events}, nil
+}
+
+// changes asks what is new, and a second time when there is no answer though there was one the last time.
+func (m *Model) changes(ctx context.Context) (store.Changes, error) {
+	changes, err := m.source.Changes(ctx, m.ledger.snapshot)
+	if m.lost || !errors.Is(err, store.ErrUnavailable) {
+		return changes, err
+	}
+	m.lost = true
+	ctx, cancel := context.WithTimeout(ctx, secondLook)
+	defer cancel()
+	return m.source.Changes(ctx, m.ledger.snapshot)
 }
 
 // loadAnew loads the world while there is an old one. Postgres answers, so readers wait for it, within reason.

@@ -129,7 +129,7 @@ func TestReadersLeaveWithTheirContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRecording(store.World{Now: monday, Catalog: smallLibrary("UTC")})
 		m := startModel(t, r, Options{})
-		r.set(func(r *recording) { r.before = func() { time.Sleep(time.Minute) } })
+		r.set(func(r *recording) { r.before = func(context.Context) { time.Sleep(time.Minute) } })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		began := time.Now()
@@ -140,6 +140,31 @@ func TestReadersLeaveWithTheirContext(t *testing.T) {
 }
 
 var errGone = store.ErrUnavailable.Because(errors.New("connection refused"))
+
+// stuck is a Postgres that says nothing for as long as it is given to answer.
+func stuck(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	<-ctx.Done()
+}
+
+// TestOneFailureIsNoOutage has a look fail as it does when the whole process stood still: Postgres is there, and readers see what is new.
+func TestOneFailureIsNoOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRecording(store.World{Now: monday, Catalog: smallLibrary("UTC")})
+		m := startModel(t, r, Options{})
+		r.set(func(r *recording) {
+			r.err = errGone
+			r.before = func(context.Context) { r.set(func(r *recording) { r.before = func(context.Context) { r.set(func(r *recording) { r.err = nil }) } }) }
+			r.world.Now = minute(1)
+			r.world.Taken = []store.Taken{{ReservationID: 1, Version: 1, SeatID: 1, StartTime: monday, EndTime: minute(60)}}
+		})
+		if got, asOf := free(t, m); got != 3 || !asOf.Equal(minute(1)) || r.loads.Load() != 2 {
+			t.Errorf("%d as of %v after %d loads", got, asOf, r.loads.Load())
+		}
+	})
+}
 
 func TestAnswersFromMemoryWhilePostgresIsGone(t *testing.T) {
 	t.Parallel()
@@ -156,9 +181,9 @@ func TestAnswersFromMemoryWhilePostgresIsGone(t *testing.T) {
 		}
 		synctest.Wait()
 		// Every look now takes as long as Postgres is given to answer.
-		r.set(func(r *recording) { r.err, r.before = errGone, func() { time.Sleep(2 * time.Second) } })
+		r.set(func(r *recording) { r.err, r.before = errGone, stuck })
 		began, lastGood := time.Now(), time.Now()
-		if got, asOf := free(t, m); got != 4 || !asOf.Equal(monday) || time.Since(began) != 2*time.Second {
+		if got, asOf := free(t, m); got != 4 || !asOf.Equal(monday) || time.Since(began) != 2*time.Second+secondLook {
 			t.Errorf("the first to notice got %d as of %v after %v", got, asOf, time.Since(began))
 		}
 		for range 7 {

@@ -61,7 +61,7 @@ func parseSnapshot(text string, epoch uint64) (Snapshot, error) {
 // Changes are what happened between two snapshots.
 type Changes struct {
 	Snapshot Snapshot
-	// Now is Postgres's clock when the snapshot was taken: with these changes applied, a reader's knowledge is true of it.
+	// Now is Postgres's clock just before the snapshot was taken: with these changes applied, a reader's knowledge is true of it.
 	Now time.Time
 	// Events are in no particular order; one may come again in the next read after a failure. Their Version tells the newer.
 	Events []Event
@@ -82,7 +82,7 @@ const selectChanges = `
 		e.id, e.kind, e.at, e.reservation_id, e.version, e.seat_id, e.user_id, lower(e.during) AS start_time, upper(e.during) AS end_time,
 		e.status, e.check_in_deadline, e.offer_expires_at
 	FROM (
-		SELECT pg_current_snapshot()::text AS snapshot, dlsms_now() AS now,
+		SELECT pg_current_snapshot()::text AS snapshot, dlsms_began() AS now,
 			COALESCE((SELECT xid FROM seats WHERE library_id = $1 ORDER BY xid DESC LIMIT 1) >= $2, false)
 			OR COALESCE((SELECT xid FROM branches WHERE library_id = $1 ORDER BY xid DESC LIMIT 1) >= $2, false)
 			OR EXISTS (SELECT FROM unnest($3::xid8[]) x, LATERAL (
@@ -100,7 +100,7 @@ const selectChanges = `
 
 // selectSnapshot is all of selectChanges that is needed when nothing has happened. Most looks at the log find that, since there are far more
 // of them than bookings, and starting the larger statement costs Postgres three times as much as starting this one.
-const selectSnapshot = `SELECT pg_current_snapshot()::text, dlsms_now()`
+const selectSnapshot = `SELECT pg_current_snapshot()::text, dlsms_began()`
 
 // Changes returns everything that was committed after the snapshot since, and the snapshot to ask with next. When that one is not After the
 // one given, there may be changes that are not among them: load the world anew.

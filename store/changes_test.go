@@ -279,6 +279,40 @@ func TestRevocations(t *testing.T) {
 	wantEqual(t, "in force", all(), want[2:])
 }
 
+// TestChangesAreTrueOfTheirTime has Postgres held up between a look's snapshot and its clock: what is committed then is not among the changes, so
+// they may not claim to be of a time after it.
+func TestChangesAreTrueOfTheirTime(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for function, clock := range map[string]string{"dlsms_now": "clock_timestamp()", "dlsms_began": "transaction_timestamp()"} {
+		b.db.Exec(t, `CREATE OR REPLACE FUNCTION `+function+`() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.2); RETURN `+clock+`; END $$`)
+	}
+	world, err := b.LoadWorld(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	since := world.Snapshot
+	for _, look := range []string{"the first look", "a look in a calm"} {
+		var changes store.Changes
+		var looking sync.WaitGroup
+		looking.Go(func() { changes, err = b.Changes(t.Context(), since) })
+		for storetest.Value[int](t, b.db, `SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()`) == 0 {
+			time.Sleep(5 * time.Millisecond)
+		}
+		committed := storetest.Value[time.Time](t, b.db, `UPDATE seats SET area = area || '.' WHERE id = $1 RETURNING clock_timestamp()`, b.seats[0])
+		looking.Wait()
+		if err != nil || changes.CatalogChanged || changes.Now.After(committed) {
+			t.Errorf("%s: changed %v as of %v, and something was committed after %v; %v", look, changes.CatalogChanged, changes.Now, committed, err)
+		}
+		for range 2 { // until it is calm
+			if changes, err = b.Changes(t.Context(), changes.Snapshot); err != nil {
+				t.Fatal(err)
+			}
+		}
+		since = changes.Snapshot
+	}
+}
+
 // TestForgetRevocationsByTheNumber asks for one at a time, of a Postgres that plans each join as a loop: that has taken two at times, in a query
 // which locked another one for each that it deleted.
 func TestForgetRevocationsByTheNumber(t *testing.T) {

@@ -26,8 +26,8 @@ type line struct {
 	closed bool
 }
 
-// do runs f on the line, for one caller at a time. ctx bounds the wait for a connection; what f does then ends after lineTimeout, and needs
-// no context for that: watching one costs as much as the look itself. A connection that breaks is replaced by the next call.
+// do runs f on the line, for one caller at a time. It ends at the deadline of ctx, or after lineTimeout for a new connection and lineTimeout for
+// f, which needs no context for that: watching one costs as much as the look itself. A connection that breaks is replaced by the next call.
 func (l *line) do(ctx context.Context, f func(conn *pgx.Conn) error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -36,7 +36,11 @@ func (l *line) do(ctx context.Context, f func(conn *pgx.Conn) error) error {
 			return translate(err)
 		}
 	}
-	if err := l.conn.PgConn().Conn().SetDeadline(time.Now().Add(lineTimeout)); err != nil {
+	end := time.Now().Add(lineTimeout)
+	if last, ok := ctx.Deadline(); ok && last.Before(end) {
+		end = last
+	}
+	if err := l.conn.PgConn().Conn().SetDeadline(end); err != nil {
 		return translate(err)
 	}
 	return translate(f(l.conn))

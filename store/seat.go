@@ -88,7 +88,7 @@ func (s *Store) LoadWorld(ctx context.Context) (World, error) {
 			return err
 		}
 		var snapshot string
-		if err := tx.QueryRow(ctx, `SELECT pg_current_snapshot()::text, dlsms_now()`).Scan(&snapshot, &w.Now); err != nil {
+		if err := tx.QueryRow(ctx, `SELECT pg_current_snapshot()::text, dlsms_began()`).Scan(&snapshot, &w.Now); err != nil {
 			return err
 		}
 		if w.Snapshot, err = parseSnapshot(snapshot, epoch); err != nil {

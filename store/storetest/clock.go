@@ -13,7 +13,7 @@ type Clock struct {
 
 // SQL makes it the clock of everyone on a database.
 func (c Clock) SQL() string {
-	return clockFunction(fmt.Sprintf(`timestamptz '%s' + (clock_timestamp() - timestamptz '%s') * %d`,
+	return clockFunctions(fmt.Sprintf(`timestamptz '%s' + (clock_timestamp() - timestamptz '%s') * %d`,
 		c.From.UTC().Format(time.RFC3339Nano), c.Since.UTC().Format(time.RFC3339Nano), c.Speed))
 }
 

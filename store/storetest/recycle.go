@@ -67,7 +67,7 @@ func (db *DB) recycle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	reset := []string{`DELETE FROM libraries WHERE id <> 1`, clockFunction(`clock_timestamp()`)}
+	reset := []string{`DELETE FROM libraries WHERE id <> 1`, clockFunctions(`clock_timestamp()`)}
 	for _, table := range tables {
 		reset = append(reset, `DELETE FROM `+table)
 	}
@@ -96,9 +96,11 @@ func column(ctx context.Context, conn *pgx.Conn, sql string) ([]string, error) {
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-// clockFunction is the statement that makes an expression the database's clock.
-func clockFunction(now string) string {
-	return `CREATE OR REPLACE FUNCTION dlsms_now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE AS $$ SELECT ` + now + ` $$`
+// clockFunctions is the statement that makes an expression the database's clock.
+func clockFunctions(now string) string {
+	return `CREATE OR REPLACE FUNCTION dlsms_now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE AS $$ SELECT ` + now + ` $$;
+		CREATE OR REPLACE FUNCTION dlsms_began() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT ` +
+		strings.ReplaceAll(now, "clock_timestamp()", "transaction_timestamp()") + ` $$`
 }
 
 // quickenLogins stores the superuser's password hashed once instead of 4,096 times: a test opens half a dozen connections, and under the race

@@ -219,7 +219,7 @@ func Value[T any](t testing.TB, db *DB, sql string, args ...any) T {
 // SetClock makes it a time for everyone on this database. The clock goes on from there.
 func (db *DB) SetClock(t testing.TB, now time.Time) {
 	t.Helper()
-	db.Exec(t, clockFunction(fmt.Sprintf(`clock_timestamp() + interval '%d microseconds'`, time.Until(now).Microseconds())))
+	db.Exec(t, clockFunctions(fmt.Sprintf(`clock_timestamp() + interval '%d microseconds'`, time.Until(now).Microseconds())))
 }
 
 // SpeedClock makes it a time for everyone on this database, from where the clock goes on so many times as fast as others, and returns a
@@ -235,7 +235,7 @@ func (db *DB) SpeedClock(t testing.TB, now time.Time, speed int) func() time.Tim
 // FreezeClock makes it a time for everyone on this database, and keeps it there.
 func (db *DB) FreezeClock(t testing.TB, now time.Time) {
 	t.Helper()
-	db.Exec(t, clockFunction(fmt.Sprintf(`timestamptz '%s'`, now.UTC().Format(time.RFC3339Nano))))
+	db.Exec(t, clockFunctions(fmt.Sprintf(`timestamptz '%s'`, now.UTC().Format(time.RFC3339Nano))))
 }
 
 // Seats adds n seats to a branch of their own, open at all hours, and returns their ids.
