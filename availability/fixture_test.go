@@ -33,7 +33,7 @@ type recording struct {
 	// before and after run at both ends of each look: when its snapshot isn't taken yet, and when it is. loading runs in each load.
 	before         func(ctx context.Context)
 	after, loading func()
-	looks, loads           atomic.Int64
+	looks, loads   atomic.Int64
 }
 
 func newRecording(world store.World) *recording {

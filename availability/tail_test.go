@@ -156,7 +156,9 @@ func TestOneFailureIsNoOutage(t *testing.T) {
 		m := startModel(t, r, Options{})
 		r.set(func(r *recording) {
 			r.err = errGone
-			r.before = func(context.Context) { r.set(func(r *recording) { r.before = func(context.Context) { r.set(func(r *recording) { r.err = nil }) } }) }
+			r.before = func(context.Context) {
+				r.set(func(r *recording) { r.before = func(context.Context) { r.set(func(r *recording) { r.err = nil }) } })
+			}
 			r.world.Now = minute(1)
 			r.world.Taken = []store.Taken{{ReservationID: 1, Version: 1, SeatID: 1, StartTime: monday, EndTime: minute(60)}}
 		})

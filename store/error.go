@@ -121,8 +121,7 @@ var (
 	ErrNotOffered       = &Error{Kind: KindPrecondition, Reason: "NOT_OFFERED", Msg: "the entry has no open offer"}
 
 	ErrRateLimited         = &Error{Kind: KindExhausted, Reason: "RATE_LIMITED", Msg: "too many calls"}
-	ErrTooManyReservations = &Error{Kind: KindExhausted, Reason: "TOO_MANY_RESERVATIONS", Msg: "you have as many upcoming reservations as the library allows"}
-	ErrTooManyWaiting      = &Error{Kind: KindExhausted, Reason: "TOO_MANY_RESERVATIONS", Msg: "you wait for as many seats as the library allows: leave a waitlist first"}
+	ErrTooManyReservations = &Error{Kind: KindExhausted, Reason: "TOO_MANY_RESERVATIONS", Msg: "you have as many upcoming reservations, or wait for as many seats, as the library allows"}
 	ErrOverloaded          = &Error{Kind: KindExhausted, Reason: "OVERLOADED", Msg: "the server is busy", RetryAfter: time.Second}
 
 	ErrUnavailable = &Error{Kind: KindUnavailable, Reason: "UNAVAILABLE", Msg: "the service is not available at the moment", RetryAfter: time.Second}

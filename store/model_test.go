@@ -167,7 +167,7 @@ func (m *model) join(user, seat, from, to int) error {
 	case m.any(func(r *modelReservation) bool { return r.seat == seat && r.user == user && r.in(from, to) }):
 		return store.ErrUserBusy
 	case m.waitingFor(user) >= m.rules.MaxWaiting:
-		return store.ErrTooManyWaiting
+		return store.ErrTooManyReservations
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ const insertEntry = `
 	RETURNING id`
 
 // JoinWaitlist puts a user in line for a seat and window; the booking's StartTime must be set. It fails with ErrSeatNotFound, ErrSeatOutOfService,
-// ErrSeatAvailable, ErrUserBusy when the seat is the user's own then, ErrAlreadyWaiting, ErrTooManyWaiting, ErrRequestIDReused, or Invalid for a window
+// ErrSeatAvailable, ErrUserBusy when the seat is the user's own then, ErrAlreadyWaiting, ErrTooManyReservations, ErrRequestIDReused, or Invalid for a window
 // against the rules. The same RequestID and content again returns the first answer again.
 func (s *Store) JoinWaitlist(ctx context.Context, b Booking) (Entry, error) {
 	var entry Entry
@@ -120,7 +120,7 @@ func (s *Store) JoinWaitlist(ctx context.Context, b Booking) (Entry, error) {
 		case mine:
 			return ErrUserBusy
 		case s.rules.MaxWaiting > 0 && lines >= s.rules.MaxWaiting:
-			return ErrTooManyWaiting.With("limit", strconv.Itoa(s.rules.MaxWaiting))
+			return ErrTooManyReservations.With("limit", strconv.Itoa(s.rules.MaxWaiting))
 		}
 		var id int64
 		err = t.QueryRow(ctx, insertEntry, s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, now, orNil(b.RequestID), hash).Scan(&id)

@@ -129,7 +129,7 @@ func TestWaitingForTooMany(t *testing.T) {
 	before := b.everything(t)
 	third := store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(120), EndTime: at(180)}
 	_, err := b.JoinWaitlist(t.Context(), third)
-	wantErr(t, err, store.ErrTooManyWaiting)
+	wantErr(t, err, store.ErrTooManyReservations)
 	wantEqual(t, "refused and changed", b.everything(t), before)
 	b.join(t, 1, 0, 120, 180) // who is somebody else
 	if _, err := b.LeaveWaitlist(t.Context(), b.users[0], first.ID); err != nil {
