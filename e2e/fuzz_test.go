@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
 var (
@@ -110,6 +111,13 @@ func (g *tally) done() bool {
 	return took > *fuzzTime && g.calls >= enough || took > *fuzzTime+tooLong
 }
 
+func (g *tally) sum(name string) (n int) {
+	for _, calls := range g.codes[name] {
+		n += calls
+	}
+	return n
+}
+
 func (g *tally) check(t *testing.T, names []string) {
 	t.Helper()
 	for _, f := range g.faults[:min(len(g.faults), 20)] {
@@ -119,6 +127,9 @@ func (g *tally) check(t *testing.T, names []string) {
 		t.Logf("%s: %v", name, g.codes[name])
 		if g.codes[name][codes.InvalidArgument] == 0 {
 			t.Errorf("nothing was wrong with any message for %s", name)
+		}
+		if g.codes[name][codes.Unauthenticated] > g.sum(name)/2 {
+			t.Errorf("most messages for %s came from nobody", name)
 		}
 		if len(g.codes[name]) < 2 {
 			t.Errorf("something was wrong with every message for %s", name)
@@ -141,12 +152,14 @@ type sender struct {
 	names  []string
 	got    *tally
 
-	known sane
+	known    sane
+	password string
 }
 
 // prepare gives the sender something that messages can be about.
 func (f *sender) prepare(t *testing.T) {
 	t.Helper()
+	f.password = password
 	owner, u := f.s.student(t), student{f.user, t}
 	w := tomorrow(0, 2)
 	owner.book(f.branch.seats[0], w)
@@ -199,15 +212,27 @@ func (f *sender) run(ctx context.Context) {
 			fault = fmt.Errorf("there is no reason: %w", err)
 		}
 		f.got.add(name, raw, code, fault)
+		if name == dlsmsv1.AuthService_ChangePassword_FullMethodName && code == codes.OK {
+			f.changed(raw)
+		}
 		if code == codes.Unauthenticated || f.IntN(200) == 0 {
 			f.logIn(ctx)
 		}
 	}
 }
 
+// changed takes over the password that a message set: or else the sender would be nobody from there on.
+func (f *sender) changed(raw []byte) {
+	var req dlsmsv1.ChangePasswordRequest
+	if proto.Unmarshal(raw, &req) == nil {
+		f.password = req.GetNewPassword()
+		f.known["current_password"] = []any{f.password}
+	}
+}
+
 // logIn gets a new token: one of the messages was a good one for Logout.
 func (f *sender) logIn(ctx context.Context) {
-	if u, err := f.s.nobody().Login(ctx, f.user.User.GetStudentId(), password); err == nil {
+	if u, err := f.s.nobody().Login(ctx, f.user.User.GetStudentId(), f.password); err == nil {
 		f.user = u
 		f.known["token"] = []any{u.Token}
 	}
