@@ -35,10 +35,9 @@ func (migrateCommand) Run(ctx context.Context, s *settings, out io.Writer) error
 	}
 	if len(versions) == 0 {
 		fmt.Fprintln(out, "the database is up to date")
+		return nil
 	}
-	for _, v := range versions {
-		fmt.Fprintf(out, "applied migration %d\n", v)
-	}
+	fmt.Fprintf(out, "applied migrations %v\n", versions)
 	return nil
 }
 

@@ -319,8 +319,14 @@ func TestChangesAreTrueOfTheirTime(t *testing.T) {
 func TestForgetRevocationsByTheNumber(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
-	db.URL += "&enable_hashjoin=off&enable_mergejoin=off&enable_hashagg=off&enable_sort=off&enable_material=off"
-	s := db.Open(t, store.DefaultRules())
+	s, err := store.Open(t.Context(), store.Config{
+		URL:      db.URL + "&enable_hashjoin=off&enable_mergejoin=off&enable_hashagg=off&enable_sort=off&enable_material=off",
+		MinConns: 1, MaxConns: 1, Rules: store.DefaultRules(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
 	const rows = 10
 	db.Exec(t, `INSERT INTO revocations (library_id, user_id, jti, expires_at) SELECT 1, $1, i::text, now() - interval '1 h' FROM generate_series(1, $2) i`, db.Users(t, 1)[0], rows)
 	for i := range rows {

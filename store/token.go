@@ -73,12 +73,13 @@ func (s *Store) Revocations(ctx context.Context, since Snapshot) (log Revocation
 
 // ForgetRevocations deletes at most limit revocations of tokens that have expired, and returns how many and whether there may be more.
 func (s *Store) ForgetRevocations(ctx context.Context, limit int) (n int, more bool, err error) {
-	// As an array they are selected just once: IN may be planned as a loop that selects, and locks, another few for each row.
+	// MATERIALIZED, they are selected just once: IN may be planned as a loop that selects, and locks, another few for each row.
 	const forget = `
-		DELETE FROM revocations WHERE library_id = $1 AND id = ANY(ARRAY(
+		WITH due AS MATERIALIZED (
 			SELECT id FROM revocations WHERE library_id = $1 AND expires_at < (SELECT dlsms_now()) - interval '1 minute'
-			ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))
-		RETURNING id`
+			ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+		DELETE FROM revocations r USING due WHERE r.library_id = $1 AND r.id = due.id
+		RETURNING r.id`
 	ids, err := query(ctx, s.background, pgx.RowTo[int64], forget, s.lib, limit)
 	return len(ids), len(ids) == limit, err
 }
