@@ -302,7 +302,8 @@ func TestChangesAreTrueOfTheirTime(t *testing.T) {
 		}
 		committed := storetest.Value[time.Time](t, b.db, `UPDATE seats SET area = area || '.' WHERE id = $1 RETURNING clock_timestamp()`, b.seats[0])
 		looking.Wait()
-		if err != nil || changes.CatalogChanged || changes.Now.After(committed) {
+		// Where others are busy in the same cluster, it looks once more, and sees it.
+		if err != nil || !changes.CatalogChanged && changes.Now.After(committed) {
 			t.Errorf("%s: changed %v as of %v, and something was committed after %v; %v", look, changes.CatalogChanged, changes.Now, committed, err)
 		}
 		for range 2 { // until it is calm

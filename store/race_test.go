@@ -347,7 +347,9 @@ func TestExtendAgainstReserve(t *testing.T) {
 // A user claims an offer and books another seat for the same time, or extends a visit into it: one of the two.
 func TestClaimAgainstTheUsersOtherBooking(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	rules := store.DefaultRules()
+	rules.MaxWaiting = 0 // what loses goes on being offered
+	b := setupWith(t, rules)
 	stores := b.replicas(t, 2)
 	for round := range 30 {
 		from := 240 * round
