@@ -109,7 +109,7 @@ func (t *tx) now(ctx context.Context) (now time.Time, err error) {
 const selectFittingFor = `
 	SELECT DISTINCT w.seat_id
 	FROM (SELECT dlsms_now() AS t OFFSET 0) now, waitlist_entries w JOIN seats s ON s.library_id = w.library_id AND s.id = w.seat_id
-	WHERE w.library_id = $1 AND w.user_id = ANY($2) AND w.live AND ` + fitting
+	WHERE w.library_id = $1 AND w.user_id = ANY($2) AND w.ended_at IS NULL AND ` + fitting
 
 // offerToFreed offers seats that were free all along to users whom a transaction has just freed by ending their reservations; err is how
 // that one ended. It needs a transaction of its own: the first one can't lock further seats without breaking the lock order, and only

@@ -8,13 +8,13 @@ import (
 )
 
 // TestPlansAtScale counts what calls look at in a library of 50,000 seats in 300 branches with half a million reservations to come, 15,000
-// people who sit there now, and 12,500 who wait.
+// people who sit there now, 12,500 who wait, and 1,000 who waited on each day of the past 100.
 func TestPlansAtScale(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	db.Altered()
 	db.FreezeClock(t, noon)
-	const seats, branches, daysAhead, seated = 50_000, 300, 10, 15_000
+	const seats, branches, daysAhead, seated, regulars, waitedOften = 50_000, 300, 10, 15_000, 1000, 100
 	begin := time.Now()
 	db.Exec(t, `SET session_replication_role = replica; SET maintenance_work_mem = '256MB'; SET synchronous_commit = off`)
 	db.Exec(t, `INSERT INTO branches (library_id, code, name, timezone) SELECT 1, 'branch-' || i, 'Branch', 'Europe/Berlin' FROM generate_series(1, $1::int) i`, branches)
@@ -42,6 +42,11 @@ func TestPlansAtScale(t *testing.T) {
 		INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, joined_position, created_at)
 		SELECT 1, s, u, tstzrange($3, $4), 1, $5 FROM unnest($1::bigint[], $2::bigint[]) x (s, u)`,
 		p.seats[:seats/4], p.users[seats/4:seats/2], at(120), at(200), noon)
+	db.Exec(t, `
+		INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, status, joined_position, created_at, ended_at)
+		SELECT 1, s, u, tstzrange(start, start + interval '1 h'), 'LEFT', 1, start, start
+		FROM unnest($1::bigint[], $2::bigint[]) x (s, u), generate_series(2, $3::int) d, LATERAL (SELECT $4::timestamptz - d * interval '1 day') y (start)`,
+		p.seats[:regulars], p.users[:regulars], waitedOften, noon)
 	db.Exec(t, `INSERT INTO revocations (library_id, user_id, jti, expires_at) SELECT 1, u, 'bulk' || u, $2 FROM unnest($1::bigint[]) u`, p.users[:10_000], at(600))
 	db.Exec(t, `ANALYZE`)
 	t.Logf("filled in %v", time.Since(begin))

@@ -48,10 +48,12 @@ const selectEntry = `
 		r.offer_expires_at, r.created_at, COALESCE(r.reservation_id, 0) AS reservation_id
 	FROM waitlist_entries r ` + atSeat + ` WHERE r.library_id = $1 `
 
-// Waitlist returns a user's entries that are live, and the newest 100 at most of those that ended in the past 24 hours, oldest first.
+// Waitlist returns a user's entries that are live, and of those that ended in the past 24 hours the last 100 at most, in the order in which the user joined.
 func (s *Store) Waitlist(ctx context.Context, userID int64) ([]Entry, error) {
-	const mine = selectEntry + `AND r.user_id = $2 AND (r.live OR r.id IN (
-		SELECT id FROM waitlist_entries WHERE library_id = $1 AND user_id = $2 AND ended_at > dlsms_now() - interval '24 hours' ORDER BY id DESC LIMIT 100))
+	const mine = selectEntry + `AND r.id IN (
+			SELECT id FROM waitlist_entries WHERE library_id = $1 AND user_id = $2 AND ended_at IS NULL
+			UNION ALL (SELECT id FROM waitlist_entries WHERE library_id = $1 AND user_id = $2 AND ended_at > dlsms_now() - interval '24 hours'
+				ORDER BY ended_at DESC, id DESC LIMIT 100))
 		ORDER BY r.id`
 	return query(ctx, s.pool, pgx.RowToStructByName[Entry], mine, s.lib, userID)
 }
@@ -66,7 +68,7 @@ const selectJoin = `
 			AND reservations.during && w.during) AS mine,
 		EXISTS (SELECT FROM waitlist_entries WHERE library_id = $1 AND seat_id = $2 AND user_id = $3 AND live
 			AND waitlist_entries.during && w.during) AS waiting,
-		(SELECT count(*) FROM waitlist_entries WHERE library_id = $1 AND user_id = $3 AND live) AS lines
+		(SELECT count(*) FROM waitlist_entries WHERE library_id = $1 AND user_id = $3 AND ended_at IS NULL) AS lines
 	FROM (SELECT CASE WHEN $4::timestamptz < $5 AND $5 - $4 <= $8 THEN tstzrange($4, $5) ELSE 'empty' END AS during) w, seats s
 	WHERE s.library_id = $1 AND s.id = $2`
 
