@@ -9,7 +9,7 @@ TESTS   ?= ./...
 TIMEOUT ?= 15m
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check build bench bench-quick bench-profiles chaos chaos-quick canaries trials generate lint fmt grpcurl ghz install clean
+.PHONY: help run test check build bench bench-quick bench-profiles chaos chaos-quick canaries trials vulncheck generate lint fmt grpcurl ghz install clean
 .PHONY: go fresh format breaking vet modules benches bench-test chaoses
 
 help: ## list the targets
@@ -48,6 +48,11 @@ canaries: chaoses ## put known faults into the system, one after the other, and 
 
 trials: chaoses ## break one thing many times, or let too many come, and measure what users see; takes 15 minutes, and an hour more to soak
 	@$(BIN)/dlsms-chaos -trials -seed $(or $(SEED),0) $(ARGS)
+
+vulncheck: $(BIN)/govulncheck ## look for known vulnerabilities in what is called; VULNDB=file:///… for a copy of the database, without https://vuln.go.dev
+	$(BIN)/govulncheck $(VULNDB:%=-db %) ./...
+	cd bench && ../$(BIN)/govulncheck $(VULNDB:%=-db %) ./...
+	cd e2e/chaos && ../../$(BIN)/govulncheck $(VULNDB:%=-db %) ./...
 
 chaoses: build
 	@stack/install.sh run
@@ -125,7 +130,7 @@ modules: go
 	cd e2e/chaos && go mod verify && go mod tidy -diff
 
 # The tools have modules of their own, so that what they need does not get into the server.
-$(BIN)/buf $(BIN)/grpcurl $(BIN)/ghz $(BIN)/golangci-lint: $(BIN)/%: tools/%.mod | go
+$(BIN)/buf $(BIN)/grpcurl $(BIN)/ghz $(BIN)/golangci-lint $(BIN)/govulncheck: $(BIN)/%: tools/%.mod | go
 	@echo "build    | $* (once)"
 	@CGO_ENABLED=0 stack/build.sh -modfile=$< -o $@ "$$(go list -modfile=$< tool)"
 	@touch $@
