@@ -403,14 +403,7 @@ func TestBytesThatAreNoMessage(t *testing.T) {
 		if status.Code(err) != codes.InvalidArgument || reasonOf(err) != "INVALID_FIELDS" || fmt.Sprint(fieldsOf(err)) != "[request]" {
 			t.Errorf("%s: %v", name, err)
 		}
-		stream, err := s.conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, "/dlsms.v1.SeatService/WatchSeats", raw)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(stream.SendMsg(b), stream.CloseSend()); err != nil {
-			t.Fatal(err)
-		}
-		if err := stream.RecvMsg(&out); status.Code(err) != codes.InvalidArgument || reasonOf(err) != "INVALID_FIELDS" {
+		if err := watchWith(t.Context(), t, s, b); status.Code(err) != codes.InvalidArgument || reasonOf(err) != "INVALID_FIELDS" {
 			t.Errorf("%s, to a stream: %v", name, err)
 		}
 	}
@@ -429,6 +422,43 @@ func TestBytesThatAreNoMessage(t *testing.T) {
 	want(t, err, codes.Unimplemented, "")
 	err = s.conn.Invoke(t.Context(), "/dlsms.v2.SeatService/GetBranches", []byte{}, &out, raw)
 	want(t, err, codes.Unimplemented, "")
+}
+
+// TestMessagesThatDoNotCome: gRPC itself answers a stream whose message it can't take. The log has that, and not as a fault of ours.
+func TestMessagesThatDoNotCome(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	for name, test := range map[string]struct {
+		messages     [][]byte
+		told, logged codes.Code
+	}{
+		"toolarge": {[][]byte{make([]byte, maxMessage+1)}, codes.ResourceExhausted, codes.ResourceExhausted},
+		"none":     {nil, codes.Internal, codes.InvalidArgument},
+	} {
+		err := watchWith(metadata.AppendToOutgoingContext(t.Context(), "x-request-id", name), t, s, test.messages...)
+		if line := s.log.rpc(t, name); status.Code(err) != test.told || line["code"] != test.logged.String() || line["level"] != "INFO" {
+			t.Errorf("%s: %v, the log has %v", name, err, line)
+		}
+	}
+}
+
+// watchWith sends these bytes as the messages of a WatchSeats, and returns how it ends.
+func watchWith(ctx context.Context, t *testing.T, s *testServer, messages ...[]byte) error {
+	t.Helper()
+	stream, err := s.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/dlsms.v1.SeatService/WatchSeats", grpc.ForceCodecV2(rawCodec{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range messages {
+		if err := stream.SendMsg(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	var out []byte
+	return stream.RecvMsg(&out)
 }
 
 // FuzzMalformed: a message that was parsed is never taken for one that could not be.

@@ -78,6 +78,9 @@ func conclude(ctx context.Context, err error, foreign bool) outcome {
 	if e, ok := errors.AsType[*store.Error](err); ok && e.Kind != store.KindInternal {
 		return outcome{describe(e), e.Reason, e.Unwrap()}
 	}
+	if u, ok := errors.AsType[*unreceived](err); ok {
+		return outcome{status: u.status}
+	}
 	if isStatus && foreign {
 		return outcome{status: st}
 	}

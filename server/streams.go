@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/dlsms/dlsms/store"
 )
@@ -150,15 +152,25 @@ type edgeStream struct {
 
 func (s *edgeStream) Context() context.Context { return s.ctx }
 
+// RecvMsg fails with what the log is to say of a message that did not come: the client has gRPC's own answer by then.
 func (s *edgeStream) RecvMsg(m any) error {
-	if err := s.ServerStream.RecvMsg(m); err != nil {
+	err := s.ServerStream.RecvMsg(m)
+	if err == nil && !malformed(m) {
+		return nil
+	}
+	switch st := status.Convert(err); st.Code() {
+	case codes.Canceled, codes.DeadlineExceeded: // the client has gone
 		return err
+	case codes.ResourceExhausted, codes.Unimplemented: // too large, or compressed in a way that is not known
+		return &unreceived{st}
 	}
-	if malformed(m) {
-		return errMalformed
-	}
-	return nil
+	return errMalformed // or none at all, which gRPC calls INTERNAL
 }
+
+// unreceived is what gRPC said of a message that it did not take.
+type unreceived struct{ status *status.Status }
+
+func (u *unreceived) Error() string { return u.status.Err().Error() }
 
 func (s *edgeStream) SendMsg(m any) error {
 	if err := context.Cause(s.ctx); err != nil {
