@@ -16,6 +16,8 @@ import (
 // steady is a load that never changes: users who each book a seat of their own and cancel, over connections with the retry policy of the
 // README and nothing else. What fails there, a user sees.
 type steady struct {
+	name  string    // of its branch
+	start time.Time // of the hour that they book
 	began time.Time
 	stop  context.CancelFunc
 	all   sync.WaitGroup
@@ -48,7 +50,7 @@ func startSteady(ctx context.Context, s *site, name string, options loadOptions)
 	if err != nil {
 		return nil, err
 	}
-	l := &steady{began: time.Now(), parts: make([]steadyPart, users)}
+	l := &steady{name: name, start: time.Now().Add(48 * time.Hour).Truncate(time.Hour), began: time.Now(), parts: make([]steadyPart, users)}
 	conns, err := s.connect(min(users, 8), options.tries)
 	if err != nil {
 		return nil, err
@@ -71,12 +73,11 @@ const callTime = 10 * time.Second
 
 func (l *steady) live(ctx context.Context, u *e2e.Client, p *steadyPart, seat int64, rest time.Duration) {
 	p.acked = map[int64]bool{}
-	start := time.Now().Add(48 * time.Hour).Truncate(time.Hour)
 	for n := 0; ; n++ {
 		var id int64
 		booked := p.persist(ctx, l.began, func(ctx context.Context) error {
 			resp, err := u.Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{
-				SeatId: seat, StartTime: timestamppb.New(start), EndTime: timestamppb.New(start.Add(time.Hour)), RequestId: fmt.Sprintf("s-%d", n),
+				SeatId: seat, StartTime: timestamppb.New(l.start), EndTime: timestamppb.New(l.start.Add(time.Hour)), RequestId: fmt.Sprintf("s-%d", n),
 			})
 			id = resp.GetReservation().GetId()
 			return err

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/dlsms/dlsms/e2e"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
@@ -150,10 +149,7 @@ func (r *result) catchUp(ctx context.Context, at *site, s *streams) error {
 		same := false
 		for !same && time.Now().Before(due) {
 			resp, err := w.client.Seats.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{Branch: visitsBranch})
-			shown := w.shows()
-			same = err == nil && len(shown) == len(resp.GetSeats()) && !slices.ContainsFunc(resp.GetSeats(), func(seat *dlsmsv1.Seat) bool {
-				return !proto.Equal(seat, shown[seat.GetId()])
-			})
+			same = err == nil && shows(w.shows(), resp.GetSeats())
 			if !same {
 				pause(ctx, retryAfter)
 			}

@@ -26,6 +26,7 @@ func trials() []trial {
 		{"workers killed", workersKilled},
 		{"overload", overload},
 		{"cancelled calls", cancelled},
+		{"watchers", watchers},
 		{"soak", soak},
 	}
 }

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+)
+
+// watchers: of 2,000 who watch the seats that others book, 500 never read what comes, and 500 vanish and come again. Neither who books nor who
+// reads sees it, and in the end nothing is left of them.
+func watchers(ctx context.Context, l *lab) error {
+	const readers, deaf, fleeting, perConn = 1000, 500, 500, 50
+	return l.steadily(ctx, loadOptions{users: 2, rest: 500 * time.Millisecond}, func(s *site, load *steady, _ []call) error {
+		idle, err := s.goroutines(ctx)
+		if err != nil {
+			return err
+		}
+		crowd := &audience{site: s, about: &dlsmsv1.WatchSeatsRequest{
+			Branch: load.name, StartTime: timestamppb.New(load.start), EndTime: timestamppb.New(load.start.Add(time.Hour)),
+		}}
+		defer crowd.leave()
+		if err := crowd.read(ctx, readers, perConn); err != nil {
+			return err
+		}
+		lasts := time.Duration(float64(2*time.Minute) * l.scale)
+		l.say("%d read, for %s", readers, lasts)
+		from := load.since()
+		pause(ctx, lasts)
+		until := load.since()
+		if err := crowd.ignore(ctx, deaf, perConn); err != nil {
+			return err
+		}
+		l.say("%d more never read, %d vanish again and again, for %s", deaf, fleeting, lasts)
+		vanished, err := crowd.vanish(ctx, lasts, fleeting, perConn)
+		if err != nil {
+			return err
+		}
+		alone, among := load.between(from, until), load.between(until, load.since())
+		load.end()
+
+		what := fmt.Sprintf("%d streams are read, %d never, %d vanish (%d in all): ", readers, deaf, fleeting, vanished)
+		const goal = 2
+		ratio := quantile(among, 0.99).Seconds() / quantile(alone, 0.99).Seconds()
+		l.figure(what+"P99 of who books, of that among readers only", "≤ 2", ratio <= goal, "%.2f (%s to %s), of %d calls", ratio,
+			quantile(among, 0.99).Round(100*time.Microsecond), quantile(alone, 0.99).Round(100*time.Microsecond), len(among))
+		l.calls(what+"who books", among)
+		wrong, err := crowd.wrong(ctx)
+		if err != nil {
+			return err
+		}
+		l.figure(what+"readers who were cut off, or don't see what there is", "0", wrong == 0, "%d of %d", wrong, readers)
+		crowd.leave()
+		closed := time.Now()
+		const leftToo, settled = 30, 10 * time.Second // connections that nginx keeps, and the like
+		left, err := s.goroutines(ctx)
+		for ; err == nil && left > idle+leftToo && time.Since(closed) < time.Minute; left, err = s.goroutines(ctx) {
+			pause(ctx, retryAfter)
+		}
+		took := time.Since(closed)
+		l.figure(what+"goroutines of the replicas as before", "≤ 10 s after", left <= idle+leftToo && took <= settled, "%d, of %d, after %s", left, idle, took.Round(100*time.Millisecond))
+		return err
+	})
+}
+
+// goroutines returns how many the replicas have together.
+func (s *site) goroutines(ctx context.Context) (n int, err error) {
+	k := slices.IndexFunc(vitals, func(v vital) bool { return v.what == "goroutines" })
+	for i := range s.Replicas {
+		now, err := s.vitals(ctx, i)
+		if err != nil {
+			return 0, err
+		}
+		n += int(now[k])
+	}
+	return n, nil
+}
+
+// audience watches the same seats.
+type audience struct {
+	site  *site
+	about *dlsmsv1.WatchSeatsRequest
+	taps  []*e2e.Tap[dlsmsv1.WatchSeatsResponse]
+	conns []*grpc.ClientConn
+}
+
+// join opens n streams, so many a connection.
+func (a *audience) join(n, perConn int, open func(dlsmsv1.SeatServiceClient) error) error {
+	for i := range n {
+		if i%perConn == 0 {
+			conn, err := e2e.Dial(a.site.Addr())
+			if err != nil {
+				return err
+			}
+			a.conns = append(a.conns, conn)
+		}
+		if err := open(dlsmsv1.NewSeatServiceClient(a.conns[len(a.conns)-1])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *audience) read(ctx context.Context, n, perConn int) error {
+	return a.join(n, perConn, func(seats dlsmsv1.SeatServiceClient) error {
+		tap, err := e2e.Listen(ctx, func(ctx context.Context) (grpc.ServerStreamingClient[dlsmsv1.WatchSeatsResponse], error) {
+			return seats.WatchSeats(ctx, a.about)
+		})
+		if err == nil {
+			a.taps = append(a.taps, tap)
+		}
+		return err
+	})
+}
+
+// ignore opens streams that nobody reads.
+func (a *audience) ignore(ctx context.Context, n, perConn int) error {
+	return a.join(n, perConn, func(seats dlsmsv1.SeatServiceClient) error {
+		stream, err := seats.WatchSeats(ctx, a.about)
+		if err != nil {
+			return err
+		}
+		_, err = stream.Header()
+		return err
+	})
+}
+
+// vanish opens n streams, breaks their connections after some seconds, and so on. It returns how many there were.
+func (a *audience) vanish(ctx context.Context, lasts time.Duration, n, perConn int) (int64, error) {
+	ctx, stop := context.WithTimeout(ctx, lasts)
+	defer stop()
+	var all sync.WaitGroup
+	var vanished atomic.Int64
+	errs := make([]error, n/perConn)
+	for i := range errs {
+		all.Go(func() {
+			for ctx.Err() == nil && errs[i] == nil {
+				errs[i] = a.appear(context.WithoutCancel(ctx), perConn)
+				vanished.Add(int64(perConn))
+			}
+		})
+	}
+	all.Wait()
+	return vanished.Load(), errors.Join(errs...)
+}
+
+// stays is how long who vanishes watches before.
+const stays = 5 * time.Second
+
+// appear reads the first message of each of n streams, and breaks their connection in the midst of them.
+func (a *audience) appear(ctx context.Context, n int) error {
+	ctx, end := context.WithTimeout(ctx, callTime)
+	defer end()
+	var line net.Conn
+	conn, err := e2e.Dial(a.site.Addr(), grpc.WithContextDialer(func(ctx context.Context, addr string) (_ net.Conn, err error) {
+		line, err = (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		return line, err
+	}))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	for range n {
+		stream, err := dlsmsv1.NewSeatServiceClient(conn).WatchSeats(ctx, a.about)
+		if err != nil {
+			return err
+		}
+		if _, err := stream.Recv(); err != nil {
+			return err
+		}
+	}
+	pause(ctx, stays)
+	if err := line.(*net.TCPConn).SetLinger(0); err != nil { // so that it ends with a reset
+		return err
+	}
+	return line.Close()
+}
+
+// wrong returns how many readers were cut off, or don't see what there is now.
+func (a *audience) wrong(ctx context.Context) (n int, err error) {
+	conn, err := e2e.Dial(a.site.Addr())
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close() }()
+	resp, err := e2e.Nobody(conn).Seats.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{Branch: a.about.GetBranch(), StartTime: a.about.GetStartTime(), EndTime: a.about.GetEndTime()})
+	if err != nil {
+		return 0, err
+	}
+	ctx, end := context.WithTimeout(ctx, settleTime)
+	defer end()
+	for _, tap := range a.taps {
+		err := tap.Until(ctx, func(got []*dlsmsv1.WatchSeatsResponse) bool { return shows(e2e.Screen(got), resp.GetSeats()) })
+		if err != nil || tap.Err() != nil {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// shows reports whether a screen shows these seats and no others.
+func shows(screen map[int64]*dlsmsv1.Seat, seats []*dlsmsv1.Seat) bool {
+	return len(screen) == len(seats) && !slices.ContainsFunc(seats, func(seat *dlsmsv1.Seat) bool { return !proto.Equal(seat, screen[seat.GetId()]) })
+}
+
+// leave closes all connections that there are.
+func (a *audience) leave() {
+	for _, conn := range a.conns {
+		_ = conn.Close()
+	}
+	a.conns = nil
+}
