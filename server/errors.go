@@ -78,7 +78,7 @@ func conclude(ctx context.Context, err error, foreign bool) outcome {
 	if e, ok := errors.AsType[*store.Error](err); ok && e.Kind != store.KindInternal {
 		return outcome{describe(e), e.Reason, e.Unwrap()}
 	}
-	if u, ok := errors.AsType[*unreceived](err); ok {
+	if u, ok := errors.AsType[*undelivered](err); ok {
 		return outcome{status: u.status}
 	}
 	if isStatus && foreign {

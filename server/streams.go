@@ -162,15 +162,15 @@ func (s *edgeStream) RecvMsg(m any) error {
 	case codes.Canceled, codes.DeadlineExceeded: // the client has gone
 		return err
 	case codes.ResourceExhausted, codes.Unimplemented: // too large, or compressed in a way that is not known
-		return &unreceived{st}
+		return &undelivered{st}
 	}
 	return errMalformed // or none at all, which gRPC calls INTERNAL
 }
 
-// unreceived is what gRPC said of a message that it did not take.
-type unreceived struct{ status *status.Status }
+// undelivered is a message that did not get through, in either direction, and how its call ends for that.
+type undelivered struct{ status *status.Status }
 
-func (u *unreceived) Error() string { return u.status.Err().Error() }
+func (u *undelivered) Error() string { return u.status.Err().Error() }
 
 func (s *edgeStream) SendMsg(m any) error {
 	if err := context.Cause(s.ctx); err != nil {
@@ -178,7 +178,11 @@ func (s *edgeStream) SendMsg(m any) error {
 	}
 	s.hung.Reset(s.maxSend)
 	defer s.hung.Stop()
-	return s.ServerStream.SendMsg(m)
+	err := s.ServerStream.SendMsg(m)
+	if status.Code(err) == codes.Unavailable { // the connection has gone, and its client: that ends the context too, but maybe later
+		return &undelivered{cancelled}
+	}
+	return err
 }
 
 func newEdgeStream(ctx context.Context, ss grpc.ServerStream, maxSend time.Duration) (context.Context, *edgeStream) {
