@@ -87,6 +87,30 @@ func conclude(ctx context.Context, err error, foreign bool) outcome {
 	return outcome{status: internal, cause: err}
 }
 
+// undelivered is a message of a stream that did not get through, in either direction, and how the call ends for that.
+type undelivered struct{ status *status.Status }
+
+func (u *undelivered) Error() string { return u.status.Err().Error() }
+
+// notReceived says what the log is to tell of a message that did not come: the client has gRPC's own answer by then.
+func notReceived(err error) error {
+	switch st := status.Convert(err); st.Code() {
+	case codes.Canceled, codes.DeadlineExceeded: // the client has gone
+		return err
+	case codes.ResourceExhausted, codes.Unimplemented: // too large, or compressed in a way that is not known
+		return &undelivered{st}
+	}
+	return errMalformed // or none at all, which gRPC calls INTERNAL
+}
+
+// notSent says what came of sending a message.
+func notSent(err error) error {
+	if status.Code(err) == codes.Unavailable { // the connection has gone, and its client: that ends the context too, but maybe later
+		return &undelivered{cancelled}
+	}
+	return err
+}
+
 // describe makes the status of an error that a client may act on.
 func describe(e *store.Error) *status.Status {
 	msg := e.Msg

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/dlsms/dlsms/store"
 )
@@ -152,25 +150,15 @@ type edgeStream struct {
 
 func (s *edgeStream) Context() context.Context { return s.ctx }
 
-// RecvMsg fails with what the log is to say of a message that did not come: the client has gRPC's own answer by then.
 func (s *edgeStream) RecvMsg(m any) error {
-	err := s.ServerStream.RecvMsg(m)
-	if err == nil && !malformed(m) {
-		return nil
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return notReceived(err)
 	}
-	switch st := status.Convert(err); st.Code() {
-	case codes.Canceled, codes.DeadlineExceeded: // the client has gone
-		return err
-	case codes.ResourceExhausted, codes.Unimplemented: // too large, or compressed in a way that is not known
-		return &undelivered{st}
+	if malformed(m) {
+		return errMalformed
 	}
-	return errMalformed // or none at all, which gRPC calls INTERNAL
+	return nil
 }
-
-// undelivered is a message that did not get through, in either direction, and how its call ends for that.
-type undelivered struct{ status *status.Status }
-
-func (u *undelivered) Error() string { return u.status.Err().Error() }
 
 func (s *edgeStream) SendMsg(m any) error {
 	if err := context.Cause(s.ctx); err != nil {
@@ -178,11 +166,7 @@ func (s *edgeStream) SendMsg(m any) error {
 	}
 	s.hung.Reset(s.maxSend)
 	defer s.hung.Stop()
-	err := s.ServerStream.SendMsg(m)
-	if status.Code(err) == codes.Unavailable { // the connection has gone, and its client: that ends the context too, but maybe later
-		return &undelivered{cancelled}
-	}
-	return err
+	return notSent(s.ServerStream.SendMsg(m))
 }
 
 func newEdgeStream(ctx context.Context, ss grpc.ServerStream, maxSend time.Duration) (context.Context, *edgeStream) {
