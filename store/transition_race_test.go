@@ -12,17 +12,17 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// whileWorking runs f while workers of two replicas do a step without pause.
+// whileWorking runs f while workers of two replicas do a step without pause. Each does its last one after f, so that what came due in f is done.
 func whileWorking(t *testing.T, f func(), steps ...func(context.Context, int) (int, bool, error)) {
 	t.Helper()
 	stop := make(chan struct{})
 	var workers sync.WaitGroup
 	for _, step := range steps {
 		workers.Go(func() {
-			for {
+			for last := false; !last; {
 				select {
 				case <-stop:
-					return
+					last = true
 				default:
 				}
 				if _, _, err := step(context.WithoutCancel(t.Context()), 100); err != nil {
