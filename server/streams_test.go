@@ -212,6 +212,21 @@ func TestAClientThatDoesNotRead(t *testing.T) {
 	}
 }
 
+// deadStream is one whose connection has gone, but whose context has not ended yet.
+type deadStream struct{ grpc.ServerStream }
+
+func (deadStream) Context() context.Context { return context.Background() }
+func (deadStream) SendMsg(any) error        { return status.Error(codes.Unavailable, "transport is closing") }
+
+// TestAClientThatHasJustGone: what can't be sent to it is no fault of ours.
+func TestAClientThatHasJustGone(t *testing.T) {
+	t.Parallel()
+	ctx, s := newEdgeStream(t.Context(), deadStream{}, maxSend)
+	if o := conclude(ctx, s.SendMsg(&dlsmsv1.SubscribeResponse{}), false); o.status.Code() != codes.Canceled {
+		t.Errorf("%v, because of %v", o.status, o.cause)
+	}
+}
+
 // TestStreamsLeaveNothingBehind opens streams whose clients vanish, and looks for goroutines that are left.
 func TestStreamsLeaveNothingBehind(t *testing.T) {
 	t.Parallel()
