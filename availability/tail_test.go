@@ -26,7 +26,8 @@ func free(t *testing.T, m *Model) (int, time.Time) {
 
 var taking = []store.Event{reservation(1, 1, 1, -10, 600), reservation(2, 1, 2, -10, 600), reservation(3, 1, 3, -10, 600)}
 
-// pass waits for a time on the Go clock, and until everyone has done what there was to do.
+// pass waits for a time on the Go clock, and until everyone has done what there was to do. The clock of each test here that sleeps is that of
+// synctest, where nobody really waits.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()

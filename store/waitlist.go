@@ -48,7 +48,8 @@ const selectEntry = `
 		r.offer_expires_at, r.created_at, COALESCE(r.reservation_id, 0) AS reservation_id
 	FROM waitlist_entries r ` + atSeat + ` WHERE r.library_id = $1 `
 
-// Waitlist returns a user's entries that are live, and of those that ended in the past 24 hours the last 100 at most, in the order in which the user joined.
+// Waitlist returns a user's entries that are live, and of those that ended in the past 24 hours the last 100 at most, in the order in which
+// the user joined.
 func (s *Store) Waitlist(ctx context.Context, userID int64) ([]Entry, error) {
 	const mine = selectEntry + `AND r.id IN (
 			SELECT id FROM waitlist_entries WHERE library_id = $1 AND user_id = $2 AND ended_at IS NULL

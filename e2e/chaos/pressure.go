@@ -184,7 +184,7 @@ func overload(ctx context.Context, l *lab) (err error) {
 	usual := quantile(served, 0.99)
 	l.say("at 70%% of it: %d of %d served, P99 %s, others %v, %d starved", len(served), len(easy), usual, others, starved)
 
-	lasts := time.Duration(float64(5*time.Minute) * l.scale)
+	lasts := l.lasting(5 * time.Minute)
 	l.say("ten times as many for %s", lasts)
 	calls, starved := g.arrive(ctx, 10*peak, lasts)
 	served, refused, others := sortOut(calls)
@@ -263,7 +263,7 @@ type flood struct {
 func (l *lab) flood(ctx context.Context, f flood, s *site, load *steady, before []call) {
 	const rate, leaves, goal = 5000, 3 * time.Millisecond, 2
 	const pools = replicas * (100 + 6)
-	lasts := time.Duration(float64(time.Minute) * l.scale)
+	lasts := l.lasting(time.Minute)
 	l.say("%d %s a second for %s, each cancelled within %s", rate, f.of, lasts, leaves)
 	fickle, stop := context.WithTimeout(ctx, lasts)
 	defer stop()
@@ -289,12 +289,12 @@ func (l *lab) flood(ctx context.Context, f flood, s *site, load *steady, before 
 	<-watched
 	what := fmt.Sprintf("%d %s, %d a second, cancelled within %s (%d were done by then): ", sent, f.of, rate, leaves, through.Load())
 	l.figure(what+"connections to Postgres at most", fmt.Sprintf("≤ %d", pools), *most <= pools, "%d", *most)
-	ratio := quantile(calls, 0.99).Seconds() / quantile(before, 0.99).Seconds()
+	ratio, told := slowdown(calls, before)
 	bound := fmt.Sprint("≤ ", goal)
 	if f.control {
 		bound = "none: the control"
 	}
-	l.figure(what+"P99 of others, of that before", bound, ratio <= goal || f.control, "%.2f (%s to %s)", ratio, quantile(calls, 0.99).Round(100*time.Microsecond), quantile(before, 0.99).Round(100*time.Microsecond))
+	l.figure(what+"P99 of others, of that before", bound, ratio <= goal || f.control, "%s", told)
 	l.calls(what+"others", calls)
 }
 

@@ -182,6 +182,13 @@ func quantile(calls []call, part float64) time.Duration {
 	return took[min(len(took)-1, int(part*float64(len(took))))]
 }
 
+// slowdown returns the P99 of calls as a ratio to that of the usual ones, and tells of it.
+func slowdown(calls, usual []call) (ratio float64, told string) {
+	slow, quick := quantile(calls, 0.99), quantile(usual, 0.99)
+	ratio = slow.Seconds() / quick.Seconds()
+	return ratio, fmt.Sprintf("%.2f (%s to %s)", ratio, slow.Round(100*time.Microsecond), quick.Round(100*time.Microsecond))
+}
+
 // longestGap returns the longest time in which no call came back with success.
 func longestGap(calls []call) (gap time.Duration) {
 	last := time.Duration(-1)

@@ -44,6 +44,9 @@ type lab struct {
 // times returns how often to do what is done n times at full scale, and once at least.
 func (l *lab) times(n int) int { return max(1, int(float64(n)*l.scale)) }
 
+// lasting returns how long what lasts d at full scale is to last.
+func (l *lab) lasting(d time.Duration) time.Duration { return time.Duration(float64(d) * l.scale) }
+
 func (l *lab) say(format string, args ...any) {
 	fmt.Fprintf(l.out, "%7s  %s\n", time.Since(l.began).Round(time.Second), fmt.Sprintf(format, args...))
 }
@@ -248,8 +251,8 @@ func redisGone(ctx context.Context, l *lab) error {
 		what := fmt.Sprintf("Redis killed, stopped or flushed %d times", n)
 		l.calls(what, append(broken, whole...))
 		const goal = 2
-		ratio := quantile(broken, 0.99).Seconds() / quantile(whole, 0.99).Seconds()
-		l.figure(what+": P99, of that with Redis", "≤ 2", ratio <= goal, "%.2f (%s to %s)", ratio, quantile(broken, 0.99).Round(100*time.Microsecond), quantile(whole, 0.99).Round(100*time.Microsecond))
+		ratio, told := slowdown(broken, whole)
+		l.figure(what+": P99, of that with Redis", "≤ 2", ratio <= goal, "%s", told)
 		return l.kept(ctx, s, load, what)
 	})
 }

@@ -34,7 +34,7 @@ func watchers(ctx context.Context, l *lab) error {
 		if err := crowd.read(ctx, readers, perConn); err != nil {
 			return err
 		}
-		lasts := time.Duration(float64(2*time.Minute) * l.scale)
+		lasts := l.lasting(2 * time.Minute)
 		l.say("%d read, for %s", readers, lasts)
 		from := load.since()
 		pause(ctx, lasts)
@@ -52,9 +52,8 @@ func watchers(ctx context.Context, l *lab) error {
 
 		what := fmt.Sprintf("%d streams are read, %d never, %d vanish (%d in all): ", readers, deaf, fleeting, vanished)
 		const goal = 2
-		ratio := quantile(among, 0.99).Seconds() / quantile(alone, 0.99).Seconds()
-		l.figure(what+"P99 of who books, of that among readers only", "≤ 2", ratio <= goal, "%.2f (%s to %s), of %d calls", ratio,
-			quantile(among, 0.99).Round(100*time.Microsecond), quantile(alone, 0.99).Round(100*time.Microsecond), len(among))
+		ratio, told := slowdown(among, alone)
+		l.figure(what+"P99 of who books, of that among readers only", "≤ 2", ratio <= goal, "%s, of %d calls", told, len(among))
 		l.calls(what+"who books", among)
 		wrong, err := crowd.wrong(ctx)
 		if err != nil {
@@ -96,7 +95,7 @@ type audience struct {
 }
 
 // join opens n streams, so many a connection.
-func (a *audience) join(n, perConn int, open func(dlsmsv1.SeatServiceClient) error) error {
+func (a *audience) join(n, perConn int, open func(*e2e.Client) error) error {
 	for i := range n {
 		if i%perConn == 0 {
 			conn, err := e2e.Dial(a.site.Addr())
@@ -105,7 +104,7 @@ func (a *audience) join(n, perConn int, open func(dlsmsv1.SeatServiceClient) err
 			}
 			a.conns = append(a.conns, conn)
 		}
-		if err := open(dlsmsv1.NewSeatServiceClient(a.conns[len(a.conns)-1])); err != nil {
+		if err := open(e2e.Nobody(a.conns[len(a.conns)-1])); err != nil {
 			return err
 		}
 	}
@@ -113,10 +112,8 @@ func (a *audience) join(n, perConn int, open func(dlsmsv1.SeatServiceClient) err
 }
 
 func (a *audience) read(ctx context.Context, n, perConn int) error {
-	return a.join(n, perConn, func(seats dlsmsv1.SeatServiceClient) error {
-		tap, err := e2e.Listen(ctx, func(ctx context.Context) (grpc.ServerStreamingClient[dlsmsv1.WatchSeatsResponse], error) {
-			return seats.WatchSeats(ctx, a.about)
-		})
+	return a.join(n, perConn, func(c *e2e.Client) error {
+		tap, err := c.Watch(ctx, a.about)
 		if err == nil {
 			a.taps = append(a.taps, tap)
 		}
@@ -126,8 +123,8 @@ func (a *audience) read(ctx context.Context, n, perConn int) error {
 
 // ignore opens streams that nobody reads.
 func (a *audience) ignore(ctx context.Context, n, perConn int) error {
-	return a.join(n, perConn, func(seats dlsmsv1.SeatServiceClient) error {
-		stream, err := seats.WatchSeats(ctx, a.about)
+	return a.join(n, perConn, func(c *e2e.Client) error {
+		stream, err := c.Seats.WatchSeats(ctx, a.about)
 		if err != nil {
 			return err
 		}
@@ -172,7 +169,7 @@ func (a *audience) appear(ctx context.Context, n int) error {
 	}
 	defer func() { _ = conn.Close() }()
 	for range n {
-		stream, err := dlsmsv1.NewSeatServiceClient(conn).WatchSeats(ctx, a.about)
+		stream, err := e2e.Nobody(conn).Seats.WatchSeats(ctx, a.about)
 		if err != nil {
 			return err
 		}
@@ -189,12 +186,7 @@ func (a *audience) appear(ctx context.Context, n int) error {
 
 // wrong returns how many readers were cut off, or don't see what there is now.
 func (a *audience) wrong(ctx context.Context) (n int, err error) {
-	conn, err := e2e.Dial(a.site.Addr())
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = conn.Close() }()
-	resp, err := e2e.Nobody(conn).Seats.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{Branch: a.about.GetBranch(), StartTime: a.about.GetStartTime(), EndTime: a.about.GetEndTime()})
+	resp, err := e2e.Nobody(a.conns[0]).Seats.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{Branch: a.about.GetBranch(), StartTime: a.about.GetStartTime(), EndTime: a.about.GetEndTime()})
 	if err != nil {
 		return 0, err
 	}
