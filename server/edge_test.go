@@ -369,6 +369,20 @@ func TestDeadlines(t *testing.T) {
 	}
 }
 
+// TestACallThatEndedBeforeItsTurn: it reaches no handler.
+func TestACallThatEndedBeforeItsTurn(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c := s.edge.begin(ctx, "/dlsms.v1.SeatService/GetBranches")
+	err := s.edge.run(ctx, c, func(context.Context) error {
+		t.Error("it was handled")
+		return nil
+	})
+	want(t, err, codes.Canceled, "")
+}
+
 func TestClientAddress(t *testing.T) {
 	t.Parallel()
 	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fc00::/7")}

@@ -82,6 +82,9 @@ func (e *edge) run(ctx context.Context, c *call, handle func(context.Context) er
 // enter lets a call in and returns the context for its handler, or says why not. What the call holds then is given back by c.finish.
 func (e *edge) enter(ctx context.Context, c *call) (_ context.Context, err error) {
 	defer recovered(&err)
+	if err := ctx.Err(); err != nil { // the client has gone before it was its turn
+		return ctx, err
+	}
 	if err := e.gate.check(c.rule); err != nil {
 		return ctx, err
 	}

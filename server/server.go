@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
@@ -108,6 +109,7 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 
 	unary, stream, initialize := metrics(c.Metrics)
 	s.grpc = grpc.NewServer(append([]grpc.ServerOption{
+		grpc.Creds(arrivals{insecure.NewCredentials()}),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.ChainUnaryInterceptor(unary, s.edge.unary),
 		grpc.ChainStreamInterceptor(stream, s.edge.serverStream),
