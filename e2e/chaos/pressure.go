@@ -9,12 +9,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/dlsms/dlsms/e2e"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
-	"github.com/dlsms/dlsms/stack"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
@@ -146,21 +144,10 @@ func sortOut(calls []call) (served, refused []call, others map[codes.Code]int) {
 	return served, refused, others
 }
 
-// slowPostgres takes so many milliseconds for each answer, so that it, and not the processors that the load needs too, is what there is too
-// little of.
-const slowPostgres = `{"type": "latency", "stream": "downstream", "attributes": {"latency": 40}}`
-
 // overload: ten times what can be served comes, and what can be served is.
 func overload(ctx context.Context, l *lab) (err error) {
-	const conns = "8"
-	l.say("starting DL-SMS, with a Postgres that takes 40 ms for each answer and %s connections a replica", conns)
-	s := &site{proxies: newProxies(), journal: &e2e.Journal{}}
-	cfg := stack.Config{Binary: l.binary, Env: map[string]string{"DB_MIN_CONNS": conns, "DB_MAX_CONNS": conns}}
-	cfg.Via = func(databaseURL, redisURL string) (string, string, error) {
-		slow, err := s.toURL("replica-postgres", databaseURL)
-		return slow, redisURL, err
-	}
-	if _, err := s.start(ctx, cfg, 1, false); err != nil {
+	s, err := l.slowSite(ctx, map[string]string{"DB_MIN_CONNS": "8", "DB_MAX_CONNS": "8"})
+	if err != nil {
 		return err
 	}
 	defer func() {
@@ -168,9 +155,6 @@ func overload(ctx context.Context, l *lab) (err error) {
 			err = stopped
 		}
 	}()
-	if _, err := s.links[0].poison(toxic{"slow", []string{slowPostgres}}); err != nil {
-		return err
-	}
 	g, err := s.gate(ctx, 4000)
 	if err != nil {
 		return err
@@ -211,107 +195,6 @@ func overload(ctx context.Context, l *lab) (err error) {
 	const mostAfter = 5 * time.Second
 	l.figure(what+"all as before after it", "≤ 5 s", lastBad <= mostAfter, "%s", lastBad.Round(100*time.Millisecond))
 	return nil
-}
-
-// cancelled: masses of calls whose clients go away cost neither connections nor others their time. The same masses of calls that do nothing at all are the
-// control: what others suffer from those, they suffer from nginx, which opens a connection to a replica for each, and from the processors.
-func cancelled(ctx context.Context, l *lab) error {
-	return l.steadily(ctx, loadOptions{users: trialUsers, rest: 5 * trialRest}, func(s *site, load *steady, before []call) error {
-		const visitors, conns = 2000, 8
-		crowd, err := s.crowd(ctx, "fickle", visitors, conns)
-		if err != nil {
-			return err
-		}
-		seats, err := s.furnish(ctx, "fickle", visitors)
-		if err != nil {
-			return err
-		}
-		for _, f := range []flood{
-			{"health checks", true, func(ctx context.Context, n int) error {
-				_, err := healthpb.NewHealthClient(crowd[n%visitors].Conn()).Check(ctx, &healthpb.HealthCheckRequest{})
-				return err
-			}},
-			{"bookings", false, func(ctx context.Context, n int) error {
-				start := time.Now().Add(time.Duration(24+n/visitors%200) * time.Hour)
-				_, err := crowd[n%visitors].Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{
-					SeatId: seats[n%visitors], StartTime: timestamppb.New(start), EndTime: timestamppb.New(start.Add(time.Hour)),
-				})
-				return err
-			}},
-		} {
-			l.flood(ctx, f, s, load, before)
-		}
-		var booked int
-		err = s.db.QueryRow(ctx, `SELECT count(*) FROM reservations r JOIN users u ON u.id = r.user_id WHERE u.student_id LIKE 'fickle%'`).Scan(&booked)
-		if err != nil {
-			return err
-		}
-		l.say("%d bookings whose users had gone were made", booked)
-		return l.kept(ctx, s, load, "others, with cancelled calls")
-	})
-}
-
-// flood is a mass of calls.
-type flood struct {
-	of string
-	// control says that it is only for comparison: nothing depends on how it goes.
-	control bool
-	call    func(ctx context.Context, n int) error
-}
-
-// flood makes calls that are each cancelled soon, and tells what the users of the load see of it.
-func (l *lab) flood(ctx context.Context, f flood, s *site, load *steady, before []call) {
-	const rate, leaves, goal = 5000, 3 * time.Millisecond, 2
-	const pools = replicas * (100 + 6)
-	lasts := l.lasting(time.Minute)
-	l.say("%d %s a second for %s, each cancelled within %s", rate, f.of, lasts, leaves)
-	fickle, stop := context.WithTimeout(ctx, lasts)
-	defer stop()
-	most, watched := s.mostConnections(fickle)
-	from := load.since()
-	sent := 0
-	var through atomic.Int64
-	var all sync.WaitGroup
-	paced(fickle, rate, func(n int) {
-		sent++
-		after := time.Duration(l.chance.Int64N(int64(leaves)))
-		all.Go(func() {
-			ctx, leave := context.WithCancel(context.WithoutCancel(fickle))
-			defer time.AfterFunc(after, leave).Stop()
-			if f.call(ctx, n) == nil {
-				through.Add(1)
-			}
-			leave()
-		})
-	})
-	all.Wait()
-	calls := load.between(from, load.since())
-	<-watched
-	what := fmt.Sprintf("%d %s, %d a second, cancelled within %s (%d were done by then): ", sent, f.of, rate, leaves, through.Load())
-	l.figure(what+"connections to Postgres at most", fmt.Sprintf("≤ %d", pools), *most <= pools, "%d", *most)
-	ratio, told := slowdown(calls, before)
-	bound := fmt.Sprint("≤ ", goal)
-	if f.control {
-		bound = "none: the control"
-	}
-	l.figure(what+"P99 of others, of that before", bound, ratio <= goal || f.control, "%s", told)
-	l.calls(what+"others", calls)
-}
-
-// mostConnections watches how many connections the replicas have to Postgres, until ctx ends.
-func (s *site) mostConnections(ctx context.Context) (most *int, over <-chan struct{}) {
-	most = new(int)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		every(ctx, 100*time.Millisecond, func() {
-			var n int
-			if err := s.db.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dlsms'`).Scan(&n); err == nil {
-				*most = max(*most, n)
-			}
-		})
-	}()
-	return most, done
 }
 
 // workersKilled: 100,000 reservations whose users did not come, and three workers of which one is killed again and again.

@@ -36,11 +36,13 @@ type call struct {
 	err      error
 }
 
-// loadOptions say how many users there are, how long each rests between two calls, and how often a call is tried; 0: as the README has it.
+// loadOptions say how many users there are, how long each rests between two calls, how often a call is tried (0: as the README has it), and
+// whether Postgres is slow.
 type loadOptions struct {
-	users int
-	rest  time.Duration
-	tries int
+	users        int
+	rest         time.Duration
+	tries        int
+	slowPostgres bool
 }
 
 // startSteady sets users going.

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"regexp"
 	"time"
 
+	"github.com/dlsms/dlsms/e2e"
 	"github.com/dlsms/dlsms/stack"
 )
 
@@ -67,6 +69,28 @@ func (l *lab) site(ctx context.Context, env map[string]string) (*site, error) {
 	return startSite(ctx, stack.Config{Binary: l.binary, Env: env}, 1, false)
 }
 
+// slowPostgres takes so many milliseconds for each answer, so that it, and not the processors that the load needs too, is what there is too
+// little of.
+const slowPostgres = `{"type": "latency", "stream": "downstream", "attributes": {"latency": 40}}`
+
+// slowSite is site with a slow Postgres.
+func (l *lab) slowSite(ctx context.Context, env map[string]string) (_ *site, err error) {
+	l.say("starting DL-SMS, with a Postgres that takes 40 ms for each answer")
+	s := &site{proxies: newProxies(), journal: &e2e.Journal{}}
+	cfg := stack.Config{Binary: l.binary, Env: env}
+	cfg.Via = func(databaseURL, redisURL string) (string, string, error) {
+		slow, err := s.toURL("replica-postgres", databaseURL)
+		return slow, redisURL, err
+	}
+	if _, err := s.start(ctx, cfg, 1, false); err != nil {
+		return nil, err
+	}
+	if _, err := s.links[0].poison(toxic{"slow", []string{slowPostgres}}); err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	return s, nil
+}
+
 func runTrials(ctx context.Context, out io.Writer, binary, only string, scale float64, seed uint64) error {
 	wanted, err := regexp.Compile(only)
 	if err != nil {
@@ -94,12 +118,16 @@ const (
 	trialUsers = 24
 	trialRest  = 20 * time.Millisecond
 	warmUp     = 2 * time.Second
-	baseline   = 5 * time.Second
+	baseline   = 15 * time.Second
 )
 
 // steadily runs f while the steady load is on a system of its own, and tells what the load was before.
 func (l *lab) steadily(ctx context.Context, options loadOptions, f func(s *site, load *steady, before []call) error) (err error) {
-	s, err := l.site(ctx, nil)
+	start := l.site
+	if options.slowPostgres {
+		start = l.slowSite
+	}
+	s, err := start(ctx, nil)
 	if err != nil {
 		return err
 	}
