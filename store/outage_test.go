@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -98,6 +99,54 @@ func TestPostgresDiesUnderLoad(t *testing.T) {
 	t.Logf("%d booked, %d failed", booked.Load(), failed.Load())
 	if faults, err := storetest.Violations(t.Context(), db.URL, 1); err != nil || len(faults) > 0 {
 		t.Error(faults, err)
+	}
+}
+
+// TestConnectionsGoneSilent: a connection over which nothing comes back any more, and nothing says why, is given up soon, also by those who
+// have no deadline.
+func TestConnectionsGoneSilent(t *testing.T) {
+	t.Parallel()
+	db, _ := storetest.NewCluster(t)
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 4, Rules: store.DefaultRules()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	const idle = `SELECT pid FROM pg_stat_activity WHERE application_name = 'dlsms' AND state = 'idle' AND state_change < clock_timestamp() - interval '1.1 s'`
+	const conns = 5 // at least: requests, worker, bookings, and two lines
+	var pids []int
+	storetest.Eventually(t, "idle connections", func() bool {
+		pids = storetest.Rows[int](t, db, idle)
+		return len(pids) >= conns && len(pids) == storetest.Value[int](t, db, `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dlsms'`)
+	})
+	signal := func(sig syscall.Signal) {
+		for _, pid := range pids {
+			if err := syscall.Kill(pid, sig); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	signal(syscall.SIGSTOP)
+	t.Cleanup(func() { signal(syscall.SIGCONT) })
+
+	done := make(chan error, 2)
+	go func() {
+		_, _, err := s.MarkNoShows(context.Background(), 10)
+		done <- err
+	}()
+	go func() {
+		_, err := s.Reservations(context.Background(), 1, store.ViewAll, store.ReservationCursor{}, 1)
+		done <- err
+	}()
+	for range 2 {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("it waits for a connection that is silent")
+		}
 	}
 }
 

@@ -121,7 +121,10 @@ func openPool(ctx context.Context, c Config, minConns, maxConns int32, settings 
 	}
 	cfg.MinConns, cfg.MaxConns = minConns, maxConns
 	cfg.MaxConnLifetime, cfg.MaxConnLifetimeJitter = time.Hour, 10*time.Minute
-	cfg.ConnConfig.ConnectTimeout = 3 * time.Second
+	cfg.ConnConfig.ConnectTimeout = connectTimeout
+	// A connection that has been idle is asked whether it still works. Where packets vanish without a word, nothing else would end that wait for
+	// a quarter of an hour.
+	cfg.PingTimeout = lineTimeout
 	cfg.ConnConfig.Tracer = c.Tracer
 	cfg.ConnConfig.RuntimeParams["application_name"] = "dlsms"
 	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
@@ -142,9 +145,14 @@ func openPool(ctx context.Context, c Config, minConns, maxConns int32, settings 
 	return pool, nil
 }
 
+// connectTimeout bounds how long a new connection, and then its first statement, may take.
+const connectTimeout = 3 * time.Second
+
 // checkSession refuses a session that would break the locking: under a stricter isolation level a statement after a lock
 // would still see the rows from before it.
 func checkSession(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
 	var level string
 	if err := conn.QueryRow(ctx, `SHOW transaction_isolation`).Scan(&level); err != nil {
 		return err
