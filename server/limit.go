@@ -72,7 +72,7 @@ func (l *limits) loginAllowed(ctx context.Context, studentID string) error {
 
 // loginFailed counts a failed login. It does so also for a client that hung up before it heard of the failure.
 func (l *limits) loginFailed(ctx context.Context, studentID string) {
-	_ = l.take(context.WithoutCancel(ctx), l.failure, strings.ToLower(studentID), 1)
+	_ = l.take(ctx, l.failure, strings.ToLower(studentID), 1)
 }
 
 // take takes n tokens from the key's bucket, or with n = 0 looks whether there is one.
@@ -110,14 +110,11 @@ func (l *limits) takeShared(ctx context.Context, b bucket, key string, n int) (w
 	if l.client == nil || !l.breaker.allow() {
 		return 0, false
 	}
-	asking, cancel := context.WithTimeout(ctx, l.timeout)
+	// Without the client, which may go: that would cost the connection, and says nothing of Redis.
+	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.timeout)
 	defer cancel()
 	// The braces make the key one hash tag, so that a cluster knows its slot.
 	micros, err := gcra.Run(asking, l.client, []string{"dlsms:{" + b.name + ":" + key + "}"}, b.interval().Microseconds(), b.size, n).Int64()
-	if err != nil && ctx.Err() != nil {
-		// The client went away, which says nothing of Redis; should this have been the breaker's trial, the next one comes soon.
-		return 0, false
-	}
 	if l.breaker.report(err == nil) {
 		if err != nil {
 			l.log.WarnContext(ctx, "Redis fails: rate limits count by replica", "cause", err)
