@@ -29,7 +29,12 @@ type notifyService struct {
 	hints   *Hints
 	news    *News
 	revoked *revocations
+	reading chan struct{} // holds a value for each subscription that reads
 }
+
+// subscriptionReads is how many subscriptions may read at once, of so many connections to Postgres. After an outage all that are open read
+// anew, 10,000 at most, and those who book shall not stand in line behind them.
+func subscriptionReads(conns int) int { return max(1, conns/16) }
 
 func (s *notifyService) JoinWaitlist(ctx context.Context, req *dlsmsv1.JoinWaitlistRequest) (*dlsmsv1.JoinWaitlistResponse, error) {
 	var c check
@@ -171,7 +176,7 @@ func (s *notifyService) sendAfter(ctx context.Context, stream grpc.ServerStreami
 		return after, err
 	}
 	for {
-		list, err := s.store.Notifications(ctx, caller(ctx).UserID, after, maxNotifications)
+		list, err := s.read(ctx, after)
 		if err != nil {
 			return after, err
 		}
@@ -185,6 +190,17 @@ func (s *notifyService) sendAfter(ctx context.Context, stream grpc.ServerStreami
 			return after, nil
 		}
 	}
+}
+
+// read returns the caller's next notifications after an id, when it is their turn.
+func (s *notifyService) read(ctx context.Context, after int64) ([]store.Notification, error) {
+	select {
+	case s.reading <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-s.reading }()
+	return s.store.Notifications(ctx, caller(ctx).UserID, after, maxNotifications)
 }
 
 // notificationKinds says what each notifying event is to a client.

@@ -134,7 +134,9 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 		},
 		seat:        &seatService{seats: c.Seats},
 		reservation: &reservationService{store: c.Store, hints: s.hints},
-		notify:      &notifyService{store: c.Store, hints: s.hints, news: c.News, revoked: s.edge.revoked},
+		notify: &notifyService{
+			store: c.Store, hints: s.hints, news: c.News, revoked: s.edge.revoked, reading: make(chan struct{}, subscriptionReads(c.DBConns)),
+		},
 	}
 	if replace != nil {
 		replace(&all)

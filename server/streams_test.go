@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -176,6 +177,45 @@ func subscribeErr(t *testing.T, s *testServer, ctx context.Context) error { //no
 	}
 	_, err = stream.Recv()
 	return err
+}
+
+// TestSubscriptionsLeaveRoom: when all subscriptions read at once, and can't get on, others still find connections to Postgres.
+func TestSubscriptionsLeaveRoom(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	s := startOn(t, db, nil, nil)
+	me := s.student(t)
+	for range 3 { // more than there are connections
+		another := s.student(t)
+		for range 8 {
+			subscribe(t, s, another)
+		}
+	}
+	conn, err := pgx.Connect(t.Context(), db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE reservation_events`); err != nil {
+		t.Fatal(err)
+	}
+	s.config.News.Tell(nil)
+	eventually(t, "a subscription that waits", func() bool { return s.config.Store.PoolStat().AcquiredConns() > 0 })
+	for range 50 {
+		ctx, cancel := context.WithTimeout(me, 2*time.Second) // less than anybody waits for a lock
+		_, err := s.reservation.GetReservations(ctx, &dlsmsv1.GetReservationsRequest{})
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestAClientThatDoesNotRead: its stream ends, its handler returns, and nobody else waits for either.
