@@ -369,6 +369,19 @@ func TestDeadlines(t *testing.T) {
 	}
 }
 
+// TestADeadlineOfOurs: a client that set none is told to try again, not that a deadline of its own has passed.
+func TestADeadlineOfOurs(t *testing.T) {
+	t.Parallel()
+	s := startWith(t, func(all *services) {
+		all.seat = fakeSeats{branches: func(ctx context.Context) error {
+			<-ctx.Done()
+			return store.ErrUnavailable.Because(ctx.Err()) // as the store has it
+		}}
+	})
+	_, err := s.seats.GetBranches(t.Context(), &dlsmsv1.GetBranchesRequest{})
+	want(t, err, codes.Unavailable, "UNAVAILABLE")
+}
+
 // TestACallThatEndedBeforeItsTurn: it reaches no handler.
 func TestACallThatEndedBeforeItsTurn(t *testing.T) {
 	t.Parallel()

@@ -150,14 +150,14 @@ func (e *edge) enterStream(ctx context.Context, c *call) (context.Context, error
 }
 
 // defaultDeadline bounds a unary call whose client would wait for longer. It is the budget of a statement in the store, past which
-// nothing can come any more.
+// nothing can come any more: then Postgres is as good as out of reach, and the client may try again.
 const defaultDeadline = 5 * time.Second
 
 func withDeadline(ctx context.Context, c *call) context.Context {
 	if at, ok := ctx.Deadline(); ok && time.Until(at) <= defaultDeadline {
 		return ctx
 	}
-	ctx, cancel := context.WithTimeout(ctx, defaultDeadline)
+	ctx, cancel := context.WithTimeoutCause(ctx, defaultDeadline, store.ErrUnavailable)
 	c.onFinish(cancel)
 	return ctx
 }
