@@ -271,8 +271,10 @@ func (r *replica) serve(ctx context.Context, s *settings) error {
 	running.Go(func() error { return r.seats.Run(background) })
 	running.Go(func() error { r.worker.Run(background); return nil })
 
+	starting, giveUp := context.WithCancel(ctx)
+	defer giveUp()
 	ready := make(chan error, 1)
-	go func() { ready <- r.server.Ready(ctx) }()
+	go func() { ready <- r.server.Ready(starting) }()
 	for serving := true; serving && err == nil; {
 		select {
 		case <-ctx.Done():
@@ -288,6 +290,10 @@ func (r *replica) serve(ctx context.Context, s *settings) error {
 				r.log.InfoContext(ctx, "serving", "grpc", s.GRPCAddr, "admin", s.AdminAddr)
 			}
 		}
+	}
+	giveUp()
+	if ready != nil {
+		<-ready // so that nothing starts while all stops
 	}
 	r.log.InfoContext(background, "stopping", "drain_timeout", s.DrainTimeout.value.String())
 	if cut := r.server.Shutdown(background); cut != nil {
