@@ -63,12 +63,3 @@ func (j *Journal) Tail(n int) string {
 	defer j.mu.Unlock()
 	return strings.Join(j.last[max(0, len(j.last)-n):], "\n")
 }
-
-// Has reports whether one of the lines that are kept contains all the parts.
-func (j *Journal) Has(parts ...string) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return slices.ContainsFunc(j.last, func(line string) bool {
-		return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(line, part) })
-	})
-}

@@ -35,20 +35,6 @@ func (r *Replica) Addr() string { return net.JoinHostPort(loopback, strconv.Itoa
 // AdminAddr is the host:port of its metrics, profiles and /healthz.
 func (r *Replica) AdminAddr() string { return net.JoinHostPort(loopback, strconv.Itoa(r.adminPort)) }
 
-// SetBinary makes the next Start run another dlsms, as a rolling upgrade does.
-func (r *Replica) SetBinary(path string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.binary = path
-}
-
-// SetEnv changes settings from the next Start on.
-func (r *Replica) SetEnv(changes map[string]string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	maps.Copy(r.env, changes)
-}
-
 func newReplica(name, binary string, port, adminPort int, env map[string]string, log *console) *Replica {
 	r := &Replica{port: port, adminPort: adminPort, binary: binary, env: env}
 	r.Process = &Process{spec: spec{

@@ -188,10 +188,12 @@ func runCanaries(ctx context.Context, out io.Writer, only string, seed uint64) e
 	}
 	fmt.Fprintf(out, "\nCanaries: commit %s, seed %d\n\n| canary | found by | after | what it said |\n|---|---|---|---|\n", commit(ctx), seed)
 	var missed []error
+	n := 0
 	for _, c := range append(canaries(), slices.Repeat([]canary{harmless()}, cleanRuns)...) {
 		if !wanted.MatchString(c.name) {
 			continue
 		}
+		n++
 		began := time.Now()
 		seed++
 		found, err := c.sing(ctx, seed)
@@ -212,6 +214,9 @@ func runCanaries(ctx context.Context, out io.Writer, only string, seed uint64) e
 			continue
 		}
 		fmt.Fprintf(out, "| %s | %s | %s | %s |\n", c.name, c.by, time.Since(began).Round(time.Second), oneLine(found[i].text))
+	}
+	if n == 0 {
+		return fmt.Errorf("-only: no canary is like %q", only)
 	}
 	return errors.Join(missed...)
 }

@@ -96,8 +96,8 @@ func (l *lab) flood(ctx context.Context, f flood, where string, next func(n int)
 	if err != nil {
 		return fmt.Errorf("after %d %s: %w", sent, f.of, err)
 	}
-	calls := load.between(from, load.since())
 	<-watched
+	calls := load.between(from, load.since())
 	what := fmt.Sprintf("%d %s, %d a second, cancelled within %s%s (%d were done by then): ", sent, f.of, rate, leaves, where, quitters.done())
 	l.figure(what+"connections to Postgres at most", fmt.Sprintf("≤ %d", pools), 0 < *most && *most <= pools, "%d", *most)
 	ratio, told := slowdown(calls, before)

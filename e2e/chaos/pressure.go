@@ -228,6 +228,9 @@ func workersKilled(ctx context.Context, l *lab) (err error) {
 	kills := 0
 	lastKill := began // or the start, if all was done before there was one
 	for left > 0 {
+		if time.Since(began) > 5*time.Minute {
+			return fmt.Errorf("%d are left after five minutes", left)
+		}
 		pause(ctx, time.Duration(l.chance.Int64N(int64(500*time.Millisecond))))
 		if err := s.db.QueryRow(ctx, `SELECT count(*) FROM reservations WHERE status = 'CONFIRMED' AND check_in_deadline < now()`).Scan(&left); err != nil {
 			return err

@@ -20,6 +20,11 @@ type result struct {
 
 	planSeats []int64
 
+	// calm is how many operations a second there were before the first fault, calmUntil when that was, and calmOperations how many by then.
+	calm           float64
+	calmUntil      time.Duration
+	calmOperations int64
+
 	operations, reads, oldReads, refused, conflicts, tries int64
 	acknowledged, missing                                  int64
 	unsure, unknown, resolvedDone, resolvedNot             int64
@@ -85,8 +90,18 @@ func (r *result) faults() (n int) {
 	return n
 }
 
-// floor is how many operations a second a run must have had, or it proves nothing.
-const floor = 100
+// A run with fewer operations a second than floor proves nothing. On a machine where the system, its faults and its clients get less done together,
+// it must have had floorPart of what there was before the first fault, and that must have been calmFloor at least.
+const (
+	floor     = 100
+	floorPart = 0.1
+	calmFloor = 50
+)
+
+// rate is how many operations a second there were from the first fault on.
+func (r *result) rate() float64 {
+	return float64(r.operations-r.calmOperations) / (r.lasted - r.calmUntil).Seconds()
+}
 
 // count takes over what the clients counted.
 func (r *result) count(h *history) {
@@ -95,8 +110,8 @@ func (r *result) count(h *history) {
 	for _, v := range h.found.list() {
 		r.found.add(v.check, "%s", v.text)
 	}
-	if rate := float64(r.operations) / r.lasted.Seconds(); rate < floor {
-		r.found.add(checkActivity, "%.0f operations a second: that is no test", rate)
+	if r.calm < calmFloor || r.rate() < min(floor, floorPart*r.calm) {
+		r.found.add(checkActivity, "%.0f operations a second, %.0f before the first fault: that is no test", r.rate(), r.calm)
 	}
 }
 
@@ -115,7 +130,7 @@ func (r *result) String() string {
 		fmt.Fprintf(&b, "| %s | %s |\n", what, fmt.Sprintf(format, args...))
 	}
 	fmt.Fprint(&b, "| | |\n|---|---|\n")
-	line("operations", "%d, %.0f a second, in %d tries", r.operations, float64(r.operations)/r.lasted.Seconds(), r.tries)
+	line("operations", "%d, %.0f a second, %.0f before the first fault, in %d tries", r.operations, r.rate(), r.calm, r.tries)
 	line("of these acknowledged writes", "%d, of which %d are not there", r.acknowledged+r.missing, r.missing)
 	line("refused", "%d, of which %d conflicts over a seat", r.refused, r.conflicts)
 	line("reads of a seat checked", "%d, of which %d as of an earlier time, as they said", r.reads, r.oldReads)

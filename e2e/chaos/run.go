@@ -83,6 +83,12 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	defer l.streams.end()
 	defer l.end()
 	r.planSeats = l.plans
+	say("%d clients, and no fault yet", clients)
+	pause(ctx, warmUp)
+	before := l.history.ops.Load()
+	pause(ctx, calmTime)
+	r.calm = float64(l.history.ops.Load()-before) / calmTime.Seconds()
+	r.calmUntil, r.calmOperations = l.history.since(), l.history.ops.Load()
 	say("%d clients, faults for %s, a minute of the system's is %s", clients, p.duration, time.Minute/time.Duration(p.speed()))
 
 	faults, stop := context.WithTimeout(ctx, p.duration)
@@ -122,6 +128,9 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	}
 	return r, nil
 }
+
+// calmTime is for how long clients are looked at before the first fault.
+const calmTime = 3 * time.Second
 
 const progressEvery = 10 * time.Second
 

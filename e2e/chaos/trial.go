@@ -11,6 +11,7 @@ import (
 
 	"github.com/dlsms/dlsms/e2e"
 	"github.com/dlsms/dlsms/stack"
+	"github.com/dlsms/dlsms/store/storetest"
 )
 
 // trial breaks one thing many times and measures what a user sees of it.
@@ -98,16 +99,21 @@ func runTrials(ctx context.Context, out io.Writer, binary, only string, scale fl
 	}
 	l := &lab{binary: binary, scale: scale, chance: rand.New(rand.NewPCG(seed, 0)), out: out, began: time.Now()}
 	fmt.Fprintf(out, "Trials: commit %s, seed %d\n", commit(ctx), seed)
+	n := 0
 	for _, t := range trials() {
 		if !wanted.MatchString(t.name) {
 			continue
 		}
+		n++
 		l.say("%s", t.name)
 		if err := t.run(ctx, l); err != nil {
 			return fmt.Errorf("%s: %w", t.name, err)
 		}
 	}
-	if l.missed > 0 {
+	switch {
+	case n == 0:
+		return fmt.Errorf("-only: no trial is like %q", only)
+	case l.missed > 0:
 		return fmt.Errorf("%d goals are missed", l.missed)
 	}
 	return nil
@@ -156,8 +162,19 @@ func (l *lab) kept(ctx context.Context, s *site, load *steady, after string) err
 	if err != nil {
 		return err
 	}
-	l.figure("acknowledged bookings lost, "+after, "0", len(missing) == 0, "%d of %d", len(missing), acked)
-	return nil
+	l.figure("acknowledged bookings lost, "+after, "0", len(missing) == 0 && acked > 0, "%d of %d", len(missing), acked)
+	if len(missing) > 0 {
+		l.say("lost: %v", missing)
+	}
+	broken, err := storetest.Violations(ctx, s.Postgres.AdminURL(), 1)
+	if err != nil {
+		return err
+	}
+	l.figure("broken rules, "+after, "0", len(broken) == 0, "%d", len(broken))
+	for _, b := range broken {
+		l.say("%s", b)
+	}
+	return s.journal.Err()
 }
 
 // postgresKilled: what was acknowledged is there, and all goes on as before soon after Postgres accepts connections.
@@ -212,6 +229,7 @@ func replicaKilled(ctx context.Context, l *lab) error {
 				l.say("killed %d times", i+1)
 			}
 		}
+		load.end() // so that what is under way counts too
 		calls := load.between(from, load.since())
 		l.calls(fmt.Sprintf("a replica killed %d times", n), calls)
 		const goal = time.Second
@@ -224,7 +242,7 @@ func replicaKilled(ctx context.Context, l *lab) error {
 // calls tells how many failed in spite of the retry policy.
 func (l *lab) calls(while string, calls []call) {
 	failed := len(calls) - good(calls)
-	l.figure(while+": calls that failed", "0", failed == 0, "%d of %d", failed, len(calls))
+	l.figure(while+": calls that failed", "0", failed == 0 && len(calls) > 0, "%d of %d", failed, len(calls))
 	for _, c := range calls {
 		if c.err != nil {
 			l.say("at %s: %v", c.at, c.err)
@@ -247,6 +265,7 @@ func rollingRestart(ctx context.Context, l *lab) error {
 			}
 			l.say("restarted all %d times", i+1)
 		}
+		load.end()
 		l.calls(fmt.Sprintf("all replicas restarted one after the other, %d times, at most 2 retries", n), load.between(from, load.since()))
 		return l.kept(ctx, s, load, fmt.Sprintf("all replicas restarted %d times", n))
 	})

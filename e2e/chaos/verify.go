@@ -44,9 +44,16 @@ type written struct {
 	user      map[int64]int64
 	happened  map[transition]bool
 	extended  map[string]bool // reservation/end
-	entries   map[int64]bool
-	kinds     map[string]int // how often each transition happened
-	overlaps  []string       // of two who had one seat at once, at any time
+	entries   map[int64]entry
+	joined    map[string]int64 // user/request
+	kinds     map[string]int   // how often each transition happened
+	overlaps  []string         // of two who had one seat at once, at any time
+}
+
+// entry is one of a waitlist.
+type entry struct {
+	user   int64
+	status string
 }
 
 func requestKey(user int64, request string) string { return fmt.Sprintf("%d/%s", user, request) }
@@ -55,7 +62,7 @@ func extensionKey(reservation int64, end time.Time) string {
 }
 
 func (s *site) readAll(ctx context.Context) (w written, err error) {
-	w = written{byRequest: map[string]int64{}, user: map[int64]int64{}, happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]bool{}, kinds: map[string]int{}}
+	w = written{byRequest: map[string]int64{}, user: map[int64]int64{}, happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]entry{}, joined: map[string]int64{}, kinds: map[string]int{}}
 	rows, err := s.db.Query(ctx, `SELECT id, user_id, COALESCE(request_id, '') FROM reservations`)
 	if err != nil {
 		return w, err
@@ -99,36 +106,53 @@ func (s *site) readAll(ctx context.Context) (w written, err error) {
 	}); err != nil {
 		return w, err
 	}
-	if rows, err = s.db.Query(ctx, `SELECT id FROM waitlist_entries`); err != nil {
+	if rows, err = s.db.Query(ctx, `SELECT id, user_id, status, COALESCE(request_id, '') FROM waitlist_entries`); err != nil {
 		return w, err
 	}
-	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
-		w.entries[id] = true
+	_, err = pgx.ForEachRow(rows, []any{&id, &user, &kind, &request}, func() error {
+		w.entries[id] = entry{user, kind}
+		w.joined[requestKey(user, request)] = id
 		return nil
 	})
 	return w, err
 }
 
-// kept returns what is missing of what was acknowledged.
-func (w written) kept(o *op) string {
-	has := func(kind string) bool { return w.happened[transition{o.Reservation, kind}] }
-	ok := true
+// has reports whether an act was done. Of a booking or a joining, its request says which it was.
+func (w written) has(o *op) bool {
+	happened := func(kind string) bool { return w.happened[transition{o.Reservation, kind}] }
 	switch o.Act {
 	case book:
-		ok = has("RESERVED") && w.user[o.Reservation] == o.User && w.byRequest[requestKey(o.User, o.RequestID)] == o.Reservation
+		return happened("RESERVED") && w.user[o.Reservation] == o.User
 	case cancel:
-		ok = has("CANCELLED")
+		return happened("CANCELLED")
 	case checkIn:
-		ok = has("CHECKED_IN")
+		return happened("CHECKED_IN")
 	case checkOut:
-		ok = has("CHECKED_OUT") || has("COMPLETED")
+		return happened("CHECKED_OUT") || happened("COMPLETED")
 	case extend:
-		ok = w.extended[extensionKey(o.Reservation, o.End)]
-	case join, claim, leave:
-		ok = w.entries[o.Reservation]
+		return w.extended[extensionKey(o.Reservation, o.End)]
+	case join:
+		return w.entries[o.Reservation].user == o.User
+	case claim:
+		return w.entries[o.Reservation] == entry{o.User, "CLAIMED"}
+	case leave:
+		return w.entries[o.Reservation] == entry{o.User, "LEFT"}
 	case read:
 	}
-	if ok {
+	return true
+}
+
+// requested returns what a request made, 0 if nothing.
+func (w written) requested(o *op) int64 {
+	if o.Act == join {
+		return w.joined[requestKey(o.User, o.RequestID)]
+	}
+	return w.byRequest[requestKey(o.User, o.RequestID)]
+}
+
+// kept returns what is missing of what was acknowledged.
+func (w written) kept(o *op) string {
+	if w.has(o) && (o.RequestID == "" || w.requested(o) == o.Reservation) {
 		return ""
 	}
 	return fmt.Sprintf("%s of reservation %d by user %d was acknowledged at %s, and is not there", o.Act, o.Reservation, o.User, o.Return)
@@ -137,21 +161,10 @@ func (w written) kept(o *op) string {
 // resolve finds out what became of an act of which some try had no answer, and reports whether it was done in the end. It may have been done
 // later than its last try came back.
 func (w written) resolve(o *op) (was bool) {
-	switch o.Act {
-	case book:
-		found, ok := w.byRequest[requestKey(o.User, o.RequestID)]
-		if ok {
-			o.Reservation = found
-		}
-		was = ok
-	case cancel:
-		was = w.happened[transition{o.Reservation, "CANCELLED"}]
-	case extend:
-		was = w.extended[extensionKey(o.Reservation, o.End)]
-	case read, checkIn, checkOut, join, claim, leave: // these are not in the model
-		return false
+	if o.RequestID != "" {
+		o.Reservation = w.requested(o)
 	}
-	return was
+	return w.has(o)
 }
 
 // verify checks the history against what is written, and what is written against the rules.
