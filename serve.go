@@ -293,7 +293,7 @@ func (r *replica) serve(ctx context.Context, s *settings) error {
 	}
 	giveUp()
 	if ready != nil {
-		<-ready // so that nothing starts while all stops
+		_ = <-ready // so that nothing starts while all stops
 	}
 	r.log.InfoContext(background, "stopping", "drain_timeout", s.DrainTimeout.value.String())
 	if cut := r.server.Shutdown(background); cut != nil {
