@@ -135,7 +135,7 @@ func quiet(ops []op) int {
 // fold returns what is taken after all of them. Each reservation has one user, who does one thing after the other.
 func fold(s seatDay, ops []op) seatDay {
 	ops = slices.Clone(ops)
-	slices.SortStableFunc(ops, func(a, b op) int { return cmp.Compare(a.Return, b.Return) })
+	slices.SortStableFunc(ops, func(a, b op) int { return cmp.Compare(a.Call, b.Call) })
 	for _, o := range ops {
 		switch {
 		case o.Reason != "" || o.Act == read:

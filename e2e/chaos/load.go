@@ -190,11 +190,11 @@ func (l *load) bookPlan(ctx context.Context, c *client) {
 func (l *load) cancelPlan(ctx context.Context, c *client, i int) {
 	b := c.mine[i]
 	o, done := c.attempt(ctx, op{Act: cancel, Seat: b.seat, Reservation: b.id, Start: b.start, End: b.end}, cancelCall)
-	if o.Reason == "OVERLOADED" {
+	if o.Reason == "OVERLOADED" && !o.Unsure {
 		return
 	}
 	c.mine = append(c.mine[:i], c.mine[i+1:]...) // what became of one that got no answer is looked up at the end
-	if !done && !o.Unknown {
+	if !done && !o.Unknown && o.Reason != "OVERLOADED" {
 		c.history.found.add(checkAnswers, "reservation %d could not be cancelled by its user: %s", b.id, o.Reason)
 	}
 }

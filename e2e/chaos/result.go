@@ -30,7 +30,7 @@ type result struct {
 	unsure, unknown, resolvedDone, resolvedNot             int64
 	transitions                                            map[string]int
 	notifications                                          int64
-	opened                                                 int
+	opened                                                 int64
 	settled                                                time.Duration
 	linear                                                 linear
 	kept                                                   []string

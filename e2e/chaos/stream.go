@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,7 +19,7 @@ type mail struct {
 
 	mu     sync.Mutex
 	ids    []int64
-	opened int
+	opened atomic.Int64
 }
 
 // read goes on until ctx ends.
@@ -41,7 +42,7 @@ func (m *mail) read(ctx context.Context) {
 func (m *mail) last() int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.opened++
+	m.opened.Add(1)
 	if len(m.ids) == 0 {
 		return 0
 	}
@@ -54,13 +55,23 @@ func (m *mail) got() []int64 {
 	return slices.Clone(m.ids)
 }
 
+// compare returns the notifications that came, and those that there are: the worker may still add some.
+func (m *mail) compare(ctx context.Context, at *site) (got, want []int64, err error) {
+	rows, err := at.db.Query(ctx, `SELECT id FROM reservation_events WHERE notifies AND user_id = $1 ORDER BY id`, m.client.User.GetId())
+	if err != nil {
+		return nil, nil, err
+	}
+	want, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+	return m.got(), want, err
+}
+
 // screen is what a client shows of the visits' branch, and watches; it is opened again, with a snapshot, whatever ended it.
 type screen struct {
 	client *client
 
 	mu     sync.Mutex
 	tap    *e2e.Tap[dlsmsv1.WatchSeatsResponse]
-	opened int
+	opened atomic.Int64
 }
 
 func (s *screen) watch(ctx context.Context) {
@@ -68,7 +79,8 @@ func (s *screen) watch(ctx context.Context) {
 		tap, err := s.client.Over(s.client.conns[(s.client.number+n)%len(s.client.conns)]).Watch(ctx, &dlsmsv1.WatchSeatsRequest{Branch: visitsBranch})
 		if err == nil {
 			s.mu.Lock()
-			s.tap, s.opened = tap, s.opened+1
+			s.tap = tap
+			s.opened.Add(1)
 			s.mu.Unlock()
 			<-tap.Ended()
 		}
@@ -120,27 +132,16 @@ func (s *streams) end() {
 // catchUp waits until the streams have brought what there is, no more, nothing twice and in order, and says what they have not.
 func (r *result) catchUp(ctx context.Context, at *site, s *streams) error {
 	due := time.Now().Add(settleTime)
-	rows, err := at.db.Query(ctx, `SELECT user_id, array_agg(id ORDER BY id) FROM reservation_events WHERE notifies GROUP BY user_id`)
-	if err != nil {
-		return err
-	}
-	there := map[int64][]int64{}
-	var user int64
-	var ids []int64
-	if _, err := pgx.ForEachRow(rows, []any{&user, &ids}, func() error {
-		there[user] = slices.Clone(ids)
-		return nil
-	}); err != nil {
-		return err
-	}
 	for _, m := range s.mails {
-		want := there[m.client.User.GetId()]
-		for !slices.Equal(m.got(), want) && time.Now().Before(due) {
+		got, want, err := m.compare(ctx, at)
+		for ; err == nil && !slices.Equal(got, want) && time.Now().Before(due); got, want, err = m.compare(ctx, at) {
 			pause(ctx, retryAfter)
 		}
-		got := m.got()
+		if err != nil {
+			return err
+		}
 		r.notifications += int64(len(got))
-		r.opened += m.opened
+		r.opened += m.opened.Load()
 		if !slices.Equal(got, want) {
 			r.found.add(checkStreams, "user %d was told of %d events, of %d there are, in this order: %v", m.client.User.GetId(), len(got), len(want), got[max(0, len(got)-10):])
 		}
@@ -154,7 +155,7 @@ func (r *result) catchUp(ctx context.Context, at *site, s *streams) error {
 				pause(ctx, retryAfter)
 			}
 		}
-		r.opened += w.opened
+		r.opened += w.opened.Load()
 		if !same {
 			r.found.add(checkStreams, "the screen of user %d does not show what there is", w.client.User.GetId())
 		}
