@@ -292,8 +292,10 @@ func (r *replica) serve(ctx context.Context, s *settings) error {
 		}
 	}
 	giveUp()
-	if ready != nil {
-		_ = <-ready // so that nothing starts while all stops
+	if ready != nil { // nothing is to start while all stops
+		if unready := <-ready; unready != nil {
+			r.log.InfoContext(background, "the start was given up", "cause", unready)
+		}
 	}
 	r.log.InfoContext(background, "stopping", "drain_timeout", s.DrainTimeout.value.String())
 	if cut := r.server.Shutdown(background); cut != nil {
