@@ -63,3 +63,10 @@ func (j *Journal) Tail(n int) string {
 	defer j.mu.Unlock()
 	return strings.Join(j.last[max(0, len(j.last)-n):], "\n")
 }
+
+// Has reports whether one of the lines that are kept contains a text.
+func (j *Journal) Has(text string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.ContainsFunc(j.last, func(line string) bool { return strings.Contains(line, text) })
+}
