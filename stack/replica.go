@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
-	"sync"
 	"syscall"
 	"time"
 
@@ -24,7 +23,6 @@ type Replica struct {
 	*Process
 	port, adminPort int
 
-	mu     sync.Mutex
 	binary string
 	env    map[string]string
 }
@@ -54,8 +52,6 @@ func newReplica(name, binary string, port, adminPort int, env map[string]string,
 
 // run is a command of the replica's binary with its settings.
 func (r *Replica) run(command string) *exec.Cmd {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	cmd := exec.Command(r.binary, command)
 	cmd.Env = baseEnv()
 	for _, name := range slices.Sorted(maps.Keys(r.env)) {
