@@ -85,7 +85,8 @@ func postgresGone(t *testing.T, s *system, b branch, takeAway func() error) {
 		return err != nil
 	})
 	refused(t, err, "UNAVAILABLE")
-	if lasted := time.Since(gone); lasted < maxStaleness-2*time.Second {
+	// Postgres may have answered nobody long before it was gone: a shutdown takes seconds on a busy machine.
+	if lasted := time.Since(before); lasted < maxStaleness-2*time.Second {
 		t.Errorf("browsing went on for %s only", lasted)
 	}
 	unavailable(t, screens.Tap)
