@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -58,6 +59,7 @@ func TestLogIsWrittenInPieces(t *testing.T) {
 
 		log.Info("rpc")
 		log.Warn("Postgres does not answer")
+		synctest.Wait()
 		want(5, 2)
 
 		log.Info("stopped")
@@ -65,5 +67,48 @@ func TestLogIsWrittenInPieces(t *testing.T) {
 		want(6, 3)
 		pass(2 * logDelay)
 		want(6, 3)
+	})
+}
+
+// stuckOutput takes nothing until it is released, as a terminal does that is held.
+type stuckOutput struct {
+	output
+
+	released chan struct{}
+}
+
+func (o *stuckOutput) Write(p []byte) (int, error) {
+	<-o.released
+	return o.output.Write(p)
+}
+
+// TestALogThatNobodyTakes: it holds nobody up, and when it is taken again, it says how much was dropped.
+func TestALogThatNobodyTakes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		out := &stuckOutput{released: make(chan struct{})}
+		log, flush := newLog(out, slog.LevelInfo)
+		const lines, line = 3000, 1000 // three times what may wait
+		began := time.Now()
+		for range lines {
+			log.Warn("rpc", "filler", strings.Repeat("x", line))
+		}
+		flush()
+		if took := time.Since(began); took != logPatience {
+			t.Errorf("it held everybody up for %s", took)
+		}
+		close(out.released)
+		synctest.Wait()
+		log.Info("stopped")
+		flush()
+		kept, _ := out.lines()
+		text := out.text.String()
+		const own = 2 // "stopped", and the one that counts
+		if dropped := fmt.Sprintf(`"lines":%d}`, lines-(kept-own)); !strings.Contains(text, dropped) || !strings.Contains(text, "stopped") {
+			t.Errorf("of %d lines %d came, and it does not say %s: …%s", lines, kept-own, dropped, text[len(text)-300:])
+		}
+		if most := 2 * mostLogWaiting; len(text) < mostLogWaiting || len(text) > most {
+			t.Errorf("%d bytes waited", len(text))
+		}
 	})
 }

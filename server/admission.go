@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,27 +59,84 @@ func (s *slots) inUse() int { return len(s.taken) }
 // connections has no line of its own to speak of. Logins have a narrower bound than a connection: see passwords.
 type admission struct {
 	classes map[class]*slots
+	bookers bookers
 }
 
 // newAdmission shares out the connections: one half each for those who write and those who read, but for an eighth that is left to logins
 // and browsing.
 func newAdmission(conns int) *admission {
 	n := max(1, conns*7/16)
-	return &admission{map[class]*slots{
-		book: newSlots(n, 500*time.Millisecond, 10*time.Millisecond),
-		read: newSlots(n, 500*time.Millisecond, 10*time.Millisecond),
+	return &admission{classes: map[class]*slots{
+		book: newSlots(n, rushPatience, crowdedPatience),
+		read: newSlots(n, rushPatience, crowdedPatience),
 	}}
 }
 
-// enter waits for the call's turn; its slot is given back when the call is finished.
+const (
+	rushPatience    = 500 * time.Millisecond
+	crowdedPatience = 10 * time.Millisecond
+)
+
+// enter waits for the call's turn; its slots are given back when the call is finished.
 func (a *admission) enter(ctx context.Context, c *call) error {
 	s, ok := a.classes[c.rule.class]
 	if !ok {
 		return nil
+	}
+	if c.rule.class == book {
+		if err := a.bookers.enter(ctx, c); err != nil {
+			return err
+		}
 	}
 	if err := s.take(ctx); err != nil {
 		return err
 	}
 	c.onFinish(s.release)
 	return nil
+}
+
+// slotsOfUser is how many calls of one user may wait for a slot of those who book, or hold one. Postgres does what one user writes one after
+// the other, so that more of them get nothing done, and only keep the slots from others.
+const slotsOfUser = 4
+
+// bookers are the slots of each user who has a call of that class under way. Its zero value is ready.
+type bookers struct {
+	mu  sync.Mutex
+	now map[int64]*ownSlots
+}
+
+type ownSlots struct {
+	*slots
+
+	calls int // that have them
+}
+
+// enter waits until the caller has few enough calls under way.
+func (b *bookers) enter(ctx context.Context, c *call) error {
+	user := c.caller.UserID
+	b.mu.Lock()
+	own := b.now[user]
+	if own == nil {
+		own = &ownSlots{slots: newSlots(slotsOfUser, rushPatience, crowdedPatience)}
+		if b.now == nil {
+			b.now = map[int64]*ownSlots{}
+		}
+		b.now[user] = own
+	}
+	own.calls++
+	b.mu.Unlock()
+	c.onFinish(func() { b.leave(user, own) })
+	if err := own.take(ctx); err != nil {
+		return err
+	}
+	c.onFinish(own.release)
+	return nil
+}
+
+func (b *bookers) leave(user int64, own *ownSlots) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if own.calls--; own.calls == 0 {
+		delete(b.now, user)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,6 +97,38 @@ func TestAdmissionByClass(t *testing.T) {
 	_, err = s.reservation.CancelReservation(me, &dlsmsv1.CancelReservationRequest{ReservationId: 1})
 	want(t, err, codes.NotFound, "RESERVATION_NOT_FOUND")
 	eventually(t, "all slots back", func() bool { return books.inUse() == 0 })
+}
+
+// TestOneUsersRush: whoever makes many calls at once waits for themselves, and nobody else does.
+func TestOneUsersRush(t *testing.T) {
+	t.Parallel()
+	a := newAdmission(64)
+	books := a.classes[book]
+	rush, leave := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	var entered atomic.Int64
+	callsOf := func(user int64) *call { return &call{rule: rule{class: book}, caller: Caller{UserID: user}} }
+	for range 2 * cap(books.taken) {
+		all.Go(func() {
+			c := callsOf(1)
+			defer c.finish()
+			if a.enter(rush, c) == nil {
+				entered.Add(1)
+				<-rush.Done()
+			}
+		})
+	}
+	eventually(t, "the rush is on", func() bool { return entered.Load() == slotsOfUser && books.inUse() == slotsOfUser })
+	other := callsOf(2)
+	if err := a.enter(t.Context(), other); err != nil {
+		t.Errorf("somebody else: %v", err)
+	}
+	other.finish()
+	leave()
+	all.Wait()
+	if n := books.inUse(); n != 0 || len(a.bookers.now) != 0 {
+		t.Errorf("%d slots are left taken, %d users remembered", n, len(a.bookers.now))
+	}
 }
 
 // TestSlotsAreGivenBack, whatever comes of a call.

@@ -196,6 +196,23 @@ func TestRedisEmptied(t *testing.T) {
 	}
 }
 
+// TestAClientWhoGoesWhileRedisIsAsked says nothing of Redis, and costs it no connection.
+func TestAClientWhoGoesWhileRedisIsAsked(t *testing.T) {
+	t.Parallel()
+	client, _ := startRedis(t)
+	l := testLimits(client)
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	for range 3 {
+		if _, ok := l.takeShared(gone, bucket{"gone", 5, time.Hour}, "a", 1); !ok {
+			t.Fatal("Redis counts as gone")
+		}
+	}
+	if stats := client.PoolStats(); stats.Misses != 1 || stats.StaleConns != 0 {
+		t.Errorf("%d connections were opened, and %d lost", stats.Misses, stats.StaleConns)
+	}
+}
+
 func TestBreakerLetsOneTry(t *testing.T) {
 	t.Parallel()
 	var b breaker

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -129,8 +131,13 @@ func (k *booker) bookTogether(together []*wish) {
 	}
 }
 
-// try books for all of them in one transaction, and tells them unless it fails.
-func (k *booker) try(together []*wish, pool *pgxpool.Pool, lockTimeout time.Duration) error {
+// try books for all of them in one transaction, and tells them unless it fails. A panic is a failure, as it is in a handler.
+func (k *booker) try(together []*wish, pool *pgxpool.Pool, lockTimeout time.Duration) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
 	ctx, cancel := budget(context.Background())
 	defer cancel()
 	conn, err := pool.Acquire(ctx)

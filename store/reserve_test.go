@@ -1,11 +1,14 @@
 package store_test
 
 import (
+	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
@@ -181,5 +184,43 @@ func TestReserveAgainAnswersAsTheFirstTime(t *testing.T) {
 	other.UserID = b.users[1] // the key is the user's own
 	if _, err := b.Reserve(t.Context(), other); err != nil {
 		t.Error(err)
+	}
+}
+
+// panicky panics at the beginning of each batch, once it is armed.
+type panicky struct{ armed atomic.Bool }
+
+func (p *panicky) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+func (p *panicky) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+func (p *panicky) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	if p.armed.Load() {
+		panic("armed")
+	}
+	return ctx
+}
+func (p *panicky) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (p *panicky) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
+
+// TestAPanicOfOneBooking ends neither the process nor the lane: who booked learns of a failure, and the next one books.
+func TestAPanicOfOneBooking(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	tracer := &panicky{}
+	s, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 1, MaxConns: 2, Rules: store.DefaultRules(), Tracer: tracer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	booking := store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(60), EndTime: at(120)}
+	tracer.armed.Store(true)
+	_, err = s.Reserve(t.Context(), booking)
+	if known, ok := errors.AsType[*store.Error](err); err == nil || ok {
+		t.Errorf("got %v, want an error that nobody but the log is told of", known)
+	}
+	tracer.armed.Store(false)
+	if _, err := s.Reserve(t.Context(), booking); err != nil {
+		t.Errorf("the next booking: %v", err)
 	}
 }
