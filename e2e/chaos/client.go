@@ -53,7 +53,9 @@ func (c *client) attempt(ctx context.Context, o op, call func(ctx context.Contex
 		fallthrough
 	default:
 		c.history.ops.Add(1)
-		part.success.Store(int64(o.Return))
+		if o.Reason != "OVERLOADED" && (o.Act != read || o.AsOf > o.Call-clockMargin) { // not turned away, and not told what was known earlier
+			part.served.Store(int64(o.Return))
+		}
 	}
 	if o.Unsure && !o.Unknown {
 		c.history.unsure.Add(1)

@@ -20,7 +20,7 @@ func (s *site) crowd(ctx context.Context, name string, n, conns int) ([]*e2e.Cli
 	}
 	var lines []grpc.ClientConnInterface
 	for range conns {
-		conn, err := e2e.Dial(s.Addr()) // without retries: what is refused is refused
+		conn, err := s.dial(s.Addr()) // without retries: what is refused is refused
 		if err != nil {
 			return nil, err
 		}

@@ -59,24 +59,24 @@ type history struct {
 	// unknown is how many acts were left without an answer, unsure how many got one after a try that had none.
 	unknown, unsure atomic.Int64
 
-	found violations
+	found *violations
 }
 
 type part struct {
-	ops     []op
-	success atomic.Int64 // when the last act was done, since the beginning of the run
+	ops    []op
+	served atomic.Int64 // when the last act had an answer that Postgres stood behind, since the beginning of the run
 }
 
-func newHistory(clients int) *history {
-	return &history{began: time.Now(), parts: make([]part, clients)}
+func newHistory(clients int, found *violations) *history {
+	return &history{began: time.Now(), parts: make([]part, clients), found: found}
 }
 
 func (h *history) since() time.Duration { return time.Since(h.began) }
 
-// allServed reports whether each client has had something done since a time.
+// allServed reports whether each client has had an answer since a time.
 func (h *history) allServed(since time.Duration) bool {
 	for i := range h.parts {
-		if time.Duration(h.parts[i].success.Load()) < since {
+		if time.Duration(h.parts[i].served.Load()) < since {
 			return false
 		}
 	}

@@ -46,9 +46,9 @@ type load struct {
 	all  sync.WaitGroup
 }
 
-// startLoad signs the clients up and sets them going.
-func startLoad(ctx context.Context, s *site, p *plan) (*load, error) {
-	l := &load{site: s, history: newHistory(clients), rest: p.rest}
+// startLoad signs the clients up and sets them going. What they see that must not be goes into found.
+func startLoad(ctx context.Context, s *site, p *plan, found *violations) (*load, error) {
+	l := &load{site: s, history: newHistory(clients, found), rest: p.rest}
 	var err error
 	if l.plans, err = s.furnish(ctx, plansBranch, planSeats); err != nil {
 		return nil, err

@@ -25,13 +25,16 @@ func main() {
 	}
 }
 
+// historyDir is where the history of a run is kept that found something.
+const historyDir = ".local/chaos"
+
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	var p plan
 	flags.StringVar(&p.binary, "binary", ".local/bin/dlsms", "the replica to run")
 	flags.DurationVar(&p.duration, "duration", 30*time.Minute, "how long faults go on")
 	seed := flags.Uint64("seed", 0, "of everything that is random; 0: a new one")
-	flags.StringVar(&p.dir, "out", ".local/chaos", "directory for the history of a run that found something")
+	flags.StringVar(&p.dir, "out", historyDir, "directory for the history of a run that found something")
 	faults := flags.String("faults", "", "a pattern of the kinds of faults; empty: all")
 	canaries := flags.Bool("canaries", false, "instead, put known faults into the source, one after the other, and see whether each is found; run it where the source is")
 	trials := flags.Bool("trials", false, "instead, break one thing many times, and measure what users see of it")

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,12 +74,14 @@ func paced(ctx context.Context, rate float64, do func(n int)) {
 const deadline = 5 * time.Second
 
 // arrive has visitors come at a rate, whether or not those before them are served: so how long a call takes is counted from when it was due,
-// and a system that stands still is seen to. starved is how many calls there was nobody left for.
-func (g *gate) arrive(ctx context.Context, rate float64, lasts time.Duration) (calls []call, starved int) {
+// and a system that stands still is seen to. It returns when the last of them has come, and what waits for the last to have left and returns
+// all their calls; starved is how many there was nobody left for.
+func (g *gate) arrive(ctx context.Context, rate float64, lasts time.Duration) (leave func() []call, starved int) {
 	ctx, stop := context.WithTimeout(ctx, lasts)
 	defer stop()
 	var mu sync.Mutex
 	var all sync.WaitGroup
+	var calls []call
 	began := time.Now()
 	paced(ctx, rate, func(n int) {
 		var v *visitor
@@ -97,8 +100,10 @@ func (g *gate) arrive(ctx context.Context, rate float64, lasts time.Duration) (c
 			calls = append(calls, call{at: at, took: took, err: err})
 		})
 	})
-	all.Wait()
-	return calls, starved
+	return func() []call {
+		all.Wait()
+		return calls
+	}, starved
 }
 
 func (g *gate) call(ctx context.Context, v *visitor) error {
@@ -163,14 +168,17 @@ func overload(ctx context.Context, l *lab) (err error) {
 	g.saturate(ctx, closed, warmUp)
 	peak := g.saturate(ctx, closed, step)
 	l.say("%d clients get %.0f calls a second, the most that there are", closed, peak)
-	easy, starved := g.arrive(ctx, 0.7*peak, step)
+	leave, starved := g.arrive(ctx, 0.7*peak, step)
+	easy := leave()
 	served, _, others := sortOut(easy)
 	usual := quantile(served, 0.99)
 	l.say("at 70%% of it: %d of %d served, P99 %s, others %v, %d starved", len(served), len(easy), usual, others, starved)
 
 	lasts := l.lasting(5 * time.Minute)
 	l.say("ten times as many for %s", lasts)
-	calls, starved := g.arrive(ctx, 10*peak, lasts)
+	leave, starved = g.arrive(ctx, 10*peak, lasts)
+	leaveAfter, _ := g.arrive(ctx, 0.7*peak, step) // while the last of the many are still there
+	calls, after := leave(), leaveAfter()
 	served, refused, others := sortOut(calls)
 	const tenfold = "10 times the capacity for %s: "
 	what := fmt.Sprintf(tenfold, lasts)
@@ -185,7 +193,6 @@ func overload(ctx context.Context, l *lab) (err error) {
 	l.figure(what+"P99 of a refusal", "≤ 20 ms", quantile(refused, 0.99) <= mostRefusal, "%s, the median %s, of %d", quantile(refused, 0.99).Round(time.Millisecond), quantile(refused, 0.5).Round(time.Millisecond), len(refused))
 	l.figure(what+"anything else than done or OVERLOADED", "0", len(others) == 0, "%v", others)
 
-	after, _ := g.arrive(ctx, 0.7*peak, step)
 	var lastBad time.Duration
 	for _, c := range after {
 		if c.err != nil || c.took > mostSlower*usual {
@@ -194,6 +201,7 @@ func overload(ctx context.Context, l *lab) (err error) {
 	}
 	const mostAfter = 5 * time.Second
 	l.figure(what+"all as before after it", "≤ 5 s", lastBad <= mostAfter, "%s", lastBad.Round(100*time.Millisecond))
+	l.quiet(s, strings.TrimSuffix(what, ": "))
 	return nil
 }
 
@@ -265,6 +273,7 @@ func workersKilled(ctx context.Context, l *lab) (err error) {
 		return err
 	}
 	l.figure(what+"broken rules", "0", len(broken) == 0, "%v", broken)
+	l.quiet(s, strings.TrimSuffix(what, ": "))
 	return nil
 }
 

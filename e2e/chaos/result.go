@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/dlsms/dlsms/store/storetest"
 )
 
 // result is what came of a run.
@@ -19,6 +21,7 @@ type result struct {
 	lasted time.Duration
 
 	planSeats []int64
+	clock     storetest.Clock // of the system, while there were faults
 
 	// calm is how many operations a second there were before the first fault, calmUntil when that was, and calmOperations how many by then.
 	calm           float64
@@ -26,6 +29,8 @@ type result struct {
 	calmOperations int64
 
 	operations, reads, oldReads, refused, conflicts, tries int64
+	busy                                                   int64
+	judgedReads                                            int64 // while every replica could reach Postgres, so that they had to be fresh
 	acknowledged, missing                                  int64
 	unsure, unknown, resolvedDone, resolvedNot             int64
 	transitions                                            map[string]int
@@ -33,7 +38,7 @@ type result struct {
 	opened                                                 int64
 	settled                                                time.Duration
 	linear                                                 linear
-	kept                                                   []string
+	kept                                                   string // a file; empty: none
 
 	found violations
 
@@ -98,6 +103,13 @@ const (
 	calmFloor = 50
 )
 
+// A run of proofTime or more is meant as a proof, and a proof takes so many operations and faults.
+const (
+	proofTime       = 20 * time.Minute
+	proofOperations = 1_000_000
+	proofFaults     = 500
+)
+
 // rate is how many operations a second there were from the first fault on.
 func (r *result) rate() float64 {
 	return float64(r.operations-r.calmOperations) / (r.lasted - r.calmUntil).Seconds()
@@ -107,9 +119,6 @@ func (r *result) rate() float64 {
 func (r *result) count(h *history) {
 	r.operations, r.reads, r.refused, r.tries = h.ops.Load(), h.reads.Load(), h.refused.Load(), h.tries.Load()
 	r.unsure, r.unknown = h.unsure.Load(), h.unknown.Load()
-	for _, v := range h.found.list() {
-		r.found.add(v.check, "%s", v.text)
-	}
 	if r.calm < calmFloor || r.rate() < min(floor, floorPart*r.calm) {
 		r.found.add(checkActivity, "%.0f operations a second, %.0f before the first fault: that is no test", r.rate(), r.calm)
 	}
@@ -132,8 +141,8 @@ func (r *result) String() string {
 	fmt.Fprint(&b, "| | |\n|---|---|\n")
 	line("operations", "%d, %.0f a second, %.0f before the first fault, in %d tries", r.operations, r.rate(), r.calm, r.tries)
 	line("of these acknowledged writes", "%d, of which %d are not there", r.acknowledged+r.missing, r.missing)
-	line("refused", "%d, of which %d conflicts over a seat", r.refused, r.conflicts)
-	line("reads of a seat checked", "%d, of which %d as of an earlier time, as they said", r.reads, r.oldReads)
+	line("refused", "%d, of which %d conflicts over a seat, %d of plans as their user was busy", r.refused, r.conflicts, r.busy)
+	line("reads of a seat checked", "%d, of which %d had to be fresh; %d were as of an earlier time, as they said", r.reads, r.judgedReads, r.oldReads)
 	line("without an answer at some try", "%d answered by a later try, %d never answered", r.unsure, r.unknown)
 	line("resolved by looking them up", "%d were done, %d were not, 0 left", r.resolvedDone, r.resolvedNot)
 	line("linearizability", "%d operations on %d seat-days, %d not linearizable", r.linear.operations, r.linear.partitions, len(r.linear.broken))
@@ -146,6 +155,9 @@ func (r *result) String() string {
 	line("all that was due done", "%s after the last fault", r.settled.Round(time.Millisecond))
 	line("faults", "%d", r.faults())
 	line("violations", "%d", r.found.count())
+	if r.plan.duration >= proofTime && (r.operations < proofOperations || r.faults() < proofFaults) {
+		line("fewer than a proof takes", "%d operations and %d faults: a longer DURATION has them", proofOperations, proofFaults)
+	}
 	fmt.Fprint(&b, "\n| fault | times | slowest recovery |\n|---|---|---|\n")
 	for _, name := range slices.Sorted(maps.Keys(r.byKind)) {
 		fmt.Fprintf(&b, "| %s | %d | %s |\n", name, r.byKind[name].n, r.byKind[name].slowest.Round(time.Millisecond))
@@ -153,8 +165,8 @@ func (r *result) String() string {
 	for _, v := range r.found.list() {
 		fmt.Fprintf(&b, "\nVIOLATION: %s", v)
 	}
-	if len(r.kept) > 0 {
-		fmt.Fprintf(&b, "\nkept: %s", strings.Join(r.kept, ", "))
+	if r.kept != "" {
+		fmt.Fprintf(&b, "\nkept: %s", r.kept)
 	}
 	b.WriteByte('\n')
 	return b.String()

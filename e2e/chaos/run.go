@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -76,12 +77,17 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 			r.found.add(checkLog, "the system did not stop well: %v", stopped)
 		}
 	}()
-	l, err := startLoad(ctx, s, p)
+	l, err := startLoad(ctx, s, p, &r.found)
 	if err != nil {
 		return r, err
 	}
 	defer l.streams.end()
-	defer l.end()
+	defer func() {
+		l.end()
+		if p.dir != "" && (err != nil || r.found.count() > 0) {
+			err = errors.Join(err, r.keep(p.dir, l.history, err))
+		}
+	}()
 	r.planSeats = l.plans
 	say("%d clients, and no fault yet", clients)
 	pause(ctx, warmUp)
@@ -113,6 +119,7 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	l.end()
 	say("the clients have stopped, and what they saw is checked")
 	// From here on time goes as ours does, so that what is due can be done.
+	r.clock = s.clock
 	if err := s.setClock(ctx, s.clock.At(time.Now()), 1); err != nil {
 		return r, err
 	}
@@ -120,13 +127,7 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	if err := r.verify(ctx, s, l.history, p.speed()); err != nil {
 		return r, err
 	}
-	if err := r.catchUp(ctx, s, l.streams); err != nil {
-		return r, err
-	}
-	if r.found.count() > 0 && p.dir != "" {
-		return r, r.keep(p.dir, l.history)
-	}
-	return r, nil
+	return r, r.catchUp(ctx, s, l.streams)
 }
 
 // calmTime is for how long clients are looked at before the first fault.
@@ -189,25 +190,31 @@ func (r *result) breakOne(ctx context.Context, s *site, h *history, k kind, chan
 	return nil
 }
 
-// keep writes down what the clients did, for a run that found something.
-func (r *result) keep(dir string, h *history) error {
+// keep writes down what the clients did, for a run that found something or did not come to its end.
+func (r *result) keep(dir string, h *history, cause error) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	var all []op
+	kept := struct {
+		Commit                string
+		Seed                  uint64
+		Error                 string `json:",omitempty"`
+		Violations            []string
+		NotLinearizable, Done []op
+	}{Commit: r.commit, Seed: r.plan.seed, NotLinearizable: r.linear.failing}
+	if cause != nil {
+		kept.Error = cause.Error()
+	}
+	for _, v := range r.found.list() {
+		kept.Violations = append(kept.Violations, v.String())
+	}
 	for i := range h.parts {
-		all = append(all, h.parts[i].ops...)
+		kept.Done = append(kept.Done, h.parts[i].ops...)
 	}
-	for name, what := range map[string]any{"history": all, "failing": r.linear.failing, "violations": fmt.Sprint(r.found.list())} {
-		text, err := json.Marshal(what)
-		if err != nil {
-			return err
-		}
-		file := filepath.Join(dir, fmt.Sprintf("%s-%d.json", name, r.plan.seed))
-		if err := os.WriteFile(file, text, 0o600); err != nil {
-			return err
-		}
-		r.kept = append(r.kept, file)
+	text, err := json.Marshal(kept)
+	if err != nil {
+		return err
 	}
-	return nil
+	r.kept = filepath.Join(dir, fmt.Sprintf("history-%d.json", r.plan.seed))
+	return os.WriteFile(r.kept, text, 0o600)
 }

@@ -26,6 +26,7 @@ type site struct {
 
 	journal *e2e.Journal
 	db      *pgxpool.Pool
+	conns   []*grpc.ClientConn
 	edges   []string // where clients call
 	secret  string   // tokens are signed with, under keyID
 	clock   storetest.Clock
@@ -136,7 +137,7 @@ func (s *site) connect(n, tries int) ([]grpc.ClientConnInterface, error) {
 	}
 	conns := make([]grpc.ClientConnInterface, n)
 	for i := range conns {
-		conn, err := e2e.Dial(s.edges[i%len(s.edges)], options...)
+		conn, err := s.dial(s.edges[i%len(s.edges)], options...)
 		if err != nil {
 			return nil, err
 		}
@@ -145,8 +146,20 @@ func (s *site) connect(n, tries int) ([]grpc.ClientConnInterface, error) {
 	return conns, nil
 }
 
+// dial returns a connection that ends with the site.
+func (s *site) dial(addr string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
+	conn, err := e2e.Dial(addr, options...)
+	if err == nil {
+		s.conns = append(s.conns, conn)
+	}
+	return conn, err
+}
+
 // stop ends the system, and fails if one of its processes had to be killed or ended badly.
 func (s *site) stop() error {
+	for _, conn := range s.conns {
+		_ = conn.Close()
+	}
 	if s.db != nil {
 		s.db.Close()
 	}

@@ -33,7 +33,7 @@ type sample []float64
 
 // soak: an hour at half load, with all faults that leave the replicas alive. What grows in them then is a leak.
 func soak(ctx context.Context, l *lab) error {
-	p := &plan{binary: l.binary, duration: l.lasting(soakTime), seed: l.chance.Uint64(), rest: 40 * time.Millisecond}
+	p := &plan{binary: l.binary, dir: historyDir, duration: l.lasting(soakTime), seed: l.chance.Uint64(), rest: 40 * time.Millisecond}
 	p.kinds = slices.DeleteFunc(kinds(), func(k kind) bool { return regexp.MustCompile(`^replica (killed|restarted)`).MatchString(k.name) })
 	var samples [replicas][]sample
 	p.watch = func(ctx context.Context, s *site) {

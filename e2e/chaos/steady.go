@@ -32,17 +32,19 @@ type steadyPart struct {
 
 // call is one that a user waited for, with all its tries.
 type call struct {
+	user     int
 	at, took time.Duration
 	err      error
 }
 
 // loadOptions say how many users there are, how long each rests between two calls, how often a call is tried (0: as the README has it), and
-// whether Postgres is slow.
+// whether the system is another one than usual: with a slow Postgres, or with replicas of another binary.
 type loadOptions struct {
 	users        int
 	rest         time.Duration
 	tries        int
 	slowPostgres bool
+	binary       string
 }
 
 // startSteady sets users going.
@@ -147,6 +149,7 @@ func (l *steady) between(from, until time.Duration) []call {
 				break
 			}
 			if c.at+c.took < until {
+				c.user = i
 				all = append(all, c)
 			}
 		}
@@ -191,17 +194,17 @@ func slowdown(calls, usual []call) (ratio float64, told string) {
 	return ratio, fmt.Sprintf("%.2f (%s to %s)", ratio, slow.Round(100*time.Microsecond), quick.Round(100*time.Microsecond))
 }
 
-// longestGap returns the longest time in which no call came back with success.
-func longestGap(calls []call) (gap time.Duration) {
-	last := time.Duration(-1)
+// longestGap returns the longest time in which a user had no call that succeeded, from one time to another.
+func longestGap(calls []call, users int, from, until time.Duration) (gap time.Duration) {
+	last := slices.Repeat([]time.Duration{from}, users)
 	for _, c := range calls {
-		if c.err != nil {
-			continue
+		if c.err == nil {
+			gap = max(gap, c.at+c.took-last[c.user])
+			last[c.user] = c.at + c.took
 		}
-		if last >= 0 {
-			gap = max(gap, c.at+c.took-last)
-		}
-		last = c.at + c.took
+	}
+	for _, l := range last {
+		gap = max(gap, until-l)
 	}
 	return gap
 }

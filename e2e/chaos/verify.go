@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -48,6 +49,14 @@ type written struct {
 	joined    map[string]int64 // user/request
 	kinds     map[string]int   // how often each transition happened
 	overlaps  []string         // of two who had one seat at once, at any time
+	stays     map[int64][]stay // of each user
+}
+
+// stay is a window that a user had, and from when until when, by the system's clock: until is zero if they still have it.
+type stay struct {
+	reservation         int64
+	start, end          time.Time
+	acquired, abandoned time.Time
 }
 
 // entry is one of a waitlist.
@@ -62,7 +71,7 @@ func extensionKey(reservation int64, end time.Time) string {
 }
 
 func (s *site) readAll(ctx context.Context) (w written, err error) {
-	w = written{byRequest: map[string]int64{}, user: map[int64]int64{}, happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]entry{}, joined: map[string]int64{}, kinds: map[string]int{}}
+	w = written{byRequest: map[string]int64{}, user: map[int64]int64{}, happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]entry{}, joined: map[string]int64{}, kinds: map[string]int{}, stays: map[int64][]stay{}}
 	rows, err := s.db.Query(ctx, `SELECT id, user_id, COALESCE(request_id, '') FROM reservations`)
 	if err != nil {
 		return w, err
@@ -81,14 +90,17 @@ func (s *site) readAll(ctx context.Context) (w written, err error) {
 	}
 	// The events of one seat are written under its lock, so their ids are in the order in which they happened to it.
 	if rows, err = s.db.Query(ctx, `
-		SELECT reservation_id, kind, lower(during), upper(during), seat_id, status IN ('HELD', 'CONFIRMED', 'CHECKED_IN')
+		SELECT reservation_id, kind, lower(during), upper(during), seat_id, status IN ('HELD', 'CONFIRMED', 'CHECKED_IN'),
+			user_id, status IN ('CONFIRMED', 'CHECKED_IN'), at
 		FROM reservation_events ORDER BY id`); err != nil {
 		return w, err
 	}
 	var seat int64
-	var takes bool
+	var takes, busy bool
+	var at time.Time
 	on := map[int64]seatDay{}
-	if _, err = pgx.ForEachRow(rows, []any{&id, &kind, &start, &end, &seat, &takes}, func() error {
+	if _, err = pgx.ForEachRow(rows, []any{&id, &kind, &start, &end, &seat, &takes, &user, &busy, &at}, func() error {
+		w.stay(user, stay{reservation: id, start: start, end: end, acquired: at}, busy)
 		w.happened[transition{id, kind}] = true
 		w.kinds[kind]++
 		if kind == "EXTENDED" {
@@ -115,6 +127,28 @@ func (s *site) readAll(ctx context.Context) (w written, err error) {
 		return nil
 	})
 	return w, err
+}
+
+// stay notes that a user has a window from now on, or, if they are not busy, that they have it no more.
+func (w written) stay(user int64, now stay, busy bool) {
+	for i, s := range slices.Backward(w.stays[user]) {
+		if s.reservation == now.reservation {
+			w.stays[user][i].abandoned = now.acquired
+			break
+		}
+	}
+	if busy {
+		w.stays[user] = append(w.stays[user], now)
+	}
+}
+
+// wasBusy reports whether the user of a booking or an extension may have had another window in the way, from one time of the system's clock to
+// another.
+func (w written) wasBusy(o *op, from, until time.Time) bool {
+	return slices.ContainsFunc(w.stays[o.User], func(s stay) bool {
+		return s.reservation != o.Reservation && s.start.Before(o.End) && o.Start.Before(s.end) &&
+			!s.acquired.After(until) && (s.abandoned.IsZero() || !s.abandoned.Before(from))
+	})
 }
 
 // has reports whether an act was done. Of a booking or a joining, its request says which it was.
@@ -207,8 +241,15 @@ func (r *result) verify(ctx context.Context, s *site, h *history, speed int) err
 					r.acknowledged++
 				}
 			}
-			if o.Reason == "SEAT_TAKEN" {
+			switch {
+			case o.Reason == "SEAT_TAKEN":
 				r.conflicts++
+			case o.Reason == "USER_BUSY" && plans[o.Seat]:
+				r.busy++
+				// What was cancelled may have been in the way until that was committed.
+				if !w.wasBusy(&o, r.clock.At(h.began.Add(o.Call-statementTime)), r.clock.At(h.began.Add(o.Return+clockMargin))) {
+					r.found.add(checkAnswers, "%s of seat %d from %s to %s at %s was refused, as user %d was busy, who was not", o.Act, o.Seat, o.Start, o.End, o.Call, o.User)
+				}
 			}
 			if (o.Unknown || o.Unsure) && !o.done() && o.Act != read {
 				if w.resolve(&o) {
@@ -218,10 +259,14 @@ func (r *result) verify(ctx context.Context, s *site, h *history, speed int) err
 					r.resolvedNot++
 				}
 			}
+			outage := o.Act == read && r.outage(o.Call, o.Return)
+			if o.Act == read && !outage {
+				r.judgedReads++
+			}
 			if o.Act == read && o.AsOf < o.Call {
 				// As of what the replica last knew, and it says so: legal while Postgres is out of its reach.
 				r.oldReads++
-				if o.Call-o.AsOf > clockMargin && !r.outage(o.Call, o.Return) {
+				if o.Call-o.AsOf > clockMargin && !outage {
 					r.found.add(checkReads, "a read at %s was as of %s, when every replica could reach Postgres", o.Call, o.AsOf)
 				}
 				o.Call = max(0, o.AsOf-clockMargin)
@@ -244,6 +289,9 @@ func (r *result) verify(ctx context.Context, s *site, h *history, speed int) err
 
 // longestCall is for how long something that a client has given up may still be done: stopped processes and held up connections included.
 const longestCall = 20 * time.Second
+
+// statementTime is for how long the server lets a statement go on.
+const statementTime = 5 * time.Second
 
 // clockMargin is how exactly the database's clock can be told against ours.
 const clockMargin = 2 * time.Millisecond

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+)
+
+// redisGone: nobody needs it. Without the breaker each call would wait for a Redis that stands still: that is the control, which has to miss.
+func redisGone(ctx context.Context, l *lab) error {
+	n := l.times(100)
+	err := l.steadily(ctx, loadOptions{users: trialUsers, rest: trialRest}, func(s *site, load *steady, _ []call) error {
+		what := fmt.Sprintf("Redis killed, stopped or flushed %d times", n)
+		broken, whole, err := l.loseRedis(ctx, s, load, n, killed(cache), stopped(cache), flushed)
+		if err != nil {
+			return err
+		}
+		l.calls(what, append(broken, whole...))
+		ratio, told := slowdown(broken, whole)
+		l.figure(what+": P99, of that with Redis", "≤ 2", ratio <= mostWithoutRedis, "%s", told)
+		return l.kept(ctx, s, load, what)
+	})
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "dlsms-control-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	l.say("the control: the same without the breaker, with a Redis that stands still")
+	binary, err := noBreaker.build(ctx, dir)
+	if err != nil {
+		return err
+	}
+	return l.steadily(ctx, loadOptions{users: trialUsers, rest: trialRest, binary: binary}, func(s *site, load *steady, _ []call) error {
+		broken, whole, err := l.loseRedis(ctx, s, load, max(1, n/10), stopped(cache))
+		if err != nil {
+			return err
+		}
+		ratio, told := slowdown(broken, whole)
+		l.figure("Redis stopped, replicas without the breaker: P99, of that with Redis", "> 2: the control", ratio > mostWithoutRedis, "%s", told)
+		return nil
+	})
+}
+
+// mostWithoutRedis is how much longer a call may take, at the P99.
+const mostWithoutRedis = 2
+
+// noBreaker is a system that asks Redis whatever came of it the last time.
+var noBreaker = canary{name: "no breaker", changes: []change{
+	{"server/redis.go", "\tif until == 0 {\n\t\treturn true\n\t}", "\tif until >= 0 {\n\t\treturn true\n\t}"},
+}}
+
+// loseRedis takes Redis away n times, in one way after the other, for a second each, and ends the load. It returns the calls that came back
+// from when it went until it was back, and the others.
+func (l *lab) loseRedis(ctx context.Context, s *site, load *steady, n int, ways ...beginning) (broken, whole []call, err error) {
+	marks := []time.Duration{load.since()} // each is when Redis went, or was back
+	for i := range n {
+		pause(ctx, time.Second)
+		marks = append(marks, load.since())
+		heal, err := ways[i%len(ways)](ctx, s, l.chance)
+		if err != nil {
+			return nil, nil, err
+		}
+		pause(ctx, time.Second)
+		if err := heal(ctx); err != nil {
+			return nil, nil, err
+		}
+		marks = append(marks, load.since())
+		if (i+1)%10 == 0 {
+			l.say("gone %d times", i+1)
+		}
+	}
+	load.end() // so that what is under way counts too
+	marks = append(marks, load.since())
+	for i := range len(marks) - 1 {
+		calls := load.between(marks[i], marks[i+1])
+		if i%2 == 0 {
+			whole = append(whole, calls...)
+		} else {
+			broken = append(broken, calls...)
+		}
+	}
+	return broken, whole, nil
+}
