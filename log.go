@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	// logDelay is how long a line may wait for others to be written with it. A write for each costs more than all else about it, and a tenth
-	// of what a replica does for a GetSeats.
+	// logDelay is how long a line may wait for others to be written with it, and logPiece how many bytes: a write for each costs more than all
+	// else about it, and a tenth of what a replica does for a GetSeats.
 	logDelay = 100 * time.Millisecond
+	logPiece = 64 << 10
 	// mostLogWaiting bounds, in bytes, what waits while nobody takes it, as when a terminal is held or a collector of logs hangs. What comes
 	// past it is dropped, and counted: a log must not stop the server.
 	mostLogWaiting = 1 << 20
@@ -45,7 +46,10 @@ func (w *delayedWriter) Write(line []byte) (int, error) {
 		return len(line), nil
 	}
 	w.waiting = append(w.waiting, line...)
-	if w.due == nil {
+	switch {
+	case len(w.waiting) >= logPiece:
+		w.begin()
+	case w.due == nil:
 		w.due = time.AfterFunc(logDelay, func() { w.start() })
 	}
 	return len(line), nil
@@ -55,11 +59,16 @@ func (w *delayedWriter) Write(line []byte) (int, error) {
 func (w *delayedWriter) start() (written <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.begin()
+	return w.writing
+}
+
+// begin is start, with mu held.
+func (w *delayedWriter) begin() {
 	if w.writing == nil {
 		w.writing = make(chan struct{})
 		go w.write(w.writing)
 	}
-	return w.writing
 }
 
 // write goes on until nothing waits.
@@ -84,14 +93,13 @@ func (w *delayedWriter) take(spare []byte) []byte {
 	}
 	piece := w.waiting
 	w.waiting = spare
-	if len(piece) == 0 {
-		w.writing = nil
-		return nil
-	}
 	if w.dropped > 0 {
 		piece = fmt.Appendf(piece, `{"time":%q,"level":"WARN","msg":"nobody took the log in time, and lines were dropped","lines":%d}`+"\n",
 			time.Now().Format(time.RFC3339Nano), w.dropped)
 		w.dropped = 0
+	}
+	if len(piece) == 0 {
+		w.writing = nil
 	}
 	return piece
 }

@@ -70,6 +70,30 @@ func TestLogIsWrittenInPieces(t *testing.T) {
 	})
 }
 
+func TestMuchLogIsWrittenSoon(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		out := &output{}
+		log, _ := newLog(out, slog.LevelInfo)
+		log.Info("rpc", "filler", strings.Repeat("x", logPiece-1000))
+		synctest.Wait()
+		if lines, _ := out.lines(); lines != 0 {
+			t.Errorf("%d lines were written, with room for more", lines)
+		}
+		log.Info("rpc", "filler", strings.Repeat("x", 1000))
+		synctest.Wait()
+		if lines, writes := out.lines(); lines != 2 || writes != 1 {
+			t.Errorf("%d lines in %d writes, want 2 in 1", lines, writes)
+		}
+		log.Info("rpc", "filler", strings.Repeat("x", 2*mostLogWaiting))
+		log.Warn("rpc")
+		synctest.Wait()
+		if text := out.text.String(); !strings.Contains(text, `"lines":1}`) {
+			t.Error("a line that is too long is dropped without a word")
+		}
+	})
+}
+
 // stuckOutput takes nothing until it is released, as a terminal does that is held.
 type stuckOutput struct {
 	output

@@ -9,8 +9,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"runtime/debug"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,6 +34,7 @@ func (serveCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 	if err := s.check(); err != nil {
 		return fmt.Errorf("dlsms can't start with these settings (dlsms --help explains each):\n%w", err)
 	}
+	signal.Ignore(syscall.SIGPIPE) // whoever took the log may have ended: that must not end the replica
 	log, flush := newLog(out, s.LogLevel.value)
 	defer flush()
 	collectLessOften()

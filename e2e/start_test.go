@@ -50,12 +50,21 @@ func (o *output) String() string {
 // launch starts dlsms with these arguments and this environment.
 func launch(t *testing.T, env map[string]string, args ...string) *process {
 	t.Helper()
+	return launchTo(t, nil, env, args...)
+}
+
+// launchTo is launch with another standard output than the process's own, unless it is nil.
+func launchTo(t *testing.T, stdout *os.File, env map[string]string, args ...string) *process {
+	t.Helper()
 	p := &process{Cmd: exec.Command(program("dlsms"), args...), t: t, ended: make(chan struct{})}
 	p.Env = []string{"PATH=" + os.Getenv("PATH")}
 	for name, v := range env {
 		p.Env = append(p.Env, name+"="+v)
 	}
 	p.Cmd.Stdout, p.Cmd.Stderr = &p.stdout, &p.stderr
+	if stdout != nil {
+		p.Cmd.Stdout = stdout
+	}
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -200,6 +209,38 @@ func TestNobodyIsLetInBeforeTheReplicaCanAnswer(t *testing.T) {
 		return strings.Count(p.stdout.String(), "Postgres does not answer yet") >= 2
 	})
 	p.terminate()
+}
+
+// TestALogThatNobodyReads: a replica goes on whose log nobody reads any more, and one whose reader has ended.
+func TestALogThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	s := shared(t)
+	for _, ends := range []bool{false, true} {
+		reader, log, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		env := replicaEnv(t, s, s.database(t))
+		p := launchTo(t, log, env, "serve")
+		_ = log.Close()
+		serves(t, p, env["GRPC_ADDR"])
+		if ends {
+			_ = reader.Close()
+		}
+		c, err := e2e.Dial(env["GRPC_ADDR"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		const calls = 1000 // several times what a pipe holds
+		ctx := within(t, patience)
+		for range calls {
+			_, err := e2e.Nobody(c).Seats.GetSeat(ctx, &dlsmsv1.GetSeatRequest{SeatId: 1})
+			refused(t, err, "SEAT_NOT_FOUND")
+		}
+		_ = c.Close()
+		p.terminate()
+		_ = reader.Close()
+	}
 }
 
 // TestAddressInUse is told at once, before anything is done with the database.

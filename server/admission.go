@@ -59,22 +59,26 @@ func (s *slots) inUse() int { return len(s.taken) }
 // connections has no line of its own to speak of. Logins have a narrower bound than a connection: see passwords.
 type admission struct {
 	classes map[class]*slots
-	bookers bookers
+	bookers *bookers
 }
 
 // newAdmission shares out the connections: one half each for those who write and those who read, but for an eighth that is left to logins
 // and browsing.
 func newAdmission(conns int) *admission {
 	n := max(1, conns*7/16)
-	return &admission{classes: map[class]*slots{
-		book: newSlots(n, rushPatience, crowdedPatience),
-		read: newSlots(n, rushPatience, crowdedPatience),
-	}}
+	return &admission{
+		classes: map[class]*slots{
+			book: newSlots(n, rushPatience, crowdedPatience),
+			read: newSlots(n, rushPatience, crowdedPatience),
+		},
+		bookers: &bookers{each: min(slotsOfUser, max(1, n/2)), now: map[int64]*ownSlots{}},
+	}
 }
 
 const (
 	rushPatience    = 500 * time.Millisecond
 	crowdedPatience = 10 * time.Millisecond
+	ownPatience     = defaultDeadline / 2
 )
 
 // enter waits for the call's turn; its slots are given back when the call is finished.
@@ -95,12 +99,15 @@ func (a *admission) enter(ctx context.Context, c *call) error {
 	return nil
 }
 
-// slotsOfUser is how many calls of one user may wait for a slot of those who book, or hold one. Postgres does what one user writes one after
-// the other, so that more of them get nothing done, and only keep the slots from others.
+// slotsOfUser is how many calls of one user may wait for a slot of those who book, or hold one, at most. Most of what one user writes Postgres
+// does one after the other: more of them would get little done, and keep the slots from others. Who waits for themselves keeps nothing from
+// anybody, and may do so for longer.
 const slotsOfUser = 4
 
-// bookers are the slots of each user who has a call of that class under way. Its zero value is ready.
+// bookers are the slots of each user who has a call of that class under way.
 type bookers struct {
+	each int // user
+
 	mu  sync.Mutex
 	now map[int64]*ownSlots
 }
@@ -117,10 +124,7 @@ func (b *bookers) enter(ctx context.Context, c *call) error {
 	b.mu.Lock()
 	own := b.now[user]
 	if own == nil {
-		own = &ownSlots{slots: newSlots(slotsOfUser, rushPatience, crowdedPatience)}
-		if b.now == nil {
-			b.now = map[int64]*ownSlots{}
-		}
+		own = &ownSlots{slots: newSlots(b.each, ownPatience, rushPatience)}
 		b.now[user] = own
 	}
 	own.calls++

@@ -102,7 +102,13 @@ func TestAdmissionByClass(t *testing.T) {
 // TestOneUsersRush: whoever makes many calls at once waits for themselves, and nobody else does.
 func TestOneUsersRush(t *testing.T) {
 	t.Parallel()
-	a := newAdmission(64)
+	for _, conns := range []int{100, 8} {
+		oneUsersRush(t, newAdmission(conns))
+	}
+}
+
+func oneUsersRush(t *testing.T, a *admission) {
+	t.Helper()
 	books := a.classes[book]
 	rush, leave := context.WithCancel(t.Context())
 	var all sync.WaitGroup
@@ -118,7 +124,7 @@ func TestOneUsersRush(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "the rush is on", func() bool { return entered.Load() == slotsOfUser && books.inUse() == slotsOfUser })
+	eventually(t, "the rush is on", func() bool { return entered.Load() == int64(a.bookers.each) && books.inUse() == a.bookers.each })
 	other := callsOf(2)
 	if err := a.enter(t.Context(), other); err != nil {
 		t.Errorf("somebody else: %v", err)

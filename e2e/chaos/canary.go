@@ -226,7 +226,7 @@ func runCanaries(ctx context.Context, out io.Writer, only string, seed uint64) e
 		if c.by == "" {
 			fmt.Fprintf(out, "| %s | %d false alarms | %s | |\n", c.name, len(found), time.Since(began).Round(time.Second))
 			if len(found) > 0 {
-				missed = append(missed, fmt.Errorf("false alarms with seed %d: %v", seed, found))
+				missed = append(missed, fmt.Errorf("false alarms with seed %d (what the clients did is in %s): %v", seed, historyDir, found))
 			}
 			continue
 		}

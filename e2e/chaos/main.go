@@ -37,7 +37,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&p.dir, "out", historyDir, "directory for the history of a run that found something")
 	faults := flags.String("faults", "", "a pattern of the kinds of faults; empty: all")
 	canaries := flags.Bool("canaries", false, "instead, put known faults into the source, one after the other, and see whether each is found; run it where the source is")
-	trials := flags.Bool("trials", false, "instead, break one thing many times, and measure what users see of it")
+	trials := flags.Bool("trials", false, "instead, break one thing many times, and measure what users see of it; run it where the source is")
 	scale := flags.Float64("scale", 1, "of how many times, in the trials")
 	only := flags.String("only", "", "a pattern of the canaries or trials; empty: all")
 	if err := flags.Parse(args); err != nil {

@@ -177,13 +177,13 @@ func overload(ctx context.Context, l *lab) (err error) {
 	lasts := l.lasting(5 * time.Minute)
 	l.say("ten times as many for %s", lasts)
 	leave, starved = g.arrive(ctx, 10*peak, lasts)
-	leaveAfter, _ := g.arrive(ctx, 0.7*peak, step) // while the last of the many are still there
+	leaveAfter, starvedAfter := g.arrive(ctx, 0.7*peak, step) // while the last of the many are still there
 	calls, after := leave(), leaveAfter()
 	served, refused, others := sortOut(calls)
 	const tenfold = "10 times the capacity for %s: "
 	what := fmt.Sprintf(tenfold, lasts)
-	if starved > len(calls)/100 {
-		return fmt.Errorf("the load ran out of visitors %d times: that is no test", starved)
+	if starved > len(calls)/100 || starvedAfter > 0 || len(after) == 0 {
+		return fmt.Errorf("the load ran out of visitors %d times, and %d times after it: that is no test", starved, starvedAfter)
 	}
 	goodput := float64(len(served)) / lasts.Seconds() / peak
 	const leastGoodput, mostSlower, mostRefusal = 0.85, 3, 20 * time.Millisecond

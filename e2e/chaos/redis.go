@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -53,13 +54,14 @@ var noBreaker = canary{name: "no breaker", changes: []change{
 	{"server/redis.go", "\tif until == 0 {\n\t\treturn true\n\t}", "\tif until >= 0 {\n\t\treturn true\n\t}"},
 }}
 
-// loseRedis takes Redis away n times, in one way after the other, for a second each, and ends the load. It returns the calls that came back
-// from when it went until it was back, and the others.
+// loseRedis takes Redis away n times, in one way after the other, for a second each, and ends the load. It returns the calls that were under way
+// at some time when it was gone, and the others.
 func (l *lab) loseRedis(ctx context.Context, s *site, load *steady, n int, ways ...beginning) (broken, whole []call, err error) {
-	marks := []time.Duration{load.since()} // each is when Redis went, or was back
+	from := load.since()
+	var gone []span
 	for i := range n {
 		pause(ctx, time.Second)
-		marks = append(marks, load.since())
+		went := load.since()
 		heal, err := ways[i%len(ways)](ctx, s, l.chance)
 		if err != nil {
 			return nil, nil, err
@@ -68,19 +70,17 @@ func (l *lab) loseRedis(ctx context.Context, s *site, load *steady, n int, ways 
 		if err := heal(ctx); err != nil {
 			return nil, nil, err
 		}
-		marks = append(marks, load.since())
+		gone = append(gone, span{went, load.since()})
 		if (i+1)%10 == 0 {
 			l.say("gone %d times", i+1)
 		}
 	}
 	load.end() // so that what is under way counts too
-	marks = append(marks, load.since())
-	for i := range len(marks) - 1 {
-		calls := load.between(marks[i], marks[i+1])
-		if i%2 == 0 {
-			whole = append(whole, calls...)
+	for _, c := range load.between(from, load.since()) {
+		if slices.ContainsFunc(gone, func(s span) bool { return s.touches(c.at, c.at+c.took) }) {
+			broken = append(broken, c)
 		} else {
-			broken = append(broken, calls...)
+			whole = append(whole, c)
 		}
 	}
 	return broken, whole, nil

@@ -38,7 +38,6 @@ type result struct {
 	opened                                                 int64
 	settled                                                time.Duration
 	linear                                                 linear
-	kept                                                   string // a file; empty: none
 
 	found violations
 
@@ -49,6 +48,9 @@ type result struct {
 
 // span is a time of the run.
 type span struct{ from, until time.Duration }
+
+// touches reports whether a call was under way at some time of it.
+func (s span) touches(call, ret time.Duration) bool { return s.from <= ret && call <= s.until }
 
 // tally is what is known of one kind of fault.
 type tally struct {
@@ -71,7 +73,7 @@ const reconnectTime = 4 * time.Second
 
 // outage reports whether some replica may have been without Postgres at some time of a call: it may have begun before Postgres went.
 func (r *result) outage(call, ret time.Duration) bool {
-	return slices.ContainsFunc(r.outages, func(s span) bool { return s.from <= ret && call <= s.until })
+	return slices.ContainsFunc(r.outages, func(s span) bool { return s.touches(call, ret) })
 }
 
 func (r *result) fault(kind string, recovery time.Duration) {
@@ -164,9 +166,6 @@ func (r *result) String() string {
 	}
 	for _, v := range r.found.list() {
 		fmt.Fprintf(&b, "\nVIOLATION: %s", v)
-	}
-	if r.kept != "" {
-		fmt.Fprintf(&b, "\nkept: %s", r.kept)
 	}
 	b.WriteByte('\n')
 	return b.String()

@@ -71,23 +71,23 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	if err != nil {
 		return r, err
 	}
+	var l *load
 	defer func() {
 		stopped := s.stop()
 		if stopped != nil && err == nil {
 			r.found.add(checkLog, "the system did not stop well: %v", stopped)
 		}
+		if l != nil && p.dir != "" && (err != nil || r.found.count() > 0) {
+			kept, failed := r.keep(l.history, err)
+			say("what the clients did is in %s", kept)
+			err = errors.Join(err, failed)
+		}
 	}()
-	l, err := startLoad(ctx, s, p, &r.found)
-	if err != nil {
+	if l, err = startLoad(ctx, s, p, &r.found); err != nil {
 		return r, err
 	}
 	defer l.streams.end()
-	defer func() {
-		l.end()
-		if p.dir != "" && (err != nil || r.found.count() > 0) {
-			err = errors.Join(err, r.keep(p.dir, l.history, err))
-		}
-	}()
+	defer l.end()
 	r.planSeats = l.plans
 	say("%d clients, and no fault yet", clients)
 	pause(ctx, warmUp)
@@ -191,9 +191,9 @@ func (r *result) breakOne(ctx context.Context, s *site, h *history, k kind, chan
 }
 
 // keep writes down what the clients did, for a run that found something or did not come to its end.
-func (r *result) keep(dir string, h *history, cause error) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+func (r *result) keep(h *history, cause error) (file string, err error) {
+	if err := os.MkdirAll(r.plan.dir, 0o755); err != nil {
+		return "", err
 	}
 	kept := struct {
 		Commit                string
@@ -213,8 +213,8 @@ func (r *result) keep(dir string, h *history, cause error) error {
 	}
 	text, err := json.Marshal(kept)
 	if err != nil {
-		return err
+		return "", err
 	}
-	r.kept = filepath.Join(dir, fmt.Sprintf("history-%d.json", r.plan.seed))
-	return os.WriteFile(r.kept, text, 0o600)
+	file = filepath.Join(r.plan.dir, fmt.Sprintf("history-%d.json", r.plan.seed))
+	return file, os.WriteFile(file, text, 0o600)
 }

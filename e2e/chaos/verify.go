@@ -46,10 +46,10 @@ type written struct {
 	happened  map[transition]bool
 	extended  map[string]bool // reservation/end
 	entries   map[int64]entry
-	joined    map[string]int64 // user/request
-	kinds     map[string]int   // how often each transition happened
-	overlaps  []string         // of two who had one seat at once, at any time
-	stays     map[int64][]stay // of each user
+	joined    map[string]int64  // user/request
+	kinds     map[string]int    // how often each transition happened
+	overlaps  []string          // of two who had one seat at once, at any time
+	stays     map[int64][]*stay // of each user
 }
 
 // stay is a window that a user had, and from when until when, by the system's clock: until is zero if they still have it.
@@ -71,7 +71,7 @@ func extensionKey(reservation int64, end time.Time) string {
 }
 
 func (s *site) readAll(ctx context.Context) (w written, err error) {
-	w = written{byRequest: map[string]int64{}, user: map[int64]int64{}, happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]entry{}, joined: map[string]int64{}, kinds: map[string]int{}, stays: map[int64][]stay{}}
+	w = written{byRequest: map[string]int64{}, user: map[int64]int64{}, happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]entry{}, joined: map[string]int64{}, kinds: map[string]int{}, stays: map[int64][]*stay{}}
 	rows, err := s.db.Query(ctx, `SELECT id, user_id, COALESCE(request_id, '') FROM reservations`)
 	if err != nil {
 		return w, err
@@ -99,8 +99,16 @@ func (s *site) readAll(ctx context.Context) (w written, err error) {
 	var takes, busy bool
 	var at time.Time
 	on := map[int64]seatDay{}
+	now := map[int64]*stay{} // of each reservation
 	if _, err = pgx.ForEachRow(rows, []any{&id, &kind, &start, &end, &seat, &takes, &user, &busy, &at}, func() error {
-		w.stay(user, stay{reservation: id, start: start, end: end, acquired: at}, busy)
+		if before := now[id]; before != nil {
+			before.abandoned = at
+			delete(now, id)
+		}
+		if busy {
+			now[id] = &stay{reservation: id, start: start, end: end, acquired: at}
+			w.stays[user] = append(w.stays[user], now[id])
+		}
 		w.happened[transition{id, kind}] = true
 		w.kinds[kind]++
 		if kind == "EXTENDED" {
@@ -129,23 +137,10 @@ func (s *site) readAll(ctx context.Context) (w written, err error) {
 	return w, err
 }
 
-// stay notes that a user has a window from now on, or, if they are not busy, that they have it no more.
-func (w written) stay(user int64, now stay, busy bool) {
-	for i, s := range slices.Backward(w.stays[user]) {
-		if s.reservation == now.reservation {
-			w.stays[user][i].abandoned = now.acquired
-			break
-		}
-	}
-	if busy {
-		w.stays[user] = append(w.stays[user], now)
-	}
-}
-
 // wasBusy reports whether the user of a booking or an extension may have had another window in the way, from one time of the system's clock to
 // another.
 func (w written) wasBusy(o *op, from, until time.Time) bool {
-	return slices.ContainsFunc(w.stays[o.User], func(s stay) bool {
+	return slices.ContainsFunc(w.stays[o.User], func(s *stay) bool {
 		return s.reservation != o.Reservation && s.start.Before(o.End) && o.Start.Before(s.end) &&
 			!s.acquired.After(until) && (s.abandoned.IsZero() || !s.abandoned.Before(from))
 	})
