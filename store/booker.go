@@ -21,8 +21,9 @@ const (
 	// mostTogether bounds what one transaction locks.
 	mostTogether = 32
 	// hurry is how long those who book together wait for a lock. Locks are held for the few milliseconds of a transaction; who holds one
-	// for longer shall keep only those waiting who want the same.
-	hurry = 50 * time.Millisecond
+	// for longer shall keep only those waiting who want the same: they go on together, and wait for seatPatience.
+	hurry        = 50 * time.Millisecond
+	seatPatience = 500 * time.Millisecond
 )
 
 // booker books for many at a time.
@@ -108,27 +109,50 @@ func (k *booker) next() []*wish {
 	return together
 }
 
-// bookTogether books for all of them. If Postgres refuses the transaction, because somebody holds a lock or for the sake of one of them, each
-// tries again alone, out of the way of the others. If it can't be known what came of it, each learns that.
+// bookTogether books for all of them. If Postgres refuses the transaction, fewer try again, out of the way of the others. Where a lock was
+// waited for in vain, it is that of one seat, as a rule, so those who want the same one stay together: or else a rush for it that is held up
+// for a moment would become as many transactions as people, each of which holds up the next.
 func (k *booker) bookTogether(together []*wish) {
 	err := k.try(together, k.lanes, hurry)
+	if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != lockNotAvailable {
+		k.bookAlone(together, err)
+		return
+	}
+	bySeat := map[int64][]*wish{}
+	for _, w := range together {
+		bySeat[w.SeatID] = append(bySeat[w.SeatID], w)
+	}
+	for _, group := range bySeat {
+		go func() { k.bookAlone(group, k.try(group, k.store.pool, seatPatience)) }()
+	}
+}
+
+// lockNotAvailable is what Postgres says when lock_timeout has passed.
+const lockNotAvailable = "55P03"
+
+// bookAlone books for each of those by themselves who have failed together, when Postgres refused that, maybe for the sake of one of them. If it
+// can't be known what came of it, each learns that.
+func (k *booker) bookAlone(together []*wish, err error) {
 	if err == nil {
 		return
 	}
 	_, refused := errors.AsType[*pgconn.PgError](err)
 	for _, w := range together {
 		if !refused {
-			w.err = translate(err)
-			close(w.done)
+			w.fail(err)
 			continue
 		}
 		go func() {
 			if err := k.try([]*wish{w}, k.store.pool, 0); err != nil {
-				w.err = translate(err)
-				close(w.done)
+				w.fail(err)
 			}
 		}()
 	}
+}
+
+func (w *wish) fail(err error) {
+	w.err = translate(err)
+	close(w.done)
 }
 
 // try books for all of them in one transaction, and tells them unless it fails. A panic is a failure, as it is in a handler.

@@ -3,6 +3,8 @@ package store_test
 import (
 	"context"
 	"errors"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -187,27 +189,31 @@ func TestReserveAgainAnswersAsTheFirstTime(t *testing.T) {
 	}
 }
 
-// panicky panics at the beginning of each batch, once it is armed.
-type panicky struct{ armed atomic.Bool }
+// batches counts those that are sent, and panics at the beginning of one once it is armed.
+type batches struct {
+	armed atomic.Bool
+	n     atomic.Int64
+}
 
-func (p *panicky) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+func (p *batches) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
 	return ctx
 }
-func (p *panicky) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
-func (p *panicky) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+func (p *batches) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+func (p *batches) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
 	if p.armed.Load() {
 		panic("armed")
 	}
+	p.n.Add(1)
 	return ctx
 }
-func (p *panicky) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
-func (p *panicky) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
+func (p *batches) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (p *batches) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
 
 // TestAPanicOfOneBooking ends neither the process nor the lane: who booked learns of a failure, and the next one books.
 func TestAPanicOfOneBooking(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	tracer := &panicky{}
+	tracer := &batches{}
 	s, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 1, MaxConns: 2, Rules: store.DefaultRules(), Tracer: tracer})
 	if err != nil {
 		t.Fatal(err)
@@ -223,4 +229,55 @@ func TestAPanicOfOneBooking(t *testing.T) {
 	if _, err := s.Reserve(t.Context(), booking); err != nil {
 		t.Errorf("the next booking: %v", err)
 	}
+}
+
+// TestARushThatIsHeldUp: while somebody holds the lock of a seat, those who want that one wait together, and others don't wait.
+func TestARushThatIsHeldUp(t *testing.T) {
+	t.Parallel()
+	const rush = 64
+	b := setup(t)
+	b.users = b.db.Users(t, rush+1)
+	tracer := &batches{}
+	s, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 8, MaxConns: 16, Rules: store.DefaultRules(), Tracer: tracer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	b.db.Exec(t, `BEGIN`)
+	b.db.Exec(t, `SELECT FROM seats WHERE id = $1 FOR NO KEY UPDATE`, b.seats[0])
+
+	var won, taken atomic.Int64
+	var all sync.WaitGroup
+	for _, user := range b.users[:rush] {
+		all.Go(func() {
+			switch _, err := s.Reserve(t.Context(), store.Booking{UserID: user, SeatID: b.seats[0], StartTime: at(60), EndTime: at(120)}); {
+			case err == nil:
+				won.Add(1)
+			case errors.Is(err, store.ErrSeatTaken):
+				taken.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	// One alone, and then 32 together: in the lane, and again out of it.
+	const held = 4
+	for tracer.n.Load() < held {
+		if t.Context().Err() != nil {
+			t.Fatal("the rush does not wait")
+		}
+		runtime.Gosched()
+	}
+	if _, err := s.Reserve(t.Context(), store.Booking{UserID: b.users[rush], SeatID: b.seats[1], StartTime: at(60), EndTime: at(120)}); err != nil {
+		t.Errorf("another seat: %v", err)
+	}
+	b.db.Exec(t, `COMMIT`)
+	all.Wait()
+	if won.Load() != 1 || taken.Load() != rush-1 {
+		t.Errorf("%d won and %d were told that it is taken, of %d", won.Load(), taken.Load(), rush)
+	}
+	if n := tracer.n.Load(); n >= rush {
+		t.Errorf("%d people became %d transactions", rush+1, n)
+	}
+	storetest.CheckInvariants(t, b.db)
 }
