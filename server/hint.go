@@ -96,7 +96,7 @@ func (h *Hints) publish(ctx context.Context) {
 
 // tell publishes a hint as "<replica> <hint>".
 func (h *Hints) tell(ctx context.Context, hint Hint) {
-	if h.client == nil || !h.breaker.allow() {
+	if h.client == nil || !h.breaker.allow(redisTimeout) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)

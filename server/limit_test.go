@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -216,10 +217,10 @@ func TestAClientWhoGoesWhileRedisIsAsked(t *testing.T) {
 func TestBreakerLetsOneTry(t *testing.T) {
 	t.Parallel()
 	var b breaker
-	if !b.allow() || !b.report(false) || b.report(false) {
+	if !b.allow(within) || !b.report(false) || b.report(false) {
 		t.Error("the first failure is the news, the second isn't")
 	}
-	if b.allow() {
+	if b.allow(within) {
 		t.Error("right after a failure, Redis is asked")
 	}
 	b.until.Store(int64(time.Since(epoch)) - 1) // the rest is over
@@ -227,7 +228,7 @@ func TestBreakerLetsOneTry(t *testing.T) {
 	var all sync.WaitGroup
 	for range 100 {
 		all.Go(func() {
-			if b.allow() {
+			if b.allow(within) {
 				tries.Add(1)
 			}
 		})
@@ -236,8 +237,68 @@ func TestBreakerLetsOneTry(t *testing.T) {
 	if n := tries.Load(); n != 1 {
 		t.Errorf("%d tried, not 1", n)
 	}
-	if !b.report(true) || !b.allow() || !b.allow() {
+	if !b.report(true) || !b.allow(within) || !b.allow(within) {
 		t.Error("after a success, everybody asks")
+	}
+}
+
+// TestBreakerDoubts: while one has waited for long, the others don't begin to.
+func TestBreakerDoubts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var b breaker
+		const soon = redisTimeout / 20
+		for range 2 {
+			if !b.allow(redisTimeout) {
+				t.Error("nobody asks")
+			}
+			<-time.After(soon) // on the clock of the bubble
+			if !b.allow(redisTimeout) {
+				t.Error("nobody else asks, soon after somebody did")
+			}
+			<-time.After(soon) // on the clock of the bubble
+			if b.allow(redisTimeout) {
+				t.Error("others ask while somebody has waited for long")
+			}
+			if b.report(true) {
+				t.Error("an answer is news")
+			}
+		}
+	})
+}
+
+// TestARushThatFindsRedisStuck: of many who come at once, few wait for it.
+func TestARushThatFindsRedisStuck(t *testing.T) {
+	t.Parallel()
+	patient, redisServer := startRedis(t)
+	l := testLimits(clientOf(t, redisServer, within))
+	b := bucket{"user", 1_000_000, time.Hour}
+	if err := l.take(t.Context(), b, "a", 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := patient.Do(t.Context(), "CLIENT", "PAUSE", 60_000, "ALL").Err(); err != nil {
+		t.Fatal(err)
+	}
+	l.timeout = 3 * time.Second
+	var waited, all atomic.Int64
+	var callers sync.WaitGroup
+	came := time.NewTicker(10 * time.Millisecond)
+	defer came.Stop()
+	for began := time.Now(); time.Since(began) < l.timeout; <-came.C { // one by one, for as long as the first of them waits
+		callers.Go(func() {
+			asked := time.Now()
+			if err := l.take(t.Context(), b, "a", 1); err != nil {
+				t.Error(err)
+			}
+			all.Add(1)
+			if time.Since(asked) > l.timeout/2 {
+				waited.Add(1)
+			}
+		})
+	}
+	callers.Wait()
+	if waited.Load() == 0 || waited.Load() > all.Load()/3 { // a tenth, and some for a busy machine
+		t.Errorf("%d of %d waited", waited.Load(), all.Load())
 	}
 }
 

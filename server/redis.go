@@ -61,23 +61,35 @@ func (silence) Printf(context.Context, string, ...any) {}
 var epoch = time.Now()
 
 // breaker keeps calls away from a Redis that has failed, so that a dead one costs nothing: after a failure they skip it for breakerRest,
-// then one of them tries while the others go on skipping.
-type breaker struct{ until atomic.Int64 } // since epoch; 0: Redis is fine
+// then one of them tries while the others go on skipping. They skip it too while somebody has waited for an answer for long, or else all who
+// come until that one gives up would wait as well. Its zero value is ready.
+type breaker struct {
+	until   atomic.Int64 // since epoch; 0: Redis is fine
+	waiting atomic.Int64 // since epoch: when the first of those asked who may still wait; 0: nobody does
+}
 
 const breakerRest = time.Second
 
-// allow reports whether to ask Redis; if so, report must follow.
-func (b *breaker) allow() bool {
-	until := b.until.Load()
-	if until == 0 {
+// doubt is for which part of its timeout one waits before the others skip Redis.
+const doubt = 0.1
+
+// allow reports whether to ask Redis, and wait for as long as the timeout; if so, report must follow.
+func (b *breaker) allow(timeout time.Duration) bool {
+	now := int64(time.Since(epoch))
+	if until := b.until.Load(); until != 0 {
+		return now >= until && b.until.CompareAndSwap(until, now+int64(breakerRest))
+	}
+	since := b.waiting.Load()
+	if since == 0 {
+		b.waiting.CompareAndSwap(0, now)
 		return true
 	}
-	now := int64(time.Since(epoch))
-	return now >= until && b.until.CompareAndSwap(until, now+int64(breakerRest))
+	return float64(now-since) < doubt*float64(timeout)
 }
 
 // report says how it went, and returns whether that is news.
 func (b *breaker) report(ok bool) (changed bool) {
+	b.waiting.Store(0)
 	if ok {
 		return b.until.Swap(0) != 0
 	}
