@@ -107,7 +107,11 @@ var gcra = redis.NewScript(`
 
 // takeShared asks Redis; not ok when there is none to ask.
 func (l *limits) takeShared(ctx context.Context, b bucket, key string, n int) (wait time.Duration, ok bool) {
-	if l.client == nil || !l.breaker.allow(l.timeout) {
+	doubt := l.timeout / 10
+	if b.name == l.failure.name { // guesses are counted together, or not at all; beside the hash, the wait is nothing
+		doubt = l.timeout
+	}
+	if l.client == nil || !l.breaker.allow(doubt) {
 		return 0, false
 	}
 	// Without the client, which may go: that would cost the connection, and says nothing of Redis.

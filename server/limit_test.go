@@ -247,22 +247,27 @@ func TestBreakerDoubts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var b breaker
-		const soon = redisTimeout / 20
+		const doubt = 10 * time.Millisecond
 		for range 2 {
-			if !b.allow(redisTimeout) {
+			if !b.allow(doubt) {
 				t.Error("nobody asks")
 			}
-			<-time.After(soon) // on the clock of the bubble
-			if !b.allow(redisTimeout) {
+			<-time.After(doubt / 2) // on the clock of the bubble
+			if !b.allow(doubt) {
 				t.Error("nobody else asks, soon after somebody did")
 			}
-			<-time.After(soon) // on the clock of the bubble
-			if b.allow(redisTimeout) {
-				t.Error("others ask while somebody has waited for long")
+			<-time.After(doubt)
+			if b.allow(doubt) || !b.allow(2*doubt) {
+				t.Error("others ask while somebody has waited for long, or don't ask who are more patient")
 			}
 			if b.report(true) {
 				t.Error("an answer is news")
 			}
+		}
+		b.allow(doubt) // and never comes back
+		<-time.After(2 * longestWait)
+		if !b.allow(doubt) {
+			t.Error("nobody asks any more")
 		}
 	})
 }

@@ -70,26 +70,25 @@ type breaker struct {
 
 const breakerRest = time.Second
 
-// doubt is for which part of its timeout one waits before the others skip Redis.
-const doubt = 0.1
+// longestWait is for longer than anybody waits for Redis.
+const longestWait = time.Minute
 
-// allow reports whether to ask Redis, and wait for as long as the timeout; if so, report must follow.
-func (b *breaker) allow(timeout time.Duration) bool {
-	now := int64(time.Since(epoch))
+// allow reports whether to ask Redis; if so, report must follow. doubt is for how long another one may have waited.
+func (b *breaker) allow(doubt time.Duration) bool {
+	now, since := int64(time.Since(epoch)), b.waiting.Load() // before until: see report
 	if until := b.until.Load(); until != 0 {
 		return now >= until && b.until.CompareAndSwap(until, now+int64(breakerRest))
 	}
-	since := b.waiting.Load()
-	if since == 0 {
-		b.waiting.CompareAndSwap(0, now)
+	if since == 0 || now-since > int64(longestWait) { // that one has never come back
+		b.waiting.CompareAndSwap(since, now)
 		return true
 	}
-	return float64(now-since) < doubt*float64(timeout)
+	return now-since < int64(doubt)
 }
 
 // report says how it went, and returns whether that is news.
 func (b *breaker) report(ok bool) (changed bool) {
-	b.waiting.Store(0)
+	defer b.waiting.Store(0) // after until, or somebody could find neither
 	if ok {
 		return b.until.Swap(0) != 0
 	}

@@ -21,7 +21,7 @@ const (
 	// mostTogether bounds what one transaction locks.
 	mostTogether = 32
 	// hurry is how long those who book together wait for a lock. Locks are held for the few milliseconds of a transaction; who holds one
-	// for longer shall keep only those waiting who want the same: they go on together, and wait for seatPatience.
+	// for longer shall keep only those waiting who want the same. For seatPatience they also wait for each other's users.
 	hurry        = 50 * time.Millisecond
 	seatPatience = 500 * time.Millisecond
 )
@@ -109,13 +109,14 @@ func (k *booker) next() []*wish {
 	return together
 }
 
-// bookTogether books for all of them. If Postgres refuses the transaction, fewer try again, out of the way of the others. Where a lock was
-// waited for in vain, it is that of one seat, as a rule, so those who want the same one stay together: or else a rush for it that is held up
-// for a moment would become as many transactions as people, each of which holds up the next.
+// bookTogether books for all of them, within the time of a statement. If Postgres refuses the transaction, fewer try again, out of the way of the
+// others. Where somebody holds a seat, those who want the same one stay together: or else a rush for it that is held up for a moment would become
+// as many transactions as people, each of which holds up the next.
 func (k *booker) bookTogether(together []*wish) {
-	err := k.try(together, k.lanes, hurry)
-	if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != lockNotAvailable {
-		k.bookAlone(together, err)
+	until := time.Now().Add(statementTimeout)
+	err := k.try(together, k.lanes, hurry, until)
+	if !errors.Is(err, errSeatHeld) {
+		k.bookAlone(together, err, until)
 		return
 	}
 	bySeat := map[int64][]*wish{}
@@ -123,16 +124,28 @@ func (k *booker) bookTogether(together []*wish) {
 		bySeat[w.SeatID] = append(bySeat[w.SeatID], w)
 	}
 	for _, group := range bySeat {
-		go func() { k.bookAlone(group, k.try(group, k.store.pool, seatPatience)) }()
+		go k.bookOneSeat(group, until)
 	}
 }
 
-// lockNotAvailable is what Postgres says when lock_timeout has passed.
-const lockNotAvailable = "55P03"
+// bookOneSeat books for those who want a seat that somebody holds.
+func (k *booker) bookOneSeat(group []*wish, until time.Time) {
+	err := k.try(group, k.store.pool, seatPatience, until)
+	if errors.Is(err, errSeatHeld) { // and none of their users: nobody waits for another
+		err = k.try(group, k.store.pool, 0, until)
+	}
+	if errors.Is(err, errSeatHeld) {
+		for _, w := range group {
+			w.fail(err)
+		}
+		return
+	}
+	k.bookAlone(group, err, until)
+}
 
 // bookAlone books for each of those by themselves who have failed together, when Postgres refused that, maybe for the sake of one of them. If it
 // can't be known what came of it, each learns that.
-func (k *booker) bookAlone(together []*wish, err error) {
+func (k *booker) bookAlone(together []*wish, err error, until time.Time) {
 	if err == nil {
 		return
 	}
@@ -143,7 +156,7 @@ func (k *booker) bookAlone(together []*wish, err error) {
 			continue
 		}
 		go func() {
-			if err := k.try([]*wish{w}, k.store.pool, 0); err != nil {
+			if err := k.try([]*wish{w}, k.store.pool, 0, until); err != nil {
 				w.fail(err)
 			}
 		}()
@@ -156,13 +169,13 @@ func (w *wish) fail(err error) {
 }
 
 // try books for all of them in one transaction, and tells them unless it fails. A panic is a failure, as it is in a handler.
-func (k *booker) try(together []*wish, pool *pgxpool.Pool, lockTimeout time.Duration) (err error) {
+func (k *booker) try(together []*wish, pool *pgxpool.Pool, lockTimeout time.Duration, until time.Time) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
 		}
 	}()
-	ctx, cancel := budget(context.Background())
+	ctx, cancel := context.WithDeadline(context.Background(), until)
 	defer cancel()
 	conn, err := pool.Acquire(ctx)
 	if err != nil {

@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -112,8 +114,14 @@ type booked struct {
 	err         error
 }
 
+// errSeatHeld says that all users could be locked, and one of the seats could not in time.
+var errSeatHeld = errors.New("somebody holds a seat")
+
+// lockNotAvailable is what Postgres says when lock_timeout has passed.
+const lockNotAvailable = "55P03"
+
 // reserveAll books for users of whom no two are the same, in one transaction: when it fails, nothing has happened. A wait for a lock
-// fails after lockTimeout; 0: after that of the session.
+// fails after lockTimeout, 0: after that of the session; where it is for a seat, with errSeatHeld.
 func (s *Store) reserveAll(ctx context.Context, conn *pgxpool.Conn, wishes []Booking, lockTimeout time.Duration) ([]booked, error) {
 	var users, seats []int64
 	for _, w := range wishes {
@@ -123,7 +131,11 @@ func (s *Store) reserveAll(ctx context.Context, conn *pgxpool.Conn, wishes []Boo
 	if lockTimeout > 0 {
 		batch.Queue(boundLocks, strconv.FormatInt(lockTimeout.Milliseconds(), 10))
 	}
-	batch.Queue(lockUsers, s.lib, users)
+	usersLocked := false
+	batch.Queue(lockUsers, s.lib, users).Exec(func(pgconn.CommandTag) error {
+		usersLocked = true
+		return nil
+	})
 	batch.Queue(lockSeats, s.lib, seats)
 	out := make([]booked, len(wishes))
 	var repeated []int // places whose first answer is to be found
@@ -157,6 +169,9 @@ func (s *Store) reserveAll(ctx context.Context, conn *pgxpool.Conn, wishes []Boo
 		return err
 	})
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil { // nil only after the commit
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == lockNotAvailable && usersLocked {
+			err = fmt.Errorf("%w: %w", errSeatHeld, err)
+		}
 		return nil, err
 	}
 	for range made {

@@ -3,7 +3,6 @@ package store_test
 import (
 	"context"
 	"errors"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -262,12 +261,7 @@ func TestARushThatIsHeldUp(t *testing.T) {
 	}
 	// One alone, and then 32 together: in the lane, and again out of it.
 	const held = 4
-	for tracer.n.Load() < held {
-		if t.Context().Err() != nil {
-			t.Fatal("the rush does not wait")
-		}
-		runtime.Gosched()
-	}
+	storetest.Eventually(t, "the rush waits", func() bool { return tracer.n.Load() >= held })
 	if _, err := s.Reserve(t.Context(), store.Booking{UserID: b.users[rush], SeatID: b.seats[1], StartTime: at(60), EndTime: at(120)}); err != nil {
 		t.Errorf("another seat: %v", err)
 	}
