@@ -6,11 +6,14 @@ package migrations
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"embed"
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"io/fs"
+	"net"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // the database/sql driver that goose drives
@@ -66,11 +69,19 @@ func Hash() (string, error) {
 	return fmt.Sprintf("%016x", h.Sum64()), nil
 }
 
-// Unreachable reports whether Up failed because Postgres did not answer, or was not ready yet, so that another try makes sense.
+// Unreachable reports whether Up failed because Postgres did not answer, was not ready yet, or went away meanwhile, so that another try makes
+// sense: what was not committed has not happened.
 func Unreachable(err error) bool {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return pg.Code == "57P03" // starting up
+		switch pg.Code {
+		case "57P01", "57P02", "57P03": // stopping, crashed, starting up
+			return true
+		}
+		return false
 	}
-	_, ok := errors.AsType[*pgconn.ConnectError](err)
-	return ok
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[net.Error](err)
+	return ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, driver.ErrBadConn)
 }
