@@ -46,12 +46,15 @@ func translate(err error) error {
 	return err
 }
 
+// lockNotAvailable is what Postgres says when lock_timeout has passed.
+const lockNotAvailable = "55P03"
+
 func translatePg(pg *pgconn.PgError, err error) error {
 	if e, ok := constraintErrors[pg.ConstraintName]; ok {
 		return e.Because(err)
 	}
 	switch pg.Code {
-	case "40P01", "40001", "55P03", "57014": // deadlock, serialization failure, lock not available, statement timeout
+	case "40P01", "40001", lockNotAvailable, "57014": // deadlock, serialization failure, lock not available, statement timeout
 		return ErrOverloaded.Because(err)
 	case "57P01", "57P02", "57P03", "53300", "53200", "53100", "25006": // stopping, crashed, starting, too many connections, out of memory or disk, read only (a failover)
 		return ErrUnavailable.Because(err)

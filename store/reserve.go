@@ -117,9 +117,6 @@ type booked struct {
 // errSeatHeld says that all users could be locked, and one of the seats could not in time.
 var errSeatHeld = errors.New("somebody holds a seat")
 
-// lockNotAvailable is what Postgres says when lock_timeout has passed.
-const lockNotAvailable = "55P03"
-
 // reserveAll books for users of whom no two are the same, in one transaction: when it fails, nothing has happened. A wait for a lock
 // fails after lockTimeout, 0: after that of the session; where it is for a seat, with errSeatHeld.
 func (s *Store) reserveAll(ctx context.Context, conn *pgxpool.Conn, wishes []Booking, lockTimeout time.Duration) ([]booked, error) {

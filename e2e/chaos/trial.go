@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +43,6 @@ type lab struct {
 	out    io.Writer
 	began  time.Time
 	missed int
-	failed []error // trials that could not be carried out
 }
 
 // times returns how often to do what is done n times at full scale, and once at least.
@@ -106,6 +106,7 @@ func runTrials(ctx context.Context, out io.Writer, binary, only string, scale fl
 	l := &lab{binary: binary, scale: scale, chance: rand.New(rand.NewPCG(seed, 0)), out: out, began: time.Now()}
 	fmt.Fprintf(out, "Trials: commit %s, seed %d\n", commit(ctx), seed)
 	n := 0
+	var failed []error
 	for _, t := range trials() {
 		if !wanted.MatchString(t.name) {
 			continue
@@ -113,7 +114,7 @@ func runTrials(ctx context.Context, out io.Writer, binary, only string, scale fl
 		n++
 		l.say("%s", t.name)
 		if err := t.run(ctx, l); err != nil {
-			l.failed = append(l.failed, fmt.Errorf("%s: %w", t.name, err))
+			failed = append(failed, fmt.Errorf("%s: %w", t.name, err))
 			l.say("could not be carried out: %v", err)
 		}
 		if ctx.Err() != nil {
@@ -124,9 +125,9 @@ func runTrials(ctx context.Context, out io.Writer, binary, only string, scale fl
 	case n == 0:
 		return fmt.Errorf("-only: no trial is like %q", only)
 	case l.missed > 0:
-		l.failed = append(l.failed, fmt.Errorf("%d goals are missed", l.missed))
+		failed = append(failed, fmt.Errorf("%d goals are missed", l.missed))
 	}
-	return errors.Join(l.failed...)
+	return errors.Join(failed...)
 }
 
 // The load of the trials: enough users to have something under way at each moment, and room to make up for what was missed.
@@ -140,13 +141,10 @@ const (
 // steadily runs f while the steady load is on a system of its own, and tells what the load was before.
 func (l *lab) steadily(ctx context.Context, options loadOptions, f func(s *site, load *steady, before []call) error) (err error) {
 	var s *site
-	switch {
-	case options.slowPostgres:
+	if options.slowPostgres {
 		s, err = l.slowSite(ctx, nil)
-	case options.binary != "":
-		s, err = l.siteOf(ctx, options.binary, nil)
-	default:
-		s, err = l.site(ctx, nil)
+	} else {
+		s, err = l.siteOf(ctx, cmp.Or(options.binary, l.binary), nil)
 	}
 	if err != nil {
 		return err
