@@ -106,12 +106,12 @@ const demoSecret = "everybody-can-read-this-secret"
 // openDatabase migrates the database, opens it, and adds the demo data where that is set.
 func openDatabase(ctx context.Context, s *settings, traces tracing, log *slog.Logger) (*store.Store, error) {
 	patience := newPatience(log)
-	versions, err := await(ctx, patience, migrations.Unreachable, func() ([]int64, error) { return migrations.Up(ctx, s.DatabaseURL) })
+	versions, err := await(ctx, patience, func() ([]int64, error) { return migrations.Up(ctx, s.DatabaseURL) })
 	if err != nil {
 		return nil, err
 	}
 	log.InfoContext(ctx, "the database is migrated", "applied", len(versions))
-	db, err := await(ctx, patience, func(err error) bool { return errors.Is(err, store.ErrUnavailable) }, func() (*store.Store, error) {
+	db, err := await(ctx, patience, func() (*store.Store, error) {
 		return store.Open(ctx, store.Config{
 			URL:      s.DatabaseURL,
 			MinConns: int32(s.DBMinConns.value), //nolint:gosec // read with 31 bits
@@ -149,10 +149,10 @@ type patience struct {
 func newPatience(log *slog.Logger) patience { return patience{time.Now().Add(startPatience), log} }
 
 // await does something with Postgres, and again each second while Postgres can't be reached, until the patience is at its end.
-func await[T any](ctx context.Context, p patience, unreachable func(error) bool, do func() (T, error)) (T, error) {
+func await[T any](ctx context.Context, p patience, do func() (T, error)) (T, error) {
 	for {
 		v, err := do()
-		if err == nil || ctx.Err() != nil || time.Now().After(p.until) || !unreachable(err) {
+		if err == nil || ctx.Err() != nil || time.Now().After(p.until) || !store.Unavailable(err) {
 			return v, err
 		}
 		p.log.WarnContext(ctx, "Postgres does not answer yet; trying again", "error", err)

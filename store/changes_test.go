@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/migrations"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
@@ -278,6 +279,51 @@ func TestRevocations(t *testing.T) {
 	wantDone(t, 1, b.ForgetRevocations)
 	wantEqual(t, "left in the table", storetest.Value[int](t, b.db, `SELECT count(*) FROM revocations`), 1)
 	wantEqual(t, "in force", all(), want[2:])
+}
+
+// TestRestoredIntoAnotherCluster: rows keep the transaction ids of the cluster that they came from, which may be far ahead. What is restored is
+// no news for ever.
+func TestRestoredIntoAnotherCluster(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.reserve(t, 0, 0, 10, 60)
+	if err := b.RevokeToken(t.Context(), b.users[0], "ended", at(60)); err != nil {
+		t.Fatal(err)
+	}
+	tables := []string{"branches", "seats", "revocations", "reservation_events"}
+	b.db.Exec(t, `SET session_replication_role = replica`) // as while a dump is restored: no triggers
+	for _, table := range tables {
+		b.db.Exec(t, `UPDATE `+table+` SET xid = (xid::text::numeric + 1e12)::text::xid8`)
+	}
+	for _, err := range atOnce(3, func(int) error {
+		_, err := migrations.Up(t.Context(), b.db.URL)
+		return err
+	}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	world, err := b.LoadWorld(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes, err := b.Changes(t.Context(), world.Snapshot)
+	if err != nil || len(changes.Events) > 0 || changes.CatalogChanged {
+		t.Errorf("news: %d events, the catalog changed: %v; %v", len(changes.Events), changes.CatalogChanged, err)
+	}
+	log, err := b.Revocations(t.Context(), store.Snapshot{})
+	if err != nil || len(log.Revocations) != 1 {
+		t.Errorf("in force: %v, %v", log.Revocations, err)
+	}
+	if log, err = b.Revocations(t.Context(), log.Snapshot); err != nil || len(log.Revocations) > 0 {
+		t.Errorf("news: %v, %v", log.Revocations, err)
+	}
+	for _, table := range tables {
+		n := storetest.Value[int](t, b.db, `SELECT count(*) FROM `+table+` WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())`)
+		if n > 0 {
+			t.Errorf("%d rows of %s are ahead of their time", n, table)
+		}
+	}
 }
 
 // TestChangesAreTrueOfTheirTime has Postgres held up between a look's snapshot and its clock: what is committed then is not among the changes, so

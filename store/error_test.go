@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -38,6 +39,7 @@ func TestTranslate(t *testing.T) {
 		{fmt.Errorf("commit: %w", context.DeadlineExceeded), ErrUnavailable},
 		{context.Canceled, ErrUnavailable},
 		{io.ErrUnexpectedEOF, ErrUnavailable},
+		{driver.ErrBadConn, ErrUnavailable},
 		{&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, ErrUnavailable},
 	} {
 		got := translate(tc.err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/migrations"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -72,7 +73,7 @@ func TestPostgresGoesWhileItIsMigrated(t *testing.T) {
 			go cutAt(client, postgres, "goose_db_version")
 		}
 	}()
-	if _, err := migrations.Up(t.Context(), through.String()); err == nil || !migrations.Unreachable(err) {
+	if _, err := migrations.Up(t.Context(), through.String()); err == nil || !store.Unavailable(err) {
 		t.Errorf("cut off: %v", err)
 	}
 	if _, err := migrations.Up(t.Context(), target); err != nil {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"io"
 	"net"
@@ -37,7 +38,7 @@ func translate(err error) error {
 	case errors.Is(err, pgx.ErrNoRows):
 		return err
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
-		errors.As(err, &netErr), errors.Is(err, io.ErrUnexpectedEOF), pgconn.SafeToRetry(err):
+		errors.As(err, &netErr), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, driver.ErrBadConn), pgconn.SafeToRetry(err):
 		return ErrUnavailable.Because(err)
 	}
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
@@ -45,6 +46,10 @@ func translate(err error) error {
 	}
 	return err
 }
+
+// Unavailable reports whether err, of this package or of its migrations, says that Postgres could not be reached, was not ready or full, or went
+// away meanwhile, so that another try may succeed.
+func Unavailable(err error) bool { return errors.Is(translate(err), ErrUnavailable) }
 
 // lockNotAvailable is what Postgres says when lock_timeout has passed.
 const lockNotAvailable = "55P03"

@@ -6,16 +6,11 @@ package migrations
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"embed"
-	"errors"
 	"fmt"
 	"hash/fnv"
-	"io"
 	"io/fs"
-	"net"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // the database/sql driver that goose drives
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
@@ -24,7 +19,8 @@ import (
 //go:embed *.sql
 var files embed.FS
 
-// Up migrates the database at url to the newest schema and returns the versions that it applied, none when there was nothing to do.
+// Up migrates the database at url to the newest schema and returns the versions that it applied, none when there was nothing to do. After a
+// restore from a dump it writes the change log anew, once.
 // It waits for another replica that is migrating, at most 5 minutes or until ctx ends.
 func Up(ctx context.Context, url string) ([]int64, error) {
 	db, err := sql.Open("pgx", url)
@@ -41,6 +37,9 @@ func Up(ctx context.Context, url string) ([]int64, error) {
 		return nil, err
 	}
 	results, err := provider.Up(ctx)
+	if err == nil {
+		err = adopt(ctx, db)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("migrate: %w", err)
 	}
@@ -49,6 +48,30 @@ func Up(ctx context.Context, url string) ([]int64, error) {
 		versions = append(versions, r.Source.Version)
 	}
 	return versions, nil
+}
+
+// adopt has rows that came from another cluster, as by pg_dump and pg_restore, counted as written now. What a row says in xid is a number of the
+// cluster that it was written in; where that is ahead of this one, each look at the change log would take the row for a new one, for years.
+// No other row that can be seen is of a transaction after the snapshot.
+func adopt(ctx context.Context, db *sql.DB) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // nothing, once it is committed
+	// One replica at a time, as the rows of a restored log are many.
+	if _, err := tx.ExecContext(ctx, `LOCK TABLE libraries IN SHARE ROW EXCLUSIVE MODE`); err != nil {
+		return err
+	}
+	for _, table := range []string{"branches", "seats", "revocations", "reservation_events"} {
+		_, err := tx.ExecContext(ctx, `
+			UPDATE `+table+` SET xid = DEFAULT
+			WHERE library_id = ANY (ARRAY(SELECT id FROM libraries)) AND xid >= pg_snapshot_xmax(pg_current_snapshot())`)
+		if err != nil {
+			return fmt.Errorf("%s: %w", table, err)
+		}
+	}
+	return tx.Commit()
 }
 
 // Hash names the schema: it differs whenever a migration does. Tests name their template database by it.
@@ -67,21 +90,4 @@ func Hash() (string, error) {
 		h.Write(b)
 	}
 	return fmt.Sprintf("%016x", h.Sum64()), nil
-}
-
-// Unreachable reports whether Up failed because Postgres did not answer, was not ready yet, or went away meanwhile, so that another try makes
-// sense: what was not committed has not happened.
-func Unreachable(err error) bool {
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch pg.Code {
-		case "57P01", "57P02", "57P03": // stopping, crashed, starting up
-			return true
-		}
-		return false
-	}
-	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
-		return true
-	}
-	_, ok := errors.AsType[net.Error](err)
-	return ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, driver.ErrBadConn)
 }
