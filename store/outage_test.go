@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -227,22 +228,72 @@ func TestEverythingIsUnavailableWithoutPostgres(t *testing.T) {
 	}
 }
 
-// TestCallersWhoGo: callers cancel their calls by the hundred; none of that costs a connection, and what was begun is finished.
+// sessions counts the connections that are opened, and those that are asked for their isolation level.
+type sessions struct {
+	opened, asked atomic.Int64
+}
+
+func (c *sessions) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
+	return ctx
+}
+func (c *sessions) TraceConnectEnd(context.Context, pgx.TraceConnectEndData) { c.opened.Add(1) }
+func (c *sessions) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	if q.SQL == "SHOW transaction_isolation" {
+		c.asked.Add(1)
+	}
+	return ctx
+}
+func (c *sessions) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// TestCallersWhoGo: callers cancel their calls by the hundred, those that book, those that change something and those that read; none of that
+// costs a connection, and what was begun is finished.
 func TestCallersWhoGo(t *testing.T) {
 	t.Parallel()
 	rules := store.DefaultRules()
 	rules.MaxUpcoming = 0
 	b := setupWith(t, rules)
 	b.users = b.db.Users(t, 30)
-	s := b.warm(t, 4)
-	before := s.PoolStat().NewConnsCount()
+	counted := &sessions{}
+	s, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 4, MaxConns: 4, Rules: rules, Tracer: counted})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	before := counted.opened.Load()
+	var gone, done atomic.Int64
 	errs := atOnce(30, func(i int) error {
-		for n := range 20 {
+		user := b.users[i]
+		abandoned := func(do func(ctx context.Context) error) error {
 			ctx, cancel := context.WithCancel(t.Context())
-			go cancel() // at any moment of the call
-			_, err := s.Reserve(ctx, store.Booking{UserID: b.users[i], SeatID: b.seats[n%5], StartTime: at(60 * n), EndTime: at(60*n + 60)})
-			cancel()
-			if err != nil && !errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrSeatTaken) {
+			defer cancel()
+			time.AfterFunc(rand.N(10*time.Millisecond), cancel) // at any moment of the call
+			err := do(ctx)
+			if errors.Is(err, store.ErrUnavailable) {
+				gone.Add(1)
+				return nil
+			}
+			done.Add(1)
+			return err
+		}
+		for n := range 20 {
+			booking := store.Booking{UserID: user, SeatID: b.seats[n%5], StartTime: at(60 * n), EndTime: at(60*n + 60)}
+			err := abandoned(func(ctx context.Context) error {
+				r, err := s.Reserve(ctx, booking)
+				if err != nil {
+					return err
+				}
+				return abandoned(func(ctx context.Context) error {
+					_, err := s.Cancel(ctx, user, r.ID)
+					return err
+				})
+			})
+			if err == nil || errors.Is(err, store.ErrSeatTaken) {
+				err = abandoned(func(ctx context.Context) error {
+					_, err := s.Waitlist(ctx, user)
+					return err
+				})
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -253,8 +304,8 @@ func TestCallersWhoGo(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if n := s.PoolStat().NewConnsCount() - before; n != 0 {
-		t.Errorf("%d new connections", n)
+	if n := counted.opened.Load() - before; n != 0 || gone.Load() == 0 || done.Load() == 0 {
+		t.Errorf("%d new connections; %d calls were done, and %d ended before", n, done.Load(), gone.Load())
 	}
 	storetest.CheckInvariants(t, b.db)
 }
@@ -310,11 +361,15 @@ func TestOpen(t *testing.T) {
 	db := storetest.NewDB(t)
 	db.Altered()
 	db.Exec(t, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database()); END $$`)
-	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 1, Rules: store.DefaultRules()})
+	counted := &sessions{}
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 3, MaxConns: 3, Rules: store.DefaultRules(), Tracer: counted})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
+	if opened, asked := counted.opened.Load(), counted.asked.Load(); opened < 3 || asked != opened {
+		t.Errorf("of %d connections, %d were asked for their isolation level", opened, asked)
+	}
 	conn, err := pgx.Connect(t.Context(), db.URL) // as one is that comes through a pooler with a setting of its own
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -19,7 +20,8 @@ import (
 )
 
 // watchers: of 2,000 who watch the seats that others book, 500 never read what comes, and 500 vanish and come again. Neither who books nor who
-// reads sees it, and in the end nothing is left of them.
+// reads sees it, and in the end nothing is left of them. The control is 500 who vanish and come again, and watch the health of the server, which
+// never changes: what others suffer from those, they suffer from nginx, which opens a connection to a replica for each, and from the processors.
 func watchers(ctx context.Context, l *lab) error {
 	const readers, deaf, fleeting, perConn = 1000, 500, 500, 50
 	return l.steadily(ctx, loadOptions{users: 2, rest: 500 * time.Millisecond}, func(s *site, load *steady, _ []call) error {
@@ -38,20 +40,27 @@ func watchers(ctx context.Context, l *lab) error {
 		l.say("%d read, for %s", readers, lasts)
 		from := load.since()
 		pause(ctx, lasts)
+		readersOnly := load.since()
+		l.say("%d who watch the health vanish again and again, for %s", fleeting, lasts)
+		if _, err := crowd.vanish(ctx, lasts, fleeting, perConn, watchHealth); err != nil {
+			return err
+		}
 		until := load.since()
 		if err := crowd.ignore(ctx, deaf, perConn); err != nil {
 			return err
 		}
 		l.say("%d more never read, %d vanish again and again, for %s", deaf, fleeting, lasts)
-		vanished, err := crowd.vanish(ctx, lasts, fleeting, perConn)
+		vanished, err := crowd.vanish(ctx, lasts, fleeting, perConn, crowd.watchSeats)
 		if err != nil {
 			return err
 		}
-		alone, among := load.between(from, until), load.between(until, load.since())
+		alone, control, among := load.between(from, readersOnly), load.between(readersOnly, until), load.between(until, load.since())
 		load.end()
 
 		what := fmt.Sprintf("%d streams are read, %d never, %d vanish (%d in all): ", readers, deaf, fleeting, vanished)
 		const goal = 2
+		_, told := slowdown(control, alone)
+		l.figure(fmt.Sprintf("%d streams are read, %d of health vanish: P99 of who books, of that among readers only", readers, fleeting), "none: the control", true, "%s, of %d calls", told, len(control))
 		ratio, told := slowdown(among, alone)
 		l.figure(what+"P99 of who books, of that among readers only", "≤ 2", ratio <= goal, "%s, of %d calls", told, len(among))
 		l.calls(what+"who books", among)
@@ -134,7 +143,7 @@ func (a *audience) ignore(ctx context.Context, n, perConn int) error {
 }
 
 // vanish opens n streams, breaks their connections after some seconds, and so on. It returns how many there were.
-func (a *audience) vanish(ctx context.Context, lasts time.Duration, n, perConn int) (int64, error) {
+func (a *audience) vanish(ctx context.Context, lasts time.Duration, n, perConn int, watch func(context.Context, *grpc.ClientConn) error) (int64, error) {
 	ctx, stop := context.WithTimeout(ctx, lasts)
 	defer stop()
 	var all sync.WaitGroup
@@ -143,7 +152,7 @@ func (a *audience) vanish(ctx context.Context, lasts time.Duration, n, perConn i
 	for i := range errs {
 		all.Go(func() {
 			for ctx.Err() == nil && errs[i] == nil {
-				errs[i] = a.appear(context.WithoutCancel(ctx), perConn)
+				errs[i] = a.appear(context.WithoutCancel(ctx), perConn, watch)
 				vanished.Add(int64(perConn))
 			}
 		})
@@ -155,8 +164,25 @@ func (a *audience) vanish(ctx context.Context, lasts time.Duration, n, perConn i
 // stays is how long who vanishes watches before.
 const stays = 5 * time.Second
 
-// appear reads the first message of each of n streams, and breaks their connection in the midst of them.
-func (a *audience) appear(ctx context.Context, n int) error {
+// watchSeats and watchHealth open a stream and read its first message.
+func (a *audience) watchSeats(ctx context.Context, conn *grpc.ClientConn) error {
+	stream, err := e2e.Nobody(conn).Seats.WatchSeats(ctx, a.about)
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	return err
+}
+
+func watchHealth(ctx context.Context, conn *grpc.ClientConn) error {
+	stream, err := healthpb.NewHealthClient(conn).Watch(ctx, &healthpb.HealthCheckRequest{})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	return err
+}
+
+// appear opens n streams, and breaks their connection in the midst of them.
+func (a *audience) appear(ctx context.Context, n int, watch func(context.Context, *grpc.ClientConn) error) error {
 	ctx, end := context.WithTimeout(ctx, callTime)
 	defer end()
 	var line net.Conn
@@ -169,11 +195,7 @@ func (a *audience) appear(ctx context.Context, n int) error {
 	}
 	defer func() { _ = conn.Close() }()
 	for range n {
-		stream, err := e2e.Nobody(conn).Seats.WatchSeats(ctx, a.about)
-		if err != nil {
-			return err
-		}
-		if _, err := stream.Recv(); err != nil {
+		if err := watch(ctx, conn); err != nil {
 			return err
 		}
 	}
