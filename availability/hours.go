@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sort"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,7 +17,8 @@ const (
 	microsPerDay  = secondsPerDay * 1_000_000
 
 	// hotDays is how far a schedule reaches: bookings start at most two weeks ahead, and it is renewed when half of it is used up.
-	hotDays = 64
+	hotDays   = 64
+	hotMicros = hotDays * microsPerDay
 )
 
 // calendar is when a branch is open. It answers as the database's function dlsms_open does, which decides about bookings.
@@ -27,6 +29,9 @@ type calendar struct {
 
 	// hot covers the weeks that nearly all questions are about; warm renews it.
 	hot atomic.Pointer[schedule]
+	// cold has the schedules of the other weeks that somebody asked about, by their number since 1970, hotDays each: of two centuries, a
+	// thousand of two kilobytes.
+	cold sync.Map
 }
 
 // newCalendar returns the calendar of a branch, nil if it never closes.
@@ -118,9 +123,19 @@ func (c *calendar) build(from, to int64) *schedule {
 
 // warm makes sure that the weeks after now are at hand.
 func (c *calendar) warm(now int64) {
-	if hot := c.hot.Load(); !hot.covers(now) || hot.end-now < hotDays*microsPerDay/2 {
-		c.hot.Store(c.build(now-microsPerDay, now+hotDays*microsPerDay))
+	if hot := c.hot.Load(); !hot.covers(now) || hot.end-now < hotMicros/2 {
+		c.hot.Store(c.build(now-microsPerDay, now+hotMicros))
 	}
+}
+
+// far returns a schedule for the time t, which is built once.
+func (c *calendar) far(t int64) *schedule {
+	n := floorDiv(t, hotMicros)
+	if s, ok := c.cold.Load(n); ok {
+		return s.(*schedule) //nolint:forcetypeassert // nothing else is in it
+	}
+	s, _ := c.cold.LoadOrStore(n, c.build(n*hotMicros, (n+1)*hotMicros))
+	return s.(*schedule) //nolint:forcetypeassert // nothing else is in it
 }
 
 // covers reports whether questions that begin at t find most of their answer in s.
@@ -130,7 +145,7 @@ func (s *schedule) covers(t int64) bool { return s != nil && s.start <= t && t <
 // far future.
 func (s *schedule) at(t int64) window {
 	if !s.covers(t) {
-		s = s.calendar.build(t, t+1)
+		s = s.calendar.far(t)
 	}
 	i := sort.Search(len(s.open), func(i int) bool { return s.open[i].end > t })
 	if i == len(s.open) {

@@ -41,30 +41,21 @@ type state struct {
 }
 
 // scope is a window to look at many seats in.
-type scope struct {
-	window
-	private map[*calendar]*schedule // for windows far from now
-}
+type scope struct{ window }
 
 // hours returns the opening hours to look at, nil when the branch never closes.
-func (s *scope) hours(c *calendar) *schedule {
+func (s scope) hours(c *calendar) *schedule {
 	if c == nil {
 		return nil
 	}
 	if hot := c.hot.Load(); hot.covers(s.start) {
 		return hot
 	}
-	if s.private[c] == nil {
-		if s.private == nil {
-			s.private = map[*calendar]*schedule{}
-		}
-		s.private[c] = c.build(s.start, s.start+hotDays*microsPerDay)
-	}
-	return s.private[c]
+	return c.far(s.start)
 }
 
 // look returns what the seat is like in the window, and when that changes by itself, if the window is an instant that moves with the time.
-func (s *scope) look(seat *seat, taken []booking) (st state, holds int64) {
+func (s scope) look(seat *seat, taken []booking) (st state, holds int64) {
 	if seat.OutOfService {
 		return state{}, never
 	}
@@ -96,20 +87,17 @@ func (s *scope) look(seat *seat, taken []booking) (st state, holds int64) {
 	return st, holds
 }
 
-// searchLimit is how far past the last booking firstFree looks for opening hours that a window fits into: hours repeat each week, but for
+// searchLimit is how far past what is in the way firstFree looks for opening hours that a window fits into: hours repeat each week, but for
 // the days on which the clocks change.
 const searchLimit = 31 * microsPerDay
 
 // firstFree returns the earliest time from w's start on at which a window as long as w is free and open, 0 when there is none.
 func firstFree(taken []booking, hours *schedule, w window) int64 {
 	t, length := w.start, w.end-w.start
-	limit := t + searchLimit
-	if n := len(taken); n > 0 {
-		limit = max(limit, taken[n-1].end+searchLimit)
-	}
-	for t < limit {
+	for clear := t; t < clear+searchLimit; {
 		for len(taken) > 0 && taken[0].start < t+length {
 			t = max(t, taken[0].end)
+			clear = t
 			taken = taken[1:]
 		}
 		if hours == nil {
@@ -140,7 +128,7 @@ type SeatView struct {
 	// AvailableUntil is set while Available: when the next booking at or after the window's end starts, zero if none is known.
 	AvailableUntil time.Time
 	// NextAvailableAt is set while not Available: the earliest time from the window's start on at which a window as long is free; zero if it
-	// is out of service, or no such time was found within 31 days after the last booking.
+	// is out of service, or no such time was found within 31 days after the bookings that are in the way.
 	NextAvailableAt time.Time
 
 	memo *memo

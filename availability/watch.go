@@ -138,8 +138,9 @@ type hub struct {
 	mu      sync.Mutex
 	told    *world // what all watchers know who are not behind
 	classes map[window]*class
-	watches int
 	ended   error // nil: it takes watchers
+	// How many there are, for who must not wait until all are told.
+	watches, groups atomic.Int64
 
 	// due is when the state of each seat of told changes next by the passing of time; nil unless somebody watches the present.
 	due     []int64
@@ -158,14 +159,7 @@ type group struct {
 
 func newHub() *hub { return &hub{classes: map[window]*class{}} }
 
-func (h *hub) size() (watches, groups int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, c := range h.classes {
-		groups += len(c.groups)
-	}
-	return h.watches, groups
-}
+func (h *hub) size() (watches, groups int) { return int(h.watches.Load()), int(h.groups.Load()) }
 
 func (h *hub) add(w *Watch) error {
 	h.mu.Lock()
@@ -185,9 +179,10 @@ func (h *hub) add(w *Watch) error {
 	if g == nil {
 		g = &group{filter: w.filter, watches: map[*Watch]struct{}{}}
 		c.groups[w.filter] = g
+		h.groups.Add(1)
 	}
 	g.watches[w] = struct{}{}
-	h.watches++
+	h.watches.Add(1)
 	return nil
 }
 
@@ -203,9 +198,10 @@ func (h *hub) remove(w *Watch, why error) {
 		return
 	}
 	delete(g.watches, w)
-	h.watches--
+	h.watches.Add(-1)
 	if len(g.watches) == 0 {
 		delete(c.groups, w.filter)
+		h.groups.Add(-1)
 	}
 	if len(c.groups) == 0 {
 		delete(h.classes, w.about)
@@ -230,7 +226,9 @@ func (h *hub) endAll(why error) {
 		}
 	}
 	clear(h.classes)
-	h.watches, h.due = 0, nil
+	h.watches.Store(0)
+	h.groups.Store(0)
+	h.due = nil
 }
 
 // stop ends all watches and refuses new ones.

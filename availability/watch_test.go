@@ -342,7 +342,10 @@ func TestClosedWatchesLeaveNothing(t *testing.T) { //nolint:paralleltest // see 
 		}
 		open = append(open, w)
 	}
-	if n, groups := m.hub.size(); n != 200 || groups != 21 {
+	m.hub.mu.Lock() // as while all are told what is new: who asks how things are doesn't wait for that
+	told := m.Stats()
+	m.hub.mu.Unlock()
+	if n, groups := told.Watches, told.Groups; n != 200 || groups != 21 {
 		t.Errorf("%d watches in %d groups, want 200 in 21", n, groups)
 	}
 	for _, w := range open {

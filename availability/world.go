@@ -30,7 +30,7 @@ func (w *world) at(ask window) scope {
 	if ask == present {
 		ask = instant(w.now)
 	}
-	return scope{window: ask}
+	return scope{ask}
 }
 
 // catalog is what the library has, indexed. It is never changed.
