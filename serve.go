@@ -130,7 +130,7 @@ func openDatabase(ctx context.Context, s *settings, traces tracing, log *slog.Lo
 		log.WarnContext(ctx, "JWT_SECRET is that of docker-compose.yml, which everybody can read: set your own, or anyone can be anyone")
 	}
 	if s.SeedDemo {
-		added, err := seedDemo(ctx, db, s.BcryptCost.value)
+		added, err := await(ctx, patience, func() (store.Seeded, error) { return seedDemo(ctx, db, s.BcryptCost.value) })
 		if err != nil {
 			db.Close()
 			return nil, fmt.Errorf("add the demo data: %w", err)
@@ -277,7 +277,10 @@ func (r *replica) serve(ctx context.Context, s *settings) error {
 	starting, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	ready := make(chan error, 1)
-	go func() { ready <- r.server.Ready(starting) }()
+	go func() {
+		_, err := await(starting, newPatience(r.log), func() (struct{}, error) { return struct{}{}, r.server.Ready(starting) })
+		ready <- err
+	}()
 	for serving := true; serving && err == nil; {
 		select {
 		case <-ctx.Done():

@@ -1,6 +1,9 @@
 package availability
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // question is all that an answer depends on, but for the world. It is comparable.
 type question struct {
@@ -20,13 +23,18 @@ type answer struct {
 	until    int64 // when it stops being true, if nothing happens before
 }
 
-// maxAnswers bounds the answers kept of a generation. There are far fewer common questions; whoever thinks up thousands gets each computed.
-const maxAnswers = 256
+// maxAnswers bounds the answers kept of a generation, and maxKept the seats in them, of some 400 bytes each. There are far fewer common
+// questions; whoever thinks up thousands gets each computed.
+const (
+	maxAnswers = 256
+	maxKept    = 100_000
+)
 
 // answers keeps what was asked about the worlds of one generation.
 type answers struct {
 	mu    sync.RWMutex
 	asked map[question]*asked
+	size  atomic.Int64 // seats in the answers
 }
 
 // asked is a question whose answer the first one who needs it computes, while others who ask wait for that.
@@ -50,7 +58,10 @@ func (a *answers) kept(q question, now int64, compute func() *answer) *answer {
 				return compute()
 			}
 		}
-		e.once.Do(func() { e.answer, e.since = compute(), now })
+		e.once.Do(func() {
+			e.answer, e.since = compute(), now
+			a.size.Add(int64(len(e.answer.page.Seats)))
+		})
 		switch {
 		case now < e.since: // this reader still has an earlier world
 			return compute()
@@ -68,7 +79,10 @@ func (a *answers) replace(q question, old *asked) *asked {
 	if e := a.asked[q]; e != old {
 		return e
 	}
-	if old == nil && len(a.asked) == maxAnswers {
+	switch {
+	case old != nil:
+		a.size.Add(-int64(len(old.answer.page.Seats)))
+	case len(a.asked) == maxAnswers, a.size.Load() >= maxKept:
 		return nil
 	}
 	e := new(asked)

@@ -2,6 +2,7 @@ package availability
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -184,6 +185,34 @@ func TestKeptAnswersAreShared(t *testing.T) {
 	}
 	if got := l.world.page(question{limit: maxAnswers * 2, availableOnly: true}); len(got.Seats) != 4 {
 		t.Errorf("an answer that isn't kept has %d seats", len(got.Seats))
+	}
+}
+
+// TestKeptAnswersAreBounded by the seats in them too, whatever the size of the library.
+func TestKeptAnswersAreBounded(t *testing.T) {
+	t.Parallel()
+	catalog := smallLibrary("UTC")
+	const seats = maxKept / 10
+	for id := int64(1000); len(catalog.Seats) < seats; id++ {
+		s := catalog.Seats[0]
+		s.ID, s.Label = id, fmt.Sprint("H-", id)
+		catalog.Seats = append(catalog.Seats, s)
+	}
+	l := loadedLedger(catalog, store.Taken{ReservationID: 1, Version: 1, SeatID: 1, StartTime: minute(60), EndTime: minute(120)})
+	for m := range 3 { // an answer that is replaced by a later one counts once
+		l.apply(store.Changes{Now: minute(60 * m)}, nil)
+		l.world.page(question{})
+	}
+	for end := range 50 {
+		if got := l.world.page(question{window: window{minute(0).UnixMicro(), minute(end + 1).UnixMicro()}, watched: true}); len(got.Seats) != seats {
+			t.Fatalf("%d seats, want %d", len(got.Seats), seats)
+		}
+	}
+	if got := len(l.world.asked); got != 10 {
+		t.Errorf("%d answers of %d seats are kept", got, seats)
+	}
+	if got := l.world.size.Load(); got != maxKept {
+		t.Errorf("they count for %d seats", got)
 	}
 }
 

@@ -163,7 +163,7 @@ func TestQuestionsFarAwayAreCheap(t *testing.T) {
 	}
 	for name, w := range map[string]window{
 		"longer than any opening":               {minute(0).UnixMicro(), minute(25 * 60).UnixMicro()},
-		"the same, 40 days ahead":              {day(2027, 4, 10, 0), day(2027, 4, 11, 1)},
+		"the same, 40 days ahead":               {day(2027, 4, 10, 0), day(2027, 4, 11, 1)},
 		"of two centuries":                      {day(2000, 1, 1, 0), day(2199, 12, 31, 0)},
 		"long ago, and longer than any opening": {day(2000, 1, 1, 0), day(2000, 1, 1, 15)},
 	} {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/dlsms/dlsms/e2e"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/store/storetest"
 )
 
 // process is a dlsms of a test's own, with nothing of this process's environment.
@@ -191,6 +192,21 @@ func TestThreeReplicasStartOnAnEmptyDatabase(t *testing.T) {
 			p.terminate()
 		}
 	}
+}
+
+// TestPostgresGoesWhileAReplicaStarts: whatever it is at when its connection breaks, it tries again.
+func TestPostgresGoesWhileAReplicaStarts(t *testing.T) {
+	t.Parallel()
+	s := shared(t)
+	through, left := storetest.CutOff(t, s.database(t), "goose_db_version", "SHOW transaction_isolation", "INSERT INTO seats", "FROM revocations", "FROM branch_hours")
+	env := replicaEnv(t, s, through)
+	env["SEED_DEMO"] = "true"
+	p := launch(t, env, "serve")
+	serves(t, p, env["GRPC_ADDR"])
+	if n := left(); n > 0 {
+		t.Errorf("%d of the breaks were not in its way", n)
+	}
+	p.terminate()
 }
 
 // TestNobodyIsLetInBeforeTheReplicaCanAnswer: a replica that waits for Postgres has its port closed, so that a proxy asks another one, and

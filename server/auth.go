@@ -107,6 +107,13 @@ func (s *authService) ChangePassword(ctx context.Context, req *dlsmsv1.ChangePas
 	}
 
 	me := caller(ctx)
+	// Another try of this very call may have changed it already, its answer lost: then the token is revoked, and the password not a wrong guess.
+	if err := s.revoked.read(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.revoked.check(me); err != nil {
+		return nil, err
+	}
 	old, err := s.prove(ctx, me.StudentID, current, func() (store.Credentials, error) {
 		return s.store.CredentialsByID(ctx, me.UserID)
 	})

@@ -182,6 +182,21 @@ func TestLogoutAndChangePassword(t *testing.T) {
 	}
 }
 
+// TestAChangeWhoseAnswerWasLost: who tries again is told that the token has ended, and not that the password is wrong, by a replica too that
+// has not heard of the change.
+func TestAChangeWhoseAnswerWasLost(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	s := startOn(t, db, nil, nil)
+	s.register(t, "S2021")
+	me := bearing(t.Context(), s.login(t, "S2021", testPassword))
+	// The first try came as far as the database.
+	db.Exec(t, `UPDATE users SET token_generation = token_generation + 1, password_hash = 'another'`)
+	db.Exec(t, `INSERT INTO revocations (library_id, user_id, generation, expires_at) SELECT 1, id, token_generation, now() + interval '1 hour' FROM users`)
+	_, err := s.auth.ChangePassword(me, &dlsmsv1.ChangePasswordRequest{CurrentPassword: testPassword, NewPassword: "battery staple"})
+	want(t, err, codes.Unauthenticated, "TOKEN_REVOKED")
+}
+
 // TestOneOfManyChangesWins: of those who change the password at once, each with the right one, one does.
 func TestOneOfManyChangesWins(t *testing.T) {
 	t.Parallel()

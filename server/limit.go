@@ -97,6 +97,7 @@ var gcra = redis.NewScript(`
 	local t = redis.call('TIME')
 	local now = t[1] * 1000000 + t[2]
 	local full = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now)
+	full = math.min(full, now + interval * size) -- should the clock have gone back
 	local wait = full + interval * math.max(n, 1) - interval * size - now
 	if wait > 0 then return math.ceil(wait) end
 	if n > 0 then

@@ -197,6 +197,22 @@ func TestRedisEmptied(t *testing.T) {
 	}
 }
 
+// TestTheClockOfRedisGoesBack, by an hour: nobody waits for longer than for an empty bucket.
+func TestTheClockOfRedisGoesBack(t *testing.T) {
+	t.Parallel()
+	client, _ := startRedis(t)
+	l := testLimits(client)
+	b := bucket{"user", 2, time.Minute}
+	full := time.Now().Add(time.Hour).UnixMicro()
+	if err := client.Set(t.Context(), "dlsms:{user:a}", full, time.Hour).Err(); err != nil {
+		t.Fatal(err)
+	}
+	wait, ok := l.takeShared(t.Context(), b, "a", 1)
+	if !ok || wait <= 0 || wait > b.interval() {
+		t.Errorf("the next is in %v, want within %v (%v)", wait, b.interval(), ok)
+	}
+}
+
 // TestAClientWhoGoesWhileRedisIsAsked says nothing of Redis, and costs it no connection.
 func TestAClientWhoGoesWhileRedisIsAsked(t *testing.T) {
 	t.Parallel()

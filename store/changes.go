@@ -106,6 +106,10 @@ const selectSnapshot = `SELECT pg_current_snapshot()::text, dlsms_began()`
 // one given, there may be changes that are not among them: load the world anew.
 func (s *Store) Changes(ctx context.Context, since Snapshot) (c Changes, err error) {
 	err = s.changes.do(ctx, func(conn *pgx.Conn) error { //nolint:contextcheck // the line has its own time
+		if s.changes.interrupted(since) {
+			c.Snapshot, c.Now, err = s.changes.snapshot(conn)
+			return err
+		}
 		if since.calm {
 			calm, err := s.changes.calm(conn, since, &c.Now)
 			if calm {
@@ -119,6 +123,20 @@ func (s *Store) Changes(ctx context.Context, since Snapshot) (c Changes, err err
 		return err
 	})
 	return c, err
+}
+
+// interrupted reports whether the line is another one than when the snapshot was taken. Nothing is built upon that snapshot then (see After), so
+// what happened since is not even asked for: it may be more than can be read in the time of a look, and then would be the next time too.
+func (l *line) interrupted(since Snapshot) bool { return since.Xmax != 0 && since.epoch != l.epoch }
+
+// snapshot returns one, and the time that what it shows is true of.
+func (l *line) snapshot(conn *pgx.Conn) (s Snapshot, now time.Time, err error) {
+	var text string
+	if err = conn.QueryRow(context.Background(), selectSnapshot).Scan(&text, &now); err != nil {
+		return s, now, err
+	}
+	s, err = parseSnapshot(text, l.epoch)
+	return s, now, err
 }
 
 // pgEpoch is where Postgres begins to count, in microseconds.

@@ -281,6 +281,38 @@ func TestRevocations(t *testing.T) {
 	wantEqual(t, "in force", all(), want[2:])
 }
 
+// TestALineThatBroke: what happened since can't be built upon, so it isn't read either, however much it is.
+func TestALineThatBroke(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	world, err := b.LoadWorld(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := b.Revocations(t.Context(), store.Snapshot{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.reserve(t, 0, 0, 10, 60)
+	if err := b.RevokeToken(t.Context(), b.users[0], "ended", at(60)); err != nil {
+		t.Fatal(err)
+	}
+	b.db.Exec(t, `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+	_, _ = b.Changes(t.Context(), world.Snapshot) // finds out
+	_, _ = b.Revocations(t.Context(), log.Snapshot)
+	changes, err := b.Changes(t.Context(), world.Snapshot)
+	if err != nil || changes.Snapshot.After(world.Snapshot) || len(changes.Events) > 0 {
+		t.Errorf("changes: %+v, %v", changes, err)
+	}
+	again, err := b.Revocations(t.Context(), log.Snapshot)
+	if err != nil || again.Snapshot.After(log.Snapshot) || len(again.Revocations) > 0 {
+		t.Errorf("revocations: %+v, %v", again, err)
+	}
+	if next, err := b.Changes(t.Context(), changes.Snapshot); err != nil || !next.Snapshot.After(changes.Snapshot) {
+		t.Errorf("the next look: %+v, %v", next, err)
+	}
+}
+
 // TestRestoredIntoAnotherCluster: rows keep the transaction ids of the cluster that they came from, which may be far ahead. What is restored is
 // no news for ever.
 func TestRestoredIntoAnotherCluster(t *testing.T) {

@@ -92,6 +92,9 @@ func (s *Store) Cancel(ctx context.Context, userID, id int64) (Reservation, erro
 		switch r.Status {
 		case Confirmed:
 		case Cancelled:
+			if r.CheckInDeadline == nil { // an offer that was declined or ran out: it never was the user's to cancel
+				return wrongState(ErrNotConfirmed, r)
+			}
 			return nil
 		case Held, CheckedIn, Completed, NoShow:
 			return wrongState(ErrNotConfirmed, r)

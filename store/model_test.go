@@ -29,6 +29,7 @@ type modelReservation struct {
 	offeredTo           int // when the offer expires
 	entry               *modelEntry
 	reminded            bool
+	cancelled           bool // by its user, and not because an offer ended
 }
 
 type modelEntry struct {
@@ -185,9 +186,12 @@ func (m *model) waitingFor(user int) (n int) {
 func (m *model) cancel(r *modelReservation) error {
 	switch r.status {
 	case store.Confirmed:
-		r.status = store.Cancelled
+		r.status, r.cancelled = store.Cancelled, true
 		m.freed(r)
 	case store.Cancelled:
+		if !r.cancelled {
+			return store.ErrNotConfirmed
+		}
 	case store.Held, store.CheckedIn, store.Completed, store.NoShow:
 		return store.ErrNotConfirmed
 	}

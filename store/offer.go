@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -113,7 +114,7 @@ const selectFittingFor = `
 
 // offerToFreed offers seats that were free all along to users whom a transaction has just freed by ending their reservations; err is how
 // that one ended. It needs a transaction of its own: the first one can't lock further seats without breaking the lock order, and only
-// after its commit does nobody miss that these users are free. Should this fail, the worker's sweep does it.
+// after its commit does nobody miss that these users are free. Should this fail, or wait too long for who holds a seat, the worker's sweep does it.
 func (s *Store) offerToFreed(ctx context.Context, pool *pgxpool.Pool, err error, users []int64) {
 	if err != nil || len(users) == 0 {
 		return
@@ -125,6 +126,9 @@ func (s *Store) offerToFreed(ctx context.Context, pool *pgxpool.Pool, err error,
 		return
 	}
 	_ = s.inTx(ctx, pool, func(ctx context.Context, t *tx) error {
+		if _, err := t.Exec(ctx, boundLocks, strconv.FormatInt(seatPatience.Milliseconds(), 10)); err != nil {
+			return err
+		}
 		locked, err := t.lockSeats(ctx, seats, false)
 		if err != nil {
 			return err

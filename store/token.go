@@ -47,6 +47,10 @@ const selectRevocations = `
 // When the snapshot returned is not After the one given, there may be more: begin anew.
 func (s *Store) Revocations(ctx context.Context, since Snapshot) (log RevocationLog, err error) {
 	err = s.revocations.do(ctx, func(conn *pgx.Conn) error { //nolint:contextcheck // the line has its own time
+		if s.revocations.interrupted(since) {
+			log.Snapshot, _, err = s.revocations.snapshot(conn)
+			return err
+		}
 		rows, err := conn.Query(context.Background(), selectRevocations, s.lib, since.Xmax, since.InProgress)
 		if err != nil {
 			return err

@@ -674,3 +674,31 @@ func TestWaitlistForgetsAfterADay(t *testing.T) {
 		}
 	}
 }
+
+// TestCancelDoesNotWaitForAnotherSeat for long, which its user waits for and somebody holds: what was asked for is done. The worker offers that
+// seat later.
+func TestCancelDoesNotWaitForAnotherSeat(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	mine := b.reserve(t, 0, 0, 10, 60)
+	theirs := b.reserve(t, 1, 1, 10, 60)
+	entry := b.join(t, 0, 1, 10, 60)
+	if _, err := b.Cancel(t.Context(), b.users[1], theirs.ID); err != nil {
+		t.Fatal(err)
+	}
+	w := b.writers(t, 1).sessions[0]
+	w.exec(t, `BEGIN`)
+	w.exec(t, `SELECT 1 FROM seats WHERE id = $1 FOR UPDATE`, b.seats[1])
+	began := time.Now()
+	if _, err := b.Cancel(t.Context(), b.users[0], mine.ID); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	w.exec(t, `COMMIT`)
+	wantDone(t, 1, b.OfferFreeSeats)
+	if e := b.entry(t, 0, entry.ID); e.Status != store.EntryOffered {
+		t.Errorf("the entry is %s", e.Status)
+	}
+}

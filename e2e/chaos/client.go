@@ -69,6 +69,7 @@ func (c *client) try(ctx context.Context, o *op, call func(context.Context, *e2e
 			pause(ctx, retryAfter)
 		}
 		c.history.tries.Add(1)
+		o.LastCall = c.history.since()
 		tryCtx, end := context.WithTimeout(ctx, patience)
 		err := call(tryCtx, c.Over(c.conns[(c.number+n)%len(c.conns)]), o)
 		end()

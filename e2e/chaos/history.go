@@ -26,6 +26,7 @@ type op struct {
 	Client    int
 	Act       act
 	Call      time.Duration // since the beginning of the run
+	LastCall  time.Duration // of its last try
 	Return    time.Duration
 	User      int64
 	Seat      int64

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"slices"
@@ -80,8 +79,21 @@ func median(samples []sample, k int) float64 {
 	return values[len(values)/2]
 }
 
-// vitals asks a replica for its metrics.
+// vitals asks a replica for its own.
 func (s *site) vitals(ctx context.Context, replica int) (sample, error) {
+	metrics, err := s.metrics(ctx, replica)
+	now := make(sample, len(vitals))
+	for i, v := range vitals {
+		now[i] = metrics[v.metric]
+		if strings.HasSuffix(v.metric, "_bytes") {
+			now[i] /= 1 << 20
+		}
+	}
+	return now, err
+}
+
+// metrics asks a replica for those that have no labels.
+func (s *site) metrics(ctx context.Context, replica int) (map[string]float64, error) {
 	ctx, end := context.WithTimeout(ctx, patience)
 	defer end()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.AdminAddr(replica)+"/metrics", nil)
@@ -93,27 +105,29 @@ func (s *site) vitals(ctx context.Context, replica int) (sample, error) {
 		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	return readVitals(resp.Body)
-}
-
-func readVitals(metrics io.Reader) (sample, error) {
-	now := make(sample, len(vitals))
-	lines := bufio.NewScanner(metrics)
+	all := map[string]float64{}
+	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
 		name, value, _ := strings.Cut(lines.Text(), " ")
-		for i, v := range vitals {
-			if name != v.metric {
-				continue
-			}
-			n, err := strconv.ParseFloat(value, 64)
-			if err != nil {
-				return nil, err
-			}
-			if strings.HasSuffix(v.metric, "_bytes") {
-				n /= 1 << 20
-			}
-			now[i] = n
+		if n, err := strconv.ParseFloat(value, 64); err == nil {
+			all[name] = n
 		}
 	}
-	return now, lines.Err()
+	return all, lines.Err()
+}
+
+// total returns the sum of a metric of all replicas.
+func (s *site) total(ctx context.Context, metric string) (n int, err error) {
+	for i := range s.Replicas {
+		metrics, err := s.metrics(ctx, i)
+		if err != nil {
+			return 0, err
+		}
+		value, ok := metrics[metric]
+		if !ok {
+			return 0, fmt.Errorf("replica %d has no metric %s", i, metric)
+		}
+		n += int(value)
+	}
+	return n, nil
 }

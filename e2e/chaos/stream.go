@@ -143,6 +143,7 @@ func (r *result) catchUp(ctx context.Context, at *site, s *streams) error {
 		r.notifications += int64(len(got))
 		r.opened += m.opened.Load()
 		if !slices.Equal(got, want) {
+			r.wrongStreams++
 			r.found.add(checkStreams, "user %d was told of %d events, of %d there are, in this order: %v", m.client.User.GetId(), len(got), len(want), got[max(0, len(got)-10):])
 		}
 	}
@@ -157,6 +158,7 @@ func (r *result) catchUp(ctx context.Context, at *site, s *streams) error {
 		}
 		r.opened += w.opened.Load()
 		if !same {
+			r.wrongStreams++
 			r.found.add(checkStreams, "the screen of user %d does not show what there is", w.client.User.GetId())
 		}
 	}

@@ -41,7 +41,8 @@ type transition struct {
 
 // written is what the database has, to hold what the clients saw against.
 type written struct {
-	byRequest map[string]int64 // user/request
+	byRequest map[string]int64    // user/request
+	made      map[int64]time.Time // of each reservation, by the system's clock
 	user      map[int64]int64
 	happened  map[transition]bool
 	extended  map[string]bool // reservation/end
@@ -71,16 +72,16 @@ func extensionKey(reservation int64, end time.Time) string {
 }
 
 func (s *site) readAll(ctx context.Context) (w written, err error) {
-	w = written{byRequest: map[string]int64{}, user: map[int64]int64{}, happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]entry{}, joined: map[string]int64{}, kinds: map[string]int{}, stays: map[int64][]*stay{}}
-	rows, err := s.db.Query(ctx, `SELECT id, user_id, COALESCE(request_id, '') FROM reservations`)
+	w = written{byRequest: map[string]int64{}, made: map[int64]time.Time{}, user: map[int64]int64{}, happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]entry{}, joined: map[string]int64{}, kinds: map[string]int{}, stays: map[int64][]*stay{}}
+	rows, err := s.db.Query(ctx, `SELECT id, user_id, COALESCE(request_id, ''), created_at FROM reservations`)
 	if err != nil {
 		return w, err
 	}
 	var id, user int64
 	var request, kind string
-	var start, end time.Time
-	if _, err = pgx.ForEachRow(rows, []any{&id, &user, &request}, func() error {
-		w.user[id] = user
+	var start, end, created time.Time
+	if _, err = pgx.ForEachRow(rows, []any{&id, &user, &request, &created}, func() error {
+		w.user[id], w.made[id] = user, created
 		if request != "" {
 			w.byRequest[requestKey(user, request)] = id
 		}
@@ -249,6 +250,10 @@ func (r *result) verify(ctx context.Context, s *site, h *history, speed int) err
 			if (o.Unknown || o.Unsure) && !o.done() && o.Act != read {
 				if w.resolve(&o) {
 					r.resolvedDone++
+					if o.Act == book && !o.Unknown && o.Reason != "OVERLOADED" && w.made[o.Reservation].Before(r.clock.At(h.began.Add(o.LastCall-clockMargin))) {
+						// It is made under its user's lock, which its next try waits for.
+						r.found.add(checkAnswers, "request %s of user %d made reservation %d, and was then refused at %s: %s", o.RequestID, o.User, o.Reservation, o.LastCall, o.Reason)
+					}
 					o.Unknown, o.Reason, o.Return = false, "", o.Return+longestCall
 				} else {
 					r.resolvedNot++

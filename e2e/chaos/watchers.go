@@ -19,13 +19,13 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// watchers: of 2,000 who watch the seats that others book, 500 never read what comes, and 500 vanish and come again. Neither who books nor who
-// reads sees it, and in the end nothing is left of them. The control is 500 who vanish and come again, and watch the health of the server, which
+// watchers: of 2,000 who watch seats, 1,000 read what others book, 500 read nothing, of a branch that is larger than what lies ready for them on
+// the way, and 500 vanish and come again. Neither who books nor who reads sees it; who does not read is cut off, and in the end nothing is left. The control is 500 who vanish and come again, and watch the health of the server, which
 // never changes: what others suffer from those, they suffer from nginx, which opens a connection to a replica for each, and from the processors.
 func watchers(ctx context.Context, l *lab) error {
 	const readers, deaf, fleeting, perConn = 1000, 500, 500, 50
 	return l.steadily(ctx, loadOptions{users: 2, rest: 500 * time.Millisecond}, func(s *site, load *steady, _ []call) error {
-		idle, err := s.goroutines(ctx)
+		idle, err := s.total(ctx, "go_goroutines")
 		if err != nil {
 			return err
 		}
@@ -33,6 +33,9 @@ func watchers(ctx context.Context, l *lab) error {
 			Branch: load.name, StartTime: timestamppb.New(load.start), EndTime: timestamppb.New(load.start.Add(time.Hour)),
 		}}
 		defer crowd.leave()
+		if _, err := s.furnish(ctx, hall, hallSeats); err != nil {
+			return err
+		}
 		if err := crowd.read(ctx, readers, perConn); err != nil {
 			return err
 		}
@@ -49,6 +52,11 @@ func watchers(ctx context.Context, l *lab) error {
 		if err := crowd.ignore(ctx, deaf, perConn); err != nil {
 			return err
 		}
+		blocked, err := s.total(ctx, watchesOpen)
+		if err != nil {
+			return err
+		}
+		blocked -= readers
 		l.say("%d more never read, %d vanish again and again, for %s", deaf, fleeting, lasts)
 		vanished, err := crowd.vanish(ctx, lasts, fleeting, perConn, crowd.watchSeats)
 		if err != nil {
@@ -64,6 +72,12 @@ func watchers(ctx context.Context, l *lab) error {
 		ratio, told := slowdown(among, alone)
 		l.figure(what+"P99 of who books, of that among readers only", "≤ 2", ratio <= goal, "%s, of %d calls", told, len(among))
 		l.calls(what+"who books", among)
+		listening, err := s.total(ctx, watchesOpen)
+		if err != nil {
+			return err
+		}
+		cutOff := readers + blocked - listening
+		l.figure(what+"who read nothing, and were cut off", "all after 75 s", blocked == deaf && (cutOff == deaf || lasts < 75*time.Second), "%d of %d", cutOff, blocked)
 		wrong, err := crowd.wrong(ctx)
 		if err != nil {
 			return err
@@ -72,8 +86,8 @@ func watchers(ctx context.Context, l *lab) error {
 		crowd.leave()
 		closed := time.Now()
 		const leftToo, settled = 30, 10 * time.Second // connections that nginx keeps, and the like
-		left, err := s.goroutines(ctx)
-		for ; err == nil && left > idle+leftToo && time.Since(closed) < time.Minute; left, err = s.goroutines(ctx) {
+		left, err := s.total(ctx, "go_goroutines")
+		for ; err == nil && left > idle+leftToo && time.Since(closed) < time.Minute; left, err = s.total(ctx, "go_goroutines") {
 			pause(ctx, retryAfter)
 		}
 		took := time.Since(closed)
@@ -82,18 +96,12 @@ func watchers(ctx context.Context, l *lab) error {
 	})
 }
 
-// goroutines returns how many the replicas have together.
-func (s *site) goroutines(ctx context.Context) (n int, err error) {
-	k := slices.IndexFunc(vitals, func(v vital) bool { return v.what == "goroutines" })
-	for i := range s.Replicas {
-		now, err := s.vitals(ctx, i)
-		if err != nil {
-			return 0, err
-		}
-		n += int(now[k])
-	}
-	return n, nil
-}
+// The hall is what who doesn't read watches: its seats take several hundred kilobytes.
+const (
+	hall        = "hall"
+	hallSeats   = 5000
+	watchesOpen = "dlsms_watches_open"
+)
 
 // audience watches the same seats.
 type audience struct {
@@ -130,10 +138,10 @@ func (a *audience) read(ctx context.Context, n, perConn int) error {
 	})
 }
 
-// ignore opens streams that nobody reads.
+// ignore opens streams of the hall that nobody reads.
 func (a *audience) ignore(ctx context.Context, n, perConn int) error {
 	return a.join(n, perConn, func(c *e2e.Client) error {
-		stream, err := c.Seats.WatchSeats(ctx, a.about)
+		stream, err := c.Seats.WatchSeats(ctx, &dlsmsv1.WatchSeatsRequest{Branch: hall})
 		if err != nil {
 			return err
 		}
