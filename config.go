@@ -131,6 +131,12 @@ func (s *settings) checkDatabase(f *faults) {
 	f.check(err == nil, "DATABASE_URL", "is not a Postgres URL") // the error would show the password
 }
 
+// checkBcrypt finds fault with what every command that hashes passwords needs.
+func (s *settings) checkBcrypt(f *faults) {
+	f.check(s.BcryptCost.fault == "", "BCRYPT_COST", s.BcryptCost.fault)
+	f.check(s.BcryptCost.fault != "" || s.BcryptCost.value >= 4 && s.BcryptCost.value <= 16, "BCRYPT_COST", "must be 4 to 16")
+}
+
 // check finds all faults of the settings of serve.
 func (s *settings) check() error {
 	var f faults
@@ -152,7 +158,7 @@ func (s *settings) check() error {
 	_, err = s.trustedProxies()
 	f.check(err == nil, "TRUSTED_PROXIES", fmt.Sprint(err))
 	for _, r := range []struct{ name, fault string }{
-		{"DB_MIN_CONNS", s.DBMinConns.fault}, {"DB_MAX_CONNS", s.DBMaxConns.fault}, {"JWT_TTL", s.JWTTTL.fault}, {"BCRYPT_COST", s.BcryptCost.fault},
+		{"DB_MIN_CONNS", s.DBMinConns.fault}, {"DB_MAX_CONNS", s.DBMaxConns.fault}, {"JWT_TTL", s.JWTTTL.fault},
 		{"RATE_LIMIT_PER_MINUTE", s.RateLimit.fault}, {"AUTH_RATE_LIMIT_PER_MINUTE", s.AuthLimit.fault}, {"LOGIN_FAILURE_LIMIT", s.FailureLimit.fault},
 		{"GRACE_MINUTES", s.Grace.fault}, {"CLAIM_MINUTES", s.ClaimTime.fault}, {"CHECK_IN_LEAD", s.CheckInLead.fault}, {"REMINDER_LEAD", s.ReminderLead.fault},
 		{"MIN_RESERVATION", s.MinReservation.fault}, {"MAX_RESERVATION", s.MaxReservation.fault}, {"MAX_AHEAD", s.MaxAhead.fault},
@@ -169,7 +175,7 @@ func (s *settings) check() error {
 func (s *settings) checkRanges(f *faults) {
 	f.check(s.DBMaxConns.fault != "" || s.DBMaxConns.value >= 1, "DB_MAX_CONNS", "must be 1 or above")
 	f.check(s.DBMinConns.fault != "" || s.DBMaxConns.fault != "" || s.DBMinConns.value <= max(s.DBMaxConns.value, 1), "DB_MIN_CONNS", "must not be above DB_MAX_CONNS")
-	f.check(s.BcryptCost.fault != "" || s.BcryptCost.value >= 4 && s.BcryptCost.value <= 16, "BCRYPT_COST", "must be 4 to 16")
+	s.checkBcrypt(f)
 	for _, r := range []struct {
 		name string
 		d    duration

@@ -8,8 +8,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/dlsms/dlsms/store"
 )
 
 // settingNames returns the environment variables of all settings, in their order.
@@ -42,6 +46,29 @@ func TestHelpDocumentsEverySetting(t *testing.T) {
 	}
 }
 
+// TestBookingRulesAreThoseThatAreSet, each in its place.
+func TestBookingRulesAreThoseThatAreSet(t *testing.T) {
+	t.Parallel()
+	var s settings
+	parser, err := kong.New(&s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse([]string{
+		"--min-reservation=1m", "--max-reservation=2m", "--max-ahead=3m", "--past-tolerance=4m", "--max-upcoming=5", "--max-waiting=6",
+		"--check-in-lead=7m", "--grace-minutes=8", "--claim-minutes=9", "--reminder-lead=10m",
+	}); err != nil {
+		t.Fatal(err)
+	}
+	want := store.Rules{
+		MinDuration: time.Minute, MaxDuration: 2 * time.Minute, MaxAhead: 3 * time.Minute, PastTolerance: 4 * time.Minute, MaxUpcoming: 5, MaxWaiting: 6,
+		CheckInLead: 7 * time.Minute, Grace: 8 * time.Minute, ClaimTime: 9 * time.Minute, ReminderLead: 10 * time.Minute,
+	}
+	if diff := cmp.Diff(want, s.rules()); diff != "" {
+		t.Errorf("(-set +rules):\n%s", diff)
+	}
+}
+
 func TestReadmeHasEverySetting(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("README.md")
@@ -49,14 +76,24 @@ func TestReadmeHasEverySetting(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, table, _ := strings.Cut(string(readme), "<!-- settings")
+	defaults := map[string]string{}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[settings]()) {
+		defaults[f.Tag.Get("env")] = f.Tag.Get("default")
+	}
 	var documented []string
 	for line := range strings.Lines(table) {
 		cells := strings.Split(line, "|")
 		if len(cells) < 4 {
 			continue
 		}
-		for _, m := range regexp.MustCompile("`([A-Z_]+)`").FindAllStringSubmatch(cells[1], -1) {
+		for i, m := range regexp.MustCompile("`([A-Z_]+)`").FindAllStringSubmatch(cells[1], -1) {
 			documented = append(documented, m[1])
+			if byDefault := defaults[m[1]]; byDefault != "" && m[1] != "TRUSTED_PROXIES" { // which is told in words
+				told := strings.Split(cells[2], ",")
+				if i >= len(told) || strings.Trim(told[i], " `") != byDefault {
+					t.Errorf("the default of %s is %s, not%s", m[1], byDefault, cells[2])
+				}
+			}
 		}
 	}
 	if diff := cmp.Diff(slices.Sorted(slices.Values(settingNames())), slices.Sorted(slices.Values(documented))); diff != "" {
