@@ -197,6 +197,36 @@ func TestComposeReadsInOldCompose(t *testing.T) {
 	}
 }
 
+// TestComposePassesSettingsOn: each setting that the README tells of gets from .env to the replicas, and what is not set is left to them.
+func TestComposePassesSettingsOn(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(readme), "<!-- settings")
+	table, _, _ = strings.Cut(table, "\n#")
+	names := regexp.MustCompile("(?m)^\\| `([A-Z_]+)`(?:, `([A-Z_]+)`)?").FindAllStringSubmatch(table, -1)
+	if len(names) < 20 {
+		t.Fatalf("the README's table has %d settings", len(names))
+	}
+	unset := compose(t).Services["app1"].Environment
+	for _, m := range names {
+		for _, name := range m[1:] {
+			own := []string{"", "DATABASE_URL", "REDIS_URL", "GRPC_ADDR", "ADMIN_ADDR", "DRAIN_TIMEOUT"} // which fit the containers
+			if slices.Contains(own, name) {
+				continue
+			}
+			if got := compose(t, name+"=17").Services["app2"].Environment[name]; got == nil || *got != "17" {
+				t.Errorf("%s does not get to the replicas", name)
+			}
+			if got, set := unset[name]; set && got != nil && *got == "" {
+				t.Errorf("%s is set to nothing, when it is not set", name)
+			}
+		}
+	}
+}
+
 // What .env.example names is what docker-compose.yml reads.
 func TestEnvExampleNamesWhatThereIs(t *testing.T) {
 	t.Parallel()
@@ -213,7 +243,9 @@ func TestEnvExampleNamesWhatThereIs(t *testing.T) {
 		return slices.Compact(all)
 	}
 	read := names("../docker-compose.yml", regexp.MustCompile(`\$\{(\w+)`))
-	if diff := cmp.Diff(read, names("../.env.example", regexp.MustCompile(`(?m)^#?([A-Z_]+)=`))); diff != "" {
+	passed := names("../docker-compose.yml", regexp.MustCompile(`(?m)^ +([A-Z_]+):$`))
+	example := slices.DeleteFunc(names("../.env.example", regexp.MustCompile(`(?m)^#?([A-Z_]+)=`)), func(name string) bool { return slices.Contains(passed, name) })
+	if diff := cmp.Diff(read, example); diff != "" {
 		t.Errorf("(-docker-compose.yml +.env.example):\n%s", diff)
 	}
 }
