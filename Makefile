@@ -46,7 +46,7 @@ chaos-quick: chaoses ## the same for a minute
 canaries: chaoses ## put known faults into the system, one after the other, and see whether they are found
 	@$(BIN)/dlsms-chaos -canaries -seed $(or $(SEED),0) $(ARGS)
 
-trials: chaoses ## break one thing many times, or let too many come, and measure what users see; takes 15 minutes, and an hour more to soak
+trials: chaoses ## break one thing many times, or let too many come, and measure what users see; takes 40 minutes, and an hour more to soak
 	@$(BIN)/dlsms-chaos -trials -seed $(or $(SEED),0) $(ARGS)
 
 vulncheck: $(BIN)/govulncheck ## look for known vulnerabilities in what is called; VULNDB=file:///… for a copy of the database, without https://vuln.go.dev

@@ -28,7 +28,8 @@ func (b *bench) describe(ctx context.Context) (about, error) {
 	if output(ctx, "git", "status", "--porcelain", "--untracked-files=no") != "" {
 		a.commit += ", with changes that are not committed"
 	}
-	a.machine = fmt.Sprintf("%d cores (%s), %s of memory, %s", runtime.NumCPU(), field("/proc/cpuinfo", `model name\s*: (.*)`), memory(), output(ctx, "uname", "-sr"))
+	kernel, _, _ := strings.Cut(output(ctx, "uname", "-sr"), "-")
+	a.machine = fmt.Sprintf("%d cores (%s), %s of memory, %s", runtime.NumCPU(), field("/proc/cpuinfo", `model name\s*: (.*)`), memory(), kernel)
 	var postgres string
 	if err := b.ours.db.QueryRow(ctx, `SHOW server_version`).Scan(&postgres); err != nil {
 		return a, err

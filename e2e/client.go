@@ -57,7 +57,7 @@ func Persistent() []grpc.DialOption {
 		grpc.WithDefaultServiceConfig(ServiceConfig),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
-			MinConnectTimeout: time.Second,
+			MinConnectTimeout: 3 * time.Second,
 		}),
 	}
 }

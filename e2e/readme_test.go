@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -63,6 +64,15 @@ func TestServiceConfigOfTheReadme(t *testing.T) {
 	}
 	if !strings.Contains(string(text), "```json\n"+e2e.ServiceConfig+"\n```") {
 		t.Error("the service config of the README is not the one of the test clients")
+	}
+	ours, err := os.ReadFile("client.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	params := regexp.MustCompile(`(?s)grpc\.ConnectParams\{.*?\n\s*\}\)`)
+	words := func(text []byte) string { return strings.Join(strings.Fields(string(params.Find(text))), " ") }
+	if told, used := words(text), words(ours); told == "" || told != used {
+		t.Errorf("the README has %s, and the test clients %s", told, used)
 	}
 	conn, err := e2e.Dial("127.0.0.1:1", e2e.Persistent()...)
 	if err != nil { // gRPC reads it when it connects

@@ -9,7 +9,7 @@ import (
 )
 
 // KeyRing holds the secrets that tokens are signed with: the first one signs, all of them verify, so that a secret can be replaced without
-// logging anybody out. Put the new one first, and drop the old one when JWT_TTL has passed.
+// logging anybody out: all replicas learn the new one first, then put it first, and drop the old one when JWT_TTL has passed.
 type KeyRing struct {
 	signing  key
 	verifies map[string]key // by kid

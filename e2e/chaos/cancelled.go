@@ -91,15 +91,24 @@ func (l *lab) flood(ctx context.Context, f flood, where string, next func(n int)
 	fickle, stop := context.WithTimeout(ctx, lasts)
 	defer stop()
 	most, watched := s.mostConnections(fickle)
+	opened, err := s.opened(ctx)
+	if err != nil {
+		return err
+	}
 	from := load.since()
 	sent, err := quitters.run(fickle, rate, next, func() time.Duration { return time.Duration(l.chance.Int64N(int64(leaves))) })
 	if err != nil {
 		return fmt.Errorf("after %d %s: %w", sent, f.of, err)
 	}
 	<-watched
+	after, err := s.opened(ctx)
+	if err != nil {
+		return err
+	}
 	calls := load.between(from, load.since())
 	what := fmt.Sprintf("%d %s, %d a second, cancelled within %s%s (%d were done by then): ", sent, f.of, rate, leaves, where, quitters.done())
 	l.figure(what+"connections to Postgres at most", fmt.Sprintf("≤ %d", pools), 0 < *most && *most <= pools, "%d", *most)
+	l.figure(what+"connections to Postgres that were opened", fmt.Sprintf("≤ %d", pools), after-opened <= pools, "%d", after-opened)
 	ratio, told := slowdown(calls, before)
 	bound := fmt.Sprint("≤ ", goal)
 	if f.control {
@@ -108,6 +117,12 @@ func (l *lab) flood(ctx context.Context, f flood, where string, next func(n int)
 	l.figure(what+"P99 of others, of that before", bound, ratio <= goal || f.control, "%s", told)
 	l.calls(what+"others", calls)
 	return nil
+}
+
+// opened returns how many connections to Postgres there have been. Those that are closed since a call was cancelled are replaced.
+func (s *site) opened(ctx context.Context) (n int, err error) {
+	err = s.db.QueryRow(ctx, `SELECT sessions FROM pg_stat_database WHERE datname = current_database()`).Scan(&n)
+	return n, err
 }
 
 // mostConnections watches how many connections the replicas have to Postgres, until ctx ends.
