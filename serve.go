@@ -123,7 +123,10 @@ func openDatabase(ctx context.Context, s *settings, traces tracing, log *slog.Lo
 	if err != nil {
 		return nil, fmt.Errorf("open the database (is max_connections of Postgres above DB_MAX_CONNS of all replicas together?): %w", err)
 	}
-	if faults, err := db.DurabilityFaults(ctx); err == nil && len(faults) > 0 {
+	switch faults, err := db.DurabilityFaults(ctx); {
+	case err != nil:
+		log.WarnContext(ctx, "Postgres does not tell whether a crash may lose acknowledged reservations", "error", err)
+	case len(faults) > 0:
 		log.WarnContext(ctx, "a crash of Postgres may lose acknowledged reservations", "settings", faults)
 	}
 	if strings.Contains(s.JWTSecret, demoSecret) {

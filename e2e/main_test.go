@@ -76,6 +76,7 @@ func shared(t *testing.T) *system {
 	common.once.Do(func() {
 		common.system, common.err = startSystem(context.Background(), stack.Config{Env: map[string]string{
 			"RATE_LIMIT_PER_MINUTE": "0", "AUTH_RATE_LIMIT_PER_MINUTE": "0", "LOGIN_FAILURE_LIMIT": "0",
+			"TZ": "Pacific/Chatham", // 12 hours and 45 minutes ahead, which is nobody's business
 		}})
 	})
 	if common.err != nil {
