@@ -116,6 +116,17 @@ func (s *site) metrics(ctx context.Context, replica int) (map[string]float64, er
 	return all, lines.Err()
 }
 
+// falls waits until a metric of all replicas together is as low as that, and returns what it came to and how long that took.
+func (s *site) falls(ctx context.Context, metric string, to int, within time.Duration) (n int, took time.Duration, err error) {
+	for began := time.Now(); ; pause(ctx, retryAfter) {
+		n, err = s.total(ctx, metric)
+		took = time.Since(began)
+		if err != nil || n <= to || took > within {
+			return n, took, err
+		}
+	}
+}
+
 // total returns the sum of a metric of all replicas.
 func (s *site) total(ctx context.Context, metric string) (n int, err error) {
 	for i := range s.Replicas {

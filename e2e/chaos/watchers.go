@@ -20,10 +20,15 @@ import (
 )
 
 // watchers: of 2,000 who watch seats, 1,000 read what others book, 500 read nothing, of a branch that is larger than what lies ready for them on
-// the way, and 500 vanish and come again. Neither who books nor who reads sees it; who does not read is cut off, and in the end nothing is left. The control is 500 who vanish and come again, and watch the health of the server, which
-// never changes: what others suffer from those, they suffer from nginx, which opens a connection to a replica for each, and from the processors.
+// the way, and 500 vanish and come again. Neither who books nor who reads sees it; who does not read is cut off, and in the end nothing is left.
+// The control is 500 who vanish and come again, and watch the health of the server, which never changes: what others suffer from those, they
+// suffer from nginx, which opens a connection to a replica for each, and from the processors.
 func watchers(ctx context.Context, l *lab) error {
-	const readers, deaf, fleeting, perConn = 1000, 500, 500, 50
+	const (
+		readers, deaf, fleeting, perConn = 1000, 500, 500, 50
+
+		settled = 10 * time.Second
+	)
 	return l.steadily(ctx, loadOptions{users: 2, rest: 500 * time.Millisecond}, func(s *site, load *steady, _ []call) error {
 		idle, err := s.total(ctx, "go_goroutines")
 		if err != nil {
@@ -72,7 +77,7 @@ func watchers(ctx context.Context, l *lab) error {
 		ratio, told := slowdown(among, alone)
 		l.figure(what+"P99 of who books, of that among readers only", "≤ 2", ratio <= goal, "%s, of %d calls", told, len(among))
 		l.calls(what+"who books", among)
-		listening, err := s.total(ctx, watchesOpen)
+		listening, _, err := s.falls(ctx, watchesOpen, readers, settled) // those that vanished last
 		if err != nil {
 			return err
 		}
@@ -84,13 +89,8 @@ func watchers(ctx context.Context, l *lab) error {
 		}
 		l.figure(what+"readers who were cut off, or don't see what there is", "0", wrong == 0, "%d of %d", wrong, readers)
 		crowd.leave()
-		closed := time.Now()
-		const leftToo, settled = 30, 10 * time.Second // connections that nginx keeps, and the like
-		left, err := s.total(ctx, "go_goroutines")
-		for ; err == nil && left > idle+leftToo && time.Since(closed) < time.Minute; left, err = s.total(ctx, "go_goroutines") {
-			pause(ctx, retryAfter)
-		}
-		took := time.Since(closed)
+		const leftToo = 30 // connections that nginx keeps, and the like
+		left, took, err := s.falls(ctx, "go_goroutines", idle+leftToo, time.Minute)
 		l.figure(what+"goroutines of the replicas as before", "≤ 10 s after", left <= idle+leftToo && took <= settled, "%d, of %d, after %s", left, idle, took.Round(100*time.Millisecond))
 		return err
 	})
