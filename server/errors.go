@@ -103,7 +103,7 @@ func notReceived(err error) error {
 	return errMalformed // or none at all, which gRPC calls INTERNAL
 }
 
-// notSent says what came of sending a message.
+// notSent says what came of sending a message, or the header.
 func notSent(err error) error {
 	if status.Code(err) == codes.Unavailable { // the connection has gone, and its client: that ends the context too, but maybe later
 		return &undelivered{cancelled}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/dlsms/dlsms/store"
 )
@@ -168,6 +169,8 @@ func (s *edgeStream) SendMsg(m any) error {
 	defer s.hung.Stop()
 	return notSent(s.ServerStream.SendMsg(m))
 }
+
+func (s *edgeStream) SendHeader(md metadata.MD) error { return notSent(s.ServerStream.SendHeader(md)) }
 
 func newEdgeStream(ctx context.Context, ss grpc.ServerStream, maxSend time.Duration) (context.Context, *edgeStream) {
 	ctx, end := context.WithCancelCause(ctx)

@@ -257,13 +257,18 @@ type deadStream struct{ grpc.ServerStream }
 
 func (deadStream) Context() context.Context { return context.Background() }
 func (deadStream) SendMsg(any) error        { return status.Error(codes.Unavailable, "transport is closing") }
+func (deadStream) SendHeader(metadata.MD) error {
+	return status.Error(codes.Unavailable, "transport is closing")
+}
 
 // TestAClientThatHasJustGone: what can't be sent to it is no fault of ours.
 func TestAClientThatHasJustGone(t *testing.T) {
 	t.Parallel()
 	ctx, s := newEdgeStream(t.Context(), deadStream{}, maxSend)
-	if o := conclude(ctx, s.SendMsg(&dlsmsv1.SubscribeResponse{}), false); o.status.Code() != codes.Canceled {
-		t.Errorf("%v, because of %v", o.status, o.cause)
+	for what, err := range map[string]error{"a message": s.SendMsg(&dlsmsv1.SubscribeResponse{}), "the header": s.SendHeader(nil)} {
+		if o := conclude(ctx, err, false); o.status.Code() != codes.Canceled {
+			t.Errorf("%s: %v, because of %v", what, o.status, o.cause)
+		}
 	}
 }
 

@@ -34,7 +34,7 @@ const (
 //
 // A token is a JWT (HS256) that travels as metadata "authorization: Bearer <token>". Register and Login
 // are limited to a number of calls a minute for one client address, and a student id to a number of failed
-// logins: past either, RESOURCE_EXHAUSTED (RATE_LIMITED) with a RetryInfo.
+// logins: past either, RESOURCE_EXHAUSTED (RATE_LIMITED) with a RetryInfo. All calls may answer UNAVAILABLE.
 type AuthServiceClient interface {
 	// Register makes a user with ROLE_STUDENT. It does not log in.
 	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), ALREADY_EXISTS (STUDENT_ID_TAKEN), RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED).
@@ -52,7 +52,7 @@ type AuthServiceClient interface {
 	// current_password is wrong), RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED).
 	ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error)
 	// Logout ends the token that the call was made with, on every replica within 5 seconds, open streams too.
-	// Errors: UNAUTHENTICATED (TOKEN_*).
+	// Errors: UNAUTHENTICATED (TOKEN_*), RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED).
 	Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutResponse, error)
 }
 
@@ -122,7 +122,7 @@ func (c *authServiceClient) Logout(ctx context.Context, in *LogoutRequest, opts 
 //
 // A token is a JWT (HS256) that travels as metadata "authorization: Bearer <token>". Register and Login
 // are limited to a number of calls a minute for one client address, and a student id to a number of failed
-// logins: past either, RESOURCE_EXHAUSTED (RATE_LIMITED) with a RetryInfo.
+// logins: past either, RESOURCE_EXHAUSTED (RATE_LIMITED) with a RetryInfo. All calls may answer UNAVAILABLE.
 type AuthServiceServer interface {
 	// Register makes a user with ROLE_STUDENT. It does not log in.
 	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), ALREADY_EXISTS (STUDENT_ID_TAKEN), RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED).
@@ -140,7 +140,7 @@ type AuthServiceServer interface {
 	// current_password is wrong), RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED).
 	ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error)
 	// Logout ends the token that the call was made with, on every replica within 5 seconds, open streams too.
-	// Errors: UNAUTHENTICATED (TOKEN_*).
+	// Errors: UNAUTHENTICATED (TOKEN_*), RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED).
 	Logout(context.Context, *LogoutRequest) (*LogoutResponse, error)
 	mustEmbedUnimplementedAuthServiceServer()
 }

@@ -25,7 +25,8 @@ const (
 // google.rpc.ErrorInfo with domain "dlsms" and one of these as its reason, without the prefix
 // ERROR_REASON_ (so "SEAT_TAKEN"). Branch on the reason, never on the text of a message.
 //
-// An INVALID_ARGUMENT also carries a google.rpc.BadRequest that names every bad field at once.
+// An INVALID_ARGUMENT also carries a google.rpc.BadRequest that names every bad field at once; what depends on the clock, or on what there is, is
+// looked at once everything else is good.
 // An error that is worth a second try also carries a google.rpc.RetryInfo that says when.
 // An INTERNAL error carries nothing: quote the x-request-id header of the answer to the operator.
 type ErrorReason int32

@@ -33,7 +33,7 @@ const (
 //
 // NotifyService lets users wait for seats that are taken, and tells them what happens. Every call needs a token and sees only
 // what is the caller's own: somebody else's is NOT_FOUND. All calls may answer UNAUTHENTICATED (TOKEN_*), RESOURCE_EXHAUSTED
-// (RATE_LIMITED, OVERLOADED) and UNAVAILABLE; every one of them is safe to repeat.
+// (RATE_LIMITED, OVERLOADED) and UNAVAILABLE; every one of them is safe to repeat. Times and numbers are the defaults, which a library may change.
 type NotifyServiceClient interface {
 	// JoinWaitlist queues for a seat and window that is not free. When the whole window frees up, the seat is HELD for the first in
 	// line, nobody can pass by, and a SEAT_OFFERED notification comes. The window follows the rules of CreateReservation.
@@ -145,7 +145,7 @@ type NotifyService_SubscribeClient = grpc.ServerStreamingClient[SubscribeRespons
 //
 // NotifyService lets users wait for seats that are taken, and tells them what happens. Every call needs a token and sees only
 // what is the caller's own: somebody else's is NOT_FOUND. All calls may answer UNAUTHENTICATED (TOKEN_*), RESOURCE_EXHAUSTED
-// (RATE_LIMITED, OVERLOADED) and UNAVAILABLE; every one of them is safe to repeat.
+// (RATE_LIMITED, OVERLOADED) and UNAVAILABLE; every one of them is safe to repeat. Times and numbers are the defaults, which a library may change.
 type NotifyServiceServer interface {
 	// JoinWaitlist queues for a seat and window that is not free. When the whole window frees up, the seat is HELD for the first in
 	// line, nobody can pass by, and a SEAT_OFFERED notification comes. The window follows the rules of CreateReservation.

@@ -191,7 +191,7 @@ type Seat struct {
 	Label string `protobuf:"bytes,4,opt,name=label,proto3" json:"label,omitempty"`
 	// What it has, sorted.
 	Amenities []Amenity `protobuf:"varint,5,rep,packed,name=amenities,proto3,enum=dlsms.v1.Amenity" json:"amenities,omitempty"`
-	// True if it is free for the whole window and in service.
+	// True if it is free for the whole window and in service, and its branch open.
 	Available bool `protobuf:"varint,6,opt,name=available,proto3" json:"available,omitempty"`
 	// Set while it is available and a later reservation is known: when that one starts.
 	AvailableUntil *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=available_until,json=availableUntil,proto3" json:"available_until,omitempty"`

@@ -34,8 +34,8 @@ const (
 // Windows are half open, [start_time, end_time): a seat that is taken until 10:00 is free from 10:00 on.
 // With neither time set, the window is this instant; with one of the two, INVALID_ARGUMENT.
 // A reservation that was acknowledged by any replica before a call began is seen by that call.
-// While the database can't be reached, answers come from what the server last knew, for at most 60 seconds,
-// with the as_of of then; after that, UNAVAILABLE.
+// While the database can't be reached, answers come from what the server last knew, for at most 60 seconds
+// by default, with the as_of of then; after that, UNAVAILABLE.
 type SeatServiceClient interface {
 	// GetBranches lists the branches of the library, in the order of their codes, with their seats counted.
 	// Errors: UNAVAILABLE.
@@ -120,8 +120,8 @@ type SeatService_WatchSeatsClient = grpc.ServerStreamingClient[WatchSeatsRespons
 // Windows are half open, [start_time, end_time): a seat that is taken until 10:00 is free from 10:00 on.
 // With neither time set, the window is this instant; with one of the two, INVALID_ARGUMENT.
 // A reservation that was acknowledged by any replica before a call began is seen by that call.
-// While the database can't be reached, answers come from what the server last knew, for at most 60 seconds,
-// with the as_of of then; after that, UNAVAILABLE.
+// While the database can't be reached, answers come from what the server last knew, for at most 60 seconds
+// by default, with the as_of of then; after that, UNAVAILABLE.
 type SeatServiceServer interface {
 	// GetBranches lists the branches of the library, in the order of their codes, with their seats counted.
 	// Errors: UNAVAILABLE.
