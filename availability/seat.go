@@ -94,10 +94,10 @@ const searchLimit = 31 * microsPerDay
 // firstFree returns the earliest time from w's start on at which a window as long as w is free and open, 0 when there is none.
 func firstFree(taken []booking, hours *schedule, w window) int64 {
 	t, length := w.start, w.end-w.start
-	for clear := t; t < clear+searchLimit; {
+	for unblocked := t; t < unblocked+searchLimit; {
 		for len(taken) > 0 && taken[0].start < t+length {
 			t = max(t, taken[0].end)
-			clear = t
+			unblocked = t
 			taken = taken[1:]
 		}
 		if hours == nil {

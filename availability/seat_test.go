@@ -158,8 +158,8 @@ func TestQuestionsFarAwayAreCheap(t *testing.T) {
 	c.warm(monday.UnixMicro())
 	s := &seat{calendar: c}
 	taken := []booking{{window{minute(600).UnixMicro(), minute(660).UnixMicro()}, 1}}
-	day := func(y int, m time.Month, d int, hour time.Duration) int64 {
-		return date(y, m, d).Add(hour * time.Hour).UnixMicro()
+	day := func(y int, m time.Month, d int, hour int) int64 {
+		return time.Date(y, m, d, hour, 0, 0, 0, time.UTC).UnixMicro()
 	}
 	for name, w := range map[string]window{
 		"longer than any opening":               {minute(0).UnixMicro(), minute(25 * 60).UnixMicro()},

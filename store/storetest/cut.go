@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"net/url"
@@ -23,7 +24,7 @@ func CutOff(t testing.TB, databaseURL string, words ...string) (through string, 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	c := &cutter{postgres: u.Host, words: words}
+	c := &cutter{ctx: t.Context(), postgres: u.Host, words: words}
 	u.Host = l.Addr().String()
 	go func() {
 		for {
@@ -38,6 +39,7 @@ func CutOff(t testing.TB, databaseURL string, words ...string) (through string, 
 }
 
 type cutter struct {
+	ctx      context.Context //nolint:containedctx // the test's
 	postgres string
 
 	mu    sync.Mutex
@@ -53,7 +55,7 @@ func (c *cutter) left() int {
 // pass passes on what a client says, and the answers, until it says one of the words.
 func (c *cutter) pass(client net.Conn) {
 	defer func() { _ = client.Close() }()
-	server, err := net.Dial("tcp", c.postgres)
+	server, err := (&net.Dialer{}).DialContext(c.ctx, "tcp", c.postgres)
 	if err != nil {
 		return
 	}
