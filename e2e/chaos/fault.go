@@ -33,7 +33,6 @@ func kinds() []kind {
 		{"replica restarted", restarted(anyReplica), 0, 0, false},
 		{"nginx killed", killed(proxy), 0, 200 * time.Millisecond, false},
 		{"nginx stopped", stopped(proxy), 200 * time.Millisecond, time.Second, false},
-		{"nginx restarted", restarted(proxy), 0, 0, false},
 		{"redis killed", killed(cache), 0, time.Second, false},
 		{"redis stopped", stopped(cache), 300 * time.Millisecond, 2 * time.Second, false},
 		{"redis restarted", restarted(cache), 0, 0, false},
