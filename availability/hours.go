@@ -131,10 +131,10 @@ func (c *calendar) warm(now int64) {
 // far returns a schedule for the time t, which is built once.
 func (c *calendar) far(t int64) *schedule {
 	n := floorDiv(t, hotMicros)
-	if s, ok := c.cold.Load(n); ok {
-		return s.(*schedule) //nolint:forcetypeassert // nothing else is in it
+	s, ok := c.cold.Load(n)
+	if !ok {
+		s, _ = c.cold.LoadOrStore(n, c.build(n*hotMicros, (n+1)*hotMicros))
 	}
-	s, _ := c.cold.LoadOrStore(n, c.build(n*hotMicros, (n+1)*hotMicros))
 	return s.(*schedule) //nolint:forcetypeassert // nothing else is in it
 }
 

@@ -75,7 +75,7 @@ func TestHoursAgreeWithPostgres(t *testing.T) {
 			want := storetest.Value[bool](t, db, `SELECT dlsms_open(1, 1, tstzrange($1, $2))`, start, end)
 			got := true
 			if c != nil {
-				w := scope{window{start.UnixMicro(), end.UnixMicro()}}
+				w := window{start.UnixMicro(), end.UnixMicro()}
 				at := w.hours(c).at(w.start)
 				got = at.start <= w.start && w.end <= at.end
 			}

@@ -104,9 +104,9 @@ func (w *Watch) tell(u *Update) {
 // schedule finds out when each seat of told changes next.
 func (h *hub) schedule() {
 	h.due = make([]int64, len(h.told.seats))
-	scope := h.told.at(present)
+	now := h.told.at(present)
 	for i, s := range h.told.seats {
-		_, h.due[i] = scope.look(s, h.told.taken.at(i))
+		_, h.due[i] = now.look(s, h.told.taken.at(i))
 	}
 	h.nextDue = earliest(h.due)
 }

@@ -140,13 +140,13 @@ func (w *world) page(q question) Page {
 const firstSeats = 64
 
 func (w *world) ask(q question) *answer {
-	scope := w.at(q.window)
+	about := w.at(q.window)
 	p := Page{Seats: make([]SeatView, 0, min(cmp.Or(q.limit, firstSeats), firstSeats)), Generation: w.generation, memo: new(memo)}
 	holds := int64(never)
 	limit := cmp.Or(q.limit, len(w.seats))
 	for i := range w.matching(q.filter) {
 		s := w.seats[i]
-		st, until := scope.look(s, w.taken.at(i))
+		st, until := about.look(s, w.taken.at(i))
 		holds = min(holds, until)
 		p.Total++
 		if st.available {
@@ -184,10 +184,9 @@ func (m *Model) Seat(ctx context.Context, id int64, start, end time.Time) (SeatV
 	if !ok {
 		return SeatView{}, nil, time.Time{}, store.ErrSeatNotFound
 	}
-	scope := w.at(about)
+	shown := w.at(about)
 	taken := w.taken.at(i)
-	st, _ := scope.look(w.seats[i], taken)
-	shown := scope.window
+	st, _ := shown.look(w.seats[i], taken)
 	if about == present {
 		shown.end = shown.start + busyAhead
 	}
@@ -212,11 +211,11 @@ func (m *Model) Branches(ctx context.Context) ([]BranchView, time.Time, error) {
 
 func (w *world) askBranches() *answer {
 	a := &answer{until: never}
-	scope := w.at(present)
+	now := w.at(present)
 	for _, b := range w.branches {
 		v := BranchView{Code: b.Code, Name: b.Name, Timezone: b.Timezone, Areas: b.areas, SeatCount: len(b.seats)}
 		for _, i := range b.seats {
-			st, until := scope.look(w.seats[i], w.taken.at(i))
+			st, until := now.look(w.seats[i], w.taken.at(i))
 			a.until = min(a.until, until)
 			if st.available {
 				v.AvailableCount++

@@ -40,40 +40,37 @@ type state struct {
 	next      int64 // while not, unless out of service: from when on such a window is free
 }
 
-// scope is a window to look at many seats in.
-type scope struct{ window }
-
 // hours returns the opening hours to look at, nil when the branch never closes.
-func (s scope) hours(c *calendar) *schedule {
+func (w window) hours(c *calendar) *schedule {
 	if c == nil {
 		return nil
 	}
-	if hot := c.hot.Load(); hot.covers(s.start) {
+	if hot := c.hot.Load(); hot.covers(w.start) {
 		return hot
 	}
-	return c.far(s.start)
+	return c.far(w.start)
 }
 
 // look returns what the seat is like in the window, and when that changes by itself, if the window is an instant that moves with the time.
-func (s scope) look(seat *seat, taken []booking) (st state, holds int64) {
+func (w window) look(seat *seat, taken []booking) (st state, holds int64) {
 	if seat.OutOfService {
 		return state{}, never
 	}
 	i, free := 0, true
-	for ; i < len(taken) && taken[i].start < s.end; i++ {
-		if taken[i].end > s.start {
+	for ; i < len(taken) && taken[i].start < w.end; i++ {
+		if taken[i].end > w.start {
 			free = false
 			break
 		}
 	}
-	hours := s.hours(seat.calendar)
+	hours := w.hours(seat.calendar)
 	holds = never
 	if free && hours != nil {
-		open := hours.at(s.start)
-		free, holds = open.start <= s.start && s.end <= open.end, open.end
+		open := hours.at(w.start)
+		free, holds = open.start <= w.start && w.end <= open.end, open.end
 	}
 	if !free {
-		st.next = firstFree(taken[i:], hours, s.window)
+		st.next = firstFree(taken[i:], hours, w)
 		if st.next == 0 {
 			return st, never
 		}

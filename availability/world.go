@@ -26,11 +26,11 @@ type world struct {
 }
 
 // at returns the window that a question about w is about.
-func (w *world) at(ask window) scope {
+func (w *world) at(ask window) window {
 	if ask == present {
 		ask = instant(w.now)
 	}
-	return scope{ask}
+	return ask
 }
 
 // catalog is what the library has, indexed. It is never changed.

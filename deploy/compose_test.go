@@ -210,19 +210,24 @@ func TestComposePassesSettingsOn(t *testing.T) {
 	if len(names) < 20 {
 		t.Fatalf("the README's table has %d settings", len(names))
 	}
-	unset := compose(t).Services["app1"].Environment
+	own := []string{"", "DATABASE_URL", "REDIS_URL", "GRPC_ADDR", "ADMIN_ADDR", "DRAIN_TIMEOUT"} // which fit the containers
+	var env []string
+	want := map[string]string{}
 	for _, m := range names {
 		for _, name := range m[1:] {
-			own := []string{"", "DATABASE_URL", "REDIS_URL", "GRPC_ADDR", "ADMIN_ADDR", "DRAIN_TIMEOUT"} // which fit the containers
-			if slices.Contains(own, name) {
-				continue
+			if !slices.Contains(own, name) {
+				want[name] = strconv.Itoa(17 + len(env))
+				env = append(env, name+"="+want[name])
 			}
-			if got := compose(t, name+"=17").Services["app2"].Environment[name]; got == nil || *got != "17" {
-				t.Errorf("%s does not get to the replicas", name)
-			}
-			if got, set := unset[name]; set && got != nil && *got == "" {
-				t.Errorf("%s is set to nothing, when it is not set", name)
-			}
+		}
+	}
+	set, unset := compose(t, env...).Services["app2"].Environment, compose(t).Services["app1"].Environment
+	for name, value := range want {
+		if got := set[name]; got == nil || *got != value {
+			t.Errorf("%s does not get to the replicas", name)
+		}
+		if got := unset[name]; got != nil && *got == "" {
+			t.Errorf("%s is set to nothing, when it is not set", name)
 		}
 	}
 }

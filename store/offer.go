@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -126,7 +125,7 @@ func (s *Store) offerToFreed(ctx context.Context, pool *pgxpool.Pool, err error,
 		return
 	}
 	_ = s.inTx(ctx, pool, func(ctx context.Context, t *tx) error {
-		if _, err := t.Exec(ctx, boundLocks, strconv.FormatInt(seatPatience.Milliseconds(), 10)); err != nil {
+		if _, err := t.Exec(ctx, boundLocks, millis(seatPatience)); err != nil {
 			return err
 		}
 		locked, err := t.lockSeats(ctx, seats, false)

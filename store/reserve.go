@@ -37,6 +37,9 @@ const (
 	boundLocks = `SELECT set_config('lock_timeout', $1, true)`
 )
 
+// millis is a duration as Postgres's settings take it.
+func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
 // reserve decides and books for a number of users in one statement, each with one wish. It has to be a statement of its own after the locks:
 // the parts of one statement share a snapshot, which must not be older than the locks. The order of the WHENs is the order in which reasons
 // win. Of several wishes for one seat the first is granted: the constraint refuses the others, as rows of the same statement count for it.
@@ -126,7 +129,7 @@ func (s *Store) reserveAll(ctx context.Context, conn *pgxpool.Conn, wishes []Boo
 	}
 	batch := &pgx.Batch{} // without an explicit BEGIN, what is sent in one batch is one transaction
 	if lockTimeout > 0 {
-		batch.Queue(boundLocks, strconv.FormatInt(lockTimeout.Milliseconds(), 10))
+		batch.Queue(boundLocks, millis(lockTimeout))
 	}
 	usersLocked := false
 	batch.Queue(lockUsers, s.lib, users).Exec(func(pgconn.CommandTag) error {

@@ -129,9 +129,9 @@ func openPool(ctx context.Context, c Config, minConns, maxConns int32, settings 
 	cfg.ConnConfig.RuntimeParams["application_name"] = "dlsms"
 	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	cfg.ConnConfig.RuntimeParams["default_transaction_isolation"] = "read committed"
-	cfg.ConnConfig.RuntimeParams["statement_timeout"] = fmt.Sprint(statementTimeout.Milliseconds())
-	cfg.ConnConfig.RuntimeParams["lock_timeout"] = fmt.Sprint(statementTimeout.Milliseconds() * 3 / 5)
-	cfg.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint(2 * statementTimeout.Milliseconds())
+	cfg.ConnConfig.RuntimeParams["statement_timeout"] = millis(statementTimeout)
+	cfg.ConnConfig.RuntimeParams["lock_timeout"] = millis(statementTimeout * 3 / 5)
+	cfg.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = millis(2 * statementTimeout)
 	maps.Copy(cfg.ConnConfig.RuntimeParams, settings)
 	cfg.AfterConnect = checkSession
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)

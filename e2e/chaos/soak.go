@@ -81,19 +81,21 @@ func median(samples []sample, k int) float64 {
 
 // vitals asks a replica for its own.
 func (s *site) vitals(ctx context.Context, replica int) (sample, error) {
-	metrics, err := s.metrics(ctx, replica)
-	now := make(sample, len(vitals))
+	names := make([]string, len(vitals))
 	for i, v := range vitals {
-		now[i] = metrics[v.metric]
-		if strings.HasSuffix(v.metric, "_bytes") {
+		names[i] = v.metric
+	}
+	now, err := s.metrics(ctx, replica, names...)
+	for i, name := range names {
+		if err == nil && strings.HasSuffix(name, "_bytes") {
 			now[i] /= 1 << 20
 		}
 	}
 	return now, err
 }
 
-// metrics asks a replica for those that have no labels.
-func (s *site) metrics(ctx context.Context, replica int) (map[string]float64, error) {
+// metrics asks a replica for some, which have no labels, and fails unless all are there.
+func (s *site) metrics(ctx context.Context, replica int, names ...string) ([]float64, error) {
 	ctx, end := context.WithTimeout(ctx, patience)
 	defer end()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.AdminAddr(replica)+"/metrics", nil)
@@ -105,15 +107,19 @@ func (s *site) metrics(ctx context.Context, replica int) (map[string]float64, er
 		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	all := map[string]float64{}
+	told := map[string]string{}
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
 		name, value, _ := strings.Cut(lines.Text(), " ")
-		if n, err := strconv.ParseFloat(value, 64); err == nil {
-			all[name] = n
+		told[name] = value
+	}
+	values := make([]float64, len(names))
+	for i, name := range names {
+		if values[i], err = strconv.ParseFloat(told[name], 64); err != nil {
+			return nil, fmt.Errorf("metric %s of replica %d: %w", name, replica, err)
 		}
 	}
-	return all, lines.Err()
+	return values, lines.Err()
 }
 
 // falls waits until a metric of all replicas together is as low as that, and returns what it came to and how long that took.
@@ -130,15 +136,11 @@ func (s *site) falls(ctx context.Context, metric string, to int, within time.Dur
 // total returns the sum of a metric of all replicas.
 func (s *site) total(ctx context.Context, metric string) (n int, err error) {
 	for i := range s.Replicas {
-		metrics, err := s.metrics(ctx, i)
+		values, err := s.metrics(ctx, i, metric)
 		if err != nil {
 			return 0, err
 		}
-		value, ok := metrics[metric]
-		if !ok {
-			return 0, fmt.Errorf("replica %d has no metric %s", i, metric)
-		}
-		n += int(value)
+		n += int(values[0])
 	}
 	return n, nil
 }

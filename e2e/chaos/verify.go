@@ -197,6 +197,12 @@ func (w written) resolve(o *op) (was bool) {
 	return w.has(o)
 }
 
+// denied reports whether a booking that was made was refused to its own last try, which began later: it is made under its user's lock, for which
+// that try waited.
+func (w written) denied(o *op, lastCall time.Time) bool {
+	return o.Act == book && !o.Unknown && o.Reason != "OVERLOADED" && w.made[o.Reservation].Before(lastCall)
+}
+
 // verify checks the history against what is written, and what is written against the rules.
 func (r *result) verify(ctx context.Context, s *site, h *history, speed int) error {
 	settled, left, err := s.settle(ctx)
@@ -250,8 +256,7 @@ func (r *result) verify(ctx context.Context, s *site, h *history, speed int) err
 			if (o.Unknown || o.Unsure) && !o.done() && o.Act != read {
 				if w.resolve(&o) {
 					r.resolvedDone++
-					if o.Act == book && !o.Unknown && o.Reason != "OVERLOADED" && w.made[o.Reservation].Before(r.clock.At(h.began.Add(o.LastCall-clockMargin))) {
-						// It is made under its user's lock, which its next try waits for.
+					if w.denied(&o, r.clock.At(h.began.Add(o.LastCall-clockMargin))) {
 						r.found.add(checkAnswers, "request %s of user %d made reservation %d, and was then refused at %s: %s", o.RequestID, o.User, o.Reservation, o.LastCall, o.Reason)
 					}
 					o.Unknown, o.Reason, o.Return = false, "", o.Return+longestCall

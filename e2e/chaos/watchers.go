@@ -174,15 +174,14 @@ const stays = 5 * time.Second
 
 // watchSeats and watchHealth open a stream and read its first message.
 func (a *audience) watchSeats(ctx context.Context, conn *grpc.ClientConn) error {
-	stream, err := e2e.Nobody(conn).Seats.WatchSeats(ctx, a.about)
-	if err == nil {
-		_, err = stream.Recv()
-	}
-	return err
+	return first(e2e.Nobody(conn).Seats.WatchSeats(ctx, a.about))
 }
 
 func watchHealth(ctx context.Context, conn *grpc.ClientConn) error {
-	stream, err := healthpb.NewHealthClient(conn).Watch(ctx, &healthpb.HealthCheckRequest{})
+	return first(healthpb.NewHealthClient(conn).Watch(ctx, &healthpb.HealthCheckRequest{}))
+}
+
+func first[T any](stream grpc.ServerStreamingClient[T], err error) error {
 	if err == nil {
 		_, err = stream.Recv()
 	}

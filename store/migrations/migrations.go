@@ -50,6 +50,7 @@ func Up(ctx context.Context, url string) ([]int64, error) {
 	return versions, nil
 }
 
+// countAsNew is what to do to a table.
 const countAsNew = ` SET xid = DEFAULT
 	WHERE library_id = ANY (ARRAY(SELECT id FROM libraries)) AND xid >= pg_snapshot_xmax(pg_current_snapshot())`
 
