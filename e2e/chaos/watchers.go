@@ -112,10 +112,10 @@ type audience struct {
 }
 
 // join opens n streams, so many a connection.
-func (a *audience) join(n, perConn int, open func(*e2e.Client) error) error {
+func (a *audience) join(n, perConn int, open func(*e2e.Client) error, options ...grpc.DialOption) error {
 	for i := range n {
 		if i%perConn == 0 {
-			conn, err := e2e.Dial(a.site.Addr())
+			conn, err := e2e.Dial(a.site.Addr(), options...)
 			if err != nil {
 				return err
 			}
@@ -138,7 +138,8 @@ func (a *audience) read(ctx context.Context, n, perConn int) error {
 	})
 }
 
-// ignore opens streams of the hall that nobody reads.
+// ignore opens streams of the hall that nobody reads, not even their library: unless its window is set, grpc-go makes it so wide that all of the
+// hall fits into it, and then who never reads is the same to us as who does.
 func (a *audience) ignore(ctx context.Context, n, perConn int) error {
 	return a.join(n, perConn, func(c *e2e.Client) error {
 		stream, err := c.Seats.WatchSeats(ctx, &dlsmsv1.WatchSeatsRequest{Branch: hall})
@@ -147,7 +148,7 @@ func (a *audience) ignore(ctx context.Context, n, perConn int) error {
 		}
 		_, err = stream.Header()
 		return err
-	})
+	}, grpc.WithInitialWindowSize(64<<10))
 }
 
 // vanish opens n streams, breaks their connections after some seconds, and so on. It returns how many there were.
