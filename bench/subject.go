@@ -200,7 +200,7 @@ func (d *desk) request(n int64) *dlsmsv1.CreateReservationRequest {
 		SeatId:    d.seats[n%int64(len(d.seats))],
 		StartTime: timestamppb.New(start),
 		EndTime:   timestamppb.New(start.Add(quarter)),
-		RequestId: "bench-" + strconv.FormatInt(n, 10),
+		RequestId: fmt.Sprintf("bench-%d-%d", d.seats[0], n), // the limit has the users of all desks in common
 	}
 }
 

@@ -13,14 +13,14 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// cancelled: masses of calls whose clients go away cost neither connections nor others their time. The same masses of calls that do nothing at
-// all are the control: what others suffer from those, they suffer from nginx, which opens a connection to a replica for each, and from the
-// processors. With a slow Postgres it is its connections that there is too little of, and whoever closes one waits long for another.
+// cancelled: masses of calls whose clients go away cost neither connections nor others their time. The same masses of calls that do nothing,
+// and never end by themselves, are the control: what others suffer from those, they suffer from nginx, which opens a connection to a replica
+// for each, and from the processors. With a slow Postgres it is its connections that there is too little of, and whoever closes one waits long for another.
 func cancelled(ctx context.Context, l *lab) error {
 	const rest = 5 * trialRest
 	return errors.Join(
 		l.steadily(ctx, loadOptions{users: trialUsers, rest: rest}, func(s *site, load *steady, before []call) error {
-			return l.floods(ctx, s, load, before, "", health, bookings)
+			return l.floods(ctx, s, load, before, "", watches, bookings)
 		}),
 		l.steadily(ctx, loadOptions{users: trialUsers, rest: rest, slowPostgres: true}, func(s *site, load *steady, before []call) error {
 			return l.floods(ctx, s, load, before, ", a slow Postgres", bookings)
@@ -37,8 +37,8 @@ type flood struct {
 }
 
 var (
-	health = flood{"health checks", true, func(_ int, visitor *e2e.Client, _ int64) request {
-		return request{healthpb.Health_Check_FullMethodName, visitor.Token, &healthpb.HealthCheckRequest{}}
+	watches = flood{"watches of the health", true, func(_ int, visitor *e2e.Client, _ int64) request {
+		return request{healthpb.Health_Watch_FullMethodName, visitor.Token, &healthpb.HealthCheckRequest{}}
 	}}
 	bookings = flood{"bookings", false, func(n int, visitor *e2e.Client, seat int64) request {
 		start := time.Now().Add(time.Duration(24+n%200) * time.Hour)
