@@ -31,7 +31,9 @@ var contract = map[string]codes.Code{
 	"NOT_CHECKED_IN": codes.FailedPrecondition, "SEAT_AVAILABLE": codes.FailedPrecondition, "SEAT_OUT_OF_SERVICE": codes.FailedPrecondition,
 	"OFFER_EXPIRED": codes.FailedPrecondition, "NOT_OFFERED": codes.FailedPrecondition,
 	"RATE_LIMITED": codes.ResourceExhausted, "TOO_MANY_RESERVATIONS": codes.ResourceExhausted, "OVERLOADED": codes.ResourceExhausted,
-	"UNAVAILABLE": codes.Unavailable,
+	"UNAVAILABLE":   codes.Unavailable,
+	"BRANCH_CLOSED": codes.InvalidArgument, "WINDOW_NOT_ALLOWED": codes.InvalidArgument,
+	"WAITLIST_FULL": codes.ResourceExhausted,
 }
 
 // sentinels are the errors that package store declares, by their name in the source: Go can't list variables, but its parser can.

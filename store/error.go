@@ -91,6 +91,10 @@ func Invalid(faults ...Fault) *Error {
 
 // The errors that clients branch on.
 var (
+	// ErrBranchClosed and ErrWindowNotAllowed carry the faulty fields and, as metadata, the rule.
+	ErrBranchClosed     = &Error{Kind: KindInvalid, Reason: "BRANCH_CLOSED", Msg: "the branch is closed for a part of the window"}
+	ErrWindowNotAllowed = &Error{Kind: KindInvalid, Reason: "WINDOW_NOT_ALLOWED", Msg: "the library's rules do not allow this window"}
+
 	ErrRequestIDReused = &Error{Kind: KindInvalid, Reason: "REQUEST_ID_REUSED", Msg: "this request_id was used before with other content"}
 
 	ErrTokenMissing   = &Error{Kind: KindUnauthenticated, Reason: "TOKEN_MISSING", Msg: "send metadata authorization: Bearer <token>, with a token from Login"}
@@ -122,6 +126,7 @@ var (
 
 	ErrRateLimited         = &Error{Kind: KindExhausted, Reason: "RATE_LIMITED", Msg: "too many calls"}
 	ErrTooManyReservations = &Error{Kind: KindExhausted, Reason: "TOO_MANY_RESERVATIONS", Msg: "you have as many upcoming reservations, or wait for as many seats, as the library allows"}
+	ErrWaitlistFull        = &Error{Kind: KindExhausted, Reason: "WAITLIST_FULL", Msg: "as many users wait for this seat as the library allows"}
 	ErrOverloaded          = &Error{Kind: KindExhausted, Reason: "OVERLOADED", Msg: "the server is busy", RetryAfter: time.Second}
 
 	ErrUnavailable = &Error{Kind: KindUnavailable, Reason: "UNAVAILABLE", Msg: "the service is not available at the moment", RetryAfter: time.Second}

@@ -92,6 +92,13 @@ const (
 	// UNAVAILABLE: the server is starting or stopping, or can't reach its database. Every call is safe to
 	// repeat: writes by their request_id or by what they ask for.
 	ErrorReason_ERROR_REASON_UNAVAILABLE ErrorReason = 28
+	// INVALID_ARGUMENT: the branch is closed for a part of the window; see Branch.hours.
+	ErrorReason_ERROR_REASON_BRANCH_CLOSED ErrorReason = 29
+	// INVALID_ARGUMENT: the window is too short, too long, in the past or too far ahead. Metadata has the library's rules, in
+	// whole seconds: "min_reservation", "max_reservation", "max_ahead", and "now", the database's clock in RFC 3339.
+	ErrorReason_ERROR_REASON_WINDOW_NOT_ALLOWED ErrorReason = 30
+	// RESOURCE_EXHAUSTED: as many users wait for the seat as the library allows; metadata "limit" says how many.
+	ErrorReason_ERROR_REASON_WAITLIST_FULL ErrorReason = 31
 )
 
 // Enum value maps for ErrorReason.
@@ -126,6 +133,9 @@ var (
 		26: "ERROR_REASON_TOO_MANY_RESERVATIONS",
 		27: "ERROR_REASON_OVERLOADED",
 		28: "ERROR_REASON_UNAVAILABLE",
+		29: "ERROR_REASON_BRANCH_CLOSED",
+		30: "ERROR_REASON_WINDOW_NOT_ALLOWED",
+		31: "ERROR_REASON_WAITLIST_FULL",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -157,6 +167,9 @@ var (
 		"ERROR_REASON_TOO_MANY_RESERVATIONS": 26,
 		"ERROR_REASON_OVERLOADED":            27,
 		"ERROR_REASON_UNAVAILABLE":           28,
+		"ERROR_REASON_BRANCH_CLOSED":         29,
+		"ERROR_REASON_WINDOW_NOT_ALLOWED":    30,
+		"ERROR_REASON_WAITLIST_FULL":         31,
 	}
 )
 
@@ -191,7 +204,7 @@ var File_dlsms_v1_error_proto protoreflect.FileDescriptor
 
 const file_dlsms_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x14dlsms/v1/error.proto\x12\bdlsms.v1*\xcf\a\n" +
+	"\x14dlsms/v1/error.proto\x12\bdlsms.v1*\xb4\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bERROR_REASON_INVALID_FIELDS\x10\x01\x12\"\n" +
@@ -222,7 +235,10 @@ const file_dlsms_v1_error_proto_rawDesc = "" +
 	"\x19ERROR_REASON_RATE_LIMITED\x10\x19\x12&\n" +
 	"\"ERROR_REASON_TOO_MANY_RESERVATIONS\x10\x1a\x12\x1b\n" +
 	"\x17ERROR_REASON_OVERLOADED\x10\x1b\x12\x1c\n" +
-	"\x18ERROR_REASON_UNAVAILABLE\x10\x1cB-Z+github.com/dlsms/dlsms/gen/dlsms/v1;dlsmsv1b\x06proto3"
+	"\x18ERROR_REASON_UNAVAILABLE\x10\x1c\x12\x1e\n" +
+	"\x1aERROR_REASON_BRANCH_CLOSED\x10\x1d\x12#\n" +
+	"\x1fERROR_REASON_WINDOW_NOT_ALLOWED\x10\x1e\x12\x1e\n" +
+	"\x1aERROR_REASON_WAITLIST_FULL\x10\x1fB-Z+github.com/dlsms/dlsms/gen/dlsms/v1;dlsmsv1b\x06proto3"
 
 var (
 	file_dlsms_v1_error_proto_rawDescOnce sync.Once

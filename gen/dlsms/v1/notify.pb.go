@@ -170,7 +170,9 @@ type WaitlistEntry struct {
 	// When the offer runs out; set while OFFERED.
 	OfferExpiresAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=offer_expires_at,json=offerExpiresAt,proto3" json:"offer_expires_at,omitempty"`
 	// When the user joined.
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// Id of the reservation that the offer holds, or that ClaimOffer confirmed; 0: no offer was made.
+	ReservationId int64 `protobuf:"varint,9,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -261,6 +263,13 @@ func (x *WaitlistEntry) GetCreatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *WaitlistEntry) GetReservationId() int64 {
+	if x != nil {
+		return x.ReservationId
+	}
+	return 0
+}
+
 // Notification is something that happened to a user's reservation or offer.
 type Notification struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -275,7 +284,19 @@ type Notification struct {
 	// A sentence to show to the user, in English, times in the zone of the branch.
 	Message string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
 	// When it came about.
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// The seat of the reservation.
+	Seat *SeatRef `protobuf:"bytes,7,opt,name=seat,proto3" json:"seat,omitempty"`
+	// Start of the reservation's window when the notification came about.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// End of the reservation's window when the notification came about.
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// When check-in closes; set unless the reservation is an offer.
+	CheckInDeadline *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=check_in_deadline,json=checkInDeadline,proto3" json:"check_in_deadline,omitempty"`
+	// When the offer runs out; set for SEAT_OFFERED.
+	OfferExpiresAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=offer_expires_at,json=offerExpiresAt,proto3" json:"offer_expires_at,omitempty"`
+	// Status of the reservation when the notification came about.
+	Status        ReservationStatus `protobuf:"varint,12,opt,name=status,proto3,enum=dlsms.v1.ReservationStatus" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -350,6 +371,48 @@ func (x *Notification) GetCreatedAt() *timestamppb.Timestamp {
 		return x.CreatedAt
 	}
 	return nil
+}
+
+func (x *Notification) GetSeat() *SeatRef {
+	if x != nil {
+		return x.Seat
+	}
+	return nil
+}
+
+func (x *Notification) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *Notification) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *Notification) GetCheckInDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CheckInDeadline
+	}
+	return nil
+}
+
+func (x *Notification) GetOfferExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OfferExpiresAt
+	}
+	return nil
+}
+
+func (x *Notification) GetStatus() ReservationStatus {
+	if x != nil {
+		return x.Status
+	}
+	return ReservationStatus_RESERVATION_STATUS_UNSPECIFIED
 }
 
 // JoinWaitlistRequest is what to wait for.
@@ -985,7 +1048,7 @@ var File_dlsms_v1_notify_proto protoreflect.FileDescriptor
 
 const file_dlsms_v1_notify_proto_rawDesc = "" +
 	"\n" +
-	"\x15dlsms/v1/notify.proto\x12\bdlsms.v1\x1a\x1adlsms/v1/reservation.proto\x1a\x13dlsms/v1/seat.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x03\n" +
+	"\x15dlsms/v1/notify.proto\x12\bdlsms.v1\x1a\x1adlsms/v1/reservation.proto\x1a\x13dlsms/v1/seat.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x03\n" +
 	"\rWaitlistEntry\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12%\n" +
 	"\x04seat\x18\x02 \x01(\v2\x11.dlsms.v1.SeatRefR\x04seat\x129\n" +
@@ -996,7 +1059,8 @@ const file_dlsms_v1_notify_proto_rawDesc = "" +
 	"\bposition\x18\x06 \x01(\x05R\bposition\x12D\n" +
 	"\x10offer_expires_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x0eofferExpiresAt\x129\n" +
 	"\n" +
-	"created_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"\xe5\x01\n" +
+	"created_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12%\n" +
+	"\x0ereservation_id\x18\t \x01(\x03R\rreservationId\"\xc1\x04\n" +
 	"\fNotification\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12.\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1a.dlsms.v1.NotificationKindR\x04kind\x12%\n" +
@@ -1004,7 +1068,15 @@ const file_dlsms_v1_notify_proto_rawDesc = "" +
 	"\bentry_id\x18\x04 \x01(\x03R\aentryId\x12\x18\n" +
 	"\amessage\x18\x05 \x01(\tR\amessage\x129\n" +
 	"\n" +
-	"created_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"\xbf\x01\n" +
+	"created_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12%\n" +
+	"\x04seat\x18\a \x01(\v2\x11.dlsms.v1.SeatRefR\x04seat\x129\n" +
+	"\n" +
+	"start_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12F\n" +
+	"\x11check_in_deadline\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x0fcheckInDeadline\x12D\n" +
+	"\x10offer_expires_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x0eofferExpiresAt\x123\n" +
+	"\x06status\x18\f \x01(\x0e2\x1b.dlsms.v1.ReservationStatusR\x06status\"\xbf\x01\n" +
 	"\x13JoinWaitlistRequest\x12\x17\n" +
 	"\aseat_id\x18\x01 \x01(\x03R\x06seatId\x129\n" +
 	"\n" +
@@ -1093,8 +1165,9 @@ var file_dlsms_v1_notify_proto_goTypes = []any{
 	(*SubscribeResponse)(nil),        // 15: dlsms.v1.SubscribeResponse
 	(*SeatRef)(nil),                  // 16: dlsms.v1.SeatRef
 	(*timestamppb.Timestamp)(nil),    // 17: google.protobuf.Timestamp
-	(*Reservation)(nil),              // 18: dlsms.v1.Reservation
-	(*Heartbeat)(nil),                // 19: dlsms.v1.Heartbeat
+	(ReservationStatus)(0),           // 18: dlsms.v1.ReservationStatus
+	(*Reservation)(nil),              // 19: dlsms.v1.Reservation
+	(*Heartbeat)(nil),                // 20: dlsms.v1.Heartbeat
 }
 var file_dlsms_v1_notify_proto_depIdxs = []int32{
 	16, // 0: dlsms.v1.WaitlistEntry.seat:type_name -> dlsms.v1.SeatRef
@@ -1105,33 +1178,39 @@ var file_dlsms_v1_notify_proto_depIdxs = []int32{
 	17, // 5: dlsms.v1.WaitlistEntry.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 6: dlsms.v1.Notification.kind:type_name -> dlsms.v1.NotificationKind
 	17, // 7: dlsms.v1.Notification.created_at:type_name -> google.protobuf.Timestamp
-	17, // 8: dlsms.v1.JoinWaitlistRequest.start_time:type_name -> google.protobuf.Timestamp
-	17, // 9: dlsms.v1.JoinWaitlistRequest.end_time:type_name -> google.protobuf.Timestamp
-	2,  // 10: dlsms.v1.JoinWaitlistResponse.entry:type_name -> dlsms.v1.WaitlistEntry
-	2,  // 11: dlsms.v1.GetWaitlistResponse.entries:type_name -> dlsms.v1.WaitlistEntry
-	2,  // 12: dlsms.v1.LeaveWaitlistResponse.entry:type_name -> dlsms.v1.WaitlistEntry
-	2,  // 13: dlsms.v1.ClaimOfferResponse.entry:type_name -> dlsms.v1.WaitlistEntry
-	18, // 14: dlsms.v1.ClaimOfferResponse.reservation:type_name -> dlsms.v1.Reservation
-	3,  // 15: dlsms.v1.GetNotificationsResponse.notifications:type_name -> dlsms.v1.Notification
-	3,  // 16: dlsms.v1.SubscribeResponse.notification:type_name -> dlsms.v1.Notification
-	19, // 17: dlsms.v1.SubscribeResponse.heartbeat:type_name -> dlsms.v1.Heartbeat
-	4,  // 18: dlsms.v1.NotifyService.JoinWaitlist:input_type -> dlsms.v1.JoinWaitlistRequest
-	6,  // 19: dlsms.v1.NotifyService.GetWaitlist:input_type -> dlsms.v1.GetWaitlistRequest
-	8,  // 20: dlsms.v1.NotifyService.LeaveWaitlist:input_type -> dlsms.v1.LeaveWaitlistRequest
-	10, // 21: dlsms.v1.NotifyService.ClaimOffer:input_type -> dlsms.v1.ClaimOfferRequest
-	12, // 22: dlsms.v1.NotifyService.GetNotifications:input_type -> dlsms.v1.GetNotificationsRequest
-	14, // 23: dlsms.v1.NotifyService.Subscribe:input_type -> dlsms.v1.SubscribeRequest
-	5,  // 24: dlsms.v1.NotifyService.JoinWaitlist:output_type -> dlsms.v1.JoinWaitlistResponse
-	7,  // 25: dlsms.v1.NotifyService.GetWaitlist:output_type -> dlsms.v1.GetWaitlistResponse
-	9,  // 26: dlsms.v1.NotifyService.LeaveWaitlist:output_type -> dlsms.v1.LeaveWaitlistResponse
-	11, // 27: dlsms.v1.NotifyService.ClaimOffer:output_type -> dlsms.v1.ClaimOfferResponse
-	13, // 28: dlsms.v1.NotifyService.GetNotifications:output_type -> dlsms.v1.GetNotificationsResponse
-	15, // 29: dlsms.v1.NotifyService.Subscribe:output_type -> dlsms.v1.SubscribeResponse
-	24, // [24:30] is the sub-list for method output_type
-	18, // [18:24] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	16, // 8: dlsms.v1.Notification.seat:type_name -> dlsms.v1.SeatRef
+	17, // 9: dlsms.v1.Notification.start_time:type_name -> google.protobuf.Timestamp
+	17, // 10: dlsms.v1.Notification.end_time:type_name -> google.protobuf.Timestamp
+	17, // 11: dlsms.v1.Notification.check_in_deadline:type_name -> google.protobuf.Timestamp
+	17, // 12: dlsms.v1.Notification.offer_expires_at:type_name -> google.protobuf.Timestamp
+	18, // 13: dlsms.v1.Notification.status:type_name -> dlsms.v1.ReservationStatus
+	17, // 14: dlsms.v1.JoinWaitlistRequest.start_time:type_name -> google.protobuf.Timestamp
+	17, // 15: dlsms.v1.JoinWaitlistRequest.end_time:type_name -> google.protobuf.Timestamp
+	2,  // 16: dlsms.v1.JoinWaitlistResponse.entry:type_name -> dlsms.v1.WaitlistEntry
+	2,  // 17: dlsms.v1.GetWaitlistResponse.entries:type_name -> dlsms.v1.WaitlistEntry
+	2,  // 18: dlsms.v1.LeaveWaitlistResponse.entry:type_name -> dlsms.v1.WaitlistEntry
+	2,  // 19: dlsms.v1.ClaimOfferResponse.entry:type_name -> dlsms.v1.WaitlistEntry
+	19, // 20: dlsms.v1.ClaimOfferResponse.reservation:type_name -> dlsms.v1.Reservation
+	3,  // 21: dlsms.v1.GetNotificationsResponse.notifications:type_name -> dlsms.v1.Notification
+	3,  // 22: dlsms.v1.SubscribeResponse.notification:type_name -> dlsms.v1.Notification
+	20, // 23: dlsms.v1.SubscribeResponse.heartbeat:type_name -> dlsms.v1.Heartbeat
+	4,  // 24: dlsms.v1.NotifyService.JoinWaitlist:input_type -> dlsms.v1.JoinWaitlistRequest
+	6,  // 25: dlsms.v1.NotifyService.GetWaitlist:input_type -> dlsms.v1.GetWaitlistRequest
+	8,  // 26: dlsms.v1.NotifyService.LeaveWaitlist:input_type -> dlsms.v1.LeaveWaitlistRequest
+	10, // 27: dlsms.v1.NotifyService.ClaimOffer:input_type -> dlsms.v1.ClaimOfferRequest
+	12, // 28: dlsms.v1.NotifyService.GetNotifications:input_type -> dlsms.v1.GetNotificationsRequest
+	14, // 29: dlsms.v1.NotifyService.Subscribe:input_type -> dlsms.v1.SubscribeRequest
+	5,  // 30: dlsms.v1.NotifyService.JoinWaitlist:output_type -> dlsms.v1.JoinWaitlistResponse
+	7,  // 31: dlsms.v1.NotifyService.GetWaitlist:output_type -> dlsms.v1.GetWaitlistResponse
+	9,  // 32: dlsms.v1.NotifyService.LeaveWaitlist:output_type -> dlsms.v1.LeaveWaitlistResponse
+	11, // 33: dlsms.v1.NotifyService.ClaimOffer:output_type -> dlsms.v1.ClaimOfferResponse
+	13, // 34: dlsms.v1.NotifyService.GetNotifications:output_type -> dlsms.v1.GetNotificationsResponse
+	15, // 35: dlsms.v1.NotifyService.Subscribe:output_type -> dlsms.v1.SubscribeResponse
+	30, // [30:36] is the sub-list for method output_type
+	24, // [24:30] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_dlsms_v1_notify_proto_init() }

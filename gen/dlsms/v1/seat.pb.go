@@ -102,8 +102,16 @@ type Branch struct {
 	SeatCount int32 `protobuf:"varint,5,opt,name=seat_count,json=seatCount,proto3" json:"seat_count,omitempty"`
 	// Number of its seats that are free now.
 	AvailableCount int32 `protobuf:"varint,6,opt,name=available_count,json=availableCount,proto3" json:"available_count,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Weekly opening hours, in the order of weekday and opens. Empty: the branch is open at all hours.
+	Hours []*OpeningHours `protobuf:"bytes,7,rep,name=hours,proto3" json:"hours,omitempty"`
+	// True if the branch is open now.
+	Open bool `protobuf:"varint,8,opt,name=open,proto3" json:"open,omitempty"`
+	// When the branch closes next. Set while the branch is open, unless it never closes.
+	ClosesAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=closes_at,json=closesAt,proto3" json:"closes_at,omitempty"`
+	// When the branch opens next. Set while the branch is closed.
+	OpensAt       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=opens_at,json=opensAt,proto3" json:"opens_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Branch) Reset() {
@@ -178,6 +186,99 @@ func (x *Branch) GetAvailableCount() int32 {
 	return 0
 }
 
+func (x *Branch) GetHours() []*OpeningHours {
+	if x != nil {
+		return x.Hours
+	}
+	return nil
+}
+
+func (x *Branch) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
+}
+
+func (x *Branch) GetClosesAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ClosesAt
+	}
+	return nil
+}
+
+func (x *Branch) GetOpensAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OpensAt
+	}
+	return nil
+}
+
+// OpeningHours is one weekly opening of a branch, in the time zone of the branch.
+type OpeningHours struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Day of the week on which it begins: 1 is Monday, 7 is Sunday.
+	Weekday int32 `protobuf:"varint,1,opt,name=weekday,proto3" json:"weekday,omitempty"`
+	// Time of day at which the branch opens, as "HH:MM" or "HH:MM:SS", such as "08:00".
+	Opens string `protobuf:"bytes,2,opt,name=opens,proto3" json:"opens,omitempty"`
+	// Time of day at which the branch closes, in the same form; "24:00" is midnight at the end of the day.
+	// A time that is not after opens is on the next day.
+	Closes        string `protobuf:"bytes,3,opt,name=closes,proto3" json:"closes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpeningHours) Reset() {
+	*x = OpeningHours{}
+	mi := &file_dlsms_v1_seat_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpeningHours) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpeningHours) ProtoMessage() {}
+
+func (x *OpeningHours) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_seat_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpeningHours.ProtoReflect.Descriptor instead.
+func (*OpeningHours) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *OpeningHours) GetWeekday() int32 {
+	if x != nil {
+		return x.Weekday
+	}
+	return 0
+}
+
+func (x *OpeningHours) GetOpens() string {
+	if x != nil {
+		return x.Opens
+	}
+	return ""
+}
+
+func (x *OpeningHours) GetCloses() string {
+	if x != nil {
+		return x.Closes
+	}
+	return ""
+}
+
 // Seat is one seat, and whether it is free in the window that was asked for.
 type Seat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -198,13 +299,15 @@ type Seat struct {
 	// Set while it is not available, unless it is out of service: the earliest time, from the start of the window on,
 	// at which a window as long as the one asked for is free.
 	NextAvailableAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=next_available_at,json=nextAvailableAt,proto3" json:"next_available_at,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// True if the library has taken the seat out of service: it cannot be reserved, and available is false.
+	OutOfService  bool `protobuf:"varint,9,opt,name=out_of_service,json=outOfService,proto3" json:"out_of_service,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Seat) Reset() {
 	*x = Seat{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[1]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -216,7 +319,7 @@ func (x *Seat) String() string {
 func (*Seat) ProtoMessage() {}
 
 func (x *Seat) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[1]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -229,7 +332,7 @@ func (x *Seat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seat.ProtoReflect.Descriptor instead.
 func (*Seat) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{1}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Seat) GetId() int64 {
@@ -288,6 +391,13 @@ func (x *Seat) GetNextAvailableAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Seat) GetOutOfService() bool {
+	if x != nil {
+		return x.OutOfService
+	}
+	return false
+}
+
 // SeatRef says which seat a reservation or waitlist entry is for. Its fields are those of Seat.
 type SeatRef struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -305,7 +415,7 @@ type SeatRef struct {
 
 func (x *SeatRef) Reset() {
 	*x = SeatRef{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[2]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -317,7 +427,7 @@ func (x *SeatRef) String() string {
 func (*SeatRef) ProtoMessage() {}
 
 func (x *SeatRef) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[2]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -330,7 +440,7 @@ func (x *SeatRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeatRef.ProtoReflect.Descriptor instead.
 func (*SeatRef) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{2}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SeatRef) GetId() int64 {
@@ -374,7 +484,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[3]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -386,7 +496,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[3]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -399,7 +509,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{3}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Window) GetStartTime() *timestamppb.Timestamp {
@@ -425,7 +535,7 @@ type GetBranchesRequest struct {
 
 func (x *GetBranchesRequest) Reset() {
 	*x = GetBranchesRequest{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[4]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -437,7 +547,7 @@ func (x *GetBranchesRequest) String() string {
 func (*GetBranchesRequest) ProtoMessage() {}
 
 func (x *GetBranchesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[4]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -450,21 +560,23 @@ func (x *GetBranchesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBranchesRequest.ProtoReflect.Descriptor instead.
 func (*GetBranchesRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{4}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{5}
 }
 
 // GetBranchesResponse is all branches.
 type GetBranchesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The branches, in the order of their codes.
-	Branches      []*Branch `protobuf:"bytes,1,rep,name=branches,proto3" json:"branches,omitempty"`
+	Branches []*Branch `protobuf:"bytes,1,rep,name=branches,proto3" json:"branches,omitempty"`
+	// The time, by the database's clock, that this answer is true of.
+	AsOf          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetBranchesResponse) Reset() {
 	*x = GetBranchesResponse{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[5]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -476,7 +588,7 @@ func (x *GetBranchesResponse) String() string {
 func (*GetBranchesResponse) ProtoMessage() {}
 
 func (x *GetBranchesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[5]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -489,12 +601,19 @@ func (x *GetBranchesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBranchesResponse.ProtoReflect.Descriptor instead.
 func (*GetBranchesResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{5}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetBranchesResponse) GetBranches() []*Branch {
 	if x != nil {
 		return x.Branches
+	}
+	return nil
+}
+
+func (x *GetBranchesResponse) GetAsOf() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AsOf
 	}
 	return nil
 }
@@ -524,7 +643,7 @@ type GetSeatsRequest struct {
 
 func (x *GetSeatsRequest) Reset() {
 	*x = GetSeatsRequest{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[6]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -536,7 +655,7 @@ func (x *GetSeatsRequest) String() string {
 func (*GetSeatsRequest) ProtoMessage() {}
 
 func (x *GetSeatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[6]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -549,7 +668,7 @@ func (x *GetSeatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSeatsRequest.ProtoReflect.Descriptor instead.
 func (*GetSeatsRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{6}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetSeatsRequest) GetBranch() string {
@@ -627,7 +746,7 @@ type GetSeatsResponse struct {
 
 func (x *GetSeatsResponse) Reset() {
 	*x = GetSeatsResponse{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[7]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +758,7 @@ func (x *GetSeatsResponse) String() string {
 func (*GetSeatsResponse) ProtoMessage() {}
 
 func (x *GetSeatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[7]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +771,7 @@ func (x *GetSeatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSeatsResponse.ProtoReflect.Descriptor instead.
 func (*GetSeatsResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{7}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetSeatsResponse) GetSeats() []*Seat {
@@ -705,7 +824,7 @@ type GetSeatRequest struct {
 
 func (x *GetSeatRequest) Reset() {
 	*x = GetSeatRequest{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[8]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -717,7 +836,7 @@ func (x *GetSeatRequest) String() string {
 func (*GetSeatRequest) ProtoMessage() {}
 
 func (x *GetSeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[8]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -730,7 +849,7 @@ func (x *GetSeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSeatRequest.ProtoReflect.Descriptor instead.
 func (*GetSeatRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{8}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetSeatRequest) GetSeatId() int64 {
@@ -760,14 +879,16 @@ type GetSeatResponse struct {
 	// The seat.
 	Seat *Seat `protobuf:"bytes,1,opt,name=seat,proto3" json:"seat,omitempty"`
 	// When it is reserved or held, in the order of time: every span that overlaps the window (without a window: the coming 14 days).
-	Busy          []*Window `protobuf:"bytes,2,rep,name=busy,proto3" json:"busy,omitempty"`
+	Busy []*Window `protobuf:"bytes,2,rep,name=busy,proto3" json:"busy,omitempty"`
+	// The time, by the database's clock, that this answer is true of.
+	AsOf          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetSeatResponse) Reset() {
 	*x = GetSeatResponse{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[9]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -779,7 +900,7 @@ func (x *GetSeatResponse) String() string {
 func (*GetSeatResponse) ProtoMessage() {}
 
 func (x *GetSeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[9]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -792,7 +913,7 @@ func (x *GetSeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSeatResponse.ProtoReflect.Descriptor instead.
 func (*GetSeatResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{9}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetSeatResponse) GetSeat() *Seat {
@@ -805,6 +926,13 @@ func (x *GetSeatResponse) GetSeat() *Seat {
 func (x *GetSeatResponse) GetBusy() []*Window {
 	if x != nil {
 		return x.Busy
+	}
+	return nil
+}
+
+func (x *GetSeatResponse) GetAsOf() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AsOf
 	}
 	return nil
 }
@@ -828,7 +956,7 @@ type WatchSeatsRequest struct {
 
 func (x *WatchSeatsRequest) Reset() {
 	*x = WatchSeatsRequest{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[10]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -840,7 +968,7 @@ func (x *WatchSeatsRequest) String() string {
 func (*WatchSeatsRequest) ProtoMessage() {}
 
 func (x *WatchSeatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[10]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -853,7 +981,7 @@ func (x *WatchSeatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSeatsRequest.ProtoReflect.Descriptor instead.
 func (*WatchSeatsRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{10}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WatchSeatsRequest) GetBranch() string {
@@ -901,6 +1029,7 @@ type WatchSeatsResponse struct {
 	//	*WatchSeatsResponse_Snapshot
 	//	*WatchSeatsResponse_Change
 	//	*WatchSeatsResponse_Heartbeat
+	//	*WatchSeatsResponse_Removed
 	Event isWatchSeatsResponse_Event `protobuf_oneof:"event"`
 	// The time, by the database's clock, that this message is true of.
 	AsOf          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
@@ -910,7 +1039,7 @@ type WatchSeatsResponse struct {
 
 func (x *WatchSeatsResponse) Reset() {
 	*x = WatchSeatsResponse{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[11]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -922,7 +1051,7 @@ func (x *WatchSeatsResponse) String() string {
 func (*WatchSeatsResponse) ProtoMessage() {}
 
 func (x *WatchSeatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[11]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -935,7 +1064,7 @@ func (x *WatchSeatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSeatsResponse.ProtoReflect.Descriptor instead.
 func (*WatchSeatsResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{11}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WatchSeatsResponse) GetEvent() isWatchSeatsResponse_Event {
@@ -972,6 +1101,15 @@ func (x *WatchSeatsResponse) GetHeartbeat() *Heartbeat {
 	return nil
 }
 
+func (x *WatchSeatsResponse) GetRemoved() *SeatRemoved {
+	if x != nil {
+		if x, ok := x.Event.(*WatchSeatsResponse_Removed); ok {
+			return x.Removed
+		}
+	}
+	return nil
+}
+
 func (x *WatchSeatsResponse) GetAsOf() *timestamppb.Timestamp {
 	if x != nil {
 		return x.AsOf
@@ -998,11 +1136,19 @@ type WatchSeatsResponse_Heartbeat struct {
 	Heartbeat *Heartbeat `protobuf:"bytes,3,opt,name=heartbeat,proto3,oneof"`
 }
 
+type WatchSeatsResponse_Removed struct {
+	// A seat that was deleted, or that no longer matches branch, area and amenities: the client removes it.
+	// It follows a change in which the same seat is not available, for clients that do not know this event.
+	Removed *SeatRemoved `protobuf:"bytes,5,opt,name=removed,proto3,oneof"`
+}
+
 func (*WatchSeatsResponse_Snapshot) isWatchSeatsResponse_Event() {}
 
 func (*WatchSeatsResponse_Change) isWatchSeatsResponse_Event() {}
 
 func (*WatchSeatsResponse_Heartbeat) isWatchSeatsResponse_Event() {}
+
+func (*WatchSeatsResponse_Removed) isWatchSeatsResponse_Event() {}
 
 // SeatSnapshot is all seats that match, in the order of their ids, in one or more messages of at most 1,000 seats.
 type SeatSnapshot struct {
@@ -1017,7 +1163,7 @@ type SeatSnapshot struct {
 
 func (x *SeatSnapshot) Reset() {
 	*x = SeatSnapshot{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[12]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1175,7 @@ func (x *SeatSnapshot) String() string {
 func (*SeatSnapshot) ProtoMessage() {}
 
 func (x *SeatSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[12]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1188,7 @@ func (x *SeatSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeatSnapshot.ProtoReflect.Descriptor instead.
 func (*SeatSnapshot) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{12}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SeatSnapshot) GetSeats() []*Seat {
@@ -1059,6 +1205,52 @@ func (x *SeatSnapshot) GetMore() bool {
 	return false
 }
 
+// SeatRemoved names a seat that is no longer among the seats of a watch.
+type SeatRemoved struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the seat.
+	SeatId        int64 `protobuf:"varint,1,opt,name=seat_id,json=seatId,proto3" json:"seat_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SeatRemoved) Reset() {
+	*x = SeatRemoved{}
+	mi := &file_dlsms_v1_seat_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SeatRemoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SeatRemoved) ProtoMessage() {}
+
+func (x *SeatRemoved) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_seat_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SeatRemoved.ProtoReflect.Descriptor instead.
+func (*SeatRemoved) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *SeatRemoved) GetSeatId() int64 {
+	if x != nil {
+		return x.SeatId
+	}
+	return 0
+}
+
 // Heartbeat says that a stream is alive. It is sent when nothing else was for 30 seconds; a client ignores it.
 type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1068,7 +1260,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[13]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1080,7 +1272,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[13]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1093,14 +1285,14 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{13}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{15}
 }
 
 var File_dlsms_v1_seat_proto protoreflect.FileDescriptor
 
 const file_dlsms_v1_seat_proto_rawDesc = "" +
 	"\n" +
-	"\x13dlsms/v1/seat.proto\x12\bdlsms.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x01\n" +
+	"\x13dlsms/v1/seat.proto\x12\bdlsms.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdc\x02\n" +
 	"\x06Branch\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -1108,7 +1300,16 @@ const file_dlsms_v1_seat_proto_rawDesc = "" +
 	"\x05areas\x18\x04 \x03(\tR\x05areas\x12\x1d\n" +
 	"\n" +
 	"seat_count\x18\x05 \x01(\x05R\tseatCount\x12'\n" +
-	"\x0favailable_count\x18\x06 \x01(\x05R\x0eavailableCount\"\xb4\x02\n" +
+	"\x0favailable_count\x18\x06 \x01(\x05R\x0eavailableCount\x12,\n" +
+	"\x05hours\x18\a \x03(\v2\x16.dlsms.v1.OpeningHoursR\x05hours\x12\x12\n" +
+	"\x04open\x18\b \x01(\bR\x04open\x127\n" +
+	"\tcloses_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\bclosesAt\x125\n" +
+	"\bopens_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\aopensAt\"V\n" +
+	"\fOpeningHours\x12\x18\n" +
+	"\aweekday\x18\x01 \x01(\x05R\aweekday\x12\x14\n" +
+	"\x05opens\x18\x02 \x01(\tR\x05opens\x12\x16\n" +
+	"\x06closes\x18\x03 \x01(\tR\x06closes\"\xda\x02\n" +
 	"\x04Seat\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x16\n" +
 	"\x06branch\x18\x02 \x01(\tR\x06branch\x12\x12\n" +
@@ -1117,7 +1318,8 @@ const file_dlsms_v1_seat_proto_rawDesc = "" +
 	"\tamenities\x18\x05 \x03(\x0e2\x11.dlsms.v1.AmenityR\tamenities\x12\x1c\n" +
 	"\tavailable\x18\x06 \x01(\bR\tavailable\x12C\n" +
 	"\x0favailable_until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x0eavailableUntil\x12F\n" +
-	"\x11next_available_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x0fnextAvailableAt\"[\n" +
+	"\x11next_available_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x0fnextAvailableAt\x12$\n" +
+	"\x0eout_of_service\x18\t \x01(\bR\foutOfService\"[\n" +
 	"\aSeatRef\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x16\n" +
 	"\x06branch\x18\x02 \x01(\tR\x06branch\x12\x12\n" +
@@ -1127,9 +1329,10 @@ const file_dlsms_v1_seat_proto_rawDesc = "" +
 	"\n" +
 	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bend_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"\x14\n" +
-	"\x12GetBranchesRequest\"C\n" +
+	"\x12GetBranchesRequest\"t\n" +
 	"\x13GetBranchesResponse\x12,\n" +
-	"\bbranches\x18\x01 \x03(\v2\x10.dlsms.v1.BranchR\bbranches\"\xc3\x02\n" +
+	"\bbranches\x18\x01 \x03(\v2\x10.dlsms.v1.BranchR\bbranches\x12/\n" +
+	"\x05as_of\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04asOf\"\xc3\x02\n" +
 	"\x0fGetSeatsRequest\x12\x16\n" +
 	"\x06branch\x18\x01 \x01(\tR\x06branch\x12\x12\n" +
 	"\x04area\x18\x02 \x01(\tR\x04area\x12/\n" +
@@ -1152,26 +1355,30 @@ const file_dlsms_v1_seat_proto_rawDesc = "" +
 	"\aseat_id\x18\x01 \x01(\x03R\x06seatId\x129\n" +
 	"\n" +
 	"start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
-	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"[\n" +
+	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"\x8c\x01\n" +
 	"\x0fGetSeatResponse\x12\"\n" +
 	"\x04seat\x18\x01 \x01(\v2\x0e.dlsms.v1.SeatR\x04seat\x12$\n" +
-	"\x04busy\x18\x02 \x03(\v2\x10.dlsms.v1.WindowR\x04busy\"\xe2\x01\n" +
+	"\x04busy\x18\x02 \x03(\v2\x10.dlsms.v1.WindowR\x04busy\x12/\n" +
+	"\x05as_of\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04asOf\"\xe2\x01\n" +
 	"\x11WatchSeatsRequest\x12\x16\n" +
 	"\x06branch\x18\x01 \x01(\tR\x06branch\x12\x12\n" +
 	"\x04area\x18\x02 \x01(\tR\x04area\x12/\n" +
 	"\tamenities\x18\x03 \x03(\x0e2\x11.dlsms.v1.AmenityR\tamenities\x129\n" +
 	"\n" +
 	"start_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
-	"\bend_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"\xe3\x01\n" +
+	"\bend_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"\x96\x02\n" +
 	"\x12WatchSeatsResponse\x124\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x16.dlsms.v1.SeatSnapshotH\x00R\bsnapshot\x12(\n" +
 	"\x06change\x18\x02 \x01(\v2\x0e.dlsms.v1.SeatH\x00R\x06change\x123\n" +
-	"\theartbeat\x18\x03 \x01(\v2\x13.dlsms.v1.HeartbeatH\x00R\theartbeat\x12/\n" +
+	"\theartbeat\x18\x03 \x01(\v2\x13.dlsms.v1.HeartbeatH\x00R\theartbeat\x121\n" +
+	"\aremoved\x18\x05 \x01(\v2\x15.dlsms.v1.SeatRemovedH\x00R\aremoved\x12/\n" +
 	"\x05as_of\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04asOfB\a\n" +
 	"\x05event\"H\n" +
 	"\fSeatSnapshot\x12$\n" +
 	"\x05seats\x18\x01 \x03(\v2\x0e.dlsms.v1.SeatR\x05seats\x12\x12\n" +
-	"\x04more\x18\x02 \x01(\bR\x04more\"\v\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"&\n" +
+	"\vSeatRemoved\x12\x17\n" +
+	"\aseat_id\x18\x01 \x01(\x03R\x06seatId\"\v\n" +
 	"\tHeartbeat*\xa3\x01\n" +
 	"\aAmenity\x12\x17\n" +
 	"\x13AMENITY_UNSPECIFIED\x10\x00\x12\x18\n" +
@@ -1200,62 +1407,70 @@ func file_dlsms_v1_seat_proto_rawDescGZIP() []byte {
 }
 
 var file_dlsms_v1_seat_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dlsms_v1_seat_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_dlsms_v1_seat_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_dlsms_v1_seat_proto_goTypes = []any{
 	(Amenity)(0),                  // 0: dlsms.v1.Amenity
 	(*Branch)(nil),                // 1: dlsms.v1.Branch
-	(*Seat)(nil),                  // 2: dlsms.v1.Seat
-	(*SeatRef)(nil),               // 3: dlsms.v1.SeatRef
-	(*Window)(nil),                // 4: dlsms.v1.Window
-	(*GetBranchesRequest)(nil),    // 5: dlsms.v1.GetBranchesRequest
-	(*GetBranchesResponse)(nil),   // 6: dlsms.v1.GetBranchesResponse
-	(*GetSeatsRequest)(nil),       // 7: dlsms.v1.GetSeatsRequest
-	(*GetSeatsResponse)(nil),      // 8: dlsms.v1.GetSeatsResponse
-	(*GetSeatRequest)(nil),        // 9: dlsms.v1.GetSeatRequest
-	(*GetSeatResponse)(nil),       // 10: dlsms.v1.GetSeatResponse
-	(*WatchSeatsRequest)(nil),     // 11: dlsms.v1.WatchSeatsRequest
-	(*WatchSeatsResponse)(nil),    // 12: dlsms.v1.WatchSeatsResponse
-	(*SeatSnapshot)(nil),          // 13: dlsms.v1.SeatSnapshot
-	(*Heartbeat)(nil),             // 14: dlsms.v1.Heartbeat
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(*OpeningHours)(nil),          // 2: dlsms.v1.OpeningHours
+	(*Seat)(nil),                  // 3: dlsms.v1.Seat
+	(*SeatRef)(nil),               // 4: dlsms.v1.SeatRef
+	(*Window)(nil),                // 5: dlsms.v1.Window
+	(*GetBranchesRequest)(nil),    // 6: dlsms.v1.GetBranchesRequest
+	(*GetBranchesResponse)(nil),   // 7: dlsms.v1.GetBranchesResponse
+	(*GetSeatsRequest)(nil),       // 8: dlsms.v1.GetSeatsRequest
+	(*GetSeatsResponse)(nil),      // 9: dlsms.v1.GetSeatsResponse
+	(*GetSeatRequest)(nil),        // 10: dlsms.v1.GetSeatRequest
+	(*GetSeatResponse)(nil),       // 11: dlsms.v1.GetSeatResponse
+	(*WatchSeatsRequest)(nil),     // 12: dlsms.v1.WatchSeatsRequest
+	(*WatchSeatsResponse)(nil),    // 13: dlsms.v1.WatchSeatsResponse
+	(*SeatSnapshot)(nil),          // 14: dlsms.v1.SeatSnapshot
+	(*SeatRemoved)(nil),           // 15: dlsms.v1.SeatRemoved
+	(*Heartbeat)(nil),             // 16: dlsms.v1.Heartbeat
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
 }
 var file_dlsms_v1_seat_proto_depIdxs = []int32{
-	0,  // 0: dlsms.v1.Seat.amenities:type_name -> dlsms.v1.Amenity
-	15, // 1: dlsms.v1.Seat.available_until:type_name -> google.protobuf.Timestamp
-	15, // 2: dlsms.v1.Seat.next_available_at:type_name -> google.protobuf.Timestamp
-	15, // 3: dlsms.v1.Window.start_time:type_name -> google.protobuf.Timestamp
-	15, // 4: dlsms.v1.Window.end_time:type_name -> google.protobuf.Timestamp
-	1,  // 5: dlsms.v1.GetBranchesResponse.branches:type_name -> dlsms.v1.Branch
-	0,  // 6: dlsms.v1.GetSeatsRequest.amenities:type_name -> dlsms.v1.Amenity
-	15, // 7: dlsms.v1.GetSeatsRequest.start_time:type_name -> google.protobuf.Timestamp
-	15, // 8: dlsms.v1.GetSeatsRequest.end_time:type_name -> google.protobuf.Timestamp
-	2,  // 9: dlsms.v1.GetSeatsResponse.seats:type_name -> dlsms.v1.Seat
-	15, // 10: dlsms.v1.GetSeatsResponse.as_of:type_name -> google.protobuf.Timestamp
-	15, // 11: dlsms.v1.GetSeatRequest.start_time:type_name -> google.protobuf.Timestamp
-	15, // 12: dlsms.v1.GetSeatRequest.end_time:type_name -> google.protobuf.Timestamp
-	2,  // 13: dlsms.v1.GetSeatResponse.seat:type_name -> dlsms.v1.Seat
-	4,  // 14: dlsms.v1.GetSeatResponse.busy:type_name -> dlsms.v1.Window
-	0,  // 15: dlsms.v1.WatchSeatsRequest.amenities:type_name -> dlsms.v1.Amenity
-	15, // 16: dlsms.v1.WatchSeatsRequest.start_time:type_name -> google.protobuf.Timestamp
-	15, // 17: dlsms.v1.WatchSeatsRequest.end_time:type_name -> google.protobuf.Timestamp
-	13, // 18: dlsms.v1.WatchSeatsResponse.snapshot:type_name -> dlsms.v1.SeatSnapshot
-	2,  // 19: dlsms.v1.WatchSeatsResponse.change:type_name -> dlsms.v1.Seat
-	14, // 20: dlsms.v1.WatchSeatsResponse.heartbeat:type_name -> dlsms.v1.Heartbeat
-	15, // 21: dlsms.v1.WatchSeatsResponse.as_of:type_name -> google.protobuf.Timestamp
-	2,  // 22: dlsms.v1.SeatSnapshot.seats:type_name -> dlsms.v1.Seat
-	5,  // 23: dlsms.v1.SeatService.GetBranches:input_type -> dlsms.v1.GetBranchesRequest
-	7,  // 24: dlsms.v1.SeatService.GetSeats:input_type -> dlsms.v1.GetSeatsRequest
-	9,  // 25: dlsms.v1.SeatService.GetSeat:input_type -> dlsms.v1.GetSeatRequest
-	11, // 26: dlsms.v1.SeatService.WatchSeats:input_type -> dlsms.v1.WatchSeatsRequest
-	6,  // 27: dlsms.v1.SeatService.GetBranches:output_type -> dlsms.v1.GetBranchesResponse
-	8,  // 28: dlsms.v1.SeatService.GetSeats:output_type -> dlsms.v1.GetSeatsResponse
-	10, // 29: dlsms.v1.SeatService.GetSeat:output_type -> dlsms.v1.GetSeatResponse
-	12, // 30: dlsms.v1.SeatService.WatchSeats:output_type -> dlsms.v1.WatchSeatsResponse
-	27, // [27:31] is the sub-list for method output_type
-	23, // [23:27] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	2,  // 0: dlsms.v1.Branch.hours:type_name -> dlsms.v1.OpeningHours
+	17, // 1: dlsms.v1.Branch.closes_at:type_name -> google.protobuf.Timestamp
+	17, // 2: dlsms.v1.Branch.opens_at:type_name -> google.protobuf.Timestamp
+	0,  // 3: dlsms.v1.Seat.amenities:type_name -> dlsms.v1.Amenity
+	17, // 4: dlsms.v1.Seat.available_until:type_name -> google.protobuf.Timestamp
+	17, // 5: dlsms.v1.Seat.next_available_at:type_name -> google.protobuf.Timestamp
+	17, // 6: dlsms.v1.Window.start_time:type_name -> google.protobuf.Timestamp
+	17, // 7: dlsms.v1.Window.end_time:type_name -> google.protobuf.Timestamp
+	1,  // 8: dlsms.v1.GetBranchesResponse.branches:type_name -> dlsms.v1.Branch
+	17, // 9: dlsms.v1.GetBranchesResponse.as_of:type_name -> google.protobuf.Timestamp
+	0,  // 10: dlsms.v1.GetSeatsRequest.amenities:type_name -> dlsms.v1.Amenity
+	17, // 11: dlsms.v1.GetSeatsRequest.start_time:type_name -> google.protobuf.Timestamp
+	17, // 12: dlsms.v1.GetSeatsRequest.end_time:type_name -> google.protobuf.Timestamp
+	3,  // 13: dlsms.v1.GetSeatsResponse.seats:type_name -> dlsms.v1.Seat
+	17, // 14: dlsms.v1.GetSeatsResponse.as_of:type_name -> google.protobuf.Timestamp
+	17, // 15: dlsms.v1.GetSeatRequest.start_time:type_name -> google.protobuf.Timestamp
+	17, // 16: dlsms.v1.GetSeatRequest.end_time:type_name -> google.protobuf.Timestamp
+	3,  // 17: dlsms.v1.GetSeatResponse.seat:type_name -> dlsms.v1.Seat
+	5,  // 18: dlsms.v1.GetSeatResponse.busy:type_name -> dlsms.v1.Window
+	17, // 19: dlsms.v1.GetSeatResponse.as_of:type_name -> google.protobuf.Timestamp
+	0,  // 20: dlsms.v1.WatchSeatsRequest.amenities:type_name -> dlsms.v1.Amenity
+	17, // 21: dlsms.v1.WatchSeatsRequest.start_time:type_name -> google.protobuf.Timestamp
+	17, // 22: dlsms.v1.WatchSeatsRequest.end_time:type_name -> google.protobuf.Timestamp
+	14, // 23: dlsms.v1.WatchSeatsResponse.snapshot:type_name -> dlsms.v1.SeatSnapshot
+	3,  // 24: dlsms.v1.WatchSeatsResponse.change:type_name -> dlsms.v1.Seat
+	16, // 25: dlsms.v1.WatchSeatsResponse.heartbeat:type_name -> dlsms.v1.Heartbeat
+	15, // 26: dlsms.v1.WatchSeatsResponse.removed:type_name -> dlsms.v1.SeatRemoved
+	17, // 27: dlsms.v1.WatchSeatsResponse.as_of:type_name -> google.protobuf.Timestamp
+	3,  // 28: dlsms.v1.SeatSnapshot.seats:type_name -> dlsms.v1.Seat
+	6,  // 29: dlsms.v1.SeatService.GetBranches:input_type -> dlsms.v1.GetBranchesRequest
+	8,  // 30: dlsms.v1.SeatService.GetSeats:input_type -> dlsms.v1.GetSeatsRequest
+	10, // 31: dlsms.v1.SeatService.GetSeat:input_type -> dlsms.v1.GetSeatRequest
+	12, // 32: dlsms.v1.SeatService.WatchSeats:input_type -> dlsms.v1.WatchSeatsRequest
+	7,  // 33: dlsms.v1.SeatService.GetBranches:output_type -> dlsms.v1.GetBranchesResponse
+	9,  // 34: dlsms.v1.SeatService.GetSeats:output_type -> dlsms.v1.GetSeatsResponse
+	11, // 35: dlsms.v1.SeatService.GetSeat:output_type -> dlsms.v1.GetSeatResponse
+	13, // 36: dlsms.v1.SeatService.WatchSeats:output_type -> dlsms.v1.WatchSeatsResponse
+	33, // [33:37] is the sub-list for method output_type
+	29, // [29:33] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_dlsms_v1_seat_proto_init() }
@@ -1263,10 +1478,11 @@ func file_dlsms_v1_seat_proto_init() {
 	if File_dlsms_v1_seat_proto != nil {
 		return
 	}
-	file_dlsms_v1_seat_proto_msgTypes[11].OneofWrappers = []any{
+	file_dlsms_v1_seat_proto_msgTypes[12].OneofWrappers = []any{
 		(*WatchSeatsResponse_Snapshot)(nil),
 		(*WatchSeatsResponse_Change)(nil),
 		(*WatchSeatsResponse_Heartbeat)(nil),
+		(*WatchSeatsResponse_Removed)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1274,7 +1490,7 @@ func file_dlsms_v1_seat_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dlsms_v1_seat_proto_rawDesc), len(file_dlsms_v1_seat_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
