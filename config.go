@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/dlsms/dlsms/server"
@@ -126,9 +125,12 @@ func (f *faults) err() error { return errors.Join(f.list...) }
 
 // checkDatabase finds fault with what every command on the database needs.
 func (s *settings) checkDatabase(f *faults) {
-	f.check(s.DatabaseURL != "", "DATABASE_URL", "is missing: set it to a Postgres URL, such as postgres://user:password@localhost:5432/dlsms")
-	_, err := pgxpool.ParseConfig(s.DatabaseURL)
-	f.check(err == nil, "DATABASE_URL", "is not a Postgres URL") // the error would show the password
+	if s.DatabaseURL == "" {
+		f.check(false, "DATABASE_URL", "is missing: set it to a Postgres URL, such as postgres://user:password@localhost:5432/dlsms")
+		return
+	}
+	_, err := store.ParseURL(s.DatabaseURL)
+	f.check(err == nil, "DATABASE_URL", fmt.Sprint(err))
 }
 
 // checkBcrypt finds fault with what every command that hashes passwords needs.

@@ -128,3 +128,24 @@ func TestDefaultsAreInOrder(t *testing.T) {
 		t.Errorf("want it to get as far as listening, got: %v", err)
 	}
 }
+
+// TestDatabaseURLIsCheckedAsItIsUsed: what the store refuses is told at the start, with its reason and without the password.
+func TestDatabaseURLIsCheckedAsItIsUsed(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ parameter, want string }{
+		{"default_query_exec_mode=simple_protocol", "default_query_exec_mode"},
+		{"sslmode=verify-full&sslrootcert=/no/such.crt", "/no/such.crt"},
+		{"pool_max_conns=10", ""},
+	} {
+		for _, command := range []string{"serve", "migrate", "seed"} {
+			_, err := runCommand(t, command, "--jwt-secret=short", "--bcrypt-cost=99", "--database-url=postgres://user:s3cret@127.0.0.1:1/none?"+c.parameter)
+			if err == nil || strings.Contains(err.Error(), "s3cret") {
+				t.Fatalf("%s with %s: %v", command, c.parameter, err)
+			}
+			told := strings.Contains(err.Error(), "DATABASE_URL: ") && command != "migrate" || strings.HasPrefix(err.Error(), "DATABASE_URL: ")
+			if told != (c.want != "") || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s with %s: %v", command, c.parameter, err)
+			}
+		}
+	}
+}

@@ -76,7 +76,7 @@ type Changes struct {
 // It must never cost more than what is new, whatever the planner believes. Hence one part for each of the two conditions, since an OR of
 // them is answered by a walk over the library; ORDER BY xid for whether one is new enough, since any index will do for that among a few rows,
 // and then for ever; BETWEEN for =, since statistics may say that one transaction wrote all rows; and OFFSET 0,
-// which keeps it from reading the rows once and comparing them with each transaction. See keepPlans too.
+// which keeps it from reading the rows once and comparing them with each transaction. See logSettings too.
 const selectChanges = `
 	SELECT s.snapshot, s.now, s.catalog_changed,
 		e.id, e.kind, e.at, e.reservation_id, e.version, e.seat_id, e.user_id, lower(e.during) AS start_time, upper(e.during) AS end_time,

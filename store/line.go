@@ -56,7 +56,7 @@ func (l *line) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := checkSession(ctx, conn); err != nil {
+	if err := prepareSession(ctx, conn, logSettings()); err != nil {
 		_ = conn.Close(ctx)
 		return err
 	}

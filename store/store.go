@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -46,7 +45,7 @@ func DefaultRules() Rules {
 
 // Config says how to open a Store.
 type Config struct {
-	// URL is a Postgres connection string. A default_query_exec_mode in it is respected, for poolers that need one.
+	// URL is a Postgres connection string that ParseURL takes.
 	URL string
 	// MinConns and MaxConns bound the pool that serves requests.
 	MinConns, MaxConns int32
@@ -60,11 +59,6 @@ type Config struct {
 // backgroundConns is how many connections the worker has of its own, so that a rush of requests doesn't starve it. The followers of the
 // logs have a line each: every fresh look at the seats waits for the log.
 const backgroundConns = 3
-
-// keepPlans is for the sessions that follow the logs, and those that book. How much is new since a snapshot is what no planner can know, and
-// it would plan each read anew (0.25 ms, three times as long as the read itself takes), or keep the plan that it made while the tables were
-// empty: a scan of them. Likewise a booking, of which all look-ups are by a key. Without scans, one plan fits always.
-var keepPlans = map[string]string{"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 
 // statementTimeout bounds every statement and every wait in it. It is the default deadline of a call: past it, nobody waits for the answer.
 const statementTimeout = 5 * time.Second
@@ -94,9 +88,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		min, max int32
 		settings map[string]string
 	}{
-		{&s.pool, c.MinConns, c.MaxConns, nil},
-		{&s.background, 1, backgroundConns, nil},
-		{&s.booker.lanes, bookerLanes, bookerLanes, keepPlans},
+		{&s.pool, c.MinConns, c.MaxConns, sessionSettings()},
+		{&s.background, 1, backgroundConns, sessionSettings()},
+		{&s.booker.lanes, bookerLanes, bookerLanes, logSettings()},
 	} {
 		var err error
 		if *p.pool, err = openPool(ctx, c, p.min, p.max, p.settings); err != nil {
@@ -115,25 +109,18 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 }
 
 func openPool(ctx context.Context, c Config, minConns, maxConns int32, settings map[string]string) (*pgxpool.Pool, error) {
-	cfg, err := pgxpool.ParseConfig(c.URL)
+	cfg, err := ParseURL(c.URL)
 	if err != nil {
 		return nil, fmt.Errorf("DATABASE_URL: %w", err)
 	}
 	cfg.MinConns, cfg.MaxConns = minConns, maxConns
+	cfg.MinIdleConns = 0
 	cfg.MaxConnLifetime, cfg.MaxConnLifetimeJitter = time.Hour, 10*time.Minute
-	cfg.ConnConfig.ConnectTimeout = connectTimeout
 	// A connection that has been idle is asked whether it still works. Where packets vanish without a word, nothing else would end that wait for
 	// a quarter of an hour.
 	cfg.PingTimeout = lineTimeout
 	cfg.ConnConfig.Tracer = c.Tracer
-	cfg.ConnConfig.RuntimeParams["application_name"] = "dlsms"
-	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
-	cfg.ConnConfig.RuntimeParams["default_transaction_isolation"] = "read committed"
-	cfg.ConnConfig.RuntimeParams["statement_timeout"] = millis(statementTimeout)
-	cfg.ConnConfig.RuntimeParams["lock_timeout"] = millis(statementTimeout * 3 / 5)
-	cfg.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = millis(2 * statementTimeout)
-	maps.Copy(cfg.ConnConfig.RuntimeParams, settings)
-	cfg.AfterConnect = checkSession
+	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { return prepareSession(ctx, conn, settings) }
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("DATABASE_URL: %w", err)
@@ -147,21 +134,6 @@ func openPool(ctx context.Context, c Config, minConns, maxConns int32, settings 
 
 // connectTimeout bounds how long a new connection, and then its first statement, may take.
 const connectTimeout = 3 * time.Second
-
-// checkSession refuses a session that would break the locking: under a stricter isolation level a statement after a lock
-// would still see the rows from before it.
-func checkSession(ctx context.Context, conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	var level string
-	if err := conn.QueryRow(ctx, `SHOW transaction_isolation`).Scan(&level); err != nil {
-		return err
-	}
-	if level != "read committed" {
-		return fmt.Errorf("the session's isolation level is %q; a pooler or role setting overrides read committed: remove it", level)
-	}
-	return nil
-}
 
 func warm(ctx context.Context, pool *pgxpool.Pool, n int) error {
 	conns := make([]*pgxpool.Conn, 0, n)

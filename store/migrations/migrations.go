@@ -10,10 +10,14 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
+	"time"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // the database/sql driver that goose drives
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
+
+	"github.com/dlsms/dlsms/store"
 )
 
 //go:embed *.sql
@@ -23,10 +27,13 @@ var files embed.FS
 // restore from a dump it writes the change log anew, once.
 // It waits for another replica that is migrating, at most 5 minutes or until ctx ends.
 func Up(ctx context.Context, url string) ([]int64, error) {
-	db, err := sql.Open("pgx", url)
+	config, err := store.ParseURL(url)
 	if err != nil {
-		return nil, fmt.Errorf("open the database to migrate: %w", err)
+		return nil, fmt.Errorf("DATABASE_URL: %w", err)
 	}
+	prepare := func(ctx context.Context, conn *pgx.Conn) error { return store.PrepareMigration(ctx, conn, lockTimeout) }
+	// Each migration gets the session anew, whatever the one before it has set.
+	db := stdlib.OpenDB(*config.ConnConfig, stdlib.OptionAfterConnect(prepare), stdlib.OptionResetSession(prepare))
 	defer db.Close()
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
 	if err != nil {
@@ -49,6 +56,9 @@ func Up(ctx context.Context, url string) ([]int64, error) {
 	}
 	return versions, nil
 }
+
+// lockTimeout bounds how long a migration waits for a lock: all bookings wait behind it.
+const lockTimeout = 500 * time.Millisecond
 
 // countAsNew is what to do to a table.
 const countAsNew = ` SET xid = DEFAULT

@@ -1,0 +1,114 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"net/url"
+	"sync"
+	"testing"
+)
+
+// Pooler stands in for PgBouncer in session mode that ignores the start-up parameters which it does not know.
+type Pooler struct {
+	// URL is the way to the database through the pooler.
+	URL string
+
+	ctx      context.Context //nolint:containedctx // the test's
+	postgres string
+
+	mu      sync.Mutex
+	dropped map[string]bool
+}
+
+// NewPooler puts a pooler in front of a database.
+func NewPooler(t testing.TB, databaseURL string) *Pooler {
+	t.Helper()
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	p := &Pooler{ctx: t.Context(), postgres: u.Host, dropped: map[string]bool{}}
+	u.Host = l.Addr().String()
+	p.URL = u.String()
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go p.serve(client)
+		}
+	}()
+	return p
+}
+
+// Dropped returns the names of the start-up parameters that it dropped.
+func (p *Pooler) Dropped() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var names []string
+	for name := range p.dropped {
+		names = append(names, name)
+	}
+	return names
+}
+
+// passed are the start-up parameters that a pooler needs to know to which database a client wants.
+var passed = map[string]bool{"user": true, "database": true}
+
+func (p *Pooler) serve(client net.Conn) {
+	defer func() { _ = client.Close() }()
+	server, err := (&net.Dialer{}).DialContext(p.ctx, "tcp", p.postgres)
+	if err != nil {
+		return
+	}
+	defer func() { _ = server.Close() }()
+	startup, err := p.startup(client)
+	if err != nil {
+		return
+	}
+	if _, err := server.Write(startup); err != nil {
+		return
+	}
+	go func() {
+		_, _ = io.Copy(client, server)
+		_ = client.Close()
+	}()
+	_, _ = io.Copy(server, client)
+}
+
+// startup reads a StartupMessage, which is its length, the version, and names and values that end in a zero byte each, and
+// returns it without what the pooler drops.
+func (p *Pooler) startup(client io.Reader) ([]byte, error) {
+	head := make([]byte, 8)
+	if _, err := io.ReadFull(client, head); err != nil {
+		return nil, err
+	}
+	body := make([]byte, binary.BigEndian.Uint32(head)-8)
+	if _, err := io.ReadFull(client, body); err != nil {
+		return nil, err
+	}
+	words := bytes.Split(bytes.TrimRight(body, "\x00"), []byte{0})
+	kept := head
+	for i := 0; i+1 < len(words); i += 2 {
+		name := string(words[i])
+		if !passed[name] {
+			p.mu.Lock()
+			p.dropped[name] = true
+			p.mu.Unlock()
+			continue
+		}
+		kept = append(append(append(append(kept, words[i]...), 0), words[i+1]...), 0)
+	}
+	kept = append(kept, 0)
+	binary.BigEndian.PutUint32(kept, uint32(len(kept))) //nolint:gosec // it is shorter than before
+	return kept, nil
+}
