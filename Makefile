@@ -102,16 +102,8 @@ format: $(BIN)/buf $(BIN)/golangci-lint
 	cd bench && ../$(BIN)/golangci-lint fmt --diff
 	cd e2e/chaos && ../../$(BIN)/golangci-lint fmt --diff
 
-# Against what clients may have generated from: where this branch left main, or on main itself the commit before.
-GIT := git -c safe.directory=$(CURDIR)
 breaking: $(BIN)/buf
-	@base=$$($(GIT) merge-base HEAD main 2>/dev/null || $(GIT) merge-base HEAD origin/main 2>/dev/null || true); \
-	if [ "$$base" = "$$($(GIT) rev-parse HEAD 2>/dev/null)" ]; then base=$$($(GIT) rev-parse --quiet --verify HEAD~1 || true); fi; \
-	if [ -z "$$base" ] || ! $(GIT) cat-file -e "$$base:proto" 2>/dev/null; then \
-		echo "no earlier protos to compare with"; exit 0; \
-	fi; \
-	rm -rf .local/breaking && mkdir -p .local/breaking && $(GIT) archive "$$base" proto buf.yaml | tar -x -C .local/breaking && \
-	echo "$(BIN)/buf breaking, against $$base" && $(BIN)/buf breaking --against .local/breaking
+	@tools/breaking.sh
 
 # The benchmark itself, on small rounds: that it runs, that no call of it fails.
 bench-test: benches
@@ -136,7 +128,4 @@ $(BIN)/buf $(BIN)/grpcurl $(BIN)/ghz $(BIN)/golangci-lint $(BIN)/govulncheck: $(
 	@touch $@
 
 go:
-	@command -v go >/dev/null || { echo "dlsms: Go is missing: install Go 1.26 or newer, see https://go.dev/doc/install" >&2; exit 1; }
-	@{ mkdir -p $(BIN) && test -w $(BIN); } 2>/dev/null || { \
-		echo "dlsms: this user can't write to $(CURDIR)/.local: run as the user who owns it, or remove it" >&2; exit 1; }
-	@why=$$(go list -m 2>&1) || { echo "dlsms: this Go is too old ($$why): install Go 1.26 or newer, see https://go.dev/doc/install" >&2; exit 1; }
+	@stack/preflight.sh

@@ -1,15 +1,43 @@
 #!/usr/bin/env bash
-# Removes .local, and the database that root's .local may only link to.
+# Removes .local, and the database that root's .local may only link to, unless that is another checkout's: see stack/owner.go.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if command -v flock >/dev/null && [[ -e .local/lock ]] && ! flock --nonblock .local/lock true; then
-  echo "dlsms: a run uses .local (pid $(cat .local/lock)): stop it first, with Ctrl-C there or \`kill $(cat .local/lock)\`" >&2
+fail() {
+  echo "dlsms: $*" >&2
   exit 1
+}
+
+[[ -e .local || -L .local ]] || exit 0
+if [[ -d .local && ! -w .local ]]; then fail "this user can't remove $PWD/.local: run as the user who owns it"; fi
+
+if [[ -e .local/lock ]]; then
+  pid=$(cat .local/lock)
+  running="a run uses .local (pid $pid): stop it first, with Ctrl-C there or \`kill $pid\`"
+  if command -v flock >/dev/null; then
+    exec 9<.local/lock
+    flock --nonblock 9 || fail "$running" # and hold it until all is gone
+  elif [[ $pid == [1-9]* && $(ps -o comm= -p "$pid") == *dlsms* ]]; then
+    fail "$running"
+  fi
 fi
+
+# ours TARGET tells whether the database there is of this checkout, or of one that is gone.
+ours() {
+  local owner
+  [[ -f $1/owner ]] || return 1
+  owner=$(tail -n +2 "$1/owner")
+  [[ $owner == "$(pwd -P)/.local" ]] || ! cmp -s "$1/owner" "$owner/postgres/owner"
+}
+
 if [[ -L .local/postgres ]]; then
   target=$(readlink .local/postgres)
-  # Only what a run has put there.
-  if [[ $target == /var/lib/dlsms/* ]]; then rm -rf "$target"; fi
+  if ! [[ $target =~ ^/var/lib/dlsms/[0-9a-f]+-[^/]+$ && -d $target ]]; then
+    : # not what a run has put there
+  elif ours "$target"; then
+    rm -rf "$target"
+  else
+    echo "dlsms: $target stays: it belongs to $(tail -n +2 "$target/owner" 2>/dev/null || echo "an earlier version")"
+  fi
 fi
 rm -rf .local

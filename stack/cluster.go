@@ -72,8 +72,12 @@ func clusterBase(ctx context.Context, state *stateDir, as *account, log *console
 	case err == nil && !info.IsDir():
 		return "", fmt.Errorf("%s is not a directory: remove it and run again", base)
 	case err == nil:
-		if base, err = filepath.EvalSymlinks(base); err != nil {
-			return "", fmt.Errorf("follow %s: %w", state.file("postgres"), err)
+		link := base
+		if base, err = filepath.EvalSymlinks(link); err != nil {
+			return "", fmt.Errorf("follow %s: %w", link, err)
+		}
+		if err := state.own(base, log); err != nil {
+			return "", err
 		}
 		if err := reachable(ctx, base, as); err != nil {
 			return "", fmt.Errorf("the user postgres can't reach %s (%w): allow it, or begin anew with `make clean`", base, err)
@@ -87,19 +91,25 @@ func clusterBase(ctx context.Context, state *stateDir, as *account, log *console
 	}
 	if reachable(ctx, state.path, as) == nil {
 		if err := os.Mkdir(base, 0o755); err != nil {
-			return "", fmt.Errorf("can't make %s (%w): make its directory writable for this user", base, err)
+			return "", notWritten("make", base, err)
 		}
-		return base, nil
+	} else if base, err = clusterElsewhere(base, log); err != nil {
+		return "", err
 	}
-	return clusterElsewhere(base, log)
+	return base, state.own(base, log)
+}
+
+// nameElsewhere is how the names begin of the directories in clustersElsewhere that are made for a link.
+func nameElsewhere(link string) string {
+	hash := sha256.Sum256([]byte(link))
+	return hex.EncodeToString(hash[:6])
 }
 
 func clusterElsewhere(link string, log *console) (string, error) {
 	if err := os.MkdirAll(clustersElsewhere, 0o755); err != nil {
 		return "", fmt.Errorf("make a place for the database: %w", err)
 	}
-	hash := sha256.Sum256([]byte(link))
-	name := hex.EncodeToString(hash[:6])
+	name := nameElsewhere(link)
 	if older, _ := filepath.Glob(filepath.Join(clustersElsewhere, name+"-*")); len(older) > 0 {
 		log.printf("postgres", "%s is left from an earlier clone at this path: remove it if you don't need it", strings.Join(older, " "))
 	}
@@ -172,7 +182,7 @@ func initCluster(ctx context.Context, bin, data, passwordFile string, unsafe boo
 		return fmt.Errorf("remove a half-made database: %w", err)
 	}
 	if err := os.Mkdir(fresh, 0o700); err != nil {
-		return fmt.Errorf("can't make %s (%w): make its directory writable for this user", fresh, err)
+		return notWritten("make", fresh, err)
 	}
 	if err := as.own(fresh); err != nil {
 		return err

@@ -208,6 +208,10 @@ func usedDir(t *testing.T) string {
 	if out, err := exec.Command("cp", "-a", used.dir+"/.", dir).CombinedOutput(); err != nil {
 		t.Fatalf("copy: %v\n%s", err, out)
 	}
+	// Or the copy would be refused.
+	if err := os.Remove(filepath.Join(dir, "postgres", "owner")); err != nil {
+		t.Fatal(err)
+	}
 	return dir
 }
 

@@ -268,44 +268,62 @@ func lastFatal(lines []string) string {
 }
 
 func awaitLeftover(ctx context.Context, data string, log *console) error {
-	pid := leftoverPID(data)
-	if pid == 0 {
-		return nil
+	pid, err := leftoverPID(data)
+	if pid == 0 || err != nil {
+		return err
 	}
 	log.printf("postgres", "waiting for the server of an earlier run (pid %d) to end", pid)
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	poll := time.NewTicker(50 * time.Millisecond)
 	defer poll.Stop()
-	for leftoverPID(data) == pid {
+	for {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("the Postgres of an earlier run, pid %d, still holds %s: end it with `kill -INT %[1]d`, then run again", pid, data)
 		case <-poll.C:
 		}
+		if again, err := leftoverPID(data); again != pid {
+			return err
+		}
 	}
-	return nil
 }
 
 // leftoverPID returns the live Postgres that holds the data directory, or 0. A pid file whose pid by now belongs to some other
-// program, as after a reboot, is removed: Postgres itself would refuse to start over it.
-func leftoverPID(data string) int {
+// process, as after a reboot, is removed: Postgres itself would refuse to start over it. That process may be another Postgres.
+// It returns an error when the directory is a copy of one whose server runs, or ended without removing its pid file.
+func leftoverPID(data string) (int, error) {
 	file := filepath.Join(data, "postmaster.pid")
 	content, err := os.ReadFile(file)
 	if err != nil {
-		return 0
+		return 0, nil //nolint:nilerr // if there is one, Postgres says what is wrong with it
 	}
-	first, _, _ := strings.Cut(string(content), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(first))
+	// The pid, the data directory and the time of the start.
+	lines := strings.SplitN(string(content), "\n", 4)
+	if len(lines) == 4 && !sameFile(data, lines[1]) {
+		original, err := os.ReadFile(filepath.Join(lines[1], "postmaster.pid"))
+		if err == nil && strings.HasPrefix(string(original), strings.Join(lines[:3], "\n")+"\n") {
+			return 0, fmt.Errorf("%s was copied from %s while a server used that: restore a backup, or begin anew with `make clean`",
+				data, lines[1])
+		}
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(lines[0]))
 	if err != nil || pid <= 0 {
-		return 0
+		return 0, nil //nolint:nilerr // Postgres says so
 	}
-	switch programOf(pid) {
-	case "":
-		return 0
-	case "postgres", "postmaster":
-		return pid
+	program := programOf(pid)
+	if program == "" {
+		return 0, nil
+	}
+	if (program == "postgres" || program == "postmaster") && worksIn(pid, data) {
+		return pid, nil
 	}
 	_ = os.Remove(file) // should it fail, Postgres says so
-	return 0
+	return 0, nil
+}
+
+func sameFile(a, b string) bool {
+	first, errFirst := os.Stat(a)
+	second, errSecond := os.Stat(b)
+	return errFirst == nil && errSecond == nil && os.SameFile(first, second)
 }

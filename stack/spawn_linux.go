@@ -45,3 +45,18 @@ func programOf(pid int) string {
 	}
 	return rest[:end]
 }
+
+// worksIn tells whether dir is the working directory of the process. A container may hide that even from root: then a process
+// counts that has the owner of dir.
+func worksIn(pid int, dir string) bool {
+	process := filepath.Join("/proc", strconv.Itoa(pid))
+	if _, err := os.Stat(filepath.Join(process, "cwd")); err == nil {
+		return sameFile(dir, filepath.Join(process, "cwd"))
+	}
+	runsAs, err := ownerOf(process)
+	if err != nil {
+		return true
+	}
+	owner, err := ownerOf(dir)
+	return err != nil || owner == runsAs
+}

@@ -38,11 +38,14 @@ func openState(dir string) (*stateDir, error) {
 		return nil, fmt.Errorf("find the directory %s: %w", d.path, err)
 	}
 	d.path = path
+	if err := refuseOthers(path); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("%s is not a directory: move it away and run again", path)
 		}
-		return nil, fmt.Errorf("can't make the directory %s (%w): make it writable for this user", path, err)
+		return nil, notWritten("make", path, err)
 	}
 	if d.throwaway {
 		// Postgres may run as another user, who has to pass through; what is secret has a mode of its own.
@@ -59,7 +62,7 @@ func openState(dir string) (*stateDir, error) {
 func (d *stateDir) acquire() error {
 	f, err := os.OpenFile(d.file("lock"), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
-		return fmt.Errorf("can't open %s (%w): make it writable for this user, or remove it", d.file("lock"), err)
+		return notWritten("open", d.file("lock"), err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		defer func() { _ = f.Close() }()
@@ -120,7 +123,7 @@ func secret(path string) (string, error) {
 func writeFile(path, content string, mode os.FileMode) error {
 	fresh := path + ".new"
 	if err := os.WriteFile(fresh, []byte(content), mode); err != nil {
-		return fmt.Errorf("can't write %s (%w): make its directory writable for this user", path, err)
+		return notWritten("write", path, err)
 	}
 	// WriteFile gives the mode only to a file that it makes.
 	if err := os.Chmod(fresh, mode); err != nil {
@@ -130,6 +133,18 @@ func writeFile(path, content string, mode os.FileMode) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
+}
+
+// notWritten says what to do about a file or directory that can't be made, opened or written.
+func notWritten(do, path string, err error) error {
+	advice := "make its directory writable for this user"
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		advice = "free some space"
+	case errors.Is(err, syscall.EROFS):
+		advice = "its file system is read-only, run in a checkout that can be written to"
+	}
+	return fmt.Errorf("can't %s %s (%w): %s", do, path, err, advice)
 }
 
 // sweepThrowaways removes what killed test runs of this user left in the temporary directory: a cluster takes 40 MB.

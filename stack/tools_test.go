@@ -109,8 +109,8 @@ func TestLeftoverPostgres(t *testing.T) {
 		}
 	}()
 	data := filepath.Join(pg.base, "data")
-	if got := leftoverPID(data); got != pg.PID() {
-		t.Errorf("%d holds the directory, want %d", got, pg.PID())
+	if got, err := leftoverPID(data); err != nil || got != pg.PID() {
+		t.Errorf("%d holds the directory (%v), want %d", got, err, pg.PID())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -1,0 +1,282 @@
+package stack_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/dlsms/dlsms/stack"
+)
+
+// ordinary is the id of the user nobody, which tests that root runs take for an ordinary user.
+const ordinary = 65534
+
+func isRoot() bool { return os.Geteuid() == 0 }
+
+// checkout makes a directory with the scripts of the Makefile in it.
+func checkout(t *testing.T, path ...string) string {
+	t.Helper()
+	dir := filepath.Join(path...)
+	if err := os.MkdirAll(filepath.Join(dir, "stack"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"stack/clean.sh", "stack/preflight.sh", "go.mod"} {
+		content, err := os.ReadFile(filepath.Join("..", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// script runs a script of a checkout, as the user with that id if it isn't 0.
+func script(t *testing.T, uid uint32, path ...string) (string, error) {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(path...))
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), "HOME=/nonexistent")
+	if uid != 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	}
+	out, err := cmd.CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}
+
+func command(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+}
+
+func has(path ...string) bool {
+	_, err := os.Lstat(filepath.Join(path...))
+	return err == nil
+}
+
+// A copy of a checkout that runs must neither use nor remove the database of the original, nor advise to end it.
+func TestCopiedCheckout(t *testing.T) {
+	t.Parallel()
+	for name, linked := range map[string]bool{"with its database": false, "with a link to it": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			parent := stateDir(t)
+			a, b := checkout(t, parent, "a"), filepath.Join(parent, "b")
+			switch {
+			case linked && isRoot(): // then the stack itself puts it elsewhere
+				if err := os.Chmod(parent, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			case linked:
+				elsewhere := stateDir(t)
+				if err := os.Mkdir(filepath.Join(a, ".local"), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Symlink(elsewhere, filepath.Join(a, ".local", "postgres")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			pg := startPostgres(t, stack.PostgresConfig{Dir: filepath.Join(a, ".local"), Unsafe: true})
+			running := true
+			defer func() {
+				if running {
+					stop(t, pg)
+				}
+			}()
+			database, err := filepath.EvalSymlinks(filepath.Join(a, ".local", "postgres"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			command(t, "cp", "-r", a, b)
+
+			_, err = stack.StartPostgres(t.Context(), stack.PostgresConfig{Dir: filepath.Join(b, ".local"), Unsafe: true})
+			wantLine(t, err, "belongs to "+a+":", "make clean")
+			if strings.Contains(fmt.Sprint(err), "kill") {
+				t.Errorf("it advises to kill: %v", err)
+			}
+			if out, err := script(t, 0, b, "stack", "clean.sh"); err != nil || has(b, ".local") {
+				t.Errorf("clean in the copy: %v %s", err, out)
+			}
+			if got := query[int](t, pg.DatabaseURL(), "SELECT 1"); got != 1 || !has(database, "data", "PG_VERSION") {
+				t.Error("the database of the original is gone")
+			}
+			out, err := script(t, 0, a, "stack", "clean.sh")
+			if err == nil || !strings.Contains(out, fmt.Sprintf("kill %d", os.Getpid())) || !has(database, "data") {
+				t.Errorf("clean in the original while it runs: %v %s", err, out)
+			}
+
+			// The copy is a checkout like any other now.
+			second := startPostgres(t, stack.PostgresConfig{Dir: filepath.Join(b, ".local"), Unsafe: true})
+			stop(t, second)
+			stop(t, pg)
+			running = false
+			for _, dir := range []string{a, b} {
+				if out, err := script(t, 0, dir, "stack", "clean.sh"); err != nil || has(dir, ".local") {
+					t.Errorf("clean in %s: %v %s", dir, err, out)
+				}
+			}
+			if has(database, "data") && (!linked || isRoot()) {
+				t.Errorf("%s is left", database)
+			}
+		})
+	}
+}
+
+// A moved checkout keeps its database, also when there is a new one in its old place.
+func TestMovedCheckout(t *testing.T) {
+	t.Parallel()
+	parent := stateDir(t)
+	dir := func(name string) string { return filepath.Join(parent, name, ".local") }
+	run := func(name, sql string, log *record) int {
+		t.Helper()
+		pg, err := stack.StartPostgres(t.Context(), stack.PostgresConfig{Dir: dir(name), Unsafe: true, Log: log})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stop(t, pg)
+		return query[int](t, pg.DatabaseURL(), sql)
+	}
+	pg := startPostgres(t, stack.PostgresConfig{Dir: dir("a"), Unsafe: true})
+	execute(t, pg.DatabaseURL(), "CREATE TABLE kept AS SELECT 42 AS answer")
+	stop(t, pg)
+	for _, again := range []bool{false, true} {
+		from, to := "a", "b"
+		if again {
+			from, to = "b", "c"
+		}
+		if err := os.Rename(filepath.Join(parent, from), filepath.Join(parent, to)); err != nil {
+			t.Fatal(err)
+		}
+		if again {
+			run(from, "SELECT 1", &record{}) // a new checkout in the old place
+		}
+		var log record
+		if got := run(to, "SELECT answer FROM kept", &log); got != 42 {
+			t.Errorf("the answer in %s is %d", to, got)
+		}
+		wantOrder(t, log.String(), filepath.Join(parent, from)+", which had the database", "is gone", filepath.Join(parent, to)+" now")
+	}
+	var log record
+	run("c", "SELECT 1", &log)
+	if strings.Contains(log.String(), "is gone") {
+		t.Errorf("it is taken over twice:\n%s", log.String())
+	}
+}
+
+func TestCheckoutByAnotherName(t *testing.T) {
+	t.Parallel()
+	parent := stateDir(t)
+	if err := os.Mkdir(filepath.Join(parent, "a"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("a", filepath.Join(parent, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"link", "a", "link"} {
+		var log record
+		pg, err := stack.StartPostgres(t.Context(), stack.PostgresConfig{Dir: filepath.Join(parent, name, ".local"), Unsafe: true, Log: &log})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop(t, pg)
+		if strings.Contains(log.String(), "is gone") {
+			t.Errorf("%s is taken for another checkout:\n%s", name, log.String())
+		}
+	}
+}
+
+// Without an owner file, as an earlier version left it, the pid file tells whose copy it is.
+func TestCopyOfALiveDatabase(t *testing.T) {
+	t.Parallel()
+	a, b := usedDir(t), filepath.Join(stateDir(t), "b")
+	pg := startPostgres(t, stack.PostgresConfig{Dir: a, Unsafe: true})
+	defer stop(t, pg)
+	command(t, "cp", "-a", a, b)
+	if err := os.Remove(filepath.Join(b, "postgres", "owner")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := stack.StartPostgres(t.Context(), stack.PostgresConfig{Dir: b, Unsafe: true})
+	wantLine(t, err, "was copied from "+a, "make clean")
+}
+
+// After a reboot the pid in an old pid file may be that of another Postgres.
+func TestStalePidOfAnotherPostgres(t *testing.T) {
+	t.Parallel()
+	other := startPostgres(t, stack.PostgresConfig{Unsafe: true})
+	defer stop(t, other)
+	dir := usedDir(t)
+	data := filepath.Join(dir, "postgres", "data")
+	write(t, fmt.Sprintf("%d\n%s\n1764000000\n5432\n", other.PID(), data), data, "postmaster.pid")
+	var log record
+	pg, err := stack.StartPostgres(t.Context(), stack.PostgresConfig{Dir: dir, Unsafe: true, Log: &log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop(t, pg)
+	if strings.Contains(log.String(), "waiting for the server of an earlier run") || other.PID() == 0 {
+		t.Errorf("the other Postgres (pid now %d) was taken for an earlier run:\n%s", other.PID(), log.String())
+	}
+}
+
+// Root in the checkout of an ordinary user, and the reverse: what they would leave there is of no use to its owner.
+func TestCheckoutOfAnotherUser(t *testing.T) {
+	t.Parallel()
+	if !isRoot() { // which can give nothing away, but sees directories of root
+		_, err := stack.StartPostgres(t.Context(), stack.PostgresConfig{Dir: "/"})
+		wantLine(t, err, "/ belongs to the user root", "run as root")
+		return
+	}
+	theirs := checkout(t, stateDir(t))
+	give := func(path string) {
+		t.Helper()
+		command(t, "chown", "-R", fmt.Sprint(ordinary), path)
+	}
+	give(theirs)
+	_, err := stack.StartPostgres(t.Context(), stack.PostgresConfig{Dir: filepath.Join(theirs, ".local")})
+	wantLine(t, err, "belongs to the user nobody", "run as nobody")
+	out, err := script(t, 0, theirs, "stack", "preflight.sh")
+	if want := "dlsms: " + theirs + " belongs to the user nobody: run as nobody"; err == nil || out != want {
+		t.Errorf("got %v and %q, want %q", err, out, want)
+	}
+	if has(theirs, ".local") {
+		t.Error("root has left .local")
+	}
+
+	// The user whose it is. Go may be where only root can go.
+	out, _ = script(t, ordinary, theirs, "stack", "preflight.sh")
+	if strings.Contains(out, "belongs to") || !has(theirs, ".local", "bin") {
+		t.Errorf("the owner is refused: %s", out)
+	}
+	out, err = script(t, 0, theirs, "stack", "preflight.sh")
+	if err == nil || !strings.Contains(out, ".local belongs to the user nobody: run as nobody") {
+		t.Errorf("root is let into .local: %v %s", err, out)
+	}
+	_, err = stack.StartPostgres(t.Context(), stack.PostgresConfig{Dir: filepath.Join(theirs, ".local")})
+	wantLine(t, err, ".local belongs to the user nobody: run as nobody")
+
+	ours := checkout(t, stateDir(t))
+	command(t, "chmod", "777", ours)
+	out, err = script(t, ordinary, ours, "stack", "preflight.sh")
+	if err == nil || !strings.HasSuffix(out, "belongs to the user root: run as root") || has(ours, ".local") {
+		t.Errorf("an ordinary user is let into root's checkout: %v %s", err, out)
+	}
+	if out, err := script(t, 0, ours, "stack", "preflight.sh"); err != nil || !has(ours, ".local", "bin") {
+		t.Errorf("root in a checkout of root: %v %s", err, out)
+	}
+	// A .local of one's own in the checkout of another user works, as in a container.
+	give(filepath.Join(ours, ".local"))
+	if out, _ := script(t, ordinary, ours, "stack", "preflight.sh"); strings.Contains(out, "belongs to") {
+		t.Errorf("an ordinary user with a .local of their own: %s", out)
+	}
+	out, err = script(t, ordinary, ours, "stack", "clean.sh")
+	if err == nil && has(ours, ".local", "bin") {
+		t.Errorf("clean says nothing and leaves .local: %s", out)
+	}
+}
