@@ -108,7 +108,7 @@ func lost(r e2e.Refusal) bool {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
 		return true
 	case codes.Internal:
-		return r.Reason == ""
+		return r.Reason == "" && r.Message != "internal error" // which is what a replica says of its own defects
 	}
 	return false
 }

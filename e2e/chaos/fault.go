@@ -21,32 +21,68 @@ type kind struct {
 	begin func(ctx context.Context, s *site, chance *rand.Rand) (heal func(context.Context) error, err error)
 	// How long it stays broken, at least and at most.
 	least, most time.Duration
-	// between says that it is about what connects two, and not about a process.
-	between bool
+	lane        lane
+	// oneIn is how much less likely it is than others of its lane; 0: as likely.
+	oneIn int
 }
 
-// kinds are all of them. Each is about as likely as every other.
+// draw chooses one of several kinds.
+func draw(kinds []kind, chance *rand.Rand) kind {
+	for {
+		k := kinds[chance.IntN(len(kinds))]
+		if k.oneIn == 0 || chance.IntN(k.oneIn) == 0 {
+			return k
+		}
+	}
+}
+
+// lane is what a kind of fault is about. Faults of one lane come one after the other, those of different lanes at the same time.
+type lane int
+
+const (
+	processes lane = iota
+	links          // connections between two processes
+	operators      // what an operator does by SQL
+	lanes
+)
+
+// The longest freeze is above idle_in_transaction_session_timeout: Postgres ends the transactions of a replica that stands
+// still for so long, so the replica finds broken connections when it goes on.
+const freezeTime = 15 * time.Second
+
+// freezes reports whether a fault of the kind keeps a replica from answering for longer than a client tries. Such a fault
+// always lasts for its whole time, also at the end of a run: a transaction that was open when it began is then rolled back,
+// and cannot commit seconds after the times in its events.
+func (k kind) freezes() bool { return k.least >= freezeTime }
+
+// kinds are all of them. Each is about as likely as every other of its lane, but for the freeze: it lasts for so long that a
+// replica would be frozen for half of the time.
 func kinds() []kind {
 	all := []kind{
-		{"replica killed", killed(anyReplica), 0, 400 * time.Millisecond, false},
-		{"replica stopped", stopped(anyReplica), 300 * time.Millisecond, 2500 * time.Millisecond, false},
-		{"replica restarted", restarted(anyReplica), 0, 0, false},
-		{"nginx killed", killed(proxy), 0, 200 * time.Millisecond, false},
-		{"nginx stopped", stopped(proxy), 200 * time.Millisecond, time.Second, false},
-		{"redis killed", killed(cache), 0, time.Second, false},
-		{"redis stopped", stopped(cache), 300 * time.Millisecond, 2 * time.Second, false},
-		{"redis restarted", restarted(cache), 0, 0, false},
-		{"redis flushed", flushed, 0, 0, false},
-		{"postgres killed", killed(database), 0, 300 * time.Millisecond, false},
-		{"postgres stopped", stopped(database), 200 * time.Millisecond, 1500 * time.Millisecond, false},
-		{"postgres restarted", restarted(database), 0, 0, false},
+		{"replica killed", killed(anyReplica), 0, 400 * time.Millisecond, processes, 0},
+		{"replica stopped", stopped(anyReplica), 300 * time.Millisecond, 2500 * time.Millisecond, processes, 0},
+		{"replica frozen", stopped(anyReplica), freezeTime, freezeTime, processes, 6},
+		{"replica restarted", restarted(anyReplica), 0, 0, processes, 0},
+		{"nginx killed", killed(proxy), 0, 200 * time.Millisecond, processes, 0},
+		{"nginx stopped", stopped(proxy), 200 * time.Millisecond, time.Second, processes, 0},
+		{"redis killed", killed(cache), 0, time.Second, processes, 0},
+		{"redis stopped", stopped(cache), 300 * time.Millisecond, 2 * time.Second, processes, 0},
+		{"redis restarted", restarted(cache), 0, 0, processes, 0},
+		{"redis flushed", flushed, 0, 0, processes, 0},
+		{"postgres killed", killed(database), 0, 300 * time.Millisecond, processes, 0},
+		{"postgres stopped", stopped(database), 200 * time.Millisecond, 1500 * time.Millisecond, processes, 0},
+		{"postgres restarted", restarted(database), 0, 0, processes, 0},
 	}
 	for _, between := range []string{"client-nginx", "nginx-replica", "replica-postgres", "replica-redis"} {
 		for _, t := range toxics {
-			all = append(all, kind{between + " " + t.name, poisoned(between, t), 200 * time.Millisecond, 1500 * time.Millisecond, true})
+			all = append(all, kind{between + " " + t.name, poisoned(between, t), 200 * time.Millisecond, 1500 * time.Millisecond, links, 0})
 		}
 	}
-	return all
+	return append(all,
+		kind{"operator writes bad rows", operated((*operator).writeBadRow), 0, 0, operators, 0},
+		kind{"operator has a poison row", operated((*operator).poison), 0, 0, operators, 0},
+		kind{"operator edits the catalog", operated((*operator).edit), 0, 0, operators, 0},
+	)
 }
 
 type beginning = func(context.Context, *site, *rand.Rand) (func(context.Context) error, error)

@@ -72,6 +72,14 @@ func newHistory(clients int, found *violations) *history {
 	return &history{began: time.Now(), parts: make([]part, clients), found: found}
 }
 
+// all is what each client did.
+func (h *history) all() (all [][]op) {
+	for i := range h.parts {
+		all = append(all, h.parts[i].ops)
+	}
+	return all
+}
+
 func (h *history) since() time.Duration { return time.Since(h.began) }
 
 // allServed reports whether each client has had an answer since a time.

@@ -73,10 +73,16 @@ func startLoad(ctx context.Context, s *site, p *plan, found *violations) (*load,
 			Client: c, number: i, site: s, history: l.history, conns: conns, chance: rand.New(rand.NewPCG(p.seed, uint64(i))),
 		})
 	}
+	if s.operator, err = s.hire(ctx, l.history, conns); err != nil {
+		return nil, err
+	}
 	l.streams = openStreams(ctx, l.clients)
 	ctx, l.stop = context.WithCancel(ctx)
 	for _, c := range l.clients {
 		l.all.Go(func() { l.live(ctx, c) })
+	}
+	for i := range s.Replicas {
+		l.all.Go(func() { s.sendHalf(ctx, i, found) })
 	}
 	return l, nil
 }

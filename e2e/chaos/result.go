@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dlsms/dlsms/store/storetest"
@@ -38,12 +39,22 @@ type result struct {
 	opened                                                 int64
 	settled                                                time.Duration
 	linear                                                 linear
+	badRows, editReads                                     string
+	edits                                                  int
 
 	found violations
 
 	mu      sync.Mutex
 	byKind  map[string]*tally
 	outages []span // of Postgres, for some replica
+	broken  []span // of processes and connections
+
+	freezes atomic.Int32 // that are in force
+	thawed  atomic.Int64 // when the last one ended, since the beginning of the run
+}
+
+func newResult(ctx context.Context, p *plan) *result {
+	return &result{plan: p, commit: commit(ctx), byKind: map[string]*tally{}}
 }
 
 // span is a time of the run.
@@ -58,13 +69,18 @@ type tally struct {
 	slowest time.Duration
 }
 
-// wasAway notes that a fault may have kept a replica from Postgres. Its connections may take a while longer than its clients do to be back.
+// wasAway notes that a fault of a process or a connection was in force, which may have kept a replica from Postgres. Its
+// connections may take a while longer than its clients do to be back.
 func (r *result) wasAway(k kind, from, until time.Duration) {
-	if !strings.Contains(k.name, "postgres") {
+	if k.lane == operators {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.broken = append(r.broken, span{from, until})
+	if !strings.Contains(k.name, "postgres") {
+		return
+	}
 	r.outages = append(r.outages, span{from - clockMargin, until + reconnectTime})
 }
 
@@ -133,6 +149,37 @@ func (r *result) checkConflicts() {
 	}
 }
 
+// Reads of a catalog that is edited in a row may take mostSlower times as long as reads before the first fault, at the P99,
+// and longEnough in any case: beyond that the edits stop the readers. It takes leastEditReads to say so.
+const (
+	mostSlower     = 10
+	longEnough     = 500 * time.Millisecond
+	leastEditReads = 200
+)
+
+// checkEdits says whether reads took much longer while the catalog was edited. Reads beside another fault do not count.
+func (r *result) checkEdits(h *history, reads []op) {
+	var before, during []call
+	for _, ops := range h.all() {
+		for _, o := range ops {
+			if o.Act == read && o.Return < r.calmUntil {
+				before = append(before, call{took: o.Return - o.Call})
+			}
+		}
+	}
+	for _, o := range reads {
+		if !slices.ContainsFunc(r.broken, func(s span) bool { return s.touches(o.Call, o.Return) }) {
+			during = append(during, call{took: o.Return - o.Call})
+		}
+	}
+	usual, slow := quantile(before, 0.99), quantile(during, 0.99)
+	r.editReads = fmt.Sprintf("%d looks, of which %d with no other fault beside: P99 %s, %s before the first fault",
+		len(reads), len(during), slow.Round(time.Millisecond), usual.Round(time.Millisecond))
+	if len(during) >= leastEditReads && slow > max(longEnough, mostSlower*usual) {
+		r.found.add(checkActivity, "reads stood still while the catalog was edited: %s", r.editReads)
+	}
+}
+
 // String is the table of a run.
 func (r *result) String() string {
 	var b strings.Builder
@@ -155,6 +202,8 @@ func (r *result) String() string {
 	line("transitions", "%s", strings.Join(transitions, ", "))
 	line("streams", "%d notifications over streams opened %d times, %d streams that did not bring what there is", r.notifications, r.opened, r.wrongStreams)
 	line("all that was due done", "%s after the last fault", r.settled.Round(time.Millisecond))
+	line("bad rows by an operator", "%s", r.badRows)
+	line("edits of the catalog", "%d, %s", r.edits, r.editReads)
 	line("faults", "%d", r.faults())
 	line("violations", "%d", r.found.count())
 	if r.plan.duration >= proofTime && (r.operations < proofOperations || r.faults() < proofFaults) {

@@ -30,6 +30,8 @@ type site struct {
 	edges   []string // where clients call
 	secret  string   // tokens are signed with, under keyID
 	clock   storetest.Clock
+
+	operator *operator // of a load
 }
 
 const (
@@ -162,6 +164,9 @@ func (s *site) stop() error {
 	}
 	if s.db != nil {
 		s.db.Close()
+	}
+	if s.operator != nil {
+		s.operator.db.Close()
 	}
 	var err error
 	if s.Stack != nil {

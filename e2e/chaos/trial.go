@@ -31,6 +31,7 @@ func trials() []trial {
 		{"overload", overload},
 		{"cancelled calls", cancelled},
 		{"watchers", watchers},
+		{"restored from a dump", restored},
 		{"soak", soak},
 	}
 }

@@ -233,8 +233,8 @@ func (r *result) verify(ctx context.Context, s *site, h *history, speed int) err
 		plans[id] = true
 	}
 	var model []op
-	for i := range h.parts {
-		for _, o := range h.parts[i].ops {
+	for _, ops := range append(h.all(), s.operator.reads) {
+		for _, o := range ops {
 			if o.done() {
 				if missing := w.kept(&o); missing != "" {
 					r.missing++
@@ -282,6 +282,9 @@ func (r *result) verify(ctx context.Context, s *site, h *history, speed int) err
 		}
 	}
 	r.checkConflicts()
+	r.checkEdits(h, s.operator.reads)
+	r.reads += int64(len(s.operator.reads))
+	r.badRows, r.edits = s.operator.told(), s.operator.edits
 	r.linear = checkLinear(model)
 	for _, b := range r.linear.broken {
 		r.found.add(checkLinearity, "%s", b)

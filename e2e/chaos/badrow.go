@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+)
+
+// badRow is a statement that an operator sends by mistake. The database refuses it, or it takes effect: all replicas then show
+// what the database has, and nothing stops.
+type badRow struct {
+	name string
+	// write has names for what it is about: @branch and @depot; @seat, which nobody books, and @other; @reservation, at @booked.
+	write string
+	// undo is sent at the end. A reservation is made again what the log says of it without that.
+	undo string
+	// due says that something has to come due in the branch meanwhile.
+	due bool
+	// unreadable says that a replica may leave the seat out.
+	unreadable bool
+}
+
+const undoZone = `UPDATE branches SET timezone = 'Europe/Berlin' WHERE library_id = 1 AND id = @branch`
+
+// undoHours makes the branch one that is open at all times again.
+const undoHours = `
+	WITH gone AS (DELETE FROM branch_hours WHERE library_id = 1 AND branch_id = @branch AND NOT (weekday BETWEEN 1 AND 7 AND opens = '00:00'))
+	INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes) SELECT 1, @branch, d, '00:00', '24:00' FROM generate_series(1, 7) d
+	ON CONFLICT (library_id, branch_id, weekday, opens) DO UPDATE SET closes = EXCLUDED.closes`
+
+const undoSeat = `
+	UPDATE seats SET branch_id = @branch, label = 'S-' || id, amenities = '{}' WHERE library_id = 1 AND id = @seat`
+
+// badRows are all of them: of each column that an operator has a reason to write, what is not a value of it.
+func badRows() []badRow {
+	zone := func(name, value string) badRow {
+		return badRow{name: "a time zone " + name, due: true, undo: undoZone,
+			write: `UPDATE branches SET timezone = '` + value + `' WHERE library_id = 1 AND id = @branch`}
+	}
+	hours := func(name, weekday, opens, closes string) badRow {
+		return badRow{name: "hours " + name, due: true, undo: undoHours, write: fmt.Sprintf(
+			`INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes) VALUES (1, @branch, %s, '%s', '%s')`, weekday, opens, closes)}
+	}
+	seat := func(name, set string) badRow {
+		return badRow{name: name, unreadable: true, undo: undoSeat, write: `UPDATE seats SET ` + set + ` WHERE library_id = 1 AND id = @seat`}
+	}
+	reservation := func(name, set string) badRow {
+		return badRow{name: name, write: `UPDATE reservations SET ` + set + ` WHERE library_id = 1 AND id = @reservation`}
+	}
+	const cancelled = `status = 'CANCELLED', ended_at = dlsms_now()`
+	return []badRow{
+		zone("that does not exist", "Europe/Berln"), zone("without a name", ""), zone("as POSIX has them", "Foo+3"),
+		zone("in other letters", "europe/berlin"), zone("of the machine", "localtime"),
+		seat("a NULL amenity", `amenities = array_append(amenities, NULL)`),
+		seat("amenities in two dimensions", `amenities = '{{1,2},{3,4}}'`),
+		seat("amenities counted from 0", `amenities = '[0:1]={1,2}'`),
+		seat("an amenity that nobody knows", `amenities = '{32767}'`),
+		seat("a label of 5 MiB", `label = repeat('x', 5 << 20)`),
+		seat("a seat without a label", `label = ''`),
+		seat("a seat in another branch", `branch_id = @depot`),
+		reservation("a status without an event", cancelled),
+		reservation("a version without an event", cancelled+`, version = version + 1`),
+		reservation("a window without an event", `during = tstzrange(lower(during), upper(during) + interval '1 hour')`),
+		reservation("a seat without an event", `seat_id = @seat`),
+		reservation("an infinite deadline", `check_in_deadline = 'infinity'`),
+		{name: "a deleted reservation", write: `DELETE FROM reservations WHERE library_id = 1 AND id = @reservation`},
+		{name: "a deleted waitlist", write: `DELETE FROM waitlist_entries WHERE library_id = 1 AND seat_id = @booked AND status = 'WAITING'`},
+		{name: "a deleted branch", write: `DELETE FROM branches WHERE library_id = 1 AND id = @branch`},
+		{name: "a branch that comes and goes", write: `
+			DO $$ BEGIN
+				INSERT INTO branches (library_id, code, name, timezone) VALUES (1, 'short-lived', 'Short-lived', 'UTC');
+				DELETE FROM branches WHERE library_id = 1 AND code = 'short-lived';
+			END $$`},
+		{name: "a deleted seat that was booked", write: `DELETE FROM seats WHERE library_id = 1 AND id = @booked`},
+		{name: "a seat whose id is 0", unreadable: true,
+			write: `INSERT INTO seats (library_id, id, branch_id, area, label) VALUES (1, 0, @branch, 'Hall', 'zero')`,
+			undo:  `DELETE FROM seats WHERE library_id = 1 AND id = 0`},
+		{name: "a seat with another id", write: `UPDATE seats SET id = -id WHERE library_id = 1 AND id = @seat`,
+			undo: `UPDATE seats SET id = -id WHERE library_id = 1 AND id = -@seat`},
+		hours("on an eighth day", "8", "08:00", "20:00"), hours("that end when they begin", "1", "09:00", "09:00"),
+		hours("from midnight to midnight", "2", "24:00", "24:00"), hours("within others", "3", "10:00", "11:00"),
+		hours("of a second", "4", "12:00", "12:00:01"),
+		{name: "hours of one second a week only", due: true, undo: undoHours, write: `
+			WITH gone AS (DELETE FROM branch_hours WHERE library_id = 1 AND branch_id = @branch AND weekday <> 5)
+			UPDATE branch_hours SET closes = '00:00:01' WHERE library_id = 1 AND branch_id = @branch AND weekday = 5`},
+	}
+}
+
+// writeBadRow writes one of the bad rows, and checks that it is refused, or takes effect and stops nothing.
+func (o *operator) writeBadRow(ctx context.Context, chance *rand.Rand) (heal func(context.Context) error, err error) {
+	all := badRows()
+	bad := all[chance.IntN(len(all))]
+	var due time.Time
+	if bad.due {
+		due = o.bait(ctx)
+	}
+	// The seat of a reservation that is to be repaired must not be given to the waiter.
+	reservation, start, end := o.reserveAhead(ctx, !strings.Contains(bad.write, "@reservation"))
+	names := pgx.NamedArgs{
+		"branch": o.branch, "depot": o.depot, "seat": o.seats[freeSeat], "other": o.seats[editedSeat],
+		"reservation": reservation, "booked": o.seats[keptSeat],
+	}
+	exec := func(ctx context.Context, sql string) error {
+		return o.persist(ctx, func(ctx context.Context) error {
+			_, err := o.db.Exec(ctx, sql, names)
+			return err
+		})
+	}
+	err = exec(ctx, bad.write)
+	accepted := err == nil
+	if err != nil && !refusedBySQL(err) {
+		return nil, err
+	}
+	o.decided(bad.name, accepted)
+	var mayMiss []int64
+	if bad.unreadable {
+		mayMiss = []int64{0, o.seats[freeSeat]}
+	}
+	differs, err := o.agree(ctx, start, end, mayMiss)
+	if err != nil {
+		return nil, err
+	}
+	if differs != "" {
+		o.history.found.add(checkReads, "after %s was %s: %s", bad.name, verdict(accepted), differs)
+	}
+	return func(ctx context.Context) error {
+		if err := o.othersGoOn(ctx, due, bad.name+" was "+verdict(accepted)); err != nil {
+			return err
+		}
+		// The waiter gets an offer, for which the branch and its hours are looked at.
+		if reservation != 0 {
+			o.ask(ctx, o.booker, "CancelReservation", func(ctx context.Context, c *e2e.Client) error {
+				_, err := c.Reservations.CancelReservation(ctx, &dlsmsv1.CancelReservationRequest{ReservationId: reservation})
+				return err
+			})
+		}
+		// Also when it was refused: a try before that may have had no answer.
+		if bad.undo != "" {
+			if err := exec(ctx, bad.undo); err != nil {
+				return fmt.Errorf("undo %s: %w", bad.name, err)
+			}
+		}
+		return o.repair(ctx, reservation)
+	}, nil
+}
+
+func verdict(accepted bool) string {
+	if accepted {
+		return "accepted"
+	}
+	return "refused"
+}
+
+func (o *operator) decided(name string, accepted bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	f := o.fates[name]
+	if f == nil {
+		f = &fate{}
+		o.fates[name] = f
+	}
+	if accepted {
+		f.accepted++
+	} else {
+		f.refused++
+	}
+}
+
+// told is what became of the bad rows.
+func (o *operator) told() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var refused, accepted int
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(o.fates)) {
+		f := o.fates[name]
+		refused, accepted = refused+f.refused, accepted+f.accepted
+		if f.accepted > 0 {
+			names = append(names, name)
+		}
+	}
+	return fmt.Sprintf("%d refused, %d accepted (%s)", refused, accepted, strings.Join(names, "; "))
+}
+
+// repairSQL makes a reservation what the last event says of it. Without triggers: they may refuse what has no event of its own.
+var repairSQL = []string{
+	`SET LOCAL session_replication_role = replica`,
+	`INSERT INTO reservations (library_id, id, seat_id, user_id, entry_id, during, status, version, check_in_opens_at, check_in_deadline,
+		offer_expires_at, created_at, checked_in_at, ended_at)
+	SELECT library_id, reservation_id, seat_id, user_id, entry_id, during, status, version, check_in_opens_at, check_in_deadline,
+		offer_expires_at, created_at, checked_in_at, ended_at
+	FROM reservation_events WHERE library_id = 1 AND reservation_id = $1 ORDER BY version DESC LIMIT 1
+	ON CONFLICT (library_id, id) DO UPDATE SET seat_id = EXCLUDED.seat_id, during = EXCLUDED.during, status = EXCLUDED.status,
+		version = EXCLUDED.version, check_in_deadline = EXCLUDED.check_in_deadline, ended_at = EXCLUDED.ended_at
+	WHERE (reservations.version, reservations.status, reservations.during, reservations.seat_id, reservations.check_in_deadline)
+		IS DISTINCT FROM (EXCLUDED.version, EXCLUDED.status, EXCLUDED.during, EXCLUDED.seat_id, EXCLUDED.check_in_deadline)`,
+}
+
+// repair makes a reservation what the log says of it. It is done where no trigger, and so no replica, sees it: the replicas
+// know the reservation from the log anyway.
+func (o *operator) repair(ctx context.Context, reservation int64) error {
+	return o.persist(ctx, func(ctx context.Context) error {
+		return pgx.BeginFunc(ctx, o.site.db, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, repairSQL[0])
+			if err != nil {
+				return err
+			}
+			if _, err = tx.Exec(ctx, repairSQL[1], reservation); err != nil {
+				err = fmt.Errorf("repair reservation %d: %w", reservation, err)
+			}
+			return err
+		})
+	})
+}

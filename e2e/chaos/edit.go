@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+)
+
+// register is what the operator last wrote to each of its rows: a number that grows, so that a reader can tell how old what it
+// sees is. The row 0 is the depot, the others are seats by their ids.
+type register struct {
+	mu    *sync.Mutex
+	acked map[int64][]edit // in the order of their numbers
+	sent  map[int64]int    // the last, acknowledged or not
+}
+
+// edit is one that was acknowledged, at a time since the beginning of the run.
+type edit struct {
+	number int
+	at     time.Duration
+}
+
+func newRegister() register {
+	return register{mu: new(sync.Mutex), acked: map[int64][]edit{}, sent: map[int64]int{}}
+}
+
+// bounds returns the oldest and the newest number that a reader may see of a row, in an answer as of some time that comes now.
+func (r register) bounds(row int64, asOf time.Duration) (oldest, newest int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.acked[row] {
+		if e.at > asOf {
+			break
+		}
+		oldest = e.number
+	}
+	return oldest, r.sent[row]
+}
+
+func (r register) sending(row int64, number int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sent[row] = number
+}
+
+func (r register) ack(row int64, number int, at time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.acked[row] = append(r.acked[row], edit{number, at})
+}
+
+// The edits of one fault, and for how long they go on at most where Postgres is slow.
+const (
+	editsInARow = 400
+	editingTime = 2 * time.Second
+	// editReaders look at what is edited meanwhile.
+	editReaders = 2
+)
+
+// Each edit changes several columns of a row together, so that a row put together from two edits is seen.
+const (
+	editSeat = `
+		UPDATE seats SET label = 'E-' || $2::int, amenities = ARRAY[1 + $2::int % 5]::smallint[], out_of_service = $2::int % 2 = 1
+		WHERE library_id = 1 AND id = $1`
+	editHours = `
+		WITH hours AS (UPDATE branch_hours SET closes = time '20:00' + make_interval(mins => $2::int % 60)
+			WHERE library_id = 1 AND branch_id = $1 AND weekday = 1)
+		UPDATE branches SET name = 'Depot ' || $2::int WHERE library_id = 1 AND id = $1`
+)
+
+// edit changes seats and hours, hundreds of times in a row, while readers look at them: none may see less than was acknowledged.
+func (o *operator) edit(ctx context.Context, chance *rand.Rand) (heal func(context.Context) error, err error) {
+	editing, stop := context.WithTimeout(ctx, editingTime)
+	defer stop()
+	reading, stopReading := context.WithCancel(ctx)
+	var readers sync.WaitGroup
+	for i := range editReaders {
+		readers.Go(func() {
+			for n := i; reading.Err() == nil; n++ {
+				o.readEdited(ctx, n)
+			}
+		})
+	}
+	for n := 0; n < editsInARow && editing.Err() == nil; n++ {
+		o.edits++
+		row, id, sql := int64(0), o.depot, editHours
+		if n%10 > 0 {
+			id, sql = o.seats[editedSeat+chance.IntN(len(o.seats)-editedSeat)], editSeat
+			row = id
+		}
+		o.editing.sending(row, o.edits)
+		if _, err = o.db.Exec(editing, sql, id, o.edits); err == nil {
+			o.editing.ack(row, o.edits, o.history.since())
+		} else if refusedBySQL(err) {
+			break
+		}
+	}
+	stopReading()
+	readers.Wait()
+	if refusedBySQL(err) {
+		return nil, fmt.Errorf("edit number %d: %w", o.edits, err)
+	}
+	return func(context.Context) error { return nil }, nil
+}
+
+// readEdited looks at the branch or the depot, and checks that it sees all that was acknowledged.
+func (o *operator) readEdited(ctx context.Context, n int) {
+	ctx, end := context.WithTimeout(ctx, patience)
+	defer end()
+	api := e2e.Nobody(o.conns[n%len(o.conns)])
+	r := op{Act: read, Client: clients, Call: o.history.since()}
+	var err error
+	seen := map[int64]string{}
+	if n%4 == 0 {
+		var resp *dlsmsv1.GetBranchesResponse
+		resp, err = api.Seats.GetBranches(ctx, &dlsmsv1.GetBranchesRequest{})
+		r.AsOf = o.asOf(resp, r.Call)
+		for _, b := range resp.GetBranches() {
+			if b.GetCode() == operatorDepot {
+				seen[0] = seenDepot(b)
+			}
+		}
+	} else {
+		var resp *dlsmsv1.GetSeatsResponse
+		resp, err = api.Seats.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{Branch: operatorBranch, PageSize: 2 * operatorSeats})
+		r.AsOf = o.site.clock.Real(resp.GetAsOf().AsTime()).Sub(o.history.began)
+		for _, s := range resp.GetSeats() {
+			seen[s.GetId()] = seenSeat(s)
+		}
+	}
+	r.Return = o.history.since()
+	if err != nil {
+		if refusal := e2e.RefusalOf(err); !lost(refusal) && refusal.Reason != "OVERLOADED" && refusal.Reason != "UNAVAILABLE" {
+			o.history.found.add(checkAnswers, "a look at what is edited got an answer that the contract doesn't know: %v", err)
+		}
+		pause(ctx, retryAfter)
+		return
+	}
+	o.mu.Lock()
+	o.reads = append(o.reads, r)
+	o.mu.Unlock()
+	asOf := r.Call
+	if r.AsOf < r.Call {
+		asOf = r.AsOf - clockMargin
+	}
+	for row, text := range seen {
+		oldest, newest := o.editing.bounds(row, asOf)
+		number, ok := strings.CutPrefix(text, "edit ")
+		if !ok && text != "" {
+			o.history.found.add(checkReads, "at %s: row %d of the catalog was seen as no edit left it: %s", r.Return, row, text)
+			continue
+		}
+		if got, _ := strconv.Atoi(number); got < oldest || got > newest {
+			o.history.found.add(checkReads, "a read at %s, as of %s, saw edit %d of row %d of the catalog; %d was acknowledged before that, and %d was the last",
+				r.Call, r.AsOf, got, row, oldest, newest)
+		}
+	}
+}
+
+// asOf returns as of when an answer is; one that does not say is as of its call.
+func (o *operator) asOf(resp *dlsmsv1.GetBranchesResponse, call time.Duration) time.Duration {
+	if resp.GetAsOf() == nil {
+		return call
+	}
+	return o.site.clock.Real(resp.GetAsOf().AsTime()).Sub(o.history.began)
+}
+
+// seenSeat returns "edit n" for a seat as edit n left it, "" for one that was not edited yet, and otherwise what it is.
+func seenSeat(s *dlsmsv1.Seat) string {
+	n, err := strconv.Atoi(strings.TrimPrefix(s.GetLabel(), "E-"))
+	if err != nil || !strings.HasPrefix(s.GetLabel(), "E-") {
+		return ""
+	}
+	if len(s.GetAmenities()) != 1 || int(s.GetAmenities()[0]) != 1+n%5 || s.GetAvailable() != (n%2 == 0) {
+		return s.String()
+	}
+	return fmt.Sprintf("edit %d", n)
+}
+
+// seenDepot is seenSeat for the depot.
+func seenDepot(b *dlsmsv1.Branch) string {
+	n, err := strconv.Atoi(strings.TrimPrefix(b.GetName(), "Depot "))
+	if err != nil {
+		return ""
+	}
+	if hours := b.GetHours(); len(hours) > 0 && hours[0].GetCloses() != fmt.Sprintf("20:%02d", n%60) {
+		return b.String()
+	}
+	return fmt.Sprintf("edit %d", n)
+}

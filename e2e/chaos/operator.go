@@ -1,0 +1,401 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+)
+
+// operator changes the database by SQL while clients go on: rows that make no sense, a row that cannot be changed, and edits
+// of the catalog. It has a branch with opening hours and two users of its own, so the clients need not know of its writes:
+// whatever it does there, all that is checked of the other branches must hold.
+type operator struct {
+	site    *site
+	history *history
+	db      *pgxpool.Pool // as the role of the replicas, which an operator uses too
+	conns   []grpc.ClientConnInterface
+	direct  []*e2e.Client // to each replica, without a proxy
+
+	branch, depot int64   // the depot is a branch that seats are moved to
+	seats         []int64 // of the branch
+	booker        *e2e.Client
+	waiter        *e2e.Client
+	firstDay      time.Time // on which the booker books
+	serial, hour  int       // of requests, and of hours that were booked ahead
+
+	mu      sync.Mutex
+	fates   map[string]*fate // of the bad rows
+	reads   []op             // of the branch, while it was edited
+	edits   int
+	editing register
+}
+
+// fate is how often a bad row was refused, and how often accepted.
+type fate struct{ refused, accepted int }
+
+const (
+	operatorBranch = "annex"
+	operatorDepot  = "depot"
+	operatorSeats  = 24
+)
+
+// The seats of the operator's branch, by what they are for.
+const (
+	baitSeat   = iota // booked from now on: what is due there comes due during the fault
+	keptSeat          // booked days ahead
+	freeSeat          // never booked
+	editedSeat        // from here on: never booked, and edited
+)
+
+// poisonSQL makes rows of reservations of a seat ($1) unchangeable while the seat is in chaos_poison: a stand-in for every
+// row that makes a transition fail, whatever constraints the database has.
+const poisonSQL = `
+	CREATE TABLE chaos_poison (seat_id bigint PRIMARY KEY);
+	CREATE FUNCTION chaos_poison() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		IF EXISTS (SELECT FROM chaos_poison p WHERE p.seat_id = NEW.seat_id) THEN
+			RAISE EXCEPTION 'reservation %% is poison', NEW.id;
+		END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER chaos_poison BEFORE UPDATE ON reservations FOR EACH ROW WHEN (NEW.seat_id = %d) EXECUTE FUNCTION chaos_poison()`
+
+// hire makes the operator's branch and users.
+func (s *site) hire(ctx context.Context, h *history, conns []grpc.ClientConnInterface) (_ *operator, err error) {
+	o := &operator{site: s, history: h, conns: conns, fates: map[string]*fate{}, editing: newRegister()}
+	if o.db, err = pgxpool.New(ctx, s.Postgres.DatabaseURL()); err != nil {
+		return nil, err
+	}
+	if o.seats, err = s.furnish(ctx, operatorBranch, operatorSeats); err != nil {
+		return nil, err
+	}
+	if _, err = s.furnish(ctx, operatorDepot, 1); err != nil {
+		return nil, err
+	}
+	if err := s.db.QueryRow(ctx, `
+		SELECT max(id) FILTER (WHERE code = $1), max(id) FILTER (WHERE code = $2) FROM branches WHERE library_id = 1`,
+		operatorBranch, operatorDepot).Scan(&o.branch, &o.depot); err != nil {
+		return nil, err
+	}
+	for _, branch := range []int64{o.branch, o.depot} {
+		if _, err := o.db.Exec(ctx, openAlwaysSQL, branch); err != nil {
+			return nil, fmt.Errorf("add hours: %w", err)
+		}
+	}
+	if _, err := o.db.Exec(ctx, fmt.Sprintf(poisonSQL, o.seats[baitSeat])); err != nil {
+		return nil, fmt.Errorf("prepare the poison row: %w", err)
+	}
+	if o.booker, err = signUp(ctx, conns, "operator-booker"); err != nil {
+		return nil, err
+	}
+	if o.waiter, err = signUp(ctx, conns, "operator-waiter"); err != nil {
+		return nil, err
+	}
+	o.firstDay = s.clock.At(time.Now()).UTC().Truncate(24*time.Hour).AddDate(0, 0, firstDay)
+	for i := range s.Replicas {
+		conn, err := s.dial(s.ReplicaAddr(i), e2e.Persistent()...)
+		if err != nil {
+			return nil, err
+		}
+		o.direct = append(o.direct, e2e.Nobody(conn))
+	}
+	return o, nil
+}
+
+// openAlwaysSQL gives a branch hours that leave it open at all times, so that they are looked at.
+const openAlwaysSQL = `
+	INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes) SELECT 1, $1, d, '00:00', '24:00' FROM generate_series(1, 7) d`
+
+// operated makes a beginning of something that the operator does.
+func operated(do func(*operator, context.Context, *rand.Rand) (func(context.Context) error, error)) beginning {
+	return func(ctx context.Context, s *site, chance *rand.Rand) (func(context.Context) error, error) {
+		return do(s.operator, ctx, chance)
+	}
+}
+
+// operatorTime bounds what the operator waits for: mostRecovery, and a replica that is frozen meanwhile.
+const operatorTime = mostRecovery + freezeTime
+
+// persist does something until it does not fail for want of Postgres, which other faults may have stopped.
+func (o *operator) persist(ctx context.Context, do func(context.Context) error) error {
+	for until := time.Now().Add(operatorTime); ; pause(ctx, retryAfter) {
+		tryCtx, end := context.WithTimeout(ctx, patience)
+		err := do(tryCtx)
+		end()
+		if err == nil || refusedBySQL(err) || time.Now().After(until) {
+			return err
+		}
+	}
+}
+
+// refusedBySQL reports whether Postgres answered, and the answer is no: with an error of the statement or of its data, and not
+// because it stops, starts, is full or busy.
+func refusedBySQL(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return false
+	}
+	switch pg.Code[:2] {
+	case "08", "40", "53", "55", "57", "58":
+		return false
+	}
+	return true
+}
+
+// ask makes a call for a user until it has an answer, and returns the reason of a refusal. An answer that is not in the
+// contract is a violation: a bad row may not make a call fail with an internal error.
+func (o *operator) ask(ctx context.Context, user *e2e.Client, what string, call func(context.Context, *e2e.Client) error) (reason string) {
+	until := time.Now().Add(operatorTime)
+	for n := 0; ; n++ {
+		tryCtx, end := context.WithTimeout(ctx, patience)
+		err := call(tryCtx, user.Over(o.conns[n%len(o.conns)]))
+		end()
+		if err == nil {
+			return ""
+		}
+		refusal := e2e.RefusalOf(err)
+		switch {
+		case lost(refusal), refusal.Reason == "OVERLOADED":
+			if time.Now().After(until) {
+				return "no answer"
+			}
+			pause(ctx, retryAfter)
+		default:
+			if refusal.Reason == "" || e2e.CheckRefusal(err, refusal.Reason) != nil {
+				o.history.found.add(checkAnswers, "%s in the operator's branch got an answer that the contract doesn't know: %v", what, err)
+			}
+			return refusal.Reason
+		}
+	}
+}
+
+// nextRequest returns a request id that was not used.
+func (o *operator) nextRequest() string {
+	o.serial++
+	return fmt.Sprintf("o-%d", o.serial)
+}
+
+// reserve books a seat for the booker, and may let the waiter wait for it. It returns 0 if the booking was refused.
+func (o *operator) reserve(ctx context.Context, seat int64, start, end time.Time, waited bool) (reservation int64) {
+	req := &dlsmsv1.CreateReservationRequest{SeatId: seat, EndTime: timestamppb.New(end), RequestId: o.nextRequest()}
+	if !start.IsZero() {
+		req.StartTime = timestamppb.New(start)
+	}
+	if o.ask(ctx, o.booker, "CreateReservation", func(ctx context.Context, c *e2e.Client) error {
+		resp, err := c.Reservations.CreateReservation(ctx, req)
+		reservation = resp.GetReservation().GetId()
+		return err
+	}) != "" {
+		return 0
+	}
+	if !waited {
+		return reservation
+	}
+	join := &dlsmsv1.JoinWaitlistRequest{SeatId: seat, StartTime: req.GetStartTime(), EndTime: req.GetEndTime(), RequestId: o.nextRequest()}
+	if start.IsZero() {
+		join.StartTime = timestamppb.New(o.site.clock.At(time.Now()).Add(time.Minute))
+		join.EndTime = timestamppb.New(end.Add(20 * time.Minute))
+	}
+	o.ask(ctx, o.waiter, "JoinWaitlist", func(ctx context.Context, c *e2e.Client) error {
+		_, err := c.Notify.JoinWaitlist(ctx, join)
+		return err
+	})
+	return reservation
+}
+
+// reserveAhead books an hour days ahead, another one each time.
+func (o *operator) reserveAhead(ctx context.Context, waited bool) (reservation int64, start, end time.Time) {
+	const hours = planDays * 24
+	start = o.firstDay.Add(time.Duration(o.hour%hours) * time.Hour)
+	o.hour++
+	end = start.Add(time.Hour)
+	return o.reserve(ctx, o.seats[keptSeat], start, end, waited), start, end
+}
+
+// bait books a seat from now on, and returns when its check-in closes by the system's clock: nobody checks in, so there is
+// something due then, and a waiter for the seat. A zero time says that there is none.
+func (o *operator) bait(ctx context.Context) (due time.Time) {
+	now := o.site.clock.At(time.Now())
+	if o.reserve(ctx, o.seats[baitSeat], time.Time{}, now.Add(30*time.Minute).Truncate(time.Microsecond), true) == 0 {
+		return time.Time{}
+	}
+	return o.site.clock.At(time.Now()).Add(grace)
+}
+
+// othersGoOn waits until something is due at the bait, and checks that the workers go on with the other branches: either there
+// is a no-show after that, or none is overdue.
+func (o *operator) othersGoOn(ctx context.Context, due time.Time, because string) error {
+	if due.IsZero() {
+		return nil
+	}
+	pause(ctx, time.Until(o.site.clock.Real(due)))
+	began := time.Now()
+	var done, overdue bool
+	for !done && time.Since(began) < operatorTime {
+		err := o.persist(ctx, func(ctx context.Context) error {
+			return o.site.db.QueryRow(ctx, `
+				SELECT EXISTS (SELECT FROM reservation_events e JOIN seats s USING (library_id) WHERE s.id = e.seat_id AND s.branch_id <> $1
+						AND e.kind = 'NO_SHOW' AND e.at > $2
+						AND e.id > (SELECT max(id) - 2000 FROM reservation_events)),
+					EXISTS (SELECT FROM reservations r JOIN seats s USING (library_id) WHERE s.id = r.seat_id AND s.branch_id <> $1 AND r.occupies
+						AND r.status = 'CONFIRMED' AND r.check_in_deadline < dlsms_now() - $3::interval)`,
+				o.branch, due.Add(o.system(time.Second)), o.system(mostRecovery)).Scan(&done, &overdue)
+		})
+		if err != nil {
+			return err
+		}
+		if !done && overdue {
+			o.history.found.add(checkLiveness, "%s, and the workers do nothing for other branches any more: what is due there waits for more than %s", because, mostRecovery)
+			return nil
+		}
+		pause(ctx, retryAfter)
+	}
+	return nil
+}
+
+// system returns a duration of ours by the system's clock.
+func (o *operator) system(d time.Duration) time.Duration {
+	return d * time.Duration(o.site.clock.Speed)
+}
+
+// poison makes what is due at one seat fail, and checks that the workers go on with the rest.
+func (o *operator) poison(ctx context.Context, _ *rand.Rand) (heal func(context.Context) error, err error) {
+	due := o.bait(ctx)
+	exec := func(ctx context.Context, sql string) error {
+		return o.persist(ctx, func(ctx context.Context) error {
+			_, err := o.db.Exec(ctx, sql, o.seats[baitSeat])
+			return err
+		})
+	}
+	if err := exec(ctx, `INSERT INTO chaos_poison VALUES ($1) ON CONFLICT DO NOTHING`); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error {
+		return errors.Join(
+			o.othersGoOn(ctx, due, "the rows of one seat cannot be changed"),
+			exec(ctx, `DELETE FROM chaos_poison WHERE seat_id = $1`))
+	}, nil
+}
+
+// agree waits until each replica shows the operator's branches as the database has them. It returns what one shows otherwise.
+// The seats that may be missing are those that have something that a replica cannot read.
+func (o *operator) agree(ctx context.Context, start, end time.Time, mayMiss []int64) (differs string, err error) {
+	for i := range o.direct {
+		for until := time.Now().Add(operatorTime); ; pause(ctx, retryAfter) {
+			differs, err = o.compare(ctx, i, start, end, mayMiss)
+			if err != nil || differs == "" {
+				break
+			}
+			if time.Now().After(until) {
+				return differs, nil
+			}
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	return "", nil
+}
+
+// catalogSQL is what a replica has to show of a branch in a window, written from the specification.
+const catalogSQL = `
+	SELECT s.id, format('%s %s %s %s %s', s.area, s.label, s.out_of_service,
+		(SELECT array_agg(DISTINCT a ORDER BY a) FROM unnest(s.amenities) a),
+		NOT s.out_of_service AND dlsms_open(1, s.branch_id, tstzrange($2, $3)) AND NOT EXISTS (
+			SELECT FROM reservations r WHERE r.library_id = 1 AND r.seat_id = s.id AND r.during && tstzrange($2, $3)
+				AND r.status IN ('HELD', 'CONFIRMED', 'CHECKED_IN')))
+	FROM seats s JOIN branches b ON b.library_id = s.library_id AND b.id = s.branch_id WHERE s.library_id = 1 AND b.code = $1`
+
+func (o *operator) compare(ctx context.Context, replica int, start, end time.Time, mayMiss []int64) (differs string, err error) {
+	for _, code := range []string{operatorBranch, operatorDepot} {
+		want := map[int64]string{}
+		err := o.persist(ctx, func(ctx context.Context) error {
+			rows, err := o.site.db.Query(ctx, catalogSQL, code, start, end)
+			if err != nil {
+				return err
+			}
+			var id int64
+			var row string
+			_, err = pgx.ForEachRow(rows, []any{&id, &row}, func() error {
+				want[id] = row
+				return nil
+			})
+			return err
+		})
+		if refusedBySQL(err) {
+			return fmt.Sprintf("the database itself cannot read branch %s: %v", code, err), nil
+		}
+		if err != nil {
+			return "", err
+		}
+		tryCtx, stop := context.WithTimeout(ctx, patience)
+		resp, err := o.direct[replica].Seats.GetSeats(tryCtx, &dlsmsv1.GetSeatsRequest{
+			Branch: code, StartTime: timestamppb.New(start), EndTime: timestamppb.New(end), PageSize: 2 * operatorSeats,
+		})
+		stop()
+		if err != nil {
+			return fmt.Sprintf("replica %d does not show branch %s: %v", replica, code, err), nil
+		}
+		got := map[int64]string{}
+		for _, s := range resp.GetSeats() {
+			got[s.GetId()] = fmt.Sprintf("%s %s %s %s %s", s.GetArea(), s.GetLabel(), sqlBool(s.GetOutOfService()), sqlArray(s.GetAmenities()), sqlBool(s.GetAvailable()))
+		}
+		for _, id := range mayMiss {
+			if _, shown := got[id]; !shown {
+				delete(want, id)
+			}
+		}
+		if !maps.Equal(got, want) {
+			return fmt.Sprintf("replica %d shows of branch %s what the database has not: %s", replica, code, difference(got, want)), nil
+		}
+	}
+	return "", nil
+}
+
+func sqlBool(b bool) string {
+	if b {
+		return "t"
+	}
+	return "f"
+}
+
+func sqlArray(amenities []dlsmsv1.Amenity) string {
+	if len(amenities) == 0 {
+		return ""
+	}
+	var numbers []string
+	for _, a := range amenities {
+		numbers = append(numbers, fmt.Sprint(int32(a)))
+	}
+	return "{" + strings.Join(numbers, ",") + "}"
+}
+
+// difference tells of the first seat that differs.
+func difference(got, want map[int64]string) string {
+	for _, id := range slices.Sorted(maps.Keys(want)) {
+		if got[id] != want[id] {
+			return fmt.Sprintf("seat %d is %.100q, want %.100q", id, got[id], want[id])
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(got)) {
+		if want[id] == "" {
+			return fmt.Sprintf("seat %d is %.100q, want none", id, got[id])
+		}
+	}
+	return "nothing"
+}
