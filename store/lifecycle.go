@@ -19,7 +19,7 @@ const lockSeatOf = `
 func (t *tx) lockOwnReservation(ctx context.Context, userID, id int64) (r Reservation, now time.Time, err error) {
 	batch := &pgx.Batch{}
 	batch.Queue(lockSeatOf, t.s.lib, id, userID)
-	batch.Queue(`SELECT dlsms_now()`).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
+	batch.Queue(selectNow).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
 	batch.Queue(selectOwnReservation, t.s.lib, id, userID).Query(func(rows pgx.Rows) error {
 		found, err := pgx.CollectRows(rows, pgx.RowToStructByName[Reservation])
 		if err == nil && len(found) == 0 {
@@ -104,7 +104,7 @@ func (s *Store) Cancel(ctx context.Context, userID, id int64) (Reservation, erro
 		}
 		r.Status, r.EndedAt = Cancelled, &now
 		freed = []int64{userID}
-		return t.offer(ctx, now, []int64{r.SeatID})
+		return t.tryOffer(ctx, now, r.SeatID)
 	})
 	s.offerToFreed(ctx, s.pool, err, freed)
 	return r, err
@@ -166,7 +166,7 @@ func (s *Store) CheckOut(ctx context.Context, userID, id int64) (Reservation, er
 		}
 		r.Status, r.EndedAt = Completed, &now
 		freed = []int64{userID}
-		return t.offer(ctx, now, []int64{r.SeatID})
+		return t.tryOffer(ctx, now, r.SeatID)
 	})
 	s.offerToFreed(ctx, s.pool, err, freed)
 	return r, err

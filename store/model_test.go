@@ -90,7 +90,7 @@ func (m *model) windowFits(from, to int) bool {
 
 // fits reports whether an entry can be offered its seat.
 func (m *model) fits(e *modelEntry) bool {
-	return e.status == store.EntryWaiting && e.to > m.now && !m.outOfService[e.seat] &&
+	return e.status == store.EntryWaiting && e.to-max(e.from, m.now) >= minutes(m.rules.MinDuration) && !m.outOfService[e.seat] && !m.quotaUsed(e.user) &&
 		!m.any(func(r *modelReservation) bool { return (r.seat == e.seat || r.user == e.user) && r.in(e.from, e.to) })
 }
 

@@ -54,6 +54,8 @@ type Config struct {
 	Rules     Rules
 	// Tracer sees every statement; nil: none.
 	Tracer pgx.QueryTracer
+	// Observer is told what happens, for metrics.
+	Observer Observer
 }
 
 // backgroundConns is how many connections the worker has of its own, so that a rush of requests doesn't starve it. The followers of the
@@ -71,6 +73,7 @@ type Store struct {
 	rules      Rules
 	booker     booker
 	growth     growth
+	observer   Observer
 
 	changes, revocations line // on which the logs are followed
 }
@@ -78,7 +81,7 @@ type Store struct {
 // Open connects to Postgres and returns when MinConns connections are open and checked, so that the first requests find them warm.
 // It fails with ErrUnavailable when Postgres can't be reached.
 func Open(ctx context.Context, c Config) (*Store, error) {
-	s := &Store{lib: c.LibraryID, rules: c.Rules}
+	s := &Store{lib: c.LibraryID, rules: c.Rules, observer: c.Observer}
 	s.booker.store = s
 	if s.lib == 0 {
 		s.lib = DefaultLibrary

@@ -173,7 +173,7 @@ func (t *tx) lockOwnEntry(ctx context.Context, userID, id int64) (entry Entry, n
 	batch := &pgx.Batch{}
 	batch.Queue(lockUser, t.s.lib, userID)
 	batch.Queue(lockSeatOfEntry, t.s.lib, id, userID)
-	batch.Queue(`SELECT dlsms_now()`).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
+	batch.Queue(selectNow).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
 	if err := t.SendBatch(ctx, batch).Close(); err != nil {
 		return entry, now, err
 	}
@@ -214,7 +214,7 @@ func (s *Store) LeaveWaitlist(ctx context.Context, userID, id int64) (Entry, err
 		}
 		if entry.Status == EntryOffered {
 			freed = []int64{userID}
-			err = t.offer(ctx, now, []int64{entry.SeatID})
+			err = t.tryOffer(ctx, now, entry.SeatID)
 		}
 		entry.Status, entry.Position, entry.OfferExpiresAt = EntryLeft, 0, nil
 		return err

@@ -365,7 +365,9 @@ func mustRead(t *testing.T, b bundle, user int, id int64) store.Reservation {
 
 func TestAnOfferNeverOutlastsItsWindow(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	rules := store.DefaultRules()
+	rules.MinDuration = 5 * time.Minute // no less is offered
+	b := setupWith(t, rules)
 	taken := b.reserve(t, 4, 0, 0, 60)
 	mustDo(t, b.CheckIn, b.users[4], taken.ID)
 	e := b.join(t, 0, 0, 30, 60)
@@ -379,6 +381,61 @@ func TestAnOfferNeverOutlastsItsWindow(t *testing.T) {
 		t.Errorf("claimed: %+v, %v", r, err)
 	}
 	storetest.CheckInvariants(t, b.db)
+}
+
+// TestNoOfferThatCannotBeClaimed frees a seat whose first waiters could not claim it: one window is nearly over, and one user has as many
+// reservations as the library allows. They go on waiting until their windows have passed, and the next one gets the offer.
+func TestNoOfferThatCannotBeClaimed(t *testing.T) {
+	t.Parallel()
+	rules := store.DefaultRules()
+	rules.MaxUpcoming = 2
+	for name, free := range map[string]func(t *testing.T, b bundle, r store.Reservation){
+		"cancel":   func(t *testing.T, b bundle, r store.Reservation) { mustDo(t, b.Cancel, b.users[4], r.ID) },
+		"checkout": func(t *testing.T, b bundle, r store.Reservation) { mustDo(t, b.CheckOut, b.users[4], r.ID) },
+		"no_show":  func(t *testing.T, b bundle, _ store.Reservation) { b.clock(t, 16); wantDone(t, 1, b.MarkNoShows) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setupWith(t, rules)
+			taken := b.reserve(t, 4, 0, 0, 60)
+			if name == "checkout" {
+				mustDo(t, b.CheckIn, b.users[4], taken.ID)
+			}
+			ending := b.join(t, 0, 0, 0, 20)
+			first := b.reserve(t, 1, 1, 100, 120)
+			b.reserve(t, 1, 1, 200, 220)
+			full := b.join(t, 1, 0, 0, 60)
+			next := b.join(t, 2, 0, 0, 60)
+			if name != "no_show" {
+				b.clock(t, 6) // 14 minutes are left of the first window
+			}
+			free(t, b, taken)
+			wantStatus := func(what string, user int, e store.Entry, want store.WaitlistStatus) {
+				t.Helper()
+				if got := b.entry(t, user, e.ID).Status; got != want {
+					t.Errorf("%s: %s, want %s", what, got, want)
+				}
+			}
+			wantStatus("nearly over", 0, ending, store.EntryWaiting)
+			wantStatus("enough reservations", 1, full, store.EntryWaiting)
+			wantStatus("the next", 2, next, store.EntryOffered)
+			wantDone(t, 0, b.OfferFreeSeats)
+			// The window frees up again, and the user has room for it.
+			if _, err := b.LeaveWaitlist(t.Context(), b.users[2], next.ID); err != nil {
+				t.Fatal(err)
+			}
+			wantDone(t, 0, b.OfferFreeSeats)
+			mustDo(t, b.Cancel, b.users[1], first.ID)
+			wantStatus("with room", 1, full, store.EntryOffered)
+			if _, _, err := b.ClaimOffer(t.Context(), b.users[1], full.ID); err != nil {
+				t.Error(err)
+			}
+			b.clock(t, 20)
+			wantDone(t, 1, b.ExpireWaiting)
+			wantStatus("past", 0, ending, store.EntryExpired)
+			storetest.CheckInvariants(t, b.db)
+		})
+	}
 }
 
 func TestSeveralAreServedWhereSeveralFit(t *testing.T) {

@@ -28,6 +28,9 @@ func at(minutes int) time.Time { return noon.Add(time.Duration(minutes) * time.M
 type running struct {
 	*worker.Worker
 	done sync.Map // step → *atomic.Int64
+	seen sync.Map // steps that have looked
+
+	skipped sync.Map // step → *atomic.Int64
 	log  *lines
 	stop func() // ends it, and returns when it has ended
 }
@@ -60,6 +63,13 @@ func run(t *testing.T, s *store.Store) *running {
 		Done: func(step string, n int) {
 			counter, _ := r.done.LoadOrStore(step, &atomic.Int64{})
 			counter.(*atomic.Int64).Add(int64(n))
+		},
+		Metrics: worker.Metrics{
+			Lag: func(step string, _ time.Duration) { r.seen.Store(step, true) },
+			Skipped: func(step string, seats int) {
+				counter, _ := r.skipped.LoadOrStore(step, &atomic.Int64{})
+				counter.(*atomic.Int64).Store(int64(seats))
+			},
 		},
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -242,12 +252,16 @@ func TestWakesWhenDue(t *testing.T) {
 	storetest.CheckInvariants(t, db)
 }
 
-// awaitRest waits until the worker has asked when the next thing is due: its look is over.
-func awaitRest(t *testing.T, db *storetest.DB) {
+// awaitRest waits until each step has asked when the next thing is due: their first looks are over.
+func (r *running) awaitRest(t *testing.T) {
 	t.Helper()
-	storetest.Eventually(t, "the look is over", func() bool {
-		return storetest.Value[bool](t, db, `SELECT EXISTS (SELECT FROM pg_stat_activity
-			WHERE datname = current_database() AND application_name = 'dlsms' AND query LIKE '%extract(epoch FROM LEAST(%' AND state = 'idle')`)
+	storetest.Eventually(t, "each step has looked", func() bool {
+		for _, step := range append(slices.Clone(store.DueSteps), store.OfferStep) {
+			if _, ok := r.seen.Load(step.Name); !ok {
+				return false
+			}
+		}
+		return true
 	})
 }
 
@@ -264,7 +278,7 @@ func TestDueIn(t *testing.T) {
 	t.Cleanup(s.Close)
 	seats, users := db.Seats(t, 2), db.Users(t, 2)
 	w := run(t, s)
-	awaitRest(t, db)
+	w.awaitRest(t)
 	for i, seat := range seats {
 		if _, err := s.Reserve(t.Context(), store.Booking{UserID: users[i], SeatID: seat, EndTime: at(60)}); err != nil {
 			t.Fatal(err)
@@ -352,7 +366,7 @@ func TestLeavesNothingBehind(t *testing.T) { //nolint:paralleltest // see above
 		t.Fatal(err)
 	}
 	w := run(t, s)
-	awaitRest(t, db)
+	w.awaitRest(t)
 	w.stop()
 	s.Close()
 	goleak.VerifyNone(t, before)

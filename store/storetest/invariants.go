@@ -3,12 +3,16 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/dlsms/dlsms/store"
 )
 
 // rule is something that must not be found in a database: query returns a line for each case of it.
@@ -111,7 +115,8 @@ var always = []rule{
 	{"an offer passed by somebody who came first", `
 		WITH stays AS (
 			SELECT library_id, seat_id, user_id, during, id AS from_id, at AS from_at,
-				lead(id) OVER w AS until_id, lead(at) OVER w AS until_at, status IN ('HELD', 'CONFIRMED', 'CHECKED_IN') AS occupies
+				lead(id) OVER w AS until_id, lead(at) OVER w AS until_at, status IN ('HELD', 'CONFIRMED', 'CHECKED_IN') AS occupies,
+				status IN ('CONFIRMED', 'CHECKED_IN') AS counts
 			FROM reservation_events WINDOW w AS (PARTITION BY library_id, reservation_id ORDER BY version)
 		), offers AS (
 			SELECT library_id, seat_id, entry_id, during, id, at FROM reservation_events WHERE kind = 'OFFERED'
@@ -120,7 +125,8 @@ var always = []rule{
 		FROM offers o
 		JOIN seats s ON s.library_id = o.library_id AND s.id = o.seat_id
 		JOIN waitlist_entries v ON v.library_id = o.library_id AND v.seat_id = o.seat_id AND v.id < o.entry_id AND v.during && o.during
-		WHERE (v.ended_at IS NULL OR v.ended_at > o.at) AND upper(v.during) > o.at
+		WHERE (v.ended_at IS NULL OR v.ended_at > o.at)
+			AND upper(v.during) - GREATEST(lower(v.during), o.at) >= current_setting('storetest.min_duration')::interval
 			AND dlsms_open(s.library_id, s.branch_id, v.during)
 			AND NOT EXISTS (SELECT FROM offers p WHERE p.library_id = v.library_id AND p.entry_id = v.id AND p.id < o.id)
 			AND NOT EXISTS (
@@ -129,7 +135,12 @@ var always = []rule{
 			AND NOT EXISTS (
 				SELECT FROM stays t WHERE t.library_id = v.library_id AND t.user_id = v.user_id AND t.occupies AND t.during && v.during
 					AND t.from_at <= o.at + current_setting('storetest.margin')::interval
-					AND (t.until_at IS NULL OR t.until_at >= o.at - current_setting('storetest.margin')::interval))`},
+					AND (t.until_at IS NULL OR t.until_at >= o.at - current_setting('storetest.margin')::interval))
+			AND (SELECT count(*) FROM stays t WHERE t.library_id = v.library_id AND t.user_id = v.user_id AND t.counts
+					AND upper(t.during) > o.at - current_setting('storetest.margin')::interval
+					AND t.from_at <= o.at + current_setting('storetest.margin')::interval
+					AND (t.until_at IS NULL OR t.until_at >= o.at - current_setting('storetest.margin')::interval))
+				< current_setting('storetest.max_upcoming')::bigint`},
 }
 
 // atRest are the rules that hold once everything that is due has been done.
@@ -146,7 +157,10 @@ var atRest = []rule{
 	{"a seat is free while somebody waits for it", `
 		SELECT format('entry %s of user %s for seat %s in %s', w.id, w.user_id, w.seat_id, w.during)
 		FROM waitlist_entries w JOIN seats s ON s.library_id = w.library_id AND s.id = w.seat_id
-		WHERE w.status = 'WAITING' AND upper(w.during) > dlsms_now() AND NOT s.out_of_service
+		WHERE w.status = 'WAITING' AND NOT s.out_of_service
+			AND upper(w.during) - GREATEST(lower(w.during), dlsms_now()) >= current_setting('storetest.min_duration')::interval
+			AND (SELECT count(*) FROM reservations r WHERE r.library_id = w.library_id AND r.user_id = w.user_id
+				AND r.status IN ('CONFIRMED', 'CHECKED_IN') AND upper(r.during) > dlsms_now()) < current_setting('storetest.max_upcoming')::bigint
 			AND dlsms_open(s.library_id, s.branch_id, w.during)
 			AND NOT EXISTS (
 				SELECT FROM reservations r WHERE r.library_id = w.library_id AND r.status IN ('HELD', 'CONFIRMED', 'CHECKED_IN')
@@ -159,19 +173,19 @@ const maxCases = 5
 // Violations returns what is wrong in the database at url, none when all is well: rules that hold at every moment, also right after a crash.
 // speed is how many times as fast as ours the database's clock went.
 func Violations(ctx context.Context, url string, speed int) ([]string, error) {
-	return found(ctx, url, commitMargin*time.Duration(speed), always)
+	return found(ctx, url, store.DefaultRules(), commitMargin*time.Duration(speed), always)
 }
 
 // Unfinished returns what is still to be done in the database at url: transitions that are overdue, and free seats that somebody waits for.
 // It is none once the workers have come to rest.
 func Unfinished(ctx context.Context, url string) ([]string, error) {
-	return found(ctx, url, commitMargin, atRest)
+	return found(ctx, url, store.DefaultRules(), commitMargin, atRest)
 }
 
 // commitMargin is how much later a commit may come than the time in its events, by far.
 const commitMargin = 2 * time.Second
 
-func found(ctx context.Context, url string, margin time.Duration, rules []rule) ([]string, error) {
+func found(ctx context.Context, url string, settings store.Rules, margin time.Duration, rules []rule) ([]string, error) {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return nil, err
@@ -184,7 +198,14 @@ func found(ctx context.Context, url string, margin time.Duration, rules []rule) 
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Exec(ctx, `SELECT set_config('storetest.margin', $1, false)`, margin.String()); err != nil {
+	most := settings.MaxUpcoming
+	if most == 0 {
+		most = math.MaxInt
+	}
+	if _, err := conn.Exec(ctx, `
+		SELECT set_config('storetest.margin', $1, false), set_config('storetest.min_duration', $2, false),
+			set_config('storetest.max_upcoming', $3, false)`,
+		margin.String(), fmt.Sprint(settings.MinDuration.Seconds(), " s"), strconv.Itoa(most)); err != nil {
 		return nil, err
 	}
 	var faults []string
@@ -207,7 +228,11 @@ func found(ctx context.Context, url string, margin time.Duration, rules []rule) 
 // CheckInvariants fails the test for everything that is wrong or unfinished in its database.
 func CheckInvariants(t testing.TB, db *DB) {
 	t.Helper()
-	faults, err := found(context.WithoutCancel(t.Context()), db.URL, commitMargin*time.Duration(max(db.speed, 1)), slices.Concat(always, atRest))
+	rules := db.rules
+	if rules == (store.Rules{}) {
+		rules = store.DefaultRules()
+	}
+	faults, err := found(context.WithoutCancel(t.Context()), db.URL, rules, commitMargin*time.Duration(max(db.speed, 1)), slices.Concat(always, atRest))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,7 +98,7 @@ func TestInvariantsFindWhatIsBroken(t *testing.T) {
 			db.Exec(t, `CREATE TEMP TABLE kept_`+table+` AS SELECT * FROM `+table)
 		}
 		db.Exec(t, tc.sql, tc.args...)
-		faults, err := found(t.Context(), db.URL, commitMargin, slices.Concat(always, atRest))
+		faults, err := found(t.Context(), db.URL, store.DefaultRules(), commitMargin, slices.Concat(always, atRest))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -87,6 +87,7 @@ type DB struct {
 	conn    *pgx.Conn
 	altered bool
 	speed   int // of the clock; 0: 1
+	rules   store.Rules
 }
 
 // Altered says that the test changes more than rows and the clock, so that no other test can have the database afterwards.
@@ -164,6 +165,7 @@ func New(t testing.TB) *store.Store {
 // Open opens a store on the database, as one more replica.
 func (db *DB) Open(t testing.TB, rules store.Rules) *store.Store {
 	t.Helper()
+	db.rules = rules
 	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 16, Rules: rules})
 	if err != nil {
 		t.Fatal(err)

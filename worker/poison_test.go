@@ -1,0 +1,140 @@
+package worker_test
+
+import (
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+func (r *running) skips(step string) int {
+	if counter, ok := r.skipped.Load(step); ok {
+		return int(counter.(*atomic.Int64).Load())
+	}
+	return 0
+}
+
+// poison is a row that makes every transaction fail that touches its seat, and how to mend it.
+type poison struct {
+	put, mend string // with the seat's id as $1
+	step      string // that leaves the seat out
+	moves     bool   // it makes its own transition all the same, and only its waitlist is not served
+	limit     time.Duration
+}
+
+func refusingTrigger(action string) string {
+	return `
+		CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN ` + action + `; RETURN NEW; END $f$;
+		CREATE TRIGGER poison BEFORE UPDATE ON reservations FOR EACH ROW WHEN (OLD.seat_id = %d) EXECUTE FUNCTION poison()`
+}
+
+const dropTrigger = `DROP FUNCTION poison CASCADE --%d`
+
+var poisons = map[string]poison{
+	// The branch's zone was misspelt before the database refused that.
+	"the hours of a branch can't be computed": {
+		put: `SET session_replication_role = replica;
+			INSERT INTO branch_hours SELECT 1, branch_id, d, '0:00', '24:00' FROM seats, generate_series(1, 7) d WHERE id = %d;
+			UPDATE branches SET timezone = 'Europe/Berln' WHERE id = (SELECT branch_id FROM branch_hours LIMIT 1);
+			SET session_replication_role = DEFAULT`,
+		mend: `UPDATE branches SET timezone = 'Europe/Berlin' --%d`, step: "offer", moves: true, limit: 5 * time.Second,
+	},
+	"a reservation can't be changed": {
+		put: refusingTrigger(`RAISE EXCEPTION 'this row is broken'`), mend: dropTrigger, step: "no_show", limit: 5 * time.Second,
+	},
+	// Each try of it runs into the timeout of a statement.
+	"a reservation takes too long": {
+		put: refusingTrigger(`PERFORM pg_sleep(60)`), mend: dropTrigger, step: "no_show", limit: 40 * time.Second,
+	},
+}
+
+// TestOneBadRowStopsNoOther has a bad row among 200 reservations in three branches that are no-shows, some with a waiter, and completions
+// and reminders that are due at the same time. The others make their transitions, and so does the bad one after it is mended.
+func TestOneBadRowStopsNoOther(t *testing.T) {
+	t.Parallel()
+	for name, p := range poisons {
+		for _, workers := range []int{1, 3} {
+			t.Run(fmt.Sprintf("%s, %d workers", name, workers), func(t *testing.T) {
+				t.Parallel()
+				oneBadRow(t, p, workers)
+			})
+		}
+	}
+}
+
+func oneBadRow(t *testing.T, p poison, workers int) {
+	t.Helper()
+	db := storetest.NewDB(t)
+	db.Altered()
+	db.FreezeClock(t, noon)
+	var seats []int64
+	for range 3 {
+		seats = append(seats, db.Seats(t, 67)...)
+	}
+	seats = seats[:200]
+	users := db.Users(t, 400)
+	const visits, waiters = 20, 50
+	db.Exec(t, `
+		INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at, checked_in_at)
+		SELECT 1, s, u, tstzrange($3, CASE WHEN i <= $4 THEN $5::timestamptz ELSE $6 END),
+			CASE WHEN i <= $4 THEN 'CHECKED_IN' ELSE 'CONFIRMED' END, $3, $7, $3, CASE WHEN i <= $4 THEN $3::timestamptz END
+		FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY x (s, u, i)`,
+		seats, users[:200], at(-60), visits, at(-1), at(60), at(-45))
+	bad := seats[100]
+	db.Exec(t, `
+		INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, joined_position, created_at)
+		SELECT 1, s, u, tstzrange($3, $4), 1, $3 FROM unnest($1::bigint[], $2::bigint[]) x (s, u)`,
+		append([]int64{bad}, seats[200-waiters+1:]...), users[200:200+waiters], at(-60), at(60))
+	db.WriteHistory(t)
+	db.Exec(t, fmt.Sprintf(p.put, bad))
+
+	var all []*running
+	begin := time.Now()
+	for range workers {
+		all = append(all, run(t, db.Open(t, store.DefaultRules())))
+	}
+	status := func(table, status string) int {
+		return storetest.Value[int](t, db, `SELECT count(*) FROM `+table+` WHERE status = $1`, status)
+	}
+	noShows := 200 - visits - 1
+	if p.moves {
+		noShows++
+	}
+	storetest.Eventually(t, "the others are done", func() bool {
+		return status("reservations", "NO_SHOW") == noShows && status("reservations", "COMPLETED") == visits && status("waitlist_entries", "OFFERED") == waiters-1
+	})
+	took := time.Since(begin)
+	t.Logf("the others took %v", took)
+	if took > p.limit {
+		t.Errorf("the others took %v, more than %v", took, p.limit)
+	}
+	skipping := func(w *running) bool { return w.skips(p.step) == 1 && w.log.count("the worker skips a seat, ") == 1 }
+	storetest.Eventually(t, "the bad one is reported", func() bool { return skipping(all[0]) || workers > 1 && (skipping(all[1]) || skipping(all[2])) })
+	reported := 0
+	for _, w := range all {
+		reported += w.log.count("seat_id=" + strconv.FormatInt(bad, 10))
+		if n := w.log.count("level="); n != w.log.count("the worker skips a seat, ") {
+			t.Errorf("%d lines in the log:\n%s", n, w.log.buf.String())
+		}
+	}
+	if reported == 0 || reported > workers {
+		t.Errorf("the bad seat is reported %d times by %d workers", reported, workers)
+	}
+	if n := status("waitlist_entries", "WAITING"); n != 1 {
+		t.Errorf("%d wait", n)
+	}
+
+	db.Exec(t, fmt.Sprintf(p.mend, bad))
+	storetest.Eventually(t, "the bad one is done too", func() bool {
+		return status("reservations", "NO_SHOW") == 200-visits && status("waitlist_entries", "OFFERED") == waiters
+	})
+	for _, w := range all {
+		storetest.Eventually(t, "no seat is skipped", func() bool { return w.skips(p.step) == 0 })
+		w.stop()
+	}
+	storetest.CheckInvariants(t, db)
+}
