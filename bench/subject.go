@@ -108,8 +108,8 @@ func (s *subject) addUsers(ctx context.Context, prefix string, n int) (users, er
 		return users{}, err
 	}
 	rows, err := s.db.Query(ctx, `
-		INSERT INTO users (library_id, student_id, name, email, role, password_hash)
-		SELECT 1, $1 || i, 'Student ' || i, $1 || i || '@university.example', 'STUDENT', $3 FROM generate_series(0, $2 - 1) i RETURNING id`, prefix, n, hash)
+		INSERT INTO users (library_id, student_id, name, email, role, password_hash, token_generation)
+		SELECT 1, $1 || i, 'Student ' || i, $1 || i || '@university.example', 'STUDENT', $3, 0 FROM generate_series(0, $2 - 1) i RETURNING id`, prefix, n, hash)
 	if err != nil {
 		return users{}, err
 	}

@@ -16,6 +16,7 @@ type authService struct {
 	store     *store.Store
 	tokens    *tokens
 	revoked   *revocations
+	inForce   func(context.Context, Caller) error
 	passwords *passwords
 	limits    *limits
 	hints     *Hints
@@ -72,7 +73,7 @@ func (s *authService) Login(ctx context.Context, req *dlsmsv1.LoginRequest) (*dl
 	}, nil
 }
 
-func (s *authService) VerifyToken(_ context.Context, req *dlsmsv1.VerifyTokenRequest) (*dlsmsv1.VerifyTokenResponse, error) {
+func (s *authService) VerifyToken(ctx context.Context, req *dlsmsv1.VerifyTokenRequest) (*dlsmsv1.VerifyTokenResponse, error) {
 	var c check
 	if req.GetToken() == "" {
 		c.fault("token", "is missing")
@@ -85,7 +86,7 @@ func (s *authService) VerifyToken(_ context.Context, req *dlsmsv1.VerifyTokenReq
 	if err != nil {
 		return nil, err
 	}
-	if err := s.revoked.check(who); err != nil {
+	if err := s.inForce(ctx, who); err != nil {
 		return nil, err
 	}
 

@@ -28,6 +28,8 @@ func BenchmarkEdge(b *testing.B) {
 		log: log, tokens: newTokens(ring, time.Hour, time.Now), revoked: newRevocations(nil, open, log, time.Now),
 		limits: newLimits(RateLimits{PerUserPerMinute: 1 << 30}, nil, log), admission: newAdmission(100), streams: open,
 	}
+	e.users = newIdentities(nil, open, log, 1)
+	e.users.users.put(7, knownUser{store.Identity{ID: 7, StudentID: "S2021001"}, time.Now().Add(time.Hour)}, maxKnown)
 	e.gate.open.Store(true)
 	e.revoked.asOf = time.Now().Add(time.Hour)
 	token, _, err := e.tokens.issue(store.Credentials{User: store.User{ID: 7, StudentID: "S2021001", Role: store.RoleStudent}})

@@ -21,6 +21,7 @@ type edge struct {
 	gate      gate
 	tokens    *tokens
 	revoked   *revocations
+	users     *identities
 	limits    *limits
 	admission *admission
 	streams   *streams
@@ -115,10 +116,18 @@ func (e *edge) authenticate(ctx context.Context, c *call) error {
 	if c.caller, err = e.tokens.verify(token); err != nil {
 		return err
 	}
-	if err := e.revoked.check(c.caller); err != nil {
+	if err := e.inForce(ctx, c.caller); err != nil {
 		return err
 	}
 	return c.rule.allows(c.caller)
+}
+
+// inForce returns nil if the caller's token was not revoked and is of the user who has its id in the present database.
+func (e *edge) inForce(ctx context.Context, c Caller) error {
+	if err := e.revoked.check(c); err != nil {
+		return err
+	}
+	return e.users.check(ctx, c)
 }
 
 // bearer returns the token that the call was made with.
@@ -140,8 +149,8 @@ func (e *edge) enterStream(ctx context.Context, c *call) (context.Context, error
 	if err != nil || c.rule.who == public {
 		return open, err
 	}
-	// Once more, now that the stream is known: a revocation that came in between found no stream to end.
-	if err := e.revoked.check(c.caller); err != nil {
+	// Once more, now that the stream is known: what ended the token in between found no stream to end.
+	if err := e.inForce(ctx, c.caller); err != nil {
 		return ctx, err
 	}
 	ctx, cancel := context.WithTimeoutCause(open, e.tokens.remaining(c.caller), store.ErrTokenExpired)

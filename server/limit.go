@@ -135,33 +135,23 @@ const maxLocalBuckets = 50_000
 
 // localBuckets are the buckets of this replica alone. Its zero value is ready.
 type localBuckets struct {
-	mu          sync.Mutex
-	young, aged map[string]*rate.Limiter // aged are those that nobody has asked for since young was begun
+	mu sync.Mutex
+	recent[string, *rate.Limiter]
 }
 
 func (l *localBuckets) take(b bucket, key string, n int) (wait time.Duration) {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	limiter := l.limiter(b, b.name+":"+key)
+	key = b.name + ":" + key
+	limiter, ok := l.get(key, maxLocalBuckets)
+	if !ok {
+		limiter = rate.NewLimiter(rate.Every(b.interval()), b.size)
+		l.put(key, limiter, maxLocalBuckets)
+	}
 	if lacking := float64(max(n, 1)) - limiter.TokensAt(now); lacking > 0 {
 		return max(time.Microsecond, time.Duration(lacking*float64(b.interval())))
 	}
 	limiter.AllowN(now, n)
 	return 0
-}
-
-func (l *localBuckets) limiter(b bucket, key string) *rate.Limiter {
-	if limiter, ok := l.young[key]; ok {
-		return limiter
-	}
-	limiter, ok := l.aged[key]
-	if !ok {
-		limiter = rate.NewLimiter(rate.Every(b.interval()), b.size)
-	}
-	if l.young == nil || len(l.young) >= maxLocalBuckets {
-		l.young, l.aged = map[string]*rate.Limiter{}, l.young
-	}
-	l.young[key] = limiter
-	return limiter
 }

@@ -28,13 +28,13 @@ type notifyService struct {
 	store   *store.Store
 	hints   *Hints
 	news    *News
-	revoked *revocations
+	inForce func(context.Context, Caller) error
 	reading chan struct{} // holds a value for each subscription that reads
 }
 
-// subscriptionReads is how many subscriptions may read at once, of so many connections to Postgres. After an outage all that are open read
+// backgroundReads is how many subscriptions may read at once, of so many connections to Postgres. After an outage all that are open read
 // anew, 10,000 at most, and those who book shall not stand in line behind them.
-func subscriptionReads(conns int) int { return max(1, conns/16) }
+func backgroundReads(conns int) int { return max(1, conns/16) }
 
 func (s *notifyService) JoinWaitlist(ctx context.Context, req *dlsmsv1.JoinWaitlistRequest) (*dlsmsv1.JoinWaitlistResponse, error) {
 	var c check
@@ -172,7 +172,7 @@ func (s *notifyService) Subscribe(req *dlsmsv1.SubscribeRequest, stream grpc.Ser
 // sendAfter sends all notifications of the caller with ids above after, and returns the last id that it sent, or after. A token that was ended
 // while the replica was out of reach gets nothing: what was revoked is read before anything else is.
 func (s *notifyService) sendAfter(ctx context.Context, stream grpc.ServerStreamingServer[dlsmsv1.SubscribeResponse], after int64) (int64, error) {
-	if err := s.revoked.check(caller(ctx)); err != nil {
+	if err := s.inForce(ctx, caller(ctx)); err != nil {
 		return after, err
 	}
 	for {

@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"log/slog"
 	"sync"
 	"time"
@@ -18,6 +20,7 @@ const (
 
 // revocationLog is where revocations are kept.
 type revocationLog interface {
+	// Revocations returns a page, as store.Store does.
 	Revocations(ctx context.Context, since store.Snapshot) (store.RevocationLog, error)
 }
 
@@ -29,12 +32,34 @@ type revocations struct {
 	now     func() time.Time
 	wake    chan struct{}
 
-	mu       sync.RWMutex
-	tokens   map[string]time.Time // jti → when it may be forgotten
-	users    map[int64]generation
+	// restarted is called when the log can't be followed from where it was read last: the database may be another one.
+	restarted func()
+
+	reading  sync.Mutex // one reader at a time; it alone uses the fields up to mu
 	snapshot store.Snapshot
-	asOf     time.Time // the log was read at this time, or later, by the monotonic clock; zero: never
-	swept    time.Time
+	more     bool      // the pages since the snapshot before are not all read
+	began    time.Time // when the first of those pages was asked for
+
+	mu     sync.RWMutex
+	tokens map[tokenID]int64 // the second when it may be forgotten; without a pointer, for the garbage collector
+	users  map[int64]generation
+	fresh  map[int64]generation // while the whole log is read anew: what users will be
+	asOf   time.Time            // the log was read at this time, or later, by the monotonic clock; zero: never
+	swept  time.Time
+}
+
+// tokenID is a jti in few bytes: a flood of logouts fills the memory with them.
+type tokenID [16]byte
+
+// tokenIDOf returns the 16 bytes that a jti is made of, or 16 bytes of the hash of one that was not made here.
+func tokenIDOf(jti string) (id tokenID) {
+	if len(jti) == base64.RawURLEncoding.EncodedLen(len(id)) {
+		if _, err := base64.RawURLEncoding.Strict().Decode(id[:], []byte(jti)); err == nil {
+			return id
+		}
+	}
+	sum := sha256.Sum256([]byte(jti))
+	return tokenID(sum[:])
 }
 
 // generation revokes a user's tokens of all generations below least.
@@ -45,8 +70,8 @@ type generation struct {
 
 func newRevocations(log revocationLog, streams *streams, logger *slog.Logger, now func() time.Time) *revocations {
 	return &revocations{
-		log: log, streams: streams, slog: logger, now: now, wake: make(chan struct{}, 1),
-		tokens: map[string]time.Time{}, users: map[int64]generation{},
+		log: log, streams: streams, slog: logger, now: now, wake: make(chan struct{}, 1), restarted: func() {},
+		tokens: map[tokenID]int64{}, users: map[int64]generation{},
 	}
 }
 
@@ -61,7 +86,7 @@ func (r *revocations) check(c Caller) error {
 }
 
 func (r *revocations) revoked(c Caller) error {
-	if _, ok := r.tokens[c.JTI]; ok || c.Generation < r.users[c.UserID].least {
+	if _, ok := r.tokens[tokenIDOf(c.JTI)]; ok || c.Generation < r.users[c.UserID].least {
 		return store.ErrTokenRevoked
 	}
 	return nil
@@ -90,10 +115,19 @@ func (r *revocations) add(revoked []store.Revocation) {
 	for _, v := range revoked {
 		switch {
 		case v.JTI != "":
-			r.tokens[v.JTI] = v.ExpiresAt
-		case v.Generation > r.users[v.UserID].least:
-			r.users[v.UserID] = generation{v.Generation, v.ExpiresAt}
+			r.tokens[tokenIDOf(v.JTI)] = v.ExpiresAt.Unix() + 1
+		default:
+			raise(r.users, v)
+			if r.fresh != nil {
+				raise(r.fresh, v)
+			}
 		}
+	}
+}
+
+func raise(users map[int64]generation, v store.Revocation) {
+	if v.Generation > users[v.UserID].least {
+		users[v.UserID] = generation{v.Generation, v.ExpiresAt}
 	}
 }
 
@@ -131,29 +165,49 @@ func (r *revocations) follow(ctx context.Context, health func(up bool)) {
 	}
 }
 
-// read applies what the log has got since the last read.
+// read applies what the log has got since the last read, page by page. After an error, the next read goes on where this one stopped.
 func (r *revocations) read(ctx context.Context) error {
+	r.reading.Lock()
+	defer r.reading.Unlock()
+	for {
+		if err := r.readPage(ctx); err != nil {
+			return err
+		}
+		if !r.more {
+			return nil
+		}
+	}
+}
+
+func (r *revocations) readPage(ctx context.Context) error {
 	began := time.Now()
-	r.mu.RLock()
-	since := r.snapshot
-	r.mu.RUnlock()
-	log, err := r.log.Revocations(ctx, since)
-	anew := err == nil && !log.Snapshot.After(since)
+	log, err := r.log.Revocations(ctx, r.snapshot)
+	anew := err == nil && !log.Snapshot.After(r.snapshot)
 	if anew {
+		r.restarted()
 		log, err = r.log.Revocations(ctx, store.Snapshot{})
 	}
 	if err != nil {
 		return err
 	}
+	if anew || !r.more {
+		r.began = began
+	}
+	r.snapshot, r.more = log.Snapshot, log.More
 	r.mu.Lock()
 	if anew {
 		// Should the database have gone back, to a backup say, then generations have gone back with it, and knowing later ones would refuse
 		// good tokens.
-		clear(r.users)
+		r.fresh = map[int64]generation{}
 	}
 	r.add(log.Revocations)
-	r.snapshot, r.asOf = log.Snapshot, began
-	r.sweep()
+	if !r.more {
+		if r.fresh != nil {
+			r.users, r.fresh = r.fresh, nil
+		}
+		r.asOf = r.began
+		r.sweep()
+	}
 	r.mu.Unlock()
 	if len(log.Revocations) > 0 {
 		r.endStreams()
@@ -170,9 +224,9 @@ func (r *revocations) sweep() {
 		return
 	}
 	r.swept = now
-	for jti, at := range r.tokens {
-		if now.After(at) {
-			delete(r.tokens, jti)
+	for id, at := range r.tokens {
+		if now.Unix() > at {
+			delete(r.tokens, id)
 		}
 	}
 	for user, g := range r.users {

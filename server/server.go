@@ -105,6 +105,8 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 		streams:   open,
 		trusted:   c.TrustedProxies,
 	}
+	s.edge.users = newIdentities(c.Store, open, c.Log, backgroundReads(c.DBConns))
+	s.edge.revoked.restarted = s.edge.users.forget
 	s.hints = newHints(c.Redis, c.Log, s.hinted)
 
 	unary, stream, initialize := metrics(c.Metrics)
@@ -130,12 +132,14 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 
 	all := services{
 		auth: &authService{
-			store: c.Store, tokens: s.edge.tokens, revoked: s.edge.revoked, passwords: passwords, limits: s.edge.limits, hints: s.hints,
+			store: c.Store, tokens: s.edge.tokens, revoked: s.edge.revoked, inForce: s.edge.inForce,
+			passwords: passwords, limits: s.edge.limits, hints: s.hints,
 		},
 		seat:        &seatService{seats: c.Seats},
 		reservation: &reservationService{store: c.Store, hints: s.hints},
 		notify: &notifyService{
-			store: c.Store, hints: s.hints, news: c.News, revoked: s.edge.revoked, reading: make(chan struct{}, subscriptionReads(c.DBConns)),
+			store: c.Store, hints: s.hints, news: c.News, inForce: s.edge.inForce,
+			reading: make(chan struct{}, backgroundReads(c.DBConns)),
 		},
 	}
 	if replace != nil {
@@ -215,6 +219,7 @@ func (s *Server) Ready(ctx context.Context) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.running.Go(func() { s.edge.revoked.follow(background, s.look) })
+	s.running.Go(func() { s.edge.users.follow(background) })
 	s.running.Go(func() { s.hints.run(background) })
 	s.edge.gate.open.Store(true)
 	s.probes.set(func() { s.probes.ready = true })

@@ -117,6 +117,19 @@ func (s *streams) end(cause func(Caller) error) {
 	}
 }
 
+// callers returns the callers of the open streams that need one, by user.
+func (s *streams) callers() map[int64][]Caller {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[int64][]Caller{}
+	for o := range s.open {
+		if o.call.rule.who != public {
+			out[o.call.caller.UserID] = append(out[o.call.caller.UserID], o.call.caller)
+		}
+	}
+	return out
+}
+
 // endAll ends all streams with err, and those that would open from now on.
 func (s *streams) endAll(err error) {
 	s.mu.Lock()

@@ -456,7 +456,8 @@ func TestARevokedStreamGetsNothingNew(t *testing.T) {
 		resp, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{})
 		return err == nil && time.Since(over) > time.Second && resp.GetAsOf().AsTime().After(over)
 	})
-	db.Exec(t, `INSERT INTO revocations (library_id, user_id, generation, expires_at) VALUES (1, $1, 1, now() + interval '1 day')`, u.GetId())
+	db.Exec(t, `INSERT INTO revocations (library_id, user_id, generation, expires_at)
+		SELECT 1, id, token_generation + 1, now() + interval '1 day' FROM users WHERE id = $1`, u.GetId())
 	db.Exec(t, `COMMIT`)
 	if got, err := stream.Recv(); reasonOf(err) != "TOKEN_REVOKED" {
 		t.Errorf("the stream got %v, %v", got, err)

@@ -18,8 +18,9 @@ type Snapshot struct {
 	Xmax       uint64
 	InProgress []uint64
 
-	text  string // as Postgres wrote it
-	epoch uint64 // of the line
+	text  string             // as Postgres wrote it
+	epoch uint64             // of the line
+	page  *pageOfRevocations // set between two pages of revocations
 	// calm says that nothing had happened since the snapshot before: chances are that nothing happens until the next one either.
 	calm bool
 }

@@ -40,7 +40,15 @@ type NewUser struct {
 type Credentials struct {
 	User
 	PasswordHash string
-	// TokenGeneration goes into the user's tokens: a change of password raises it, and tokens of an earlier one are revoked.
+	// TokenGeneration goes into the user's tokens, and a token counts while it equals the one here. It begins at random, so that another
+	// user who gets the same id, after a restore or in a fresh database, has another one. A change of password raises it.
+	TokenGeneration int64
+}
+
+// Identity is what a token must agree with: the user that it was issued for, in this database, since the last change of the password.
+type Identity struct {
+	ID              int64
+	StudentID       string
 	TokenGeneration int64
 }
 
@@ -76,9 +84,18 @@ func (s *Store) CredentialsByID(ctx context.Context, userID int64) (Credentials,
 	return queryOne(ctx, s.pool, ErrUserNotFound, pgx.RowToStructByName[Credentials], selectCredentialsByID, s.lib, userID)
 }
 
+const selectIdentities = `SELECT id, student_id, token_generation FROM users WHERE library_id = $1 AND id = ANY($2)`
+
+// Identities returns the identities of users; those that do not exist are left out.
+func (s *Store) Identities(ctx context.Context, userIDs ...int64) ([]Identity, error) {
+	return query(ctx, s.pool, pgx.RowToStructByName[Identity], selectIdentities, s.lib, userIDs)
+}
+
+// updatePassword raises the generation by a random step: after a restore, the next change must not give the one that a change after the
+// backup gave.
 const updatePassword = `
 	WITH changed AS (
-		UPDATE users SET password_hash = $4, token_generation = token_generation + 1
+		UPDATE users SET password_hash = $4, token_generation = token_generation + 1 + floor(random() * 4294967296)::bigint
 		WHERE library_id = $1 AND id = $2 AND password_hash = $3
 		RETURNING library_id, id, token_generation
 	)

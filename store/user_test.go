@@ -24,7 +24,7 @@ func TestRegisterUser(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantEqual(t, "credentials of "+id, c, store.Credentials{User: want, PasswordHash: "hash"})
+		wantEqual(t, "credentials of "+id, c, store.Credentials{User: want, PasswordHash: "hash", TokenGeneration: c.TokenGeneration})
 		_, err = b.RegisterUser(t.Context(), store.NewUser{StudentID: id, Role: store.RoleStudent})
 		wantErr(t, err, store.ErrStudentIDTaken)
 	}
@@ -48,14 +48,53 @@ func TestChangePassword(t *testing.T) {
 	_, err = b.ChangePassword(t.Context(), 1<<40, "", "new", at(60))
 	wantErr(t, err, store.ErrBadCredentials)
 	wantEqual(t, "revocations of refused changes", storetest.Value[int](t, b.db, `SELECT count(*) FROM revocations`), 0)
+	before := storetest.Value[int64](t, b.db, `SELECT token_generation FROM users WHERE id = $1`, user)
 	generation, err := b.ChangePassword(t.Context(), user, "", "new", at(60))
-	if err != nil || generation != 1 {
-		t.Fatal(generation, err)
+	if err != nil || generation <= before {
+		t.Fatal(before, generation, err)
 	}
 	c, err := b.CredentialsByID(t.Context(), user)
-	if err != nil || c.PasswordHash != "new" || c.TokenGeneration != 1 {
+	if err != nil || c.PasswordHash != "new" || c.TokenGeneration != generation {
 		t.Errorf("%+v, %v", c, err)
 	}
+
+	// A restore brings the password and the generation back; the next change must not give a generation of what was undone.
+	b.db.Exec(t, `UPDATE users SET password_hash = '', token_generation = $1 WHERE id = $2`, before, user)
+	if again, err := b.ChangePassword(t.Context(), user, "", "new", at(60)); err != nil || again == generation {
+		t.Errorf("generation %d again, %v", again, err)
+	}
+}
+
+// TestGenerationsDiffer: users who get one id after the other, here by a sequence that goes back as in a restore, have other generations.
+func TestGenerationsDiffer(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	if _, err := b.Seed(t.Context(), "hash"); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[int64]bool{}
+	for range 50 {
+		u, err := b.RegisterUser(t.Context(), store.NewUser{StudentID: "S1", Role: store.RoleStudent})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := b.Identities(t.Context(), u.ID, 1<<40)
+		if err != nil || len(got) != 1 || got[0].ID != u.ID || got[0].StudentID != "S1" {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		seen[got[0].TokenGeneration] = true
+		b.db.Exec(t, `DELETE FROM users WHERE id = $1`, u.ID)
+		b.db.Exec(t, `SELECT setval(pg_get_serial_sequence('users', 'id'), $1, false)`, u.ID)
+	}
+	if len(seen) != 50 {
+		t.Errorf("50 users of one id have %d generations", len(seen))
+	}
+	const demo = `SELECT count(DISTINCT token_generation) FROM users WHERE student_id ~ '^(S202100|S2021010|L0001)'`
+	if n := storetest.Value[int](t, b.db, demo); n != 11 {
+		t.Errorf("the 11 demo users have %d generations", n)
+	}
+	wantEqual(t, "generations that JSON can't hold", storetest.Value[int](t, b.db,
+		`SELECT count(*) FROM users WHERE token_generation NOT BETWEEN 0 AND 2::bigint^52`), 0)
 }
 
 func TestSeed(t *testing.T) {

@@ -53,7 +53,7 @@ const manyRows = 20_000
 // recycle makes the database as it was at first and keeps it for another test, or drops it.
 func (db *DB) recycle(ctx context.Context) error {
 	var rows int
-	err := db.conn.QueryRow(ctx, `SELECT (SELECT count(*) FROM reservation_events) + (SELECT count(*) FROM seats)`).Scan(&rows)
+	err := db.conn.QueryRow(ctx, `SELECT (SELECT count(*) FROM reservation_events) + (SELECT count(*) FROM seats) + (SELECT count(*) FROM revocations)`).Scan(&rows)
 	if err != nil || rows > manyRows || db.altered {
 		db.conn.Close(ctx)
 		return admin(ctx, "DROP DATABASE "+db.name()+" WITH (FORCE)")
