@@ -29,6 +29,8 @@ type call struct {
 	address   string // of the client, without a port
 	caller    Caller // zero for public methods
 
+	notReceived error // why there is no request to handle; nil: there is one
+
 	finishers []func()
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
@@ -56,6 +57,9 @@ var (
 	internal  = status.New(codes.Internal, "internal error")
 	timedOut  = status.New(codes.DeadlineExceeded, "the deadline passed before there was an answer")
 	cancelled = status.New(codes.Canceled, "the call was cancelled")
+
+	// headersTooLarge is final, like grpc's answer to a message that is too large.
+	headersTooLarge = status.New(codes.ResourceExhausted, "the headers of the call have more than 16 KiB")
 )
 
 // conclude says how a call ended that ran on ctx and returned err. foreign is true for methods of gRPC's own services (health, reflection),
@@ -141,4 +145,12 @@ func faults(e *store.Error) []store.Fault {
 		return []store.Fault{{Field: "request_id", Msg: "was used before with other content"}}
 	}
 	return e.Fields
+}
+
+// endStream ends a call from outside of its handler, also while the request is read, which no context of ours ends.
+// WriteStatus is a method of grpc's streams that its interface lacks; TestARequestThatDoesNotArrive fails if a later grpc has it no more.
+func endStream(stream grpc.ServerTransportStream, why *store.Error) {
+	if s, ok := stream.(interface{ WriteStatus(st *status.Status) error }); ok {
+		_ = s.WriteStatus(describe(why)) // it fails if the client has gone
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -25,11 +26,14 @@ type edge struct {
 	limits    *limits
 	admission *admission
 	streams   *streams
+	incoming  *incoming
 	trusted   []netip.Prefix
+
+	running atomic.Int64 // calls whose request has arrived, and streams
 }
 
-func (e *edge) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
-	c := e.begin(ctx, info.FullMethod)
+func (e *edge) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+	c := callOf(ctx)
 	err = e.run(ctx, c, func(ctx context.Context) (err error) {
 		if malformed(req) {
 			return errMalformed
@@ -49,8 +53,11 @@ func (e *edge) serverStream(srv any, ss grpc.ServerStream, info *grpc.StreamServ
 	c := e.begin(ss.Context(), info.FullMethod)
 	c.stream = true
 	_ = ss.SetHeader(metadata.Pairs(requestIDHeader, c.requestID))
-	return e.run(ss.Context(), c, func(ctx context.Context) error {
+	return e.run(context.WithValue(ss.Context(), callKey{}, c), c, func(ctx context.Context) error {
 		ctx, s := newEdgeStream(ctx, ss, e.streams.maxSend)
+		if !info.IsClientStream { // its one request follows the headers
+			s.receive = func(m any) error { return e.incoming.receive(ctx, c, ss.RecvMsg, m) }
+		}
 		return untilEnded(ctx, func(context.Context) error { return handler(srv, s) })
 	})
 }
@@ -68,7 +75,8 @@ func (e *edge) begin(ctx context.Context, method string) *call {
 // run takes a call through the edge to its handler and turns what comes of it into a status, outermost first: log, map errors, recover,
 // gate, deadline, authenticate, limit, admit.
 func (e *edge) run(ctx context.Context, c *call, handle func(context.Context) error) error {
-	ctx = context.WithValue(ctx, callKey{}, c)
+	e.running.Add(1)
+	defer e.running.Add(-1)
 	defer c.finish()
 	ctx, err := e.enter(ctx, c)
 	if err == nil {
@@ -83,6 +91,9 @@ func (e *edge) run(ctx context.Context, c *call, handle func(context.Context) er
 // enter lets a call in and returns the context for its handler, or says why not. What the call holds then is given back by c.finish.
 func (e *edge) enter(ctx context.Context, c *call) (_ context.Context, err error) {
 	defer recovered(&err)
+	if c.notReceived != nil {
+		return ctx, c.notReceived
+	}
 	if err := ctx.Err(); err != nil { // the client has gone before it was its turn
 		return ctx, err
 	}
@@ -158,15 +169,16 @@ func (e *edge) enterStream(ctx context.Context, c *call) (context.Context, error
 	return ctx, nil
 }
 
-// defaultDeadline bounds a unary call whose client would wait for longer. It is the budget of a statement in the store, past which
+// defaultDeadline bounds a unary call, from its headers on, whose client would wait for longer. It is the budget of a statement in the store, past which
 // nothing can come any more: then Postgres is as good as out of reach, and the client may try again.
 const defaultDeadline = 5 * time.Second
 
 func withDeadline(ctx context.Context, c *call) context.Context {
-	if at, ok := ctx.Deadline(); ok && time.Until(at) <= defaultDeadline {
+	latest := c.start.Add(defaultDeadline)
+	if at, ok := ctx.Deadline(); ok && !at.After(latest) {
 		return ctx
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, defaultDeadline, store.ErrUnavailable)
+	ctx, cancel := context.WithDeadlineCause(ctx, latest, store.ErrUnavailable)
 	c.onFinish(cancel)
 	return ctx
 }

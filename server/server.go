@@ -61,6 +61,9 @@ var DefaultStreamLimits = StreamLimits{Total: 10_000, PerAddress: 1_000, PerUser
 const (
 	maxMessage = 64 << 10
 	maxHeaders = 16 << 10
+	// headerRoom is above the 64 KiB that nginx lets through and 32 bytes for each of 1,000 fields, so that too large headers get an answer.
+	// grpc resets the stream of a call past it, without a status: nginx takes that for a failing replica, and clients repeat the call.
+	headerRoom = 96 << 10
 	// nginx spreads one client connection over many to the replicas, so only clients that come directly use more than a few.
 	maxConcurrentStreams = 1024
 	// window is how much a client may send before it must wait, on a stream and on a connection. Below 64 KiB grpc takes it for its default.
@@ -103,6 +106,7 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 		limits:    newLimits(c.Limits, c.Redis, c.Log),
 		admission: newAdmission(c.DBConns),
 		streams:   open,
+		incoming:  newIncoming(),
 		trusted:   c.TrustedProxies,
 	}
 	s.edge.users = newIdentities(c.Store, open, c.Log, backgroundReads(c.DBConns))
@@ -116,7 +120,8 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 		grpc.ChainUnaryInterceptor(unary, s.edge.unary),
 		grpc.ChainStreamInterceptor(stream, s.edge.serverStream),
 		grpc.MaxRecvMsgSize(maxMessage),
-		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.MaxHeaderListSize(headerRoom),
+		grpc.InTapHandle(refuseLargeHeaders),
 		grpc.MaxConcurrentStreams(maxConcurrentStreams),
 		// No message here is larger than the window, so there is nothing to gain from estimating it, and grpc's estimate costs a ping and its
 		// answer for each request that nginx sends.
@@ -145,10 +150,11 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 	if replace != nil {
 		replace(&all)
 	}
-	all.register(s.grpc)
-	healthpb.RegisterHealthServer(s.grpc, s.probes)
+	at := registrar{s.grpc, s.edge}
+	all.register(at)
+	healthpb.RegisterHealthServer(at, s.probes)
 	if c.Reflection {
-		reflection.Register(s.grpc)
+		reflection.Register(at)
 	}
 	if err := checkPolicy(s.grpc.GetServiceInfo()); err != nil {
 		return nil, err
@@ -192,6 +198,7 @@ func (s *Server) observe(r prometheus.Registerer, p *passwords) {
 			func() float64 { return float64(value()) }))
 	}
 	gauge("streams_open", "Streams that are open.", nil, s.edge.streams.count)
+	gauge("calls_incoming", "Calls whose request has not arrived in full.", nil, s.edge.incoming.count)
 	const slotsHelp = "Calls that hold a slot, by class."
 	gauge("slots_taken", slotsHelp, prometheus.Labels{"class": "book"}, s.edge.admission.classes[book].inUse)
 	gauge("slots_taken", slotsHelp, prometheus.Labels{"class": "read"}, s.edge.admission.classes[read].inUse)
@@ -257,6 +264,7 @@ func (s *Server) Hint(h Hint) { s.hints.Send(h) }
 // Shutdown ends the server within DrainTimeout, or when ctx ends if that is sooner: probes say NOT_SERVING, streams end with UNAVAILABLE, no
 // connection is accepted and clients are told to go elsewhere, and the calls that run are finished. What then still comes in on old
 // connections is answered for the first half of the time, and with UNAVAILABLE after that. It returns an error if calls had to be cut off.
+// A request that has not arrived, or a client that does not answer, does not hold it up: see idle.
 func (s *Server) Shutdown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.drain)
 	defer cancel()
@@ -273,18 +281,50 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	var err error
 	select {
 	case <-drained:
+		s.halt()
+		return nil
+	case <-s.idle(ctx):
+		s.log.InfoContext(ctx, "closing connections whose clients do not answer", "calls_incoming", s.edge.incoming.count())
 	case <-ctx.Done():
 		err = fmt.Errorf("calls were cut off after %s", s.drain)
-		s.grpc.Stop()
-		// Their handlers see it by their contexts; one that doesn't is left behind.
-		select {
-		case <-drained:
-		case <-time.After(lastWord):
-		}
 	}
+	s.grpc.Stop()
+	// Their handlers see it by their contexts; one that doesn't is left behind.
+	select {
+	case <-drained:
+	case <-time.After(lastWord):
+	}
+	s.halt()
+	return err
+}
+
+// halt ends what follows logs and hints.
+func (s *Server) halt() {
 	if s.stop != nil {
 		s.stop()
 	}
 	s.running.Wait()
-	return err
+}
+
+// idle returns a channel that is closed when no call has run for lastWord: time enough for grpc to write the last answers.
+// What grpc still waits for then is half-sent requests, which may never arrive, and clients that have not answered its GOAWAY;
+// for one of those it waits 5 s.
+func (s *Server) idle(ctx context.Context) <-chan struct{} {
+	idle := make(chan struct{})
+	go func() {
+		look := time.NewTicker(lastWord / 20)
+		defer look.Stop()
+		for busy := time.Now(); time.Since(busy) < lastWord; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-look.C:
+			}
+			if s.edge.running.Load() > 0 {
+				busy = time.Now()
+			}
+		}
+		close(idle)
+	}()
+	return idle
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"time"
 
@@ -158,6 +159,7 @@ var errNotReading = store.ErrUnavailable.Because(errors.New("the client does not
 type edgeStream struct {
 	grpc.ServerStream
 	ctx     context.Context
+	receive func(any) error
 	maxSend time.Duration
 	hung    *time.Timer
 }
@@ -165,8 +167,8 @@ type edgeStream struct {
 func (s *edgeStream) Context() context.Context { return s.ctx }
 
 func (s *edgeStream) RecvMsg(m any) error {
-	if err := s.ServerStream.RecvMsg(m); err != nil {
-		return notReceived(err)
+	if err := s.receive(m); err != nil {
+		return err
 	}
 	if malformed(m) {
 		return errMalformed
@@ -189,7 +191,14 @@ func newEdgeStream(ctx context.Context, ss grpc.ServerStream, maxSend time.Durat
 	ctx, end := context.WithCancelCause(ctx)
 	hung := time.AfterFunc(maxSend, func() { end(errNotReading) })
 	hung.Stop()
-	return ctx, &edgeStream{ServerStream: ss, ctx: ctx, maxSend: maxSend, hung: hung}
+	receive := func(m any) error {
+		err := ss.RecvMsg(m)
+		if err == nil || errors.Is(err, io.EOF) { // the end of the requests of a reflection stream
+			return err
+		}
+		return notReceived(err)
+	}
+	return ctx, &edgeStream{ServerStream: ss, ctx: ctx, receive: receive, maxSend: maxSend, hung: hung}
 }
 
 // lastWord is how long a handler has to return by itself after its stream has ended; it needs longer only if it hangs in a send.

@@ -119,7 +119,7 @@ func canaries() []canary {
 			{"server/reservation.go", "\tr, err := s.transition(ctx, req.GetReservationId(), s.store.CheckOut)\n", "\tif req.GetReservationId()%10 == 0 {\n\t\tpanic(\"a canary\")\n\t}\n\tr, err := s.transition(ctx, req.GetReservationId(), s.store.CheckOut)\n"},
 		}},
 		{name: "each booking waits for two seconds", by: checkActivity, changes: []change{
-			{"server/interceptors.go", "\tc := e.begin(ctx, info.FullMethod)\n\terr = e.run(", "\tc := e.begin(ctx, info.FullMethod)\n\tif strings.HasPrefix(info.FullMethod, \"/dlsms.v1.Reservation\") {\n\t\ttime.Sleep(2 * time.Second)\n\t}\n\terr = e.run("},
+			{"server/interceptors.go", "\tc := callOf(ctx)\n\terr = e.run(", "\tc := callOf(ctx)\n\tif strings.HasPrefix(c.method, \"/dlsms.v1.Reservation\") {\n\t\ttime.Sleep(2 * time.Second)\n\t}\n\terr = e.run("},
 		}},
 		{name: "seats from a cache of 300 ms", by: checkReads, changes: []change{
 			{"availability/tail.go", "\tif m.options.Freshness > 0 {\n\t\toldest := m.elapsed() - m.options.Freshness", "\t{\n\t\toldest := m.elapsed() - 300*time.Millisecond"},

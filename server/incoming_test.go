@@ -1,0 +1,374 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/stack"
+)
+
+// rawClient speaks HTTP/2 by frames, as no gRPC library does. It answers no pings, and ends no stream of its own.
+type rawClient struct {
+	framer *http2.Framer
+	next   uint32
+
+	mu    sync.Mutex
+	ended map[uint32]error // by stream: the status that the server sent, or UNAVAILABLE if the connection ended
+	gone  bool
+}
+
+func dialRaw(t *testing.T, addr string) *rawClient {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &rawClient{framer: http2.NewFramer(conn, conn), next: 1, ended: map[uint32]error{}}
+	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	if _, err := conn.Write([]byte(http2.ClientPreface)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.framer.WriteSettings(); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		c.read()
+	}()
+	t.Cleanup(func() {
+		_ = conn.Close()
+		<-read
+	})
+	return c
+}
+
+func (c *rawClient) read() {
+	for {
+		frame, err := c.framer.ReadFrame()
+		c.mu.Lock()
+		if err != nil {
+			c.gone = true
+			c.mu.Unlock()
+			return
+		}
+		if h, ok := frame.(*http2.MetaHeadersFrame); ok && h.StreamEnded() {
+			c.ended[h.StreamID] = statusOf(h)
+		}
+		c.mu.Unlock()
+	}
+}
+
+func statusOf(h *http2.MetaHeadersFrame) error {
+	s := &spb.Status{}
+	for _, f := range h.Fields {
+		switch f.Name {
+		case "grpc-status":
+			code, _ := strconv.Atoi(f.Value)
+			s.Code = int32(code)
+		case "grpc-message":
+			s.Message = f.Value
+		case "grpc-status-details-bin":
+			details := &spb.Status{}
+			if b, err := base64.RawStdEncoding.DecodeString(f.Value); err == nil && proto.Unmarshal(b, details) == nil {
+				s.Details = details.GetDetails()
+			}
+		}
+	}
+	return status.FromProto(s).Err()
+}
+
+// begin sends the headers of a call and some bytes of its body, and no end of it.
+func (c *rawClient) begin(t *testing.T, method string, body []byte, headers ...string) uint32 {
+	t.Helper()
+	var block bytes.Buffer
+	enc := hpack.NewEncoder(&block)
+	fields := append([]string{":method", "POST", ":scheme", "http", ":path", method, ":authority", "dlsms", "content-type", "application/grpc", "te", "trailers"}, headers...)
+	for i := 0; i < len(fields); i += 2 {
+		if err := enc.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id := c.next
+	c.next += 2
+	if err := c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true}); err != nil {
+		t.Fatal(err)
+	}
+	if len(body) > 0 {
+		if err := c.framer.WriteData(id, false, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return id
+}
+
+// status returns how a call has ended, if it has.
+func (c *rawClient) status(id uint32) (err error, ended bool) { //nolint:revive // a status is an error in grpc
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err, ended = c.ended[id]
+	if !ended && c.gone {
+		return status.Error(codes.Unavailable, "the connection ended"), true
+	}
+	return err, ended
+}
+
+// message is the body of a call: a message with its prefix.
+func message(t *testing.T, m proto.Message) []byte {
+	t.Helper()
+	b, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(b))), b...) //nolint:gosec // a few bytes
+}
+
+// setIncoming changes what a server allows before it is called.
+func (s *testServer) setIncoming(timeout time.Duration, limits incomingLimits) {
+	s.edge.incoming.mu.Lock()
+	defer s.edge.incoming.mu.Unlock()
+	s.edge.incoming.timeout, s.edge.incoming.limits = timeout, limits
+}
+
+// TestARequestThatDoesNotArrive: headers without the rest of the call have a deadline, whatever is missing and of whichever method.
+func TestARequestThatDoesNotArrive(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	token := "Bearer " + s.tokenOf(t)
+	s.setIncoming(500*time.Millisecond, defaultIncomingLimits)
+	whole := message(t, &dlsmsv1.GetSeatsRequest{Branch: "science"})
+	raw := dialRaw(t, s.addr)
+	calls := map[string]uint32{}
+	for name, body := range map[string][]byte{
+		"nothing": nil, "half a prefix": whole[:3], "a prefix": whole[:5], "half a message": whole[:8],
+		"no end": whole, "64 KiB less one byte": append([]byte{0, 0, 1, 0, 0}, make([]byte, 16<<10-10)...),
+	} {
+		for _, method := range []string{
+			dlsmsv1.SeatService_GetSeats_FullMethodName, dlsmsv1.SeatService_WatchSeats_FullMethodName,
+			dlsmsv1.AuthService_Login_FullMethodName, dlsmsv1.ReservationService_CreateReservation_FullMethodName,
+			dlsmsv1.NotifyService_Subscribe_FullMethodName, "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch",
+		} {
+			calls[name+" of "+method] = raw.begin(t, method, body, "authorization", token)
+		}
+	}
+	// Bytes that keep coming don't put the end off.
+	trickle := raw.begin(t, dlsmsv1.SeatService_GetSeats_FullMethodName, []byte{0, 0, 1, 0, 0}, "x-request-id", "trickle")
+	eventually(t, "an end of the request that trickles in", func() bool {
+		_, ended := raw.status(trickle)
+		if !ended {
+			_ = raw.framer.WriteData(trickle, false, []byte{0})
+			time.Sleep(100 * time.Millisecond) //nolint:forbidigo // the speed of a slow client
+		}
+		return ended
+	})
+	for name, id := range calls {
+		eventually(t, "an end of "+name, func() bool { _, ended := raw.status(id); return ended })
+		if err, _ := raw.status(id); status.Code(err) != codes.Unavailable || reasonOf(err) != "UNAVAILABLE" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if line := s.log.rpc(t, "trickle"); line["code"] != "Unavailable" || line["cause"] != "the request did not arrive in time" {
+		t.Errorf("%v", line)
+	}
+	eventually(t, "no call that waits", func() bool { return s.edge.incoming.count() == 0 && s.edge.running.Load() == 0 })
+	if _, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTheDeadlineBeginsAtTheHeaders: the time in which the request came is a part of it.
+func TestTheDeadlineBeginsAtTheHeaders(t *testing.T) {
+	t.Parallel()
+	left := make(chan time.Duration, 1)
+	s := startWith(t, func(all *services) {
+		all.seat = fakeSeats{branches: func(ctx context.Context) error {
+			at, _ := ctx.Deadline()
+			left <- time.Until(at)
+			return nil
+		}}
+	})
+	raw := dialRaw(t, s.addr)
+	id := raw.begin(t, dlsmsv1.SeatService_GetBranches_FullMethodName, nil)
+	begun := time.Now()
+	eventually(t, "a call that waits", func() bool { return s.edge.incoming.count() == 1 && time.Since(begun) > time.Second })
+	if err := raw.framer.WriteData(id, true, message(t, &dlsmsv1.GetBranchesRequest{})); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-left; got > defaultDeadline-time.Second {
+		t.Errorf("%v are left of %v, a second after the headers", got, defaultDeadline)
+	}
+}
+
+// TestHalfSentRequestsMakeRoom: past a limit the oldest go, and honest calls beside them are answered.
+func TestHalfSentRequestsMakeRoom(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	s.setIncoming(time.Hour, incomingLimits{total: 6, perAddress: 4})
+	raw := dialRaw(t, s.addr)
+	sent := 0
+	half := func(address string) uint32 {
+		id := raw.begin(t, dlsmsv1.SeatService_GetSeats_FullMethodName, []byte{0}, "x-real-ip", address)
+		sent++
+		eventually(t, "its turn, so that the next one is newer", func() bool {
+			raw.mu.Lock()
+			defer raw.mu.Unlock()
+			return s.edge.incoming.count()+len(raw.ended) == sent
+		})
+		return id
+	}
+	overloaded := func(ids ...uint32) {
+		t.Helper()
+		for _, id := range ids {
+			eventually(t, "an end of "+strconv.Itoa(int(id)), func() bool { _, ended := raw.status(id); return ended })
+			err, _ := raw.status(id)
+			want(t, err, codes.ResourceExhausted, "OVERLOADED")
+		}
+	}
+	var a []uint32
+	for range 10 {
+		a = append(a, half("192.0.2.1"))
+	}
+	overloaded(a[:6]...)
+	eventually(t, "4 calls", func() bool { return s.edge.incoming.count() == 4 })
+
+	for range 3 { // one more than fits with those
+		half("192.0.2.2")
+	}
+	overloaded(a[6])
+	eventually(t, "6 calls", func() bool { return s.edge.incoming.count() == 6 })
+
+	for range 20 {
+		if _, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestShutdownDoesNotWaitForHalfSentRequests: nor for clients that answer no GOAWAY. What runs is finished all the same.
+func TestShutdownDoesNotWaitForHalfSentRequests(t *testing.T) {
+	t.Parallel()
+	entered, finish := make(chan struct{}, 1), make(chan struct{})
+	s := startWith(t, func(all *services) {
+		all.seat = fakeSeats{
+			branches: func(ctx context.Context) error {
+				entered <- struct{}{}
+				<-finish
+				return ctx.Err()
+			},
+		}
+	})
+	s.setIncoming(time.Hour, defaultIncomingLimits)
+	running := make(chan error, 1)
+	go func() {
+		_, err := s.seats.GetBranches(t.Context(), &dlsmsv1.GetBranchesRequest{})
+		running <- err
+	}()
+	<-entered
+	for range 20 {
+		raw := dialRaw(t, s.addr)
+		raw.begin(t, dlsmsv1.SeatService_GetSeats_FullMethodName, []byte{0})
+		raw.begin(t, dlsmsv1.SeatService_WatchSeats_FullMethodName, []byte{0})
+	}
+	dialRaw(t, s.addr) // calls nothing
+	eventually(t, "calls that wait", func() bool { return s.edge.incoming.count() == 40 })
+
+	down := make(chan error, 1)
+	go func() { down <- s.Shutdown(t.Context()) }()
+	begun := time.Now()
+	eventually(t, "an end of the streams", func() bool { return s.edge.streams.count() == 0 && time.Since(begun) > 2*lastWord })
+	select {
+	case err := <-down:
+		t.Errorf("the server is down while a call runs: %v", err)
+	default:
+	}
+	close(finish)
+	if err := <-running; err != nil {
+		t.Errorf("the call that ran was cut off: %v", err)
+	}
+	begun = time.Now()
+	if err := <-down; err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begun); took > 3*time.Second {
+		t.Errorf("it took %v longer than the last call", took)
+	}
+}
+
+// tokenOf returns the token of a new student.
+func (s *testServer) tokenOf(t *testing.T) string {
+	t.Helper()
+	s.register(t, "S-half-sent")
+	return s.login(t, "S-half-sent", testPassword)
+}
+
+// TestHeadersThatAreTooLarge: the answer is final, with nginx and without it, and other calls on the connection go on.
+func TestHeadersThatAreTooLarge(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	nginx, err := stack.StartNginx(t.Context(), stack.NginxConfig{Backends: []string{s.addr}, Log: t.Output()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nginx.Stop(context.Background()) })
+	for way, addr := range map[string]string{"direct": s.addr, "through nginx": nginx.Addr()} {
+		seats := dlsmsv1.NewSeatServiceClient(dial(t, addr, grpc.WithDisableRetry()))
+		call := func(n, size int) error {
+			ctx := t.Context()
+			for i := range n {
+				ctx = metadata.AppendToOutgoingContext(ctx, "x-large-"+strconv.Itoa(i), strings.Repeat("x", size))
+			}
+			_, err := seats.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{})
+			return err
+		}
+		waiting, err := seats.WatchSeats(t.Context(), &dlsmsv1.WatchSeatsRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := waiting.Recv(); err != nil {
+			t.Fatal(err)
+		}
+		broken := make(chan error, 1)
+		go func() {
+			for {
+				if _, err := waiting.Recv(); err != nil {
+					broken <- err
+					return
+				}
+			}
+		}()
+		for _, fields := range [][2]int{{1, 17 << 10}, {20, 1 << 10}, {1, 40 << 10}, {60, 1 << 10}, {1, 60 << 10}, {3, 20 << 10}} {
+			if err := call(fields[0], fields[1]); status.Code(err) != codes.ResourceExhausted || detail[*errdetails.RetryInfo](err) != nil {
+				t.Errorf("%s, %d headers of %d bytes: %v", way, fields[0], fields[1], err)
+			}
+		}
+		for _, fields := range [][2]int{{1, 15 << 10}, {14, 1 << 10}} {
+			if err := call(fields[0], fields[1]); err != nil {
+				t.Errorf("%s, %d headers of %d bytes: %v", way, fields[0], fields[1], err)
+			}
+		}
+		select {
+		case err := <-broken:
+			t.Errorf("%s: the stream on the same connection: %v", way, err)
+		default:
+		}
+	}
+}
