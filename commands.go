@@ -29,17 +29,26 @@ func (migrateCommand) Run(ctx context.Context, s *settings, out io.Writer) error
 	if err := f.err(); err != nil {
 		return err
 	}
-	versions, err := migrations.Up(ctx, s.DatabaseURL)
+	result, err := migrations.Up(ctx, s.DatabaseURL)
 	if err != nil {
 		return err
 	}
-	if len(versions) == 0 {
+	if result.Schema > result.Newest {
+		fmt.Fprintf(out, "the database has schema %d, of a newer release than this one, which has %d\n", result.Schema, result.Newest)
+	}
+	if result.Moved {
+		fmt.Fprintln(out, movedOn)
+	}
+	if len(result.Applied) == 0 {
 		fmt.Fprintln(out, "the database is up to date")
 		return nil
 	}
-	fmt.Fprintf(out, "applied migrations %v\n", versions)
+	fmt.Fprintf(out, "applied migrations %v\n", result.Applied)
 	return nil
 }
+
+// movedOn is told after a restore, a copy or a failover.
+const movedOn = "the database was restored, copied or failed over: new ids begin far above all earlier ones"
 
 type seedCommand struct{}
 

@@ -106,11 +106,17 @@ const demoSecret = "everybody-can-read-this-secret"
 // openDatabase migrates the database, opens it, and adds the demo data where that is set.
 func openDatabase(ctx context.Context, s *settings, traces tracing, log *slog.Logger) (*store.Store, error) {
 	patience := newPatience(log)
-	versions, err := await(ctx, patience, func() ([]int64, error) { return migrations.Up(ctx, s.DatabaseURL) })
+	migrated, err := await(ctx, patience, func() (migrations.Result, error) { return migrations.Up(ctx, s.DatabaseURL) })
 	if err != nil {
 		return nil, err
 	}
-	log.InfoContext(ctx, "the database is migrated", "applied", len(versions))
+	log.InfoContext(ctx, "the database is migrated", "applied", len(migrated.Applied), "schema", migrated.Schema)
+	if migrated.Schema > migrated.Newest {
+		log.WarnContext(ctx, "the database has the schema of a newer release", "schema", migrated.Schema, "newest_known", migrated.Newest)
+	}
+	if migrated.Moved {
+		log.WarnContext(ctx, movedOn)
+	}
 	db, err := await(ctx, patience, func() (*store.Store, error) {
 		return store.Open(ctx, store.Config{
 			URL:      s.DatabaseURL,

@@ -18,8 +18,11 @@ const lineTimeout = 2 * time.Second
 // each connection is an epoch, and a snapshot counts in its own epoch only.
 type line struct {
 	config *pgx.ConnConfig
+	// moved is called, once the ids were moved on, because the database is not where it was; nil: another line asks.
+	moved func()
 
 	mu     sync.Mutex
+	asked  time.Time                    // when it was asked whether the database is where it was
 	conn   *pgx.Conn                    // nil, or closed: none
 	epoch  uint64                       // of the connection
 	look   *pgconn.StatementDescription // of selectSnapshot; nil: it has not been prepared on this connection
@@ -36,7 +39,13 @@ func (l *line) do(ctx context.Context, f func(conn *pgx.Conn) error) error {
 			return translate(err)
 		}
 	}
-	end := time.Now().Add(lineTimeout)
+	now := time.Now()
+	if now.Sub(l.asked) > settleInterval && l.moved != nil {
+		if err := l.settle(ctx); err != nil {
+			return translate(err)
+		}
+	}
+	end := now.Add(lineTimeout)
 	if last, ok := ctx.Deadline(); ok && last.Before(end) {
 		end = last
 	}
@@ -62,7 +71,45 @@ func (l *line) connect(ctx context.Context) error {
 	}
 	l.conn, l.look = conn, nil
 	l.epoch++
+	l.asked = time.Time{}
 	return nil
+}
+
+// settleInterval is how often a replica asks whether the database is where it was. It also asks on each new connection,
+// of which there is one after each failover and each recovery of Postgres.
+const settleInterval = time.Minute
+
+// settle moves ids on if the database was restored, copied or failed over, although the replica runs. Then nothing that
+// was read on this connection before is worth anything, so it ends, and with it all that is built on its snapshots.
+func (l *line) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lineTimeout)
+	defer cancel()
+	var moved bool
+	if err := l.conn.QueryRow(ctx, `SELECT dlsms_settle()`).Scan(&moved); err != nil {
+		return err
+	}
+	fresh := l.asked.IsZero()
+	l.asked = time.Now()
+	if moved {
+		l.moved()
+	}
+	if !moved || fresh {
+		return nil
+	}
+	_ = l.conn.Close(ctx)
+	return ErrUnavailable.Because(errMoved)
+}
+
+var errMoved = errors.New("the database was restored, copied or failed over: ids were moved on")
+
+// cut ends the connection: the next call begins a new epoch.
+func (l *line) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn != nil {
+		_ = l.conn.PgConn().Conn().SetDeadline(time.Now())
+		_ = l.conn.Close(context.Background())
+	}
 }
 
 var errClosedStore = errors.New("the store is closed")

@@ -20,8 +20,9 @@ func TestThreeReplicasMigrateAtOnce(t *testing.T) {
 			t.Parallel()
 			url := storetest.NewEmptyDB(t)
 			applied := make([][]int64, 3)
-			for _, err := range atOnce(3, func(i int) (err error) {
-				applied[i], err = migrations.Up(t.Context(), url)
+			for _, err := range atOnce(3, func(i int) error {
+				result, err := migrations.Up(t.Context(), url)
+				applied[i] = result.Applied
 				return err
 			}) {
 				if err != nil {

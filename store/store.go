@@ -101,6 +101,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 			return nil, err
 		}
 	}
+	s.changes.moved = s.revocations.cut
 	for _, l := range []*line{&s.changes, &s.revocations} {
 		l.config = s.booker.lanes.Config().ConnConfig
 		if _, err := l.current(ctx); err != nil {

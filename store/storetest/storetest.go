@@ -57,6 +57,10 @@ func run(m *testing.M) (code int, err error) {
 	if _, err := migrations.Up(ctx, databaseURL(template)); err != nil {
 		return 1, err
 	}
+	// A copy of the template is new: its ids begin at 1.
+	if err := forgetIdentity(ctx, databaseURL(template)); err != nil {
+		return 1, err
+	}
 	return m.Run(), nil
 }
 
@@ -67,6 +71,16 @@ func admin(ctx context.Context, sql string) error {
 	}
 	defer conn.Close(ctx)
 	_, err = conn.Exec(ctx, sql)
+	return err
+}
+
+func forgetIdentity(ctx context.Context, url string) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, `DELETE FROM database_identity`)
 	return err
 }
 
@@ -116,6 +130,32 @@ func NewDB(t testing.TB) *DB {
 		}
 	})
 	return db
+}
+
+// CopyDB makes a copy of a database to which nobody but the test is connected.
+func CopyDB(t testing.TB, db *DB) *DB {
+	t.Helper()
+	name := db.name()
+	_ = db.conn.Close(t.Context())
+	url := createDatabase(t, name)
+	db.Reconnect(t)
+	copied := &DB{URL: url}
+	copied.Reconnect(t)
+	t.Cleanup(func() { copied.conn.Close(context.Background()) })
+	return copied
+}
+
+// Reconnect connects the test to its database again, after the server was down.
+func (db *DB) Reconnect(t testing.TB) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if db.conn != nil {
+		_ = db.conn.Close(t.Context())
+	}
+	db.conn = conn
 }
 
 // NewEmptyDB makes a database that is not migrated and returns its connection string.

@@ -1,0 +1,234 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/migrations"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// given returns the highest id that each table has given out.
+func given(t *testing.T, db *storetest.DB) map[string]int64 {
+	t.Helper()
+	tables := storetest.Rows[string](t, db, `
+		SELECT table_name::text FROM information_schema.columns
+		WHERE table_schema = 'public' AND is_identity = 'YES' AND data_type = 'bigint'`)
+	if len(tables) < 7 {
+		t.Fatalf("%d tables with ids", len(tables))
+	}
+	ids := map[string]int64{}
+	for _, table := range tables {
+		ids[table] = storetest.Value[int64](t, db, `SELECT COALESCE(pg_sequence_last_value(pg_get_serial_sequence($1, 'id')::regclass), 0)`, table)
+	}
+	return ids
+}
+
+// wantMovedOn checks that no table will give out an id again that it had given out.
+func wantMovedOn(t *testing.T, when string, db *storetest.DB, before map[string]int64) {
+	t.Helper()
+	for table, now := range given(t, db) {
+		if now < before[table] || now >= 1<<53 {
+			t.Errorf("%s: %s goes on at %d, and had given out %d", when, table, now, before[table])
+		}
+	}
+}
+
+// migrate brings the database to the newest schema, and checks whether it was found to be elsewhere.
+func migrate(t *testing.T, when, databaseURL string, moved bool) {
+	t.Helper()
+	result, err := migrations.Up(t.Context(), databaseURL)
+	if err != nil {
+		t.Fatal(when, err)
+	}
+	if result.Moved != moved {
+		t.Errorf("%s: moved is %v", when, result.Moved)
+	}
+}
+
+// notified gives a user a notification and returns its id.
+func (b bundle) notified(t *testing.T, user, seat, minute int) int64 {
+	t.Helper()
+	b.clock(t, minute)
+	r := b.reserve(t, user, seat, minute, minute+15)
+	if _, err := b.CheckIn(t.Context(), b.users[user], r.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.CheckOut(t.Context(), b.users[user], r.ID); err != nil {
+		t.Fatal(err)
+	}
+	list, err := b.Notifications(t.Context(), b.users[user], 0, 100)
+	if err != nil || len(list) == 0 {
+		t.Fatal(list, err)
+	}
+	return list[len(list)-1].ID
+}
+
+// TestRestoreGivesNoIDAgain: after a dump was restored, also for the second time, no id is given out that was given out
+// after the backup, so that a client that asks for what came after the last notification that it saw misses none.
+func TestRestoreGivesNoIDAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.db.Altered()
+	migrate(t, "a new database", b.db.URL, false)
+	b.notified(t, 0, 0, 0)
+	bin := storetest.Value[string](t, b.db, `SELECT setting FROM pg_config WHERE name = 'BINDIR'`)
+	dump := filepath.Join(t.TempDir(), "dump")
+	run := func(program string, args ...string) {
+		t.Helper()
+		if out, err := exec.CommandContext(t.Context(), filepath.Join(bin, program), args...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", program, err, out)
+		}
+	}
+	run("pg_dump", "-Fc", "-f", dump, b.db.URL)
+	seen := int64(0)
+	for round := range 2 {
+		when := fmt.Sprint("restore ", round)
+		seen = b.notified(t, 0, 0, 20+20*round)
+		if _, err := b.RegisterUser(t.Context(), store.NewUser{StudentID: when, Role: store.RoleStudent}); err != nil {
+			t.Fatal(err)
+		}
+		b.join(t, 1, b.seatOf(t, 2, 100), 100, 120)
+		before := given(t, b.db)
+		run("pg_restore", "--clean", "--if-exists", "--single-transaction", "-d", b.db.URL, dump)
+		migrate(t, when, b.db.URL, true)
+		wantMovedOn(t, when, b.db, before)
+		migrate(t, "the replica after the first", b.db.URL, false)
+
+		b.Store = b.db.Open(t, store.DefaultRules())
+		if id := b.notified(t, 0, 0, 60+20*round); id <= seen {
+			t.Errorf("%s: notification %d comes after %d", when, id, seen)
+		}
+		list, err := b.Notifications(t.Context(), b.users[0], seen, 10)
+		if err != nil || len(list) != 1 {
+			t.Errorf("%s: %d notifications after the last that was seen, %v", when, len(list), err)
+		}
+	}
+}
+
+// seatOf reserves the seat for another user and returns it, so that somebody can wait for it.
+func (b bundle) seatOf(t *testing.T, seat, from int) int {
+	t.Helper()
+	b.reserve(t, 4, seat, from, from+20)
+	return seat
+}
+
+// TestCopyGivesNoIDAgain: a copy goes on elsewhere than its original, which goes on as before.
+func TestCopyGivesNoIDAgain(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	migrate(t, "a new database", db.URL, false)
+	db.Seats(t, 3)
+	before := given(t, db)
+	copied := storetest.CopyDB(t, db)
+	migrate(t, "the copy", copied.URL, true)
+	migrate(t, "the copy again", copied.URL, false)
+	migrate(t, "the original", db.URL, false)
+	wantMovedOn(t, "the copy", copied, before)
+	if now := given(t, db); now["seats"] != before["seats"] {
+		t.Errorf("the original goes on at %v", now)
+	}
+}
+
+// TestFailoverGivesNoIDAgain: a standby that was promoted may lack the last ids. Replicas that go on running move ids on as
+// soon as they have connected again; a server that is just started again is where it was.
+func TestFailoverGivesNoIDAgain(t *testing.T) {
+	t.Parallel()
+	db, pg := storetest.NewCluster(t)
+	s := db.Open(t, store.DefaultRules())
+	db.Seats(t, 3)
+	before := given(t, db)
+	world, err := s.LoadWorld(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func() {
+		t.Helper()
+		storetest.Eventually(t, "the replica follows the log again", func() bool {
+			_, err := s.Changes(t.Context(), world.Snapshot)
+			return err == nil
+		})
+	}
+	if err := errors.Join(pg.Kill(), pg.Start(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	look()
+	db.Reconnect(t)
+	if now := given(t, db); now["seats"] >= 1_000_000_000 {
+		t.Errorf("after a crash: %v", now)
+	}
+	db.Exec(t, `VACUUM FULL database_identity`)
+	migrate(t, "after a crash and a rewrite", db.URL, false)
+
+	storetest.MakeStandby(t, pg)
+	if _, err := s.Changes(t.Context(), world.Snapshot); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("a look at the log of a standby: %v", err)
+	}
+	storetest.Promote(t, pg)
+	look()
+	db.Reconnect(t)
+	after := given(t, db)
+	for table, id := range after {
+		if id < before[table]+1_000_000_000 {
+			t.Errorf("%s goes on at %d", table, id)
+		}
+	}
+	migrate(t, "after the failover", db.URL, false) // the replica has seen to it
+}
+
+// TestRestoreUnderARunningReplica is against the advice. The replica notices, moves ids on, and begins anew with what it knows.
+func TestRestoreUnderARunningReplica(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	migrate(t, "a new database", b.db.URL, false)
+	world, err := b.LoadWorld(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := b.Revocations(t.Context(), store.Snapshot{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := given(t, b.db)
+	b.db.Exec(t, `UPDATE database_identity SET timeline = timeline`) // a row of the same content, written by another transaction
+	store.AskAgain(b.Store)
+	if _, err := b.Changes(t.Context(), world.Snapshot); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("the look that notices: %v", err)
+	}
+	wantMovedOn(t, "restored", b.db, map[string]int64{"seats": before["seats"] + 1_000_000_000, "users": before["users"] + 1_000_000_000})
+	if c, err := b.Changes(t.Context(), world.Snapshot); err != nil || c.Snapshot.After(world.Snapshot) {
+		t.Errorf("the look after it builds upon what was read before: %v", err)
+	}
+	storetest.Eventually(t, "the revocations are read anew", func() bool {
+		again, err := b.Revocations(t.Context(), log.Snapshot)
+		return err == nil && !again.Snapshot.After(log.Snapshot)
+	})
+	b.reserve(t, 0, 0, 0, 60)
+}
+
+// TestAnOrdinaryRoleMayMigrate: all that the role needs is the database.
+func TestAnOrdinaryRoleMayMigrate(t *testing.T) {
+	t.Parallel()
+	db, _ := storetest.NewCluster(t)
+	db.Exec(t, `CREATE ROLE plain LOGIN PASSWORD 'plain'`)
+	db.Exec(t, `CREATE DATABASE plain OWNER plain`)
+	u, err := url.Parse(db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User, u.Path = url.UserPassword("plain", "plain"), "/plain"
+	migrate(t, "a new database", u.String(), false)
+	s, err := store.Open(t.Context(), store.Config{URL: u.String(), MinConns: 1, MaxConns: 1, Rules: store.DefaultRules()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	u.Path = "/copied"
+	db.Exec(t, `CREATE DATABASE copied OWNER plain TEMPLATE plain`)
+	migrate(t, "a copy", u.String(), true)
+}
