@@ -196,7 +196,7 @@ var repairSQL = []string{
 	`SET LOCAL session_replication_role = replica`,
 	`INSERT INTO reservations (library_id, id, seat_id, user_id, entry_id, during, status, version, check_in_opens_at, check_in_deadline,
 		offer_expires_at, created_at, checked_in_at, ended_at)
-	SELECT library_id, reservation_id, seat_id, user_id, entry_id, during, status, version, check_in_opens_at, check_in_deadline,
+	OVERRIDING SYSTEM VALUE SELECT library_id, reservation_id, seat_id, user_id, entry_id, during, status, version, check_in_opens_at, check_in_deadline,
 		offer_expires_at, created_at, checked_in_at, ended_at
 	FROM reservation_events WHERE library_id = 1 AND reservation_id = $1 ORDER BY version DESC LIMIT 1
 	ON CONFLICT (library_id, id) DO UPDATE SET seat_id = EXCLUDED.seat_id, during = EXCLUDED.during, status = EXCLUDED.status,
