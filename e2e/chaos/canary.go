@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"os"
 	"os/exec"
@@ -38,19 +41,58 @@ func harmless() canary { return canary{name: "none", faults: "."} }
 // cleanRuns is how often it is run.
 const cleanRuns = 10
 
-// change replaces a part of a file, which must be there just once.
-type change struct{ file, from, to string }
+// change replaces a part of the source, which must be there just once.
+type change struct {
+	// place is a file, and after a space the name of the function that has the part; without a function it is the whole file.
+	// Within a function a short part is enough, so that the canary outlives changes around it.
+	place    string
+	from, to string
+}
+
+// file is that of the place.
+func (ch change) file() string {
+	file, _, _ := strings.Cut(ch.place, " ")
+	return file
+}
 
 // apply returns the text of a file with the change.
 func (ch change) apply(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%w: the file of a canary has gone", err)
 	}
-	if n := strings.Count(string(text), ch.from); n != 1 {
-		return "", fmt.Errorf("%s has %q %d times, not once: write the canary anew", ch.file, ch.from, n)
+	before, part, after := "", string(text), ""
+	if _, function, ok := strings.Cut(ch.place, " "); ok {
+		begin, end, err := bounds(path, text, function)
+		if err != nil {
+			return "", err
+		}
+		before, part, after = string(text[:begin]), string(text[begin:end]), string(text[end:])
 	}
-	return strings.Replace(string(text), ch.from, ch.to, 1), nil
+	if n := strings.Count(part, ch.from); n != 1 {
+		return "", fmt.Errorf("%s has %q %d times, not once: write the canary anew", ch.place, ch.from, n)
+	}
+	return before + strings.Replace(part, ch.from, ch.to, 1) + after, nil
+}
+
+// bounds returns where a function, or a method of that name, begins and ends in a file. There must be just one.
+func bounds(path string, text []byte, function string) (begin, end int, err error) {
+	files := token.NewFileSet()
+	parsed, err := parser.ParseFile(files, path, text, parser.SkipObjectResolution)
+	if err != nil {
+		return 0, 0, err
+	}
+	n := 0
+	for _, d := range parsed.Decls {
+		if f, ok := d.(*ast.FuncDecl); ok && f.Name.Name == function {
+			begin, end = files.Position(f.Pos()).Offset, files.Position(f.End()).Offset
+			n++
+		}
+	}
+	if n != 1 {
+		return 0, 0, fmt.Errorf("%s has %d functions %s, not one: write the canary anew", path, n, function)
+	}
+	return begin, end, nil
 }
 
 // canaries are all of them.
@@ -68,8 +110,8 @@ func canaries() []canary {
 		}},
 		{name: "check-in without compare and set", by: checkRules, changes: []change{
 			{"store/lifecycle.go", "WHERE library_id = $1 AND id = $2 AND status = $3`", "WHERE library_id = $1 AND id = $2 AND $3 <> ''`"},
-			{"store/lifecycle.go", "\t\t\treturn wrongState(ErrCheckInTooLate, r)\n", ""},
-			{"store/lifecycle.go", "case !now.Before(*r.CheckInDeadline):", "case false:"},
+			{"store/lifecycle.go CheckIn", "return wrongState(ErrCheckInTooLate, r)\n", "\n"},
+			{"store/lifecycle.go CheckIn", "case !now.Before(*r.CheckInDeadline):", "case false:"},
 		}},
 		// It has to forget the check-in too, or else the table refuses what it does.
 		{name: "worker without the status check", by: checkRules, changes: []change{
@@ -95,8 +137,8 @@ func canaries() []canary {
 		}},
 		// The commit waits a moment, as on a slow disk, so that somebody can look in between.
 		{name: "acknowledged before the commit", by: checkLinearity, changes: []change{
-			{"store/tx.go", "\tdefer conn.Release()\n\tctx, cancel := budget(ctx)\n\tdefer cancel()\n\tpgTx, err", "\tacknowledged := false\n\tdefer func() {\n\t\tif !acknowledged {\n\t\t\tconn.Release()\n\t\t}\n\t}()\n\tctx, cancel := budget(ctx)\n\tdefer cancel()\n\tpgTx, err"},
-			{"store/tx.go", "\treturn translate(pgTx.Commit(ctx))", "\tacknowledged = true\n\tgo func() {\n\t\ttime.Sleep(20 * time.Millisecond)\n\t\t_ = pgTx.Commit(context.WithoutCancel(ctx))\n\t\tconn.Release()\n\t}()\n\treturn nil"},
+			{"store/tx.go inTx", "\tdefer conn.Release()\n", "\tacknowledged := false\n\tdefer func() {\n\t\tif !acknowledged {\n\t\t\tconn.Release()\n\t\t}\n\t}()\n"},
+			{"store/tx.go inTx", "\treturn translate(pgTx.Commit(ctx))", "\tacknowledged = true\n\tgo func() {\n\t\ttime.Sleep(20 * time.Millisecond)\n\t\t_ = pgTx.Commit(context.WithoutCancel(ctx))\n\t\tconn.Release()\n\t}()\n\treturn nil"},
 		}},
 		{name: "synchronous_commit=off", by: checkKept, postgres: map[string]string{"synchronous_commit": "off"}, faults: "^postgres killed$"},
 		{name: "waitlist in random order", by: checkRules, changes: []change{
@@ -110,19 +152,23 @@ func canaries() []canary {
 			{"store/changes.go", "// pgEpoch is", "var lastID int64\n\n// pgEpoch is"},
 		}},
 		{name: "a notification now and then is skipped", by: checkStreams, changes: []change{
-			{"server/notify.go", "\t\tfor _, n := range list {\n", "\t\tfor _, n := range list {\n\t\t\tif n.ID%20 == 0 {\n\t\t\t\tafter = n.ID\n\t\t\t\tcontinue\n\t\t\t}\n"},
+			{"server/notify.go sendAfter", "for _, n := range list {\n", "for _, n := range list {\n\t\t\tif n.ID%20 == 0 {\n\t\t\t\tafter = n.ID\n\t\t\t\tcontinue\n\t\t\t}\n"},
 		}},
 		{name: "worker without no-shows", by: checkLiveness, changes: []change{
 			{"worker/worker.go", "\t\tw.add(due.Name, 0,", "\t\tif due.Name == \"no_show\" {\n\t\t\tcontinue\n\t\t}\n\t\tw.add(due.Name, 0,"},
 		}},
+		// The poison row is the one that the operator has.
+		{name: "a worker that does not isolate a failing seat", by: checkLiveness, faults: "^operator has a poison row$", changes: []change{
+			{"worker/seats.go runBatch", "case ctx.Err() != nil, store.Unavailable(err) && !slow:", "case err != nil:"},
+		}},
 		{name: "a handler that panics", by: checkLog, changes: []change{
-			{"server/reservation.go", "\tr, err := s.transition(ctx, req.GetReservationId(), s.store.CheckOut)\n", "\tif req.GetReservationId()%10 == 0 {\n\t\tpanic(\"a canary\")\n\t}\n\tr, err := s.transition(ctx, req.GetReservationId(), s.store.CheckOut)\n"},
+			{"server/reservation.go CheckOut", " {\n\tr, err", " {\n\tif req.GetReservationId()%10 == 0 {\n\t\tpanic(\"a canary\")\n\t}\n\tr, err"},
 		}},
 		{name: "each booking waits for two seconds", by: checkActivity, changes: []change{
 			{"server/interceptors.go", "\tc := callOf(ctx)\n\terr = e.run(", "\tc := callOf(ctx)\n\tif strings.HasPrefix(c.method, \"/dlsms.v1.Reservation\") {\n\t\ttime.Sleep(2 * time.Second)\n\t}\n\terr = e.run("},
 		}},
 		{name: "seats from a cache of 300 ms", by: checkReads, changes: []change{
-			{"availability/tail.go", "\tif m.options.Freshness > 0 {\n\t\toldest := m.elapsed() - m.options.Freshness", "\t{\n\t\toldest := m.elapsed() - 300*time.Millisecond"},
+			{"availability/tail.go joinOrAnswer", "if m.options.Freshness > 0 {\n", "{\n\t\tm.options.Freshness = 300 * time.Millisecond\n"},
 		}},
 	}
 }
@@ -131,7 +177,7 @@ func canaries() []canary {
 func (c canary) build(ctx context.Context, dir string) (binary string, err error) {
 	replaced := map[string]string{}
 	for i, ch := range c.changes {
-		path, err := filepath.Abs(ch.file)
+		path, err := filepath.Abs(ch.file())
 		if err != nil {
 			return "", err
 		}
@@ -143,7 +189,7 @@ func (c canary) build(ctx context.Context, dir string) (binary string, err error
 		if err != nil {
 			return "", fmt.Errorf("canary %q: %w", c.name, err)
 		}
-		changed := filepath.Join(dir, fmt.Sprintf("%d-%s", i, filepath.Base(ch.file)))
+		changed := filepath.Join(dir, fmt.Sprintf("%d-%s", i, filepath.Base(ch.file())))
 		if err := os.WriteFile(changed, []byte(text), 0o600); err != nil {
 			return "", err
 		}

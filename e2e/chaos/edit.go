@@ -121,7 +121,7 @@ func (o *operator) readEdited(ctx context.Context, n int) {
 	if n%4 == 0 {
 		var resp *dlsmsv1.GetBranchesResponse
 		resp, err = api.Seats.GetBranches(ctx, &dlsmsv1.GetBranchesRequest{})
-		r.AsOf = o.asOf(resp, r.Call)
+		r.AsOf = o.site.clock.Real(resp.GetAsOf().AsTime()).Sub(o.history.began)
 		for _, b := range resp.GetBranches() {
 			if b.GetCode() == operatorDepot {
 				seen[0] = seenDepot(b)
@@ -162,14 +162,6 @@ func (o *operator) readEdited(ctx context.Context, n int) {
 				r.Call, r.AsOf, got, row, oldest, newest)
 		}
 	}
-}
-
-// asOf returns as of when an answer is; one that does not say is as of its call.
-func (o *operator) asOf(resp *dlsmsv1.GetBranchesResponse, call time.Duration) time.Duration {
-	if resp.GetAsOf() == nil {
-		return call
-	}
-	return o.site.clock.Real(resp.GetAsOf().AsTime()).Sub(o.history.began)
 }
 
 // seenSeat returns "edit n" for a seat as edit n left it, "" for one that was not edited yet, and otherwise what it is.
