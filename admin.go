@@ -48,6 +48,12 @@ func observe(metrics *prometheus.Registry, db *store.Store, seats *availability.
 	gauge("db_connections", "Connections to Postgres that are open, for requests.", func() float64 { return float64(db.PoolStat().TotalConns()) })
 	gauge("db_connections_in_use", "Connections to Postgres that a request holds.", func() float64 { return float64(db.PoolStat().AcquiredConns()) })
 	gauge("db_connections_max", "Most connections to Postgres for requests.", func() float64 { return float64(db.PoolStat().MaxConns()) })
+	for table := range db.UnreadableRows() {
+		metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: "dlsms", Name: "unreadable_rows_total", ConstLabels: prometheus.Labels{"table": table},
+			Help: "How often a row was left out because it could not be read, by table. The log has its id.",
+		}, func() float64 { return float64(db.UnreadableRows()[table]) }))
+	}
 	gauge("seats", "Seats in the catalog.", func() float64 { return float64(seats.Stats().Seats) })
 	gauge("seats_age_seconds", "How old what is known of the seats is.", func() float64 { return seats.Stats().Age.Seconds() })
 	gauge("watches_open", "Watches of seats that are open.", func() float64 { return float64(seats.Stats().Watches) })

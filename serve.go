@@ -124,6 +124,7 @@ func openDatabase(ctx context.Context, s *settings, traces tracing, log *slog.Lo
 			MaxConns: int32(s.DBMaxConns.value), //nolint:gosec // read with 31 bits
 			Rules:    s.rules(),
 			Tracer:   traces.queryTracer(),
+			Log:      log,
 		})
 	})
 	if err != nil {
@@ -194,9 +195,10 @@ func newReplica(s *settings, db *store.Store, traces tracing, log *slog.Logger) 
 	news := &server.News{}
 	rules := s.rules()
 	r.seats = availability.New(db, availability.Options{
-		Freshness:    s.ReadFreshness.value,
-		MaxStaleness: s.MaxStaleness.value,
-		Logger:       log,
+		Freshness:     s.ReadFreshness.value,
+		MaxStaleness:  s.MaxStaleness.value,
+		PastTolerance: rules.PastTolerance,
+		Logger:        log,
 		OnEvents: func(events []store.Event, now time.Time) {
 			news.Tell(events)
 			tellWorker(r.worker, rules, events, now)

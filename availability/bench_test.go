@@ -2,7 +2,6 @@ package availability
 
 import (
 	"fmt"
-	"log/slog"
 	"runtime"
 	"testing"
 	"time"
@@ -28,7 +27,7 @@ func bigLibrary(seats int) store.World {
 }
 
 func newBigLedger(seats int) *ledger {
-	l := newLedger(slog.New(slog.DiscardHandler))
+	l := new(ledger)
 	l.load(bigLibrary(seats))
 	return l
 }
@@ -45,7 +44,7 @@ func BenchmarkLoad(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		before := heap()
-		l, read := newLedger(slog.New(slog.DiscardHandler)), bigLibrary(50_000)
+		l, read := new(ledger), bigLibrary(50_000)
 		b.StartTimer()
 		l.load(read)
 		b.StopTimer()
@@ -70,7 +69,7 @@ func BenchmarkLoadFromPostgres(b *testing.B) {
 		if err != nil || len(read.Taken) != 500_000 {
 			b.Fatal(len(read.Taken), err)
 		}
-		newLedger(slog.New(slog.DiscardHandler)).load(read)
+		new(ledger).load(read)
 	}
 }
 
@@ -84,7 +83,7 @@ func BenchmarkAnswer(b *testing.B) {
 	}
 	worlds := map[string]*world{}
 	for name, read := range map[string]store.World{"demo": bigLibrary(49), "demo with hours": hours(bigLibrary(49)), "big": bigLibrary(50_000)} {
-		worlds[name] = newLedger(slog.New(slog.DiscardHandler)).load(read)
+		worlds[name] = new(ledger).load(read)
 	}
 	free := question{availableOnly: true, limit: 1000}
 	tomorrow := question{window: window{minute(25 * 60).UnixMicro(), minute(26 * 60).UnixMicro()}, limit: 1000}
@@ -163,7 +162,7 @@ func BenchmarkChange(b *testing.B) {
 			e.Version++
 			e.Status = []store.Status{store.Cancelled, store.Confirmed}[e.Version%2]
 			l.over = l.over[:0]
-			return l.apply(store.Changes{Now: monday, Events: []store.Event{e}}, nil)
+			return l.apply(store.Changes{Now: monday, Events: []store.Event{e}})
 		}
 	}
 	for _, seats := range []int{49, 50_000} {
@@ -190,7 +189,7 @@ func BenchmarkChange(b *testing.B) {
 					if err := h.add(w); err != nil {
 						b.Fatal(err)
 					}
-					w.behind.Store(false)
+					w.take()
 					watches = append(watches, w)
 				}
 				b.ReportAllocs()
@@ -198,10 +197,9 @@ func BenchmarkChange(b *testing.B) {
 					h.publish(step())
 					b.StopTimer()
 					for _, w := range watches {
-						if len(w.updates) != 1 {
+						if u, ok := w.take(); !ok || u.Snapshot {
 							b.Fatal("a watcher was not told")
 						}
-						<-w.updates
 					}
 					b.StartTimer()
 				}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -56,12 +57,6 @@ func (r *recording) LoadWorld(context.Context) (store.World, error) {
 	return w, nil
 }
 
-func (r *recording) LoadCatalog(context.Context) (store.Catalog, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.catalog, r.err
-}
-
 func (r *recording) Changes(ctx context.Context, since store.Snapshot) (store.Changes, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -75,6 +70,10 @@ func (r *recording) Changes(ctx context.Context, since store.Snapshot) (store.Ch
 	c := store.Changes{Snapshot: since, Now: r.world.Now}
 	if len(r.changes) > 0 {
 		c, r.changes = r.changes[0], r.changes[1:]
+	}
+	if c.CatalogChanged {
+		c = withCatalog(c, r.world.Catalog, r.catalog)
+		r.world.Catalog = r.catalog
 	}
 	if r.now != nil {
 		c.Now = r.now()
@@ -91,6 +90,64 @@ func hook(mu *sync.Mutex, f func()) {
 		defer mu.Lock()
 		f()
 	}
+}
+
+// withCatalog returns changes in which the catalog became another one, as Postgres would tell them: a seat that is deleted touches its branch,
+// and a branch that is deleted touches the others.
+func withCatalog(c store.Changes, old, read store.Catalog) store.Changes {
+	c.CatalogChanged = true
+	before := map[int64]store.Seat{}
+	for _, s := range old.Seats {
+		before[s.ID] = s
+	}
+	touched := map[int64]bool{}
+	for _, s := range read.Seats {
+		if was, ok := before[s.ID]; !ok || !reflect.DeepEqual(was, s) {
+			c.Catalog.Seats = append(c.Catalog.Seats, s)
+		}
+		delete(before, s.ID)
+	}
+	for _, s := range before {
+		touched[s.BranchID] = true
+	}
+	branches := map[int64]store.Branch{}
+	for _, b := range old.Branches {
+		branches[b.ID] = b
+	}
+	for _, b := range read.Branches {
+		c.Catalog.BranchIDs = append(c.Catalog.BranchIDs, b.ID)
+		if was, ok := branches[b.ID]; !ok || !reflect.DeepEqual(was, b) {
+			touched[b.ID] = true
+		}
+		delete(branches, b.ID)
+	}
+	for _, b := range read.Branches {
+		if touched[b.ID] || len(branches) > 0 {
+			touched[b.ID] = true
+			c.Catalog.Branches = append(c.Catalog.Branches, b)
+		}
+	}
+	for _, s := range read.Seats {
+		if touched[s.BranchID] {
+			c.Catalog.SeatIDs = append(c.Catalog.SeatIDs, s.ID)
+		}
+	}
+	return c
+}
+
+// become applies changes in which the catalog may have become another one.
+func (l *ledger) become(c store.Changes, read *store.Catalog) *world {
+	if read != nil {
+		old := store.Catalog{}
+		for _, b := range l.world.branches {
+			old.Branches = append(old.Branches, b.Branch)
+		}
+		for _, s := range l.world.seats {
+			old.Seats = append(old.Seats, s.Seat)
+		}
+		c = withCatalog(c, old, *read)
+	}
+	return l.apply(c)
 }
 
 // set changes the recording.

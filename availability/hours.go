@@ -2,7 +2,6 @@ package availability
 
 import (
 	"cmp"
-	"log/slog"
 	"slices"
 	"sort"
 	"sync"
@@ -25,7 +24,7 @@ const (
 type calendar struct {
 	timezone string
 	hours    []store.OpenHours
-	location *time.Location
+	location *time.Location // nil: unknown
 
 	// hot covers the weeks that nearly all questions are about; warm renews it.
 	hot atomic.Pointer[schedule]
@@ -34,15 +33,15 @@ type calendar struct {
 	cold sync.Map
 }
 
-// newCalendar returns the calendar of a branch, nil if it never closes.
-func newCalendar(b store.Branch, log *slog.Logger) *calendar {
+// newCalendar returns the calendar of a branch, nil if it never closes. A branch with hours in an unknown time zone never opens: the
+// database refuses to book there.
+func newCalendar(b store.Branch) *calendar {
 	if neverCloses(b.Hours) {
 		return nil
 	}
-	location, err := time.LoadLocation(b.Timezone)
+	location, err := store.LoadZone(b.Timezone)
 	if err != nil {
-		log.Error("unknown time zone: its opening hours are taken as UTC", "branch", b.Code, "timezone", b.Timezone, "error", err)
-		location = time.UTC
+		return &calendar{timezone: b.Timezone, hours: b.Hours}
 	}
 	return &calendar{timezone: b.Timezone, hours: b.Hours, location: location}
 }
@@ -107,6 +106,9 @@ const margin = 17
 
 // build returns the schedule for times in [from, to).
 func (c *calendar) build(from, to int64) *schedule {
+	if c.location == nil {
+		return &schedule{calendar: c, window: window{from, to}}
+	}
 	var open []window
 	last := floorDiv(to, microsPerDay) + margin
 	for day := floorDiv(from, microsPerDay) - 3; day <= last; day++ {

@@ -1,7 +1,6 @@
 package availability
 
 import (
-	"log/slog"
 	"testing"
 	"time"
 
@@ -68,7 +67,7 @@ func TestHoursAgreeWithPostgres(t *testing.T) {
 				(int(h.Weekday)+6)%7+1, int(h.Opens/time.Minute), int(h.Closes/time.Minute))
 		}
 		day := changeOvers[zone][rapid.IntRange(0, 1).Draw(rt, "leap")]
-		c := newCalendar(branch, slog.New(slog.DiscardHandler))
+		c := newCalendar(branch)
 		for range 20 {
 			start := day.Add(time.Duration(rapid.IntRange(-4*30, 4*54).Draw(rt, "start")) * 15 * time.Minute)
 			end := start.Add(time.Duration(rapid.IntRange(1, 100).Draw(rt, "length")) * 15 * time.Minute)
@@ -140,11 +139,19 @@ func TestNeverCloses(t *testing.T) {
 	}
 }
 
-func TestUnknownZoneIsTakenAsUTC(t *testing.T) {
+// The database refuses to book in a branch whose time zone it does not know.
+func TestABranchInAnUnknownZoneNeverOpens(t *testing.T) {
 	t.Parallel()
 	nine := store.OpenHours{Weekday: time.Monday, Opens: 9 * time.Hour, Closes: 17 * time.Hour}
-	c := newCalendar(store.Branch{Code: "b", Timezone: "Atlantis/Capital", Hours: []store.OpenHours{nine}}, slog.New(slog.DiscardHandler))
-	if got, want := c.build(monday.UnixMicro(), monday.UnixMicro()+1).at(monday.UnixMicro()), (window{minute(9 * 60).UnixMicro(), minute(17 * 60).UnixMicro()}); got != want {
-		t.Errorf("open %v, want %v", got, want)
+	for _, zone := range []string{"Atlantis/Capital", "", "Local"} {
+		c := newCalendar(store.Branch{Code: "b", Timezone: zone, Hours: []store.OpenHours{nine}})
+		c.warm(monday.UnixMicro())
+		noon := instant(minute(12 * 60).UnixMicro())
+		if st, holds := noon.look(&seat{calendar: c}, nil); st != (state{}) || holds != never {
+			t.Errorf("%q: %+v until %d", zone, st, holds)
+		}
+		if newCalendar(store.Branch{Code: "b", Timezone: zone}) != nil {
+			t.Errorf("%q: a branch without hours is not always open", zone)
+		}
 	}
 }

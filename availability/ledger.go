@@ -2,7 +2,6 @@ package availability
 
 import (
 	"cmp"
-	"log/slog"
 	"slices"
 
 	"github.com/dlsms/dlsms/store"
@@ -10,7 +9,6 @@ import (
 
 // ledger makes the next world from the last one and what happened. One goroutine uses it.
 type ledger struct {
-	log *slog.Logger
 	// snapshot is what all that is below has seen.
 	snapshot store.Snapshot
 	world    *world
@@ -36,8 +34,6 @@ type farewell struct{ id, version, at int64 }
 // not fill the memory.
 const memory = 60_000_000 // microseconds
 
-func newLedger(log *slog.Logger) *ledger { return &ledger{log: log} }
-
 // load begins anew with what was read.
 func (l *ledger) load(read store.World) *world {
 	l.snapshot = read.Snapshot
@@ -62,7 +58,7 @@ func (l *ledger) load(read store.World) *world {
 	if l.world != nil {
 		old, w.generation, w.number = l.world.catalog, l.world.generation+1, l.world.number+1
 	}
-	w.catalog = newCatalog(read.Catalog, old, l.log)
+	w.catalog = newCatalog(read.Catalog, old)
 	w.taken = newShelf(w.seats, l.taken)
 	l.swept = w.now
 	w.warm()
@@ -75,8 +71,8 @@ func (l *ledger) wentBack(c store.Changes) bool {
 	return !c.Snapshot.After(l.snapshot) || c.Now.Before(l.world.asOf)
 }
 
-// apply makes the next world. The catalog is nil unless it changed.
-func (l *ledger) apply(c store.Changes, read *store.Catalog) *world {
+// apply makes the next world.
+func (l *ledger) apply(c store.Changes) *world {
 	l.snapshot = c.Snapshot
 	w := *l.world
 	w.asOf, w.now, w.number = c.Now, c.Now.UnixMicro(), l.world.number+1
@@ -88,11 +84,13 @@ func (l *ledger) apply(c store.Changes, read *store.Catalog) *world {
 		l.sweep(w.now, changed)
 		w.warm()
 	}
-	switch {
-	case read != nil:
-		w.catalog = newCatalog(*read, l.world.catalog, l.log)
-		w.taken = newShelf(w.seats, l.taken)
+	if c.CatalogChanged {
+		w.catalog = w.catalog.changed(c.Catalog)
 		w.warm()
+	}
+	switch {
+	case w.index != l.world.index:
+		w.taken = newShelf(w.seats, l.taken)
 	case len(changed) > 0:
 		w.taken = slices.Clone(w.taken)
 		for id := range changed {
@@ -101,7 +99,7 @@ func (l *ledger) apply(c store.Changes, read *store.Catalog) *world {
 			}
 		}
 	}
-	if read != nil || len(changed) > 0 {
+	if w.catalog != l.world.catalog || len(changed) > 0 {
 		w.generation++
 		w.answers = newAnswers()
 	}
@@ -116,7 +114,7 @@ func (l *ledger) applyEvent(e store.Event, now int64, changed map[int64]bool) {
 		return
 	}
 	b := booking{window{e.StartTime.UnixMicro(), e.EndTime.UnixMicro()}, e.ReservationID}
-	takes := e.Status.Occupies() && b.end > now-memory
+	takes := e.TakesSeat() && b.end > now-memory
 	seat := int64(0)
 	if takes {
 		seat = e.SeatID

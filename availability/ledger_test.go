@@ -1,7 +1,6 @@
 package availability
 
 import (
-	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -13,7 +12,7 @@ import (
 )
 
 func loadedLedger(catalog store.Catalog, taken ...store.Taken) *ledger {
-	l := newLedger(slog.New(slog.DiscardHandler))
+	l := new(ledger)
 	l.load(store.World{Now: monday, Catalog: catalog, Taken: taken})
 	return l
 }
@@ -38,7 +37,7 @@ func TestEventsInAnyOrder(t *testing.T) {
 			before := *l.world
 			beforeTaken := append(shelf{}, before.taken...)
 			old := l.world
-			w := l.apply(store.Changes{Now: monday, Events: sent[i : i+n]}, nil)
+			w := l.apply(store.Changes{Now: monday, Events: sent[i : i+n]})
 			i += n
 			for p, s := range w.seats {
 				want := bookingsOf(sent[:i], s.ID)
@@ -77,7 +76,7 @@ func TestWorldsDoNotChange(t *testing.T) {
 				c.Events = []store.Event{e}
 				events = append(events, e)
 			}
-			k := kept{w: l.apply(c, nil)}
+			k := kept{w: l.apply(c)}
 			for _, s := range k.w.seats {
 				k.want = append(k.want, bookingsOf(events, s.ID))
 			}
@@ -120,12 +119,12 @@ func TestEndedVersionsAreRememberedForAWhile(t *testing.T) {
 	t.Parallel()
 	l := loadedLedger(smallLibrary("UTC"))
 	e := reservation(1, 1, 2, 60, 120)
-	l.apply(store.Changes{Now: monday, Events: []store.Event{over(e)}}, nil)
-	w := l.apply(store.Changes{Now: minute(1).Add(-1), Events: []store.Event{e}}, nil)
+	l.apply(store.Changes{Now: monday, Events: []store.Event{over(e)}})
+	w := l.apply(store.Changes{Now: minute(1).Add(-1), Events: []store.Event{e}})
 	if got := w.taken.at(1); len(got) > 0 {
 		t.Errorf("an older event brought back %v", got)
 	}
-	l.apply(store.Changes{Now: minute(1)}, nil)
+	l.apply(store.Changes{Now: minute(1)})
 	if len(l.known)+len(l.over) > 0 {
 		t.Errorf("a minute later it still knows %v, %v", l.known, l.over)
 	}
@@ -137,10 +136,10 @@ func TestTransitionsThatKeepTheWindowChangeNothing(t *testing.T) {
 	l := loadedLedger(smallLibrary("UTC"), store.Taken{ReservationID: 1, Version: 1, SeatID: 2, StartTime: e.StartTime, EndTime: e.EndTime})
 	generation := l.world.generation
 	e.Version, e.Status = 2, store.CheckedIn
-	if w := l.apply(store.Changes{Now: monday, Events: []store.Event{e}}, nil); w.generation != generation {
+	if w := l.apply(store.Changes{Now: monday, Events: []store.Event{e}}); w.generation != generation {
 		t.Error("a check-in made kept answers worthless")
 	}
-	if w := l.apply(store.Changes{Now: monday, Events: []store.Event{over(e)}}, nil); w.generation == generation || len(w.taken.at(1)) > 0 {
+	if w := l.apply(store.Changes{Now: monday, Events: []store.Event{over(e)}}); w.generation == generation || len(w.taken.at(1)) > 0 {
 		t.Error("the end after the check-in was ignored")
 	}
 }
@@ -149,10 +148,10 @@ func TestBookingsOfASeatBeforeItsCatalog(t *testing.T) {
 	t.Parallel()
 	l := loadedLedger(smallLibrary("UTC"))
 	e := reservation(1, 1, 9, 60, 120)
-	l.apply(store.Changes{Now: monday, Events: []store.Event{e}}, nil)
+	l.apply(store.Changes{Now: monday, Events: []store.Event{e}})
 	c := smallLibrary("UTC")
 	c.Seats = append(c.Seats, store.Seat{ID: 9, BranchID: 1, Label: "D-9"})
-	w := l.apply(store.Changes{Now: monday}, &c)
+	w := l.become(store.Changes{Now: monday}, &c)
 	if got := w.taken.at(w.position[9]); !slices.Equal(got, bookingsOf([]store.Event{e}, 9)) {
 		t.Errorf("seat 9 has %v", got)
 	}
@@ -178,7 +177,7 @@ func TestCatalogDifferences(t *testing.T) {
 		before, after := draw("before"), draw("after")
 		l := loadedLedger(before)
 		old := l.world
-		w := l.apply(store.Changes{Now: monday}, &after)
+		w := l.become(store.Changes{Now: monday}, &after)
 		want := map[int64]bool{}
 		find := func(c store.Catalog, id int64) (store.Seat, []store.OpenHours) {
 			for _, s := range c.Seats {

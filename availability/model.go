@@ -13,8 +13,6 @@ import (
 type Source interface {
 	// LoadWorld reads the whole catalog and everything that is taken, in one snapshot.
 	LoadWorld(ctx context.Context) (store.World, error)
-	// LoadCatalog reads the catalog as it is now.
-	LoadCatalog(ctx context.Context) (store.Catalog, error)
 	// Changes returns everything that was committed after a snapshot, and the snapshot to ask with next.
 	Changes(ctx context.Context, since store.Snapshot) (store.Changes, error)
 }
@@ -25,6 +23,8 @@ type Options struct {
 	Freshness time.Duration
 	// MaxStaleness is for how long answers go on from what is known while Postgres can't be reached; 0: not at all.
 	MaxStaleness time.Duration
+	// PastTolerance is for how long a window may have ended that is asked about, for clients whose clock is late.
+	PastTolerance time.Duration
 	// Logger hears of what changes: loaded, out of reach, back; nil: nobody does.
 	Logger *slog.Logger
 	// OnEvents is called with the events of each look at the log that has any, and Postgres's clock, after they are applied; and without
@@ -66,16 +66,18 @@ func New(source Source, o Options) *Model {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Model{
+	m := &Model{
 		source:  source,
 		options: o,
 		log:     o.Logger,
 		born:    time.Now(),
-		ledger:  newLedger(o.Logger),
+		ledger:  new(ledger),
 		hub:     newHub(),
 		kick:    make(chan struct{}, 1),
 		ready:   make(chan struct{}),
 	}
+	m.hub.rearm = m.Wake
+	return m
 }
 
 func (m *Model) elapsed() time.Duration { return time.Since(m.born) }

@@ -2,11 +2,89 @@ package availability
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"time"
 )
 
-// publish tells the watchers how w differs from what they were told. A world older than that has nothing new.
+// Publishing costs in proportion to the watches, and thousands of them may want to hear of each booking. So it has a goroutine of its own, which
+// readers never wait for: it publishes the newest world there is, with all that changed since the last one that it published, and wakes
+// the watchers a few at a time. While it does, what changes waits for the next round. Watchers are told a little later then, and less often.
+
+// The pace at which watchers are woken, each of which costs some 30 microseconds of sending: wakeBatch of them each wakeGap.
+const (
+	wakeBatch = 10
+	wakeGap   = time.Millisecond
+)
+
+// offer has a world published, without waiting for it.
+func (h *hub) offer(w *world) {
+	if h.watches.Load() == 0 && h.mu.TryLock() { // nothing that takes long holds the lock now
+		if len(h.classes) == 0 && (h.told == nil || w.number > h.told.number) {
+			h.told = w
+		}
+		h.mu.Unlock()
+		return // a watch that comes now publishes a world as fresh, and asks for the next one
+	}
+	h.offered.Store(w)
+	h.signal()
+}
+
+func (h *hub) signal() {
+	select {
+	case h.news <- struct{}{}:
+	default: // it knows already
+	}
+}
+
+// run publishes what is offered, and wakes watchers, until ctx ends.
+func (h *hub) run(ctx context.Context) {
+	for {
+		select {
+		case <-h.news:
+		case <-ctx.Done():
+			return
+		}
+		if w := h.offered.Swap(nil); w != nil {
+			h.publish(w)
+		}
+		h.wakeAll(ctx)
+	}
+}
+
+// wakeAll wakes the watchers of all groups that have an update, at the pace.
+func (h *hub) wakeAll(ctx context.Context) {
+	var watches []*Watch
+	h.mu.Lock()
+	for _, g := range h.wake {
+		g.toWake = false
+		for w := range g.watches {
+			watches = append(watches, w)
+		}
+	}
+	h.wake = h.wake[:0]
+	h.mu.Unlock()
+	if len(watches) == 0 {
+		return
+	}
+	tick := time.NewTicker(wakeGap)
+	defer tick.Stop()
+	for i, w := range watches {
+		select {
+		case w.woken <- struct{}{}:
+		default: // it is awake, or will be
+		}
+		if (i+1)%wakeBatch == 0 {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// publish adds how w differs from the told world to what the watchers have not taken yet. A world older than that has nothing new.
 func (h *hub) publish(w *world) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -23,15 +101,18 @@ func (h *hub) publish(w *world) {
 		if c.window == present {
 			h.publishPresent(c, old, w, changed)
 		} else {
-			c.publish(old, w, changed, nil)
+			h.publishClass(c, old, w, changed, nil)
 		}
+	}
+	if len(h.wake) > 0 {
+		h.signal()
 	}
 }
 
 // publishPresent does it for those who watch the present, where time itself changes seats.
 func (h *hub) publishPresent(c *class, old, w *world, changed []pair) {
 	switch {
-	case old.catalog != w.catalog: // so it is as well when time went back: the world was loaded anew
+	case old.index != w.index, w.now < old.now: // time goes back when the world is loaded anew
 		h.due = make([]int64, len(w.seats))
 		changed = slices.Collect(pairs(old.catalog, w.catalog))
 	case w.now >= h.nextDue:
@@ -46,15 +127,23 @@ func (h *hub) publishPresent(c *class, old, w *world, changed []pair) {
 		}
 	}
 	if len(changed) > 0 {
-		c.publish(old, w, changed, h.due)
-		h.nextDue = earliest(h.due)
+		h.publishClass(c, old, w, changed, h.due)
+		h.setNextDue()
 	}
 }
 
-// publish tells the class what is new of the seats that may have changed. If due is there, it learns when each changes next by itself.
-func (c *class) publish(old, w *world, maybe []pair, due []int64) {
+// publishClass tells a class what is new of the seats that may have changed. If due is there, it learns when each changes next by itself.
+func (h *hub) publishClass(c *class, old, w *world, maybe []pair, due []int64) {
 	was, is := old.at(c.window), w.at(c.window)
-	news := map[*group][]SeatView{}
+	var news map[*group]Update // most windows have none
+	tell := func(g *group, s SeatView, removed ...int64) {
+		if news == nil {
+			news = map[*group]Update{}
+		}
+		u := news[g]
+		u.Seats, u.Removed = append(u.Seats, s), append(u.Removed, removed...)
+		news[g] = u
+	}
 	for _, p := range maybe {
 		var before, after *seat
 		var stateBefore, stateAfter state
@@ -75,29 +164,20 @@ func (c *class) publish(old, w *world, maybe []pair, due []int64) {
 		for _, g := range c.groups {
 			switch {
 			case after != nil && g.filter.matches(after):
-				news[g] = append(news[g], after.view(stateAfter))
+				tell(g, after.view(stateAfter))
 			case before != nil && g.filter.matches(before): // gone, or it no longer matches
-				news[g] = append(news[g], cmp.Or(after, before).view(state{}))
+				gone := cmp.Or(after, before)
+				tell(g, gone.view(state{}), gone.ID)
 			}
 		}
 	}
-	for g, seats := range news {
-		u := &Update{Seats: seats, AsOf: w.asOf, memo: new(memo)}
-		for watch := range g.watches {
-			watch.tell(u)
+	for g, u := range news {
+		u.AsOf, u.memo = w.asOf, new(memo)
+		g.append(u)
+		if !g.toWake {
+			g.toWake = true
+			h.wake = append(h.wake, g)
 		}
-	}
-}
-
-// tell never blocks.
-func (w *Watch) tell(u *Update) {
-	if w.behind.Load() {
-		return
-	}
-	select {
-	case w.updates <- u:
-	default:
-		w.behind.Store(true)
 	}
 }
 
@@ -108,17 +188,28 @@ func (h *hub) schedule() {
 	for i, s := range h.told.seats {
 		_, h.due[i] = now.look(s, h.told.taken.at(i))
 	}
-	h.nextDue = earliest(h.due)
+	h.setNextDue()
 }
 
-// nextChange returns how long after the told world's time a watched seat changes by the passing of time; false: no seat does.
-func (h *hub) nextChange() (time.Duration, bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.due == nil || h.nextDue == never {
-		return 0, false
+func (h *hub) unschedule() {
+	h.due = nil
+	h.wakeAt.Store(never)
+}
+
+func (h *hub) setNextDue() {
+	was := h.nextDue
+	h.nextDue = earliest(h.due)
+	h.wakeAt.Store(h.nextDue)
+	if h.rearm != nil && h.nextDue != was && h.nextDue-h.told.now < int64(pollInterval/time.Microsecond) {
+		h.rearm()
 	}
-	return time.Duration(h.nextDue-h.told.now) * time.Microsecond, true
+}
+
+// nextChange returns how long after a world's time a watched seat changes by the passing of time; false: no seat does. It does not wait for
+// a publish. What is due at that time already is about to be published, which sets the next time, and calls rearm if that is soon.
+func (h *hub) nextChange(w *world) (time.Duration, bool) {
+	due := h.wakeAt.Load()
+	return time.Duration(due-w.now) * time.Microsecond, due != never && due > w.now
 }
 
 func earliest(due []int64) int64 {

@@ -51,6 +51,11 @@ type BranchView struct {
 	Name     string
 	Timezone string   // IANA
 	Areas    []string // sorted; shared: treat as read-only
+	// Hours are its opening hours, in the order of weekday (Sunday is 0) and time; shared: treat as read-only.
+	Hours []store.OpenHours
+	// Open says whether it is open. ClosesAt is set while it is, unless it never closes; OpensAt while it is not, unless it never opens.
+	Open              bool
+	ClosesAt, OpensAt time.Time
 	// SeatCount is how many seats it has, AvailableCount how many of them are free at this instant.
 	SeatCount, AvailableCount int
 }
@@ -107,13 +112,29 @@ func newWindow(start, end time.Time) (window, error) {
 	return w, nil
 }
 
-// Seats answers a query. It fails with ErrBranchNotFound, ErrUnavailable, Invalid for a window that is none, or the error of ctx.
-func (m *Model) Seats(ctx context.Context, q Query) (Page, error) {
-	about, err := newWindow(q.Start, q.End)
+// ask returns the window of a question, and a world that is as fresh as it may expect. It refuses a window that has passed: what was free
+// then is not known.
+func (m *Model) ask(ctx context.Context, start, end time.Time) (window, *world, error) {
+	about, err := newWindow(start, end)
 	if err != nil {
-		return Page{}, err
+		return window{}, nil, err
 	}
 	w, err := m.current(ctx)
+	if err != nil {
+		return window{}, nil, err
+	}
+	if about != present && about.end <= w.now-m.options.PastTolerance.Microseconds() {
+		refused := store.ErrWindowNotAllowed.With("now", w.asOf.UTC().Format(time.RFC3339Nano))
+		refused.Fields = []store.Fault{{Field: "end_time", Msg: "is in the past"}}
+		return window{}, nil, refused
+	}
+	return about, w, nil
+}
+
+// Seats answers a query. It fails with ErrBranchNotFound, ErrUnavailable, ErrWindowNotAllowed for a window that has passed, Invalid for one
+// that is none, or the error of ctx.
+func (m *Model) Seats(ctx context.Context, q Query) (Page, error) {
+	about, w, err := m.ask(ctx, q.Start, q.End)
 	if err != nil {
 		return Page{}, err
 	}
@@ -170,13 +191,9 @@ func (w *world) ask(q question) *answer {
 }
 
 // Seat answers about one seat, with the bookings that overlap the window, in the order of time; without a window, those of the coming 14 days.
-// It fails with ErrSeatNotFound, ErrUnavailable, Invalid for a window that is none, or the error of ctx.
+// It fails with ErrSeatNotFound, or as Seats does.
 func (m *Model) Seat(ctx context.Context, id int64, start, end time.Time) (SeatView, []Busy, time.Time, error) {
-	about, err := newWindow(start, end)
-	if err != nil {
-		return SeatView{}, nil, time.Time{}, err
-	}
-	w, err := m.current(ctx)
+	about, w, err := m.ask(ctx, start, end)
 	if err != nil {
 		return SeatView{}, nil, time.Time{}, err
 	}
@@ -213,7 +230,17 @@ func (w *world) askBranches() *answer {
 	a := &answer{until: never}
 	now := w.at(present)
 	for _, b := range w.branches {
-		v := BranchView{Code: b.Code, Name: b.Name, Timezone: b.Timezone, Areas: b.areas, SeatCount: len(b.seats)}
+		v := BranchView{Code: b.Code, Name: b.Name, Timezone: b.Timezone, Areas: b.areas, Hours: b.Hours, SeatCount: len(b.seats), Open: true}
+		if hours := now.hours(b.calendar); hours != nil {
+			open := hours.at(now.start)
+			if v.Open = open.start <= now.start; v.Open {
+				v.ClosesAt = moment(open.end)
+				a.until = min(a.until, open.end)
+			} else if open.start != never {
+				v.OpensAt = moment(open.start)
+				a.until = min(a.until, open.start)
+			}
+		}
 		for _, i := range b.seats {
 			st, until := now.look(w.seats[i], w.taken.at(i))
 			a.until = min(a.until, until)

@@ -123,7 +123,7 @@ func TestAnswersAreRight(t *testing.T) {
 					events = append(slices.Clone(events), e)
 				}
 			}
-			worlds = append(worlds, past{l.apply(c, read), events})
+			worlds = append(worlds, past{l.become(c, read), events})
 			for range 4 {
 				p := worlds[max(0, len(worlds)-rapid.IntRange(1, 3).Draw(t, "world"))]
 				q := rapid.SampledFrom(questions).Draw(t, "question")
@@ -173,7 +173,7 @@ func TestKeptAnswersAreShared(t *testing.T) {
 		{"during it", store.Changes{Now: minute(119)}, 2},
 		{"when it was cancelled", store.Changes{Now: minute(119), Events: []store.Event{over(e)}}, 3},
 	} {
-		if got := encode(l.apply(step.changes, nil)); got != step.want {
+		if got := encode(l.apply(step.changes)); got != step.want {
 			t.Errorf("%s: encoded %d times, want %d", step.what, got, step.want)
 		}
 	}
@@ -200,7 +200,7 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 	}
 	l := loadedLedger(catalog, store.Taken{ReservationID: 1, Version: 1, SeatID: 1, StartTime: minute(60), EndTime: minute(120)})
 	for m := range 3 { // an answer that is replaced by a later one counts once
-		l.apply(store.Changes{Now: minute(60 * m)}, nil)
+		l.apply(store.Changes{Now: minute(60 * m)})
 		l.world.page(question{})
 	}
 	for end := range 50 {
@@ -300,10 +300,44 @@ func TestBranches(t *testing.T) {
 		t.Fatal(asOf, err)
 	}
 	want := []BranchView{
-		{Code: "day", Name: "Day", Timezone: "Europe/Berlin", Areas: []string{"Attic", "Hall"}, SeatCount: 3, AvailableCount: 2},
-		{Code: "night", Name: "Night", Timezone: "Europe/Berlin", Areas: []string{"Hall"}, SeatCount: 1, AvailableCount: 1},
+		{Code: "day", Name: "Day", Timezone: "Europe/Berlin", Areas: []string{"Attic", "Hall"}, SeatCount: 3, AvailableCount: 2, Open: true},
+		{Code: "night", Name: "Night", Timezone: "Europe/Berlin", Areas: []string{"Hall"}, SeatCount: 1, AvailableCount: 1, Open: true},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestBranchesSayWhenTheyAreOpen(t *testing.T) {
+	t.Parallel()
+	l := loadedLedger(smallLibrary("UTC", nineToFive...))
+	for _, c := range []struct {
+		minute              int
+		open                bool
+		closesAt, opensAt   time.Time
+		available, untilDue int
+	}{
+		{8 * 60, false, time.Time{}, minute(9 * 60), 0, 9 * 60},
+		{9 * 60, true, minute(17 * 60), time.Time{}, 3, 17 * 60},
+		{17*60 - 1, true, minute(17 * 60), time.Time{}, 3, 17 * 60},
+		{17 * 60, false, time.Time{}, minute((24 + 9) * 60), 0, (24 + 9) * 60},
+	} {
+		w := l.apply(store.Changes{Now: minute(c.minute)})
+		a := w.askBranches()
+		day, night := a.branches[0], a.branches[1]
+		if day.Open != c.open || !day.ClosesAt.Equal(c.closesAt) || !day.OpensAt.Equal(c.opensAt) || day.AvailableCount != c.available {
+			t.Errorf("minute %d: %+v", c.minute, day)
+		}
+		if !night.Open || !night.ClosesAt.IsZero() || !night.OpensAt.IsZero() {
+			t.Errorf("minute %d: the branch that never closes: %+v", c.minute, night)
+		}
+		if until := minute(c.untilDue).UnixMicro(); a.until != until {
+			t.Errorf("minute %d: the answer is kept until %v", c.minute, moment(a.until))
+		}
+	}
+	unknown := smallLibrary("Atlantis/Capital", nineToFive...)
+	w := loadedLedger(unknown).world
+	if day := w.askBranches().branches[0]; day.Open || !day.ClosesAt.IsZero() || !day.OpensAt.IsZero() || day.AvailableCount != 0 {
+		t.Errorf("in an unknown time zone: %+v", day)
 	}
 }

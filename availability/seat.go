@@ -120,6 +120,8 @@ type SeatView struct {
 	Area      string
 	Label     string
 	Amenities []int16 // numbers of the enum dlsms.v1.Amenity, sorted
+	// OutOfService says that the library has taken it out of service.
+	OutOfService bool
 	// Available says that it is in service, its branch open and nothing booked for the whole window.
 	Available bool
 	// AvailableUntil is set while Available: when the next booking at or after the window's end starts, zero if none is known.
@@ -132,13 +134,13 @@ type SeatView struct {
 }
 
 // Memo returns what compute returns, computed once for a seat for as long as the catalog has it unchanged: whoever encodes seats keeps the
-// bytes of ID, Branch, Area, Label and Amenities here. All callers must compute the same kind of thing.
+// bytes of ID, Branch, Area, Label, Amenities and OutOfService here. All callers must compute the same kind of thing.
 func (v SeatView) Memo(compute func() any) any { return v.memo.get(compute) }
 
 func (s *seat) view(st state) SeatView {
 	return SeatView{
 		memo: &s.memo,
-		ID:   s.ID, Branch: s.branch, Area: s.Area, Label: s.Label, Amenities: s.Amenities,
+		ID:   s.ID, Branch: s.branch, Area: s.Area, Label: s.Label, Amenities: s.Amenities, OutOfService: s.OutOfService,
 		Available: st.available, AvailableUntil: moment(st.until), NextAvailableAt: moment(st.next),
 	}
 }

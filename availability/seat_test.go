@@ -1,7 +1,6 @@
 package availability
 
 import (
-	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -108,7 +107,7 @@ func TestLookWithHours(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		branch := store.Branch{Code: "b", Timezone: rapid.SampledFrom(zones).Draw(t, "zone"), Hours: drawHours(t)}
-		c := newCalendar(branch, slog.New(slog.DiscardHandler))
+		c := newCalendar(branch)
 		if c == nil {
 			return
 		}
@@ -154,7 +153,7 @@ func TestQuestionsFarAwayAreCheap(t *testing.T) {
 	for day := range 7 {
 		hours = append(hours, store.OpenHours{Weekday: time.Weekday(day), Opens: 8 * time.Hour, Closes: 22 * time.Hour})
 	}
-	c := newCalendar(store.Branch{Code: "b", Timezone: "Europe/Berlin", Hours: hours}, slog.New(slog.DiscardHandler))
+	c := newCalendar(store.Branch{Code: "b", Timezone: "Europe/Berlin", Hours: hours})
 	c.warm(monday.UnixMicro())
 	s := &seat{calendar: c}
 	taken := []booking{{window{minute(600).UnixMicro(), minute(660).UnixMicro()}, 1}}

@@ -3,6 +3,7 @@ package availability
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/dlsms/dlsms/store"
@@ -115,6 +116,9 @@ var (
 // called once.
 func (m *Model) Run(ctx context.Context) error {
 	defer m.stop()
+	var publishing sync.WaitGroup
+	defer publishing.Wait()
+	publishing.Go(func() { m.hub.run(ctx) })
 	retry := firstRetry
 	for ctx.Err() == nil {
 		switch err := m.step(ctx); {
@@ -135,8 +139,9 @@ func (m *Model) Run(ctx context.Context) error {
 func (m *Model) idle(ctx context.Context) {
 	m.mu.Lock()
 	wait := m.freshAt + pollInterval - m.elapsed()
+	w := m.world
 	m.mu.Unlock()
-	if due, ok := m.hub.nextChange(); ok {
+	if due, ok := m.hub.nextChange(w); ok {
 		// Counted from when the answer was here, so that it is rather a little late than too early and for nothing.
 		wait = min(wait, due-(m.elapsed()-m.arrived))
 	}
@@ -198,7 +203,7 @@ type found struct {
 	anew   bool // the world was loaded, and there may have been events that nobody saw
 }
 
-// step looks at the log once, and tells everyone what it found: readers first, they wait.
+// step looks at the log once, and passes on what it found: to the readers, which wait for it, and to the publisher.
 func (m *Model) step(ctx context.Context) error {
 	f := m.takeOff()
 	found, err := m.look(ctx, f)
@@ -210,7 +215,7 @@ func (m *Model) step(ctx context.Context) error {
 	}
 	m.arrived = m.elapsed()
 	m.landed(f, found)
-	m.hub.publish(found.world)
+	m.hub.offer(found.world)
 	if m.options.OnEvents != nil && (found.anew || len(found.events) > 0) {
 		m.options.OnEvents(found.events, found.world.asOf)
 	}
@@ -229,16 +234,7 @@ func (m *Model) look(ctx context.Context, f *flight) (found, error) {
 	case m.lost || m.ledger.wentBack(changes):
 		return m.loadAnew(ctx, f)
 	}
-	var catalog *store.Catalog
-	if changes.CatalogChanged {
-		// It may be newer than the changes. Then the next look finds it changed again.
-		read, err := m.source.LoadCatalog(ctx)
-		if err != nil {
-			return found{}, err
-		}
-		catalog = &read
-	}
-	return found{world: m.ledger.apply(changes, catalog), events: changes.Events}, nil
+	return found{world: m.ledger.apply(changes), events: changes.Events}, nil
 }
 
 // changes asks what is new, and a second time when there is no answer though there was one the last time.

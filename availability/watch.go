@@ -3,6 +3,7 @@ package availability
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,8 @@ type Update struct {
 	Snapshot bool
 	// Seats are shared with other watchers: treat them as read-only.
 	Seats []SeatView
+	// Removed are the ids of those of Seats that no longer match, or are no more.
+	Removed []int64
 	// AsOf is the time, by Postgres's clock, that this is true of.
 	AsOf time.Time
 
@@ -35,13 +38,17 @@ type Watch struct {
 	hub    *hub
 	about  window
 	filter filter
+	buffer int // how many updates it may fall behind
 
-	updates chan *Update
-	// behind says that the next thing to get is a snapshot: at the beginning, and when updates was full.
-	behind atomic.Bool
-	done   chan struct{}
-	err    error     // why it ended; set before done is closed
-	last   time.Time // AsOf of what Next returned last
+	woken chan struct{} // gets a value when there may be an update
+	done  chan struct{}
+	err   error     // why it ended; set before done is closed
+	last  time.Time // AsOf of what Next returned last
+
+	// The hub's lock guards these.
+	group *group
+	seen  int  // number of the last update of the group that Next returned, or that a snapshot had in it
+	fresh bool // Next has returned nothing yet
 }
 
 var errWatchClosed = errors.New("availability: the watch is closed")
@@ -49,18 +56,14 @@ var errWatchClosed = errors.New("availability: the watch is closed")
 // Watch begins to follow the seats that q asks for; ctx bounds the wait for the beginning only. The first Update is a snapshot, as fresh as
 // an answer of Seats. Close must be called in the end. It fails as Seats does.
 func (m *Model) Watch(ctx context.Context, q Query) (*Watch, error) {
-	about, err := newWindow(q.Start, q.End)
-	if err != nil {
-		return nil, err
-	}
-	w, err := m.current(ctx)
+	about, w, err := m.ask(ctx, q.Start, q.End)
 	if err != nil {
 		return nil, err
 	}
 	if q.Branch != "" && w.byCode[q.Branch] == nil {
 		return nil, store.ErrBranchNotFound.With("branch", q.Branch)
 	}
-	m.hub.publish(w) // so that the snapshot is at least as fresh, whoever is quicker
+	m.hub.publish(w) // so that the snapshot is at least as fresh
 	watch := newWatch(m.hub, about, newFilter(q), watchBuffer)
 	if err := m.hub.add(watch); err != nil {
 		return nil, err
@@ -70,59 +73,61 @@ func (m *Model) Watch(ctx context.Context, q Query) (*Watch, error) {
 }
 
 func newWatch(h *hub, about window, f filter, buffer int) *Watch {
-	w := &Watch{hub: h, about: about, filter: f, updates: make(chan *Update, buffer), done: make(chan struct{})}
-	w.behind.Store(true)
-	return w
+	return &Watch{hub: h, about: about, filter: f, buffer: buffer, woken: make(chan struct{}, 1), done: make(chan struct{}), fresh: true}
 }
 
 // Next waits for the next update. It fails with the error of ctx, or with ErrUnavailable when the model stops or what it knows got older
-// than MaxStaleness. A watcher that fell too far behind gets a fresh snapshot instead of what it missed.
+// than MaxStaleness. A watcher that fell behind gets what it missed as one update, with the latest state of each seat; one that fell too
+// far behind gets a fresh snapshot.
 func (w *Watch) Next(ctx context.Context) (Update, error) {
-	u, err := w.next(ctx)
-	if err == nil {
-		w.last = u.AsOf
-	}
-	return u, err
-}
-
-func (w *Watch) next(ctx context.Context) (Update, error) {
-	select {
-	case <-w.done:
-		return Update{}, w.err
-	default:
-	}
-	if w.behind.Load() {
-		return w.snapshot(), nil
-	}
-	select {
-	case u := <-w.updates:
-		return *u, nil
-	case <-w.done:
-		return Update{}, w.err
-	case <-ctx.Done():
-		return Update{}, ctx.Err()
+	for {
+		select {
+		case <-w.done:
+			return Update{}, w.err
+		default:
+		}
+		if u, ok := w.take(); ok {
+			w.last = u.AsOf
+			return u, nil
+		}
+		select {
+		case <-w.woken:
+		case <-w.done:
+			return Update{}, w.err
+		case <-ctx.Done():
+			return Update{}, ctx.Err()
+		}
 	}
 }
 
-// snapshot returns what the hub has told everyone up to now. All later updates follow it.
-func (w *Watch) snapshot() Update {
+// take returns what the hub has told and Next has not returned; false: nothing.
+func (w *Watch) take() (Update, bool) {
 	w.hub.mu.Lock()
-	told := w.hub.told
-	for len(w.updates) > 0 {
-		<-w.updates
+	if !w.pending() {
+		w.hub.mu.Unlock()
+		return Update{}, false
 	}
-	w.behind.Store(false)
+	missed := w.group.after(w.seen, w.buffer)
+	told := w.hub.told
+	snapshot := w.fresh || missed == nil
+	w.seen, w.fresh = w.group.number, false
 	w.hub.mu.Unlock()
-	p := told.page(question{filter: w.filter, window: w.about, watched: true})
-	return Update{Snapshot: true, Seats: p.Seats, AsOf: told.asOf, memo: p.memo}
+	if snapshot {
+		p := told.page(question{filter: w.filter, window: w.about, watched: true})
+		return Update{Snapshot: true, Seats: p.Seats, AsOf: told.asOf, memo: p.memo}, true
+	}
+	return missed[len(missed)-1].since(missed), true
 }
+
+// pending reports whether take returns something. The hub's lock is held.
+func (w *Watch) pending() bool { return w.fresh || w.seen < w.group.number }
 
 // AsOf returns the time, by Postgres's clock, that all updates together are true of that Next has returned. It is for the goroutine that
 // calls Next.
 func (w *Watch) AsOf() time.Time {
 	w.hub.mu.Lock()
 	defer w.hub.mu.Unlock()
-	if w.behind.Load() || len(w.updates) > 0 {
+	if w.pending() {
 		return w.last
 	}
 	return w.hub.told.asOf
@@ -131,20 +136,28 @@ func (w *Watch) AsOf() time.Time {
 // Close ends the watch. It may be called more than once.
 func (w *Watch) Close() { w.hub.remove(w, errWatchClosed) }
 
-// hub tells watchers what changes. Watchers who ask the same are a group; groups that look at the same window are a class, so that what
-// changed in a window is found once for all of them. Nothing is kept of what a watcher was told: since worlds don't change, it is what the
-// told world says.
+// hub tells watchers what changes. Watchers that ask the same are a group; groups that look at the same window are a class, so that what
+// changed in a window is found once for all of them. A group keeps the updates that its watchers have not taken yet. Since worlds don't
+// change, what a watcher knows is what the told world says, without these.
 type hub struct {
+	// offered is the newest world; run publishes it.
+	offered atomic.Pointer[world]
+	news    chan struct{} // gets a value when there is an offered world or a group to wake
+	rearm   func()        // has the model find out anew when to look at the log; nil: nothing
+
 	mu      sync.Mutex
-	told    *world // what all watchers know who are not behind
+	told    *world // what all watchers know that have taken all updates
 	classes map[window]*class
-	ended   error // nil: it takes watchers
-	// How many there are, for who must not wait until all are told.
+	wake    []*group // groups with an update that their watchers have not been woken for
+	ended   error    // nil: it takes watchers
+	// How many there are, for readers that must not wait for a publish.
 	watches, groups atomic.Int64
 
 	// due is when the state of each seat of told changes next by the passing of time; nil unless somebody watches the present.
 	due     []int64
 	nextDue int64 // the first of them
+	// wakeAt is nextDue for readers that must not wait for a publish; never: no seat is due.
+	wakeAt atomic.Int64
 }
 
 type class struct {
@@ -155,9 +168,89 @@ type class struct {
 type group struct {
 	filter  filter
 	watches map[*Watch]struct{}
+	log     []*update // the last ones, as far back as a watcher may still need them
+	number  int       // of the last update; they count from 1
+	toWake  bool      // it is on the hub's list
 }
 
-func newHub() *hub { return &hub{classes: map[window]*class{}} }
+// update is an update of a group.
+type update struct {
+	Update
+
+	mu     sync.Mutex
+	merged map[*update]Update // this one with all before it, by the first of them
+}
+
+// append adds an update, and forgets those that no watcher needs.
+func (g *group) append(u Update) {
+	g.number++
+	g.log = append(g.log, &update{Update: u})
+	if len(g.log) < 4 {
+		return
+	}
+	oldest := g.number
+	for w := range g.watches {
+		if !w.fresh {
+			oldest = min(oldest, w.seen)
+		}
+	}
+	needed := min(g.number-oldest, watchBuffer)
+	if n := len(g.log) - needed; n > 0 {
+		g.log = append([]*update(nil), g.log[n:]...)
+	}
+}
+
+// after returns the updates after the one with a number; nil if they are more than most, or were forgotten.
+func (g *group) after(number, most int) []*update {
+	n := g.number - number
+	if n > most || n > len(g.log) {
+		return nil
+	}
+	return g.log[len(g.log)-n:]
+}
+
+// since returns one update for several in a row, of which u is the last. It has the latest state of each seat, and is made once for all
+// watchers that fell behind at the same one.
+func (u *update) since(missed []*update) Update {
+	if len(missed) == 1 {
+		return u.Update
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if m, ok := u.merged[missed[0]]; ok {
+		return m
+	}
+	last := map[int64]int{}
+	m := Update{AsOf: u.AsOf, memo: new(memo)}
+	removed := map[int64]bool{}
+	for _, o := range missed {
+		for _, s := range o.Seats {
+			if i, ok := last[s.ID]; ok {
+				m.Seats[i] = s
+			} else {
+				last[s.ID] = len(m.Seats)
+				m.Seats = append(m.Seats, s)
+			}
+			removed[s.ID] = slices.Contains(o.Removed, s.ID)
+		}
+	}
+	for _, s := range m.Seats {
+		if removed[s.ID] {
+			m.Removed = append(m.Removed, s.ID)
+		}
+	}
+	if u.merged == nil {
+		u.merged = map[*update]Update{}
+	}
+	u.merged[missed[0]] = m
+	return m
+}
+
+func newHub() *hub {
+	h := &hub{news: make(chan struct{}, 1), classes: map[window]*class{}}
+	h.wakeAt.Store(never)
+	return h
+}
 
 func (h *hub) size() (watches, groups int) { return int(h.watches.Load()), int(h.groups.Load()) }
 
@@ -182,6 +275,7 @@ func (h *hub) add(w *Watch) error {
 		h.groups.Add(1)
 	}
 	g.watches[w] = struct{}{}
+	w.group, w.seen = g, g.number
 	h.watches.Add(1)
 	return nil
 }
@@ -206,7 +300,7 @@ func (h *hub) remove(w *Watch, why error) {
 	if len(c.groups) == 0 {
 		delete(h.classes, w.about)
 		if w.about == present {
-			h.due = nil
+			h.unschedule()
 		}
 	}
 	w.err = why
@@ -228,7 +322,8 @@ func (h *hub) endAll(why error) {
 	clear(h.classes)
 	h.watches.Store(0)
 	h.groups.Store(0)
-	h.due = nil
+	h.wake = nil
+	h.unschedule()
 }
 
 // stop ends all watches and refuses new ones.

@@ -34,17 +34,17 @@ func (v *viewer) take(u Update) {
 
 // catchUp takes all updates that there are, and returns how many of them replaced what it had missed.
 func (v *viewer) catchUp() (resyncs int) {
-	for v.watch.behind.Load() || len(v.watch.updates) > 0 {
-		u, err := v.watch.Next(context.Background())
-		if err != nil {
-			panic(err)
+	for {
+		u, ok := v.watch.take()
+		if !ok {
+			return resyncs
 		}
+		v.watch.last = u.AsOf
 		if u.Snapshot && v.seats != nil {
 			resyncs++
 		}
 		v.take(u)
 	}
-	return resyncs
 }
 
 // diff compares what the client sees with a fresh look. Seats that are gone, or no longer match, it must have as not available.
@@ -143,7 +143,7 @@ func TestWatchesAgreeWithFreshLooks(t *testing.T) {
 					c.Events = []store.Event{e}
 				}
 			}
-			hub.publish(l.apply(c, read))
+			hub.publish(l.become(c, read))
 		}
 		for _, v := range viewers {
 			resyncs += v.catchUp()
@@ -202,11 +202,14 @@ func TestUpdatesAreWhatChanged(t *testing.T) {
 		{"its end", store.Changes{Now: minute(15 * 60)}, nil, map[string][]int64{"the present": {3}, "the present of a floor": {3}}},
 		{"its end in the log", store.Changes{Now: minute(15 * 60), Events: []store.Event{over(e)}}, nil, map[string][]int64{"the afternoon": {3}}},
 	} {
-		hub.publish(l.apply(step.changes, step.catalog))
+		hub.publish(l.become(step.changes, step.catalog))
 		got := map[string][]int64{}
 		for name, w := range watches {
-			for len(w.updates) > 0 {
-				u, _ := w.Next(t.Context())
+			for {
+				u, ok := w.take()
+				if !ok {
+					break
+				}
 				if u.Snapshot || !u.AsOf.Equal(step.changes.Now) {
 					t.Errorf("%s: %s got %+v", step.what, name, u)
 				}
@@ -241,7 +244,7 @@ func TestWatchersOfTheSameShareUpdates(t *testing.T) {
 		}
 		read(w)
 	}
-	hub.publish(l.apply(store.Changes{Now: monday, Events: []store.Event{reservation(1, 1, 1, 0, 60)}}, nil))
+	hub.publish(l.apply(store.Changes{Now: monday, Events: []store.Event{reservation(1, 1, 1, 0, 60)}}))
 	read(a)
 	read(b)
 	if encoded != 2 {
@@ -281,7 +284,7 @@ func TestSlowWatchersDoNotHoldUpOthers(t *testing.T) {
 	if err != nil || !u.Snapshot || !u.Seats[0].AvailableUntil.Equal(minute(2*n+8)) {
 		t.Errorf("the slow one got %+v, %v, not a snapshot of the end", u, err)
 	}
-	if len(slow.updates) > 0 {
+	if _, more := slow.take(); more {
 		t.Error("what is older than the snapshot is still to come")
 	}
 }
@@ -380,7 +383,7 @@ func TestAWatchBeginsNoEarlierThanItsReader(t *testing.T) {
 	first := m.ledger.load(store.World{Now: monday, Catalog: smallLibrary("UTC")})
 	m.landed(m.takeOff(), found{world: first})
 	m.hub.publish(first)
-	second := m.ledger.apply(store.Changes{Now: minute(1)}, nil)
+	second := m.ledger.apply(store.Changes{Now: minute(1)})
 	m.landed(m.takeOff(), found{world: second})
 	w, err := m.Watch(t.Context(), Query{})
 	if err != nil {

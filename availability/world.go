@@ -3,7 +3,6 @@ package availability
 import (
 	"cmp"
 	"iter"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -38,8 +37,12 @@ type catalog struct {
 	branches []*branch // by code
 	seats    []*seat   // by id
 	byCode   map[string]*branch
-	position map[int64]int // in seats, by id
+	byID     map[int64]*branch
+	*index
 }
+
+// index says where the seats are. Two catalogs have the same one if they have the same seats in the same places.
+type index struct{ position map[int64]int } // in seats, by id
 
 // branch is one branch of the catalog.
 type branch struct {
@@ -49,40 +52,55 @@ type branch struct {
 	seats    []int     // positions of its seats
 }
 
-// newCatalog indexes what was read. What is as it was in the old one keeps its identity.
-func newCatalog(read store.Catalog, old *catalog, log *slog.Logger) *catalog {
-	c := &catalog{byCode: map[string]*branch{}, position: make(map[int64]int, len(read.Seats))}
-	byID := map[int64]*branch{}
+// newCatalog indexes what was read. What is as it was in the old one, if there is one, keeps its identity.
+func newCatalog(read store.Catalog, old *catalog) *catalog {
+	c := &catalog{byCode: map[string]*branch{}, byID: map[int64]*branch{}}
 	for _, r := range read.Branches {
 		b := &branch{Branch: r}
 		if was := old.branch(r.Code); was != nil && was.calendar.isOf(r) {
 			b.calendar = was.calendar
 		} else {
-			b.calendar = newCalendar(r, log)
+			b.calendar = newCalendar(r)
 		}
-		c.branches, c.byCode[r.Code], byID[r.ID] = append(c.branches, b), b, b
+		c.branches, c.byCode[r.Code], c.byID[r.ID] = append(c.branches, b), b, b
 	}
 	for _, r := range read.Seats {
-		b := byID[r.BranchID]
-		if b == nil {
-			// The branch was committed between the reading of branches and of seats: the next look at the log brings both.
-			continue
-		}
-		r.Amenities = slices.Clone(r.Amenities)
-		slices.Sort(r.Amenities)
-		r.Amenities = slices.Compact(r.Amenities)
-		s := &seat{Seat: r, branch: b.Code, calendar: b.calendar}
-		if was := old.seat(r.ID); was != nil && was.equal(s) {
-			s = was
-		}
-		c.position[r.ID] = len(c.seats)
-		b.seats = append(b.seats, len(c.seats))
-		c.seats = append(c.seats, s)
-		if i, found := slices.BinarySearch(b.areas, r.Area); !found {
-			b.areas = slices.Insert(b.areas, i, r.Area)
+		if b := c.byID[r.BranchID]; b != nil {
+			c.seats = append(c.seats, newSeat(r, b, old.seat(r.ID)))
 		}
 	}
+	for i, s := range c.seats {
+		b := c.byID[s.BranchID]
+		b.seats = append(b.seats, i)
+		b.addArea(s.Area)
+	}
+	if old != nil && slices.EqualFunc(c.seats, old.seats, func(a, b *seat) bool { return a.ID == b.ID }) {
+		c.index = old.index
+		return c
+	}
+	c.index = &index{make(map[int64]int, len(c.seats))}
+	for i, s := range c.seats {
+		c.position[s.ID] = i
+	}
 	return c
+}
+
+// newSeat returns a seat of a branch, or what it was if nothing about it changed.
+func newSeat(r store.Seat, b *branch, was *seat) *seat {
+	r.Amenities = slices.Clone(r.Amenities)
+	slices.Sort(r.Amenities)
+	r.Amenities = slices.Compact(r.Amenities)
+	s := &seat{Seat: r, branch: b.Code, calendar: b.calendar}
+	if was != nil && was.equal(s) {
+		return was
+	}
+	return s
+}
+
+func (b *branch) addArea(area string) {
+	if i, found := slices.BinarySearch(b.areas, area); !found {
+		b.areas = slices.Insert(b.areas, i, area)
+	}
 }
 
 func (c *catalog) branch(code string) *branch {
@@ -103,12 +121,13 @@ func (c *catalog) seat(id int64) *seat {
 }
 
 func (s *seat) equal(o *seat) bool {
-	return s.looksLike(o) && s.BranchID == o.BranchID && s.OutOfService == o.OutOfService && s.calendar == o.calendar
+	return s.looksLike(o) && s.BranchID == o.BranchID && s.calendar == o.calendar
 }
 
 // looksLike reports whether views of the seats differ at most in what depends on time.
 func (s *seat) looksLike(o *seat) bool {
-	return s == o || s.ID == o.ID && s.branch == o.branch && s.Area == o.Area && s.Label == o.Label && slices.Equal(s.Amenities, o.Amenities)
+	return s == o || s.ID == o.ID && s.branch == o.branch && s.Area == o.Area && s.Label == o.Label &&
+		s.OutOfService == o.OutOfService && slices.Equal(s.Amenities, o.Amenities)
 }
 
 // matching returns the positions of the seats that f asks for, in id order.

@@ -66,8 +66,9 @@ type Changes struct {
 	Now time.Time
 	// Events are in no particular order; one may come again in the next read after a failure. Their Version tells the newer.
 	Events []Event
-	// CatalogChanged says that a branch or seat was added or changed: load the catalog anew.
+	// CatalogChanged says that a branch or seat was added, changed or deleted, and Catalog how.
 	CatalogChanged bool
+	Catalog        CatalogChanges
 }
 
 // selectChanges returns at least one row; without events, one of which all event columns are NULL. One statement sees one snapshot, so the
@@ -78,14 +79,16 @@ type Changes struct {
 // them is answered by a walk over the library; ORDER BY xid for whether one is new enough, since any index will do for that among a few rows,
 // and then for ever; BETWEEN for =, since statistics may say that one transaction wrote all rows; and OFFSET 0,
 // which keeps it from reading the rows once and comparing them with each transaction. See logSettings too.
+//
+// Without any branch, the catalog counts as changed: the last one that is deleted leaves its mark nowhere.
 const selectChanges = `
 	SELECT s.snapshot, s.now, s.catalog_changed,
 		e.id, e.kind, e.at, e.reservation_id, e.version, e.seat_id, e.user_id, lower(e.during) AS start_time, upper(e.during) AS end_time,
-		e.status, e.check_in_deadline, e.offer_expires_at
+		e.status, e.occupies, e.check_in_deadline, e.offer_expires_at
 	FROM (
 		SELECT pg_current_snapshot()::text AS snapshot, dlsms_began() AS now,
 			COALESCE((SELECT xid FROM seats WHERE library_id = $1 ORDER BY xid DESC LIMIT 1) >= $2, false)
-			OR COALESCE((SELECT xid FROM branches WHERE library_id = $1 ORDER BY xid DESC LIMIT 1) >= $2, false)
+			OR COALESCE((SELECT xid FROM branches WHERE library_id = $1 ORDER BY xid DESC LIMIT 1) >= $2, true)
 			OR EXISTS (SELECT FROM unnest($3::xid8[]) x, LATERAL (
 				SELECT FROM seats WHERE library_id = $1 AND xid BETWEEN x AND x OFFSET 0) c)
 			OR EXISTS (SELECT FROM unnest($3::xid8[]) x, LATERAL (
@@ -169,26 +172,31 @@ func (s *Store) allChanges(conn *pgx.Conn, since Snapshot) (c Changes, err error
 	if err != nil {
 		return c, err
 	}
+	defer rows.Close()
 	var snapshot string
-	var id, reservationID, version, seatID, userID *int64
-	var kind *EventKind
-	var status *Status
-	var at, start, end, deadline, offer *time.Time
-	_, err = pgx.ForEachRow(rows, []any{
-		&snapshot, &c.Now, &c.CatalogChanged,
-		&id, &kind, &at, &reservationID, &version, &seatID, &userID, &start, &end, &status, &deadline, &offer,
-	}, func() error {
-		if id == nil {
-			return nil
+	for rows.Next() {
+		row := tolerantRow{rows}
+		if snapshot == "" { // it is the same in all rows
+			var head [changeColumns]any
+			head[0], head[1], head[2] = &snapshot, &c.Now, &c.CatalogChanged
+			if err := row.Scan(head[:]...); err != nil {
+				return c, err
+			}
 		}
-		c.Events = append(c.Events, Event{
-			ID: *id, Kind: *kind, At: *at, ReservationID: *reservationID, Version: *version, SeatID: *seatID, UserID: *userID,
-			StartTime: *start, EndTime: *end, Status: *status, CheckInDeadline: orZero(deadline), OfferExpiresAt: orZero(offer),
-		})
-		return nil
-	})
-	if err != nil {
+		e, err := row.event()
+		if err != nil {
+			s.unreadable.report(tableEvents, e.ID, err)
+		} else if e.ID != 0 {
+			c.Events = append(c.Events, e)
+		}
+	}
+	if err := rows.Err(); err != nil {
 		return c, err
+	}
+	if c.CatalogChanged {
+		if c.Catalog, err = s.catalogChanges(conn, since); err != nil {
+			return c, err
+		}
 	}
 	if c.Snapshot, err = parseSnapshot(snapshot, s.changes.epoch); err != nil {
 		return c, err
@@ -196,6 +204,32 @@ func (s *Store) allChanges(conn *pgx.Conn, since Snapshot) (c Changes, err error
 	c.Snapshot.calm = c.Snapshot.same(since)
 	slices.SortFunc(c.Events, func(a, b Event) int { return int(a.ID - b.ID) })
 	return c, nil
+}
+
+// changeColumns is how many columns selectChanges has.
+const changeColumns = 16
+
+// event reads the event of a row of selectChanges. Its ID is 0 if there is none.
+func (r tolerantRow) event() (e Event, err error) {
+	var id *int64
+	if err := r.Scan(nil, nil, nil, &id, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil); err != nil || id == nil {
+		return e, err
+	}
+	e.ID = *id
+	var deadline, offer *time.Time
+	err = r.Scan(nil, nil, nil, nil, &e.Kind, &e.At, &e.ReservationID, &e.Version, &e.SeatID, &e.UserID, &e.StartTime, &e.EndTime,
+		&e.Status, &e.Occupies, &deadline, &offer)
+	if err != nil {
+		return e, err
+	}
+	e.CheckInDeadline, e.OfferExpiresAt = orZero(deadline), orZero(offer)
+	switch {
+	case e.Occupies == nil && !e.Status.known():
+		return e, fmt.Errorf("unknown status %q", e.Status)
+	case e.Occupies != nil && *e.Occupies == e.Status.Occupies():
+		e.Occupies = nil
+	}
+	return e, nil
 }
 
 func orZero(t *time.Time) time.Time {

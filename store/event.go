@@ -51,9 +51,19 @@ type Event struct {
 	StartTime time.Time
 	EndTime   time.Time
 	Status    Status
+	// Occupies is set where the row says otherwise than Status would, as for a status of a newer version; see TakesSeat.
+	Occupies *bool
 	// CheckInDeadline is zero while HELD, OfferExpiresAt unless HELD.
 	CheckInDeadline time.Time
 	OfferExpiresAt  time.Time
+}
+
+// TakesSeat reports whether the reservation takes its seat after the event.
+func (e Event) TakesSeat() bool {
+	if e.Occupies != nil {
+		return *e.Occupies
+	}
+	return e.Status.Occupies()
 }
 
 // DueAt is when the worker has to look at the reservation next, by Postgres's clock; zero: never.
@@ -81,9 +91,9 @@ const lockUsersToNotify = `
 	      WHERE library_id = $1 AND id = ANY($2) ORDER BY 2) k`
 
 const insertEvents = `
-	INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, entry_id, during, status,
+	INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, entry_id, during, status, occupies,
 		check_in_opens_at, check_in_deadline, offer_expires_at, created_at, checked_in_at, ended_at)
-	SELECT r.library_id, n.now, t.kind, r.id, r.version, r.seat_id, r.user_id, r.entry_id, r.during, r.status,
+	SELECT r.library_id, n.now, t.kind, r.id, r.version, r.seat_id, r.user_id, r.entry_id, r.during, r.status, r.occupies,
 		r.check_in_opens_at, r.check_in_deadline, r.offer_expires_at, r.created_at, r.checked_in_at, r.ended_at
 	FROM (SELECT dlsms_now() AS now OFFSET 0) n
 	CROSS JOIN unnest($2::bigint[], $3::text[]) WITH ORDINALITY AS t (reservation_id, kind, place)

@@ -86,17 +86,18 @@ func TestNotifications(t *testing.T) {
 		t.Fatal(err)
 	}
 	deadline, expires := at(15), at(10)
-	like := func(i int, kind store.EventKind, minutes int, deadline, expires *time.Time) store.Notification {
+	like := func(i int, kind store.EventKind, status store.Status, minutes int, deadline, expires *time.Time) store.Notification {
 		return store.Notification{
 			ID: got[i].ID, Kind: kind, UserID: b.users[0], ReservationID: offer.ReservationID, EntryID: e.ID, SeatRef: e.SeatRef, Timezone: "Europe/Berlin",
-			StartTime: at(0), EndTime: at(60), CheckInDeadline: deadline, OfferExpiresAt: expires, CreatedAt: at(minutes),
+			StartTime: at(0), EndTime: at(60), Status: status, CheckInDeadline: deadline, OfferExpiresAt: expires, CreatedAt: at(minutes),
 		}
 	}
 	if len(got) != 3 {
 		t.Fatalf("%d notifications: %+v", len(got), got)
 	}
 	wantEqual(t, "notifications", got, []store.Notification{
-		like(0, store.EventOffered, 0, nil, &expires), like(1, store.EventReminded, 10, &deadline, nil), like(2, store.EventCompleted, 60, &deadline, nil),
+		like(0, store.EventOffered, store.Held, 0, nil, &expires), like(1, store.EventReminded, store.Confirmed, 10, &deadline, nil),
+		like(2, store.EventCompleted, store.Completed, 60, &deadline, nil),
 	})
 	after, err := b.Notifications(t.Context(), b.users[0], got[0].ID, 1)
 	if err != nil {
@@ -268,11 +269,12 @@ func TestLoadWorld(t *testing.T) {
 		t.Errorf("seats: %+v", w.Seats)
 	}
 	wantEqual(t, "taken", w.Taken, []store.Taken{{ReservationID: confirmed.ID, Version: 1, SeatID: b.seats[0], StartTime: at(9 * 60), EndTime: at(10 * 60)}})
-	catalog, err := b.LoadCatalog(t.Context())
+	c, err := b.Changes(t.Context(), store.Snapshot{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantEqual(t, "catalog", catalog, w.Catalog)
+	slices.SortFunc(c.Catalog.Seats, func(a, b store.Seat) int { return int(a.ID - b.ID) })
+	wantEqual(t, "catalog", store.Catalog{Branches: c.Catalog.Branches, Seats: c.Catalog.Seats}, w.Catalog)
 	b.clock(t, 10*60)
 	if w, err = b.LoadWorld(t.Context()); err != nil || len(w.Taken) != 0 {
 		t.Errorf("after its end: %+v, %v", w.Taken, err)

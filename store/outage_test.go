@@ -197,7 +197,6 @@ func TestEverythingIsUnavailableWithoutPostgres(t *testing.T) {
 		"Changes":         func() error { return drop(s.Changes(ctx, store.Snapshot{})) },
 		"Revocations":     func() error { return drop(s.Revocations(ctx, store.Snapshot{})) },
 		"LoadWorld":       func() error { return drop(s.LoadWorld(ctx)) },
-		"LoadCatalog":     func() error { return drop(s.LoadCatalog(ctx)) },
 		"RegisterUser":    func() error { return drop(s.RegisterUser(ctx, store.NewUser{})) },
 		"Credentials":     func() error { return drop(s.Credentials(ctx, "x")) },
 		"CredentialsByID": func() error { return drop(s.CredentialsByID(ctx, 1)) },

@@ -23,6 +23,15 @@ const (
 // Occupies reports whether a reservation in this state takes its seat.
 func (s Status) Occupies() bool { return s == Held || s == Confirmed || s == CheckedIn }
 
+// known reports whether this version knows the state.
+func (s Status) known() bool {
+	switch s {
+	case Held, Confirmed, CheckedIn, Completed, Cancelled, NoShow:
+		return true
+	}
+	return false
+}
+
 // SeatRef says which seat a reservation or a waitlist entry is for.
 type SeatRef struct {
 	SeatID int64

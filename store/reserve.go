@@ -94,9 +94,9 @@ const reserve = `
 		ON CONFLICT DO NOTHING
 		RETURNING *
 	), event AS (
-		INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, during, status,
+		INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, during, status, occupies,
 			check_in_opens_at, check_in_deadline, created_at)
-		SELECT library_id, created_at, 'RESERVED', id, version, seat_id, user_id, during, status,
+		SELECT library_id, created_at, 'RESERVED', id, version, seat_id, user_id, during, status, occupies,
 			check_in_opens_at, check_in_deadline, created_at
 		FROM made
 	)

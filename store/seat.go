@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -60,9 +62,10 @@ type World struct {
 
 const selectBranches = `SELECT id, code, name, timezone FROM branches WHERE library_id = $1 ORDER BY code`
 
+// selectHours reads the hours of some branches; of all, without ids.
 const selectHours = `
 	SELECT branch_id, weekday % 7 AS weekday, extract(epoch FROM opens)::bigint AS opens, extract(epoch FROM closes)::bigint AS closes
-	FROM branch_hours WHERE library_id = $1 ORDER BY branch_id, weekday, opens`
+	FROM branch_hours WHERE library_id = $1 AND ($2::bigint[] IS NULL OR branch_id = ANY($2)) ORDER BY branch_id, weekday, opens`
 
 const selectSeats = `SELECT id, branch_id, area, label, amenities, out_of_service FROM seats WHERE library_id = $1 ORDER BY id`
 
@@ -101,20 +104,10 @@ func (s *Store) LoadWorld(ctx context.Context) (World, error) {
 		if err != nil {
 			return err
 		}
-		w.Taken, err = pgx.CollectRows(rows, pgx.RowToStructByName[Taken])
+		w.Taken, _, err = collect[Taken](s, rows, tableReservations, nil)
 		return err
 	})
 	return w, translate(err)
-}
-
-// LoadCatalog reads the catalog.
-func (s *Store) LoadCatalog(ctx context.Context) (Catalog, error) {
-	var c Catalog
-	err := s.inTx(ctx, s.background, func(ctx context.Context, t *tx) (err error) {
-		c, err = s.catalog(ctx, t)
-		return err
-	})
-	return c, err
 }
 
 func (s *Store) catalog(ctx context.Context, tx pgx.Tx) (Catalog, error) {
@@ -123,26 +116,45 @@ func (s *Store) catalog(ctx context.Context, tx pgx.Tx) (Catalog, error) {
 	if err != nil {
 		return c, err
 	}
-	if c.Branches, err = pgx.CollectRows(rows, pgx.RowToStructByName[Branch]); err != nil {
+	if c.Branches, err = s.branches(rows); err != nil {
 		return c, err
 	}
-	if err := s.hours(ctx, tx, c.Branches); err != nil {
+	if rows, err = tx.Query(ctx, selectHours, s.lib, nil); err != nil {
+		return c, err
+	}
+	if err := addHours(rows, c.Branches); err != nil {
 		return c, err
 	}
 	if rows, err = tx.Query(ctx, selectSeats, s.lib); err != nil {
 		return c, err
 	}
-	c.Seats, err = pgx.CollectRows(rows, pgx.RowToStructByName[Seat])
+	c.Seats, _, err = collect(s, rows, tableSeats, (*Seat).check)
 	return c, err
 }
 
-func (s *Store) hours(ctx context.Context, tx pgx.Tx, branches []Branch) error {
-	rows, err := tx.Query(ctx, selectHours, s.lib)
-	if err != nil {
-		return err
+// branches reads branches. One that is faulty is reported, mended as far as that goes, and kept: without it, its seats could not be shown.
+func (s *Store) branches(rows pgx.Rows) ([]Branch, error) {
+	branches, _, readErr := collect[Branch](s, rows, tableBranches, nil)
+	for i := range branches {
+		b := &branches[i]
+		err := validText(b.Name, b.Timezone)
+		if _, zoneErr := LoadZone(b.Timezone); zoneErr != nil {
+			err = fmt.Errorf("the branch counts as closed, if it has opening hours: %w", zoneErr)
+		}
+		if err != nil {
+			s.unreadable.report(tableBranches, b.ID, err)
+			b.Name, b.Timezone = strings.ToValidUTF8(b.Name, "\uFFFD"), strings.ToValidUTF8(b.Timezone, "\uFFFD")
+		}
 	}
+	return branches, readErr
+}
+
+func (seat *Seat) check() error { return validText(seat.Area, seat.Label) }
+
+// addHours adds their opening hours to branches.
+func addHours(rows pgx.Rows, branches []Branch) error {
 	var branchID, weekday, opens, closes int64
-	_, err = pgx.ForEachRow(rows, []any{&branchID, &weekday, &opens, &closes}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&branchID, &weekday, &opens, &closes}, func() error {
 		for i := range branches {
 			if branches[i].ID == branchID {
 				branches[i].Hours = append(branches[i].Hours, OpenHours{

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -56,6 +57,8 @@ type Config struct {
 	Tracer pgx.QueryTracer
 	// Observer is told what happens, for metrics.
 	Observer Observer
+	// Log gets the rows that cannot be read; nil: none.
+	Log *slog.Logger
 }
 
 // backgroundConns is how many connections the worker has of its own, so that a rush of requests doesn't starve it. The followers of the
@@ -74,6 +77,7 @@ type Store struct {
 	booker     booker
 	growth     growth
 	observer   Observer
+	unreadable unreadable
 
 	changes, revocations line // on which the logs are followed
 }
@@ -83,6 +87,7 @@ type Store struct {
 func Open(ctx context.Context, c Config) (*Store, error) {
 	s := &Store{lib: c.LibraryID, rules: c.Rules, observer: c.Observer}
 	s.booker.store = s
+	s.unreadable.log = c.Log
 	if s.lib == 0 {
 		s.lib = DefaultLibrary
 	}

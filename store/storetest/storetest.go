@@ -222,6 +222,17 @@ func (db *DB) Exec(t testing.TB, sql string, args ...any) {
 	}
 }
 
+// DropChecks lets a table hold what its CHECKs refuse.
+func (db *DB) DropChecks(t testing.TB, table string) {
+	t.Helper()
+	db.Altered()
+	for _, sql := range Rows[string](t, db, `
+		SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) FROM pg_constraint
+		WHERE conrelid = $1::text::regclass AND contype = 'c'`, table) {
+		db.Exec(t, sql)
+	}
+}
+
 // Rows returns what a query of one column finds. It must not be called from several goroutines at once.
 func Rows[T any](t testing.TB, db *DB, sql string, args ...any) []T {
 	t.Helper()

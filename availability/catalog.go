@@ -1,0 +1,159 @@
+package availability
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/dlsms/dlsms/store"
+)
+
+// changed returns the catalog after changes, c itself if they change nothing. Most changes are of a few seats: then these alone become new
+// objects, and all else is shared. A seat or branch that comes or goes has all of it indexed anew, from memory.
+func (c *catalog) changed(ch store.CatalogChanges) *catalog {
+	seats := map[int64]store.Seat{}
+	for _, s := range ch.Seats {
+		seats[s.ID] = s
+	}
+	branches := map[int64]store.Branch{}
+	for _, b := range ch.Branches {
+		branches[b.ID] = b
+	}
+	gone := c.gone(ch, seats)
+	if len(gone) > 0 || !c.samePlaces(ch) {
+		return newCatalog(c.read(ch, seats, branches, gone), c)
+	}
+	next := &catalog{branches: c.branches, seats: c.seats, byCode: c.byCode, byID: c.byID, index: c.index}
+	for _, r := range branches {
+		next.changeBranch(r, c)
+	}
+	next.changeSeats(ch.Seats, c)
+	if slices.Equal(next.branches, c.branches) && slices.Equal(next.seats, c.seats) {
+		return c
+	}
+	return next
+}
+
+// gone returns the ids of the seats of c that were deleted, or cannot be read any more.
+func (c *catalog) gone(ch store.CatalogChanges, changed map[int64]store.Seat) map[int64]bool {
+	gone := map[int64]bool{}
+	for _, id := range ch.Unreadable {
+		if _, ok := c.position[id]; ok {
+			gone[id] = true
+		}
+	}
+	there := map[int64]bool{}
+	for _, id := range ch.SeatIDs {
+		there[id] = true
+	}
+	for _, b := range ch.Branches {
+		if was := c.byID[b.ID]; was != nil {
+			for _, i := range was.seats {
+				id := c.seats[i].ID
+				if _, ok := changed[id]; !ok && !there[id] {
+					gone[id] = true
+				}
+			}
+		}
+	}
+	return gone
+}
+
+// samePlaces reports whether the changes leave each branch and seat of c at its place, and add none.
+func (c *catalog) samePlaces(ch store.CatalogChanges) bool {
+	if len(ch.BranchIDs) != len(c.branches) || slices.ContainsFunc(ch.BranchIDs, func(id int64) bool { return c.byID[id] == nil }) {
+		return false
+	}
+	for _, b := range ch.Branches {
+		if c.byID[b.ID].Code != b.Code { // they are in the order of their codes
+			return false
+		}
+	}
+	for _, s := range ch.Seats {
+		if was := c.seat(s.ID); was == nil || was.BranchID != s.BranchID {
+			return false
+		}
+	}
+	return true
+}
+
+// read returns all rows as they are after the changes.
+func (c *catalog) read(ch store.CatalogChanges, seats map[int64]store.Seat, branches map[int64]store.Branch, gone map[int64]bool) store.Catalog {
+	var read store.Catalog
+	for _, id := range ch.BranchIDs {
+		if b, ok := branches[id]; ok {
+			read.Branches = append(read.Branches, b)
+		} else if was := c.byID[id]; was != nil {
+			read.Branches = append(read.Branches, was.Branch)
+		}
+	}
+	slices.SortFunc(read.Branches, func(a, b store.Branch) int { return cmp.Compare(a.Code, b.Code) })
+	for _, s := range c.seats {
+		if _, ok := seats[s.ID]; !ok && !gone[s.ID] {
+			read.Seats = append(read.Seats, s.Seat)
+		}
+	}
+	for _, s := range seats {
+		read.Seats = append(read.Seats, s)
+	}
+	slices.SortFunc(read.Seats, func(a, b store.Seat) int { return cmp.Compare(a.ID, b.ID) })
+	return read
+}
+
+// changeBranch replaces a branch, and its seats if it opens at other times, in c, which may share all with old.
+func (c *catalog) changeBranch(r store.Branch, old *catalog) {
+	was := old.byID[r.ID]
+	b := &branch{Branch: r, calendar: was.calendar, areas: was.areas, seats: was.seats}
+	if !was.calendar.isOf(r) {
+		b.calendar = newCalendar(r)
+		c.ownSeats(old)
+		for _, i := range b.seats {
+			c.seats[i] = newSeat(c.seats[i].Seat, b, c.seats[i])
+		}
+	} else if was.Name == r.Name && was.Timezone == r.Timezone && slices.Equal(was.Hours, r.Hours) {
+		return
+	}
+	c.putBranch(b, old)
+}
+
+// changeSeats replaces seats in c, which may share all with old. None changes its branch.
+func (c *catalog) changeSeats(changed []store.Seat, old *catalog) {
+	moved := map[int64]bool{} // branches of which a seat changed its area
+	for _, r := range changed {
+		i := c.position[r.ID]
+		was := c.seats[i]
+		s := newSeat(r, c.byID[r.BranchID], was)
+		if s == was {
+			continue
+		}
+		c.ownSeats(old)
+		c.seats[i] = s
+		if s.Area != was.Area {
+			moved[r.BranchID] = true
+		}
+	}
+	for id := range moved {
+		b := *c.byID[id]
+		b.areas = nil
+		for _, i := range b.seats {
+			b.addArea(c.seats[i].Area)
+		}
+		c.putBranch(&b, old)
+	}
+}
+
+// putBranch puts a branch in the place of the one with its id.
+func (c *catalog) putBranch(b *branch, old *catalog) {
+	if len(c.branches) > 0 && &c.branches[0] == &old.branches[0] {
+		c.branches, c.byCode, c.byID = slices.Clone(c.branches), maps.Clone(c.byCode), maps.Clone(c.byID)
+	}
+	c.branches[slices.Index(c.branches, c.byID[b.ID])] = b
+	c.byCode[b.Code], c.byID[b.ID] = b, b
+}
+
+// ownSeats makes the slice of seats c's own, if it shares it with old.
+func (c *catalog) ownSeats(old *catalog) {
+	if len(c.seats) > 0 && &c.seats[0] == &old.seats[0] {
+		c.seats = slices.Clone(c.seats)
+	}
+}

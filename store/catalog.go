@@ -1,0 +1,91 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// CatalogChanges are what changed of the catalog between two snapshots. They may be newer than the second one; then the next Changes has
+// them again.
+type CatalogChanges struct {
+	// Branches and Seats were added or changed; each is the whole row, a branch with all its hours.
+	Branches []Branch
+	Seats    []Seat
+	// BranchIDs are all branches that there are: the others were deleted, with all their seats.
+	BranchIDs []int64
+	// SeatIDs are all seats of Branches. Each other seat of these branches was deleted, unless it is among Seats: a seat that is deleted
+	// changes its branch.
+	SeatIDs []int64
+	// Unreadable are seats that were changed and cannot be read any more.
+	Unreadable []int64
+}
+
+// These read what selectChanges found to have changed: see there for the form of their conditions.
+const (
+	selectBranchIDs = `SELECT id FROM branches WHERE library_id = $1`
+
+	selectChangedBranches = `
+		SELECT id, code, name, timezone FROM branches WHERE library_id = $1 AND xid >= $2
+		UNION ALL
+		SELECT b.* FROM unnest($3::xid8[]) x, LATERAL (
+			SELECT id, code, name, timezone FROM branches WHERE library_id = $1 AND xid BETWEEN x AND x OFFSET 0) b`
+
+	selectChangedSeats = `
+		SELECT id, branch_id, area, label, amenities, out_of_service FROM seats WHERE library_id = $1 AND xid >= $2
+		UNION ALL
+		SELECT s.* FROM unnest($3::xid8[]) x, LATERAL (
+			SELECT id, branch_id, area, label, amenities, out_of_service FROM seats WHERE library_id = $1 AND xid BETWEEN x AND x OFFSET 0) s`
+
+	selectSeatIDs = `SELECT id FROM seats WHERE library_id = $1 AND branch_id = ANY($2)`
+)
+
+// catalogTimeout bounds the read of what changed in the catalog, which may be every row of it.
+const catalogTimeout = 5 * time.Second
+
+// catalogChanges reads what changed in the catalog since a snapshot, in one snapshot of its own.
+func (s *Store) catalogChanges(conn *pgx.Conn, since Snapshot) (c CatalogChanges, err error) {
+	if err := conn.PgConn().Conn().SetDeadline(time.Now().Add(catalogTimeout)); err != nil {
+		return c, err
+	}
+	ctx := context.Background()
+	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err = pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, selectChangedSeats, s.lib, since.Xmax, since.InProgress)
+		if err != nil {
+			return err
+		}
+		if c.Seats, c.Unreadable, err = collect(s, rows, tableSeats, (*Seat).check); err != nil {
+			return err
+		}
+		if rows, err = tx.Query(ctx, selectBranchIDs, s.lib); err != nil {
+			return err
+		}
+		if c.BranchIDs, err = pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil {
+			return err
+		}
+		if rows, err = tx.Query(ctx, selectChangedBranches, s.lib, since.Xmax, since.InProgress); err != nil {
+			return err
+		}
+		if c.Branches, err = s.branches(rows); err != nil || len(c.Branches) == 0 {
+			return err
+		}
+		changed := make([]int64, len(c.Branches))
+		for i, b := range c.Branches {
+			changed[i] = b.ID
+		}
+		if rows, err = tx.Query(ctx, selectHours, s.lib, changed); err != nil {
+			return err
+		}
+		if err := addHours(rows, c.Branches); err != nil {
+			return err
+		}
+		if rows, err = tx.Query(ctx, selectSeatIDs, s.lib, changed); err != nil {
+			return err
+		}
+		c.SeatIDs, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+		return err
+	})
+	return c, err
+}
