@@ -15,6 +15,19 @@ type lenientCodec struct{ encoding.CodecV2 }
 
 func newCodec() encoding.CodecV2 { return lenientCodec{encoding.GetCodecV2("proto")} }
 
+// Marshal passes on what is encoded.
+func (c lenientCodec) Marshal(v any) (mem.BufferSlice, error) {
+	message, ok := v.(encoded)
+	if !ok {
+		return c.CodecV2.Marshal(v)
+	}
+	out := make(mem.BufferSlice, len(message))
+	for i, part := range message {
+		out[i] = mem.SliceBuffer(part)
+	}
+	return out, nil
+}
+
 func (c lenientCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	err := c.CodecV2.Unmarshal(data, v)
 	if m, ok := v.(proto.Message); ok && err != nil {

@@ -36,13 +36,17 @@ func reservationProto(r store.Reservation) *dlsmsv1.Reservation {
 		UserId:          r.UserID,
 		StartTime:       timestamppb.New(r.StartTime),
 		EndTime:         timestamppb.New(r.EndTime),
-		Status:          enumValue[dlsmsv1.ReservationStatus]("RESERVATION_STATUS_"+string(r.Status), dlsmsv1.ReservationStatus_value),
+		Status:          statusProto(r.Status),
 		CheckInOpensAt:  timestamppb.New(r.CheckInOpensAt),
 		CheckInDeadline: timestamp(r.CheckInDeadline),
 		CreatedAt:       timestamppb.New(r.CreatedAt),
 		CheckedInAt:     timestamp(r.CheckedInAt),
 		EndedAt:         timestamp(r.EndedAt),
 	}
+}
+
+func statusProto(s store.Status) dlsmsv1.ReservationStatus {
+	return enumValue[dlsmsv1.ReservationStatus]("RESERVATION_STATUS_"+string(s), dlsmsv1.ReservationStatus_value)
 }
 
 func entryProto(e store.Entry) *dlsmsv1.WaitlistEntry {
@@ -55,6 +59,7 @@ func entryProto(e store.Entry) *dlsmsv1.WaitlistEntry {
 		Position:       e.Position,
 		OfferExpiresAt: timestamp(e.OfferExpiresAt),
 		CreatedAt:      timestamppb.New(e.CreatedAt),
+		ReservationId:  e.ReservationID,
 	}
 }
 

@@ -221,18 +221,26 @@ func notificationProto(n store.Notification) *dlsmsv1.Notification {
 		EntryId:       n.EntryID,
 		Message:       notificationMessage(n),
 		CreatedAt:     timestamppb.New(n.CreatedAt),
+		Seat:          seatRefProto(n.SeatRef),
+		StartTime:     timestamppb.New(n.StartTime),
+		EndTime:       timestamppb.New(n.EndTime),
+		Status:        statusProto(n.Status),
+
+		CheckInDeadline: timestamp(n.CheckInDeadline),
+		OfferExpiresAt:  timestamp(n.OfferExpiresAt),
 	}
 }
 
 // notificationMessage says it to people, with times in the zone of the branch.
 func notificationMessage(n store.Notification) string {
-	zone, err := time.LoadLocation(n.Timezone)
+	zone, err := store.LoadZone(n.Timezone)
+	layout := "15:04"
 	if err != nil {
-		zone = time.UTC
+		zone, layout = time.UTC, "15:04 UTC"
 	}
-	clock := func(t time.Time) string { return t.In(zone).Format("15:04") }
+	clock := func(t time.Time) string { return t.In(zone).Format(layout) }
 	seat := fmt.Sprintf("Seat %s in %s (%s)", n.Label, n.Area, n.Branch)
-	span := n.StartTime.In(zone).Format("Mon 2 Jan 15:04") + " to " + clock(n.EndTime)
+	span := n.StartTime.In(zone).Format("Mon 2 Jan "+layout) + " to " + clock(n.EndTime)
 	switch n.Kind {
 	case store.EventOffered:
 		return fmt.Sprintf("%s is held for you from %s. Claim it before %s.", seat, span, clock(*n.OfferExpiresAt))

@@ -1,7 +1,10 @@
 package server
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -9,6 +12,7 @@ import (
 
 	"github.com/dlsms/dlsms/availability"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/store"
 )
 
 // maxSeats is the size of a page of seats, and of a message of a snapshot: some 60 KiB.
@@ -24,16 +28,17 @@ type seatService struct {
 }
 
 func (s *seatService) GetBranches(ctx context.Context, _ *dlsmsv1.GetBranchesRequest) (*dlsmsv1.GetBranchesResponse, error) {
-	branches, _, err := s.seats.Branches(ctx)
+	branches, asOf, err := s.seats.Branches(ctx)
 	if err != nil {
 		return nil, err
 	}
 
-	resp := &dlsmsv1.GetBranchesResponse{}
+	resp := &dlsmsv1.GetBranchesResponse{AsOf: timestamppb.New(asOf)}
 	for _, b := range branches {
 		resp.Branches = append(resp.Branches, &dlsmsv1.Branch{
 			Code: b.Code, Name: b.Name, Timezone: b.Timezone, Areas: b.Areas,
 			SeatCount: int32(b.SeatCount), AvailableCount: int32(b.AvailableCount), //nolint:gosec // a library has not two billion seats
+			Hours: hoursProtos(b.Hours), Open: b.Open, ClosesAt: setTimestamp(b.ClosesAt), OpensAt: setTimestamp(b.OpensAt),
 		})
 	}
 	return resp, nil
@@ -72,12 +77,12 @@ func (s *seatService) GetSeat(ctx context.Context, req *dlsmsv1.GetSeatRequest) 
 		return nil, err
 	}
 
-	seat, busy, _, err := s.seats.Seat(ctx, id, start, end)
+	seat, busy, asOf, err := s.seats.Seat(ctx, id, start, end)
 	if err != nil {
 		return nil, err
 	}
 
-	resp := &dlsmsv1.GetSeatResponse{Seat: seatProto(seat)}
+	resp := &dlsmsv1.GetSeatResponse{Seat: seatProto(seat), AsOf: timestamppb.New(asOf)}
 	for _, b := range busy {
 		resp.Busy = append(resp.Busy, &dlsmsv1.Window{StartTime: timestamppb.New(b.Start), EndTime: timestamppb.New(b.End)})
 	}
@@ -123,40 +128,24 @@ func (s *seatService) WatchSeats(req *dlsmsv1.WatchSeatsRequest, stream grpc.Ser
 }
 
 // sendSnapshot sends a snapshot in messages of at most maxSeats seats, one at least.
-func sendSnapshot(stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse], u availability.Update) error {
-	seats := u.Memo(func() any { return seatProtos(u.Seats) }).([]*dlsmsv1.Seat) //nolint:forcetypeassert // this is the only memo
-	for first := true; first || len(seats) > 0; first = false {
-		n := min(len(seats), maxSeats)
-		err := stream.Send(&dlsmsv1.WatchSeatsResponse{
-			Event: &dlsmsv1.WatchSeatsResponse_Snapshot{Snapshot: &dlsmsv1.SeatSnapshot{Seats: seats[:n], More: len(seats) > n}},
-			AsOf:  timestamppb.New(u.AsOf),
-		})
-		if err != nil {
-			return err
-		}
-		seats = seats[n:]
-	}
-	return nil
-}
-
-// sendChanges sends a message a seat that changed.
-func sendChanges(stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse], u availability.Update) error {
-	changes := u.Memo(func() any { return changeProtos(u) }).([]*dlsmsv1.WatchSeatsResponse) //nolint:forcetypeassert // this is the only memo
-	for _, change := range changes {
-		if err := stream.Send(change); err != nil {
+func sendSnapshot(stream grpc.ServerStream, u availability.Update) error {
+	asOf := appendTime(nil, fieldAsOf, u.AsOf)                                              // which is not the same for all that get the same seats
+	for _, part := range u.Memo(func() any { return encodeSnapshot(u.Seats) }).([][]byte) { //nolint:forcetypeassert // this is the only memo
+		if err := stream.SendMsg(encoded{part, asOf}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func changeProtos(u availability.Update) []*dlsmsv1.WatchSeatsResponse {
-	asOf := timestamppb.New(u.AsOf)
-	out := make([]*dlsmsv1.WatchSeatsResponse, len(u.Seats))
-	for i, s := range u.Seats {
-		out[i] = &dlsmsv1.WatchSeatsResponse{Event: &dlsmsv1.WatchSeatsResponse_Change{Change: seatProto(s)}, AsOf: asOf}
+// sendChanges sends a message for each seat that changed, and one for each that is gone.
+func sendChanges(stream grpc.ServerStream, u availability.Update) error {
+	for _, message := range u.Memo(func() any { return encodeChanges(u) }).([][]byte) { //nolint:forcetypeassert // this is the only memo
+		if err := stream.SendMsg(encoded{message}); err != nil {
+			return err
+		}
 	}
-	return out
+	return nil
 }
 
 // seatFilter is a request that says which seats, and when.
@@ -177,24 +166,38 @@ func seatQuery(c *check, req seatFilter) availability.Query {
 	return q
 }
 
-func seatProtos(seats []availability.SeatView) []*dlsmsv1.Seat {
-	out := make([]*dlsmsv1.Seat, len(seats))
-	for i, s := range seats {
-		out[i] = seatProto(s)
-	}
-	return out
-}
-
 func seatProto(s availability.SeatView) *dlsmsv1.Seat {
 	return &dlsmsv1.Seat{
 		Id: s.ID, Branch: s.Branch, Area: s.Area, Label: s.Label, Amenities: amenityProtos(s.Amenities), Available: s.Available,
-		AvailableUntil: setTimestamp(s.AvailableUntil), NextAvailableAt: setTimestamp(s.NextAvailableAt),
+		OutOfService: s.OutOfService, AvailableUntil: setTimestamp(s.AvailableUntil), NextAvailableAt: setTimestamp(s.NextAvailableAt),
 	}
 }
 
 func amenityProtos(amenities []int16) (out []dlsmsv1.Amenity) {
 	for _, a := range amenities {
 		out = append(out, dlsmsv1.Amenity(a))
+	}
+	return out
+}
+
+func hoursProtos(hours []store.OpenHours) (out []*dlsmsv1.OpeningHours) {
+	for _, h := range hours {
+		weekday := int32(h.Weekday) //nolint:gosec // 0 to 6
+		if h.Weekday == time.Sunday {
+			weekday = 7
+		}
+		out = append(out, &dlsmsv1.OpeningHours{Weekday: weekday, Opens: timeOfDay(h.Opens), Closes: timeOfDay(h.Closes)})
+	}
+	slices.SortStableFunc(out, func(a, b *dlsmsv1.OpeningHours) int { return cmp.Compare(a.GetWeekday(), b.GetWeekday()) })
+	return out
+}
+
+// timeOfDay is "HH:MM", or "HH:MM:SS" where there are seconds.
+func timeOfDay(sinceMidnight time.Duration) string {
+	seconds := int(sinceMidnight / time.Second)
+	out := fmt.Sprintf("%02d:%02d", seconds/3600, seconds/60%60)
+	if seconds%60 != 0 {
+		out += fmt.Sprintf(":%02d", seconds%60)
 	}
 	return out
 }

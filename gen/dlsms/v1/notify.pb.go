@@ -295,7 +295,7 @@ type Notification struct {
 	CheckInDeadline *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=check_in_deadline,json=checkInDeadline,proto3" json:"check_in_deadline,omitempty"`
 	// When the offer runs out; set for SEAT_OFFERED.
 	OfferExpiresAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=offer_expires_at,json=offerExpiresAt,proto3" json:"offer_expires_at,omitempty"`
-	// Status of the reservation when the notification came about.
+	// Status of the reservation when the notification came about. UNSPECIFIED: one that this version of the server does not know.
 	Status        ReservationStatus `protobuf:"varint,12,opt,name=status,proto3,enum=dlsms.v1.ReservationStatus" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

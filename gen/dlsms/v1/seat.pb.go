@@ -108,7 +108,7 @@ type Branch struct {
 	Open bool `protobuf:"varint,8,opt,name=open,proto3" json:"open,omitempty"`
 	// When the branch closes next. Set while the branch is open, unless it never closes.
 	ClosesAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=closes_at,json=closesAt,proto3" json:"closes_at,omitempty"`
-	// When the branch opens next. Set while the branch is closed.
+	// When the branch opens next. Set while the branch is closed, unless it never opens.
 	OpensAt       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=opens_at,json=opensAt,proto3" json:"opens_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -33,6 +33,10 @@ const (
 //
 // Windows are half open, [start_time, end_time): a seat that is taken until 10:00 is free from 10:00 on.
 // With neither time set, the window is this instant; with one of the two, INVALID_ARGUMENT.
+// A window that ended more than a minute ago, by the database's clock, is refused: INVALID_ARGUMENT (WINDOW_NOT_ALLOWED),
+// with the clock's time in the metadata as "now". The library may set another tolerance.
+// A window that begins in the past and ends later is answered, and so is one that begins further ahead than a reservation may:
+// until the library's max_ahead allows it, CreateReservation refuses that window.
 // A reservation that was acknowledged by any replica before a call began is seen by that call.
 // While the database can't be reached, answers come from what the server last knew, for at most 60 seconds
 // by default, with the as_of of then; after that, UNAVAILABLE.
@@ -41,16 +45,18 @@ type SeatServiceClient interface {
 	// Errors: UNAVAILABLE.
 	GetBranches(ctx context.Context, in *GetBranchesRequest, opts ...grpc.CallOption) (*GetBranchesResponse, error)
 	// GetSeats lists seats in the order of their ids, filtered, a page at a time, each with whether it is free.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (BRANCH_NOT_FOUND), UNAVAILABLE.
+	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, WINDOW_NOT_ALLOWED), NOT_FOUND (BRANCH_NOT_FOUND), UNAVAILABLE.
 	GetSeats(ctx context.Context, in *GetSeatsRequest, opts ...grpc.CallOption) (*GetSeatsResponse, error)
 	// GetSeat shows one seat, and when it is taken in the window; without a window, in the coming 14 days.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (SEAT_NOT_FOUND), UNAVAILABLE.
+	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, WINDOW_NOT_ALLOWED), NOT_FOUND (SEAT_NOT_FOUND), UNAVAILABLE.
 	GetSeat(ctx context.Context, in *GetSeatRequest, opts ...grpc.CallOption) (*GetSeatResponse, error)
 	// WatchSeats sends a snapshot of the seats that match, then one message for each change of one of them:
 	// of its availability in the window (without a window: now, so the passing of time counts as well) or of the seat itself.
-	// It goes on until the client ends it. A client that reads too slowly gets a new snapshot instead of what it missed;
+	// It goes on until the client ends it. When many watch, or the client reads slowly, several changes of one seat come as one, its latest state.
+	// A client that reads too slowly even for that gets a new snapshot instead of what it missed;
 	// when the server stops, the stream ends with UNAVAILABLE: call again.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (BRANCH_NOT_FOUND), RESOURCE_EXHAUSTED (OVERLOADED: too many streams), UNAVAILABLE.
+	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, WINDOW_NOT_ALLOWED), NOT_FOUND (BRANCH_NOT_FOUND),
+	// RESOURCE_EXHAUSTED (OVERLOADED: too many streams), UNAVAILABLE.
 	WatchSeats(ctx context.Context, in *WatchSeatsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSeatsResponse], error)
 }
 
@@ -119,6 +125,10 @@ type SeatService_WatchSeatsClient = grpc.ServerStreamingClient[WatchSeatsRespons
 //
 // Windows are half open, [start_time, end_time): a seat that is taken until 10:00 is free from 10:00 on.
 // With neither time set, the window is this instant; with one of the two, INVALID_ARGUMENT.
+// A window that ended more than a minute ago, by the database's clock, is refused: INVALID_ARGUMENT (WINDOW_NOT_ALLOWED),
+// with the clock's time in the metadata as "now". The library may set another tolerance.
+// A window that begins in the past and ends later is answered, and so is one that begins further ahead than a reservation may:
+// until the library's max_ahead allows it, CreateReservation refuses that window.
 // A reservation that was acknowledged by any replica before a call began is seen by that call.
 // While the database can't be reached, answers come from what the server last knew, for at most 60 seconds
 // by default, with the as_of of then; after that, UNAVAILABLE.
@@ -127,16 +137,18 @@ type SeatServiceServer interface {
 	// Errors: UNAVAILABLE.
 	GetBranches(context.Context, *GetBranchesRequest) (*GetBranchesResponse, error)
 	// GetSeats lists seats in the order of their ids, filtered, a page at a time, each with whether it is free.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (BRANCH_NOT_FOUND), UNAVAILABLE.
+	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, WINDOW_NOT_ALLOWED), NOT_FOUND (BRANCH_NOT_FOUND), UNAVAILABLE.
 	GetSeats(context.Context, *GetSeatsRequest) (*GetSeatsResponse, error)
 	// GetSeat shows one seat, and when it is taken in the window; without a window, in the coming 14 days.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (SEAT_NOT_FOUND), UNAVAILABLE.
+	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, WINDOW_NOT_ALLOWED), NOT_FOUND (SEAT_NOT_FOUND), UNAVAILABLE.
 	GetSeat(context.Context, *GetSeatRequest) (*GetSeatResponse, error)
 	// WatchSeats sends a snapshot of the seats that match, then one message for each change of one of them:
 	// of its availability in the window (without a window: now, so the passing of time counts as well) or of the seat itself.
-	// It goes on until the client ends it. A client that reads too slowly gets a new snapshot instead of what it missed;
+	// It goes on until the client ends it. When many watch, or the client reads slowly, several changes of one seat come as one, its latest state.
+	// A client that reads too slowly even for that gets a new snapshot instead of what it missed;
 	// when the server stops, the stream ends with UNAVAILABLE: call again.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (BRANCH_NOT_FOUND), RESOURCE_EXHAUSTED (OVERLOADED: too many streams), UNAVAILABLE.
+	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, WINDOW_NOT_ALLOWED), NOT_FOUND (BRANCH_NOT_FOUND),
+	// RESOURCE_EXHAUSTED (OVERLOADED: too many streams), UNAVAILABLE.
 	WatchSeats(*WatchSeatsRequest, grpc.ServerStreamingServer[WatchSeatsResponse]) error
 	mustEmbedUnimplementedSeatServiceServer()
 }
