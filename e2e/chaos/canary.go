@@ -161,6 +161,12 @@ func canaries() []canary {
 		{name: "a worker that does not isolate a failing seat", by: checkLiveness, faults: "^operator has a poison row$", changes: []change{
 			{"worker/seats.go runBatch", "case ctx.Err() != nil, store.Unavailable(err) && !slow:", "case err != nil:"},
 		}},
+		{name: "a token is accepted whatever the generation in the database is", by: checkAnswers, run: restoreRun, changes: []change{
+			{"server/identity.go refuses", "error {\n", "error {\n\tif c.UserID != 0 {\n\t\treturn nil\n\t}\n"},
+		}},
+		{name: "no deadline for a call that is half sent", by: checkLiveness, changes: []change{
+			{"server/incoming.go newIncoming", "timeout: defaultDeadline", "timeout: 24 * time.Hour"},
+		}},
 		{name: "a handler that panics", by: checkLog, changes: []change{
 			{"server/reservation.go CheckOut", " {\n\tr, err", " {\n\tif req.GetReservationId()%10 == 0 {\n\t\tpanic(\"a canary\")\n\t}\n\tr, err"},
 		}},

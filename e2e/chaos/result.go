@@ -28,6 +28,10 @@ type result struct {
 	calm           float64
 	calmUntil      time.Duration
 	calmOperations int64
+	// frozenFor is for how long a replica was frozen, and frozenOperations how many there were then. Only the lane of processes
+	// writes them.
+	frozenFor        time.Duration
+	frozenOperations int64
 
 	operations, reads, oldReads, refused, conflicts, tries int64
 	busy                                                   int64
@@ -128,16 +132,21 @@ const (
 	proofFaults     = 500
 )
 
-// rate is how many operations a second there were from the first fault on.
+// rate is how many operations a second there were from the first fault on, without the time in which a replica was frozen: each
+// call that nginx passes to it takes as long as a client's patience.
 func (r *result) rate() float64 {
-	return float64(r.operations-r.calmOperations) / (r.lasted - r.calmUntil).Seconds()
+	return float64(r.operations-r.calmOperations-r.frozenOperations) / (r.lasted - r.calmUntil - r.frozenFor).Seconds()
 }
+
+// leastThawed is how long a run has to last without a frozen replica, or else there is no rate to judge.
+const leastThawed = 2 * time.Second
 
 // count takes over what the clients counted.
 func (r *result) count(h *history) {
 	r.operations, r.reads, r.refused, r.tries = h.ops.Load(), h.reads.Load(), h.refused.Load(), h.tries.Load()
 	r.unsure, r.unknown = h.unsure.Load(), h.unknown.Load()
-	if r.calm < calmFloor || r.rate() < min(floor, floorPart*r.calm) {
+	slow := r.rate() < min(floor, floorPart*r.calm) && r.lasted-r.calmUntil-r.frozenFor >= leastThawed
+	if r.calm < calmFloor || slow {
 		r.found.add(checkActivity, "%.0f operations a second, %.0f before the first fault: that is no test", r.rate(), r.calm)
 	}
 }

@@ -171,7 +171,7 @@ func (r *result) breakOne(ctx context.Context, s *site, h *history, k kind, chan
 	if err != nil {
 		return fmt.Errorf("%s: %w", k.name, err)
 	}
-	lasts := ctx
+	lasts, operations := ctx, h.ops.Load()
 	if k.freezes() {
 		lasts = whole
 		r.freezes.Add(1)
@@ -186,6 +186,10 @@ func (r *result) breakOne(ctx context.Context, s *site, h *history, k kind, chan
 		return fmt.Errorf("heal %s: %w", k.name, err)
 	}
 	healed := h.since()
+	if k.freezes() {
+		r.frozenFor += healed - began
+		r.frozenOperations += h.ops.Load() - operations
+	}
 	defer func(from time.Duration) { r.wasAway(k, from, h.since()) }(began)
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
