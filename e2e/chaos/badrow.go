@@ -15,11 +15,12 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// badRow is a statement that an operator sends by mistake. The database refuses it, or it takes effect: all replicas then show
-// what the database has, and nothing stops.
+// badRow is a statement that an operator sends by mistake. The database refuses it, or it takes
+// effect: all replicas then show what the database has, and nothing stops.
 type badRow struct {
 	name string
-	// write has names for what it is about: @branch and @depot; @seat, which nobody books, and @other; @reservation, at @booked.
+	// write has names for what it is about: @branch and @depot; @seat, which nobody books, and
+	// @other; @reservation, at @booked.
 	write string
 	// undo is sent at the end. A reservation is made again what the log says of it without that.
 	undo string
@@ -33,14 +34,18 @@ const undoZone = `UPDATE branches SET timezone = 'Europe/Berlin' WHERE library_i
 
 // undoHours makes the branch one that is open at all times again.
 const undoHours = `
-	WITH gone AS (DELETE FROM branch_hours WHERE library_id = 1 AND branch_id = @branch AND NOT (weekday BETWEEN 1 AND 7 AND opens = '00:00'))
-	INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes) SELECT 1, @branch, d, '00:00', '24:00' FROM generate_series(1, 7) d
+	WITH gone AS (
+		DELETE FROM branch_hours
+		WHERE library_id = 1 AND branch_id = @branch AND NOT (weekday BETWEEN 1 AND 7 AND opens = '00:00'))
+	INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
+	SELECT 1, @branch, d, '00:00', '24:00' FROM generate_series(1, 7) d
 	ON CONFLICT (library_id, branch_id, weekday, opens) DO UPDATE SET closes = EXCLUDED.closes`
 
 const undoSeat = `
 	UPDATE seats SET branch_id = @branch, label = 'S-' || id, amenities = '{}' WHERE library_id = 1 AND id = @seat`
 
-// badRows are all of them: of each column that an operator has a reason to write, what is not a value of it.
+// badRows are all of them: of each column that an operator has a reason to write, what is not a
+// value of it.
 func badRows() []badRow {
 	zone := func(name, value string) badRow {
 		return badRow{name: "a time zone " + name, due: true, undo: undoZone,
@@ -48,13 +53,16 @@ func badRows() []badRow {
 	}
 	hours := func(name, weekday, opens, closes string) badRow {
 		return badRow{name: "hours " + name, due: true, undo: undoHours, write: fmt.Sprintf(
-			`INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes) VALUES (1, @branch, %s, '%s', '%s')`, weekday, opens, closes)}
+			`INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes) VALUES (1, @branch, %s, '%s', '%s')`,
+			weekday, opens, closes)}
 	}
 	seat := func(name, set string) badRow {
-		return badRow{name: name, unreadable: true, undo: undoSeat, write: `UPDATE seats SET ` + set + ` WHERE library_id = 1 AND id = @seat`}
+		return badRow{name: name, unreadable: true, undo: undoSeat,
+			write: `UPDATE seats SET ` + set + ` WHERE library_id = 1 AND id = @seat`}
 	}
 	reservation := func(name, set string) badRow {
-		return badRow{name: name, write: `UPDATE reservations SET ` + set + ` WHERE library_id = 1 AND id = @reservation`}
+		return badRow{name: name,
+			write: `UPDATE reservations SET ` + set + ` WHERE library_id = 1 AND id = @reservation`}
 	}
 	const cancelled = `status = 'CANCELLED', ended_at = dlsms_now()`
 	return []badRow{
@@ -69,11 +77,13 @@ func badRows() []badRow {
 		seat("a seat in another branch", `branch_id = @depot`),
 		reservation("a status without an event", cancelled),
 		reservation("a version without an event", cancelled+`, version = version + 1`),
-		reservation("a window without an event", `during = tstzrange(lower(during), upper(during) + interval '1 hour')`),
+		reservation("a window without an event",
+			`during = tstzrange(lower(during), upper(during) + interval '1 hour')`),
 		reservation("a seat without an event", `seat_id = @seat`),
 		reservation("an infinite deadline", `check_in_deadline = 'infinity'`),
 		{name: "a deleted reservation", write: `DELETE FROM reservations WHERE library_id = 1 AND id = @reservation`},
-		{name: "a deleted waitlist", write: `DELETE FROM waitlist_entries WHERE library_id = 1 AND seat_id = @booked AND status = 'WAITING'`},
+		{name: "a deleted waitlist",
+			write: `DELETE FROM waitlist_entries WHERE library_id = 1 AND seat_id = @booked AND status = 'WAITING'`},
 		{name: "a deleted branch", write: `DELETE FROM branches WHERE library_id = 1 AND id = @branch`},
 		{name: "a branch that comes and goes", write: `
 			DO $$ BEGIN
@@ -95,7 +105,8 @@ func badRows() []badRow {
 	}
 }
 
-// writeBadRow writes one of the bad rows, and checks that it is refused, or takes effect and stops nothing.
+// writeBadRow writes one of the bad rows, and checks that it is refused, or takes effect and stops
+// nothing.
 func (o *operator) writeBadRow(ctx context.Context, chance *rand.Rand) (heal func(context.Context) error, err error) {
 	all := badRows()
 	bad := all[chance.IntN(len(all))]
@@ -139,7 +150,8 @@ func (o *operator) writeBadRow(ctx context.Context, chance *rand.Rand) (heal fun
 		// The waiter gets an offer, for which the branch and its hours are looked at.
 		if reservation != 0 {
 			o.ask(ctx, o.booker, "CancelReservation", func(ctx context.Context, c *e2e.Client) error {
-				_, err := c.Reservations.CancelReservation(ctx, &dlsmsv1.CancelReservationRequest{ReservationId: reservation})
+				req := &dlsmsv1.CancelReservationRequest{ReservationId: reservation}
+				_, err := c.Reservations.CancelReservation(ctx, req)
 				return err
 			})
 		}
@@ -191,22 +203,25 @@ func (o *operator) told() string {
 	return fmt.Sprintf("%d refused, %d accepted (%s)", refused, accepted, strings.Join(names, "; "))
 }
 
-// repairSQL makes a reservation what the last event says of it. Without triggers: they may refuse what has no event of its own.
+// repairSQL makes a reservation what the last event says of it. Without triggers: they may refuse
+// what has no event of its own.
 var repairSQL = []string{
 	`SET LOCAL session_replication_role = replica`,
-	`INSERT INTO reservations (library_id, id, seat_id, user_id, entry_id, during, status, version, check_in_opens_at, check_in_deadline,
-		offer_expires_at, created_at, checked_in_at, ended_at)
-	OVERRIDING SYSTEM VALUE SELECT library_id, reservation_id, seat_id, user_id, entry_id, during, status, version, check_in_opens_at, check_in_deadline,
-		offer_expires_at, created_at, checked_in_at, ended_at
+	`INSERT INTO reservations AS r (library_id, id, seat_id, user_id, entry_id, during, status, version,
+		check_in_opens_at, check_in_deadline, offer_expires_at, created_at, checked_in_at, ended_at)
+	OVERRIDING SYSTEM VALUE
+	SELECT library_id, reservation_id, seat_id, user_id, entry_id, during, status, version,
+		check_in_opens_at, check_in_deadline, offer_expires_at, created_at, checked_in_at, ended_at
 	FROM reservation_events WHERE library_id = 1 AND reservation_id = $1 ORDER BY version DESC LIMIT 1
-	ON CONFLICT (library_id, id) DO UPDATE SET seat_id = EXCLUDED.seat_id, during = EXCLUDED.during, status = EXCLUDED.status,
-		version = EXCLUDED.version, check_in_deadline = EXCLUDED.check_in_deadline, ended_at = EXCLUDED.ended_at
-	WHERE (reservations.version, reservations.status, reservations.during, reservations.seat_id, reservations.check_in_deadline)
+	ON CONFLICT (library_id, id) DO UPDATE SET
+		seat_id = EXCLUDED.seat_id, during = EXCLUDED.during, status = EXCLUDED.status, version = EXCLUDED.version,
+		check_in_deadline = EXCLUDED.check_in_deadline, ended_at = EXCLUDED.ended_at
+	WHERE (r.version, r.status, r.during, r.seat_id, r.check_in_deadline)
 		IS DISTINCT FROM (EXCLUDED.version, EXCLUDED.status, EXCLUDED.during, EXCLUDED.seat_id, EXCLUDED.check_in_deadline)`,
 }
 
-// repair makes a reservation what the log says of it. It is done where no trigger, and so no replica, sees it: the replicas
-// know the reservation from the log anyway.
+// repair makes a reservation what the log says of it. It is done where no trigger, and so no
+// replica, sees it: the replicas know the reservation from the log anyway.
 func (o *operator) repair(ctx context.Context, reservation int64) error {
 	return o.persist(ctx, func(ctx context.Context) error {
 		return pgx.BeginFunc(ctx, o.site.db, func(tx pgx.Tx) error {

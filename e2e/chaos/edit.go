@@ -13,8 +13,9 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// register is what the operator last wrote to each of its rows: a number that grows, so that a reader can tell how old what it
-// sees is. The row 0 is the depot, the others are seats by their ids.
+// register is what the operator last wrote to each of its rows: a number that grows, so that a
+// reader can tell how old what it sees is. The row 0 is the depot, the others are seats by their
+// ids.
 type register struct {
 	mu    *sync.Mutex
 	acked map[int64][]edit // in the order of their numbers
@@ -31,7 +32,8 @@ func newRegister() register {
 	return register{mu: new(sync.Mutex), acked: map[int64][]edit{}, sent: map[int64]int{}}
 }
 
-// bounds returns the oldest and the newest number that a reader may see of a row, in an answer as of some time that comes now.
+// bounds returns the oldest and the newest number that a reader may see of a row, in an answer as
+// of some time that comes now.
 func (r register) bounds(row int64, asOf time.Duration) (oldest, newest int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -64,10 +66,12 @@ const (
 	editReaders = 2
 )
 
-// Each edit changes several columns of a row together, so that a row put together from two edits is seen.
+// Each edit changes several columns of a row together, so that a row put together from two edits is
+// seen.
 const (
 	editSeat = `
-		UPDATE seats SET label = 'E-' || $2::int, amenities = ARRAY[1 + $2::int % 5]::smallint[], out_of_service = $2::int % 2 = 1
+		UPDATE seats SET label = 'E-' || $2::int, amenities = ARRAY[1 + $2::int % 5]::smallint[],
+			out_of_service = $2::int % 2 = 1
 		WHERE library_id = 1 AND id = $1`
 	editHours = `
 		WITH hours AS (UPDATE branch_hours SET closes = time '20:00' + make_interval(mins => $2::int % 60)
@@ -75,7 +79,8 @@ const (
 		UPDATE branches SET name = 'Depot ' || $2::int WHERE library_id = 1 AND id = $1`
 )
 
-// edit changes seats and hours, hundreds of times in a row, while readers look at them: none may see less than was acknowledged.
+// edit changes seats and hours, hundreds of times in a row, while readers look at them: none may
+// see less than was acknowledged.
 func (o *operator) edit(ctx context.Context, chance *rand.Rand) (heal func(context.Context) error, err error) {
 	editing, stop := context.WithTimeout(ctx, editingTime)
 	defer stop()
@@ -129,7 +134,8 @@ func (o *operator) readEdited(ctx context.Context, n int) {
 		}
 	} else {
 		var resp *dlsmsv1.GetSeatsResponse
-		resp, err = api.Seats.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{Branch: operatorBranch, PageSize: 2 * operatorSeats})
+		req := &dlsmsv1.GetSeatsRequest{Branch: operatorBranch, PageSize: 2 * operatorSeats}
+		resp, err = api.Seats.GetSeats(ctx, req)
 		r.AsOf = o.site.clock.Real(resp.GetAsOf().AsTime()).Sub(o.history.began)
 		for _, s := range resp.GetSeats() {
 			seen[s.GetId()] = seenSeat(s)
@@ -137,8 +143,9 @@ func (o *operator) readEdited(ctx context.Context, n int) {
 	}
 	r.Return = o.history.since()
 	if err != nil {
-		if refusal := e2e.RefusalOf(err); !lost(refusal) && refusal.Reason != "OVERLOADED" && refusal.Reason != "UNAVAILABLE" {
-			o.history.found.add(checkAnswers, "a look at what is edited got an answer that the contract doesn't know: %v", err)
+		if refusal := e2e.RefusalOf(err); !lost(refusal) && refusal.Reason != "OVERLOADED" {
+			o.history.found.add(checkAnswers,
+				"a look at what is edited got an answer that the contract doesn't know: %v", err)
 		}
 		pause(ctx, retryAfter)
 		return
@@ -154,17 +161,19 @@ func (o *operator) readEdited(ctx context.Context, n int) {
 		oldest, newest := o.editing.bounds(row, asOf)
 		number, ok := strings.CutPrefix(text, "edit ")
 		if !ok && text != "" {
-			o.history.found.add(checkReads, "at %s: row %d of the catalog was seen as no edit left it: %s", r.Return, row, text)
+			o.history.found.add(checkReads,
+				"at %s: row %d of the catalog was seen as no edit left it: %s", r.Return, row, text)
 			continue
 		}
 		if got, _ := strconv.Atoi(number); got < oldest || got > newest {
-			o.history.found.add(checkReads, "a read at %s, as of %s, saw edit %d of row %d of the catalog; %d was acknowledged before that, and %d was the last",
-				r.Call, r.AsOf, got, row, oldest, newest)
+			o.history.found.add(checkReads, "a read at %s, as of %s, saw edit %d of row %d of the catalog; "+
+				"%d was acknowledged before that, and %d was the last", r.Call, r.AsOf, got, row, oldest, newest)
 		}
 	}
 }
 
-// seenSeat returns "edit n" for a seat as edit n left it, "" for one that was not edited yet, and otherwise what it is.
+// seenSeat returns "edit n" for a seat as edit n left it, "" for one that was not edited yet, and
+// otherwise what it is.
 func seenSeat(s *dlsmsv1.Seat) string {
 	n, err := strconv.Atoi(strings.TrimPrefix(s.GetLabel(), "E-"))
 	if err != nil || !strings.HasPrefix(s.GetLabel(), "E-") {

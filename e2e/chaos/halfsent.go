@@ -15,9 +15,10 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// A call that is half sent must end: the server gives each unary call halfSentTime from its headers on. askEvery is how often
-// the sender asks whether the replica runs, since only the time in which it does counts. It asks with settings, which the
-// replica has to acknowledge: pings that come more often than every 10 s are refused.
+// A call that is half sent must end: the server gives each unary call halfSentTime from its headers
+// on. askEvery is how often the sender asks whether the replica runs, since only the time in which
+// it does counts. It asks with settings, which the replica has to acknowledge: pings that come more
+// often than every 10 s are refused.
 const (
 	halfSentTime   = 5 * time.Second
 	halfSentMargin = 3 * time.Second
@@ -25,8 +26,8 @@ const (
 	mostAnswers    = int((halfSentTime + halfSentMargin) / askEvery)
 )
 
-// halfSender is a connection to a replica on which calls are begun and never sent to their end. It does not go when it is told
-// to, so a replica that waits for such calls would not drain.
+// halfSender is a connection to a replica on which calls are begun and never sent to their end. It
+// does not go when it is told to, so a replica that waits for such calls would not drain.
 type halfSender struct {
 	conn   net.Conn
 	frames *http2.Framer
@@ -64,7 +65,8 @@ func newHalfSender(ctx context.Context, addr string) (*halfSender, error) {
 	return h, err
 }
 
-// run begins calls, one of each kind, and the next one of a kind when it ended, until the connection or ctx ends.
+// run begins calls, one of each kind, and the next one of a kind when it ended, until the
+// connection or ctx ends.
 func (h *halfSender) run(ctx context.Context, found *violations) {
 	incoming := make(chan http2.Frame)
 	go func() {
@@ -79,7 +81,8 @@ func (h *halfSender) run(ctx context.Context, found *violations) {
 			case <-ctx.Done():
 				return
 			}
-			// The payload of a frame is good until the next one is read, so nothing but its header is looked at.
+			// The payload of a frame is good until the next one is read, so nothing but its header
+			// is looked at.
 		}
 	}()
 	tick := time.NewTicker(askEvery)
@@ -111,7 +114,8 @@ func (h *halfSender) run(ctx context.Context, found *violations) {
 		}
 		for _, answers := range h.open {
 			if answers > mostAnswers {
-				found.add(checkLiveness, "a call of which half was sent is open after %s in which the replica ran", time.Duration(answers)*askEvery)
+				found.add(checkLiveness, "a call of which half was sent is open after %s in which the replica ran",
+					time.Duration(answers)*askEvery)
 				return
 			}
 		}
@@ -142,8 +146,8 @@ func (h *halfSender) handle(f http2.Frame) error {
 	return nil
 }
 
-// halfSentCalls is how many are open at a time: one with headers only, one with a part of its message, one with the length of a
-// message that does not come.
+// halfSentCalls is how many are open at a time: one with headers only, one with a part of its
+// message, one with the length of a message that does not come.
 const halfSentCalls = 3
 
 // begin begins calls until there are enough.
@@ -164,14 +168,18 @@ func (h *halfSender) begin() error {
 				return err
 			}
 		}
-		if err := h.frames.WriteHeaders(http2.HeadersFrameParam{StreamID: h.next, BlockFragment: fields.Bytes(), EndHeaders: true}); err != nil {
+		headers := http2.HeadersFrameParam{StreamID: h.next, BlockFragment: fields.Bytes(), EndHeaders: true}
+		if err := h.frames.WriteHeaders(headers); err != nil {
 			return err
 		}
-		message, err := proto.Marshal(&dlsmsv1.GetSeatsRequest{Branch: plansBranch, StartTime: timestamppb.Now(), EndTime: timestamppb.Now()})
+		message, err := proto.Marshal(&dlsmsv1.GetSeatsRequest{
+			Branch: plansBranch, StartTime: timestamppb.Now(), EndTime: timestamppb.Now(),
+		})
 		if err != nil {
 			return err
 		}
-		whole := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...) //nolint:gosec // some dozen bytes
+		whole := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))) //nolint:gosec // some dozen bytes
+		whole = append(whole, message...)
 		part := [halfSentCalls]int{0, len(whole) - 1, prefix}[int(h.next/2)%halfSentCalls]
 		if part > 0 {
 			if err := h.frames.WriteData(h.next, false, whole[:part]); err != nil {

@@ -21,9 +21,10 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// operator changes the database by SQL while clients go on: rows that make no sense, a row that cannot be changed, and edits
-// of the catalog. It has a branch with opening hours and two users of its own, so the clients need not know of its writes:
-// whatever it does there, all that is checked of the other branches must hold.
+// operator changes the database by SQL while clients go on: rows that make no sense, a row that
+// cannot be changed, and edits of the catalog. It has a branch with opening hours and two users of
+// its own, so the clients need not know of its writes: whatever it does there, all that is checked
+// of the other branches must hold.
 type operator struct {
 	site    *site
 	history *history
@@ -62,8 +63,9 @@ const (
 	editedSeat        // from here on: never booked, and edited
 )
 
-// poisonSQL makes rows of reservations of a seat ($1) unchangeable while the seat is in chaos_poison: a stand-in for every
-// row that makes a transition fail, whatever constraints the database has.
+// poisonSQL makes rows of reservations of a seat ($1) unchangeable while the seat is in
+// chaos_poison: a stand-in for every row that makes a transition fail, whatever constraints the
+// database has.
 const poisonSQL = `
 	CREATE TABLE chaos_poison (seat_id bigint PRIMARY KEY);
 	CREATE FUNCTION chaos_poison() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -73,7 +75,8 @@ const poisonSQL = `
 		END IF;
 		RETURN NEW;
 	END $$;
-	CREATE TRIGGER chaos_poison BEFORE UPDATE ON reservations FOR EACH ROW WHEN (NEW.seat_id = %d) EXECUTE FUNCTION chaos_poison()`
+	CREATE TRIGGER chaos_poison BEFORE UPDATE ON reservations FOR EACH ROW WHEN (NEW.seat_id = %d)
+		EXECUTE FUNCTION chaos_poison()`
 
 // hire makes the operator's branch and users.
 func (s *site) hire(ctx context.Context, h *history, conns []grpc.ClientConnInterface) (_ *operator, err error) {
@@ -119,7 +122,8 @@ func (s *site) hire(ctx context.Context, h *history, conns []grpc.ClientConnInte
 
 // openAlwaysSQL gives a branch hours that leave it open at all times, so that they are looked at.
 const openAlwaysSQL = `
-	INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes) SELECT 1, $1, d, '00:00', '24:00' FROM generate_series(1, 7) d`
+	INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
+	SELECT 1, $1, d, '00:00', '24:00' FROM generate_series(1, 7) d`
 
 // operated makes a beginning of something that the operator does.
 func operated(do func(*operator, context.Context, *rand.Rand) (func(context.Context) error, error)) beginning {
@@ -128,10 +132,12 @@ func operated(do func(*operator, context.Context, *rand.Rand) (func(context.Cont
 	}
 }
 
-// operatorTime bounds what the operator waits for: mostRecovery, and a replica that is frozen meanwhile.
+// operatorTime bounds what the operator waits for: mostRecovery, and a replica that is frozen
+// meanwhile.
 const operatorTime = mostRecovery + freezeTime
 
-// persist does something until it does not fail for want of Postgres, which other faults may have stopped.
+// persist does something until it does not fail for want of Postgres, which other faults may have
+// stopped.
 func (o *operator) persist(ctx context.Context, do func(context.Context) error) error {
 	for until := time.Now().Add(operatorTime); ; pause(ctx, retryAfter) {
 		tryCtx, end := context.WithTimeout(ctx, patience)
@@ -143,8 +149,8 @@ func (o *operator) persist(ctx context.Context, do func(context.Context) error) 
 	}
 }
 
-// refusedBySQL reports whether Postgres answered, and the answer is no: with an error of the statement or of its data, and not
-// because it stops, starts, is full or busy.
+// refusedBySQL reports whether Postgres answered, and the answer is no: with an error of the
+// statement or of its data, and not because it stops, starts, is full or busy.
 func refusedBySQL(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
@@ -157,9 +163,12 @@ func refusedBySQL(err error) bool {
 	return true
 }
 
-// ask makes a call for a user until it has an answer, and returns the reason of a refusal. An answer that is not in the
-// contract is a violation: a bad row may not make a call fail with an internal error.
-func (o *operator) ask(ctx context.Context, user *e2e.Client, what string, call func(context.Context, *e2e.Client) error) (reason string) {
+// ask makes a call for a user until it has an answer, and returns the reason of a refusal. An
+// answer that is not in the contract is a violation: a bad row may not make a call fail with an
+// internal error.
+func (o *operator) ask(
+	ctx context.Context, user *e2e.Client, what string, call func(context.Context, *e2e.Client) error,
+) (reason string) {
 	until := time.Now().Add(operatorTime)
 	for n := 0; ; n++ {
 		tryCtx, end := context.WithTimeout(ctx, patience)
@@ -177,7 +186,8 @@ func (o *operator) ask(ctx context.Context, user *e2e.Client, what string, call 
 			pause(ctx, retryAfter)
 		default:
 			if refusal.Reason == "" || e2e.CheckRefusal(err, refusal.Reason) != nil {
-				o.history.found.add(checkAnswers, "%s in the operator's branch got an answer that the contract doesn't know: %v", what, err)
+				o.history.found.add(checkAnswers,
+					"%s in the operator's branch got an answer that the contract doesn't know: %v", what, err)
 			}
 			return refusal.Reason
 		}
@@ -190,7 +200,8 @@ func (o *operator) nextRequest() string {
 	return fmt.Sprintf("o-%d", o.serial)
 }
 
-// reserve books a seat for the booker, and may let the waiter wait for it. It returns 0 if the booking was refused.
+// reserve books a seat for the booker, and may let the waiter wait for it. It returns 0 if the
+// booking was refused.
 func (o *operator) reserve(ctx context.Context, seat int64, start, end time.Time, waited bool) (reservation int64) {
 	req := &dlsmsv1.CreateReservationRequest{SeatId: seat, EndTime: timestamppb.New(end), RequestId: o.nextRequest()}
 	if !start.IsZero() {
@@ -206,7 +217,9 @@ func (o *operator) reserve(ctx context.Context, seat int64, start, end time.Time
 	if !waited {
 		return reservation
 	}
-	join := &dlsmsv1.JoinWaitlistRequest{SeatId: seat, StartTime: req.GetStartTime(), EndTime: req.GetEndTime(), RequestId: o.nextRequest()}
+	join := &dlsmsv1.JoinWaitlistRequest{
+		SeatId: seat, StartTime: req.GetStartTime(), EndTime: req.GetEndTime(), RequestId: o.nextRequest(),
+	}
 	if start.IsZero() {
 		join.StartTime = timestamppb.New(o.site.clock.At(time.Now()).Add(time.Minute))
 		join.EndTime = timestamppb.New(end.Add(20 * time.Minute))
@@ -227,8 +240,9 @@ func (o *operator) reserveAhead(ctx context.Context, waited bool) (reservation i
 	return o.reserve(ctx, o.seats[keptSeat], start, end, waited), start, end
 }
 
-// bait books a seat from now on, and returns when its check-in closes by the system's clock: nobody checks in, so there is
-// something due then, and a waiter for the seat. A zero time says that there is none.
+// bait books a seat from now on, and returns when its check-in closes by the system's clock: nobody
+// checks in, so there is something due then, and a waiter for the seat. A zero time says that there
+// is none.
 func (o *operator) bait(ctx context.Context) (due time.Time) {
 	now := o.site.clock.At(time.Now())
 	if o.reserve(ctx, o.seats[baitSeat], time.Time{}, now.Add(30*time.Minute).Truncate(time.Microsecond), true) == 0 {
@@ -237,8 +251,8 @@ func (o *operator) bait(ctx context.Context) (due time.Time) {
 	return o.site.clock.At(time.Now()).Add(grace)
 }
 
-// othersGoOn waits until something is due at the bait, and checks that the workers go on with the other branches: either there
-// is a no-show after that, or none is overdue.
+// othersGoOn waits until something is due at the bait, and checks that the workers go on with the
+// other branches: either there is a no-show after that, or none is overdue.
 func (o *operator) othersGoOn(ctx context.Context, due time.Time, because string) error {
 	if due.IsZero() {
 		return nil
@@ -249,18 +263,21 @@ func (o *operator) othersGoOn(ctx context.Context, due time.Time, because string
 	for !done && time.Since(began) < operatorTime {
 		err := o.persist(ctx, func(ctx context.Context) error {
 			return o.site.db.QueryRow(ctx, `
-				SELECT EXISTS (SELECT FROM reservation_events e JOIN seats s USING (library_id) WHERE s.id = e.seat_id AND s.branch_id <> $1
-						AND e.kind = 'NO_SHOW' AND e.at > $2
+				SELECT EXISTS (
+						SELECT FROM reservation_events e JOIN seats s ON s.library_id = e.library_id AND s.id = e.seat_id
+						WHERE s.branch_id <> $1 AND e.kind = 'NO_SHOW' AND e.at > $2
 						AND e.id > (SELECT max(id) - 2000 FROM reservation_events)),
-					EXISTS (SELECT FROM reservations r JOIN seats s USING (library_id) WHERE s.id = r.seat_id AND s.branch_id <> $1 AND r.occupies
-						AND r.status = 'CONFIRMED' AND r.check_in_deadline < dlsms_now() - $3::interval)`,
+					EXISTS (
+						SELECT FROM reservations r JOIN seats s ON s.library_id = r.library_id AND s.id = r.seat_id
+						WHERE s.branch_id <> $1 AND r.occupies AND r.status = 'CONFIRMED' AND r.check_in_deadline < dlsms_now() - $3::interval)`,
 				o.branch, due.Add(o.system(time.Second)), o.system(mostRecovery)).Scan(&done, &overdue)
 		})
 		if err != nil {
 			return err
 		}
 		if !done && overdue {
-			o.history.found.add(checkLiveness, "%s, and the workers do nothing for other branches any more: what is due there waits for more than %s", because, mostRecovery)
+			o.history.found.add(checkLiveness,
+				"%s, and the workers go on with no other branch: what is due there waits for more than %s", because, mostRecovery)
 			return nil
 		}
 		pause(ctx, retryAfter)
@@ -292,8 +309,9 @@ func (o *operator) poison(ctx context.Context, _ *rand.Rand) (heal func(context.
 	}, nil
 }
 
-// agree waits until each replica shows the operator's branches as the database has them. It returns what one shows otherwise.
-// The seats that may be missing are those that have something that a replica cannot read.
+// agree waits until each replica shows the operator's branches as the database has them. It returns
+// what one shows otherwise. The seats that may be missing are those that have something that a
+// replica cannot read.
 func (o *operator) agree(ctx context.Context, start, end time.Time, mayMiss []int64) (differs string, err error) {
 	for i := range o.direct {
 		for until := time.Now().Add(operatorTime); ; pause(ctx, retryAfter) {
@@ -319,9 +337,12 @@ const catalogSQL = `
 		NOT s.out_of_service AND dlsms_open(1, s.branch_id, tstzrange($2, $3)) AND NOT EXISTS (
 			SELECT FROM reservations r WHERE r.library_id = 1 AND r.seat_id = s.id AND r.during && tstzrange($2, $3)
 				AND r.status IN ('HELD', 'CONFIRMED', 'CHECKED_IN')))
-	FROM seats s JOIN branches b ON b.library_id = s.library_id AND b.id = s.branch_id WHERE s.library_id = 1 AND b.code = $1`
+	FROM seats s JOIN branches b ON b.library_id = s.library_id AND b.id = s.branch_id
+	WHERE s.library_id = 1 AND b.code = $1`
 
-func (o *operator) compare(ctx context.Context, replica int, start, end time.Time, mayMiss []int64) (differs string, err error) {
+func (o *operator) compare(
+	ctx context.Context, replica int, start, end time.Time, mayMiss []int64,
+) (differs string, err error) {
 	for _, code := range []string{operatorBranch, operatorDepot} {
 		want := map[int64]string{}
 		err := o.persist(ctx, func(ctx context.Context) error {
@@ -353,7 +374,8 @@ func (o *operator) compare(ctx context.Context, replica int, start, end time.Tim
 		}
 		got := map[int64]string{}
 		for _, s := range resp.GetSeats() {
-			got[s.GetId()] = fmt.Sprintf("%s %s %s %s %s", s.GetArea(), s.GetLabel(), sqlBool(s.GetOutOfService()), sqlArray(s.GetAmenities()), sqlBool(s.GetAvailable()))
+			got[s.GetId()] = fmt.Sprintf("%s %s %s %s %s", s.GetArea(), s.GetLabel(),
+				sqlBool(s.GetOutOfService()), sqlArray(s.GetAmenities()), sqlBool(s.GetAvailable()))
 		}
 		for _, id := range mayMiss {
 			if _, shown := got[id]; !shown {
@@ -361,7 +383,8 @@ func (o *operator) compare(ctx context.Context, replica int, start, end time.Tim
 			}
 		}
 		if !maps.Equal(got, want) {
-			return fmt.Sprintf("replica %d shows of branch %s what the database has not: %s", replica, code, difference(got, want)), nil
+			return fmt.Sprintf("replica %d shows of branch %s what the database has not: %s",
+				replica, code, difference(got, want)), nil
 		}
 	}
 	return "", nil

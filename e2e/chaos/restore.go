@@ -23,11 +23,13 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// A restore takes back what was acknowledged after the dump, so it has two histories: one up to the restore, which ends as
-// every run does and is checked as every run is, and one from what was restored on. That is why it is a run of its own and not
-// a fault among others: there the checks would have to forgive what they are there to find.
+// A restore takes back what was acknowledged after the dump, so it has two histories: one up to the
+// restore, which ends as every run does and is checked as every run is, and one from what was
+// restored on. That is why it is a run of its own and not a fault among others: there the checks
+// would have to forgive what they are there to find.
 
-// latecomers are people who register after the dump, so that the restored database does not know them.
+// latecomers are people who register after the dump, so that the restored database does not know
+// them.
 const latecomers = 4
 
 // restoration is a run in which the database is restored from a dump.
@@ -37,7 +39,8 @@ type restoration struct {
 	load *load
 	say  func(string, ...any)
 
-	// before and after are the results of the two histories. What is found of the restore itself is in after.
+	// before and after are the results of the two histories. What is found of the restore itself is
+	// in after.
 	before, after *result
 
 	dump     string        // the file
@@ -50,9 +53,13 @@ type restoration struct {
 	refused  atomic.Int64           // calls with tokens of the latecomers, after the restore
 }
 
-// restore runs half of the plan's duration, restores the database from a dump of its middle, and runs the other half.
+// restore runs half of the plan's duration, restores the database from a dump of its middle, and
+// runs the other half.
 func (p *plan) restore(ctx context.Context, say func(string, ...any)) (_ *restoration, err error) {
-	r := &restoration{plan: p, say: say, users: map[int64]bool{}, restored: map[int64]bool{}, ids: map[act]map[int64]bool{book: {}, join: {}}}
+	r := &restoration{
+		plan: p, say: say, users: map[int64]bool{}, restored: map[int64]bool{},
+		ids: map[act]map[int64]bool{book: {}, join: {}},
+	}
 	r.before, r.after = newResult(ctx, p), newResult(ctx, p)
 	dir, err := os.MkdirTemp("", "dlsms-dump-")
 	if err != nil {
@@ -72,12 +79,13 @@ func (p *plan) restore(ctx context.Context, say func(string, ...any)) (_ *restor
 		return nil, err
 	}
 	fast := r.site.clock
-	for _, step := range []func(context.Context) error{r.beforeIt, r.restoreIt, func(ctx context.Context) error { return r.afterIt(ctx, fast) }} {
-		if err := step(ctx); err != nil {
-			return r, err
-		}
+	if err := r.beforeIt(ctx); err != nil {
+		return r, err
 	}
-	return r, nil
+	if err := r.restoreIt(ctx); err != nil {
+		return r, err
+	}
+	return r, r.afterIt(ctx, fast)
 }
 
 // found is everything that was found.
@@ -149,7 +157,8 @@ func (r *restoration) end(ctx context.Context, of *result, h *history) error {
 	return of.verify(ctx, r.site, h, r.plan.speed())
 }
 
-// restoreIt stops the replicas, restores the dump and starts them again, as docs/operations.md says.
+// restoreIt stops the replicas, restores the dump and starts them again, as docs/operations.md
+// says.
 func (r *restoration) restoreIt(ctx context.Context) error {
 	r.say("restore")
 	for _, replica := range r.site.Replicas {
@@ -157,7 +166,8 @@ func (r *restoration) restoreIt(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := r.tool(ctx, "pg_restore", "--clean", "--if-exists", "--single-transaction", "-d", r.site.Postgres.AdminURL(), r.dump); err != nil {
+	if err := r.tool(ctx, "pg_restore", "--clean", "--if-exists", "--single-transaction",
+		"-d", r.site.Postgres.AdminURL(), r.dump); err != nil {
 		return err
 	}
 	r.site.db.Reset()
@@ -179,7 +189,8 @@ func (r *restoration) restoreIt(ctx context.Context) error {
 	return r.keptUntilDump(ctx)
 }
 
-// keptUntilDump checks that all that was acknowledged before the dump is there, and that no rule is broken.
+// keptUntilDump checks that all that was acknowledged before the dump is there, and that no rule is
+// broken.
 func (r *restoration) keptUntilDump(ctx context.Context) error {
 	w, err := r.site.readAll(ctx)
 	if err != nil {
@@ -207,7 +218,8 @@ func (r *restoration) keptUntilDump(ctx context.Context) error {
 	return err
 }
 
-// afterIt is the second history: from what was restored on, by the clients that the restored database knows.
+// afterIt is the second history: from what was restored on, by the clients that the restored
+// database knows.
 func (r *restoration) afterIt(ctx context.Context, fast storetest.Clock) error {
 	r.site.clock = fast // which the dump has, and which has gone on
 	l := r.load
@@ -244,12 +256,14 @@ func (r *restoration) afterIt(ctx context.Context, fast storetest.Clock) error {
 	for _, ops := range h.all() {
 		for _, o := range ops {
 			if o.Call > 0 && o.done() && r.ids[o.Act][o.Reservation] {
-				r.after.found.add(checkAnswers, "%s got the id %d, which had been given before the restore", o.Act, o.Reservation)
+				r.after.found.add(checkAnswers,
+					"%s got the id %d, which had been given before the restore", o.Act, o.Reservation)
 			}
 		}
 	}
 	if r.refused.Load() == 0 {
-		r.after.found.add(checkActivity, "no call with a token of a person who is no longer there had an answer: that is no test")
+		r.after.found.add(checkActivity,
+			"no call with a token of a person who is no longer there had an answer: that is no test")
 	}
 	return r.notified(ctx)
 }
@@ -262,7 +276,8 @@ func (r *restoration) takeOver(ctx context.Context, h *history) error {
 		byUser[c.User.GetId()] = c
 	}
 	rows, err := r.site.db.Query(ctx, `
-		SELECT id, seat_id, user_id, lower(during), upper(during) FROM reservations WHERE seat_id = ANY($1) AND status = 'CONFIRMED'`, r.load.plans)
+		SELECT id, seat_id, user_id, lower(during), upper(during) FROM reservations
+		WHERE seat_id = ANY($1) AND status = 'CONFIRMED'`, r.load.plans)
 	if err != nil {
 		return err
 	}
@@ -292,8 +307,8 @@ func openStreamsAfter(ctx context.Context, clients []*client, before []*mail) *s
 	return s
 }
 
-// bear calls with the token of a person whom the restored database does not know, until ctx ends: each call must be refused,
-// also when others have registered, who may have got the same id.
+// bear calls with the token of a person whom the restored database does not know, until ctx ends:
+// each call must be refused, also when others have registered, who may have got the same id.
 func (r *restoration) bear(ctx context.Context, late *e2e.Client) {
 	conns := r.load.clients[0].conns
 	for n := 0; ctx.Err() == nil; n++ {
@@ -310,18 +325,20 @@ func (r *restoration) bear(ctx context.Context, late *e2e.Client) {
 		switch {
 		case ctx.Err() != nil:
 		case err == nil:
-			r.after.found.add(checkAnswers, "the token of user %d, who is not in the restored database, was accepted", late.User.GetId())
+			r.after.found.add(checkAnswers,
+				"the token of user %d, who is not in the restored database, was accepted", late.User.GetId())
 		case strings.HasPrefix(refusal.Reason, "TOKEN_"):
 			r.refused.Add(1)
 		case !lost(refusal) && refusal.Reason != "OVERLOADED":
-			r.after.found.add(checkAnswers, "the token of user %d, who is not in the restored database: %v", late.User.GetId(), err)
+			r.after.found.add(checkAnswers,
+				"the token of user %d, who is not in the restored database: %v", late.User.GetId(), err)
 		}
 		pause(ctx, retryAfter)
 	}
 }
 
-// register has as many people register as the restore made unknown, and each of them book: what the latecomers' tokens open, if
-// ids are given twice, is theirs.
+// register has as many people register as the restore made unknown, and each of them book: what the
+// latecomers' tokens open, if ids are given twice, is theirs.
 func (r *restoration) register(ctx context.Context) error {
 	seats, err := r.site.furnish(ctx, "restored", latecomers)
 	if err != nil {
@@ -333,7 +350,8 @@ func (r *restoration) register(ctx context.Context) error {
 			return err
 		}
 		if r.users[c.User.GetId()] {
-			r.after.found.add(checkAnswers, "a person who registered after the restore got the id %d, which had been given before it", c.User.GetId())
+			r.after.found.add(checkAnswers,
+				"a person who registered after the restore got the id %d, which had been given before it", c.User.GetId())
 		}
 		start := r.site.clock.At(time.Now()).Add(24 * time.Hour).Truncate(time.Second)
 		if _, err := c.Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{
@@ -345,8 +363,8 @@ func (r *restoration) register(ctx context.Context) error {
 	return nil
 }
 
-// notified checks that each client was told of each event after the restore, once and in order, though it asked for what comes
-// after an id that the restored database had not given yet.
+// notified checks that each client was told of each event after the restore, once and in order,
+// though it asked for what comes after an id that the restored database had not given yet.
 func (r *restoration) notified(ctx context.Context) error {
 	due := time.Now().Add(settleTime)
 	for i, m := range r.load.streams.mails {
@@ -362,7 +380,9 @@ func (r *restoration) notified(ctx context.Context) error {
 				break
 			}
 			if time.Now().After(due) {
-				r.after.found.add(checkStreams, "user %d was told of %d events after the restore, of %d there are: %v of %v", m.client.User.GetId(), len(got), len(want), got, want)
+				r.after.found.add(checkStreams,
+					"user %d was told of %d events after the restore, of %d there are: %v of %v",
+					m.client.User.GetId(), len(got), len(want), got, want)
 				break
 			}
 			pause(ctx, retryAfter)
@@ -391,7 +411,8 @@ func (r *restoration) tool(ctx context.Context, name string, args ...string) err
 // restoreTime is how long a run with a restore lasts, at full scale.
 const restoreTime = time.Minute
 
-// restored: what was acknowledged before the dump is there, nobody gets at what is another's, and all goes on.
+// restored: what was acknowledged before the dump is there, nobody gets at what is another's, and
+// all goes on.
 func restored(ctx context.Context, l *lab) error {
 	n := l.times(5)
 	var found []violation
@@ -409,8 +430,8 @@ func restored(ctx context.Context, l *lab) error {
 	for _, v := range found {
 		l.say("%s", v)
 	}
-	what := fmt.Sprintf("restored from a dump %d times, %d acknowledged writes, %d notifications after it, %d calls of people who are no longer there: ",
-		n, acknowledged, notifications, refused)
+	what := fmt.Sprintf("restored from a dump %d times, %d acknowledged writes, %d notifications after it, "+
+		"%d calls of people who are no longer there: ", n, acknowledged, notifications, refused)
 	l.figure(what+"violations", "0", len(found) == 0, "%d", len(found))
 	return nil
 }
