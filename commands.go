@@ -56,6 +56,7 @@ type seedCommand struct{}
 func (seedCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 	var f faults
 	s.checkDatabase(&f)
+	f.check(s.BcryptCost.fault == "", "BCRYPT_COST", s.BcryptCost.fault)
 	s.checkBcrypt(&f)
 	if err := f.err(); err != nil {
 		return err

@@ -7,10 +7,12 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/dlsms/dlsms/server"
@@ -24,7 +26,7 @@ type settings struct {
 	RedisURL    string `env:"REDIS_URL" placeholder:"URL" group:"Connections" help:"Redis, such as redis://host:6379/0. Unset: no Redis; each replica limits by itself, and changes reach the others within a second."`
 	JWTSecret   string `name:"jwt-secret" env:"JWT_SECRET" placeholder:"SECRET" group:"Connections" help:"What tokens are signed with: at least 32 bytes, 64 random characters for choice. Several, comma separated as kid:secret, while they are rotated: the first signs, all verify. Required."`
 	GRPCAddr    string `name:"grpc-addr" env:"GRPC_ADDR" default:":9090" placeholder:"ADDR" group:"Connections" help:"Where clients are served. Default: ${default}."`
-	AdminAddr   string `env:"ADMIN_ADDR" default:":9100" placeholder:"ADDR" group:"Connections" help:"Where /metrics, /healthz and /debug/pprof/ are served; keep it private. Default: ${default}."`
+	AdminAddr   string `env:"ADMIN_ADDR" default:"127.0.0.1:9100" placeholder:"ADDR" group:"Connections" help:"Where /metrics, /healthz and /debug/pprof/ are served, without a password; keep it private. Default: ${default}."`
 	DBMinConns  whole  `name:"db-min-conns" env:"DB_MIN_CONNS" default:"10" placeholder:"N" group:"Connections" help:"Connections to Postgres that are open from the start. Default: ${default}."`
 	DBMaxConns  whole  `name:"db-max-conns" env:"DB_MAX_CONNS" default:"100" placeholder:"N" group:"Connections" help:"Most connections to Postgres; each replica has six more for its own work. Default: ${default}."`
 	Proxies     string `name:"trusted-proxies" env:"TRUSTED_PROXIES" default:"127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7" placeholder:"CIDRS" group:"Connections" help:"Networks whose x-real-ip header is believed. Default: loopback and private networks."`
@@ -50,10 +52,10 @@ type settings struct {
 	MaxStaleness   duration `env:"MAX_STALENESS" default:"60s" placeholder:"DURATION" group:"Operation" help:"How long browsing goes on while Postgres can't be reached. Default: ${default}."`
 	WorkerInterval duration `env:"WORKER_INTERVAL" default:"1m" placeholder:"DURATION" group:"Operation" help:"The worker looks for what is due at least this often. Default: ${default}."`
 	DrainTimeout   duration `env:"DRAIN_TIMEOUT" default:"10s" placeholder:"DURATION" group:"Operation" help:"Calls under way get this long to finish when the server stops. Default: ${default}."`
-	Reflection     bool     `env:"REFLECTION" default:"true" negatable:"" group:"Operation" help:"Serve gRPC reflection, for grpcurl. Default: ${default}."`
+	Reflection     toggle   `env:"REFLECTION" default:"true" negatable:"" group:"Operation" help:"Serve gRPC reflection, for grpcurl. Default: ${default}."`
 	LogLevel       level    `env:"LOG_LEVEL" default:"info" placeholder:"LEVEL" group:"Operation" help:"debug, info, warn or error. Default: ${default}."`
 	OTLPEndpoint   string   `name:"otel-exporter-otlp-endpoint" env:"OTEL_EXPORTER_OTLP_ENDPOINT" placeholder:"URL" group:"Operation" help:"Where traces go by OTLP over gRPC, such as http://localhost:4317. Unset: no traces."`
-	SeedDemo       bool     `env:"SEED_DEMO" default:"false" group:"Operation" help:"Add the demo data at the start: 49 seats, and users with a known password. Never in production. Default: ${default}."`
+	SeedDemo       toggle   `env:"SEED_DEMO" default:"false" group:"Operation" help:"Add the demo data at the start: 49 seats, and users with a known password. Never in production. Default: ${default}."`
 }
 
 // reading is a value read from text, with what was wrong with the text.
@@ -67,7 +69,11 @@ type (
 	duration struct{ reading[time.Duration] }
 	minutes  struct{ reading[time.Duration] }
 	level    struct{ reading[slog.Level] }
+	toggle   struct{ reading[bool] }
 )
+
+// whyUnread says what was wrong with the text, "" if nothing was.
+func (r reading[T]) whyUnread() string { return r.fault }
 
 // UnmarshalText reads a whole number, 0 or above.
 func (w *whole) UnmarshalText(text []byte) error {
@@ -103,6 +109,25 @@ func (l *level) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// IsBool says that the flag needs no value.
+func (*toggle) IsBool() bool { return true }
+
+// Decode reads true or false, from the flag alone, its negation, or a text.
+func (b *toggle) Decode(ctx *kong.DecodeContext) error {
+	b.reading = reading[bool]{value: true}
+	if ctx.Scan.Peek().Type != kong.FlagValueToken {
+		return nil
+	}
+	switch text := fmt.Sprint(ctx.Scan.Pop().Value); strings.ToLower(text) {
+	case "true", "1", "yes":
+	case "false", "0", "no":
+		b.value = false
+	default:
+		b.fault = fmt.Sprintf("%q is not true or false", text)
+	}
+	return nil
+}
+
 func faultIf(err error, text []byte, want string) string {
 	if err == nil {
 		return ""
@@ -135,7 +160,6 @@ func (s *settings) checkDatabase(f *faults) {
 
 // checkBcrypt finds fault with what every command that hashes passwords needs.
 func (s *settings) checkBcrypt(f *faults) {
-	f.check(s.BcryptCost.fault == "", "BCRYPT_COST", s.BcryptCost.fault)
 	f.check(s.BcryptCost.fault != "" || s.BcryptCost.value >= 4 && s.BcryptCost.value <= 16, "BCRYPT_COST", "must be 4 to 16")
 }
 
@@ -159,25 +183,37 @@ func (s *settings) check() error {
 		"OTEL_EXPORTER_OTLP_ENDPOINT", "is not a URL such as http://localhost:4317")
 	_, err = s.trustedProxies()
 	f.check(err == nil, "TRUSTED_PROXIES", fmt.Sprint(err))
-	for _, r := range []struct{ name, fault string }{
-		{"DB_MIN_CONNS", s.DBMinConns.fault}, {"DB_MAX_CONNS", s.DBMaxConns.fault}, {"JWT_TTL", s.JWTTTL.fault},
-		{"RATE_LIMIT_PER_MINUTE", s.RateLimit.fault}, {"AUTH_RATE_LIMIT_PER_MINUTE", s.AuthLimit.fault}, {"LOGIN_FAILURE_LIMIT", s.FailureLimit.fault},
-		{"GRACE_MINUTES", s.Grace.fault}, {"CLAIM_MINUTES", s.ClaimTime.fault}, {"CHECK_IN_LEAD", s.CheckInLead.fault}, {"REMINDER_LEAD", s.ReminderLead.fault},
-		{"MIN_RESERVATION", s.MinReservation.fault}, {"MAX_RESERVATION", s.MaxReservation.fault}, {"MAX_AHEAD", s.MaxAhead.fault},
-		{"PAST_TOLERANCE", s.PastTolerance.fault}, {"MAX_UPCOMING", s.MaxUpcoming.fault}, {"MAX_WAITING", s.MaxWaiting.fault}, {"READ_FRESHNESS", s.ReadFreshness.fault},
-		{"MAX_STALENESS", s.MaxStaleness.fault}, {"WORKER_INTERVAL", s.WorkerInterval.fault}, {"DRAIN_TIMEOUT", s.DrainTimeout.fault}, {"LOG_LEVEL", s.LogLevel.fault},
-	} {
-		f.check(r.fault == "", r.name, r.fault)
-	}
+	s.checkRead(&f)
 	s.checkRanges(&f)
 	return f.err()
 }
+
+// checkRead finds the values that could not be read, of whichever type.
+func (s *settings) checkRead(f *faults) {
+	values := reflect.ValueOf(*s)
+	for i := range values.NumField() {
+		if v, ok := values.Field(i).Interface().(interface{ whyUnread() string }); ok {
+			f.check(v.whyUnread() == "", values.Type().Field(i).Tag.Get("env"), v.whyUnread())
+		}
+	}
+}
+
+// maxPerMinute is the highest limit: with it, a token comes back every 60 µs, and Redis counts in whole microseconds.
+const maxPerMinute = 1_000_000
 
 // checkRanges finds values that can be read and make no sense. What could not be read has its fault already.
 func (s *settings) checkRanges(f *faults) {
 	f.check(s.DBMaxConns.fault != "" || s.DBMaxConns.value >= 1, "DB_MAX_CONNS", "must be 1 or above")
 	f.check(s.DBMinConns.fault != "" || s.DBMaxConns.fault != "" || s.DBMinConns.value <= max(s.DBMaxConns.value, 1), "DB_MIN_CONNS", "must not be above DB_MAX_CONNS")
 	s.checkBcrypt(f)
+	for _, r := range []struct {
+		name  string
+		limit whole
+	}{
+		{"RATE_LIMIT_PER_MINUTE", s.RateLimit}, {"AUTH_RATE_LIMIT_PER_MINUTE", s.AuthLimit}, {"LOGIN_FAILURE_LIMIT", s.FailureLimit},
+	} {
+		f.check(r.limit.value <= maxPerMinute, r.name, fmt.Sprintf("must be at most %d; 0 is no limit", maxPerMinute))
+	}
 	for _, r := range []struct {
 		name string
 		d    duration

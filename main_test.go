@@ -120,6 +120,76 @@ func TestBadSettingsAreToldAllAtOnce(t *testing.T) {
 	}
 }
 
+// TestNoSettingIsForgotten: of whichever type a setting is, nonsense in it is told, and all of it at once.
+func TestNoSettingIsForgotten(t *testing.T) {
+	t.Parallel()
+	args := []string{"serve"}
+	var s settings
+	parser, err := kong.New(&s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags := map[string]string{}
+	for _, f := range parser.Model.Flags {
+		for _, env := range f.Envs {
+			flags[env] = f.Name
+		}
+	}
+	for _, name := range settingNames() {
+		args = append(args, "--"+flags[name]+"=nonsense")
+	}
+	_, err = runCommand(t, args...)
+	if err == nil {
+		t.Fatal("it started")
+	}
+	for _, name := range settingNames() {
+		if n := strings.Count("\n"+err.Error(), "\n"+name+" ") + strings.Count("\n"+err.Error(), "\n"+name+": "); n != 1 {
+			t.Errorf("%s is told %d times", name, n)
+		}
+	}
+	if t.Failed() {
+		t.Log(err)
+	}
+}
+
+func TestToggles(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		args       []string
+		reflection bool
+	}{
+		{nil, true},
+		{[]string{"--reflection"}, true},
+		{[]string{"--no-reflection"}, false},
+		{[]string{"--reflection=false"}, false},
+		{[]string{"--reflection=0"}, false},
+		{[]string{"--reflection=YES"}, true},
+	} {
+		var s settings
+		parser, err := kong.New(&s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parser.Parse(c.args); err != nil || s.Reflection.value != c.reflection || s.Reflection.fault != "" || s.SeedDemo.value {
+			t.Errorf("%v: %+v, %v", c.args, s.Reflection, err)
+		}
+	}
+}
+
+// TestLimitsAreBounded: above the bound, the interval of a bucket would be no whole number of microseconds.
+func TestLimitsAreBounded(t *testing.T) {
+	t.Parallel()
+	for _, flag := range []string{"rate-limit-per-minute", "auth-rate-limit-per-minute", "login-failure-limit"} {
+		name := strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+		for value, refused := range map[string]bool{"0": false, "1": false, "1000000": false, "1000001": true, "2147483647": true} {
+			_, err := runCommand(t, "serve", "--jwt-secret=short", "--"+flag+"="+value)
+			if err == nil || strings.Contains(err.Error(), "\n"+name+": ") != refused {
+				t.Errorf("%s=%s: %v", name, value, err)
+			}
+		}
+	}
+}
+
 func TestDefaultsAreInOrder(t *testing.T) {
 	t.Parallel()
 	_, err := runCommand(t, "serve", "--jwt-secret=vT4qk9Zr2mWc7XpLh8sYb3NdJf6GaEuQ", "--database-url=postgres://nobody@127.0.0.1:1/none",

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -37,29 +36,12 @@ func (serveCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 	signal.Ignore(syscall.SIGPIPE) // whoever took the log may have ended: that must not end the replica
 	log, flush := newLog(out, s.LogLevel.value)
 	defer flush()
-	collectLessOften()
+	tuneCollector(os.DirFS("/"), log)
 	err := runReplica(ctx, s, log)
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
 		return nil // told to stop before it was ready
 	}
 	return err
-}
-
-// What a replica keeps is small, so at Go's default of 100 it would collect garbage several times a second under load. The limit is for large
-// libraries, for which collecting more often costs little beside what they need.
-const (
-	garbagePercent = 400
-	softMemory     = 448 << 20 // bytes
-)
-
-// collectLessOften spends memory on time, unless GOGC or GOMEMLIMIT say otherwise.
-func collectLessOften() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbagePercent)
-	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(softMemory)
-	}
 }
 
 func runReplica(ctx context.Context, s *settings, log *slog.Logger) error {
@@ -139,7 +121,7 @@ func openDatabase(ctx context.Context, s *settings, traces tracing, log *slog.Lo
 	if strings.Contains(s.JWTSecret, demoSecret) {
 		log.WarnContext(ctx, "JWT_SECRET is that of docker-compose.yml, which everybody can read: set your own, or anyone can be anyone")
 	}
-	if s.SeedDemo {
+	if s.SeedDemo.value {
 		added, err := await(ctx, patience, func() (store.Seeded, error) { return seedDemo(ctx, db, s.BcryptCost.value) })
 		if err != nil {
 			db.Close()
@@ -242,7 +224,7 @@ func (s *settings) newServer(r *replica, db *store.Store, news *server.News, tra
 		TrustedProxies: proxies,
 		DBConns:        s.DBMaxConns.value,
 		DrainTimeout:   s.DrainTimeout.value,
-		Reflection:     s.Reflection,
+		Reflection:     s.Reflection.value,
 		Now:            time.Now,
 		Options:        traces.serverOptions(),
 	})

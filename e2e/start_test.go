@@ -293,6 +293,7 @@ func TestBadConfiguration(t *testing.T) {
 		"RATE_LIMIT_PER_MINUTE": "-1", "AUTH_RATE_LIMIT_PER_MINUTE": "many", "LOGIN_FAILURE_LIMIT": "1.5", "DB_MIN_CONNS": "x", "DB_MAX_CONNS": "0",
 		"READ_FRESHNESS": "fresh", "MAX_STALENESS": "1ms", "MIN_RESERVATION": "2h", "MAX_RESERVATION": "1h", "MAX_AHEAD": "0s", "PAST_TOLERANCE": "-1m",
 		"MAX_UPCOMING": "all", "MAX_WAITING": "none", "CHECK_IN_LEAD": "quarter", "REMINDER_LEAD": "5", "DRAIN_TIMEOUT": "ten", "LOG_LEVEL": "loud", "TRUSTED_PROXIES": "everyone",
+		"REFLECTION": "off", "SEED_DEMO": "maybe",
 	}
 	p := launch(t, env, "serve")
 	if code := p.exit(); code != 1 {

@@ -27,7 +27,8 @@ const (
 )
 
 const (
-	hintChannel = "dlsms:hints"
+	// hintChannel is where replicas of a library hint to each other, by its id.
+	hintChannel = "dlsms:%d:hints"
 	// hintGap bounds how often a replica hints: what happens within it goes into one hint.
 	hintGap = 5 * time.Millisecond
 	// hintSilence is after how much of it a subscriber asks whether Redis is still there, and twice as much is too long.
@@ -41,6 +42,7 @@ type Hints struct {
 	client  redis.UniversalClient // nil: no Redis
 	log     *slog.Logger
 	receive func(Hint)
+	channel string
 	id      string // of this replica, which has had its own hints already when they come back
 
 	pending atomic.Uint32
@@ -48,9 +50,9 @@ type Hints struct {
 	breaker breaker
 }
 
-func newHints(client redis.UniversalClient, log *slog.Logger, receive func(Hint)) *Hints {
+func newHints(client redis.UniversalClient, library int64, log *slog.Logger, receive func(Hint)) *Hints {
 	return &Hints{
-		client: client, log: log, receive: receive,
+		client: client, log: log, receive: receive, channel: fmt.Sprintf(hintChannel, library),
 		id: strconv.FormatUint(rand.Uint64(), 36), wake: make(chan struct{}, 1),
 	}
 }
@@ -101,7 +103,7 @@ func (h *Hints) tell(ctx context.Context, hint Hint) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	h.breaker.report(h.client.Publish(ctx, hintChannel, h.id+" "+strconv.Itoa(int(hint))).Err() == nil)
+	h.breaker.report(h.client.Publish(ctx, h.channel, h.id+" "+strconv.Itoa(int(hint))).Err() == nil)
 }
 
 func (h *Hints) subscribe(ctx context.Context) {
@@ -130,7 +132,7 @@ func (h *Hints) subscribe(ctx context.Context) {
 
 // listen receives hints until Redis is gone or ctx ends. It calls up when it is subscribed.
 func (h *Hints) listen(ctx context.Context, up func()) error {
-	sub := h.client.Subscribe(ctx, hintChannel)
+	sub := h.client.Subscribe(ctx, h.channel)
 	defer sub.Close()
 	stop := context.AfterFunc(ctx, func() { _ = sub.Close() }) // a read can't be cancelled otherwise
 	defer stop()
@@ -168,7 +170,7 @@ func (h *Hints) parse(payload string) (Hint, error) {
 	from, bits, _ := strings.Cut(payload, " ")
 	n, err := strconv.ParseUint(bits, 10, 32)
 	if err != nil {
-		return 0, fmt.Errorf("%q on channel %s is not a hint", payload, hintChannel)
+		return 0, fmt.Errorf("%q on channel %s is not a hint", payload, h.channel)
 	}
 	if from == h.id {
 		return 0, nil

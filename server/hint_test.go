@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/dlsms/dlsms/store"
 )
 
 // heard is what a replica heard of each hint.
@@ -15,8 +17,13 @@ type heard struct{ reservations, tokens atomic.Int64 }
 
 func runHints(t *testing.T, client redis.UniversalClient) (*Hints, *heard) {
 	t.Helper()
+	return runHintsOf(t, store.DefaultLibrary, client)
+}
+
+func runHintsOf(t *testing.T, library int64, client redis.UniversalClient) (*Hints, *heard) {
+	t.Helper()
 	var got heard
-	h := newHints(client, slog.New(slog.DiscardHandler), func(hint Hint) {
+	h := newHints(client, library, slog.New(slog.DiscardHandler), func(hint Hint) {
 		if hint&HintReservations != 0 {
 			got.reservations.Add(1)
 		}
@@ -29,6 +36,28 @@ func runHints(t *testing.T, client redis.UniversalClient) (*Hints, *heard) {
 	go func() { h.run(ctx); close(done) }()
 	t.Cleanup(func() { stop(); <-done }) // a subscriber that can't be stopped fails by the test's timeout
 	return h, &got
+}
+
+// TestHintsStayInTheirLibrary: libraries that share a Redis do not wake each other's replicas.
+func TestHintsStayInTheirLibrary(t *testing.T) {
+	t.Parallel()
+	client, redisServer := startRedis(t)
+	one, atOne := runHintsOf(t, 1, client)
+	_, atTwo := runHintsOf(t, 2, patientRedis(t, redisServer))
+	_, alsoAtOne := runHintsOf(t, 1, patientRedis(t, redisServer))
+	eventually(t, "all subscribed", func() bool {
+		return atOne.tokens.Load() == 1 && atTwo.tokens.Load() == 1 && alsoAtOne.tokens.Load() == 1
+	})
+	one.Send(HintTokens)
+	eventually(t, "a hint in the library", func() bool { return alsoAtOne.tokens.Load() == 2 })
+	// A hint of the other library would have come first: Redis delivers in order.
+	if err := client.Publish(t.Context(), "dlsms:2:hints", "test 1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a hint in the other library", func() bool { return atTwo.reservations.Load() == 2 })
+	if n := atTwo.tokens.Load(); n != 1 {
+		t.Errorf("the other library was hinted at %d times", n-1)
+	}
 }
 
 func TestHintsReachEveryReplica(t *testing.T) {

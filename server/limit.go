@@ -28,8 +28,8 @@ type bucket struct {
 	period time.Duration
 }
 
-// interval is how long one token takes to come back.
-func (b bucket) interval() time.Duration { return b.period / time.Duration(b.size) }
+// interval is how long one token takes to come back, 1 µs at least: Redis counts in whole ones.
+func (b bucket) interval() time.Duration { return max(b.period/time.Duration(b.size), time.Microsecond) }
 
 // limits are the rate limits of all replicas together while Redis is there; while it isn't, each replica counts by itself.
 type limits struct {
@@ -37,6 +37,7 @@ type limits struct {
 
 	log     *slog.Logger
 	client  redis.UniversalClient // nil: no Redis
+	library int64                 // whose users are counted
 	timeout time.Duration
 	breaker breaker
 	local   localBuckets
@@ -49,6 +50,7 @@ func newLimits(l RateLimits, client redis.UniversalClient, log *slog.Logger) *li
 		failure: bucket{"failure", l.LoginFailures, 5 * time.Minute},
 		log:     log,
 		client:  client,
+		library: store.DefaultLibrary,
 		timeout: redisTimeout,
 	}
 }
@@ -102,9 +104,14 @@ var gcra = redis.NewScript(`
 	if wait > 0 then return math.ceil(wait) end
 	if n > 0 then
 		full = full + interval * n
-		redis.call('SET', KEYS[1], full, 'PX', math.ceil((full - now) / 1000))
+		redis.call('SET', KEYS[1], full, 'PX', math.max(1, math.ceil((full - now) / 1000)))
 	end
 	return 0`)
+
+// sharedKey is the key of a bucket in Redis. The braces make it one hash tag, so that a cluster knows its slot.
+func sharedKey(library int64, bucket, key string) string {
+	return "dlsms:{" + strconv.FormatInt(library, 10) + ":" + bucket + ":" + key + "}"
+}
 
 // takeShared asks Redis; not ok when there is none to ask.
 func (l *limits) takeShared(ctx context.Context, b bucket, key string, n int) (wait time.Duration, ok bool) {
@@ -118,8 +125,7 @@ func (l *limits) takeShared(ctx context.Context, b bucket, key string, n int) (w
 	// Without the client, which may go: that would cost the connection, and says nothing of Redis.
 	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.timeout)
 	defer cancel()
-	// The braces make the key one hash tag, so that a cluster knows its slot.
-	micros, err := gcra.Run(asking, l.client, []string{"dlsms:{" + b.name + ":" + key + "}"}, b.interval().Microseconds(), b.size, n).Int64()
+	micros, err := gcra.Run(asking, l.client, []string{sharedKey(l.library, b.name, key)}, b.interval().Microseconds(), b.size, n).Int64()
 	if l.breaker.report(err == nil) {
 		if err != nil {
 			l.log.WarnContext(ctx, "Redis fails: rate limits count by replica", "cause", err)

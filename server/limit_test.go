@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -106,11 +108,44 @@ func TestBucketsOfReplicasAreOne(t *testing.T) {
 	}
 	// One key, with one hash tag, that goes away by itself.
 	keys, err := client.Keys(t.Context(), "*").Result()
-	if err != nil || len(keys) != 1 || keys[0] != "dlsms:{user:7}" {
+	if err != nil || len(keys) != 1 || keys[0] != "dlsms:{1:user:7}" {
 		t.Fatalf("keys %q, %v", keys, err)
 	}
 	if ttl := client.TTL(t.Context(), keys[0]).Val(); ttl <= 0 || ttl > time.Hour {
 		t.Errorf("the key lives for %v", ttl)
+	}
+}
+
+// TestLargestLimits: at the largest limit that the settings take, and beyond it, a bucket still counts in Redis.
+func TestLargestLimits(t *testing.T) {
+	t.Parallel()
+	client, _ := startRedis(t)
+	l := testLimits(client)
+	for _, size := range []int{1_000_000, 60_000_001, math.MaxInt32} {
+		b := bucket{"user", size, time.Minute}
+		key := strconv.Itoa(size)
+		for range 3 {
+			if _, ok := l.takeShared(t.Context(), b, key, 1); !ok {
+				t.Fatalf("of %d a minute, Redis does not count", size)
+			}
+		}
+	}
+}
+
+// TestBucketsOfLibraries: users of two libraries have the same ids, and buckets of their own.
+func TestBucketsOfLibraries(t *testing.T) {
+	t.Parallel()
+	client, _ := startRedis(t)
+	one, two := testLimits(client), testLimits(client)
+	two.library = 2
+	b := bucket{"user", 1, time.Hour}
+	for name, l := range map[string]*limits{"one": one, "two": two} {
+		if err := l.take(t.Context(), b, "7", 1); err != nil {
+			t.Errorf("library %s: %v", name, err)
+		}
+		if err := l.take(t.Context(), b, "7", 1); !errors.Is(err, store.ErrRateLimited) {
+			t.Errorf("library %s, the second time: %v", name, err)
+		}
 	}
 }
 
@@ -145,7 +180,7 @@ func TestRedisGone(t *testing.T) {
 	eventually(t, "a shared bucket again", func() bool {
 		_ = l.take(t.Context(), b, "back", 0)
 		_ = l.take(t.Context(), b, "back", 1)
-		return client.Exists(t.Context(), "dlsms:{user:back}").Val() == 1
+		return client.Exists(t.Context(), "dlsms:{1:user:back}").Val() == 1
 	})
 }
 
@@ -204,7 +239,7 @@ func TestTheClockOfRedisGoesBack(t *testing.T) {
 	l := testLimits(client)
 	b := bucket{"user", 2, time.Minute}
 	full := time.Now().Add(time.Hour).UnixMicro()
-	if err := client.Set(t.Context(), "dlsms:{user:a}", full, time.Hour).Err(); err != nil {
+	if err := client.Set(t.Context(), "dlsms:{1:user:a}", full, time.Hour).Err(); err != nil {
 		t.Fatal(err)
 	}
 	wait, ok := l.takeShared(t.Context(), b, "a", 1)

@@ -109,9 +109,10 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 		incoming:  newIncoming(),
 		trusted:   c.TrustedProxies,
 	}
+	s.edge.limits.library = c.Store.Library()
 	s.edge.users = newIdentities(c.Store, open, c.Log, backgroundReads(c.DBConns))
 	s.edge.revoked.restarted = s.edge.users.forget
-	s.hints = newHints(c.Redis, c.Log, s.hinted)
+	s.hints = newHints(c.Redis, c.Store.Library(), c.Log, s.hinted)
 
 	unary, stream, initialize := metrics(c.Metrics)
 	s.grpc = grpc.NewServer(append([]grpc.ServerOption{

@@ -176,6 +176,9 @@ func (s *Store) Close() {
 // Rules returns the rules that the store was opened with.
 func (s *Store) Rules() Rules { return s.rules }
 
+// Library returns the id of the library that the store serves.
+func (s *Store) Library() int64 { return s.lib }
+
 // PoolStat returns the state of the pool that serves requests.
 func (s *Store) PoolStat() *pgxpool.Stat { return s.pool.Stat() }
 
