@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"net/http/pprof"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -38,6 +39,25 @@ func countTransitions(metrics *prometheus.Registry) func(step string, n int) {
 	}, []string{"step"})
 	metrics.MustRegister(transitions)
 	return func(step string, n int) { transitions.WithLabelValues(step).Add(float64(n)) }
+}
+
+// timeRefreshes returns what the read model calls after each refresh.
+func timeRefreshes(metrics *prometheus.Registry) func(took time.Duration, err error) {
+	durations := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: "dlsms", Name: "refresh_duration_seconds",
+		Help:    "Duration of a refresh: one read of the change log, for which all reads of seats that arrive meanwhile wait.",
+		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1},
+	})
+	failures := prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: "dlsms", Name: "refresh_failures_total", Help: "Refreshes that failed. Reads of seats are answered from memory then.",
+	})
+	metrics.MustRegister(durations, failures)
+	return func(took time.Duration, err error) {
+		durations.Observe(took.Seconds())
+		if err != nil {
+			failures.Inc()
+		}
+	}
 }
 
 // observe registers what the pool and the read model hold at the moment.

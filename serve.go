@@ -180,6 +180,7 @@ func newReplica(s *settings, db *store.Store, traces tracing, log *slog.Logger) 
 		Freshness:     s.ReadFreshness.value,
 		MaxStaleness:  s.MaxStaleness.value,
 		PastTolerance: rules.PastTolerance,
+		OnRefresh:     timeRefreshes(r.metrics),
 		Logger:        log,
 		OnEvents: func(events []store.Event, now time.Time) {
 			news.Tell(events)

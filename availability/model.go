@@ -30,6 +30,8 @@ type Options struct {
 	// OnEvents is called with the events of each look at the log that has any, and Postgres's clock, after they are applied; and without
 	// events when the world was loaded anew, so that whoever follows the log looks for what it missed. It must not block.
 	OnEvents func(events []store.Event, now time.Time)
+	// OnRefresh is called after each refresh with its duration, and with the error if it failed. It must not block.
+	OnRefresh func(took time.Duration, err error)
 }
 
 // Model knows which seat is free when. It is safe for concurrent use, and answers once Run has loaded the world.
@@ -65,6 +67,9 @@ type Model struct {
 func New(source Source, o Options) *Model {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.OnRefresh == nil {
+		o.OnRefresh = func(time.Duration, error) {}
 	}
 	m := &Model{
 		source:  source,

@@ -207,10 +207,12 @@ type found struct {
 func (m *Model) step(ctx context.Context) error {
 	f := m.takeOff()
 	found, err := m.look(ctx, f)
+	if err != nil && ctx.Err() != nil {
+		return err
+	}
+	m.options.OnRefresh(m.elapsed()-f.began, err)
 	if err != nil {
-		if ctx.Err() == nil {
-			m.failed(err)
-		}
+		m.failed(err)
 		return err
 	}
 	m.arrived = m.elapsed()
