@@ -148,7 +148,7 @@ func canaries() []canary {
 			{"store/changes.go", "SELECT * FROM reservation_events WHERE library_id = $1 AND xid >= $2\n", "SELECT * FROM reservation_events WHERE library_id = $1 AND id > $4\n"},
 			{"store/changes.go", "SELECT * FROM reservation_events WHERE library_id = $1 AND xid BETWEEN x AND x OFFSET 0) e\n\t) e", "SELECT * FROM reservation_events WHERE library_id = $1 AND xid BETWEEN x AND x AND false OFFSET 0) e\n\t) e"},
 			{"store/changes.go", "selectChanges, s.lib, since.Xmax, since.InProgress)", "selectChanges, s.lib, since.Xmax, since.InProgress, lastID)"},
-			{"store/changes.go", "\t\tc.Events = append(c.Events, Event{", "\t\tlastID = max(lastID, *id)\n\t\tc.Events = append(c.Events, Event{"},
+			{"store/changes.go allChanges", "c.Events = append(c.Events, e)", "lastID = max(lastID, e.ID)\n\t\t\tc.Events = append(c.Events, e)"},
 			{"store/changes.go", "// pgEpoch is", "var lastID int64\n\n// pgEpoch is"},
 		}},
 		{name: "a notification now and then is skipped", by: checkStreams, changes: []change{
