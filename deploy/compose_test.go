@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -118,8 +119,37 @@ func TestComposeReplicas(t *testing.T) {
 	if value(t, set["app2"], "JWT_SECRET") != "mine" || value(t, set["app2"], "SEED_DEMO") != "false" {
 		t.Error("the settings don't reach the replicas")
 	}
-	if url := value(t, set["app3"], "DATABASE_URL"); !strings.Contains(url, "dlsms:open@") || value(t, set["postgres"], "POSTGRES_PASSWORD") != "open" {
-		t.Errorf("the password differs between Postgres and %s", url)
+}
+
+// TestComposePassword: Postgres and the replicas get the same one, whatever is in it. pgx reads PGPASSWORD, since the URL has none.
+func TestComposePassword(t *testing.T) {
+	t.Parallel()
+	for _, password := range []string{"open", `p/w#a@t%25:x?y&z=[ \`, ""} {
+		services := compose(t, "POSTGRES_PASSWORD="+password).Services
+		if got := value(t, services["postgres"], "POSTGRES_PASSWORD"); got != password {
+			t.Errorf("Postgres gets the password %q, want %q", got, password)
+		}
+		app := services["app3"]
+		if got := value(t, app, "PGPASSWORD"); got != password {
+			t.Errorf("a replica gets the password %q, want %q", got, password)
+		}
+		address, err := url.Parse(value(t, app, "DATABASE_URL"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, set := address.User.Password(); set {
+			t.Errorf("%s has a password, which is stronger than PGPASSWORD", address.Redacted())
+		}
+	}
+}
+
+// TestComposeSetsNoUlimits: a limit above the engine's own, as of a rootless one, keeps the container from starting.
+func TestComposeSetsNoUlimits(t *testing.T) {
+	t.Parallel()
+	for name, service := range compose(t).Services {
+		if len(service.Ulimits) > 0 {
+			t.Errorf("%s has ulimits", name)
+		}
 	}
 }
 

@@ -21,11 +21,16 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	_ "google.golang.org/grpc/health/grpc_health_v1" // its descriptors
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/reflection"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/dlsms/dlsms/deploy"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
@@ -67,6 +72,7 @@ func (b *backend) start(t *testing.T) *backend {
 	b.addr = l.Addr().String()
 	b.server = grpc.NewServer(grpc.MaxRecvMsgSize(cmp.Or(b.maxMessage, 64<<10)))
 	dlsmsv1.RegisterSeatServiceServer(b.server, b)
+	reflection.Register(b.server)
 	served := make(chan error, 1)
 	go func() { served <- b.server.Serve(l) }()
 	t.Cleanup(func() {
@@ -227,7 +233,7 @@ func TestProxyKeepsSilentStream(t *testing.T) {
 			}
 		},
 	}).start(t)
-	c := dial(t, proxy(t, []string{"grpc_read_timeout 15s;", "grpc_read_timeout 1s;"}, b))
+	c := dial(t, proxy(t, []string{"grpc_read_timeout 6s;", "grpc_read_timeout 1s;"}, b))
 	stream, err := c.WatchSeats(t.Context(), &dlsmsv1.WatchSeatsRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -249,28 +255,107 @@ func TestProxyKeepsSilentStream(t *testing.T) {
 	}
 }
 
+// TestStreamsHaveTheirLocation has its methods from the descriptors of all services that a replica registers.
 func TestStreamsHaveTheirLocation(t *testing.T) {
 	t.Parallel()
-	location := regexp.MustCompile(`location ~ (\S+) \{\s+grpc_pass grpc://dlsms;\s+grpc_read_timeout 1h;`).FindStringSubmatch(deploy.NginxConf)
+	location := regexp.MustCompile(`location ~ (\S+) \{\s+grpc_pass grpc://dlsms_streams;\s+client_body_timeout 1h;\s+grpc_read_timeout 1h;`).
+		FindStringSubmatch(deploy.NginxConf)
 	if location == nil {
 		t.Fatal("nginx.conf has no location for streams")
 	}
 	matches := regexp.MustCompile(location[1])
-	for _, file := range []grpc.ServiceDesc{
-		dlsmsv1.AuthService_ServiceDesc, dlsmsv1.SeatService_ServiceDesc,
-		dlsmsv1.ReservationService_ServiceDesc, dlsmsv1.NotifyService_ServiceDesc,
-	} {
-		for _, m := range file.Methods {
-			if path := "/" + file.ServiceName + "/" + m.MethodName; matches.MatchString(path) {
-				t.Errorf("%s is no stream, yet may be silent for an hour", path)
+	seen := map[bool]int{}
+	for _, pkg := range []protoreflect.FullName{"dlsms.v1", "grpc.health.v1", "grpc.reflection.v1", "grpc.reflection.v1alpha"} {
+		protoregistry.GlobalFiles.RangeFilesByPackage(pkg, func(file protoreflect.FileDescriptor) bool {
+			for i := range file.Services().Len() {
+				service := file.Services().Get(i)
+				for j := range service.Methods().Len() {
+					m := service.Methods().Get(j)
+					path, stream := fmt.Sprintf("/%s/%s", service.FullName(), m.Name()), m.IsStreamingServer() || m.IsStreamingClient()
+					if matches.MatchString(path) != stream {
+						t.Errorf("%s: is it a stream? %v; does it have the location of streams? %v", path, stream, !stream)
+					}
+					seen[stream]++
+				}
 			}
+			return true
+		})
+	}
+	if seen[true] < 5 || seen[false] < 22 {
+		t.Errorf("%d streams and %d other methods were looked at", seen[true], seen[false])
+	}
+}
+
+// TestProxyKeepsReflection: a client may ask again after a silence that ends a call.
+func TestProxyKeepsReflection(t *testing.T) {
+	t.Parallel()
+	b := (&backend{getSeats: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}).start(t)
+	addr := proxy(t, []string{"grpc_read_timeout 6s;", "grpc_read_timeout 1s;", "client_body_timeout 10s;", "client_body_timeout 1s;"}, b)
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	stream, err := reflectionpb.NewServerReflectionClient(conn).ServerReflectionInfo(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func() {
+		t.Helper()
+		if err := stream.Send(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}}); err != nil {
+			t.Error(err)
 		}
-		for _, s := range file.Streams {
-			if path := "/" + file.ServiceName + "/" + s.StreamName; !matches.MatchString(path) {
-				t.Errorf("the stream %s ends after a silence of seconds", path)
-			}
+		if _, err := stream.Recv(); err != nil {
+			t.Error(err)
 		}
 	}
+	ask()
+	wantStatus(t, call(t, dlsmsv1.NewSeatServiceClient(conn)), codes.Unavailable, "UNAVAILABLE") // the time is over
+	ask()
+}
+
+// TestProxyKeepsCallsFromAHungReplica: a replica that takes calls and answers none gets few of them.
+func TestProxyKeepsCallsFromAHungReplica(t *testing.T) {
+	t.Parallel()
+	const clients, calls = 8, 2000
+	resume := make(chan struct{})
+	hung := (&backend{getSeats: func(context.Context) error { <-resume; return nil }}).start(t)
+	good := []*backend{new(backend).start(t), new(backend).start(t)}
+	c := dial(t, proxy(t, []string{"grpc_read_timeout 6s;", "grpc_read_timeout 5m;"}, hung, good[0], good[1]))
+	var wg sync.WaitGroup
+	for range clients {
+		wg.Go(func() {
+			for good[0].calls.Load()+good[1].calls.Load() < calls {
+				if err := call(t, c); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		wg.Wait()
+	}()
+	look, deadline := time.NewTicker(10*time.Millisecond), time.After(time.Minute)
+	defer look.Stop()
+	for waiting := true; waiting && good[0].calls.Load()+good[1].calls.Load() < calls; {
+		select {
+		case <-look.C:
+		case <-finished: // each with an error
+			waiting = false
+		case <-deadline:
+			t.Error("all clients wait for the replica that hangs")
+			waiting = false
+		}
+	}
+	// One that hangs gets a call only while the others have as many in flight: with 8 clients that ends at 3.
+	if n := hung.calls.Load(); n < 1 || n > clients/2 {
+		t.Errorf("%d calls went to the replica that hangs", n)
+	}
+	close(resume)
+	<-finished
 }
 
 func TestProxyRefusesOversizeMessage(t *testing.T) {
@@ -415,6 +500,47 @@ func TestProxyLimitsAnAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantStatus(t, call(t, c), codes.ResourceExhausted, "OVERLOADED")
+}
+
+// TestProxyCountsByNetwork: an IPv6 address counts as its /64, an IPv4 address by itself, also when it is written in IPv6.
+func TestProxyCountsByNetwork(t *testing.T) {
+	t.Parallel()
+	b := (&backend{watchSeats: func(stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error {
+		if err := stream.Send(&dlsmsv1.WatchSeatsResponse{}); err != nil {
+			return err
+		}
+		<-stream.Context().Done()
+		return stream.Context().Err()
+	}}).start(t)
+	c := dial(t, proxy(t, []string{
+		"limit_conn in_flight 8192;", "limit_conn in_flight 1;",
+		"limit_conn_status 429;", "limit_conn_status 429; set_real_ip_from 127.0.0.1; real_ip_header x-test-address;",
+	}, b))
+	from := func(address string) context.Context {
+		return metadata.AppendToOutgoingContext(t.Context(), "x-test-address", address)
+	}
+	for first, others := range map[string]map[string]bool{ // whether it counts with the first
+		"2001:db8:0:1::1":   {"2001:db8:0:1::1": true, "2001:db8:0:1:ffff:ffff:ffff:ffff": true, "2001:db8:0:2::1": false, "2001:db8::1": false, "192.0.2.9": false},
+		"2001:db8:a0a:a::a": {"2001:db8:a0a:a:a0a:a0a:a0a:a0a": true, "2001:db8:a0a:b::a": false}, // 10 is the byte of a new line
+		"fd00::":            {"fd00::1": true, "fd00:0:0:1::": false},
+		"192.0.2.1":         {"192.0.2.1": true, "::ffff:192.0.2.1": true, "192.0.2.2": false, "::ffff:192.0.2.2": false},
+	} {
+		ctx, cancel := context.WithCancel(from(first))
+		stream, err := c.WatchSeats(ctx, &dlsmsv1.WatchSeatsRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); err != nil {
+			t.Fatal(err)
+		}
+		for other, same := range others {
+			_, err := c.GetSeats(from(other), &dlsmsv1.GetSeatsRequest{})
+			if (status.Code(err) == codes.ResourceExhausted) != same || err != nil && !same {
+				t.Errorf("a call from %s beside a stream from %s: %v", other, first, err)
+			}
+		}
+		cancel()
+	}
 }
 
 // The details that nginx sends are written into its configuration in base64: here they are read back.

@@ -180,6 +180,19 @@ func TestARequestThatDoesNotArrive(t *testing.T) {
 		}
 		return ended
 	})
+	nginx, err := stack.StartNginx(t.Context(), stack.NginxConfig{Backends: []string{s.addr}, Log: t.Output()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nginx.Stop(context.Background()) })
+	proxied := dialRaw(t, nginx.Addr())
+	for name, body := range map[string][]byte{"nothing": nil, "half a message": whole[:8], "no end": whole} {
+		id := proxied.begin(t, dlsmsv1.SeatService_GetSeats_FullMethodName, body)
+		eventually(t, "an end of "+name+" through nginx", func() bool { _, ended := proxied.status(id); return ended })
+		if err, _ := proxied.status(id); status.Code(err) != codes.Unavailable || reasonOf(err) != "UNAVAILABLE" {
+			t.Errorf("%s through nginx: %v", name, err)
+		}
+	}
 	for name, id := range calls {
 		eventually(t, "an end of "+name, func() bool { _, ended := raw.status(id); return ended })
 		if err, _ := raw.status(id); status.Code(err) != codes.Unavailable || reasonOf(err) != "UNAVAILABLE" {

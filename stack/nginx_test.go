@@ -16,7 +16,11 @@ func TestNginxConfChangesOnlyAddresses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	docker, here := strings.Split(deploy.NginxConf, "\n"), strings.Split(conf, "\n")
+	const ipv6 = "        listen [::]:9090 http2 backlog=4096 ipv6only=on;\n"
+	if strings.Count(deploy.NginxConf, ipv6) != 1 {
+		t.Error("nginx.conf does not listen on IPv6")
+	}
+	docker, here := strings.Split(strings.Replace(deploy.NginxConf, ipv6, "", 1), "\n"), strings.Split(conf, "\n")
 	if len(docker) != len(here) {
 		t.Fatalf("%d lines became %d", len(docker), len(here))
 	}
@@ -54,12 +58,13 @@ func TestNginxConfFitsTheMachine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"server a:1 max_fails=0;", "server e:5 max_fails=0;", "worker_rlimit_nofile 4096;"} {
-		if !strings.Contains(conf, want) {
-			t.Errorf("no %q", want)
+	const upstreams = 2 // of calls and of streams
+	for want, times := range map[string]int{"server a:1 max_fails=0;": upstreams, "server e:5 max_fails=0;": upstreams, "worker_rlimit_nofile 4096;": 1} {
+		if strings.Count(conf, want) != times {
+			t.Errorf("%q is there %d times, want %d", want, strings.Count(conf, want), times)
 		}
 	}
-	if conf, err = nginxConf(deploy.NginxConf, "127.0.0.1:1234", []string{"a:1"}, 4096); err != nil || strings.Count(conf, "max_fails=0;") != 1 {
+	if conf, err = nginxConf(deploy.NginxConf, "127.0.0.1:1234", []string{"a:1"}, 4096); err != nil || strings.Count(conf, "max_fails=0;") != upstreams {
 		t.Errorf("one replica: %v\n%s", err, conf)
 	}
 	for _, broken := range []string{"", "events {}", strings.ReplaceAll(deploy.NginxConf, "listen 9090", "listen 9091")} {
