@@ -66,8 +66,9 @@ benches: build
 build: go ## build dlsms into .local/bin
 	@CGO_ENABLED=0 stack/build.sh -o $(BIN)/ .
 
-generate: $(BIN)/buf ## make gen/ from proto/
+generate: $(BIN)/buf ## make gen/ and server/protos.binpb from proto/
 	$(BIN)/buf generate
+	$(BIN)/buf build --as-file-descriptor-set -o server/protos.binpb
 
 lint: breaking $(BIN)/golangci-lint ## look for faults in the protos and the code
 	$(BIN)/buf lint
@@ -94,7 +95,9 @@ clean: ## remove .local: the programs built, and the database with all that is i
 fresh: $(BIN)/buf
 	@rm -rf .local/fresh
 	$(BIN)/buf generate --output .local/fresh
-	@diff -r .local/fresh/gen gen || { echo "gen/ is not what proto/ says: run \`make generate\`" >&2; exit 1; }
+	$(BIN)/buf build --as-file-descriptor-set -o .local/fresh/protos.binpb
+	@diff -r .local/fresh/gen gen && cmp .local/fresh/protos.binpb server/protos.binpb || { \
+		echo "gen/ or server/protos.binpb is not what proto/ says: run \`make generate\`" >&2; exit 1; }
 
 format: $(BIN)/buf $(BIN)/golangci-lint
 	$(BIN)/buf format --diff --exit-code

@@ -53,6 +53,10 @@ func TestReadmeAsItStands(t *testing.T) {
 	if err == nil || !strings.Contains(out, `"reason": "SEAT_TAKEN"`) {
 		t.Errorf("the second time it ends with %v, not with SEAT_TAKEN:\n%s", err, out)
 	}
+	out, err = paste(t, ".local/bin/grpcurl -plaintext "+s.Addr()+" describe dlsms.v1.ReservationService")
+	if err != nil || strings.Count(out, "// ") < 20 || !strings.Contains(out, "SEAT_TAKEN") {
+		t.Errorf("describe shows no rules and errors (%v):\n%s", err, out)
+	}
 }
 
 // TestServiceConfigOfTheReadme: what clients are told to use is what the tests use.

@@ -155,7 +155,9 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 	all.register(at)
 	healthpb.RegisterHealthServer(at, s.probes)
 	if c.Reflection {
-		reflection.Register(at)
+		if err := reflect(at); err != nil {
+			return nil, err
+		}
 	}
 	if err := checkPolicy(s.grpc.GetServiceInfo()); err != nil {
 		return nil, err

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what this machine lacks, saying first what that is: for `run` PostgreSQL, Redis and nginx, for `test` also a C compiler,
-# which Go's race detector needs. It is a script because Go itself can't fetch modules before ca-certificates are there.
+# which Go's race detector needs, and what the clients in docs/clients need. It is a script because Go itself can't fetch modules before ca-certificates are there.
 set -euo pipefail
 
 want=${1:?usage: stack/install.sh run|test}
@@ -20,13 +20,28 @@ has_redis() { command -v redis-server >/dev/null || command -v valkey-server >/d
 has_nginx() { command -v nginx >/dev/null; }
 # A compiler without the C library's headers is not enough.
 has_cc() { printf '#include <stdlib.h>\nint main(void) { return 0; }\n' | "${CC:-gcc}" -x c -o /dev/null - 2>/dev/null; }
+has_node() { command -v node >/dev/null && command -v npm >/dev/null; }
+has_protoc() { command -v protoc >/dev/null && command -v grpc_python_plugin >/dev/null; }
+# The python3 of the system first: apt installs for that one.
+has_python() {
+  local python
+  for python in /usr/bin/python3 python3; do
+    if "$python" -c 'import grpc, google.protobuf' 2>/dev/null; then return 0; fi
+  done
+  return 1
+}
 has_certificates() { [[ -s /etc/ssl/certs/ca-certificates.crt || -d /etc/pki/tls/certs || ! -e /etc/debian_version ]]; }
 
 missing=()
 has_postgres || missing+=(postgresql)
 has_redis || missing+=(redis)
 has_nginx || missing+=(nginx)
-if [[ $want == test ]]; then has_cc || missing+=(compiler); fi
+if [[ $want == test ]]; then
+  has_cc || missing+=(compiler)
+  has_node || missing+=(node)
+  has_protoc || missing+=(protoc)
+  has_python || missing+=(python)
+fi
 has_certificates || missing+=(certificates)
 if ((${#missing[@]} == 0)); then exit 0; fi
 
@@ -44,6 +59,10 @@ packages() {
       apt:redis) echo redis-server ;;
       apt:compiler) echo gcc libc6-dev ;;
       apt:certificates) echo ca-certificates ;;
+      apt:node) echo nodejs npm ;;
+      apt:protoc) echo protobuf-compiler protobuf-compiler-grpc ;;
+      apt:python) echo python3 python3-grpcio python3-protobuf ;;
+      *:protoc) echo protobuf grpc ;;
       *) echo "$name" ;;
     esac
   done
@@ -68,11 +87,16 @@ if command -v apt-get >/dev/null; then
       chmod 755 $policy
     fi
     apt-get update
+    "$0" "$@"
     apt-get install -y --no-install-recommends "$@"
-  ' install "${list[@]}" || fail "that did not work. Run as root: $command"
+  ' "$(dirname "$0")/releases.sh" "${list[@]}" || {
+    if (($? == 3)); then exit 1; fi # it has said why
+    fail "that did not work. Run as root: $command"
+  }
 elif command -v brew >/dev/null; then
   list=($(packages brew))
   [[ " ${list[*]} " != *" compiler "* ]] || fail "a C compiler is missing. Run: xcode-select --install"
+  [[ " ${list[*]} " != *" python "* ]] || fail "Python's gRPC is missing. Run: python3 -m pip install grpcio protobuf"
   echo "dlsms: missing on this machine, and installed now with brew: ${list[*]}"
   brew install "${list[@]}" || fail "that did not work. Run: brew install ${list[*]}"
 else
