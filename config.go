@@ -37,6 +37,10 @@ type settings struct {
 	AuthLimit    whole    `name:"auth-rate-limit-per-minute" env:"AUTH_RATE_LIMIT_PER_MINUTE" default:"600" placeholder:"N" group:"Users" help:"Logins and registrations a minute a client address; 0: no limit. Default: ${default}."`
 	FailureLimit whole    `name:"login-failure-limit" env:"LOGIN_FAILURE_LIMIT" default:"10" placeholder:"N" group:"Users" help:"Failed logins in 5 minutes a student id; 0: no limit. Default: ${default}."`
 
+	MaxStreams           whole `env:"MAX_STREAMS" default:"10000" placeholder:"N" group:"Users" help:"Most open streams of a replica; one costs some 20 KB. Default: ${default}."`
+	MaxStreamsPerAddress whole `env:"MAX_STREAMS_PER_ADDRESS" default:"1000" placeholder:"N" group:"Users" help:"Most open WatchSeats streams without a token of a client address, on a replica. Default: ${default}."`
+	MaxStreamsPerUser    whole `env:"MAX_STREAMS_PER_USER" default:"8" placeholder:"N" group:"Users" help:"Most open Subscribe streams of a user, and as many of WatchSeats with a token, on a replica. Default: ${default}."`
+
 	Grace          minutes  `name:"grace-minutes" env:"GRACE_MINUTES" default:"15" placeholder:"MINUTES" group:"Booking rules" help:"Check-in closes this long after the start or the confirmation, whichever is later; decimals allowed. Default: ${default}."`
 	ClaimTime      minutes  `name:"claim-minutes" env:"CLAIM_MINUTES" default:"10" placeholder:"MINUTES" group:"Booking rules" help:"An offer from the waitlist stands this long; decimals allowed. Default: ${default}."`
 	CheckInLead    duration `env:"CHECK_IN_LEAD" default:"15m" placeholder:"DURATION" group:"Booking rules" help:"Check-in opens this long before the start. Default: ${default}."`
@@ -213,6 +217,14 @@ func (s *settings) checkRanges(f *faults) {
 		{"RATE_LIMIT_PER_MINUTE", s.RateLimit}, {"AUTH_RATE_LIMIT_PER_MINUTE", s.AuthLimit}, {"LOGIN_FAILURE_LIMIT", s.FailureLimit},
 	} {
 		f.check(r.limit.value <= maxPerMinute, r.name, fmt.Sprintf("must be at most %d; 0 is no limit", maxPerMinute))
+	}
+	for _, r := range []struct {
+		name string
+		n    whole
+	}{
+		{"MAX_STREAMS", s.MaxStreams}, {"MAX_STREAMS_PER_ADDRESS", s.MaxStreamsPerAddress}, {"MAX_STREAMS_PER_USER", s.MaxStreamsPerUser},
+	} {
+		f.check(r.n.fault != "" || r.n.value >= 1, r.name, "must be 1 or above")
 	}
 	for _, r := range []struct {
 		name string

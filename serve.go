@@ -222,6 +222,7 @@ func (s *settings) newServer(r *replica, db *store.Store, news *server.News, tra
 		TokenTTL:       s.JWTTTL.value,
 		BcryptCost:     s.BcryptCost.value,
 		Limits:         server.RateLimits{PerUserPerMinute: s.RateLimit.value, PerAddressPerMinute: s.AuthLimit.value, LoginFailures: s.FailureLimit.value},
+		Streams:        server.StreamLimits{Total: s.MaxStreams.value, PerAddress: s.MaxStreamsPerAddress.value, PerUser: s.MaxStreamsPerUser.value},
 		TrustedProxies: proxies,
 		DBConns:        s.DBMaxConns.value,
 		DrainTimeout:   s.DrainTimeout.value,

@@ -45,3 +45,17 @@ func peerAddress(addr net.Addr) (netip.Addr, bool) {
 	ap, err := netip.ParseAddrPort(addr.String())
 	return ap.Addr().Unmap().WithZone(""), err == nil
 }
+
+// addressKey is what limits count clients by: an IPv4 address, or the /64 of an IPv6 address, since a client with one address of a /64 has them
+// all. Being a type of its own, it can't be forgotten.
+type addressKey string
+
+// addressKeyOf returns the key of an address that clientAddress returned.
+func addressKeyOf(address string) addressKey {
+	ip, err := netip.ParseAddr(address)
+	if err != nil || ip.Is4() {
+		return addressKey(address)
+	}
+	network, _ := ip.Prefix(64) // never fails
+	return addressKey(network.String())
+}

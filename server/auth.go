@@ -30,13 +30,13 @@ func (s *authService) Register(ctx context.Context, req *dlsmsv1.RegisterRequest
 		Email:     c.email("email", req.GetEmail()),
 		Role:      store.RoleStudent,
 	}
-	password := c.password("password", req.GetPassword())
+	password := c.newPassword("password", req.GetPassword())
 	if err := c.err(); err != nil {
 		return nil, err
 	}
 
 	var err error
-	if u.PasswordHash, err = s.passwords.hash(ctx, password); err != nil {
+	if u.PasswordHash, err = s.passwords.hash(ctx, u.StudentID, password); err != nil {
 		return nil, err
 	}
 	user, err := s.store.RegisterUser(ctx, u)
@@ -102,7 +102,7 @@ func (s *authService) VerifyToken(ctx context.Context, req *dlsmsv1.VerifyTokenR
 func (s *authService) ChangePassword(ctx context.Context, req *dlsmsv1.ChangePasswordRequest) (*dlsmsv1.ChangePasswordResponse, error) {
 	var c check
 	current := c.password("current_password", req.GetCurrentPassword())
-	next := c.password("new_password", req.GetNewPassword())
+	next := c.newPassword("new_password", req.GetNewPassword())
 	if err := c.err(); err != nil {
 		return nil, err
 	}
@@ -121,7 +121,7 @@ func (s *authService) ChangePassword(ctx context.Context, req *dlsmsv1.ChangePas
 	if err != nil {
 		return nil, err
 	}
-	hash, err := s.passwords.hash(ctx, next)
+	hash, err := s.passwords.hash(ctx, me.StudentID, next)
 	if err != nil {
 		return nil, err
 	}
@@ -152,13 +152,15 @@ func (s *authService) revoke(r store.Revocation) {
 }
 
 // prove returns the credentials that load finds if the password is theirs, else ErrBadCredentials, whether they exist or not and in the same
-// time. Wrong passwords for one student id are counted, and past the limit nobody is told whether one was right.
-func (s *authService) prove(ctx context.Context, studentID, password string, load func() (store.Credentials, error)) (store.Credentials, error) {
+// time. password has the forms of it that may be right. Wrong passwords for one student id are counted, and past the limit nobody is told whether one was right.
+func (s *authService) prove(
+	ctx context.Context, studentID string, password []string, load func() (store.Credentials, error),
+) (store.Credentials, error) {
 	var found store.Credentials
 	if err := s.limits.loginAllowed(ctx, studentID); err != nil {
 		return found, err
 	}
-	err := s.passwords.inTurn(ctx, func() (err error) {
+	err := s.passwords.inTurn(ctx, studentID, func() (err error) {
 		// Again, since others may have failed while this one waited: or else as many as can wait could try.
 		if err := s.limits.loginAllowed(ctx, studentID); err != nil {
 			return err
@@ -166,7 +168,7 @@ func (s *authService) prove(ctx context.Context, studentID, password string, loa
 		if found, err = load(); err != nil && !errors.Is(err, store.ErrUserNotFound) {
 			return err
 		}
-		err = s.passwords.compare(found.PasswordHash, password)
+		err = s.passwords.compare(found.PasswordHash, password...)
 		if errors.Is(err, store.ErrBadCredentials) {
 			s.limits.loginFailed(ctx, studentID)
 		}

@@ -118,6 +118,44 @@ func TestPasswordsOfTheLongestKind(t *testing.T) {
 	want(t, err, codes.Unauthenticated, "BAD_CREDENTIALS")
 }
 
+// TestPasswordsAreCharacters: however a keyboard composes its characters, a password is the same; and what was hashed as it was typed, before
+// that was so, is still good as it was typed then.
+func TestPasswordsAreCharacters(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	s := startOn(t, db, nil, nil)
+	const composed, decomposed = "pässwörd é", "pa\u0308sswo\u0308rd e\u0301"
+	for id, registered := range map[string]string{"S2021001": composed, "S2021002": decomposed} {
+		if _, err := s.auth.Register(t.Context(), &dlsmsv1.RegisterRequest{
+			StudentId: id, Name: "A", Email: "a@b.example", Password: registered}); err != nil {
+			t.Fatal(err)
+		}
+		s.login(t, id, composed)
+		me := bearing(t.Context(), s.login(t, id, decomposed))
+		_, err := s.auth.ChangePassword(me, &dlsmsv1.ChangePasswordRequest{CurrentPassword: decomposed, NewPassword: decomposed + "2"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.login(t, id, composed+"2")
+	}
+
+	s.register(t, "S2021003")
+	for _, typed := range []string{decomposed, "tab\tulated"} {
+		hash, err := bcrypt.GenerateFromPassword([]byte(typed), 4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		db.Exec(t, `UPDATE users SET password_hash = $1 WHERE student_id = 'S2021003'`, string(hash))
+		me := bearing(t.Context(), s.login(t, "S2021003", typed))
+		if _, err := s.auth.ChangePassword(me, &dlsmsv1.ChangePasswordRequest{CurrentPassword: typed, NewPassword: composed}); err != nil {
+			t.Fatal(err)
+		}
+		s.login(t, "S2021003", decomposed)
+	}
+	_, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: "S2021003", Password: "pa\u0308ssword e\u0301"})
+	want(t, err, codes.Unauthenticated, "BAD_CREDENTIALS")
+}
+
 func TestPasswordsAreKeptAsBcrypt(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -265,18 +303,20 @@ func TestUnknownStudentsTakeAsLong(t *testing.T) {
 	const cost = 6 // 4 ms, several times everything else in a login
 	s := start(t, func(c *Config) { c.BcryptCost = cost })
 	s.register(t, "S2021001")
-	took := map[string][]time.Duration{}
-	for range 15 {
-		for _, id := range []string{"S2021001", "S2021999"} { // in turn, so that a busy machine slows both
-			began := time.Now()
-			_, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: id, Password: "wrong password"})
-			took[id] = append(took[id], time.Since(began))
-			want(t, err, codes.Unauthenticated, "BAD_CREDENTIALS")
+	for _, password := range []string{"wrong password", "wrong pa\u0308ssword"} { // of one form, and of two
+		took := map[string][]time.Duration{}
+		for range 15 {
+			for _, id := range []string{"S2021001", "S2021999"} { // in turn, so that a busy machine slows both
+				began := time.Now()
+				_, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: id, Password: password})
+				took[id] = append(took[id], time.Since(began))
+				want(t, err, codes.Unauthenticated, "BAD_CREDENTIALS")
+			}
 		}
-	}
-	known, unknown := median(took["S2021001"]), median(took["S2021999"])
-	if ratio := float64(unknown) / float64(known); ratio < 0.6 || ratio > 1.67 {
-		t.Errorf("a wrong password takes %v, an unknown student id %v", known, unknown)
+		known, unknown := median(took["S2021001"]), median(took["S2021999"])
+		if ratio := float64(unknown) / float64(known); ratio < 0.6 || ratio > 1.67 {
+			t.Errorf("the wrong password %q takes %v, an unknown student id %v", password, known, unknown)
+		}
 	}
 }
 

@@ -30,9 +30,14 @@ type call struct {
 	caller    Caller // zero for public methods
 
 	notReceived error // why there is no request to handle; nil: there is one
+	// watcher is the user whom a public stream counts against, by the token that it came with; 0: none, or not a good one.
+	watcher int64
 
 	finishers []func()
 }
+
+// from returns what limits count the client by.
+func (c *call) from() addressKey { return addressKeyOf(c.address) }
 
 // onFinish has f run when the call is over.
 func (c *call) onFinish(f func()) { c.finishers = append(c.finishers, f) }

@@ -1,13 +1,16 @@
 package server
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
+	"golang.org/x/text/secure/precis"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -62,11 +65,14 @@ func (c *check) pageSize(v int32, byDefault, most int) int {
 	return int(v)
 }
 
-// text takes least to most characters, none of which is a control character: Postgres refuses a NUL, and the others spoil logs and screens.
+// text takes least to most characters, none of which is one that spoils logs and screens: a control character (Postgres refuses a NUL), a
+// line or paragraph separator, or one that turns the direction of what comes after it.
 func (c *check) text(field, v string, least, most int) string {
 	switch n := utf8.RuneCountInString(v); {
 	case !utf8.ValidString(v) || strings.ContainsFunc(v, unicode.IsControl):
 		c.fault(field, "must be UTF-8 text without control characters")
+	case strings.ContainsFunc(v, disruptive):
+		c.fault(field, "must not contain line separators or characters that turn the direction of text")
 	case n < least && v == "":
 		c.fault(field, "is missing")
 	case n < least || n > most:
@@ -75,12 +81,31 @@ func (c *check) text(field, v string, least, most int) string {
 	return v
 }
 
-// name takes a person's name: 1 to 100 characters, not all of them blanks.
+// disruptive reports whether a character changes lines or the direction of text. The marks for a single place (U+061C, U+200E, U+200F) are
+// harmless, and some names need them.
+func disruptive(r rune) bool {
+	return r == '\u2028' || r == '\u2029' || r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069'
+}
+
+// visible reports whether something can be seen of a character by itself: of a letter, digit, sign or symbol, but for those that are blank.
+func visible(r rune) bool {
+	switch r {
+	case '\u115f', '\u1160', '\u3164', '\uffa0', '\u2800': // fillers of Hangul, and the Braille pattern without dots
+		return false
+	}
+	return unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S)
+}
+
+// name takes a person's name: 1 to 100 characters, one of them visible.
 func (c *check) name(field, v string) string {
+	before := len(c.faults)
 	c.text(field, v, 1, 100)
 	trimmed := strings.TrimSpace(v)
-	if v != "" && trimmed == "" {
+	switch {
+	case v != "" && trimmed == "":
 		c.fault(field, "must not be blank")
+	case len(c.faults) == before && !strings.ContainsFunc(v, visible):
+		c.fault(field, "must have a visible character")
 	}
 	return trimmed
 }
@@ -103,24 +128,63 @@ func (c *check) studentID(field, v string) string {
 	return v
 }
 
-// password takes 8 to 72 bytes: bcrypt ignores what comes after the 72nd.
-func (c *check) password(field, v string) string {
-	if len(v) < 8 || len(v) > 72 {
-		c.fault(field, "must have 8 to 72 bytes")
+// The size of a password in bytes: bcrypt ignores what comes after the 72nd.
+const minPassword, maxPassword = 8, 72
+
+// newPassword takes a password that is to be set and returns the form of it that is hashed, of 8 to 72 bytes: the one of PRECIS OpaqueString
+// (RFC 8265), so that the same characters are the same password, whichever code points a keyboard makes of them.
+func (c *check) newPassword(field, v string) string {
+	prepared, err := preparePassword(v)
+	switch {
+	case err != nil && goodLength(v):
+		c.fault(field, "must not contain control characters or code points without a character")
+	case err != nil || !goodLength(prepared):
+		c.fault(field, passwordLength)
 	}
-	return v
+	return prepared
+}
+
+// password takes a password that is to be compared and returns its forms, the likeliest first: the prepared one, and then, where it differs, the
+// one that was typed, since passwords were hashed as they were typed before there was a newPassword.
+func (c *check) password(field, v string) (forms []string) {
+	if prepared, err := preparePassword(v); err == nil && goodLength(prepared) {
+		forms = append(forms, prepared)
+	}
+	if goodLength(v) && !slices.Contains(forms, v) {
+		forms = append(forms, v)
+	}
+	if len(forms) == 0 {
+		c.fault(field, passwordLength)
+	}
+	return forms
+}
+
+const passwordLength = "must have 8 to 72 bytes"
+
+func goodLength(password string) bool {
+	return len(password) >= minPassword && len(password) <= maxPassword
+}
+
+// preparePassword returns the form of a password by PRECIS OpaqueString. It does not look at what is too long whatever the form.
+func preparePassword(password string) (string, error) {
+	if len(password) > 4*maxPassword {
+		return "", errors.New("too long")
+	}
+	return precis.OpaqueString.String(password)
 }
 
 // email takes what looks like an address: at most 254 characters, local@domain, the domain with a dot. Only a mail sent to it could tell more.
 func (c *check) email(field, v string) string {
+	before := len(c.faults)
 	c.text(field, v, 1, 254)
 	local, domain, ok := strings.Cut(v, "@")
-	ok = ok && local != "" && len(local) <= 64 && !strings.ContainsFunc(v, unicode.IsSpace) && !strings.ContainsAny(v, `<>()[],;:\"`) &&
+	ok = ok && !strings.ContainsFunc(v, func(r rune) bool { return !visible(r) && !unicode.In(r, unicode.M) }) &&
+		local != "" && len(local) <= 64 && !strings.ContainsFunc(v, unicode.IsSpace) && !strings.ContainsAny(v, `<>()[],;:\"`) &&
 		strings.Contains(domain, ".") && !strings.Contains(domain, "@")
 	for label := range strings.SplitSeq(domain, ".") {
 		ok = ok && label != "" && len(label) <= 63 && label[0] != '-' && label[len(label)-1] != '-'
 	}
-	if v != "" && !ok {
+	if len(c.faults) == before && !ok {
 		c.fault(field, "must be an email address")
 	}
 	return v

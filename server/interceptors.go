@@ -156,6 +156,9 @@ func bearer(ctx context.Context) (string, error) {
 
 // enterStream counts a stream in and ties it to its token: it ends when the token expires or is revoked.
 func (e *edge) enterStream(ctx context.Context, c *call) (context.Context, error) {
+	if c.rule.who == public && !c.rule.always {
+		c.watcher = e.watcher(ctx)
+	}
 	open, err := e.streams.enter(ctx, c)
 	if err != nil || c.rule.who == public {
 		return open, err
@@ -167,6 +170,24 @@ func (e *edge) enterStream(ctx context.Context, c *call) (context.Context, error
 	ctx, cancel := context.WithTimeoutCause(open, e.tokens.remaining(c.caller), store.ErrTokenExpired)
 	c.onFinish(cancel)
 	return ctx, nil
+}
+
+// watcher returns the user of a token that came with a call that needs none, 0 if there is no good one.
+func (e *edge) watcher(ctx context.Context) int64 {
+	token, err := bearer(ctx)
+	if err != nil {
+		return 0
+	}
+	who, err := e.tokens.verify(token)
+	if err != nil {
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, rushPatience) // an outage of Postgres must not keep the stream waiting
+	defer cancel()
+	if e.inForce(ctx, who) != nil {
+		return 0
+	}
+	return who.UserID
 }
 
 // defaultDeadline bounds a unary call, from its headers on, whose client would wait for longer. It is the budget of a statement in the store, past which

@@ -14,7 +14,8 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// RateLimits are how many calls are let through; 0 turns a limit off.
+// RateLimits are how many calls are let through; 0 turns a limit off. Each is a token bucket of that size, filled evenly in its time: a client that
+// has been idle may make all calls at once, and then as many again in the minute after, one by one.
 type RateLimits struct {
 	PerUserPerMinute    int // signed-in calls of one user
 	PerAddressPerMinute int // Login and Register together, of one client address
@@ -29,7 +30,9 @@ type bucket struct {
 }
 
 // interval is how long one token takes to come back, 1 µs at least: Redis counts in whole ones.
-func (b bucket) interval() time.Duration { return max(b.period/time.Duration(b.size), time.Microsecond) }
+func (b bucket) interval() time.Duration {
+	return max(b.period/time.Duration(b.size), time.Microsecond)
+}
 
 // limits are the rate limits of all replicas together while Redis is there; while it isn't, each replica counts by itself.
 type limits struct {
@@ -61,7 +64,7 @@ func (l *limits) check(ctx context.Context, c *call) error {
 	case perUser:
 		return l.take(ctx, l.user, strconv.FormatInt(c.caller.UserID, 10), 1)
 	case perAddress:
-		return l.take(ctx, l.address, c.address, 1)
+		return l.take(ctx, l.address, string(c.from()), 1)
 	case unlimited:
 	}
 	return nil

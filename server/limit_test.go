@@ -434,6 +434,22 @@ func TestRateLimitOfAnAddress(t *testing.T) {
 	want(t, register(campus, "S2021003"), codes.ResourceExhausted, "RATE_LIMITED")
 	want(t, login(campus), codes.ResourceExhausted, "RATE_LIMITED")
 	want(t, login(from("192.0.2.2")), codes.Unauthenticated, "BAD_CREDENTIALS")
+	for i := range 3 { // one network of IPv6
+		want(t, login(from(fmt.Sprintf("2001:db8:1:2:%d::1", i))), codes.Unauthenticated, "BAD_CREDENTIALS")
+	}
+	want(t, login(from("2001:db8:1:2:ffff::1")), codes.ResourceExhausted, "RATE_LIMITED")
+	want(t, login(from("2001:db8:1:3::1")), codes.Unauthenticated, "BAD_CREDENTIALS")
+}
+
+func TestAddressKey(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]addressKey{
+		"192.0.2.1": "192.0.2.1", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "::1": "::/64", "@": "@", "": "",
+	} {
+		if got := addressKeyOf(address); got != want {
+			t.Errorf("%s counts as %s, want %s", address, got, want)
+		}
+	}
 }
 
 // TestFailedLogins: past the limit nobody learns anything, whether the student id exists or not, and whichever replica and case they try.

@@ -64,23 +64,3 @@ func BenchmarkEchoBesidePasswords(b *testing.B) {
 	b.ReportMetric(took[len(took)/2].Seconds()*1e3, "p50-ms")
 	b.ReportMetric(took[len(took)*99/100].Seconds()*1e3, "p99-ms")
 }
-
-func TestProcessorsAreTakenBack(t *testing.T) {
-	t.Parallel()
-	now, most := 1, 1
-	l := lender{processors: func(n int) int {
-		before := now
-		if n > 0 {
-			now, most = n, max(most, n)
-		}
-		return before
-	}}
-	first, second := l.lend(), l.lend()
-	first()
-	third := l.lend()
-	second()
-	third()
-	if now != 1 || most != 3 {
-		t.Errorf("%d processors in the end, not 1; %d at most, not 3", now, most)
-	}
-}

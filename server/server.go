@@ -205,7 +205,7 @@ func (s *Server) observe(r prometheus.Registerer, p *passwords) {
 	const slotsHelp = "Calls that hold a slot, by class."
 	gauge("slots_taken", slotsHelp, prometheus.Labels{"class": "book"}, s.edge.admission.classes[book].inUse)
 	gauge("slots_taken", slotsHelp, prometheus.Labels{"class": "read"}, s.edge.admission.classes[read].inUse)
-	gauge("slots_taken", slotsHelp, prometheus.Labels{"class": "password"}, p.slots.inUse)
+	gauge("slots_taken", slotsHelp, prometheus.Labels{"class": "password"}, p.inUse)
 }
 
 // Serve answers on the listener until Shutdown, and returns nil then. It may be called before Ready, and for several listeners.

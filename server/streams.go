@@ -18,7 +18,7 @@ import (
 type StreamLimits struct {
 	Total      int // all streams
 	PerAddress int // of one client address, on public methods; a campus may share one address
-	PerUser    int // of one user, on the others
+	PerUser    int // of one user, on the others; and as many on public methods, which don't count against the address then
 }
 
 func (l StreamLimits) orDefault() StreamLimits {
@@ -36,18 +36,26 @@ type streams struct {
 
 	mu        sync.Mutex
 	open      map[*openStream]struct{}
-	byUser    map[int64]int
-	byAddress map[string]int
+	byUser    map[userStreams]int
+	byAddress map[addressKey]int
 	ended     error // once set, no stream opens any more
+}
+
+// userStreams are the streams of a user on public methods, or those on the others.
+type userStreams struct {
+	user   int64
+	public bool
 }
 
 type openStream struct {
 	call *call
 	end  context.CancelCauseFunc
+	user userStreams // zero: it counts against its address
+	from addressKey
 }
 
 func newStreams(limits StreamLimits) *streams {
-	return &streams{limits: limits, maxSend: maxSend, open: map[*openStream]struct{}{}, byUser: map[int64]int{}, byAddress: map[string]int{}}
+	return &streams{limits: limits, maxSend: maxSend, open: map[*openStream]struct{}{}, byUser: map[userStreams]int{}, byAddress: map[addressKey]int{}}
 }
 
 // enter counts a stream in until its call is finished and returns the context that it runs on: it ends, with the reason as its cause,
@@ -55,31 +63,45 @@ func newStreams(limits StreamLimits) *streams {
 func (s *streams) enter(ctx context.Context, c *call) (context.Context, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.room(c); err != nil {
+	o, err := s.place(c)
+	if err != nil {
 		return ctx, err
 	}
-	ctx, end := context.WithCancelCause(ctx)
-	o := &openStream{call: c, end: end}
+	ctx, o.end = context.WithCancelCause(ctx)
 	c.onFinish(func() { s.leave(o) })
 	s.open[o] = struct{}{}
-	if c.rule.who == public {
-		s.byAddress[c.address]++
+	if o.user != (userStreams{}) {
+		s.byUser[o.user]++
 	} else {
-		s.byUser[c.caller.UserID]++
+		s.byAddress[o.from]++
 	}
 	return ctx, nil
 }
 
-func (s *streams) room(c *call) error {
-	switch {
-	case s.ended != nil:
-		return s.ended
-	case len(s.open) >= s.limits.Total,
-		c.rule.who == public && s.byAddress[c.address] >= s.limits.PerAddress,
-		c.rule.who != public && s.byUser[c.caller.UserID] >= s.limits.PerUser:
-		return errTooManyStreams
+// place returns what a stream counts against, unless there is no room. A public stream whose user has too many counts against its address, so
+// that a token never makes it worse.
+func (s *streams) place(c *call) (*openStream, error) {
+	o := &openStream{call: c}
+	if s.ended != nil {
+		return nil, s.ended
 	}
-	return nil
+	if len(s.open) >= s.limits.Total {
+		return nil, errTooManyStreams
+	}
+	public := c.rule.who == public
+	user := userStreams{c.caller.UserID, public}
+	if public {
+		user.user = c.watcher
+	}
+	if user.user != 0 && s.byUser[user] < s.limits.PerUser {
+		o.user = user
+		return o, nil
+	}
+	o.from = c.from()
+	if !public || s.byAddress[o.from] >= s.limits.PerAddress {
+		return nil, errTooManyStreams
+	}
+	return o, nil
 }
 
 // errTooManyStreams asks for some patience: a place gets free when a stream ends, not when a moment has passed.
@@ -90,10 +112,10 @@ func (s *streams) leave(o *openStream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, o)
-	if o.call.rule.who == public {
-		drop(s.byAddress, o.call.address)
+	if o.user != (userStreams{}) {
+		drop(s.byUser, o.user)
 	} else {
-		drop(s.byUser, o.call.caller.UserID)
+		drop(s.byAddress, o.from)
 	}
 }
 

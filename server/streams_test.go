@@ -129,6 +129,44 @@ func TestStreamsEndWhenTheServerStops(t *testing.T) {
 	want(t, ended(t, probe), codes.Unavailable, "UNAVAILABLE")
 }
 
+// TestWatchesOfACampus: behind one address, or in one /64, watches with a good token count against their users; the others, and those of a user
+// who has too many, against the address.
+func TestWatchesOfACampus(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(c *Config) { c.Streams = StreamLimits{PerAddress: 2, PerUser: 2} })
+	one, two, ended := s.student(t), s.student(t), s.student(t)
+	if _, err := s.auth.Logout(ended, &dlsmsv1.LogoutRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	nobody := t.Context()
+	for i, test := range []struct {
+		ctx     context.Context
+		address string
+		reason  string
+	}{
+		{nobody, "2001:db8:1:2::1", ""}, {ended, "2001:db8:1:2:ffff::1", ""}, {bearing(nobody, "nonsense"), "2001:db8:1:2::3", "OVERLOADED"},
+		{one, "2001:db8:1:2::1", ""}, {one, "2001:db8:1:2::1", ""}, {one, "2001:db8:1:2::1", "OVERLOADED"}, {two, "2001:db8:1:2::1", ""},
+		{nobody, "2001:db8:1:3::1", ""}, {one, "2001:db8:1:3::1", ""}, {one, "2001:db8:1:3::1", "OVERLOADED"},
+	} {
+		ctx := metadata.AppendToOutgoingContext(test.ctx, "x-real-ip", test.address)
+		stream, err := s.seats.WatchSeats(ctx, &dlsmsv1.WatchSeatsRequest{})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		if reasonOf(err) != test.reason {
+			t.Errorf("watch %d, from %s: %v", i+1, test.address, err)
+		}
+	}
+	subscribe(t, s, one) // watches take nothing from it
+	s.conn.Close()
+	eventually(t, "an end of all streams", func() bool { return s.edge.streams.count() == 0 })
+	s.edge.streams.mu.Lock()
+	defer s.edge.streams.mu.Unlock()
+	if n := len(s.edge.streams.byUser) + len(s.edge.streams.byAddress); n != 0 {
+		t.Errorf("%d counts are left", n)
+	}
+}
+
 func TestStreamLimits(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(c *Config) { c.Streams = StreamLimits{Total: 5, PerAddress: 2, PerUser: 2} })

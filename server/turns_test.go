@@ -1,0 +1,206 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/metadata"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// hashing is how long a password takes in these tests, on the clock of the bubble.
+const hashing = 250 * time.Millisecond
+
+// hammer has n connections of each of the turns log in all the time, until ctx ends, and returns when none does any more.
+func hammer(ctx context.Context, t *turns, n int, who ...turn) (wait func(), served *atomic.Int64) {
+	var all sync.WaitGroup
+	served = &atomic.Int64{}
+	for range n {
+		for _, w := range who {
+			all.Go(func() {
+				for ctx.Err() == nil {
+					if login(ctx, t, w) == nil {
+						served.Add(1)
+					}
+				}
+			})
+		}
+	}
+	return all.Wait, served
+}
+
+func login(ctx context.Context, t *turns, who turn) error {
+	if err := t.take(ctx, who); err != nil {
+		return err
+	}
+	defer t.release()
+	<-time.After(hashing)
+	return nil
+}
+
+// honest has ten users log in, one every so often, and returns how many of them could, and the longest time that it took one.
+func honest(ctx context.Context, t *turns, every time.Duration, who func(i int) turn) (served int, longest time.Duration) {
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for i := range 10 {
+		all.Go(func() {
+			began := time.Now()
+			err := login(ctx, t, who(i))
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				served++
+			}
+			longest = max(longest, time.Since(began))
+		})
+		<-time.After(every)
+	}
+	all.Wait()
+	return served, longest
+}
+
+// TestLoginsBesideAFlood: 40 connections that log in all the time keep none of the others out, who come from other addresses, or are other
+// students behind the same one.
+func TestLoginsBesideAFlood(t *testing.T) {
+	t.Parallel()
+	var guesses []turn
+	for i := range 40 {
+		guesses = append(guesses, turn{"192.0.2.1", fmt.Sprintf("guess-%d", i)})
+	}
+	for name, test := range map[string]struct {
+		flood []turn
+		each  int
+		who   func(i int) turn
+	}{
+		"from one address, with many student ids": {guesses, 1,
+			func(i int) turn { return turn{addressKey(fmt.Sprintf("198.51.100.%d", i)), "s1"} }},
+		"from one address, with one student id": {guesses[:1], 40,
+			func(i int) turn { return turn{addressKey(fmt.Sprintf("198.51.100.%d", i)), "s1"} }},
+		"from within the campus, with one student id": {guesses[:1], 40,
+			func(i int) turn { return turn{"192.0.2.1", fmt.Sprintf("s%d", i)} }},
+		"beside a campus behind one address": {guesses, 1,
+			func(i int) turn { return turn{"198.51.100.1", fmt.Sprintf("s%d", i)} }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				slots := newTurns(1, passwordPatience)
+				ctx, stop := context.WithCancel(t.Context())
+				wait, served := hammer(ctx, slots, test.each, test.flood...)
+				<-time.After(5 * time.Second)
+				n, longest := honest(ctx, slots, 2*hashing, test.who)
+				if n != 10 {
+					t.Errorf("%d of 10 could log in", n)
+				}
+				if longest > 4*hashing {
+					t.Errorf("one login took %v", longest)
+				}
+				if served.Load() < 20 { // slots don't stand idle, and the flood gets its share
+					t.Errorf("the flood had %d turns", served.Load())
+				}
+				stop()
+				wait()
+				if slots.free != 1 || len(slots.waiting)+len(slots.addresses)+len(slots.students) != 0 {
+					t.Errorf("%d slots are free; %d wait, of %d addresses and %d students",
+						slots.free, len(slots.waiting), len(slots.addresses), len(slots.students))
+				}
+			})
+		})
+	}
+}
+
+// TestACampusAlone gets all the turns that there are, one student after the other.
+func TestACampusAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		slots := newTurns(2, passwordPatience)
+		var served atomic.Int64
+		var all sync.WaitGroup
+		for i := range 40 {
+			all.Go(func() {
+				switch err := login(t.Context(), slots, turn{"192.0.2.1", fmt.Sprintf("s%d", i)}); {
+				case err == nil:
+					served.Add(1)
+				case !errors.Is(err, store.ErrOverloaded):
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if n, most := served.Load(), int64(2*(passwordPatience/hashing+1)); n < most-2 || n > most {
+			t.Errorf("%d of 40 who came at once were served, of %d who could be", n, most)
+		}
+	})
+}
+
+// TestACallerWhoGoes leaves its turn to the next one.
+func TestACallerWhoGoes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		slots := newTurns(1, passwordPatience)
+		if err := slots.take(t.Context(), turn{}); err != nil {
+			t.Fatal(err)
+		}
+		gone, leave := context.WithCancel(t.Context())
+		got := make(chan error, 2)
+		go func() { got <- slots.take(gone, turn{"a", "b"}) }()
+		synctest.Wait()
+		go func() { got <- slots.take(t.Context(), turn{"a", "c"}) }()
+		synctest.Wait()
+		leave()
+		if err := <-got; !errors.Is(err, context.Canceled) {
+			t.Errorf("who went: %v", err)
+		}
+		slots.release()
+		if err := <-got; err != nil {
+			t.Errorf("who stayed: %v", err)
+		}
+		slots.release()
+		if slots.free != 1 || len(slots.addresses)+len(slots.students) != 0 {
+			t.Errorf("%+v", slots)
+		}
+	})
+}
+
+// TestLoginsBesideARealFlood is the same with real calls: while 40 connections from one address guess, a student's login from another
+// one lets few of them go first.
+func TestLoginsBesideARealFlood(t *testing.T) {
+	t.Parallel()
+	s := startOn(t, storetest.NewDB(t), func(c *Config) { c.BcryptCost = 6 }, func(all *services) {
+		all.auth.(*authService).passwords.turns.patience = within // the machine may be busy
+	})
+	s.register(t, "S2021001")
+	flood, stop := context.WithCancel(metadata.AppendToOutgoingContext(t.Context(), "x-real-ip", "192.0.2.1"))
+	var all sync.WaitGroup
+	var guesses atomic.Int64
+	for i := range 40 {
+		all.Go(func() {
+			for flood.Err() == nil {
+				_, _ = s.auth.Login(flood, &dlsmsv1.LoginRequest{StudentId: fmt.Sprintf("guess-%d", i), Password: testPassword})
+				guesses.Add(1)
+			}
+		})
+	}
+	eventually(t, "a flood", func() bool { return guesses.Load() > 40 })
+	before := guesses.Load()
+	for i := range 10 {
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "x-real-ip", fmt.Sprintf("198.51.100.%d", i))
+		if _, err := s.auth.Login(ctx, &dlsmsv1.LoginRequest{StudentId: "S2021001", Password: testPassword}); err != nil {
+			t.Errorf("login %d: %v", i+1, err)
+		}
+	}
+	if n := guesses.Load() - before; n > 200 { // one by one in the order in which they come: 400
+		t.Errorf("%d guesses went before ten logins", n)
+	}
+	stop()
+	all.Wait()
+}
