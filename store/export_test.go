@@ -8,6 +8,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
+// Translate is for tests.
+var Translate = translate
+
 // PrepareSession is for tests.
 var PrepareSession = prepareSession
 

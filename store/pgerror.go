@@ -58,14 +58,35 @@ func translatePg(pg *pgconn.PgError, err error) error {
 	if e, ok := constraintErrors[pg.ConstraintName]; ok {
 		return e.Because(err)
 	}
-	switch pg.Code {
-	case "40P01", "40001", lockNotAvailable, "57014": // deadlock, serialization failure, lock not available, statement timeout
-		return ErrOverloaded.Because(err)
-	case "57P01", "57P02", "57P03", "53300", "53200", "53100", "25006": // stopping, crashed, starting, too many connections, out of memory or disk, read only (a failover)
-		return ErrUnavailable.Because(err)
-	}
-	if len(pg.Code) == 5 && pg.Code[:2] == "08" { // connection exceptions
-		return ErrUnavailable.Because(err)
+	if known := ofState(pg.Code); known != nil {
+		return known.Because(err)
 	}
 	return err
+}
+
+// ofState returns what a client is told of an SQLSTATE, nil for one that no second try helps against.
+func ofState(code string) *Error {
+	switch code {
+	case lockNotAvailable, "57014": // statement timeout
+		return ErrOverloaded
+	case "40003": // statement completion unknown
+		return ErrUnavailable
+	case "25006", // read only: a standby, after a failover
+		"25P03", "25P04", // the session was ended: its transaction was idle, or took too long, as when a replica was frozen
+		"55006": // the database is in use by what an operator does
+		return ErrUnavailable
+	}
+	if len(code) != 5 {
+		return nil
+	}
+	switch code[:2] {
+	case "40": // deadlock, serialization failure
+		return ErrOverloaded
+	case "08", // connection exceptions
+		"53", // too many connections, out of memory or disk
+		"57", // Postgres or an operator ended the session or does not let it begin: stopping, crashed, starting, dropped, idle
+		"58": // Postgres can't read or write its files
+		return ErrUnavailable
+	}
+	return nil
 }

@@ -1,0 +1,137 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// TestSQLStates has Postgres itself say each state: by what provokes it where a test can do that, else by RAISE.
+func TestSQLStates(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	db.Altered()
+	connect := func() *pgx.Conn {
+		conn, err := pgx.Connect(t.Context(), db.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+		return conn
+	}
+	// ended runs statements after which Postgres ends the session, and returns what the next statement gets.
+	ended := func(statements ...string) error {
+		conn := connect()
+		for _, sql := range statements {
+			if _, err := conn.Exec(t.Context(), sql); err != nil {
+				return err
+			}
+		}
+		storetest.Eventually(t, "the end of the session", func() bool {
+			return storetest.Value[int](t, db, fmt.Sprintf(`SELECT count(*) FROM pg_stat_activity WHERE pid = %d`, conn.PgConn().PID())) == 0
+		})
+		_, err := conn.Exec(t.Context(), `SELECT 1`)
+		return err
+	}
+	exec := func(sql string) error {
+		_, err := connect().Exec(t.Context(), sql)
+		return err
+	}
+	check := func(err error, code string, want *store.Error) {
+		t.Helper()
+		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != code {
+			t.Errorf("Postgres says %v, not %s", err, code)
+			return
+		}
+		got := store.Translate(err)
+		if want == nil && got != err { //nolint:errorlint // the very same
+			t.Errorf("%s: %v, want it as it is", code, got)
+		}
+		if want != nil && !errors.Is(got, want) {
+			t.Errorf("%s: %v, want %s", code, got, want.Reason)
+		}
+	}
+	check(ended(`SET idle_in_transaction_session_timeout = '50ms'`, `BEGIN`), "25P03", store.ErrUnavailable)
+	check(ended(`SET idle_session_timeout = '50ms'`), "57P05", store.ErrUnavailable)
+	check(ended(`SET statement_timeout = '50ms'`, `SELECT pg_sleep(60)`), "57014", store.ErrOverloaded)
+	check(exec(`SET temp_file_limit = 0; SET work_mem = '64kB'; SELECT count(*) FROM (SELECT i FROM generate_series(1, 100000) i ORDER BY i::text) x`), "53400", store.ErrUnavailable)
+	check(exec(`SELECT pg_read_file('nowhere')`), "58P01", store.ErrUnavailable)
+	check(exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I RENAME TO other', current_database()); END $$`), "0A000", nil)
+	check(exec(`DO $$ DECLARE c CURSOR FOR SELECT * FROM seats; BEGIN OPEN c; ALTER TABLE seats ADD x int; END $$`), "55006", store.ErrUnavailable)
+
+	for code, want := range map[string]*store.Error{
+		"08000": store.ErrUnavailable, "08001": store.ErrUnavailable, "08003": store.ErrUnavailable, "08004": store.ErrUnavailable, "08006": store.ErrUnavailable,
+		"25001": nil, "25006": store.ErrUnavailable, "25P02": nil, "25P04": store.ErrUnavailable,
+		"40000": store.ErrOverloaded, "40001": store.ErrOverloaded, "40003": store.ErrUnavailable, "40P01": store.ErrOverloaded,
+		"53000": store.ErrUnavailable, "53100": store.ErrUnavailable, "53200": store.ErrUnavailable, "53300": store.ErrUnavailable,
+		"55000": nil, "55P02": nil, "55P03": store.ErrOverloaded,
+		"57000": store.ErrUnavailable, "57P01": store.ErrUnavailable, "57P02": store.ErrUnavailable, "57P03": store.ErrUnavailable, "57P04": store.ErrUnavailable,
+		"58000": store.ErrUnavailable, "58030": store.ErrUnavailable,
+		"22003": nil, "23514": nil, "42P01": nil, "XX001": nil,
+	} {
+		check(exec(fmt.Sprintf(`DO $$ BEGIN RAISE EXCEPTION 'a test' USING ERRCODE = '%s'; END $$`, code)), code, want)
+	}
+}
+
+// freezer stands still before the second statement of a transaction until Postgres has ended its session, as a replica does
+// that is frozen for longer than idle_in_transaction_session_timeout.
+type freezer struct {
+	t     *testing.T
+	db    *storetest.DB
+	armed atomic.Bool
+}
+
+func (f *freezer) freeze(ctx context.Context, conn *pgx.Conn) {
+	if conn.PgConn().TxStatus() != 'T' || !f.armed.CompareAndSwap(true, false) {
+		return
+	}
+	if _, err := conn.Exec(ctx, `SET LOCAL idle_in_transaction_session_timeout = '50ms'`); err != nil {
+		f.t.Error(err)
+	}
+	storetest.Eventually(f.t, "the end of the session", func() bool {
+		return storetest.Value[int](f.t, f.db, fmt.Sprintf(`SELECT count(*) FROM pg_stat_activity WHERE pid = %d`, conn.PgConn().PID())) == 0
+	})
+}
+
+func (f *freezer) TraceQueryStart(ctx context.Context, conn *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	f.freeze(ctx, conn)
+	return ctx
+}
+
+func (f *freezer) TraceBatchStart(ctx context.Context, conn *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	f.freeze(ctx, conn)
+	return ctx
+}
+
+func (f *freezer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData)     {}
+func (f *freezer) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (f *freezer) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
+
+// TestAFrozenTransaction: the client is told to try again, and the next try succeeds.
+func TestAFrozenTransaction(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	f := &freezer{t: t, db: db}
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 2, Rules: store.DefaultRules(), Tracer: f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	user := db.Users(t, 1)[0]
+	f.armed.Store(true)
+	_, err = s.Cancel(t.Context(), user, 1)
+	if !errors.Is(err, store.ErrUnavailable) || f.armed.Load() {
+		t.Errorf("a transaction that was frozen: %v", err)
+	}
+	if _, err := s.Cancel(t.Context(), user, 1); !errors.Is(err, store.ErrReservationNotFound) {
+		t.Errorf("the next try: %v", err)
+	}
+}
