@@ -66,6 +66,7 @@ func up(ctx context.Context, url string) (result Result, err error) {
 	// Each migration gets the session anew, whatever the one before it has set.
 	db := stdlib.OpenDB(*config.ConnConfig, stdlib.OptionAfterConnect(prepare), stdlib.OptionResetSession(prepare))
 	defer db.Close()
+	defer func() { err = explain(ctx, db, err) }()
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, files)
 	if err != nil {
 		return result, err
@@ -84,6 +85,9 @@ func up(ctx context.Context, url string) (result Result, err error) {
 		return result, err
 	}
 	if result.Schema, err = provider.GetDBVersion(ctx); err != nil {
+		return result, err
+	}
+	if err := runnable(ctx, db); err != nil {
 		return result, err
 	}
 	result.Moved, err = adopt(ctx, db)

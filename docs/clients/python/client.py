@@ -63,7 +63,8 @@ def visit(address, student_id, password, seat_id):
         # One request id for each reservation that the user wants: a repeated call then returns the first answer.
         reservations = reservation_pb2_grpc.ReservationServiceStub(channel)
         booking = reservation_pb2.CreateReservationRequest(seat_id=seat_id, request_id=str(uuid.uuid4()))
-        booking.end_time.FromDatetime(datetime.datetime.utcnow() + datetime.timedelta(hours=2))
+        end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=2)
+        booking.end_time.FromDatetime(end)
         booked = reservations.CreateReservation(booking, metadata=mine, timeout=TIMEOUT).reservation
         print("booked:", booked.seat.label, reservation_pb2.ReservationStatus.Name(booked.status))
 

@@ -1,0 +1,80 @@
+package migrations
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// missingToMigrate lists what the role lacks to make the schema, and missingToRun what it lacks to serve. What they list is
+// what docs/operations.md tells to grant.
+const (
+	missingToMigrate = `
+		SELECT 'USAGE on a schema of its search_path, ' || current_setting('search_path') WHERE current_schema() IS NULL
+		UNION ALL
+		SELECT format('CREATE on schema %I', current_schema()) WHERE NOT has_schema_privilege(current_schema(), 'CREATE')
+		UNION ALL
+		SELECT format('CREATE on database %I, which the extension btree_gist needs', current_database())
+		WHERE NOT has_database_privilege(current_database(), 'CREATE')
+			AND NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'btree_gist')`
+	missingToRun = `
+		SELECT format('%s on %s', string_agg(needed, ', ' ORDER BY needed), c.oid::regclass)
+		FROM pg_class l
+		JOIN pg_class c ON c.relnamespace = l.relnamespace AND c.relowner = l.relowner AND c.relkind IN ('r', 'p', 'S')
+		CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p (needed)
+		WHERE l.oid = 'libraries'::regclass AND CASE
+			WHEN c.relkind <> 'S' THEN NOT has_table_privilege(c.oid, needed)
+			WHEN needed IN ('SELECT', 'UPDATE') THEN NOT has_sequence_privilege(c.oid, needed)
+			ELSE false END
+		GROUP BY c.oid, c.relname ORDER BY c.relname`
+)
+
+// lacking says what the role lacks, "" if nothing.
+func lacking(ctx context.Context, db *sql.DB, query string) (string, error) {
+	var role string
+	var missing sql.NullString
+	err := db.QueryRowContext(ctx, `SELECT current_user, (SELECT string_agg(needed, '; ') FROM (`+query+`) q (needed))`).Scan(&role, &missing)
+	if err != nil || !missing.Valid {
+		return "", err
+	}
+	return fmt.Sprintf("the role %s lacks %s (docs/operations.md lists its rights)", role, missing.String), nil
+}
+
+// runnable returns an error unless the role may do to the tables what a replica does: else only some calls would fail, later.
+func runnable(ctx context.Context, db *sql.DB) error {
+	why, err := lacking(ctx, db, missingToRun)
+	if err == nil && why != "" {
+		err = errors.New(why)
+	}
+	return err
+}
+
+// explain says which right was missing when err is of that kind. Without USAGE Postgres does not see the schema at all.
+func explain(ctx context.Context, db *sql.DB, err error) error {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return err
+	}
+	switch pg.Code {
+	case "42501", "3F000", "42P01": // insufficient privilege, no schema, no table
+	default:
+		return err
+	}
+	for _, query := range []string{missingToRun, missingToMigrate} {
+		// The query may fail where the role can't connect, or before the tables are there.
+		if why, failed := lacking(ctx, db, query); failed == nil && why != "" {
+			return errors.New(why)
+		}
+	}
+	if pg.Code != "42501" {
+		return err
+	}
+	why := pg.Message // such as: must be owner of table seats
+	if pg.Detail != "" {
+		why += ": " + pg.Detail
+	}
+	return fmt.Errorf("%s (docs/operations.md lists the rights of the role)", why)
+}
