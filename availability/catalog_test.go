@@ -1,0 +1,145 @@
+package availability
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// TestEditsReplaceOnlyWhatChanged: an edit makes new objects for what it changed, and shares all else with the world before.
+func TestEditsReplaceOnlyWhatChanged(t *testing.T) {
+	t.Parallel()
+	const n = 5000
+	read := store.Catalog{Branches: []store.Branch{{ID: 1, Code: "a", Timezone: "UTC"}, {ID: 2, Code: "b", Timezone: "UTC"}}}
+	for i := range int64(n) {
+		read.Seats = append(read.Seats, store.Seat{ID: i + 1, BranchID: 1 + i%2, Area: "Hall", Label: fmt.Sprint(i)})
+	}
+	l := loadedLedger(read)
+	l.apply(store.Changes{Now: monday, Events: []store.Event{reservation(1, 1, 77, 60, 120)}})
+	edit := func(what string, replaced int, change func(*store.Catalog)) *world {
+		old := l.world
+		after := store.Catalog{Branches: slices.Clone(read.Branches), Seats: slices.Clone(read.Seats)}
+		change(&after)
+		w := l.become(store.Changes{Now: monday}, &after)
+		read = after
+		if w.index != old.index || !slices.Equal(w.taken, old.taken) {
+			t.Errorf("%s: positions or bookings were made anew", what)
+		}
+		other := 0
+		for i, s := range w.seats {
+			if s != old.seats[i] {
+				other++
+			}
+		}
+		if other != replaced {
+			t.Errorf("%s: %d seats were made anew, want %d", what, other, replaced)
+		}
+		if (w.generation != old.generation) != (w.catalog != old.catalog) {
+			t.Errorf("%s: generation %d after %d", what, w.generation, old.generation)
+		}
+		return w
+	}
+	edit("nothing", 0, func(*store.Catalog) {})
+	edit("out of service", 1, func(c *store.Catalog) { c.Seats[10].OutOfService = true })
+	w := edit("an area", 2, func(c *store.Catalog) { c.Seats[11].Area, c.Seats[12].Area = "Attic", "Cellar" })
+	if !slices.Equal(w.byCode["a"].areas, []string{"Cellar", "Hall"}) || !slices.Equal(w.byCode["b"].areas, []string{"Attic", "Hall"}) {
+		t.Errorf("areas %v and %v", w.byCode["a"].areas, w.byCode["b"].areas)
+	}
+	if w = edit("a name", 0, func(c *store.Catalog) { c.Branches[0].Name = "New" }); w.branches[0].Name != "New" || w.byCode["a"] != w.byID[1] {
+		t.Errorf("branch %+v", w.branches[0].Branch)
+	}
+	edit("hours", n/2, func(c *store.Catalog) { c.Branches[1].Hours = nineToFive })
+	edit("the same hours", 0, func(c *store.Catalog) { c.Branches[1].Hours = slices.Clone(nineToFive) })
+}
+
+// TestCatalogAfterChangesIsThatOfAFreshLoad changes catalogs at random.
+func TestCatalogAfterChangesIsThatOfAFreshLoad(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		draw := func() (c store.Catalog) {
+			for id := range int64(3) {
+				if rapid.IntRange(0, 4).Draw(t, "branch") > 0 {
+					c.Branches = append(c.Branches, store.Branch{
+						ID: id + 1, Code: fmt.Sprintf("b%d", rapid.IntRange(0, 1).Draw(t, "code")*3+int(id)), Timezone: "UTC",
+						Hours: rapid.SampledFrom([][]store.OpenHours{nil, {{Weekday: 1, Closes: time.Hour}}}).Draw(t, "hours"),
+					})
+				}
+			}
+			slices.SortFunc(c.Branches, func(a, b store.Branch) int { return strings.Compare(a.Code, b.Code) })
+			for id := range int64(6) {
+				s := store.Seat{ID: id + 1, BranchID: rapid.Int64Range(1, 3).Draw(t, "of"), Area: rapid.SampledFrom([]string{"A", "B"}).Draw(t, "area")}
+				exists := slices.ContainsFunc(c.Branches, func(b store.Branch) bool { return b.ID == s.BranchID })
+				if exists && rapid.IntRange(0, 4).Draw(t, "seat") > 0 {
+					c.Seats = append(c.Seats, s)
+				}
+			}
+			return c
+		}
+		l := loadedLedger(draw())
+		for range 4 {
+			read := draw()
+			w := l.become(store.Changes{Now: monday}, &read)
+			got, want := w.catalog, newCatalog(read, nil)
+			if diff := cmp.Diff(want, got, cmp.AllowUnexported(catalog{}, index{}, branch{}, seat{}), cmpopts.EquateEmpty(),
+				cmpopts.IgnoreTypes(memo{}), cmp.Comparer(func(a, b *calendar) bool { return (a == nil) == (b == nil) })); diff != "" {
+				t.Fatal(diff)
+			}
+		}
+	})
+}
+
+// TestRowsThatCannotBeRead: a seat that cannot be read is gone until it can; in an unknown time zone no branch with hours is open; and a look
+// at the seats answers all the same.
+func TestRowsThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	seats := db.Seats(t, 3)
+	elsewhere := db.Seats(t, 1)[0]
+	db.DropChecks(t, "seats")
+	db.DropChecks(t, "branches")
+	db.Exec(t, `INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
+		SELECT 1, branch_id, d, '00:00', '23:59:59' FROM generate_series(1, 7) d, (SELECT branch_id FROM seats WHERE id = $1) b`, elsewhere)
+	db.FreezeClock(t, minute(12*60))
+	m := startModel(t, db.Open(t, freeRules()), Options{})
+	look := func(what string, want ...int64) {
+		t.Helper()
+		fresh := startModel(t, db.Open(t, freeRules()), Options{}) // a replica that starts now
+		for _, m := range []*Model{m, fresh} {
+			p, err := m.Seats(t.Context(), Query{AvailableOnly: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []int64
+			for _, s := range p.Seats {
+				got = append(got, s.ID)
+			}
+			if !slices.Equal(got, want) || !m.Stats().Reachable {
+				t.Errorf("%s: available %v, want %v", what, got, want)
+			}
+		}
+	}
+	look("at first", seats[0], seats[1], seats[2], elsewhere)
+	db.Exec(t, `UPDATE seats SET amenities = array_append(amenities, NULL) WHERE id = $1`, seats[1])
+	look("an amenity is NULL", seats[0], seats[2], elsewhere)
+	db.Exec(t, `UPDATE branches SET timezone = 'Europe/Berln'`)
+	look("the time zones are unknown", seats[0], seats[2])
+	db.Exec(t, `UPDATE seats SET amenities = '{1}' WHERE id = $1`, seats[1])
+	db.Exec(t, `UPDATE branches SET timezone = 'Europe/Berlin'`)
+	look("mended", seats[0], seats[1], seats[2], elsewhere)
+	db.Exec(t, `DELETE FROM seats`)
+	db.Exec(t, `DELETE FROM branch_hours`)
+	db.Exec(t, `DELETE FROM branches`)
+	look("all is deleted")
+	if branches, _, err := m.Branches(t.Context()); err != nil || len(branches) != 0 {
+		t.Errorf("%+v, %v", branches, err)
+	}
+}

@@ -1,0 +1,62 @@
+package store_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// What an edit of the catalog costs its readers is what it changed, however large the catalog is.
+func TestAnEditOfTheCatalogIsReadAlone(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	seats := b.db.Seats(t, 5000)
+	branch := storetest.Value[int64](t, b.db, `SELECT branch_id FROM seats WHERE id = $1`, seats[0])
+	other := storetest.Value[int64](t, b.db, `SELECT branch_id FROM seats WHERE id = $1`, b.seats[0])
+	f := b.follow(t)
+	read := func(sql string, args ...any) store.CatalogChanges {
+		t.Helper()
+		b.db.Exec(t, sql, args...)
+		c := f.changes(t)
+		if !c.CatalogChanged {
+			t.Errorf("%s: nothing changed", sql)
+		}
+		slices.Sort(c.Catalog.BranchIDs)
+		if !slices.Equal(c.Catalog.BranchIDs, []int64{other, branch}) {
+			t.Errorf("%s: branches %v", sql, c.Catalog.BranchIDs)
+		}
+		return c.Catalog
+	}
+	for i, id := range seats[:100] {
+		c := read(`UPDATE seats SET out_of_service = NOT out_of_service, label = $2 WHERE id = $1`, id, "edited "+string(rune('A'+i)))
+		if len(c.Seats) != 1 || c.Seats[0].ID != id || !c.Seats[0].OutOfService || len(c.Branches) != 0 || len(c.SeatIDs) != 0 {
+			t.Fatalf("seat %d: %d seats, %d branches and %d ids were read", id, len(c.Seats), len(c.Branches), len(c.SeatIDs))
+		}
+	}
+	c := read(`DELETE FROM seats WHERE id = $1`, seats[7])
+	if len(c.Seats) != 0 || len(c.Branches) != 1 || len(c.SeatIDs) != len(seats)-1 || slices.Contains(c.SeatIDs, seats[7]) {
+		t.Errorf("deleted: %d seats, %d branches, %d ids", len(c.Seats), len(c.Branches), len(c.SeatIDs))
+	}
+	c = read(`INSERT INTO branch_hours SELECT 1, $1, d, '8:00', '20:00' FROM generate_series(1, 3) d`, other)
+	if len(c.Seats) != 0 || len(c.Branches) != 1 || len(c.Branches[0].Hours) != 3 || len(c.SeatIDs) != len(b.seats) {
+		t.Errorf("hours: %d seats, %+v, %d ids", len(c.Seats), c.Branches, len(c.SeatIDs))
+	}
+	c = read(`UPDATE seats SET branch_id = $1, label = 'moved' WHERE id = $2`, other, seats[8])
+	if len(c.Seats) != 1 || c.Seats[0].BranchID != other || len(c.Branches) != 0 {
+		t.Errorf("moved: %+v, %+v", c.Seats, c.Branches)
+	}
+}
+
+// The last branch that is deleted has no other to leave its mark on.
+func TestTheLastBranchIsDeleted(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	f := b.follow(t)
+	b.db.Exec(t, `DELETE FROM seats`)
+	b.db.Exec(t, `DELETE FROM branches`)
+	if c := f.changes(t); !c.CatalogChanged || len(c.Catalog.BranchIDs) != 0 {
+		t.Errorf("%+v", c)
+	}
+}
