@@ -11,10 +11,13 @@ import (
 // readers never wait for: it publishes the newest world there is, with all that changed since the last one that it published, and wakes
 // the watchers a few at a time. While it does, what changes waits for the next round. Watchers are told a little later then, and less often.
 
-// The pace at which watchers are woken, each of which costs some 30 microseconds of sending: wakeBatch of them each wakeGap.
+// The pace at which watchers are woken, each of which costs some 30 microseconds of sending: wakeBatch of them each wakeGap, and no more before
+// these have run, but for wakePatience gaps at most. So a reader waits behind a few watchers, however many there are and however busy the
+// machine is.
 const (
-	wakeBatch = 10
-	wakeGap   = time.Millisecond
+	wakeBatch    = 10
+	wakeGap      = time.Millisecond
+	wakePatience = 20
 )
 
 // offer has a world published, without waiting for it.
@@ -69,12 +72,17 @@ func (h *hub) wakeAll(ctx context.Context) {
 	}
 	tick := time.NewTicker(wakeGap)
 	defer tick.Stop()
+	h.awake.Store(0)
 	for i, w := range watches {
 		select {
 		case w.woken <- struct{}{}:
+			h.awake.Add(1)
 		default: // it is awake, or will be
 		}
-		if (i+1)%wakeBatch == 0 {
+		if (i+1)%wakeBatch > 0 {
+			continue
+		}
+		for gaps := 0; gaps == 0 || h.awake.Load() > 0 && gaps < wakePatience; gaps++ {
 			select {
 			case <-tick.C:
 			case <-ctx.Done():

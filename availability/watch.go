@@ -92,6 +92,7 @@ func (w *Watch) Next(ctx context.Context) (Update, error) {
 		}
 		select {
 		case <-w.woken:
+			w.hub.awake.Add(-1)
 		case <-w.done:
 			return Update{}, w.err
 		case <-ctx.Done():
@@ -156,6 +157,8 @@ type hub struct {
 	// due is when the state of each seat of told changes next by the passing of time; nil unless somebody watches the present.
 	due     []int64
 	nextDue int64 // the first of them
+	// awake is how many watches run has woken in this round that have not run yet.
+	awake atomic.Int64
 	// wakeAt is nextDue for readers that must not wait for a publish; never: no seat is due.
 	wakeAt atomic.Int64
 }

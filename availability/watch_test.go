@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -394,4 +395,139 @@ func TestAWatchBeginsNoEarlierThanItsReader(t *testing.T) {
 	if u, err := w.Next(t.Context()); err != nil || !u.AsOf.Equal(minute(1)) {
 		t.Errorf("the watch begins as of %v, %v", u.AsOf, err)
 	}
+}
+
+// TestReadersDoNotWaitForPublishing has the hub held up, as by a publish that takes long: looks at the log go on, and readers get answers.
+func TestReadersDoNotWaitForPublishing(t *testing.T) {
+	t.Parallel()
+	r := newRecording(store.World{Now: monday, Catalog: smallLibrary("UTC")})
+	m := startModel(t, r, Options{})
+	w, err := m.Watch(t.Context(), Query{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	m.hub.mu.Lock()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for i := range 5 {
+		r.happened(reservation(int64(i+1), 1, 1, 10*i, 10*i+5))
+		p, err := m.Seats(ctx, Query{Start: minute(10 * i), End: minute(10*i + 5)})
+		if err != nil || p.Seats[0].Available {
+			t.Errorf("look %d: %+v, %v", i, p.Seats, err)
+		}
+	}
+	m.hub.mu.Unlock()
+	for {
+		u, err := w.Next(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !u.Seats[0].Available {
+			break // the booking that began at the time of the world
+		}
+	}
+}
+
+// TestWatchersThatAreBehindGetOneUpdate: the latest state of each seat that changed, made once for all that are behind alike.
+func TestWatchersThatAreBehindGetOneUpdate(t *testing.T) {
+	t.Parallel()
+	l := loadedLedger(smallLibrary("UTC"))
+	hub := newHub()
+	hub.publish(l.world)
+	watches := make([]*Watch, 3)
+	for i := range watches {
+		watches[i] = newWatch(hub, present, filter{branch: "day"}, watchBuffer)
+		if err := hub.add(watches[i]); err != nil {
+			t.Fatal(err)
+		}
+		watches[i].take()
+	}
+	booked := reservation(1, 1, 1, 60, 120)
+	without, moved := smallLibrary("UTC"), smallLibrary("UTC")
+	without.Seats = without.Seats[:2] // and without seat 4
+	moved.Seats[1].BranchID = 2
+	hub.publish(l.apply(store.Changes{Now: monday, Events: []store.Event{booked}}))
+	watches[2].take() // this one is less behind
+	hub.publish(l.apply(store.Changes{Now: monday, Events: []store.Event{over(booked)}}))
+	hub.publish(l.become(store.Changes{Now: monday}, &without))  // seat 3 is gone
+	hub.publish(l.become(store.Changes{Now: minute(1)}, &moved)) // and back; seat 2 is gone
+	encoded := 0
+	for i, w := range watches {
+		u, ok := w.take()
+		if !ok || u.Snapshot || !u.AsOf.Equal(minute(1)) {
+			t.Fatalf("watch %d: %+v", i, u)
+		}
+		got := map[int64]bool{}
+		for _, s := range u.Seats {
+			if _, twice := got[s.ID]; twice {
+				t.Errorf("watch %d: seat %d comes twice", i, s.ID)
+			}
+			got[s.ID] = s.Available
+		}
+		if want := map[int64]bool{1: true, 2: false, 3: true}; !maps.Equal(got, want) || !slices.Equal(u.Removed, []int64{2}) {
+			t.Errorf("watch %d: %v, without %v", i, got, u.Removed)
+		}
+		if _, more := w.take(); more {
+			t.Errorf("watch %d: there is more", i)
+		}
+		u.Memo(func() any { encoded++; return nil })
+	}
+	if encoded != 2 {
+		t.Errorf("encoded %d times, want once for the two that are behind alike, and once for the third", encoded)
+	}
+}
+
+// TestWatchersAreWokenAtAPace: a change wakes at most wakeBatch of them each wakeGap, so that readers run in between; what happens meanwhile
+// comes with the next round.
+func TestWatchersAreWokenAtAPace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const watches, bookings = 20 * wakeBatch, 50
+		r := newRecording(store.World{Now: monday, Catalog: smallLibrary("UTC")})
+		m := startModel(t, r, Options{})
+		var updates, seats atomic.Int64
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for range watches {
+			w, err := m.Watch(ctx, Query{Start: monday, End: minute(1000)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if u, err := w.Next(ctx); err != nil || !u.Snapshot {
+				t.Fatal(u, err)
+			}
+			go func() {
+				defer w.Close()
+				for {
+					u, err := w.Next(ctx)
+					if err != nil {
+						return
+					}
+					updates.Add(1)
+					seats.Add(int64(len(u.Seats)))
+				}
+			}()
+		}
+		synctest.Wait()
+		for i := range bookings { // one a millisecond
+			e := reservation(int64(i+1), 1, int64(i%4+1), 10*i, 10*i+5)
+			r.happened(e)
+			m.Wake()
+			before := updates.Load()
+			time.Sleep(wakeGap) //nolint:forbidigo // the bubble's time
+			synctest.Wait()
+			if n := updates.Load() - before; n > 2*wakeBatch {
+				t.Errorf("%d updates in %v", n, wakeGap)
+			}
+		}
+		time.Sleep(3 * watches / wakeBatch * wakeGap) //nolint:forbidigo // the bubble's time
+		synctest.Wait()
+		if n := updates.Load(); n < watches || n > 5*watches {
+			t.Errorf("%d watches got %d updates of %d bookings", watches, n, bookings)
+		}
+		if n := seats.Load(); n < 4*watches || n > 16*watches {
+			t.Errorf("%d watches were told of %d seats", watches, n)
+		}
+	})
 }

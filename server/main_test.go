@@ -67,7 +67,7 @@ func startWith(t *testing.T, replace func(*services)) *testServer {
 }
 
 // startOn starts a replica on a database.
-func startOn(t *testing.T, db *storetest.DB, change func(*Config), replace func(*services)) *testServer {
+func startOn(t testing.TB, db *storetest.DB, change func(*Config), replace func(*services)) *testServer {
 	t.Helper()
 	s := prepare(t, db, change, replace)
 	ctx, cancel := context.WithTimeout(t.Context(), within)
@@ -79,7 +79,7 @@ func startOn(t *testing.T, db *storetest.DB, change func(*Config), replace func(
 }
 
 // prepare starts a replica that isn't ready.
-func prepare(t *testing.T, db *storetest.DB, change func(*Config), replace func(*services)) *testServer {
+func prepare(t testing.TB, db *storetest.DB, change func(*Config), replace func(*services)) *testServer {
 	t.Helper()
 	ring, err := ParseKeyRing("test:" + testSecret)
 	if err != nil {
@@ -136,7 +136,7 @@ func prepare(t *testing.T, db *storetest.DB, change func(*Config), replace func(
 	return s
 }
 
-func dial(t *testing.T, addr string, options ...grpc.DialOption) *grpc.ClientConn {
+func dial(t testing.TB, addr string, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient(addr, append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
