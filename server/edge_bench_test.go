@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
@@ -60,3 +61,38 @@ func BenchmarkEdge(b *testing.B) {
 type headers struct{ grpc.ServerTransportStream }
 
 func (headers) SetHeader(metadata.MD) error { return nil }
+
+// BenchmarkStreamWorkers is what calls cost that find a goroutine waiting for them, beside calls that get a new one each.
+func BenchmarkStreamWorkers(b *testing.B) {
+	log := slog.New(slog.DiscardHandler)
+	open := newStreams(DefaultStreamLimits)
+	for name, workers := range map[string]uint32{"none": 0, "some": streamWorkers} {
+		b.Run(name, func(b *testing.B) {
+			e := &edge{log: log, limits: newLimits(RateLimits{}, nil, log), admission: newAdmission(100), streams: open, incoming: newIncoming()}
+			e.gate.open.Store(true)
+			s := grpc.NewServer(grpc.NumStreamWorkers(workers), grpc.ChainUnaryInterceptor(e.unary))
+			defer s.Stop()
+			dlsmsv1.RegisterSeatServiceServer(registrar{s, e}, fakeSeats{branches: func(context.Context) error { return nil }})
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				b.Fatal(err)
+			}
+			go func() { _ = s.Serve(l) }()
+			conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer conn.Close()
+			client := dlsmsv1.NewSeatServiceClient(conn)
+			b.SetParallelism(8)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if _, err := client.GetBranches(b.Context(), &dlsmsv1.GetBranchesRequest{}); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}

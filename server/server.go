@@ -127,7 +127,8 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 		// No message here is larger than the window, so there is nothing to gain from estimating it, and grpc's estimate costs a ping and its
 		// answer for each request that nginx sends.
 		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
-		// A goroutine for each call would grow its stack anew each time.
+		// A goroutine for each call grows its stack anew each time: GetSeats then took 94 µs of a replica's CPU, not 71.
+		// A long stream occupies one of these goroutines: with 100 streams open, it was 99 µs without them and 96 with them.
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.ConnectionTimeout(20 * time.Second),
 		// A client that vanished without a word is found out within a minute.
