@@ -171,11 +171,12 @@ type RegisterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 3 to 32 of letters, digits, ".", "_" and "-". Unique without regard to case.
 	StudentId string `protobuf:"bytes,1,opt,name=student_id,json=studentId,proto3" json:"student_id,omitempty"`
-	// Full name, 1 to 100 characters.
+	// Full name, 1 to 100 characters, at least one of them visible. Control characters, line separators and
+	// characters that override the direction of text are refused.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// Email address, at most 254 characters.
 	Email string `protobuf:"bytes,3,opt,name=email,proto3" json:"email,omitempty"`
-	// Password, 8 to 72 bytes.
+	// Password, 8 to 72 bytes of UTF-8 in NFC, without control characters.
 	Password      string `protobuf:"bytes,4,opt,name=password,proto3" json:"password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -537,7 +538,7 @@ type ChangePasswordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The password in force.
 	CurrentPassword string `protobuf:"bytes,1,opt,name=current_password,json=currentPassword,proto3" json:"current_password,omitempty"`
-	// The one to set, 8 to 72 bytes.
+	// The one to set, 8 to 72 bytes of UTF-8 in NFC, without control characters.
 	NewPassword   string `protobuf:"bytes,2,opt,name=new_password,json=newPassword,proto3" json:"new_password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -33,8 +33,13 @@ const (
 // AuthService registers users and gives out the tokens that the other services ask for.
 //
 // A token is a JWT (HS256) that travels as metadata "authorization: Bearer <token>". Register and Login
-// are limited to a number of calls a minute for one client address, and a student id to a number of failed
-// logins: past either, RESOURCE_EXHAUSTED (RATE_LIMITED) with a RetryInfo. All calls may answer UNAVAILABLE.
+// are limited to a number of calls a minute for one client address (of IPv6, its /64), and a student id to a
+// number of failed logins: past either, RESOURCE_EXHAUSTED (RATE_LIMITED) with a RetryInfo. A limit fills up
+// evenly: after a pause a client may make that many calls at once, so the first minute admits up to twice as
+// many. All calls may answer UNAVAILABLE.
+//
+// A password counts by its characters, as PRECIS OpaqueString (RFC 8265) has them: it does not matter how a
+// keyboard composes them (NFC or NFD), and all kinds of spaces are one. Upper case counts.
 type AuthServiceClient interface {
 	// Register makes a user with ROLE_STUDENT. It does not log in.
 	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), ALREADY_EXISTS (STUDENT_ID_TAKEN), RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED).
@@ -121,8 +126,13 @@ func (c *authServiceClient) Logout(ctx context.Context, in *LogoutRequest, opts 
 // AuthService registers users and gives out the tokens that the other services ask for.
 //
 // A token is a JWT (HS256) that travels as metadata "authorization: Bearer <token>". Register and Login
-// are limited to a number of calls a minute for one client address, and a student id to a number of failed
-// logins: past either, RESOURCE_EXHAUSTED (RATE_LIMITED) with a RetryInfo. All calls may answer UNAVAILABLE.
+// are limited to a number of calls a minute for one client address (of IPv6, its /64), and a student id to a
+// number of failed logins: past either, RESOURCE_EXHAUSTED (RATE_LIMITED) with a RetryInfo. A limit fills up
+// evenly: after a pause a client may make that many calls at once, so the first minute admits up to twice as
+// many. All calls may answer UNAVAILABLE.
+//
+// A password counts by its characters, as PRECIS OpaqueString (RFC 8265) has them: it does not matter how a
+// keyboard composes them (NFC or NFD), and all kinds of spaces are one. Upper case counts.
 type AuthServiceServer interface {
 	// Register makes a user with ROLE_STUDENT. It does not log in.
 	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), ALREADY_EXISTS (STUDENT_ID_TAKEN), RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED).
