@@ -51,6 +51,8 @@ type settings struct {
 	PastTolerance  duration `env:"PAST_TOLERANCE" default:"1m" placeholder:"DURATION" group:"Booking rules" help:"Earliest start, before now. Default: ${default}."`
 	MaxUpcoming    whole    `env:"MAX_UPCOMING" default:"10" placeholder:"N" group:"Booking rules" help:"Most upcoming reservations of a user; 0: no limit. Default: ${default}."`
 	MaxWaiting     whole    `env:"MAX_WAITING" default:"20" placeholder:"N" group:"Booking rules" help:"Most waitlist entries that a user has at a time; 0: no limit. Default: ${default}."`
+	MaxWaitingSeat whole    `name:"max-waiting-per-seat" env:"MAX_WAITING_PER_SEAT" default:"5" placeholder:"N" group:"Booking rules" help:"Most waitlist entries that a user has at a time for one seat; 0: no limit. Default: ${default}."`
+	MaxWaitlist    whole    `env:"MAX_WAITLIST" default:"100" placeholder:"N" group:"Booking rules" help:"Most waitlist entries of all users for one seat; 0: no limit. Default: ${default}."`
 
 	ReadFreshness  duration `env:"READ_FRESHNESS" default:"0s" placeholder:"DURATION" group:"Operation" help:"How old what a look at the seats sees may be; 0s: every acknowledged booking is seen. Default: ${default}."`
 	MaxStaleness   duration `env:"MAX_STALENESS" default:"60s" placeholder:"DURATION" group:"Operation" help:"How long browsing goes on while Postgres can't be reached. Default: ${default}."`
@@ -265,9 +267,13 @@ func (s *settings) rules() store.Rules {
 		PastTolerance: s.PastTolerance.value,
 		MaxUpcoming:   s.MaxUpcoming.value,
 		MaxWaiting:    s.MaxWaiting.value,
-		CheckInLead:   s.CheckInLead.value,
-		Grace:         s.Grace.value,
-		ClaimTime:     s.ClaimTime.value,
-		ReminderLead:  s.ReminderLead.value,
+
+		MaxWaitingPerSeat: s.MaxWaitingSeat.value,
+		MaxWaitlist:       s.MaxWaitlist.value,
+
+		CheckInLead:  s.CheckInLead.value,
+		Grace:        s.Grace.value,
+		ClaimTime:    s.ClaimTime.value,
+		ReminderLead: s.ReminderLead.value,
 	}
 }

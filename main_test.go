@@ -56,12 +56,14 @@ func TestBookingRulesAreThoseThatAreSet(t *testing.T) {
 	}
 	if _, err := parser.Parse([]string{
 		"--min-reservation=1m", "--max-reservation=2m", "--max-ahead=3m", "--past-tolerance=4m", "--max-upcoming=5", "--max-waiting=6",
+		"--max-waiting-per-seat=11", "--max-waitlist=12",
 		"--check-in-lead=7m", "--grace-minutes=8", "--claim-minutes=9", "--reminder-lead=10m",
 	}); err != nil {
 		t.Fatal(err)
 	}
 	want := store.Rules{
 		MinDuration: time.Minute, MaxDuration: 2 * time.Minute, MaxAhead: 3 * time.Minute, PastTolerance: 4 * time.Minute, MaxUpcoming: 5, MaxWaiting: 6,
+		MaxWaitingPerSeat: 11, MaxWaitlist: 12,
 		CheckInLead: 7 * time.Minute, Grace: 8 * time.Minute, ClaimTime: 9 * time.Minute, ReminderLead: 10 * time.Minute,
 	}
 	if diff := cmp.Diff(want, s.rules()); diff != "" {

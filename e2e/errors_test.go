@@ -31,6 +31,19 @@ var unreachable = map[string]string{"ROLE_REQUIRED": "no RPC asks for a role"}
 // provocations says for each reason of the enum how to get it. Each returns the error of the call; what else it does has to succeed.
 var provocations = map[string]func(g *stage) error{
 	"INVALID_FIELDS": func(g *stage) error { return g.a.tryToBook(0, window{}) },
+	"BRANCH_CLOSED": func(g *stage) error { // it has hours, and none of them in the window
+		g.s.exec(g.t, `INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
+			SELECT library_id, branch_id, extract(isodow FROM $2::timestamptz - interval '2 days')::int, '0:00', '0:01' FROM seats WHERE id = $1`, g.seat, g.w.start)
+		return g.a.tryToBook(g.seat, g.w)
+	},
+	"WINDOW_NOT_ALLOWED": func(g *stage) error {
+		err := g.a.tryToBook(g.seat, window{g.w.start, g.w.start.Add(14 * time.Minute)})
+		rules := e2e.RefusalOf(err).Metadata
+		if rules["min_reservation"] != "900" || rules["max_reservation"] != "43200" || rules["max_ahead"] != "1209600" || rules["now"] == "" {
+			g.t.Errorf("the rules are told as %v", rules)
+		}
+		return err
+	},
 	"REQUEST_ID_REUSED": func(g *stage) error {
 		req := g.w.booking(g.seat)
 		req.RequestId = "once"
@@ -137,6 +150,16 @@ var provocations = map[string]func(g *stage) error{
 		}
 		return g.a.tryToBook(g.seat, tomorrow(10, 11))
 	},
+	"WAITLIST_FULL": func(g *stage) error {
+		a, b, c, seat := g.hasty.student(g.t), g.hasty.student(g.t), g.hasty.student(g.t), g.hasty.branch(g.t, 1).seats[0]
+		a.book(seat, g.w)
+		b.wait(seat, g.w)
+		err := c.tryToWait(seat, g.w)
+		if e2e.RefusalOf(err).Metadata["limit"] != "1" {
+			g.t.Errorf("the limit is not told: %v", e2e.RefusalOf(err))
+		}
+		return err
+	},
 	"OVERLOADED": func(g *stage) error { // by streams: more than anybody needs
 		c := g.a.Over(conn(g.t, g.s, 0))
 		for range 20 {
@@ -221,8 +244,6 @@ func TestAllFaultyFieldsAtOnce(t *testing.T) {
 		{dlsmsv1.SeatService_GetSeat_FullMethodName, &dlsmsv1.GetSeatRequest{SeatId: -1, EndTime: year}, []string{"seat_id", "start_time", "end_time"}},
 		{dlsmsv1.SeatService_WatchSeats_FullMethodName, &dlsmsv1.WatchSeatsRequest{Amenities: []dlsmsv1.Amenity{-1}, EndTime: year}, []string{"amenities[0]", "start_time", "end_time"}},
 		{dlsmsv1.ReservationService_CreateReservation_FullMethodName, &dlsmsv1.CreateReservationRequest{StartTime: year, RequestId: long}, []string{"seat_id", "request_id", "start_time", "end_time"}},
-		// What only the time of the transaction can tell: too far ahead, and too short.
-		{dlsmsv1.ReservationService_CreateReservation_FullMethodName, window{far, far.Add(time.Minute)}.booking(seat), []string{"start_time", "end_time"}},
 		{dlsmsv1.ReservationService_GetReservation_FullMethodName, &dlsmsv1.GetReservationRequest{}, []string{"reservation_id"}},
 		{dlsmsv1.ReservationService_GetReservations_FullMethodName, &dlsmsv1.GetReservationsRequest{View: 9, PageSize: 501, PageToken: "?"}, []string{"view", "page_size", "page_token"}},
 		{dlsmsv1.ReservationService_CancelReservation_FullMethodName, &dlsmsv1.CancelReservationRequest{ReservationId: -5}, []string{"reservation_id"}},
@@ -241,5 +262,11 @@ func TestAllFaultyFieldsAtOnce(t *testing.T) {
 		if want := slices.Sorted(slices.Values(call.fields)); !slices.Equal(got, want) {
 			t.Errorf("%s: the faulty fields are %q, want %q", call.method, got, want)
 		}
+	}
+	// What only the time of the transaction can tell: too far ahead, and too short.
+	err := u.tryToBook(seat, window{far, far.Add(time.Minute)})
+	refused(t, err, "WINDOW_NOT_ALLOWED")
+	if got, want := e2e.RefusalOf(err).Fields, []string{"start_time", "end_time"}; !slices.Equal(got, want) {
+		t.Errorf("a window against two rules: the faulty fields are %q, want %q", got, want)
 	}
 }

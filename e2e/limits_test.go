@@ -28,6 +28,7 @@ func narrow() map[string]string {
 		"LOGIN_FAILURE_LIMIT":        fmt.Sprint(failedLogins),
 		"GRACE_MINUTES":              "0.01",
 		"CLAIM_MINUTES":              "0.01",
+		"MAX_WAITLIST":               "1",
 	}
 }
 

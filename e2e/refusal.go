@@ -49,7 +49,8 @@ func Reason(err error) string { return RefusalOf(err).Reason }
 // CodeOf is the contract's table: which code an error with this reason has.
 func CodeOf(reason dlsmsv1.ErrorReason) codes.Code {
 	switch reason {
-	case dlsmsv1.ErrorReason_ERROR_REASON_INVALID_FIELDS, dlsmsv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED:
+	case dlsmsv1.ErrorReason_ERROR_REASON_INVALID_FIELDS, dlsmsv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED,
+		dlsmsv1.ErrorReason_ERROR_REASON_BRANCH_CLOSED, dlsmsv1.ErrorReason_ERROR_REASON_WINDOW_NOT_ALLOWED:
 		return codes.InvalidArgument
 	case dlsmsv1.ErrorReason_ERROR_REASON_TOKEN_MISSING, dlsmsv1.ErrorReason_ERROR_REASON_TOKEN_INVALID,
 		dlsmsv1.ErrorReason_ERROR_REASON_TOKEN_EXPIRED, dlsmsv1.ErrorReason_ERROR_REASON_TOKEN_REVOKED,
@@ -69,7 +70,7 @@ func CodeOf(reason dlsmsv1.ErrorReason) codes.Code {
 		dlsmsv1.ErrorReason_ERROR_REASON_OFFER_EXPIRED, dlsmsv1.ErrorReason_ERROR_REASON_NOT_OFFERED:
 		return codes.FailedPrecondition
 	case dlsmsv1.ErrorReason_ERROR_REASON_RATE_LIMITED, dlsmsv1.ErrorReason_ERROR_REASON_TOO_MANY_RESERVATIONS,
-		dlsmsv1.ErrorReason_ERROR_REASON_OVERLOADED:
+		dlsmsv1.ErrorReason_ERROR_REASON_OVERLOADED, dlsmsv1.ErrorReason_ERROR_REASON_WAITLIST_FULL:
 		return codes.ResourceExhausted
 	case dlsmsv1.ErrorReason_ERROR_REASON_UNAVAILABLE:
 		return codes.Unavailable

@@ -70,6 +70,13 @@ func (e *Error) With(key, value string) *Error {
 	return &c
 }
 
+// In returns a copy of the error that names the faulty fields.
+func (e *Error) In(fields ...Fault) *Error {
+	c := *e
+	c.Fields = fields
+	return &c
+}
+
 // Because returns a copy of the error with the cause that the log will show.
 func (e *Error) Because(cause error) *Error {
 	c := *e

@@ -28,7 +28,7 @@ func TestModel(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			rules := store.DefaultRules()
-			rules.MaxUpcoming, rules.MaxWaiting = 4, 3
+			rules.MaxUpcoming, rules.MaxWaiting, rules.MaxWaitingPerSeat, rules.MaxWaitlist = 4, 4, 2, 6
 			b := setupWith(t, rules)
 			p := &play{
 				bundle: b, t: t, random: rand.New(rand.NewPCG(seed, 0)), done: map[string]int{},

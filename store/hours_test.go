@@ -218,7 +218,7 @@ func TestHoursThatALeapReverses(t *testing.T) {
 	for weekday := 1; weekday <= 7; weekday++ {
 		b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, $1, '2:30', '3:10' FROM branches`, weekday)
 	}
-	for day, want := range map[int]error{29: store.Invalid(), 30: nil} { // the clocks in Berlin go forward on the 29th
+	for day, want := range map[int]error{29: store.ErrBranchClosed, 30: nil} { // the clocks in Berlin go forward on the 29th
 		start := time.Date(2026, 3, day, 0, 35, 0, 0, time.UTC)
 		_, err := b.Reserve(t.Context(), store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: start, EndTime: start.Add(20 * time.Minute)})
 		if !errors.Is(err, want) {

@@ -183,8 +183,8 @@ const selectExtensionConflicts = `
 	FROM seats s WHERE s.library_id = $1 AND s.id = $2`
 
 // Extend moves the end of a CONFIRMED or CHECKED_IN reservation to a later time. It fails with ErrReservationNotFound, ErrNotConfirmed,
-// ErrSeatTaken, ErrUserBusy, ErrSeatOutOfService, or Invalid for an end that is not later or makes the window too long. With the end that
-// the reservation has, it changes nothing.
+// ErrSeatTaken, ErrUserBusy, ErrSeatOutOfService, ErrBranchClosed, ErrWindowNotAllowed for a window that is too long, or Invalid for an end
+// that is not later. With the end that the reservation has, it changes nothing.
 func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (Reservation, error) {
 	var r Reservation
 	end = end.Truncate(time.Microsecond) // as Postgres has it, so that a repeated call finds the end that it asks for
@@ -206,8 +206,8 @@ func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (Re
 			return nil
 		case end.Before(r.EndTime):
 			return Invalid(Fault{"end_time", "it must be after the present end, " + r.EndTime.UTC().Format(time.RFC3339)})
-		case end.Sub(r.StartTime) > s.rules.MaxDuration:
-			return Invalid(Fault{"end_time", fmt.Sprintf("the window must be at most %v long", s.rules.MaxDuration)})
+		case end.Sub(r.StartTime) > s.rules.MaxDuration+clockTolerance:
+			return s.rules.notAllowed(now, Fault{"end_time", fmt.Sprintf("the window must be at most %v long", s.rules.MaxDuration)})
 		}
 		var taken, busy, outOfService, closed bool
 		var confirmed time.Time
@@ -219,7 +219,7 @@ func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (Re
 		case outOfService:
 			return ErrSeatOutOfService.With("seat_id", strconv.FormatInt(r.SeatID, 10))
 		case closed:
-			return Invalid(Fault{"end_time", "the branch is closed for a part of the window"})
+			return ErrBranchClosed.In(Fault{"end_time", "the branch is closed for a part of the window"})
 		case taken:
 			return ErrSeatTaken.With("seat_id", strconv.FormatInt(r.SeatID, 10))
 		case busy:

@@ -333,7 +333,7 @@ func TestExtendRefuses(t *testing.T) {
 		want   error
 	}{
 		"an earlier end":    {to: 59, want: store.Invalid()},
-		"more than 12 h":    {to: 12*60 + 1, want: store.Invalid()},
+		"more than 12 h":    {to: 12*60 + 1, want: store.ErrWindowNotAllowed},
 		"another's booking": {to: extend, want: store.ErrSeatTaken, change: func(t *testing.T, b bundle) { b.reserve(t, 1, 0, 89, 120) }},
 		"the user's own other seat": {to: extend, want: store.ErrUserBusy,
 			change: func(t *testing.T, b bundle) { b.reserve(t, 0, 1, 89, 120) }},
@@ -344,7 +344,7 @@ func TestExtendRefuses(t *testing.T) {
 		}},
 		"a seat out of service": {to: extend, want: store.ErrSeatOutOfService,
 			change: func(t *testing.T, b bundle) { b.db.Exec(t, `UPDATE seats SET out_of_service = true`) }},
-		"a branch that closes": {to: extend, want: store.Invalid(), change: func(t *testing.T, b bundle) { // 12:00 is 13:00 in Berlin
+		"a branch that closes": {to: extend, want: store.ErrBranchClosed, change: func(t *testing.T, b bundle) { // 12:00 is 13:00 in Berlin
 			b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '14:29' FROM branches`)
 		}},
 		"a visit that is over": {to: extend, want: store.ErrNotConfirmed, change: func(t *testing.T, b bundle) { b.clock(t, 60) }},

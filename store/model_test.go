@@ -138,8 +138,10 @@ func (m *model) setDeadline(r *modelReservation) {
 
 func (m *model) reserve(user, seat, from, to int) error {
 	switch {
-	case !m.windowFits(from, to):
+	case to <= from:
 		return store.Invalid()
+	case !m.windowFits(from, to):
+		return store.ErrWindowNotAllowed
 	case m.outOfService[seat]:
 		return store.ErrSeatOutOfService
 	case m.seatTaken(seat, from, to, nil):
@@ -157,8 +159,10 @@ func (m *model) join(user, seat, from, to int) error {
 		return e.user == user && e.seat == seat && e.live() && overlap(e.from, e.to, from, to)
 	}
 	switch {
-	case !m.windowFits(from, to):
+	case to <= from:
 		return store.Invalid()
+	case !m.windowFits(from, to):
+		return store.ErrWindowNotAllowed
 	case m.outOfService[seat]:
 		return store.ErrSeatOutOfService
 	case slices.ContainsFunc(slices.Collect(maps.Values(m.entries)), waiting):
@@ -167,16 +171,20 @@ func (m *model) join(user, seat, from, to int) error {
 		return store.ErrSeatAvailable
 	case m.any(func(r *modelReservation) bool { return r.seat == seat && r.user == user && r.in(from, to) }):
 		return store.ErrUserBusy
-	case m.waitingFor(user) >= m.rules.MaxWaiting:
+	case m.live(func(e *modelEntry) bool { return e.user == user }) >= m.rules.MaxWaiting:
 		return store.ErrTooManyReservations
+	case m.live(func(e *modelEntry) bool { return e.user == user && e.seat == seat }) >= m.rules.MaxWaitingPerSeat:
+		return store.ErrTooManyReservations
+	case m.live(func(e *modelEntry) bool { return e.seat == seat }) >= m.rules.MaxWaitlist:
+		return store.ErrWaitlistFull
 	}
 	return nil
 }
 
-// waitingFor counts the user's entries that are not over.
-func (m *model) waitingFor(user int) (n int) {
+// live counts the entries that match and are not over.
+func (m *model) live(match func(e *modelEntry) bool) (n int) {
 	for _, e := range m.entries {
-		if e.user == user && e.live() {
+		if e.live() && match(e) {
 			n++
 		}
 	}
@@ -236,8 +244,10 @@ func (m *model) extend(r *modelReservation, to int) error {
 		return store.ErrNotConfirmed
 	case to == r.to:
 		return nil
-	case to < r.to, to-r.from > minutes(m.rules.MaxDuration):
+	case to < r.to:
 		return store.Invalid()
+	case to-r.from > minutes(m.rules.MaxDuration):
+		return store.ErrWindowNotAllowed
 	case m.outOfService[r.seat]:
 		return store.ErrSeatOutOfService
 	case m.seatTaken(r.seat, r.to, to, r):

@@ -348,7 +348,7 @@ func TestExtendAgainstReserve(t *testing.T) {
 func TestClaimAgainstTheUsersOtherBooking(t *testing.T) {
 	t.Parallel()
 	rules := store.DefaultRules()
-	rules.MaxWaiting = 0 // what loses goes on being offered
+	rules.MaxWaiting, rules.MaxWaitingPerSeat, rules.MaxWaitlist = 0, 0, 0 // what loses goes on being offered
 	b := setupWith(t, rules)
 	stores := b.replicas(t, 2)
 	for round := range 30 {

@@ -100,14 +100,14 @@ type ReservationCursor struct {
 var selectReservations = map[View]string{
 	ViewUpcoming: selectReservation + `
 		AND r.user_id = $2 AND r.occupies AND upper(r.during) > dlsms_now()
-		AND ($4 = 0 OR (lower(r.during), r.id) > ($3, $4)) ORDER BY lower(r.during), r.id LIMIT $5`,
+		AND ($4::bigint = 0 OR (lower(r.during), r.id) > ($3, $4)) ORDER BY lower(r.during), r.id LIMIT $5`,
 	ViewHistory: selectReservation + `
 		AND r.user_id = $2 AND (NOT r.occupies OR upper(r.during) <= dlsms_now())
 		AND LEAST(r.ended_at, upper(r.during)) > dlsms_now() - interval '30 days'
-		AND ($4 = 0 OR (lower(r.during), r.id) < ($3, $4)) ORDER BY lower(r.during) DESC, r.id DESC LIMIT $5`,
+		AND ($4::bigint = 0 OR (lower(r.during), r.id) < ($3, $4)) ORDER BY lower(r.during) DESC, r.id DESC LIMIT $5`,
 	ViewAll: selectReservation + `
 		AND r.user_id = $2
-		AND ($4 = 0 OR (lower(r.during), r.id) > ($3, $4)) ORDER BY lower(r.during), r.id LIMIT $5`,
+		AND ($4::bigint = 0 OR (lower(r.during), r.id) > ($3, $4)) ORDER BY lower(r.during), r.id LIMIT $5`,
 }
 
 // Reservations returns at most limit of a user's reservations after the cursor: by start, the history from the latest back.

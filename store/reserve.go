@@ -51,7 +51,8 @@ const reserve = `
 	WITH now AS MATERIALIZED (
 		SELECT dlsms_now() AS t
 	), wanted AS MATERIALIZED (
-		SELECT q.place, q.user_id, q.seat_id, COALESCE(q.start_time, now.t) AS start_time, q.end_time, q.request_id, q.request_hash,
+		SELECT q.place, q.user_id, q.seat_id, COALESCE(q.start_time, now.t) AS start_time,
+			CASE WHEN q.start_time IS NULL THEN @clock_tolerance::interval ELSE interval '0' END AS slack, q.end_time, q.request_id, q.request_hash,
 			u.known, s.branch_id, s.out_of_service, s.area, s.label, s.branch, p.id AS prior_id, p.same
 		FROM now CROSS JOIN unnest(@users::bigint[], @seats::bigint[], @starts::timestamptz[], @ends::timestamptz[], @request_ids::text[],
 			@request_hashes::bytea[]) WITH ORDINALITY AS q (user_id, seat_id, start_time, end_time, request_id, request_hash, place)
@@ -71,8 +72,8 @@ const reserve = `
 			WHEN w.prior_id IS NOT NULL THEN 'REQUEST_ID_REUSED'
 			WHEN w.known IS NULL THEN 'TOKEN_INVALID'
 			WHEN w.branch_id IS NULL THEN 'SEAT_NOT_FOUND'
-			WHEN NOT (w.start_time BETWEEN now.t - @past_tolerance::interval AND now.t + @max_ahead::interval
-				AND w.end_time - w.start_time BETWEEN @min_duration::interval AND @max_duration::interval
+			WHEN NOT (w.start_time BETWEEN now.t - @past_tolerance::interval AND now.t + @furthest::interval
+				AND w.end_time - w.start_time BETWEEN @min_duration::interval - w.slack AND @max_duration::interval + w.slack
 				AND w.end_time > now.t) THEN 'WINDOW'
 			WHEN w.out_of_service THEN 'SEAT_OUT_OF_SERVICE'
 			WHEN EXISTS (SELECT FROM branch_hours h WHERE h.library_id = @library AND h.branch_id = w.branch_id)
@@ -81,7 +82,7 @@ const reserve = `
 				AND r.during && tstzrange(w.start_time, w.end_time)) THEN 'SEAT_TAKEN'
 			WHEN EXISTS (SELECT FROM reservations r WHERE r.library_id = @library AND r.user_id = w.user_id AND r.occupies AND r.status <> 'HELD'
 				AND NOT isempty(r.during * tstzrange(w.start_time, w.end_time))) THEN 'USER_BUSY'
-			WHEN @max_upcoming > 0 AND @max_upcoming <= (SELECT count(*) FROM reservations r
+			WHEN @max_upcoming::bigint > 0 AND @max_upcoming <= (SELECT count(*) FROM reservations r
 				WHERE r.library_id = @library AND r.user_id = w.user_id AND r.occupies AND r.status <> 'HELD' AND upper(r.during) > now.t)
 				THEN 'TOO_MANY_RESERVATIONS'
 			ELSE 'RESERVED' END AS outcome
@@ -106,7 +107,7 @@ const reserve = `
 
 // Reserve books a seat. It locks the user, then the seat, decides, and commits, in one round trip that it shares with others who book at the
 // same time: see booker. It fails with ErrSeatNotFound, ErrSeatOutOfService, ErrSeatTaken, ErrUserBusy, ErrTooManyReservations,
-// ErrRequestIDReused, or with Invalid for a window against the rules. The same RequestID and content again returns the first answer again.
+// ErrRequestIDReused, ErrBranchClosed, or with ErrWindowNotAllowed, or Invalid for a window that ends before it starts. The same RequestID and content again returns the first answer again.
 func (s *Store) Reserve(ctx context.Context, b Booking) (Reservation, error) {
 	return s.booker.book(ctx, b)
 }
@@ -199,7 +200,7 @@ func (s *Store) reserveArgs(wishes []Booking, users, seats []int64) pgx.NamedArg
 	}
 	return pgx.NamedArgs{
 		"library": s.lib, "users": users, "seats": seats, "starts": starts, "ends": ends, "request_ids": requestIDs, "request_hashes": hashes,
-		"past_tolerance": s.rules.PastTolerance, "max_ahead": s.rules.MaxAhead,
+		"past_tolerance": s.rules.PastTolerance, "furthest": s.rules.MaxAhead + clockTolerance, "clock_tolerance": clockTolerance,
 		"min_duration": s.rules.MinDuration, "max_duration": s.rules.MaxDuration,
 		"max_upcoming": s.rules.MaxUpcoming, "check_in_lead": s.rules.CheckInLead, "grace": s.rules.Grace,
 	}
@@ -226,43 +227,61 @@ func (s *Store) notReserved(outcome string, b Booking, now time.Time) error {
 	case "CLOSED":
 		return errClosed
 	case "WINDOW":
-		return s.rules.windowError(now, b.StartTime, b.EndTime)
+		if err := s.rules.windowError(now, b.StartTime, b.EndTime); err != nil {
+			return err
+		}
+		return fmt.Errorf("window [%v, %v) at %v: Postgres and Go disagree on the rules", b.StartTime, b.EndTime, now)
 	}
 	return fmt.Errorf("reserve: unknown outcome %q", outcome)
 }
 
-var errClosed = Invalid(Fault{"start_time", "the branch is closed for a part of the window"})
+var errClosed = ErrBranchClosed.In(Fault{"start_time", "the branch is closed for a part of the window"})
 
-// windowFaults returns what is wrong with a window at a time; a zero start means now.
-func (r Rules) windowFaults(now, start, end time.Time) []Fault {
-	var faults []Fault
+// clockTolerance is by how much a window may miss a rule because a client's clock is not ours: 5 s that it is off, and as long for the
+// call to arrive. Of a window that starts now the length is known only when the call has arrived, so the tolerance counts for it too; a
+// window with both times has the length that it says.
+const clockTolerance = 10 * time.Second
+
+// windowFaults returns what is wrong with a window at a time; a zero start means now. reversed says that it is no window at all.
+func (r Rules) windowFaults(now, start, end time.Time) (faults []Fault, reversed bool) {
+	slack := time.Duration(0)
 	if start.IsZero() {
-		start = now
+		start, slack = now, clockTolerance
 	}
 	switch {
 	case start.Before(now.Add(-r.PastTolerance)):
 		faults = append(faults, Fault{"start_time", "it is in the past"})
-	case start.After(now.Add(r.MaxAhead)):
+	case start.After(now.Add(r.MaxAhead + clockTolerance)):
 		faults = append(faults, Fault{"start_time", fmt.Sprintf("it is more than %v ahead", r.MaxAhead)})
 	}
 	switch length := end.Sub(start); {
-	case length < r.MinDuration:
+	case length < r.MinDuration-slack:
 		faults = append(faults, Fault{"end_time", fmt.Sprintf("the window must be at least %v long", r.MinDuration)})
-	case length > r.MaxDuration:
+	case length > r.MaxDuration+slack:
 		faults = append(faults, Fault{"end_time", fmt.Sprintf("the window must be at most %v long", r.MaxDuration)})
 	case !end.After(now):
 		faults = append(faults, Fault{"end_time", "it is in the past"})
 	}
-	return faults
+	return faults, !end.After(start)
 }
 
-// windowError is the error for a window that Postgres found against the rules.
+// windowError is the error for a window at a time, nil for one that the rules allow.
 func (r Rules) windowError(now, start, end time.Time) error {
-	faults := r.windowFaults(now, start, end)
-	if len(faults) == 0 {
-		return fmt.Errorf("window [%v, %v) at %v: Postgres and Go disagree on the rules", start, end, now)
+	switch faults, reversed := r.windowFaults(now, start, end); {
+	case len(faults) == 0:
+		return nil
+	case reversed:
+		return Invalid(faults...)
+	default:
+		return r.notAllowed(now, faults...)
 	}
-	return Invalid(faults...)
+}
+
+// notAllowed is the error for a window against the rules. It says what they are.
+func (r Rules) notAllowed(now time.Time, faults ...Fault) error {
+	seconds := func(d time.Duration) string { return strconv.FormatInt(int64(d/time.Second), 10) }
+	return ErrWindowNotAllowed.In(faults...).With("min_reservation", seconds(r.MinDuration)).With("max_reservation", seconds(r.MaxDuration)).
+		With("max_ahead", seconds(r.MaxAhead)).With("now", now.UTC().Format(time.RFC3339))
 }
 
 // contentHash tells requests with the same request_id apart; nil when there is no request_id.

@@ -87,10 +87,10 @@ func TestReserveRefuses(t *testing.T) {
 	}{
 		"an unknown seat":       {from: 0, to: 60, want: store.ErrSeatNotFound, change: func(_ *testing.T, _ bundle, k *store.Booking) { k.SeatID = 1 << 40 }},
 		"an unknown user":       {from: 0, to: 60, want: store.ErrTokenInvalid, change: func(_ *testing.T, _ bundle, k *store.Booking) { k.UserID = 1 << 40 }},
-		"the past":              {from: -2, to: 60, want: store.Invalid()},
-		"too far ahead":         {from: 14*24*60 + 1, to: 14*24*60 + 61, want: store.Invalid()},
-		"too short":             {from: 0, to: 14, want: store.Invalid()},
-		"too long":              {from: 0, to: 12*60 + 1, want: store.Invalid()},
+		"the past":              {from: -2, to: 60, want: store.ErrWindowNotAllowed},
+		"too far ahead":         {from: 14*24*60 + 1, to: 14*24*60 + 61, want: store.ErrWindowNotAllowed},
+		"too short":             {from: 0, to: 14, want: store.ErrWindowNotAllowed},
+		"too long":              {from: 0, to: 12*60 + 1, want: store.ErrWindowNotAllowed},
 		"a reversed window":     {from: 60, to: 0, want: store.Invalid()},
 		"an empty window":       {from: 60, to: 60, want: store.Invalid()},
 		"a seat out of service": {from: 0, to: 60, want: store.ErrSeatOutOfService, change: func(t *testing.T, b bundle, _ *store.Booking) { b.db.Exec(t, `UPDATE seats SET out_of_service = true`) }},
@@ -100,10 +100,10 @@ func TestReserveRefuses(t *testing.T) {
 			b.reserve(t, 0, 1, 60, 90)
 			b.reserve(t, 0, 1, 90, 120)
 		}},
-		"a branch that is closed": {from: 0, to: 8 * 60, want: store.Invalid(), change: func(t *testing.T, b bundle, _ *store.Booking) {
+		"a branch that is closed": {from: 0, to: 8 * 60, want: store.ErrBranchClosed, change: func(t *testing.T, b bundle, _ *store.Booking) {
 			b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '20:00' FROM branches`)
 		}},
-		"a branch closed that day": {from: 24 * 60, to: 25 * 60, want: store.Invalid(), change: func(t *testing.T, b bundle, _ *store.Booking) {
+		"a branch closed that day": {from: 24 * 60, to: 25 * 60, want: store.ErrBranchClosed, change: func(t *testing.T, b bundle, _ *store.Booking) {
 			b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '20:00' FROM branches`)
 		}},
 	} {

@@ -99,7 +99,7 @@ const (
 
 	insertDemoSeat = `
 		INSERT INTO seats (library_id, branch_id, area, label, amenities)
-		SELECT b.library_id, b.id, $3, $4, $5 FROM branches b WHERE b.library_id = $1 AND b.code = $2
+		SELECT b.library_id, b.id, $3, $4, $5::smallint[] FROM branches b WHERE b.library_id = $1 AND b.code = $2
 		AND NOT EXISTS (SELECT FROM seats WHERE library_id = b.library_id AND branch_id = b.id AND label = $4)`
 
 	insertDemoUser = `

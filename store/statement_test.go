@@ -14,12 +14,14 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
 // TestEveryStatement has Postgres parse every statement that the package's source holds, so that a misspelt column fails with its place.
-// The statements are found in the source, not in a list that one could forget to add to.
+// The statements are found in the source, not in a list that one could forget to add to. A parameter that Postgres takes for a small integer,
+// as in $1 = 0, fails for ids above 2^31.
 func TestEveryStatement(t *testing.T) {
 	t.Parallel()
 	conn, err := pgx.Connect(t.Context(), storetest.NewDB(t).URL)
@@ -37,8 +39,16 @@ func TestEveryStatement(t *testing.T) {
 				t.Errorf("%v: %v", at, err)
 			}
 		}
-		if _, err := conn.Prepare(t.Context(), "", sql); err != nil {
+		prepared, err := conn.Prepare(t.Context(), "", sql)
+		if err != nil {
 			t.Errorf("%v: %v\n%s", at, err, sql)
+			continue
+		}
+		for i, oid := range prepared.ParamOIDs {
+			switch oid {
+			case pgtype.Int2OID, pgtype.Int4OID, pgtype.Int4ArrayOID: // amenities are smallint[]
+				t.Errorf("%v: $%d takes no number above 2^31: cast it to bigint\n%s", at, i+1, sql)
+			}
 		}
 	}
 }

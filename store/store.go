@@ -14,7 +14,7 @@ import (
 // DefaultLibrary is the id of the one library that a database begins with.
 const DefaultLibrary int64 = 1
 
-// Rules are what a library allows. A zero MaxUpcoming or MaxWaiting means no limit; all else must be above 0, but PastTolerance, Grace and the leads may be 0.
+// Rules are what a library allows. A zero MaxUpcoming, MaxWaiting, MaxWaitingPerSeat or MaxWaitlist means no limit; all else must be above 0, but PastTolerance, Grace and the leads may be 0.
 type Rules struct {
 	MinDuration   time.Duration // shortest window
 	MaxDuration   time.Duration // longest window
@@ -22,10 +22,14 @@ type Rules struct {
 	PastTolerance time.Duration // earliest start, before now
 	MaxUpcoming   int           // most upcoming reservations of a user
 	MaxWaiting    int           // most waitlist entries of a user that are WAITING or OFFERED
-	CheckInLead   time.Duration // check-in opens this long before the start
-	Grace         time.Duration // check-in closes this long after the start or the confirmation, whichever is later
-	ClaimTime     time.Duration // an offer stands this long
-	ReminderLead  time.Duration // the reminder comes this long before check-in closes
+	// MaxWaitingPerSeat is MaxWaiting for the entries at one seat, MaxWaitlist the most of all users' entries at one seat. They bound
+	// what it costs to serve a seat's waitlist.
+	MaxWaitingPerSeat int
+	MaxWaitlist       int
+	CheckInLead       time.Duration // check-in opens this long before the start
+	Grace             time.Duration // check-in closes this long after the start or the confirmation, whichever is later
+	ClaimTime         time.Duration // an offer stands this long
+	ReminderLead      time.Duration // the reminder comes this long before check-in closes
 }
 
 // DefaultRules are the rules of a library that sets none.
@@ -37,10 +41,14 @@ func DefaultRules() Rules {
 		PastTolerance: time.Minute,
 		MaxUpcoming:   10,
 		MaxWaiting:    20,
-		CheckInLead:   15 * time.Minute,
-		Grace:         15 * time.Minute,
-		ClaimTime:     10 * time.Minute,
-		ReminderLead:  5 * time.Minute,
+
+		MaxWaitingPerSeat: 5,
+		MaxWaitlist:       100,
+
+		CheckInLead:  15 * time.Minute,
+		Grace:        15 * time.Minute,
+		ClaimTime:    10 * time.Minute,
+		ReminderLead: 5 * time.Minute,
 	}
 }
 

@@ -67,10 +67,14 @@ const selectJoin = `
 		NOT EXISTS (SELECT FROM reservations WHERE library_id = $1 AND seat_id = $2 AND occupies AND reservations.during && w.during) AS free,
 		EXISTS (SELECT FROM reservations WHERE library_id = $1 AND seat_id = $2 AND user_id = $3 AND occupies
 			AND reservations.during && w.during) AS mine,
-		EXISTS (SELECT FROM waitlist_entries WHERE library_id = $1 AND seat_id = $2 AND user_id = $3 AND live
-			AND waitlist_entries.during && w.during) AS waiting,
-		(SELECT count(*) FROM waitlist_entries WHERE library_id = $1 AND user_id = $3 AND ended_at IS NULL) AS lines
-	FROM (SELECT CASE WHEN $4::timestamptz < $5 AND $5 - $4 <= $8 THEN tstzrange($4, $5) ELSE 'empty' END AS during) w, seats s
+		own.waiting, own.entries, own.here,
+		(SELECT count(*) FROM (SELECT FROM waitlist_entries WHERE library_id = $1 AND seat_id = $2 AND live LIMIT $9::bigint) l) AS line
+	FROM (SELECT CASE WHEN $4::timestamptz < $5 AND $5 - $4 <= $8 THEN tstzrange($4, $5) ELSE 'empty' END AS during) w
+	CROSS JOIN LATERAL (
+		SELECT COALESCE(bool_or(e.seat_id = $2 AND e.during && w.during), false) AS waiting, count(*) AS entries,
+			count(*) FILTER (WHERE e.seat_id = $2) AS here
+		FROM waitlist_entries e WHERE e.library_id = $1 AND e.user_id = $3 AND e.ended_at IS NULL) own
+	CROSS JOIN seats s
 	WHERE s.library_id = $1 AND s.id = $2`
 
 const insertEntry = `
@@ -80,8 +84,8 @@ const insertEntry = `
 	RETURNING id`
 
 // JoinWaitlist puts a user in line for a seat and window; the booking's StartTime must be set. It fails with ErrSeatNotFound, ErrSeatOutOfService,
-// ErrSeatAvailable, ErrUserBusy when the seat is the user's own then, ErrAlreadyWaiting, ErrTooManyReservations, ErrRequestIDReused, or Invalid for a window
-// against the rules. The same RequestID and content again returns the first answer again.
+// ErrSeatAvailable, ErrUserBusy when the seat is the user's own then, ErrAlreadyWaiting, ErrTooManyReservations, ErrWaitlistFull, ErrRequestIDReused,
+// ErrBranchClosed, or with ErrWindowNotAllowed, or Invalid for a window that ends before it starts. The same RequestID and content again returns the first answer again.
 func (s *Store) JoinWaitlist(ctx context.Context, b Booking) (Entry, error) {
 	var entry Entry
 	hash := contentHash(b.RequestID, b.SeatID, b.StartTime, b.EndTime)
@@ -92,9 +96,9 @@ func (s *Store) JoinWaitlist(ctx context.Context, b Booking) (Entry, error) {
 		var now time.Time
 		var outOfService, closed, same, free, mine, waiting bool
 		var prior int64
-		var lines int
-		batch.Queue(selectJoin, s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, orNil(b.RequestID), hash, s.rules.MaxDuration).QueryRow(func(row pgx.Row) error {
-			return row.Scan(&now, &outOfService, &closed, &prior, &same, &free, &mine, &waiting, &lines)
+		var entries, here, line int // of the user, of these at the seat, and of all at the seat
+		batch.Queue(selectJoin, s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, orNil(b.RequestID), hash, s.rules.MaxDuration, s.rules.MaxWaitlist).QueryRow(func(row pgx.Row) error {
+			return row.Scan(&now, &outOfService, &closed, &prior, &same, &free, &mine, &waiting, &entries, &here, &line)
 		})
 		seat := strconv.FormatInt(b.SeatID, 10)
 		if err := t.SendBatch(ctx, batch).Close(); errors.Is(err, pgx.ErrNoRows) {
@@ -102,16 +106,16 @@ func (s *Store) JoinWaitlist(ctx context.Context, b Booking) (Entry, error) {
 		} else if err != nil {
 			return err
 		}
-		faults := s.rules.windowFaults(now, b.StartTime, b.EndTime)
 		var err error
+		notAllowed := s.rules.windowError(now, b.StartTime, b.EndTime)
 		switch {
 		case prior != 0 && same:
 			entry, err = t.firstEntry(ctx, prior)
 			return err
 		case prior != 0:
 			return ErrRequestIDReused
-		case len(faults) > 0:
-			return Invalid(faults...)
+		case notAllowed != nil:
+			return notAllowed
 		case outOfService:
 			return ErrSeatOutOfService.With("seat_id", seat)
 		case closed:
@@ -122,8 +126,12 @@ func (s *Store) JoinWaitlist(ctx context.Context, b Booking) (Entry, error) {
 			return ErrSeatAvailable.With("seat_id", seat)
 		case mine:
 			return ErrUserBusy
-		case s.rules.MaxWaiting > 0 && lines >= s.rules.MaxWaiting:
+		case s.rules.MaxWaiting > 0 && entries >= s.rules.MaxWaiting:
 			return ErrTooManyReservations.With("limit", strconv.Itoa(s.rules.MaxWaiting))
+		case s.rules.MaxWaitingPerSeat > 0 && here >= s.rules.MaxWaitingPerSeat:
+			return ErrTooManyReservations.With("limit", strconv.Itoa(s.rules.MaxWaitingPerSeat))
+		case s.rules.MaxWaitlist > 0 && line >= s.rules.MaxWaitlist:
+			return ErrWaitlistFull.With("limit", strconv.Itoa(s.rules.MaxWaitlist))
 		}
 		var id int64
 		err = t.QueryRow(ctx, insertEntry, s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, now, orNil(b.RequestID), hash).Scan(&id)

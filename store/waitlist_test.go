@@ -87,16 +87,16 @@ func TestJoinWaitlistRefuses(t *testing.T) {
 			ask: func(b bundle) store.Booking { k := hour(b); k.SeatID = b.seats[1]; return k }},
 		"a free window": {want: store.ErrSeatAvailable,
 			ask: func(b bundle) store.Booking { k := hour(b); k.StartTime, k.EndTime = at(60), at(120); return k }},
-		"the past":       {want: store.Invalid(), ask: func(b bundle) store.Booking { k := hour(b); k.StartTime = at(-2); return k }},
-		"too far ahead":  {want: store.Invalid(), ask: func(b bundle) store.Booking { k := hour(b); k.StartTime, k.EndTime = at(20161), at(20200); return k }},
-		"too short":      {want: store.Invalid(), ask: func(b bundle) store.Booking { k := hour(b); k.EndTime = at(14); return k }},
-		"too long":       {want: store.Invalid(), ask: func(b bundle) store.Booking { k := hour(b); k.EndTime = at(12*60 + 1); return k }},
+		"the past":       {want: store.ErrWindowNotAllowed, ask: func(b bundle) store.Booking { k := hour(b); k.StartTime = at(-2); return k }},
+		"too far ahead":  {want: store.ErrWindowNotAllowed, ask: func(b bundle) store.Booking { k := hour(b); k.StartTime, k.EndTime = at(20161), at(20200); return k }},
+		"too short":      {want: store.ErrWindowNotAllowed, ask: func(b bundle) store.Booking { k := hour(b); k.EndTime = at(14); return k }},
+		"too long":       {want: store.ErrWindowNotAllowed, ask: func(b bundle) store.Booking { k := hour(b); k.EndTime = at(12*60 + 1); return k }},
 		"a reversed one": {want: store.Invalid(), ask: func(b bundle) store.Booking { k := hour(b); k.EndTime = at(-60); return k }},
-		"a century": {want: store.Invalid(), change: closes,
+		"a century": {want: store.ErrWindowNotAllowed, change: closes,
 			ask: func(b bundle) store.Booking { k := hour(b); k.EndTime = k.EndTime.AddDate(100, 0, 0); return k }},
 		"out of service": {want: store.ErrSeatOutOfService, ask: hour,
 			change: func(t *testing.T, b bundle) { b.db.Exec(t, `UPDATE seats SET out_of_service = true`) }},
-		"closed hours": {want: store.Invalid(), ask: hour, change: closes},
+		"closed hours": {want: store.ErrBranchClosed, ask: hour, change: closes},
 		"one's own seat": {want: store.ErrUserBusy,
 			ask: func(b bundle) store.Booking { k := hour(b); k.UserID = b.users[4]; return k }},
 		"waiting already": {want: store.ErrAlreadyWaiting, change: func(t *testing.T, b bundle) { b.join(t, 0, 0, 45, 90) }, ask: hour},
@@ -138,6 +138,37 @@ func TestWaitingForTooMany(t *testing.T) {
 	if _, err := b.JoinWaitlist(t.Context(), third); err != nil {
 		t.Errorf("after leaving one: %v", err)
 	}
+}
+
+// TestACrowdedWaitlist: a user has so many entries at one seat, and all users together have so many. What has ended does not count.
+func TestACrowdedWaitlist(t *testing.T) {
+	t.Parallel()
+	rules := store.DefaultRules()
+	rules.MaxWaitingPerSeat, rules.MaxWaitlist = 2, 3
+	b := setupWith(t, rules)
+	b.reserve(t, 4, 0, 0, 240)
+	b.reserve(t, 4, 1, 240, 300)
+	refused := func(user, seat, from, to int, want *store.Error, limit string) {
+		t.Helper()
+		before := b.everything(t)
+		_, err := b.JoinWaitlist(t.Context(), store.Booking{UserID: b.users[user], SeatID: b.seats[seat], StartTime: at(from), EndTime: at(to)})
+		wantErr(t, err, want)
+		if e, _ := errors.AsType[*store.Error](err); e == nil || e.Meta["limit"] != limit {
+			t.Errorf("the limit is told as %v", e)
+		}
+		wantEqual(t, "refused and changed", b.everything(t), before)
+	}
+	first := b.join(t, 0, 0, 0, 60)
+	b.join(t, 0, 0, 60, 120)
+	refused(0, 0, 120, 180, store.ErrTooManyReservations, "2")
+	b.join(t, 0, 1, 240, 300) // another seat
+	b.join(t, 1, 0, 0, 60)
+	refused(2, 0, 200, 240, store.ErrWaitlistFull, "3")
+	if _, err := b.LeaveWaitlist(t.Context(), b.users[0], first.ID); err != nil {
+		t.Fatal(err)
+	}
+	b.join(t, 2, 0, 200, 240)
+	refused(0, 0, 120, 180, store.ErrWaitlistFull, "3")
 }
 
 // TestWaitlistIsBounded joins and leaves again and again: what is live is told of in any case, and of the rest the newest.

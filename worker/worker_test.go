@@ -31,8 +31,8 @@ type running struct {
 	seen sync.Map // steps that have looked
 
 	skipped sync.Map // step → *atomic.Int64
-	log  *lines
-	stop func() // ends it, and returns when it has ended
+	log     *lines
+	stop    func() // ends it, and returns when it has ended
 }
 
 // lines is a log that is read while it is written.
@@ -211,7 +211,9 @@ func TestWakesWhenDue(t *testing.T) {
 	db := storetest.NewDB(t)
 	db.SetClock(t, noon)
 	asked := &statements{}
-	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 4, Rules: quick(), Tracer: asked})
+	rules := quick()
+	rules.Grace, rules.ReminderLead = time.Second, 400*time.Millisecond // time enough for the worker to begin
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 4, Rules: rules, Tracer: asked})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +238,7 @@ func TestWakesWhenDue(t *testing.T) {
 		t.Errorf("%v, want %s", got, want)
 	}
 	late := storetest.Rows[float64](t, db, `
-		SELECT extract(epoch FROM at - CASE kind WHEN 'REMINDED' THEN check_in_deadline - interval '100 ms' WHEN 'NO_SHOW' THEN check_in_deadline ELSE due END)::float8
+		SELECT extract(epoch FROM at - CASE kind WHEN 'REMINDED' THEN check_in_deadline - interval '400 ms' WHEN 'NO_SHOW' THEN check_in_deadline ELSE due END)::float8
 		FROM (SELECT *, lag(offer_expires_at) OVER (PARTITION BY reservation_id ORDER BY version) AS due FROM reservation_events) e
 		WHERE kind IN ('REMINDED', 'NO_SHOW', 'OFFER_EXPIRED')`)
 	t.Logf("late by (s): %.3f", late)

@@ -46,7 +46,8 @@ const edges = 3
 // to check, and for a worker that looks each second, since a minute of the system's clock is a second of ours.
 func settings() map[string]string {
 	env := e2e.Unlimited()
-	maps.Copy(env, map[string]string{"RATE_LIMIT_PER_MINUTE": "1000000", "BCRYPT_COST": "4", "WORKER_INTERVAL": "1s", "LOG_LEVEL": "warn", "MAX_UPCOMING": "0", "MAX_WAITING": "0"})
+	maps.Copy(env, map[string]string{"RATE_LIMIT_PER_MINUTE": "1000000", "BCRYPT_COST": "4", "WORKER_INTERVAL": "1s", "LOG_LEVEL": "warn", "MAX_UPCOMING": "0", "MAX_WAITING": "0",
+		"MAX_WAITING_PER_SEAT": "0", "MAX_WAITLIST": "0"})
 	return env
 }
 

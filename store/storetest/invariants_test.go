@@ -131,10 +131,10 @@ func TestDatabasesAreUsedAgain(t *testing.T) { //nolint:paralleltest // the same
 				t.Errorf("the clock says %v", now)
 			}
 			db.FreezeClock(t, time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC))
-			if id := db.Seats(t, 1)[0]; id != 1 {
+			if id := db.Seats(t, 1)[0]; id != firstID {
 				t.Errorf("the first seat is %d", id)
 			}
-			if id := db.Users(t, 1)[0]; id != 1 {
+			if id := db.Users(t, 1)[0]; id != firstID {
 				t.Errorf("the first user is %d", id)
 			}
 			db.Exec(t, `INSERT INTO libraries VALUES (2, 'Other')`)

@@ -57,8 +57,8 @@ func run(m *testing.M) (code int, err error) {
 	if _, err := migrations.Up(ctx, databaseURL(template)); err != nil {
 		return 1, err
 	}
-	// A copy of the template is new: its ids begin at 1.
-	if err := forgetIdentity(ctx, databaseURL(template)); err != nil {
+	// A copy of the template is new: it has ids of its own.
+	if err := makeNew(ctx, databaseURL(template)); err != nil {
 		return 1, err
 	}
 	return m.Run(), nil
@@ -74,14 +74,16 @@ func admin(ctx context.Context, sql string) error {
 	return err
 }
 
-func forgetIdentity(ctx context.Context, url string) error {
+func makeNew(ctx context.Context, url string) error {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(ctx)
-	_, err = conn.Exec(ctx, `DELETE FROM database_identity`)
-	return err
+	if _, err = conn.Exec(ctx, `DELETE FROM database_identity`); err != nil {
+		return err
+	}
+	return startHigh(ctx, conn)
 }
 
 func databaseURL(name string) string {
@@ -190,6 +192,9 @@ func NewCluster(t testing.TB) (*DB, *stack.Postgres) {
 	}
 	db := &DB{URL: pg.AdminURL()}
 	if db.conn, err = pgx.Connect(t.Context(), db.URL); err != nil {
+		t.Fatal(err)
+	}
+	if err := startHigh(t.Context(), db.conn); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.conn.Close(context.Background()) })

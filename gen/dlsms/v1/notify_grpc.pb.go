@@ -37,9 +37,12 @@ const (
 type NotifyServiceClient interface {
 	// JoinWaitlist queues for a seat and window that is not free. When the whole window frees up, the seat is HELD for the first in
 	// line, nobody can pass by, and a SEAT_OFFERED notification comes. The window follows the rules of CreateReservation.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, REQUEST_ID_REUSED), NOT_FOUND (SEAT_NOT_FOUND), ALREADY_EXISTS (ALREADY_WAITING;
+	// No offer is made when less than the shortest reservation (15 minutes) is left of the window, or to a user with as many
+	// upcoming reservations as allowed: neither could be claimed. Such an entry stays WAITING until its window has passed.
+	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, WINDOW_NOT_ALLOWED and BRANCH_CLOSED as in CreateReservation,
+	// REQUEST_ID_REUSED), NOT_FOUND (SEAT_NOT_FOUND), ALREADY_EXISTS (ALREADY_WAITING;
 	// USER_BUSY when the caller has that seat), FAILED_PRECONDITION (SEAT_AVAILABLE, SEAT_OUT_OF_SERVICE), RESOURCE_EXHAUSTED
-	// (TOO_MANY_RESERVATIONS: 20 entries that are WAITING or OFFERED).
+	// (TOO_MANY_RESERVATIONS: 20 entries that are WAITING or OFFERED, or 5 for this seat; WAITLIST_FULL: 100 of all users for it).
 	JoinWaitlist(ctx context.Context, in *JoinWaitlistRequest, opts ...grpc.CallOption) (*JoinWaitlistResponse, error)
 	// GetWaitlist lists the caller's entries that are WAITING or OFFERED, and those that ended in the past 24 hours (the
 	// newest 100), oldest first.
@@ -49,6 +52,7 @@ type NotifyServiceClient interface {
 	// claimed or has expired; OFFER_EXPIRED: its offer ran out).
 	LeaveWaitlist(ctx context.Context, in *LeaveWaitlistRequest, opts ...grpc.CallOption) (*LeaveWaitlistResponse, error)
 	// ClaimOffer takes the offered seat: its reservation becomes CONFIRMED. Repeated, it answers as the first time.
+	// TOO_MANY_RESERVATIONS means that the user has reserved other seats since the offer was made.
 	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (ENTRY_NOT_FOUND), ALREADY_EXISTS (USER_BUSY),
 	// FAILED_PRECONDITION (NOT_OFFERED, OFFER_EXPIRED, SEAT_OUT_OF_SERVICE), RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS).
 	ClaimOffer(ctx context.Context, in *ClaimOfferRequest, opts ...grpc.CallOption) (*ClaimOfferResponse, error)
@@ -149,9 +153,12 @@ type NotifyService_SubscribeClient = grpc.ServerStreamingClient[SubscribeRespons
 type NotifyServiceServer interface {
 	// JoinWaitlist queues for a seat and window that is not free. When the whole window frees up, the seat is HELD for the first in
 	// line, nobody can pass by, and a SEAT_OFFERED notification comes. The window follows the rules of CreateReservation.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, REQUEST_ID_REUSED), NOT_FOUND (SEAT_NOT_FOUND), ALREADY_EXISTS (ALREADY_WAITING;
+	// No offer is made when less than the shortest reservation (15 minutes) is left of the window, or to a user with as many
+	// upcoming reservations as allowed: neither could be claimed. Such an entry stays WAITING until its window has passed.
+	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, WINDOW_NOT_ALLOWED and BRANCH_CLOSED as in CreateReservation,
+	// REQUEST_ID_REUSED), NOT_FOUND (SEAT_NOT_FOUND), ALREADY_EXISTS (ALREADY_WAITING;
 	// USER_BUSY when the caller has that seat), FAILED_PRECONDITION (SEAT_AVAILABLE, SEAT_OUT_OF_SERVICE), RESOURCE_EXHAUSTED
-	// (TOO_MANY_RESERVATIONS: 20 entries that are WAITING or OFFERED).
+	// (TOO_MANY_RESERVATIONS: 20 entries that are WAITING or OFFERED, or 5 for this seat; WAITLIST_FULL: 100 of all users for it).
 	JoinWaitlist(context.Context, *JoinWaitlistRequest) (*JoinWaitlistResponse, error)
 	// GetWaitlist lists the caller's entries that are WAITING or OFFERED, and those that ended in the past 24 hours (the
 	// newest 100), oldest first.
@@ -161,6 +168,7 @@ type NotifyServiceServer interface {
 	// claimed or has expired; OFFER_EXPIRED: its offer ran out).
 	LeaveWaitlist(context.Context, *LeaveWaitlistRequest) (*LeaveWaitlistResponse, error)
 	// ClaimOffer takes the offered seat: its reservation becomes CONFIRMED. Repeated, it answers as the first time.
+	// TOO_MANY_RESERVATIONS means that the user has reserved other seats since the offer was made.
 	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (ENTRY_NOT_FOUND), ALREADY_EXISTS (USER_BUSY),
 	// FAILED_PRECONDITION (NOT_OFFERED, OFFER_EXPIRED, SEAT_OUT_OF_SERVICE), RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS).
 	ClaimOffer(context.Context, *ClaimOfferRequest) (*ClaimOfferResponse, error)

@@ -39,8 +39,11 @@ const (
 // The numbers in the rules are the defaults; a library may set others.
 type ReservationServiceClient interface {
 	// CreateReservation reserves a seat for a window of 15 minutes to 12 hours that starts at most 14 days ahead and
-	// not in the past (1 minute of tolerance).
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, REQUEST_ID_REUSED), NOT_FOUND (SEAT_NOT_FOUND), ALREADY_EXISTS (SEAT_TAKEN,
+	// not in the past (1 minute of tolerance). The database's clock decides. A client's clock may be 5 seconds off: a
+	// start that is 10 seconds too far ahead is accepted, and so is a length that misses a limit by up to 10 seconds
+	// if start_time is unset.
+	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, also for a window that ends before it starts; WINDOW_NOT_ALLOWED for any other
+	// window against these rules; BRANCH_CLOSED; REQUEST_ID_REUSED), NOT_FOUND (SEAT_NOT_FOUND), ALREADY_EXISTS (SEAT_TAKEN,
 	// USER_BUSY), FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE), RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS: 10 upcoming ones).
 	CreateReservation(ctx context.Context, in *CreateReservationRequest, opts ...grpc.CallOption) (*CreateReservationResponse, error)
 	// GetReservation shows one reservation.
@@ -61,9 +64,10 @@ type ReservationServiceClient interface {
 	// CheckOut ends a CHECKED_IN reservation now and frees the rest of its window. Repeated, it answers as the first time.
 	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (RESERVATION_NOT_FOUND), FAILED_PRECONDITION (NOT_CHECKED_IN).
 	CheckOut(ctx context.Context, in *CheckOutRequest, opts ...grpc.CallOption) (*CheckOutResponse, error)
-	// ExtendReservation moves the end of a CONFIRMED or CHECKED_IN reservation to a later time, up to 12 hours in all.
-	// Repeated with the same end_time, it changes nothing and succeeds.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (RESERVATION_NOT_FOUND), ALREADY_EXISTS (SEAT_TAKEN, USER_BUSY),
+	// ExtendReservation moves the end of a CONFIRMED or CHECKED_IN reservation to a later time, up to 12 hours in all
+	// (10 seconds of tolerance). Repeated with the same end_time, it changes nothing and succeeds.
+	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, also for an end that is not later; WINDOW_NOT_ALLOWED for a window that gets too
+	// long; BRANCH_CLOSED), NOT_FOUND (RESERVATION_NOT_FOUND), ALREADY_EXISTS (SEAT_TAKEN, USER_BUSY),
 	// FAILED_PRECONDITION (NOT_CONFIRMED, SEAT_OUT_OF_SERVICE).
 	ExtendReservation(ctx context.Context, in *ExtendReservationRequest, opts ...grpc.CallOption) (*ExtendReservationResponse, error)
 }
@@ -157,8 +161,11 @@ func (c *reservationServiceClient) ExtendReservation(ctx context.Context, in *Ex
 // The numbers in the rules are the defaults; a library may set others.
 type ReservationServiceServer interface {
 	// CreateReservation reserves a seat for a window of 15 minutes to 12 hours that starts at most 14 days ahead and
-	// not in the past (1 minute of tolerance).
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, REQUEST_ID_REUSED), NOT_FOUND (SEAT_NOT_FOUND), ALREADY_EXISTS (SEAT_TAKEN,
+	// not in the past (1 minute of tolerance). The database's clock decides. A client's clock may be 5 seconds off: a
+	// start that is 10 seconds too far ahead is accepted, and so is a length that misses a limit by up to 10 seconds
+	// if start_time is unset.
+	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, also for a window that ends before it starts; WINDOW_NOT_ALLOWED for any other
+	// window against these rules; BRANCH_CLOSED; REQUEST_ID_REUSED), NOT_FOUND (SEAT_NOT_FOUND), ALREADY_EXISTS (SEAT_TAKEN,
 	// USER_BUSY), FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE), RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS: 10 upcoming ones).
 	CreateReservation(context.Context, *CreateReservationRequest) (*CreateReservationResponse, error)
 	// GetReservation shows one reservation.
@@ -179,9 +186,10 @@ type ReservationServiceServer interface {
 	// CheckOut ends a CHECKED_IN reservation now and frees the rest of its window. Repeated, it answers as the first time.
 	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (RESERVATION_NOT_FOUND), FAILED_PRECONDITION (NOT_CHECKED_IN).
 	CheckOut(context.Context, *CheckOutRequest) (*CheckOutResponse, error)
-	// ExtendReservation moves the end of a CONFIRMED or CHECKED_IN reservation to a later time, up to 12 hours in all.
-	// Repeated with the same end_time, it changes nothing and succeeds.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (RESERVATION_NOT_FOUND), ALREADY_EXISTS (SEAT_TAKEN, USER_BUSY),
+	// ExtendReservation moves the end of a CONFIRMED or CHECKED_IN reservation to a later time, up to 12 hours in all
+	// (10 seconds of tolerance). Repeated with the same end_time, it changes nothing and succeeds.
+	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, also for an end that is not later; WINDOW_NOT_ALLOWED for a window that gets too
+	// long; BRANCH_CLOSED), NOT_FOUND (RESERVATION_NOT_FOUND), ALREADY_EXISTS (SEAT_TAKEN, USER_BUSY),
 	// FAILED_PRECONDITION (NOT_CONFIRMED, SEAT_OUT_OF_SERVICE).
 	ExtendReservation(context.Context, *ExtendReservationRequest) (*ExtendReservationResponse, error)
 	mustEmbedUnimplementedReservationServiceServer()
