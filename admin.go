@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,6 +12,7 @@ import (
 	"github.com/dlsms/dlsms/availability"
 	"github.com/dlsms/dlsms/server"
 	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/worker"
 )
 
 // adminHandler serves what operators look at. It belongs on a private address: profiles show what a process works on.
@@ -57,6 +59,49 @@ func timeRefreshes(metrics *prometheus.Registry) func(took time.Duration, err er
 		if err != nil {
 			failures.Inc()
 		}
+	}
+}
+
+// workerMetrics registers how the steps of the worker fare.
+func workerMetrics(metrics *prometheus.Registry) worker.Metrics {
+	byStep := func(name, help string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "dlsms", Name: name, Help: help}, []string{"step"})
+	}
+	lag := byStep("worker_lag_seconds", "How long the longest overdue row had been due at the last look, by step.")
+	skipped := byStep("worker_skipped", "Seats that the worker leaves out for a while, as what is due there fails, by step. The log has their ids.")
+	failed := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "dlsms", Name: "worker_errors_total", Help: "Looks and transactions of the worker that failed, by step.",
+	}, []string{"step"})
+	metrics.MustRegister(lag, skipped, failed)
+	for _, step := range append(slices.Clone(store.DueSteps), store.OfferStep) {
+		lag.WithLabelValues(step.Name)
+		skipped.WithLabelValues(step.Name)
+		failed.WithLabelValues(step.Name)
+	}
+	return worker.Metrics{
+		Lag:     func(step string, d time.Duration) { lag.WithLabelValues(step).Set(d.Seconds()) },
+		Failed:  func(step string) { failed.WithLabelValues(step).Inc() },
+		Skipped: func(step string, seats int) { skipped.WithLabelValues(step).Set(float64(seats)) },
+	}
+}
+
+// storeMetrics registers what the store does for many at a time.
+func storeMetrics(metrics *prometheus.Registry) store.Observer {
+	batch := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: "dlsms", Name: "booking_batch_size", Help: "Bookings that shared one transaction.", Buckets: []float64{1, 2, 4, 8, 16, 32},
+	})
+	split := prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: "dlsms", Name: "booking_batch_splits_total", Help: "Batches of bookings that failed and were tried again in parts.",
+	})
+	judged := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: "dlsms", Name: "waitlist_entries_judged", Buckets: []float64{1, 4, 16, 64, 256, 1024, 4096},
+		Help: "Waitlist entries that fitted by themselves and were read to serve the seats of one transaction.",
+	})
+	metrics.MustRegister(batch, split, judged)
+	return store.Observer{
+		Batch:  func(n int) { batch.Observe(float64(n)) },
+		Split:  func(int) { split.Inc() },
+		Judged: func(n int) { judged.Observe(float64(n)) },
 	}
 }
 

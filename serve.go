@@ -58,12 +58,13 @@ func runReplica(ctx context.Context, s *settings, log *slog.Logger) error {
 		return err
 	}
 	defer traces.stop(ctx, log)
-	db, err := openDatabase(ctx, s, traces, log)
+	metrics := prometheus.NewRegistry()
+	db, err := openDatabase(ctx, s, traces, storeMetrics(metrics), log)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	r, err := newReplica(s, db, traces, log)
+	r, err := newReplica(s, db, traces, metrics, log)
 	if err != nil {
 		return err
 	}
@@ -86,7 +87,7 @@ const startPatience = time.Minute
 const demoSecret = "everybody-can-read-this-secret"
 
 // openDatabase migrates the database, opens it, and adds the demo data where that is set.
-func openDatabase(ctx context.Context, s *settings, traces tracing, log *slog.Logger) (*store.Store, error) {
+func openDatabase(ctx context.Context, s *settings, traces tracing, observer store.Observer, log *slog.Logger) (*store.Store, error) {
 	patience := newPatience(log)
 	migrated, err := await(ctx, patience, func() (migrations.Result, error) { return migrations.Up(ctx, s.DatabaseURL) })
 	if err != nil {
@@ -107,6 +108,7 @@ func openDatabase(ctx context.Context, s *settings, traces tracing, log *slog.Lo
 			Rules:    s.rules(),
 			Tracer:   traces.queryTracer(),
 			Log:      log,
+			Observer: observer,
 		})
 	})
 	if err != nil {
@@ -166,11 +168,11 @@ type replica struct {
 	server  *server.Server
 }
 
-func newReplica(s *settings, db *store.Store, traces tracing, log *slog.Logger) (*replica, error) {
-	r := &replica{log: log, metrics: prometheus.NewRegistry()}
+func newReplica(s *settings, db *store.Store, traces tracing, metrics *prometheus.Registry, log *slog.Logger) (*replica, error) {
+	r := &replica{log: log, metrics: metrics}
 	r.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	count := countTransitions(r.metrics)
-	r.worker = worker.New(db, worker.Config{Interval: s.WorkerInterval.value, Logger: log, Done: func(step string, n int) {
+	r.worker = worker.New(db, worker.Config{Interval: s.WorkerInterval.value, Logger: log, Metrics: workerMetrics(r.metrics), Done: func(step string, n int) {
 		count(step, n)
 		r.server.Hint(server.HintReservations)
 	}})

@@ -119,6 +119,7 @@ func (k *booker) bookTogether(together []*wish) {
 		k.bookAlone(together, err, until)
 		return
 	}
+	k.store.observer.split(len(together))
 	bySeat := map[int64][]*wish{}
 	for _, w := range together {
 		bySeat[w.SeatID] = append(bySeat[w.SeatID], w)
@@ -150,6 +151,9 @@ func (k *booker) bookAlone(together []*wish, err error, until time.Time) {
 		return
 	}
 	_, refused := errors.AsType[*pgconn.PgError](err)
+	if refused && len(together) > 1 {
+		k.store.observer.split(len(together))
+	}
 	for _, w := range together {
 		if !refused {
 			w.fail(err)
@@ -190,6 +194,7 @@ func (k *booker) try(together []*wish, pool *pgxpool.Pool, lockTimeout time.Dura
 	if err != nil {
 		return err
 	}
+	k.store.observer.batch(len(together))
 	for i, w := range together {
 		w.booked = all[i]
 		close(w.done)

@@ -119,6 +119,12 @@ func TestHoursWhenClocksChange(t *testing.T) {
 				}
 				got := storetest.Rows[bool](t, db, `
 					SELECT dlsms_open(1, (SELECT id FROM branches), tstzrange(f, u)) FROM unnest($1::timestamptz[], $2::timestamptz[]) WITH ORDINALITY x (f, u, i) ORDER BY i`, from, to)
+				// The hours of the whole span, computed once, say the same of each window.
+				at := storetest.Rows[bool](t, db, `
+					SELECT (hours @> tstzrange(f, u)) IS NOT FALSE
+					FROM (SELECT dlsms_hours(1, id, (SELECT tstzrange(min(f), max(u)) FROM unnest($1::timestamptz[], $2::timestamptz[]) x (f, u))) AS hours FROM branches) h,
+						unnest($1, $2) WITH ORDINALITY x (f, u, i) ORDER BY i`, from, to)
+				wantEqual(t, "dlsms_hours and dlsms_open", at, got)
 				for i := range got {
 					want := openAllAlong(hours, zone, from[i], to[i])
 					if got[i] != want {

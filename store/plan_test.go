@@ -225,6 +225,11 @@ var calls = map[string]call{
 	"ExpireWaiting":     due(func(c *caller) func(context.Context, int) (int, bool, error) { return c.ExpireWaiting }),
 	"RemindOfCheckIn":   due(func(c *caller) func(context.Context, int) (int, bool, error) { return c.RemindOfCheckIn }),
 	"ForgetRevocations": due(func(c *caller) func(context.Context, int) (int, bool, error) { return c.ForgetRevocations }),
+	// A look after one that found nothing passes those who have checked in.
+	"NextDue after a look": {do: func(c *caller, _ int) error {
+		_, _, err := c.NextDueAfter(c.t.Context(), time.Minute, c.now)
+		return err
+	}},
 	"NextDue": {seated: true, do: func(c *caller, _ int) error {
 		_, _, err := c.NextDue(c.t.Context(), time.Minute)
 		return err

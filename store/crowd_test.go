@@ -1,0 +1,130 @@
+package store_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// crowd puts so many waiters into the lines of seats, one after another, for a window from one minute after noon to another. Each is a
+// user of their own with nothing else to do. It returns the users.
+func crowd(t *testing.T, b bundle, seats []int64, waiters, from, to int) []int64 {
+	t.Helper()
+	b.db.Altered()
+	users := b.db.Users(t, waiters)
+	b.db.Exec(t, `SET session_replication_role = replica`) // the foreign keys are known to hold
+	b.db.Exec(t, `
+		INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, joined_position, created_at)
+		SELECT 1, ($1::bigint[])[1 + (i - 1) % cardinality($1::bigint[])], u, tstzrange($3, $4), 1, $5
+		FROM unnest($2::bigint[]) WITH ORDINALITY x (u, i) ORDER BY i`, seats, users, at(from), at(to), at(0))
+	b.db.Exec(t, `SET session_replication_role = DEFAULT`)
+	b.db.Exec(t, `ANALYZE`)
+	return users
+}
+
+// openAllDay gives hours to all branches: every day from midnight to the end of the day, or to another time.
+func openAllDay(t *testing.T, b bundle, closes string) {
+	t.Helper()
+	b.db.Exec(t, `DELETE FROM branch_hours`)
+	b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, d, '0:00', $1::text::time FROM branches, generate_series(1, 7) d`, closes)
+}
+
+// inTime fails the test if f takes longer than most. A machine that is busy with other things gets twice that.
+func inTime(t *testing.T, what string, most time.Duration, f func()) {
+	t.Helper()
+	begin := time.Now()
+	f()
+	took := time.Since(begin)
+	t.Logf("%s: %v", what, took)
+	if took > 2*most {
+		t.Errorf("%s took %v, more than %v", what, took, most)
+	}
+}
+
+// TestACrowdAtOneSeat has 40,000 users wait for one seat, as a database of before there was a limit may have them: a check-out there, a
+// cancel and the end of an offer are done in time, and the first in line gets the offer.
+func TestACrowdAtOneSeat(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	openAllDay(t, b, "24:00")
+	r := b.reserve(t, 0, 0, 0, 60)
+	mustDo(t, b.CheckIn, b.users[0], r.ID)
+	later := b.reserve(t, 1, 0, 120, 180)
+	const waiters = 40_000
+	users := crowd(t, b, b.seats[:1], waiters, 0, 60)
+	others := crowd(t, b, b.seats[:1], 10, 120, 180)
+	offered := func(want int64) {
+		t.Helper()
+		got := storetest.Value[int64](t, b.db, `SELECT user_id FROM reservations WHERE status = 'HELD' ORDER BY id DESC LIMIT 1`)
+		if got != want {
+			t.Errorf("user %d has the offer, want %d", got, want)
+		}
+	}
+	inTime(t, "check-out", time.Second, func() { mustDo(t, b.CheckOut, b.users[0], r.ID) })
+	offered(users[0])
+	inTime(t, "cancel", time.Second, func() { mustDo(t, b.Cancel, b.users[1], later.ID) })
+	offered(others[0])
+	b.clock(t, 10)
+	inTime(t, "the end of the offers", time.Second, func() { wantDone(t, 2, b.ExpireOffers) })
+	inTime(t, "a sweep", 2*time.Second, func() { wantDone(t, 0, b.OfferFreeSeats) })
+	// The whole crowd has something else to do.
+	b.db.Exec(t, `SET session_replication_role = replica`)
+	b.db.Exec(t, `INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at)
+		SELECT 1, 1000000 + u, u, tstzrange($2, $3), 'CONFIRMED', $2, $3, $2 FROM unnest($1::bigint[]) u`, users[1:], at(0), at(60))
+	b.db.Exec(t, `SET session_replication_role = DEFAULT`)
+	hold := storetest.Value[int64](t, b.db, `SELECT id FROM waitlist_entries WHERE status = 'OFFERED' AND during @> $1::timestamptz`, at(30))
+	inTime(t, "a declined offer that none of them can take", 2*time.Second, func() {
+		if _, err := b.LeaveWaitlist(t.Context(), users[1], hold); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestACrowdInBranchesWithHours has 20,000 users who are free wait for 100 seats in branches with hours: serving them all takes no longer
+// than without hours.
+func TestACrowdInBranchesWithHours(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const seats, waiters = 100, 20_000
+	b.seats, b.users = b.db.Seats(t, seats), b.db.Users(t, seats)
+	openAllDay(t, b, "24:00")
+	for i := range seats {
+		b.reserve(t, i, i, 0, 60)
+	}
+	crowd(t, b, b.seats, waiters, 0, 60)
+	inTime(t, "a sweep that finds nothing", time.Second, func() { wantDone(t, 0, b.OfferFreeSeats) })
+	b.clock(t, 15)
+	inTime(t, "100 no-shows", time.Second, func() {
+		if n, _, err := b.MarkNoShows(t.Context(), seats); err != nil || n != seats {
+			t.Errorf("%d no-shows, %v", n, err)
+		}
+	})
+	if n := storetest.Value[int](t, b.db, `SELECT count(*) FROM reservations WHERE status = 'HELD'`); n != seats {
+		t.Errorf("%d offers, want %d", n, seats)
+	}
+	b.clock(t, 25)
+	openAllDay(t, b, "13:30") // noon is 13:00 there: nothing that is waited for is open to its end
+	inTime(t, "the end of 100 offers", time.Second, func() {
+		if n, _, err := b.ExpireOffers(t.Context(), seats); err != nil || n != seats {
+			t.Errorf("%d offers ended, %v", n, err)
+		}
+	})
+	inTime(t, "a sweep over seats that are free and closed", time.Second, func() { wantDone(t, 0, b.OfferFreeSeats) })
+	openAllDay(t, b, "24:00")
+	inTime(t, "a sweep that serves them", 2*time.Second, func() {
+		for n := 0; n < seats; {
+			found, err := b.Look(t.Context(), store.OfferStep, store.Look{Most: 5000})
+			if err != nil || len(found.Seats) == 0 {
+				t.Fatal(found, err)
+			}
+			served, _, err := b.Run(t.Context(), store.OfferStep, found.Seats)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += served
+		}
+	})
+	storetest.CheckInvariants(t, b.db)
+}
