@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/crypto/bcrypt"
 	"google.golang.org/grpc"
@@ -81,6 +83,73 @@ func seedDemo(ctx context.Context, db *store.Store, cost int) (store.Seeded, err
 		return store.Seeded{}, err
 	}
 	return db.Seed(ctx, string(hash))
+}
+
+// open opens the database for a command that makes transitions as a replica does.
+func (s *settings) open(ctx context.Context) (*store.Store, error) {
+	var f faults
+	s.checkDatabase(&f)
+	f.check(s.ClaimTime.fault == "", "CLAIM_MINUTES", s.ClaimTime.fault)
+	f.check(s.CheckInLead.fault == "", "CHECK_IN_LEAD", s.CheckInLead.fault)
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	db, err := store.Open(ctx, store.Config{URL: s.DatabaseURL, MinConns: 1, MaxConns: 1, Rules: s.rules()})
+	if err != nil {
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	return db, nil
+}
+
+type cancelCommand struct {
+	Reservation int64  `arg:"" help:"Id of the reservation."`
+	Reason      string `placeholder:"TEXT" help:"Kept in the change log, at most 500 characters."`
+}
+
+// Run ends a reservation on behalf of its user.
+func (c *cancelCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
+	if utf8.RuneCountInString(c.Reason) > store.MaxReason || !utf8.ValidString(c.Reason) || strings.ContainsRune(c.Reason, 0) {
+		return fmt.Errorf("--reason: must be text of at most %d characters", store.MaxReason)
+	}
+	db, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	r, changed, err := db.CancelFor(ctx, c.Reservation, c.Reason)
+	switch {
+	case err != nil:
+		return fmt.Errorf("cancel reservation %d: %w", c.Reservation, err)
+	case !changed:
+		fmt.Fprintf(out, "reservation %d is %s already: nothing to do\n", r.ID, r.Status)
+	default:
+		fmt.Fprintf(out, "reservation %d of user %d is %s\n", r.ID, r.UserID, r.Status)
+	}
+	return nil
+}
+
+type eraseCommand struct {
+	StudentID string `arg:"" name:"student-id" help:"Student id of the user, in upper or lower case."`
+}
+
+// Run makes the system forget a user.
+func (c *eraseCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
+	db, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	erased, err := db.EraseUser(ctx, c.StudentID)
+	switch {
+	case errors.Is(err, store.ErrUserNotFound):
+		fmt.Fprintf(out, "no user has the student id %q: nothing to do\n", c.StudentID)
+	case err != nil:
+		return fmt.Errorf("erase: %w", err)
+	default:
+		fmt.Fprintf(out, "user %d is erased and has the student id %s now; reservations ended: %d, waitlist entries left: %d\n",
+			erased.UserID, erased.StudentID, erased.Reservations, erased.Entries)
+	}
+	return nil
 }
 
 type healthcheckCommand struct{}

@@ -30,6 +30,8 @@ type cli struct {
 	Serve       serveCommand       `cmd:"" help:"Serve clients until SIGTERM. Migrates the database first."`
 	Migrate     migrateCommand     `cmd:"" help:"Bring the database to the schema of this binary, and stop."`
 	Seed        seedCommand        `cmd:"" help:"Add the demo data, and stop. Not for production: its users have a known password."`
+	Cancel      cancelCommand      `cmd:"" help:"End a reservation for its user, and offer its seat to the waitlist."`
+	Erase       eraseCommand       `cmd:"" help:"Make the system forget a user: end their tokens, reservations and waitlist entries, and blank what names them."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask the replica at GRPC_ADDR whether it is healthy: exit 0 if it is, 1 if not."`
 }
 

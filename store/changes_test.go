@@ -105,7 +105,7 @@ func (b bundle) writers(t *testing.T, n int) *writers {
 	t.Helper()
 	w := &writers{}
 	for range n {
-		conn, err := pgx.Connect(t.Context(), b.db.URL)
+		conn, err := pgx.Connect(t.Context(), b.db.UnguardedURL())
 		if err != nil {
 			t.Fatal(err)
 		}

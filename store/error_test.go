@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -70,11 +71,19 @@ func TestConstraintErrors(t *testing.T) {
 
 func schemaText(t *testing.T) string {
 	t.Helper()
-	b, err := os.ReadFile("migrations/00001_init.sql")
+	files, err := filepath.Glob("migrations/*.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(b)
+	var all []byte
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, b...)
+	}
+	return string(all)
 }
 
 // TestNotifyingKinds: the column that makes an event a notification and the lock that puts notifications in order mean the same kinds.

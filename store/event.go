@@ -92,11 +92,11 @@ const lockUsersToNotify = `
 
 const insertEvents = `
 	INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, entry_id, during, status, occupies,
-		check_in_opens_at, check_in_deadline, offer_expires_at, created_at, checked_in_at, ended_at)
+		check_in_opens_at, check_in_deadline, offer_expires_at, created_at, checked_in_at, ended_at, reason)
 	SELECT r.library_id, n.now, t.kind, r.id, r.version, r.seat_id, r.user_id, r.entry_id, r.during, r.status, r.occupies,
-		r.check_in_opens_at, r.check_in_deadline, r.offer_expires_at, r.created_at, r.checked_in_at, r.ended_at
+		r.check_in_opens_at, r.check_in_deadline, r.offer_expires_at, r.created_at, r.checked_in_at, r.ended_at, t.reason
 	FROM (SELECT dlsms_now() AS now OFFSET 0) n
-	CROSS JOIN unnest($2::bigint[], $3::text[]) WITH ORDINALITY AS t (reservation_id, kind, place)
+	CROSS JOIN unnest($2::bigint[], $3::text[], $4::text[]) WITH ORDINALITY AS t (reservation_id, kind, reason, place)
 	JOIN reservations r ON r.library_id = $1 AND r.id = t.reservation_id
 	ORDER BY t.place`
 
@@ -107,8 +107,9 @@ func (t *tx) writeEvents(ctx context.Context) error {
 	}
 	var ids, told []int64
 	var kinds []string
+	var reasons []*string
 	for _, e := range t.events {
-		ids, kinds = append(ids, e.reservationID), append(kinds, string(e.kind))
+		ids, kinds, reasons = append(ids, e.reservationID), append(kinds, string(e.kind)), append(reasons, orNil(e.reason))
 		if e.kind.notifies() {
 			told = append(told, e.reservationID)
 		}
@@ -117,6 +118,6 @@ func (t *tx) writeEvents(ctx context.Context) error {
 	if len(told) > 0 {
 		batch.Queue(lockUsersToNotify, t.s.lib, told)
 	}
-	batch.Queue(insertEvents, t.s.lib, ids, kinds)
+	batch.Queue(insertEvents, t.s.lib, ids, kinds, reasons)
 	return t.SendBatch(ctx, batch).Close()
 }

@@ -13,13 +13,14 @@ import (
 
 // constraintErrors says what a client is told when a constraint stops a write. The locks make each of them rare or impossible.
 var constraintErrors = map[string]*Error{
-	"reservations_no_overlap":  ErrSeatTaken,
-	"users_student_id_key":     ErrStudentIDTaken,
-	"reservations_request_key": ErrUnavailable, // the same request runs elsewhere: the next try finds its answer
-	"waitlist_request_key":     ErrUnavailable,
-	"reservations_user_fkey":   ErrTokenInvalid,
-	"waitlist_user_fkey":       ErrTokenInvalid,
-	"revocations_user_fkey":    ErrTokenInvalid,
+	"reservations_no_overlap":    ErrSeatTaken,
+	"users_student_id_key":       ErrStudentIDTaken,
+	"users_student_id_ascii_key": ErrStudentIDTaken,
+	"reservations_request_key":   ErrUnavailable, // the same request runs elsewhere: the next try finds its answer
+	"waitlist_request_key":       ErrUnavailable,
+	"reservations_user_fkey":     ErrTokenInvalid,
+	"waitlist_user_fkey":         ErrTokenInvalid,
+	"revocations_user_fkey":      ErrTokenInvalid,
 }
 
 // translate is the one reader of the database's errors: it returns err as a client may see it, and anything it does not know as it is.

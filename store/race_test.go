@@ -135,7 +135,7 @@ func TestControlPlainInsertsDeadlock(t *testing.T) {
 	before := b.deadlocks(t, b.Store)
 	const rivals = 24
 	b.users = b.db.Users(t, rivals)
-	config, err := pgxpool.ParseConfig(b.db.URL)
+	config, err := pgxpool.ParseConfig(b.db.UnguardedURL())
 	if err != nil {
 		t.Fatal(err)
 	}

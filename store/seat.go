@@ -60,7 +60,8 @@ type World struct {
 	Taken []Taken
 }
 
-const selectBranches = `SELECT id, code, name, timezone FROM branches WHERE library_id = $1 ORDER BY code`
+// The order is that of bytes, whatever the locale of the database says about hyphens.
+const selectBranches = `SELECT id, code, name, timezone FROM branches WHERE library_id = $1 ORDER BY code COLLATE "C"`
 
 // selectHours reads the hours of some branches; of all, without ids.
 const selectHours = `

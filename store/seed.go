@@ -104,6 +104,6 @@ const (
 
 	insertDemoUser = `
 		INSERT INTO users (library_id, student_id, name, email, role, password_hash)
-		SELECT $1, $2, $3, lower($2) || '@university.example', $4, $5
-		WHERE NOT EXISTS (SELECT FROM users WHERE library_id = $1 AND lower(student_id) = lower($2))`
+		SELECT $1, $2::text, $3, lower($2::text COLLATE "C") || '@university.example', $4, $5
+		WHERE NOT EXISTS (SELECT FROM users WHERE library_id = $1 AND ` + sameStudentID + `)`
 )

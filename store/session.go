@@ -20,6 +20,7 @@ import (
 func sessionSettings() map[string]string {
 	return map[string]string{
 		"application_name":                    "dlsms",
+		"dlsms.guard":                         "off", // which looks for the event of a change, made by SQL: see 00004_integrity.sql
 		"client_encoding":                     "UTF8",
 		"timezone":                            "UTC",
 		"default_transaction_isolation":       "read committed",
@@ -74,6 +75,10 @@ func prepareSession(ctx context.Context, conn *pgx.Conn, settings map[string]str
 	results, err := conn.PgConn().Exec(ctx, sessionStatements(settings)).ReadAll()
 	if err != nil {
 		return fmt.Errorf("prepare the session: %w", err)
+	}
+	// SQL_ASCII lets bytes pass that no answer may contain, and any other encoding cannot store all names. Postgres tells it unasked.
+	if is := conn.PgConn().ParameterStatus("server_encoding"); is != "" && is != "UTF8" {
+		return fmt.Errorf("the database's encoding is %s, and has to be UTF8: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0", is)
 	}
 	const set, read, isolation, readOnly = 1, 3, 4, 5
 	if len(results) != readOnly+1 {

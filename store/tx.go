@@ -25,11 +25,12 @@ type tx struct {
 type transition struct {
 	reservationID int64
 	kind          EventKind
+	reason        string // of an operator; empty: none
 }
 
 // record notes that a reservation has just made a transition, at most one in a transaction; its row holds the state after it.
 func (t *tx) record(kind EventKind, reservationID int64) {
-	t.events = append(t.events, transition{reservationID, kind})
+	t.events = append(t.events, transition{reservationID: reservationID, kind: kind})
 }
 
 // inTx runs fn in a transaction of pool and commits it with the events that fn recorded. Waiting for a connection ends with ctx; what

@@ -66,11 +66,15 @@ func (s *Store) RegisterUser(ctx context.Context, u NewUser) (User, error) {
 		insertUser, s.lib, u.StudentID, u.Name, u.Email, u.Role, u.PasswordHash)
 }
 
+// sameStudentID compares student ids ($2), which are ASCII, without regard to case and to the
+// database's locale: in a Turkish one, lower('I') is not 'i'. An index answers it.
+const sameStudentID = `lower(student_id COLLATE "C") = lower($2::text COLLATE "C")`
+
 const selectCredentials = `
 	SELECT id, student_id, name, email, role, created_at, password_hash, token_generation FROM users WHERE library_id = $1 AND `
 
 const (
-	selectCredentialsByStudentID = selectCredentials + `lower(student_id) = lower($2)`
+	selectCredentialsByStudentID = selectCredentials + sameStudentID
 	selectCredentialsByID        = selectCredentials + `id = $2`
 )
 

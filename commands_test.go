@@ -1,0 +1,58 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+func TestMain(m *testing.M) { storetest.Main(m) }
+
+// TestCancelAndErase are the documented ways to end a reservation for its user and to forget a user, as the binary has them.
+func TestCancelAndErase(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	db.FreezeClock(t, noon)
+	s := db.Open(t, store.DefaultRules())
+	user, seats := db.Users(t, 1)[0], db.Seats(t, 2)
+	for i, seat := range seats {
+		start := noon.Add(time.Duration(i) * time.Hour)
+		if _, err := s.Reserve(t.Context(), store.Booking{UserID: user, SeatID: seat, StartTime: start, EndTime: start.Add(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id := storetest.Value[string](t, db, `SELECT student_id FROM users`)
+	for _, c := range []struct {
+		args      []string
+		says      string // on standard output; empty: it fails
+		complaint string
+	}{
+		{[]string{"cancel", "1", "--reason=water damage"}, "reservation 1 of user 1 is CANCELLED", ""},
+		{[]string{"cancel", "1"}, "reservation 1 is CANCELLED already: nothing to do", ""},
+		{[]string{"cancel", "99"}, "", "cancel reservation 99: "},
+		{[]string{"cancel", "2", "--reason=" + strings.Repeat("ü", 501)}, "", "--reason: must be text of at most 500 characters"},
+		{[]string{"cancel", "2", "--claim-minutes=x"}, "", "CLAIM_MINUTES: "},
+		{[]string{"erase", strings.ToLower(id)}, "user 1 is erased and has the student id gone-1-", ""},
+		{[]string{"erase", id}, "no user has the student id \"" + id + "\": nothing to do", ""},
+	} {
+		out, err := runCommand(t, append(c.args, "--database-url="+db.URL)...)
+		switch {
+		case c.says != "" && (err != nil || !strings.HasPrefix(out, c.says)):
+			t.Errorf("%v: %q, %v; want %q", c.args, out, err, c.says)
+		case c.says == "" && (err == nil || !strings.HasPrefix(err.Error(), c.complaint)):
+			t.Errorf("%v: %q, %v; want the error %q", c.args, out, err, c.complaint)
+		}
+	}
+	want := []string{"CANCELLED water damage", "CANCELLED erased"}
+	got := storetest.Rows[string](t, db, `SELECT status || ' ' || reason FROM reservation_events WHERE kind = 'CANCELLED' ORDER BY id`)
+	if strings.Join(got, ", ") != strings.Join(want, ", ") {
+		t.Errorf("events %v, want %v", got, want)
+	}
+	if _, err := runCommand(t, "erase", id); err == nil || !strings.HasPrefix(err.Error(), "DATABASE_URL: is missing") {
+		t.Errorf("without a database: %v", err)
+	}
+}

@@ -1,0 +1,86 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// MaxReason is the most characters of an operator's reason.
+const MaxReason = 500
+
+// occupying is a reservation that takes its seat.
+type occupying struct {
+	ID      int64
+	Status  Status
+	EntryID *int64
+}
+
+const (
+	selectOccupying = `SELECT id, status, entry_id FROM reservations WHERE library_id = $1 AND occupies AND `
+
+	selectOccupyingByID   = selectOccupying + `id = $2`
+	selectOccupyingOfUser = selectOccupying + `user_id = $2 ORDER BY id`
+)
+
+// CancelFor ends a reservation on behalf of its user, and offers its seat to the waitlist: CONFIRMED becomes CANCELLED, an offer
+// is declined, and a user who is CHECKED_IN is checked out. The event keeps the reason, of MaxReason characters at most.
+// It reports false for a reservation that has ended, and changes nothing then. It fails with ErrReservationNotFound.
+func (s *Store) CancelFor(ctx context.Context, id int64, reason string) (r Reservation, changed bool, err error) {
+	const ownerOf = `SELECT user_id FROM reservations WHERE library_id = $1 AND id = $2`
+	userID, err := queryOne(ctx, s.pool, ErrReservationNotFound, pgx.RowTo[int64], ownerOf, s.lib, id)
+	if err != nil {
+		return r, false, err
+	}
+	var freed []int64
+	err = s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
+		seat, now, err := t.lockOwnReservation(ctx, userID, id)
+		if err != nil {
+			return err
+		}
+		ended, err := t.endOccupying(ctx, now, reason, selectOccupyingByID, id)
+		if err != nil || len(ended) == 0 {
+			return err
+		}
+		changed, freed = true, []int64{userID}
+		return t.tryOffer(ctx, now, seat.SeatID)
+	})
+	s.offerToFreed(ctx, s.pool, err, freed)
+	if err != nil {
+		return r, false, err
+	}
+	r, err = s.Reservation(ctx, userID, id)
+	return r, changed, err
+}
+
+// endOccupying ends all reservations that a statement ($2: arg) selects. Their seats are locked.
+func (t *tx) endOccupying(ctx context.Context, now time.Time, reason, sql string, arg int64) ([]occupying, error) {
+	rows, err := t.Query(ctx, sql, t.s.lib, arg)
+	if err != nil {
+		return nil, err
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByName[occupying])
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range all {
+		c := change{id: r.ID, from: r.Status, to: Cancelled, kind: EventCancelled, endedAt: &now}
+		switch r.Status {
+		case Held:
+			c.kind = EventDeclined
+			_, err = t.Exec(ctx, endEntry, t.s.lib, r.EntryID, EntryLeft, now)
+		case CheckedIn:
+			c.to, c.kind = Completed, EventCheckedOut
+		case Confirmed, Completed, Cancelled, NoShow:
+		}
+		if err == nil {
+			err = t.apply(ctx, c)
+		}
+		if err != nil {
+			return nil, err
+		}
+		t.events[len(t.events)-1].reason = reason
+	}
+	return all, nil
+}

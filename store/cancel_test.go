@@ -1,0 +1,148 @@
+package store_test
+
+import (
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+func TestCancelFor(t *testing.T) {
+	t.Parallel()
+	for from, want := range map[store.Status]struct {
+		status store.Status // after it
+		event  store.EventKind
+	}{
+		store.Confirmed: {store.Cancelled, store.EventCancelled},
+		store.CheckedIn: {store.Completed, store.EventCheckedOut},
+		store.Held:      {store.Cancelled, store.EventDeclined},
+		store.Completed: {store.Completed, ""},
+		store.Cancelled: {store.Cancelled, ""},
+		store.NoShow:    {store.NoShow, ""},
+	} {
+		t.Run(string(from), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			r := b.inStatus(t, 0, 1, 0, from)
+			if from != store.Held && want.event != "" {
+				b.join(t, 2, 0, 0, 60)
+			}
+			before := b.everything(t)
+			got, changed, err := b.CancelFor(t.Context(), r.ID, "water damage")
+			if err != nil || got.Status != want.status || changed != (want.event != "") {
+				t.Fatalf("%s, %v, %v", got.Status, changed, err)
+			}
+			if !changed {
+				wantEqual(t, "rows", b.everything(t), before)
+				return
+			}
+			const lastEvent = `SELECT kind || ' ' || reason FROM reservation_events WHERE reservation_id = $1 ORDER BY version DESC LIMIT 1`
+			wantEqual(t, "event", storetest.Value[string](t, b.db, lastEvent, r.ID), string(want.event)+" water damage")
+			if from == store.Held {
+				wantEqual(t, "entry", storetest.Value[string](t, b.db, `SELECT status FROM waitlist_entries`), "LEFT")
+			} else {
+				offer := storetest.Value[string](t, b.db, `SELECT user_id || COALESCE(reason, '') FROM reservation_events WHERE kind = 'OFFERED'`)
+				wantEqual(t, "the offer's user, and no reason", offer, storetest.Value[string](t, b.db, `SELECT $1::bigint::text`, b.users[2]))
+			}
+			after := b.everything(t)
+			if _, changed, err := b.CancelFor(t.Context(), r.ID, "again"); err != nil || changed {
+				t.Errorf("again: %v, %v", changed, err)
+			}
+			wantEqual(t, "rows after it is repeated", b.everything(t), after)
+			storetest.CheckInvariants(t, b.db)
+		})
+	}
+	b := setup(t)
+	_, _, err := b.CancelFor(t.Context(), 1, "")
+	wantErr(t, err, store.ErrReservationNotFound)
+}
+
+// TestEraseUser: nothing of a person is left, and what they had goes to those who wait.
+func TestEraseUser(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := storetest.Value[string](t, b.db, `UPDATE users SET student_id = 'Gone.I', name = 'Ida', email = 'ida@x.example', password_hash = 'hash'
+		WHERE id = $1 RETURNING student_id`, b.users[0])
+	generation := storetest.Value[int64](t, b.db, `SELECT token_generation FROM users WHERE id = $1`, b.users[0])
+	past := b.inStatus(t, 0, 1, 0, store.Completed)
+	sitting := b.inStatus(t, 0, 1, 1, store.CheckedIn)
+	upcoming := b.reserve(t, 0, 2, 120, 180)
+	next := b.join(t, 1, 2, 120, 180)
+	held := b.offeredBy(t, 3, 0, 3, 240, 300)
+	behind := b.join(t, 2, 3, 240, 300)
+	b.reserve(t, 4, 4, 360, 420)
+	waiting := b.join(t, 0, 4, 360, 420)
+	f := b.follow(t)
+
+	erased, err := b.EraseUser(t.Context(), "GONE.i")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := storetest.Value[string](t, b.db, `SELECT student_id FROM users WHERE id = $1`, b.users[0])
+	wantEqual(t, "erased", erased, store.Erased{UserID: b.users[0], StudentID: gone, Reservations: 3, Entries: 2})
+	wantEqual(t, "reservations", storetest.Rows[string](t, b.db, `
+		SELECT r.status || ' ' || e.kind || COALESCE(' ' || e.reason, '')
+		FROM reservations r JOIN reservation_events e ON e.reservation_id = r.id AND e.version = r.version
+		WHERE r.id = ANY($1) ORDER BY r.id`, []int64{past.ID, sitting.ID, upcoming.ID, held.ReservationID}),
+		[]string{"COMPLETED CHECKED_OUT", "COMPLETED CHECKED_OUT erased", "CANCELLED CANCELLED erased", "CANCELLED DECLINED erased"})
+	for user, entry := range map[int]store.Entry{0: held, 1: next, 2: behind} {
+		want := store.EntryOffered
+		if user == 0 {
+			want = store.EntryLeft
+		}
+		wantEqual(t, "entry", b.entry(t, user, entry.ID).Status, want)
+	}
+	wantEqual(t, "entry", b.entry(t, 0, waiting.ID).Status, store.EntryLeft)
+	wantEqual(t, "user", storetest.Value[bool](t, b.db, `SELECT student_id ~ ('^gone-' || id || '-[0-9a-f]{6}$') AND name = 'gone' AND email = 'gone'
+		AND password_hash = '' FROM users WHERE id = $1`, b.users[0]), true)
+	wantEqual(t, "token generation", storetest.Value[int64](t, b.db, `SELECT token_generation FROM users WHERE id = $1`, b.users[0]), generation+1)
+	wantEqual(t, "rows that name the person", storetest.Value[int](t, b.db, `SELECT count(*) FROM users u WHERE u::text ~* 'ida|gone\.i'`), 0)
+	if _, err := b.Credentials(t.Context(), id); !errors.Is(err, store.ErrUserNotFound) {
+		t.Errorf("credentials: %v", err)
+	}
+	log, err := b.Revocations(t.Context(), store.Snapshot{})
+	if err != nil || len(log.Revocations) != 1 || log.Revocations[0].UserID != b.users[0] || log.Revocations[0].Generation != generation+1 ||
+		log.Revocations[0].ExpiresAt.Before(at(0).AddDate(1, 0, 0)) {
+		t.Errorf("revocations %+v, %v", log.Revocations, err)
+	}
+	if kinds := f.kinds(t); len(kinds) != 5 {
+		t.Errorf("events for the replicas: %v; want 3 endings and 2 offers", kinds)
+	}
+	if _, err := b.EraseUser(t.Context(), id); !errors.Is(err, store.ErrUserNotFound) {
+		t.Errorf("again: %v", err)
+	}
+	storetest.CheckInvariants(t, b.db)
+}
+
+// TestEraseWhileSeatsAreFreed: whatever the user, those who free seats and the worker do meanwhile, nothing of the user's stays live.
+func TestEraseWhileSeatsAreFreed(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	replicas := b.replicas(t, 2)
+	for round := range 15 {
+		start := 60 + round*90
+		mine := b.reserve(t, 0, 0, start, start+30)
+		other := b.reserve(t, 1, 1, start+30, start+60)
+		b.join(t, 0, 1, start+30, start+60) // served when the other one is cancelled
+		b.join(t, 2, 0, start, start+30)    // served when mine is
+		b.db.Exec(t, `UPDATE users SET student_id = 'erased' WHERE id = $1`, b.users[0])
+		var g sync.WaitGroup
+		var mineErr, otherErr, offerErr, err error
+		g.Go(func() { _, mineErr = replicas[1].Cancel(t.Context(), b.users[0], mine.ID) })
+		g.Go(func() { _, otherErr = replicas[1].Cancel(t.Context(), b.users[1], other.ID) })
+		g.Go(func() { _, _, offerErr = replicas[1].OfferFreeSeats(t.Context(), 10) })
+		g.Go(func() { _, err = replicas[0].EraseUser(t.Context(), "erased") })
+		g.Wait()
+		if err := errors.Join(err, mineErr, otherErr, offerErr); err != nil {
+			t.Fatal(err)
+		}
+		if n := storetest.Value[int](t, b.db, `
+			SELECT (SELECT count(*) FROM reservations WHERE user_id = $1 AND occupies) + (SELECT count(*) FROM waitlist_entries WHERE user_id = $1 AND live)`,
+			b.users[0]); n != 0 {
+			t.Fatalf("round %d: %d things of the erased user are live", round, n)
+		}
+	}
+	storetest.CheckInvariants(t, b.db)
+}

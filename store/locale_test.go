@@ -1,0 +1,133 @@
+package store_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/store/migrations"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// turkish is a database in which lower('I') is not 'i'.
+var turkish = []string{"LOCALE_PROVIDER icu", "ICU_LOCALE 'tr-TR'", "ENCODING 'UTF8'"}
+
+func openAt(t *testing.T, url string) (*store.Store, error) {
+	t.Helper()
+	s, err := store.Open(t.Context(), store.Config{URL: url, MinConns: 1, MaxConns: 2, Rules: store.DefaultRules()})
+	if err == nil {
+		t.Cleanup(s.Close)
+	}
+	return s, err
+}
+
+// TestStudentIDsInATurkishDatabase: letters fold as those of ASCII do, for registrations, logins and the demo data.
+func TestStudentIDsInATurkishDatabase(t *testing.T) {
+	t.Parallel()
+	url := storetest.NewEmptyDB(t, turkish...)
+	if _, err := migrations.Up(t.Context(), url); err != nil {
+		t.Fatal(err)
+	}
+	s, err := openAt(t, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := s.RegisterUser(t.Context(), store.NewUser{StudentID: "IiCase1", Role: store.RoleStudent})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"iIcASE1", "IICASE1", "iicase1"} {
+		_, err := s.RegisterUser(t.Context(), store.NewUser{StudentID: id, Role: store.RoleStudent})
+		if !errors.Is(err, store.ErrStudentIDTaken) {
+			t.Errorf("%s registers: %v", id, err)
+		}
+		c, err := s.Credentials(t.Context(), id)
+		if err != nil || c.ID != first.ID {
+			t.Errorf("%s logs in: %+v, %v", id, c, err)
+		}
+	}
+	for _, again := range []bool{false, true} {
+		added, err := s.Seed(t.Context(), "hash")
+		if err != nil || again && added != (store.Seeded{}) || !again && added.Users != 11 {
+			t.Errorf("seeded %+v, %v", added, err)
+		}
+	}
+	if _, err := s.EraseUser(t.Context(), "iiCASE1"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTwiceRegisteredUsersAreNamed: where two users have one student id already, the migration says which.
+func TestTwiceRegisteredUsersAreNamed(t *testing.T) {
+	t.Parallel()
+	db := migratedTo(t, 4)
+	db.Exec(t, `DROP INDEX users_student_id_key`)
+	db.Exec(t, `CREATE INDEX users_student_id_key ON users (library_id, lower(student_id))`) // as in Turkish: it tells them apart
+	const insert = `INSERT INTO users (library_id, student_id, name, email, role, password_hash) VALUES (1, $1, '', '', 'STUDENT', '')`
+	db.Exec(t, insert, "IiCase1")
+	db.Exec(t, insert, "iIcASE1")
+	db.Exec(t, insert, "other")
+	_, err := migrations.Up(t.Context(), db.URL)
+	if err == nil || !strings.Contains(err.Error(), "user 1 is IiCase1, user 2 is iIcASE1") || strings.Contains(err.Error(), "other") {
+		t.Fatalf("the migration says %v", err)
+	}
+	db.Exec(t, `UPDATE users SET student_id = 'case2' WHERE id = 2`)
+	if _, err := migrations.Up(t.Context(), db.URL); err != nil {
+		t.Errorf("after the repair: %v", err)
+	}
+}
+
+// TestOnlyUTF8: in another encoding a name cannot be stored, or is stored as bytes that no answer may contain.
+func TestOnlyUTF8(t *testing.T) {
+	t.Parallel()
+	for _, encoding := range []string{"SQL_ASCII", "LATIN1"} {
+		url := storetest.NewEmptyDB(t, "ENCODING '"+encoding+"' LC_COLLATE 'C' LC_CTYPE 'C'")
+		_, err := migrations.Up(t.Context(), url)
+		if err == nil || !strings.Contains(err.Error(), "encoding is "+encoding+", and has to be UTF8") || store.Unavailable(err) {
+			t.Errorf("%s is migrated: %v", encoding, err)
+		}
+		if _, err = openAt(t, url); err == nil || !strings.Contains(err.Error(), "encoding is "+encoding) {
+			t.Errorf("%s is opened: %v", encoding, err)
+		}
+	}
+	// The encoding of the session is ours, whatever the URL says.
+	s, err := openAt(t, storetest.NewDB(t).URL+"&client_encoding=LATIN1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := s.RegisterUser(t.Context(), store.NewUser{StudentID: "S-1", Name: "Zoë 座", Role: store.RoleStudent})
+	if err != nil || u.Name != "Zoë 座" {
+		t.Errorf("%+v, %v", u, err)
+	}
+}
+
+// TestBranchesAreInTheOrderOfBytes, in whichever locale: others skip hyphens.
+func TestBranchesAreInTheOrderOfBytes(t *testing.T) {
+	t.Parallel()
+	url := storetest.NewEmptyDB(t, "LOCALE_PROVIDER icu", "ICU_LOCALE 'en-US-u-ka-shifted'", "ENCODING 'UTF8'")
+	if _, err := migrations.Up(t.Context(), url); err != nil {
+		t.Fatal(err)
+	}
+	s, err := openAt(t, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := storetest.Attach(t, url)
+	db.Exec(t, `INSERT INTO branches (library_id, code, name, timezone) SELECT 1, c, c, 'UTC' FROM unnest('{ab,a-c,a-a,aa,1,b}'::text[]) c`)
+	if byLocale := storetest.Rows[string](t, db, `SELECT code FROM branches ORDER BY code`); slices.IsSorted(byLocale) {
+		t.Fatalf("this locale proves nothing: %v", byLocale)
+	}
+	c, err := s.LoadWorld(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var codes []string
+	for _, b := range c.Branches {
+		codes = append(codes, b.Code)
+	}
+	if !slices.IsSorted(codes) || len(codes) != 6 {
+		t.Errorf("branches %v", codes)
+	}
+}

@@ -1,0 +1,37 @@
+-- +goose NO TRANSACTION
+-- +goose Up
+
+-- Each statement is safe to repeat: should one fail, the next start begins with the first. Bookings go on while they wait for locks.
+SET lock_timeout = 0;
+
+-- The rows that were there before 00004. One that is refused is history, which nothing writes any more: it stays, and the constraint
+-- counts for what is new.
+-- +goose StatementBegin
+DO $$
+BEGIN
+    ALTER TABLE waitlist_entries VALIDATE CONSTRAINT waitlist_times_check;
+EXCEPTION WHEN check_violation THEN
+    RAISE WARNING '%', SQLERRM;
+END $$;
+-- +goose StatementEnd
+
+-- Student ids are ASCII. What lower() makes of them depends on the database's locale: in Turkish, I does not become i.
+-- +goose StatementBegin
+DO $$
+DECLARE
+    twice text;
+BEGIN
+    SELECT string_agg(t.ids, '; ') INTO twice FROM (
+        SELECT string_agg(format('user %s is %s', id, student_id), ', ' ORDER BY id) AS ids
+        FROM users GROUP BY library_id, lower(student_id COLLATE "C") HAVING count(*) > 1 LIMIT 20) t;
+    IF twice IS NOT NULL THEN
+        RAISE EXCEPTION 'student ids that differ in case alone belong to several users; change the student_id of all but one by SQL, and start again: %', twice;
+    END IF;
+END $$;
+-- +goose StatementEnd
+DROP INDEX CONCURRENTLY IF EXISTS users_student_id_ascii_key; -- invalid, if an earlier try was broken off
+CREATE UNIQUE INDEX CONCURRENTLY users_student_id_ascii_key ON users (library_id, lower(student_id COLLATE "C"));
+COMMENT ON INDEX users_student_id_key IS 'for replicas of the version before 00005; to be dropped by the release after it';
+
+-- +goose Down
+DROP INDEX CONCURRENTLY users_student_id_ascii_key;
