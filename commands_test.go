@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,11 +21,14 @@ func TestCancelAndErase(t *testing.T) {
 	db.FreezeClock(t, noon)
 	s := db.Open(t, store.DefaultRules())
 	user, seats := db.Users(t, 1)[0], db.Seats(t, 2)
+	var ids []string
 	for i, seat := range seats {
 		start := noon.Add(time.Duration(i) * time.Hour)
-		if _, err := s.Reserve(t.Context(), store.Booking{UserID: user, SeatID: seat, StartTime: start, EndTime: start.Add(time.Hour)}); err != nil {
+		r, err := s.Reserve(t.Context(), store.Booking{UserID: user, SeatID: seat, StartTime: start, EndTime: start.Add(time.Hour)})
+		if err != nil {
 			t.Fatal(err)
 		}
+		ids = append(ids, strconv.FormatInt(r.ID, 10))
 	}
 	id := storetest.Value[string](t, db, `SELECT student_id FROM users`)
 	for _, c := range []struct {
@@ -31,12 +36,12 @@ func TestCancelAndErase(t *testing.T) {
 		says      string // on standard output; empty: it fails
 		complaint string
 	}{
-		{[]string{"cancel", "1", "--reason=water damage"}, "reservation 1 of user 1 is CANCELLED", ""},
-		{[]string{"cancel", "1"}, "reservation 1 is CANCELLED already: nothing to do", ""},
+		{[]string{"cancel", ids[0], "--reason=water damage"}, fmt.Sprintf("reservation %s of user %d is CANCELLED", ids[0], user), ""},
+		{[]string{"cancel", ids[0]}, "reservation " + ids[0] + " is CANCELLED already: nothing to do", ""},
 		{[]string{"cancel", "99"}, "", "cancel reservation 99: "},
-		{[]string{"cancel", "2", "--reason=" + strings.Repeat("ü", 501)}, "", "--reason: must be text of at most 500 characters"},
-		{[]string{"cancel", "2", "--claim-minutes=x"}, "", "CLAIM_MINUTES: "},
-		{[]string{"erase", strings.ToLower(id)}, "user 1 is erased and has the student id gone-1-", ""},
+		{[]string{"cancel", ids[1], "--reason=" + strings.Repeat("ü", 501)}, "", "--reason: must be text of at most 500 characters"},
+		{[]string{"cancel", ids[1], "--claim-minutes=x"}, "", "CLAIM_MINUTES: "},
+		{[]string{"erase", strings.ToLower(id)}, fmt.Sprintf("user %d is erased and has the student id gone-%[1]d-", user), ""},
 		{[]string{"erase", id}, "no user has the student id \"" + id + "\": nothing to do", ""},
 	} {
 		out, err := runCommand(t, append(c.args, "--database-url="+db.URL)...)

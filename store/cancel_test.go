@@ -119,7 +119,9 @@ func TestEraseUser(t *testing.T) {
 // TestEraseWhileSeatsAreFreed: whatever the user, those who free seats and the worker do meanwhile, nothing of the user's stays live.
 func TestEraseWhileSeatsAreFreed(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	rules := store.DefaultRules()
+	rules.MaxWaitingPerSeat = 0 // each round leaves an offer
+	b := setupWith(t, rules)
 	replicas := b.replicas(t, 2)
 	for round := range 15 {
 		start := 60 + round*90
