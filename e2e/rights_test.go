@@ -11,10 +11,11 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/dlsms/dlsms/e2e"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/stack"
-	"github.com/jackc/pgx/v5"
 )
 
 // grants are the statements of docs/operations.md that give the two roles their rights, without their comments.

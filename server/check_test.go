@@ -61,7 +61,7 @@ func TestCheck(t *testing.T) {
 		"name long":              {func(c *check) { c.name("x", strings.Repeat("a", 101)) }, []string{"x"}},
 		"name in other scripts": {func(c *check) {
 			c.name("x", "नेहा")
-			c.name("x", "علی‌رضا")
+			c.name("x", "علی\u200cرضا")
 			c.name("x", "李")
 			c.name("x", "🙂")
 		}, nil},

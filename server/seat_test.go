@@ -62,7 +62,7 @@ func TestSeatsAndBranchesSayWhatClientsNeed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b := closed.GetBranches()[0]; b.GetOpen() || b.ClosesAt != nil || !b.GetOpensAt().AsTime().Equal(tuesday.Add(5*24*time.Hour-2*time.Hour)) {
+	if b := closed.GetBranches()[0]; b.GetOpen() || b.GetClosesAt() != nil || !b.GetOpensAt().AsTime().Equal(tuesday.Add(5*24*time.Hour-2*time.Hour)) {
 		t.Errorf("closed: %v", b)
 	}
 }
@@ -158,7 +158,7 @@ func TestWatchersAreToldOfSeatsThatAreGone(t *testing.T) {
 			t.Fatal(err)
 		}
 		change, err := stream.Recv()
-		if err != nil || change.GetChange().GetId() != seats[i] || change.GetChange().GetAvailable() || change.AsOf == nil {
+		if err != nil || change.GetChange().GetId() != seats[i] || change.GetChange().GetAvailable() || change.GetAsOf() == nil {
 			t.Fatalf("%s: %v, %v", sql, change, err)
 		}
 		removed, err := stream.Recv()

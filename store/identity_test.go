@@ -86,10 +86,9 @@ func TestRestoreGivesNoIDAgain(t *testing.T) {
 		}
 	}
 	run("pg_dump", "-Fc", "-f", dump, b.db.URL)
-	seen := int64(0)
 	for round := range 2 {
 		when := fmt.Sprint("restore ", round)
-		seen = b.notified(t, 0, 0, 20+20*round)
+		seen := b.notified(t, 0, 0, 20+20*round)
 		if _, err := b.RegisterUser(t.Context(), store.NewUser{StudentID: when, Role: store.RoleStudent}); err != nil {
 			t.Fatal(err)
 		}

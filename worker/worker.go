@@ -210,10 +210,9 @@ func (s *step) report(ctx context.Context, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	failed := s.failures > 0
-	switch {
-	case err == nil:
+	if err == nil {
 		s.failures = 0
-	default:
+	} else {
 		s.failures++
 		w.config.Metrics.Failed(s.name)
 	}

@@ -23,7 +23,7 @@ func MakeStandby(t testing.TB, pg *stack.Postgres) {
 		t.Fatal(err)
 	}
 	_ = conn.Close(t.Context())
-	signal := os.WriteFile(filepath.Join(data, "standby.signal"), nil, 0o644) //nolint:gosec // Postgres runs as another user, and reads it
+	signal := os.WriteFile(filepath.Join(data, "standby.signal"), nil, 0o644)
 	if err := errors.Join(signal, pg.Kill(), pg.Start(t.Context())); err != nil {
 		t.Fatal(err)
 	}
