@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -30,7 +31,7 @@ func TestAnEditOfTheCatalogIsReadAlone(t *testing.T) {
 		return c.Catalog
 	}
 	for i, id := range seats[:100] {
-		c := read(`UPDATE seats SET out_of_service = NOT out_of_service, label = $2 WHERE id = $1`, id, "edited "+string(rune('A'+i)))
+		c := read(`UPDATE seats SET out_of_service = NOT out_of_service, label = $2 WHERE id = $1`, id, fmt.Sprint("edited ", i))
 		if len(c.Seats) != 1 || c.Seats[0].ID != id || !c.Seats[0].OutOfService || len(c.Branches) != 0 || len(c.SeatIDs) != 0 {
 			t.Fatalf("seat %d: %d seats, %d branches and %d ids were read", id, len(c.Seats), len(c.Branches), len(c.SeatIDs))
 		}

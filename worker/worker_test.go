@@ -342,6 +342,7 @@ func TestPostgresGoesAndComesBack(t *testing.T) {
 	}
 	w := run(t, s)
 	storetest.Eventually(t, "the worker fails", func() bool { return w.log.count("the worker fails") == 1 })
+	storetest.Eventually(t, "it is too late to remind", func() bool { return time.Now().After(*r.CheckInDeadline) })
 	if err := pg.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
