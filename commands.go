@@ -63,9 +63,9 @@ func (seedCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, store.Config{URL: s.DatabaseURL, MinConns: 1, MaxConns: 1, Rules: s.rules()})
+	db, err := s.openStore(ctx)
 	if err != nil {
-		return fmt.Errorf("open the database: %w", err)
+		return err
 	}
 	defer db.Close()
 	added, err := seedDemo(ctx, db, s.BcryptCost.value)
@@ -94,9 +94,14 @@ func (s *settings) open(ctx context.Context) (*store.Store, error) {
 	if err := f.err(); err != nil {
 		return nil, err
 	}
+	return s.openStore(ctx)
+}
+
+// openStore opens the database for one command, which runs on one connection.
+func (s *settings) openStore(ctx context.Context) (*store.Store, error) {
 	db, err := store.Open(ctx, store.Config{URL: s.DatabaseURL, MinConns: 1, MaxConns: 1, Rules: s.rules()})
 	if err != nil {
-		return nil, fmt.Errorf("open the database: %w", err)
+		return nil, fmt.Errorf("open the database (has it been migrated? dlsms migrate does that): %w", err)
 	}
 	return db, nil
 }

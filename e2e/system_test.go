@@ -24,7 +24,7 @@ import (
 )
 
 // patience is how long a test waits for what has to happen: far longer than it takes, since the machine may be busy.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // system is a running stack, with its log, a way into its database, and connections to its proxy.
 type system struct {
