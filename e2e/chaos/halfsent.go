@@ -32,8 +32,9 @@ type halfSender struct {
 	conn   net.Conn
 	frames *http2.Framer
 
-	next uint32         // stream
-	open map[uint32]int // how often the replica answered since it began, by stream
+	next  uint32         // stream
+	open  map[uint32]int // how often the replica answered since it began, by stream
+	asked bool           // the replica has not answered yet
 }
 
 // sendHalf keeps calls half sent at a replica until ctx ends, and reports those that stay open.
@@ -96,9 +97,11 @@ func (h *halfSender) run(ctx context.Context, found *violations) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if h.frames.WriteSettings() != nil {
+			// One question at a time: a replica that was frozen would answer all that were asked meanwhile.
+			if !h.asked && h.frames.WriteSettings() != nil {
 				return
 			}
+			h.asked = true
 		case f, ok := <-incoming:
 			if !ok {
 				return
@@ -129,6 +132,7 @@ func (h *halfSender) handle(f http2.Frame) error {
 		if !f.IsAck() {
 			return h.frames.WriteSettingsAck()
 		}
+		h.asked = false
 		for id := range h.open {
 			h.open[id]++
 		}
