@@ -156,10 +156,16 @@ func nginxConf(conf, listen string, backends []string, files uint64) (string, er
 	if len(backends) == 0 {
 		return "", errors.New("nginx needs one replica at least")
 	}
-	if !confServer.MatchString(conf) || len(confListen.FindAllString(conf, -1)) != 1 || len(confPath.FindAllString(conf, -1)) == 0 {
+	servers := confServer.FindAllStringSubmatchIndex(conf, -1)
+	if len(servers) == 0 || len(confListen.FindAllString(conf, -1)) != 1 || len(confPath.FindAllString(conf, -1)) == 0 {
 		return "", errors.New("nginx.conf has not the lines `listen 9090 …;`, `server app1:9090 …;` and paths under /tmp that are to be rewritten")
 	}
-	conf = replaceServers(conf, backends)
+	var lines strings.Builder
+	for i, addr := range backends {
+		lines.Write(confServer.ExpandString(nil, "${1}"+addr+"${2};\n", conf, servers[min(i, len(servers)-1)]))
+	}
+	first, last := servers[0][0], servers[len(servers)-1][1]
+	conf = conf[:first] + lines.String() + conf[last:]
 	conf = confListen.ReplaceAllString(conf, "${1}"+listen+" ")
 	conf = confIPv6.ReplaceAllString(conf, "") // here it listens on one address, of either kind
 	conf = confPath.ReplaceAllString(conf, "${1}${2}")
@@ -169,28 +175,6 @@ func nginxConf(conf, listen string, backends []string, files uint64) (string, er
 		}
 	}
 	return conf, nil
-}
-
-// replaceServers puts a line for each backend in the place of each group of servers: lines that follow one another
-// and have the same parameters.
-func replaceServers(conf string, backends []string) string {
-	var out strings.Builder
-	done, group := 0, "" // group is the end and the parameters of the last line
-	for _, m := range confServer.FindAllStringSubmatchIndex(conf, -1) {
-		parameters := ""
-		if m[4] >= 0 {
-			parameters = conf[m[4]:m[5]]
-		}
-		out.WriteString(conf[done:m[0]])
-		if group != fmt.Sprint(m[0], parameters) {
-			for _, addr := range backends {
-				out.WriteString(conf[m[2]:m[3]] + addr + parameters + ";\n")
-			}
-		}
-		done, group = m[1], fmt.Sprint(m[1], parameters)
-	}
-	out.WriteString(conf[done:])
-	return out.String()
 }
 
 // lastEmergency picks the line by which nginx says why it gave up.

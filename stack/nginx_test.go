@@ -58,13 +58,12 @@ func TestNginxConfFitsTheMachine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const upstreams = 2 // of calls and of streams
-	for want, times := range map[string]int{"server a:1 max_fails=0;": upstreams, "server e:5 max_fails=0;": upstreams, "worker_rlimit_nofile 4096;": 1} {
-		if strings.Count(conf, want) != times {
-			t.Errorf("%q is there %d times, want %d", want, strings.Count(conf, want), times)
+	for _, want := range []string{"server a:1 max_fails=0;", "server e:5 max_fails=0;", "worker_rlimit_nofile 4096;"} {
+		if !strings.Contains(conf, want) {
+			t.Errorf("no %q", want)
 		}
 	}
-	if conf, err = nginxConf(deploy.NginxConf, "127.0.0.1:1234", []string{"a:1"}, 4096); err != nil || strings.Count(conf, "max_fails=0;") != upstreams {
+	if conf, err = nginxConf(deploy.NginxConf, "127.0.0.1:1234", []string{"a:1"}, 4096); err != nil || strings.Count(conf, "max_fails=0;") != 1 {
 		t.Errorf("one replica: %v\n%s", err, conf)
 	}
 	for _, broken := range []string{"", "events {}", strings.ReplaceAll(deploy.NginxConf, "listen 9090", "listen 9091")} {
