@@ -19,6 +19,11 @@ type Caller struct {
 	ExpiresAt  time.Time
 }
 
+// identity is what the token says of its user, for the store to compare with the user's row.
+func (c Caller) identity() *store.Identity {
+	return &store.Identity{ID: c.UserID, StudentID: c.StudentID, TokenGeneration: c.Generation}
+}
+
 // call is what the edge knows of one RPC while it runs.
 type call struct {
 	method    string // full name, "/dlsms.v1.SeatService/GetSeats"

@@ -93,6 +93,26 @@ func (k knownUser) refuses(c Caller) error {
 	return nil
 }
 
+// recall returns why the token was refused before, nil if it was not, or not of late.
+func (i *identities) recall(c Caller) error {
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	if r, ok := i.refused.peek(tokenIDOf(c.JTI)); ok && time.Since(r.at) < identityAge {
+		return r.err
+	}
+	return nil
+}
+
+// learn remembers a token that a call which began at that time found not to be its user's.
+func (i *identities) learn(c Caller, err error, began time.Time) {
+	if !errors.Is(err, store.ErrTokenInvalid) && !errors.Is(err, store.ErrTokenRevoked) {
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.refused.put(tokenIDOf(c.JTI), refusal{err, began}, maxRefused)
+}
+
 func (i *identities) ask(ctx context.Context, c Caller) error {
 	token := tokenIDOf(c.JTI)
 	for late := false; ; late = true {

@@ -81,6 +81,9 @@ func (e *edge) run(ctx context.Context, c *call, handle func(context.Context) er
 	ctx, err := e.enter(ctx, c)
 	if err == nil {
 		err = guard(ctx, handle)
+		if c.rule.identified {
+			e.users.learn(c.caller, err, c.start)
+		}
 	}
 	// Before finish, which cancels ctx: whether the client ended it must be seen here.
 	o := conclude(ctx, err, c.rule.always)
@@ -127,10 +130,23 @@ func (e *edge) authenticate(ctx context.Context, c *call) error {
 	if c.caller, err = e.tokens.verify(token); err != nil {
 		return err
 	}
-	if err := e.inForce(ctx, c.caller); err != nil {
+	if c.rule.identified {
+		err = e.mayBeInForce(c.caller)
+	} else {
+		err = e.inForce(ctx, c.caller)
+	}
+	if err != nil {
 		return err
 	}
 	return c.rule.allows(c.caller)
+}
+
+// mayBeInForce is inForce without a look at Postgres, for calls that take one themselves: it refuses tokens that are known to be refused.
+func (e *edge) mayBeInForce(c Caller) error {
+	if err := e.revoked.check(c); err != nil {
+		return err
+	}
+	return e.users.recall(c)
 }
 
 // inForce returns nil if the caller's token was not revoked and is of the user who has its id in the present database.

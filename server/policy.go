@@ -45,6 +45,8 @@ type rule struct {
 	who   who
 	class class
 	quota quota
+	// identified is true for what checks in its own transaction whether the token is its user's: no look-up of the user precedes it.
+	identified bool
 	// brief is true for what waits for nothing but a look at the log, which has a deadline of its own: none is set for each call.
 	brief bool
 	// always is true for what answers while the server starts and drains as well.
@@ -64,7 +66,7 @@ var policy = map[string]rule{
 	dlsmsv1.SeatService_GetSeat_FullMethodName:     {who: public, brief: true},
 	dlsmsv1.SeatService_WatchSeats_FullMethodName:  {who: public},
 
-	dlsmsv1.ReservationService_CreateReservation_FullMethodName: {who: signedIn, class: book, quota: perUser},
+	dlsmsv1.ReservationService_CreateReservation_FullMethodName: {who: signedIn, class: book, quota: perUser, identified: true},
 	dlsmsv1.ReservationService_GetReservation_FullMethodName:    {who: signedIn, class: read, quota: perUser},
 	dlsmsv1.ReservationService_GetReservations_FullMethodName:   {who: signedIn, class: read, quota: perUser},
 	dlsmsv1.ReservationService_CancelReservation_FullMethodName: {who: signedIn, class: book, quota: perUser},

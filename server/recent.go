@@ -17,6 +17,15 @@ func (r *recent[K, V]) get(key K, size int) (V, bool) {
 	return v, ok
 }
 
+// peek returns the value of a key and leaves its age as it is, so that readers may share a lock.
+func (r *recent[K, V]) peek(key K) (V, bool) {
+	v, ok := r.young[key]
+	if !ok {
+		v, ok = r.aged[key]
+	}
+	return v, ok
+}
+
 // put sets a value. The map remembers at least size values and at most twice as many.
 func (r *recent[K, V]) put(key K, v V, size int) {
 	if _, ok := r.young[key]; !ok && (r.young == nil || len(r.young) >= size) {

@@ -26,6 +26,7 @@ func (s *reservationService) CreateReservation(ctx context.Context, req *dlsmsv1
 		UserID:    caller(ctx).UserID,
 		SeatID:    c.id("seat_id", req.GetSeatId()),
 		RequestID: c.requestID(req.GetRequestId()),
+		Token:     caller(ctx).identity(),
 	}
 	booking.StartTime, booking.EndTime = c.windowFromNow(req.GetStartTime(), req.GetEndTime())
 	if err := c.err(); err != nil {

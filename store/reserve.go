@@ -23,6 +23,9 @@ type Booking struct {
 	EndTime   time.Time
 	// RequestID makes the call safe to repeat; empty: it isn't.
 	RequestID string
+	// Token is what the caller's token says of the user. The booking fails with ErrTokenInvalid or ErrTokenRevoked unless the user's row
+	// agrees, so that no look-up is needed before it. Nil: the caller was checked before.
+	Token *Identity
 }
 
 const (
@@ -53,10 +56,12 @@ const reserve = `
 	), wanted AS MATERIALIZED (
 		SELECT q.place, q.user_id, q.seat_id, COALESCE(q.start_time, now.t) AS start_time,
 			CASE WHEN q.start_time IS NULL THEN @clock_tolerance::interval ELSE interval '0' END AS slack, q.end_time, q.request_id, q.request_hash,
-			u.known, s.branch_id, s.out_of_service, s.area, s.label, s.branch, p.id AS prior_id, p.same
+			u.known, u.known AND (q.student_id <> u.student_id OR q.generation > u.token_generation) AS strange,
+			q.generation < u.token_generation AS revoked, s.branch_id, s.out_of_service, s.area, s.label, s.branch, p.id AS prior_id, p.same
 		FROM now CROSS JOIN unnest(@users::bigint[], @seats::bigint[], @starts::timestamptz[], @ends::timestamptz[], @request_ids::text[],
-			@request_hashes::bytea[]) WITH ORDINALITY AS q (user_id, seat_id, start_time, end_time, request_id, request_hash, place)
-		LEFT JOIN LATERAL (SELECT true AS known FROM users WHERE library_id = @library AND id = q.user_id OFFSET 0) u ON true
+			@request_hashes::bytea[], @student_ids::text[], @generations::bigint[])
+			WITH ORDINALITY AS q (user_id, seat_id, start_time, end_time, request_id, request_hash, student_id, generation, place)
+		LEFT JOIN LATERAL (SELECT true AS known, student_id, token_generation FROM users WHERE library_id = @library AND id = q.user_id OFFSET 0) u ON true
 		LEFT JOIN LATERAL (
 			SELECT s.branch_id, s.out_of_service, s.area, s.label, b.code AS branch
 			FROM seats s JOIN branches b ON b.library_id = s.library_id AND b.id = s.branch_id
@@ -68,9 +73,10 @@ const reserve = `
 		) p ON true
 	), judged AS MATERIALIZED (
 		SELECT w.*, CASE
+			WHEN w.known IS NULL OR w.strange THEN 'TOKEN_INVALID'
+			WHEN w.revoked THEN 'TOKEN_REVOKED'
 			WHEN w.same THEN 'REPEATED'
 			WHEN w.prior_id IS NOT NULL THEN 'REQUEST_ID_REUSED'
-			WHEN w.known IS NULL THEN 'TOKEN_INVALID'
 			WHEN w.branch_id IS NULL THEN 'SEAT_NOT_FOUND'
 			WHEN NOT (w.start_time BETWEEN now.t - @past_tolerance::interval AND now.t + @furthest::interval
 				AND w.end_time - w.start_time BETWEEN @min_duration::interval - w.slack AND @max_duration::interval + w.slack
@@ -107,7 +113,8 @@ const reserve = `
 
 // Reserve books a seat. It locks the user, then the seat, decides, and commits, in one round trip that it shares with others who book at the
 // same time: see booker. It fails with ErrSeatNotFound, ErrSeatOutOfService, ErrSeatTaken, ErrUserBusy, ErrTooManyReservations,
-// ErrRequestIDReused, ErrBranchClosed, or with ErrWindowNotAllowed, or Invalid for a window that ends before it starts. The same RequestID and content again returns the first answer again.
+// ErrRequestIDReused, ErrBranchClosed, ErrWindowNotAllowed, Invalid for a window that ends before it starts, and ErrTokenInvalid or
+// ErrTokenRevoked for a Token that is not the user's. The same RequestID and content again returns the first answer again.
 func (s *Store) Reserve(ctx context.Context, b Booking) (Reservation, error) {
 	return s.booker.book(ctx, b)
 }
@@ -157,9 +164,9 @@ func (s *Store) reserveAll(ctx context.Context, conn *pgxpool.Conn, wishes []Boo
 			case outcome == "REPEATED":
 				repeated = append(repeated, place-1)
 			case outcome != "RESERVED":
-				err = s.notReserved(outcome, w, now)
+				r, err = Reservation{}, s.notReserved(outcome, w, now)
 			case id == 0: // ON CONFLICT DO NOTHING did nothing
-				err = ErrSeatTaken.With("seat_id", strconv.FormatInt(w.SeatID, 10))
+				r, err = Reservation{}, ErrSeatTaken.With("seat_id", strconv.FormatInt(w.SeatID, 10))
 			default:
 				made++
 				r.StartTime, r.EndTime, r.CheckInOpensAt, r.CheckInDeadline, r.CreatedAt = *start, *end, *opens, deadline, now
@@ -194,12 +201,21 @@ func (s *Store) reserveArgs(wishes []Booking, users, seats []int64) pgx.NamedArg
 	var ends []time.Time
 	var requestIDs []*string
 	var hashes [][]byte
+	var studentIDs []*string
+	var generations []*int64
 	for _, w := range wishes {
 		starts, ends = append(starts, orNil(w.StartTime)), append(ends, w.EndTime)
 		requestIDs, hashes = append(requestIDs, orNil(w.RequestID)), append(hashes, contentHash(w.RequestID, w.SeatID, w.StartTime, w.EndTime))
+		var studentID *string
+		var generation *int64
+		if w.Token != nil {
+			studentID, generation = &w.Token.StudentID, &w.Token.TokenGeneration
+		}
+		studentIDs, generations = append(studentIDs, studentID), append(generations, generation)
 	}
 	return pgx.NamedArgs{
 		"library": s.lib, "users": users, "seats": seats, "starts": starts, "ends": ends, "request_ids": requestIDs, "request_hashes": hashes,
+		"student_ids": studentIDs, "generations": generations,
 		"past_tolerance": s.rules.PastTolerance, "furthest": s.rules.MaxAhead + clockTolerance, "clock_tolerance": clockTolerance,
 		"min_duration": s.rules.MinDuration, "max_duration": s.rules.MaxDuration,
 		"max_upcoming": s.rules.MaxUpcoming, "check_in_lead": s.rules.CheckInLead, "grace": s.rules.Grace,
@@ -214,6 +230,8 @@ func (s *Store) notReserved(outcome string, b Booking, now time.Time) error {
 		return ErrRequestIDReused
 	case "TOKEN_INVALID":
 		return ErrTokenInvalid
+	case "TOKEN_REVOKED":
+		return ErrTokenRevoked
 	case "SEAT_NOT_FOUND":
 		return ErrSeatNotFound.With("seat_id", seat)
 	case "SEAT_OUT_OF_SERVICE":

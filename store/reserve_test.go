@@ -275,3 +275,42 @@ func TestARushThatIsHeldUp(t *testing.T) {
 	}
 	storetest.CheckInvariants(t, b.db)
 }
+
+// TestReserveWithATokenOfAnotherPerson: neither a new booking nor the answer to an earlier one is for a token that is not the user's.
+func TestReserveWithATokenOfAnotherPerson(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var token store.Identity
+	token.ID = b.users[0]
+	token.StudentID = storetest.Value[string](t, b.db, `SELECT student_id FROM users WHERE id = $1`, token.ID)
+	token.TokenGeneration = storetest.Value[int64](t, b.db, `SELECT token_generation FROM users WHERE id = $1`, token.ID)
+	booking := store.Booking{UserID: token.ID, SeatID: b.seats[0], StartTime: at(60), EndTime: at(120), RequestID: "one", Token: &token}
+	first, err := b.Reserve(t.Context(), booking)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, older, newer := token, token, token
+	other.StudentID = "S9"
+	older.TokenGeneration--
+	newer.TokenGeneration++
+	for _, c := range []struct {
+		token store.Identity
+		want  error
+	}{{other, store.ErrTokenInvalid}, {older, store.ErrTokenRevoked}, {newer, store.ErrTokenInvalid}} {
+		again, next := booking, booking
+		again.Token, next.Token = &c.token, &c.token
+		next.RequestID, next.StartTime, next.EndTime = "two", at(240), at(300)
+		for _, attempt := range []store.Booking{again, next} {
+			if r, err := b.Reserve(t.Context(), attempt); !errors.Is(err, c.want) || r.ID != 0 {
+				t.Errorf("%+v, request %s: %+v, %v", c.token, attempt.RequestID, r, err)
+			}
+		}
+	}
+	again, err := b.Reserve(t.Context(), booking)
+	if err != nil || again.ID != first.ID {
+		t.Errorf("the user's own token: %+v, %v", again, err)
+	}
+	if n := storetest.Value[int](t, b.db, `SELECT count(*) FROM reservations`); n != 1 {
+		t.Errorf("%d reservations", n)
+	}
+}
