@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/dlsms/dlsms/e2e"
@@ -179,8 +180,12 @@ func passOn(t *testing.T, s *system, ada, ben, chiara student, seat int64, hall 
 	if held.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_HELD {
 		t.Errorf("held: %v", held)
 	}
-	if e := ben.entry(entry.GetId()); e.GetStatus() != dlsmsv1.WaitlistStatus_WAITLIST_STATUS_OFFERED || e.GetOfferExpiresAt() == nil {
+	e := ben.entry(entry.GetId())
+	if e.GetStatus() != dlsmsv1.WaitlistStatus_WAITLIST_STATUS_OFFERED || e.GetOfferExpiresAt() == nil || e.GetReservationId() != held.GetId() {
 		t.Errorf("the entry with an offer is %v", e)
+	}
+	if !tellsOf(offer, held) || !proto.Equal(offer.GetOfferExpiresAt(), e.GetOfferExpiresAt()) || offer.GetCheckInDeadline() != nil {
+		t.Errorf("the offer %v does not tell of %v", offer, held)
 	}
 	refused(t, ada.tryToBook(seat, fromNow(time.Hour)), "SEAT_TAKEN") // nobody passes by
 	if free := seats(t, s, &dlsmsv1.GetSeatsRequest{AvailableOnly: true}); len(free) != 48 || has(free, seat) {
@@ -194,6 +199,12 @@ func passOn(t *testing.T, s *system, ada, ben, chiara student, seat int64, hall 
 		t.Errorf("claimed: %v", claimed)
 	}
 	return claimed.GetReservation()
+}
+
+// tellsOf reports whether a notification has the seat, the window and the status of a reservation.
+func tellsOf(n *dlsmsv1.Notification, r *dlsmsv1.Reservation) bool {
+	return proto.Equal(n.GetSeat(), r.GetSeat()) && n.GetStatus() == r.GetStatus() &&
+		proto.Equal(n.GetStartTime(), r.GetStartTime()) && proto.Equal(n.GetEndTime(), r.GetEndTime())
 }
 
 // noShow is a user who never comes: the seat goes to the next in line.
@@ -210,6 +221,9 @@ func noShow(t *testing.T, s *system, ben, chiara student, seat int64, booked *dl
 	gone := ben.reservation(booked.GetId())
 	if gone.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_NO_SHOW || gone.GetEndedAt().AsTime().Before(gone.GetCheckInDeadline().AsTime()) {
 		t.Errorf("the reservation is %v", gone)
+	}
+	if !tellsOf(missed, gone) || !proto.Equal(missed.GetCheckInDeadline(), gone.GetCheckInDeadline()) || missed.GetOfferExpiresAt() != nil {
+		t.Errorf("the no-show %v does not tell of %v", missed, gone)
 	}
 	refused(t, ben.tryToCheckIn(booked.GetId()), "CHECK_IN_TOO_LATE")
 
