@@ -15,6 +15,14 @@ import (
 // of them are still to come.
 func CutOff(t testing.TB, databaseURL string, words ...string) (through string, left func() int) {
 	t.Helper()
+	c := &cutter{ctx: t.Context(), words: words}
+	return inFront(t, databaseURL, c.pass), c.left
+}
+
+// inFront listens in front of a database and hands each client to serve, with the database's address, on a goroutine of its own. It returns the
+// URL of this way to the database.
+func inFront(t testing.TB, databaseURL string, serve func(client net.Conn, postgres string)) (through string) {
+	t.Helper()
 	u, err := url.Parse(databaseURL)
 	if err != nil {
 		t.Fatal(err)
@@ -24,7 +32,7 @@ func CutOff(t testing.TB, databaseURL string, words ...string) (through string, 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	c := &cutter{ctx: t.Context(), postgres: u.Host, words: words}
+	postgres := u.Host
 	u.Host = l.Addr().String()
 	go func() {
 		for {
@@ -32,15 +40,14 @@ func CutOff(t testing.TB, databaseURL string, words ...string) (through string, 
 			if err != nil {
 				return
 			}
-			go c.pass(client)
+			go serve(client, postgres)
 		}
 	}()
-	return u.String(), c.left
+	return u.String()
 }
 
 type cutter struct {
-	ctx      context.Context //nolint:containedctx // the test's
-	postgres string
+	ctx context.Context //nolint:containedctx // the test's
 
 	mu    sync.Mutex
 	words []string
@@ -53,9 +60,9 @@ func (c *cutter) left() int {
 }
 
 // pass passes on what a client says, and the answers, until it says one of the words.
-func (c *cutter) pass(client net.Conn) {
+func (c *cutter) pass(client net.Conn, postgres string) {
 	defer func() { _ = client.Close() }()
-	server, err := (&net.Dialer{}).DialContext(c.ctx, "tcp", c.postgres)
+	server, err := (&net.Dialer{}).DialContext(c.ctx, "tcp", postgres)
 	if err != nil {
 		return
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
-	"net/url"
 	"sync"
 	"testing"
 )
@@ -16,8 +15,7 @@ type Pooler struct {
 	// URL is the way to the database through the pooler.
 	URL string
 
-	ctx      context.Context //nolint:containedctx // the test's
-	postgres string
+	ctx context.Context //nolint:containedctx // the test's
 
 	mu      sync.Mutex
 	dropped map[string]bool
@@ -26,27 +24,8 @@ type Pooler struct {
 // NewPooler puts a pooler in front of a database.
 func NewPooler(t testing.TB, databaseURL string) *Pooler {
 	t.Helper()
-	u, err := url.Parse(databaseURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	p := &Pooler{ctx: t.Context(), postgres: u.Host, dropped: map[string]bool{}}
-	u.Host = l.Addr().String()
-	p.URL = u.String()
-	go func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go p.serve(client)
-		}
-	}()
+	p := &Pooler{ctx: t.Context(), dropped: map[string]bool{}}
+	p.URL = inFront(t, databaseURL, p.serve)
 	return p
 }
 
@@ -64,9 +43,9 @@ func (p *Pooler) Dropped() []string {
 // passed are the start-up parameters that a pooler needs to know to which database a client wants.
 var passed = map[string]bool{"user": true, "database": true}
 
-func (p *Pooler) serve(client net.Conn) {
+func (p *Pooler) serve(client net.Conn, postgres string) {
 	defer func() { _ = client.Close() }()
-	server, err := (&net.Dialer{}).DialContext(p.ctx, "tcp", p.postgres)
+	server, err := (&net.Dialer{}).DialContext(p.ctx, "tcp", postgres)
 	if err != nil {
 		return
 	}
