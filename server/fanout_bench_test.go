@@ -14,20 +14,32 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// BenchmarkReadsBeside measures GetSeats of 50 seats, 100 a second, beside 50 bookings and cancellations a second and 1,000 watches, each
-// for ten seconds, with clients and server in one process:
+// BenchmarkReadsBeside measures GetSeats of all seats of a branch, 100 times a second, beside changes and watches. Each kind takes ten
+// seconds. Clients and server share one process:
 //
 //	go test ./server -run '^$' -bench ReadsBeside -benchtime 1x
 func BenchmarkReadsBeside(b *testing.B) {
-	const watches, pace, during = 1000, 50, 10 * time.Second
-	for _, kind := range []string{"nothing", "watches of everything", "watches of as many windows", "edits of 5000 seats", "5000 seats"} {
-		b.Run(kind, func(b *testing.B) {
-			n := 50
-			if kind == "edits of 5000 seats" || kind == "5000 seats" {
-				n = 5000
-			}
+	const during, pace = 10 * time.Second, 50 // changes a second; a booking and its cancellation count as one
+	for _, kind := range []struct {
+		name     string
+		seats    int
+		watches  int
+		windows  bool // each watch has its own window, and sees every booking
+		bookings bool
+		edits    bool // a seat goes out of service, or back
+	}{
+		{name: "50 seats", seats: 50},
+		{name: "50 seats, edits", seats: 50, edits: true},
+		{name: "50 seats, bookings", seats: 50, bookings: true},
+		{name: "50 seats, bookings, watches of everything", seats: 50, bookings: true, watches: 1000},
+		{name: "50 seats, bookings, watches of windows", seats: 50, bookings: true, watches: 1000, windows: true},
+		{name: "5000 seats", seats: 5000},
+		{name: "5000 seats, edits", seats: 5000, edits: true},
+		{name: "5000 seats, bookings", seats: 5000, bookings: true},
+	} {
+		b.Run(kind.name, func(b *testing.B) {
 			db := storetest.NewDB(b)
-			seats := db.Seats(b, n)
+			seats := db.Seats(b, kind.seats)
 			rules := store.DefaultRules()
 			rules.MaxUpcoming = 0
 			users := db.Users(b, 8)
@@ -36,13 +48,11 @@ func BenchmarkReadsBeside(b *testing.B) {
 			begin := time.Now().Add(time.Hour).Truncate(time.Hour)
 			var streams sync.WaitGroup
 			var messages atomic.Int64
-			for i := range watches {
-				if n == 5000 || kind == "nothing" {
-					break
-				}
+			for i := range kind.watches {
 				req := &dlsmsv1.WatchSeatsRequest{}
-				if kind == "watches of as many windows" {
-					req.StartTime, req.EndTime = timestamppb.New(begin.Add(-time.Duration(i+1)*time.Second)), timestamppb.New(begin.Add(time.Hour))
+				if kind.windows {
+					req.StartTime = timestamppb.New(begin.Add(-time.Duration(i+1) * time.Second))
+					req.EndTime = timestamppb.New(begin.Add(time.Hour))
 				}
 				conn := s.seats
 				if i%20 == 0 {
@@ -69,13 +79,15 @@ func BenchmarkReadsBeside(b *testing.B) {
 					defer tick.Stop()
 					for i := 0; time.Now().Before(end); i++ {
 						<-tick.C
-						if kind == "edits of 5000 seats" {
-							db.Exec(b, `UPDATE seats SET out_of_service = NOT out_of_service WHERE id = $1`, seats[i%n])
-							continue
-						} else if n == 5000 {
+						if kind.edits {
+							db.Exec(b, `UPDATE seats SET out_of_service = NOT out_of_service WHERE id = $1`, seats[i%len(seats)])
+						}
+						if !kind.bookings {
 							continue
 						}
-						r, err := writers.Reserve(b.Context(), store.Booking{UserID: users[i%8], SeatID: seats[i%n], StartTime: begin, EndTime: begin.Add(time.Hour)})
+						r, err := writers.Reserve(b.Context(), store.Booking{
+							UserID: users[i%8], SeatID: seats[i%len(seats)], StartTime: begin, EndTime: begin.Add(time.Hour),
+						})
 						if err != nil {
 							b.Error(err)
 							return
