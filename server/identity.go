@@ -97,7 +97,12 @@ func (k knownUser) refuses(c Caller) error {
 func (i *identities) recall(c Caller) error {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
-	if r, ok := i.refused.peek(tokenIDOf(c.JTI)); ok && time.Since(r.at) < identityAge {
+	return i.refusal(tokenIDOf(c.JTI))
+}
+
+// refusal is recall for callers that hold the lock.
+func (i *identities) refusal(token tokenID) error {
+	if r, ok := i.refused.peek(token); ok && time.Since(r.at) < identityAge {
 		return r.err
 	}
 	return nil
@@ -121,9 +126,9 @@ func (i *identities) ask(ctx context.Context, c Caller) error {
 			i.mu.Unlock()
 			return nil
 		}
-		if r, ok := i.refused.get(token, maxRefused); ok && time.Since(r.at) < identityAge {
+		if err := i.refusal(token); err != nil {
 			i.mu.Unlock()
-			return r.err
+			return err
 		}
 		l, joined := i.join(ctx, c.UserID)
 		i.mu.Unlock()

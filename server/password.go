@@ -19,6 +19,8 @@ type passwords struct {
 	atOnce int
 	turns  *turns
 	dummy  []byte // the hash of no password
+	// timed is called with the duration of each hash and each comparison, without the wait for a turn.
+	timed func(time.Duration)
 }
 
 // passwordPatience is how long a call waits for its turn.
@@ -33,7 +35,9 @@ func newPasswords(cost, atOnce int) (*passwords, error) {
 		return nil, err
 	}
 	atOnce = max(1, atOnce)
-	return &passwords{cost: cost, atOnce: atOnce, turns: newTurns(atOnce, passwordPatience), dummy: dummy}, nil
+	return &passwords{
+		cost: cost, atOnce: atOnce, turns: newTurns(atOnce, passwordPatience), dummy: dummy, timed: func(time.Duration) {},
+	}, nil
 }
 
 // inUse returns how many passwords are hashed or compared.
@@ -57,6 +61,7 @@ func (p *passwords) inTurn(ctx context.Context, studentID string, f func() error
 func (p *passwords) hash(ctx context.Context, studentID, password string) (string, error) {
 	var hash []byte
 	err := p.inTurn(ctx, studentID, func() (err error) {
+		defer p.time()()
 		hash, err = bcrypt.GenerateFromPassword([]byte(password), p.cost)
 		return err
 	})
@@ -71,7 +76,9 @@ func (p *passwords) compare(hash string, forms ...string) error {
 		known = p.dummy
 	}
 	for _, form := range forms {
+		done := p.time()
 		err := bcrypt.CompareHashAndPassword(known, []byte(form))
+		done()
 		if err == nil && hash != "" {
 			return nil
 		}
@@ -80,4 +87,10 @@ func (p *passwords) compare(hash string, forms ...string) error {
 		}
 	}
 	return store.ErrBadCredentials
+}
+
+// time starts a clock, and returns what stops it.
+func (p *passwords) time() (stop func()) {
+	began := time.Now()
+	return func() { p.timed(time.Since(began)) }
 }

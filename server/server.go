@@ -207,6 +207,13 @@ func (s *Server) observe(r prometheus.Registerer, p *passwords) {
 	gauge("slots_taken", slotsHelp, prometheus.Labels{"class": "book"}, s.edge.admission.classes[book].inUse)
 	gauge("slots_taken", slotsHelp, prometheus.Labels{"class": "read"}, s.edge.admission.classes[read].inUse)
 	gauge("slots_taken", slotsHelp, prometheus.Labels{"class": "password"}, p.inUse)
+	hashes := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: "dlsms", Name: "password_hash_duration_seconds",
+		Help:    "Duration of hashing a password, or comparing it with a hash, without the wait for a slot.",
+		Buckets: []float64{.05, .1, .2, .3, .5, .75, 1, 2, 5},
+	})
+	r.MustRegister(hashes)
+	p.timed = func(took time.Duration) { hashes.Observe(took.Seconds()) }
 }
 
 // Serve answers on the listener until Shutdown, and returns nil then. It may be called before Ready, and for several listeners.

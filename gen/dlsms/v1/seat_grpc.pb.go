@@ -55,6 +55,8 @@ type SeatServiceClient interface {
 	// It goes on until the client ends it. When many watch, or the client reads slowly, several changes of one seat come as one, its latest state.
 	// A client that reads too slowly even for that gets a new snapshot instead of what it missed;
 	// when the server stops, the stream ends with UNAVAILABLE: call again.
+	// No token is needed. A stream with a valid token counts against its user's limit, and else against the limit of the client's address,
+	// which a whole campus may share; a token that is not valid is ignored.
 	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, WINDOW_NOT_ALLOWED), NOT_FOUND (BRANCH_NOT_FOUND),
 	// RESOURCE_EXHAUSTED (OVERLOADED: too many streams), UNAVAILABLE.
 	WatchSeats(ctx context.Context, in *WatchSeatsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSeatsResponse], error)
@@ -147,6 +149,8 @@ type SeatServiceServer interface {
 	// It goes on until the client ends it. When many watch, or the client reads slowly, several changes of one seat come as one, its latest state.
 	// A client that reads too slowly even for that gets a new snapshot instead of what it missed;
 	// when the server stops, the stream ends with UNAVAILABLE: call again.
+	// No token is needed. A stream with a valid token counts against its user's limit, and else against the limit of the client's address,
+	// which a whole campus may share; a token that is not valid is ignored.
 	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, WINDOW_NOT_ALLOWED), NOT_FOUND (BRANCH_NOT_FOUND),
 	// RESOURCE_EXHAUSTED (OVERLOADED: too many streams), UNAVAILABLE.
 	WatchSeats(*WatchSeatsRequest, grpc.ServerStreamingServer[WatchSeatsResponse]) error
