@@ -1,6 +1,6 @@
-# DL-SMS. `make` lists what there is.
+# DL-SMS. `make` lists the targets.
 
-# Where Go's own installation instructions put it, which is not in every PATH.
+# Go's installation instructions put Go here. Not every PATH has it.
 export PATH := $(PATH):/usr/local/go/bin
 
 BIN     := .local/bin
@@ -9,56 +9,59 @@ TESTS   ?= ./...
 TIMEOUT ?= 15m
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check build bench bench-quick bench-profiles chaos chaos-quick canaries trials vulncheck generate lint fmt grpcurl ghz install clean
-.PHONY: go fresh format breaking vet modules benches bench-test chaoses
+.PHONY: help run test check build bench bench-quick bench-profiles chaos chaos-quick canaries trials
+.PHONY: vulncheck generate lint fmt grpcurl ghz install clean
+.PHONY: go fresh format breaking vet modules build-bench bench-test build-chaos
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: go ## start everything on this machine with the demo data, on LISTEN=127.0.0.1:9090; Ctrl-C stops it
+run: go ## start the system with demo data on LISTEN=127.0.0.1:9090; Ctrl-C stops it
 	@stack/install.sh run
 	@CGO_ENABLED=0 stack/build.sh -o $(BIN)/ . ./stack/cmd/dlsms-stack
 	@exec $(BIN)/dlsms-stack -dir .local -binary $(BIN)/dlsms -listen $(LISTEN) $(ARGS)
 
-test: go ## run the tests with the race detector, on a real Postgres, Redis and nginx; TESTS=./store for some
+test: go ## run the tests with the race detector; TESTS=./store runs one package
 	@stack/install.sh test
 	@stack/build.sh -race ./...
 	go test -race -shuffle=on -p 1 -timeout $(TIMEOUT) $(TESTS)
+	$(if $(filter ./...,$(TESTS)),cd deploy/compose && go test -race -shuffle=on ./...)
 
-check: fresh format lint vet modules build test bench-test chaos-quick ## all that a change has to pass
+check: fresh format lint vet modules build test bench-test chaos-quick ## run every check that a change must pass
 
-bench: benches ## measure it, beside what can be reached at most, into docs/benchmarks; takes twenty minutes and all of the machine
+bench: build-bench ## run the benchmarks and write docs/benchmarks; takes 20 minutes on an idle machine
 	@$(BIN)/dlsms-bench -out docs/benchmarks $(ARGS)
 
-bench-quick: benches ## the same in three minutes, with few rounds: to see that it works, not for figures
+bench-quick: build-bench ## run short benchmarks in 3 minutes; the figures are not meaningful
 	@$(BIN)/dlsms-bench -quick -out .local/bench-quick $(ARGS)
 
-bench-profiles: benches ## profile a replica and list the statements of Postgres, by scenario, into docs/benchmarks/profiles
+bench-profiles: build-bench ## write CPU profiles and SQL statistics to docs/benchmarks/profiles
 	@$(BIN)/dlsms-bench -quick -profiles docs/benchmarks/profiles $(ARGS)
 
-chaos: chaoses ## break everything while clients go on, and check what they saw; DURATION=30m, SEED= for one that was
+chaos: build-chaos ## run clients under random faults and verify the results; DURATION=30m SEED=n
 	@$(BIN)/dlsms-chaos -duration $(or $(DURATION),30m) -seed $(or $(SEED),0) $(ARGS)
 
-chaos-quick: chaoses ## the same for a minute
+chaos-quick: build-chaos ## run the chaos tests for one minute
 	@cd e2e/chaos && go test ./...
 	@$(BIN)/dlsms-chaos -duration $(or $(DURATION),1m) -seed $(or $(SEED),0) $(ARGS)
 
-canaries: chaoses ## put known faults into the system, one after the other, and see whether they are found
+canaries: build-chaos ## insert known bugs one at a time and verify that the chaos checks find them
 	@$(BIN)/dlsms-chaos -canaries -seed $(or $(SEED),0) $(ARGS)
 
-trials: chaoses ## break one thing many times, or let too many come, and measure what users see; takes 40 minutes, and an hour more to soak
+trials: build-chaos ## measure the effect of single faults and overload on users; takes 100 minutes with the soak test
 	@$(BIN)/dlsms-chaos -trials -seed $(or $(SEED),0) $(ARGS)
 
-vulncheck: $(BIN)/govulncheck ## look for known vulnerabilities in what is called; VULNDB=file:///… for a copy of the database, without https://vuln.go.dev
+vulncheck: $(BIN)/govulncheck ## find known vulnerabilities; VULNDB=file:///… uses a local database
 	$(BIN)/govulncheck $(VULNDB:%=-db %) ./...
 	cd bench && ../$(BIN)/govulncheck $(VULNDB:%=-db %) ./...
 	cd e2e/chaos && ../../$(BIN)/govulncheck $(VULNDB:%=-db %) ./...
+	cd deploy/compose && ../../$(BIN)/govulncheck $(VULNDB:%=-db %) -test ./...
 
-chaoses: build
+build-chaos: build
 	@stack/install.sh run
 	@cd e2e/chaos && CGO_ENABLED=0 ../../stack/build.sh -o ../../$(BIN)/dlsms-chaos .
 
-benches: build
+build-bench: build
 	@stack/install.sh run
 	@cd bench && CGO_ENABLED=0 ../stack/build.sh -o ../$(BIN)/dlsms-bench .
 	@cd bench && CGO_ENABLED=0 ../stack/build.sh -o ../$(BIN)/dlsms-limit ./limit
@@ -66,50 +69,52 @@ benches: build
 build: go ## build dlsms into .local/bin
 	@CGO_ENABLED=0 stack/build.sh -o $(BIN)/ .
 
-generate: $(BIN)/buf ## make gen/ and server/protos.binpb from proto/
+generate: $(BIN)/buf ## generate gen/ and server/protos.binpb from proto/
 	$(BIN)/buf generate
 	$(BIN)/buf build --as-file-descriptor-set -o server/protos.binpb
 
-lint: breaking $(BIN)/golangci-lint ## look for faults in the protos and the code
+lint: breaking $(BIN)/golangci-lint ## lint the protos and the code
 	$(BIN)/buf lint
 	$(BIN)/golangci-lint run
 	cd bench && ../$(BIN)/golangci-lint run
 	cd e2e/chaos && ../../$(BIN)/golangci-lint run
+	cd deploy/compose && ../../$(BIN)/golangci-lint run
 
 fmt: $(BIN)/buf $(BIN)/golangci-lint ## format the protos and the code
 	$(BIN)/buf format --write
 	$(BIN)/golangci-lint fmt
 
-grpcurl: $(BIN)/grpcurl ## build grpcurl, to call the API by hand, into .local/bin
+grpcurl: $(BIN)/grpcurl ## build grpcurl, a command-line client, into .local/bin
 
-ghz: $(BIN)/ghz ## build ghz, to put load on the API, into .local/bin
+ghz: $(BIN)/ghz ## build ghz, a load generator, into .local/bin
 
-install: ## install PostgreSQL, Redis, nginx and a C compiler where they are missing
+install: ## install missing programs: PostgreSQL, Redis, nginx, a C compiler and the client tools
 	@stack/install.sh test
 
-clean: ## remove .local: the programs built, and the database with all that is in it
+clean: ## remove .local: the built programs and the database
 	@stack/clean.sh
 
-# The parts of check and lint.
+# The steps of check and lint.
 
 fresh: $(BIN)/buf
 	@rm -rf .local/fresh
 	$(BIN)/buf generate --output .local/fresh
 	$(BIN)/buf build --as-file-descriptor-set -o .local/fresh/protos.binpb
 	@diff -r .local/fresh/gen gen && cmp .local/fresh/protos.binpb server/protos.binpb || { \
-		echo "gen/ or server/protos.binpb is not what proto/ says: run \`make generate\`" >&2; exit 1; }
+		echo "gen/ or server/protos.binpb is out of date: run \`make generate\`" >&2; exit 1; }
 
 format: $(BIN)/buf $(BIN)/golangci-lint
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/golangci-lint fmt --diff
 	cd bench && ../$(BIN)/golangci-lint fmt --diff
 	cd e2e/chaos && ../../$(BIN)/golangci-lint fmt --diff
+	cd deploy/compose && ../../$(BIN)/golangci-lint fmt --diff
 
 breaking: $(BIN)/buf
 	@tools/breaking.sh
 
-# The benchmark itself, on small rounds: that it runs, that no call of it fails.
-bench-test: benches
+# Runs short rounds and checks that the benchmark works and that none of its calls fails.
+bench-test: build-bench
 	cd bench && go test ./...
 	@$(BIN)/dlsms-bench -quick -only '^(rest|reads|mix|bookings|stampede)$$'
 
@@ -117,14 +122,16 @@ vet: go
 	go vet ./...
 	cd bench && go vet ./...
 	cd e2e/chaos && go vet ./...
+	cd deploy/compose && go vet ./...
 
 modules: go
 	go mod verify
 	go mod tidy -diff
 	cd bench && go mod verify && go mod tidy -diff
 	cd e2e/chaos && go mod verify && go mod tidy -diff
+	cd deploy/compose && go mod verify && go mod tidy -diff
 
-# The tools have modules of their own, so that what they need does not get into the server.
+# Each tool has its own module, so that its dependencies stay out of the server's go.mod.
 $(BIN)/buf $(BIN)/grpcurl $(BIN)/ghz $(BIN)/golangci-lint $(BIN)/govulncheck: $(BIN)/%: tools/%.mod | go
 	@echo "build    | $* (once)"
 	@CGO_ENABLED=0 stack/build.sh -modfile=$< -o $@ "$$(go list -modfile=$< tool)"

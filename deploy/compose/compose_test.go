@@ -1,4 +1,6 @@
-package deploy_test
+// Package compose_test checks docker-compose.yml as Compose itself reads it.
+// It is a module of its own: the server does not need the modules of the Compose reader.
+package compose_test
 
 import (
 	"maps"
@@ -19,10 +21,17 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// compose loads docker-compose.yml as Compose does, with these settings and none of this machine's.
-func compose(t *testing.T, env ...string) *types.Project {
+const (
+	composeFile = "../../docker-compose.yml"
+	envExample  = "../../.env.example"
+	readme      = "../../README.md"
+)
+
+// load reads docker-compose.yml as Compose does.
+// It uses the settings in env and ignores the environment of this process.
+func load(t *testing.T, env ...string) *types.Project {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{"../docker-compose.yml"}, cli.WithEnv(env), cli.WithName("dlsms"))
+	options, err := cli.NewProjectOptions([]string{composeFile}, cli.WithEnv(env), cli.WithName("dlsms"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,23 +44,24 @@ func compose(t *testing.T, env ...string) *types.Project {
 
 var apps = []string{"app1", "app2", "app3"}
 
-func TestComposeStartsInOrderOfHealth(t *testing.T) {
+func TestServicesStartWhenDependenciesAreHealthy(t *testing.T) {
 	t.Parallel()
-	project := compose(t)
-	if got, want := slices.Sorted(maps.Keys(project.Services)), []string{"app1", "app2", "app3", "nginx", "postgres", "redis"}; !slices.Equal(got, want) {
+	project := load(t)
+	got, want := slices.Sorted(maps.Keys(project.Services)), []string{"app1", "app2", "app3", "nginx", "postgres", "redis"}
+	if !slices.Equal(got, want) {
 		t.Fatalf("services %v, want %v", got, want)
 	}
-	needs := map[string][]string{"nginx": apps}
+	dependencies := map[string][]string{"nginx": apps}
 	for _, app := range apps {
-		needs[app] = []string{"postgres", "redis"}
+		dependencies[app] = []string{"postgres", "redis"}
 	}
 	for name, service := range project.Services {
-		if got := slices.Sorted(maps.Keys(service.DependsOn)); !slices.Equal(got, needs[name]) {
-			t.Errorf("%s waits for %v, want %v", name, got, needs[name])
+		if got := slices.Sorted(maps.Keys(service.DependsOn)); !slices.Equal(got, dependencies[name]) {
+			t.Errorf("%s depends on %v, want %v", name, got, dependencies[name])
 		}
 		for other, d := range service.DependsOn {
 			if d.Condition != types.ServiceConditionHealthy {
-				t.Errorf("%s waits until %s is %s, want healthy", name, other, d.Condition)
+				t.Errorf("%s waits for the condition %s of %s, want healthy", name, d.Condition, other)
 			}
 		}
 		if service.HealthCheck == nil || len(service.HealthCheck.Test) < 2 {
@@ -60,37 +70,39 @@ func TestComposeStartsInOrderOfHealth(t *testing.T) {
 	}
 }
 
-func TestComposeServicesAreConfined(t *testing.T) {
+func TestServicesAreConfined(t *testing.T) {
 	t.Parallel()
-	project := compose(t)
+	project := load(t)
 	release := regexp.MustCompile(`^(postgres:17|redis:7\.\d+|nginx:1\.30)([.-].*)?$`)
 	for name, service := range project.Services {
-		if !service.ReadOnly || !slices.Equal(service.CapDrop, []string{"ALL"}) || !slices.Contains(service.SecurityOpt, "no-new-privileges:true") {
-			t.Errorf("%s may write its image, or has capabilities", name)
+		if !service.ReadOnly || !slices.Equal(service.CapDrop, []string{"ALL"}) ||
+			!slices.Contains(service.SecurityOpt, "no-new-privileges:true") {
+			t.Errorf("%s can write to its image, or has capabilities", name)
 		}
 		if service.Build == nil && !release.MatchString(service.Image) {
-			t.Errorf("%s has the image %q, which is not pinned to a release that this is made for", name, service.Image)
+			t.Errorf("%s has the image %q, which is not pinned to a supported release", name, service.Image)
 		}
 		if service.Build == nil && (service.User == "" || service.User == "root" || service.User == "0") {
 			t.Errorf("%s runs as root", name)
 		}
 		if name != "nginx" && len(service.Ports) > 0 {
-			t.Errorf("%s is reachable from outside", name)
+			t.Errorf("%s publishes a port", name)
 		}
 	}
 	ports := project.Services["nginx"].Ports
 	if len(ports) != 1 || ports[0].HostIP != "127.0.0.1" || ports[0].Published != "9090" || ports[0].Target != 9090 {
 		t.Errorf("nginx is published as %+v, want 127.0.0.1:9090 to 9090", ports)
 	}
-	if ports = compose(t, "DLSMS_LISTEN=0.0.0.0:80").Services["nginx"].Ports; len(ports) != 1 || ports[0].HostIP != "0.0.0.0" || ports[0].Published != "80" {
+	ports = load(t, "DLSMS_LISTEN=0.0.0.0:80").Services["nginx"].Ports
+	if len(ports) != 1 || ports[0].HostIP != "0.0.0.0" || ports[0].Published != "80" {
 		t.Errorf("DLSMS_LISTEN published nginx as %+v", ports)
 	}
 }
 
-// The replicas are the same thing three times, of this repository's image.
-func TestComposeReplicas(t *testing.T) {
+// The three replicas have the same configuration and use the image of this repository.
+func TestReplicasAreIdentical(t *testing.T) {
 	t.Parallel()
-	project := compose(t)
+	project := load(t)
 	first := project.Services["app1"]
 	for _, app := range apps[1:] {
 		other := project.Services[app]
@@ -110,22 +122,23 @@ func TestComposeReplicas(t *testing.T) {
 		t.Errorf("a replica is killed after %v, and drains for %v", first.StopGracePeriod, drain)
 	}
 	if secret := value(t, first, "JWT_SECRET"); len(secret) < 64 {
-		t.Errorf("the secret of the demo has %d characters, want 64", len(secret))
+		t.Errorf("the demo secret has %d characters, want 64", len(secret))
 	}
-	if secret := value(t, compose(t, "JWT_SECRET=").Services["app1"], "JWT_SECRET"); secret != "" {
-		t.Errorf("a secret set to nothing, as in .env.example, became %q, with which the server would start", secret)
+	if secret := value(t, load(t, "JWT_SECRET=").Services["app1"], "JWT_SECRET"); secret != "" {
+		t.Errorf("an empty JWT_SECRET, as in .env.example, became %q, and the server would start with it", secret)
 	}
-	set := compose(t, "JWT_SECRET=mine", "SEED_DEMO=false", "POSTGRES_PASSWORD=open").Services
+	set := load(t, "JWT_SECRET=mine", "SEED_DEMO=false", "POSTGRES_PASSWORD=open").Services
 	if value(t, set["app2"], "JWT_SECRET") != "mine" || value(t, set["app2"], "SEED_DEMO") != "false" {
 		t.Error("the settings don't reach the replicas")
 	}
 }
 
-// TestComposePassword: Postgres and the replicas get the same one, whatever is in it. pgx reads PGPASSWORD, since the URL has none.
-func TestComposePassword(t *testing.T) {
+// Postgres and the replicas get the same password, whatever characters it has.
+// pgx reads PGPASSWORD because the URL has no password.
+func TestPasswordReachesPostgresAndReplicas(t *testing.T) {
 	t.Parallel()
 	for _, password := range []string{"open", `p/w#a@t%25:x?y&z=[ \`, ""} {
-		services := compose(t, "POSTGRES_PASSWORD="+password).Services
+		services := load(t, "POSTGRES_PASSWORD="+password).Services
 		if got := value(t, services["postgres"], "POSTGRES_PASSWORD"); got != password {
 			t.Errorf("Postgres gets the password %q, want %q", got, password)
 		}
@@ -138,24 +151,25 @@ func TestComposePassword(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, set := address.User.Password(); set {
-			t.Errorf("%s has a password, which is stronger than PGPASSWORD", address.Redacted())
+			t.Errorf("%s has a password, which overrides PGPASSWORD", address.Redacted())
 		}
 	}
 }
 
-// TestComposeSetsNoUlimits: a limit above the engine's own, as of a rootless one, keeps the container from starting.
-func TestComposeSetsNoUlimits(t *testing.T) {
+// A ulimit above the limit of the container engine, as with a rootless engine, keeps the
+// container from starting.
+func TestServicesSetNoUlimits(t *testing.T) {
 	t.Parallel()
-	for name, service := range compose(t).Services {
+	for name, service := range load(t).Services {
 		if len(service.Ulimits) > 0 {
 			t.Errorf("%s has ulimits", name)
 		}
 	}
 }
 
-func TestComposePostgresIsThatOfTheStack(t *testing.T) {
+func TestPostgresHasSettingsOfStack(t *testing.T) {
 	t.Parallel()
-	project := compose(t)
+	project := load(t)
 	got := map[string]string{}
 	for _, arg := range project.Services["postgres"].Command[1:] {
 		name, setting, _ := strings.Cut(strings.TrimPrefix(arg, "-c"), "=")
@@ -172,39 +186,40 @@ func TestComposePostgresIsThatOfTheStack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Each replica has some connections besides its pool, and Postgres keeps three for superusers.
+	// Each replica opens up to 10 connections besides its pool. Postgres reserves 3 for superusers.
 	if need := len(apps)*(pool+10) + 3; need > limit {
-		t.Errorf("the replicas may open %d connections, and Postgres takes %d", need, limit)
+		t.Errorf("the replicas may open %d connections, and Postgres accepts %d", need, limit)
 	}
 }
 
-func TestComposeMountsTheTestedProxy(t *testing.T) {
+func TestNginxMountsTestedConfiguration(t *testing.T) {
 	t.Parallel()
-	nginx := compose(t).Services["nginx"]
-	here, err := filepath.Abs("nginx.conf")
+	nginx := load(t).Services["nginx"]
+	file, err := filepath.Abs("../nginx.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(nginx.Volumes) != 1 || nginx.Volumes[0].Source != here || nginx.Volumes[0].Target != "/etc/nginx/nginx.conf" || !nginx.Volumes[0].ReadOnly {
-		t.Errorf("nginx has the volumes %+v, want %s", nginx.Volumes, here)
+	if len(nginx.Volumes) != 1 || nginx.Volumes[0].Source != file ||
+		nginx.Volumes[0].Target != "/etc/nginx/nginx.conf" || !nginx.Volumes[0].ReadOnly {
+		t.Errorf("nginx has the volumes %+v, want %s", nginx.Volumes, file)
 	}
 	if !slices.Contains(nginx.Tmpfs, "/tmp") {
 		t.Error("nginx has no /tmp to write to")
 	}
-	conf, err := os.ReadFile(here)
+	conf, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wait := regexp.MustCompile(`worker_shutdown_timeout (\w+);`).FindSubmatch(conf)
-	if wait == nil {
-		t.Fatal("nginx waits for ever for streams")
+	timeout := regexp.MustCompile(`worker_shutdown_timeout (\w+);`).FindSubmatch(conf)
+	if timeout == nil {
+		t.Fatal("nginx.conf has no worker_shutdown_timeout: nginx would wait for streams without a limit")
 	}
-	shutdown, err := time.ParseDuration(string(wait[1]))
+	shutdown, err := time.ParseDuration(string(timeout[1]))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if nginx.StopGracePeriod == nil || time.Duration(*nginx.StopGracePeriod) < shutdown+5*time.Second {
-		t.Errorf("nginx is killed after %v, and may take %v to end", nginx.StopGracePeriod, shutdown)
+		t.Errorf("nginx is killed after %v, and may take %v to stop", nginx.StopGracePeriod, shutdown)
 	}
 	for _, app := range apps {
 		if !strings.Contains(string(conf), "server "+app+":9090 ") {
@@ -213,57 +228,59 @@ func TestComposeMountsTheTestedProxy(t *testing.T) {
 	}
 }
 
-// Compose 1.29 refuses, or needs a version for, what is not in here.
-func TestComposeReadsInOldCompose(t *testing.T) {
+// Compose 1.29 rejects these keys, or requires a version line for them.
+func TestFileLoadsInCompose129(t *testing.T) {
 	t.Parallel()
-	content, err := os.ReadFile("../docker-compose.yml")
+	content, err := os.ReadFile(composeFile)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, newer := range []string{"version:", "name:", "include:", "  start_interval:", "  develop:", "  required:", "  configs:"} {
 		if regexp.MustCompile(`(?m)^`+regexp.QuoteMeta(newer)).Match(content) || strings.Contains(string(content), "\n  "+newer) {
-			t.Errorf("%s is not for Compose 1.29", strings.TrimSpace(newer))
+			t.Errorf("Compose 1.29 does not accept %s", strings.TrimSpace(newer))
 		}
 	}
 }
 
-// TestComposePassesSettingsOn: each setting that the README tells of gets from .env to the replicas, and what is not set is left to them.
-func TestComposePassesSettingsOn(t *testing.T) {
+// Each setting in the README's table reaches the replicas from .env.
+// A setting that is not set is left to its default in the replica.
+func TestSettingsReachReplicas(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../README.md")
+	content, err := os.ReadFile(readme)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, table, _ := strings.Cut(string(readme), "<!-- settings")
+	_, table, _ := strings.Cut(string(content), "<!-- settings")
 	table, _, _ = strings.Cut(table, "\n#")
 	names := regexp.MustCompile("(?m)^\\| `([A-Z_]+)`(?:, `([A-Z_]+)`)?").FindAllStringSubmatch(table, -1)
 	if len(names) < 20 {
 		t.Fatalf("the README's table has %d settings", len(names))
 	}
-	own := []string{"", "DATABASE_URL", "REDIS_URL", "GRPC_ADDR", "ADMIN_ADDR", "DRAIN_TIMEOUT"} // which fit the containers
+	// docker-compose.yml sets these to fit the containers.
+	fixed := []string{"", "DATABASE_URL", "REDIS_URL", "GRPC_ADDR", "ADMIN_ADDR", "DRAIN_TIMEOUT"}
 	var env []string
 	want := map[string]string{}
 	for _, m := range names {
 		for _, name := range m[1:] {
-			if !slices.Contains(own, name) {
+			if !slices.Contains(fixed, name) {
 				want[name] = strconv.Itoa(17 + len(env))
 				env = append(env, name+"="+want[name])
 			}
 		}
 	}
-	set, unset := compose(t, env...).Services["app2"].Environment, compose(t).Services["app1"].Environment
+	set, unset := load(t, env...).Services["app2"].Environment, load(t).Services["app1"].Environment
 	for name, value := range want {
 		if got := set[name]; got == nil || *got != value {
-			t.Errorf("%s does not get to the replicas", name)
+			t.Errorf("%s does not reach the replicas", name)
 		}
 		if got := unset[name]; got != nil && *got == "" {
-			t.Errorf("%s is set to nothing, when it is not set", name)
+			t.Errorf("%s is passed as an empty value when it is not set", name)
 		}
 	}
 }
 
-// What .env.example names is what docker-compose.yml reads.
-func TestEnvExampleNamesWhatThereIs(t *testing.T) {
+// .env.example names exactly the variables that docker-compose.yml reads.
+func TestEnvExampleNamesAllVariables(t *testing.T) {
 	t.Parallel()
 	names := func(file string, pattern *regexp.Regexp) []string {
 		content, err := os.ReadFile(file)
@@ -277,9 +294,10 @@ func TestEnvExampleNamesWhatThereIs(t *testing.T) {
 		slices.Sort(all)
 		return slices.Compact(all)
 	}
-	read := names("../docker-compose.yml", regexp.MustCompile(`\$\{(\w+)`))
-	passed := names("../docker-compose.yml", regexp.MustCompile(`(?m)^ +([A-Z_]+):$`))
-	example := slices.DeleteFunc(names("../.env.example", regexp.MustCompile(`(?m)^#?([A-Z_]+)=`)), func(name string) bool { return slices.Contains(passed, name) })
+	read := names(composeFile, regexp.MustCompile(`\$\{(\w+)`))
+	passed := names(composeFile, regexp.MustCompile(`(?m)^ +([A-Z_]+):$`))
+	example := slices.DeleteFunc(names(envExample, regexp.MustCompile(`(?m)^#?([A-Z_]+)=`)),
+		func(name string) bool { return slices.Contains(passed, name) })
 	if diff := cmp.Diff(read, example); diff != "" {
 		t.Errorf("(-docker-compose.yml +.env.example):\n%s", diff)
 	}
