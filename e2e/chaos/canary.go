@@ -99,7 +99,7 @@ func bounds(path string, text []byte, function string) (begin, end int, err erro
 func canaries() []canary {
 	return []canary{
 		{name: "no constraint against overlaps", by: checkLinearity, changes: []change{
-			{"store/migrations/00001_init.sql", `    CONSTRAINT reservations_no_overlap EXCLUDE USING gist (library_id WITH =, seat_id WITH =, during WITH &&) WHERE (occupies),` + "\n", ""},
+			{"store/migrations/00001_init.sql", "    CONSTRAINT reservations_no_overlap EXCLUDE USING gist (\n        library_id WITH =, seat_id WITH =, during WITH &&) WHERE (occupies),\n", ""},
 			{"store/reserve.go", "\tbatch.Queue(lockSeats, s.lib, seats)\n", ""},
 		}},
 		{name: "[] bounds", by: checkLinearity, changes: []change{

@@ -1,7 +1,9 @@
 -- +goose Up
 
--- The same clock when the transaction began, and so from before any of its snapshots: what a snapshot shows is true of this time, even if
--- Postgres was held up between taking it and asking for the time. Tests replace it along with dlsms_now.
+-- dlsms_began is the time at which the transaction began, by the same clock. The transaction begins
+-- before any of its snapshots, so the data of a snapshot is at least as new as this time. This
+-- holds even if Postgres pauses between taking the snapshot and reading the time. Tests replace
+-- this function together with dlsms_now.
 -- +goose StatementBegin
 CREATE FUNCTION dlsms_began() RETURNS timestamptz
     LANGUAGE sql STABLE PARALLEL SAFE

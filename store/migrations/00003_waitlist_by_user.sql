@@ -1,6 +1,7 @@
 -- +goose Up
 
--- Who looks for a user's entries looks for those that are live (ended_at is null) or ended of late, not for a year's.
+-- Queries for a user's entries need the live entries (ended_at is NULL) and those that ended
+-- recently, not the entries of a whole year.
 DROP INDEX waitlist_user;
 CREATE INDEX waitlist_user_ended ON waitlist_entries (library_id, user_id, ended_at);
 

@@ -1,11 +1,12 @@
 -- +goose NO TRANSACTION
 -- +goose Up
 
--- Each statement is safe to repeat: should one fail, the next start begins with the first. Bookings go on while they wait for locks.
+-- Each statement can be repeated. If one fails, the next start begins with the first again.
+-- Bookings continue while a statement waits for a lock.
 SET lock_timeout = 0;
 
--- The rows that were there before 00004. One that is refused is history, which nothing writes any more: it stays, and the constraint
--- counts for what is new.
+-- Validates the rows that are older than 00004. A row that violates the constraint is history that
+-- no code writes any more. It stays, and the constraint applies to new rows only.
 -- +goose StatementBegin
 DO $$
 BEGIN
@@ -15,7 +16,8 @@ EXCEPTION WHEN check_violation THEN
 END $$;
 -- +goose StatementEnd
 
--- Student ids are ASCII. What lower() makes of them depends on the database's locale: in Turkish, I does not become i.
+-- Student ids are ASCII. The result of lower() depends on the locale of the database: in Turkish, I
+-- does not become i.
 -- +goose StatementBegin
 DO $$
 DECLARE
@@ -25,13 +27,15 @@ BEGIN
         SELECT string_agg(format('user %s is %s', id, student_id), ', ' ORDER BY id) AS ids
         FROM users GROUP BY library_id, lower(student_id COLLATE "C") HAVING count(*) > 1 LIMIT 20) t;
     IF twice IS NOT NULL THEN
-        RAISE EXCEPTION 'student ids that differ in case alone belong to several users; change the student_id of all but one by SQL, and start again: %', twice;
+        RAISE EXCEPTION 'student ids that differ in case alone belong to several users; '
+            'change the student_id of all but one by SQL, and start again: %', twice;
     END IF;
 END $$;
 -- +goose StatementEnd
-DROP INDEX CONCURRENTLY IF EXISTS users_student_id_ascii_key; -- invalid, if an earlier try was broken off
+DROP INDEX CONCURRENTLY IF EXISTS users_student_id_ascii_key; -- invalid if an earlier attempt failed
 CREATE UNIQUE INDEX CONCURRENTLY users_student_id_ascii_key ON users (library_id, lower(student_id COLLATE "C"));
-COMMENT ON INDEX users_student_id_key IS 'for replicas of the version before 00005; to be dropped by the release after it';
+COMMENT ON INDEX users_student_id_key
+    IS 'for replicas of the version before 00005; to be dropped by the release after it';
 
 -- +goose Down
 DROP INDEX CONCURRENTLY users_student_id_ascii_key;

@@ -1,11 +1,13 @@
 -- +goose NO TRANSACTION
 -- +goose Up
 
--- Bookings go on while this runs: an index that is built CONCURRENTLY waits for transactions that are under way, and
--- no booking waits for it. One that failed is left INVALID; the next start begins this file anew, and so drops it first.
+-- Bookings continue while this runs: CREATE INDEX CONCURRENTLY waits for running transactions, and
+-- no booking waits for it. If it fails, it leaves an INVALID index. The next start begins this file
+-- again, so it drops the invalid index first.
 SET lock_timeout = 0;
 
--- Each key that refers to another table has an index, or else a delete over there scans all rows here.
+-- Each foreign key has an index. Without one, a delete in the other table scans all rows of this
+-- table.
 DROP INDEX CONCURRENTLY IF EXISTS revocations_user;
 CREATE INDEX CONCURRENTLY revocations_user ON revocations (library_id, user_id);
 
@@ -19,11 +21,13 @@ DROP INDEX CONCURRENTLY IF EXISTS waitlist_seat;
 CREATE INDEX CONCURRENTLY waitlist_seat ON waitlist_entries (library_id, seat_id);
 
 DROP INDEX CONCURRENTLY IF EXISTS waitlist_reservation;
-CREATE INDEX CONCURRENTLY waitlist_reservation ON waitlist_entries (library_id, reservation_id) WHERE reservation_id IS NOT NULL;
+CREATE INDEX CONCURRENTLY waitlist_reservation ON waitlist_entries (library_id, reservation_id)
+    WHERE reservation_id IS NOT NULL;
 
--- A check-in comes a day after the booking, when the page is full of later ones. With room left on it, the new version
--- of the row stays there and touches no index (a HOT update). Entries have no such update, as each transition of theirs
--- changes a column of an index.
+-- A check-in comes a day after the booking. By then, later bookings have filled the page. If the
+-- page has room, the new version of the row stays on it and touches no index (a HOT update).
+-- Waitlist entries have no HOT updates, because each of their transitions changes an indexed
+-- column.
 ALTER TABLE reservations SET (fillfactor = 70);
 ALTER TABLE users SET (fillfactor = 90);
 

@@ -1,7 +1,8 @@
 -- +goose Up
 
--- Which binaries may run on this schema. The first migration of a release sets oldest_binary to the newest schema of the
--- release before, so that a release runs on its own schema and on that of the next, and on no later one.
+-- States which binaries may run on this schema. The first migration of a release sets oldest_binary
+-- to the newest schema of the release before. A release therefore runs on its own schema and on
+-- that of the next release, and on no later one.
 CREATE TABLE schema_compatibility (
     one           boolean PRIMARY KEY DEFAULT true CONSTRAINT schema_compatibility_one_check CHECK (one),
     oldest_binary bigint NOT NULL
@@ -9,9 +10,10 @@ CREATE TABLE schema_compatibility (
 COMMENT ON COLUMN schema_compatibility.oldest_binary IS 'a binary whose newest migration is older refuses to start';
 INSERT INTO schema_compatibility (oldest_binary) VALUES (3);
 
--- Where this database was when a replica last looked: a dump that was restored, a copy, a server that was promoted and a
--- recovery to a point in time each differ in at least one of these. xid is the transaction that wrote the row: a row that
--- was restored or copied says another one than it was written by.
+-- Identifies the database as a replica last saw it. A restored dump, a copy, a promoted server and
+-- a recovery to a point in time each differ in at least one of these columns. xid is the
+-- transaction that wrote the row: in a restored or copied row it differs from the transaction that
+-- really wrote it.
 CREATE TABLE database_identity (
     one               boolean PRIMARY KEY DEFAULT true CONSTRAINT database_identity_one_check CHECK (one),
     system_identifier bigint NOT NULL,
@@ -20,10 +22,11 @@ CREATE TABLE database_identity (
     xid               xid8 NOT NULL DEFAULT pg_current_xact_id()
 );
 
--- Moves all ids on, past each that was given out in a history which this database has lost. Of such a history nothing is
--- known but that it ended before now, so ids move to a number that grows with the time, faster than ids can be used up
--- (100,000 a second, since 2026), and by 1,000,000,000 at least, should the clock be wrong. It leaves room until the year
--- 4800 before ids pass 2^53, which is where JavaScript begins to round.
+-- dlsms_move_ids_on advances all id sequences past each id that was given out in a history which
+-- this database has lost. The only known fact about such a history is that it ended before now. So
+-- the sequences advance to a number that grows with time, faster than ids can be used up (100,000 a
+-- second since 2026), and by at least 1,000,000,000 in case the clock is wrong. Ids pass 2^53,
+-- where JavaScript begins to round, not before the year 4800.
 -- +goose StatementBegin
 CREATE FUNCTION dlsms_move_ids_on() RETURNS void
     LANGUAGE plpgsql
@@ -48,8 +51,8 @@ END $$;
 -- +goose StatementEnd
 COMMENT ON FUNCTION dlsms_move_ids_on() IS 'for operators, after a restore that Postgres cannot tell from a crash';
 
--- Moves ids on if the database is not where it was, and returns whether it did. A database that has no identity yet is
--- new, and gets one.
+-- dlsms_settle advances the ids if the database is not the one that was last seen, and returns
+-- whether it did so. A database without an identity is new, and gets one.
 -- +goose StatementBegin
 CREATE FUNCTION dlsms_settle() RETURNS boolean
     LANGUAGE plpgsql
@@ -61,7 +64,8 @@ DECLARE
     base  oid := (SELECT d.oid FROM pg_database d WHERE d.datname = current_database());
     known boolean;
 BEGIN
-    -- Every role may ask for these, but a hosted database may know better. Then the rest has to tell.
+    -- In plain Postgres every role may call these functions, but a hosted database may refuse. Then
+    -- only the other columns can show a difference.
     BEGIN
         SELECT c.system_identifier INTO here FROM pg_control_system() c;
         line := left(pg_walfile_name(pg_current_wal_lsn()), 8);
@@ -75,7 +79,8 @@ BEGIN
         IF known THEN
             RETURN false;
         END IF;
-        LOCK TABLE database_identity IN SHARE ROW EXCLUSIVE MODE; -- and look again: another replica may have been first
+        -- Check again under the lock: another replica may have been first.
+        LOCK TABLE database_identity IN SHARE ROW EXCLUSIVE MODE;
     END LOOP;
     IF known IS NOT NULL THEN
         PERFORM dlsms_move_ids_on();

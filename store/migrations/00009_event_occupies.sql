@@ -1,7 +1,8 @@
 -- +goose Up
 
--- Whether the reservation takes its seat after the event, so that a replica of an older version understands a status that it does not know.
--- Adding a column without a default rewrites nothing. NULL in rows of earlier versions: their status says it.
+-- occupies states whether the reservation takes its seat after the event. A replica of an older
+-- version can then handle a status that it does not know. Adding a column without a default
+-- rewrites no rows. Events of earlier versions have NULL: their status determines the answer.
 ALTER TABLE reservation_events ADD COLUMN occupies boolean;
 
 -- +goose Down

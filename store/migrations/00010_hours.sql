@@ -1,12 +1,15 @@
 -- +goose Up
 
--- When a branch is open within a span of time; NULL: always, as it has no hours. It is dlsms_open for many windows at once: 20,000
--- waitlist entries, asked one by one, took 2.7 to 14 s. A window is open if it is inside.
+-- dlsms_hours returns the times in a span at which a branch is open. NULL means always: the branch
+-- has no opening hours. It replaces dlsms_open for many windows at once: for 20,000 waitlist
+-- entries, calls of dlsms_open took 2.7 to 14 s. The branch is open during a window if the result
+-- contains the window.
 -- +goose StatementBegin
 CREATE FUNCTION dlsms_hours(library bigint, branch bigint, span tstzrange) RETURNS tstzmultirange
     LANGUAGE sql STABLE
     AS $$
-    SELECT CASE WHEN EXISTS (SELECT FROM branch_hours h WHERE h.library_id = library AND h.branch_id = branch) THEN COALESCE((
+    SELECT CASE WHEN EXISTS (
+        SELECT FROM branch_hours h WHERE h.library_id = library AND h.branch_id = branch) THEN COALESCE((
         SELECT range_agg(tstzrange(o.opens, o.closes)) FILTER (WHERE o.opens < o.closes)
         FROM branches b
         JOIN branch_hours h ON h.library_id = b.library_id AND h.branch_id = b.id
@@ -16,20 +19,22 @@ CREATE FUNCTION dlsms_hours(library bigint, branch bigint, span tstzrange) RETUR
             interval '1 day') d ON extract(isodow FROM d) = h.weekday
         CROSS JOIN LATERAL (SELECT
             (d + h.opens) AT TIME ZONE b.timezone AS opens,
-            (d + CASE WHEN h.closes <= h.opens THEN interval '1 day' ELSE interval '0' END + h.closes) AT TIME ZONE b.timezone AS closes
+            (d + CASE WHEN h.closes <= h.opens THEN interval '1 day' ELSE interval '0' END + h.closes)
+                AT TIME ZONE b.timezone AS closes
         ) o
         WHERE b.library_id = library AND b.id = branch), '{}') END
 $$;
 -- +goose StatementEnd
 
--- The same for a search over all branches, which must not fail for one of them: NULL also where the hours can't be computed.
+-- dlsms_hours_if_known is dlsms_hours for a search over all branches. One branch must not make the
+-- search fail, so it returns NULL also if the hours cannot be computed.
 -- +goose StatementBegin
 CREATE FUNCTION dlsms_hours_if_known(library bigint, branch bigint, span tstzrange) RETURNS tstzmultirange
     LANGUAGE plpgsql STABLE
     AS $$
 BEGIN
     RETURN dlsms_hours(library, branch, span);
-EXCEPTION WHEN data_exception THEN -- such as a time zone that Postgres does not know
+EXCEPTION WHEN data_exception THEN -- for example, a time zone that Postgres does not know
     RETURN NULL;
 END $$;
 -- +goose StatementEnd
