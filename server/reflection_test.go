@@ -18,11 +18,12 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// TestReflectionHasComments: grpcurl describes each service and RPC with its comment, and as the generated code has it.
-func TestReflectionHasComments(t *testing.T) {
+// TestReflectionServesComments tests that reflection describes each service and RPC with its
+// comment, and otherwise exactly as the generated code does.
+func TestReflectionServesComments(t *testing.T) {
 	t.Parallel()
 	s := grpc.NewServer()
-	if err := reflect(s); err != nil {
+	if err := registerReflection(s); err != nil {
 		t.Fatal(err)
 	}
 	l := bufconn.Listen(1 << 20)
@@ -38,20 +39,20 @@ func TestReflectionHasComments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// ask returns the file that defines a symbol.
-	ask := func(symbol string) *descriptorpb.FileDescriptorProto {
+	// fileOf returns the file that defines a symbol.
+	fileOf := func(symbol string) *descriptorpb.FileDescriptorProto {
 		t.Helper()
 		request := &reflectionv1.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: symbol}
 		if err := stream.Send(&reflectionv1.ServerReflectionRequest{MessageRequest: request}); err != nil {
 			t.Fatal(err)
 		}
-		answer, err := stream.Recv()
+		resp, err := stream.Recv()
 		if err != nil {
 			t.Fatal(err)
 		}
-		files := answer.GetFileDescriptorResponse().GetFileDescriptorProto()
+		files := resp.GetFileDescriptorResponse().GetFileDescriptorProto()
 		if len(files) == 0 {
-			t.Fatalf("%s: %v", symbol, answer)
+			t.Fatalf("%s: %v", symbol, resp)
 		}
 		file := &descriptorpb.FileDescriptorProto{}
 		if err := proto.Unmarshal(files[0], file); err != nil {
@@ -64,36 +65,37 @@ func TestReflectionHasComments(t *testing.T) {
 		dlsmsv1.File_dlsms_v1_notify_proto,
 	} {
 		service := generated.Services().Get(0)
-		told := ask(string(service.FullName()))
-		file, err := protodesc.NewFile(told, commentedFiles(t))
+		served := fileOf(string(service.FullName()))
+		file, err := protodesc.NewFile(served, commentedFiles(t))
 		if err != nil {
 			t.Fatal(err)
 		}
-		described := file.Services().Get(0)
-		if c := file.SourceLocations().ByDescriptor(described).LeadingComments; !strings.Contains(c, string(service.Name())) {
+		commented := file.Services().Get(0)
+		locations := file.SourceLocations()
+		if c := locations.ByDescriptor(commented).LeadingComments; !strings.Contains(c, string(service.Name())) {
 			t.Errorf("the comment of %s is %q", service.Name(), c)
 		}
-		for i := range described.Methods().Len() {
-			rpc := described.Methods().Get(i)
-			if c := file.SourceLocations().ByDescriptor(rpc).LeadingComments; !strings.Contains(c, string(rpc.Name())) {
+		for i := range commented.Methods().Len() {
+			rpc := commented.Methods().Get(i)
+			if c := locations.ByDescriptor(rpc).LeadingComments; !strings.Contains(c, string(rpc.Name())) {
 				t.Errorf("the comment of %s is %q", rpc.FullName(), c)
 			}
 		}
-		told.SourceCodeInfo = nil
-		if !proto.Equal(told, protodesc.ToFileDescriptorProto(generated)) {
-			t.Errorf("%s is described otherwise than it was generated: make generate", generated.Path())
+		served.SourceCodeInfo = nil
+		if !proto.Equal(served, protodesc.ToFileDescriptorProto(generated)) {
+			t.Errorf("%s: reflection differs from the generated code: run make generate", generated.Path())
 		}
 	}
-	if file := ask("grpc.reflection.v1.ServerReflection"); file.GetPackage() != "grpc.reflection.v1" {
-		t.Errorf("reflection itself is described by %v", file)
+	if file := fileOf("grpc.reflection.v1.ServerReflection"); file.GetPackage() != "grpc.reflection.v1" {
+		t.Errorf("reflection describes itself with %v", file)
 	}
 }
 
 func commentedFiles(t *testing.T) protodesc.Resolver {
 	t.Helper()
-	files, err := describedFiles()
+	files, err := loadCommentedFiles()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return commented{files}
+	return commentedResolver{files}
 }

@@ -25,81 +25,114 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// Config says what a Server works with. All but Redis, Metrics and Options must be set.
+// Config holds the dependencies and settings of a Server. Redis, Metrics, Streams and Options are
+// optional; every other field is required.
 type Config struct {
 	Store *store.Store
 	Seats *availability.Model
 	News  *News
-	// MaxStaleness is the one of Seats: past it, browsing counts as down.
+	// MaxStaleness is the MaxStaleness of Seats. When the read model is older and Postgres is
+	// unreachable, the health service reports SeatService as NOT_SERVING.
 	MaxStaleness time.Duration
-	Redis        redis.UniversalClient // of OpenRedis; nil: no Redis
+	Redis        redis.UniversalClient // from OpenRedis; nil: the replica runs without Redis
 	Log          *slog.Logger
-	// Metrics gets the server's metrics; nil: nobody does.
-	Metrics prometheus.Registerer
+	Metrics      prometheus.Registerer // nil: metrics are not registered
 
 	Keys       *KeyRing
 	TokenTTL   time.Duration
 	BcryptCost int
 	Limits     RateLimits
-	// TrustedProxies are the peers whose x-real-ip is believed.
+	// TrustedProxies are the networks of the peers whose x-real-ip header is trusted.
 	TrustedProxies []netip.Prefix
-	// DBConns is the size of the store's pool, which admission shares out.
+	// DBConns is the size of the store's connection pool. Admission derives its slots from it.
 	DBConns      int
-	Streams      StreamLimits // a zero limit is the default one
+	Streams      StreamLimits // a zero limit is replaced by the one of DefaultStreamLimits
 	DrainTimeout time.Duration
 	Reflection   bool
-	// Now is the wall clock, by which tokens are issued and expire. No booking depends on it.
+	// Now is the wall clock. Tokens are issued and expire by it. No booking depends on it.
 	Now func() time.Time
-	// Options are more options of the gRPC server, such as a stats handler for traces.
+	// Options are additional options for the gRPC server, such as a stats handler for traces.
 	Options []grpc.ServerOption
 }
 
-// DefaultStreamLimits are above what a campus behind one address needs, and below what would hurt a replica: a stream costs it some 20 KB.
+// DefaultStreamLimits are the limits on open streams. They are above the need of a campus behind
+// one address and below the load that would harm a replica: a stream costs a replica about 20 KB.
 var DefaultStreamLimits = StreamLimits{Total: 10_000, PerAddress: 1_000, PerUser: 8}
 
-// Sizes of what a client may send. The largest honest message has under 2 KB, and the largest honest headers, with a token, under 1.
+// Limits on the size of requests. The largest valid message is below 2 KB. The largest valid
+// headers, with a token, are below 1 KB.
 const (
 	maxMessage = 64 << 10
 	maxHeaders = 16 << 10
-	// headerRoom is above the 64 KiB that nginx lets through and 32 bytes for each of 1,000 fields, so that too large headers get an answer.
-	// grpc resets the stream of a call past it, without a status: nginx takes that for a failing replica, and clients repeat the call.
-	headerRoom = 96 << 10
-	// nginx spreads one client connection over many to the replicas, so only clients that come directly use more than a few.
+	// maxHeaderList is the limit that grpc itself enforces. grpc resets a stream above it without a
+	// status; nginx takes the reset for a failing replica, and clients repeat the call. The limit
+	// is therefore above the 64 KiB that nginx lets through plus 32 bytes for each of 1,000 fields,
+	// so that refuseLargeHeaders answers every oversized call from nginx.
+	maxHeaderList = 96 << 10
+	// maxConcurrentStreams bounds the calls on one connection. nginx spreads one client connection
+	// over many connections to the replicas, so only direct clients use more than a few.
 	maxConcurrentStreams = 1024
-	// window is how much a client may send before it must wait, on a stream and on a connection. Below 64 KiB grpc takes it for its default.
-	window = 128 << 10
-	// streamWorkers is how many goroutines wait for calls; while all of them are busy, a call gets one of its own.
+	// flowWindow is the HTTP/2 flow-control window of a stream and of a connection: the bytes that
+	// a client may send before it must wait. grpc replaces a value below 64 KiB by its default.
+	flowWindow = 128 << 10
+	// streamWorkers is the number of goroutines that wait for calls. A call that arrives while all
+	// of them are busy gets a goroutine of its own.
 	streamWorkers = 64
 )
 
-// Server serves the API on gRPC.
+// Server serves the API over gRPC.
 type Server struct {
-	grpc      *grpc.Server
-	edge      *edge
-	probes    *probes
-	hints     *Hints
-	seats     *availability.Model
-	drain     time.Duration
-	staleness time.Duration
-	log       *slog.Logger
-	running   sync.WaitGroup // what follows logs and hints
-	stop      context.CancelFunc
+	grpc         *grpc.Server
+	edge         *edge
+	probes       *probes
+	hints        *Hints
+	seats        *availability.Model
+	drain        time.Duration
+	maxStaleness time.Duration
+	log          *slog.Logger
+
+	background     sync.WaitGroup // the goroutines that Ready starts
+	stopBackground context.CancelFunc
 }
 
-// New returns a server that isn't ready yet: until Ready it answers probes with NOT_SERVING and all else with UNAVAILABLE. It fails if a
-// setting is unusable or a method has no rule in the policy.
+// New returns a server that is not ready yet: until Ready returns, it answers health checks with
+// NOT_SERVING and all other calls with UNAVAILABLE. New fails if a setting is invalid or the policy
+// has no rule for a method.
 func New(c Config) (*Server, error) { return newServer(c, nil) }
 
-// newServer is New; replace may put other handlers in the place of ours, for tests of the edge.
+// newServer is New. If replace is not nil, it can replace handlers, for tests of the edge.
 func newServer(c Config, replace func(*services)) (*Server, error) {
-	s := &Server{probes: newProbes(c.Log), seats: c.Seats, drain: c.DrainTimeout, staleness: c.MaxStaleness, log: c.Log}
-	// Half of the cores at most: the other half is for those who look for a seat.
+	// Hashing gets at most half of the cores, so that reads of seats stay fast during many logins.
 	passwords, err := newPasswords(c.BcryptCost, runtime.GOMAXPROCS(0)/2)
 	if err != nil {
 		return nil, err
 	}
+	s := &Server{
+		edge: newEdge(c), probes: newProbes(c.Log), seats: c.Seats,
+		drain: c.DrainTimeout, maxStaleness: c.MaxStaleness, log: c.Log,
+	}
+	s.hints = newHints(c.Redis, c.Store.Library(), c.Log, s.onHint)
+	unary, stream, initialize := metrics(c.Metrics)
+	s.grpc = grpc.NewServer(append(grpcOptions(s.edge, unary, stream), c.Options...)...)
+
+	handlers := newServices(c, s.edge, s.hints, passwords)
+	if replace != nil {
+		replace(&handlers)
+	}
+	if err := s.register(handlers, c.Reflection); err != nil {
+		return nil, err
+	}
+	initialize(s.grpc)
+	if c.Metrics != nil {
+		s.registerGauges(c.Metrics, passwords)
+		registerPasswordHistogram(c.Metrics, passwords)
+	}
+	return s, nil
+}
+
+func newEdge(c Config) *edge {
 	open := newStreams(c.Streams.orDefault())
-	s.edge = &edge{
+	e := &edge{
 		log:       c.Log,
 		tokens:    newTokens(c.Keys, c.TokenTTL, c.Now),
 		revoked:   newRevocations(c.Store, open, c.Log, c.Now),
@@ -109,65 +142,38 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 		incoming:  newIncoming(),
 		trusted:   c.TrustedProxies,
 	}
-	s.edge.limits.library = c.Store.Library()
-	s.edge.users = newIdentities(c.Store, open, c.Log, backgroundReads(c.DBConns))
-	s.edge.revoked.restarted = s.edge.users.forget
-	s.hints = newHints(c.Redis, c.Store.Library(), c.Log, s.hinted)
+	e.limits.library = c.Store.Library()
+	e.users = newIdentities(c.Store, open, c.Log, backgroundReads(c.DBConns))
+	e.revoked.restarted = e.users.forget
+	return e
+}
 
-	unary, stream, initialize := metrics(c.Metrics)
-	s.grpc = grpc.NewServer(append([]grpc.ServerOption{
+func grpcOptions(e *edge, unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) []grpc.ServerOption {
+	return []grpc.ServerOption{
 		grpc.Creds(arrivals{insecure.NewCredentials()}),
 		grpc.ForceServerCodecV2(newCodec()),
-		grpc.ChainUnaryInterceptor(unary, s.edge.unary),
-		grpc.ChainStreamInterceptor(stream, s.edge.serverStream),
+		grpc.ChainUnaryInterceptor(unary, e.unary),
+		grpc.ChainStreamInterceptor(stream, e.serverStream),
 		grpc.MaxRecvMsgSize(maxMessage),
-		grpc.MaxHeaderListSize(headerRoom),
+		grpc.MaxHeaderListSize(maxHeaderList),
 		grpc.InTapHandle(refuseLargeHeaders),
 		grpc.MaxConcurrentStreams(maxConcurrentStreams),
-		// No message here is larger than the window, so there is nothing to gain from estimating it, and grpc's estimate costs a ping and its
-		// answer for each request that nginx sends.
-		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
-		// A goroutine for each call grows its stack anew each time: GetSeats then took 94 µs of a replica's CPU, not 71.
-		// A long stream occupies one of these goroutines: with 100 streams open, it was 99 µs without them and 96 with them.
+		// No message is larger than the window, so grpc's dynamic window would gain nothing. It
+		// would cost a ping and its answer for each request from nginx. A fixed window disables it.
+		grpc.InitialWindowSize(flowWindow), grpc.InitialConnWindowSize(flowWindow),
+		// A new goroutine for each call grows its stack each time: GetSeats then took 94 µs of a
+		// replica's CPU instead of 71 µs. A long stream occupies one of these goroutines. With 100
+		// streams open, GetSeats took 99 µs without stream workers and 96 µs with them.
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.ConnectionTimeout(20 * time.Second),
-		// A client that vanished without a word is found out within a minute.
+		// A client that disappears without closing its connection is detected within a minute.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 40 * time.Second, Timeout: 20 * time.Second}),
-		// Clients may ask every 10 s whether the server is there, also between calls; at grpc's 5 minutes it would turn away honest ones.
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-	}, c.Options...)...)
-
-	all := services{
-		auth: &authService{
-			store: c.Store, tokens: s.edge.tokens, revoked: s.edge.revoked, inForce: s.edge.inForce,
-			passwords: passwords, limits: s.edge.limits, hints: s.hints,
-		},
-		seat:        &seatService{seats: c.Seats},
-		reservation: &reservationService{store: c.Store, hints: s.hints},
-		notify: &notifyService{
-			store: c.Store, hints: s.hints, news: c.News, inForce: s.edge.inForce,
-			reading: make(chan struct{}, backgroundReads(c.DBConns)),
-		},
+		// Clients may ping every 10 s, also between calls. grpc's default of 5 minutes would
+		// disconnect well-behaved clients.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+			MinTime: 10 * time.Second, PermitWithoutStream: true,
+		}),
 	}
-	if replace != nil {
-		replace(&all)
-	}
-	at := registrar{s.grpc, s.edge}
-	all.register(at)
-	healthpb.RegisterHealthServer(at, s.probes)
-	if c.Reflection {
-		if err := reflect(at); err != nil {
-			return nil, err
-		}
-	}
-	if err := checkPolicy(s.grpc.GetServiceInfo()); err != nil {
-		return nil, err
-	}
-	initialize(s.grpc)
-	if c.Metrics != nil {
-		s.observe(c.Metrics, passwords)
-	}
-	return s, nil
 }
 
 // services are the handlers.
@@ -178,15 +184,43 @@ type services struct {
 	notify      dlsmsv1.NotifyServiceServer
 }
 
-func (s services) register(r grpc.ServiceRegistrar) {
-	dlsmsv1.RegisterAuthServiceServer(r, s.auth)
-	dlsmsv1.RegisterSeatServiceServer(r, s.seat)
-	dlsmsv1.RegisterReservationServiceServer(r, s.reservation)
-	dlsmsv1.RegisterNotifyServiceServer(r, s.notify)
+func newServices(c Config, e *edge, hints *Hints, passwords *passwords) services {
+	return services{
+		auth: &authService{
+			store: c.Store, tokens: e.tokens, revoked: e.revoked, inForce: e.inForce,
+			passwords: passwords, limits: e.limits, hints: hints,
+		},
+		seat:        &seatService{seats: c.Seats},
+		reservation: &reservationService{store: c.Store, hints: hints},
+		notify: &notifyService{
+			store: c.Store, hints: hints, news: c.News, inForce: e.inForce,
+			reading: make(chan struct{}, backgroundReads(c.DBConns)),
+		},
+	}
 }
 
-// metrics returns the interceptors that count and time calls. They are outside of the edge, and so see the codes that clients see.
-func metrics(r prometheus.Registerer) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor, func(reflection.ServiceInfoProvider)) {
+// register registers the services, the health service and, if asked for, reflection. It fails if
+// the policy does not cover all of their methods.
+func (s *Server) register(handlers services, withReflection bool) error {
+	r := registrar{s.grpc, s.edge}
+	dlsmsv1.RegisterAuthServiceServer(r, handlers.auth)
+	dlsmsv1.RegisterSeatServiceServer(r, handlers.seat)
+	dlsmsv1.RegisterReservationServiceServer(r, handlers.reservation)
+	dlsmsv1.RegisterNotifyServiceServer(r, handlers.notify)
+	healthpb.RegisterHealthServer(r, s.probes)
+	if withReflection {
+		if err := registerReflection(r); err != nil {
+			return err
+		}
+	}
+	return checkPolicy(s.grpc.GetServiceInfo())
+}
+
+// metrics returns the interceptors that count and time calls. They run outside the edge, so they
+// see the codes that clients see.
+func metrics(
+	r prometheus.Registerer,
+) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor, func(reflection.ServiceInfoProvider)) {
 	m := grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
 		grpcprom.WithHistogramBuckets([]float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5})))
 	if r != nil {
@@ -195,28 +229,36 @@ func metrics(r prometheus.Registerer) (grpc.UnaryServerInterceptor, grpc.StreamS
 	return m.UnaryServerInterceptor(), m.StreamServerInterceptor(), m.InitializeMetrics
 }
 
-// observe registers what the edge holds at the moment.
-func (s *Server) observe(r prometheus.Registerer, p *passwords) {
+// registerGauges registers the gauges of the edge's open streams, incoming calls and admission
+// slots.
+func (s *Server) registerGauges(r prometheus.Registerer, p *passwords) {
 	gauge := func(name, help string, labels prometheus.Labels, value func() int) {
-		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "dlsms", Name: name, Help: help, ConstLabels: labels},
-			func() float64 { return float64(value()) }))
+		options := prometheus.GaugeOpts{Namespace: "dlsms", Name: name, Help: help, ConstLabels: labels}
+		r.MustRegister(prometheus.NewGaugeFunc(options, func() float64 { return float64(value()) }))
 	}
 	gauge("streams_open", "Streams that are open.", nil, s.edge.streams.count)
-	gauge("calls_incoming", "Calls whose request has not arrived in full.", nil, s.edge.incoming.count)
-	const slotsHelp = "Calls that hold a slot, by class."
-	gauge("slots_taken", slotsHelp, prometheus.Labels{"class": "book"}, s.edge.admission.classes[book].inUse)
-	gauge("slots_taken", slotsHelp, prometheus.Labels{"class": "read"}, s.edge.admission.classes[read].inUse)
-	gauge("slots_taken", slotsHelp, prometheus.Labels{"class": "password"}, p.inUse)
+	gauge("calls_incoming", "Calls whose request has not arrived completely.", nil, s.edge.incoming.count)
+	for class, inUse := range map[string]func() int{
+		"book":     s.edge.admission.classes[book].inUse,
+		"read":     s.edge.admission.classes[read].inUse,
+		"password": p.inUse,
+	} {
+		gauge("slots_taken", "Calls that hold a slot, by class.", prometheus.Labels{"class": class}, inUse)
+	}
+}
+
+func registerPasswordHistogram(r prometheus.Registerer, p *passwords) {
 	hashes := prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: "dlsms", Name: "password_hash_duration_seconds",
-		Help:    "Duration of hashing a password, or comparing it with a hash, without the wait for a slot.",
+		Help:    "Time to hash a password or to compare it with a hash, without the wait for a slot.",
 		Buckets: []float64{.05, .1, .2, .3, .5, .75, 1, 2, 5},
 	})
 	r.MustRegister(hashes)
-	p.timed = func(took time.Duration) { hashes.Observe(took.Seconds()) }
+	p.timed = func(d time.Duration) { hashes.Observe(d.Seconds()) }
 }
 
-// Serve answers on the listener until Shutdown, and returns nil then. It may be called before Ready, and for several listeners.
+// Serve answers calls on the listener until Shutdown, and then returns nil. It may be called before
+// Ready, and for several listeners.
 func (s *Server) Serve(l net.Listener) error {
 	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve on %s: %w", l.Addr(), err)
@@ -224,10 +266,11 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-// Ready opens the server to calls, once it knows which tokens are revoked and the seats are loaded; ctx bounds the wait for both.
+// Ready waits until the revocation list and the seats are loaded, and then opens the server to
+// calls. ctx bounds the wait.
 func (s *Server) Ready(ctx context.Context) error {
 	if err := s.edge.revoked.read(ctx); err != nil {
-		return fmt.Errorf("read the revoked tokens: %w", err)
+		return fmt.Errorf("read the revocation list: %w", err)
 	}
 	select {
 	case <-s.seats.Ready():
@@ -235,26 +278,27 @@ func (s *Server) Ready(ctx context.Context) error {
 		return fmt.Errorf("load the seats: %w", context.Cause(ctx))
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stop = stop
-	s.running.Go(func() { s.edge.revoked.follow(background, s.look) })
-	s.running.Go(func() { s.edge.users.follow(background) })
-	s.running.Go(func() { s.hints.run(background) })
+	s.stopBackground = stop
+	s.background.Go(func() { s.edge.revoked.follow(background, s.updateProbes) })
+	s.background.Go(func() { s.edge.users.follow(background) })
+	s.background.Go(func() { s.hints.run(background) })
 	s.edge.gate.open.Store(true)
 	s.probes.set(func() { s.probes.ready = true })
 	return nil
 }
 
-// look is called each second, after Postgres was asked, and tells the probes what works.
-func (s *Server) look(postgresAnswers bool) {
+// updateProbes updates the health service. The follower of the revocation list calls it once a
+// second, after it has queried Postgres.
+func (s *Server) updateProbes(postgresAnswers bool) {
 	seats := s.seats.Stats()
 	s.probes.set(func() {
 		s.probes.postgres = postgresAnswers
-		s.probes.seats = seats.Reachable || seats.Age <= s.staleness
+		s.probes.seats = seats.Reachable || seats.Age <= s.maxStaleness
 	})
 }
 
-// hinted is called for every hint, of this replica and the others.
-func (s *Server) hinted(h Hint) {
+// onHint handles each hint, from this replica and from the others.
+func (s *Server) onHint(h Hint) {
 	if h&HintReservations != 0 {
 		s.seats.Wake()
 	}
@@ -263,19 +307,25 @@ func (s *Server) hinted(h Hint) {
 	}
 }
 
-// Healthy reports what the health service says of the server as a whole.
+// Healthy reports whether the health service answers SERVING for the server as a whole.
 func (s *Server) Healthy(ctx context.Context) bool {
 	resp, err := s.probes.Check(ctx, &healthpb.HealthCheckRequest{})
 	return err == nil && resp.GetStatus() == healthpb.HealthCheckResponse_SERVING
 }
 
-// Hint tells all replicas, this one too, of changes that were committed outside of the handlers. It never waits.
+// Hint tells all replicas, including this one, that a change was committed outside of the handlers.
+// It never blocks.
 func (s *Server) Hint(h Hint) { s.hints.Send(h) }
 
-// Shutdown ends the server within DrainTimeout, or when ctx ends if that is sooner: probes say NOT_SERVING, streams end with UNAVAILABLE, no
-// connection is accepted and clients are told to go elsewhere, and the calls that run are finished. What then still comes in on old
-// connections is answered for the first half of the time, and with UNAVAILABLE after that. It returns an error if calls had to be cut off.
-// A request that has not arrived, or a client that does not answer, does not hold it up: see idle.
+// Shutdown stops the server within DrainTimeout, or until ctx ends if that is sooner:
+//
+//   - Health checks answer NOT_SERVING and open streams end with UNAVAILABLE.
+//   - The server accepts no connection and sends GOAWAY on the open ones.
+//   - Running calls finish. New calls on old connections are served for the first half of
+//     DrainTimeout and refused with UNAVAILABLE in the second half.
+//
+// Shutdown returns an error if it had to cut off calls. Half-sent requests and clients that do not
+// answer the GOAWAY do not delay it: see idle.
 func (s *Server) Shutdown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.drain)
 	defer cancel()
@@ -287,52 +337,52 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.grpc.GracefulStop()
 		close(drained)
 	}()
-	enough := time.AfterFunc(s.drain/2, func() { s.edge.gate.open.Store(false) })
-	defer enough.Stop()
+	closeGate := time.AfterFunc(s.drain/2, func() { s.edge.gate.open.Store(false) })
+	defer closeGate.Stop()
+	defer s.waitBackground()
 	var err error
 	select {
 	case <-drained:
-		s.halt()
 		return nil
 	case <-s.idle(ctx):
-		s.log.InfoContext(ctx, "closing connections whose clients do not answer", "calls_incoming", s.edge.incoming.count())
+		s.log.InfoContext(ctx, "closing connections whose clients do not answer",
+			"calls_incoming", s.edge.incoming.count())
 	case <-ctx.Done():
 		err = fmt.Errorf("calls were cut off after %s", s.drain)
 	}
-	s.grpc.Stop()
-	// Their handlers see it by their contexts; one that doesn't is left behind.
+	s.grpc.Stop() // cancels the contexts of the handlers
+	// A handler that ignores its context is left behind.
 	select {
 	case <-drained:
 	case <-time.After(lastWord):
 	}
-	s.halt()
 	return err
 }
 
-// halt ends what follows logs and hints.
-func (s *Server) halt() {
-	if s.stop != nil {
-		s.stop()
+// waitBackground stops the goroutines that Ready started and waits for them.
+func (s *Server) waitBackground() {
+	if s.stopBackground != nil {
+		s.stopBackground()
 	}
-	s.running.Wait()
+	s.background.Wait()
 }
 
-// idle returns a channel that is closed when no call has run for lastWord: time enough for grpc to write the last answers.
-// What grpc still waits for then is half-sent requests, which may never arrive, and clients that have not answered its GOAWAY;
-// for one of those it waits 5 s.
+// idle returns a channel that is closed when no call has run for lastWord, which is long enough for
+// grpc to write the last answers. After that, grpc waits only for half-sent requests, which may
+// never arrive completely, and up to 5 s for each client that has not answered its GOAWAY.
 func (s *Server) idle(ctx context.Context) <-chan struct{} {
 	idle := make(chan struct{})
 	go func() {
-		look := time.NewTicker(lastWord / 20)
-		defer look.Stop()
-		for busy := time.Now(); time.Since(busy) < lastWord; {
+		poll := time.NewTicker(lastWord / 20)
+		defer poll.Stop()
+		for lastBusy := time.Now(); time.Since(lastBusy) < lastWord; {
 			select {
 			case <-ctx.Done():
 				return
-			case <-look.C:
+			case <-poll.C:
 			}
 			if s.edge.running.Load() > 0 {
-				busy = time.Now()
+				lastBusy = time.Now()
 			}
 		}
 		close(idle)
