@@ -12,7 +12,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestThreeReplicasMigrateAtOnce: on an empty database one of them applies each migration, and the others find nothing to do.
+// TestThreeReplicasMigrateAtOnce starts three replicas on an empty database: one of them applies
+// every migration, and the others find nothing to do.
 func TestThreeReplicasMigrateAtOnce(t *testing.T) {
 	t.Parallel()
 	for round := range 4 {
@@ -46,10 +47,12 @@ func TestThreeReplicasMigrateAtOnce(t *testing.T) {
 	}
 }
 
-// TestPostgresGoesWhileItIsMigrated: that is no reason to give up.
-func TestPostgresGoesWhileItIsMigrated(t *testing.T) {
+// TestMigrateSurvivesLostConnection breaks the connection at each step: the error is one after
+// which the caller tries again.
+func TestMigrateSurvivesLostConnection(t *testing.T) {
 	t.Parallel()
-	through, left := storetest.CutOff(t, storetest.NewEmptyDB(t), "goose_db_version", "goose_db_version", "goose_db_version") // the pool tries thrice
+	const word = "goose_db_version"
+	through, left := storetest.CutOff(t, storetest.NewEmptyDB(t), word, word, word) // the pool tries three times
 	if _, err := migrations.Up(t.Context(), through); err == nil || !store.Unavailable(err) {
 		t.Errorf("cut off: %v", err)
 	}

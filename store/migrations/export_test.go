@@ -11,10 +11,10 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// Files are the migrations of this binary.
+// Files contains the migrations of this binary.
 var Files fs.FS = files
 
-// ApplyUpTo applies migrations up to a version, as Up does. It is for tests.
+// ApplyUpTo applies migrations up to a version in the way that Up does. It is for tests.
 func ApplyUpTo(ctx context.Context, url string, migrations fs.FS, version int64) error {
 	config, err := store.ParseURL(url)
 	if err != nil {

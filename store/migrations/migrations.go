@@ -1,6 +1,7 @@
 // Package migrations brings a database to the schema that this binary works with.
 //
-// Every replica runs it at its start. A session lock lets one of them work while the others wait, and then find nothing to do.
+// Every replica runs the migrations when it starts. A session lock lets one replica work while the
+// others wait. The others then find nothing to do.
 package migrations
 
 import (
@@ -25,30 +26,33 @@ import (
 //go:embed *.sql
 var files embed.FS
 
-// Result says what Up has done.
+// Result describes the work of Up.
 type Result struct {
-	// Applied are the versions that were applied, none when there was nothing to do.
+	// Applied lists the versions that Up applied. It is empty if there was nothing to do.
 	Applied []int64
-	// Schema is the version of the database, Newest the newest one that this binary knows. Where Schema is above Newest, a
-	// newer release has migrated the database, and this binary may still run on it.
+	// Schema is the version of the database. Newest is the newest version that this binary knows.
+	// If Schema is above Newest, a newer release has migrated the database, and this binary may
+	// still run on it.
 	Schema, Newest int64
-	// Moved says that the database is not where it was, as after a restore or a failover, so that ids were moved on.
+	// Moved is true if the database is not the one that was last seen, for example after a restore
+	// or a failover. Up has then advanced all ids.
 	Moved bool
 }
 
 const (
-	// lockTimeout bounds how long a migration waits for a lock, as all bookings wait behind it.
+	// lockTimeout bounds how long a migration waits for a lock. All bookings wait behind it.
 	lockTimeout = 500 * time.Millisecond
-	// lockPause is how long bookings go on before it tries again, and lockPatience for how long it does.
+	// lockPause is the time for bookings between two attempts. lockPatience bounds all attempts.
 	lockPause, lockPatience = time.Second, 5 * time.Minute
 )
 
-// ErrTooOld says that the database has the schema of a release on which this binary can't run.
+// ErrTooOld means that the schema belongs to a release that this binary cannot run on.
 var ErrTooOld = errors.New("this binary is too old for the database")
 
-// Up migrates the database at url to the newest schema. After a restore, a copy or a failover it moves ids on, and after
-// a restore from a dump it writes the change log anew, once. It fails with ErrTooOld on a schema that is too new.
-// It waits for another replica that is migrating, at most 5 minutes or until ctx ends.
+// Up migrates the database at url to the newest schema. After a restore, a copy or a failover it
+// advances all ids. After a restore from a dump it also rewrites the xids of the change log, once.
+// It fails with ErrTooOld if the schema is too new. While another replica migrates, Up waits for at
+// most 5 minutes or until ctx ends.
 func Up(ctx context.Context, url string) (Result, error) {
 	result, err := up(ctx, url)
 	if err != nil {
@@ -63,7 +67,8 @@ func up(ctx context.Context, url string) (result Result, err error) {
 		return result, fmt.Errorf("DATABASE_URL: %w", err)
 	}
 	prepare := func(ctx context.Context, conn *pgx.Conn) error { return store.PrepareMigration(ctx, conn, lockTimeout) }
-	// Each migration gets the session anew, whatever the one before it has set.
+	// Each migration starts with the same session settings, even if the one before has changed
+	// some.
 	db := stdlib.OpenDB(*config.ConnConfig, stdlib.OptionAfterConnect(prepare), stdlib.OptionResetSession(prepare))
 	defer db.Close()
 	defer func() { err = explain(ctx, db, err) }()
@@ -94,7 +99,8 @@ func up(ctx context.Context, url string) (result Result, err error) {
 	return result, err
 }
 
-// lockDatabase has other replicas wait until unlock is called. The lock is that of goose, which older releases take too.
+// lockDatabase makes other replicas wait until unlock is called. It takes the lock of goose,
+// because older releases take that lock, too.
 func lockDatabase(ctx context.Context, db *sql.DB) (unlock func(), err error) {
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
 	if err != nil {
@@ -108,30 +114,35 @@ func lockDatabase(ctx context.Context, db *sql.DB) (unlock func(), err error) {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return func() {
-		_ = locker.SessionUnlock(context.WithoutCancel(ctx), conn) // the session ends with the pool at the latest
+		_ = locker.SessionUnlock(context.WithoutCancel(ctx), conn) // at the latest, the session ends with the pool
 		_ = conn.Close()
 	}, nil
 }
 
-// checkCompatible refuses a database on whose schema a binary that knows no more than newest can't run.
+// checkCompatible returns ErrTooOld if a binary whose newest migration is newest cannot run on the
+// schema of the database.
 func checkCompatible(ctx context.Context, db *sql.DB, newest int64) error {
 	var known bool
-	if err := db.QueryRowContext(ctx, `SELECT to_regclass('schema_compatibility') IS NOT NULL`).Scan(&known); err != nil || !known {
-		return err // of a release before there was such a table
+	err := db.QueryRowContext(ctx, `SELECT to_regclass('schema_compatibility') IS NOT NULL`).Scan(&known)
+	if err != nil || !known {
+		return err // a schema from before 00007 has no such table
 	}
 	var schema, oldest int64
-	err := db.QueryRowContext(ctx, `
-		SELECT (SELECT COALESCE(max(version_id), 0) FROM goose_db_version), (SELECT COALESCE(max(oldest_binary), 0) FROM schema_compatibility)`).
+	err = db.QueryRowContext(ctx, `
+		SELECT (SELECT COALESCE(max(version_id), 0) FROM goose_db_version),
+			(SELECT COALESCE(max(oldest_binary), 0) FROM schema_compatibility)`).
 		Scan(&schema, &oldest)
 	if err == nil && newest < oldest {
-		err = fmt.Errorf("%w: it has schema %d, which needs a binary with schema %d or newer; this one has %d: start a newer release",
+		err = fmt.Errorf(
+			"%w: it has schema %d, which needs a binary with schema %d or newer; this one has %d: start a newer release",
 			ErrTooOld, schema, oldest, newest)
 	}
 	return err
 }
 
-// applyAll applies what is missing, each migration by itself, and returns the versions. One that can't get a lock in time,
-// or deadlocks with bookings, is tried again after a pause in which they go on.
+// applyAll applies the missing migrations, each by itself, and returns their versions. If a
+// migration does not get a lock in time, or deadlocks with bookings, applyAll tries it again after
+// a pause in which bookings continue.
 func applyAll(ctx context.Context, provider *goose.Provider) (versions []int64, err error) {
 	for until := time.Now().Add(lockPatience); ; {
 		applied, err := provider.UpByOne(ctx)
@@ -154,31 +165,32 @@ func applyAll(ctx context.Context, provider *goose.Provider) (versions []int64, 
 	}
 }
 
-// What Postgres says when lock_timeout has passed, and when two transactions wait for each other.
+// The SQLSTATEs of a passed lock_timeout and of a deadlock.
 const (
 	lockNotAvailable = "55P03"
 	deadlockDetected = "40P01"
 )
 
-// countAsNew is what to do to a table.
+// countAsNew is the end of an UPDATE that gives rows with a future xid the xid of this transaction.
 const countAsNew = ` SET xid = DEFAULT
 	WHERE library_id = ANY (ARRAY(SELECT id FROM libraries)) AND xid >= pg_snapshot_xmax(pg_current_snapshot())`
 
-// adopt has rows that came from another cluster, as by pg_dump and pg_restore, counted as written now. What a row says in xid is a number of the
-// cluster that it was written in; where that is ahead of this one, each look at the change log would take the row for a new one, for years.
-// No other row that can be seen is of a transaction after the snapshot.
-// It returns whether the database is not where it was.
+// adopt gives rows from another cluster the xid of this transaction, for example after pg_dump and
+// pg_restore. The xid in a row is a number of the cluster that wrote the row. If that number is
+// ahead of this cluster, each refresh would read the row as a new one, for years. Rows of this
+// cluster are not affected: the xid of a visible row is before the end of the snapshot. adopt
+// returns whether the database is not the one that was last seen.
 func adopt(ctx context.Context, db *sql.DB) (moved bool, err error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return false, err
 	}
-	defer func() { _ = tx.Rollback() }() // nothing, once it is committed
+	defer func() { _ = tx.Rollback() }() // does nothing after the commit
 	if err := tx.QueryRowContext(ctx, `SELECT dlsms_settle()`).Scan(&moved); err != nil {
 		return false, err
 	}
 	for _, table := range []string{"branches", "seats", "revocations", "reservation_events"} {
-		_, err := tx.ExecContext(ctx, `UPDATE `+table+countAsNew) //nolint:gosec // one of those above
+		_, err := tx.ExecContext(ctx, `UPDATE `+table+countAsNew) //nolint:gosec // table is one of the constants above
 		if err != nil {
 			return false, fmt.Errorf("%s: %w", table, err)
 		}
@@ -186,7 +198,7 @@ func adopt(ctx context.Context, db *sql.DB) (moved bool, err error) {
 	return moved, tx.Commit()
 }
 
-// Hash names the schema: it differs whenever a migration does. Tests name their template database by it.
+// Hash returns a hash of all migrations. Tests use it in the name of their template database.
 func Hash() (string, error) {
 	h := fnv.New64a()
 	names, err := fs.Glob(files, "*.sql")

@@ -17,7 +17,7 @@ import (
 
 var noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 
-// connect opens a session of the test's own.
+// connect opens a session for the test.
 func connect(t *testing.T, url string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
@@ -35,8 +35,9 @@ func exec(t *testing.T, conn *pgx.Conn, sql string) {
 	}
 }
 
-// TestBookingsGoOnWhileAMigrationWaits for a lock that a long transaction keeps from it.
-func TestBookingsGoOnWhileAMigrationWaits(t *testing.T) {
+// TestBookingsContinueWhileMigrationWaits lets a migration wait for a lock that a long transaction
+// holds.
+func TestBookingsContinueWhileMigrationWaits(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	db.Altered()
@@ -48,16 +49,20 @@ func TestBookingsGoOnWhileAMigrationWaits(t *testing.T) {
 	exec(t, report, `BEGIN`)
 	exec(t, report, `SELECT count(*) FROM reservations`)
 
-	next := fstest.MapFS{"90000_next.sql": {Data: []byte("-- +goose Up\nALTER TABLE reservations ADD COLUMN note text;\n")}}
+	next := fstest.MapFS{
+		"90000_next.sql": {Data: []byte("-- +goose Up\nALTER TABLE reservations ADD COLUMN note text;\n")},
+	}
 	done := make(chan error, 1)
 	go func() { done <- migrations.ApplyUpTo(t.Context(), db.URL, next, 0) }()
 
 	for i := range bookings {
-		if i%10 == 0 { // so that it is booked while it waits, and not only between two tries
+		if i%10 == 0 { // so that some bookings come while the migration waits, not only between two attempts
 			storetest.Eventually(t, "the migration waits", func() bool { return waits(t, db) })
 		}
 		begun := time.Now()
-		_, err := s.Reserve(t.Context(), store.Booking{UserID: users[i], SeatID: seats[i], StartTime: noon, EndTime: noon.Add(time.Hour)})
+		_, err := s.Reserve(t.Context(), store.Booking{
+			UserID: users[i], SeatID: seats[i], StartTime: noon, EndTime: noon.Add(time.Hour),
+		})
 		if took := time.Since(begun); err != nil || took > 2500*time.Millisecond {
 			t.Errorf("booking %d took %v: %v", i, took, err)
 		}
@@ -73,12 +78,14 @@ func TestBookingsGoOnWhileAMigrationWaits(t *testing.T) {
 
 func waits(t *testing.T, db *storetest.DB) bool {
 	t.Helper()
-	return storetest.Value[bool](t, db, `SELECT EXISTS (SELECT FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted
-		AND relation = 'reservations'::regclass)`)
+	return storetest.Value[bool](t, db, `
+		SELECT EXISTS (
+			SELECT FROM pg_locks
+			WHERE mode = 'AccessExclusiveLock' AND NOT granted AND relation = 'reservations'::regclass)`)
 }
 
-// TestAnIndexThatFailed is left invalid, and built anew by the next start.
-func TestAnIndexThatFailed(t *testing.T) {
+// TestUpRebuildsInvalidIndex breaks the build of an index, which leaves it invalid.
+func TestUpRebuildsInvalidIndex(t *testing.T) {
 	t.Parallel()
 	url := storetest.NewEmptyDB(t)
 	if err := migrations.ApplyUpTo(t.Context(), url, migrations.Files, 5); err != nil {
@@ -86,13 +93,17 @@ func TestAnIndexThatFailed(t *testing.T) {
 	}
 	writer, watcher := connect(t, url), connect(t, url)
 	exec(t, writer, `BEGIN`)
-	exec(t, writer, `LOCK TABLE reservations IN ROW EXCLUSIVE MODE`) // as a booking that does not end
+	exec(t, writer, `LOCK TABLE reservations IN ROW EXCLUSIVE MODE`) // like a booking that does not end
 	failed := make(chan error, 1)
 	go func() {
 		_, err := migrations.Up(t.Context(), url)
 		failed <- err
 	}()
-	const building = `FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'CREATE INDEX CONCURRENTLY reservations_seat %' AND wait_event_type = 'Lock'`
+	const building = `
+		FROM pg_stat_activity
+		WHERE datname = current_database()
+			AND query LIKE 'CREATE INDEX CONCURRENTLY reservations_seat %'
+			AND wait_event_type = 'Lock'`
 	count := func(sql string) (n int) {
 		t.Helper()
 		if err := watcher.QueryRow(t.Context(), sql).Scan(&n); err != nil {
@@ -116,13 +127,15 @@ func TestAnIndexThatFailed(t *testing.T) {
 	if n := count(invalid); n != 0 {
 		t.Errorf("%d invalid indexes are left after the next start", n)
 	}
-	if n := count(`SELECT count(*) FROM pg_index WHERE indexrelid = 'reservations_seat'::regclass AND indisvalid`); n != 1 {
+	const valid = `SELECT count(*) FROM pg_index WHERE indexrelid = 'reservations_seat'::regclass AND indisvalid`
+	if n := count(valid); n != 1 {
 		t.Error("the index is missing")
 	}
 }
 
-// TestEveryForeignKeyHasAnIndex that a delete on the other side can use: one that begins with the columns of the key, in
-// whichever order, and has all rows, or all those that refer to something.
+// TestEveryForeignKeyHasAnIndex looks for an index that a delete in the other table can use. Such
+// an index begins with the columns of the key, in any order. It has all rows, or all rows whose key
+// is not NULL.
 func TestEveryForeignKeyHasAnIndex(t *testing.T) {
 	t.Parallel()
 	keys := storetest.Rows[string](t, storetest.NewDB(t), `
@@ -137,10 +150,12 @@ func TestEveryForeignKeyHasAnIndex(t *testing.T) {
 	}
 }
 
-// TestCheckInsADayLaterAreHOT: when users check in, the pages of their reservations have long been filled by later ones.
+// TestCheckInsADayLaterAreHOT checks in when later reservations have long filled the pages of the
+// reservations.
 func TestCheckInsADayLaterAreHOT(t *testing.T) {
 	t.Parallel()
-	// A transaction of another test would keep the rows of earlier versions, although it is in another database.
+	// In a shared cluster, a transaction of another test would keep old row versions, even though
+	// it is in another database.
 	db, _ := storetest.NewCluster(t)
 	db.FreezeClock(t, noon.Add(-24*time.Hour))
 	s := db.Open(t, store.DefaultRules())
@@ -148,7 +163,9 @@ func TestCheckInsADayLaterAreHOT(t *testing.T) {
 	seats, users := db.Seats(t, visits), db.Users(t, visits)
 	ids := make([]int64, visits)
 	for i := range visits {
-		r, err := s.Reserve(t.Context(), store.Booking{UserID: users[i], SeatID: seats[i], StartTime: noon, EndTime: noon.Add(time.Hour)})
+		r, err := s.Reserve(t.Context(), store.Booking{
+			UserID: users[i], SeatID: seats[i], StartTime: noon, EndTime: noon.Add(time.Hour),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +177,7 @@ func TestCheckInsADayLaterAreHOT(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.Close() // its sessions report what they did
+	s.Close() // its sessions then report their statistics
 	var updates, hot int64
 	storetest.Eventually(t, "all updates are reported", func() bool {
 		updates = storetest.Value[int64](t, db, `SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'reservations'`)
@@ -172,8 +189,9 @@ func TestCheckInsADayLaterAreHOT(t *testing.T) {
 	}
 }
 
-// TestOlderBinary: a binary runs on the schema of the next release, says so, and refuses the one after that.
-func TestOlderBinary(t *testing.T) {
+// TestUpOnNewerSchema checks that a binary runs on the schema of the next release, reports it, and
+// refuses the schema of the release after that.
+func TestUpOnNewerSchema(t *testing.T) {
 	t.Parallel()
 	url := storetest.NewEmptyDB(t)
 	mine, err := migrations.Up(t.Context(), url)
@@ -190,7 +208,8 @@ func TestOlderBinary(t *testing.T) {
 		{"the next release, which needs all of this one", mine.Newest + 3, mine.Newest, false},
 		{"the release after the next", mine.Newest + 7, mine.Newest + 3, true},
 	} {
-		if _, err := conn.Exec(t.Context(), `INSERT INTO goose_db_version (version_id, is_applied) VALUES ($1, true)`, c.schema); err != nil {
+		const insertVersion = `INSERT INTO goose_db_version (version_id, is_applied) VALUES ($1, true)`
+		if _, err := conn.Exec(t.Context(), insertVersion, c.schema); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := conn.Exec(t.Context(), `UPDATE schema_compatibility SET oldest_binary = $1`, c.oldest); err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// missingToMigrate lists what the role lacks to make the schema, and missingToRun what it lacks to serve. What they list is
-// what docs/operations.md tells to grant.
+// missingToMigrate lists the rights that the role lacks to create the schema. missingToRun lists
+// the rights that it lacks to serve. docs/operations.md tells operators to grant the same rights.
 const (
 	missingToMigrate = `
 		SELECT 'USAGE on a schema of its search_path, ' || current_setting('search_path') WHERE current_schema() IS NULL
@@ -32,18 +32,20 @@ const (
 		GROUP BY c.oid, c.relname ORDER BY c.relname`
 )
 
-// lacking says what the role lacks, "" if nothing.
+// lacking returns a message about the rights that the role lacks, or "" if it lacks none.
 func lacking(ctx context.Context, db *sql.DB, query string) (string, error) {
 	var role string
 	var missing sql.NullString
-	err := db.QueryRowContext(ctx, `SELECT current_user, (SELECT string_agg(needed, '; ') FROM (`+query+`) q (needed))`).Scan(&role, &missing)
+	err := db.QueryRowContext(ctx, `
+		SELECT current_user, (SELECT string_agg(needed, '; ') FROM (`+query+`) q (needed))`).Scan(&role, &missing)
 	if err != nil || !missing.Valid {
 		return "", err
 	}
 	return fmt.Sprintf("the role %s lacks %s (docs/operations.md lists its rights)", role, missing.String), nil
 }
 
-// runnable returns an error unless the role may do to the tables what a replica does: else only some calls would fail, later.
+// runnable returns an error if the role lacks a right that a replica needs. Without this check,
+// some calls would fail later.
 func runnable(ctx context.Context, db *sql.DB) error {
 	why, err := lacking(ctx, db, missingToRun)
 	if err == nil && why != "" {
@@ -52,7 +54,8 @@ func runnable(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-// explain says which right was missing when err is of that kind. Without USAGE Postgres does not see the schema at all.
+// explain replaces err by a message that names the missing right, if err is of that kind. Without
+// USAGE on the schema, Postgres does not see the schema at all.
 func explain(ctx context.Context, db *sql.DB, err error) error {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
@@ -64,7 +67,7 @@ func explain(ctx context.Context, db *sql.DB, err error) error {
 		return err
 	}
 	for _, query := range []string{missingToRun, missingToMigrate} {
-		// The query may fail where the role can't connect, or before the tables are there.
+		// The query fails if the role cannot connect, or if the tables do not exist yet.
 		if why, failed := lacking(ctx, db, query); failed == nil && why != "" {
 			return errors.New(why)
 		}
@@ -72,7 +75,7 @@ func explain(ctx context.Context, db *sql.DB, err error) error {
 	if pg.Code != "42501" {
 		return err
 	}
-	why := pg.Message // such as: must be owner of table seats
+	why := pg.Message // for example: must be owner of table seats
 	if pg.Detail != "" {
 		why += ": " + pg.Detail
 	}
