@@ -10,7 +10,7 @@ TIMEOUT ?= 15m
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check build bench bench-quick bench-profiles chaos chaos-quick canaries trials
-.PHONY: vulncheck generate lint fmt grpcurl ghz install clean
+.PHONY: vulncheck generate lint prose fmt grpcurl ghz install clean
 .PHONY: go fresh format breaking vet modules build-bench bench-test build-chaos
 
 help: ## list the targets
@@ -79,6 +79,9 @@ lint: breaking $(BIN)/golangci-lint ## lint the protos and the code
 	cd bench && ../$(BIN)/golangci-lint run
 	cd e2e/chaos && ../../$(BIN)/golangci-lint run
 	cd deploy/compose && ../../$(BIN)/golangci-lint run
+
+prose: ## check line lengths and wording in comments and docs
+	@tools/prose.sh
 
 fmt: $(BIN)/buf $(BIN)/golangci-lint ## format the protos and the code
 	$(BIN)/buf format --write
