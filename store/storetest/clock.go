@@ -5,24 +5,25 @@ import (
 	"time"
 )
 
-// Clock is a clock for a database, which at the time Since of ours tells From, and from there goes Speed times as fast.
+// Clock is a clock for a database. At the time Since of the test's clock, it shows the time From.
+// From then on, it runs Speed times as fast.
 type Clock struct {
 	From, Since time.Time
 	Speed       int
 }
 
-// SQL makes it the clock of everyone on a database.
+// SQL returns the statements that make c the clock of all sessions of a database.
 func (c Clock) SQL() string {
 	return clockFunctions(fmt.Sprintf(`timestamptz '%s' + (clock_timestamp() - timestamptz '%s') * %d`,
 		c.From.UTC().Format(time.RFC3339Nano), c.Since.UTC().Format(time.RFC3339Nano), c.Speed))
 }
 
-// At returns what it tells at a time of ours.
+// At returns the time that the clock shows at a time of the test's clock.
 func (c Clock) At(ours time.Time) time.Time {
 	return c.From.Add(ours.Sub(c.Since) * time.Duration(c.Speed))
 }
 
-// Real returns the time of ours at which it tells a time.
+// Real returns the time of the test's clock at which the clock shows a time.
 func (c Clock) Real(told time.Time) time.Time {
 	return c.Since.Add(told.Sub(c.From) / time.Duration(c.Speed))
 }

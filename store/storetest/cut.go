@@ -11,16 +11,17 @@ import (
 	"testing"
 )
 
-// CutOff returns the URL of a way to the database on which the connection breaks once for each of words, when a client says it, and how many
-// of them are still to come.
+// CutOff returns the URL of a proxy in front of the database. For each of words, the proxy breaks
+// one connection: the first on which a client sends the word. left returns how many words are still
+// unused.
 func CutOff(t testing.TB, databaseURL string, words ...string) (through string, left func() int) {
 	t.Helper()
 	c := &cutter{ctx: t.Context(), words: words}
 	return inFront(t, databaseURL, c.pass), c.left
 }
 
-// inFront listens in front of a database and hands each client to serve, with the database's address, on a goroutine of its own. It returns the
-// URL of this way to the database.
+// inFront listens in front of a database. It calls serve for each client on a goroutine of its own,
+// with the address of the database. It returns the URL of the listener.
 func inFront(t testing.TB, databaseURL string, serve func(client net.Conn, postgres string)) (through string) {
 	t.Helper()
 	u, err := url.Parse(databaseURL)
@@ -59,7 +60,7 @@ func (c *cutter) left() int {
 	return len(c.words)
 }
 
-// pass passes on what a client says, and the answers, until it says one of the words.
+// pass forwards data in both directions until the client sends one of the words.
 func (c *cutter) pass(client net.Conn, postgres string) {
 	defer func() { _ = client.Close() }()
 	server, err := (&net.Dialer{}).DialContext(c.ctx, "tcp", postgres)
@@ -83,7 +84,8 @@ func (c *cutter) pass(client net.Conn, postgres string) {
 	}
 }
 
-// says reports whether one of the words is in it, which is crossed out.
+// says reports whether a chunk of data contains one of the words, and removes that word from the
+// list.
 func (c *cutter) says(piece []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

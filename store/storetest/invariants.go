@@ -15,15 +15,16 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// rule is something that must not be found in a database: query returns a line for each case of it.
+// rule is a state that the database must never be in. Each row that query returns is a violation.
 type rule struct {
 	name  string
 	query string
 }
 
-// always are the rules that hold at every commit, whatever has crashed before. They are written from the specification, without the
-// store's own SQL, and compare sorted rows, so that a broken index can't hide what it should have prevented.
-var always = []rule{
+// atEveryCommit lists the rules that hold at every commit, even after crashes. They are written
+// from the specification, without the store's own SQL. They compare sorted rows, so that a broken
+// index cannot hide the error that it should have prevented.
+var atEveryCommit = []rule{
 	{"two reservations take one seat at once", `
 		SELECT format('seat %s: reservation %s begins before the one before it ends', seat_id, id)
 		FROM (
@@ -52,9 +53,11 @@ var always = []rule{
 		WITH legal (was, kind, became) AS (VALUES
 			('', 'RESERVED', 'CONFIRMED'), ('', 'OFFERED', 'HELD'),
 			('HELD', 'CLAIMED', 'CONFIRMED'), ('HELD', 'DECLINED', 'CANCELLED'), ('HELD', 'OFFER_EXPIRED', 'CANCELLED'),
-			('CONFIRMED', 'CHECKED_IN', 'CHECKED_IN'), ('CONFIRMED', 'CANCELLED', 'CANCELLED'), ('CONFIRMED', 'NO_SHOW', 'NO_SHOW'),
+			('CONFIRMED', 'CHECKED_IN', 'CHECKED_IN'), ('CONFIRMED', 'CANCELLED', 'CANCELLED'),
+			('CONFIRMED', 'NO_SHOW', 'NO_SHOW'),
 			('CONFIRMED', 'EXTENDED', 'CONFIRMED'), ('CONFIRMED', 'REMINDED', 'CONFIRMED'),
-			('CHECKED_IN', 'EXTENDED', 'CHECKED_IN'), ('CHECKED_IN', 'CHECKED_OUT', 'COMPLETED'), ('CHECKED_IN', 'COMPLETED', 'COMPLETED')
+			('CHECKED_IN', 'EXTENDED', 'CHECKED_IN'), ('CHECKED_IN', 'CHECKED_OUT', 'COMPLETED'),
+			('CHECKED_IN', 'COMPLETED', 'COMPLETED')
 		), steps AS (
 			SELECT *, COALESCE(lag(status) OVER w, '') AS was, lag(during) OVER w AS before, row_number() OVER w AS place,
 				count(*) FILTER (WHERE kind = 'REMINDED') OVER w AS reminders
@@ -69,13 +72,14 @@ var always = []rule{
 		SELECT format('reservation %s: versions %s', reservation_id, array_agg(version ORDER BY version))
 		FROM reservation_events GROUP BY library_id, reservation_id
 		HAVING min(version) <> 1 OR max(version) <> count(*) OR count(DISTINCT version) <> count(*)`},
-	{"a reservation changed its seat, user, entry or making", `
+	{"a reservation changed its seat, user, entry, start or creation", `
 		SELECT format('reservation %s', reservation_id) FROM reservation_events GROUP BY library_id, reservation_id
 		HAVING count(DISTINCT (seat_id, user_id, COALESCE(entry_id, 0), lower(during), created_at)) > 1`},
-	{"the log and the reservation differ", `
-		SELECT format('reservation %s: log %s, row %s', COALESCE(r.id, e.reservation_id), e, r)
+	{"the change log and the reservation differ", `
+		SELECT format('reservation %s: change log %s, row %s', COALESCE(r.id, e.reservation_id), e, r)
 		FROM (
-			SELECT DISTINCT ON (library_id, reservation_id) library_id, reservation_id, version, seat_id, user_id, entry_id, during, status,
+			SELECT DISTINCT ON (library_id, reservation_id)
+				library_id, reservation_id, version, seat_id, user_id, entry_id, during, status,
 				check_in_opens_at, check_in_deadline, offer_expires_at, created_at, checked_in_at, ended_at
 			FROM reservation_events ORDER BY library_id, reservation_id, version DESC
 		) e
@@ -96,8 +100,10 @@ var always = []rule{
 	{"an offer ended at the wrong time", `
 		SELECT format('entry %s: %s at %s, offered until %s', w.id, w.status, w.ended_at, o.offer_expires_at)
 		FROM waitlist_entries w
-		JOIN reservation_events o ON o.library_id = w.library_id AND o.reservation_id = w.reservation_id AND o.kind = 'OFFERED'
-		WHERE w.status IN ('CLAIMED', 'LEFT') AND w.ended_at >= o.offer_expires_at OR w.status = 'EXPIRED' AND w.ended_at < o.offer_expires_at
+		JOIN reservation_events o
+			ON o.library_id = w.library_id AND o.reservation_id = w.reservation_id AND o.kind = 'OFFERED'
+		WHERE w.status IN ('CLAIMED', 'LEFT') AND w.ended_at >= o.offer_expires_at
+			OR w.status = 'EXPIRED' AND w.ended_at < o.offer_expires_at
 			OR o.offer_expires_at > upper(o.during)`},
 	{"an entry and its reservation differ", `
 		SELECT format('entry %s is %s, its reservation %s is %s', w.id, w.status, r.id, r.status)
@@ -110,9 +116,11 @@ var always = []rule{
 				WHEN 'OFFERED' THEN r.status <> 'HELD' OR r.during <> w.during OR r.offer_expires_at <> w.offer_expires_at
 				WHEN 'CLAIMED' THEN r.status = 'HELD' OR r.status = 'CANCELLED' AND r.check_in_deadline IS NULL
 				ELSE r.status <> 'CANCELLED' OR r.check_in_deadline IS NOT NULL END`},
-	// The log tells who took a seat when: the state before an offer is that after the last event with a lower id, since the events of one
-	// seat are written under its lock. Whether a user was free is told by the clock, so a margin is left for what happened on other seats.
-	{"an offer passed by somebody who came first", `
+	// The change log states which user had a seat at which time. The events of one seat are written
+	// under the seat's lock, so the state before an offer is the state after the last event with a
+	// lower id. Whether a user was free is decided by the clock, so the rule leaves a margin for
+	// events of other seats.
+	{"an offer skipped an earlier entry", `
 		WITH stays AS (
 			SELECT library_id, seat_id, user_id, during, id AS from_id, at AS from_at,
 				lead(id) OVER w AS until_id, lead(at) OVER w AS until_at, status IN ('HELD', 'CONFIRMED', 'CHECKED_IN') AS occupies,
@@ -124,16 +132,19 @@ var always = []rule{
 		SELECT format('seat %s: entry %s got the offer %s before entry %s', o.seat_id, o.entry_id, o.id, v.id)
 		FROM offers o
 		JOIN seats s ON s.library_id = o.library_id AND s.id = o.seat_id
-		JOIN waitlist_entries v ON v.library_id = o.library_id AND v.seat_id = o.seat_id AND v.id < o.entry_id AND v.during && o.during
+		JOIN waitlist_entries v
+			ON v.library_id = o.library_id AND v.seat_id = o.seat_id AND v.id < o.entry_id AND v.during && o.during
 		WHERE (v.ended_at IS NULL OR v.ended_at > o.at)
 			AND upper(v.during) - GREATEST(lower(v.during), o.at) >= current_setting('storetest.min_duration')::interval
 			AND dlsms_open(s.library_id, s.branch_id, v.during)
 			AND NOT EXISTS (SELECT FROM offers p WHERE p.library_id = v.library_id AND p.entry_id = v.id AND p.id < o.id)
 			AND NOT EXISTS (
-				SELECT FROM stays t WHERE t.library_id = v.library_id AND t.seat_id = v.seat_id AND t.occupies AND t.during && v.during
+				SELECT FROM stays t
+				WHERE t.library_id = v.library_id AND t.seat_id = v.seat_id AND t.occupies AND t.during && v.during
 					AND t.from_id < o.id AND (t.until_id IS NULL OR t.until_id > o.id))
 			AND NOT EXISTS (
-				SELECT FROM stays t WHERE t.library_id = v.library_id AND t.user_id = v.user_id AND t.occupies AND t.during && v.during
+				SELECT FROM stays t
+				WHERE t.library_id = v.library_id AND t.user_id = v.user_id AND t.occupies AND t.during && v.during
 					AND t.from_at <= o.at + current_setting('storetest.margin')::interval
 					AND (t.until_at IS NULL OR t.until_at >= o.at - current_setting('storetest.margin')::interval))
 			AND (SELECT count(*) FROM stays t WHERE t.library_id = v.library_id AND t.user_id = v.user_id AND t.counts
@@ -143,55 +154,62 @@ var always = []rule{
 				< current_setting('storetest.max_upcoming')::bigint`},
 }
 
-// atRest are the rules that hold once everything that is due has been done.
-var atRest = []rule{
+// whenIdle lists the rules that hold once everything due is done.
+var whenIdle = []rule{
 	{"something is overdue", `
 		SELECT format('%s %s: %s, due %s', kind, id, status, due) FROM (
 			SELECT 'reservation' AS kind, id, status,
-				CASE status WHEN 'HELD' THEN offer_expires_at WHEN 'CONFIRMED' THEN check_in_deadline WHEN 'CHECKED_IN' THEN upper(during) END AS due
+				CASE status
+					WHEN 'HELD' THEN offer_expires_at
+					WHEN 'CONFIRMED' THEN check_in_deadline
+					WHEN 'CHECKED_IN' THEN upper(during) END AS due
 			FROM reservations
 			UNION ALL
 			SELECT 'entry', id, status, CASE status WHEN 'OFFERED' THEN offer_expires_at WHEN 'WAITING' THEN upper(during) END
 			FROM waitlist_entries
 		) d WHERE due <= dlsms_now()`},
-	{"a seat is free while somebody waits for it", `
+	{"a seat is free while an entry waits for it", `
 		SELECT format('entry %s of user %s for seat %s in %s', w.id, w.user_id, w.seat_id, w.during)
 		FROM waitlist_entries w JOIN seats s ON s.library_id = w.library_id AND s.id = w.seat_id
 		WHERE w.status = 'WAITING' AND NOT s.out_of_service
 			AND upper(w.during) - GREATEST(lower(w.during), dlsms_now()) >= current_setting('storetest.min_duration')::interval
 			AND (SELECT count(*) FROM reservations r WHERE r.library_id = w.library_id AND r.user_id = w.user_id
-				AND r.status IN ('CONFIRMED', 'CHECKED_IN') AND upper(r.during) > dlsms_now()) < current_setting('storetest.max_upcoming')::bigint
+				AND r.status IN ('CONFIRMED', 'CHECKED_IN') AND upper(r.during) > dlsms_now())
+				< current_setting('storetest.max_upcoming')::bigint
 			AND dlsms_open(s.library_id, s.branch_id, w.during)
 			AND NOT EXISTS (
 				SELECT FROM reservations r WHERE r.library_id = w.library_id AND r.status IN ('HELD', 'CONFIRMED', 'CHECKED_IN')
 					AND r.during && w.during AND (r.seat_id = w.seat_id OR r.user_id = w.user_id))`},
 }
 
-// maxCases is how many cases of one rule are told.
+// maxCases is the largest number of violations that are reported for one rule.
 const maxCases = 5
 
-// Violations returns what is wrong in the database at url, none when all is well: rules that hold at every moment, also right after a crash.
-// speed is how many times as fast as ours the database's clock went.
+// Violations returns the violated rules of the database at url, or nothing if there are none. It
+// checks the rules that hold at every moment, even right after a crash. speed is how many times
+// faster than real time the clock of the database ran.
 func Violations(ctx context.Context, url string, speed int) ([]string, error) {
-	return found(ctx, url, store.DefaultRules(), commitMargin*time.Duration(speed), always)
+	return violations(ctx, url, store.DefaultRules(), commitMargin*time.Duration(speed), atEveryCommit)
 }
 
-// Unfinished returns what is still to be done in the database at url: transitions that are overdue, and free seats that somebody waits for.
-// It is none once the workers have come to rest.
+// Unfinished returns the open work of the database at url: overdue transitions, and free seats that
+// have waitlist entries. It returns nothing once the workers are idle.
 func Unfinished(ctx context.Context, url string) ([]string, error) {
-	return found(ctx, url, store.DefaultRules(), commitMargin, atRest)
+	return violations(ctx, url, store.DefaultRules(), commitMargin, whenIdle)
 }
 
-// commitMargin is how much later a commit may come than the time in its events, by far.
+// commitMargin is more than the longest time between the time in an event and the event's commit.
 const commitMargin = 2 * time.Second
 
-func found(ctx context.Context, url string, settings store.Rules, margin time.Duration, rules []rule) ([]string, error) {
+func violations(
+	ctx context.Context, url string, settings store.Rules, margin time.Duration, rules []rule,
+) ([]string, error) {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	// One snapshot, and no index that could be wrong.
+	// All rules read one snapshot. They use no index, because an index could be wrong.
 	_, err = conn.Exec(ctx, `
 		SET enable_indexscan = off; SET enable_indexonlyscan = off; SET enable_bitmapscan = off; SET work_mem = '64MB';
 		BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`)
@@ -225,14 +243,16 @@ func found(ctx context.Context, url string, settings store.Rules, margin time.Du
 	return faults, nil
 }
 
-// CheckInvariants fails the test for everything that is wrong or unfinished in its database.
+// CheckInvariants fails the test for every violation and all open work in its database.
 func CheckInvariants(t testing.TB, db *DB) {
 	t.Helper()
 	rules := db.rules
 	if rules == (store.Rules{}) {
 		rules = store.DefaultRules()
 	}
-	faults, err := found(context.WithoutCancel(t.Context()), db.URL, rules, commitMargin*time.Duration(max(db.speed, 1)), slices.Concat(always, atRest))
+	margin := commitMargin * time.Duration(max(db.speed, 1))
+	all := slices.Concat(atEveryCommit, whenIdle)
+	faults, err := violations(context.WithoutCancel(t.Context()), db.URL, rules, margin, all)
 	if err != nil {
 		t.Fatal(err)
 	}

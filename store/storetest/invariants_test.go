@@ -11,9 +11,9 @@ import (
 
 func TestMain(m *testing.M) { Main(m) }
 
-// TestInvariantsFindWhatIsBroken breaks a healthy database in one way at a time: the rule that is broken is told, and in the end every rule
-// was broken once.
-func TestInvariantsFindWhatIsBroken(t *testing.T) {
+// TestViolationsFindsEachFault breaks a healthy database in one way at a time. The broken rule must
+// be reported, and at the end each rule must have been broken once.
+func TestViolationsFindsEachFault(t *testing.T) {
 	t.Parallel()
 	db := NewDB(t)
 	db.Altered()
@@ -23,7 +23,9 @@ func TestInvariantsFindWhatIsBroken(t *testing.T) {
 	seats, users := db.Seats(t, 5), db.Users(t, 5)
 	book := func(user, seat int, from, length time.Duration) store.Reservation {
 		t.Helper()
-		r, err := s.Reserve(t.Context(), store.Booking{UserID: users[user], SeatID: seats[seat], StartTime: now.Add(from), EndTime: now.Add(from + length)})
+		r, err := s.Reserve(t.Context(), store.Booking{
+			UserID: users[user], SeatID: seats[seat], StartTime: now.Add(from), EndTime: now.Add(from + length),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -31,13 +33,15 @@ func TestInvariantsFindWhatIsBroken(t *testing.T) {
 	}
 	join := func(user, seat int, from, length time.Duration) store.Entry {
 		t.Helper()
-		e, err := s.JoinWaitlist(t.Context(), store.Booking{UserID: users[user], SeatID: seats[seat], StartTime: now.Add(from), EndTime: now.Add(from + length)})
+		e, err := s.JoinWaitlist(t.Context(), store.Booking{
+			UserID: users[user], SeatID: seats[seat], StartTime: now.Add(from), EndTime: now.Add(from + length),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return e
 	}
-	// Somebody is there, one waits, one has an offer, another one waits behind that.
+	// User 0 has checked in and user 1 waits. User 3 has an offer and user 4 waits behind it.
 	here := book(0, 0, 0, time.Hour)
 	if _, err := s.CheckIn(t.Context(), users[0], here.ID); err != nil {
 		t.Fatal(err)
@@ -54,74 +58,116 @@ func TestInvariantsFindWhatIsBroken(t *testing.T) {
 
 	db.Exec(t, `
 		SET session_replication_role = replica;
-		ALTER TABLE reservations DROP CONSTRAINT reservations_no_overlap, DROP CONSTRAINT reservations_held_check, DROP CONSTRAINT reservations_held_entry_check, DROP CONSTRAINT reservations_checked_in_check,
-			DROP CONSTRAINT reservations_ended_check, DROP CONSTRAINT reservations_deadline_check;
-		ALTER TABLE waitlist_entries DROP CONSTRAINT waitlist_offered_check, DROP CONSTRAINT waitlist_reservation_check, DROP CONSTRAINT waitlist_ended_check;
+		ALTER TABLE reservations
+			DROP CONSTRAINT reservations_no_overlap,
+			DROP CONSTRAINT reservations_held_check,
+			DROP CONSTRAINT reservations_held_entry_check,
+			DROP CONSTRAINT reservations_checked_in_check,
+			DROP CONSTRAINT reservations_ended_check,
+			DROP CONSTRAINT reservations_deadline_check;
+		ALTER TABLE waitlist_entries
+			DROP CONSTRAINT waitlist_offered_check,
+			DROP CONSTRAINT waitlist_reservation_check,
+			DROP CONSTRAINT waitlist_ended_check;
 		DROP INDEX reservations_request_key;
 		ALTER TABLE reservation_events DROP CONSTRAINT reservation_events_version_key`)
-	told := map[string]bool{}
+	broken := map[string]bool{}
 	for _, tc := range []struct {
 		rule string
 		sql  string
 		args []any
 	}{
-		{"two reservations take one seat at once", `UPDATE reservations SET seat_id = $1, during = (SELECT during FROM reservations WHERE seat_id = $1) WHERE id = $2`, []any{seats[0], later.ID}},
-		{"one user has two seats at once", `UPDATE reservations SET user_id = $1, during = (SELECT during FROM reservations WHERE user_id = $1 AND seat_id = $3) WHERE id = $2`, []any{users[0], later.ID, seats[0]}},
+		{"two reservations take one seat at once", `
+			UPDATE reservations
+			SET seat_id = $1, during = (SELECT during FROM reservations WHERE seat_id = $1)
+			WHERE id = $2`, []any{seats[0], later.ID}},
+		{"one user has two seats at once", `
+			UPDATE reservations
+			SET user_id = $1, during = (SELECT during FROM reservations WHERE user_id = $1 AND seat_id = $3)
+			WHERE id = $2`, []any{users[0], later.ID, seats[0]}},
 		{"a request key has two rows", `UPDATE reservations SET request_id = 'once', request_hash = '', user_id = 1`, nil},
-		{"a transition is not one of the state diagram", `UPDATE reservation_events SET kind = 'NO_SHOW' WHERE reservation_id = $1 AND version = 2`, []any{here.ID}},
-		{"a transition is not one of the state diagram", `UPDATE reservation_events SET during = tstzrange(lower(during), upper(during) + interval '1 h') WHERE reservation_id = $1 AND version = 2`, []any{here.ID}},
 		{"a transition is not one of the state diagram", `
-			INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, during, status, check_in_opens_at, created_at)
-			SELECT library_id, at, 'CANCELLED', reservation_id, 3, seat_id, user_id, during, 'CANCELLED', check_in_opens_at, created_at FROM reservation_events WHERE reservation_id = $1 AND version = 2`, []any{given.ID}},
-		{"versions have gaps", `UPDATE reservation_events SET version = 3 WHERE reservation_id = $1 AND version = 2`, []any{here.ID}},
+			UPDATE reservation_events SET kind = 'NO_SHOW' WHERE reservation_id = $1 AND version = 2`, []any{here.ID}},
+		{"a transition is not one of the state diagram", `
+			UPDATE reservation_events
+			SET during = tstzrange(lower(during), upper(during) + interval '1 h')
+			WHERE reservation_id = $1 AND version = 2`, []any{here.ID}},
+		{"a transition is not one of the state diagram", `
+			INSERT INTO reservation_events (library_id, at, kind, reservation_id, version,
+				seat_id, user_id, during, status, check_in_opens_at, created_at)
+			SELECT library_id, at, 'CANCELLED', reservation_id, 3,
+				seat_id, user_id, during, 'CANCELLED', check_in_opens_at, created_at
+			FROM reservation_events WHERE reservation_id = $1 AND version = 2`, []any{given.ID}},
+		{"versions have gaps", `
+			UPDATE reservation_events SET version = 3 WHERE reservation_id = $1 AND version = 2`, []any{here.ID}},
 		{"versions have gaps", `UPDATE reservation_events SET version = 1 WHERE reservation_id = $1`, []any{here.ID}},
-		{"a reservation changed its seat, user, entry or making", `UPDATE reservation_events SET user_id = 99 WHERE reservation_id = $1 AND version = 2`, []any{here.ID}},
-		{"the log and the reservation differ", `UPDATE reservations SET check_in_deadline = check_in_deadline - interval '1 s' WHERE id = $1`, []any{later.ID}},
-		{"the log and the reservation differ", `DELETE FROM reservation_events WHERE reservation_id = $1`, []any{later.ID}},
-		{"the log and the reservation differ", `DELETE FROM reservations WHERE id = $1`, []any{later.ID}},
-		{"a transition came at the wrong time", `UPDATE reservations SET checked_in_at = check_in_deadline WHERE id = $1`, []any{here.ID}},
-		{"a transition came at the wrong time", `UPDATE reservations SET check_in_deadline = upper(during) + interval '1 s' WHERE id = $1`, []any{later.ID}},
-		{"an offer ended at the wrong time", `UPDATE waitlist_entries SET status = 'EXPIRED', ended_at = created_at WHERE id = $1`, []any{offered.ID}},
-		{"an offer ended at the wrong time", `UPDATE waitlist_entries SET status = 'CLAIMED', ended_at = offer_expires_at WHERE id = $1`, []any{offered.ID}},
-		{"an entry and its reservation differ", `UPDATE waitlist_entries SET status = 'LEFT' WHERE id = $1`, []any{offered.ID}},
-		{"an entry and its reservation differ", `UPDATE waitlist_entries SET reservation_id = NULL WHERE id = $1`, []any{offered.ID}},
+		{"a reservation changed its seat, user, entry, start or creation", `
+			UPDATE reservation_events SET user_id = 99 WHERE reservation_id = $1 AND version = 2`, []any{here.ID}},
+		{"the change log and the reservation differ", `
+			UPDATE reservations SET check_in_deadline = check_in_deadline - interval '1 s' WHERE id = $1`, []any{later.ID}},
+		{"the change log and the reservation differ", `
+			DELETE FROM reservation_events WHERE reservation_id = $1`, []any{later.ID}},
+		{"the change log and the reservation differ", `DELETE FROM reservations WHERE id = $1`, []any{later.ID}},
+		{"a transition came at the wrong time", `
+			UPDATE reservations SET checked_in_at = check_in_deadline WHERE id = $1`, []any{here.ID}},
+		{"a transition came at the wrong time", `
+			UPDATE reservations SET check_in_deadline = upper(during) + interval '1 s' WHERE id = $1`, []any{later.ID}},
+		{"an offer ended at the wrong time", `
+			UPDATE waitlist_entries SET status = 'EXPIRED', ended_at = created_at WHERE id = $1`, []any{offered.ID}},
+		{"an offer ended at the wrong time", `
+			UPDATE waitlist_entries SET status = 'CLAIMED', ended_at = offer_expires_at WHERE id = $1`, []any{offered.ID}},
+		{"an entry and its reservation differ", `
+			UPDATE waitlist_entries SET status = 'LEFT' WHERE id = $1`, []any{offered.ID}},
+		{"an entry and its reservation differ", `
+			UPDATE waitlist_entries SET reservation_id = NULL WHERE id = $1`, []any{offered.ID}},
 		{"an entry and its reservation differ", `UPDATE reservations SET entry_id = NULL WHERE status = 'HELD'`, nil},
 		{"an entry and its reservation differ", `UPDATE reservations SET user_id = 99 WHERE status = 'HELD'`, nil},
-		{"an offer passed by somebody who came first", `UPDATE waitlist_entries SET id = 0 WHERE id = $1`, []any{behind.ID}},
+		{"an offer skipped an earlier entry", `UPDATE waitlist_entries SET id = 0 WHERE id = $1`, []any{behind.ID}},
 		{"something is overdue", `UPDATE reservations SET check_in_deadline = dlsms_now() WHERE id = $1`, []any{later.ID}},
-		{"something is overdue", `UPDATE waitlist_entries SET offer_expires_at = dlsms_now() WHERE id = $1`, []any{offered.ID}},
-		{"something is overdue", `UPDATE waitlist_entries SET during = tstzrange(lower(during) - interval '1 h', dlsms_now()) WHERE id = $1`, []any{waiting.ID}},
-		{"a seat is free while somebody waits for it", `UPDATE waitlist_entries SET seat_id = $2 WHERE id = $1`, []any{waiting.ID, seats[4]}},
+		{"something is overdue", `
+			UPDATE waitlist_entries SET offer_expires_at = dlsms_now() WHERE id = $1`, []any{offered.ID}},
+		{"something is overdue", `
+			UPDATE waitlist_entries
+			SET during = tstzrange(lower(during) - interval '1 h', dlsms_now())
+			WHERE id = $1`, []any{waiting.ID}},
+		{"a seat is free while an entry waits for it", `
+			UPDATE waitlist_entries SET seat_id = $2 WHERE id = $1`, []any{waiting.ID, seats[4]}},
 	} {
-		// found looks from a session of its own, so what is broken has to be committed, and mended again.
+		// violations reads in a session of its own, so the change must be committed, and undone
+		// later.
 		for _, table := range []string{"reservations", "waitlist_entries", "reservation_events"} {
 			db.Exec(t, `CREATE TEMP TABLE kept_`+table+` AS SELECT * FROM `+table)
 		}
 		db.Exec(t, tc.sql, tc.args...)
-		faults, err := found(t.Context(), db.URL, store.DefaultRules(), commitMargin, slices.Concat(always, atRest))
+		all := slices.Concat(atEveryCommit, whenIdle)
+		faults, err := violations(t.Context(), db.URL, store.DefaultRules(), commitMargin, all)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !slices.ContainsFunc(faults, func(fault string) bool { return strings.HasPrefix(fault, tc.rule+": ") }) {
 			t.Errorf("%s (%s): found only %q", tc.rule, tc.sql, faults)
 		}
-		told[tc.rule] = true
+		broken[tc.rule] = true
 		db.Exec(t, `DELETE FROM reservations; DELETE FROM waitlist_entries; DELETE FROM reservation_events`)
 		for _, table := range []string{"reservations", "waitlist_entries", "reservation_events"} {
-			columns := strings.Join(Rows[string](t, db, `SELECT attname::text FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND attgenerated = '' AND NOT attisdropped`, table), ", ")
-			db.Exec(t, `INSERT INTO `+table+` (`+columns+`) OVERRIDING SYSTEM VALUE SELECT `+columns+` FROM kept_`+table+`; DROP TABLE kept_`+table)
+			columns := strings.Join(Rows[string](t, db, `
+				SELECT attname::text FROM pg_attribute
+				WHERE attrelid = $1::text::regclass AND attnum > 0 AND attgenerated = '' AND NOT attisdropped`, table), ", ")
+			db.Exec(t, `INSERT INTO `+table+` (`+columns+`) OVERRIDING SYSTEM VALUE
+				SELECT `+columns+` FROM kept_`+table+`; DROP TABLE kept_`+table)
 		}
 	}
 	CheckInvariants(t, db)
-	for _, r := range slices.Concat(always, atRest) {
-		if !told[r.name] {
-			t.Errorf("nothing breaks the rule: %s", r.name)
+	for _, r := range slices.Concat(atEveryCommit, whenIdle) {
+		if !broken[r.name] {
+			t.Errorf("no case breaks the rule: %s", r.name)
 		}
 	}
 }
 
-// TestDatabasesAreUsedAgain: the next test finds nothing of the one before, not even in its ids.
-func TestDatabasesAreUsedAgain(t *testing.T) { //nolint:paralleltest // the same database has to come back
+// TestRecycledDatabaseIsNew checks that a test finds nothing of the test before, not even in its
+// ids.
+func TestRecycledDatabaseIsNew(t *testing.T) { //nolint:paralleltest // both runs must get the same database
 	urls := map[string]bool{}
 	for range 2 { //nolint:paralleltest // see above
 		t.Run("test", func(t *testing.T) {

@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// Pooler stands in for PgBouncer in session mode that ignores the start-up parameters which it does not know.
+// Pooler acts like PgBouncer in session mode when it is set to ignore unknown start-up parameters.
 type Pooler struct {
-	// URL is the way to the database through the pooler.
+	// URL is the connection string of the database through the pooler.
 	URL string
 
 	ctx context.Context //nolint:containedctx // the test's
@@ -29,7 +29,7 @@ func NewPooler(t testing.TB, databaseURL string) *Pooler {
 	return p
 }
 
-// Dropped returns the names of the start-up parameters that it dropped.
+// Dropped returns the names of the start-up parameters that the pooler has dropped.
 func (p *Pooler) Dropped() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -40,7 +40,7 @@ func (p *Pooler) Dropped() []string {
 	return names
 }
 
-// passed are the start-up parameters that a pooler needs to know to which database a client wants.
+// passed lists the start-up parameters that a pooler needs to choose the database.
 var passed = map[string]bool{"user": true, "database": true}
 
 func (p *Pooler) serve(client net.Conn, postgres string) {
@@ -64,8 +64,8 @@ func (p *Pooler) serve(client net.Conn, postgres string) {
 	_, _ = io.Copy(server, client)
 }
 
-// startup reads a StartupMessage, which is its length, the version, and names and values that end in a zero byte each, and
-// returns it without what the pooler drops.
+// startup reads a StartupMessage and returns it without the dropped parameters. The message is its
+// length, the version, and names and values that end in a zero byte each.
 func (p *Pooler) startup(client io.Reader) ([]byte, error) {
 	head := make([]byte, 8)
 	if _, err := io.ReadFull(client, head); err != nil {

@@ -17,18 +17,18 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// A test costs 20 ms with a database that another test had before, and a quarter of a second with one of its own.
+// A test costs 20 ms with a reused database and 250 ms with a new one.
 
-// databasesToSpare are the ones that passed tests gave back.
-type databasesToSpare struct {
+// databasePool holds the databases that passed tests returned.
+type databasePool struct {
 	mu   sync.Mutex
 	list []*DB
 }
 
-var spare databasesToSpare
+var sparePool databasePool
 
-// take returns a database, nil when there is none.
-func (s *databasesToSpare) take() *DB {
+// take returns a database, or nil if the pool is empty.
+func (s *databasePool) take() *DB {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.list) == 0 {
@@ -39,7 +39,7 @@ func (s *databasesToSpare) take() *DB {
 	return db
 }
 
-func (s *databasesToSpare) give(db *DB) {
+func (s *databasePool) give(db *DB) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.list = append(s.list, db)
@@ -47,25 +47,31 @@ func (s *databasesToSpare) give(db *DB) {
 
 func (db *DB) name() string { return db.conn.Config().Database }
 
-// manyRows is more than it makes sense to delete one by one.
+// manyRows is the number of rows above which deleting them costs more than a new database.
 const manyRows = 20_000
 
-// recycle makes the database as it was at first and keeps it for another test, or drops it.
+// recycle restores the initial state of the database and keeps it for another test, or drops it.
 func (db *DB) recycle(ctx context.Context) error {
 	var rows int
-	err := db.conn.QueryRow(ctx, `SELECT (SELECT count(*) FROM reservation_events) + (SELECT count(*) FROM seats) + (SELECT count(*) FROM revocations)`).Scan(&rows)
+	err := db.conn.QueryRow(ctx, `
+		SELECT (SELECT count(*) FROM reservation_events)
+			+ (SELECT count(*) FROM seats)
+			+ (SELECT count(*) FROM revocations)`).Scan(&rows)
 	if err != nil || rows > manyRows || db.altered {
 		db.conn.Close(ctx)
 		return admin(ctx, "DROP DATABASE "+db.name()+" WITH (FORCE)")
 	}
-	// Sessions that a test left open could hold locks. Without the foreign keys' triggers, the order is of no matter.
+	// Sessions that the test left open could hold locks. The role replica turns off the triggers of
+	// foreign keys, so the order of the DELETEs does not matter.
 	if _, err := db.conn.Exec(ctx, `
-		SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
+		SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+		WHERE datname = current_database() AND pid <> pg_backend_pid();
 		SET session_replication_role = replica`); err != nil {
 		return err
 	}
 	tables, err := column(ctx, db.conn, `
-		SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ('libraries', 'goose_db_version')`)
+		SELECT tablename::text FROM pg_tables
+		WHERE schemaname = 'public' AND tablename NOT IN ('libraries', 'goose_db_version')`)
 	if err != nil {
 		return err
 	}
@@ -73,24 +79,26 @@ func (db *DB) recycle(ctx context.Context) error {
 	for _, table := range tables {
 		reset = append(reset, `DELETE FROM `+table)
 	}
-	if err := startHigh(ctx, db.conn); err != nil {
+	if err := startIDsHigh(ctx, db.conn); err != nil {
 		return err
 	}
 	if _, err := db.conn.Exec(ctx, strings.Join(append(reset, `RESET ALL`), "; ")); err != nil {
 		return err
 	}
 	db.speed, db.rules = 0, store.Rules{}
-	spare.give(db)
+	sparePool.give(db)
 	return nil
 }
 
-// firstID is the first id of each table: no place in the code may take an id for a 32-bit number.
+// firstID is the first id of each table. It is above 2^31 to find code that treats ids as 32-bit
+// numbers.
 const firstID = 1<<31 + 1000
 
-// startHigh has the ids of all tables begin there.
-func startHigh(ctx context.Context, conn *pgx.Conn) error {
+// startIDsHigh makes the ids of all tables start at firstID.
+func startIDsHigh(ctx context.Context, conn *pgx.Conn) error {
 	sequences, err := column(ctx, conn, `
-		SELECT relname::text FROM pg_class WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace AND relname NOT LIKE 'goose%'`)
+		SELECT relname::text FROM pg_class
+		WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace AND relname NOT LIKE 'goose%'`)
 	if err != nil {
 		return err
 	}
@@ -110,16 +118,20 @@ func column(ctx context.Context, conn *pgx.Conn, sql string) ([]string, error) {
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-// clockFunctions is the statement that makes an expression the database's clock.
+// clockFunctions returns the statements that make an expression the clock of the database.
 func clockFunctions(now string) string {
-	return `CREATE OR REPLACE FUNCTION dlsms_now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE AS $$ SELECT ` + now + ` $$;
-		CREATE OR REPLACE FUNCTION dlsms_began() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT ` +
+	return `
+		CREATE OR REPLACE FUNCTION dlsms_now() RETURNS timestamptz
+			LANGUAGE sql VOLATILE PARALLEL SAFE AS $$ SELECT ` + now + ` $$;
+		CREATE OR REPLACE FUNCTION dlsms_began() RETURNS timestamptz
+			LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT ` +
 		strings.ReplaceAll(now, "clock_timestamp()", "transaction_timestamp()") + ` $$`
 }
 
-// quickenLogins stores the superuser's password hashed once instead of 4,096 times: a test opens half a dozen connections, and under the race
-// detector each login would cost 12 ms of computing. The password is random and lives as long as the cluster.
-func quickenLogins(ctx context.Context) error {
+// cheapenLogins stores the superuser's password hashed once instead of 4,096 times. A test opens
+// half a dozen connections, and with the race detector each login would cost 12 ms of CPU. The
+// password is random and lives as long as the cluster.
+func cheapenLogins(ctx context.Context) error {
 	u, err := url.Parse(cluster.AdminURL())
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// MakeStandby starts a cluster of NewCluster again as a standby: it takes no writes until Promote.
+// MakeStandby restarts a cluster of NewCluster as a standby. It accepts no writes until Promote.
 func MakeStandby(t testing.TB, pg *stack.Postgres) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), pg.AdminURL())
@@ -29,7 +29,7 @@ func MakeStandby(t testing.TB, pg *stack.Postgres) {
 	}
 }
 
-// Promote makes the standby the primary, as a failover does: on a new timeline.
+// Promote makes the standby the primary on a new timeline, as a failover does.
 func Promote(t testing.TB, pg *stack.Postgres) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), pg.AdminURL())

@@ -1,6 +1,7 @@
-// Package storetest gives tests a real Postgres: one private cluster for a test binary, one migrated database at a time for a test.
+// Package storetest gives tests a real Postgres. Each test binary has a private cluster, and each
+// test has a migrated database to itself.
 //
-// A package that uses it has
+// A package that uses it has this function:
 //
 //	func TestMain(m *testing.M) { storetest.Main(m) }
 package storetest
@@ -29,7 +30,8 @@ var (
 
 const template = "dlsms_template"
 
-// Main starts the cluster, runs the tests and stops the cluster. A machine without Postgres fails the tests with the command to run.
+// Main starts the cluster, runs the tests and stops the cluster. If Postgres is not installed, the
+// tests fail with the command that installs it.
 func Main(m *testing.M) {
 	code, err := run(m)
 	if err != nil {
@@ -52,13 +54,13 @@ func run(m *testing.M) (code int, err error) {
 	if err := admin(ctx, "CREATE DATABASE "+template); err != nil {
 		return 1, err
 	}
-	if err := quickenLogins(ctx); err != nil {
+	if err := cheapenLogins(ctx); err != nil {
 		return 1, err
 	}
 	if _, err := migrations.Up(ctx, databaseURL(template)); err != nil {
 		return 1, err
 	}
-	// A copy of the template is new: it has ids of its own.
+	// A copy of the template then counts as a new database and starts its own ids.
 	if err := makeNew(ctx, databaseURL(template)); err != nil {
 		return 1, err
 	}
@@ -84,7 +86,7 @@ func makeNew(ctx context.Context, url string) error {
 	if _, err = conn.Exec(ctx, `DELETE FROM database_identity`); err != nil {
 		return err
 	}
-	return startHigh(ctx, conn)
+	return startIDsHigh(ctx, conn)
 }
 
 func databaseURL(name string) string {
@@ -96,25 +98,27 @@ func databaseURL(name string) string {
 	return u.String()
 }
 
-// DB is a test's own migrated database, empty but for the one library.
+// DB is the migrated database of one test. It is empty except for one library.
 type DB struct {
 	// URL is its connection string.
 	URL string
 
 	conn    *pgx.Conn
 	altered bool
-	speed   int // of the clock; 0: 1
+	speed   int // of the clock; 0 means 1
 	rules   store.Rules
 }
 
-// Altered says that the test changes more than rows and the clock, so that no other test can have the database afterwards.
+// Altered declares that the test changes more than rows and the clock. No other test then reuses
+// the database.
 func (db *DB) Altered() { db.altered = true }
 
-// NewDB gives the test a database. When the test has passed another one may have it, emptied; when it failed, its database is kept, with its
-// name in the log, for as long as the test binary runs.
+// NewDB gives the test a database. If the test passes, the database is emptied and another test may
+// reuse it. If the test fails, its database is kept until the test binary ends, and the test's log
+// has its name.
 func NewDB(t testing.TB) *DB {
 	t.Helper()
-	db := spare.take()
+	db := sparePool.take()
 	if db == nil {
 		db = &DB{URL: createDatabase(t, template)}
 		conn, err := connect(t.Context(), db.URL)
@@ -135,7 +139,7 @@ func NewDB(t testing.TB) *DB {
 	return db
 }
 
-// CopyDB makes a copy of a database to which nobody but the test is connected.
+// CopyDB copies a database. No session except that of db may be connected to it.
 func CopyDB(t testing.TB, db *DB) *DB {
 	t.Helper()
 	name := db.name()
@@ -148,7 +152,7 @@ func CopyDB(t testing.TB, db *DB) *DB {
 	return copied
 }
 
-// Reconnect connects the test to its database again, after the server was down.
+// Reconnect connects the test to its database again after the server was down.
 func (db *DB) Reconnect(t testing.TB) {
 	t.Helper()
 	conn, err := connect(t.Context(), db.URL)
@@ -161,18 +165,18 @@ func (db *DB) Reconnect(t testing.TB) {
 	db.conn = conn
 }
 
-// UnguardedURL is the connection string of fixtures. The guard is off in their sessions: they write
-// reservations, and their events later or never.
+// UnguardedURL is the connection string for fixtures. Their sessions turn off the guard, because
+// they write reservations without their events, or before them.
 func (db *DB) UnguardedURL() string { return unguarded(db.URL) }
 
-func unguarded(url string) string { return url + "&dlsms.guard=off" } // it has other parameters
+func unguarded(url string) string { return url + "&dlsms.guard=off" } // the URL already has parameters
 
 func connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	return pgx.Connect(ctx, unguarded(url))
 }
 
-// NewEmptyDB makes a database that is not migrated and returns its connection string. The options
-// are those of CREATE DATABASE, such as "ENCODING 'LATIN1'".
+// NewEmptyDB creates a database without a schema and returns its connection string. The options are
+// those of CREATE DATABASE, such as "ENCODING 'LATIN1'".
 func NewEmptyDB(t testing.TB, options ...string) string {
 	t.Helper()
 	return createDatabase(t, "template0", options...)
@@ -181,7 +185,8 @@ func NewEmptyDB(t testing.TB, options ...string) string {
 func createDatabase(t testing.TB, template string, options ...string) (url string) {
 	t.Helper()
 	name := fmt.Sprintf("test_%d", databases.Add(1))
-	if err := admin(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+template+" "+strings.Join(options, " ")); err != nil {
+	create := "CREATE DATABASE " + name + " TEMPLATE " + template + " " + strings.Join(options, " ")
+	if err := admin(t.Context(), create); err != nil {
 		t.Fatal(err)
 	}
 	return databaseURL(name)
@@ -198,7 +203,8 @@ func Attach(t testing.TB, url string) *DB {
 	return &DB{URL: url, conn: conn}
 }
 
-// NewCluster starts a Postgres of the test's own, with one migrated database, for a test that stops it, kills it and starts it again.
+// NewCluster starts a Postgres for this test only, with one migrated database. It is for tests that
+// stop, kill or restart Postgres.
 func NewCluster(t testing.TB) (*DB, *stack.Postgres) {
 	t.Helper()
 	pg, err := stack.StartPostgres(t.Context(), stack.PostgresConfig{Unsafe: true})
@@ -217,20 +223,20 @@ func NewCluster(t testing.TB) (*DB, *stack.Postgres) {
 	if db.conn, err = connect(t.Context(), db.URL); err != nil {
 		t.Fatal(err)
 	}
-	if err := startHigh(t.Context(), db.conn); err != nil {
+	if err := startIDsHigh(t.Context(), db.conn); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.conn.Close(context.Background()) })
 	return db, pg
 }
 
-// New makes a database and opens a store on it, with the default rules.
+// New creates a database and opens a store on it with the default rules.
 func New(t testing.TB) *store.Store {
 	t.Helper()
 	return NewDB(t).Open(t, store.DefaultRules())
 }
 
-// Open opens a store on the database, as one more replica.
+// Open opens a store on the database, like one more replica.
 func (db *DB) Open(t testing.TB, rules store.Rules) *store.Store {
 	t.Helper()
 	db.rules = rules
@@ -242,7 +248,7 @@ func (db *DB) Open(t testing.TB, rules store.Rules) *store.Store {
 	return s
 }
 
-// Exec runs a statement. It must not be called from several goroutines at once.
+// Exec runs a statement. It must not be called concurrently.
 func (db *DB) Exec(t testing.TB, sql string, args ...any) {
 	t.Helper()
 	if _, err := db.conn.Exec(t.Context(), sql, args...); err != nil {
@@ -250,7 +256,8 @@ func (db *DB) Exec(t testing.TB, sql string, args ...any) {
 	}
 }
 
-// DropChecks lets a table hold what its CHECKs refuse.
+// DropChecks drops the CHECK constraints of a table, so that a test can insert rows that they
+// refuse.
 func (db *DB) DropChecks(t testing.TB, table string) {
 	t.Helper()
 	db.Altered()
@@ -260,11 +267,11 @@ func (db *DB) DropChecks(t testing.TB, table string) {
 		db.Exec(t, sql)
 	}
 	if table == "branches" {
-		db.Exec(t, `DROP TRIGGER branches_timezone ON branches`) // a check of one row, too
+		db.Exec(t, `DROP TRIGGER branches_timezone ON branches`) // this trigger also checks a single row
 	}
 }
 
-// Rows returns what a query of one column finds. It must not be called from several goroutines at once.
+// Rows returns the rows of a query with one column. It must not be called concurrently.
 func Rows[T any](t testing.TB, db *DB, sql string, args ...any) []T {
 	t.Helper()
 	rows, err := db.conn.Query(t.Context(), sql, args...)
@@ -278,19 +285,20 @@ func Rows[T any](t testing.TB, db *DB, sql string, args ...any) []T {
 	return out
 }
 
-// Eventually waits until done reports true, and fails the test when that takes longer than a minute. what says what it waits for.
+// Eventually waits until done returns true. It fails the test after one minute. what names the
+// awaited condition.
 func Eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for limit := time.Now().Add(time.Minute); !done(); <-tick.C {
 		if time.Now().After(limit) {
-			t.Fatalf("a minute has passed, and still not: %s", what)
+			t.Fatalf("not reached within a minute: %s", what)
 		}
 	}
 }
 
-// Value returns the one value that a query finds.
+// Value returns the only value that a query finds.
 func Value[T any](t testing.TB, db *DB, sql string, args ...any) T {
 	t.Helper()
 	out := Rows[T](t, db, sql, args...)
@@ -300,14 +308,15 @@ func Value[T any](t testing.TB, db *DB, sql string, args ...any) T {
 	return out[0]
 }
 
-// SetClock makes it a time for everyone on this database. The clock goes on from there.
+// SetClock sets the clock of all sessions of this database. The clock runs on from there.
 func (db *DB) SetClock(t testing.TB, now time.Time) {
 	t.Helper()
-	db.Exec(t, clockFunctions(fmt.Sprintf(`clock_timestamp() + interval '%d microseconds'`, time.Until(now).Microseconds())))
+	expression := fmt.Sprintf(`clock_timestamp() + interval '%d microseconds'`, time.Until(now).Microseconds())
+	db.Exec(t, clockFunctions(expression))
 }
 
-// SpeedClock makes it a time for everyone on this database, from where the clock goes on so many times as fast as others, and returns a
-// function that tells the time by it.
+// SpeedClock sets the clock of all sessions of this database and makes it run speed times as fast
+// as real time. It returns a function that returns the time of this clock.
 func (db *DB) SpeedClock(t testing.TB, now time.Time, speed int) func() time.Time {
 	t.Helper()
 	db.speed = speed
@@ -316,13 +325,13 @@ func (db *DB) SpeedClock(t testing.TB, now time.Time, speed int) func() time.Tim
 	return func() time.Time { return c.At(time.Now()) }
 }
 
-// FreezeClock makes it a time for everyone on this database, and keeps it there.
+// FreezeClock sets the clock of all sessions of this database and stops it.
 func (db *DB) FreezeClock(t testing.TB, now time.Time) {
 	t.Helper()
 	db.Exec(t, clockFunctions(fmt.Sprintf(`timestamptz '%s'`, now.UTC().Format(time.RFC3339Nano))))
 }
 
-// Seats adds n seats to a branch of their own, open at all hours, and returns their ids.
+// Seats adds a branch that is always open, with n seats, and returns the ids of the seats.
 func (db *DB) Seats(t testing.TB, n int) []int64 {
 	t.Helper()
 	branch := Value[int64](t, db, `INSERT INTO branches (library_id, code, name, timezone)
@@ -335,5 +344,6 @@ func (db *DB) Seats(t testing.TB, n int) []int64 {
 func (db *DB) Users(t testing.TB, n int) []int64 {
 	t.Helper()
 	return Rows[int64](t, db, `INSERT INTO users (library_id, student_id, name, email, role, password_hash)
-		SELECT 1, 'U' || (SELECT count(*) FROM users) || '-' || i, 'User', 'user@university.example', 'STUDENT', '' FROM generate_series(1, $1) i RETURNING id`, n)
+		SELECT 1, 'U' || (SELECT count(*) FROM users) || '-' || i, 'User', 'user@university.example', 'STUDENT', ''
+		FROM generate_series(1, $1) i RETURNING id`, n)
 }
