@@ -176,7 +176,7 @@ func newReplica(s *settings, db *store.Store, traces tracing, metrics *prometheu
 		count(step, n)
 		r.server.Hint(server.HintReservations)
 	}})
-	news := &server.News{}
+	wakeups := &server.Wakeups{}
 	rules := s.rules()
 	r.seats = availability.New(db, availability.Options{
 		Freshness:     s.ReadFreshness.value,
@@ -185,7 +185,7 @@ func newReplica(s *settings, db *store.Store, traces tracing, metrics *prometheu
 		OnRefresh:     timeRefreshes(r.metrics),
 		Logger:        log,
 		OnEvents: func(events []store.Event, now time.Time) {
-			news.Tell(events)
+			wakeups.Notify(events)
 			tellWorker(r.worker, rules, events, now)
 		},
 	})
@@ -195,7 +195,7 @@ func newReplica(s *settings, db *store.Store, traces tracing, metrics *prometheu
 	if r.redis, err = server.OpenRedis(s.RedisURL); err != nil {
 		return nil, err
 	}
-	r.server, err = s.newServer(r, db, news, traces)
+	r.server, err = s.newServer(r, db, wakeups, traces)
 	if err != nil {
 		r.close()
 		return nil, err
@@ -203,7 +203,7 @@ func newReplica(s *settings, db *store.Store, traces tracing, metrics *prometheu
 	return r, nil
 }
 
-func (s *settings) newServer(r *replica, db *store.Store, news *server.News, traces tracing) (*server.Server, error) {
+func (s *settings) newServer(r *replica, db *store.Store, wakeups *server.Wakeups, traces tracing) (*server.Server, error) {
 	keys, err := server.ParseKeyRing(s.JWTSecret)
 	if err != nil {
 		return nil, err
@@ -215,7 +215,7 @@ func (s *settings) newServer(r *replica, db *store.Store, news *server.News, tra
 	return server.New(server.Config{
 		Store:          db,
 		Seats:          r.seats,
-		News:           news,
+		Wakeups:        wakeups,
 		MaxStaleness:   s.MaxStaleness.value,
 		Redis:          r.redis,
 		Log:            r.log,

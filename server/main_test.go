@@ -36,10 +36,10 @@ func TestMain(m *testing.M) { storetest.Main(m) }
 
 const testSecret = "qL2vN8xR4tW6yB1dF3hJ5kM7pS9uZ0aC"
 
-// within is how long a test waits for what must happen; it passes in a small part of it.
+// within bounds how long a test waits for an expected event. The event usually occurs much sooner.
 const within = 15 * time.Second
 
-// testServer is a replica with the whole chain of interceptors, and a client of it.
+// testServer is a replica with all of its interceptors, and a client of that replica.
 type testServer struct {
 	*Server
 	config Config
@@ -54,19 +54,19 @@ type testServer struct {
 	notify      dlsmsv1.NotifyServiceClient
 }
 
-// start starts a replica on a database of its own, with no rate limits.
+// start starts a replica without rate limits on a new database.
 func start(t *testing.T, change func(*Config)) *testServer {
 	t.Helper()
 	return startOn(t, storetest.NewDB(t), change, nil)
 }
 
-// startWith is start with other handlers.
+// startWith is like start, but replace may replace handlers.
 func startWith(t *testing.T, replace func(*services)) *testServer {
 	t.Helper()
 	return startOn(t, storetest.NewDB(t), nil, replace)
 }
 
-// startOn starts a replica on a database.
+// startOn starts a replica on db and waits until it is ready.
 func startOn(t testing.TB, db *storetest.DB, change func(*Config), replace func(*services)) *testServer {
 	t.Helper()
 	s := prepare(t, db, change, replace)
@@ -78,7 +78,7 @@ func startOn(t testing.TB, db *storetest.DB, change func(*Config), replace func(
 	return s
 }
 
-// prepare starts a replica that isn't ready.
+// prepare starts a replica that is not ready yet.
 func prepare(t testing.TB, db *storetest.DB, change func(*Config), replace func(*services)) *testServer {
 	t.Helper()
 	ring, err := ParseKeyRing("test:" + testSecret)
@@ -86,9 +86,9 @@ func prepare(t testing.TB, db *storetest.DB, change func(*Config), replace func(
 		t.Fatal(err)
 	}
 	s := &testServer{log: &testLog{}, clock: &testClock{}}
-	news := &News{}
+	wakeups := &Wakeups{}
 	s.config = Config{
-		Store: db.Open(t, store.DefaultRules()), News: news, MaxStaleness: time.Minute,
+		Store: db.Open(t, store.DefaultRules()), Wakeups: wakeups, MaxStaleness: time.Minute,
 		Log:     slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: prometheus.NewRegistry(),
 		Keys:    ring, TokenTTL: 24 * time.Hour, BcryptCost: 4,
@@ -98,7 +98,7 @@ func prepare(t testing.TB, db *storetest.DB, change func(*Config), replace func(
 	}
 	s.config.Seats = availability.New(s.config.Store, availability.Options{
 		MaxStaleness: time.Minute,
-		OnEvents:     func(events []store.Event, _ time.Time) { news.Tell(events) },
+		OnEvents:     func(events []store.Event, _ time.Time) { wakeups.Notify(events) },
 	})
 	if change != nil {
 		change(&s.config)
@@ -109,7 +109,7 @@ func prepare(t testing.TB, db *storetest.DB, change func(*Config), replace func(
 	if s.Server, err = newServer(s.config, replace); err != nil {
 		t.Fatal(err)
 	}
-	s.edge.limits.timeout = within // as patient as the client
+	s.edge.limits.timeout = within // a busy machine may delay Redis
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +146,8 @@ func dial(t testing.TB, addr string, options ...grpc.DialOption) *grpc.ClientCon
 	return conn
 }
 
-// startRedis starts a Redis of the test's own and returns a client with the patience for a busy machine, and the Redis, to be stopped.
+// startRedis starts a Redis server for this test alone. It returns the server, and a client whose
+// timeout is long enough for a busy machine.
 func startRedis(t *testing.T) (redis.UniversalClient, *stack.Redis) {
 	t.Helper()
 	r, err := stack.StartRedis(t.Context(), stack.RedisConfig{})
@@ -172,13 +173,13 @@ func clientOf(t *testing.T, r *stack.Redis, timeout time.Duration) redis.Univers
 	return client
 }
 
-// testClock is the wall clock, which a test may put forward.
+// testClock is the wall clock plus an offset that a test may increase.
 type testClock struct{ ahead atomic.Int64 }
 
 func (c *testClock) now() time.Time             { return time.Now().Add(time.Duration(c.ahead.Load())) }
 func (c *testClock) putForward(d time.Duration) { c.ahead.Add(int64(d)) }
 
-// testLog keeps the lines of a log.
+// testLog records log output.
 type testLog struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -196,7 +197,7 @@ func (l *testLog) String() string {
 	return l.buf.String()
 }
 
-// rpc waits for the line of a call and returns it.
+// rpc waits for the log line of a call and returns it.
 func (l *testLog) rpc(t *testing.T, requestID string) map[string]any {
 	t.Helper()
 	var line map[string]any
@@ -215,21 +216,21 @@ func (l *testLog) rpc(t *testing.T, requestID string) map[string]any {
 	return line
 }
 
-// eventually waits until a condition holds.
+// eventually polls until a condition holds.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(within)
 	for !condition() {
 		if time.Now().After(deadline) {
-			t.Fatalf("there was never %s", what)
+			t.Fatalf("timed out waiting for %s", what)
 		}
-		time.Sleep(time.Millisecond) //nolint:forbidigo // between two looks at the condition
+		time.Sleep(time.Millisecond) //nolint:forbidigo // between two polls
 	}
 }
 
 const testPassword = "correct horse"
 
-// register makes a student, whose id it returns.
+// register registers a student and returns the user.
 func (s *testServer) register(t *testing.T, studentID string) *dlsmsv1.User {
 	t.Helper()
 	resp, err := s.auth.Register(t.Context(), &dlsmsv1.RegisterRequest{
@@ -241,7 +242,7 @@ func (s *testServer) register(t *testing.T, studentID string) *dlsmsv1.User {
 	return resp.GetUser()
 }
 
-// login logs in and returns the token.
+// login logs a user in and returns the token.
 func (s *testServer) login(t *testing.T, studentID, password string) string {
 	t.Helper()
 	resp, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: studentID, Password: password})
@@ -251,7 +252,7 @@ func (s *testServer) login(t *testing.T, studentID, password string) string {
 	return resp.GetAccessToken()
 }
 
-// student registers and logs in somebody new, and returns the context of their calls.
+// student registers a new student, logs it in, and returns a context that carries its token.
 func (s *testServer) student(t *testing.T) context.Context {
 	t.Helper()
 	id := fmt.Sprintf("S%05d", students.Add(1))
@@ -261,18 +262,21 @@ func (s *testServer) student(t *testing.T) context.Context {
 
 var students atomic.Int64
 
+// bearing returns a context whose calls carry a token.
 func bearing(ctx context.Context, token string) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 }
 
-// want fails unless err has the code and the reason; an empty reason is none.
+// want fails the test unless err has the code and the reason. An empty reason means that err has
+// none.
 func want(t *testing.T, err error, code codes.Code, reason string) {
 	t.Helper()
-	if status.Code(err) != code || reasonOf(err) != reason {
-		t.Fatalf("got %v with reason %q, want %v with reason %q: %v", status.Code(err), reasonOf(err), code, reason, err)
+	if gotCode, gotReason := status.Code(err), reasonOf(err); gotCode != code || gotReason != reason {
+		t.Fatalf("got %v with reason %q, want %v with reason %q: %v", gotCode, gotReason, code, reason, err)
 	}
 }
 
+// detail returns the detail of type T of a status.
 func detail[T any](err error) (found T) {
 	for _, d := range status.Convert(err).Details() {
 		if d, ok := d.(T); ok {
@@ -290,7 +294,7 @@ func reasonOf(err error) string {
 	return info.GetReason()
 }
 
-// fieldsOf returns the names of the fields that an error finds fault with.
+// fieldsOf returns the names of the fields that an error reports as invalid.
 func fieldsOf(err error) []string {
 	var out []string
 	for _, v := range detail[*errdetails.BadRequest](err).GetFieldViolations() {
@@ -299,22 +303,26 @@ func fieldsOf(err error) []string {
 	return out
 }
 
-// fakeSeats is a SeatService whose handlers a test gives.
+// fakeSeats is a SeatService with handlers from a test.
 type fakeSeats struct {
 	dlsmsv1.UnimplementedSeatServiceServer
 	branches func(context.Context) error
 	watch    func(grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error
 }
 
-func (f fakeSeats) GetBranches(ctx context.Context, _ *dlsmsv1.GetBranchesRequest) (*dlsmsv1.GetBranchesResponse, error) {
+func (f fakeSeats) GetBranches(
+	ctx context.Context, _ *dlsmsv1.GetBranchesRequest,
+) (*dlsmsv1.GetBranchesResponse, error) {
 	return &dlsmsv1.GetBranchesResponse{}, f.branches(ctx)
 }
 
-func (f fakeSeats) WatchSeats(_ *dlsmsv1.WatchSeatsRequest, stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error {
+func (f fakeSeats) WatchSeats(
+	_ *dlsmsv1.WatchSeatsRequest, stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse],
+) error {
 	return f.watch(stream)
 }
 
-// ended receives until the stream ends, and returns the error with which it does.
+// ended receives until the stream ends and returns the error of the end; nil for io.EOF.
 func ended[T any](t *testing.T, stream grpc.ServerStreamingClient[T]) error {
 	t.Helper()
 	got := make(chan error, 1)

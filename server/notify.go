@@ -13,30 +13,38 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// The sizes of a page of notifications.
+// Page sizes of GetNotifications.
 const (
 	defaultNotifications = 100
 	maxNotifications     = 500
 )
 
-// heartbeat is how long a stream may be silent: below the minute after which proxies in between take a connection for dead.
+// heartbeat is the longest time without a message on a stream. It is below one minute, after which
+// intermediate proxies close connections that look dead.
 const heartbeat = 30 * time.Second
+
+// subscribeRetry is how long an open subscription waits before it reads again after Postgres was
+// unavailable, unless a wakeup arrives first.
+const subscribeRetry = 2 * time.Second
 
 type notifyService struct {
 	dlsmsv1.UnsafeNotifyServiceServer
 
 	store   *store.Store
 	hints   *Hints
-	news    *News
+	wakeups *Wakeups
 	inForce func(context.Context, Caller) error
-	reading chan struct{} // holds a value for each subscription that reads
+	reading chan struct{} // semaphore: bounds the subscriptions that read at the same time
 }
 
-// backgroundReads is how many subscriptions may read at once, of so many connections to Postgres. After an outage all that are open read
-// anew, 10,000 at most, and those who book shall not stand in line behind them.
+// backgroundReads returns how many subscriptions may read at the same time, given the number of
+// connections to Postgres. After an outage all open subscriptions read again, up to 10,000 of them.
+// Bookings must not queue behind these reads.
 func backgroundReads(conns int) int { return max(1, conns/16) }
 
-func (s *notifyService) JoinWaitlist(ctx context.Context, req *dlsmsv1.JoinWaitlistRequest) (*dlsmsv1.JoinWaitlistResponse, error) {
+func (s *notifyService) JoinWaitlist(
+	ctx context.Context, req *dlsmsv1.JoinWaitlistRequest,
+) (*dlsmsv1.JoinWaitlistResponse, error) {
 	var c check
 	booking := store.Booking{
 		UserID:    caller(ctx).UserID,
@@ -56,7 +64,9 @@ func (s *notifyService) JoinWaitlist(ctx context.Context, req *dlsmsv1.JoinWaitl
 	return &dlsmsv1.JoinWaitlistResponse{Entry: entryProto(e)}, nil
 }
 
-func (s *notifyService) GetWaitlist(ctx context.Context, _ *dlsmsv1.GetWaitlistRequest) (*dlsmsv1.GetWaitlistResponse, error) {
+func (s *notifyService) GetWaitlist(
+	ctx context.Context, _ *dlsmsv1.GetWaitlistRequest,
+) (*dlsmsv1.GetWaitlistResponse, error) {
 	entries, err := s.store.Waitlist(ctx, caller(ctx).UserID)
 	if err != nil {
 		return nil, err
@@ -69,7 +79,9 @@ func (s *notifyService) GetWaitlist(ctx context.Context, _ *dlsmsv1.GetWaitlistR
 	return resp, nil
 }
 
-func (s *notifyService) LeaveWaitlist(ctx context.Context, req *dlsmsv1.LeaveWaitlistRequest) (*dlsmsv1.LeaveWaitlistResponse, error) {
+func (s *notifyService) LeaveWaitlist(
+	ctx context.Context, req *dlsmsv1.LeaveWaitlistRequest,
+) (*dlsmsv1.LeaveWaitlistResponse, error) {
 	var c check
 	id := c.id("entry_id", req.GetEntryId())
 	if err := c.err(); err != nil {
@@ -85,7 +97,9 @@ func (s *notifyService) LeaveWaitlist(ctx context.Context, req *dlsmsv1.LeaveWai
 	return &dlsmsv1.LeaveWaitlistResponse{Entry: entryProto(e)}, nil
 }
 
-func (s *notifyService) ClaimOffer(ctx context.Context, req *dlsmsv1.ClaimOfferRequest) (*dlsmsv1.ClaimOfferResponse, error) {
+func (s *notifyService) ClaimOffer(
+	ctx context.Context, req *dlsmsv1.ClaimOfferRequest,
+) (*dlsmsv1.ClaimOfferResponse, error) {
 	var c check
 	id := c.id("entry_id", req.GetEntryId())
 	if err := c.err(); err != nil {
@@ -101,7 +115,9 @@ func (s *notifyService) ClaimOffer(ctx context.Context, req *dlsmsv1.ClaimOfferR
 	return &dlsmsv1.ClaimOfferResponse{Entry: entryProto(e), Reservation: reservationProto(r)}, nil
 }
 
-func (s *notifyService) GetNotifications(ctx context.Context, req *dlsmsv1.GetNotificationsRequest) (*dlsmsv1.GetNotificationsResponse, error) {
+func (s *notifyService) GetNotifications(
+	ctx context.Context, req *dlsmsv1.GetNotificationsRequest,
+) (*dlsmsv1.GetNotificationsResponse, error) {
 	var c check
 	after := c.afterID("after_id", req.GetAfterId())
 	size := c.pageSize(req.GetPageSize(), defaultNotifications, maxNotifications)
@@ -121,67 +137,80 @@ func (s *notifyService) GetNotifications(ctx context.Context, req *dlsmsv1.GetNo
 	return resp, nil
 }
 
-// readAgain is how long a subscription waits for news, after Postgres was out of its reach, before it reads again unasked.
-const readAgain = 2 * time.Second
-
-// Subscribe reads on from the last id that it sent, each time that there is news of the user: a notification can neither be missed, since its
-// id is above all that were committed before, nor come twice. Once open, it outlives an outage of Postgres: the news that everybody gets
-// when the log can be followed again has it read again.
-func (s *notifyService) Subscribe(req *dlsmsv1.SubscribeRequest, stream grpc.ServerStreamingServer[dlsmsv1.SubscribeResponse]) error {
+// Subscribe streams the caller's notifications. It subscribes to wakeups before its first read, so
+// no notification falls between the two.
+func (s *notifyService) Subscribe(
+	req *dlsmsv1.SubscribeRequest, stream grpc.ServerStreamingServer[dlsmsv1.SubscribeResponse],
+) error {
 	var c check
 	after := c.afterID("after_id", req.GetAfterId())
 	if err := c.err(); err != nil {
 		return err
 	}
 
-	ctx := stream.Context()
-	news, stop := s.news.Of(caller(ctx).UserID) // before the first read, so that nothing falls between
+	wakeups, stop := s.wakeups.Subscribe(caller(stream.Context()).UserID)
 	defer stop()
-	if err := stream.SendHeader(nil); err != nil { // the client sees at once that it is subscribed
+	if err := stream.SendHeader(nil); err != nil { // tells the client at once that it is subscribed
 		return err
 	}
+	return s.deliver(stream, after, wakeups)
+}
+
+// deliver sends notifications until the stream ends. After each wakeup it reads on from the last id
+// that it sent. A new notification has a higher id than all that were committed before, so deliver
+// misses none and sends none twice. After the first read, the stream survives an outage of
+// Postgres: when the change log can be followed again, all subscribers get a wakeup and read again.
+func (s *notifyService) deliver(
+	stream grpc.ServerStreamingServer[dlsmsv1.SubscribeResponse], after int64, wakeups <-chan struct{},
+) error {
+	ctx := stream.Context()
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
-	for open := false; ; open = true {
-		var again <-chan time.Time
-		sent, err := s.sendAfter(ctx, stream, after)
+	for first := true; ; first = false {
+		var retry <-chan time.Time
+		last, err := s.sendAfter(ctx, stream, after)
 		switch {
 		case err == nil:
-		case open && errors.Is(err, store.ErrUnavailable):
-			again = time.After(readAgain)
+		case !first && errors.Is(err, store.ErrUnavailable):
+			retry = time.After(subscribeRetry)
 		default:
 			return err
 		}
-		if sent > after {
-			after = sent
+		if last > after {
+			after = last
 			beat.Reset(heartbeat)
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-news:
-		case <-again:
+		case <-wakeups:
+		case <-retry:
 		case <-beat.C:
-			if err := stream.Send(&dlsmsv1.SubscribeResponse{Event: &dlsmsv1.SubscribeResponse_Heartbeat{Heartbeat: &dlsmsv1.Heartbeat{}}}); err != nil {
+			event := &dlsmsv1.SubscribeResponse_Heartbeat{Heartbeat: &dlsmsv1.Heartbeat{}}
+			if err := stream.Send(&dlsmsv1.SubscribeResponse{Event: event}); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// sendAfter sends all notifications of the caller with ids above after, and returns the last id that it sent, or after. A token that was ended
-// while the replica was out of reach gets nothing: what was revoked is read before anything else is.
-func (s *notifyService) sendAfter(ctx context.Context, stream grpc.ServerStreamingServer[dlsmsv1.SubscribeResponse], after int64) (int64, error) {
+// sendAfter sends all notifications of the caller with an id above after, and returns the last id
+// that it sent, or after if there was none. It first checks that the token is still valid, so that
+// a token that was revoked while this replica could not reach Postgres receives nothing.
+func (s *notifyService) sendAfter(
+	ctx context.Context, stream grpc.ServerStreamingServer[dlsmsv1.SubscribeResponse], after int64,
+) (int64, error) {
 	if err := s.inForce(ctx, caller(ctx)); err != nil {
 		return after, err
 	}
 	for {
-		list, err := s.read(ctx, after)
+		list, err := s.readAfter(ctx, after)
 		if err != nil {
 			return after, err
 		}
 		for _, n := range list {
-			if err := stream.Send(&dlsmsv1.SubscribeResponse{Event: &dlsmsv1.SubscribeResponse_Notification{Notification: notificationProto(n)}}); err != nil {
+			event := &dlsmsv1.SubscribeResponse_Notification{Notification: notificationProto(n)}
+			if err := stream.Send(&dlsmsv1.SubscribeResponse{Event: event}); err != nil {
 				return after, err
 			}
 			after = n.ID
@@ -192,8 +221,8 @@ func (s *notifyService) sendAfter(ctx context.Context, stream grpc.ServerStreami
 	}
 }
 
-// read returns the caller's next notifications after an id, when it is their turn.
-func (s *notifyService) read(ctx context.Context, after int64) ([]store.Notification, error) {
+// readAfter waits for a slot and returns the next page of the caller's notifications after an id.
+func (s *notifyService) readAfter(ctx context.Context, after int64) ([]store.Notification, error) {
 	select {
 	case s.reading <- struct{}{}:
 	case <-ctx.Done():
@@ -203,7 +232,7 @@ func (s *notifyService) read(ctx context.Context, after int64) ([]store.Notifica
 	return s.store.Notifications(ctx, caller(ctx).UserID, after, maxNotifications)
 }
 
-// notificationKinds says what each notifying event is to a client.
+// notificationKinds maps each event that notifies its user to the kind that clients see.
 var notificationKinds = map[store.EventKind]dlsmsv1.NotificationKind{
 	store.EventOffered:      dlsmsv1.NotificationKind_NOTIFICATION_KIND_SEAT_OFFERED,
 	store.EventOfferExpired: dlsmsv1.NotificationKind_NOTIFICATION_KIND_OFFER_EXPIRED,
@@ -231,7 +260,8 @@ func notificationProto(n store.Notification) *dlsmsv1.Notification {
 	}
 }
 
-// notificationMessage says it to people, with times in the zone of the branch.
+// notificationMessage returns the text for people. Times are in the time zone of the branch, or in
+// UTC if that zone is unknown.
 func notificationMessage(n store.Notification) string {
 	zone, err := store.LoadZone(n.Timezone)
 	layout := "15:04"
@@ -245,14 +275,16 @@ func notificationMessage(n store.Notification) string {
 	case store.EventOffered:
 		return fmt.Sprintf("%s is held for you from %s. Claim it before %s.", seat, span, clock(*n.OfferExpiresAt))
 	case store.EventOfferExpired:
-		return fmt.Sprintf("%s was held for you from %s. The offer has run out.", seat, span)
+		return fmt.Sprintf("%s was held for you from %s. The offer has expired.", seat, span)
 	case store.EventReminded:
-		return fmt.Sprintf("%s is yours from %s. Check in before %s, or it goes to somebody else.", seat, span, clock(*n.CheckInDeadline))
+		return fmt.Sprintf("%s is yours from %s. Check in before %s, or you lose it.",
+			seat, span, clock(*n.CheckInDeadline))
 	case store.EventNoShow:
-		return fmt.Sprintf("%s was yours from %s. It was given up, as you had not checked in.", seat, span)
+		return fmt.Sprintf("%s was yours from %s. It was released because you did not check in.", seat, span)
 	case store.EventCompleted, store.EventCheckedOut:
 		return fmt.Sprintf("%s was yours from %s. The reservation is over.", seat, span)
-	case store.EventReserved, store.EventClaimed, store.EventCheckedIn, store.EventExtended, store.EventCancelled, store.EventDeclined:
+	case store.EventReserved, store.EventClaimed, store.EventCheckedIn,
+		store.EventExtended, store.EventCancelled, store.EventDeclined: // not in notificationKinds
 	}
 	return seat + ", " + span
 }

@@ -28,9 +28,9 @@ import (
 // Config holds the dependencies and settings of a Server. Redis, Metrics, Streams and Options are
 // optional; every other field is required.
 type Config struct {
-	Store *store.Store
-	Seats *availability.Model
-	News  *News
+	Store   *store.Store
+	Seats   *availability.Model
+	Wakeups *Wakeups
 	// MaxStaleness is the MaxStaleness of Seats. When the read model is older and Postgres is
 	// unreachable, the health service reports SeatService as NOT_SERVING.
 	MaxStaleness time.Duration
@@ -193,7 +193,7 @@ func newServices(c Config, e *edge, hints *Hints, passwords *passwords) services
 		seat:        &seatService{seats: c.Seats},
 		reservation: &reservationService{store: c.Store, hints: hints},
 		notify: &notifyService{
-			store: c.Store, hints: hints, news: c.News, inForce: e.inForce,
+			store: c.Store, hints: hints, wakeups: c.Wakeups, inForce: e.inForce,
 			reading: make(chan struct{}, backgroundReads(c.DBConns)),
 		},
 	}

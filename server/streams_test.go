@@ -241,7 +241,7 @@ func TestSubscriptionsLeaveRoom(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), `LOCK TABLE reservation_events`); err != nil {
 		t.Fatal(err)
 	}
-	s.config.News.Tell(nil)
+	s.config.Wakeups.Notify(nil)
 	eventually(t, "a subscription that waits", func() bool { return s.config.Store.PoolStat().AcquiredConns() > 0 })
 	for range 50 {
 		ctx, cancel := context.WithTimeout(me, 2*time.Second) // less than anybody waits for a lock
@@ -455,7 +455,7 @@ func TestSubscriptionOutlivesAnOutage(t *testing.T) {
 
 	db.Exec(t, `BEGIN`)
 	db.Exec(t, `LOCK reservation_events`)
-	s.config.News.Tell(nil)
+	s.config.Wakeups.Notify(nil)
 	eventually(t, "a read that is cut off", func() bool {
 		db.Exec(t, `SELECT pg_stat_clear_snapshot()`)
 		return len(storetest.Rows[bool](t, db, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -488,7 +488,7 @@ func TestARevokedStreamGetsNothingNew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.config.News.Tell(nil)
+	s.config.Wakeups.Notify(nil)
 	over := time.Now()
 	eventually(t, "a look at the seats since then", func() bool {
 		resp, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{})
