@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
@@ -23,6 +22,7 @@ import (
 	"github.com/dlsms/dlsms/server"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/migrations"
+	"github.com/dlsms/dlsms/telemetry"
 	"github.com/dlsms/dlsms/worker"
 )
 
@@ -34,7 +34,7 @@ func (serveCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 		return fmt.Errorf("dlsms can't start with these settings (dlsms --help explains each):\n%w", err)
 	}
 	signal.Ignore(syscall.SIGPIPE) // whoever took the log may have ended: that must not end the replica
-	log, flush := newLog(out, s.LogLevel.value)
+	log, flush := telemetry.NewLog(out, s.LogLevel.value)
 	defer flush()
 	tuneCollector(os.DirFS("/"), log)
 	err := runReplica(ctx, s, log)
@@ -53,13 +53,13 @@ func runReplica(ctx context.Context, s *settings, log *slog.Logger) error {
 		return err
 	}
 
-	traces, err := newTracing(ctx, s)
+	traces, err := telemetry.NewTraces(ctx, s.OTLPEndpoint)
 	if err != nil {
 		return err
 	}
-	defer traces.stop(ctx, log)
-	metrics := prometheus.NewRegistry()
-	db, err := openDatabase(ctx, s, traces, storeMetrics(metrics), log)
+	defer stopTraces(ctx, traces, log)
+	metrics := telemetry.NewRegistry()
+	db, err := openDatabase(ctx, s, traces, storeObserver(metrics), log)
 	if err != nil {
 		return err
 	}
@@ -70,6 +70,14 @@ func runReplica(ctx context.Context, s *settings, log *slog.Logger) error {
 	}
 	defer r.close()
 	return r.serve(ctx, s)
+}
+
+func stopTraces(ctx context.Context, traces telemetry.Traces, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	defer cancel()
+	if err := traces.Stop(ctx); err != nil {
+		log.WarnContext(ctx, "the last traces were not sent", "error", err)
+	}
 }
 
 func checkFree(setting, addr string) error {
@@ -87,7 +95,7 @@ const startPatience = time.Minute
 const demoSecret = "everybody-can-read-this-secret"
 
 // openDatabase migrates the database, opens it, and adds the demo data where that is set.
-func openDatabase(ctx context.Context, s *settings, traces tracing, observer store.Observer, log *slog.Logger) (*store.Store, error) {
+func openDatabase(ctx context.Context, s *settings, traces telemetry.Traces, observer store.Observer, log *slog.Logger) (*store.Store, error) {
 	patience := newPatience(log)
 	migrated, err := await(ctx, patience, func() (migrations.Result, error) { return migrations.Up(ctx, s.DatabaseURL) })
 	if err != nil {
@@ -106,7 +114,7 @@ func openDatabase(ctx context.Context, s *settings, traces tracing, observer sto
 			MinConns: int32(s.DBMinConns.value), //nolint:gosec // read with 31 bits
 			MaxConns: int32(s.DBMaxConns.value), //nolint:gosec // read with 31 bits
 			Rules:    s.rules(),
-			Tracer:   traces.queryTracer(),
+			Tracer:   traces.QueryTracer(),
 			Log:      log,
 			Observer: observer,
 		})
@@ -168,10 +176,9 @@ type replica struct {
 	server  *server.Server
 }
 
-func newReplica(s *settings, db *store.Store, traces tracing, metrics *prometheus.Registry, log *slog.Logger) (*replica, error) {
+func newReplica(s *settings, db *store.Store, traces telemetry.Traces, metrics *prometheus.Registry, log *slog.Logger) (*replica, error) {
 	r := &replica{log: log, metrics: metrics}
-	r.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	count := countTransitions(r.metrics)
+	count := transitionCounter(r.metrics)
 	r.worker = worker.New(db, worker.Config{Interval: s.WorkerInterval.value, Logger: log, Metrics: workerMetrics(r.metrics), Done: func(step string, n int) {
 		count(step, n)
 		r.server.Hint(server.HintReservations)
@@ -182,14 +189,15 @@ func newReplica(s *settings, db *store.Store, traces tracing, metrics *prometheu
 		Freshness:     s.ReadFreshness.value,
 		MaxStaleness:  s.MaxStaleness.value,
 		PastTolerance: rules.PastTolerance,
-		OnRefresh:     timeRefreshes(r.metrics),
+		OnRefresh:     refreshObserver(r.metrics),
 		Logger:        log,
 		OnEvents: func(events []store.Event, now time.Time) {
 			wakeups.Notify(events)
 			tellWorker(r.worker, rules, events, now)
 		},
 	})
-	observe(r.metrics, db, r.seats)
+	observeStore(r.metrics, db)
+	observeSeats(r.metrics, r.seats)
 
 	var err error
 	if r.redis, err = server.OpenRedis(s.RedisURL); err != nil {
@@ -203,7 +211,7 @@ func newReplica(s *settings, db *store.Store, traces tracing, metrics *prometheu
 	return r, nil
 }
 
-func (s *settings) newServer(r *replica, db *store.Store, wakeups *server.Wakeups, traces tracing) (*server.Server, error) {
+func (s *settings) newServer(r *replica, db *store.Store, wakeups *server.Wakeups, traces telemetry.Traces) (*server.Server, error) {
 	keys, err := server.ParseKeyRing(s.JWTSecret)
 	if err != nil {
 		return nil, err
@@ -230,7 +238,7 @@ func (s *settings) newServer(r *replica, db *store.Store, wakeups *server.Wakeup
 		DrainTimeout:   s.DrainTimeout.value,
 		Reflection:     s.Reflection.value,
 		Now:            time.Now,
-		Options:        traces.serverOptions(),
+		Options:        traces.ServerOptions(),
 	})
 }
 
@@ -261,7 +269,7 @@ func (r *replica) serve(ctx context.Context, s *settings) error {
 	if err != nil {
 		return fmt.Errorf("ADMIN_ADDR: %w", err)
 	}
-	admin := &http.Server{Handler: adminHandler(r.metrics, r.server), ReadHeaderTimeout: 5 * time.Second}
+	admin := &http.Server{Handler: telemetry.AdminHandler(r.metrics, r.server.Healthy), ReadHeaderTimeout: 5 * time.Second}
 	running.Go(func() error {
 		if err := admin.Serve(adminListener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("ADMIN_ADDR: %w", err)

@@ -23,6 +23,7 @@ import (
 	"github.com/dlsms/dlsms/availability"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/telemetry"
 )
 
 // Config holds the dependencies and settings of a Server. Redis, Metrics, Streams and Options are
@@ -232,28 +233,22 @@ func metrics(
 // registerGauges registers the gauges of the edge's open streams, incoming calls and admission
 // slots.
 func (s *Server) registerGauges(r prometheus.Registerer, p *passwords) {
-	gauge := func(name, help string, labels prometheus.Labels, value func() int) {
-		options := prometheus.GaugeOpts{Namespace: "dlsms", Name: name, Help: help, ConstLabels: labels}
-		r.MustRegister(prometheus.NewGaugeFunc(options, func() float64 { return float64(value()) }))
+	gauge := func(name string, labels prometheus.Labels, value func() int) {
+		telemetry.GaugeFunc(r, name, labels, func() float64 { return float64(value()) })
 	}
-	gauge("streams_open", "Streams that are open.", nil, s.edge.streams.count)
-	gauge("calls_incoming", "Calls whose request has not arrived completely.", nil, s.edge.incoming.count)
+	gauge("streams_open", nil, s.edge.streams.count)
+	gauge("calls_incoming", nil, s.edge.incoming.count)
 	for class, inUse := range map[string]func() int{
 		"book":     s.edge.admission.classes[book].inUse,
 		"read":     s.edge.admission.classes[read].inUse,
 		"password": p.inUse,
 	} {
-		gauge("slots_taken", "Calls that hold a slot, by class.", prometheus.Labels{"class": class}, inUse)
+		gauge("slots_taken", prometheus.Labels{"class": class}, inUse)
 	}
 }
 
 func registerPasswordHistogram(r prometheus.Registerer, p *passwords) {
-	hashes := prometheus.NewHistogram(prometheus.HistogramOpts{
-		Namespace: "dlsms", Name: "password_hash_duration_seconds",
-		Help:    "Time to hash a password or to compare it with a hash, without the wait for a slot.",
-		Buckets: []float64{.05, .1, .2, .3, .5, .75, 1, 2, 5},
-	})
-	r.MustRegister(hashes)
+	hashes := telemetry.Histogram(r, "password_hash_duration_seconds")
 	p.timed = func(d time.Duration) { hashes.Observe(d.Seconds()) }
 }
 

@@ -1,8 +1,7 @@
-package main
+package telemetry
 
 import (
 	"context"
-	"log/slog"
 	"net"
 	"testing"
 
@@ -11,7 +10,7 @@ import (
 	"google.golang.org/grpc"
 )
 
-// spans receives what an OTLP exporter sends.
+// spans receives the spans of an OTLP exporter.
 type spans struct {
 	collector.UnimplementedTraceServiceServer
 	names chan string
@@ -40,29 +39,33 @@ func TestTracesReachTheEndpoint(t *testing.T) {
 	go func() { _ = srv.Serve(l) }()
 	t.Cleanup(srv.Stop)
 
-	traces, err := newTracing(t.Context(), &settings{OTLPEndpoint: "http://" + l.Addr().String()})
+	traces, err := NewTraces(t.Context(), "http://"+l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(traces.serverOptions()) == 0 || traces.queryTracer() == nil {
+	if len(traces.ServerOptions()) == 0 || traces.QueryTracer() == nil {
 		t.Error("calls or statements are not traced")
 	}
 	_, span := traces.provider.Tracer("test").Start(t.Context(), "booking", trace.WithNewRoot())
 	span.End()
-	traces.stop(t.Context(), slog.New(slog.DiscardHandler))
+	if err := traces.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
 	if got := <-received.names; got != "booking" {
 		t.Errorf("got span %q", got)
 	}
 }
 
-func TestTracingIsOffByDefault(t *testing.T) {
+func TestTracesAreOffByDefault(t *testing.T) {
 	t.Parallel()
-	traces, err := newTracing(t.Context(), &settings{})
+	traces, err := NewTraces(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(traces.serverOptions()) != 0 || traces.queryTracer() != nil {
+	if len(traces.ServerOptions()) != 0 || traces.QueryTracer() != nil {
 		t.Error("something is traced")
 	}
-	traces.stop(t.Context(), slog.New(slog.DiscardHandler))
+	if err := traces.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
 }

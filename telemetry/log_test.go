@@ -1,4 +1,4 @@
-package main
+package telemetry
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// output is what was written so far, and in how many pieces.
+// output records the written text and the number of writes.
 type output struct {
 	mu     sync.Mutex
 	text   bytes.Buffer
@@ -32,17 +32,17 @@ func (o *output) lines() (lines, writes int) {
 	return strings.Count(o.text.String(), "\n"), o.writes
 }
 
-// pass waits for a time on the clock of the test's bubble, which moves by itself when nothing else can happen.
+// pass advances the fake clock of the test's bubble.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-func TestLogIsWrittenInPieces(t *testing.T) {
+func TestLogWritesManyLinesAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		out := &output{}
-		log, flush := newLog(out, slog.LevelInfo)
+		log, flush := NewLog(out, slog.LevelInfo)
 		log = log.With("replica", "app1")
 		want := func(lines, writes int) {
 			t.Helper()
@@ -53,9 +53,9 @@ func TestLogIsWrittenInPieces(t *testing.T) {
 		for range 3 {
 			log.Info("rpc")
 		}
-		log.Debug("not asked for")
+		log.Debug("below the level")
 		want(0, 0)
-		pass(logDelay)
+		pass(maxLogDelay)
 		want(3, 1)
 
 		log.Info("rpc")
@@ -66,36 +66,36 @@ func TestLogIsWrittenInPieces(t *testing.T) {
 		log.Info("stopped")
 		flush()
 		want(6, 3)
-		pass(2 * logDelay)
+		pass(2 * maxLogDelay)
 		want(6, 3)
 	})
 }
 
-func TestMuchLogIsWrittenSoon(t *testing.T) {
+func TestLogWritesAFullChunkAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		out := &output{}
-		log, _ := newLog(out, slog.LevelInfo)
-		log.Info("rpc", "filler", strings.Repeat("x", logPiece-1000))
+		log, _ := NewLog(out, slog.LevelInfo)
+		log.Info("rpc", "filler", strings.Repeat("x", logChunkSize-1000))
 		synctest.Wait()
 		if lines, _ := out.lines(); lines != 0 {
-			t.Errorf("%d lines were written, with room for more", lines)
+			t.Errorf("%d lines were written before the chunk was full", lines)
 		}
 		log.Info("rpc", "filler", strings.Repeat("x", 1000))
 		synctest.Wait()
 		if lines, writes := out.lines(); lines != 2 || writes != 1 {
 			t.Errorf("%d lines in %d writes, want 2 in 1", lines, writes)
 		}
-		log.Info("rpc", "filler", strings.Repeat("x", 2*mostLogWaiting))
+		log.Info("rpc", "filler", strings.Repeat("x", 2*maxLogBuffer))
 		log.Warn("rpc")
 		synctest.Wait()
 		if text := out.text.String(); !strings.Contains(text, `"lines":1}`) {
-			t.Error("a line that is too long is dropped without a word")
+			t.Error("no line says that a line was dropped")
 		}
 	})
 }
 
-// stuckOutput takes nothing until it is released, as a terminal does that is held.
+// stuckOutput blocks until it is released, like a suspended terminal.
 type stuckOutput struct {
 	output
 
@@ -107,20 +107,21 @@ func (o *stuckOutput) Write(p []byte) (int, error) {
 	return o.output.Write(p)
 }
 
-// TestALogThatNobodyTakes: it holds nobody up, and when it is taken again, it says how much was dropped.
-func TestALogThatNobodyTakes(t *testing.T) {
+// TestBlockedLogDropsLines: a blocked output delays no caller. When the output works again, the log
+// says how many lines were dropped.
+func TestBlockedLogDropsLines(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		out := &stuckOutput{released: make(chan struct{})}
-		log, flush := newLog(out, slog.LevelInfo)
-		const lines, line = 3000, 1000 // three times what may wait
+		log, flush := NewLog(out, slog.LevelInfo)
+		const lines, line = 3000, 1000 // three times maxLogBuffer
 		began := time.Now()
 		for range lines {
 			log.Warn("rpc", "filler", strings.Repeat("x", line))
 		}
 		flush()
-		if took := time.Since(began); took != logPatience {
-			t.Errorf("it held everybody up for %s", took)
+		if took := time.Since(began); took != logFlushTimeout {
+			t.Errorf("flush took %s", took)
 		}
 		close(out.released)
 		synctest.Wait()
@@ -137,11 +138,11 @@ func TestALogThatNobodyTakes(t *testing.T) {
 			kept, dropped = kept-1, dropped+n
 		}
 		if kept+dropped != lines || dropped == 0 || !strings.Contains(text, "stopped") {
-			t.Errorf("of %d lines %d came, and it says that %d were dropped: …%s", lines, kept, dropped, text[len(text)-300:])
+			t.Errorf("of %d lines %d were written, and the log says that %d were dropped: …%s", lines, kept, dropped, text[len(text)-300:])
 		}
-		const few = 1000 // of its own
-		if most := 2*mostLogWaiting + few; len(text) < mostLogWaiting || len(text) > most {
-			t.Errorf("%d bytes waited", len(text))
+		const few = 1000 // bytes of the lines that report drops
+		if most := 2*maxLogBuffer + few; len(text) < maxLogBuffer || len(text) > most {
+			t.Errorf("%d bytes were written", len(text))
 		}
 	})
 }

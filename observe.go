@@ -1,0 +1,85 @@
+package main
+
+import (
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dlsms/dlsms/availability"
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/telemetry"
+	"github.com/dlsms/dlsms/worker"
+)
+
+// The functions below connect the parts of a replica with their metrics. The parts call back and do
+// not know Prometheus.
+
+// storeObserver returns the callbacks that the store makes about batches and waitlists.
+func storeObserver(r prometheus.Registerer) store.Observer {
+	batch := telemetry.Histogram(r, "booking_batch_size")
+	split := telemetry.Counter(r, "booking_batch_splits_total").WithLabelValues()
+	judged := telemetry.Histogram(r, "waitlist_entries_judged")
+	return store.Observer{
+		Batch:  func(n int) { batch.Observe(float64(n)) },
+		Split:  func(int) { split.Inc() },
+		Judged: func(n int) { judged.Observe(float64(n)) },
+	}
+}
+
+// observeStore registers the connections and the unreadable rows of the store.
+func observeStore(r prometheus.Registerer, db *store.Store) {
+	gauge := func(name string, value func() int32) {
+		telemetry.GaugeFunc(r, name, nil, func() float64 { return float64(value()) })
+	}
+	gauge("db_connections", func() int32 { return db.PoolStat().TotalConns() })
+	gauge("db_connections_in_use", func() int32 { return db.PoolStat().AcquiredConns() })
+	gauge("db_connections_max", func() int32 { return db.PoolStat().MaxConns() })
+	for table := range db.UnreadableRows() {
+		telemetry.CounterFunc(r, "unreadable_rows_total", prometheus.Labels{"table": table},
+			func() float64 { return float64(db.UnreadableRows()[table]) })
+	}
+}
+
+// observeSeats registers the size and the age of the read model.
+func observeSeats(r prometheus.Registerer, seats *availability.Model) {
+	telemetry.GaugeFunc(r, "seats", nil, func() float64 { return float64(seats.Stats().Seats) })
+	telemetry.GaugeFunc(r, "seats_age_seconds", nil, func() float64 { return seats.Stats().Age.Seconds() })
+	telemetry.GaugeFunc(r, "watches_open", nil, func() float64 { return float64(seats.Stats().Watches) })
+}
+
+// refreshObserver returns the callback that the read model makes after each refresh.
+func refreshObserver(r prometheus.Registerer) func(took time.Duration, err error) {
+	durations := telemetry.Histogram(r, "refresh_duration_seconds")
+	failures := telemetry.Counter(r, "refresh_failures_total").WithLabelValues()
+	return func(took time.Duration, err error) {
+		durations.Observe(took.Seconds())
+		if err != nil {
+			failures.Inc()
+		}
+	}
+}
+
+// transitionCounter returns the callback that the worker makes after each transaction.
+func transitionCounter(r prometheus.Registerer) func(step string, n int) {
+	transitions := telemetry.Counter(r, "worker_transitions_total")
+	return func(step string, n int) { transitions.WithLabelValues(step).Add(float64(n)) }
+}
+
+// workerMetrics returns the callbacks that the worker makes about the state of its steps. Each step
+// has its series from the start: an alert can tell 0 from a missing metric.
+func workerMetrics(r prometheus.Registerer) worker.Metrics {
+	lag := telemetry.Gauge(r, "worker_lag_seconds")
+	skipped := telemetry.Gauge(r, "worker_skipped")
+	failed := telemetry.Counter(r, "worker_errors_total")
+	for _, step := range append(slices.Clone(store.DueSteps), store.OfferStep) {
+		lag.WithLabelValues(step.Name)
+		skipped.WithLabelValues(step.Name)
+		failed.WithLabelValues(step.Name)
+	}
+	return worker.Metrics{
+		Lag:     func(step string, d time.Duration) { lag.WithLabelValues(step).Set(d.Seconds()) },
+		Failed:  func(step string) { failed.WithLabelValues(step).Inc() },
+		Skipped: func(step string, seats int) { skipped.WithLabelValues(step).Set(float64(seats)) },
+	}
+}

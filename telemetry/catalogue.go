@@ -1,0 +1,204 @@
+package telemetry
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// metric describes one metric of the project.
+type metric struct {
+	name    string // a contract; /metrics adds the prefix dlsms_
+	kind    kind
+	labels  []string
+	help    string    // the measured quantity and its unit
+	when    string    // the situation in which an operator looks at it
+	buckets []float64 // upper bounds, of a histogram only
+}
+
+type kind string
+
+const (
+	counter   kind = "counter"
+	gauge     kind = "gauge"
+	histogram kind = "histogram"
+)
+
+// catalogue declares every dlsms_* metric, once. To add a metric, add an entry here, register it
+// with Counter, Gauge, Histogram, CounterFunc or GaugeFunc, and run `go test ./telemetry -update`.
+var catalogue = []metric{
+	{
+		name: "build_info", kind: gauge, labels: []string{"version", "revision", "go"},
+		help: "Always 1. The labels tell the version of the binary, its revision in version control and its Go version.",
+		when: "A release is rolled out, to see which replicas still run the previous one.",
+	},
+
+	// The gRPC server.
+	{
+		name: "slots_taken", kind: gauge, labels: []string{"class"},
+		help: "Calls that hold a slot of their class: book, read or password.",
+		when: "Calls are refused as OVERLOADED. If book or read is near 7/16 of DB_MAX_CONNS (43 of 100), Postgres is " +
+			"too slow for the load. If password is near half of GOMAXPROCS, that many users log in at once. The log " +
+			"has the reason, OVERLOADED or RATE_LIMITED; the status code alone does not tell them apart.",
+	},
+	{
+		name: "calls_incoming", kind: gauge,
+		help: "Calls whose request has not arrived in full.",
+		when: "Memory grows. Above 100, clients send the headers of calls and no message. A replica ends such calls " +
+			"after 5 s.",
+	},
+	{
+		name: "streams_open", kind: gauge,
+		help: "Open streams, of Subscribe and WatchSeats.",
+		when: "Memory grows.",
+	},
+	{
+		name: "password_hash_duration_seconds", kind: histogram,
+		buckets: []float64{.05, .1, .2, .3, .5, .75, 1, 2, 5},
+		help:    "Seconds to hash a password or to compare it with a hash, without the wait for a slot.",
+		when: "Logins time out. The median is a quarter of a second on most machines at BCRYPT_COST=12. Above one " +
+			"second, logins time out in a rush: the machine is overloaded, or the cost is too high for it.",
+	},
+
+	// The read model.
+	{
+		name: "seats", kind: gauge,
+		help: "Seats in the catalog.",
+		when: "Seats are missing from an answer.",
+	},
+	{
+		name: "seats_age_seconds", kind: gauge,
+		help: "Seconds since the read model was last known to be current.",
+		when: "Above one or two seconds, Postgres is slow or can't be reached.",
+	},
+	{
+		name: "watches_open", kind: gauge,
+		help: "Open watches of seats.",
+		when: "Memory grows.",
+	},
+	{
+		name: "refresh_duration_seconds", kind: histogram,
+		buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1},
+		help:    "Seconds that a refresh takes: one read of the change log, shared by all readers that wait for it.",
+		when:    "Reads of seats are slow.",
+	},
+	{
+		name: "refresh_failures_total", kind: counter,
+		help: "Refreshes that failed. Readers then get the last known state, for at most MAX_STALENESS.",
+		when: "dlsms_seats_age_seconds rises.",
+	},
+
+	// The worker.
+	{
+		name: "worker_transitions_total", kind: counter, labels: []string{"step"},
+		help: "Transitions that the worker made, by step.",
+		when: "No-shows, completions, offers, expired offers, expired waitlist entries or reminders do not seem to " +
+			"happen. The steps are no_show, complete, offer, offer_expired, waiting_expired, remind and " +
+			"forget_revocation.",
+	},
+	{
+		name: "worker_lag_seconds", kind: gauge, labels: []string{"step"},
+		help: "Seconds for which the longest overdue row had been due at the last look, by step.",
+		when: "Above 10, due rows wait: Postgres is slow, or the step fails.",
+	},
+	{
+		name: "worker_errors_total", kind: counter, labels: []string{"step"},
+		help: "Looks and transactions of the worker that failed, by step.",
+		when: "It grows: the step fails. The log has the error once, when the failures begin.",
+	},
+	{
+		name: "worker_skipped", kind: gauge, labels: []string{"step"},
+		help: "Seats that the worker skips for now because their rows made a transaction fail, by step.",
+		when: "Above 0, the log has the seat_id and the error of each skipped seat. The worker tries each again " +
+			"within a minute.",
+	},
+
+	// The store.
+	{
+		name: "booking_batch_size", kind: histogram, buckets: []float64{1, 2, 4, 8, 16, 32},
+		help: "Bookings in one batch: the bookings that share one transaction.",
+		when: "Bookings are slow. Batches of 32 mean that Postgres is too slow for the load.",
+	},
+	{
+		name: "booking_batch_splits_total", kind: counter,
+		help: "Batches of bookings that failed and were tried again in parts.",
+		when: "Bookings are slow. Splits mean that a lock or a row delays the batches.",
+	},
+	{
+		name: "waitlist_entries_judged", kind: histogram, buckets: []float64{1, 4, 16, 64, 256, 1024, 4096},
+		help: "Waitlist entries that one transaction read to offer its freed seats. Each of them fitted by itself.",
+		when: "Cancellations and check-outs are slow: many entries are read before one gets the seat.",
+	},
+	{
+		name: "unreadable_rows_total", kind: counter, labels: []string{"table"},
+		help: "Reads of a row that was left out because it could not be read, by table.",
+		when: "Above 0, a row holds a value that this version can't read. The log has its table and id.",
+	},
+	{
+		name: "db_connections", kind: gauge,
+		help: "Open connections to Postgres in the pool that serves requests.",
+		when: "Calls are refused as OVERLOADED.",
+	},
+	{
+		name: "db_connections_in_use", kind: gauge,
+		help: "Connections to Postgres that a request holds. The connection of the booking batches is not among them.",
+		when: "Calls are refused as OVERLOADED: compare it with dlsms_db_connections_max.",
+	},
+	{
+		name: "db_connections_max", kind: gauge,
+		help: "Most connections to Postgres in the pool that serves requests: DB_MAX_CONNS.",
+		when: "Compare it with dlsms_db_connections_in_use.",
+	},
+}
+
+// lookup returns the metric of that name and kind. It panics if the catalogue has none: the caller
+// is wrong, and every replica fails at its start.
+func lookup(name string, k kind) metric {
+	i := slices.IndexFunc(catalogue, func(m metric) bool { return m.name == name && m.kind == k })
+	if i < 0 {
+		panic(fmt.Sprintf("telemetry: the catalogue has no %s dlsms_%s", k, name))
+	}
+	return catalogue[i]
+}
+
+// Names returns the full names of all metrics of the catalogue.
+func Names() []string {
+	var names []string
+	for _, m := range catalogue {
+		names = append(names, "dlsms_"+m.name)
+	}
+	return names
+}
+
+const referenceHead = `# Metrics
+
+<!-- Generated from telemetry/catalogue.go by ` + "`go test ./telemetry -update`" + `. Do not edit. -->
+
+A replica serves its metrics at ` + "`/metrics`" + ` on ` + "`ADMIN_ADDR`" + `, in the text format of Prometheus.
+The names are a contract: they do not change.
+
+Three metrics of libraries matter as well:
+
+- ` + "`grpc_server_handled_total`" + ` counts calls by method and code.
+- ` + "`grpc_server_handling_seconds`" + ` is a histogram of how long calls take, by method.
+- ` + "`go_gc_gomemlimit_bytes`" + ` is the memory limit of the Go runtime.
+  It is nine tenths of the container's limit, unless ` + "`GOMEMLIMIT`" + ` is set.
+  Look at it when a replica uses more memory than you gave its container.
+`
+
+// reference returns docs/reference/metrics.md.
+func reference() string {
+	var b strings.Builder
+	b.WriteString(referenceHead)
+	for _, m := range catalogue {
+		fmt.Fprintf(&b, "\n## dlsms_%s\n\n%s\n\n- Type: %s\n", m.name, sentences(m.help, ""), m.kind)
+		if len(m.labels) > 0 {
+			fmt.Fprintf(&b, "- Labels: `%s`\n", strings.Join(m.labels, "`, `"))
+		}
+		fmt.Fprintf(&b, "- When to look at it:\n  %s\n", sentences(m.when, "  "))
+	}
+	return b.String()
+}
+
+// sentences puts each sentence on a line of its own, as Markdown files of the project have it.
+func sentences(text, indent string) string { return strings.ReplaceAll(text, ". ", ".\n"+indent) }

@@ -1,0 +1,73 @@
+package telemetry
+
+import (
+	"flag"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+var update = flag.Bool("update", false, "write docs/reference/metrics.md")
+
+func TestReferenceIsCurrent(t *testing.T) {
+	t.Parallel()
+	const file = "../docs/reference/metrics.md"
+	if *update {
+		if err := os.WriteFile(file, []byte(reference()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(reference(), string(got)); diff != "" {
+		t.Errorf("%s differs from the catalogue: run `go test ./telemetry -update` (-want +got):\n%s", file, diff)
+	}
+	for line := range strings.Lines(string(got)) {
+		if len(line) > 121 {
+			t.Errorf("a line of %d bytes: %s", len(line), line)
+		}
+	}
+}
+
+func TestCatalogueEntriesAreComplete(t *testing.T) {
+	t.Parallel()
+	sentence, name := regexp.MustCompile(`^[A-Zd].*\.$`), regexp.MustCompile(`^[a-z_]+$`)
+	seen := map[string]bool{}
+	for _, m := range catalogue {
+		if !name.MatchString(m.name) || seen[m.name] {
+			t.Errorf("%q is no name, or is there twice", m.name)
+		}
+		seen[m.name] = true
+		if !sentence.MatchString(m.help) || !sentence.MatchString(m.when) {
+			t.Errorf("%s: help and when must be sentences", m.name)
+		}
+		if (m.kind == counter) != strings.HasSuffix(m.name, "_total") || (m.kind == histogram) != (len(m.buckets) > 0) {
+			t.Errorf("%s: a counter ends with _total, and a histogram has buckets", m.name)
+		}
+	}
+}
+
+func TestUnknownMetricPanics(t *testing.T) {
+	t.Parallel()
+	for name, register := range map[string]func(r prometheus.Registerer){
+		"no such name":     func(r prometheus.Registerer) { Counter(r, "bookings_total") },
+		"another kind":     func(r prometheus.Registerer) { Counter(r, "seats") },
+		"registered twice": func(r prometheus.Registerer) { Gauge(r, "seats"); Gauge(r, "seats") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			defer func() {
+				if recover() == nil {
+					t.Error("it does not panic")
+				}
+			}()
+			register(prometheus.NewRegistry())
+		})
+	}
+}

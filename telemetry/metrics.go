@@ -1,0 +1,56 @@
+package telemetry
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// NewRegistry returns a registry with the metrics of the Go runtime and of the process.
+func NewRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// The functions below register one metric of the catalogue and return it. They panic if the
+// catalogue has no metric of that name and kind, or if it is registered already.
+
+// Counter registers a counter that the caller increments.
+func Counter(r prometheus.Registerer, name string) *prometheus.CounterVec {
+	m := lookup(name, counter)
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "dlsms", Name: m.name, Help: m.help}, m.labels)
+	r.MustRegister(v)
+	return v
+}
+
+// Gauge registers a gauge that the caller sets.
+func Gauge(r prometheus.Registerer, name string) *prometheus.GaugeVec {
+	m := lookup(name, gauge)
+	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "dlsms", Name: m.name, Help: m.help}, m.labels)
+	r.MustRegister(v)
+	return v
+}
+
+// Histogram registers a histogram without labels.
+func Histogram(r prometheus.Registerer, name string) prometheus.Histogram {
+	m := lookup(name, histogram)
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: "dlsms", Name: m.name, Help: m.help, Buckets: m.buckets,
+	})
+	r.MustRegister(h)
+	return h
+}
+
+// GaugeFunc registers a gauge, with fixed labels, that is read from value at each scrape.
+func GaugeFunc(r prometheus.Registerer, name string, labels prometheus.Labels, value func() float64) {
+	m := lookup(name, gauge)
+	r.MustRegister(prometheus.NewGaugeFunc(
+		prometheus.GaugeOpts{Namespace: "dlsms", Name: m.name, Help: m.help, ConstLabels: labels}, value))
+}
+
+// CounterFunc registers a counter, with fixed labels, that is read from value at each scrape.
+func CounterFunc(r prometheus.Registerer, name string, labels prometheus.Labels, value func() float64) {
+	m := lookup(name, counter)
+	r.MustRegister(prometheus.NewCounterFunc(
+		prometheus.CounterOpts{Namespace: "dlsms", Name: m.name, Help: m.help, ConstLabels: labels}, value))
+}
