@@ -38,13 +38,16 @@ func TestCancelFor(t *testing.T) {
 				wantEqual(t, "rows", b.everything(t), before)
 				return
 			}
-			const lastEvent = `SELECT kind || ' ' || reason FROM reservation_events WHERE reservation_id = $1 ORDER BY version DESC LIMIT 1`
+			const lastEvent = `
+				SELECT kind || ' ' || reason FROM reservation_events WHERE reservation_id = $1 ORDER BY version DESC LIMIT 1`
 			wantEqual(t, "event", storetest.Value[string](t, b.db, lastEvent, r.ID), string(want.event)+" water damage")
 			if from == store.Held {
 				wantEqual(t, "entry", storetest.Value[string](t, b.db, `SELECT status FROM waitlist_entries`), "LEFT")
 			} else {
-				offer := storetest.Value[string](t, b.db, `SELECT user_id || COALESCE(reason, '') FROM reservation_events WHERE kind = 'OFFERED'`)
-				wantEqual(t, "the offer's user, and no reason", offer, storetest.Value[string](t, b.db, `SELECT $1::bigint::text`, b.users[2]))
+				offer := storetest.Value[string](t, b.db, `
+					SELECT user_id || COALESCE(reason, '') FROM reservation_events WHERE kind = 'OFFERED'`)
+				wantEqual(t, "the offer's user, and no reason", offer,
+					storetest.Value[string](t, b.db, `SELECT $1::bigint::text`, b.users[2]))
 			}
 			after := b.everything(t)
 			if _, changed, err := b.CancelFor(t.Context(), r.ID, "again"); err != nil || changed {
@@ -63,7 +66,8 @@ func TestCancelFor(t *testing.T) {
 func TestEraseUser(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	id := storetest.Value[string](t, b.db, `UPDATE users SET student_id = 'Gone.I', name = 'Ida', email = 'ida@x.example', password_hash = 'hash'
+	id := storetest.Value[string](t, b.db, `
+		UPDATE users SET student_id = 'Gone.I', name = 'Ida', email = 'ida@x.example', password_hash = 'hash'
 		WHERE id = $1 RETURNING student_id`, b.users[0])
 	generation := storetest.Value[int64](t, b.db, `SELECT token_generation FROM users WHERE id = $1`, b.users[0])
 	past := b.inStatus(t, 0, 1, 0, store.Completed)
@@ -86,7 +90,8 @@ func TestEraseUser(t *testing.T) {
 		SELECT r.status || ' ' || e.kind || COALESCE(' ' || e.reason, '')
 		FROM reservations r JOIN reservation_events e ON e.reservation_id = r.id AND e.version = r.version
 		WHERE r.id = ANY($1) ORDER BY r.id`, []int64{past.ID, sitting.ID, upcoming.ID, held.ReservationID}),
-		[]string{"COMPLETED CHECKED_OUT", "COMPLETED CHECKED_OUT erased", "CANCELLED CANCELLED erased", "CANCELLED DECLINED erased"})
+		[]string{"COMPLETED CHECKED_OUT", "COMPLETED CHECKED_OUT erased", "CANCELLED CANCELLED erased",
+			"CANCELLED DECLINED erased"})
 	for user, entry := range map[int]store.Entry{0: held, 1: next, 2: behind} {
 		want := store.EntryOffered
 		if user == 0 {
@@ -95,15 +100,19 @@ func TestEraseUser(t *testing.T) {
 		wantEqual(t, "entry", b.entry(t, user, entry.ID).Status, want)
 	}
 	wantEqual(t, "entry", b.entry(t, 0, waiting.ID).Status, store.EntryLeft)
-	wantEqual(t, "user", storetest.Value[bool](t, b.db, `SELECT student_id ~ ('^gone-' || id || '-[0-9a-f]{6}$') AND name = 'gone' AND email = 'gone'
+	wantEqual(t, "user", storetest.Value[bool](t, b.db, `
+		SELECT student_id ~ ('^gone-' || id || '-[0-9a-f]{6}$') AND name = 'gone' AND email = 'gone'
 		AND password_hash = '' FROM users WHERE id = $1`, b.users[0]), true)
-	wantEqual(t, "token generation", storetest.Value[int64](t, b.db, `SELECT token_generation FROM users WHERE id = $1`, b.users[0]), generation+1)
-	wantEqual(t, "rows that name the person", storetest.Value[int](t, b.db, `SELECT count(*) FROM users u WHERE u::text ~* 'ida|gone\.i'`), 0)
+	wantEqual(t, "token generation", storetest.Value[int64](t, b.db, `
+		SELECT token_generation FROM users WHERE id = $1`, b.users[0]), generation+1)
+	wantEqual(t, "rows that name the person", storetest.Value[int](t, b.db, `
+		SELECT count(*) FROM users u WHERE u::text ~* 'ida|gone\.i'`), 0)
 	if _, err := b.Credentials(t.Context(), id); !errors.Is(err, store.ErrUserNotFound) {
 		t.Errorf("credentials: %v", err)
 	}
 	log, err := b.Revocations(t.Context(), store.Snapshot{})
-	if err != nil || len(log.Revocations) != 1 || log.Revocations[0].UserID != b.users[0] || log.Revocations[0].Generation != generation+1 ||
+	if err != nil || len(log.Revocations) != 1 || log.Revocations[0].UserID != b.users[0] ||
+		log.Revocations[0].Generation != generation+1 ||
 		log.Revocations[0].ExpiresAt.Before(at(0).AddDate(1, 0, 0)) {
 		t.Errorf("revocations %+v, %v", log.Revocations, err)
 	}
@@ -141,7 +150,8 @@ func TestEraseWhileSeatsAreFreed(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := storetest.Value[int](t, b.db, `
-			SELECT (SELECT count(*) FROM reservations WHERE user_id = $1 AND occupies) + (SELECT count(*) FROM waitlist_entries WHERE user_id = $1 AND live)`,
+			SELECT (SELECT count(*) FROM reservations WHERE user_id = $1 AND occupies)
+				+ (SELECT count(*) FROM waitlist_entries WHERE user_id = $1 AND live)`,
 			b.users[0]); n != 0 {
 			t.Fatalf("round %d: %d things of the erased user are live", round, n)
 		}

@@ -28,7 +28,8 @@ func crowd(t *testing.T, b bundle, seats []int64, waiters, from, to int) []int64
 func openAllDay(t *testing.T, b bundle, closes string) {
 	t.Helper()
 	b.db.Exec(t, `DELETE FROM branch_hours`)
-	b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, d, '0:00', $1::text::time FROM branches, generate_series(1, 7) d`, closes)
+	b.db.Exec(t, `
+		INSERT INTO branch_hours SELECT 1, id, d, '0:00', $1::text::time FROM branches, generate_series(1, 7) d`, closes)
 }
 
 // inTime fails the test if f takes longer than most. A machine that is busy with other things gets twice that.
@@ -57,7 +58,8 @@ func TestACrowdAtOneSeat(t *testing.T) {
 	others := crowd(t, b, b.seats[:1], 10, 120, 180)
 	offered := func(want int64) {
 		t.Helper()
-		got := storetest.Value[int64](t, b.db, `SELECT user_id FROM reservations WHERE status = 'HELD' ORDER BY id DESC LIMIT 1`)
+		got := storetest.Value[int64](t, b.db, `
+			SELECT user_id FROM reservations WHERE status = 'HELD' ORDER BY id DESC LIMIT 1`)
 		if got != want {
 			t.Errorf("user %d has the offer, want %d", got, want)
 		}
@@ -71,10 +73,14 @@ func TestACrowdAtOneSeat(t *testing.T) {
 	inTime(t, "a sweep", 2*time.Second, func() { wantDone(t, 0, b.OfferFreeSeats) })
 	// The whole crowd has something else to do.
 	b.db.Exec(t, `SET session_replication_role = replica`)
-	b.db.Exec(t, `INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at)
-		SELECT 1, 1000000 + u, u, tstzrange($2, $3), 'CONFIRMED', $2, $3, $2 FROM unnest($1::bigint[]) u`, users[1:], at(0), at(60))
+	b.db.Exec(t, `
+		INSERT INTO reservations (library_id, seat_id, user_id, during, status,
+			check_in_opens_at, check_in_deadline, created_at)
+		SELECT 1, 1000000 + u, u, tstzrange($2, $3), 'CONFIRMED', $2, $3, $2
+		FROM unnest($1::bigint[]) u`, users[1:], at(0), at(60))
 	b.db.Exec(t, `SET session_replication_role = DEFAULT`)
-	hold := storetest.Value[int64](t, b.db, `SELECT id FROM waitlist_entries WHERE status = 'OFFERED' AND during @> $1::timestamptz`, at(30))
+	hold := storetest.Value[int64](t, b.db, `
+		SELECT id FROM waitlist_entries WHERE status = 'OFFERED' AND during @> $1::timestamptz`, at(30))
 	inTime(t, "a declined offer that none of them can take", 2*time.Second, func() {
 		if _, err := b.LeaveWaitlist(t.Context(), users[1], hold); err != nil {
 			t.Error(err)

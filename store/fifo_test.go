@@ -32,7 +32,10 @@ func TestModel(t *testing.T) {
 			b := setupWith(t, rules)
 			p := &play{
 				bundle: b, t: t, random: rand.New(rand.NewPCG(seed, 0)), done: map[string]int{},
-				model: &model{rules: rules, reservations: map[int64]*modelReservation{}, entries: map[int64]*modelEntry{}, outOfService: map[int]bool{}},
+				model: &model{
+					rules: rules, reservations: map[int64]*modelReservation{}, entries: map[int64]*modelEntry{},
+					outOfService: map[int]bool{},
+				},
 			}
 			p.bundle.seats, p.bundle.users = p.bundle.seats[:3], b.db.Users(t, 9)
 			conn, err := pgx.Connect(t.Context(), b.db.URL)
@@ -217,7 +220,8 @@ func (p *play) worker() {
 // learn asks for the ids of the reservations that offers have made.
 func (p *play) learn() {
 	for _, hold := range p.model.newHolds {
-		id := storetest.Value[int64](p.t, p.db, `SELECT COALESCE((SELECT reservation_id FROM waitlist_entries WHERE id = $1), 0)`, hold.entry.id)
+		id := storetest.Value[int64](p.t, p.db, `
+			SELECT COALESCE((SELECT reservation_id FROM waitlist_entries WHERE id = $1), 0)`, hold.entry.id)
 		if id == 0 {
 			p.t.Errorf("entry %d should have an offer", hold.entry.id)
 			continue
@@ -301,14 +305,19 @@ func (m *model) rows(users, seats []int64, all bool) []row {
 		case r.deadline != 0:
 			until = new(at(r.deadline))
 		}
-		out = append(out, row{Kind: "reservation", ID: r.id, User: users[r.user], Seat: seats[r.seat], From: at(r.from), To: at(r.to),
-			Status: string(r.status), Until: until, Reminded: r.reminded})
+		out = append(out, row{
+			Kind: "reservation", ID: r.id, User: users[r.user], Seat: seats[r.seat], From: at(r.from), To: at(r.to),
+			Status: string(r.status), Until: until, Reminded: r.reminded,
+		})
 	}
 	for _, e := range m.entries {
 		if !all && !e.live() {
 			continue
 		}
-		w := row{Kind: "entry", ID: e.id, User: users[e.user], Seat: seats[e.seat], From: at(e.from), To: at(e.to), Status: string(e.status), Position: m.position(e)}
+		w := row{
+			Kind: "entry", ID: e.id, User: users[e.user], Seat: seats[e.seat], From: at(e.from), To: at(e.to),
+			Status: string(e.status), Position: m.position(e),
+		}
 		if e.status == store.EntryOffered {
 			w.Until = new(at(e.hold.offeredTo))
 		}

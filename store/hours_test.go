@@ -64,7 +64,8 @@ func openAllAlong(hours []opening, zone *time.Location, from, to time.Time) bool
 	}
 	type stretch struct{ from, to time.Time }
 	var open []stretch
-	for day := from.UTC().Truncate(24*time.Hour).AddDate(0, 0, -3); day.Before(to.AddDate(0, 0, 3)); day = day.AddDate(0, 0, 1) {
+	first, last := from.UTC().Truncate(24*time.Hour).AddDate(0, 0, -3), to.AddDate(0, 0, 3)
+	for day := first; day.Before(last); day = day.AddDate(0, 0, 1) {
 		for _, h := range hours {
 			if (int(day.Weekday())+6)%7+1 != h.weekday {
 				continue
@@ -73,7 +74,10 @@ func openAllAlong(hours []opening, zone *time.Location, from, to time.Time) bool
 			if closes <= h.opens {
 				closes += 24 * 60
 			}
-			s := stretch{instant(day.Add(time.Duration(h.opens)*time.Minute), zone), instant(day.Add(time.Duration(closes)*time.Minute), zone)}
+			s := stretch{
+				instant(day.Add(time.Duration(h.opens)*time.Minute), zone),
+				instant(day.Add(time.Duration(closes)*time.Minute), zone),
+			}
 			if s.from.Before(s.to) {
 				open = append(open, s)
 			}
@@ -110,7 +114,8 @@ func TestHoursWhenClocksChange(t *testing.T) {
 				db.Exec(t, `DELETE FROM branch_hours`)
 				for _, h := range hours {
 					db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, $1, time '0:00' + $2::int * interval '1 min',
-						CASE $3::int WHEN 1440 THEN time '24:00' ELSE time '0:00' + $3 * interval '1 min' END FROM branches`, h.weekday, h.opens, h.closes)
+						CASE $3::int WHEN 1440 THEN time '24:00' ELSE time '0:00' + $3 * interval '1 min' END
+					FROM branches`, h.weekday, h.opens, h.closes)
 				}
 				var from, to []time.Time
 				for range 150 {
@@ -118,17 +123,23 @@ func TestHoursWhenClocksChange(t *testing.T) {
 					from, to = append(from, start), append(to, start.Add(time.Duration(1+random.IntN(60))*5*time.Minute))
 				}
 				got := storetest.Rows[bool](t, db, `
-					SELECT dlsms_open(1, (SELECT id FROM branches), tstzrange(f, u)) FROM unnest($1::timestamptz[], $2::timestamptz[]) WITH ORDINALITY x (f, u, i) ORDER BY i`, from, to)
+					SELECT dlsms_open(1, (SELECT id FROM branches), tstzrange(f, u))
+					FROM unnest($1::timestamptz[], $2::timestamptz[]) WITH ORDINALITY x (f, u, i) ORDER BY i`, from, to)
 				// The hours of the whole span, computed once, say the same of each window.
 				at := storetest.Rows[bool](t, db, `
 					SELECT (hours @> tstzrange(f, u)) IS NOT FALSE
-					FROM (SELECT dlsms_hours(1, id, (SELECT tstzrange(min(f), max(u)) FROM unnest($1::timestamptz[], $2::timestamptz[]) x (f, u))) AS hours FROM branches) h,
+					FROM (
+						SELECT dlsms_hours(1, id, (
+							SELECT tstzrange(min(f), max(u))
+							FROM unnest($1::timestamptz[], $2::timestamptz[]) x (f, u))) AS hours
+						FROM branches) h,
 						unnest($1, $2) WITH ORDINALITY x (f, u, i) ORDER BY i`, from, to)
 				wantEqual(t, "dlsms_hours and dlsms_open", at, got)
 				for i := range got {
 					want := openAllAlong(hours, zone, from[i], to[i])
 					if got[i] != want {
-						t.Fatalf("%s, hours %+v, from %v to %v: open %v, want %v", c.zone, hours, from[i].In(zone), to[i].In(zone), got[i], want)
+						t.Fatalf("%s, hours %+v, from %v to %v: open %v, want %v", c.zone, hours, from[i].In(zone), to[i].In(zone),
+							got[i], want)
 					}
 					if want {
 						open++
@@ -184,12 +195,15 @@ func TestBookingsWhenClocksChange(t *testing.T) {
 				b.users = b.db.Users(t, 7)
 				for i := range 14 * 2 * 2 { // 28 hours, in whichever zone the change is in them
 					start := first.Add(time.Duration(i) * 30 * time.Minute)
-					booking := store.Booking{UserID: b.users[i%7], SeatID: b.seats[0], StartTime: start, EndTime: start.Add(30 * time.Minute)}
+					booking := store.Booking{
+						UserID: b.users[i%7], SeatID: b.seats[0], StartTime: start, EndTime: start.Add(30 * time.Minute),
+					}
 					r, err := b.Reserve(t.Context(), booking)
 					if err != nil {
 						t.Fatalf("%v: %v", start, err)
 					}
-					if !r.StartTime.Equal(start) || r.EndTime.Sub(r.StartTime) != 30*time.Minute || !r.CheckInOpensAt.Equal(start.Add(-15*time.Minute)) ||
+					if !r.StartTime.Equal(start) || r.EndTime.Sub(r.StartTime) != 30*time.Minute ||
+						!r.CheckInOpensAt.Equal(start.Add(-15*time.Minute)) ||
 						!r.CheckInDeadline.Equal(start.Add(15*time.Minute)) {
 						t.Errorf("booked %+v", r)
 					}
@@ -199,7 +213,10 @@ func TestBookingsWhenClocksChange(t *testing.T) {
 						t.Errorf("a booking over another one: %v", err)
 					}
 				}
-				longest := store.Booking{UserID: b.users[0], SeatID: b.seats[1], StartTime: day.AddDate(0, 0, 2), EndTime: day.AddDate(0, 0, 2).Add(12 * time.Hour)}
+				longest := store.Booking{
+					UserID: b.users[0], SeatID: b.seats[1],
+					StartTime: day.AddDate(0, 0, 2), EndTime: day.AddDate(0, 0, 2).Add(12 * time.Hour),
+				}
 				r, err := b.Reserve(t.Context(), longest)
 				if err != nil {
 					t.Fatal(err)
@@ -224,9 +241,11 @@ func TestHoursThatALeapReverses(t *testing.T) {
 	for weekday := 1; weekday <= 7; weekday++ {
 		b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, $1, '2:30', '3:10' FROM branches`, weekday)
 	}
-	for day, want := range map[int]error{29: store.ErrBranchClosed, 30: nil} { // the clocks in Berlin go forward on the 29th
+	for day, want := range map[int]error{29: store.ErrBranchClosed, 30: nil} { // the 29th is the change-over in Berlin
 		start := time.Date(2026, 3, day, 0, 35, 0, 0, time.UTC)
-		_, err := b.Reserve(t.Context(), store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: start, EndTime: start.Add(20 * time.Minute)})
+		_, err := b.Reserve(t.Context(), store.Booking{
+			UserID: b.users[0], SeatID: b.seats[0], StartTime: start, EndTime: start.Add(20 * time.Minute),
+		})
 		if !errors.Is(err, want) {
 			t.Errorf("on the %dth: got %v, want %v", day, err, want)
 		}

@@ -24,7 +24,8 @@ func given(t *testing.T, db *storetest.DB) map[string]int64 {
 	}
 	ids := map[string]int64{}
 	for _, table := range tables {
-		ids[table] = storetest.Value[int64](t, db, `SELECT COALESCE(pg_sequence_last_value(pg_get_serial_sequence($1, 'id')::regclass), 0)`, table)
+		ids[table] = storetest.Value[int64](t, db, `
+			SELECT COALESCE(pg_sequence_last_value(pg_get_serial_sequence($1, 'id')::regclass), 0)`, table)
 	}
 	return ids
 }
@@ -194,12 +195,14 @@ func TestRestoreUnderARunningReplica(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := given(t, b.db)
-	b.db.Exec(t, `UPDATE database_identity SET timeline = timeline`) // a row of the same content, written by another transaction
+	b.db.Exec(t, `
+		UPDATE database_identity SET timeline = timeline`) // a row of the same content, written by another transaction
 	store.AskAgain(b.Store)
 	if _, err := b.Changes(t.Context(), world.Snapshot); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("the look that notices: %v", err)
 	}
-	wantMovedOn(t, "restored", b.db, map[string]int64{"seats": before["seats"] + 1_000_000_000, "users": before["users"] + 1_000_000_000})
+	wantMovedOn(t, "restored", b.db,
+		map[string]int64{"seats": before["seats"] + 1_000_000_000, "users": before["users"] + 1_000_000_000})
 	if c, err := b.Changes(t.Context(), world.Snapshot); err != nil || c.Snapshot.After(world.Snapshot) {
 		t.Errorf("the look after it builds upon what was read before: %v", err)
 	}

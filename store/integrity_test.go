@@ -28,10 +28,13 @@ func TestOnlyTimeZonesThatGoKnowsToo(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	refused := []string{
-		"Europe/Berln", "europe/berlin", "EUROPE/BERLIN", " Europe/Berlin", "Europe/Berlin ", "Europe/", "Europe", "/Berlin", "../UTC",
-		"EST5EDT", "CST6CDT", "CET", "CEST", "MEZ", "EST", "GMT", "Z", "Zulu", "utc", "UCT", "Etc/utc", "US/alaska", "GB", "Japan",
+		"Europe/Berln", "europe/berlin", "EUROPE/BERLIN", " Europe/Berlin", "Europe/Berlin ", "Europe/", "Europe",
+		"/Berlin", "../UTC",
+		"EST5EDT", "CST6CDT", "CET", "CEST", "MEZ", "EST", "GMT", "Z", "Zulu", "utc", "UCT", "Etc/utc", "US/alaska",
+		"GB", "Japan",
 		"posix/Europe/Berlin", "right/Europe/Berlin", "posixrules", "localtime", "Local", "Factory", "default", "DEFAULT",
-		"+02", "-02:00", "2", "02:00", "UTC+2", "UTC2", "GMT+2", "Etc/GMT+99", "Europe/Foo3", "EUROPE/FOO3", "US/FOO3", "Europe/Foo3Bar",
+		"+02", "-02:00", "2", "02:00", "UTC+2", "UTC2", "GMT+2", "Etc/GMT+99", "Europe/Foo3", "EUROPE/FOO3",
+		"US/FOO3", "Europe/Foo3Bar",
 		"Europe/Foo3,M3.5.0,M10.5.0", "<+02>-2", "Europe/<A>2", "interval '2 hours'", "",
 	}
 	for _, zone := range refused {
@@ -39,7 +42,8 @@ func TestOnlyTimeZonesThatGoKnowsToo(t *testing.T) {
 			t.Errorf("%q is accepted", zone)
 		}
 	}
-	accepted := storetest.Rows[string](t, db, `SELECT name FROM pg_timezone_names WHERE dlsms_zone(name) = name ORDER BY name COLLATE "C"`)
+	accepted := storetest.Rows[string](t, db, `
+		SELECT name FROM pg_timezone_names WHERE dlsms_zone(name) = name ORDER BY name COLLATE "C"`)
 	if len(accepted) < 400 {
 		t.Fatalf("only %d names are accepted", len(accepted))
 	}
@@ -99,7 +103,8 @@ func TestBadRowsAreRefused(t *testing.T) {
 		{`UPDATE seats SET amenities = '[0:1]={1,2}' WHERE id = $1`, "seats_amenities_check", []any{seat}},
 		{`UPDATE seats SET amenities = '{0}' WHERE id = $1`, "seats_amenities_check", []any{seat}},
 		{`UPDATE seats SET amenities = '{99}' WHERE id = $1`, "seats_amenities_check", []any{seat}},
-		{`UPDATE seats SET amenities = array_fill(1::smallint, ARRAY[33]) WHERE id = $1`, "seats_amenities_check", []any{seat}},
+		{`UPDATE seats SET amenities = array_fill(1::smallint, ARRAY[33]) WHERE id = $1`,
+			"seats_amenities_check", []any{seat}},
 		{`UPDATE seats SET amenities = '{5,1,1}' WHERE id = $1`, "", []any{seat}},
 		{`UPDATE seats SET amenities = '{}' WHERE id = $1`, "", []any{seat}},
 		{`UPDATE seats SET label = '' WHERE id = $1`, "seats_label_check", []any{seat}},
@@ -109,7 +114,8 @@ func TestBadRowsAreRefused(t *testing.T) {
 		{`UPDATE seats SET area = repeat('A', 101) WHERE id = $1`, "seats_area_check", []any{seat}},
 		{`UPDATE seats SET area = 'Lesesaal 2. OG – Süd', label = '座-1' WHERE id = $1`, "", []any{seat}},
 		{`UPDATE seats SET id = 7 WHERE id = $1`, "can only be updated to DEFAULT", []any{seat}},
-		{`INSERT INTO seats (library_id, id, branch_id, area, label) SELECT 1, 7, id, 'A', 'B' FROM branches LIMIT 1`, "non-DEFAULT value", nil},
+		{`INSERT INTO seats (library_id, id, branch_id, area, label) SELECT 1, 7, id, 'A', 'B' FROM branches LIMIT 1`,
+			"non-DEFAULT value", nil},
 		{`UPDATE users SET created_at = 'infinity' WHERE id = $1`, "users_times_check", []any{user}},
 		{`UPDATE users SET name = repeat('n', 1001) WHERE id = $1`, "users_text_check", []any{user}},
 		{`UPDATE users SET password_hash = 'secret' WHERE id = $1`, "bcrypt hash", []any{user}},
@@ -138,7 +144,8 @@ func TestBadRowsAreRefused(t *testing.T) {
 		checkRefusal(t, c.sql, err, c.refusal)
 	}
 	for _, table := range []string{
-		"libraries", "branches", "branch_hours", "seats", "users", "reservations", "waitlist_entries", "reservation_events", "revocations",
+		"libraries", "branches", "branch_hours", "seats", "users", "reservations", "waitlist_entries",
+		"reservation_events", "revocations",
 	} {
 		_, err := operator.Exec(t.Context(), `TRUNCATE `+table+` CASCADE`)
 		checkRefusal(t, "TRUNCATE "+table, err, "truncated")
@@ -177,7 +184,8 @@ func TestHalfOfATransitionIsRefused(t *testing.T) {
 		t.Fatalf("the entry is %s", entry.Status)
 	}
 	operator := psql(t, b.db)
-	const event = `INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, entry_id, status,
+	const event = `
+		INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, entry_id, status,
 			check_in_opens_at, check_in_deadline, offer_expires_at, created_at, checked_in_at, ended_at, during)
 		SELECT library_id, now(), 'CANCELLED', id, version, seat_id, user_id, entry_id, status,
 			check_in_opens_at, check_in_deadline, offer_expires_at, created_at, checked_in_at, ended_at, during
@@ -188,36 +196,50 @@ func TestHalfOfATransitionIsRefused(t *testing.T) {
 		id           int64
 	}{
 		{`UPDATE reservations SET status = 'CANCELLED', ended_at = now() WHERE id = $1`, cancel, confirmed.ID},
-		{`UPDATE reservations SET status = 'CANCELLED', ended_at = now(), version = version + 1 WHERE id = $1`, cancel, confirmed.ID},
+		{`UPDATE reservations SET status = 'CANCELLED', ended_at = now(), version = version + 1 WHERE id = $1`,
+			cancel, confirmed.ID},
 		{`UPDATE reservations SET version = version + 1 WHERE id = $1`, cancel, confirmed.ID},
 		{`UPDATE reservations SET seat_id = (SELECT max(id) FROM seats) WHERE id = $1`, cancel, confirmed.ID},
 		{`UPDATE reservations SET user_id = (SELECT max(id) FROM users) WHERE id = $1`, cancel, confirmed.ID},
-		{`UPDATE reservations SET during = tstzrange(lower(during), upper(during) + interval '1 h') WHERE id = $1`, cancel, confirmed.ID},
-		{`UPDATE reservations SET check_in_deadline = check_in_deadline + interval '1 h' WHERE id = $1`, cancel, confirmed.ID},
+		{`UPDATE reservations SET during = tstzrange(lower(during), upper(during) + interval '1 h') WHERE id = $1`,
+			cancel, confirmed.ID},
+		{`
+			UPDATE reservations SET check_in_deadline = check_in_deadline + interval '1 h' WHERE id = $1`, cancel, confirmed.ID},
 		{`UPDATE reservations SET check_in_deadline = 'infinity' WHERE id = $1`, cancel, confirmed.ID},
 		{`UPDATE reservations SET status = 'CONFIRMED', ended_at = NULL WHERE id = $1`, "dlsms cancel", ended.ID},
 		{`UPDATE reservations SET request_id = 'r', request_hash = '' WHERE id = $1`, "", confirmed.ID},
 		{`DELETE FROM reservations WHERE id = $1`, "dlsms cancel", confirmed.ID},
 		{`DELETE FROM reservations WHERE id = $1`, "dlsms cancel", ended.ID},
-		{`INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at)
+		{`
+			INSERT INTO reservations (library_id, seat_id, user_id, during, status,
+				check_in_opens_at, check_in_deadline, created_at)
 			SELECT library_id, seat_id, user_id, during, 'CONFIRMED', check_in_opens_at, check_in_deadline, created_at
 			FROM reservations WHERE id = $1`, "replicas would not learn", ended.ID},
 		{`DELETE FROM reservation_events WHERE reservation_id = $1`, "change log", ended.ID},
 		{`UPDATE reservation_events SET status = 'CONFIRMED' WHERE reservation_id = $1`, "change log", ended.ID},
 		{`UPDATE reservation_events SET xid = DEFAULT WHERE reservation_id = $1`, "", ended.ID},
 		{event, "reservation_events_version_key", confirmed.ID},
-		{strings.Replace(event, "'CANCELLED', id, version,", "'CANCELLED', id, version + 1,", 1), "has not the version 2", confirmed.ID},
-		{strings.Replace(event, "'CANCELLED', id, version,", "'CANCELLED', id + 1000, version,", 1), "replicas would not learn", confirmed.ID},
-		{strings.Replace(event, "'CANCELLED', id, version,", "'CANCELLED', id, 0,", 1), "has not the version 0", confirmed.ID},
+		{strings.Replace(event, "'CANCELLED', id, version,", "'CANCELLED', id, version + 1,", 1),
+			"has not the version 2", confirmed.ID},
+		{strings.Replace(event, "'CANCELLED', id, version,", "'CANCELLED', id + 1000, version,", 1),
+			"replicas would not learn", confirmed.ID},
+		{strings.Replace(event, "'CANCELLED', id, version,", "'CANCELLED', id, 0,", 1),
+			"has not the version 0", confirmed.ID},
 		{`UPDATE waitlist_entries SET status = 'LEFT', ended_at = now(), offer_expires_at = NULL WHERE id = $1`,
 			fmt.Sprintf("run: dlsms cancel %d", entry.ReservationID), offered.ID},
-		{`UPDATE waitlist_entries SET status = 'CLAIMED', ended_at = now(), offer_expires_at = NULL WHERE id = $1`, "do not say the same", offered.ID},
-		{`UPDATE waitlist_entries SET offer_expires_at = offer_expires_at + interval '1 h' WHERE id = $1`, "do not say the same", offered.ID},
+		{`UPDATE waitlist_entries SET status = 'CLAIMED', ended_at = now(), offer_expires_at = NULL WHERE id = $1`,
+			"do not say the same", offered.ID},
+		{`UPDATE waitlist_entries SET offer_expires_at = offer_expires_at + interval '1 h' WHERE id = $1`,
+			"do not say the same", offered.ID},
 		{`UPDATE waitlist_entries SET offer_expires_at = 'infinity' WHERE id = $1`, "waitlist_times_check", offered.ID},
 		{`DELETE FROM waitlist_entries WHERE id = $1`, "reservations_entry_fkey", offered.ID},
-		{`UPDATE waitlist_entries SET status = 'OFFERED', offer_expires_at = now(), reservation_id = (SELECT min(id) FROM reservations)
+		{`
+			UPDATE waitlist_entries
+			SET status = 'OFFERED', offer_expires_at = now(), reservation_id = (SELECT min(id) FROM reservations)
 			WHERE id = $1`, "do not say the same", waiting.ID},
-		{`UPDATE waitlist_entries SET status = 'CLAIMED', ended_at = now(), reservation_id = (SELECT min(id) FROM reservations)
+		{`
+			UPDATE waitlist_entries
+			SET status = 'CLAIMED', ended_at = now(), reservation_id = (SELECT min(id) FROM reservations)
 			WHERE id = $1`, "do not say the same", waiting.ID},
 		{`UPDATE waitlist_entries SET seat_id = (SELECT max(id) FROM seats) WHERE id = $1`, "does not move", waiting.ID},
 		{`UPDATE waitlist_entries SET id = -1 WHERE id = $1`, "does not move", waiting.ID},
@@ -230,7 +252,11 @@ func TestHalfOfATransitionIsRefused(t *testing.T) {
 	}
 
 	// Both halves in one transaction, with a time that no replica can read, or as seen long ago.
-	both := `WITH r AS (UPDATE reservations SET status = 'CANCELLED', version = version + 1, ended_at = %s WHERE id = $1 RETURNING *)
+	both := `
+		WITH r AS (
+			UPDATE reservations SET status = 'CANCELLED', version = version + 1, ended_at = %s
+			WHERE id = $1
+			RETURNING *)
 		INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, entry_id, status,
 			check_in_opens_at, check_in_deadline, offer_expires_at, created_at, checked_in_at, ended_at, during, xid)
 		SELECT library_id, %s, 'CANCELLED', id, version, seat_id, user_id, entry_id, status,
@@ -248,7 +274,9 @@ func TestHalfOfATransitionIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.Exec(t.Context(), `UPDATE reservations SET status = 'CANCELLED', ended_at = now(), version = version + 1 WHERE id = $1`, confirmed.ID); err != nil {
+	if _, err := tx.Exec(t.Context(), `
+		UPDATE reservations SET status = 'CANCELLED', ended_at = now(), version = version + 1
+		WHERE id = $1`, confirmed.ID); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := tx.Exec(t.Context(), event, confirmed.ID); err != nil {
@@ -298,7 +326,8 @@ func TestWhatAnOperatorChangesOfAUserEndsTheirTokens(t *testing.T) {
 			newest = max(newest, r.Generation)
 		}
 		if newest != generation || len(log.Revocations) != ends {
-			t.Errorf("%s: %d revocations, the newest of generation %d; want %d and %d", c.sql, len(log.Revocations), newest, ends, generation)
+			t.Errorf("%s: %d revocations, the newest of generation %d; want %d and %d", c.sql, len(log.Revocations), newest,
+				ends, generation)
 		}
 	}
 }

@@ -21,14 +21,18 @@ func (b bundle) clock(t *testing.T, minutes int) {
 // history returns the kinds of a reservation's events.
 func (b bundle) history(t *testing.T, id int64) []string {
 	t.Helper()
-	return storetest.Rows[string](t, b.db, `SELECT kind FROM reservation_events WHERE reservation_id = $1 ORDER BY version`, id)
+	return storetest.Rows[string](t, b.db, `
+		SELECT kind FROM reservation_events WHERE reservation_id = $1 ORDER BY version`, id)
 }
 
 // everything returns all rows that say who has what, as text: what must not change when a call is refused.
 func (b bundle) everything(t *testing.T) []string {
 	t.Helper()
 	return storetest.Rows[string](t, b.db, `
-		SELECT r::text FROM reservations r UNION ALL SELECT w::text FROM waitlist_entries w UNION ALL SELECT e::text FROM reservation_events e ORDER BY 1`)
+		SELECT r::text FROM reservations r
+		UNION ALL SELECT w::text FROM waitlist_entries w
+		UNION ALL SELECT e::text FROM reservation_events e
+		ORDER BY 1`)
 }
 
 // sameTimes lets cmp compare times as instants.
@@ -174,7 +178,9 @@ func TestOutcomes(t *testing.T) {
 }
 
 // mustDo makes a transition that must succeed.
-func mustDo(t *testing.T, verb func(ctx context.Context, userID, id int64) (store.Reservation, error), user, id int64) store.Reservation {
+func mustDo(
+	t *testing.T, verb func(ctx context.Context, userID, id int64) (store.Reservation, error), user, id int64,
+) store.Reservation {
 	t.Helper()
 	r, err := verb(t.Context(), user, id)
 	if err != nil {
@@ -187,7 +193,8 @@ func TestAnUnknownReservation(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for name, verb := range verbs {
-		if _, err := verb(t, b, b.users[0], store.Reservation{ID: 1 << 40, EndTime: at(60)}); !errors.Is(err, store.ErrReservationNotFound) {
+		_, err := verb(t, b, b.users[0], store.Reservation{ID: 1 << 40, EndTime: at(60)})
+		if !errors.Is(err, store.ErrReservationNotFound) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -319,7 +326,9 @@ func TestExtend(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantEqual(t, "stored", stored, want)
-	_, err = b.Reserve(t.Context(), store.Booking{UserID: b.users[1], SeatID: b.seats[0], StartTime: at(60), EndTime: at(90)})
+	_, err = b.Reserve(t.Context(), store.Booking{
+		UserID: b.users[1], SeatID: b.seats[0], StartTime: at(60), EndTime: at(90),
+	})
 	wantErr(t, err, store.ErrSeatTaken)
 	storetest.CheckInvariants(t, b.db)
 }
@@ -332,9 +341,11 @@ func TestExtendRefuses(t *testing.T) {
 		to     int
 		want   error
 	}{
-		"an earlier end":    {to: 59, want: store.Invalid()},
-		"more than 12 h":    {to: 12*60 + 1, want: store.ErrWindowNotAllowed},
-		"another's booking": {to: extend, want: store.ErrSeatTaken, change: func(t *testing.T, b bundle) { b.reserve(t, 1, 0, 89, 120) }},
+		"an earlier end": {to: 59, want: store.Invalid()},
+		"more than 12 h": {to: 12*60 + 1, want: store.ErrWindowNotAllowed},
+		"another's booking": {to: extend, want: store.ErrSeatTaken, change: func(t *testing.T, b bundle) {
+			b.reserve(t, 1, 0, 89, 120)
+		}},
 		"the user's own other seat": {to: extend, want: store.ErrUserBusy,
 			change: func(t *testing.T, b bundle) { b.reserve(t, 0, 1, 89, 120) }},
 		"a seat that is held for a waiter": {to: extend, want: store.ErrSeatTaken, change: func(t *testing.T, b bundle) {
@@ -344,10 +355,13 @@ func TestExtendRefuses(t *testing.T) {
 		}},
 		"a seat out of service": {to: extend, want: store.ErrSeatOutOfService,
 			change: func(t *testing.T, b bundle) { b.db.Exec(t, `UPDATE seats SET out_of_service = true`) }},
-		"a branch that closes": {to: extend, want: store.ErrBranchClosed, change: func(t *testing.T, b bundle) { // 12:00 is 13:00 in Berlin
+		// 12:00 UTC is 13:00 in Berlin.
+		"a branch that closes": {to: extend, want: store.ErrBranchClosed, change: func(t *testing.T, b bundle) {
 			b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '14:29' FROM branches`)
 		}},
-		"a visit that is over": {to: extend, want: store.ErrNotConfirmed, change: func(t *testing.T, b bundle) { b.clock(t, 60) }},
+		"a visit that is over": {to: extend, want: store.ErrNotConfirmed, change: func(t *testing.T, b bundle) {
+			b.clock(t, 60)
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

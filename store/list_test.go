@@ -86,17 +86,21 @@ func TestNotifications(t *testing.T) {
 		t.Fatal(err)
 	}
 	deadline, expires := at(15), at(10)
-	like := func(i int, kind store.EventKind, status store.Status, minutes int, deadline, expires *time.Time) store.Notification {
+	like := func(
+		i int, kind store.EventKind, status store.Status, minutes int, deadline, expires *time.Time,
+	) store.Notification {
 		return store.Notification{
-			ID: got[i].ID, Kind: kind, UserID: b.users[0], ReservationID: offer.ReservationID, EntryID: e.ID, SeatRef: e.SeatRef, Timezone: "Europe/Berlin",
-			StartTime: at(0), EndTime: at(60), Status: status, CheckInDeadline: deadline, OfferExpiresAt: expires, CreatedAt: at(minutes),
+			ID: got[i].ID, Kind: kind, UserID: b.users[0], ReservationID: offer.ReservationID, EntryID: e.ID, SeatRef: e.SeatRef,
+			Timezone: "Europe/Berlin", StartTime: at(0), EndTime: at(60), Status: status,
+			CheckInDeadline: deadline, OfferExpiresAt: expires, CreatedAt: at(minutes),
 		}
 	}
 	if len(got) != 3 {
 		t.Fatalf("%d notifications: %+v", len(got), got)
 	}
 	wantEqual(t, "notifications", got, []store.Notification{
-		like(0, store.EventOffered, store.Held, 0, nil, &expires), like(1, store.EventReminded, store.Confirmed, 10, &deadline, nil),
+		like(0, store.EventOffered, store.Held, 0, nil, &expires),
+		like(1, store.EventReminded, store.Confirmed, 10, &deadline, nil),
 		like(2, store.EventCompleted, store.Completed, 60, &deadline, nil),
 	})
 	after, err := b.Notifications(t.Context(), b.users[0], got[0].ID, 1)
@@ -263,12 +267,19 @@ func TestLoadWorld(t *testing.T) {
 	}
 	wantEqual(t, "now", w.Now, noon)
 	branch := storetest.Value[int64](t, b.db, `SELECT id FROM branches`)
-	wantEqual(t, "branches", w.Branches, []store.Branch{{ID: branch, Code: "branch-0", Name: "Branch", Timezone: "Europe/Berlin", Hours: []store.OpenHours{
-		{Weekday: time.Sunday, Opens: 8 * time.Hour, Closes: 24 * time.Hour}, {Weekday: time.Monday, Opens: 20*time.Hour + 30*time.Minute, Closes: 2 * time.Hour}}}})
-	if len(w.Seats) != 5 || !w.Seats[1].OutOfService || !slices.Equal(w.Seats[1].Amenities, []int16{1, 5}) || w.Seats[0].BranchID != branch || w.Seats[0].Label != "A-1" {
+	wantEqual(t, "branches", w.Branches, []store.Branch{{
+		ID: branch, Code: "branch-0", Name: "Branch", Timezone: "Europe/Berlin", Hours: []store.OpenHours{
+			{Weekday: time.Sunday, Opens: 8 * time.Hour, Closes: 24 * time.Hour},
+			{Weekday: time.Monday, Opens: 20*time.Hour + 30*time.Minute, Closes: 2 * time.Hour},
+		},
+	}})
+	if len(w.Seats) != 5 || !w.Seats[1].OutOfService || !slices.Equal(w.Seats[1].Amenities, []int16{1, 5}) ||
+		w.Seats[0].BranchID != branch || w.Seats[0].Label != "A-1" {
 		t.Errorf("seats: %+v", w.Seats)
 	}
-	wantEqual(t, "taken", w.Taken, []store.Taken{{ReservationID: confirmed.ID, Version: 1, SeatID: b.seats[0], StartTime: at(9 * 60), EndTime: at(10 * 60)}})
+	wantEqual(t, "taken", w.Taken, []store.Taken{
+		{ReservationID: confirmed.ID, Version: 1, SeatID: b.seats[0], StartTime: at(9 * 60), EndTime: at(10 * 60)},
+	})
 	c, err := b.Changes(t.Context(), store.Snapshot{})
 	if err != nil {
 		t.Fatal(err)

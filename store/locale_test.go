@@ -64,13 +64,17 @@ func TestTwiceRegisteredUsersAreNamed(t *testing.T) {
 	t.Parallel()
 	db := migratedTo(t, 4)
 	db.Exec(t, `DROP INDEX users_student_id_key`)
-	db.Exec(t, `CREATE INDEX users_student_id_key ON users (library_id, lower(student_id))`) // as in Turkish: it tells them apart
-	const insert = `INSERT INTO users (library_id, student_id, name, email, role, password_hash) VALUES (1, $1, '', '', 'STUDENT', '')`
+	db.Exec(t, `
+		CREATE INDEX users_student_id_key ON users (library_id, lower(student_id))`) // as in Turkish: it tells them apart
+	const insert = `
+		INSERT INTO users (library_id, student_id, name, email, role, password_hash)
+		VALUES (1, $1, '', '', 'STUDENT', '')`
 	db.Exec(t, insert, "IiCase1")
 	db.Exec(t, insert, "iIcASE1")
 	db.Exec(t, insert, "other")
 	_, err := migrations.Up(t.Context(), db.URL)
-	if err == nil || !strings.Contains(err.Error(), "user 1 is IiCase1, user 2 is iIcASE1") || strings.Contains(err.Error(), "other") {
+	if err == nil || !strings.Contains(err.Error(), "user 1 is IiCase1, user 2 is iIcASE1") ||
+		strings.Contains(err.Error(), "other") {
 		t.Fatalf("the migration says %v", err)
 	}
 	db.Exec(t, `UPDATE users SET student_id = 'case2' WHERE id = 2`)
@@ -85,7 +89,8 @@ func TestOnlyUTF8(t *testing.T) {
 	for _, encoding := range []string{"SQL_ASCII", "LATIN1"} {
 		url := storetest.NewEmptyDB(t, "ENCODING '"+encoding+"' LC_COLLATE 'C' LC_CTYPE 'C'")
 		_, err := migrations.Up(t.Context(), url)
-		if err == nil || !strings.Contains(err.Error(), "encoding is "+encoding+", and has to be UTF8") || store.Unavailable(err) {
+		if err == nil || !strings.Contains(err.Error(), "encoding is "+encoding+", and has to be UTF8") ||
+			store.Unavailable(err) {
 			t.Errorf("%s is migrated: %v", encoding, err)
 		}
 		if _, err = openAt(t, url); err == nil || !strings.Contains(err.Error(), "encoding is "+encoding) {
@@ -115,7 +120,9 @@ func TestBranchesAreInTheOrderOfBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	db := storetest.Attach(t, url)
-	db.Exec(t, `INSERT INTO branches (library_id, code, name, timezone) SELECT 1, c, c, 'UTC' FROM unnest('{ab,a-c,a-a,aa,1,b}'::text[]) c`)
+	db.Exec(t, `
+		INSERT INTO branches (library_id, code, name, timezone)
+		SELECT 1, c, c, 'UTC' FROM unnest('{ab,a-c,a-a,aa,1,b}'::text[]) c`)
 	if byLocale := storetest.Rows[string](t, db, `SELECT code FROM branches ORDER BY code`); slices.IsSorted(byLocale) {
 		t.Fatalf("this locale proves nothing: %v", byLocale)
 	}

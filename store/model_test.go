@@ -85,12 +85,14 @@ func (m *model) quotaUsed(user int) bool {
 
 func (m *model) windowFits(from, to int) bool {
 	length := to - from
-	return from >= m.now-minutes(m.rules.PastTolerance) && length >= minutes(m.rules.MinDuration) && length <= minutes(m.rules.MaxDuration) && to > m.now
+	return from >= m.now-minutes(m.rules.PastTolerance) && length >= minutes(m.rules.MinDuration) &&
+		length <= minutes(m.rules.MaxDuration) && to > m.now
 }
 
 // fits reports whether an entry can be offered its seat.
 func (m *model) fits(e *modelEntry) bool {
-	return e.status == store.EntryWaiting && e.to-max(e.from, m.now) >= minutes(m.rules.MinDuration) && !m.outOfService[e.seat] && !m.quotaUsed(e.user) &&
+	return e.status == store.EntryWaiting && e.to-max(e.from, m.now) >= minutes(m.rules.MinDuration) &&
+		!m.outOfService[e.seat] && !m.quotaUsed(e.user) &&
 		!m.any(func(r *modelReservation) bool { return (r.seat == e.seat || r.user == e.user) && r.in(e.from, e.to) })
 }
 
@@ -332,7 +334,8 @@ func (m *model) expireWaiting() (n int) {
 
 func (m *model) remind() (n int) {
 	for _, r := range m.reservations {
-		if r.status == store.Confirmed && !r.reminded && r.deadline > m.now && r.deadline <= m.now+minutes(m.rules.ReminderLead) {
+		if r.status == store.Confirmed && !r.reminded && r.deadline > m.now &&
+			r.deadline <= m.now+minutes(m.rules.ReminderLead) {
 			r.reminded = true
 			n++
 		}
@@ -343,7 +346,8 @@ func (m *model) remind() (n int) {
 // restless reports whether something is due.
 func (m *model) restless() bool {
 	return m.any(func(r *modelReservation) bool {
-		return r.status == store.CheckedIn && r.to <= m.now || r.status == store.Confirmed && r.deadline <= m.now || r.status == store.Held && r.offeredTo <= m.now
+		return r.status == store.CheckedIn && r.to <= m.now || r.status == store.Confirmed && r.deadline <= m.now ||
+			r.status == store.Held && r.offeredTo <= m.now
 	}) || slices.ContainsFunc(slices.Collect(maps.Values(m.entries)), func(e *modelEntry) bool {
 		return m.fits(e) || e.status == store.EntryWaiting && e.to <= m.now
 	})

@@ -289,7 +289,8 @@ func openSession(t *testing.T, db *storetest.DB) *session {
 	rules.MaxUpcoming = 1000
 	s := &session{}
 	var err error
-	if s.Store, err = store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 1, Rules: rules, Tracer: s}); err != nil {
+	config := store.Config{URL: db.URL, MinConns: 1, MaxConns: 1, Rules: rules, Tracer: s}
+	if s.Store, err = store.Open(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
@@ -414,8 +415,11 @@ func grow(t *testing.T, db *storetest.DB, p place) {
 		}
 	}
 	s.Close()
-	for _, table := range []string{"reservations", "reservation_events", "waitlist_entries", "seats", "users", "branches"} {
-		if !storetest.Value[bool](t, db, `SELECT last_analyze IS NOT NULL FROM pg_stat_user_tables WHERE relname = $1`, table) {
+	for _, table := range []string{
+		"reservations", "reservation_events", "waitlist_entries", "seats", "users", "branches",
+	} {
+		if !storetest.Value[bool](t, db, `
+			SELECT last_analyze IS NOT NULL FROM pg_stat_user_tables WHERE relname = $1`, table) {
 			t.Errorf("%s was not analyzed", table)
 		}
 	}
@@ -426,16 +430,22 @@ func term(t *testing.T, db *storetest.DB, p place, seated int) {
 	t.Helper()
 	db.Exec(t, `SET session_replication_role = replica`) // the foreign keys are known to hold
 	const book = `
-		INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at, checked_in_at)
-		SELECT 1, s, u, tstzrange($3, $4), $5, $3::timestamptz - interval '15 min', $3::timestamptz + interval '15 min', $6, CASE $5 WHEN 'CHECKED_IN' THEN $3 END
+		INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline,
+			created_at, checked_in_at)
+		SELECT 1, s, u, tstzrange($3, $4), $5, $3::timestamptz - interval '15 min', $3::timestamptz + interval '15 min', $6,
+			CASE $5 WHEN 'CHECKED_IN' THEN $3 END
 		FROM unnest($1::bigint[], $2::bigint[]) x (s, u)`
-	db.Exec(t, book, p.seats, p.users, p.now.Add(2*time.Hour), p.now.Add(4*time.Hour), "CONFIRMED", p.now.Add(-6*time.Hour))
+	db.Exec(t, book, p.seats, p.users, p.now.Add(2*time.Hour), p.now.Add(4*time.Hour), "CONFIRMED",
+		p.now.Add(-6*time.Hour))
 	n := len(p.seats)
-	db.Exec(t, book, p.seats[n-seated:], p.users[n-seated:], p.now.Add(-3*time.Hour), p.now.Add(time.Hour), "CHECKED_IN", p.now.Add(-6*time.Hour))
+	db.Exec(t, book, p.seats[n-seated:], p.users[n-seated:], p.now.Add(-3*time.Hour), p.now.Add(time.Hour), "CHECKED_IN",
+		p.now.Add(-6*time.Hour))
 	db.Exec(t, `
 		INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, joined_position, created_at)
 		SELECT 1, s, u, tstzrange($3, $4), 1, $5 FROM unnest($1::bigint[], $2::bigint[]) x (s, u)`,
 		p.seats[:n/4], p.users[n/4:n/2], p.now.Add(2*time.Hour), p.now.Add(3*time.Hour), p.now.Add(-time.Hour))
-	db.Exec(t, `INSERT INTO revocations (library_id, user_id, jti, expires_at) SELECT 1, u, 'bulk' || u, $2 FROM unnest($1::bigint[]) u`, p.users, p.now.Add(time.Hour))
+	db.Exec(t, `
+		INSERT INTO revocations (library_id, user_id, jti, expires_at)
+		SELECT 1, u, 'bulk' || u, $2 FROM unnest($1::bigint[]) u`, p.users, p.now.Add(time.Hour))
 	db.WriteHistory(t)
 }

@@ -82,7 +82,8 @@ func (b bundle) deadlocks(t *testing.T, stores ...*store.Store) int {
 		s.Close()
 	}
 	storetest.Eventually(t, "the sessions have ended", func() bool {
-		return storetest.Value[bool](t, b.db, `SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+		return storetest.Value[bool](t, b.db, `
+			SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
 	})
 	return storetest.Value[int](t, b.db, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`)
 }
@@ -114,7 +115,8 @@ func TestReserveRace(t *testing.T) {
 			took = took[rivals:] // in the first round each session prepares its statements
 			slices.Sort(took)
 			median, p99, slowest := took[len(took)/2], took[len(took)*99/100], took[len(took)-1]
-			t.Logf("%d rivals: half of them waited %v, all but one of a hundred %v, the slowest %v", rivals, median, p99, slowest)
+			t.Logf("%d rivals: half of them waited %v, all but one of a hundred %v, the slowest %v", rivals, median, p99,
+				slowest)
 			// Nobody waits for as long as Postgres does before it looks for deadlocks, unless the machine is so busy that all wait long.
 			if slowest > max(time.Second, 5*median) {
 				t.Errorf("half of them waited %v, the slowest %v", median, slowest)
@@ -153,7 +155,8 @@ func TestControlPlainInsertsDeadlock(t *testing.T) {
 		batch := &pgx.Batch{}
 		batch.Queue(`SELECT pg_advisory_xact_lock_shared($1)`, gate)
 		batch.Queue(`
-			INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at)
+			INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline,
+				created_at)
 			VALUES (1, $1, $2, tstzrange($3, $4), 'CONFIRMED', $3, $4, $3)`, b.seats[0], b.users[i], at(from), at(from+60))
 		return pool.SendBatch(t.Context(), batch).Close()
 	}
@@ -167,7 +170,8 @@ func TestControlPlainInsertsDeadlock(t *testing.T) {
 			rivalsDone.Go(func() { errs[i] = book(i, round) })
 		}
 		storetest.Eventually(t, "all rivals are at the gate", func() bool {
-			return rivals == storetest.Value[int](t, b.db, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+			return rivals == storetest.Value[int](t, b.db, `
+				SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
 				AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
 		})
 		b.db.Exec(t, `SELECT pg_advisory_unlock($1)`, gate)
@@ -188,7 +192,8 @@ func TestControlPlainInsertsDeadlock(t *testing.T) {
 	}
 	pool.Close()
 	if after := b.deadlocks(t); victims == 0 || after == before {
-		t.Errorf("%d deadlocks by their errors, %d by the statistics: the race of bookings proves nothing", victims, after-before)
+		t.Errorf("%d deadlocks by their errors, %d by the statistics: the race of bookings proves nothing", victims,
+			after-before)
 	}
 }
 
@@ -216,7 +221,9 @@ func TestQuotaRace(t *testing.T) {
 	rules.MaxUpcoming = 3
 	b := setupWith(t, rules)
 	errs := atOnce(12, func(i int) error {
-		_, err := b.Reserve(t.Context(), store.Booking{UserID: b.users[0], SeatID: b.seats[i%5], StartTime: at(60 * i), EndTime: at(60*i + 60)})
+		_, err := b.Reserve(t.Context(), store.Booking{
+			UserID: b.users[0], SeatID: b.seats[i%5], StartTime: at(60 * i), EndTime: at(60*i + 60),
+		})
 		return err
 	})
 	won := len(slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, store.ErrTooManyReservations) }))
@@ -234,7 +241,10 @@ func TestOneRequestFromManyPlaces(t *testing.T) {
 		stores = append(stores, b.warm(t, 2))
 	}
 	for round := range 20 {
-		booking := store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(120 * round), EndTime: at(120*round + 60), RequestID: fmt.Sprint(round)}
+		booking := store.Booking{
+			UserID: b.users[0], SeatID: b.seats[0], StartTime: at(120 * round), EndTime: at(120*round + 60),
+			RequestID: fmt.Sprint(round),
+		}
 		reservations := make([]store.Reservation, 12)
 		for _, err := range atOnce(12, func(i int) (err error) {
 			reservations[i], err = stores[i%3].Reserve(t.Context(), booking)
@@ -265,7 +275,9 @@ func TestOneRequestFromManyPlaces(t *testing.T) {
 		}
 		mustDo(t, b.Cancel, b.users[0], reservations[0].ID)
 	}
-	wantEqual(t, "rows", storetest.Value[string](t, b.db, `SELECT count(*) FILTER (WHERE request_id IS NOT NULL) || ' ' || (SELECT count(*) FROM waitlist_entries) FROM reservations`), "20 20")
+	wantEqual(t, "rows", storetest.Value[string](t, b.db, `
+		SELECT count(*) FILTER (WHERE request_id IS NOT NULL) || ' ' || (SELECT count(*) FROM waitlist_entries)
+		FROM reservations`), "20 20")
 	storetest.CheckInvariants(t, b.db)
 }
 
@@ -330,17 +342,22 @@ func TestExtendAgainstReserve(t *testing.T) {
 			if i == 0 {
 				_, err = stores[0].Extend(t.Context(), b.users[0], r.ID, at(from+120))
 			} else {
-				_, err = stores[1].Reserve(t.Context(), store.Booking{UserID: b.users[1], SeatID: b.seats[0], StartTime: at(from + 90), EndTime: at(from + 150)})
+				_, err = stores[1].Reserve(t.Context(), store.Booking{
+					UserID: b.users[1], SeatID: b.seats[0], StartTime: at(from + 90), EndTime: at(from + 150),
+				})
 			}
 			return err
 		})
 		winner := wantOneWinner(t, errs, store.ErrSeatTaken)
 		wins[winner]++
-		if got := mustRead(t, b, 0, r.ID).EndTime; winner == 0 && !got.Equal(at(from+120)) || winner == 1 && !got.Equal(at(from+60)) {
+		if got := mustRead(t, b, 0, r.ID).EndTime; winner == 0 && !got.Equal(at(from+120)) ||
+			winner == 1 && !got.Equal(at(from+60)) {
 			t.Errorf("%d won, and the reservation ends %v", winner, got)
 		}
 		for _, id := range storetest.Rows[int64](t, b.db, `SELECT id FROM reservations WHERE occupies`) { // the quota
-			mustDo(t, b.Cancel, b.users[storetest.Value[int](t, b.db, `SELECT CASE user_id WHEN $2 THEN 0 ELSE 1 END FROM reservations WHERE id = $1`, id, b.users[0])], id)
+			user := storetest.Value[int](t, b.db, `
+				SELECT CASE user_id WHEN $2 THEN 0 ELSE 1 END FROM reservations WHERE id = $1`, id, b.users[0])
+			mustDo(t, b.Cancel, b.users[user], id)
 		}
 	}
 	t.Logf("wins of the extension and the booking: %v", wins)
@@ -363,7 +380,9 @@ func TestClaimAgainstTheUsersOtherBooking(t *testing.T) {
 			case i == 0:
 				_, _, err = stores[0].ClaimOffer(t.Context(), b.users[0], e.ID)
 			case round%2 == 0:
-				_, err = stores[1].Reserve(t.Context(), store.Booking{UserID: b.users[0], SeatID: b.seats[1], StartTime: at(from + 90), EndTime: at(from + 150)})
+				_, err = stores[1].Reserve(t.Context(), store.Booking{
+					UserID: b.users[0], SeatID: b.seats[1], StartTime: at(from + 90), EndTime: at(from + 150),
+				})
 			default:
 				_, err = stores[1].Extend(t.Context(), b.users[0], visit.ID, at(from+90))
 			}
@@ -380,7 +399,9 @@ func TestClaimAgainstTheUsersOtherBooking(t *testing.T) {
 func TestChangePasswordTwice(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	u, err := b.RegisterUser(t.Context(), store.NewUser{StudentID: "S1", Name: "N", Email: "e@x.example", PasswordHash: "0", Role: store.RoleStudent})
+	u, err := b.RegisterUser(t.Context(), store.NewUser{
+		StudentID: "S1", Name: "N", Email: "e@x.example", PasswordHash: "0", Role: store.RoleStudent,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -433,7 +454,8 @@ func TestALockedSeatKeepsNobodyElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.Exec(t.Context(), `SELECT FROM seats WHERE library_id = 1 AND id = $1 FOR UPDATE`, b.seats[0]); err != nil {
+	if _, err := tx.Exec(t.Context(), `
+		SELECT FROM seats WHERE library_id = 1 AND id = $1 FOR UPDATE`, b.seats[0]); err != nil {
 		t.Fatal(err)
 	}
 
@@ -446,7 +468,9 @@ func TestALockedSeatKeepsNobodyElse(t *testing.T) {
 			group = &waiting
 		}
 		group.Go(func() {
-			_, err := b.Reserve(t.Context(), store.Booking{UserID: user, SeatID: seat, StartTime: at(60 * i), EndTime: at(60*i + 60)})
+			_, err := b.Reserve(t.Context(), store.Booking{
+				UserID: user, SeatID: seat, StartTime: at(60 * i), EndTime: at(60*i + 60),
+			})
 			if err != nil {
 				t.Errorf("user %d: %v", i, err)
 			}

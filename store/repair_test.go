@@ -38,14 +38,18 @@ func TestBadRowsFromBefore(t *testing.T) {
 	t.Parallel()
 	db := migratedTo(t, 3)
 	db.Exec(t, `INSERT INTO branches (library_id, code, name, timezone)
-		SELECT 1, 'b' || row_number() OVER (), 'Branch', z FROM unnest('{europe/berlin,Europe/Berln,EST5EDT,America/New_York}'::text[]) z`)
+		SELECT 1, 'b' || row_number() OVER (), 'Branch', z
+		FROM unnest('{europe/berlin,Europe/Berln,EST5EDT,America/New_York}'::text[]) z`)
 	db.Exec(t, `INSERT INTO seats (library_id, branch_id, area, label, amenities)
-		SELECT 1, 1, 'Area', 'A-' || row_number() OVER (), a::smallint[] FROM unnest(ARRAY['{5,NULL,1,5}', '{NULL}', '{{1,2},{3,99}}', '[0:1]={1,2}', '{}']) a`)
+		SELECT 1, 1, 'Area', 'A-' || row_number() OVER (), a::smallint[]
+		FROM unnest(ARRAY['{5,NULL,1,5}', '{NULL}', '{{1,2},{3,99}}', '[0:1]={1,2}', '{}']) a`)
 	db.Exec(t, `INSERT INTO seats (library_id, branch_id, area, label) VALUES (1, 2, 'Area', E'B\t1')`)
-	db.Exec(t, `INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes) VALUES (1, 1, 7, '24:00', '2:00')`)
+	db.Exec(t, `
+		INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes) VALUES (1, 1, 7, '24:00', '2:00')`)
 	db.Users(t, 1)
 	db.Exec(t, `INSERT INTO revocations (library_id, user_id, generation, expires_at) VALUES (1, 1, 1, 'infinity')`)
-	db.Exec(t, `INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, status, joined_position, created_at, ended_at)
+	db.Exec(t, `
+		INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, status, joined_position, created_at, ended_at)
 		VALUES (1, 1, 1, '[2025-01-01, 2025-01-02)', 'LEFT', 1, '-infinity', '2025-01-01')`)
 
 	for range 2 {
@@ -53,7 +57,10 @@ func TestBadRowsFromBefore(t *testing.T) {
 		if err == nil {
 			t.Fatal("it went through")
 		}
-		for _, named := range []string{"branch b2 of library 1 has the time zone 'Europe/Berln'", "branch b3", "'EST5EDT'", "seat 6", "weekday 7 at 24:00"} {
+		for _, named := range []string{
+			"branch b2 of library 1 has the time zone 'Europe/Berln'", "branch b3", "'EST5EDT'", "seat 6",
+			"weekday 7 at 24:00",
+		} {
 			if !strings.Contains(err.Error(), named) {
 				t.Errorf("it does not name %s: %v", named, err)
 			}
@@ -78,8 +85,10 @@ func TestBadRowsFromBefore(t *testing.T) {
 	if _, err := db.Open(t, store.DefaultRules()).LoadWorld(t.Context()); err != nil {
 		t.Errorf("the world: %v", err)
 	}
-	wantEqual(t, "revocations that can be read", storetest.Value[bool](t, db, `SELECT bool_and(isfinite(expires_at)) FROM revocations`), true)
+	wantEqual(t, "revocations that can be read", storetest.Value[bool](t, db, `
+		SELECT bool_and(isfinite(expires_at)) FROM revocations`), true)
 	// What is in the long tables may stay as it is, and counts for what is new.
-	wantEqual(t, "constraints for new rows alone", storetest.Rows[string](t, db, `SELECT conname::text FROM pg_constraint WHERE NOT convalidated`),
+	wantEqual(t, "constraints for new rows alone", storetest.Rows[string](t, db, `
+		SELECT conname::text FROM pg_constraint WHERE NOT convalidated`),
 		[]string{"waitlist_times_check"})
 }

@@ -17,25 +17,35 @@ func TestPlansAtScale(t *testing.T) {
 	const seats, branches, daysAhead, seated, regulars, waitedOften = 50_000, 300, 10, 15_000, 1000, 100
 	begin := time.Now()
 	db.Exec(t, `SET session_replication_role = replica; SET maintenance_work_mem = '256MB'; SET synchronous_commit = off`)
-	db.Exec(t, `INSERT INTO branches (library_id, code, name, timezone) SELECT 1, 'branch-' || i, 'Branch', 'Europe/Berlin' FROM generate_series(1, $1::int) i`, branches)
+	db.Exec(t, `
+		INSERT INTO branches (library_id, code, name, timezone)
+		SELECT 1, 'branch-' || i, 'Branch', 'Europe/Berlin' FROM generate_series(1, $1::int) i`, branches)
 	p := place{now: noon, users: db.Users(t, seats), seats: storetest.Rows[int64](t, db, `
 		INSERT INTO seats (library_id, branch_id, area, label) SELECT 1, b.id, 'Area', 'A-' || i
-		FROM generate_series(1, $1::int) i JOIN branches b ON b.code = 'branch-' || (1 + i % $2) RETURNING id`, seats, branches)}
+		FROM generate_series(1, $1::int) i
+		JOIN branches b ON b.code = 'branch-' || (1 + i % $2)
+		RETURNING id`, seats, branches)}
 	withoutIndexes(t, db, "reservations", func() {
 		db.Exec(t, `
-			INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at)
-			SELECT 1, s, u, tstzrange(start, start + interval '2 h'), 'CONFIRMED', start - interval '15 min', start + interval '15 min', $4
-			FROM unnest($1::bigint[], $2::bigint[]) x (s, u), generate_series(0, $3::int - 1) d, LATERAL (SELECT $4::timestamptz + d * interval '1 day' + interval '2 h') y (start)`,
+			INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline,
+				created_at)
+			SELECT 1, s, u, tstzrange(start, start + interval '2 h'), 'CONFIRMED', start - interval '15 min',
+				start + interval '15 min', $4
+			FROM unnest($1::bigint[], $2::bigint[]) x (s, u), generate_series(0, $3::int - 1) d,
+				LATERAL (SELECT $4::timestamptz + d * interval '1 day' + interval '2 h') y (start)`,
 			p.seats, p.users, daysAhead, noon)
 		db.Exec(t, `
-			INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at, checked_in_at)
+			INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline,
+				created_at, checked_in_at)
 			SELECT 1, s, u, tstzrange($3, $4), 'CHECKED_IN', $3, $5, $3, $3 FROM unnest($1::bigint[], $2::bigint[]) x (s, u)`,
 			p.seats[seats-seated:], p.users[seats-seated:], at(-120), at(60), at(-105))
 	})
 	withoutIndexes(t, db, "reservation_events", func() {
 		db.Exec(t, `
-			INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at)
-			SELECT library_id, created_at, CASE id % 4 WHEN 0 THEN 'REMINDED' ELSE 'RESERVED' END, id, 1, seat_id, user_id, during, 'CONFIRMED', check_in_opens_at, check_in_deadline, created_at
+			INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, during, status,
+				check_in_opens_at, check_in_deadline, created_at)
+			SELECT library_id, created_at, CASE id % 4 WHEN 0 THEN 'REMINDED' ELSE 'RESERVED' END, id, 1,
+				seat_id, user_id, during, 'CONFIRMED', check_in_opens_at, check_in_deadline, created_at
 			FROM reservations`)
 	})
 	db.Exec(t, `
@@ -45,9 +55,12 @@ func TestPlansAtScale(t *testing.T) {
 	db.Exec(t, `
 		INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, status, joined_position, created_at, ended_at)
 		SELECT 1, s, u, tstzrange(start, start + interval '1 h'), 'LEFT', 1, start, start
-		FROM unnest($1::bigint[], $2::bigint[]) x (s, u), generate_series(2, $3::int) d, LATERAL (SELECT $4::timestamptz - d * interval '1 day') y (start)`,
+		FROM unnest($1::bigint[], $2::bigint[]) x (s, u), generate_series(2, $3::int) d,
+			LATERAL (SELECT $4::timestamptz - d * interval '1 day') y (start)`,
 		p.seats[:regulars], p.users[:regulars], waitedOften, noon)
-	db.Exec(t, `INSERT INTO revocations (library_id, user_id, jti, expires_at) SELECT 1, u, 'bulk' || u, $2 FROM unnest($1::bigint[]) u`, p.users[:10_000], at(600))
+	db.Exec(t, `
+		INSERT INTO revocations (library_id, user_id, jti, expires_at)
+		SELECT 1, u, 'bulk' || u, $2 FROM unnest($1::bigint[]) u`, p.users[:10_000], at(600))
 	db.Exec(t, `ANALYZE`)
 	t.Logf("filled in %v", time.Since(begin))
 	measure(t, db, p, trained(t, db, place{noon, p.users[10_000:], p.seats[10_000:]}), seated)

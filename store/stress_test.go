@@ -69,12 +69,16 @@ func TestStress(t *testing.T) {
 	for _, s := range stores {
 		checkNotificationsOf(t, s, b)
 	}
-	kinds := storetest.Rows[string](t, b.db, `SELECT kind || ' ' || count(*) FROM reservation_events GROUP BY kind ORDER BY kind`)
+	kinds := storetest.Rows[string](t, b.db, `
+		SELECT kind || ' ' || count(*) FROM reservation_events GROUP BY kind ORDER BY kind`)
 	t.Logf("%d operations in %v of the clock, %v", done.Load(), now.Sub(noon).Round(time.Minute), kinds)
 	if len(kinds) < 10 {
 		t.Errorf("few kinds of transitions: %v", kinds)
 	}
-	for _, e := range []*store.Error{store.ErrSeatTaken, store.ErrUserBusy, store.ErrSeatAvailable, store.ErrAlreadyWaiting, store.ErrCheckInTooEarly} {
+	for _, e := range []*store.Error{
+		store.ErrSeatTaken, store.ErrUserBusy, store.ErrSeatAvailable, store.ErrAlreadyWaiting,
+		store.ErrCheckInTooEarly,
+	} {
 		if _, ok := reasons.Load(e.Reason); !ok {
 			t.Errorf("nobody was refused as %s", e.Reason)
 		}

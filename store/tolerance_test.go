@@ -21,7 +21,9 @@ func TestClocksThatAreOff(t *testing.T) {
 			theirs := noon.Add(skew - late) // what their clock says when the call arrives at noon, less the time that it took
 			reserve := func(what string, seat int, start, end time.Time, want error) store.Reservation {
 				t.Helper()
-				r, err := b.Reserve(t.Context(), store.Booking{UserID: b.users[seat], SeatID: b.seats[seat], StartTime: start, EndTime: end})
+				r, err := b.Reserve(t.Context(), store.Booking{
+					UserID: b.users[seat], SeatID: b.seats[seat], StartTime: start, EndTime: end,
+				})
 				if !errors.Is(err, want) {
 					t.Errorf("%v off, %v late: %s: %v, want %v", skew, late, what, err, want)
 				}
@@ -39,7 +41,9 @@ func TestClocksThatAreOff(t *testing.T) {
 			reserve("a second too long", 3, theirs, theirs.Add(12*time.Hour+time.Second), store.ErrWindowNotAllowed)
 			reserve("the end of what ended", 3, now, noon.Add(-time.Second), store.Invalid())
 
-			join := store.Booking{UserID: b.users[4], SeatID: b.seats[0], StartTime: theirs.Add(14 * day), EndTime: theirs.Add(14*day + time.Hour)}
+			join := store.Booking{
+				UserID: b.users[4], SeatID: b.seats[0], StartTime: theirs.Add(14 * day), EndTime: theirs.Add(14*day + time.Hour),
+			}
 			if _, err := b.JoinWaitlist(t.Context(), join); err != nil {
 				t.Errorf("%v off, %v late: join the furthest: %v", skew, late, err)
 			}
@@ -47,7 +51,8 @@ func TestClocksThatAreOff(t *testing.T) {
 			if _, err := b.Extend(t.Context(), b.users[3], r.ID, theirs.Add(12*time.Hour)); err != nil {
 				t.Errorf("%v off, %v late: extend to the longest: %v", skew, late, err)
 			}
-			if _, err := b.Extend(t.Context(), b.users[3], r.ID, noon.Add(12*time.Hour+11*time.Second)); !errors.Is(err, store.ErrWindowNotAllowed) {
+			_, err := b.Extend(t.Context(), b.users[3], r.ID, noon.Add(12*time.Hour+11*time.Second))
+			if !errors.Is(err, store.ErrWindowNotAllowed) {
 				t.Errorf("%v off, %v late: extend further: %v", skew, late, err)
 			}
 		}
@@ -67,7 +72,11 @@ func TestWindowRulesAreTold(t *testing.T) {
 	for what, tc := range map[string]struct {
 		err    error
 		fields []string
-	}{"reserve": {reserve, []string{"start_time", "end_time"}}, "join": {join, []string{"start_time", "end_time"}}, "extend": {extend, []string{"end_time"}}} {
+	}{
+		"reserve": {reserve, []string{"start_time", "end_time"}},
+		"join":    {join, []string{"start_time", "end_time"}},
+		"extend":  {extend, []string{"end_time"}},
+	} {
 		e, ok := errors.AsType[*store.Error](tc.err)
 		if !ok || e.Reason != "WINDOW_NOT_ALLOWED" || e.Kind != store.KindInvalid {
 			t.Errorf("%s: %v", what, tc.err)
@@ -80,7 +89,9 @@ func TestWindowRulesAreTold(t *testing.T) {
 		if !slices.Equal(fields, tc.fields) {
 			t.Errorf("%s: faulty fields %q, want %q", what, fields, tc.fields)
 		}
-		want := map[string]string{"min_reservation": "900", "max_reservation": "43200", "max_ahead": "1209600", "now": "2026-03-02T12:00:00Z"}
+		want := map[string]string{
+			"min_reservation": "900", "max_reservation": "43200", "max_ahead": "1209600", "now": "2026-03-02T12:00:00Z",
+		}
 		if !maps.Equal(e.Meta, want) {
 			t.Errorf("%s: rules %v, want %v", what, e.Meta, want)
 		}

@@ -151,14 +151,18 @@ func TestClaimAgainstExpiry(t *testing.T) {
 			e, behind := b.entry(t, i, entries[i].ID), b.entry(t, rivals+i, next[i].ID)
 			status := mustRead(t, b, i, e.ReservationID).Status
 			switch {
-			case i%4 < 3 && err == nil && e.Status == store.EntryClaimed && status == store.Confirmed && behind.Status == store.EntryWaiting:
+			case i%4 < 3 && err == nil && e.Status == store.EntryClaimed && status == store.Confirmed &&
+				behind.Status == store.EntryWaiting:
 				won++
-			case i%4 == 3 && err == nil && e.Status == store.EntryLeft && status == store.Cancelled && behind.Status == store.EntryOffered:
+			case i%4 == 3 && err == nil && e.Status == store.EntryLeft && status == store.Cancelled &&
+				behind.Status == store.EntryOffered:
 				won++
-			case errors.Is(err, store.ErrOfferExpired) && e.Status == store.EntryExpired && status == store.Cancelled && behind.Status == store.EntryOffered:
+			case errors.Is(err, store.ErrOfferExpired) && e.Status == store.EntryExpired && status == store.Cancelled &&
+				behind.Status == store.EntryOffered:
 				lost++
 			default:
-				t.Errorf("answered %v; the entry is %s, its reservation %s, the next in line %s", err, e.Status, status, behind.Status)
+				t.Errorf("answered %v; the entry is %s, its reservation %s, the next in line %s", err, e.Status, status,
+					behind.Status)
 			}
 		}
 		b.clock(t, from+100)
@@ -195,7 +199,8 @@ func TestCheckOutAgainstTheEnd(t *testing.T) {
 				}
 			})
 		}, stores[0].CompleteEnded, stores[1].CompleteEnded)
-		out := storetest.Value[int](t, b.db, `SELECT count(*) FROM reservation_events WHERE kind = 'CHECKED_OUT' AND reservation_id = ANY($1)`, ids)
+		out := storetest.Value[int](t, b.db, `
+			SELECT count(*) FROM reservation_events WHERE kind = 'CHECKED_OUT' AND reservation_id = ANY($1)`, ids)
 		return out, rivals - out
 	})
 	storetest.CheckInvariants(t, b.db)
@@ -274,7 +279,9 @@ func TestNobodyPassesBy(t *testing.T) {
 	for i := range 3 {
 		walkIns.Go(func() {
 			for waiting.Load() {
-				_, err := stores[i%2].Reserve(t.Context(), store.Booking{UserID: b.users[line+1+i], SeatID: b.seats[0], StartTime: at(45), EndTime: at(75)})
+				_, err := stores[i%2].Reserve(t.Context(), store.Booking{
+					UserID: b.users[line+1+i], SeatID: b.seats[0], StartTime: at(45), EndTime: at(75),
+				})
 				if tries.Add(1); !errors.Is(err, store.ErrSeatTaken) && waiting.Load() {
 					t.Errorf("a walk-in got the answer %v", err)
 					return

@@ -15,7 +15,9 @@ import (
 // join puts a user in line for a seat and a window from one minute after noon to another.
 func (b bundle) join(t *testing.T, user, seat, from, to int) store.Entry {
 	t.Helper()
-	e, err := b.JoinWaitlist(t.Context(), store.Booking{UserID: b.users[user], SeatID: b.seats[seat], StartTime: at(from), EndTime: at(to)})
+	e, err := b.JoinWaitlist(t.Context(), store.Booking{
+		UserID: b.users[user], SeatID: b.seats[seat], StartTime: at(from), EndTime: at(to),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +62,8 @@ func TestJoinWaitlist(t *testing.T) {
 	b.reserve(t, 0, 0, 0, 60)
 	got := b.join(t, 1, 0, 30, 90)
 	want := store.Entry{
-		ID: got.ID, SeatRef: store.SeatRef{SeatID: b.seats[0], Branch: "branch-0", Area: "Area", Label: "A-1"}, UserID: b.users[1],
+		ID: got.ID, SeatRef: store.SeatRef{SeatID: b.seats[0], Branch: "branch-0", Area: "Area", Label: "A-1"},
+		UserID:    b.users[1],
 		StartTime: at(30), EndTime: at(90), Status: store.EntryWaiting, Position: 1, CreatedAt: noon,
 	}
 	wantEqual(t, "joined", got, want)
@@ -81,17 +84,45 @@ func TestJoinWaitlistRefuses(t *testing.T) {
 		want   error
 		ask    func(b bundle) store.Booking
 	}{
-		"an unknown seat": {want: store.ErrSeatNotFound, ask: func(b bundle) store.Booking { k := hour(b); k.SeatID = 1 << 40; return k }},
-		"an unknown user": {want: store.ErrTokenInvalid, ask: func(b bundle) store.Booking { k := hour(b); k.UserID = 1 << 40; return k }},
+		"an unknown seat": {want: store.ErrSeatNotFound, ask: func(b bundle) store.Booking {
+			k := hour(b)
+			k.SeatID = 1 << 40
+			return k
+		}},
+		"an unknown user": {want: store.ErrTokenInvalid, ask: func(b bundle) store.Booking {
+			k := hour(b)
+			k.UserID = 1 << 40
+			return k
+		}},
 		"a free seat": {want: store.ErrSeatAvailable,
 			ask: func(b bundle) store.Booking { k := hour(b); k.SeatID = b.seats[1]; return k }},
 		"a free window": {want: store.ErrSeatAvailable,
 			ask: func(b bundle) store.Booking { k := hour(b); k.StartTime, k.EndTime = at(60), at(120); return k }},
-		"the past":       {want: store.ErrWindowNotAllowed, ask: func(b bundle) store.Booking { k := hour(b); k.StartTime = at(-2); return k }},
-		"too far ahead":  {want: store.ErrWindowNotAllowed, ask: func(b bundle) store.Booking { k := hour(b); k.StartTime, k.EndTime = at(20161), at(20200); return k }},
-		"too short":      {want: store.ErrWindowNotAllowed, ask: func(b bundle) store.Booking { k := hour(b); k.EndTime = at(14); return k }},
-		"too long":       {want: store.ErrWindowNotAllowed, ask: func(b bundle) store.Booking { k := hour(b); k.EndTime = at(12*60 + 1); return k }},
-		"a reversed one": {want: store.Invalid(), ask: func(b bundle) store.Booking { k := hour(b); k.EndTime = at(-60); return k }},
+		"the past": {want: store.ErrWindowNotAllowed, ask: func(b bundle) store.Booking {
+			k := hour(b)
+			k.StartTime = at(-2)
+			return k
+		}},
+		"too far ahead": {want: store.ErrWindowNotAllowed, ask: func(b bundle) store.Booking {
+			k := hour(b)
+			k.StartTime, k.EndTime = at(20161), at(20200)
+			return k
+		}},
+		"too short": {want: store.ErrWindowNotAllowed, ask: func(b bundle) store.Booking {
+			k := hour(b)
+			k.EndTime = at(14)
+			return k
+		}},
+		"too long": {want: store.ErrWindowNotAllowed, ask: func(b bundle) store.Booking {
+			k := hour(b)
+			k.EndTime = at(12*60 + 1)
+			return k
+		}},
+		"a reversed one": {want: store.Invalid(), ask: func(b bundle) store.Booking {
+			k := hour(b)
+			k.EndTime = at(-60)
+			return k
+		}},
 		"a century": {want: store.ErrWindowNotAllowed, change: closes,
 			ask: func(b bundle) store.Booking { k := hour(b); k.EndTime = k.EndTime.AddDate(100, 0, 0); return k }},
 		"out of service": {want: store.ErrSeatOutOfService, ask: hour,
@@ -99,8 +130,14 @@ func TestJoinWaitlistRefuses(t *testing.T) {
 		"closed hours": {want: store.ErrBranchClosed, ask: hour, change: closes},
 		"one's own seat": {want: store.ErrUserBusy,
 			ask: func(b bundle) store.Booking { k := hour(b); k.UserID = b.users[4]; return k }},
-		"waiting already": {want: store.ErrAlreadyWaiting, change: func(t *testing.T, b bundle) { b.join(t, 0, 0, 45, 90) }, ask: hour},
-		"an offer already": {want: store.ErrAlreadyWaiting, ask: func(b bundle) store.Booking { k := hour(b); k.SeatID = b.seats[1]; return k },
+		"waiting already": {want: store.ErrAlreadyWaiting, change: func(t *testing.T, b bundle) {
+			b.join(t, 0, 0, 45, 90)
+		}, ask: hour},
+		"an offer already": {want: store.ErrAlreadyWaiting, ask: func(b bundle) store.Booking {
+			k := hour(b)
+			k.SeatID = b.seats[1]
+			return k
+		},
 			change: func(t *testing.T, b bundle) { b.offeredBy(t, 1, 0, 1, 45, 90) }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -151,7 +188,9 @@ func TestACrowdedWaitlist(t *testing.T) {
 	refused := func(user, seat, from, to int, want *store.Error, limit string) {
 		t.Helper()
 		before := b.everything(t)
-		_, err := b.JoinWaitlist(t.Context(), store.Booking{UserID: b.users[user], SeatID: b.seats[seat], StartTime: at(from), EndTime: at(to)})
+		_, err := b.JoinWaitlist(t.Context(), store.Booking{
+			UserID: b.users[user], SeatID: b.seats[seat], StartTime: at(from), EndTime: at(to),
+		})
 		wantErr(t, err, want)
 		if e, _ := errors.AsType[*store.Error](err); e == nil || e.Meta["limit"] != limit {
 			t.Errorf("the limit is told as %v", e)
@@ -200,7 +239,9 @@ func TestWaitlistIsBounded(t *testing.T) {
 func TestJoinTellsAllFaults(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	_, err := b.JoinWaitlist(t.Context(), store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(-10), EndTime: at(-5)})
+	_, err := b.JoinWaitlist(t.Context(), store.Booking{
+		UserID: b.users[0], SeatID: b.seats[0], StartTime: at(-10), EndTime: at(-5),
+	})
 	invalid, ok := errors.AsType[*store.Error](err)
 	if !ok {
 		t.Fatal(err)
@@ -284,7 +325,9 @@ func TestJoinAgainAnswersAsTheFirstTime(t *testing.T) {
 	other.EndTime = at(61)
 	_, err = b.JoinWaitlist(t.Context(), other)
 	wantErr(t, err, store.ErrRequestIDReused)
-	_, err = b.Reserve(t.Context(), store.Booking{UserID: b.users[0], SeatID: b.seats[1], StartTime: at(600), EndTime: at(660), RequestID: "once"})
+	_, err = b.Reserve(t.Context(), store.Booking{
+		UserID: b.users[0], SeatID: b.seats[1], StartTime: at(600), EndTime: at(660), RequestID: "once",
+	})
 	if err != nil {
 		t.Errorf("the key of an entry stands in the way of a reservation: %v", err)
 	}
@@ -331,7 +374,9 @@ func TestOffers(t *testing.T) {
 				ID: got.ReservationID, SeatRef: entry.SeatRef, UserID: b.users[0], StartTime: at(30), EndTime: at(90),
 				Status: store.Held, CheckInOpensAt: at(15), CreatedAt: now,
 			})
-			_, err = b.Reserve(t.Context(), store.Booking{UserID: b.users[2], SeatID: b.seats[0], StartTime: now, EndTime: at(90)})
+			_, err = b.Reserve(t.Context(), store.Booking{
+				UserID: b.users[2], SeatID: b.seats[0], StartTime: now, EndTime: at(90),
+			})
 			wantErr(t, err, store.ErrSeatTaken) // nobody passes by
 			storetest.CheckInvariants(t, b.db)
 		})
@@ -480,7 +525,9 @@ func TestSeveralAreServedWhereSeveralFit(t *testing.T) {
 	b.join(t, 2, 0, 60, 120) // touches the first one
 	b.join(t, 1, 0, 120, 240)
 	mustDo(t, b.Cancel, b.users[4], taken.ID)
-	got := storetest.Rows[string](t, b.db, `SELECT extract(epoch FROM lower(during) - dlsms_now())::int / 60 || ' ' || status FROM waitlist_entries ORDER BY id`)
+	got := storetest.Rows[string](t, b.db, `
+		SELECT extract(epoch FROM lower(during) - dlsms_now())::int / 60 || ' ' || status
+		FROM waitlist_entries ORDER BY id`)
 	wantEqual(t, "entries", got, []string{"200 WAITING", "0 OFFERED", "30 WAITING", "60 OFFERED", "120 OFFERED"})
 	if b.entry(t, 0, long.ID).Position != 1 || b.entry(t, 0, morning.ID).Position != 1 {
 		t.Error("positions")
@@ -661,7 +708,9 @@ func TestClaimOfferRefuses(t *testing.T) {
 		change func(t *testing.T, b bundle, e store.Entry)
 		want   error
 	}{
-		"an offer that ran out": {want: store.ErrOfferExpired, change: func(t *testing.T, b bundle, _ store.Entry) { b.clock(t, 10) }},
+		"an offer that ran out": {want: store.ErrOfferExpired, change: func(t *testing.T, b bundle, _ store.Entry) {
+			b.clock(t, 10)
+		}},
 		"an offer that has expired": {want: store.ErrOfferExpired, change: func(t *testing.T, b bundle, _ store.Entry) {
 			b.clock(t, 10)
 			wantDone(t, 1, b.ExpireOffers)
@@ -671,12 +720,16 @@ func TestClaimOfferRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		"a busy user": {want: store.ErrUserBusy, change: func(t *testing.T, b bundle, _ store.Entry) { b.reserve(t, 0, 1, 30, 90) }},
+		"a busy user": {want: store.ErrUserBusy, change: func(t *testing.T, b bundle, _ store.Entry) {
+			b.reserve(t, 0, 1, 30, 90)
+		}},
 		"a user who has two": {want: store.ErrTooManyReservations, change: func(t *testing.T, b bundle, _ store.Entry) {
 			b.reserve(t, 0, 1, 120, 180)
 			b.reserve(t, 0, 1, 180, 240)
 		}},
-		"a seat out of service": {want: store.ErrSeatOutOfService, change: func(t *testing.T, b bundle, _ store.Entry) { b.db.Exec(t, `UPDATE seats SET out_of_service = true`) }},
+		"a seat out of service": {want: store.ErrSeatOutOfService, change: func(t *testing.T, b bundle, _ store.Entry) {
+			b.db.Exec(t, `UPDATE seats SET out_of_service = true`)
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
