@@ -1,11 +1,14 @@
-// Package deploy holds what puts DL-SMS on a machine: the image, the proxy's configuration, and what tests need of them.
+// Package deploy holds the files that deploy DL-SMS: the Dockerfile and the configuration of
+// nginx.
 //
-// Its one invariant: nginx.conf is the same file for Docker and for `make run`, so that what is tested here is what runs there.
+// Docker and `make run` use the same nginx.conf, so the tests of this package test the deployed
+// configuration.
 package deploy
 
 import _ "embed"
 
-// NginxConf is the configuration of the proxy, as Docker mounts it; package stack puts in its own addresses and paths.
+// NginxConf is deploy/nginx.conf, which docker-compose.yml mounts.
+// Package stack replaces its addresses and paths.
 //
 //go:embed nginx.conf
 var NginxConf string

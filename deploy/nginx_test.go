@@ -37,10 +37,10 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// backend is a gRPC server of its own behind the proxy; a test sets what its methods do.
+// backend is a gRPC server behind the proxy. A test sets the functions that handle its calls.
 type backend struct {
 	dlsmsv1.UnimplementedSeatServiceServer
-	maxMessage int // bytes; 0: 64 KiB, as a replica has it
+	maxMessage int // bytes; 0 means 64 KiB, the limit of a replica
 	getSeats   func(context.Context) error
 	watchSeats func(grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error
 
@@ -59,7 +59,9 @@ func (b *backend) GetSeats(ctx context.Context, _ *dlsmsv1.GetSeatsRequest) (*dl
 	return &dlsmsv1.GetSeatsResponse{}, nil
 }
 
-func (b *backend) WatchSeats(_ *dlsmsv1.WatchSeatsRequest, stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error {
+func (b *backend) WatchSeats(
+	_ *dlsmsv1.WatchSeatsRequest, stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse],
+) error {
 	return b.watchSeats(stream)
 }
 
@@ -77,14 +79,15 @@ func (b *backend) start(t *testing.T) *backend {
 	go func() { served <- b.server.Serve(l) }()
 	t.Cleanup(func() {
 		b.server.Stop()
-		if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // stopped before it served
+		if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // stopped before Serve
 			t.Errorf("backend: %v", err)
 		}
 	})
 	return b
 }
 
-// proxy starts nginx with deploy/nginx.conf, edited by pairs of old and new text, and returns its address.
+// proxy starts nginx with deploy/nginx.conf and returns its address.
+// edits has pairs of old and new text.
 func proxy(t *testing.T, edits []string, backends ...*backend) string {
 	t.Helper()
 	conf := deploy.NginxConf
@@ -112,7 +115,8 @@ func proxy(t *testing.T, edits []string, backends ...*backend) string {
 
 func dial(t *testing.T, addr string, opts ...grpc.DialOption) dlsmsv1.SeatServiceClient {
 	t.Helper()
-	conn, err := grpc.NewClient(addr, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())...)
+	opts = append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())
+	conn, err := grpc.NewClient(addr, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +136,7 @@ func call(t *testing.T, c dlsmsv1.SeatServiceClient) error {
 	return err
 }
 
-// wantStatus checks the code, and the reason in the details; "" means no details.
+// wantStatus checks the code and the reason in the details. An empty reason means no details.
 func wantStatus(t *testing.T, err error, code codes.Code, reason string) {
 	t.Helper()
 	s := status.Convert(err)
@@ -156,7 +160,7 @@ func wantStatus(t *testing.T, err error, code codes.Code, reason string) {
 	}
 }
 
-func TestProxyGoesRound(t *testing.T) {
+func TestProxyUsesRoundRobin(t *testing.T) {
 	t.Parallel()
 	backends := []*backend{new(backend).start(t), new(backend).start(t), new(backend).start(t)}
 	c := dial(t, proxy(t, nil, backends...))
@@ -173,9 +177,10 @@ func TestProxyGoesRound(t *testing.T) {
 	}
 }
 
-// A replica that refuses connections costs its calls nothing. One that dies takes along what is on its way to it, which clients
-// repeat; so this one is dead before nginx has a connection to it.
-func TestProxyPassesOverDeadReplica(t *testing.T) {
+// No call fails because a replica refuses connections.
+// When a replica dies, the calls on its connections fail and clients repeat them. So this replica
+// is dead before nginx opens a connection to it.
+func TestProxySkipsDeadReplica(t *testing.T) {
 	t.Parallel()
 	alive, dead := new(backend).start(t), new(backend).start(t)
 	dead.server.Stop()
@@ -186,11 +191,11 @@ func TestProxyPassesOverDeadReplica(t *testing.T) {
 		}
 	}
 	if got := alive.calls.Load(); got != 100 {
-		t.Errorf("the replica that lives got %d of 100 calls", got)
+		t.Errorf("the live replica got %d of 100 calls", got)
 	}
 }
 
-func TestProxyWithoutReplicas(t *testing.T) {
+func TestProxyReturnsUnavailableWithoutReplicas(t *testing.T) {
 	t.Parallel()
 	backends := []*backend{new(backend).start(t), new(backend).start(t), new(backend).start(t)}
 	c := dial(t, proxy(t, nil, backends...))
@@ -215,10 +220,11 @@ func TestProxyWithoutReplicas(t *testing.T) {
 	wantStatus(t, err, codes.Unavailable, "UNAVAILABLE")
 }
 
-// A stream outlives a silence that ends a call: the call that hangs proves that the time is over.
+// A silent stream lasts longer than the timeout of a call. A hanging call proves that this timeout
+// has passed.
 func TestProxyKeepsSilentStream(t *testing.T) {
 	t.Parallel()
-	speak := make(chan struct{})
+	send := make(chan struct{})
 	b := (&backend{
 		getSeats: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
 		watchSeats: func(stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error {
@@ -226,7 +232,7 @@ func TestProxyKeepsSilentStream(t *testing.T) {
 				return err
 			}
 			select {
-			case <-speak:
+			case <-send:
 				return stream.Send(&dlsmsv1.WatchSeatsResponse{})
 			case <-stream.Context().Done():
 				return stream.Context().Err()
@@ -246,34 +252,37 @@ func TestProxyKeepsSilentStream(t *testing.T) {
 	if got := status.Convert(err).Message(); !strings.Contains(got, "in time") {
 		t.Errorf("message %q is not the proxy's", got)
 	}
-	close(speak)
+	close(send)
 	if _, err := stream.Recv(); err != nil {
 		t.Fatalf("the stream did not survive a silence: %v", err)
 	}
 	if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
-		t.Errorf("the stream ended with %v, want its end", err)
+		t.Errorf("the stream ended with %v, want io.EOF", err)
 	}
 }
 
-// TestStreamsHaveTheirLocation has its methods from the descriptors of all services that a replica registers.
-func TestStreamsHaveTheirLocation(t *testing.T) {
+// The methods come from the descriptors of all services that a replica registers.
+func TestStreamsUseStreamLocation(t *testing.T) {
 	t.Parallel()
-	location := regexp.MustCompile(`location ~ (\S+) \{\s+grpc_pass grpc://dlsms;\s+client_body_timeout 1h;\s+grpc_read_timeout 1h;`).
-		FindStringSubmatch(deploy.NginxConf)
+	location := regexp.MustCompile(`location ~ (\S+) \{\s+grpc_pass grpc://dlsms;\s+` +
+		`client_body_timeout 1h;\s+grpc_read_timeout 1h;`).FindStringSubmatch(deploy.NginxConf)
 	if location == nil {
 		t.Fatal("nginx.conf has no location for streams")
 	}
 	matches := regexp.MustCompile(location[1])
 	seen := map[bool]int{}
-	for _, pkg := range []protoreflect.FullName{"dlsms.v1", "grpc.health.v1", "grpc.reflection.v1", "grpc.reflection.v1alpha"} {
+	for _, pkg := range []protoreflect.FullName{
+		"dlsms.v1", "grpc.health.v1", "grpc.reflection.v1", "grpc.reflection.v1alpha",
+	} {
 		protoregistry.GlobalFiles.RangeFilesByPackage(pkg, func(file protoreflect.FileDescriptor) bool {
 			for i := range file.Services().Len() {
 				service := file.Services().Get(i)
 				for j := range service.Methods().Len() {
 					m := service.Methods().Get(j)
-					path, stream := fmt.Sprintf("/%s/%s", service.FullName(), m.Name()), m.IsStreamingServer() || m.IsStreamingClient()
+					path := fmt.Sprintf("/%s/%s", service.FullName(), m.Name())
+					stream := m.IsStreamingServer() || m.IsStreamingClient()
 					if matches.MatchString(path) != stream {
-						t.Errorf("%s: is it a stream? %v; does it have the location of streams? %v", path, stream, !stream)
+						t.Errorf("%s: stream %v, but matches the location of streams %v", path, stream, !stream)
 					}
 					seen[stream]++
 				}
@@ -282,15 +291,18 @@ func TestStreamsHaveTheirLocation(t *testing.T) {
 		})
 	}
 	if seen[true] < 5 || seen[false] < 22 {
-		t.Errorf("%d streams and %d other methods were looked at", seen[true], seen[false])
+		t.Errorf("checked %d streams and %d other methods", seen[true], seen[false])
 	}
 }
 
-// TestProxyKeepsReflection: a client may ask again after a silence that ends a call.
-func TestProxyKeepsReflection(t *testing.T) {
+// A client can send a request on a reflection stream that was silent for longer than the timeout of
+// a call.
+func TestProxyKeepsSilentReflectionStream(t *testing.T) {
 	t.Parallel()
 	b := (&backend{getSeats: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}).start(t)
-	addr := proxy(t, []string{"grpc_read_timeout 6s;", "grpc_read_timeout 1s;", "client_body_timeout 10s;", "client_body_timeout 1s;"}, b)
+	addr := proxy(t, []string{
+		"grpc_read_timeout 6s;", "grpc_read_timeout 1s;", "client_body_timeout 10s;", "client_body_timeout 1s;",
+	}, b)
 	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
@@ -302,7 +314,10 @@ func TestProxyKeepsReflection(t *testing.T) {
 	}
 	ask := func() {
 		t.Helper()
-		if err := stream.Send(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}}); err != nil {
+		request := &reflectionpb.ServerReflectionRequest{
+			MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{},
+		}
+		if err := stream.Send(request); err != nil {
 			t.Error(err)
 		}
 		if _, err := stream.Recv(); err != nil {
@@ -310,22 +325,23 @@ func TestProxyKeepsReflection(t *testing.T) {
 		}
 	}
 	ask()
-	wantStatus(t, call(t, dlsmsv1.NewSeatServiceClient(conn)), codes.Unavailable, "UNAVAILABLE") // the time is over
+	// This call ends at the timeout.
+	wantStatus(t, call(t, dlsmsv1.NewSeatServiceClient(conn)), codes.Unavailable, "UNAVAILABLE")
 	ask()
 }
 
-// TestProxyGivesUpOnAHungReplica: a call that a replica takes and does not answer ends soon after the replica's own deadline, and the
-// client's next try goes to another replica.
-func TestProxyGivesUpOnAHungReplica(t *testing.T) {
+// If a replica accepts a call and does not answer, the call ends soon after the replica's own
+// deadline. The client's next attempt goes to another replica.
+func TestProxyTimesOutOnHungReplica(t *testing.T) {
 	t.Parallel()
 	if !strings.Contains(deploy.NginxConf, "grpc_read_timeout 6s;") {
-		t.Error("nginx does not give up a second after the 5 s that a replica has for a call")
+		t.Error("grpc_read_timeout is not one second above the 5 s deadline of a replica")
 	}
 	hung := (&backend{getSeats: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}).start(t)
 	good := []*backend{new(backend).start(t), new(backend).start(t)}
 	c := dial(t, proxy(t, []string{"grpc_read_timeout 6s;", "grpc_read_timeout 1s;"}, hung, good[0], good[1]))
 	const calls = 9
-	for range calls { // one after the other, in turn to each replica
+	for range calls { // nginx sends them to the replicas in turn
 		if err := call(t, c); err != nil {
 			wantStatus(t, err, codes.Unavailable, "UNAVAILABLE")
 		}
@@ -373,7 +389,7 @@ func TestProxyRefusesOversizeHeader(t *testing.T) {
 		_, err := c.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{})
 		return err
 	}
-	// What nginx lets through is the replica's to refuse; this backend takes it.
+	// nginx forwards these headers, and this backend accepts them. A replica would refuse some.
 	for _, fields := range [][2]int{{1, 40 << 10}, {1, 60 << 10}, {3, 20 << 10}, {60, 1 << 10}} {
 		if err := headers(fields[0], fields[1]); err != nil {
 			t.Errorf("%d headers of %d bytes: %v", fields[0], fields[1], err)
@@ -387,7 +403,7 @@ func TestProxyRefusesOversizeHeader(t *testing.T) {
 	}
 }
 
-func TestProxySaysWhoCalls(t *testing.T) {
+func TestProxySetsClientAddress(t *testing.T) {
 	t.Parallel()
 	seen := make(chan metadata.MD, 1)
 	b := (&backend{getSeats: func(ctx context.Context) error {
@@ -396,7 +412,8 @@ func TestProxySaysWhoCalls(t *testing.T) {
 		return nil
 	}}).start(t)
 	c := dial(t, proxy(t, nil, b))
-	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-real-ip", "203.0.113.7", "X-Real-IP", "203.0.113.8", "authorization", "Bearer a.b.c")
+	ctx := metadata.AppendToOutgoingContext(t.Context(),
+		"x-real-ip", "203.0.113.7", "X-Real-IP", "203.0.113.8", "authorization", "Bearer a.b.c")
 	if _, err := c.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{}); err != nil {
 		t.Fatal(err)
 	}
@@ -409,7 +426,7 @@ func TestProxySaysWhoCalls(t *testing.T) {
 	}
 }
 
-func TestProxyPassesStatusOfReplica(t *testing.T) {
+func TestProxyForwardsStatusOfReplica(t *testing.T) {
 	t.Parallel()
 	refused, err := status.New(codes.ResourceExhausted, "slow down").WithDetails(
 		&errdetails.ErrorInfo{Reason: "RATE_LIMITED", Domain: "dlsms", Metadata: map[string]string{"limit": "100"}})
@@ -423,7 +440,7 @@ func TestProxyPassesStatusOfReplica(t *testing.T) {
 	}
 }
 
-// connections counts those that a client opened.
+// connections counts the connections that a client opens.
 type connections struct{ opened atomic.Int64 }
 
 func (c *connections) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
@@ -435,8 +452,8 @@ func (c *connections) HandleConn(_ context.Context, s stats.ConnStats) {
 	}
 }
 
-// At nginx's defaults a client's connection and those to the replicas are drained after 1,000 requests.
-func TestProxyKeepsConnections(t *testing.T) {
+// With its defaults, nginx drains the connections of clients and replicas after 1,000 requests.
+func TestProxyReusesConnections(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	upstream := map[string]bool{}
@@ -462,7 +479,7 @@ func TestProxyKeepsConnections(t *testing.T) {
 	}
 }
 
-func TestProxyLimitsAnAddress(t *testing.T) {
+func TestProxyLimitsCallsInFlightOfAddress(t *testing.T) {
 	t.Parallel()
 	b := (&backend{watchSeats: func(stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error {
 		if err := stream.Send(&dlsmsv1.WatchSeatsResponse{}); err != nil {
@@ -482,8 +499,9 @@ func TestProxyLimitsAnAddress(t *testing.T) {
 	wantStatus(t, call(t, c), codes.ResourceExhausted, "OVERLOADED")
 }
 
-// TestProxyCountsByNetwork: an IPv6 address counts as its /64, an IPv4 address by itself, also when it is written in IPv6.
-func TestProxyCountsByNetwork(t *testing.T) {
+// nginx counts an IPv6 client by its /64, and an IPv4 client by its address, also as an IPv4-mapped
+// IPv6 address.
+func TestProxyLimitsIPv6ByNetwork(t *testing.T) {
 	t.Parallel()
 	b := (&backend{watchSeats: func(stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error {
 		if err := stream.Send(&dlsmsv1.WatchSeatsResponse{}); err != nil {
@@ -499,11 +517,17 @@ func TestProxyCountsByNetwork(t *testing.T) {
 	from := func(address string) context.Context {
 		return metadata.AppendToOutgoingContext(t.Context(), "x-test-address", address)
 	}
-	for first, others := range map[string]map[string]bool{ // whether it counts with the first
-		"2001:db8:0:1::1":   {"2001:db8:0:1::1": true, "2001:db8:0:1:ffff:ffff:ffff:ffff": true, "2001:db8:0:2::1": false, "2001:db8::1": false, "192.0.2.9": false},
-		"2001:db8:a0a:a::a": {"2001:db8:a0a:a:a0a:a0a:a0a:a0a": true, "2001:db8:a0a:b::a": false}, // 10 is the byte of a new line
+	for first, others := range map[string]map[string]bool{ // true: it counts with the first
+		"2001:db8:0:1::1": {
+			"2001:db8:0:1::1": true, "2001:db8:0:1:ffff:ffff:ffff:ffff": true,
+			"2001:db8:0:2::1": false, "2001:db8::1": false, "192.0.2.9": false,
+		},
+		// The byte 0x0a is a newline.
+		"2001:db8:a0a:a::a": {"2001:db8:a0a:a:a0a:a0a:a0a:a0a": true, "2001:db8:a0a:b::a": false},
 		"fd00::":            {"fd00::1": true, "fd00:0:0:1::": false},
-		"192.0.2.1":         {"192.0.2.1": true, "::ffff:192.0.2.1": true, "192.0.2.2": false, "::ffff:192.0.2.2": false},
+		"192.0.2.1": {
+			"192.0.2.1": true, "::ffff:192.0.2.1": true, "192.0.2.2": false, "::ffff:192.0.2.2": false,
+		},
 	} {
 		ctx, cancel := context.WithCancel(from(first))
 		stream, err := c.WatchSeats(ctx, &dlsmsv1.WatchSeatsRequest{})
@@ -523,11 +547,11 @@ func TestProxyCountsByNetwork(t *testing.T) {
 	}
 }
 
-// The details that nginx sends are written into its configuration in base64: here they are read back.
-func TestDetailsSayWhatIsBesideThem(t *testing.T) {
+// nginx.conf contains the error details in base64. This test decodes them.
+func TestErrorDetailsMatchStatus(t *testing.T) {
 	t.Parallel()
-	answers := regexp.MustCompile(`grpc-status (\d+) always;\s+add_header grpc-message "([^"]+)" always;\s+add_header grpc-status-details-bin "([^"]+)"`).
-		FindAllStringSubmatch(deploy.NginxConf, -1)
+	answers := regexp.MustCompile(`grpc-status (\d+) always;\s+add_header grpc-message "([^"]+)" always;\s+`+
+		`add_header grpc-status-details-bin "([^"]+)"`).FindAllStringSubmatch(deploy.NginxConf, -1)
 	if len(answers) != strings.Count(deploy.NginxConf, "add_header grpc-status-details-bin") || len(answers) == 0 {
 		t.Fatalf("read %d answers", len(answers))
 	}
@@ -541,12 +565,12 @@ func TestDetailsSayWhatIsBesideThem(t *testing.T) {
 			t.Fatal(err)
 		}
 		if strconv.Itoa(int(s.GetCode())) != a[1] || s.GetMessage() != a[2] {
-			t.Errorf("beside status %s %q are the details of %d %q", a[1], a[2], s.GetCode(), s.GetMessage())
+			t.Errorf("status %s %q has the details of %d %q", a[1], a[2], s.GetCode(), s.GetMessage())
 		}
 		for _, d := range status.FromProto(&s).Details() {
 			if info, ok := d.(*errdetails.ErrorInfo); ok {
 				if _, known := dlsmsv1.ErrorReason_value["ERROR_REASON_"+info.GetReason()]; !known {
-					t.Errorf("reason %s is not in the contract", info.GetReason())
+					t.Errorf("reason %s is not in error.proto", info.GetReason())
 				}
 			}
 		}

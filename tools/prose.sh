@@ -63,11 +63,11 @@ git -c "safe.directory=$(pwd -P)" grep -lI '' -- "${@:-.}" |
   BEGIN {
     FS = "\t"
     while ((getline <words) > 0) if ($0 != "" && $0 !~ /^#/) {
-      pattern[++n] = "(^|[^a-z0-9_])(" $1 ")([^a-z0-9_]|$)"
+      pattern[++n] = "(^|[^a-z0-9_-])(" $1 ")([^a-z0-9_-]|$)"
       instead[n] = $2
       all = all (n > 1 ? "|" : "") $1
     }
-    any = "(^|[^a-z0-9_])(" all ")([^a-z0-9_]|$)"
+    any = "(^|[^a-z0-9_-])(" all ")([^a-z0-9_-]|$)"
     if (n == 0) { print "tools/prose.sh: there are no words in " words; exit 2 }
   }
   {

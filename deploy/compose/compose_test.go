@@ -235,8 +235,11 @@ func TestFileLoadsInCompose129(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, newer := range []string{"version:", "name:", "include:", "  start_interval:", "  develop:", "  required:", "  configs:"} {
-		if regexp.MustCompile(`(?m)^`+regexp.QuoteMeta(newer)).Match(content) || strings.Contains(string(content), "\n  "+newer) {
+	for _, newer := range []string{
+		"version:", "name:", "include:", "  start_interval:", "  develop:", "  required:", "  configs:",
+	} {
+		if regexp.MustCompile(`(?m)^`+regexp.QuoteMeta(newer)).Match(content) ||
+			strings.Contains(string(content), "\n  "+newer) {
 			t.Errorf("Compose 1.29 does not accept %s", strings.TrimSpace(newer))
 		}
 	}
