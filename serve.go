@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/dlsms/dlsms/availability"
+	"github.com/dlsms/dlsms/feed"
 	"github.com/dlsms/dlsms/server"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/migrations"
@@ -171,6 +172,7 @@ type replica struct {
 	log     *slog.Logger
 	metrics *prometheus.Registry
 	redis   redis.UniversalClient // nil: none
+	feed    *feed.Feed
 	seats   *availability.Model
 	worker  *worker.Worker
 	server  *server.Server
@@ -183,19 +185,16 @@ func newReplica(s *settings, db *store.Store, traces telemetry.Traces, metrics *
 		count(step, n)
 		r.server.Hint(server.HintReservations)
 	}})
-	wakeups := &server.Wakeups{}
-	rules := s.rules()
-	r.seats = availability.New(db, availability.Options{
-		Freshness:     s.ReadFreshness.value,
-		MaxStaleness:  s.MaxStaleness.value,
-		PastTolerance: rules.PastTolerance,
-		OnRefresh:     refreshObserver(r.metrics),
-		Logger:        log,
-		OnEvents: func(events []store.Event, now time.Time) {
-			wakeups.Notify(events)
-			tellWorker(r.worker, rules, events, now)
-		},
+	r.feed = feed.New(db, feed.Options{
+		Freshness:    s.ReadFreshness.value,
+		MaxStaleness: s.MaxStaleness.value,
+		OnRefresh:    refreshObserver(r.metrics),
+		Logger:       log,
 	})
+	r.seats = availability.New(r.feed, availability.Options{PastTolerance: s.rules().PastTolerance})
+	wakeups := &server.Wakeups{}
+	r.feed.Subscribe(feed.Subscriber{OnEvents: func(d feed.Delta) { wakeups.Notify(d.Events) }})
+	r.feed.Subscribe(feed.Subscriber{OnEvents: r.worker.Schedule})
 	observeStore(r.metrics, db)
 	observeSeats(r.metrics, r.seats)
 
@@ -242,18 +241,6 @@ func (s *settings) newServer(r *replica, db *store.Store, wakeups *server.Wakeup
 	})
 }
 
-// tellWorker says when the reservations that changed come due. Without events something may have been missed, so the worker looks at once.
-func tellWorker(w *worker.Worker, rules store.Rules, events []store.Event, now time.Time) {
-	if len(events) == 0 {
-		w.DueIn(0)
-	}
-	for _, e := range events {
-		if due := e.DueAt(rules); !due.IsZero() {
-			w.DueIn(due.Sub(now))
-		}
-	}
-}
-
 func (r *replica) close() {
 	if r.redis != nil {
 		_ = r.redis.Close() // nothing is lost with it
@@ -276,6 +263,7 @@ func (r *replica) serve(ctx context.Context, s *settings) error {
 		}
 		return nil
 	})
+	running.Go(func() error { return r.feed.Run(background) })
 	running.Go(func() error { return r.seats.Run(background) })
 	running.Go(func() error { r.worker.Run(background); return nil })
 

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dlsms/dlsms/feed"
+	"github.com/dlsms/dlsms/feed/feedtest"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -119,7 +121,7 @@ func BenchmarkAnswer(b *testing.B) {
 
 // BenchmarkReaders are whole reads, each of which waits for a look at the log that began after it, by a source that takes no time.
 func BenchmarkReaders(b *testing.B) {
-	m := startModel(b, newRecording(bigLibrary(49)), Options{})
+	m := startModel(b, feedtest.NewSource(bigLibrary(49)), feed.Options{})
 	for _, n := range []int{1, 100, 1000} {
 		b.Run(fmt.Sprintf("%d at once", n), func(b *testing.B) {
 			b.ReportAllocs()
@@ -139,7 +141,7 @@ func BenchmarkReaders(b *testing.B) {
 func BenchmarkReadersOnPostgres(b *testing.B) {
 	db := storetest.NewDB(b)
 	db.Seats(b, 49)
-	m := startModel(b, db.Open(b, store.DefaultRules()), Options{})
+	m := startModel(b, db.Open(b, store.DefaultRules()), feed.Options{})
 	for _, n := range []int{1, 100, 1000} {
 		b.Run(fmt.Sprintf("%d at once", n), func(b *testing.B) {
 			b.SetParallelism(max(1, n/runtime.GOMAXPROCS(0)))

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
+	"github.com/dlsms/dlsms/feed"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -109,10 +110,10 @@ func TestRowsThatCannotBeRead(t *testing.T) {
 	db.Exec(t, `INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
 		SELECT 1, branch_id, d, '00:00', '23:59:59' FROM generate_series(1, 7) d, (SELECT branch_id FROM seats WHERE id = $1) b`, elsewhere)
 	db.FreezeClock(t, minute(12*60))
-	m := startModel(t, db.Open(t, freeRules()), Options{})
+	m := startModel(t, db.Open(t, freeRules()), feed.Options{})
 	look := func(what string, want ...int64) {
 		t.Helper()
-		fresh := startModel(t, db.Open(t, freeRules()), Options{}) // a replica that starts now
+		fresh := startModel(t, db.Open(t, freeRules()), feed.Options{}) // a replica that starts now
 		for _, m := range []*Model{m, fresh} {
 			p, err := m.Seats(t.Context(), Query{AvailableOnly: true})
 			if err != nil {

@@ -4,136 +4,26 @@ import (
 	"context"
 	"log/slog"
 	"maps"
-	"reflect"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 
+	"github.com/dlsms/dlsms/feed"
+	"github.com/dlsms/dlsms/feed/feedtest"
 	"github.com/dlsms/dlsms/store"
 )
 
-// monday is the day on which most of the tests happen.
-var monday = time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC)
-
-// minute returns the time at minute m of monday.
-func minute(m int) time.Time { return monday.Add(time.Duration(m) * time.Minute) }
-
-// recording plays back what a log said: a world, and then changes one after another. It is for the parts that have nothing to do with
-// Postgres; what has is tested with a real one.
-type recording struct {
-	mu      sync.Mutex
-	world   store.World
-	catalog store.Catalog
-	changes []store.Changes
-	now     func() time.Time // the clock of the looks that find nothing; nil: it stands still
-	err     error            // what every call fails with
-	// before and after run at both ends of each look: when its snapshot isn't taken yet, and when it is. loading runs in each load.
-	before         func(ctx context.Context)
-	after, loading func()
-	looks, loads   atomic.Int64
-}
-
-func newRecording(world store.World) *recording {
-	return &recording{world: world, catalog: world.Catalog}
-}
-
-func (r *recording) LoadWorld(context.Context) (store.World, error) {
-	r.mu.Lock()
-	r.loads.Add(1)
-	hook(&r.mu, r.loading)
-	defer r.mu.Unlock()
-	if r.err != nil {
-		return store.World{}, r.err
-	}
-	w := r.world
-	w.Taken = slices.Clone(w.Taken)
-	if r.now != nil {
-		w.Now = r.now()
-	}
-	return w, nil
-}
-
-func (r *recording) Changes(ctx context.Context, since store.Snapshot) (store.Changes, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.looks.Add(1)
-	if r.before != nil {
-		hook(&r.mu, func() { r.before(ctx) })
-	}
-	if r.err != nil {
-		return store.Changes{}, r.err
-	}
-	c := store.Changes{Snapshot: since, Now: r.world.Now}
-	if len(r.changes) > 0 {
-		c, r.changes = r.changes[0], r.changes[1:]
-	}
-	if c.CatalogChanged {
-		c = withCatalog(c, r.world.Catalog, r.catalog)
-		r.world.Catalog = r.catalog
-	}
-	if r.now != nil {
-		c.Now = r.now()
-	}
-	r.world.Now = c.Now
-	hook(&r.mu, r.after)
-	return c, nil
-}
-
-// hook runs f without the lock that is held.
-func hook(mu *sync.Mutex, f func()) {
-	if f != nil {
-		mu.Unlock()
-		defer mu.Lock()
-		f()
-	}
-}
-
-// withCatalog returns changes in which the catalog became another one, as Postgres would tell them: a seat that is deleted touches its branch,
-// and a branch that is deleted touches the others.
-func withCatalog(c store.Changes, old, read store.Catalog) store.Changes {
-	c.CatalogChanged = true
-	before := map[int64]store.Seat{}
-	for _, s := range old.Seats {
-		before[s.ID] = s
-	}
-	touched := map[int64]bool{}
-	for _, s := range read.Seats {
-		if was, ok := before[s.ID]; !ok || !reflect.DeepEqual(was, s) {
-			c.Catalog.Seats = append(c.Catalog.Seats, s)
-		}
-		delete(before, s.ID)
-	}
-	for _, s := range before {
-		touched[s.BranchID] = true
-	}
-	branches := map[int64]store.Branch{}
-	for _, b := range old.Branches {
-		branches[b.ID] = b
-	}
-	for _, b := range read.Branches {
-		c.Catalog.BranchIDs = append(c.Catalog.BranchIDs, b.ID)
-		if was, ok := branches[b.ID]; !ok || !reflect.DeepEqual(was, b) {
-			touched[b.ID] = true
-		}
-		delete(branches, b.ID)
-	}
-	for _, b := range read.Branches {
-		if touched[b.ID] || len(branches) > 0 {
-			touched[b.ID] = true
-			c.Catalog.Branches = append(c.Catalog.Branches, b)
-		}
-	}
-	for _, s := range read.Seats {
-		if touched[s.BranchID] {
-			c.Catalog.SeatIDs = append(c.Catalog.SeatIDs, s.ID)
-		}
-	}
-	return c
-}
+// The fixtures that the tests share with those of the feed.
+var (
+	monday       = feedtest.Monday
+	minute       = feedtest.Minute
+	smallLibrary = feedtest.SmallLibrary
+	reservation  = feedtest.Reservation
+	over         = feedtest.Over
+)
 
 // become applies changes in which the catalog may have become another one.
 func (l *ledger) become(c store.Changes, read *store.Catalog) *world {
@@ -145,53 +35,9 @@ func (l *ledger) become(c store.Changes, read *store.Catalog) *world {
 		for _, s := range l.world.seats {
 			old.Seats = append(old.Seats, s.Seat)
 		}
-		c = withCatalog(c, old, *read)
+		c = feedtest.WithCatalog(c, old, *read)
 	}
 	return l.apply(c)
-}
-
-// set changes the recording.
-func (r *recording) set(change func(r *recording)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	change(r)
-}
-
-// happened puts events at the end of the recording.
-func (r *recording) happened(events ...store.Event) {
-	r.set(func(r *recording) {
-		r.changes = append(r.changes, store.Changes{Now: r.world.Now, Events: events})
-	})
-}
-
-// smallLibrary has two branches: day, with seats 1 to 3 and the hours given, and night, with seat 4, which never closes.
-func smallLibrary(timezone string, hours ...store.OpenHours) store.Catalog {
-	return store.Catalog{
-		Branches: []store.Branch{
-			{ID: 1, Code: "day", Name: "Day", Timezone: timezone, Hours: hours},
-			{ID: 2, Code: "night", Name: "Night", Timezone: timezone},
-		},
-		Seats: []store.Seat{
-			{ID: 1, BranchID: 1, Area: "Hall", Label: "D-1", Amenities: []int16{5, 1}},
-			{ID: 2, BranchID: 1, Area: "Hall", Label: "D-2"},
-			{ID: 3, BranchID: 1, Area: "Attic", Label: "D-3", Amenities: []int16{1}},
-			{ID: 4, BranchID: 2, Area: "Hall", Label: "N-1", Amenities: []int16{1, 2}},
-		},
-	}
-}
-
-// reservation is an event of a reservation that takes its seat from minute start to minute end.
-func reservation(id, version, seat int64, start, end int) store.Event {
-	return store.Event{
-		ID: id*100 + version, Kind: store.EventReserved, ReservationID: id, Version: version, SeatID: seat,
-		StartTime: minute(start), EndTime: minute(end), Status: store.Confirmed,
-	}
-}
-
-// over is the event that ends the reservation of e.
-func over(e store.Event) store.Event {
-	e.ID, e.Version, e.Kind, e.Status = e.ID+1, e.Version+1, store.EventCancelled, store.Cancelled
-	return e
 }
 
 // history makes up what happens to reservations, as the store would let it: those that take a seat never overlap.
@@ -261,8 +107,8 @@ func bookingsOf(events []store.Event, seat int64) []booking {
 	return out
 }
 
-// startModel returns a model that has loaded the world and follows the source until the test ends.
-func startModel(t testing.TB, source Source, o Options) *Model {
+// startModel returns a model whose feed has loaded the state and follows the source until the test ends.
+func startModel(t testing.TB, source feed.Source, o feed.Options, subscribers ...feed.Subscriber) *Model {
 	t.Helper()
 	if o.MaxStaleness == 0 {
 		o.MaxStaleness = time.Minute
@@ -270,21 +116,27 @@ func startModel(t testing.TB, source Source, o Options) *Model {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
-	m := New(source, o)
-	run(t, m)
+	f := feed.New(source, o)
+	m := New(f, Options{})
+	for _, s := range subscribers {
+		f.Subscribe(s)
+	}
+	run(t, f.Run, m.Run)
 	<-m.Ready()
 	return m
 }
 
-// run runs a model until the test ends.
-func run(t testing.TB, m *Model) {
+// run runs functions until the test ends.
+func run(t testing.TB, functions ...func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := m.Run(ctx); err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
+	for _, f := range functions {
+		wg.Go(func() {
+			if err := f(ctx); err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		})
+	}
 	t.Cleanup(func() { cancel(); wg.Wait() })
 }

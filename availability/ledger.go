@@ -9,13 +9,11 @@ import (
 
 // ledger makes the next world from the last one and what happened. One goroutine uses it.
 type ledger struct {
-	// snapshot is what all that is below has seen.
-	snapshot store.Snapshot
-	world    *world
-	known    map[int64]record
-	taken    map[int64][]booking // by seat; a slice is never changed, only replaced
-	over     []farewell          // in the order of time
-	swept    int64
+	world *world
+	known map[int64]record
+	taken map[int64][]booking // by seat; a slice is never changed, only replaced
+	over  []farewell          // in the order of time
+	swept int64
 }
 
 // record is what is known of a reservation.
@@ -36,7 +34,6 @@ const memory = 60_000_000 // microseconds
 
 // load begins anew with what was read.
 func (l *ledger) load(read store.World) *world {
-	l.snapshot = read.Snapshot
 	l.known = make(map[int64]record, len(read.Taken))
 	l.taken = make(map[int64][]booking, len(read.Seats))
 	l.over = nil
@@ -66,14 +63,8 @@ func (l *ledger) load(read store.World) *world {
 	return w
 }
 
-// wentBack reports whether changes are from before what is known, so that nothing that is known counts any more.
-func (l *ledger) wentBack(c store.Changes) bool {
-	return !c.Snapshot.After(l.snapshot) || c.Now.Before(l.world.asOf)
-}
-
 // apply makes the next world.
 func (l *ledger) apply(c store.Changes) *world {
-	l.snapshot = c.Snapshot
 	w := *l.world
 	w.asOf, w.now, w.number = c.Now, c.Now.UnixMicro(), l.world.number+1
 	changed := map[int64]bool{}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dlsms/dlsms/feed"
 	"github.com/dlsms/dlsms/stack"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/migrations"
@@ -32,7 +33,7 @@ func TestPostgresStopsAndComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	source := &watched{Source: s}
-	m := startModel(t, source, Options{MaxStaleness: 1500 * time.Millisecond})
+	m := startModel(t, source, feed.Options{MaxStaleness: 1500 * time.Millisecond})
 	look := func() (Page, error) { return m.Seats(t.Context(), Query{AvailableOnly: true}) }
 	users := 0
 	for _, end := range []struct {

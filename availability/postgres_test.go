@@ -15,11 +15,10 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/dlsms/dlsms/feed"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
-
-var _ Source = (*store.Store)(nil)
 
 // freeRules are rules under which a test may book as much as it likes.
 func freeRules() store.Rules {
@@ -46,7 +45,7 @@ func TestEveryAcknowledgedBookingIsSeen(t *testing.T) {
 	const clients, rounds = 8, 60
 	seats, users := db.Seats(t, clients), db.Users(t, clients)
 	stores := []*store.Store{db.Open(t, freeRules()), db.Open(t, freeRules())}
-	models := []*Model{startModel(t, stores[0], Options{}), startModel(t, stores[1], Options{})}
+	models := []*Model{startModel(t, stores[0], feed.Options{}), startModel(t, stores[1], feed.Options{})}
 	begin := time.Now().Add(time.Hour).Truncate(time.Hour)
 
 	// A transaction that began before all others and goes on after them.
@@ -134,7 +133,7 @@ func TestEventsCommittedOutOfTheOrderOfTheirIDs(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	seats := db.Seats(t, 2)
-	m := startModel(t, db.Open(t, freeRules()), Options{})
+	m := startModel(t, db.Open(t, freeRules()), feed.Options{})
 	start := time.Now().Add(time.Hour)
 	end := start.Add(time.Hour)
 	first, second := newWriter(t, db), newWriter(t, db)
@@ -156,7 +155,7 @@ func TestEventsCommittedOutOfTheOrderOfTheirIDs(t *testing.T) {
 
 // watched counts what a source says.
 type watched struct {
-	Source
+	feed.Source
 	events, loads atomic.Int64
 }
 
@@ -178,7 +177,7 @@ func TestALongTransactionCostsNothing(t *testing.T) {
 	const n = 40
 	seats := db.Seats(t, 2*n)
 	source := &watched{Source: db.Open(t, freeRules())}
-	m := startModel(t, source, Options{})
+	m := startModel(t, source, feed.Options{})
 	start := time.Now().Add(time.Hour)
 	end := start.Add(time.Hour)
 	long, quick := newWriter(t, db), newWriter(t, db)
@@ -214,7 +213,7 @@ func TestAnswersAgreeWithSQL(t *testing.T) {
 	db.Exec(t, `INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
 		SELECT 1, branch_id, d, '05:00', '23:30' FROM generate_series(1, 7) d, (SELECT branch_id FROM seats LIMIT 1) b`)
 	db.Exec(t, `UPDATE seats SET out_of_service = true WHERE id = $1`, seats[3])
-	m := startModel(t, s, Options{})
+	m := startModel(t, s, feed.Options{})
 	random := rand.New(rand.NewPCG(1, 2))
 	begin := time.Now().Truncate(time.Hour).Add(24 * time.Hour)
 	window := func(longest int) (time.Time, time.Time) {
@@ -240,7 +239,7 @@ func TestAnswersAgreeWithSQL(t *testing.T) {
 	const query = `
 		SELECT s.id FROM seats s WHERE NOT s.out_of_service AND dlsms_open(1, s.branch_id, tstzrange($1, $2))
 		AND NOT EXISTS (SELECT FROM reservations r WHERE r.library_id = 1 AND r.seat_id = s.id AND r.occupies AND r.during && tstzrange($1, $2)) ORDER BY 1`
-	fresh := startModel(t, db.Open(t, freeRules()), Options{})
+	fresh := startModel(t, db.Open(t, freeRules()), feed.Options{})
 	free := 0
 	for range 300 {
 		start, end := window(30)
@@ -279,7 +278,7 @@ func TestACatalogChangedBySQL(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	seats := db.Seats(t, 2)
-	m := startModel(t, db.Open(t, freeRules()), Options{})
+	m := startModel(t, db.Open(t, freeRules()), feed.Options{})
 	watch, err := m.Watch(t.Context(), Query{})
 	if err != nil {
 		t.Fatal(err)
@@ -317,11 +316,9 @@ func TestACatalogChangedBySQL(t *testing.T) {
 		if u := next(); len(u.Seats) != step.told {
 			t.Errorf("%s: told of %+v", step.what, u.Seats)
 		}
-		m.mu.Lock()
-		if diff := v.diff(m.world); diff != "" {
+		if diff := v.diff(m.world.Load()); diff != "" {
 			t.Errorf("%s: %s", step.what, diff)
 		}
-		m.mu.Unlock()
 	}
 }
 
@@ -333,7 +330,7 @@ func TestAShiftedClock(t *testing.T) {
 	start := date(2031, 5, 5).Add(9 * time.Hour)
 	end := start.Add(time.Hour)
 	db.SetClock(t, start.Add(-time.Hour))
-	m := startModel(t, db.Open(t, freeRules()), Options{})
+	m := startModel(t, db.Open(t, freeRules()), feed.Options{})
 	newWriter(t, db).book(t, seats[0], start, end)
 	for _, c := range []struct {
 		now  time.Time
@@ -366,7 +363,7 @@ func TestWatchersAreToldAtOnce(t *testing.T) {
 	db := storetest.NewDB(t)
 	const watchers, rounds = 300, 30
 	seats := db.Seats(t, rounds)
-	m := startModel(t, db.Open(t, freeRules()), Options{})
+	m := startModel(t, db.Open(t, freeRules()), feed.Options{})
 	w := newWriter(t, db)
 	var wg sync.WaitGroup
 	var ready sync.WaitGroup

@@ -201,23 +201,16 @@ func (h *hub) schedule() {
 
 func (h *hub) unschedule() {
 	h.due = nil
-	h.wakeAt.Store(never)
+	h.refreshAt(time.Time{})
 }
 
 func (h *hub) setNextDue() {
-	was := h.nextDue
 	h.nextDue = earliest(h.due)
-	h.wakeAt.Store(h.nextDue)
-	if h.rearm != nil && h.nextDue != was && h.nextDue-h.told.now < int64(pollInterval/time.Microsecond) {
-		h.rearm()
+	if h.nextDue == never {
+		h.refreshAt(time.Time{})
+	} else {
+		h.refreshAt(moment(h.nextDue))
 	}
-}
-
-// nextChange returns how long after a world's time a watched seat changes by the passing of time; false: no seat does. It does not wait for
-// a publish. What is due at that time already is about to be published, which sets the next time, and calls rearm if that is soon.
-func (h *hub) nextChange(w *world) (time.Duration, bool) {
-	due := h.wakeAt.Load()
-	return time.Duration(due-w.now) * time.Microsecond, due != never && due > w.now
 }
 
 func earliest(due []int64) int64 {

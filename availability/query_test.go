@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
+	"github.com/dlsms/dlsms/feed"
+	"github.com/dlsms/dlsms/feed/feedtest"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -222,7 +224,7 @@ func TestSeat(t *testing.T) {
 	for i, w := range [][2]int{{-10, 5}, {5, 30}, {60, 90}, {13 * 24 * 60, 13*24*60 + 30}, {15 * 24 * 60, 15*24*60 + 30}} {
 		taken = append(taken, store.Taken{ReservationID: int64(i + 1), Version: 1, SeatID: 1, StartTime: minute(w[0]), EndTime: minute(w[1])})
 	}
-	m := startModel(t, newRecording(store.World{Now: monday, Catalog: smallLibrary("UTC", nineToFive...), Taken: taken}), Options{})
+	m := startModel(t, feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC", nineToFive...), Taken: taken}), feed.Options{})
 	busy := func(ws ...[2]int) (out []Busy) {
 		for _, w := range ws {
 			out = append(out, Busy{minute(w[0]), minute(w[1])})
@@ -258,7 +260,7 @@ func TestSeat(t *testing.T) {
 
 func TestWhatIsRefused(t *testing.T) {
 	t.Parallel()
-	m := startModel(t, newRecording(store.World{Now: monday, Catalog: smallLibrary("UTC")}), Options{})
+	m := startModel(t, feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")}), feed.Options{})
 	seats := func(q Query) error { _, err := m.Seats(t.Context(), q); return err }
 	watch := func(q Query) error { _, err := m.Watch(t.Context(), q); return err }
 	seat := func(id int64, start, end time.Time) error {
@@ -292,9 +294,9 @@ func TestWhatIsRefused(t *testing.T) {
 
 func TestBranches(t *testing.T) {
 	t.Parallel()
-	m := startModel(t, newRecording(store.World{Now: monday, Catalog: smallLibrary("Europe/Berlin"), Taken: []store.Taken{
+	m := startModel(t, feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("Europe/Berlin"), Taken: []store.Taken{
 		{ReservationID: 1, Version: 1, SeatID: 1, StartTime: monday, EndTime: minute(1)},
-	}}), Options{})
+	}}), feed.Options{})
 	got, asOf, err := m.Branches(t.Context())
 	if err != nil || !asOf.Equal(monday) {
 		t.Fatal(asOf, err)

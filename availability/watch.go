@@ -51,7 +51,10 @@ type Watch struct {
 	fresh bool // Next has returned nothing yet
 }
 
-var errWatchClosed = errors.New("availability: the watch is closed")
+var (
+	errWatchClosed = errors.New("availability: the watch is closed")
+	errStopped     = errors.New("availability: stopped")
+)
 
 // Watch begins to follow the seats that q asks for; ctx bounds the wait for the beginning only. The first Update is a snapshot, as fresh as
 // an answer of Seats. Close must be called in the end. It fails as Seats does.
@@ -144,7 +147,8 @@ type hub struct {
 	// offered is the newest world; run publishes it.
 	offered atomic.Pointer[world]
 	news    chan struct{} // gets a value when there is an offered world or a group to wake
-	rearm   func()        // has the model find out anew when to look at the log; nil: nothing
+	// refreshAt tells the feed when a watched seat changes next by the passing of time; zero: none does.
+	refreshAt func(time.Time)
 
 	mu      sync.Mutex
 	told    *world // what all watchers know that have taken all updates
@@ -159,8 +163,6 @@ type hub struct {
 	nextDue int64 // the first of them
 	// awake is how many watches run has woken in this round that have not run yet.
 	awake atomic.Int64
-	// wakeAt is nextDue for readers that must not wait for a publish; never: no seat is due.
-	wakeAt atomic.Int64
 }
 
 type class struct {
@@ -250,9 +252,7 @@ func (u *update) since(missed []*update) Update {
 }
 
 func newHub() *hub {
-	h := &hub{news: make(chan struct{}, 1), classes: map[window]*class{}}
-	h.wakeAt.Store(never)
-	return h
+	return &hub{news: make(chan struct{}, 1), classes: map[window]*class{}, refreshAt: func(time.Time) {}}
 }
 
 func (h *hub) size() (watches, groups int) { return int(h.watches.Load()), int(h.groups.Load()) }

@@ -15,6 +15,8 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	"github.com/dlsms/dlsms/feed"
+	"github.com/dlsms/dlsms/feed/feedtest"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -256,8 +258,8 @@ func TestWatchersOfTheSameShareUpdates(t *testing.T) {
 // TestSlowWatchersDoNotHoldUpOthers has one that never reads beside one that does.
 func TestSlowWatchersDoNotHoldUpOthers(t *testing.T) {
 	t.Parallel()
-	r := newRecording(store.World{Now: monday, Catalog: smallLibrary("UTC")})
-	m := startModel(t, r, Options{})
+	r := feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")})
+	m := startModel(t, r, feed.Options{})
 	slow, err := m.Watch(t.Context(), Query{})
 	if err != nil {
 		t.Fatal(err)
@@ -275,7 +277,7 @@ func TestSlowWatchersDoNotHoldUpOthers(t *testing.T) {
 	}
 	const n = 3 * watchBuffer
 	for i := range n {
-		r.happened(reservation(int64(i+1), 1, 1, 2*i+10, 2*i+11), over(reservation(int64(i), 1, 1, 2*i+8, 2*i+9)))
+		r.Happen(reservation(int64(i+1), 1, 1, 2*i+10, 2*i+11), over(reservation(int64(i), 1, 1, 2*i+8, 2*i+9)))
 		m.Wake()
 		if u, err := quick.Next(t.Context()); err != nil || u.Snapshot || !u.Seats[0].AvailableUntil.Equal(minute(2*i+10)) {
 			t.Fatal(i, u, err)
@@ -296,13 +298,13 @@ func TestTimeAloneIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		at := func(d time.Duration) time.Time { return monday.Add(d) }
-		r := newRecording(store.World{Catalog: smallLibrary("UTC"), Taken: []store.Taken{
+		r := feedtest.NewSource(store.World{Catalog: smallLibrary("UTC"), Taken: []store.Taken{
 			{ReservationID: 1, Version: 1, SeatID: 1, StartTime: at(300 * time.Millisecond), EndTime: at(1500 * time.Millisecond)},
 			{ReservationID: 2, Version: 1, SeatID: 2, StartTime: at(1700 * time.Millisecond), EndTime: at(time.Hour)},
 		}})
 		// Postgres's clock is that of another year.
-		r.now = func() time.Time { return at(time.Since(start)).Truncate(time.Microsecond) }
-		m := startModel(t, r, Options{})
+		r.Now = func() time.Time { return at(time.Since(start)).Truncate(time.Microsecond) }
+		m := startModel(t, r, feed.Options{})
 		w, err := m.Watch(t.Context(), Query{})
 		if err != nil {
 			t.Fatal(err)
@@ -317,8 +319,8 @@ func TestTimeAloneIsTold(t *testing.T) {
 				t.Errorf("told %v after %v, as of %v", late, want, u.AsOf)
 			}
 		}
-		if w.AsOf(); r.looks.Load() > 3700 {
-			t.Errorf("%d looks at the log in an hour", r.looks.Load())
+		if w.AsOf(); r.Reads.Load() > 3700 {
+			t.Errorf("%d looks at the log in an hour", r.Reads.Load())
 		}
 	})
 }
@@ -327,10 +329,12 @@ func TestTimeAloneIsTold(t *testing.T) {
 func TestClosedWatchesLeaveNothing(t *testing.T) { //nolint:paralleltest // see above
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	ctx, cancel := context.WithCancel(t.Context())
-	r := newRecording(store.World{Now: monday, Catalog: smallLibrary("UTC")})
-	m := New(r, Options{MaxStaleness: time.Minute})
+	r := feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")})
+	f := feed.New(r, feed.Options{MaxStaleness: time.Minute})
+	m := New(f, Options{})
 	ended := make(chan error)
 	go func() { ended <- m.Run(ctx) }()
+	go func() { ended <- f.Run(ctx) }()
 	<-m.Ready()
 	var open []*Watch
 	for i := range 200 {
@@ -366,8 +370,10 @@ func TestClosedWatchesLeaveNothing(t *testing.T) { //nolint:paralleltest // see 
 		t.Fatal(err)
 	}
 	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
+	for range 2 {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 	}
 	if _, err := left.Next(t.Context()); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("a watch of a model that stopped says %v", err)
@@ -380,28 +386,30 @@ func TestClosedWatchesLeaveNothing(t *testing.T) { //nolint:paralleltest // see 
 // TestAWatchBeginsNoEarlierThanItsReader is about the moment when readers have a world already that the hub has not told yet.
 func TestAWatchBeginsNoEarlierThanItsReader(t *testing.T) {
 	t.Parallel()
-	m := New(newRecording(store.World{}), Options{Freshness: time.Hour, MaxStaleness: time.Hour})
-	first := m.ledger.load(store.World{Now: monday, Catalog: smallLibrary("UTC")})
-	m.landed(m.takeOff(), found{world: first})
-	m.hub.publish(first)
-	second := m.ledger.apply(store.Changes{Now: minute(1)})
-	m.landed(m.takeOff(), found{world: second})
-	w, err := m.Watch(t.Context(), Query{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	m.hub.publish(first) // by somebody who is slower
-	if u, err := w.Next(t.Context()); err != nil || !u.AsOf.Equal(minute(1)) {
-		t.Errorf("the watch begins as of %v, %v", u.AsOf, err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r := feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")})
+		m := startModel(t, r, feed.Options{Freshness: time.Hour, MaxStaleness: time.Hour})
+		synctest.Wait()
+		r.Set(func(r *feedtest.Source) { r.World.Now = minute(1) })
+		first := m.world.Load()
+		m.world.Store(m.ledger.apply(store.Changes{Now: minute(1)}))
+		w, err := m.Watch(t.Context(), Query{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		m.hub.publish(first) // by somebody who is slower
+		if u, err := w.Next(t.Context()); err != nil || !u.AsOf.Equal(minute(1)) {
+			t.Errorf("the watch begins as of %v, %v", u.AsOf, err)
+		}
+	})
 }
 
 // TestReadersDoNotWaitForPublishing has the hub held up, as by a publish that takes long: looks at the log go on, and readers get answers.
 func TestReadersDoNotWaitForPublishing(t *testing.T) {
 	t.Parallel()
-	r := newRecording(store.World{Now: monday, Catalog: smallLibrary("UTC")})
-	m := startModel(t, r, Options{})
+	r := feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")})
+	m := startModel(t, r, feed.Options{})
 	w, err := m.Watch(t.Context(), Query{})
 	if err != nil {
 		t.Fatal(err)
@@ -411,7 +419,7 @@ func TestReadersDoNotWaitForPublishing(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for i := range 5 {
-		r.happened(reservation(int64(i+1), 1, 1, 10*i, 10*i+5))
+		r.Happen(reservation(int64(i+1), 1, 1, 10*i, 10*i+5))
 		p, err := m.Seats(ctx, Query{Start: minute(10 * i), End: minute(10*i + 5)})
 		if err != nil || p.Seats[0].Available {
 			t.Errorf("look %d: %+v, %v", i, p.Seats, err)
@@ -484,8 +492,8 @@ func TestWatchersAreWokenAtAPace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const watches, bookings = 20 * wakeBatch, 50
-		r := newRecording(store.World{Now: monday, Catalog: smallLibrary("UTC")})
-		m := startModel(t, r, Options{})
+		r := feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")})
+		m := startModel(t, r, feed.Options{})
 		var updates, seats atomic.Int64
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -512,7 +520,7 @@ func TestWatchersAreWokenAtAPace(t *testing.T) {
 		synctest.Wait()
 		for i := range bookings { // one a millisecond
 			e := reservation(int64(i+1), 1, int64(i%4+1), 10*i, 10*i+5)
-			r.happened(e)
+			r.Happen(e)
 			m.Wake()
 			before := updates.Load()
 			time.Sleep(wakeGap) //nolint:forbidigo // the bubble's time

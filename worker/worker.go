@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dlsms/dlsms/feed"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -99,6 +100,19 @@ func (w *Worker) DueIn(d time.Duration) {
 			s.full.Store(true)
 		}
 		s.dueIn(d)
+	}
+}
+
+// Schedule has the worker look when the reservations that changed come due. If the state was loaded anew, events may have been missed, so
+// the worker looks at once.
+func (w *Worker) Schedule(d feed.Delta) {
+	if d.World != nil {
+		w.DueIn(0)
+	}
+	for _, e := range d.Events {
+		if due := e.DueAt(w.store.Rules()); !due.IsZero() {
+			w.DueIn(due.Sub(d.Now))
+		}
 	}
 }
 

@@ -1,0 +1,172 @@
+package availability
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dlsms/dlsms/feed"
+	"github.com/dlsms/dlsms/feed/feedtest"
+	"github.com/dlsms/dlsms/store"
+)
+
+// free returns how many of the seats of the small library are free, and the time that this is true of.
+func free(t *testing.T, m *Model) (int, time.Time) {
+	t.Helper()
+	p, err := m.Seats(t.Context(), Query{})
+	if err != nil {
+		t.Error(err) // readers have goroutines of their own
+		return -1, time.Time{}
+	}
+	return p.Available, p.AsOf
+}
+
+var taking = []store.Event{reservation(1, 1, 1, -10, 600), reservation(2, 1, 2, -10, 600), reservation(3, 1, 3, -10, 600)}
+
+// pass waits for a time on the Go clock, and until everyone has done what there was to do. The clock of each test here that sleeps is that of
+// synctest, where nobody really waits.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+var errGone = store.ErrUnavailable.Because(errors.New("connection refused"))
+
+// The durations of the feed that show here.
+const (
+	secondRead = time.Second
+	lastRetry  = 250 * time.Millisecond
+)
+
+// stuck is a Postgres that says nothing for as long as it is given to answer.
+func stuck(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	<-ctx.Done()
+}
+
+func TestAnswersFromMemoryWhilePostgresIsGone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")})
+		var anew []int
+		m := startModel(t, r, feed.Options{MaxStaleness: 10 * time.Second}, feed.Subscriber{OnEvents: func(d feed.Delta) { anew = append(anew, len(d.Events)) }})
+		watch, err := m.Watch(t.Context(), Query{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := watch.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		// Every look now takes as long as Postgres is given to answer.
+		r.Set(func(r *feedtest.Source) { r.Err, r.Before = errGone, stuck })
+		began, lastGood := time.Now(), time.Now()
+		if got, asOf := free(t, m); got != 4 || !asOf.Equal(monday) || time.Since(began) != 2*time.Second+secondRead {
+			t.Errorf("the first to notice got %d as of %v after %v", got, asOf, time.Since(began))
+		}
+		for range 7 {
+			pass(time.Second)
+			began := time.Now()
+			if got, asOf := free(t, m); got != 4 || !asOf.Equal(monday) || time.Since(began) != 0 {
+				t.Errorf("while it is gone: %d as of %v after %v", got, asOf, time.Since(began))
+			}
+		}
+		if s := m.Stats(); s.Reachable || s.Age != time.Since(lastGood) {
+			t.Errorf("%+v", s)
+		}
+		pass(10*time.Second - time.Since(lastGood))
+		free(t, m)
+		pass(1)
+		if _, err := m.Seats(t.Context(), Query{}); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("past MaxStaleness: %v", err)
+		}
+		if _, err := m.Watch(t.Context(), Query{}); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("a watch past MaxStaleness: %v", err)
+		}
+		if _, err := watch.Next(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("an open watch past MaxStaleness: %v", err)
+		}
+
+		// It comes back with something that its log doesn't tell: after a crash, transaction ids may be used again.
+		r.Set(func(r *feedtest.Source) {
+			r.Err, r.Before = nil, nil
+			r.World.Now = minute(1)
+			r.World.Taken = []store.Taken{{ReservationID: 1, Version: 1, SeatID: 1, StartTime: monday, EndTime: minute(60)}}
+		})
+		pass(2*time.Second + lastRetry)
+		if got, asOf := free(t, m); got != 3 || !asOf.Equal(minute(1)) {
+			t.Errorf("back again: %d as of %v", got, asOf)
+		}
+		if len(anew) != 2 || anew[1] != 0 || r.Loads.Load() != 2 {
+			t.Errorf("after %d loads, followers were told of %v events", r.Loads.Load(), anew)
+		}
+		if s := m.Stats(); !s.Reachable || s.Watches != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestADatabaseThatWentBackIsLoadedAnew(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		what    string
+		changes store.Changes
+	}{
+		{"its snapshot is older", store.Changes{Snapshot: store.Snapshot{Xmax: 99}, Now: minute(1)}},
+		{"its clock went back", store.Changes{Snapshot: store.Snapshot{Xmax: 101}, Now: monday.Add(-1)}},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r := feedtest.NewSource(store.World{Now: monday, Snapshot: store.Snapshot{Xmax: 100}, Catalog: smallLibrary("UTC"), Taken: []store.Taken{
+					{ReservationID: 1, Version: 5, SeatID: 1, StartTime: monday, EndTime: minute(60)},
+				}})
+				m := startModel(t, r, feed.Options{})
+				watch, err := m.Watch(t.Context(), Query{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer watch.Close()
+				if _, err := watch.Next(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				restored := []store.Taken{{ReservationID: 2, Version: 1, SeatID: 2, StartTime: monday.Add(-time.Hour), EndTime: minute(60)}}
+				r.Set(func(r *feedtest.Source) {
+					c.changes.Events = []store.Event{taking[2]} // of another life
+					r.Pending = append(r.Pending, c.changes)
+					r.World.Taken, r.World.Snapshot = restored, c.changes.Snapshot
+					r.Loading = func() { time.Sleep(time.Second) }
+				})
+				began := time.Now()
+				p, err := m.Seats(t.Context(), Query{AvailableOnly: true})
+				if err != nil || len(p.Seats) != 3 || p.Seats[0].ID != 1 || p.Seats[1].ID != 3 || time.Since(began) != time.Second {
+					t.Errorf("%+v, %v after %v", p, err, time.Since(began))
+				}
+				u, err := watch.Next(t.Context())
+				if err != nil || u.Snapshot || len(u.Seats) != 2 || !u.Seats[0].Available || u.Seats[1].Available {
+					t.Errorf("the watch got %+v, %v", u, err)
+				}
+			})
+		})
+	}
+}
+
+func TestCatalogChanges(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")})
+		m := startModel(t, r, feed.Options{})
+		r.Set(func(r *feedtest.Source) {
+			r.Catalog.Seats = append(r.Catalog.Seats[:2:2], store.Seat{ID: 9, BranchID: 2}, store.Seat{ID: 10, BranchID: 99})
+			e := reservation(1, 1, 9, 0, 60)
+			r.Pending = append(r.Pending, store.Changes{Now: monday, CatalogChanged: true, Events: []store.Event{e}})
+		})
+		p, err := m.Seats(t.Context(), Query{})
+		if err != nil || p.Total != 3 || p.Available != 2 || p.Seats[2].ID != 9 || p.Seats[2].Branch != "night" {
+			t.Errorf("%+v, %v", p, err)
+		}
+	})
+}

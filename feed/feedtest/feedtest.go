@@ -1,0 +1,182 @@
+// Package feedtest has a source without Postgres for tests of the feed and of its subscribers.
+package feedtest
+
+import (
+	"context"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dlsms/dlsms/store"
+)
+
+// Monday is the day on which most of the tests happen.
+var Monday = time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC)
+
+// Minute returns the time at minute m of Monday.
+func Minute(m int) time.Time { return Monday.Add(time.Duration(m) * time.Minute) }
+
+// Source plays back a change log: a state, and then changes one after another. It serves tests that need no Postgres.
+// The fields may be set before the feed runs, and later in Set.
+type Source struct {
+	mu      sync.Mutex
+	World   store.World     // the state
+	Catalog store.Catalog   // the catalog after the next changes that say that it changed
+	Pending []store.Changes // one for each read to come
+	// Now is the clock; nil: it stands still.
+	Now func() time.Time
+	// Err is the error of each call; nil: none fails.
+	Err error
+	// Before and After run at both ends of each read: before its snapshot is taken, and after. Loading runs in each load.
+	Before         func(ctx context.Context)
+	After, Loading func()
+	// Reads and Loads count the calls of Changes and LoadWorld.
+	Reads, Loads atomic.Int64
+}
+
+// NewSource returns a source with a state, to which nothing happens.
+func NewSource(world store.World) *Source {
+	return &Source{World: world, Catalog: world.Catalog}
+}
+
+// LoadWorld returns the state.
+func (s *Source) LoadWorld(context.Context) (store.World, error) {
+	s.mu.Lock()
+	s.Loads.Add(1)
+	hook(&s.mu, s.Loading)
+	defer s.mu.Unlock()
+	if s.Err != nil {
+		return store.World{}, s.Err
+	}
+	w := s.World
+	w.Taken = slices.Clone(w.Taken)
+	if s.Now != nil {
+		w.Now = s.Now()
+	}
+	return w, nil
+}
+
+// Changes returns the first of the pending changes, or none.
+func (s *Source) Changes(ctx context.Context, since store.Snapshot) (store.Changes, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Reads.Add(1)
+	if s.Before != nil {
+		hook(&s.mu, func() { s.Before(ctx) })
+	}
+	if s.Err != nil {
+		return store.Changes{}, s.Err
+	}
+	c := store.Changes{Snapshot: since, Now: s.World.Now}
+	if len(s.Pending) > 0 {
+		c, s.Pending = s.Pending[0], s.Pending[1:]
+	}
+	if c.CatalogChanged {
+		c = WithCatalog(c, s.World.Catalog, s.Catalog)
+		s.World.Catalog = s.Catalog
+	}
+	if s.Now != nil {
+		c.Now = s.Now()
+	}
+	s.World.Now = c.Now
+	hook(&s.mu, s.After)
+	return c, nil
+}
+
+// hook runs f without the lock that is held.
+func hook(mu *sync.Mutex, f func()) {
+	if f != nil {
+		mu.Unlock()
+		defer mu.Lock()
+		f()
+	}
+}
+
+// WithCatalog adds to c the changes from the old catalog to the new one, as Postgres tells them: a deleted seat touches its branch,
+// and a deleted branch touches the other branches.
+func WithCatalog(c store.Changes, old, read store.Catalog) store.Changes {
+	c.CatalogChanged = true
+	before := map[int64]store.Seat{}
+	for _, s := range old.Seats {
+		before[s.ID] = s
+	}
+	touched := map[int64]bool{}
+	for _, s := range read.Seats {
+		if was, ok := before[s.ID]; !ok || !reflect.DeepEqual(was, s) {
+			c.Catalog.Seats = append(c.Catalog.Seats, s)
+		}
+		delete(before, s.ID)
+	}
+	for _, s := range before {
+		touched[s.BranchID] = true
+	}
+	branches := map[int64]store.Branch{}
+	for _, b := range old.Branches {
+		branches[b.ID] = b
+	}
+	for _, b := range read.Branches {
+		c.Catalog.BranchIDs = append(c.Catalog.BranchIDs, b.ID)
+		if was, ok := branches[b.ID]; !ok || !reflect.DeepEqual(was, b) {
+			touched[b.ID] = true
+		}
+		delete(branches, b.ID)
+	}
+	for _, b := range read.Branches {
+		if touched[b.ID] || len(branches) > 0 {
+			touched[b.ID] = true
+			c.Catalog.Branches = append(c.Catalog.Branches, b)
+		}
+	}
+	for _, s := range read.Seats {
+		if touched[s.BranchID] {
+			c.Catalog.SeatIDs = append(c.Catalog.SeatIDs, s.ID)
+		}
+	}
+	return c
+}
+
+// Set changes the source under its lock.
+func (s *Source) Set(change func(s *Source)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(s)
+}
+
+// Happen adds events to the end of the change log.
+func (s *Source) Happen(events ...store.Event) {
+	s.Set(func(s *Source) {
+		s.Pending = append(s.Pending, store.Changes{Now: s.World.Now, Events: events})
+	})
+}
+
+// SmallLibrary returns a catalog of two branches: day, with seats 1 to 3 and the given hours, and night, with seat 4, which never closes.
+func SmallLibrary(timezone string, hours ...store.OpenHours) store.Catalog {
+	return store.Catalog{
+		Branches: []store.Branch{
+			{ID: 1, Code: "day", Name: "Day", Timezone: timezone, Hours: hours},
+			{ID: 2, Code: "night", Name: "Night", Timezone: timezone},
+		},
+		Seats: []store.Seat{
+			{ID: 1, BranchID: 1, Area: "Hall", Label: "D-1", Amenities: []int16{5, 1}},
+			{ID: 2, BranchID: 1, Area: "Hall", Label: "D-2"},
+			{ID: 3, BranchID: 1, Area: "Attic", Label: "D-3", Amenities: []int16{1}},
+			{ID: 4, BranchID: 2, Area: "Hall", Label: "N-1", Amenities: []int16{1, 2}},
+		},
+	}
+}
+
+// Reservation returns an event of a reservation that takes its seat from minute start to minute end.
+func Reservation(id, version, seat int64, start, end int) store.Event {
+	return store.Event{
+		ID: id*100 + version, Kind: store.EventReserved, ReservationID: id, Version: version, SeatID: seat,
+		StartTime: Minute(start), EndTime: Minute(end), Status: store.Confirmed,
+	}
+}
+
+// Over returns the event that cancels the reservation of e.
+func Over(e store.Event) store.Event {
+	e.ID, e.Version, e.Kind, e.Status = e.ID+1, e.Version+1, store.EventCancelled, store.Cancelled
+	return e
+}

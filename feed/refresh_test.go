@@ -1,0 +1,156 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dlsms/dlsms/feed/feedtest"
+	"github.com/dlsms/dlsms/store"
+)
+
+func TestReadersShareTheNextLook(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
+		m := start(t, r, Options{})
+		r.Set(func(r *feedtest.Source) { r.After = func() { time.Sleep(10 * time.Millisecond) } })
+		var wg sync.WaitGroup
+		read := func(want int, within time.Duration) {
+			wg.Go(func() {
+				arrived := time.Now()
+				if got, _ := free(t, m); got != want {
+					t.Errorf("%d seats are free, want %d", got, want)
+				}
+				if took := time.Since(arrived); took != within {
+					t.Errorf("it took %v, not %v", took, within)
+				}
+			})
+		}
+		looks := r.Reads.Load()
+		read(4, 10*time.Millisecond)
+		pass(3 * time.Millisecond)
+		// The look under way has its snapshot already: what happens now is seen by the next one only.
+		r.Happen(taking[0])
+		for range 100 {
+			read(3, 17*time.Millisecond)
+		}
+		pass(4 * time.Millisecond)
+		for range 100 {
+			read(3, 13*time.Millisecond)
+		}
+		wg.Wait()
+		if got := r.Reads.Load() - looks; got != 2 {
+			t.Errorf("201 readers cost %d looks, want 2", got)
+		}
+	})
+}
+
+func TestLooksAreSpacedForACrowd(t *testing.T) {
+	t.Parallel()
+	const us = time.Microsecond
+	for crowd, wait := range map[int]time.Duration{1: 100 * us, 2: 100 * us, 3: 1950 * us, 50: 1950 * us} {
+		synctest.Test(t, func(t *testing.T) {
+			r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
+			m := start(t, r, Options{})
+			r.Set(func(r *feedtest.Source) { r.After = func() { time.Sleep(100 * us) } })
+			var wg sync.WaitGroup
+			read := func(n int, within time.Duration) {
+				for range n {
+					wg.Go(func() {
+						arrived := time.Now()
+						free(t, m)
+						if took := time.Since(arrived); took != within {
+							t.Errorf("after a crowd of %d, a look took %v, not %v", crowd, took, within)
+						}
+					})
+				}
+			}
+			read(1, 100*us)
+			pass(50 * us)
+			read(crowd, 150*us) // they share the look that begins at 100 µs
+			pass(200 * us)
+			read(1, wait) // at 250 µs: a look begins now, or 2 ms after that of the crowd
+			wg.Wait()
+			pass(10 * time.Millisecond)
+			read(1, 100*us) // the crowd is gone
+			wg.Wait()
+		})
+	}
+}
+
+func TestFreshnessSparesLooks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
+		m := start(t, r, Options{Freshness: 50 * time.Millisecond})
+		r.Happen(taking[0])
+		looks := r.Reads.Load()
+		pass(50 * time.Millisecond)
+		if got, _ := free(t, m); got != 4 || r.Reads.Load() != looks {
+			t.Errorf("%d free after %d more looks: what is 50 ms old would have done", got, r.Reads.Load()-looks)
+		}
+		pass(time.Millisecond)
+		r.Set(func(r *feedtest.Source) { r.After = func() { time.Sleep(30 * time.Millisecond) } })
+		go free(t, m)
+		pass(20 * time.Millisecond)
+		r.Happen(taking[1])
+		if got, _ := free(t, m); got != 3 || r.Reads.Load() != looks+1 {
+			t.Errorf("%d free after %d more looks: the look under way would have done", got, r.Reads.Load()-looks)
+		}
+	})
+}
+
+func TestReadersLeaveWithTheirContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
+		m := start(t, r, Options{})
+		r.Set(func(r *feedtest.Source) { r.Before = func(context.Context) { time.Sleep(time.Minute) } })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		if _, err := m.read(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
+}
+
+// TestRefreshesAreTimed compares what OnRefresh is told with refreshes of known durations, one of which fails.
+func TestRefreshesAreTimed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		type refresh struct {
+			took time.Duration
+			err  error
+		}
+		var told []refresh
+		r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
+		m := start(t, r, Options{OnRefresh: func(took time.Duration, err error) {
+			told = append(told, refresh{took, err})
+		}})
+		free(t, m)
+		synctest.Wait()
+
+		told = nil
+		r.Set(func(r *feedtest.Source) { r.After = func() { time.Sleep(7 * time.Millisecond) } })
+		free(t, m)
+		synctest.Wait()
+		if len(told) != 1 || told[0] != (refresh{7 * time.Millisecond, nil}) {
+			t.Errorf("told %v, want one refresh of 7 ms", told)
+		}
+
+		told = nil
+		r.Set(func(r *feedtest.Source) { r.After, r.Err = nil, store.ErrOverloaded })
+		if _, err := m.read(t.Context()); err == nil && len(told) == 0 {
+			t.Error("a failed refresh was not told")
+		}
+		synctest.Wait()
+		if len(told) == 0 || !errors.Is(told[0].err, store.ErrOverloaded) {
+			t.Errorf("told %v, want a failure", told)
+		}
+	})
+}

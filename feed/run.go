@@ -1,0 +1,200 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/dlsms/dlsms/store"
+)
+
+const (
+	// pollInterval is the longest time between two refreshes, without readers and without Wake.
+	pollInterval = time.Second
+	// firstRetry and lastRetry are the waits after a refresh that failed. The wait doubles from one failure to the next.
+	firstRetry = 10 * time.Millisecond
+	lastRetry  = 250 * time.Millisecond
+	// secondRead bounds the read that follows the first failed one at once. Readers are answered from memory only if it fails as
+	// well. The first may have failed because this process stood still for longer than a read may take; then its connection alone
+	// is broken, and Postgres is there.
+	secondRead = time.Second
+	// loadTimeout bounds one attempt to load the state, which takes seconds for half a million reservations.
+	loadTimeout = time.Minute
+	// loadPatience is how long readers wait for a state that is loaded anew before they are answered from the old one.
+	loadPatience = 2 * time.Second
+)
+
+// Run loads the state and follows the change log until ctx ends; then it returns nil, and readers get ErrUnavailable. It must be
+// called once.
+func (f *Feed) Run(ctx context.Context) error {
+	defer f.stop()
+	retry := firstRetry
+	for ctx.Err() == nil {
+		switch err := f.refresh(ctx); {
+		case ctx.Err() != nil:
+		case err != nil:
+			f.pause(ctx, retry)
+			retry = min(2*retry, lastRetry)
+		default:
+			retry = firstRetry
+			f.idle(ctx)
+			f.gather(ctx)
+		}
+	}
+	return nil
+}
+
+// idle waits until there is a reason for a refresh.
+func (f *Feed) idle(ctx context.Context) {
+	f.mu.Lock()
+	wait := f.freshAt + pollInterval - f.elapsed()
+	f.mu.Unlock()
+	if now, at := f.now.Load(), f.refreshAt.Load(); at != never && at > now {
+		// The wait counts from when the delta arrived. So the refresh comes a little late rather than too early, for nothing.
+		due := time.Duration(at-now) * time.Microsecond
+		wait = min(wait, due-(f.elapsed()-f.arrived))
+	}
+	timer := time.NewTimer(max(wait, 0))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-f.wake:
+	case <-ctx.Done():
+	}
+}
+
+// gather waits until the next refresh may begin, if a crowd shared the last one.
+func (f *Feed) gather(ctx context.Context) {
+	f.mu.Lock()
+	wait := f.notBefore - f.elapsed()
+	f.mu.Unlock()
+	if wait <= 0 {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// pause waits after a failure. Wake cuts the wait short, but not below firstRetry: it may be called a thousand times.
+func (f *Feed) pause(ctx context.Context, wait time.Duration) {
+	first := time.NewTimer(firstRetry)
+	defer first.Stop()
+	select {
+	case <-first.C:
+	case <-ctx.Done():
+		return
+	}
+	rest := time.NewTimer(wait - firstRetry)
+	defer rest.Stop()
+	select {
+	case <-rest.C:
+	case <-f.wake:
+	case <-ctx.Done():
+	}
+}
+
+// refresh reads the change log once, has the subscribers apply the delta, and lets the readers go on.
+func (f *Feed) refresh(ctx context.Context) error {
+	r := f.begin()
+	d, err := f.read(ctx, r)
+	if err != nil && ctx.Err() != nil {
+		return err
+	}
+	if err == nil {
+		f.apply(d)
+	}
+	took := f.elapsed() - r.began
+	f.options.OnRefresh(took, err)
+	if err != nil {
+		f.fail(err)
+		return err
+	}
+	f.arrived = f.elapsed()
+	f.finish(r)
+	if d.World != nil {
+		f.log.Info("state loaded", "seats", len(d.World.Seats), "reservations", len(d.World.Taken), "took", took)
+	}
+	if d.World == nil && len(d.Events) == 0 {
+		return nil
+	}
+	for _, s := range f.subscribers {
+		if s.OnEvents != nil {
+			s.OnEvents(d)
+		}
+	}
+	return nil
+}
+
+func (f *Feed) apply(d Delta) {
+	f.snapshot = d.Snapshot
+	f.now.Store(d.Now.UnixMicro())
+	for _, s := range f.subscribers {
+		if s.Apply != nil {
+			s.Apply(d)
+		}
+	}
+}
+
+// read returns what happened since the last refresh, or the whole state if the old one can't be relied on.
+func (f *Feed) read(ctx context.Context, r *refresh) (Delta, error) {
+	if !f.loaded {
+		return f.load(ctx)
+	}
+	changes, err := f.changes(ctx)
+	switch {
+	case err != nil:
+		return Delta{}, err
+	case f.distrust || f.wentBack(changes):
+		return f.loadAnew(ctx, r)
+	}
+	return Delta{Changes: changes}, nil
+}
+
+// wentBack reports whether the changes are from before the state that the subscribers have, as after a restore.
+func (f *Feed) wentBack(c store.Changes) bool {
+	return !c.Snapshot.After(f.snapshot) || c.Now.UnixMicro() < f.now.Load()
+}
+
+// changes reads the change log. If Postgres is unreachable though the last refresh succeeded, it reads a second time.
+func (f *Feed) changes(ctx context.Context) (store.Changes, error) {
+	changes, err := f.source.Changes(ctx, f.snapshot)
+	if f.distrust || !errors.Is(err, store.ErrUnavailable) {
+		return changes, err
+	}
+	// After a crash, Postgres may use transaction ids again of which nothing had reached the disk: to the snapshot they look seen.
+	// So once it was unreachable, the state is loaded anew.
+	f.distrust = true
+	ctx, cancel := context.WithTimeout(ctx, secondRead)
+	defer cancel()
+	return f.source.Changes(ctx, f.snapshot)
+}
+
+// loadAnew loads the state while there is an old one. Postgres answers, so readers wait for it, within reason.
+func (f *Feed) loadAnew(ctx context.Context, r *refresh) (Delta, error) {
+	f.mu.Lock()
+	f.outage = nil
+	f.mu.Unlock()
+	impatient := time.AfterFunc(loadPatience, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.running == r {
+			f.answerFromMemory(errLoading)
+		}
+	})
+	defer impatient.Stop()
+	return f.load(ctx)
+}
+
+func (f *Feed) load(ctx context.Context) (Delta, error) {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	w, err := f.source.LoadWorld(ctx)
+	if err != nil {
+		return Delta{}, err
+	}
+	return Delta{Changes: store.Changes{Snapshot: w.Snapshot, Now: w.Now}, World: &w}, nil
+}
