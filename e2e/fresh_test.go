@@ -67,7 +67,7 @@ func (g glance) bookAndCancel(ctx context.Context, step int) error {
 }
 
 // outOfReach is what a replica says that has had no answer from Postgres for seconds: as long as that lasts, it answers from memory.
-const outOfReach = "can't follow the log"
+const outOfReach = "can't follow the change log"
 
 // sees looks, and fails if a read is stale. On a machine so busy that a replica says that it lost Postgres, it looks until that is over.
 func (g glance) sees(ctx context.Context, seat int64, w window, free bool) error {

@@ -26,6 +26,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dlsms/dlsms/availability"
+	"github.com/dlsms/dlsms/feed"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/stack"
 	"github.com/dlsms/dlsms/store"
@@ -96,15 +97,15 @@ func prepare(t testing.TB, db *storetest.DB, change func(*Config), replace func(
 		DBConns:        16, DrainTimeout: within, Reflection: true,
 		Now: s.clock.now,
 	}
-	s.config.Seats = availability.New(s.config.Store, availability.Options{
-		MaxStaleness: time.Minute,
-		OnEvents:     func(events []store.Event, _ time.Time) { wakeups.Notify(events) },
-	})
+	changes := feed.New(s.config.Store, feed.Options{MaxStaleness: time.Minute})
+	s.config.Seats = availability.New(changes, availability.Options{PastTolerance: time.Minute})
+	changes.Subscribe(feed.Subscriber{OnEvents: func(d feed.Delta) { wakeups.Notify(d.Events) }})
 	if change != nil {
 		change(&s.config)
 	}
 	background, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
+	running.Go(func() { _ = changes.Run(background) })
 	running.Go(func() { _ = s.config.Seats.Run(background) })
 	if s.Server, err = newServer(s.config, replace); err != nil {
 		t.Fatal(err)

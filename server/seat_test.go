@@ -13,7 +13,6 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/dlsms/dlsms/availability"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -73,9 +72,7 @@ func TestWindowsThatHavePassed(t *testing.T) {
 	db := storetest.NewDB(t)
 	db.FreezeClock(t, tuesday)
 	seat := db.Seats(t, 1)[0]
-	s := startOn(t, db, func(c *Config) {
-		c.Seats = availability.New(c.Store, availability.Options{MaxStaleness: time.Minute, PastTolerance: time.Minute})
-	}, nil)
+	s := startOn(t, db, nil, nil)
 	calls := map[string]func(start, end *timestamppb.Timestamp) error{
 		"GetSeats": func(start, end *timestamppb.Timestamp) error {
 			_, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{StartTime: start, EndTime: end})

@@ -174,7 +174,7 @@ func canaries() []canary {
 			{"server/interceptors.go", "\tc := callOf(ctx)\n\terr = e.run(", "\tc := callOf(ctx)\n\tif strings.HasPrefix(c.method, \"/dlsms.v1.Reservation\") {\n\t\ttime.Sleep(2 * time.Second)\n\t}\n\terr = e.run("},
 		}},
 		{name: "seats from a cache of 300 ms", by: checkReads, changes: []change{
-			{"availability/tail.go joinOrAnswer", "if m.options.Freshness > 0 {\n", "{\n\t\tm.options.Freshness = 300 * time.Millisecond\n"},
+			{"feed/refresh.go join", "if f.options.Freshness > 0 {\n", "{\n\t\tf.options.Freshness = 300 * time.Millisecond\n"},
 		}},
 	}
 }
