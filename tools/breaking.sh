@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Compares proto/ with what clients may have generated from: where this branch left main, or on main itself the commit before.
-# BASE=v1.0 names another commit. What can't be compared fails, unless there is nothing earlier.
+# Compares proto/ with an earlier commit and fails if a change breaks clients that were generated from it.
+# The earlier commit is the one where this branch left main; on main, it is the parent commit.
+# BASE=v1.0 names another commit. Without an earlier commit the script passes; if it can't compare, it fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 fail() {
-  echo "dlsms: can't tell whether proto/ breaks clients: $*" >&2
+  echo "dlsms: can't compare proto/ with an earlier commit: $*" >&2
   exit 1
 }
-# A clone may belong to another user, as in CI.
+# In CI, the clone may belong to another user.
 git() { command git -c "safe.directory=$(pwd -P)" "$@"; }
 
 head=$(git rev-parse --verify HEAD) || fail "this is no clone with a commit"
@@ -18,13 +19,15 @@ if [[ -n ${BASE:-} ]]; then
 else
   for branch in origin/main main; do
     git rev-parse --quiet --verify "$branch" >/dev/null || continue
-    base=$(git merge-base "$head" "$branch") || fail "HEAD and $branch have no commit in common: in a shallow clone, git fetch --unshallow"
+    base=$(git merge-base "$head" "$branch") ||
+      fail "HEAD and $branch have no common commit: in a shallow clone, run git fetch --unshallow"
     if [[ $base != "$head" ]]; then break; fi
   done
-  [[ -n $base ]] || fail "neither origin/main nor main is here: git fetch origin main, or give BASE="
+  [[ -n $base ]] || fail "neither origin/main nor main is here: run git fetch origin main, or set BASE"
   if [[ $base == "$head" ]]; then
     if [[ -z $(git show --no-patch --format=%P "$head") ]]; then
-      [[ $(git rev-parse --is-shallow-repository) == false ]] || fail "the clone is shallow: git fetch --unshallow"
+      [[ $(git rev-parse --is-shallow-repository) == false ]] ||
+        fail "the clone is shallow: run git fetch --unshallow"
       echo "proto/ has nothing to compare with: this is the first commit"
       exit 0
     fi

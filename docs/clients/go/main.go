@@ -1,4 +1,5 @@
-// Command go is a small client of DL-SMS: it logs in, books a seat, reads the reason of a refusal, and follows its notifications.
+// Command go is a small client of DL-SMS.
+// It logs in, books a seat, reads the reason of an error, and subscribes to notifications.
 package main
 
 import (
@@ -9,7 +10,8 @@ import (
 	"strconv"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails" // also registers the details for status.Details
+	// This import also registers the details for status.Details.
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
@@ -19,7 +21,7 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1" // go get github.com/dlsms/dlsms
 )
 
-// Every call is safe to repeat, so let gRPC retry it when the server is unavailable.
+// Every call is safe to repeat, so gRPC may retry it when the server is unavailable.
 const serviceConfig = `{"methodConfig": [{
 	"name": [{"service": "dlsms.v1.AuthService"}, {"service": "dlsms.v1.SeatService"},
 		{"service": "dlsms.v1.ReservationService"}, {"service": "dlsms.v1.NotifyService"}],
@@ -52,7 +54,8 @@ func visit(ctx context.Context, address, studentID, password string, seat int64)
 	}
 	defer conn.Close()
 
-	login, err := dlsmsv1.NewAuthServiceClient(conn).Login(ctx, &dlsmsv1.LoginRequest{StudentId: studentID, Password: password})
+	login, err := dlsmsv1.NewAuthServiceClient(conn).Login(ctx,
+		&dlsmsv1.LoginRequest{StudentId: studentID, Password: password})
 	if err != nil {
 		return err
 	}
@@ -65,7 +68,8 @@ func visit(ctx context.Context, address, studentID, password string, seat int64)
 	}
 	fmt.Fprintln(os.Stdout, "seats available:", seats.GetAvailableCount())
 
-	// One request id for each reservation that the user wants: a repeated call then returns the first answer.
+	// Use a new request id for each reservation, and the same id for a retry: then a repeated call
+	// returns the first response.
 	reservations := dlsmsv1.NewReservationServiceClient(conn)
 	booking := &dlsmsv1.CreateReservationRequest{
 		SeatId: seat, EndTime: timestamppb.New(time.Now().Add(2 * time.Hour)), RequestId: rand.Text(),
@@ -87,12 +91,13 @@ func visit(ctx context.Context, address, studentID, password string, seat int64)
 	if _, err := reservations.CheckOut(mine, &dlsmsv1.CheckOutRequest{ReservationId: id}); err != nil {
 		return err
 	}
-	return follow(mine, conn, id)
+	return subscribe(mine, conn, id)
 }
 
-// follow prints notifications until the reservation is completed. A client that runs on keeps the last id, and calls Subscribe
-// with it again when the stream ends with UNAVAILABLE.
-func follow(ctx context.Context, conn *grpc.ClientConn, reservation int64) error {
+// subscribe reads notifications until the reservation is completed.
+// A client that keeps running stores the last id. When the stream ends with UNAVAILABLE, it calls
+// Subscribe again with that id.
+func subscribe(ctx context.Context, conn *grpc.ClientConn, reservation int64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the stream
 	stream, err := dlsmsv1.NewNotifyServiceClient(conn).Subscribe(ctx, &dlsmsv1.SubscribeRequest{AfterId: 0})
@@ -112,8 +117,8 @@ func follow(ctx context.Context, conn *grpc.ClientConn, reservation int64) error
 	}
 }
 
-// reason returns the reason of an error of the server, such as SEAT_TAKEN; "" when the error is not the server's.
-// Without the import of errdetails, Details returns an error in place of the details.
+// reason returns the reason of a server error, such as SEAT_TAKEN, or "" for other errors.
+// Without the import of errdetails, Details returns an error instead of the details.
 func reason(err error) string {
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok {

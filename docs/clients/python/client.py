@@ -1,4 +1,7 @@
-"""A small client of DL-SMS: it logs in, books a seat, reads the reason of a refusal, and follows its notifications."""
+"""A small client of DL-SMS.
+
+It logs in, books a seat, reads the reason of an error, and subscribes to notifications.
+"""
 
 import datetime
 import json
@@ -11,7 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from dlsms.v1 import auth_pb2, auth_pb2_grpc, notify_pb2, notify_pb2_grpc
 from dlsms.v1 import reservation_pb2, reservation_pb2_grpc, seat_pb2, seat_pb2_grpc
 
-# Every call is safe to repeat, so let gRPC retry it when the server is unavailable.
+# Every call is safe to repeat, so gRPC may retry it when the server is unavailable.
 SERVICE_CONFIG = {
     "methodConfig": [
         {
@@ -32,11 +35,11 @@ SERVICE_CONFIG = {
     ]
 }
 
-TIMEOUT = 10  # seconds; without it a call may wait for ever
+TIMEOUT = 10  # seconds; without it a call may wait without a limit
 
 
 def reason(error):
-    """Returns the reason of an error of the server, such as SEAT_TAKEN; "" when the error is not the server's."""
+    """Returns the reason of a server error, such as SEAT_TAKEN, or "" for other errors."""
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin":
             for detail in status_pb2.Status.FromString(value).details:
@@ -60,7 +63,8 @@ def visit(address, student_id, password, seat_id):
         )
         print("seats available:", seats.available_count)
 
-        # One request id for each reservation that the user wants: a repeated call then returns the first answer.
+        # Use a new request id for each reservation, and the same id for a retry: then a repeated call
+        # returns the first response.
         reservations = reservation_pb2_grpc.ReservationServiceStub(channel)
         booking = reservation_pb2.CreateReservationRequest(seat_id=seat_id, request_id=str(uuid.uuid4()))
         end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=2)
@@ -78,7 +82,8 @@ def visit(address, student_id, password, seat_id):
         reservations.CheckIn(reservation_pb2.CheckInRequest(**this), metadata=mine, timeout=TIMEOUT)
         reservations.CheckOut(reservation_pb2.CheckOutRequest(**this), metadata=mine, timeout=TIMEOUT)
 
-        # A client that runs on keeps the last id, and calls Subscribe with it again when the stream ends with UNAVAILABLE.
+        # A client that keeps running stores the last id. When the stream ends with UNAVAILABLE, it calls
+        # Subscribe again with that id.
         stream = notify_pb2_grpc.NotifyServiceStub(channel).Subscribe(
             notify_pb2.SubscribeRequest(after_id=0), metadata=mine, timeout=60
         )

@@ -1,10 +1,11 @@
-// A small client of DL-SMS: it logs in, books a seat, reads the reason of a refusal, and follows its notifications.
+// A small client of DL-SMS.
+// It logs in, books a seat, reads the reason of an error, and subscribes to notifications.
 import { randomUUID } from 'node:crypto';
 import { dirname } from 'node:path';
 import * as grpc from '@grpc/grpc-js';
 import * as loader from '@grpc/proto-loader';
 
-// Every call is safe to repeat, so let gRPC retry it when the server is unavailable.
+// Every call is safe to repeat, so gRPC may retry it when the server is unavailable.
 const serviceConfig = {
   methodConfig: [{
     name: ['Auth', 'Seat', 'Reservation', 'Notify'].map((name) => ({ service: `dlsms.v1.${name}Service` })),
@@ -15,7 +16,7 @@ const serviceConfig = {
   }],
 };
 
-// The protos of this repository, and google/rpc of the package google-proto-files.
+// The protos of this repository, and google/rpc from the package google-proto-files.
 const protos = process.env.DLSMS_PROTO ?? 'proto';
 const google = dirname(dirname(require.resolve('google-proto-files/google/rpc/status.proto')));
 const definition = loader.loadSync(
@@ -35,14 +36,14 @@ const decode = (type: string, bytes: Buffer): any =>
 
 // call makes a unary call and resolves to its response.
 function call(client: any, method: string, request: object, metadata = new grpc.Metadata()): Promise<any> {
-  const deadline = Date.now() + 10_000; // without it a call may wait for ever
+  const deadline = Date.now() + 10_000; // without it a call may wait without a limit
   return new Promise((resolve, reject) => {
     client[method](request, metadata, { deadline }, (error: grpc.ServiceError | null, response: any) =>
       error ? reject(error) : resolve(response));
   });
 }
 
-// reason returns the reason of an error of the server, such as SEAT_TAKEN; '' when the error is not the server's.
+// reason returns the reason of a server error, such as SEAT_TAKEN, or '' for other errors.
 function reason(error: grpc.ServiceError): string {
   for (const bytes of error.metadata.get('grpc-status-details-bin')) {
     for (const detail of decode('google.rpc.Status', bytes as Buffer).details) {
@@ -56,7 +57,8 @@ function reason(error: grpc.ServiceError): string {
 
 async function visit(address: string, studentId: string, password: string, seatId: string): Promise<void> {
   const open = (service: string) =>
-    new v1[service](address, grpc.credentials.createInsecure(), { 'grpc.service_config': JSON.stringify(serviceConfig) });
+    new v1[service](address, grpc.credentials.createInsecure(),
+      { 'grpc.service_config': JSON.stringify(serviceConfig) });
   const [auth, seats, reservations, notify] =
     ['AuthService', 'SeatService', 'ReservationService', 'NotifyService'].map(open);
 
@@ -67,7 +69,8 @@ async function visit(address: string, studentId: string, password: string, seatI
 
   console.log('seats available:', (await call(seats, 'GetSeats', { available_only: true })).available_count);
 
-  // One request id for each reservation that the user wants: a repeated call then returns the first answer.
+  // Use a new request id for each reservation, and the same id for a retry: then a repeated call
+  // returns the first response.
   const end = { seconds: String(Math.floor(Date.now() / 1000) + 2 * 60 * 60) };
   const booking = { seat_id: seatId, end_time: end, request_id: randomUUID() };
   const { reservation } = await call(reservations, 'CreateReservation', booking, mine);
@@ -83,9 +86,10 @@ async function visit(address: string, studentId: string, password: string, seatI
   await call(reservations, 'CheckIn', { reservation_id: reservation.id }, mine);
   await call(reservations, 'CheckOut', { reservation_id: reservation.id }, mine);
 
-  // A client that runs on keeps the last id, and calls Subscribe with it again when the stream ends with UNAVAILABLE.
+  // A client that keeps running stores the last id. When the stream ends with UNAVAILABLE, it calls
+  // Subscribe again with that id.
   const stream = notify.Subscribe({ after_id: '0' }, mine, { deadline: Date.now() + 60_000 });
-  stream.on('error', () => {}); // CANCELLED, by the client itself
+  stream.on('error', () => {}); // CANCELLED, because the client cancels the stream
   for await (const { notification } of stream) { // null in a heartbeat
     if (notification?.reservation_id === reservation.id && notification.kind === 'NOTIFICATION_KIND_COMPLETED') {
       console.log('notified:', notification.kind);
