@@ -55,25 +55,27 @@ func (s *authService) Login(ctx context.Context, req *dlsmsv1.LoginRequest) (*dl
 		return nil, err
 	}
 
-	credentials, err := s.prove(ctx, studentID, password, func() (store.Credentials, error) {
+	credentials, err := s.checkPassword(ctx, studentID, password, func() (store.Credentials, error) {
 		return s.store.Credentials(ctx, studentID)
 	})
 	if err != nil {
 		return nil, err
 	}
-	token, bearer, err := s.tokens.issue(credentials)
+	token, claims, err := s.tokens.issue(credentials)
 	if err != nil {
 		return nil, err
 	}
 
 	return &dlsmsv1.LoginResponse{
 		AccessToken: token,
-		ExpiresAt:   timestamppb.New(bearer.ExpiresAt),
+		ExpiresAt:   timestamppb.New(claims.ExpiresAt),
 		User:        userProto(credentials.User),
 	}, nil
 }
 
-func (s *authService) VerifyToken(ctx context.Context, req *dlsmsv1.VerifyTokenRequest) (*dlsmsv1.VerifyTokenResponse, error) {
+func (s *authService) VerifyToken(
+	ctx context.Context, req *dlsmsv1.VerifyTokenRequest,
+) (*dlsmsv1.VerifyTokenResponse, error) {
 	var c check
 	if req.GetToken() == "" {
 		c.fault("token", "is missing")
@@ -82,24 +84,26 @@ func (s *authService) VerifyToken(ctx context.Context, req *dlsmsv1.VerifyTokenR
 		return nil, err
 	}
 
-	who, err := s.tokens.verify(req.GetToken())
+	claims, err := s.tokens.verify(req.GetToken())
 	if err != nil {
 		return nil, err
 	}
-	if err := s.inForce(ctx, who); err != nil {
+	if err := s.inForce(ctx, claims); err != nil {
 		return nil, err
 	}
 
 	return &dlsmsv1.VerifyTokenResponse{
-		UserId:    who.UserID,
-		StudentId: who.StudentID,
-		Role:      roleProto(who.Role),
-		IssuedAt:  timestamppb.New(who.IssuedAt),
-		ExpiresAt: timestamppb.New(who.ExpiresAt),
+		UserId:    claims.UserID,
+		StudentId: claims.StudentID,
+		Role:      roleProto(claims.Role),
+		IssuedAt:  timestamppb.New(claims.IssuedAt),
+		ExpiresAt: timestamppb.New(claims.ExpiresAt),
 	}, nil
 }
 
-func (s *authService) ChangePassword(ctx context.Context, req *dlsmsv1.ChangePasswordRequest) (*dlsmsv1.ChangePasswordResponse, error) {
+func (s *authService) ChangePassword(
+	ctx context.Context, req *dlsmsv1.ChangePasswordRequest,
+) (*dlsmsv1.ChangePasswordResponse, error) {
 	var c check
 	current := c.password("current_password", req.GetCurrentPassword())
 	next := c.newPassword("new_password", req.GetNewPassword())
@@ -107,30 +111,12 @@ func (s *authService) ChangePassword(ctx context.Context, req *dlsmsv1.ChangePas
 		return nil, err
 	}
 
-	me := caller(ctx)
-	// Another try of this very call may have changed it already, its answer lost: then the token is revoked, and the password not a wrong guess.
-	if err := s.revoked.read(ctx); err != nil {
+	if err := s.checkNotRevoked(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.revoked.check(me); err != nil {
+	if err := s.replacePassword(ctx, current, next); err != nil {
 		return nil, err
 	}
-	old, err := s.prove(ctx, me.StudentID, current, func() (store.Credentials, error) {
-		return s.store.CredentialsByID(ctx, me.UserID)
-	})
-	if err != nil {
-		return nil, err
-	}
-	hash, err := s.passwords.hash(ctx, me.StudentID, next)
-	if err != nil {
-		return nil, err
-	}
-	forgettable := s.tokens.allForgettable()
-	generation, err := s.store.ChangePassword(ctx, me.UserID, old.PasswordHash, hash, forgettable)
-	if err != nil {
-		return nil, err
-	}
-	s.revoke(store.Revocation{UserID: me.UserID, Generation: generation, ExpiresAt: forgettable})
 
 	return &dlsmsv1.ChangePasswordResponse{}, nil
 }
@@ -145,30 +131,67 @@ func (s *authService) Logout(ctx context.Context, _ *dlsmsv1.LogoutRequest) (*dl
 	return &dlsmsv1.LogoutResponse{}, nil
 }
 
-// revoke applies here at once what the store has, and hints the other replicas at it.
+// checkNotRevoked reads the revocation list and checks the caller's token against it.
+// ChangePassword needs it: if an earlier attempt of the same call changed the password and its
+// answer was lost, the client must see that its token is revoked, not that its password is wrong.
+func (s *authService) checkNotRevoked(ctx context.Context) error {
+	if err := s.revoked.read(ctx); err != nil {
+		return err
+	}
+	return s.revoked.check(caller(ctx))
+}
+
+// replacePassword checks the caller's current password, stores the hash of the next one and revokes
+// all of the caller's tokens.
+func (s *authService) replacePassword(ctx context.Context, current []string, next string) error {
+	me := caller(ctx)
+	old, err := s.checkPassword(ctx, me.StudentID, current, func() (store.Credentials, error) {
+		return s.store.CredentialsByID(ctx, me.UserID)
+	})
+	if err != nil {
+		return err
+	}
+	hash, err := s.passwords.hash(ctx, me.StudentID, next)
+	if err != nil {
+		return err
+	}
+	expiresAt := s.tokens.allForgettable()
+	generation, err := s.store.ChangePassword(ctx, me.UserID, old.PasswordHash, hash, expiresAt)
+	if err != nil {
+		return err
+	}
+	s.revoke(store.Revocation{UserID: me.UserID, Generation: generation, ExpiresAt: expiresAt})
+	return nil
+}
+
+// revoke applies a committed revocation on this replica at once and sends the other replicas a
+// hint.
 func (s *authService) revoke(r store.Revocation) {
 	s.revoked.apply(r)
 	s.hints.Send(HintTokens)
 }
 
-// prove returns the credentials that load finds if the password is theirs, else ErrBadCredentials, whether they exist or not and in the same
-// time. password has the forms of it that may be right. Wrong passwords for one student id are counted, and past the limit nobody is told whether one was right.
-func (s *authService) prove(
-	ctx context.Context, studentID string, password []string, load func() (store.Credentials, error),
+// checkPassword returns the credentials that load finds if one of the forms of the password matches
+// their hash. Otherwise it returns ErrBadCredentials, in the same time whether the user exists or
+// not. Wrong passwords count against the student id. Above the limit, checkPassword refuses every
+// password, so that a client does not learn whether one was right.
+func (s *authService) checkPassword(
+	ctx context.Context, studentID string, forms []string, load func() (store.Credentials, error),
 ) (store.Credentials, error) {
 	var found store.Credentials
 	if err := s.limits.loginAllowed(ctx, studentID); err != nil {
 		return found, err
 	}
 	err := s.passwords.inTurn(ctx, studentID, func() (err error) {
-		// Again, since others may have failed while this one waited: or else as many as can wait could try.
+		// Checked again, since other attempts may have failed while this one waited. Otherwise, all
+		// attempts that fit into the queue would get past the limit.
 		if err := s.limits.loginAllowed(ctx, studentID); err != nil {
 			return err
 		}
 		if found, err = load(); err != nil && !errors.Is(err, store.ErrUserNotFound) {
 			return err
 		}
-		err = s.passwords.compare(found.PasswordHash, password...)
+		err = s.passwords.compare(found.PasswordHash, forms...)
 		if errors.Is(err, store.ErrBadCredentials) {
 			s.limits.loginFailed(ctx, studentID)
 		}

@@ -18,14 +18,18 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// check gathers everything that is wrong with the shape of a request, so that a client learns of all of it at once. Its zero value is
-// ready. Each method takes a field's name and value and returns the value as the store wants it; after a fault that value is meaningless,
-// and err says so. What depends on time or on other rows is not for here: the store decides it, in its transaction.
+// check validates the shape of a request. It collects all field errors, so that a client learns of
+// all of them at once. The zero value is ready to use.
+//
+// Each method takes the name and the value of a field and returns the value in the form that the
+// store expects. After a field error the returned value has no meaning; err reports the error.
+// Rules that depend on time or on other rows are not checked here: the store checks them in its
+// transaction.
 type check struct {
 	faults []store.Fault
 }
 
-// err returns store.Invalid with all the faults found, nil if there are none.
+// err returns store.Invalid with all field errors; nil if there are none.
 func (c *check) err() error {
 	if len(c.faults) == 0 {
 		return nil
@@ -33,12 +37,12 @@ func (c *check) err() error {
 	return store.Invalid(c.faults...)
 }
 
-// fault notes what is wrong with a field; handlers use it for what no method here covers.
+// fault adds a field error. Handlers call it for rules that no method of check covers.
 func (c *check) fault(field, msg string) {
 	c.faults = append(c.faults, store.Fault{Field: field, Msg: msg})
 }
 
-// id takes the id of something: above 0.
+// id checks a required id: above 0.
 func (c *check) id(field string, v int64) int64 {
 	if v <= 0 {
 		c.fault(field, "must be above 0")
@@ -46,7 +50,7 @@ func (c *check) id(field string, v int64) int64 {
 	return v
 }
 
-// afterID takes the id to go on after: 0 or above.
+// afterID checks the id after which a list starts: 0 or above.
 func (c *check) afterID(field string, v int64) int64 {
 	if v < 0 {
 		c.fault(field, "must be 0 or above")
@@ -54,49 +58,53 @@ func (c *check) afterID(field string, v int64) int64 {
 	return v
 }
 
-// pageSize takes the size of a page, of which 0 means byDefault and the most is most.
-func (c *check) pageSize(v int32, byDefault, most int) int {
+// pageSize checks a page size: 0 to maxSize. It returns defaultSize for 0.
+func (c *check) pageSize(v int32, defaultSize, maxSize int) int {
 	switch {
-	case v < 0 || int(v) > most:
-		c.fault("page_size", fmt.Sprintf("must be 0 to %d", most))
+	case v < 0 || int(v) > maxSize:
+		c.fault("page_size", fmt.Sprintf("must be 0 to %d", maxSize))
 	case v == 0:
-		return byDefault
+		return defaultSize
 	}
 	return int(v)
 }
 
-// text takes least to most characters, none of which is one that spoils logs and screens: a control character (Postgres refuses a NUL), a
-// line or paragraph separator, or one that turns the direction of what comes after it.
-func (c *check) text(field, v string, least, most int) string {
+// text checks that v has minLen to maxLen characters and none that corrupts logs or screens:
+// control characters (Postgres refuses NUL), line and paragraph separators, and characters that
+// change the direction of the text after them.
+func (c *check) text(field, v string, minLen, maxLen int) string {
 	switch n := utf8.RuneCountInString(v); {
 	case !utf8.ValidString(v) || strings.ContainsFunc(v, unicode.IsControl):
 		c.fault(field, "must be UTF-8 text without control characters")
-	case strings.ContainsFunc(v, disruptive):
-		c.fault(field, "must not contain line separators or characters that turn the direction of text")
-	case n < least && v == "":
+	case strings.ContainsFunc(v, breaksLayout):
+		c.fault(field, "must not contain line separators or characters that change the text direction")
+	case n < minLen && v == "":
 		c.fault(field, "is missing")
-	case n < least || n > most:
-		c.fault(field, fmt.Sprintf("must have %d to %d characters", least, most))
+	case n < minLen || n > maxLen:
+		c.fault(field, fmt.Sprintf("must have %d to %d characters", minLen, maxLen))
 	}
 	return v
 }
 
-// disruptive reports whether a character changes lines or the direction of text. The marks for a single place (U+061C, U+200E, U+200F) are
-// harmless, and some names need them.
-func disruptive(r rune) bool {
+// breaksLayout reports whether a character separates lines or changes the direction of the text
+// after it. The marks U+061C, U+200E and U+200F pass: they affect a single place, and some names
+// need them.
+func breaksLayout(r rune) bool {
 	return r == '\u2028' || r == '\u2029' || r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069'
 }
 
-// visible reports whether something can be seen of a character by itself: of a letter, digit, sign or symbol, but for those that are blank.
-func visible(r rune) bool {
+// isVisible reports whether a character is visible by itself: a letter, digit, punctuation mark or
+// symbol, except those that are blank.
+func isVisible(r rune) bool {
 	switch r {
-	case '\u115f', '\u1160', '\u3164', '\uffa0', '\u2800': // fillers of Hangul, and the Braille pattern without dots
+	case '\u115f', '\u1160', '\u3164', '\uffa0', '\u2800': // Hangul fillers, and the blank Braille pattern
 		return false
 	}
 	return unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S)
 }
 
-// name takes a person's name: 1 to 100 characters, one of them visible.
+// name checks the name of a person: 1 to 100 characters, at least one of them visible. It returns
+// the name without surrounding space.
 func (c *check) name(field, v string) string {
 	before := len(c.faults)
 	c.text(field, v, 1, 100)
@@ -104,53 +112,60 @@ func (c *check) name(field, v string) string {
 	switch {
 	case v != "" && trimmed == "":
 		c.fault(field, "must not be blank")
-	case len(c.faults) == before && !strings.ContainsFunc(v, visible):
+	case len(c.faults) == before && !strings.ContainsFunc(v, isVisible):
 		c.fault(field, "must have a visible character")
 	}
 	return trimmed
 }
 
-// requestID takes an optional request_id: empty, or 1 to 64 printable characters.
+// requestID checks the optional request_id: empty, or 1 to 64 printable characters.
 func (c *check) requestID(v string) string {
 	c.text("request_id", v, 0, 64)
 	return v
 }
 
-// studentID takes 3 to 32 of ASCII letters, digits, ".", "_" and "-".
+// studentID checks a student id: 3 to 32 characters, each an ASCII letter, a digit, ".", "_" or
+// "-".
 func (c *check) studentID(field, v string) string {
 	ok := len(v) >= 3 && len(v) <= 32
 	for i := 0; ok && i < len(v); i++ {
 		ok = idByte(v[i])
 	}
 	if !ok {
-		c.fault(field, `must be 3 to 32 of letters, digits, ".", "_" and "-"`)
+		c.fault(field, `must be 3 to 32 ASCII letters, digits, ".", "_" or "-"`)
 	}
 	return v
 }
 
-// The size of a password in bytes: bcrypt ignores what comes after the 72nd.
-const minPassword, maxPassword = 8, 72
+// The length of a password in bytes. bcrypt ignores all bytes after the 72nd.
+const (
+	minPassword    = 8
+	maxPassword    = 72
+	passwordLength = "must have 8 to 72 bytes"
+)
 
-// newPassword takes a password that is to be set and returns the form of it that is hashed, of 8 to 72 bytes: the one of PRECIS OpaqueString
-// (RFC 8265), so that the same characters are the same password, whichever code points a keyboard makes of them.
+// newPassword checks a password that is to be set and returns the form that is hashed, of 8 to 72
+// bytes. This is the PRECIS OpaqueString form (RFC 8265). With it, the same characters are the same
+// password, whatever code points a keyboard produces for them.
 func (c *check) newPassword(field, v string) string {
 	prepared, err := preparePassword(v)
 	switch {
-	case err != nil && goodLength(v):
-		c.fault(field, "must not contain control characters or code points without a character")
-	case err != nil || !goodLength(prepared):
+	case err != nil && hasPasswordLength(v):
+		c.fault(field, "must not contain control characters or unassigned code points")
+	case err != nil || !hasPasswordLength(prepared):
 		c.fault(field, passwordLength)
 	}
 	return prepared
 }
 
-// password takes a password that is to be compared and returns its forms, the likeliest first: the prepared one, and then, where it differs, the
-// one that was typed, since passwords were hashed as they were typed before there was a newPassword.
+// password checks a password that is to be compared with a hash. It returns the forms to compare:
+// first the prepared form, then the typed form if it differs. Passwords that were hashed before
+// newPassword existed were hashed as typed.
 func (c *check) password(field, v string) (forms []string) {
-	if prepared, err := preparePassword(v); err == nil && goodLength(prepared) {
+	if prepared, err := preparePassword(v); err == nil && hasPasswordLength(prepared) {
 		forms = append(forms, prepared)
 	}
-	if goodLength(v) && !slices.Contains(forms, v) {
+	if hasPasswordLength(v) && !slices.Contains(forms, v) {
 		forms = append(forms, v)
 	}
 	if len(forms) == 0 {
@@ -159,13 +174,12 @@ func (c *check) password(field, v string) (forms []string) {
 	return forms
 }
 
-const passwordLength = "must have 8 to 72 bytes"
-
-func goodLength(password string) bool {
+func hasPasswordLength(password string) bool {
 	return len(password) >= minPassword && len(password) <= maxPassword
 }
 
-// preparePassword returns the form of a password by PRECIS OpaqueString. It does not look at what is too long whatever the form.
+// preparePassword returns the PRECIS OpaqueString form of a password. It rejects input above 4
+// times the maximum unprepared, since no form of it is short enough.
 func preparePassword(password string) (string, error) {
 	if len(password) > 4*maxPassword {
 		return "", errors.New("too long")
@@ -173,30 +187,44 @@ func preparePassword(password string) (string, error) {
 	return precis.OpaqueString.String(password)
 }
 
-// email takes what looks like an address: at most 254 characters, local@domain, the domain with a dot. Only a mail sent to it could tell more.
+// email checks the form of an email address: at most 254 characters, local@domain, and a dot in the
+// domain. Only a message to the address could prove that it exists.
 func (c *check) email(field, v string) string {
 	before := len(c.faults)
 	c.text(field, v, 1, 254)
-	local, domain, ok := strings.Cut(v, "@")
-	ok = ok && !strings.ContainsFunc(v, func(r rune) bool { return !visible(r) && !unicode.In(r, unicode.M) }) &&
-		local != "" && len(local) <= 64 && !strings.ContainsFunc(v, unicode.IsSpace) && !strings.ContainsAny(v, `<>()[],;:\"`) &&
-		strings.Contains(domain, ".") && !strings.Contains(domain, "@")
-	for label := range strings.SplitSeq(domain, ".") {
-		ok = ok && label != "" && len(label) <= 63 && label[0] != '-' && label[len(label)-1] != '-'
-	}
-	if len(c.faults) == before && !ok {
+	if len(c.faults) == before && !isEmail(v) {
 		c.fault(field, "must be an email address")
 	}
 	return v
 }
 
-// The years within which a time makes sense; what is further away overflows somewhere sooner or later.
+func isEmail(v string) bool {
+	invisible := func(r rune) bool { return !isVisible(r) && !unicode.In(r, unicode.M) }
+	if strings.ContainsFunc(v, invisible) || strings.ContainsFunc(v, unicode.IsSpace) ||
+		strings.ContainsAny(v, `<>()[],;:\"`) {
+		return false
+	}
+	local, domain, ok := strings.Cut(v, "@")
+	if !ok || local == "" || len(local) > 64 || !strings.Contains(domain, ".") || strings.Contains(domain, "@") {
+		return false
+	}
+	for label := range strings.SplitSeq(domain, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// minTime and maxTime bound the times of a request: minTime <= t < maxTime. Times outside of them
+// could overflow later.
 var (
-	earliest = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
-	latest   = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
+	minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+	maxTime = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-// time takes a time that must be set, in the years 2000 to 2199, and returns it in UTC, cut to the microseconds that Postgres keeps.
+// time checks a required time, in the years 2000 to 2199. It returns the time in UTC, truncated to
+// microseconds, the precision of Postgres.
 func (c *check) time(field string, v *timestamppb.Timestamp) time.Time {
 	if v == nil {
 		c.fault(field, "is missing")
@@ -205,30 +233,32 @@ func (c *check) time(field string, v *timestamppb.Timestamp) time.Time {
 	return c.optionalTime(field, v)
 }
 
-// optionalTime is time for one that may be unset, and is zero then.
+// optionalTime is like time, but returns the zero time for an unset one.
 func (c *check) optionalTime(field string, v *timestamppb.Timestamp) time.Time {
 	if v == nil {
 		return time.Time{}
 	}
 	t := v.AsTime()
-	if !v.IsValid() || t.Before(earliest) || !t.Before(latest) {
+	if !v.IsValid() || t.Before(minTime) || !t.Before(maxTime) {
 		c.fault(field, "must be a time in the years 2000 to 2199")
 		return time.Time{}
 	}
 	return t.Truncate(time.Microsecond)
 }
 
-// window takes a window whose two times must be set, the end after the start.
+// window checks a window with two required times, the end after the start.
 func (c *check) window(start, end *timestamppb.Timestamp) (from, to time.Time) {
-	return c.inOrder(c.time("start_time", start), c.time("end_time", end))
+	return c.ordered(c.time("start_time", start), c.time("end_time", end))
 }
 
-// windowFromNow takes a window whose start may be unset, and is zero then: the store puts the time of the transaction there.
+// windowFromNow checks a window with an optional start. It returns the zero time for an unset
+// start, which the store replaces by the time of its transaction.
 func (c *check) windowFromNow(start, end *timestamppb.Timestamp) (from, to time.Time) {
-	return c.inOrder(c.optionalTime("start_time", start), c.time("end_time", end))
+	return c.ordered(c.optionalTime("start_time", start), c.time("end_time", end))
 }
 
-// optionalWindow takes a window of which both times are set or neither; both are zero then.
+// optionalWindow checks a window with both times set or neither. Without a window, both results are
+// zero.
 func (c *check) optionalWindow(start, end *timestamppb.Timestamp) (from, to time.Time) {
 	switch {
 	case start == nil && end != nil:
@@ -236,21 +266,22 @@ func (c *check) optionalWindow(start, end *timestamppb.Timestamp) (from, to time
 	case start != nil && end == nil:
 		c.fault("end_time", "is missing: set both times or neither")
 	}
-	return c.inOrder(c.optionalTime("start_time", start), c.optionalTime("end_time", end))
+	return c.ordered(c.optionalTime("start_time", start), c.optionalTime("end_time", end))
 }
 
-// inOrder finds fault with a window that is empty or reversed; times that are zero were unset or found faulty before.
-func (c *check) inOrder(from, to time.Time) (time.Time, time.Time) {
+// ordered adds a field error if the window is empty or reversed. A zero time was unset, or has a
+// field error already.
+func (c *check) ordered(from, to time.Time) (time.Time, time.Time) {
 	if !from.IsZero() && !to.IsZero() && !to.After(from) {
 		c.fault("end_time", "must be after start_time")
 	}
 	return from, to
 }
 
-// span finds fault with a window that is longer than most.
-func (c *check) span(from, to time.Time, most time.Duration) {
-	if !from.IsZero() && to.Sub(from) > most {
-		c.fault("end_time", "must be at most "+days(most)+" after start_time")
+// span adds a field error if the window is longer than longest.
+func (c *check) span(from, to time.Time, longest time.Duration) {
+	if !from.IsZero() && to.Sub(from) > longest {
+		c.fault("end_time", "must be at most "+days(longest)+" after start_time")
 	}
 }
 
@@ -261,31 +292,32 @@ func days(d time.Duration) string {
 	return d.String()
 }
 
-// maxAmenities is how many a request may name: more than there are, and few enough that checking them is nothing.
+// maxAmenities bounds the amenities of a request. It is above the number of amenities that exist,
+// and low enough that checking them costs nothing.
 const maxAmenities = 16
 
-// amenities takes known amenities, in any order, some perhaps twice.
+// amenities checks that all amenities are known. Their order is free and duplicates are allowed.
 func (c *check) amenities(v []dlsmsv1.Amenity) []dlsmsv1.Amenity {
 	if len(v) > maxAmenities {
 		c.fault("amenities", fmt.Sprintf("must be at most %d", maxAmenities))
 		return nil
 	}
 	for i, a := range v {
-		if a == dlsmsv1.Amenity_AMENITY_UNSPECIFIED || !known(a) {
+		if a == dlsmsv1.Amenity_AMENITY_UNSPECIFIED || !isDefined(a) {
 			c.fault("amenities["+strconv.Itoa(i)+"]", "is not a known amenity")
 		}
 	}
 	return v
 }
 
-// enum takes a value that the enum defines; the unspecified one passes.
+// enum checks that the enum defines the value. The unspecified value passes.
 func enum[E protoreflect.Enum](c *check, field string, v E) E {
-	if !known(v) {
+	if !isDefined(v) {
 		c.fault(field, "is not a known value")
 	}
 	return v
 }
 
-func known(v protoreflect.Enum) bool {
+func isDefined(v protoreflect.Enum) bool {
 	return v.Descriptor().Values().ByNumber(v.Number()) != nil
 }

@@ -8,16 +8,17 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// lenientCodec is the protobuf codec of grpc, but for bytes that are no message: grpc answers those INTERNAL by itself, before any
-// interceptor is asked, though the client is at fault. This codec lets them through, marked, and the edge refuses them as it refuses all
-// else that is wrong with a request: with INVALID_ARGUMENT, and after it has asked who is calling.
+// lenientCodec is grpc's protobuf codec, except that it accepts bytes that are not a message. grpc
+// itself answers such bytes with INTERNAL before it calls any interceptor, although the client is
+// at fault. lenientCodec marks the message instead. The edge then refuses it like every invalid
+// request: with INVALID_ARGUMENT, and after it has authenticated the caller.
 type lenientCodec struct{ encoding.CodecV2 }
 
 func newCodec() encoding.CodecV2 { return lenientCodec{encoding.GetCodecV2("proto")} }
 
-// Marshal passes on what is encoded.
+// Marshal passes an encodedMessage on unchanged and encodes every other message.
 func (c lenientCodec) Marshal(v any) (mem.BufferSlice, error) {
-	message, ok := v.(encoded)
+	message, ok := v.(encodedMessage)
 	if !ok {
 		return c.CodecV2.Marshal(v)
 	}
@@ -28,18 +29,19 @@ func (c lenientCodec) Marshal(v any) (mem.BufferSlice, error) {
 	return out, nil
 }
 
+// Unmarshal decodes a message. It marks the message as malformed instead of returning an error.
 func (c lenientCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	err := c.CodecV2.Unmarshal(data, v)
 	if m, ok := v.(proto.Message); ok && err != nil {
 		proto.Reset(m)
 		m.ProtoReflect().SetUnknown([]byte{malformedMark})
-		return nil //nolint:nilerr // the mark says it
+		return nil //nolint:nilerr // the mark replaces the error
 	}
 	return err
 }
 
-// malformedMark stands where unknown fields stand. No message that was parsed begins them with a zero: that would be field number 0,
-// which is malformed itself.
+// malformedMark is stored in place of a message's unknown fields. The unknown fields of a parsed
+// message never begin with a zero byte: it would be field number 0, which is malformed itself.
 const malformedMark = 0
 
 // malformed reports whether lenientCodec has marked a message.

@@ -9,7 +9,7 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// timestamp is t for the wire; nil, which is unset, for nil.
+// timestamp converts t to a protobuf timestamp. It returns nil, which means unset, for nil.
 func timestamp(t *time.Time) *timestamppb.Timestamp {
 	if t == nil {
 		return nil
@@ -17,7 +17,8 @@ func timestamp(t *time.Time) *timestamppb.Timestamp {
 	return timestamppb.New(*t)
 }
 
-// setTimestamp is t for the wire; nil, which is unset, for the zero time.
+// setTimestamp converts t to a protobuf timestamp. It returns nil, which means unset, for the zero
+// time.
 func setTimestamp(t time.Time) *timestamppb.Timestamp {
 	if t.IsZero() {
 		return nil
@@ -55,7 +56,7 @@ func entryProto(e store.Entry) *dlsmsv1.WaitlistEntry {
 		Seat:           seatRefProto(e.SeatRef),
 		StartTime:      timestamppb.New(e.StartTime),
 		EndTime:        timestamppb.New(e.EndTime),
-		Status:         enumValue[dlsmsv1.WaitlistStatus]("WAITLIST_STATUS_"+string(e.Status), dlsmsv1.WaitlistStatus_value),
+		Status:         waitlistStatusProto(e.Status),
 		Position:       e.Position,
 		OfferExpiresAt: timestamp(e.OfferExpiresAt),
 		CreatedAt:      timestamppb.New(e.CreatedAt),
@@ -63,5 +64,10 @@ func entryProto(e store.Entry) *dlsmsv1.WaitlistEntry {
 	}
 }
 
-// enumValue finds the value of an enum by its full name. The store's names are those of the enums, which a test holds them to.
+func waitlistStatusProto(s store.WaitlistStatus) dlsmsv1.WaitlistStatus {
+	return enumValue[dlsmsv1.WaitlistStatus]("WAITLIST_STATUS_"+string(s), dlsmsv1.WaitlistStatus_value)
+}
+
+// enumValue returns the value of an enum by its full name. The names in the store equal those of
+// the enums; a test checks it.
 func enumValue[E ~int32](name string, values map[string]int32) E { return E(values[name]) }

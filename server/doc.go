@@ -1,40 +1,49 @@
-// Package server is what a client talks to: the four gRPC services of dlsms.v1, and the edge around them.
+// Package server is the API: the four gRPC services of dlsms.v1, and the edge around them.
 //
-// Its one invariant: no call reaches a handler that the policy does not allow, and no error reaches a client but through errors.go.
+// Its invariant: the policy allows every call that reaches a handler, and errors.go makes every
+// error that reaches a client.
 //
 // # The edge
 //
-// Every RPC, unary or stream, goes through edge.run (interceptors.go): log, map errors, recover, gate (starting or draining), deadline,
-// authenticate, limit, admit; then the handler. Who may call what, against which limits, is one table (policy.go).
+// Every RPC, unary or stream, runs through edge.run (interceptors.go): log, map errors, recover,
+// gate (starting or draining), deadline, authenticate, limit, admit, handler. One table (policy.go)
+// lists the allowed callers and the limits of each method.
 //
 // # Writing a handler
 //
-// A handler is three paragraphs: understand the request, do one thing, answer.
+// A handler has three parts: collect all field errors, make one call, convert the result.
 //
-//	func (s *reservationService) CancelReservation(ctx context.Context, req *dlsmsv1.CancelReservationRequest) (*dlsmsv1.CancelReservationResponse, error) {
+//	func (s *reservationService) GetReservation(
+//		ctx context.Context, req *dlsmsv1.GetReservationRequest,
+//	) (*dlsmsv1.GetReservationResponse, error) {
 //		var c check
 //		id := c.id("reservation_id", req.GetReservationId())
 //		if err := c.err(); err != nil {
 //			return nil, err
 //		}
 //
-//		r, err := s.store.Cancel(ctx, caller(ctx).UserID, id)
+//		r, err := s.store.Reservation(ctx, caller(ctx).UserID, id)
 //		if err != nil {
 //			return nil, err
 //		}
-//		s.hints.Send(HintReservations)
 //
-//		return &dlsmsv1.CancelReservationResponse{Reservation: reservationProto(r)}, nil
+//		return &dlsmsv1.GetReservationResponse{Reservation: reservationProto(r)}, nil
 //	}
 //
-// check (check.go) gathers every fault of the request's shape. caller(ctx) (call.go) is who calls; on public methods it is zero. Errors
-// are returned as they are: a *store.Error becomes its code and details, a context error the client's cancellation or deadline, anything
-// else INTERNAL with the cause in the log. A handler makes no status and writes no log.
+// A handler that changes data sends a hint after the commit: s.hints.Send(HintReservations).
 //
-// A list takes its page with check.page(req, byDefault, most), which returns the size and the cursor to go on after, and gives out
-// nextPageToken(req, cursor of the last row) while there is more (page.go). The token is bound to all the other fields of the request.
+// check (check.go) collects all errors in the shape of the request. caller(ctx) (call.go) is the
+// authenticated caller; on public methods it is zero. A handler returns errors unchanged: a
+// *store.Error becomes its code and details, a context error becomes the client's cancellation or
+// deadline, and any other error becomes INTERNAL with its cause in the log. A handler makes no
+// status and writes no log.
 //
-// A stream runs on stream.Context(), which ends when the client is gone, the caller's token is revoked or expires, the server stops, or the
-// client has not read for a while. A handler only has to return when that context is done, with any error: the edge knows why. Send may
-// block on a slow client; the edge ends the stream then, too (streams.go).
+// A list reads its page with check.page(req, defaultSize, maxSize), which returns the page size and
+// the cursor to start after. While there are more rows, the response carries nextPageToken(req,
+// cursor of the last row) (page.go). The token is bound to all other fields of the request.
+//
+// A stream runs on stream.Context(). This context ends when the client disconnects, when the
+// caller's token is revoked or expires, when the server stops, and when the client has not read for
+// a while. A handler must return when the context is done, with any error: the edge knows the
+// reason. Send may block on a slow client; the edge ends the stream in that case, too (streams.go).
 package server

@@ -10,11 +10,13 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// GetSeats is nearly all of the load, so its seats are encoded here, each once for all that never changes of it, and not by way of a message
-// for each seat: for 49 seats 5 µs instead of 25. So are the messages of WatchSeats, each once for all watchers that get it. Tests compare
-// them with what protobuf makes of seatProto.
+// This file encodes the seats of GetSeats and WatchSeats by hand. GetSeats is nearly all of the
+// load. The fields of a seat that do not depend on time are encoded once for all calls, and no
+// message is built for each seat: 49 seats take 5 µs instead of 25 µs. Each message of WatchSeats
+// is encoded once for all watches that receive it. Tests compare the result with protobuf's
+// encoding of seatProto.
 
-// Numbers of the fields that are written here.
+// Numbers of the fields that this file writes.
 const (
 	fieldSeats          = 1 // GetSeatsResponse
 	fieldTotalCount     = 2
@@ -29,21 +31,23 @@ const (
 	fieldAsOf     = 4
 	fieldRemoved  = 5
 
-	fieldMore   = 2 // SeatSnapshot, whose field of seats has the number of that of GetSeatsResponse
+	fieldMore   = 2 // SeatSnapshot; its field seats has the same number as in GetSeatsResponse
 	fieldSeatID = 1 // SeatRemoved
 )
 
-// encoded is a message that is encoded already, in parts: the codec passes them on as they are, and they may be shared.
-type encoded [][]byte
+// encodedMessage is an encoded message in parts. The codec passes the parts on unchanged, so
+// several messages may share them.
+type encodedMessage [][]byte
 
-// encodePage returns the fields of a GetSeatsResponse that are the same for all who ask the same: the seats and their counts.
+// encodePage returns the fields of a GetSeatsResponse that are equal for all callers of the same
+// query: the seats and their counts.
 func encodePage(p availability.Page) []byte {
 	b := appendSeats(make([]byte, 0, seatSize*len(p.Seats)+16), p.Seats)
 	b = appendCount(b, fieldTotalCount, p.Total)
 	return appendCount(b, fieldAvailableCount, p.Available)
 }
 
-// seatSize is how many bytes a seat takes, about.
+// seatSize is the approximate size of an encoded seat in bytes.
 const seatSize = 80
 
 // appendSeats appends the seats of a GetSeatsResponse or a SeatSnapshot.
@@ -57,7 +61,8 @@ func appendSeats(b []byte, seats []availability.SeatView) []byte {
 	return b
 }
 
-// encodeSnapshot returns the messages of a snapshot, but for their as_of.
+// encodeSnapshot returns the messages of a snapshot without their as_of: at least one message, each
+// with at most maxSeats seats.
 func encodeSnapshot(seats []availability.SeatView) (messages [][]byte) {
 	for first := true; first || len(seats) > 0; first = false {
 		n := min(len(seats), maxSeats)
@@ -71,8 +76,9 @@ func encodeSnapshot(seats []availability.SeatView) (messages [][]byte) {
 	return messages
 }
 
-// encodeChanges returns the messages of an update: the seats that changed, of which those that are gone come as not available, and then as
-// removed.
+// encodeChanges returns the messages of an update. The first part has a change for each seat that
+// changed, including removed seats, which are not available. The second part has a removal for each
+// removed seat.
 func encodeChanges(u availability.Update) [][]byte {
 	asOf := appendTime(nil, fieldAsOf, u.AsOf)
 	messages := make([][]byte, 0, len(u.Seats)+len(u.Removed))
@@ -84,14 +90,15 @@ func encodeChanges(u availability.Update) [][]byte {
 		add(fieldChange, appendSeat(nil, s))
 	}
 	for _, id := range u.Removed {
-		add(fieldRemoved, appendVarint(nil, fieldSeatID, uint64(id))) //nolint:gosec // as protobuf has it, two's complement
+		add(fieldRemoved, appendVarint(nil, fieldSeatID, uint64(id))) //nolint:gosec // ids are above 0
 	}
 	return messages
 }
 
 // appendSeat appends the fields of a Seat.
 func appendSeat(b []byte, s availability.SeatView) []byte {
-	b = append(b, s.Memo(func() any { return encodeFixed(s) }).([]byte)...) //nolint:forcetypeassert // this is the only memo
+	fixed := s.Memo(func() any { return encodeFixed(s) }).([]byte) //nolint:forcetypeassert // the only memo
+	b = append(b, fixed...)
 	if s.Available {
 		b = protowire.AppendTag(b, fieldAvailable, protowire.VarintType)
 		b = protowire.AppendVarint(b, 1)
@@ -100,18 +107,20 @@ func appendSeat(b []byte, s availability.SeatView) []byte {
 	return appendTime(b, fieldNextAvailableAt, s.NextAvailableAt)
 }
 
-// encodeFixed returns the fields of a Seat that don't depend on time.
+// encodeFixed returns the fields of a Seat that do not depend on time.
 func encodeFixed(s availability.SeatView) []byte {
 	b, err := proto.Marshal(&dlsmsv1.Seat{
-		Id: s.ID, Branch: s.Branch, Area: s.Area, Label: s.Label, Amenities: amenityProtos(s.Amenities), OutOfService: s.OutOfService,
+		Id: s.ID, Branch: s.Branch, Area: s.Area, Label: s.Label,
+		Amenities: amenityProtos(s.Amenities), OutOfService: s.OutOfService,
 	})
-	if err != nil { // never: the strings come from Postgres, which holds valid UTF-8 only
+	if err != nil { // impossible: Postgres stores valid UTF-8 only
 		panic(err)
 	}
 	return b
 }
 
-// appendTime appends a google.protobuf.Timestamp; nothing, which is unset, for the zero time.
+// appendTime appends a google.protobuf.Timestamp. It appends nothing, which means unset, for the
+// zero time.
 func appendTime(b []byte, field protowire.Number, t time.Time) []byte {
 	if t.IsZero() {
 		return b
@@ -119,7 +128,7 @@ func appendTime(b []byte, field protowire.Number, t time.Time) []byte {
 	const seconds, nanos = 1, 2
 	var stamp [24]byte // two tags, and varints of ten and five bytes at most
 	m := stamp[:0]
-	m = appendVarint(m, seconds, uint64(t.Unix()))     //nolint:gosec // as protobuf has it, two's complement
+	m = appendVarint(m, seconds, uint64(t.Unix()))     //nolint:gosec // two's complement, as in protobuf
 	m = appendVarint(m, nanos, uint64(t.Nanosecond())) //nolint:gosec // 0 to 999,999,999
 	b = protowire.AppendTag(b, field, protowire.BytesType)
 	return protowire.AppendBytes(b, m)
@@ -129,7 +138,7 @@ func appendCount(b []byte, field protowire.Number, n int) []byte {
 	return appendVarint(b, field, uint64(n)) //nolint:gosec // a count of seats
 }
 
-// appendVarint appends a number; nothing for 0, which is what a field is that isn't there.
+// appendVarint appends a varint field. It appends nothing for 0, the value of an absent field.
 func appendVarint(b []byte, field protowire.Number, v uint64) []byte {
 	if v == 0 {
 		return b

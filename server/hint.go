@@ -16,34 +16,38 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Hint says what has changed in Postgres, so that replicas look at once and not only at their next tick. Hints may be lost, doubled or late
-// without harm.
+// Hint is a set of flags that tells replicas what kind of data changed in Postgres, so that they
+// read the change at once and not only at their next tick. A lost, duplicate or late hint does no
+// harm.
 type Hint uint32
 
-// The hints, which can be added up.
+// The flags of a Hint.
 const (
 	HintReservations Hint = 1 << iota
 	HintTokens
 )
 
 const (
-	// hintChannel is where replicas of a library hint to each other, by its id.
+	// hintChannel is the format of the Redis channel of a library, by the library's id.
 	hintChannel = "dlsms:%d:hints"
-	// hintGap bounds how often a replica hints: what happens within it goes into one hint.
-	hintGap = 5 * time.Millisecond
-	// hintSilence is after how much of it a subscriber asks whether Redis is still there, and twice as much is too long.
-	hintSilence = 5 * time.Second
-	// hintReconnect is how long a subscriber that lost Redis waits before it tries again.
+	// hintInterval is the shortest time between two hints of a replica. Changes within it share a
+	// hint.
+	hintInterval = 5 * time.Millisecond
+	// hintIdle is how long a subscriber waits for a message before it pings Redis. Without an
+	// answer for as long again, it reconnects.
+	hintIdle = 5 * time.Second
+	// hintReconnect is the delay before a subscriber reconnects to Redis.
 	hintReconnect = time.Second
 )
 
-// Hints carries hints between the replicas through Redis, and from a replica to itself without it.
+// Hints sends hints between the replicas through Redis. A replica also receives its own hints,
+// without Redis.
 type Hints struct {
 	client  redis.UniversalClient // nil: no Redis
 	log     *slog.Logger
 	receive func(Hint)
 	channel string
-	id      string // of this replica, which has had its own hints already when they come back
+	id      string // of this replica, which ignores its own hints when Redis returns them
 
 	pending atomic.Uint32
 	wake    chan struct{}
@@ -57,7 +61,7 @@ func newHints(client redis.UniversalClient, library int64, log *slog.Logger, rec
 	}
 }
 
-// Send hints at a change that was committed. It never waits and never fails.
+// Send announces a committed change. It never blocks and never fails.
 func (h *Hints) Send(hint Hint) {
 	h.pending.Or(uint32(hint))
 	select {
@@ -68,17 +72,18 @@ func (h *Hints) Send(hint Hint) {
 
 // run sends and receives until ctx ends.
 func (h *Hints) run(ctx context.Context) {
-	var both sync.WaitGroup
-	both.Go(func() { h.publish(ctx) })
+	var running sync.WaitGroup
+	running.Go(func() { h.publish(ctx) })
 	if h.client != nil {
-		both.Go(func() { h.subscribe(ctx) })
+		running.Go(func() { h.subscribe(ctx) })
 	}
-	both.Wait()
+	running.Wait()
 }
 
+// publish sends the pending hints to this replica and to Redis until ctx ends.
 func (h *Hints) publish(ctx context.Context) {
-	gap := time.NewTicker(hintGap)
-	defer gap.Stop()
+	interval := time.NewTicker(hintInterval)
+	defer interval.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -87,17 +92,17 @@ func (h *Hints) publish(ctx context.Context) {
 		}
 		hint := Hint(h.pending.Swap(0))
 		h.receive(hint)
-		h.tell(ctx, hint)
+		h.broadcast(ctx, hint)
 		select {
 		case <-ctx.Done():
 			return
-		case <-gap.C:
+		case <-interval.C:
 		}
 	}
 }
 
-// tell publishes a hint as "<replica> <hint>".
-func (h *Hints) tell(ctx context.Context, hint Hint) {
+// broadcast publishes a hint on Redis as "<replica> <hint>".
+func (h *Hints) broadcast(ctx context.Context, hint Hint) {
 	if h.client == nil || !h.breaker.allow(redisTimeout) {
 		return
 	}
@@ -106,15 +111,16 @@ func (h *Hints) tell(ctx context.Context, hint Hint) {
 	h.breaker.report(h.client.Publish(ctx, h.channel, h.id+" "+strconv.Itoa(int(hint))).Err() == nil)
 }
 
+// subscribe receives hints from Redis until ctx ends, and reconnects after errors.
 func (h *Hints) subscribe(ctx context.Context) {
-	wait := time.NewTimer(0)
-	defer wait.Stop()
+	connect := time.NewTimer(0)
+	defer connect.Stop()
 	var lost error
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-wait.C:
+		case <-connect.C:
 		}
 		err := h.listen(ctx, func() {
 			if lost != nil {
@@ -126,33 +132,34 @@ func (h *Hints) subscribe(ctx context.Context) {
 			h.log.WarnContext(ctx, "Redis can't be reached: hints are late, rate limits count by replica", "cause", err)
 			lost = err
 		}
-		wait.Reset(hintReconnect)
+		connect.Reset(hintReconnect)
 	}
 }
 
-// listen receives hints until Redis is gone or ctx ends. It calls up when it is subscribed.
-func (h *Hints) listen(ctx context.Context, up func()) error {
+// listen receives hints until the connection to Redis fails or ctx ends. It calls onSubscribed when
+// the subscription starts.
+func (h *Hints) listen(ctx context.Context, onSubscribed func()) error {
 	sub := h.client.Subscribe(ctx, h.channel)
 	defer sub.Close()
-	stop := context.AfterFunc(ctx, func() { _ = sub.Close() }) // a read can't be cancelled otherwise
+	stop := context.AfterFunc(ctx, func() { _ = sub.Close() }) // the only way to cancel a read
 	defer stop()
-	for silent := false; ; {
-		msg, err := sub.ReceiveTimeout(ctx, hintSilence)
+	for pinged := false; ; {
+		msg, err := sub.ReceiveTimeout(ctx, hintIdle)
 		var netErr net.Error
-		if errors.As(err, &netErr) && netErr.Timeout() && !silent {
+		if errors.As(err, &netErr) && netErr.Timeout() && !pinged {
 			if err = sub.Ping(ctx); err == nil {
-				silent = true
+				pinged = true
 				continue
 			}
 		}
 		if err != nil {
 			return err
 		}
-		silent = false
+		pinged = false
 		switch msg := msg.(type) {
 		case *redis.Subscription:
-			up()
-			h.receive(HintReservations | HintTokens) // what was hinted at until now, nobody heard
+			onSubscribed()
+			h.receive(HintReservations | HintTokens) // earlier hints were missed
 		case *redis.Message:
 			hint, err := h.parse(msg.Payload)
 			if err != nil {
@@ -165,14 +172,14 @@ func (h *Hints) listen(ctx context.Context, up func()) error {
 	}
 }
 
-// parse returns the hint of another replica, 0 for one's own.
+// parse returns the hint of another replica; 0 for a hint of this replica.
 func (h *Hints) parse(payload string) (Hint, error) {
-	from, bits, _ := strings.Cut(payload, " ")
+	sender, bits, _ := strings.Cut(payload, " ")
 	n, err := strconv.ParseUint(bits, 10, 32)
 	if err != nil {
 		return 0, fmt.Errorf("%q on channel %s is not a hint", payload, h.channel)
 	}
-	if from == h.id {
+	if sender == h.id {
 		return 0, nil
 	}
 	return Hint(n), nil

@@ -12,23 +12,25 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// cursor is the place of the last row of a page: the next page begins after it. Time is for lists that are in the order of a time, and
-// then of an id; it is zero for those in the order of ids alone. The zero cursor is before the first row.
+// cursor identifies the last row of a page; the next page starts after it. A list in the order of
+// ids uses ID alone and leaves Time zero. A list in the order of a time uses Time, and ID among
+// equal times. The zero cursor is before the first row.
 type cursor struct {
 	Time time.Time
 	ID   int64
 }
 
-// paged is a request for a list.
-type paged interface {
+// pagedRequest is a request for a list.
+type pagedRequest interface {
 	proto.Message
 	GetPageSize() int32
 	GetPageToken() string
 }
 
-// page takes the page_size and page_token of a request, and returns how many rows to list (0 meaning byDefault) and after which one.
-func (c *check) page(req paged, byDefault, most int) (size int, after cursor) {
-	size = c.pageSize(req.GetPageSize(), byDefault, most)
+// page checks the page_size and page_token of a request. It returns the number of rows to list,
+// which is defaultSize for a page_size of 0, and the cursor to start after.
+func (c *check) page(req pagedRequest, defaultSize, maxSize int) (size int, after cursor) {
+	size = c.pageSize(req.GetPageSize(), defaultSize, maxSize)
 	if req.GetPageToken() == "" {
 		return size, cursor{}
 	}
@@ -42,13 +44,19 @@ func (c *check) page(req paged, byDefault, most int) (size int, after cursor) {
 const pageTokenVersion = 1
 
 var (
-	errPageToken  = errors.New("is not one of a next_page_token")
-	errPageFilter = errors.New("is of a request with other filters")
+	errPageToken  = errors.New("is not a valid page token")
+	errPageFilter = errors.New("belongs to a request with other filters")
 )
 
-// nextPageToken returns the token of the page after the row at last, for the same request. It is opaque to clients and holds no secret:
-// a forged one leads to another place in a list that the same caller may read anyway.
-func nextPageToken(req paged, last cursor) string {
+// nextPageToken returns the token for the page after last. Clients treat it as opaque. It contains
+// no secret and is not signed: a forged token leads to another place in a list that the same caller
+// may read anyway.
+//
+//	byte 0       version
+//	bytes 1-8    hash of the request without page_size and page_token
+//	varint       ID of the cursor
+//	varint       Time of the cursor in microseconds since 1970; absent if zero
+func nextPageToken(req pagedRequest, last cursor) string {
 	b := append([]byte{pageTokenVersion}, filterHash(req)...)
 	b = binary.AppendVarint(b, last.ID)
 	if !last.Time.IsZero() {
@@ -57,10 +65,10 @@ func nextPageToken(req paged, last cursor) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// maxPageToken is longer than any token: a version, a hash and two varints.
+// maxPageToken is above the length of every token.
 const maxPageToken = 64
 
-func parsePageToken(req paged) (cursor, error) {
+func parsePageToken(req pagedRequest) (cursor, error) {
 	token := req.GetPageToken()
 	if len(token) > maxPageToken {
 		return cursor{}, errPageToken
@@ -83,7 +91,7 @@ func parsePageToken(req paged) (cursor, error) {
 		return at, nil
 	}
 	micros, n := binary.Varint(b)
-	if n != len(b) || micros < earliest.UnixMicro() || micros >= latest.UnixMicro() {
+	if n != len(b) || micros < minTime.UnixMicro() || micros >= maxTime.UnixMicro() {
 		return cursor{}, errPageToken
 	}
 	at.Time = time.UnixMicro(micros).UTC()
@@ -92,14 +100,15 @@ func parsePageToken(req paged) (cursor, error) {
 
 const filterHashSize = 8
 
-// filterHash is of everything in a request but the page, so that no list of its filters can be forgotten here.
-func filterHash(req paged) []byte {
+// filterHash hashes all fields of a request except page_size and page_token. It lists no filters,
+// so a new filter is covered without a change here.
+func filterHash(req pagedRequest) []byte {
 	m := proto.Clone(req).ProtoReflect()
 	for _, field := range []protoreflect.Name{"page_size", "page_token"} {
 		m.Clear(m.Descriptor().Fields().ByName(field))
 	}
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m.Interface())
-	if err != nil { // never: the request came from the wire
+	if err != nil { // impossible: the request was parsed from the wire
 		panic(err)
 	}
 	sum := sha256.Sum256(b)

@@ -7,7 +7,7 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// The sizes of a page of reservations.
+// Page sizes of GetReservations.
 const (
 	defaultReservations = 50
 	maxReservations     = 500
@@ -20,7 +20,9 @@ type reservationService struct {
 	hints *Hints
 }
 
-func (s *reservationService) CreateReservation(ctx context.Context, req *dlsmsv1.CreateReservationRequest) (*dlsmsv1.CreateReservationResponse, error) {
+func (s *reservationService) CreateReservation(
+	ctx context.Context, req *dlsmsv1.CreateReservationRequest,
+) (*dlsmsv1.CreateReservationResponse, error) {
 	var c check
 	booking := store.Booking{
 		UserID:    caller(ctx).UserID,
@@ -42,7 +44,9 @@ func (s *reservationService) CreateReservation(ctx context.Context, req *dlsmsv1
 	return &dlsmsv1.CreateReservationResponse{Reservation: reservationProto(r)}, nil
 }
 
-func (s *reservationService) GetReservation(ctx context.Context, req *dlsmsv1.GetReservationRequest) (*dlsmsv1.GetReservationResponse, error) {
+func (s *reservationService) GetReservation(
+	ctx context.Context, req *dlsmsv1.GetReservationRequest,
+) (*dlsmsv1.GetReservationResponse, error) {
 	var c check
 	id := c.id("reservation_id", req.GetReservationId())
 	if err := c.err(); err != nil {
@@ -57,7 +61,9 @@ func (s *reservationService) GetReservation(ctx context.Context, req *dlsmsv1.Ge
 	return &dlsmsv1.GetReservationResponse{Reservation: reservationProto(r)}, nil
 }
 
-func (s *reservationService) GetReservations(ctx context.Context, req *dlsmsv1.GetReservationsRequest) (*dlsmsv1.GetReservationsResponse, error) {
+func (s *reservationService) GetReservations(
+	ctx context.Context, req *dlsmsv1.GetReservationsRequest,
+) (*dlsmsv1.GetReservationsResponse, error) {
 	var c check
 	view := viewOf(enum(&c, "view", req.GetView()))
 	size, after := c.page(req, defaultReservations, maxReservations)
@@ -65,8 +71,9 @@ func (s *reservationService) GetReservations(ctx context.Context, req *dlsmsv1.G
 		return nil, err
 	}
 
-	// One more than the page holds tells whether there is a next one.
-	list, err := s.store.Reservations(ctx, caller(ctx).UserID, view, store.ReservationCursor{StartTime: after.Time, ID: after.ID}, size+1)
+	// One row more than the page tells whether there is a next page.
+	from := store.ReservationCursor{StartTime: after.Time, ID: after.ID}
+	list, err := s.store.Reservations(ctx, caller(ctx).UserID, view, from, size+1)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +101,9 @@ func viewOf(v dlsmsv1.ReservationView) store.View {
 	return store.ViewUpcoming
 }
 
-func (s *reservationService) CancelReservation(ctx context.Context, req *dlsmsv1.CancelReservationRequest) (*dlsmsv1.CancelReservationResponse, error) {
+func (s *reservationService) CancelReservation(
+	ctx context.Context, req *dlsmsv1.CancelReservationRequest,
+) (*dlsmsv1.CancelReservationResponse, error) {
 	r, err := s.transition(ctx, req.GetReservationId(), s.store.Cancel)
 	if err != nil {
 		return nil, err
@@ -102,7 +111,9 @@ func (s *reservationService) CancelReservation(ctx context.Context, req *dlsmsv1
 	return &dlsmsv1.CancelReservationResponse{Reservation: r}, nil
 }
 
-func (s *reservationService) CheckIn(ctx context.Context, req *dlsmsv1.CheckInRequest) (*dlsmsv1.CheckInResponse, error) {
+func (s *reservationService) CheckIn(
+	ctx context.Context, req *dlsmsv1.CheckInRequest,
+) (*dlsmsv1.CheckInResponse, error) {
 	r, err := s.transition(ctx, req.GetReservationId(), s.store.CheckIn)
 	if err != nil {
 		return nil, err
@@ -110,7 +121,9 @@ func (s *reservationService) CheckIn(ctx context.Context, req *dlsmsv1.CheckInRe
 	return &dlsmsv1.CheckInResponse{Reservation: r}, nil
 }
 
-func (s *reservationService) CheckOut(ctx context.Context, req *dlsmsv1.CheckOutRequest) (*dlsmsv1.CheckOutResponse, error) {
+func (s *reservationService) CheckOut(
+	ctx context.Context, req *dlsmsv1.CheckOutRequest,
+) (*dlsmsv1.CheckOutResponse, error) {
 	r, err := s.transition(ctx, req.GetReservationId(), s.store.CheckOut)
 	if err != nil {
 		return nil, err
@@ -118,9 +131,12 @@ func (s *reservationService) CheckOut(ctx context.Context, req *dlsmsv1.CheckOut
 	return &dlsmsv1.CheckOutResponse{Reservation: r}, nil
 }
 
-// transition is the handler of the calls that take nothing but a reservation of the caller's and move it on.
-func (s *reservationService) transition(ctx context.Context, reservationID int64,
-	move func(ctx context.Context, userID, id int64) (store.Reservation, error)) (*dlsmsv1.Reservation, error) {
+// transition handles the calls that move one reservation of the caller to its next status and take
+// no other argument than its id.
+func (s *reservationService) transition(
+	ctx context.Context, reservationID int64,
+	move func(ctx context.Context, userID, id int64) (store.Reservation, error),
+) (*dlsmsv1.Reservation, error) {
 	var c check
 	id := c.id("reservation_id", reservationID)
 	if err := c.err(); err != nil {
@@ -136,7 +152,9 @@ func (s *reservationService) transition(ctx context.Context, reservationID int64
 	return reservationProto(r), nil
 }
 
-func (s *reservationService) ExtendReservation(ctx context.Context, req *dlsmsv1.ExtendReservationRequest) (*dlsmsv1.ExtendReservationResponse, error) {
+func (s *reservationService) ExtendReservation(
+	ctx context.Context, req *dlsmsv1.ExtendReservationRequest,
+) (*dlsmsv1.ExtendReservationResponse, error) {
 	var c check
 	id := c.id("reservation_id", req.GetReservationId())
 	end := c.time("end_time", req.GetEndTime())

@@ -15,10 +15,11 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// maxSeats is the size of a page of seats, and of a message of a snapshot: some 60 KiB.
+// maxSeats is the maximum number of seats in a page, and in a message of a snapshot: about 60 KiB.
 const maxSeats = 1000
 
-// maxWindow is the longest window of GetSeat: twice as far as anybody may book, and then some.
+// maxWindow is the longest window of GetSeat. It is more than twice the default of MAX_AHEAD, 14
+// days.
 const maxWindow = 31 * 24 * time.Hour
 
 type seatService struct {
@@ -27,7 +28,9 @@ type seatService struct {
 	seats *availability.Model
 }
 
-func (s *seatService) GetBranches(ctx context.Context, _ *dlsmsv1.GetBranchesRequest) (*dlsmsv1.GetBranchesResponse, error) {
+func (s *seatService) GetBranches(
+	ctx context.Context, _ *dlsmsv1.GetBranchesRequest,
+) (*dlsmsv1.GetBranchesResponse, error) {
 	branches, asOf, err := s.seats.Branches(ctx)
 	if err != nil {
 		return nil, err
@@ -35,11 +38,7 @@ func (s *seatService) GetBranches(ctx context.Context, _ *dlsmsv1.GetBranchesReq
 
 	resp := &dlsmsv1.GetBranchesResponse{AsOf: timestamppb.New(asOf)}
 	for _, b := range branches {
-		resp.Branches = append(resp.Branches, &dlsmsv1.Branch{
-			Code: b.Code, Name: b.Name, Timezone: b.Timezone, Areas: b.Areas,
-			SeatCount: int32(b.SeatCount), AvailableCount: int32(b.AvailableCount), //nolint:gosec // a library has not two billion seats
-			Hours: hoursProtos(b.Hours), Open: b.Open, ClosesAt: setTimestamp(b.ClosesAt), OpensAt: setTimestamp(b.OpensAt),
-		})
+		resp.Branches = append(resp.Branches, branchProto(b))
 	}
 	return resp, nil
 }
@@ -60,8 +59,10 @@ func (s *seatService) GetSeats(ctx context.Context, req *dlsmsv1.GetSeatsRequest
 	}
 
 	resp := &dlsmsv1.GetSeatsResponse{AsOf: timestamppb.New(page.AsOf)}
-	// Encoded already: protobuf passes on as it is what it doesn't know, and to the client it is fields like others.
-	resp.ProtoReflect().SetUnknown(page.Memo(func() any { return encodePage(page) }).([]byte)) //nolint:forcetypeassert // this is the only memo
+	// protobuf writes unknown fields unchanged. The client reads these bytes as the fields that
+	// they are.
+	encoded := page.Memo(func() any { return encodePage(page) }).([]byte) //nolint:forcetypeassert // the only memo
+	resp.ProtoReflect().SetUnknown(encoded)
 	if page.NextAfterID != 0 {
 		resp.NextPageToken = nextPageToken(req, cursor{ID: page.NextAfterID})
 	}
@@ -84,71 +85,85 @@ func (s *seatService) GetSeat(ctx context.Context, req *dlsmsv1.GetSeatRequest) 
 
 	resp := &dlsmsv1.GetSeatResponse{Seat: seatProto(seat), AsOf: timestamppb.New(asOf)}
 	for _, b := range busy {
-		resp.Busy = append(resp.Busy, &dlsmsv1.Window{StartTime: timestamppb.New(b.Start), EndTime: timestamppb.New(b.End)})
+		window := &dlsmsv1.Window{StartTime: timestamppb.New(b.Start), EndTime: timestamppb.New(b.End)}
+		resp.Busy = append(resp.Busy, window)
 	}
 	return resp, nil
 }
 
-// WatchSeats passes on what its watch says. The watch gives a new snapshot to a client that is too slow for single changes.
-func (s *seatService) WatchSeats(req *dlsmsv1.WatchSeatsRequest, stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error {
+// WatchSeats streams a snapshot and the changes after it. A client that is too slow for single
+// changes receives a new snapshot instead: see availability.Watch.
+func (s *seatService) WatchSeats(
+	req *dlsmsv1.WatchSeatsRequest, stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse],
+) error {
 	var c check
 	query := seatQuery(&c, req)
 	if err := c.err(); err != nil {
 		return err
 	}
 
-	ctx := stream.Context()
-	watch, err := s.seats.Watch(ctx, query)
+	watch, err := s.seats.Watch(stream.Context(), query)
 	if err != nil {
 		return err
 	}
 	defer watch.Close()
 	for {
-		beat, cancel := context.WithTimeout(ctx, heartbeat)
-		update, err := watch.Next(beat)
-		silent := beat.Err() != nil // asked before the cancel; the error itself may be about some other deadline
-		cancel()
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case silent && err != nil:
-			err = stream.Send(&dlsmsv1.WatchSeatsResponse{
-				Event: &dlsmsv1.WatchSeatsResponse_Heartbeat{Heartbeat: &dlsmsv1.Heartbeat{}},
-				AsOf:  setTimestamp(watch.AsOf()),
-			})
-		case err == nil && update.Snapshot:
-			err = sendSnapshot(stream, update)
-		case err == nil:
-			err = sendChanges(stream, update)
-		}
-		if err != nil {
+		if err := sendNext(stream, watch); err != nil {
 			return err
 		}
 	}
 }
 
-// sendSnapshot sends a snapshot in messages of at most maxSeats seats, one at least.
+// sendNext sends the next update of a watch, or a heartbeat if there is none in time.
+func sendNext(stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse], watch *availability.Watch) error {
+	ctx := stream.Context()
+	waiting, cancel := context.WithTimeout(ctx, heartbeat)
+	update, err := watch.Next(waiting)
+	// Read before cancel. err is not enough: it may come from another deadline.
+	timedOut := waiting.Err() != nil
+	cancel()
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case timedOut && err != nil:
+		return stream.Send(&dlsmsv1.WatchSeatsResponse{
+			Event: &dlsmsv1.WatchSeatsResponse_Heartbeat{Heartbeat: &dlsmsv1.Heartbeat{}},
+			AsOf:  setTimestamp(watch.AsOf()),
+		})
+	case err != nil:
+		return err
+	case update.Snapshot:
+		return sendSnapshot(stream, update)
+	}
+	return sendChanges(stream, update)
+}
+
+// sendSnapshot sends a snapshot in one or more messages. All watches of the same seats share the
+// encoded messages, except for as_of, which may differ.
 func sendSnapshot(stream grpc.ServerStream, u availability.Update) error {
-	asOf := appendTime(nil, fieldAsOf, u.AsOf)                                              // which is not the same for all that get the same seats
-	for _, part := range u.Memo(func() any { return encodeSnapshot(u.Seats) }).([][]byte) { //nolint:forcetypeassert // this is the only memo
-		if err := stream.SendMsg(encoded{part, asOf}); err != nil {
+	encode := func() any { return encodeSnapshot(u.Seats) }
+	messages := u.Memo(encode).([][]byte) //nolint:forcetypeassert // the only memo
+	asOf := appendTime(nil, fieldAsOf, u.AsOf)
+	for _, message := range messages {
+		if err := stream.SendMsg(encodedMessage{message, asOf}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// sendChanges sends a message for each seat that changed, and one for each that is gone.
+// sendChanges sends a message for each changed seat and then one for each removed seat.
 func sendChanges(stream grpc.ServerStream, u availability.Update) error {
-	for _, message := range u.Memo(func() any { return encodeChanges(u) }).([][]byte) { //nolint:forcetypeassert // this is the only memo
-		if err := stream.SendMsg(encoded{message}); err != nil {
+	messages := u.Memo(func() any { return encodeChanges(u) }).([][]byte) //nolint:forcetypeassert // the only memo
+	for _, message := range messages {
+		if err := stream.SendMsg(encodedMessage{message}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// seatFilter is a request that says which seats, and when.
+// seatFilter is a request that selects seats and an optional window.
 type seatFilter interface {
 	GetBranch() string
 	GetArea() string
@@ -158,18 +173,43 @@ type seatFilter interface {
 }
 
 func seatQuery(c *check, req seatFilter) availability.Query {
-	q := availability.Query{Branch: c.text("branch", req.GetBranch(), 0, 64), Area: c.text("area", req.GetArea(), 0, 100)}
+	q := availability.Query{
+		Branch: c.text("branch", req.GetBranch(), 0, 64),
+		Area:   c.text("area", req.GetArea(), 0, 100),
+	}
 	for _, a := range c.amenities(req.GetAmenities()) {
-		q.Amenities = append(q.Amenities, int16(a)) //nolint:gosec // the check lets known ones pass only
+		q.Amenities = append(q.Amenities, int16(a)) //nolint:gosec // check accepts known amenities only
 	}
 	q.Start, q.End = c.optionalWindow(req.GetStartTime(), req.GetEndTime())
 	return q
 }
 
+func branchProto(b availability.BranchView) *dlsmsv1.Branch {
+	return &dlsmsv1.Branch{
+		Code:           b.Code,
+		Name:           b.Name,
+		Timezone:       b.Timezone,
+		Areas:          b.Areas,
+		SeatCount:      int32(b.SeatCount),      //nolint:gosec // a library has less than two billion seats
+		AvailableCount: int32(b.AvailableCount), //nolint:gosec // at most SeatCount
+		Hours:          hoursProtos(b.Hours),
+		Open:           b.Open,
+		ClosesAt:       setTimestamp(b.ClosesAt),
+		OpensAt:        setTimestamp(b.OpensAt),
+	}
+}
+
 func seatProto(s availability.SeatView) *dlsmsv1.Seat {
 	return &dlsmsv1.Seat{
-		Id: s.ID, Branch: s.Branch, Area: s.Area, Label: s.Label, Amenities: amenityProtos(s.Amenities), Available: s.Available,
-		OutOfService: s.OutOfService, AvailableUntil: setTimestamp(s.AvailableUntil), NextAvailableAt: setTimestamp(s.NextAvailableAt),
+		Id:              s.ID,
+		Branch:          s.Branch,
+		Area:            s.Area,
+		Label:           s.Label,
+		Amenities:       amenityProtos(s.Amenities),
+		Available:       s.Available,
+		OutOfService:    s.OutOfService,
+		AvailableUntil:  setTimestamp(s.AvailableUntil),
+		NextAvailableAt: setTimestamp(s.NextAvailableAt),
 	}
 }
 
@@ -180,19 +220,24 @@ func amenityProtos(amenities []int16) (out []dlsmsv1.Amenity) {
 	return out
 }
 
+// hoursProtos converts opening hours and sorts them by weekday, Monday (1) to Sunday (7).
 func hoursProtos(hours []store.OpenHours) (out []*dlsmsv1.OpeningHours) {
 	for _, h := range hours {
 		weekday := int32(h.Weekday) //nolint:gosec // 0 to 6
 		if h.Weekday == time.Sunday {
 			weekday = 7
 		}
-		out = append(out, &dlsmsv1.OpeningHours{Weekday: weekday, Opens: timeOfDay(h.Opens), Closes: timeOfDay(h.Closes)})
+		out = append(out, &dlsmsv1.OpeningHours{
+			Weekday: weekday, Opens: timeOfDay(h.Opens), Closes: timeOfDay(h.Closes),
+		})
 	}
-	slices.SortStableFunc(out, func(a, b *dlsmsv1.OpeningHours) int { return cmp.Compare(a.GetWeekday(), b.GetWeekday()) })
+	slices.SortStableFunc(out, func(a, b *dlsmsv1.OpeningHours) int {
+		return cmp.Compare(a.GetWeekday(), b.GetWeekday())
+	})
 	return out
 }
 
-// timeOfDay is "HH:MM", or "HH:MM:SS" where there are seconds.
+// timeOfDay formats a time of day as "HH:MM", or as "HH:MM:SS" if the seconds are not 0.
 func timeOfDay(sinceMidnight time.Duration) string {
 	seconds := int(sinceMidnight / time.Second)
 	out := fmt.Sprintf("%02d:%02d", seconds/3600, seconds/60%60)
