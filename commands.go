@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/migrations"
 )
@@ -99,7 +100,7 @@ func (s *settings) open(ctx context.Context) (*store.Store, error) {
 
 // openStore opens the database for one command, which runs on one connection.
 func (s *settings) openStore(ctx context.Context) (*store.Store, error) {
-	db, err := store.Open(ctx, store.Config{URL: s.DatabaseURL, MinConns: 1, MaxConns: 1, Rules: s.rules()})
+	db, err := store.Open(ctx, store.Config{URL: s.DatabaseURL, MinConns: 1, MaxConns: 1, Policy: s.rules()})
 	if err != nil {
 		return nil, fmt.Errorf("open the database (has it been migrated? dlsms migrate does that): %w", err)
 	}
@@ -146,7 +147,7 @@ func (c *eraseCommand) Run(ctx context.Context, s *settings, out io.Writer) erro
 	defer db.Close()
 	erased, err := db.EraseUser(ctx, c.StudentID)
 	switch {
-	case errors.Is(err, store.ErrUserNotFound):
+	case errors.Is(err, library.ErrUserNotFound):
 		fmt.Fprintf(out, "no user has the student id %q: nothing to do\n", c.StudentID)
 	case err != nil:
 		return fmt.Errorf("erase: %w", err)

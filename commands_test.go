@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
@@ -19,12 +19,12 @@ func TestCancelAndErase(t *testing.T) {
 	db := storetest.NewDB(t)
 	noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 	db.FreezeClock(t, noon)
-	s := db.Open(t, store.DefaultRules())
+	s := db.Open(t, library.DefaultPolicy())
 	user, seats := db.Users(t, 1)[0], db.Seats(t, 2)
 	var ids []string
 	for i, seat := range seats {
 		start := noon.Add(time.Duration(i) * time.Hour)
-		r, err := s.Reserve(t.Context(), store.Booking{UserID: user, SeatID: seat, StartTime: start, EndTime: start.Add(time.Hour)})
+		r, err := s.Reserve(t.Context(), library.Booking{UserID: user, SeatID: seat, StartTime: start, EndTime: start.Add(time.Hour)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/server"
 	"github.com/dlsms/dlsms/store"
 )
@@ -259,8 +260,8 @@ func (s *settings) trustedProxies() ([]netip.Prefix, error) {
 	return out, nil
 }
 
-func (s *settings) rules() store.Rules {
-	return store.Rules{
+func (s *settings) rules() library.Policy {
+	return library.Policy{
 		MinDuration:   s.MinReservation.value,
 		MaxDuration:   s.MaxReservation.value,
 		MaxAhead:      s.MaxAhead.value,

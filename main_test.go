@@ -13,7 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // settingNames returns the environment variables of all settings, in their order.
@@ -61,7 +61,7 @@ func TestBookingRulesAreThoseThatAreSet(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	want := store.Rules{
+	want := library.Policy{
 		MinDuration: time.Minute, MaxDuration: 2 * time.Minute, MaxAhead: 3 * time.Minute, PastTolerance: 4 * time.Minute, MaxUpcoming: 5, MaxWaiting: 6,
 		MaxWaitingPerSeat: 11, MaxWaitlist: 12,
 		CheckInLead: 7 * time.Minute, Grace: 8 * time.Minute, ClaimTime: 9 * time.Minute, ReminderLead: 10 * time.Minute,

@@ -114,7 +114,7 @@ func openDatabase(ctx context.Context, s *settings, traces telemetry.Traces, obs
 			URL:      s.DatabaseURL,
 			MinConns: int32(s.DBMinConns.value), //nolint:gosec // read with 31 bits
 			MaxConns: int32(s.DBMaxConns.value), //nolint:gosec // read with 31 bits
-			Rules:    s.rules(),
+			Policy:   s.rules(),
 			Tracer:   traces.QueryTracer(),
 			Log:      log,
 			Observer: observer,

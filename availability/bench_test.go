@@ -8,6 +8,7 @@ import (
 
 	"github.com/dlsms/dlsms/feed"
 	"github.com/dlsms/dlsms/feed/feedtest"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -17,12 +18,12 @@ func bigLibrary(seats int) store.World {
 	w := store.World{Now: monday}
 	for i := range seats {
 		if i%25 == 0 {
-			w.Branches = append(w.Branches, store.Branch{ID: int64(i/25 + 1), Code: fmt.Sprintf("b%d", i/25), Timezone: "Europe/Berlin"})
+			w.Branches = append(w.Branches, library.Branch{ID: int64(i/25 + 1), Code: fmt.Sprintf("b%d", i/25), Timezone: "Europe/Berlin"})
 		}
-		w.Seats = append(w.Seats, store.Seat{ID: int64(i + 1), BranchID: int64(i/25 + 1), Area: "Hall", Label: fmt.Sprint(i), Amenities: []int16{1}})
+		w.Seats = append(w.Seats, library.Seat{ID: int64(i + 1), BranchID: int64(i/25 + 1), Area: "Hall", Label: fmt.Sprint(i), Amenities: []int16{1}})
 		for j := range 10 {
 			start := minute(j*24*60 + i%600)
-			w.Taken = append(w.Taken, store.Taken{ReservationID: int64(i*10 + j + 1), Version: 1, SeatID: int64(i + 1), StartTime: start, EndTime: start.Add(2 * time.Hour)})
+			w.Taken = append(w.Taken, library.TakenWindow{ReservationID: int64(i*10 + j + 1), Version: 1, SeatID: int64(i + 1), StartTime: start, EndTime: start.Add(2 * time.Hour)})
 		}
 	}
 	return w
@@ -65,7 +66,7 @@ func BenchmarkLoadFromPostgres(b *testing.B) {
 		FROM generate_series($2::bigint, $3) s, generate_series(1, 10) i, LATERAL (SELECT now() + i * interval '1 day' AS t) x`,
 		db.Users(b, 1)[0], seats[0], seats[len(seats)-1])
 	db.Exec(b, `ANALYZE`)
-	s := db.Open(b, store.DefaultRules())
+	s := db.Open(b, library.DefaultPolicy())
 	for b.Loop() {
 		read, err := s.LoadWorld(b.Context())
 		if err != nil || len(read.Taken) != 500_000 {
@@ -141,7 +142,7 @@ func BenchmarkReaders(b *testing.B) {
 func BenchmarkReadersOnPostgres(b *testing.B) {
 	db := storetest.NewDB(b)
 	db.Seats(b, 49)
-	m := startModel(b, db.Open(b, store.DefaultRules()), feed.Options{})
+	m := startModel(b, db.Open(b, library.DefaultPolicy()), feed.Options{})
 	for _, n := range []int{1, 100, 1000} {
 		b.Run(fmt.Sprintf("%d at once", n), func(b *testing.B) {
 			b.SetParallelism(max(1, n/runtime.GOMAXPROCS(0)))
@@ -162,9 +163,9 @@ func BenchmarkChange(b *testing.B) {
 		e := reservation(1<<40, 0, 7, -10, 5)
 		return func() *world {
 			e.Version++
-			e.Status = []store.Status{store.Cancelled, store.Confirmed}[e.Version%2]
+			e.Status = []library.ReservationStatus{library.Cancelled, library.Confirmed}[e.Version%2]
 			l.over = l.over[:0]
-			return l.apply(store.Changes{Now: monday, Events: []store.Event{e}})
+			return l.apply(store.Changes{Now: monday, Events: []library.Event{e}})
 		}
 	}
 	for _, seats := range []int{49, 50_000} {

@@ -5,17 +5,18 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 )
 
 // changed returns the catalog after changes, c itself if they change nothing. Most changes are of a few seats: then these alone become new
 // objects, and all else is shared. A seat or branch that comes or goes has all of it indexed anew, from memory.
 func (c *catalog) changed(ch store.CatalogChanges) *catalog {
-	seats := map[int64]store.Seat{}
+	seats := map[int64]library.Seat{}
 	for _, s := range ch.Seats {
 		seats[s.ID] = s
 	}
-	branches := map[int64]store.Branch{}
+	branches := map[int64]library.Branch{}
 	for _, b := range ch.Branches {
 		branches[b.ID] = b
 	}
@@ -35,7 +36,7 @@ func (c *catalog) changed(ch store.CatalogChanges) *catalog {
 }
 
 // gone returns the ids of the seats of c that were deleted, or cannot be read any more.
-func (c *catalog) gone(ch store.CatalogChanges, changed map[int64]store.Seat) map[int64]bool {
+func (c *catalog) gone(ch store.CatalogChanges, changed map[int64]library.Seat) map[int64]bool {
 	gone := map[int64]bool{}
 	for _, id := range ch.Unreadable {
 		if _, ok := c.position[id]; ok {
@@ -78,8 +79,8 @@ func (c *catalog) samePlaces(ch store.CatalogChanges) bool {
 }
 
 // read returns all rows as they are after the changes.
-func (c *catalog) read(ch store.CatalogChanges, seats map[int64]store.Seat, branches map[int64]store.Branch, gone map[int64]bool) store.Catalog {
-	var read store.Catalog
+func (c *catalog) read(ch store.CatalogChanges, seats map[int64]library.Seat, branches map[int64]library.Branch, gone map[int64]bool) library.Catalog {
+	var read library.Catalog
 	for _, id := range ch.BranchIDs {
 		if b, ok := branches[id]; ok {
 			read.Branches = append(read.Branches, b)
@@ -87,7 +88,7 @@ func (c *catalog) read(ch store.CatalogChanges, seats map[int64]store.Seat, bran
 			read.Branches = append(read.Branches, was.Branch)
 		}
 	}
-	slices.SortFunc(read.Branches, func(a, b store.Branch) int { return cmp.Compare(a.Code, b.Code) })
+	slices.SortFunc(read.Branches, func(a, b library.Branch) int { return cmp.Compare(a.Code, b.Code) })
 	for _, s := range c.seats {
 		if _, ok := seats[s.ID]; !ok && !gone[s.ID] {
 			read.Seats = append(read.Seats, s.Seat)
@@ -96,12 +97,12 @@ func (c *catalog) read(ch store.CatalogChanges, seats map[int64]store.Seat, bran
 	for _, s := range seats {
 		read.Seats = append(read.Seats, s)
 	}
-	slices.SortFunc(read.Seats, func(a, b store.Seat) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(read.Seats, func(a, b library.Seat) int { return cmp.Compare(a.ID, b.ID) })
 	return read
 }
 
 // changeBranch replaces a branch, and its seats if it opens at other times, in c, which may share all with old.
-func (c *catalog) changeBranch(r store.Branch, old *catalog) {
+func (c *catalog) changeBranch(r library.Branch, old *catalog) {
 	was := old.byID[r.ID]
 	b := &branch{Branch: r, calendar: was.calendar, areas: was.areas, seats: was.seats}
 	if !was.calendar.isOf(r) {
@@ -117,7 +118,7 @@ func (c *catalog) changeBranch(r store.Branch, old *catalog) {
 }
 
 // changeSeats replaces seats in c, which may share all with old. None changes its branch.
-func (c *catalog) changeSeats(changed []store.Seat, old *catalog) {
+func (c *catalog) changeSeats(changed []library.Seat, old *catalog) {
 	moved := map[int64]bool{} // branches of which a seat changed its area
 	for _, r := range changed {
 		i := c.position[r.ID]

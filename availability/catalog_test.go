@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dlsms/dlsms/feed"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -20,15 +21,15 @@ import (
 func TestEditsReplaceOnlyWhatChanged(t *testing.T) {
 	t.Parallel()
 	const n = 5000
-	read := store.Catalog{Branches: []store.Branch{{ID: 1, Code: "a", Timezone: "UTC"}, {ID: 2, Code: "b", Timezone: "UTC"}}}
+	read := library.Catalog{Branches: []library.Branch{{ID: 1, Code: "a", Timezone: "UTC"}, {ID: 2, Code: "b", Timezone: "UTC"}}}
 	for i := range int64(n) {
-		read.Seats = append(read.Seats, store.Seat{ID: i + 1, BranchID: 1 + i%2, Area: "Hall", Label: fmt.Sprint(i)})
+		read.Seats = append(read.Seats, library.Seat{ID: i + 1, BranchID: 1 + i%2, Area: "Hall", Label: fmt.Sprint(i)})
 	}
 	l := loadedLedger(read)
-	l.apply(store.Changes{Now: monday, Events: []store.Event{reservation(1, 1, 77, 60, 120)}})
-	edit := func(what string, replaced int, change func(*store.Catalog)) *world {
+	l.apply(store.Changes{Now: monday, Events: []library.Event{reservation(1, 1, 77, 60, 120)}})
+	edit := func(what string, replaced int, change func(*library.Catalog)) *world {
 		old := l.world
-		after := store.Catalog{Branches: slices.Clone(read.Branches), Seats: slices.Clone(read.Seats)}
+		after := library.Catalog{Branches: slices.Clone(read.Branches), Seats: slices.Clone(read.Seats)}
 		change(&after)
 		w := l.become(store.Changes{Now: monday}, &after)
 		read = after
@@ -49,36 +50,36 @@ func TestEditsReplaceOnlyWhatChanged(t *testing.T) {
 		}
 		return w
 	}
-	edit("nothing", 0, func(*store.Catalog) {})
-	edit("out of service", 1, func(c *store.Catalog) { c.Seats[10].OutOfService = true })
-	w := edit("an area", 2, func(c *store.Catalog) { c.Seats[11].Area, c.Seats[12].Area = "Attic", "Cellar" })
+	edit("nothing", 0, func(*library.Catalog) {})
+	edit("out of service", 1, func(c *library.Catalog) { c.Seats[10].OutOfService = true })
+	w := edit("an area", 2, func(c *library.Catalog) { c.Seats[11].Area, c.Seats[12].Area = "Attic", "Cellar" })
 	if !slices.Equal(w.byCode["a"].areas, []string{"Cellar", "Hall"}) || !slices.Equal(w.byCode["b"].areas, []string{"Attic", "Hall"}) {
 		t.Errorf("areas %v and %v", w.byCode["a"].areas, w.byCode["b"].areas)
 	}
-	if w = edit("a name", 0, func(c *store.Catalog) { c.Branches[0].Name = "New" }); w.branches[0].Name != "New" || w.byCode["a"] != w.byID[1] {
+	if w = edit("a name", 0, func(c *library.Catalog) { c.Branches[0].Name = "New" }); w.branches[0].Name != "New" || w.byCode["a"] != w.byID[1] {
 		t.Errorf("branch %+v", w.branches[0].Branch)
 	}
-	edit("hours", n/2, func(c *store.Catalog) { c.Branches[1].Hours = nineToFive })
-	edit("the same hours", 0, func(c *store.Catalog) { c.Branches[1].Hours = slices.Clone(nineToFive) })
+	edit("hours", n/2, func(c *library.Catalog) { c.Branches[1].Hours = nineToFive })
+	edit("the same hours", 0, func(c *library.Catalog) { c.Branches[1].Hours = slices.Clone(nineToFive) })
 }
 
 // TestCatalogAfterChangesIsThatOfAFreshLoad changes catalogs at random.
 func TestCatalogAfterChangesIsThatOfAFreshLoad(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		draw := func() (c store.Catalog) {
+		draw := func() (c library.Catalog) {
 			for id := range int64(3) {
 				if rapid.IntRange(0, 4).Draw(t, "branch") > 0 {
-					c.Branches = append(c.Branches, store.Branch{
+					c.Branches = append(c.Branches, library.Branch{
 						ID: id + 1, Code: fmt.Sprintf("b%d", rapid.IntRange(0, 1).Draw(t, "code")*3+int(id)), Timezone: "UTC",
-						Hours: rapid.SampledFrom([][]store.OpenHours{nil, {{Weekday: 1, Closes: time.Hour}}}).Draw(t, "hours"),
+						Hours: rapid.SampledFrom([][]library.OpenHours{nil, {{Weekday: 1, Closes: time.Hour}}}).Draw(t, "hours"),
 					})
 				}
 			}
-			slices.SortFunc(c.Branches, func(a, b store.Branch) int { return strings.Compare(a.Code, b.Code) })
+			slices.SortFunc(c.Branches, func(a, b library.Branch) int { return strings.Compare(a.Code, b.Code) })
 			for id := range int64(6) {
-				s := store.Seat{ID: id + 1, BranchID: rapid.Int64Range(1, 3).Draw(t, "of"), Area: rapid.SampledFrom([]string{"A", "B"}).Draw(t, "area")}
-				exists := slices.ContainsFunc(c.Branches, func(b store.Branch) bool { return b.ID == s.BranchID })
+				s := library.Seat{ID: id + 1, BranchID: rapid.Int64Range(1, 3).Draw(t, "of"), Area: rapid.SampledFrom([]string{"A", "B"}).Draw(t, "area")}
+				exists := slices.ContainsFunc(c.Branches, func(b library.Branch) bool { return b.ID == s.BranchID })
 				if exists && rapid.IntRange(0, 4).Draw(t, "seat") > 0 {
 					c.Seats = append(c.Seats, s)
 				}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dlsms/dlsms/feed"
 	"github.com/dlsms/dlsms/feed/feedtest"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -23,7 +24,7 @@ func free(t *testing.T, m *Model) (int, time.Time) {
 	return p.Available, p.AsOf
 }
 
-var taking = []store.Event{reservation(1, 1, 1, -10, 600), reservation(2, 1, 2, -10, 600), reservation(3, 1, 3, -10, 600)}
+var taking = []library.Event{reservation(1, 1, 1, -10, 600), reservation(2, 1, 2, -10, 600), reservation(3, 1, 3, -10, 600)}
 
 // pass waits for a time on the Go clock, and until everyone has done what there was to do. The clock of each test here that sleeps is that of
 // synctest, where nobody really waits.
@@ -32,7 +33,7 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
-var errGone = store.ErrUnavailable.Because(errors.New("connection refused"))
+var errGone = library.ErrUnavailable.WithCause(errors.New("connection refused"))
 
 // The durations of the feed that show here.
 const (
@@ -80,13 +81,13 @@ func TestAnswersFromMemoryWhilePostgresIsGone(t *testing.T) {
 		pass(10*time.Second - time.Since(lastGood))
 		free(t, m)
 		pass(1)
-		if _, err := m.Seats(t.Context(), Query{}); !errors.Is(err, store.ErrUnavailable) {
+		if _, err := m.Seats(t.Context(), Query{}); !errors.Is(err, library.ErrUnavailable) {
 			t.Errorf("past MaxStaleness: %v", err)
 		}
-		if _, err := m.Watch(t.Context(), Query{}); !errors.Is(err, store.ErrUnavailable) {
+		if _, err := m.Watch(t.Context(), Query{}); !errors.Is(err, library.ErrUnavailable) {
 			t.Errorf("a watch past MaxStaleness: %v", err)
 		}
-		if _, err := watch.Next(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+		if _, err := watch.Next(t.Context()); !errors.Is(err, library.ErrUnavailable) {
 			t.Errorf("an open watch past MaxStaleness: %v", err)
 		}
 
@@ -94,7 +95,7 @@ func TestAnswersFromMemoryWhilePostgresIsGone(t *testing.T) {
 		r.Set(func(r *feedtest.Source) {
 			r.Err, r.Before = nil, nil
 			r.World.Now = minute(1)
-			r.World.Taken = []store.Taken{{ReservationID: 1, Version: 1, SeatID: 1, StartTime: monday, EndTime: minute(60)}}
+			r.World.Taken = []library.TakenWindow{{ReservationID: 1, Version: 1, SeatID: 1, StartTime: monday, EndTime: minute(60)}}
 		})
 		pass(2*time.Second + lastRetry)
 		if got, asOf := free(t, m); got != 3 || !asOf.Equal(minute(1)) {
@@ -121,7 +122,7 @@ func TestADatabaseThatWentBackIsLoadedAnew(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				r := feedtest.NewSource(store.World{Now: monday, Snapshot: store.Snapshot{Xmax: 100}, Catalog: smallLibrary("UTC"), Taken: []store.Taken{
+				r := feedtest.NewSource(store.World{Now: monday, Snapshot: store.Snapshot{Xmax: 100}, Catalog: smallLibrary("UTC"), Taken: []library.TakenWindow{
 					{ReservationID: 1, Version: 5, SeatID: 1, StartTime: monday, EndTime: minute(60)},
 				}})
 				m := startModel(t, r, feed.Options{})
@@ -133,9 +134,9 @@ func TestADatabaseThatWentBackIsLoadedAnew(t *testing.T) {
 				if _, err := watch.Next(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				restored := []store.Taken{{ReservationID: 2, Version: 1, SeatID: 2, StartTime: monday.Add(-time.Hour), EndTime: minute(60)}}
+				restored := []library.TakenWindow{{ReservationID: 2, Version: 1, SeatID: 2, StartTime: monday.Add(-time.Hour), EndTime: minute(60)}}
 				r.Set(func(r *feedtest.Source) {
-					c.changes.Events = []store.Event{taking[2]} // of another life
+					c.changes.Events = []library.Event{taking[2]} // of another life
 					r.Pending = append(r.Pending, c.changes)
 					r.World.Taken, r.World.Snapshot = restored, c.changes.Snapshot
 					r.Loading = func() { time.Sleep(time.Second) }
@@ -160,9 +161,9 @@ func TestCatalogChanges(t *testing.T) {
 		r := feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")})
 		m := startModel(t, r, feed.Options{})
 		r.Set(func(r *feedtest.Source) {
-			r.Catalog.Seats = append(r.Catalog.Seats[:2:2], store.Seat{ID: 9, BranchID: 2}, store.Seat{ID: 10, BranchID: 99})
+			r.Catalog.Seats = append(r.Catalog.Seats[:2:2], library.Seat{ID: 9, BranchID: 2}, library.Seat{ID: 10, BranchID: 99})
 			e := reservation(1, 1, 9, 0, 60)
-			r.Pending = append(r.Pending, store.Changes{Now: monday, CatalogChanged: true, Events: []store.Event{e}})
+			r.Pending = append(r.Pending, store.Changes{Now: monday, CatalogChanged: true, Events: []library.Event{e}})
 		})
 		p, err := m.Seats(t.Context(), Query{})
 		if err != nil || p.Total != 3 || p.Available != 2 || p.Seats[2].ID != 9 || p.Seats[2].Branch != "night" {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dlsms/dlsms/feed"
 	"github.com/dlsms/dlsms/feed/feedtest"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -26,9 +27,9 @@ var (
 )
 
 // become applies changes in which the catalog may have become another one.
-func (l *ledger) become(c store.Changes, read *store.Catalog) *world {
+func (l *ledger) become(c store.Changes, read *library.Catalog) *world {
 	if read != nil {
-		old := store.Catalog{}
+		old := library.Catalog{}
 		for _, b := range l.world.branches {
 			old.Branches = append(old.Branches, b.Branch)
 		}
@@ -43,27 +44,27 @@ func (l *ledger) become(c store.Changes, read *store.Catalog) *world {
 // history makes up what happens to reservations, as the store would let it: those that take a seat never overlap.
 type history struct {
 	seats []int64
-	live  map[int64]store.Event // the last event, by reservation, of those that take their seat
-	last  int64                 // reservation
+	live  map[int64]library.Event // the last event, by reservation, of those that take their seat
+	last  int64                   // reservation
 }
 
 // draw makes up the next event; none if it would break a rule.
-func (h *history) draw(t *rapid.T, span int) (store.Event, bool) {
+func (h *history) draw(t *rapid.T, span int) (library.Event, bool) {
 	ids := slices.Sorted(maps.Keys(h.live))
 	if len(ids) > 0 && rapid.Bool().Draw(t, "goes on") {
 		e := h.live[rapid.SampledFrom(ids).Draw(t, "reservation")]
 		e.ID, e.Version = e.ID+1, e.Version+1
 		switch rapid.IntRange(0, 3).Draw(t, "how") {
 		case 0: // nothing that shows here
-			e.Kind, e.Status = store.EventCheckedIn, store.CheckedIn
+			e.Kind, e.Status = library.EventCheckedIn, library.CheckedIn
 		case 1:
-			e.Kind = store.EventExtended
+			e.Kind = library.EventExtended
 			e.EndTime = e.EndTime.Add(time.Duration(rapid.IntRange(1, 60).Draw(t, "minutes")) * time.Minute)
 			if h.taken(e) {
 				return e, false
 			}
 		default:
-			e.Kind, e.Status = store.EventCancelled, store.Cancelled
+			e.Kind, e.Status = library.EventCancelled, library.Cancelled
 			delete(h.live, e.ReservationID)
 			return e, true
 		}
@@ -80,7 +81,7 @@ func (h *history) draw(t *rapid.T, span int) (store.Event, bool) {
 	return e, true
 }
 
-func (h *history) taken(e store.Event) bool {
+func (h *history) taken(e library.Event) bool {
 	for id, o := range h.live {
 		if id != e.ReservationID && o.SeatID == e.SeatID && o.StartTime.Before(e.EndTime) && e.StartTime.Before(o.EndTime) {
 			return true
@@ -90,8 +91,8 @@ func (h *history) taken(e store.Event) bool {
 }
 
 // bookingsOf returns what takes a seat, in the order of time, given the events known.
-func bookingsOf(events []store.Event, seat int64) []booking {
-	last := map[int64]store.Event{}
+func bookingsOf(events []library.Event, seat int64) []booking {
+	last := map[int64]library.Event{}
 	for _, e := range events {
 		if e.Version > last[e.ReservationID].Version {
 			last[e.ReservationID] = e

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 const (
@@ -23,7 +23,7 @@ const (
 // calendar is when a branch is open. It answers as the database's function dlsms_open does, which decides about bookings.
 type calendar struct {
 	timezone string
-	hours    []store.OpenHours
+	hours    []library.OpenHours
 	location *time.Location // nil: unknown
 
 	// hot covers the weeks that nearly all questions are about; warm renews it.
@@ -35,11 +35,11 @@ type calendar struct {
 
 // newCalendar returns the calendar of a branch, nil if it never closes. A branch with hours in an unknown time zone never opens: the
 // database refuses to book there.
-func newCalendar(b store.Branch) *calendar {
+func newCalendar(b library.Branch) *calendar {
 	if neverCloses(b.Hours) {
 		return nil
 	}
-	location, err := store.LoadZone(b.Timezone)
+	location, err := library.LoadZone(b.Timezone)
 	if err != nil {
 		return &calendar{timezone: b.Timezone, hours: b.Hours}
 	}
@@ -47,7 +47,7 @@ func newCalendar(b store.Branch) *calendar {
 }
 
 // isOf reports whether c is the calendar that the branch needs.
-func (c *calendar) isOf(b store.Branch) bool {
+func (c *calendar) isOf(b library.Branch) bool {
 	if c == nil {
 		return neverCloses(b.Hours)
 	}
@@ -55,7 +55,7 @@ func (c *calendar) isOf(b store.Branch) bool {
 }
 
 // neverCloses reports whether hours leave no gap in the week, or there are none. In what is left, every opening ends within days.
-func neverCloses(hours []store.OpenHours) bool {
+func neverCloses(hours []library.OpenHours) bool {
 	if len(hours) == 0 {
 		return true
 	}
@@ -69,7 +69,7 @@ func neverCloses(hours []store.OpenHours) bool {
 }
 
 // openOn returns an opening on the day that begins at the second midnight.
-func openOn(h store.OpenHours, midnight int64) window {
+func openOn(h library.OpenHours, midnight int64) window {
 	opens, closes := int64(h.Opens/time.Second), int64(h.Closes/time.Second)
 	if closes <= opens {
 		closes += secondsPerDay

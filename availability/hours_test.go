@@ -6,7 +6,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
@@ -26,8 +26,8 @@ func date(y int, m time.Month, d int) time.Time { return time.Date(y, m, d, 0, 0
 
 // drawHours makes up opening hours on quarters of an hour that don't overlap on a day, many of them into the next day. They are longer than
 // what clocks leap over: else one may end before it begins, of which Postgres makes no range.
-func drawHours(t *rapid.T) []store.OpenHours {
-	var out []store.OpenHours
+func drawHours(t *rapid.T) []library.OpenHours {
+	var out []library.OpenHours
 	for day := range 7 {
 		opens := 0
 		for range rapid.IntRange(0, 2).Draw(t, "openings") {
@@ -40,7 +40,7 @@ func drawHours(t *rapid.T) []store.OpenHours {
 				closes -= 96
 			}
 			const quarter = 15 * time.Minute
-			out = append(out, store.OpenHours{Weekday: time.Weekday(day), Opens: time.Duration(opens) * quarter, Closes: time.Duration(closes) * quarter})
+			out = append(out, library.OpenHours{Weekday: time.Weekday(day), Opens: time.Duration(opens) * quarter, Closes: time.Duration(closes) * quarter})
 			if closes <= opens {
 				break
 			}
@@ -58,7 +58,7 @@ func TestHoursAgreeWithPostgres(t *testing.T) {
 	n, open := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		zone := rapid.SampledFrom(zones).Draw(rt, "zone")
-		branch := store.Branch{Code: "b", Timezone: zone, Hours: drawHours(rt)}
+		branch := library.Branch{Code: "b", Timezone: zone, Hours: drawHours(rt)}
 		db.Exec(t, `UPDATE branches SET timezone = $1`, zone)
 		db.Exec(t, `DELETE FROM branch_hours`)
 		for _, h := range branch.Hours {
@@ -117,15 +117,15 @@ func TestInstantsAgreeWithPostgres(t *testing.T) {
 
 func TestNeverCloses(t *testing.T) {
 	t.Parallel()
-	var week, allButOne []store.OpenHours
+	var week, allButOne []library.OpenHours
 	for day := range 7 {
-		week = append(week, store.OpenHours{Weekday: time.Weekday(day), Opens: 6 * time.Hour, Closes: 6 * time.Hour})
-		allButOne = append(allButOne, store.OpenHours{Weekday: time.Weekday(day), Closes: 24 * time.Hour})
+		week = append(week, library.OpenHours{Weekday: time.Weekday(day), Opens: 6 * time.Hour, Closes: 6 * time.Hour})
+		allButOne = append(allButOne, library.OpenHours{Weekday: time.Weekday(day), Closes: 24 * time.Hour})
 	}
 	allButOne[3].Closes -= time.Minute
 	for _, c := range []struct {
 		name  string
-		hours []store.OpenHours
+		hours []library.OpenHours
 		want  bool
 	}{
 		{"without hours", nil, true},
@@ -142,15 +142,15 @@ func TestNeverCloses(t *testing.T) {
 // The database refuses to book in a branch whose time zone it does not know.
 func TestABranchInAnUnknownZoneNeverOpens(t *testing.T) {
 	t.Parallel()
-	nine := store.OpenHours{Weekday: time.Monday, Opens: 9 * time.Hour, Closes: 17 * time.Hour}
+	nine := library.OpenHours{Weekday: time.Monday, Opens: 9 * time.Hour, Closes: 17 * time.Hour}
 	for _, zone := range []string{"Atlantis/Capital", "", "Local"} {
-		c := newCalendar(store.Branch{Code: "b", Timezone: zone, Hours: []store.OpenHours{nine}})
+		c := newCalendar(library.Branch{Code: "b", Timezone: zone, Hours: []library.OpenHours{nine}})
 		c.warm(monday.UnixMicro())
 		noon := instant(minute(12 * 60).UnixMicro())
 		if st, holds := noon.look(&seat{calendar: c}, nil); st != (state{}) || holds != never {
 			t.Errorf("%q: %+v until %d", zone, st, holds)
 		}
-		if newCalendar(store.Branch{Code: "b", Timezone: zone}) != nil {
+		if newCalendar(library.Branch{Code: "b", Timezone: zone}) != nil {
 			t.Errorf("%q: a branch without hours is not always open", zone)
 		}
 	}

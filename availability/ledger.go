@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -37,7 +38,7 @@ func (l *ledger) load(read store.World) *world {
 	l.known = make(map[int64]record, len(read.Taken))
 	l.taken = make(map[int64][]booking, len(read.Seats))
 	l.over = nil
-	slices.SortFunc(read.Taken, func(a, b store.Taken) int {
+	slices.SortFunc(read.Taken, func(a, b library.TakenWindow) int {
 		return cmp.Or(cmp.Compare(a.SeatID, b.SeatID), a.StartTime.Compare(b.StartTime))
 	})
 	all := make([]booking, len(read.Taken))
@@ -99,7 +100,7 @@ func (l *ledger) apply(c store.Changes) *world {
 }
 
 // applyEvent brings what is known of a reservation up to the event, unless it is there already, and marks the seat if its bookings change.
-func (l *ledger) applyEvent(e store.Event, now int64, changed map[int64]bool) {
+func (l *ledger) applyEvent(e library.Event, now int64, changed map[int64]bool) {
 	was, ok := l.known[e.ReservationID]
 	if ok && e.Version <= was.version {
 		return

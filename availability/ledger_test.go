@@ -8,10 +8,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 )
 
-func loadedLedger(catalog store.Catalog, taken ...store.Taken) *ledger {
+func loadedLedger(catalog library.Catalog, taken ...library.TakenWindow) *ledger {
 	l := new(ledger)
 	l.load(store.World{Now: monday, Catalog: catalog, Taken: taken})
 	return l
@@ -21,8 +22,8 @@ func loadedLedger(catalog store.Catalog, taken ...store.Taken) *ledger {
 func TestEventsInAnyOrder(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		h := &history{seats: []int64{1, 2, 3, 4}, live: map[int64]store.Event{}}
-		var events []store.Event
+		h := &history{seats: []int64{1, 2, 3, 4}, live: map[int64]library.Event{}}
+		var events []library.Event
 		for range rapid.IntRange(0, 40).Draw(t, "events") {
 			if e, ok := h.draw(t, 300); ok {
 				events = append(events, e)
@@ -60,10 +61,10 @@ func TestEventsInAnyOrder(t *testing.T) {
 func TestWorldsDoNotChange(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		h := &history{seats: []int64{1, 2, 3, 4}, live: map[int64]store.Event{}}
+		h := &history{seats: []int64{1, 2, 3, 4}, live: map[int64]library.Event{}}
 		l := loadedLedger(smallLibrary("UTC"))
 		now := monday
-		var events []store.Event
+		var events []library.Event
 		type kept struct {
 			w    *world
 			want [][]booking
@@ -73,7 +74,7 @@ func TestWorldsDoNotChange(t *testing.T) {
 			now = now.Add(time.Duration(rapid.IntRange(0, 20).Draw(t, "minutes")) * time.Minute)
 			c := store.Changes{Now: now}
 			if e, ok := h.draw(t, 300); ok {
-				c.Events = []store.Event{e}
+				c.Events = []library.Event{e}
 				events = append(events, e)
 			}
 			k := kept{w: l.apply(c)}
@@ -119,8 +120,8 @@ func TestEndedVersionsAreRememberedForAWhile(t *testing.T) {
 	t.Parallel()
 	l := loadedLedger(smallLibrary("UTC"))
 	e := reservation(1, 1, 2, 60, 120)
-	l.apply(store.Changes{Now: monday, Events: []store.Event{over(e)}})
-	w := l.apply(store.Changes{Now: minute(1).Add(-1), Events: []store.Event{e}})
+	l.apply(store.Changes{Now: monday, Events: []library.Event{over(e)}})
+	w := l.apply(store.Changes{Now: minute(1).Add(-1), Events: []library.Event{e}})
 	if got := w.taken.at(1); len(got) > 0 {
 		t.Errorf("an older event brought back %v", got)
 	}
@@ -133,13 +134,13 @@ func TestEndedVersionsAreRememberedForAWhile(t *testing.T) {
 func TestTransitionsThatKeepTheWindowChangeNothing(t *testing.T) {
 	t.Parallel()
 	e := reservation(1, 1, 2, 60, 120)
-	l := loadedLedger(smallLibrary("UTC"), store.Taken{ReservationID: 1, Version: 1, SeatID: 2, StartTime: e.StartTime, EndTime: e.EndTime})
+	l := loadedLedger(smallLibrary("UTC"), library.TakenWindow{ReservationID: 1, Version: 1, SeatID: 2, StartTime: e.StartTime, EndTime: e.EndTime})
 	generation := l.world.generation
-	e.Version, e.Status = 2, store.CheckedIn
-	if w := l.apply(store.Changes{Now: monday, Events: []store.Event{e}}); w.generation != generation {
+	e.Version, e.Status = 2, library.CheckedIn
+	if w := l.apply(store.Changes{Now: monday, Events: []library.Event{e}}); w.generation != generation {
 		t.Error("a check-in made kept answers worthless")
 	}
-	if w := l.apply(store.Changes{Now: monday, Events: []store.Event{over(e)}}); w.generation == generation || len(w.taken.at(1)) > 0 {
+	if w := l.apply(store.Changes{Now: monday, Events: []library.Event{over(e)}}); w.generation == generation || len(w.taken.at(1)) > 0 {
 		t.Error("the end after the check-in was ignored")
 	}
 }
@@ -148,11 +149,11 @@ func TestBookingsOfASeatBeforeItsCatalog(t *testing.T) {
 	t.Parallel()
 	l := loadedLedger(smallLibrary("UTC"))
 	e := reservation(1, 1, 9, 60, 120)
-	l.apply(store.Changes{Now: monday, Events: []store.Event{e}})
+	l.apply(store.Changes{Now: monday, Events: []library.Event{e}})
 	c := smallLibrary("UTC")
-	c.Seats = append(c.Seats, store.Seat{ID: 9, BranchID: 1, Label: "D-9"})
+	c.Seats = append(c.Seats, library.Seat{ID: 9, BranchID: 1, Label: "D-9"})
 	w := l.become(store.Changes{Now: monday}, &c)
-	if got := w.taken.at(w.position[9]); !slices.Equal(got, bookingsOf([]store.Event{e}, 9)) {
+	if got := w.taken.at(w.position[9]); !slices.Equal(got, bookingsOf([]library.Event{e}, 9)) {
 		t.Errorf("seat 9 has %v", got)
 	}
 }
@@ -161,12 +162,12 @@ func TestBookingsOfASeatBeforeItsCatalog(t *testing.T) {
 func TestCatalogDifferences(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		draw := func(label string) store.Catalog {
-			c := smallLibrary("UTC", rapid.SampledFrom([][]store.OpenHours{nil, {{Weekday: 1, Closes: time.Hour}}}).Draw(t, label+" hours")...)
+		draw := func(label string) library.Catalog {
+			c := smallLibrary("UTC", rapid.SampledFrom([][]library.OpenHours{nil, {{Weekday: 1, Closes: time.Hour}}}).Draw(t, label+" hours")...)
 			c.Seats = nil
 			for id := range int64(6) {
 				if rapid.Bool().Draw(t, label+" exists") {
-					c.Seats = append(c.Seats, store.Seat{
+					c.Seats = append(c.Seats, library.Seat{
 						ID: id + 1, BranchID: rapid.Int64Range(1, 2).Draw(t, label+" branch"),
 						Area: rapid.SampledFrom([]string{"A", "B"}).Draw(t, label+" area"), OutOfService: rapid.Bool().Draw(t, label+" out of service"),
 					})
@@ -179,13 +180,13 @@ func TestCatalogDifferences(t *testing.T) {
 		old := l.world
 		w := l.become(store.Changes{Now: monday}, &after)
 		want := map[int64]bool{}
-		find := func(c store.Catalog, id int64) (store.Seat, []store.OpenHours) {
+		find := func(c library.Catalog, id int64) (library.Seat, []library.OpenHours) {
 			for _, s := range c.Seats {
 				if s.ID == id {
 					return s, c.Branches[s.BranchID-1].Hours
 				}
 			}
-			return store.Seat{}, nil
+			return library.Seat{}, nil
 		}
 		for id := range int64(6) {
 			a, aHours := find(before, id+1)

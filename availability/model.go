@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/dlsms/dlsms/feed"
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // Options configure a Model.
@@ -47,7 +47,7 @@ func (m *Model) apply(d feed.Delta) {
 // Run publishes to watchers until ctx ends; then it returns nil, and watchers get ErrUnavailable. It must be called once.
 func (m *Model) Run(ctx context.Context) error {
 	m.hub.run(ctx)
-	m.hub.stop(store.ErrUnavailable.Because(errStopped))
+	m.hub.stop(library.ErrUnavailable.WithCause(errStopped))
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dlsms/dlsms/feed"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/stack"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/migrations"
@@ -24,7 +25,7 @@ func TestPostgresStopsAndComesBack(t *testing.T) {
 	if _, err := migrations.Up(t.Context(), pg.DatabaseURL()); err != nil {
 		t.Fatal(err)
 	}
-	s, err := store.Open(t.Context(), store.Config{URL: pg.DatabaseURL(), MinConns: 1, MaxConns: 4, Rules: freeRules()})
+	s, err := store.Open(t.Context(), store.Config{URL: pg.DatabaseURL(), MinConns: 1, MaxConns: 4, Policy: freeRules()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +60,7 @@ func TestPostgresStopsAndComesBack(t *testing.T) {
 			began := time.Now()
 			p, err := look()
 			if err != nil {
-				if !errors.Is(err, store.ErrUnavailable) {
+				if !errors.Is(err, library.ErrUnavailable) {
 					t.Fatal(err)
 				}
 				if age := time.Since(lastGood); age < 1500*time.Millisecond {
@@ -105,7 +106,7 @@ func TestPostgresStopsAndComesBack(t *testing.T) {
 		}
 		// And it is as fresh as ever.
 		users++
-		r, err := s.Reserve(t.Context(), store.Booking{UserID: int64(users), SeatID: good.Seats[0].ID, EndTime: time.Now().Add(time.Hour)})
+		r, err := s.Reserve(t.Context(), library.Booking{UserID: int64(users), SeatID: good.Seats[0].ID, EndTime: time.Now().Add(time.Hour)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,13 +16,14 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/dlsms/dlsms/feed"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
 // freeRules are rules under which a test may book as much as it likes.
-func freeRules() store.Rules {
-	r := store.DefaultRules()
+func freeRules() library.Policy {
+	r := library.DefaultPolicy()
 	r.MaxUpcoming = 0
 	return r
 }
@@ -65,7 +66,7 @@ func TestEveryAcknowledgedBookingIsSeen(t *testing.T) {
 				start := begin.Add(time.Duration(n) * time.Hour)
 				end := start.Add(30 * time.Minute)
 				here, there := stores[n%2], models[rand.N(2)]
-				r, err := here.Reserve(t.Context(), store.Booking{UserID: users[i], SeatID: seats[i], StartTime: start, EndTime: end})
+				r, err := here.Reserve(t.Context(), library.Booking{UserID: users[i], SeatID: seats[i], StartTime: start, EndTime: end})
 				if err != nil {
 					t.Error(err)
 					return
@@ -224,7 +225,7 @@ func TestAnswersAgreeWithSQL(t *testing.T) {
 	for range 400 {
 		start, end := window(8)
 		user := users[random.IntN(len(users))]
-		r, err := s.Reserve(t.Context(), store.Booking{UserID: user, SeatID: seats[random.IntN(len(seats))], StartTime: start, EndTime: end})
+		r, err := s.Reserve(t.Context(), library.Booking{UserID: user, SeatID: seats[random.IntN(len(seats))], StartTime: start, EndTime: end})
 		if err == nil {
 			if booked++; random.IntN(4) == 0 {
 				_, err = s.Cancel(t.Context(), user, r.ID)
@@ -232,7 +233,7 @@ func TestAnswersAgreeWithSQL(t *testing.T) {
 				_, err = s.Extend(t.Context(), user, r.ID, end.Add(15*time.Minute))
 			}
 		}
-		if domain, ok := errors.AsType[*store.Error](err); err != nil && (!ok || domain.Kind == store.KindUnavailable) {
+		if domain, ok := errors.AsType[*library.Error](err); err != nil && (!ok || domain.Kind == library.KindUnavailable) {
 			t.Fatal(err)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // Query says which seats, and what about them. Its zero value is all seats at this instant.
@@ -52,7 +52,7 @@ type BranchView struct {
 	Timezone string   // IANA
 	Areas    []string // sorted; shared: treat as read-only
 	// Hours are its opening hours, in the order of weekday (Sunday is 0) and time; shared: treat as read-only.
-	Hours []store.OpenHours
+	Hours []library.OpenHours
 	// Open says whether it is open. ClosesAt is set while it is, unless it never closes; OpensAt while it is not, unless it never opens.
 	Open              bool
 	ClosesAt, OpensAt time.Time
@@ -107,7 +107,7 @@ func newWindow(start, end time.Time) (window, error) {
 		w.end++
 	}
 	if start.IsZero() || end.IsZero() || w.end <= w.start {
-		return window{}, store.Invalid(store.Fault{Field: "end_time", Msg: "set both times, and the end after the start, or neither"})
+		return window{}, library.Invalid(library.FieldViolation{Field: "end_time", Message: "set both times, and the end after the start, or neither"})
 	}
 	return w, nil
 }
@@ -124,8 +124,8 @@ func (m *Model) ask(ctx context.Context, start, end time.Time) (window, *world, 
 		return window{}, nil, err
 	}
 	if about != present && about.end <= w.now-m.options.PastTolerance.Microseconds() {
-		refused := store.ErrWindowNotAllowed.With("now", w.asOf.UTC().Format(time.RFC3339Nano))
-		refused.Fields = []store.Fault{{Field: "end_time", Msg: "is in the past"}}
+		refused := library.ErrWindowNotAllowed.With("now", w.asOf.UTC().Format(time.RFC3339Nano))
+		refused.Fields = []library.FieldViolation{{Field: "end_time", Message: "is in the past"}}
 		return window{}, nil, refused
 	}
 	return about, w, nil
@@ -139,7 +139,7 @@ func (m *Model) Seats(ctx context.Context, q Query) (Page, error) {
 		return Page{}, err
 	}
 	if q.Branch != "" && w.byCode[q.Branch] == nil {
-		return Page{}, store.ErrBranchNotFound.With("branch", q.Branch)
+		return Page{}, library.ErrBranchNotFound.With("branch", q.Branch)
 	}
 	return w.page(question{filter: newFilter(q), window: about, availableOnly: q.AvailableOnly, after: q.AfterID, limit: max(q.Limit, 0)}), nil
 }
@@ -199,7 +199,7 @@ func (m *Model) Seat(ctx context.Context, id int64, start, end time.Time) (SeatV
 	}
 	i, ok := w.position[id]
 	if !ok {
-		return SeatView{}, nil, time.Time{}, store.ErrSeatNotFound
+		return SeatView{}, nil, time.Time{}, library.ErrSeatNotFound
 	}
 	shown := w.at(about)
 	taken := w.taken.at(i)

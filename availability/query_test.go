@@ -14,11 +14,12 @@ import (
 
 	"github.com/dlsms/dlsms/feed"
 	"github.com/dlsms/dlsms/feed/feedtest"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 )
 
 // nineToFive are hours on the first days of the tests.
-var nineToFive = []store.OpenHours{
+var nineToFive = []library.OpenHours{
 	{Weekday: time.Monday, Opens: 9 * time.Hour, Closes: 17 * time.Hour},
 	{Weekday: time.Tuesday, Opens: 9 * time.Hour, Closes: 17 * time.Hour},
 }
@@ -42,7 +43,7 @@ func drawQuestion(t *rapid.T, span int) question {
 }
 
 // slowly answers a question about seats from the definitions, given the events that happened.
-func slowly(w *world, q question, hours []store.OpenHours, events []store.Event) Page {
+func slowly(w *world, q question, hours []library.OpenHours, events []library.Event) Page {
 	p := Page{AsOf: w.asOf}
 	about := q.window
 	if about == present {
@@ -92,24 +93,24 @@ func slowly(w *world, q question, hours []store.OpenHours, events []store.Event)
 func TestAnswersAreRight(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		hours := rapid.SampledFrom([][]store.OpenHours{nil, nineToFive}).Draw(t, "hours")
+		hours := rapid.SampledFrom([][]library.OpenHours{nil, nineToFive}).Draw(t, "hours")
 		catalog := smallLibrary("UTC", hours...)
 		l := loadedLedger(catalog)
-		h := &history{seats: []int64{1, 2, 3, 4}, live: map[int64]store.Event{}}
+		h := &history{seats: []int64{1, 2, 3, 4}, live: map[int64]library.Event{}}
 		questions := []question{}
 		for range rapid.IntRange(1, 4).Draw(t, "questions") {
 			questions = append(questions, drawQuestion(t, 1200))
 		}
 		type past struct {
 			w      *world
-			events []store.Event
+			events []library.Event
 		}
-		var events []store.Event
+		var events []library.Event
 		now := monday
 		worlds := []past{{l.world, nil}}
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
 			c := store.Changes{Now: now}
-			var read *store.Catalog
+			var read *library.Catalog
 			switch rapid.IntRange(0, 5).Draw(t, "step") {
 			case 0:
 				catalog.Seats = slices.Clone(catalog.Seats)
@@ -121,7 +122,7 @@ func TestAnswersAreRight(t *testing.T) {
 				c.Now = now
 			default:
 				if e, ok := h.draw(t, 1200); ok && e.EndTime.After(now) {
-					c.Events = []store.Event{e}
+					c.Events = []library.Event{e}
 					events = append(slices.Clone(events), e)
 				}
 			}
@@ -159,7 +160,7 @@ func TestAnswersAreRight(t *testing.T) {
 func TestKeptAnswersAreShared(t *testing.T) {
 	t.Parallel()
 	e := reservation(1, 1, 2, 60, 120)
-	l := loadedLedger(smallLibrary("UTC"), store.Taken{ReservationID: 1, Version: 1, SeatID: 2, StartTime: e.StartTime, EndTime: e.EndTime})
+	l := loadedLedger(smallLibrary("UTC"), library.TakenWindow{ReservationID: 1, Version: 1, SeatID: 2, StartTime: e.StartTime, EndTime: e.EndTime})
 	computed := 0
 	encode := func(w *world) int {
 		return w.page(question{availableOnly: true}).Memo(func() any { computed++; return computed }).(int)
@@ -173,7 +174,7 @@ func TestKeptAnswersAreShared(t *testing.T) {
 		{"when nothing happened", store.Changes{Now: minute(59)}, 1},
 		{"at the start of a booking", store.Changes{Now: minute(60)}, 2},
 		{"during it", store.Changes{Now: minute(119)}, 2},
-		{"when it was cancelled", store.Changes{Now: minute(119), Events: []store.Event{over(e)}}, 3},
+		{"when it was cancelled", store.Changes{Now: minute(119), Events: []library.Event{over(e)}}, 3},
 	} {
 		if got := encode(l.apply(step.changes)); got != step.want {
 			t.Errorf("%s: encoded %d times, want %d", step.what, got, step.want)
@@ -200,7 +201,7 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 		s.ID, s.Label = id, fmt.Sprint("H-", id)
 		catalog.Seats = append(catalog.Seats, s)
 	}
-	l := loadedLedger(catalog, store.Taken{ReservationID: 1, Version: 1, SeatID: 1, StartTime: minute(60), EndTime: minute(120)})
+	l := loadedLedger(catalog, library.TakenWindow{ReservationID: 1, Version: 1, SeatID: 1, StartTime: minute(60), EndTime: minute(120)})
 	for m := range 3 { // an answer that is replaced by a later one counts once
 		l.apply(store.Changes{Now: minute(60 * m)})
 		l.world.page(question{})
@@ -220,9 +221,9 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 
 func TestSeat(t *testing.T) {
 	t.Parallel()
-	var taken []store.Taken
+	var taken []library.TakenWindow
 	for i, w := range [][2]int{{-10, 5}, {5, 30}, {60, 90}, {13 * 24 * 60, 13*24*60 + 30}, {15 * 24 * 60, 15*24*60 + 30}} {
-		taken = append(taken, store.Taken{ReservationID: int64(i + 1), Version: 1, SeatID: 1, StartTime: minute(w[0]), EndTime: minute(w[1])})
+		taken = append(taken, library.TakenWindow{ReservationID: int64(i + 1), Version: 1, SeatID: 1, StartTime: minute(w[0]), EndTime: minute(w[1])})
 	}
 	m := startModel(t, feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC", nineToFive...), Taken: taken}), feed.Options{})
 	busy := func(ws ...[2]int) (out []Busy) {
@@ -267,14 +268,14 @@ func TestWhatIsRefused(t *testing.T) {
 		_, _, _, err := m.Seat(t.Context(), id, start, end)
 		return err
 	}
-	invalid := store.Invalid()
+	invalid := library.Invalid()
 	for _, c := range []struct {
 		name      string
 		got, want error
 	}{
-		{"seats of no branch", seats(Query{Branch: "attic"}), store.ErrBranchNotFound},
-		{"a watch of no branch", watch(Query{Branch: "attic"}), store.ErrBranchNotFound},
-		{"no seat", seat(99, time.Time{}, time.Time{}), store.ErrSeatNotFound},
+		{"seats of no branch", seats(Query{Branch: "attic"}), library.ErrBranchNotFound},
+		{"a watch of no branch", watch(Query{Branch: "attic"}), library.ErrBranchNotFound},
+		{"no seat", seat(99, time.Time{}, time.Time{}), library.ErrSeatNotFound},
 		{"a start alone", seats(Query{Start: monday}), invalid},
 		{"an end alone", watch(Query{End: monday}), invalid},
 		{"an empty window", seat(1, monday, monday), invalid},
@@ -294,7 +295,7 @@ func TestWhatIsRefused(t *testing.T) {
 
 func TestBranches(t *testing.T) {
 	t.Parallel()
-	m := startModel(t, feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("Europe/Berlin"), Taken: []store.Taken{
+	m := startModel(t, feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("Europe/Berlin"), Taken: []library.TakenWindow{
 		{ReservationID: 1, Version: 1, SeatID: 1, StartTime: monday, EndTime: minute(1)},
 	}}), feed.Options{})
 	got, asOf, err := m.Branches(t.Context())

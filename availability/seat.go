@@ -4,7 +4,7 @@ import (
 	"math"
 	"time"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // window is a half-open span of time in microseconds since 1970, the resolution of Postgres.
@@ -27,7 +27,7 @@ type booking struct {
 
 // seat is one seat of the catalog. It never changes: when the catalog does, there is another one.
 type seat struct {
-	store.Seat
+	library.Seat
 	branch   string    // code
 	calendar *calendar // of its branch; nil: open at all hours
 	memo     memo

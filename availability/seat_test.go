@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // minutesIn is one minute in the unit of windows.
@@ -70,8 +70,8 @@ func TestLook(t *testing.T) {
 	t.Parallel()
 	always := func(window) bool { return true }
 	rapid.Check(t, func(t *rapid.T) {
-		h := &history{seats: []int64{1}, live: map[int64]store.Event{}}
-		var events []store.Event
+		h := &history{seats: []int64{1}, live: map[int64]library.Event{}}
+		var events []library.Event
 		for range rapid.IntRange(0, 12).Draw(t, "events") {
 			if e, ok := h.draw(t, 500); ok {
 				events = append(events, e)
@@ -79,7 +79,7 @@ func TestLook(t *testing.T) {
 		}
 		taken := bookingsOf(events, 1)
 		w := drawWindow(t, 500)
-		s := &seat{Seat: store.Seat{OutOfService: rapid.IntRange(0, 9).Draw(t, "condition") == 0}}
+		s := &seat{Seat: library.Seat{OutOfService: rapid.IntRange(0, 9).Draw(t, "condition") == 0}}
 		got, holds := w.look(s, taken)
 		want := oracle(s.OutOfService, taken, always, w, candidatesOf(taken, w, nil))
 		if got != want {
@@ -106,7 +106,7 @@ func TestLook(t *testing.T) {
 func TestLookWithHours(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		branch := store.Branch{Code: "b", Timezone: rapid.SampledFrom(zones).Draw(t, "zone"), Hours: drawHours(t)}
+		branch := library.Branch{Code: "b", Timezone: rapid.SampledFrom(zones).Draw(t, "zone"), Hours: drawHours(t)}
 		c := newCalendar(branch)
 		if c == nil {
 			return
@@ -118,8 +118,8 @@ func TestLookWithHours(t *testing.T) {
 			open := c.build(w.start, w.end).at(w.start)
 			return open.start <= w.start && w.end <= open.end
 		}
-		h := &history{seats: []int64{1}, live: map[int64]store.Event{}}
-		var events []store.Event
+		h := &history{seats: []int64{1}, live: map[int64]library.Event{}}
+		var events []library.Event
 		for range rapid.IntRange(0, 6).Draw(t, "events") {
 			if e, ok := h.draw(t, 3000); ok {
 				events = append(events, e)
@@ -149,11 +149,11 @@ func TestLookWithHours(t *testing.T) {
 //
 //nolint:paralleltest // it counts allocations
 func TestQuestionsFarAwayAreCheap(t *testing.T) {
-	var hours []store.OpenHours
+	var hours []library.OpenHours
 	for day := range 7 {
-		hours = append(hours, store.OpenHours{Weekday: time.Weekday(day), Opens: 8 * time.Hour, Closes: 22 * time.Hour})
+		hours = append(hours, library.OpenHours{Weekday: time.Weekday(day), Opens: 8 * time.Hour, Closes: 22 * time.Hour})
 	}
-	c := newCalendar(store.Branch{Code: "b", Timezone: "Europe/Berlin", Hours: hours})
+	c := newCalendar(library.Branch{Code: "b", Timezone: "Europe/Berlin", Hours: hours})
 	c.warm(monday.UnixMicro())
 	s := &seat{calendar: c}
 	taken := []booking{{window{minute(600).UnixMicro(), minute(660).UnixMicro()}, 1}}
@@ -181,7 +181,7 @@ func TestQuestionsFarAwayAreCheap(t *testing.T) {
 
 func TestViewOfASeat(t *testing.T) {
 	t.Parallel()
-	s := &seat{Seat: store.Seat{ID: 7, Area: "Hall", Label: "D-7", Amenities: []int16{1}}, branch: "day"}
+	s := &seat{Seat: library.Seat{ID: 7, Area: "Hall", Label: "D-7", Amenities: []int16{1}}, branch: "day"}
 	taken := []booking{{window{minute(60).UnixMicro(), minute(90).UnixMicro()}, 1}, {window{minute(90).UnixMicro(), minute(100).UnixMicro()}, 2}}
 	at := func(start, end int) SeatView {
 		st, _ := window{minute(start).UnixMicro(), minute(end).UnixMicro()}.look(s, taken)

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // watchBuffer is how many updates a watcher may fall behind before it gets a fresh snapshot instead of them.
@@ -64,7 +64,7 @@ func (m *Model) Watch(ctx context.Context, q Query) (*Watch, error) {
 		return nil, err
 	}
 	if q.Branch != "" && w.byCode[q.Branch] == nil {
-		return nil, store.ErrBranchNotFound.With("branch", q.Branch)
+		return nil, library.ErrBranchNotFound.With("branch", q.Branch)
 	}
 	m.hub.publish(w) // so that the snapshot is at least as fresh
 	watch := newWatch(m.hub, about, newFilter(q), watchBuffer)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/dlsms/dlsms/feed"
 	"github.com/dlsms/dlsms/feed/feedtest"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -69,16 +70,16 @@ func TestWatchesAgreeWithFreshLooks(t *testing.T) {
 	t.Parallel()
 	watches, resyncs := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
-		catalog := smallLibrary("UTC", rapid.SampledFrom([][]store.OpenHours{nil, nineToFive}).Draw(t, "hours")...)
+		catalog := smallLibrary("UTC", rapid.SampledFrom([][]library.OpenHours{nil, nineToFive}).Draw(t, "hours")...)
 		l := loadedLedger(catalog)
 		hub := newHub()
 		hub.publish(l.world)
-		h := &history{seats: []int64{1, 2, 3, 4}, live: map[int64]store.Event{}}
+		h := &history{seats: []int64{1, 2, 3, 4}, live: map[int64]library.Event{}}
 		var viewers []*viewer
 		now := monday
 		for range rapid.IntRange(10, 200).Draw(t, "steps") {
 			c := store.Changes{Now: now}
-			var read *store.Catalog
+			var read *library.Catalog
 			switch rapid.IntRange(0, 9).Draw(t, "step") {
 			case 0:
 				q := drawQuestion(t, 1200)
@@ -117,7 +118,7 @@ func TestWatchesAgreeWithFreshLooks(t *testing.T) {
 				switch i := rapid.IntRange(0, len(catalog.Seats)).Draw(t, "seat"); {
 				case i == len(catalog.Seats):
 					if last := catalog.Seats[i-1].ID; last < 8 {
-						catalog.Seats = append(catalog.Seats, store.Seat{ID: last + 1, BranchID: 2, Area: "Attic"})
+						catalog.Seats = append(catalog.Seats, library.Seat{ID: last + 1, BranchID: 2, Area: "Attic"})
 					}
 				case rapid.Bool().Draw(t, "service"):
 					catalog.Seats[i].OutOfService = !catalog.Seats[i].OutOfService
@@ -135,7 +136,7 @@ func TestWatchesAgreeWithFreshLooks(t *testing.T) {
 					if rapid.Bool().Draw(t, "is lost") {
 						delete(h.live, id)
 					} else if e.EndTime.After(now) {
-						world.Taken = append(world.Taken, store.Taken{
+						world.Taken = append(world.Taken, library.TakenWindow{
 							ReservationID: e.ReservationID, Version: e.Version, SeatID: e.SeatID, StartTime: e.StartTime, EndTime: e.EndTime})
 					}
 				}
@@ -143,7 +144,7 @@ func TestWatchesAgreeWithFreshLooks(t *testing.T) {
 				continue
 			default:
 				if e, ok := h.draw(t, 1200); ok {
-					c.Events = []store.Event{e}
+					c.Events = []library.Event{e}
 				}
 			}
 			hub.publish(l.become(c, read))
@@ -190,20 +191,20 @@ func TestUpdatesAreWhatChanged(t *testing.T) {
 	for _, step := range []struct {
 		what    string
 		changes store.Changes
-		catalog *store.Catalog
+		catalog *library.Catalog
 		want    map[string][]int64 // ids of the seats told of
 	}{
 		{"nothing", store.Changes{Now: minute(1)}, nil, nil},
-		{"a booking", store.Changes{Now: minute(1), Events: []store.Event{e}}, nil,
+		{"a booking", store.Changes{Now: minute(1), Events: []library.Event{e}}, nil,
 			map[string][]int64{"the present": {3}, "the present of a floor": {3}, "the afternoon": {3}}},
 		{"a moment before it", store.Changes{Now: minute(60).Add(-time.Microsecond)}, nil, nil},
 		{"its start", store.Changes{Now: minute(60)}, nil, map[string][]int64{"the present": {3}, "the present of a floor": {3}}},
-		{"a repeated event", store.Changes{Now: minute(60), Events: []store.Event{e}}, nil, nil},
+		{"a repeated event", store.Changes{Now: minute(60), Events: []library.Event{e}}, nil, nil},
 		{"a seat out of service", store.Changes{Now: minute(60)}, &broken, map[string][]int64{"the present": {4}, "the afternoon": {4}}},
 		{"a catalog that is the same", store.Changes{Now: minute(60)}, &broken, nil},
 		{"a seat back in service", store.Changes{Now: minute(60)}, &free, map[string][]int64{"the present": {4}, "the afternoon": {4}}},
 		{"its end", store.Changes{Now: minute(15 * 60)}, nil, map[string][]int64{"the present": {3}, "the present of a floor": {3}}},
-		{"its end in the log", store.Changes{Now: minute(15 * 60), Events: []store.Event{over(e)}}, nil, map[string][]int64{"the afternoon": {3}}},
+		{"its end in the log", store.Changes{Now: minute(15 * 60), Events: []library.Event{over(e)}}, nil, map[string][]int64{"the afternoon": {3}}},
 	} {
 		hub.publish(l.become(step.changes, step.catalog))
 		got := map[string][]int64{}
@@ -247,7 +248,7 @@ func TestWatchersOfTheSameShareUpdates(t *testing.T) {
 		}
 		read(w)
 	}
-	hub.publish(l.apply(store.Changes{Now: monday, Events: []store.Event{reservation(1, 1, 1, 0, 60)}}))
+	hub.publish(l.apply(store.Changes{Now: monday, Events: []library.Event{reservation(1, 1, 1, 0, 60)}}))
 	read(a)
 	read(b)
 	if encoded != 2 {
@@ -298,7 +299,7 @@ func TestTimeAloneIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		at := func(d time.Duration) time.Time { return monday.Add(d) }
-		r := feedtest.NewSource(store.World{Catalog: smallLibrary("UTC"), Taken: []store.Taken{
+		r := feedtest.NewSource(store.World{Catalog: smallLibrary("UTC"), Taken: []library.TakenWindow{
 			{ReservationID: 1, Version: 1, SeatID: 1, StartTime: at(300 * time.Millisecond), EndTime: at(1500 * time.Millisecond)},
 			{ReservationID: 2, Version: 1, SeatID: 2, StartTime: at(1700 * time.Millisecond), EndTime: at(time.Hour)},
 		}})
@@ -375,10 +376,10 @@ func TestClosedWatchesLeaveNothing(t *testing.T) { //nolint:paralleltest // see 
 			t.Error(err)
 		}
 	}
-	if _, err := left.Next(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := left.Next(t.Context()); !errors.Is(err, library.ErrUnavailable) {
 		t.Errorf("a watch of a model that stopped says %v", err)
 	}
-	if _, err := m.Watch(t.Context(), Query{}); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := m.Watch(t.Context(), Query{}); !errors.Is(err, library.ErrUnavailable) {
 		t.Errorf("a model that stopped says %v", err)
 	}
 }
@@ -455,9 +456,9 @@ func TestWatchersThatAreBehindGetOneUpdate(t *testing.T) {
 	without, moved := smallLibrary("UTC"), smallLibrary("UTC")
 	without.Seats = without.Seats[:2] // and without seat 4
 	moved.Seats[1].BranchID = 2
-	hub.publish(l.apply(store.Changes{Now: monday, Events: []store.Event{booked}}))
+	hub.publish(l.apply(store.Changes{Now: monday, Events: []library.Event{booked}}))
 	watches[2].take() // this one is less behind
-	hub.publish(l.apply(store.Changes{Now: monday, Events: []store.Event{over(booked)}}))
+	hub.publish(l.apply(store.Changes{Now: monday, Events: []library.Event{over(booked)}}))
 	hub.publish(l.become(store.Changes{Now: monday}, &without))  // seat 3 is gone
 	hub.publish(l.become(store.Changes{Now: minute(1)}, &moved)) // and back; seat 2 is gone
 	encoded := 0

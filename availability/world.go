@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // world is what is known, as of one snapshot of Postgres. It is never changed.
@@ -46,14 +46,14 @@ type index struct{ position map[int64]int } // in seats, by id
 
 // branch is one branch of the catalog.
 type branch struct {
-	store.Branch
+	library.Branch
 	calendar *calendar // nil: never closes
 	areas    []string  // sorted
 	seats    []int     // positions of its seats
 }
 
 // newCatalog indexes what was read. What is as it was in the old one, if there is one, keeps its identity.
-func newCatalog(read store.Catalog, old *catalog) *catalog {
+func newCatalog(read library.Catalog, old *catalog) *catalog {
 	c := &catalog{byCode: map[string]*branch{}, byID: map[int64]*branch{}}
 	for _, r := range read.Branches {
 		b := &branch{Branch: r}
@@ -86,7 +86,7 @@ func newCatalog(read store.Catalog, old *catalog) *catalog {
 }
 
 // newSeat returns a seat of a branch, or what it was if nothing about it changed.
-func newSeat(r store.Seat, b *branch, was *seat) *seat {
+func newSeat(r library.Seat, b *branch, was *seat) *seat {
 	r.Amenities = slices.Clone(r.Amenities)
 	slices.Sort(r.Amenities)
 	r.Amenities = slices.Compact(r.Amenities)

@@ -10,14 +10,14 @@ import (
 	"time"
 
 	"github.com/dlsms/dlsms/feed/feedtest"
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // model is a feed with the smallest read model: how many seats are free.
 type model struct {
 	*Feed
 	seats int
-	taken map[int64]store.Event // by reservation; only apply uses it
+	taken map[int64]library.Event // by reservation; only apply uses it
 	state atomic.Pointer[state]
 }
 
@@ -34,9 +34,9 @@ func newModel(source Source, o Options) *model {
 
 func (m *model) apply(d Delta) {
 	if d.World != nil {
-		m.seats, m.taken = len(d.World.Seats), map[int64]store.Event{}
+		m.seats, m.taken = len(d.World.Seats), map[int64]library.Event{}
 		for _, t := range d.World.Taken {
-			m.taken[t.ReservationID] = store.Event{SeatID: t.SeatID, StartTime: t.StartTime, EndTime: t.EndTime}
+			m.taken[t.ReservationID] = library.Event{SeatID: t.SeatID, StartTime: t.StartTime, EndTime: t.EndTime}
 		}
 	}
 	for _, e := range d.Events {
@@ -74,7 +74,7 @@ func free(t *testing.T, m *model) (int, time.Time) {
 }
 
 // taking takes the seats of the first branch, from before Monday on.
-var taking = []store.Event{feedtest.Reservation(1, 1, 1, -10, 600), feedtest.Reservation(2, 1, 2, -10, 600), feedtest.Reservation(3, 1, 3, -10, 600)}
+var taking = []library.Event{feedtest.Reservation(1, 1, 1, -10, 600), feedtest.Reservation(2, 1, 2, -10, 600), feedtest.Reservation(3, 1, 3, -10, 600)}
 
 // start returns a model whose feed has loaded the state and follows the source until the test ends.
 func start(t *testing.T, source Source, o Options) *model {

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // refresh is one read of the change log, and the readers that share it.
@@ -83,11 +83,11 @@ func (f *Feed) join() (*refresh, error) {
 func (f *Feed) usable() error {
 	switch {
 	case f.stopped:
-		return store.ErrUnavailable.Because(errStopped)
+		return library.ErrUnavailable.WithCause(errStopped)
 	case !f.loaded:
-		return store.ErrUnavailable.Because(errNotLoaded)
+		return library.ErrUnavailable.WithCause(errNotLoaded)
 	case f.elapsed()-f.freshAt > f.options.MaxStaleness:
-		return store.ErrUnavailable.Because(f.outage)
+		return library.ErrUnavailable.WithCause(f.outage)
 	}
 	return nil
 }
@@ -141,7 +141,7 @@ func (f *Feed) finish(r *refresh) {
 
 // fail has readers answered from memory, at once, until a refresh succeeds.
 func (f *Feed) fail(err error) {
-	f.distrust = f.distrust || errors.Is(err, store.ErrUnavailable)
+	f.distrust = f.distrust || errors.Is(err, library.ErrUnavailable)
 	f.mu.Lock()
 	f.answerFromMemory(err)
 	tooOld := f.usable()
@@ -169,7 +169,7 @@ func (f *Feed) stop() {
 	f.stopped = true
 	f.answerFromMemory(errStopped)
 	f.mu.Unlock()
-	f.expire(store.ErrUnavailable.Because(errStopped))
+	f.expire(library.ErrUnavailable.WithCause(errStopped))
 }
 
 func (f *Feed) expire(cause error) {

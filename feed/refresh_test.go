@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dlsms/dlsms/feed/feedtest"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -144,12 +145,12 @@ func TestRefreshesAreTimed(t *testing.T) {
 		}
 
 		told = nil
-		r.Set(func(r *feedtest.Source) { r.After, r.Err = nil, store.ErrOverloaded })
+		r.Set(func(r *feedtest.Source) { r.After, r.Err = nil, library.ErrOverloaded })
 		if _, err := m.read(t.Context()); err == nil && len(told) == 0 {
 			t.Error("a failed refresh was not told")
 		}
 		synctest.Wait()
-		if len(told) == 0 || !errors.Is(told[0].err, store.ErrOverloaded) {
+		if len(told) == 0 || !errors.Is(told[0].err, library.ErrOverloaded) {
 			t.Errorf("told %v, want a failure", told)
 		}
 	})

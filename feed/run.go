@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -162,7 +163,7 @@ func (f *Feed) wentBack(c store.Changes) bool {
 // changes reads the change log. If Postgres is unreachable though the last refresh succeeded, it reads a second time.
 func (f *Feed) changes(ctx context.Context) (store.Changes, error) {
 	changes, err := f.source.Changes(ctx, f.snapshot)
-	if f.distrust || !errors.Is(err, store.ErrUnavailable) {
+	if f.distrust || !errors.Is(err, library.ErrUnavailable) {
 		return changes, err
 	}
 	// After a crash, Postgres may use transaction ids again of which nothing had reached the disk: to the snapshot they look seen.

@@ -8,10 +8,11 @@ import (
 	"time"
 
 	"github.com/dlsms/dlsms/feed/feedtest"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 )
 
-var errUnreachable = store.ErrUnavailable.Because(errors.New("connection refused"))
+var errUnreachable = library.ErrUnavailable.WithCause(errors.New("connection refused"))
 
 // TestOneFailureIsNoOutage has a look fail as it does when the whole process stood still: Postgres is there, and readers see what is new.
 func TestOneFailureIsNoOutage(t *testing.T) {
@@ -27,7 +28,7 @@ func TestOneFailureIsNoOutage(t *testing.T) {
 				})
 			}
 			r.World.Now = feedtest.Minute(1)
-			r.World.Taken = []store.Taken{{ReservationID: 1, Version: 1, SeatID: 1, StartTime: feedtest.Monday, EndTime: feedtest.Minute(60)}}
+			r.World.Taken = []library.TakenWindow{{ReservationID: 1, Version: 1, SeatID: 1, StartTime: feedtest.Monday, EndTime: feedtest.Minute(60)}}
 		})
 		if got, asOf := free(t, m); got != 3 || !asOf.Equal(feedtest.Minute(1)) || r.Loads.Load() != 2 {
 			t.Errorf("%d as of %v after %d loads", got, asOf, r.Loads.Load())
@@ -40,7 +41,7 @@ func TestFailuresOfAnotherKindLoadNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
 		m := start(t, r, Options{})
-		r.Set(func(r *feedtest.Source) { r.Err = store.ErrOverloaded })
+		r.Set(func(r *feedtest.Source) { r.Err = library.ErrOverloaded })
 		free(t, m)
 		r.Happen(taking[0])
 		r.Set(func(r *feedtest.Source) { r.Err = nil })
@@ -89,7 +90,7 @@ func TestStarting(t *testing.T) {
 		m := newModel(r, Options{MaxStaleness: time.Minute})
 		unready := func() {
 			t.Helper()
-			if _, err := m.read(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+			if _, err := m.read(t.Context()); !errors.Is(err, library.ErrUnavailable) {
 				t.Errorf("before the world is loaded: %v", err)
 			}
 			select {
@@ -138,7 +139,7 @@ func TestEventsAreToldAfterTheyAreApplied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
 		m := newModel(r, Options{MaxStaleness: time.Minute})
-		var told [][]store.Event
+		var told [][]library.Event
 		m.Subscribe(Subscriber{OnEvents: func(d Delta) {
 			told = append(told, d.Events)
 			if got := m.state.Load().free; got != 4-len(told)+1 || !d.Now.Equal(feedtest.Monday) {

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // slots bounds how many do something at once. The others wait in line, bounded by time and not by the length of the line: a short rush is
@@ -46,7 +46,7 @@ func (s *slots) take(ctx context.Context) error {
 		return ctx.Err()
 	case <-timer.C:
 		s.refused.Store(int64(time.Since(epoch)))
-		return store.ErrOverloaded
+		return library.ErrOverloaded
 	}
 }
 

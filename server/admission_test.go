@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 func TestSlots(t *testing.T) {
@@ -33,7 +33,7 @@ func TestSlots(t *testing.T) {
 	}
 	// Nobody waits for longer than the patience.
 	began := time.Now()
-	if err := s.take(ctx); !errors.Is(err, store.ErrOverloaded) {
+	if err := s.take(ctx); !errors.Is(err, library.ErrOverloaded) {
 		t.Errorf("without a slot: %v", err)
 	}
 	if took := time.Since(began); took < 300*time.Millisecond {
@@ -41,7 +41,7 @@ func TestSlots(t *testing.T) {
 	}
 	// In an overload, newcomers hear of it soon.
 	began = time.Now()
-	if err := s.take(ctx); !errors.Is(err, store.ErrOverloaded) {
+	if err := s.take(ctx); !errors.Is(err, library.ErrOverloaded) {
 		t.Errorf("in an overload: %v", err)
 	}
 	if took := time.Since(began); took > 250*time.Millisecond {

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -24,11 +25,11 @@ type authService struct {
 
 func (s *authService) Register(ctx context.Context, req *dlsmsv1.RegisterRequest) (*dlsmsv1.RegisterResponse, error) {
 	var c check
-	u := store.NewUser{
+	u := library.NewUser{
 		StudentID: c.studentID("student_id", req.GetStudentId()),
 		Name:      c.name("name", req.GetName()),
 		Email:     c.email("email", req.GetEmail()),
-		Role:      store.RoleStudent,
+		Role:      library.RoleStudent,
 	}
 	password := c.newPassword("password", req.GetPassword())
 	if err := c.err(); err != nil {
@@ -55,7 +56,7 @@ func (s *authService) Login(ctx context.Context, req *dlsmsv1.LoginRequest) (*dl
 		return nil, err
 	}
 
-	credentials, err := s.checkPassword(ctx, studentID, password, func() (store.Credentials, error) {
+	credentials, err := s.checkPassword(ctx, studentID, password, func() (library.Credentials, error) {
 		return s.store.Credentials(ctx, studentID)
 	})
 	if err != nil {
@@ -145,7 +146,7 @@ func (s *authService) checkNotRevoked(ctx context.Context) error {
 // all of the caller's tokens.
 func (s *authService) replacePassword(ctx context.Context, current []string, next string) error {
 	me := caller(ctx)
-	old, err := s.checkPassword(ctx, me.StudentID, current, func() (store.Credentials, error) {
+	old, err := s.checkPassword(ctx, me.StudentID, current, func() (library.Credentials, error) {
 		return s.store.CredentialsByID(ctx, me.UserID)
 	})
 	if err != nil {
@@ -176,9 +177,9 @@ func (s *authService) revoke(r store.Revocation) {
 // not. Wrong passwords count against the student id. Above the limit, checkPassword refuses every
 // password, so that a client does not learn whether one was right.
 func (s *authService) checkPassword(
-	ctx context.Context, studentID string, forms []string, load func() (store.Credentials, error),
-) (store.Credentials, error) {
-	var found store.Credentials
+	ctx context.Context, studentID string, forms []string, load func() (library.Credentials, error),
+) (library.Credentials, error) {
+	var found library.Credentials
 	if err := s.limits.loginAllowed(ctx, studentID); err != nil {
 		return found, err
 	}
@@ -188,11 +189,11 @@ func (s *authService) checkPassword(
 		if err := s.limits.loginAllowed(ctx, studentID); err != nil {
 			return err
 		}
-		if found, err = load(); err != nil && !errors.Is(err, store.ErrUserNotFound) {
+		if found, err = load(); err != nil && !errors.Is(err, library.ErrUserNotFound) {
 			return err
 		}
 		err = s.passwords.compare(found.PasswordHash, forms...)
-		if errors.Is(err, store.ErrBadCredentials) {
+		if errors.Is(err, library.ErrBadCredentials) {
 			s.limits.loginFailed(ctx, studentID)
 		}
 		return err
@@ -200,7 +201,7 @@ func (s *authService) checkPassword(
 	return found, err
 }
 
-func userProto(u store.User) *dlsmsv1.User {
+func userProto(u library.User) *dlsmsv1.User {
 	return &dlsmsv1.User{
 		Id:        u.ID,
 		StudentId: u.StudentID,
@@ -211,6 +212,6 @@ func userProto(u store.User) *dlsmsv1.User {
 	}
 }
 
-func roleProto(r store.Role) dlsmsv1.Role {
+func roleProto(r library.Role) dlsmsv1.Role {
 	return enumValue[dlsmsv1.Role]("ROLE_"+string(r), dlsmsv1.Role_value)
 }

@@ -18,7 +18,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
@@ -243,7 +243,7 @@ func TestAPersonIsForgotten(t *testing.T) {
 	s.register(t, "s2021001")
 	s.register(t, "S2021002")
 	mine, other := s.login(t, "S2021001", testPassword), s.login(t, "S2021002", testPassword)
-	if _, err := db.Open(t, store.DefaultRules()).EraseUser(t.Context(), "S2021001"); err != nil {
+	if _, err := db.Open(t, library.DefaultPolicy()).EraseUser(t.Context(), "S2021001"); err != nil {
 		t.Fatal(err)
 	}
 	storetest.Eventually(t, "the token has ended", func() bool {
@@ -328,7 +328,7 @@ func TestTokensOfLibrarians(t *testing.T) {
 	if err != nil || who.GetRole() != dlsmsv1.Role_ROLE_LIBRARIAN {
 		t.Errorf("%v, %v", who, err)
 	}
-	for _, role := range []store.Role{store.RoleStudent, store.RoleLibrarian} {
+	for _, role := range []library.Role{library.RoleStudent, library.RoleLibrarian} {
 		if roleProto(role) == dlsmsv1.Role_ROLE_UNSPECIFIED {
 			t.Errorf("%s has no value in the enum", role)
 		}

@@ -4,14 +4,14 @@ import (
 	"context"
 	"time"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // Caller is who makes a call, as a verified token says.
 type Caller struct {
 	UserID    int64
 	StudentID string
-	Role      store.Role
+	Role      library.Role
 	// JTI names the token, Generation the user's tokens since the last change of the password.
 	JTI        string
 	Generation int64
@@ -20,8 +20,8 @@ type Caller struct {
 }
 
 // identity is what the token says of its user, for the store to compare with the user's row.
-func (c Caller) identity() *store.Identity {
-	return &store.Identity{ID: c.UserID, StudentID: c.StudentID, TokenGeneration: c.Generation}
+func (c Caller) identity() *library.Identity {
+	return &library.Identity{ID: c.UserID, StudentID: c.StudentID, TokenGeneration: c.Generation}
 }
 
 // call is what the edge knows of one RPC while it runs.

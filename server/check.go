@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // check validates the shape of a request. It collects all field errors, so that a client learns of
@@ -26,20 +26,20 @@ import (
 // Rules that depend on time or on other rows are not checked here: the store checks them in its
 // transaction.
 type check struct {
-	faults []store.Fault
+	faults []library.FieldViolation
 }
 
-// err returns store.Invalid with all field errors; nil if there are none.
+// err returns library.Invalid with all field errors; nil if there are none.
 func (c *check) err() error {
 	if len(c.faults) == 0 {
 		return nil
 	}
-	return store.Invalid(c.faults...)
+	return library.Invalid(c.faults...)
 }
 
 // fault adds a field error. Handlers call it for rules that no method of check covers.
 func (c *check) fault(field, msg string) {
-	c.faults = append(c.faults, store.Fault{Field: field, Msg: msg})
+	c.faults = append(c.faults, library.FieldViolation{Field: field, Message: msg})
 }
 
 // id checks a required id: above 0.

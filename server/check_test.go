@@ -12,13 +12,13 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // invalidFields returns the names of the fields with an error.
 func invalidFields(c *check) []string {
 	var out []string
-	e, _ := errors.AsType[*store.Error](c.err())
+	e, _ := errors.AsType[*library.Error](c.err())
 	if e != nil {
 		for _, f := range e.Fields {
 			out = append(out, f.Field)

@@ -6,7 +6,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // timestamp converts t to a protobuf timestamp. It returns nil, which means unset, for nil.
@@ -26,11 +26,11 @@ func setTimestamp(t time.Time) *timestamppb.Timestamp {
 	return timestamppb.New(t)
 }
 
-func seatRefProto(s store.SeatRef) *dlsmsv1.SeatRef {
+func seatRefProto(s library.SeatRef) *dlsmsv1.SeatRef {
 	return &dlsmsv1.SeatRef{Id: s.SeatID, Branch: s.Branch, Area: s.Area, Label: s.Label}
 }
 
-func reservationProto(r store.Reservation) *dlsmsv1.Reservation {
+func reservationProto(r library.Reservation) *dlsmsv1.Reservation {
 	return &dlsmsv1.Reservation{
 		Id:              r.ID,
 		Seat:            seatRefProto(r.SeatRef),
@@ -46,11 +46,11 @@ func reservationProto(r store.Reservation) *dlsmsv1.Reservation {
 	}
 }
 
-func statusProto(s store.Status) dlsmsv1.ReservationStatus {
+func statusProto(s library.ReservationStatus) dlsmsv1.ReservationStatus {
 	return enumValue[dlsmsv1.ReservationStatus]("RESERVATION_STATUS_"+string(s), dlsmsv1.ReservationStatus_value)
 }
 
-func entryProto(e store.Entry) *dlsmsv1.WaitlistEntry {
+func entryProto(e library.WaitlistEntry) *dlsmsv1.WaitlistEntry {
 	return &dlsmsv1.WaitlistEntry{
 		Id:             e.ID,
 		Seat:           seatRefProto(e.SeatRef),
@@ -64,7 +64,7 @@ func entryProto(e store.Entry) *dlsmsv1.WaitlistEntry {
 	}
 }
 
-func waitlistStatusProto(s store.WaitlistStatus) dlsmsv1.WaitlistStatus {
+func waitlistStatusProto(s library.WaitlistStatus) dlsmsv1.WaitlistStatus {
 	return enumValue[dlsmsv1.WaitlistStatus]("WAITLIST_STATUS_"+string(s), dlsmsv1.WaitlistStatus_value)
 }
 

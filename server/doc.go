@@ -22,7 +22,7 @@
 //			return nil, err
 //		}
 //
-//		r, err := s.store.Reservation(ctx, caller(ctx).UserID, id)
+//		r, err := s.library.Reservation(ctx, caller(ctx).UserID, id)
 //		if err != nil {
 //			return nil, err
 //		}
@@ -34,7 +34,7 @@
 //
 // check (check.go) collects all errors in the shape of the request. caller(ctx) (call.go) is the
 // authenticated caller; on public methods it is zero. A handler returns errors unchanged: a
-// *store.Error becomes its code and details, a context error becomes the client's cancellation or
+// *library.Error becomes its code and details, a context error becomes the client's cancellation or
 // deadline, and any other error becomes INTERNAL with its cause in the log. A handler makes no
 // status and writes no log.
 //

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // BenchmarkEdge is what the edge costs a call whose handler does nothing, on top of grpc and the metrics.
@@ -30,10 +30,10 @@ func BenchmarkEdge(b *testing.B) {
 		limits: newLimits(RateLimits{PerUserPerMinute: 1 << 30}, nil, log), admission: newAdmission(100), streams: open, incoming: newIncoming(),
 	}
 	e.users = newIdentities(nil, open, log, 1)
-	e.users.users.put(7, knownUser{store.Identity{ID: 7, StudentID: "S2021001"}, time.Now().Add(time.Hour)}, maxKnown)
+	e.users.users.put(7, knownUser{library.Identity{ID: 7, StudentID: "S2021001"}, time.Now().Add(time.Hour)}, maxKnown)
 	e.gate.open.Store(true)
 	e.revoked.asOf = time.Now().Add(time.Hour)
-	token, _, err := e.tokens.issue(store.Credentials{User: store.User{ID: 7, StudentID: "S2021001", Role: store.RoleStudent}})
+	token, _, err := e.tokens.issue(library.Credentials{User: library.User{ID: 7, StudentID: "S2021001", Role: library.RoleStudent}})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -23,7 +23,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
@@ -133,16 +133,16 @@ func TestPolicyDeniesByDefault(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "/dlsms.v1.SeatService/MoveSeats") || strings.Contains(err.Error(), "GetSeats") {
 		t.Errorf("a method without a rule: %v", err)
 	}
-	student, staff := Caller{UserID: 1, Role: store.RoleStudent}, Caller{UserID: 2, Role: store.RoleLibrarian}
+	student, staff := Caller{UserID: 1, Role: library.RoleStudent}, Caller{UserID: 2, Role: library.RoleLibrarian}
 	for name, test := range map[string]struct {
 		rule   rule
 		caller Caller
 		want   error
 	}{
-		"no rule":                  {rule{}, staff, store.ErrRoleRequired},
+		"no rule":                  {rule{}, staff, library.ErrRoleRequired},
 		"student, signed in":       {rule{who: signedIn}, student, nil},
 		"librarian, signed in":     {rule{who: signedIn}, staff, nil},
-		"student for librarians":   {rule{who: librarian}, student, store.ErrRoleRequired},
+		"student for librarians":   {rule{who: librarian}, student, library.ErrRoleRequired},
 		"librarian for librarians": {rule{who: librarian}, staff, nil},
 	} {
 		if err := test.rule.allows(test.caller); !errors.Is(err, test.want) {
@@ -256,7 +256,7 @@ func TestOneLogLineACall(t *testing.T) {
 	t.Parallel()
 	s := startWith(t, func(all *services) {
 		all.seat = fakeSeats{
-			branches: func(context.Context) error { return store.ErrUnavailable.Because(errors.New("the cable is cut")) },
+			branches: func(context.Context) error { return library.ErrUnavailable.WithCause(errors.New("the cable is cut")) },
 			watch: func(stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error {
 				return errors.New("who knows")
 			},
@@ -337,7 +337,7 @@ func TestDeadlines(t *testing.T) {
 			left <- time.Until(at)
 			if time.Until(at) < time.Second {
 				<-ctx.Done()
-				return store.ErrUnavailable.Because(ctx.Err()) // as the store has it
+				return library.ErrUnavailable.WithCause(ctx.Err()) // as the store has it
 			}
 			return nil
 		}}
@@ -375,7 +375,7 @@ func TestADeadlineOfOurs(t *testing.T) {
 	s := startWith(t, func(all *services) {
 		all.seat = fakeSeats{branches: func(ctx context.Context) error {
 			<-ctx.Done()
-			return store.ErrUnavailable.Because(ctx.Err()) // as the store has it
+			return library.ErrUnavailable.WithCause(ctx.Err()) // as the store has it
 		}}
 	})
 	_, err := s.seats.GetBranches(t.Context(), &dlsmsv1.GetBranchesRequest{})

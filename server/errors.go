@@ -12,35 +12,35 @@ import (
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // errorDomain is the domain of every ErrorInfo.
 const errorDomain = "dlsms"
 
 // errMalformed is for bytes that are not the message that the method takes.
-var errMalformed = store.Invalid(store.Fault{Field: "request", Msg: "is not a valid message of this method"})
+var errMalformed = library.Invalid(library.FieldViolation{Field: "request", Message: "is not a valid message of this method"})
 
 // codeOf is the one table from what happened to the code that a client gets.
-func codeOf(k store.Kind) codes.Code {
+func codeOf(k library.ErrorKind) codes.Code {
 	switch k {
-	case store.KindInvalid:
+	case library.KindInvalid:
 		return codes.InvalidArgument
-	case store.KindUnauthenticated:
+	case library.KindUnauthenticated:
 		return codes.Unauthenticated
-	case store.KindPermissionDenied:
+	case library.KindPermissionDenied:
 		return codes.PermissionDenied
-	case store.KindNotFound:
+	case library.KindNotFound:
 		return codes.NotFound
-	case store.KindExists:
+	case library.KindExists:
 		return codes.AlreadyExists
-	case store.KindPrecondition:
+	case library.KindPrecondition:
 		return codes.FailedPrecondition
-	case store.KindExhausted:
+	case library.KindExhausted:
 		return codes.ResourceExhausted
-	case store.KindUnavailable:
+	case library.KindUnavailable:
 		return codes.Unavailable
-	case store.KindInternal:
+	case library.KindInternal:
 	}
 	return codes.Internal
 }
@@ -69,7 +69,7 @@ func conclude(ctx context.Context, err error, foreign bool) outcome {
 		return succeeded
 	}
 	// The server ended the call, or the token did: whatever came of that, this is why.
-	if ended, ok := errors.AsType[*store.Error](context.Cause(ctx)); ok {
+	if ended, ok := errors.AsType[*library.Error](context.Cause(ctx)); ok {
 		return outcome{describe(ended), ended.Reason, ended.Unwrap()}
 	}
 	st, isStatus := status.FromError(err)
@@ -79,7 +79,7 @@ func conclude(ctx context.Context, err error, foreign bool) outcome {
 		}
 		return outcome{status: cancelled}
 	}
-	if e, ok := errors.AsType[*store.Error](err); ok && e.Kind != store.KindInternal {
+	if e, ok := errors.AsType[*library.Error](err); ok && e.Kind != library.KindInternal {
 		return outcome{describe(e), e.Reason, e.Unwrap()}
 	}
 	if u, ok := errors.AsType[*undelivered](err); ok {
@@ -116,15 +116,15 @@ func notSent(err error) error {
 }
 
 // describe makes the status of an error that a client may act on.
-func describe(e *store.Error) *status.Status {
-	msg := e.Msg
-	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: e.Reason, Domain: errorDomain, Metadata: e.Meta}}
+func describe(e *library.Error) *status.Status {
+	msg := e.Message
+	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: e.Reason, Domain: errorDomain, Metadata: e.Metadata}}
 	if fields := faults(e); len(fields) > 0 {
 		bad := &errdetails.BadRequest{}
 		said := make([]string, len(fields))
 		for i, f := range fields {
-			bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: f.Field, Description: f.Msg})
-			said[i] = f.Field + " " + f.Msg
+			bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: f.Field, Description: f.Message})
+			said[i] = f.Field + " " + f.Message
 		}
 		details = append(details, bad)
 		msg += ": " + strings.Join(said, "; ")
@@ -140,16 +140,16 @@ func describe(e *store.Error) *status.Status {
 }
 
 // faults are the faulty fields of an error; every INVALID_ARGUMENT names at least one.
-func faults(e *store.Error) []store.Fault {
-	if len(e.Fields) == 0 && e.Reason == store.ErrRequestIDReused.Reason {
-		return []store.Fault{{Field: "request_id", Msg: "was used before with other content"}}
+func faults(e *library.Error) []library.FieldViolation {
+	if len(e.Fields) == 0 && e.Reason == library.ErrRequestIDReused.Reason {
+		return []library.FieldViolation{{Field: "request_id", Message: "was used before with other content"}}
 	}
 	return e.Fields
 }
 
 // endStream ends a call from outside of its handler, also while the request is read, which no context of ours ends.
 // WriteStatus is a method of grpc's streams that its interface lacks; TestARequestThatDoesNotArrive fails if a later grpc has it no more.
-func endStream(stream grpc.ServerTransportStream, why *store.Error) {
+func endStream(stream grpc.ServerTransportStream, why *library.Error) {
 	if s, ok := stream.(interface{ WriteStatus(st *status.Status) error }); ok {
 		_ = s.WriteStatus(describe(why)) // it fails if the client has gone
 	}

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // contract is the table of the specification: which code goes with which reason.
@@ -37,19 +37,19 @@ var contract = map[string]codes.Code{
 }
 
 // sentinels are the errors that package store declares, by their name in the source: Go can't list variables, but its parser can.
-func sentinels(t *testing.T) map[string]*store.Error {
+func sentinels(t *testing.T) map[string]*library.Error {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "../store/error.go", nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), "../library/reasons.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := map[string]*store.Error{}
+	out := map[string]*library.Error{}
 	ast.Inspect(file, func(n ast.Node) bool {
 		v, ok := n.(*ast.ValueSpec)
 		if !ok || !strings.HasPrefix(v.Names[0].Name, "Err") {
 			return true
 		}
-		e := &store.Error{}
+		e := &library.Error{}
 		for _, element := range v.Values[0].(*ast.UnaryExpr).X.(*ast.CompositeLit).Elts {
 			kv := element.(*ast.KeyValueExpr)
 			switch kv.Key.(*ast.Ident).Name {
@@ -65,15 +65,15 @@ func sentinels(t *testing.T) map[string]*store.Error {
 	return out
 }
 
-var kinds = map[string]store.Kind{
-	"KindInvalid": store.KindInvalid, "KindUnauthenticated": store.KindUnauthenticated, "KindPermissionDenied": store.KindPermissionDenied,
-	"KindNotFound": store.KindNotFound, "KindExists": store.KindExists, "KindPrecondition": store.KindPrecondition,
-	"KindExhausted": store.KindExhausted, "KindUnavailable": store.KindUnavailable,
+var kinds = map[string]library.ErrorKind{
+	"KindInvalid": library.KindInvalid, "KindUnauthenticated": library.KindUnauthenticated, "KindPermissionDenied": library.KindPermissionDenied,
+	"KindNotFound": library.KindNotFound, "KindExists": library.KindExists, "KindPrecondition": library.KindPrecondition,
+	"KindExhausted": library.KindExhausted, "KindUnavailable": library.KindUnavailable,
 }
 
 func TestEverySentinelIsInTheContract(t *testing.T) {
 	t.Parallel()
-	declared := map[string]bool{"INVALID_FIELDS": true} // made by store.Invalid
+	declared := map[string]bool{"INVALID_FIELDS": true} // made by library.Invalid
 	for name, e := range sentinels(t) {
 		declared[e.Reason] = true
 		if _, ok := dlsmsv1.ErrorReason_value["ERROR_REASON_"+e.Reason]; !ok {
@@ -108,7 +108,7 @@ func TestConclude(t *testing.T) {
 	late, cancel := context.WithDeadline(background, time.Unix(0, 0))
 	t.Cleanup(cancel)
 	revoked, end := context.WithCancelCause(background)
-	end(store.ErrTokenRevoked)
+	end(library.ErrTokenRevoked)
 	secret := errors.New("password=hunter2")
 
 	for name, test := range map[string]struct {
@@ -120,21 +120,21 @@ func TestConclude(t *testing.T) {
 		cause   error
 	}{
 		"nil":                             {background, nil, false, codes.OK, "", nil},
-		"ours":                            {background, store.ErrSeatTaken, false, codes.AlreadyExists, "SEAT_TAKEN", nil},
-		"ours, wrapped":                   {background, fmt.Errorf("reserve: %w", store.ErrSeatTaken), false, codes.AlreadyExists, "SEAT_TAKEN", nil},
-		"ours, with a cause":              {background, store.ErrUnavailable.Because(secret), false, codes.Unavailable, "UNAVAILABLE", secret},
+		"ours":                            {background, library.ErrSeatTaken, false, codes.AlreadyExists, "SEAT_TAKEN", nil},
+		"ours, wrapped":                   {background, fmt.Errorf("reserve: %w", library.ErrSeatTaken), false, codes.AlreadyExists, "SEAT_TAKEN", nil},
+		"ours, with a cause":              {background, library.ErrUnavailable.WithCause(secret), false, codes.Unavailable, "UNAVAILABLE", secret},
 		"unknown":                         {background, secret, false, codes.Internal, "", secret},
-		"no such user":                    {background, store.ErrUserNotFound, false, codes.Internal, "", store.ErrUserNotFound},
-		"of kind internal":                {background, &store.Error{Msg: "x"}, false, codes.Internal, "", &store.Error{Msg: "x"}},
+		"no such user":                    {background, library.ErrUserNotFound, false, codes.Internal, "", library.ErrUserNotFound},
+		"of kind internal":                {background, &library.Error{Message: "x"}, false, codes.Internal, "", &library.Error{Message: "x"}},
 		"a status from a handler":         {background, status.Error(codes.NotFound, "hunter2"), false, codes.Internal, "", status.Error(codes.NotFound, "hunter2")},
 		"a status from grpc's services":   {background, status.Error(codes.NotFound, "unknown service"), true, codes.NotFound, "", nil},
 		"the client hung up":              {gone, context.Canceled, false, codes.Canceled, "", nil},
-		"the client hung up on the store": {gone, store.ErrUnavailable.Because(context.Canceled), false, codes.Canceled, "", nil},
+		"the client hung up on the store": {gone, library.ErrUnavailable.WithCause(context.Canceled), false, codes.Canceled, "", nil},
 		"the client hung up on a stream":  {gone, status.Error(codes.Unavailable, "transport is closing"), false, codes.Canceled, "", nil},
-		"the client's deadline":           {late, store.ErrUnavailable.Because(context.DeadlineExceeded), false, codes.DeadlineExceeded, "", nil},
-		"a deadline within the store":     {background, store.ErrUnavailable.Because(context.DeadlineExceeded), false, codes.Unavailable, "UNAVAILABLE", context.DeadlineExceeded},
+		"the client's deadline":           {late, library.ErrUnavailable.WithCause(context.DeadlineExceeded), false, codes.DeadlineExceeded, "", nil},
+		"a deadline within the store":     {background, library.ErrUnavailable.WithCause(context.DeadlineExceeded), false, codes.Unavailable, "UNAVAILABLE", context.DeadlineExceeded},
 		"a bare deadline that isn't ours": {background, context.DeadlineExceeded, false, codes.Internal, "", context.DeadlineExceeded},
-		"answered after the client left":  {gone, store.ErrSeatTaken, false, codes.AlreadyExists, "SEAT_TAKEN", nil},
+		"answered after the client left":  {gone, library.ErrSeatTaken, false, codes.AlreadyExists, "SEAT_TAKEN", nil},
 		"the token ended":                 {revoked, context.Canceled, false, codes.Unauthenticated, "TOKEN_REVOKED", nil},
 		"the token ended, told otherwise": {revoked, status.Error(codes.Canceled, "x"), true, codes.Unauthenticated, "TOKEN_REVOKED", nil},
 		"a panic":                         {background, &panicError{value: "hunter2"}, false, codes.Internal, "", &panicError{value: "hunter2"}},
@@ -161,18 +161,18 @@ func TestConclude(t *testing.T) {
 
 func TestDetails(t *testing.T) {
 	t.Parallel()
-	err := describe(store.ErrNotConfirmed.With("status", "CANCELLED")).Err()
+	err := describe(library.ErrNotConfirmed.With("status", "CANCELLED")).Err()
 	if info := detail[*errdetails.ErrorInfo](err); info.GetDomain() != "dlsms" || info.GetReason() != "NOT_CONFIRMED" || info.GetMetadata()["status"] != "CANCELLED" {
 		t.Errorf("ErrorInfo is %v", info)
 	}
 	if detail[*errdetails.RetryInfo](err) != nil {
 		t.Error("a call that will never succeed is to be tried again")
 	}
-	err = describe(store.ErrRateLimited.After(600 * time.Millisecond)).Err()
+	err = describe(library.ErrRateLimited.WithRetryAfter(600 * time.Millisecond)).Err()
 	if retry := detail[*errdetails.RetryInfo](err); retry.GetRetryDelay().AsDuration() != 600*time.Millisecond {
 		t.Errorf("RetryInfo is %v", retry)
 	}
-	err = describe(store.Invalid(store.Fault{Field: "seat_id", Msg: "must be above 0"}, store.Fault{Field: "end_time", Msg: "is missing"})).Err()
+	err = describe(library.Invalid(library.FieldViolation{Field: "seat_id", Message: "must be above 0"}, library.FieldViolation{Field: "end_time", Message: "is missing"})).Err()
 	if got := fmt.Sprint(fieldsOf(err)); got != "[seat_id end_time]" {
 		t.Errorf("BadRequest names %s", got)
 	}
@@ -180,7 +180,7 @@ func TestDetails(t *testing.T) {
 		t.Errorf("people read %q", msg)
 	}
 	// The contract promises a BadRequest with every INVALID_ARGUMENT.
-	if got := fmt.Sprint(fieldsOf(describe(store.ErrRequestIDReused).Err())); got != "[request_id]" {
+	if got := fmt.Sprint(fieldsOf(describe(library.ErrRequestIDReused).Err())); got != "[request_id]" {
 		t.Errorf("BadRequest names %s", got)
 	}
 }

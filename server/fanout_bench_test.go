@@ -10,7 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
@@ -40,7 +40,7 @@ func BenchmarkReadsBeside(b *testing.B) {
 		b.Run(kind.name, func(b *testing.B) {
 			db := storetest.NewDB(b)
 			seats := db.Seats(b, kind.seats)
-			rules := store.DefaultRules()
+			rules := library.DefaultPolicy()
 			rules.MaxUpcoming = 0
 			users := db.Users(b, 8)
 			writers := db.Open(b, rules)
@@ -85,7 +85,7 @@ func BenchmarkReadsBeside(b *testing.B) {
 						if !kind.bookings {
 							continue
 						}
-						r, err := writers.Reserve(b.Context(), store.Booking{
+						r, err := writers.Reserve(b.Context(), library.Booking{
 							UserID: users[i%8], SeatID: seats[i%len(seats)], StartTime: begin, EndTime: begin.Add(time.Hour),
 						})
 						if err != nil {

@@ -3,7 +3,7 @@ package server
 import (
 	"sync/atomic"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // gate lets calls in while the server is ready. It is shut while the server starts, and again at the end of its drain.
@@ -13,5 +13,5 @@ func (g *gate) check(r rule) error {
 	if r.always || g.open.Load() {
 		return nil
 	}
-	return store.ErrUnavailable
+	return library.ErrUnavailable
 }

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 const (
@@ -26,7 +26,7 @@ const (
 
 // identityStore is where users are looked up.
 type identityStore interface {
-	Identities(ctx context.Context, userIDs ...int64) ([]store.Identity, error)
+	Identities(ctx context.Context, userIDs ...int64) ([]library.Identity, error)
 }
 
 // identities knows which users exist in the present database. A signature says that a token was issued by a replica with this secret, not that
@@ -45,7 +45,7 @@ type identities struct {
 }
 
 type knownUser struct {
-	store.Identity // zero but for its id: there is no such user
+	library.Identity // zero but for its id: there is no such user
 
 	at time.Time // when Postgres was asked
 }
@@ -86,9 +86,9 @@ func (i *identities) check(ctx context.Context, c Caller) error {
 func (k knownUser) refuses(c Caller) error {
 	switch {
 	case k.StudentID == "" || k.StudentID != c.StudentID || k.TokenGeneration < c.Generation:
-		return store.ErrTokenInvalid
+		return library.ErrTokenInvalid
 	case k.TokenGeneration > c.Generation:
-		return store.ErrTokenRevoked
+		return library.ErrTokenRevoked
 	}
 	return nil
 }
@@ -110,7 +110,7 @@ func (i *identities) refusal(token tokenID) error {
 
 // learn remembers a token that a call which began at that time found not to be its user's.
 func (i *identities) learn(c Caller, err error, began time.Time) {
-	if !errors.Is(err, store.ErrTokenInvalid) && !errors.Is(err, store.ErrTokenRevoked) {
+	if !errors.Is(err, library.ErrTokenInvalid) && !errors.Is(err, library.ErrTokenRevoked) {
 		return
 	}
 	i.mu.Lock()
@@ -196,7 +196,7 @@ func (i *identities) look(ctx context.Context, userIDs ...int64) (map[int64]know
 	select {
 	case i.asking <- struct{}{}:
 	case <-ctx.Done():
-		return nil, store.ErrUnavailable.Because(ctx.Err())
+		return nil, library.ErrUnavailable.WithCause(ctx.Err())
 	}
 	defer func() { <-i.asking }()
 	at := time.Now()
@@ -206,7 +206,7 @@ func (i *identities) look(ctx context.Context, userIDs ...int64) (map[int64]know
 	}
 	found := make(map[int64]knownUser, len(userIDs))
 	for _, id := range userIDs {
-		found[id] = knownUser{Identity: store.Identity{ID: id}, at: at}
+		found[id] = knownUser{Identity: library.Identity{ID: id}, at: at}
 	}
 	for _, row := range rows {
 		found[row.ID] = knownUser{Identity: row, at: at}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -169,7 +170,7 @@ type countedStore struct {
 	hold  atomic.Pointer[chan struct{}]
 }
 
-func (c *countedStore) Identities(ctx context.Context, ids ...int64) ([]store.Identity, error) {
+func (c *countedStore) Identities(ctx context.Context, ids ...int64) ([]library.Identity, error) {
 	c.asked.Add(1)
 	found, err := c.Store.Identities(ctx, ids...)
 	if hold := c.hold.Load(); hold != nil {
@@ -195,7 +196,7 @@ func callerOf(t *testing.T, db *storetest.DB, id int64) Caller {
 func TestLookUps(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
-	s := &countedStore{Store: db.Open(t, store.DefaultRules())}
+	s := &countedStore{Store: db.Open(t, library.DefaultPolicy())}
 	i := testIdentities(s)
 	c := callerOf(t, db, db.Users(t, 1)[0])
 	all := func(c Caller, want error) {
@@ -222,7 +223,7 @@ func TestLookUps(t *testing.T) {
 	for n, bad := range []struct {
 		Caller
 		want error
-	}{{older, store.ErrTokenRevoked}, {newer, store.ErrTokenInvalid}, {another, store.ErrTokenInvalid}, {gone, store.ErrTokenInvalid}} {
+	}{{older, library.ErrTokenRevoked}, {newer, library.ErrTokenInvalid}, {another, library.ErrTokenInvalid}, {gone, library.ErrTokenInvalid}} {
 		s.asked.Store(0)
 		for range 100 {
 			if err := i.check(t.Context(), bad.Caller); !errors.Is(err, bad.want) {
@@ -250,7 +251,7 @@ func TestLookUps(t *testing.T) {
 func TestALookUpOfTheDatabaseBefore(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
-	s := &countedStore{Store: db.Open(t, store.DefaultRules())}
+	s := &countedStore{Store: db.Open(t, library.DefaultPolicy())}
 	i := testIdentities(s)
 	c := callerOf(t, db, db.Users(t, 1)[0])
 	hold := make(chan struct{})
@@ -262,7 +263,7 @@ func TestALookUpOfTheDatabaseBefore(t *testing.T) {
 	i.forget()
 	s.hold.Store(nil)
 	close(hold)
-	if err := <-got; !errors.Is(err, store.ErrTokenRevoked) {
+	if err := <-got; !errors.Is(err, library.ErrTokenRevoked) {
 		t.Errorf("a token of the database before: %v", err)
 	}
 }
@@ -271,7 +272,7 @@ func TestALookUpOfTheDatabaseBefore(t *testing.T) {
 func TestUsersWhileTheDatabaseIsGone(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)
-	i := testIdentities(db.Open(t, store.DefaultRules()))
+	i := testIdentities(db.Open(t, library.DefaultPolicy()))
 	users := db.Users(t, 2)
 	known, unknown := callerOf(t, db, users[0]), callerOf(t, db, users[1])
 	if err := i.check(t.Context(), known); err != nil {
@@ -283,7 +284,7 @@ func TestUsersWhileTheDatabaseIsGone(t *testing.T) {
 	if err := i.check(t.Context(), known); err != nil {
 		t.Errorf("a known user: %v", err)
 	}
-	if err := i.check(t.Context(), unknown); !errors.Is(err, store.ErrUnavailable) {
+	if err := i.check(t.Context(), unknown); !errors.Is(err, library.ErrUnavailable) {
 		t.Errorf("another one: %v", err)
 	}
 	if err := pg.Start(t.Context()); err != nil {

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/tap"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // incomingLimits bound the calls whose headers have arrived and whose request has not.
@@ -41,7 +41,7 @@ type incoming struct {
 type receipt struct {
 	call   *call
 	stream grpc.ServerTransportStream
-	ended  *store.Error // why it was ended before the request arrived; nil: it was not
+	ended  *library.Error // why it was ended before the request arrived; nil: it was not
 }
 
 func newIncoming() *incoming {
@@ -70,9 +70,9 @@ func (in *incoming) add(r *receipt) (e *list.Element, surplus receipts) {
 	e = in.open.PushBack(r)
 	in.byAddress[r.call.address]++
 	if in.byAddress[r.call.address] > in.limits.perAddress {
-		surplus = append(surplus, in.endOldest(store.ErrOverloaded, r.call.address))
+		surplus = append(surplus, in.endOldest(library.ErrOverloaded, r.call.address))
 	} else if in.open.Len() > in.limits.total {
-		surplus = append(surplus, in.endOldest(store.ErrOverloaded, ""))
+		surplus = append(surplus, in.endOldest(library.ErrOverloaded, ""))
 	}
 	if in.timer == nil {
 		in.timer = time.AfterFunc(in.timeout, in.endLate)
@@ -81,7 +81,7 @@ func (in *incoming) add(r *receipt) (e *list.Element, surplus receipts) {
 }
 
 // remove returns why the receipt was ended before, nil if it was not.
-func (in *incoming) remove(e *list.Element) *store.Error {
+func (in *incoming) remove(e *list.Element) *library.Error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	r := e.Value.(*receipt)
@@ -97,7 +97,7 @@ func (in *incoming) forget(e *list.Element) {
 }
 
 // endOldest ends the oldest receipt of an address, or with "" of all. There is one.
-func (in *incoming) endOldest(why *store.Error, address string) *receipt {
+func (in *incoming) endOldest(why *library.Error, address string) *receipt {
 	e := in.open.Front()
 	for address != "" && e.Value.(*receipt).call.address != address {
 		e = e.Next()
@@ -125,7 +125,7 @@ func (in *incoming) endLate() {
 }
 
 // errLateRequest ends a call whose request took too long to arrive.
-var errLateRequest = store.ErrUnavailable.Because(errors.New("the request did not arrive in time"))
+var errLateRequest = library.ErrUnavailable.WithCause(errors.New("the request did not arrive in time"))
 
 // count returns how many calls wait for their request.
 func (in *incoming) count() int {

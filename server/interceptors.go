@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // edge is everything that happens to a call before and after its handler, the same for unary calls and streams.
@@ -161,11 +161,11 @@ func (e *edge) inForce(ctx context.Context, c Caller) error {
 func bearer(ctx context.Context) (string, error) {
 	values := metadata.ValueFromIncomingContext(ctx, "authorization")
 	if len(values) == 0 {
-		return "", store.ErrTokenMissing
+		return "", library.ErrTokenMissing
 	}
 	scheme, token, ok := strings.Cut(values[0], " ")
 	if len(values) > 1 || !ok || !strings.EqualFold(scheme, "bearer") {
-		return "", store.ErrTokenInvalid
+		return "", library.ErrTokenInvalid
 	}
 	return strings.TrimSpace(token), nil
 }
@@ -183,7 +183,7 @@ func (e *edge) enterStream(ctx context.Context, c *call) (context.Context, error
 	if err := e.inForce(ctx, c.caller); err != nil {
 		return ctx, err
 	}
-	ctx, cancel := context.WithTimeoutCause(open, e.tokens.remaining(c.caller), store.ErrTokenExpired)
+	ctx, cancel := context.WithTimeoutCause(open, e.tokens.remaining(c.caller), library.ErrTokenExpired)
 	c.onFinish(cancel)
 	return ctx, nil
 }
@@ -215,7 +215,7 @@ func withDeadline(ctx context.Context, c *call) context.Context {
 	if at, ok := ctx.Deadline(); ok && !at.After(latest) {
 		return ctx
 	}
-	ctx, cancel := context.WithDeadlineCause(ctx, latest, store.ErrUnavailable)
+	ctx, cancel := context.WithDeadlineCause(ctx, latest, library.ErrUnavailable)
 	c.onFinish(cancel)
 	return ctx
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -90,7 +91,7 @@ func (l *limits) take(ctx context.Context, b bucket, key string, n int) error {
 		wait = l.local.take(b, key, n)
 	}
 	if wait > 0 {
-		return store.ErrRateLimited.After(wait)
+		return library.ErrRateLimited.WithRetryAfter(wait)
 	}
 	return nil
 }

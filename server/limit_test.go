@@ -21,7 +21,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
@@ -51,8 +51,8 @@ func TestBucket(t *testing.T) {
 			}
 			for _, n := range []int{0, 1} {
 				err := l.take(ctx, slow, "a", n)
-				e, ok := errors.AsType[*store.Error](err)
-				if !ok || !errors.Is(err, store.ErrRateLimited) || e.RetryAfter <= 11*time.Minute || e.RetryAfter > 12*time.Minute {
+				e, ok := errors.AsType[*library.Error](err)
+				if !ok || !errors.Is(err, library.ErrRateLimited) || e.RetryAfter <= 11*time.Minute || e.RetryAfter > 12*time.Minute {
 					t.Errorf("past the size, taking %d: %v, %+v", n, err, e)
 				}
 			}
@@ -73,7 +73,7 @@ func TestBucket(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			e, ok := errors.AsType[*store.Error](l.take(ctx, fast, "a", 1))
+			e, ok := errors.AsType[*library.Error](l.take(ctx, fast, "a", 1))
 			if !ok || e.RetryAfter > 100*time.Millisecond {
 				t.Fatalf("an empty bucket: %+v", e)
 			}
@@ -143,7 +143,7 @@ func TestBucketsOfLibraries(t *testing.T) {
 		if err := l.take(t.Context(), b, "7", 1); err != nil {
 			t.Errorf("library %s: %v", name, err)
 		}
-		if err := l.take(t.Context(), b, "7", 1); !errors.Is(err, store.ErrRateLimited) {
+		if err := l.take(t.Context(), b, "7", 1); !errors.Is(err, library.ErrRateLimited) {
 			t.Errorf("library %s, the second time: %v", name, err)
 		}
 	}
@@ -168,7 +168,7 @@ func TestRedisGone(t *testing.T) {
 			t.Errorf("try %d passes", i+1)
 		}
 	}
-	if !errors.Is(err, store.ErrRateLimited) {
+	if !errors.Is(err, library.ErrRateLimited) {
 		t.Errorf("after all tries: %v", err)
 	}
 	if took := time.Since(began); took > 3*time.Second {

@@ -28,8 +28,8 @@ import (
 	"github.com/dlsms/dlsms/availability"
 	"github.com/dlsms/dlsms/feed"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/stack"
-	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
@@ -89,7 +89,7 @@ func prepare(t testing.TB, db *storetest.DB, change func(*Config), replace func(
 	s := &testServer{log: &testLog{}, clock: &testClock{}}
 	wakeups := &Wakeups{}
 	s.config = Config{
-		Store: db.Open(t, store.DefaultRules()), Wakeups: wakeups, MaxStaleness: time.Minute,
+		Store: db.Open(t, library.DefaultPolicy()), Wakeups: wakeups, MaxStaleness: time.Minute,
 		Log:     slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: prometheus.NewRegistry(),
 		Keys:    ring, TokenTTL: 24 * time.Hour, BcryptCost: 4,

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -46,7 +47,7 @@ func (s *notifyService) JoinWaitlist(
 	ctx context.Context, req *dlsmsv1.JoinWaitlistRequest,
 ) (*dlsmsv1.JoinWaitlistResponse, error) {
 	var c check
-	booking := store.Booking{
+	booking := library.Booking{
 		UserID:    caller(ctx).UserID,
 		SeatID:    c.id("seat_id", req.GetSeatId()),
 		RequestID: c.requestID(req.GetRequestId()),
@@ -171,7 +172,7 @@ func (s *notifyService) deliver(
 		last, err := s.sendAfter(ctx, stream, after)
 		switch {
 		case err == nil:
-		case !first && errors.Is(err, store.ErrUnavailable):
+		case !first && errors.Is(err, library.ErrUnavailable):
 			retry = time.After(subscribeRetry)
 		default:
 			return err
@@ -222,7 +223,7 @@ func (s *notifyService) sendAfter(
 }
 
 // readAfter waits for a slot and returns the next page of the caller's notifications after an id.
-func (s *notifyService) readAfter(ctx context.Context, after int64) ([]store.Notification, error) {
+func (s *notifyService) readAfter(ctx context.Context, after int64) ([]library.Notification, error) {
 	select {
 	case s.reading <- struct{}{}:
 	case <-ctx.Done():
@@ -233,16 +234,16 @@ func (s *notifyService) readAfter(ctx context.Context, after int64) ([]store.Not
 }
 
 // notificationKinds maps each event that notifies its user to the kind that clients see.
-var notificationKinds = map[store.EventKind]dlsmsv1.NotificationKind{
-	store.EventOffered:      dlsmsv1.NotificationKind_NOTIFICATION_KIND_SEAT_OFFERED,
-	store.EventOfferExpired: dlsmsv1.NotificationKind_NOTIFICATION_KIND_OFFER_EXPIRED,
-	store.EventReminded:     dlsmsv1.NotificationKind_NOTIFICATION_KIND_CHECK_IN_REMINDER,
-	store.EventNoShow:       dlsmsv1.NotificationKind_NOTIFICATION_KIND_NO_SHOW,
-	store.EventCompleted:    dlsmsv1.NotificationKind_NOTIFICATION_KIND_COMPLETED,
-	store.EventCheckedOut:   dlsmsv1.NotificationKind_NOTIFICATION_KIND_COMPLETED,
+var notificationKinds = map[library.EventKind]dlsmsv1.NotificationKind{
+	library.EventOffered:      dlsmsv1.NotificationKind_NOTIFICATION_KIND_SEAT_OFFERED,
+	library.EventOfferExpired: dlsmsv1.NotificationKind_NOTIFICATION_KIND_OFFER_EXPIRED,
+	library.EventReminded:     dlsmsv1.NotificationKind_NOTIFICATION_KIND_CHECK_IN_REMINDER,
+	library.EventNoShow:       dlsmsv1.NotificationKind_NOTIFICATION_KIND_NO_SHOW,
+	library.EventCompleted:    dlsmsv1.NotificationKind_NOTIFICATION_KIND_COMPLETED,
+	library.EventCheckedOut:   dlsmsv1.NotificationKind_NOTIFICATION_KIND_COMPLETED,
 }
 
-func notificationProto(n store.Notification) *dlsmsv1.Notification {
+func notificationProto(n library.Notification) *dlsmsv1.Notification {
 	return &dlsmsv1.Notification{
 		Id:            n.ID,
 		Kind:          notificationKinds[n.Kind],
@@ -262,8 +263,8 @@ func notificationProto(n store.Notification) *dlsmsv1.Notification {
 
 // notificationMessage returns the text for people. Times are in the time zone of the branch, or in
 // UTC if that zone is unknown.
-func notificationMessage(n store.Notification) string {
-	zone, err := store.LoadZone(n.Timezone)
+func notificationMessage(n library.Notification) string {
+	zone, err := library.LoadZone(n.Timezone)
 	layout := "15:04"
 	if err != nil {
 		zone, layout = time.UTC, "15:04 UTC"
@@ -272,19 +273,19 @@ func notificationMessage(n store.Notification) string {
 	seat := fmt.Sprintf("Seat %s in %s (%s)", n.Label, n.Area, n.Branch)
 	span := n.StartTime.In(zone).Format("Mon 2 Jan "+layout) + " to " + clock(n.EndTime)
 	switch n.Kind {
-	case store.EventOffered:
+	case library.EventOffered:
 		return fmt.Sprintf("%s is held for you from %s. Claim it before %s.", seat, span, clock(*n.OfferExpiresAt))
-	case store.EventOfferExpired:
+	case library.EventOfferExpired:
 		return fmt.Sprintf("%s was held for you from %s. The offer has expired.", seat, span)
-	case store.EventReminded:
+	case library.EventReminded:
 		return fmt.Sprintf("%s is yours from %s. Check in before %s, or you lose it.",
 			seat, span, clock(*n.CheckInDeadline))
-	case store.EventNoShow:
+	case library.EventNoShow:
 		return fmt.Sprintf("%s was yours from %s. It was released because you did not check in.", seat, span)
-	case store.EventCompleted, store.EventCheckedOut:
+	case library.EventCompleted, library.EventCheckedOut:
 		return fmt.Sprintf("%s was yours from %s. The reservation is over.", seat, span)
-	case store.EventReserved, store.EventClaimed, store.EventCheckedIn,
-		store.EventExtended, store.EventCancelled, store.EventDeclined: // not in notificationKinds
+	case library.EventReserved, library.EventClaimed, library.EventCheckedIn,
+		library.EventExtended, library.EventCancelled, library.EventDeclined: // not in notificationKinds
 	}
 	return seat + ", " + span
 }

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // passwords hashes and compares. At cost 12 either takes about a quarter of a second of a core, so only a few run at once, and the
@@ -86,7 +86,7 @@ func (p *passwords) compare(hash string, forms ...string) error {
 			return err
 		}
 	}
-	return store.ErrBadCredentials
+	return library.ErrBadCredentials
 }
 
 // time starts a clock, and returns what stops it.

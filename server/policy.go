@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // who may make a call.
@@ -110,10 +110,10 @@ func (r rule) allows(c Caller) error {
 	case signedIn:
 		return nil
 	case librarian:
-		if c.Role == store.RoleLibrarian {
+		if c.Role == library.RoleLibrarian {
 			return nil
 		}
 	case nobody, public:
 	}
-	return store.ErrRoleRequired
+	return library.ErrRoleRequired
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -24,7 +25,7 @@ func (s *reservationService) CreateReservation(
 	ctx context.Context, req *dlsmsv1.CreateReservationRequest,
 ) (*dlsmsv1.CreateReservationResponse, error) {
 	var c check
-	booking := store.Booking{
+	booking := library.Booking{
 		UserID:    caller(ctx).UserID,
 		SeatID:    c.id("seat_id", req.GetSeatId()),
 		RequestID: c.requestID(req.GetRequestId()),
@@ -135,7 +136,7 @@ func (s *reservationService) CheckOut(
 // no other argument than its id.
 func (s *reservationService) transition(
 	ctx context.Context, reservationID int64,
-	move func(ctx context.Context, userID, id int64) (store.Reservation, error),
+	move func(ctx context.Context, userID, id int64) (library.Reservation, error),
 ) (*dlsmsv1.Reservation, error) {
 	var c check
 	id := c.id("reservation_id", reservationID)

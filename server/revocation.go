@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -80,14 +81,14 @@ func (r *revocations) check(c Caller) error {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if time.Since(r.asOf) > maxRevocationAge {
-		return store.ErrUnavailable
+		return library.ErrUnavailable
 	}
 	return r.revoked(c)
 }
 
 func (r *revocations) revoked(c Caller) error {
 	if _, ok := r.tokens[tokenIDOf(c.JTI)]; ok || c.Generation < r.users[c.UserID].least {
-		return store.ErrTokenRevoked
+		return library.ErrTokenRevoked
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -18,12 +19,12 @@ func testRevocations(log revocationLog, now func() time.Time) *revocations {
 func TestRevocationsAreRead(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
-	s := db.Open(t, store.DefaultRules())
+	s := db.Open(t, library.DefaultPolicy())
 	users := db.Users(t, 2)
 	clock := &testClock{}
 	r := testRevocations(s, clock.now)
 	one, other := Caller{UserID: users[0], JTI: "a"}, Caller{UserID: users[1], JTI: "b"}
-	if err := r.check(one); !errors.Is(err, store.ErrUnavailable) {
+	if err := r.check(one); !errors.Is(err, library.ErrUnavailable) {
 		t.Errorf("before the log was read: %v", err)
 	}
 	expires := time.Now().Add(time.Hour)
@@ -33,7 +34,7 @@ func TestRevocationsAreRead(t *testing.T) {
 	if err := r.read(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.check(one); !errors.Is(err, store.ErrTokenRevoked) {
+	if err := r.check(one); !errors.Is(err, library.ErrTokenRevoked) {
 		t.Errorf("after Logout: %v", err)
 	}
 	if err := r.check(other); err != nil {
@@ -47,7 +48,7 @@ func TestRevocationsAreRead(t *testing.T) {
 	if err := r.read(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.check(other); !errors.Is(err, store.ErrTokenRevoked) {
+	if err := r.check(other); !errors.Is(err, library.ErrTokenRevoked) {
 		t.Errorf("after ChangePassword: %v", err)
 	}
 	later := Caller{UserID: users[1], JTI: "c", Generation: generation}
@@ -61,7 +62,7 @@ func TestRevocationsAreRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []Caller{one, other} {
-		if err := fresh.check(c); !errors.Is(err, store.ErrTokenRevoked) {
+		if err := fresh.check(c); !errors.Is(err, library.ErrTokenRevoked) {
 			t.Errorf("on a new replica: %v", err)
 		}
 	}
@@ -109,10 +110,10 @@ func TestRevocationsAfterARestore(t *testing.T) {
 	if err := r.check(Caller{UserID: 1, Generation: 3}); err != nil {
 		t.Errorf("a good token after the restore: %v", err)
 	}
-	if err := r.check(Caller{UserID: 1, Generation: 2}); !errors.Is(err, store.ErrTokenRevoked) {
+	if err := r.check(Caller{UserID: 1, Generation: 2}); !errors.Is(err, library.ErrTokenRevoked) {
 		t.Errorf("a revoked one: %v", err)
 	}
-	if err := r.check(Caller{UserID: 2, JTI: "a"}); !errors.Is(err, store.ErrTokenRevoked) {
+	if err := r.check(Caller{UserID: 2, JTI: "a"}); !errors.Is(err, library.ErrTokenRevoked) {
 		t.Errorf("a token that was ended before the restore: %v", err)
 	}
 }
@@ -134,7 +135,7 @@ func TestRevocationsThatAreOld(t *testing.T) {
 		t.Errorf("right after the last read: %v", err)
 	}
 	r.asOf = r.asOf.Add(-maxRevocationAge)
-	if err := r.check(Caller{UserID: 1}); !errors.Is(err, store.ErrUnavailable) {
+	if err := r.check(Caller{UserID: 1}); !errors.Is(err, library.ErrUnavailable) {
 		t.Errorf("after %v without the log: %v", maxRevocationAge, err)
 	}
 	fail = nil

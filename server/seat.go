@@ -12,7 +12,7 @@ import (
 
 	"github.com/dlsms/dlsms/availability"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // maxSeats is the maximum number of seats in a page, and in a message of a snapshot: about 60 KiB.
@@ -221,7 +221,7 @@ func amenityProtos(amenities []int16) (out []dlsmsv1.Amenity) {
 }
 
 // hoursProtos converts opening hours and sorts them by weekday, Monday (1) to Sunday (7).
-func hoursProtos(hours []store.OpenHours) (out []*dlsmsv1.OpeningHours) {
+func hoursProtos(hours []library.OpenHours) (out []*dlsmsv1.OpeningHours) {
 	for _, h := range hours {
 		weekday := int32(h.Weekday) //nolint:gosec // 0 to 6
 		if h.Weekday == time.Sunday {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/dlsms/dlsms/availability"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/telemetry"
 )
@@ -325,7 +326,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.drain)
 	defer cancel()
 	s.probes.set(func() { s.probes.ready = false })
-	s.edge.streams.endAll(store.ErrUnavailable)
+	s.edge.streams.endAll(library.ErrUnavailable)
 
 	drained := make(chan struct{})
 	go func() {

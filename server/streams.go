@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // StreamLimits bound the streams that are open at once on this replica. Past one: ErrOverloaded.
@@ -105,7 +105,7 @@ func (s *streams) place(c *call) (*openStream, error) {
 }
 
 // errTooManyStreams asks for some patience: a place gets free when a stream ends, not when a moment has passed.
-var errTooManyStreams = store.ErrOverloaded.After(5 * time.Second)
+var errTooManyStreams = library.ErrOverloaded.WithRetryAfter(5 * time.Second)
 
 func (s *streams) leave(o *openStream) {
 	o.end(nil)
@@ -174,7 +174,7 @@ func (s *streams) count() int {
 const maxSend = 75 * time.Second
 
 // errNotReading ends the stream of a client that has not read for maxSend.
-var errNotReading = store.ErrUnavailable.Because(errors.New("the client does not read"))
+var errNotReading = library.ErrUnavailable.WithCause(errors.New("the client does not read"))
 
 // edgeStream is the stream that a handler sees: its context is the edge's, malformed messages are told from good ones, and a send that
 // hangs ends the stream.
@@ -243,7 +243,7 @@ func untilEnded(ctx context.Context, handle func(context.Context) error) error {
 			err = ctx.Err()
 		}
 	}
-	if ended, ok := errors.AsType[*store.Error](context.Cause(ctx)); ok {
+	if ended, ok := errors.AsType[*library.Error](context.Cause(ctx)); ok {
 		return ended
 	}
 	return err

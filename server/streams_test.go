@@ -20,7 +20,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
@@ -416,7 +416,7 @@ func TestShutdownIsBounded(t *testing.T) {
 func TestStreamsThatOpenLate(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
-	s.edge.streams.endAll(store.ErrUnavailable)
+	s.edge.streams.endAll(library.ErrUnavailable)
 	stream, err := s.seats.WatchSeats(t.Context(), &dlsmsv1.WatchSeatsRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -478,7 +478,7 @@ func TestARevokedStreamGetsNothingNew(t *testing.T) {
 	db.Exec(t, `BEGIN`)
 	db.Exec(t, `LOCK revocations`)
 	eventually(t, "a replica that knows too little", func() bool { return s.edge.revoked.check(Caller{UserID: u.GetId()}) != nil })
-	r, err := s.config.Store.Reserve(t.Context(), store.Booking{UserID: u.GetId(), SeatID: seat, EndTime: time.Now().Add(time.Hour)})
+	r, err := s.config.Store.Reserve(t.Context(), library.Booking{UserID: u.GetId(), SeatID: seat, EndTime: time.Now().Add(time.Hour)})
 	if err == nil {
 		_, err = s.config.Store.CheckIn(t.Context(), u.GetId(), r.ID)
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // maxToken is how long a token may be, in bytes. Ours have about 350; what is longer isn't worth decoding.
@@ -36,15 +36,15 @@ func newTokens(ring *KeyRing, ttl time.Duration, now func() time.Time) *tokens {
 
 // claims are the payload of a token.
 type claims struct {
-	UserID     int64      `json:"user_id"`
-	StudentID  string     `json:"student_id"`
-	Role       store.Role `json:"role"`
-	Generation int64      `json:"gen"`
+	UserID     int64        `json:"user_id"`
+	StudentID  string       `json:"student_id"`
+	Role       library.Role `json:"role"`
+	Generation int64        `json:"gen"`
 	jwt.RegisteredClaims
 }
 
 // issue gives a new token to a user, and says who its bearer is.
-func (t *tokens) issue(c store.Credentials) (string, Caller, error) {
+func (t *tokens) issue(c library.Credentials) (string, Caller, error) {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails: the runtime ends the process first
 	now := t.now().Truncate(time.Second)
@@ -73,17 +73,17 @@ func (t *tokens) issue(c store.Credentials) (string, Caller, error) {
 // verify returns whose token it is. It fails with ErrTokenInvalid or ErrTokenExpired; whether the token was revoked, it doesn't know.
 func (t *tokens) verify(token string) (Caller, error) {
 	if len(token) > maxToken {
-		return Caller{}, store.ErrTokenInvalid
+		return Caller{}, library.ErrTokenInvalid
 	}
 	var c claims
 	_, err := t.parser.ParseWithClaims(token, &c, t.key)
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired):
-		return Caller{}, store.ErrTokenExpired
+		return Caller{}, library.ErrTokenExpired
 	case err != nil:
-		return Caller{}, store.ErrTokenInvalid.Because(err)
+		return Caller{}, library.ErrTokenInvalid.WithCause(err)
 	case c.UserID <= 0 || c.ID == "" || c.IssuedAt == nil || roleProto(c.Role) == 0:
-		return Caller{}, store.ErrTokenInvalid
+		return Caller{}, library.ErrTokenInvalid
 	}
 	who := Caller{
 		UserID: c.UserID, StudentID: c.StudentID, Role: c.Role, JTI: c.ID, Generation: c.Generation,
@@ -94,7 +94,7 @@ func (t *tokens) verify(token string) (Caller, error) {
 		who.ExpiresAt = end
 	}
 	if t.remaining(who) <= 0 {
-		return Caller{}, store.ErrTokenExpired
+		return Caller{}, library.ErrTokenExpired
 	}
 	return who, nil
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 func testTokens(t testing.TB, setting string, clock *testClock) *tokens {
@@ -24,7 +24,7 @@ func testTokens(t testing.TB, setting string, clock *testClock) *tokens {
 	return newTokens(ring, 24*time.Hour, clock.now)
 }
 
-var ada = store.Credentials{User: store.User{ID: 7, StudentID: "S2021001", Role: store.RoleStudent}, TokenGeneration: 3}
+var ada = library.Credentials{User: library.User{ID: 7, StudentID: "S2021001", Role: library.RoleStudent}, TokenGeneration: 3}
 
 func issue(t testing.TB, k *tokens) (string, Caller) {
 	t.Helper()
@@ -46,7 +46,7 @@ func TestTokenCarriesItsCaller(t *testing.T) {
 	if diff := cmp.Diff(issued, got); diff != "" {
 		t.Error(diff)
 	}
-	if got.UserID != 7 || got.StudentID != "S2021001" || got.Role != store.RoleStudent || got.Generation != 3 || got.ExpiresAt.Sub(got.IssuedAt) != 24*time.Hour {
+	if got.UserID != 7 || got.StudentID != "S2021001" || got.Role != library.RoleStudent || got.Generation != 3 || got.ExpiresAt.Sub(got.IssuedAt) != 24*time.Hour {
 		t.Errorf("the caller is %+v", got)
 	}
 	if raw, err := base64.RawURLEncoding.DecodeString(got.JTI); err != nil || len(raw) != 16 {
@@ -116,31 +116,31 @@ func TestVerifyRefuses(t *testing.T) {
 		token string
 		want  error
 	}{
-		"empty":              {"", store.ErrTokenInvalid},
-		"no token":           {"hello", store.ErrTokenInvalid},
-		"two parts":          {parts[0] + "." + parts[1], store.ErrTokenInvalid},
-		"no signature":       {parts[0] + "." + parts[1] + ".", store.ErrTokenInvalid},
-		"other payload":      {parts[0] + "." + strings.Split(sign(hs, "k1", secret, jwt.MapClaims{"user_id": 8}), ".")[1] + "." + parts[2], store.ErrTokenInvalid},
-		"oversize":           {sign(hs, "k1", secret, jwt.MapClaims{"x": strings.Repeat("x", 4096)}), store.ErrTokenInvalid},
-		"other secret":       {sign(hs, "k1", []byte(otherSecret), nil), store.ErrTokenInvalid},
-		"unknown kid":        {sign(hs, "k2", secret, nil), store.ErrTokenInvalid},
-		"kid is a number":    {sign(hs, 1, secret, nil), store.ErrTokenInvalid},
-		"none":               {sign(jwt.SigningMethodNone, "k1", jwt.UnsafeAllowNoneSignatureType, nil), store.ErrTokenInvalid},
-		"HS384":              {sign(jwt.SigningMethodHS384, "k1", secret, nil), store.ErrTokenInvalid},
-		"HS512":              {sign(jwt.SigningMethodHS512, "k1", secret, nil), store.ErrTokenInvalid},
-		"no exp":             {sign(hs, "k1", secret, jwt.MapClaims{"exp": nil}), store.ErrTokenInvalid},
-		"no iat":             {sign(hs, "k1", secret, jwt.MapClaims{"iat": nil}), store.ErrTokenInvalid},
-		"no jti":             {sign(hs, "k1", secret, jwt.MapClaims{"jti": nil}), store.ErrTokenInvalid},
-		"no user":            {sign(hs, "k1", secret, jwt.MapClaims{"user_id": nil}), store.ErrTokenInvalid},
-		"user is text":       {sign(hs, "k1", secret, jwt.MapClaims{"user_id": "7"}), store.ErrTokenInvalid},
-		"user below 0":       {sign(hs, "k1", secret, jwt.MapClaims{"user_id": -7}), store.ErrTokenInvalid},
-		"unknown role":       {sign(hs, "k1", secret, jwt.MapClaims{"role": "DEAN"}), store.ErrTokenInvalid},
-		"unspecified role":   {sign(hs, "k1", secret, jwt.MapClaims{"role": "UNSPECIFIED"}), store.ErrTokenInvalid},
-		"not yet":            {sign(hs, "k1", secret, jwt.MapClaims{"nbf": now.Add(time.Hour).Unix()}), store.ErrTokenInvalid},
-		"expired":            {sign(hs, "k1", secret, jwt.MapClaims{"exp": now.Add(-time.Second).Unix()}), store.ErrTokenExpired},
-		"expires now":        {sign(hs, "k1", secret, jwt.MapClaims{"exp": now.Unix()}), store.ErrTokenExpired},
-		"expired and forged": {sign(hs, "k1", []byte(otherSecret), jwt.MapClaims{"exp": now.Add(-time.Second).Unix()}), store.ErrTokenInvalid},
-		"older than the TTL": {sign(hs, "k1", secret, jwt.MapClaims{"iat": now.Add(-25 * time.Hour).Unix()}), store.ErrTokenExpired},
+		"empty":              {"", library.ErrTokenInvalid},
+		"no token":           {"hello", library.ErrTokenInvalid},
+		"two parts":          {parts[0] + "." + parts[1], library.ErrTokenInvalid},
+		"no signature":       {parts[0] + "." + parts[1] + ".", library.ErrTokenInvalid},
+		"other payload":      {parts[0] + "." + strings.Split(sign(hs, "k1", secret, jwt.MapClaims{"user_id": 8}), ".")[1] + "." + parts[2], library.ErrTokenInvalid},
+		"oversize":           {sign(hs, "k1", secret, jwt.MapClaims{"x": strings.Repeat("x", 4096)}), library.ErrTokenInvalid},
+		"other secret":       {sign(hs, "k1", []byte(otherSecret), nil), library.ErrTokenInvalid},
+		"unknown kid":        {sign(hs, "k2", secret, nil), library.ErrTokenInvalid},
+		"kid is a number":    {sign(hs, 1, secret, nil), library.ErrTokenInvalid},
+		"none":               {sign(jwt.SigningMethodNone, "k1", jwt.UnsafeAllowNoneSignatureType, nil), library.ErrTokenInvalid},
+		"HS384":              {sign(jwt.SigningMethodHS384, "k1", secret, nil), library.ErrTokenInvalid},
+		"HS512":              {sign(jwt.SigningMethodHS512, "k1", secret, nil), library.ErrTokenInvalid},
+		"no exp":             {sign(hs, "k1", secret, jwt.MapClaims{"exp": nil}), library.ErrTokenInvalid},
+		"no iat":             {sign(hs, "k1", secret, jwt.MapClaims{"iat": nil}), library.ErrTokenInvalid},
+		"no jti":             {sign(hs, "k1", secret, jwt.MapClaims{"jti": nil}), library.ErrTokenInvalid},
+		"no user":            {sign(hs, "k1", secret, jwt.MapClaims{"user_id": nil}), library.ErrTokenInvalid},
+		"user is text":       {sign(hs, "k1", secret, jwt.MapClaims{"user_id": "7"}), library.ErrTokenInvalid},
+		"user below 0":       {sign(hs, "k1", secret, jwt.MapClaims{"user_id": -7}), library.ErrTokenInvalid},
+		"unknown role":       {sign(hs, "k1", secret, jwt.MapClaims{"role": "DEAN"}), library.ErrTokenInvalid},
+		"unspecified role":   {sign(hs, "k1", secret, jwt.MapClaims{"role": "UNSPECIFIED"}), library.ErrTokenInvalid},
+		"not yet":            {sign(hs, "k1", secret, jwt.MapClaims{"nbf": now.Add(time.Hour).Unix()}), library.ErrTokenInvalid},
+		"expired":            {sign(hs, "k1", secret, jwt.MapClaims{"exp": now.Add(-time.Second).Unix()}), library.ErrTokenExpired},
+		"expires now":        {sign(hs, "k1", secret, jwt.MapClaims{"exp": now.Unix()}), library.ErrTokenExpired},
+		"expired and forged": {sign(hs, "k1", []byte(otherSecret), jwt.MapClaims{"exp": now.Add(-time.Second).Unix()}), library.ErrTokenInvalid},
+		"older than the TTL": {sign(hs, "k1", secret, jwt.MapClaims{"iat": now.Add(-25 * time.Hour).Unix()}), library.ErrTokenExpired},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -166,7 +166,7 @@ func TestTokenExpiresToTheSecond(t *testing.T) {
 		t.Errorf("just before: %v", err)
 	}
 	at = who.ExpiresAt
-	if _, err := k.verify(token); !errors.Is(err, store.ErrTokenExpired) {
+	if _, err := k.verify(token); !errors.Is(err, library.ErrTokenExpired) {
 		t.Errorf("just then: %v", err)
 	}
 }
@@ -183,7 +183,7 @@ func TestSecretsRotate(t *testing.T) {
 	if _, err := testTokens(t, "new:"+otherSecret, clock).verify(fresh); err != nil {
 		t.Errorf("the first secret doesn't sign: %v", err)
 	}
-	if _, err := testTokens(t, "new:"+otherSecret, clock).verify(old); !errors.Is(err, store.ErrTokenInvalid) {
+	if _, err := testTokens(t, "new:"+otherSecret, clock).verify(old); !errors.Is(err, library.ErrTokenInvalid) {
 		t.Errorf("after the rotation: %v", err)
 	}
 	if _, err := testTokens(t, "named:"+testSecret, clock).verify(old); err != nil {
@@ -200,7 +200,7 @@ func FuzzToken(f *testing.F) {
 	}
 	k := newTokens(ring, time.Hour, func() time.Time { return at })
 	// The same in every process that fuzzes, so without a random jti.
-	token := jwt.NewWithClaims(jwt.SigningMethodHS256, claims{UserID: 7, StudentID: "S2021001", Role: store.RoleStudent, RegisteredClaims: jwt.RegisteredClaims{
+	token := jwt.NewWithClaims(jwt.SigningMethodHS256, claims{UserID: 7, StudentID: "S2021001", Role: library.RoleStudent, RegisteredClaims: jwt.RegisteredClaims{
 		ID: "x", IssuedAt: jwt.NewNumericDate(at), ExpiresAt: jwt.NewNumericDate(at.Add(time.Hour)),
 	}})
 	token.Header["kid"] = "k1"
@@ -219,7 +219,7 @@ func FuzzToken(f *testing.F) {
 		if err == nil && token != good {
 			t.Errorf("%q passes", token)
 		}
-		if err != nil && !errors.Is(err, store.ErrTokenInvalid) && !errors.Is(err, store.ErrTokenExpired) {
+		if err != nil && !errors.Is(err, library.ErrTokenInvalid) && !errors.Is(err, library.ErrTokenExpired) {
 			t.Errorf("%q: %v", token, err)
 		}
 	})

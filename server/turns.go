@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // turns are slots that are shared out fairly: by address in turn, and within an address, which a campus may share, by student id in turn. So
@@ -66,7 +66,7 @@ func (t *turns) take(ctx context.Context, who turn) error {
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-timer.C:
-		err = store.ErrOverloaded
+		err = library.ErrOverloaded
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

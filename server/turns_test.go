@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
@@ -130,7 +130,7 @@ func TestACampusAlone(t *testing.T) {
 				switch err := login(t.Context(), slots, turn{"192.0.2.1", fmt.Sprintf("s%d", i)}); {
 				case err == nil:
 					served.Add(1)
-				case !errors.Is(err, store.ErrOverloaded):
+				case !errors.Is(err, library.ErrOverloaded):
 					t.Error(err)
 				}
 			})

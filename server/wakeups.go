@@ -3,7 +3,7 @@ package server
 import (
 	"sync"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // Wakeups wakes the Subscribe streams of users that have new events. A wakeup carries no data: it
@@ -39,7 +39,7 @@ func (w *Wakeups) Subscribe(userID int64) (wakeups <-chan struct{}, stop func())
 
 // Notify wakes the subscribers of the users that the events belong to. Without events it wakes all
 // subscribers, since events may have been missed.
-func (w *Wakeups) Notify(events []store.Event) {
+func (w *Wakeups) Notify(events []library.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(events) == 0 {

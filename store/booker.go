@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/dlsms/dlsms/library"
 )
 
 // Bookings that come while others are under way wait for those, and then go to Postgres together, in one transaction: a booking by itself
@@ -38,13 +40,13 @@ type booker struct {
 
 // wish is a booking that somebody waits for.
 type wish struct {
-	Booking
+	library.Booking
 	done chan struct{} // closed when the rest is set
 	booked
 }
 
 // book returns when the booking is committed or refused. When ctx ends before it is under way, it has never been.
-func (k *booker) book(ctx context.Context, b Booking) (Reservation, error) {
+func (k *booker) book(ctx context.Context, b library.Booking) (library.Reservation, error) {
 	w := &wish{Booking: b, done: make(chan struct{})}
 	k.mu.Lock()
 	k.waiting = append(k.waiting, w)
@@ -57,7 +59,7 @@ func (k *booker) book(ctx context.Context, b Booking) (Reservation, error) {
 	case <-w.done:
 	case <-ctx.Done():
 		if k.withdraw(w) {
-			return Reservation{}, translate(ctx.Err())
+			return library.Reservation{}, translate(ctx.Err())
 		}
 		<-w.done // what is under way has its own deadline
 	}
@@ -186,7 +188,7 @@ func (k *booker) try(together []*wish, pool *pgxpool.Pool, lockTimeout time.Dura
 		return err
 	}
 	defer conn.Release()
-	wishes := make([]Booking, len(together))
+	wishes := make([]library.Booking, len(together))
 	for i, w := range together {
 		wishes[i] = w.Booking
 	}

@@ -5,13 +5,15 @@ import (
 	"errors"
 	"slices"
 	"testing"
+
+	"github.com/dlsms/dlsms/library"
 )
 
 func TestBookerTakesNoUserTwice(t *testing.T) {
 	t.Parallel()
 	k := &booker{busy: 1}
 	for i := range int64(2*mostTogether + 2) {
-		k.waiting = append(k.waiting, &wish{Booking: Booking{UserID: i / 2, SeatID: i}}) // each user wants two seats
+		k.waiting = append(k.waiting, &wish{Booking: library.Booking{UserID: i / 2, SeatID: i}}) // each user wants two seats
 	}
 	var seats []int64
 	for len(k.waiting) > 0 {
@@ -43,7 +45,7 @@ func TestBookerForgetsWhoLeaves(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	left := make(chan error)
 	go func() {
-		_, err := k.book(ctx, Booking{UserID: 1})
+		_, err := k.book(ctx, library.Booking{UserID: 1})
 		left <- err
 	}()
 	for waits := false; !waits; {
@@ -52,7 +54,7 @@ func TestBookerForgetsWhoLeaves(t *testing.T) {
 		k.mu.Unlock()
 	}
 	leave()
-	if err := <-left; !errors.Is(err, ErrUnavailable) {
+	if err := <-left; !errors.Is(err, library.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}
 	if k.next() != nil {

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/dlsms/dlsms/library"
 )
 
 // MaxReason is the most characters of an operator's reason.
@@ -13,7 +15,7 @@ const MaxReason = 500
 // occupying is a reservation that takes its seat.
 type occupying struct {
 	ID      int64
-	Status  Status
+	Status  library.ReservationStatus
 	EntryID *int64
 }
 
@@ -27,9 +29,9 @@ const (
 // CancelFor ends a reservation on behalf of its user, and offers its seat to the waitlist: CONFIRMED becomes CANCELLED, an offer
 // is declined, and a user who is CHECKED_IN is checked out. The event keeps the reason, of MaxReason characters at most.
 // It reports false for a reservation that has ended, and changes nothing then. It fails with ErrReservationNotFound.
-func (s *Store) CancelFor(ctx context.Context, id int64, reason string) (r Reservation, changed bool, err error) {
+func (s *Store) CancelFor(ctx context.Context, id int64, reason string) (r library.Reservation, changed bool, err error) {
 	const ownerOf = `SELECT user_id FROM reservations WHERE library_id = $1 AND id = $2`
-	userID, err := queryOne(ctx, s.pool, ErrReservationNotFound, pgx.RowTo[int64], ownerOf, s.lib, id)
+	userID, err := queryOne(ctx, s.pool, library.ErrReservationNotFound, pgx.RowTo[int64], ownerOf, s.lib, id)
 	if err != nil {
 		return r, false, err
 	}
@@ -65,14 +67,14 @@ func (t *tx) endOccupying(ctx context.Context, now time.Time, reason, sql string
 		return nil, err
 	}
 	for _, r := range all {
-		c := change{id: r.ID, from: r.Status, to: Cancelled, kind: EventCancelled, endedAt: &now}
+		c := change{id: r.ID, from: r.Status, to: library.Cancelled, kind: library.EventCancelled, endedAt: &now}
 		switch r.Status {
-		case Held:
-			c.kind = EventDeclined
-			_, err = t.Exec(ctx, endEntry, t.s.lib, r.EntryID, EntryLeft, now)
-		case CheckedIn:
-			c.to, c.kind = Completed, EventCheckedOut
-		case Confirmed, Completed, Cancelled, NoShow:
+		case library.Held:
+			c.kind = library.EventDeclined
+			_, err = t.Exec(ctx, endEntry, t.s.lib, r.EntryID, library.EntryLeft, now)
+		case library.CheckedIn:
+			c.to, c.kind = library.Completed, library.EventCheckedOut
+		case library.Confirmed, library.Completed, library.Cancelled, library.NoShow:
 		}
 		if err == nil {
 			err = t.apply(ctx, c)

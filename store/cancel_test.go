@@ -5,28 +5,29 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
 func TestCancelFor(t *testing.T) {
 	t.Parallel()
-	for from, want := range map[store.Status]struct {
-		status store.Status // after it
-		event  store.EventKind
+	for from, want := range map[library.ReservationStatus]struct {
+		status library.ReservationStatus // after it
+		event  library.EventKind
 	}{
-		store.Confirmed: {store.Cancelled, store.EventCancelled},
-		store.CheckedIn: {store.Completed, store.EventCheckedOut},
-		store.Held:      {store.Cancelled, store.EventDeclined},
-		store.Completed: {store.Completed, ""},
-		store.Cancelled: {store.Cancelled, ""},
-		store.NoShow:    {store.NoShow, ""},
+		library.Confirmed: {library.Cancelled, library.EventCancelled},
+		library.CheckedIn: {library.Completed, library.EventCheckedOut},
+		library.Held:      {library.Cancelled, library.EventDeclined},
+		library.Completed: {library.Completed, ""},
+		library.Cancelled: {library.Cancelled, ""},
+		library.NoShow:    {library.NoShow, ""},
 	} {
 		t.Run(string(from), func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
 			r := b.inStatus(t, 0, 1, 0, from)
-			if from != store.Held && want.event != "" {
+			if from != library.Held && want.event != "" {
 				b.join(t, 2, 0, 0, 60)
 			}
 			before := b.everything(t)
@@ -41,7 +42,7 @@ func TestCancelFor(t *testing.T) {
 			const lastEvent = `
 				SELECT kind || ' ' || reason FROM reservation_events WHERE reservation_id = $1 ORDER BY version DESC LIMIT 1`
 			wantEqual(t, "event", storetest.Value[string](t, b.db, lastEvent, r.ID), string(want.event)+" water damage")
-			if from == store.Held {
+			if from == library.Held {
 				wantEqual(t, "entry", storetest.Value[string](t, b.db, `SELECT status FROM waitlist_entries`), "LEFT")
 			} else {
 				offer := storetest.Value[string](t, b.db, `
@@ -59,7 +60,7 @@ func TestCancelFor(t *testing.T) {
 	}
 	b := setup(t)
 	_, _, err := b.CancelFor(t.Context(), 1, "")
-	wantErr(t, err, store.ErrReservationNotFound)
+	wantErr(t, err, library.ErrReservationNotFound)
 }
 
 // TestEraseUser: nothing of a person is left, and what they had goes to those who wait.
@@ -70,8 +71,8 @@ func TestEraseUser(t *testing.T) {
 		UPDATE users SET student_id = 'Gone.I', name = 'Ida', email = 'ida@x.example', password_hash = 'hash'
 		WHERE id = $1 RETURNING student_id`, b.users[0])
 	generation := storetest.Value[int64](t, b.db, `SELECT token_generation FROM users WHERE id = $1`, b.users[0])
-	past := b.inStatus(t, 0, 1, 0, store.Completed)
-	sitting := b.inStatus(t, 0, 1, 1, store.CheckedIn)
+	past := b.inStatus(t, 0, 1, 0, library.Completed)
+	sitting := b.inStatus(t, 0, 1, 1, library.CheckedIn)
 	upcoming := b.reserve(t, 0, 2, 120, 180)
 	next := b.join(t, 1, 2, 120, 180)
 	held := b.offeredBy(t, 3, 0, 3, 240, 300)
@@ -92,14 +93,14 @@ func TestEraseUser(t *testing.T) {
 		WHERE r.id = ANY($1) ORDER BY r.id`, []int64{past.ID, sitting.ID, upcoming.ID, held.ReservationID}),
 		[]string{"COMPLETED CHECKED_OUT", "COMPLETED CHECKED_OUT erased", "CANCELLED CANCELLED erased",
 			"CANCELLED DECLINED erased"})
-	for user, entry := range map[int]store.Entry{0: held, 1: next, 2: behind} {
-		want := store.EntryOffered
+	for user, entry := range map[int]library.WaitlistEntry{0: held, 1: next, 2: behind} {
+		want := library.EntryOffered
 		if user == 0 {
-			want = store.EntryLeft
+			want = library.EntryLeft
 		}
 		wantEqual(t, "entry", b.entry(t, user, entry.ID).Status, want)
 	}
-	wantEqual(t, "entry", b.entry(t, 0, waiting.ID).Status, store.EntryLeft)
+	wantEqual(t, "entry", b.entry(t, 0, waiting.ID).Status, library.EntryLeft)
 	wantEqual(t, "user", storetest.Value[bool](t, b.db, `
 		SELECT student_id ~ ('^gone-' || id || '-[0-9a-f]{6}$') AND name = 'gone' AND email = 'gone'
 		AND password_hash = '' FROM users WHERE id = $1`, b.users[0]), true)
@@ -107,7 +108,7 @@ func TestEraseUser(t *testing.T) {
 		SELECT token_generation FROM users WHERE id = $1`, b.users[0]), generation+1)
 	wantEqual(t, "rows that name the person", storetest.Value[int](t, b.db, `
 		SELECT count(*) FROM users u WHERE u::text ~* 'ida|gone\.i'`), 0)
-	if _, err := b.Credentials(t.Context(), id); !errors.Is(err, store.ErrUserNotFound) {
+	if _, err := b.Credentials(t.Context(), id); !errors.Is(err, library.ErrUserNotFound) {
 		t.Errorf("credentials: %v", err)
 	}
 	log, err := b.Revocations(t.Context(), store.Snapshot{})
@@ -119,7 +120,7 @@ func TestEraseUser(t *testing.T) {
 	if kinds := f.kinds(t); len(kinds) != 5 {
 		t.Errorf("events for the replicas: %v; want 3 endings and 2 offers", kinds)
 	}
-	if _, err := b.EraseUser(t.Context(), id); !errors.Is(err, store.ErrUserNotFound) {
+	if _, err := b.EraseUser(t.Context(), id); !errors.Is(err, library.ErrUserNotFound) {
 		t.Errorf("again: %v", err)
 	}
 	storetest.CheckInvariants(t, b.db)
@@ -128,7 +129,7 @@ func TestEraseUser(t *testing.T) {
 // TestEraseWhileSeatsAreFreed: whatever the user, those who free seats and the worker do meanwhile, nothing of the user's stays live.
 func TestEraseWhileSeatsAreFreed(t *testing.T) {
 	t.Parallel()
-	rules := store.DefaultRules()
+	rules := library.DefaultPolicy()
 	rules.MaxWaitingPerSeat = 0 // each round leaves an offer
 	b := setupWith(t, rules)
 	replicas := b.replicas(t, 2)

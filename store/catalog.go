@@ -5,14 +5,16 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/dlsms/dlsms/library"
 )
 
 // CatalogChanges are what changed of the catalog between two snapshots. They may be newer than the second one; then the next Changes has
 // them again.
 type CatalogChanges struct {
 	// Branches and Seats were added or changed; each is the whole row, a branch with all its hours.
-	Branches []Branch
-	Seats    []Seat
+	Branches []library.Branch
+	Seats    []library.Seat
 	// BranchIDs are all branches that there are: the others were deleted, with all their seats.
 	BranchIDs []int64
 	// SeatIDs are all seats of Branches. Each other seat of these branches was deleted, unless it is among Seats: a seat that is deleted
@@ -56,7 +58,7 @@ func (s *Store) catalogChanges(conn *pgx.Conn, since Snapshot) (c CatalogChanges
 		if err != nil {
 			return err
 		}
-		if c.Seats, c.Unreadable, err = collect(s, rows, tableSeats, (*Seat).check); err != nil {
+		if c.Seats, c.Unreadable, err = collect(s, rows, tableSeats, (*library.Seat).Validate); err != nil {
 			return err
 		}
 		if rows, err = tx.Query(ctx, selectBranchIDs, s.lib); err != nil {

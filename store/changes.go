@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/dlsms/dlsms/library"
 )
 
 // Snapshot says which transactions a reader has seen: those before Xmax, but for the ones in InProgress.
@@ -65,7 +67,7 @@ type Changes struct {
 	// Now is Postgres's clock just before the snapshot was taken: with these changes applied, a reader's knowledge is true of it.
 	Now time.Time
 	// Events are in no particular order; one may come again in the next read after a failure. Their Version tells the newer.
-	Events []Event
+	Events []library.Event
 	// CatalogChanged says that a branch or seat was added, changed or deleted, and Catalog how.
 	CatalogChanged bool
 	Catalog        CatalogChanges
@@ -202,7 +204,7 @@ func (s *Store) allChanges(conn *pgx.Conn, since Snapshot) (c Changes, err error
 		return c, err
 	}
 	c.Snapshot.calm = c.Snapshot.same(since)
-	slices.SortFunc(c.Events, func(a, b Event) int { return int(a.ID - b.ID) })
+	slices.SortFunc(c.Events, func(a, b library.Event) int { return int(a.ID - b.ID) })
 	return c, nil
 }
 
@@ -210,7 +212,7 @@ func (s *Store) allChanges(conn *pgx.Conn, since Snapshot) (c Changes, err error
 const changeColumns = 16
 
 // event reads the event of a row of selectChanges. Its ID is 0 if there is none.
-func (r tolerantRow) event() (e Event, err error) {
+func (r tolerantRow) event() (e library.Event, err error) {
 	var id *int64
 	if err := r.Scan(nil, nil, nil, &id, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil); err != nil || id == nil {
 		return e, err
@@ -224,7 +226,7 @@ func (r tolerantRow) event() (e Event, err error) {
 	}
 	e.CheckInDeadline, e.OfferExpiresAt = orZero(deadline), orZero(offer)
 	switch {
-	case e.Occupies == nil && !e.Status.known():
+	case e.Occupies == nil && !e.Status.Known():
 		return e, fmt.Errorf("unknown status %q", e.Status)
 	case e.Occupies != nil && *e.Occupies == e.Status.Occupies():
 		e.Occupies = nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/migrations"
 	"github.com/dlsms/dlsms/store/storetest"
@@ -47,7 +48,7 @@ func (f *follower) changes(t *testing.T) store.Changes {
 }
 
 // kinds are what happened since the last look.
-func (f *follower) kinds(t *testing.T) (kinds []store.EventKind) {
+func (f *follower) kinds(t *testing.T) (kinds []library.EventKind) {
 	t.Helper()
 	for _, e := range f.changes(t).Events {
 		kinds = append(kinds, e.Kind)
@@ -63,9 +64,9 @@ func TestChanges(t *testing.T) {
 	r := b.reserve(t, 0, 0, 0, 60)
 	c := f.changes(t)
 	id := storetest.Value[int64](t, b.db, `SELECT id FROM reservation_events`)
-	wantEqual(t, "events", c.Events, []store.Event{{
-		ID: id, Kind: store.EventReserved, At: noon, ReservationID: r.ID, Version: 1, SeatID: b.seats[0], UserID: b.users[0],
-		StartTime: noon, EndTime: at(60), Status: store.Confirmed, CheckInDeadline: at(15),
+	wantEqual(t, "events", c.Events, []library.Event{{
+		ID: id, Kind: library.EventReserved, At: noon, ReservationID: r.ID, Version: 1, SeatID: b.seats[0], UserID: b.users[0],
+		StartTime: noon, EndTime: at(60), Status: library.Confirmed, CheckInDeadline: at(15),
 	}})
 	if !c.Now.Equal(noon) || c.CatalogChanged {
 		t.Errorf("now %v, catalog %v", c.Now, c.CatalogChanged)
@@ -75,18 +76,18 @@ func TestChanges(t *testing.T) {
 	b.join(t, 1, 0, 0, 60)
 	mustDo(t, b.Cancel, b.users[0], r.ID)
 	events := f.changes(t).Events
-	if len(events) != 2 || events[0].Kind != store.EventCancelled || events[1].Kind != store.EventOffered || !events[1].OfferExpiresAt.Equal(at(10)) ||
+	if len(events) != 2 || events[0].Kind != library.EventCancelled || events[1].Kind != library.EventOffered || !events[1].OfferExpiresAt.Equal(at(10)) ||
 		!events[1].CheckInDeadline.IsZero() || events[0].Version != 2 {
 		t.Errorf("cancelled and offered: %+v", events)
 	}
 	from := f.snapshot
 	b.clock(t, 10)
 	wantDone(t, 1, b.ExpireOffers)
-	wantEqual(t, "ran out", f.kinds(t), []store.EventKind{store.EventOfferExpired})
+	wantEqual(t, "ran out", f.kinds(t), []library.EventKind{library.EventOfferExpired})
 	f.snapshot = from
-	wantEqual(t, "the same once more", f.kinds(t), []store.EventKind{store.EventOfferExpired})
+	wantEqual(t, "the same once more", f.kinds(t), []library.EventKind{library.EventOfferExpired})
 	f.snapshot = store.Snapshot{}
-	wantEqual(t, "from the beginning", f.kinds(t), []store.EventKind{store.EventReserved, store.EventCancelled, store.EventOffered, store.EventOfferExpired})
+	wantEqual(t, "from the beginning", f.kinds(t), []library.EventKind{library.EventReserved, library.EventCancelled, library.EventOffered, library.EventOfferExpired})
 }
 
 // writers are sessions that write rows with ids of their own into a log, each in a transaction that ends when it likes.
@@ -265,7 +266,7 @@ func TestRevocations(t *testing.T) {
 		{UserID: user, JTI: "a", ExpiresAt: at(10)}, {UserID: user, JTI: "b", ExpiresAt: at(20)}, {UserID: user, Generation: generation, ExpiresAt: at(30)},
 	}
 	wantEqual(t, "all", all(), want)
-	wantErr(t, b.RevokeToken(t.Context(), 1<<40, "c", at(10)), store.ErrTokenInvalid)
+	wantErr(t, b.RevokeToken(t.Context(), 1<<40, "c", at(10)), library.ErrTokenInvalid)
 
 	wantDone(t, 0, b.ForgetRevocations)
 	b.clock(t, 10)
@@ -400,7 +401,7 @@ func TestForgetRevocationsByTheNumber(t *testing.T) {
 	db := storetest.NewDB(t)
 	s, err := store.Open(t.Context(), store.Config{
 		URL:      db.URL + "&enable_hashjoin=off&enable_mergejoin=off&enable_hashagg=off&enable_sort=off&enable_material=off",
-		MinConns: 1, MaxConns: 1, Rules: store.DefaultRules(),
+		MinConns: 1, MaxConns: 1, Policy: library.DefaultPolicy(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -496,7 +497,7 @@ func TestChangesOfAnotherLibrary(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.db.Exec(t, `INSERT INTO libraries (id, name) VALUES (2, 'Other')`)
-	other, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 1, MaxConns: 2, LibraryID: 2, Rules: b.Rules()})
+	other, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 1, MaxConns: 2, LibraryID: 2, Policy: b.Policy()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -508,10 +509,10 @@ func TestChangesOfAnotherLibrary(t *testing.T) {
 	if err != nil || len(w.Seats)+len(w.Branches)+len(w.Taken) != 0 {
 		t.Errorf("%+v, %v", w, err)
 	}
-	_, err = other.Reserve(t.Context(), store.Booking{UserID: b.users[1], SeatID: b.seats[1], StartTime: at(0), EndTime: at(60)})
-	wantErr(t, err, store.ErrTokenInvalid) // the user is not theirs
+	_, err = other.Reserve(t.Context(), library.Booking{UserID: b.users[1], SeatID: b.seats[1], StartTime: at(0), EndTime: at(60)})
+	wantErr(t, err, library.ErrTokenInvalid) // the user is not theirs
 	_, err = other.Cancel(t.Context(), b.users[0], r.ID)
-	wantErr(t, err, store.ErrReservationNotFound)
+	wantErr(t, err, library.ErrReservationNotFound)
 	list, err := other.Notifications(t.Context(), b.users[0], 0, 10)
 	if err != nil || len(list) != 0 {
 		t.Errorf("%v, %v", list, err)

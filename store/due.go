@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/dlsms/dlsms/library"
 )
 
 // Step is one kind of transition that time brings about. Look finds the seats at which it is due, Run makes it at some of them.
@@ -17,9 +19,9 @@ type Step struct {
 	// update makes it at the locked seats ($1: library, $2: seats, $3: now, $4: the reminder's lead, where it counts), and returns the
 	// id, seat and user of what made it.
 	update string
-	kind   EventKind // of its event; empty: it has none
-	frees  bool      // the seat is free afterwards, and its user too
-	leads  bool      // it comes by the reminder's lead before the check-in deadline
+	kind   library.EventKind // of its event; empty: it has none
+	frees  bool              // the seat is free afterwards, and its user too
+	leads  bool              // it comes by the reminder's lead before the check-in deadline
 	// passed says that what has been looked at once need not be looked at again: see Look.After.
 	passed bool
 }
@@ -50,7 +52,7 @@ var DueSteps = []Step{
 		update: `
 			UPDATE reservations r SET status = 'COMPLETED', version = version + 1, ended_at = $3
 			WHERE library_id = $1 AND seat_id = ANY($2) AND occupies AND status = 'CHECKED_IN' AND upper(during) <= $3` + returningMoved,
-		kind: EventCompleted, frees: true,
+		kind: library.EventCompleted, frees: true,
 	},
 	{
 		Name: "no_show",
@@ -61,7 +63,7 @@ var DueSteps = []Step{
 		update: `
 			UPDATE reservations r SET status = 'NO_SHOW', version = version + 1, ended_at = $3
 			WHERE library_id = $1 AND seat_id = ANY($2) AND occupies AND status = 'CONFIRMED' AND check_in_deadline <= $3` + returningMoved,
-		kind: EventNoShow, frees: true, passed: true,
+		kind: library.EventNoShow, frees: true, passed: true,
 	},
 	{
 		Name: "offer_expired",
@@ -79,7 +81,7 @@ var DueSteps = []Step{
 				FROM lapsed WHERE w.library_id = lapsed.library_id AND w.id = lapsed.entry_id AND w.status = 'OFFERED'
 			)
 			SELECT id, seat_id, user_id FROM lapsed`,
-		kind: EventOfferExpired, frees: true,
+		kind: library.EventOfferExpired, frees: true,
 	},
 	{
 		Name: "waiting_expired",
@@ -103,7 +105,7 @@ var DueSteps = []Step{
 			UPDATE reservations r SET reminded_at = $3, version = version + 1
 			WHERE library_id = $1 AND seat_id = ANY($2) AND occupies AND status = ` + toRemind + `
 				AND check_in_deadline > $3 AND check_in_deadline <= $3 + $4::interval` + returningMoved,
-		kind: EventReminded, leads: true, passed: true,
+		kind: library.EventReminded, leads: true, passed: true,
 	},
 }
 
@@ -154,7 +156,7 @@ func (s *Store) Look(ctx context.Context, step Step, q Look) (Found, error) {
 		args = append(args, q.After)
 	}
 	if step.leads {
-		args = append(args, s.rules.ReminderLead)
+		args = append(args, s.policy.ReminderLead)
 	}
 	type row struct {
 		now      time.Time
@@ -169,7 +171,7 @@ func (s *Store) Look(ctx context.Context, step Step, q Look) (Found, error) {
 	}
 	f := Found{Upto: rows[0].now}
 	if step.leads {
-		f.Upto = f.Upto.Add(s.rules.ReminderLead)
+		f.Upto = f.Upto.Add(s.policy.ReminderLead)
 	}
 	if next := rows[0].next; next != nil {
 		f.Next = max(next.Sub(rows[0].now), time.Nanosecond)
@@ -205,13 +207,13 @@ func (s *Store) Run(ctx context.Context, step Step, seats []int64) (n int, busy 
 		}
 		args := []any{s.lib, locked, now}
 		if step.leads {
-			args = append(args, s.rules.ReminderLead)
+			args = append(args, s.policy.ReminderLead)
 		}
 		rows, err := t.Query(ctx, step.update, args...)
 		if err != nil {
 			return err
 		}
-		moved, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Reservation, err error) {
+		moved, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r library.Reservation, err error) {
 			return r, row.Scan(&r.ID, &r.SeatID, &r.UserID)
 		})
 		if err != nil {

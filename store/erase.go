@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/dlsms/dlsms/library"
 )
 
 // Erased is what EraseUser ended and blanked.
@@ -60,7 +62,7 @@ func (s *Store) EraseUser(ctx context.Context, studentID string) (Erased, error)
 		case err != nil:
 			return err
 		case len(users) == 0:
-			return ErrUserNotFound
+			return library.ErrUserNotFound
 		}
 		erased.UserID = users[0]
 		if rows, err = t.Query(ctx, selectSeatsOfUser, s.lib, erased.UserID); err != nil {
@@ -87,7 +89,7 @@ func (s *Store) EraseUser(ctx context.Context, studentID string) (Erased, error)
 		}
 		erased.Reservations, erased.Entries = len(ended), int(left.RowsAffected())
 		for _, r := range ended {
-			if r.Status == Held { // endOccupying took the user out of this line
+			if r.Status == library.Held { // endOccupying took the user out of this line
 				erased.Entries++
 			}
 		}

@@ -16,6 +16,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/dlsms/dlsms/library"
 )
 
 func TestTranslate(t *testing.T) {
@@ -24,24 +26,24 @@ func TestTranslate(t *testing.T) {
 	pg := func(code, constraint string) error { return &pgconn.PgError{Code: code, ConstraintName: constraint} }
 	for _, tc := range []struct{ err, want error }{
 		{nil, nil},
-		{ErrSeatTaken.With("seat_id", "7"), ErrSeatTaken},
-		{pg("23P01", "reservations_no_overlap"), ErrSeatTaken},
-		{pg("23505", "users_student_id_key"), ErrStudentIDTaken},
-		{pg("23505", "reservations_request_key"), ErrUnavailable},
-		{pg("23505", "waitlist_request_key"), ErrUnavailable},
-		{pg("23503", "waitlist_user_fkey"), ErrTokenInvalid},
-		{pg("40P01", ""), ErrOverloaded},
-		{pg("55P03", ""), ErrOverloaded},
-		{pg("57014", ""), ErrOverloaded},
-		{pg("57P01", ""), ErrUnavailable},
-		{pg("53300", ""), ErrUnavailable},
-		{pg("25006", ""), ErrUnavailable},
-		{pg("08006", ""), ErrUnavailable},
-		{fmt.Errorf("commit: %w", context.DeadlineExceeded), ErrUnavailable},
-		{context.Canceled, ErrUnavailable},
-		{io.ErrUnexpectedEOF, ErrUnavailable},
-		{driver.ErrBadConn, ErrUnavailable},
-		{&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, ErrUnavailable},
+		{library.ErrSeatTaken.With("seat_id", "7"), library.ErrSeatTaken},
+		{pg("23P01", "reservations_no_overlap"), library.ErrSeatTaken},
+		{pg("23505", "users_student_id_key"), library.ErrStudentIDTaken},
+		{pg("23505", "reservations_request_key"), library.ErrUnavailable},
+		{pg("23505", "waitlist_request_key"), library.ErrUnavailable},
+		{pg("23503", "waitlist_user_fkey"), library.ErrTokenInvalid},
+		{pg("40P01", ""), library.ErrOverloaded},
+		{pg("55P03", ""), library.ErrOverloaded},
+		{pg("57014", ""), library.ErrOverloaded},
+		{pg("57P01", ""), library.ErrUnavailable},
+		{pg("53300", ""), library.ErrUnavailable},
+		{pg("25006", ""), library.ErrUnavailable},
+		{pg("08006", ""), library.ErrUnavailable},
+		{fmt.Errorf("commit: %w", context.DeadlineExceeded), library.ErrUnavailable},
+		{context.Canceled, library.ErrUnavailable},
+		{io.ErrUnexpectedEOF, library.ErrUnavailable},
+		{driver.ErrBadConn, library.ErrUnavailable},
+		{&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, library.ErrUnavailable},
 	} {
 		got := translate(tc.err)
 		if !errors.Is(got, tc.want) {
@@ -90,15 +92,15 @@ func schemaText(t *testing.T) string {
 func TestNotifyingKinds(t *testing.T) {
 	t.Parallel()
 	schema := schemaText(t)
-	kinds := func(pattern string) map[EventKind]bool {
+	kinds := func(pattern string) map[library.EventKind]bool {
 		t.Helper()
 		match := regexp.MustCompile(pattern).FindStringSubmatch(schema)
 		if match == nil {
 			t.Fatalf("the schema has no %s", pattern)
 		}
-		list := map[EventKind]bool{}
+		list := map[library.EventKind]bool{}
 		for kind := range strings.SplitSeq(match[1], ",") {
-			list[EventKind(strings.Trim(strings.TrimSpace(kind), "'"))] = true
+			list[library.EventKind(strings.Trim(strings.TrimSpace(kind), "'"))] = true
 		}
 		return list
 	}
@@ -108,22 +110,9 @@ func TestNotifyingKinds(t *testing.T) {
 		t.Errorf("%d kinds, %d notify", len(all), len(notify))
 	}
 	for kind := range all {
-		if kind.notifies() != notify[kind] {
-			t.Errorf("%s: notifies %v in Go, %v in the schema", kind, kind.notifies(), notify[kind])
+		if kind.Notifies() != notify[kind] {
+			t.Errorf("%s: notifies %v in Go, %v in the schema", kind, kind.Notifies(), notify[kind])
 		}
-	}
-}
-
-func TestErrorCopies(t *testing.T) {
-	t.Parallel()
-	cause := errors.New("cause")
-	e := ErrSeatTaken.With("a", "1").With("b", "2").Because(cause).After(time.Second)
-	if !errors.Is(e, ErrSeatTaken) || errors.Is(e, ErrUserBusy) || !errors.Is(e, cause) || e.Meta["a"] != "1" || e.Meta["b"] != "2" || e.RetryAfter != time.Second ||
-		!strings.Contains(e.Error(), "cause") || !strings.Contains(e.Error(), "SEAT_TAKEN") {
-		t.Errorf("%+v", e)
-	}
-	if ErrSeatTaken.Meta != nil || ErrSeatTaken.RetryAfter != 0 || errors.Unwrap(ErrSeatTaken) != nil {
-		t.Errorf("the sentinel was changed: %+v", ErrSeatTaken)
 	}
 }
 

@@ -2,86 +2,9 @@ package store
 
 import (
 	"context"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
-
-// EventKind is what happened to a reservation.
-type EventKind string
-
-// The kinds of events.
-const (
-	EventReserved     EventKind = "RESERVED"
-	EventOffered      EventKind = "OFFERED"
-	EventClaimed      EventKind = "CLAIMED"
-	EventCheckedIn    EventKind = "CHECKED_IN"
-	EventCheckedOut   EventKind = "CHECKED_OUT"
-	EventExtended     EventKind = "EXTENDED"
-	EventReminded     EventKind = "REMINDED"
-	EventCancelled    EventKind = "CANCELLED"
-	EventDeclined     EventKind = "DECLINED"
-	EventOfferExpired EventKind = "OFFER_EXPIRED"
-	EventNoShow       EventKind = "NO_SHOW"
-	EventCompleted    EventKind = "COMPLETED"
-)
-
-// notifies says of which kinds the user is told; the column of that name says the same.
-func (k EventKind) notifies() bool {
-	switch k {
-	case EventOffered, EventOfferExpired, EventReminded, EventNoShow, EventCompleted, EventCheckedOut:
-		return true
-	case EventReserved, EventClaimed, EventCheckedIn, EventExtended, EventCancelled, EventDeclined:
-		return false
-	}
-	return false
-}
-
-// Event is one row of the change log: a transition of a reservation, with the reservation's whole state after it.
-type Event struct {
-	ID            int64
-	Kind          EventKind
-	At            time.Time
-	ReservationID int64
-	// Version counts the reservation's transitions from 1: of two events of one reservation the higher one is the newer.
-	Version int64
-	SeatID  int64
-	UserID  int64
-	// StartTime and EndTime are its window, half open.
-	StartTime time.Time
-	EndTime   time.Time
-	Status    Status
-	// Occupies is set where the row says otherwise than Status would, as for a status of a newer version; see TakesSeat.
-	Occupies *bool
-	// CheckInDeadline is zero while HELD, OfferExpiresAt unless HELD.
-	CheckInDeadline time.Time
-	OfferExpiresAt  time.Time
-}
-
-// TakesSeat reports whether the reservation takes its seat after the event.
-func (e Event) TakesSeat() bool {
-	if e.Occupies != nil {
-		return *e.Occupies
-	}
-	return e.Status.Occupies()
-}
-
-// DueAt is when the worker has to look at the reservation next, by Postgres's clock; zero: never.
-func (e Event) DueAt(r Rules) time.Time {
-	switch e.Status {
-	case Held:
-		return e.OfferExpiresAt
-	case Confirmed:
-		if e.Kind != EventReminded {
-			return e.CheckInDeadline.Add(-r.ReminderLead)
-		}
-		return e.CheckInDeadline
-	case CheckedIn:
-		return e.EndTime
-	case Completed, Cancelled, NoShow:
-	}
-	return time.Time{}
-}
 
 // lockUsersToNotify makes the notifications of a user come about in the order of their ids: an id is drawn under the user's lock, and the
 // lock is held until the commit. The locks are the last that a transaction takes, in one order, so they can't deadlock with others.
@@ -110,7 +33,7 @@ func (t *tx) writeEvents(ctx context.Context) error {
 	var reasons []*string
 	for _, e := range t.events {
 		ids, kinds, reasons = append(ids, e.reservationID), append(kinds, string(e.kind)), append(reasons, orNil(e.reason))
-		if e.kind.notifies() {
+		if e.kind.Notifies() {
 			told = append(told, e.reservationID)
 		}
 	}

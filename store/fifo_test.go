@@ -14,7 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
@@ -27,7 +27,7 @@ func TestModel(t *testing.T) {
 	for _, seed := range []uint64{uint64(time.Now().UnixNano()), 1} {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
-			rules := store.DefaultRules()
+			rules := library.DefaultPolicy()
 			rules.MaxUpcoming, rules.MaxWaiting, rules.MaxWaitingPerSeat, rules.MaxWaitlist = 4, 4, 2, 6
 			b := setupWith(t, rules)
 			p := &play{
@@ -78,7 +78,7 @@ func (p *play) answered(what string, got, want error) bool {
 	p.t.Helper()
 	p.last = fmt.Sprintf("at %d: %s: %v", p.model.now, what, got)
 	reason := "ok"
-	if e, ok := errors.AsType[*store.Error](want); ok {
+	if e, ok := errors.AsType[*library.Error](want); ok {
 		reason = e.Reason
 	}
 	var verb string
@@ -123,7 +123,7 @@ func (p *play) next() {
 		from = max(m.now-1, reservation.from+5*(p.random.IntN(5)-2))
 		to = from + 15 + 15*p.random.IntN(4)
 	}
-	booking := store.Booking{UserID: p.users[user], SeatID: p.seats[seat], StartTime: at(from), EndTime: at(to)}
+	booking := library.Booking{UserID: p.users[user], SeatID: p.seats[seat], StartTime: at(from), EndTime: at(to)}
 	switch {
 	case dice < 10:
 		want := m.reserve(user, seat, from, to)
@@ -136,7 +136,7 @@ func (p *play) next() {
 		want := m.join(user, seat, from, to)
 		e, err := p.JoinWaitlist(ctx, booking)
 		if p.answered(fmt.Sprintf("join seat %d for user %d in %d to %d", seat, user, from, to), err, want) {
-			m.entries[e.ID] = &modelEntry{id: e.ID, user: user, seat: seat, from: from, to: to, status: store.EntryWaiting}
+			m.entries[e.ID] = &modelEntry{id: e.ID, user: user, seat: seat, from: from, to: to, status: library.EntryWaiting}
 		}
 	case dice < 40 && hasReservation:
 		want := m.cancel(reservation)
@@ -191,13 +191,13 @@ func (p *play) worker() {
 		model func() int
 	}{
 		{"complete", p.CompleteEnded, func() int {
-			return m.end(store.CheckedIn, store.Completed, func(r *modelReservation) int { return r.to })
+			return m.end(library.CheckedIn, library.Completed, func(r *modelReservation) int { return r.to })
 		}},
 		{"noshow", p.MarkNoShows, func() int {
-			return m.end(store.Confirmed, store.NoShow, func(r *modelReservation) int { return r.deadline })
+			return m.end(library.Confirmed, library.NoShow, func(r *modelReservation) int { return r.deadline })
 		}},
 		{"expireoffer", p.ExpireOffers, func() int {
-			return m.end(store.Held, store.Cancelled, func(r *modelReservation) int { return r.offeredTo })
+			return m.end(library.Held, library.Cancelled, func(r *modelReservation) int { return r.offeredTo })
 		}},
 		{"expirewaiting", p.ExpireWaiting, m.expireWaiting},
 		{"sweep", p.OfferFreeSeats, func() int { return m.offer(func(*modelEntry) bool { return true }) }},
@@ -300,7 +300,7 @@ func (m *model) rows(users, seats []int64, all bool) []row {
 		}
 		var until *time.Time
 		switch {
-		case r.status == store.Held:
+		case r.status == library.Held:
 			until = new(at(r.offeredTo))
 		case r.deadline != 0:
 			until = new(at(r.deadline))
@@ -318,7 +318,7 @@ func (m *model) rows(users, seats []int64, all bool) []row {
 			Kind: "entry", ID: e.id, User: users[e.user], Seat: seats[e.seat], From: at(e.from), To: at(e.to),
 			Status: string(e.status), Position: m.position(e),
 		}
-		if e.status == store.EntryOffered {
+		if e.status == library.EntryOffered {
 			w.Until = new(at(e.hold.offeredTo))
 		}
 		out = append(out, w)

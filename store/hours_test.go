@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
@@ -195,7 +195,7 @@ func TestBookingsWhenClocksChange(t *testing.T) {
 				b.users = b.db.Users(t, 7)
 				for i := range 14 * 2 * 2 { // 28 hours, in whichever zone the change is in them
 					start := first.Add(time.Duration(i) * 30 * time.Minute)
-					booking := store.Booking{
+					booking := library.Booking{
 						UserID: b.users[i%7], SeatID: b.seats[0], StartTime: start, EndTime: start.Add(30 * time.Minute),
 					}
 					r, err := b.Reserve(t.Context(), booking)
@@ -209,11 +209,11 @@ func TestBookingsWhenClocksChange(t *testing.T) {
 					}
 					booking.UserID = b.users[(i+1)%7]
 					booking.StartTime, booking.EndTime = start.Add(15*time.Minute), start.Add(45*time.Minute)
-					if _, err := b.Reserve(t.Context(), booking); !errors.Is(err, store.ErrSeatTaken) {
+					if _, err := b.Reserve(t.Context(), booking); !errors.Is(err, library.ErrSeatTaken) {
 						t.Errorf("a booking over another one: %v", err)
 					}
 				}
-				longest := store.Booking{
+				longest := library.Booking{
 					UserID: b.users[0], SeatID: b.seats[1],
 					StartTime: day.AddDate(0, 0, 2), EndTime: day.AddDate(0, 0, 2).Add(12 * time.Hour),
 				}
@@ -241,9 +241,9 @@ func TestHoursThatALeapReverses(t *testing.T) {
 	for weekday := 1; weekday <= 7; weekday++ {
 		b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, $1, '2:30', '3:10' FROM branches`, weekday)
 	}
-	for day, want := range map[int]error{29: store.ErrBranchClosed, 30: nil} { // the 29th is the change-over in Berlin
+	for day, want := range map[int]error{29: library.ErrBranchClosed, 30: nil} { // the 29th is the change-over in Berlin
 		start := time.Date(2026, 3, day, 0, 35, 0, 0, time.UTC)
-		_, err := b.Reserve(t.Context(), store.Booking{
+		_, err := b.Reserve(t.Context(), library.Booking{
 			UserID: b.users[0], SeatID: b.seats[0], StartTime: start, EndTime: start.Add(20 * time.Minute),
 		})
 		if !errors.Is(err, want) {

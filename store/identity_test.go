@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/migrations"
 	"github.com/dlsms/dlsms/store/storetest"
@@ -90,7 +91,7 @@ func TestRestoreGivesNoIDAgain(t *testing.T) {
 	for round := range 2 {
 		when := fmt.Sprint("restore ", round)
 		seen := b.notified(t, 0, 0, 20+20*round)
-		if _, err := b.RegisterUser(t.Context(), store.NewUser{StudentID: when, Role: store.RoleStudent}); err != nil {
+		if _, err := b.RegisterUser(t.Context(), library.NewUser{StudentID: when, Role: library.RoleStudent}); err != nil {
 			t.Fatal(err)
 		}
 		b.join(t, 1, b.seatOf(t, 2, 100), 100, 120)
@@ -100,7 +101,7 @@ func TestRestoreGivesNoIDAgain(t *testing.T) {
 		wantMovedOn(t, when, b.db, before)
 		migrate(t, "the replica after the first", b.db.URL, false)
 
-		b.Store = b.db.Open(t, store.DefaultRules())
+		b.Store = b.db.Open(t, library.DefaultPolicy())
 		if id := b.notified(t, 0, 0, 60+20*round); id <= seen {
 			t.Errorf("%s: notification %d comes after %d", when, id, seen)
 		}
@@ -140,7 +141,7 @@ func TestCopyGivesNoIDAgain(t *testing.T) {
 func TestFailoverGivesNoIDAgain(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)
-	s := db.Open(t, store.DefaultRules())
+	s := db.Open(t, library.DefaultPolicy())
 	db.Seats(t, 3)
 	before := given(t, db)
 	world, err := s.LoadWorld(t.Context())
@@ -166,7 +167,7 @@ func TestFailoverGivesNoIDAgain(t *testing.T) {
 	migrate(t, "after a crash and a rewrite", db.URL, false)
 
 	storetest.MakeStandby(t, pg)
-	if _, err := s.Changes(t.Context(), world.Snapshot); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := s.Changes(t.Context(), world.Snapshot); !errors.Is(err, library.ErrUnavailable) {
 		t.Errorf("a look at the log of a standby: %v", err)
 	}
 	storetest.Promote(t, pg)
@@ -198,7 +199,7 @@ func TestRestoreUnderARunningReplica(t *testing.T) {
 	b.db.Exec(t, `
 		UPDATE database_identity SET timeline = timeline`) // a row of the same content, written by another transaction
 	store.AskAgain(b.Store)
-	if _, err := b.Changes(t.Context(), world.Snapshot); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := b.Changes(t.Context(), world.Snapshot); !errors.Is(err, library.ErrUnavailable) {
 		t.Errorf("the look that notices: %v", err)
 	}
 	wantMovedOn(t, "restored", b.db,
@@ -225,7 +226,7 @@ func TestAnOrdinaryRoleMayMigrate(t *testing.T) {
 	}
 	u.User, u.Path = url.UserPassword("plain", "plain"), "/plain"
 	migrate(t, "a new database", u.String(), false)
-	s, err := store.Open(t.Context(), store.Config{URL: u.String(), MinConns: 1, MaxConns: 1, Rules: store.DefaultRules()})
+	s, err := store.Open(t.Context(), store.Config{URL: u.String(), MinConns: 1, MaxConns: 1, Policy: library.DefaultPolicy()})
 	if err != nil {
 		t.Fatal(err)
 	}

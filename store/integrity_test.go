@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -180,7 +181,7 @@ func TestHalfOfATransitionIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	entry := b.entry(t, 3, offered.ID)
-	if entry.Status != store.EntryOffered {
+	if entry.Status != library.EntryOffered {
 		t.Fatalf("the entry is %s", entry.Status)
 	}
 	operator := psql(t, b.db)
@@ -292,7 +293,7 @@ func TestWhatAnOperatorChangesOfAUserEndsTheirTokens(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	user := db.Users(t, 1)[0]
-	s := db.Open(t, store.DefaultRules())
+	s := db.Open(t, library.DefaultPolicy())
 	operator := psql(t, db)
 	generation, ends := storetest.Value[int64](t, db, `SELECT token_generation FROM users`), 0
 	newest := generation

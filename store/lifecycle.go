@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/dlsms/dlsms/library"
 )
 
 // lockSeatOf locks the seat of a reservation of the user's. A reservation never changes its seat, so looking it up before the lock is safe.
@@ -16,14 +18,14 @@ const lockSeatOf = `
 
 // lockOwnReservation locks the seat of a reservation of the user's, and returns the reservation and the time after that. From here to the end
 // of the transaction nobody else changes it. It fails with ErrReservationNotFound.
-func (t *tx) lockOwnReservation(ctx context.Context, userID, id int64) (r Reservation, now time.Time, err error) {
+func (t *tx) lockOwnReservation(ctx context.Context, userID, id int64) (r library.Reservation, now time.Time, err error) {
 	batch := &pgx.Batch{}
 	batch.Queue(lockSeatOf, t.s.lib, id, userID)
 	batch.Queue(selectNow).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
 	batch.Queue(selectOwnReservation, t.s.lib, id, userID).Query(func(rows pgx.Rows) error {
-		found, err := pgx.CollectRows(rows, pgx.RowToStructByName[Reservation])
+		found, err := pgx.CollectRows(rows, pgx.RowToStructByName[library.Reservation])
 		if err == nil && len(found) == 0 {
-			err = ErrReservationNotFound
+			err = library.ErrReservationNotFound
 		}
 		if err == nil {
 			r = found[0]
@@ -37,8 +39,8 @@ func (t *tx) lockOwnReservation(ctx context.Context, userID, id int64) (r Reserv
 // change is one transition of one reservation.
 type change struct {
 	id          int64
-	from, to    Status
-	kind        EventKind
+	from, to    library.ReservationStatus
+	kind        library.EventKind
 	endTime     time.Time  // zero: unchanged
 	deadline    *time.Time // nil: unchanged
 	checkedInAt *time.Time // nil: unchanged
@@ -67,21 +69,23 @@ func (t *tx) apply(ctx context.Context, c change) error {
 }
 
 // firstAnswer returns a reservation as it was right after it made a transition of that kind.
-func (t *tx) firstAnswer(ctx context.Context, id int64, kind EventKind) (Reservation, error) {
+func (t *tx) firstAnswer(ctx context.Context, id int64, kind library.EventKind) (library.Reservation, error) {
 	rows, err := t.Query(ctx, selectFirstAnswer, t.s.lib, id, kind)
 	if err != nil {
-		return Reservation{}, err
+		return library.Reservation{}, err
 	}
-	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Reservation])
+	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[library.Reservation])
 }
 
 // wrongState is err with the state that the reservation is in, so that the loser of a race learns what it lost to.
-func wrongState(err *Error, r Reservation) *Error { return err.With("status", string(r.Status)) }
+func wrongState(err *library.Error, r library.Reservation) *library.Error {
+	return err.With("status", string(r.Status))
+}
 
 // Cancel gives up a CONFIRMED reservation and offers its seat to the waitlist. It fails with ErrReservationNotFound or ErrNotConfirmed.
 // Repeated, it answers as the first time.
-func (s *Store) Cancel(ctx context.Context, userID, id int64) (Reservation, error) {
-	var r Reservation
+func (s *Store) Cancel(ctx context.Context, userID, id int64) (library.Reservation, error) {
+	var r library.Reservation
 	var freed []int64
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
 		var now time.Time
@@ -90,19 +94,19 @@ func (s *Store) Cancel(ctx context.Context, userID, id int64) (Reservation, erro
 			return err
 		}
 		switch r.Status {
-		case Confirmed:
-		case Cancelled:
+		case library.Confirmed:
+		case library.Cancelled:
 			if r.CheckInDeadline == nil { // an offer that was declined or ran out: it never was the user's to cancel
-				return wrongState(ErrNotConfirmed, r)
+				return wrongState(library.ErrNotConfirmed, r)
 			}
 			return nil
-		case Held, CheckedIn, Completed, NoShow:
-			return wrongState(ErrNotConfirmed, r)
+		case library.Held, library.CheckedIn, library.Completed, library.NoShow:
+			return wrongState(library.ErrNotConfirmed, r)
 		}
-		if err := t.apply(ctx, change{id: id, from: Confirmed, to: Cancelled, kind: EventCancelled, endedAt: &now}); err != nil {
+		if err := t.apply(ctx, change{id: id, from: library.Confirmed, to: library.Cancelled, kind: library.EventCancelled, endedAt: &now}); err != nil {
 			return err
 		}
-		r.Status, r.EndedAt = Cancelled, &now
+		r.Status, r.EndedAt = library.Cancelled, &now
 		freed = []int64{userID}
 		return t.tryOffer(ctx, now, r.SeatID)
 	})
@@ -112,8 +116,8 @@ func (s *Store) Cancel(ctx context.Context, userID, id int64) (Reservation, erro
 
 // CheckIn says that the user is at the seat. It fails with ErrReservationNotFound, ErrNotConfirmed, ErrCheckInTooEarly or ErrCheckInTooLate.
 // Repeated, it answers as the first time.
-func (s *Store) CheckIn(ctx context.Context, userID, id int64) (Reservation, error) {
-	var r Reservation
+func (s *Store) CheckIn(ctx context.Context, userID, id int64) (library.Reservation, error) {
+	var r library.Reservation
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
 		var now time.Time
 		var err error
@@ -121,31 +125,31 @@ func (s *Store) CheckIn(ctx context.Context, userID, id int64) (Reservation, err
 			return err
 		}
 		switch r.Status {
-		case Confirmed:
-		case CheckedIn, Completed:
-			r, err = t.firstAnswer(ctx, id, EventCheckedIn)
+		case library.Confirmed:
+		case library.CheckedIn, library.Completed:
+			r, err = t.firstAnswer(ctx, id, library.EventCheckedIn)
 			return err
-		case NoShow:
-			return wrongState(ErrCheckInTooLate, r)
-		case Held, Cancelled:
-			return wrongState(ErrNotConfirmed, r)
+		case library.NoShow:
+			return wrongState(library.ErrCheckInTooLate, r)
+		case library.Held, library.Cancelled:
+			return wrongState(library.ErrNotConfirmed, r)
 		}
 		switch {
 		case now.Before(r.CheckInOpensAt):
-			return ErrCheckInTooEarly.With("check_in_opens_at", r.CheckInOpensAt.Format(time.RFC3339))
+			return library.ErrCheckInTooEarly.With("check_in_opens_at", r.CheckInOpensAt.Format(time.RFC3339))
 		case !now.Before(*r.CheckInDeadline):
-			return ErrCheckInTooLate.With("check_in_deadline", r.CheckInDeadline.Format(time.RFC3339))
+			return library.ErrCheckInTooLate.With("check_in_deadline", r.CheckInDeadline.Format(time.RFC3339))
 		}
-		r.Status, r.CheckedInAt = CheckedIn, &now
-		return t.apply(ctx, change{id: id, from: Confirmed, to: CheckedIn, kind: EventCheckedIn, checkedInAt: &now})
+		r.Status, r.CheckedInAt = library.CheckedIn, &now
+		return t.apply(ctx, change{id: id, from: library.Confirmed, to: library.CheckedIn, kind: library.EventCheckedIn, checkedInAt: &now})
 	})
 	return r, err
 }
 
 // CheckOut ends a CHECKED_IN reservation now and offers the rest of its window to the waitlist. It fails with ErrReservationNotFound or
 // ErrNotCheckedIn. Repeated, it answers as the first time.
-func (s *Store) CheckOut(ctx context.Context, userID, id int64) (Reservation, error) {
-	var r Reservation
+func (s *Store) CheckOut(ctx context.Context, userID, id int64) (library.Reservation, error) {
+	var r library.Reservation
 	var freed []int64
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
 		var now time.Time
@@ -154,17 +158,17 @@ func (s *Store) CheckOut(ctx context.Context, userID, id int64) (Reservation, er
 			return err
 		}
 		switch r.Status {
-		case CheckedIn:
-		case Completed:
+		case library.CheckedIn:
+		case library.Completed:
 			// Completed by the user, or by the worker at the end: either way it is over, and the user wanted it over.
 			return nil
-		case Held, Confirmed, Cancelled, NoShow:
-			return wrongState(ErrNotCheckedIn, r)
+		case library.Held, library.Confirmed, library.Cancelled, library.NoShow:
+			return wrongState(library.ErrNotCheckedIn, r)
 		}
-		if err := t.apply(ctx, change{id: id, from: CheckedIn, to: Completed, kind: EventCheckedOut, endedAt: &now}); err != nil {
+		if err := t.apply(ctx, change{id: id, from: library.CheckedIn, to: library.Completed, kind: library.EventCheckedOut, endedAt: &now}); err != nil {
 			return err
 		}
-		r.Status, r.EndedAt = Completed, &now
+		r.Status, r.EndedAt = library.Completed, &now
 		freed = []int64{userID}
 		return t.tryOffer(ctx, now, r.SeatID)
 	})
@@ -185,8 +189,8 @@ const selectExtensionConflicts = `
 // Extend moves the end of a CONFIRMED or CHECKED_IN reservation to a later time. It fails with ErrReservationNotFound, ErrNotConfirmed,
 // ErrSeatTaken, ErrUserBusy, ErrSeatOutOfService, ErrBranchClosed, ErrWindowNotAllowed for a window that is too long, or Invalid for an end
 // that is not later. With the end that the reservation has, it changes nothing.
-func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (Reservation, error) {
-	var r Reservation
+func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (library.Reservation, error) {
+	var r library.Reservation
 	end = end.Truncate(time.Microsecond) // as Postgres has it, so that a repeated call finds the end that it asks for
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
 		if _, err := t.Exec(ctx, lockUser, s.lib, userID); err != nil {
@@ -198,16 +202,16 @@ func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (Re
 			return err
 		}
 		switch {
-		case r.Status != Confirmed && r.Status != CheckedIn:
-			return wrongState(ErrNotConfirmed, r)
+		case r.Status != library.Confirmed && r.Status != library.CheckedIn:
+			return wrongState(library.ErrNotConfirmed, r)
 		case !r.EndTime.After(now):
-			return wrongState(ErrNotConfirmed, r) // over, though the worker has not come by yet
+			return wrongState(library.ErrNotConfirmed, r) // over, though the worker has not come by yet
 		case end.Equal(r.EndTime):
 			return nil
 		case end.Before(r.EndTime):
-			return Invalid(Fault{"end_time", "it must be after the present end, " + r.EndTime.UTC().Format(time.RFC3339)})
-		case end.Sub(r.StartTime) > s.rules.MaxDuration+clockTolerance:
-			return s.rules.notAllowed(now, Fault{"end_time", fmt.Sprintf("the window must be at most %v long", s.rules.MaxDuration)})
+			return library.Invalid(library.FieldViolation{Field: "end_time", Message: "it must be after the present end, " + r.EndTime.UTC().Format(time.RFC3339)})
+		case end.Sub(r.StartTime) > s.policy.MaxDuration+library.ClockTolerance:
+			return s.policy.WindowNotAllowed(now, library.FieldViolation{Field: "end_time", Message: fmt.Sprintf("the window must be at most %v long", s.policy.MaxDuration)})
 		}
 		var taken, busy, outOfService, closed bool
 		var confirmed time.Time
@@ -217,20 +221,20 @@ func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (Re
 		case err != nil:
 			return err
 		case outOfService:
-			return ErrSeatOutOfService.With("seat_id", strconv.FormatInt(r.SeatID, 10))
+			return library.ErrSeatOutOfService.With("seat_id", strconv.FormatInt(r.SeatID, 10))
 		case closed:
-			return ErrBranchClosed.In(Fault{"end_time", "the branch is closed for a part of the window"})
+			return library.ErrBranchClosed.WithFields(library.FieldViolation{Field: "end_time", Message: "the branch is closed for a part of the window"})
 		case taken:
-			return ErrSeatTaken.With("seat_id", strconv.FormatInt(r.SeatID, 10))
+			return library.ErrSeatTaken.With("seat_id", strconv.FormatInt(r.SeatID, 10))
 		case busy:
-			return ErrUserBusy
+			return library.ErrUserBusy
 		}
-		if r.Status == Confirmed && r.CheckInDeadline.Equal(r.EndTime) { // cut short by the end that moves now
-			deadline := s.rules.checkInDeadline(r.StartTime, end, confirmed)
+		if r.Status == library.Confirmed && r.CheckInDeadline.Equal(r.EndTime) { // cut short by the end that moves now
+			deadline := s.policy.CheckInDeadline(r.StartTime, end, confirmed)
 			r.CheckInDeadline = &deadline
 		}
 		r.EndTime = end
-		return t.apply(ctx, change{id: id, from: r.Status, to: r.Status, kind: EventExtended, endTime: end, deadline: r.CheckInDeadline})
+		return t.apply(ctx, change{id: id, from: r.Status, to: r.Status, kind: library.EventExtended, endTime: end, deadline: r.CheckInDeadline})
 	})
 	return r, err
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
@@ -46,17 +46,17 @@ func wantEqual[T any](t *testing.T, what string, got, want T) {
 }
 
 // verbs are what a user may do to a reservation; Extend to an hour more than its end.
-var verbs = map[string]func(t *testing.T, b bundle, user int64, r store.Reservation) (store.Reservation, error){
-	"Cancel": func(t *testing.T, b bundle, user int64, r store.Reservation) (store.Reservation, error) {
+var verbs = map[string]func(t *testing.T, b bundle, user int64, r library.Reservation) (library.Reservation, error){
+	"Cancel": func(t *testing.T, b bundle, user int64, r library.Reservation) (library.Reservation, error) {
 		return b.Cancel(t.Context(), user, r.ID)
 	},
-	"CheckIn": func(t *testing.T, b bundle, user int64, r store.Reservation) (store.Reservation, error) {
+	"CheckIn": func(t *testing.T, b bundle, user int64, r library.Reservation) (library.Reservation, error) {
 		return b.CheckIn(t.Context(), user, r.ID)
 	},
-	"CheckOut": func(t *testing.T, b bundle, user int64, r store.Reservation) (store.Reservation, error) {
+	"CheckOut": func(t *testing.T, b bundle, user int64, r library.Reservation) (library.Reservation, error) {
 		return b.CheckOut(t.Context(), user, r.ID)
 	},
-	"Extend": func(t *testing.T, b bundle, user int64, r store.Reservation) (store.Reservation, error) {
+	"Extend": func(t *testing.T, b bundle, user int64, r library.Reservation) (library.Reservation, error) {
 		return b.Extend(t.Context(), user, r.ID, r.EndTime.Add(time.Hour))
 	},
 }
@@ -64,43 +64,43 @@ var verbs = map[string]func(t *testing.T, b bundle, user int64, r store.Reservat
 // outcome is what a verb does: an error, or the status that the answer has, with the event that it leaves ("": it changes nothing).
 type outcome struct {
 	err    error
-	status store.Status
+	status library.ReservationStatus
 	event  string
 }
 
 // outcomes is the state diagram as a table. A verb that was done before answers as the first time.
-var outcomes = map[store.Status]map[string]outcome{
-	store.Held: {
-		"Cancel": {err: store.ErrNotConfirmed}, "CheckIn": {err: store.ErrNotConfirmed},
-		"CheckOut": {err: store.ErrNotCheckedIn}, "Extend": {err: store.ErrNotConfirmed},
+var outcomes = map[library.ReservationStatus]map[string]outcome{
+	library.Held: {
+		"Cancel": {err: library.ErrNotConfirmed}, "CheckIn": {err: library.ErrNotConfirmed},
+		"CheckOut": {err: library.ErrNotCheckedIn}, "Extend": {err: library.ErrNotConfirmed},
 	},
-	store.Confirmed: {
-		"Cancel": {status: store.Cancelled, event: "CANCELLED"}, "CheckIn": {status: store.CheckedIn, event: "CHECKED_IN"},
-		"CheckOut": {err: store.ErrNotCheckedIn}, "Extend": {status: store.Confirmed, event: "EXTENDED"},
+	library.Confirmed: {
+		"Cancel": {status: library.Cancelled, event: "CANCELLED"}, "CheckIn": {status: library.CheckedIn, event: "CHECKED_IN"},
+		"CheckOut": {err: library.ErrNotCheckedIn}, "Extend": {status: library.Confirmed, event: "EXTENDED"},
 	},
-	store.CheckedIn: {
-		"Cancel": {err: store.ErrNotConfirmed}, "CheckIn": {status: store.CheckedIn},
-		"CheckOut": {status: store.Completed, event: "CHECKED_OUT"}, "Extend": {status: store.CheckedIn, event: "EXTENDED"},
+	library.CheckedIn: {
+		"Cancel": {err: library.ErrNotConfirmed}, "CheckIn": {status: library.CheckedIn},
+		"CheckOut": {status: library.Completed, event: "CHECKED_OUT"}, "Extend": {status: library.CheckedIn, event: "EXTENDED"},
 	},
-	store.Completed: {
-		"Cancel": {err: store.ErrNotConfirmed}, "CheckIn": {status: store.CheckedIn},
-		"CheckOut": {status: store.Completed}, "Extend": {err: store.ErrNotConfirmed},
+	library.Completed: {
+		"Cancel": {err: library.ErrNotConfirmed}, "CheckIn": {status: library.CheckedIn},
+		"CheckOut": {status: library.Completed}, "Extend": {err: library.ErrNotConfirmed},
 	},
-	store.Cancelled: {
-		"Cancel": {status: store.Cancelled}, "CheckIn": {err: store.ErrNotConfirmed},
-		"CheckOut": {err: store.ErrNotCheckedIn}, "Extend": {err: store.ErrNotConfirmed},
+	library.Cancelled: {
+		"Cancel": {status: library.Cancelled}, "CheckIn": {err: library.ErrNotConfirmed},
+		"CheckOut": {err: library.ErrNotCheckedIn}, "Extend": {err: library.ErrNotConfirmed},
 	},
-	store.NoShow: {
-		"Cancel": {err: store.ErrNotConfirmed}, "CheckIn": {err: store.ErrCheckInTooLate},
-		"CheckOut": {err: store.ErrNotCheckedIn}, "Extend": {err: store.ErrNotConfirmed},
+	library.NoShow: {
+		"Cancel": {err: library.ErrNotConfirmed}, "CheckIn": {err: library.ErrCheckInTooLate},
+		"CheckOut": {err: library.ErrNotCheckedIn}, "Extend": {err: library.ErrNotConfirmed},
 	},
 }
 
 // inStatus makes a reservation of the user's at the seat from noon to one o'clock and brings it into a status. The clock must stand at noon,
 // and other is somebody else. A NO_SHOW moves the clock to a quarter past.
-func (b bundle) inStatus(t *testing.T, user, other, seat int, status store.Status) store.Reservation {
+func (b bundle) inStatus(t *testing.T, user, other, seat int, status library.ReservationStatus) library.Reservation {
 	t.Helper()
-	if status == store.Held {
+	if status == library.Held {
 		entry := b.offeredBy(t, other, user, seat, 0, 60)
 		r, err := b.Reservation(t.Context(), b.users[user], entry.ReservationID)
 		if err != nil {
@@ -110,19 +110,19 @@ func (b bundle) inStatus(t *testing.T, user, other, seat int, status store.Statu
 	}
 	r := b.reserve(t, user, seat, 0, 60)
 	switch status {
-	case store.CheckedIn:
+	case library.CheckedIn:
 		mustDo(t, b.CheckIn, b.users[user], r.ID)
-	case store.Completed:
+	case library.Completed:
 		mustDo(t, b.CheckIn, b.users[user], r.ID)
 		mustDo(t, b.CheckOut, b.users[user], r.ID)
-	case store.Cancelled:
+	case library.Cancelled:
 		mustDo(t, b.Cancel, b.users[user], r.ID)
-	case store.NoShow:
+	case library.NoShow:
 		b.clock(t, 15)
 		if n, _, err := b.MarkNoShows(t.Context(), 10); err != nil || n != 1 {
 			t.Fatalf("%d no-shows, %v", n, err)
 		}
-	case store.Held, store.Confirmed:
+	case library.Held, library.Confirmed:
 	}
 	return r
 }
@@ -145,14 +145,14 @@ func TestOutcomes(t *testing.T) {
 
 				before := b.everything(t)
 				_, err := verb(t, b, stranger, r)
-				wantErr(t, err, store.ErrReservationNotFound)
+				wantErr(t, err, library.ErrReservationNotFound)
 				wantEqual(t, name+" by a stranger changed", b.everything(t), before)
 
 				history := b.history(t, r.ID)
 				got, err := verb(t, b, user, r)
 				if want.err != nil {
 					wantErr(t, err, want.err)
-					if refusal, ok := errors.AsType[*store.Error](err); !ok || refusal.Meta["status"] != string(status) {
+					if refusal, ok := errors.AsType[*library.Error](err); !ok || refusal.Metadata["status"] != string(status) {
 						t.Errorf("%s: the refusal does not tell the status: %v", name, err)
 					}
 					wantEqual(t, name+" was refused and changed", b.everything(t), before)
@@ -179,8 +179,8 @@ func TestOutcomes(t *testing.T) {
 
 // mustDo makes a transition that must succeed.
 func mustDo(
-	t *testing.T, verb func(ctx context.Context, userID, id int64) (store.Reservation, error), user, id int64,
-) store.Reservation {
+	t *testing.T, verb func(ctx context.Context, userID, id int64) (library.Reservation, error), user, id int64,
+) library.Reservation {
 	t.Helper()
 	r, err := verb(t.Context(), user, id)
 	if err != nil {
@@ -193,13 +193,13 @@ func TestAnUnknownReservation(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for name, verb := range verbs {
-		_, err := verb(t, b, b.users[0], store.Reservation{ID: 1 << 40, EndTime: at(60)})
-		if !errors.Is(err, store.ErrReservationNotFound) {
+		_, err := verb(t, b, b.users[0], library.Reservation{ID: 1 << 40, EndTime: at(60)})
+		if !errors.Is(err, library.ErrReservationNotFound) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	_, err := b.Reservation(t.Context(), b.users[0], 1<<40)
-	wantErr(t, err, store.ErrReservationNotFound)
+	wantErr(t, err, library.ErrReservationNotFound)
 }
 
 func TestCheckInWindow(t *testing.T) {
@@ -209,14 +209,14 @@ func TestCheckInWindow(t *testing.T) {
 		at   time.Time
 		want error
 	}{
-		"just before it opens":    {at(45).Add(-instant), store.ErrCheckInTooEarly},
+		"just before it opens":    {at(45).Add(-instant), library.ErrCheckInTooEarly},
 		"when it opens":           {at(45), nil},
 		"at the start":            {at(60), nil},
 		"just before it closes":   {at(75).Add(-instant), nil},
-		"when it closes":          {at(75), store.ErrCheckInTooLate},
-		"after it closed":         {at(90), store.ErrCheckInTooLate},
-		"after the end":           {at(121), store.ErrCheckInTooLate},
-		"as soon as it is booked": {noon, store.ErrCheckInTooEarly},
+		"when it closes":          {at(75), library.ErrCheckInTooLate},
+		"after it closed":         {at(90), library.ErrCheckInTooLate},
+		"after the end":           {at(121), library.ErrCheckInTooLate},
+		"as soon as it is booked": {noon, library.ErrCheckInTooEarly},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -233,7 +233,7 @@ func TestCheckInWindow(t *testing.T) {
 
 func TestCheckInOfAShortVisitClosesWithItsEnd(t *testing.T) {
 	t.Parallel()
-	rules := store.DefaultRules()
+	rules := library.DefaultPolicy()
 	rules.Grace = time.Hour
 	b := setupWith(t, rules)
 	r := b.reserve(t, 0, 0, 0, 30)
@@ -242,7 +242,7 @@ func TestCheckInOfAShortVisitClosesWithItsEnd(t *testing.T) {
 	}
 	b.clock(t, 30)
 	_, err := b.CheckIn(t.Context(), b.users[0], r.ID)
-	wantErr(t, err, store.ErrCheckInTooLate)
+	wantErr(t, err, library.ErrCheckInTooLate)
 }
 
 func TestRepeatedCallsAnswerAsTheFirstTime(t *testing.T) {
@@ -282,7 +282,7 @@ func TestCheckOutFreesTheRestOfTheWindow(t *testing.T) {
 	mustDo(t, b.CheckIn, b.users[0], r.ID)
 	b.clock(t, 20)
 	out := mustDo(t, b.CheckOut, b.users[0], r.ID)
-	if out.Status != store.Completed || !out.EndedAt.Equal(at(20)) || !out.EndTime.Equal(at(60)) {
+	if out.Status != library.Completed || !out.EndedAt.Equal(at(20)) || !out.EndTime.Equal(at(60)) {
 		t.Errorf("checked out: %+v", out)
 	}
 	b.reserve(t, 1, 0, 20, 60)
@@ -326,10 +326,10 @@ func TestExtend(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantEqual(t, "stored", stored, want)
-	_, err = b.Reserve(t.Context(), store.Booking{
+	_, err = b.Reserve(t.Context(), library.Booking{
 		UserID: b.users[1], SeatID: b.seats[0], StartTime: at(60), EndTime: at(90),
 	})
-	wantErr(t, err, store.ErrSeatTaken)
+	wantErr(t, err, library.ErrSeatTaken)
 	storetest.CheckInvariants(t, b.db)
 }
 
@@ -341,25 +341,25 @@ func TestExtendRefuses(t *testing.T) {
 		to     int
 		want   error
 	}{
-		"an earlier end": {to: 59, want: store.Invalid()},
-		"more than 12 h": {to: 12*60 + 1, want: store.ErrWindowNotAllowed},
-		"another's booking": {to: extend, want: store.ErrSeatTaken, change: func(t *testing.T, b bundle) {
+		"an earlier end": {to: 59, want: library.Invalid()},
+		"more than 12 h": {to: 12*60 + 1, want: library.ErrWindowNotAllowed},
+		"another's booking": {to: extend, want: library.ErrSeatTaken, change: func(t *testing.T, b bundle) {
 			b.reserve(t, 1, 0, 89, 120)
 		}},
-		"the user's own other seat": {to: extend, want: store.ErrUserBusy,
+		"the user's own other seat": {to: extend, want: library.ErrUserBusy,
 			change: func(t *testing.T, b bundle) { b.reserve(t, 0, 1, 89, 120) }},
-		"a seat that is held for a waiter": {to: extend, want: store.ErrSeatTaken, change: func(t *testing.T, b bundle) {
+		"a seat that is held for a waiter": {to: extend, want: library.ErrSeatTaken, change: func(t *testing.T, b bundle) {
 			taken := b.reserve(t, 1, 0, 60, 120)
 			b.join(t, 2, 0, 75, 120)
 			mustDo(t, b.Cancel, b.users[1], taken.ID)
 		}},
-		"a seat out of service": {to: extend, want: store.ErrSeatOutOfService,
+		"a seat out of service": {to: extend, want: library.ErrSeatOutOfService,
 			change: func(t *testing.T, b bundle) { b.db.Exec(t, `UPDATE seats SET out_of_service = true`) }},
 		// 12:00 UTC is 13:00 in Berlin.
-		"a branch that closes": {to: extend, want: store.ErrBranchClosed, change: func(t *testing.T, b bundle) {
+		"a branch that closes": {to: extend, want: library.ErrBranchClosed, change: func(t *testing.T, b bundle) {
 			b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '14:29' FROM branches`)
 		}},
-		"a visit that is over": {to: extend, want: store.ErrNotConfirmed, change: func(t *testing.T, b bundle) {
+		"a visit that is over": {to: extend, want: library.ErrNotConfirmed, change: func(t *testing.T, b bundle) {
 			b.clock(t, 60)
 		}},
 	} {
@@ -401,7 +401,7 @@ func TestExtendBesideAnOffer(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _, err := b.ClaimOffer(t.Context(), b.users[0], entry.ID)
-	wantErr(t, err, store.ErrUserBusy)
+	wantErr(t, err, library.ErrUserBusy)
 }
 
 func TestExtendMovesADeadlineThatTheEndHadCut(t *testing.T) {
@@ -416,7 +416,7 @@ func TestExtendMovesADeadlineThatTheEndHadCut(t *testing.T) {
 	booked := b.reserve(t, 0, 0, 7, 22) // a minute ago, for the shortest time
 	b.clock(t, 12)
 	for _, tc := range []struct {
-		r                            store.Reservation
+		r                            library.Reservation
 		user                         int
 		before, after, deadlineAfter int
 	}{

@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/dlsms/dlsms/library"
 )
 
 // lineTimeout bounds one look at a log, which takes well under a millisecond when all is well: past it Postgres counts as out of reach.
@@ -57,7 +59,7 @@ func (l *line) do(ctx context.Context, f func(conn *pgx.Conn) error) error {
 
 func (l *line) connect(ctx context.Context) error {
 	if l.closed {
-		return ErrUnavailable.Because(errClosedStore)
+		return library.ErrUnavailable.WithCause(errClosedStore)
 	}
 	ctx, cancel := context.WithTimeout(ctx, lineTimeout)
 	defer cancel()
@@ -97,7 +99,7 @@ func (l *line) settle(ctx context.Context) error {
 		return nil
 	}
 	_ = l.conn.Close(ctx)
-	return ErrUnavailable.Because(errMoved)
+	return library.ErrUnavailable.WithCause(errMoved)
 }
 
 var errMoved = errors.New("the database was restored, copied or failed over: ids were moved on")

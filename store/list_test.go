@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -87,9 +88,9 @@ func TestNotifications(t *testing.T) {
 	}
 	deadline, expires := at(15), at(10)
 	like := func(
-		i int, kind store.EventKind, status store.Status, minutes int, deadline, expires *time.Time,
-	) store.Notification {
-		return store.Notification{
+		i int, kind library.EventKind, status library.ReservationStatus, minutes int, deadline, expires *time.Time,
+	) library.Notification {
+		return library.Notification{
 			ID: got[i].ID, Kind: kind, UserID: b.users[0], ReservationID: offer.ReservationID, EntryID: e.ID, SeatRef: e.SeatRef,
 			Timezone: "Europe/Berlin", StartTime: at(0), EndTime: at(60), Status: status,
 			CheckInDeadline: deadline, OfferExpiresAt: expires, CreatedAt: at(minutes),
@@ -98,10 +99,10 @@ func TestNotifications(t *testing.T) {
 	if len(got) != 3 {
 		t.Fatalf("%d notifications: %+v", len(got), got)
 	}
-	wantEqual(t, "notifications", got, []store.Notification{
-		like(0, store.EventOffered, store.Held, 0, nil, &expires),
-		like(1, store.EventReminded, store.Confirmed, 10, &deadline, nil),
-		like(2, store.EventCompleted, store.Completed, 60, &deadline, nil),
+	wantEqual(t, "notifications", got, []library.Notification{
+		like(0, library.EventOffered, library.Held, 0, nil, &expires),
+		like(1, library.EventReminded, library.Confirmed, 10, &deadline, nil),
+		like(2, library.EventCompleted, library.Completed, 60, &deadline, nil),
 	})
 	after, err := b.Notifications(t.Context(), b.users[0], got[0].ID, 1)
 	if err != nil {
@@ -229,7 +230,7 @@ func TestDueAt(t *testing.T) {
 	last := func() time.Time {
 		t.Helper()
 		events := f.changes(t).Events
-		return events[len(events)-1].DueAt(b.Rules())
+		return events[len(events)-1].DueAt(b.Policy())
 	}
 	check := func(what string, want int) {
 		t.Helper()
@@ -267,8 +268,8 @@ func TestLoadWorld(t *testing.T) {
 	}
 	wantEqual(t, "now", w.Now, noon)
 	branch := storetest.Value[int64](t, b.db, `SELECT id FROM branches`)
-	wantEqual(t, "branches", w.Branches, []store.Branch{{
-		ID: branch, Code: "branch-0", Name: "Branch", Timezone: "Europe/Berlin", Hours: []store.OpenHours{
+	wantEqual(t, "branches", w.Branches, []library.Branch{{
+		ID: branch, Code: "branch-0", Name: "Branch", Timezone: "Europe/Berlin", Hours: []library.OpenHours{
 			{Weekday: time.Sunday, Opens: 8 * time.Hour, Closes: 24 * time.Hour},
 			{Weekday: time.Monday, Opens: 20*time.Hour + 30*time.Minute, Closes: 2 * time.Hour},
 		},
@@ -277,15 +278,15 @@ func TestLoadWorld(t *testing.T) {
 		w.Seats[0].BranchID != branch || w.Seats[0].Label != "A-1" {
 		t.Errorf("seats: %+v", w.Seats)
 	}
-	wantEqual(t, "taken", w.Taken, []store.Taken{
+	wantEqual(t, "taken", w.Taken, []library.TakenWindow{
 		{ReservationID: confirmed.ID, Version: 1, SeatID: b.seats[0], StartTime: at(9 * 60), EndTime: at(10 * 60)},
 	})
 	c, err := b.Changes(t.Context(), store.Snapshot{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	slices.SortFunc(c.Catalog.Seats, func(a, b store.Seat) int { return int(a.ID - b.ID) })
-	wantEqual(t, "catalog", store.Catalog{Branches: c.Catalog.Branches, Seats: c.Catalog.Seats}, w.Catalog)
+	slices.SortFunc(c.Catalog.Seats, func(a, b library.Seat) int { return int(a.ID - b.ID) })
+	wantEqual(t, "catalog", library.Catalog{Branches: c.Catalog.Branches, Seats: c.Catalog.Seats}, w.Catalog)
 	b.clock(t, 10*60)
 	if w, err = b.LoadWorld(t.Context()); err != nil || len(w.Taken) != 0 {
 		t.Errorf("after its end: %+v, %v", w.Taken, err)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/migrations"
 	"github.com/dlsms/dlsms/store/storetest"
@@ -16,7 +17,7 @@ var turkish = []string{"LOCALE_PROVIDER icu", "ICU_LOCALE 'tr-TR'", "ENCODING 'U
 
 func openAt(t *testing.T, url string) (*store.Store, error) {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Config{URL: url, MinConns: 1, MaxConns: 2, Rules: store.DefaultRules()})
+	s, err := store.Open(t.Context(), store.Config{URL: url, MinConns: 1, MaxConns: 2, Policy: library.DefaultPolicy()})
 	if err == nil {
 		t.Cleanup(s.Close)
 	}
@@ -34,13 +35,13 @@ func TestStudentIDsInATurkishDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, err := s.RegisterUser(t.Context(), store.NewUser{StudentID: "IiCase1", Role: store.RoleStudent})
+	first, err := s.RegisterUser(t.Context(), library.NewUser{StudentID: "IiCase1", Role: library.RoleStudent})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"iIcASE1", "IICASE1", "iicase1"} {
-		_, err := s.RegisterUser(t.Context(), store.NewUser{StudentID: id, Role: store.RoleStudent})
-		if !errors.Is(err, store.ErrStudentIDTaken) {
+		_, err := s.RegisterUser(t.Context(), library.NewUser{StudentID: id, Role: library.RoleStudent})
+		if !errors.Is(err, library.ErrStudentIDTaken) {
 			t.Errorf("%s registers: %v", id, err)
 		}
 		c, err := s.Credentials(t.Context(), id)
@@ -102,7 +103,7 @@ func TestOnlyUTF8(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u, err := s.RegisterUser(t.Context(), store.NewUser{StudentID: "S-1", Name: "Zoë 座", Role: store.RoleStudent})
+	u, err := s.RegisterUser(t.Context(), library.NewUser{StudentID: "S-1", Name: "Zoë 座", Role: library.RoleStudent})
 	if err != nil || u.Name != "Zoë 座" {
 		t.Errorf("%+v, %v", u, err)
 	}

@@ -5,14 +5,14 @@ import (
 	"slices"
 	"time"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // model is the store in plain Go: what the specification says about reservations and the waitlist, without locks, snapshots or SQL.
 // Times are minutes after noon, users and seats are numbers from 0. Ids are those that the database gave, learnt from its answers.
 type model struct {
 	now          int
-	rules        store.Rules
+	rules        library.Policy
 	reservations map[int64]*modelReservation
 	entries      map[int64]*modelEntry
 	outOfService map[int]bool
@@ -24,7 +24,7 @@ type modelReservation struct {
 	id                  int64
 	user, seat          int
 	from, to            int
-	status              store.Status
+	status              library.ReservationStatus
 	confirmed, deadline int
 	offeredTo           int // when the offer expires
 	entry               *modelEntry
@@ -36,7 +36,7 @@ type modelEntry struct {
 	id         int64
 	user, seat int
 	from, to   int
-	status     store.WaitlistStatus
+	status     library.WaitlistStatus
 	hold       *modelReservation
 }
 
@@ -49,7 +49,7 @@ func (r *modelReservation) in(from, to int) bool {
 }
 
 func (e *modelEntry) live() bool {
-	return e.status == store.EntryWaiting || e.status == store.EntryOffered
+	return e.status == library.EntryWaiting || e.status == library.EntryOffered
 }
 
 // any reports whether there is a reservation that fits.
@@ -69,14 +69,14 @@ func (m *model) seatTaken(seat, from, to int, but *modelReservation) bool {
 // userBusy leaves out what is only held: whoever has an offer may still book something else.
 func (m *model) userBusy(user, from, to int, but *modelReservation) bool {
 	return m.any(func(r *modelReservation) bool {
-		return r != but && r.user == user && r.status != store.Held && r.in(from, to)
+		return r != but && r.user == user && r.status != library.Held && r.in(from, to)
 	})
 }
 
 func (m *model) quotaUsed(user int) bool {
 	n := 0
 	for _, r := range m.reservations {
-		if r.user == user && r.status.Occupies() && r.status != store.Held && r.to > m.now {
+		if r.user == user && r.status.Occupies() && r.status != library.Held && r.to > m.now {
 			n++
 		}
 	}
@@ -91,7 +91,7 @@ func (m *model) windowFits(from, to int) bool {
 
 // fits reports whether an entry can be offered its seat.
 func (m *model) fits(e *modelEntry) bool {
-	return e.status == store.EntryWaiting && e.to-max(e.from, m.now) >= minutes(m.rules.MinDuration) &&
+	return e.status == library.EntryWaiting && e.to-max(e.from, m.now) >= minutes(m.rules.MinDuration) &&
 		!m.outOfService[e.seat] && !m.quotaUsed(e.user) &&
 		!m.any(func(r *modelReservation) bool { return (r.seat == e.seat || r.user == e.user) && r.in(e.from, e.to) })
 }
@@ -103,8 +103,8 @@ func (m *model) offer(match func(e *modelEntry) bool) (n int) {
 		if !match(e) || !m.fits(e) {
 			continue
 		}
-		e.status = store.EntryOffered
-		e.hold = &modelReservation{user: e.user, seat: e.seat, from: e.from, to: e.to, status: store.Held,
+		e.status = library.EntryOffered
+		e.hold = &modelReservation{user: e.user, seat: e.seat, from: e.from, to: e.to, status: library.Held,
 			offeredTo: min(m.now+minutes(m.rules.ClaimTime), e.to), entry: e}
 		m.newHolds = append(m.newHolds, e.hold)
 		n++
@@ -130,7 +130,7 @@ func (m *model) freed(ended ...*modelReservation) {
 
 // confirm gives the user until so late to check in, from now on.
 func (m *model) confirm(r *modelReservation) {
-	r.status, r.confirmed = store.Confirmed, m.now
+	r.status, r.confirmed = library.Confirmed, m.now
 	m.setDeadline(r)
 }
 
@@ -141,17 +141,17 @@ func (m *model) setDeadline(r *modelReservation) {
 func (m *model) reserve(user, seat, from, to int) error {
 	switch {
 	case to <= from:
-		return store.Invalid()
+		return library.Invalid()
 	case !m.windowFits(from, to):
-		return store.ErrWindowNotAllowed
+		return library.ErrWindowNotAllowed
 	case m.outOfService[seat]:
-		return store.ErrSeatOutOfService
+		return library.ErrSeatOutOfService
 	case m.seatTaken(seat, from, to, nil):
-		return store.ErrSeatTaken
+		return library.ErrSeatTaken
 	case m.userBusy(user, from, to, nil):
-		return store.ErrUserBusy
+		return library.ErrUserBusy
 	case m.quotaUsed(user):
-		return store.ErrTooManyReservations
+		return library.ErrTooManyReservations
 	}
 	return nil
 }
@@ -162,23 +162,23 @@ func (m *model) join(user, seat, from, to int) error {
 	}
 	switch {
 	case to <= from:
-		return store.Invalid()
+		return library.Invalid()
 	case !m.windowFits(from, to):
-		return store.ErrWindowNotAllowed
+		return library.ErrWindowNotAllowed
 	case m.outOfService[seat]:
-		return store.ErrSeatOutOfService
+		return library.ErrSeatOutOfService
 	case slices.ContainsFunc(slices.Collect(maps.Values(m.entries)), waiting):
-		return store.ErrAlreadyWaiting
+		return library.ErrAlreadyWaiting
 	case !m.seatTaken(seat, from, to, nil):
-		return store.ErrSeatAvailable
+		return library.ErrSeatAvailable
 	case m.any(func(r *modelReservation) bool { return r.seat == seat && r.user == user && r.in(from, to) }):
-		return store.ErrUserBusy
+		return library.ErrUserBusy
 	case m.live(func(e *modelEntry) bool { return e.user == user }) >= m.rules.MaxWaiting:
-		return store.ErrTooManyReservations
+		return library.ErrTooManyReservations
 	case m.live(func(e *modelEntry) bool { return e.user == user && e.seat == seat }) >= m.rules.MaxWaitingPerSeat:
-		return store.ErrTooManyReservations
+		return library.ErrTooManyReservations
 	case m.live(func(e *modelEntry) bool { return e.seat == seat }) >= m.rules.MaxWaitlist:
-		return store.ErrWaitlistFull
+		return library.ErrWaitlistFull
 	}
 	return nil
 }
@@ -195,90 +195,90 @@ func (m *model) live(match func(e *modelEntry) bool) (n int) {
 
 func (m *model) cancel(r *modelReservation) error {
 	switch r.status {
-	case store.Confirmed:
-		r.status, r.cancelled = store.Cancelled, true
+	case library.Confirmed:
+		r.status, r.cancelled = library.Cancelled, true
 		m.freed(r)
-	case store.Cancelled:
+	case library.Cancelled:
 		if !r.cancelled {
-			return store.ErrNotConfirmed
+			return library.ErrNotConfirmed
 		}
-	case store.Held, store.CheckedIn, store.Completed, store.NoShow:
-		return store.ErrNotConfirmed
+	case library.Held, library.CheckedIn, library.Completed, library.NoShow:
+		return library.ErrNotConfirmed
 	}
 	return nil
 }
 
 func (m *model) checkIn(r *modelReservation) error {
 	switch r.status {
-	case store.CheckedIn, store.Completed:
+	case library.CheckedIn, library.Completed:
 		return nil
-	case store.NoShow:
-		return store.ErrCheckInTooLate
-	case store.Held, store.Cancelled:
-		return store.ErrNotConfirmed
-	case store.Confirmed:
+	case library.NoShow:
+		return library.ErrCheckInTooLate
+	case library.Held, library.Cancelled:
+		return library.ErrNotConfirmed
+	case library.Confirmed:
 	}
 	switch {
 	case m.now < r.from-minutes(m.rules.CheckInLead):
-		return store.ErrCheckInTooEarly
+		return library.ErrCheckInTooEarly
 	case m.now >= r.deadline:
-		return store.ErrCheckInTooLate
+		return library.ErrCheckInTooLate
 	}
-	r.status = store.CheckedIn
+	r.status = library.CheckedIn
 	return nil
 }
 
 func (m *model) checkOut(r *modelReservation) error {
 	switch r.status {
-	case store.CheckedIn:
-		r.status = store.Completed
+	case library.CheckedIn:
+		r.status = library.Completed
 		m.freed(r)
-	case store.Completed:
-	case store.Held, store.Confirmed, store.Cancelled, store.NoShow:
-		return store.ErrNotCheckedIn
+	case library.Completed:
+	case library.Held, library.Confirmed, library.Cancelled, library.NoShow:
+		return library.ErrNotCheckedIn
 	}
 	return nil
 }
 
 func (m *model) extend(r *modelReservation, to int) error {
 	switch {
-	case r.status != store.Confirmed && r.status != store.CheckedIn, r.to <= m.now:
-		return store.ErrNotConfirmed
+	case r.status != library.Confirmed && r.status != library.CheckedIn, r.to <= m.now:
+		return library.ErrNotConfirmed
 	case to == r.to:
 		return nil
 	case to < r.to:
-		return store.Invalid()
+		return library.Invalid()
 	case to-r.from > minutes(m.rules.MaxDuration):
-		return store.ErrWindowNotAllowed
+		return library.ErrWindowNotAllowed
 	case m.outOfService[r.seat]:
-		return store.ErrSeatOutOfService
+		return library.ErrSeatOutOfService
 	case m.seatTaken(r.seat, r.to, to, r):
-		return store.ErrSeatTaken
+		return library.ErrSeatTaken
 	case m.userBusy(r.user, r.to, to, r):
-		return store.ErrUserBusy
+		return library.ErrUserBusy
 	}
 	r.to = to
-	if r.status == store.Confirmed {
+	if r.status == library.Confirmed {
 		m.setDeadline(r)
 	}
 	return nil
 }
 
 func (e *modelEntry) ranOut(now int) bool {
-	return e.status == store.EntryOffered && now >= e.hold.offeredTo || e.status == store.EntryExpired && e.hold != nil
+	return e.status == library.EntryOffered && now >= e.hold.offeredTo || e.status == library.EntryExpired && e.hold != nil
 }
 
 func (m *model) leave(e *modelEntry) error {
 	switch {
-	case e.status == store.EntryLeft:
+	case e.status == library.EntryLeft:
 	case e.ranOut(m.now):
-		return store.ErrOfferExpired
+		return library.ErrOfferExpired
 	case !e.live():
-		return store.ErrNotOffered
-	case e.status == store.EntryWaiting:
-		e.status = store.EntryLeft
+		return library.ErrNotOffered
+	case e.status == library.EntryWaiting:
+		e.status = library.EntryLeft
 	default:
-		e.status, e.hold.status = store.EntryLeft, store.Cancelled
+		e.status, e.hold.status = library.EntryLeft, library.Cancelled
 		m.freed(e.hold)
 	}
 	return nil
@@ -286,26 +286,26 @@ func (m *model) leave(e *modelEntry) error {
 
 func (m *model) claim(e *modelEntry) error {
 	switch {
-	case e.status == store.EntryClaimed:
+	case e.status == library.EntryClaimed:
 		return nil
 	case e.ranOut(m.now):
-		return store.ErrOfferExpired
-	case e.status != store.EntryOffered:
-		return store.ErrNotOffered
+		return library.ErrOfferExpired
+	case e.status != library.EntryOffered:
+		return library.ErrNotOffered
 	case m.outOfService[e.seat]:
-		return store.ErrSeatOutOfService
+		return library.ErrSeatOutOfService
 	case m.userBusy(e.user, e.from, e.to, nil):
-		return store.ErrUserBusy
+		return library.ErrUserBusy
 	case m.quotaUsed(e.user):
-		return store.ErrTooManyReservations
+		return library.ErrTooManyReservations
 	}
-	e.status = store.EntryClaimed
+	e.status = library.EntryClaimed
 	m.confirm(e.hold)
 	return nil
 }
 
 // end ends what is due in one way and returns how many there were.
-func (m *model) end(was, becomes store.Status, due func(r *modelReservation) int) int {
+func (m *model) end(was, becomes library.ReservationStatus, due func(r *modelReservation) int) int {
 	var ended []*modelReservation
 	for _, r := range m.reservations {
 		if r.status == was && due(r) <= m.now {
@@ -314,8 +314,8 @@ func (m *model) end(was, becomes store.Status, due func(r *modelReservation) int
 	}
 	for _, r := range ended {
 		r.status = becomes
-		if was == store.Held {
-			r.entry.status = store.EntryExpired
+		if was == library.Held {
+			r.entry.status = library.EntryExpired
 		}
 	}
 	m.freed(ended...)
@@ -324,8 +324,8 @@ func (m *model) end(was, becomes store.Status, due func(r *modelReservation) int
 
 func (m *model) expireWaiting() (n int) {
 	for _, e := range m.entries {
-		if e.status == store.EntryWaiting && e.to <= m.now {
-			e.status = store.EntryExpired
+		if e.status == library.EntryWaiting && e.to <= m.now {
+			e.status = library.EntryExpired
 			n++
 		}
 	}
@@ -334,7 +334,7 @@ func (m *model) expireWaiting() (n int) {
 
 func (m *model) remind() (n int) {
 	for _, r := range m.reservations {
-		if r.status == store.Confirmed && !r.reminded && r.deadline > m.now &&
+		if r.status == library.Confirmed && !r.reminded && r.deadline > m.now &&
 			r.deadline <= m.now+minutes(m.rules.ReminderLead) {
 			r.reminded = true
 			n++
@@ -346,10 +346,10 @@ func (m *model) remind() (n int) {
 // restless reports whether something is due.
 func (m *model) restless() bool {
 	return m.any(func(r *modelReservation) bool {
-		return r.status == store.CheckedIn && r.to <= m.now || r.status == store.Confirmed && r.deadline <= m.now ||
-			r.status == store.Held && r.offeredTo <= m.now
+		return r.status == library.CheckedIn && r.to <= m.now || r.status == library.Confirmed && r.deadline <= m.now ||
+			r.status == library.Held && r.offeredTo <= m.now
 	}) || slices.ContainsFunc(slices.Collect(maps.Values(m.entries)), func(e *modelEntry) bool {
-		return m.fits(e) || e.status == store.EntryWaiting && e.to <= m.now
+		return m.fits(e) || e.status == library.EntryWaiting && e.to <= m.now
 	})
 }
 

@@ -2,27 +2,9 @@ package store
 
 import (
 	"context"
-	"fmt"
-	"time"
-)
 
-// Notification is an event that a user is told of.
-type Notification struct {
-	ID            int64
-	Kind          EventKind // one that notifies
-	UserID        int64
-	ReservationID int64
-	EntryID       int64 // 0: the reservation did not come from the waitlist
-	SeatRef
-	Timezone  string // of the branch, IANA
-	StartTime time.Time
-	EndTime   time.Time
-	Status    Status // may be one that this version does not know
-	// CheckInDeadline is set unless the reservation is HELD, or was never claimed; OfferExpiresAt while it is HELD.
-	CheckInDeadline *time.Time
-	OfferExpiresAt  *time.Time
-	CreatedAt       time.Time
-}
+	"github.com/dlsms/dlsms/library"
+)
 
 const selectNotifications = `
 	SELECT r.id, r.kind, r.user_id, r.reservation_id, COALESCE(r.entry_id, 0) AS entry_id, r.seat_id, b.code AS branch, s.area, s.label,
@@ -33,10 +15,10 @@ const selectNotifications = `
 
 // Notifications returns at most limit of a user's notifications with ids above afterID, in the order in which they came about. Fewer are
 // all that there are: rows that cannot be read are left out, and others are read in their place.
-func (s *Store) Notifications(ctx context.Context, userID, afterID int64, limit int) ([]Notification, error) {
-	all := []Notification{}
+func (s *Store) Notifications(ctx context.Context, userID, afterID int64, limit int) ([]library.Notification, error) {
+	all := []library.Notification{}
 	for {
-		read, leftOut, err := queryReadable(ctx, s, tableEvents, (*Notification).check, selectNotifications,
+		read, leftOut, err := queryReadable(ctx, s, tableEvents, (*library.Notification).Validate, selectNotifications,
 			s.lib, userID, afterID, limit-len(all))
 		if err != nil {
 			return nil, err
@@ -51,17 +33,4 @@ func (s *Store) Notifications(ctx context.Context, userID, afterID int64, limit 
 			afterID = max(afterID, read[len(read)-1].ID)
 		}
 	}
-}
-
-// check finds fault with a notification that cannot be told.
-func (n *Notification) check() error {
-	switch {
-	case !n.Kind.notifies():
-		return fmt.Errorf("unknown kind %q", n.Kind)
-	case n.Kind == EventOffered && n.OfferExpiresAt == nil:
-		return fmt.Errorf("%s without offer_expires_at", n.Kind)
-	case n.Kind == EventReminded && n.CheckInDeadline == nil:
-		return fmt.Errorf("%s without check_in_deadline", n.Kind)
-	}
-	return validText(n.Branch, n.Area, n.Label)
 }

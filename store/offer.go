@@ -8,6 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/dlsms/dlsms/library"
 )
 
 // waiter is an entry that could be served.
@@ -144,14 +146,14 @@ func (t *tx) queueHolds(batch *pgx.Batch, now time.Time, waiters []waiter) (more
 			continue
 		}
 		served = append(served, w)
-		expires := now.Add(t.s.rules.ClaimTime)
+		expires := now.Add(t.s.policy.ClaimTime)
 		if expires.After(w.EndTime) {
 			expires = w.EndTime
 		}
-		batch.Queue(hold, t.s.lib, w.EntryID, t.s.rules.CheckInLead, expires, now).QueryRow(func(row pgx.Row) error {
+		batch.Queue(hold, t.s.lib, w.EntryID, t.s.policy.CheckInLead, expires, now).QueryRow(func(row pgx.Row) error {
 			var id int64
 			err := row.Scan(&id)
-			t.record(EventOffered, id)
+			t.record(library.EventOffered, id)
 			return err
 		})
 	}
@@ -160,7 +162,7 @@ func (t *tx) queueHolds(batch *pgx.Batch, now time.Time, waiters []waiter) (more
 
 // waiterArgs adds to args what decides who could be served.
 func (s *Store) waiterArgs(args pgx.NamedArgs) pgx.NamedArgs {
-	args["library"], args["min_duration"], args["max_upcoming"] = s.lib, s.rules.MinDuration, s.rules.MaxUpcoming
+	args["library"], args["min_duration"], args["max_upcoming"] = s.lib, s.policy.MinDuration, s.policy.MaxUpcoming
 	return args
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -24,7 +25,7 @@ import (
 func TestPostgresDiesUnderLoad(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)
-	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 4, MaxConns: 8, Rules: store.DefaultRules()})
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 4, MaxConns: 8, Policy: library.DefaultPolicy()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,12 +34,12 @@ func TestPostgresDiesUnderLoad(t *testing.T) {
 	seats, users := db.Seats(t, clients), db.Users(t, clients)
 	begin := time.Now().Add(time.Hour).Truncate(time.Minute)
 
-	var acknowledged [clients]map[int64]store.Status
+	var acknowledged [clients]map[int64]library.ReservationStatus
 	var booked, failed atomic.Int64
 	over := make(chan struct{})
 	var wg sync.WaitGroup
 	for i := range clients {
-		acknowledged[i] = map[int64]store.Status{}
+		acknowledged[i] = map[int64]library.ReservationStatus{}
 		wg.Go(func() {
 			for n := 0; ; n++ {
 				select {
@@ -46,19 +47,19 @@ func TestPostgresDiesUnderLoad(t *testing.T) {
 					return
 				default:
 				}
-				r, err := s.Reserve(t.Context(), store.Booking{UserID: users[i], SeatID: seats[i], StartTime: begin, EndTime: begin.Add(time.Hour), RequestID: fmt.Sprint(n)})
+				r, err := s.Reserve(t.Context(), library.Booking{UserID: users[i], SeatID: seats[i], StartTime: begin, EndTime: begin.Add(time.Hour), RequestID: fmt.Sprint(n)})
 				if err == nil {
 					booked.Add(1)
 					acknowledged[i][r.ID] = "" // what became of it, nobody knows until there is an answer
 					if _, err = s.Cancel(t.Context(), users[i], r.ID); err == nil {
-						acknowledged[i][r.ID] = store.Cancelled
+						acknowledged[i][r.ID] = library.Cancelled
 					}
 				}
 				switch {
 				case err == nil:
-				case errors.Is(err, store.ErrUnavailable):
+				case errors.Is(err, library.ErrUnavailable):
 					failed.Add(1)
-				case errors.Is(err, store.ErrSeatTaken), errors.Is(err, store.ErrUserBusy): // by one's own booking, whose answer was lost
+				case errors.Is(err, library.ErrSeatTaken), errors.Is(err, library.ErrUserBusy): // by one's own booking, whose answer was lost
 					for _, id := range liveOf(t, s, users[i]) {
 						_, _ = s.Cancel(t.Context(), users[i], id)
 					}
@@ -76,7 +77,7 @@ func TestPostgresDiesUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		storetest.Eventually(t, "failures", func() bool { return failed.Load() > failures })
-		if err := s.Ping(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+		if err := s.Ping(t.Context()); !errors.Is(err, library.ErrUnavailable) {
 			t.Errorf("Ping: %v", err)
 		}
 		if err := pg.Start(t.Context()); err != nil {
@@ -108,7 +109,7 @@ func TestPostgresDiesUnderLoad(t *testing.T) {
 func TestConnectionsGoneSilent(t *testing.T) {
 	t.Parallel()
 	db, _ := storetest.NewCluster(t)
-	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 4, Rules: store.DefaultRules()})
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 4, Policy: library.DefaultPolicy()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +155,7 @@ func TestConnectionsGoneSilent(t *testing.T) {
 func liveOf(t *testing.T, s *store.Store, user int64) (ids []int64) {
 	t.Helper()
 	list, err := s.Reservations(t.Context(), user, store.ViewUpcoming, store.ReservationCursor{}, 10)
-	if err != nil && !errors.Is(err, store.ErrUnavailable) {
+	if err != nil && !errors.Is(err, library.ErrUnavailable) {
 		t.Error(err)
 	}
 	for _, r := range list {
@@ -167,7 +168,7 @@ func liveOf(t *testing.T, s *store.Store, user int64) (ids []int64) {
 func TestEverythingIsUnavailableWithoutPostgres(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)
-	config := store.Config{URL: db.URL, MinConns: 1, MaxConns: 4, Rules: store.DefaultRules()}
+	config := store.Config{URL: db.URL, MinConns: 1, MaxConns: 4, Policy: library.DefaultPolicy()}
 	s, err := store.Open(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
@@ -176,7 +177,7 @@ func TestEverythingIsUnavailableWithoutPostgres(t *testing.T) {
 	if err := pg.Process.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	ctx, b := t.Context(), store.Booking{UserID: 1, SeatID: 1, StartTime: at(0), EndTime: at(60)}
+	ctx, b := t.Context(), library.Booking{UserID: 1, SeatID: 1, StartTime: at(0), EndTime: at(60)}
 	drop := func(_ any, err error) error { return err }
 	step := func(f func(context.Context, int) (int, bool, error)) error { _, _, err := f(ctx, 10); return err }
 	for name, call := range map[string]func() error{
@@ -197,7 +198,7 @@ func TestEverythingIsUnavailableWithoutPostgres(t *testing.T) {
 		"Changes":         func() error { return drop(s.Changes(ctx, store.Snapshot{})) },
 		"Revocations":     func() error { return drop(s.Revocations(ctx, store.Snapshot{})) },
 		"LoadWorld":       func() error { return drop(s.LoadWorld(ctx)) },
-		"RegisterUser":    func() error { return drop(s.RegisterUser(ctx, store.NewUser{})) },
+		"RegisterUser":    func() error { return drop(s.RegisterUser(ctx, library.NewUser{})) },
 		"Credentials":     func() error { return drop(s.Credentials(ctx, "x")) },
 		"CredentialsByID": func() error { return drop(s.CredentialsByID(ctx, 1)) },
 		"ChangePassword":  func() error { return drop(s.ChangePassword(ctx, 1, "", "", noon)) },
@@ -214,8 +215,8 @@ func TestEverythingIsUnavailableWithoutPostgres(t *testing.T) {
 		"Forget":          func() error { return step(s.ForgetRevocations) },
 	} {
 		err := call()
-		e, ok := errors.AsType[*store.Error](err)
-		if !ok || !errors.Is(err, store.ErrUnavailable) || e.Kind != store.KindUnavailable || e.RetryAfter == 0 || errors.Unwrap(e) == nil {
+		e, ok := errors.AsType[*library.Error](err)
+		if !ok || !errors.Is(err, library.ErrUnavailable) || e.Kind != library.KindUnavailable || e.RetryAfter == 0 || errors.Unwrap(e) == nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -245,12 +246,12 @@ func (c *sessions) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndDa
 // costs a connection, and what was begun is finished.
 func TestCallersWhoGo(t *testing.T) {
 	t.Parallel()
-	rules := store.DefaultRules()
+	rules := library.DefaultPolicy()
 	rules.MaxUpcoming = 0
 	b := setupWith(t, rules)
 	b.users = b.db.Users(t, 30)
 	counted := &sessions{}
-	s, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 4, MaxConns: 4, Rules: rules, Tracer: counted})
+	s, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 4, MaxConns: 4, Policy: rules, Tracer: counted})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +265,7 @@ func TestCallersWhoGo(t *testing.T) {
 			defer cancel()
 			time.AfterFunc(rand.N(10*time.Millisecond), cancel) // at any moment of the call
 			err := do(ctx)
-			if errors.Is(err, store.ErrUnavailable) {
+			if errors.Is(err, library.ErrUnavailable) {
 				gone.Add(1)
 				return nil
 			}
@@ -272,7 +273,7 @@ func TestCallersWhoGo(t *testing.T) {
 			return err
 		}
 		for n := range 20 {
-			booking := store.Booking{UserID: user, SeatID: b.seats[n%5], StartTime: at(60 * n), EndTime: at(60*n + 60)}
+			booking := library.Booking{UserID: user, SeatID: b.seats[n%5], StartTime: at(60 * n), EndTime: at(60*n + 60)}
 			err := abandoned(func(ctx context.Context) error {
 				r, err := s.Reserve(ctx, booking)
 				if err != nil {
@@ -283,7 +284,7 @@ func TestCallersWhoGo(t *testing.T) {
 					return err
 				})
 			})
-			if err == nil || errors.Is(err, store.ErrSeatTaken) {
+			if err == nil || errors.Is(err, library.ErrSeatTaken) {
 				err = abandoned(func(ctx context.Context) error {
 					_, err := s.Waitlist(ctx, user)
 					return err
@@ -316,14 +317,14 @@ func TestAFullPool(t *testing.T) {
 	w.exec(t, `SELECT 1 FROM users WHERE id = $1 FOR UPDATE`, b.users[0])
 	blocked := make(chan error, 1)
 	go func() {
-		_, err := s.Reserve(context.WithoutCancel(t.Context()), store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60)})
+		_, err := s.Reserve(context.WithoutCancel(t.Context()), library.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60)})
 		blocked <- err
 	}()
 	storetest.Eventually(t, "the connection is taken", func() bool { return s.PoolStat().AcquiredConns() == 1 })
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := s.Waitlist(ctx, b.users[1])
-	wantErr(t, err, store.ErrUnavailable)
+	wantErr(t, err, library.ErrUnavailable)
 	if _, err := s.Changes(t.Context(), store.Snapshot{}); err != nil { // the followers have their own
 		t.Error(err)
 	}
@@ -341,8 +342,8 @@ func TestALockThatIsHeldForLong(t *testing.T) {
 	w := b.writers(t, 1).sessions[0]
 	w.exec(t, `BEGIN`)
 	w.exec(t, `SELECT 1 FROM seats WHERE id = $1 FOR UPDATE`, b.seats[0])
-	_, err := b.Reserve(t.Context(), store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60)})
-	wantErr(t, err, store.ErrOverloaded)
+	_, err := b.Reserve(t.Context(), library.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60)})
+	wantErr(t, err, library.ErrOverloaded)
 	w.exec(t, `COMMIT`)
 	b.reserve(t, 0, 0, 0, 60)
 }
@@ -357,7 +358,7 @@ func TestOpen(t *testing.T) {
 	db := storetest.NewDB(t)
 	db.Altered()
 	db.Exec(t, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database()); END $$`)
-	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 3, MaxConns: 3, Rules: store.DefaultRules()})
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 3, MaxConns: 3, Policy: library.DefaultPolicy()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -389,13 +390,13 @@ func TestDurabilityFaults(t *testing.T) {
 func TestCloseLeavesNothing(t *testing.T) { //nolint:paralleltest // see above
 	db := storetest.NewDB(t)
 	before := goleak.IgnoreCurrent()
-	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 2, MaxConns: 4, Rules: store.DefaultRules()})
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 2, MaxConns: 4, Policy: library.DefaultPolicy()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	seats, users := db.Seats(t, 40), db.Users(t, 40)
 	for i := range seats { // enough for the tables to be analyzed
-		if _, err := s.Reserve(t.Context(), store.Booking{UserID: users[i], SeatID: seats[i], EndTime: time.Now().Add(time.Hour)}); err != nil {
+		if _, err := s.Reserve(t.Context(), library.Booking{UserID: users[i], SeatID: seats[i], EndTime: time.Now().Add(time.Hour)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -407,7 +408,7 @@ func TestCloseLeavesNothing(t *testing.T) { //nolint:paralleltest // see above
 func TestACrashBetweenTwoLooks(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)
-	s := db.Open(t, store.DefaultRules())
+	s := db.Open(t, library.DefaultPolicy())
 	w, err := s.LoadWorld(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -419,13 +420,13 @@ func TestACrashBetweenTwoLooks(t *testing.T) {
 	if err := errors.Join(pg.Kill(), pg.Start(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Changes(t.Context(), w.Snapshot); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := s.Changes(t.Context(), w.Snapshot); !errors.Is(err, library.ErrUnavailable) {
 		t.Errorf("the first look after the crash: %v", err)
 	}
 	if c, err := s.Changes(t.Context(), w.Snapshot); err != nil || c.Snapshot.After(w.Snapshot) {
 		t.Errorf("the look after it: %+v, %v", c, err)
 	}
-	if _, err := s.Revocations(t.Context(), log.Snapshot); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := s.Revocations(t.Context(), log.Snapshot); !errors.Is(err, library.ErrUnavailable) {
 		t.Errorf("the first look at the revocations after the crash: %v", err)
 	}
 	if again, err := s.Revocations(t.Context(), log.Snapshot); err != nil || again.Snapshot.After(log.Snapshot) {

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -45,7 +46,7 @@ func TestSQLStates(t *testing.T) {
 		_, err := connect().Exec(t.Context(), sql)
 		return err
 	}
-	check := func(err error, code string, want *store.Error) {
+	check := func(err error, code string, want *library.Error) {
 		t.Helper()
 		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != code {
 			t.Errorf("Postgres says %v, not %s", err, code)
@@ -59,22 +60,22 @@ func TestSQLStates(t *testing.T) {
 			t.Errorf("%s: %v, want %s", code, got, want.Reason)
 		}
 	}
-	check(ended(`SET idle_in_transaction_session_timeout = '50ms'`, `BEGIN`), "25P03", store.ErrUnavailable)
-	check(ended(`SET idle_session_timeout = '50ms'`), "57P05", store.ErrUnavailable)
-	check(ended(`SET statement_timeout = '50ms'`, `SELECT pg_sleep(60)`), "57014", store.ErrOverloaded)
-	check(exec(`SET temp_file_limit = 0; SET work_mem = '64kB'; SELECT count(*) FROM (SELECT i FROM generate_series(1, 100000) i ORDER BY i::text) x`), "53400", store.ErrUnavailable)
-	check(exec(`SELECT pg_read_file('nowhere')`), "58P01", store.ErrUnavailable)
+	check(ended(`SET idle_in_transaction_session_timeout = '50ms'`, `BEGIN`), "25P03", library.ErrUnavailable)
+	check(ended(`SET idle_session_timeout = '50ms'`), "57P05", library.ErrUnavailable)
+	check(ended(`SET statement_timeout = '50ms'`, `SELECT pg_sleep(60)`), "57014", library.ErrOverloaded)
+	check(exec(`SET temp_file_limit = 0; SET work_mem = '64kB'; SELECT count(*) FROM (SELECT i FROM generate_series(1, 100000) i ORDER BY i::text) x`), "53400", library.ErrUnavailable)
+	check(exec(`SELECT pg_read_file('nowhere')`), "58P01", library.ErrUnavailable)
 	check(exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I RENAME TO other', current_database()); END $$`), "0A000", nil)
-	check(exec(`DO $$ DECLARE c CURSOR FOR SELECT * FROM seats; BEGIN OPEN c; ALTER TABLE seats ADD x int; END $$`), "55006", store.ErrUnavailable)
+	check(exec(`DO $$ DECLARE c CURSOR FOR SELECT * FROM seats; BEGIN OPEN c; ALTER TABLE seats ADD x int; END $$`), "55006", library.ErrUnavailable)
 
-	for code, want := range map[string]*store.Error{
-		"08000": store.ErrUnavailable, "08001": store.ErrUnavailable, "08003": store.ErrUnavailable, "08004": store.ErrUnavailable, "08006": store.ErrUnavailable,
-		"25001": nil, "25006": store.ErrUnavailable, "25P02": nil, "25P04": store.ErrUnavailable,
-		"40000": store.ErrOverloaded, "40001": store.ErrOverloaded, "40003": store.ErrUnavailable, "40P01": store.ErrOverloaded,
-		"53000": store.ErrUnavailable, "53100": store.ErrUnavailable, "53200": store.ErrUnavailable, "53300": store.ErrUnavailable,
-		"55000": nil, "55P02": nil, "55P03": store.ErrOverloaded,
-		"57000": store.ErrUnavailable, "57P01": store.ErrUnavailable, "57P02": store.ErrUnavailable, "57P03": store.ErrUnavailable, "57P04": store.ErrUnavailable,
-		"58000": store.ErrUnavailable, "58030": store.ErrUnavailable,
+	for code, want := range map[string]*library.Error{
+		"08000": library.ErrUnavailable, "08001": library.ErrUnavailable, "08003": library.ErrUnavailable, "08004": library.ErrUnavailable, "08006": library.ErrUnavailable,
+		"25001": nil, "25006": library.ErrUnavailable, "25P02": nil, "25P04": library.ErrUnavailable,
+		"40000": library.ErrOverloaded, "40001": library.ErrOverloaded, "40003": library.ErrUnavailable, "40P01": library.ErrOverloaded,
+		"53000": library.ErrUnavailable, "53100": library.ErrUnavailable, "53200": library.ErrUnavailable, "53300": library.ErrUnavailable,
+		"55000": nil, "55P02": nil, "55P03": library.ErrOverloaded,
+		"57000": library.ErrUnavailable, "57P01": library.ErrUnavailable, "57P02": library.ErrUnavailable, "57P03": library.ErrUnavailable, "57P04": library.ErrUnavailable,
+		"58000": library.ErrUnavailable, "58030": library.ErrUnavailable,
 		"22003": nil, "23514": nil, "42P01": nil, "XX001": nil,
 	} {
 		check(exec(fmt.Sprintf(`DO $$ BEGIN RAISE EXCEPTION 'a test' USING ERRCODE = '%s'; END $$`, code)), code, want)
@@ -120,7 +121,7 @@ func TestAFrozenTransaction(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	f := &freezer{t: t, db: db}
-	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 2, Rules: store.DefaultRules(), Tracer: f})
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 2, Policy: library.DefaultPolicy(), Tracer: f})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,10 +129,10 @@ func TestAFrozenTransaction(t *testing.T) {
 	user := db.Users(t, 1)[0]
 	f.armed.Store(true)
 	_, err = s.Cancel(t.Context(), user, 1)
-	if !errors.Is(err, store.ErrUnavailable) || f.armed.Load() {
+	if !errors.Is(err, library.ErrUnavailable) || f.armed.Load() {
 		t.Errorf("a transaction that was frozen: %v", err)
 	}
-	if _, err := s.Cancel(t.Context(), user, 1); !errors.Is(err, store.ErrReservationNotFound) {
+	if _, err := s.Cancel(t.Context(), user, 1); !errors.Is(err, library.ErrReservationNotFound) {
 		t.Errorf("the next try: %v", err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -32,8 +33,8 @@ type place struct {
 func (p place) user(i int) int64 { return p.users[i] }
 func (p place) seat(i int) int64 { return p.seats[i] }
 
-func (p place) booking(i int, from, to time.Duration) store.Booking {
-	return store.Booking{UserID: p.user(i), SeatID: p.seat(i), StartTime: p.now.Add(from), EndTime: p.now.Add(to)}
+func (p place) booking(i int, from, to time.Duration) library.Booking {
+	return library.Booking{UserID: p.user(i), SeatID: p.seat(i), StartTime: p.now.Add(from), EndTime: p.now.Add(to)}
 }
 
 // call is what is measured: do, after others have prepared for it. Each call has a number of its own, and so has the number plus 10.
@@ -50,11 +51,11 @@ type caller struct {
 	*store.Store
 	place
 	t            *testing.T
-	reservations map[int]store.Reservation
-	entries      map[int]store.Entry
+	reservations map[int]library.Reservation
+	entries      map[int]library.WaitlistEntry
 }
 
-func (c *caller) reserve(i int, b store.Booking) {
+func (c *caller) reserve(i int, b library.Booking) {
 	r, err := c.Reserve(c.t.Context(), b)
 	if err != nil {
 		c.t.Fatal(err)
@@ -90,7 +91,7 @@ func (c *caller) checkIn(i int) {
 	}
 }
 
-func (c *caller) transition(i int, verb func(context.Context, int64, int64) (store.Reservation, error)) error {
+func (c *caller) transition(i int, verb func(context.Context, int64, int64) (library.Reservation, error)) error {
 	_, err := verb(c.t.Context(), c.reservations[i].UserID, c.reservations[i].ID)
 	return err
 }
@@ -136,13 +137,13 @@ var calls = map[string]call{
 		}
 		return err
 	}},
-	"Reserve a seat that is taken": {prepare: (*caller).visit, do: want(store.ErrSeatTaken, func(c *caller, i int) error {
+	"Reserve a seat that is taken": {prepare: (*caller).visit, do: want(library.ErrSeatTaken, func(c *caller, i int) error {
 		b := c.booking(i, 30*time.Minute, 2*time.Hour)
 		b.UserID = c.user(i + 10)
 		_, err := c.Reserve(c.t.Context(), b)
 		return err
 	})},
-	"Reserve for a user who is busy": {prepare: (*caller).visit, do: want(store.ErrUserBusy, func(c *caller, i int) error {
+	"Reserve for a user who is busy": {prepare: (*caller).visit, do: want(library.ErrUserBusy, func(c *caller, i int) error {
 		b := c.booking(i, 30*time.Minute, 2*time.Hour)
 		b.SeatID = c.seat(i + 10)
 		_, err := c.Reserve(c.t.Context(), b)
@@ -188,7 +189,7 @@ var calls = map[string]call{
 	}},
 	"accounts": {do: func(c *caller, i int) error {
 		name := fmt.Sprint("new", c.user(i))
-		u, err := c.RegisterUser(c.t.Context(), store.NewUser{StudentID: name, Role: store.RoleStudent, PasswordHash: "a"})
+		u, err := c.RegisterUser(c.t.Context(), library.NewUser{StudentID: name, Role: library.RoleStudent, PasswordHash: "a"})
 		if err != nil {
 			return err
 		}
@@ -285,11 +286,11 @@ func (s *session) end(t *testing.T, db *storetest.DB) {
 
 func openSession(t *testing.T, db *storetest.DB) *session {
 	t.Helper()
-	rules := store.DefaultRules()
+	rules := library.DefaultPolicy()
 	rules.MaxUpcoming = 1000
 	s := &session{}
 	var err error
-	config := store.Config{URL: db.URL, MinConns: 1, MaxConns: 1, Rules: rules, Tracer: s}
+	config := store.Config{URL: db.URL, MinConns: 1, MaxConns: 1, Policy: rules, Tracer: s}
 	if s.Store, err = store.Open(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +301,7 @@ func openSession(t *testing.T, db *storetest.DB) *session {
 // times makes the call some times, the numbers from first on, what others do for it first.
 func (c call) times(t *testing.T, n, first int, s, others *store.Store, p place, before func()) {
 	t.Helper()
-	by := &caller{others, p, t, map[int]store.Reservation{}, map[int]store.Entry{}}
+	by := &caller{others, p, t, map[int]library.Reservation{}, map[int]library.WaitlistEntry{}}
 	if c.prepare != nil {
 		for i := first; i < first+n; i++ {
 			c.prepare(by, i)
@@ -408,7 +409,7 @@ func TestPlansOfAYoungDatabase(t *testing.T) {
 // grow has a replica make as many reservations as it takes until it has the tables analyzed, and waits for that.
 func grow(t *testing.T, db *storetest.DB, p place) {
 	t.Helper()
-	s := db.Open(t, store.DefaultRules())
+	s := db.Open(t, library.DefaultPolicy())
 	for i := range 32 {
 		if _, err := s.Reserve(t.Context(), p.booking(1000+i, 0, time.Hour)); err != nil {
 			t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -23,7 +24,7 @@ func (b bundle) replicas(t *testing.T, n int) []*store.Store {
 	t.Helper()
 	list := []*store.Store{b.Store}
 	for len(list) < n {
-		list = append(list, b.db.Open(t, b.Rules()))
+		list = append(list, b.db.Open(t, b.Policy()))
 	}
 	return list
 }
@@ -31,7 +32,7 @@ func (b bundle) replicas(t *testing.T, n int) []*store.Store {
 // warm opens a store whose connections are open before the first call, as a server's are.
 func (b bundle) warm(t *testing.T, conns int32) *store.Store {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: conns, MaxConns: conns, Rules: b.Rules()})
+	s, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: conns, MaxConns: conns, Policy: b.Policy()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +95,7 @@ func TestReserveRace(t *testing.T) {
 	for _, rivals := range []int{10, 50, 64, 200} {
 		t.Run(fmt.Sprint(rivals), func(t *testing.T) {
 			t.Parallel()
-			rules := store.DefaultRules()
+			rules := library.DefaultPolicy()
 			rules.MaxUpcoming = 0
 			b := setupWith(t, rules)
 			before := b.deadlocks(t, b.Store)
@@ -105,12 +106,12 @@ func TestReserveRace(t *testing.T) {
 				errs := atOnce(rivals, func(i int) error {
 					begin := time.Now()
 					from := 60 + 120*round + i%30 // all of them overlap
-					_, err := stores[i%3].Reserve(t.Context(), store.Booking{
+					_, err := stores[i%3].Reserve(t.Context(), library.Booking{
 						UserID: b.users[i], SeatID: b.seats[0], StartTime: at(from), EndTime: at(from + 60)})
 					took[round*rivals+i] = time.Since(begin)
 					return err
 				})
-				wantOneWinner(t, errs, store.ErrSeatTaken)
+				wantOneWinner(t, errs, library.ErrSeatTaken)
 			}
 			took = took[rivals:] // in the first round each session prepares its statements
 			slices.Sort(took)
@@ -204,11 +205,11 @@ func TestOneUserBooksTwoSeatsAtOnce(t *testing.T) {
 	for round := range 40 {
 		errs := atOnce(5, func(i int) error {
 			from := 60 + 120*round + 10*i
-			_, err := stores[i%2].Reserve(t.Context(), store.Booking{
+			_, err := stores[i%2].Reserve(t.Context(), library.Booking{
 				UserID: b.users[0], SeatID: b.seats[i], StartTime: at(from), EndTime: at(from + 60)})
 			return err
 		})
-		winner := wantOneWinner(t, errs, store.ErrUserBusy)
+		winner := wantOneWinner(t, errs, library.ErrUserBusy)
 		id := storetest.Value[int64](t, b.db, `SELECT id FROM reservations WHERE occupies AND seat_id = $1`, b.seats[winner])
 		mustDo(t, b.Cancel, b.users[0], id)
 	}
@@ -217,16 +218,16 @@ func TestOneUserBooksTwoSeatsAtOnce(t *testing.T) {
 
 func TestQuotaRace(t *testing.T) {
 	t.Parallel()
-	rules := store.DefaultRules()
+	rules := library.DefaultPolicy()
 	rules.MaxUpcoming = 3
 	b := setupWith(t, rules)
 	errs := atOnce(12, func(i int) error {
-		_, err := b.Reserve(t.Context(), store.Booking{
+		_, err := b.Reserve(t.Context(), library.Booking{
 			UserID: b.users[0], SeatID: b.seats[i%5], StartTime: at(60 * i), EndTime: at(60*i + 60),
 		})
 		return err
 	})
-	won := len(slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, store.ErrTooManyReservations) }))
+	won := len(slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, library.ErrTooManyReservations) }))
 	if won != 3 {
 		t.Errorf("%d booked of 3 allowed: %v", won, errs)
 	}
@@ -241,11 +242,11 @@ func TestOneRequestFromManyPlaces(t *testing.T) {
 		stores = append(stores, b.warm(t, 2))
 	}
 	for round := range 20 {
-		booking := store.Booking{
+		booking := library.Booking{
 			UserID: b.users[0], SeatID: b.seats[0], StartTime: at(120 * round), EndTime: at(120*round + 60),
 			RequestID: fmt.Sprint(round),
 		}
-		reservations := make([]store.Reservation, 12)
+		reservations := make([]library.Reservation, 12)
 		for _, err := range atOnce(12, func(i int) (err error) {
 			reservations[i], err = stores[i%3].Reserve(t.Context(), booking)
 			return err
@@ -258,7 +259,7 @@ func TestOneRequestFromManyPlaces(t *testing.T) {
 			wantEqual(t, "the same request", r, reservations[0])
 		}
 		booking.UserID = b.users[1]
-		entries := make([]store.Entry, 12)
+		entries := make([]library.WaitlistEntry, 12)
 		for _, err := range atOnce(12, func(i int) (err error) {
 			entries[i], err = stores[i%3].JoinWaitlist(t.Context(), booking)
 			return err
@@ -342,13 +343,13 @@ func TestExtendAgainstReserve(t *testing.T) {
 			if i == 0 {
 				_, err = stores[0].Extend(t.Context(), b.users[0], r.ID, at(from+120))
 			} else {
-				_, err = stores[1].Reserve(t.Context(), store.Booking{
+				_, err = stores[1].Reserve(t.Context(), library.Booking{
 					UserID: b.users[1], SeatID: b.seats[0], StartTime: at(from + 90), EndTime: at(from + 150),
 				})
 			}
 			return err
 		})
-		winner := wantOneWinner(t, errs, store.ErrSeatTaken)
+		winner := wantOneWinner(t, errs, library.ErrSeatTaken)
 		wins[winner]++
 		if got := mustRead(t, b, 0, r.ID).EndTime; winner == 0 && !got.Equal(at(from+120)) ||
 			winner == 1 && !got.Equal(at(from+60)) {
@@ -367,7 +368,7 @@ func TestExtendAgainstReserve(t *testing.T) {
 // A user claims an offer and books another seat for the same time, or extends a visit into it: one of the two.
 func TestClaimAgainstTheUsersOtherBooking(t *testing.T) {
 	t.Parallel()
-	rules := store.DefaultRules()
+	rules := library.DefaultPolicy()
 	rules.MaxWaiting, rules.MaxWaitingPerSeat, rules.MaxWaitlist = 0, 0, 0 // what loses goes on being offered
 	b := setupWith(t, rules)
 	stores := b.replicas(t, 2)
@@ -380,7 +381,7 @@ func TestClaimAgainstTheUsersOtherBooking(t *testing.T) {
 			case i == 0:
 				_, _, err = stores[0].ClaimOffer(t.Context(), b.users[0], e.ID)
 			case round%2 == 0:
-				_, err = stores[1].Reserve(t.Context(), store.Booking{
+				_, err = stores[1].Reserve(t.Context(), library.Booking{
 					UserID: b.users[0], SeatID: b.seats[1], StartTime: at(from + 90), EndTime: at(from + 150),
 				})
 			default:
@@ -388,7 +389,7 @@ func TestClaimAgainstTheUsersOtherBooking(t *testing.T) {
 			}
 			return err
 		})
-		wantOneWinner(t, errs, store.ErrUserBusy)
+		wantOneWinner(t, errs, library.ErrUserBusy)
 		for _, id := range storetest.Rows[int64](t, b.db, `SELECT id FROM reservations WHERE occupies AND status <> 'HELD'`) {
 			mustDo(t, b.Cancel, b.users[0], id)
 		}
@@ -399,8 +400,8 @@ func TestClaimAgainstTheUsersOtherBooking(t *testing.T) {
 func TestChangePasswordTwice(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	u, err := b.RegisterUser(t.Context(), store.NewUser{
-		StudentID: "S1", Name: "N", Email: "e@x.example", PasswordHash: "0", Role: store.RoleStudent,
+	u, err := b.RegisterUser(t.Context(), library.NewUser{
+		StudentID: "S1", Name: "N", Email: "e@x.example", PasswordHash: "0", Role: library.RoleStudent,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -419,7 +420,7 @@ func TestChangePasswordTwice(t *testing.T) {
 			}
 			return err
 		})
-		hash = fmt.Sprint(round, " ", wantOneWinner(t, errs, store.ErrBadCredentials))
+		hash = fmt.Sprint(round, " ", wantOneWinner(t, errs, library.ErrBadCredentials))
 	}
 	c, err := b.CredentialsByID(t.Context(), u.ID)
 	if err != nil || c.PasswordHash != hash || c.TokenGeneration != last {
@@ -434,9 +435,9 @@ func TestRegisterTwice(t *testing.T) {
 	for round := range 10 {
 		wantOneWinner(t, atOnce(6, func(i int) error {
 			id := fmt.Sprintf([]string{"Student-%d", "STUDENT-%d", "student-%d"}[i%3], round)
-			_, err := b.RegisterUser(context.WithoutCancel(t.Context()), store.NewUser{StudentID: id, Role: store.RoleStudent})
+			_, err := b.RegisterUser(context.WithoutCancel(t.Context()), library.NewUser{StudentID: id, Role: library.RoleStudent})
 			return err
-		}), store.ErrStudentIDTaken)
+		}), library.ErrStudentIDTaken)
 	}
 }
 
@@ -468,7 +469,7 @@ func TestALockedSeatKeepsNobodyElse(t *testing.T) {
 			group = &waiting
 		}
 		group.Go(func() {
-			_, err := b.Reserve(t.Context(), store.Booking{
+			_, err := b.Reserve(t.Context(), library.Booking{
 				UserID: user, SeatID: seat, StartTime: at(60 * i), EndTime: at(60*i + 60),
 			})
 			if err != nil {

@@ -9,7 +9,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // the database/sql driver that goose drives
 	"github.com/pressly/goose/v3"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store/migrations"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -82,7 +82,7 @@ func TestBadRowsFromBefore(t *testing.T) {
 		[]string{"Europe/Berlin", "Europe/Berlin", "America/New_York", "America/New_York"})
 	wantEqual(t, "amenities", storetest.Rows[string](t, db, `SELECT amenities::text FROM seats ORDER BY id`),
 		[]string{"{1,5}", "{}", "{1,2,3}", "{1,2}", "{}", "{}"})
-	if _, err := db.Open(t, store.DefaultRules()).LoadWorld(t.Context()); err != nil {
+	if _, err := db.Open(t, library.DefaultPolicy()).LoadWorld(t.Context()); err != nil {
 		t.Errorf("the world: %v", err)
 	}
 	wantEqual(t, "revocations that can be read", storetest.Value[bool](t, db, `

@@ -5,55 +5,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/dlsms/dlsms/library"
 )
-
-// Status is where a reservation is in its life.
-type Status string
-
-// The states of a reservation. The first three take the seat.
-const (
-	Held      Status = "HELD"
-	Confirmed Status = "CONFIRMED"
-	CheckedIn Status = "CHECKED_IN"
-	Completed Status = "COMPLETED"
-	Cancelled Status = "CANCELLED"
-	NoShow    Status = "NO_SHOW"
-)
-
-// Occupies reports whether a reservation in this state takes its seat.
-func (s Status) Occupies() bool { return s == Held || s == Confirmed || s == CheckedIn }
-
-// known reports whether this version knows the state.
-func (s Status) known() bool {
-	switch s {
-	case Held, Confirmed, CheckedIn, Completed, Cancelled, NoShow:
-		return true
-	}
-	return false
-}
-
-// SeatRef says which seat a reservation or a waitlist entry is for.
-type SeatRef struct {
-	SeatID int64
-	Branch string // code
-	Area   string
-	Label  string
-}
-
-// Reservation is a seat for a user and a window, [StartTime, EndTime). Times that have not come are nil.
-type Reservation struct {
-	ID int64
-	SeatRef
-	UserID          int64
-	StartTime       time.Time
-	EndTime         time.Time
-	Status          Status
-	CheckInOpensAt  time.Time
-	CheckInDeadline *time.Time
-	CreatedAt       time.Time
-	CheckedInAt     *time.Time
-	EndedAt         *time.Time
-}
 
 // reservationState are the columns of a Reservation that reservations and reservation_events share, under the name r.
 const reservationState = `
@@ -77,8 +31,8 @@ const (
 )
 
 // Reservation returns a reservation of the user's, or ErrReservationNotFound.
-func (s *Store) Reservation(ctx context.Context, userID, id int64) (Reservation, error) {
-	return queryOne(ctx, s.pool, ErrReservationNotFound, pgx.RowToStructByName[Reservation], selectOwnReservation, s.lib, id, userID)
+func (s *Store) Reservation(ctx context.Context, userID, id int64) (library.Reservation, error) {
+	return queryOne(ctx, s.pool, library.ErrReservationNotFound, pgx.RowToStructByName[library.Reservation], selectOwnReservation, s.lib, id, userID)
 }
 
 // View is which of a user's reservations to list.
@@ -111,6 +65,6 @@ var selectReservations = map[View]string{
 }
 
 // Reservations returns at most limit of a user's reservations after the cursor: by start, the history from the latest back.
-func (s *Store) Reservations(ctx context.Context, userID int64, view View, after ReservationCursor, limit int) ([]Reservation, error) {
-	return query(ctx, s.pool, pgx.RowToStructByName[Reservation], selectReservations[view], s.lib, userID, after.StartTime, after.ID, limit)
+func (s *Store) Reservations(ctx context.Context, userID int64, view View, after ReservationCursor, limit int) ([]library.Reservation, error) {
+	return query(ctx, s.pool, pgx.RowToStructByName[library.Reservation], selectReservations[view], s.lib, userID, after.StartTime, after.ID, limit)
 }

@@ -12,21 +12,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-)
 
-// Booking is what a user wants to reserve.
-type Booking struct {
-	UserID int64
-	SeatID int64
-	// StartTime is zero for now.
-	StartTime time.Time
-	EndTime   time.Time
-	// RequestID makes the call safe to repeat; empty: it isn't.
-	RequestID string
-	// Token is what the caller's token says of the user. The booking fails with ErrTokenInvalid or ErrTokenRevoked unless the user's row
-	// agrees, so that no look-up is needed before it. Nil: the caller was checked before.
-	Token *Identity
-}
+	"github.com/dlsms/dlsms/library"
+)
 
 const (
 	lockUser = `SELECT 1 FROM users WHERE library_id = $1 AND id = $2 FOR NO KEY UPDATE`
@@ -115,13 +103,13 @@ const reserve = `
 // same time: see booker. It fails with ErrSeatNotFound, ErrSeatOutOfService, ErrSeatTaken, ErrUserBusy, ErrTooManyReservations,
 // ErrRequestIDReused, ErrBranchClosed, ErrWindowNotAllowed, Invalid for a window that ends before it starts, and ErrTokenInvalid or
 // ErrTokenRevoked for a Token that is not the user's. The same RequestID and content again returns the first answer again.
-func (s *Store) Reserve(ctx context.Context, b Booking) (Reservation, error) {
+func (s *Store) Reserve(ctx context.Context, b library.Booking) (library.Reservation, error) {
 	return s.booker.book(ctx, b)
 }
 
 // booked is what came of one wish.
 type booked struct {
-	reservation Reservation
+	reservation library.Reservation
 	err         error
 }
 
@@ -130,7 +118,7 @@ var errSeatHeld = errors.New("somebody holds a seat")
 
 // reserveAll books for users of whom no two are the same, in one transaction: when it fails, nothing has happened. A wait for a lock
 // fails after lockTimeout, 0: after that of the session; where it is for a seat, with errSeatHeld.
-func (s *Store) reserveAll(ctx context.Context, conn *pgxpool.Conn, wishes []Booking, lockTimeout time.Duration) ([]booked, error) {
+func (s *Store) reserveAll(ctx context.Context, conn *pgxpool.Conn, wishes []library.Booking, lockTimeout time.Duration) ([]booked, error) {
 	var users, seats []int64
 	for _, w := range wishes {
 		users, seats = append(users, w.UserID), append(seats, w.SeatID)
@@ -154,19 +142,19 @@ func (s *Store) reserveAll(ctx context.Context, conn *pgxpool.Conn, wishes []Boo
 		var now time.Time
 		var id int64
 		var start, end, opens, deadline *time.Time
-		var seat SeatRef
+		var seat library.SeatRef
 		_, err := pgx.ForEachRow(rows, []any{&place, &outcome, &now, &id, &start, &end, &opens, &deadline, &seat.Branch, &seat.Area, &seat.Label}, func() error {
 			w := wishes[place-1]
 			seat.SeatID = w.SeatID
-			r := Reservation{ID: id, SeatRef: seat, UserID: w.UserID, Status: Confirmed}
+			r := library.Reservation{ID: id, SeatRef: seat, UserID: w.UserID, Status: library.Confirmed}
 			var err error
 			switch {
 			case outcome == "REPEATED":
 				repeated = append(repeated, place-1)
 			case outcome != "RESERVED":
-				r, err = Reservation{}, s.notReserved(outcome, w, now)
+				r, err = library.Reservation{}, s.notReserved(outcome, w, now)
 			case id == 0: // ON CONFLICT DO NOTHING did nothing
-				r, err = Reservation{}, ErrSeatTaken.With("seat_id", strconv.FormatInt(w.SeatID, 10))
+				r, err = library.Reservation{}, library.ErrSeatTaken.With("seat_id", strconv.FormatInt(w.SeatID, 10))
 			default:
 				made++
 				r.StartTime, r.EndTime, r.CheckInOpensAt, r.CheckInDeadline, r.CreatedAt = *start, *end, *opens, deadline, now
@@ -187,16 +175,16 @@ func (s *Store) reserveAll(ctx context.Context, conn *pgxpool.Conn, wishes []Boo
 	}
 	// On the connection at hand: a rush of repeats, each holding one and waiting for another, would stand still.
 	for _, place := range repeated {
-		rows, err := conn.Query(ctx, selectFirstAnswer, s.lib, out[place].reservation.ID, EventReserved)
+		rows, err := conn.Query(ctx, selectFirstAnswer, s.lib, out[place].reservation.ID, library.EventReserved)
 		if err == nil {
-			out[place].reservation, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Reservation])
+			out[place].reservation, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[library.Reservation])
 		}
 		out[place].err = translate(err)
 	}
 	return out, nil
 }
 
-func (s *Store) reserveArgs(wishes []Booking, users, seats []int64) pgx.NamedArgs {
+func (s *Store) reserveArgs(wishes []library.Booking, users, seats []int64) pgx.NamedArgs {
 	var starts []*time.Time
 	var ends []time.Time
 	var requestIDs []*string
@@ -216,36 +204,36 @@ func (s *Store) reserveArgs(wishes []Booking, users, seats []int64) pgx.NamedArg
 	return pgx.NamedArgs{
 		"library": s.lib, "users": users, "seats": seats, "starts": starts, "ends": ends, "request_ids": requestIDs, "request_hashes": hashes,
 		"student_ids": studentIDs, "generations": generations,
-		"past_tolerance": s.rules.PastTolerance, "furthest": s.rules.MaxAhead + clockTolerance, "clock_tolerance": clockTolerance,
-		"min_duration": s.rules.MinDuration, "max_duration": s.rules.MaxDuration,
-		"max_upcoming": s.rules.MaxUpcoming, "check_in_lead": s.rules.CheckInLead, "grace": s.rules.Grace,
+		"past_tolerance": s.policy.PastTolerance, "furthest": s.policy.MaxAhead + library.ClockTolerance, "clock_tolerance": library.ClockTolerance,
+		"min_duration": s.policy.MinDuration, "max_duration": s.policy.MaxDuration,
+		"max_upcoming": s.policy.MaxUpcoming, "check_in_lead": s.policy.CheckInLead, "grace": s.policy.Grace,
 	}
 }
 
 // notReserved says against which rule a booking was.
-func (s *Store) notReserved(outcome string, b Booking, now time.Time) error {
+func (s *Store) notReserved(outcome string, b library.Booking, now time.Time) error {
 	seat := strconv.FormatInt(b.SeatID, 10)
 	switch outcome {
 	case "REQUEST_ID_REUSED":
-		return ErrRequestIDReused
+		return library.ErrRequestIDReused
 	case "TOKEN_INVALID":
-		return ErrTokenInvalid
+		return library.ErrTokenInvalid
 	case "TOKEN_REVOKED":
-		return ErrTokenRevoked
+		return library.ErrTokenRevoked
 	case "SEAT_NOT_FOUND":
-		return ErrSeatNotFound.With("seat_id", seat)
+		return library.ErrSeatNotFound.With("seat_id", seat)
 	case "SEAT_OUT_OF_SERVICE":
-		return ErrSeatOutOfService.With("seat_id", seat)
+		return library.ErrSeatOutOfService.With("seat_id", seat)
 	case "SEAT_TAKEN":
-		return ErrSeatTaken.With("seat_id", seat)
+		return library.ErrSeatTaken.With("seat_id", seat)
 	case "USER_BUSY":
-		return ErrUserBusy
+		return library.ErrUserBusy
 	case "TOO_MANY_RESERVATIONS":
-		return ErrTooManyReservations.With("limit", strconv.Itoa(s.rules.MaxUpcoming))
+		return library.ErrTooManyReservations.With("limit", strconv.Itoa(s.policy.MaxUpcoming))
 	case "CLOSED":
 		return errClosed
 	case "WINDOW":
-		if err := s.rules.windowError(now, b.StartTime, b.EndTime); err != nil {
+		if err := s.policy.CheckWindow(now, b.StartTime, b.EndTime); err != nil {
 			return err
 		}
 		return fmt.Errorf("window [%v, %v) at %v: Postgres and Go disagree on the rules", b.StartTime, b.EndTime, now)
@@ -253,54 +241,7 @@ func (s *Store) notReserved(outcome string, b Booking, now time.Time) error {
 	return fmt.Errorf("reserve: unknown outcome %q", outcome)
 }
 
-var errClosed = ErrBranchClosed.In(Fault{"start_time", "the branch is closed for a part of the window"})
-
-// clockTolerance is by how much a window may miss a rule because a client's clock is not ours: 5 s that it is off, and as long for the
-// call to arrive. Of a window that starts now the length is known only when the call has arrived, so the tolerance counts for it too; a
-// window with both times has the length that it says.
-const clockTolerance = 10 * time.Second
-
-// windowFaults returns what is wrong with a window at a time; a zero start means now. reversed says that it is no window at all.
-func (r Rules) windowFaults(now, start, end time.Time) (faults []Fault, reversed bool) {
-	slack := time.Duration(0)
-	if start.IsZero() {
-		start, slack = now, clockTolerance
-	}
-	switch {
-	case start.Before(now.Add(-r.PastTolerance)):
-		faults = append(faults, Fault{"start_time", "it is in the past"})
-	case start.After(now.Add(r.MaxAhead + clockTolerance)):
-		faults = append(faults, Fault{"start_time", fmt.Sprintf("it is more than %v ahead", r.MaxAhead)})
-	}
-	switch length := end.Sub(start); {
-	case length < r.MinDuration-slack:
-		faults = append(faults, Fault{"end_time", fmt.Sprintf("the window must be at least %v long", r.MinDuration)})
-	case length > r.MaxDuration+slack:
-		faults = append(faults, Fault{"end_time", fmt.Sprintf("the window must be at most %v long", r.MaxDuration)})
-	case !end.After(now):
-		faults = append(faults, Fault{"end_time", "it is in the past"})
-	}
-	return faults, !end.After(start)
-}
-
-// windowError is the error for a window at a time, nil for one that the rules allow.
-func (r Rules) windowError(now, start, end time.Time) error {
-	switch faults, reversed := r.windowFaults(now, start, end); {
-	case len(faults) == 0:
-		return nil
-	case reversed:
-		return Invalid(faults...)
-	default:
-		return r.notAllowed(now, faults...)
-	}
-}
-
-// notAllowed is the error for a window against the rules. It says what they are.
-func (r Rules) notAllowed(now time.Time, faults ...Fault) error {
-	seconds := func(d time.Duration) string { return strconv.FormatInt(int64(d/time.Second), 10) }
-	return ErrWindowNotAllowed.In(faults...).With("min_reservation", seconds(r.MinDuration)).With("max_reservation", seconds(r.MaxDuration)).
-		With("max_ahead", seconds(r.MaxAhead)).With("now", now.UTC().Format(time.RFC3339))
-}
+var errClosed = library.ErrBranchClosed.WithFields(library.FieldViolation{Field: "start_time", Message: "the branch is closed for a part of the window"})
 
 // contentHash tells requests with the same request_id apart; nil when there is no request_id.
 func contentHash(requestID string, seatID int64, start, end time.Time) []byte {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -26,9 +27,9 @@ type bundle struct {
 	users []int64
 }
 
-func setup(t *testing.T) bundle { return setupWith(t, store.DefaultRules()) }
+func setup(t *testing.T) bundle { return setupWith(t, library.DefaultPolicy()) }
 
-func setupWith(t *testing.T, rules store.Rules) bundle {
+func setupWith(t *testing.T, rules library.Policy) bundle {
 	t.Helper()
 	db := storetest.NewDB(t)
 	db.FreezeClock(t, noon)
@@ -39,9 +40,9 @@ func setupWith(t *testing.T, rules store.Rules) bundle {
 func at(minutes int) time.Time { return noon.Add(time.Duration(minutes) * time.Minute) }
 
 // reserve reserves a seat for a user from one minute after noon to another.
-func (b bundle) reserve(t *testing.T, user, seat, from, to int) store.Reservation {
+func (b bundle) reserve(t *testing.T, user, seat, from, to int) library.Reservation {
 	t.Helper()
-	r, err := b.Reserve(t.Context(), store.Booking{UserID: b.users[user], SeatID: b.seats[seat], StartTime: at(from), EndTime: at(to)})
+	r, err := b.Reserve(t.Context(), library.Booking{UserID: b.users[user], SeatID: b.seats[seat], StartTime: at(from), EndTime: at(to)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,9 +61,9 @@ func TestReserve(t *testing.T) {
 	b := setup(t)
 	got := b.reserve(t, 0, 0, 30, 90)
 	deadline := at(45)
-	want := store.Reservation{
-		ID: got.ID, SeatRef: store.SeatRef{SeatID: b.seats[0], Branch: "branch-0", Area: "Area", Label: "A-1"}, UserID: b.users[0],
-		StartTime: at(30), EndTime: at(90), Status: store.Confirmed, CheckInOpensAt: at(15), CheckInDeadline: &deadline, CreatedAt: noon,
+	want := library.Reservation{
+		ID: got.ID, SeatRef: library.SeatRef{SeatID: b.seats[0], Branch: "branch-0", Area: "Area", Label: "A-1"}, UserID: b.users[0],
+		StartTime: at(30), EndTime: at(90), Status: library.Confirmed, CheckInOpensAt: at(15), CheckInDeadline: &deadline, CreatedAt: noon,
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(time.Time.Equal)); diff != "" {
 		t.Errorf("reserved (-want +got):\n%s", diff)
@@ -78,39 +79,41 @@ func TestReserve(t *testing.T) {
 
 func TestReserveRefuses(t *testing.T) {
 	t.Parallel()
-	rules := store.DefaultRules()
+	rules := library.DefaultPolicy()
 	rules.MaxUpcoming = 2
 	for name, tc := range map[string]struct {
 		from, to int
-		change   func(t *testing.T, b bundle, booking *store.Booking)
+		change   func(t *testing.T, b bundle, booking *library.Booking)
 		want     error
 	}{
-		"an unknown seat":       {from: 0, to: 60, want: store.ErrSeatNotFound, change: func(_ *testing.T, _ bundle, k *store.Booking) { k.SeatID = 1 << 40 }},
-		"an unknown user":       {from: 0, to: 60, want: store.ErrTokenInvalid, change: func(_ *testing.T, _ bundle, k *store.Booking) { k.UserID = 1 << 40 }},
-		"the past":              {from: -2, to: 60, want: store.ErrWindowNotAllowed},
-		"too far ahead":         {from: 14*24*60 + 1, to: 14*24*60 + 61, want: store.ErrWindowNotAllowed},
-		"too short":             {from: 0, to: 14, want: store.ErrWindowNotAllowed},
-		"too long":              {from: 0, to: 12*60 + 1, want: store.ErrWindowNotAllowed},
-		"a reversed window":     {from: 60, to: 0, want: store.Invalid()},
-		"an empty window":       {from: 60, to: 60, want: store.Invalid()},
-		"a seat out of service": {from: 0, to: 60, want: store.ErrSeatOutOfService, change: func(t *testing.T, b bundle, _ *store.Booking) { b.db.Exec(t, `UPDATE seats SET out_of_service = true`) }},
-		"a seat that is taken":  {from: 0, to: 60, want: store.ErrSeatTaken, change: func(t *testing.T, b bundle, _ *store.Booking) { b.reserve(t, 1, 0, 59, 90) }},
-		"a user who is busy":    {from: 0, to: 60, want: store.ErrUserBusy, change: func(t *testing.T, b bundle, _ *store.Booking) { b.reserve(t, 0, 1, 59, 90) }},
-		"a user who has two": {from: 0, to: 60, want: store.ErrTooManyReservations, change: func(t *testing.T, b bundle, _ *store.Booking) {
+		"an unknown seat":   {from: 0, to: 60, want: library.ErrSeatNotFound, change: func(_ *testing.T, _ bundle, k *library.Booking) { k.SeatID = 1 << 40 }},
+		"an unknown user":   {from: 0, to: 60, want: library.ErrTokenInvalid, change: func(_ *testing.T, _ bundle, k *library.Booking) { k.UserID = 1 << 40 }},
+		"the past":          {from: -2, to: 60, want: library.ErrWindowNotAllowed},
+		"too far ahead":     {from: 14*24*60 + 1, to: 14*24*60 + 61, want: library.ErrWindowNotAllowed},
+		"too short":         {from: 0, to: 14, want: library.ErrWindowNotAllowed},
+		"too long":          {from: 0, to: 12*60 + 1, want: library.ErrWindowNotAllowed},
+		"a reversed window": {from: 60, to: 0, want: library.Invalid()},
+		"an empty window":   {from: 60, to: 60, want: library.Invalid()},
+		"a seat out of service": {from: 0, to: 60, want: library.ErrSeatOutOfService, change: func(t *testing.T, b bundle, _ *library.Booking) {
+			b.db.Exec(t, `UPDATE seats SET out_of_service = true`)
+		}},
+		"a seat that is taken": {from: 0, to: 60, want: library.ErrSeatTaken, change: func(t *testing.T, b bundle, _ *library.Booking) { b.reserve(t, 1, 0, 59, 90) }},
+		"a user who is busy":   {from: 0, to: 60, want: library.ErrUserBusy, change: func(t *testing.T, b bundle, _ *library.Booking) { b.reserve(t, 0, 1, 59, 90) }},
+		"a user who has two": {from: 0, to: 60, want: library.ErrTooManyReservations, change: func(t *testing.T, b bundle, _ *library.Booking) {
 			b.reserve(t, 0, 1, 60, 90)
 			b.reserve(t, 0, 1, 90, 120)
 		}},
-		"a branch that is closed": {from: 0, to: 8 * 60, want: store.ErrBranchClosed, change: func(t *testing.T, b bundle, _ *store.Booking) {
+		"a branch that is closed": {from: 0, to: 8 * 60, want: library.ErrBranchClosed, change: func(t *testing.T, b bundle, _ *library.Booking) {
 			b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '20:00' FROM branches`)
 		}},
-		"a branch closed that day": {from: 24 * 60, to: 25 * 60, want: store.ErrBranchClosed, change: func(t *testing.T, b bundle, _ *store.Booking) {
+		"a branch closed that day": {from: 24 * 60, to: 25 * 60, want: library.ErrBranchClosed, change: func(t *testing.T, b bundle, _ *library.Booking) {
 			b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '20:00' FROM branches`)
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setupWith(t, rules)
-			booking := store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(tc.from), EndTime: at(tc.to)}
+			booking := library.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(tc.from), EndTime: at(tc.to)}
 			if tc.change != nil {
 				tc.change(t, b, &booking)
 			}
@@ -139,7 +142,7 @@ func TestReserveTouchingWindowsAndAfterCancel(t *testing.T) {
 func TestReserveWithoutStartBeginsNow(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	r, err := b.Reserve(t.Context(), store.Booking{UserID: b.users[0], SeatID: b.seats[0], EndTime: at(30)})
+	r, err := b.Reserve(t.Context(), library.Booking{UserID: b.users[0], SeatID: b.seats[0], EndTime: at(30)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +162,7 @@ func TestReserveInsideOpeningHours(t *testing.T) {
 func TestReserveAgainAnswersAsTheFirstTime(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	booking := store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(10), EndTime: at(60), RequestID: "once"}
+	booking := library.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(10), EndTime: at(60), RequestID: "once"}
 	first, err := b.Reserve(t.Context(), booking)
 	if err != nil {
 		t.Fatal(err)
@@ -180,7 +183,7 @@ func TestReserveAgainAnswersAsTheFirstTime(t *testing.T) {
 	other := booking
 	other.EndTime = at(70)
 	_, err = b.Reserve(t.Context(), other)
-	wantErr(t, err, store.ErrRequestIDReused)
+	wantErr(t, err, library.ErrRequestIDReused)
 	other = booking
 	other.UserID = b.users[1] // the key is the user's own
 	if _, err := b.Reserve(t.Context(), other); err != nil {
@@ -213,15 +216,15 @@ func TestAPanicOfOneBooking(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	tracer := &batches{}
-	s, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 1, MaxConns: 2, Rules: store.DefaultRules(), Tracer: tracer})
+	s, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 1, MaxConns: 2, Policy: library.DefaultPolicy(), Tracer: tracer})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	booking := store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(60), EndTime: at(120)}
+	booking := library.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(60), EndTime: at(120)}
 	tracer.armed.Store(true)
 	_, err = s.Reserve(t.Context(), booking)
-	if known, ok := errors.AsType[*store.Error](err); err == nil || ok {
+	if known, ok := errors.AsType[*library.Error](err); err == nil || ok {
 		t.Errorf("got %v, want an error that nobody but the log is told of", known)
 	}
 	tracer.armed.Store(false)
@@ -237,7 +240,7 @@ func TestARushThatIsHeldUp(t *testing.T) {
 	b := setup(t)
 	b.users = b.db.Users(t, rush+1)
 	tracer := &batches{}
-	s, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 8, MaxConns: 16, Rules: store.DefaultRules(), Tracer: tracer})
+	s, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 8, MaxConns: 16, Policy: library.DefaultPolicy(), Tracer: tracer})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,10 +252,10 @@ func TestARushThatIsHeldUp(t *testing.T) {
 	var all sync.WaitGroup
 	for _, user := range b.users[:rush] {
 		all.Go(func() {
-			switch _, err := s.Reserve(t.Context(), store.Booking{UserID: user, SeatID: b.seats[0], StartTime: at(60), EndTime: at(120)}); {
+			switch _, err := s.Reserve(t.Context(), library.Booking{UserID: user, SeatID: b.seats[0], StartTime: at(60), EndTime: at(120)}); {
 			case err == nil:
 				won.Add(1)
-			case errors.Is(err, store.ErrSeatTaken):
+			case errors.Is(err, library.ErrSeatTaken):
 				taken.Add(1)
 			default:
 				t.Error(err)
@@ -262,7 +265,7 @@ func TestARushThatIsHeldUp(t *testing.T) {
 	// One alone, and then 32 together: in the lane, and again out of it.
 	const held = 4
 	storetest.Eventually(t, "the rush waits", func() bool { return tracer.n.Load() >= held })
-	if _, err := s.Reserve(t.Context(), store.Booking{UserID: b.users[rush], SeatID: b.seats[1], StartTime: at(60), EndTime: at(120)}); err != nil {
+	if _, err := s.Reserve(t.Context(), library.Booking{UserID: b.users[rush], SeatID: b.seats[1], StartTime: at(60), EndTime: at(120)}); err != nil {
 		t.Errorf("another seat: %v", err)
 	}
 	b.db.Exec(t, `COMMIT`)
@@ -280,11 +283,11 @@ func TestARushThatIsHeldUp(t *testing.T) {
 func TestReserveWithATokenOfAnotherPerson(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	var token store.Identity
+	var token library.Identity
 	token.ID = b.users[0]
 	token.StudentID = storetest.Value[string](t, b.db, `SELECT student_id FROM users WHERE id = $1`, token.ID)
 	token.TokenGeneration = storetest.Value[int64](t, b.db, `SELECT token_generation FROM users WHERE id = $1`, token.ID)
-	booking := store.Booking{UserID: token.ID, SeatID: b.seats[0], StartTime: at(60), EndTime: at(120), RequestID: "one", Token: &token}
+	booking := library.Booking{UserID: token.ID, SeatID: b.seats[0], StartTime: at(60), EndTime: at(120), RequestID: "one", Token: &token}
 	first, err := b.Reserve(t.Context(), booking)
 	if err != nil {
 		t.Fatal(err)
@@ -294,13 +297,13 @@ func TestReserveWithATokenOfAnotherPerson(t *testing.T) {
 	older.TokenGeneration--
 	newer.TokenGeneration++
 	for _, c := range []struct {
-		token store.Identity
+		token library.Identity
 		want  error
-	}{{other, store.ErrTokenInvalid}, {older, store.ErrTokenRevoked}, {newer, store.ErrTokenInvalid}} {
+	}{{other, library.ErrTokenInvalid}, {older, library.ErrTokenRevoked}, {newer, library.ErrTokenInvalid}} {
 		again, next := booking, booking
 		again.Token, next.Token = &c.token, &c.token
 		next.RequestID, next.StartTime, next.EndTime = "two", at(240), at(300)
-		for _, attempt := range []store.Booking{again, next} {
+		for _, attempt := range []library.Booking{again, next} {
 			if r, err := b.Reserve(t.Context(), attempt); !errors.Is(err, c.want) || r.ID != 0 {
 				t.Errorf("%+v, request %s: %+v, %v", c.token, attempt.RequestID, r, err)
 			}

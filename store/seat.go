@@ -2,62 +2,21 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/dlsms/dlsms/library"
 )
-
-// Branch is one building of the library.
-type Branch struct {
-	ID       int64
-	Code     string
-	Name     string
-	Timezone string // IANA
-	// Hours are when it is open; empty: at all hours.
-	Hours []OpenHours `db:"-"`
-}
-
-// OpenHours are one opening of a branch, in its time zone. Closes at or before Opens means the next day.
-type OpenHours struct {
-	Weekday time.Weekday
-	Opens   time.Duration // after midnight
-	Closes  time.Duration // after midnight, up to 24 h
-}
-
-// Seat is one seat of the catalog.
-type Seat struct {
-	ID           int64
-	BranchID     int64
-	Area         string
-	Label        string
-	Amenities    []int16 // numbers of the enum dlsms.v1.Amenity
-	OutOfService bool
-}
-
-// Taken is a reservation that takes its seat.
-type Taken struct {
-	ReservationID int64
-	Version       int64
-	SeatID        int64
-	StartTime     time.Time
-	EndTime       time.Time
-}
-
-// Catalog is what the library has: branches in the order of their codes, seats in the order of their ids.
-type Catalog struct {
-	Branches []Branch
-	Seats    []Seat
-}
 
 // World is all that the read model begins with, as of one snapshot.
 type World struct {
 	Snapshot Snapshot
 	Now      time.Time
-	Catalog
+	library.Catalog
 	// Taken are the reservations that take their seat and end after Now.
-	Taken []Taken
+	Taken []library.TakenWindow
 }
 
 // The order is that of bytes, whatever the locale of the database says about hyphens.
@@ -105,14 +64,14 @@ func (s *Store) LoadWorld(ctx context.Context) (World, error) {
 		if err != nil {
 			return err
 		}
-		w.Taken, _, err = collect[Taken](s, rows, tableReservations, nil)
+		w.Taken, _, err = collect[library.TakenWindow](s, rows, tableReservations, nil)
 		return err
 	})
 	return w, translate(err)
 }
 
-func (s *Store) catalog(ctx context.Context, tx pgx.Tx) (Catalog, error) {
-	var c Catalog
+func (s *Store) catalog(ctx context.Context, tx pgx.Tx) (library.Catalog, error) {
+	var c library.Catalog
 	rows, err := tx.Query(ctx, selectBranches, s.lib)
 	if err != nil {
 		return c, err
@@ -129,20 +88,16 @@ func (s *Store) catalog(ctx context.Context, tx pgx.Tx) (Catalog, error) {
 	if rows, err = tx.Query(ctx, selectSeats, s.lib); err != nil {
 		return c, err
 	}
-	c.Seats, _, err = collect(s, rows, tableSeats, (*Seat).check)
+	c.Seats, _, err = collect(s, rows, tableSeats, (*library.Seat).Validate)
 	return c, err
 }
 
 // branches reads branches. One that is faulty is reported, mended as far as that goes, and kept: without it, its seats could not be shown.
-func (s *Store) branches(rows pgx.Rows) ([]Branch, error) {
-	branches, _, readErr := collect[Branch](s, rows, tableBranches, nil)
+func (s *Store) branches(rows pgx.Rows) ([]library.Branch, error) {
+	branches, _, readErr := collect[library.Branch](s, rows, tableBranches, nil)
 	for i := range branches {
 		b := &branches[i]
-		err := validText(b.Name, b.Timezone)
-		if _, zoneErr := LoadZone(b.Timezone); zoneErr != nil {
-			err = fmt.Errorf("the branch counts as closed, if it has opening hours: %w", zoneErr)
-		}
-		if err != nil {
+		if err := b.Validate(); err != nil {
 			s.unreadable.report(tableBranches, b.ID, err)
 			b.Name, b.Timezone = strings.ToValidUTF8(b.Name, "\uFFFD"), strings.ToValidUTF8(b.Timezone, "\uFFFD")
 		}
@@ -150,15 +105,13 @@ func (s *Store) branches(rows pgx.Rows) ([]Branch, error) {
 	return branches, readErr
 }
 
-func (seat *Seat) check() error { return validText(seat.Area, seat.Label) }
-
 // addHours adds their opening hours to branches.
-func addHours(rows pgx.Rows, branches []Branch) error {
+func addHours(rows pgx.Rows, branches []library.Branch) error {
 	var branchID, weekday, opens, closes int64
 	_, err := pgx.ForEachRow(rows, []any{&branchID, &weekday, &opens, &closes}, func() error {
 		for i := range branches {
 			if branches[i].ID == branchID {
-				branches[i].Hours = append(branches[i].Hours, OpenHours{
+				branches[i].Hours = append(branches[i].Hours, library.OpenHours{
 					Weekday: time.Weekday(weekday),
 					Opens:   time.Duration(opens) * time.Second,
 					Closes:  time.Duration(closes) * time.Second,

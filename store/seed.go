@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/dlsms/dlsms/library"
 )
 
 // The numbers of the enum dlsms.v1.Amenity.
@@ -70,9 +72,9 @@ func (s *Store) Seed(ctx context.Context, passwordHash string) (Seeded, error) {
 			}
 		}
 		for i, name := range demoStudents {
-			queue(&added.Users, insertDemoUser, s.lib, fmt.Sprintf("S20210%02d", i+1), name, RoleStudent, passwordHash)
+			queue(&added.Users, insertDemoUser, s.lib, fmt.Sprintf("S20210%02d", i+1), name, library.RoleStudent, passwordHash)
 		}
-		queue(&added.Users, insertDemoUser, s.lib, "L0001", "Kerstin Vogel", RoleLibrarian, passwordHash)
+		queue(&added.Users, insertDemoUser, s.lib, "L0001", "Kerstin Vogel", library.RoleLibrarian, passwordHash)
 		return t.SendBatch(ctx, batch).Close()
 	})
 	if err == nil && added != (Seeded{}) {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/dlsms/dlsms/library"
 )
 
 // sessionSettings are what every session of ours needs, whatever the server, the database or the role sets. They are
@@ -94,7 +96,7 @@ func prepareSession(ctx context.Context, conn *pgx.Conn, settings map[string]str
 		return overridden("transaction_isolation", "read committed", level)
 	}
 	if value(readOnly, 0) != "off" {
-		return ErrUnavailable.Because(errReadOnly)
+		return library.ErrUnavailable.WithCause(errReadOnly)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/migrations"
 	"github.com/dlsms/dlsms/store/storetest"
@@ -53,7 +54,7 @@ func TestSessionsBehindAPooler(t *testing.T) {
 	if _, err := migrations.Up(t.Context(), pooler.URL); err != nil {
 		t.Fatal(err)
 	}
-	s, err := store.Open(t.Context(), store.Config{URL: pooler.URL, MinConns: 3, MaxConns: 3, Rules: store.DefaultRules()})
+	s, err := store.Open(t.Context(), store.Config{URL: pooler.URL, MinConns: 3, MaxConns: 3, Policy: library.DefaultPolicy()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,8 +118,8 @@ func TestSessionOnAStandby(t *testing.T) {
 		db.Exec(t, `CREATE ROLE twin SUPERUSER LOGIN PASSWORD 'twin'`)
 	}
 	storetest.MakeStandby(t, pg)
-	_, err := store.Open(t.Context(), store.Config{URL: other.URL, MinConns: 1, MaxConns: 1, Rules: store.DefaultRules()})
-	if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(fmt.Sprint(err), "read only") {
+	_, err := store.Open(t.Context(), store.Config{URL: other.URL, MinConns: 1, MaxConns: 1, Policy: library.DefaultPolicy()})
+	if !errors.Is(err, library.ErrUnavailable) || !strings.Contains(fmt.Sprint(err), "read only") {
 		t.Errorf("a standby: %v", err)
 	}
 	// Of several hosts, the primary is found, though the standby is the first.
@@ -131,7 +132,7 @@ func TestSessionOnAStandby(t *testing.T) {
 		hosts += "," + u.Host
 	}
 	both := "postgres://twin:twin@" + hosts[1:] + "/dlsms?sslmode=disable"
-	s, err := store.Open(t.Context(), store.Config{URL: both, MinConns: 1, MaxConns: 1, Rules: store.DefaultRules()})
+	s, err := store.Open(t.Context(), store.Config{URL: both, MinConns: 1, MaxConns: 1, Policy: library.DefaultPolicy()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +156,7 @@ func TestFirstHostIsGone(t *testing.T) {
 	if _, err := migrations.Up(t.Context(), both.String()); err != nil {
 		t.Error(err)
 	}
-	s, err := store.Open(t.Context(), store.Config{URL: both.String(), MinConns: 1, MaxConns: 1, Rules: store.DefaultRules()})
+	s, err := store.Open(t.Context(), store.Config{URL: both.String(), MinConns: 1, MaxConns: 1, Policy: library.DefaultPolicy()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +195,7 @@ func TestParseURL(t *testing.T) {
 			if _, err := migrations.Up(t.Context(), connString); err != nil {
 				t.Fatal(err)
 			}
-			s, err := store.Open(t.Context(), store.Config{URL: connString, MinConns: 1, MaxConns: 2, Rules: store.DefaultRules()})
+			s, err := store.Open(t.Context(), store.Config{URL: connString, MinConns: 1, MaxConns: 2, Policy: library.DefaultPolicy()})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -238,7 +239,7 @@ func TestExecModes(t *testing.T) {
 			if _, err := migrations.Up(t.Context(), through); err != nil {
 				t.Fatal(err)
 			}
-			s, err := store.Open(t.Context(), store.Config{URL: through, MinConns: 1, MaxConns: 4, Rules: store.DefaultRules()})
+			s, err := store.Open(t.Context(), store.Config{URL: through, MinConns: 1, MaxConns: 4, Policy: library.DefaultPolicy()})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -264,8 +265,8 @@ func (b bundle) everyVerb(t *testing.T) {
 	ctx, waiting := t.Context(), b.db.Users(t, 1)[0]
 	b.clock(t, 0)
 
-	user, err := b.RegisterUser(ctx, store.NewUser{
-		StudentID: fmt.Sprintf("S%d", waiting), Name: "Name", Email: "a@b.example", PasswordHash: "hash", Role: store.RoleStudent,
+	user, err := b.RegisterUser(ctx, library.NewUser{
+		StudentID: fmt.Sprintf("S%d", waiting), Name: "Name", Email: "a@b.example", PasswordHash: "hash", Role: library.RoleStudent,
 	})
 	do("RegisterUser", err)
 	_, err = b.Credentials(ctx, user.StudentID)
@@ -288,7 +289,7 @@ func (b bundle) everyVerb(t *testing.T) {
 	if len(everything.Catalog.Seats) != len(world.Seats) || len(everything.Catalog.SeatIDs) != len(world.Seats) {
 		t.Errorf("the catalog: %+v", everything.Catalog)
 	}
-	visit, err := b.Reserve(ctx, store.Booking{UserID: b.users[0], SeatID: b.seats[0], EndTime: at(60), RequestID: fmt.Sprint("r-", user.ID)})
+	visit, err := b.Reserve(ctx, library.Booking{UserID: b.users[0], SeatID: b.seats[0], EndTime: at(60), RequestID: fmt.Sprint("r-", user.ID)})
 	do("Reserve", err)
 	_, err = b.Reservation(ctx, b.users[0], visit.ID)
 	do("Reservation", err)
@@ -296,11 +297,11 @@ func (b bundle) everyVerb(t *testing.T) {
 	do("CheckIn", err)
 	_, err = b.Extend(ctx, b.users[0], visit.ID, at(90))
 	do("Extend", err)
-	entry, err := b.JoinWaitlist(ctx, store.Booking{
+	entry, err := b.JoinWaitlist(ctx, library.Booking{
 		UserID: waiting, SeatID: b.seats[0], StartTime: at(30), EndTime: at(80), RequestID: fmt.Sprint("j-", user.ID),
 	})
 	do("JoinWaitlist", err)
-	left, err := b.JoinWaitlist(ctx, store.Booking{UserID: b.users[1], SeatID: b.seats[0], StartTime: at(30), EndTime: at(80)})
+	left, err := b.JoinWaitlist(ctx, library.Booking{UserID: b.users[1], SeatID: b.seats[0], StartTime: at(30), EndTime: at(80)})
 	do("JoinWaitlist", err)
 	_, err = b.LeaveWaitlist(ctx, b.users[1], left.ID)
 	do("LeaveWaitlist", err)

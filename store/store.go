@@ -9,48 +9,12 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/dlsms/dlsms/library"
 )
 
 // DefaultLibrary is the id of the one library that a database begins with.
 const DefaultLibrary int64 = 1
-
-// Rules are what a library allows. A zero MaxUpcoming, MaxWaiting, MaxWaitingPerSeat or MaxWaitlist means no limit; all else must be above 0, but PastTolerance, Grace and the leads may be 0.
-type Rules struct {
-	MinDuration   time.Duration // shortest window
-	MaxDuration   time.Duration // longest window
-	MaxAhead      time.Duration // latest start, from now
-	PastTolerance time.Duration // earliest start, before now
-	MaxUpcoming   int           // most upcoming reservations of a user
-	MaxWaiting    int           // most waitlist entries of a user that are WAITING or OFFERED
-	// MaxWaitingPerSeat is MaxWaiting for the entries at one seat, MaxWaitlist the most of all users' entries at one seat. They bound
-	// what it costs to serve a seat's waitlist.
-	MaxWaitingPerSeat int
-	MaxWaitlist       int
-	CheckInLead       time.Duration // check-in opens this long before the start
-	Grace             time.Duration // check-in closes this long after the start or the confirmation, whichever is later
-	ClaimTime         time.Duration // an offer stands this long
-	ReminderLead      time.Duration // the reminder comes this long before check-in closes
-}
-
-// DefaultRules are the rules of a library that sets none.
-func DefaultRules() Rules {
-	return Rules{
-		MinDuration:   15 * time.Minute,
-		MaxDuration:   12 * time.Hour,
-		MaxAhead:      14 * 24 * time.Hour,
-		PastTolerance: time.Minute,
-		MaxUpcoming:   10,
-		MaxWaiting:    20,
-
-		MaxWaitingPerSeat: 5,
-		MaxWaitlist:       100,
-
-		CheckInLead:  15 * time.Minute,
-		Grace:        15 * time.Minute,
-		ClaimTime:    10 * time.Minute,
-		ReminderLead: 5 * time.Minute,
-	}
-}
 
 // Config says how to open a Store.
 type Config struct {
@@ -60,7 +24,7 @@ type Config struct {
 	MinConns, MaxConns int32
 	// LibraryID is the library that this server serves; 0: DefaultLibrary.
 	LibraryID int64
-	Rules     Rules
+	Policy    library.Policy
 	// Tracer sees every statement; nil: none.
 	Tracer pgx.QueryTracer
 	// Observer is told what happens, for metrics.
@@ -81,7 +45,7 @@ type Store struct {
 	pool       *pgxpool.Pool // requests
 	background *pgxpool.Pool // the worker
 	lib        int64
-	rules      Rules
+	policy     library.Policy
 	booker     booker
 	growth     growth
 	observer   Observer
@@ -93,7 +57,7 @@ type Store struct {
 // Open connects to Postgres and returns when MinConns connections are open and checked, so that the first requests find them warm.
 // It fails with ErrUnavailable when Postgres can't be reached.
 func Open(ctx context.Context, c Config) (*Store, error) {
-	s := &Store{lib: c.LibraryID, rules: c.Rules, observer: c.Observer}
+	s := &Store{lib: c.LibraryID, policy: c.Policy, observer: c.Observer}
 	s.booker.store = s
 	s.unreadable.log = c.Log
 	if s.lib == 0 {
@@ -181,8 +145,8 @@ func (s *Store) Close() {
 	s.revocations.close()
 }
 
-// Rules returns the rules that the store was opened with.
-func (s *Store) Rules() Rules { return s.rules }
+// Policy returns the policy that the store was opened with.
+func (s *Store) Policy() library.Policy { return s.policy }
 
 // Library returns the id of the library that the store serves.
 func (s *Store) Library() int64 { return s.lib }

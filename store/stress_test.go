@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -75,9 +76,9 @@ func TestStress(t *testing.T) {
 	if len(kinds) < 10 {
 		t.Errorf("few kinds of transitions: %v", kinds)
 	}
-	for _, e := range []*store.Error{
-		store.ErrSeatTaken, store.ErrUserBusy, store.ErrSeatAvailable, store.ErrAlreadyWaiting,
-		store.ErrCheckInTooEarly,
+	for _, e := range []*library.Error{
+		library.ErrSeatTaken, library.ErrUserBusy, library.ErrSeatAvailable, library.ErrAlreadyWaiting,
+		library.ErrCheckInTooEarly,
 	} {
 		if _, ok := reasons.Load(e.Reason); !ok {
 			t.Errorf("nobody was refused as %s", e.Reason)
@@ -158,7 +159,7 @@ func (c client) act(t *testing.T) {
 		c.check(t, err)
 	}
 	start := c.now().Add(time.Duration(c.random.IntN(60)) * time.Minute)
-	booking := store.Booking{
+	booking := library.Booking{
 		UserID: user, SeatID: c.seats[c.random.IntN(len(c.seats))],
 		StartTime: start, EndTime: start.Add(time.Duration(15+c.random.IntN(45)) * time.Minute),
 	}
@@ -176,8 +177,8 @@ func (c client) check(t *testing.T, err error) {
 	if err == nil {
 		return
 	}
-	e, ok := errors.AsType[*store.Error](err)
-	if !ok || e.Kind == store.KindUnavailable || e.Kind == store.KindInternal || e.Reason == store.ErrOverloaded.Reason {
+	e, ok := errors.AsType[*library.Error](err)
+	if !ok || e.Kind == library.KindUnavailable || e.Kind == library.KindInternal || e.Reason == library.ErrOverloaded.Reason {
 		t.Error(err)
 		return
 	}

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // TestClocksThatAreOff has clients whose clocks are up to 5 s off, and whose calls take a moment, ask for the shortest, the longest and
@@ -19,9 +19,9 @@ func TestClocksThatAreOff(t *testing.T) {
 		for _, late := range []time.Duration{0, 50 * time.Millisecond, 4 * time.Second} {
 			b := setup(t)
 			theirs := noon.Add(skew - late) // what their clock says when the call arrives at noon, less the time that it took
-			reserve := func(what string, seat int, start, end time.Time, want error) store.Reservation {
+			reserve := func(what string, seat int, start, end time.Time, want error) library.Reservation {
 				t.Helper()
-				r, err := b.Reserve(t.Context(), store.Booking{
+				r, err := b.Reserve(t.Context(), library.Booking{
 					UserID: b.users[seat], SeatID: b.seats[seat], StartTime: start, EndTime: end,
 				})
 				if !errors.Is(err, want) {
@@ -34,14 +34,14 @@ func TestClocksThatAreOff(t *testing.T) {
 			reserve("the longest from now", 1, now, theirs.Add(12*time.Hour), nil)
 			reserve("the furthest", 0, theirs.Add(14*day), theirs.Add(14*day+time.Hour), nil)
 			reserve("from their now", 2, theirs, theirs.Add(15*time.Minute), nil)
-			reserve("shorter from now", 3, now, noon.Add(15*time.Minute-11*time.Second), store.ErrWindowNotAllowed)
-			reserve("longer from now", 3, now, noon.Add(12*time.Hour+11*time.Second), store.ErrWindowNotAllowed)
-			reserve("further", 3, noon.Add(14*day+11*time.Second), noon.Add(15*day), store.ErrWindowNotAllowed)
-			reserve("a second too short", 3, theirs, theirs.Add(15*time.Minute-time.Second), store.ErrWindowNotAllowed)
-			reserve("a second too long", 3, theirs, theirs.Add(12*time.Hour+time.Second), store.ErrWindowNotAllowed)
-			reserve("the end of what ended", 3, now, noon.Add(-time.Second), store.Invalid())
+			reserve("shorter from now", 3, now, noon.Add(15*time.Minute-11*time.Second), library.ErrWindowNotAllowed)
+			reserve("longer from now", 3, now, noon.Add(12*time.Hour+11*time.Second), library.ErrWindowNotAllowed)
+			reserve("further", 3, noon.Add(14*day+11*time.Second), noon.Add(15*day), library.ErrWindowNotAllowed)
+			reserve("a second too short", 3, theirs, theirs.Add(15*time.Minute-time.Second), library.ErrWindowNotAllowed)
+			reserve("a second too long", 3, theirs, theirs.Add(12*time.Hour+time.Second), library.ErrWindowNotAllowed)
+			reserve("the end of what ended", 3, now, noon.Add(-time.Second), library.Invalid())
 
-			join := store.Booking{
+			join := library.Booking{
 				UserID: b.users[4], SeatID: b.seats[0], StartTime: theirs.Add(14 * day), EndTime: theirs.Add(14*day + time.Hour),
 			}
 			if _, err := b.JoinWaitlist(t.Context(), join); err != nil {
@@ -52,7 +52,7 @@ func TestClocksThatAreOff(t *testing.T) {
 				t.Errorf("%v off, %v late: extend to the longest: %v", skew, late, err)
 			}
 			_, err := b.Extend(t.Context(), b.users[3], r.ID, noon.Add(12*time.Hour+11*time.Second))
-			if !errors.Is(err, store.ErrWindowNotAllowed) {
+			if !errors.Is(err, library.ErrWindowNotAllowed) {
 				t.Errorf("%v off, %v late: extend further: %v", skew, late, err)
 			}
 		}
@@ -65,7 +65,7 @@ func TestWindowRulesAreTold(t *testing.T) {
 	b := setup(t)
 	r := b.reserve(t, 0, 0, 0, 60)
 	b.reserve(t, 1, 1, 0, 60)
-	window := store.Booking{UserID: b.users[2], SeatID: b.seats[1], StartTime: at(20200), EndTime: at(20201)}
+	window := library.Booking{UserID: b.users[2], SeatID: b.seats[1], StartTime: at(20200), EndTime: at(20201)}
 	_, reserve := b.Reserve(t.Context(), window)
 	_, join := b.JoinWaitlist(t.Context(), window)
 	_, extend := b.Extend(t.Context(), b.users[0], r.ID, at(721))
@@ -77,8 +77,8 @@ func TestWindowRulesAreTold(t *testing.T) {
 		"join":    {join, []string{"start_time", "end_time"}},
 		"extend":  {extend, []string{"end_time"}},
 	} {
-		e, ok := errors.AsType[*store.Error](tc.err)
-		if !ok || e.Reason != "WINDOW_NOT_ALLOWED" || e.Kind != store.KindInvalid {
+		e, ok := errors.AsType[*library.Error](tc.err)
+		if !ok || e.Reason != "WINDOW_NOT_ALLOWED" || e.Kind != library.KindInvalid {
 			t.Errorf("%s: %v", what, tc.err)
 			continue
 		}
@@ -92,8 +92,8 @@ func TestWindowRulesAreTold(t *testing.T) {
 		want := map[string]string{
 			"min_reservation": "900", "max_reservation": "43200", "max_ahead": "1209600", "now": "2026-03-02T12:00:00Z",
 		}
-		if !maps.Equal(e.Meta, want) {
-			t.Errorf("%s: rules %v, want %v", what, e.Meta, want)
+		if !maps.Equal(e.Metadata, want) {
+			t.Errorf("%s: rules %v, want %v", what, e.Metadata, want)
 		}
 	}
 }

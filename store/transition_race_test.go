@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
@@ -80,9 +80,9 @@ func TestCheckInAgainstNoShow(t *testing.T) {
 		for i, err := range errs {
 			status := mustRead(t, b, i, ids[i]).Status
 			switch {
-			case err == nil && status == store.CheckedIn:
+			case err == nil && status == library.CheckedIn:
 				won++
-			case errors.Is(err, store.ErrCheckInTooLate) && status == store.NoShow:
+			case errors.Is(err, library.ErrCheckInTooLate) && status == library.NoShow:
 				lost++
 			default:
 				t.Errorf("answered %v, and the reservation is %s", err, status)
@@ -127,7 +127,7 @@ func TestClaimAgainstExpiry(t *testing.T) {
 	untilBoth(t, func() (won, lost int) {
 		from += 120
 		b.clock(t, from)
-		entries, next := make([]store.Entry, rivals), make([]store.Entry, rivals)
+		entries, next := make([]library.WaitlistEntry, rivals), make([]library.WaitlistEntry, rivals)
 		for i := range entries {
 			taken := b.reserve(t, 2*rivals, i, from+30, from+90)
 			entries[i] = b.join(t, i, i, from+30, from+90)
@@ -151,14 +151,14 @@ func TestClaimAgainstExpiry(t *testing.T) {
 			e, behind := b.entry(t, i, entries[i].ID), b.entry(t, rivals+i, next[i].ID)
 			status := mustRead(t, b, i, e.ReservationID).Status
 			switch {
-			case i%4 < 3 && err == nil && e.Status == store.EntryClaimed && status == store.Confirmed &&
-				behind.Status == store.EntryWaiting:
+			case i%4 < 3 && err == nil && e.Status == library.EntryClaimed && status == library.Confirmed &&
+				behind.Status == library.EntryWaiting:
 				won++
-			case i%4 == 3 && err == nil && e.Status == store.EntryLeft && status == store.Cancelled &&
-				behind.Status == store.EntryOffered:
+			case i%4 == 3 && err == nil && e.Status == library.EntryLeft && status == library.Cancelled &&
+				behind.Status == library.EntryOffered:
 				won++
-			case errors.Is(err, store.ErrOfferExpired) && e.Status == store.EntryExpired && status == store.Cancelled &&
-				behind.Status == store.EntryOffered:
+			case errors.Is(err, library.ErrOfferExpired) && e.Status == library.EntryExpired && status == library.Cancelled &&
+				behind.Status == library.EntryOffered:
 				lost++
 			default:
 				t.Errorf("answered %v; the entry is %s, its reservation %s, the next in line %s", err, e.Status, status,
@@ -194,7 +194,7 @@ func TestCheckOutAgainstTheEnd(t *testing.T) {
 		b.db.SetClock(t, at(from+60).Add(-20*time.Millisecond))
 		whileWorking(t, func() {
 			eachInTurn(4, rivals, func(i int) {
-				if r, err := stores[i%2].CheckOut(t.Context(), b.users[i], ids[i]); err != nil || r.Status != store.Completed {
+				if r, err := stores[i%2].CheckOut(t.Context(), b.users[i], ids[i]); err != nil || r.Status != library.Completed {
 					t.Errorf("%+v, %v", r, err)
 				}
 			})
@@ -216,10 +216,10 @@ func TestJoinAgainstCancel(t *testing.T) {
 	for round := range 60 {
 		from := 120 * round
 		taken := b.reserve(t, 0, 0, from, from+60)
-		booking := store.Booking{UserID: b.users[1], SeatID: b.seats[0], StartTime: at(from), EndTime: at(from + 60)}
+		booking := library.Booking{UserID: b.users[1], SeatID: b.seats[0], StartTime: at(from), EndTime: at(from + 60)}
 		walkIn := booking
 		walkIn.UserID = b.users[2]
-		var e store.Entry
+		var e library.WaitlistEntry
 		errs := atOnce(3, func(i int) (err error) {
 			switch i {
 			case 0:
@@ -231,18 +231,18 @@ func TestJoinAgainstCancel(t *testing.T) {
 			}
 			return err
 		})
-		status := store.WaitlistStatus("")
+		status := library.WaitlistStatus("")
 		if errs[1] == nil {
 			status = b.entry(t, 1, e.ID).Status
 		}
 		switch {
 		case errs[0] != nil:
 			t.Fatal(errs[0])
-		case errs[1] == nil && status == store.EntryOffered && errors.Is(errs[2], store.ErrSeatTaken):
+		case errs[1] == nil && status == library.EntryOffered && errors.Is(errs[2], library.ErrSeatTaken):
 			outcomes["offered"]++
-		case errs[1] == nil && status == store.EntryWaiting && errs[2] == nil:
+		case errs[1] == nil && status == library.EntryWaiting && errs[2] == nil:
 			outcomes["waits behind the walk-in"]++
-		case errors.Is(errs[1], store.ErrSeatAvailable):
+		case errors.Is(errs[1], library.ErrSeatAvailable):
 			outcomes["came too late to wait"]++
 		default:
 			t.Errorf("join %v, entry %s, walk-in %v", errs[1], status, errs[2])
@@ -268,7 +268,7 @@ func TestNobodyPassesBy(t *testing.T) {
 	b.users = b.db.Users(t, line+4)
 	stores := b.replicas(t, 2)
 	holder := b.reserve(t, line, 0, 30, 90)
-	entries := make([]store.Entry, line)
+	entries := make([]library.WaitlistEntry, line)
 	for i := range entries {
 		entries[i] = b.join(t, i, 0, 30, 90)
 	}
@@ -279,10 +279,10 @@ func TestNobodyPassesBy(t *testing.T) {
 	for i := range 3 {
 		walkIns.Go(func() {
 			for waiting.Load() {
-				_, err := stores[i%2].Reserve(t.Context(), store.Booking{
+				_, err := stores[i%2].Reserve(t.Context(), library.Booking{
 					UserID: b.users[line+1+i], SeatID: b.seats[0], StartTime: at(45), EndTime: at(75),
 				})
-				if tries.Add(1); !errors.Is(err, store.ErrSeatTaken) && waiting.Load() {
+				if tries.Add(1); !errors.Is(err, library.ErrSeatTaken) && waiting.Load() {
 					t.Errorf("a walk-in got the answer %v", err)
 					return
 				}
@@ -292,7 +292,7 @@ func TestNobodyPassesBy(t *testing.T) {
 	mustDo(t, b.Cancel, b.users[line], holder.ID)
 	for i := range entries {
 		e := b.entry(t, i, entries[i].ID)
-		wantEqual(t, "the head of the line", e.Status, store.EntryOffered)
+		wantEqual(t, "the head of the line", e.Status, library.EntryOffered)
 		waiting.Store(i < line-1) // once the last one gives it up, it is anybody's
 		if i%2 == 0 {
 			if _, err := stores[0].LeaveWaitlist(t.Context(), b.users[i], e.ID); err != nil {

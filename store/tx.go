@@ -6,6 +6,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/dlsms/dlsms/library"
 )
 
 // budget is the context that statements run on. A request that is cancelled must not cost its pooled connection (pgx closes one whose
@@ -24,12 +26,12 @@ type tx struct {
 // transition is an event to be written: which reservation, and what happened to it.
 type transition struct {
 	reservationID int64
-	kind          EventKind
+	kind          library.EventKind
 	reason        string // of an operator; empty: none
 }
 
 // record notes that a reservation has just made a transition, at most one in a transaction; its row holds the state after it.
-func (t *tx) record(kind EventKind, reservationID int64) {
+func (t *tx) record(kind library.EventKind, reservationID int64) {
 	t.events = append(t.events, transition{reservationID: reservationID, kind: kind})
 }
 

@@ -2,11 +2,8 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
-	"time"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -120,22 +117,4 @@ func queryReadable[T any](ctx context.Context, s *Store, table string, check fun
 	}
 	out, leftOut, err = collect(s, rows, table, check)
 	return out, leftOut, translate(err)
-}
-
-// validText finds fault with text that is not UTF-8, which a database of another encoding may hold.
-func validText(texts ...string) error {
-	for _, t := range texts {
-		if !utf8.ValidString(t) {
-			return fmt.Errorf("%q is not UTF-8", t)
-		}
-	}
-	return nil
-}
-
-// LoadZone returns the time zone of a branch. The empty name and "Local", which time.LoadLocation takes, are no zones to Postgres.
-func LoadZone(name string) (*time.Location, error) {
-	if name == "" || name == "Local" {
-		return nil, fmt.Errorf("unknown time zone %q", name)
-	}
-	return time.LoadLocation(name)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -22,7 +23,7 @@ func (b bundle) logged(t *testing.T) *logged {
 	t.Helper()
 	l := &logged{}
 	s, err := store.Open(t.Context(), store.Config{
-		URL: b.db.URL, MinConns: 1, MaxConns: 2, Rules: b.Rules(), Log: slog.New(slog.NewTextHandler(&l.log, nil))})
+		URL: b.db.URL, MinConns: 1, MaxConns: 2, Policy: b.Policy(), Log: slog.New(slog.NewTextHandler(&l.log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +45,7 @@ func (l *logged) wantReported(t *testing.T, table string, times int64, ids ...in
 	}
 }
 
-func seatIDs(seats []store.Seat) []int64 {
+func seatIDs(seats []library.Seat) []int64 {
 	ids := []int64{}
 	for _, s := range seats {
 		ids = append(ids, s.ID)

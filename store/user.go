@@ -2,58 +2,12 @@ package store
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/dlsms/dlsms/library"
 )
-
-// Role is what a user may do.
-type Role string
-
-// The roles.
-const (
-	RoleStudent   Role = "STUDENT"
-	RoleLibrarian Role = "LIBRARIAN"
-)
-
-// User is somebody with an account.
-type User struct {
-	ID        int64
-	StudentID string // as written at registration; unique without regard to case
-	Name      string
-	Email     string
-	Role      Role
-	CreatedAt time.Time
-}
-
-// NewUser is who registers. PasswordHash is a bcrypt hash.
-type NewUser struct {
-	StudentID    string
-	Name         string
-	Email        string
-	PasswordHash string
-	Role         Role
-}
-
-// Credentials are a user and what a login is checked against.
-type Credentials struct {
-	User
-	PasswordHash string
-	// TokenGeneration goes into the user's tokens, and a token counts while it equals the one here. It begins at random, so that another
-	// user who gets the same id, after a restore or in a fresh database, has another one. A change of password raises it.
-	TokenGeneration int64
-}
-
-// Identity is what a token must agree with: the user that it was issued for, in this database, since the last change of the password.
-type Identity struct {
-	ID              int64
-	StudentID       string
-	TokenGeneration int64
-}
-
-// ErrUserNotFound says that there is no such user. It never reaches a client, which must not learn who is registered.
-var ErrUserNotFound = errors.New("no such user")
 
 const insertUser = `
 	INSERT INTO users (library_id, student_id, name, email, role, password_hash)
@@ -61,8 +15,8 @@ const insertUser = `
 	RETURNING id, student_id, name, email, role, created_at`
 
 // RegisterUser makes a user. It fails with ErrStudentIDTaken.
-func (s *Store) RegisterUser(ctx context.Context, u NewUser) (User, error) {
-	return queryOne(ctx, s.pool, pgx.ErrNoRows, pgx.RowToStructByName[User],
+func (s *Store) RegisterUser(ctx context.Context, u library.NewUser) (library.User, error) {
+	return queryOne(ctx, s.pool, pgx.ErrNoRows, pgx.RowToStructByName[library.User],
 		insertUser, s.lib, u.StudentID, u.Name, u.Email, u.Role, u.PasswordHash)
 }
 
@@ -79,20 +33,20 @@ const (
 )
 
 // Credentials returns what a login with that student id, in whichever case, is checked against, or ErrUserNotFound.
-func (s *Store) Credentials(ctx context.Context, studentID string) (Credentials, error) {
-	return queryOne(ctx, s.pool, ErrUserNotFound, pgx.RowToStructByName[Credentials], selectCredentialsByStudentID, s.lib, studentID)
+func (s *Store) Credentials(ctx context.Context, studentID string) (library.Credentials, error) {
+	return queryOne(ctx, s.pool, library.ErrUserNotFound, pgx.RowToStructByName[library.Credentials], selectCredentialsByStudentID, s.lib, studentID)
 }
 
 // CredentialsByID returns the credentials of a user, or ErrUserNotFound.
-func (s *Store) CredentialsByID(ctx context.Context, userID int64) (Credentials, error) {
-	return queryOne(ctx, s.pool, ErrUserNotFound, pgx.RowToStructByName[Credentials], selectCredentialsByID, s.lib, userID)
+func (s *Store) CredentialsByID(ctx context.Context, userID int64) (library.Credentials, error) {
+	return queryOne(ctx, s.pool, library.ErrUserNotFound, pgx.RowToStructByName[library.Credentials], selectCredentialsByID, s.lib, userID)
 }
 
 const selectIdentities = `SELECT id, student_id, token_generation FROM users WHERE library_id = $1 AND id = ANY($2)`
 
 // Identities returns the identities of users; those that do not exist are left out.
-func (s *Store) Identities(ctx context.Context, userIDs ...int64) ([]Identity, error) {
-	return query(ctx, s.pool, pgx.RowToStructByName[Identity], selectIdentities, s.lib, userIDs)
+func (s *Store) Identities(ctx context.Context, userIDs ...int64) ([]library.Identity, error) {
+	return query(ctx, s.pool, pgx.RowToStructByName[library.Identity], selectIdentities, s.lib, userIDs)
 }
 
 // updatePassword raises the generation by a random step: after a restore, the next change must not give the one that a change after the
@@ -110,5 +64,5 @@ const updatePassword = `
 // ChangePassword replaces oldHash by newHash and revokes the user's tokens of every earlier generation than the one it returns.
 // tokensExpireBy is when the last of them expires anyway. It fails with ErrBadCredentials when the hash is not oldHash (any more).
 func (s *Store) ChangePassword(ctx context.Context, userID int64, oldHash, newHash string, tokensExpireBy time.Time) (int64, error) {
-	return queryOne(ctx, s.pool, ErrBadCredentials, pgx.RowTo[int64], updatePassword, s.lib, userID, oldHash, newHash, tokensExpireBy)
+	return queryOne(ctx, s.pool, library.ErrBadCredentials, pgx.RowTo[int64], updatePassword, s.lib, userID, oldHash, newHash, tokensExpireBy)
 }

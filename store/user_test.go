@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -12,21 +13,21 @@ import (
 func TestRegisterUser(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	got, err := b.RegisterUser(t.Context(), store.NewUser{
-		StudentID: "S2021.ada_1", Name: "Ada Ørsted", Email: "ada@university.example", PasswordHash: "hash", Role: store.RoleLibrarian})
+	got, err := b.RegisterUser(t.Context(), library.NewUser{
+		StudentID: "S2021.ada_1", Name: "Ada Ørsted", Email: "ada@university.example", PasswordHash: "hash", Role: library.RoleLibrarian})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := store.User{ID: got.ID, StudentID: "S2021.ada_1", Name: "Ada Ørsted", Email: "ada@university.example", Role: store.RoleLibrarian, CreatedAt: noon}
+	want := library.User{ID: got.ID, StudentID: "S2021.ada_1", Name: "Ada Ørsted", Email: "ada@university.example", Role: library.RoleLibrarian, CreatedAt: noon}
 	wantEqual(t, "registered", got, want)
 	for _, id := range []string{"S2021.ada_1", "s2021.ADA_1"} { // unique without regard to case
 		c, err := b.Credentials(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantEqual(t, "credentials of "+id, c, store.Credentials{User: want, PasswordHash: "hash", TokenGeneration: c.TokenGeneration})
-		_, err = b.RegisterUser(t.Context(), store.NewUser{StudentID: id, Role: store.RoleStudent})
-		wantErr(t, err, store.ErrStudentIDTaken)
+		wantEqual(t, "credentials of "+id, c, library.Credentials{User: want, PasswordHash: "hash", TokenGeneration: c.TokenGeneration})
+		_, err = b.RegisterUser(t.Context(), library.NewUser{StudentID: id, Role: library.RoleStudent})
+		wantErr(t, err, library.ErrStudentIDTaken)
 	}
 	c, err := b.CredentialsByID(t.Context(), got.ID)
 	if err != nil {
@@ -34,9 +35,9 @@ func TestRegisterUser(t *testing.T) {
 	}
 	wantEqual(t, "credentials by id", c.User, want)
 	_, err = b.Credentials(t.Context(), "nobody")
-	wantErr(t, err, store.ErrUserNotFound)
+	wantErr(t, err, library.ErrUserNotFound)
 	_, err = b.CredentialsByID(t.Context(), 1<<40)
-	wantErr(t, err, store.ErrUserNotFound)
+	wantErr(t, err, library.ErrUserNotFound)
 }
 
 func TestChangePassword(t *testing.T) {
@@ -44,9 +45,9 @@ func TestChangePassword(t *testing.T) {
 	b := setup(t)
 	user := b.users[0]
 	_, err := b.ChangePassword(t.Context(), user, "wrong", "new", at(60))
-	wantErr(t, err, store.ErrBadCredentials)
+	wantErr(t, err, library.ErrBadCredentials)
 	_, err = b.ChangePassword(t.Context(), 1<<40, "", "new", at(60))
-	wantErr(t, err, store.ErrBadCredentials)
+	wantErr(t, err, library.ErrBadCredentials)
 	wantEqual(t, "revocations of refused changes", storetest.Value[int](t, b.db, `SELECT count(*) FROM revocations`), 0)
 	before := storetest.Value[int64](t, b.db, `SELECT token_generation FROM users WHERE id = $1`, user)
 	generation, err := b.ChangePassword(t.Context(), user, "", "new", at(60))
@@ -74,7 +75,7 @@ func TestGenerationsDiffer(t *testing.T) {
 	}
 	seen := map[int64]bool{}
 	for range 50 {
-		u, err := b.RegisterUser(t.Context(), store.NewUser{StudentID: "S1", Role: store.RoleStudent})
+		u, err := b.RegisterUser(t.Context(), library.NewUser{StudentID: "S1", Role: library.RoleStudent})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,7 +102,7 @@ func TestSeed(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	db.Exec(t, `SELECT setval('seats_id_seq', 1, false)`) // as in a database of one's own
-	s := db.Open(t, store.DefaultRules())
+	s := db.Open(t, library.DefaultPolicy())
 	// Three replicas at once: what one of them adds the others find.
 	added := make([]store.Seeded, 3)
 	for _, err := range atOnce(3, func(i int) (err error) {

@@ -7,39 +7,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/dlsms/dlsms/library"
 )
-
-// WaitlistStatus is where a waitlist entry is in its life.
-type WaitlistStatus string
-
-// The states of a waitlist entry.
-const (
-	EntryWaiting WaitlistStatus = "WAITING"
-	EntryOffered WaitlistStatus = "OFFERED"
-	EntryClaimed WaitlistStatus = "CLAIMED"
-	EntryExpired WaitlistStatus = "EXPIRED"
-	EntryLeft    WaitlistStatus = "LEFT"
-)
-
-// Entry is a user in line for a seat and window, [StartTime, EndTime).
-type Entry struct {
-	ID int64
-	SeatRef
-	UserID    int64
-	StartTime time.Time
-	EndTime   time.Time
-	Status    WaitlistStatus
-	// Position is the place in line, from 1, among the live entries for the seat that overlap; 0 when the entry is over.
-	Position       int32
-	OfferExpiresAt *time.Time // while OFFERED
-	CreatedAt      time.Time
-	ReservationID  int64 // of the offer; 0: none was made
-}
-
-// offerRanOut reports whether there was an offer and it has run out, be it that the worker has not come by yet.
-func (e Entry) offerRanOut(now time.Time) bool {
-	return e.Status == EntryExpired && e.ReservationID != 0 || e.Status == EntryOffered && !now.Before(*e.OfferExpiresAt)
-}
 
 const selectEntry = `
 	SELECT r.id, r.seat_id, b.code AS branch, s.area, s.label, r.user_id, lower(r.during) AS start_time, upper(r.during) AS end_time, r.status,
@@ -50,13 +20,13 @@ const selectEntry = `
 
 // Waitlist returns a user's entries that are live, and of those that ended in the past 24 hours the last 100 at most, in the order in which
 // the user joined.
-func (s *Store) Waitlist(ctx context.Context, userID int64) ([]Entry, error) {
+func (s *Store) Waitlist(ctx context.Context, userID int64) ([]library.WaitlistEntry, error) {
 	const mine = selectEntry + `AND r.id IN (
 			SELECT id FROM waitlist_entries WHERE library_id = $1 AND user_id = $2 AND ended_at IS NULL
 			UNION ALL (SELECT id FROM waitlist_entries WHERE library_id = $1 AND user_id = $2 AND ended_at > dlsms_now() - interval '24 hours'
 				ORDER BY ended_at DESC, id DESC LIMIT 100))
 		ORDER BY r.id`
-	return query(ctx, s.pool, pgx.RowToStructByName[Entry], mine, s.lib, userID)
+	return query(ctx, s.pool, pgx.RowToStructByName[library.WaitlistEntry], mine, s.lib, userID)
 }
 
 // selectJoin takes a window that is reversed or too long ($8: most) for an empty one: it has to be refused, not to be searched for.
@@ -86,8 +56,8 @@ const insertEntry = `
 // JoinWaitlist puts a user in line for a seat and window; the booking's StartTime must be set. It fails with ErrSeatNotFound, ErrSeatOutOfService,
 // ErrSeatAvailable, ErrUserBusy when the seat is the user's own then, ErrAlreadyWaiting, ErrTooManyReservations, ErrWaitlistFull, ErrRequestIDReused,
 // ErrBranchClosed, or with ErrWindowNotAllowed, or Invalid for a window that ends before it starts. The same RequestID and content again returns the first answer again.
-func (s *Store) JoinWaitlist(ctx context.Context, b Booking) (Entry, error) {
-	var entry Entry
+func (s *Store) JoinWaitlist(ctx context.Context, b library.Booking) (library.WaitlistEntry, error) {
+	var entry library.WaitlistEntry
 	hash := contentHash(b.RequestID, b.SeatID, b.StartTime, b.EndTime)
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
 		batch := &pgx.Batch{}
@@ -97,41 +67,41 @@ func (s *Store) JoinWaitlist(ctx context.Context, b Booking) (Entry, error) {
 		var outOfService, closed, same, free, mine, waiting bool
 		var prior int64
 		var entries, here, line int // of the user, of these at the seat, and of all at the seat
-		batch.Queue(selectJoin, s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, orNil(b.RequestID), hash, s.rules.MaxDuration, s.rules.MaxWaitlist).QueryRow(func(row pgx.Row) error {
+		batch.Queue(selectJoin, s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, orNil(b.RequestID), hash, s.policy.MaxDuration, s.policy.MaxWaitlist).QueryRow(func(row pgx.Row) error {
 			return row.Scan(&now, &outOfService, &closed, &prior, &same, &free, &mine, &waiting, &entries, &here, &line)
 		})
 		seat := strconv.FormatInt(b.SeatID, 10)
 		if err := t.SendBatch(ctx, batch).Close(); errors.Is(err, pgx.ErrNoRows) {
-			return ErrSeatNotFound.With("seat_id", seat)
+			return library.ErrSeatNotFound.With("seat_id", seat)
 		} else if err != nil {
 			return err
 		}
 		var err error
-		notAllowed := s.rules.windowError(now, b.StartTime, b.EndTime)
+		notAllowed := s.policy.CheckWindow(now, b.StartTime, b.EndTime)
 		switch {
 		case prior != 0 && same:
 			entry, err = t.firstEntry(ctx, prior)
 			return err
 		case prior != 0:
-			return ErrRequestIDReused
+			return library.ErrRequestIDReused
 		case notAllowed != nil:
 			return notAllowed
 		case outOfService:
-			return ErrSeatOutOfService.With("seat_id", seat)
+			return library.ErrSeatOutOfService.With("seat_id", seat)
 		case closed:
 			return errClosed
 		case waiting:
-			return ErrAlreadyWaiting
+			return library.ErrAlreadyWaiting
 		case free:
-			return ErrSeatAvailable.With("seat_id", seat)
+			return library.ErrSeatAvailable.With("seat_id", seat)
 		case mine:
-			return ErrUserBusy
-		case s.rules.MaxWaiting > 0 && entries >= s.rules.MaxWaiting:
-			return ErrTooManyReservations.With("limit", strconv.Itoa(s.rules.MaxWaiting))
-		case s.rules.MaxWaitingPerSeat > 0 && here >= s.rules.MaxWaitingPerSeat:
-			return ErrTooManyReservations.With("limit", strconv.Itoa(s.rules.MaxWaitingPerSeat))
-		case s.rules.MaxWaitlist > 0 && line >= s.rules.MaxWaitlist:
-			return ErrWaitlistFull.With("limit", strconv.Itoa(s.rules.MaxWaitlist))
+			return library.ErrUserBusy
+		case s.policy.MaxWaiting > 0 && entries >= s.policy.MaxWaiting:
+			return library.ErrTooManyReservations.With("limit", strconv.Itoa(s.policy.MaxWaiting))
+		case s.policy.MaxWaitingPerSeat > 0 && here >= s.policy.MaxWaitingPerSeat:
+			return library.ErrTooManyReservations.With("limit", strconv.Itoa(s.policy.MaxWaitingPerSeat))
+		case s.policy.MaxWaitlist > 0 && line >= s.policy.MaxWaitlist:
+			return library.ErrWaitlistFull.With("limit", strconv.Itoa(s.policy.MaxWaitlist))
 		}
 		var id int64
 		err = t.QueryRow(ctx, insertEntry, s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, now, orNil(b.RequestID), hash).Scan(&id)
@@ -148,33 +118,33 @@ func (s *Store) JoinWaitlist(ctx context.Context, b Booking) (Entry, error) {
 }
 
 // ownEntry returns an entry of the user's, or ErrEntryNotFound.
-func (t *tx) ownEntry(ctx context.Context, userID, id int64) (Entry, error) {
+func (t *tx) ownEntry(ctx context.Context, userID, id int64) (library.WaitlistEntry, error) {
 	rows, err := t.Query(ctx, selectEntry+`AND r.id = $2 AND r.user_id = $3`, t.s.lib, id, userID)
 	if err != nil {
-		return Entry{}, err
+		return library.WaitlistEntry{}, err
 	}
-	entry, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Entry])
+	entry, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[library.WaitlistEntry])
 	if errors.Is(err, pgx.ErrNoRows) {
-		err = ErrEntryNotFound
+		err = library.ErrEntryNotFound
 	}
 	return entry, err
 }
 
 // firstEntry returns an entry as it was when its user joined.
-func (t *tx) firstEntry(ctx context.Context, id int64) (Entry, error) {
+func (t *tx) firstEntry(ctx context.Context, id int64) (library.WaitlistEntry, error) {
 	const first = `
 		SELECT r.id, r.seat_id, b.code AS branch, s.area, s.label, r.user_id, lower(r.during) AS start_time, upper(r.during) AS end_time,
 			'WAITING' AS status, r.joined_position AS position, NULL::timestamptz AS offer_expires_at, r.created_at, 0::bigint AS reservation_id
 		FROM waitlist_entries r ` + atSeat + ` WHERE r.library_id = $1 AND r.id = $2`
 	rows, err := t.Query(ctx, first, t.s.lib, id)
 	if err != nil {
-		return Entry{}, err
+		return library.WaitlistEntry{}, err
 	}
-	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Entry])
+	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[library.WaitlistEntry])
 }
 
 // lockOwnEntry locks the user and the seat of an entry of the user's, and returns the entry and the time after that, or ErrEntryNotFound.
-func (t *tx) lockOwnEntry(ctx context.Context, userID, id int64) (entry Entry, now time.Time, err error) {
+func (t *tx) lockOwnEntry(ctx context.Context, userID, id int64) (entry library.WaitlistEntry, now time.Time, err error) {
 	const lockSeatOfEntry = `
 		SELECT 1 FROM seats WHERE library_id = $1 AND id = (
 			SELECT seat_id FROM waitlist_entries WHERE library_id = $1 AND id = $2 AND user_id = $3) FOR NO KEY UPDATE`
@@ -195,8 +165,8 @@ const endEntry = `
 
 // LeaveWaitlist takes a user out of line, or declines the offer, which goes to the next. It fails with ErrEntryNotFound, with ErrNotOffered
 // when the entry was claimed or its window has passed, or with ErrOfferExpired. Repeated, it answers as the first time.
-func (s *Store) LeaveWaitlist(ctx context.Context, userID, id int64) (Entry, error) {
-	var entry Entry
+func (s *Store) LeaveWaitlist(ctx context.Context, userID, id int64) (library.WaitlistEntry, error) {
+	var entry library.WaitlistEntry
 	var freed []int64
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
 		var now time.Time
@@ -205,26 +175,26 @@ func (s *Store) LeaveWaitlist(ctx context.Context, userID, id int64) (Entry, err
 			return err
 		}
 		switch {
-		case entry.Status == EntryLeft:
+		case entry.Status == library.EntryLeft:
 			return nil
-		case entry.offerRanOut(now):
-			return ErrOfferExpired
-		case entry.Status == EntryClaimed, entry.Status == EntryExpired:
-			return ErrNotOffered.With("status", string(entry.Status))
-		case entry.Status == EntryOffered:
-			err = t.apply(ctx, change{id: entry.ReservationID, from: Held, to: Cancelled, kind: EventDeclined, endedAt: &now})
+		case entry.OfferExpired(now):
+			return library.ErrOfferExpired
+		case entry.Status == library.EntryClaimed, entry.Status == library.EntryExpired:
+			return library.ErrNotOffered.With("status", string(entry.Status))
+		case entry.Status == library.EntryOffered:
+			err = t.apply(ctx, change{id: entry.ReservationID, from: library.Held, to: library.Cancelled, kind: library.EventDeclined, endedAt: &now})
 		}
 		if err != nil {
 			return err
 		}
-		if _, err := t.Exec(ctx, endEntry, s.lib, id, EntryLeft, now); err != nil {
+		if _, err := t.Exec(ctx, endEntry, s.lib, id, library.EntryLeft, now); err != nil {
 			return err
 		}
-		if entry.Status == EntryOffered {
+		if entry.Status == library.EntryOffered {
 			freed = []int64{userID}
 			err = t.tryOffer(ctx, now, entry.SeatID)
 		}
-		entry.Status, entry.Position, entry.OfferExpiresAt = EntryLeft, 0, nil
+		entry.Status, entry.Position, entry.OfferExpiresAt = library.EntryLeft, 0, nil
 		return err
 	})
 	s.offerToFreed(ctx, s.pool, err, freed)
@@ -240,9 +210,9 @@ const selectClaimConflicts = `
 
 // ClaimOffer takes the offered seat: its reservation becomes CONFIRMED. It fails with ErrEntryNotFound, ErrNotOffered, ErrOfferExpired,
 // ErrUserBusy, ErrTooManyReservations or ErrSeatOutOfService. Repeated, it answers as the first time.
-func (s *Store) ClaimOffer(ctx context.Context, userID, id int64) (Entry, Reservation, error) {
-	var entry Entry
-	var r Reservation
+func (s *Store) ClaimOffer(ctx context.Context, userID, id int64) (library.WaitlistEntry, library.Reservation, error) {
+	var entry library.WaitlistEntry
+	var r library.Reservation
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
 		var now time.Time
 		var err error
@@ -250,13 +220,13 @@ func (s *Store) ClaimOffer(ctx context.Context, userID, id int64) (Entry, Reserv
 			return err
 		}
 		switch {
-		case entry.Status == EntryClaimed:
-			r, err = t.firstAnswer(ctx, entry.ReservationID, EventClaimed)
+		case entry.Status == library.EntryClaimed:
+			r, err = t.firstAnswer(ctx, entry.ReservationID, library.EventClaimed)
 			return err
-		case entry.offerRanOut(now):
-			return ErrOfferExpired
-		case entry.Status != EntryOffered:
-			return ErrNotOffered.With("status", string(entry.Status))
+		case entry.OfferExpired(now):
+			return library.ErrOfferExpired
+		case entry.Status != library.EntryOffered:
+			return library.ErrNotOffered.With("status", string(entry.Status))
 		}
 		var outOfService, busy bool
 		var upcoming int
@@ -265,43 +235,30 @@ func (s *Store) ClaimOffer(ctx context.Context, userID, id int64) (Entry, Reserv
 		case err != nil:
 			return err
 		case outOfService:
-			return ErrSeatOutOfService
+			return library.ErrSeatOutOfService
 		case busy:
-			return ErrUserBusy
-		case s.rules.MaxUpcoming > 0 && upcoming >= s.rules.MaxUpcoming:
-			return ErrTooManyReservations.With("limit", strconv.Itoa(s.rules.MaxUpcoming))
+			return library.ErrUserBusy
+		case s.policy.MaxUpcoming > 0 && upcoming >= s.policy.MaxUpcoming:
+			return library.ErrTooManyReservations.With("limit", strconv.Itoa(s.policy.MaxUpcoming))
 		}
-		deadline := s.rules.checkInDeadline(entry.StartTime, entry.EndTime, now)
-		if err := t.apply(ctx, change{id: entry.ReservationID, from: Held, to: Confirmed, kind: EventClaimed, deadline: &deadline}); err != nil {
+		deadline := s.policy.CheckInDeadline(entry.StartTime, entry.EndTime, now)
+		if err := t.apply(ctx, change{id: entry.ReservationID, from: library.Held, to: library.Confirmed, kind: library.EventClaimed, deadline: &deadline}); err != nil {
 			return err
 		}
-		if _, err := t.Exec(ctx, endEntry, s.lib, id, EntryClaimed, now); err != nil {
+		if _, err := t.Exec(ctx, endEntry, s.lib, id, library.EntryClaimed, now); err != nil {
 			return err
 		}
-		entry.Status, entry.Position, entry.OfferExpiresAt = EntryClaimed, 0, nil
+		entry.Status, entry.Position, entry.OfferExpiresAt = library.EntryClaimed, 0, nil
 		r, err = t.reservation(ctx, userID, entry.ReservationID)
 		return err
 	})
 	return entry, r, err
 }
 
-func (t *tx) reservation(ctx context.Context, userID, id int64) (Reservation, error) {
+func (t *tx) reservation(ctx context.Context, userID, id int64) (library.Reservation, error) {
 	rows, err := t.Query(ctx, selectOwnReservation, t.s.lib, id, userID)
 	if err != nil {
-		return Reservation{}, err
+		return library.Reservation{}, err
 	}
-	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Reservation])
-}
-
-// checkInDeadline is when check-in to a window closes that was confirmed at a time.
-func (r Rules) checkInDeadline(start, end, confirmed time.Time) time.Time {
-	deadline := start
-	if confirmed.After(start) {
-		deadline = confirmed
-	}
-	deadline = deadline.Add(r.Grace)
-	if deadline.After(end) {
-		return end
-	}
-	return deadline
+	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[library.Reservation])
 }

@@ -8,14 +8,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
 // join puts a user in line for a seat and a window from one minute after noon to another.
-func (b bundle) join(t *testing.T, user, seat, from, to int) store.Entry {
+func (b bundle) join(t *testing.T, user, seat, from, to int) library.WaitlistEntry {
 	t.Helper()
-	e, err := b.JoinWaitlist(t.Context(), store.Booking{
+	e, err := b.JoinWaitlist(t.Context(), library.Booking{
 		UserID: b.users[user], SeatID: b.seats[seat], StartTime: at(from), EndTime: at(to),
 	})
 	if err != nil {
@@ -25,13 +25,13 @@ func (b bundle) join(t *testing.T, user, seat, from, to int) store.Entry {
 }
 
 // entry returns an entry of the user's as it is now.
-func (b bundle) entry(t *testing.T, user int, id int64) store.Entry {
+func (b bundle) entry(t *testing.T, user int, id int64) library.WaitlistEntry {
 	t.Helper()
 	list, err := b.Waitlist(t.Context(), b.users[user])
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := slices.IndexFunc(list, func(e store.Entry) bool { return e.ID == id })
+	i := slices.IndexFunc(list, func(e library.WaitlistEntry) bool { return e.ID == id })
 	if i < 0 {
 		t.Fatalf("user %d has no entry %d", user, id)
 	}
@@ -39,18 +39,18 @@ func (b bundle) entry(t *testing.T, user int, id int64) store.Entry {
 }
 
 // offered returns an entry of the user's with an offer for a seat that is free in the window.
-func (b bundle) offered(t *testing.T, user, seat, from, to int) store.Entry {
+func (b bundle) offered(t *testing.T, user, seat, from, to int) library.WaitlistEntry {
 	t.Helper()
 	return b.offeredBy(t, len(b.users)-1, user, seat, from, to)
 }
 
 // offeredBy is offered, with the other user taking the seat and giving it up.
-func (b bundle) offeredBy(t *testing.T, other, user, seat, from, to int) store.Entry {
+func (b bundle) offeredBy(t *testing.T, other, user, seat, from, to int) library.WaitlistEntry {
 	t.Helper()
 	taken := b.reserve(t, other, seat, from, to)
 	e := b.join(t, user, seat, from, to)
 	mustDo(t, b.Cancel, b.users[other], taken.ID)
-	if e = b.entry(t, user, e.ID); e.Status != store.EntryOffered {
+	if e = b.entry(t, user, e.ID); e.Status != library.EntryOffered {
 		t.Fatalf("no offer: %+v", e)
 	}
 	return e
@@ -61,10 +61,10 @@ func TestJoinWaitlist(t *testing.T) {
 	b := setup(t)
 	b.reserve(t, 0, 0, 0, 60)
 	got := b.join(t, 1, 0, 30, 90)
-	want := store.Entry{
-		ID: got.ID, SeatRef: store.SeatRef{SeatID: b.seats[0], Branch: "branch-0", Area: "Area", Label: "A-1"},
+	want := library.WaitlistEntry{
+		ID: got.ID, SeatRef: library.SeatRef{SeatID: b.seats[0], Branch: "branch-0", Area: "Area", Label: "A-1"},
 		UserID:    b.users[1],
-		StartTime: at(30), EndTime: at(90), Status: store.EntryWaiting, Position: 1, CreatedAt: noon,
+		StartTime: at(30), EndTime: at(90), Status: library.EntryWaiting, Position: 1, CreatedAt: noon,
 	}
 	wantEqual(t, "joined", got, want)
 	wantEqual(t, "stored", b.entry(t, 1, got.ID), want)
@@ -73,8 +73,8 @@ func TestJoinWaitlist(t *testing.T) {
 
 func TestJoinWaitlistRefuses(t *testing.T) {
 	t.Parallel()
-	hour := func(b bundle) store.Booking {
-		return store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60)}
+	hour := func(b bundle) library.Booking {
+		return library.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60)}
 	}
 	closes := func(t *testing.T, b bundle) {
 		b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '13:59' FROM branches`) // 12:59 by our noon
@@ -82,58 +82,58 @@ func TestJoinWaitlistRefuses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(t *testing.T, b bundle)
 		want   error
-		ask    func(b bundle) store.Booking
+		ask    func(b bundle) library.Booking
 	}{
-		"an unknown seat": {want: store.ErrSeatNotFound, ask: func(b bundle) store.Booking {
+		"an unknown seat": {want: library.ErrSeatNotFound, ask: func(b bundle) library.Booking {
 			k := hour(b)
 			k.SeatID = 1 << 40
 			return k
 		}},
-		"an unknown user": {want: store.ErrTokenInvalid, ask: func(b bundle) store.Booking {
+		"an unknown user": {want: library.ErrTokenInvalid, ask: func(b bundle) library.Booking {
 			k := hour(b)
 			k.UserID = 1 << 40
 			return k
 		}},
-		"a free seat": {want: store.ErrSeatAvailable,
-			ask: func(b bundle) store.Booking { k := hour(b); k.SeatID = b.seats[1]; return k }},
-		"a free window": {want: store.ErrSeatAvailable,
-			ask: func(b bundle) store.Booking { k := hour(b); k.StartTime, k.EndTime = at(60), at(120); return k }},
-		"the past": {want: store.ErrWindowNotAllowed, ask: func(b bundle) store.Booking {
+		"a free seat": {want: library.ErrSeatAvailable,
+			ask: func(b bundle) library.Booking { k := hour(b); k.SeatID = b.seats[1]; return k }},
+		"a free window": {want: library.ErrSeatAvailable,
+			ask: func(b bundle) library.Booking { k := hour(b); k.StartTime, k.EndTime = at(60), at(120); return k }},
+		"the past": {want: library.ErrWindowNotAllowed, ask: func(b bundle) library.Booking {
 			k := hour(b)
 			k.StartTime = at(-2)
 			return k
 		}},
-		"too far ahead": {want: store.ErrWindowNotAllowed, ask: func(b bundle) store.Booking {
+		"too far ahead": {want: library.ErrWindowNotAllowed, ask: func(b bundle) library.Booking {
 			k := hour(b)
 			k.StartTime, k.EndTime = at(20161), at(20200)
 			return k
 		}},
-		"too short": {want: store.ErrWindowNotAllowed, ask: func(b bundle) store.Booking {
+		"too short": {want: library.ErrWindowNotAllowed, ask: func(b bundle) library.Booking {
 			k := hour(b)
 			k.EndTime = at(14)
 			return k
 		}},
-		"too long": {want: store.ErrWindowNotAllowed, ask: func(b bundle) store.Booking {
+		"too long": {want: library.ErrWindowNotAllowed, ask: func(b bundle) library.Booking {
 			k := hour(b)
 			k.EndTime = at(12*60 + 1)
 			return k
 		}},
-		"a reversed one": {want: store.Invalid(), ask: func(b bundle) store.Booking {
+		"a reversed one": {want: library.Invalid(), ask: func(b bundle) library.Booking {
 			k := hour(b)
 			k.EndTime = at(-60)
 			return k
 		}},
-		"a century": {want: store.ErrWindowNotAllowed, change: closes,
-			ask: func(b bundle) store.Booking { k := hour(b); k.EndTime = k.EndTime.AddDate(100, 0, 0); return k }},
-		"out of service": {want: store.ErrSeatOutOfService, ask: hour,
+		"a century": {want: library.ErrWindowNotAllowed, change: closes,
+			ask: func(b bundle) library.Booking { k := hour(b); k.EndTime = k.EndTime.AddDate(100, 0, 0); return k }},
+		"out of service": {want: library.ErrSeatOutOfService, ask: hour,
 			change: func(t *testing.T, b bundle) { b.db.Exec(t, `UPDATE seats SET out_of_service = true`) }},
-		"closed hours": {want: store.ErrBranchClosed, ask: hour, change: closes},
-		"one's own seat": {want: store.ErrUserBusy,
-			ask: func(b bundle) store.Booking { k := hour(b); k.UserID = b.users[4]; return k }},
-		"waiting already": {want: store.ErrAlreadyWaiting, change: func(t *testing.T, b bundle) {
+		"closed hours": {want: library.ErrBranchClosed, ask: hour, change: closes},
+		"one's own seat": {want: library.ErrUserBusy,
+			ask: func(b bundle) library.Booking { k := hour(b); k.UserID = b.users[4]; return k }},
+		"waiting already": {want: library.ErrAlreadyWaiting, change: func(t *testing.T, b bundle) {
 			b.join(t, 0, 0, 45, 90)
 		}, ask: hour},
-		"an offer already": {want: store.ErrAlreadyWaiting, ask: func(b bundle) store.Booking {
+		"an offer already": {want: library.ErrAlreadyWaiting, ask: func(b bundle) library.Booking {
 			k := hour(b)
 			k.SeatID = b.seats[1]
 			return k
@@ -157,16 +157,16 @@ func TestJoinWaitlistRefuses(t *testing.T) {
 
 func TestWaitingForTooMany(t *testing.T) {
 	t.Parallel()
-	rules := store.DefaultRules()
+	rules := library.DefaultPolicy()
 	rules.MaxWaiting = 2
 	b := setupWith(t, rules)
 	b.reserve(t, 4, 0, 0, 240)
 	first := b.join(t, 0, 0, 0, 60)
 	b.join(t, 0, 0, 60, 120)
 	before := b.everything(t)
-	third := store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(120), EndTime: at(180)}
+	third := library.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(120), EndTime: at(180)}
 	_, err := b.JoinWaitlist(t.Context(), third)
-	wantErr(t, err, store.ErrTooManyReservations)
+	wantErr(t, err, library.ErrTooManyReservations)
 	wantEqual(t, "refused and changed", b.everything(t), before)
 	b.join(t, 1, 0, 120, 180) // who is somebody else
 	if _, err := b.LeaveWaitlist(t.Context(), b.users[0], first.ID); err != nil {
@@ -180,34 +180,34 @@ func TestWaitingForTooMany(t *testing.T) {
 // TestACrowdedWaitlist: a user has so many entries at one seat, and all users together have so many. What has ended does not count.
 func TestACrowdedWaitlist(t *testing.T) {
 	t.Parallel()
-	rules := store.DefaultRules()
+	rules := library.DefaultPolicy()
 	rules.MaxWaitingPerSeat, rules.MaxWaitlist = 2, 3
 	b := setupWith(t, rules)
 	b.reserve(t, 4, 0, 0, 240)
 	b.reserve(t, 4, 1, 240, 300)
-	refused := func(user, seat, from, to int, want *store.Error, limit string) {
+	refused := func(user, seat, from, to int, want *library.Error, limit string) {
 		t.Helper()
 		before := b.everything(t)
-		_, err := b.JoinWaitlist(t.Context(), store.Booking{
+		_, err := b.JoinWaitlist(t.Context(), library.Booking{
 			UserID: b.users[user], SeatID: b.seats[seat], StartTime: at(from), EndTime: at(to),
 		})
 		wantErr(t, err, want)
-		if e, _ := errors.AsType[*store.Error](err); e == nil || e.Meta["limit"] != limit {
+		if e, _ := errors.AsType[*library.Error](err); e == nil || e.Metadata["limit"] != limit {
 			t.Errorf("the limit is told as %v", e)
 		}
 		wantEqual(t, "refused and changed", b.everything(t), before)
 	}
 	first := b.join(t, 0, 0, 0, 60)
 	b.join(t, 0, 0, 60, 120)
-	refused(0, 0, 120, 180, store.ErrTooManyReservations, "2")
+	refused(0, 0, 120, 180, library.ErrTooManyReservations, "2")
 	b.join(t, 0, 1, 240, 300) // another seat
 	b.join(t, 1, 0, 0, 60)
-	refused(2, 0, 200, 240, store.ErrWaitlistFull, "3")
+	refused(2, 0, 200, 240, library.ErrWaitlistFull, "3")
 	if _, err := b.LeaveWaitlist(t.Context(), b.users[0], first.ID); err != nil {
 		t.Fatal(err)
 	}
 	b.join(t, 2, 0, 200, 240)
-	refused(0, 0, 120, 180, store.ErrWaitlistFull, "3")
+	refused(0, 0, 120, 180, library.ErrWaitlistFull, "3")
 }
 
 // TestWaitlistIsBounded joins and leaves again and again: what is live is told of in any case, and of the rest the newest.
@@ -239,10 +239,10 @@ func TestWaitlistIsBounded(t *testing.T) {
 func TestJoinTellsAllFaults(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	_, err := b.JoinWaitlist(t.Context(), store.Booking{
+	_, err := b.JoinWaitlist(t.Context(), library.Booking{
 		UserID: b.users[0], SeatID: b.seats[0], StartTime: at(-10), EndTime: at(-5),
 	})
-	invalid, ok := errors.AsType[*store.Error](err)
+	invalid, ok := errors.AsType[*library.Error](err)
 	if !ok {
 		t.Fatal(err)
 	}
@@ -263,7 +263,7 @@ func TestPositions(t *testing.T) {
 	third := b.join(t, 3, 0, 0, 240)
 	other := b.join(t, 0, 0, 60, 120) // the same user, a window that touches the first one
 	for _, tc := range []struct {
-		e    store.Entry
+		e    library.WaitlistEntry
 		user int
 		want int32
 	}{{first, 0, 1}, {second, 1, 2}, {apart, 2, 1}, {third, 3, 4}, {other, 0, 4}} {
@@ -272,11 +272,11 @@ func TestPositions(t *testing.T) {
 		}
 	}
 	left, err := b.LeaveWaitlist(t.Context(), b.users[0], first.ID)
-	if err != nil || left.Status != store.EntryLeft || left.Position != 0 {
+	if err != nil || left.Status != library.EntryLeft || left.Position != 0 {
 		t.Errorf("left: %+v, %v", left, err)
 	}
 	for _, tc := range []struct {
-		e    store.Entry
+		e    library.WaitlistEntry
 		user int
 		want int32
 	}{{first, 0, 0}, {second, 1, 1}, {apart, 2, 1}, {third, 3, 3}, {other, 0, 4}} {
@@ -291,7 +291,7 @@ func TestJoinAgainAnswersAsTheFirstTime(t *testing.T) {
 	b := setup(t)
 	taken := b.reserve(t, 4, 0, 0, 60)
 	b.join(t, 1, 0, 0, 60)
-	booking := store.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60), RequestID: "once"}
+	booking := library.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60), RequestID: "once"}
 	first, err := b.JoinWaitlist(t.Context(), booking)
 	if err != nil || first.Position != 2 {
 		t.Fatalf("%+v, %v", first, err)
@@ -324,8 +324,8 @@ func TestJoinAgainAnswersAsTheFirstTime(t *testing.T) {
 	other := booking
 	other.EndTime = at(61)
 	_, err = b.JoinWaitlist(t.Context(), other)
-	wantErr(t, err, store.ErrRequestIDReused)
-	_, err = b.Reserve(t.Context(), store.Booking{
+	wantErr(t, err, library.ErrRequestIDReused)
+	_, err = b.Reserve(t.Context(), library.Booking{
 		UserID: b.users[0], SeatID: b.seats[1], StartTime: at(600), EndTime: at(660), RequestID: "once",
 	})
 	if err != nil {
@@ -336,17 +336,17 @@ func TestJoinAgainAnswersAsTheFirstTime(t *testing.T) {
 // What frees a seat offers it, in the same transaction.
 func TestOffers(t *testing.T) {
 	t.Parallel()
-	for name, free := range map[string]func(t *testing.T, b bundle, r store.Reservation){
-		"cancel": func(t *testing.T, b bundle, r store.Reservation) { mustDo(t, b.Cancel, b.users[4], r.ID) },
-		"check-out": func(t *testing.T, b bundle, r store.Reservation) {
+	for name, free := range map[string]func(t *testing.T, b bundle, r library.Reservation){
+		"cancel": func(t *testing.T, b bundle, r library.Reservation) { mustDo(t, b.Cancel, b.users[4], r.ID) },
+		"check-out": func(t *testing.T, b bundle, r library.Reservation) {
 			mustDo(t, b.CheckIn, b.users[4], r.ID)
 			mustDo(t, b.CheckOut, b.users[4], r.ID)
 		},
-		"no-show": func(t *testing.T, b bundle, r store.Reservation) {
+		"no-show": func(t *testing.T, b bundle, r library.Reservation) {
 			b.clock(t, 15)
 			wantDone(t, 1, b.MarkNoShows)
 		},
-		"the end": func(t *testing.T, b bundle, r store.Reservation) {
+		"the end": func(t *testing.T, b bundle, r library.Reservation) {
 			mustDo(t, b.CheckIn, b.users[4], r.ID)
 			b.clock(t, 60)
 			wantDone(t, 1, b.CompleteEnded)
@@ -361,23 +361,23 @@ func TestOffers(t *testing.T) {
 			free(t, b, taken)
 			now := storetest.Value[time.Time](t, b.db, `SELECT dlsms_now()`)
 			expires := now.Add(10 * time.Minute)
-			entry.Status, entry.OfferExpiresAt = store.EntryOffered, &expires
+			entry.Status, entry.OfferExpiresAt = library.EntryOffered, &expires
 			got := b.entry(t, 0, entry.ID)
 			entry.ReservationID = got.ReservationID
 			wantEqual(t, "the head of the line", got, entry)
-			wantEqual(t, "the next", b.entry(t, 1, later.ID).Status, store.EntryWaiting)
+			wantEqual(t, "the next", b.entry(t, 1, later.ID).Status, library.EntryWaiting)
 			held, err := b.Reservation(t.Context(), b.users[0], got.ReservationID)
 			if err != nil {
 				t.Fatal(err)
 			}
-			wantEqual(t, "held", held, store.Reservation{
+			wantEqual(t, "held", held, library.Reservation{
 				ID: got.ReservationID, SeatRef: entry.SeatRef, UserID: b.users[0], StartTime: at(30), EndTime: at(90),
-				Status: store.Held, CheckInOpensAt: at(15), CreatedAt: now,
+				Status: library.Held, CheckInOpensAt: at(15), CreatedAt: now,
 			})
-			_, err = b.Reserve(t.Context(), store.Booking{
+			_, err = b.Reserve(t.Context(), library.Booking{
 				UserID: b.users[2], SeatID: b.seats[0], StartTime: now, EndTime: at(90),
 			})
-			wantErr(t, err, store.ErrSeatTaken) // nobody passes by
+			wantErr(t, err, library.ErrSeatTaken) // nobody passes by
 			storetest.CheckInvariants(t, b.db)
 		})
 	}
@@ -396,24 +396,24 @@ func TestOffersOfADeclinedAndAnExpiredOffer(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	taken := b.reserve(t, 4, 0, 60, 120)
-	var entries []store.Entry
+	var entries []library.WaitlistEntry
 	for user := range 3 {
 		entries = append(entries, b.join(t, user, 0, 60, 120))
 	}
-	statuses := func() (s []store.WaitlistStatus) {
+	statuses := func() (s []library.WaitlistStatus) {
 		for user, e := range entries {
 			s = append(s, b.entry(t, user, e.ID).Status)
 		}
 		return s
 	}
 	mustDo(t, b.Cancel, b.users[4], taken.ID)
-	wantEqual(t, "after the cancel", statuses(), []store.WaitlistStatus{"OFFERED", "WAITING", "WAITING"})
+	wantEqual(t, "after the cancel", statuses(), []library.WaitlistStatus{"OFFERED", "WAITING", "WAITING"})
 	first := b.entry(t, 0, entries[0].ID)
 	left, err := b.LeaveWaitlist(t.Context(), b.users[0], first.ID)
-	if err != nil || left.Status != store.EntryLeft || left.OfferExpiresAt != nil {
+	if err != nil || left.Status != library.EntryLeft || left.OfferExpiresAt != nil {
 		t.Errorf("declined: %+v, %v", left, err)
 	}
-	wantEqual(t, "after it was declined", statuses(), []store.WaitlistStatus{"LEFT", "OFFERED", "WAITING"})
+	wantEqual(t, "after it was declined", statuses(), []library.WaitlistStatus{"LEFT", "OFFERED", "WAITING"})
 	wantEqual(t, "history", b.history(t, first.ReservationID), []string{"OFFERED", "DECLINED"})
 
 	second := b.entry(t, 1, entries[1].ID)
@@ -421,16 +421,16 @@ func TestOffersOfADeclinedAndAnExpiredOffer(t *testing.T) {
 	wantDone(t, 0, b.ExpireOffers)
 	b.clock(t, 10)
 	wantDone(t, 1, b.ExpireOffers)
-	wantEqual(t, "after it ran out", statuses(), []store.WaitlistStatus{"LEFT", "EXPIRED", "OFFERED"})
+	wantEqual(t, "after it ran out", statuses(), []library.WaitlistStatus{"LEFT", "EXPIRED", "OFFERED"})
 	wantEqual(t, "history", b.history(t, second.ReservationID), []string{"OFFERED", "OFFER_EXPIRED"})
 	if got := b.entry(t, 2, entries[2].ID); !got.OfferExpiresAt.Equal(at(20)) || got.Position != 1 {
 		t.Errorf("the last one: %+v", got)
 	}
-	wantEqual(t, "the second user's reservation", mustRead(t, b, 1, second.ReservationID).Status, store.Cancelled)
+	wantEqual(t, "the second user's reservation", mustRead(t, b, 1, second.ReservationID).Status, library.Cancelled)
 	storetest.CheckInvariants(t, b.db)
 }
 
-func mustRead(t *testing.T, b bundle, user int, id int64) store.Reservation {
+func mustRead(t *testing.T, b bundle, user int, id int64) library.Reservation {
 	t.Helper()
 	r, err := b.Reservation(t.Context(), b.users[user], id)
 	if err != nil {
@@ -441,7 +441,7 @@ func mustRead(t *testing.T, b bundle, user int, id int64) store.Reservation {
 
 func TestAnOfferNeverOutlastsItsWindow(t *testing.T) {
 	t.Parallel()
-	rules := store.DefaultRules()
+	rules := library.DefaultPolicy()
 	rules.MinDuration = 5 * time.Minute // no less is offered
 	b := setupWith(t, rules)
 	taken := b.reserve(t, 4, 0, 0, 60)
@@ -463,12 +463,12 @@ func TestAnOfferNeverOutlastsItsWindow(t *testing.T) {
 // reservations as the library allows. They go on waiting until their windows have passed, and the next one gets the offer.
 func TestNoOfferThatCannotBeClaimed(t *testing.T) {
 	t.Parallel()
-	rules := store.DefaultRules()
+	rules := library.DefaultPolicy()
 	rules.MaxUpcoming = 2
-	for name, free := range map[string]func(t *testing.T, b bundle, r store.Reservation){
-		"cancel":   func(t *testing.T, b bundle, r store.Reservation) { mustDo(t, b.Cancel, b.users[4], r.ID) },
-		"checkout": func(t *testing.T, b bundle, r store.Reservation) { mustDo(t, b.CheckOut, b.users[4], r.ID) },
-		"no_show":  func(t *testing.T, b bundle, _ store.Reservation) { b.clock(t, 16); wantDone(t, 1, b.MarkNoShows) },
+	for name, free := range map[string]func(t *testing.T, b bundle, r library.Reservation){
+		"cancel":   func(t *testing.T, b bundle, r library.Reservation) { mustDo(t, b.Cancel, b.users[4], r.ID) },
+		"checkout": func(t *testing.T, b bundle, r library.Reservation) { mustDo(t, b.CheckOut, b.users[4], r.ID) },
+		"no_show":  func(t *testing.T, b bundle, _ library.Reservation) { b.clock(t, 16); wantDone(t, 1, b.MarkNoShows) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -486,15 +486,15 @@ func TestNoOfferThatCannotBeClaimed(t *testing.T) {
 				b.clock(t, 6) // 14 minutes are left of the first window
 			}
 			free(t, b, taken)
-			wantStatus := func(what string, user int, e store.Entry, want store.WaitlistStatus) {
+			wantStatus := func(what string, user int, e library.WaitlistEntry, want library.WaitlistStatus) {
 				t.Helper()
 				if got := b.entry(t, user, e.ID).Status; got != want {
 					t.Errorf("%s: %s, want %s", what, got, want)
 				}
 			}
-			wantStatus("nearly over", 0, ending, store.EntryWaiting)
-			wantStatus("enough reservations", 1, full, store.EntryWaiting)
-			wantStatus("the next", 2, next, store.EntryOffered)
+			wantStatus("nearly over", 0, ending, library.EntryWaiting)
+			wantStatus("enough reservations", 1, full, library.EntryWaiting)
+			wantStatus("the next", 2, next, library.EntryOffered)
 			wantDone(t, 0, b.OfferFreeSeats)
 			// The window frees up again, and the user has room for it.
 			if _, err := b.LeaveWaitlist(t.Context(), b.users[2], next.ID); err != nil {
@@ -502,13 +502,13 @@ func TestNoOfferThatCannotBeClaimed(t *testing.T) {
 			}
 			wantDone(t, 0, b.OfferFreeSeats)
 			mustDo(t, b.Cancel, b.users[1], first.ID)
-			wantStatus("with room", 1, full, store.EntryOffered)
+			wantStatus("with room", 1, full, library.EntryOffered)
 			if _, _, err := b.ClaimOffer(t.Context(), b.users[1], full.ID); err != nil {
 				t.Error(err)
 			}
 			b.clock(t, 20)
 			wantDone(t, 1, b.ExpireWaiting)
-			wantStatus("past", 0, ending, store.EntryExpired)
+			wantStatus("past", 0, ending, library.EntryExpired)
 			storetest.CheckInvariants(t, b.db)
 		})
 	}
@@ -545,46 +545,46 @@ func TestABusyUserIsSkipped(t *testing.T) {
 	elsewhere := b.reserve(t, 0, 1, 30, 90)
 	b.offeredBy(t, 3, 1, 2, 30, 90) // an offer elsewhere makes busy too: nobody gets two at once
 	mustDo(t, b.Cancel, b.users[4], taken.ID)
-	wantEqual(t, "the busy one", b.entry(t, 0, busy.ID).Status, store.EntryWaiting)
-	wantEqual(t, "the one with an offer", b.entry(t, 1, held.ID).Status, store.EntryWaiting)
+	wantEqual(t, "the busy one", b.entry(t, 0, busy.ID).Status, library.EntryWaiting)
+	wantEqual(t, "the one with an offer", b.entry(t, 1, held.ID).Status, library.EntryWaiting)
 	offer := b.entry(t, 2, free.ID)
-	wantEqual(t, "the free one", offer.Status, store.EntryOffered)
+	wantEqual(t, "the free one", offer.Status, library.EntryOffered)
 
 	// The busy one becomes free, is the head, and gets the seat when it frees up again.
 	mustDo(t, b.Cancel, b.users[0], elsewhere.ID)
 	if _, err := b.LeaveWaitlist(t.Context(), b.users[2], free.ID); err != nil {
 		t.Fatal(err)
 	}
-	wantEqual(t, "the head", b.entry(t, 0, busy.ID).Status, store.EntryOffered)
+	wantEqual(t, "the head", b.entry(t, 0, busy.ID).Status, library.EntryOffered)
 	storetest.CheckInvariants(t, b.db)
 }
 
 // Ending a reservation frees its user too, who is then offered what was free all along.
 func TestAUserWhoBecomesFreeIsServed(t *testing.T) {
 	t.Parallel()
-	for name, free := range map[string]func(t *testing.T, b bundle, r store.Reservation, offer store.Entry){
-		"cancel": func(t *testing.T, b bundle, r store.Reservation, _ store.Entry) {
+	for name, free := range map[string]func(t *testing.T, b bundle, r library.Reservation, offer library.WaitlistEntry){
+		"cancel": func(t *testing.T, b bundle, r library.Reservation, _ library.WaitlistEntry) {
 			mustDo(t, b.Cancel, b.users[0], r.ID)
 		},
-		"check-out": func(t *testing.T, b bundle, r store.Reservation, _ store.Entry) {
+		"check-out": func(t *testing.T, b bundle, r library.Reservation, _ library.WaitlistEntry) {
 			mustDo(t, b.CheckIn, b.users[0], r.ID)
 			mustDo(t, b.CheckOut, b.users[0], r.ID)
 		},
-		"no-show": func(t *testing.T, b bundle, _ store.Reservation, _ store.Entry) {
+		"no-show": func(t *testing.T, b bundle, _ library.Reservation, _ library.WaitlistEntry) {
 			b.clock(t, 15)
 			wantDone(t, 1, b.MarkNoShows)
 		},
-		"the end": func(t *testing.T, b bundle, r store.Reservation, _ store.Entry) {
+		"the end": func(t *testing.T, b bundle, r library.Reservation, _ library.WaitlistEntry) {
 			mustDo(t, b.CheckIn, b.users[0], r.ID)
 			b.clock(t, 30)
 			wantDone(t, 1, b.CompleteEnded)
 		},
-		"a declined offer": func(t *testing.T, b bundle, _ store.Reservation, offer store.Entry) {
+		"a declined offer": func(t *testing.T, b bundle, _ library.Reservation, offer library.WaitlistEntry) {
 			if _, err := b.LeaveWaitlist(t.Context(), b.users[0], offer.ID); err != nil {
 				t.Fatal(err)
 			}
 		},
-		"an expired offer": func(t *testing.T, b bundle, _ store.Reservation, _ store.Entry) {
+		"an expired offer": func(t *testing.T, b bundle, _ library.Reservation, _ library.WaitlistEntry) {
 			b.clock(t, 10)
 			wantDone(t, 1, b.ExpireOffers)
 		},
@@ -592,8 +592,8 @@ func TestAUserWhoBecomesFreeIsServed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
-			var offer store.Entry
-			var busyWith store.Reservation
+			var offer library.WaitlistEntry
+			var busyWith library.Reservation
 			taken := b.reserve(t, 4, 0, 0, 60)
 			waiting := b.join(t, 0, 0, 0, 60)
 			if strings.HasSuffix(name, "offer") {
@@ -602,9 +602,9 @@ func TestAUserWhoBecomesFreeIsServed(t *testing.T) {
 				busyWith = b.reserve(t, 0, 1, 0, 30)
 			}
 			mustDo(t, b.Cancel, b.users[4], taken.ID)
-			wantEqual(t, "while busy", b.entry(t, 0, waiting.ID).Status, store.EntryWaiting)
+			wantEqual(t, "while busy", b.entry(t, 0, waiting.ID).Status, library.EntryWaiting)
 			free(t, b, busyWith, offer)
-			wantEqual(t, "when free", b.entry(t, 0, waiting.ID).Status, store.EntryOffered)
+			wantEqual(t, "when free", b.entry(t, 0, waiting.ID).Status, library.EntryOffered)
 			storetest.CheckInvariants(t, b.db)
 		})
 	}
@@ -626,8 +626,8 @@ func TestSweep(t *testing.T) {
 	b.db.Exec(t, `DELETE FROM branch_hours`)
 	wantDone(t, 1, b.OfferFreeSeats)
 	wantDone(t, 0, b.OfferFreeSeats)
-	wantEqual(t, "the head", b.entry(t, 0, e.ID).Status, store.EntryOffered)
-	wantEqual(t, "the next", b.entry(t, 1, behind.ID).Status, store.EntryWaiting)
+	wantEqual(t, "the head", b.entry(t, 0, e.ID).Status, library.EntryOffered)
+	wantEqual(t, "the next", b.entry(t, 1, behind.ID).Status, library.EntryWaiting)
 	storetest.CheckInvariants(t, b.db)
 }
 
@@ -661,12 +661,12 @@ func TestClaimOffer(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := offer
-	want.Status, want.Position, want.OfferExpiresAt = store.EntryClaimed, 0, nil
+	want.Status, want.Position, want.OfferExpiresAt = library.EntryClaimed, 0, nil
 	wantEqual(t, "entry", entry, want)
 	deadline := at(45)
-	wantReservation := store.Reservation{
+	wantReservation := library.Reservation{
 		ID: offer.ReservationID, SeatRef: offer.SeatRef, UserID: b.users[0], StartTime: at(30), EndTime: at(90),
-		Status: store.Confirmed, CheckInOpensAt: at(15), CheckInDeadline: &deadline, CreatedAt: noon,
+		Status: library.Confirmed, CheckInOpensAt: at(15), CheckInDeadline: &deadline, CreatedAt: noon,
 	}
 	wantEqual(t, "reservation", r, wantReservation)
 	wantEqual(t, "stored", mustRead(t, b, 0, r.ID), wantReservation)
@@ -680,7 +680,7 @@ func TestClaimOffer(t *testing.T) {
 	wantEqual(t, "claimed again: reservation", first, r)
 	wantEqual(t, "history", b.history(t, r.ID), []string{"OFFERED", "CLAIMED", "CHECKED_IN"})
 	_, err = b.LeaveWaitlist(t.Context(), b.users[0], offer.ID)
-	wantErr(t, err, store.ErrNotOffered)
+	wantErr(t, err, library.ErrNotOffered)
 	storetest.CheckInvariants(t, b.db)
 }
 
@@ -696,38 +696,38 @@ func TestClaimOfferLateGivesTimeToCheckIn(t *testing.T) {
 	if err != nil || !r.CheckInDeadline.Equal(at(35)) {
 		t.Errorf("%+v, %v", r, err)
 	}
-	wantEqual(t, "the no-show", mustRead(t, b, 4, taken.ID).Status, store.NoShow)
+	wantEqual(t, "the no-show", mustRead(t, b, 4, taken.ID).Status, library.NoShow)
 	storetest.CheckInvariants(t, b.db)
 }
 
 func TestClaimOfferRefuses(t *testing.T) {
 	t.Parallel()
-	rules := store.DefaultRules()
+	rules := library.DefaultPolicy()
 	rules.MaxUpcoming = 2
 	for name, tc := range map[string]struct {
-		change func(t *testing.T, b bundle, e store.Entry)
+		change func(t *testing.T, b bundle, e library.WaitlistEntry)
 		want   error
 	}{
-		"an offer that ran out": {want: store.ErrOfferExpired, change: func(t *testing.T, b bundle, _ store.Entry) {
+		"an offer that ran out": {want: library.ErrOfferExpired, change: func(t *testing.T, b bundle, _ library.WaitlistEntry) {
 			b.clock(t, 10)
 		}},
-		"an offer that has expired": {want: store.ErrOfferExpired, change: func(t *testing.T, b bundle, _ store.Entry) {
+		"an offer that has expired": {want: library.ErrOfferExpired, change: func(t *testing.T, b bundle, _ library.WaitlistEntry) {
 			b.clock(t, 10)
 			wantDone(t, 1, b.ExpireOffers)
 		}},
-		"a declined offer": {want: store.ErrNotOffered, change: func(t *testing.T, b bundle, e store.Entry) {
+		"a declined offer": {want: library.ErrNotOffered, change: func(t *testing.T, b bundle, e library.WaitlistEntry) {
 			if _, err := b.LeaveWaitlist(t.Context(), b.users[0], e.ID); err != nil {
 				t.Fatal(err)
 			}
 		}},
-		"a busy user": {want: store.ErrUserBusy, change: func(t *testing.T, b bundle, _ store.Entry) {
+		"a busy user": {want: library.ErrUserBusy, change: func(t *testing.T, b bundle, _ library.WaitlistEntry) {
 			b.reserve(t, 0, 1, 30, 90)
 		}},
-		"a user who has two": {want: store.ErrTooManyReservations, change: func(t *testing.T, b bundle, _ store.Entry) {
+		"a user who has two": {want: library.ErrTooManyReservations, change: func(t *testing.T, b bundle, _ library.WaitlistEntry) {
 			b.reserve(t, 0, 1, 120, 180)
 			b.reserve(t, 0, 1, 180, 240)
 		}},
-		"a seat out of service": {want: store.ErrSeatOutOfService, change: func(t *testing.T, b bundle, _ store.Entry) {
+		"a seat out of service": {want: library.ErrSeatOutOfService, change: func(t *testing.T, b bundle, _ library.WaitlistEntry) {
 			b.db.Exec(t, `UPDATE seats SET out_of_service = true`)
 		}},
 	} {
@@ -740,7 +740,7 @@ func TestClaimOfferRefuses(t *testing.T) {
 			_, _, err := b.ClaimOffer(t.Context(), b.users[0], e.ID)
 			wantErr(t, err, tc.want)
 			_, _, err = b.ClaimOffer(t.Context(), b.users[1], e.ID)
-			wantErr(t, err, store.ErrEntryNotFound)
+			wantErr(t, err, library.ErrEntryNotFound)
 			wantEqual(t, "refused and changed", b.everything(t), before)
 		})
 	}
@@ -752,14 +752,14 @@ func TestClaimOfWhatWasNeverOffered(t *testing.T) {
 	b.reserve(t, 4, 0, 0, 60)
 	e := b.join(t, 0, 0, 0, 60)
 	_, _, err := b.ClaimOffer(t.Context(), b.users[0], e.ID)
-	wantErr(t, err, store.ErrNotOffered)
+	wantErr(t, err, library.ErrNotOffered)
 	b.clock(t, 60)
 	wantDone(t, 1, b.ExpireWaiting)
 	_, _, err = b.ClaimOffer(t.Context(), b.users[0], e.ID)
-	wantErr(t, err, store.ErrNotOffered)
+	wantErr(t, err, library.ErrNotOffered)
 	_, err = b.LeaveWaitlist(t.Context(), b.users[0], e.ID)
-	wantErr(t, err, store.ErrNotOffered)
-	wantEqual(t, "status", b.entry(t, 0, e.ID).Status, store.EntryExpired)
+	wantErr(t, err, library.ErrNotOffered)
+	wantEqual(t, "status", b.entry(t, 0, e.ID).Status, library.EntryExpired)
 }
 
 func TestLeaveWaitlist(t *testing.T) {
@@ -769,9 +769,9 @@ func TestLeaveWaitlist(t *testing.T) {
 	e := b.join(t, 0, 0, 0, 60)
 	before := b.everything(t)
 	_, err := b.LeaveWaitlist(t.Context(), b.users[1], e.ID)
-	wantErr(t, err, store.ErrEntryNotFound)
+	wantErr(t, err, library.ErrEntryNotFound)
 	_, err = b.LeaveWaitlist(t.Context(), b.users[0], 1<<40)
-	wantErr(t, err, store.ErrEntryNotFound)
+	wantErr(t, err, library.ErrEntryNotFound)
 	wantEqual(t, "refused and changed", b.everything(t), before)
 	first, err := b.LeaveWaitlist(t.Context(), b.users[0], e.ID)
 	if err != nil {
@@ -793,10 +793,10 @@ func TestLeaveWaitlistOfAnOfferThatRanOut(t *testing.T) {
 	e := b.offered(t, 0, 0, 30, 90)
 	b.clock(t, 10)
 	_, err := b.LeaveWaitlist(t.Context(), b.users[0], e.ID)
-	wantErr(t, err, store.ErrOfferExpired) // also before the worker has come by
+	wantErr(t, err, library.ErrOfferExpired) // also before the worker has come by
 	wantDone(t, 1, b.ExpireOffers)
 	_, err = b.LeaveWaitlist(t.Context(), b.users[0], e.ID)
-	wantErr(t, err, store.ErrOfferExpired)
+	wantErr(t, err, library.ErrOfferExpired)
 }
 
 func TestWaitlistForgetsAfterADay(t *testing.T) {
@@ -839,7 +839,7 @@ func TestCancelDoesNotWaitForAnotherSeat(t *testing.T) {
 	}
 	w.exec(t, `COMMIT`)
 	wantDone(t, 1, b.OfferFreeSeats)
-	if e := b.entry(t, 0, entry.ID); e.Status != store.EntryOffered {
+	if e := b.entry(t, 0, entry.ID); e.Status != library.EntryOffered {
 		t.Errorf("the entry is %s", e.Status)
 	}
 }

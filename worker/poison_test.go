@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
@@ -95,7 +95,7 @@ func oneBadRow(t *testing.T, p poison, workers int) {
 	var all []*running
 	begin := time.Now()
 	for range workers {
-		all = append(all, run(t, db.Open(t, store.DefaultRules())))
+		all = append(all, run(t, db.Open(t, library.DefaultPolicy())))
 	}
 	status := func(table, status string) int {
 		return storetest.Value[int](t, db, `SELECT count(*) FROM `+table+` WHERE status = $1`, status)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -148,7 +149,7 @@ func (s *seatStep) runBatch(ctx context.Context, seats []int64) (busy bool, err 
 		}
 		return busy, nil
 	}
-	slow := errors.Is(err, store.ErrOverloaded) || errors.Is(err, context.DeadlineExceeded)
+	slow := errors.Is(err, library.ErrOverloaded) || errors.Is(err, context.DeadlineExceeded)
 	switch {
 	case ctx.Err() != nil, store.Unavailable(err) && !slow:
 		return false, err

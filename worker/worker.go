@@ -110,7 +110,7 @@ func (w *Worker) Schedule(d feed.Delta) {
 		w.DueIn(0)
 	}
 	for _, e := range d.Events {
-		if due := e.DueAt(w.store.Rules()); !due.IsZero() {
+		if due := e.DueAt(w.store.Policy()); !due.IsZero() {
 			w.DueIn(due.Sub(d.Now))
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 	"github.com/dlsms/dlsms/worker"
@@ -90,8 +91,8 @@ func (r *running) count(step string) int {
 	return 0
 }
 
-func quick() store.Rules {
-	rules := store.DefaultRules()
+func quick() library.Policy {
+	rules := library.DefaultPolicy()
 	rules.Grace, rules.ReminderLead, rules.ClaimTime = 300*time.Millisecond, 100*time.Millisecond, 300*time.Millisecond
 	return rules
 }
@@ -115,7 +116,7 @@ func TestThreeWorkers(t *testing.T) {
 	begin := time.Now()
 	var workers []*running
 	for range 3 {
-		workers = append(workers, run(t, db.Open(t, store.DefaultRules())))
+		workers = append(workers, run(t, db.Open(t, library.DefaultPolicy())))
 	}
 	sum := func(step string) (n int) {
 		for _, w := range workers {
@@ -125,7 +126,7 @@ func TestThreeWorkers(t *testing.T) {
 	}
 	storetest.Eventually(t, "a part is done", func() bool { return sum("complete") >= each/4 })
 	workers[0].stop()
-	workers = append(workers, run(t, db.Open(t, store.DefaultRules())))
+	workers = append(workers, run(t, db.Open(t, library.DefaultPolicy())))
 	steps := []string{"complete", "no_show", "offer_expired", "waiting_expired", "remind"}
 	storetest.Eventually(t, "all is done", func() bool {
 		return !slices.ContainsFunc(steps, func(step string) bool { return sum(step) < each })
@@ -213,18 +214,18 @@ func TestWakesWhenDue(t *testing.T) {
 	asked := &statements{}
 	rules := quick()
 	rules.Grace, rules.ReminderLead = time.Second, 400*time.Millisecond // time enough for the worker to begin
-	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 4, Rules: rules, Tracer: asked})
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 4, Policy: rules, Tracer: asked})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
 	seat, users := db.Seats(t, 1)[0], db.Users(t, 3)
-	r, err := s.Reserve(t.Context(), store.Booking{UserID: users[0], SeatID: seat, EndTime: at(60)})
+	r, err := s.Reserve(t.Context(), library.Booking{UserID: users[0], SeatID: seat, EndTime: at(60)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, user := range users[1:] {
-		if _, err := s.JoinWaitlist(t.Context(), store.Booking{UserID: user, SeatID: seat, StartTime: r.StartTime, EndTime: at(60)}); err != nil {
+		if _, err := s.JoinWaitlist(t.Context(), library.Booking{UserID: user, SeatID: seat, StartTime: r.StartTime, EndTime: at(60)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -273,7 +274,7 @@ func TestDueIn(t *testing.T) {
 	db := storetest.NewDB(t)
 	db.SetClock(t, noon)
 	asked := &statements{}
-	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 4, Rules: quick(), Tracer: asked})
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 4, Policy: quick(), Tracer: asked})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +283,7 @@ func TestDueIn(t *testing.T) {
 	w := run(t, s)
 	w.awaitRest(t)
 	for i, seat := range seats {
-		if _, err := s.Reserve(t.Context(), store.Booking{UserID: users[i], SeatID: seat, EndTime: at(60)}); err != nil {
+		if _, err := s.Reserve(t.Context(), library.Booking{UserID: users[i], SeatID: seat, EndTime: at(60)}); err != nil {
 			t.Fatal(err)
 		}
 		before := asked.n.Load()
@@ -304,13 +305,13 @@ func TestSweepsAtTheStart(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	db.FreezeClock(t, noon)
-	s := db.Open(t, store.DefaultRules())
+	s := db.Open(t, library.DefaultPolicy())
 	seat, users := db.Seats(t, 1)[0], db.Users(t, 2)
-	r, err := s.Reserve(t.Context(), store.Booking{UserID: users[0], SeatID: seat, EndTime: at(60)})
+	r, err := s.Reserve(t.Context(), library.Booking{UserID: users[0], SeatID: seat, EndTime: at(60)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.JoinWaitlist(t.Context(), store.Booking{UserID: users[1], SeatID: seat, StartTime: noon, EndTime: at(60)}); err != nil {
+	if _, err := s.JoinWaitlist(t.Context(), library.Booking{UserID: users[1], SeatID: seat, StartTime: noon, EndTime: at(60)}); err != nil {
 		t.Fatal(err)
 	}
 	db.Exec(t, `UPDATE seats SET out_of_service = true`)
@@ -327,13 +328,13 @@ func TestSweepsAtTheStart(t *testing.T) {
 func TestPostgresGoesAndComesBack(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)
-	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 4, Rules: quick()})
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 4, Policy: quick()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
 	seat, users := db.Seats(t, 1)[0], db.Users(t, 2)
-	r, err := s.Reserve(t.Context(), store.Booking{UserID: users[0], SeatID: seat, EndTime: time.Now().Add(time.Hour)})
+	r, err := s.Reserve(t.Context(), library.Booking{UserID: users[0], SeatID: seat, EndTime: time.Now().Add(time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -349,7 +350,7 @@ func TestPostgresGoesAndComesBack(t *testing.T) {
 	storetest.Eventually(t, "the worker works again", func() bool { return w.log.count("the worker works again") == 1 })
 	storetest.Eventually(t, "the no-show is told", func() bool { return w.count("no_show") == 1 })
 	list, err := s.Notifications(t.Context(), users[0], 0, 10)
-	if err != nil || len(list) != 1 || list[0].Kind != store.EventNoShow || list[0].ReservationID != r.ID {
+	if err != nil || len(list) != 1 || list[0].Kind != library.EventNoShow || list[0].ReservationID != r.ID {
 		t.Errorf("%+v, %v", list, err)
 	}
 	if n := w.log.count("level="); n != 2 {
@@ -364,7 +365,7 @@ func TestPostgresGoesAndComesBack(t *testing.T) {
 func TestLeavesNothingBehind(t *testing.T) { //nolint:paralleltest // see above
 	db := storetest.NewDB(t)
 	before := goleak.IgnoreCurrent()
-	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 2, MaxConns: 4, Rules: store.DefaultRules()})
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 2, MaxConns: 4, Policy: library.DefaultPolicy()})
 	if err != nil {
 		t.Fatal(err)
 	}

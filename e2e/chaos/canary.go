@@ -110,7 +110,7 @@ func canaries() []canary {
 		}},
 		{name: "check-in without compare and set", by: checkRules, changes: []change{
 			{"store/lifecycle.go", "WHERE library_id = $1 AND id = $2 AND status = $3`", "WHERE library_id = $1 AND id = $2 AND $3 <> ''`"},
-			{"store/lifecycle.go CheckIn", "return wrongState(ErrCheckInTooLate, r)\n", "\n"},
+			{"store/lifecycle.go CheckIn", "return wrongState(library.ErrCheckInTooLate, r)\n", "\n"},
 			{"store/lifecycle.go CheckIn", "case !now.Before(*r.CheckInDeadline):", "case false:"},
 		}},
 		// It has to forget the check-in too, or else the table refuses what it does.

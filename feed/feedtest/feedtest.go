@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -23,7 +24,7 @@ func Minute(m int) time.Time { return Monday.Add(time.Duration(m) * time.Minute)
 type Source struct {
 	mu      sync.Mutex
 	World   store.World     // the state
-	Catalog store.Catalog   // the catalog after the next changes that say that it changed
+	Catalog library.Catalog // the catalog after the next changes that say that it changed
 	Pending []store.Changes // one for each read to come
 	// Now is the clock; nil: it stands still.
 	Now func() time.Time
@@ -96,9 +97,9 @@ func hook(mu *sync.Mutex, f func()) {
 
 // WithCatalog adds to c the changes from the old catalog to the new one, as Postgres tells them: a deleted seat touches its branch,
 // and a deleted branch touches the other branches.
-func WithCatalog(c store.Changes, old, read store.Catalog) store.Changes {
+func WithCatalog(c store.Changes, old, read library.Catalog) store.Changes {
 	c.CatalogChanged = true
-	before := map[int64]store.Seat{}
+	before := map[int64]library.Seat{}
 	for _, s := range old.Seats {
 		before[s.ID] = s
 	}
@@ -112,7 +113,7 @@ func WithCatalog(c store.Changes, old, read store.Catalog) store.Changes {
 	for _, s := range before {
 		touched[s.BranchID] = true
 	}
-	branches := map[int64]store.Branch{}
+	branches := map[int64]library.Branch{}
 	for _, b := range old.Branches {
 		branches[b.ID] = b
 	}
@@ -145,20 +146,20 @@ func (s *Source) Set(change func(s *Source)) {
 }
 
 // Happen adds events to the end of the change log.
-func (s *Source) Happen(events ...store.Event) {
+func (s *Source) Happen(events ...library.Event) {
 	s.Set(func(s *Source) {
 		s.Pending = append(s.Pending, store.Changes{Now: s.World.Now, Events: events})
 	})
 }
 
 // SmallLibrary returns a catalog of two branches: day, with seats 1 to 3 and the given hours, and night, with seat 4, which never closes.
-func SmallLibrary(timezone string, hours ...store.OpenHours) store.Catalog {
-	return store.Catalog{
-		Branches: []store.Branch{
+func SmallLibrary(timezone string, hours ...library.OpenHours) library.Catalog {
+	return library.Catalog{
+		Branches: []library.Branch{
 			{ID: 1, Code: "day", Name: "Day", Timezone: timezone, Hours: hours},
 			{ID: 2, Code: "night", Name: "Night", Timezone: timezone},
 		},
-		Seats: []store.Seat{
+		Seats: []library.Seat{
 			{ID: 1, BranchID: 1, Area: "Hall", Label: "D-1", Amenities: []int16{5, 1}},
 			{ID: 2, BranchID: 1, Area: "Hall", Label: "D-2"},
 			{ID: 3, BranchID: 1, Area: "Attic", Label: "D-3", Amenities: []int16{1}},
@@ -168,15 +169,15 @@ func SmallLibrary(timezone string, hours ...store.OpenHours) store.Catalog {
 }
 
 // Reservation returns an event of a reservation that takes its seat from minute start to minute end.
-func Reservation(id, version, seat int64, start, end int) store.Event {
-	return store.Event{
-		ID: id*100 + version, Kind: store.EventReserved, ReservationID: id, Version: version, SeatID: seat,
-		StartTime: Minute(start), EndTime: Minute(end), Status: store.Confirmed,
+func Reservation(id, version, seat int64, start, end int) library.Event {
+	return library.Event{
+		ID: id*100 + version, Kind: library.EventReserved, ReservationID: id, Version: version, SeatID: seat,
+		StartTime: Minute(start), EndTime: Minute(end), Status: library.Confirmed,
 	}
 }
 
 // Over returns the event that cancels the reservation of e.
-func Over(e store.Event) store.Event {
-	e.ID, e.Version, e.Kind, e.Status = e.ID+1, e.Version+1, store.EventCancelled, store.Cancelled
+func Over(e library.Event) library.Event {
+	e.ID, e.Version, e.Kind, e.Status = e.ID+1, e.Version+1, library.EventCancelled, library.Cancelled
 	return e
 }

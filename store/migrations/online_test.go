@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/migrations"
 	"github.com/dlsms/dlsms/store/storetest"
@@ -42,7 +43,7 @@ func TestBookingsContinueWhileMigrationWaits(t *testing.T) {
 	db := storetest.NewDB(t)
 	db.Altered()
 	db.FreezeClock(t, noon)
-	s := db.Open(t, store.DefaultRules())
+	s := db.Open(t, library.DefaultPolicy())
 	const bookings = 40
 	seats, users := db.Seats(t, bookings), db.Users(t, bookings)
 	report := connect(t, db.URL)
@@ -60,7 +61,7 @@ func TestBookingsContinueWhileMigrationWaits(t *testing.T) {
 			storetest.Eventually(t, "the migration waits", func() bool { return waits(t, db) })
 		}
 		begun := time.Now()
-		_, err := s.Reserve(t.Context(), store.Booking{
+		_, err := s.Reserve(t.Context(), library.Booking{
 			UserID: users[i], SeatID: seats[i], StartTime: noon, EndTime: noon.Add(time.Hour),
 		})
 		if took := time.Since(begun); err != nil || took > 2500*time.Millisecond {
@@ -158,12 +159,12 @@ func TestCheckInsADayLaterAreHOT(t *testing.T) {
 	// it is in another database.
 	db, _ := storetest.NewCluster(t)
 	db.FreezeClock(t, noon.Add(-24*time.Hour))
-	s := db.Open(t, store.DefaultRules())
+	s := db.Open(t, library.DefaultPolicy())
 	const visits = 400
 	seats, users := db.Seats(t, visits), db.Users(t, visits)
 	ids := make([]int64, visits)
 	for i := range visits {
-		r, err := s.Reserve(t.Context(), store.Booking{
+		r, err := s.Reserve(t.Context(), library.Booking{
 			UserID: users[i], SeatID: seats[i], StartTime: noon, EndTime: noon.Add(time.Hour),
 		})
 		if err != nil {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // rule is a state that the database must never be in. Each row that query returns is a violation.
@@ -189,20 +189,20 @@ const maxCases = 5
 // checks the rules that hold at every moment, even right after a crash. speed is how many times
 // faster than real time the clock of the database ran.
 func Violations(ctx context.Context, url string, speed int) ([]string, error) {
-	return violations(ctx, url, store.DefaultRules(), commitMargin*time.Duration(speed), atEveryCommit)
+	return violations(ctx, url, library.DefaultPolicy(), commitMargin*time.Duration(speed), atEveryCommit)
 }
 
 // Unfinished returns the open work of the database at url: overdue transitions, and free seats that
 // have waitlist entries. It returns nothing once the workers are idle.
 func Unfinished(ctx context.Context, url string) ([]string, error) {
-	return violations(ctx, url, store.DefaultRules(), commitMargin, whenIdle)
+	return violations(ctx, url, library.DefaultPolicy(), commitMargin, whenIdle)
 }
 
 // commitMargin is more than the longest time between the time in an event and the event's commit.
 const commitMargin = 2 * time.Second
 
 func violations(
-	ctx context.Context, url string, settings store.Rules, margin time.Duration, rules []rule,
+	ctx context.Context, url string, settings library.Policy, margin time.Duration, rules []rule,
 ) ([]string, error) {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
@@ -247,8 +247,8 @@ func violations(
 func CheckInvariants(t testing.TB, db *DB) {
 	t.Helper()
 	rules := db.rules
-	if rules == (store.Rules{}) {
-		rules = store.DefaultRules()
+	if rules == (library.Policy{}) {
+		rules = library.DefaultPolicy()
 	}
 	margin := commitMargin * time.Duration(max(db.speed, 1))
 	all := slices.Concat(atEveryCommit, whenIdle)

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 func TestMain(m *testing.M) { Main(m) }
@@ -19,11 +19,11 @@ func TestViolationsFindsEachFault(t *testing.T) {
 	db.Altered()
 	now := time.Now().Truncate(time.Minute)
 	db.FreezeClock(t, now)
-	s := db.Open(t, store.DefaultRules())
+	s := db.Open(t, library.DefaultPolicy())
 	seats, users := db.Seats(t, 5), db.Users(t, 5)
-	book := func(user, seat int, from, length time.Duration) store.Reservation {
+	book := func(user, seat int, from, length time.Duration) library.Reservation {
 		t.Helper()
-		r, err := s.Reserve(t.Context(), store.Booking{
+		r, err := s.Reserve(t.Context(), library.Booking{
 			UserID: users[user], SeatID: seats[seat], StartTime: now.Add(from), EndTime: now.Add(from + length),
 		})
 		if err != nil {
@@ -31,9 +31,9 @@ func TestViolationsFindsEachFault(t *testing.T) {
 		}
 		return r
 	}
-	join := func(user, seat int, from, length time.Duration) store.Entry {
+	join := func(user, seat int, from, length time.Duration) library.WaitlistEntry {
 		t.Helper()
-		e, err := s.JoinWaitlist(t.Context(), store.Booking{
+		e, err := s.JoinWaitlist(t.Context(), library.Booking{
 			UserID: users[user], SeatID: seats[seat], StartTime: now.Add(from), EndTime: now.Add(from + length),
 		})
 		if err != nil {
@@ -140,7 +140,7 @@ func TestViolationsFindsEachFault(t *testing.T) {
 		}
 		db.Exec(t, tc.sql, tc.args...)
 		all := slices.Concat(atEveryCommit, whenIdle)
-		faults, err := violations(t.Context(), db.URL, store.DefaultRules(), commitMargin, all)
+		faults, err := violations(t.Context(), db.URL, library.DefaultPolicy(), commitMargin, all)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/library"
 )
 
 // A test costs 20 ms with a reused database and 250 ms with a new one.
@@ -85,7 +85,7 @@ func (db *DB) recycle(ctx context.Context) error {
 	if _, err := db.conn.Exec(ctx, strings.Join(append(reset, `RESET ALL`), "; ")); err != nil {
 		return err
 	}
-	db.speed, db.rules = 0, store.Rules{}
+	db.speed, db.rules = 0, library.Policy{}
 	sparePool.give(db)
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/stack"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/migrations"
@@ -106,7 +107,7 @@ type DB struct {
 	conn    *pgx.Conn
 	altered bool
 	speed   int // of the clock; 0 means 1
-	rules   store.Rules
+	rules   library.Policy
 }
 
 // Altered declares that the test changes more than rows and the clock. No other test then reuses
@@ -233,14 +234,14 @@ func NewCluster(t testing.TB) (*DB, *stack.Postgres) {
 // New creates a database and opens a store on it with the default rules.
 func New(t testing.TB) *store.Store {
 	t.Helper()
-	return NewDB(t).Open(t, store.DefaultRules())
+	return NewDB(t).Open(t, library.DefaultPolicy())
 }
 
 // Open opens a store on the database, like one more replica.
-func (db *DB) Open(t testing.TB, rules store.Rules) *store.Store {
+func (db *DB) Open(t testing.TB, rules library.Policy) *store.Store {
 	t.Helper()
 	db.rules = rules
-	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 16, Rules: rules})
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 16, Policy: rules})
 	if err != nil {
 		t.Fatal(err)
 	}

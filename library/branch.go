@@ -1,0 +1,41 @@
+package library
+
+import (
+	"fmt"
+	"time"
+)
+
+// Branch is one building of the library.
+type Branch struct {
+	ID       int64
+	Code     string
+	Name     string
+	Timezone string // IANA name, see LoadZone
+	// Hours are the opening hours. A branch without any is always open.
+	Hours []OpenHours `db:"-"`
+}
+
+// OpenHours is one opening of a branch, in the branch's time zone. If Closes is at or before Opens,
+// the branch closes on the next day.
+type OpenHours struct {
+	Weekday time.Weekday
+	Opens   time.Duration // after midnight
+	Closes  time.Duration // after midnight, at most 24 h
+}
+
+// Validate returns an error if a text of the branch is not UTF-8 or its time zone is unknown.
+func (b *Branch) Validate() error {
+	if _, err := LoadZone(b.Timezone); err != nil {
+		return fmt.Errorf("the branch counts as closed, if it has opening hours: %w", err)
+	}
+	return validText(b.Name, b.Timezone)
+}
+
+// LoadZone returns the time zone of a branch. It refuses the empty name and "Local", which
+// time.LoadLocation accepts and Postgres does not.
+func LoadZone(name string) (*time.Location, error) {
+	if name == "" || name == "Local" {
+		return nil, fmt.Errorf("unknown time zone %q", name)
+	}
+	return time.LoadLocation(name)
+}

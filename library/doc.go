@@ -1,0 +1,32 @@
+// Package library is the domain: the nouns of a seat reservation system, the rules that need no
+// database, and the errors that a client may act on. It imports only the standard library, so every
+// other package may import it.
+//
+// # A reservation
+//
+// Each arrow is one event of the change log. EXTENDED and REMINDED keep the status.
+//
+//	 OFFERED                       RESERVED
+//	    |                              |
+//	    v            CLAIMED           v           CHECKED_IN
+//	  HELD --------------------> CONFIRMED --------------------> CHECKED_IN
+//	    |                          |     |                           |
+//	    | DECLINED                 |     | NO_SHOW                   | CHECKED_OUT
+//	    | OFFER_EXPIRED  CANCELLED |     |                           | COMPLETED
+//	    v                          |     v                           v
+//	CANCELLED <--------------------+   NO_SHOW                   COMPLETED
+//
+// HELD, CONFIRMED and CHECKED_IN occupy the seat: no two of them overlap at one seat.
+//
+// # A waitlist entry
+//
+//	           the seat and the user are free             ClaimOffer
+//	--> WAITING ------------------------------> OFFERED --------------> CLAIMED
+//	     |   |                                   |   |
+//	     |   | LeaveWaitlist       LeaveWaitlist |   | the offer expired
+//	     |   +--------------> LEFT <-------------+   |
+//	     | the window has passed                     |
+//	     +----------------> EXPIRED <----------------+
+//
+// An entry that becomes OFFERED gets a reservation with status HELD; the two change together.
+package library

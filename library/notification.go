@@ -1,0 +1,38 @@
+package library
+
+import (
+	"fmt"
+	"time"
+)
+
+// Notification is an event that its user is told about.
+type Notification struct {
+	ID            int64
+	Kind          EventKind // a kind that notifies
+	UserID        int64
+	ReservationID int64
+	EntryID       int64 // 0 if the reservation does not come from the waitlist
+	SeatRef
+	Timezone  string // of the branch, an IANA name
+	StartTime time.Time
+	EndTime   time.Time
+	Status    ReservationStatus // may be a state that this version does not know
+	// CheckInDeadline is nil while the reservation is HELD, and if it was never claimed.
+	// OfferExpiresAt is nil unless the reservation is HELD.
+	CheckInDeadline *time.Time
+	OfferExpiresAt  *time.Time
+	CreatedAt       time.Time
+}
+
+// Validate returns an error if the notification lacks a part that its text needs.
+func (n *Notification) Validate() error {
+	switch {
+	case !n.Kind.Notifies():
+		return fmt.Errorf("unknown kind %q", n.Kind)
+	case n.Kind == EventOffered && n.OfferExpiresAt == nil:
+		return fmt.Errorf("%s without offer_expires_at", n.Kind)
+	case n.Kind == EventReminded && n.CheckInDeadline == nil:
+		return fmt.Errorf("%s without check_in_deadline", n.Kind)
+	}
+	return validText(n.Branch, n.Area, n.Label)
+}

@@ -1,0 +1,114 @@
+package library
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// Policy is the set of limits of a library. A zero MaxUpcoming, MaxWaiting, MaxWaitingPerSeat or
+// MaxWaitlist means no limit. PastTolerance, Grace and the leads may be 0. All other fields must be
+// above 0.
+type Policy struct {
+	MinDuration   time.Duration // shortest window
+	MaxDuration   time.Duration // longest window
+	MaxAhead      time.Duration // latest start, from now
+	PastTolerance time.Duration // earliest start, before now
+	MaxUpcoming   int           // most upcoming reservations of a user
+	MaxWaiting    int           // most waitlist entries of a user that are WAITING or OFFERED
+	// MaxWaitingPerSeat is the most live entries of a user at one seat. MaxWaitlist is the most live
+	// entries of all users at one seat. They bound the cost of serving a seat's waitlist.
+	MaxWaitingPerSeat int
+	MaxWaitlist       int
+	CheckInLead       time.Duration // check-in opens this long before the start
+	Grace             time.Duration // check-in closes this long after the start or the confirmation, whichever is later
+	ClaimTime         time.Duration // how long an offer lasts
+	ReminderLead      time.Duration // the reminder comes this long before check-in closes
+}
+
+// DefaultPolicy returns the policy of a library that sets none.
+func DefaultPolicy() Policy {
+	return Policy{
+		MinDuration:   15 * time.Minute,
+		MaxDuration:   12 * time.Hour,
+		MaxAhead:      14 * 24 * time.Hour,
+		PastTolerance: time.Minute,
+		MaxUpcoming:   10,
+		MaxWaiting:    20,
+
+		MaxWaitingPerSeat: 5,
+		MaxWaitlist:       100,
+
+		CheckInLead:  15 * time.Minute,
+		Grace:        15 * time.Minute,
+		ClaimTime:    10 * time.Minute,
+		ReminderLead: 5 * time.Minute,
+	}
+}
+
+// ClockTolerance is the amount by which a window may miss a limit, because the client's clock differs
+// from Postgres's: 5 s for the difference, and 5 s for the call to arrive. The length of a window that
+// starts now is known only when the call has arrived, so the tolerance applies to it too. A window
+// with both times has exactly the length that it states.
+const ClockTolerance = 10 * time.Second
+
+// CheckWindow returns nil if the policy allows the window at now, and otherwise ErrWindowNotAllowed
+// or, if the window ends before it starts, Invalid. A zero start means now.
+func (p Policy) CheckWindow(now, start, end time.Time) error {
+	violations, reversed := p.windowViolations(now, start, end)
+	switch {
+	case len(violations) == 0:
+		return nil
+	case reversed:
+		return Invalid(violations...)
+	default:
+		return p.WindowNotAllowed(now, violations...)
+	}
+}
+
+// windowViolations returns all violations of a window at now. reversed reports that the window does
+// not end after it starts.
+func (p Policy) windowViolations(now, start, end time.Time) (violations []FieldViolation, reversed bool) {
+	slack := time.Duration(0)
+	if start.IsZero() {
+		start, slack = now, ClockTolerance
+	}
+	add := func(field, message string) { violations = append(violations, FieldViolation{field, message}) }
+	switch {
+	case start.Before(now.Add(-p.PastTolerance)):
+		add("start_time", "it is in the past")
+	case start.After(now.Add(p.MaxAhead + ClockTolerance)):
+		add("start_time", fmt.Sprintf("it is more than %v ahead", p.MaxAhead))
+	}
+	switch length := end.Sub(start); {
+	case length < p.MinDuration-slack:
+		add("end_time", fmt.Sprintf("the window must be at least %v long", p.MinDuration))
+	case length > p.MaxDuration+slack:
+		add("end_time", fmt.Sprintf("the window must be at most %v long", p.MaxDuration))
+	case !end.After(now):
+		add("end_time", "it is in the past")
+	}
+	return violations, !end.After(start)
+}
+
+// WindowNotAllowed returns the error for a window that breaks the policy. Its metadata has the limits.
+func (p Policy) WindowNotAllowed(now time.Time, violations ...FieldViolation) *Error {
+	seconds := func(d time.Duration) string { return strconv.FormatInt(int64(d/time.Second), 10) }
+	return ErrWindowNotAllowed.WithFields(violations...).
+		With("min_reservation", seconds(p.MinDuration)).With("max_reservation", seconds(p.MaxDuration)).
+		With("max_ahead", seconds(p.MaxAhead)).With("now", now.UTC().Format(time.RFC3339))
+}
+
+// CheckInDeadline returns the time at which check-in closes for a window that was confirmed at
+// confirmed: the later of start and confirmed, plus Grace, but never after the end.
+func (p Policy) CheckInDeadline(start, end, confirmed time.Time) time.Time {
+	deadline := start
+	if confirmed.After(start) {
+		deadline = confirmed
+	}
+	deadline = deadline.Add(p.Grace)
+	if deadline.After(end) {
+		return end
+	}
+	return deadline
+}

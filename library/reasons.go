@@ -1,0 +1,83 @@
+package library
+
+import "time"
+
+// Invalid returns the error for a request with invalid fields.
+func Invalid(violations ...FieldViolation) *Error {
+	return &Error{Kind: KindInvalid, Reason: "INVALID_FIELDS",
+		Message: "the request has faulty fields", Fields: violations}
+}
+
+// The catalogue of errors that clients branch on. Each has one reason of error.proto.
+var (
+	// ErrBranchClosed and ErrWindowNotAllowed name the invalid fields. ErrWindowNotAllowed has the
+	// limits in its metadata.
+	ErrBranchClosed = &Error{Kind: KindInvalid, Reason: "BRANCH_CLOSED",
+		Message: "the branch is closed for a part of the window"}
+	ErrWindowNotAllowed = &Error{Kind: KindInvalid, Reason: "WINDOW_NOT_ALLOWED",
+		Message: "the library's rules do not allow this window"}
+
+	ErrRequestIDReused = &Error{Kind: KindInvalid, Reason: "REQUEST_ID_REUSED",
+		Message: "this request_id was used before with other content"}
+
+	ErrTokenMissing = &Error{Kind: KindUnauthenticated, Reason: "TOKEN_MISSING",
+		Message: "send metadata authorization: Bearer <token>, with a token from Login"}
+	ErrTokenInvalid = &Error{Kind: KindUnauthenticated, Reason: "TOKEN_INVALID",
+		Message: "the token is not valid; log in again"}
+	ErrTokenExpired = &Error{Kind: KindUnauthenticated, Reason: "TOKEN_EXPIRED",
+		Message: "the token has expired; log in again"}
+	ErrTokenRevoked = &Error{Kind: KindUnauthenticated, Reason: "TOKEN_REVOKED",
+		Message: "the token was ended; log in again"}
+	ErrBadCredentials = &Error{Kind: KindUnauthenticated, Reason: "BAD_CREDENTIALS",
+		Message: "wrong student id or password"}
+
+	ErrRoleRequired = &Error{Kind: KindPermissionDenied, Reason: "ROLE_REQUIRED",
+		Message: "your role does not allow this"}
+
+	ErrSeatNotFound = &Error{Kind: KindNotFound, Reason: "SEAT_NOT_FOUND",
+		Message: "there is no such seat"}
+	ErrReservationNotFound = &Error{Kind: KindNotFound, Reason: "RESERVATION_NOT_FOUND",
+		Message: "you have no such reservation"}
+	ErrEntryNotFound = &Error{Kind: KindNotFound, Reason: "ENTRY_NOT_FOUND",
+		Message: "you have no such waitlist entry"}
+	ErrBranchNotFound = &Error{Kind: KindNotFound, Reason: "BRANCH_NOT_FOUND",
+		Message: "there is no such branch"}
+
+	ErrSeatTaken = &Error{Kind: KindExists, Reason: "SEAT_TAKEN",
+		Message: "the seat is taken in that window"}
+	ErrUserBusy = &Error{Kind: KindExists, Reason: "USER_BUSY",
+		Message: "you have another reservation in that window"}
+	ErrStudentIDTaken = &Error{Kind: KindExists, Reason: "STUDENT_ID_TAKEN",
+		Message: "this student id is registered"}
+	ErrAlreadyWaiting = &Error{Kind: KindExists, Reason: "ALREADY_WAITING",
+		Message: "you wait for this seat in that window already"}
+
+	ErrCheckInTooEarly = &Error{Kind: KindPrecondition, Reason: "CHECK_IN_TOO_EARLY",
+		Message: "check-in has not opened yet"}
+	ErrCheckInTooLate = &Error{Kind: KindPrecondition, Reason: "CHECK_IN_TOO_LATE",
+		Message: "check-in is over"}
+	ErrNotConfirmed = &Error{Kind: KindPrecondition, Reason: "NOT_CONFIRMED",
+		Message: "the reservation's state does not allow this"}
+	ErrNotCheckedIn = &Error{Kind: KindPrecondition, Reason: "NOT_CHECKED_IN",
+		Message: "the reservation is not checked in"}
+	ErrSeatAvailable = &Error{Kind: KindPrecondition, Reason: "SEAT_AVAILABLE",
+		Message: "the seat is free in that window: reserve it"}
+	ErrSeatOutOfService = &Error{Kind: KindPrecondition, Reason: "SEAT_OUT_OF_SERVICE",
+		Message: "the seat is out of service"}
+	ErrOfferExpired = &Error{Kind: KindPrecondition, Reason: "OFFER_EXPIRED",
+		Message: "the offer has run out"}
+	ErrNotOffered = &Error{Kind: KindPrecondition, Reason: "NOT_OFFERED",
+		Message: "the entry has no open offer"}
+
+	ErrRateLimited = &Error{Kind: KindExhausted, Reason: "RATE_LIMITED",
+		Message: "too many calls"}
+	ErrTooManyReservations = &Error{Kind: KindExhausted, Reason: "TOO_MANY_RESERVATIONS",
+		Message: "you have as many upcoming reservations, or wait for as many seats, as the library allows"}
+	ErrWaitlistFull = &Error{Kind: KindExhausted, Reason: "WAITLIST_FULL",
+		Message: "as many users wait for this seat as the library allows"}
+	ErrOverloaded = &Error{Kind: KindExhausted, Reason: "OVERLOADED",
+		Message: "the server is busy", RetryAfter: time.Second}
+
+	ErrUnavailable = &Error{Kind: KindUnavailable, Reason: "UNAVAILABLE",
+		Message: "the service is not available at the moment", RetryAfter: time.Second}
+)

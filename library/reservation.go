@@ -1,0 +1,59 @@
+package library
+
+import "time"
+
+// ReservationStatus is the state of a reservation. The package comment draws the transitions.
+type ReservationStatus string
+
+// The states of a reservation. The first three occupy the seat.
+const (
+	Held      ReservationStatus = "HELD"
+	Confirmed ReservationStatus = "CONFIRMED"
+	CheckedIn ReservationStatus = "CHECKED_IN"
+	Completed ReservationStatus = "COMPLETED"
+	Cancelled ReservationStatus = "CANCELLED"
+	NoShow    ReservationStatus = "NO_SHOW"
+)
+
+// Occupies reports whether a reservation in this state occupies its seat.
+func (s ReservationStatus) Occupies() bool { return s == Held || s == Confirmed || s == CheckedIn }
+
+// Known reports whether this version knows the state. A newer version may write other states.
+func (s ReservationStatus) Known() bool {
+	switch s {
+	case Held, Confirmed, CheckedIn, Completed, Cancelled, NoShow:
+		return true
+	}
+	return false
+}
+
+// Reservation is a user's right to a seat for a window, [StartTime, EndTime). A time that has not
+// been set yet is nil.
+type Reservation struct {
+	ID int64
+	SeatRef
+	UserID          int64
+	StartTime       time.Time
+	EndTime         time.Time
+	Status          ReservationStatus
+	CheckInOpensAt  time.Time
+	CheckInDeadline *time.Time
+	CreatedAt       time.Time
+	CheckedInAt     *time.Time
+	EndedAt         *time.Time
+}
+
+// Booking is a user's request for a seat and a window.
+type Booking struct {
+	UserID int64
+	SeatID int64
+	// StartTime may be zero, which means now.
+	StartTime time.Time
+	EndTime   time.Time
+	// RequestID makes the call safe to repeat. It may be empty: then each call is a new request.
+	RequestID string
+	// Token is the identity that the caller's token states. The booking fails with ErrTokenInvalid or
+	// ErrTokenRevoked unless the user's row agrees, so no separate look-up is needed. It is nil if the
+	// caller was checked before.
+	Token *Identity
+}

@@ -1,0 +1,56 @@
+package library
+
+import (
+	"errors"
+	"time"
+)
+
+// Role decides which calls a user may make.
+type Role string
+
+// The roles.
+const (
+	RoleStudent   Role = "STUDENT"
+	RoleLibrarian Role = "LIBRARIAN"
+)
+
+// User is a person with an account.
+type User struct {
+	ID        int64
+	StudentID string // as written at registration; unique without regard to case
+	Name      string
+	Email     string
+	Role      Role
+	CreatedAt time.Time
+}
+
+// NewUser is a registration. PasswordHash is a bcrypt hash.
+type NewUser struct {
+	StudentID    string
+	Name         string
+	Email        string
+	PasswordHash string
+	Role         Role
+}
+
+// Credentials is a user with the values that a login is checked against.
+type Credentials struct {
+	User
+	PasswordHash string
+	// TokenGeneration is written into the user's tokens. A token is valid while its generation equals
+	// this one. A change of password raises it. It starts at a random number: a user who gets the same
+	// id after a restore, or in a fresh database, has another generation.
+	TokenGeneration int64
+}
+
+// Identity is the part of a user that a token must agree with: the user it was issued for, in this
+// database, since the last change of the password.
+type Identity struct {
+	ID              int64
+	StudentID       string
+	TokenGeneration int64
+}
+
+// ErrUserNotFound means that there is no such user. It never reaches a client, because a client must
+// not learn which student ids are registered.
+var ErrUserNotFound = errors.New("no such user")
