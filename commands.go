@@ -27,9 +27,7 @@ type migrateCommand struct{}
 
 // Run brings the database to the schema of this binary.
 func (migrateCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
-	var f faults
-	s.checkDatabase(&f)
-	if err := f.err(); err != nil {
+	if err := s.check(&s.DatabaseURL); err != nil {
 		return err
 	}
 	result, err := migrations.Up(ctx, s.DatabaseURL)
@@ -57,11 +55,7 @@ type seedCommand struct{}
 
 // Run adds the demo data.
 func (seedCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
-	var f faults
-	s.checkDatabase(&f)
-	f.check(s.BcryptCost.fault == "", "BCRYPT_COST", s.BcryptCost.fault)
-	s.checkBcrypt(&f)
-	if err := f.err(); err != nil {
+	if err := s.check(&s.DatabaseURL, &s.BcryptCost); err != nil {
 		return err
 	}
 	db, err := s.openStore(ctx)
@@ -69,7 +63,7 @@ func (seedCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 		return err
 	}
 	defer db.Close()
-	added, err := seedDemo(ctx, db, s.BcryptCost.value)
+	added, err := seedDemo(ctx, db, s.BcryptCost)
 	if err != nil {
 		return fmt.Errorf("seed (has the database been migrated?): %w", err)
 	}
@@ -88,11 +82,7 @@ func seedDemo(ctx context.Context, db *store.Store, cost int) (store.Seeded, err
 
 // open opens the database for a command that makes transitions as a replica does.
 func (s *settings) open(ctx context.Context) (*store.Store, error) {
-	var f faults
-	s.checkDatabase(&f)
-	f.check(s.ClaimTime.fault == "", "CLAIM_MINUTES", s.ClaimTime.fault)
-	f.check(s.CheckInLead.fault == "", "CHECK_IN_LEAD", s.CheckInLead.fault)
-	if err := f.err(); err != nil {
+	if err := s.check(&s.DatabaseURL, &s.ClaimTime, &s.CheckInLead); err != nil {
 		return nil, err
 	}
 	return s.openStore(ctx)
@@ -158,13 +148,13 @@ func (c *eraseCommand) Run(ctx context.Context, s *settings, out io.Writer) erro
 	return nil
 }
 
-type healthcheckCommand struct{}
+type healthCommand struct{}
 
 // healthcheckTimeout is below the timeout of the health check in docker-compose.yml.
 const healthcheckTimeout = 2 * time.Second
 
 // Run asks the replica at GRPC_ADDR for its health.
-func (healthcheckCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
+func (healthCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, healthcheckTimeout)
 	defer cancel()
 	addr, err := dialable(s.GRPCAddr)

@@ -1,280 +1,291 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
-	"net/url"
-	"reflect"
-	"strconv"
-	"strings"
 	"time"
 
-	"github.com/alecthomas/kong"
-	"github.com/redis/go-redis/v9"
-
 	"github.com/dlsms/dlsms/library"
-	"github.com/dlsms/dlsms/server"
-	"github.com/dlsms/dlsms/store"
 )
 
-// settings are all settings of the binary: each is an environment variable and a flag of the same name. A value that can't be read is kept as
-// a fault of its own, so that all faults are reported together.
+// settings holds the value of every setting. Each field has one entry in declare.
+//
+// To add a setting: add a field here and an entry in declare, use the field, and run
+// `go test . -run Settings -update`, which writes docs/reference/settings.md.
 type settings struct {
-	DatabaseURL string `env:"DATABASE_URL" placeholder:"URL" group:"Connections" help:"Postgres, such as postgres://user:password@host:5432/dlsms. Required."`
-	RedisURL    string `env:"REDIS_URL" placeholder:"URL" group:"Connections" help:"Redis, such as redis://host:6379/0. Unset: no Redis; each replica limits by itself, and changes reach the others within a second."`
-	JWTSecret   string `name:"jwt-secret" env:"JWT_SECRET" placeholder:"SECRET" group:"Connections" help:"What tokens are signed with: at least 32 bytes, 64 random characters for choice. Several, comma separated as kid:secret, while they are rotated: the first signs, all verify. Required."`
-	GRPCAddr    string `name:"grpc-addr" env:"GRPC_ADDR" default:":9090" placeholder:"ADDR" group:"Connections" help:"Where clients are served. Default: ${default}."`
-	AdminAddr   string `env:"ADMIN_ADDR" default:"127.0.0.1:9100" placeholder:"ADDR" group:"Connections" help:"Where /metrics, /healthz and /debug/pprof/ are served, without a password; keep it private. Default: ${default}."`
-	DBMinConns  whole  `name:"db-min-conns" env:"DB_MIN_CONNS" default:"10" placeholder:"N" group:"Connections" help:"Connections to Postgres that are open from the start. Default: ${default}."`
-	DBMaxConns  whole  `name:"db-max-conns" env:"DB_MAX_CONNS" default:"100" placeholder:"N" group:"Connections" help:"Most connections to Postgres; each replica has six more for its own work. Default: ${default}."`
-	Proxies     string `name:"trusted-proxies" env:"TRUSTED_PROXIES" default:"127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7" placeholder:"CIDRS" group:"Connections" help:"Networks whose x-real-ip header is believed. Default: loopback and private networks."`
+	DatabaseURL string
+	RedisURL    string
+	JWTSecret   string
+	GRPCAddr    string
+	AdminAddr   string
+	DBMinConns  int
+	DBMaxConns  int
+	Proxies     []netip.Prefix
 
-	JWTTTL       duration `name:"jwt-ttl" env:"JWT_TTL" default:"24h" placeholder:"DURATION" group:"Users" help:"How long a token is good for. Default: ${default}."`
-	BcryptCost   whole    `env:"BCRYPT_COST" default:"12" placeholder:"N" group:"Users" help:"Cost of a password hash, 4 to 16; 12 takes a quarter of a second. Default: ${default}."`
-	RateLimit    whole    `name:"rate-limit-per-minute" env:"RATE_LIMIT_PER_MINUTE" default:"100" placeholder:"N" group:"Users" help:"Calls a minute a user; 0: no limit. Default: ${default}."`
-	AuthLimit    whole    `name:"auth-rate-limit-per-minute" env:"AUTH_RATE_LIMIT_PER_MINUTE" default:"600" placeholder:"N" group:"Users" help:"Logins and registrations a minute a client address; 0: no limit. Default: ${default}."`
-	FailureLimit whole    `name:"login-failure-limit" env:"LOGIN_FAILURE_LIMIT" default:"10" placeholder:"N" group:"Users" help:"Failed logins in 5 minutes a student id; 0: no limit. Default: ${default}."`
+	JWTTTL               time.Duration
+	BcryptCost           int
+	RateLimit            int
+	AuthLimit            int
+	FailureLimit         int
+	MaxStreams           int
+	MaxStreamsPerAddress int
+	MaxStreamsPerUser    int
 
-	MaxStreams           whole `env:"MAX_STREAMS" default:"10000" placeholder:"N" group:"Users" help:"Most open streams of a replica; one costs some 20 KB. Default: ${default}."`
-	MaxStreamsPerAddress whole `env:"MAX_STREAMS_PER_ADDRESS" default:"1000" placeholder:"N" group:"Users" help:"Most open WatchSeats streams without a token of a client address, on a replica. Default: ${default}."`
-	MaxStreamsPerUser    whole `env:"MAX_STREAMS_PER_USER" default:"8" placeholder:"N" group:"Users" help:"Most open Subscribe streams of a user, and as many of WatchSeats with a token, on a replica. Default: ${default}."`
+	Grace             time.Duration
+	ClaimTime         time.Duration
+	CheckInLead       time.Duration
+	ReminderLead      time.Duration
+	MinReservation    time.Duration
+	MaxReservation    time.Duration
+	MaxAhead          time.Duration
+	PastTolerance     time.Duration
+	MaxUpcoming       int
+	MaxWaiting        int
+	MaxWaitingPerSeat int
+	MaxWaitlist       int
 
-	Grace          minutes  `name:"grace-minutes" env:"GRACE_MINUTES" default:"15" placeholder:"MINUTES" group:"Booking rules" help:"Check-in closes this long after the start or the confirmation, whichever is later; decimals allowed. Default: ${default}."`
-	ClaimTime      minutes  `name:"claim-minutes" env:"CLAIM_MINUTES" default:"10" placeholder:"MINUTES" group:"Booking rules" help:"An offer from the waitlist stands this long; decimals allowed. Default: ${default}."`
-	CheckInLead    duration `env:"CHECK_IN_LEAD" default:"15m" placeholder:"DURATION" group:"Booking rules" help:"Check-in opens this long before the start. Default: ${default}."`
-	ReminderLead   duration `env:"REMINDER_LEAD" default:"5m" placeholder:"DURATION" group:"Booking rules" help:"The reminder comes this long before check-in closes. Default: ${default}."`
-	MinReservation duration `env:"MIN_RESERVATION" default:"15m" placeholder:"DURATION" group:"Booking rules" help:"Shortest reservation. Default: ${default}."`
-	MaxReservation duration `env:"MAX_RESERVATION" default:"12h" placeholder:"DURATION" group:"Booking rules" help:"Longest reservation. Default: ${default}."`
-	MaxAhead       duration `env:"MAX_AHEAD" default:"336h" placeholder:"DURATION" group:"Booking rules" help:"Latest start, from now. Default: ${default}, which is 14 days."`
-	PastTolerance  duration `env:"PAST_TOLERANCE" default:"1m" placeholder:"DURATION" group:"Booking rules" help:"Earliest start, before now. Default: ${default}."`
-	MaxUpcoming    whole    `env:"MAX_UPCOMING" default:"10" placeholder:"N" group:"Booking rules" help:"Most upcoming reservations of a user; 0: no limit. Default: ${default}."`
-	MaxWaiting     whole    `env:"MAX_WAITING" default:"20" placeholder:"N" group:"Booking rules" help:"Most waitlist entries that a user has at a time; 0: no limit. Default: ${default}."`
-	MaxWaitingSeat whole    `name:"max-waiting-per-seat" env:"MAX_WAITING_PER_SEAT" default:"5" placeholder:"N" group:"Booking rules" help:"Most waitlist entries that a user has at a time for one seat; 0: no limit. Default: ${default}."`
-	MaxWaitlist    whole    `env:"MAX_WAITLIST" default:"100" placeholder:"N" group:"Booking rules" help:"Most waitlist entries of all users for one seat; 0: no limit. Default: ${default}."`
+	ReadFreshness  time.Duration
+	MaxStaleness   time.Duration
+	WorkerInterval time.Duration
+	DrainTimeout   time.Duration
+	Reflection     bool
+	LogLevel       slog.Level
+	OTLPEndpoint   string
+	SeedDemo       bool
 
-	ReadFreshness  duration `env:"READ_FRESHNESS" default:"0s" placeholder:"DURATION" group:"Operation" help:"How old what a look at the seats sees may be; 0s: every acknowledged booking is seen. Default: ${default}."`
-	MaxStaleness   duration `env:"MAX_STALENESS" default:"60s" placeholder:"DURATION" group:"Operation" help:"How long browsing goes on while Postgres can't be reached. Default: ${default}."`
-	WorkerInterval duration `env:"WORKER_INTERVAL" default:"1m" placeholder:"DURATION" group:"Operation" help:"The worker looks for what is due at least this often. Default: ${default}."`
-	DrainTimeout   duration `env:"DRAIN_TIMEOUT" default:"10s" placeholder:"DURATION" group:"Operation" help:"Calls under way get this long to finish when the server stops. Default: ${default}."`
-	Reflection     toggle   `env:"REFLECTION" default:"true" negatable:"" group:"Operation" help:"Serve gRPC reflection, for grpcurl. Default: ${default}."`
-	LogLevel       level    `env:"LOG_LEVEL" default:"info" placeholder:"LEVEL" group:"Operation" help:"debug, info, warn or error. Default: ${default}."`
-	OTLPEndpoint   string   `name:"otel-exporter-otlp-endpoint" env:"OTEL_EXPORTER_OTLP_ENDPOINT" placeholder:"URL" group:"Operation" help:"Where traces go by OTLP over gRPC, such as http://localhost:4317. Unset: no traces."`
-	SeedDemo       toggle   `env:"SEED_DEMO" default:"false" group:"Operation" help:"Add the demo data at the start: 49 seats, and users with a known password. Never in production. Default: ${default}."`
+	table []setting
 }
 
-// reading is a value read from text, with what was wrong with the text.
-type reading[T any] struct {
-	value T
-	fault string
-}
-
-type (
-	whole    struct{ reading[int] }
-	duration struct{ reading[time.Duration] }
-	minutes  struct{ reading[time.Duration] }
-	level    struct{ reading[slog.Level] }
-	toggle   struct{ reading[bool] }
+// The groups of settings, in the order of --help.
+const (
+	connections  = "Connections"
+	users        = "Users"
+	bookingRules = "Booking rules"
+	operation    = "Operation"
 )
 
-// whyUnread says what was wrong with the text, "" if nothing was.
-func (r reading[T]) whyUnread() string { return r.fault }
+const (
+	// anySize stands for no upper bound.
+	anySize = 0
+	// maxPerMinute is the highest rate limit. With it, a token comes back every 60 µs; Redis counts
+	// in whole microseconds.
+	maxPerMinute = 1_000_000
+)
 
-// UnmarshalText reads a whole number, 0 or above.
-func (w *whole) UnmarshalText(text []byte) error {
-	n, err := strconv.ParseUint(string(text), 10, 31)
-	w.reading = reading[int]{value: int(n), fault: faultIf(err, text, "a whole number, 0 or above")}
-	return nil
+// declare returns the table of settings: flags, environment variables, --help, checks and
+// docs/reference/settings.md come from it.
+func (s *settings) declare() []setting {
+	return []setting{
+		{
+			name: "DATABASE_URL", group: connections, placeholder: "URL",
+			value: text(&s.DatabaseURL, "a Postgres URL or a string of keywords and values", checkDatabaseURL), required: true,
+			help: "Postgres, such as postgres://user:password@host:5432/dlsms.",
+		},
+		{
+			name: "REDIS_URL", group: connections, placeholder: "URL",
+			value: text(&s.RedisURL, "a Redis URL, or empty", checkRedisURL),
+			help: "Redis, such as redis://host:6379/0. Without it, each replica counts rate limits by itself. Streams " +
+				"then wake up to a second later for changes that other replicas made. Reads do not depend on Redis.",
+		},
+		{
+			name: "JWT_SECRET", group: connections, placeholder: "SECRET",
+			value: text(&s.JWTSecret, "secrets of 32 bytes or more", checkJWTSecret), required: true,
+			help: "Secret that signs tokens: at least 32 bytes, better 64 random characters. To rotate it, set " +
+				"several as kid:secret, separated by commas: the first one signs, all of them verify.",
+		},
+		{
+			name: "GRPC_ADDR", group: connections, placeholder: "ADDR", preset: ":9090",
+			value: text(&s.GRPCAddr, "an address such as :9090", checkAddr),
+			help:  "Address on which clients are served.",
+		},
+		{
+			name: "ADMIN_ADDR", group: connections, placeholder: "ADDR", preset: "127.0.0.1:9100",
+			value: text(&s.AdminAddr, "an address such as 127.0.0.1:9100", checkAddr),
+			help:  "Address of /metrics, /healthz and /debug/pprof/. They need no password: keep the address private.",
+		},
+		{
+			name: "DB_MIN_CONNS", group: connections, placeholder: "N", preset: "10", notAbove: "DB_MAX_CONNS",
+			value: whole(&s.DBMinConns, 0, anySize),
+			help:  "Connections to Postgres that a replica opens at its start.",
+		},
+		{
+			name: "DB_MAX_CONNS", group: connections, placeholder: "N", preset: "100",
+			value: whole(&s.DBMaxConns, 1, anySize),
+			help:  "Most connections to Postgres for requests, of one replica. It has six more for its own work.",
+		},
+		{
+			name: "TRUSTED_PROXIES", group: connections, placeholder: "CIDRS",
+			preset:   "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7",
+			presetIn: "loopback and private networks",
+			value:    networks(&s.Proxies),
+			help:     "Networks of proxies. A replica believes the x-real-ip header of calls from them alone.",
+		},
+
+		{
+			name: "JWT_TTL", group: users, placeholder: "DURATION", preset: "24h",
+			value: duration(&s.JWTTTL, time.Minute),
+			help:  "Lifetime of a token.",
+		},
+		{
+			name: "BCRYPT_COST", group: users, placeholder: "N", preset: "12",
+			value: whole(&s.BcryptCost, 4, 16),
+			help:  "Cost of a password hash, 4 to 16. At 12, a hash takes a quarter of a second.",
+		},
+		{
+			name: "RATE_LIMIT_PER_MINUTE", group: users, placeholder: "N", preset: "100",
+			value: whole(&s.RateLimit, 0, maxPerMinute),
+			help: "Calls of a user in a minute, and up to twice as many in the first minute after a pause; " +
+				"0: no limit.",
+		},
+		{
+			name: "AUTH_RATE_LIMIT_PER_MINUTE", group: users, placeholder: "N", preset: "600",
+			value: whole(&s.AuthLimit, 0, maxPerMinute),
+			help:  "Logins and registrations from a client address in a minute; 0: no limit.",
+		},
+		{
+			name: "LOGIN_FAILURE_LIMIT", group: users, placeholder: "N", preset: "10",
+			value: whole(&s.FailureLimit, 0, maxPerMinute),
+			help:  "Failed logins of a student id in 5 minutes; 0: no limit.",
+		},
+		{
+			name: "MAX_STREAMS", group: users, placeholder: "N", preset: "10000",
+			value: whole(&s.MaxStreams, 1, anySize),
+			help:  "Most open streams of a replica. A stream takes about 20 KB.",
+		},
+		{
+			name: "MAX_STREAMS_PER_ADDRESS", group: users, placeholder: "N", preset: "1000",
+			value: whole(&s.MaxStreamsPerAddress, 1, anySize),
+			help:  "Most open WatchSeats streams without a token from a client address, on one replica.",
+		},
+		{
+			name: "MAX_STREAMS_PER_USER", group: users, placeholder: "N", preset: "8",
+			value: whole(&s.MaxStreamsPerUser, 1, anySize),
+			help:  "Most open Subscribe streams of a user, and as many WatchSeats streams with a token, on one replica.",
+		},
+
+		{
+			name: "GRACE_MINUTES", group: bookingRules, placeholder: "MINUTES", preset: "15",
+			value: minutes(&s.Grace),
+			help: "Check-in closes this long after the start or the confirmation, whichever is later. Decimals are " +
+				"allowed.",
+		},
+		{
+			name: "CLAIM_MINUTES", group: bookingRules, placeholder: "MINUTES", preset: "10",
+			value: minutes(&s.ClaimTime),
+			help:  "An offer from the waitlist stands this long. Decimals are allowed.",
+		},
+		{
+			name: "CHECK_IN_LEAD", group: bookingRules, placeholder: "DURATION", preset: "15m",
+			value: duration(&s.CheckInLead, 0),
+			help:  "Check-in opens this long before the start.",
+		},
+		{
+			name: "REMINDER_LEAD", group: bookingRules, placeholder: "DURATION", preset: "5m",
+			value: duration(&s.ReminderLead, 0),
+			help:  "The reminder comes this long before check-in closes.",
+		},
+		{
+			name: "MIN_RESERVATION", group: bookingRules, placeholder: "DURATION", preset: "15m",
+			value: duration(&s.MinReservation, time.Second), notAbove: "MAX_RESERVATION",
+			help: "Shortest reservation.",
+		},
+		{
+			name: "MAX_RESERVATION", group: bookingRules, placeholder: "DURATION", preset: "12h",
+			value: duration(&s.MaxReservation, time.Second),
+			help:  "Longest reservation.",
+		},
+		{
+			name: "MAX_AHEAD", group: bookingRules, placeholder: "DURATION", preset: "336h",
+			value: duration(&s.MaxAhead, time.Minute),
+			help:  "A reservation starts at most this long from now; 336h are 14 days.",
+		},
+		{
+			name: "PAST_TOLERANCE", group: bookingRules, placeholder: "DURATION", preset: "1m",
+			value: duration(&s.PastTolerance, 0),
+			help:  "A reservation starts at most this long ago.",
+		},
+		{
+			name: "MAX_UPCOMING", group: bookingRules, placeholder: "N", preset: "10",
+			value: whole(&s.MaxUpcoming, 0, anySize),
+			help:  "Most upcoming reservations of a user; 0: no limit.",
+		},
+		{
+			name: "MAX_WAITING", group: bookingRules, placeholder: "N", preset: "20",
+			value: whole(&s.MaxWaiting, 0, anySize),
+			help:  "Most waitlist entries of a user at a time; 0: no limit.",
+		},
+		{
+			name: "MAX_WAITING_PER_SEAT", group: bookingRules, placeholder: "N", preset: "5",
+			value: whole(&s.MaxWaitingPerSeat, 0, anySize),
+			help:  "Most waitlist entries of a user at a time for one seat; 0: no limit.",
+		},
+		{
+			name: "MAX_WAITLIST", group: bookingRules, placeholder: "N", preset: "100",
+			value: whole(&s.MaxWaitlist, 0, anySize),
+			help:  "Most waitlist entries of all users for one seat; 0: no limit.",
+		},
+
+		{
+			name: "READ_FRESHNESS", group: operation, placeholder: "DURATION", preset: "0s",
+			value: duration(&s.ReadFreshness, 0), notAbove: "MAX_STALENESS",
+			help: "Age of the state that a read of seats may return. With 0s, every read sees every acknowledged " +
+				"booking. A longer time saves refreshes: a read may then miss the bookings " +
+				"of that time.",
+		},
+		{
+			name: "MAX_STALENESS", group: operation, placeholder: "DURATION", preset: "60s",
+			value: duration(&s.MaxStaleness, time.Second),
+			help:  "While Postgres can't be reached, reads of seats are answered from memory for this long.",
+		},
+		{
+			name: "WORKER_INTERVAL", group: operation, placeholder: "DURATION", preset: "1m",
+			value: duration(&s.WorkerInterval, 10*time.Millisecond),
+			help:  "The worker looks for due rows at least this often.",
+		},
+		{
+			name: "DRAIN_TIMEOUT", group: operation, placeholder: "DURATION", preset: "10s",
+			value: duration(&s.DrainTimeout, 0),
+			help:  "Running calls have this long to finish when a replica stops.",
+		},
+		{
+			name: "REFLECTION", group: operation, preset: "true",
+			value: toggle(&s.Reflection),
+			help:  "Serve gRPC reflection, for grpcurl.",
+		},
+		{
+			name: "LOG_LEVEL", group: operation, placeholder: "LEVEL", preset: "info",
+			value: level(&s.LogLevel),
+			help:  "Lowest level that is logged: debug, info, warn or error.",
+		},
+		{
+			name: "OTEL_EXPORTER_OTLP_ENDPOINT", group: operation, placeholder: "URL",
+			value: text(&s.OTLPEndpoint, "an http or https URL, or empty", checkEndpoint),
+			help: "Endpoint for traces, by OTLP over gRPC, such as http://localhost:4317. Without it, there are no " +
+				"traces.",
+		},
+		{
+			name: "SEED_DEMO", group: operation, preset: "false",
+			value: toggle(&s.SeedDemo),
+			help: "Add the demo data at the start: 49 seats, and users with a known password. Never set it in " +
+				"production.",
+		},
+	}
 }
 
-// UnmarshalText reads a duration such as 1m30s, 0 or above.
-func (d *duration) UnmarshalText(text []byte) error {
-	v, err := time.ParseDuration(string(text))
-	if v < 0 {
-		err = errors.New("negative")
-	}
-	d.reading = reading[time.Duration]{value: v, fault: faultIf(err, text, "a duration such as 90s or 1h30m, 0 or above")}
-	return nil
-}
-
-// UnmarshalText reads minutes, with decimals or without, above 0 and at most a day.
-func (m *minutes) UnmarshalText(text []byte) error {
-	v, err := strconv.ParseFloat(string(text), 64)
-	if !(v > 0 && v <= 24*60) {
-		err = errors.New("out of range")
-	}
-	m.reading = reading[time.Duration]{value: time.Duration(v * float64(time.Minute)), fault: faultIf(err, text, "minutes above 0, such as 15 or 0.5, at most 1440")}
-	return nil
-}
-
-// UnmarshalText reads the name of a log level.
-func (l *level) UnmarshalText(text []byte) error {
-	err := l.value.UnmarshalText(text)
-	l.fault = faultIf(err, text, "debug, info, warn or error")
-	return nil
-}
-
-// IsBool says that the flag needs no value.
-func (*toggle) IsBool() bool { return true }
-
-// Decode reads true or false, from the flag alone, its negation, or a text.
-func (b *toggle) Decode(ctx *kong.DecodeContext) error {
-	b.reading = reading[bool]{value: true}
-	if ctx.Scan.Peek().Type != kong.FlagValueToken {
-		return nil
-	}
-	switch text := fmt.Sprint(ctx.Scan.Pop().Value); strings.ToLower(text) {
-	case "true", "1", "yes":
-	case "false", "0", "no":
-		b.value = false
-	default:
-		b.fault = fmt.Sprintf("%q is not true or false", text)
-	}
-	return nil
-}
-
-func faultIf(err error, text []byte, want string) string {
-	if err == nil {
-		return ""
-	}
-	return fmt.Sprintf("%q is not %s", text, want)
-}
-
-// faults are what is wrong with the settings.
-type faults struct{ list []error }
-
-// check notes a fault of a setting unless ok.
-func (f *faults) check(ok bool, setting, want string) {
-	if !ok {
-		f.list = append(f.list, fmt.Errorf("%s: %s", setting, want))
-	}
-}
-
-// err returns all faults as one error, nil if there are none.
-func (f *faults) err() error { return errors.Join(f.list...) }
-
-// checkDatabase finds fault with what every command on the database needs.
-func (s *settings) checkDatabase(f *faults) {
-	if s.DatabaseURL == "" {
-		f.check(false, "DATABASE_URL", "is missing: set it to a Postgres URL, such as postgres://user:password@localhost:5432/dlsms")
-		return
-	}
-	_, err := store.ParseURL(s.DatabaseURL)
-	f.check(err == nil, "DATABASE_URL", fmt.Sprint(err))
-}
-
-// checkBcrypt finds fault with what every command that hashes passwords needs.
-func (s *settings) checkBcrypt(f *faults) {
-	f.check(s.BcryptCost.fault != "" || s.BcryptCost.value >= 4 && s.BcryptCost.value <= 16, "BCRYPT_COST", "must be 4 to 16")
-}
-
-// check finds all faults of the settings of serve.
-func (s *settings) check() error {
-	var f faults
-	s.checkDatabase(&f)
-	if s.RedisURL != "" {
-		_, err := redis.ParseURL(s.RedisURL)
-		f.check(err == nil, "REDIS_URL", "is not a Redis URL, such as redis://localhost:6379/0")
-	}
-	if _, err := server.ParseKeyRing(s.JWTSecret); err != nil {
-		f.list = append(f.list, err) // it names the setting
-	}
-	for _, addr := range []struct{ name, value string }{{"GRPC_ADDR", s.GRPCAddr}, {"ADMIN_ADDR", s.AdminAddr}} {
-		_, _, err := net.SplitHostPort(addr.value)
-		f.check(err == nil, addr.name, fmt.Sprintf("%q is not an address such as :9090 or 127.0.0.1:9090", addr.value))
-	}
-	endpoint, err := url.Parse(s.OTLPEndpoint)
-	f.check(s.OTLPEndpoint == "" || err == nil && endpoint.Host != "" && (endpoint.Scheme == "http" || endpoint.Scheme == "https"),
-		"OTEL_EXPORTER_OTLP_ENDPOINT", "is not a URL such as http://localhost:4317")
-	_, err = s.trustedProxies()
-	f.check(err == nil, "TRUSTED_PROXIES", fmt.Sprint(err))
-	s.checkRead(&f)
-	s.checkRanges(&f)
-	return f.err()
-}
-
-// checkRead finds the values that could not be read, of whichever type.
-func (s *settings) checkRead(f *faults) {
-	values := reflect.ValueOf(*s)
-	for i := range values.NumField() {
-		if v, ok := values.Field(i).Interface().(interface{ whyUnread() string }); ok {
-			f.check(v.whyUnread() == "", values.Type().Field(i).Tag.Get("env"), v.whyUnread())
-		}
-	}
-}
-
-// maxPerMinute is the highest limit: with it, a token comes back every 60 µs, and Redis counts in whole microseconds.
-const maxPerMinute = 1_000_000
-
-// checkRanges finds values that can be read and make no sense. What could not be read has its fault already.
-func (s *settings) checkRanges(f *faults) {
-	f.check(s.DBMaxConns.fault != "" || s.DBMaxConns.value >= 1, "DB_MAX_CONNS", "must be 1 or above")
-	f.check(s.DBMinConns.fault != "" || s.DBMaxConns.fault != "" || s.DBMinConns.value <= max(s.DBMaxConns.value, 1), "DB_MIN_CONNS", "must not be above DB_MAX_CONNS")
-	s.checkBcrypt(f)
-	for _, r := range []struct {
-		name  string
-		limit whole
-	}{
-		{"RATE_LIMIT_PER_MINUTE", s.RateLimit}, {"AUTH_RATE_LIMIT_PER_MINUTE", s.AuthLimit}, {"LOGIN_FAILURE_LIMIT", s.FailureLimit},
-	} {
-		f.check(r.limit.value <= maxPerMinute, r.name, fmt.Sprintf("must be at most %d; 0 is no limit", maxPerMinute))
-	}
-	for _, r := range []struct {
-		name string
-		n    whole
-	}{
-		{"MAX_STREAMS", s.MaxStreams}, {"MAX_STREAMS_PER_ADDRESS", s.MaxStreamsPerAddress}, {"MAX_STREAMS_PER_USER", s.MaxStreamsPerUser},
-	} {
-		f.check(r.n.fault != "" || r.n.value >= 1, r.name, "must be 1 or above")
-	}
-	for _, r := range []struct {
-		name string
-		d    duration
-		min  time.Duration
-	}{
-		{"JWT_TTL", s.JWTTTL, time.Minute}, {"MIN_RESERVATION", s.MinReservation, time.Second}, {"MAX_RESERVATION", s.MaxReservation, time.Second},
-		{"MAX_AHEAD", s.MaxAhead, time.Minute}, {"WORKER_INTERVAL", s.WorkerInterval, 10 * time.Millisecond}, {"MAX_STALENESS", s.MaxStaleness, time.Second},
-	} {
-		f.check(r.d.fault != "" || r.d.value >= r.min, r.name, fmt.Sprintf("must be at least %v", r.min))
-	}
-	f.check(s.MinReservation.fault != "" || s.MaxReservation.fault != "" || s.MinReservation.value <= s.MaxReservation.value,
-		"MIN_RESERVATION", "must not be above MAX_RESERVATION")
-	f.check(s.ReadFreshness.fault != "" || s.MaxStaleness.fault != "" || s.ReadFreshness.value <= s.MaxStaleness.value,
-		"READ_FRESHNESS", "must not be above MAX_STALENESS")
-}
-
-func (s *settings) trustedProxies() ([]netip.Prefix, error) {
-	var out []netip.Prefix
-	for text := range strings.SplitSeq(s.Proxies, ",") {
-		if text = strings.TrimSpace(text); text == "" {
-			continue
-		}
-		p, err := netip.ParsePrefix(text)
-		if err != nil {
-			return nil, fmt.Errorf("%q is not a network such as 10.0.0.0/8", text)
-		}
-		out = append(out, p)
-	}
-	return out, nil
-}
-
+// rules returns the booking rules that the settings make.
 func (s *settings) rules() library.Policy {
 	return library.Policy{
-		MinDuration:   s.MinReservation.value,
-		MaxDuration:   s.MaxReservation.value,
-		MaxAhead:      s.MaxAhead.value,
-		PastTolerance: s.PastTolerance.value,
-		MaxUpcoming:   s.MaxUpcoming.value,
-		MaxWaiting:    s.MaxWaiting.value,
-
-		MaxWaitingPerSeat: s.MaxWaitingSeat.value,
-		MaxWaitlist:       s.MaxWaitlist.value,
-
-		CheckInLead:  s.CheckInLead.value,
-		Grace:        s.Grace.value,
-		ClaimTime:    s.ClaimTime.value,
-		ReminderLead: s.ReminderLead.value,
+		MinDuration:       s.MinReservation,
+		MaxDuration:       s.MaxReservation,
+		MaxAhead:          s.MaxAhead,
+		PastTolerance:     s.PastTolerance,
+		MaxUpcoming:       s.MaxUpcoming,
+		MaxWaiting:        s.MaxWaiting,
+		MaxWaitingPerSeat: s.MaxWaitingPerSeat,
+		MaxWaitlist:       s.MaxWaitlist,
+		CheckInLead:       s.CheckInLead,
+		Grace:             s.Grace,
+		ClaimTime:         s.ClaimTime,
+		ReminderLead:      s.ReminderLead,
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"os"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,10 +18,26 @@ import (
 // settingNames returns the environment variables of all settings, in their order.
 func settingNames() []string {
 	var names []string
-	for _, f := range reflect.VisibleFields(reflect.TypeFor[settings]()) {
-		names = append(names, f.Tag.Get("env"))
+	for _, d := range newSettings().table {
+		names = append(names, d.name)
 	}
 	return names
+}
+
+// parseSettings returns the settings that these flags make.
+func parseSettings(t *testing.T, args ...string) *settings {
+	t.Helper()
+	s := newSettings()
+	flags := s.flags()
+	parser, err := kong.New(flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	s.read(flags)
+	return s
 }
 
 // runCommand runs dlsms with these arguments, and without the environment's settings.
@@ -49,18 +64,10 @@ func TestHelpDocumentsEverySetting(t *testing.T) {
 // TestBookingRulesAreThoseThatAreSet, each in its place.
 func TestBookingRulesAreThoseThatAreSet(t *testing.T) {
 	t.Parallel()
-	var s settings
-	parser, err := kong.New(&s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := parser.Parse([]string{
+	s := parseSettings(t,
 		"--min-reservation=1m", "--max-reservation=2m", "--max-ahead=3m", "--past-tolerance=4m", "--max-upcoming=5", "--max-waiting=6",
 		"--max-waiting-per-seat=11", "--max-waitlist=12",
-		"--check-in-lead=7m", "--grace-minutes=8", "--claim-minutes=9", "--reminder-lead=10m",
-	}); err != nil {
-		t.Fatal(err)
-	}
+		"--check-in-lead=7m", "--grace-minutes=8", "--claim-minutes=9", "--reminder-lead=10m")
 	want := library.Policy{
 		MinDuration: time.Minute, MaxDuration: 2 * time.Minute, MaxAhead: 3 * time.Minute, PastTolerance: 4 * time.Minute, MaxUpcoming: 5, MaxWaiting: 6,
 		MaxWaitingPerSeat: 11, MaxWaitlist: 12,
@@ -79,8 +86,8 @@ func TestReadmeHasEverySetting(t *testing.T) {
 	}
 	_, table, _ := strings.Cut(string(readme), "<!-- settings")
 	defaults := map[string]string{}
-	for _, f := range reflect.VisibleFields(reflect.TypeFor[settings]()) {
-		defaults[f.Tag.Get("env")] = f.Tag.Get("default")
+	for _, d := range newSettings().table {
+		defaults[d.name] = d.preset
 	}
 	var documented []string
 	for line := range strings.Lines(table) {
@@ -126,21 +133,10 @@ func TestBadSettingsAreToldAllAtOnce(t *testing.T) {
 func TestNoSettingIsForgotten(t *testing.T) {
 	t.Parallel()
 	args := []string{"serve"}
-	var s settings
-	parser, err := kong.New(&s)
-	if err != nil {
-		t.Fatal(err)
+	for _, d := range newSettings().table {
+		args = append(args, "--"+d.flag()+"=nonsense")
 	}
-	flags := map[string]string{}
-	for _, f := range parser.Model.Flags {
-		for _, env := range f.Envs {
-			flags[env] = f.Name
-		}
-	}
-	for _, name := range settingNames() {
-		args = append(args, "--"+flags[name]+"=nonsense")
-	}
-	_, err = runCommand(t, args...)
+	_, err := runCommand(t, args...)
 	if err == nil {
 		t.Fatal("it started")
 	}
@@ -167,13 +163,9 @@ func TestToggles(t *testing.T) {
 		{[]string{"--reflection=0"}, false},
 		{[]string{"--reflection=YES"}, true},
 	} {
-		var s settings
-		parser, err := kong.New(&s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := parser.Parse(c.args); err != nil || s.Reflection.value != c.reflection || s.Reflection.fault != "" || s.SeedDemo.value {
-			t.Errorf("%v: %+v, %v", c.args, s.Reflection, err)
+		s := parseSettings(t, c.args...)
+		if err := s.check(&s.Reflection); err != nil || s.Reflection != c.reflection || s.SeedDemo {
+			t.Errorf("%v: %t, %v", c.args, s.Reflection, err)
 		}
 	}
 }

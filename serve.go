@@ -35,7 +35,7 @@ func (serveCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 		return fmt.Errorf("dlsms can't start with these settings (dlsms --help explains each):\n%w", err)
 	}
 	signal.Ignore(syscall.SIGPIPE) // whoever took the log may have ended: that must not end the replica
-	log, flush := telemetry.NewLog(out, s.LogLevel.value)
+	log, flush := telemetry.NewLog(out, s.LogLevel)
 	defer flush()
 	tuneCollector(os.DirFS("/"), log)
 	err := runReplica(ctx, s, log)
@@ -112,8 +112,8 @@ func openDatabase(ctx context.Context, s *settings, traces telemetry.Traces, obs
 	db, err := await(ctx, patience, func() (*store.Store, error) {
 		return store.Open(ctx, store.Config{
 			URL:      s.DatabaseURL,
-			MinConns: int32(s.DBMinConns.value), //nolint:gosec // read with 31 bits
-			MaxConns: int32(s.DBMaxConns.value), //nolint:gosec // read with 31 bits
+			MinConns: int32(s.DBMinConns), //nolint:gosec // setting.go reads 31 bits
+			MaxConns: int32(s.DBMaxConns), //nolint:gosec // setting.go reads 31 bits
 			Policy:   s.rules(),
 			Tracer:   traces.QueryTracer(),
 			Log:      log,
@@ -132,8 +132,8 @@ func openDatabase(ctx context.Context, s *settings, traces telemetry.Traces, obs
 	if strings.Contains(s.JWTSecret, demoSecret) {
 		log.WarnContext(ctx, "JWT_SECRET is that of docker-compose.yml, which everybody can read: set your own, or anyone can be anyone")
 	}
-	if s.SeedDemo.value {
-		added, err := await(ctx, patience, func() (store.Seeded, error) { return seedDemo(ctx, db, s.BcryptCost.value) })
+	if s.SeedDemo {
+		added, err := await(ctx, patience, func() (store.Seeded, error) { return seedDemo(ctx, db, s.BcryptCost) })
 		if err != nil {
 			db.Close()
 			return nil, fmt.Errorf("add the demo data: %w", err)
@@ -181,13 +181,13 @@ type replica struct {
 func newReplica(s *settings, db *store.Store, traces telemetry.Traces, metrics *prometheus.Registry, log *slog.Logger) (*replica, error) {
 	r := &replica{log: log, metrics: metrics}
 	count := transitionCounter(r.metrics)
-	r.worker = worker.New(db, worker.Config{Interval: s.WorkerInterval.value, Logger: log, Metrics: workerMetrics(r.metrics), Done: func(step string, n int) {
+	r.worker = worker.New(db, worker.Config{Interval: s.WorkerInterval, Logger: log, Metrics: workerMetrics(r.metrics), Done: func(step string, n int) {
 		count(step, n)
 		r.server.Hint(server.HintReservations)
 	}})
 	r.feed = feed.New(db, feed.Options{
-		Freshness:    s.ReadFreshness.value,
-		MaxStaleness: s.MaxStaleness.value,
+		Freshness:    s.ReadFreshness,
+		MaxStaleness: s.MaxStaleness,
 		OnRefresh:    refreshObserver(r.metrics),
 		Logger:       log,
 	})
@@ -215,27 +215,23 @@ func (s *settings) newServer(r *replica, db *store.Store, wakeups *server.Wakeup
 	if err != nil {
 		return nil, err
 	}
-	proxies, err := s.trustedProxies()
-	if err != nil {
-		return nil, err
-	}
 	return server.New(server.Config{
 		Store:          db,
 		Seats:          r.seats,
 		Wakeups:        wakeups,
-		MaxStaleness:   s.MaxStaleness.value,
+		MaxStaleness:   s.MaxStaleness,
 		Redis:          r.redis,
 		Log:            r.log,
 		Metrics:        r.metrics,
 		Keys:           keys,
-		TokenTTL:       s.JWTTTL.value,
-		BcryptCost:     s.BcryptCost.value,
-		Limits:         server.RateLimits{PerUserPerMinute: s.RateLimit.value, PerAddressPerMinute: s.AuthLimit.value, LoginFailures: s.FailureLimit.value},
-		Streams:        server.StreamLimits{Total: s.MaxStreams.value, PerAddress: s.MaxStreamsPerAddress.value, PerUser: s.MaxStreamsPerUser.value},
-		TrustedProxies: proxies,
-		DBConns:        s.DBMaxConns.value,
-		DrainTimeout:   s.DrainTimeout.value,
-		Reflection:     s.Reflection.value,
+		TokenTTL:       s.JWTTTL,
+		BcryptCost:     s.BcryptCost,
+		Limits:         server.RateLimits{PerUserPerMinute: s.RateLimit, PerAddressPerMinute: s.AuthLimit, LoginFailures: s.FailureLimit},
+		Streams:        server.StreamLimits{Total: s.MaxStreams, PerAddress: s.MaxStreamsPerAddress, PerUser: s.MaxStreamsPerUser},
+		TrustedProxies: s.Proxies,
+		DBConns:        s.DBMaxConns,
+		DrainTimeout:   s.DrainTimeout,
+		Reflection:     s.Reflection,
 		Now:            time.Now,
 		Options:        traces.ServerOptions(),
 	})
@@ -296,7 +292,7 @@ func (r *replica) serve(ctx context.Context, s *settings) error {
 			r.log.InfoContext(background, "the start was given up", "cause", unready)
 		}
 	}
-	r.log.InfoContext(background, "stopping", "drain_timeout", s.DrainTimeout.value.String())
+	r.log.InfoContext(background, "stopping", "drain_timeout", s.DrainTimeout.String())
 	if cut := r.server.Shutdown(background); cut != nil {
 		r.log.WarnContext(background, "stopped before all calls had finished", "error", cut)
 	}

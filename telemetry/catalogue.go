@@ -3,7 +3,6 @@ package telemetry
 import (
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // metric describes one metric of the project.
@@ -169,36 +168,3 @@ func Names() []string {
 	}
 	return names
 }
-
-const referenceHead = `# Metrics
-
-<!-- Generated from telemetry/catalogue.go by ` + "`go test ./telemetry -update`" + `. Do not edit. -->
-
-A replica serves its metrics at ` + "`/metrics`" + ` on ` + "`ADMIN_ADDR`" + `, in the text format of Prometheus.
-The names are a contract: they do not change.
-
-Three metrics of libraries matter as well:
-
-- ` + "`grpc_server_handled_total`" + ` counts calls by method and code.
-- ` + "`grpc_server_handling_seconds`" + ` is a histogram of how long calls take, by method.
-- ` + "`go_gc_gomemlimit_bytes`" + ` is the memory limit of the Go runtime.
-  It is nine tenths of the container's limit, unless ` + "`GOMEMLIMIT`" + ` is set.
-  Look at it when a replica uses more memory than you gave its container.
-`
-
-// reference returns docs/reference/metrics.md.
-func reference() string {
-	var b strings.Builder
-	b.WriteString(referenceHead)
-	for _, m := range catalogue {
-		fmt.Fprintf(&b, "\n## dlsms_%s\n\n%s\n\n- Type: %s\n", m.name, sentences(m.help, ""), m.kind)
-		if len(m.labels) > 0 {
-			fmt.Fprintf(&b, "- Labels: `%s`\n", strings.Join(m.labels, "`, `"))
-		}
-		fmt.Fprintf(&b, "- When to look at it:\n  %s\n", sentences(m.when, "  "))
-	}
-	return b.String()
-}
-
-// sentences puts each sentence on a line of its own, as Markdown files of the project have it.
-func sentences(text, indent string) string { return strings.ReplaceAll(text, ". ", ".\n"+indent) }

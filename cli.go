@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/alecthomas/kong"
+)
+
+// cli is the command line: one command. The settings are its flags.
+type cli struct {
+	Serve   serveCommand   `cmd:"" help:"Migrate the database, then serve clients until SIGTERM."`
+	Migrate migrateCommand `cmd:"" help:"Migrate the database to the schema of this binary."`
+	Seed    seedCommand    `cmd:"" help:"Add the demo data. Not for production: its users have a known password."`
+	Cancel  cancelCommand  `cmd:"" help:"Cancel a reservation for its user, and offer its seat to the waitlist."`
+	Erase   eraseCommand   `cmd:"" help:"Erase a user: end tokens, reservations and waitlist entries; blank the name."`
+	Health  healthCommand  `cmd:"" name:"healthcheck" help:"Exit 0 if the replica at GRPC_ADDR is healthy, 1 if not."`
+	Version versionCommand `cmd:"" help:"Print the version, the revision and the Go version of this binary."`
+}
+
+const description = "One replica of the Distributed Library Seat Management System. " +
+	"Every setting is an environment variable and a flag; the flag wins."
+
+// exitPanic carries the exit code that kong asks for after --help up to run, which returns instead.
+type exitPanic int
+
+// run runs the command that args name. Its output goes to stdout, errors of the command line to
+// stderr.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case exitPanic:
+			if r != 0 {
+				err = fmt.Errorf("exit %d", int(r))
+			}
+		default:
+			panic(r)
+		}
+	}()
+	s := newSettings()
+	flags := s.flags()
+	parser, err := kong.New(&cli{},
+		kong.Embed(flags),
+		kong.Name("dlsms"),
+		kong.Description(description),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { panic(exitPanic(code)) }),
+		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 120}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.BindTo(stdout, (*io.Writer)(nil)),
+		kong.Bind(s),
+	)
+	if err != nil {
+		return err
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		return fmt.Errorf("dlsms: %w; try dlsms --help", err)
+	}
+	s.read(flags)
+	return command.Run()
+}
