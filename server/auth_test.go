@@ -27,7 +27,8 @@ func TestRegisterAndLogin(t *testing.T) {
 	s := start(t, nil)
 	began := time.Now()
 	user := s.register(t, "S2021.a-1")
-	if user.GetId() <= 0 || user.GetStudentId() != "S2021.a-1" || user.GetName() != "Ada Lovelace" || user.GetEmail() != "ada@university.example" ||
+	if user.GetId() <= 0 || user.GetStudentId() != "S2021.a-1" || user.GetName() != "Ada Lovelace" ||
+		user.GetEmail() != "ada@university.example" ||
 		user.GetRole() != dlsmsv1.Role_ROLE_STUDENT || user.GetCreatedAt().AsTime().Before(began.Add(-time.Minute)) {
 		t.Errorf("registered %v", user)
 	}
@@ -38,30 +39,39 @@ func TestRegisterAndLogin(t *testing.T) {
 	if diff := cmp.Diff(user, resp.GetUser(), protocmp.Transform()); diff != "" {
 		t.Error(diff)
 	}
-	if life := resp.GetExpiresAt().AsTime().Sub(began); life < 24*time.Hour-time.Minute || life > 24*time.Hour+time.Minute {
+	life := resp.GetExpiresAt().AsTime().Sub(began)
+	if life < 24*time.Hour-time.Minute || life > 24*time.Hour+time.Minute {
 		t.Errorf("the token lives for %v", life)
 	}
-	who, err := s.auth.VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{Token: resp.GetAccessToken()})
+	verify := &dlsmsv1.VerifyTokenRequest{Token: resp.GetAccessToken()}
+	claims, err := s.auth.VerifyToken(t.Context(), verify)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if who.GetUserId() != user.GetId() || who.GetStudentId() != "S2021.a-1" || who.GetRole() != dlsmsv1.Role_ROLE_STUDENT ||
-		!who.GetExpiresAt().AsTime().Equal(resp.GetExpiresAt().AsTime()) || who.GetExpiresAt().AsTime().Sub(who.GetIssuedAt().AsTime()) != 24*time.Hour {
-		t.Errorf("the token says %v", who)
+	issued, expires := claims.GetIssuedAt().AsTime(), claims.GetExpiresAt().AsTime()
+	if claims.GetUserId() != user.GetId() || claims.GetStudentId() != "S2021.a-1" ||
+		claims.GetRole() != dlsmsv1.Role_ROLE_STUDENT ||
+		!expires.Equal(resp.GetExpiresAt().AsTime()) || expires.Sub(issued) != 24*time.Hour {
+		t.Errorf("the token has the claims %v", claims)
 	}
 
-	_, err = s.auth.Register(t.Context(), &dlsmsv1.RegisterRequest{StudentId: "s2021.A-1", Name: "Eve", Email: "eve@university.example", Password: testPassword})
+	_, err = s.auth.Register(t.Context(), &dlsmsv1.RegisterRequest{
+		StudentId: "s2021.A-1", Name: "Eve", Email: "eve@university.example", Password: testPassword,
+	})
 	want(t, err, codes.AlreadyExists, "STUDENT_ID_TAKEN")
-	for _, login := range []*dlsmsv1.LoginRequest{{StudentId: "S2021.a-1", Password: "wrong password"}, {StudentId: "S2021.a-2", Password: testPassword}} {
+	for _, login := range []*dlsmsv1.LoginRequest{
+		{StudentId: "S2021.a-1", Password: "wrong password"},
+		{StudentId: "S2021.a-2", Password: testPassword},
+	} {
 		_, err := s.auth.Login(t.Context(), login)
 		want(t, err, codes.Unauthenticated, "BAD_CREDENTIALS")
 		if got := status.Convert(err).Message(); got != "wrong student id or password" {
-			t.Errorf("the client reads %q", got)
+			t.Errorf("the client gets the message %q", got)
 		}
 	}
 }
 
-func TestAuthRequestsAreChecked(t *testing.T) {
+func TestAuthRequestsReportInvalidFields(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	me := s.student(t)
@@ -69,15 +79,17 @@ func TestAuthRequestsAreChecked(t *testing.T) {
 		call func() error
 		want string
 	}{
-		"register nothing": {func() error {
+		"register without fields": {func() error {
 			_, err := s.auth.Register(t.Context(), &dlsmsv1.RegisterRequest{})
 			return err
 		}, "[student_id name email password]"},
 		"register with a long password": {func() error {
-			_, err := s.auth.Register(t.Context(), &dlsmsv1.RegisterRequest{StudentId: "S2021", Name: "A", Email: "a@b.example", Password: strings.Repeat("x", 73)})
+			_, err := s.auth.Register(t.Context(), &dlsmsv1.RegisterRequest{
+				StudentId: "S2021", Name: "A", Email: "a@b.example", Password: strings.Repeat("x", 73),
+			})
 			return err
 		}, "[password]"},
-		"login with nothing": {func() error {
+		"login without fields": {func() error {
 			_, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{})
 			return err
 		}, "[student_id password]"},
@@ -85,7 +97,7 @@ func TestAuthRequestsAreChecked(t *testing.T) {
 			_, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: "S2021", Password: "1234567"})
 			return err
 		}, "[password]"},
-		"no token to verify": {func() error {
+		"verify without a token": {func() error {
 			_, err := s.auth.VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{})
 			return err
 		}, "[token]"},
@@ -99,27 +111,31 @@ func TestAuthRequestsAreChecked(t *testing.T) {
 			err := test.call()
 			want(t, err, codes.InvalidArgument, "INVALID_FIELDS")
 			if got := fmt.Sprint(fieldsOf(err)); got != test.want {
-				t.Errorf("faults with %s, want %s", got, test.want)
+				t.Errorf("got the invalid fields %s, want %s", got, test.want)
 			}
 		})
 	}
 }
 
-func TestPasswordsOfTheLongestKind(t *testing.T) {
+func TestPasswordOf72BytesIsComparedInFull(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	long := strings.Repeat("ü", 36) // 72 bytes
-	if _, err := s.auth.Register(t.Context(), &dlsmsv1.RegisterRequest{StudentId: "S2021", Name: "A", Email: "a@b.example", Password: long}); err != nil {
+	_, err := s.auth.Register(t.Context(), &dlsmsv1.RegisterRequest{
+		StudentId: "S2021", Name: "A", Email: "a@b.example", Password: long,
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	s.login(t, "S2021", long)
-	_, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: "S2021", Password: long[:70] + "xx"})
+	_, err = s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: "S2021", Password: long[:70] + "xx"})
 	want(t, err, codes.Unauthenticated, "BAD_CREDENTIALS")
 }
 
-// TestPasswordsAreCharacters: however a keyboard composes its characters, a password is the same; and what was hashed as it was typed, before
-// that was so, is still good as it was typed then.
-func TestPasswordsAreCharacters(t *testing.T) {
+// TestPasswordsMatchInNFCAndNFD tests that a password is the same in composed and in decomposed
+// form. A password that was hashed as typed, before passwords were prepared, still matches as
+// typed.
+func TestPasswordsMatchInNFCAndNFD(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	s := startOn(t, db, nil, nil)
@@ -131,7 +147,9 @@ func TestPasswordsAreCharacters(t *testing.T) {
 		}
 		s.login(t, id, composed)
 		me := bearing(t.Context(), s.login(t, id, decomposed))
-		_, err := s.auth.ChangePassword(me, &dlsmsv1.ChangePasswordRequest{CurrentPassword: decomposed, NewPassword: decomposed + "2"})
+		_, err := s.auth.ChangePassword(me, &dlsmsv1.ChangePasswordRequest{
+			CurrentPassword: decomposed, NewPassword: decomposed + "2",
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -146,16 +164,21 @@ func TestPasswordsAreCharacters(t *testing.T) {
 		}
 		db.Exec(t, `UPDATE users SET password_hash = $1 WHERE student_id = 'S2021003'`, string(hash))
 		me := bearing(t.Context(), s.login(t, "S2021003", typed))
-		if _, err := s.auth.ChangePassword(me, &dlsmsv1.ChangePasswordRequest{CurrentPassword: typed, NewPassword: composed}); err != nil {
+		_, err = s.auth.ChangePassword(me, &dlsmsv1.ChangePasswordRequest{
+			CurrentPassword: typed, NewPassword: composed,
+		})
+		if err != nil {
 			t.Fatal(err)
 		}
 		s.login(t, "S2021003", decomposed)
 	}
-	_, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: "S2021003", Password: "pa\u0308ssword e\u0301"})
+	_, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{
+		StudentId: "S2021003", Password: "pa\u0308ssword e\u0301",
+	})
 	want(t, err, codes.Unauthenticated, "BAD_CREDENTIALS")
 }
 
-func TestPasswordsAreKeptAsBcrypt(t *testing.T) {
+func TestPasswordsAreStoredAsBcryptHashes(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	s := startOn(t, db, func(c *Config) { c.BcryptCost = 5 }, nil)
@@ -164,7 +187,7 @@ func TestPasswordsAreKeptAsBcrypt(t *testing.T) {
 	if cost, err := bcrypt.Cost([]byte(hash)); err != nil || cost != 5 {
 		t.Errorf("%q has cost %d, %v", hash, cost, err)
 	}
-	// A hash of before the cost was changed is as good.
+	// A hash with the previous cost still matches.
 	old, err := bcrypt.GenerateFromPassword([]byte("of another cost"), 4)
 	if err != nil {
 		t.Fatal(err)
@@ -174,12 +197,12 @@ func TestPasswordsAreKeptAsBcrypt(t *testing.T) {
 
 	for _, cost := range []int{0, 3, 32} {
 		if _, err := newPasswords(cost, 1); err == nil {
-			t.Errorf("BCRYPT_COST %d is taken", cost)
+			t.Errorf("BCRYPT_COST %d was accepted", cost)
 		}
 	}
 }
 
-func TestLogoutAndChangePassword(t *testing.T) {
+func TestLogoutAndChangePasswordRevokeTokens(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	s.register(t, "S2021")
@@ -202,7 +225,9 @@ func TestLogoutAndChangePassword(t *testing.T) {
 	want(t, err, codes.Unauthenticated, "TOKEN_REVOKED")
 
 	change := func(from, to string) error {
-		_, err := s.auth.ChangePassword(bearing(t.Context(), two), &dlsmsv1.ChangePasswordRequest{CurrentPassword: from, NewPassword: to})
+		_, err := s.auth.ChangePassword(bearing(t.Context(), two), &dlsmsv1.ChangePasswordRequest{
+			CurrentPassword: from, NewPassword: to,
+		})
 		return err
 	}
 	want(t, change("wrong password", "battery staple"), codes.Unauthenticated, "BAD_CREDENTIALS")
@@ -216,27 +241,31 @@ func TestLogoutAndChangePassword(t *testing.T) {
 	_, err = s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: "S2021", Password: testPassword})
 	want(t, err, codes.Unauthenticated, "BAD_CREDENTIALS")
 	if err := verify(s.login(t, "S2021", "battery staple")); err != nil {
-		t.Errorf("a token of after the change: %v", err)
+		t.Errorf("a token issued after the change: %v", err)
 	}
 }
 
-// TestAChangeWhoseAnswerWasLost: who tries again is told that the token has ended, and not that the password is wrong, by a replica too that
-// has not heard of the change.
-func TestAChangeWhoseAnswerWasLost(t *testing.T) {
+// TestRepeatedChangePasswordReportsRevokedToken tests a retry after the first answer was lost. The
+// client gets TOKEN_REVOKED, not BAD_CREDENTIALS, even from a replica that does not know of the
+// change yet.
+func TestRepeatedChangePasswordReportsRevokedToken(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	s := startOn(t, db, nil, nil)
 	s.register(t, "S2021")
 	me := bearing(t.Context(), s.login(t, "S2021", testPassword))
-	// The first try came as far as the database.
+	// The first attempt was committed.
 	db.Exec(t, `UPDATE users SET token_generation = token_generation + 1, password_hash = 'another'`)
-	db.Exec(t, `INSERT INTO revocations (library_id, user_id, generation, expires_at) SELECT 1, id, token_generation, now() + interval '1 hour' FROM users`)
-	_, err := s.auth.ChangePassword(me, &dlsmsv1.ChangePasswordRequest{CurrentPassword: testPassword, NewPassword: "battery staple"})
+	db.Exec(t, `INSERT INTO revocations (library_id, user_id, generation, expires_at)
+		SELECT 1, id, token_generation, now() + interval '1 hour' FROM users`)
+	_, err := s.auth.ChangePassword(me, &dlsmsv1.ChangePasswordRequest{
+		CurrentPassword: testPassword, NewPassword: "battery staple",
+	})
 	want(t, err, codes.Unauthenticated, "TOKEN_REVOKED")
 }
 
-// TestAPersonIsForgotten by what docs/security.md has for it: dlsms erase.
-func TestAPersonIsForgotten(t *testing.T) {
+// TestEraseUserRemovesPersonalData tests the procedure of docs/security.md: dlsms erase.
+func TestEraseUserRemovesPersonalData(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	s := startOn(t, db, nil, nil)
@@ -246,26 +275,27 @@ func TestAPersonIsForgotten(t *testing.T) {
 	if _, err := db.Open(t, library.DefaultPolicy()).EraseUser(t.Context(), "S2021001"); err != nil {
 		t.Fatal(err)
 	}
-	storetest.Eventually(t, "the token has ended", func() bool {
+	storetest.Eventually(t, "the token is revoked", func() bool {
 		_, err := s.auth.VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{Token: mine})
 		return reasonOf(err) == "TOKEN_REVOKED"
 	})
 	if _, err := s.auth.VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{Token: other}); err != nil {
-		t.Errorf("somebody else: %v", err)
+		t.Errorf("the token of another user: %v", err)
 	}
 	_, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: "S2021001", Password: testPassword})
 	want(t, err, codes.Unauthenticated, "BAD_CREDENTIALS")
 	if n := storetest.Value[int](t, db, `SELECT count(*) FROM users WHERE users::text ~* 's2021001'`); n != 0 {
-		t.Error("it is known who it was")
+		t.Error("the users table still has the student id")
 	}
 }
 
-// TestOneOfManyChangesWins: of those who change the password at once, each with the right one, one does.
-func TestOneOfManyChangesWins(t *testing.T) {
+// TestConcurrentChangePasswordsSucceedOnce tests that of concurrent changes, each with the right
+// current password, exactly one succeeds.
+func TestConcurrentChangePasswordsSucceedOnce(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	me := s.student(t)
-	who, err := s.auth.VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{Token: tokenOf(t, me)})
+	claims, err := s.auth.VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{Token: tokenOf(t, me)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,32 +303,35 @@ func TestOneOfManyChangesWins(t *testing.T) {
 	errs := make([]error, 8)
 	for i := range errs {
 		all.Go(func() {
-			_, errs[i] = s.auth.ChangePassword(me, &dlsmsv1.ChangePasswordRequest{CurrentPassword: testPassword, NewPassword: fmt.Sprint("new password ", i)})
+			_, errs[i] = s.auth.ChangePassword(me, &dlsmsv1.ChangePasswordRequest{
+				CurrentPassword: testPassword, NewPassword: fmt.Sprint("new password ", i),
+			})
 		})
 	}
 	all.Wait()
 	won := slices.IndexFunc(errs, func(err error) bool { return err == nil })
 	for i, err := range errs {
 		if reason := reasonOf(err); i != won && reason != "BAD_CREDENTIALS" && reason != "TOKEN_REVOKED" {
-			t.Errorf("a loser got %v", err)
+			t.Errorf("a failed change got %v", err)
 		}
 	}
 	if won < 0 {
-		t.Fatal("nobody won")
+		t.Fatal("no change succeeded")
 	}
-	s.login(t, who.GetStudentId(), fmt.Sprint("new password ", won))
+	s.login(t, claims.GetStudentId(), fmt.Sprint("new password ", won))
 }
 
-// TestUnknownStudentsTakeAsLong compares medians: those of two equal costs differ by a few percent, and a missing comparison by nearly all of it.
-func TestUnknownStudentsTakeAsLong(t *testing.T) {
+// TestLoginTakesAsLongForUnknownStudents compares medians. Two equal costs differ by a few percent;
+// a missing comparison would save nearly all of the time.
+func TestLoginTakesAsLongForUnknownStudents(t *testing.T) {
 	t.Parallel()
 	const cost = 6 // 4 ms, several times everything else in a login
 	s := start(t, func(c *Config) { c.BcryptCost = cost })
 	s.register(t, "S2021001")
-	for _, password := range []string{"wrong password", "wrong pa\u0308ssword"} { // of one form, and of two
+	for _, password := range []string{"wrong password", "wrong pa\u0308ssword"} { // one form, and two forms
 		took := map[string][]time.Duration{}
 		for range 15 {
-			for _, id := range []string{"S2021001", "S2021999"} { // in turn, so that a busy machine slows both
+			for _, id := range []string{"S2021001", "S2021999"} { // alternating, so that a busy machine slows both
 				began := time.Now()
 				_, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: id, Password: password})
 				took[id] = append(took[id], time.Since(began))
@@ -317,16 +350,17 @@ func median(d []time.Duration) time.Duration {
 	return d[len(d)/2]
 }
 
-// TestTokensOfLibrarians: a role is in the token from the store on.
-func TestTokensOfLibrarians(t *testing.T) {
+// TestTokensCarryTheRole tests that a token carries the role that the store has for its user.
+func TestTokensCarryTheRole(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	s := startOn(t, db, nil, nil)
 	s.register(t, "L0001")
 	db.Exec(t, `UPDATE users SET role = 'LIBRARIAN'`)
-	who, err := s.auth.VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{Token: s.login(t, "L0001", testPassword)})
-	if err != nil || who.GetRole() != dlsmsv1.Role_ROLE_LIBRARIAN {
-		t.Errorf("%v, %v", who, err)
+	verify := &dlsmsv1.VerifyTokenRequest{Token: s.login(t, "L0001", testPassword)}
+	claims, err := s.auth.VerifyToken(t.Context(), verify)
+	if err != nil || claims.GetRole() != dlsmsv1.Role_ROLE_LIBRARIAN {
+		t.Errorf("%v, %v", claims, err)
 	}
 	for _, role := range []library.Role{library.RoleStudent, library.RoleLibrarian} {
 		if roleProto(role) == dlsmsv1.Role_ROLE_UNSPECIFIED {
@@ -335,7 +369,7 @@ func TestTokensOfLibrarians(t *testing.T) {
 	}
 }
 
-// TestPublicMethodsIgnoreTokens: a screen with a stale token goes on browsing.
+// TestPublicMethodsIgnoreTokens tests that a client with an invalid token can still read seats.
 func TestPublicMethodsIgnoreTokens(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -344,12 +378,12 @@ func TestPublicMethodsIgnoreTokens(t *testing.T) {
 	}
 }
 
-func tokenOf(t *testing.T, ctx context.Context) string { //nolint:revive // the context is of the call
+func tokenOf(t *testing.T, ctx context.Context) string { //nolint:revive // the context of a call, not of this function
 	t.Helper()
 	md, _ := metadata.FromOutgoingContext(ctx)
 	token, ok := strings.CutPrefix(strings.Join(md.Get("authorization"), " "), "Bearer ")
 	if !ok {
-		t.Fatal("the context bears no token")
+		t.Fatal("the context carries no token")
 	}
 	return token
 }

@@ -15,7 +15,7 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// rawCodec sends bytes as they are.
+// rawCodec sends and receives bytes unchanged.
 type rawCodec struct{}
 
 func (rawCodec) Name() string { return "proto" }
@@ -27,7 +27,7 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-func TestBytesThatAreNoMessage(t *testing.T) {
+func TestMalformedMessagesAreInvalidArgument(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	ctx := s.student(t)
@@ -41,21 +41,23 @@ func TestBytesThatAreNoMessage(t *testing.T) {
 	} {
 		var out []byte
 		err := s.conn.Invoke(ctx, "/dlsms.v1.ReservationService/GetReservations", b, &out, raw)
-		if name == "not UTF-8" { // field 1 is an enum there: of the wrong type, and so unknown
+		if name == "not UTF-8" { // in GetReservations, field 1 is an enum, so the bytes would be an unknown field
 			err = s.conn.Invoke(ctx, "/dlsms.v1.AuthService/Login", b, &out, raw)
 		}
-		if status.Code(err) != codes.InvalidArgument || reasonOf(err) != "INVALID_FIELDS" || fmt.Sprint(fieldsOf(err)) != "[request]" {
+		if status.Code(err) != codes.InvalidArgument || reasonOf(err) != "INVALID_FIELDS" ||
+			fmt.Sprint(fieldsOf(err)) != "[request]" {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := watchWith(t.Context(), t, s, b); status.Code(err) != codes.InvalidArgument || reasonOf(err) != "INVALID_FIELDS" {
+		err = watchWith(t.Context(), t, s, b)
+		if status.Code(err) != codes.InvalidArgument || reasonOf(err) != "INVALID_FIELDS" {
 			t.Errorf("%s, to a stream: %v", name, err)
 		}
 	}
-	// Who calls is asked first.
+	// The caller is authenticated first.
 	var out []byte
 	err := s.conn.Invoke(t.Context(), "/dlsms.v1.ReservationService/GetReservations", []byte{0}, &out, raw)
 	want(t, err, codes.Unauthenticated, "TOKEN_MISSING")
-	// Fields of a later version are no fault.
+	// Unknown fields, as a later version may send them, are accepted.
 	unknown := []byte{0xf8, 0x07, 0x01} // field 127, a varint
 	if err := s.conn.Invoke(t.Context(), "/dlsms.v1.SeatService/GetBranches", unknown, &out, raw); err != nil {
 		t.Error(err)
@@ -68,28 +70,31 @@ func TestBytesThatAreNoMessage(t *testing.T) {
 	want(t, err, codes.Unimplemented, "")
 }
 
-// TestMessagesThatDoNotCome: gRPC itself answers a stream whose message it can't take. The log has that, and not as a fault of ours.
-func TestMessagesThatDoNotCome(t *testing.T) {
+// TestStreamsWithoutARequestAreLogged tests streams whose request grpc itself refuses. The log has
+// them, and not as errors of the server.
+func TestStreamsWithoutARequestAreLogged(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	for name, test := range map[string]struct {
-		messages     [][]byte
-		told, logged codes.Code
+		messages         [][]byte
+		answered, logged codes.Code
 	}{
 		"toolarge": {[][]byte{make([]byte, maxMessage+1)}, codes.ResourceExhausted, codes.ResourceExhausted},
 		"none":     {nil, codes.Internal, codes.InvalidArgument},
 	} {
 		err := watchWith(metadata.AppendToOutgoingContext(t.Context(), "x-request-id", name), t, s, test.messages...)
-		if line := s.log.rpc(t, name); status.Code(err) != test.told || line["code"] != test.logged.String() || line["level"] != "INFO" {
+		line := s.log.rpc(t, name)
+		if status.Code(err) != test.answered || line["code"] != test.logged.String() || line["level"] != "INFO" {
 			t.Errorf("%s: %v, the log has %v", name, err, line)
 		}
 	}
 }
 
-// watchWith sends these bytes as the messages of a WatchSeats, and returns how it ends.
+// watchWith calls WatchSeats with raw messages, and returns the result of the first receive.
 func watchWith(ctx context.Context, t *testing.T, s *testServer, messages ...[]byte) error {
 	t.Helper()
-	stream, err := s.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/dlsms.v1.SeatService/WatchSeats", grpc.ForceCodecV2(rawCodec{}))
+	stream, err := s.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true},
+		"/dlsms.v1.SeatService/WatchSeats", grpc.ForceCodecV2(rawCodec{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +110,7 @@ func watchWith(ctx context.Context, t *testing.T, s *testServer, messages ...[]b
 	return stream.RecvMsg(&out)
 }
 
-// FuzzMalformed: a message that was parsed is never taken for one that could not be.
+// FuzzMalformed tests that malformed agrees with protobuf's parser.
 func FuzzMalformed(f *testing.F) {
 	f.Add([]byte{0x00})
 	f.Add([]byte{0xf8, 0x07, 0x01})

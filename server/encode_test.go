@@ -13,8 +13,10 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// What GetSeats encodes by hand is what GetSeat has protobuf encode, for every seat in windows before, between, over and after its bookings.
-func TestSeatsAreEncodedAsProtobufDoes(t *testing.T) {
+// TestGetSeatsEncodingMatchesProtobuf compares the hand-written encoding of GetSeats with GetSeat,
+// which protobuf encodes. The windows are before, between, over and after the reservations of each
+// seat.
+func TestGetSeatsEncodingMatchesProtobuf(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	seats := db.Seats(t, 6)
@@ -34,14 +36,17 @@ func TestSeatsAreEncodedAsProtobufDoes(t *testing.T) {
 	}
 	for range 50 {
 		from := day.Add(time.Duration(random.IntN(14*60)-60) * time.Minute)
-		start, end := timestamppb.New(from), timestamppb.New(from.Add(time.Duration(1+random.IntN(180))*time.Minute))
+		start := timestamppb.New(from)
+		end := timestamppb.New(from.Add(time.Duration(1+random.IntN(180)) * time.Minute))
 		list, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{StartTime: start, EndTime: end})
 		if err != nil {
 			t.Fatal(err)
 		}
 		available := int32(0)
 		for _, got := range list.GetSeats() {
-			one, err := s.seats.GetSeat(t.Context(), &dlsmsv1.GetSeatRequest{SeatId: got.GetId(), StartTime: start, EndTime: end})
+			one, err := s.seats.GetSeat(t.Context(), &dlsmsv1.GetSeatRequest{
+				SeatId: got.GetId(), StartTime: start, EndTime: end,
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -52,11 +57,13 @@ func TestSeatsAreEncodedAsProtobufDoes(t *testing.T) {
 				available++
 			}
 		}
-		if n := int32(len(list.GetSeats())); n == 0 || list.GetTotalCount() != n || list.GetAvailableCount() != available {
-			t.Fatalf("%d seats, %d available; the counts say %d and %d", n, available, list.GetTotalCount(), list.GetAvailableCount())
+		n := int32(len(list.GetSeats()))
+		if n == 0 || list.GetTotalCount() != n || list.GetAvailableCount() != available {
+			t.Fatalf("%d seats, %d available; the counts are %d and %d",
+				n, available, list.GetTotalCount(), list.GetAvailableCount())
 		}
 		if len(list.ProtoReflect().GetUnknown()) > 0 {
-			t.Fatal("there are fields that a client doesn't know")
+			t.Fatal("the response has unknown fields")
 		}
 	}
 }

@@ -11,23 +11,17 @@ import (
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// BenchmarkReadsBeside measures GetSeats of all seats of a branch, 100 times a second, beside changes and watches. Each kind takes ten
-// seconds. Clients and server share one process:
+// BenchmarkReadsBeside measures GetSeats of all seats of a branch, 100 times a second, while other
+// clients change seats and watch them. Each case takes ten seconds. Clients and server share one
+// process:
 //
 //	go test ./server -run '^$' -bench ReadsBeside -benchtime 1x
 func BenchmarkReadsBeside(b *testing.B) {
-	const during, pace = 10 * time.Second, 50 // changes a second; a booking and its cancellation count as one
-	for _, kind := range []struct {
-		name     string
-		seats    int
-		watches  int
-		windows  bool // each watch has its own window, and sees every booking
-		bookings bool
-		edits    bool // a seat goes out of service, or back
-	}{
+	for _, c := range []readsBesideCase{
 		{name: "50 seats", seats: 50},
 		{name: "50 seats, edits", seats: 50, edits: true},
 		{name: "50 seats, bookings", seats: 50, bookings: true},
@@ -37,84 +31,111 @@ func BenchmarkReadsBeside(b *testing.B) {
 		{name: "5000 seats, edits", seats: 5000, edits: true},
 		{name: "5000 seats, bookings", seats: 5000, bookings: true},
 	} {
-		b.Run(kind.name, func(b *testing.B) {
-			db := storetest.NewDB(b)
-			seats := db.Seats(b, kind.seats)
-			rules := library.DefaultPolicy()
-			rules.MaxUpcoming = 0
-			users := db.Users(b, 8)
-			writers := db.Open(b, rules)
-			s := startOn(b, db, nil, nil)
-			begin := time.Now().Add(time.Hour).Truncate(time.Hour)
-			var streams sync.WaitGroup
-			var messages atomic.Int64
-			for i := range kind.watches {
-				req := &dlsmsv1.WatchSeatsRequest{}
-				if kind.windows {
-					req.StartTime = timestamppb.New(begin.Add(-time.Duration(i+1) * time.Second))
-					req.EndTime = timestamppb.New(begin.Add(time.Hour))
-				}
-				conn := s.seats
-				if i%20 == 0 {
-					conn = dlsmsv1.NewSeatServiceClient(dial(b, s.addr))
-				}
-				stream, err := conn.WatchSeats(b.Context(), req)
-				if err != nil {
-					b.Fatal(err)
-				}
-				streams.Go(func() {
-					for {
-						if _, err := stream.Recv(); err != nil {
-							return
-						}
-						messages.Add(1)
-					}
-				})
+		b.Run(c.name, func(b *testing.B) { c.run(b) })
+	}
+}
+
+// readsBesideCase is the load beside the reads.
+type readsBesideCase struct {
+	name     string
+	seats    int
+	watches  int
+	windows  bool // each watch has a window of its own, and receives every booking
+	bookings bool
+	edits    bool // a change takes a seat out of service, or returns it to service
+}
+
+func (c readsBesideCase) run(b *testing.B) {
+	const duration = 10 * time.Second
+	db := storetest.NewDB(b)
+	seats := db.Seats(b, c.seats)
+	rules := library.DefaultPolicy()
+	rules.MaxUpcoming = 0
+	users := db.Users(b, 8)
+	writers := db.Open(b, rules)
+	s := startOn(b, db, nil, nil)
+	begin := time.Now().Add(time.Hour).Truncate(time.Hour)
+	messages := c.watch(b, s, begin)
+	for b.Loop() {
+		var wg sync.WaitGroup
+		end := time.Now().Add(duration)
+		wg.Go(func() { c.change(b, db, writers, seats, users, begin, end) })
+		var latencies []time.Duration
+		tick := time.NewTicker(10 * time.Millisecond)
+		for time.Now().Before(end) {
+			<-tick.C
+			called := time.Now()
+			_, err := s.seats.GetSeats(b.Context(), &dlsmsv1.GetSeatsRequest{Branch: "branch-0"})
+			if err != nil {
+				b.Fatal(err)
 			}
-			for b.Loop() {
-				var wg sync.WaitGroup
-				end := time.Now().Add(during)
-				wg.Go(func() {
-					tick := time.NewTicker(time.Second / pace)
-					defer tick.Stop()
-					for i := 0; time.Now().Before(end); i++ {
-						<-tick.C
-						if kind.edits {
-							db.Exec(b, `UPDATE seats SET out_of_service = NOT out_of_service WHERE id = $1`, seats[i%len(seats)])
-						}
-						if !kind.bookings {
-							continue
-						}
-						r, err := writers.Reserve(b.Context(), library.Booking{
-							UserID: users[i%8], SeatID: seats[i%len(seats)], StartTime: begin, EndTime: begin.Add(time.Hour),
-						})
-						if err != nil {
-							b.Error(err)
-							return
-						}
-						if _, err := writers.Cancel(b.Context(), users[i%8], r.ID); err != nil {
-							b.Error(err)
-							return
-						}
-					}
-				})
-				var took []time.Duration
-				tick := time.NewTicker(10 * time.Millisecond)
-				for time.Now().Before(end) {
-					<-tick.C
-					at := time.Now()
-					if _, err := s.seats.GetSeats(b.Context(), &dlsmsv1.GetSeatsRequest{Branch: "branch-0"}); err != nil {
-						b.Fatal(err)
-					}
-					took = append(took, time.Since(at))
+			latencies = append(latencies, time.Since(called))
+		}
+		tick.Stop()
+		wg.Wait()
+		slices.Sort(latencies)
+		b.ReportMetric(float64(latencies[len(latencies)/2].Microseconds())/1000, "ms-P50")
+		b.ReportMetric(float64(latencies[len(latencies)*99/100].Microseconds())/1000, "ms-P99")
+		b.ReportMetric(float64(messages.Load()), "messages")
+	}
+}
+
+// watch opens the watches and returns the counter of the messages that they receive.
+func (c readsBesideCase) watch(b *testing.B, s *testServer, begin time.Time) *atomic.Int64 {
+	b.Helper()
+	var messages atomic.Int64
+	for i := range c.watches {
+		req := &dlsmsv1.WatchSeatsRequest{}
+		if c.windows {
+			req.StartTime = timestamppb.New(begin.Add(-time.Duration(i+1) * time.Second))
+			req.EndTime = timestamppb.New(begin.Add(time.Hour))
+		}
+		conn := s.seats
+		if i%20 == 0 {
+			conn = dlsmsv1.NewSeatServiceClient(dial(b, s.addr))
+		}
+		stream, err := conn.WatchSeats(b.Context(), req)
+		if err != nil {
+			b.Fatal(err)
+		}
+		go func() {
+			for {
+				if _, err := stream.Recv(); err != nil {
+					return
 				}
-				tick.Stop()
-				wg.Wait()
-				slices.Sort(took)
-				b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "ms-P50")
-				b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "ms-P99")
-				b.ReportMetric(float64(messages.Load()), "messages")
+				messages.Add(1)
 			}
+		}()
+	}
+	return &messages
+}
+
+// change makes 50 changes a second until end. A booking and its cancellation are one change.
+func (c readsBesideCase) change(
+	b *testing.B, db *storetest.DB, writers *store.Store, seats, users []int64, begin, end time.Time,
+) {
+	b.Helper()
+	tick := time.NewTicker(time.Second / 50)
+	defer tick.Stop()
+	for i := 0; time.Now().Before(end); i++ {
+		<-tick.C
+		seat, user := seats[i%len(seats)], users[i%8]
+		if c.edits {
+			db.Exec(b, `UPDATE seats SET out_of_service = NOT out_of_service WHERE id = $1`, seat)
+		}
+		if !c.bookings {
+			continue
+		}
+		r, err := writers.Reserve(b.Context(), library.Booking{
+			UserID: user, SeatID: seat, StartTime: begin, EndTime: begin.Add(time.Hour),
 		})
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		if _, err := writers.Cancel(b.Context(), user, r.ID); err != nil {
+			b.Error(err)
+			return
+		}
 	}
 }

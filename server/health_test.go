@@ -13,14 +13,16 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestHealthWithoutPostgres: browsing goes on, and the probes say what does and what doesn't.
+// TestHealthWithoutPostgres tests that without Postgres reads of seats work, and that the health
+// service reports which services work.
 func TestHealthWithoutPostgres(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	s := startOn(t, db, nil, nil)
 	me := s.student(t)
 	probe := func(service string) healthpb.HealthCheckResponse_ServingStatus {
-		resp, err := healthpb.NewHealthClient(s.conn).Check(context.WithoutCancel(t.Context()), &healthpb.HealthCheckRequest{Service: service})
+		resp, err := healthpb.NewHealthClient(s.conn).Check(
+			context.WithoutCancel(t.Context()), &healthpb.HealthCheckRequest{Service: service})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -28,10 +30,12 @@ func TestHealthWithoutPostgres(t *testing.T) {
 	}
 	const up, down = healthpb.HealthCheckResponse_SERVING, healthpb.HealthCheckResponse_NOT_SERVING
 	name := storetest.Value[string](t, db, `SELECT current_database()`)
-	admin := storetest.NewDB(t) // from where the other one can be closed and opened
+	admin := storetest.NewDB(t) // a connection that can close and open the other database
 	admin.Exec(t, `ALTER DATABASE `+name+` ALLOW_CONNECTIONS false`)
 	admin.Exec(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1`, name)
-	eventually(t, "a probe that says that Postgres is gone", func() bool { return probe("dlsms.v1.AuthService") == down })
+	eventually(t, "a probe that reports that Postgres is unreachable", func() bool {
+		return probe("dlsms.v1.AuthService") == down
+	})
 	for service, want := range map[string]healthpb.HealthCheckResponse_ServingStatus{
 		"": up, "dlsms.v1.SeatService": up, "dlsms.v1.ReservationService": down, "dlsms.v1.NotifyService": down,
 	} {
@@ -40,16 +44,19 @@ func TestHealthWithoutPostgres(t *testing.T) {
 		}
 	}
 	if _, err := s.seats.GetBranches(t.Context(), &dlsmsv1.GetBranchesRequest{}); err != nil {
-		t.Errorf("browsing without Postgres: %v", err)
+		t.Errorf("reading branches without Postgres: %v", err)
 	}
 
 	admin.Exec(t, `ALTER DATABASE `+name+` ALLOW_CONNECTIONS true`)
-	eventually(t, "a probe that says that Postgres is back", func() bool { return probe("dlsms.v1.AuthService") == up })
+	eventually(t, "a probe that reports that Postgres is reachable again", func() bool {
+		return probe("dlsms.v1.AuthService") == up
+	})
 	if _, err := s.notify.GetWaitlist(me, &dlsmsv1.GetWaitlistRequest{}); err != nil {
 		t.Errorf("with Postgres back: %v", err)
 	}
-	if n := strings.Count(s.log.String(), `"msg":"health","service":"dlsms.v1.AuthService"`); n != 3 { // ready, down, up
-		t.Errorf("%d lines of one service's health, not one a change", n)
+	line := `"msg":"health","service":"dlsms.v1.AuthService"`
+	if n := strings.Count(s.log.String(), line); n != 3 { // ready, down, up
+		t.Errorf("%d log lines about the health of one service, want one for each change", n)
 	}
 }
 
@@ -86,9 +93,10 @@ func TestMetrics(t *testing.T) {
 		}
 		return -1
 	}
-	// The code is the one that the client got.
+	// The metric has the code that the client received.
 	eventually(t, "a count of the call", func() bool {
-		return value("grpc_server_handled_total", map[string]string{"grpc_method": "GetSeat", "grpc_code": "NotFound"}) == 1
+		labels := map[string]string{"grpc_method": "GetSeat", "grpc_code": "NotFound"}
+		return value("grpc_server_handled_total", labels) == 1
 	})
 	if n := value("grpc_server_handling_seconds", map[string]string{"grpc_method": "GetSeat"}); n != 1 {
 		t.Errorf("%v calls were timed", n)

@@ -12,17 +12,17 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// heard is what a replica heard of each hint.
-type heard struct{ reservations, tokens atomic.Int64 }
+// received counts the hints that a replica received.
+type received struct{ reservations, tokens atomic.Int64 }
 
-func runHints(t *testing.T, client redis.UniversalClient) (*Hints, *heard) {
+func runHints(t *testing.T, client redis.UniversalClient) (*Hints, *received) {
 	t.Helper()
 	return runHintsOf(t, store.DefaultLibrary, client)
 }
 
-func runHintsOf(t *testing.T, library int64, client redis.UniversalClient) (*Hints, *heard) {
+func runHintsOf(t *testing.T, library int64, client redis.UniversalClient) (*Hints, *received) {
 	t.Helper()
-	var got heard
+	var got received
 	h := newHints(client, library, slog.New(slog.DiscardHandler), func(hint Hint) {
 		if hint&HintReservations != 0 {
 			got.reservations.Add(1)
@@ -34,11 +34,12 @@ func runHintsOf(t *testing.T, library int64, client redis.UniversalClient) (*Hin
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { h.run(ctx); close(done) }()
-	t.Cleanup(func() { stop(); <-done }) // a subscriber that can't be stopped fails by the test's timeout
+	t.Cleanup(func() { stop(); <-done }) // a subscriber that does not stop makes the test time out
 	return h, &got
 }
 
-// TestHintsStayInTheirLibrary: libraries that share a Redis do not wake each other's replicas.
+// TestHintsStayInTheirLibrary tests that libraries that share a Redis do not wake each other's
+// replicas.
 func TestHintsStayInTheirLibrary(t *testing.T) {
 	t.Parallel()
 	client, redisServer := startRedis(t)
@@ -50,13 +51,13 @@ func TestHintsStayInTheirLibrary(t *testing.T) {
 	})
 	one.Send(HintTokens)
 	eventually(t, "a hint in the library", func() bool { return alsoAtOne.tokens.Load() == 2 })
-	// A hint of the other library would have come first: Redis delivers in order.
+	// Redis delivers in order, so a hint from library 1 would have arrived first.
 	if err := client.Publish(t.Context(), "dlsms:2:hints", "test 1").Err(); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "a hint in the other library", func() bool { return atTwo.reservations.Load() == 2 })
 	if n := atTwo.tokens.Load(); n != 1 {
-		t.Errorf("the other library was hinted at %d times", n-1)
+		t.Errorf("the other library received %d hints", n-1)
 	}
 }
 
@@ -65,43 +66,43 @@ func TestHintsReachEveryReplica(t *testing.T) {
 	client, redisServer := startRedis(t)
 	one, atOne := runHints(t, client)
 	_, atTwo := runHints(t, patientRedis(t, redisServer))
-	// Each hears of everything when it has subscribed, since it may have missed something before.
+	// Each replica receives all hints when it subscribes, since it may have missed some before.
 	eventually(t, "both subscribed", func() bool { return atOne.tokens.Load() == 1 && atTwo.tokens.Load() == 1 })
 
 	one.Send(HintTokens)
 	eventually(t, "a hint at both", func() bool { return atOne.tokens.Load() == 2 && atTwo.tokens.Load() == 2 })
 	if atOne.reservations.Load() != 1 || atTwo.reservations.Load() != 1 {
-		t.Error("another hint came than was sent")
+		t.Error("a hint arrived that was not sent")
 	}
 
-	// A rush of them becomes few, and the last one is not lost.
+	// Many hints are merged into few, and the last one is not lost.
 	before := atTwo.reservations.Load()
 	for range 10_000 {
 		one.Send(HintReservations)
 	}
-	eventually(t, "a hint after the rush", func() bool { return atTwo.reservations.Load() > before })
+	eventually(t, "a hint after many were sent", func() bool { return atTwo.reservations.Load() > before })
 	one.Send(HintTokens)
 	eventually(t, "the last hint", func() bool { return atTwo.tokens.Load() == 3 })
 	if n := atTwo.reservations.Load() - before; n > 100 {
 		t.Errorf("10,000 hints became %d", n)
 	}
 
-	// Redis goes and comes back.
+	// Redis stops and starts again.
 	if err := redisServer.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	local := atOne.reservations.Load()
 	one.Send(HintReservations)
-	eventually(t, "one's own hint without Redis", func() bool { return atOne.reservations.Load() > local })
+	eventually(t, "the replica's own hint without Redis", func() bool { return atOne.reservations.Load() > local })
 	subscribed := atTwo.tokens.Load()
 	if err := redisServer.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the other one subscribed again", func() bool { return atTwo.tokens.Load() > subscribed })
-	heardBefore := atTwo.reservations.Load()
+	eventually(t, "the other replica subscribed again", func() bool { return atTwo.tokens.Load() > subscribed })
+	receivedBefore := atTwo.reservations.Load()
 	eventually(t, "a hint again", func() bool {
 		one.Send(HintReservations)
-		return atTwo.reservations.Load() > heardBefore
+		return atTwo.reservations.Load() > receivedBefore
 	})
 }
 
@@ -109,7 +110,9 @@ func TestHintsWithoutRedis(t *testing.T) {
 	t.Parallel()
 	h, got := runHints(t, nil)
 	h.Send(HintReservations | HintTokens)
-	eventually(t, "one's own hint", func() bool { return got.reservations.Load() == 1 && got.tokens.Load() == 1 })
+	eventually(t, "the replica's own hint", func() bool {
+		return got.reservations.Load() == 1 && got.tokens.Load() == 1
+	})
 }
 
 func TestOpenRedis(t *testing.T) {
@@ -117,7 +120,8 @@ func TestOpenRedis(t *testing.T) {
 	if c, err := OpenRedis(""); c != nil || err != nil {
 		t.Errorf("no url gives %v, %v", c, err)
 	}
-	if _, err := OpenRedis("http://user:hunter2@localhost"); err == nil || len(err.Error()) > 200 || strings.Contains(err.Error(), "hunter2") {
+	_, err := OpenRedis("http://user:hunter2@localhost")
+	if err == nil || len(err.Error()) > 200 || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a bad url gives %v", err)
 	}
 }

@@ -17,12 +17,12 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// tuesday is a Tuesday, at noon in London.
+// tuesday is noon in London on a Tuesday.
 var tuesday = time.Date(2027, 3, 2, 12, 0, 0, 0, time.UTC)
 
 func stamp(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(tuesday.Add(d)) }
 
-func TestSeatsAndBranchesSayWhatClientsNeed(t *testing.T) {
+func TestGetBranchesReturnsHoursAndCounts(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	db.FreezeClock(t, tuesday)
@@ -30,7 +30,8 @@ func TestSeatsAndBranchesSayWhatClientsNeed(t *testing.T) {
 	db.Exec(t, `UPDATE branches SET timezone = 'Europe/London'`)
 	db.Exec(t, `UPDATE seats SET out_of_service = true WHERE id = $1`, seats[1])
 	db.Exec(t, `INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
-		SELECT 1, id, d, o::time, c::time FROM branches, (VALUES (7, '10:00', '24:00'), (1, '20:30:15', '02:00'), (2, '08:00', '17:45')) h (d, o, c)`)
+		SELECT 1, id, d, o::time, c::time FROM branches,
+			(VALUES (7, '10:00', '24:00'), (1, '20:30:15', '02:00'), (2, '08:00', '17:45')) h (d, o, c)`)
 	s := startOn(t, db, nil, nil)
 
 	branches, err := s.seats.GetBranches(t.Context(), &dlsmsv1.GetBranchesRequest{})
@@ -38,9 +39,13 @@ func TestSeatsAndBranchesSayWhatClientsNeed(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(&dlsmsv1.GetBranchesResponse{AsOf: stamp(0), Branches: []*dlsmsv1.Branch{{
-		Code: "branch-0", Name: "Branch", Timezone: "Europe/London", Areas: []string{"Area"}, SeatCount: 3, AvailableCount: 2,
+		Code: "branch-0", Name: "Branch", Timezone: "Europe/London", Areas: []string{"Area"},
+		SeatCount: 3, AvailableCount: 2,
 		Hours: []*dlsmsv1.OpeningHours{
-			{Weekday: 1, Opens: "20:30:15", Closes: "02:00"}, {Weekday: 2, Opens: "08:00", Closes: "17:45"}, {Weekday: 7, Opens: "10:00", Closes: "24:00"}},
+			{Weekday: 1, Opens: "20:30:15", Closes: "02:00"},
+			{Weekday: 2, Opens: "08:00", Closes: "17:45"},
+			{Weekday: 7, Opens: "10:00", Closes: "24:00"},
+		},
 		Open: true, ClosesAt: stamp(5*time.Hour + 45*time.Minute),
 	}}}, branches, protocmp.Transform()); diff != "" {
 		t.Error(diff)
@@ -61,13 +66,16 @@ func TestSeatsAndBranchesSayWhatClientsNeed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b := closed.GetBranches()[0]; b.GetOpen() || b.GetClosesAt() != nil || !b.GetOpensAt().AsTime().Equal(tuesday.Add(5*24*time.Hour-2*time.Hour)) {
+	b := closed.GetBranches()[0]
+	if b.GetOpen() || b.GetClosesAt() != nil ||
+		!b.GetOpensAt().AsTime().Equal(tuesday.Add(5*24*time.Hour-2*time.Hour)) {
 		t.Errorf("closed: %v", b)
 	}
 }
 
-// A window that has passed is refused, by the database's clock and with some tolerance; one that has not, however far ahead, is answered.
-func TestWindowsThatHavePassed(t *testing.T) {
+// TestSeatReadsRefusePastWindows tests that a window that ended before now, minus the tolerance, is
+// refused by the database's clock. A later window is answered, however far ahead it is.
+func TestSeatReadsRefusePastWindows(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	db.FreezeClock(t, tuesday)
@@ -79,7 +87,9 @@ func TestWindowsThatHavePassed(t *testing.T) {
 			return err
 		},
 		"GetSeat": func(start, end *timestamppb.Timestamp) error {
-			_, err := s.seats.GetSeat(t.Context(), &dlsmsv1.GetSeatRequest{SeatId: seat, StartTime: start, EndTime: end})
+			_, err := s.seats.GetSeat(t.Context(), &dlsmsv1.GetSeatRequest{
+				SeatId: seat, StartTime: start, EndTime: end,
+			})
 			return err
 		},
 		"WatchSeats": func(start, end *timestamppb.Timestamp) error {
@@ -114,7 +124,7 @@ func TestWindowsThatHavePassed(t *testing.T) {
 	}
 }
 
-// watching is a stream of WatchSeats with its snapshot received.
+// watching opens a WatchSeats stream and returns it after it has received the snapshot.
 func (s *testServer) watching(t *testing.T, req *dlsmsv1.WatchSeatsRequest) (
 	stream grpc.ServerStreamingClient[dlsmsv1.WatchSeatsResponse], snapshot []*dlsmsv1.Seat,
 ) {
@@ -135,15 +145,18 @@ func (s *testServer) watching(t *testing.T, req *dlsmsv1.WatchSeatsRequest) (
 	}
 }
 
-// A seat that is gone comes as not available, for clients that know no more, and then as removed.
-func TestWatchersAreToldOfSeatsThatAreGone(t *testing.T) {
+// TestWatchReportsRemovedSeats tests that a watch reports a seat that no longer matches as not
+// available, for clients that do not know the removed event, and then as removed.
+func TestWatchReportsRemovedSeats(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	seats := db.Seats(t, 4)
 	db.Seats(t, 1)
 	db.Exec(t, `UPDATE seats SET amenities = '{1}' WHERE id = ANY($1)`, seats)
 	s := startOn(t, db, nil, nil)
-	stream, _ := s.watching(t, &dlsmsv1.WatchSeatsRequest{Branch: "branch-0", Area: "Area", Amenities: []dlsmsv1.Amenity{1}})
+	stream, _ := s.watching(t, &dlsmsv1.WatchSeatsRequest{
+		Branch: "branch-0", Area: "Area", Amenities: []dlsmsv1.Amenity{1},
+	})
 	for i, sql := range []string{
 		`DELETE FROM seats WHERE id = $1`,
 		`UPDATE seats SET branch_id = (SELECT id FROM branches WHERE code = 'branch-1'), label = 'moved' WHERE id = $1`,
@@ -151,15 +164,17 @@ func TestWatchersAreToldOfSeatsThatAreGone(t *testing.T) {
 		`UPDATE seats SET amenities = '{}' WHERE id = $1`,
 	} {
 		db.Exec(t, sql, seats[i])
-		if _, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{}); err != nil { // a look at the log
+		if _, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{}); err != nil { // reads the change log
 			t.Fatal(err)
 		}
 		change, err := stream.Recv()
-		if err != nil || change.GetChange().GetId() != seats[i] || change.GetChange().GetAvailable() || change.GetAsOf() == nil {
+		if err != nil || change.GetChange().GetId() != seats[i] || change.GetChange().GetAvailable() ||
+			change.GetAsOf() == nil {
 			t.Fatalf("%s: %v, %v", sql, change, err)
 		}
 		removed, err := stream.Recv()
-		if err != nil || removed.GetRemoved().GetSeatId() != seats[i] || !removed.GetAsOf().AsTime().Equal(change.GetAsOf().AsTime()) {
+		if err != nil || removed.GetRemoved().GetSeatId() != seats[i] ||
+			!removed.GetAsOf().AsTime().Equal(change.GetAsOf().AsTime()) {
 			t.Fatalf("%s: %v, %v", sql, removed, err)
 		}
 	}
@@ -167,13 +182,15 @@ func TestWatchersAreToldOfSeatsThatAreGone(t *testing.T) {
 	if _, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	if back, err := stream.Recv(); err != nil || back.GetChange().GetId() != seats[3] || !back.GetChange().GetAvailable() {
+	back, err := stream.Recv()
+	if err != nil || back.GetChange().GetId() != seats[3] || !back.GetChange().GetAvailable() {
 		t.Errorf("back: %v, %v", back, err)
 	}
 }
 
-// What a watch encodes by hand is what GetSeat has protobuf encode: a snapshot of several messages, and changes.
-func TestWatchesAreEncodedAsProtobufDoes(t *testing.T) {
+// TestWatchEncodingMatchesProtobuf compares the hand-written encoding of WatchSeats with GetSeat,
+// which protobuf encodes: a snapshot of several messages, and changes.
+func TestWatchEncodingMatchesProtobuf(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	db.FreezeClock(t, tuesday)
@@ -181,7 +198,7 @@ func TestWatchesAreEncodedAsProtobufDoes(t *testing.T) {
 	db.Exec(t, `UPDATE seats SET amenities = '{1,4}', out_of_service = id % 4 = 0 WHERE id % 2 = 0`)
 	s := startOn(t, db, nil, nil)
 	from, to := stamp(time.Hour), stamp(2*time.Hour)
-	look := func(id int64) *dlsmsv1.Seat {
+	getSeat := func(id int64) *dlsmsv1.Seat {
 		one, err := s.seats.GetSeat(t.Context(), &dlsmsv1.GetSeatRequest{SeatId: id, StartTime: from, EndTime: to})
 		if err != nil {
 			t.Fatal(err)
@@ -193,7 +210,7 @@ func TestWatchesAreEncodedAsProtobufDoes(t *testing.T) {
 		t.Fatalf("%d seats in the snapshot", len(snapshot))
 	}
 	for _, i := range []int{0, 1, 2, 3, maxSeats - 1, maxSeats} {
-		if diff := cmp.Diff(look(seats[i]), snapshot[i], protocmp.Transform()); diff != "" {
+		if diff := cmp.Diff(getSeat(seats[i]), snapshot[i], protocmp.Transform()); diff != "" {
 			t.Error(diff)
 		}
 	}
@@ -209,7 +226,9 @@ func TestWatchesAreEncodedAsProtobufDoes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wanted := &dlsmsv1.WatchSeatsResponse{Event: &dlsmsv1.WatchSeatsResponse_Change{Change: look(seats[free])}, AsOf: stamp(0)}
+		wanted := &dlsmsv1.WatchSeatsResponse{
+			Event: &dlsmsv1.WatchSeatsResponse_Change{Change: getSeat(seats[free])}, AsOf: stamp(0),
+		}
 		if diff := cmp.Diff(wanted, change, protocmp.Transform()); diff != "" {
 			t.Error(diff)
 		}
