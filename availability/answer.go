@@ -23,11 +23,11 @@ type answer struct {
 	until    int64 // when it stops being true, if nothing happens before
 }
 
-// maxAnswers bounds the answers kept of a generation, and maxKept the seats in them, of some 400 bytes each. There are far fewer common
+// maxAnswers bounds the answers kept of a generation, and maxCachedSeats the seats in them, of some 400 bytes each. There are far fewer common
 // questions; whoever thinks up thousands gets each computed.
 const (
-	maxAnswers = 256
-	maxKept    = 100_000
+	maxAnswers     = 256
+	maxCachedSeats = 100_000
 )
 
 // answers keeps what was asked about the worlds of one generation.
@@ -48,7 +48,7 @@ type asked struct {
 func newAnswers() *answers { return &answers{asked: map[question]*asked{}} }
 
 // kept returns the answer to q in the world of the time now, computing it if none is at hand that holds then.
-func (a *answers) kept(q question, now int64, compute func() *answer) *answer {
+func (a *answers) cached(q question, now int64, compute func() *answer) *answer {
 	a.mu.RLock()
 	e := a.asked[q]
 	a.mu.RUnlock()
@@ -82,7 +82,7 @@ func (a *answers) replace(q question, old *asked) *asked {
 	switch {
 	case old != nil:
 		a.size.Add(-int64(len(old.answer.page.Seats)))
-	case len(a.asked) == maxAnswers, a.size.Load() >= maxKept:
+	case len(a.asked) == maxAnswers, a.size.Load() >= maxCachedSeats:
 		return nil
 	}
 	e := new(asked)

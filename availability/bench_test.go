@@ -29,8 +29,8 @@ func bigLibrary(seats int) store.World {
 	return w
 }
 
-func newBigLedger(seats int) *ledger {
-	l := new(ledger)
+func newBigBuilder(seats int) *worldBuilder {
+	l := new(worldBuilder)
 	l.load(bigLibrary(seats))
 	return l
 }
@@ -47,7 +47,7 @@ func BenchmarkLoad(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		before := heap()
-		l, read := new(ledger), bigLibrary(50_000)
+		l, read := new(worldBuilder), bigLibrary(50_000)
 		b.StartTimer()
 		l.load(read)
 		b.StopTimer()
@@ -72,7 +72,7 @@ func BenchmarkLoadFromPostgres(b *testing.B) {
 		if err != nil || len(read.Taken) != 500_000 {
 			b.Fatal(len(read.Taken), err)
 		}
-		new(ledger).load(read)
+		new(worldBuilder).load(read)
 	}
 }
 
@@ -86,7 +86,7 @@ func BenchmarkAnswer(b *testing.B) {
 	}
 	worlds := map[string]*world{}
 	for name, read := range map[string]store.World{"demo": bigLibrary(49), "demo with hours": hours(bigLibrary(49)), "big": bigLibrary(50_000)} {
-		worlds[name] = new(ledger).load(read)
+		worlds[name] = new(worldBuilder).load(read)
 	}
 	free := question{availableOnly: true, limit: 1000}
 	tomorrow := question{window: window{minute(25 * 60).UnixMicro(), minute(26 * 60).UnixMicro()}, limit: 1000}
@@ -103,7 +103,7 @@ func BenchmarkAnswer(b *testing.B) {
 		b.Run(c.name+"/computed", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				w.ask(c.q)
+				w.compute(c.q)
 			}
 		})
 		if c.q.window != present {
@@ -159,18 +159,18 @@ func BenchmarkReadersOnPostgres(b *testing.B) {
 
 // BenchmarkChange is one booking and one cancellation, in turn: making the next world, and telling 3,000 watchers.
 func BenchmarkChange(b *testing.B) {
-	stepper := func(l *ledger) func() *world {
+	stepper := func(l *worldBuilder) func() *world {
 		e := reservation(1<<40, 0, 7, -10, 5)
 		return func() *world {
 			e.Version++
 			e.Status = []library.ReservationStatus{library.Cancelled, library.Confirmed}[e.Version%2]
-			l.over = l.over[:0]
+			l.tombstones = l.tombstones[:0]
 			return l.apply(store.Changes{Now: monday, Events: []library.Event{e}})
 		}
 	}
 	for _, seats := range []int{49, 50_000} {
 		b.Run(fmt.Sprintf("%d seats/next world", seats), func(b *testing.B) {
-			step := stepper(newBigLedger(seats))
+			step := stepper(newBigBuilder(seats))
 			b.ReportAllocs()
 			for b.Loop() {
 				step()
@@ -178,7 +178,7 @@ func BenchmarkChange(b *testing.B) {
 		})
 		for _, kind := range []string{"of the same", "of as many windows"} {
 			b.Run(fmt.Sprintf("%d seats/3000 watchers %s", seats, kind), func(b *testing.B) {
-				l := newBigLedger(seats)
+				l := newBigBuilder(seats)
 				h := newHub()
 				h.publish(l.world)
 				step := stepper(l)

@@ -9,8 +9,8 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// changed returns the catalog after changes, c itself if they change nothing. Most changes are of a few seats: then these alone become new
-// objects, and all else is shared. A seat or branch that comes or goes has all of it indexed anew, from memory.
+// changed returns the catalog after changes, c itself if they change nothing. Most changes are of a few seats: then these alone applyCatalog new
+// objects, and all else is shared. A seat or branch that comes or goes has all of it indexed anew, from retention.
 func (c *catalog) changed(ch store.CatalogChanges) *catalog {
 	seats := map[int64]library.Seat{}
 	for _, s := range ch.Seats {

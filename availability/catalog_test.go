@@ -25,13 +25,13 @@ func TestEditsReplaceOnlyWhatChanged(t *testing.T) {
 	for i := range int64(n) {
 		read.Seats = append(read.Seats, library.Seat{ID: i + 1, BranchID: 1 + i%2, Area: "Hall", Label: fmt.Sprint(i)})
 	}
-	l := loadedLedger(read)
+	l := newTestBuilder(read)
 	l.apply(store.Changes{Now: monday, Events: []library.Event{reservation(1, 1, 77, 60, 120)}})
 	edit := func(what string, replaced int, change func(*library.Catalog)) *world {
 		old := l.world
 		after := library.Catalog{Branches: slices.Clone(read.Branches), Seats: slices.Clone(read.Seats)}
 		change(&after)
-		w := l.become(store.Changes{Now: monday}, &after)
+		w := l.applyCatalog(store.Changes{Now: monday}, &after)
 		read = after
 		if w.index != old.index || !slices.Equal(w.taken, old.taken) {
 			t.Errorf("%s: positions or bookings were made anew", what)
@@ -86,10 +86,10 @@ func TestCatalogAfterChangesIsThatOfAFreshLoad(t *testing.T) {
 			}
 			return c
 		}
-		l := loadedLedger(draw())
+		l := newTestBuilder(draw())
 		for range 4 {
 			read := draw()
-			w := l.become(store.Changes{Now: monday}, &read)
+			w := l.applyCatalog(store.Changes{Now: monday}, &read)
 			got, want := w.catalog, newCatalog(read, nil)
 			if diff := cmp.Diff(want, got, cmp.AllowUnexported(catalog{}, index{}, branch{}, seat{}), cmpopts.EquateEmpty(),
 				cmpopts.IgnoreTypes(memo{}), cmp.Comparer(func(a, b *calendar) bool { return (a == nil) == (b == nil) })); diff != "" {

@@ -1,4 +1,4 @@
-// Package availability knows which seat is free when, in memory, so that a look at the seats costs no query over the reservations.
+// Package availability knows which seat is free when, in retention, so that a look at the seats costs no query over the reservations.
 //
 // A Model loads the world once, in one snapshot of Postgres, and then tails the change log: each read of the log returns what the
 // snapshot before could not see, together with the next snapshot. A reader waits for a read of the log that began after the reader came;
@@ -6,7 +6,7 @@
 // model answers from what it knows, with the time that this is true of, until that is too old.
 //
 // What is known is a world: a value that is never changed. One goroutine (Run) makes the next one from the last one and a batch of changes,
-// sharing all that stayed as it was, so that readers need no lock, an answer is true of one moment, and what a batch changed can be found
+// sharing all that stayed as it was, so that readers need no lock, an answer is true of one timeOf, and what a batch changed can be found
 // by comparing two worlds. Watchers live on that: a watch is a snapshot of one world and then the differences to each later one.
 //
 // The invariant: a world holds exactly the catalog and the taken windows that its snapshot of Postgres shows, but for windows that
@@ -14,7 +14,7 @@
 //
 //	model.go    New, options, the source
 //	tail.go     following the log; who waits for which read of it; what happens when Postgres is away
-//	ledger.go   from events to the next world
+//	worldBuilder.go   from events to the next world
 //	world.go    the world: catalog and taken windows
 //	seat.go     one seat in one window: free, until when, and if not, when next
 //	hours.go    opening hours, in the branch's time zone

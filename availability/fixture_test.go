@@ -26,8 +26,8 @@ var (
 	over         = feedtest.Over
 )
 
-// become applies changes in which the catalog may have become another one.
-func (l *ledger) become(c store.Changes, read *library.Catalog) *world {
+// applyCatalog applies changes in which the catalog may have applyCatalog another one.
+func (l *worldBuilder) applyCatalog(c store.Changes, read *library.Catalog) *world {
 	if read != nil {
 		old := library.Catalog{}
 		for _, b := range l.world.branches {

@@ -131,7 +131,7 @@ func (c *calendar) warm(now int64) {
 }
 
 // far returns a schedule for the time t, which is built once.
-func (c *calendar) far(t int64) *schedule {
+func (c *calendar) distant(t int64) *schedule {
 	n := floorDiv(t, hotMicros)
 	s, ok := c.cold.Load(n)
 	if !ok {
@@ -147,7 +147,7 @@ func (s *schedule) covers(t int64) bool { return s != nil && s.start <= t && t <
 // far future.
 func (s *schedule) at(t int64) window {
 	if !s.covers(t) {
-		s = s.calendar.far(t)
+		s = s.calendar.distant(t)
 	}
 	i := sort.Search(len(s.open), func(i int) bool { return s.open[i].end > t })
 	if i == len(s.open) {

@@ -147,7 +147,7 @@ func TestABranchInAnUnknownZoneNeverOpens(t *testing.T) {
 		c := newCalendar(library.Branch{Code: "b", Timezone: zone, Hours: []library.OpenHours{nine}})
 		c.warm(monday.UnixMicro())
 		noon := instant(minute(12 * 60).UnixMicro())
-		if st, holds := noon.look(&seat{calendar: c}, nil); st != (state{}) || holds != never {
+		if st, holds := noon.stateOf(&seat{calendar: c}, nil); st != (state{}) || holds != never {
 			t.Errorf("%q: %+v until %d", zone, st, holds)
 		}
 		if newCalendar(library.Branch{Code: "b", Timezone: zone}) != nil {

@@ -20,13 +20,13 @@ type Model struct {
 	feed    *feed.Feed
 	options Options
 	hub     *hub
-	ledger  *ledger // only apply uses it
+	builder *worldBuilder // only apply uses it
 	world   atomic.Pointer[world]
 }
 
 // New returns a model that subscribes to a feed, which must not run yet.
 func New(f *feed.Feed, o Options) *Model {
-	m := &Model{feed: f, options: o, hub: newHub(), ledger: new(ledger)}
+	m := &Model{feed: f, options: o, hub: newHub(), builder: new(worldBuilder)}
 	m.hub.refreshAt = f.RefreshAt
 	f.Subscribe(feed.Subscriber{Apply: m.apply, Expire: m.hub.endAll})
 	return m
@@ -36,12 +36,12 @@ func New(f *feed.Feed, o Options) *Model {
 func (m *Model) apply(d feed.Delta) {
 	var w *world
 	if d.World != nil {
-		w = m.ledger.load(*d.World)
+		w = m.builder.load(*d.World)
 	} else {
-		w = m.ledger.apply(d.Changes)
+		w = m.builder.apply(d.Changes)
 	}
 	m.world.Store(w)
-	m.hub.offer(w)
+	m.hub.submit(w)
 }
 
 // Run publishes to watchers until ctx ends; then it returns nil, and watchers get ErrUnavailable. It must be called once.

@@ -53,7 +53,7 @@ func TestPostgresStopsAndComesBack(t *testing.T) {
 		if err := end.do(); err != nil {
 			t.Fatal(err)
 		}
-		// From memory, with the true time, for as long as that may be; then not.
+		// From retention, with the true time, for as long as that may be; then not.
 		stale := 0
 		pace := time.NewTicker(10 * time.Millisecond)
 		for ; ; <-pace.C {
@@ -69,18 +69,18 @@ func TestPostgresStopsAndComesBack(t *testing.T) {
 				break
 			}
 			if stale++; stale > 1 && time.Since(began) > 500*time.Millisecond {
-				t.Errorf("%s: an answer from memory took %v", end.how, time.Since(began))
+				t.Errorf("%s: an answer from retention took %v", end.how, time.Since(began))
 			}
 			// The poll may have looked once more before the end.
 			if len(p.Seats) != len(good.Seats) || p.AsOf.Before(good.AsOf) || p.AsOf.Sub(good.AsOf) > time.Second {
 				t.Fatalf("%s: %d seats as of %v, before the end %d as of %v", end.how, len(p.Seats), p.AsOf, len(good.Seats), good.AsOf)
 			}
 			if began.Sub(lastGood) > 10*time.Second {
-				t.Fatalf("%s: still answered from memory", end.how)
+				t.Fatalf("%s: still answered from retention", end.how)
 			}
 		}
 		if stale < 10 {
-			t.Errorf("%s: only %d answers from memory", end.how, stale)
+			t.Errorf("%s: only %d answers from retention", end.how, stale)
 		}
 
 		if err := pg.Start(t.Context()); err != nil {
@@ -100,7 +100,7 @@ func TestPostgresStopsAndComesBack(t *testing.T) {
 			}
 		}
 		pace.Stop()
-		t.Logf("%s: %d answers from memory; %v after the start it was fresh again", end.how, stale, time.Since(back))
+		t.Logf("%s: %d answers from retention; %v after the start it was fresh again", end.how, stale, time.Since(back))
 		if source.loads.Load() == loads {
 			t.Errorf("%s: the world was not loaded anew", end.how)
 		}

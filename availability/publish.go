@@ -21,21 +21,21 @@ const (
 )
 
 // offer has a world published, without waiting for it.
-func (h *hub) offer(w *world) {
+func (h *hub) submit(w *world) {
 	if h.watches.Load() == 0 && h.mu.TryLock() { // nothing that takes long holds the lock now
-		if len(h.classes) == 0 && (h.told == nil || w.number > h.told.number) {
-			h.told = w
+		if len(h.classes) == 0 && (h.published == nil || w.number > h.published.number) {
+			h.published = w
 		}
 		h.mu.Unlock()
 		return // a watch that comes now publishes a world as fresh, and asks for the next one
 	}
-	h.offered.Store(w)
+	h.latest.Store(w)
 	h.signal()
 }
 
 func (h *hub) signal() {
 	select {
-	case h.news <- struct{}{}:
+	case h.wakeup <- struct{}{}:
 	default: // it knows already
 	}
 }
@@ -44,11 +44,11 @@ func (h *hub) signal() {
 func (h *hub) run(ctx context.Context) {
 	for {
 		select {
-		case <-h.news:
+		case <-h.wakeup:
 		case <-ctx.Done():
 			return
 		}
-		if w := h.offered.Swap(nil); w != nil {
+		if w := h.latest.Swap(nil); w != nil {
 			h.publish(w)
 		}
 		h.wakeAll(ctx)
@@ -96,11 +96,11 @@ func (h *hub) wakeAll(ctx context.Context) {
 func (h *hub) publish(w *world) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	old := h.told
+	old := h.published
 	if old != nil && w.number <= old.number {
 		return
 	}
-	h.told = w
+	h.published = w
 	if len(h.classes) == 0 {
 		return
 	}
@@ -157,16 +157,16 @@ func (h *hub) publishClass(c *class, old, w *world, maybe []pair, due []int64) {
 		var stateBefore, stateAfter state
 		if p.before >= 0 {
 			before = old.seats[p.before]
-			stateBefore, _ = was.look(before, old.taken.at(p.before))
+			stateBefore, _ = was.stateOf(before, old.taken.at(p.before))
 		}
 		if p.after >= 0 {
 			after = w.seats[p.after]
 			var holds int64
-			if stateAfter, holds = is.look(after, w.taken.at(p.after)); due != nil {
+			if stateAfter, holds = is.stateOf(after, w.taken.at(p.after)); due != nil {
 				due[p.after] = holds
 			}
 		}
-		if before != nil && after != nil && stateBefore == stateAfter && before.looksLike(after) {
+		if before != nil && after != nil && stateBefore == stateAfter && before.sameView(after) {
 			continue
 		}
 		for _, g := range c.groups {
@@ -191,10 +191,10 @@ func (h *hub) publishClass(c *class, old, w *world, maybe []pair, due []int64) {
 
 // schedule finds out when each seat of told changes next.
 func (h *hub) schedule() {
-	h.due = make([]int64, len(h.told.seats))
-	now := h.told.at(present)
-	for i, s := range h.told.seats {
-		_, h.due[i] = now.look(s, h.told.taken.at(i))
+	h.due = make([]int64, len(h.published.seats))
+	now := h.published.at(present)
+	for i, s := range h.published.seats {
+		_, h.due[i] = now.stateOf(s, h.published.taken.at(i))
 	}
 	h.setNextDue()
 }
@@ -209,7 +209,7 @@ func (h *hub) setNextDue() {
 	if h.nextDue == never {
 		h.refreshAt(time.Time{})
 	} else {
-		h.refreshAt(moment(h.nextDue))
+		h.refreshAt(timeOf(h.nextDue))
 	}
 }
 

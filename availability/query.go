@@ -114,7 +114,7 @@ func newWindow(start, end time.Time) (window, error) {
 
 // ask returns the window of a question, and a world that is as fresh as it may expect. It refuses a window that has passed: what was free
 // then is not known.
-func (m *Model) ask(ctx context.Context, start, end time.Time) (window, *world, error) {
+func (m *Model) resolve(ctx context.Context, start, end time.Time) (window, *world, error) {
 	about, err := newWindow(start, end)
 	if err != nil {
 		return window{}, nil, err
@@ -134,7 +134,7 @@ func (m *Model) ask(ctx context.Context, start, end time.Time) (window, *world, 
 // Seats answers a query. It fails with ErrBranchNotFound, ErrUnavailable, ErrWindowNotAllowed for a window that has passed, Invalid for one
 // that is none, or the error of ctx.
 func (m *Model) Seats(ctx context.Context, q Query) (Page, error) {
-	about, w, err := m.ask(ctx, q.Start, q.End)
+	about, w, err := m.resolve(ctx, q.Start, q.End)
 	if err != nil {
 		return Page{}, err
 	}
@@ -148,26 +148,26 @@ func (m *Model) Seats(ctx context.Context, q Query) (Page, error) {
 func (w *world) page(q question) Page {
 	var a *answer
 	if q.window == present || q.watched {
-		a = w.kept(q, w.now, func() *answer { return w.ask(q) })
+		a = w.cached(q, w.now, func() *answer { return w.compute(q) })
 	} else {
-		a = w.ask(q)
+		a = w.compute(q)
 	}
 	p := a.page
 	p.AsOf = w.asOf
 	return p
 }
 
-// firstSeats is how many seats an answer has room for before it grows.
-const firstSeats = 64
+// initialSeats is how many seats an answer has room for before it grows.
+const initialSeats = 64
 
-func (w *world) ask(q question) *answer {
+func (w *world) compute(q question) *answer {
 	about := w.at(q.window)
-	p := Page{Seats: make([]SeatView, 0, min(cmp.Or(q.limit, firstSeats), firstSeats)), Generation: w.generation, memo: new(memo)}
+	p := Page{Seats: make([]SeatView, 0, min(cmp.Or(q.limit, initialSeats), initialSeats)), Generation: w.generation, memo: new(memo)}
 	holds := int64(never)
 	limit := cmp.Or(q.limit, len(w.seats))
 	for i := range w.matching(q.filter) {
 		s := w.seats[i]
-		st, until := about.look(s, w.taken.at(i))
+		st, until := about.stateOf(s, w.taken.at(i))
 		holds = min(holds, until)
 		p.Total++
 		if st.available {
@@ -185,7 +185,7 @@ func (w *world) ask(q question) *answer {
 		holds = never // the window stays where it is
 	}
 	if holds != never {
-		p.ValidUntil = moment(holds)
+		p.ValidUntil = timeOf(holds)
 	}
 	return &answer{page: p, until: holds}
 }
@@ -193,7 +193,7 @@ func (w *world) ask(q question) *answer {
 // Seat answers about one seat, with the bookings that overlap the window, in the order of time; without a window, those of the coming 14 days.
 // It fails with ErrSeatNotFound, or as Seats does.
 func (m *Model) Seat(ctx context.Context, id int64, start, end time.Time) (SeatView, []Busy, time.Time, error) {
-	about, w, err := m.ask(ctx, start, end)
+	about, w, err := m.resolve(ctx, start, end)
 	if err != nil {
 		return SeatView{}, nil, time.Time{}, err
 	}
@@ -203,14 +203,14 @@ func (m *Model) Seat(ctx context.Context, id int64, start, end time.Time) (SeatV
 	}
 	shown := w.at(about)
 	taken := w.taken.at(i)
-	st, _ := shown.look(w.seats[i], taken)
+	st, _ := shown.stateOf(w.seats[i], taken)
 	if about == present {
 		shown.end = shown.start + busyAhead
 	}
 	var busy []Busy
 	for _, b := range taken {
 		if b.start < shown.end && b.end > shown.start {
-			busy = append(busy, Busy{moment(b.start), moment(b.end)})
+			busy = append(busy, Busy{timeOf(b.start), timeOf(b.end)})
 		}
 	}
 	return w.seats[i].view(st), busy, w.asOf, nil
@@ -222,11 +222,11 @@ func (m *Model) Branches(ctx context.Context) ([]BranchView, time.Time, error) {
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	a := w.kept(question{branches: true}, w.now, w.askBranches)
+	a := w.cached(question{branches: true}, w.now, w.computeBranches)
 	return slices.Clone(a.branches), w.asOf, nil
 }
 
-func (w *world) askBranches() *answer {
+func (w *world) computeBranches() *answer {
 	a := &answer{until: never}
 	now := w.at(present)
 	for _, b := range w.branches {
@@ -234,15 +234,15 @@ func (w *world) askBranches() *answer {
 		if hours := now.hours(b.calendar); hours != nil {
 			open := hours.at(now.start)
 			if v.Open = open.start <= now.start; v.Open {
-				v.ClosesAt = moment(open.end)
+				v.ClosesAt = timeOf(open.end)
 				a.until = min(a.until, open.end)
 			} else if open.start != never {
-				v.OpensAt = moment(open.start)
+				v.OpensAt = timeOf(open.start)
 				a.until = min(a.until, open.start)
 			}
 		}
 		for _, i := range b.seats {
-			st, until := now.look(w.seats[i], w.taken.at(i))
+			st, until := now.stateOf(w.seats[i], w.taken.at(i))
 			a.until = min(a.until, until)
 			if st.available {
 				v.AvailableCount++

@@ -95,7 +95,7 @@ func TestAnswersAreRight(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		hours := rapid.SampledFrom([][]library.OpenHours{nil, nineToFive}).Draw(t, "hours")
 		catalog := smallLibrary("UTC", hours...)
-		l := loadedLedger(catalog)
+		l := newTestBuilder(catalog)
 		h := &history{seats: []int64{1, 2, 3, 4}, live: map[int64]library.Event{}}
 		questions := []question{}
 		for range rapid.IntRange(1, 4).Draw(t, "questions") {
@@ -126,7 +126,7 @@ func TestAnswersAreRight(t *testing.T) {
 					events = append(slices.Clone(events), e)
 				}
 			}
-			worlds = append(worlds, past{l.become(c, read), events})
+			worlds = append(worlds, past{l.applyCatalog(c, read), events})
 			for range 4 {
 				p := worlds[max(0, len(worlds)-rapid.IntRange(1, 3).Draw(t, "world"))]
 				q := rapid.SampledFrom(questions).Draw(t, "question")
@@ -141,7 +141,7 @@ func TestAnswersAreRight(t *testing.T) {
 					t.Fatalf("%+v at %v is valid until %v", q, p.w.asOf, got.ValidUntil)
 				}
 				counts := map[string][2]int{}
-				for _, v := range p.w.kept(question{branches: true}, p.w.now, p.w.askBranches).branches {
+				for _, v := range p.w.cached(question{branches: true}, p.w.now, p.w.computeBranches).branches {
 					counts[v.Code] = [2]int{v.SeatCount, v.AvailableCount}
 				}
 				wantCounts := map[string][2]int{}
@@ -160,7 +160,7 @@ func TestAnswersAreRight(t *testing.T) {
 func TestKeptAnswersAreShared(t *testing.T) {
 	t.Parallel()
 	e := reservation(1, 1, 2, 60, 120)
-	l := loadedLedger(smallLibrary("UTC"), library.TakenWindow{ReservationID: 1, Version: 1, SeatID: 2, StartTime: e.StartTime, EndTime: e.EndTime})
+	l := newTestBuilder(smallLibrary("UTC"), library.TakenWindow{ReservationID: 1, Version: 1, SeatID: 2, StartTime: e.StartTime, EndTime: e.EndTime})
 	computed := 0
 	encode := func(w *world) int {
 		return w.page(question{availableOnly: true}).Memo(func() any { computed++; return computed }).(int)
@@ -195,13 +195,13 @@ func TestKeptAnswersAreShared(t *testing.T) {
 func TestKeptAnswersAreBounded(t *testing.T) {
 	t.Parallel()
 	catalog := smallLibrary("UTC")
-	const seats = maxKept / 10
+	const seats = maxCachedSeats / 10
 	for id := int64(1000); len(catalog.Seats) < seats; id++ {
 		s := catalog.Seats[0]
 		s.ID, s.Label = id, fmt.Sprint("H-", id)
 		catalog.Seats = append(catalog.Seats, s)
 	}
-	l := loadedLedger(catalog, library.TakenWindow{ReservationID: 1, Version: 1, SeatID: 1, StartTime: minute(60), EndTime: minute(120)})
+	l := newTestBuilder(catalog, library.TakenWindow{ReservationID: 1, Version: 1, SeatID: 1, StartTime: minute(60), EndTime: minute(120)})
 	for m := range 3 { // an answer that is replaced by a later one counts once
 		l.apply(store.Changes{Now: minute(60 * m)})
 		l.world.page(question{})
@@ -214,7 +214,7 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 	if got := len(l.world.asked); got != 10 {
 		t.Errorf("%d answers of %d seats are kept", got, seats)
 	}
-	if got := l.world.size.Load(); got != maxKept {
+	if got := l.world.size.Load(); got != maxCachedSeats {
 		t.Errorf("they count for %d seats", got)
 	}
 }
@@ -313,7 +313,7 @@ func TestBranches(t *testing.T) {
 
 func TestBranchesSayWhenTheyAreOpen(t *testing.T) {
 	t.Parallel()
-	l := loadedLedger(smallLibrary("UTC", nineToFive...))
+	l := newTestBuilder(smallLibrary("UTC", nineToFive...))
 	for _, c := range []struct {
 		minute              int
 		open                bool
@@ -326,7 +326,7 @@ func TestBranchesSayWhenTheyAreOpen(t *testing.T) {
 		{17 * 60, false, time.Time{}, minute((24 + 9) * 60), 0, (24 + 9) * 60},
 	} {
 		w := l.apply(store.Changes{Now: minute(c.minute)})
-		a := w.askBranches()
+		a := w.computeBranches()
 		day, night := a.branches[0], a.branches[1]
 		if day.Open != c.open || !day.ClosesAt.Equal(c.closesAt) || !day.OpensAt.Equal(c.opensAt) || day.AvailableCount != c.available {
 			t.Errorf("minute %d: %+v", c.minute, day)
@@ -335,12 +335,12 @@ func TestBranchesSayWhenTheyAreOpen(t *testing.T) {
 			t.Errorf("minute %d: the branch that never closes: %+v", c.minute, night)
 		}
 		if until := minute(c.untilDue).UnixMicro(); a.until != until {
-			t.Errorf("minute %d: the answer is kept until %v", c.minute, moment(a.until))
+			t.Errorf("minute %d: the answer is kept until %v", c.minute, timeOf(a.until))
 		}
 	}
 	unknown := smallLibrary("Atlantis/Capital", nineToFive...)
-	w := loadedLedger(unknown).world
-	if day := w.askBranches().branches[0]; day.Open || !day.ClosesAt.IsZero() || !day.OpensAt.IsZero() || day.AvailableCount != 0 {
+	w := newTestBuilder(unknown).world
+	if day := w.computeBranches().branches[0]; day.Open || !day.ClosesAt.IsZero() || !day.OpensAt.IsZero() || day.AvailableCount != 0 {
 		t.Errorf("in an unknown time zone: %+v", day)
 	}
 }

@@ -13,7 +13,7 @@ type window struct{ start, end int64 }
 // present, as the window of a question, is the instant that the answer is true of.
 var present = window{}
 
-// instant is the shortest window there is: what contains it contains the moment t.
+// instant is the shortest window there is: what contains it contains the timeOf t.
 func instant(t int64) window { return window{t, t + 1} }
 
 // never is later than every time.
@@ -48,11 +48,11 @@ func (w window) hours(c *calendar) *schedule {
 	if hot := c.hot.Load(); hot.covers(w.start) {
 		return hot
 	}
-	return c.far(w.start)
+	return c.distant(w.start)
 }
 
 // look returns what the seat is like in the window, and when that changes by itself, if the window is an instant that moves with the time.
-func (w window) look(seat *seat, taken []booking) (st state, holds int64) {
+func (w window) stateOf(seat *seat, taken []booking) (st state, holds int64) {
 	if seat.OutOfService {
 		return state{}, never
 	}
@@ -141,12 +141,12 @@ func (s *seat) view(st state) SeatView {
 	return SeatView{
 		memo: &s.memo,
 		ID:   s.ID, Branch: s.branch, Area: s.Area, Label: s.Label, Amenities: s.Amenities, OutOfService: s.OutOfService,
-		Available: st.available, AvailableUntil: moment(st.until), NextAvailableAt: moment(st.next),
+		Available: st.available, AvailableUntil: timeOf(st.until), NextAvailableAt: timeOf(st.next),
 	}
 }
 
-// moment returns the time of t, the zero time for 0.
-func moment(t int64) time.Time {
+// timeOf returns the time of t, the zero time for 0.
+func timeOf(t int64) time.Time {
 	if t == 0 {
 		return time.Time{}
 	}

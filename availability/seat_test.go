@@ -46,7 +46,7 @@ func oracle(outOfService bool, taken []booking, isOpen func(w window) bool, w wi
 	return st
 }
 
-// candidates are the only times from which on a seat can become free.
+// candidates are the only times from which on a seat can applyCatalog free.
 func candidatesOf(taken []booking, w window, openings []window) []int64 {
 	out := []int64{w.start}
 	for _, b := range taken {
@@ -80,7 +80,7 @@ func TestLook(t *testing.T) {
 		taken := bookingsOf(events, 1)
 		w := drawWindow(t, 500)
 		s := &seat{Seat: library.Seat{OutOfService: rapid.IntRange(0, 9).Draw(t, "condition") == 0}}
-		got, holds := w.look(s, taken)
+		got, holds := w.stateOf(s, taken)
 		want := oracle(s.OutOfService, taken, always, w, candidatesOf(taken, w, nil))
 		if got != want {
 			t.Fatalf("in %v with %v taken: %+v, want %+v", w, taken, got, want)
@@ -91,7 +91,7 @@ func TestLook(t *testing.T) {
 		}
 		for _, b := range taken {
 			for _, at := range []int64{b.start - 1, b.start, b.end - 1, b.end} {
-				later, _ := instant(at).look(s, taken)
+				later, _ := instant(at).stateOf(s, taken)
 				if at >= w.start && at < holds && later != got {
 					t.Fatalf("at %d: %+v, but at %d, before %d: %+v", w.start, got, at, holds, later)
 				}
@@ -137,7 +137,7 @@ func TestLookWithHours(t *testing.T) {
 		}
 		openings := slices.DeleteFunc(c.build(w.start, end+20*microsPerDay).open, func(o window) bool { return o.start > end+searchLimit })
 		s := &seat{calendar: c}
-		got, _ := w.look(s, taken)
+		got, _ := w.stateOf(s, taken)
 		want := oracle(false, taken, isOpen, w, candidatesOf(taken, w, openings))
 		if got != want {
 			t.Fatalf("in %v with %v taken and open %+v: %+v, want %+v", w, taken, branch, got, want)
@@ -166,7 +166,7 @@ func TestQuestionsFarAwayAreCheap(t *testing.T) {
 		"of two centuries":                      {day(2000, 1, 1, 0), day(2199, 12, 31, 0)},
 		"long ago, and longer than any opening": {day(2000, 1, 1, 0), day(2000, 1, 1, 15)},
 	} {
-		look := func() { _, _ = w.look(s, taken) }
+		look := func() { _, _ = w.stateOf(s, taken) }
 		look()
 		if n := testing.AllocsPerRun(10, look); n > 0 {
 			t.Errorf("%s: each look makes a schedule: %v allocations", name, n)
@@ -184,7 +184,7 @@ func TestViewOfASeat(t *testing.T) {
 	s := &seat{Seat: library.Seat{ID: 7, Area: "Hall", Label: "D-7", Amenities: []int16{1}}, branch: "day"}
 	taken := []booking{{window{minute(60).UnixMicro(), minute(90).UnixMicro()}, 1}, {window{minute(90).UnixMicro(), minute(100).UnixMicro()}, 2}}
 	at := func(start, end int) SeatView {
-		st, _ := window{minute(start).UnixMicro(), minute(end).UnixMicro()}.look(s, taken)
+		st, _ := window{minute(start).UnixMicro(), minute(end).UnixMicro()}.stateOf(s, taken)
 		return s.view(st)
 	}
 	base := SeatView{ID: 7, Branch: "day", Area: "Hall", Label: "D-7", Amenities: []int16{1}}

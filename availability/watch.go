@@ -59,7 +59,7 @@ var (
 // Watch begins to follow the seats that q asks for; ctx bounds the wait for the beginning only. The first Update is a snapshot, as fresh as
 // an answer of Seats. Close must be called in the end. It fails as Seats does.
 func (m *Model) Watch(ctx context.Context, q Query) (*Watch, error) {
-	about, w, err := m.ask(ctx, q.Start, q.End)
+	about, w, err := m.resolve(ctx, q.Start, q.End)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func (w *Watch) take() (Update, bool) {
 		return Update{}, false
 	}
 	missed := w.group.after(w.seen, w.buffer)
-	told := w.hub.told
+	told := w.hub.published
 	snapshot := w.fresh || missed == nil
 	w.seen, w.fresh = w.group.number, false
 	w.hub.mu.Unlock()
@@ -134,7 +134,7 @@ func (w *Watch) AsOf() time.Time {
 	if w.pending() {
 		return w.last
 	}
-	return w.hub.told.asOf
+	return w.hub.published.asOf
 }
 
 // Close ends the watch. It may be called more than once.
@@ -145,16 +145,16 @@ func (w *Watch) Close() { w.hub.remove(w, errWatchClosed) }
 // change, what a watcher knows is what the told world says, without these.
 type hub struct {
 	// offered is the newest world; run publishes it.
-	offered atomic.Pointer[world]
-	news    chan struct{} // gets a value when there is an offered world or a group to wake
+	latest atomic.Pointer[world]
+	wakeup chan struct{} // gets a value when there is an offered world or a group to wake
 	// refreshAt tells the feed when a watched seat changes next by the passing of time; zero: none does.
 	refreshAt func(time.Time)
 
-	mu      sync.Mutex
-	told    *world // what all watchers know that have taken all updates
-	classes map[window]*class
-	wake    []*group // groups with an update that their watchers have not been woken for
-	ended   error    // nil: it takes watchers
+	mu        sync.Mutex
+	published *world // what all watchers know that have taken all updates
+	classes   map[window]*class
+	wake      []*group // groups with an update that their watchers have not been woken for
+	ended     error    // nil: it takes watchers
 	// How many there are, for readers that must not wait for a publish.
 	watches, groups atomic.Int64
 
@@ -173,7 +173,7 @@ type class struct {
 type group struct {
 	filter  filter
 	watches map[*Watch]struct{}
-	log     []*update // the last ones, as far back as a watcher may still need them
+	updates []*update // the last ones, as far back as a watcher may still need them
 	number  int       // of the last update; they count from 1
 	toWake  bool      // it is on the hub's list
 }
@@ -189,8 +189,8 @@ type update struct {
 // append adds an update, and forgets those that no watcher needs.
 func (g *group) append(u Update) {
 	g.number++
-	g.log = append(g.log, &update{Update: u})
-	if len(g.log) < 4 {
+	g.updates = append(g.updates, &update{Update: u})
+	if len(g.updates) < 4 {
 		return
 	}
 	oldest := g.number
@@ -200,18 +200,18 @@ func (g *group) append(u Update) {
 		}
 	}
 	needed := min(g.number-oldest, watchBuffer)
-	if n := len(g.log) - needed; n > 0 {
-		g.log = append([]*update(nil), g.log[n:]...)
+	if n := len(g.updates) - needed; n > 0 {
+		g.updates = append([]*update(nil), g.updates[n:]...)
 	}
 }
 
 // after returns the updates after the one with a number; nil if they are more than most, or were forgotten.
 func (g *group) after(number, most int) []*update {
 	n := g.number - number
-	if n > most || n > len(g.log) {
+	if n > most || n > len(g.updates) {
 		return nil
 	}
-	return g.log[len(g.log)-n:]
+	return g.updates[len(g.updates)-n:]
 }
 
 // since returns one update for several in a row, of which u is the last. It has the latest state of each seat, and is made once for all
@@ -252,7 +252,7 @@ func (u *update) since(missed []*update) Update {
 }
 
 func newHub() *hub {
-	return &hub{news: make(chan struct{}, 1), classes: map[window]*class{}, refreshAt: func(time.Time) {}}
+	return &hub{wakeup: make(chan struct{}, 1), classes: map[window]*class{}, refreshAt: func(time.Time) {}}
 }
 
 func (h *hub) size() (watches, groups int) { return int(h.watches.Load()), int(h.groups.Load()) }

@@ -54,7 +54,7 @@ func (v *viewer) catchUp() (resyncs int) {
 // diff compares what the client sees with a fresh look. Seats that are gone, or no longer match, it must have as not available.
 func (v *viewer) diff(w *world) string {
 	want := map[int64]SeatView{}
-	for _, s := range w.ask(question{filter: v.watch.filter, window: v.watch.about}).page.Seats {
+	for _, s := range w.compute(question{filter: v.watch.filter, window: v.watch.about}).page.Seats {
 		want[s.ID] = s
 	}
 	for id, s := range v.seats {
@@ -71,7 +71,7 @@ func TestWatchesAgreeWithFreshLooks(t *testing.T) {
 	watches, resyncs := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		catalog := smallLibrary("UTC", rapid.SampledFrom([][]library.OpenHours{nil, nineToFive}).Draw(t, "hours")...)
-		l := loadedLedger(catalog)
+		l := newTestBuilder(catalog)
 		hub := newHub()
 		hub.publish(l.world)
 		h := &history{seats: []int64{1, 2, 3, 4}, live: map[int64]library.Event{}}
@@ -147,7 +147,7 @@ func TestWatchesAgreeWithFreshLooks(t *testing.T) {
 					c.Events = []library.Event{e}
 				}
 			}
-			hub.publish(l.become(c, read))
+			hub.publish(l.applyCatalog(c, read))
 		}
 		for _, v := range viewers {
 			resyncs += v.catchUp()
@@ -167,7 +167,7 @@ func TestWatchesAgreeWithFreshLooks(t *testing.T) {
 
 func TestUpdatesAreWhatChanged(t *testing.T) {
 	t.Parallel()
-	l := loadedLedger(smallLibrary("UTC"))
+	l := newTestBuilder(smallLibrary("UTC"))
 	hub := newHub()
 	hub.publish(l.world)
 	afternoon := window{minute(14 * 60).UnixMicro(), minute(16 * 60).UnixMicro()}
@@ -197,7 +197,7 @@ func TestUpdatesAreWhatChanged(t *testing.T) {
 		{"nothing", store.Changes{Now: minute(1)}, nil, nil},
 		{"a booking", store.Changes{Now: minute(1), Events: []library.Event{e}}, nil,
 			map[string][]int64{"the present": {3}, "the present of a floor": {3}, "the afternoon": {3}}},
-		{"a moment before it", store.Changes{Now: minute(60).Add(-time.Microsecond)}, nil, nil},
+		{"a timeOf before it", store.Changes{Now: minute(60).Add(-time.Microsecond)}, nil, nil},
 		{"its start", store.Changes{Now: minute(60)}, nil, map[string][]int64{"the present": {3}, "the present of a floor": {3}}},
 		{"a repeated event", store.Changes{Now: minute(60), Events: []library.Event{e}}, nil, nil},
 		{"a seat out of service", store.Changes{Now: minute(60)}, &broken, map[string][]int64{"the present": {4}, "the afternoon": {4}}},
@@ -206,7 +206,7 @@ func TestUpdatesAreWhatChanged(t *testing.T) {
 		{"its end", store.Changes{Now: minute(15 * 60)}, nil, map[string][]int64{"the present": {3}, "the present of a floor": {3}}},
 		{"its end in the log", store.Changes{Now: minute(15 * 60), Events: []library.Event{over(e)}}, nil, map[string][]int64{"the afternoon": {3}}},
 	} {
-		hub.publish(l.become(step.changes, step.catalog))
+		hub.publish(l.applyCatalog(step.changes, step.catalog))
 		got := map[string][]int64{}
 		for name, w := range watches {
 			for {
@@ -230,7 +230,7 @@ func TestUpdatesAreWhatChanged(t *testing.T) {
 
 func TestWatchersOfTheSameShareUpdates(t *testing.T) {
 	t.Parallel()
-	l := loadedLedger(smallLibrary("UTC"))
+	l := newTestBuilder(smallLibrary("UTC"))
 	hub := newHub()
 	hub.publish(l.world)
 	a, b := newWatch(hub, present, filter{}, watchBuffer), newWatch(hub, present, filter{}, watchBuffer)
@@ -384,7 +384,7 @@ func TestClosedWatchesLeaveNothing(t *testing.T) { //nolint:paralleltest // see 
 	}
 }
 
-// TestAWatchBeginsNoEarlierThanItsReader is about the moment when readers have a world already that the hub has not told yet.
+// TestAWatchBeginsNoEarlierThanItsReader is about the timeOf when readers have a world already that the hub has not told yet.
 func TestAWatchBeginsNoEarlierThanItsReader(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -393,7 +393,7 @@ func TestAWatchBeginsNoEarlierThanItsReader(t *testing.T) {
 		synctest.Wait()
 		r.Set(func(r *feedtest.Source) { r.World.Now = minute(1) })
 		first := m.world.Load()
-		m.world.Store(m.ledger.apply(store.Changes{Now: minute(1)}))
+		m.world.Store(m.builder.apply(store.Changes{Now: minute(1)}))
 		w, err := m.Watch(t.Context(), Query{})
 		if err != nil {
 			t.Fatal(err)
@@ -441,7 +441,7 @@ func TestReadersDoNotWaitForPublishing(t *testing.T) {
 // TestWatchersThatAreBehindGetOneUpdate: the latest state of each seat that changed, made once for all that are behind alike.
 func TestWatchersThatAreBehindGetOneUpdate(t *testing.T) {
 	t.Parallel()
-	l := loadedLedger(smallLibrary("UTC"))
+	l := newTestBuilder(smallLibrary("UTC"))
 	hub := newHub()
 	hub.publish(l.world)
 	watches := make([]*Watch, 3)
@@ -459,8 +459,8 @@ func TestWatchersThatAreBehindGetOneUpdate(t *testing.T) {
 	hub.publish(l.apply(store.Changes{Now: monday, Events: []library.Event{booked}}))
 	watches[2].take() // this one is less behind
 	hub.publish(l.apply(store.Changes{Now: monday, Events: []library.Event{over(booked)}}))
-	hub.publish(l.become(store.Changes{Now: monday}, &without))  // seat 3 is gone
-	hub.publish(l.become(store.Changes{Now: minute(1)}, &moved)) // and back; seat 2 is gone
+	hub.publish(l.applyCatalog(store.Changes{Now: monday}, &without))  // seat 3 is gone
+	hub.publish(l.applyCatalog(store.Changes{Now: minute(1)}, &moved)) // and back; seat 2 is gone
 	encoded := 0
 	for i, w := range watches {
 		u, ok := w.take()

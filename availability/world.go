@@ -14,7 +14,7 @@ type world struct {
 	*catalog
 	*answers // of this generation
 
-	taken shelf
+	taken occupancy
 	// generation grows whenever the catalog or a taken window does; worlds of one generation differ in their time only.
 	generation uint64
 	// number grows with every world.
@@ -121,11 +121,11 @@ func (c *catalog) seat(id int64) *seat {
 }
 
 func (s *seat) equal(o *seat) bool {
-	return s.looksLike(o) && s.BranchID == o.BranchID && s.calendar == o.calendar
+	return s.sameView(o) && s.BranchID == o.BranchID && s.calendar == o.calendar
 }
 
-// looksLike reports whether views of the seats differ at most in what depends on time.
-func (s *seat) looksLike(o *seat) bool {
+// sameView reports whether views of the seats differ at most in what depends on time.
+func (s *seat) sameView(o *seat) bool {
 	return s == o || s.ID == o.ID && s.branch == o.branch && s.Area == o.Area && s.Label == o.Label &&
 		s.OutOfService == o.OutOfService && slices.Equal(s.Amenities, o.Amenities)
 }
@@ -151,35 +151,37 @@ func (c *catalog) matching(f filter) iter.Seq[int] {
 	}
 }
 
-// slotsPerBox is a power of two; with 64, a change at one of 50,000 seats copies 8 KB.
-const slotsPerBox = 64
+// seatsPerChunk is a power of two; with 64, a change at one of 50,000 seats copies 8 KB.
+const seatsPerChunk = 64
 
-// shelf holds the bookings of the seats by their position, in boxes, so that a new one shares all but a few boxes with the old one.
-type shelf []*box
+// occupancy holds the bookings of the seats by their position, in boxes, so that a new one shares all but a few boxes with the old one.
+type occupancy []*chunk
 
-type box [slotsPerBox][]booking
+type chunk [seatsPerChunk][]booking
 
-func newShelf(seats []*seat, taken map[int64][]booking) shelf {
-	s := make(shelf, (len(seats)+slotsPerBox-1)/slotsPerBox)
+func newOccupancy(seats []*seat, taken map[int64][]booking) occupancy {
+	s := make(occupancy, (len(seats)+seatsPerChunk-1)/seatsPerChunk)
 	for i := range s {
-		s[i] = new(box)
+		s[i] = new(chunk)
 	}
 	for i, seat := range seats {
-		s[i/slotsPerBox][i%slotsPerBox] = taken[seat.ID]
+		s[i/seatsPerChunk][i%seatsPerChunk] = taken[seat.ID]
 	}
 	return s
 }
 
-func (s shelf) at(position int) []booking { return s[position/slotsPerBox][position%slotsPerBox] }
+func (s occupancy) at(position int) []booking {
+	return s[position/seatsPerChunk][position%seatsPerChunk]
+}
 
 // put replaces the bookings at a position of s, which is a clone of old.
-func (s shelf) put(old shelf, position int, taken []booking) {
-	i := position / slotsPerBox
+func (s occupancy) put(old occupancy, position int, taken []booking) {
+	i := position / seatsPerChunk
 	if s[i] == old[i] {
 		b := *old[i]
 		s[i] = &b
 	}
-	s[i][position%slotsPerBox] = taken
+	s[i][position%seatsPerChunk] = taken
 }
 
 // pair is the positions of one seat in two worlds, -1 where it is not.
@@ -206,7 +208,7 @@ func differences(old, w *world) []pair {
 		}
 		for j := range w.taken[i] {
 			if !slices.Equal(old.taken[i][j], w.taken[i][j]) {
-				out = append(out, pair{i*slotsPerBox + j, i*slotsPerBox + j})
+				out = append(out, pair{i*seatsPerChunk + j, i*seatsPerChunk + j})
 			}
 		}
 	}

@@ -8,13 +8,13 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// ledger makes the next world from the last one and what happened. One goroutine uses it.
-type ledger struct {
-	world *world
-	known map[int64]record
-	taken map[int64][]booking // by seat; a slice is never changed, only replaced
-	over  []farewell          // in the order of time
-	swept int64
+// worldBuilder makes the next world from the last one and what happened. One goroutine uses it.
+type worldBuilder struct {
+	world      *world
+	known      map[int64]record
+	taken      map[int64][]booking // by seat; a slice is never changed, only replaced
+	tombstones []tombstone         // in the order of time
+	swept      int64
 }
 
 // record is what is known of a reservation.
@@ -23,21 +23,21 @@ type record struct {
 	seat    int64 // 0: it takes none any more
 }
 
-// farewell says when which event ended a reservation, by Postgres's clock.
-type farewell struct{ id, version, at int64 }
+// tombstone says when which event ended a reservation, by Postgres's clock.
+type tombstone struct{ id, version, at int64 }
 
-// memory is how long what is over is remembered: a booking after its end, so that a window that began a moment ago is told right, and the
+// retention is how long what is over is remembered: a booking after its end, so that a window that began a timeOf ago is told right, and the
 // version of a reservation that takes its seat no more, so that an older event cannot bring it back. The log itself never brings an
 // older event after a newer one: they are written under the seat's lock, so a snapshot that sees version n sees all before it, however
 // long some transactions take. It is a margin for a source that repeats itself, and short, so that whoever books and cancels all day does
-// not fill the memory.
-const memory = 60_000_000 // microseconds
+// not fill the retention.
+const retention = 60_000_000 // microseconds
 
 // load begins anew with what was read.
-func (l *ledger) load(read store.World) *world {
+func (l *worldBuilder) load(read store.World) *world {
 	l.known = make(map[int64]record, len(read.Taken))
 	l.taken = make(map[int64][]booking, len(read.Seats))
-	l.over = nil
+	l.tombstones = nil
 	slices.SortFunc(read.Taken, func(a, b library.TakenWindow) int {
 		return cmp.Or(cmp.Compare(a.SeatID, b.SeatID), a.StartTime.Compare(b.StartTime))
 	})
@@ -57,7 +57,7 @@ func (l *ledger) load(read store.World) *world {
 		old, w.generation, w.number = l.world.catalog, l.world.generation+1, l.world.number+1
 	}
 	w.catalog = newCatalog(read.Catalog, old)
-	w.taken = newShelf(w.seats, l.taken)
+	w.taken = newOccupancy(w.seats, l.taken)
 	l.swept = w.now
 	w.warm()
 	l.world = w
@@ -65,14 +65,14 @@ func (l *ledger) load(read store.World) *world {
 }
 
 // apply makes the next world.
-func (l *ledger) apply(c store.Changes) *world {
+func (l *worldBuilder) apply(c store.Changes) *world {
 	w := *l.world
 	w.asOf, w.now, w.number = c.Now, c.Now.UnixMicro(), l.world.number+1
 	changed := map[int64]bool{}
 	for _, e := range c.Events {
 		l.applyEvent(e, w.now, changed)
 	}
-	if w.now-l.swept >= memory {
+	if w.now-l.swept >= retention {
 		l.sweep(w.now, changed)
 		w.warm()
 	}
@@ -82,7 +82,7 @@ func (l *ledger) apply(c store.Changes) *world {
 	}
 	switch {
 	case w.index != l.world.index:
-		w.taken = newShelf(w.seats, l.taken)
+		w.taken = newOccupancy(w.seats, l.taken)
 	case len(changed) > 0:
 		w.taken = slices.Clone(w.taken)
 		for id := range changed {
@@ -100,18 +100,18 @@ func (l *ledger) apply(c store.Changes) *world {
 }
 
 // applyEvent brings what is known of a reservation up to the event, unless it is there already, and marks the seat if its bookings change.
-func (l *ledger) applyEvent(e library.Event, now int64, changed map[int64]bool) {
+func (l *worldBuilder) applyEvent(e library.Event, now int64, changed map[int64]bool) {
 	was, ok := l.known[e.ReservationID]
 	if ok && e.Version <= was.version {
 		return
 	}
 	b := booking{window{e.StartTime.UnixMicro(), e.EndTime.UnixMicro()}, e.ReservationID}
-	takes := e.TakesSeat() && b.end > now-memory
+	takes := e.TakesSeat() && b.end > now-retention
 	seat := int64(0)
 	if takes {
 		seat = e.SeatID
 	} else {
-		l.over = append(l.over, farewell{e.ReservationID, e.Version, now})
+		l.tombstones = append(l.tombstones, tombstone{e.ReservationID, e.Version, now})
 	}
 	l.known[e.ReservationID] = record{e.Version, seat}
 	if was.seat != 0 {
@@ -135,7 +135,7 @@ func (b booking) compare(o booking) int {
 	return cmp.Or(cmp.Compare(b.start, o.start), cmp.Compare(b.id, o.id))
 }
 
-func (l *ledger) set(seat int64, taken []booking) {
+func (l *worldBuilder) set(seat int64, taken []booking) {
 	if len(taken) == 0 {
 		delete(l.taken, seat)
 		return
@@ -144,11 +144,11 @@ func (l *ledger) set(seat int64, taken []booking) {
 }
 
 // sweep forgets what has been over for long enough.
-func (l *ledger) sweep(now int64, changed map[int64]bool) {
+func (l *worldBuilder) sweep(now int64, changed map[int64]bool) {
 	l.swept = now
 	for seat, taken := range l.taken {
 		n := 0
-		for n < len(taken) && taken[n].end <= now-memory {
+		for n < len(taken) && taken[n].end <= now-retention {
 			delete(l.known, taken[n].id)
 			n++
 		}
@@ -158,13 +158,13 @@ func (l *ledger) sweep(now int64, changed map[int64]bool) {
 		}
 	}
 	n := 0
-	for n < len(l.over) && l.over[n].at <= now-memory {
-		if f := l.over[n]; l.known[f.id] == (record{f.version, 0}) {
+	for n < len(l.tombstones) && l.tombstones[n].at <= now-retention {
+		if f := l.tombstones[n]; l.known[f.id] == (record{f.version, 0}) {
 			delete(l.known, f.id)
 		}
 		n++
 	}
-	l.over = slices.Clone(l.over[n:])
+	l.tombstones = slices.Clone(l.tombstones[n:])
 }
 
 // warm gets the opening hours of the coming weeks ready.

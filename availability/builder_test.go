@@ -12,13 +12,13 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-func loadedLedger(catalog library.Catalog, taken ...library.TakenWindow) *ledger {
-	l := new(ledger)
+func newTestBuilder(catalog library.Catalog, taken ...library.TakenWindow) *worldBuilder {
+	l := new(worldBuilder)
 	l.load(store.World{Now: monday, Catalog: catalog, Taken: taken})
 	return l
 }
 
-// TestEventsInAnyOrder gives a ledger the events of a history shuffled, some of them twice, cut into batches anywhere.
+// TestEventsInAnyOrder gives a worldBuilder the events of a history shuffled, some of them twice, cut into batches anywhere.
 func TestEventsInAnyOrder(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -32,11 +32,11 @@ func TestEventsInAnyOrder(t *testing.T) {
 		sent := slices.Concat(events, events)[:len(events)+rapid.IntRange(0, len(events)).Draw(t, "twice")]
 		sent = rapid.Permutation(sent).Draw(t, "order")
 
-		l := loadedLedger(smallLibrary("UTC"))
+		l := newTestBuilder(smallLibrary("UTC"))
 		for i := 0; i < len(sent); {
 			n := rapid.IntRange(1, len(sent)-i).Draw(t, "batch")
 			before := *l.world
-			beforeTaken := append(shelf{}, before.taken...)
+			beforeTaken := append(occupancy{}, before.taken...)
 			old := l.world
 			w := l.apply(store.Changes{Now: monday, Events: sent[i : i+n]})
 			i += n
@@ -62,7 +62,7 @@ func TestWorldsDoNotChange(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		h := &history{seats: []int64{1, 2, 3, 4}, live: map[int64]library.Event{}}
-		l := loadedLedger(smallLibrary("UTC"))
+		l := newTestBuilder(smallLibrary("UTC"))
 		now := monday
 		var events []library.Event
 		type kept struct {
@@ -86,12 +86,12 @@ func TestWorldsDoNotChange(t *testing.T) {
 		for _, k := range all {
 			for p := range k.w.seats {
 				// What was over for a minute may be forgotten, and what was over for two must be.
-				got, limit := k.w.taken.at(p), k.w.now-memory
+				got, limit := k.w.taken.at(p), k.w.now-retention
 				live := func(b booking) bool { return b.end > limit }
 				if !slices.Equal(filtered(got, live), filtered(k.want[p], live)) {
 					t.Fatalf("at %d: %v, want %v", k.w.now, got, k.want[p])
 				}
-				if i := slices.IndexFunc(got, func(b booking) bool { return b.end <= limit-memory }); i >= 0 {
+				if i := slices.IndexFunc(got, func(b booking) bool { return b.end <= limit-retention }); i >= 0 {
 					t.Fatalf("at %d it still has %v", k.w.now, got[i])
 				}
 			}
@@ -101,7 +101,7 @@ func TestWorldsDoNotChange(t *testing.T) {
 		for _, taken := range l.taken {
 			live += len(taken)
 		}
-		for _, f := range l.over {
+		for _, f := range l.tombstones {
 			if l.known[f.id] == (record{f.version, 0}) {
 				fading[f.id] = true
 			}
@@ -118,7 +118,7 @@ func filtered(bs []booking, keep func(booking) bool) []booking {
 
 func TestEndedVersionsAreRememberedForAWhile(t *testing.T) {
 	t.Parallel()
-	l := loadedLedger(smallLibrary("UTC"))
+	l := newTestBuilder(smallLibrary("UTC"))
 	e := reservation(1, 1, 2, 60, 120)
 	l.apply(store.Changes{Now: monday, Events: []library.Event{over(e)}})
 	w := l.apply(store.Changes{Now: minute(1).Add(-1), Events: []library.Event{e}})
@@ -126,15 +126,15 @@ func TestEndedVersionsAreRememberedForAWhile(t *testing.T) {
 		t.Errorf("an older event brought back %v", got)
 	}
 	l.apply(store.Changes{Now: minute(1)})
-	if len(l.known)+len(l.over) > 0 {
-		t.Errorf("a minute later it still knows %v, %v", l.known, l.over)
+	if len(l.known)+len(l.tombstones) > 0 {
+		t.Errorf("a minute later it still knows %v, %v", l.known, l.tombstones)
 	}
 }
 
 func TestTransitionsThatKeepTheWindowChangeNothing(t *testing.T) {
 	t.Parallel()
 	e := reservation(1, 1, 2, 60, 120)
-	l := loadedLedger(smallLibrary("UTC"), library.TakenWindow{ReservationID: 1, Version: 1, SeatID: 2, StartTime: e.StartTime, EndTime: e.EndTime})
+	l := newTestBuilder(smallLibrary("UTC"), library.TakenWindow{ReservationID: 1, Version: 1, SeatID: 2, StartTime: e.StartTime, EndTime: e.EndTime})
 	generation := l.world.generation
 	e.Version, e.Status = 2, library.CheckedIn
 	if w := l.apply(store.Changes{Now: monday, Events: []library.Event{e}}); w.generation != generation {
@@ -147,12 +147,12 @@ func TestTransitionsThatKeepTheWindowChangeNothing(t *testing.T) {
 
 func TestBookingsOfASeatBeforeItsCatalog(t *testing.T) {
 	t.Parallel()
-	l := loadedLedger(smallLibrary("UTC"))
+	l := newTestBuilder(smallLibrary("UTC"))
 	e := reservation(1, 1, 9, 60, 120)
 	l.apply(store.Changes{Now: monday, Events: []library.Event{e}})
 	c := smallLibrary("UTC")
 	c.Seats = append(c.Seats, library.Seat{ID: 9, BranchID: 1, Label: "D-9"})
-	w := l.become(store.Changes{Now: monday}, &c)
+	w := l.applyCatalog(store.Changes{Now: monday}, &c)
 	if got := w.taken.at(w.position[9]); !slices.Equal(got, bookingsOf([]library.Event{e}, 9)) {
 		t.Errorf("seat 9 has %v", got)
 	}
@@ -176,9 +176,9 @@ func TestCatalogDifferences(t *testing.T) {
 			return c
 		}
 		before, after := draw("before"), draw("after")
-		l := loadedLedger(before)
+		l := newTestBuilder(before)
 		old := l.world
-		w := l.become(store.Changes{Now: monday}, &after)
+		w := l.applyCatalog(store.Changes{Now: monday}, &after)
 		want := map[int64]bool{}
 		find := func(c library.Catalog, id int64) (library.Seat, []library.OpenHours) {
 			for _, s := range c.Seats {
