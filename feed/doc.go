@@ -1,38 +1,43 @@
-// Package feed follows the change log, once a process, and passes on what it reads to its subscribers.
+// Package feed follows the change log, once a process, and publishes each read of it to its
+// subscribers.
 //
-// A Feed loads the state of the library once, in one snapshot of Postgres. Then it reads the change log again and again. Each read,
-// a refresh, returns what the snapshot before could not see, together with the next snapshot. The result, a Delta, goes to the
-// subscribers in order: the read model applies it, notification streams wake, the worker sets its timers.
+// A Feed loads the state of the library once, in one snapshot of Postgres. Then it reads the change
+// log again and again. Each read, a refresh, returns the commits that the snapshot before could not
+// see, together with the next snapshot. The result, a Delta, goes to the subscribers in order: the
+// read model applies it, the streams of notifications wake, the worker sets its timers.
 //
-// A reader calls Refresh before it reads from the read model. Refresh returns after a refresh that began after the call, so the
-// reader sees every booking that was acknowledged before it asked. All readers that wait share the next refresh: under load, one
-// small query serves hundreds of readers.
+// A reader calls Refresh before it asks the read model. Refresh returns after a refresh that began
+// after the call, so the reader sees each booking that was acknowledged before it asked. All
+// readers that wait share the next refresh: under load, one small query serves hundreds of readers.
 //
-//	reader 1    reader 2        feed                    Postgres
-//	   |           |              |                         |
-//	   |-Refresh()--------------->| begin refresh A         |
-//	   |           |              |-changes after S0------->|
-//	   |           |-Refresh()--->| A may have read before  |
-//	   |           |              | this call: join B       |
-//	   |           |              |<-------events, now, S1--|
-//	   |           |              | Apply(delta)            |
-//	   |<--ok---------------------| finish A                |
-//	   |           |              | OnEvents(delta)         |
-//	   |           |              | begin refresh B         |
-//	   |           |              |-changes after S1------->|
-//	   |           |              |<-------nothing, now, S1-|
-//	   |           |              | Apply(delta)            |
-//	   |           |<--ok---------| finish B                |
+//	reader 1    reader 2        feed                        Postgres
+//	   |           |              |                             |
+//	   |--Refresh---------------->| begin refresh A             |
+//	   |           |              |--changes since snapshot 0-->|
+//	   |           |--Refresh---->| A may miss a commit that    |
+//	   |           |              | came before this call, so   |
+//	   |           |              | reader 2 waits for B        |
+//	   |           |              |<--events, now, snapshot 1---|
+//	   |           |              | Apply(delta)                |
+//	   |<--nil--------------------| finish refresh A            |
+//	   |           |              | OnEvents(delta)             |
+//	   |           |              | begin refresh B             |
+//	   |           |              |--changes since snapshot 1-->|
+//	   |           |              |<--none, now, snapshot 2-----|
+//	   |           |              | Apply(delta)                |
+//	   |           |<--nil--------| finish refresh B            |
 //
-// If a refresh fails because Postgres is unreachable, the feed reads once more at once. If that fails as well, the readers that wait
-// are released, and readers are answered from memory without waiting until the state is older than Options.MaxStaleness. Meanwhile
-// the feed retries. It loads the state anew when Postgres answers again: after a crash, Postgres may use transaction ids again, so
-// the old snapshot proves nothing.
+// If Postgres is unreachable in a refresh, the feed reads once more, immediately. If that read
+// fails too, the feed releases the readers that wait. From then on, Refresh returns without
+// waiting, and readers are answered from memory until the state is older than Options.MaxStaleness.
+// Meanwhile the feed retries. When Postgres answers again, the feed loads the whole state: after a
+// crash, Postgres may reuse transaction ids, so the old snapshot proves nothing.
 //
-// The invariant: when Refresh returns nil, each subscriber has applied every delta up to a refresh that began after the call, or
-// Postgres is unreachable and the state is at most MaxStaleness old.
+// The invariant: when Refresh returns nil, each subscriber has applied a refresh that began after
+// the call, and all refreshes before it; or Postgres does not answer, and the state that the
+// subscribers have is at most MaxStaleness old.
 //
 //	feed.go     New, options, subscribers, figures
-//	refresh.go  the protocol between readers and the goroutine that reads
-//	run.go      the goroutine that reads: pace, retries, loading anew
+//	refresh.go  how readers and the goroutine of Run meet
+//	run.go      the goroutine of Run: pace, retries, loads
 package feed

@@ -104,8 +104,9 @@ func run(t *testing.T, m *model) {
 	t.Cleanup(func() { cancel(); wg.Wait() })
 }
 
-// pass lets time pass on the clock of synctest, and waits until all goroutines have done their work. That clock stands still unless all
-// goroutines wait, so what takes no time waited for nothing.
+// pass lets time pass on the clock of synctest, and waits until all goroutines have done their
+// work. That clock stands still unless all goroutines wait, so what takes no time waited for
+// nothing.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()

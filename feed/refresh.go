@@ -12,15 +12,15 @@ import (
 type refresh struct {
 	done  chan struct{}
 	began time.Duration
-	// readers counts the readers that wait, or waited, for it. The feed's lock guards it.
+	// readers counts the readers that joined. The feed's lock guards it.
 	readers int
-	// ok says that the subscribers have applied its delta. It is set before done is closed.
+	// ok says that the subscribers have applied the delta. It is set before done is closed.
 	ok bool
 }
 
 func newRefresh() *refresh { return &refresh{done: make(chan struct{})} }
 
-// release ends the wait for r, once. The feed's lock is held.
+// release ends the wait for r, if it has not ended. The caller holds the feed's lock.
 func (r *refresh) release(ok bool) {
 	if r == nil {
 		return
@@ -33,9 +33,12 @@ func (r *refresh) release(ok bool) {
 	}
 }
 
-// Refresh waits until the subscribers have applied a refresh that began after the call, or at most Options.Freshness before it.
-// While Postgres is unreachable it returns nil at once, until the state is older than Options.MaxStaleness. It fails with
-// ErrUnavailable if the state is too old, not loaded yet, or the feed stopped, and with the error of ctx.
+// Refresh waits until the subscribers have applied a refresh that began after the call, or at most
+// Options.Freshness before it. While Postgres does not answer, Refresh returns nil without waiting,
+// until the state is older than Options.MaxStaleness.
+//
+// It fails with ErrUnavailable if the state is too old, if the state is not loaded yet, or if the
+// feed has stopped. If ctx ends first, it returns the error of ctx.
 func (f *Feed) Refresh(ctx context.Context) error {
 	f.mu.Lock()
 	r, err := f.join()
@@ -56,8 +59,8 @@ func (f *Feed) Refresh(ctx context.Context) error {
 	return f.usable()
 }
 
-// join returns the refresh that a reader must wait for. If the reader need not wait, or waiting is of no use, it returns nil and the
-// result of Refresh. The lock is held.
+// join returns the refresh that a reader must wait for. If the reader need not wait, or waiting
+// does not help, join returns nil and the result of Refresh. The caller holds the lock.
 func (f *Feed) join() (*refresh, error) {
 	if !f.loaded || f.outage != nil || f.stopped {
 		return nil, f.usable()
@@ -79,7 +82,8 @@ func (f *Feed) join() (*refresh, error) {
 	return f.next, nil
 }
 
-// usable returns why the state must not be used, nil if it may. The lock is held.
+// usable returns nil if readers may use the state, and otherwise the reason. The caller holds the
+// lock.
 func (f *Feed) usable() error {
 	switch {
 	case f.stopped:
@@ -95,18 +99,19 @@ func (f *Feed) usable() error {
 var (
 	errNotLoaded = errors.New("feed: the state is not loaded yet")
 	errStopped   = errors.New("feed: stopped")
-	errLoading   = errors.New("feed: the state is being loaded anew, which takes long")
+	errLoading   = errors.New("feed: loading the state again takes long")
 )
 
-// A refresh costs the same for one reader as for fifty. So when a crowd of readers shared a refresh, the next one begins later, and
-// more readers share it. One or two readers wait for nothing.
+// A refresh costs the same for one reader as for fifty. So after a refresh that crowd or more
+// readers shared, the next one begins later, and more readers share it. One or two readers add no
+// delay.
 const (
-	crowd        = 3 // readers of one refresh
-	gapPerReader = time.Millisecond
+	crowd        = 3
+	gapPerReader = time.Millisecond // from the start of one refresh to the start of the next
 	longestGap   = 2 * time.Millisecond
 )
 
-// begin starts the refresh that readers wait for, or one without readers.
+// begin starts the next refresh, with or without readers.
 func (f *Feed) begin() *refresh {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -119,7 +124,7 @@ func (f *Feed) begin() *refresh {
 	return r
 }
 
-// finish lets the readers of r go on, now that the subscribers have applied its delta.
+// finish releases the readers of r, after the subscribers applied its delta.
 func (f *Feed) finish(r *refresh) {
 	f.mu.Lock()
 	if !f.loaded {
@@ -139,7 +144,7 @@ func (f *Feed) finish(r *refresh) {
 	}
 }
 
-// fail has readers answered from memory, at once, until a refresh succeeds.
+// fail makes the feed answer readers from memory until a refresh succeeds.
 func (f *Feed) fail(err error) {
 	f.distrust = f.distrust || errors.Is(err, library.ErrUnavailable)
 	f.mu.Lock()
@@ -155,7 +160,7 @@ func (f *Feed) fail(err error) {
 	}
 }
 
-// answerFromMemory releases all readers that wait. The lock is held.
+// answerFromMemory releases all readers that wait. The caller holds the lock.
 func (f *Feed) answerFromMemory(cause error) {
 	f.outage = cause
 	f.running.release(false)
@@ -163,7 +168,7 @@ func (f *Feed) answerFromMemory(cause error) {
 	f.running, f.next = nil, nil
 }
 
-// stop releases all readers and refuses new ones.
+// stop releases all readers. Later calls of Refresh fail.
 func (f *Feed) stop() {
 	f.mu.Lock()
 	f.stopped = true

@@ -34,7 +34,8 @@ func TestReadersShareTheNextLook(t *testing.T) {
 		looks := r.Reads.Load()
 		read(4, 10*time.Millisecond)
 		pass(3 * time.Millisecond)
-		// The look under way has its snapshot already: what happens now is seen by the next one only.
+		// The look under way has its snapshot already: what happens now is seen by the next one
+		// only.
 		r.Happen(taking[0])
 		for range 100 {
 			read(3, 17*time.Millisecond)
@@ -120,7 +121,8 @@ func TestReadersLeaveWithTheirContext(t *testing.T) {
 	})
 }
 
-// TestRefreshesAreTimed compares what OnRefresh is told with refreshes of known durations, one of which fails.
+// TestRefreshesAreTimed compares what OnRefresh is told with refreshes of known durations, one of
+// which fails.
 func TestRefreshesAreTimed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -10,23 +10,26 @@ import (
 )
 
 const (
-	// pollInterval is the longest time between two refreshes, without readers and without Wake.
+	// pollInterval is the longest time between two refreshes.
 	pollInterval = time.Second
-	// firstRetry and lastRetry are the waits after a refresh that failed. The wait doubles from one failure to the next.
+	// firstRetry and lastRetry bound the wait after a refresh that failed. Each failure doubles the
+	// wait.
 	firstRetry = 10 * time.Millisecond
 	lastRetry  = 250 * time.Millisecond
-	// secondRead bounds the read that follows the first failed one at once. Readers are answered from memory only if it fails as
-	// well. The first may have failed because this process stood still for longer than a read may take; then its connection alone
-	// is broken, and Postgres is there.
+	// secondRead bounds the read that follows the first failed one. Readers are answered from
+	// memory only if both fail. The first read may have failed because this process stood still for
+	// longer than the timeout of a read: then only its connection is broken, and Postgres answers.
 	secondRead = time.Second
-	// loadTimeout bounds one attempt to load the state, which takes seconds for half a million reservations.
+	// loadTimeout bounds one load of the state, which takes seconds for half a million
+	// reservations.
 	loadTimeout = time.Minute
-	// loadPatience is how long readers wait for a state that is loaded anew before they are answered from the old one.
-	loadPatience = 2 * time.Second
+	// reloadWait is how long readers wait while the state is loaded again. After it, they are
+	// answered from the old state.
+	reloadWait = 2 * time.Second
 )
 
-// Run loads the state and follows the change log until ctx ends; then it returns nil, and readers get ErrUnavailable. It must be
-// called once.
+// Run loads the state and follows the change log until ctx ends. Then it returns nil, and Refresh
+// fails with ErrUnavailable. Run must be called once.
 func (f *Feed) Run(ctx context.Context) error {
 	defer f.stop()
 	retry := firstRetry
@@ -45,13 +48,14 @@ func (f *Feed) Run(ctx context.Context) error {
 	return nil
 }
 
-// idle waits until there is a reason for a refresh.
+// idle waits until a refresh is due or wanted.
 func (f *Feed) idle(ctx context.Context) {
 	f.mu.Lock()
 	wait := f.freshAt + pollInterval - f.elapsed()
 	f.mu.Unlock()
 	if now, at := f.now.Load(), f.refreshAt.Load(); at != never && at > now {
-		// The wait counts from when the delta arrived. So the refresh comes a little late rather than too early, for nothing.
+		// The wait counts from the arrival of the delta. A refresh a little too late is better than
+		// one too early, which would find no change.
 		due := time.Duration(at-now) * time.Microsecond
 		wait = min(wait, due-(f.elapsed()-f.arrived))
 	}
@@ -64,7 +68,7 @@ func (f *Feed) idle(ctx context.Context) {
 	}
 }
 
-// gather waits until the next refresh may begin, if a crowd shared the last one.
+// gather waits until notBefore.
 func (f *Feed) gather(ctx context.Context) {
 	f.mu.Lock()
 	wait := f.notBefore - f.elapsed()
@@ -80,7 +84,8 @@ func (f *Feed) gather(ctx context.Context) {
 	}
 }
 
-// pause waits after a failure. Wake cuts the wait short, but not below firstRetry: it may be called a thousand times.
+// pause waits after a failure. Wake shortens the wait, but not below firstRetry, since hints of
+// other replicas may call Wake a thousand times a second.
 func (f *Feed) pause(ctx context.Context, wait time.Duration) {
 	first := time.NewTimer(firstRetry)
 	defer first.Stop()
@@ -98,7 +103,7 @@ func (f *Feed) pause(ctx context.Context, wait time.Duration) {
 	}
 }
 
-// refresh reads the change log once, has the subscribers apply the delta, and lets the readers go on.
+// refresh reads the change log once, calls the subscribers, and releases the readers.
 func (f *Feed) refresh(ctx context.Context) error {
 	r := f.begin()
 	d, err := f.read(ctx, r)
@@ -140,7 +145,7 @@ func (f *Feed) apply(d Delta) {
 	}
 }
 
-// read returns what happened since the last refresh, or the whole state if the old one can't be relied on.
+// read returns the changes since the last refresh, or the whole state if those can't be relied on.
 func (f *Feed) read(ctx context.Context, r *refresh) (Delta, error) {
 	if !f.loaded {
 		return f.load(ctx)
@@ -150,43 +155,45 @@ func (f *Feed) read(ctx context.Context, r *refresh) (Delta, error) {
 	case err != nil:
 		return Delta{}, err
 	case f.distrust || f.wentBack(changes):
-		return f.loadAnew(ctx, r)
+		return f.reload(ctx, r)
 	}
 	return Delta{Changes: changes}, nil
 }
 
-// wentBack reports whether the changes are from before the state that the subscribers have, as after a restore.
+// wentBack reports whether the changes are older than the state of the subscribers, as after a
+// restore of the database.
 func (f *Feed) wentBack(c store.Changes) bool {
 	return !c.Snapshot.After(f.snapshot) || c.Now.UnixMicro() < f.now.Load()
 }
 
-// changes reads the change log. If Postgres is unreachable though the last refresh succeeded, it reads a second time.
+// changes reads the change log. If Postgres is unreachable and the last refresh succeeded, it reads
+// a second time.
 func (f *Feed) changes(ctx context.Context) (store.Changes, error) {
 	changes, err := f.source.Changes(ctx, f.snapshot)
 	if f.distrust || !errors.Is(err, library.ErrUnavailable) {
 		return changes, err
 	}
-	// After a crash, Postgres may use transaction ids again of which nothing had reached the disk: to the snapshot they look seen.
-	// So once it was unreachable, the state is loaded anew.
+	// After a crash, Postgres may reuse transaction ids that had not reached the disk. The snapshot
+	// takes them for seen. So after an outage the state is loaded again.
 	f.distrust = true
 	ctx, cancel := context.WithTimeout(ctx, secondRead)
 	defer cancel()
 	return f.source.Changes(ctx, f.snapshot)
 }
 
-// loadAnew loads the state while there is an old one. Postgres answers, so readers wait for it, within reason.
-func (f *Feed) loadAnew(ctx context.Context, r *refresh) (Delta, error) {
+// reload loads the state again. Postgres answers, so readers wait for up to reloadWait.
+func (f *Feed) reload(ctx context.Context, r *refresh) (Delta, error) {
 	f.mu.Lock()
 	f.outage = nil
 	f.mu.Unlock()
-	impatient := time.AfterFunc(loadPatience, func() {
+	timeout := time.AfterFunc(reloadWait, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if f.running == r {
 			f.answerFromMemory(errLoading)
 		}
 	})
-	defer impatient.Stop()
+	defer timeout.Stop()
 	return f.load(ctx)
 }
 

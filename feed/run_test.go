@@ -14,7 +14,8 @@ import (
 
 var errUnreachable = library.ErrUnavailable.WithCause(errors.New("connection refused"))
 
-// TestOneFailureIsNoOutage has a look fail as it does when the whole process stood still: Postgres is there, and readers see what is new.
+// TestOneFailureIsNoOutage has a look fail as it does when the whole process stood still: Postgres
+// is there, and readers see what is new.
 func TestOneFailureIsNoOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -64,7 +65,8 @@ func TestRetriesWhilePostgresIsGone(t *testing.T) {
 		if n := r.Reads.Load() - looks; n < 40 || n > 50 {
 			t.Errorf("%d tries in 10 s", n)
 		}
-		// A hint says that somebody could write: then it is worth a try at once, though not a try a hint.
+		// A hint says that somebody could write: then it is worth a try at once, though not a try a
+		// hint.
 		looks = r.Reads.Load()
 		for range 1000 {
 			m.Wake()
@@ -121,7 +123,7 @@ func TestALongLoadIsNotWaitedFor(t *testing.T) {
 			r.Pending = append(r.Pending, store.Changes{Now: feedtest.Monday})
 			r.Loading = func() { time.Sleep(10 * time.Second) }
 		})
-		for _, want := range []time.Duration{loadPatience, 0} {
+		for _, want := range []time.Duration{reloadWait, 0} {
 			began := time.Now()
 			if _, asOf := free(t, m); !asOf.Equal(feedtest.Monday) || time.Since(began) != want {
 				t.Errorf("an answer as of %v after %v, want %v", asOf, time.Since(began), want)
