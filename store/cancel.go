@@ -9,7 +9,7 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// MaxReason is the most characters of an operator's reason.
+// MaxReason is the maximum length of an operator's reason, in characters.
 const MaxReason = 500
 
 // occupying is a reservation that takes its seat.
@@ -26,10 +26,14 @@ const (
 	selectOccupyingOfUser = selectOccupying + `user_id = $2 ORDER BY id`
 )
 
-// CancelFor ends a reservation on behalf of its user, and offers its seat to the waitlist: CONFIRMED becomes CANCELLED, an offer
-// is declined, and a user who is CHECKED_IN is checked out. The event keeps the reason, of MaxReason characters at most.
-// It reports false for a reservation that has ended, and changes nothing then. It fails with ErrReservationNotFound.
-func (s *Store) CancelFor(ctx context.Context, id int64, reason string) (r library.Reservation, changed bool, err error) {
+// CancelFor ends a reservation on behalf of its user and offers its seat to the waitlist. A
+// CONFIRMED reservation becomes CANCELLED, an offer is declined, and a CHECKED_IN reservation is
+// checked out. The event keeps the reason, which has at most MaxReason characters. If the
+// reservation has already ended, CancelFor changes nothing and returns false. It fails with
+// ErrReservationNotFound.
+func (s *Store) CancelFor(
+	ctx context.Context, id int64, reason string,
+) (r library.Reservation, changed bool, err error) {
 	const ownerOf = `SELECT user_id FROM reservations WHERE library_id = $1 AND id = $2`
 	userID, err := queryOne(ctx, s.pool, library.ErrReservationNotFound, pgx.RowTo[int64], ownerOf, s.lib, id)
 	if err != nil {
@@ -48,7 +52,7 @@ func (s *Store) CancelFor(ctx context.Context, id int64, reason string) (r libra
 		changed, freed = true, []int64{userID}
 		return t.tryOffer(ctx, now, seat.SeatID)
 	})
-	s.offerToFreed(ctx, s.pool, err, freed)
+	s.offerToFreedUsers(ctx, s.pool, err, freed)
 	if err != nil {
 		return r, false, err
 	}
@@ -56,7 +60,8 @@ func (s *Store) CancelFor(ctx context.Context, id int64, reason string) (r libra
 	return r, changed, err
 }
 
-// endOccupying ends all reservations that a statement ($2: arg) selects. Their seats are locked.
+// endOccupying ends all reservations that the query sql selects ($2 is arg). The caller has locked
+// their seats.
 func (t *tx) endOccupying(ctx context.Context, now time.Time, reason, sql string, arg int64) ([]occupying, error) {
 	rows, err := t.Query(ctx, sql, t.s.lib, arg)
 	if err != nil {
@@ -67,7 +72,7 @@ func (t *tx) endOccupying(ctx context.Context, now time.Time, reason, sql string
 		return nil, err
 	}
 	for _, r := range all {
-		c := change{id: r.ID, from: r.Status, to: library.Cancelled, kind: library.EventCancelled, endedAt: &now}
+		c := statusChange{id: r.ID, from: r.Status, to: library.Cancelled, kind: library.EventCancelled, endedAt: &now}
 		switch r.Status {
 		case library.Held:
 			c.kind = library.EventDeclined

@@ -121,7 +121,7 @@ func TestACrowdInBranchesWithHours(t *testing.T) {
 	openAllDay(t, b, "24:00")
 	inTime(t, "a sweep that serves them", 2*time.Second, func() {
 		for n := 0; n < seats; {
-			found, err := b.Look(t.Context(), store.OfferStep, store.Look{Most: 5000})
+			found, err := b.FindDue(t.Context(), store.OfferStep, store.DueQuery{Most: 5000})
 			if err != nil || len(found.Seats) == 0 {
 				t.Fatal(found, err)
 			}

@@ -9,68 +9,83 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// Step is one kind of transition that time brings about. Look finds the seats at which it is due, Run makes it at some of them.
+// Step is one kind of transition that the passing of time causes. FindDue finds the seats at which
+// the step is due. Run makes the transition at some of them.
 type Step struct {
-	// Name tells steps apart in logs and metrics.
+	// Name identifies the step in logs and metrics.
 	Name string
-	// look lists the seats at which the transition is due, the longest overdue first, and when the next one will be. Arguments:
-	// library, seats to leave out, most, how far to look ahead, and then those of the step.
-	look string
-	// update makes it at the locked seats ($1: library, $2: seats, $3: now, $4: the reminder's lead, where it counts), and returns the
-	// id, seat and user of what made it.
+	// find lists the seats at which the transition is due, the longest overdue first, and the time
+	// at which it is due next. Its arguments are: library, seats to leave out, most, how far to
+	// look ahead, and then those of the step.
+	find string
+	// update makes the transition at the locked seats. It returns the ids, seats and users of the
+	// changed rows. $1 is the library, $2 the seats, $3 now, and $4 the reminder's lead if leads is
+	// set.
 	update string
-	kind   library.EventKind // of its event; empty: it has none
-	frees  bool              // the seat is free afterwards, and its user too
-	leads  bool              // it comes by the reminder's lead before the check-in deadline
-	// passed says that what has been looked at once need not be looked at again: see Look.After.
+	kind   library.EventKind // of the event; empty if the transition has no event
+	frees  bool              // the transition frees the seat and its user
+	leads  bool              // the transition is due by the reminder's lead before the check-in deadline
+	// passed allows FindDue to skip rows that an earlier FindDue has found. See DueQuery.After.
 	passed bool
 }
 
-// The parts of a look. The time is a value of its own, so that the index is read up to it: as a join with the time, Postgres would
-// read everything that is to come.
+// The parts of Step.find. The time is a scalar subquery, so that Postgres reads the index only up
+// to it. With a join, Postgres would read all future rows.
 const (
-	lookNow  = `WITH now AS MATERIALIZED (SELECT dlsms_now() AS t), due AS (`
-	lookNext = `), next AS (`
-	lookEnd  = `) SELECT now.t, next.at, due.seat_id, due.at FROM now CROSS JOIN next LEFT JOIN due ON true ORDER BY due.at`
+	findNow  = `WITH now AS MATERIALIZED (SELECT dlsms_now() AS t), due AS (`
+	findNext = `), next AS (`
+	findEnd  = `)
+		SELECT now.t, next.at, due.seat_id, due.at
+		FROM now CROSS JOIN next LEFT JOIN due ON true ORDER BY due.at`
 
-	inReservations = ` FROM reservations WHERE library_id = $1 AND seat_id <> ALL ($2::bigint[]) AND occupies AND status = `
-	inWaitlist     = ` FROM waitlist_entries WHERE library_id = $1 AND seat_id <> ALL ($2::bigint[]) AND live AND status = `
-	toRemind       = `'CONFIRMED' AND reminded_at IS NULL`
+	inReservations = `
+		FROM reservations WHERE library_id = $1 AND seat_id <> ALL ($2::bigint[]) AND occupies AND status = `
+	inWaitlist = `
+		FROM waitlist_entries WHERE library_id = $1 AND seat_id <> ALL ($2::bigint[]) AND live AND status = `
+	toRemind = `'CONFIRMED' AND reminded_at IS NULL`
 
 	returningMoved = ` RETURNING r.id, r.seat_id, r.user_id`
 )
 
-// DueSteps are the steps of which Postgres knows when each is due. They may run in any order and at the same time, in any number of
-// replicas: a row makes its transition only while it is still in the state that is due.
+// DueSteps are the steps whose due times Postgres knows. They may run in any order, concurrently,
+// and in any number of replicas: a row makes its transition only while its status is the one that
+// is due.
 var DueSteps = []Step{
 	{
 		Name: "complete",
-		look: lookNow + `SELECT seat_id, upper(during) AS at` + inReservations + `'CHECKED_IN' AND upper(during) <= (SELECT t FROM now)
+		find: findNow + `SELECT seat_id, upper(during) AS at` + inReservations + `'CHECKED_IN'
+					AND upper(during) <= (SELECT t FROM now)
 				ORDER BY upper(during) LIMIT $3` +
-			lookNext + `SELECT min(upper(during)) AS at` + inReservations + `'CHECKED_IN'
-				AND upper(during) > (SELECT t FROM now) AND upper(during) <= (SELECT t + $4::interval FROM now)` + lookEnd,
+			findNext + `SELECT min(upper(during)) AS at` + inReservations + `'CHECKED_IN'
+					AND upper(during) > (SELECT t FROM now) AND upper(during) <= (SELECT t + $4::interval FROM now)` + findEnd,
 		update: `
 			UPDATE reservations r SET status = 'COMPLETED', version = version + 1, ended_at = $3
-			WHERE library_id = $1 AND seat_id = ANY($2) AND occupies AND status = 'CHECKED_IN' AND upper(during) <= $3` + returningMoved,
+				WHERE library_id = $1 AND seat_id = ANY($2) AND occupies AND status = 'CHECKED_IN'
+					AND upper(during) <= $3` + returningMoved,
 		kind: library.EventCompleted, frees: true,
 	},
 	{
 		Name: "no_show",
-		look: lookNow + `SELECT seat_id, check_in_deadline AS at` + inReservations + `'CONFIRMED' AND check_in_deadline > $5
-				AND check_in_deadline <= (SELECT t FROM now) ORDER BY check_in_deadline LIMIT $3` +
-			lookNext + `SELECT min(check_in_deadline) AS at` + inReservations + `'CONFIRMED'
-				AND check_in_deadline > (SELECT t FROM now) AND check_in_deadline <= (SELECT t + $4::interval FROM now)` + lookEnd,
+		find: findNow + `SELECT seat_id, check_in_deadline AS at` + inReservations + `'CONFIRMED' AND check_in_deadline > $5
+					AND check_in_deadline <= (SELECT t FROM now)
+				ORDER BY check_in_deadline LIMIT $3` +
+			findNext + `SELECT min(check_in_deadline) AS at` + inReservations + `'CONFIRMED'
+					AND check_in_deadline > (SELECT t FROM now)
+					AND check_in_deadline <= (SELECT t + $4::interval FROM now)` + findEnd,
 		update: `
 			UPDATE reservations r SET status = 'NO_SHOW', version = version + 1, ended_at = $3
-			WHERE library_id = $1 AND seat_id = ANY($2) AND occupies AND status = 'CONFIRMED' AND check_in_deadline <= $3` + returningMoved,
+				WHERE library_id = $1 AND seat_id = ANY($2) AND occupies AND status = 'CONFIRMED'
+					AND check_in_deadline <= $3` + returningMoved,
 		kind: library.EventNoShow, frees: true, passed: true,
 	},
 	{
 		Name: "offer_expired",
-		look: lookNow + `SELECT seat_id, offer_expires_at AS at` + inReservations + `'HELD' AND offer_expires_at <= (SELECT t FROM now)
+		find: findNow + `SELECT seat_id, offer_expires_at AS at` + inReservations + `'HELD'
+					AND offer_expires_at <= (SELECT t FROM now)
 				ORDER BY offer_expires_at LIMIT $3` +
-			lookNext + `SELECT min(offer_expires_at) AS at` + inReservations + `'HELD'
-				AND offer_expires_at > (SELECT t FROM now) AND offer_expires_at <= (SELECT t + $4::interval FROM now)` + lookEnd,
+			findNext + `SELECT min(offer_expires_at) AS at` + inReservations + `'HELD'
+					AND offer_expires_at > (SELECT t FROM now)
+					AND offer_expires_at <= (SELECT t + $4::interval FROM now)` + findEnd,
 		update: `
 			WITH lapsed AS (
 				UPDATE reservations r SET status = 'CANCELLED', version = version + 1, ended_at = $3, offer_expires_at = NULL
@@ -85,22 +100,27 @@ var DueSteps = []Step{
 	},
 	{
 		Name: "waiting_expired",
-		look: lookNow + `SELECT seat_id, upper(during) AS at` + inWaitlist + `'WAITING' AND upper(during) <= (SELECT t FROM now)
+		find: findNow + `SELECT seat_id, upper(during) AS at` + inWaitlist + `'WAITING'
+					AND upper(during) <= (SELECT t FROM now)
 				ORDER BY upper(during) LIMIT $3` +
-			lookNext + `SELECT min(upper(during)) AS at` + inWaitlist + `'WAITING'
-				AND upper(during) > (SELECT t FROM now) AND upper(during) <= (SELECT t + $4::interval FROM now)` + lookEnd,
+			findNext + `SELECT min(upper(during)) AS at` + inWaitlist + `'WAITING'
+					AND upper(during) > (SELECT t FROM now) AND upper(during) <= (SELECT t + $4::interval FROM now)` + findEnd,
 		update: `
 			UPDATE waitlist_entries r SET status = 'EXPIRED', ended_at = $3
-			WHERE library_id = $1 AND seat_id = ANY($2) AND live AND status = 'WAITING' AND upper(during) <= $3` + returningMoved,
+				WHERE library_id = $1 AND seat_id = ANY($2) AND live AND status = 'WAITING'
+					AND upper(during) <= $3` + returningMoved,
 	},
 	{
-		// A reservation that is made so late that less than the lead is left is reminded of at once.
+		// If a reservation is made when less than the lead is left, its reminder is due at
+		// once.
 		Name: "remind",
-		look: lookNow + `SELECT seat_id, check_in_deadline - $6::interval AS at` + inReservations + toRemind + `
-				AND check_in_deadline > (SELECT GREATEST(t, $5) FROM now) AND check_in_deadline <= (SELECT t + $6 FROM now)
+		find: findNow + `SELECT seat_id, check_in_deadline - $6::interval AS at` + inReservations + toRemind + `
+					AND check_in_deadline > (SELECT GREATEST(t, $5) FROM now)
+					AND check_in_deadline <= (SELECT t + $6 FROM now)
 				ORDER BY check_in_deadline LIMIT $3` +
-			lookNext + `SELECT min(check_in_deadline) - $6::interval AS at` + inReservations + toRemind + `
-				AND check_in_deadline > (SELECT t + $6 FROM now) AND check_in_deadline <= (SELECT t + $6 + $4::interval FROM now)` + lookEnd,
+			findNext + `SELECT min(check_in_deadline) - $6::interval AS at` + inReservations + toRemind + `
+					AND check_in_deadline > (SELECT t + $6 FROM now)
+					AND check_in_deadline <= (SELECT t + $6 + $4::interval FROM now)` + findEnd,
 		update: `
 			UPDATE reservations r SET reminded_at = $3, version = version + 1
 			WHERE library_id = $1 AND seat_id = ANY($2) AND occupies AND status = ` + toRemind + `
@@ -109,44 +129,48 @@ var DueSteps = []Step{
 	},
 }
 
-// OfferStep offers seats that are free while a user who is free waits for them. The transaction that frees a seat serves its waitlist,
-// so there is something to do only where a waiter became free later, a seat came back into service, or serving failed.
+// OfferStep offers free seats to free users who wait for them. A transaction that frees a seat
+// serves its waitlist itself. So the step has work only if a user became free later, a seat came
+// back into service, or the waitlist could not be served.
 var OfferStep = Step{Name: "offer"}
 
-// Look says what to look for.
-type Look struct {
-	// Without are seats to leave out.
+// DueQuery are the arguments of FindDue.
+type DueQuery struct {
+	// Without lists seats to leave out.
 	Without []int64
-	// Most bounds how many seats are found.
+	// Most bounds the number of rows that are read.
 	Most int
-	// Within is how far to look ahead for what is due next. At night the next check-out, say, is behind half a million reservations
-	// whose users have not checked in.
+	// Within is how far to look ahead for the next due time. It must be bounded: at night, half a
+	// million reservations whose users have not checked in come before the next check-out.
 	Within time.Duration
-	// After is the Upto of an earlier look after which everything found was done; zero: look at everything.
+	// After is the Upto of an earlier FindDue whose seats have all been processed. The zero value
+	// reads everything.
 	//
-	// A check-in must not touch an index (a HOT update), so the index of deadlines holds the reservations whose users have checked in,
-	// until these end. After spares a look those that earlier looks have passed: 20,000 of them take 20 ms. What it misses are
-	// reservations that were confirmed, or committed, after their deadline had passed already; the caller must look at everything
-	// whenever it learns of one, and now and then.
+	// A check-in must not touch an index (a HOT update). So the index of deadlines keeps the
+	// reservations with a check-in until they end. After skips those that an earlier FindDue has
+	// passed: reading 20,000 of them takes 20 ms. After also skips reservations that were
+	// confirmed, or committed, after their deadline had passed. So the caller must read everything
+	// when it learns of such a reservation, and from time to time.
 	After time.Time
 }
 
-// Found is what a look has found.
-type Found struct {
+// Due is the result of FindDue.
+type Due struct {
 	Seats []int64 // distinct, the longest overdue first
-	More  bool    // there may be more of them
-	// Late is how long ago the first of them was due; 0: none is.
+	More  bool    // there may be more seats
+	// Late is how long ago the first seat was due, or 0 if none is due.
 	Late time.Duration
-	// Next is how long it is until something else comes due; 0: nothing will as far as the look went.
+	// Next is the time until the next due time, or 0 if there is none within DueQuery.Within.
 	Next time.Duration
-	// Upto is what to give to the next look as After.
+	// Upto is the value of After for the next FindDue.
 	Upto time.Time
 }
 
-// Look finds the seats at which a step is due, by Postgres's clock, and when it is due next.
-func (s *Store) Look(ctx context.Context, step Step, q Look) (Found, error) {
-	if step.look == "" {
-		return s.lookForFree(ctx, q)
+// FindDue finds the seats at which a step is due by Postgres's clock, and when the step is due
+// next.
+func (s *Store) FindDue(ctx context.Context, step Step, q DueQuery) (Due, error) {
+	if step.find == "" {
+		return s.findFree(ctx, q)
 	}
 	args := []any{s.lib, q.Without, q.Most, q.Within}
 	if q.Without == nil {
@@ -165,11 +189,11 @@ func (s *Store) Look(ctx context.Context, step Step, q Look) (Found, error) {
 	}
 	rows, err := query(ctx, s.background, func(r pgx.CollectableRow) (v row, err error) {
 		return v, r.Scan(&v.now, &v.next, &v.seat, &v.at)
-	}, step.look, args...)
+	}, step.find, args...)
 	if err != nil {
-		return Found{}, err
+		return Due{}, err
 	}
-	f := Found{Upto: rows[0].now}
+	f := Due{Upto: rows[0].now}
 	if step.leads {
 		f.Upto = f.Upto.Add(s.policy.ReminderLead)
 	}
@@ -190,8 +214,9 @@ func (s *Store) Look(ctx context.Context, step Step, q Look) (Found, error) {
 	return f, nil
 }
 
-// Run makes what is due of a step at seats, in one transaction, and returns how many rows made the transition and whether others have
-// some of the seats locked: those are theirs to look at now, and ours the next time.
+// Run makes the due transitions of a step at seats, in one transaction, and returns the number of
+// changed rows. It skips seats that another transaction has locked, and returns whether there were
+// any. That transaction decides about them now, and a later Run can process them again.
 func (s *Store) Run(ctx context.Context, step Step, seats []int64) (n int, busy bool, err error) {
 	var freed []int64
 	err = s.inTx(ctx, s.background, func(ctx context.Context, t *tx) error {
@@ -230,7 +255,7 @@ func (s *Store) Run(ctx context.Context, step Step, seats []int64) (n int, busy 
 		switch {
 		case !step.frees || n == 0:
 			return nil
-		case len(seats) == 1: // by itself, so that a waitlist which can't be served does not keep the seat taken
+		case len(seats) == 1: // alone, so that a waitlist that cannot be served does not keep the seat taken
 			return t.tryOffer(ctx, now, free[0])
 		}
 		return t.offer(ctx, now, sorted(free))
@@ -239,19 +264,20 @@ func (s *Store) Run(ctx context.Context, step Step, seats []int64) (n int, busy 
 		return 0, busy, err
 	}
 	if step.frees {
-		s.offerToFreed(ctx, s.background, nil, freed)
+		s.offerToFreedUsers(ctx, s.background, nil, freed)
 	}
 	return n, busy, nil
 }
 
-// dueTimeout bounds a statement of Run. It is well below statementTimeout, so that Postgres says which statement is slow while the
-// transaction has time left.
+// dueTimeout bounds a statement of Run. It is well below statementTimeout, so that Postgres reports
+// the slow statement while the transaction has time left.
 const dueTimeout = statementTimeout / 5
 
-// boundStatements is for the rest of the transaction that it is in.
+// boundStatements bounds the statements of the rest of its transaction.
 const boundStatements = `SELECT set_config('statement_timeout', $1, true)`
 
-// lockDue locks seats in id order, returns those that no one else has locked, and the time after that.
+// lockDue locks seats in id order. It returns the seats that no other transaction has locked, and
+// the time after the locks.
 func (t *tx) lockDue(ctx context.Context, seats []int64) (locked []int64, now time.Time, err error) {
 	batch := &pgx.Batch{}
 	batch.Queue(boundStatements, millis(dueTimeout))

@@ -5,10 +5,11 @@ import (
 	"time"
 )
 
-// What the worker does, for tests a step at a time: one look for at most limit rows, and one transaction for all of them.
+// These methods run one step of the worker for tests: one FindDue for at most limit rows, and one
+// transaction for all of them.
 
-func (s *Store) lookAndRun(ctx context.Context, step Step, limit int) (n int, more bool, err error) {
-	found, err := s.Look(ctx, step, Look{Most: limit})
+func (s *Store) findAndRun(ctx context.Context, step Step, limit int) (n int, more bool, err error) {
+	found, err := s.FindDue(ctx, step, DueQuery{Most: limit})
 	if err != nil || len(found.Seats) == 0 {
 		return 0, false, err
 	}
@@ -26,39 +27,41 @@ func stepNamed(name string) Step {
 }
 
 func (s *Store) MarkNoShows(ctx context.Context, limit int) (n int, more bool, err error) {
-	return s.lookAndRun(ctx, stepNamed("no_show"), limit)
+	return s.findAndRun(ctx, stepNamed("no_show"), limit)
 }
 
 func (s *Store) CompleteEnded(ctx context.Context, limit int) (n int, more bool, err error) {
-	return s.lookAndRun(ctx, stepNamed("complete"), limit)
+	return s.findAndRun(ctx, stepNamed("complete"), limit)
 }
 
 func (s *Store) ExpireOffers(ctx context.Context, limit int) (n int, more bool, err error) {
-	return s.lookAndRun(ctx, stepNamed("offer_expired"), limit)
+	return s.findAndRun(ctx, stepNamed("offer_expired"), limit)
 }
 
 func (s *Store) ExpireWaiting(ctx context.Context, limit int) (n int, more bool, err error) {
-	return s.lookAndRun(ctx, stepNamed("waiting_expired"), limit)
+	return s.findAndRun(ctx, stepNamed("waiting_expired"), limit)
 }
 
 func (s *Store) RemindOfCheckIn(ctx context.Context, limit int) (n int, more bool, err error) {
-	return s.lookAndRun(ctx, stepNamed("remind"), limit)
+	return s.findAndRun(ctx, stepNamed("remind"), limit)
 }
 
 func (s *Store) OfferFreeSeats(ctx context.Context, limit int) (n int, more bool, err error) {
-	return s.lookAndRun(ctx, OfferStep, limit)
+	return s.findAndRun(ctx, OfferStep, limit)
 }
 
-// NextDue returns how long it is until something comes due: 0 or less when something is due now, and false when nothing will be for as
-// long as within.
+// NextDue returns the time until something is due, which is 0 or less if something is due now. It
+// returns false if nothing is due within the given time.
 func (s *Store) NextDue(ctx context.Context, within time.Duration) (next time.Duration, ok bool, err error) {
 	return s.NextDueAfter(ctx, within, time.Time{})
 }
 
-// NextDueAfter is NextDue for looks that pass what is due up to a time.
-func (s *Store) NextDueAfter(ctx context.Context, within time.Duration, after time.Time) (next time.Duration, ok bool, err error) {
+// NextDueAfter is NextDue with a value for DueQuery.After.
+func (s *Store) NextDueAfter(
+	ctx context.Context, within time.Duration, after time.Time,
+) (next time.Duration, ok bool, err error) {
 	for _, step := range DueSteps {
-		found, err := s.Look(ctx, step, Look{Most: 100, Within: within, After: after})
+		found, err := s.FindDue(ctx, step, DueQuery{Most: 100, Within: within, After: after})
 		if err != nil {
 			return 0, false, err
 		}

@@ -9,19 +9,20 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// Erased is what EraseUser ended and blanked.
+// Erased describes the rows that EraseUser ended and blanked.
 type Erased struct {
 	UserID       int64
-	StudentID    string // the new one, which names nobody
+	StudentID    string // the new student id, which identifies no person
 	Reservations int    // cancelled, declined or checked out
-	Entries      int    // left
+	Entries      int    // that left the waitlist
 }
 
 const (
 	lockUserByStudentID = `SELECT id FROM users WHERE library_id = $1 AND ` + sameStudentID + ` FOR NO KEY UPDATE`
 
-	// selectSeatsOfUser finds all seats at which the user has or may be given something, with the user locked: to wait at a
-	// further seat the user would have to be locked, and an offer is made only at a seat where the user waits.
+	// selectSeatsOfUser finds all seats at which the user has a reservation or may get an offer.
+	// The user is locked, so the set does not grow: a user who joins another waitlist needs that
+	// lock, and offers are made only at seats for which the user waits.
 	selectSeatsOfUser = `
 		SELECT seat_id FROM reservations WHERE library_id = $1 AND user_id = $2 AND occupies
 		UNION SELECT seat_id FROM waitlist_entries WHERE library_id = $1 AND user_id = $2 AND ended_at IS NULL`
@@ -30,10 +31,12 @@ const (
 		UPDATE waitlist_entries SET status = 'LEFT', ended_at = $3, offer_expires_at = NULL
 		WHERE library_id = $1 AND user_id = $2 AND ended_at IS NULL`
 
-	// eraseUser makes a student id that nobody can have registered with to be in the way.
+	// eraseUser sets a student id with a random part, so that it cannot be one that is already
+	// registered.
 	eraseUser = `
 		WITH gone AS (
-			UPDATE users SET student_id = 'gone-' || id || '-' || substr(md5(random()::text), 1, 6), name = 'gone', email = 'gone',
+			UPDATE users
+			SET student_id = 'gone-' || id || '-' || substr(md5(random()::text), 1, 6), name = 'gone', email = 'gone',
 				role = 'STUDENT', password_hash = '', token_generation = token_generation + 1
 			WHERE library_id = $1 AND id = $2
 			RETURNING library_id, id, student_id, token_generation
@@ -44,12 +47,18 @@ const (
 		SELECT student_id FROM gone`
 )
 
-// tokenMemory is how long a revocation is kept where JWT_TTL is not known: longer than any.
-const tokenMemory = 366 * 24 * time.Hour
+// tokenRetention is how long a revocation is kept if JWT_TTL is not known. It is longer than any
+// JWT_TTL.
+const tokenRetention = 366 * 24 * time.Hour
 
-// EraseUser makes the system forget a user: it ends all their tokens, takes them out of all lines, ends what they have reserved as
-// CancelFor does, offers the seats to those who wait, and blanks student id, name, email and password, all in one transaction.
-// What is over stays, as the reservations of no known person. It fails with ErrUserNotFound, as it does when it is repeated.
+// EraseUser removes a person from the data in one transaction:
+//   - it revokes all tokens of the user
+//   - it ends all waitlist entries of the user
+//   - it ends all reservations of the user as CancelFor does, and offers the seats to the waitlists
+//   - it blanks student id, name, email and password
+//
+// Reservations that have ended stay, without a link to a known person. EraseUser fails with
+// ErrUserNotFound, also when it is repeated.
 func (s *Store) EraseUser(ctx context.Context, studentID string) (Erased, error) {
 	var erased Erased
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
@@ -89,15 +98,15 @@ func (s *Store) EraseUser(ctx context.Context, studentID string) (Erased, error)
 		}
 		erased.Reservations, erased.Entries = len(ended), int(left.RowsAffected())
 		for _, r := range ended {
-			if r.Status == library.Held { // endOccupying took the user out of this line
+			if r.Status == library.Held { // endOccupying has ended the entry of this hold
 				erased.Entries++
 			}
 		}
-		err = t.QueryRow(ctx, eraseUser, s.lib, erased.UserID, now.Add(tokenMemory)).Scan(&erased.StudentID)
+		err = t.QueryRow(ctx, eraseUser, s.lib, erased.UserID, now.Add(tokenRetention)).Scan(&erased.StudentID)
 		if err != nil {
 			return err
 		}
-		for _, seat := range seats { // a line that can't be served is no reason to remember a person
+		for _, seat := range seats { // tryOffer, because the erasure must commit even if a waitlist fails
 			if err := t.tryOffer(ctx, now, seat); err != nil {
 				return err
 			}

@@ -11,14 +11,18 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// lockSeatOf locks the seat of a reservation of the user's. A reservation never changes its seat, so looking it up before the lock is safe.
+// lockSeatOf locks the seat of one of the user's reservations. A reservation never changes its
+// seat, so the lookup before the lock is safe.
 const lockSeatOf = `
 	SELECT 1 FROM seats WHERE library_id = $1 AND id = (
 		SELECT seat_id FROM reservations WHERE library_id = $1 AND id = $2 AND user_id = $3) FOR NO KEY UPDATE`
 
-// lockOwnReservation locks the seat of a reservation of the user's, and returns the reservation and the time after that. From here to the end
-// of the transaction nobody else changes it. It fails with ErrReservationNotFound.
-func (t *tx) lockOwnReservation(ctx context.Context, userID, id int64) (r library.Reservation, now time.Time, err error) {
+// lockOwnReservation locks the seat of one of the user's reservations. It returns the reservation
+// and the time, both read after the lock. No other transaction changes the reservation until this
+// one ends. It fails with ErrReservationNotFound.
+func (t *tx) lockOwnReservation(
+	ctx context.Context, userID, id int64,
+) (r library.Reservation, now time.Time, err error) {
 	batch := &pgx.Batch{}
 	batch.Queue(lockSeatOf, t.s.lib, id, userID)
 	batch.Queue(selectNow).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
@@ -36,8 +40,8 @@ func (t *tx) lockOwnReservation(ctx context.Context, userID, id int64) (r librar
 	return r, now, err
 }
 
-// change is one transition of one reservation.
-type change struct {
+// statusChange is one transition of one reservation.
+type statusChange struct {
 	id          int64
 	from, to    library.ReservationStatus
 	kind        library.EventKind
@@ -47,7 +51,7 @@ type change struct {
 	endedAt     *time.Time
 }
 
-// updateReservation is the one compare and set for transitions that a user makes.
+// updateReservation is the compare-and-set of all transitions that a user makes.
 const updateReservation = `
 	UPDATE reservations SET status = $4, version = version + 1,
 		during = CASE WHEN $5::timestamptz IS NULL THEN during ELSE tstzrange(lower(during), $5) END,
@@ -56,19 +60,21 @@ const updateReservation = `
 	WHERE library_id = $1 AND id = $2 AND status = $3`
 
 // apply makes a transition and records its event.
-func (t *tx) apply(ctx context.Context, c change) error {
-	tag, err := t.Exec(ctx, updateReservation, t.s.lib, c.id, c.from, c.to, orNil(c.endTime), c.deadline, c.checkedInAt, c.endedAt)
+func (t *tx) apply(ctx context.Context, c statusChange) error {
+	tag, err := t.Exec(ctx, updateReservation,
+		t.s.lib, c.id, c.from, c.to, orNil(c.endTime), c.deadline, c.checkedInAt, c.endedAt)
 	if err != nil {
 		return err
 	}
 	if tag.RowsAffected() != 1 {
-		return fmt.Errorf("reservation %d changed under the lock of its seat: not %s any more", c.id, c.from)
+		return fmt.Errorf("reservation %d changed while its seat was locked: it is no longer %s", c.id, c.from)
 	}
 	t.record(c.kind, c.id)
 	return nil
 }
 
-// firstAnswer returns a reservation as it was right after it made a transition of that kind.
+// firstAnswer returns a reservation as it was right after its first transition of a kind. It is the
+// answer to a repeated call.
 func (t *tx) firstAnswer(ctx context.Context, id int64, kind library.EventKind) (library.Reservation, error) {
 	rows, err := t.Query(ctx, selectFirstAnswer, t.s.lib, id, kind)
 	if err != nil {
@@ -77,13 +83,15 @@ func (t *tx) firstAnswer(ctx context.Context, id int64, kind library.EventKind) 
 	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[library.Reservation])
 }
 
-// wrongState is err with the state that the reservation is in, so that the loser of a race learns what it lost to.
+// wrongState adds the status of the reservation to err, so that the loser of a race learns the
+// result.
 func wrongState(err *library.Error, r library.Reservation) *library.Error {
 	return err.With("status", string(r.Status))
 }
 
-// Cancel gives up a CONFIRMED reservation and offers its seat to the waitlist. It fails with ErrReservationNotFound or ErrNotConfirmed.
-// Repeated, it answers as the first time.
+// Cancel ends a CONFIRMED reservation and offers its seat to the waitlist. It fails with
+// ErrReservationNotFound or ErrNotConfirmed. If the call is repeated, it returns the first answer
+// again.
 func (s *Store) Cancel(ctx context.Context, userID, id int64) (library.Reservation, error) {
 	var r library.Reservation
 	var freed []int64
@@ -96,26 +104,30 @@ func (s *Store) Cancel(ctx context.Context, userID, id int64) (library.Reservati
 		switch r.Status {
 		case library.Confirmed:
 		case library.Cancelled:
-			if r.CheckInDeadline == nil { // an offer that was declined or ran out: it never was the user's to cancel
+			if r.CheckInDeadline == nil { // a declined or expired offer: the user never had it to cancel
 				return wrongState(library.ErrNotConfirmed, r)
 			}
 			return nil
 		case library.Held, library.CheckedIn, library.Completed, library.NoShow:
 			return wrongState(library.ErrNotConfirmed, r)
 		}
-		if err := t.apply(ctx, change{id: id, from: library.Confirmed, to: library.Cancelled, kind: library.EventCancelled, endedAt: &now}); err != nil {
+		err = t.apply(ctx, statusChange{
+			id: id, from: library.Confirmed, to: library.Cancelled, kind: library.EventCancelled, endedAt: &now,
+		})
+		if err != nil {
 			return err
 		}
 		r.Status, r.EndedAt = library.Cancelled, &now
 		freed = []int64{userID}
 		return t.tryOffer(ctx, now, r.SeatID)
 	})
-	s.offerToFreed(ctx, s.pool, err, freed)
+	s.offerToFreedUsers(ctx, s.pool, err, freed)
 	return r, err
 }
 
-// CheckIn says that the user is at the seat. It fails with ErrReservationNotFound, ErrNotConfirmed, ErrCheckInTooEarly or ErrCheckInTooLate.
-// Repeated, it answers as the first time.
+// CheckIn records that the user is at the seat. It fails with ErrReservationNotFound,
+// ErrNotConfirmed, ErrCheckInTooEarly or ErrCheckInTooLate. If the call is repeated, it returns the
+// first answer again.
 func (s *Store) CheckIn(ctx context.Context, userID, id int64) (library.Reservation, error) {
 	var r library.Reservation
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
@@ -141,13 +153,16 @@ func (s *Store) CheckIn(ctx context.Context, userID, id int64) (library.Reservat
 			return library.ErrCheckInTooLate.With("check_in_deadline", r.CheckInDeadline.Format(time.RFC3339))
 		}
 		r.Status, r.CheckedInAt = library.CheckedIn, &now
-		return t.apply(ctx, change{id: id, from: library.Confirmed, to: library.CheckedIn, kind: library.EventCheckedIn, checkedInAt: &now})
+		return t.apply(ctx, statusChange{
+			id: id, from: library.Confirmed, to: library.CheckedIn, kind: library.EventCheckedIn, checkedInAt: &now,
+		})
 	})
 	return r, err
 }
 
-// CheckOut ends a CHECKED_IN reservation now and offers the rest of its window to the waitlist. It fails with ErrReservationNotFound or
-// ErrNotCheckedIn. Repeated, it answers as the first time.
+// CheckOut ends a CHECKED_IN reservation now and offers the rest of its window to the waitlist. It
+// fails with ErrReservationNotFound or ErrNotCheckedIn. If the call is repeated, it returns the
+// first answer again.
 func (s *Store) CheckOut(ctx context.Context, userID, id int64) (library.Reservation, error) {
 	var r library.Reservation
 	var freed []int64
@@ -160,38 +175,49 @@ func (s *Store) CheckOut(ctx context.Context, userID, id int64) (library.Reserva
 		switch r.Status {
 		case library.CheckedIn:
 		case library.Completed:
-			// Completed by the user, or by the worker at the end: either way it is over, and the user wanted it over.
+			// Either the user or the worker completed it. In both cases it is over, as the user
+			// wants.
 			return nil
 		case library.Held, library.Confirmed, library.Cancelled, library.NoShow:
 			return wrongState(library.ErrNotCheckedIn, r)
 		}
-		if err := t.apply(ctx, change{id: id, from: library.CheckedIn, to: library.Completed, kind: library.EventCheckedOut, endedAt: &now}); err != nil {
+		err = t.apply(ctx, statusChange{
+			id: id, from: library.CheckedIn, to: library.Completed, kind: library.EventCheckedOut, endedAt: &now,
+		})
+		if err != nil {
 			return err
 		}
 		r.Status, r.EndedAt = library.Completed, &now
 		freed = []int64{userID}
 		return t.tryOffer(ctx, now, r.SeatID)
 	})
-	s.offerToFreed(ctx, s.pool, err, freed)
+	s.offerToFreedUsers(ctx, s.pool, err, freed)
 	return r, err
 }
 
 const selectExtensionConflicts = `
-	SELECT EXISTS (SELECT FROM reservations WHERE library_id = $1 AND seat_id = $2 AND id <> $4 AND occupies AND during && tstzrange($5, $6)),
-		EXISTS (SELECT FROM reservations WHERE library_id = $1 AND user_id = $3 AND id <> $4 AND occupies AND status <> 'HELD'
-			AND NOT isempty(during * tstzrange($5, $6))),
+	SELECT EXISTS (
+			SELECT FROM reservations
+			WHERE library_id = $1 AND seat_id = $2 AND id <> $4 AND occupies AND during && tstzrange($5, $6)),
+		EXISTS (
+			SELECT FROM reservations
+			WHERE library_id = $1 AND user_id = $3 AND id <> $4 AND occupies AND status <> 'HELD'
+				AND NOT isempty(during * tstzrange($5, $6))),
 		s.out_of_service, NOT dlsms_open(s.library_id, s.branch_id, tstzrange($5, $6)),
 		(SELECT COALESCE(w.ended_at, r.created_at) FROM reservations r
 			LEFT JOIN waitlist_entries w ON w.library_id = r.library_id AND w.id = r.entry_id
 			WHERE r.library_id = $1 AND r.id = $4) AS confirmed_at
 	FROM seats s WHERE s.library_id = $1 AND s.id = $2`
 
-// Extend moves the end of a CONFIRMED or CHECKED_IN reservation to a later time. It fails with ErrReservationNotFound, ErrNotConfirmed,
-// ErrSeatTaken, ErrUserBusy, ErrSeatOutOfService, ErrBranchClosed, ErrWindowNotAllowed for a window that is too long, or Invalid for an end
-// that is not later. With the end that the reservation has, it changes nothing.
+// Extend moves the end of a CONFIRMED or CHECKED_IN reservation to a later time. If the reservation
+// already has that end, Extend changes nothing. It fails with one of these errors:
+//   - ErrReservationNotFound, ErrNotConfirmed
+//   - ErrSeatTaken, ErrUserBusy, ErrSeatOutOfService, ErrBranchClosed
+//   - ErrWindowNotAllowed if the window would be too long
+//   - Invalid if the end is earlier than the present one
 func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (library.Reservation, error) {
 	var r library.Reservation
-	end = end.Truncate(time.Microsecond) // as Postgres has it, so that a repeated call finds the end that it asks for
+	end = end.Truncate(time.Microsecond) // the precision of Postgres, so that a repeated call finds its end
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
 		if _, err := t.Exec(ctx, lockUser, s.lib, userID); err != nil {
 			return err
@@ -205,13 +231,17 @@ func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (li
 		case r.Status != library.Confirmed && r.Status != library.CheckedIn:
 			return wrongState(library.ErrNotConfirmed, r)
 		case !r.EndTime.After(now):
-			return wrongState(library.ErrNotConfirmed, r) // over, though the worker has not come by yet
+			return wrongState(library.ErrNotConfirmed, r) // over, although the worker has not ended it yet
 		case end.Equal(r.EndTime):
 			return nil
 		case end.Before(r.EndTime):
-			return library.Invalid(library.FieldViolation{Field: "end_time", Message: "it must be after the present end, " + r.EndTime.UTC().Format(time.RFC3339)})
+			return library.Invalid(library.FieldViolation{
+				Field: "end_time", Message: "it must be after the present end, " + r.EndTime.UTC().Format(time.RFC3339),
+			})
 		case end.Sub(r.StartTime) > s.policy.MaxDuration+library.ClockTolerance:
-			return s.policy.WindowNotAllowed(now, library.FieldViolation{Field: "end_time", Message: fmt.Sprintf("the window must be at most %v long", s.policy.MaxDuration)})
+			return s.policy.WindowNotAllowed(now, library.FieldViolation{
+				Field: "end_time", Message: fmt.Sprintf("the window must be at most %v long", s.policy.MaxDuration),
+			})
 		}
 		var taken, busy, outOfService, closed bool
 		var confirmed time.Time
@@ -223,18 +253,22 @@ func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (li
 		case outOfService:
 			return library.ErrSeatOutOfService.With("seat_id", strconv.FormatInt(r.SeatID, 10))
 		case closed:
-			return library.ErrBranchClosed.WithFields(library.FieldViolation{Field: "end_time", Message: "the branch is closed for a part of the window"})
+			return library.ErrBranchClosed.WithFields(library.FieldViolation{
+				Field: "end_time", Message: "the branch is closed for a part of the window",
+			})
 		case taken:
 			return library.ErrSeatTaken.With("seat_id", strconv.FormatInt(r.SeatID, 10))
 		case busy:
 			return library.ErrUserBusy
 		}
-		if r.Status == library.Confirmed && r.CheckInDeadline.Equal(r.EndTime) { // cut short by the end that moves now
+		if r.Status == library.Confirmed && r.CheckInDeadline.Equal(r.EndTime) { // the old end cut the deadline short
 			deadline := s.policy.CheckInDeadline(r.StartTime, end, confirmed)
 			r.CheckInDeadline = &deadline
 		}
 		r.EndTime = end
-		return t.apply(ctx, change{id: id, from: r.Status, to: r.Status, kind: library.EventExtended, endTime: end, deadline: r.CheckInDeadline})
+		return t.apply(ctx, statusChange{
+			id: id, from: r.Status, to: r.Status, kind: library.EventExtended, endTime: end, deadline: r.CheckInDeadline,
+		})
 	})
 	return r, err
 }

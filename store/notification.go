@@ -7,14 +7,16 @@ import (
 )
 
 const selectNotifications = `
-	SELECT r.id, r.kind, r.user_id, r.reservation_id, COALESCE(r.entry_id, 0) AS entry_id, r.seat_id, b.code AS branch, s.area, s.label,
-		b.timezone, lower(r.during) AS start_time, upper(r.during) AS end_time, r.status, r.check_in_deadline, r.offer_expires_at,
-		r.at AS created_at
+	SELECT r.id, r.kind, r.user_id, r.reservation_id, COALESCE(r.entry_id, 0) AS entry_id,
+		r.seat_id, b.code AS branch, s.area, s.label,
+		b.timezone, lower(r.during) AS start_time, upper(r.during) AS end_time, r.status,
+		r.check_in_deadline, r.offer_expires_at, r.at AS created_at
 	FROM reservation_events r ` + atSeat + `
 	WHERE r.library_id = $1 AND r.user_id = $2 AND r.notifies AND r.id > $3 ORDER BY r.id LIMIT $4`
 
-// Notifications returns at most limit of a user's notifications with ids above afterID, in the order in which they came about. Fewer are
-// all that there are: rows that cannot be read are left out, and others are read in their place.
+// Notifications returns at most limit of a user's notifications with ids above afterID, in the
+// order of their ids. Fewer than limit means that there are no more. Unreadable rows are left out,
+// and further rows are read in their place.
 func (s *Store) Notifications(ctx context.Context, userID, afterID int64, limit int) ([]library.Notification, error) {
 	all := []library.Notification{}
 	for {

@@ -12,7 +12,7 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// waiter is an entry that could be served.
+// waiter is a waiting entry that can get an offer.
 type waiter struct {
 	EntryID   int64
 	SeatID    int64
@@ -21,57 +21,72 @@ type waiter struct {
 	EndTime   time.Time
 }
 
-// left says of an entry w that enough of its window is left at now.t: an offer that could only be claimed for less than the
-// shortest reservation would keep the seat from everyone and help no one.
-const left = `w.status = 'WAITING' AND upper(w.during) - GREATEST(lower(w.during), now.t) >= @min_duration::interval`
+// enoughLeft is a condition on an entry w: it waits, and at now.t enough of its window is left. A
+// claimed offer must leave time for at least the shortest reservation. A shorter offer would block
+// the seat and help no user.
+const enoughLeft = `
+	w.status = 'WAITING' AND upper(w.during) - GREATEST(lower(w.during), now.t) >= @min_duration::interval`
 
-// claimable says of an entry w that its user could claim an offer at now.t, as ClaimOffer decides it: the user is free for the whole
-// window, and has fewer upcoming reservations than the library allows.
+// claimable is a condition on an entry w: its user could claim an offer at now.t by the rules of
+// ClaimOffer. The user is free for the whole window and has fewer upcoming reservations than the
+// limit.
 const claimable = `
 	(SELECT COALESCE(bool_and(isempty(r.during * w.during)), true) AND (@max_upcoming::bigint = 0
 			OR count(*) FILTER (WHERE r.status <> 'HELD' AND upper(r.during) > now.t) < @max_upcoming)
 		FROM reservations r WHERE r.library_id = w.library_id AND r.user_id = w.user_id AND r.occupies)`
 
-// seatFree says of an entry w that its seat is free for the whole window.
-const seatFree = `NOT EXISTS (SELECT FROM reservations r
-	WHERE r.library_id = w.library_id AND r.seat_id = w.seat_id AND r.occupies AND r.during && w.during)`
+// seatFree is a condition on an entry w: its seat is free for the whole window.
+const seatFree = `
+	NOT EXISTS (
+		SELECT FROM reservations r
+		WHERE r.library_id = w.library_id AND r.seat_id = w.seat_id AND r.occupies AND r.during && w.during)`
 
-// rest is what is left of the window of an entry w: of what has passed it does not matter whether the branch was open.
-const rest = `tstzrange(GREATEST(lower(w.during), now.t), upper(w.during))`
+// restOfWindow is the part of the window of an entry w that has not passed. Only in this part must
+// the branch be open.
+const restOfWindow = `tstzrange(GREATEST(lower(w.during), now.t), upper(w.during))`
 
-// waitersAtOnce is how many waiters of a seat are read at once. Most often the first one is served, and no other fits any more.
-const waitersAtOnce = 16
+// waitersPerRead is how many waiters of a seat one query reads. Usually the first one gets the
+// offer and no other fits.
+const waitersPerRead = 16
 
-// selectWaiters finds for each of some seats the first waiters, in FIFO order, who could be served. What a seat is taken for and when
-// its branch is open is computed once for all that wait. An entry in a crowd that waits for a window that is taken costs a
-// microsecond, its user is looked up only when the window is free, and none after the last waiter that is returned.
+// selectWaiters finds, for each of some seats, the first waiters in FIFO order. It computes the
+// taken windows of a seat and the opening hours of its branch once for all entries. An entry whose
+// window is taken then costs one microsecond, which matters in a long line. The user is looked up
+// only if the window is free. The query stops after the last waiter that it returns.
 const selectWaiters = `
 	WITH now AS MATERIALIZED (
 		SELECT @now::timestamptz AS t
 	), freed AS MATERIALIZED (
-		SELECT s.id, s.branch_id, (SELECT range_agg(r.during) FROM reservations r
+		SELECT s.id, s.branch_id, (
+			SELECT range_agg(r.during) FROM reservations r
 			WHERE r.library_id = @library AND r.seat_id = s.id AND r.occupies) AS taken
 		FROM seats s WHERE s.library_id = @library AND s.id = ANY (@seats::bigint[]) AND NOT s.out_of_service
-			AND EXISTS (SELECT FROM waitlist_entries w WHERE w.library_id = @library AND w.seat_id = s.id AND w.live)
+			AND EXISTS (
+				SELECT FROM waitlist_entries w WHERE w.library_id = @library AND w.seat_id = s.id AND w.live)
 	), hours AS MATERIALIZED (
-		SELECT b.branch_id, dlsms_hours(@library, b.branch_id, tstzrange(now.t, GREATEST(now.t, LEAST(now.t + interval '1 year',
-			(SELECT max(upper(during)) FROM waitlist_entries WHERE library_id = @library AND live))))) AS open
+		SELECT b.branch_id, dlsms_hours(@library, b.branch_id,
+			tstzrange(now.t, GREATEST(now.t, LEAST(now.t + interval '1 year',
+				(SELECT max(upper(during)) FROM waitlist_entries WHERE library_id = @library AND live))))) AS open
 		FROM now CROSS JOIN (SELECT DISTINCT branch_id FROM freed) b
 	)
 	SELECT w.id AS entry_id, f.id AS seat_id, w.user_id, w.start_time, w.end_time
 	FROM now CROSS JOIN freed f JOIN hours h ON h.branch_id = f.branch_id CROSS JOIN LATERAL (
 		SELECT w.id, w.user_id, lower(w.during) AS start_time, upper(w.during) AS end_time
 		FROM waitlist_entries w
-		WHERE w.library_id = @library AND w.seat_id = f.id AND w.live AND ` + left + `
-			AND (f.taken && w.during) IS NOT TRUE AND (h.open @> ` + rest + `) IS NOT FALSE AND ` + claimable + `
+		WHERE w.library_id = @library AND w.seat_id = f.id AND w.live
+			AND ` + enoughLeft + `
+			AND (f.taken && w.during) IS NOT TRUE
+			AND (h.open @> ` + restOfWindow + `) IS NOT FALSE
+			AND ` + claimable + `
 		ORDER BY w.id LIMIT @most::bigint
 	) w
 	ORDER BY w.id`
 
-// hold makes an offer: the seat becomes HELD for the waiter's user.
-const hold = `
+// insertHold makes an offer: it inserts a HELD reservation for the waiter's user.
+const insertHold = `
 	WITH held AS (
-		INSERT INTO reservations (library_id, seat_id, user_id, entry_id, during, status, check_in_opens_at, offer_expires_at, created_at)
+		INSERT INTO reservations (library_id, seat_id, user_id, entry_id, during, status,
+			check_in_opens_at, offer_expires_at, created_at)
 		SELECT library_id, seat_id, user_id, id, during, 'HELD', lower(during) - $3::interval, $4, $5
 		FROM waitlist_entries WHERE library_id = $1 AND id = $2 AND status = 'WAITING'
 		RETURNING library_id, id, entry_id
@@ -80,20 +95,23 @@ const hold = `
 	FROM held WHERE w.library_id = held.library_id AND w.id = held.entry_id
 	RETURNING held.id`
 
-// offer serves the waitlists of seats that are locked: in FIFO order, each waiter whose whole window is free and who is free then gets it.
+// offer serves the waitlists of locked seats in FIFO order. A waiter gets an offer if the whole
+// window is free and the user is free during it.
 func (t *tx) offer(ctx context.Context, now time.Time, seatIDs []int64) error {
 	return t.offerAfter(ctx, &pgx.Batch{}, now, seatIDs)
 }
 
-// offerTimeout bounds the statements of tryOffer, so that the transaction has time left for its own transition.
+// offerTimeout bounds the statements of tryOffer, so that the transaction keeps time for its own
+// transition.
 const offerTimeout = statementTimeout * 3 / 10
 
-// tryOffer is offer for a transaction that shall commit its own transition all the same if the seat's waitlist can't be served: its
-// user must not stay in a seat because of who waits for it. The offers are of the same transaction, as always, but after a savepoint;
-// if they fail, the worker's sweep makes them, and reports the seat where it fails too.
+// tryOffer is offer for a transaction that must commit its own transition even if the seat's
+// waitlist cannot be served: a faulty waitlist must not keep a user in a seat. The offers are part
+// of the same transaction, but they come after a savepoint. If they fail, the sweep of the worker
+// makes them later. If the sweep fails, too, the worker reports the seat.
 func (t *tx) tryOffer(ctx context.Context, now time.Time, seatID int64) error {
 	recorded := len(t.events)
-	savepoint := &pgx.Batch{} // goes along with the first look at the waitlist: no round trip of its own
+	savepoint := &pgx.Batch{} // sent together with the first read of the waitlist, to save a round trip
 	savepoint.Queue(`SAVEPOINT offers`)
 	savepoint.Queue(boundStatements, millis(offerTimeout))
 	err := t.offerAfter(ctx, savepoint, now, []int64{seatID})
@@ -105,12 +123,14 @@ func (t *tx) tryOffer(ctx context.Context, now time.Time, seatID int64) error {
 	return err
 }
 
-// offerAfter is offer after the statements of a batch, which go along with its own.
+// offerAfter is offer with a batch of statements that are sent before its own, in the same round
+// trip.
 func (t *tx) offerAfter(ctx context.Context, batch *pgx.Batch, now time.Time, seatIDs []int64) error {
 	judged := 0
 	for len(seatIDs) > 0 {
 		var waiters []waiter
-		batch.Queue(selectWaiters, t.s.waiterArgs(pgx.NamedArgs{"now": now, "seats": seatIDs, "most": waitersAtOnce})).Query(func(rows pgx.Rows) (err error) {
+		args := t.s.waiterArgs(pgx.NamedArgs{"now": now, "seats": seatIDs, "most": waitersPerRead})
+		batch.Queue(selectWaiters, args).Query(func(rows pgx.Rows) (err error) {
 			waiters, err = pgx.CollectRows(rows, pgx.RowToStructByName[waiter])
 			return err
 		})
@@ -134,12 +154,13 @@ func (t *tx) offerAfter(ctx context.Context, batch *pgx.Batch, now time.Time, se
 	return nil
 }
 
-// queueHolds makes offers to waiters, in FIFO order, and returns the seats of which more waiters may fit.
+// queueHolds queues offers to waiters in FIFO order. It returns the seats that may have more
+// waiters.
 func (t *tx) queueHolds(batch *pgx.Batch, now time.Time, waiters []waiter) (more []int64) {
 	var served []waiter
 	read := map[int64]int{}
 	for _, w := range waiters {
-		if read[w.SeatID]++; read[w.SeatID] == waitersAtOnce {
+		if read[w.SeatID]++; read[w.SeatID] == waitersPerRead {
 			more = append(more, w.SeatID)
 		}
 		if overlapsAny(w, served) {
@@ -150,7 +171,7 @@ func (t *tx) queueHolds(batch *pgx.Batch, now time.Time, waiters []waiter) (more
 		if expires.After(w.EndTime) {
 			expires = w.EndTime
 		}
-		batch.Queue(hold, t.s.lib, w.EntryID, t.s.policy.CheckInLead, expires, now).QueryRow(func(row pgx.Row) error {
+		batch.Queue(insertHold, t.s.lib, w.EntryID, t.s.policy.CheckInLead, expires, now).QueryRow(func(row pgx.Row) error {
 			var id int64
 			err := row.Scan(&id)
 			t.record(library.EventOffered, id)
@@ -160,16 +181,18 @@ func (t *tx) queueHolds(batch *pgx.Batch, now time.Time, waiters []waiter) (more
 	return more
 }
 
-// waiterArgs adds to args what decides who could be served.
+// waiterArgs adds to args the arguments of enoughLeft and claimable.
 func (s *Store) waiterArgs(args pgx.NamedArgs) pgx.NamedArgs {
 	args["library"], args["min_duration"], args["max_upcoming"] = s.lib, s.policy.MinDuration, s.policy.MaxUpcoming
 	return args
 }
 
-// overlapsAny reports whether w wants a seat, or is a user, that one of those served before it has in an overlapping window.
+// overlapsAny reports whether an earlier waiter of served has the same seat or the same user as w,
+// and an overlapping window.
 func overlapsAny(w waiter, served []waiter) bool {
 	for _, s := range served {
-		if (w.SeatID == s.SeatID || w.UserID == s.UserID) && w.StartTime.Before(s.EndTime) && s.StartTime.Before(w.EndTime) {
+		same := w.SeatID == s.SeatID || w.UserID == s.UserID
+		if same && w.StartTime.Before(s.EndTime) && s.StartTime.Before(w.EndTime) {
 			return true
 		}
 	}
@@ -185,7 +208,7 @@ func (t *tx) lockSeats(ctx context.Context, ids []int64) ([]int64, error) {
 	return pgx.CollectRows(rows, pgx.RowTo[int64])
 }
 
-// now returns the time, by Postgres's clock. It is asked for after the locks, which may have taken long.
+// now returns the time of Postgres's clock. Call it after taking the locks, which may take long.
 func (t *tx) now(ctx context.Context) (now time.Time, err error) {
 	err = t.QueryRow(ctx, selectNow).Scan(&now)
 	return now, err
@@ -193,55 +216,71 @@ func (t *tx) now(ctx context.Context) (now time.Time, err error) {
 
 const selectNow = `SELECT dlsms_now()`
 
-// selectFree finds the seats that could be offered: whether the branch is open is asked last, once a branch, and only where a seat and
-// its waiter are free. A branch whose hours can't be computed counts as open: OfferStep fails there, and the worker reports the seat.
+// selectFree finds the seats that could be offered. It checks the opening hours last, once for each
+// branch, and only for free seats with free users. A branch whose hours cannot be computed counts
+// as open: OfferStep then fails for the seat, and the worker reports it.
 const selectFree = `
 	WITH now AS MATERIALIZED (
 		SELECT dlsms_now() AS t
 	), free AS MATERIALIZED (
-		SELECT w.seat_id, s.branch_id, ` + rest + ` AS rest
-		FROM now CROSS JOIN waitlist_entries w JOIN seats s ON s.library_id = w.library_id AND s.id = w.seat_id
-		WHERE w.library_id = @library AND w.live AND ` + left + ` AND NOT s.out_of_service AND w.seat_id <> ALL (@without::bigint[])
-			AND ` + seatFree + ` AND ` + claimable + `
+		SELECT w.seat_id, s.branch_id, ` + restOfWindow + ` AS rest
+		FROM now
+		CROSS JOIN waitlist_entries w
+		JOIN seats s ON s.library_id = w.library_id AND s.id = w.seat_id
+		WHERE w.library_id = @library AND w.live
+			AND ` + enoughLeft + `
+			AND NOT s.out_of_service
+			AND w.seat_id <> ALL (@without::bigint[])
+			AND ` + seatFree + `
+			AND ` + claimable + `
 	), hours AS MATERIALIZED (
-		SELECT b.branch_id, dlsms_hours_if_known(@library, b.branch_id, tstzrange(now.t, LEAST(now.t + interval '1 year', b.until))) AS open
+		SELECT b.branch_id, dlsms_hours_if_known(@library, b.branch_id,
+			tstzrange(now.t, LEAST(now.t + interval '1 year', b.until))) AS open
 		FROM now CROSS JOIN (SELECT branch_id, max(upper(rest)) AS until FROM free GROUP BY branch_id) b
 	)
 	SELECT f.seat_id FROM free f JOIN hours h ON h.branch_id = f.branch_id
 	WHERE (h.open @> f.rest) IS NOT FALSE LIMIT @most::bigint`
 
-// lookForFree is Look for OfferStep.
-func (s *Store) lookForFree(ctx context.Context, q Look) (Found, error) {
+// findFree is FindDue for OfferStep.
+func (s *Store) findFree(ctx context.Context, q DueQuery) (Due, error) {
 	args := s.waiterArgs(pgx.NamedArgs{"without": q.Without, "most": q.Most})
 	if q.Without == nil {
 		args["without"] = []int64{}
 	}
 	seats, err := query(ctx, s.background, pgx.RowTo[int64], selectFree, args)
-	return Found{Seats: sorted(seats), More: len(seats) == q.Most}, err
+	return Due{Seats: sorted(seats), More: len(seats) == q.Most}, err
 }
 
-// selectFreeFor finds the seats that users wait for and could have. It does not ask whether the branch is open: the offer does.
+// selectFreeFor finds the free seats that users wait for and could have. It does not check whether
+// the branch is open, because the offer checks it.
 const selectFreeFor = `
 	SELECT DISTINCT w.seat_id
-	FROM (SELECT dlsms_now() AS t OFFSET 0) now, waitlist_entries w JOIN seats s ON s.library_id = w.library_id AND s.id = w.seat_id
-	WHERE w.library_id = @library AND w.user_id = ANY (@users::bigint[]) AND w.ended_at IS NULL AND ` + left + ` AND NOT s.out_of_service
-		AND ` + seatFree + ` AND ` + claimable + `
+	FROM (SELECT dlsms_now() AS t OFFSET 0) now, waitlist_entries w
+	JOIN seats s ON s.library_id = w.library_id AND s.id = w.seat_id
+	WHERE w.library_id = @library AND w.user_id = ANY (@users::bigint[]) AND w.ended_at IS NULL
+		AND ` + enoughLeft + `
+		AND NOT s.out_of_service
+		AND ` + seatFree + `
+		AND ` + claimable + `
 	LIMIT @most::bigint`
 
-// freedAtOnce bounds the seats that offerToFreed locks.
-const freedAtOnce = 1000
+// maxFreedSeats bounds the seats that offerToFreedUsers locks.
+const maxFreedSeats = 1000
 
-// offerToFreed offers seats that were free all along to users whom a transaction has just freed by ending their reservations; err is how
-// that one ended. It needs a transaction of its own: the first one can't lock further seats without breaking the lock order, and only
-// after its commit does nobody miss that these users are free. Should this fail, or wait too long for a seat's lock, the worker's sweep
-// does it.
-func (s *Store) offerToFreed(ctx context.Context, pool *pgxpool.Pool, err error, users []int64) {
+// offerToFreedUsers serves users whose reservations a transaction has just ended. They may wait for
+// other seats that have been free all along. err is the result of that transaction.
+// offerToFreedUsers needs a transaction of its own for two reasons:
+//   - the first transaction cannot lock further seats without breaking the lock order
+//   - other transactions see that these users are free only after the first one has committed
+//
+// If it fails, or waits too long for the lock of a seat, the sweep of the worker makes the offers.
+func (s *Store) offerToFreedUsers(ctx context.Context, pool *pgxpool.Pool, err error, users []int64) {
 	if err != nil || len(users) == 0 {
 		return
 	}
-	ctx, cancel := budget(ctx) // a caller who has gone is no reason to let others wait
+	ctx, cancel := budget(ctx) // waiters are served even if the caller has disconnected
 	defer cancel()
-	args := s.waiterArgs(pgx.NamedArgs{"users": sorted(users), "most": freedAtOnce})
+	args := s.waiterArgs(pgx.NamedArgs{"users": sorted(users), "most": maxFreedSeats})
 	seats, err := query(ctx, pool, pgx.RowTo[int64], selectFreeFor, args)
 	if err != nil || len(seats) == 0 {
 		return
@@ -250,7 +289,7 @@ func (s *Store) offerToFreed(ctx context.Context, pool *pgxpool.Pool, err error,
 	if _, refused := errors.AsType[*pgconn.PgError](err); !refused || len(seats) == 1 {
 		return
 	}
-	for _, seat := range seats { // one of them can't be served: the others can
+	for _, seat := range seats { // one seat failed, so each seat gets a transaction of its own
 		_ = s.offerSeats(ctx, pool, []int64{seat})
 	}
 }

@@ -9,9 +9,11 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// reservationState are the columns of a Reservation that reservations and reservation_events share, under the name r.
+// reservationState lists the columns of a Reservation that both reservations and reservation_events
+// have. The table's alias is r.
 const reservationState = `
-	r.seat_id, b.code AS branch, s.area, s.label, r.user_id, lower(r.during) AS start_time, upper(r.during) AS end_time, r.status,
+	r.seat_id, b.code AS branch, s.area, s.label, r.user_id,
+	lower(r.during) AS start_time, upper(r.during) AS end_time, r.status,
 	r.check_in_opens_at, r.check_in_deadline, r.created_at, r.checked_in_at, r.ended_at`
 
 // atSeat joins the seat and branch of r.
@@ -24,28 +26,31 @@ const (
 
 	selectOwnReservation = selectReservation + `AND r.id = $2 AND r.user_id = $3`
 
-	// selectFirstAnswer is a reservation as it was right after a transition: what a repeated call is answered with.
+	// selectFirstAnswer reads a reservation as it was right after a transition. Repeated calls get
+	// it.
 	selectFirstAnswer = `
 		SELECT r.reservation_id AS id, ` + reservationState + ` FROM reservation_events r ` + atSeat + `
 		WHERE r.library_id = $1 AND r.reservation_id = $2 AND r.kind = $3 ORDER BY r.version LIMIT 1`
 )
 
-// Reservation returns a reservation of the user's, or ErrReservationNotFound.
+// Reservation returns one of the user's reservations, or ErrReservationNotFound.
 func (s *Store) Reservation(ctx context.Context, userID, id int64) (library.Reservation, error) {
-	return queryOne(ctx, s.pool, library.ErrReservationNotFound, pgx.RowToStructByName[library.Reservation], selectOwnReservation, s.lib, id, userID)
+	return queryOne(ctx, s.pool, library.ErrReservationNotFound, pgx.RowToStructByName[library.Reservation],
+		selectOwnReservation, s.lib, id, userID)
 }
 
-// View is which of a user's reservations to list.
+// View selects which of a user's reservations are listed.
 type View int
 
 // The views.
 const (
-	ViewUpcoming View = iota // they take their seat and have not ended
-	ViewHistory              // ended in the past 30 days
+	ViewUpcoming View = iota // reservations that take their seat and have not ended
+	ViewHistory              // reservations that ended in the past 30 days
 	ViewAll
 )
 
-// ReservationCursor is where a page of reservations ended: the next one begins after it. Its zero value is before the first page.
+// ReservationCursor is the position at which a page of reservations ended. The next page begins
+// after it. The zero value is before the first page.
 type ReservationCursor struct {
 	StartTime time.Time
 	ID        int64
@@ -64,7 +69,11 @@ var selectReservations = map[View]string{
 		AND ($4::bigint = 0 OR (lower(r.during), r.id) > ($3, $4)) ORDER BY lower(r.during), r.id LIMIT $5`,
 }
 
-// Reservations returns at most limit of a user's reservations after the cursor: by start, the history from the latest back.
-func (s *Store) Reservations(ctx context.Context, userID int64, view View, after ReservationCursor, limit int) ([]library.Reservation, error) {
-	return query(ctx, s.pool, pgx.RowToStructByName[library.Reservation], selectReservations[view], s.lib, userID, after.StartTime, after.ID, limit)
+// Reservations returns at most limit of a user's reservations after the cursor. They are ordered by
+// start. ViewHistory begins with the latest.
+func (s *Store) Reservations(
+	ctx context.Context, userID int64, view View, after ReservationCursor, limit int,
+) ([]library.Reservation, error) {
+	return query(ctx, s.pool, pgx.RowToStructByName[library.Reservation], selectReservations[view],
+		s.lib, userID, after.StartTime, after.ID, limit)
 }

@@ -171,7 +171,7 @@ func (s *Store) reserveAll(ctx context.Context, conn *pgxpool.Conn, wishes []lib
 		return nil, err
 	}
 	for range made {
-		s.grew(ctx)
+		s.rowAdded(ctx)
 	}
 	// On the connection at hand: a rush of repeats, each holding one and waiting for another, would stand still.
 	for _, place := range repeated {

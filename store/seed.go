@@ -11,7 +11,7 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// The numbers of the enum dlsms.v1.Amenity.
+// The values of the enum dlsms.v1.Amenity.
 const (
 	powerOutlet = int16(iota + 1)
 	monitor
@@ -20,17 +20,20 @@ const (
 	windowView
 )
 
-// demoArea is one area of the demo library: its seats are labelled prefix-01 and so on, and have what extras says, in turn.
-// The first ones of them also have power.
+// demoArea is one area of the demo library. Its seats have the labels prefix-01, prefix-02 and so
+// on. Seat i has the amenities extras[i % len(extras)]. The first power seats also have a power
+// outlet.
 type demoArea struct {
 	branch, area, prefix string
 	seats, power         int
 	extras               [][]int16
 }
 
-var demoBranches = []struct{ code, name string }{{"main", "Main Library"}, {"science", "Science"}, {"engineering", "Engineering"}}
+var demoBranches = []struct{ code, name string }{
+	{"main", "Main Library"}, {"science", "Science"}, {"engineering", "Engineering"},
+}
 
-// demoAreas add up to 49 seats: 25 in main, 12 in science, 12 in engineering; 18 with power.
+// demoAreas has 49 seats: 25 in main, 12 in science and 12 in engineering. 18 of them have power.
 var demoAreas = []demoArea{
 	{"main", "Reading Room", "R", 10, 4, [][]int16{{windowView}, nil, {wheelchairAccessible}}},
 	{"main", "Group Study", "G", 8, 3, [][]int16{{monitor}, nil}},
@@ -42,20 +45,23 @@ var demoAreas = []demoArea{
 }
 
 var demoStudents = []string{
-	"Ada Okafor", "Ben Lindqvist", "Chiara Rossi", "Deepak Nair", "Elena Petrova", "Farid Haddad", "Grace Kim", "Hugo Martin", "Ines Duarte", "Jonas Weber",
+	"Ada Okafor", "Ben Lindqvist", "Chiara Rossi", "Deepak Nair", "Elena Petrova",
+	"Farid Haddad", "Grace Kim", "Hugo Martin", "Ines Duarte", "Jonas Weber",
 }
 
-// Seeded is what a Seed added.
+// Seeded counts the rows that Seed added.
 type Seeded struct {
 	Branches, Seats, Users int
 }
 
-// Seed adds the demo data: 3 branches with 49 seats, the students S2021001 to S2021010 and the librarian L0001, all with the password whose bcrypt
-// hash is given. What is there already stays as it is, so it may run any number of times, on several replicas at once.
+// Seed adds the demo data: 3 branches with 49 seats, the students S2021001 to S2021010 and the
+// librarian L0001. All users get the password with the given bcrypt hash. Existing rows stay as
+// they are, so Seed may be repeated, and several replicas may run it at once.
 func (s *Store) Seed(ctx context.Context, passwordHash string) (Seeded, error) {
 	var added Seeded
 	err := s.inTx(ctx, s.background, func(ctx context.Context, t *tx) error {
-		// One seeding at a time. A stronger lock would get in the way of somebody who registers, and deadlock with them.
+		// Only one Seed runs at a time. A stronger lock would block users who register, and
+		// deadlock with them.
 		if _, err := t.Exec(ctx, `SELECT 1 FROM libraries WHERE id = $1 FOR NO KEY UPDATE`, s.lib); err != nil {
 			return err
 		}
@@ -68,7 +74,8 @@ func (s *Store) Seed(ctx context.Context, passwordHash string) (Seeded, error) {
 		}
 		for _, a := range demoAreas {
 			for i := range a.seats {
-				queue(&added.Seats, insertDemoSeat, s.lib, a.branch, a.area, fmt.Sprintf("%s-%02d", a.prefix, i+1), a.amenities(i))
+				label := fmt.Sprintf("%s-%02d", a.prefix, i+1)
+				queue(&added.Seats, insertDemoSeat, s.lib, a.branch, a.area, label, a.amenities(i))
 			}
 		}
 		for i, name := range demoStudents {
@@ -78,12 +85,12 @@ func (s *Store) Seed(ctx context.Context, passwordHash string) (Seeded, error) {
 		return t.SendBatch(ctx, batch).Close()
 	})
 	if err == nil && added != (Seeded{}) {
-		_, err = query(ctx, s.background, pgx.RowTo[int64], analyzeTables) // see growth
+		_, err = query(ctx, s.background, pgx.RowTo[int64], analyzeTables) // see analyzer
 	}
 	return added, err
 }
 
-// amenities returns what seat i of the area has, sorted.
+// amenities returns the amenities of seat i of the area, sorted.
 func (a demoArea) amenities(i int) []int16 {
 	has := slices.Clone(a.extras[i%len(a.extras)])
 	if i < a.power {
@@ -93,7 +100,7 @@ func (a demoArea) amenities(i int) []int16 {
 	return append([]int16{}, has...) // an empty array, not NULL
 }
 
-// Each leaves what is there, without drawing an id for it: ON CONFLICT would draw one.
+// Each statement skips an existing row without using an id. ON CONFLICT would use an id.
 const (
 	insertDemoBranch = `
 		INSERT INTO branches (library_id, code, name, timezone)

@@ -47,7 +47,7 @@ type Store struct {
 	lib        int64
 	policy     library.Policy
 	booker     booker
-	growth     growth
+	analyzer   analyzer
 	observer   Observer
 	unreadable unreadable
 
@@ -135,7 +135,7 @@ func warm(ctx context.Context, pool *pgxpool.Pool, n int) error {
 
 // Close waits for what runs and closes all connections.
 func (s *Store) Close() {
-	s.growth.analyzing.Wait()
+	s.analyzer.running.Wait()
 	for _, pool := range []*pgxpool.Pool{s.pool, s.background, s.booker.lanes} {
 		if pool != nil {
 			pool.Close()

@@ -12,33 +12,49 @@ import (
 )
 
 const selectEntry = `
-	SELECT r.id, r.seat_id, b.code AS branch, s.area, s.label, r.user_id, lower(r.during) AS start_time, upper(r.during) AS end_time, r.status,
-		CASE WHEN r.live THEN 1 + (SELECT count(*) FROM waitlist_entries o WHERE o.library_id = r.library_id AND o.seat_id = r.seat_id
-			AND o.live AND o.id < r.id AND o.during && r.during) ELSE 0 END::int AS position,
+	SELECT r.id, r.seat_id, b.code AS branch, s.area, s.label, r.user_id,
+		lower(r.during) AS start_time, upper(r.during) AS end_time, r.status,
+		CASE WHEN r.live THEN 1 + (
+			SELECT count(*) FROM waitlist_entries o
+			WHERE o.library_id = r.library_id AND o.seat_id = r.seat_id
+				AND o.live AND o.id < r.id AND o.during && r.during) ELSE 0 END::int AS position,
 		r.offer_expires_at, r.created_at, COALESCE(r.reservation_id, 0) AS reservation_id
 	FROM waitlist_entries r ` + atSeat + ` WHERE r.library_id = $1 `
 
-// Waitlist returns a user's entries that are live, and of those that ended in the past 24 hours the last 100 at most, in the order in which
-// the user joined.
+// Waitlist returns a user's live entries, and at most the last 100 of those that ended in the past
+// 24 hours. The order is that in which the user joined.
 func (s *Store) Waitlist(ctx context.Context, userID int64) ([]library.WaitlistEntry, error) {
 	const mine = selectEntry + `AND r.id IN (
 			SELECT id FROM waitlist_entries WHERE library_id = $1 AND user_id = $2 AND ended_at IS NULL
-			UNION ALL (SELECT id FROM waitlist_entries WHERE library_id = $1 AND user_id = $2 AND ended_at > dlsms_now() - interval '24 hours'
+			UNION ALL (
+				SELECT id FROM waitlist_entries
+				WHERE library_id = $1 AND user_id = $2 AND ended_at > dlsms_now() - interval '24 hours'
 				ORDER BY ended_at DESC, id DESC LIMIT 100))
 		ORDER BY r.id`
 	return query(ctx, s.pool, pgx.RowToStructByName[library.WaitlistEntry], mine, s.lib, userID)
 }
 
-// selectJoin takes a window that is reversed or too long ($8: most) for an empty one: it has to be refused, not to be searched for.
+// selectJoin uses the empty window if the window is reversed or longer than $8. JoinWaitlist
+// refuses such a window, so the query need not search it.
 const selectJoin = `
 	SELECT dlsms_now(), s.out_of_service, NOT dlsms_open(s.library_id, s.branch_id, w.during),
-		COALESCE((SELECT id FROM waitlist_entries WHERE library_id = $1 AND user_id = $3 AND request_id = $6), 0) AS prior,
-		COALESCE((SELECT request_hash = $7 FROM waitlist_entries WHERE library_id = $1 AND user_id = $3 AND request_id = $6), false) AS same,
-		NOT EXISTS (SELECT FROM reservations WHERE library_id = $1 AND seat_id = $2 AND occupies AND reservations.during && w.during) AS free,
-		EXISTS (SELECT FROM reservations WHERE library_id = $1 AND seat_id = $2 AND user_id = $3 AND occupies
+		COALESCE((
+			SELECT id FROM waitlist_entries
+			WHERE library_id = $1 AND user_id = $3 AND request_id = $6), 0) AS prior,
+		COALESCE((
+			SELECT request_hash = $7 FROM waitlist_entries
+			WHERE library_id = $1 AND user_id = $3 AND request_id = $6), false) AS same,
+		NOT EXISTS (
+			SELECT FROM reservations
+			WHERE library_id = $1 AND seat_id = $2 AND occupies AND reservations.during && w.during) AS free,
+		EXISTS (
+			SELECT FROM reservations
+			WHERE library_id = $1 AND seat_id = $2 AND user_id = $3 AND occupies
 			AND reservations.during && w.during) AS mine,
 		own.waiting, own.entries, own.here,
-		(SELECT count(*) FROM (SELECT FROM waitlist_entries WHERE library_id = $1 AND seat_id = $2 AND live LIMIT $9::bigint) l) AS line
+		(SELECT count(*) FROM (
+			SELECT FROM waitlist_entries
+			WHERE library_id = $1 AND seat_id = $2 AND live LIMIT $9::bigint) l) AS queued
 	FROM (SELECT CASE WHEN $4::timestamptz < $5 AND $5 - $4 <= $8 THEN tstzrange($4, $5) ELSE 'empty' END AS during) w
 	CROSS JOIN LATERAL (
 		SELECT COALESCE(bool_or(e.seat_id = $2 AND e.during && w.during), false) AS waiting, count(*) AS entries,
@@ -48,14 +64,22 @@ const selectJoin = `
 	WHERE s.library_id = $1 AND s.id = $2`
 
 const insertEntry = `
-	INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, joined_position, created_at, request_id, request_hash)
+	INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, joined_position, created_at,
+		request_id, request_hash)
 	SELECT $1, $2, $3, tstzrange($4, $5), 1 + count(*), $6, $7, $8
 	FROM waitlist_entries WHERE library_id = $1 AND seat_id = $2 AND live AND during && tstzrange($4, $5)
 	RETURNING id`
 
-// JoinWaitlist puts a user in line for a seat and window; the booking's StartTime must be set. It fails with ErrSeatNotFound, ErrSeatOutOfService,
-// ErrSeatAvailable, ErrUserBusy when the seat is the user's own then, ErrAlreadyWaiting, ErrTooManyReservations, ErrWaitlistFull, ErrRequestIDReused,
-// ErrBranchClosed, or with ErrWindowNotAllowed, or Invalid for a window that ends before it starts. The same RequestID and content again returns the first answer again.
+// JoinWaitlist puts a user in line for a seat and window. The booking's StartTime must be set. It
+// fails with one of these errors:
+//   - ErrSeatNotFound, ErrSeatOutOfService, ErrBranchClosed
+//   - ErrSeatAvailable if the seat is free for the whole window
+//   - ErrUserBusy if the user has reserved the seat for a part of the window
+//   - ErrAlreadyWaiting, ErrTooManyReservations, ErrWaitlistFull
+//   - ErrRequestIDReused
+//   - ErrWindowNotAllowed, or Invalid if the window ends before it starts
+//
+// If the call is repeated with the same RequestID and content, it returns the first answer again.
 func (s *Store) JoinWaitlist(ctx context.Context, b library.Booking) (library.WaitlistEntry, error) {
 	var entry library.WaitlistEntry
 	hash := contentHash(b.RequestID, b.SeatID, b.StartTime, b.EndTime)
@@ -66,9 +90,11 @@ func (s *Store) JoinWaitlist(ctx context.Context, b library.Booking) (library.Wa
 		var now time.Time
 		var outOfService, closed, same, free, mine, waiting bool
 		var prior int64
-		var entries, here, line int // of the user, of these at the seat, and of all at the seat
-		batch.Queue(selectJoin, s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, orNil(b.RequestID), hash, s.policy.MaxDuration, s.policy.MaxWaitlist).QueryRow(func(row pgx.Row) error {
-			return row.Scan(&now, &outOfService, &closed, &prior, &same, &free, &mine, &waiting, &entries, &here, &line)
+		// Live entries of the user, of the user at this seat, and of all users at this seat.
+		var entries, here, queued int
+		batch.Queue(selectJoin, s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, orNil(b.RequestID), hash,
+			s.policy.MaxDuration, s.policy.MaxWaitlist).QueryRow(func(row pgx.Row) error {
+			return row.Scan(&now, &outOfService, &closed, &prior, &same, &free, &mine, &waiting, &entries, &here, &queued)
 		})
 		seat := strconv.FormatInt(b.SeatID, 10)
 		if err := t.SendBatch(ctx, batch).Close(); errors.Is(err, pgx.ErrNoRows) {
@@ -80,7 +106,7 @@ func (s *Store) JoinWaitlist(ctx context.Context, b library.Booking) (library.Wa
 		notAllowed := s.policy.CheckWindow(now, b.StartTime, b.EndTime)
 		switch {
 		case prior != 0 && same:
-			entry, err = t.firstEntry(ctx, prior)
+			entry, err = t.joinAnswer(ctx, prior)
 			return err
 		case prior != 0:
 			return library.ErrRequestIDReused
@@ -100,11 +126,12 @@ func (s *Store) JoinWaitlist(ctx context.Context, b library.Booking) (library.Wa
 			return library.ErrTooManyReservations.With("limit", strconv.Itoa(s.policy.MaxWaiting))
 		case s.policy.MaxWaitingPerSeat > 0 && here >= s.policy.MaxWaitingPerSeat:
 			return library.ErrTooManyReservations.With("limit", strconv.Itoa(s.policy.MaxWaitingPerSeat))
-		case s.policy.MaxWaitlist > 0 && line >= s.policy.MaxWaitlist:
+		case s.policy.MaxWaitlist > 0 && queued >= s.policy.MaxWaitlist:
 			return library.ErrWaitlistFull.With("limit", strconv.Itoa(s.policy.MaxWaitlist))
 		}
 		var id int64
-		err = t.QueryRow(ctx, insertEntry, s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, now, orNil(b.RequestID), hash).Scan(&id)
+		err = t.QueryRow(ctx, insertEntry,
+			s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, now, orNil(b.RequestID), hash).Scan(&id)
 		if err != nil {
 			return err
 		}
@@ -112,12 +139,12 @@ func (s *Store) JoinWaitlist(ctx context.Context, b library.Booking) (library.Wa
 		return err
 	})
 	if err == nil {
-		s.grew(ctx)
+		s.rowAdded(ctx)
 	}
 	return entry, err
 }
 
-// ownEntry returns an entry of the user's, or ErrEntryNotFound.
+// ownEntry returns one of the user's entries, or ErrEntryNotFound.
 func (t *tx) ownEntry(ctx context.Context, userID, id int64) (library.WaitlistEntry, error) {
 	rows, err := t.Query(ctx, selectEntry+`AND r.id = $2 AND r.user_id = $3`, t.s.lib, id, userID)
 	if err != nil {
@@ -130,11 +157,14 @@ func (t *tx) ownEntry(ctx context.Context, userID, id int64) (library.WaitlistEn
 	return entry, err
 }
 
-// firstEntry returns an entry as it was when its user joined.
-func (t *tx) firstEntry(ctx context.Context, id int64) (library.WaitlistEntry, error) {
+// joinAnswer returns an entry as it was when its user joined. It is the answer to a repeated
+// JoinWaitlist.
+func (t *tx) joinAnswer(ctx context.Context, id int64) (library.WaitlistEntry, error) {
 	const first = `
-		SELECT r.id, r.seat_id, b.code AS branch, s.area, s.label, r.user_id, lower(r.during) AS start_time, upper(r.during) AS end_time,
-			'WAITING' AS status, r.joined_position AS position, NULL::timestamptz AS offer_expires_at, r.created_at, 0::bigint AS reservation_id
+		SELECT r.id, r.seat_id, b.code AS branch, s.area, s.label, r.user_id,
+			lower(r.during) AS start_time, upper(r.during) AS end_time,
+			'WAITING' AS status, r.joined_position AS position, NULL::timestamptz AS offer_expires_at,
+			r.created_at, 0::bigint AS reservation_id
 		FROM waitlist_entries r ` + atSeat + ` WHERE r.library_id = $1 AND r.id = $2`
 	rows, err := t.Query(ctx, first, t.s.lib, id)
 	if err != nil {
@@ -143,8 +173,11 @@ func (t *tx) firstEntry(ctx context.Context, id int64) (library.WaitlistEntry, e
 	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[library.WaitlistEntry])
 }
 
-// lockOwnEntry locks the user and the seat of an entry of the user's, and returns the entry and the time after that, or ErrEntryNotFound.
-func (t *tx) lockOwnEntry(ctx context.Context, userID, id int64) (entry library.WaitlistEntry, now time.Time, err error) {
+// lockOwnEntry locks a user, then the seat of one of the user's entries. It returns the entry and
+// the time, both read after the locks. It fails with ErrEntryNotFound.
+func (t *tx) lockOwnEntry(
+	ctx context.Context, userID, id int64,
+) (entry library.WaitlistEntry, now time.Time, err error) {
 	const lockSeatOfEntry = `
 		SELECT 1 FROM seats WHERE library_id = $1 AND id = (
 			SELECT seat_id FROM waitlist_entries WHERE library_id = $1 AND id = $2 AND user_id = $3) FOR NO KEY UPDATE`
@@ -163,8 +196,10 @@ const endEntry = `
 	UPDATE waitlist_entries SET status = $3, ended_at = $4, offer_expires_at = NULL
 	WHERE library_id = $1 AND id = $2 AND live`
 
-// LeaveWaitlist takes a user out of line, or declines the offer, which goes to the next. It fails with ErrEntryNotFound, with ErrNotOffered
-// when the entry was claimed or its window has passed, or with ErrOfferExpired. Repeated, it answers as the first time.
+// LeaveWaitlist takes a user out of line. If the entry has an offer, it declines the offer, and the
+// next entry gets one. It fails with ErrEntryNotFound, with ErrNotOffered if the offer was claimed
+// or the window has passed, or with ErrOfferExpired. If the call is repeated, it returns the first
+// answer again.
 func (s *Store) LeaveWaitlist(ctx context.Context, userID, id int64) (library.WaitlistEntry, error) {
 	var entry library.WaitlistEntry
 	var freed []int64
@@ -182,7 +217,9 @@ func (s *Store) LeaveWaitlist(ctx context.Context, userID, id int64) (library.Wa
 		case entry.Status == library.EntryClaimed, entry.Status == library.EntryExpired:
 			return library.ErrNotOffered.With("status", string(entry.Status))
 		case entry.Status == library.EntryOffered:
-			err = t.apply(ctx, change{id: entry.ReservationID, from: library.Held, to: library.Cancelled, kind: library.EventDeclined, endedAt: &now})
+			err = t.apply(ctx, statusChange{
+				id: entry.ReservationID, from: library.Held, to: library.Cancelled, kind: library.EventDeclined, endedAt: &now,
+			})
 		}
 		if err != nil {
 			return err
@@ -197,19 +234,23 @@ func (s *Store) LeaveWaitlist(ctx context.Context, userID, id int64) (library.Wa
 		entry.Status, entry.Position, entry.OfferExpiresAt = library.EntryLeft, 0, nil
 		return err
 	})
-	s.offerToFreed(ctx, s.pool, err, freed)
+	s.offerToFreedUsers(ctx, s.pool, err, freed)
 	return entry, err
 }
 
 const selectClaimConflicts = `
 	SELECT s.out_of_service,
-		EXISTS (SELECT FROM reservations WHERE library_id = $1 AND user_id = $3 AND occupies AND status <> 'HELD'
-			AND NOT isempty(during * tstzrange($4, $5))),
-		(SELECT count(*) FROM reservations WHERE library_id = $1 AND user_id = $3 AND occupies AND status <> 'HELD' AND upper(during) > $6)
+		EXISTS (
+			SELECT FROM reservations
+			WHERE library_id = $1 AND user_id = $3 AND occupies AND status <> 'HELD'
+				AND NOT isempty(during * tstzrange($4, $5))),
+		(SELECT count(*) FROM reservations
+			WHERE library_id = $1 AND user_id = $3 AND occupies AND status <> 'HELD' AND upper(during) > $6)
 	FROM seats s WHERE s.library_id = $1 AND s.id = $2`
 
-// ClaimOffer takes the offered seat: its reservation becomes CONFIRMED. It fails with ErrEntryNotFound, ErrNotOffered, ErrOfferExpired,
-// ErrUserBusy, ErrTooManyReservations or ErrSeatOutOfService. Repeated, it answers as the first time.
+// ClaimOffer accepts an offer: its reservation becomes CONFIRMED. It fails with ErrEntryNotFound,
+// ErrNotOffered, ErrOfferExpired, ErrUserBusy, ErrTooManyReservations or ErrSeatOutOfService. If
+// the call is repeated, it returns the first answer again.
 func (s *Store) ClaimOffer(ctx context.Context, userID, id int64) (library.WaitlistEntry, library.Reservation, error) {
 	var entry library.WaitlistEntry
 	var r library.Reservation
@@ -230,7 +271,8 @@ func (s *Store) ClaimOffer(ctx context.Context, userID, id int64) (library.Waitl
 		}
 		var outOfService, busy bool
 		var upcoming int
-		err = t.QueryRow(ctx, selectClaimConflicts, s.lib, entry.SeatID, userID, entry.StartTime, entry.EndTime, now).Scan(&outOfService, &busy, &upcoming)
+		err = t.QueryRow(ctx, selectClaimConflicts,
+			s.lib, entry.SeatID, userID, entry.StartTime, entry.EndTime, now).Scan(&outOfService, &busy, &upcoming)
 		switch {
 		case err != nil:
 			return err
@@ -242,7 +284,10 @@ func (s *Store) ClaimOffer(ctx context.Context, userID, id int64) (library.Waitl
 			return library.ErrTooManyReservations.With("limit", strconv.Itoa(s.policy.MaxUpcoming))
 		}
 		deadline := s.policy.CheckInDeadline(entry.StartTime, entry.EndTime, now)
-		if err := t.apply(ctx, change{id: entry.ReservationID, from: library.Held, to: library.Confirmed, kind: library.EventClaimed, deadline: &deadline}); err != nil {
+		err = t.apply(ctx, statusChange{
+			id: entry.ReservationID, from: library.Held, to: library.Confirmed, kind: library.EventClaimed, deadline: &deadline,
+		})
+		if err != nil {
 			return err
 		}
 		if _, err := t.Exec(ctx, endEntry, s.lib, id, library.EntryClaimed, now); err != nil {

@@ -33,7 +33,7 @@ type seatStep struct {
 	step   store.Step
 
 	size     int       // of a batch
-	after    time.Time // see store.Look
+	after    time.Time // see store.DueQuery
 	lastFull time.Time
 	failing  map[int64]*failingSeat
 }
@@ -59,7 +59,7 @@ func (s *seatStep) pass(ctx context.Context, full bool) (next time.Duration, err
 		s.after = time.Time{}
 	}
 	for ctx.Err() == nil {
-		found, err := s.worker.store.Look(ctx, s.step, store.Look{
+		found, err := s.worker.store.FindDue(ctx, s.step, store.DueQuery{
 			Without: s.leftOut(begin), Most: maxFound, Within: s.worker.config.Interval, After: s.after,
 		})
 		if err != nil {
@@ -77,7 +77,7 @@ func (s *seatStep) pass(ctx context.Context, full bool) (next time.Duration, err
 }
 
 // rest returns when to look again, after a look that found nothing.
-func (s *seatStep) rest(ctx context.Context, begin time.Time, full bool, found store.Found) time.Duration {
+func (s *seatStep) rest(ctx context.Context, begin time.Time, full bool, found store.Due) time.Duration {
 	next := s.worker.config.Interval
 	if found.Next > 0 {
 		next = min(next, found.Next)
