@@ -15,6 +15,11 @@ import (
 // The functions below connect the parts of a replica with their metrics. The parts call back and do
 // not know Prometheus.
 
+// observeBuild registers the version of this binary.
+func observeBuild(r prometheus.Registerer, b build) {
+	telemetry.Gauge(r, "build_info").WithLabelValues(b.version, b.revision, b.goVersion).Set(1)
+}
+
 // storeObserver returns the callbacks that the store makes about batches and waitlists.
 func storeObserver(r prometheus.Registerer) store.Observer {
 	batch := telemetry.Histogram(r, "booking_batch_size")

@@ -14,17 +14,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
-	"golang.org/x/sync/errgroup"
-
-	"github.com/dlsms/dlsms/availability"
-	"github.com/dlsms/dlsms/feed"
-	"github.com/dlsms/dlsms/server"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/migrations"
 	"github.com/dlsms/dlsms/telemetry"
-	"github.com/dlsms/dlsms/worker"
 )
 
 type serveCommand struct{}
@@ -34,131 +26,187 @@ func (serveCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 	if err := s.check(); err != nil {
 		return fmt.Errorf("dlsms can't start with these settings (dlsms --help explains each):\n%w", err)
 	}
-	signal.Ignore(syscall.SIGPIPE) // whoever took the log may have ended: that must not end the replica
+	signal.Ignore(syscall.SIGPIPE) // the reader of the log may have ended: that must not end the replica
 	log, flush := telemetry.NewLog(out, s.LogLevel)
 	defer flush()
 	tuneCollector(os.DirFS("/"), log)
-	err := runReplica(ctx, s, log)
+	err := newReplica(ctx, s, log).run(ctx)
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
-		return nil // told to stop before it was ready
+		return nil // stopped before it was ready
 	}
 	return err
 }
 
-func runReplica(ctx context.Context, s *settings, log *slog.Logger) error {
-	// A port in use is told before anything else happens.
-	if err := checkFree("GRPC_ADDR", s.GRPCAddr); err != nil {
-		return err
-	}
-	if err := checkFree("ADMIN_ADDR", s.AdminAddr); err != nil {
-		return err
-	}
+const (
+	// postgresTimeout bounds how long each step of a start waits while Postgres can't be reached:
+	// a replica and Postgres are often started together.
+	postgresTimeout = time.Minute
+	// migrateTimeout ends a migration that hangs. A limit of minutes would end, and begin again at
+	// the next start, the build of an index on a large table.
+	migrateTimeout = 24 * time.Hour
+	// loadTimeout bounds how long the read model and the revocations take to load.
+	loadTimeout = 10 * time.Minute
+	// instant bounds a step that waits for no other process.
+	instant = 5 * time.Second
+)
 
-	traces, err := telemetry.NewTraces(ctx, s.OTLPEndpoint)
-	if err != nil {
-		return err
-	}
-	defer stopTraces(ctx, traces, log)
-	metrics := telemetry.NewRegistry()
-	db, err := openDatabase(ctx, s, traces, storeObserver(metrics), log)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	r, err := newReplica(s, db, traces, metrics, log)
-	if err != nil {
-		return err
-	}
-	defer r.close()
-	return r.serve(ctx, s)
-}
-
-func stopTraces(ctx context.Context, traces telemetry.Traces, log *slog.Logger) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
-	defer cancel()
-	if err := traces.Stop(ctx); err != nil {
-		log.WarnContext(ctx, "the last traces were not sent", "error", err)
+// startSteps returns the steps of a start. Clients are let in at its end: a proxy passes a call from
+// a closed port on to another replica at once, but a call on an early listener would wait for as
+// long as this replica waits for Postgres or loads the seats.
+func (r *replica) startSteps() []step {
+	return []step{
+		{"check that the addresses are free", instant, r.checkAddresses},
+		{"set up traces", instant, r.setUpTraces},
+		{"migrate the database", migrateTimeout, r.migrate},
+		{"open the database", 2 * postgresTimeout, r.openDatabase},
+		{"check the durability of the database", instant, r.checkDurability},
+		{"add the demo data", 2 * postgresTimeout, r.seed},
+		{"connect the parts", instant, r.connect},
+		{"open the admin port", instant, r.openAdminPort},
+		{"start the feed and the worker", instant, r.startBackground},
+		{"load the read model and the revocations", loadTimeout, r.load},
+		{"listen for clients", instant, r.listen},
 	}
 }
 
-func checkFree(setting, addr string) error {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return fmt.Errorf("%s: %w", setting, err)
+// stopSteps returns the steps of a stop. The server drains first, while the feed and the worker still
+// run, so that no call is cut off. A step whose counterpart did not run does nothing.
+func (r *replica) stopSteps() []step {
+	return []step{
+		{"drain the server", r.settings.DrainTimeout + instant, r.drain},
+		{"stop the feed, the worker and the admin port", 2 * instant, r.stopBackground},
+		{"close Redis", instant, r.closeRedis},
+		{"close the database", instant, r.closeDatabase},
+		{"send the last traces", 3 * time.Second, r.sendTraces},
 	}
-	return l.Close()
 }
 
-// startPatience is how long a replica waits for Postgres when it starts: the two are often started together.
-const startPatience = time.Minute
-
-// demoSecret is a part of the secret that docker-compose.yml has for the demo.
-const demoSecret = "everybody-can-read-this-secret"
-
-// openDatabase migrates the database, opens it, and adds the demo data where that is set.
-func openDatabase(ctx context.Context, s *settings, traces telemetry.Traces, observer store.Observer, log *slog.Logger) (*store.Store, error) {
-	patience := newPatience(log)
-	migrated, err := await(ctx, patience, func() (migrations.Result, error) { return migrations.Up(ctx, s.DatabaseURL) })
-	if err != nil {
-		return nil, err
+// run starts the replica, serves until ctx ends or a part fails, and stops.
+func (r *replica) run(ctx context.Context) error {
+	b := thisBuild()
+	r.log.InfoContext(ctx, "starting", "version", b.version, "revision", b.revision, "go", b.goVersion)
+	err := startInOrder(ctx, r.log, r.startSteps())
+	if err == nil {
+		r.log.InfoContext(ctx, "serving", "grpc", r.settings.GRPCAddr, "admin", r.settings.AdminAddr)
+		select {
+		case <-ctx.Done():
+		case <-r.failed.Done():
+		}
 	}
-	log.InfoContext(ctx, "the database is migrated", "applied", len(migrated.Applied), "schema", migrated.Schema)
+	ctx = context.WithoutCancel(ctx)
+	r.log.InfoContext(ctx, "stopping", "drain_timeout", r.settings.DrainTimeout.String())
+	stopInOrder(ctx, r.log, r.stopSteps())
+	if cause := context.Cause(r.failed); err == nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	if err == nil {
+		r.log.InfoContext(ctx, "stopped")
+	}
+	return err
+}
+
+// checkAddresses reports a port in use before anything is done with the database.
+func (r *replica) checkAddresses(context.Context) error {
+	for _, a := range []struct{ setting, addr string }{
+		{"GRPC_ADDR", r.settings.GRPCAddr}, {"ADMIN_ADDR", r.settings.AdminAddr},
+	} {
+		l, err := net.Listen("tcp", a.addr)
+		if err == nil {
+			err = l.Close()
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", a.setting, err)
+		}
+	}
+	return nil
+}
+
+func (r *replica) setUpTraces(ctx context.Context) (err error) {
+	r.traces, err = telemetry.NewTraces(ctx, r.settings.OTLPEndpoint)
+	return err
+}
+
+func (r *replica) migrate(ctx context.Context) error {
+	migrated, err := await(ctx, r.log, func() (migrations.Result, error) {
+		return migrations.Up(ctx, r.settings.DatabaseURL)
+	})
+	if err != nil {
+		return err
+	}
+	r.log.InfoContext(ctx, "the database is migrated", "applied", len(migrated.Applied), "schema", migrated.Schema)
 	if migrated.Schema > migrated.Newest {
-		log.WarnContext(ctx, "the database has the schema of a newer release", "schema", migrated.Schema, "newest_known", migrated.Newest)
+		r.log.WarnContext(ctx, "the database has the schema of a newer release",
+			"schema", migrated.Schema, "newest_known", migrated.Newest)
 	}
 	if migrated.Moved {
-		log.WarnContext(ctx, movedOn)
+		r.log.WarnContext(ctx, movedOn)
 	}
-	db, err := await(ctx, patience, func() (*store.Store, error) {
+	return nil
+}
+
+func (r *replica) openDatabase(ctx context.Context) error {
+	s := r.settings
+	db, err := await(ctx, r.log, func() (*store.Store, error) {
 		return store.Open(ctx, store.Config{
 			URL:      s.DatabaseURL,
 			MinConns: int32(s.DBMinConns), //nolint:gosec // setting.go reads 31 bits
 			MaxConns: int32(s.DBMaxConns), //nolint:gosec // setting.go reads 31 bits
 			Policy:   s.rules(),
-			Tracer:   traces.QueryTracer(),
-			Log:      log,
-			Observer: observer,
+			Tracer:   r.traces.QueryTracer(),
+			Log:      r.log,
+			Observer: storeObserver(r.metrics),
 		})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open the database (is max_connections of Postgres above DB_MAX_CONNS of all replicas together?): %w", err)
+		return fmt.Errorf(
+			"open the database (is max_connections of Postgres above DB_MAX_CONNS of all replicas together?): %w", err)
 	}
-	switch faults, err := db.DurabilityFaults(ctx); {
+	r.store = db
+	return nil
+}
+
+// demoSecret is a part of the secret that docker-compose.yml has for the demo.
+const demoSecret = "everybody-can-read-this-secret"
+
+// checkDurability warns of settings that endanger acknowledged reservations or accounts. None of
+// them keeps a replica from its start.
+func (r *replica) checkDurability(ctx context.Context) error {
+	switch faults, err := r.store.DurabilityFaults(ctx); {
 	case err != nil:
-		log.WarnContext(ctx, "Postgres does not tell whether a crash may lose acknowledged reservations", "error", err)
+		r.log.WarnContext(ctx, "Postgres does not tell whether a crash may lose acknowledged reservations", "error", err)
 	case len(faults) > 0:
-		log.WarnContext(ctx, "a crash of Postgres may lose acknowledged reservations", "settings", faults)
+		r.log.WarnContext(ctx, "a crash of Postgres may lose acknowledged reservations", "settings", faults)
 	}
-	if strings.Contains(s.JWTSecret, demoSecret) {
-		log.WarnContext(ctx, "JWT_SECRET is that of docker-compose.yml, which everybody can read: set your own, or anyone can be anyone")
+	if strings.Contains(r.settings.JWTSecret, demoSecret) {
+		r.log.WarnContext(ctx, "JWT_SECRET is the public one of docker-compose.yml: "+
+			"anyone can sign tokens of any user until you set your own")
 	}
-	if s.SeedDemo {
-		added, err := await(ctx, patience, func() (store.Seeded, error) { return seedDemo(ctx, db, s.BcryptCost) })
-		if err != nil {
-			db.Close()
-			return nil, fmt.Errorf("add the demo data: %w", err)
-		}
-		log.WarnContext(ctx, "SEED_DEMO is set: users with a known password exist", "added_seats", added.Seats, "added_users", added.Users)
-	}
-	return db, nil
+	return nil
 }
 
-// patience is how long a start goes on waiting for Postgres.
-type patience struct {
-	until time.Time
-	log   *slog.Logger
+func (r *replica) seed(ctx context.Context) error {
+	if !r.settings.SeedDemo {
+		return nil
+	}
+	added, err := await(ctx, r.log, func() (store.Seeded, error) {
+		return seedDemo(ctx, r.store, r.settings.BcryptCost)
+	})
+	if err != nil {
+		return fmt.Errorf("add the demo data: %w", err)
+	}
+	r.log.WarnContext(ctx, "SEED_DEMO is set: users with a known password exist",
+		"added_seats", added.Seats, "added_users", added.Users)
+	return nil
 }
 
-func newPatience(log *slog.Logger) patience { return patience{time.Now().Add(startPatience), log} }
-
-// await does something with Postgres, and again each second while Postgres can't be reached, until the patience is at its end.
-func await[T any](ctx context.Context, p patience, do func() (T, error)) (T, error) {
-	for {
+// await calls do, and again each second while Postgres can't be reached, for at most postgresTimeout.
+func await[T any](ctx context.Context, log *slog.Logger, do func() (T, error)) (T, error) {
+	for deadline := time.Now().Add(postgresTimeout); ; {
 		v, err := do()
-		if err == nil || ctx.Err() != nil || time.Now().After(p.until) || !store.Unavailable(err) {
+		if err == nil || ctx.Err() != nil || time.Now().After(deadline) || !store.Unavailable(err) {
 			return v, err
 		}
-		p.log.WarnContext(ctx, "Postgres does not answer yet; trying again", "error", err)
+		log.WarnContext(ctx, "Postgres does not answer yet; trying again", "error", err)
 		select {
 		case <-ctx.Done():
 			return v, ctx.Err()
@@ -167,153 +215,86 @@ func await[T any](ctx context.Context, p patience, do func() (T, error)) (T, err
 	}
 }
 
-// replica is everything that runs in one process.
-type replica struct {
-	log     *slog.Logger
-	metrics *prometheus.Registry
-	redis   redis.UniversalClient // nil: none
-	feed    *feed.Feed
-	seats   *availability.Model
-	worker  *worker.Worker
-	server  *server.Server
-}
-
-func newReplica(s *settings, db *store.Store, traces telemetry.Traces, metrics *prometheus.Registry, log *slog.Logger) (*replica, error) {
-	r := &replica{log: log, metrics: metrics}
-	count := transitionCounter(r.metrics)
-	r.worker = worker.New(db, worker.Config{Interval: s.WorkerInterval, Logger: log, Metrics: workerMetrics(r.metrics), Done: func(step string, n int) {
-		count(step, n)
-		r.server.Hint(server.HintReservations)
-	}})
-	r.feed = feed.New(db, feed.Options{
-		Freshness:    s.ReadFreshness,
-		MaxStaleness: s.MaxStaleness,
-		OnRefresh:    refreshObserver(r.metrics),
-		Logger:       log,
-	})
-	r.seats = availability.New(r.feed, availability.Options{PastTolerance: s.rules().PastTolerance})
-	wakeups := &server.Wakeups{}
-	r.feed.Subscribe(feed.Subscriber{OnEvents: func(d feed.Delta) { wakeups.Notify(d.Events) }})
-	r.feed.Subscribe(feed.Subscriber{OnEvents: r.worker.Schedule})
-	observeStore(r.metrics, db)
-	observeSeats(r.metrics, r.seats)
-
-	var err error
-	if r.redis, err = server.OpenRedis(s.RedisURL); err != nil {
-		return nil, err
-	}
-	r.server, err = s.newServer(r, db, wakeups, traces)
-	if err != nil {
-		r.close()
-		return nil, err
-	}
-	return r, nil
-}
-
-func (s *settings) newServer(r *replica, db *store.Store, wakeups *server.Wakeups, traces telemetry.Traces) (*server.Server, error) {
-	keys, err := server.ParseKeyRing(s.JWTSecret)
-	if err != nil {
-		return nil, err
-	}
-	return server.New(server.Config{
-		Store:          db,
-		Seats:          r.seats,
-		Wakeups:        wakeups,
-		MaxStaleness:   s.MaxStaleness,
-		Redis:          r.redis,
-		Log:            r.log,
-		Metrics:        r.metrics,
-		Keys:           keys,
-		TokenTTL:       s.JWTTTL,
-		BcryptCost:     s.BcryptCost,
-		Limits:         server.RateLimits{PerUserPerMinute: s.RateLimit, PerAddressPerMinute: s.AuthLimit, LoginFailures: s.FailureLimit},
-		Streams:        server.StreamLimits{Total: s.MaxStreams, PerAddress: s.MaxStreamsPerAddress, PerUser: s.MaxStreamsPerUser},
-		TrustedProxies: s.Proxies,
-		DBConns:        s.DBMaxConns,
-		DrainTimeout:   s.DrainTimeout,
-		Reflection:     s.Reflection,
-		Now:            time.Now,
-		Options:        traces.ServerOptions(),
-	})
-}
-
-func (r *replica) close() {
-	if r.redis != nil {
-		_ = r.redis.Close() // nothing is lost with it
-	}
-}
-
-// serve runs until ctx ends, and then stops in the order in which nothing is cut off: the server drains, then the worker and the seats stop.
-func (r *replica) serve(ctx context.Context, s *settings) error {
-	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopBackground()
-	running, failed := errgroup.WithContext(background)
-	adminListener, err := net.Listen("tcp", s.AdminAddr)
+func (r *replica) openAdminPort(context.Context) error {
+	l, err := net.Listen("tcp", r.settings.AdminAddr)
 	if err != nil {
 		return fmt.Errorf("ADMIN_ADDR: %w", err)
 	}
-	admin := &http.Server{Handler: telemetry.AdminHandler(r.metrics, r.server.Healthy), ReadHeaderTimeout: 5 * time.Second}
-	running.Go(func() error {
-		if err := admin.Serve(adminListener); !errors.Is(err, http.ErrServerClosed) {
+	r.admin = &http.Server{
+		Handler:           telemetry.AdminHandler(r.metrics, r.server.Healthy),
+		ReadHeaderTimeout: 5 * time.Second,
+	}
+	r.running.Go(func() error {
+		if err := r.admin.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("ADMIN_ADDR: %w", err)
 		}
 		return nil
 	})
-	running.Go(func() error { return r.feed.Run(background) })
-	running.Go(func() error { return r.seats.Run(background) })
-	running.Go(func() error { r.worker.Run(background); return nil })
+	return nil
+}
 
-	starting, giveUp := context.WithCancel(ctx)
-	defer giveUp()
-	ready := make(chan error, 1)
-	go func() {
-		_, err := await(starting, newPatience(r.log), func() (struct{}, error) { return struct{}{}, r.server.Ready(starting) })
-		ready <- err
-	}()
-	for serving := true; serving && err == nil; {
-		select {
-		case <-ctx.Done():
-			serving = false
-		case <-failed.Done():
-			serving = false
-		case err = <-ready:
-			ready = nil
-			if err == nil {
-				err = r.listen(s.GRPCAddr, running)
-			}
-			if err == nil {
-				r.log.InfoContext(ctx, "serving", "grpc", s.GRPCAddr, "admin", s.AdminAddr)
-			}
-		}
-	}
-	giveUp()
-	if ready != nil { // nothing is to start while all stops
-		if unready := <-ready; unready != nil {
-			r.log.InfoContext(background, "the start was given up", "cause", unready)
-		}
-	}
-	r.log.InfoContext(background, "stopping", "drain_timeout", s.DrainTimeout.String())
-	if cut := r.server.Shutdown(background); cut != nil {
-		r.log.WarnContext(background, "stopped before all calls had finished", "error", cut)
-	}
-	stopBackground()
-	_ = admin.Close()
-	if waitErr := running.Wait(); err == nil && !errors.Is(waitErr, context.Canceled) {
-		err = waitErr
-	}
-	if err == nil {
-		r.log.InfoContext(background, "stopped")
+func (r *replica) startBackground(ctx context.Context) error {
+	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	r.cancelBackground = cancel
+	r.running.Go(func() error { return r.feed.Run(background) })
+	r.running.Go(func() error { r.worker.Run(background); return nil })
+	return nil
+}
+
+// load returns when the server can answer calls, or when a part of the replica fails.
+func (r *replica) load(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(r.failed, func() { cancel(context.Cause(r.failed)) })()
+	_, err := await(ctx, r.log, func() (struct{}, error) { return struct{}{}, r.server.Ready(ctx) })
+	if r.failed.Err() != nil {
+		return context.Cause(r.failed)
 	}
 	return err
 }
 
-// listen lets clients in, now that they can be answered: a proxy passes a call from a closed port on to the next replica at once, but one
-// that an early listener had accepted would wait for as long as this replica waits for Postgres, or loads the seats.
-func (r *replica) listen(addr string, running *errgroup.Group) error {
-	l, err := net.Listen("tcp", addr)
+func (r *replica) listen(context.Context) error {
+	l, err := net.Listen("tcp", r.settings.GRPCAddr)
 	if err != nil {
 		return fmt.Errorf("GRPC_ADDR: %w", err)
 	}
-	running.Go(func() error { return r.server.Serve(l) })
+	r.running.Go(func() error { return r.server.Serve(l) })
 	return nil
 }
+
+// drain ends the server within DRAIN_TIMEOUT. Its error says that calls were cut off.
+func (r *replica) drain(ctx context.Context) error {
+	if r.server == nil {
+		return nil
+	}
+	return r.server.Shutdown(ctx)
+}
+
+// stopBackground waits until the feed, the worker and the servers have returned. The transaction
+// that the worker runs is finished.
+func (r *replica) stopBackground(context.Context) error {
+	r.cancelBackground()
+	if r.admin != nil {
+		_ = r.admin.Close() // a scrape that is cut off is repeated
+	}
+	if err := r.running.Wait(); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+func (r *replica) closeRedis(context.Context) error {
+	if r.redis == nil {
+		return nil
+	}
+	return r.redis.Close()
+}
+
+func (r *replica) closeDatabase(context.Context) error {
+	if r.store != nil {
+		r.store.Close()
+	}
+	return nil
+}
+
+func (r *replica) sendTraces(ctx context.Context) error { return r.traces.Stop(ctx) }

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dlsms/dlsms/store/storetest"
+	"github.com/dlsms/dlsms/telemetry"
+)
+
+// recorded returns a step that records its name, waits for a time or for its context, and fails
+// with err.
+func recorded(names *[]string, name string, limit, wait time.Duration, err error) step {
+	return step{name, limit, func(ctx context.Context) error {
+		*names = append(*names, name)
+		select {
+		case <-time.After(wait):
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}}
+}
+
+func TestStartEndsAtTheFirstError(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		broken := errors.New("broken")
+		for name, c := range map[string]struct {
+			second step // of three
+			told   []string
+			want   error
+		}{
+			"error":     {recorded(new([]string), "second", time.Minute, time.Second, broken), []string{"broken"}, broken},
+			"limit":     {recorded(new([]string), "second", time.Second, time.Minute, nil), []string{"not done after 1s"}, context.DeadlineExceeded},
+			"interrupt": {recorded(new([]string), "second", time.Hour, time.Hour, nil), []string{"start interrupted"}, context.Canceled},
+		} {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(10*time.Minute, cancel)
+			var ran []string
+			var log bytes.Buffer
+			err := startInOrder(ctx, slog.New(slog.NewTextHandler(&log, nil)), []step{
+				recorded(&ran, "first", time.Second, 0, nil), c.second, recorded(&ran, "third", time.Second, 0, nil),
+			})
+			if !errors.Is(err, c.want) || slices.Contains(ran, "third") {
+				t.Errorf("%s: %v after %v, want %v", name, err, ran, c.want)
+			}
+			for _, told := range append(c.told, "step=first", "step=second") {
+				if !strings.Contains(log.String(), told) {
+					t.Errorf("%s: the log does not have %q:\n%s", name, told, log.String())
+				}
+			}
+			cancel()
+		}
+	})
+}
+
+func TestStopRunsEveryStepWithinItsLimit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		hanging := make(chan struct{})
+		var ran []string
+		var log bytes.Buffer
+		began := time.Now()
+		stopInOrder(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), []step{
+			recorded(&ran, "fails", time.Second, 0, errors.New("broken")),
+			{"hangs", 2 * time.Second, func(context.Context) error { <-hanging; return nil }},
+			recorded(&ran, "works", time.Minute, time.Second, nil),
+		})
+		if took := time.Since(began); took != 3*time.Second || !slices.Equal(ran, []string{"fails", "works"}) {
+			t.Errorf("%v ran, in %s", ran, took)
+		}
+		for _, told := range []string{
+			`msg="stop incomplete" step=fails duration=0s error=broken`,
+			`msg="stop incomplete" step=hangs duration=2s error="not done after 2s"`,
+			`msg=stop step=works duration=1s`,
+		} {
+			if !strings.Contains(log.String(), told) {
+				t.Errorf("the log does not have %q:\n%s", told, log.String())
+			}
+		}
+		close(hanging)
+	})
+}
+
+// TestReplicaStartsAndStops also compares the metrics of a replica with those of the catalogue.
+func TestReplicaStartsAndStops(t *testing.T) {
+	t.Parallel()
+	s := parseSettings(t, "--database-url="+storetest.NewDB(t).URL, "--jwt-secret=vT4qk9Zr2mWc7XpLh8sYb3NdJf6GaEuQ",
+		"--grpc-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0", "--db-min-conns=1", "--db-max-conns=4", "--bcrypt-cost=4")
+	var log bytes.Buffer
+	r := newReplica(t.Context(), s, slog.New(slog.NewTextHandler(&log, nil)))
+	if err := startInOrder(t.Context(), r.log, r.startSteps()); err != nil {
+		t.Fatal(err)
+	}
+	families, err := r.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"dlsms_worker_transitions_total"} // a step has its series after its first transition
+	for _, f := range families {
+		if strings.HasPrefix(f.GetName(), "dlsms_") {
+			names = append(names, f.GetName())
+		}
+	}
+	if diff := cmp.Diff(slices.Sorted(slices.Values(telemetry.Names())), slices.Compact(slices.Sorted(slices.Values(names)))); diff != "" {
+		t.Errorf("metrics (-catalogue +replica):\n%s", diff)
+	}
+	stopInOrder(t.Context(), r.log, r.stopSteps())
+	for _, done := range append(r.startSteps(), r.stopSteps()...) {
+		if !strings.Contains(log.String(), `step="`+done.name+`"`) {
+			t.Errorf("the log does not have the step %q", done.name)
+		}
+	}
+	if strings.Contains(log.String(), "incomplete") {
+		t.Error("a step of the stop is incomplete")
+	}
+	if t.Failed() {
+		t.Log(log.String())
+	}
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dlsms/dlsms/availability"
+	"github.com/dlsms/dlsms/feed"
+	"github.com/dlsms/dlsms/server"
+	"github.com/dlsms/dlsms/store"
+	"github.com/dlsms/dlsms/telemetry"
+	"github.com/dlsms/dlsms/worker"
+)
+
+// replica is all parts of one process. The steps of its start set the fields in this order.
+type replica struct {
+	settings *settings
+	log      *slog.Logger
+	metrics  *prometheus.Registry
+
+	running          *errgroup.Group    // the goroutines of the feed, the worker and the servers
+	failed           context.Context    // ends when one of them fails; its cause is the error
+	cancelBackground context.CancelFunc // ends the feed and the worker
+
+	traces telemetry.Traces
+	store  *store.Store
+	redis  redis.UniversalClient // nil: no Redis
+	feed   *feed.Feed
+	worker *worker.Worker
+	server *server.Server
+	admin  *http.Server
+}
+
+func newReplica(ctx context.Context, s *settings, log *slog.Logger) *replica {
+	r := &replica{settings: s, log: log, metrics: telemetry.NewRegistry(), cancelBackground: func() {}}
+	r.running, r.failed = errgroup.WithContext(context.WithoutCancel(ctx))
+	observeBuild(r.metrics, thisBuild())
+	return r
+}
+
+// connect creates the parts around the store and connects them. None of them runs yet.
+//
+// The feed follows the change log. It has three subscribers: the read model, which applies the
+// changes; the wakeups, which wake Subscribe streams; the worker, which learns when rows come due.
+func (r *replica) connect(context.Context) error {
+	s := r.settings
+	keys, err := server.ParseKeyRing(s.JWTSecret)
+	if err != nil {
+		return err
+	}
+	if r.redis, err = server.OpenRedis(s.RedisURL); err != nil {
+		return err
+	}
+	r.feed = feed.New(r.store, feed.Options{
+		Freshness:    s.ReadFreshness,
+		MaxStaleness: s.MaxStaleness,
+		OnRefresh:    refreshObserver(r.metrics),
+		Logger:       r.log,
+	})
+	seats := availability.New(r.feed, availability.Options{PastTolerance: s.PastTolerance})
+	wakeups := &server.Wakeups{}
+	r.feed.Subscribe(feed.Subscriber{OnEvents: func(d feed.Delta) { wakeups.Notify(d.Events) }})
+	r.worker = worker.New(r.store, worker.Config{
+		Interval: s.WorkerInterval,
+		Logger:   r.log,
+		Metrics:  workerMetrics(r.metrics),
+		Done:     r.afterTransitions(),
+	})
+	r.feed.Subscribe(feed.Subscriber{OnEvents: r.worker.Schedule})
+	observeStore(r.metrics, r.store)
+	observeSeats(r.metrics, seats)
+
+	r.server, err = server.New(server.Config{
+		Store:        r.store,
+		Seats:        seats,
+		Wakeups:      wakeups,
+		MaxStaleness: s.MaxStaleness,
+		Redis:        r.redis,
+		Log:          r.log,
+		Metrics:      r.metrics,
+		Keys:         keys,
+		TokenTTL:     s.JWTTTL,
+		BcryptCost:   s.BcryptCost,
+		Limits: server.RateLimits{
+			PerUserPerMinute: s.RateLimit, PerAddressPerMinute: s.AuthLimit, LoginFailures: s.FailureLimit,
+		},
+		Streams: server.StreamLimits{
+			Total: s.MaxStreams, PerAddress: s.MaxStreamsPerAddress, PerUser: s.MaxStreamsPerUser,
+		},
+		TrustedProxies: s.Proxies,
+		DBConns:        s.DBMaxConns,
+		DrainTimeout:   s.DrainTimeout,
+		Reflection:     s.Reflection,
+		Now:            time.Now,
+		Options:        r.traces.ServerOptions(),
+	})
+	return err
+}
+
+// afterTransitions returns the callback that the worker makes after each transaction: it counts the
+// transitions, and hints to the other replicas that the change log has grown.
+func (r *replica) afterTransitions() func(step string, n int) {
+	count := transitionCounter(r.metrics)
+	return func(step string, n int) {
+		count(step, n)
+		r.server.Hint(server.HintReservations)
+	}
+}
