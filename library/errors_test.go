@@ -11,7 +11,8 @@ func TestErrorCopiesLeaveTheCatalogue(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("cause")
 	e := ErrSeatTaken.With("a", "1").With("b", "2").WithCause(cause).WithRetryAfter(time.Second)
-	if !errors.Is(e, ErrSeatTaken) || errors.Is(e, ErrUserBusy) || !errors.Is(e, cause) || e.Metadata["a"] != "1" || e.Metadata["b"] != "2" ||
+	if !errors.Is(e, ErrSeatTaken) || errors.Is(e, ErrUserBusy) || !errors.Is(e, cause) ||
+		e.Metadata["a"] != "1" || e.Metadata["b"] != "2" ||
 		e.RetryAfter != time.Second ||
 		!strings.Contains(e.Error(), "cause") || !strings.Contains(e.Error(), "SEAT_TAKEN") {
 		t.Errorf("%+v", e)

@@ -22,7 +22,7 @@ const (
 // revocationLog is where revocations are kept.
 type revocationLog interface {
 	// Revocations returns a page, as store.Store does.
-	Revocations(ctx context.Context, since store.Snapshot) (store.RevocationLog, error)
+	Revocations(ctx context.Context, since store.Snapshot) (store.RevocationPage, error)
 }
 
 // revocations knows which tokens were ended before their expiry.

@@ -79,27 +79,27 @@ func TestRevocationsAreRead(t *testing.T) {
 
 // scriptedLog is a log that says what a test wants: what Postgres says after a restore, or when it is gone, can't be had from a real one in time.
 type scriptedLog struct {
-	read func(since store.Snapshot) (store.RevocationLog, error)
+	read func(since store.Snapshot) (store.RevocationPage, error)
 }
 
-func (l scriptedLog) Revocations(_ context.Context, since store.Snapshot) (store.RevocationLog, error) {
+func (l scriptedLog) Revocations(_ context.Context, since store.Snapshot) (store.RevocationPage, error) {
 	return l.read(since)
 }
 
 func TestRevocationsAfterARestore(t *testing.T) {
 	t.Parallel()
-	log := store.RevocationLog{Snapshot: store.Snapshot{Xmax: 100}, Revocations: []store.Revocation{
+	log := store.RevocationPage{Snapshot: store.Snapshot{Xmax: 100}, Revocations: []store.Revocation{
 		{UserID: 1, Generation: 5, ExpiresAt: time.Now().Add(time.Hour)}, {UserID: 2, JTI: "a", ExpiresAt: time.Now().Add(time.Hour)},
 	}}
 	var asked []uint64
-	r := testRevocations(scriptedLog{func(since store.Snapshot) (store.RevocationLog, error) {
+	r := testRevocations(scriptedLog{func(since store.Snapshot) (store.RevocationPage, error) {
 		asked = append(asked, since.Xmax)
 		return log, nil
 	}}, time.Now)
 	if err := r.read(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	log = store.RevocationLog{Snapshot: store.Snapshot{Xmax: 50}, Revocations: []store.Revocation{{UserID: 1, Generation: 3, ExpiresAt: time.Now().Add(time.Hour)}}}
+	log = store.RevocationPage{Snapshot: store.Snapshot{Xmax: 50}, Revocations: []store.Revocation{{UserID: 1, Generation: 3, ExpiresAt: time.Now().Add(time.Hour)}}}
 	if err := r.read(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestRevocationsThatAreOld(t *testing.T) {
 	t.Parallel()
 	gone := errors.New("no route to host")
 	var fail error
-	r := testRevocations(scriptedLog{func(store.Snapshot) (store.RevocationLog, error) { return store.RevocationLog{}, fail }}, time.Now)
+	r := testRevocations(scriptedLog{func(store.Snapshot) (store.RevocationPage, error) { return store.RevocationPage{}, fail }}, time.Now)
 	if err := r.read(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -9,22 +9,23 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// CatalogChanges are what changed of the catalog between two snapshots. They may be newer than the second one; then the next Changes has
-// them again.
+// CatalogChanges has the changes of the catalog between two snapshots. They may be newer than the second
+// snapshot; then the next Changes repeats them.
 type CatalogChanges struct {
-	// Branches and Seats were added or changed; each is the whole row, a branch with all its hours.
+	// Branches and Seats were added or changed. Each is the whole row, a branch with all its hours.
 	Branches []library.Branch
 	Seats    []library.Seat
-	// BranchIDs are all branches that there are: the others were deleted, with all their seats.
+	// BranchIDs are the ids of all existing branches. Other branches were deleted with all their seats.
 	BranchIDs []int64
-	// SeatIDs are all seats of Branches. Each other seat of these branches was deleted, unless it is among Seats: a seat that is deleted
-	// changes its branch.
+	// SeatIDs are the ids of all seats of Branches. Any other seat of these branches was deleted, unless it
+	// is among Seats. The deletion of a seat changes the row of its branch.
 	SeatIDs []int64
-	// Unreadable are seats that were changed and cannot be read any more.
+	// Unreadable are the ids of changed seats whose rows can no longer be read.
 	Unreadable []int64
 }
 
-// These read what selectChanges found to have changed: see there for the form of their conditions.
+// These statements read the rows that selectChanges found to be changed. Their conditions have the form
+// that selectChanges explains.
 const (
 	selectBranchIDs = `SELECT id FROM branches WHERE library_id = $1`
 
@@ -38,15 +39,16 @@ const (
 		SELECT id, branch_id, area, label, amenities, out_of_service FROM seats WHERE library_id = $1 AND xid >= $2
 		UNION ALL
 		SELECT s.* FROM unnest($3::xid8[]) x, LATERAL (
-			SELECT id, branch_id, area, label, amenities, out_of_service FROM seats WHERE library_id = $1 AND xid BETWEEN x AND x OFFSET 0) s`
+			SELECT id, branch_id, area, label, amenities, out_of_service
+			FROM seats WHERE library_id = $1 AND xid BETWEEN x AND x OFFSET 0) s`
 
 	selectSeatIDs = `SELECT id FROM seats WHERE library_id = $1 AND branch_id = ANY($2)`
 )
 
-// catalogTimeout bounds the read of what changed in the catalog, which may be every row of it.
+// catalogTimeout bounds the read of the catalog changes, which may be every row of the catalog.
 const catalogTimeout = 5 * time.Second
 
-// catalogChanges reads what changed in the catalog since a snapshot, in one snapshot of its own.
+// catalogChanges reads the changes of the catalog since a snapshot, all in one later snapshot.
 func (s *Store) catalogChanges(conn *pgx.Conn, since Snapshot) (c CatalogChanges, err error) {
 	if err := conn.PgConn().Conn().SetDeadline(time.Now().Add(catalogTimeout)); err != nil {
 		return c, err

@@ -15,30 +15,34 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// Snapshot says which transactions a reader has seen: those before Xmax, but for the ones in InProgress.
+// Snapshot is the set of transactions that a reader has seen: all with ids below Xmax, except those in
+// InProgress.
 type Snapshot struct {
 	Xmax       uint64
 	InProgress []uint64
 
-	text  string             // as Postgres wrote it
-	epoch uint64             // of the line
-	page  *pageOfRevocations // set between two pages of revocations
-	// calm says that nothing had happened since the snapshot before: chances are that nothing happens until the next one either.
-	calm bool
+	text        string            // as Postgres wrote it
+	connID      uint64            // number of the logConn's connection
+	revocations *revocationCursor // set between two pages of revocations
+	// unchanged reports that nothing was committed since the snapshot before. Then probably nothing is
+	// committed before the next one either, and Changes asks for the snapshot alone first.
+	unchanged bool
 }
 
-// same reports whether the two see the same transactions, so that nothing was committed between them.
-func (s Snapshot) same(o Snapshot) bool { return s.text == o.text && s.epoch == o.epoch }
+// same reports whether both snapshots see the same transactions, so nothing was committed between them.
+func (s Snapshot) same(o Snapshot) bool { return s.text == o.text && s.connID == o.connID }
 
-// After reports whether the snapshot was surely taken after the older one. If not, the database went back (it was restored, say), or may
-// have, as the connection was lost; then what a reader knows is worth nothing. Every snapshot is after the zero one.
+// After reports whether the snapshot was certainly taken after the older one. If it returns false, the
+// database was reset to an earlier state (by a restore, for example), or may have been, because the
+// connection was lost. Then the reader must discard all that it has read. Every snapshot is after the
+// zero Snapshot.
 func (s Snapshot) After(older Snapshot) bool {
-	return older.Xmax == 0 || s.epoch == older.epoch && s.Xmax >= older.Xmax
+	return older.Xmax == 0 || s.connID == older.connID && s.Xmax >= older.Xmax
 }
 
-// parseSnapshot reads the text form of a pg_snapshot, xmin:xmax:xip_list.
-func parseSnapshot(text string, epoch uint64) (Snapshot, error) {
-	s := Snapshot{text: text, epoch: epoch}
+// parseSnapshot parses the text form of a pg_snapshot, xmin:xmax:xip_list.
+func parseSnapshot(text string, connID uint64) (Snapshot, error) {
+	s := Snapshot{text: text, connID: connID}
 	parts := strings.Split(text, ":")
 	if len(parts) != 3 {
 		return s, fmt.Errorf("%q is not a pg_snapshot", text)
@@ -61,32 +65,43 @@ func parseSnapshot(text string, epoch uint64) (Snapshot, error) {
 	return s, nil
 }
 
-// Changes are what happened between two snapshots.
+// Changes has everything that was committed between two snapshots.
 type Changes struct {
 	Snapshot Snapshot
-	// Now is Postgres's clock just before the snapshot was taken: with these changes applied, a reader's knowledge is true of it.
+	// Now is Postgres's clock just before the snapshot was taken. A reader that applies these changes has
+	// the state at Now.
 	Now time.Time
-	// Events are in no particular order; one may come again in the next read after a failure. Their Version tells the newer.
+	// Events may repeat in the next read after a failure. Of two events of a reservation, the one with the
+	// higher Version is newer.
 	Events []library.Event
-	// CatalogChanged says that a branch or seat was added, changed or deleted, and Catalog how.
+	// CatalogChanged reports that a branch or seat was added, changed or deleted. Catalog has the changes.
 	CatalogChanged bool
 	Catalog        CatalogChanges
 }
 
-// selectChanges returns at least one row; without events, one of which all event columns are NULL. One statement sees one snapshot, so the
-// snapshot returned is exactly the one that the rows were read with. What the snapshot before could not see is what began after it ($2), or
-// was in progress then ($3): a condition on xmin alone would read everything again and again while one long transaction runs.
+// selectChanges reads the change log since a snapshot. It returns at least one row; if there are no
+// events, the event columns of that row are NULL. One statement sees one snapshot, so the rows were
+// read with exactly the snapshot that is returned.
 //
-// It must never cost more than what is new, whatever the planner believes. Hence one part for each of the two conditions, since an OR of
-// them is answered by a walk over the library; ORDER BY xid for whether one is new enough, since any index will do for that among a few rows,
-// and then for ever; BETWEEN for =, since statistics may say that one transaction wrote all rows; and OFFSET 0,
-// which keeps it from reading the rows once and comparing them with each transaction. See logSettings too.
+// The snapshot before could not see transactions that began after it ($2) or were in progress ($3). A
+// condition on xmin alone would read the same events again and again while one long transaction runs.
 //
-// Without any branch, the catalog counts as changed: the last one that is deleted leaves its mark nowhere.
+// The statement must not cost more than the new rows, whatever the planner assumes. Therefore:
+//
+//   - Each of the two conditions has its own part. Postgres answers an OR of them with a scan of all
+//     rows of the library.
+//   - ORDER BY xid finds out whether one row is new enough. Without it, the planner accepts any index
+//     while there are few rows, and keeps that plan.
+//   - BETWEEN replaces =, because the statistics may say that one transaction wrote all rows.
+//   - OFFSET 0 prevents a plan that reads all rows once and compares them with each transaction.
+//   - The session has indexPlanSettings.
+//
+// If the library has no branch, the catalog counts as changed: no row shows that the last branch was
+// deleted.
 const selectChanges = `
 	SELECT s.snapshot, s.now, s.catalog_changed,
-		e.id, e.kind, e.at, e.reservation_id, e.version, e.seat_id, e.user_id, lower(e.during) AS start_time, upper(e.during) AS end_time,
-		e.status, e.occupies, e.check_in_deadline, e.offer_expires_at
+		e.id, e.kind, e.at, e.reservation_id, e.version, e.seat_id, e.user_id,
+		lower(e.during) AS start_time, upper(e.during) AS end_time, e.status, e.occupies, e.check_in_deadline, e.offer_expires_at
 	FROM (
 		SELECT pg_current_snapshot()::text AS snapshot, dlsms_began() AS now,
 			COALESCE((SELECT xid FROM seats WHERE library_id = $1 ORDER BY xid DESC LIMIT 1) >= $2, false)
@@ -104,24 +119,25 @@ const selectChanges = `
 			SELECT * FROM reservation_events WHERE library_id = $1 AND xid BETWEEN x AND x OFFSET 0) e
 	) e ON true`
 
-// selectSnapshot is all of selectChanges that is needed when nothing has happened. Most looks at the log find that, since there are far more
-// of them than bookings, and starting the larger statement costs Postgres three times as much as starting this one.
+// selectSnapshot is the part of selectChanges that suffices if nothing was committed. Most reads of the
+// change log find nothing, because they outnumber bookings by far, and to start the larger statement
+// costs Postgres three times as much.
 const selectSnapshot = `SELECT pg_current_snapshot()::text, dlsms_began()`
 
-// Changes returns everything that was committed after the snapshot since, and the snapshot to ask with next. When that one is not After the
-// one given, there may be changes that are not among them: load the world anew.
+// Changes returns everything that was committed after the snapshot since, and the snapshot for the next
+// call. If that snapshot is not After since, the changes may be incomplete: call LoadWorld again.
 func (s *Store) Changes(ctx context.Context, since Snapshot) (c Changes, err error) {
-	err = s.changes.do(ctx, func(conn *pgx.Conn) error { //nolint:contextcheck // the line has its own time
-		if s.changes.interrupted(since) {
+	err = s.changes.do(ctx, func(conn *pgx.Conn) error { //nolint:contextcheck // do sets the deadline
+		if s.changes.reconnectedSince(since) {
 			c.Snapshot, c.Now, err = s.changes.snapshot(conn)
 			return err
 		}
-		if since.calm {
-			calm, err := s.changes.calm(conn, since, &c.Now)
-			if calm {
+		if since.unchanged {
+			unchanged, err := s.changes.unchanged(conn, since, &c.Now)
+			if unchanged {
 				c.Snapshot = since
 			}
-			if calm || err != nil {
+			if unchanged || err != nil {
 				return err
 			}
 		}
@@ -131,44 +147,51 @@ func (s *Store) Changes(ctx context.Context, since Snapshot) (c Changes, err err
 	return c, err
 }
 
-// interrupted reports whether the line is another one than when the snapshot was taken. Nothing is built upon that snapshot then (see After), so
-// what happened since is not even asked for: it may be more than can be read in the time of a look, and then would be the next time too.
-func (l *line) interrupted(since Snapshot) bool { return since.Xmax != 0 && since.epoch != l.epoch }
+// reconnectedSince reports whether the snapshot was taken on an earlier connection. Such a snapshot is
+// invalid (see Snapshot.After), so the caller does not even ask for the changes since. They may be more
+// than one read can return within logConnTimeout, and then every later read would fail too.
+func (l *logConn) reconnectedSince(since Snapshot) bool {
+	return since.Xmax != 0 && since.connID != l.connID
+}
 
-// snapshot returns one, and the time that what it shows is true of.
-func (l *line) snapshot(conn *pgx.Conn) (s Snapshot, now time.Time, err error) {
+// snapshot returns the current snapshot and the time just before it was taken.
+func (l *logConn) snapshot(conn *pgx.Conn) (s Snapshot, now time.Time, err error) {
 	var text string
 	if err = conn.QueryRow(context.Background(), selectSnapshot).Scan(&text, &now); err != nil {
 		return s, now, err
 	}
-	s, err = parseSnapshot(text, l.epoch)
+	s, err = parseSnapshot(text, l.connID)
 	return s, now, err
 }
 
-// pgEpoch is where Postgres begins to count, in microseconds.
+// pgEpoch is the zero of Postgres's timestamps, in Unix microseconds.
 var pgEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 
-// calm reports whether the snapshot is still the same, so that nothing has happened since, and tells the time. It goes around all of pgx that
-// has to do with types, which made it one eighth of what a busy replica did.
-func (l *line) calm(conn *pgx.Conn, since Snapshot, now *time.Time) (calm bool, err error) {
-	if l.epoch != since.epoch || l.config.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement { // a pooler that keeps no statements
+// unchanged reports whether the current snapshot equals since, so nothing was committed in between, and
+// sets now. It bypasses the type conversion of pgx, which took one eighth of the CPU of a busy replica.
+func (l *logConn) unchanged(conn *pgx.Conn, since Snapshot, now *time.Time) (unchanged bool, err error) {
+	// In the other modes, a pooler may keep no prepared statements.
+	if l.connID != since.connID || l.config.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement {
 		return false, nil
 	}
-	if l.look == nil {
-		if l.look, err = conn.Prepare(context.Background(), "look", selectSnapshot); err != nil {
+	if l.snapshotStmt == nil {
+		if l.snapshotStmt, err = conn.Prepare(context.Background(), "snapshot", selectSnapshot); err != nil {
 			return false, err
 		}
 	}
-	result := conn.PgConn().ExecStatement(context.Background(), l.look, nil, nil, []int16{pgtype.TextFormatCode, pgtype.BinaryFormatCode})
+	result := conn.PgConn().ExecStatement(context.Background(), l.snapshotStmt, nil, nil,
+		[]int16{pgtype.TextFormatCode, pgtype.BinaryFormatCode})
 	for result.NextRow() {
 		row := result.Values()
-		calm = string(row[0]) == since.text
-		*now = time.UnixMicro(pgEpoch + int64(binary.BigEndian.Uint64(row[1]))) //nolint:gosec // its bits: it may be before 2000
+		unchanged = string(row[0]) == since.text
+		micros := int64(binary.BigEndian.Uint64(row[1])) //nolint:gosec // the same bits: it may be before 2000
+		*now = time.UnixMicro(pgEpoch + micros)
 	}
 	_, err = result.Close()
-	return calm && err == nil, err
+	return unchanged && err == nil, err
 }
 
+// allChanges reads the events and the catalog changes since a snapshot.
 func (s *Store) allChanges(conn *pgx.Conn, since Snapshot) (c Changes, err error) {
 	rows, err := conn.Query(context.Background(), selectChanges, s.lib, since.Xmax, since.InProgress)
 	if err != nil {
@@ -178,7 +201,7 @@ func (s *Store) allChanges(conn *pgx.Conn, since Snapshot) (c Changes, err error
 	var snapshot string
 	for rows.Next() {
 		row := tolerantRow{rows}
-		if snapshot == "" { // it is the same in all rows
+		if snapshot == "" { // the first three columns are the same in all rows
 			var head [changeColumns]any
 			head[0], head[1], head[2] = &snapshot, &c.Now, &c.CatalogChanged
 			if err := row.Scan(head[:]...); err != nil {
@@ -200,27 +223,28 @@ func (s *Store) allChanges(conn *pgx.Conn, since Snapshot) (c Changes, err error
 			return c, err
 		}
 	}
-	if c.Snapshot, err = parseSnapshot(snapshot, s.changes.epoch); err != nil {
+	if c.Snapshot, err = parseSnapshot(snapshot, s.changes.connID); err != nil {
 		return c, err
 	}
-	c.Snapshot.calm = c.Snapshot.same(since)
+	c.Snapshot.unchanged = c.Snapshot.same(since)
 	slices.SortFunc(c.Events, func(a, b library.Event) int { return int(a.ID - b.ID) })
 	return c, nil
 }
 
-// changeColumns is how many columns selectChanges has.
+// changeColumns is the number of columns of selectChanges.
 const changeColumns = 16
 
-// event reads the event of a row of selectChanges. Its ID is 0 if there is none.
+// event returns the event of a row of selectChanges. Its ID is 0 if the row has no event.
 func (r tolerantRow) event() (e library.Event, err error) {
 	var id *int64
-	if err := r.Scan(nil, nil, nil, &id, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil); err != nil || id == nil {
+	err = r.Scan(nil, nil, nil, &id, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil)
+	if err != nil || id == nil {
 		return e, err
 	}
 	e.ID = *id
 	var deadline, offer *time.Time
-	err = r.Scan(nil, nil, nil, nil, &e.Kind, &e.At, &e.ReservationID, &e.Version, &e.SeatID, &e.UserID, &e.StartTime, &e.EndTime,
-		&e.Status, &e.Occupies, &deadline, &offer)
+	err = r.Scan(nil, nil, nil, nil, &e.Kind, &e.At, &e.ReservationID, &e.Version, &e.SeatID, &e.UserID,
+		&e.StartTime, &e.EndTime, &e.Status, &e.Occupies, &deadline, &offer)
 	if err != nil {
 		return e, err
 	}

@@ -12,15 +12,17 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// ParseURL reads a Postgres connection string, a URL or keywords and values, as every use of DATABASE_URL does: the
-// check of the settings, the migrations, the pools, and the connections on which the logs are followed. Its errors are
-// for an operator and never hold the password.
+// ParseURL parses a Postgres connection string: a URL, or keywords and values. Every use of
+// DATABASE_URL parses it with this function: the check of the settings, the migrations, the pools and
+// the connections that follow the change log and the revocation list. Its errors are for an operator
+// and never contain the password.
 //
-// The pool_* parameters are accepted for the sake of other programs; how many connections there are is for Config.
+// ParseURL accepts the pool_* parameters, because other programs use them, and ignores them: Config
+// sets the number of connections.
 func ParseURL(url string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, whyNotParsed(err)
+		return nil, parseError(err)
 	}
 	c := config.ConnConfig
 	for name := range c.RuntimeParams {
@@ -28,7 +30,7 @@ func ParseURL(url string) (*pgxpool.Config, error) {
 			return nil, fmt.Errorf("%s is not a parameter of a pool", name)
 		}
 	}
-	for name := range sessionSettings() { // which are set once the session is open
+	for name := range sessionSettings() { // prepareSession sets them in the open session
 		delete(c.RuntimeParams, name)
 	}
 	switch c.DefaultQueryExecMode {
@@ -45,22 +47,25 @@ func ParseURL(url string) (*pgxpool.Config, error) {
 		return nil, errors.New("default_query_exec_mode must be cache_statement, cache_describe or describe_exec:" +
 			" in the other modes Postgres is not asked for the types of the parameters")
 	}
-	c.ConnectTimeout = timeoutOfHost(c)
+	c.ConnectTimeout = hostTimeout(c)
 	if c.ValidateConnect == nil && hosts(c) > 1 {
-		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite // not the first that answers: it may be a standby
+		// The first host that answers may be a standby.
+		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	return config, nil
 }
 
-// whyNotParsed says why a connection string was refused, without the string and what it may hold of the password.
-func whyNotParsed(err error) error {
+// parseError returns an error for a connection string that does not parse. The error leaves out the
+// string, because it may contain the password.
+func parseError(err error) error {
 	if missing, ok := errors.AsType[*fs.PathError](err); ok {
 		return fmt.Errorf("a file that it names can't be read: %w", missing)
 	}
 	return errors.New("is not a Postgres URL: is the password percent-encoded, and are all parameters known?")
 }
 
-// hosts is how many hosts a connection string names. One of them may occur several times, with TLS and without.
+// hosts returns the number of distinct hosts in a connection string. pgx lists a host twice to try it
+// with TLS and without.
 func hosts(c *pgx.ConnConfig) int {
 	type host struct {
 		name string
@@ -73,11 +78,12 @@ func hosts(c *pgx.ConnConfig) int {
 	return len(named)
 }
 
-// timeoutOfHost leaves each of several hosts its share of the time that a connection may take: the first may be gone.
-func timeoutOfHost(c *pgx.ConnConfig) time.Duration {
+// hostTimeout returns the connect timeout of each host. Several hosts share the time that a connection
+// may take, because the first host may be unreachable.
+func hostTimeout(c *pgx.ConnConfig) time.Duration {
 	timeout := connectTimeout
 	if n := hosts(c); n > 1 {
-		timeout = lineTimeout / time.Duration(n)
+		timeout = logConnTimeout / time.Duration(n)
 	}
 	if c.ConnectTimeout > 0 {
 		timeout = min(timeout, c.ConnectTimeout)

@@ -1,12 +1,20 @@
-// Package store keeps the truth in Postgres: users, seats, reservations, the waitlist, and the log of everything that happened.
+// Package store keeps users, seats, reservations, the waitlist and the change log in Postgres. It is
+// the only package with SQL. Package library has the types and the rules that need no database.
 //
-// One invariant carries the rest: whoever writes to a seat's reservations or waitlist holds the lock of the seat's row. Locks are
-// taken in one order everywhere: the user's row, then the seats' rows in id order, then rows of reservations and entries, and last,
-// when a transaction is about to commit, the notification locks of the users to be told. Whoever frees a seat locks that seat and
-// never a second user. So nothing deadlocks, and the exclusion constraint that makes a double booking impossible has nothing left to do.
+// Main invariant: a transaction that writes to a seat's reservations or waitlist holds the lock of
+// the seat's row. Every transaction takes its locks in this order:
 //
-// Every transition writes one row to reservation_events in its own transaction (event.go). Postgres's clock, dlsms_now(), read after the
-// locks, is the only one that decides.
+//  1. rows of users, in id order
+//  2. rows of seats, in id order
+//  3. rows of reservations and waitlist entries
+//  4. the notification locks of the users to notify, just before the commit
 //
-// Exported methods open the transaction, unexported ones take it. Only this package holds SQL.
+// A transaction that frees a seat locks that seat and never a second user. So no deadlock is
+// possible. The exclusion constraint also prevents a double booking, but the locks leave it nothing
+// to refuse.
+//
+// Each transition writes one row to reservation_events in its own transaction (event.go). Only
+// Postgres's clock decides: dlsms_now(), read after the locks.
+//
+// Exported methods begin a transaction. Unexported methods run in the transaction they are given.
 package store

@@ -6,15 +6,18 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// lockUsersToNotify makes the notifications of a user come about in the order of their ids: an id is drawn under the user's lock, and the
-// lock is held until the commit. The locks are the last that a transaction takes, in one order, so they can't deadlock with others.
+// lockUsersToNotify ensures that the notifications of a user become visible in the order of their ids: a
+// transaction draws the id while it holds the user's advisory lock, and holds the lock until the
+// commit. These locks are the last that a transaction takes, and always in the same order, so they
+// cannot deadlock.
 const lockUsersToNotify = `
 	SELECT pg_advisory_xact_lock(k.space, k.key)
 	FROM (SELECT DISTINCT hashint8($1) AS space, hashint8(user_id) AS key FROM reservations
 	      WHERE library_id = $1 AND id = ANY($2) ORDER BY 2) k`
 
 const insertEvents = `
-	INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, entry_id, during, status, occupies,
+	INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, entry_id,
+		during, status, occupies,
 		check_in_opens_at, check_in_deadline, offer_expires_at, created_at, checked_in_at, ended_at, reason)
 	SELECT r.library_id, n.now, t.kind, r.id, r.version, r.seat_id, r.user_id, r.entry_id, r.during, r.status, r.occupies,
 		r.check_in_opens_at, r.check_in_deadline, r.offer_expires_at, r.created_at, r.checked_in_at, r.ended_at, t.reason
@@ -23,23 +26,24 @@ const insertEvents = `
 	JOIN reservations r ON r.library_id = $1 AND r.id = t.reservation_id
 	ORDER BY t.place`
 
-// writeEvents writes what was recorded, as the last thing before the commit.
+// writeEvents writes the recorded events. It is the last step before the commit.
 func (t *tx) writeEvents(ctx context.Context) error {
 	if len(t.events) == 0 {
 		return nil
 	}
-	var ids, told []int64
+	var ids, notified []int64
 	var kinds []string
 	var reasons []*string
 	for _, e := range t.events {
-		ids, kinds, reasons = append(ids, e.reservationID), append(kinds, string(e.kind)), append(reasons, orNil(e.reason))
+		ids, kinds = append(ids, e.reservationID), append(kinds, string(e.kind))
+		reasons = append(reasons, orNil(e.reason))
 		if e.kind.Notifies() {
-			told = append(told, e.reservationID)
+			notified = append(notified, e.reservationID)
 		}
 	}
 	batch := &pgx.Batch{}
-	if len(told) > 0 {
-		batch.Queue(lockUsersToNotify, t.s.lib, told)
+	if len(notified) > 0 {
+		batch.Queue(lockUsersToNotify, t.s.lib, notified)
 	}
 	batch.Queue(insertEvents, t.s.lib, ids, kinds, reasons)
 	return t.SendBatch(ctx, batch).Close()

@@ -14,10 +14,11 @@ var Translate = translate
 // PrepareSession is for tests.
 var PrepareSession = prepareSession
 
-// SessionSettings returns what the sessions of the pools and of the logs have to have. It is for tests.
-func SessionSettings() (pool, log map[string]string) { return sessionSettings(), logSettings() }
+// SessionSettings returns the settings that the sessions of the pools, and those of the change log and
+// the revocation list, must have. It is for tests.
+func SessionSettings() (pool, log map[string]string) { return sessionSettings(), indexPlanSettings() }
 
-// EachSession calls f for a session of each kind that the store has open. It is for tests.
+// EachSession calls f for each open session of the store. It is for tests.
 func EachSession(ctx context.Context, t *testing.T, s *Store, f func(kind string, conn *pgx.Conn)) {
 	t.Helper()
 	for _, p := range []struct {
@@ -33,9 +34,10 @@ func EachSession(ctx context.Context, t *testing.T, s *Store, f func(kind string
 	f("log", s.revocations.conn)
 }
 
-// AskAgain has the store ask whether the database is where it was at the next look. It is for tests.
-func AskAgain(s *Store) {
+// ForceRestoreCheck makes the next read of the change log check whether the database was restored. It is
+// for tests.
+func ForceRestoreCheck(s *Store) {
 	s.changes.mu.Lock()
 	defer s.changes.mu.Unlock()
-	s.changes.asked = s.changes.asked.Add(-2 * settleInterval)
+	s.changes.restoreChecked = s.changes.restoreChecked.Add(-2 * restoreCheckInterval)
 }

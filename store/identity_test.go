@@ -198,7 +198,7 @@ func TestRestoreUnderARunningReplica(t *testing.T) {
 	before := given(t, b.db)
 	b.db.Exec(t, `
 		UPDATE database_identity SET timeline = timeline`) // a row of the same content, written by another transaction
-	store.AskAgain(b.Store)
+	store.ForceRestoreCheck(b.Store)
 	if _, err := b.Changes(t.Context(), world.Snapshot); !errors.Is(err, library.ErrUnavailable) {
 		t.Errorf("the look that notices: %v", err)
 	}

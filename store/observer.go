@@ -1,20 +1,23 @@
 package store
 
-// Observer is told what the store does, for metrics. What is nil is not called. The functions must be quick and safe for concurrent use.
+// Observer has callbacks for metrics. A nil function is not called. The functions must be fast and
+// safe for concurrent use.
 type Observer struct {
-	// Batch is told how many bookings a transaction was for.
+	// Batch gets the number of bookings of a committed batch.
 	Batch func(bookings int)
-	// Split is told of a batch of bookings that Postgres refused, or whose locks took too long, and that is tried again in parts.
+	// Split gets the number of bookings of a batch that is retried in parts, because Postgres refused
+	// it or its locks took too long.
 	Split func(bookings int)
-	// Judged is told how many waitlist entries were read, each of which fitted by itself, to serve the seats of one transaction.
+	// Judged gets the number of waitlist entries that one transaction read to serve its seats. Each of
+	// them could be served on its own.
 	Judged func(entries int)
 }
 
-func (o Observer) batch(n int)  { tell(o.Batch, n) }
-func (o Observer) split(n int)  { tell(o.Split, n) }
-func (o Observer) judged(n int) { tell(o.Judged, n) }
+func (o Observer) batch(n int)  { observe(o.Batch, n) }
+func (o Observer) split(n int)  { observe(o.Split, n) }
+func (o Observer) judged(n int) { observe(o.Judged, n) }
 
-func tell(f func(int), n int) {
+func observe(f func(int), n int) {
 	if f != nil {
 		f(n)
 	}

@@ -10,33 +10,37 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// World is all that the read model begins with, as of one snapshot.
+// World is the initial content of the read model, as of one snapshot.
 type World struct {
 	Snapshot Snapshot
 	Now      time.Time
 	library.Catalog
-	// Taken are the reservations that take their seat and end after Now.
+	// Taken are the windows of the reservations that occupy their seat and end after Now.
 	Taken []library.TakenWindow
 }
 
-// The order is that of bytes, whatever the locale of the database says about hyphens.
+// selectBranches sorts by bytes, because the database's locale may ignore hyphens.
 const selectBranches = `SELECT id, code, name, timezone FROM branches WHERE library_id = $1 ORDER BY code COLLATE "C"`
 
-// selectHours reads the hours of some branches; of all, without ids.
+// selectHours reads the opening hours of the branches $2, or of all branches if $2 is NULL.
 const selectHours = `
-	SELECT branch_id, weekday % 7 AS weekday, extract(epoch FROM opens)::bigint AS opens, extract(epoch FROM closes)::bigint AS closes
-	FROM branch_hours WHERE library_id = $1 AND ($2::bigint[] IS NULL OR branch_id = ANY($2)) ORDER BY branch_id, weekday, opens`
+	SELECT branch_id, weekday % 7 AS weekday, extract(epoch FROM opens)::bigint AS opens,
+		extract(epoch FROM closes)::bigint AS closes
+	FROM branch_hours WHERE library_id = $1 AND ($2::bigint[] IS NULL OR branch_id = ANY($2))
+	ORDER BY branch_id, weekday, opens`
 
-const selectSeats = `SELECT id, branch_id, area, label, amenities, out_of_service FROM seats WHERE library_id = $1 ORDER BY id`
+const selectSeats = `
+	SELECT id, branch_id, area, label, amenities, out_of_service FROM seats WHERE library_id = $1 ORDER BY id`
 
 const selectTaken = `
 	SELECT id AS reservation_id, version, seat_id, lower(during) AS start_time, upper(during) AS end_time
 	FROM reservations WHERE library_id = $1 AND occupies AND upper(during) > $2`
 
-// LoadWorld reads the whole catalog and everything that is taken, in one snapshot. It may take as long as ctx allows.
+// LoadWorld reads the whole catalog and all taken windows in one snapshot. Only ctx bounds its duration.
 func (s *Store) LoadWorld(ctx context.Context) (World, error) {
 	var w World
-	epoch, err := s.changes.current(ctx) // from before the snapshot: what happens after it, the line tells
+	// The connection must be older than the snapshot, so that it later reads every change after it.
+	connID, err := s.changes.ensure(ctx)
 	if err != nil {
 		return w, err
 	}
@@ -45,8 +49,9 @@ func (s *Store) LoadWorld(ctx context.Context) (World, error) {
 		return w, translate(err)
 	}
 	defer conn.Release()
-	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		// Half a million rows may take longer than a request may.
+	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err = pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error {
+		// To read half a million rows may take longer than statementTimeout.
 		if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = 0`); err != nil {
 			return err
 		}
@@ -54,7 +59,7 @@ func (s *Store) LoadWorld(ctx context.Context) (World, error) {
 		if err := tx.QueryRow(ctx, `SELECT pg_current_snapshot()::text, dlsms_began()`).Scan(&snapshot, &w.Now); err != nil {
 			return err
 		}
-		if w.Snapshot, err = parseSnapshot(snapshot, epoch); err != nil {
+		if w.Snapshot, err = parseSnapshot(snapshot, connID); err != nil {
 			return err
 		}
 		if w.Catalog, err = s.catalog(ctx, tx); err != nil {
@@ -92,7 +97,8 @@ func (s *Store) catalog(ctx context.Context, tx pgx.Tx) (library.Catalog, error)
 	return c, err
 }
 
-// branches reads branches. One that is faulty is reported, mended as far as that goes, and kept: without it, its seats could not be shown.
+// branches reads branches. It reports an invalid branch, repairs its text and keeps it, because its seats
+// cannot be shown without it.
 func (s *Store) branches(rows pgx.Rows) ([]library.Branch, error) {
 	branches, _, readErr := collect[library.Branch](s, rows, tableBranches, nil)
 	for i := range branches {
@@ -105,7 +111,7 @@ func (s *Store) branches(rows pgx.Rows) ([]library.Branch, error) {
 	return branches, readErr
 }
 
-// addHours adds their opening hours to branches.
+// addHours adds the opening hours in rows to their branches.
 func addHours(rows pgx.Rows, branches []library.Branch) error {
 	var branchID, weekday, opens, closes int64
 	_, err := pgx.ForEachRow(rows, []any{&branchID, &weekday, &opens, &closes}, func() error {

@@ -14,15 +14,16 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// sessionSettings are what every session of ours needs, whatever the server, the database or the role sets. They are
-// set once the session is open, not as start-up parameters: PgBouncer refuses those that it does not know, or is told
-// to drop them, and a session without timeouts works until the first lock that is never released.
+// sessionSettings returns the settings that every session needs, whatever the server, the database or
+// the role sets. They are set in the open session, not as start-up parameters. PgBouncer refuses
+// start-up parameters that it does not know, or drops them if it is configured to; a session without
+// timeouts works until the first lock that is never released.
 //
-// A setting with a dot in its name is one of our own, such as a mark for triggers.
+// A setting with a dot in its name belongs to this project, such as a flag for triggers.
 func sessionSettings() map[string]string {
 	return map[string]string{
 		"application_name":                    "dlsms",
-		"dlsms.guard":                         "off", // which looks for the event of a change, made by SQL: see 00004_integrity.sql
+		"dlsms.guard":                         "off", // the check of changes made by SQL: see 00004_integrity.sql
 		"client_encoding":                     "UTF8",
 		"timezone":                            "UTC",
 		"default_transaction_isolation":       "read committed",
@@ -30,23 +31,24 @@ func sessionSettings() map[string]string {
 		"statement_timeout":                   millis(statementTimeout),
 		"lock_timeout":                        millis(statementTimeout * 3 / 5),
 		"idle_in_transaction_session_timeout": millis(2 * statementTimeout),
-		"idle_session_timeout":                "0", // the pool decides how long a connection may be idle
+		"idle_session_timeout":                "0", // the pool closes idle connections
 	}
 }
 
-// logSettings are for the sessions that follow the logs, and those that book. How much is new since a snapshot is what
-// no planner can know, and it would plan each read anew (0.25 ms, three times as long as the read itself takes), or
-// keep the plan that it made while the tables were empty: a scan of them. Likewise a booking, of which all look-ups are
-// by a key. Without scans, one plan fits always.
-func logSettings() map[string]string {
+// indexPlanSettings returns the settings of the sessions that follow the change log and the revocation
+// list, and of the session that books. The planner cannot know how many rows are new since a snapshot.
+// It would plan each read again (0.25 ms, three times the duration of the read itself), or keep the
+// plan that it made while the tables were empty: a sequential scan. The same is true for a booking,
+// whose look-ups are all by a key. Without sequential scans, one plan always fits.
+func indexPlanSettings() map[string]string {
 	settings := sessionSettings()
 	settings["plan_cache_mode"] = "force_generic_plan"
 	settings["enable_seqscan"] = "off"
 	return settings
 }
 
-// PrepareMigration prepares a session that migrates: a statement takes as long as it needs, but waits for a lock no
-// longer than lockTimeout, since bookings wait behind it meanwhile.
+// PrepareMigration prepares a session for migrations. A statement may run without a limit, but it
+// waits for a lock for at most lockTimeout, because bookings queue behind that wait.
 func PrepareMigration(ctx context.Context, conn *pgx.Conn, lockTimeout time.Duration) error {
 	settings := sessionSettings()
 	settings["application_name"] = "dlsms migrate"
@@ -56,12 +58,13 @@ func PrepareMigration(ctx context.Context, conn *pgx.Conn, lockTimeout time.Dura
 	return prepareSession(ctx, conn, settings)
 }
 
-// sessionStatements are sent as one message, so that they cost one round trip. What was set is read in a transaction of
-// its own: the isolation level of the first one was fixed before it was set.
+// sessionStatements returns statements that set the settings and read them back. They are sent as one
+// message, so they cost one round trip. A second transaction reads the settings, because the isolation
+// level of the first was fixed before the setting changed.
 func sessionStatements(settings map[string]string) string {
 	names := slices.Sorted(maps.Keys(settings))
 	var set, read []string
-	for _, name := range names { // constants of this package: there is nothing to quote
+	for _, name := range names { // names and values are constants of this package and need no quoting
 		set = append(set, fmt.Sprintf("set_config('%s', '%s', false)", name, settings[name]))
 		read = append(read, fmt.Sprintf("current_setting('%s')", name))
 	}
@@ -69,8 +72,9 @@ func sessionStatements(settings map[string]string) string {
 		"; SHOW transaction_isolation; SHOW transaction_read_only"
 }
 
-// prepareSession sets what the session needs and reads it back. It refuses a session that has it not: under a stricter
-// isolation level a statement after a lock would still see the rows from before it, and on a standby no write succeeds.
+// prepareSession sets the settings, reads them back, and refuses a session in which they differ. With a
+// stricter isolation level, a statement after a lock would still see the rows from before the lock. On
+// a standby, no write succeeds.
 func prepareSession(ctx context.Context, conn *pgx.Conn, settings map[string]string) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -78,9 +82,11 @@ func prepareSession(ctx context.Context, conn *pgx.Conn, settings map[string]str
 	if err != nil {
 		return fmt.Errorf("prepare the session: %w", err)
 	}
-	// SQL_ASCII lets bytes pass that no answer may contain, and any other encoding cannot store all names. Postgres tells it unasked.
+	// SQL_ASCII accepts bytes that no answer may contain; any other encoding cannot store all names.
+	// Postgres reports the encoding when the session starts.
 	if is := conn.PgConn().ParameterStatus("server_encoding"); is != "" && is != "UTF8" {
-		return fmt.Errorf("the database's encoding is %s, and has to be UTF8: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0", is)
+		return fmt.Errorf("the database's encoding is %s, and has to be UTF8:"+
+			" CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0", is)
 	}
 	const set, read, isolation, readOnly = 1, 3, 4, 5
 	if len(results) != readOnly+1 {
@@ -102,7 +108,9 @@ func prepareSession(ctx context.Context, conn *pgx.Conn, settings map[string]str
 }
 
 func overridden(name, want, got string) error {
-	return fmt.Errorf("the session's %s is %q, although it was set to %q: a pooler overrides it; use session mode", name, got, want)
+	return fmt.Errorf("the session's %s is %q, although it was set to %q: a pooler overrides it; use session mode",
+		name, got, want)
 }
 
-var errReadOnly = errors.New("this Postgres is read only: is it a standby? DATABASE_URL must name the primary, or all hosts")
+var errReadOnly = errors.New(
+	"this Postgres is read only: is it a standby? DATABASE_URL must name the primary, or all hosts")

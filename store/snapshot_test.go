@@ -34,7 +34,7 @@ func TestParseSnapshot(t *testing.T) {
 
 func TestSnapshotAfter(t *testing.T) {
 	t.Parallel()
-	older, newer, other := Snapshot{Xmax: 5, epoch: 1}, Snapshot{Xmax: 6, epoch: 1}, Snapshot{Xmax: 7, epoch: 2}
+	older, newer, other := Snapshot{Xmax: 5, connID: 1}, Snapshot{Xmax: 6, connID: 1}, Snapshot{Xmax: 7, connID: 2}
 	if !newer.After(older) || !newer.After(newer) || older.After(newer) || !older.After(Snapshot{}) ||
 		other.After(older) || older.After(other) {
 		t.Error("the order of snapshots")

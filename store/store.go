@@ -13,37 +13,39 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// DefaultLibrary is the id of the one library that a database begins with.
+// DefaultLibrary is the id of the library that the first migration creates.
 const DefaultLibrary int64 = 1
 
-// Config says how to open a Store.
+// Config has the parameters of Open.
 type Config struct {
 	// URL is a Postgres connection string that ParseURL takes.
 	URL string
-	// MinConns and MaxConns bound the pool that serves requests.
+	// MinConns and MaxConns bound the number of connections that serve requests.
 	MinConns, MaxConns int32
-	// LibraryID is the library that this server serves; 0: DefaultLibrary.
+	// LibraryID is the library to serve. 0 means DefaultLibrary.
 	LibraryID int64
 	Policy    library.Policy
-	// Tracer sees every statement; nil: none.
+	// Tracer is called for every statement. It may be nil.
 	Tracer pgx.QueryTracer
-	// Observer is told what happens, for metrics.
+	// Observer has callbacks for metrics.
 	Observer Observer
-	// Log gets the rows that cannot be read; nil: none.
+	// Log gets a message for each row that cannot be read. It may be nil.
 	Log *slog.Logger
 }
 
-// backgroundConns is how many connections the worker has of its own, so that a rush of requests doesn't starve it. The followers of the
-// logs have a line each: every fresh look at the seats waits for the log.
+// backgroundConns is the size of the worker's pool. It is separate from the pool for requests, so that
+// many requests cannot starve the worker. The change log and the revocation list are each read on a
+// connection of their own (see logConn), because every read of the seats waits for the change log.
 const backgroundConns = 3
 
-// statementTimeout bounds every statement and every wait in it. It is the default deadline of a call: past it, nobody waits for the answer.
+// statementTimeout bounds every statement, including its waits for locks. It equals the default
+// deadline of a call: after it, no client waits for the answer.
 const statementTimeout = 5 * time.Second
 
-// Store is the truth, for one library. It is safe for concurrent use.
+// Store gives access to the data of one library. It is safe for concurrent use.
 type Store struct {
-	pool       *pgxpool.Pool // requests
-	background *pgxpool.Pool // the worker
+	pool       *pgxpool.Pool // for requests
+	background *pgxpool.Pool // for the worker
 	lib        int64
 	policy     library.Policy
 	booker     booker
@@ -51,11 +53,11 @@ type Store struct {
 	observer   Observer
 	unreadable unreadable
 
-	changes, revocations line // on which the logs are followed
+	changes, revocations logConn // for the change log and the revocation list
 }
 
-// Open connects to Postgres and returns when MinConns connections are open and checked, so that the first requests find them warm.
-// It fails with ErrUnavailable when Postgres can't be reached.
+// Open connects to Postgres. It returns after it has opened and checked MinConns connections, so the
+// first requests need not connect. It fails with library.ErrUnavailable if Postgres is unreachable.
 func Open(ctx context.Context, c Config) (*Store, error) {
 	s := &Store{lib: c.LibraryID, policy: c.Policy, observer: c.Observer}
 	s.booker.store = s
@@ -70,7 +72,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}{
 		{&s.pool, c.MinConns, c.MaxConns, sessionSettings()},
 		{&s.background, 1, backgroundConns, sessionSettings()},
-		{&s.booker.lanes, bookerLanes, bookerLanes, logSettings()},
+		{&s.booker.lanes, bookerLanes, bookerLanes, indexPlanSettings()},
 	} {
 		var err error
 		if *p.pool, err = openPool(ctx, c, p.min, p.max, p.settings); err != nil {
@@ -78,10 +80,10 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 			return nil, err
 		}
 	}
-	s.changes.moved = s.revocations.cut
-	for _, l := range []*line{&s.changes, &s.revocations} {
+	s.changes.onIDsMoved = s.revocations.disconnect
+	for _, l := range []*logConn{&s.changes, &s.revocations} {
 		l.config = s.booker.lanes.Config().ConnConfig
-		if _, err := l.current(ctx); err != nil {
+		if _, err := l.ensure(ctx); err != nil {
 			s.Close()
 			return nil, err
 		}
@@ -89,7 +91,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	return s, nil
 }
 
-func openPool(ctx context.Context, c Config, minConns, maxConns int32, settings map[string]string) (*pgxpool.Pool, error) {
+func openPool(
+	ctx context.Context, c Config, minConns, maxConns int32, settings map[string]string,
+) (*pgxpool.Pool, error) {
 	cfg, err := ParseURL(c.URL)
 	if err != nil {
 		return nil, fmt.Errorf("DATABASE_URL: %w", err)
@@ -97,9 +101,9 @@ func openPool(ctx context.Context, c Config, minConns, maxConns int32, settings 
 	cfg.MinConns, cfg.MaxConns = minConns, maxConns
 	cfg.MinIdleConns = 0
 	cfg.MaxConnLifetime, cfg.MaxConnLifetimeJitter = time.Hour, 10*time.Minute
-	// A connection that has been idle is asked whether it still works. Where packets vanish without a word, nothing else would end that wait for
-	// a quarter of an hour.
-	cfg.PingTimeout = lineTimeout
+	// The pool pings a connection that was idle. If the network drops packets silently, only this
+	// timeout ends that wait; TCP would wait for a quarter of an hour.
+	cfg.PingTimeout = logConnTimeout
 	cfg.ConnConfig.Tracer = c.Tracer
 	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { return prepareSession(ctx, conn, settings) }
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
@@ -113,9 +117,10 @@ func openPool(ctx context.Context, c Config, minConns, maxConns int32, settings 
 	return pool, nil
 }
 
-// connectTimeout bounds how long a new connection, and then its first statement, may take.
+// connectTimeout bounds the time to connect, and then the time for the first statement.
 const connectTimeout = 3 * time.Second
 
+// warm opens n connections, at least one.
 func warm(ctx context.Context, pool *pgxpool.Pool, n int) error {
 	conns := make([]*pgxpool.Conn, 0, n)
 	defer func() {
@@ -133,7 +138,7 @@ func warm(ctx context.Context, pool *pgxpool.Pool, n int) error {
 	return nil
 }
 
-// Close waits for what runs and closes all connections.
+// Close waits for running calls and closes all connections.
 func (s *Store) Close() {
 	s.analyzer.running.Wait()
 	for _, pool := range []*pgxpool.Pool{s.pool, s.background, s.booker.lanes} {
@@ -151,13 +156,14 @@ func (s *Store) Policy() library.Policy { return s.policy }
 // Library returns the id of the library that the store serves.
 func (s *Store) Library() int64 { return s.lib }
 
-// PoolStat returns the state of the pool that serves requests.
+// PoolStat returns the statistics of the pool that serves requests.
 func (s *Store) PoolStat() *pgxpool.Stat { return s.pool.Stat() }
 
-// Ping returns nil if Postgres answers, else ErrUnavailable.
+// Ping returns nil if Postgres answers, and library.ErrUnavailable otherwise.
 func (s *Store) Ping(ctx context.Context) error { return translate(s.background.Ping(ctx)) }
 
-// DurabilityFaults returns the settings of the server under which an acknowledged booking could be lost in a crash, none when all is well.
+// DurabilityFaults returns the settings of the Postgres server with which a crash could lose an
+// acknowledged booking. It returns none if all are safe.
 func (s *Store) DurabilityFaults(ctx context.Context) ([]string, error) {
 	const query = `
 		SELECT name || ' is ' || setting FROM pg_settings
@@ -171,7 +177,7 @@ func (s *Store) DurabilityFaults(ctx context.Context) ([]string, error) {
 	return faults, translate(err)
 }
 
-// sorted returns the distinct ids in ascending order: the order in which rows are locked.
+// sorted returns the distinct ids in ascending order, which is the lock order.
 func sorted(ids []int64) []int64 {
 	return slices.Compact(slices.Sorted(slices.Values(ids)))
 }

@@ -10,33 +10,35 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// budget is the context that statements run on. A request that is cancelled must not cost its pooled connection (pgx closes one whose
-// context ends), so the statements go on without the caller, for at most statementTimeout.
+// budget returns the context for statements. It does not end with the caller's context: pgx closes a
+// connection whose context ends, and a cancelled request must not cost a pooled connection. So the
+// statements continue for at most statementTimeout.
 func budget(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), statementTimeout)
 }
 
-// tx is one transaction. It collects the events of the transitions made in it and writes them last.
+// tx is one transaction. It collects the events of its transitions and writes them last.
 type tx struct {
 	pgx.Tx
 	s      *Store
 	events []transition
 }
 
-// transition is an event to be written: which reservation, and what happened to it.
+// transition is an event to write.
 type transition struct {
 	reservationID int64
 	kind          library.EventKind
-	reason        string // of an operator; empty: none
+	reason        string // the operator's reason; may be empty
 }
 
-// record notes that a reservation has just made a transition, at most one in a transaction; its row holds the state after it.
+// record adds a transition that a reservation has just made. The reservation's row must already have
+// the state after it, so a reservation can make at most one transition in a transaction.
 func (t *tx) record(kind library.EventKind, reservationID int64) {
 	t.events = append(t.events, transition{reservationID: reservationID, kind: kind})
 }
 
-// inTx runs fn in a transaction of pool and commits it with the events that fn recorded. Waiting for a connection ends with ctx; what
-// runs then does not. When fn fails, nothing has happened.
+// inTx runs fn in a transaction and commits it together with the events that fn recorded. If fn fails,
+// it rolls back. The wait for a connection ends with ctx; the transaction does not (see budget).
 func (s *Store) inTx(ctx context.Context, pool *pgxpool.Pool, fn func(ctx context.Context, t *tx) error) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
@@ -57,14 +59,17 @@ func (s *Store) inTx(ctx context.Context, pool *pgxpool.Pool, fn func(ctx contex
 	if err != nil {
 		rollback, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		_ = pgTx.Rollback(rollback) // a connection that can't roll back is closed by the pool
+		_ = pgTx.Rollback(rollback) // the pool closes a connection that fails to roll back
 		return translate(err)
 	}
 	return translate(pgTx.Commit(ctx))
 }
 
-// query runs one statement on pool and collects its rows. Waiting for a connection ends with ctx, the statement does not.
-func query[T any](ctx context.Context, pool *pgxpool.Pool, collect pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
+// query runs one statement and collects its rows. The wait for a connection ends with ctx; the
+// statement does not (see budget).
+func query[T any](
+	ctx context.Context, pool *pgxpool.Pool, collect pgx.RowToFunc[T], sql string, args ...any,
+) ([]T, error) {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return nil, translate(err)
@@ -80,8 +85,10 @@ func query[T any](ctx context.Context, pool *pgxpool.Pool, collect pgx.RowToFunc
 	return out, translate(err)
 }
 
-// queryOne is query for a statement that returns one row; without one it fails with none.
-func queryOne[T any](ctx context.Context, pool *pgxpool.Pool, none error, collect pgx.RowToFunc[T], sql string, args ...any) (T, error) {
+// queryOne runs a statement that returns at most one row. Without a row, it fails with none.
+func queryOne[T any](
+	ctx context.Context, pool *pgxpool.Pool, none error, collect pgx.RowToFunc[T], sql string, args ...any,
+) (T, error) {
 	rows, err := query(ctx, pool, collect, sql, args...)
 	if err == nil && len(rows) == 0 {
 		err = none

@@ -8,12 +8,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Operators write rows with SQL, and a newer version may write what this one does not know. A row that cannot be read is left out, so
-// that one bad row does not stop a replica: it is logged once, and counted each time.
+// Operators write rows with SQL, and a newer version may write values that this version does not know.
+// The store skips a row that it cannot read, so that one bad row does not stop a replica. It logs the
+// row once and counts it each time.
 
-// unreadable counts the rows that were left out. Its zero value is ready.
+// unreadable counts the rows that were skipped. Its zero value is ready to use.
 type unreadable struct {
-	log *slog.Logger // nil: none
+	log *slog.Logger // may be nil
 
 	mu     sync.Mutex
 	count  map[string]int64 // by table
@@ -25,10 +26,10 @@ type unreadableRow struct {
 	id    int64
 }
 
-// maxLogged bounds the rows that are remembered as logged; rows beyond it are counted only.
+// maxLogged bounds the number of rows that are logged. Further rows are only counted.
 const maxLogged = 1000
 
-// report counts a row, and logs it the first time.
+// report counts a row. It logs the row the first time.
 func (u *unreadable) report(table string, id int64, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -44,7 +45,7 @@ func (u *unreadable) report(table string, id int64, err error) {
 	u.log.Error("a row cannot be read", "table", table, "id", id, "error", err)
 }
 
-// The tables whose unreadable rows are left out.
+// The tables whose unreadable rows are skipped.
 const (
 	tableBranches     = "branches"
 	tableSeats        = "seats"
@@ -52,7 +53,7 @@ const (
 	tableEvents       = "reservation_events"
 )
 
-// UnreadableRows returns how often a row was left out because it could not be read, by table.
+// UnreadableRows returns, for each table, how often the store skipped a row that it could not read.
 func (s *Store) UnreadableRows() map[string]int64 {
 	out := map[string]int64{tableBranches: 0, tableSeats: 0, tableReservations: 0, tableEvents: 0}
 	s.unreadable.mu.Lock()
@@ -63,24 +64,25 @@ func (s *Store) UnreadableRows() map[string]int64 {
 	return out
 }
 
-// tolerantRow is a row whose Scan leaves the rows open when it fails, so that the rows after it can be read.
+// tolerantRow is a row whose Scan keeps the rows open if it fails, so that the next rows can be read.
 type tolerantRow struct{ pgx.Rows }
 
 func (r tolerantRow) Scan(dest ...any) error {
 	return pgx.ScanRow(r.Conn().TypeMap(), r.FieldDescriptions(), r.RawValues(), dest...)
 }
 
-// id is the first column, 0 if that cannot be read either.
+// id returns the first column, or 0 if that cannot be read either.
 func (r tolerantRow) id() (id int64) {
 	dest := make([]any, len(r.FieldDescriptions()))
 	dest[0] = &id
-	_ = r.Scan(dest...) // the row is reported anyway
+	_ = r.Scan(dest...) // the caller reports the row in any case
 	return id
 }
 
-// collect reads all rows of a table into values of T, by the names of the columns, of which the first is the id. It leaves out the rows
-// that cannot be read or that check, which may be nil, finds fault with, and returns their ids.
-func collect[T any](s *Store, rows pgx.Rows, table string, check func(*T) error) (out []T, leftOut []int64, err error) {
+// collect reads all rows into values of T, by the names of the columns. The first column must be the id.
+// It skips rows that cannot be read, or for which check returns an error, and returns their ids. check
+// may be nil.
+func collect[T any](s *Store, rows pgx.Rows, table string, check func(*T) error) (out []T, skipped []int64, err error) {
 	defer rows.Close()
 	out = []T{}
 	for rows.Next() {
@@ -92,17 +94,17 @@ func collect[T any](s *Store, rows pgx.Rows, table string, check func(*T) error)
 		if err != nil {
 			id := row.id()
 			s.unreadable.report(table, id, err)
-			leftOut = append(leftOut, id)
+			skipped = append(skipped, id)
 			continue
 		}
 		out = append(out, value)
 	}
-	return out, leftOut, rows.Err()
+	return out, skipped, rows.Err()
 }
 
-// queryReadable is query with collect, on the pool that serves requests.
+// queryReadable runs one statement on the pool for requests and collects its rows with collect.
 func queryReadable[T any](ctx context.Context, s *Store, table string, check func(*T) error, sql string, args ...any) (
-	out []T, leftOut []int64, err error,
+	out []T, skipped []int64, err error,
 ) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
@@ -115,6 +117,6 @@ func queryReadable[T any](ctx context.Context, s *Store, table string, check fun
 	if err != nil {
 		return nil, nil, translate(err)
 	}
-	out, leftOut, err = collect(s, rows, table, check)
-	return out, leftOut, translate(err)
+	out, skipped, err = collect(s, rows, table, check)
+	return out, skipped, translate(err)
 }
