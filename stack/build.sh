@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# go build with these arguments, counting what it compiles: the first build of a clone takes minutes, and go build is silent.
+# Runs go build with these arguments and shows the number of compiled packages.
+# The first build of a clone takes minutes, and go build prints nothing.
 set -euo pipefail
 
-# Asked of git for the version in the binary. In a clone that another user owns, git refuses and go build would fail.
+# go build asks git for the version. If another user owns the clone, git refuses and go build would fail.
 if ! git rev-parse HEAD >/dev/null 2>&1; then set -- -buildvcs=false "$@"; fi
 
 start=$SECONDS
-# -v names each package on a line of its own when it had to be compiled; everything else is for the reader.
+# With -v, go build prints each compiled package on its own line. All other lines are for the user.
 go build -v "$@" 2>&1 | {
   count=0
   while IFS= read -r line; do

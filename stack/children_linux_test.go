@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// childrenOf returns the processes that have one of these parents.
+// childrenOf returns the ids of the processes whose parent is one of these processes.
 func childrenOf(t *testing.T, parents []int) []int {
 	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -20,7 +20,7 @@ func childrenOf(t *testing.T, parents []int) []int {
 	for _, file := range files {
 		stat, err := os.ReadFile(file)
 		if err != nil {
-			continue // it ended meanwhile
+			continue // the process has ended
 		}
 		line := string(stat) // such as: 17 (nginx) S 1 …
 		var pid, parent int

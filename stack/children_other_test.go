@@ -9,12 +9,13 @@ import (
 	"testing"
 )
 
-// childrenOf returns the processes that have one of these parents.
+// childrenOf returns the ids of the processes whose parent is one of these processes.
 func childrenOf(t *testing.T, parents []int) []int {
 	t.Helper()
 	var children []int
 	for _, parent := range parents {
-		out, _ := exec.Command("pgrep", "-P", strconv.Itoa(parent)).Output() // fails where there are none
+		// pgrep fails if there are no children.
+		out, _ := exec.Command("pgrep", "-P", strconv.Itoa(parent)).Output()
 		for _, field := range strings.Fields(string(out)) {
 			pid, err := strconv.Atoi(field)
 			if err != nil {

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Removes .local, and the database that root's .local may only link to, unless that is another checkout's: see stack/owner.go.
+# Removes .local. If .local/postgres links to a database of this checkout, it also removes the database.
+# stack/owner.go describes the owner of a database.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,13 +17,13 @@ if [[ -e .local/lock ]]; then
   running="a run uses .local (pid $pid): stop it first, with Ctrl-C there or \`kill $pid\`"
   if command -v flock >/dev/null; then
     exec 9<.local/lock
-    flock --nonblock 9 || fail "$running" # and hold it until all is gone
+    flock --nonblock 9 || fail "$running" # hold the lock until everything is deleted
   elif [[ $pid == [1-9]* && $(ps -o comm= -p "$pid") == *dlsms* ]]; then
     fail "$running"
   fi
 fi
 
-# ours TARGET tells whether the database there is of this checkout, or of one that is gone.
+# ours TARGET succeeds if the database belongs to this checkout, or to a checkout that was deleted.
 ours() {
   local owner
   [[ -f $1/owner ]] || return 1
@@ -33,11 +34,11 @@ ours() {
 if [[ -L .local/postgres ]]; then
   target=$(readlink .local/postgres)
   if ! [[ $target =~ ^/var/lib/dlsms/[0-9a-f]+-[^/]+$ && -d $target ]]; then
-    : # not what a run has put there
+    : # a run did not create this link
   elif ours "$target"; then
     rm -rf "$target"
   else
-    echo "dlsms: $target stays: it belongs to $(tail -n +2 "$target/owner" 2>/dev/null || echo "an earlier version")"
+    echo "dlsms: $target is kept: it belongs to $(tail -n +2 "$target/owner" 2>/dev/null || echo "an earlier version")"
   fi
 fi
 rm -rf .local

@@ -17,7 +17,7 @@ import (
 	"syscall"
 )
 
-// account is the user that Postgres runs as; nil: this process's own.
+// account is the user that runs Postgres. nil is the user of this process.
 type account struct{ uid, gid uint32 }
 
 // postgresUser returns the account for Postgres, which refuses to run as root.
@@ -27,7 +27,8 @@ func postgresUser() (*account, error) {
 	}
 	u, err := user.Lookup("postgres")
 	if err != nil {
-		return nil, fmt.Errorf("Postgres refuses to run as root, and there is no user postgres (%w): run as an ordinary user, or `useradd --system postgres`", err)
+		return nil, fmt.Errorf("Postgres refuses to run as root, and there is no user postgres (%w): "+
+			"run as an ordinary user, or `useradd --system postgres`", err)
 	}
 	uid, err := strconv.ParseUint(u.Uid, 10, 32)
 	if err != nil {
@@ -40,7 +41,7 @@ func postgresUser() (*account, error) {
 	return &account{uid: uint32(uid), gid: uint32(gid)}, nil
 }
 
-// apply makes cmd run as the account, in dir, with a locale that every system has.
+// apply sets the user and the directory of cmd, and a locale that every system has.
 func (a *account) apply(cmd *exec.Cmd, dir string) {
 	cmd.Dir = dir
 	cmd.Env = append(baseEnv(), "LC_ALL=C")
@@ -50,7 +51,7 @@ func (a *account) apply(cmd *exec.Cmd, dir string) {
 	}
 }
 
-// own gives path to the account.
+// own changes the owner of path to the account.
 func (a *account) own(path string) error {
 	if a == nil {
 		return nil
@@ -61,10 +62,12 @@ func (a *account) own(path string) error {
 	return nil
 }
 
-// clustersElsewhere is where root's cluster goes when the user postgres can't reach the state directory, as in a clone under /root.
-const clustersElsewhere = "/var/lib/dlsms"
+// fallbackDir has root's clusters if the user postgres can't enter the state directory, for example
+// in a clone under /root.
+const fallbackDir = "/var/lib/dlsms"
 
-// clusterBase returns the directory that holds the cluster: postgres in the state directory, or what a link there leads to.
+// clusterBase returns the directory of the cluster: the directory postgres in the state directory,
+// or the target if postgres is a link.
 func clusterBase(ctx context.Context, state *stateDir, as *account, log *console) (string, error) {
 	base := state.file("postgres")
 	info, err := os.Stat(base)
@@ -76,58 +79,63 @@ func clusterBase(ctx context.Context, state *stateDir, as *account, log *console
 		if base, err = filepath.EvalSymlinks(link); err != nil {
 			return "", fmt.Errorf("follow %s: %w", link, err)
 		}
-		if err := state.own(base, log); err != nil {
+		if err := state.claim(base, log); err != nil {
 			return "", err
 		}
 		if err := reachable(ctx, base, as); err != nil {
-			return "", fmt.Errorf("the user postgres can't reach %s (%w): allow it, or begin anew with `make clean`", base, err)
+			return "", fmt.Errorf("the user postgres can't enter %s (%w): allow it, or start again with `make clean`",
+				base, err)
 		}
 		return base, nil
 	case !errors.Is(err, fs.ErrNotExist):
-		return "", fmt.Errorf("can't look into %s (%w): make it readable for this user", base, err)
+		return "", fmt.Errorf("can't read %s (%w): make it readable for this user", base, err)
 	}
 	if target, err := os.Readlink(base); err == nil {
-		return "", fmt.Errorf("%s leads to %s, which is gone: remove the link to begin with an empty database", base, target)
+		return "", fmt.Errorf("%s links to %s, which does not exist: remove the link to start with an empty database",
+			base, target)
 	}
 	if reachable(ctx, state.path, as) == nil {
 		if err := os.Mkdir(base, 0o755); err != nil {
-			return "", notWritten("make", base, err)
+			return "", writeError("make", base, err)
 		}
-	} else if base, err = clusterElsewhere(base, log); err != nil {
+	} else if base, err = createFallbackCluster(base, log); err != nil {
 		return "", err
 	}
-	return base, state.own(base, log)
+	return base, state.claim(base, log)
 }
 
-// nameElsewhere is how the names begin of the directories in clustersElsewhere that are made for a link.
-func nameElsewhere(link string) string {
+// fallbackPrefix returns the prefix of the names of the directories in fallbackDir that belong to a
+// link.
+func fallbackPrefix(link string) string {
 	hash := sha256.Sum256([]byte(link))
 	return hex.EncodeToString(hash[:6])
 }
 
-func clusterElsewhere(link string, log *console) (string, error) {
-	if err := os.MkdirAll(clustersElsewhere, 0o755); err != nil {
-		return "", fmt.Errorf("make a place for the database: %w", err)
+func createFallbackCluster(link string, log *console) (string, error) {
+	if err := os.MkdirAll(fallbackDir, 0o755); err != nil {
+		return "", fmt.Errorf("make a directory for the database: %w", err)
 	}
-	name := nameElsewhere(link)
-	if older, _ := filepath.Glob(filepath.Join(clustersElsewhere, name+"-*")); len(older) > 0 {
-		log.printf("postgres", "%s is left from an earlier clone at this path: remove it if you don't need it", strings.Join(older, " "))
+	name := fallbackPrefix(link)
+	if older, _ := filepath.Glob(filepath.Join(fallbackDir, name+"-*")); len(older) > 0 {
+		log.printf("postgres", "%s is from an earlier clone at this path: remove it if you don't need it",
+			strings.Join(older, " "))
 	}
-	base, err := os.MkdirTemp(clustersElsewhere, name+"-")
+	base, err := os.MkdirTemp(fallbackDir, name+"-")
 	if err != nil {
-		return "", fmt.Errorf("make a place for the database: %w", err)
+		return "", fmt.Errorf("make a directory for the database: %w", err)
 	}
 	if err := os.Chmod(base, 0o755); err != nil {
-		return "", fmt.Errorf("open the place for the database: %w", err)
+		return "", fmt.Errorf("change the mode of the database directory: %w", err)
 	}
 	if err := os.Symlink(base, link); err != nil {
-		return "", fmt.Errorf("link the place for the database: %w", err)
+		return "", fmt.Errorf("link the database directory: %w", err)
 	}
-	log.printf("postgres", "the user postgres can't reach %s, so the database lives in %s", filepath.Dir(link), base)
+	log.printf("postgres", "the user postgres can't enter %s, so the database is in %s", filepath.Dir(link), base)
 	return base, nil
 }
 
-// reachable asks the system itself, by going there as that user: modes, lists of rights and mounts all count.
+// reachable returns an error if the account can't enter dir. It changes the directory as that user,
+// because modes, access control lists and mounts all matter.
 func reachable(ctx context.Context, dir string, as *account) error {
 	if as == nil {
 		return nil
@@ -137,13 +145,13 @@ func reachable(ctx context.Context, dir string, as *account) error {
 	return runTool(cmd)
 }
 
-// clusterRelease returns the major release that made the cluster, or 0 if there is none yet.
+// clusterRelease returns the major release that created the cluster, or 0 if there is no cluster.
 func clusterRelease(data string) (int, error) {
 	content, err := os.ReadFile(filepath.Join(data, "PG_VERSION"))
 	if err == nil {
 		release, err := strconv.Atoi(strings.TrimSpace(string(content)))
 		if err != nil {
-			return 0, damaged(data, "its PG_VERSION is no number")
+			return 0, damaged(data, "its PG_VERSION is not a number")
 		}
 		return release, nil
 	}
@@ -154,14 +162,16 @@ func clusterRelease(data string) (int, error) {
 }
 
 func damaged(data, why string) error {
-	return fmt.Errorf("%s is no database (%s): restore it, or begin anew with `make clean`", data, why)
+	return fmt.Errorf("%s is not a database (%s): restore it, or start again with `make clean`", data, why)
 }
 
-// clusterPassword returns the password of the roles, made before the cluster is, and the file that keeps it, which initdb reads.
+// clusterPassword returns the password of the roles. It creates the password file before the
+// cluster exists; initdb reads the file.
 func clusterPassword(file, data string, as *account) (string, error) {
 	if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Lstat(data); err == nil {
-			return "", fmt.Errorf("%s is gone, and without it nobody gets into the database: restore it, or begin anew with `make clean`", file)
+			return "", fmt.Errorf("%s is missing, and the database has no other password: "+
+				"restore it, or start again with `make clean`", file)
 		}
 	}
 	password, err := secret(file)
@@ -171,28 +181,30 @@ func clusterPassword(file, data string, as *account) (string, error) {
 	return password, as.own(file)
 }
 
-// initCluster makes the cluster if it isn't there, under another name first: one whose making was cut short never counts.
+// initCluster creates the cluster if it does not exist. It renames the cluster at the end, so an
+// interrupted creation leaves no cluster.
 func initCluster(ctx context.Context, bin, data, passwordFile string, unsafe bool, as *account, log *console) error {
 	if _, err := os.Lstat(data); err == nil {
 		return nil
 	}
-	log.printf("postgres", "making a database cluster in %s (once)", data)
+	log.printf("postgres", "creating a database cluster in %s (once)", data)
 	fresh := data + ".new"
 	if err := os.RemoveAll(fresh); err != nil {
-		return fmt.Errorf("remove a half-made database: %w", err)
+		return fmt.Errorf("remove an incomplete database: %w", err)
 	}
 	if err := os.Mkdir(fresh, 0o700); err != nil {
-		return notWritten("make", fresh, err)
+		return writeError("make", fresh, err)
 	}
 	if err := as.own(fresh); err != nil {
 		return err
 	}
 	locale := "C.UTF-8"
-	if runtime.GOOS == "darwin" { // which knows that name only since macOS 15; both sort alike
+	if runtime.GOOS == "darwin" { // it has C.UTF-8 only since macOS 15; both sort the same
 		locale = "C"
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "--pgdata", fresh, "--username", postgresSuperuser, "--pwfile", passwordFile,
-		"--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", locale, "--data-checksums")
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "--pgdata", fresh,
+		"--username", postgresSuperuser, "--pwfile", passwordFile, "--auth", "scram-sha-256",
+		"--encoding", "UTF8", "--locale", locale, "--data-checksums")
 	if unsafe {
 		cmd.Args = append(cmd.Args, "--no-sync")
 	}
@@ -201,12 +213,13 @@ func initCluster(ctx context.Context, bin, data, passwordFile string, unsafe boo
 		return fmt.Errorf("initdb: %w", err)
 	}
 	if err := os.Rename(fresh, data); err != nil {
-		return fmt.Errorf("name the database: %w", err)
+		return fmt.Errorf("rename the database: %w", err)
 	}
 	return nil
 }
 
-// baseEnv is what a child needs of this process's environment, and nothing that would change how it behaves.
+// baseEnv returns the variables of the environment that a child needs. It leaves out variables that
+// could change the behaviour of the child.
 func baseEnv() []string {
 	var env []string
 	for _, name := range []string{"PATH", "HOME", "USER", "TMPDIR"} {

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// console writes whole lines, each with the name of the process that it comes from.
+// console writes whole lines. Each line begins with the name of the process that wrote it.
 type console struct {
 	mu sync.Mutex
 	w  io.Writer
@@ -22,7 +22,8 @@ func newConsole(w io.Writer) *console {
 func (c *console) print(name, line string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, _ = fmt.Fprintf(c.w, "%-8s | %s\n", name, line) // a log that can't be written to must not stop the system
+	// A failed write to the log must not stop the system.
+	_, _ = fmt.Fprintf(c.w, "%-8s | %s\n", name, line)
 }
 
 func (c *console) printf(name, format string, args ...any) {

@@ -1,4 +1,4 @@
 package stack
 
-// ProgramOf is for the tests, which look whether a process is gone.
-var ProgramOf = programOf
+// ProgramName lets tests check whether a process has ended.
+var ProgramName = programName

@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
-# Installs what this machine lacks, saying first what that is: for `run` PostgreSQL, Redis and nginx, for `test` also a C compiler,
-# which Go's race detector needs, and what the clients in docs/clients need. It is a script because Go itself can't fetch modules before ca-certificates are there.
+# Prints and installs the missing programs.
+#   run    PostgreSQL, Redis and nginx
+#   test   also a C compiler for Go's race detector, and the programs of the clients in docs/clients
+# It is a shell script because Go can't fetch modules before ca-certificates is installed.
 set -euo pipefail
 
 want=${1:?usage: stack/install.sh run|test}
 
-# Debian keeps the programs of Postgres in no PATH, and those of nginx in none of an ordinary user's.
+# On Debian, the programs of Postgres are not in PATH, and nginx is not in the PATH of an ordinary user.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/usr/local/bin:/opt/homebrew/bin
 
 has_postgres() {
   local dir dirs
   IFS=: read -ra dirs <<<"$PATH"
-  for dir in "${dirs[@]}" /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/postgresql@*/bin /usr/local/opt/postgresql@*/bin; do
+  for dir in "${dirs[@]}" /usr/lib/postgresql/*/bin /usr/pgsql-*/bin \
+    /opt/homebrew/opt/postgresql@*/bin /usr/local/opt/postgresql@*/bin; do
     if [[ -x $dir/postgres && -x $dir/initdb ]]; then return 0; fi
   done
   return 1
@@ -19,10 +22,12 @@ has_postgres() {
 has_redis() { command -v redis-server >/dev/null || command -v valkey-server >/dev/null; }
 has_nginx() { command -v nginx >/dev/null; }
 # A compiler without the C library's headers is not enough.
-has_cc() { printf '#include <stdlib.h>\nint main(void) { return 0; }\n' | "${CC:-gcc}" -x c -o /dev/null - 2>/dev/null; }
+has_cc() {
+  printf '#include <stdlib.h>\nint main(void) { return 0; }\n' | "${CC:-gcc}" -x c -o /dev/null - 2>/dev/null
+}
 has_node() { command -v node >/dev/null && command -v npm >/dev/null; }
 has_protoc() { command -v protoc >/dev/null && command -v grpc_python_plugin >/dev/null; }
-# The python3 of the system first: apt installs for that one.
+# Try the system's python3 first: apt installs packages for it.
 has_python() {
   local python
   for python in /usr/bin/python3 python3; do
@@ -50,7 +55,7 @@ fail() {
   exit 1
 }
 
-# packages PACKAGE-OF-EACH... turns the names above into a package manager's.
+# packages MANAGER prints the names that the package manager uses for the missing programs.
 packages() {
   local name
   for name in "${missing[@]}"; do
@@ -77,9 +82,10 @@ if command -v apt-get >/dev/null; then
     as_root=(sudo)
   fi
   echo "dlsms: missing on this machine: ${list[*]}"
-  echo "dlsms: installing with ${as_root[*]:+${as_root[*]} }apt-get (their own services are not started; this project runs its own, on other ports)"
+  echo "dlsms: installing with ${as_root[*]:+${as_root[*]} }apt-get"
+  echo "dlsms: the services of these packages are not started; DL-SMS runs its own servers on other ports"
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive bash -euo pipefail -c '
-    # What packages ask before they start their services; left alone where the administrator has a policy.
+    # Packages run this script before they start their services. An existing script stays unchanged.
     policy=/usr/sbin/policy-rc.d
     if [[ ! -e $policy ]]; then
       trap "rm -f $policy" EXIT
@@ -90,16 +96,17 @@ if command -v apt-get >/dev/null; then
     "$0" "$@"
     apt-get install -y --no-install-recommends "$@"
   ' "$(dirname "$0")/releases.sh" "${list[@]}" || {
-    if (($? == 3)); then exit 1; fi # it has said why
-    fail "that did not work. Run as root: $command"
+    if (($? == 3)); then exit 1; fi # releases.sh has printed the reason
+    fail "the installation failed. Run as root: $command"
   }
 elif command -v brew >/dev/null; then
   list=($(packages brew))
   [[ " ${list[*]} " != *" compiler "* ]] || fail "a C compiler is missing. Run: xcode-select --install"
   [[ " ${list[*]} " != *" python "* ]] || fail "Python's gRPC is missing. Run: python3 -m pip install grpcio protobuf"
-  echo "dlsms: missing on this machine, and installed now with brew: ${list[*]}"
-  brew install "${list[@]}" || fail "that did not work. Run: brew install ${list[*]}"
+  echo "dlsms: missing on this machine, installing with brew: ${list[*]}"
+  brew install "${list[@]}" || fail "the installation failed. Run: brew install ${list[*]}"
 else
-  fail "missing on this machine: $(packages other | tr '\n' ' ')- install with its package manager (PostgreSQL 15, Redis 7, nginx 1.22, or newer), then run again"
+  list=$(packages other | tr '\n' ' ')
+  fail "missing on this machine: $list- install them (PostgreSQL 15, Redis 7, nginx 1.22, or newer), then run again"
 fi
 echo "dlsms: installed"

@@ -19,11 +19,13 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// asParent makes this test binary start processes, say their pids, and wait until its standard input ends: the tests kill it, or run it as another user.
-const asParent = "DLSMS_STACK_TEST_PARENT"
+// parentModeEnv is an environment variable. If it is set, this test binary starts processes, prints
+// their process ids, and waits for the end of its standard input. The tests kill it, or run it as
+// another user.
+const parentModeEnv = "DLSMS_STACK_TEST_PARENT"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asParent) != "" {
+	if os.Getenv(parentModeEnv) != "" {
 		if err := parent(context.Background()); err != nil {
 			fmt.Println("error:", err)
 			os.Exit(1)
@@ -60,19 +62,20 @@ func parent(ctx context.Context) error {
 	return errors.Join(nginx.Stop(ctx), redis.Stop(ctx), pg.Stop(ctx))
 }
 
-// family is a running parent.
-type family struct {
+// parentProcess is this test binary in parent mode.
+type parentProcess struct {
 	cmd      *exec.Cmd
-	goodbye  io.Closer // its standard input
+	stdin    io.Closer
 	children []int
 }
 
-// startFamily runs the parent, as the user with that id if it isn't 0, and waits until its children are up.
-func startFamily(t *testing.T, program string, uid uint32) *family {
+// startParent starts program in parent mode and waits until its children are ready.
+// If uid is not 0, the program runs as that user.
+func startParent(t *testing.T, program string, uid uint32) *parentProcess {
 	t.Helper()
 	cmd := exec.Command(program)
 	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), asParent+"=1")
+	cmd.Env = append(os.Environ(), parentModeEnv+"=1")
 	cmd.Stderr = os.Stderr
 	if uid != 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
@@ -88,13 +91,13 @@ func startFamily(t *testing.T, program string, uid uint32) *family {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has ended, unless the test failed
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has already ended, unless the test failed
 	line, err := bufio.NewReader(out).ReadString('\n')
 	pids, ok := strings.CutPrefix(strings.TrimSpace(line), "ready: ")
 	if err != nil || !ok {
-		t.Fatalf("the parent said %q (%v)", line, err)
+		t.Fatalf("the parent printed %q (%v)", line, err)
 	}
-	f := &family{cmd: cmd, goodbye: in}
+	f := &parentProcess{cmd: cmd, stdin: in}
 	for _, field := range strings.Fields(pids) {
 		pid, err := strconv.Atoi(field)
 		if err != nil {
@@ -131,7 +134,7 @@ func programs(t *testing.T) string {
 	return built.dir
 }
 
-func alive(pid int) bool { return stack.ProgramOf(pid) != "" }
+func alive(pid int) bool { return stack.ProgramName(pid) != "" }
 
 func waitUntilGone(t *testing.T, pids []int) {
 	t.Helper()
@@ -145,7 +148,8 @@ func waitUntilGone(t *testing.T, pids []int) {
 	})
 }
 
-// eventually waits for a condition. The bound is for what hangs, not for what is slow on a busy machine.
+// eventually waits until condition returns true. The limit of 2 minutes is for a test that hangs; a
+// busy machine may be slow.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	poll := time.NewTicker(10 * time.Millisecond)
@@ -155,12 +159,12 @@ func eventually(t *testing.T, what string, condition func() bool) {
 		select {
 		case <-poll.C:
 		case <-deadline:
-			t.Fatalf("not within 2 min: %s", what)
+			t.Fatalf("not true within 2 minutes: %s", what)
 		}
 	}
 }
 
-// stateDir is a directory that the user postgres may pass through, unlike t.TempDir.
+// stateDir returns a temporary directory that the user postgres can enter, unlike t.TempDir.
 func stateDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "dlsms-test-")
@@ -184,7 +188,8 @@ var used struct {
 	err  error
 }
 
-// usedDir is a directory as an earlier run left it. Its cluster is made once and copied, which is faster.
+// usedDir returns a directory with the state of an earlier run. It creates the cluster once and
+// copies it, which is faster.
 func usedDir(t *testing.T) string {
 	t.Helper()
 	used.once.Do(func() {
@@ -208,14 +213,14 @@ func usedDir(t *testing.T) string {
 	if out, err := exec.Command("cp", "-a", used.dir+"/.", dir).CombinedOutput(); err != nil {
 		t.Fatalf("copy: %v\n%s", err, out)
 	}
-	// Or the copy would be refused.
+	// With this file, the stack would refuse the copy.
 	if err := os.Remove(filepath.Join(dir, "postgres", "owner")); err != nil {
 		t.Fatal(err)
 	}
 	return dir
 }
 
-// stop ends what a test started; all of it has to end gracefully.
+// stop stops p and reports an error if it does not stop gracefully.
 func stop(t *testing.T, p interface{ Stop(context.Context) error }) {
 	t.Helper()
 	if err := p.Stop(context.Background()); err != nil {
@@ -223,7 +228,7 @@ func stop(t *testing.T, p interface{ Stop(context.Context) error }) {
 	}
 }
 
-// wantLine checks that err is one line that holds all of want.
+// wantLine checks that err is one line that contains all strings of want.
 func wantLine(t *testing.T, err error, want ...string) {
 	t.Helper()
 	if err == nil {
@@ -234,7 +239,7 @@ func wantLine(t *testing.T, err error, want ...string) {
 	}
 	for _, w := range want {
 		if !strings.Contains(err.Error(), w) {
-			t.Errorf("the error doesn't say %q: %v", w, err)
+			t.Errorf("the error does not contain %q: %v", w, err)
 		}
 	}
 }

@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// cloneAt copies the source of this checkout to dir, and the buf that it has built, and commits it to a repository of its own.
+// cloneAt copies the source of this checkout to dir and commits it to a new repository. It also
+// copies the built buf, if there is one.
 func cloneAt(t *testing.T, dir string) {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -41,7 +42,7 @@ func cloneAt(t *testing.T, dir string) {
 	git(t, dir, "init", "--quiet", "--initial-branch=main")
 	git(t, dir, "add", "--all")
 	git(t, dir, "commit", "--quiet", "--message=one")
-	if has("..", ".local", "bin", "buf") { // else make builds it, which takes minutes
+	if has("..", ".local", "bin", "buf") { // otherwise make builds it, which takes minutes
 		if err := os.MkdirAll(filepath.Join(dir, ".local", "bin"), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -63,12 +64,15 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, content, info.Mode().Perm())
 }
 
-// inClone is a command in a clone, with no settings of this user's git and no flags of a make that runs this test.
+// inClone returns a command that runs in a clone, without the user's git settings and without the
+// flags of a make that runs this test.
 func inClone(dir, name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "MAKEFLAGS=", "MFLAGS=", "MAKELEVEL=",
-		"GIT_AUTHOR_NAME=test", "GIT_AUTHOR_EMAIL=test@localhost", "GIT_COMMITTER_NAME=test", "GIT_COMMITTER_EMAIL=test@localhost")
+	cmd.Env = append(os.Environ(),
+		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "MAKEFLAGS=", "MFLAGS=", "MAKELEVEL=",
+		"GIT_AUTHOR_NAME=test", "GIT_AUTHOR_EMAIL=test@localhost",
+		"GIT_COMMITTER_NAME=test", "GIT_COMMITTER_EMAIL=test@localhost")
 	return cmd
 }
 
@@ -79,7 +83,7 @@ func git(t *testing.T, dir string, args ...string) {
 	}
 }
 
-func makes(t *testing.T, dir string, args ...string) (string, error) {
+func runMake(t *testing.T, dir string, args ...string) (string, error) {
 	t.Helper()
 	out, err := inClone(dir, "make", args...).CombinedOutput()
 	return string(out), err
@@ -102,13 +106,13 @@ func replace(t *testing.T, before, after string, path ...string) {
 	}
 }
 
-// The targets work in a path that a shell would split, and breaking finds what it is for.
-func TestMakeInAPathWithSpacesAndQuotes(t *testing.T) {
+// The targets work in a path with spaces and quotes, and make breaking finds a breaking change.
+func TestMakeWorksInPathWithSpacesAndQuotes(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(stateDir(t), `it's a "path" of $HOME`)
 	cloneAt(t, dir)
 	for _, target := range []string{"help", "build", "fresh", "breaking"} {
-		if out, err := makes(t, dir, target); err != nil {
+		if out, err := runMake(t, dir, target); err != nil {
 			t.Fatalf("make %s: %v\n%s", target, err, out)
 		}
 	}
@@ -124,27 +128,28 @@ func TestMakeInAPathWithSpacesAndQuotes(t *testing.T) {
 			git(t, dir, "reset", "--quiet", "--hard", "HEAD~1")
 			git(t, dir, "switch", "--quiet", "topic")
 		default:
-			// On the first commit there is nothing earlier, but a commit can be named.
-			out, err := makes(t, dir, "breaking", "BASE=HEAD")
+			// The first commit has no earlier commit, but BASE can name one.
+			out, err := runMake(t, dir, "breaking", "BASE=HEAD")
 			if err == nil || !strings.Contains(out, `"GetSeat" on service "SeatService" was deleted`) {
 				t.Errorf("%s: %v\n%s", step, err, out)
 			}
 			continue
 		}
-		out, err := makes(t, dir, "breaking")
-		if err == nil || !strings.Contains(out, `"GetSeat" on service "SeatService" was deleted`) || !strings.Contains(out, ", one)") {
+		out, err := runMake(t, dir, "breaking")
+		if err == nil || !strings.Contains(out, `"GetSeat" on service "SeatService" was deleted`) ||
+			!strings.Contains(out, ", one)") {
 			t.Errorf("%s: %v\n%s", step, err, out)
 		}
 	}
-	if out, err := makes(t, dir, "clean"); err != nil || has(dir, ".local") {
+	if out, err := runMake(t, dir, "clean"); err != nil || has(dir, ".local") {
 		t.Errorf("make clean: %v\n%s", err, out)
 	}
 }
 
-// runAndStop is `make run` until all is up.
+// runAndStop runs `make run` until all processes are ready, and then stops it.
 func runAndStop(t *testing.T, dir string) {
 	t.Helper()
-	var log record
+	var log logBuffer
 	cmd := inClone(dir, "make", "run", "LISTEN=127.0.0.1:0")
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
@@ -153,7 +158,7 @@ func runAndStop(t *testing.T, dir string) {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	up := func() bool { return strings.Contains(log.String(), "Ctrl-C stops everything") }
-	eventually(t, "make run is up, or ends", func() bool { return up() || len(ended) > 0 })
+	eventually(t, "make run is ready, or ends", func() bool { return up() || len(ended) > 0 })
 	if up() {
 		pid, err := os.ReadFile(filepath.Join(dir, ".local", "lock"))
 		if err != nil {
@@ -163,8 +168,8 @@ func runAndStop(t *testing.T, dir string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if out, err := makes(t, dir, "clean"); err == nil || !strings.Contains(out, "kill "+strconv.Itoa(running)) {
-			t.Errorf("make clean beside make run: %v\n%s", err, out)
+		if out, err := runMake(t, dir, "clean"); err == nil || !strings.Contains(out, "kill "+strconv.Itoa(running)) {
+			t.Errorf("make clean during make run: %v\n%s", err, out)
 		}
 		if err := syscall.Kill(running, syscall.SIGINT); err != nil {
 			t.Error(err)
@@ -175,8 +180,8 @@ func runAndStop(t *testing.T, dir string) {
 	}
 }
 
-// A comparison that can't be made is no comparison that was passed.
-func TestBreakingThatCannotCompare(t *testing.T) {
+// If breaking.sh can't compare, it fails.
+func TestBreakingFailsIfItCannotCompare(t *testing.T) {
 	t.Parallel()
 	parent := stateDir(t)
 	dir := filepath.Join(parent, "clone")
@@ -193,7 +198,8 @@ func TestBreakingThatCannotCompare(t *testing.T) {
 	}
 	buf := func(code string) {
 		t.Helper()
-		err := os.WriteFile(filepath.Join(dir, ".local", "bin", "buf"), []byte("#!/bin/sh\necho buf was run\nexit "+code+"\n"), 0o755)
+		script := "#!/bin/sh\necho buf was run\nexit " + code + "\n"
+		err := os.WriteFile(filepath.Join(dir, ".local", "bin", "buf"), []byte(script), 0o755)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,7 +209,7 @@ func TestBreakingThatCannotCompare(t *testing.T) {
 		t.Helper()
 		out, err := inClone(dir, filepath.Join(dir, "tools", "breaking.sh")).CombinedOutput()
 		if (err == nil) != passes || !strings.Contains(string(out), text) {
-			t.Errorf("got %v and %q, want that it passes: %t, with %q", err, out, passes, text)
+			t.Errorf("got %v and %q, want success %t and %q", err, out, passes, text)
 		}
 	}
 	want(false, "this is no clone")

@@ -18,17 +18,18 @@ import (
 	"github.com/dlsms/dlsms/deploy"
 )
 
-// NginxConfig says how to start an nginx of one's own, in front of servers that run already.
+// NginxConfig is the configuration of an nginx in front of servers that already run.
 type NginxConfig struct {
-	// Dir holds its configuration; empty: a temporary directory, removed by Stop.
+	// Dir is the directory of its configuration. If it is empty, StartNginx creates a temporary
+	// directory, and Stop removes it.
 	Dir string
-	// Listen is host:port; port 0, or an empty Listen: a free port on 127.0.0.1.
+	// Listen is host:port. If it is empty or the port is 0, nginx uses a free port on 127.0.0.1.
 	Listen string
-	// Backends are the host:port of each replica, one at least.
+	// Backends has the host:port of each replica, at least one.
 	Backends []string
-	// Conf is written in the manner of deploy/nginx.conf, which is the default.
+	// Conf is a configuration with the structure of deploy/nginx.conf, which is the default.
 	Conf string
-	// Log gets the server's lines and a line a step; nil: nowhere.
+	// Log receives the lines of the server and one line for each step. It may be nil.
 	Log io.Writer
 }
 
@@ -36,11 +37,12 @@ type NginxConfig struct {
 type Nginx struct {
 	*Process
 	addr  string
-	state *stateDir // what Stop gives back; nil when a Stack holds it
+	state *stateDir // Stop releases it; nil if a Stack owns it
 	ports *ports
 }
 
-// StartNginx starts an nginx and returns once it answers a health check: a backend's, or that none can be reached.
+// StartNginx starts nginx and returns when it answers a health check, with the response of a
+// backend or its own error.
 func StartNginx(ctx context.Context, cfg NginxConfig) (*Nginx, error) {
 	state, err := openState(cfg.Dir)
 	if err != nil {
@@ -56,10 +58,11 @@ func StartNginx(ctx context.Context, cfg NginxConfig) (*Nginx, error) {
 	return n, nil
 }
 
-// Addr is the host:port that clients call.
+// Addr returns the host:port for clients.
 func (n *Nginx) Addr() string { return n.addr }
 
-// Stop lets calls in flight end, for at most 10 s; one of StartNginx also gives up its directory and port, and can't be started again.
+// Stop waits for calls in flight for at most 10 s and stops nginx. After StartNginx, it also
+// releases the directory and the port, and nginx can't be started again.
 func (n *Nginx) Stop(ctx context.Context) error {
 	err := n.Process.Stop(ctx)
 	if n.state == nil {
@@ -69,7 +72,9 @@ func (n *Nginx) Stop(ctx context.Context) error {
 	return errors.Join(err, n.state.close())
 }
 
-func startNginx(ctx context.Context, cfg NginxConfig, state *stateDir, held *ports, log *console, t tools) (*Nginx, error) {
+func startNginx(
+	ctx context.Context, cfg NginxConfig, state *stateDir, held *ports, log *console, t tools,
+) (*Nginx, error) {
 	program, err := t.nginx(ctx)
 	if err != nil {
 		return nil, err
@@ -102,12 +107,12 @@ func startNginx(ctx context.Context, cfg NginxConfig, state *stateDir, held *por
 			cmd.Env = append(baseEnv(), "LC_ALL=C")
 			return cmd, nil
 		},
-		ready:    func(ctx context.Context) error { return proxies(ctx, n.addr) },
-		within:   time.Minute,
-		quit:     syscall.SIGQUIT, // graceful
-		patience: 10 * time.Second,
-		orphan:   syscall.SIGTERM, // it then ends its workers, which SIGKILL would leave behind
-		explain:  lastEmergency,
+		ready:             func(ctx context.Context) error { return checkProxy(ctx, n.addr) },
+		startTimeout:      time.Minute,
+		stopSignal:        syscall.SIGQUIT, // graceful
+		stopTimeout:       10 * time.Second,
+		parentDeathSignal: syscall.SIGTERM, // stops the workers too; SIGKILL would not
+		explain:           emergReason,
 	}}
 	log.printf("nginx", "starting on %s", n.addr)
 	if err := n.Start(ctx); err != nil {
@@ -116,14 +121,15 @@ func startNginx(ctx context.Context, cfg NginxConfig, state *stateDir, held *por
 	return n, nil
 }
 
-// listenAddr returns the address for the proxy, which is the one asked for or an error: clients are told it.
+// listenAddr returns the address for nginx. It returns an error if the requested address is not
+// available, because clients use that address.
 func listenAddr(listen string, held *ports) (string, error) {
 	if listen == "" {
 		listen = net.JoinHostPort(loopback, "0")
 	}
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
-		return "", fmt.Errorf("the address to listen on has the form host:port: %w", err)
+		return "", fmt.Errorf("the address to listen on must have the form host:port: %w", err)
 	}
 	if port == "0" {
 		free, err := held.pick(0)
@@ -132,13 +138,15 @@ func listenAddr(listen string, held *ports) (string, error) {
 		}
 		return net.JoinHostPort(host, strconv.Itoa(free)), nil
 	}
-	switch err := listenable(listen); {
+	switch err := checkListen(listen); {
 	case err == nil:
 		return listen, nil
 	case errors.Is(err, syscall.EADDRINUSE):
-		return "", fmt.Errorf("%s is in use by another program: stop that, or choose another address with `make run LISTEN=127.0.0.1:9190`", listen)
+		return "", fmt.Errorf("%s is in use by another program: stop it, "+
+			"or choose another address with `make run LISTEN=127.0.0.1:9190`", listen)
 	default:
-		return "", fmt.Errorf("can't listen on %s (%w): choose another address with `make run LISTEN=127.0.0.1:9190`", listen, err)
+		return "", fmt.Errorf("can't listen on %s (%w): choose another address with `make run LISTEN=127.0.0.1:9190`",
+			listen, err)
 	}
 }
 
@@ -150,15 +158,16 @@ var (
 	confFiles  = regexp.MustCompile(`(?m)^(worker_rlimit_nofile )(\d+);`)
 )
 
-// nginxConf puts the addresses and the limit of open files of this machine into deploy/nginx.conf, makes the paths relative to
-// the directory that nginx is started with, and changes nothing else.
+// nginxConf replaces the addresses in deploy/nginx.conf, reduces the limit of open files to files,
+// and makes the paths relative to the prefix directory of nginx. It changes nothing else.
 func nginxConf(conf, listen string, backends []string, files uint64) (string, error) {
 	if len(backends) == 0 {
-		return "", errors.New("nginx needs one replica at least")
+		return "", errors.New("nginx needs at least one replica")
 	}
 	servers := confServer.FindAllStringSubmatchIndex(conf, -1)
 	if len(servers) == 0 || len(confListen.FindAllString(conf, -1)) != 1 || len(confPath.FindAllString(conf, -1)) == 0 {
-		return "", errors.New("nginx.conf has not the lines `listen 9090 …;`, `server app1:9090 …;` and paths under /tmp that are to be rewritten")
+		return "", errors.New("nginx.conf must have the lines `listen 9090 …;`, `server app1:9090 …;` " +
+			"and paths under /tmp")
 	}
 	var lines strings.Builder
 	for i, addr := range backends {
@@ -167,7 +176,7 @@ func nginxConf(conf, listen string, backends []string, files uint64) (string, er
 	first, last := servers[0][0], servers[len(servers)-1][1]
 	conf = conf[:first] + lines.String() + conf[last:]
 	conf = confListen.ReplaceAllString(conf, "${1}"+listen+" ")
-	conf = confIPv6.ReplaceAllString(conf, "") // here it listens on one address, of either kind
+	conf = confIPv6.ReplaceAllString(conf, "") // here nginx listens on one address, IPv4 or IPv6
 	conf = confPath.ReplaceAllString(conf, "${1}${2}")
 	if m := confFiles.FindStringSubmatch(conf); m != nil {
 		if want, err := strconv.ParseUint(m[2], 10, 64); err == nil && files < want {
@@ -177,8 +186,8 @@ func nginxConf(conf, listen string, backends []string, files uint64) (string, er
 	return conf, nil
 }
 
-// lastEmergency picks the line by which nginx says why it gave up.
-func lastEmergency(lines []string) string {
+// emergReason returns the text of the last [emerg] line, the reason why nginx exited.
+func emergReason(lines []string) string {
 	for i := len(lines) - 1; i >= 0; i-- {
 		if _, why, ok := strings.Cut(lines[i], "[emerg] "); ok {
 			return why
@@ -187,8 +196,9 @@ func lastEmergency(lines []string) string {
 	return ""
 }
 
-// raiseFileLimit asks the system for as many open files as this user may have, and returns how many those are. The children
-// inherit them: the default of many systems, 1,024, is less than one load run needs.
+// raiseFileLimit raises the limit of open files to the maximum for this user, and returns it. Child
+// processes inherit the limit. Many systems have a default of 1,024, which is too low for load
+// tests.
 func raiseFileLimit() uint64 {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -196,7 +206,8 @@ func raiseFileLimit() uint64 {
 	}
 	before := limit.Cur
 	limit.Cur = limit.Max
-	// Set even if it is no change: the Go runtime raises its own limit silently, and gives children the old one unless told so.
+	// This call is needed even without a change: the Go runtime raises its own limit, and gives child
+	// processes the original limit unless the program sets it.
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return before
 	}

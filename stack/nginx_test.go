@@ -9,10 +9,11 @@ import (
 	"github.com/dlsms/dlsms/deploy"
 )
 
-// What Docker mounts and what runs here differ in the lines that have to, and in no other.
+// The configurations for Docker and for `make run` differ only in the required lines.
 func TestNginxConfChangesOnlyAddresses(t *testing.T) {
 	t.Parallel()
-	conf, err := nginxConf(deploy.NginxConf, "127.0.0.1:1234", []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}, 1<<20)
+	backends := []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}
+	conf, err := nginxConf(deploy.NginxConf, "127.0.0.1:1234", backends, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +53,7 @@ func TestNginxConfChangesOnlyAddresses(t *testing.T) {
 	}
 }
 
-func TestNginxConfFitsTheMachine(t *testing.T) {
+func TestNginxConfAdaptsBackendsAndFileLimit(t *testing.T) {
 	t.Parallel()
 	conf, err := nginxConf(deploy.NginxConf, "127.0.0.1:1234", []string{"a:1", "b:2", "c:3", "d:4", "e:5"}, 4096)
 	if err != nil {
@@ -63,27 +64,31 @@ func TestNginxConfFitsTheMachine(t *testing.T) {
 			t.Errorf("no %q", want)
 		}
 	}
-	if conf, err = nginxConf(deploy.NginxConf, "127.0.0.1:1234", []string{"a:1"}, 4096); err != nil || strings.Count(conf, "max_fails=0;") != 1 {
+	conf, err = nginxConf(deploy.NginxConf, "127.0.0.1:1234", []string{"a:1"}, 4096)
+	if err != nil || strings.Count(conf, "max_fails=0;") != 1 {
 		t.Errorf("one replica: %v\n%s", err, conf)
 	}
-	for _, broken := range []string{"", "events {}", strings.ReplaceAll(deploy.NginxConf, "listen 9090", "listen 9091")} {
+	for _, broken := range []string{
+		"", "events {}", strings.ReplaceAll(deploy.NginxConf, "listen 9090", "listen 9091"),
+	} {
 		if _, err := nginxConf(broken, "127.0.0.1:1234", []string{"a:1"}, 4096); err == nil {
-			t.Errorf("a file without the lines to change is taken: %.40q", broken)
+			t.Errorf("a configuration without the required lines is accepted: %.40q", broken)
 		}
 	}
 	if _, err := nginxConf(deploy.NginxConf, "127.0.0.1:1234", nil, 4096); err == nil {
-		t.Error("no replica at all is taken")
+		t.Error("an empty list of replicas is accepted")
 	}
 }
 
-// nginx itself reads the very file, once its three names are addresses.
-func TestNginxTakesTheFile(t *testing.T) {
+// nginx accepts the file after the names of the replicas are replaced by addresses.
+func TestNginxAcceptsConfiguration(t *testing.T) {
 	t.Parallel()
 	program, err := systemTools().nginx(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	conf, err := nginxConf(deploy.NginxConf, "127.0.0.1:1234", []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}, 1<<20)
+	backends := []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}
+	conf, err := nginxConf(deploy.NginxConf, "127.0.0.1:1234", backends, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

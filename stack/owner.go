@@ -13,13 +13,15 @@ import (
 	"syscall"
 )
 
-// ownerFile lies beside the cluster: a random id in its first line, then the state directory that the cluster belongs to.
-// A copy of a checkout brings along the owner file of the original, or a link to it, and so does not pass for its owner.
-// stack/clean.sh reads it too.
+// ownerFile is next to the cluster. Its first line is a random id; its second line is the state
+// directory that owns the cluster. A copy of a checkout has the owner file of the original, or a
+// link to it, so the stack detects that the copy is not the owner. stack/clean.sh also reads this
+// file.
 const ownerFile = "owner"
 
-// owner returns the name of the state directory in owner files. Links on the way to it are followed, so that a checkout has
-// one name. The last element is not: two checkouts may have linked their .local to the same directory.
+// owner returns the name of the state directory in owner files. It resolves links in the path of
+// the parent, so that a checkout has one name. It does not resolve the last element, because the
+// .local of two checkouts may link to the same directory.
 func (d *stateDir) owner() (string, error) {
 	parent, err := filepath.EvalSymlinks(filepath.Dir(d.path))
 	if err != nil {
@@ -28,56 +30,60 @@ func (d *stateDir) owner() (string, error) {
 	return filepath.Join(parent, filepath.Base(d.path)), nil
 }
 
-// own makes this state directory the owner of base, which holds the cluster, or says in one line why it can't be.
-// A cluster whose owner is gone was moved: it gets a new owner. An owner is gone when its own cluster has another owner file,
-// or none.
-func (d *stateDir) own(base string, log *console) error {
-	us, err := d.owner()
+// claim makes this state directory the owner of base, the directory of the cluster, or returns an
+// error of one line.
+// If the previous owner no longer has this cluster, the checkout was moved, and the cluster gets a
+// new owner. This is the case if the cluster of the previous owner has another owner file, or none.
+func (d *stateDir) claim(base string, log *console) error {
+	self, err := d.owner()
 	if err != nil {
 		return err
 	}
 	content, err := os.ReadFile(filepath.Join(base, ownerFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		// New, or of an earlier version. What that put elsewhere has a name that tells for which link.
-		if filepath.Dir(base) == clustersElsewhere && !strings.HasPrefix(filepath.Base(base), nameElsewhere(d.file("postgres"))) {
-			return fmt.Errorf("the database in %s is not this checkout's: remove the link %s to begin with an empty one",
+		// The cluster is new, or from an earlier version. The name of a directory in fallbackDir
+		// shows to which link it belongs.
+		if filepath.Dir(base) == fallbackDir && !strings.HasPrefix(filepath.Base(base), fallbackPrefix(d.file("postgres"))) {
+			return fmt.Errorf("the database in %s belongs to another checkout: remove the link %s to start with an empty one",
 				base, d.file("postgres"))
 		}
-		return writeOwner(base, us)
+		return writeOwner(base, self)
 	}
 	if err != nil {
 		return fmt.Errorf("can't read %s (%w): make it readable for this user", filepath.Join(base, ownerFile), err)
 	}
-	_, them, _ := strings.Cut(string(content), "\n")
-	them = strings.TrimSuffix(them, "\n")
-	if them == us {
+	_, previous, _ := strings.Cut(string(content), "\n")
+	previous = strings.TrimSuffix(previous, "\n")
+	if previous == self {
 		return nil
 	}
-	theirs, err := os.ReadFile(filepath.Join(them, "postgres", ownerFile))
+	previousFile, err := os.ReadFile(filepath.Join(previous, "postgres", ownerFile))
 	switch {
-	case err == nil && string(theirs) == string(content), errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("the database in %s belongs to %s: run there, or begin with an empty one here with `make clean`",
-			base, filepath.Dir(them))
+	case err == nil && string(previousFile) == string(content), errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("the database in %s belongs to %s: run there, or start with an empty one here with `make clean`",
+			base, filepath.Dir(previous))
 	case err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR):
-		return fmt.Errorf("can't tell whether the database in %s still belongs to %s: %w", base, filepath.Dir(them), err)
+		return fmt.Errorf("can't determine whether the database in %s still belongs to %s: %w",
+			base, filepath.Dir(previous), err)
 	}
-	log.printf("postgres", "%s, which had the database in %s, is gone: it belongs to %s now", filepath.Dir(them), base, filepath.Dir(us))
-	return writeOwner(base, us)
+	log.printf("postgres", "%s, which had the database in %s, no longer uses it: it belongs to %s now",
+		filepath.Dir(previous), base, filepath.Dir(self))
+	return writeOwner(base, self)
 }
 
-func writeOwner(base, us string) error {
-	return writeFile(filepath.Join(base, ownerFile), rand.Text()+"\n"+us+"\n", 0o644)
+func writeOwner(base, self string) error {
+	return writeFile(filepath.Join(base, ownerFile), rand.Text()+"\n"+self+"\n", 0o644)
 }
 
-// refuseOthers returns an error when another user owns dir, or, where it is yet to be made, when root would make it in a
-// directory of an ordinary user, who could not use it afterwards.
-func refuseOthers(dir string) error {
+// checkDirOwner returns an error if another user owns dir. If dir does not exist, it also returns
+// an error if root would create dir in the directory of an ordinary user, who could not use it.
+func checkDirOwner(dir string) error {
 	owner, err := ownerOf(dir)
 	if errors.Is(err, fs.ErrNotExist) && os.Geteuid() == 0 {
 		owner, err = ownerOf(filepath.Dir(dir))
 	}
 	if err != nil || owner == os.Geteuid() {
-		return nil //nolint:nilerr // what the next step makes of it says more
+		return nil //nolint:nilerr // the next step returns a better error
 	}
 	name := strconv.Itoa(owner)
 	if u, err := user.LookupId(name); err == nil {

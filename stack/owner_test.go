@@ -12,12 +12,12 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// ordinary is the id of the user nobody, which tests that root runs take for an ordinary user.
-const ordinary = 65534
+// nobodyUID is the id of the user nobody. As root, the tests use it as an ordinary user.
+const nobodyUID = 65534
 
 func isRoot() bool { return os.Geteuid() == 0 }
 
-// checkout makes a directory with the scripts of the Makefile in it.
+// checkout creates a directory with the scripts of the Makefile.
 func checkout(t *testing.T, path ...string) string {
 	t.Helper()
 	dir := filepath.Join(path...)
@@ -36,7 +36,7 @@ func checkout(t *testing.T, path ...string) string {
 	return dir
 }
 
-// script runs a script of a checkout, as the user with that id if it isn't 0.
+// script runs a script of a checkout. If uid is not 0, it runs as that user.
 func script(t *testing.T, uid uint32, path ...string) (string, error) {
 	t.Helper()
 	cmd := exec.Command(filepath.Join(path...))
@@ -61,8 +61,9 @@ func has(path ...string) bool {
 	return err == nil
 }
 
-// A copy of a checkout that runs must neither use nor remove the database of the original, nor advise to end it.
-func TestCopiedCheckout(t *testing.T) {
+// A copy of a checkout must not use or remove the database of the running original, or advise the
+// user to end it.
+func TestCopiedCheckoutKeepsOriginalDatabase(t *testing.T) {
 	t.Parallel()
 	for name, linked := range map[string]bool{"with its database": false, "with a link to it": true} {
 		t.Run(name, func(t *testing.T) {
@@ -70,7 +71,7 @@ func TestCopiedCheckout(t *testing.T) {
 			parent := stateDir(t)
 			a, b := checkout(t, parent, "a"), filepath.Join(parent, "b")
 			switch {
-			case linked && isRoot(): // then the stack itself puts it elsewhere
+			case linked && isRoot(): // the stack then puts the database in another directory
 				if err := os.Chmod(parent, 0o700); err != nil {
 					t.Fatal(err)
 				}
@@ -99,20 +100,20 @@ func TestCopiedCheckout(t *testing.T) {
 			_, err = stack.StartPostgres(t.Context(), stack.PostgresConfig{Dir: filepath.Join(b, ".local"), Unsafe: true})
 			wantLine(t, err, "belongs to "+a+":", "make clean")
 			if strings.Contains(fmt.Sprint(err), "kill") {
-				t.Errorf("it advises to kill: %v", err)
+				t.Errorf("the error advises to kill: %v", err)
 			}
 			if out, err := script(t, 0, b, "stack", "clean.sh"); err != nil || has(b, ".local") {
 				t.Errorf("clean in the copy: %v %s", err, out)
 			}
 			if got := query[int](t, pg.DatabaseURL(), "SELECT 1"); got != 1 || !has(database, "data", "PG_VERSION") {
-				t.Error("the database of the original is gone")
+				t.Error("the database of the original was deleted")
 			}
 			out, err := script(t, 0, a, "stack", "clean.sh")
 			if err == nil || !strings.Contains(out, fmt.Sprintf("kill %d", os.Getpid())) || !has(database, "data") {
 				t.Errorf("clean in the original while it runs: %v %s", err, out)
 			}
 
-			// The copy is a checkout like any other now.
+			// The copy is now an independent checkout.
 			second := startPostgres(t, stack.PostgresConfig{Dir: filepath.Join(b, ".local"), Unsafe: true})
 			stop(t, second)
 			stop(t, pg)
@@ -123,18 +124,18 @@ func TestCopiedCheckout(t *testing.T) {
 				}
 			}
 			if has(database, "data") && (!linked || isRoot()) {
-				t.Errorf("%s is left", database)
+				t.Errorf("%s still exists", database)
 			}
 		})
 	}
 }
 
-// A moved checkout keeps its database, also when there is a new one in its old place.
-func TestMovedCheckout(t *testing.T) {
+// A moved checkout keeps its database, even if its old path has a new checkout.
+func TestMovedCheckoutKeepsDatabase(t *testing.T) {
 	t.Parallel()
 	parent := stateDir(t)
 	dir := func(name string) string { return filepath.Join(parent, name, ".local") }
-	run := func(name, sql string, log *record) int {
+	run := func(name, sql string, log *logBuffer) int {
 		t.Helper()
 		pg, err := stack.StartPostgres(t.Context(), stack.PostgresConfig{Dir: dir(name), Unsafe: true, Log: log})
 		if err != nil {
@@ -155,22 +156,23 @@ func TestMovedCheckout(t *testing.T) {
 			t.Fatal(err)
 		}
 		if again {
-			run(from, "SELECT 1", &record{}) // a new checkout in the old place
+			run(from, "SELECT 1", &logBuffer{}) // a new checkout at the old path
 		}
-		var log record
+		var log logBuffer
 		if got := run(to, "SELECT answer FROM kept", &log); got != 42 {
 			t.Errorf("the answer in %s is %d", to, got)
 		}
-		wantOrder(t, log.String(), filepath.Join(parent, from)+", which had the database", "is gone", filepath.Join(parent, to)+" now")
+		wantOrder(t, log.String(), filepath.Join(parent, from)+", which had the database",
+			"no longer uses it", filepath.Join(parent, to)+" now")
 	}
-	var log record
+	var log logBuffer
 	run("c", "SELECT 1", &log)
-	if strings.Contains(log.String(), "is gone") {
-		t.Errorf("it is taken over twice:\n%s", log.String())
+	if strings.Contains(log.String(), "no longer uses it") {
+		t.Errorf("the owner changed twice:\n%s", log.String())
 	}
 }
 
-func TestCheckoutByAnotherName(t *testing.T) {
+func TestCheckoutThroughLinkKeepsOwner(t *testing.T) {
 	t.Parallel()
 	parent := stateDir(t)
 	if err := os.Mkdir(filepath.Join(parent, "a"), 0o755); err != nil {
@@ -180,20 +182,22 @@ func TestCheckoutByAnotherName(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"link", "a", "link"} {
-		var log record
-		pg, err := stack.StartPostgres(t.Context(), stack.PostgresConfig{Dir: filepath.Join(parent, name, ".local"), Unsafe: true, Log: &log})
+		var log logBuffer
+		dir := filepath.Join(parent, name, ".local")
+		pg, err := stack.StartPostgres(t.Context(), stack.PostgresConfig{Dir: dir, Unsafe: true, Log: &log})
 		if err != nil {
 			t.Fatal(err)
 		}
 		stop(t, pg)
-		if strings.Contains(log.String(), "is gone") {
-			t.Errorf("%s is taken for another checkout:\n%s", name, log.String())
+		if strings.Contains(log.String(), "no longer uses it") {
+			t.Errorf("%s counts as another checkout:\n%s", name, log.String())
 		}
 	}
 }
 
-// Without an owner file, as an earlier version left it, the pid file tells whose copy it is.
-func TestCopyOfALiveDatabase(t *testing.T) {
+// Without an owner file, as after an earlier version, the pid file shows that the directory is a
+// copy.
+func TestCopyOfLiveDatabaseIsRefused(t *testing.T) {
 	t.Parallel()
 	a, b := usedDir(t), filepath.Join(stateDir(t), "b")
 	pg := startPostgres(t, stack.PostgresConfig{Dir: a, Unsafe: true})
@@ -206,29 +210,30 @@ func TestCopyOfALiveDatabase(t *testing.T) {
 	wantLine(t, err, "was copied from "+a, "make clean")
 }
 
-// After a reboot the pid in an old pid file may be that of another Postgres.
-func TestStalePidOfAnotherPostgres(t *testing.T) {
+// After a reboot, the process id in a stale pid file may belong to another Postgres.
+func TestStalePIDOfAnotherPostgresIsIgnored(t *testing.T) {
 	t.Parallel()
 	other := startPostgres(t, stack.PostgresConfig{Unsafe: true})
 	defer stop(t, other)
 	dir := usedDir(t)
 	data := filepath.Join(dir, "postgres", "data")
 	write(t, fmt.Sprintf("%d\n%s\n1764000000\n5432\n", other.PID(), data), data, "postmaster.pid")
-	var log record
+	var log logBuffer
 	pg, err := stack.StartPostgres(t.Context(), stack.PostgresConfig{Dir: dir, Unsafe: true, Log: &log})
 	if err != nil {
 		t.Fatal(err)
 	}
 	stop(t, pg)
 	if strings.Contains(log.String(), "waiting for the server of an earlier run") || other.PID() == 0 {
-		t.Errorf("the other Postgres (pid now %d) was taken for an earlier run:\n%s", other.PID(), log.String())
+		t.Errorf("the other Postgres (pid now %d) counted as an earlier run:\n%s", other.PID(), log.String())
 	}
 }
 
-// Root in the checkout of an ordinary user, and the reverse: what they would leave there is of no use to its owner.
-func TestCheckoutOfAnotherUser(t *testing.T) {
+// Root does not run in the checkout of an ordinary user, and an ordinary user not in a checkout of
+// root: the owner could not use the created files.
+func TestCheckoutOfAnotherUserIsRefused(t *testing.T) {
 	t.Parallel()
-	if !isRoot() { // which can give nothing away, but sees directories of root
+	if !isRoot() { // an ordinary user can't change owners, but / belongs to root
 		_, err := stack.StartPostgres(t.Context(), stack.PostgresConfig{Dir: "/"})
 		wantLine(t, err, "/ belongs to the user root", "run as root")
 		return
@@ -236,7 +241,7 @@ func TestCheckoutOfAnotherUser(t *testing.T) {
 	theirs := checkout(t, stateDir(t))
 	give := func(path string) {
 		t.Helper()
-		command(t, "chown", "-R", fmt.Sprint(ordinary), path)
+		command(t, "chown", "-R", fmt.Sprint(nobodyUID), path)
 	}
 	give(theirs)
 	_, err := stack.StartPostgres(t.Context(), stack.PostgresConfig{Dir: filepath.Join(theirs, ".local")})
@@ -246,37 +251,37 @@ func TestCheckoutOfAnotherUser(t *testing.T) {
 		t.Errorf("got %v and %q, want %q", err, out, want)
 	}
 	if has(theirs, ".local") {
-		t.Error("root has left .local")
+		t.Error("root created .local")
 	}
 
-	// The user whose it is. Go may be where only root can go.
-	out, _ = script(t, ordinary, theirs, "stack", "preflight.sh")
+	// The owner of the checkout. Go may be in a directory that only root can enter.
+	out, _ = script(t, nobodyUID, theirs, "stack", "preflight.sh")
 	if strings.Contains(out, "belongs to") || !has(theirs, ".local", "bin") {
-		t.Errorf("the owner is refused: %s", out)
+		t.Errorf("preflight.sh refuses the owner: %s", out)
 	}
 	out, err = script(t, 0, theirs, "stack", "preflight.sh")
 	if err == nil || !strings.Contains(out, ".local belongs to the user nobody: run as nobody") {
-		t.Errorf("root is let into .local: %v %s", err, out)
+		t.Errorf("preflight.sh accepts root in .local of another user: %v %s", err, out)
 	}
 	_, err = stack.StartPostgres(t.Context(), stack.PostgresConfig{Dir: filepath.Join(theirs, ".local")})
 	wantLine(t, err, ".local belongs to the user nobody: run as nobody")
 
 	ours := checkout(t, stateDir(t))
 	command(t, "chmod", "777", ours)
-	out, err = script(t, ordinary, ours, "stack", "preflight.sh")
+	out, err = script(t, nobodyUID, ours, "stack", "preflight.sh")
 	if err == nil || !strings.HasSuffix(out, "belongs to the user root: run as root") || has(ours, ".local") {
-		t.Errorf("an ordinary user is let into root's checkout: %v %s", err, out)
+		t.Errorf("preflight.sh accepts an ordinary user in root's checkout: %v %s", err, out)
 	}
 	if out, err := script(t, 0, ours, "stack", "preflight.sh"); err != nil || !has(ours, ".local", "bin") {
 		t.Errorf("root in a checkout of root: %v %s", err, out)
 	}
-	// A .local of one's own in the checkout of another user works, as in a container.
+	// An ordinary user can use an own .local in the checkout of another user, as in a container.
 	give(filepath.Join(ours, ".local"))
-	if out, _ := script(t, ordinary, ours, "stack", "preflight.sh"); strings.Contains(out, "belongs to") {
+	if out, _ := script(t, nobodyUID, ours, "stack", "preflight.sh"); strings.Contains(out, "belongs to") {
 		t.Errorf("an ordinary user with a .local of their own: %s", out)
 	}
-	out, err = script(t, ordinary, ours, "stack", "clean.sh")
+	out, err = script(t, nobodyUID, ours, "stack", "clean.sh")
 	if err == nil && has(ours, ".local", "bin") {
-		t.Errorf("clean says nothing and leaves .local: %s", out)
+		t.Errorf("clean reports success and leaves .local: %s", out)
 	}
 }

@@ -11,15 +11,15 @@ import (
 
 const loopback = "127.0.0.1"
 
-// ports hands out free ports of the loopback interface, and holds each for itself until closed: a process that was killed
-// finds its port again, though other tests on this machine look for free ports meanwhile.
+// ports reserves free ports of the loopback interface until close. A process that was killed can
+// use its port again, even if other tests on this machine look for free ports.
 type ports struct{ held []net.Listener }
 
-// Below the range from which the kernel takes ports of outgoing connections (from 32768 on Linux, 49152 on macOS),
-// since one of those may take a port between our look and the start of the process.
+// The range is below the ports that the kernel uses for outgoing connections (from 32768 on Linux,
+// from 49152 on macOS). An outgoing connection could take such a port before the process starts.
 const lowestPort, highestPort = 20000, 32000
 
-// pick returns preferred if it is free, else another free port. 0 prefers none.
+// pick reserves and returns a port: preferred if it is not 0 and is free, else any free port.
 func (p *ports) pick(preferred int) (int, error) {
 	if preferred > 0 && p.take(preferred) {
 		return preferred, nil
@@ -32,33 +32,34 @@ func (p *ports) pick(preferred int) (int, error) {
 	return 0, fmt.Errorf("no free port between %d and %d on %s: stop what uses them", lowestPort, highestPort, loopback)
 }
 
-// take marks a port by listening on it at 127.0.0.2, where none of the processes do, and looks whether it is free at 127.0.0.1.
+// take reserves a port and reports whether it was free. It reserves the port by listening on
+// 127.0.0.2, which no process of a stack uses, and then checks the port on 127.0.0.1.
 func (p *ports) take(port int) bool {
-	mark, err := net.Listen("tcp", net.JoinHostPort("127.0.0.2", strconv.Itoa(port)))
+	reservation, err := net.Listen("tcp", net.JoinHostPort("127.0.0.2", strconv.Itoa(port)))
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return false
 	}
-	if listenable(net.JoinHostPort(loopback, strconv.Itoa(port))) != nil {
-		if mark != nil {
-			_ = mark.Close()
+	if checkListen(net.JoinHostPort(loopback, strconv.Itoa(port))) != nil {
+		if reservation != nil {
+			_ = reservation.Close()
 		}
 		return false
 	}
-	if mark != nil { // nil where there is no 127.0.0.2, as on macOS: then only the look protects
-		p.held = append(p.held, mark)
+	if reservation != nil { // nil without 127.0.0.2, as on macOS: then the port is not reserved
+		p.held = append(p.held, reservation)
 	}
 	return true
 }
 
 func (p *ports) close() {
-	for _, mark := range p.held {
-		_ = mark.Close()
+	for _, reservation := range p.held {
+		_ = reservation.Close()
 	}
 	p.held = nil
 }
 
-// listenable returns why addr can't be listened on, or nil.
-func listenable(addr string) error {
+// checkListen returns an error if a process can't listen on addr.
+func checkListen(addr string) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err

@@ -20,29 +20,33 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// PostgresConfig says how to start a Postgres of one's own. Its zero value is a cluster to be thrown away, on a free port.
+// PostgresConfig is the configuration of a private Postgres.
+// The zero value is a temporary cluster on a free port.
 type PostgresConfig struct {
-	// Dir keeps the cluster between runs; empty: a temporary directory, removed by Stop.
+	// Dir keeps the cluster between runs. If it is empty, StartPostgres creates a temporary
+	// directory, and Stop removes it.
 	Dir string
-	// Port on 127.0.0.1 that is taken if it is free; if it isn't, or 0: any free port.
+	// Port is the preferred port on 127.0.0.1. If it is 0 or in use, any free port is used.
 	Port int
-	// Settings of the server on top of PostgresSettings.
+	// Settings of the server, which override PostgresSettings.
 	Settings map[string]string
-	// Unsafe turns fsync and full_page_writes off. For unit tests only: a crash of the machine ruins the cluster.
+	// Unsafe turns off fsync and full_page_writes. It is for unit tests only: a crash of the machine
+	// destroys the cluster.
 	Unsafe bool
-	// Log gets the server's lines and a line a step; nil: nowhere.
+	// Log receives the lines of the server and one line for each step. It may be nil.
 	Log io.Writer
 }
 
-// Postgres is a private cluster, listening on 127.0.0.1 only. The database dlsms belongs to the role dlsms, which may create
-// databases but is no superuser, so that what runs here runs in a hosted database as well.
+// Postgres is a private cluster that listens on 127.0.0.1 only.
+// The role dlsms owns the database dlsms. It may create databases but is not a superuser, like a
+// role in a hosted database.
 type Postgres struct {
 	*Process
 	port       int
-	base       string // holds data/ and the password
+	base       string // the directory of data/ and the password
 	password   string
 	statistics bool      // pg_stat_statements is loaded
-	state      *stateDir // what Stop gives back; nil when a Stack holds it
+	state      *stateDir // Stop releases it; nil if a Stack owns it
 	ports      *ports
 }
 
@@ -52,15 +56,17 @@ const (
 	postgresDatabase  = "dlsms"
 )
 
-// PostgresSettings are those that differ from the defaults of Postgres; docker-compose.yml has the same.
+// PostgresSettings returns the settings that DL-SMS needs. docker-compose.yml has the same
+// settings.
 func PostgresSettings() map[string]string {
 	return map[string]string{
-		// Three replicas of 100 connections, their workers, and a person with psql.
+		// For three replicas of 100 connections, their workers, and manual connections with psql.
 		"max_connections": "400",
 		"shared_buffers":  "256MB",
-		// The statements are small: compiling one takes longer than running it.
+		// The statements are small: it takes longer to compile one than to run it.
 		"jit": "off",
-		// The defaults, said aloud: an acknowledged booking survives a crash.
+		// These are the defaults. They are explicit because an acknowledged booking must survive a
+		// crash.
 		"fsync":              "on",
 		"synchronous_commit": "on",
 		"full_page_writes":   "on",
@@ -69,8 +75,9 @@ func PostgresSettings() map[string]string {
 	}
 }
 
-// StartPostgres makes the cluster on first use, starts it, and returns once the role and database dlsms are there.
-// Run by root, the server runs as the user postgres. Every error is one line that says what to do.
+// StartPostgres creates the cluster on first use, starts it, and returns when the role and the
+// database dlsms exist. If the caller is root, the server runs as the user postgres.
+// Every error is one line that says how to fix the problem.
 func StartPostgres(ctx context.Context, cfg PostgresConfig) (*Postgres, error) {
 	state, err := openState(cfg.Dir)
 	if err != nil {
@@ -86,8 +93,8 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig) (*Postgres, error) {
 	return pg, nil
 }
 
-// Stop ends the server within 30 s, letting transactions roll back; one of StartPostgres also gives up its directory and port,
-// and can't be started again.
+// Stop rolls back open transactions and stops the server within 30 s. After StartPostgres, it also
+// releases the directory and the port, and the server can't be started again.
 func (pg *Postgres) Stop(ctx context.Context) error {
 	err := pg.Process.Stop(ctx)
 	if pg.state == nil {
@@ -97,10 +104,10 @@ func (pg *Postgres) Stop(ctx context.Context) error {
 	return errors.Join(err, pg.state.close())
 }
 
-// DatabaseURL names the database dlsms for the role that owns it.
+// DatabaseURL returns the URL of the database dlsms for its owner, the role dlsms.
 func (pg *Postgres) DatabaseURL() string { return pg.url(postgresRole, postgresDatabase) }
 
-// AdminURL names the database dlsms for the superuser.
+// AdminURL returns the URL of the database dlsms for the superuser.
 func (pg *Postgres) AdminURL() string { return pg.url(postgresSuperuser, postgresDatabase) }
 
 func (pg *Postgres) url(role, database string) string {
@@ -114,7 +121,9 @@ func (pg *Postgres) url(role, database string) string {
 	return u.String()
 }
 
-func startPostgres(ctx context.Context, cfg PostgresConfig, state *stateDir, held *ports, log *console, t tools) (*Postgres, error) {
+func startPostgres(
+	ctx context.Context, cfg PostgresConfig, state *stateDir, held *ports, log *console, t tools,
+) (*Postgres, error) {
 	pg := &Postgres{}
 	as, err := postgresUser()
 	if err != nil {
@@ -124,13 +133,14 @@ func startPostgres(ctx context.Context, cfg PostgresConfig, state *stateDir, hel
 		return nil, err
 	}
 	data := filepath.Join(pg.base, "data")
-	madeBy, err := clusterRelease(data)
+	createdBy, err := clusterRelease(data)
 	if err != nil {
 		return nil, err
 	}
-	bin, release, err := t.postgres(ctx, madeBy)
-	if err != nil && madeBy != 0 {
-		return nil, fmt.Errorf("%w, which made the database in %s: install it, or begin anew with `make clean`", err, data)
+	bin, release, err := t.postgres(ctx, createdBy)
+	if err != nil && createdBy != 0 {
+		return nil, fmt.Errorf("%w, which created the database in %s: install it, or start again with `make clean`",
+			err, data)
 	}
 	if err != nil {
 		return nil, err
@@ -142,7 +152,7 @@ func startPostgres(ctx context.Context, cfg PostgresConfig, state *stateDir, hel
 	if err := initCluster(ctx, bin, data, passwordFile, cfg.Unsafe, as, log); err != nil {
 		return nil, err
 	}
-	if err := awaitLeftover(ctx, data, log); err != nil {
+	if err := waitForPreviousServer(ctx, data, log); err != nil {
 		return nil, err
 	}
 	if pg.port, err = held.pick(cfg.Port); err != nil {
@@ -152,8 +162,8 @@ func startPostgres(ctx context.Context, cfg PostgresConfig, state *stateDir, hel
 	settings := PostgresSettings()
 	settings["listen_addresses"] = loopback
 	settings["port"] = strconv.Itoa(pg.port)
-	settings["unix_socket_directories"] = "" // a path may be too long for a socket, and the port is enough
-	// What goes wrong with a statement is told by the replica that sent it.
+	settings["unix_socket_directories"] = "" // the path may be too long for a socket
+	// The replica that sends a statement logs its error.
 	settings["log_min_messages"] = "fatal"
 	settings["log_line_prefix"] = ""
 	pg.statistics = !cfg.Unsafe && hasStatStatements(ctx, bin)
@@ -176,13 +186,13 @@ func startPostgres(ctx context.Context, cfg PostgresConfig, state *stateDir, hel
 			as.apply(cmd, pg.base)
 			return cmd, nil
 		},
-		ready:    pg.answers,
-		within:   2 * time.Minute, // a crash under load may leave a gigabyte of log to replay
-		quit:     syscall.SIGINT,  // "fast": open transactions are rolled back
-		patience: 30 * time.Second,
-		orphan:   syscall.SIGINT,
-		explain:  lastFatal,
-		hushed:   true, // until ready it says to each look that it isn't
+		ready:             pg.ping,
+		startTimeout:      2 * time.Minute, // after a crash under load, Postgres may replay 1 GB of WAL
+		stopSignal:        syscall.SIGINT,  // "fast": open transactions are rolled back
+		stopTimeout:       30 * time.Second,
+		parentDeathSignal: syscall.SIGINT,
+		explain:           fatalReason,
+		quiet:             true, // until it is ready, it logs a line for each health check
 	}}
 	log.printf("postgres", "starting PostgreSQL %d on %s:%d, data in %s", release, loopback, pg.port, data)
 	if err := pg.Start(ctx); err != nil {
@@ -194,25 +204,28 @@ func startPostgres(ctx context.Context, cfg PostgresConfig, state *stateDir, hel
 	return pg, nil
 }
 
-func (pg *Postgres) answers(ctx context.Context) error {
-	return pg.with(ctx, "postgres", func(ctx context.Context, c *pgx.Conn) error {
+func (pg *Postgres) ping(ctx context.Context) error {
+	return pg.withConn(ctx, "postgres", func(ctx context.Context, c *pgx.Conn) error {
 		_, err := c.Exec(ctx, "SELECT 1")
 		return err
 	})
 }
 
-// prepare makes the role and the database where they are missing: on first use, or after a first use that was cut short.
+// prepare creates the role and the database if they do not exist: on first use, or after an
+// interrupted first use.
 func (pg *Postgres) prepare(ctx context.Context) error {
-	err := pg.with(ctx, "postgres", func(ctx context.Context, c *pgx.Conn) error {
+	err := pg.withConn(ctx, "postgres", func(ctx context.Context, c *pgx.Conn) error {
 		var role, database bool
-		err := c.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1), EXISTS (SELECT FROM pg_database WHERE datname = $2)`,
+		err := c.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1),
+				EXISTS (SELECT FROM pg_database WHERE datname = $2)`,
 			postgresRole, postgresDatabase).Scan(&role, &database)
 		if err != nil {
 			return err
 		}
 		if !role {
-			// Constants and random letters: there is nothing to quote.
-			if _, err := c.Exec(ctx, `CREATE ROLE dlsms LOGIN CREATEDB IN ROLE pg_monitor PASSWORD '`+pg.password+`'`); err != nil {
+			// The password has only letters and digits, so it needs no quoting.
+			_, err := c.Exec(ctx, `CREATE ROLE dlsms LOGIN CREATEDB IN ROLE pg_monitor PASSWORD '`+pg.password+`'`)
+			if err != nil {
 				return err
 			}
 		}
@@ -222,7 +235,7 @@ func (pg *Postgres) prepare(ctx context.Context) error {
 		return err
 	})
 	if err == nil && pg.statistics {
-		err = pg.with(ctx, postgresDatabase, func(ctx context.Context, c *pgx.Conn) error {
+		err = pg.withConn(ctx, postgresDatabase, func(ctx context.Context, c *pgx.Conn) error {
 			_, err := c.Exec(ctx, `CREATE EXTENSION IF NOT EXISTS pg_stat_statements`)
 			return err
 		})
@@ -233,8 +246,8 @@ func (pg *Postgres) prepare(ctx context.Context) error {
 	return nil
 }
 
-// with runs f as the superuser on a connection of its own.
-func (pg *Postgres) with(ctx context.Context, database string, f func(context.Context, *pgx.Conn) error) error {
+// withConn calls f with a new connection of the superuser.
+func (pg *Postgres) withConn(ctx context.Context, database string, f func(context.Context, *pgx.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	c, err := pgx.Connect(ctx, pg.url(postgresSuperuser, database))
@@ -245,7 +258,8 @@ func (pg *Postgres) with(ctx context.Context, database string, f func(context.Co
 	return f(ctx, c)
 }
 
-// hasStatStatements tells whether the statistics extension is installed, which a benchmark reads; it is in a package of its own on some systems.
+// hasStatStatements reports whether the extension pg_stat_statements is installed. Some systems
+// have it in a separate package. The benchmarks read it.
 func hasStatStatements(ctx context.Context, bin string) bool {
 	out, err := exec.CommandContext(ctx, filepath.Join(bin, "pg_config"), "--pkglibdir").Output()
 	if err != nil {
@@ -255,8 +269,8 @@ func hasStatStatements(ctx context.Context, bin string) bool {
 	return len(found) > 0
 }
 
-// lastFatal picks the line by which Postgres says why it gave up; hints follow it.
-func lastFatal(lines []string) string {
+// fatalReason returns the text of the last FATAL or PANIC line, without the hints that follow it.
+func fatalReason(lines []string) string {
 	for _, line := range slices.Backward(lines) {
 		for _, level := range []string{"FATAL:  ", "PANIC:  "} {
 			if _, why, ok := strings.Cut(line, level); ok {
@@ -267,8 +281,8 @@ func lastFatal(lines []string) string {
 	return ""
 }
 
-func awaitLeftover(ctx context.Context, data string, log *console) error {
-	pid, err := leftoverPID(data)
+func waitForPreviousServer(ctx context.Context, data string, log *console) error {
+	pid, err := previousServerPID(data)
 	if pid == 0 || err != nil {
 		return err
 	}
@@ -280,45 +294,51 @@ func awaitLeftover(ctx context.Context, data string, log *console) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the Postgres of an earlier run, pid %d, still holds %s: end it with `kill -INT %[1]d`, then run again", pid, data)
+			return fmt.Errorf("the Postgres of an earlier run, pid %d, still holds %s: "+
+				"end it with `kill -INT %[1]d`, then run again", pid, data)
 		case <-poll.C:
 		}
-		if again, err := leftoverPID(data); again != pid {
+		if again, err := previousServerPID(data); again != pid {
 			return err
 		}
 	}
 }
 
-// leftoverPID returns the live Postgres that holds the data directory, or 0. A pid file whose pid by now belongs to some other
-// process, as after a reboot, is removed: Postgres itself would refuse to start over it. That process may be another Postgres.
-// It returns an error when the directory is a copy of one whose server runs, or ended without removing its pid file.
-func leftoverPID(data string) (int, error) {
+// previousServerPID returns the process id of the live Postgres that uses the data directory, or 0.
+//
+// After a reboot, the process id in the pid file may belong to another process, even another
+// Postgres. Then previousServerPID removes the pid file, because Postgres would refuse to start.
+//
+// It returns an error if the directory is a copy of the directory of a running server, or of a
+// server that ended without removing its pid file.
+func previousServerPID(data string) (int, error) {
 	file := filepath.Join(data, "postmaster.pid")
 	content, err := os.ReadFile(file)
 	if err != nil {
-		return 0, nil //nolint:nilerr // if there is one, Postgres says what is wrong with it
+		return 0, nil //nolint:nilerr // if the file exists, Postgres reports the problem
 	}
-	// The pid, the data directory and the time of the start.
+	// The lines are the process id, the data directory and the start time.
 	lines := strings.SplitN(string(content), "\n", 4)
 	if len(lines) == 4 && !sameFile(data, lines[1]) {
 		original, err := os.ReadFile(filepath.Join(lines[1], "postmaster.pid"))
 		if err == nil && strings.HasPrefix(string(original), strings.Join(lines[:3], "\n")+"\n") {
-			return 0, fmt.Errorf("%s was copied from %s while a server used that: restore a backup, or begin anew with `make clean`",
+			return 0, fmt.Errorf("%s was copied from %s while a server used it: "+
+				"restore a backup, or start again with `make clean`",
 				data, lines[1])
 		}
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(lines[0]))
 	if err != nil || pid <= 0 {
-		return 0, nil //nolint:nilerr // Postgres says so
+		return 0, nil //nolint:nilerr // Postgres reports the problem
 	}
-	program := programOf(pid)
+	program := programName(pid)
 	if program == "" {
 		return 0, nil
 	}
-	if (program == "postgres" || program == "postmaster") && worksIn(pid, data) {
+	if (program == "postgres" || program == "postmaster") && hasWorkingDir(pid, data) {
 		return pid, nil
 	}
-	_ = os.Remove(file) // should it fail, Postgres says so
+	_ = os.Remove(file) // if it fails, Postgres reports the problem
 	return 0, nil
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What `make` looks at before it makes or builds anything: who owns the checkout, whether .local can be written, and Go.
+# `make` runs this first. It checks the owner of the checkout, whether .local is writable, and Go.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,10 +9,11 @@ fail() {
 }
 owner() { ls -ld "$1" | awk '{ print $3 }'; }
 
-# Root would leave files here, and in Go's caches, that the user who owns the checkout can't replace.
+# As root, make would leave files here and in Go's caches that the owner of the checkout can't replace.
 if [[ -e .local ]]; then
   [[ -O .local ]] ||
-    fail "$PWD/.local belongs to the user $(owner .local/): run as $(owner .local/), or let that user remove it with \`make clean\`"
+    fail "$PWD/.local belongs to the user $(owner .local/): run as $(owner .local/)," \
+      "or let that user remove it with \`make clean\`"
 elif [[ ! -O . ]]; then
   fail "$PWD belongs to the user $(owner .): run as $(owner .)"
 fi

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// Process is one child process, which may be stopped or killed and started again at the same address with the same data.
-// Its methods may be called from several goroutines.
+// Process is one child process. It can be stopped or killed, and started again with the same
+// address and data. Its methods may be called from several goroutines.
 type Process struct {
 	spec spec
 
@@ -25,27 +25,27 @@ type Process struct {
 	run      *run
 }
 
-// spec is what tells the kinds of processes apart.
+// spec describes one kind of process.
 type spec struct {
-	name     string
-	log      *console
-	command  func() (*exec.Cmd, error)       // a fresh command for each start
-	ready    func(ctx context.Context) error // one try; nil once it serves
-	within   time.Duration                   // how long a start may take until ready
-	quit     syscall.Signal                  // asks for a graceful end
-	patience time.Duration                   // how long that end may take before SIGKILL
-	orphan   syscall.Signal                  // what the kernel sends should this process die (Linux)
-	explain  func(lastLines []string) string // a better sentence for a known failure, or ""
-	hushed   bool                            // its lines are of interest only while it is ready, or in the sentence of a failure
+	name              string
+	log               *console
+	command           func() (*exec.Cmd, error)       // returns a new command for each start
+	ready             func(ctx context.Context) error // one health check; nil if the process serves
+	startTimeout      time.Duration                   // the limit for a start until ready
+	stopSignal        syscall.Signal                  // requests a graceful stop
+	stopTimeout       time.Duration                   // the limit for a graceful stop, before SIGKILL
+	parentDeathSignal syscall.Signal                  // sent when this process dies (Linux)
+	explain           func(lastLines []string) string // explains a known failure, or returns ""
+	quiet             bool                            // log its lines only while it is ready
 }
 
-// run is one life of the process.
+// run is one execution of the process.
 type run struct {
 	cmd     *exec.Cmd
 	tail    *tail
 	isReady atomic.Bool
 	ended   chan struct{}
-	err     error // why it ended; read after ended is closed
+	err     error // the reason of the end; read it after ended is closed
 }
 
 const (
@@ -53,10 +53,10 @@ const (
 	readyReport = 5 * time.Second
 )
 
-// Name is the prefix of the process's lines in the log, such as "app1".
+// Name returns the prefix of the process's lines in the log, such as "app1".
 func (p *Process) Name() string { return p.spec.name }
 
-// PID is the process id, or 0 while the process does not run.
+// PID returns the process id, or 0 if the process does not run.
 func (p *Process) PID() int {
 	if r := p.current(); r != nil && !r.hasEnded() {
 		return r.cmd.Process.Pid
@@ -64,7 +64,8 @@ func (p *Process) PID() int {
 	return 0
 }
 
-// Done is closed when the life that is current now, and everything that it started, has ended; nil before the first Start.
+// Done returns a channel that is closed when the current run of the process and all its children
+// have ended. It returns nil before the first Start.
 func (p *Process) Done() <-chan struct{} {
 	if r := p.current(); r != nil {
 		return r.ended
@@ -72,7 +73,8 @@ func (p *Process) Done() <-chan struct{} {
 	return nil
 }
 
-// Wait returns when the process has ended: nil after exit code 0, else an error that says how it ended, or ctx's.
+// Wait waits until the process or ctx ends. It returns nil if the exit code was 0, else an error
+// that describes how the process ended, or the error of ctx.
 func (p *Process) Wait(ctx context.Context) error {
 	r := p.current()
 	if r == nil {
@@ -86,8 +88,9 @@ func (p *Process) Wait(ctx context.Context) error {
 	}
 }
 
-// Start starts the process and returns once it is ready. When it ends early, or isn't ready in time or before ctx ends,
-// the error says why in one line and nothing is left running. It fails when the process runs already.
+// Start starts the process and returns when it is ready. It fails if the process already runs.
+// If the process ends early, or is not ready in time or before ctx ends, Start kills it and returns
+// an error of one line with the reason.
 func (p *Process) Start(ctx context.Context) error {
 	p.starting.Lock()
 	defer p.starting.Unlock()
@@ -106,7 +109,7 @@ func (p *Process) Start(ctx context.Context) error {
 	return nil
 }
 
-// Signal sends sig to the process itself, not to what it started in turn; it fails when the process does not run.
+// Signal sends sig to the process, not to its children. It fails if the process does not run.
 func (p *Process) Signal(sig os.Signal) error {
 	r := p.current()
 	if r == nil {
@@ -115,7 +118,8 @@ func (p *Process) Signal(sig os.Signal) error {
 	return r.cmd.Process.Signal(sig)
 }
 
-// Kill ends the process with SIGKILL, along with its process group, and returns when they are gone. A process that has ended is no error.
+// Kill sends SIGKILL to the process group of the process, and returns when all its processes have
+// ended. It returns nil if the process had already ended.
 func (p *Process) Kill() error {
 	r := p.current()
 	if r == nil {
@@ -124,18 +128,19 @@ func (p *Process) Kill() error {
 	return p.kill(r)
 }
 
-// Stop asks the process to end, waits for as long as its kind may take or until ctx ends, and then kills it.
-// It returns an error when the process had to be killed or ended with a code other than 0; none when it had ended before.
+// Stop requests a graceful stop and waits for it. The limit depends on the kind of process. After
+// the limit, or when ctx ends, Stop kills the process. It returns an error if it killed the process
+// or if the exit code was not 0. It returns nil if the process had already ended.
 func (p *Process) Stop(ctx context.Context) error {
 	r := p.current()
 	if r == nil || r.hasEnded() {
 		return nil
 	}
-	if err := r.cmd.Process.Signal(p.spec.quit); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := r.cmd.Process.Signal(p.spec.stopSignal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop %s: %w", p.spec.name, err)
 	}
 	r.isReady.Store(false)
-	ctx, cancel := context.WithTimeout(ctx, p.spec.patience)
+	ctx, cancel := context.WithTimeout(ctx, p.spec.stopTimeout)
 	defer cancel()
 	begin := time.Now()
 	select {
@@ -148,7 +153,7 @@ func (p *Process) Stop(ctx context.Context) error {
 	}
 }
 
-// Restart is Stop, then Start.
+// Restart calls Stop, then Start.
 func (p *Process) Restart(ctx context.Context) error {
 	if err := p.Stop(ctx); err != nil {
 		return err
@@ -156,7 +161,7 @@ func (p *Process) Restart(ctx context.Context) error {
 	return p.Start(ctx)
 }
 
-// Ready asks the process once whether it serves; nil means yes.
+// Ready makes one health check. It returns nil if the process serves.
 func (p *Process) Ready(ctx context.Context) error { return p.spec.ready(ctx) }
 
 func (p *Process) current() *run {
@@ -165,7 +170,7 @@ func (p *Process) current() *run {
 	return p.run
 }
 
-// launch starts the program, with its output going line by line to the log.
+// launch starts the program and copies its output to the log line by line.
 func (p *Process) launch() (*run, error) {
 	cmd, err := p.spec.command()
 	if err != nil {
@@ -180,7 +185,7 @@ func (p *Process) launch() (*run, error) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Setpgid = true
-	err = startChild(cmd, p.spec.orphan)
+	err = startChild(cmd, p.spec.parentDeathSignal)
 	_ = in.Close() // the child has its own copy
 	if err != nil {
 		_ = out.Close()
@@ -201,12 +206,14 @@ func (p *Process) launch() (*run, error) {
 	return r, nil
 }
 
-// reap waits for the end of the process and of what it started. The children of a killed Postgres have groups of their own and
-// end by themselves, a moment later: their copies of the output pipe tell when, and only then may another Postgres start.
+// reap waits until the process and all its children have ended.
+// The children of a killed Postgres have their own process groups and end a moment later. They hold
+// copies of the output pipe, so the end of the pipe shows that they have ended. Only then may
+// another Postgres start.
 func (p *Process) reap(r *run, drained <-chan struct{}) {
 	pid := r.cmd.Process.Pid
 	err := r.cmd.Wait()
-	_ = syscall.Kill(-pid, syscall.SIGKILL) // workers that outlived an nginx, say
+	_ = syscall.Kill(-pid, syscall.SIGKILL) // for example, workers of a killed nginx
 	stragglers := time.NewTimer(10 * time.Second)
 	defer stragglers.Stop()
 	select {
@@ -221,7 +228,7 @@ func (p *Process) reap(r *run, drained <-chan struct{}) {
 }
 
 func (p *Process) kill(r *run) error {
-	if !r.hasEnded() { // or its pid, and so its group's id, could by now be another's
+	if !r.hasEnded() { // after the end, another process group may have the same id
 		if err := syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("kill %s: %w", p.spec.name, err)
 		}
@@ -231,8 +238,8 @@ func (p *Process) kill(r *run) error {
 }
 
 func (p *Process) untilReady(ctx context.Context, r *run) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, p.spec.within,
-		fmt.Errorf("not ready within %.0f s", p.spec.within.Seconds()))
+	ctx, cancel := context.WithTimeoutCause(ctx, p.spec.startTimeout,
+		fmt.Errorf("not ready within %.0f s", p.spec.startTimeout.Seconds()))
 	defer cancel()
 	poll := time.NewTicker(readyPoll)
 	defer poll.Stop()
@@ -261,7 +268,7 @@ func (p *Process) untilReady(ctx context.Context, r *run) error {
 	}
 }
 
-// failure says in one line why a process ended before it was ready.
+// failure returns an error of one line that explains why a process ended before it was ready.
 func (p *Process) failure(r *run) error {
 	lines := r.tail.lines()
 	if p.spec.explain != nil {
@@ -285,7 +292,7 @@ func (p *Process) copyLines(out io.Reader, r *run) {
 		line, err := in.ReadString('\n')
 		if line = strings.TrimRight(line, "\r\n"); line != "" {
 			r.tail.add(line)
-			if !p.spec.hushed || r.isReady.Load() {
+			if !p.spec.quiet || r.isReady.Load() {
 				p.spec.log.print(p.spec.name, line)
 			}
 		}
@@ -304,7 +311,7 @@ func (r *run) hasEnded() bool {
 	}
 }
 
-// tail keeps the last lines of a process, to explain its end.
+// tail keeps the last lines of the output, to explain why a process ended.
 type tail struct {
 	mu   sync.Mutex
 	kept []string

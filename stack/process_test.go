@@ -36,7 +36,7 @@ func startRedis(t *testing.T) *stack.Redis {
 	return r
 }
 
-// query runs a statement and returns the value that it answers.
+// query runs a statement and returns its only value.
 func query[T any](t *testing.T, url, sql string) T {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
@@ -77,29 +77,32 @@ func TestPostgresIsSafeByDefault(t *testing.T) {
 	defer stop(t, pg)
 	for setting, want := range map[string]string{
 		"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "data_checksums": "on",
-		"max_connections": "400", "listen_addresses": "127.0.0.1", "server_encoding": "UTF8", "TimeZone": "UTC", "work_mem": "5MB",
+		"max_connections": "400", "listen_addresses": "127.0.0.1",
+		"server_encoding": "UTF8", "TimeZone": "UTC", "work_mem": "5MB",
 	} {
 		if got := query[string](t, pg.DatabaseURL(), "SHOW "+setting); got != want {
 			t.Errorf("%s is %s, want %s", setting, got, want)
 		}
 	}
 	if query[bool](t, pg.DatabaseURL(), "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") {
-		t.Error("dlsms is a superuser, which it isn't in a hosted database")
+		t.Error("dlsms is a superuser, which a hosted database would not allow")
 	}
 	if !query[bool](t, pg.AdminURL(), "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") {
-		t.Error("the admin is no superuser")
+		t.Error("the admin is not a superuser")
 	}
-	if owner := query[string](t, pg.DatabaseURL(), "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()"); owner != "dlsms" {
+	owner := query[string](t, pg.DatabaseURL(),
+		"SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()")
+	if owner != "dlsms" {
 		t.Errorf("the database belongs to %s, want dlsms", owner)
 	}
-	stranger := strings.Replace(pg.DatabaseURL(), "dlsms:", "dlsms:x", 1)
-	if conn, err := pgx.Connect(t.Context(), stranger); err == nil {
+	wrongPassword := strings.Replace(pg.DatabaseURL(), "dlsms:", "dlsms:x", 1)
+	if conn, err := pgx.Connect(t.Context(), wrongPassword); err == nil {
 		_ = conn.Close(t.Context())
-		t.Error("a wrong password was let in")
+		t.Error("Postgres accepted a wrong password")
 	}
 }
 
-func TestPostgresUnsafeIsAskedFor(t *testing.T) {
+func TestPostgresUnsafeTurnsOffFsync(t *testing.T) {
 	t.Parallel()
 	pg := startPostgres(t, stack.PostgresConfig{Unsafe: true})
 	defer stop(t, pg)
@@ -108,7 +111,7 @@ func TestPostgresUnsafeIsAskedFor(t *testing.T) {
 	}
 }
 
-func TestPostgresKeepsDataThroughKillAndRestart(t *testing.T) {
+func TestPostgresKeepsDataAfterKillAndRestart(t *testing.T) {
 	t.Parallel()
 	pg := startPostgres(t, stack.PostgresConfig{})
 	defer stop(t, pg)
@@ -134,7 +137,7 @@ func TestPostgresKeepsDataThroughKillAndRestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		if pg.PID() == before {
-			t.Error("it is still the same process")
+			t.Error("the process id did not change")
 		}
 		if got := query[int](t, url, "SELECT count(*) FROM acknowledged"); got != round+1 {
 			t.Fatalf("%d rows after round %d", got, round)
@@ -158,7 +161,7 @@ func TestSecondRunKeepsData(t *testing.T) {
 	}
 }
 
-func TestThrowawayLeavesNothing(t *testing.T) {
+func TestStopRemovesTemporaryDirectory(t *testing.T) {
 	t.Parallel()
 	pg := startPostgres(t, stack.PostgresConfig{Unsafe: true})
 	data := query[string](t, pg.AdminURL(), "SHOW data_directory")
@@ -168,7 +171,7 @@ func TestThrowawayLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestRedisComesBackEmpty(t *testing.T) {
+func TestRedisIsEmptyAfterRestart(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
 	defer stop(t, r)
@@ -188,15 +191,15 @@ func TestRedisComesBackEmpty(t *testing.T) {
 		t.Errorf("%d keys after a restart (%v), want none", n, err)
 	}
 	options.Password = ""
-	stranger := redis.NewClient(options)
-	defer func() { _ = stranger.Close() }()
-	if err := stranger.Ping(t.Context()).Err(); err == nil {
+	noPassword := redis.NewClient(options)
+	defer func() { _ = noPassword.Close() }()
+	if err := noPassword.Ping(t.Context()).Err(); err == nil {
 		t.Error("Redis answers without its password")
 	}
 }
 
-// An nginx whose master is killed by somebody else leaves workers, which would hold the address.
-func TestWorkersEndWithTheirMaster(t *testing.T) {
+// If another process kills the nginx master, its workers keep running and keep the address in use.
+func TestNginxWorkersEndWithMaster(t *testing.T) {
 	t.Parallel()
 	nginx, err := stack.StartNginx(t.Context(), stack.NginxConfig{Backends: []string{"127.0.0.1:1"}, Log: t.Output()})
 	if err != nil {
@@ -217,8 +220,8 @@ func TestWorkersEndWithTheirMaster(t *testing.T) {
 	}
 }
 
-// A process that does not react to anything is killed, and Stop says so.
-func TestStopKillsWhatHangs(t *testing.T) {
+// Stop kills a process that does not react, and returns an error.
+func TestStopKillsHungProcess(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
 	pid := r.PID()
@@ -231,8 +234,9 @@ func TestStopKillsWhatHangs(t *testing.T) {
 	waitUntilGone(t, []int{pid})
 }
 
-// All of it runs without root as well. Run by root, this takes the user nobody; else the other tests have proved it.
-func TestOrdinaryUser(t *testing.T) {
+// The stack also runs without root. As root, this test uses another user. Otherwise all tests run
+// without root.
+func TestRunsAsOrdinaryUser(t *testing.T) {
 	t.Parallel()
 	program, err := os.Executable()
 	if err != nil {
@@ -241,7 +245,8 @@ func TestOrdinaryUser(t *testing.T) {
 	uid := uint32(0)
 	if os.Geteuid() == 0 {
 		uid = 65534
-		copied := filepath.Join(stateDir(t), "stack.test") // the original is where only root may go
+		// Only root can enter the directory of the original.
+		copied := filepath.Join(stateDir(t), "stack.test")
 		content, err := os.ReadFile(program)
 		if err != nil {
 			t.Fatal(err)
@@ -251,8 +256,8 @@ func TestOrdinaryUser(t *testing.T) {
 		}
 		program = copied
 	}
-	f := startFamily(t, program, uid)
-	if err := f.goodbye.Close(); err != nil {
+	f := startParent(t, program, uid)
+	if err := f.stdin.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.cmd.Wait(); err != nil {
@@ -261,7 +266,7 @@ func TestOrdinaryUser(t *testing.T) {
 	waitUntilGone(t, f.children)
 }
 
-func TestSecondRunInOneDirectoryIsRefused(t *testing.T) {
+func TestSecondRunInSameDirectoryIsRefused(t *testing.T) {
 	t.Parallel()
 	dir := stateDir(t)
 	first, err := stack.StartRedis(t.Context(), stack.RedisConfig{Dir: dir})
@@ -273,7 +278,7 @@ func TestSecondRunInOneDirectoryIsRefused(t *testing.T) {
 	wantLine(t, err, "another run uses "+dir, fmt.Sprintf("kill %d", os.Getpid()))
 }
 
-func TestAddressInUse(t *testing.T) {
+func TestStartNginxReportsUnusableAddress(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -288,8 +293,8 @@ func TestAddressInUse(t *testing.T) {
 	wantLine(t, err, "host:port")
 }
 
-// A port that is preferred and taken is no reason to fail: nobody but the replicas is told it.
-func TestInnerPortInUse(t *testing.T) {
+// If the preferred port is in use, another port is used, because only the replicas need to know it.
+func TestPreferredPortInUse(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -303,11 +308,11 @@ func TestInnerPortInUse(t *testing.T) {
 	}
 	stop(t, r)
 	if strings.Contains(r.RedisURL(), fmt.Sprint(taken)) {
-		t.Errorf("%s is the port that was taken", r.RedisURL())
+		t.Errorf("%s has the port that was in use", r.RedisURL())
 	}
 }
 
-func TestDamagedDirectory(t *testing.T) {
+func TestDamagedStateDirectoryIsReported(t *testing.T) {
 	t.Parallel()
 	remove := func(t *testing.T, path ...string) {
 		if err := os.RemoveAll(filepath.Join(path...)); err != nil {
@@ -318,28 +323,28 @@ func TestDamagedDirectory(t *testing.T) {
 		damage func(t *testing.T) string // returns the directory
 		want   []string
 	}{
-		"a file in its place": {func(t *testing.T) string {
+		"a file instead of the directory": {func(t *testing.T) string {
 			file := filepath.Join(stateDir(t), "state")
 			write(t, "", file)
 			return file
 		}, []string{"is not a directory", "move it away"}},
-		"a file in the database's place": {func(t *testing.T) string {
+		"a file instead of the database": {func(t *testing.T) string {
 			dir := stateDir(t)
 			write(t, "", dir, "postgres")
 			return dir
 		}, []string{"postgres is not a directory", "remove it"}},
-		"a link to nowhere": {func(t *testing.T) string {
+		"a dangling link": {func(t *testing.T) string {
 			dir := stateDir(t)
-			if err := os.Symlink(filepath.Join(dir, "gone"), filepath.Join(dir, "postgres")); err != nil {
+			if err := os.Symlink(filepath.Join(dir, "missing"), filepath.Join(dir, "postgres")); err != nil {
 				t.Fatal(err)
 			}
 			return dir
-		}, []string{"which is gone", "remove the link"}},
-		"no release": {func(t *testing.T) string {
+		}, []string{"which does not exist", "remove the link"}},
+		"no PG_VERSION": {func(t *testing.T) string {
 			dir := usedDir(t)
 			remove(t, dir, "postgres", "data", "PG_VERSION")
 			return dir
-		}, []string{"is no database", "make clean"}},
+		}, []string{"is not a database", "make clean"}},
 		"another release": {func(t *testing.T) string {
 			dir := usedDir(t)
 			write(t, "9\n", dir, "postgres", "data", "PG_VERSION")
@@ -349,18 +354,18 @@ func TestDamagedDirectory(t *testing.T) {
 			dir := usedDir(t)
 			remove(t, dir, "postgres", "password")
 			return dir
-		}, []string{"password is gone", "make clean"}},
-		"half a password": {func(t *testing.T) string {
+		}, []string{"password is missing", "make clean"}},
+		"a truncated password": {func(t *testing.T) string {
 			dir := usedDir(t)
 			write(t, "abc", dir, "postgres", "password")
 			return dir
 		}, []string{"password is damaged", "remove it"}},
-		"no catalogue": {func(t *testing.T) string {
+		"no system catalog": {func(t *testing.T) string {
 			dir := usedDir(t)
 			remove(t, dir, "postgres", "data", "global")
 			return dir
 		}, []string{"postgres ended", "could not open", "global"}},
-		"a broken setting": {func(t *testing.T) string {
+		"an invalid setting": {func(t *testing.T) string {
 			dir := usedDir(t)
 			write(t, "nonsense nonsense nonsense\n", dir, "postgres", "data", "postgresql.auto.conf")
 			return dir
@@ -374,14 +379,14 @@ func TestDamagedDirectory(t *testing.T) {
 	}
 }
 
-// A first use that was cut short while making the cluster, or before the role was there, is no damage.
-func TestHalfMadeClusterIsMadeAnew(t *testing.T) {
+// After an interrupted first use, the next start completes the cluster.
+func TestIncompleteClusterIsCreatedAgain(t *testing.T) {
 	t.Parallel()
 	dir := stateDir(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	cancelled := cancelOn{word: "making a database cluster", cancel: cancel}
+	cancelled := cancelOn{word: "creating a database cluster", cancel: cancel}
 	if _, err := stack.StartPostgres(ctx, stack.PostgresConfig{Dir: dir, Log: cancelled}); err == nil {
-		t.Fatal("started though cancelled")
+		t.Fatal("it started although ctx was cancelled")
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "postgres", "data.new", "base"), 0o700); err != nil {
 		t.Fatal(err)
@@ -397,7 +402,7 @@ func TestHalfMadeClusterIsMadeAnew(t *testing.T) {
 	}
 }
 
-// cancelOn is a log that cancels when a word comes by.
+// cancelOn is a log that calls cancel when a line contains word.
 type cancelOn struct {
 	word   string
 	cancel func()

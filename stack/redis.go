@@ -17,26 +17,29 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// RedisConfig says how to start a Redis of one's own. Its zero value is one on a free port.
+// RedisConfig is the configuration of a private Redis. The zero value uses a free port.
 type RedisConfig struct {
-	// Dir holds its configuration; empty: a temporary directory, removed by Stop.
+	// Dir is the directory of its configuration. If it is empty, StartRedis creates a temporary
+	// directory, and Stop removes it.
 	Dir string
-	// Port on 127.0.0.1 that is taken if it is free; if it isn't, or 0: any free port.
+	// Port is the preferred port on 127.0.0.1. If it is 0 or in use, any free port is used.
 	Port int
-	// Log gets the server's lines and a line a step; nil: nowhere.
+	// Log receives the lines of the server and one line for each step. It may be nil.
 	Log io.Writer
 }
 
-// Redis listens on 127.0.0.1 only, with a password, and keeps nothing on disk: it carries only what may be lost.
+// Redis is a private Redis server. It listens on 127.0.0.1 only, has a password, and writes no data
+// to disk, because DL-SMS can lose everything in Redis.
 type Redis struct {
 	*Process
 	port     int
 	password string
-	state    *stateDir // what Stop gives back; nil when a Stack holds it
+	state    *stateDir // Stop releases it; nil if a Stack owns it
 	ports    *ports
 }
 
-// StartRedis starts a Redis and returns once it answers. Every error is one line that says what to do.
+// StartRedis starts a Redis server and returns when it answers.
+// Every error is one line that says how to fix the problem.
 func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	state, err := openState(cfg.Dir)
 	if err != nil {
@@ -52,7 +55,8 @@ func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	return r, nil
 }
 
-// Stop ends the server within 10 s; one of StartRedis also gives up its directory and port, and can't be started again.
+// Stop stops the server within 10 s. After StartRedis, it also releases the directory and the port,
+// and the server can't be started again.
 func (r *Redis) Stop(ctx context.Context) error {
 	err := r.Process.Stop(ctx)
 	if r.state == nil {
@@ -62,13 +66,20 @@ func (r *Redis) Stop(ctx context.Context) error {
 	return errors.Join(err, r.state.close())
 }
 
-// RedisURL names the server, with its password.
+// RedisURL returns the URL of the server, with its password.
 func (r *Redis) RedisURL() string {
-	u := url.URL{Scheme: "redis", User: url.UserPassword("", r.password), Host: net.JoinHostPort(loopback, strconv.Itoa(r.port)), Path: "/0"}
+	u := url.URL{
+		Scheme: "redis",
+		User:   url.UserPassword("", r.password),
+		Host:   net.JoinHostPort(loopback, strconv.Itoa(r.port)),
+		Path:   "/0",
+	}
 	return u.String()
 }
 
-func startRedis(ctx context.Context, cfg RedisConfig, state *stateDir, held *ports, log *console, t tools) (*Redis, error) {
+func startRedis(
+	ctx context.Context, cfg RedisConfig, state *stateDir, held *ports, log *console, t tools,
+) (*Redis, error) {
 	program, err := t.find("Redis", "redis-server", "valkey-server")
 	if err != nil {
 		return nil, err
@@ -84,7 +95,8 @@ func startRedis(ctx context.Context, cfg RedisConfig, state *stateDir, held *por
 	if r.port, err = held.pick(cfg.Port); err != nil {
 		return nil, err
 	}
-	// In a file, since a command line is everybody's to read. docker-compose.yml has the same limits.
+	// The password is in a file, because every user can read a command line.
+	// docker-compose.yml has the same limits.
 	conf := filepath.Join(dir, "redis.conf")
 	err = writeFile(conf, fmt.Sprintf(`bind %s
 port %d
@@ -106,15 +118,15 @@ maxmemory-policy allkeys-lru
 		command: func() (*exec.Cmd, error) {
 			cmd := exec.Command(program, conf)
 			cmd.Dir = dir
-			cmd.Env = append(baseEnv(), "LC_ALL=C") // it ends at a locale that the system doesn't have
+			cmd.Env = append(baseEnv(), "LC_ALL=C") // Redis exits if the system does not have the locale
 			return cmd, nil
 		},
-		ready:    r.answers,
-		within:   time.Minute,
-		quit:     syscall.SIGTERM,
-		patience: 10 * time.Second,
-		orphan:   syscall.SIGKILL,
-		hushed:   true, // advice on the machine's settings
+		ready:             r.ping,
+		startTimeout:      time.Minute,
+		stopSignal:        syscall.SIGTERM,
+		stopTimeout:       10 * time.Second,
+		parentDeathSignal: syscall.SIGKILL,
+		quiet:             true, // Redis logs advice on system settings
 	}}
 	log.printf("redis", "starting on %s:%d", loopback, r.port)
 	if err := r.Start(ctx); err != nil {
@@ -123,7 +135,7 @@ maxmemory-policy allkeys-lru
 	return r, nil
 }
 
-func (r *Redis) answers(ctx context.Context) error {
+func (r *Redis) ping(ctx context.Context) error {
 	options, err := redis.ParseURL(r.RedisURL())
 	if err != nil {
 		return err

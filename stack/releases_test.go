@@ -8,26 +8,30 @@ import (
 	"testing"
 )
 
-// A release with packages that are too old is told so in one line, before anything is installed.
-func TestReleaseThatIsTooOld(t *testing.T) {
+// If a release has packages that are too old, releases.sh prints one line first.
+func TestReleasesReportsOldPackages(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		postgres, redis, nginx string
-		want                   []string // nil: it is new enough
+		want                   []string // nil: the packages are new enough
 	}{
 		"Debian 12":    {postgres: "15+248", redis: "5:7.0.15-1~deb12u4", nginx: "1.22.1-9+deb12u2"},
 		"Debian 13":    {postgres: "17+278", redis: "5:8.0.2-3", nginx: "1.26.3-3"},
 		"Ubuntu 23.04": {postgres: "15+248", redis: "5:7.0.8-4", nginx: "1.22.0-1ubuntu3"},
 		"Ubuntu 24.04": {postgres: "16+257build1", redis: "5:7.0.15-1", nginx: "1.24.0-2ubuntu7"},
 		"Ubuntu 22.04": {postgres: "14+238", redis: "5:6.0.16-1ubuntu1", nginx: "1.18.0-6ubuntu14",
-			want: []string{"postgresql 14.0 (15 is needed), redis-server 6.0 (7 is needed), nginx 1.18 (1.22 is needed)", "Debian 12, Ubuntu 24.04"}},
-		"nothing known": {postgres: "(none)", redis: "(none)", nginx: "(none)"}, // apt-get says it
+			want: []string{
+				"postgresql 14.0 (15 is needed), redis-server 6.0 (7 is needed), nginx 1.18 (1.22 is needed)",
+				"Debian 12, Ubuntu 24.04",
+			}},
+		// apt-get reports unknown packages.
+		"unknown packages": {postgres: "(none)", redis: "(none)", nginx: "(none)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			fake := "#!/bin/sh\ncase $2 in postgresql) v='" + c.postgres + "';; redis-server) v='" + c.redis + "';; nginx) v='" + c.nginx +
-				"';; esac\nprintf '%s:\\n  Installed: (none)\\n  Candidate: %s\\n' \"$2\" \"$v\"\n"
+			fake := "#!/bin/sh\ncase $2 in postgresql) v='" + c.postgres + "';; redis-server) v='" + c.redis +
+				"';; nginx) v='" + c.nginx + "';; esac\nprintf '%s:\\n  Installed: (none)\\n  Candidate: %s\\n' \"$2\" \"$v\"\n"
 			if err := os.WriteFile(filepath.Join(dir, "apt-cache"), []byte(fake), 0o755); err != nil {
 				t.Fatal(err)
 			}
@@ -39,7 +43,7 @@ func TestReleaseThatIsTooOld(t *testing.T) {
 			}
 			for _, w := range c.want {
 				if !strings.Contains(string(out), w) {
-					t.Errorf("it does not say %q: %s", w, out)
+					t.Errorf("the output does not contain %q: %s", w, out)
 				}
 			}
 		})

@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Replica is one `dlsms serve`.
+// Replica is one process of `dlsms serve`.
 type Replica struct {
 	*Process
 	port, adminPort int
@@ -41,16 +41,16 @@ func newReplica(name, binary string, port, adminPort int, env map[string]string,
 		command: func() (*exec.Cmd, error) {
 			return r.run("serve"), nil
 		},
-		ready:    func(ctx context.Context) error { return serving(ctx, r.Addr()) },
-		within:   time.Minute, // it may have to migrate, or wait for another that does
-		quit:     syscall.SIGTERM,
-		patience: 30 * time.Second, // above DRAIN_TIMEOUT
-		orphan:   syscall.SIGKILL,
+		ready:             func(ctx context.Context) error { return checkServing(ctx, r.Addr()) },
+		startTimeout:      time.Minute, // it may migrate the schema, or wait for a replica that does
+		stopSignal:        syscall.SIGTERM,
+		stopTimeout:       30 * time.Second, // above DRAIN_TIMEOUT
+		parentDeathSignal: syscall.SIGKILL,
 	}}
 	return r
 }
 
-// run is a command of the replica's binary with its settings.
+// run returns a command that runs the replica's binary with the replica's settings.
 func (r *Replica) run(command string) *exec.Cmd {
 	cmd := exec.Command(r.binary, command)
 	cmd.Env = baseEnv()
@@ -60,8 +60,8 @@ func (r *Replica) run(command string) *exec.Cmd {
 	return cmd
 }
 
-// serving returns nil when the server at addr says that it serves.
-func serving(ctx context.Context, addr string) error {
+// checkServing returns nil if the health check of the server at addr returns SERVING.
+func checkServing(ctx context.Context, addr string) error {
 	answer, err := checkHealth(ctx, addr)
 	if err != nil {
 		return err
@@ -72,11 +72,11 @@ func serving(ctx context.Context, addr string) error {
 	return nil
 }
 
-// proxies returns nil when the proxy at addr answers as gRPC, though it be that no replica can be reached.
-func proxies(ctx context.Context, addr string) error {
+// checkProxy returns nil if the proxy at addr returns any gRPC response, even an error of its own.
+func checkProxy(ctx context.Context, addr string) error {
 	_, err := checkHealth(ctx, addr)
 	if s := status.Convert(err); s.Code() == codes.Unavailable && len(s.Details()) == 0 {
-		return err // the client's own: there is no proxy yet
+		return err // the error is from the client: the proxy does not listen yet
 	}
 	return nil
 }

@@ -11,8 +11,9 @@ import (
 	"syscall"
 )
 
-// spawner runs functions on one operating system thread that lives as long as this process. The kernel ties the signal that a
-// child gets at its parent's death to the thread that created it, and the Go runtime ends idle threads as it sees fit.
+// spawner runs functions on one operating system thread that lives as long as this process.
+// The kernel sends the parent death signal when the thread that created the child ends, and the
+// Go runtime may end an idle thread at any time.
 var spawner = sync.OnceValue(func() chan<- func() {
 	work := make(chan func())
 	go func() {
@@ -24,17 +25,20 @@ var spawner = sync.OnceValue(func() chan<- func() {
 	return work
 })
 
-// startChild starts cmd such that it gets the signal orphan should this process die in whatever way.
-func startChild(cmd *exec.Cmd, orphan syscall.Signal) error {
-	cmd.SysProcAttr.Pdeathsig = orphan
+// startChild starts cmd. The kernel sends parentDeathSignal to it when this process dies for any
+// reason.
+func startChild(cmd *exec.Cmd, parentDeathSignal syscall.Signal) error {
+	cmd.SysProcAttr.Pdeathsig = parentDeathSignal
 	result := make(chan error, 1)
 	spawner() <- func() { result <- cmd.Start() }
 	return <-result
 }
 
-// programOf names the program that runs under pid, such as "postgres", or "" when there is none, or only what its parent has not waited for.
-func programOf(pid int) string {
-	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat")) // such as: 17 (postgres) S 1 …
+// programName returns the name of the program with this process id, such as "postgres".
+// It returns "" if there is no such process, or only a zombie.
+func programName(pid int) string {
+	// The file has a line such as: 17 (postgres) S 1 …
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if err != nil {
 		return ""
 	}
@@ -46,9 +50,10 @@ func programOf(pid int) string {
 	return rest[:end]
 }
 
-// worksIn tells whether dir is the working directory of the process. A container may hide that even from root: then a process
-// counts that has the owner of dir.
-func worksIn(pid int, dir string) bool {
+// hasWorkingDir reports whether dir is the working directory of the process.
+// A container may hide the working directory even from root. Then the result is true if the process
+// runs as the owner of dir.
+func hasWorkingDir(pid int, dir string) bool {
 	process := filepath.Join("/proc", strconv.Itoa(pid))
 	if _, err := os.Stat(filepath.Join(process, "cwd")); err == nil {
 		return sameFile(dir, filepath.Join(process, "cwd"))

@@ -5,14 +5,14 @@ import (
 	"testing"
 )
 
-// What runs must not outlive the process that started it, however that ends.
-func TestChildrenEndWithTheirParent(t *testing.T) {
+// The children must end when their parent is killed.
+func TestChildrenEndWhenParentIsKilled(t *testing.T) {
 	t.Parallel()
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := startFamily(t, program, 0)
+	f := startParent(t, program, 0)
 	for _, pid := range f.children {
 		if !alive(pid) {
 			t.Errorf("the child %d does not run", pid)

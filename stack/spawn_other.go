@@ -10,12 +10,14 @@ import (
 	"syscall"
 )
 
-// startChild starts cmd. Without Linux's parent death signal, a child outlives this process when it is killed with SIGKILL:
-// the next run then says which pid holds the database.
+// startChild starts cmd. Only Linux has a parent death signal. On other systems, a child keeps
+// running when this process is killed with SIGKILL; the next run then reports the process id that
+// holds the database.
 func startChild(cmd *exec.Cmd, _ syscall.Signal) error { return cmd.Start() }
 
-// programOf names the program that runs under pid, such as "postgres", or "" when there is none.
-func programOf(pid int) string {
+// programName returns the name of the program with this process id, such as "postgres".
+// It returns "" if there is no such process.
+func programName(pid int) string {
 	out, err := exec.Command("ps", "-o", "comm=", "-p", strconv.Itoa(pid)).Output()
 	if err != nil {
 		return ""
@@ -23,5 +25,6 @@ func programOf(pid int) string {
 	return filepath.Base(strings.TrimSpace(string(out)))
 }
 
-// worksIn tells whether dir may be the working directory of the process.
-func worksIn(_ int, _ string) bool { return true }
+// hasWorkingDir always returns true, because these systems do not show the working directory of a
+// process.
+func hasWorkingDir(_ int, _ string) bool { return true }

@@ -16,40 +16,46 @@ import (
 	"time"
 )
 
-// Config says what a stack consists of. Only Binary is required; the zero value of the rest is a stack to be thrown away, on free ports.
+// Config is the configuration of a stack. Only Binary is required. The zero values of the other
+// fields give a temporary stack on free ports.
 type Config struct {
-	// Dir keeps the database and the secrets between runs; empty: a temporary directory, removed by Stop.
+	// Dir keeps the database and the secrets between runs. If it is empty, Start creates a temporary
+	// directory, and Stop removes it.
 	Dir string
-	// Binary is the path of dlsms.
+	// Binary is the path of the dlsms program.
 	Binary string
-	// Replicas is how many of it run; 0: three.
+	// Replicas is the number of replicas; 0 means 3.
 	Replicas int
-	// Listen is the host:port of the proxy; port 0, or an empty Listen: a free port on 127.0.0.1. With a port, the other
-	// processes take the ports after it where those are free.
+	// Listen is the host:port of nginx. If it is empty or the port is 0, nginx uses a free port on
+	// 127.0.0.1. With a port, the other processes use the following ports if they are free.
 	Listen string
 	// NginxConf replaces deploy/nginx.conf.
 	NginxConf string
-	// Env has settings for every replica, stronger than those that the stack makes itself (DATABASE_URL, JWT_SECRET and so on).
+	// Env has settings for all replicas. They override the settings of the stack, such as DATABASE_URL
+	// and JWT_SECRET.
 	Env map[string]string
-	// ReplicaEnv has settings for the replica of an index from 0, stronger than Env.
+	// ReplicaEnv returns settings for one replica, which override Env. The index starts at 0.
 	ReplicaEnv func(index int) map[string]string
-	// Via may put something between, such as a fault proxy: it gets the URLs of Postgres and Redis, and returns those for the replicas.
-	Via func(databaseURL, redisURL string) (viaDatabaseURL, viaRedisURL string, err error)
-	// ViaBackends may put something between nginx and the replicas: it gets the addresses of the replicas, and returns those for nginx.
-	ViaBackends func(backends []string) (viaBackends []string, err error)
-	// PostgresSettings are set on top of those of the function PostgresSettings.
+	// ProxyURLs, if set, returns the URLs of Postgres and Redis that the replicas use, such as the
+	// URLs of fault proxies.
+	ProxyURLs func(databaseURL, redisURL string) (proxyDatabaseURL, proxyRedisURL string, err error)
+	// ProxyBackends, if set, returns the addresses of the replicas that nginx uses, such as the
+	// addresses of fault proxies.
+	ProxyBackends func(backends []string) (proxyBackends []string, err error)
+	// PostgresSettings override the result of the function PostgresSettings.
 	PostgresSettings map[string]string
-	// Seed puts the demo data in.
+	// Seed inserts the demo data.
 	Seed bool
-	// NoRedis leaves Redis out.
+	// NoRedis runs the stack without Redis.
 	NoRedis bool
-	// Unsafe turns fsync off. For unit tests only.
+	// Unsafe turns off fsync. It is for unit tests only.
 	Unsafe bool
-	// Log gets the lines of all processes, each with the name of its process, and a line a step; nil: nowhere.
+	// Log receives the lines of all processes, each with the name of its process, and one line for
+	// each step. It may be nil.
 	Log io.Writer
 }
 
-// Stack is a running system. Each of its processes may be stopped, killed and started again by itself.
+// Stack is a running system. Each of its processes can be stopped, killed and restarted separately.
 type Stack struct {
 	Postgres *Postgres
 	Redis    *Redis // nil with NoRedis
@@ -61,11 +67,13 @@ type Stack struct {
 	log   *console
 }
 
-// quitGrace is how long the proxy may finish calls before the replicas are told to end: they end what is left, the streams.
-const quitGrace = 2 * time.Second
+// nginxGrace is how long nginx may finish calls before the replicas stop. Streams end when the
+// replicas stop.
+const nginxGrace = 2 * time.Second
 
-// Start starts Postgres, Redis, the replicas and the proxy, each when those before it are healthy, and returns once the proxy
-// answers for them. When a step fails, or ctx ends, it stops what it started and returns one line that says what to do.
+// Start starts Postgres, Redis, the replicas and nginx, each when the processes before it are
+// healthy. It returns when the replicas answer through nginx. If a step fails or ctx ends, Start
+// stops all processes and returns an error of one line that says how to fix the problem.
 func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	if cfg.Replicas == 0 {
 		cfg.Replicas = 3
@@ -84,9 +92,9 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	s := &Stack{state: state, ports: &ports{}, log: newConsole(cfg.Log)}
 	if err := s.start(ctx, cfg, systemTools()); err != nil {
 		if ctx.Err() != nil {
-			err = ctx.Err() // what it broke on the way says nothing
+			err = ctx.Err() // other errors follow from the end of ctx
 		}
-		// Stop's own errors would only follow from the first one.
+		// Errors of Stop would only follow from the first error.
 		_ = s.Stop(context.WithoutCancel(ctx))
 		return nil, err
 	}
@@ -95,7 +103,7 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 
 func (s *Stack) start(ctx context.Context, cfg Config, t tools) error {
 	raiseFileLimit()
-	// Looked at first, so that what a person has to change is said before they wait.
+	// These checks come first, so that a user gets their errors without a wait.
 	listen, err := listenAddr(cfg.Listen, s.ports)
 	if err != nil {
 		return err
@@ -103,9 +111,9 @@ func (s *Stack) start(ctx context.Context, cfg Config, t tools) error {
 	if _, err := t.nginx(ctx); err != nil {
 		return err
 	}
-	near := portsAfter(cfg.Listen)
-	if s.Postgres, err = startPostgres(ctx, PostgresConfig{Port: near(20), Settings: cfg.PostgresSettings, Unsafe: cfg.Unsafe},
-		s.state, s.ports, s.log, t); err != nil {
+	preferred := portsAfter(cfg.Listen)
+	pgConfig := PostgresConfig{Port: preferred(20), Settings: cfg.PostgresSettings, Unsafe: cfg.Unsafe}
+	if s.Postgres, err = startPostgres(ctx, pgConfig, s.state, s.ports, s.log, t); err != nil {
 		return err
 	}
 	databaseURL, redisURL := s.Postgres.DatabaseURL(), ""
@@ -113,17 +121,17 @@ func (s *Stack) start(ctx context.Context, cfg Config, t tools) error {
 		return err
 	}
 	if !cfg.NoRedis {
-		if s.Redis, err = startRedis(ctx, RedisConfig{Port: near(21)}, s.state, s.ports, s.log, t); err != nil {
+		if s.Redis, err = startRedis(ctx, RedisConfig{Port: preferred(21)}, s.state, s.ports, s.log, t); err != nil {
 			return err
 		}
 		redisURL = s.Redis.RedisURL()
 	}
-	if cfg.Via != nil {
-		if databaseURL, redisURL, err = cfg.Via(databaseURL, redisURL); err != nil {
+	if cfg.ProxyURLs != nil {
+		if databaseURL, redisURL, err = cfg.ProxyURLs(databaseURL, redisURL); err != nil {
 			return err
 		}
 	}
-	if err := s.addReplicas(cfg, databaseURL, redisURL, near); err != nil {
+	if err := s.addReplicas(cfg, databaseURL, redisURL, preferred); err != nil {
 		return err
 	}
 	if err := s.startReplicas(ctx); err != nil {
@@ -138,32 +146,32 @@ func (s *Stack) start(ctx context.Context, cfg Config, t tools) error {
 	for i, r := range s.Replicas {
 		backends[i] = r.Addr()
 	}
-	if cfg.ViaBackends != nil {
-		if backends, err = cfg.ViaBackends(backends); err != nil {
+	if cfg.ProxyBackends != nil {
+		if backends, err = cfg.ProxyBackends(backends); err != nil {
 			return err
 		}
 	}
-	s.Nginx, err = startNginx(ctx, NginxConfig{Listen: listen, Backends: backends, Conf: cfg.NginxConf}, s.state, s.ports, s.log, t)
-	if err != nil {
+	nginxConfig := NginxConfig{Listen: listen, Backends: backends, Conf: cfg.NginxConf}
+	if s.Nginx, err = startNginx(ctx, nginxConfig, s.state, s.ports, s.log, t); err != nil {
 		return err
 	}
-	if err := serving(ctx, s.Addr()); err != nil {
+	if err := checkServing(ctx, s.Addr()); err != nil {
 		return fmt.Errorf("the replicas don't answer through nginx: %w", err)
 	}
 	s.log.printf("stack", "all is up: gRPC on %s", s.Addr())
 	return nil
 }
 
-// Addr is the host:port that clients call.
+// Addr returns the host:port of nginx for clients.
 func (s *Stack) Addr() string { return s.Nginx.Addr() }
 
-// ReplicaAddr is the gRPC host:port of the replica of that index, without the proxy.
+// ReplicaAddr returns the gRPC host:port of the replica at index, which bypasses nginx.
 func (s *Stack) ReplicaAddr(index int) string { return s.Replicas[index].Addr() }
 
-// AdminAddr is the host:port of that replica's metrics, profiles and /healthz.
+// AdminAddr returns the host:port of the metrics, profiles and /healthz of the replica at index.
 func (s *Stack) AdminAddr(index int) string { return s.Replicas[index].AdminAddr() }
 
-// Processes are all that were started, in the order of their start.
+// Processes returns all started processes, in the order of their start.
 func (s *Stack) Processes() []*Process {
 	var all []*Process
 	if s.Postgres != nil {
@@ -181,27 +189,28 @@ func (s *Stack) Processes() []*Process {
 	return all
 }
 
-// Stop ends everything: the proxy takes no more calls, the replicas drain, then Redis and Postgres. Each has its own time for
-// that, and is killed after it, or when ctx ends. The errors name what had to be killed or ended badly; nothing is left running.
+// Stop stops all processes: nginx accepts no more calls, the replicas drain, then Redis and
+// Postgres stop. Each process has its own limit. After this limit, or when ctx ends, Stop kills it.
+// The error names each process that was killed or had an error.
 func (s *Stack) Stop(ctx context.Context) error {
 	var errs []error
-	proxied := make(chan error, 1)
+	nginxStopped := make(chan error, 1)
 	if s.Nginx != nil {
 		s.log.printf("stack", "stopping")
-		go func() { proxied <- s.Nginx.Stop(ctx) }()
-		// A stream ends only when its replica does: nginx is waited for again below.
-		grace := time.NewTimer(quitGrace)
+		go func() { nginxStopped <- s.Nginx.Stop(ctx) }()
+		// A stream ends only when its replica stops, so Stop waits for nginx again below.
+		grace := time.NewTimer(nginxGrace)
 		select {
-		case err := <-proxied:
-			proxied <- err
+		case err := <-nginxStopped:
+			nginxStopped <- err
 		case <-grace.C:
 		}
 		grace.Stop()
 	} else {
-		proxied <- nil
+		nginxStopped <- nil
 	}
 	errs = append(errs, s.eachReplica(func(r *Replica) error { return r.Stop(ctx) })...)
-	errs = append(errs, <-proxied)
+	errs = append(errs, <-nginxStopped)
 	if s.Redis != nil {
 		errs = append(errs, s.Redis.Stop(ctx))
 	}
@@ -213,17 +222,17 @@ func (s *Stack) Stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (s *Stack) addReplicas(cfg Config, databaseURL, redisURL string, near func(int) int) error {
+func (s *Stack) addReplicas(cfg Config, databaseURL, redisURL string, preferred func(int) int) error {
 	jwtSecret, err := secret(s.state.file("jwt-secret"))
 	if err != nil {
 		return err
 	}
 	for i := range cfg.Replicas {
-		port, err := s.ports.pick(near(1 + i))
+		port, err := s.ports.pick(preferred(1 + i))
 		if err != nil {
 			return err
 		}
-		adminPort, err := s.ports.pick(near(11 + i))
+		adminPort, err := s.ports.pick(preferred(11 + i))
 		if err != nil {
 			return err
 		}
@@ -232,7 +241,7 @@ func (s *Stack) addReplicas(cfg Config, databaseURL, redisURL string, near func(
 			"GRPC_ADDR":    net.JoinHostPort(loopback, strconv.Itoa(port)),
 			"ADMIN_ADDR":   net.JoinHostPort(loopback, strconv.Itoa(adminPort)),
 			"JWT_SECRET":   jwtSecret,
-			// Its share of the cores: behind nginx this was 20 to 30% cheaper a call than one for each core.
+			// With this share of the cores, a call behind nginx cost 20 to 30% less CPU than with all cores.
 			"GOMAXPROCS": strconv.Itoa(max(1, runtime.NumCPU()/cfg.Replicas)),
 		}
 		if redisURL != "" {
@@ -251,11 +260,11 @@ func (s *Stack) startReplicas(ctx context.Context) error {
 	for _, r := range s.Replicas {
 		s.log.printf(r.Name(), "starting on %s, metrics on %s", r.Addr(), r.AdminAddr())
 	}
-	// One of the errors will do: where all fail, they fail alike.
+	// If all replicas fail, the errors are the same, so one is enough.
 	return cmp.Or(s.eachReplica(func(r *Replica) error { return r.Start(ctx) })...)
 }
 
-// eachReplica runs f for all of them at once, and returns what it returned for each.
+// eachReplica calls f for all replicas concurrently and returns the results in their order.
 func (s *Stack) eachReplica(f func(*Replica) error) []error {
 	errs := make([]error, len(s.Replicas))
 	var all sync.WaitGroup
@@ -267,7 +276,7 @@ func (s *Stack) eachReplica(f func(*Replica) error) []error {
 }
 
 func (s *Stack) seed(ctx context.Context) error {
-	s.log.printf("seed", "putting the demo data in")
+	s.log.printf("seed", "inserting the demo data")
 	begin := time.Now()
 	cmd := s.Replicas[0].run("seed")
 	seeding := exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...)
@@ -279,7 +288,8 @@ func (s *Stack) seed(ctx context.Context) error {
 	return nil
 }
 
-// portsAfter returns the ports that follow that of listen, each of which is preferred where it is free; 0s for a free port.
+// portsAfter returns a function that returns the preferred port at an offset from the port of
+// listen. The function returns 0, for any free port, if listen has no port.
 func portsAfter(listen string) func(offset int) int {
 	_, port, _ := net.SplitHostPort(listen)
 	first, _ := strconv.Atoi(port)

@@ -24,32 +24,32 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// record is a log that a test may read while processes write it.
-type record struct {
+// logBuffer is a log that a test can read while processes write to it.
+type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-func (r *record) Write(p []byte) (int, error) {
+func (r *logBuffer) Write(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.text.Write(p)
 }
 
-func (r *record) String() string {
+func (r *logBuffer) String() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.text.String()
 }
 
-// wantOrder checks that the log has these texts, one after another.
+// wantOrder checks that the log contains these texts in this order.
 func wantOrder(t *testing.T, log string, texts ...string) {
 	t.Helper()
 	rest := log
 	for _, text := range texts {
 		_, after, found := strings.Cut(rest, text)
 		if !found {
-			t.Fatalf("no %q in its place in:\n%s", text, log)
+			t.Fatalf("no %q in the expected order in:\n%s", text, log)
 		}
 		rest = after
 	}
@@ -105,13 +105,14 @@ func tryFreeSeats(t *testing.T, addr string) (int32, error) {
 
 func TestStackServesAndRecovers(t *testing.T) {
 	t.Parallel()
-	var log record
+	var log logBuffer
 	s := startStack(t, stack.Config{Seed: true, Unsafe: true, Log: &log})
 	started := pids(s)
 	if len(started) != 6 {
 		t.Errorf("%d processes, want Postgres, Redis, three replicas and nginx", len(started))
 	}
-	wantOrder(t, log.String(), "postgres | ready", "redis    | ready", "app", "| ready", "seed     | done", "nginx    | ready")
+	wantOrder(t, log.String(),
+		"postgres | ready", "redis    | ready", "app", "| ready", "seed     | done", "nginx    | ready")
 
 	if got := freeSeats(t, s.Addr()); got != 49 {
 		t.Errorf("%d seats through nginx, want 49", got)
@@ -133,8 +134,9 @@ func TestStackServesAndRecovers(t *testing.T) {
 	if err := s.Replicas[0].Kill(); err != nil {
 		t.Fatal(err)
 	}
-	// A call may be lost on a connection that nginx had to it; then the others serve all.
-	eventually(t, "30 calls succeed with a replica killed", func() bool {
+	// Calls on open connections to the killed replica may fail. Then the other replicas serve all
+	// calls.
+	eventually(t, "30 calls succeed after a replica is killed", func() bool {
 		for range 30 {
 			if got, err := tryFreeSeats(t, s.Addr()); err != nil || got != 49 {
 				return false
@@ -153,7 +155,7 @@ func TestStackServesAndRecovers(t *testing.T) {
 	if err := s.Replicas[0].Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "seats after restarts of everything", func() bool {
+	eventually(t, "all replicas are ready after the restarts", func() bool {
 		for i := range s.Replicas {
 			if s.Replicas[i].Ready(t.Context()) != nil {
 				return false
@@ -175,8 +177,9 @@ func TestStackServesAndRecovers(t *testing.T) {
 	}
 }
 
-// What a run keeps: users and bookings, and the secret that their tokens are signed with. What is secret is for this user only.
-func TestSecondStackKnowsTheFirst(t *testing.T) {
+// A second run has the users, the bookings and the token secret of the first. Only this user can
+// read the files with secrets.
+func TestSecondRunKeepsUsersAndSecrets(t *testing.T) {
 	t.Parallel()
 	dir := usedDir(t)
 	cfg := stack.Config{Dir: dir, Seed: true, Unsafe: true, Replicas: 1, NoRedis: true}
@@ -184,7 +187,8 @@ func TestSecondStackKnowsTheFirst(t *testing.T) {
 	if len(s.Processes()) != 3 || s.Redis != nil {
 		t.Errorf("%d processes, want Postgres, a replica and nginx", len(s.Processes()))
 	}
-	login, err := dlsmsv1.NewAuthServiceClient(dial(t, s.Addr())).Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: "S2021001", Password: "password123"})
+	login, err := dlsmsv1.NewAuthServiceClient(dial(t, s.Addr())).Login(t.Context(),
+		&dlsmsv1.LoginRequest{StudentId: "S2021001", Password: "password123"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +196,9 @@ func TestSecondStackKnowsTheFirst(t *testing.T) {
 
 	s = startStack(t, cfg)
 	defer stop(t, s)
-	if _, err := dlsmsv1.NewAuthServiceClient(dial(t, s.Addr())).VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{Token: login.GetAccessToken()}); err != nil {
+	_, err = dlsmsv1.NewAuthServiceClient(dial(t, s.Addr())).VerifyToken(t.Context(),
+		&dlsmsv1.VerifyTokenRequest{Token: login.GetAccessToken()})
+	if err != nil {
 		t.Errorf("a token of the first run: %v", err)
 	}
 	if got := freeSeats(t, s.Addr()); got != 49 {
@@ -209,10 +215,13 @@ func TestSecondStackKnowsTheFirst(t *testing.T) {
 	}
 }
 
-func TestReplicaThatCannotStart(t *testing.T) {
+func TestStartReportsFailureOfReplica(t *testing.T) {
 	t.Parallel()
 	dir := usedDir(t)
-	cfg := stack.Config{Dir: dir, Binary: filepath.Join(programs(t), "dlsms"), Unsafe: true, Env: map[string]string{"JWT_SECRET": "short"}}
+	cfg := stack.Config{
+		Dir: dir, Binary: filepath.Join(programs(t), "dlsms"), Unsafe: true,
+		Env: map[string]string{"JWT_SECRET": "short"},
+	}
 	_, err := stack.Start(t.Context(), cfg)
 	wantLine(t, err, "app", "JWT_SECRET")
 	cfg.Binary = filepath.Join(dir, "dlsms")
@@ -220,27 +229,33 @@ func TestReplicaThatCannotStart(t *testing.T) {
 	wantLine(t, err, cfg.Binary, "make build")
 
 	cfg.Binary, cfg.Env = filepath.Join(programs(t), "dlsms"), nil
-	s, err := stack.Start(t.Context(), cfg) // the directory was given back each time
+	s, err := stack.Start(t.Context(), cfg) // each failed start released the directory
 	if err != nil {
 		t.Fatal(err)
 	}
 	stop(t, s)
 }
 
-func TestStartIsCancelled(t *testing.T) {
+func TestCancelledStartStopsProcesses(t *testing.T) {
 	t.Parallel()
-	for _, word := range []string{"postgres | starting", "redis    | ready", "app1     | starting", "nginx    | starting"} {
+	for _, word := range []string{
+		"postgres | starting", "redis    | ready", "app1     | starting", "nginx    | starting",
+	} {
 		t.Run(word, func(t *testing.T) {
 			t.Parallel()
 			dir := usedDir(t)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			var log record
-			_, err := stack.Start(ctx, stack.Config{Dir: dir, Binary: filepath.Join(programs(t), "dlsms"), Unsafe: true, Log: tee{&log, cancelOn{word, cancel}}})
+			var log logBuffer
+			_, err := stack.Start(ctx, stack.Config{
+				Dir: dir, Binary: filepath.Join(programs(t), "dlsms"), Unsafe: true,
+				Log: tee{&log, cancelOn{word, cancel}},
+			})
 			if !errors.Is(err, context.Canceled) {
-				t.Errorf("got %v, want that it was cancelled", err)
+				t.Errorf("got %v, want context.Canceled", err)
 			}
-			if ready, stopped := strings.Count(log.String(), "| ready"), strings.Count(log.String(), "| stopped"); ready != stopped {
+			ready, stopped := strings.Count(log.String(), "| ready"), strings.Count(log.String(), "| stopped")
+			if ready != stopped {
 				t.Errorf("%d processes were ready and %d stopped:\n%s", ready, stopped, log.String())
 			}
 			if _, err := os.Stat(filepath.Join(dir, "postgres", "data", "postmaster.pid")); !errors.Is(err, fs.ErrNotExist) {
@@ -259,15 +274,19 @@ func (w tee) Write(p []byte) (int, error) {
 	return w.b.Write(p)
 }
 
-// The command behind `make run`: it says what to try, starts again what dies, and ends everything, with exit code 0, when it is told to.
-func TestCommand(t *testing.T) {
+// `make run` runs dlsms-stack. It prints example commands, restarts killed processes, and stops all
+// processes with exit code 0 when it gets a signal.
+func TestCommandStopsOnSignal(t *testing.T) {
 	t.Parallel()
-	for name, sig := range map[string]syscall.Signal{"ctrl-c": syscall.SIGINT, "terminated": syscall.SIGTERM, "terminal closed": syscall.SIGHUP} {
+	for name, sig := range map[string]syscall.Signal{
+		"ctrl-c": syscall.SIGINT, "terminated": syscall.SIGTERM, "terminal closed": syscall.SIGHUP,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := usedDir(t)
-			var log record
-			cmd := exec.Command(filepath.Join(programs(t), "dlsms-stack"), "-dir", dir, "-binary", filepath.Join(programs(t), "dlsms"), "-listen", "127.0.0.1:0")
+			var log logBuffer
+			cmd := exec.Command(filepath.Join(programs(t), "dlsms-stack"), "-dir", dir,
+				"-binary", filepath.Join(programs(t), "dlsms"), "-listen", "127.0.0.1:0")
 			cmd.Stdout, cmd.Stderr = &log, &log
 			cmd.Env = append(os.Environ(), "DATABASE_URL=postgres://elsewhere/", "LOG_LEVEL=warn")
 			if err := cmd.Start(); err != nil {
@@ -275,8 +294,10 @@ func TestCommand(t *testing.T) {
 			}
 			ended := make(chan error, 1)
 			go func() { ended <- cmd.Wait() }()
-			t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has ended, unless the test failed
-			eventually(t, "it says what to try", func() bool { return strings.Contains(log.String(), "Ctrl-C stops everything") })
+			t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has already ended, unless the test failed
+			eventually(t, "it prints example commands", func() bool {
+				return strings.Contains(log.String(), "Ctrl-C stops everything")
+			})
 			text := log.String()
 			wantOrder(t, text, "DL-SMS serves gRPC on 127.0.0.1:", "list", "GetSeats", "S2021001", "/metrics")
 			if strings.Contains(text, `"level":"INFO"`) {
@@ -290,7 +311,7 @@ func TestCommand(t *testing.T) {
 
 			var replica int
 			for _, pid := range childrenOf(t, []int{cmd.Process.Pid}) {
-				if stack.ProgramOf(pid) == "dlsms" {
+				if stack.ProgramName(pid) == "dlsms" {
 					replica = pid
 				}
 			}
@@ -306,12 +327,12 @@ func TestCommand(t *testing.T) {
 			if len(children) != 6 {
 				t.Errorf("%d children, want 6", len(children))
 			}
-			for _, pid := range children { // or a terminal's Ctrl-C would end them in no order
+			for _, pid := range children { // otherwise Ctrl-C would reach them all at once
 				if group, err := syscall.Getpgid(pid); err != nil || group != pid {
 					t.Errorf("the child %d is in the process group %d (%v), want one of its own", pid, group, err)
 				}
 			}
-			if signal.Ignored(sig) { // as under nohup, which its children inherit: then a closed terminal ends nothing
+			if signal.Ignored(sig) { // as under nohup; child processes inherit this
 				sig = syscall.SIGTERM
 			}
 			if err := cmd.Process.Signal(sig); err != nil {

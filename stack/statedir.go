@@ -13,42 +13,44 @@ import (
 	"time"
 )
 
-// stateDir is the directory with all that a stack keeps, locked for as long as the stack lives.
+// stateDir is the directory with the data of a stack. It is locked while the stack runs.
 type stateDir struct {
 	path      string // absolute
-	throwaway bool
+	temporary bool   // close removes the directory
 	lock      *os.File
 }
 
-const throwawayPrefix = "dlsms-stack-"
+const tempDirPrefix = "dlsms-stack-"
 
-// openState locks dir, which it makes if it isn't there; for "" it makes one to be thrown away.
+// openState creates dir if it does not exist, and locks it.
+// If dir is "", openState creates a temporary directory.
 func openState(dir string) (*stateDir, error) {
 	d := &stateDir{path: dir}
 	if dir == "" {
-		sweepThrowaways()
-		made, err := os.MkdirTemp("", throwawayPrefix)
+		removeStaleDirs()
+		made, err := os.MkdirTemp("", tempDirPrefix)
 		if err != nil {
 			return nil, fmt.Errorf("make a directory for the stack: %w", err)
 		}
-		d.path, d.throwaway = made, true
+		d.path, d.temporary = made, true
 	}
 	path, err := filepath.Abs(d.path)
 	if err != nil {
 		return nil, fmt.Errorf("find the directory %s: %w", d.path, err)
 	}
 	d.path = path
-	if err := refuseOthers(path); err != nil {
+	if err := checkDirOwner(path); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("%s is not a directory: move it away and run again", path)
 		}
-		return nil, notWritten("make", path, err)
+		return nil, writeError("make", path, err)
 	}
-	if d.throwaway {
-		// Postgres may run as another user, who has to pass through; what is secret has a mode of its own.
+	if d.temporary {
+		// Postgres may run as another user, which must be able to enter the directory.
+		// Files with secrets have a stricter mode.
 		if err := os.Chmod(path, 0o755); err != nil {
 			return nil, fmt.Errorf("open the directory %s: %w", path, err)
 		}
@@ -62,7 +64,7 @@ func openState(dir string) (*stateDir, error) {
 func (d *stateDir) acquire() error {
 	f, err := os.OpenFile(d.file("lock"), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
-		return notWritten("open", d.file("lock"), err)
+		return writeError("open", d.file("lock"), err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		defer func() { _ = f.Close() }()
@@ -70,7 +72,8 @@ func (d *stateDir) acquire() error {
 			return fmt.Errorf("lock %s: %w", f.Name(), err)
 		}
 		holder, _ := os.ReadFile(f.Name())
-		return fmt.Errorf("another run uses %s (pid %s): stop it first, with Ctrl-C there or `kill %[2]s`", d.path, strings.TrimSpace(string(holder)))
+		return fmt.Errorf("another run uses %s (pid %s): stop it first, with Ctrl-C there or `kill %[2]s`",
+			d.path, strings.TrimSpace(string(holder)))
 	}
 	d.lock = f
 	if err := f.Truncate(0); err != nil {
@@ -82,10 +85,10 @@ func (d *stateDir) acquire() error {
 	return nil
 }
 
-// close unlocks the directory, and removes one that was made to be thrown away.
+// close unlocks the directory, and removes it if it is temporary.
 func (d *stateDir) close() error {
 	var err error
-	if d.throwaway {
+	if d.temporary {
 		err = os.RemoveAll(d.path)
 	}
 	if d.lock != nil {
@@ -98,7 +101,8 @@ func (d *stateDir) file(name ...string) string {
 	return filepath.Join(append([]string{d.path}, name...)...)
 }
 
-// secret returns the random characters kept in a file, which it makes on first use, readable for this user alone.
+// secret returns 64 random characters that are stored in a file. It creates the file on first use;
+// only this user can read it.
 func secret(path string) (string, error) {
 	kept, err := os.ReadFile(path)
 	switch {
@@ -111,7 +115,7 @@ func secret(path string) (string, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return "", fmt.Errorf("can't read %s (%w): make it readable for this user, or remove it", path, err)
 	}
-	// 26 random characters a call, 5 bits each.
+	// rand.Text returns 26 random characters of 5 bits each.
 	s := (rand.Text() + rand.Text() + rand.Text())[:64]
 	if err := writeFile(path, s+"\n", 0o600); err != nil {
 		return "", err
@@ -119,13 +123,14 @@ func secret(path string) (string, error) {
 	return s, nil
 }
 
-// writeFile replaces a file whole: a run that is killed on the way leaves the old one.
+// writeFile replaces a file atomically: a process that is killed during the write leaves the old
+// file.
 func writeFile(path, content string, mode os.FileMode) error {
 	fresh := path + ".new"
 	if err := os.WriteFile(fresh, []byte(content), mode); err != nil {
-		return notWritten("write", path, err)
+		return writeError("write", path, err)
 	}
-	// WriteFile gives the mode only to a file that it makes.
+	// WriteFile sets the mode only if it creates the file.
 	if err := os.Chmod(fresh, mode); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
@@ -135,8 +140,8 @@ func writeFile(path, content string, mode os.FileMode) error {
 	return nil
 }
 
-// notWritten says what to do about a file or directory that can't be made, opened or written.
-func notWritten(do, path string, err error) error {
+// writeError describes how to fix an error from creating, opening or writing a file or directory.
+func writeError(do, path string, err error) error {
 	advice := "make its directory writable for this user"
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
@@ -147,10 +152,10 @@ func notWritten(do, path string, err error) error {
 	return fmt.Errorf("can't %s %s (%w): %s", do, path, err, advice)
 }
 
-// sweepThrowaways removes what killed test runs of this user left in the temporary directory: a cluster takes 40 MB.
-// It leaves alone what is locked, and what is so new that its owner may be about to lock it.
-func sweepThrowaways() {
-	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), throwawayPrefix+"*"))
+// removeStaleDirs removes the temporary directories of killed test runs of this user: each cluster
+// takes 40 MB. It keeps locked directories, and new ones, which their process may lock soon.
+func removeStaleDirs() {
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), tempDirPrefix+"*"))
 	for _, dir := range dirs {
 		info, err := os.Lstat(dir)
 		if err != nil || !info.IsDir() || time.Since(info.ModTime()) < time.Hour {
@@ -159,7 +164,7 @@ func sweepThrowaways() {
 		if owner, ok := info.Sys().(*syscall.Stat_t); !ok || int(owner.Uid) != os.Geteuid() {
 			continue
 		}
-		left := &stateDir{path: dir, throwaway: true}
+		left := &stateDir{path: dir, temporary: true}
 		if left.acquire() == nil {
 			_ = left.close()
 		}

@@ -8,8 +8,8 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// What can't be written is said with what to do about it.
-func TestFullDisk(t *testing.T) {
+// The error of a failed write says how to fix the problem.
+func TestFullDiskIsReported(t *testing.T) {
 	t.Parallel()
 	dir := stateDir(t)
 	if err := os.Symlink("/dev/full", filepath.Join(dir, "jwt-secret.new")); err != nil {

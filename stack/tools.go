@@ -12,19 +12,20 @@ import (
 	"strings"
 )
 
-// tools finds the programs that a stack is made of.
+// tools finds the programs that a stack runs.
 type tools struct {
 	path []string // directories, as in PATH
-	pg   []string // patterns of directories where packages put the programs of Postgres, which is often in no PATH
+	pg   []string // patterns of the directories where packages install Postgres, often not in PATH
 }
 
-// The oldest releases that the schema and nginx.conf are tried with.
+// The oldest releases with which the schema and nginx.conf are tested.
 const oldestPostgres, oldestNginx = 15, "1.22"
 
 func systemTools() tools {
 	return tools{
 		path: append(filepath.SplitList(os.Getenv("PATH")),
-			"/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/bin"), // Debian's ordinary users have no sbin
+			// On Debian, the PATH of ordinary users has no sbin.
+			"/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/bin"),
 		pg: []string{
 			"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin",
 			"/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin",
@@ -32,7 +33,7 @@ func systemTools() tools {
 	}
 }
 
-// find returns the first program of these names in PATH and its likes.
+// find returns the path of the first program with one of these names in t.path.
 func (t tools) find(what string, names ...string) (string, error) {
 	for _, name := range names {
 		for _, dir := range t.path {
@@ -44,14 +45,15 @@ func (t tools) find(what string, names ...string) (string, error) {
 	return "", missing(what)
 }
 
-// postgres returns the directory with the programs of the release asked for, or of the newest one for 0, and its number.
+// postgres returns the directory of the programs of a major release of Postgres, and the number of
+// the release. If major is 0, it returns the newest release.
 func (t tools) postgres(ctx context.Context, major int) (dir string, found int, err error) {
 	var dirs []string
 	for _, pattern := range t.pg {
 		matches, _ := filepath.Glob(pattern)
 		dirs = append(dirs, matches...)
 	}
-	// Last, since what is there is often a link to a single program of those.
+	// PATH comes last, because it often has only a link to a single program of a release.
 	for _, d := range append(dirs, t.path...) {
 		if !executable(filepath.Join(d, "postgres")) || !executable(filepath.Join(d, "initdb")) {
 			continue
@@ -73,12 +75,13 @@ func (t tools) postgres(ctx context.Context, major int) (dir string, found int, 
 	case major != 0:
 		return "", 0, fmt.Errorf("PostgreSQL %d is missing (the newest one here is %d)", major, found)
 	case found < oldestPostgres:
-		return "", 0, fmt.Errorf("PostgreSQL %d or newer is needed, and the newest one here is %d: install a newer one", oldestPostgres, found)
+		return "", 0, fmt.Errorf("PostgreSQL %d or newer is needed, and the newest one here is %d: install a newer one",
+			oldestPostgres, found)
 	}
 	return dir, found, nil
 }
 
-// nginx returns the program, if it is new enough for nginx.conf.
+// nginx returns the path of nginx, or an error if it is too old for nginx.conf.
 func (t tools) nginx(ctx context.Context) (string, error) {
 	program, err := t.find("nginx", "nginx")
 	if err != nil {
@@ -90,10 +93,11 @@ func (t tools) nginx(ctx context.Context) (string, error) {
 	}
 	version := regexp.MustCompile(`(\d+)\.(\d+)`).FindStringSubmatch(string(out))
 	if version == nil {
-		return "", fmt.Errorf("%s -v says no version: %s", program, firstLine(out))
+		return "", fmt.Errorf("%s -v reports no version: %s", program, firstLine(out))
 	}
 	if minor, _ := strconv.Atoi(version[2]); version[1] == "1" && minor < 22 {
-		return "", fmt.Errorf("nginx %s or newer is needed, and %s is %s: install a newer one", oldestNginx, program, version[0])
+		return "", fmt.Errorf("nginx %s or newer is needed, and %s is %s: install a newer one",
+			oldestNginx, program, version[0])
 	}
 	return program, nil
 }
@@ -114,12 +118,13 @@ func firstNumber(ctx context.Context, program string, args ...string) (int, erro
 	}
 	n, err := strconv.Atoi(regexp.MustCompile(`\d+`).FindString(string(out)))
 	if err != nil {
-		return 0, fmt.Errorf("%s %s says no version: %s", program, strings.Join(args, " "), firstLine(out))
+		return 0, fmt.Errorf("%s %s reports no version: %s", program, strings.Join(args, " "), firstLine(out))
 	}
 	return n, nil
 }
 
-// runTool runs a program to its end; the error has its last line.
+// runTool runs a program until it exits. The error contains the last line of its output, or the
+// last line with "error:".
 func runTool(cmd *exec.Cmd) error {
 	out, err := cmd.CombinedOutput()
 	if err == nil {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// install puts a program into a directory of its own that says it is of that version, and returns the directory.
-func install(t *testing.T, version string, programs ...string) string {
+// fakeProgram creates a directory with programs that print version, and returns the directory.
+func fakeProgram(t *testing.T, version string, programs ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, p := range programs {
@@ -21,12 +21,13 @@ func install(t *testing.T, version string, programs ...string) string {
 	return dir
 }
 
-func TestToolsAreFound(t *testing.T) {
+func TestToolsFindsPostgres(t *testing.T) {
 	t.Parallel()
-	pg14 := install(t, "postgres (PostgreSQL) 14.9", "postgres", "initdb")
-	pg16 := install(t, "postgres (PostgreSQL) 16.2 (Debian 16.2-1)", "postgres", "initdb")
-	pg17 := install(t, "postgres (PostgreSQL) 17beta1", "postgres", "initdb")
-	client := install(t, "psql (PostgreSQL) 18.0", "psql", "postgres") // no initdb: not a server's directory
+	pg14 := fakeProgram(t, "postgres (PostgreSQL) 14.9", "postgres", "initdb")
+	pg16 := fakeProgram(t, "postgres (PostgreSQL) 16.2 (Debian 16.2-1)", "postgres", "initdb")
+	pg17 := fakeProgram(t, "postgres (PostgreSQL) 17beta1", "postgres", "initdb")
+	// Without initdb it is not the directory of a server.
+	client := fakeProgram(t, "psql (PostgreSQL) 18.0", "psql", "postgres")
 	for _, c := range []struct {
 		name      string
 		tools     tools
@@ -35,10 +36,13 @@ func TestToolsAreFound(t *testing.T) {
 	}{
 		{name: "the newest", tools: tools{pg: []string{pg16, pg17, pg14, client}}, dir: pg17},
 		{name: "in PATH", tools: tools{path: []string{"/nowhere", pg16}}, dir: pg16},
-		{name: "the one asked for", tools: tools{pg: []string{pg14, pg16, pg17}}, major: 16, dir: pg16},
-		{name: "not the one asked for", tools: tools{pg: []string{pg17}}, major: 16, fail: "PostgreSQL 16 is missing"},
+		{name: "the requested release", tools: tools{pg: []string{pg14, pg16, pg17}}, major: 16, dir: pg16},
+		{name: "not the requested release", tools: tools{pg: []string{pg17}}, major: 16, fail: "PostgreSQL 16 is missing"},
 		{name: "too old", tools: tools{pg: []string{pg14}}, fail: "PostgreSQL 15 or newer is needed"},
-		{name: "none", tools: tools{path: []string{client}}, fail: "PostgreSQL is missing: install it with `make install`"},
+		{
+			name: "none", tools: tools{path: []string{client}},
+			fail: "PostgreSQL is missing: install it with `make install`",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -50,16 +54,16 @@ func TestToolsAreFound(t *testing.T) {
 	}
 }
 
-func TestNginxIsFound(t *testing.T) {
+func TestToolsFindsNginx(t *testing.T) {
 	t.Parallel()
 	for version, fail := range map[string]string{
 		"nginx version: nginx/1.18.0 (Ubuntu)": "nginx 1.22 or newer is needed",
 		"nginx version: nginx/1.22.1":          "",
 		"nginx version: nginx/1.30.0":          "",
 		"nginx version: nginx/2.0.0":           "",
-		"hello":                                "says no version",
+		"hello":                                "reports no version",
 	} {
-		_, err := tools{path: []string{install(t, version, "nginx")}}.nginx(t.Context())
+		_, err := tools{path: []string{fakeProgram(t, version, "nginx")}}.nginx(t.Context())
 		if !failsWith(err, fail) {
 			t.Errorf("%s: got %v, want %q", version, err, fail)
 		}
@@ -70,8 +74,8 @@ func TestNginxIsFound(t *testing.T) {
 	}
 }
 
-// A missing tool is said before anything is started, and nothing stays locked.
-func TestMissingToolIsOneLine(t *testing.T) {
+// A missing program is reported before any process starts, and no lock stays.
+func TestMissingProgramIsReportedFirst(t *testing.T) {
 	t.Parallel()
 	state, err := openState(t.TempDir())
 	if err != nil {
@@ -81,11 +85,13 @@ func TestMissingToolIsOneLine(t *testing.T) {
 	nowhere := tools{path: []string{"/nowhere"}}
 	held := &ports{}
 	defer held.close()
-	if _, err := startRedis(t.Context(), RedisConfig{}, state, held, newConsole(t.Output()), nowhere); !failsWith(err, "Redis is missing: install it with `make install`") {
+	_, err = startRedis(t.Context(), RedisConfig{}, state, held, newConsole(t.Output()), nowhere)
+	if !failsWith(err, "Redis is missing: install it with `make install`") {
 		t.Errorf("without Redis: %v", err)
 	}
 	s := &Stack{state: state, ports: held, log: newConsole(t.Output())}
-	if err := s.start(t.Context(), Config{Replicas: 3}, nowhere); !failsWith(err, "nginx is missing") || len(s.Processes()) != 0 {
+	err = s.start(t.Context(), Config{Replicas: 3}, nowhere)
+	if !failsWith(err, "nginx is missing") || len(s.Processes()) != 0 {
 		t.Errorf("without nginx: %v, and %d processes", err, len(s.Processes()))
 	}
 }
@@ -97,7 +103,7 @@ func failsWith(err error, text string) bool {
 	return strings.Contains(err.Error(), text) && !strings.Contains(err.Error(), "\n")
 }
 
-func TestLeftoverPostgres(t *testing.T) {
+func TestPreviousServerHoldsDirectory(t *testing.T) {
 	t.Parallel()
 	pg, err := StartPostgres(t.Context(), PostgresConfig{Unsafe: true})
 	if err != nil {
@@ -109,22 +115,22 @@ func TestLeftoverPostgres(t *testing.T) {
 		}
 	}()
 	data := filepath.Join(pg.base, "data")
-	if got, err := leftoverPID(data); err != nil || got != pg.PID() {
+	if got, err := previousServerPID(data); err != nil || got != pg.PID() {
 		t.Errorf("%d holds the directory (%v), want %d", got, err, pg.PID())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := awaitLeftover(ctx, data, newConsole(t.Output())); !failsWith(err, "kill -INT") {
+	if err := waitForPreviousServer(ctx, data, newConsole(t.Output())); !failsWith(err, "kill -INT") {
 		t.Errorf("with a live Postgres: %v", err)
 	}
 
-	// As after a reboot, or in a container: the pid is by now another program's.
+	// After a reboot, or in a container, another program may have the process id.
 	stale := t.TempDir()
 	file := filepath.Join(stale, "postmaster.pid")
 	if err := os.WriteFile(file, []byte("1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := awaitLeftover(ctx, stale, newConsole(t.Output())); err != nil {
+	if err := waitForPreviousServer(ctx, stale, newConsole(t.Output())); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(file); !os.IsNotExist(err) {
@@ -132,7 +138,7 @@ func TestLeftoverPostgres(t *testing.T) {
 	}
 }
 
-func TestPortsAreNotGivenTwice(t *testing.T) {
+func TestPortIsReservedUntilClose(t *testing.T) {
 	t.Parallel()
 	var a, b ports
 	defer b.close()
@@ -141,15 +147,15 @@ func TestPortsAreNotGivenTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	if again, err := b.pick(port); err != nil || again == port {
-		t.Errorf("another run got %d (%v), which is taken", again, err)
+		t.Errorf("another run got the reserved port %d (%v)", again, err)
 	}
 	a.close()
 	if !b.take(port) {
-		t.Errorf("%d is not free after it was given back", port)
+		t.Errorf("%d is not free after close", port)
 	}
 }
 
-func TestSweepTakesOnlyWhatWasLeft(t *testing.T) {
+func TestRemoveStaleDirsKeepsUsedAndNewDirs(t *testing.T) {
 	t.Parallel()
 	held, err := openState("")
 	if err != nil {
@@ -163,7 +169,7 @@ func TestSweepTakesOnlyWhatWasLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range []*stateDir{left, fresh} { // as a killed run leaves them
+	for _, d := range []*stateDir{left, fresh} { // the state after a killed run
 		if err := d.lock.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -175,10 +181,10 @@ func TestSweepTakesOnlyWhatWasLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	sweepThrowaways()
+	removeStaleDirs()
 	for d, want := range map[*stateDir]bool{held: true, left: false, fresh: true} {
 		if _, err := os.Stat(d.path); (err == nil) != want {
-			t.Errorf("%s: %v, want it there: %v", d.path, err, want)
+			t.Errorf("%s: %v, want that it exists: %v", d.path, err, want)
 		}
 		if err := d.close(); err != nil {
 			t.Error(err)

@@ -98,7 +98,7 @@ func (s *site) start(ctx context.Context, cfg stack.Config, speed int, proxied b
 // interpose puts a proxy on each connection of each replica.
 func (s *site) interpose(cfg *stack.Config) {
 	var databases, redises [replicas]string
-	cfg.Via = func(databaseURL, redisURL string) (string, string, error) {
+	cfg.ProxyURLs = func(databaseURL, redisURL string) (string, string, error) {
 		var err error
 		for i := range replicas {
 			if databases[i], err = s.toURL("replica-postgres", databaseURL); err != nil {
@@ -113,7 +113,7 @@ func (s *site) interpose(cfg *stack.Config) {
 	cfg.ReplicaEnv = func(i int) map[string]string {
 		return map[string]string{"DATABASE_URL": databases[i], "REDIS_URL": redises[i]}
 	}
-	cfg.ViaBackends = func(backends []string) ([]string, error) {
+	cfg.ProxyBackends = func(backends []string) ([]string, error) {
 		through := make([]string, len(backends))
 		for i, b := range backends {
 			var err error

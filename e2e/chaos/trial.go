@@ -86,7 +86,7 @@ func (l *lab) slowSite(ctx context.Context, env map[string]string) (_ *site, err
 	l.say("starting DL-SMS, with a Postgres that takes 40 ms for each answer")
 	s := &site{proxies: newProxies(), journal: &e2e.Journal{}}
 	cfg := stack.Config{Binary: l.binary, Env: env}
-	cfg.Via = func(databaseURL, redisURL string) (string, string, error) {
+	cfg.ProxyURLs = func(databaseURL, redisURL string) (string, string, error) {
 		slow, err := s.toURL("replica-postgres", databaseURL)
 		return slow, redisURL, err
 	}

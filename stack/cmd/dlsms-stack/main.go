@@ -1,4 +1,5 @@
-// Command dlsms-stack runs all of DL-SMS on this machine until it is told to end: what `make run` calls.
+// Command dlsms-stack runs DL-SMS on this machine until it gets a signal to stop.
+// `make run` calls it.
 package main
 
 import (
@@ -16,11 +17,11 @@ import (
 )
 
 func main() {
-	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
-		ends = append(ends, syscall.SIGHUP) // the terminal is closed
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // nohup ignores it
+		signals = append(signals, syscall.SIGHUP) // sent when the terminal is closed
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), ends...)
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	err := run(ctx, stop, os.Args[1:], os.Stdout)
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "dlsms:", err)
@@ -28,37 +29,39 @@ func main() {
 	}
 }
 
-// run starts the system and stops it when ctx ends, which is the ordinary end and no error. From then on a second signal ends
-// this process at once, as release gives the signals back; the kernel then ends the children.
+// run starts the system, and stops it when ctx ends. This is the normal end, so it is not an error.
+// release restores the default action of the signals: a second signal then ends this process
+// immediately, and the kernel ends the children.
 func run(ctx context.Context, release func(), args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("dlsms-stack", flag.ContinueOnError)
 	cfg := stack.Config{Seed: true, Log: out, Env: settings(os.Environ())}
-	flags.StringVar(&cfg.Dir, "dir", ".local", "directory for the database and the secrets")
-	flags.StringVar(&cfg.Binary, "binary", ".local/bin/dlsms", "the program to run")
+	flags.StringVar(&cfg.Dir, "dir", ".local", "directory of the database and the secrets")
+	flags.StringVar(&cfg.Binary, "binary", ".local/bin/dlsms", "path of the dlsms program")
 	flags.StringVar(&cfg.Listen, "listen", "127.0.0.1:9090", "address for clients")
 	flags.IntVar(&cfg.Replicas, "replicas", 3, "number of replicas")
 	flags.BoolVar(&cfg.NoRedis, "no-redis", false, "run without Redis")
-	flags.BoolVar(&cfg.Seed, "seed", true, "put the demo data in")
+	flags.BoolVar(&cfg.Seed, "seed", true, "insert the demo data")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if cfg.Replicas < 1 {
-		return fmt.Errorf("-replicas is %d, and has to be 1 at least", cfg.Replicas)
+		return fmt.Errorf("-replicas is %d, and must be at least 1", cfg.Replicas)
 	}
 	s, err := stack.Start(ctx, cfg)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // told to end while starting, and all is stopped
+			return nil //nolint:nilerr // a signal stopped the start, and all processes have ended
 		}
 		return err
 	}
 	fmt.Fprint(out, welcome(s, cfg))
-	s.KeepUp(ctx)
+	s.Supervise(ctx)
 	release()
 	return s.Stop(context.WithoutCancel(ctx))
 }
 
-// settings are those of the environment, such as RATE_LIMIT_PER_MINUTE=0 make run, without the addresses that the stack makes itself.
+// settings returns the settings in the environment, such as RATE_LIMIT_PER_MINUTE=0 make run.
+// It leaves out the addresses that the stack sets.
 func settings(environ []string) map[string]string {
 	env := map[string]string{}
 	for _, entry := range environ {
@@ -80,9 +83,11 @@ func welcome(s *stack.Stack, cfg stack.Config) string {
 		fmt.Fprintf(&b, "  make grpcurl    # once\n")
 	}
 	fmt.Fprintf(&b, "  %s -plaintext %s list\n", grpcurl, s.Addr())
-	fmt.Fprintf(&b, "  %s -plaintext -d '{\"available_only\": true}' %s dlsms.v1.SeatService/GetSeats\n", grpcurl, s.Addr())
+	fmt.Fprintf(&b, "  %s -plaintext -d '{\"available_only\": true}' %s dlsms.v1.SeatService/GetSeats\n",
+		grpcurl, s.Addr())
 	if cfg.Seed {
-		fmt.Fprintf(&b, "  %s -plaintext -d '{\"student_id\": \"S2021001\", \"password\": \"password123\"}' %s dlsms.v1.AuthService/Login\n", grpcurl, s.Addr())
+		fmt.Fprintf(&b, "  %s -plaintext -d '{\"student_id\": \"S2021001\", \"password\": \"password123\"}' "+
+			"%s dlsms.v1.AuthService/Login\n", grpcurl, s.Addr())
 	}
 	for i, r := range s.Replicas {
 		if i == 0 {
@@ -91,6 +96,7 @@ func welcome(s *stack.Stack, cfg stack.Config) string {
 			fmt.Fprintf(&b, ", http://%s/metrics", r.AdminAddr())
 		}
 	}
-	fmt.Fprintf(&b, "\nDatabase: psql \"$(cat %s/database-url)\"\nCtrl-C stops everything; the data stays in %[1]s.\n\n", cfg.Dir)
+	fmt.Fprintf(&b, "\nDatabase: psql \"$(cat %s/database-url)\"\n", cfg.Dir)
+	fmt.Fprintf(&b, "Ctrl-C stops everything; the data stays in %s.\n\n", cfg.Dir)
 	return b.String()
 }
