@@ -13,6 +13,8 @@ import (
 	"github.com/dlsms/dlsms/availability"
 	"github.com/dlsms/dlsms/feed"
 	"github.com/dlsms/dlsms/server"
+	"github.com/dlsms/dlsms/server/edge"
+	"github.com/dlsms/dlsms/server/identity"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/telemetry"
 	"github.com/dlsms/dlsms/worker"
@@ -50,11 +52,11 @@ func newReplica(ctx context.Context, s *settings, log *slog.Logger) *replica {
 // changes; the wakeups, which wake Subscribe streams; the worker, which learns when rows come due.
 func (r *replica) connect(context.Context) error {
 	s := r.settings
-	keys, err := server.ParseKeyRing(s.JWTSecret)
+	keys, err := identity.ParseKeyRing(s.JWTSecret)
 	if err != nil {
 		return err
 	}
-	if r.redis, err = server.OpenRedis(s.RedisURL); err != nil {
+	if r.redis, err = edge.OpenRedis(s.RedisURL, edge.RedisTimeout); err != nil {
 		return err
 	}
 	r.feed = feed.New(r.store, feed.Options{
@@ -87,10 +89,10 @@ func (r *replica) connect(context.Context) error {
 		Keys:         keys,
 		TokenTTL:     s.JWTTTL,
 		BcryptCost:   s.BcryptCost,
-		Limits: server.RateLimits{
+		Limits: edge.RateLimits{
 			PerUserPerMinute: s.RateLimit, PerAddressPerMinute: s.AuthLimit, LoginFailures: s.FailureLimit,
 		},
-		Streams: server.StreamLimits{
+		Streams: edge.StreamLimits{
 			Total: s.MaxStreams, PerAddress: s.MaxStreamsPerAddress, PerUser: s.MaxStreamsPerUser,
 		},
 		TrustedProxies: s.Proxies,

@@ -17,7 +17,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/dlsms/dlsms/server"
+	"github.com/dlsms/dlsms/server/identity"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -96,7 +96,7 @@ func (s *settings) check(fields ...any) error {
 			continue
 		}
 		err := s.fault(d)
-		if err != nil && !strings.HasPrefix(err.Error(), d.name) { // server.ParseKeyRing names its setting
+		if err != nil && !strings.HasPrefix(err.Error(), d.name) { // identity.ParseKeyRing names its setting
 			err = fmt.Errorf("%s: %w", d.name, err)
 		}
 		faults = append(faults, err)
@@ -274,7 +274,7 @@ func checkRedisURL(text string) error {
 }
 
 func checkJWTSecret(text string) error {
-	_, err := server.ParseKeyRing(text)
+	_, err := identity.ParseKeyRing(text)
 	return err
 }
 

@@ -8,6 +8,8 @@ import (
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/server/edge"
+	"github.com/dlsms/dlsms/server/identity"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -15,11 +17,11 @@ type authService struct {
 	dlsmsv1.UnsafeAuthServiceServer
 
 	store     *store.Store
-	tokens    *tokens
-	revoked   *revocations
-	inForce   func(context.Context, Caller) error
-	passwords *passwords
-	limits    *limits
+	tokens    *identity.Tokens
+	revoked   *identity.Revocations
+	inForce   func(context.Context, identity.Caller) error
+	passwords *identity.Passwords
+	limits    *edge.Limits
 	hints     *Hints
 }
 
@@ -37,7 +39,7 @@ func (s *authService) Register(ctx context.Context, req *dlsmsv1.RegisterRequest
 	}
 
 	var err error
-	if u.PasswordHash, err = s.passwords.hash(ctx, u.StudentID, password); err != nil {
+	if u.PasswordHash, err = s.passwords.Hash(ctx, clientKey(ctx), u.StudentID, password); err != nil {
 		return nil, err
 	}
 	user, err := s.store.RegisterUser(ctx, u)
@@ -62,7 +64,7 @@ func (s *authService) Login(ctx context.Context, req *dlsmsv1.LoginRequest) (*dl
 	if err != nil {
 		return nil, err
 	}
-	token, claims, err := s.tokens.issue(credentials)
+	token, claims, err := s.tokens.Issue(credentials)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +87,7 @@ func (s *authService) VerifyToken(
 		return nil, err
 	}
 
-	claims, err := s.tokens.verify(req.GetToken())
+	claims, err := s.tokens.Verify(req.GetToken())
 	if err != nil {
 		return nil, err
 	}
@@ -123,11 +125,11 @@ func (s *authService) ChangePassword(
 }
 
 func (s *authService) Logout(ctx context.Context, _ *dlsmsv1.LogoutRequest) (*dlsmsv1.LogoutResponse, error) {
-	me := caller(ctx)
-	if err := s.store.RevokeToken(ctx, me.UserID, me.JTI, me.forgettable()); err != nil {
+	me := edge.Caller(ctx)
+	if err := s.store.RevokeToken(ctx, me.UserID, me.JTI, me.RevocationExpiry()); err != nil {
 		return nil, err
 	}
-	s.revoke(store.Revocation{UserID: me.UserID, JTI: me.JTI, ExpiresAt: me.forgettable()})
+	s.revoke(store.Revocation{UserID: me.UserID, JTI: me.JTI, ExpiresAt: me.RevocationExpiry()})
 
 	return &dlsmsv1.LogoutResponse{}, nil
 }
@@ -136,27 +138,27 @@ func (s *authService) Logout(ctx context.Context, _ *dlsmsv1.LogoutRequest) (*dl
 // ChangePassword needs it: if an earlier attempt of the same call changed the password and its
 // answer was lost, the client must see that its token is revoked, not that its password is wrong.
 func (s *authService) checkNotRevoked(ctx context.Context) error {
-	if err := s.revoked.read(ctx); err != nil {
+	if err := s.revoked.Read(ctx); err != nil {
 		return err
 	}
-	return s.revoked.check(caller(ctx))
+	return s.revoked.Check(edge.Caller(ctx))
 }
 
 // replacePassword checks the caller's current password, stores the hash of the next one and revokes
 // all of the caller's tokens.
 func (s *authService) replacePassword(ctx context.Context, current []string, next string) error {
-	me := caller(ctx)
+	me := edge.Caller(ctx)
 	old, err := s.checkPassword(ctx, me.StudentID, current, func() (library.Credentials, error) {
 		return s.store.CredentialsByID(ctx, me.UserID)
 	})
 	if err != nil {
 		return err
 	}
-	hash, err := s.passwords.hash(ctx, me.StudentID, next)
+	hash, err := s.passwords.Hash(ctx, clientKey(ctx), me.StudentID, next)
 	if err != nil {
 		return err
 	}
-	expiresAt := s.tokens.allForgettable()
+	expiresAt := s.tokens.RevocationExpiry()
 	generation, err := s.store.ChangePassword(ctx, me.UserID, old.PasswordHash, hash, expiresAt)
 	if err != nil {
 		return err
@@ -168,7 +170,7 @@ func (s *authService) replacePassword(ctx context.Context, current []string, nex
 // revoke applies a committed revocation on this replica at once and sends the other replicas a
 // hint.
 func (s *authService) revoke(r store.Revocation) {
-	s.revoked.apply(r)
+	s.revoked.Apply(r)
 	s.hints.Send(HintTokens)
 }
 
@@ -180,26 +182,29 @@ func (s *authService) checkPassword(
 	ctx context.Context, studentID string, forms []string, load func() (library.Credentials, error),
 ) (library.Credentials, error) {
 	var found library.Credentials
-	if err := s.limits.loginAllowed(ctx, studentID); err != nil {
+	if err := s.limits.LoginAllowed(ctx, studentID); err != nil {
 		return found, err
 	}
-	err := s.passwords.inTurn(ctx, studentID, func() (err error) {
+	err := s.passwords.WithSlot(ctx, clientKey(ctx), studentID, func() (err error) {
 		// Checked again, since other attempts may have failed while this one waited. Otherwise, all
 		// attempts that fit into the queue would get past the limit.
-		if err := s.limits.loginAllowed(ctx, studentID); err != nil {
+		if err := s.limits.LoginAllowed(ctx, studentID); err != nil {
 			return err
 		}
 		if found, err = load(); err != nil && !errors.Is(err, library.ErrUserNotFound) {
 			return err
 		}
-		err = s.passwords.compare(found.PasswordHash, forms...)
+		err = s.passwords.Compare(found.PasswordHash, forms...)
 		if errors.Is(err, library.ErrBadCredentials) {
-			s.limits.loginFailed(ctx, studentID)
+			s.limits.LoginFailed(ctx, studentID)
 		}
 		return err
 	})
 	return found, err
 }
+
+// clientKey returns the key by which the password slots count the client.
+func clientKey(ctx context.Context) string { return string(edge.ClientKey(ctx)) }
 
 func userProto(u library.User) *dlsmsv1.User {
 	return &dlsmsv1.User{

@@ -19,6 +19,7 @@ import (
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/server/identity"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
@@ -196,7 +197,7 @@ func TestPasswordsAreStoredAsBcryptHashes(t *testing.T) {
 	s.login(t, "S2021", "of another cost")
 
 	for _, cost := range []int{0, 3, 32} {
-		if _, err := newPasswords(cost, 1); err == nil {
+		if _, err := identity.NewPasswords(cost, 1, identity.PasswordWait); err == nil {
 			t.Errorf("BCRYPT_COST %d was accepted", cost)
 		}
 	}

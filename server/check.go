@@ -16,6 +16,7 @@ import (
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/server/identity"
 )
 
 // check validates the shape of a request. It collects all field errors, so that a client learns of
@@ -129,7 +130,7 @@ func (c *check) requestID(v string) string {
 func (c *check) studentID(field, v string) string {
 	ok := len(v) >= 3 && len(v) <= 32
 	for i := 0; ok && i < len(v); i++ {
-		ok = idByte(v[i])
+		ok = identity.IsIDByte(v[i])
 	}
 	if !ok {
 		c.fault(field, `must be 3 to 32 ASCII letters, digits, ".", "_" or "-"`)

@@ -6,6 +6,8 @@ import (
 	_ "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/dlsms/dlsms/server/edge"
 )
 
 // lenientCodec is grpc's protobuf codec, except that it accepts bytes that are not a message. grpc
@@ -33,23 +35,8 @@ func (c lenientCodec) Marshal(v any) (mem.BufferSlice, error) {
 func (c lenientCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	err := c.CodecV2.Unmarshal(data, v)
 	if m, ok := v.(proto.Message); ok && err != nil {
-		proto.Reset(m)
-		m.ProtoReflect().SetUnknown([]byte{malformedMark})
+		edge.MarkMalformed(m)
 		return nil //nolint:nilerr // the mark replaces the error
 	}
 	return err
-}
-
-// malformedMark is stored in place of a message's unknown fields. The unknown fields of a parsed
-// message never begin with a zero byte: it would be field number 0, which is malformed itself.
-const malformedMark = 0
-
-// malformed reports whether lenientCodec has marked a message.
-func malformed(m any) bool {
-	msg, ok := m.(proto.Message)
-	if !ok {
-		return false
-	}
-	unknown := msg.ProtoReflect().GetUnknown()
-	return len(unknown) == 1 && unknown[0] == malformedMark
 }

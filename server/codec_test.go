@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/server/edge"
 )
 
 // rawCodec sends and receives bytes unchanged.
@@ -83,7 +84,7 @@ func TestStreamsWithoutARequestAreLogged(t *testing.T) {
 		"none":     {nil, codes.Internal, codes.InvalidArgument},
 	} {
 		err := watchWith(metadata.AppendToOutgoingContext(t.Context(), "x-request-id", name), t, s, test.messages...)
-		line := s.log.rpc(t, name)
+		line := s.log.RPC(t, name)
 		if status.Code(err) != test.answered || line["code"] != test.logged.String() || line["level"] != "INFO" {
 			t.Errorf("%s: %v, the log has %v", name, err, line)
 		}
@@ -120,8 +121,8 @@ func FuzzMalformed(f *testing.F) {
 		if err := newCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(b)}, &m); err != nil {
 			t.Fatal(err)
 		}
-		if malformed(&m) != (plain != nil) {
-			t.Errorf("%x: malformed %v, but protobuf says %v", b, malformed(&m), plain)
+		if edge.IsMalformed(&m) != (plain != nil) {
+			t.Errorf("%x: malformed %v, but protobuf says %v", b, edge.IsMalformed(&m), plain)
 		}
 	})
 }

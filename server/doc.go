@@ -1,13 +1,7 @@
-// Package server is the API: the four gRPC services of dlsms.v1, and the edge around them.
+// Package server is the API: the four gRPC services of dlsms.v1, and their wiring.
 //
-// Its invariant: the policy allows every call that reaches a handler, and errors.go makes every
-// error that reaches a client.
-//
-// # The edge
-//
-// Every RPC, unary or stream, runs through edge.run (interceptors.go): log, map errors, recover,
-// gate (starting or draining), deadline, authenticate, limit, admit, handler. One table (policy.go)
-// lists the allowed callers and the limits of each method.
+// Its invariant: every call reaches its handler through package edge, which decides whether the
+// caller may make it, and turns the error of the handler into a status.
 //
 // # Writing a handler
 //
@@ -22,7 +16,7 @@
 //			return nil, err
 //		}
 //
-//		r, err := s.library.Reservation(ctx, caller(ctx).UserID, id)
+//		r, err := s.library.Reservation(ctx, edge.Caller(ctx).UserID, id)
 //		if err != nil {
 //			return nil, err
 //		}
@@ -32,7 +26,7 @@
 //
 // A handler that changes data sends a hint after the commit: s.hints.Send(HintReservations).
 //
-// check (check.go) collects all errors in the shape of the request. caller(ctx) (call.go) is the
+// check (check.go) collects all errors in the shape of the request. edge.Caller(ctx) is the
 // authenticated caller; on public methods it is zero. A handler returns errors unchanged: a
 // *library.Error becomes its code and details, a context error becomes the client's cancellation or
 // deadline, and any other error becomes INTERNAL with its cause in the log. A handler makes no
@@ -45,5 +39,5 @@
 // A stream runs on stream.Context(). This context ends when the client disconnects, when the
 // caller's token is revoked or expires, when the server stops, and when the client has not read for
 // a while. A handler must return when the context is done, with any error: the edge knows the
-// reason. Send may block on a slow client; the edge ends the stream in that case, too (streams.go).
+// reason. Send may block on a slow client; the edge ends the stream in that case, too (edge/streams.go).
 package server

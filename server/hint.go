@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/dlsms/dlsms/server/edge"
 )
 
 // Hint is a set of flags that tells replicas what kind of data changed in Postgres, so that they
@@ -51,7 +53,7 @@ type Hints struct {
 
 	pending atomic.Uint32
 	wake    chan struct{}
-	breaker breaker
+	breaker edge.Breaker
 }
 
 func newHints(client redis.UniversalClient, library int64, log *slog.Logger, receive func(Hint)) *Hints {
@@ -103,12 +105,12 @@ func (h *Hints) publish(ctx context.Context) {
 
 // broadcast publishes a hint on Redis as "<replica> <hint>".
 func (h *Hints) broadcast(ctx context.Context, hint Hint) {
-	if h.client == nil || !h.breaker.allow(redisTimeout) {
+	if h.client == nil || !h.breaker.Allow(edge.RedisTimeout) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	ctx, cancel := context.WithTimeout(ctx, edge.RedisTimeout)
 	defer cancel()
-	h.breaker.report(h.client.Publish(ctx, h.channel, h.id+" "+strconv.Itoa(int(hint))).Err() == nil)
+	h.breaker.Report(h.client.Publish(ctx, h.channel, h.id+" "+strconv.Itoa(int(hint))).Err() == nil)
 }
 
 // subscribe receives hints from Redis until ctx ends, and reconnects after errors.

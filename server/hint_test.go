@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"log/slog"
-	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -113,15 +112,4 @@ func TestHintsWithoutRedis(t *testing.T) {
 	eventually(t, "the replica's own hint", func() bool {
 		return got.reservations.Load() == 1 && got.tokens.Load() == 1
 	})
-}
-
-func TestOpenRedis(t *testing.T) {
-	t.Parallel()
-	if c, err := OpenRedis(""); c != nil || err != nil {
-		t.Errorf("no url gives %v, %v", c, err)
-	}
-	_, err := OpenRedis("http://user:hunter2@localhost")
-	if err == nil || len(err.Error()) > 200 || strings.Contains(err.Error(), "hunter2") {
-		t.Errorf("a bad url gives %v", err)
-	}
 }

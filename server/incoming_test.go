@@ -23,6 +23,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/server/edge"
 	"github.com/dlsms/dlsms/stack"
 )
 
@@ -143,10 +144,9 @@ func message(t *testing.T, m proto.Message) []byte {
 }
 
 // setIncoming changes what a server allows before it is called.
-func (s *testServer) setIncoming(timeout time.Duration, limits incomingLimits) {
-	s.edge.incoming.mu.Lock()
-	defer s.edge.incoming.mu.Unlock()
-	s.edge.incoming.timeout, s.edge.incoming.limits = timeout, limits
+func (s *testServer) setIncoming(timeout time.Duration, limits edge.IncomingLimits) {
+	limits.Timeout = timeout
+	s.edge.SetIncomingLimits(limits)
 }
 
 // TestARequestThatDoesNotArrive: headers without the rest of the call have a deadline, whatever is missing and of whichever method.
@@ -154,7 +154,7 @@ func TestARequestThatDoesNotArrive(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	token := "Bearer " + s.tokenOf(t)
-	s.setIncoming(500*time.Millisecond, defaultIncomingLimits)
+	s.setIncoming(500*time.Millisecond, edge.DefaultIncomingLimits)
 	whole := message(t, &dlsmsv1.GetSeatsRequest{Branch: "science"})
 	raw := dialRaw(t, s.addr)
 	calls := map[string]uint32{}
@@ -199,10 +199,10 @@ func TestARequestThatDoesNotArrive(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if line := s.log.rpc(t, "trickle"); line["code"] != "Unavailable" || line["cause"] != "the request did not arrive in time" {
+	if line := s.log.RPC(t, "trickle"); line["code"] != "Unavailable" || line["cause"] != "the request did not arrive in time" {
 		t.Errorf("%v", line)
 	}
-	eventually(t, "no call that waits", func() bool { return s.edge.incoming.count() == 0 && s.edge.running.Load() == 0 })
+	eventually(t, "no call that waits", func() bool { return s.edge.Stats().Incoming == 0 && s.edge.Stats().Running == 0 })
 	if _, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{}); err != nil {
 		t.Error(err)
 	}
@@ -213,7 +213,7 @@ func TestTheDeadlineBeginsAtTheHeaders(t *testing.T) {
 	t.Parallel()
 	left := make(chan time.Duration, 1)
 	s := startWith(t, func(all *services) {
-		all.seat = fakeSeats{branches: func(ctx context.Context) error {
+		all.seat = fakeSeats{Branches: func(ctx context.Context) error {
 			at, _ := ctx.Deadline()
 			left <- time.Until(at)
 			return nil
@@ -221,14 +221,14 @@ func TestTheDeadlineBeginsAtTheHeaders(t *testing.T) {
 	})
 	raw := dialRaw(t, s.addr)
 	id := raw.begin(t, dlsmsv1.SeatService_GetBranches_FullMethodName, nil)
-	eventually(t, "a call that waits", func() bool { return s.edge.incoming.count() == 1 })
+	eventually(t, "a call that waits", func() bool { return s.edge.Stats().Incoming == 1 })
 	seen := time.Now()
 	eventually(t, "a second after its headers", func() bool { return time.Since(seen) > time.Second })
 	if err := raw.framer.WriteData(id, true, message(t, &dlsmsv1.GetBranchesRequest{})); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-left; got > defaultDeadline-time.Second {
-		t.Errorf("%v are left of %v, a second after the headers", got, defaultDeadline)
+	if got := <-left; got > edge.DefaultDeadline-time.Second {
+		t.Errorf("%v are left of %v, a second after the headers", got, edge.DefaultDeadline)
 	}
 }
 
@@ -236,7 +236,7 @@ func TestTheDeadlineBeginsAtTheHeaders(t *testing.T) {
 func TestHalfSentRequestsMakeRoom(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
-	s.setIncoming(time.Hour, incomingLimits{total: 6, perAddress: 4})
+	s.setIncoming(time.Hour, edge.IncomingLimits{Total: 6, PerAddress: 4})
 	raw := dialRaw(t, s.addr)
 	sent := 0
 	half := func(address string) uint32 {
@@ -245,7 +245,7 @@ func TestHalfSentRequestsMakeRoom(t *testing.T) {
 		eventually(t, "its turn, so that the next one is newer", func() bool {
 			raw.mu.Lock()
 			defer raw.mu.Unlock()
-			return s.edge.incoming.count()+len(raw.ended) == sent
+			return s.edge.Stats().Incoming+len(raw.ended) == sent
 		})
 		return id
 	}
@@ -262,13 +262,13 @@ func TestHalfSentRequestsMakeRoom(t *testing.T) {
 		a = append(a, half("192.0.2.1"))
 	}
 	overloaded(a[:6]...)
-	eventually(t, "4 calls", func() bool { return s.edge.incoming.count() == 4 })
+	eventually(t, "4 calls", func() bool { return s.edge.Stats().Incoming == 4 })
 
 	for range 3 { // one more than fits with those
 		half("192.0.2.2")
 	}
 	overloaded(a[6])
-	eventually(t, "6 calls", func() bool { return s.edge.incoming.count() == 6 })
+	eventually(t, "6 calls", func() bool { return s.edge.Stats().Incoming == 6 })
 
 	for range 20 {
 		if _, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{}); err != nil {
@@ -283,14 +283,14 @@ func TestShutdownDoesNotWaitForHalfSentRequests(t *testing.T) {
 	entered, finish := make(chan struct{}, 1), make(chan struct{})
 	s := startWith(t, func(all *services) {
 		all.seat = fakeSeats{
-			branches: func(ctx context.Context) error {
+			Branches: func(ctx context.Context) error {
 				entered <- struct{}{}
 				<-finish
 				return ctx.Err()
 			},
 		}
 	})
-	s.setIncoming(time.Hour, defaultIncomingLimits)
+	s.setIncoming(time.Hour, edge.DefaultIncomingLimits)
 	running := make(chan error, 1)
 	go func() {
 		_, err := s.seats.GetBranches(t.Context(), &dlsmsv1.GetBranchesRequest{})
@@ -303,12 +303,12 @@ func TestShutdownDoesNotWaitForHalfSentRequests(t *testing.T) {
 		raw.begin(t, dlsmsv1.SeatService_WatchSeats_FullMethodName, []byte{0})
 	}
 	dialRaw(t, s.addr) // calls nothing
-	eventually(t, "calls that wait", func() bool { return s.edge.incoming.count() == 40 })
+	eventually(t, "calls that wait", func() bool { return s.edge.Stats().Incoming == 40 })
 
 	down := make(chan error, 1)
 	go func() { down <- s.Shutdown(t.Context()) }()
 	begun := time.Now()
-	eventually(t, "an end of the streams", func() bool { return s.edge.streams.count() == 0 && time.Since(begun) > 2*lastWord })
+	eventually(t, "an end of the streams", func() bool { return s.edge.Stats().Streams == 0 && time.Since(begun) > 2*edge.HandlerGrace })
 	select {
 	case err := <-down:
 		t.Errorf("the server is down while a call runs: %v", err)

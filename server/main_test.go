@@ -1,16 +1,11 @@
 package server
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,17 +13,18 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	"github.com/dlsms/dlsms/availability"
 	"github.com/dlsms/dlsms/feed"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/server/edge"
+	"github.com/dlsms/dlsms/server/edge/edgetest"
+	"github.com/dlsms/dlsms/server/identity"
 	"github.com/dlsms/dlsms/stack"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -38,7 +34,7 @@ func TestMain(m *testing.M) { storetest.Main(m) }
 const testSecret = "qL2vN8xR4tW6yB1dF3hJ5kM7pS9uZ0aC"
 
 // within bounds how long a test waits for an expected event. The event usually occurs much sooner.
-const within = 15 * time.Second
+const within = edgetest.Within
 
 // testServer is a replica with all of its interceptors, and a client of that replica.
 type testServer struct {
@@ -82,7 +78,7 @@ func startOn(t testing.TB, db *storetest.DB, change func(*Config), replace func(
 // prepare starts a replica that is not ready yet.
 func prepare(t testing.TB, db *storetest.DB, change func(*Config), replace func(*services)) *testServer {
 	t.Helper()
-	ring, err := ParseKeyRing("test:" + testSecret)
+	ring, err := identity.ParseKeyRing("test:" + testSecret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +91,8 @@ func prepare(t testing.TB, db *storetest.DB, change func(*Config), replace func(
 		Keys:    ring, TokenTTL: 24 * time.Hour, BcryptCost: 4,
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		DBConns:        16, DrainTimeout: within, Reflection: true,
-		Now: s.clock.now,
+		RedisTimeout: within, // a busy machine may delay Redis
+		Now:          s.clock.Now,
 	}
 	changes := feed.New(s.config.Store, feed.Options{MaxStaleness: time.Minute})
 	s.config.Seats = availability.New(changes, availability.Options{PastTolerance: time.Minute})
@@ -110,7 +107,6 @@ func prepare(t testing.TB, db *storetest.DB, change func(*Config), replace func(
 	if s.Server, err = newServer(s.config, replace); err != nil {
 		t.Fatal(err)
 	}
-	s.edge.limits.timeout = within // a busy machine may delay Redis
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -151,11 +147,7 @@ func dial(t testing.TB, addr string, options ...grpc.DialOption) *grpc.ClientCon
 // timeout is long enough for a busy machine.
 func startRedis(t *testing.T) (redis.UniversalClient, *stack.Redis) {
 	t.Helper()
-	r, err := stack.StartRedis(t.Context(), stack.RedisConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = r.Stop(context.Background()) })
+	r := edgetest.StartRedis(t)
 	return patientRedis(t, r), r
 }
 
@@ -166,7 +158,7 @@ func patientRedis(t *testing.T, r *stack.Redis) redis.UniversalClient {
 
 func clientOf(t *testing.T, r *stack.Redis, timeout time.Duration) redis.UniversalClient {
 	t.Helper()
-	client, err := openRedis(r.RedisURL(), timeout)
+	client, err := edge.OpenRedis(r.RedisURL(), timeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,59 +166,14 @@ func clientOf(t *testing.T, r *stack.Redis, timeout time.Duration) redis.Univers
 	return client
 }
 
-// testClock is the wall clock plus an offset that a test may increase.
-type testClock struct{ ahead atomic.Int64 }
+type testLog = edgetest.Log
 
-func (c *testClock) now() time.Time             { return time.Now().Add(time.Duration(c.ahead.Load())) }
-func (c *testClock) putForward(d time.Duration) { c.ahead.Add(int64(d)) }
-
-// testLog records log output.
-type testLog struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *testLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *testLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
-// rpc waits for the log line of a call and returns it.
-func (l *testLog) rpc(t *testing.T, requestID string) map[string]any {
-	t.Helper()
-	var line map[string]any
-	eventually(t, "a log line of "+requestID, func() bool {
-		for text := range strings.Lines(l.String()) {
-			line = nil
-			if err := json.Unmarshal([]byte(text), &line); err != nil {
-				t.Fatalf("%v: %s", err, text)
-			}
-			if line["msg"] == "rpc" && line["request_id"] == requestID {
-				return true
-			}
-		}
-		return false
-	})
-	return line
-}
+type testClock = edgetest.Clock
 
 // eventually polls until a condition holds.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(within)
-	for !condition() {
-		if time.Now().After(deadline) {
-			t.Fatalf("timed out waiting for %s", what)
-		}
-		time.Sleep(time.Millisecond) //nolint:forbidigo // between two polls
-	}
+	edgetest.Eventually(t, what, condition)
 }
 
 const testPassword = "correct horse"
@@ -272,77 +219,20 @@ func bearing(ctx context.Context, token string) context.Context {
 // none.
 func want(t *testing.T, err error, code codes.Code, reason string) {
 	t.Helper()
-	if gotCode, gotReason := status.Code(err), reasonOf(err); gotCode != code || gotReason != reason {
-		t.Fatalf("got %v with reason %q, want %v with reason %q: %v", gotCode, gotReason, code, reason, err)
-	}
+	edgetest.Want(t, err, code, reason)
 }
 
-// detail returns the detail of type T of a status.
-func detail[T any](err error) (found T) {
-	for _, d := range status.Convert(err).Details() {
-		if d, ok := d.(T); ok {
-			return d
-		}
-	}
-	return found
-}
+func detail[T any](err error) T { return edgetest.Detail[T](err) }
 
-func reasonOf(err error) string {
-	info := detail[*errdetails.ErrorInfo](err)
-	if info != nil && info.GetDomain() != "dlsms" {
-		return "domain " + info.GetDomain()
-	}
-	return info.GetReason()
-}
+func reasonOf(err error) string { return edgetest.Reason(err) }
 
 // fieldsOf returns the names of the fields that an error reports as invalid.
-func fieldsOf(err error) []string {
-	var out []string
-	for _, v := range detail[*errdetails.BadRequest](err).GetFieldViolations() {
-		out = append(out, v.GetField())
-	}
-	return out
-}
+func fieldsOf(err error) []string { return edgetest.Fields(err) }
 
-// fakeSeats is a SeatService with handlers from a test.
-type fakeSeats struct {
-	dlsmsv1.UnimplementedSeatServiceServer
-	branches func(context.Context) error
-	watch    func(grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error
-}
-
-func (f fakeSeats) GetBranches(
-	ctx context.Context, _ *dlsmsv1.GetBranchesRequest,
-) (*dlsmsv1.GetBranchesResponse, error) {
-	return &dlsmsv1.GetBranchesResponse{}, f.branches(ctx)
-}
-
-func (f fakeSeats) WatchSeats(
-	_ *dlsmsv1.WatchSeatsRequest, stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse],
-) error {
-	return f.watch(stream)
-}
+type fakeSeats = edgetest.Seats
 
 // ended receives until the stream ends and returns the error of the end; nil for io.EOF.
 func ended[T any](t *testing.T, stream grpc.ServerStreamingClient[T]) error {
 	t.Helper()
-	got := make(chan error, 1)
-	go func() {
-		for {
-			if _, err := stream.Recv(); err != nil {
-				got <- err
-				return
-			}
-		}
-	}()
-	select {
-	case err := <-got:
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		return err
-	case <-time.After(within):
-		t.Fatal("the stream did not end")
-		return nil
-	}
+	return edgetest.Ended(t, stream)
 }

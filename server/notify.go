@@ -11,6 +11,8 @@ import (
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/server/edge"
+	"github.com/dlsms/dlsms/server/identity"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -34,7 +36,7 @@ type notifyService struct {
 	store   *store.Store
 	hints   *Hints
 	wakeups *Wakeups
-	inForce func(context.Context, Caller) error
+	inForce func(context.Context, identity.Caller) error
 	reading chan struct{} // semaphore: bounds the subscriptions that read at the same time
 }
 
@@ -48,7 +50,7 @@ func (s *notifyService) JoinWaitlist(
 ) (*dlsmsv1.JoinWaitlistResponse, error) {
 	var c check
 	booking := library.Booking{
-		UserID:    caller(ctx).UserID,
+		UserID:    edge.Caller(ctx).UserID,
 		SeatID:    c.id("seat_id", req.GetSeatId()),
 		RequestID: c.requestID(req.GetRequestId()),
 	}
@@ -68,7 +70,7 @@ func (s *notifyService) JoinWaitlist(
 func (s *notifyService) GetWaitlist(
 	ctx context.Context, _ *dlsmsv1.GetWaitlistRequest,
 ) (*dlsmsv1.GetWaitlistResponse, error) {
-	entries, err := s.store.Waitlist(ctx, caller(ctx).UserID)
+	entries, err := s.store.Waitlist(ctx, edge.Caller(ctx).UserID)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +91,7 @@ func (s *notifyService) LeaveWaitlist(
 		return nil, err
 	}
 
-	e, err := s.store.LeaveWaitlist(ctx, caller(ctx).UserID, id)
+	e, err := s.store.LeaveWaitlist(ctx, edge.Caller(ctx).UserID, id)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +109,7 @@ func (s *notifyService) ClaimOffer(
 		return nil, err
 	}
 
-	e, r, err := s.store.ClaimOffer(ctx, caller(ctx).UserID, id)
+	e, r, err := s.store.ClaimOffer(ctx, edge.Caller(ctx).UserID, id)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +128,7 @@ func (s *notifyService) GetNotifications(
 		return nil, err
 	}
 
-	list, err := s.store.Notifications(ctx, caller(ctx).UserID, after, size)
+	list, err := s.store.Notifications(ctx, edge.Caller(ctx).UserID, after, size)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +151,7 @@ func (s *notifyService) Subscribe(
 		return err
 	}
 
-	wakeups, stop := s.wakeups.Subscribe(caller(stream.Context()).UserID)
+	wakeups, stop := s.wakeups.Subscribe(edge.Caller(stream.Context()).UserID)
 	defer stop()
 	if err := stream.SendHeader(nil); err != nil { // tells the client at once that it is subscribed
 		return err
@@ -201,7 +203,7 @@ func (s *notifyService) deliver(
 func (s *notifyService) sendAfter(
 	ctx context.Context, stream grpc.ServerStreamingServer[dlsmsv1.SubscribeResponse], after int64,
 ) (int64, error) {
-	if err := s.inForce(ctx, caller(ctx)); err != nil {
+	if err := s.inForce(ctx, edge.Caller(ctx)); err != nil {
 		return after, err
 	}
 	for {
@@ -230,7 +232,7 @@ func (s *notifyService) readAfter(ctx context.Context, after int64) ([]library.N
 		return nil, ctx.Err()
 	}
 	defer func() { <-s.reading }()
-	return s.store.Notifications(ctx, caller(ctx).UserID, after, maxNotifications)
+	return s.store.Notifications(ctx, edge.Caller(ctx).UserID, after, maxNotifications)
 }
 
 // notificationKinds maps each event that notifies its user to the kind that clients see.

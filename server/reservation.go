@@ -5,6 +5,7 @@ import (
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/server/edge"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -26,10 +27,10 @@ func (s *reservationService) CreateReservation(
 ) (*dlsmsv1.CreateReservationResponse, error) {
 	var c check
 	booking := library.Booking{
-		UserID:    caller(ctx).UserID,
+		UserID:    edge.Caller(ctx).UserID,
 		SeatID:    c.id("seat_id", req.GetSeatId()),
 		RequestID: c.requestID(req.GetRequestId()),
-		Token:     caller(ctx).identity(),
+		Token:     edge.Caller(ctx).Identity(),
 	}
 	booking.StartTime, booking.EndTime = c.windowFromNow(req.GetStartTime(), req.GetEndTime())
 	if err := c.err(); err != nil {
@@ -54,7 +55,7 @@ func (s *reservationService) GetReservation(
 		return nil, err
 	}
 
-	r, err := s.store.Reservation(ctx, caller(ctx).UserID, id)
+	r, err := s.store.Reservation(ctx, edge.Caller(ctx).UserID, id)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +75,7 @@ func (s *reservationService) GetReservations(
 
 	// One row more than the page tells whether there is a next page.
 	from := store.ReservationCursor{StartTime: after.Time, ID: after.ID}
-	list, err := s.store.Reservations(ctx, caller(ctx).UserID, view, from, size+1)
+	list, err := s.store.Reservations(ctx, edge.Caller(ctx).UserID, view, from, size+1)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +145,7 @@ func (s *reservationService) transition(
 		return nil, err
 	}
 
-	r, err := move(ctx, caller(ctx).UserID, id)
+	r, err := move(ctx, edge.Caller(ctx).UserID, id)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +164,7 @@ func (s *reservationService) ExtendReservation(
 		return nil, err
 	}
 
-	r, err := s.store.Extend(ctx, caller(ctx).UserID, id, end)
+	r, err := s.store.Extend(ctx, edge.Caller(ctx).UserID, id, end)
 	if err != nil {
 		return nil, err
 	}

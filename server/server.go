@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,7 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
@@ -23,6 +24,8 @@ import (
 	"github.com/dlsms/dlsms/availability"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/server/edge"
+	"github.com/dlsms/dlsms/server/identity"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/telemetry"
 )
@@ -36,19 +39,21 @@ type Config struct {
 	// MaxStaleness is the MaxStaleness of Seats. When the read model is older and Postgres is
 	// unreachable, the health service reports SeatService as NOT_SERVING.
 	MaxStaleness time.Duration
-	Redis        redis.UniversalClient // from OpenRedis; nil: the replica runs without Redis
+	Redis        redis.UniversalClient // from edge.OpenRedis; nil: the replica runs without Redis
+	// RedisTimeout bounds how long a call waits for Redis. 0 stands for edge.RedisTimeout.
+	RedisTimeout time.Duration
 	Log          *slog.Logger
 	Metrics      prometheus.Registerer // nil: metrics are not registered
 
-	Keys       *KeyRing
+	Keys       *identity.KeyRing
 	TokenTTL   time.Duration
 	BcryptCost int
-	Limits     RateLimits
+	Limits     edge.RateLimits
 	// TrustedProxies are the networks of the peers whose x-real-ip header is trusted.
 	TrustedProxies []netip.Prefix
 	// DBConns is the size of the store's connection pool. Admission derives its slots from it.
 	DBConns      int
-	Streams      StreamLimits // a zero limit is replaced by the one of DefaultStreamLimits
+	Streams      edge.StreamLimits // a zero limit is replaced by the one of edge.DefaultStreamLimits
 	DrainTimeout time.Duration
 	Reflection   bool
 	// Now is the wall clock. Tokens are issued and expire by it. No booking depends on it.
@@ -57,20 +62,10 @@ type Config struct {
 	Options []grpc.ServerOption
 }
 
-// DefaultStreamLimits are the limits on open streams. They are above the need of a campus behind
-// one address and below the load that would harm a replica: a stream costs a replica about 20 KB.
-var DefaultStreamLimits = StreamLimits{Total: 10_000, PerAddress: 1_000, PerUser: 8}
-
-// Limits on the size of requests. The largest valid message is below 2 KB. The largest valid
-// headers, with a token, are below 1 KB.
+// Limits on the requests of a client.
 const (
+	// maxMessage is the size of a message in bytes. The largest valid message is below 2 KB.
 	maxMessage = 64 << 10
-	maxHeaders = 16 << 10
-	// maxHeaderList is the limit that grpc itself enforces. grpc resets a stream above it without a
-	// status; nginx takes the reset for a failing replica, and clients repeat the call. The limit
-	// is therefore above the 64 KiB that nginx lets through plus 32 bytes for each of 1,000 fields,
-	// so that refuseLargeHeaders answers every oversized call from nginx.
-	maxHeaderList = 96 << 10
 	// maxConcurrentStreams bounds the calls on one connection. nginx spreads one client connection
 	// over many connections to the replicas, so only direct clients use more than a few.
 	maxConcurrentStreams = 1024
@@ -84,8 +79,10 @@ const (
 
 // Server serves the API over gRPC.
 type Server struct {
+	parts
+
 	grpc         *grpc.Server
-	edge         *edge
+	edge         *edge.Edge
 	probes       *probes
 	hints        *Hints
 	seats        *availability.Model
@@ -105,19 +102,20 @@ func New(c Config) (*Server, error) { return newServer(c, nil) }
 // newServer is New. If replace is not nil, it can replace handlers, for tests of the edge.
 func newServer(c Config, replace func(*services)) (*Server, error) {
 	// Hashing gets at most half of the cores, so that reads of seats stay fast during many logins.
-	passwords, err := newPasswords(c.BcryptCost, runtime.GOMAXPROCS(0)/2)
+	passwords, err := identity.NewPasswords(c.BcryptCost, runtime.GOMAXPROCS(0)/2, identity.PasswordWait)
 	if err != nil {
 		return nil, err
 	}
+	p := newParts(c)
 	s := &Server{
-		edge: newEdge(c), probes: newProbes(c.Log), seats: c.Seats,
+		parts: p, edge: newEdge(c, p), probes: newProbes(c.Log), seats: c.Seats,
 		drain: c.DrainTimeout, maxStaleness: c.MaxStaleness, log: c.Log,
 	}
 	s.hints = newHints(c.Redis, c.Store.Library(), c.Log, s.onHint)
 	unary, stream, initialize := metrics(c.Metrics)
-	s.grpc = grpc.NewServer(append(grpcOptions(s.edge, unary, stream), c.Options...)...)
+	s.grpc = grpc.NewServer(slices.Concat(grpcOptions(unary, stream), s.edge.Options(), c.Options)...)
 
-	handlers := newServices(c, s.edge, s.hints, passwords)
+	handlers := newServices(c, s, passwords)
 	if replace != nil {
 		replace(&handlers)
 	}
@@ -132,33 +130,40 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 	return s, nil
 }
 
-func newEdge(c Config) *edge {
-	open := newStreams(c.Streams.orDefault())
-	e := &edge{
-		log:       c.Log,
-		tokens:    newTokens(c.Keys, c.TokenTTL, c.Now),
-		revoked:   newRevocations(c.Store, open, c.Log, c.Now),
-		limits:    newLimits(c.Limits, c.Redis, c.Log),
-		admission: newAdmission(c.DBConns),
-		streams:   open,
-		incoming:  newIncoming(),
-		trusted:   c.TrustedProxies,
-	}
-	e.limits.library = c.Store.Library()
-	e.users = newIdentities(c.Store, open, c.Log, backgroundReads(c.DBConns))
-	e.revoked.restarted = e.users.forget
-	return e
+// parts are what the server and its handlers share with the edge.
+type parts struct {
+	tokens  *identity.Tokens
+	limits  *edge.Limits
+	streams *edge.Streams
+	revoked *identity.Revocations
+	users   *identity.Users
 }
 
-func grpcOptions(e *edge, unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) []grpc.ServerOption {
+func newParts(c Config) parts {
+	streams := edge.NewStreams(c.Streams)
+	users := identity.NewUsers(c.Store, streams, c.Log, backgroundReads(c.DBConns))
+	return parts{
+		tokens:  identity.NewTokens(c.Keys, c.TokenTTL, c.Now),
+		limits:  edge.NewLimits(c.Limits, c.Redis, cmp.Or(c.RedisTimeout, edge.RedisTimeout), c.Store.Library(), c.Log),
+		streams: streams,
+		revoked: identity.NewRevocations(c.Store, streams, users.Forget, c.Log, c.Now),
+		users:   users,
+	}
+}
+
+func newEdge(c Config, p parts) *edge.Edge {
+	return edge.New(edge.Config{
+		Log: c.Log, Tokens: p.tokens, Revocations: p.revoked, Users: p.users, Limits: p.limits, Streams: p.streams,
+		DBConns: c.DBConns, TrustedProxies: c.TrustedProxies,
+	})
+}
+
+func grpcOptions(unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.Creds(arrivals{insecure.NewCredentials()}),
 		grpc.ForceServerCodecV2(newCodec()),
-		grpc.ChainUnaryInterceptor(unary, e.unary),
-		grpc.ChainStreamInterceptor(stream, e.serverStream),
+		grpc.ChainUnaryInterceptor(unary),
+		grpc.ChainStreamInterceptor(stream),
 		grpc.MaxRecvMsgSize(maxMessage),
-		grpc.MaxHeaderListSize(maxHeaderList),
-		grpc.InTapHandle(refuseLargeHeaders),
 		grpc.MaxConcurrentStreams(maxConcurrentStreams),
 		// No message is larger than the window, so grpc's dynamic window would gain nothing. It
 		// would cost a ping and its answer for each request from nginx. A fixed window disables it.
@@ -186,16 +191,16 @@ type services struct {
 	notify      dlsmsv1.NotifyServiceServer
 }
 
-func newServices(c Config, e *edge, hints *Hints, passwords *passwords) services {
+func newServices(c Config, s *Server, passwords *identity.Passwords) services {
 	return services{
 		auth: &authService{
-			store: c.Store, tokens: e.tokens, revoked: e.revoked, inForce: e.inForce,
-			passwords: passwords, limits: e.limits, hints: hints,
+			store: c.Store, tokens: s.tokens, revoked: s.revoked, inForce: s.edge.InForce,
+			passwords: passwords, limits: s.limits, hints: s.hints,
 		},
 		seat:        &seatService{seats: c.Seats},
-		reservation: &reservationService{store: c.Store, hints: hints},
+		reservation: &reservationService{store: c.Store, hints: s.hints},
 		notify: &notifyService{
-			store: c.Store, hints: hints, wakeups: c.Wakeups, inForce: e.inForce,
+			store: c.Store, hints: s.hints, wakeups: c.Wakeups, inForce: s.edge.InForce,
 			reading: make(chan struct{}, backgroundReads(c.DBConns)),
 		},
 	}
@@ -204,7 +209,7 @@ func newServices(c Config, e *edge, hints *Hints, passwords *passwords) services
 // register registers the services, the health service and, if asked for, reflection. It fails if
 // the policy does not cover all of their methods.
 func (s *Server) register(handlers services, withReflection bool) error {
-	r := registrar{s.grpc, s.edge}
+	r := s.edge.Registrar(s.grpc)
 	dlsmsv1.RegisterAuthServiceServer(r, handlers.auth)
 	dlsmsv1.RegisterSeatServiceServer(r, handlers.seat)
 	dlsmsv1.RegisterReservationServiceServer(r, handlers.reservation)
@@ -215,7 +220,7 @@ func (s *Server) register(handlers services, withReflection bool) error {
 			return err
 		}
 	}
-	return checkPolicy(s.grpc.GetServiceInfo())
+	return edge.CheckPolicy(s.grpc.GetServiceInfo())
 }
 
 // metrics returns the interceptors that count and time calls. They run outside the edge, so they
@@ -233,24 +238,24 @@ func metrics(
 
 // registerGauges registers the gauges of the edge's open streams, incoming calls and admission
 // slots.
-func (s *Server) registerGauges(r prometheus.Registerer, p *passwords) {
+func (s *Server) registerGauges(r prometheus.Registerer, p *identity.Passwords) {
 	gauge := func(name string, labels prometheus.Labels, value func() int) {
 		telemetry.GaugeFunc(r, name, labels, func() float64 { return float64(value()) })
 	}
-	gauge("streams_open", nil, s.edge.streams.count)
-	gauge("calls_incoming", nil, s.edge.incoming.count)
+	gauge("streams_open", nil, func() int { return s.edge.Stats().Streams })
+	gauge("calls_incoming", nil, func() int { return s.edge.Stats().Incoming })
 	for class, inUse := range map[string]func() int{
-		"book":     s.edge.admission.classes[book].inUse,
-		"read":     s.edge.admission.classes[read].inUse,
-		"password": p.inUse,
+		"book":     func() int { return s.edge.Stats().BookSlots },
+		"read":     func() int { return s.edge.Stats().ReadSlots },
+		"password": p.InUse,
 	} {
 		gauge("slots_taken", prometheus.Labels{"class": class}, inUse)
 	}
 }
 
-func registerPasswordHistogram(r prometheus.Registerer, p *passwords) {
+func registerPasswordHistogram(r prometheus.Registerer, p *identity.Passwords) {
 	hashes := telemetry.Histogram(r, "password_hash_duration_seconds")
-	p.timed = func(d time.Duration) { hashes.Observe(d.Seconds()) }
+	p.Observe = func(d time.Duration) { hashes.Observe(d.Seconds()) }
 }
 
 // Serve answers calls on the listener until Shutdown, and then returns nil. It may be called before
@@ -265,7 +270,7 @@ func (s *Server) Serve(l net.Listener) error {
 // Ready waits until the revocation list and the seats are loaded, and then opens the server to
 // calls. ctx bounds the wait.
 func (s *Server) Ready(ctx context.Context) error {
-	if err := s.edge.revoked.read(ctx); err != nil {
+	if err := s.revoked.Read(ctx); err != nil {
 		return fmt.Errorf("read the revocation list: %w", err)
 	}
 	select {
@@ -275,10 +280,10 @@ func (s *Server) Ready(ctx context.Context) error {
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stopBackground = stop
-	s.background.Go(func() { s.edge.revoked.follow(background, s.updateProbes) })
-	s.background.Go(func() { s.edge.users.follow(background) })
+	s.background.Go(func() { s.revoked.Follow(background, s.updateProbes) })
+	s.background.Go(func() { s.users.Follow(background) })
 	s.background.Go(func() { s.hints.run(background) })
-	s.edge.gate.open.Store(true)
+	s.edge.Open()
 	s.probes.set(func() { s.probes.ready = true })
 	return nil
 }
@@ -299,7 +304,7 @@ func (s *Server) onHint(h Hint) {
 		s.seats.Wake()
 	}
 	if h&HintTokens != 0 {
-		s.edge.revoked.refresh()
+		s.revoked.Wake()
 	}
 }
 
@@ -326,14 +331,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.drain)
 	defer cancel()
 	s.probes.set(func() { s.probes.ready = false })
-	s.edge.streams.endAll(library.ErrUnavailable)
+	s.streams.EndAll(library.ErrUnavailable)
 
 	drained := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()
 		close(drained)
 	}()
-	closeGate := time.AfterFunc(s.drain/2, func() { s.edge.gate.open.Store(false) })
+	closeGate := time.AfterFunc(s.drain/2, s.edge.Close)
 	defer closeGate.Stop()
 	defer s.waitBackground()
 	var err error
@@ -342,7 +347,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	case <-s.idle(ctx):
 		s.log.InfoContext(ctx, "closing connections whose clients do not answer",
-			"calls_incoming", s.edge.incoming.count())
+			"calls_incoming", s.edge.Stats().Incoming)
 	case <-ctx.Done():
 		err = fmt.Errorf("calls were cut off after %s", s.drain)
 	}
@@ -350,7 +355,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	// A handler that ignores its context is left behind.
 	select {
 	case <-drained:
-	case <-time.After(lastWord):
+	case <-time.After(edge.HandlerGrace):
 	}
 	return err
 }
@@ -363,21 +368,21 @@ func (s *Server) waitBackground() {
 	s.background.Wait()
 }
 
-// idle returns a channel that is closed when no call has run for lastWord, which is long enough for
+// idle returns a channel that is closed when no call has run for edge.HandlerGrace, which is long enough for
 // grpc to write the last answers. After that, grpc waits only for half-sent requests, which may
 // never arrive completely, and up to 5 s for each client that has not answered its GOAWAY.
 func (s *Server) idle(ctx context.Context) <-chan struct{} {
 	idle := make(chan struct{})
 	go func() {
-		poll := time.NewTicker(lastWord / 20)
+		poll := time.NewTicker(edge.HandlerGrace / 20)
 		defer poll.Stop()
-		for lastBusy := time.Now(); time.Since(lastBusy) < lastWord; {
+		for lastBusy := time.Now(); time.Since(lastBusy) < edge.HandlerGrace; {
 			select {
 			case <-ctx.Done():
 				return
 			case <-poll.C:
 			}
-			if s.edge.running.Load() > 0 {
+			if s.edge.Stats().Running > 0 {
 				lastBusy = time.Now()
 			}
 		}

@@ -21,6 +21,8 @@ import (
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/server/edge"
+	"github.com/dlsms/dlsms/server/identity"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
@@ -133,7 +135,7 @@ func TestStreamsEndWhenTheServerStops(t *testing.T) {
 // who has too many, against the address.
 func TestWatchesOfACampus(t *testing.T) {
 	t.Parallel()
-	s := start(t, func(c *Config) { c.Streams = StreamLimits{PerAddress: 2, PerUser: 2} })
+	s := start(t, func(c *Config) { c.Streams = edge.StreamLimits{PerAddress: 2, PerUser: 2} })
 	one, two, ended := s.student(t), s.student(t), s.student(t)
 	if _, err := s.auth.Logout(ended, &dlsmsv1.LogoutRequest{}); err != nil {
 		t.Fatal(err)
@@ -159,17 +161,15 @@ func TestWatchesOfACampus(t *testing.T) {
 	}
 	subscribe(t, s, one) // watches take nothing from it
 	s.conn.Close()
-	eventually(t, "an end of all streams", func() bool { return s.edge.streams.count() == 0 })
-	s.edge.streams.mu.Lock()
-	defer s.edge.streams.mu.Unlock()
-	if n := len(s.edge.streams.byUser) + len(s.edge.streams.byAddress); n != 0 {
+	eventually(t, "an end of all streams", func() bool { return s.edge.Stats().Streams == 0 })
+	if n := s.edge.Stats().StreamKeys; n != 0 {
 		t.Errorf("%d counts are left", n)
 	}
 }
 
 func TestStreamLimits(t *testing.T) {
 	t.Parallel()
-	s := start(t, func(c *Config) { c.Streams = StreamLimits{Total: 5, PerAddress: 2, PerUser: 2} })
+	s := start(t, func(c *Config) { c.Streams = edge.StreamLimits{Total: 5, PerAddress: 2, PerUser: 2} })
 	watchFrom := func(address string) error {
 		stream, err := s.seats.WatchSeats(metadata.AppendToOutgoingContext(t.Context(), "x-real-ip", address), &dlsmsv1.WatchSeatsRequest{})
 		if err != nil {
@@ -195,14 +195,12 @@ func TestStreamLimits(t *testing.T) {
 	}
 	// Who hangs up makes room.
 	hangUp()
-	eventually(t, "room after one hung up", func() bool { return s.edge.streams.count() == 4 })
+	eventually(t, "room after one hung up", func() bool { return s.edge.Stats().Streams == 4 })
 	subscribe(t, s, me)
 	// No key is remembered for longer than its streams.
 	s.conn.Close()
-	eventually(t, "an end of all streams", func() bool { return s.edge.streams.count() == 0 })
-	s.edge.streams.mu.Lock()
-	defer s.edge.streams.mu.Unlock()
-	if n := len(s.edge.streams.byUser) + len(s.edge.streams.byAddress); n != 0 {
+	eventually(t, "an end of all streams", func() bool { return s.edge.Stats().Streams == 0 })
+	if n := s.edge.Stats().StreamKeys; n != 0 {
 		t.Errorf("%d counts are left", n)
 	}
 }
@@ -256,60 +254,6 @@ func TestSubscriptionsLeaveRoom(t *testing.T) {
 	}
 }
 
-// TestAClientThatDoesNotRead: its stream ends, its handler returns, and nobody else waits for either.
-func TestAClientThatDoesNotRead(t *testing.T) {
-	t.Parallel()
-	returned := make(chan error, 1)
-	big := &dlsmsv1.WatchSeatsResponse{Event: &dlsmsv1.WatchSeatsResponse_Change{Change: &dlsmsv1.Seat{Label: strings.Repeat("x", 60<<10)}}}
-	s := startWith(t, func(all *services) {
-		all.seat = fakeSeats{watch: func(stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error {
-			for {
-				if err := stream.Send(big); err != nil {
-					returned <- err
-					return err
-				}
-			}
-		}}
-	})
-	s.edge.streams.maxSend = 200 * time.Millisecond
-	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-request-id", "unread")
-	if _, err := s.seats.WatchSeats(ctx, &dlsmsv1.WatchSeatsRequest{}); err != nil {
-		t.Fatal(err)
-	}
-	if line := s.log.rpc(t, "unread"); line["code"] != "Unavailable" || line["cause"] != "the client does not read" {
-		t.Errorf("%v", line)
-	}
-	select {
-	case err := <-returned:
-		t.Log("the send failed with", err)
-	case <-time.After(within):
-		t.Error("the handler hangs in its send for ever")
-	}
-	if n := s.edge.streams.count(); n != 0 {
-		t.Errorf("%d streams are still counted", n)
-	}
-}
-
-// deadStream is one whose connection has gone, but whose context has not ended yet.
-type deadStream struct{ grpc.ServerStream }
-
-func (deadStream) Context() context.Context { return context.Background() }
-func (deadStream) SendMsg(any) error        { return status.Error(codes.Unavailable, "transport is closing") }
-func (deadStream) SendHeader(metadata.MD) error {
-	return status.Error(codes.Unavailable, "transport is closing")
-}
-
-// TestAClientThatHasJustGone: what can't be sent to it is no fault of ours.
-func TestAClientThatHasJustGone(t *testing.T) {
-	t.Parallel()
-	ctx, s := newEdgeStream(t.Context(), deadStream{}, maxSend)
-	for what, err := range map[string]error{"a message": s.SendMsg(&dlsmsv1.SubscribeResponse{}), "the header": s.SendHeader(nil)} {
-		if o := conclude(ctx, err, false); o.status.Code() != codes.Canceled {
-			t.Errorf("%s: %v, because of %v", what, o.status, o.cause)
-		}
-	}
-}
-
 // TestStreamsLeaveNothingBehind opens streams whose clients vanish, and looks for goroutines that are left.
 func TestStreamsLeaveNothingBehind(t *testing.T) {
 	t.Parallel()
@@ -335,14 +279,14 @@ func TestStreamsLeaveNothingBehind(t *testing.T) {
 		_, _ = stream.Header()
 		cancel()
 	}
-	eventually(t, "an end of all streams", func() bool { return s.edge.streams.count() == 0 && running() == 0 })
+	eventually(t, "an end of all streams", func() bool { return s.edge.Stats().Streams == 0 && running() == 0 })
 }
 
 func TestShutdownFinishesWhatRuns(t *testing.T) {
 	t.Parallel()
 	entered, finish := make(chan struct{}, 1), make(chan struct{})
 	s := startWith(t, func(all *services) {
-		all.seat = fakeSeats{branches: func(ctx context.Context) error {
+		all.seat = fakeSeats{Branches: func(ctx context.Context) error {
 			entered <- struct{}{}
 			select {
 			case <-finish:
@@ -386,7 +330,7 @@ func TestShutdownIsBounded(t *testing.T) {
 	entered, finish := make(chan struct{}, 1), make(chan struct{})
 	defer close(finish)
 	s := startWith(t, func(all *services) {
-		all.seat = fakeSeats{branches: func(context.Context) error {
+		all.seat = fakeSeats{Branches: func(context.Context) error {
 			entered <- struct{}{}
 			<-finish // whatever the context says
 			return nil
@@ -416,7 +360,7 @@ func TestShutdownIsBounded(t *testing.T) {
 func TestStreamsThatOpenLate(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
-	s.edge.streams.endAll(library.ErrUnavailable)
+	s.streams.EndAll(library.ErrUnavailable)
 	stream, err := s.seats.WatchSeats(t.Context(), &dlsmsv1.WatchSeatsRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -473,11 +417,11 @@ func TestARevokedStreamGetsNothingNew(t *testing.T) {
 	s := startOn(t, db, nil, nil)
 	u, seat := s.register(t, "S2021001"), db.Seats(t, 1)[0]
 	stream := subscribe(t, s, bearing(t.Context(), s.login(t, "S2021001", testPassword)))
-	eventually(t, "a subscription", func() bool { return s.edge.streams.count() == 1 })
+	eventually(t, "a subscription", func() bool { return s.edge.Stats().Streams == 1 })
 
 	db.Exec(t, `BEGIN`)
 	db.Exec(t, `LOCK revocations`)
-	eventually(t, "a replica that knows too little", func() bool { return s.edge.revoked.check(Caller{UserID: u.GetId()}) != nil })
+	eventually(t, "a replica that knows too little", func() bool { return s.revoked.Check(identity.Caller{UserID: u.GetId()}) != nil })
 	r, err := s.config.Store.Reserve(t.Context(), library.Booking{UserID: u.GetId(), SeatID: seat, EndTime: time.Now().Add(time.Hour)})
 	if err == nil {
 		_, err = s.config.Store.CheckIn(t.Context(), u.GetId(), r.ID)

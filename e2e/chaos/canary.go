@@ -130,10 +130,10 @@ func canaries() []canary {
 			{"store/lifecycle.go", "AND id = $2 AND user_id = $3) FOR NO KEY UPDATE`", "AND id = $2 AND $3 <> 0) FOR NO KEY UPDATE`"},
 		}},
 		{name: "one RPC without policy", by: checkStart, refuses: "the policy does not say who may call /dlsms.v1.ReservationService/GetReservations", changes: []change{
-			{"server/policy.go", "\tdlsmsv1.ReservationService_GetReservations_FullMethodName:   {who: signedIn, class: read, quota: perUser},\n", ""},
+			{"server/edge/policy.go", "\tdlsmsv1.ReservationService_GetReservations_FullMethodName:   {who: signedIn, class: read, quota: perUser},\n", ""},
 		}},
 		{name: "one RPC that anyone may call", by: checkAnswers, changes: []change{
-			{"server/policy.go", "dlsmsv1.ReservationService_GetReservations_FullMethodName:   {who: signedIn, class: read, quota: perUser}", "dlsmsv1.ReservationService_GetReservations_FullMethodName:   {who: public, class: read}"},
+			{"server/edge/policy.go", "dlsmsv1.ReservationService_GetReservations_FullMethodName:   {who: signedIn, class: read, quota: perUser}", "dlsmsv1.ReservationService_GetReservations_FullMethodName:   {who: public, class: read}"},
 		}},
 		// The commit waits a moment, as on a slow disk, so that somebody can look in between.
 		{name: "acknowledged before the commit", by: checkLinearity, changes: []change{
@@ -162,16 +162,16 @@ func canaries() []canary {
 			{"worker/seats.go runBatch", "case ctx.Err() != nil, store.Unavailable(err) && !slow:", "case err != nil:"},
 		}},
 		{name: "a token is accepted whatever the generation in the database is", by: checkAnswers, run: restoreRun, changes: []change{
-			{"server/identity.go refuses", "error {\n", "error {\n\tif c.UserID != 0 {\n\t\treturn nil\n\t}\n"},
+			{"server/identity/user.go refuses", "error {\n", "error {\n\tif c.UserID != 0 {\n\t\treturn nil\n\t}\n"},
 		}},
 		{name: "no deadline for a call that is half sent", by: checkLiveness, changes: []change{
-			{"server/incoming.go newIncoming", "timeout: defaultDeadline", "timeout: 24 * time.Hour"},
+			{"server/edge/incoming.go", "Timeout: DefaultDeadline", "Timeout: 24 * time.Hour"},
 		}},
 		{name: "a handler that panics", by: checkLog, changes: []change{
 			{"server/reservation.go CheckOut", " {\n\tr, err", " {\n\tif req.GetReservationId()%10 == 0 {\n\t\tpanic(\"a canary\")\n\t}\n\tr, err"},
 		}},
 		{name: "each booking waits for two seconds", by: checkActivity, changes: []change{
-			{"server/interceptors.go", "\tc := callOf(ctx)\n\terr = e.run(", "\tc := callOf(ctx)\n\tif strings.HasPrefix(c.method, \"/dlsms.v1.Reservation\") {\n\t\ttime.Sleep(2 * time.Second)\n\t}\n\terr = e.run("},
+			{"server/edge/interceptors.go", "\tc := callOf(ctx)\n\terr = e.run(", "\tc := callOf(ctx)\n\tif strings.HasPrefix(c.method, \"/dlsms.v1.Reservation\") {\n\t\ttime.Sleep(2 * time.Second)\n\t}\n\terr = e.run("},
 		}},
 		{name: "seats from a cache of 300 ms", by: checkReads, changes: []change{
 			{"feed/refresh.go join", "if f.options.Freshness > 0 {\n", "{\n\t\tf.options.Freshness = 300 * time.Millisecond\n"},

@@ -51,7 +51,7 @@ const mostWithoutRedis = 2
 
 // noBreaker is a system that asks Redis whatever came of it the last time.
 var noBreaker = canary{name: "no breaker", changes: []change{
-	{"server/redis.go", "func (b *breaker) allow(doubt time.Duration) bool {\n", "func (b *breaker) allow(doubt time.Duration) bool {\n\tif doubt > 0 {\n\t\treturn true\n\t}\n"},
+	{"server/edge/redis.go", "func (b *Breaker) Allow(doubt time.Duration) bool {\n", "func (b *Breaker) Allow(doubt time.Duration) bool {\n\tif doubt > 0 {\n\t\treturn true\n\t}\n"},
 }}
 
 // loseRedis takes Redis away n times, in one way after the other, for a second each, and ends the load. It returns the calls that were under way

@@ -1,0 +1,101 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/server/edge/edgetest"
+	"github.com/dlsms/dlsms/server/identity"
+)
+
+func TestSlots(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := newSlots(2, 300*time.Millisecond, 10*time.Millisecond)
+	for range 2 {
+		if err := s.take(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// In a rush, one waits and gets its turn.
+	got := make(chan error, 1)
+	go func() { got <- s.take(ctx) }()
+	s.release()
+	if err := <-got; err != nil {
+		t.Errorf("with a slot free in time: %v", err)
+	}
+	// Nobody waits for longer than the patience.
+	began := time.Now()
+	if err := s.take(ctx); !errors.Is(err, library.ErrOverloaded) {
+		t.Errorf("without a slot: %v", err)
+	}
+	if took := time.Since(began); took < 300*time.Millisecond {
+		t.Errorf("refused after %v", took)
+	}
+	// In an overload, newcomers hear of it soon.
+	began = time.Now()
+	if err := s.take(ctx); !errors.Is(err, library.ErrOverloaded) {
+		t.Errorf("in an overload: %v", err)
+	}
+	if took := time.Since(began); took > 250*time.Millisecond {
+		t.Errorf("refused after %v, in an overload", took)
+	}
+	// Who gives up waiting takes no slot with them.
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := s.take(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("a caller who is gone: %v", err)
+	}
+	s.release()
+	s.release()
+	if n := s.inUse(); n != 0 {
+		t.Errorf("%d slots are left taken", n)
+	}
+	// With room again, the overload doesn't matter.
+	if err := s.take(ctx); err != nil {
+		t.Errorf("with room: %v", err)
+	}
+}
+
+// TestOneUsersRush: whoever makes many calls at once waits for themselves, and nobody else does.
+func TestOneUsersRush(t *testing.T) {
+	t.Parallel()
+	for _, conns := range []int{100, 8} {
+		oneUsersRush(t, newAdmission(conns))
+	}
+}
+
+func oneUsersRush(t *testing.T, a *admission) {
+	t.Helper()
+	books := a.classes[book]
+	rush, leave := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	var entered atomic.Int64
+	callsOf := func(user int64) *call { return &call{rule: rule{class: book}, caller: identity.Caller{UserID: user}} }
+	for range 2 * cap(books.taken) {
+		all.Go(func() {
+			c := callsOf(1)
+			defer c.finish()
+			if a.enter(rush, c) == nil {
+				entered.Add(1)
+				<-rush.Done()
+			}
+		})
+	}
+	edgetest.Eventually(t, "the rush is on", func() bool { return entered.Load() == int64(a.bookers.each) && books.inUse() == a.bookers.each })
+	other := callsOf(2)
+	if err := a.enter(t.Context(), other); err != nil {
+		t.Errorf("somebody else: %v", err)
+	}
+	other.finish()
+	leave()
+	all.Wait()
+	if n := books.inUse(); n != 0 || len(a.bookers.now) != 0 {
+		t.Errorf("%d slots are left taken, %d users remembered", n, len(a.bookers.now))
+	}
+}

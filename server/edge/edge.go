@@ -1,0 +1,90 @@
+package edge
+
+import (
+	"log/slog"
+	"net/netip"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+
+	"github.com/dlsms/dlsms/server/identity"
+)
+
+// Config holds the parts of an Edge. An edge of public methods alone works without Tokens, Revocations and Users.
+type Config struct {
+	Log         *slog.Logger
+	Tokens      *identity.Tokens
+	Revocations *identity.Revocations
+	Users       *identity.Users
+	Limits      *Limits
+	Streams     *Streams
+	// DBConns is the size of the store's connection pool, which admission divides.
+	DBConns int
+	// TrustedProxies are the peers whose x-real-ip header counts.
+	TrustedProxies []netip.Prefix
+}
+
+// Edge runs before and after every handler, for unary calls and for streams.
+type Edge struct {
+	log       *slog.Logger
+	gate      gate
+	tokens    *identity.Tokens
+	revoked   *identity.Revocations
+	users     *identity.Users
+	limits    *Limits
+	admission *admission
+	streams   *Streams
+	incoming  *incoming
+	trusted   []netip.Prefix
+
+	running atomic.Int64 // calls whose request has arrived, and streams
+}
+
+// New returns an Edge that refuses calls until Open.
+func New(c Config) *Edge {
+	return &Edge{
+		log: c.Log, tokens: c.Tokens, revoked: c.Revocations, users: c.Users, limits: c.Limits, streams: c.Streams,
+		admission: newAdmission(c.DBConns), incoming: newIncoming(), trusted: c.TrustedProxies,
+	}
+}
+
+// Options returns the options of a gRPC server that put the edge before its handlers. Interceptors that come before them
+// see the statuses that clients see.
+func (e *Edge) Options() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		credentialsOption(),
+		grpc.ChainUnaryInterceptor(e.unary),
+		grpc.ChainStreamInterceptor(e.serverStream),
+		grpc.MaxHeaderListSize(maxHeaderList),
+		grpc.InTapHandle(refuseLargeHeaders),
+	}
+}
+
+// Open lets calls in. Close refuses them again, except for probes.
+func (e *Edge) Open() { e.gate.open.Store(true) }
+
+// Close refuses calls with UNAVAILABLE, except for probes.
+func (e *Edge) Close() { e.gate.open.Store(false) }
+
+// Stats counts the calls and streams that the edge holds at one moment.
+type Stats struct {
+	Running    int // calls whose request has arrived, and streams
+	Incoming   int // calls whose request has not arrived in full
+	Streams    int // open streams
+	StreamKeys int // users and addresses that have open streams
+	BookSlots  int // calls that hold a slot to write
+	ReadSlots  int // calls that hold a slot to read
+}
+
+// Stats returns the present counts.
+func (e *Edge) Stats() Stats {
+	streams, keys := e.streams.count()
+	return Stats{
+		Running:    int(e.running.Load()),
+		Incoming:   e.incoming.count(),
+		Streams:    streams,
+		StreamKeys: keys,
+		BookSlots:  e.admission.classes[book].inUse(),
+		ReadSlots:  e.admission.classes[read].inUse(),
+	}
+}

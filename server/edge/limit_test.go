@@ -1,0 +1,370 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/server/edge/edgetest"
+	"github.com/dlsms/dlsms/store"
+)
+
+// testLimits are as patient with Redis as their client.
+func testLimits(client redis.UniversalClient) *Limits {
+	return NewLimits(RateLimits{}, client, within, store.DefaultLibrary, slog.New(slog.DiscardHandler))
+}
+
+// TestBucket holds the bucket in Redis and the one in the replica to the same behaviour.
+func TestBucket(t *testing.T) {
+	t.Parallel()
+	client, _ := startRedis(t)
+	for name, l := range map[string]*Limits{"Redis": testLimits(client), "local": testLimits(nil)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			slow := bucket{"slow", 5, time.Hour}
+			for i := range 5 {
+				if err := l.take(ctx, slow, "a", 0); err != nil {
+					t.Fatalf("a look before token %d: %v", i+1, err)
+				}
+				if err := l.take(ctx, slow, "a", 1); err != nil {
+					t.Fatalf("token %d: %v", i+1, err)
+				}
+			}
+			for _, n := range []int{0, 1} {
+				err := l.take(ctx, slow, "a", n)
+				e, ok := errors.AsType[*library.Error](err)
+				if !ok || !errors.Is(err, library.ErrRateLimited) || e.RetryAfter <= 11*time.Minute || e.RetryAfter > 12*time.Minute {
+					t.Errorf("past the size, taking %d: %v, %+v", n, err, e)
+				}
+			}
+			if err := l.take(ctx, slow, "b", 1); err != nil {
+				t.Errorf("another key: %v", err)
+			}
+			if err := l.take(ctx, bucket{"other", 5, time.Hour}, "a", 1); err != nil {
+				t.Errorf("another limit: %v", err)
+			}
+			if err := l.take(ctx, bucket{"off", 0, time.Hour}, "a", 1); err != nil {
+				t.Errorf("a limit that is off: %v", err)
+			}
+
+			// It fills up again, one token at a time, when it says it does.
+			fast := bucket{"fast", 2, 200 * time.Millisecond}
+			for range 2 {
+				if err := l.take(ctx, fast, "a", 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			e, ok := errors.AsType[*library.Error](l.take(ctx, fast, "a", 1))
+			if !ok || e.RetryAfter > 100*time.Millisecond {
+				t.Fatalf("an empty bucket: %+v", e)
+			}
+			<-time.After(e.RetryAfter)
+			if err := l.take(ctx, fast, "a", 1); err != nil {
+				t.Errorf("after the time that it named: %v", err)
+			}
+			if err := l.take(ctx, fast, "a", 1); err == nil {
+				t.Error("two tokens came back in the time of one")
+			}
+		})
+	}
+}
+
+func TestBucketsOfReplicasAreOne(t *testing.T) {
+	t.Parallel()
+	client, redisServer := startRedis(t)
+	replicas := []*Limits{testLimits(client), testLimits(clientOf(t, redisServer, within)), testLimits(clientOf(t, redisServer, within))}
+	b := bucket{"user", 100, time.Hour}
+	var passed atomic.Int64
+	var all sync.WaitGroup
+	for i := range 300 {
+		all.Go(func() {
+			if replicas[i%3].take(t.Context(), b, "7", 1) == nil {
+				passed.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if n := passed.Load(); n != 100 {
+		t.Errorf("%d of 300 passed, not 100", n)
+	}
+	// One key, with one hash tag, that goes away by itself.
+	keys, err := client.Keys(t.Context(), "*").Result()
+	if err != nil || len(keys) != 1 || keys[0] != "dlsms:{1:user:7}" {
+		t.Fatalf("keys %q, %v", keys, err)
+	}
+	if ttl := client.TTL(t.Context(), keys[0]).Val(); ttl <= 0 || ttl > time.Hour {
+		t.Errorf("the key lives for %v", ttl)
+	}
+}
+
+// TestLargestLimits: at the largest limit that the settings take, and beyond it, a bucket still counts in Redis.
+func TestLargestLimits(t *testing.T) {
+	t.Parallel()
+	client, _ := startRedis(t)
+	l := testLimits(client)
+	for _, size := range []int{1_000_000, 60_000_001, math.MaxInt32} {
+		b := bucket{"user", size, time.Minute}
+		key := strconv.Itoa(size)
+		for range 3 {
+			if _, ok := l.takeShared(t.Context(), b, key, 1); !ok {
+				t.Fatalf("of %d a minute, Redis does not count", size)
+			}
+		}
+	}
+}
+
+// TestBucketsOfLibraries: users of two libraries have the same ids, and buckets of their own.
+func TestBucketsOfLibraries(t *testing.T) {
+	t.Parallel()
+	client, _ := startRedis(t)
+	one, two := testLimits(client), testLimits(client)
+	two.library = 2
+	b := bucket{"user", 1, time.Hour}
+	for name, l := range map[string]*Limits{"one": one, "two": two} {
+		if err := l.take(t.Context(), b, "7", 1); err != nil {
+			t.Errorf("library %s: %v", name, err)
+		}
+		if err := l.take(t.Context(), b, "7", 1); !errors.Is(err, library.ErrRateLimited) {
+			t.Errorf("library %s, the second time: %v", name, err)
+		}
+	}
+}
+
+// TestRedisGone: without Redis a replica counts by itself, at once, and goes back when Redis is back.
+func TestRedisGone(t *testing.T) {
+	t.Parallel()
+	client, redisServer := startRedis(t)
+	l := testLimits(client)
+	b := bucket{"user", 3, time.Hour}
+	if err := l.take(t.Context(), b, "a", 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := redisServer.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	var err error
+	for i := range 1000 {
+		if err = l.take(t.Context(), b, "a", 1); err == nil && i >= 3 {
+			t.Errorf("try %d passes", i+1)
+		}
+	}
+	if !errors.Is(err, library.ErrRateLimited) {
+		t.Errorf("after all tries: %v", err)
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("1,000 calls without Redis took %v", took)
+	}
+	if err := redisServer.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	edgetest.Eventually(t, "a shared bucket again", func() bool {
+		_ = l.take(t.Context(), b, "back", 0)
+		_ = l.take(t.Context(), b, "back", 1)
+		return client.Exists(t.Context(), "dlsms:{1:user:back}").Val() == 1
+	})
+}
+
+// TestRedisStuck: a Redis that takes a connection and says nothing costs one call a second its patience, and the others nothing.
+func TestRedisStuck(t *testing.T) {
+	t.Parallel()
+	patient, redisServer := startRedis(t)
+	l := testLimits(clientOf(t, redisServer, RedisTimeout))
+	l.timeout = RedisTimeout
+	b := bucket{"user", 1_000_000, time.Hour}
+	if err := l.take(t.Context(), b, "a", 1); err != nil {
+		t.Fatal(err)
+	}
+	// CLIENT PAUSE stops Redis for everybody.
+	if err := patient.Do(t.Context(), "CLIENT", "PAUSE", 60_000, "ALL").Err(); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	slow := 0
+	for range 10_000 {
+		one := time.Now()
+		if err := l.take(t.Context(), b, "a", 1); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(one); took > RedisTimeout*9/10 {
+			slow++
+			if took > 2*time.Second {
+				t.Errorf("a call took %v", took)
+			}
+		}
+	}
+	if most := 1 + int(time.Since(began)/breakerRest); slow > most+2 { // two for a busy machine
+		t.Errorf("%d calls were slow in %v", slow, time.Since(began))
+	}
+}
+
+func TestRedisEmptied(t *testing.T) {
+	t.Parallel()
+	client, _ := startRedis(t)
+	l := testLimits(client)
+	b := bucket{"user", 1, time.Hour}
+	for range 3 { // FLUSHALL takes the script as well
+		if err := l.take(t.Context(), b, "a", 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(client.FlushAll(t.Context()).Err(), client.ScriptFlush(t.Context()).Err()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestTheClockOfRedisGoesBack, by an hour: nobody waits for longer than for an empty bucket.
+func TestTheClockOfRedisGoesBack(t *testing.T) {
+	t.Parallel()
+	client, _ := startRedis(t)
+	l := testLimits(client)
+	b := bucket{"user", 2, time.Minute}
+	full := time.Now().Add(time.Hour).UnixMicro()
+	if err := client.Set(t.Context(), "dlsms:{1:user:a}", full, time.Hour).Err(); err != nil {
+		t.Fatal(err)
+	}
+	wait, ok := l.takeShared(t.Context(), b, "a", 1)
+	if !ok || wait <= 0 || wait > b.interval() {
+		t.Errorf("the next is in %v, want within %v (%v)", wait, b.interval(), ok)
+	}
+}
+
+// TestAClientWhoGoesWhileRedisIsAsked says nothing of Redis, and costs it no connection.
+func TestAClientWhoGoesWhileRedisIsAsked(t *testing.T) {
+	t.Parallel()
+	client, _ := startRedis(t)
+	l := testLimits(client)
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	for range 3 {
+		if _, ok := l.takeShared(gone, bucket{"gone", 5, time.Hour}, "a", 1); !ok {
+			t.Fatal("Redis counts as gone")
+		}
+	}
+	if stats := client.PoolStats(); stats.Misses != 1 || stats.StaleConns != 0 {
+		t.Errorf("%d connections were opened, and %d lost", stats.Misses, stats.StaleConns)
+	}
+}
+
+func TestBreakerLetsOneTry(t *testing.T) {
+	t.Parallel()
+	var b Breaker
+	if !b.Allow(within) || !b.Report(false) || b.Report(false) {
+		t.Error("the first failure is the news, the second isn't")
+	}
+	if b.Allow(within) {
+		t.Error("right after a failure, Redis is asked")
+	}
+	b.until.Store(int64(time.Since(processStart)) - 1) // the rest is over
+	var tries atomic.Int64
+	var all sync.WaitGroup
+	for range 100 {
+		all.Go(func() {
+			if b.Allow(within) {
+				tries.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if n := tries.Load(); n != 1 {
+		t.Errorf("%d tried, not 1", n)
+	}
+	if !b.Report(true) || !b.Allow(within) || !b.Allow(within) {
+		t.Error("after a success, everybody asks")
+	}
+}
+
+// TestBreakerDoubts: while one has waited for long, the others don't begin to.
+func TestBreakerDoubts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var b Breaker
+		const doubt = 10 * time.Millisecond
+		for range 2 {
+			if !b.Allow(doubt) {
+				t.Error("nobody asks")
+			}
+			<-time.After(doubt / 2) // on the clock of the bubble
+			if !b.Allow(doubt) {
+				t.Error("nobody else asks, soon after somebody did")
+			}
+			<-time.After(doubt)
+			if b.Allow(doubt) || !b.Allow(2*doubt) {
+				t.Error("others ask while somebody has waited for long, or don't ask who are more patient")
+			}
+			if b.Report(true) {
+				t.Error("an answer is news")
+			}
+		}
+		b.Allow(doubt) // and never comes back
+		<-time.After(2 * longestWait)
+		if !b.Allow(doubt) {
+			t.Error("nobody asks any more")
+		}
+	})
+}
+
+// TestARushThatFindsRedisStuck: of many who come at once, few wait for it.
+func TestARushThatFindsRedisStuck(t *testing.T) {
+	t.Parallel()
+	patient, redisServer := startRedis(t)
+	l := testLimits(clientOf(t, redisServer, within))
+	b := bucket{"user", 1_000_000, time.Hour}
+	if err := l.take(t.Context(), b, "a", 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := patient.Do(t.Context(), "CLIENT", "PAUSE", 60_000, "ALL").Err(); err != nil {
+		t.Fatal(err)
+	}
+	l.timeout = 3 * time.Second
+	var waited, all atomic.Int64
+	var callers sync.WaitGroup
+	came := time.NewTicker(10 * time.Millisecond)
+	defer came.Stop()
+	for began := time.Now(); time.Since(began) < l.timeout; <-came.C { // one by one, for as long as the first of them waits
+		callers.Go(func() {
+			asked := time.Now()
+			if err := l.take(t.Context(), b, "a", 1); err != nil {
+				t.Error(err)
+			}
+			all.Add(1)
+			if time.Since(asked) > l.timeout/2 {
+				waited.Add(1)
+			}
+		})
+	}
+	callers.Wait()
+	if waited.Load() == 0 || waited.Load() > all.Load()/3 { // a tenth, and some for a busy machine
+		t.Errorf("%d of %d waited", waited.Load(), all.Load())
+	}
+}
+
+func TestLocalBucketsAreBounded(t *testing.T) {
+	t.Parallel()
+	var l localBuckets
+	b := bucket{"address", 1, time.Hour}
+	if l.take(b, "mine", 1) != 0 {
+		t.Fatal("the first token is refused")
+	}
+	for i := range 3 * maxLocalBuckets {
+		l.take(b, fmt.Sprint(i), 1)
+		if i%1000 == 0 && l.take(b, "mine", 1) == 0 {
+			t.Fatalf("after %d other keys, a key in use is forgotten", i)
+		}
+	}
+	if n := l.seen.Len(); n > 2*maxLocalBuckets {
+		t.Errorf("%d keys are remembered", n)
+	}
+}

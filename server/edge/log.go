@@ -1,0 +1,54 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc/codes"
+)
+
+// logCall writes the one line of an RPC.
+func (e *Edge) logCall(ctx context.Context, c *call, o outcome) {
+	level := levelOf(c, o)
+	if !e.log.Enabled(ctx, level) {
+		return
+	}
+	var attrs [10]slog.Attr
+	a := append(attrs[:0],
+		slog.String("method", c.method),
+		slog.String("code", o.status.Code().String()),
+		slog.Int64("us", time.Since(c.start).Microseconds()), // slog writes a float by way of reflection
+		slog.String("request_id", c.requestID),
+		slog.String("peer", c.address),
+	)
+	if c.caller.UserID != 0 {
+		a = append(a, slog.Int64("user_id", c.caller.UserID))
+	}
+	if o.reason != "" {
+		a = append(a, slog.String("reason", o.reason))
+	}
+	if o.cause != nil {
+		a = append(a, slog.String("cause", o.cause.Error()))
+		if p, ok := errors.AsType[*panicError](o.cause); ok {
+			a = append(a, slog.String("stack", string(p.stack)))
+		}
+	}
+	e.log.LogAttrs(ctx, level, "rpc", a...)
+}
+
+// levelOf is Error for what an operator has to look at, Warn for what the server could not do, Debug for good answers to probes.
+func levelOf(c *call, o outcome) slog.Level {
+	switch o.status.Code() {
+	case codes.OK:
+		if c.rule.always {
+			return slog.LevelDebug
+		}
+	case codes.Internal, codes.Unknown, codes.DataLoss:
+		return slog.LevelError
+	case codes.Unavailable:
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
+}

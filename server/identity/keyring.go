@@ -1,0 +1,126 @@
+package identity
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// KeyRing holds the secrets that tokens are signed with: the first one signs, all of them verify, so that a secret can be replaced without
+// logging anybody out: all replicas learn the new one first, then put it first, and drop the old one when JWT_TTL has passed.
+type KeyRing struct {
+	signing  key
+	verifies map[string]key // by kid
+}
+
+type key struct {
+	kid    string
+	secret []byte
+}
+
+// minSecret is the size of HS256's hash: a shorter secret is the weakest part of the signature.
+const minSecret = 32
+
+// ParseKeyRing reads JWT_SECRET: a comma separated list of secrets, each bare or as kid:secret. A secret has at least 32 bytes, of which
+// none is a comma or a colon. It fails with every fault of every secret, and never shows a secret.
+func ParseKeyRing(setting string) (*KeyRing, error) {
+	if strings.TrimSpace(setting) == "" {
+		return nil, errors.New("JWT_SECRET is missing: set it to at least 32 random bytes, such as those of: openssl rand -hex 32")
+	}
+	ring := &KeyRing{verifies: map[string]key{}}
+	var errs []error
+	for i, entry := range strings.Split(setting, ",") {
+		kid, secret, err := parseSecret(strings.TrimSpace(entry))
+		if err == nil && ring.verifies[kid].kid != "" {
+			err = fmt.Errorf("has the kid %q of one before", kid)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("JWT_SECRET: secret %d %w", i+1, err))
+			continue
+		}
+		k := key{kid, []byte(secret)}
+		ring.verifies[kid] = k
+		// A bare secret that is given a kid later still verifies the tokens that it signed before.
+		if derived := derivedKID(secret); ring.verifies[derived].kid == "" {
+			ring.verifies[derived] = k
+		}
+		if i == 0 {
+			ring.signing = k
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return ring, nil
+}
+
+func parseSecret(entry string) (kid, secret string, err error) {
+	kid, secret, named := strings.Cut(entry, ":")
+	switch {
+	case !named:
+		kid, secret = derivedKID(entry), entry
+	case !validKID(kid):
+		return "", "", errors.New(`has a kid that is not 1 to 64 of letters, digits, ".", "_" and "-"`)
+	case strings.Contains(secret, ":"):
+		return "", "", errors.New("has two colons: the form is kid:secret")
+	}
+	return kid, secret, weakness(secret)
+}
+
+// derivedKID names a bare secret. Four bytes of its hash say no more of a good secret than any signature made with it does.
+func derivedKID(secret string) string {
+	sum := sha256.Sum256([]byte("dlsms kid " + secret))
+	return hex.EncodeToString(sum[:4])
+}
+
+// guessable are parts of the secrets that people leave in place. None turns up in a random one.
+var guessable = []string{
+	"changeme", "change-me", "change_me", "changethis", "change-this", "change_this", "your-secret", "your_secret", "yoursecret",
+	"secretkey", "secret-key", "secret_key", "mysecret", "my-secret", "password", "example", "0123456789", "1234567890", "abcdefgh", "qwertyui",
+}
+
+// weakness says why a secret is too weak, nil if it looks fine.
+func weakness(secret string) error {
+	if len(secret) < minSecret {
+		return fmt.Errorf("has %d bytes: it needs at least %d", len(secret), minSecret)
+	}
+	lower := strings.ToLower(secret)
+	for _, part := range guessable {
+		if strings.Contains(lower, part) {
+			return fmt.Errorf("contains %q: use random bytes", part)
+		}
+	}
+	var seen [256]bool
+	distinct := 0
+	for _, b := range []byte(secret) {
+		if !seen[b] {
+			seen[b] = true
+			distinct++
+		}
+	}
+	// 32 random hex digits have fewer than 8 distinct ones once in 25 million.
+	if distinct < 8 {
+		return fmt.Errorf("has only %d distinct bytes: use random ones", distinct)
+	}
+	for period := 1; period <= len(secret)/2; period++ {
+		if secret[period:] == secret[:len(secret)-period] {
+			return fmt.Errorf("repeats itself every %d bytes: use random ones", period)
+		}
+	}
+	return nil
+}
+
+// validKID reports whether kid has 1 to 64 ASCII letters, digits, ".", "_" and "-".
+func validKID(kid string) bool {
+	if len(kid) == 0 || len(kid) > 64 {
+		return false
+	}
+	for i := range len(kid) {
+		if !IsIDByte(kid[i]) {
+			return false
+		}
+	}
+	return true
+}
