@@ -5,49 +5,51 @@ import (
 	"sync/atomic"
 )
 
-// question is all that an answer depends on, but for the world. It is comparable.
+// question is everything that an answer depends on, except the world. It is comparable.
 type question struct {
 	filter
 	window
 	availableOnly bool
 	after         int64
 	limit         int
-	watched       bool // for the snapshot of a watch
-	branches      bool // about branches, not seats
+	watched       bool // asked for the snapshot of a watch
+	branches      bool // asks about branches, not seats
 }
 
-// answer is what a question got.
+// answer is the answer to a question in one world.
 type answer struct {
 	page     Page
 	branches []BranchView
-	until    int64 // when it stops being true, if nothing happens before
+	until    int64 // the time from which on it is no longer true, if nothing changes before
 }
 
-// maxAnswers bounds the answers kept of a generation, and maxCachedSeats the seats in them, of some 400 bytes each. There are far fewer common
-// questions; whoever thinks up thousands gets each computed.
+// maxAnswers bounds the cached answers of a generation, and maxCachedSeats the seats in them, of
+// some 400 bytes each. There are far fewer common questions. A client that asks thousands of
+// different ones gets each answer computed.
 const (
 	maxAnswers     = 256
 	maxCachedSeats = 100_000
 )
 
-// answers keeps what was asked about the worlds of one generation.
+// answers caches the answers in the worlds of one generation.
 type answers struct {
 	mu    sync.RWMutex
-	asked map[question]*asked
+	asked map[question]*cachedAnswer
 	size  atomic.Int64 // seats in the answers
 }
 
-// asked is a question whose answer the first one who needs it computes, while others who ask wait for that.
-type asked struct {
+// cachedAnswer is an answer that its first reader computes, while the other readers wait.
+type cachedAnswer struct {
 	once sync.Once
-	// Set by once: the answer, and the time of the world that it was found in.
+	// once sets these: the answer, and the time of its world.
 	answer *answer
 	since  int64
 }
 
-func newAnswers() *answers { return &answers{asked: map[question]*asked{}} }
+func newAnswers() *answers { return &answers{asked: map[question]*cachedAnswer{}} }
 
-// kept returns the answer to q in the world of the time now, computing it if none is at hand that holds then.
+// cached returns the answer to q in the world of the time now. It computes the answer if the cache
+// has none that holds at that time.
 func (a *answers) cached(q question, now int64, compute func() *answer) *answer {
 	a.mu.RLock()
 	e := a.asked[q]
@@ -63,7 +65,7 @@ func (a *answers) cached(q question, now int64, compute func() *answer) *answer 
 			a.size.Add(int64(len(e.answer.page.Seats)))
 		})
 		switch {
-		case now < e.since: // this reader still has an earlier world
+		case now < e.since: // this reader has an older world
 			return compute()
 		case now < e.answer.until:
 			return e.answer
@@ -72,8 +74,9 @@ func (a *answers) cached(q question, now int64, compute func() *answer) *answer 
 	}
 }
 
-// replace puts an empty answer in the place of the old one, unless somebody else did, and returns what is there; nil: there is no room.
-func (a *answers) replace(q question, old *asked) *asked {
+// replace puts a new entry in the place of old, unless another reader did, and returns the entry
+// that is there. It returns nil if the cache is full.
+func (a *answers) replace(q question, old *cachedAnswer) *cachedAnswer {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if e := a.asked[q]; e != old {
@@ -85,12 +88,12 @@ func (a *answers) replace(q question, old *asked) *asked {
 	case len(a.asked) == maxAnswers, a.size.Load() >= maxCachedSeats:
 		return nil
 	}
-	e := new(asked)
+	e := new(cachedAnswer)
 	a.asked[q] = e
 	return e
 }
 
-// memo is a place for what is derived from an answer, once.
+// memo holds a value that is computed once, such as an encoded answer.
 type memo struct {
 	once  sync.Once
 	value any

@@ -8,36 +8,40 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// worldBuilder makes the next world from the last one and what happened. One goroutine uses it.
+// worldBuilder builds each world from the one before and the changes of one refresh. One goroutine
+// uses it.
 type worldBuilder struct {
 	world      *world
-	known      map[int64]record
-	taken      map[int64][]booking // by seat; a slice is never changed, only replaced
+	known      map[int64]record    // by reservation id
+	taken      map[int64][]booking // by seat id; a slice is replaced, never changed
 	tombstones []tombstone         // in the order of time
-	swept      int64
+	swept      int64               // time of the last sweep
 }
 
-// record is what is known of a reservation.
+// record is the newest known version of a reservation.
 type record struct {
 	version int64
-	seat    int64 // 0: it takes none any more
+	seat    int64 // 0: the reservation takes no seat any more
 }
 
-// tombstone says when which event ended a reservation, by Postgres's clock.
+// tombstone is a reservation that takes no seat since the version, as of the time at.
 type tombstone struct{ id, version, at int64 }
 
-// retention is how long what is over is remembered: a booking after its end, so that a window that began a timeOf ago is told right, and the
-// version of a reservation that takes its seat no more, so that an older event cannot bring it back. The log itself never brings an
-// older event after a newer one: they are written under the seat's lock, so a snapshot that sees version n sees all before it, however
-// long some transactions take. It is a margin for a source that repeats itself, and short, so that whoever books and cancels all day does
-// not fill the retention.
+// retention is how long the builder keeps a booking after its end, so that an answer about a window
+// that began a moment ago is right. It is also how long the builder keeps the version of a
+// reservation that takes its seat no more, so that an older event does not bring the booking back.
+//
+// The change log itself never shows an older event after a newer one: events are written under the
+// seat's lock, so a snapshot that sees version n sees all versions before n, however long some
+// transactions take. The retention is a margin for a source that repeats events. It is short, so
+// that a client that books and cancels all day does not fill the memory.
 const retention = 60_000_000 // microseconds
 
-// load begins anew with what was read.
-func (l *worldBuilder) load(read store.World) *world {
-	l.known = make(map[int64]record, len(read.Taken))
-	l.taken = make(map[int64][]booking, len(read.Seats))
-	l.tombstones = nil
+// load builds a world from the whole state.
+func (b *worldBuilder) load(read store.World) *world {
+	b.known = make(map[int64]record, len(read.Taken))
+	b.taken = make(map[int64][]booking, len(read.Seats))
+	b.tombstones = nil
 	slices.SortFunc(read.Taken, func(a, b library.TakenWindow) int {
 		return cmp.Or(cmp.Compare(a.SeatID, b.SeatID), a.StartTime.Compare(b.StartTime))
 	})
@@ -45,35 +49,35 @@ func (l *worldBuilder) load(read store.World) *world {
 	for i, first := 0, 0; i < len(all); i++ {
 		t := read.Taken[i]
 		all[i] = booking{window{t.StartTime.UnixMicro(), t.EndTime.UnixMicro()}, t.ReservationID}
-		l.known[t.ReservationID] = record{t.Version, t.SeatID}
+		b.known[t.ReservationID] = record{t.Version, t.SeatID}
 		if i+1 == len(all) || read.Taken[i+1].SeatID != t.SeatID {
-			l.taken[t.SeatID] = all[first : i+1 : i+1]
+			b.taken[t.SeatID] = all[first : i+1 : i+1]
 			first = i + 1
 		}
 	}
 	w := &world{asOf: read.Now, now: read.Now.UnixMicro(), generation: 1, number: 1, answers: newAnswers()}
 	var old *catalog
-	if l.world != nil {
-		old, w.generation, w.number = l.world.catalog, l.world.generation+1, l.world.number+1
+	if b.world != nil {
+		old, w.generation, w.number = b.world.catalog, b.world.generation+1, b.world.number+1
 	}
 	w.catalog = newCatalog(read.Catalog, old)
-	w.taken = newOccupancy(w.seats, l.taken)
-	l.swept = w.now
+	w.taken = newOccupancy(w.seats, b.taken)
+	b.swept = w.now
 	w.warm()
-	l.world = w
+	b.world = w
 	return w
 }
 
-// apply makes the next world.
-func (l *worldBuilder) apply(c store.Changes) *world {
-	w := *l.world
-	w.asOf, w.now, w.number = c.Now, c.Now.UnixMicro(), l.world.number+1
+// apply builds the next world.
+func (b *worldBuilder) apply(c store.Changes) *world {
+	w := *b.world
+	w.asOf, w.now, w.number = c.Now, c.Now.UnixMicro(), b.world.number+1
 	changed := map[int64]bool{}
 	for _, e := range c.Events {
-		l.applyEvent(e, w.now, changed)
+		b.applyEvent(e, w.now, changed)
 	}
-	if w.now-l.swept >= retention {
-		l.sweep(w.now, changed)
+	if w.now-b.swept >= retention {
+		b.sweep(w.now, changed)
 		w.warm()
 	}
 	if c.CatalogChanged {
@@ -81,52 +85,53 @@ func (l *worldBuilder) apply(c store.Changes) *world {
 		w.warm()
 	}
 	switch {
-	case w.index != l.world.index:
-		w.taken = newOccupancy(w.seats, l.taken)
+	case w.index != b.world.index:
+		w.taken = newOccupancy(w.seats, b.taken)
 	case len(changed) > 0:
 		w.taken = slices.Clone(w.taken)
 		for id := range changed {
 			if i, ok := w.position[id]; ok {
-				w.taken.put(l.world.taken, i, l.taken[id])
+				w.taken.put(b.world.taken, i, b.taken[id])
 			}
 		}
 	}
-	if w.catalog != l.world.catalog || len(changed) > 0 {
+	if w.catalog != b.world.catalog || len(changed) > 0 {
 		w.generation++
 		w.answers = newAnswers()
 	}
-	l.world = &w
-	return l.world
+	b.world = &w
+	return b.world
 }
 
-// applyEvent brings what is known of a reservation up to the event, unless it is there already, and marks the seat if its bookings change.
-func (l *worldBuilder) applyEvent(e library.Event, now int64, changed map[int64]bool) {
-	was, ok := l.known[e.ReservationID]
+// applyEvent applies the event, unless its version or a newer one is known. It adds the seat to
+// changed if the seat's bookings change.
+func (b *worldBuilder) applyEvent(e library.Event, now int64, changed map[int64]bool) {
+	was, ok := b.known[e.ReservationID]
 	if ok && e.Version <= was.version {
 		return
 	}
-	b := booking{window{e.StartTime.UnixMicro(), e.EndTime.UnixMicro()}, e.ReservationID}
-	takes := e.TakesSeat() && b.end > now-retention
+	next := booking{window{e.StartTime.UnixMicro(), e.EndTime.UnixMicro()}, e.ReservationID}
+	takes := e.TakesSeat() && next.end > now-retention
 	seat := int64(0)
 	if takes {
 		seat = e.SeatID
 	} else {
-		l.tombstones = append(l.tombstones, tombstone{e.ReservationID, e.Version, now})
+		b.tombstones = append(b.tombstones, tombstone{e.ReservationID, e.Version, now})
 	}
-	l.known[e.ReservationID] = record{e.Version, seat}
+	b.known[e.ReservationID] = record{e.Version, seat}
 	if was.seat != 0 {
-		taken := l.taken[was.seat]
+		taken := b.taken[was.seat]
 		i := slices.IndexFunc(taken, func(t booking) bool { return t.id == e.ReservationID })
-		if takes && was.seat == seat && taken[i] == b {
-			return // a check-in, say
+		if takes && was.seat == seat && taken[i] == next {
+			return // such as a check-in
 		}
-		l.set(was.seat, slices.Concat(taken[:i], taken[i+1:]))
+		b.set(was.seat, slices.Concat(taken[:i], taken[i+1:]))
 		changed[was.seat] = true
 	}
 	if takes {
-		taken := l.taken[seat]
-		i, _ := slices.BinarySearchFunc(taken, b, booking.compare)
-		l.set(seat, slices.Concat(taken[:i], []booking{b}, taken[i:]))
+		taken := b.taken[seat]
+		i, _ := slices.BinarySearchFunc(taken, next, booking.compare)
+		b.set(seat, slices.Concat(taken[:i], []booking{next}, taken[i:]))
 		changed[seat] = true
 	}
 }
@@ -135,39 +140,39 @@ func (b booking) compare(o booking) int {
 	return cmp.Or(cmp.Compare(b.start, o.start), cmp.Compare(b.id, o.id))
 }
 
-func (l *worldBuilder) set(seat int64, taken []booking) {
+func (b *worldBuilder) set(seat int64, taken []booking) {
 	if len(taken) == 0 {
-		delete(l.taken, seat)
+		delete(b.taken, seat)
 		return
 	}
-	l.taken[seat] = taken
+	b.taken[seat] = taken
 }
 
-// sweep forgets what has been over for long enough.
-func (l *worldBuilder) sweep(now int64, changed map[int64]bool) {
-	l.swept = now
-	for seat, taken := range l.taken {
+// sweep drops the bookings and tombstones that are older than the retention.
+func (b *worldBuilder) sweep(now int64, changed map[int64]bool) {
+	b.swept = now
+	for seat, taken := range b.taken {
 		n := 0
 		for n < len(taken) && taken[n].end <= now-retention {
-			delete(l.known, taken[n].id)
+			delete(b.known, taken[n].id)
 			n++
 		}
 		if n > 0 {
-			l.set(seat, taken[n:])
+			b.set(seat, taken[n:])
 			changed[seat] = true
 		}
 	}
 	n := 0
-	for n < len(l.tombstones) && l.tombstones[n].at <= now-retention {
-		if f := l.tombstones[n]; l.known[f.id] == (record{f.version, 0}) {
-			delete(l.known, f.id)
+	for n < len(b.tombstones) && b.tombstones[n].at <= now-retention {
+		if f := b.tombstones[n]; b.known[f.id] == (record{f.version, 0}) {
+			delete(b.known, f.id)
 		}
 		n++
 	}
-	l.tombstones = slices.Clone(l.tombstones[n:])
+	b.tombstones = slices.Clone(b.tombstones[n:])
 }
 
-// warm gets the opening hours of the coming weeks ready.
+// warm computes the opening hours of the coming weeks.
 func (w *world) warm() {
 	for _, b := range w.branches {
 		if b.calendar != nil {

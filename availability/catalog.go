@@ -9,8 +9,9 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// changed returns the catalog after changes, c itself if they change nothing. Most changes are of a few seats: then these alone applyCatalog new
-// objects, and all else is shared. A seat or branch that comes or goes has all of it indexed anew, from retention.
+// changed returns the catalog with the changes, or c itself if nothing differs. Most changes
+// concern a few seats: only these become new objects, and the rest is shared. If a seat or branch
+// is added or deleted, the whole catalog is indexed again, from memory.
 func (c *catalog) changed(ch store.CatalogChanges) *catalog {
 	seats := map[int64]library.Seat{}
 	for _, s := range ch.Seats {
@@ -20,9 +21,9 @@ func (c *catalog) changed(ch store.CatalogChanges) *catalog {
 	for _, b := range ch.Branches {
 		branches[b.ID] = b
 	}
-	gone := c.gone(ch, seats)
-	if len(gone) > 0 || !c.samePlaces(ch) {
-		return newCatalog(c.read(ch, seats, branches, gone), c)
+	deleted := c.deleted(ch, seats)
+	if len(deleted) > 0 || !c.samePlaces(ch) {
+		return newCatalog(c.read(ch, seats, branches, deleted), c)
 	}
 	next := &catalog{branches: c.branches, seats: c.seats, byCode: c.byCode, byID: c.byID, index: c.index}
 	for _, r := range branches {
@@ -35,38 +36,40 @@ func (c *catalog) changed(ch store.CatalogChanges) *catalog {
 	return next
 }
 
-// gone returns the ids of the seats of c that were deleted, or cannot be read any more.
-func (c *catalog) gone(ch store.CatalogChanges, changed map[int64]library.Seat) map[int64]bool {
-	gone := map[int64]bool{}
+// deleted returns the ids of the seats of c that were deleted, or cannot be read any more.
+func (c *catalog) deleted(ch store.CatalogChanges, changed map[int64]library.Seat) map[int64]bool {
+	deleted := map[int64]bool{}
 	for _, id := range ch.Unreadable {
 		if _, ok := c.position[id]; ok {
-			gone[id] = true
+			deleted[id] = true
 		}
 	}
-	there := map[int64]bool{}
+	exists := map[int64]bool{}
 	for _, id := range ch.SeatIDs {
-		there[id] = true
+		exists[id] = true
 	}
 	for _, b := range ch.Branches {
 		if was := c.byID[b.ID]; was != nil {
 			for _, i := range was.seats {
 				id := c.seats[i].ID
-				if _, ok := changed[id]; !ok && !there[id] {
-					gone[id] = true
+				if _, ok := changed[id]; !ok && !exists[id] {
+					deleted[id] = true
 				}
 			}
 		}
 	}
-	return gone
+	return deleted
 }
 
-// samePlaces reports whether the changes leave each branch and seat of c at its place, and add none.
+// samePlaces reports whether the changes keep the position of each branch and seat of c, and add
+// none.
 func (c *catalog) samePlaces(ch store.CatalogChanges) bool {
-	if len(ch.BranchIDs) != len(c.branches) || slices.ContainsFunc(ch.BranchIDs, func(id int64) bool { return c.byID[id] == nil }) {
+	added := func(id int64) bool { return c.byID[id] == nil }
+	if len(ch.BranchIDs) != len(c.branches) || slices.ContainsFunc(ch.BranchIDs, added) {
 		return false
 	}
 	for _, b := range ch.Branches {
-		if c.byID[b.ID].Code != b.Code { // they are in the order of their codes
+		if c.byID[b.ID].Code != b.Code { // branches are in the order of their codes
 			return false
 		}
 	}
@@ -78,8 +81,10 @@ func (c *catalog) samePlaces(ch store.CatalogChanges) bool {
 	return true
 }
 
-// read returns all rows as they are after the changes.
-func (c *catalog) read(ch store.CatalogChanges, seats map[int64]library.Seat, branches map[int64]library.Branch, gone map[int64]bool) library.Catalog {
+// read returns all rows of the catalog with the changes.
+func (c *catalog) read(
+	ch store.CatalogChanges, seats map[int64]library.Seat, branches map[int64]library.Branch, deleted map[int64]bool,
+) library.Catalog {
 	var read library.Catalog
 	for _, id := range ch.BranchIDs {
 		if b, ok := branches[id]; ok {
@@ -90,7 +95,7 @@ func (c *catalog) read(ch store.CatalogChanges, seats map[int64]library.Seat, br
 	}
 	slices.SortFunc(read.Branches, func(a, b library.Branch) int { return cmp.Compare(a.Code, b.Code) })
 	for _, s := range c.seats {
-		if _, ok := seats[s.ID]; !ok && !gone[s.ID] {
+		if _, ok := seats[s.ID]; !ok && !deleted[s.ID] {
 			read.Seats = append(read.Seats, s.Seat)
 		}
 	}
@@ -101,7 +106,8 @@ func (c *catalog) read(ch store.CatalogChanges, seats map[int64]library.Seat, br
 	return read
 }
 
-// changeBranch replaces a branch, and its seats if it opens at other times, in c, which may share all with old.
+// changeBranch replaces a branch in c, and its seats if its opening hours differ. c may share its
+// parts with old.
 func (c *catalog) changeBranch(r library.Branch, old *catalog) {
 	was := old.byID[r.ID]
 	b := &branch{Branch: r, calendar: was.calendar, areas: was.areas, seats: was.seats}
@@ -117,9 +123,9 @@ func (c *catalog) changeBranch(r library.Branch, old *catalog) {
 	c.putBranch(b, old)
 }
 
-// changeSeats replaces seats in c, which may share all with old. None changes its branch.
+// changeSeats replaces seats in c. No seat changes its branch. c may share its parts with old.
 func (c *catalog) changeSeats(changed []library.Seat, old *catalog) {
-	moved := map[int64]bool{} // branches of which a seat changed its area
+	moved := map[int64]bool{} // branches with a seat that changed its area
 	for _, r := range changed {
 		i := c.position[r.ID]
 		was := c.seats[i]
@@ -143,7 +149,7 @@ func (c *catalog) changeSeats(changed []library.Seat, old *catalog) {
 	}
 }
 
-// putBranch puts a branch in the place of the one with its id.
+// putBranch replaces the branch with the id of b.
 func (c *catalog) putBranch(b *branch, old *catalog) {
 	if len(c.branches) > 0 && &c.branches[0] == &old.branches[0] {
 		c.branches, c.byCode, c.byID = slices.Clone(c.branches), maps.Clone(c.byCode), maps.Clone(c.byID)
@@ -152,7 +158,7 @@ func (c *catalog) putBranch(b *branch, old *catalog) {
 	c.byCode[b.Code], c.byID[b.ID] = b, b
 }
 
-// ownSeats makes the slice of seats c's own, if it shares it with old.
+// ownSeats copies the slice of seats if c shares it with old.
 func (c *catalog) ownSeats(old *catalog) {
 	if len(c.seats) > 0 && &c.seats[0] == &old.seats[0] {
 		c.seats = slices.Clone(c.seats)

@@ -1,25 +1,39 @@
-// Package availability knows which seat is free when, in retention, so that a look at the seats costs no query over the reservations.
+// Package availability is the read model of seats: it answers from memory which seat is free when.
+// A query costs no SQL over the reservations.
 //
-// A Model loads the world once, in one snapshot of Postgres, and then tails the change log: each read of the log returns what the
-// snapshot before could not see, together with the next snapshot. A reader waits for a read of the log that began after the reader came;
-// all readers that wait share the next one, so under load one small query serves hundreds of them. When Postgres is out of reach, the
-// model answers from what it knows, with the time that this is true of, until that is too old.
+// A Model subscribes to a feed.Feed, which loads the state and follows the change log. One
+// goroutine, that of the feed, builds each world from the one before and the changes of one
+// refresh. A world never changes. So readers take no lock, an answer is true of one moment, and
+// comparing two worlds shows what a refresh changed. A watch is a snapshot of one world, and then
+// the differences of each later world.
 //
-// What is known is a world: a value that is never changed. One goroutine (Run) makes the next one from the last one and a batch of changes,
-// sharing all that stayed as it was, so that readers need no lock, an answer is true of one timeOf, and what a batch changed can be found
-// by comparing two worlds. Watchers live on that: a watch is a snapshot of one world and then the differences to each later one.
+// The invariant: a world holds exactly the catalog and the taken windows that its snapshot of
+// Postgres shows, except windows that ended more than a minute ago, which the worldBuilder drops.
+// Events are applied by version, so repeated events and events out of order have no effect.
 //
-// The invariant: a world holds exactly the catalog and the taken windows that its snapshot of Postgres shows, but for windows that
-// ended more than a minute ago, which are forgotten. Events are applied by version, so twice or out of order does no harm.
+//	worldBuilder ── load, apply ──► world               one a refresh; shares all unchanged parts
+//	  known   reservation → version  │ asOf, generation
+//	  taken   seat → bookings        ├─ catalog          branches and seats, in the order of ids
+//	  tombstones                     │   ├─ branch ── calendar   opening hours, as instants
+//	                                 │   ├─ seat             what does not depend on time
+//	                                 │   └─ index            position of each seat id
+//	                                 ├─ occupancy        []*chunk, one chunk for 64 seats
+//	                                 │   └─ chunk            bookings by position
+//	                                 └─ answers          shared by all worlds of one generation
 //
-//	model.go    New, options, the source
-//	tail.go     following the log; who waits for which read of it; what happens when Postgres is away
-//	worldBuilder.go   from events to the next world
-//	world.go    the world: catalog and taken windows
-//	seat.go     one seat in one window: free, until when, and if not, when next
+//	hub ── published ──► world           the newest world that watchers know
+//	 └─ class            watches of one window
+//	     └─ group        watches of one window and filter: the updates that they have not read
+//	         └─ Watch    position in the updates
+//
+//	model.go    New, options, figures
+//	builder.go  from events to the next world
+//	world.go    the world: catalog and occupancy
+//	catalog.go  changes of the catalog
+//	seat.go     one seat in one window: free, until when, or free again when
 //	hours.go    opening hours, in the branch's time zone
-//	query.go    questions and answers
-//	answer.go   answers that many ask for, kept while they hold
-//	watch.go    watchers: joining, reading, falling behind
-//	publish.go  what watchers are told
+//	query.go    queries and their answers
+//	answer.go   answers that many readers ask for, cached while they hold
+//	watch.go    watches: begin, read, fall behind
+//	publish.go  the updates of watches
 package availability

@@ -15,26 +15,28 @@ const (
 	secondsPerDay = 24 * 60 * 60
 	microsPerDay  = secondsPerDay * 1_000_000
 
-	// hotDays is how far a schedule reaches: bookings start at most two weeks ahead, and it is renewed when half of it is used up.
+	// hotDays is the length of a schedule. Bookings start at most two weeks ahead, and the schedule
+	// is renewed halfway.
 	hotDays   = 64
 	hotMicros = hotDays * microsPerDay
 )
 
-// calendar is when a branch is open. It answers as the database's function dlsms_open does, which decides about bookings.
+// calendar holds the opening hours of a branch. It agrees with the database function dlsms_open,
+// which decides about bookings.
 type calendar struct {
 	timezone string
 	hours    []library.OpenHours
 	location *time.Location // nil: unknown
 
-	// hot covers the weeks that nearly all questions are about; warm renews it.
+	// hot covers the weeks that nearly all questions are about. warm renews it.
 	hot atomic.Pointer[schedule]
-	// cold has the schedules of the other weeks that somebody asked about, by their number since 1970, hotDays each: of two centuries, a
-	// thousand of two kilobytes.
+	// cold has the schedules of other times that queries asked about, by their number since 1970.
+	// Each covers hotDays. Two centuries have a thousand of them, of two kilobytes each.
 	cold sync.Map
 }
 
-// newCalendar returns the calendar of a branch, nil if it never closes. A branch with hours in an unknown time zone never opens: the
-// database refuses to book there.
+// newCalendar returns the calendar of a branch, nil if the branch never closes. A branch with hours
+// in an unknown time zone never opens: the database refuses to book there.
 func newCalendar(b library.Branch) *calendar {
 	if neverCloses(b.Hours) {
 		return nil
@@ -46,7 +48,7 @@ func newCalendar(b library.Branch) *calendar {
 	return &calendar{timezone: b.Timezone, hours: b.Hours, location: location}
 }
 
-// isOf reports whether c is the calendar that the branch needs.
+// isOf reports whether c is right for the branch.
 func (c *calendar) isOf(b library.Branch) bool {
 	if c == nil {
 		return neverCloses(b.Hours)
@@ -54,7 +56,8 @@ func (c *calendar) isOf(b library.Branch) bool {
 	return c.timezone == b.Timezone && slices.Equal(c.hours, b.Hours)
 }
 
-// neverCloses reports whether hours leave no gap in the week, or there are none. In what is left, every opening ends within days.
+// neverCloses reports whether the hours are empty or leave no gap in the week. In other hours, each
+// opening ends within days.
 func neverCloses(hours []library.OpenHours) bool {
 	if len(hours) == 0 {
 		return true
@@ -68,7 +71,7 @@ func neverCloses(hours []library.OpenHours) bool {
 	return slices.ContainsFunc(merge(open), func(w window) bool { return w.start <= 0 && w.end >= week })
 }
 
-// openOn returns an opening on the day that begins at the second midnight.
+// openOn returns the opening of h on the day that begins at midnight, in seconds of local time.
 func openOn(h library.OpenHours, midnight int64) window {
 	opens, closes := int64(h.Opens/time.Second), int64(h.Closes/time.Second)
 	if closes <= opens {
@@ -77,7 +80,7 @@ func openOn(h library.OpenHours, midnight int64) window {
 	return window{midnight + opens, midnight + closes}
 }
 
-// merge sorts windows and joins those that touch or overlap. Empty and reversed ones are left out.
+// merge sorts windows and joins those that touch or overlap. It drops empty and reversed windows.
 func merge(ws []window) []window {
 	slices.SortFunc(ws, func(a, b window) int { return cmp.Compare(a.start, b.start) })
 	out := ws[:0]
@@ -93,15 +96,16 @@ func merge(ws []window) []window {
 	return out
 }
 
-// schedule is when a branch is open from a time on.
+// schedule holds the openings of a branch in a window.
 type schedule struct {
 	calendar *calendar
-	window            // the times that it knows about
-	open     []window // joined, in order; the last ones reach beyond the window
+	window            // the times that the schedule covers
+	open     []window // disjoint, in order; the last ones are beyond the window
 }
 
-// margin is how much longer than its window a schedule must look, so that the next opening after each time in it is there and whole. An
-// opening that comes once a week may fall into the hour that a change of the clocks leaves out.
+// margin is how many days beyond its window a schedule has openings, so that it has the next
+// opening after each time in the window, up to its end. A weekly opening may fall into the hour
+// that a change of the clocks skips, so one week is not enough.
 const margin = 17
 
 // build returns the schedule for times in [from, to).
@@ -123,28 +127,28 @@ func (c *calendar) build(from, to int64) *schedule {
 	return &schedule{calendar: c, window: window{from, to}, open: merge(open)}
 }
 
-// warm makes sure that the weeks after now are at hand.
+// warm computes the schedule of the weeks after now, if half of the present one is over.
 func (c *calendar) warm(now int64) {
 	if hot := c.hot.Load(); !hot.covers(now) || hot.end-now < hotMicros/2 {
 		c.hot.Store(c.build(now-microsPerDay, now+hotMicros))
 	}
 }
 
-// far returns a schedule for the time t, which is built once.
+// distant returns a schedule that covers the time t. Each is built once.
 func (c *calendar) distant(t int64) *schedule {
 	n := floorDiv(t, hotMicros)
 	s, ok := c.cold.Load(n)
 	if !ok {
 		s, _ = c.cold.LoadOrStore(n, c.build(n*hotMicros, (n+1)*hotMicros))
 	}
-	return s.(*schedule) //nolint:forcetypeassert // nothing else is in it
+	return s.(*schedule) //nolint:forcetypeassert // cold holds schedules only
 }
 
-// covers reports whether questions that begin at t find most of their answer in s.
+// covers reports whether s has the opening at the time t, or the next one.
 func (s *schedule) covers(t int64) bool { return s != nil && s.start <= t && t < s.end }
 
-// at returns the first opening that ends after t, which may have begun. Should there be none within weeks, it is an empty one in the
-// far future.
+// at returns the first opening that ends after t. It may have begun. If there is none within weeks,
+// at returns an empty opening at never.
 func (s *schedule) at(t int64) window {
 	if !s.covers(t) {
 		s = s.calendar.distant(t)
@@ -156,8 +160,10 @@ func (s *schedule) at(t int64) window {
 	return s.open[i]
 }
 
-// instantOf returns the second at which the clocks at the branch show the local second. Where they show it twice or leap over it, it
-// follows Postgres's AT TIME ZONE, since the database decides by that: of two the later one, and of none as if they had not leapt yet.
+// instantOf returns the second at which the clocks at the branch show the local second. If they
+// show it twice or skip it, instantOf follows AT TIME ZONE of Postgres, which decides about
+// bookings: it takes the later one of two, and computes a skipped one with the offset before the
+// change.
 func (c *calendar) instantOf(local int64) int64 {
 	dayBefore := time.Unix(local-secondsPerDay, 0).In(c.location)
 	_, offset := dayBefore.Zone()

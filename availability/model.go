@@ -11,11 +11,13 @@ import (
 
 // Options configure a Model.
 type Options struct {
-	// PastTolerance is how long ago a window may have ended that a query asks about, for clients whose clock is late.
+	// PastTolerance is how long ago a window may have ended that a query asks about, for clients
+	// whose clock is late.
 	PastTolerance time.Duration
 }
 
-// Model answers which seat is free when. It is safe for concurrent use, and answers once its feed has loaded the state.
+// Model answers which seat is free when. It is safe for concurrent use, and answers once its feed
+// has loaded the state.
 type Model struct {
 	feed    *feed.Feed
 	options Options
@@ -24,7 +26,7 @@ type Model struct {
 	world   atomic.Pointer[world]
 }
 
-// New returns a model that subscribes to a feed, which must not run yet.
+// New returns a model that subscribes to f. Run of f must be called after New.
 func New(f *feed.Feed, o Options) *Model {
 	m := &Model{feed: f, options: o, hub: newHub(), builder: new(worldBuilder)}
 	m.hub.refreshAt = f.RefreshAt
@@ -32,7 +34,8 @@ func New(f *feed.Feed, o Options) *Model {
 	return m
 }
 
-// apply makes the next world. Readers that find it are ahead of the watchers, which the hub tells later.
+// apply builds the next world. Readers see it before watchers do: the hub publishes it on a
+// goroutine of its own.
 func (m *Model) apply(d feed.Delta) {
 	var w *world
 	if d.World != nil {
@@ -44,14 +47,16 @@ func (m *Model) apply(d feed.Delta) {
 	m.hub.submit(w)
 }
 
-// Run publishes to watchers until ctx ends; then it returns nil, and watchers get ErrUnavailable. It must be called once.
+// Run publishes to watches until ctx ends. Then it returns nil, and the watches fail with
+// ErrUnavailable. Run must be called once.
 func (m *Model) Run(ctx context.Context) error {
 	m.hub.run(ctx)
 	m.hub.stop(library.ErrUnavailable.WithCause(errStopped))
 	return nil
 }
 
-// current returns a world that is as fresh as a reader may expect that asks now.
+// current returns a world that includes every change that was committed before the call. See
+// feed.Refresh for the exceptions.
 func (m *Model) current(ctx context.Context) (*world, error) {
 	if err := m.feed.Refresh(ctx); err != nil {
 		return nil, err
@@ -62,20 +67,22 @@ func (m *Model) current(ctx context.Context) (*world, error) {
 // Ready is closed when the seats are loaded.
 func (m *Model) Ready() <-chan struct{} { return m.feed.Ready() }
 
-// Wake has the feed refresh at once, since something may have happened. It never blocks; several calls may share one refresh.
+// Wake makes the feed refresh immediately. It never blocks. Several calls may share one refresh.
 func (m *Model) Wake() { m.feed.Wake() }
 
 // Stats are figures about a Model.
 type Stats struct {
 	// Seats is the size of the catalog.
 	Seats int
-	// AsOf is the time, by Postgres's clock, that the newest answers are true of; zero: nothing is loaded yet.
+	// AsOf is the time of the newest answers, by Postgres's clock; zero before the seats are
+	// loaded.
 	AsOf time.Time
-	// Age is how long ago that was; 0: nothing is loaded yet.
+	// Age is the time since the last successful refresh began; 0 before the seats are loaded.
 	Age time.Duration
-	// Reachable says whether Postgres answered the last time.
+	// Reachable says whether the last refresh succeeded.
 	Reachable bool
-	// Watches is how many watches are open, Groups how many different queries they follow.
+	// Watches is the number of open watches, Groups the number of different queries that they
+	// follow.
 	Watches, Groups int
 }
 

@@ -7,27 +7,30 @@ import (
 	"time"
 )
 
-// Publishing costs in proportion to the watches, and thousands of them may want to hear of each booking. So it has a goroutine of its own, which
-// readers never wait for: it publishes the newest world there is, with all that changed since the last one that it published, and wakes
-// the watchers a few at a time. While it does, what changes waits for the next round. Watchers are told a little later then, and less often.
+// The cost of publishing grows with the watches, and a booking may concern thousands of them. So
+// the hub has a goroutine of its own, which readers never wait for. It publishes the newest world,
+// with all changes since the world that it published before, and wakes watchers a few at a time.
+// Changes that come meanwhile are published in the next round. Under load, watchers get fewer and
+// later updates.
 
-// The pace at which watchers are woken, each of which costs some 30 microseconds of sending: wakeBatch of them each wakeGap, and no more before
-// these have run, but for wakePatience gaps at most. So a reader waits behind a few watchers, however many there are and however busy the
-// machine is.
+// wakeAll wakes wakeGroup watchers each wakeGap, since sending an update costs some 30 microseconds
+// for each. It wakes no more until these have run, but waits at most maxWakeGaps gaps for them. So
+// a reader waits behind a few watchers only, however many there are and however busy the machine
+// is.
 const (
-	wakeBatch    = 10
-	wakeGap      = time.Millisecond
-	wakePatience = 20
+	wakeGroup   = 10
+	wakeGap     = time.Millisecond
+	maxWakeGaps = 20
 )
 
-// offer has a world published, without waiting for it.
+// submit hands a world to run, and does not wait until it is published.
 func (h *hub) submit(w *world) {
-	if h.watches.Load() == 0 && h.mu.TryLock() { // nothing that takes long holds the lock now
+	if h.watches.Load() == 0 && h.mu.TryLock() { // without watches, the lock is held briefly
 		if len(h.classes) == 0 && (h.published == nil || w.number > h.published.number) {
 			h.published = w
 		}
 		h.mu.Unlock()
-		return // a watch that comes now publishes a world as fresh, and asks for the next one
+		return // a watch that begins now publishes a world as new as this one, and calls Wake
 	}
 	h.latest.Store(w)
 	h.signal()
@@ -36,11 +39,11 @@ func (h *hub) submit(w *world) {
 func (h *hub) signal() {
 	select {
 	case h.wakeup <- struct{}{}:
-	default: // it knows already
+	default: // a signal is pending already
 	}
 }
 
-// run publishes what is offered, and wakes watchers, until ctx ends.
+// run publishes the submitted worlds and wakes watchers until ctx ends.
 func (h *hub) run(ctx context.Context) {
 	for {
 		select {
@@ -55,12 +58,12 @@ func (h *hub) run(ctx context.Context) {
 	}
 }
 
-// wakeAll wakes the watchers of all groups that have an update, at the pace.
+// wakeAll wakes the watchers of all groups with an update.
 func (h *hub) wakeAll(ctx context.Context) {
 	var watches []*Watch
 	h.mu.Lock()
 	for _, g := range h.wake {
-		g.toWake = false
+		g.queued = false
 		for w := range g.watches {
 			watches = append(watches, w)
 		}
@@ -77,12 +80,12 @@ func (h *hub) wakeAll(ctx context.Context) {
 		select {
 		case w.woken <- struct{}{}:
 			h.awake.Add(1)
-		default: // it is awake, or will be
+		default: // a wake-up is pending already
 		}
-		if (i+1)%wakeBatch > 0 {
+		if (i+1)%wakeGroup > 0 {
 			continue
 		}
-		for gaps := 0; gaps == 0 || h.awake.Load() > 0 && gaps < wakePatience; gaps++ {
+		for gaps := 0; gaps == 0 || h.awake.Load() > 0 && gaps < maxWakeGaps; gaps++ {
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
@@ -92,7 +95,8 @@ func (h *hub) wakeAll(ctx context.Context) {
 	}
 }
 
-// publish adds how w differs from the told world to what the watchers have not taken yet. A world older than that has nothing new.
+// publish adds the differences of w from the published world to the updates of the groups. It
+// ignores a world that is not newer than the published one.
 func (h *hub) publish(w *world) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -117,16 +121,17 @@ func (h *hub) publish(w *world) {
 	}
 }
 
-// publishPresent does it for those who watch the present, where time itself changes seats.
+// publishPresent publishes to the watches of the present, where the passing of time changes seats
+// too.
 func (h *hub) publishPresent(c *class, old, w *world, changed []pair) {
 	switch {
-	case old.index != w.index, w.now < old.now: // time goes back when the world is loaded anew
+	case old.index != w.index, w.now < old.now: // time may go backward when the state is loaded again
 		h.due = make([]int64, len(w.seats))
 		changed = slices.Collect(pairs(old.catalog, w.catalog))
 	case w.now >= h.nextDue:
 		changed = slices.Clip(changed)
 		for _, p := range changed {
-			h.due[p.after] = never // it is on the list already
+			h.due[p.after] = never // changed has it already
 		}
 		for i, due := range h.due {
 			if due <= w.now {
@@ -140,19 +145,20 @@ func (h *hub) publishPresent(c *class, old, w *world, changed []pair) {
 	}
 }
 
-// publishClass tells a class what is new of the seats that may have changed. If due is there, it learns when each changes next by itself.
-func (h *hub) publishClass(c *class, old, w *world, maybe []pair, due []int64) {
+// publishClass publishes to a class the changes of the seats in candidates. If due is not nil, it
+// stores there when each of these seats changes next by the passing of time.
+func (h *hub) publishClass(c *class, old, w *world, candidates []pair, due []int64) {
 	was, is := old.at(c.window), w.at(c.window)
-	var news map[*group]Update // most windows have none
-	tell := func(g *group, s SeatView, removed ...int64) {
-		if news == nil {
-			news = map[*group]Update{}
+	var updates map[*group]Update // nil in most windows
+	add := func(g *group, s SeatView, removed ...int64) {
+		if updates == nil {
+			updates = map[*group]Update{}
 		}
-		u := news[g]
+		u := updates[g]
 		u.Seats, u.Removed = append(u.Seats, s), append(u.Removed, removed...)
-		news[g] = u
+		updates[g] = u
 	}
-	for _, p := range maybe {
+	for _, p := range candidates {
 		var before, after *seat
 		var stateBefore, stateAfter state
 		if p.before >= 0 {
@@ -172,24 +178,24 @@ func (h *hub) publishClass(c *class, old, w *world, maybe []pair, due []int64) {
 		for _, g := range c.groups {
 			switch {
 			case after != nil && g.filter.matches(after):
-				tell(g, after.view(stateAfter))
-			case before != nil && g.filter.matches(before): // gone, or it no longer matches
-				gone := cmp.Or(after, before)
-				tell(g, gone.view(state{}), gone.ID)
+				add(g, after.view(stateAfter))
+			case before != nil && g.filter.matches(before): // deleted, or no longer matches
+				removed := cmp.Or(after, before)
+				add(g, removed.view(state{}), removed.ID)
 			}
 		}
 	}
-	for g, u := range news {
+	for g, u := range updates {
 		u.AsOf, u.memo = w.asOf, new(memo)
 		g.append(u)
-		if !g.toWake {
-			g.toWake = true
+		if !g.queued {
+			g.queued = true
 			h.wake = append(h.wake, g)
 		}
 	}
 }
 
-// schedule finds out when each seat of told changes next.
+// schedule computes when each seat of the published world changes next.
 func (h *hub) schedule() {
 	h.due = make([]int64, len(h.published.seats))
 	now := h.published.at(present)

@@ -10,66 +10,76 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// Query says which seats, and what about them. Its zero value is all seats at this instant.
+// Query selects seats and a window. The zero Query selects all seats at the present instant.
 type Query struct {
-	Branch    string  // code; empty: all
-	Area      string  // name; empty: all
+	Branch    string  // code; empty: all branches
+	Area      string  // name; empty: all areas
 	Amenities []int16 // numbers of the enum dlsms.v1.Amenity; a seat must have all of them
-	// Start and End are the window, to the microsecond; both zero: this instant.
+	// Start and End are the window, to the microsecond. If both are zero, it is the present
+	// instant.
 	Start, End time.Time
-	// AvailableOnly leaves out seats that are not available. A Watch ignores it, and what is below.
+	// AvailableOnly leaves out seats that are not available. A Watch ignores AvailableOnly, AfterID
+	// and Limit.
 	AvailableOnly bool
-	// AfterID and Limit make pages: at most Limit seats (0: all) with ids above AfterID.
+	// AfterID and Limit select a page: at most Limit seats (0: all) with ids above AfterID.
 	AfterID int64
 	Limit   int
 }
 
-// Page is one page of seats, in the order of their ids. It is shared with others who asked the same: treat it as read-only.
+// Page is one page of seats, in the order of their ids. Readers of the same query share it, so it
+// is read-only.
 type Page struct {
 	Seats []SeatView
-	// Total is how many seats match branch, area and amenities on all pages, and Available how many of those are available.
+	// Total is the number of seats on all pages that match branch, area and amenities. Available is
+	// the number of available seats among them.
 	Total, Available int
 	// NextAfterID is the AfterID of the next page; 0: this is the last one.
 	NextAfterID int64
-	// AsOf is the time, by Postgres's clock, that this is true of.
+	// AsOf is the time of the page, by Postgres's clock.
 	AsOf time.Time
-	// Generation and ValidUntil say how long the same question has this answer, but for its AsOf: while the Generation is the same and AsOf
-	// before ValidUntil. A zero ValidUntil is never.
+	// Generation and ValidUntil say how long the same query has the same answer, except for AsOf:
+	// while the Generation is the same and AsOf is before ValidUntil. A zero ValidUntil sets no
+	// limit.
 	Generation uint64
 	ValidUntil time.Time
 
 	memo *memo
 }
 
-// Memo returns what compute returns. It is computed once for an answer, and again only when the answer changed: who encodes answers keeps the
-// bytes here. The AsOf must not go into it, since that moves on. All callers must compute the same kind of thing.
+// Memo returns the result of compute, which runs once for an answer, and again only after the
+// answer changed. It is meant for the encoded answer. The result must not depend on AsOf, which
+// changes with each refresh. All callers must pass the same function.
 func (p Page) Memo(compute func() any) any { return p.memo.get(compute) }
 
-// BranchView is one branch, with its seats counted.
+// BranchView is one branch with the number of its seats.
 type BranchView struct {
 	Code     string
 	Name     string
 	Timezone string   // IANA
-	Areas    []string // sorted; shared: treat as read-only
-	// Hours are its opening hours, in the order of weekday (Sunday is 0) and time; shared: treat as read-only.
+	Areas    []string // sorted; shared and read-only
+	// Hours are the opening hours, in the order of weekday (Sunday is 0) and time; shared and
+	// read-only.
 	Hours []library.OpenHours
-	// Open says whether it is open. ClosesAt is set while it is, unless it never closes; OpensAt while it is not, unless it never opens.
+	// Open says whether the branch is open. While it is, ClosesAt is set unless the branch never
+	// closes. While it is not, OpensAt is set unless the branch never opens.
 	Open              bool
 	ClosesAt, OpensAt time.Time
-	// SeatCount is how many seats it has, AvailableCount how many of them are free at this instant.
+	// SeatCount is the number of seats, AvailableCount the number of seats that are available at
+	// AsOf.
 	SeatCount, AvailableCount int
 }
 
-// Busy is a span of time, half open, for which a seat is reserved or held.
+// Busy is a half-open span of time in which a seat is reserved or held.
 type Busy struct{ Start, End time.Time }
 
-// busyAhead is how far a look at one seat without a window tells of its bookings: as far ahead as one may book.
+// busyAhead is how far ahead Seat returns bookings if the query has no window: as far ahead as
+// clients may book.
 const busyAhead = 14 * microsPerDay
 
-// filter is the part of a query that time has no part in, comparable.
+// filter is the part of a query that does not depend on time. It is comparable.
 type filter struct {
 	branch, area string
-	amenities    string // two bytes each, sorted, without repeats
+	amenities    string // two bytes each, sorted, without duplicates
 }
 
 func newFilter(q Query) filter {
@@ -78,7 +88,7 @@ func newFilter(q Query) filter {
 		sorted := slices.Compact(slices.Sorted(slices.Values(q.Amenities)))
 		packed := make([]byte, 0, 2*len(sorted))
 		for _, a := range sorted {
-			packed = binary.BigEndian.AppendUint16(packed, uint16(a)) //nolint:gosec // all 16 bits are there
+			packed = binary.BigEndian.AppendUint16(packed, uint16(a)) //nolint:gosec // keeps all 16 bits
 		}
 		f.amenities = string(packed)
 	}
@@ -97,7 +107,7 @@ func (f filter) matches(s *seat) bool {
 	return true
 }
 
-// newWindow returns the window of a question: every microsecond that the times touch.
+// newWindow returns the window of a query: each microsecond that the times touch.
 func newWindow(start, end time.Time) (window, error) {
 	if start.IsZero() && end.IsZero() {
 		return present, nil
@@ -107,13 +117,15 @@ func newWindow(start, end time.Time) (window, error) {
 		w.end++
 	}
 	if start.IsZero() || end.IsZero() || w.end <= w.start {
-		return window{}, library.Invalid(library.FieldViolation{Field: "end_time", Message: "set both times, and the end after the start, or neither"})
+		return window{}, library.Invalid(library.FieldViolation{
+			Field: "end_time", Message: "set both times, and the end after the start, or neither",
+		})
 	}
 	return w, nil
 }
 
-// ask returns the window of a question, and a world that is as fresh as it may expect. It refuses a window that has passed: what was free
-// then is not known.
+// resolve returns the window of a query, and a current world. It refuses a window in the past, of
+// which the read model has no bookings.
 func (m *Model) resolve(ctx context.Context, start, end time.Time) (window, *world, error) {
 	about, err := newWindow(start, end)
 	if err != nil {
@@ -131,8 +143,8 @@ func (m *Model) resolve(ctx context.Context, start, end time.Time) (window, *wor
 	return about, w, nil
 }
 
-// Seats answers a query. It fails with ErrBranchNotFound, ErrUnavailable, ErrWindowNotAllowed for a window that has passed, Invalid for one
-// that is none, or the error of ctx.
+// Seats answers a query. It fails with ErrBranchNotFound, ErrUnavailable, ErrWindowNotAllowed for a
+// window in the past, Invalid for times that are not a window, or the error of ctx.
 func (m *Model) Seats(ctx context.Context, q Query) (Page, error) {
 	about, w, err := m.resolve(ctx, q.Start, q.End)
 	if err != nil {
@@ -141,10 +153,13 @@ func (m *Model) Seats(ctx context.Context, q Query) (Page, error) {
 	if q.Branch != "" && w.byCode[q.Branch] == nil {
 		return Page{}, library.ErrBranchNotFound.With("branch", q.Branch)
 	}
-	return w.page(question{filter: newFilter(q), window: about, availableOnly: q.AvailableOnly, after: q.AfterID, limit: max(q.Limit, 0)}), nil
+	return w.page(question{
+		filter: newFilter(q), window: about, availableOnly: q.AvailableOnly, after: q.AfterID, limit: max(q.Limit, 0),
+	}), nil
 }
 
-// page answers a question about w. Questions about the present are asked again and again, so their answers are kept while they hold.
+// page answers a question about w. Many readers ask the same about the present, so these answers
+// are cached while they hold.
 func (w *world) page(q question) Page {
 	var a *answer
 	if q.window == present || q.watched {
@@ -157,12 +172,13 @@ func (w *world) page(q question) Page {
 	return p
 }
 
-// initialSeats is how many seats an answer has room for before it grows.
+// initialSeats is the initial capacity of an answer.
 const initialSeats = 64
 
 func (w *world) compute(q question) *answer {
 	about := w.at(q.window)
-	p := Page{Seats: make([]SeatView, 0, min(cmp.Or(q.limit, initialSeats), initialSeats)), Generation: w.generation, memo: new(memo)}
+	capacity := min(cmp.Or(q.limit, initialSeats), initialSeats)
+	p := Page{Seats: make([]SeatView, 0, capacity), Generation: w.generation, memo: new(memo)}
 	holds := int64(never)
 	limit := cmp.Or(q.limit, len(w.seats))
 	for i := range w.matching(q.filter) {
@@ -182,7 +198,7 @@ func (w *world) compute(q question) *answer {
 		}
 	}
 	if q.window != present {
-		holds = never // the window stays where it is
+		holds = never // the window does not move with time
 	}
 	if holds != never {
 		p.ValidUntil = timeOf(holds)
@@ -190,8 +206,9 @@ func (w *world) compute(q question) *answer {
 	return &answer{page: p, until: holds}
 }
 
-// Seat answers about one seat, with the bookings that overlap the window, in the order of time; without a window, those of the coming 14 days.
-// It fails with ErrSeatNotFound, or as Seats does.
+// Seat answers about one seat, with the bookings that overlap the window, in the order of time.
+// Without a window, it returns the bookings of the next 14 days. It fails with ErrSeatNotFound, or
+// like Seats.
 func (m *Model) Seat(ctx context.Context, id int64, start, end time.Time) (SeatView, []Busy, time.Time, error) {
 	about, w, err := m.resolve(ctx, start, end)
 	if err != nil {
@@ -216,7 +233,8 @@ func (m *Model) Seat(ctx context.Context, id int64, start, end time.Time) (SeatV
 	return w.seats[i].view(st), busy, w.asOf, nil
 }
 
-// Branches returns all branches in the order of their codes. It fails with ErrUnavailable or the error of ctx.
+// Branches returns all branches in the order of their codes. It fails with ErrUnavailable or the
+// error of ctx.
 func (m *Model) Branches(ctx context.Context) ([]BranchView, time.Time, error) {
 	w, err := m.current(ctx)
 	if err != nil {
@@ -230,7 +248,10 @@ func (w *world) computeBranches() *answer {
 	a := &answer{until: never}
 	now := w.at(present)
 	for _, b := range w.branches {
-		v := BranchView{Code: b.Code, Name: b.Name, Timezone: b.Timezone, Areas: b.areas, Hours: b.Hours, SeatCount: len(b.seats), Open: true}
+		v := BranchView{
+			Code: b.Code, Name: b.Name, Timezone: b.Timezone, Areas: b.areas, Hours: b.Hours,
+			SeatCount: len(b.seats), Open: true,
+		}
 		if hours := now.hours(b.calendar); hours != nil {
 			open := hours.at(now.start)
 			if v.Open = open.start <= now.start; v.Open {

@@ -10,37 +10,38 @@ import (
 // window is a half-open span of time in microseconds since 1970, the resolution of Postgres.
 type window struct{ start, end int64 }
 
-// present, as the window of a question, is the instant that the answer is true of.
+// present is the window of a question about the time of the answer.
 var present = window{}
 
-// instant is the shortest window there is: what contains it contains the timeOf t.
+// instant returns the shortest window that contains the time t.
 func instant(t int64) window { return window{t, t + 1} }
 
 // never is later than every time.
 const never = math.MaxInt64
 
-// booking is a reservation that takes its seat. A seat's are sorted by their start; Postgres sees to it that they don't overlap.
+// booking is a reservation that takes its seat. The bookings of a seat are sorted by start. A
+// constraint in Postgres ensures that they don't overlap.
 type booking struct {
 	window
 	id int64
 }
 
-// seat is one seat of the catalog. It never changes: when the catalog does, there is another one.
+// seat is one seat of the catalog. It never changes: a change of the catalog creates another one.
 type seat struct {
 	library.Seat
 	branch   string    // code
-	calendar *calendar // of its branch; nil: open at all hours
+	calendar *calendar // of the branch; nil: never closes
 	memo     memo
 }
 
-// state is what a seat is like in a window. A time of 0 is unset.
+// state is the state of a seat in a window. A time of 0 is unset.
 type state struct {
 	available bool
-	until     int64 // while available: when the next booking starts, if one is known
-	next      int64 // while not, unless out of service: from when on such a window is free
+	until     int64 // if available: the start of the next known booking
+	next      int64 // if not, and in service: the start of the next free window of this length
 }
 
-// hours returns the opening hours to look at, nil when the branch never closes.
+// hours returns a schedule that covers the start of w, nil if the branch never closes.
 func (w window) hours(c *calendar) *schedule {
 	if c == nil {
 		return nil
@@ -51,7 +52,8 @@ func (w window) hours(c *calendar) *schedule {
 	return c.distant(w.start)
 }
 
-// look returns what the seat is like in the window, and when that changes by itself, if the window is an instant that moves with the time.
+// stateOf returns the state of the seat in the window, and the time until which it holds, if the
+// window is an instant that moves with time.
 func (w window) stateOf(seat *seat, taken []booking) (st state, holds int64) {
 	if seat.OutOfService {
 		return state{}, never
@@ -84,11 +86,12 @@ func (w window) stateOf(seat *seat, taken []booking) (st state, holds int64) {
 	return st, holds
 }
 
-// searchLimit is how far past what is in the way firstFree looks for opening hours that a window fits into: hours repeat each week, but for
-// the days on which the clocks change.
+// searchLimit is how far after the last conflicting booking firstFree searches for opening hours
+// that a window fits into. Hours repeat each week, except on the days on which the clocks change.
 const searchLimit = 31 * microsPerDay
 
-// firstFree returns the earliest time from w's start on at which a window as long as w is free and open, 0 when there is none.
+// firstFree returns the earliest start, from w's start on, of a window as long as w that is free
+// and open; 0 if there is none.
 func firstFree(taken []booking, hours *schedule, w window) int64 {
 	t, length := w.start, w.end-w.start
 	for unblocked := t; t < unblocked+searchLimit; {
@@ -113,28 +116,32 @@ func firstFree(taken []booking, hours *schedule, w window) int64 {
 	return 0
 }
 
-// SeatView is one seat, and what it is like in the window that was asked for. It is shared: treat it as read-only.
+// SeatView is one seat and its state in the window of a query. It is shared and read-only.
 type SeatView struct {
 	ID        int64
 	Branch    string // code
 	Area      string
 	Label     string
 	Amenities []int16 // numbers of the enum dlsms.v1.Amenity, sorted
-	// OutOfService says that the library has taken it out of service.
+	// OutOfService says that the library has taken the seat out of service.
 	OutOfService bool
-	// Available says that it is in service, its branch open and nothing booked for the whole window.
+	// Available says that for the whole window the seat is in service, has no booking, and its
+	// branch is open.
 	Available bool
-	// AvailableUntil is set while Available: when the next booking at or after the window's end starts, zero if none is known.
+	// AvailableUntil is set if Available: the start of the next booking at or after the window's
+	// end; zero if none is known.
 	AvailableUntil time.Time
-	// NextAvailableAt is set while not Available: the earliest time from the window's start on at which a window as long is free; zero if it
-	// is out of service, or no such time was found within 31 days after the bookings that are in the way.
+	// NextAvailableAt is set if not Available: the earliest start, from the window's start on, of a
+	// free window of the same length. It is zero if the seat is out of service, or if there is no
+	// such window within 31 days after the last conflicting booking.
 	NextAvailableAt time.Time
 
 	memo *memo
 }
 
-// Memo returns what compute returns, computed once for a seat for as long as the catalog has it unchanged: whoever encodes seats keeps the
-// bytes of ID, Branch, Area, Label, Amenities and OutOfService here. All callers must compute the same kind of thing.
+// Memo returns the result of compute, which runs once for a seat until the catalog changes the
+// seat. It is meant for the encoded ID, Branch, Area, Label, Amenities and OutOfService. All
+// callers must pass the same function.
 func (v SeatView) Memo(compute func() any) any { return v.memo.get(compute) }
 
 func (s *seat) view(st state) SeatView {
@@ -145,7 +152,7 @@ func (s *seat) view(st state) SeatView {
 	}
 }
 
-// timeOf returns the time of t, the zero time for 0.
+// timeOf returns the time of t in microseconds, the zero time for 0.
 func timeOf(t int64) time.Time {
 	if t == 0 {
 		return time.Time{}

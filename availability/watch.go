@@ -11,44 +11,47 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// watchBuffer is how many updates a watcher may fall behind before it gets a fresh snapshot instead of them.
+// watchBuffer is how many updates a watch may fall behind. Beyond that it gets a snapshot instead.
 const watchBuffer = 64
 
-// Update is one message to a watcher.
+// Update is one message of a watch.
 type Update struct {
-	// Snapshot says that Seats are all seats that match, in id order, and replace everything that came before. Else each of Seats replaces
-	// what came before of that seat. A seat that no longer matches, or is no more, comes as not available once.
+	// Snapshot says that Seats are all matching seats, in id order, and replace all seats of
+	// earlier updates. Otherwise each of Seats replaces the earlier state of that seat. A seat that
+	// was deleted or no longer matches comes once, as not available.
 	Snapshot bool
-	// Seats are shared with other watchers: treat them as read-only.
+	// Seats are shared with other watches and read-only.
 	Seats []SeatView
-	// Removed are the ids of those of Seats that no longer match, or are no more.
+	// Removed are the ids of the seats in Seats that were deleted or no longer match.
 	Removed []int64
-	// AsOf is the time, by Postgres's clock, that this is true of.
+	// AsOf is the time of the update, by Postgres's clock.
 	AsOf time.Time
 
 	memo *memo
 }
 
-// Memo returns what compute returns, computed once for all watchers who get the same seats: whoever encodes updates keeps the bytes here. For
-// a snapshot the AsOf must not go into it, since that differs among them. All callers must compute the same kind of thing.
+// Memo returns the result of compute, which runs once for all watches that get the same seats. It
+// is meant for the encoded update. For a snapshot, the result must not depend on AsOf, which
+// differs between the watches. All callers must pass the same function.
 func (u Update) Memo(compute func() any) any { return u.memo.get(compute) }
 
-// Watch follows the answers to one query. Next must be called from one goroutine at a time.
+// Watch is a stream of the changes of the answer to one query. Next must be called from one
+// goroutine at a time.
 type Watch struct {
 	hub    *hub
 	about  window
 	filter filter
-	buffer int // how many updates it may fall behind
+	buffer int // see watchBuffer
 
-	woken chan struct{} // gets a value when there may be an update
+	woken chan struct{} // receives a value when there may be an update
 	done  chan struct{}
-	err   error     // why it ended; set before done is closed
-	last  time.Time // AsOf of what Next returned last
+	err   error     // the cause of the end; set before done is closed
+	last  time.Time // AsOf of the last update that Next returned
 
 	// The hub's lock guards these.
 	group *group
-	seen  int  // number of the last update of the group that Next returned, or that a snapshot had in it
-	fresh bool // Next has returned nothing yet
+	seen  int  // number of the last update of the group that Next has returned, alone or in a snapshot
+	fresh bool // Next has returned no update yet
 }
 
 var (
@@ -56,8 +59,9 @@ var (
 	errStopped     = errors.New("availability: stopped")
 )
 
-// Watch begins to follow the seats that q asks for; ctx bounds the wait for the beginning only. The first Update is a snapshot, as fresh as
-// an answer of Seats. Close must be called in the end. It fails as Seats does.
+// Watch begins a watch of the seats that q selects. ctx bounds the call only, not the watch. The
+// first Update is a snapshot, as fresh as an answer of Seats. The caller must call Close. Watch
+// fails like Seats.
 func (m *Model) Watch(ctx context.Context, q Query) (*Watch, error) {
 	about, w, err := m.resolve(ctx, q.Start, q.End)
 	if err != nil {
@@ -66,22 +70,26 @@ func (m *Model) Watch(ctx context.Context, q Query) (*Watch, error) {
 	if q.Branch != "" && w.byCode[q.Branch] == nil {
 		return nil, library.ErrBranchNotFound.With("branch", q.Branch)
 	}
-	m.hub.publish(w) // so that the snapshot is at least as fresh
+	m.hub.publish(w) // the snapshot must not be older than w
 	watch := newWatch(m.hub, about, newFilter(q), watchBuffer)
 	if err := m.hub.add(watch); err != nil {
 		return nil, err
 	}
-	m.Wake() // its first change may be due before the next look at the log
+	m.Wake() // the first change may be due before the next refresh
 	return watch, nil
 }
 
 func newWatch(h *hub, about window, f filter, buffer int) *Watch {
-	return &Watch{hub: h, about: about, filter: f, buffer: buffer, woken: make(chan struct{}, 1), done: make(chan struct{}), fresh: true}
+	return &Watch{
+		hub: h, about: about, filter: f, buffer: buffer,
+		woken: make(chan struct{}, 1), done: make(chan struct{}), fresh: true,
+	}
 }
 
-// Next waits for the next update. It fails with the error of ctx, or with ErrUnavailable when the model stops or what it knows got older
-// than MaxStaleness. A watcher that fell behind gets what it missed as one update, with the latest state of each seat; one that fell too
-// far behind gets a fresh snapshot.
+// Next waits for the next update. It fails with the error of ctx, or with ErrUnavailable if the
+// model stops or its state is older than the feed's MaxStaleness. A watch that has fallen behind
+// gets the missed updates as one, with the latest state of each seat. Beyond watchBuffer updates,
+// it gets a snapshot.
 func (w *Watch) Next(ctx context.Context) (Update, error) {
 	for {
 		select {
@@ -104,7 +112,7 @@ func (w *Watch) Next(ctx context.Context) (Update, error) {
 	}
 }
 
-// take returns what the hub has told and Next has not returned; false: nothing.
+// take returns the update that Next has not returned yet; false if there is none.
 func (w *Watch) take() (Update, bool) {
 	w.hub.mu.Lock()
 	if !w.pending() {
@@ -112,22 +120,22 @@ func (w *Watch) take() (Update, bool) {
 		return Update{}, false
 	}
 	missed := w.group.after(w.seen, w.buffer)
-	told := w.hub.published
+	current := w.hub.published
 	snapshot := w.fresh || missed == nil
 	w.seen, w.fresh = w.group.number, false
 	w.hub.mu.Unlock()
 	if snapshot {
-		p := told.page(question{filter: w.filter, window: w.about, watched: true})
-		return Update{Snapshot: true, Seats: p.Seats, AsOf: told.asOf, memo: p.memo}, true
+		p := current.page(question{filter: w.filter, window: w.about, watched: true})
+		return Update{Snapshot: true, Seats: p.Seats, AsOf: current.asOf, memo: p.memo}, true
 	}
 	return missed[len(missed)-1].since(missed), true
 }
 
-// pending reports whether take returns something. The hub's lock is held.
+// pending reports whether take has an update. The caller holds the hub's lock.
 func (w *Watch) pending() bool { return w.fresh || w.seen < w.group.number }
 
-// AsOf returns the time, by Postgres's clock, that all updates together are true of that Next has returned. It is for the goroutine that
-// calls Next.
+// AsOf returns the time, by Postgres's clock, of the state that all updates returned by Next add up
+// to. It must be called from the goroutine that calls Next.
 func (w *Watch) AsOf() time.Time {
 	w.hub.mu.Lock()
 	defer w.hub.mu.Unlock()
@@ -137,31 +145,34 @@ func (w *Watch) AsOf() time.Time {
 	return w.hub.published.asOf
 }
 
-// Close ends the watch. It may be called more than once.
+// Close ends the watch. Further calls have no effect.
 func (w *Watch) Close() { w.hub.remove(w, errWatchClosed) }
 
-// hub tells watchers what changes. Watchers that ask the same are a group; groups that look at the same window are a class, so that what
-// changed in a window is found once for all of them. A group keeps the updates that its watchers have not taken yet. Since worlds don't
-// change, what a watcher knows is what the told world says, without these.
+// hub publishes changes to watches. Watches of the same window and filter form a group. Groups with
+// the same window form a class, so that the changes in a window are computed once for all of them.
+// A group keeps the updates that its watches have not read yet. The state of a watch is the
+// published world without these updates.
 type hub struct {
-	// offered is the newest world; run publishes it.
+	// latest is a submitted world that run has not published yet.
 	latest atomic.Pointer[world]
-	wakeup chan struct{} // gets a value when there is an offered world or a group to wake
-	// refreshAt tells the feed when a watched seat changes next by the passing of time; zero: none does.
+	wakeup chan struct{} // receives a value when there is a world to publish or a group to wake
+	// refreshAt sets the time of the feed's next refresh to that at which a watched seat changes by
+	// the passing of time; zero: none does.
 	refreshAt func(time.Time)
 
 	mu        sync.Mutex
-	published *world // what all watchers know that have taken all updates
+	published *world // the state of a watch that has read all updates
 	classes   map[window]*class
-	wake      []*group // groups with an update that their watchers have not been woken for
-	ended     error    // nil: it takes watchers
-	// How many there are, for readers that must not wait for a publish.
+	wake      []*group // groups with watches to wake
+	ended     error    // the error of add; nil while the hub accepts watches
+	// watches and groups are numbers for Stats, which must not wait for the lock: publish holds it long.
 	watches, groups atomic.Int64
 
-	// due is when the state of each seat of told changes next by the passing of time; nil unless somebody watches the present.
+	// due is when each seat of published changes next by the passing of time; nil without a watch
+	// of the present.
 	due     []int64
-	nextDue int64 // the first of them
-	// awake is how many watches run has woken in this round that have not run yet.
+	nextDue int64 // the earliest of due
+	// awake is the number of watches that run has woken in this round and that have not run yet.
 	awake atomic.Int64
 }
 
@@ -173,9 +184,9 @@ type class struct {
 type group struct {
 	filter  filter
 	watches map[*Watch]struct{}
-	updates []*update // the last ones, as far back as a watcher may still need them
-	number  int       // of the last update; they count from 1
-	toWake  bool      // it is on the hub's list
+	updates []*update // the last ones, as many as a watch may still need
+	number  int       // of the last update; numbers begin with 1
+	queued  bool      // it is on the hub's list
 }
 
 // update is an update of a group.
@@ -183,10 +194,10 @@ type update struct {
 	Update
 
 	mu     sync.Mutex
-	merged map[*update]Update // this one with all before it, by the first of them
+	merged map[*update]Update // several updates up to this one, by the first of them
 }
 
-// append adds an update, and forgets those that no watcher needs.
+// append adds an update, and drops the updates that no watch needs.
 func (g *group) append(u Update) {
 	g.number++
 	g.updates = append(g.updates, &update{Update: u})
@@ -205,7 +216,8 @@ func (g *group) append(u Update) {
 	}
 }
 
-// after returns the updates after the one with a number; nil if they are more than most, or were forgotten.
+// after returns the updates after the one with the number; nil if they are more than most, or were
+// dropped.
 func (g *group) after(number, most int) []*update {
 	n := g.number - number
 	if n > most || n > len(g.updates) {
@@ -214,8 +226,8 @@ func (g *group) after(number, most int) []*update {
 	return g.updates[len(g.updates)-n:]
 }
 
-// since returns one update for several in a row, of which u is the last. It has the latest state of each seat, and is made once for all
-// watchers that fell behind at the same one.
+// since merges several updates in a row, of which u is the last, into one with the latest state of
+// each seat. It is computed once for all watches that fell behind at the same update.
 func (u *update) since(missed []*update) Update {
 	if len(missed) == 1 {
 		return u.Update
@@ -310,7 +322,7 @@ func (h *hub) remove(w *Watch, why error) {
 	close(w.done)
 }
 
-// endAll ends all watches there are.
+// endAll ends all watches.
 func (h *hub) endAll(why error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -487,12 +487,12 @@ func TestWatchersThatAreBehindGetOneUpdate(t *testing.T) {
 	}
 }
 
-// TestWatchersAreWokenAtAPace: a change wakes at most wakeBatch of them each wakeGap, so that readers run in between; what happens meanwhile
+// TestWatchersAreWokenAtAPace: a change wakes at most wakeGroup of them each wakeGap, so that readers run in between; what happens meanwhile
 // comes with the next round.
 func TestWatchersAreWokenAtAPace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const watches, bookings = 20 * wakeBatch, 50
+		const watches, bookings = 20 * wakeGroup, 50
 		r := feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")})
 		m := startModel(t, r, feed.Options{})
 		var updates, seats atomic.Int64
@@ -526,11 +526,11 @@ func TestWatchersAreWokenAtAPace(t *testing.T) {
 			before := updates.Load()
 			time.Sleep(wakeGap) //nolint:forbidigo // the bubble's time
 			synctest.Wait()
-			if n := updates.Load() - before; n > 2*wakeBatch {
+			if n := updates.Load() - before; n > 2*wakeGroup {
 				t.Errorf("%d updates in %v", n, wakeGap)
 			}
 		}
-		time.Sleep(3 * watches / wakeBatch * wakeGap) //nolint:forbidigo // the bubble's time
+		time.Sleep(3 * watches / wakeGroup * wakeGap) //nolint:forbidigo // the bubble's time
 		synctest.Wait()
 		if n := updates.Load(); n < watches || n > 5*watches {
 			t.Errorf("%d watches got %d updates of %d bookings", watches, n, bookings)

@@ -9,22 +9,23 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// world is what is known, as of one snapshot of Postgres. It is never changed.
+// world is the state as of one snapshot of Postgres. It never changes.
 type world struct {
 	*catalog
-	*answers // of this generation
+	*answers // shared by the generation
 
 	taken occupancy
-	// generation grows whenever the catalog or a taken window does; worlds of one generation differ in their time only.
+	// generation grows when the catalog or a booking changes. The worlds of one generation differ
+	// in their time only.
 	generation uint64
-	// number grows with every world.
+	// number grows with each world.
 	number uint64
-	// asOf is the time that this is true of, by Postgres's clock; now is the same in microseconds.
+	// asOf is the time of the state, by Postgres's clock; now is the same in microseconds.
 	asOf time.Time
 	now  int64
 }
 
-// at returns the window that a question about w is about.
+// at returns the window of a question, with the present replaced by the time of w.
 func (w *world) at(ask window) window {
 	if ask == present {
 		ask = instant(w.now)
@@ -32,7 +33,7 @@ func (w *world) at(ask window) window {
 	return ask
 }
 
-// catalog is what the library has, indexed. It is never changed.
+// catalog holds the branches and seats, indexed. It never changes.
 type catalog struct {
 	branches []*branch // by code
 	seats    []*seat   // by id
@@ -41,8 +42,9 @@ type catalog struct {
 	*index
 }
 
-// index says where the seats are. Two catalogs have the same one if they have the same seats in the same places.
-type index struct{ position map[int64]int } // in seats, by id
+// index holds the position of each seat. Catalogs with the same seats at the same positions share
+// it.
+type index struct{ position map[int64]int } // in catalog.seats, by seat id
 
 // branch is one branch of the catalog.
 type branch struct {
@@ -52,7 +54,8 @@ type branch struct {
 	seats    []int     // positions of its seats
 }
 
-// newCatalog indexes what was read. What is as it was in the old one, if there is one, keeps its identity.
+// newCatalog indexes the rows that were read. Objects that are equal to those of the old catalog,
+// if there is one, are shared with it.
 func newCatalog(read library.Catalog, old *catalog) *catalog {
 	c := &catalog{byCode: map[string]*branch{}, byID: map[int64]*branch{}}
 	for _, r := range read.Branches {
@@ -85,7 +88,7 @@ func newCatalog(read library.Catalog, old *catalog) *catalog {
 	return c
 }
 
-// newSeat returns a seat of a branch, or what it was if nothing about it changed.
+// newSeat returns a seat of a branch, or was if it is equal.
 func newSeat(r library.Seat, b *branch, was *seat) *seat {
 	r.Amenities = slices.Clone(r.Amenities)
 	slices.Sort(r.Amenities)
@@ -124,13 +127,13 @@ func (s *seat) equal(o *seat) bool {
 	return s.sameView(o) && s.BranchID == o.BranchID && s.calendar == o.calendar
 }
 
-// sameView reports whether views of the seats differ at most in what depends on time.
+// sameView reports whether the views of the seats differ at most in the fields that depend on time.
 func (s *seat) sameView(o *seat) bool {
 	return s == o || s.ID == o.ID && s.branch == o.branch && s.Area == o.Area && s.Label == o.Label &&
 		s.OutOfService == o.OutOfService && slices.Equal(s.Amenities, o.Amenities)
 }
 
-// matching returns the positions of the seats that f asks for, in id order.
+// matching returns the positions of the seats that match f, in id order.
 func (c *catalog) matching(f filter) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		if f.branch == "" {
@@ -151,43 +154,45 @@ func (c *catalog) matching(f filter) iter.Seq[int] {
 	}
 }
 
-// seatsPerChunk is a power of two; with 64, a change at one of 50,000 seats copies 8 KB.
+// seatsPerChunk is a power of two. With 64, a change of one of 50,000 seats copies 8 KB.
 const seatsPerChunk = 64
 
-// occupancy holds the bookings of the seats by their position, in boxes, so that a new one shares all but a few boxes with the old one.
+// occupancy holds the bookings of the seats by position, in chunks. The next occupancy shares all
+// chunks except those with changes.
 type occupancy []*chunk
 
 type chunk [seatsPerChunk][]booking
 
 func newOccupancy(seats []*seat, taken map[int64][]booking) occupancy {
-	s := make(occupancy, (len(seats)+seatsPerChunk-1)/seatsPerChunk)
-	for i := range s {
-		s[i] = new(chunk)
+	o := make(occupancy, (len(seats)+seatsPerChunk-1)/seatsPerChunk)
+	for i := range o {
+		o[i] = new(chunk)
 	}
 	for i, seat := range seats {
-		s[i/seatsPerChunk][i%seatsPerChunk] = taken[seat.ID]
+		o[i/seatsPerChunk][i%seatsPerChunk] = taken[seat.ID]
 	}
-	return s
+	return o
 }
 
-func (s occupancy) at(position int) []booking {
-	return s[position/seatsPerChunk][position%seatsPerChunk]
+func (o occupancy) at(position int) []booking {
+	return o[position/seatsPerChunk][position%seatsPerChunk]
 }
 
-// put replaces the bookings at a position of s, which is a clone of old.
-func (s occupancy) put(old occupancy, position int, taken []booking) {
+// put replaces the bookings at a position of o, which is a clone of old.
+func (o occupancy) put(old occupancy, position int, taken []booking) {
 	i := position / seatsPerChunk
-	if s[i] == old[i] {
+	if o[i] == old[i] {
 		b := *old[i]
-		s[i] = &b
+		o[i] = &b
 	}
-	s[i][position%seatsPerChunk] = taken
+	o[i][position%seatsPerChunk] = taken
 }
 
-// pair is the positions of one seat in two worlds, -1 where it is not.
+// pair holds the positions of one seat in two worlds, -1 in a world without the seat.
 type pair struct{ before, after int }
 
-// differences returns the seats that are new, gone, or changed in any way from old to w, but for the passing of time.
+// differences returns the seats that were added, deleted or changed from old to w, except by the
+// passing of time.
 func differences(old, w *world) []pair {
 	var out []pair
 	if old.generation == w.generation {
@@ -215,7 +220,7 @@ func differences(old, w *world) []pair {
 	return out
 }
 
-// pairs returns all seats of two catalogs.
+// pairs returns all seats of two catalogs, in id order.
 func pairs(old, c *catalog) iter.Seq[pair] {
 	return func(yield func(pair) bool) {
 		i, j := 0, 0
