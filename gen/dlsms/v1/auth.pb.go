@@ -22,15 +22,15 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Role is what a user may do.
+// Role determines which calls a user may make.
 type Role int32
 
 const (
 	// Never sent.
 	Role_ROLE_UNSPECIFIED Role = 0
-	// Finds, reserves, checks in to and waits for seats.
+	// A student: finds, reserves and uses seats, and waits for them.
 	Role_ROLE_STUDENT Role = 1
-	// Works at the library.
+	// A member of the library's staff.
 	Role_ROLE_LIBRARIAN Role = 2
 )
 
@@ -75,20 +75,20 @@ func (Role) EnumDescriptor() ([]byte, []int) {
 	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{0}
 }
 
-// User is somebody with an account.
+// User is an account.
 type User struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id, given by the server, above 0.
+	// Id of the user, assigned by the server. Above 0.
 	Id int64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Student id, written as at registration.
+	// Student id, spelled as at registration.
 	StudentId string `protobuf:"bytes,2,opt,name=student_id,json=studentId,proto3" json:"student_id,omitempty"`
 	// Full name.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	// Email address.
 	Email string `protobuf:"bytes,4,opt,name=email,proto3" json:"email,omitempty"`
-	// What the user may do.
+	// Role of the user.
 	Role Role `protobuf:"varint,5,opt,name=role,proto3,enum=dlsms.v1.Role" json:"role,omitempty"`
-	// When the user registered.
+	// Time of the registration.
 	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -166,17 +166,18 @@ func (x *User) GetCreatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// RegisterRequest is who registers.
+// RegisterRequest is the request of Register.
 type RegisterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 3 to 32 of letters, digits, ".", "_" and "-". Unique without regard to case.
+	// Required. 3 to 32 characters: ASCII letters, digits, ".", "_" and "-". Unique regardless of
+	// case. Example: "S2021001".
 	StudentId string `protobuf:"bytes,1,opt,name=student_id,json=studentId,proto3" json:"student_id,omitempty"`
-	// Full name, 1 to 100 characters, at least one of them visible. Control characters, line separators and
-	// characters that override the direction of text are refused.
+	// Required. Full name, 1 to 100 characters, at least one of them visible. Control characters,
+	// line separators and characters that override the direction of text are refused.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// Email address, at most 254 characters.
+	// Required. Email address, at most 254 characters. Example: "ada@university.example".
 	Email string `protobuf:"bytes,3,opt,name=email,proto3" json:"email,omitempty"`
-	// Password, 8 to 72 bytes of UTF-8 in NFC, without control characters.
+	// Required. Password, 8 to 72 bytes of UTF-8 in NFC, without control characters.
 	Password      string `protobuf:"bytes,4,opt,name=password,proto3" json:"password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -240,7 +241,7 @@ func (x *RegisterRequest) GetPassword() string {
 	return ""
 }
 
-// RegisterResponse is the new user.
+// RegisterResponse is the response of Register.
 type RegisterResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The new user.
@@ -286,12 +287,12 @@ func (x *RegisterResponse) GetUser() *User {
 	return nil
 }
 
-// LoginRequest is the credentials of a user.
+// LoginRequest is the request of Login.
 type LoginRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Student id, in upper or lower case.
+	// Required. Student id, in upper or lower case.
 	StudentId string `protobuf:"bytes,1,opt,name=student_id,json=studentId,proto3" json:"student_id,omitempty"`
-	// Password, 8 to 72 bytes.
+	// Required. Password, 8 to 72 bytes.
 	Password      string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -341,14 +342,14 @@ func (x *LoginRequest) GetPassword() string {
 	return ""
 }
 
-// LoginResponse is the token and whose it is.
+// LoginResponse is the response of Login.
 type LoginResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The token, to be sent as metadata "authorization: Bearer <access_token>".
+	// The token. Send it as metadata: `authorization: Bearer <access_token>`.
 	AccessToken string `protobuf:"bytes,1,opt,name=access_token,json=accessToken,proto3" json:"access_token,omitempty"`
-	// When the token expires, 24 hours from now by default.
+	// Time at which the token expires. By default this is 24 hours after the login.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	// Whose token it is.
+	// The user that the token belongs to.
 	User          *User `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -405,10 +406,10 @@ func (x *LoginResponse) GetUser() *User {
 	return nil
 }
 
-// VerifyTokenRequest is the token to look at.
+// VerifyTokenRequest is the request of VerifyToken.
 type VerifyTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The token, without "Bearer ".
+	// Required. The token, without "Bearer ".
 	Token         string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -451,18 +452,18 @@ func (x *VerifyTokenRequest) GetToken() string {
 	return ""
 }
 
-// VerifyTokenResponse is what a good token says.
+// VerifyTokenResponse is the content of a valid token.
 type VerifyTokenResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id of the user.
 	UserId int64 `protobuf:"varint,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
 	// Student id of the user.
 	StudentId string `protobuf:"bytes,2,opt,name=student_id,json=studentId,proto3" json:"student_id,omitempty"`
-	// What the user may do.
+	// Role of the user.
 	Role Role `protobuf:"varint,3,opt,name=role,proto3,enum=dlsms.v1.Role" json:"role,omitempty"`
-	// When the token was given out.
+	// Time at which the token was issued.
 	IssuedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=issued_at,json=issuedAt,proto3" json:"issued_at,omitempty"`
-	// When the token expires.
+	// Time at which the token expires.
 	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -533,12 +534,12 @@ func (x *VerifyTokenResponse) GetExpiresAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// ChangePasswordRequest is the old and the new password.
+// ChangePasswordRequest is the request of ChangePassword.
 type ChangePasswordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The password in force.
+	// Required. The current password, 8 to 72 bytes.
 	CurrentPassword string `protobuf:"bytes,1,opt,name=current_password,json=currentPassword,proto3" json:"current_password,omitempty"`
-	// The one to set, 8 to 72 bytes of UTF-8 in NFC, without control characters.
+	// Required. The new password, 8 to 72 bytes of UTF-8 in NFC, without control characters.
 	NewPassword   string `protobuf:"bytes,2,opt,name=new_password,json=newPassword,proto3" json:"new_password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -625,7 +626,7 @@ func (*ChangePasswordResponse) Descriptor() ([]byte, []int) {
 	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{8}
 }
 
-// LogoutRequest is empty: the token is in the metadata.
+// LogoutRequest is empty. The token is in the metadata of the call.
 type LogoutRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields

@@ -30,34 +30,81 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// AuthService registers users and gives out the tokens that the other services ask for.
+// AuthService registers users and issues the tokens that ReservationService and NotifyService
+// require.
 //
-// A token is a JWT (HS256) that travels as metadata "authorization: Bearer <token>". Register and Login
-// are limited to a number of calls a minute for one client address (of IPv6, its /64), and a student id to a
-// number of failed logins: past either, RESOURCE_EXHAUSTED (RATE_LIMITED) with a RetryInfo. A limit fills up
-// evenly: after a pause a client may make that many calls at once, so the first minute admits up to twice as
-// many. All calls may answer UNAVAILABLE.
+// A token is a JWT (HS256). Send it as metadata: `authorization: Bearer <token>`.
 //
-// A password counts by its characters, as PRECIS OpaqueString (RFC 8265) has them: it does not matter how a
-// keyboard composes them (NFC or NFD), and all kinds of spaces are one. Upper case counts.
+// Passwords are compared by characters, in the PRECIS OpaqueString form (RFC 8265). It does not
+// matter whether a keyboard produces composed or decomposed characters (NFC or NFD). All kinds of
+// spaces are equal. Upper and lower case differ.
+//
+// Limits:
+//   - Register and Login together: a number of calls per minute for each client address, 600 by
+//     default. An IPv6 address counts by its /64 network.
+//   - Failed logins: 10 in 5 minutes for each student id. A wrong current_password in
+//     ChangePassword counts as a failed login.
+//
+// A call above a limit fails with RESOURCE_EXHAUSTED (RATE_LIMITED) and a google.rpc.RetryInfo. A
+// limit refills evenly. After a pause, a client may make that many calls at once, so the first
+// minute admits up to twice as many.
+//
+// Every call may fail with UNAVAILABLE (UNAVAILABLE).
 type AuthServiceClient interface {
-	// Register makes a user with ROLE_STUDENT. It does not log in.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), ALREADY_EXISTS (STUDENT_ID_TAKEN), RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED).
+	// Register creates a user with ROLE_STUDENT. It does not log the user in: call Login for a token.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed.
+	//   - ALREADY_EXISTS (STUDENT_ID_TAKEN): the student id is registered, in any case. If the answer
+	//     to an earlier attempt was lost, that attempt may have registered it.
+	//   - RESOURCE_EXHAUSTED (RATE_LIMITED): too many calls from this client address.
+	//   - RESOURCE_EXHAUSTED (OVERLOADED): too many passwords wait to be hashed.
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
-	// Login gives a token for a student id and password.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), UNAUTHENTICATED (BAD_CREDENTIALS: the same answer, in the
-	// same time, whether the student id or the password is wrong), RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED).
+	// Login issues a token for a student id and password.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed.
+	//   - UNAUTHENTICATED (BAD_CREDENTIALS): the student id is unknown or the password is wrong. Both
+	//     cases give the same answer in the same time.
+	//   - RESOURCE_EXHAUSTED (RATE_LIMITED): too many calls from this client address, or too many
+	//     failed logins for this student id.
+	//   - RESOURCE_EXHAUSTED (OVERLOADED): too many passwords wait to be compared.
+	//
+	// Example:
+	//
+	//	grpcurl -plaintext -d '{"student_id": "S2021001", "password": "password123"}' \
+	//	localhost:9090 dlsms.v1.AuthService/Login
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginResponse, error)
-	// VerifyToken tells whose a token is, for services beside this one that accept its tokens.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), UNAUTHENTICATED (TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED).
+	// VerifyToken returns the user and the lifetime of a token. It is for other services that accept
+	// the tokens of this one.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): token is empty.
+	//   - UNAUTHENTICATED (TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the token is not valid.
 	VerifyToken(ctx context.Context, in *VerifyTokenRequest, opts ...grpc.CallOption) (*VerifyTokenResponse, error)
-	// ChangePassword sets a new password and ends all tokens of the user, this one included, on every replica
-	// within 5 seconds, open streams too. Log in again afterwards.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), UNAUTHENTICATED (TOKEN_*; BAD_CREDENTIALS when
-	// current_password is wrong), RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED).
+	// ChangePassword sets a new password and revokes all tokens of the user, including the token of
+	// this call. Every replica refuses the tokens within 5 seconds and ends open streams that use
+	// them. Call Login for a new token.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed.
+	//   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has
+	//     no valid token. TOKEN_REVOKED may also mean that an earlier attempt succeeded and its
+	//     answer was lost.
+	//   - UNAUTHENTICATED (BAD_CREDENTIALS): current_password is wrong.
+	//   - RESOURCE_EXHAUSTED (RATE_LIMITED): too many calls by this user, or too many wrong
+	//     passwords.
+	//   - RESOURCE_EXHAUSTED (OVERLOADED): too many passwords wait to be hashed or compared.
 	ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error)
-	// Logout ends the token that the call was made with, on every replica within 5 seconds, open streams too.
-	// Errors: UNAUTHENTICATED (TOKEN_*), RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED).
+	// Logout revokes the token of this call. Every replica refuses it within 5 seconds and ends open
+	// streams that use it. Other tokens of the user stay valid.
+	//
+	// Errors:
+	//   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has
+	//     no valid token. TOKEN_REVOKED may also mean that an earlier attempt succeeded and its
+	//     answer was lost.
+	//   - RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED): too many calls by this user, or too much
+	//     load.
 	Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutResponse, error)
 }
 
@@ -123,34 +170,81 @@ func (c *authServiceClient) Logout(ctx context.Context, in *LogoutRequest, opts 
 // All implementations must embed UnimplementedAuthServiceServer
 // for forward compatibility.
 //
-// AuthService registers users and gives out the tokens that the other services ask for.
+// AuthService registers users and issues the tokens that ReservationService and NotifyService
+// require.
 //
-// A token is a JWT (HS256) that travels as metadata "authorization: Bearer <token>". Register and Login
-// are limited to a number of calls a minute for one client address (of IPv6, its /64), and a student id to a
-// number of failed logins: past either, RESOURCE_EXHAUSTED (RATE_LIMITED) with a RetryInfo. A limit fills up
-// evenly: after a pause a client may make that many calls at once, so the first minute admits up to twice as
-// many. All calls may answer UNAVAILABLE.
+// A token is a JWT (HS256). Send it as metadata: `authorization: Bearer <token>`.
 //
-// A password counts by its characters, as PRECIS OpaqueString (RFC 8265) has them: it does not matter how a
-// keyboard composes them (NFC or NFD), and all kinds of spaces are one. Upper case counts.
+// Passwords are compared by characters, in the PRECIS OpaqueString form (RFC 8265). It does not
+// matter whether a keyboard produces composed or decomposed characters (NFC or NFD). All kinds of
+// spaces are equal. Upper and lower case differ.
+//
+// Limits:
+//   - Register and Login together: a number of calls per minute for each client address, 600 by
+//     default. An IPv6 address counts by its /64 network.
+//   - Failed logins: 10 in 5 minutes for each student id. A wrong current_password in
+//     ChangePassword counts as a failed login.
+//
+// A call above a limit fails with RESOURCE_EXHAUSTED (RATE_LIMITED) and a google.rpc.RetryInfo. A
+// limit refills evenly. After a pause, a client may make that many calls at once, so the first
+// minute admits up to twice as many.
+//
+// Every call may fail with UNAVAILABLE (UNAVAILABLE).
 type AuthServiceServer interface {
-	// Register makes a user with ROLE_STUDENT. It does not log in.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), ALREADY_EXISTS (STUDENT_ID_TAKEN), RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED).
+	// Register creates a user with ROLE_STUDENT. It does not log the user in: call Login for a token.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed.
+	//   - ALREADY_EXISTS (STUDENT_ID_TAKEN): the student id is registered, in any case. If the answer
+	//     to an earlier attempt was lost, that attempt may have registered it.
+	//   - RESOURCE_EXHAUSTED (RATE_LIMITED): too many calls from this client address.
+	//   - RESOURCE_EXHAUSTED (OVERLOADED): too many passwords wait to be hashed.
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
-	// Login gives a token for a student id and password.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), UNAUTHENTICATED (BAD_CREDENTIALS: the same answer, in the
-	// same time, whether the student id or the password is wrong), RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED).
+	// Login issues a token for a student id and password.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed.
+	//   - UNAUTHENTICATED (BAD_CREDENTIALS): the student id is unknown or the password is wrong. Both
+	//     cases give the same answer in the same time.
+	//   - RESOURCE_EXHAUSTED (RATE_LIMITED): too many calls from this client address, or too many
+	//     failed logins for this student id.
+	//   - RESOURCE_EXHAUSTED (OVERLOADED): too many passwords wait to be compared.
+	//
+	// Example:
+	//
+	//	grpcurl -plaintext -d '{"student_id": "S2021001", "password": "password123"}' \
+	//	localhost:9090 dlsms.v1.AuthService/Login
 	Login(context.Context, *LoginRequest) (*LoginResponse, error)
-	// VerifyToken tells whose a token is, for services beside this one that accept its tokens.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), UNAUTHENTICATED (TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED).
+	// VerifyToken returns the user and the lifetime of a token. It is for other services that accept
+	// the tokens of this one.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): token is empty.
+	//   - UNAUTHENTICATED (TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the token is not valid.
 	VerifyToken(context.Context, *VerifyTokenRequest) (*VerifyTokenResponse, error)
-	// ChangePassword sets a new password and ends all tokens of the user, this one included, on every replica
-	// within 5 seconds, open streams too. Log in again afterwards.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), UNAUTHENTICATED (TOKEN_*; BAD_CREDENTIALS when
-	// current_password is wrong), RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED).
+	// ChangePassword sets a new password and revokes all tokens of the user, including the token of
+	// this call. Every replica refuses the tokens within 5 seconds and ends open streams that use
+	// them. Call Login for a new token.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed.
+	//   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has
+	//     no valid token. TOKEN_REVOKED may also mean that an earlier attempt succeeded and its
+	//     answer was lost.
+	//   - UNAUTHENTICATED (BAD_CREDENTIALS): current_password is wrong.
+	//   - RESOURCE_EXHAUSTED (RATE_LIMITED): too many calls by this user, or too many wrong
+	//     passwords.
+	//   - RESOURCE_EXHAUSTED (OVERLOADED): too many passwords wait to be hashed or compared.
 	ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error)
-	// Logout ends the token that the call was made with, on every replica within 5 seconds, open streams too.
-	// Errors: UNAUTHENTICATED (TOKEN_*), RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED).
+	// Logout revokes the token of this call. Every replica refuses it within 5 seconds and ends open
+	// streams that use it. Other tokens of the user stay valid.
+	//
+	// Errors:
+	//   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has
+	//     no valid token. TOKEN_REVOKED may also mean that an earlier attempt succeeded and its
+	//     answer was lost.
+	//   - RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED): too many calls by this user, or too much
+	//     load.
 	Logout(context.Context, *LogoutRequest) (*LogoutResponse, error)
 	mustEmbedUnimplementedAuthServiceServer()
 }

@@ -21,14 +21,16 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ErrorReason is why a call failed, for programs: every error that a client may act on carries a
-// google.rpc.ErrorInfo with domain "dlsms" and one of these as its reason, without the prefix
-// ERROR_REASON_ (so "SEAT_TAKEN"). Branch on the reason, never on the text of a message.
+// ErrorReason identifies the cause of an error. Every error that a client can act on carries a
+// google.rpc.ErrorInfo with the domain "dlsms" and one of these values as its reason, without the
+// prefix ERROR_REASON_. Example: "SEAT_TAKEN". Branch on the reason, never on the text of a
+// message.
 //
-// An INVALID_ARGUMENT also carries a google.rpc.BadRequest that names every bad field at once; what depends on the clock, or on what there is, is
-// looked at once everything else is good.
-// An error that is worth a second try also carries a google.rpc.RetryInfo that says when.
-// An INTERNAL error carries nothing: quote the x-request-id header of the answer to the operator.
+// Further details:
+//   - INVALID_ARGUMENT carries a google.rpc.BadRequest that lists all invalid fields at once. Rules
+//     that depend on the clock or on stored data are checked only if all fields are valid.
+//   - An error that is worth a retry carries a google.rpc.RetryInfo with the time to wait.
+//   - INTERNAL carries no details. Give the operator the x-request-id header of the response.
 type ErrorReason int32
 
 const (
@@ -36,27 +38,28 @@ const (
 	ErrorReason_ERROR_REASON_UNSPECIFIED ErrorReason = 0
 	// INVALID_ARGUMENT: a field is missing, malformed or out of range.
 	ErrorReason_ERROR_REASON_INVALID_FIELDS ErrorReason = 1
-	// INVALID_ARGUMENT: this request_id was used before with other content.
+	// INVALID_ARGUMENT: the user has used this request_id before with different content.
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 2
-	// UNAUTHENTICATED: the call needs a token and has none.
+	// UNAUTHENTICATED: the call requires a token and has none.
 	ErrorReason_ERROR_REASON_TOKEN_MISSING ErrorReason = 3
-	// UNAUTHENTICATED: the token is malformed, or not signed by this server.
+	// UNAUTHENTICATED: the token is malformed, or this server did not sign it.
 	ErrorReason_ERROR_REASON_TOKEN_INVALID ErrorReason = 4
-	// UNAUTHENTICATED: the token is past its expiry; log in again.
+	// UNAUTHENTICATED: the token has expired. Log in again.
 	ErrorReason_ERROR_REASON_TOKEN_EXPIRED ErrorReason = 5
-	// UNAUTHENTICATED: the token was ended by Logout or ChangePassword; log in again.
+	// UNAUTHENTICATED: Logout or ChangePassword revoked the token. Log in again.
 	ErrorReason_ERROR_REASON_TOKEN_REVOKED ErrorReason = 6
-	// UNAUTHENTICATED: the student id is unknown, or the password is wrong. Which of the two is not told.
+	// UNAUTHENTICATED: the student id is unknown or the password is wrong. The error does not tell
+	// which.
 	ErrorReason_ERROR_REASON_BAD_CREDENTIALS ErrorReason = 7
-	// PERMISSION_DENIED: the user's role does not allow this call.
+	// PERMISSION_DENIED: the role of the user does not allow this call.
 	ErrorReason_ERROR_REASON_ROLE_REQUIRED ErrorReason = 8
-	// NOT_FOUND: there is no such seat.
+	// NOT_FOUND: the seat does not exist.
 	ErrorReason_ERROR_REASON_SEAT_NOT_FOUND ErrorReason = 9
-	// NOT_FOUND: there is no such reservation, or it is somebody else's.
+	// NOT_FOUND: the reservation does not exist, or it belongs to another user.
 	ErrorReason_ERROR_REASON_RESERVATION_NOT_FOUND ErrorReason = 10
-	// NOT_FOUND: there is no such waitlist entry, or it is somebody else's.
+	// NOT_FOUND: the waitlist entry does not exist, or it belongs to another user.
 	ErrorReason_ERROR_REASON_ENTRY_NOT_FOUND ErrorReason = 11
-	// NOT_FOUND: there is no such branch.
+	// NOT_FOUND: the branch does not exist.
 	ErrorReason_ERROR_REASON_BRANCH_NOT_FOUND ErrorReason = 12
 	// ALREADY_EXISTS: the seat is reserved or held for an overlapping window.
 	ErrorReason_ERROR_REASON_SEAT_TAKEN ErrorReason = 13
@@ -64,40 +67,44 @@ const (
 	ErrorReason_ERROR_REASON_USER_BUSY ErrorReason = 14
 	// ALREADY_EXISTS: the student id is registered.
 	ErrorReason_ERROR_REASON_STUDENT_ID_TAKEN ErrorReason = 15
-	// ALREADY_EXISTS: the user waits for that seat in an overlapping window already.
+	// ALREADY_EXISTS: the user already waits for that seat in an overlapping window.
 	ErrorReason_ERROR_REASON_ALREADY_WAITING ErrorReason = 16
-	// FAILED_PRECONDITION: check-in has not opened yet; see Reservation.check_in_opens_at.
+	// FAILED_PRECONDITION: check-in is not open yet. See Reservation.check_in_opens_at.
 	ErrorReason_ERROR_REASON_CHECK_IN_TOO_EARLY ErrorReason = 17
-	// FAILED_PRECONDITION: check-in is over; see Reservation.check_in_deadline.
+	// FAILED_PRECONDITION: check-in is closed. See Reservation.check_in_deadline.
 	ErrorReason_ERROR_REASON_CHECK_IN_TOO_LATE ErrorReason = 18
-	// FAILED_PRECONDITION: the reservation is not in a state that allows this; metadata "status" has the one it is in.
+	// FAILED_PRECONDITION: the status of the reservation does not allow this call. Metadata "status"
+	// has its status.
 	ErrorReason_ERROR_REASON_NOT_CONFIRMED ErrorReason = 19
-	// FAILED_PRECONDITION: the reservation is not checked in; metadata "status" has the state it is in.
+	// FAILED_PRECONDITION: the reservation is not checked in. Metadata "status" has its status.
 	ErrorReason_ERROR_REASON_NOT_CHECKED_IN ErrorReason = 20
-	// FAILED_PRECONDITION: the seat is free for that window: reserve it instead of waiting.
+	// FAILED_PRECONDITION: the seat is free for that window. Reserve it instead of waiting.
 	ErrorReason_ERROR_REASON_SEAT_AVAILABLE ErrorReason = 21
 	// FAILED_PRECONDITION: the library has taken the seat out of service.
 	ErrorReason_ERROR_REASON_SEAT_OUT_OF_SERVICE ErrorReason = 22
-	// FAILED_PRECONDITION: the offer ran out before it was claimed.
+	// FAILED_PRECONDITION: the offer expired before it was claimed.
 	ErrorReason_ERROR_REASON_OFFER_EXPIRED ErrorReason = 23
-	// FAILED_PRECONDITION: the entry has no open offer; metadata "status" has the state it is in.
+	// FAILED_PRECONDITION: the waitlist entry has no open offer. Metadata "status" has its status.
 	ErrorReason_ERROR_REASON_NOT_OFFERED ErrorReason = 24
-	// RESOURCE_EXHAUSTED: too many calls; RetryInfo says when the next one is allowed.
+	// RESOURCE_EXHAUSTED: too many calls. RetryInfo has the time until the next call is allowed.
 	ErrorReason_ERROR_REASON_RATE_LIMITED ErrorReason = 25
-	// RESOURCE_EXHAUSTED: the user has as many upcoming reservations, or waits for as many seats, as the library allows; metadata
-	// "limit" says how many.
+	// RESOURCE_EXHAUSTED: the user has reached the library's limit on upcoming reservations or on
+	// waitlist entries. Metadata "limit" has the limit.
 	ErrorReason_ERROR_REASON_TOO_MANY_RESERVATIONS ErrorReason = 26
-	// RESOURCE_EXHAUSTED: the server has more work than it can do in time; RetryInfo says when to come back.
+	// RESOURCE_EXHAUSTED: the server has more work than it can do in time. RetryInfo has the time to
+	// wait.
 	ErrorReason_ERROR_REASON_OVERLOADED ErrorReason = 27
-	// UNAVAILABLE: the server is starting or stopping, or can't reach its database. Every call is safe to
-	// repeat: writes by their request_id or by what they ask for.
+	// UNAVAILABLE: the server is starting or stopping, or cannot reach its database. Every call is
+	// safe to repeat: a write is identified by its request_id or by its content.
 	ErrorReason_ERROR_REASON_UNAVAILABLE ErrorReason = 28
-	// INVALID_ARGUMENT: the branch is closed for a part of the window; see Branch.hours.
+	// INVALID_ARGUMENT: the branch is closed during a part of the window. See Branch.hours.
 	ErrorReason_ERROR_REASON_BRANCH_CLOSED ErrorReason = 29
-	// INVALID_ARGUMENT: the window is too short, too long, in the past or too far ahead. Metadata has the library's rules, in
-	// whole seconds: "min_reservation", "max_reservation", "max_ahead", and "now", the database's clock in RFC 3339.
+	// INVALID_ARGUMENT: the window is too short, too long, in the past or too far ahead. Metadata has
+	// the rules of the library in whole seconds: "min_reservation", "max_reservation" and
+	// "max_ahead"; and "now", the time of the database's clock in RFC 3339.
 	ErrorReason_ERROR_REASON_WINDOW_NOT_ALLOWED ErrorReason = 30
-	// RESOURCE_EXHAUSTED: as many users wait for the seat as the library allows; metadata "limit" says how many.
+	// RESOURCE_EXHAUSTED: the waitlist of the seat has reached the library's limit. Metadata "limit"
+	// has the limit.
 	ErrorReason_ERROR_REASON_WAITLIST_FULL ErrorReason = 31
 )
 

@@ -22,21 +22,22 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// WaitlistStatus is where a waitlist entry is in its life: WAITING, then OFFERED, then CLAIMED; or EXPIRED or LEFT.
+// WaitlistStatus is the state of a waitlist entry. An entry is WAITING, then OFFERED, then CLAIMED.
+// It may instead end as EXPIRED or LEFT.
 type WaitlistStatus int32
 
 const (
 	// Never sent.
 	WaitlistStatus_WAITLIST_STATUS_UNSPECIFIED WaitlistStatus = 0
-	// In line.
+	// Waiting for the seat.
 	WaitlistStatus_WAITLIST_STATUS_WAITING WaitlistStatus = 1
 	// The seat is held for the user until offer_expires_at.
 	WaitlistStatus_WAITLIST_STATUS_OFFERED WaitlistStatus = 2
-	// The offer was claimed: there is a reservation.
+	// The user claimed the offer and has a reservation.
 	WaitlistStatus_WAITLIST_STATUS_CLAIMED WaitlistStatus = 3
-	// The offer ran out, or the window passed.
+	// The offer expired, or the window passed.
 	WaitlistStatus_WAITLIST_STATUS_EXPIRED WaitlistStatus = 4
-	// The user left the line or declined the offer.
+	// The user left the waitlist or declined the offer.
 	WaitlistStatus_WAITLIST_STATUS_LEFT WaitlistStatus = 5
 )
 
@@ -87,21 +88,21 @@ func (WaitlistStatus) EnumDescriptor() ([]byte, []int) {
 	return file_dlsms_v1_notify_proto_rawDescGZIP(), []int{0}
 }
 
-// NotificationKind is what a notification is about.
+// NotificationKind is the subject of a notification.
 type NotificationKind int32
 
 const (
 	// Never sent.
 	NotificationKind_NOTIFICATION_KIND_UNSPECIFIED NotificationKind = 0
-	// A seat is held for the user: claim it in time.
+	// A seat is held for the user, until offer_expires_at. Claim it with ClaimOffer.
 	NotificationKind_NOTIFICATION_KIND_SEAT_OFFERED NotificationKind = 1
-	// The offer ran out unclaimed.
+	// The offer expired before it was claimed.
 	NotificationKind_NOTIFICATION_KIND_OFFER_EXPIRED NotificationKind = 2
 	// Check-in closes in 5 minutes.
 	NotificationKind_NOTIFICATION_KIND_CHECK_IN_REMINDER NotificationKind = 3
-	// The reservation was given up because the user had not checked in.
+	// The reservation ended because the user did not check in.
 	NotificationKind_NOTIFICATION_KIND_NO_SHOW NotificationKind = 4
-	// The reservation is over, by check-out or at its end.
+	// The reservation was completed by check-out or by the end of its window.
 	NotificationKind_NOTIFICATION_KIND_COMPLETED NotificationKind = 5
 )
 
@@ -152,10 +153,10 @@ func (NotificationKind) EnumDescriptor() ([]byte, []int) {
 	return file_dlsms_v1_notify_proto_rawDescGZIP(), []int{1}
 }
 
-// WaitlistEntry is a user in line for a seat and window, [start_time, end_time).
+// WaitlistEntry is a user's place in the waitlist of a seat for a window, [start_time, end_time).
 type WaitlistEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id, given by the server, above 0.
+	// Id of the entry, assigned by the server. Above 0.
 	Id int64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The seat.
 	Seat *SeatRef `protobuf:"bytes,2,opt,name=seat,proto3" json:"seat,omitempty"`
@@ -163,15 +164,17 @@ type WaitlistEntry struct {
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// End of the window.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// Where it is in its life.
+	// Status of the entry.
 	Status WaitlistStatus `protobuf:"varint,5,opt,name=status,proto3,enum=dlsms.v1.WaitlistStatus" json:"status,omitempty"`
-	// Place in line, 1 for the head, among the entries for the seat whose windows overlap; 0 once it is neither WAITING nor OFFERED.
+	// Position among the entries for the seat with overlapping windows; 1 is the head. 0 if the entry
+	// is neither WAITING nor OFFERED.
 	Position int32 `protobuf:"varint,6,opt,name=position,proto3" json:"position,omitempty"`
-	// When the offer runs out; set while OFFERED.
+	// Time at which the offer expires. Set while OFFERED.
 	OfferExpiresAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=offer_expires_at,json=offerExpiresAt,proto3" json:"offer_expires_at,omitempty"`
-	// When the user joined.
+	// Time at which the user joined.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	// Id of the reservation that the offer holds, or that ClaimOffer confirmed; 0: no offer was made.
+	// Id of the reservation that the offer holds or that ClaimOffer confirmed. 0 if no offer was
+	// made.
 	ReservationId int64 `protobuf:"varint,9,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -270,32 +273,34 @@ func (x *WaitlistEntry) GetReservationId() int64 {
 	return 0
 }
 
-// Notification is something that happened to a user's reservation or offer.
+// Notification is a change of a user's reservation or offer.
 type Notification struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id, above 0; grows in the order in which a user's notifications come about, with gaps.
+	// Id of the notification, above 0. Ids grow in the order in which a user's notifications are
+	// created, with gaps.
 	Id int64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// What it is about.
+	// Subject of the notification.
 	Kind NotificationKind `protobuf:"varint,2,opt,name=kind,proto3,enum=dlsms.v1.NotificationKind" json:"kind,omitempty"`
-	// Id of the reservation (for an offer: of the one that is HELD).
+	// Id of the reservation. For an offer, this is the HELD reservation.
 	ReservationId int64 `protobuf:"varint,3,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
-	// Id of the waitlist entry that the reservation came from; 0: from none.
+	// Id of the waitlist entry that the reservation came from. 0 if it did not come from a waitlist.
 	EntryId int64 `protobuf:"varint,4,opt,name=entry_id,json=entryId,proto3" json:"entry_id,omitempty"`
-	// A sentence to show to the user, in English, times in the zone of the branch.
+	// Text for the user, in English. Times are in the time zone of the branch.
 	Message string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
-	// When it came about.
+	// Time at which the notification was created.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	// The seat of the reservation.
+	// Seat of the reservation.
 	Seat *SeatRef `protobuf:"bytes,7,opt,name=seat,proto3" json:"seat,omitempty"`
-	// Start of the reservation's window when the notification came about.
+	// Start of the reservation's window when the notification was created.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// End of the reservation's window when the notification came about.
+	// End of the reservation's window when the notification was created.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// When check-in closes; set unless the reservation is an offer.
+	// Time at which check-in closes. Unset if the reservation is an offer.
 	CheckInDeadline *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=check_in_deadline,json=checkInDeadline,proto3" json:"check_in_deadline,omitempty"`
-	// When the offer runs out; set for SEAT_OFFERED.
+	// Time at which the offer expires. Set for NOTIFICATION_KIND_SEAT_OFFERED.
 	OfferExpiresAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=offer_expires_at,json=offerExpiresAt,proto3" json:"offer_expires_at,omitempty"`
-	// Status of the reservation when the notification came about. UNSPECIFIED: one that this version of the server does not know.
+	// Status of the reservation when the notification was created. UNSPECIFIED if this version of the
+	// server does not know the status.
 	Status        ReservationStatus `protobuf:"varint,12,opt,name=status,proto3,enum=dlsms.v1.ReservationStatus" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -415,16 +420,16 @@ func (x *Notification) GetStatus() ReservationStatus {
 	return ReservationStatus_RESERVATION_STATUS_UNSPECIFIED
 }
 
-// JoinWaitlistRequest is what to wait for.
+// JoinWaitlistRequest is the request of JoinWaitlist.
 type JoinWaitlistRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id of the seat.
+	// Required. Id of the seat, above 0.
 	SeatId int64 `protobuf:"varint,1,opt,name=seat_id,json=seatId,proto3" json:"seat_id,omitempty"`
-	// Start of the window.
+	// Required. Start of the window.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// End of the window, 15 minutes to 12 hours after its start.
+	// Required. End of the window, 15 minutes to 12 hours after its start.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// Optional, 1 to 64 characters; as in CreateReservationRequest.
+	// Optional. 1 to 64 characters. See CreateReservationRequest.request_id.
 	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -488,10 +493,10 @@ func (x *JoinWaitlistRequest) GetRequestId() string {
 	return ""
 }
 
-// JoinWaitlistResponse is the new entry.
+// JoinWaitlistResponse is the response of JoinWaitlist.
 type JoinWaitlistResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The entry, WAITING.
+	// The new entry, WAITING.
 	Entry         *WaitlistEntry `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -571,7 +576,7 @@ func (*GetWaitlistRequest) Descriptor() ([]byte, []int) {
 	return file_dlsms_v1_notify_proto_rawDescGZIP(), []int{4}
 }
 
-// GetWaitlistResponse is the caller's entries.
+// GetWaitlistResponse is the response of GetWaitlist.
 type GetWaitlistResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The entries, oldest first.
@@ -617,10 +622,10 @@ func (x *GetWaitlistResponse) GetEntries() []*WaitlistEntry {
 	return nil
 }
 
-// LeaveWaitlistRequest says which entry.
+// LeaveWaitlistRequest is the request of LeaveWaitlist.
 type LeaveWaitlistRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id of the entry.
+	// Required. Id of the entry, above 0.
 	EntryId       int64 `protobuf:"varint,1,opt,name=entry_id,json=entryId,proto3" json:"entry_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -663,7 +668,7 @@ func (x *LeaveWaitlistRequest) GetEntryId() int64 {
 	return 0
 }
 
-// LeaveWaitlistResponse is the entry that was left.
+// LeaveWaitlistResponse is the response of LeaveWaitlist.
 type LeaveWaitlistResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The entry, LEFT.
@@ -709,10 +714,10 @@ func (x *LeaveWaitlistResponse) GetEntry() *WaitlistEntry {
 	return nil
 }
 
-// ClaimOfferRequest says which entry.
+// ClaimOfferRequest is the request of ClaimOffer.
 type ClaimOfferRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id of the entry.
+	// Required. Id of the entry, above 0.
 	EntryId       int64 `protobuf:"varint,1,opt,name=entry_id,json=entryId,proto3" json:"entry_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -755,7 +760,7 @@ func (x *ClaimOfferRequest) GetEntryId() int64 {
 	return 0
 }
 
-// ClaimOfferResponse is the claimed entry and its reservation.
+// ClaimOfferResponse is the response of ClaimOffer.
 type ClaimOfferResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The entry, CLAIMED.
@@ -810,12 +815,12 @@ func (x *ClaimOfferResponse) GetReservation() *Reservation {
 	return nil
 }
 
-// GetNotificationsRequest says which notifications.
+// GetNotificationsRequest is the request of GetNotifications.
 type GetNotificationsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Only those with a higher id; 0: from the first.
+	// Optional. List only notifications with a higher id. 0 means from the first.
 	AfterId int64 `protobuf:"varint,1,opt,name=after_id,json=afterId,proto3" json:"after_id,omitempty"`
-	// Most notifications in one answer, 0 to 500; 0: 100.
+	// Optional. Maximum number of notifications in the response, 0 to 500. 0 means 100.
 	PageSize      int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -865,10 +870,10 @@ func (x *GetNotificationsRequest) GetPageSize() int32 {
 	return 0
 }
 
-// GetNotificationsResponse is the notifications.
+// GetNotificationsResponse is the response of GetNotifications.
 type GetNotificationsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The notifications, oldest first. Fewer than page_size: there are no more.
+	// The notifications, oldest first. There are no more if the response has fewer than page_size.
 	Notifications []*Notification `protobuf:"bytes,1,rep,name=notifications,proto3" json:"notifications,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -911,10 +916,10 @@ func (x *GetNotificationsResponse) GetNotifications() []*Notification {
 	return nil
 }
 
-// SubscribeRequest says where to begin.
+// SubscribeRequest is the request of Subscribe.
 type SubscribeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Begin with the first notification with a higher id; 0: with the first of all.
+	// Optional. Start with the first notification with a higher id. 0 means from the first.
 	AfterId       int64 `protobuf:"varint,1,opt,name=after_id,json=afterId,proto3" json:"after_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -957,10 +962,10 @@ func (x *SubscribeRequest) GetAfterId() int64 {
 	return 0
 }
 
-// SubscribeResponse is one message of a subscription.
+// SubscribeResponse is one message of a Subscribe stream.
 type SubscribeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What it is.
+	// The content of the message.
 	//
 	// Types that are valid to be assigned to Event:
 	//
@@ -1036,7 +1041,7 @@ type SubscribeResponse_Notification struct {
 }
 
 type SubscribeResponse_Heartbeat struct {
-	// Nothing happened for a while, and the stream is alive.
+	// No notification for 30 seconds. The stream is alive.
 	Heartbeat *Heartbeat `protobuf:"bytes,2,opt,name=heartbeat,proto3,oneof"`
 }
 

@@ -31,38 +31,82 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// NotifyService lets users wait for seats that are taken, and tells them what happens. Every call needs a token and sees only
-// what is the caller's own: somebody else's is NOT_FOUND. All calls may answer UNAUTHENTICATED (TOKEN_*), RESOURCE_EXHAUSTED
-// (RATE_LIMITED, OVERLOADED) and UNAVAILABLE; every one of them is safe to repeat. Times and numbers are the defaults, which a library may change.
+// NotifyService lets users wait for taken seats and notifies them of changes. Every call requires a
+// token and sees only the caller's own entries and notifications: an entry of another user is
+// NOT_FOUND. Every call is safe to repeat.
+//
+// The times and numbers in these comments are defaults. A library may set others.
+//
+// Every call may fail with:
+//   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has no
+//     valid token.
+//   - RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED): too many calls by this user, or too much load.
+//   - UNAVAILABLE (UNAVAILABLE): the server is starting or stopping, or cannot reach its database.
 type NotifyServiceClient interface {
-	// JoinWaitlist queues for a seat and window that is not free. When the whole window frees up, the seat is HELD for the first in
-	// line, nobody can pass by, and a SEAT_OFFERED notification comes. The window follows the rules of CreateReservation.
-	// No offer is made when less than the shortest reservation (15 minutes) is left of the window, or to a user with as many
-	// upcoming reservations as allowed: neither could be claimed. Such an entry stays WAITING until its window has passed.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, WINDOW_NOT_ALLOWED and BRANCH_CLOSED as in CreateReservation,
-	// REQUEST_ID_REUSED), NOT_FOUND (SEAT_NOT_FOUND), ALREADY_EXISTS (ALREADY_WAITING;
-	// USER_BUSY when the caller has that seat), FAILED_PRECONDITION (SEAT_AVAILABLE, SEAT_OUT_OF_SERVICE), RESOURCE_EXHAUSTED
-	// (TOO_MANY_RESERVATIONS: 20 entries that are WAITING or OFFERED, or 5 for this seat; WAITLIST_FULL: 100 of all users for it).
+	// JoinWaitlist adds the caller to the waitlist of a seat for a window that is not free. The
+	// window follows the rules of CreateReservation.
+	//
+	// When the whole window becomes free, the seat is HELD for the first entry, so that no other user
+	// can reserve it, and the user receives a SEAT_OFFERED notification. No offer is made if less
+	// than the shortest reservation (15 minutes) is left of the window, or if the user has the
+	// maximum number of upcoming reservations: the offer could not be claimed. Such an entry stays
+	// WAITING until its window has passed.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed, or the window ends
+	//     before it starts.
+	//   - INVALID_ARGUMENT (WINDOW_NOT_ALLOWED, BRANCH_CLOSED): as in CreateReservation.
+	//   - INVALID_ARGUMENT (REQUEST_ID_REUSED): request_id was used before with different content.
+	//   - NOT_FOUND (SEAT_NOT_FOUND): the seat does not exist.
+	//   - ALREADY_EXISTS (ALREADY_WAITING): the user already waits for the seat in an overlapping
+	//     window.
+	//   - ALREADY_EXISTS (USER_BUSY): the user has reserved this seat in the window.
+	//   - FAILED_PRECONDITION (SEAT_AVAILABLE): the seat is free in the window. Reserve it.
+	//   - FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE): the seat is out of service.
+	//   - RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS): the user has 20 entries that are WAITING or
+	//     OFFERED, or 5 of them for this seat.
+	//   - RESOURCE_EXHAUSTED (WAITLIST_FULL): the seat has 100 such entries of all users.
 	JoinWaitlist(ctx context.Context, in *JoinWaitlistRequest, opts ...grpc.CallOption) (*JoinWaitlistResponse, error)
-	// GetWaitlist lists the caller's entries that are WAITING or OFFERED, and those that ended in the past 24 hours (the
-	// newest 100), oldest first.
+	// GetWaitlist lists the caller's entries that are WAITING or OFFERED, and the newest 100 of those
+	// that ended in the past 24 hours. Oldest entries come first.
 	GetWaitlist(ctx context.Context, in *GetWaitlistRequest, opts ...grpc.CallOption) (*GetWaitlistResponse, error)
-	// LeaveWaitlist leaves the line, or declines the offer, which then goes to the next. Repeated, it answers as the first time.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (ENTRY_NOT_FOUND), FAILED_PRECONDITION (NOT_OFFERED: the entry was
-	// claimed or has expired; OFFER_EXPIRED: its offer ran out).
+	// LeaveWaitlist removes the caller from a waitlist, or declines an offer, which then goes to the
+	// next entry. A repeated call returns the same response as the first one.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): entry_id is not above 0.
+	//   - NOT_FOUND (ENTRY_NOT_FOUND): the entry does not exist, or belongs to another user.
+	//   - FAILED_PRECONDITION (NOT_OFFERED): the entry was claimed or has expired.
+	//   - FAILED_PRECONDITION (OFFER_EXPIRED): the offer has expired.
 	LeaveWaitlist(ctx context.Context, in *LeaveWaitlistRequest, opts ...grpc.CallOption) (*LeaveWaitlistResponse, error)
-	// ClaimOffer takes the offered seat: its reservation becomes CONFIRMED. Repeated, it answers as the first time.
-	// TOO_MANY_RESERVATIONS means that the user has reserved other seats since the offer was made.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (ENTRY_NOT_FOUND), ALREADY_EXISTS (USER_BUSY),
-	// FAILED_PRECONDITION (NOT_OFFERED, OFFER_EXPIRED, SEAT_OUT_OF_SERVICE), RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS).
+	// ClaimOffer accepts an offer: the HELD reservation becomes CONFIRMED. A repeated call returns
+	// the same response as the first one.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): entry_id is not above 0.
+	//   - NOT_FOUND (ENTRY_NOT_FOUND): the entry does not exist, or belongs to another user.
+	//   - ALREADY_EXISTS (USER_BUSY): the user has another reservation in the window.
+	//   - FAILED_PRECONDITION (NOT_OFFERED): the entry has no open offer.
+	//   - FAILED_PRECONDITION (OFFER_EXPIRED): the offer has expired.
+	//   - FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE): the seat is out of service.
+	//   - RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS): the user has reserved other seats since the
+	//     offer was made and has reached the limit on upcoming reservations.
 	ClaimOffer(ctx context.Context, in *ClaimOfferRequest, opts ...grpc.CallOption) (*ClaimOfferResponse, error)
-	// GetNotifications lists the caller's notifications after an id, oldest first. Ids grow in the order in which notifications
-	// come about, so asking after the last id seen misses none.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS).
+	// GetNotifications lists the caller's notifications with an id above after_id, oldest first. New
+	// notifications have higher ids than earlier ones, so a client that continues after the last id
+	// that it received misses none.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): after_id or page_size is out of range.
 	GetNotifications(ctx context.Context, in *GetNotificationsRequest, opts ...grpc.CallOption) (*GetNotificationsResponse, error)
-	// Subscribe sends the caller's notifications after an id, then each new one as it comes about. It goes on until the client ends
-	// it, the token ends (UNAUTHENTICATED), or the server stops (UNAVAILABLE: call again with the last id seen; none is lost).
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), RESOURCE_EXHAUSTED (OVERLOADED: too many streams).
+	// Subscribe streams the caller's notifications with an id above after_id, and then each new one.
+	// The stream ends when the client cancels it, when the token expires or is revoked
+	// (UNAUTHENTICATED), or when the server stops (UNAVAILABLE). Call Subscribe again with the last
+	// id that was received: no notification is lost.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): after_id is below 0.
+	//   - RESOURCE_EXHAUSTED (OVERLOADED): too many streams are open.
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
 }
 
@@ -147,38 +191,82 @@ type NotifyService_SubscribeClient = grpc.ServerStreamingClient[SubscribeRespons
 // All implementations must embed UnimplementedNotifyServiceServer
 // for forward compatibility.
 //
-// NotifyService lets users wait for seats that are taken, and tells them what happens. Every call needs a token and sees only
-// what is the caller's own: somebody else's is NOT_FOUND. All calls may answer UNAUTHENTICATED (TOKEN_*), RESOURCE_EXHAUSTED
-// (RATE_LIMITED, OVERLOADED) and UNAVAILABLE; every one of them is safe to repeat. Times and numbers are the defaults, which a library may change.
+// NotifyService lets users wait for taken seats and notifies them of changes. Every call requires a
+// token and sees only the caller's own entries and notifications: an entry of another user is
+// NOT_FOUND. Every call is safe to repeat.
+//
+// The times and numbers in these comments are defaults. A library may set others.
+//
+// Every call may fail with:
+//   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has no
+//     valid token.
+//   - RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED): too many calls by this user, or too much load.
+//   - UNAVAILABLE (UNAVAILABLE): the server is starting or stopping, or cannot reach its database.
 type NotifyServiceServer interface {
-	// JoinWaitlist queues for a seat and window that is not free. When the whole window frees up, the seat is HELD for the first in
-	// line, nobody can pass by, and a SEAT_OFFERED notification comes. The window follows the rules of CreateReservation.
-	// No offer is made when less than the shortest reservation (15 minutes) is left of the window, or to a user with as many
-	// upcoming reservations as allowed: neither could be claimed. Such an entry stays WAITING until its window has passed.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, WINDOW_NOT_ALLOWED and BRANCH_CLOSED as in CreateReservation,
-	// REQUEST_ID_REUSED), NOT_FOUND (SEAT_NOT_FOUND), ALREADY_EXISTS (ALREADY_WAITING;
-	// USER_BUSY when the caller has that seat), FAILED_PRECONDITION (SEAT_AVAILABLE, SEAT_OUT_OF_SERVICE), RESOURCE_EXHAUSTED
-	// (TOO_MANY_RESERVATIONS: 20 entries that are WAITING or OFFERED, or 5 for this seat; WAITLIST_FULL: 100 of all users for it).
+	// JoinWaitlist adds the caller to the waitlist of a seat for a window that is not free. The
+	// window follows the rules of CreateReservation.
+	//
+	// When the whole window becomes free, the seat is HELD for the first entry, so that no other user
+	// can reserve it, and the user receives a SEAT_OFFERED notification. No offer is made if less
+	// than the shortest reservation (15 minutes) is left of the window, or if the user has the
+	// maximum number of upcoming reservations: the offer could not be claimed. Such an entry stays
+	// WAITING until its window has passed.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed, or the window ends
+	//     before it starts.
+	//   - INVALID_ARGUMENT (WINDOW_NOT_ALLOWED, BRANCH_CLOSED): as in CreateReservation.
+	//   - INVALID_ARGUMENT (REQUEST_ID_REUSED): request_id was used before with different content.
+	//   - NOT_FOUND (SEAT_NOT_FOUND): the seat does not exist.
+	//   - ALREADY_EXISTS (ALREADY_WAITING): the user already waits for the seat in an overlapping
+	//     window.
+	//   - ALREADY_EXISTS (USER_BUSY): the user has reserved this seat in the window.
+	//   - FAILED_PRECONDITION (SEAT_AVAILABLE): the seat is free in the window. Reserve it.
+	//   - FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE): the seat is out of service.
+	//   - RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS): the user has 20 entries that are WAITING or
+	//     OFFERED, or 5 of them for this seat.
+	//   - RESOURCE_EXHAUSTED (WAITLIST_FULL): the seat has 100 such entries of all users.
 	JoinWaitlist(context.Context, *JoinWaitlistRequest) (*JoinWaitlistResponse, error)
-	// GetWaitlist lists the caller's entries that are WAITING or OFFERED, and those that ended in the past 24 hours (the
-	// newest 100), oldest first.
+	// GetWaitlist lists the caller's entries that are WAITING or OFFERED, and the newest 100 of those
+	// that ended in the past 24 hours. Oldest entries come first.
 	GetWaitlist(context.Context, *GetWaitlistRequest) (*GetWaitlistResponse, error)
-	// LeaveWaitlist leaves the line, or declines the offer, which then goes to the next. Repeated, it answers as the first time.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (ENTRY_NOT_FOUND), FAILED_PRECONDITION (NOT_OFFERED: the entry was
-	// claimed or has expired; OFFER_EXPIRED: its offer ran out).
+	// LeaveWaitlist removes the caller from a waitlist, or declines an offer, which then goes to the
+	// next entry. A repeated call returns the same response as the first one.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): entry_id is not above 0.
+	//   - NOT_FOUND (ENTRY_NOT_FOUND): the entry does not exist, or belongs to another user.
+	//   - FAILED_PRECONDITION (NOT_OFFERED): the entry was claimed or has expired.
+	//   - FAILED_PRECONDITION (OFFER_EXPIRED): the offer has expired.
 	LeaveWaitlist(context.Context, *LeaveWaitlistRequest) (*LeaveWaitlistResponse, error)
-	// ClaimOffer takes the offered seat: its reservation becomes CONFIRMED. Repeated, it answers as the first time.
-	// TOO_MANY_RESERVATIONS means that the user has reserved other seats since the offer was made.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (ENTRY_NOT_FOUND), ALREADY_EXISTS (USER_BUSY),
-	// FAILED_PRECONDITION (NOT_OFFERED, OFFER_EXPIRED, SEAT_OUT_OF_SERVICE), RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS).
+	// ClaimOffer accepts an offer: the HELD reservation becomes CONFIRMED. A repeated call returns
+	// the same response as the first one.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): entry_id is not above 0.
+	//   - NOT_FOUND (ENTRY_NOT_FOUND): the entry does not exist, or belongs to another user.
+	//   - ALREADY_EXISTS (USER_BUSY): the user has another reservation in the window.
+	//   - FAILED_PRECONDITION (NOT_OFFERED): the entry has no open offer.
+	//   - FAILED_PRECONDITION (OFFER_EXPIRED): the offer has expired.
+	//   - FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE): the seat is out of service.
+	//   - RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS): the user has reserved other seats since the
+	//     offer was made and has reached the limit on upcoming reservations.
 	ClaimOffer(context.Context, *ClaimOfferRequest) (*ClaimOfferResponse, error)
-	// GetNotifications lists the caller's notifications after an id, oldest first. Ids grow in the order in which notifications
-	// come about, so asking after the last id seen misses none.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS).
+	// GetNotifications lists the caller's notifications with an id above after_id, oldest first. New
+	// notifications have higher ids than earlier ones, so a client that continues after the last id
+	// that it received misses none.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): after_id or page_size is out of range.
 	GetNotifications(context.Context, *GetNotificationsRequest) (*GetNotificationsResponse, error)
-	// Subscribe sends the caller's notifications after an id, then each new one as it comes about. It goes on until the client ends
-	// it, the token ends (UNAUTHENTICATED), or the server stops (UNAVAILABLE: call again with the last id seen; none is lost).
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), RESOURCE_EXHAUSTED (OVERLOADED: too many streams).
+	// Subscribe streams the caller's notifications with an id above after_id, and then each new one.
+	// The stream ends when the client cancels it, when the token expires or is revoked
+	// (UNAUTHENTICATED), or when the server stops (UNAVAILABLE). Call Subscribe again with the last
+	// id that was received: no notification is lost.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): after_id is below 0.
+	//   - RESOURCE_EXHAUSTED (OVERLOADED): too many streams are open.
 	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
 	mustEmbedUnimplementedNotifyServiceServer()
 }

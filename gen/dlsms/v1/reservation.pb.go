@@ -22,24 +22,25 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ReservationStatus is where a reservation is in its life: CONFIRMED, then CHECKED_IN, then COMPLETED; or CANCELLED or NO_SHOW.
-// A seat offered from the waitlist begins as HELD.
+// ReservationStatus is the state of a reservation. A reservation is CONFIRMED, then CHECKED_IN,
+// then COMPLETED. It may instead end as CANCELLED or NO_SHOW. A seat that is offered from the
+// waitlist starts as HELD.
 type ReservationStatus int32
 
 const (
 	// Never sent.
 	ReservationStatus_RESERVATION_STATUS_UNSPECIFIED ReservationStatus = 0
-	// Offered to the head of the waitlist, who may claim it until the offer runs out. Takes the seat.
+	// Offered to the head of the waitlist until the offer expires. The seat is taken.
 	ReservationStatus_RESERVATION_STATUS_HELD ReservationStatus = 1
-	// Reserved. Takes the seat.
+	// Reserved. The seat is taken.
 	ReservationStatus_RESERVATION_STATUS_CONFIRMED ReservationStatus = 2
-	// The user is there. Takes the seat.
+	// The user is at the seat. The seat is taken.
 	ReservationStatus_RESERVATION_STATUS_CHECKED_IN ReservationStatus = 3
-	// Over, by check-out or at its end.
+	// Ended by check-out or by the end of the window.
 	ReservationStatus_RESERVATION_STATUS_COMPLETED ReservationStatus = 4
-	// Cancelled by the user, or an offer that was declined or ran out.
+	// Cancelled by the user; or an offer that was declined or expired.
 	ReservationStatus_RESERVATION_STATUS_CANCELLED ReservationStatus = 5
-	// The user had not checked in by the deadline.
+	// The user did not check in before the deadline.
 	ReservationStatus_RESERVATION_STATUS_NO_SHOW ReservationStatus = 6
 )
 
@@ -92,7 +93,7 @@ func (ReservationStatus) EnumDescriptor() ([]byte, []int) {
 	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{0}
 }
 
-// ReservationView is which reservations to list.
+// ReservationView selects the reservations to list.
 type ReservationView int32
 
 const (
@@ -100,9 +101,9 @@ const (
 	ReservationView_RESERVATION_VIEW_UNSPECIFIED ReservationView = 0
 	// HELD, CONFIRMED or CHECKED_IN, with an end in the future.
 	ReservationView_RESERVATION_VIEW_UPCOMING ReservationView = 1
-	// Ended in the past 30 days, in whichever way.
+	// Ended in the past 30 days, with any status.
 	ReservationView_RESERVATION_VIEW_HISTORY ReservationView = 2
-	// All that there are.
+	// All reservations.
 	ReservationView_RESERVATION_VIEW_ALL ReservationView = 3
 )
 
@@ -149,10 +150,10 @@ func (ReservationView) EnumDescriptor() ([]byte, []int) {
 	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{1}
 }
 
-// Reservation is a seat for a user and a window, [start_time, end_time).
+// Reservation is a user's right to a seat for a window, [start_time, end_time).
 type Reservation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id, given by the server, above 0.
+	// Id of the reservation, assigned by the server. Above 0.
 	Id int64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The seat.
 	Seat *SeatRef `protobuf:"bytes,2,opt,name=seat,proto3" json:"seat,omitempty"`
@@ -160,20 +161,22 @@ type Reservation struct {
 	UserId int64 `protobuf:"varint,3,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
 	// Start of the window.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// End of the window, as it was reserved or extended, also where the reservation ended before.
+	// End of the window, as reserved or extended. It does not change if the reservation ends earlier:
+	// see ended_at.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// Where it is in its life.
+	// Status of the reservation.
 	Status ReservationStatus `protobuf:"varint,6,opt,name=status,proto3,enum=dlsms.v1.ReservationStatus" json:"status,omitempty"`
-	// When check-in opens: 15 minutes before the start.
+	// Time at which check-in opens: 15 minutes before the start.
 	CheckInOpensAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=check_in_opens_at,json=checkInOpensAt,proto3" json:"check_in_opens_at,omitempty"`
-	// When check-in closes: 15 minutes after the start or the confirmation, whichever is later, and never after the end.
-	// Not set while HELD.
+	// Time at which check-in closes: 15 minutes after the start or the confirmation, whichever is
+	// later, and never after the end. Unset while HELD.
 	CheckInDeadline *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=check_in_deadline,json=checkInDeadline,proto3" json:"check_in_deadline,omitempty"`
-	// When it was made.
+	// Time at which the reservation was created.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	// When the user checked in, if that happened.
+	// Time of the check-in. Unset if the user has not checked in.
 	CheckedInAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=checked_in_at,json=checkedInAt,proto3" json:"checked_in_at,omitempty"`
-	// When it was completed, cancelled or marked as a no-show, if that happened.
+	// Time at which the reservation was completed, cancelled or marked as a no-show. Unset before
+	// that.
 	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -286,17 +289,18 @@ func (x *Reservation) GetEndedAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// CreateReservationRequest is what to reserve.
+// CreateReservationRequest is the request of CreateReservation.
 type CreateReservationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id of the seat.
+	// Required. Id of the seat, above 0.
 	SeatId int64 `protobuf:"varint,1,opt,name=seat_id,json=seatId,proto3" json:"seat_id,omitempty"`
-	// Start of the window; unset: now.
+	// Optional. Start of the window. If unset, the window starts now.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// End of the window, 15 minutes to 12 hours after its start.
+	// Required. End of the window, 15 minutes to 12 hours after its start.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// Optional, 1 to 64 characters, a new one (such as a UUID) for each reservation that the user wants. The same request_id
-	// and content again gives the first answer again, however often and on whichever replica, also when the first answer was lost.
+	// Optional. 1 to 64 characters. Use a new value, such as a UUID, for each reservation that the
+	// user wants. A repeated call with the same request_id and content returns the first response
+	// again, any number of times, from any replica, also if the first response was lost.
 	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -360,10 +364,10 @@ func (x *CreateReservationRequest) GetRequestId() string {
 	return ""
 }
 
-// CreateReservationResponse is the new reservation.
+// CreateReservationResponse is the response of CreateReservation.
 type CreateReservationResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The reservation, CONFIRMED.
+	// The new reservation, CONFIRMED.
 	Reservation   *Reservation `protobuf:"bytes,1,opt,name=reservation,proto3" json:"reservation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -406,10 +410,10 @@ func (x *CreateReservationResponse) GetReservation() *Reservation {
 	return nil
 }
 
-// GetReservationRequest says which reservation.
+// GetReservationRequest is the request of GetReservation.
 type GetReservationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id of the reservation.
+	// Required. Id of the reservation, above 0.
 	ReservationId int64 `protobuf:"varint,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -452,7 +456,7 @@ func (x *GetReservationRequest) GetReservationId() int64 {
 	return 0
 }
 
-// GetReservationResponse is the reservation.
+// GetReservationResponse is the response of GetReservation.
 type GetReservationResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The reservation.
@@ -498,14 +502,15 @@ func (x *GetReservationResponse) GetReservation() *Reservation {
 	return nil
 }
 
-// GetReservationsRequest says which reservations.
+// GetReservationsRequest is the request of GetReservations.
 type GetReservationsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which of them; upcoming ones by default.
+	// Optional. The reservations to list. Default: RESERVATION_VIEW_UPCOMING.
 	View ReservationView `protobuf:"varint,1,opt,name=view,proto3,enum=dlsms.v1.ReservationView" json:"view,omitempty"`
-	// Most reservations in one answer, 0 to 500; 0: 50.
+	// Optional. Maximum number of reservations in the response, 0 to 500. 0 means 50.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// next_page_token of the answer before, with the same view; empty: the first page.
+	// Optional. next_page_token of the previous response; the request must have the same view. Empty:
+	// the first page.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -567,7 +572,7 @@ type GetReservationsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The reservations.
 	Reservations []*Reservation `protobuf:"bytes,1,rep,name=reservations,proto3" json:"reservations,omitempty"`
-	// For the next page; empty: this is the last one.
+	// Token for the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -617,10 +622,10 @@ func (x *GetReservationsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// CancelReservationRequest says which reservation.
+// CancelReservationRequest is the request of CancelReservation.
 type CancelReservationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id of the reservation.
+	// Required. Id of the reservation, above 0.
 	ReservationId int64 `protobuf:"varint,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -663,7 +668,7 @@ func (x *CancelReservationRequest) GetReservationId() int64 {
 	return 0
 }
 
-// CancelReservationResponse is the cancelled reservation.
+// CancelReservationResponse is the response of CancelReservation.
 type CancelReservationResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The reservation, CANCELLED.
@@ -709,10 +714,10 @@ func (x *CancelReservationResponse) GetReservation() *Reservation {
 	return nil
 }
 
-// CheckInRequest says which reservation.
+// CheckInRequest is the request of CheckIn.
 type CheckInRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id of the reservation.
+	// Required. Id of the reservation, above 0.
 	ReservationId int64 `protobuf:"varint,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -755,7 +760,7 @@ func (x *CheckInRequest) GetReservationId() int64 {
 	return 0
 }
 
-// CheckInResponse is the reservation that was checked in to.
+// CheckInResponse is the response of CheckIn.
 type CheckInResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The reservation, CHECKED_IN.
@@ -801,10 +806,10 @@ func (x *CheckInResponse) GetReservation() *Reservation {
 	return nil
 }
 
-// CheckOutRequest says which reservation.
+// CheckOutRequest is the request of CheckOut.
 type CheckOutRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id of the reservation.
+	// Required. Id of the reservation, above 0.
 	ReservationId int64 `protobuf:"varint,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -847,7 +852,7 @@ func (x *CheckOutRequest) GetReservationId() int64 {
 	return 0
 }
 
-// CheckOutResponse is the ended reservation.
+// CheckOutResponse is the response of CheckOut.
 type CheckOutResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The reservation, COMPLETED.
@@ -893,12 +898,12 @@ func (x *CheckOutResponse) GetReservation() *Reservation {
 	return nil
 }
 
-// ExtendReservationRequest says which reservation, and until when.
+// ExtendReservationRequest is the request of ExtendReservation.
 type ExtendReservationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id of the reservation.
+	// Required. Id of the reservation, above 0.
 	ReservationId int64 `protobuf:"varint,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
-	// The new end, after the present one.
+	// Required. The new end of the window, later than the present one.
 	EndTime       *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -948,10 +953,10 @@ func (x *ExtendReservationRequest) GetEndTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// ExtendReservationResponse is the extended reservation.
+// ExtendReservationResponse is the response of ExtendReservation.
 type ExtendReservationResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The reservation.
+	// The extended reservation.
 	Reservation   *Reservation `protobuf:"bytes,1,opt,name=reservation,proto3" json:"reservation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

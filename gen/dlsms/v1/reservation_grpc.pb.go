@@ -32,43 +32,97 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// ReservationService reserves seats. Every call needs a token and sees only the caller's own reservations:
-// somebody else's is NOT_FOUND. All calls may answer UNAUTHENTICATED (TOKEN_*), RESOURCE_EXHAUSTED (RATE_LIMITED,
-// OVERLOADED) and UNAVAILABLE; every one of them is safe to repeat.
+// ReservationService reserves seats. Every call requires a token and sees only the caller's own
+// reservations: a reservation of another user is NOT_FOUND. Every call is safe to repeat.
 //
-// The numbers in the rules are the defaults; a library may set others.
+// The numbers in these comments are defaults. A library may set others.
+//
+// Every call may fail with:
+//   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has no
+//     valid token.
+//   - RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED): too many calls by this user, or too much load.
+//   - UNAVAILABLE (UNAVAILABLE): the server is starting or stopping, or cannot reach its database.
 type ReservationServiceClient interface {
-	// CreateReservation reserves a seat for a window of 15 minutes to 12 hours that starts at most 14 days ahead and
-	// not in the past (1 minute of tolerance). The database's clock decides. A client's clock may be 5 seconds off: a
-	// start that is 10 seconds too far ahead is accepted, and so is a length that misses a limit by up to 10 seconds
-	// if start_time is unset.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, also for a window that ends before it starts; WINDOW_NOT_ALLOWED for any other
-	// window against these rules; BRANCH_CLOSED; REQUEST_ID_REUSED), NOT_FOUND (SEAT_NOT_FOUND), ALREADY_EXISTS (SEAT_TAKEN,
-	// USER_BUSY), FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE), RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS: 10 upcoming ones).
+	// CreateReservation reserves a seat for a window.
+	//
+	// Rules, by the database's clock:
+	//   - The window is 15 minutes to 12 hours long.
+	//   - It starts at most 14 days ahead, and not in the past, with a tolerance of 1 minute.
+	//   - A client's clock may be wrong by 5 seconds: a start that is up to 10 seconds too far ahead
+	//     is accepted. If start_time is unset, a length that misses a limit by up to 10 seconds is
+	//     accepted.
+	//   - The user has no other reservation in the window and at most 10 upcoming reservations.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed, or the window ends
+	//     before it starts.
+	//   - INVALID_ARGUMENT (WINDOW_NOT_ALLOWED): the window breaks one of the rules for windows.
+	//   - INVALID_ARGUMENT (BRANCH_CLOSED): the branch is closed during a part of the window.
+	//   - INVALID_ARGUMENT (REQUEST_ID_REUSED): request_id was used before with different content.
+	//   - NOT_FOUND (SEAT_NOT_FOUND): the seat does not exist.
+	//   - ALREADY_EXISTS (SEAT_TAKEN): the seat is reserved or held in the window.
+	//   - ALREADY_EXISTS (USER_BUSY): the user has another reservation in the window.
+	//   - FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE): the seat is out of service.
+	//   - RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS): the user has 10 upcoming reservations.
 	CreateReservation(ctx context.Context, in *CreateReservationRequest, opts ...grpc.CallOption) (*CreateReservationResponse, error)
-	// GetReservation shows one reservation.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (RESERVATION_NOT_FOUND).
+	// GetReservation returns one reservation of the caller.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): reservation_id is not above 0.
+	//   - NOT_FOUND (RESERVATION_NOT_FOUND): the reservation does not exist, or belongs to another
+	//     user.
 	GetReservation(ctx context.Context, in *GetReservationRequest, opts ...grpc.CallOption) (*GetReservationResponse, error)
-	// GetReservations lists the caller's reservations, a page at a time: upcoming ones and all by start, the next to start first;
-	// the history from the latest start back.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS).
+	// GetReservations lists the caller's reservations in pages. RESERVATION_VIEW_UPCOMING and
+	// RESERVATION_VIEW_ALL are sorted by start, earliest first. RESERVATION_VIEW_HISTORY is sorted by
+	// start, latest first.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): view, page_size or page_token is not valid.
 	GetReservations(ctx context.Context, in *GetReservationsRequest, opts ...grpc.CallOption) (*GetReservationsResponse, error)
-	// CancelReservation cancels a CONFIRMED reservation and frees its seat. Repeated, it answers as the first time.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (RESERVATION_NOT_FOUND), FAILED_PRECONDITION (NOT_CONFIRMED).
+	// CancelReservation cancels a CONFIRMED reservation and frees its seat. A repeated call returns
+	// the same response as the first one.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): reservation_id is not above 0.
+	//   - NOT_FOUND (RESERVATION_NOT_FOUND): the reservation does not exist, or belongs to another
+	//     user.
+	//   - FAILED_PRECONDITION (NOT_CONFIRMED): the reservation is not CONFIRMED.
 	CancelReservation(ctx context.Context, in *CancelReservationRequest, opts ...grpc.CallOption) (*CancelReservationResponse, error)
-	// CheckIn says that the user is at the seat, from check_in_opens_at until before check_in_deadline.
-	// Repeated, it answers as the first time.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (RESERVATION_NOT_FOUND), FAILED_PRECONDITION (CHECK_IN_TOO_EARLY,
-	// CHECK_IN_TOO_LATE, NOT_CONFIRMED).
+	// CheckIn records that the user is at the seat. It is possible from check_in_opens_at until
+	// before check_in_deadline. A repeated call returns the same response as the first one.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): reservation_id is not above 0.
+	//   - NOT_FOUND (RESERVATION_NOT_FOUND): the reservation does not exist, or belongs to another
+	//     user.
+	//   - FAILED_PRECONDITION (CHECK_IN_TOO_EARLY): check-in is not open yet.
+	//   - FAILED_PRECONDITION (CHECK_IN_TOO_LATE): the check-in deadline has passed.
+	//   - FAILED_PRECONDITION (NOT_CONFIRMED): the reservation is not CONFIRMED.
 	CheckIn(ctx context.Context, in *CheckInRequest, opts ...grpc.CallOption) (*CheckInResponse, error)
-	// CheckOut ends a CHECKED_IN reservation now and frees the rest of its window. Repeated, it answers as the first time.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (RESERVATION_NOT_FOUND), FAILED_PRECONDITION (NOT_CHECKED_IN).
+	// CheckOut completes a CHECKED_IN reservation now and frees the rest of its window. A repeated
+	// call returns the same response as the first one.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): reservation_id is not above 0.
+	//   - NOT_FOUND (RESERVATION_NOT_FOUND): the reservation does not exist, or belongs to another
+	//     user.
+	//   - FAILED_PRECONDITION (NOT_CHECKED_IN): the reservation is not CHECKED_IN.
 	CheckOut(ctx context.Context, in *CheckOutRequest, opts ...grpc.CallOption) (*CheckOutResponse, error)
-	// ExtendReservation moves the end of a CONFIRMED or CHECKED_IN reservation to a later time, up to 12 hours in all
-	// (10 seconds of tolerance). Repeated with the same end_time, it changes nothing and succeeds.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, also for an end that is not later; WINDOW_NOT_ALLOWED for a window that gets too
-	// long; BRANCH_CLOSED), NOT_FOUND (RESERVATION_NOT_FOUND), ALREADY_EXISTS (SEAT_TAKEN, USER_BUSY),
-	// FAILED_PRECONDITION (NOT_CONFIRMED, SEAT_OUT_OF_SERVICE).
+	// ExtendReservation moves the end of a CONFIRMED or CHECKED_IN reservation to a later time. The
+	// whole window is at most 12 hours long, with a tolerance of 10 seconds. A repeated call with the
+	// same end_time changes nothing and succeeds.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed, or end_time is not
+	//     later than the present end.
+	//   - INVALID_ARGUMENT (WINDOW_NOT_ALLOWED): the window would be too long.
+	//   - INVALID_ARGUMENT (BRANCH_CLOSED): the branch is closed during a part of the window.
+	//   - NOT_FOUND (RESERVATION_NOT_FOUND): the reservation does not exist, or belongs to another
+	//     user.
+	//   - ALREADY_EXISTS (SEAT_TAKEN): the seat is reserved or held in the added time.
+	//   - ALREADY_EXISTS (USER_BUSY): the user has another reservation in the added time.
+	//   - FAILED_PRECONDITION (NOT_CONFIRMED): the reservation is neither CONFIRMED nor CHECKED_IN.
+	//   - FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE): the seat is out of service.
 	ExtendReservation(ctx context.Context, in *ExtendReservationRequest, opts ...grpc.CallOption) (*ExtendReservationResponse, error)
 }
 
@@ -154,43 +208,97 @@ func (c *reservationServiceClient) ExtendReservation(ctx context.Context, in *Ex
 // All implementations must embed UnimplementedReservationServiceServer
 // for forward compatibility.
 //
-// ReservationService reserves seats. Every call needs a token and sees only the caller's own reservations:
-// somebody else's is NOT_FOUND. All calls may answer UNAUTHENTICATED (TOKEN_*), RESOURCE_EXHAUSTED (RATE_LIMITED,
-// OVERLOADED) and UNAVAILABLE; every one of them is safe to repeat.
+// ReservationService reserves seats. Every call requires a token and sees only the caller's own
+// reservations: a reservation of another user is NOT_FOUND. Every call is safe to repeat.
 //
-// The numbers in the rules are the defaults; a library may set others.
+// The numbers in these comments are defaults. A library may set others.
+//
+// Every call may fail with:
+//   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has no
+//     valid token.
+//   - RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED): too many calls by this user, or too much load.
+//   - UNAVAILABLE (UNAVAILABLE): the server is starting or stopping, or cannot reach its database.
 type ReservationServiceServer interface {
-	// CreateReservation reserves a seat for a window of 15 minutes to 12 hours that starts at most 14 days ahead and
-	// not in the past (1 minute of tolerance). The database's clock decides. A client's clock may be 5 seconds off: a
-	// start that is 10 seconds too far ahead is accepted, and so is a length that misses a limit by up to 10 seconds
-	// if start_time is unset.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, also for a window that ends before it starts; WINDOW_NOT_ALLOWED for any other
-	// window against these rules; BRANCH_CLOSED; REQUEST_ID_REUSED), NOT_FOUND (SEAT_NOT_FOUND), ALREADY_EXISTS (SEAT_TAKEN,
-	// USER_BUSY), FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE), RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS: 10 upcoming ones).
+	// CreateReservation reserves a seat for a window.
+	//
+	// Rules, by the database's clock:
+	//   - The window is 15 minutes to 12 hours long.
+	//   - It starts at most 14 days ahead, and not in the past, with a tolerance of 1 minute.
+	//   - A client's clock may be wrong by 5 seconds: a start that is up to 10 seconds too far ahead
+	//     is accepted. If start_time is unset, a length that misses a limit by up to 10 seconds is
+	//     accepted.
+	//   - The user has no other reservation in the window and at most 10 upcoming reservations.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed, or the window ends
+	//     before it starts.
+	//   - INVALID_ARGUMENT (WINDOW_NOT_ALLOWED): the window breaks one of the rules for windows.
+	//   - INVALID_ARGUMENT (BRANCH_CLOSED): the branch is closed during a part of the window.
+	//   - INVALID_ARGUMENT (REQUEST_ID_REUSED): request_id was used before with different content.
+	//   - NOT_FOUND (SEAT_NOT_FOUND): the seat does not exist.
+	//   - ALREADY_EXISTS (SEAT_TAKEN): the seat is reserved or held in the window.
+	//   - ALREADY_EXISTS (USER_BUSY): the user has another reservation in the window.
+	//   - FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE): the seat is out of service.
+	//   - RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS): the user has 10 upcoming reservations.
 	CreateReservation(context.Context, *CreateReservationRequest) (*CreateReservationResponse, error)
-	// GetReservation shows one reservation.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (RESERVATION_NOT_FOUND).
+	// GetReservation returns one reservation of the caller.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): reservation_id is not above 0.
+	//   - NOT_FOUND (RESERVATION_NOT_FOUND): the reservation does not exist, or belongs to another
+	//     user.
 	GetReservation(context.Context, *GetReservationRequest) (*GetReservationResponse, error)
-	// GetReservations lists the caller's reservations, a page at a time: upcoming ones and all by start, the next to start first;
-	// the history from the latest start back.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS).
+	// GetReservations lists the caller's reservations in pages. RESERVATION_VIEW_UPCOMING and
+	// RESERVATION_VIEW_ALL are sorted by start, earliest first. RESERVATION_VIEW_HISTORY is sorted by
+	// start, latest first.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): view, page_size or page_token is not valid.
 	GetReservations(context.Context, *GetReservationsRequest) (*GetReservationsResponse, error)
-	// CancelReservation cancels a CONFIRMED reservation and frees its seat. Repeated, it answers as the first time.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (RESERVATION_NOT_FOUND), FAILED_PRECONDITION (NOT_CONFIRMED).
+	// CancelReservation cancels a CONFIRMED reservation and frees its seat. A repeated call returns
+	// the same response as the first one.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): reservation_id is not above 0.
+	//   - NOT_FOUND (RESERVATION_NOT_FOUND): the reservation does not exist, or belongs to another
+	//     user.
+	//   - FAILED_PRECONDITION (NOT_CONFIRMED): the reservation is not CONFIRMED.
 	CancelReservation(context.Context, *CancelReservationRequest) (*CancelReservationResponse, error)
-	// CheckIn says that the user is at the seat, from check_in_opens_at until before check_in_deadline.
-	// Repeated, it answers as the first time.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (RESERVATION_NOT_FOUND), FAILED_PRECONDITION (CHECK_IN_TOO_EARLY,
-	// CHECK_IN_TOO_LATE, NOT_CONFIRMED).
+	// CheckIn records that the user is at the seat. It is possible from check_in_opens_at until
+	// before check_in_deadline. A repeated call returns the same response as the first one.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): reservation_id is not above 0.
+	//   - NOT_FOUND (RESERVATION_NOT_FOUND): the reservation does not exist, or belongs to another
+	//     user.
+	//   - FAILED_PRECONDITION (CHECK_IN_TOO_EARLY): check-in is not open yet.
+	//   - FAILED_PRECONDITION (CHECK_IN_TOO_LATE): the check-in deadline has passed.
+	//   - FAILED_PRECONDITION (NOT_CONFIRMED): the reservation is not CONFIRMED.
 	CheckIn(context.Context, *CheckInRequest) (*CheckInResponse, error)
-	// CheckOut ends a CHECKED_IN reservation now and frees the rest of its window. Repeated, it answers as the first time.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS), NOT_FOUND (RESERVATION_NOT_FOUND), FAILED_PRECONDITION (NOT_CHECKED_IN).
+	// CheckOut completes a CHECKED_IN reservation now and frees the rest of its window. A repeated
+	// call returns the same response as the first one.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): reservation_id is not above 0.
+	//   - NOT_FOUND (RESERVATION_NOT_FOUND): the reservation does not exist, or belongs to another
+	//     user.
+	//   - FAILED_PRECONDITION (NOT_CHECKED_IN): the reservation is not CHECKED_IN.
 	CheckOut(context.Context, *CheckOutRequest) (*CheckOutResponse, error)
-	// ExtendReservation moves the end of a CONFIRMED or CHECKED_IN reservation to a later time, up to 12 hours in all
-	// (10 seconds of tolerance). Repeated with the same end_time, it changes nothing and succeeds.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, also for an end that is not later; WINDOW_NOT_ALLOWED for a window that gets too
-	// long; BRANCH_CLOSED), NOT_FOUND (RESERVATION_NOT_FOUND), ALREADY_EXISTS (SEAT_TAKEN, USER_BUSY),
-	// FAILED_PRECONDITION (NOT_CONFIRMED, SEAT_OUT_OF_SERVICE).
+	// ExtendReservation moves the end of a CONFIRMED or CHECKED_IN reservation to a later time. The
+	// whole window is at most 12 hours long, with a tolerance of 10 seconds. A repeated call with the
+	// same end_time changes nothing and succeeds.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed, or end_time is not
+	//     later than the present end.
+	//   - INVALID_ARGUMENT (WINDOW_NOT_ALLOWED): the window would be too long.
+	//   - INVALID_ARGUMENT (BRANCH_CLOSED): the branch is closed during a part of the window.
+	//   - NOT_FOUND (RESERVATION_NOT_FOUND): the reservation does not exist, or belongs to another
+	//     user.
+	//   - ALREADY_EXISTS (SEAT_TAKEN): the seat is reserved or held in the added time.
+	//   - ALREADY_EXISTS (USER_BUSY): the user has another reservation in the added time.
+	//   - FAILED_PRECONDITION (NOT_CONFIRMED): the reservation is neither CONFIRMED nor CHECKED_IN.
+	//   - FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE): the seat is out of service.
 	ExtendReservation(context.Context, *ExtendReservationRequest) (*ExtendReservationResponse, error)
 	mustEmbedUnimplementedReservationServiceServer()
 }

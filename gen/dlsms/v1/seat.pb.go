@@ -22,21 +22,21 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Amenity is what a seat has.
+// Amenity is a feature of a seat.
 type Amenity int32
 
 const (
-	// Never sent, and refused in requests.
+	// Never sent. Refused in requests.
 	Amenity_AMENITY_UNSPECIFIED Amenity = 0
 	// A power outlet within reach.
 	Amenity_AMENITY_POWER_OUTLET Amenity = 1
-	// A monitor to plug a laptop into.
+	// A monitor for a laptop.
 	Amenity_AMENITY_MONITOR Amenity = 2
-	// Reached and used from a wheelchair.
+	// Accessible by wheelchair.
 	Amenity_AMENITY_WHEELCHAIR_ACCESSIBLE Amenity = 3
 	// A desk of adjustable height.
 	Amenity_AMENITY_STANDING_DESK Amenity = 4
-	// A view out.
+	// A view out of a window.
 	Amenity_AMENITY_WINDOW Amenity = 5
 )
 
@@ -87,28 +87,28 @@ func (Amenity) EnumDescriptor() ([]byte, []int) {
 	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{0}
 }
 
-// Branch is one building of the library.
+// Branch is a building of the library.
 type Branch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Code, such as "main".
+	// Code of the branch. Example: "main".
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	// Name, such as "Main Library".
+	// Name of the branch. Example: "Main Library".
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// Time zone, a name of the IANA time zone database, such as "Europe/Berlin".
+	// Time zone, a name of the IANA time zone database. Example: "Europe/Berlin".
 	Timezone string `protobuf:"bytes,3,opt,name=timezone,proto3" json:"timezone,omitempty"`
-	// Names of the areas that its seats are in, sorted.
+	// Names of the areas of its seats, sorted.
 	Areas []string `protobuf:"bytes,4,rep,name=areas,proto3" json:"areas,omitempty"`
 	// Number of its seats.
 	SeatCount int32 `protobuf:"varint,5,opt,name=seat_count,json=seatCount,proto3" json:"seat_count,omitempty"`
 	// Number of its seats that are free now.
 	AvailableCount int32 `protobuf:"varint,6,opt,name=available_count,json=availableCount,proto3" json:"available_count,omitempty"`
-	// Weekly opening hours, in the order of weekday and opens. Empty: the branch is open at all hours.
+	// Weekly opening hours, sorted by weekday and opening time. Empty if the branch is always open.
 	Hours []*OpeningHours `protobuf:"bytes,7,rep,name=hours,proto3" json:"hours,omitempty"`
-	// True if the branch is open now.
+	// Whether the branch is open now.
 	Open bool `protobuf:"varint,8,opt,name=open,proto3" json:"open,omitempty"`
-	// When the branch closes next. Set while the branch is open, unless it never closes.
+	// Time at which the branch closes next. Set while the branch is open, unless it never closes.
 	ClosesAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=closes_at,json=closesAt,proto3" json:"closes_at,omitempty"`
-	// When the branch opens next. Set while the branch is closed, unless it never opens.
+	// Time at which the branch opens next. Set while the branch is closed, unless it never opens.
 	OpensAt       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=opens_at,json=opensAt,proto3" json:"opens_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -217,12 +217,12 @@ func (x *Branch) GetOpensAt() *timestamppb.Timestamp {
 // OpeningHours is one weekly opening of a branch, in the time zone of the branch.
 type OpeningHours struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Day of the week on which it begins: 1 is Monday, 7 is Sunday.
+	// Day of the week on which the opening starts: 1 is Monday, 7 is Sunday.
 	Weekday int32 `protobuf:"varint,1,opt,name=weekday,proto3" json:"weekday,omitempty"`
-	// Time of day at which the branch opens, as "HH:MM" or "HH:MM:SS", such as "08:00".
+	// Time of day at which the branch opens, as "HH:MM" or "HH:MM:SS". Example: "08:00".
 	Opens string `protobuf:"bytes,2,opt,name=opens,proto3" json:"opens,omitempty"`
-	// Time of day at which the branch closes, in the same form; "24:00" is midnight at the end of the day.
-	// A time that is not after opens is on the next day.
+	// Time of day at which the branch closes, in the same format. "24:00" is midnight at the end of
+	// the day. A time that is not after opens is on the next day.
 	Closes        string `protobuf:"bytes,3,opt,name=closes,proto3" json:"closes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -279,27 +279,29 @@ func (x *OpeningHours) GetCloses() string {
 	return ""
 }
 
-// Seat is one seat, and whether it is free in the window that was asked for.
+// Seat is a seat with its availability in the requested window.
 type Seat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id, given by the server, above 0.
+	// Id of the seat, assigned by the server. Above 0.
 	Id int64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Code of its branch.
 	Branch string `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"`
 	// Name of its area.
 	Area string `protobuf:"bytes,3,opt,name=area,proto3" json:"area,omitempty"`
-	// What is written on it, such as "M-07"; unique in its branch.
+	// Label on the seat, unique in its branch. Example: "M-07".
 	Label string `protobuf:"bytes,4,opt,name=label,proto3" json:"label,omitempty"`
-	// What it has, sorted.
+	// Amenities of the seat, sorted.
 	Amenities []Amenity `protobuf:"varint,5,rep,packed,name=amenities,proto3,enum=dlsms.v1.Amenity" json:"amenities,omitempty"`
-	// True if it is free for the whole window and in service, and its branch open.
+	// Whether the seat is in service, its branch open, and the seat free for the whole window.
 	Available bool `protobuf:"varint,6,opt,name=available,proto3" json:"available,omitempty"`
-	// Set while it is available and a later reservation is known: when that one starts.
+	// Start of the next reservation of the seat. Set while the seat is available, if a later
+	// reservation exists.
 	AvailableUntil *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=available_until,json=availableUntil,proto3" json:"available_until,omitempty"`
-	// Set while it is not available, unless it is out of service: the earliest time, from the start of the window on,
-	// at which a window as long as the one asked for is free.
+	// Earliest time, not before the start of the window, from which the seat is free for a window of
+	// the same length. Set while the seat is not available, unless it is out of service.
 	NextAvailableAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=next_available_at,json=nextAvailableAt,proto3" json:"next_available_at,omitempty"`
-	// True if the library has taken the seat out of service: it cannot be reserved, and available is false.
+	// Whether the library has taken the seat out of service. Such a seat cannot be reserved, and
+	// available is false.
 	OutOfService  bool `protobuf:"varint,9,opt,name=out_of_service,json=outOfService,proto3" json:"out_of_service,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -398,7 +400,7 @@ func (x *Seat) GetOutOfService() bool {
 	return false
 }
 
-// SeatRef says which seat a reservation or waitlist entry is for. Its fields are those of Seat.
+// SeatRef identifies the seat of a reservation or waitlist entry. Its fields equal those of Seat.
 type SeatRef struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id of the seat.
@@ -407,7 +409,7 @@ type SeatRef struct {
 	Branch string `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"`
 	// Name of its area.
 	Area string `protobuf:"bytes,3,opt,name=area,proto3" json:"area,omitempty"`
-	// What is written on it.
+	// Label on the seat.
 	Label         string `protobuf:"bytes,4,opt,name=label,proto3" json:"label,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -474,9 +476,9 @@ func (x *SeatRef) GetLabel() string {
 // Window is a half-open span of time, [start_time, end_time).
 type Window struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The first moment in it.
+	// First moment of the window.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// The first moment after it.
+	// First moment after the window.
 	EndTime       *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -563,12 +565,12 @@ func (*GetBranchesRequest) Descriptor() ([]byte, []int) {
 	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{5}
 }
 
-// GetBranchesResponse is all branches.
+// GetBranchesResponse is the response of GetBranches.
 type GetBranchesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The branches, in the order of their codes.
+	// The branches, sorted by code.
 	Branches []*Branch `protobuf:"bytes,1,rep,name=branches,proto3" json:"branches,omitempty"`
-	// The time, by the database's clock, that this answer is true of.
+	// Time, by the database's clock, at which this response was true.
 	AsOf          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -618,24 +620,25 @@ func (x *GetBranchesResponse) GetAsOf() *timestamppb.Timestamp {
 	return nil
 }
 
-// GetSeatsRequest says which seats, and free when. Everything is optional.
+// GetSeatsRequest is the request of GetSeats. All fields are optional.
 type GetSeatsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Code of a branch; empty: all branches.
+	// Optional. Code of a branch. Empty: all branches.
 	Branch string `protobuf:"bytes,1,opt,name=branch,proto3" json:"branch,omitempty"`
-	// Name of an area; empty: all areas. A name that no seat has matches nothing.
+	// Optional. Name of an area. Empty: all areas. The name of an area without seats matches no seat.
 	Area string `protobuf:"bytes,2,opt,name=area,proto3" json:"area,omitempty"`
-	// What the seats must have: all of these.
+	// Optional. The seats must have all of these amenities. At most 16.
 	Amenities []Amenity `protobuf:"varint,3,rep,packed,name=amenities,proto3,enum=dlsms.v1.Amenity" json:"amenities,omitempty"`
-	// Start of the window; set both times or neither.
+	// Optional. Start of the window. Set both start_time and end_time, or neither.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// End of the window, after start_time.
+	// Optional. End of the window, after start_time.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// List only seats that are available.
+	// Optional. List only seats that are available.
 	AvailableOnly bool `protobuf:"varint,6,opt,name=available_only,json=availableOnly,proto3" json:"available_only,omitempty"`
-	// Most seats in one answer, 0 to 1,000; 0: 1,000.
+	// Optional. Maximum number of seats in the response, 0 to 1,000. 0 means 1,000.
 	PageSize int32 `protobuf:"varint,7,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// next_page_token of the answer before, with all else as in the request before; empty: the first page.
+	// Optional. next_page_token of the previous response; all other fields except page_size must be
+	// the same. Empty: the first page.
 	PageToken     string `protobuf:"bytes,8,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -730,15 +733,15 @@ func (x *GetSeatsRequest) GetPageToken() string {
 // GetSeatsResponse is one page of seats.
 type GetSeatsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The seats, in the order of their ids.
+	// The seats, sorted by id.
 	Seats []*Seat `protobuf:"bytes,1,rep,name=seats,proto3" json:"seats,omitempty"`
-	// Number of seats that match branch, area and amenities, on all pages, free or not.
+	// Number of seats on all pages that match branch, area and amenities, available or not.
 	TotalCount int32 `protobuf:"varint,2,opt,name=total_count,json=totalCount,proto3" json:"total_count,omitempty"`
-	// Number of those that are available.
+	// Number of those seats that are available.
 	AvailableCount int32 `protobuf:"varint,3,opt,name=available_count,json=availableCount,proto3" json:"available_count,omitempty"`
-	// For the next page; empty: this is the last one.
+	// Token for the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,4,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	// The time, by the database's clock, that this answer is true of.
+	// Time, by the database's clock, at which this response was true.
 	AsOf          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -809,14 +812,14 @@ func (x *GetSeatsResponse) GetAsOf() *timestamppb.Timestamp {
 	return nil
 }
 
-// GetSeatRequest says which seat, and free when.
+// GetSeatRequest is the request of GetSeat.
 type GetSeatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id of the seat.
+	// Required. Id of the seat, above 0.
 	SeatId int64 `protobuf:"varint,1,opt,name=seat_id,json=seatId,proto3" json:"seat_id,omitempty"`
-	// Start of the window; set both times or neither.
+	// Optional. Start of the window. Set both start_time and end_time, or neither.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// End of the window, after start_time and at most 31 days after it.
+	// Optional. End of the window, after start_time and at most 31 days after it.
 	EndTime       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -873,14 +876,15 @@ func (x *GetSeatRequest) GetEndTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// GetSeatResponse is a seat and when it is taken.
+// GetSeatResponse is the response of GetSeat.
 type GetSeatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The seat.
 	Seat *Seat `protobuf:"bytes,1,opt,name=seat,proto3" json:"seat,omitempty"`
-	// When it is reserved or held, in the order of time: every span that overlaps the window (without a window: the coming 14 days).
+	// Spans in which the seat is reserved or held, sorted by time: every span that overlaps the
+	// window, or the next 14 days if the request has no window.
 	Busy []*Window `protobuf:"bytes,2,rep,name=busy,proto3" json:"busy,omitempty"`
-	// The time, by the database's clock, that this answer is true of.
+	// Time, by the database's clock, at which this response was true.
 	AsOf          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -937,18 +941,19 @@ func (x *GetSeatResponse) GetAsOf() *timestamppb.Timestamp {
 	return nil
 }
 
-// WatchSeatsRequest says which seats, and free when. Everything is optional; the fields are those of GetSeatsRequest.
+// WatchSeatsRequest is the request of WatchSeats. All fields are optional and have the meaning that
+// they have in GetSeatsRequest.
 type WatchSeatsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Code of a branch; empty: all branches.
+	// Optional. Code of a branch. Empty: all branches.
 	Branch string `protobuf:"bytes,1,opt,name=branch,proto3" json:"branch,omitempty"`
-	// Name of an area; empty: all areas.
+	// Optional. Name of an area. Empty: all areas.
 	Area string `protobuf:"bytes,2,opt,name=area,proto3" json:"area,omitempty"`
-	// What the seats must have: all of these.
+	// Optional. The seats must have all of these amenities. At most 16.
 	Amenities []Amenity `protobuf:"varint,3,rep,packed,name=amenities,proto3,enum=dlsms.v1.Amenity" json:"amenities,omitempty"`
-	// Start of the window; set both times or neither.
+	// Optional. Start of the window. Set both start_time and end_time, or neither.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// End of the window, after start_time.
+	// Optional. End of the window, after start_time.
 	EndTime       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1019,10 +1024,10 @@ func (x *WatchSeatsRequest) GetEndTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// WatchSeatsResponse is one message of a watch.
+// WatchSeatsResponse is one message of a WatchSeats stream.
 type WatchSeatsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What it is about.
+	// The content of the message.
 	//
 	// Types that are valid to be assigned to Event:
 	//
@@ -1031,7 +1036,7 @@ type WatchSeatsResponse struct {
 	//	*WatchSeatsResponse_Heartbeat
 	//	*WatchSeatsResponse_Removed
 	Event isWatchSeatsResponse_Event `protobuf_oneof:"event"`
-	// The time, by the database's clock, that this message is true of.
+	// Time, by the database's clock, at which this message was true.
 	AsOf          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1122,23 +1127,24 @@ type isWatchSeatsResponse_Event interface {
 }
 
 type WatchSeatsResponse_Snapshot struct {
-	// All seats that match: replaces everything that the client has.
+	// All seats that match. Replaces all seats that the client has.
 	Snapshot *SeatSnapshot `protobuf:"bytes,1,opt,name=snapshot,proto3,oneof"`
 }
 
 type WatchSeatsResponse_Change struct {
-	// One seat as it is now: replaces what the client has of that seat.
+	// The present state of one seat. Replaces the state that the client has of this seat.
 	Change *Seat `protobuf:"bytes,2,opt,name=change,proto3,oneof"`
 }
 
 type WatchSeatsResponse_Heartbeat struct {
-	// Nothing happened for a while, and the stream is alive.
+	// No change for 30 seconds. The stream is alive.
 	Heartbeat *Heartbeat `protobuf:"bytes,3,opt,name=heartbeat,proto3,oneof"`
 }
 
 type WatchSeatsResponse_Removed struct {
-	// A seat that was deleted, or that no longer matches branch, area and amenities: the client removes it.
-	// It follows a change in which the same seat is not available, for clients that do not know this event.
+	// A seat that was deleted, or that no longer matches branch, area and amenities. The client
+	// removes it. It follows a change in which the seat is not available, for clients that do not
+	// know this event.
 	Removed *SeatRemoved `protobuf:"bytes,5,opt,name=removed,proto3,oneof"`
 }
 
@@ -1150,12 +1156,13 @@ func (*WatchSeatsResponse_Heartbeat) isWatchSeatsResponse_Event() {}
 
 func (*WatchSeatsResponse_Removed) isWatchSeatsResponse_Event() {}
 
-// SeatSnapshot is all seats that match, in the order of their ids, in one or more messages of at most 1,000 seats.
+// SeatSnapshot is all seats that match, sorted by id, in one or more messages of at most 1,000
+// seats.
 type SeatSnapshot struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The seats.
 	Seats []*Seat `protobuf:"bytes,1,rep,name=seats,proto3" json:"seats,omitempty"`
-	// True if more of the same snapshot follows in the next message.
+	// Whether the next message continues this snapshot.
 	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1205,7 +1212,7 @@ func (x *SeatSnapshot) GetMore() bool {
 	return false
 }
 
-// SeatRemoved names a seat that is no longer among the seats of a watch.
+// SeatRemoved identifies a seat that no longer belongs to a watch.
 type SeatRemoved struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id of the seat.
@@ -1251,7 +1258,8 @@ func (x *SeatRemoved) GetSeatId() int64 {
 	return 0
 }
 
-// Heartbeat says that a stream is alive. It is sent when nothing else was for 30 seconds; a client ignores it.
+// Heartbeat shows that a stream is alive. It is sent after 30 seconds without another message. A
+// client may ignore it.
 type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields

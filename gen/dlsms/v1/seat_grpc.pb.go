@@ -29,36 +29,73 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// SeatService shows the seats of the library. It needs no token.
+// SeatService lists the seats of the library. It requires no token.
 //
-// Windows are half open, [start_time, end_time): a seat that is taken until 10:00 is free from 10:00 on.
-// With neither time set, the window is this instant; with one of the two, INVALID_ARGUMENT.
-// A window that ended more than a minute ago, by the database's clock, is refused: INVALID_ARGUMENT (WINDOW_NOT_ALLOWED),
-// with the clock's time in the metadata as "now". The library may set another tolerance.
-// A window that begins in the past and ends later is answered, and so is one that begins further ahead than a reservation may:
-// until the library's max_ahead allows it, CreateReservation refuses that window.
-// A reservation that was acknowledged by any replica before a call began is seen by that call.
-// While the database can't be reached, answers come from what the server last knew, for at most 60 seconds
-// by default, with the as_of of then; after that, UNAVAILABLE.
+// Windows are half open, [start_time, end_time): a seat that is taken until 10:00 is free from
+// 10:00 on. If neither time is set, the window is the present instant. If only one is set, the call
+// fails with INVALID_ARGUMENT (INVALID_FIELDS).
+//
+// A window that ended more than 1 minute ago, by the database's clock, is refused with
+// INVALID_ARGUMENT (WINDOW_NOT_ALLOWED); metadata "now" has the time of that clock. The library may
+// set another tolerance. A window that starts in the past and ends later is answered. A window that
+// starts further ahead than a reservation may is answered, too, but CreateReservation refuses it
+// until the library's max_ahead allows it.
+//
+// Answers are never stale: a call sees every reservation that any replica acknowledged before the
+// call began. Exception: while the database is unreachable, calls return the last known state, for
+// up to 60 seconds by default, and as_of tells how old that state is. After that, they fail with
+// UNAVAILABLE.
 type SeatServiceClient interface {
-	// GetBranches lists the branches of the library, in the order of their codes, with their seats counted.
-	// Errors: UNAVAILABLE.
+	// GetBranches lists all branches of the library, sorted by code, with the number of their seats.
+	//
+	// Errors:
+	//   - UNAVAILABLE (UNAVAILABLE): the server cannot answer: see SeatService.
 	GetBranches(ctx context.Context, in *GetBranchesRequest, opts ...grpc.CallOption) (*GetBranchesResponse, error)
-	// GetSeats lists seats in the order of their ids, filtered, a page at a time, each with whether it is free.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, WINDOW_NOT_ALLOWED), NOT_FOUND (BRANCH_NOT_FOUND), UNAVAILABLE.
+	// GetSeats lists the seats that match all filters, sorted by id, in pages. Each seat has its
+	// availability in the window.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is malformed, or only one of start_time and
+	//     end_time is set.
+	//   - INVALID_ARGUMENT (WINDOW_NOT_ALLOWED): the window has passed.
+	//   - NOT_FOUND (BRANCH_NOT_FOUND): the branch does not exist.
+	//   - UNAVAILABLE (UNAVAILABLE): the server cannot answer: see SeatService.
+	//
+	// Example: all seats that are free now:
+	//
+	//	grpcurl -plaintext -d '{"available_only": true}' localhost:9090
+	//	dlsms.v1.SeatService/GetSeats
 	GetSeats(ctx context.Context, in *GetSeatsRequest, opts ...grpc.CallOption) (*GetSeatsResponse, error)
-	// GetSeat shows one seat, and when it is taken in the window; without a window, in the coming 14 days.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, WINDOW_NOT_ALLOWED), NOT_FOUND (SEAT_NOT_FOUND), UNAVAILABLE.
+	// GetSeat returns one seat, and the times at which it is taken in the window. Without a window,
+	// these are the times in the next 14 days.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed, only one of start_time
+	//     and end_time is set, or the window is longer than 31 days.
+	//   - INVALID_ARGUMENT (WINDOW_NOT_ALLOWED): the window has passed.
+	//   - NOT_FOUND (SEAT_NOT_FOUND): the seat does not exist.
+	//   - UNAVAILABLE (UNAVAILABLE): the server cannot answer: see SeatService.
 	GetSeat(ctx context.Context, in *GetSeatRequest, opts ...grpc.CallOption) (*GetSeatResponse, error)
-	// WatchSeats sends a snapshot of the seats that match, then one message for each change of one of them:
-	// of its availability in the window (without a window: now, so the passing of time counts as well) or of the seat itself.
-	// It goes on until the client ends it. When many watch, or the client reads slowly, several changes of one seat come as one, its latest state.
-	// A client that reads too slowly even for that gets a new snapshot instead of what it missed;
-	// when the server stops, the stream ends with UNAVAILABLE: call again.
-	// No token is needed. A stream with a valid token counts against its user's limit, and else against the limit of the client's address,
-	// which a whole campus may share; a token that is not valid is ignored.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, WINDOW_NOT_ALLOWED), NOT_FOUND (BRANCH_NOT_FOUND),
-	// RESOURCE_EXHAUSTED (OVERLOADED: too many streams), UNAVAILABLE.
+	// WatchSeats streams a snapshot of the seats that match, and then one message for each change of
+	// one of them: of its availability in the window, or of the seat itself. Without a window, the
+	// availability is that of the present instant, so it also changes as time passes.
+	//
+	// The stream goes on until the client cancels it. If many clients watch, or the client reads
+	// slowly, several changes of a seat are merged into one message with its latest state. A client
+	// that is too slow even for that receives a new snapshot instead of the changes that it missed.
+	// When the server stops, the stream ends with UNAVAILABLE: call again.
+	//
+	// No token is required. A stream with a valid token counts against the stream limit of its user.
+	// Any other stream counts against the limit of the client's address, which a whole campus may
+	// share. An invalid token is ignored.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is malformed, or only one of start_time and
+	//     end_time is set.
+	//   - INVALID_ARGUMENT (WINDOW_NOT_ALLOWED): the window has passed.
+	//   - NOT_FOUND (BRANCH_NOT_FOUND): the branch does not exist.
+	//   - RESOURCE_EXHAUSTED (OVERLOADED): too many streams are open.
+	//   - UNAVAILABLE (UNAVAILABLE): the server cannot answer (see SeatService), or stops.
 	WatchSeats(ctx context.Context, in *WatchSeatsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSeatsResponse], error)
 }
 
@@ -123,36 +160,73 @@ type SeatService_WatchSeatsClient = grpc.ServerStreamingClient[WatchSeatsRespons
 // All implementations must embed UnimplementedSeatServiceServer
 // for forward compatibility.
 //
-// SeatService shows the seats of the library. It needs no token.
+// SeatService lists the seats of the library. It requires no token.
 //
-// Windows are half open, [start_time, end_time): a seat that is taken until 10:00 is free from 10:00 on.
-// With neither time set, the window is this instant; with one of the two, INVALID_ARGUMENT.
-// A window that ended more than a minute ago, by the database's clock, is refused: INVALID_ARGUMENT (WINDOW_NOT_ALLOWED),
-// with the clock's time in the metadata as "now". The library may set another tolerance.
-// A window that begins in the past and ends later is answered, and so is one that begins further ahead than a reservation may:
-// until the library's max_ahead allows it, CreateReservation refuses that window.
-// A reservation that was acknowledged by any replica before a call began is seen by that call.
-// While the database can't be reached, answers come from what the server last knew, for at most 60 seconds
-// by default, with the as_of of then; after that, UNAVAILABLE.
+// Windows are half open, [start_time, end_time): a seat that is taken until 10:00 is free from
+// 10:00 on. If neither time is set, the window is the present instant. If only one is set, the call
+// fails with INVALID_ARGUMENT (INVALID_FIELDS).
+//
+// A window that ended more than 1 minute ago, by the database's clock, is refused with
+// INVALID_ARGUMENT (WINDOW_NOT_ALLOWED); metadata "now" has the time of that clock. The library may
+// set another tolerance. A window that starts in the past and ends later is answered. A window that
+// starts further ahead than a reservation may is answered, too, but CreateReservation refuses it
+// until the library's max_ahead allows it.
+//
+// Answers are never stale: a call sees every reservation that any replica acknowledged before the
+// call began. Exception: while the database is unreachable, calls return the last known state, for
+// up to 60 seconds by default, and as_of tells how old that state is. After that, they fail with
+// UNAVAILABLE.
 type SeatServiceServer interface {
-	// GetBranches lists the branches of the library, in the order of their codes, with their seats counted.
-	// Errors: UNAVAILABLE.
+	// GetBranches lists all branches of the library, sorted by code, with the number of their seats.
+	//
+	// Errors:
+	//   - UNAVAILABLE (UNAVAILABLE): the server cannot answer: see SeatService.
 	GetBranches(context.Context, *GetBranchesRequest) (*GetBranchesResponse, error)
-	// GetSeats lists seats in the order of their ids, filtered, a page at a time, each with whether it is free.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, WINDOW_NOT_ALLOWED), NOT_FOUND (BRANCH_NOT_FOUND), UNAVAILABLE.
+	// GetSeats lists the seats that match all filters, sorted by id, in pages. Each seat has its
+	// availability in the window.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is malformed, or only one of start_time and
+	//     end_time is set.
+	//   - INVALID_ARGUMENT (WINDOW_NOT_ALLOWED): the window has passed.
+	//   - NOT_FOUND (BRANCH_NOT_FOUND): the branch does not exist.
+	//   - UNAVAILABLE (UNAVAILABLE): the server cannot answer: see SeatService.
+	//
+	// Example: all seats that are free now:
+	//
+	//	grpcurl -plaintext -d '{"available_only": true}' localhost:9090
+	//	dlsms.v1.SeatService/GetSeats
 	GetSeats(context.Context, *GetSeatsRequest) (*GetSeatsResponse, error)
-	// GetSeat shows one seat, and when it is taken in the window; without a window, in the coming 14 days.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, WINDOW_NOT_ALLOWED), NOT_FOUND (SEAT_NOT_FOUND), UNAVAILABLE.
+	// GetSeat returns one seat, and the times at which it is taken in the window. Without a window,
+	// these are the times in the next 14 days.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed, only one of start_time
+	//     and end_time is set, or the window is longer than 31 days.
+	//   - INVALID_ARGUMENT (WINDOW_NOT_ALLOWED): the window has passed.
+	//   - NOT_FOUND (SEAT_NOT_FOUND): the seat does not exist.
+	//   - UNAVAILABLE (UNAVAILABLE): the server cannot answer: see SeatService.
 	GetSeat(context.Context, *GetSeatRequest) (*GetSeatResponse, error)
-	// WatchSeats sends a snapshot of the seats that match, then one message for each change of one of them:
-	// of its availability in the window (without a window: now, so the passing of time counts as well) or of the seat itself.
-	// It goes on until the client ends it. When many watch, or the client reads slowly, several changes of one seat come as one, its latest state.
-	// A client that reads too slowly even for that gets a new snapshot instead of what it missed;
-	// when the server stops, the stream ends with UNAVAILABLE: call again.
-	// No token is needed. A stream with a valid token counts against its user's limit, and else against the limit of the client's address,
-	// which a whole campus may share; a token that is not valid is ignored.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELDS, WINDOW_NOT_ALLOWED), NOT_FOUND (BRANCH_NOT_FOUND),
-	// RESOURCE_EXHAUSTED (OVERLOADED: too many streams), UNAVAILABLE.
+	// WatchSeats streams a snapshot of the seats that match, and then one message for each change of
+	// one of them: of its availability in the window, or of the seat itself. Without a window, the
+	// availability is that of the present instant, so it also changes as time passes.
+	//
+	// The stream goes on until the client cancels it. If many clients watch, or the client reads
+	// slowly, several changes of a seat are merged into one message with its latest state. A client
+	// that is too slow even for that receives a new snapshot instead of the changes that it missed.
+	// When the server stops, the stream ends with UNAVAILABLE: call again.
+	//
+	// No token is required. A stream with a valid token counts against the stream limit of its user.
+	// Any other stream counts against the limit of the client's address, which a whole campus may
+	// share. An invalid token is ignored.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is malformed, or only one of start_time and
+	//     end_time is set.
+	//   - INVALID_ARGUMENT (WINDOW_NOT_ALLOWED): the window has passed.
+	//   - NOT_FOUND (BRANCH_NOT_FOUND): the branch does not exist.
+	//   - RESOURCE_EXHAUSTED (OVERLOADED): too many streams are open.
+	//   - UNAVAILABLE (UNAVAILABLE): the server cannot answer (see SeatService), or stops.
 	WatchSeats(*WatchSeatsRequest, grpc.ServerStreamingServer[WatchSeatsResponse]) error
 	mustEmbedUnimplementedSeatServiceServer()
 }
