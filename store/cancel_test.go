@@ -63,7 +63,7 @@ func TestCancelFor(t *testing.T) {
 	wantErr(t, err, library.ErrReservationNotFound)
 }
 
-// TestEraseUser: nothing of a person is left, and what they had goes to those who wait.
+// TestEraseUser checks that no data of the person is left, and that the waitlist gets the seats.
 func TestEraseUser(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -126,7 +126,8 @@ func TestEraseUser(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestEraseWhileSeatsAreFreed: whatever the user, those who free seats and the worker do meanwhile, nothing of the user's stays live.
+// TestEraseWhileSeatsAreFreed erases a user while the user, the worker and users who free seats are
+// active. Afterwards no row of the user is live.
 func TestEraseWhileSeatsAreFreed(t *testing.T) {
 	t.Parallel()
 	rules := library.DefaultPolicy()
@@ -137,8 +138,8 @@ func TestEraseWhileSeatsAreFreed(t *testing.T) {
 		start := 60 + round*90
 		mine := b.reserve(t, 0, 0, start, start+30)
 		other := b.reserve(t, 1, 1, start+30, start+60)
-		b.join(t, 0, 1, start+30, start+60) // served when the other one is cancelled
-		b.join(t, 2, 0, start, start+30)    // served when mine is
+		b.join(t, 0, 1, start+30, start+60) // gets an offer when the other reservation is cancelled
+		b.join(t, 2, 0, start, start+30)    // gets an offer when the user's reservation is cancelled
 		b.db.Exec(t, `UPDATE users SET student_id = 'erased' WHERE id = $1`, b.users[0])
 		var g sync.WaitGroup
 		var mineErr, otherErr, offerErr, err error

@@ -8,13 +8,13 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// crowd puts so many waiters into the lines of seats, one after another, for a window from one minute after noon to another. Each is a
-// user of their own with nothing else to do. It returns the users.
+// crowd adds waiters, in turn, to the waitlists of seats, for a window from one minute after noon
+// to another. Each waiter is a new user without reservations. It returns the users.
 func crowd(t *testing.T, b bundle, seats []int64, waiters, from, to int) []int64 {
 	t.Helper()
 	b.db.Altered()
 	users := b.db.Users(t, waiters)
-	b.db.Exec(t, `SET session_replication_role = replica`) // the foreign keys are known to hold
+	b.db.Exec(t, `SET session_replication_role = replica`) // turns off the foreign keys, which hold anyway
 	b.db.Exec(t, `
 		INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, joined_position, created_at)
 		SELECT 1, ($1::bigint[])[1 + (i - 1) % cardinality($1::bigint[])], u, tstzrange($3, $4), 1, $5
@@ -24,7 +24,7 @@ func crowd(t *testing.T, b bundle, seats []int64, waiters, from, to int) []int64
 	return users
 }
 
-// openAllDay gives hours to all branches: every day from midnight to the end of the day, or to another time.
+// openAllDay gives all branches opening hours: every day from midnight to closes.
 func openAllDay(t *testing.T, b bundle, closes string) {
 	t.Helper()
 	b.db.Exec(t, `DELETE FROM branch_hours`)
@@ -32,7 +32,7 @@ func openAllDay(t *testing.T, b bundle, closes string) {
 		INSERT INTO branch_hours SELECT 1, id, d, '0:00', $1::text::time FROM branches, generate_series(1, 7) d`, closes)
 }
 
-// inTime fails the test if f takes longer than most. A machine that is busy with other things gets twice that.
+// inTime fails the test if f takes longer than twice most. The factor allows for a busy machine.
 func inTime(t *testing.T, what string, most time.Duration, f func()) {
 	t.Helper()
 	begin := time.Now()
@@ -44,9 +44,10 @@ func inTime(t *testing.T, what string, most time.Duration, f func()) {
 	}
 }
 
-// TestACrowdAtOneSeat has 40,000 users wait for one seat, as a database of before there was a limit may have them: a check-out there, a
-// cancel and the end of an offer are done in time, and the first in line gets the offer.
-func TestACrowdAtOneSeat(t *testing.T) {
+// TestLongWaitlistOfOneSeat has 40,000 users wait for one seat. A database from before the limit
+// may have such a waitlist. A check-out, a cancellation and the end of an offer must be fast, and
+// the first in line must get the offer.
+func TestLongWaitlistOfOneSeat(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	openAllDay(t, b, "24:00")
@@ -71,7 +72,7 @@ func TestACrowdAtOneSeat(t *testing.T) {
 	b.clock(t, 10)
 	inTime(t, "the end of the offers", time.Second, func() { wantDone(t, 2, b.ExpireOffers) })
 	inTime(t, "a sweep", 2*time.Second, func() { wantDone(t, 0, b.OfferFreeSeats) })
-	// The whole crowd has something else to do.
+	// Now all waiters are busy.
 	b.db.Exec(t, `SET session_replication_role = replica`)
 	b.db.Exec(t, `
 		INSERT INTO reservations (library_id, seat_id, user_id, during, status,
@@ -88,9 +89,9 @@ func TestACrowdAtOneSeat(t *testing.T) {
 	})
 }
 
-// TestACrowdInBranchesWithHours has 20,000 users who are free wait for 100 seats in branches with hours: serving them all takes no longer
-// than without hours.
-func TestACrowdInBranchesWithHours(t *testing.T) {
+// TestLongWaitlistsWithOpeningHours has 20,000 free users wait for 100 seats of branches with
+// opening hours. Serving them takes no longer than without hours.
+func TestLongWaitlistsWithOpeningHours(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	const seats, waiters = 100, 20_000
@@ -111,7 +112,7 @@ func TestACrowdInBranchesWithHours(t *testing.T) {
 		t.Errorf("%d offers, want %d", n, seats)
 	}
 	b.clock(t, 25)
-	openAllDay(t, b, "13:30") // noon is 13:00 there: nothing that is waited for is open to its end
+	openAllDay(t, b, "13:30") // noon UTC is 13:00 there: no entry's window is open to its end
 	inTime(t, "the end of 100 offers", time.Second, func() {
 		if n, _, err := b.ExpireOffers(t.Context(), seats); err != nil || n != seats {
 			t.Errorf("%d offers ended, %v", n, err)

@@ -18,10 +18,11 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// For a long run, as before a release: go test ./store -run TestModel -model.steps 20000.
+// Before a release, run it for longer: go test ./store -run TestModel -model.steps 20000.
 var modelSteps = flag.Int("model.steps", 1000, "how many random operations each run of TestModel does")
 
-// TestModel does random things to a store and to the model of it, and compares their answers and states after each of them.
+// TestModel makes random calls to a store and to its model. It compares answers and states after
+// each call.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	for _, seed := range []uint64{uint64(time.Now().UnixNano()), 1} {
@@ -51,12 +52,12 @@ func TestModel(t *testing.T) {
 					t.Fatalf("seed %d, step %d: %s", seed, p.step, p.last)
 				}
 			}
-			for p.model.restless() { // the clock stands still: what is due now was left over by a slow worker
+			for p.model.pending() { // the clock stands still: a slow worker has left this work
 				p.worker()
 			}
 			p.compareAll()
 			storetest.CheckInvariants(t, b.db)
-			p.wasLively(seed == 1)
+			p.checkCoverage(seed == 1)
 		})
 	}
 }
@@ -70,10 +71,10 @@ type play struct {
 	model  *model
 	step   int
 	last   string
-	done   map[string]int // outcomes, by operation and reason
+	done   map[string]int // counts of outcomes, by operation and reason
 }
 
-// answered compares what the store and the model say, and reports whether the operation was done.
+// answered compares the answers of the store and the model, and reports whether the call succeeded.
 func (p *play) answered(what string, got, want error) bool {
 	p.t.Helper()
 	p.last = fmt.Sprintf("at %d: %s: %v", p.model.now, what, got)
@@ -98,7 +99,7 @@ func (p *play) window() (from, to int) {
 	return from, from + 15 + 15*p.random.IntN(6)
 }
 
-// oneOf returns one of the younger rows, mostly a live one.
+// oneOf returns a random row, usually a live one.
 func oneOf[T any](p *play, rows map[int64]T, live func(T) bool) (T, bool) {
 	ids := slices.Sorted(maps.Keys(rows))
 	if p.random.IntN(8) > 0 {
@@ -118,7 +119,7 @@ func (p *play) next() {
 	reservation, hasReservation := oneOf(p, m.reservations, func(r *modelReservation) bool { return r.status.Occupies() })
 	entry, hasEntry := oneOf(p, m.entries, (*modelEntry).live)
 	dice := p.random.IntN(100)
-	if hasReservation && p.random.IntN(4) > 0 && dice < 34 { // where there is a crowd
+	if hasReservation && p.random.IntN(4) > 0 && dice < 34 { // choose a contended seat and window
 		seat = reservation.seat
 		from = max(m.now-1, reservation.from+5*(p.random.IntN(5)-2))
 		to = from + 15 + 15*p.random.IntN(4)
@@ -182,7 +183,7 @@ func (p *play) next() {
 	}
 }
 
-// worker does what is due, some of it perhaps too late, as on a day when the workers are slow.
+// worker runs the steps of the worker. It skips some of them at random, like a slow worker.
 func (p *play) worker() {
 	m := p.model
 	for _, s := range []struct {
@@ -217,7 +218,7 @@ func (p *play) worker() {
 	}
 }
 
-// learn asks for the ids of the reservations that offers have made.
+// learn reads the ids of the reservations of new offers.
 func (p *play) learn() {
 	for _, hold := range p.model.newHolds {
 		id := storetest.Value[int64](p.t, p.db, `
@@ -232,14 +233,14 @@ func (p *play) learn() {
 	p.model.newHolds = nil
 }
 
-// row is a reservation or an entry as both sides show it.
+// row is a reservation or an entry in a form that the store and the model share.
 type row struct {
 	Kind       string
 	ID         int64
 	User, Seat int64
 	From, To   time.Time
 	Status     string
-	Until      *time.Time // check-in deadline or expiry of the offer
+	Until      *time.Time // the deadline, or the expiry of the offer
 	Position   int32
 	Reminded   bool
 }
@@ -255,18 +256,18 @@ const modelRows = `
 	FROM waitlist_entries w WHERE live OR $1
 	ORDER BY 1, 2`
 
-// compare compares what is alive.
+// compare compares the live rows.
 func (p *play) compare() {
 	p.t.Helper()
 	p.learn()
 	p.compareRows(false)
 }
 
-// compareAll compares everything that there ever was.
+// compareAll compares all rows.
 func (p *play) compareAll() {
 	p.t.Helper()
 	p.compareRows(true)
-	for user := range p.users { // the positions that users see
+	for user := range p.users { // Waitlist computes the positions that users see
 		list, err := p.Waitlist(p.t.Context(), p.users[user])
 		if err != nil {
 			p.t.Fatal(err)
@@ -327,8 +328,9 @@ func (m *model) rows(users, seats []int64, all bool) []row {
 	return out
 }
 
-// wasLively fails a run in which something hardly ever happened: it would prove nothing. What is rare is asked only of the run that is known.
-func (p *play) wasLively(known bool) {
+// checkCoverage fails a run in which an operation was rare, because such a run proves nothing. Rare
+// outcomes are checked only for the fixed seed.
+func (p *play) checkCoverage(known bool) {
 	p.t.Helper()
 	offers := storetest.Value[int](p.t, p.db, `SELECT count(*) FROM reservation_events WHERE kind = 'OFFERED'`)
 	p.t.Logf("%d offers; %v", offers, p.done)

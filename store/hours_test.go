@@ -12,10 +12,11 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// changeOvers are the days on which clocks change in 2026, in zones that differ in how: by half an hour, at midnight, in the south.
+// changeOvers are the days of 2026 on which clocks change, in zones of different kinds: a change by
+// half an hour, a change at midnight, and a zone in the southern hemisphere.
 var changeOvers = []struct {
 	zone string
-	days []time.Time // of the clocks going forward, and back
+	days []time.Time // the days on which clocks go forward and back
 }{
 	{"Europe/Berlin", days("2026-03-29", "2026-10-25")},
 	{"America/New_York", days("2026-03-08", "2026-11-01")},
@@ -35,8 +36,9 @@ func days(dates ...string) (list []time.Time) {
 	return list
 }
 
-// instant returns when the clocks in a zone show a time, given as if it were UTC. Of two such instants it is the later one; of none, as if
-// the clocks had not leapt yet. That is how Postgres reads a local time.
+// instant returns the moment at which the clocks of a zone show a local time, given as if it were
+// UTC. If there are two such moments, it returns the later one. If there is none, it returns the
+// moment as if the clocks had not gone forward yet. Postgres reads local times in this way.
 func instant(local time.Time, zone *time.Location) time.Time {
 	var found []time.Time
 	var offsets []int
@@ -57,7 +59,7 @@ func instant(local time.Time, zone *time.Location) time.Time {
 // opening is one row of branch_hours, in minutes after midnight.
 type opening struct{ weekday, opens, closes int }
 
-// openAllAlong reports whether a window is inside opening hours.
+// openAllAlong reports whether the branch is open during the whole window.
 func openAllAlong(hours []opening, zone *time.Location, from, to time.Time) bool {
 	if len(hours) == 0 {
 		return true
@@ -84,7 +86,7 @@ func openAllAlong(hours []opening, zone *time.Location, from, to time.Time) bool
 		}
 	}
 	slices.SortFunc(open, func(a, b stretch) int { return cmp.Or(a.from.Compare(b.from), a.to.Compare(b.to)) })
-	reached := from // it is open from `from` until then
+	reached := from // open from `from` until reached
 	for _, s := range open {
 		if !s.from.After(reached) && s.to.After(reached) {
 			reached = s.to
@@ -93,8 +95,9 @@ func openAllAlong(hours []opening, zone *time.Location, from, to time.Time) bool
 	return !reached.Before(to)
 }
 
-// TestHoursWhenClocksChange compares dlsms_open with a model in Go, around the change-over days of five zones, for hours of all sorts.
-func TestHoursWhenClocksChange(t *testing.T) {
+// TestOpenWhenClocksChange compares dlsms_open with a model in Go around the change-over days of
+// five zones, for opening hours of all kinds.
+func TestOpenWhenClocksChange(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	db.Seats(t, 1)
@@ -125,7 +128,7 @@ func TestHoursWhenClocksChange(t *testing.T) {
 				got := storetest.Rows[bool](t, db, `
 					SELECT dlsms_open(1, (SELECT id FROM branches), tstzrange(f, u))
 					FROM unnest($1::timestamptz[], $2::timestamptz[]) WITH ORDINALITY x (f, u, i) ORDER BY i`, from, to)
-				// The hours of the whole span, computed once, say the same of each window.
+				// dlsms_hours of the whole span must give the same result for each window.
 				at := storetest.Rows[bool](t, db, `
 					SELECT (hours @> tstzrange(f, u)) IS NOT FALSE
 					FROM (
@@ -156,7 +159,7 @@ func TestHoursWhenClocksChange(t *testing.T) {
 	}
 }
 
-// randomHours returns hours of the days around one, each (weekday, opens) once.
+// randomHours returns opening hours for the days around a day, with each (weekday, opens) once.
 func randomHours(random *rand.Rand, day time.Time) (hours []opening) {
 	seen := map[[2]int]bool{}
 	for around := -2; around <= 2; around++ {
@@ -181,8 +184,9 @@ func randomHours(random *rand.Rand, day time.Time) (hours []opening) {
 	})
 }
 
-// TestBookingsWhenClocksChange books half-hours one after another through the hour that comes twice, or not at all. An hour lasts an hour.
-func TestBookingsWhenClocksChange(t *testing.T) {
+// TestReserveWhenClocksChange books consecutive half-hours across the hour that comes twice or not
+// at all. An hour always lasts an hour.
+func TestReserveWhenClocksChange(t *testing.T) {
 	t.Parallel()
 	for _, c := range changeOvers {
 		t.Run(c.zone, func(t *testing.T) {
@@ -232,9 +236,9 @@ func TestBookingsWhenClocksChange(t *testing.T) {
 	}
 }
 
-// TestHoursThatALeapReverses: what opens inside the hour that does not exist, and closes soon after, does not open at all that day, and
-// nobody's booking fails for it.
-func TestHoursThatALeapReverses(t *testing.T) {
+// TestHoursInsideSkippedHour opens a branch inside the hour that the clocks skip and closes it soon
+// after. The branch does not open on that day, and no booking fails with an internal error.
+func TestHoursInsideSkippedHour(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.db.FreezeClock(t, time.Date(2026, 3, 28, 12, 0, 0, 0, time.UTC))

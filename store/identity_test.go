@@ -14,7 +14,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// given returns the highest id that each table has given out.
+// given returns the highest id that each table has used.
 func given(t *testing.T, db *storetest.DB) map[string]int64 {
 	t.Helper()
 	tables := storetest.Rows[string](t, db, `
@@ -31,7 +31,7 @@ func given(t *testing.T, db *storetest.DB) map[string]int64 {
 	return ids
 }
 
-// wantMovedOn checks that no table will give out an id again that it had given out.
+// wantMovedOn checks that no table will use an id again.
 func wantMovedOn(t *testing.T, when string, db *storetest.DB, before map[string]int64) {
 	t.Helper()
 	for table, now := range given(t, db) {
@@ -41,7 +41,7 @@ func wantMovedOn(t *testing.T, when string, db *storetest.DB, before map[string]
 	}
 }
 
-// migrate brings the database to the newest schema, and checks whether it was found to be elsewhere.
+// migrate brings the database to the newest schema and checks Result.Moved.
 func migrate(t *testing.T, when, databaseURL string, moved bool) {
 	t.Helper()
 	result, err := migrations.Up(t.Context(), databaseURL)
@@ -53,7 +53,7 @@ func migrate(t *testing.T, when, databaseURL string, moved bool) {
 	}
 }
 
-// notified gives a user a notification and returns its id.
+// notified makes a notification for a user and returns its id.
 func (b bundle) notified(t *testing.T, user, seat, minute int) int64 {
 	t.Helper()
 	b.clock(t, minute)
@@ -71,9 +71,9 @@ func (b bundle) notified(t *testing.T, user, seat, minute int) int64 {
 	return list[len(list)-1].ID
 }
 
-// TestRestoreGivesNoIDAgain: after a dump was restored, also for the second time, no id is given out that was given out
-// after the backup, so that a client that asks for what came after the last notification that it saw misses none.
-func TestRestoreGivesNoIDAgain(t *testing.T) {
+// TestRestoreReusesNoID restores a dump, twice. No id that was used after the backup is used again.
+// So a client that asks for notifications after the last one it saw misses none.
+func TestRestoreReusesNoID(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.db.Altered()
@@ -112,15 +112,16 @@ func TestRestoreGivesNoIDAgain(t *testing.T) {
 	}
 }
 
-// seatOf reserves the seat for another user and returns it, so that somebody can wait for it.
+// seatOf reserves the seat for another user and returns it, so that a user can wait for it.
 func (b bundle) seatOf(t *testing.T, seat, from int) int {
 	t.Helper()
 	b.reserve(t, 4, seat, from, from+20)
 	return seat
 }
 
-// TestCopyGivesNoIDAgain: a copy goes on elsewhere than its original, which goes on as before.
-func TestCopyGivesNoIDAgain(t *testing.T) {
+// TestCopyReusesNoID checks that a copy uses other ids than its original, which continues as
+// before.
+func TestCopyReusesNoID(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	migrate(t, "a new database", db.URL, false)
@@ -136,9 +137,10 @@ func TestCopyGivesNoIDAgain(t *testing.T) {
 	}
 }
 
-// TestFailoverGivesNoIDAgain: a standby that was promoted may lack the last ids. Replicas that go on running move ids on as
-// soon as they have connected again; a server that is just started again is where it was.
-func TestFailoverGivesNoIDAgain(t *testing.T) {
+// TestFailoverReusesNoID promotes a standby that may lack the last ids. Running replicas advance
+// the ids as soon as they have reconnected. A server that was only restarted does not count as
+// moved.
+func TestFailoverReusesNoID(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)
 	s := db.Open(t, library.DefaultPolicy())
@@ -179,11 +181,12 @@ func TestFailoverGivesNoIDAgain(t *testing.T) {
 			t.Errorf("%s goes on at %d", table, id)
 		}
 	}
-	migrate(t, "after the failover", db.URL, false) // the replica has seen to it
+	migrate(t, "after the failover", db.URL, false) // the replica has already advanced the ids
 }
 
-// TestRestoreUnderARunningReplica is against the advice. The replica notices, moves ids on, and begins anew with what it knows.
-func TestRestoreUnderARunningReplica(t *testing.T) {
+// TestRestoreUnderRunningReplica restores while a replica runs, which the manual advises against.
+// The replica notices it, advances the ids, and reads everything again.
+func TestRestoreUnderRunningReplica(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	migrate(t, "a new database", b.db.URL, false)
@@ -197,7 +200,7 @@ func TestRestoreUnderARunningReplica(t *testing.T) {
 	}
 	before := given(t, b.db)
 	b.db.Exec(t, `
-		UPDATE database_identity SET timeline = timeline`) // a row of the same content, written by another transaction
+		UPDATE database_identity SET timeline = timeline`) // the same content, but another transaction wrote the row
 	store.ForceRestoreCheck(b.Store)
 	if _, err := b.Changes(t.Context(), world.Snapshot); !errors.Is(err, library.ErrUnavailable) {
 		t.Errorf("the look that notices: %v", err)
@@ -214,8 +217,8 @@ func TestRestoreUnderARunningReplica(t *testing.T) {
 	b.reserve(t, 0, 0, 0, 60)
 }
 
-// TestAnOrdinaryRoleMayMigrate: all that the role needs is the database.
-func TestAnOrdinaryRoleMayMigrate(t *testing.T) {
+// TestOrdinaryRoleCanMigrate checks that the role needs no right except those on its database.
+func TestOrdinaryRoleCanMigrate(t *testing.T) {
 	t.Parallel()
 	db, _ := storetest.NewCluster(t)
 	db.Exec(t, `CREATE ROLE plain LOGIN PASSWORD 'plain'`)
@@ -226,7 +229,9 @@ func TestAnOrdinaryRoleMayMigrate(t *testing.T) {
 	}
 	u.User, u.Path = url.UserPassword("plain", "plain"), "/plain"
 	migrate(t, "a new database", u.String(), false)
-	s, err := store.Open(t.Context(), store.Config{URL: u.String(), MinConns: 1, MaxConns: 1, Policy: library.DefaultPolicy()})
+	s, err := store.Open(t.Context(), store.Config{
+		URL: u.String(), MinConns: 1, MaxConns: 1, Policy: library.DefaultPolicy(),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// psql opens a session as an operator has it: without the settings of a replica.
+// psql opens a session like that of an operator, without the settings of a replica.
 func psql(t *testing.T, db *storetest.DB) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), db.URL)
@@ -24,8 +24,9 @@ func psql(t *testing.T, db *storetest.DB) *pgx.Conn {
 	return conn
 }
 
-// TestOnlyTimeZonesThatGoKnowsToo: what Postgres accepts for a branch, Go's own copy of the time zones has, with the same offsets.
-func TestOnlyTimeZonesThatGoKnowsToo(t *testing.T) {
+// TestTimeZonesMustBeKnownToGo checks that each time zone that Postgres accepts for a branch is in
+// Go's copy of the time zone database, with the same offsets.
+func TestTimeZonesMustBeKnownToGo(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	refused := []string{
@@ -48,7 +49,7 @@ func TestOnlyTimeZonesThatGoKnowsToo(t *testing.T) {
 	if len(accepted) < 400 {
 		t.Fatalf("only %d names are accepted", len(accepted))
 	}
-	// Each fifth hour of a year: every hour of the day in turn.
+	// Every fifth hour of a year, which covers every hour of the day.
 	const step = 5 * time.Hour
 	from, steps := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC), int(366*24*time.Hour/step)
 	for _, name := range accepted {
@@ -69,7 +70,8 @@ func TestOnlyTimeZonesThatGoKnowsToo(t *testing.T) {
 	}
 }
 
-// TestBadRowsAreRefused in every session: no row gets into the catalog that a replica could not read or show.
+// TestBadRowsAreRefused checks in sessions with and without the guard that the catalog refuses rows
+// that a replica could not read or show.
 func TestBadRowsAreRefused(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -80,7 +82,7 @@ func TestBadRowsAreRefused(t *testing.T) {
 	const hours = `INSERT INTO branch_hours SELECT 1, id, 1, `
 	const revocation = `INSERT INTO revocations (library_id, user_id, generation, expires_at) VALUES (1, $1, 1, `
 	for _, c := range []struct {
-		sql, refusal string // empty: accepted
+		sql, refusal string // "" means that the statement is accepted
 		args         []any
 	}{
 		{`UPDATE branches SET timezone = 'Europe/Berln'`, "Europe/Berln' is not a time zone; write an IANA name", nil},
@@ -165,8 +167,9 @@ func checkRefusal(t *testing.T, what string, err error, refusal string) {
 	}
 }
 
-// TestHalfOfATransitionIsRefused: no SQL by hand leaves a reservation that replicas would show as it was before.
-func TestHalfOfATransitionIsRefused(t *testing.T) {
+// TestGuardRefusesHalfATransition checks that SQL by hand cannot leave a reservation that replicas
+// would show in its old state.
+func TestGuardRefusesHalfATransition(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	confirmed := b.reserve(t, 0, 0, 30, 90)
@@ -193,7 +196,7 @@ func TestHalfOfATransitionIsRefused(t *testing.T) {
 		FROM reservations WHERE id = $1`
 	cancel := fmt.Sprintf("run: dlsms cancel %d", confirmed.ID)
 	for _, c := range []struct {
-		sql, refusal string // empty: accepted
+		sql, refusal string // "" means that the statement is accepted
 		id           int64
 	}{
 		{`UPDATE reservations SET status = 'CANCELLED', ended_at = now() WHERE id = $1`, cancel, confirmed.ID},
@@ -252,7 +255,7 @@ func TestHalfOfATransitionIsRefused(t *testing.T) {
 		checkRefusal(t, c.sql, err, c.refusal)
 	}
 
-	// Both halves in one transaction, with a time that no replica can read, or as seen long ago.
+	// Both halves in one transaction, with an infinite time or with the xid of an old transaction.
 	both := `
 		WITH r AS (
 			UPDATE reservations SET status = 'CANCELLED', version = version + 1, ended_at = %s
@@ -270,7 +273,8 @@ func TestHalfOfATransitionIsRefused(t *testing.T) {
 		checkRefusal(t, fmt.Sprintf("%+v", c), err, c.refusal)
 	}
 
-	// Both halves in one transaction, as a replica of the previous version writes them: in a session with the guard.
+	// Both halves in one transaction, in a session with the guard, like a replica of the previous
+	// version.
 	tx, err := operator.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -288,8 +292,9 @@ func TestHalfOfATransitionIsRefused(t *testing.T) {
 	}
 }
 
-// TestWhatAnOperatorChangesOfAUserEndsTheirTokens: a token carries role and student id, and a new password is no use while old tokens count.
-func TestWhatAnOperatorChangesOfAUserEndsTheirTokens(t *testing.T) {
+// TestUserChangesBySQLRevokeTokens changes a role, student id or password by SQL. A token carries
+// role and student id, and a new password is useless while old tokens are valid.
+func TestUserChangesBySQLRevokeTokens(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	user := db.Users(t, 1)[0]
@@ -307,7 +312,8 @@ func TestWhatAnOperatorChangesOfAUserEndsTheirTokens(t *testing.T) {
 		{`UPDATE users SET password_hash = '$2a$12$' || repeat('a', 53) WHERE id = $1`, true},
 		{`UPDATE users SET student_id = 'another' WHERE id = $1`, true},
 		{`UPDATE users SET token_generation = token_generation + 1 WHERE id = $1`, true},
-		// As a replica of the previous version changes a password: its own revocation is the only one.
+		// A replica of the previous version changes a password like this. Its revocation must be
+		// the only one.
 		{`WITH u AS (UPDATE users SET token_generation = token_generation + 1 WHERE id = $1 RETURNING *)
 			INSERT INTO revocations (library_id, user_id, generation, expires_at)
 			SELECT library_id, id, token_generation, now() + interval '1 h' FROM u`, true},

@@ -25,7 +25,8 @@ func (b bundle) history(t *testing.T, id int64) []string {
 		SELECT kind FROM reservation_events WHERE reservation_id = $1 ORDER BY version`, id)
 }
 
-// everything returns all rows that say who has what, as text: what must not change when a call is refused.
+// everything returns all rows about reservations as text. They must not change when a call is
+// refused.
 func (b bundle) everything(t *testing.T) []string {
 	t.Helper()
 	return storetest.Rows[string](t, b.db, `
@@ -45,7 +46,8 @@ func wantEqual[T any](t *testing.T, what string, got, want T) {
 	}
 }
 
-// verbs are what a user may do to a reservation; Extend to an hour more than its end.
+// verbs are the calls of a user on a reservation. Extend asks for an hour more than the present
+// end.
 var verbs = map[string]func(t *testing.T, b bundle, user int64, r library.Reservation) (library.Reservation, error){
 	"Cancel": func(t *testing.T, b bundle, user int64, r library.Reservation) (library.Reservation, error) {
 		return b.Cancel(t.Context(), user, r.ID)
@@ -61,26 +63,29 @@ var verbs = map[string]func(t *testing.T, b bundle, user int64, r library.Reserv
 	},
 }
 
-// outcome is what a verb does: an error, or the status that the answer has, with the event that it leaves ("": it changes nothing).
+// outcome is the result of a verb: an error, or the status in the answer and the event that the
+// verb writes. The event is "" if the verb changes nothing.
 type outcome struct {
 	err    error
 	status library.ReservationStatus
 	event  string
 }
 
-// outcomes is the state diagram as a table. A verb that was done before answers as the first time.
+// outcomes is the state diagram as a table. A repeated verb returns the first answer again.
 var outcomes = map[library.ReservationStatus]map[string]outcome{
 	library.Held: {
 		"Cancel": {err: library.ErrNotConfirmed}, "CheckIn": {err: library.ErrNotConfirmed},
 		"CheckOut": {err: library.ErrNotCheckedIn}, "Extend": {err: library.ErrNotConfirmed},
 	},
 	library.Confirmed: {
-		"Cancel": {status: library.Cancelled, event: "CANCELLED"}, "CheckIn": {status: library.CheckedIn, event: "CHECKED_IN"},
+		"Cancel":   {status: library.Cancelled, event: "CANCELLED"},
+		"CheckIn":  {status: library.CheckedIn, event: "CHECKED_IN"},
 		"CheckOut": {err: library.ErrNotCheckedIn}, "Extend": {status: library.Confirmed, event: "EXTENDED"},
 	},
 	library.CheckedIn: {
 		"Cancel": {err: library.ErrNotConfirmed}, "CheckIn": {status: library.CheckedIn},
-		"CheckOut": {status: library.Completed, event: "CHECKED_OUT"}, "Extend": {status: library.CheckedIn, event: "EXTENDED"},
+		"CheckOut": {status: library.Completed, event: "CHECKED_OUT"},
+		"Extend":   {status: library.CheckedIn, event: "EXTENDED"},
 	},
 	library.Completed: {
 		"Cancel": {err: library.ErrNotConfirmed}, "CheckIn": {status: library.CheckedIn},
@@ -96,8 +101,8 @@ var outcomes = map[library.ReservationStatus]map[string]outcome{
 	},
 }
 
-// inStatus makes a reservation of the user's at the seat from noon to one o'clock and brings it into a status. The clock must stand at noon,
-// and other is somebody else. A NO_SHOW moves the clock to a quarter past.
+// inStatus makes a reservation of the user from noon to one o'clock and brings it into a status.
+// The clock must show noon. other is another user. NO_SHOW moves the clock to 12:15.
 func (b bundle) inStatus(t *testing.T, user, other, seat int, status library.ReservationStatus) library.Reservation {
 	t.Helper()
 	if status == library.Held {
@@ -189,7 +194,7 @@ func mustDo(
 	return r
 }
 
-func TestAnUnknownReservation(t *testing.T) {
+func TestUnknownReservation(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for name, verb := range verbs {
@@ -231,7 +236,7 @@ func TestCheckInWindow(t *testing.T) {
 	}
 }
 
-func TestCheckInOfAShortVisitClosesWithItsEnd(t *testing.T) {
+func TestDeadlineOfShortReservationIsItsEnd(t *testing.T) {
 	t.Parallel()
 	rules := library.DefaultPolicy()
 	rules.Grace = time.Hour
@@ -245,7 +250,7 @@ func TestCheckInOfAShortVisitClosesWithItsEnd(t *testing.T) {
 	wantErr(t, err, library.ErrCheckInTooLate)
 }
 
-func TestRepeatedCallsAnswerAsTheFirstTime(t *testing.T) {
+func TestRepeatedCallsReturnFirstAnswer(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	user := b.users[0]
@@ -286,11 +291,11 @@ func TestCheckOutFreesTheRestOfTheWindow(t *testing.T) {
 		t.Errorf("checked out: %+v", out)
 	}
 	b.reserve(t, 1, 0, 20, 60)
-	b.reserve(t, 0, 1, 20, 60) // the user is free too
+	b.reserve(t, 0, 1, 20, 60) // the check-out has freed the user, too
 	storetest.CheckInvariants(t, b.db)
 }
 
-func TestCheckOutOfWhatTheWorkerCompleted(t *testing.T) {
+func TestCheckOutAfterWorkerCompleted(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	r := b.reserve(t, 0, 0, 0, 60)
@@ -313,8 +318,8 @@ func TestExtend(t *testing.T) {
 	r := b.reserve(t, 0, 0, 0, 60)
 	want := r
 	want.EndTime = at(90)
-	for range 2 { // the second one finds the end that it asks for, and changes nothing
-		got, err := b.Extend(t.Context(), b.users[0], r.ID, at(90).Add(999)) // less than Postgres keeps
+	for range 2 { // the second call finds the end that it asks for, and changes nothing
+		got, err := b.Extend(t.Context(), b.users[0], r.ID, at(90).Add(999)) // below the precision of Postgres
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -379,8 +384,9 @@ func TestExtendRefuses(t *testing.T) {
 	}
 }
 
-// Whoever waits for a window that is not free has no right yet to the free part of it, be it against an extension or against a booking.
-func TestExtendInFrontOfAWaiter(t *testing.T) {
+// TestExtendIntoWindowOfWaiter checks that a waitlist entry gives no right to the free part of its
+// window: both an extension and a booking may take that part.
+func TestExtendIntoWindowOfWaiter(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	r := b.reserve(t, 0, 0, 0, 60)
@@ -391,7 +397,8 @@ func TestExtendInFrontOfAWaiter(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// An offer that the user has elsewhere does not make them busy: claiming it would.
+// TestExtendBesideAnOffer checks that an offer for another seat does not make its user busy. Only a
+// claim would.
 func TestExtendBesideAnOffer(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -404,16 +411,16 @@ func TestExtendBesideAnOffer(t *testing.T) {
 	wantErr(t, err, library.ErrUserBusy)
 }
 
-func TestExtendMovesADeadlineThatTheEndHadCut(t *testing.T) {
+func TestExtendMovesDeadlineThatEndCutShort(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	claimed := b.offered(t, 1, 1, 0, 20) // before the clock moves on
+	claimed := b.offered(t, 1, 1, 0, 20) // before the clock advances
 	b.clock(t, 8)
 	_, late, err := b.ClaimOffer(t.Context(), b.users[1], claimed.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	booked := b.reserve(t, 0, 0, 7, 22) // a minute ago, for the shortest time
+	booked := b.reserve(t, 0, 0, 7, 22) // begins one minute ago and has the minimum length
 	b.clock(t, 12)
 	for _, tc := range []struct {
 		r                            library.Reservation
@@ -441,7 +448,7 @@ func TestExtendMovesADeadlineThatTheEndHadCut(t *testing.T) {
 func TestCancelFreesSeatAndUser(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	for range 20 { // F4: what was cancelled never blocks again
+	for range 20 { // a cancelled row must never block again
 		r := b.reserve(t, 0, 0, 0, 60)
 		mustDo(t, b.Cancel, b.users[0], r.ID)
 		r = b.reserve(t, 0, 1, 0, 60)

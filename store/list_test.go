@@ -11,7 +11,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// pages reads all of a list, two at a time.
+// pages reads a whole list in pages of two.
 func (b bundle) pages(t *testing.T, user int, view store.View) (ids []int64) {
 	t.Helper()
 	var after store.ReservationCursor
@@ -35,11 +35,11 @@ func TestReservations(t *testing.T) {
 	b := setup(t)
 	cancelled := b.reserve(t, 0, 0, 0, 60)
 	mustDo(t, b.Cancel, b.users[0], cancelled.ID)
-	again := b.reserve(t, 0, 0, 0, 60) // the same start: the id decides
+	again := b.reserve(t, 0, 0, 0, 60) // the same start, so the id decides the order
 	tomorrow := b.reserve(t, 0, 0, 24*60, 25*60)
 	evening := b.reserve(t, 0, 1, 300, 360)
 	held := b.offered(t, 0, 2, 400, 460)
-	b.reserve(t, 1, 1, 0, 60) // another's
+	b.reserve(t, 1, 1, 0, 60) // of another user
 	list := func(when string, upcoming, history, all []int64) {
 		t.Helper()
 		wantEqual(t, when+": upcoming", b.pages(t, 0, store.ViewUpcoming), upcoming)
@@ -49,7 +49,7 @@ func TestReservations(t *testing.T) {
 	all := []int64{cancelled.ID, again.ID, evening.ID, held.ReservationID, tomorrow.ID}
 	list("at noon", []int64{again.ID, evening.ID, held.ReservationID, tomorrow.ID}, []int64{cancelled.ID}, all)
 	mustDo(t, b.CheckIn, b.users[0], again.ID)
-	b.clock(t, 60) // over, whether or not the worker has come by
+	b.clock(t, 60) // over, whether or not the worker has completed it
 	list("at one", []int64{evening.ID, held.ReservationID, tomorrow.ID}, []int64{again.ID, cancelled.ID}, all)
 	for _, step := range workerSteps(b.Store) {
 		if _, _, err := step(t.Context(), 100); err != nil {
@@ -115,7 +115,8 @@ func TestNotifications(t *testing.T) {
 	}
 }
 
-// TestReminders: five minutes before check-in closes, or at once when less is left, once, and only while it matters.
+// TestReminders checks that a reminder comes once, five minutes before the deadline, or at once if
+// less time is left, and never after the deadline.
 func TestReminders(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -134,12 +135,12 @@ func TestReminders(t *testing.T) {
 	wantDone(t, 1, b.MarkNoShows)
 	late := b.reserve(t, 2, 2, 60, 120)
 	b.clock(t, 75)
-	wantDone(t, 0, b.RemindOfCheckIn) // too late for it: it is a no-show
+	wantDone(t, 0, b.RemindOfCheckIn) // too late: the reservation is a no-show
 	wantEqual(t, "history", b.history(t, late.ID), []string{"RESERVED"})
 }
 
-// TestSteps does what is due in batches, and says whether there is more.
-func TestSteps(t *testing.T) {
+// TestStepsAreBounded runs each step with a limit and checks that it reports whether more is due.
+func TestStepsAreBounded(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.seats, b.users = b.db.Seats(t, 7), b.db.Users(t, 8)
@@ -159,13 +160,13 @@ func TestSteps(t *testing.T) {
 			t.Errorf("batch %d: %d, more %v, %v; want %+v", i, n, more, err, want)
 		}
 	}
-	// The user who waits for three seats was offered one of them: nobody gets two at once.
+	// The user waits for three seats and gets one offer: no user has two offers at once.
 	wantEqual(t, "offers", storetest.Value[int](t, b.db, `SELECT count(*) FROM reservations WHERE status = 'HELD'`), 1)
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestStepsLeaveLockedSeats: a seat that somebody works on is left for later, without waiting.
-func TestStepsLeaveLockedSeats(t *testing.T) {
+// TestStepsSkipLockedSeats checks that a step skips a seat that another transaction has locked.
+func TestStepsSkipLockedSeats(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.reserve(t, 0, 0, 0, 60)
@@ -204,12 +205,12 @@ func TestNextDue(t *testing.T) {
 	b.clock(t, 40)
 	due(60, 0)
 	wantDone(t, 1, b.RemindOfCheckIn)
-	due(60, 5) // check-in closes
+	due(60, 5) // the deadline
 	mustDo(t, b.CheckIn, b.users[0], r.ID)
-	due(60, 50) // its end
+	due(60, 50) // the end of the reservation
 	due(49, 50)
 	b.join(t, 1, 0, 60, 80)
-	due(60, 40) // the end of what another one waits for
+	due(60, 40) // the end of the window of the waitlist entry
 	b.offered(t, 2, 1, 60, 120)
 	due(60, 10) // the end of the offer
 	b.clock(t, 200)
@@ -222,7 +223,7 @@ func TestNextDue(t *testing.T) {
 	due(600, 1000)
 }
 
-// TestDueAt: what an event says about when to look next is what NextDue finds.
+// TestDueAt checks that Event.DueAt and NextDue agree.
 func TestDueAt(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -12,7 +12,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// turkish is a database in which lower('I') is not 'i'.
+// turkish creates a database in which lower('I') is not 'i'.
 var turkish = []string{"LOCALE_PROVIDER icu", "ICU_LOCALE 'tr-TR'", "ENCODING 'UTF8'"}
 
 func openAt(t *testing.T, url string) (*store.Store, error) {
@@ -24,8 +24,9 @@ func openAt(t *testing.T, url string) (*store.Store, error) {
 	return s, err
 }
 
-// TestStudentIDsInATurkishDatabase: letters fold as those of ASCII do, for registrations, logins and the demo data.
-func TestStudentIDsInATurkishDatabase(t *testing.T) {
+// TestStudentIDsInTurkishDatabase checks that the case of student ids is folded as ASCII, for
+// registrations, logins and the demo data.
+func TestStudentIDsInTurkishDatabase(t *testing.T) {
 	t.Parallel()
 	url := storetest.NewEmptyDB(t, turkish...)
 	if _, err := migrations.Up(t.Context(), url); err != nil {
@@ -60,13 +61,14 @@ func TestStudentIDsInATurkishDatabase(t *testing.T) {
 	}
 }
 
-// TestTwiceRegisteredUsersAreNamed: where two users have one student id already, the migration says which.
-func TestTwiceRegisteredUsersAreNamed(t *testing.T) {
+// TestMigrationNamesDuplicateStudentIDs checks that the migration names users who share a student
+// id.
+func TestMigrationNamesDuplicateStudentIDs(t *testing.T) {
 	t.Parallel()
 	db := migratedTo(t, 4)
 	db.Exec(t, `DROP INDEX users_student_id_key`)
 	db.Exec(t, `
-		CREATE INDEX users_student_id_key ON users (library_id, lower(student_id))`) // as in Turkish: it tells them apart
+		CREATE INDEX users_student_id_key ON users (library_id, lower(student_id))`) // not unique, as if in Turkish
 	const insert = `
 		INSERT INTO users (library_id, student_id, name, email, role, password_hash)
 		VALUES (1, $1, '', '', 'STUDENT', '')`
@@ -84,8 +86,9 @@ func TestTwiceRegisteredUsersAreNamed(t *testing.T) {
 	}
 }
 
-// TestOnlyUTF8: in another encoding a name cannot be stored, or is stored as bytes that no answer may contain.
-func TestOnlyUTF8(t *testing.T) {
+// TestDatabaseMustBeUTF8 checks that databases with another encoding are refused. They could not
+// store a name, or would store bytes that no answer may contain.
+func TestDatabaseMustBeUTF8(t *testing.T) {
 	t.Parallel()
 	for _, encoding := range []string{"SQL_ASCII", "LATIN1"} {
 		url := storetest.NewEmptyDB(t, "ENCODING '"+encoding+"' LC_COLLATE 'C' LC_CTYPE 'C'")
@@ -98,7 +101,7 @@ func TestOnlyUTF8(t *testing.T) {
 			t.Errorf("%s is opened: %v", encoding, err)
 		}
 	}
-	// The encoding of the session is ours, whatever the URL says.
+	// The store sets the encoding of the session, even if the URL sets another one.
 	s, err := openAt(t, storetest.NewDB(t).URL+"&client_encoding=LATIN1")
 	if err != nil {
 		t.Fatal(err)
@@ -109,8 +112,8 @@ func TestOnlyUTF8(t *testing.T) {
 	}
 }
 
-// TestBranchesAreInTheOrderOfBytes, in whichever locale: others skip hyphens.
-func TestBranchesAreInTheOrderOfBytes(t *testing.T) {
+// TestBranchesAreSortedByBytes checks the order in every locale. Some locales ignore hyphens.
+func TestBranchesAreSortedByBytes(t *testing.T) {
 	t.Parallel()
 	url := storetest.NewEmptyDB(t, "LOCALE_PROVIDER icu", "ICU_LOCALE 'en-US-u-ka-shifted'", "ENCODING 'UTF8'")
 	if _, err := migrations.Up(t.Context(), url); err != nil {

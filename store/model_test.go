@@ -8,15 +8,16 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// model is the store in plain Go: what the specification says about reservations and the waitlist, without locks, snapshots or SQL.
-// Times are minutes after noon, users and seats are numbers from 0. Ids are those that the database gave, learnt from its answers.
+// model is the store in plain Go. It has the rules of the specification about reservations and the
+// waitlist, without locks, snapshots or SQL. Times are minutes after noon. Users and seats are
+// numbers from 0. Ids are those of the database, learned from its answers.
 type model struct {
 	now          int
 	rules        library.Policy
 	reservations map[int64]*modelReservation
 	entries      map[int64]*modelEntry
 	outOfService map[int]bool
-	// newHolds are entries that have just got an offer, whose reservations' ids the database has to tell.
+	// newHolds are the holds of new offers. The ids of their reservations are still to be read.
 	newHolds []*modelReservation
 }
 
@@ -29,7 +30,7 @@ type modelReservation struct {
 	offeredTo           int // when the offer expires
 	entry               *modelEntry
 	reminded            bool
-	cancelled           bool // by its user, and not because an offer ended
+	cancelled           bool // by the user, not by the end of an offer
 }
 
 type modelEntry struct {
@@ -52,7 +53,7 @@ func (e *modelEntry) live() bool {
 	return e.status == library.EntryWaiting || e.status == library.EntryOffered
 }
 
-// any reports whether there is a reservation that fits.
+// any reports whether fits is true for a reservation.
 func (m *model) any(fits func(r *modelReservation) bool) bool {
 	for _, r := range m.reservations {
 		if fits(r) {
@@ -66,7 +67,7 @@ func (m *model) seatTaken(seat, from, to int, but *modelReservation) bool {
 	return m.any(func(r *modelReservation) bool { return r != but && r.seat == seat && r.in(from, to) })
 }
 
-// userBusy leaves out what is only held: whoever has an offer may still book something else.
+// userBusy ignores holds: a user with an offer may still book another seat.
 func (m *model) userBusy(user, from, to int, but *modelReservation) bool {
 	return m.any(func(r *modelReservation) bool {
 		return r != but && r.user == user && r.status != library.Held && r.in(from, to)
@@ -89,14 +90,14 @@ func (m *model) windowFits(from, to int) bool {
 		length <= minutes(m.rules.MaxDuration) && to > m.now
 }
 
-// fits reports whether an entry can be offered its seat.
+// fits reports whether an entry can get an offer.
 func (m *model) fits(e *modelEntry) bool {
 	return e.status == library.EntryWaiting && e.to-max(e.from, m.now) >= minutes(m.rules.MinDuration) &&
 		!m.outOfService[e.seat] && !m.quotaUsed(e.user) &&
 		!m.any(func(r *modelReservation) bool { return (r.seat == e.seat || r.user == e.user) && r.in(e.from, e.to) })
 }
 
-// offer serves the line, first come first served, of the seats that match.
+// offer makes offers, in FIFO order, to the entries for which match is true.
 func (m *model) offer(match func(e *modelEntry) bool) (n int) {
 	for _, id := range slices.Sorted(maps.Keys(m.entries)) {
 		e := m.entries[id]
@@ -112,7 +113,8 @@ func (m *model) offer(match func(e *modelEntry) bool) (n int) {
 	return n
 }
 
-// freed offers the seats of reservations that have ended, then what their users, who are free now, wait for elsewhere.
+// freed offers the seats of reservations that have ended. Then it offers the seats for which the
+// users of these reservations wait elsewhere.
 func (m *model) freed(ended ...*modelReservation) {
 	seats, users := map[int]bool{}, map[int]bool{}
 	for _, r := range ended {
@@ -128,7 +130,7 @@ func (m *model) freed(ended ...*modelReservation) {
 	m.offer(func(e *modelEntry) bool { return waitedFor[e.seat] })
 }
 
-// confirm gives the user until so late to check in, from now on.
+// confirm confirms a reservation now and sets its deadline.
 func (m *model) confirm(r *modelReservation) {
 	r.status, r.confirmed = library.Confirmed, m.now
 	m.setDeadline(r)
@@ -183,7 +185,7 @@ func (m *model) join(user, seat, from, to int) error {
 	return nil
 }
 
-// live counts the entries that match and are not over.
+// live counts the live entries for which match is true.
 func (m *model) live(match func(e *modelEntry) bool) (n int) {
 	for _, e := range m.entries {
 		if e.live() && match(e) {
@@ -304,7 +306,7 @@ func (m *model) claim(e *modelEntry) error {
 	return nil
 }
 
-// end ends what is due in one way and returns how many there were.
+// end makes all due transitions of one kind and returns their number.
 func (m *model) end(was, becomes library.ReservationStatus, due func(r *modelReservation) int) int {
 	var ended []*modelReservation
 	for _, r := range m.reservations {
@@ -343,8 +345,8 @@ func (m *model) remind() (n int) {
 	return n
 }
 
-// restless reports whether something is due.
-func (m *model) restless() bool {
+// pending reports whether any transition or offer is due.
+func (m *model) pending() bool {
 	return m.any(func(r *modelReservation) bool {
 		return r.status == library.CheckedIn && r.to <= m.now || r.status == library.Confirmed && r.deadline <= m.now ||
 			r.status == library.Held && r.offeredTo <= m.now

@@ -20,10 +20,11 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// EXPLAIN tells what the planner would do for some arguments; Postgres's statistics tell what the sessions of a store have done. These tests
-// count the rows that a call looks at in tables that are large: it must not be more than the call is about.
+// These tests count the rows that Postgres reads for a call when the tables are large. A call must
+// not read more rows than it is about. EXPLAIN shows only a plan for some arguments. The statistics
+// of Postgres show the work that the sessions of a store have really done.
 
-// place is where calls are measured: the seats are free from now for two hours.
+// place has the seats for the measured calls. They are free for the next two hours.
 type place struct {
 	now   time.Time
 	users []int64
@@ -37,16 +38,18 @@ func (p place) booking(i int, from, to time.Duration) library.Booking {
 	return library.Booking{UserID: p.user(i), SeatID: p.seat(i), StartTime: p.now.Add(from), EndTime: p.now.Add(to)}
 }
 
-// call is what is measured: do, after others have prepared for it. Each call has a number of its own, and so has the number plus 10.
+// call is a measured call: do is measured, prepare is not. Each call has a number i of its own, and
+// i+10 is reserved for it, too.
 type call struct {
 	prepare func(c *caller, i int) // nil: nothing
 	do      func(c *caller, i int) error
-	// seated says that it looks at everybody who is checked in, who can't be told from those who should have: their deadlines are in one
-	// index, so that a check-in need not change it.
+	// seated means that the call reads the rows of all users who have checked in. The index of
+	// deadlines does not distinguish them from users who should have checked in, so that a check-in
+	// need not change the index.
 	seated bool
 }
 
-// caller makes calls of a store at a place and keeps what they returned.
+// caller makes calls to a store for a place and keeps their results.
 type caller struct {
 	*store.Store
 	place
@@ -65,7 +68,7 @@ func (c *caller) reserve(i int, b library.Booking) {
 
 func (c *caller) visit(i int) { c.reserve(i, c.booking(i, 0, time.Hour)) }
 
-// wait has user i+10 wait for the seat that user i has.
+// wait puts user i+10 in line for the seat of user i.
 func (c *caller) wait(i int) {
 	c.visit(i)
 	b := c.booking(i, 0, time.Hour)
@@ -96,7 +99,7 @@ func (c *caller) transition(i int, verb func(context.Context, int64, int64) (lib
 	return err
 }
 
-// want makes a call out of one that answers with an error.
+// want turns a call that fails with an expected error into a call that succeeds.
 func want(err error, call func(c *caller, i int) error) func(c *caller, i int) error {
 	return func(c *caller, i int) error {
 		if got := call(c, i); !errors.Is(got, err) {
@@ -137,18 +140,20 @@ var calls = map[string]call{
 		}
 		return err
 	}},
-	"Reserve a seat that is taken": {prepare: (*caller).visit, do: want(library.ErrSeatTaken, func(c *caller, i int) error {
-		b := c.booking(i, 30*time.Minute, 2*time.Hour)
-		b.UserID = c.user(i + 10)
-		_, err := c.Reserve(c.t.Context(), b)
-		return err
-	})},
-	"Reserve for a user who is busy": {prepare: (*caller).visit, do: want(library.ErrUserBusy, func(c *caller, i int) error {
-		b := c.booking(i, 30*time.Minute, 2*time.Hour)
-		b.SeatID = c.seat(i + 10)
-		_, err := c.Reserve(c.t.Context(), b)
-		return err
-	})},
+	"Reserve a seat that is taken": {prepare: (*caller).visit, do: want(library.ErrSeatTaken,
+		func(c *caller, i int) error {
+			b := c.booking(i, 30*time.Minute, 2*time.Hour)
+			b.UserID = c.user(i + 10)
+			_, err := c.Reserve(c.t.Context(), b)
+			return err
+		})},
+	"Reserve for a user who is busy": {prepare: (*caller).visit, do: want(library.ErrUserBusy,
+		func(c *caller, i int) error {
+			b := c.booking(i, 30*time.Minute, 2*time.Hour)
+			b.SeatID = c.seat(i + 10)
+			_, err := c.Reserve(c.t.Context(), b)
+			return err
+		})},
 	"Reservation": {prepare: (*caller).visit, do: func(c *caller, i int) error { return c.transition(i, c.Reservation) }},
 	"Cancel":      {prepare: (*caller).wait, do: func(c *caller, i int) error { return c.transition(i, c.Cancel) }},
 	"CheckIn": {prepare: (*caller).visit, do: func(c *caller, i int) error {
@@ -189,7 +194,9 @@ var calls = map[string]call{
 	}},
 	"accounts": {do: func(c *caller, i int) error {
 		name := fmt.Sprint("new", c.user(i))
-		u, err := c.RegisterUser(c.t.Context(), library.NewUser{StudentID: name, Role: library.RoleStudent, PasswordHash: "a"})
+		u, err := c.RegisterUser(c.t.Context(), library.NewUser{
+			StudentID: name, Role: library.RoleStudent, PasswordHash: "a",
+		})
 		if err != nil {
 			return err
 		}
@@ -226,7 +233,7 @@ var calls = map[string]call{
 	"ExpireWaiting":     due(func(c *caller) func(context.Context, int) (int, bool, error) { return c.ExpireWaiting }),
 	"RemindOfCheckIn":   due(func(c *caller) func(context.Context, int) (int, bool, error) { return c.RemindOfCheckIn }),
 	"ForgetRevocations": due(func(c *caller) func(context.Context, int) (int, bool, error) { return c.ForgetRevocations }),
-	// A look after one that found nothing passes those who have checked in.
+	// The second FindDue skips the rows that the first one has passed.
 	"NextDue after a look": {do: func(c *caller, _ int) error {
 		_, _, err := c.NextDueAfter(c.t.Context(), time.Minute, c.now)
 		return err
@@ -237,7 +244,7 @@ var calls = map[string]call{
 	}},
 }
 
-// session is a store for one call, of which the server processes are known.
+// session is a store for one call. It knows the pids of its server processes.
 type session struct {
 	*store.Store
 	mu     sync.Mutex
@@ -268,14 +275,14 @@ func (s *session) TraceBatchEnd(ctx context.Context, conn *pgx.Conn, _ pgx.Trace
 	s.tell(ctx, conn)
 }
 
-// tell has the server process report what it has done so far, which by itself it does once a second at most.
+// tell makes the server process report its statistics. By default it reports at most once a second.
 func (s *session) tell(ctx context.Context, conn *pgx.Conn) {
 	if s.report.Load() {
 		_ = conn.PgConn().Exec(ctx, `SELECT pg_stat_force_next_flush()`).Close()
 	}
 }
 
-// end closes the store and returns when Postgres has counted what it did: a session does so at its end.
+// end closes the store and returns when its sessions have reported their statistics.
 func (s *session) end(t *testing.T, db *storetest.DB) {
 	t.Helper()
 	s.Close()
@@ -298,7 +305,7 @@ func openSession(t *testing.T, db *storetest.DB) *session {
 	return s
 }
 
-// times makes the call some times, the numbers from first on, what others do for it first.
+// times makes the call several times, with the numbers from first on. It prepares all calls first.
 func (c call) times(t *testing.T, n, first int, s, others *store.Store, p place, before func()) {
 	t.Helper()
 	by := &caller{others, p, t, map[int]library.Reservation{}, map[int]library.WaitlistEntry{}}
@@ -316,7 +323,8 @@ func (c call) times(t *testing.T, n, first int, s, others *store.Store, p place,
 	}
 }
 
-// trained returns a session a call, in which Postgres has decided for plans: it does so after five runs of a statement.
+// trained returns a session for each call. Postgres has fixed its plans, which takes five runs of a
+// statement.
 func trained(t *testing.T, db *storetest.DB, p place) map[string]*session {
 	t.Helper()
 	sessions := map[string]*session{}
@@ -327,7 +335,7 @@ func trained(t *testing.T, db *storetest.DB, p place) map[string]*session {
 		calls[name].times(t, 7, 20*n, sessions[name].Store, others.Store, p, func() {})
 	}
 	for n, name := range names {
-		sessions[name].report.Store(true) // so that what it did for the training does not count later
+		sessions[name].report.Store(true) // so that the work of the training does not count later
 		calls[name].times(t, 1, 20*n+8, sessions[name].Store, others.Store, p, func() {})
 		sessions[name].report.Store(false)
 	}
@@ -335,7 +343,8 @@ func trained(t *testing.T, db *storetest.DB, p place) map[string]*session {
 	return sessions
 }
 
-// workDone tells how many rows Postgres has looked at so far, by table or index, and how often it scanned a table.
+// workDone returns the number of rows that Postgres has read so far from each table or index, and
+// the number of scans of each table.
 func workDone(t *testing.T, db *storetest.DB) map[string]int {
 	t.Helper()
 	done := map[string]int{}
@@ -352,11 +361,12 @@ func workDone(t *testing.T, db *storetest.DB) map[string]int {
 	return done
 }
 
-// measure makes each call some times, in the session of its own, and checks how many rows Postgres looked at for one.
+// measure makes each call several times in its own session, and checks the number of rows that
+// Postgres reads for one call.
 func measure(t *testing.T, db *storetest.DB, p place, sessions map[string]*session, seated int) {
 	t.Helper()
 	const times, most = 10, 60
-	db.Exec(t, `SELECT pg_stat_force_next_flush()`) // what this connection did to prepare
+	db.Exec(t, `SELECT pg_stat_force_next_flush()`) // reports what this connection did to prepare
 	for n, name := range slices.Sorted(maps.Keys(calls)) {
 		others := openSession(t, db)
 		var before map[string]int
@@ -386,16 +396,18 @@ func measure(t *testing.T, db *storetest.DB, p place, sessions map[string]*sessi
 	}
 }
 
-// TestPlansOfAYoungDatabase: a server starts on an empty database, its sessions settle for plans, and then term begins: 10,000 reservations
-// at the same hours, before anybody has analyzed the tables. The plans have to be good for these too.
-func TestPlansOfAYoungDatabase(t *testing.T) {
+// TestPlansOfNewDatabase starts a server on an empty database, so that its sessions fix their
+// plans. Then 10,000 reservations for the same hours arrive. The plans must be good for them, too,
+// before the tables are analyzed by autovacuum.
+func TestPlansOfNewDatabase(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	db.Altered()
 	for _, table := range storetest.Rows[string](t, db, `SELECT relname::text FROM pg_stat_user_tables`) {
 		db.Exec(t, `ALTER TABLE `+table+` SET (autovacuum_enabled = off)`)
 	}
-	// A database that another test had before may have been vacuumed while it was empty. What is truncated is as it was made.
+	// A reused database may have been vacuumed while it was empty. TRUNCATE restores the initial
+	// statistics.
 	db.Exec(t, `TRUNCATE reservations, reservation_events, waitlist_entries, revocations CASCADE`)
 	db.FreezeClock(t, noon)
 	sessions := trained(t, db, place{noon, db.Users(t, 1000), db.Seats(t, 1000)})
@@ -406,7 +418,7 @@ func TestPlansOfAYoungDatabase(t *testing.T) {
 	measure(t, db, p, sessions, seated)
 }
 
-// grow has a replica make as many reservations as it takes until it has the tables analyzed, and waits for that.
+// grow makes reservations until the store analyzes the tables, and waits for the ANALYZE.
 func grow(t *testing.T, db *storetest.DB, p place) {
 	t.Helper()
 	s := db.Open(t, library.DefaultPolicy())
@@ -426,10 +438,11 @@ func grow(t *testing.T, db *storetest.DB, p place) {
 	}
 }
 
-// term has each user reserve a seat for the same two hours this afternoon, some wait for it, and some be there since this morning.
+// term reserves a seat for each user for the same two hours of this afternoon. Some users also wait
+// for a seat, and some have been checked in since this morning.
 func term(t *testing.T, db *storetest.DB, p place, seated int) {
 	t.Helper()
-	db.Exec(t, `SET session_replication_role = replica`) // the foreign keys are known to hold
+	db.Exec(t, `SET session_replication_role = replica`) // turns off the foreign keys, which hold anyway
 	const book = `
 		INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline,
 			created_at, checked_in_at)

@@ -19,7 +19,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// replicas opens stores on the test's database, as the replicas of a server are.
+// replicas opens n stores on the test's database, like the replicas of a server.
 func (b bundle) replicas(t *testing.T, n int) []*store.Store {
 	t.Helper()
 	list := []*store.Store{b.Store}
@@ -29,7 +29,8 @@ func (b bundle) replicas(t *testing.T, n int) []*store.Store {
 	return list
 }
 
-// warm opens a store whose connections are open before the first call, as a server's are.
+// warm opens a store and opens its connections before the first call, like the store of a running
+// server.
 func (b bundle) warm(t *testing.T, conns int32) *store.Store {
 	t.Helper()
 	s, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: conns, MaxConns: conns, Policy: b.Policy()})
@@ -40,7 +41,8 @@ func (b bundle) warm(t *testing.T, conns int32) *store.Store {
 	return s
 }
 
-// atOnce runs f for 0 to n-1 in a goroutine each, lets all of them go at the same moment, and returns their errors.
+// atOnce calls f with 0 to n-1, each on a goroutine of its own, starts all calls at the same
+// moment, and returns their errors.
 func atOnce(n int, f func(i int) error) []error {
 	var ready, done sync.WaitGroup
 	ready.Add(n)
@@ -56,7 +58,8 @@ func atOnce(n int, f func(i int) error) []error {
 	return errs
 }
 
-// wantOneWinner checks that one succeeded and that all others lost to it in the way given.
+// wantOneWinner checks that exactly one call succeeded and that all others failed with the error
+// lost.
 func wantOneWinner(t *testing.T, errs []error, lost error) (winner int) {
 	t.Helper()
 	winner = -1
@@ -76,7 +79,8 @@ func wantOneWinner(t *testing.T, errs []error, lost error) (winner int) {
 	return winner
 }
 
-// deadlocks returns how many there have been on the test's database. Sessions report them at their end, so the stores are closed.
+// deadlocks returns the number of deadlocks on the test's database. Sessions report them when they
+// end, so the stores are closed.
 func (b bundle) deadlocks(t *testing.T, stores ...*store.Store) int {
 	t.Helper()
 	for _, s := range stores {
@@ -118,7 +122,8 @@ func TestReserveRace(t *testing.T) {
 			median, p99, slowest := took[len(took)/2], took[len(took)*99/100], took[len(took)-1]
 			t.Logf("%d rivals: half of them waited %v, all but one of a hundred %v, the slowest %v", rivals, median, p99,
 				slowest)
-			// Nobody waits for as long as Postgres does before it looks for deadlocks, unless the machine is so busy that all wait long.
+			// No call waits for the deadlock_timeout of Postgres, unless the machine is so busy
+			// that every call waits long.
 			if slowest > max(time.Second, 5*median) {
 				t.Errorf("half of them waited %v, the slowest %v", median, slowest)
 			}
@@ -130,8 +135,8 @@ func TestReserveRace(t *testing.T) {
 	}
 }
 
-// TestControlPlainInsertsDeadlock shows that the race above could fail: without the locks, rivals for one seat do deadlock, and the count
-// of deadlocks tells.
+// TestControlPlainInsertsDeadlock shows that TestReserveRace could fail. Without the locks, rivals
+// for one seat deadlock, and the count of deadlocks shows it.
 func TestControlPlainInsertsDeadlock(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -149,7 +154,8 @@ func TestControlPlainInsertsDeadlock(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pool.Close()
-	// All of them wait at a gate inside Postgres, so that they insert in the same microseconds.
+	// All rivals wait for one lock inside Postgres, so that they insert within the same
+	// microseconds.
 	const gate = 1
 	book := func(i, round int) error {
 		from := 60 + 120*round + i%30
@@ -233,8 +239,9 @@ func TestQuotaRace(t *testing.T) {
 	}
 }
 
-// The pool has fewer connections than there are repeats, so a repeat that needed a second one would wait for ever.
-func TestOneRequestFromManyPlaces(t *testing.T) {
+// TestReserveOnceForRepeatedRequestID sends one request from many goroutines. The pool has fewer
+// connections than there are calls, so a call that needed a second connection would wait forever.
+func TestReserveOnceForRepeatedRequestID(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	stores := []*store.Store{}
@@ -282,8 +289,9 @@ func TestOneRequestFromManyPlaces(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// Whatever one user does twice at once is done once, and both get the same answer.
-func TestRepeatsAtOnce(t *testing.T) {
+// TestRepeatedCallsAtOnce makes each call of a user twice at once. It takes effect once, and both
+// calls get the same answer.
+func TestRepeatedCallsAtOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	stores := b.replicas(t, 2)
@@ -365,8 +373,9 @@ func TestExtendAgainstReserve(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// A user claims an offer and books another seat for the same time, or extends a visit into it: one of the two.
-func TestClaimAgainstTheUsersOtherBooking(t *testing.T) {
+// TestClaimAgainstOtherBookingOfUser claims an offer while the user books another seat for the same
+// time, or extends a reservation into it. Exactly one of the two succeeds.
+func TestClaimAgainstOtherBookingOfUser(t *testing.T) {
 	t.Parallel()
 	rules := library.DefaultPolicy()
 	rules.MaxWaiting, rules.MaxWaitingPerSeat, rules.MaxWaitlist = 0, 0, 0 // what loses goes on being offered
@@ -435,17 +444,19 @@ func TestRegisterTwice(t *testing.T) {
 	for round := range 10 {
 		wantOneWinner(t, atOnce(6, func(i int) error {
 			id := fmt.Sprintf([]string{"Student-%d", "STUDENT-%d", "student-%d"}[i%3], round)
-			_, err := b.RegisterUser(context.WithoutCancel(t.Context()), library.NewUser{StudentID: id, Role: library.RoleStudent})
+			_, err := b.RegisterUser(context.WithoutCancel(t.Context()), library.NewUser{
+				StudentID: id, Role: library.RoleStudent,
+			})
 			return err
 		}), library.ErrStudentIDTaken)
 	}
 }
 
-// Somebody holds a seat's lock for as long as they like: only those who want that seat wait.
-func TestALockedSeatKeepsNobodyElse(t *testing.T) {
+// TestLockedSeatBlocksOnlyItself holds the lock of one seat. Only bookings of that seat wait.
+func TestLockedSeatBlocksOnlyItself(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	users := b.db.Users(t, 12) // of whom four wait for the lock, each with a connection of the sixteen
+	users := b.db.Users(t, 12) // four of them wait for the lock, and hold a connection each of the sixteen
 	conn, err := pgx.Connect(t.Context(), b.db.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -480,7 +491,7 @@ func TestALockedSeatKeepsNobodyElse(t *testing.T) {
 			}
 		})
 	}
-	others.Wait() // or else, after 3 s, the waiting ones fail
+	others.Wait() // before the waiting calls fail, which they do after 3 s
 	stillLocked.Store(false)
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)

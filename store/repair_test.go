@@ -14,7 +14,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// migratedTo makes a database with an earlier schema.
+// migratedTo creates a database with an earlier schema.
 func migratedTo(t *testing.T, version int64) *storetest.DB {
 	t.Helper()
 	url := storetest.NewEmptyDB(t)
@@ -33,8 +33,9 @@ func migratedTo(t *testing.T, version int64) *storetest.DB {
 	return storetest.Attach(t, url)
 }
 
-// TestBadRowsFromBefore: the migration mends what can be mended in one way, names the rest, and goes through once that is mended.
-func TestBadRowsFromBefore(t *testing.T) {
+// TestMigrationRepairsOldRows checks that the migration repairs rows that have only one repair,
+// names the others, and succeeds once those are corrected.
+func TestMigrationRepairsOldRows(t *testing.T) {
 	t.Parallel()
 	db := migratedTo(t, 3)
 	db.Exec(t, `INSERT INTO branches (library_id, code, name, timezone)
@@ -87,7 +88,7 @@ func TestBadRowsFromBefore(t *testing.T) {
 	}
 	wantEqual(t, "revocations that can be read", storetest.Value[bool](t, db, `
 		SELECT bool_and(isfinite(expires_at)) FROM revocations`), true)
-	// What is in the long tables may stay as it is, and counts for what is new.
+	// Rows of the long tables may stay as they are. The constraint applies to new rows.
 	wantEqual(t, "constraints for new rows alone", storetest.Rows[string](t, db, `
 		SELECT conname::text FROM pg_constraint WHERE NOT convalidated`),
 		[]string{"waitlist_times_check"})

@@ -7,8 +7,9 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestPlansAtScale counts what calls look at in a library of 50,000 seats in 300 branches with half a million reservations to come, 15,000
-// people who sit there now, 12,500 who wait, and 1,000 who waited on each day of the past 100.
+// TestPlansAtScale counts the rows that calls read in a large library. It has 50,000 seats in 300
+// branches, half a million upcoming reservations, 15,000 checked-in users, 12,500 live waitlist
+// entries, and 1,000 ended entries on each of the past 100 days.
 func TestPlansAtScale(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -66,8 +67,9 @@ func TestPlansAtScale(t *testing.T) {
 	measure(t, db, p, trained(t, db, place{noon, p.users[10_000:], p.seats[10_000:]}), seated)
 }
 
-// withoutIndexes fills a table without its secondary indexes, which it gets back afterwards: that takes a third of the time. What belonged to
-// an exclusion constraint comes back as an index only, which is all that a plan is made from.
+// withoutIndexes fills a table without its secondary indexes and creates them afterwards, which
+// takes a third of the time. The index of an exclusion constraint comes back as a plain index. For
+// a plan, that is enough.
 func withoutIndexes(t *testing.T, db *storetest.DB, table string, fill func()) {
 	t.Helper()
 	const secondary = `

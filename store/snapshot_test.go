@@ -41,7 +41,8 @@ func TestSnapshotAfter(t *testing.T) {
 	}
 }
 
-// FuzzParseSnapshot: whatever comes, no panic, and what is read says the same when it is written.
+// FuzzParseSnapshot checks that ParseSnapshot never panics, and that a parsed snapshot formats to
+// the same text.
 func FuzzParseSnapshot(f *testing.F) {
 	for _, text := range []string{"10:20:10,14,15", "10:10:", "1:18446744073709551615:", "", ":::", "1:2:,,3", "a:b:c"} {
 		f.Add(text)

@@ -14,8 +14,9 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestStress lets users of three replicas do as they please for eight hours of a clock that runs 6,000 times as fast, with a worker in each
-// replica, and checks the invariants afterwards. Nobody may ever get an answer that is not one of the contract.
+// TestStress lets users of three replicas make random calls for eight hours of a clock that runs
+// 6,000 times as fast, with a worker in each replica. It checks the invariants afterwards. No user
+// may ever get an answer outside the contract.
 func TestStress(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -95,7 +96,8 @@ func workerSteps(s *store.Store) []func(context.Context, int) (int, bool, error)
 	}
 }
 
-// checkNotificationsOf checks that each event that notifies is there for its user, in the order of ids.
+// checkNotificationsOf checks that a user has a notification for each event that notifies, in the
+// order of ids.
 func checkNotificationsOf(t *testing.T, s *store.Store, b bundle) {
 	t.Helper()
 	for _, user := range b.users {
@@ -118,7 +120,7 @@ func checkNotificationsOf(t *testing.T, s *store.Store, b bundle) {
 	}
 }
 
-// client is a program of users who do random things with what is their own.
+// client is a program that makes random calls for its users.
 type client struct {
 	store *store.Store
 	bundle
@@ -171,14 +173,16 @@ func (c client) act(t *testing.T) {
 	c.check(t, err)
 }
 
-// check accepts the answers of the contract, but for those that say that the server can't cope.
+// check accepts the answers of the contract, except those that report an overload or an internal
+// error.
 func (c client) check(t *testing.T, err error) {
 	t.Helper()
 	if err == nil {
 		return
 	}
 	e, ok := errors.AsType[*library.Error](err)
-	if !ok || e.Kind == library.KindUnavailable || e.Kind == library.KindInternal || e.Reason == library.ErrOverloaded.Reason {
+	if !ok || e.Kind == library.KindUnavailable || e.Kind == library.KindInternal ||
+		e.Reason == library.ErrOverloaded.Reason {
 		t.Error(err)
 		return
 	}

@@ -10,15 +10,16 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// TestClocksThatAreOff has clients whose clocks are up to 5 s off, and whose calls take a moment, ask for the shortest, the longest and
-// the furthest window that the rules allow by their own clock. It is not for them that 10 s more are refused.
-func TestClocksThatAreOff(t *testing.T) {
+// TestClockToleranceOfWindows has clients whose clocks differ by up to 5 s and whose calls take a
+// moment. By their own clocks, they ask for the shortest, the longest and the furthest window that
+// the rules allow. These calls succeed. Windows that miss a limit by more are refused.
+func TestClockToleranceOfWindows(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour
 	for _, skew := range []time.Duration{-5 * time.Second, 0, 5 * time.Second} {
 		for _, late := range []time.Duration{0, 50 * time.Millisecond, 4 * time.Second} {
 			b := setup(t)
-			theirs := noon.Add(skew - late) // what their clock says when the call arrives at noon, less the time that it took
+			theirs := noon.Add(skew - late) // the client's clock when the client sent the call
 			reserve := func(what string, seat int, start, end time.Time, want error) library.Reservation {
 				t.Helper()
 				r, err := b.Reserve(t.Context(), library.Booking{
@@ -59,8 +60,8 @@ func TestClocksThatAreOff(t *testing.T) {
 	}
 }
 
-// TestWindowRulesAreTold: what is refused says which rule it was against, and what the rules are.
-func TestWindowRulesAreTold(t *testing.T) {
+// TestWindowErrorsNameTheRules checks that the error names the broken rule and states all limits.
+func TestWindowErrorsNameTheRules(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	r := b.reserve(t, 0, 0, 0, 60)

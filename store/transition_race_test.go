@@ -12,7 +12,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// whileWorking runs f while workers of two replicas do a step without pause. Each does its last one after f, so that what came due in f is done.
+// whileWorking runs f while workers of two replicas repeat a step without a pause. Each worker runs
+// the step once more after f, so that everything that became due during f is done.
 func whileWorking(t *testing.T, f func(), steps ...func(context.Context, int) (int, bool, error)) {
 	t.Helper()
 	stop := make(chan struct{})
@@ -37,7 +38,8 @@ func whileWorking(t *testing.T, f func(), steps ...func(context.Context, int) (i
 	workers.Wait()
 }
 
-// untilBoth repeats a race until it has gone both ways, at most 20 times: one that always goes the same way proves nothing.
+// untilBoth repeats a race until it has had both results, at most 20 times. A race that always has
+// the same result proves nothing.
 func untilBoth(t *testing.T, race func() (won, lost int)) {
 	t.Helper()
 	won, lost := 0, 0
@@ -51,10 +53,11 @@ func untilBoth(t *testing.T, race func() (won, lost int)) {
 	}
 }
 
-// rivals is how many rows of a race come due at one moment.
+// rivals is the number of rows of a race that become due at the same moment.
 const rivals = 40
 
-// TestCheckInAgainstNoShow lets the clock run over the deadline of reservations whose users check in one after another.
+// TestCheckInAgainstNoShow lets the clock run over the deadline of reservations whose users check
+// in one after another.
 func TestCheckInAgainstNoShow(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -95,7 +98,7 @@ func TestCheckInAgainstNoShow(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// eachInTurn calls f for 0 to n-1, in some goroutines.
+// eachInTurn calls f with 0 to n-1 from several goroutines.
 func eachInTurn(goroutines, n int, f func(i int)) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
@@ -117,7 +120,8 @@ func (b bundle) untilPast(t *testing.T, due time.Time) {
 	})
 }
 
-// TestClaimAgainstExpiry lets offers run out while their users claim or decline them. Whoever loses, the next in line is offered the seat.
+// TestClaimAgainstExpiry lets offers expire while their users claim or decline them. If the user
+// does not get the seat, the next in line gets an offer.
 func TestClaimAgainstExpiry(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -176,8 +180,8 @@ func TestClaimAgainstExpiry(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestCheckOutAgainstTheEnd lets visits end while their users check out: either way they are over, once.
-func TestCheckOutAgainstTheEnd(t *testing.T) {
+// TestCheckOutAgainstEnd lets reservations end while their users check out. Each ends exactly once.
+func TestCheckOutAgainstEnd(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.seats, b.users = b.db.Seats(t, rivals), b.db.Users(t, rivals)
@@ -206,8 +210,8 @@ func TestCheckOutAgainstTheEnd(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestJoinAgainstCancel has one user join the line while another gives the seat up and a third one comes by: the seat never stays free
-// while the first one waits.
+// TestJoinAgainstCancel has one user join the waitlist while another cancels and a third one books.
+// The seat is never free while the first user waits.
 func TestJoinAgainstCancel(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -260,8 +264,9 @@ func TestJoinAgainstCancel(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestNobodyPassesBy has a line of users take a seat, one after another, while others try to get it: as long as somebody waits, nobody does.
-func TestNobodyPassesBy(t *testing.T) {
+// TestWaitlistIsNotBypassed serves a line of users, one after another, while other users try to
+// book the seat. No booking succeeds while an entry waits.
+func TestWaitlistIsNotBypassed(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	const line = 40
@@ -293,7 +298,7 @@ func TestNobodyPassesBy(t *testing.T) {
 	for i := range entries {
 		e := b.entry(t, i, entries[i].ID)
 		wantEqual(t, "the head of the line", e.Status, library.EntryOffered)
-		waiting.Store(i < line-1) // once the last one gives it up, it is anybody's
+		waiting.Store(i < line-1) // after the last one has given it up, any user may book it
 		if i%2 == 0 {
 			if _, err := stores[0].LeaveWaitlist(t.Context(), b.users[i], e.ID); err != nil {
 				t.Fatal(err)

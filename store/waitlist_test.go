@@ -12,7 +12,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// join puts a user in line for a seat and a window from one minute after noon to another.
+// join puts a user in line for a seat and a window. from and to are minutes after noon.
 func (b bundle) join(t *testing.T, user, seat, from, to int) library.WaitlistEntry {
 	t.Helper()
 	e, err := b.JoinWaitlist(t.Context(), library.Booking{
@@ -24,7 +24,7 @@ func (b bundle) join(t *testing.T, user, seat, from, to int) library.WaitlistEnt
 	return e
 }
 
-// entry returns an entry of the user's as it is now.
+// entry returns the present state of one of the user's entries.
 func (b bundle) entry(t *testing.T, user int, id int64) library.WaitlistEntry {
 	t.Helper()
 	list, err := b.Waitlist(t.Context(), b.users[user])
@@ -38,13 +38,13 @@ func (b bundle) entry(t *testing.T, user int, id int64) library.WaitlistEntry {
 	return list[i]
 }
 
-// offered returns an entry of the user's with an offer for a seat that is free in the window.
+// offered makes an offer to a user for a seat that is free in the window, and returns the entry.
 func (b bundle) offered(t *testing.T, user, seat, from, to int) library.WaitlistEntry {
 	t.Helper()
 	return b.offeredBy(t, len(b.users)-1, user, seat, from, to)
 }
 
-// offeredBy is offered, with the other user taking the seat and giving it up.
+// offeredBy is offered, where the user other takes the seat and then cancels.
 func (b bundle) offeredBy(t *testing.T, other, user, seat, from, to int) library.WaitlistEntry {
 	t.Helper()
 	taken := b.reserve(t, other, seat, from, to)
@@ -155,7 +155,7 @@ func TestJoinWaitlistRefuses(t *testing.T) {
 	}
 }
 
-func TestWaitingForTooMany(t *testing.T) {
+func TestJoinWaitlistRefusesTooManyEntries(t *testing.T) {
 	t.Parallel()
 	rules := library.DefaultPolicy()
 	rules.MaxWaiting = 2
@@ -168,7 +168,7 @@ func TestWaitingForTooMany(t *testing.T) {
 	_, err := b.JoinWaitlist(t.Context(), third)
 	wantErr(t, err, library.ErrTooManyReservations)
 	wantEqual(t, "refused and changed", b.everything(t), before)
-	b.join(t, 1, 0, 120, 180) // who is somebody else
+	b.join(t, 1, 0, 120, 180) // another user
 	if _, err := b.LeaveWaitlist(t.Context(), b.users[0], first.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -177,8 +177,9 @@ func TestWaitingForTooMany(t *testing.T) {
 	}
 }
 
-// TestACrowdedWaitlist: a user has so many entries at one seat, and all users together have so many. What has ended does not count.
-func TestACrowdedWaitlist(t *testing.T) {
+// TestJoinWaitlistRefusesFullWaitlist checks the limits of live entries at one seat, of one user
+// and of all users. Ended entries do not count.
+func TestJoinWaitlistRefusesFullWaitlist(t *testing.T) {
 	t.Parallel()
 	rules := library.DefaultPolicy()
 	rules.MaxWaitingPerSeat, rules.MaxWaitlist = 2, 3
@@ -210,7 +211,8 @@ func TestACrowdedWaitlist(t *testing.T) {
 	refused(0, 0, 120, 180, library.ErrWaitlistFull, "3")
 }
 
-// TestWaitlistIsBounded joins and leaves again and again: what is live is told of in any case, and of the rest the newest.
+// TestWaitlistIsBounded joins and leaves many times. Waitlist returns all live entries, and the
+// newest of the others.
 func TestWaitlistIsBounded(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -236,7 +238,7 @@ func TestWaitlistIsBounded(t *testing.T) {
 	wantEqual(t, "listed", got, append([]int64{live.ID}, left[5:]...))
 }
 
-func TestJoinTellsAllFaults(t *testing.T) {
+func TestJoinReportsAllViolations(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	_, err := b.JoinWaitlist(t.Context(), library.Booking{
@@ -259,9 +261,9 @@ func TestPositions(t *testing.T) {
 	b.reserve(t, 4, 0, 0, 240)
 	first := b.join(t, 0, 0, 0, 60)
 	second := b.join(t, 1, 0, 30, 90)
-	apart := b.join(t, 2, 0, 90, 150) // touches the second one, overlaps none
+	apart := b.join(t, 2, 0, 90, 150) // touches the second one and overlaps none
 	third := b.join(t, 3, 0, 0, 240)
-	other := b.join(t, 0, 0, 60, 120) // the same user, a window that touches the first one
+	other := b.join(t, 0, 0, 60, 120) // the same user with a window that touches the first one
 	for _, tc := range []struct {
 		e    library.WaitlistEntry
 		user int
@@ -286,12 +288,14 @@ func TestPositions(t *testing.T) {
 	}
 }
 
-func TestJoinAgainAnswersAsTheFirstTime(t *testing.T) {
+func TestRepeatedJoinReturnsFirstAnswer(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	taken := b.reserve(t, 4, 0, 0, 60)
 	b.join(t, 1, 0, 0, 60)
-	booking := library.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60), RequestID: "once"}
+	booking := library.Booking{
+		UserID: b.users[0], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60), RequestID: "once",
+	}
 	first, err := b.JoinWaitlist(t.Context(), booking)
 	if err != nil || first.Position != 2 {
 		t.Fatalf("%+v, %v", first, err)
@@ -333,8 +337,8 @@ func TestJoinAgainAnswersAsTheFirstTime(t *testing.T) {
 	}
 }
 
-// What frees a seat offers it, in the same transaction.
-func TestOffers(t *testing.T) {
+// TestFreedSeatIsOffered frees a seat in each possible way. The same transaction offers it.
+func TestFreedSeatIsOffered(t *testing.T) {
 	t.Parallel()
 	for name, free := range map[string]func(t *testing.T, b bundle, r library.Reservation){
 		"cancel": func(t *testing.T, b bundle, r library.Reservation) { mustDo(t, b.Cancel, b.users[4], r.ID) },
@@ -377,13 +381,13 @@ func TestOffers(t *testing.T) {
 			_, err = b.Reserve(t.Context(), library.Booking{
 				UserID: b.users[2], SeatID: b.seats[0], StartTime: now, EndTime: at(90),
 			})
-			wantErr(t, err, library.ErrSeatTaken) // nobody passes by
+			wantErr(t, err, library.ErrSeatTaken) // no other user can take the offered seat
 			storetest.CheckInvariants(t, b.db)
 		})
 	}
 }
 
-// wantDone makes what is due and checks how many transitions there were.
+// wantDone runs a step and checks the number of its transitions.
 func wantDone(t *testing.T, want int, step func(ctx context.Context, limit int) (int, bool, error)) {
 	t.Helper()
 	n, more, err := step(t.Context(), 100)
@@ -392,7 +396,7 @@ func wantDone(t *testing.T, want int, step func(ctx context.Context, limit int) 
 	}
 }
 
-func TestOffersOfADeclinedAndAnExpiredOffer(t *testing.T) {
+func TestDeclinedAndExpiredOffersGoToNext(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	taken := b.reserve(t, 4, 0, 60, 120)
@@ -439,10 +443,10 @@ func mustRead(t *testing.T, b bundle, user int, id int64) library.Reservation {
 	return r
 }
 
-func TestAnOfferNeverOutlastsItsWindow(t *testing.T) {
+func TestOfferExpiresAtEndOfWindow(t *testing.T) {
 	t.Parallel()
 	rules := library.DefaultPolicy()
-	rules.MinDuration = 5 * time.Minute // no less is offered
+	rules.MinDuration = 5 * time.Minute // no shorter window is offered
 	b := setupWith(t, rules)
 	taken := b.reserve(t, 4, 0, 0, 60)
 	mustDo(t, b.CheckIn, b.users[4], taken.ID)
@@ -459,8 +463,9 @@ func TestAnOfferNeverOutlastsItsWindow(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestNoOfferThatCannotBeClaimed frees a seat whose first waiters could not claim it: one window is nearly over, and one user has as many
-// reservations as the library allows. They go on waiting until their windows have passed, and the next one gets the offer.
+// TestNoOfferThatCannotBeClaimed frees a seat whose first waiters could not claim it. One has a
+// window that is nearly over, and one has as many reservations as the library allows. They wait
+// until their windows have passed, and the next waiter gets the offer.
 func TestNoOfferThatCannotBeClaimed(t *testing.T) {
 	t.Parallel()
 	rules := library.DefaultPolicy()
@@ -496,7 +501,7 @@ func TestNoOfferThatCannotBeClaimed(t *testing.T) {
 			wantStatus("enough reservations", 1, full, library.EntryWaiting)
 			wantStatus("the next", 2, next, library.EntryOffered)
 			wantDone(t, 0, b.OfferFreeSeats)
-			// The window frees up again, and the user has room for it.
+			// The window becomes free again, and the user is below the limit.
 			if _, err := b.LeaveWaitlist(t.Context(), b.users[2], next.ID); err != nil {
 				t.Fatal(err)
 			}
@@ -514,12 +519,12 @@ func TestNoOfferThatCannotBeClaimed(t *testing.T) {
 	}
 }
 
-func TestSeveralAreServedWhereSeveralFit(t *testing.T) {
+func TestSeveralOffersWhereSeveralFit(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	taken := b.reserve(t, 4, 0, 0, 240)
 	b.reserve(t, 3, 0, 240, 300)
-	long := b.join(t, 0, 0, 200, 260) // not all of it frees up
+	long := b.join(t, 0, 0, 200, 260) // only a part of this window becomes free
 	morning := b.join(t, 0, 0, 0, 60)
 	b.join(t, 1, 0, 30, 90)  // behind the one before
 	b.join(t, 2, 0, 60, 120) // touches the first one
@@ -535,7 +540,7 @@ func TestSeveralAreServedWhereSeveralFit(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-func TestABusyUserIsSkipped(t *testing.T) {
+func TestBusyUserIsSkipped(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	taken := b.reserve(t, 4, 0, 0, 60)
@@ -543,14 +548,15 @@ func TestABusyUserIsSkipped(t *testing.T) {
 	held := b.join(t, 1, 0, 0, 60)
 	free := b.join(t, 2, 0, 0, 60)
 	elsewhere := b.reserve(t, 0, 1, 30, 90)
-	b.offeredBy(t, 3, 1, 2, 30, 90) // an offer elsewhere makes busy too: nobody gets two at once
+	b.offeredBy(t, 3, 1, 2, 30, 90) // an offer also makes its user busy: no user gets two offers at once
 	mustDo(t, b.Cancel, b.users[4], taken.ID)
 	wantEqual(t, "the busy one", b.entry(t, 0, busy.ID).Status, library.EntryWaiting)
 	wantEqual(t, "the one with an offer", b.entry(t, 1, held.ID).Status, library.EntryWaiting)
 	offer := b.entry(t, 2, free.ID)
 	wantEqual(t, "the free one", offer.Status, library.EntryOffered)
 
-	// The busy one becomes free, is the head, and gets the seat when it frees up again.
+	// The busy user becomes free, is the first in line, and gets the seat when it becomes free
+	// again.
 	mustDo(t, b.Cancel, b.users[0], elsewhere.ID)
 	if _, err := b.LeaveWaitlist(t.Context(), b.users[2], free.ID); err != nil {
 		t.Fatal(err)
@@ -559,8 +565,9 @@ func TestABusyUserIsSkipped(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// Ending a reservation frees its user too, who is then offered what was free all along.
-func TestAUserWhoBecomesFreeIsServed(t *testing.T) {
+// TestFreedUserIsServed ends a reservation, which also frees its user. The user then gets an offer
+// for a seat that has been free all along.
+func TestFreedUserIsServed(t *testing.T) {
 	t.Parallel()
 	for name, free := range map[string]func(t *testing.T, b bundle, r library.Reservation, offer library.WaitlistEntry){
 		"cancel": func(t *testing.T, b bundle, r library.Reservation, _ library.WaitlistEntry) {
@@ -610,8 +617,8 @@ func TestAUserWhoBecomesFreeIsServed(t *testing.T) {
 	}
 }
 
-// What no transaction of a user brings about, the worker's sweep finds.
-func TestSweep(t *testing.T) {
+// TestSweepOffersFreeSeats checks the cases that no transaction of a user serves.
+func TestSweepOffersFreeSeats(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	taken := b.reserve(t, 4, 0, 60, 120)
@@ -631,8 +638,8 @@ func TestSweep(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// More than a batch of entries may fit one seat, each by itself.
-func TestSweepOfALongLine(t *testing.T) {
+// TestSweepServesMoreThanOneRead has more fitting entries at one seat than one query reads.
+func TestSweepServesMoreThanOneRead(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.users = b.db.Users(t, 20)
@@ -684,7 +691,7 @@ func TestClaimOffer(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-func TestClaimOfferLateGivesTimeToCheckIn(t *testing.T) {
+func TestLateClaimLeavesTimeToCheckIn(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	taken := b.reserve(t, 4, 0, 0, 60)
@@ -708,13 +715,19 @@ func TestClaimOfferRefuses(t *testing.T) {
 		change func(t *testing.T, b bundle, e library.WaitlistEntry)
 		want   error
 	}{
-		"an offer that ran out": {want: library.ErrOfferExpired, change: func(t *testing.T, b bundle, _ library.WaitlistEntry) {
-			b.clock(t, 10)
-		}},
-		"an offer that has expired": {want: library.ErrOfferExpired, change: func(t *testing.T, b bundle, _ library.WaitlistEntry) {
-			b.clock(t, 10)
-			wantDone(t, 1, b.ExpireOffers)
-		}},
+		"an offer that ran out": {
+			want: library.ErrOfferExpired,
+			change: func(t *testing.T, b bundle, _ library.WaitlistEntry) {
+				b.clock(t, 10)
+			},
+		},
+		"an offer that has expired": {
+			want: library.ErrOfferExpired,
+			change: func(t *testing.T, b bundle, _ library.WaitlistEntry) {
+				b.clock(t, 10)
+				wantDone(t, 1, b.ExpireOffers)
+			},
+		},
 		"a declined offer": {want: library.ErrNotOffered, change: func(t *testing.T, b bundle, e library.WaitlistEntry) {
 			if _, err := b.LeaveWaitlist(t.Context(), b.users[0], e.ID); err != nil {
 				t.Fatal(err)
@@ -723,13 +736,19 @@ func TestClaimOfferRefuses(t *testing.T) {
 		"a busy user": {want: library.ErrUserBusy, change: func(t *testing.T, b bundle, _ library.WaitlistEntry) {
 			b.reserve(t, 0, 1, 30, 90)
 		}},
-		"a user who has two": {want: library.ErrTooManyReservations, change: func(t *testing.T, b bundle, _ library.WaitlistEntry) {
-			b.reserve(t, 0, 1, 120, 180)
-			b.reserve(t, 0, 1, 180, 240)
-		}},
-		"a seat out of service": {want: library.ErrSeatOutOfService, change: func(t *testing.T, b bundle, _ library.WaitlistEntry) {
-			b.db.Exec(t, `UPDATE seats SET out_of_service = true`)
-		}},
+		"a user who has two": {
+			want: library.ErrTooManyReservations,
+			change: func(t *testing.T, b bundle, _ library.WaitlistEntry) {
+				b.reserve(t, 0, 1, 120, 180)
+				b.reserve(t, 0, 1, 180, 240)
+			},
+		},
+		"a seat out of service": {
+			want: library.ErrSeatOutOfService,
+			change: func(t *testing.T, b bundle, _ library.WaitlistEntry) {
+				b.db.Exec(t, `UPDATE seats SET out_of_service = true`)
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -746,7 +765,7 @@ func TestClaimOfferRefuses(t *testing.T) {
 	}
 }
 
-func TestClaimOfWhatWasNeverOffered(t *testing.T) {
+func TestClaimOfferRefusesWaitingEntry(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.reserve(t, 4, 0, 0, 60)
@@ -783,23 +802,23 @@ func TestLeaveWaitlist(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantEqual(t, "left again", again, first)
-	b.join(t, 0, 0, 10, 60) // and may come back
+	b.join(t, 0, 0, 10, 60) // the user may join again
 	storetest.CheckInvariants(t, b.db)
 }
 
-func TestLeaveWaitlistOfAnOfferThatRanOut(t *testing.T) {
+func TestLeaveWaitlistRefusesExpiredOffer(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	e := b.offered(t, 0, 0, 30, 90)
 	b.clock(t, 10)
 	_, err := b.LeaveWaitlist(t.Context(), b.users[0], e.ID)
-	wantErr(t, err, library.ErrOfferExpired) // also before the worker has come by
+	wantErr(t, err, library.ErrOfferExpired) // even before the worker has ended the offer
 	wantDone(t, 1, b.ExpireOffers)
 	_, err = b.LeaveWaitlist(t.Context(), b.users[0], e.ID)
 	wantErr(t, err, library.ErrOfferExpired)
 }
 
-func TestWaitlistForgetsAfterADay(t *testing.T) {
+func TestWaitlistOmitsEntriesAfterADay(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.reserve(t, 4, 0, 0, 60)
@@ -816,8 +835,8 @@ func TestWaitlistForgetsAfterADay(t *testing.T) {
 	}
 }
 
-// TestCancelDoesNotWaitForAnotherSeat for long, which its user waits for and somebody holds: what was asked for is done. The worker offers that
-// seat later.
+// TestCancelDoesNotWaitForAnotherSeat cancels while another session holds the lock of a seat that
+// the user waits for. The cancellation must not wait long. The worker offers that seat later.
 func TestCancelDoesNotWaitForAnotherSeat(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

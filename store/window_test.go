@@ -16,18 +16,18 @@ import (
 const (
 	null     = 1000
 	infinity = 1001
-	eternity = 1002 // minus infinity
+	eternity = 1002 // -infinity
 )
 
-// span is a range as somebody might try to store it.
+// span is a range that a statement tries to store.
 type span struct {
 	from, to int32
-	bounds   int32 // index of bounds; their number: NULL instead of a range
+	bounds   int32 // index into bounds; len(bounds) means NULL instead of a range
 }
 
 var bounds = []string{"[)", "[]", "()", "(]"}
 
-// storable says of which windows a reservation may be: finite, not empty, half open.
+// storable reports whether a reservation may have this range: finite, not empty and half open.
 func (s span) storable() bool {
 	return s.from < s.to && s.to < null && s.bounds == 0
 }
@@ -52,13 +52,14 @@ func randomSpan(random *rand.Rand) span {
 	return s
 }
 
-// TestWindows has the database judge 100,000 random pairs of windows on one seat each: which may be stored at all, and whether the second
-// one may beside the first. A model in Go knows the verdicts.
+// TestWindows inserts 100,000 random pairs of windows, each pair at one seat. A model in Go knows
+// which windows Postgres must accept, and whether the second one may stand beside the first.
 func TestWindows(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	db.Altered()
-	// This turns off the foreign keys, so that no 100,000 seats and users are needed. The constraints stay.
+	// This turns off the foreign keys, so that no 100,000 seats and users are needed. The
+	// constraints stay.
 	db.Exec(t, `SET session_replication_role = replica`)
 	// The test takes a third of the time without these indexes.
 	db.Exec(t, `
@@ -74,7 +75,7 @@ func TestWindows(t *testing.T) {
 	const pairs = 100_000
 	statuses := []string{"CONFIRMED", "CHECKED_IN", "CONFIRMED", "CANCELLED"}
 	spans := make([][2]span, pairs)
-	first := make([]int32, pairs) // the status of the first of each pair
+	first := make([]int32, pairs) // the result of the first window of each pair
 	var from, to, bound, status []int32
 	var storable []bool
 	for i := range spans {
@@ -99,7 +100,8 @@ func TestWindows(t *testing.T) {
 		SELECT 1, seat, 1, CASE WHEN bounds IS NOT NULL THEN tstzrange(lo, hi, bounds) END, status, now(), now(), now(),
 			CASE status WHEN 'CHECKED_IN' THEN now() END, CASE status WHEN 'CANCELLED' THEN now() END
 		FROM tries `
-	// What the model refuses is tried one by one: 22000 is a reversed range, 23502 a NULL, 23514 the CHECK.
+	// Each window that the model refuses is tried by itself. SQLSTATE 22000 is a reversed range,
+	// 23502 a NULL, and 23514 the CHECK.
 	db.Exec(t, `
 		CREATE FUNCTION pg_temp.refusal(a_seat bigint, a_place bigint) RETURNS text LANGUAGE plpgsql AS $$
 		BEGIN
@@ -138,7 +140,7 @@ func TestWindows(t *testing.T) {
 	if both < pairs/10 || refused < pairs/10 {
 		t.Error("too few of one kind")
 	}
-	// The waitlist has the same windows.
+	// The waitlist has the same rules for windows.
 	for _, s := range []string{
 		`tstzrange(now(), NULL)`, `tstzrange(NULL, now())`, `tstzrange(now(), 'infinity')`,
 		`'empty'`, `tstzrange(now(), now() + interval '1 h', '[]')`, `NULL`,
