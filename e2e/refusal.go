@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -28,6 +29,12 @@ type Refusal struct {
 func RefusalOf(err error) Refusal {
 	st := status.Convert(err)
 	r := Refusal{Code: st.Code(), Message: st.Message()}
+	// A unary call returns io.EOF without a status if the server reset the stream while the request
+	// was sent, and the service config allows no further attempt (grpc-go 1.85, shouldRetry).
+	// Only UNAVAILABLE is retried, so the last attempt ended with it.
+	if _, isStatus := status.FromError(err); !isStatus && errors.Is(err, io.EOF) {
+		r.Code = codes.Unavailable
+	}
 	for _, detail := range st.Details() {
 		switch d := detail.(type) {
 		case *errdetails.ErrorInfo:

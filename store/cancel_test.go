@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 
@@ -68,7 +69,8 @@ func TestEraseUser(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	id := storetest.Value[string](t, b.db, `
-		UPDATE users SET student_id = 'Gone.I', name = 'Ida', email = 'ida@x.example', password_hash = 'hash'
+		UPDATE users SET student_id = 'Gone.I', name = 'Ida', email = 'ida@x.example', password_hash = 'hash',
+			role = 'LIBRARIAN'
 		WHERE id = $1 RETURNING student_id`, b.users[0])
 	generation := storetest.Value[int64](t, b.db, `SELECT token_generation FROM users WHERE id = $1`, b.users[0])
 	past := b.inStatus(t, 0, 1, 0, library.Completed)
@@ -103,7 +105,7 @@ func TestEraseUser(t *testing.T) {
 	wantEqual(t, "entry", b.entry(t, 0, waiting.ID).Status, library.EntryLeft)
 	wantEqual(t, "user", storetest.Value[bool](t, b.db, `
 		SELECT student_id ~ ('^gone-' || id || '-[0-9a-f]{6}$') AND name = 'gone' AND email = 'gone'
-		AND password_hash = '' FROM users WHERE id = $1`, b.users[0]), true)
+		AND password_hash = '' AND role = 'STUDENT' FROM users WHERE id = $1`, b.users[0]), true)
 	wantEqual(t, "token generation", storetest.Value[int64](t, b.db, `
 		SELECT token_generation FROM users WHERE id = $1`, b.users[0]), generation+1)
 	wantEqual(t, "rows that name the person", storetest.Value[int](t, b.db, `
@@ -159,4 +161,103 @@ func TestEraseWhileSeatsAreFreed(t *testing.T) {
 		}
 	}
 	storetest.CheckInvariants(t, b.db)
+}
+
+// TestEraseWhileTheUserJoins: an entry that its user is making at the same time does not survive.
+func TestEraseWhileTheUserJoins(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.reserve(t, 1, 0, 0, 60)
+	id := storetest.Value[string](t, b.db, `SELECT student_id FROM users WHERE id = $1`, b.users[0])
+	held, err := psql(t, b.db).Begin(t.Context())
+	if err == nil {
+		_, err = held.Exec(t.Context(), `SELECT FROM seats WHERE id = $1 FOR UPDATE`, b.seats[0])
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	lockWaits := func(want int) {
+		t.Helper()
+		storetest.Eventually(t, fmt.Sprintf("%d wait for a lock", want), func() bool {
+			return want == storetest.Value[int](t, b.db, `SELECT count(*) FROM pg_stat_activity
+				WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+		})
+	}
+	var g sync.WaitGroup
+	var joinErr, eraseErr error
+	g.Go(func() {
+		_, joinErr = b.JoinWaitlist(t.Context(), library.Booking{
+			UserID: b.users[0], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60),
+		})
+	})
+	lockWaits(1) // for the seat
+	g.Go(func() { _, eraseErr = b.EraseUser(t.Context(), id) })
+	lockWaits(2) // and for the user
+	if err := held.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g.Wait()
+	if err := errors.Join(joinErr, eraseErr); err != nil {
+		t.Fatal(err)
+	}
+	wantEqual(t, "entries", storetest.Rows[string](t, b.db, `SELECT status FROM waitlist_entries`),
+		[]string{"LEFT"})
+}
+
+// TestCancelWhereTheWaitlistCannotBeServed: nobody has to stay in a seat because of who waits for
+// it.
+func TestCancelWhereTheWaitlistCannotBeServed(t *testing.T) {
+	t.Parallel()
+	const onHold = `CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql
+		AS $$ BEGIN %s; RETURN NEW; END $$;
+		CREATE TRIGGER poison BEFORE INSERT ON reservations
+		FOR EACH ROW WHEN (NEW.status = 'HELD') EXECUTE FUNCTION poison()`
+	const mendHold = `DROP FUNCTION poison CASCADE`
+	for name, c := range map[string]struct{ put, mend string }{
+		"an unknown time zone": {
+			put: `INSERT INTO branch_hours
+					SELECT 1, id, d, '0:00', '24:00' FROM branches, generate_series(1, 7) d;
+				SET session_replication_role = replica;
+				UPDATE branches SET timezone = 'Europe/Berln';
+				SET session_replication_role = DEFAULT`,
+			mend: `UPDATE branches SET timezone = 'Europe/Berlin'`,
+		},
+		"a hold that is refused":     {fmt.Sprintf(onHold, `RAISE 'refused'`), mendHold},
+		"a hold that takes too long": {fmt.Sprintf(onHold, `PERFORM pg_sleep(60)`), mendHold},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.db.Altered()
+			r := b.reserve(t, 0, 0, 0, 60)
+			next := b.join(t, 1, 0, 0, 60)
+			b.db.Exec(t, c.put)
+			mustDo(t, b.Cancel, b.users[0], r.ID)
+			wantEqual(t, "history", b.history(t, r.ID), []string{"RESERVED", "CANCELLED"})
+			wantEqual(t, "the next", b.entry(t, 1, next.ID).Status, library.EntryWaiting)
+			b.db.Exec(t, c.mend)
+			wantDone(t, 1, b.OfferFreeSeats)
+			wantEqual(t, "the next", b.entry(t, 1, next.ID).Status, library.EntryOffered)
+		})
+	}
+}
+
+// TestAFreedUserIsServedBesideABadSeat: of several seats that a user waits for who becomes free,
+// one that cannot be served keeps them from no other.
+func TestAFreedUserIsServedBesideABadSeat(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.db.Altered()
+	busy := b.reserve(t, 0, 0, 0, 120)
+	first, second := b.reserve(t, 1, 1, 0, 30), b.reserve(t, 2, 2, 60, 90)
+	bad, good := b.join(t, 0, 1, 0, 30), b.join(t, 0, 2, 60, 90)
+	mustDo(t, b.Cancel, b.users[1], first.ID)
+	mustDo(t, b.Cancel, b.users[2], second.ID)
+	b.db.Exec(t, fmt.Sprintf(`CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql
+		AS $$ BEGIN RAISE 'refused'; END $$;
+		CREATE TRIGGER poison BEFORE INSERT ON reservations
+		FOR EACH ROW WHEN (NEW.seat_id = %d) EXECUTE FUNCTION poison()`, b.seats[1]))
+	mustDo(t, b.Cancel, b.users[0], busy.ID)
+	wantEqual(t, "at the bad seat", b.entry(t, 0, bad.ID).Status, library.EntryWaiting)
+	wantEqual(t, "at the other", b.entry(t, 0, good.ID).Status, library.EntryOffered)
 }

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,6 +88,31 @@ func TestLongWaitlistOfOneSeat(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestFewOfACrowdAreJudged: of a crowd that waits for the same window, the first is served, and
+// hardly anybody else is read for that.
+func TestFewOfACrowdAreJudged(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var judged atomic.Int64
+	s, err := store.Open(t.Context(), store.Config{
+		URL: b.db.URL, MinConns: 1, MaxConns: 2, Policy: b.Policy(),
+		Observer: store.Observer{Judged: func(entries int) { judged.Add(int64(entries)) }},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	r := b.reserve(t, 0, 0, 0, 60)
+	users := crowd(t, b, b.seats[:1], 1000, 0, 60)
+	mustDo(t, s.Cancel, b.users[0], r.ID)
+	const offered = `SELECT user_id FROM reservations WHERE status = 'HELD'`
+	wantEqual(t, "users with an offer", storetest.Rows[int64](t, b.db, offered), users[:1])
+	const most = 50
+	if n := judged.Load(); n == 0 || n > most {
+		t.Errorf("%d entries are judged; want 1 to %d", n, most)
+	}
 }
 
 // TestLongWaitlistsWithOpeningHours has 20,000 free users wait for 100 seats of branches with

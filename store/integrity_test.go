@@ -86,6 +86,7 @@ func TestBadRowsAreRefused(t *testing.T) {
 		args         []any
 	}{
 		{`UPDATE branches SET timezone = 'Europe/Berln'`, "Europe/Berln' is not a time zone; write an IANA name", nil},
+		{`UPDATE branches SET timezone = 'europe/berlin'`, "spelled as in Europe/Berlin", nil},
 		{`UPDATE branches SET timezone = 'America/New_York'`, "", nil},
 		{`UPDATE branches SET timezone = 'UTC'`, "", nil},
 		{branch + `'New', 'CET')`, "is not a time zone", nil},
@@ -121,6 +122,8 @@ func TestBadRowsAreRefused(t *testing.T) {
 			"non-DEFAULT value", nil},
 		{`UPDATE users SET created_at = 'infinity' WHERE id = $1`, "users_times_check", []any{user}},
 		{`UPDATE users SET name = repeat('n', 1001) WHERE id = $1`, "users_text_check", []any{user}},
+		{`UPDATE users SET email = repeat('e', 1001) WHERE id = $1`, "users_text_check", []any{user}},
+		{`UPDATE users SET id = 7 WHERE id = $1`, "can only be updated to DEFAULT", []any{user}},
 		{`UPDATE users SET password_hash = 'secret' WHERE id = $1`, "bcrypt hash", []any{user}},
 		{`UPDATE users SET password_hash = '$2a$31$' || repeat('a', 53) WHERE id = $1`, "cost 4 to 16", []any{user}},
 		{`UPDATE users SET password_hash = '$2a$12$' || repeat('a', 53) WHERE id = $1`, "", []any{user}},
@@ -202,6 +205,7 @@ func TestGuardRefusesHalfATransition(t *testing.T) {
 		{`UPDATE reservations SET status = 'CANCELLED', ended_at = now() WHERE id = $1`, cancel, confirmed.ID},
 		{`UPDATE reservations SET status = 'CANCELLED', ended_at = now(), version = version + 1 WHERE id = $1`,
 			cancel, confirmed.ID},
+		{`UPDATE reservations SET id = 7 WHERE id = $1`, "can only be updated to DEFAULT", confirmed.ID},
 		{`UPDATE reservations SET version = version + 1 WHERE id = $1`, cancel, confirmed.ID},
 		{`UPDATE reservations SET seat_id = (SELECT max(id) FROM seats) WHERE id = $1`, cancel, confirmed.ID},
 		{`UPDATE reservations SET user_id = (SELECT max(id) FROM users) WHERE id = $1`, cancel, confirmed.ID},
@@ -289,6 +293,61 @@ func TestGuardRefusesHalfATransition(t *testing.T) {
 	}
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Errorf("both halves: %v", err)
+	}
+}
+
+// TestBothHalvesHaveToBeTrue: an operator who writes the event as well is refused where it is not
+// true, and where a hold ends without its entry.
+func TestBothHalvesHaveToBeTrue(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	confirmed := b.reserve(t, 0, 0, 30, 90)
+	offered := b.offeredBy(t, 1, 2, 1, 30, 90)
+	const both = `
+		WITH r AS (
+			UPDATE reservations SET status = 'CANCELLED', version = version + 1, ended_at = now(),
+				offer_expires_at = NULL
+			WHERE id = $1 RETURNING *
+		)
+		INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id,
+			user_id, entry_id, status, occupies, check_in_opens_at, check_in_deadline, created_at, ended_at,
+			during)
+		SELECT library_id, now(), 'CANCELLED', id, version, seat_id, user_id,
+			entry_id, status, $2, check_in_opens_at, check_in_deadline, created_at, ended_at, during
+		FROM r`
+	operator := psql(t, b.db)
+	for _, c := range []struct {
+		what     string
+		id       int64
+		occupies bool
+		refusal  string // empty: accepted
+	}{
+		{"the event says that the seat is taken", confirmed.ID, true, "what its newest event says"},
+		{"the entry stays offered", offered.ReservationID, false, "do not say the same"},
+		{"all is true", confirmed.ID, false, ""},
+	} {
+		_, err := operator.Exec(t.Context(), both, c.id, c.occupies)
+		checkRefusal(t, c.what, err, c.refusal)
+	}
+}
+
+// TestMarksAreThoseOfTheirTransaction: whatever an operator writes as the xid of a row, replicas
+// find the row among what is new.
+func TestMarksAreThoseOfTheirTransaction(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.reserve(t, 0, 0, 30, 90)
+	operator := psql(t, b.db)
+	for what, sql := range map[string]string{
+		"an event": `UPDATE reservation_events SET xid = '3' RETURNING xid = pg_current_xact_id()`,
+		"a revocation": `INSERT INTO revocations (library_id, user_id, generation, expires_at, xid)
+			SELECT library_id, min(id), 1, now() + interval '1 day', '3' FROM users GROUP BY library_id
+			RETURNING xid = pg_current_xact_id()`,
+	} {
+		var marked bool
+		if err := operator.QueryRow(t.Context(), sql).Scan(&marked); err != nil || !marked {
+			t.Errorf("%s: has the mark of its transaction: %v, %v", what, marked, err)
+		}
 	}
 }
 

@@ -41,13 +41,16 @@ func TestMigrationRepairsOldRows(t *testing.T) {
 	db.Exec(t, `INSERT INTO branches (library_id, code, name, timezone)
 		SELECT 1, 'b' || row_number() OVER (), 'Branch', z
 		FROM unnest('{europe/berlin,Europe/Berln,EST5EDT,America/New_York}'::text[]) z`)
+	db.Exec(t, `INSERT INTO branches (library_id, code, name, timezone) VALUES (1, 'b5', ' Fifth', 'UTC')`)
 	db.Exec(t, `INSERT INTO seats (library_id, branch_id, area, label, amenities)
 		SELECT 1, 1, 'Area', 'A-' || row_number() OVER (), a::smallint[]
 		FROM unnest(ARRAY['{5,NULL,1,5}', '{NULL}', '{{1,2},{3,99}}', '[0:1]={1,2}', '{}']) a`)
 	db.Exec(t, `INSERT INTO seats (library_id, branch_id, area, label) VALUES (1, 2, 'Area', E'B\t1')`)
 	db.Exec(t, `
 		INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes) VALUES (1, 1, 7, '24:00', '2:00')`)
-	db.Users(t, 1)
+	db.Users(t, 3)
+	db.Exec(t, `UPDATE users SET email = repeat('e', 1001) WHERE id = 2`)
+	db.Exec(t, `UPDATE users SET created_at = 'infinity' WHERE id = 3`)
 	db.Exec(t, `INSERT INTO revocations (library_id, user_id, generation, expires_at) VALUES (1, 1, 1, 'infinity')`)
 	db.Exec(t, `
 		INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, status, joined_position, created_at, ended_at)
@@ -61,12 +64,13 @@ func TestMigrationRepairsOldRows(t *testing.T) {
 		for _, named := range []string{
 			"branch b2 of library 1 has the time zone 'Europe/Berln'", "branch b3", "'EST5EDT'", "seat 6",
 			"weekday 7 at 24:00",
+			"branch b5 of library 1 has the name ' Fifth'", "user 2 of library 1", "user 3 of library 1",
 		} {
 			if !strings.Contains(err.Error(), named) {
 				t.Errorf("it does not name %s: %v", named, err)
 			}
 		}
-		for _, fine := range []string{"b1", "b4", "seat 1 "} {
+		for _, fine := range []string{"b1", "b4", "seat 1 ", "user 1 "} {
 			if strings.Contains(err.Error(), fine) {
 				t.Errorf("it names %s: %v", fine, err)
 			}
@@ -75,12 +79,14 @@ func TestMigrationRepairsOldRows(t *testing.T) {
 	db.Exec(t, `UPDATE branches SET timezone = 'America/New_York' WHERE timezone = 'EST5EDT'`)
 	db.Exec(t, `UPDATE branches SET timezone = 'Europe/Berlin' WHERE timezone = 'Europe/Berln'`)
 	db.Exec(t, `UPDATE seats SET label = 'B-1' WHERE id = 6`)
+	db.Exec(t, `UPDATE branches SET name = 'Fifth' WHERE code = 'b5'`)
+	db.Exec(t, `UPDATE users SET email = 'e@x.example', created_at = now()`)
 	db.Exec(t, `UPDATE branch_hours SET weekday = 1, opens = '0:00'`)
 	if _, err := migrations.Up(t.Context(), db.URL); err != nil {
 		t.Fatal(err)
 	}
 	wantEqual(t, "time zones", storetest.Rows[string](t, db, `SELECT timezone FROM branches ORDER BY id`),
-		[]string{"Europe/Berlin", "Europe/Berlin", "America/New_York", "America/New_York"})
+		[]string{"Europe/Berlin", "Europe/Berlin", "America/New_York", "America/New_York", "UTC"})
 	wantEqual(t, "amenities", storetest.Rows[string](t, db, `SELECT amenities::text FROM seats ORDER BY id`),
 		[]string{"{1,5}", "{}", "{1,2,3}", "{1,2}", "{}", "{}"})
 	if _, err := db.Open(t, library.DefaultPolicy()).LoadWorld(t.Context()); err != nil {

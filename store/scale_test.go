@@ -1,9 +1,12 @@
 package store_test
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
@@ -65,6 +68,95 @@ func TestPlansAtScale(t *testing.T) {
 	db.Exec(t, `ANALYZE`)
 	t.Logf("filled in %v", time.Since(begin))
 	measure(t, db, p, trained(t, db, place{noon, p.users[10_000:], p.seats[10_000:]}), seated)
+}
+
+// TestPlansOfBranchesWithHours counts the rows of opening hours that serving waitlists looks at.
+// They are looked at once a branch, however many wait there.
+func TestPlansOfBranchesWithHours(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const branches, waiters = 10, 2000
+	taken := b.reserve(t, 0, 0, 0, 60)
+	seats := slices.Clone(b.seats[:1])
+	for range branches - 1 {
+		seats = append(seats, b.db.Seats(t, 1)...)
+	}
+	crowd(t, b, seats, waiters, 0, 60)
+	openAllDay(t, b, "13:30") // noon is 13:00 there: nothing that is waited for is open to its end
+	b.db.Exec(t, `ANALYZE`)
+	const all = 7 * branches
+	for _, c := range []struct {
+		what     string
+		branches int
+		do       func(s *session)
+	}{
+		{"a sweep", branches, func(s *session) { wantDone(t, 0, s.OfferFreeSeats) }},
+		{"a cancel", 1, func(s *session) { mustDo(t, s.Cancel, b.users[0], taken.ID) }},
+	} {
+		s := openSession(t, b.db)
+		b.db.Exec(t, `SELECT pg_stat_force_next_flush()`) // what this connection did to prepare
+		before := rowsRead(t, b.db, "branch_hours")
+		c.do(s)
+		s.end(t, b.db)
+		rows := rowsRead(t, b.db, "branch_hours") - before
+		t.Logf("%s looked at %d rows of hours", c.what, rows)
+		// The table is small: Postgres may well read all of it, to see whether there are hours, and
+		// which.
+		if most := 2 * all * c.branches; rows == 0 || rows > most {
+			t.Errorf("%s looked at %d rows of hours; want 1 to %d", c.what, rows, most)
+		}
+	}
+}
+
+// TestPlansOfACrowd counts the reservations that a cancel looks at while many wait for a window that
+// is taken: what the seat is taken for is looked up once.
+func TestPlansOfACrowd(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.reserve(t, 0, 0, 0, 60)
+	later := b.reserve(t, 1, 0, 120, 180)
+	crowd(t, b, b.seats[:1], 1000, 0, 60)
+	s := openSession(t, b.db)
+	b.db.Exec(t, `SELECT pg_stat_force_next_flush()`) // what this connection did to prepare
+	before := rowsRead(t, b.db, "reservations")
+	mustDo(t, s.Cancel, b.users[1], later.ID)
+	s.end(t, b.db)
+	const most = 60
+	if rows := rowsRead(t, b.db, "reservations") - before; rows == 0 || rows > most {
+		t.Errorf("a cancel looked at %d rows of reservations; want 1 to %d", rows, most)
+	}
+}
+
+// TestAFullLineIsNotCounted: who is refused because a line is full has not made Postgres read all
+// of it.
+func TestAFullLineIsNotCounted(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.reserve(t, 0, 0, 0, 60)
+	crowd(t, b, b.seats[:1], 1000, 0, 60)
+	s := openSession(t, b.db)
+	b.db.Exec(t, `SELECT pg_stat_force_next_flush()`) // what this connection did to prepare
+	before := rowsRead(t, b.db, "waitlist")
+	_, err := s.JoinWaitlist(t.Context(), library.Booking{
+		UserID: b.users[1], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60),
+	})
+	wantErr(t, err, library.ErrWaitlistFull)
+	s.end(t, b.db)
+	const most = 300
+	if rows := rowsRead(t, b.db, "waitlist") - before; rows == 0 || rows > most {
+		t.Errorf("a refusal looked at %d rows of the line; want 1 to %d", rows, most)
+	}
+}
+
+// rowsRead tells how many rows of a table Postgres has looked at so far.
+func rowsRead(t *testing.T, db *storetest.DB, table string) (rows int) {
+	t.Helper()
+	for name, n := range workDone(t, db) {
+		if strings.HasPrefix(name, table) {
+			rows += n
+		}
+	}
+	return rows
 }
 
 // withoutIndexes fills a table without its secondary indexes and creates them afterwards, which

@@ -227,6 +227,22 @@ func TestParseURL(t *testing.T) {
 	}
 }
 
+// TestSettingsAreNoStartUpParameters: what is set on each session is not sent when it begins, where
+// a pooler may refuse it, though the URL may have it.
+func TestSettingsAreNoStartUpParameters(t *testing.T) {
+	t.Parallel()
+	settings, _ := store.SessionSettings()
+	for name := range settings {
+		config, err := store.ParseURL("postgres://user:password@host/db?" + name + "=1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if value, sent := config.ConnConfig.RuntimeParams[name]; sent {
+			t.Errorf("%s=%s is sent", name, value)
+		}
+	}
+}
+
 // TestExecModes runs every verb of the store in each mode that ParseURL takes.
 func TestExecModes(t *testing.T) {
 	t.Parallel()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
@@ -519,6 +520,41 @@ func TestNoOfferThatCannotBeClaimed(t *testing.T) {
 	}
 }
 
+// TestASweepFindsOnlyWhatItCanServe: the worker looks again as long as a look finds something, so
+// what is found and then not served would keep it busy for good.
+func TestASweepFindsOnlyWhatItCanServe(t *testing.T) {
+	t.Parallel()
+	rules := library.DefaultPolicy()
+	rules.MaxUpcoming = 1
+	for name, join := range map[string]func(t *testing.T, b bundle){
+		"a window that is nearly over": func(t *testing.T, b bundle) { b.join(t, 0, 0, 0, 20) },
+		"a user with enough reservations": func(t *testing.T, b bundle) {
+			b.reserve(t, 0, 1, 100, 120)
+			b.join(t, 0, 0, 0, 60)
+		},
+		"a user who is busy": func(t *testing.T, b bundle) {
+			b.reserve(t, 0, 1, 0, 60)
+			b.join(t, 0, 0, 0, 60)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setupWith(t, rules)
+			taken := b.reserve(t, 4, 0, 0, 60)
+			join(t, b)
+			b.clock(t, 6) // 14 minutes are left of a window of 20
+			mustDo(t, b.Cancel, b.users[4], taken.ID)
+			found, err := b.FindDue(t.Context(), store.OfferStep, store.DueQuery{Most: 10})
+			if err != nil || len(found.Seats) != 0 {
+				t.Errorf("found %v, %v", found.Seats, err)
+			}
+			if n, _, err := b.Run(t.Context(), store.OfferStep, b.seats[:1]); err != nil || n != 0 {
+				t.Errorf("%d are served, %v", n, err)
+			}
+		})
+	}
+}
+
 func TestSeveralOffersWhereSeveralFit(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -572,6 +608,11 @@ func TestFreedUserIsServed(t *testing.T) {
 	for name, free := range map[string]func(t *testing.T, b bundle, r library.Reservation, offer library.WaitlistEntry){
 		"cancel": func(t *testing.T, b bundle, r library.Reservation, _ library.WaitlistEntry) {
 			mustDo(t, b.Cancel, b.users[0], r.ID)
+		},
+		"a cancel by an operator": func(t *testing.T, b bundle, r library.Reservation, _ library.WaitlistEntry) {
+			if _, _, err := b.CancelFor(t.Context(), r.ID, "closed"); err != nil {
+				t.Fatal(err)
+			}
 		},
 		"check-out": func(t *testing.T, b bundle, r library.Reservation, _ library.WaitlistEntry) {
 			mustDo(t, b.CheckIn, b.users[0], r.ID)
