@@ -159,7 +159,7 @@ func canaries() []canary {
 		}},
 		// The poison row is the one that the operator has.
 		{name: "a worker that does not isolate a failing seat", by: checkLiveness, faults: "^operator has a poison row$", changes: []change{
-			{"worker/seats.go runBatch", "case ctx.Err() != nil, store.Unavailable(err) && !slow:", "case err != nil:"},
+			{"worker/seat_step.go runOnce", "case ctx.Err() != nil, store.Unavailable(err) && !slow:", "case err != nil:"},
 		}},
 		{name: "a token is accepted whatever the generation in the database is", by: checkAnswers, run: restoreRun, changes: []change{
 			{"server/identity/user.go refuses", "error {\n", "error {\n\tif c.UserID != 0 {\n\t\treturn nil\n\t}\n"},

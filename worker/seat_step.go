@@ -11,44 +11,46 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// maxBatch is how many seats one transaction serves: few enough that a booking never waits long for a seat that the batch has locked.
-// maxFound is how many one look finds.
+// maxSeats bounds the seats of one transaction, so that a booking does not wait long for a seat
+// that the transaction has locked. maxFound bounds the seats of one query for due rows.
 const (
-	maxBatch = 100
+	maxSeats = 100
 	maxFound = 5000
 )
 
-// fullEvery is how often a step looks at everything, whatever it has seen before.
+// fullEvery is the longest time between two full passes of a step.
 const fullEvery = time.Minute
 
-// A seat that fails by itself is left out for skipTime, then for twice that, and so on up to maxSkipTime.
+// A step skips a seat that fails alone for skipTime. Each further failure doubles the time, up to
+// maxSkipTime.
 const (
 	skipTime    = time.Second
 	maxSkipTime = time.Minute
 )
 
-// seatStep is a step that makes transitions at seats. Its methods are called from one goroutine.
+// seatStep makes the transitions of one store.Step, for several seats in a transaction. Its methods
+// are called from one goroutine.
 type seatStep struct {
 	worker *Worker
 	step   store.Step
 
-	size     int       // of a batch
+	size     int       // seats in a transaction
 	after    time.Time // see store.DueQuery
 	lastFull time.Time
 	failing  map[int64]*failingSeat
 }
 
-// failingSeat is a seat that failed by itself.
+// failingSeat is a seat whose transaction failed without other seats in it.
 type failingSeat struct {
-	until time.Time // left out
+	until time.Time // the seat is skipped until then
 	skip  time.Duration
 }
 
 func newSeatStep(w *Worker, s store.Step) *seatStep {
-	return &seatStep{worker: w, step: s, size: maxBatch, failing: map[int64]*failingSeat{}}
+	return &seatStep{worker: w, step: s, size: maxSeats, failing: map[int64]*failingSeat{}}
 }
 
-// pass does everything that is due.
+// pass makes all transitions that are due.
 func (s *seatStep) pass(ctx context.Context, full bool) (next time.Duration, err error) {
 	begin := time.Now()
 	full = full || begin.Sub(s.lastFull) >= fullEvery
@@ -60,14 +62,14 @@ func (s *seatStep) pass(ctx context.Context, full bool) (next time.Duration, err
 	}
 	for ctx.Err() == nil {
 		found, err := s.worker.store.FindDue(ctx, s.step, store.DueQuery{
-			Without: s.leftOut(begin), Most: maxFound, Within: s.worker.config.Interval, After: s.after,
+			Without: s.skipped(begin), Most: maxFound, Within: s.worker.config.Interval, After: s.after,
 		})
 		if err != nil {
 			return 0, err
 		}
 		s.worker.config.Metrics.Lag(s.step.Name, found.Late)
 		if len(found.Seats) == 0 {
-			return s.rest(ctx, begin, full, found), nil
+			return s.nextPass(ctx, begin, full, found), nil
 		}
 		if busy, err := s.runAll(ctx, found.Seats); busy || err != nil {
 			return busyPause, err
@@ -76,8 +78,8 @@ func (s *seatStep) pass(ctx context.Context, full bool) (next time.Duration, err
 	return 0, ctx.Err()
 }
 
-// rest returns when to look again, after a look that found nothing.
-func (s *seatStep) rest(ctx context.Context, begin time.Time, full bool, found store.Due) time.Duration {
+// nextPass returns the time until the next pass, after a query that found no due seat.
+func (s *seatStep) nextPass(ctx context.Context, begin time.Time, full bool, found store.Due) time.Duration {
 	next := s.worker.config.Interval
 	if found.Next > 0 {
 		next = min(next, found.Next)
@@ -90,16 +92,16 @@ func (s *seatStep) rest(ctx context.Context, begin time.Time, full bool, found s
 			next = min(next, time.Until(f.until))
 			continue
 		}
-		s.recovered(ctx, seat) // nothing is due there any more
+		s.recovered(ctx, seat) // nothing is due at the seat any more
 	}
-	if len(s.failing) == 0 { // what was left out must be found by the next look
+	if len(s.failing) == 0 { // otherwise the next query must find the skipped seats
 		s.after = found.Upto
 	}
 	return next
 }
 
-// leftOut are the seats that failed and are not to be tried yet.
-func (s *seatStep) leftOut(now time.Time) (seats []int64) {
+// skipped returns the seats that failed and must not be tried yet.
+func (s *seatStep) skipped(now time.Time) (seats []int64) {
 	for seat, f := range s.failing {
 		if f.until.After(now) {
 			seats = append(seats, seat)
@@ -108,9 +110,10 @@ func (s *seatStep) leftOut(now time.Time) (seats []int64) {
 	return seats
 }
 
-// runAll makes what is due at seats, and reports whether others have some of them locked.
+// runAll makes the transitions that are due at seats. busy reports that another transaction has
+// some of the seats locked.
 func (s *seatStep) runAll(ctx context.Context, seats []int64) (busy bool, err error) {
-	var suspects []int64 // failed before: each by itself, and last
+	var suspects []int64 // failed before: these run last, each alone
 	seats = slices.DeleteFunc(seats, func(seat int64) bool {
 		if s.failing[seat] != nil {
 			suspects = append(suspects, seat)
@@ -119,30 +122,31 @@ func (s *seatStep) runAll(ctx context.Context, seats []int64) (busy bool, err er
 		return false
 	})
 	for len(seats) > 0 && err == nil {
-		batch := seats[:min(s.size, len(seats))]
-		seats = seats[len(batch):]
+		group := seats[:min(s.size, len(seats))]
+		seats = seats[len(group):]
 		var locked bool
-		locked, err = s.runBatch(ctx, batch)
+		locked, err = s.runOnce(ctx, group)
 		busy = busy || locked
 		if err == nil {
-			s.size = min(2*s.size, maxBatch)
+			s.size = min(2*s.size, maxSeats)
 		}
 	}
 	for i := 0; i < len(suspects) && err == nil; i++ {
 		var locked bool
-		locked, err = s.runBatch(ctx, suspects[i:i+1])
+		locked, err = s.runOnce(ctx, suspects[i:i+1])
 		busy = busy || locked
 	}
 	return busy, err
 }
 
-// runBatch makes what is due at seats in one transaction. If it fails, its parts are tried, down to single seats, and those that fail are
-// left out for a while. err says that Postgres can't be reached.
-func (s *seatStep) runBatch(ctx context.Context, seats []int64) (busy bool, err error) {
+// runOnce makes the transitions that are due at seats in one transaction. If it fails, runOnce
+// splits the seats, down to single ones, and skips those that fail alone. It returns an error only
+// if Postgres is unreachable, or ctx has ended.
+func (s *seatStep) runOnce(ctx context.Context, seats []int64) (busy bool, err error) {
 	n, busy, err := s.worker.store.Run(ctx, s.step, seats)
 	if err == nil {
 		if n > 0 {
-			s.worker.moved(s.step.Name, n)
+			s.worker.transitioned(s.step.Name, n)
 		}
 		if len(seats) == 1 && !busy && s.failing[seats[0]] != nil {
 			s.recovered(ctx, seats[0])
@@ -162,12 +166,12 @@ func (s *seatStep) runBatch(ctx context.Context, seats []int64) (busy bool, err 
 	}
 	s.worker.config.Metrics.Failed(s.step.Name)
 	part := (len(seats) + 1) / 2
-	if slow { // the next one must not take as long
+	if slow { // the next transaction must be shorter
 		part = (len(seats) + 9) / 10
 		s.size = max(1, min(s.size, part))
 	}
 	for some := range slices.Chunk(seats, part) {
-		locked, err := s.runBatch(ctx, some)
+		locked, err := s.runOnce(ctx, some)
 		if err != nil {
 			return false, err
 		}
@@ -176,7 +180,7 @@ func (s *seatStep) runBatch(ctx context.Context, seats []int64) (busy bool, err 
 	return busy, nil
 }
 
-// failed has a seat left out for a while, and reports it once.
+// failed makes the step skip a seat for a while, and logs the first failure.
 func (s *seatStep) failed(ctx context.Context, seat int64, err error) {
 	s.worker.config.Metrics.Failed(s.step.Name)
 	f := s.failing[seat]
@@ -191,9 +195,10 @@ func (s *seatStep) failed(ctx context.Context, seat int64, err error) {
 	f.until = time.Now().Add(f.skip)
 }
 
-// recovered ends what failed began.
+// recovered ends the skipping of a seat.
 func (s *seatStep) recovered(ctx context.Context, seat int64) {
 	delete(s.failing, seat)
 	s.worker.config.Metrics.Skipped(s.step.Name, len(s.failing))
-	s.worker.config.Logger.InfoContext(ctx, "the worker skips a seat no more", slog.String("step", s.step.Name), slog.Int64("seat_id", seat))
+	s.worker.config.Logger.InfoContext(ctx, "the worker skips a seat no more",
+		slog.String("step", s.step.Name), slog.Int64("seat_id", seat))
 }
