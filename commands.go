@@ -20,12 +20,12 @@ import (
 	"github.com/dlsms/dlsms/store/migrations"
 )
 
-// demoPassword is the password of all demo users, for everybody to read in the README.
+// demoPassword is the password of all demo users. The README shows it.
 const demoPassword = "password123"
 
 type migrateCommand struct{}
 
-// Run brings the database to the schema of this binary.
+// Run migrates the database to the schema of this binary.
 func (migrateCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 	if err := s.check(&s.DatabaseURL); err != nil {
 		return err
@@ -35,7 +35,8 @@ func (migrateCommand) Run(ctx context.Context, s *settings, out io.Writer) error
 		return err
 	}
 	if result.Schema > result.Newest {
-		fmt.Fprintf(out, "the database has schema %d, of a newer release than this one, which has %d\n", result.Schema, result.Newest)
+		fmt.Fprintf(out, "the database has schema %d, of a newer release than this one, which has %d\n",
+			result.Schema, result.Newest)
 	}
 	if result.Moved {
 		fmt.Fprintln(out, movedOn)
@@ -48,7 +49,7 @@ func (migrateCommand) Run(ctx context.Context, s *settings, out io.Writer) error
 	return nil
 }
 
-// movedOn is told after a restore, a copy or a failover.
+// movedOn is reported after a restore, a copy or a failover.
 const movedOn = "the database was restored, copied or failed over: new ids begin far above all earlier ones"
 
 type seedCommand struct{}
@@ -71,7 +72,7 @@ func (seedCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 	return nil
 }
 
-// seedDemo adds the demo data. One hash serves all its users, as the password is no secret.
+// seedDemo adds the demo data. All its users share one hash: the password is no secret.
 func seedDemo(ctx context.Context, db *store.Store, cost int) (store.Seeded, error) {
 	hash, err := bcrypt.GenerateFromPassword([]byte(demoPassword), cost)
 	if err != nil {
@@ -80,7 +81,7 @@ func seedDemo(ctx context.Context, db *store.Store, cost int) (store.Seeded, err
 	return db.Seed(ctx, string(hash))
 }
 
-// open opens the database for a command that makes transitions as a replica does.
+// open opens the database for a command that makes transitions. They need the rules of a replica.
 func (s *settings) open(ctx context.Context) (*store.Store, error) {
 	if err := s.check(&s.DatabaseURL, &s.ClaimTime, &s.CheckInLead); err != nil {
 		return nil, err
@@ -88,7 +89,7 @@ func (s *settings) open(ctx context.Context) (*store.Store, error) {
 	return s.openStore(ctx)
 }
 
-// openStore opens the database for one command, which runs on one connection.
+// openStore opens the database for a command, which needs one connection.
 func (s *settings) openStore(ctx context.Context) (*store.Store, error) {
 	db, err := store.Open(ctx, store.Config{URL: s.DatabaseURL, MinConns: 1, MaxConns: 1, Policy: s.rules()})
 	if err != nil {
@@ -99,12 +100,13 @@ func (s *settings) openStore(ctx context.Context) (*store.Store, error) {
 
 type cancelCommand struct {
 	Reservation int64  `arg:"" help:"Id of the reservation."`
-	Reason      string `placeholder:"TEXT" help:"Kept in the change log, at most 500 characters."`
+	Reason      string `placeholder:"TEXT" help:"Reason for the change log, at most 500 characters."`
 }
 
-// Run ends a reservation on behalf of its user.
+// Run cancels a reservation for its user.
 func (c *cancelCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
-	if utf8.RuneCountInString(c.Reason) > store.MaxReason || !utf8.ValidString(c.Reason) || strings.ContainsRune(c.Reason, 0) {
+	tooLong := utf8.RuneCountInString(c.Reason) > store.MaxReason
+	if tooLong || !utf8.ValidString(c.Reason) || strings.ContainsRune(c.Reason, 0) {
 		return fmt.Errorf("--reason: must be text of at most %d characters", store.MaxReason)
 	}
 	db, err := s.open(ctx)
@@ -128,7 +130,7 @@ type eraseCommand struct {
 	StudentID string `arg:"" name:"student-id" help:"Student id of the user, in upper or lower case."`
 }
 
-// Run makes the system forget a user.
+// Run erases a user as store.EraseUser does.
 func (c *eraseCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 	db, err := s.open(ctx)
 	if err != nil {
@@ -142,7 +144,8 @@ func (c *eraseCommand) Run(ctx context.Context, s *settings, out io.Writer) erro
 	case err != nil:
 		return fmt.Errorf("erase: %w", err)
 	default:
-		fmt.Fprintf(out, "user %d is erased and has the student id %s now; reservations ended: %d, waitlist entries left: %d\n",
+		fmt.Fprintf(out, "user %d is erased and has the student id %s now; "+
+			"reservations ended: %d, waitlist entries left: %d\n",
 			erased.UserID, erased.StudentID, erased.Reservations, erased.Entries)
 	}
 	return nil
@@ -177,7 +180,8 @@ func (healthCommand) Run(ctx context.Context, s *settings, out io.Writer) error 
 	return nil
 }
 
-// dialable turns an address to listen on into one to call: ":9090" listens everywhere and is called on loopback.
+// dialable turns an address to listen on into one to dial. ":9090" listens on all interfaces; it is
+// dialed on loopback.
 func dialable(listen string) (string, error) {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { storetest.Main(m) }
 
-// TestCancelAndErase are the documented ways to end a reservation for its user and to forget a user, as the binary has them.
+// TestCancelAndErase runs the commands that cancel a reservation for its user and erase a user.
 func TestCancelAndErase(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -24,7 +24,9 @@ func TestCancelAndErase(t *testing.T) {
 	var ids []string
 	for i, seat := range seats {
 		start := noon.Add(time.Duration(i) * time.Hour)
-		r, err := s.Reserve(t.Context(), library.Booking{UserID: user, SeatID: seat, StartTime: start, EndTime: start.Add(time.Hour)})
+		r, err := s.Reserve(t.Context(), library.Booking{
+			UserID: user, SeatID: seat, StartTime: start, EndTime: start.Add(time.Hour),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -33,15 +35,18 @@ func TestCancelAndErase(t *testing.T) {
 	id := storetest.Value[string](t, db, `SELECT student_id FROM users`)
 	for _, c := range []struct {
 		args      []string
-		says      string // on standard output; empty: it fails
+		says      string // on standard output; empty: the command fails
 		complaint string
 	}{
-		{[]string{"cancel", ids[0], "--reason=water damage"}, fmt.Sprintf("reservation %s of user %d is CANCELLED", ids[0], user), ""},
+		{[]string{"cancel", ids[0], "--reason=water damage"},
+			fmt.Sprintf("reservation %s of user %d is CANCELLED", ids[0], user), ""},
 		{[]string{"cancel", ids[0]}, "reservation " + ids[0] + " is CANCELLED already: nothing to do", ""},
 		{[]string{"cancel", "99"}, "", "cancel reservation 99: "},
-		{[]string{"cancel", ids[1], "--reason=" + strings.Repeat("ü", 501)}, "", "--reason: must be text of at most 500 characters"},
+		{[]string{"cancel", ids[1], "--reason=" + strings.Repeat("ü", 501)}, "",
+			"--reason: must be text of at most 500 characters"},
 		{[]string{"cancel", ids[1], "--claim-minutes=x"}, "", "CLAIM_MINUTES: "},
-		{[]string{"erase", strings.ToLower(id)}, fmt.Sprintf("user %d is erased and has the student id gone-%[1]d-", user), ""},
+		{[]string{"erase", strings.ToLower(id)},
+			fmt.Sprintf("user %d is erased and has the student id gone-%[1]d-", user), ""},
 		{[]string{"erase", id}, "no user has the student id \"" + id + "\": nothing to do", ""},
 	} {
 		out, err := runCommand(t, append(c.args, "--database-url="+db.URL)...)
@@ -53,7 +58,8 @@ func TestCancelAndErase(t *testing.T) {
 		}
 	}
 	want := []string{"CANCELLED water damage", "CANCELLED erased"}
-	got := storetest.Rows[string](t, db, `SELECT status || ' ' || reason FROM reservation_events WHERE kind = 'CANCELLED' ORDER BY id`)
+	got := storetest.Rows[string](t, db,
+		`SELECT status || ' ' || reason FROM reservation_events WHERE kind = 'CANCELLED' ORDER BY id`)
 	if strings.Join(got, ", ") != strings.Join(want, ", ") {
 		t.Errorf("events %v, want %v", got, want)
 	}

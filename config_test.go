@@ -66,15 +66,19 @@ func TestSettingsAreDeclaredCompletely(t *testing.T) {
 		t.Errorf("faults: %v", faults)
 	}
 	for want, spoil := range map[string]func(s *settings){
-		"MAX_WAITING: no name of its own":                   func(s *settings) { s.table[0].name = "MAX_WAITING" },
-		"REDIS_URL: no group":                               func(s *settings) { s.table[1].group = "" },
-		"REDIS_URL: no help text":                           func(s *settings) { s.table[1].help = "" },
-		"REDIS_URL: no placeholder":                         func(s *settings) { s.table[1].placeholder = "" },
-		"REDIS_URL: no check":                               func(s *settings) { s.table[1].value.read = nil },
-		"GRPC_ADDR: no valid default":                       func(s *settings) { s.table[3].preset = "" },
-		"JWT_SECRET: nonsense is valid":                     func(s *settings) { s.table[2].value.read = func(string) error { return nil } },
-		"SeedDemo: no entry":                                func(s *settings) { s.table = s.table[:len(s.table)-1] },
-		"DB_MIN_CONNS: no setting has the name of notAbove": func(s *settings) { s.table[5].notAbove = "DB_MAX" },
+		"MAX_WAITING: no name of its own": func(s *settings) { s.table[0].name = "MAX_WAITING" },
+		"REDIS_URL: no group":             func(s *settings) { s.table[1].group = "" },
+		"REDIS_URL: no help text":         func(s *settings) { s.table[1].help = "" },
+		"REDIS_URL: no placeholder":       func(s *settings) { s.table[1].placeholder = "" },
+		"REDIS_URL: no check":             func(s *settings) { s.table[1].value.read = nil },
+		"GRPC_ADDR: no valid default":     func(s *settings) { s.table[3].preset = "" },
+		"JWT_SECRET: nonsense is valid": func(s *settings) {
+			s.table[2].value.read = func(string) error { return nil }
+		},
+		"SeedDemo: no entry": func(s *settings) { s.table = s.table[:len(s.table)-1] },
+		"DB_MIN_CONNS: no setting has the name of notAbove": func(s *settings) {
+			s.table[5].notAbove = "DB_MAX"
+		},
 	} {
 		s := newSettings()
 		spoil(s)

@@ -40,7 +40,7 @@ func parseSettings(t *testing.T, args ...string) *settings {
 	return s
 }
 
-// runCommand runs dlsms with these arguments, and without the environment's settings.
+// runCommand runs dlsms with these arguments.
 func runCommand(t *testing.T, args ...string) (stdout string, err error) {
 	t.Helper()
 	var out, errOut bytes.Buffer
@@ -56,20 +56,21 @@ func TestHelpDocumentsEverySetting(t *testing.T) {
 	}
 	for _, name := range settingNames() {
 		if name == "" || !strings.Contains(help, "$"+name) {
-			t.Errorf("--help does not tell of %q", name)
+			t.Errorf("--help has no %q", name)
 		}
 	}
 }
 
-// TestBookingRulesAreThoseThatAreSet, each in its place.
-func TestBookingRulesAreThoseThatAreSet(t *testing.T) {
+func TestEachBookingRuleHasItsSetting(t *testing.T) {
 	t.Parallel()
 	s := parseSettings(t,
-		"--min-reservation=1m", "--max-reservation=2m", "--max-ahead=3m", "--past-tolerance=4m", "--max-upcoming=5", "--max-waiting=6",
+		"--min-reservation=1m", "--max-reservation=2m", "--max-ahead=3m", "--past-tolerance=4m",
+		"--max-upcoming=5", "--max-waiting=6",
 		"--max-waiting-per-seat=11", "--max-waitlist=12",
 		"--check-in-lead=7m", "--grace-minutes=8", "--claim-minutes=9", "--reminder-lead=10m")
 	want := library.Policy{
-		MinDuration: time.Minute, MaxDuration: 2 * time.Minute, MaxAhead: 3 * time.Minute, PastTolerance: 4 * time.Minute, MaxUpcoming: 5, MaxWaiting: 6,
+		MinDuration: time.Minute, MaxDuration: 2 * time.Minute, MaxAhead: 3 * time.Minute, PastTolerance: 4 * time.Minute,
+		MaxUpcoming: 5, MaxWaiting: 6,
 		MaxWaitingPerSeat: 11, MaxWaitlist: 12,
 		CheckInLead: 7 * time.Minute, Grace: 8 * time.Minute, ClaimTime: 9 * time.Minute, ReminderLead: 10 * time.Minute,
 	}
@@ -78,7 +79,7 @@ func TestBookingRulesAreThoseThatAreSet(t *testing.T) {
 	}
 }
 
-func TestReadmeHasEverySetting(t *testing.T) {
+func TestReadmeDocumentsEverySetting(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
@@ -97,31 +98,38 @@ func TestReadmeHasEverySetting(t *testing.T) {
 		}
 		for i, m := range regexp.MustCompile("`([A-Z_]+)`").FindAllStringSubmatch(cells[1], -1) {
 			documented = append(documented, m[1])
-			if byDefault := defaults[m[1]]; byDefault != "" && m[1] != "TRUSTED_PROXIES" { // which is told in words
-				told := strings.Split(cells[2], ",")
-				if i >= len(told) || strings.Trim(told[i], " `") != byDefault {
-					t.Errorf("the default of %s is %s, not%s", m[1], byDefault, cells[2])
+			if preset := defaults[m[1]]; preset != "" && m[1] != "TRUSTED_PROXIES" { // the README has it in words
+				cell := strings.Split(cells[2], ",")
+				if i >= len(cell) || strings.Trim(cell[i], " `") != preset {
+					t.Errorf("the default of %s is %s, not%s", m[1], preset, cells[2])
 				}
 			}
 		}
 	}
-	if diff := cmp.Diff(slices.Sorted(slices.Values(settingNames())), slices.Sorted(slices.Values(documented))); diff != "" {
+	names := settingNames()
+	slices.Sort(names)
+	slices.Sort(documented)
+	if diff := cmp.Diff(names, documented); diff != "" {
 		t.Errorf("settings (-code +README.md):\n%s", diff)
 	}
 }
 
-func TestBadSettingsAreToldAllAtOnce(t *testing.T) {
+func TestBadSettingsAreReportedTogether(t *testing.T) {
 	t.Parallel()
-	_, err := runCommand(t, "serve", "--jwt-secret=short", "--redis-url=nonsense", "--grpc-addr=nowhere", "--db-min-conns=20", "--db-max-conns=10",
-		"--grace-minutes=0", "--jwt-ttl=soon", "--bcrypt-cost=99", "--min-reservation=2h", "--max-reservation=1h", "--worker-interval=-1s",
-		"--log-level=loud", "--trusted-proxies=everyone", "--otel-exporter-otlp-endpoint=nowhere", "--database-url=postgres://user:pass word@host:notaport/db")
+	_, err := runCommand(t, "serve", "--jwt-secret=short", "--redis-url=nonsense", "--grpc-addr=nowhere",
+		"--db-min-conns=20", "--db-max-conns=10", "--grace-minutes=0", "--jwt-ttl=soon", "--bcrypt-cost=99",
+		"--min-reservation=2h", "--max-reservation=1h", "--worker-interval=-1s", "--log-level=loud",
+		"--trusted-proxies=everyone", "--otel-exporter-otlp-endpoint=nowhere",
+		"--database-url=postgres://user:pass word@host:notaport/db")
 	if err == nil {
 		t.Fatal("it started")
 	}
-	for _, name := range []string{"DATABASE_URL", "JWT_SECRET", "REDIS_URL", "GRPC_ADDR", "DB_MIN_CONNS", "GRACE_MINUTES", "JWT_TTL", "BCRYPT_COST",
-		"MIN_RESERVATION", "WORKER_INTERVAL", "LOG_LEVEL", "TRUSTED_PROXIES", "OTEL_EXPORTER_OTLP_ENDPOINT"} {
+	for _, name := range []string{
+		"DATABASE_URL", "JWT_SECRET", "REDIS_URL", "GRPC_ADDR", "DB_MIN_CONNS", "GRACE_MINUTES", "JWT_TTL", "BCRYPT_COST",
+		"MIN_RESERVATION", "WORKER_INTERVAL", "LOG_LEVEL", "TRUSTED_PROXIES", "OTEL_EXPORTER_OTLP_ENDPOINT",
+	} {
 		if !strings.Contains(err.Error(), "\n"+name) {
-			t.Errorf("%s is not told of:\n%v", name, err)
+			t.Errorf("%s is not reported:\n%v", name, err)
 		}
 	}
 	if strings.Contains(err.Error(), "pass word") {
@@ -129,8 +137,8 @@ func TestBadSettingsAreToldAllAtOnce(t *testing.T) {
 	}
 }
 
-// TestNoSettingIsForgotten: of whichever type a setting is, nonsense in it is told, and all of it at once.
-func TestNoSettingIsForgotten(t *testing.T) {
+// TestEverySettingIsChecked sets all settings to nonsense: each is reported once.
+func TestEverySettingIsChecked(t *testing.T) {
 	t.Parallel()
 	args := []string{"serve"}
 	for _, d := range newSettings().table {
@@ -142,7 +150,7 @@ func TestNoSettingIsForgotten(t *testing.T) {
 	}
 	for _, name := range settingNames() {
 		if n := strings.Count("\n"+err.Error(), "\n"+name+" ") + strings.Count("\n"+err.Error(), "\n"+name+": "); n != 1 {
-			t.Errorf("%s is told %d times", name, n)
+			t.Errorf("%s is reported %d times", name, n)
 		}
 	}
 	if t.Failed() {
@@ -170,12 +178,15 @@ func TestToggles(t *testing.T) {
 	}
 }
 
-// TestLimitsAreBounded: above the bound, the interval of a bucket would be no whole number of microseconds.
+// TestLimitsAreBounded: above the bound, a token would come back in less than a whole number of
+// microseconds.
 func TestLimitsAreBounded(t *testing.T) {
 	t.Parallel()
 	for _, flag := range []string{"rate-limit-per-minute", "auth-rate-limit-per-minute", "login-failure-limit"} {
 		name := strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-		for value, refused := range map[string]bool{"0": false, "1": false, "1000000": false, "1000001": true, "2147483647": true} {
+		for value, refused := range map[string]bool{
+			"0": false, "1": false, "1000000": false, "1000001": true, "2147483647": true,
+		} {
 			_, err := runCommand(t, "serve", "--jwt-secret=short", "--"+flag+"="+value)
 			if err == nil || strings.Contains(err.Error(), "\n"+name+": ") != refused {
 				t.Errorf("%s=%s: %v", name, value, err)
@@ -184,17 +195,18 @@ func TestLimitsAreBounded(t *testing.T) {
 	}
 }
 
-func TestDefaultsAreInOrder(t *testing.T) {
+func TestDefaultsAreValid(t *testing.T) {
 	t.Parallel()
-	_, err := runCommand(t, "serve", "--jwt-secret=vT4qk9Zr2mWc7XpLh8sYb3NdJf6GaEuQ", "--database-url=postgres://nobody@127.0.0.1:1/none",
-		"--grpc-addr=127.0.0.1:-1")
+	_, err := runCommand(t, "serve", "--jwt-secret=vT4qk9Zr2mWc7XpLh8sYb3NdJf6GaEuQ",
+		"--database-url=postgres://user@127.0.0.1:1/none", "--grpc-addr=127.0.0.1:-1")
 	if err == nil || !strings.HasPrefix(err.Error(), "GRPC_ADDR: listen") {
-		t.Errorf("want it to get as far as listening, got: %v", err)
+		t.Errorf("%v, want an error of listening", err)
 	}
 }
 
-// TestDatabaseURLIsCheckedAsItIsUsed: what the store refuses is told at the start, with its reason and without the password.
-func TestDatabaseURLIsCheckedAsItIsUsed(t *testing.T) {
+// TestDatabaseURLIsCheckedAtStart: a URL that the store refuses is reported with the reason and
+// without the password.
+func TestDatabaseURLIsCheckedAtStart(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ parameter, want string }{
 		{"default_query_exec_mode=simple_protocol", "default_query_exec_mode"},
@@ -202,12 +214,14 @@ func TestDatabaseURLIsCheckedAsItIsUsed(t *testing.T) {
 		{"pool_max_conns=10", ""},
 	} {
 		for _, command := range []string{"serve", "migrate", "seed"} {
-			_, err := runCommand(t, command, "--jwt-secret=short", "--bcrypt-cost=99", "--database-url=postgres://user:s3cret@127.0.0.1:1/none?"+c.parameter)
+			_, err := runCommand(t, command, "--jwt-secret=short", "--bcrypt-cost=99",
+				"--database-url=postgres://user:s3cret@127.0.0.1:1/none?"+c.parameter)
 			if err == nil || strings.Contains(err.Error(), "s3cret") {
 				t.Fatalf("%s with %s: %v", command, c.parameter, err)
 			}
-			told := strings.Contains(err.Error(), "DATABASE_URL: ") && command != "migrate" || strings.HasPrefix(err.Error(), "DATABASE_URL: ")
-			if told != (c.want != "") || !strings.Contains(err.Error(), c.want) {
+			reported := strings.Contains(err.Error(), "DATABASE_URL: ") && command != "migrate" ||
+				strings.HasPrefix(err.Error(), "DATABASE_URL: ")
+			if reported != (c.want != "") || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%s with %s: %v", command, c.parameter, err)
 			}
 		}

@@ -13,12 +13,12 @@ import (
 	"strings"
 )
 
-// garbagePercent is for replicas that keep little: at Go's default of 100 they would collect garbage several times a
-// second under load.
+// garbagePercent suits a replica with a small live heap: at Go's default of 100 it collects garbage
+// several times a second under load.
 const garbagePercent = 400
 
-// tuneCollector spends memory on time, unless GOGC says otherwise, and keeps the heap below the memory limit of the
-// container, unless GOMEMLIMIT says otherwise. root is the root of the file system.
+// tuneCollector sets the percentage of the garbage collector, unless GOGC is set, and a memory limit
+// below that of the container, unless GOMEMLIMIT is set. root is the root of the file system.
 func tuneCollector(root fs.FS, log *slog.Logger) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(garbagePercent)
@@ -27,14 +27,14 @@ func tuneCollector(root fs.FS, log *slog.Logger) {
 	if os.Getenv("GOMEMLIMIT") != "" || !limited {
 		return
 	}
-	// The rest is for what is not Go's: thread stacks, and what the kernel counts for sockets and files.
+	// The rest is for memory outside of Go: thread stacks, and the kernel's memory for sockets and files.
 	limit = limit / 10 * 9
 	debug.SetMemoryLimit(limit)
 	log.Info("the memory limit is that of the container", "bytes", limit)
 }
 
-// memoryLimit returns the limit of the control group that this process is in, the smallest of the group and those above
-// it, and false if there is none. It understands both versions of control groups.
+// memoryLimit returns the memory limit of this process's control group: the smallest limit of the
+// group and its ancestors, and false if there is none. It reads both versions of control groups.
 func memoryLimit(root fs.FS) (bytesMax int64, limited bool) {
 	groups, err := fs.ReadFile(root, "proc/self/cgroup")
 	if err != nil {
@@ -42,7 +42,7 @@ func memoryLimit(root fs.FS) (bytesMax int64, limited bool) {
 	}
 	bytesMax = math.MaxInt64
 	lines := bufio.NewScanner(bytes.NewReader(groups))
-	for lines.Scan() { // hierarchy:controllers:/path, where version 2 is hierarchy 0 without controllers
+	for lines.Scan() { // hierarchy:controllers:/path; version 2 is hierarchy 0 without controllers
 		parts := strings.SplitN(lines.Text(), ":", 3)
 		if len(parts) != 3 {
 			continue
@@ -54,12 +54,13 @@ func memoryLimit(root fs.FS) (bytesMax int64, limited bool) {
 			bytesMax = min(bytesMax, smallest(root, "sys/fs/cgroup/memory", parts[2], "memory.limit_in_bytes"))
 		}
 	}
-	const unlimited = 1 << 60 // version 1 says a number near 2^63
+	const unlimited = 1 << 60 // version 1 has a number near 2^63 for no limit
 	return bytesMax, bytesMax < unlimited
 }
 
-// smallest returns the smallest number in files of those names, in the group and in those above it. In a container, the
-// path may be that of the host, and is then not to be found below mount: the root of the mount is the container's.
+// smallest returns the smallest number in the files of these names, in the group and its ancestors.
+// In a container, the path may be the one on the host, which does not exist below mount. The root of
+// the mount is then the group of the container.
 func smallest(root fs.FS, mount, group string, names ...string) int64 {
 	least := int64(math.MaxInt64)
 	for dir := path.Join("/", group); ; dir = path.Dir(dir) {

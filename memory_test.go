@@ -19,15 +19,17 @@ func TestMemoryLimitIsThatOfTheContainer(t *testing.T) {
 		"version 2, in a container": {map[string]string{
 			"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "268435456\n", "sys/fs/cgroup/memory.high": "max\n",
 		}, 268435456},
-		"version 2, a group above is narrower": {map[string]string{
-			"proc/self/cgroup": "0::/a.slice/b.scope\n", "sys/fs/cgroup/a.slice/memory.max": "1000000\n", "sys/fs/cgroup/a.slice/b.scope/memory.max": "2000000\n",
+		"version 2, an ancestor has a lower limit": {map[string]string{
+			"proc/self/cgroup": "0::/a.slice/b.scope\n", "sys/fs/cgroup/a.slice/memory.max": "1000000\n",
+			"sys/fs/cgroup/a.slice/b.scope/memory.max": "2000000\n",
 		}, 1000000},
 		"version 2, high below max": {map[string]string{
 			"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "2000000\n", "sys/fs/cgroup/memory.high": "1000000\n",
 		}, 1000000},
 		"version 2, no limit": {map[string]string{"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "max\n"}, none},
 		"version 1": {map[string]string{
-			"proc/self/cgroup": "12:cpu,cpuacct:/x\n5:memory:/docker/abc\n0::/system.slice\n", "sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes": "300000000\n",
+			"proc/self/cgroup": "12:cpu,cpuacct:/x\n5:memory:/docker/abc\n0::/system.slice\n",
+			"sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes": "300000000\n",
 		}, 300000000},
 		"version 1, in a container, with the path of the host": {map[string]string{
 			"proc/self/cgroup": "5:memory:/docker/abc\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": "300000000\n",
@@ -36,7 +38,9 @@ func TestMemoryLimitIsThatOfTheContainer(t *testing.T) {
 			"proc/self/cgroup": "5:memory:/\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
 		}, none},
 		"no control groups": {map[string]string{"etc/hostname": "mac\n"}, none},
-		"nonsense":          {map[string]string{"proc/self/cgroup": "nonsense\n0::/\n", "sys/fs/cgroup/memory.max": "lots\n"}, none},
+		"nonsense": {map[string]string{
+			"proc/self/cgroup": "nonsense\n0::/\n", "sys/fs/cgroup/memory.max": "lots\n",
+		}, none},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -61,7 +65,7 @@ func TestMemoryLimitIsThatOfTheContainer(t *testing.T) {
 	}
 }
 
-// TestMemoryLimitOfTheProcess: what the environment says wins, and what it does not say is the container's.
+// TestMemoryLimitOfTheProcess: GOMEMLIMIT and GOGC win over the limit of the container.
 func TestMemoryLimitOfTheProcess(t *testing.T) { //nolint:paralleltest // it changes the process's own limits
 	root := t.TempDir()
 	for file, text := range map[string]string{"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "10000000000\n"} {

@@ -138,7 +138,8 @@ func TestBlockedLogDropsLines(t *testing.T) {
 			kept, dropped = kept-1, dropped+n
 		}
 		if kept+dropped != lines || dropped == 0 || !strings.Contains(text, "stopped") {
-			t.Errorf("of %d lines %d were written, and the log says that %d were dropped: …%s", lines, kept, dropped, text[len(text)-300:])
+			t.Errorf("of %d lines %d were written, and the log says that %d were dropped: …%s",
+				lines, kept, dropped, text[len(text)-300:])
 		}
 		const few = 1000 // bytes of the lines that report drops
 		if most := 2*maxLogBuffer + few; len(text) < maxLogBuffer || len(text) > most {

@@ -16,7 +16,9 @@ type spans struct {
 	names chan string
 }
 
-func (s *spans) Export(_ context.Context, req *collector.ExportTraceServiceRequest) (*collector.ExportTraceServiceResponse, error) {
+func (s *spans) Export(
+	_ context.Context, req *collector.ExportTraceServiceRequest,
+) (*collector.ExportTraceServiceResponse, error) {
 	for _, r := range req.GetResourceSpans() {
 		for _, scope := range r.GetScopeSpans() {
 			for _, span := range scope.GetSpans() {
