@@ -6,22 +6,22 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// Caller is the user who makes a call, as a verified token says.
+// Caller is the user of a call, as a verified token states it.
 type Caller struct {
 	UserID    int64
 	StudentID string
 	Role      library.Role
-	// JTI is the id of the token. Generation counts the changes of the user's password before the token was issued.
+	// JTI is the id of the token. Generation increases with each change of the user's password.
 	JTI        string
 	Generation int64
 	IssuedAt   time.Time
 	ExpiresAt  time.Time
 }
 
-// Identity returns what the token says of its user, for the store to compare with the user's row.
+// Identity returns the user that the token states, for the store to compare with the user's row.
 func (c Caller) Identity() *library.Identity {
 	return &library.Identity{ID: c.UserID, StudentID: c.StudentID, TokenGeneration: c.Generation}
 }
 
-// RevocationExpiry returns when a revocation of the caller's token may be forgotten.
+// RevocationExpiry returns the time after which a revocation of the caller's token has no effect.
 func (c Caller) RevocationExpiry() time.Time { return c.ExpiresAt.Add(clockSkew) }

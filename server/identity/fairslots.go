@@ -10,29 +10,30 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// fairSlots are slots that are shared out fairly: by address in turn, and within an address, which a campus may share, by student id in turn. So
-// however many calls one address makes, a call from another one waits for one of them and for the one that runs.
+// fairSlots shares slots fairly: round-robin by address, and within an address, which a campus may
+// share, round-robin by student id. However many calls one address makes, a call from another
+// address waits for at most one of them and for the call that runs.
 type fairSlots struct {
-	maxWait time.Duration // how long a call waits at most
+	maxWait time.Duration
 
 	mu        sync.Mutex
 	free      int
-	round     uint64 // counts arrivals and turns
+	round     uint64 // increases with each call that waits and each slot that is granted
 	waiting   []*waiter
 	addresses map[string]*share
 	students  map[requester]*share
 }
 
-// requester says for whom a call asks.
+// requester identifies the client and the student of a call.
 type requester struct {
 	address string // the key by which limits count the client
 	student string // in lower case
 }
 
-// share is an address, or a student id at an address, that has calls waiting.
+// share is an address, or a student id at an address, with waiting calls.
 type share struct {
-	round   uint64 // of its last turn, or of its first call: the lowest is next
-	waiting int
+	round   uint64 // of its last slot, or of its first call; the lowest round is next
+	waiting int    // calls
 }
 
 type waiter struct {
@@ -43,18 +44,22 @@ type waiter struct {
 }
 
 func newFairSlots(n int, maxWait time.Duration) *fairSlots {
-	return &fairSlots{maxWait: maxWait, free: max(1, n), addresses: map[string]*share{}, students: map[requester]*share{}}
+	return &fairSlots{
+		maxWait: maxWait, free: max(1, n),
+		addresses: map[string]*share{}, students: map[requester]*share{},
+	}
 }
 
-// take waits for a turn, after which release must be called. It fails with ErrOverloaded when there is none in time, or with ctx's error.
-func (s *fairSlots) take(ctx context.Context, r requester) error {
+// acquire waits for a slot. The caller must release it. acquire fails with ErrOverloaded after
+// maxWait, or with the error of ctx.
+func (s *fairSlots) acquire(ctx context.Context, r requester) error {
 	s.mu.Lock()
-	if s.free > 0 { // then nobody waits
+	if s.free > 0 { // then no call waits
 		s.free--
 		s.mu.Unlock()
 		return nil
 	}
-	w := s.join(r)
+	w := s.enqueue(r)
 	s.mu.Unlock()
 
 	timer := time.NewTimer(s.maxWait)
@@ -74,18 +79,17 @@ func (s *fairSlots) take(ctx context.Context, r requester) error {
 		s.remove(i)
 		return err
 	}
-	if ctx.Err() != nil { // its turn came just now, too late
-		s.next()
+	if ctx.Err() != nil { // the slot was granted too late
+		s.grantNext()
 		return err
 	}
 	return nil
 }
 
-func (s *fairSlots) join(r requester) *waiter {
+func (s *fairSlots) enqueue(r requester) *waiter {
 	s.round++
-	for _, s := range []*share{shareOf(s.addresses, r.address, s.round), shareOf(s.students, r, s.round)} {
-		s.waiting++
-	}
+	shareOf(s.addresses, r.address, s.round).waiting++
+	shareOf(s.students, r, s.round).waiting++
 	w := &waiter{requester: r, round: s.round, ready: make(chan struct{})}
 	s.waiting = append(s.waiting, w)
 	return w
@@ -98,14 +102,14 @@ func shareOf[K comparable](shares map[K]*share, key K, round uint64) *share {
 	return shares[key]
 }
 
-// release gives the slot to the next in turn.
+// release passes the slot to the next call.
 func (s *fairSlots) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.next()
+	s.grantNext()
 }
 
-func (s *fairSlots) next() {
+func (s *fairSlots) grantNext() {
 	if len(s.waiting) == 0 {
 		s.free++
 		return
@@ -123,7 +127,7 @@ func (s *fairSlots) next() {
 	close(first.ready)
 }
 
-// remove takes a call out of those that wait, and forgets shares that have none left.
+// remove removes the waiting call at index i, and the shares that have no waiting calls left.
 func (s *fairSlots) remove(i int) {
 	w := s.waiting[i]
 	s.waiting = slices.Delete(s.waiting, i, i+1)

@@ -35,7 +35,7 @@ func hammer(ctx context.Context, t *fairSlots, n int, who ...requester) (wait fu
 }
 
 func login(ctx context.Context, t *fairSlots, who requester) error {
-	if err := t.take(ctx, who); err != nil {
+	if err := t.acquire(ctx, who); err != nil {
 		return err
 	}
 	defer t.release()
@@ -143,14 +143,14 @@ func TestACallerWhoGoes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		slots := newFairSlots(1, PasswordWait)
-		if err := slots.take(t.Context(), requester{}); err != nil {
+		if err := slots.acquire(t.Context(), requester{}); err != nil {
 			t.Fatal(err)
 		}
 		gone, leave := context.WithCancel(t.Context())
 		got := make(chan error, 2)
-		go func() { got <- slots.take(gone, requester{"a", "b"}) }()
+		go func() { got <- slots.acquire(gone, requester{"a", "b"}) }()
 		synctest.Wait()
-		go func() { got <- slots.take(t.Context(), requester{"a", "c"}) }()
+		go func() { got <- slots.acquire(t.Context(), requester{"a", "c"}) }()
 		synctest.Wait()
 		leave()
 		if err := <-got; !errors.Is(err, context.Canceled) {

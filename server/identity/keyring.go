@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// KeyRing holds the secrets that tokens are signed with: the first one signs, all of them verify, so that a secret can be replaced without
-// logging anybody out: all replicas learn the new one first, then put it first, and drop the old one when JWT_TTL has passed.
+// KeyRing holds the secrets of tokens. The first one signs and all of them verify, so that a
+// rotation logs out no user: first every replica gets the new secret in second place, then it moves
+// to the first place, and after JWT_TTL the old one is removed.
 type KeyRing struct {
 	signing  key
 	verifies map[string]key // by kid
@@ -20,21 +21,24 @@ type key struct {
 	secret []byte
 }
 
-// minSecret is the size of HS256's hash: a shorter secret is the weakest part of the signature.
+// minSecret is the size of the HS256 hash in bytes. A shorter secret would be the weakest part of
+// the signature.
 const minSecret = 32
 
-// ParseKeyRing reads JWT_SECRET: a comma separated list of secrets, each bare or as kid:secret. A secret has at least 32 bytes, of which
-// none is a comma or a colon. It fails with every fault of every secret, and never shows a secret.
+// ParseKeyRing parses JWT_SECRET: secrets separated by commas, each bare or as kid:secret. A secret
+// has at least 32 bytes and contains no comma or colon. The error lists every invalid secret and
+// never shows a secret.
 func ParseKeyRing(setting string) (*KeyRing, error) {
 	if strings.TrimSpace(setting) == "" {
-		return nil, errors.New("JWT_SECRET is missing: set it to at least 32 random bytes, such as those of: openssl rand -hex 32")
+		return nil, errors.New("JWT_SECRET is missing: " +
+			"set it to at least 32 random bytes, such as the output of: openssl rand -hex 32")
 	}
 	ring := &KeyRing{verifies: map[string]key{}}
 	var errs []error
 	for i, entry := range strings.Split(setting, ",") {
 		kid, secret, err := parseSecret(strings.TrimSpace(entry))
 		if err == nil && ring.verifies[kid].kid != "" {
-			err = fmt.Errorf("has the kid %q of one before", kid)
+			err = fmt.Errorf("has the kid %q of an earlier secret", kid)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("JWT_SECRET: secret %d %w", i+1, err))
@@ -42,7 +46,7 @@ func ParseKeyRing(setting string) (*KeyRing, error) {
 		}
 		k := key{kid, []byte(secret)}
 		ring.verifies[kid] = k
-		// A bare secret that is given a kid later still verifies the tokens that it signed before.
+		// If a bare secret gets a kid later, it still verifies the tokens that it signed before.
 		if derived := derivedKID(secret); ring.verifies[derived].kid == "" {
 			ring.verifies[derived] = k
 		}
@@ -69,19 +73,21 @@ func parseSecret(entry string) (kid, secret string, err error) {
 	return kid, secret, weakness(secret)
 }
 
-// derivedKID names a bare secret. Four bytes of its hash say no more of a good secret than any signature made with it does.
+// derivedKID returns the kid of a bare secret: four bytes of its hash. They reveal no more of a
+// random secret than a signature does.
 func derivedKID(secret string) string {
 	sum := sha256.Sum256([]byte("dlsms kid " + secret))
 	return hex.EncodeToString(sum[:4])
 }
 
-// guessable are parts of the secrets that people leave in place. None turns up in a random one.
+// guessable are parts of placeholder secrets. A random secret contains none of them.
 var guessable = []string{
-	"changeme", "change-me", "change_me", "changethis", "change-this", "change_this", "your-secret", "your_secret", "yoursecret",
-	"secretkey", "secret-key", "secret_key", "mysecret", "my-secret", "password", "example", "0123456789", "1234567890", "abcdefgh", "qwertyui",
+	"changeme", "change-me", "change_me", "changethis", "change-this", "change_this",
+	"your-secret", "your_secret", "yoursecret", "secretkey", "secret-key", "secret_key", "mysecret", "my-secret",
+	"password", "example", "0123456789", "1234567890", "abcdefgh", "qwertyui",
 }
 
-// weakness says why a secret is too weak, nil if it looks fine.
+// weakness returns an error that describes why a secret is too weak, or nil.
 func weakness(secret string) error {
 	if len(secret) < minSecret {
 		return fmt.Errorf("has %d bytes: it needs at least %d", len(secret), minSecret)
@@ -100,9 +106,9 @@ func weakness(secret string) error {
 			distinct++
 		}
 	}
-	// 32 random hex digits have fewer than 8 distinct ones once in 25 million.
+	// 32 random hex digits have fewer than 8 distinct digits once in 25 million secrets.
 	if distinct < 8 {
-		return fmt.Errorf("has only %d distinct bytes: use random ones", distinct)
+		return fmt.Errorf("has only %d distinct bytes: use random bytes", distinct)
 	}
 	for period := 1; period <= len(secret)/2; period++ {
 		if secret[period:] == secret[:len(secret)-period] {

@@ -12,73 +12,82 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// Passwords hashes and compares. At cost 12 either takes about a quarter of a second of a core, so only a few run at once, and the
-// others wait, though not for long: a login rush must leave the seats fast.
+// Passwords hashes and compares passwords. At cost 12, each operation takes about a quarter of a
+// second of a core. Only a few run at once and the others wait for a bounded time, so that reads of
+// seats stay fast during many logins.
 type Passwords struct {
 	cost        int
 	concurrency int
 	slots       *fairSlots
-	dummy       []byte // the hash of no password
-	// Observe is called with the duration of each hash and each comparison, without the wait for a turn.
+	dummy       []byte // stands in for the hash of a user that does not exist
+	// Observe is called with the duration of each hash and each comparison, without the wait for a
+	// slot. Set it before the first call.
 	Observe func(time.Duration)
 }
 
-// PasswordWait is how long a call waits for its turn.
+// PasswordWait is how long a call waits for a slot.
 const PasswordWait = 2 * time.Second
 
+// NewPasswords returns Passwords with a bcrypt cost and a number of slots. It fails if bcrypt does
+// not support the cost. A call waits for a slot for maxWait.
 func NewPasswords(cost, concurrency int, maxWait time.Duration) (*Passwords, error) {
-	if cost < bcrypt.MinCost || cost > bcrypt.MaxCost { // outside of which the library takes another one, silently
+	if cost < bcrypt.MinCost || cost > bcrypt.MaxCost { // bcrypt would silently use another cost
 		return nil, fmt.Errorf("BCRYPT_COST is %d: it must be %d to %d", cost, bcrypt.MinCost, bcrypt.MaxCost)
 	}
-	dummy, err := bcrypt.GenerateFromPassword([]byte("a password that nobody has"), cost)
+	dummy, err := bcrypt.GenerateFromPassword([]byte("a password that no user has"), cost)
 	if err != nil {
 		return nil, err
 	}
 	concurrency = max(1, concurrency)
 	return &Passwords{
-		cost: cost, concurrency: concurrency, slots: newFairSlots(concurrency, maxWait), dummy: dummy, Observe: func(time.Duration) {},
+		cost: cost, concurrency: concurrency, slots: newFairSlots(concurrency, maxWait), dummy: dummy,
+		Observe: func(time.Duration) {},
 	}, nil
 }
 
-// InUse returns how many passwords are hashed or compared.
+// InUse returns the number of slots in use.
 func (p *Passwords) InUse() int {
 	p.slots.mu.Lock()
 	defer p.slots.mu.Unlock()
 	return p.concurrency - p.slots.free
 }
 
-// WithSlot runs f, which hashes or compares a password of a student id, when it is the turn of the call that ctx belongs to. It fails with
-// ErrOverloaded when too many wait.
+// WithSlot waits for a slot and runs f, which hashes or compares a password of the student. address
+// is the key by which limits count the client. WithSlot fails with ErrOverloaded if no slot is free
+// in time.
 func (p *Passwords) WithSlot(ctx context.Context, address, studentID string, f func() error) error {
-	if err := p.slots.take(ctx, requester{address, strings.ToLower(studentID)}); err != nil {
+	if err := p.slots.acquire(ctx, requester{address, strings.ToLower(studentID)}); err != nil {
 		return err
 	}
 	defer p.slots.release()
 	return f()
 }
 
-// Hash returns the bcrypt hash of a student's password, when it is the call's turn. It fails with ErrOverloaded when too many wait.
+// Hash waits for a slot and returns the bcrypt hash of a student's password. It fails with
+// ErrOverloaded if no slot is free in time.
 func (p *Passwords) Hash(ctx context.Context, address, studentID, password string) (string, error) {
 	var hash []byte
 	err := p.WithSlot(ctx, address, studentID, func() (err error) {
-		defer p.time()()
+		defer p.startTimer()()
 		hash, err = bcrypt.GenerateFromPassword([]byte(password), p.cost)
 		return err
 	})
 	return string(hash), err
 }
 
-// Compare returns nil if one of the forms of a password is that of the hash, else ErrBadCredentials; call it in turn. An empty hash is that of
-// a user who does not exist: it takes as long as any other, since how many forms are compared depends on the password alone.
+// Compare returns nil if the hash belongs to one of the forms of a password, and ErrBadCredentials
+// otherwise. The caller must hold a slot: see WithSlot. The hash of a user that does not exist is
+// empty. The comparison takes as long as any other, because the number of compared forms depends on
+// the password alone.
 func (p *Passwords) Compare(hash string, forms ...string) error {
 	known := []byte(hash)
 	if hash == "" {
 		known = p.dummy
 	}
 	for _, form := range forms {
-		done := p.time()
+		stop := p.startTimer()
 		err := bcrypt.CompareHashAndPassword(known, []byte(form))
-		done()
+		stop()
 		if err == nil && hash != "" {
 			return nil
 		}
@@ -89,8 +98,8 @@ func (p *Passwords) Compare(hash string, forms ...string) error {
 	return library.ErrBadCredentials
 }
 
-// time starts a clock, and returns what stops it.
-func (p *Passwords) time() (stop func()) {
+// startTimer measures an operation until stop is called.
+func (p *Passwords) startTimer() (stop func()) {
 	began := time.Now()
 	return func() { p.Observe(time.Since(began)) }
 }

@@ -12,20 +12,22 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// How revocations travel: a row in Postgres, which every replica reads each second, and at once on a hint.
+// A revocation is a row in Postgres. Every replica reads the revocation list once a second, and at
+// once after a hint.
 const (
 	revocationInterval = time.Second
-	// maxRevocationAge is what the contract promises: past it, a replica that could not read the log trusts no token any more.
+	// maxRevocationAge is the promise of the contract. A replica that has not read the revocation
+	// list for longer accepts no token.
 	maxRevocationAge = 5 * time.Second
 )
 
-// RevocationList is where revocations are kept.
+// RevocationList reads the revocation list.
 type RevocationList interface {
-	// Revocations returns a page, as store.Store does.
+	// Revocations returns one page of the revocations since a snapshot, as store.Store does.
 	Revocations(ctx context.Context, since store.Snapshot) (store.RevocationPage, error)
 }
 
-// revocations knows which tokens were ended before their expiry.
+// Revocations knows the tokens that ended before their expiry. Follow keeps it current.
 type Revocations struct {
 	list    RevocationList
 	streams Streams
@@ -33,26 +35,27 @@ type Revocations struct {
 	now     func() time.Time
 	wake    chan struct{}
 
-	// onRestart is called when the log can't be followed from where it was read last: the database may be another one.
+	// onRestart is called when the snapshot of the last read is not in the past of the database,
+	// which may then be another database.
 	onRestart func()
 
-	reading  sync.Mutex // one reader at a time; it alone uses the fields up to mu
+	reading  sync.Mutex // held during Read; guards the fields up to mu
 	snapshot store.Snapshot
-	more     bool      // the pages since the snapshot before are not all read
-	began    time.Time // when the first of those pages was asked for
+	more     bool      // more pages follow the last one
+	began    time.Time // start of the query for the first of these pages
 
 	mu     sync.RWMutex
-	tokens map[tokenID]int64 // the second when it may be forgotten; without a pointer, for the garbage collector
+	tokens map[tokenID]int64 // Unix time of the expiry; the map has no pointers, for the garbage collector
 	users  map[int64]generation
-	fresh  map[int64]generation // while the whole log is read anew: what users will be
-	asOf   time.Time            // the log was read at this time, or later, by the monotonic clock; zero: never
+	fresh  map[int64]generation // the next users, while Read reads the whole list again; otherwise nil
+	asOf   time.Time            // the list was read at this time or later; zero: never
 	swept  time.Time
 }
 
-// tokenID is a jti in few bytes: a flood of logouts fills the memory with them.
+// tokenID is a jti in 16 bytes, because many logouts can fill the memory with them.
 type tokenID [16]byte
 
-// tokenIDOf returns the 16 bytes that a jti is made of, or 16 bytes of the hash of one that was not made here.
+// tokenIDOf returns the 16 bytes that a jti encodes, or 16 bytes of the hash of any other jti.
 func tokenIDOf(jti string) (id tokenID) {
 	if len(jti) == base64.RawURLEncoding.EncodedLen(len(id)) {
 		if _, err := base64.RawURLEncoding.Strict().Decode(id[:], []byte(jti)); err == nil {
@@ -63,20 +66,25 @@ func tokenIDOf(jti string) (id tokenID) {
 	return tokenID(sum[:])
 }
 
-// generation revokes a user's tokens of all generations below least.
+// generation revokes the tokens of a user whose generation is below least.
 type generation struct {
 	least     int64
 	expiresAt time.Time
 }
 
-func NewRevocations(list RevocationList, streams Streams, onRestart func(), logger *slog.Logger, now func() time.Time) *Revocations {
+// NewRevocations returns Revocations that accept no token before the first Read. They call onRestart
+// when the database may be another one. now is the wall clock, by which revocations expire.
+func NewRevocations(
+	list RevocationList, streams Streams, onRestart func(), logger *slog.Logger, now func() time.Time,
+) *Revocations {
 	return &Revocations{
 		list: list, streams: streams, onRestart: onRestart, log: logger, now: now, wake: make(chan struct{}, 1),
 		tokens: map[tokenID]int64{}, users: map[int64]generation{},
 	}
 }
 
-// Check returns nil if the caller's token is in force, ErrTokenRevoked if not, and ErrUnavailable while this replica can't know.
+// Check returns nil if no revocation covers the caller's token, ErrTokenRevoked if one does, and
+// ErrUnavailable if the replica has not read the list for maxRevocationAge.
 func (r *Revocations) Check(c Caller) error {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -93,7 +101,7 @@ func (r *Revocations) revoked(c Caller) error {
 	return nil
 }
 
-// Apply ends tokens, and the streams that were opened with them, on this replica.
+// Apply revokes tokens on this replica, and ends the streams that were opened with them.
 func (r *Revocations) Apply(revoked ...store.Revocation) {
 	if len(revoked) == 0 {
 		return
@@ -132,7 +140,7 @@ func raise(users map[int64]generation, v store.Revocation) {
 	}
 }
 
-// Wake has the log read now instead of at the next tick. It doesn't wait.
+// Wake makes Follow read the list now instead of at the next tick. It does not block.
 func (r *Revocations) Wake() {
 	select {
 	case r.wake <- struct{}{}:
@@ -140,7 +148,8 @@ func (r *Revocations) Wake() {
 	}
 }
 
-// Follow keeps the revocations current until ctx ends. health is told after each read whether Postgres answered.
+// Follow reads the list once a second and after Wake, until ctx ends. After each read it calls health
+// with whether Postgres answered.
 func (r *Revocations) Follow(ctx context.Context, health func(up bool)) {
 	tick := time.NewTicker(revocationInterval)
 	defer tick.Stop()
@@ -151,9 +160,10 @@ func (r *Revocations) Follow(ctx context.Context, health func(up bool)) {
 		}
 		switch {
 		case err != nil && up:
-			r.log.WarnContext(ctx, "revocations can't be read: past the age that they may have, no token is trusted", "cause", err, "age", maxRevocationAge)
+			r.log.WarnContext(ctx, "the revocation list cannot be read: past the maximum age, no token is accepted",
+				"cause", err, "age", maxRevocationAge)
 		case err == nil && !up:
-			r.log.InfoContext(ctx, "revocations are read again")
+			r.log.InfoContext(ctx, "the revocation list is read again")
 		}
 		up = err == nil
 		health(up)
@@ -166,7 +176,8 @@ func (r *Revocations) Follow(ctx context.Context, health func(up bool)) {
 	}
 }
 
-// Read applies what the log has got since the last read, page by page. After an error, the next read goes on where this one stopped.
+// Read applies the revocations since the last Read, page by page. After an error, the next Read
+// continues after the last page.
 func (r *Revocations) Read(ctx context.Context) error {
 	r.reading.Lock()
 	defer r.reading.Unlock()
@@ -183,22 +194,22 @@ func (r *Revocations) Read(ctx context.Context) error {
 func (r *Revocations) readPage(ctx context.Context) error {
 	began := time.Now()
 	page, err := r.list.Revocations(ctx, r.snapshot)
-	anew := err == nil && !page.Snapshot.After(r.snapshot)
-	if anew {
+	restarted := err == nil && !page.Snapshot.After(r.snapshot)
+	if restarted {
 		r.onRestart()
 		page, err = r.list.Revocations(ctx, store.Snapshot{})
 	}
 	if err != nil {
 		return err
 	}
-	if anew || !r.more {
+	if restarted || !r.more {
 		r.began = began
 	}
 	r.snapshot, r.more = page.Snapshot, page.More
 	r.mu.Lock()
-	if anew {
-		// Should the database have gone back, to a backup say, then generations have gone back with it, and knowing later ones would refuse
-		// good tokens.
+	if restarted {
+		// If a backup was restored, the generations of users are lower than before. The known
+		// generations would refuse valid tokens.
 		r.fresh = map[int64]generation{}
 	}
 	r.add(page.Revocations)
@@ -216,7 +227,7 @@ func (r *Revocations) readPage(ctx context.Context) error {
 	return nil
 }
 
-// sweepInterval is how often what has expired is dropped.
+// sweepInterval is the interval at which expired revocations are dropped.
 const sweepInterval = time.Minute
 
 func (r *Revocations) sweep() {

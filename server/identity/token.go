@@ -11,14 +11,14 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// maxToken is how long a token may be, in bytes. Ours have about 350; what is longer isn't worth decoding.
+// maxToken is the maximum size of a token in bytes. The tokens of this system have about 350.
 const maxToken = 4 << 10
 
-// clockSkew is how far the clocks of two replicas may be apart before a token counts as expired on one of them while its revocation is
-// forgotten on another.
+// clockSkew is the difference between the clocks of two replicas that revocations tolerate. Beyond
+// it, one replica may drop the revocation of a token that another replica still accepts.
 const clockSkew = time.Hour
 
-// Tokens signs and verifies.
+// Tokens signs and verifies tokens.
 type Tokens struct {
 	ring   *KeyRing
 	ttl    time.Duration
@@ -26,6 +26,7 @@ type Tokens struct {
 	parser *jwt.Parser
 }
 
+// NewTokens returns Tokens that live for ttl by the clock now.
 func NewTokens(ring *KeyRing, ttl time.Duration, now func() time.Time) *Tokens {
 	return &Tokens{
 		ring: ring, ttl: ttl, now: now,
@@ -34,7 +35,7 @@ func NewTokens(ring *KeyRing, ttl time.Duration, now func() time.Time) *Tokens {
 	}
 }
 
-// claims are the payload of a token.
+// claims is the payload of a token.
 type claims struct {
 	UserID     int64        `json:"user_id"`
 	StudentID  string       `json:"student_id"`
@@ -43,12 +44,12 @@ type claims struct {
 	jwt.RegisteredClaims
 }
 
-// Issue gives a new token to a user, and says who its bearer is.
+// Issue returns a new token for a user, and the caller that it identifies.
 func (t *Tokens) Issue(c library.Credentials) (string, Caller, error) {
 	var id [16]byte
-	_, _ = rand.Read(id[:]) // never fails: the runtime ends the process first
+	_, _ = rand.Read(id[:]) // never fails: the runtime crashes the process instead
 	now := t.now().Truncate(time.Second)
-	who := Caller{
+	caller := Caller{
 		UserID:     c.ID,
 		StudentID:  c.StudentID,
 		Role:       c.Role,
@@ -58,19 +59,20 @@ func (t *Tokens) Issue(c library.Credentials) (string, Caller, error) {
 		ExpiresAt:  now.Add(t.ttl),
 	}
 	token := jwt.NewWithClaims(jwt.SigningMethodHS256, claims{
-		UserID: who.UserID, StudentID: who.StudentID, Role: who.Role, Generation: who.Generation,
+		UserID: caller.UserID, StudentID: caller.StudentID, Role: caller.Role, Generation: caller.Generation,
 		RegisteredClaims: jwt.RegisteredClaims{
-			ID:        who.JTI,
-			IssuedAt:  jwt.NewNumericDate(who.IssuedAt),
-			ExpiresAt: jwt.NewNumericDate(who.ExpiresAt),
+			ID:        caller.JTI,
+			IssuedAt:  jwt.NewNumericDate(caller.IssuedAt),
+			ExpiresAt: jwt.NewNumericDate(caller.ExpiresAt),
 		},
 	})
 	token.Header["kid"] = t.ring.signing.kid
 	signed, err := token.SignedString(t.ring.signing.secret)
-	return signed, who, err
+	return signed, caller, err
 }
 
-// Verify returns whose token it is. It fails with ErrTokenInvalid or ErrTokenExpired; whether the token was revoked, it doesn't know.
+// Verify returns the caller of a token. It fails with ErrTokenInvalid or ErrTokenExpired. It does
+// not check revocations.
 func (t *Tokens) Verify(token string) (Caller, error) {
 	if len(token) > maxToken {
 		return Caller{}, library.ErrTokenInvalid
@@ -85,34 +87,36 @@ func (t *Tokens) Verify(token string) (Caller, error) {
 	case c.UserID <= 0 || c.ID == "" || c.IssuedAt == nil || !knownRole(c.Role):
 		return Caller{}, library.ErrTokenInvalid
 	}
-	who := Caller{
+	caller := Caller{
 		UserID: c.UserID, StudentID: c.StudentID, Role: c.Role, JTI: c.ID, Generation: c.Generation,
 		IssuedAt: c.IssuedAt.UTC(), ExpiresAt: c.ExpiresAt.UTC(),
 	}
-	// No token outlives the present JWT_TTL, also one given out under a longer one: its revocation would be forgotten before it expires.
-	if end := who.IssuedAt.Add(t.ttl); end.Before(who.ExpiresAt) {
-		who.ExpiresAt = end
+	// No token outlives the present JWT_TTL, even if it was issued under a longer one. Otherwise its
+	// revocation would be dropped before the token expires.
+	if end := caller.IssuedAt.Add(t.ttl); end.Before(caller.ExpiresAt) {
+		caller.ExpiresAt = end
 	}
-	if t.Remaining(who) <= 0 {
+	if t.Remaining(caller) <= 0 {
 		return Caller{}, library.ErrTokenExpired
 	}
-	return who, nil
+	return caller, nil
 }
 
 func (t *Tokens) key(token *jwt.Token) (any, error) {
 	kid, _ := token.Header["kid"].(string)
 	k, ok := t.ring.verifies[kid]
 	if !ok {
-		return nil, errors.New("no such kid")
+		return nil, errors.New("unknown kid")
 	}
 	return k.secret, nil
 }
 
-// Remaining returns how long the caller's token has to live.
+// Remaining returns the time until the caller's token expires.
 func (t *Tokens) Remaining(c Caller) time.Duration { return c.ExpiresAt.Sub(t.now()) }
 
-// RevocationExpiry returns when a revocation of everything that was issued until now may be forgotten.
+// RevocationExpiry returns the time after which a revocation of every token issued until now has no
+// effect.
 func (t *Tokens) RevocationExpiry() time.Time { return t.now().Add(t.ttl + clockSkew) }
 
-// knownRole reports whether a role is one that users have.
+// knownRole reports whether r is a role of the domain.
 func knownRole(r library.Role) bool { return r == library.RoleStudent || r == library.RoleLibrarian }

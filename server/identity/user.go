@@ -11,69 +11,75 @@ import (
 )
 
 const (
-	// maxKnown is how many users a replica remembers at least, and half of those that it remembers at most: about 20 MB.
+	// maxKnown is the minimum number of users that a replica remembers. The maximum is twice that,
+	// about 20 MB.
 	maxKnown = 50_000
-	// maxRefused is the same for tokens of nobody's.
+	// maxRefused is the same for refused tokens.
 	maxRefused = 10_000
-	// identityAge is how long a user is taken for known, and a token for refused, before Postgres is asked again. A deleted user's
-	// token works for that long at most.
+	// identityAge is the time for which a user stays known, and a token refused, before Postgres is
+	// queried again. The token of a deleted user works for at most that long.
 	identityAge = time.Minute
-	// identitiesAtOnce is how many users one statement looks up.
-	identitiesAtOnce = 1000
-	// identityRetry is how long the look at the users of open streams waits after a failure.
-	identityRetry = time.Second
-	// lookupTimeout bounds a look-up: it is the budget of a statement in the store.
+	// usersPerQuery is the number of users that one statement looks up.
+	usersPerQuery = 1000
+	// checkRetry is the wait after a failed check of the users of open streams.
+	checkRetry = time.Second
+	// lookupTimeout bounds a look-up. It equals the time limit of a statement in the store.
 	lookupTimeout = 5 * time.Second
 )
 
-// UserStore is where users are looked up.
+// UserStore looks up users.
 type UserStore interface {
+	// Identities returns the users that exist, as store.Store does.
 	Identities(ctx context.Context, userIDs ...int64) ([]library.Identity, error)
 }
 
-// identities knows which users exist in the present database. A signature says that a token was issued by a replica with this secret, not that
-// it was for the person who has the user id now: after a restore, or in a fresh database, ids are given again.
+// Users knows the users of the present database. The signature of a token proves that a replica with
+// this secret issued it. It does not prove that the token belongs to the user with this id now:
+// after a restore, or in a new database, ids are assigned again.
 type Users struct {
 	store   UserStore
 	streams Streams
 	log     *slog.Logger
-	asking  chan struct{} // holds a value for each look-up under way
+	running chan struct{} // holds one value for each running query
 	wake    chan struct{}
 
 	mu      sync.RWMutex
 	users   RecentMap[int64, knownUser]
-	refused RecentMap[tokenID, refusal] // so that a bad token is no way to keep Postgres busy
+	refused RecentMap[tokenID, refusal] // so that an invalid token causes one query, not one a call
 	lookups map[int64]*lookup
 }
 
 type knownUser struct {
-	library.Identity // zero but for its id: there is no such user
+	library.Identity // only the id is set if there is no such user
 
-	at time.Time // when Postgres was asked
+	at time.Time // start of the query
 }
 
 type refusal struct {
 	err error
-	at  time.Time // when Postgres was asked
+	at  time.Time // start of the query
 }
 
-// lookup is a look at one user that all who ask at the same time share.
+// lookup is one query for one user, shared by all concurrent calls for that user.
 type lookup struct {
 	done chan struct{}
 	user knownUser
 	err  error
 }
 
-func NewUsers(s UserStore, streams Streams, log *slog.Logger, atOnce int) *Users {
+// NewUsers returns Users that run at most concurrency queries at the same time.
+func NewUsers(s UserStore, streams Streams, log *slog.Logger, concurrency int) *Users {
 	return &Users{
 		store: s, streams: streams, log: log,
-		asking: make(chan struct{}, atOnce), wake: make(chan struct{}, 1), lookups: map[int64]*lookup{},
+		running: make(chan struct{}, concurrency), wake: make(chan struct{}, 1), lookups: map[int64]*lookup{},
 	}
 }
 
-// Check returns nil if the caller's token was issued for the user who has that id now. It asks Postgres when the user is not known, and when
-// the token does not agree with what is known: another replica may have changed the password. Else it fails with ErrTokenRevoked for a token of
-// an earlier generation, with ErrTokenInvalid for one of another person, and with ErrUnavailable where Postgres does not answer.
+// Check returns nil if the caller's token belongs to the user that has its user id now. It queries
+// Postgres if the user is not known, and if the token does not match the known user, because another
+// replica may have changed the password. Check fails with ErrTokenRevoked for a token of an earlier
+// generation, with ErrTokenInvalid for a token of another user, and with ErrUnavailable if Postgres
+// does not answer.
 func (u *Users) Check(ctx context.Context, c Caller) error {
 	u.mu.RLock()
 	known, ok := u.users.young[c.UserID]
@@ -81,10 +87,10 @@ func (u *Users) Check(ctx context.Context, c Caller) error {
 	if ok && known.refuses(c) == nil && time.Since(known.at) < identityAge {
 		return nil
 	}
-	return u.ask(ctx, c)
+	return u.query(ctx, c)
 }
 
-// refuses returns nil if the token is the user's.
+// refuses returns nil if the token belongs to the user, and the reason of the refusal otherwise.
 func (k knownUser) refuses(c Caller) error {
 	switch {
 	case k.StudentID == "" || k.StudentID != c.StudentID || k.TokenGeneration < c.Generation:
@@ -95,14 +101,14 @@ func (k knownUser) refuses(c Caller) error {
 	return nil
 }
 
-// Refusal returns why the token was refused before, nil if it was not, or not of late.
+// Refusal returns the error with which the caller's token was refused within identityAge, or nil.
 func (u *Users) Refusal(c Caller) error {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
 	return u.refusal(tokenIDOf(c.JTI))
 }
 
-// refusal is Refusal for callers that hold the lock.
+// refusal is Refusal for a caller that holds the lock.
 func (u *Users) refusal(token tokenID) error {
 	if r, ok := u.refused.Peek(token); ok && time.Since(r.at) < identityAge {
 		return r.err
@@ -110,7 +116,8 @@ func (u *Users) refusal(token tokenID) error {
 	return nil
 }
 
-// RecordRefusal remembers a token that a call which began at that time found not to be its user's.
+// RecordRefusal remembers that a call refused the caller's token with err, if err is ErrTokenInvalid
+// or ErrTokenRevoked. began is the start of that call.
 func (u *Users) RecordRefusal(c Caller, err error, began time.Time) {
 	if !errors.Is(err, library.ErrTokenInvalid) && !errors.Is(err, library.ErrTokenRevoked) {
 		return
@@ -120,9 +127,10 @@ func (u *Users) RecordRefusal(c Caller, err error, began time.Time) {
 	u.refused.Put(tokenIDOf(c.JTI), refusal{err, began}, maxRefused)
 }
 
-func (u *Users) ask(ctx context.Context, c Caller) error {
+// query is Check by way of Postgres.
+func (u *Users) query(ctx context.Context, c Caller) error {
 	token := tokenIDOf(c.JTI)
-	for late := false; ; late = true {
+	for retried := false; ; retried = true {
 		u.mu.Lock()
 		if known, ok := u.users.Get(c.UserID, maxKnown); ok && time.Since(known.at) < identityAge && known.refuses(c) == nil {
 			u.mu.Unlock()
@@ -150,7 +158,7 @@ func (u *Users) ask(ctx context.Context, c Caller) error {
 		if err == nil {
 			return nil
 		}
-		if joined && !late { // that look-up may have begun before the login that this token is of
+		if joined && !retried { // the look-up may have begun before the login that issued this token
 			continue
 		}
 		u.mu.Lock()
@@ -160,24 +168,25 @@ func (u *Users) ask(ctx context.Context, c Caller) error {
 	}
 }
 
-// join returns the look-up of a user that is under way, or begins one.
+// join returns the running look-up of a user, or starts one.
 func (u *Users) join(ctx context.Context, userID int64) (l *lookup, joined bool) {
 	if l := u.lookups[userID]; l != nil {
 		return l, true
 	}
 	l = &lookup{done: make(chan struct{})}
 	u.lookups[userID] = l
-	go u.run(context.WithoutCancel(ctx), userID, l) // for all who join, also when this caller goes
+	go u.run(context.WithoutCancel(ctx), userID, l) // other calls may join, so it outlives this one
 	return l, false
 }
 
-// errForgotten says that what was read may be of the database before.
-var errForgotten = errors.New("forgotten meanwhile")
+// errForgotten is the error of a look-up during which Forget was called: it may have read the
+// previous database.
+var errForgotten = errors.New("the database changed during the look-up")
 
-// run looks a user up.
+// run runs a look-up.
 func (u *Users) run(ctx context.Context, userID int64, l *lookup) {
 	defer close(l.done)
-	found, err := u.look(ctx, userID)
+	found, err := u.read(ctx, userID)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	l.user, l.err = found[userID], err
@@ -191,16 +200,17 @@ func (u *Users) run(ctx context.Context, userID int64, l *lookup) {
 	}
 }
 
-// look reads users from Postgres. Those that do not exist are in the answer without a student id.
-func (u *Users) look(ctx context.Context, userIDs ...int64) (map[int64]knownUser, error) {
+// read reads users from Postgres. The result has an entry without a student id for each user that
+// does not exist.
+func (u *Users) read(ctx context.Context, userIDs ...int64) (map[int64]knownUser, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	select {
-	case u.asking <- struct{}{}:
+	case u.running <- struct{}{}:
 	case <-ctx.Done():
 		return nil, library.ErrUnavailable.WithCause(ctx.Err())
 	}
-	defer func() { <-u.asking }()
+	defer func() { <-u.running }()
 	at := time.Now()
 	rows, err := u.store.Identities(ctx, userIDs...)
 	if err != nil {
@@ -216,7 +226,8 @@ func (u *Users) look(ctx context.Context, userIDs ...int64) (map[int64]knownUser
 	return found, nil
 }
 
-// Forget drops all that is known, as the database may be another one, and has the users of open streams looked at. It does not wait.
+// Forget drops all known users and refusals, because the database may be another one, and makes
+// Follow check the users of open streams. It does not block.
 func (u *Users) Forget() {
 	u.mu.Lock()
 	u.users.Clear()
@@ -229,7 +240,8 @@ func (u *Users) Forget() {
 	}
 }
 
-// Follow ends open streams whose token is no longer its user's, each minute and after Forget, until ctx ends.
+// Follow ends the open streams whose token does not belong to its user any longer. It checks them
+// once a minute and after Forget, until ctx ends.
 func (u *Users) Follow(ctx context.Context) {
 	next := time.NewTimer(identityAge)
 	defer next.Stop()
@@ -242,13 +254,13 @@ func (u *Users) Follow(ctx context.Context) {
 		}
 		err := u.checkStreams(ctx)
 		if err != nil && up {
-			u.log.WarnContext(ctx, "the users of open streams can't be looked up; trying again", "cause", err)
+			u.log.WarnContext(ctx, "the look-up of the users of open streams failed; trying again", "cause", err)
 		}
 		up = err == nil
 		if up {
 			next.Reset(identityAge)
 		} else {
-			next.Reset(identityRetry)
+			next.Reset(checkRetry)
 		}
 	}
 }
@@ -260,8 +272,8 @@ func (u *Users) checkStreams(ctx context.Context) error {
 		ids = append(ids, id)
 	}
 	refused := map[Caller]error{}
-	for ; len(ids) > 0; ids = ids[min(identitiesAtOnce, len(ids)):] {
-		found, err := u.look(ctx, ids[:min(identitiesAtOnce, len(ids))]...)
+	for ; len(ids) > 0; ids = ids[min(usersPerQuery, len(ids)):] {
+		found, err := u.read(ctx, ids[:min(usersPerQuery, len(ids))]...)
 		if err != nil {
 			return err
 		}
