@@ -120,7 +120,7 @@ func TestEraseUser(t *testing.T) {
 		t.Errorf("revocations %+v, %v", log.Revocations, err)
 	}
 	if kinds := f.kinds(t); len(kinds) != 5 {
-		t.Errorf("events for the replicas: %v; want 3 endings and 2 offers", kinds)
+		t.Errorf("events: %v; want 3 ends and 2 offers", kinds)
 	}
 	if _, err := b.EraseUser(t.Context(), id); !errors.Is(err, library.ErrUserNotFound) {
 		t.Errorf("again: %v", err)
@@ -157,7 +157,7 @@ func TestEraseWhileSeatsAreFreed(t *testing.T) {
 			SELECT (SELECT count(*) FROM reservations WHERE user_id = $1 AND occupies)
 				+ (SELECT count(*) FROM waitlist_entries WHERE user_id = $1 AND live)`,
 			b.users[0]); n != 0 {
-			t.Fatalf("round %d: %d things of the erased user are live", round, n)
+			t.Fatalf("round %d: the erased user has %d live rows", round, n)
 		}
 	}
 	storetest.CheckInvariants(t, b.db)

@@ -146,7 +146,7 @@ func TestLongWaitlistsWithOpeningHours(t *testing.T) {
 	})
 	inTime(t, "a sweep over seats that are free and closed", time.Second, func() { wantDone(t, 0, b.OfferFreeSeats) })
 	openAllDay(t, b, "24:00")
-	inTime(t, "a sweep that serves them", 2*time.Second, func() {
+	inTime(t, "a sweep that serves all seats", 2*time.Second, func() {
 		for n := 0; n < seats; {
 			found, err := b.FindDue(t.Context(), store.OfferStep, store.DueQuery{Most: 5000})
 			if err != nil || len(found.Seats) == 0 {

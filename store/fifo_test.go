@@ -335,7 +335,7 @@ func (p *play) checkCoverage(known bool) {
 	offers := storetest.Value[int](p.t, p.db, `SELECT count(*) FROM reservation_events WHERE kind = 'OFFERED'`)
 	p.t.Logf("%d offers; %v", offers, p.done)
 	if offers < 20 {
-		p.t.Errorf("%d offers only", offers)
+		p.t.Errorf("only %d offers", offers)
 	}
 	if !known {
 		return
@@ -345,7 +345,7 @@ func (p *play) checkCoverage(known bool) {
 		"extend ok", "leave ok", "claim ok", "noshow", "expireoffer", "expirewaiting", "complete", "remind",
 	} {
 		if p.done[what] < 3 {
-			p.t.Errorf("%s: %d times only", what, p.done[what])
+			p.t.Errorf("%s: only %d times", what, p.done[what])
 		}
 	}
 }

@@ -251,7 +251,7 @@ func TestHoursInsideSkippedHour(t *testing.T) {
 			UserID: b.users[0], SeatID: b.seats[0], StartTime: start, EndTime: start.Add(20 * time.Minute),
 		})
 		if !errors.Is(err, want) {
-			t.Errorf("on the %dth: got %v, want %v", day, err, want)
+			t.Errorf("on day %d: got %v, want %v", day, err, want)
 		}
 	}
 }

@@ -36,7 +36,7 @@ func wantMovedOn(t *testing.T, when string, db *storetest.DB, before map[string]
 	t.Helper()
 	for table, now := range given(t, db) {
 		if now < before[table] || now >= 1<<53 {
-			t.Errorf("%s: %s goes on at %d, and had given out %d", when, table, now, before[table])
+			t.Errorf("%s: %s continues at %d, but has already used %d", when, table, now, before[table])
 		}
 	}
 }
@@ -107,7 +107,7 @@ func TestRestoreReusesNoID(t *testing.T) {
 		}
 		list, err := b.Notifications(t.Context(), b.users[0], seen, 10)
 		if err != nil || len(list) != 1 {
-			t.Errorf("%s: %d notifications after the last that was seen, %v", when, len(list), err)
+			t.Errorf("%s: %d notifications after the last seen one, %v", when, len(list), err)
 		}
 	}
 }
@@ -133,7 +133,7 @@ func TestCopyReusesNoID(t *testing.T) {
 	migrate(t, "the original", db.URL, false)
 	wantMovedOn(t, "the copy", copied, before)
 	if now := given(t, db); now["seats"] != before["seats"] {
-		t.Errorf("the original goes on at %v", now)
+		t.Errorf("the original continues at %v", now)
 	}
 }
 
@@ -170,7 +170,7 @@ func TestFailoverReusesNoID(t *testing.T) {
 
 	storetest.MakeStandby(t, pg)
 	if _, err := s.Changes(t.Context(), world.Snapshot); !errors.Is(err, library.ErrUnavailable) {
-		t.Errorf("a look at the log of a standby: %v", err)
+		t.Errorf("a refresh on a standby: %v", err)
 	}
 	storetest.Promote(t, pg)
 	look()
@@ -178,7 +178,7 @@ func TestFailoverReusesNoID(t *testing.T) {
 	after := given(t, db)
 	for table, id := range after {
 		if id < before[table]+1_000_000_000 {
-			t.Errorf("%s goes on at %d", table, id)
+			t.Errorf("%s continues at %d", table, id)
 		}
 	}
 	migrate(t, "after the failover", db.URL, false) // the replica has already advanced the ids
@@ -203,12 +203,12 @@ func TestRestoreUnderRunningReplica(t *testing.T) {
 		UPDATE database_identity SET timeline = timeline`) // the same content, but another transaction wrote the row
 	store.ForceRestoreCheck(b.Store)
 	if _, err := b.Changes(t.Context(), world.Snapshot); !errors.Is(err, library.ErrUnavailable) {
-		t.Errorf("the look that notices: %v", err)
+		t.Errorf("the refresh that detects the restore: %v", err)
 	}
 	wantMovedOn(t, "restored", b.db,
 		map[string]int64{"seats": before["seats"] + 1_000_000_000, "users": before["users"] + 1_000_000_000})
 	if c, err := b.Changes(t.Context(), world.Snapshot); err != nil || c.Snapshot.After(world.Snapshot) {
-		t.Errorf("the look after it builds upon what was read before: %v", err)
+		t.Errorf("the next refresh continues from the old snapshot: %v", err)
 	}
 	storetest.Eventually(t, "the revocations are read anew", func() bool {
 		again, err := b.Revocations(t.Context(), log.Snapshot)

@@ -166,7 +166,7 @@ func checkRefusal(t *testing.T, what string, err error, refusal string) {
 	case refusal != "" && err == nil:
 		t.Errorf("%s: accepted", what)
 	case refusal != "" && !strings.Contains(err.Error(), refusal):
-		t.Errorf("%s: refused, and not for %q: %v", what, refusal, err)
+		t.Errorf("%s: refused, but not with %q: %v", what, refusal, err)
 	}
 }
 

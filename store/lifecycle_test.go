@@ -158,7 +158,7 @@ func TestOutcomes(t *testing.T) {
 				if want.err != nil {
 					wantErr(t, err, want.err)
 					if refusal, ok := errors.AsType[*library.Error](err); !ok || refusal.Metadata["status"] != string(status) {
-						t.Errorf("%s: the refusal does not tell the status: %v", name, err)
+						t.Errorf("%s: the error does not state the status: %v", name, err)
 					}
 					wantEqual(t, name+" was refused and changed", b.everything(t), before)
 					continue
@@ -364,7 +364,7 @@ func TestExtendRefuses(t *testing.T) {
 		"a branch that closes": {to: extend, want: library.ErrBranchClosed, change: func(t *testing.T, b bundle) {
 			b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '14:29' FROM branches`)
 		}},
-		"a visit that is over": {to: extend, want: library.ErrNotConfirmed, change: func(t *testing.T, b bundle) {
+		"a reservation that is over": {to: extend, want: library.ErrNotConfirmed, change: func(t *testing.T, b bundle) {
 			b.clock(t, 60)
 		}},
 	} {

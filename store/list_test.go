@@ -157,7 +157,7 @@ func TestStepsAreBounded(t *testing.T) {
 	}{{3, true}, {3, true}, {1, false}, {0, false}} {
 		n, more, err := b.MarkNoShows(t.Context(), 3)
 		if err != nil || n != want.n || more != want.more {
-			t.Errorf("batch %d: %d, more %v, %v; want %+v", i, n, more, err, want)
+			t.Errorf("step %d: %d, more %v, %v; want %+v", i, n, more, err, want)
 		}
 	}
 	// The user waits for three seats and gets one offer: no user has two offers at once.

@@ -78,7 +78,7 @@ func TestMigrationNamesDuplicateStudentIDs(t *testing.T) {
 	_, err := migrations.Up(t.Context(), db.URL)
 	if err == nil || !strings.Contains(err.Error(), "user 1 is IiCase1, user 2 is iIcASE1") ||
 		strings.Contains(err.Error(), "other") {
-		t.Fatalf("the migration says %v", err)
+		t.Fatalf("the migration fails with %v", err)
 	}
 	db.Exec(t, `UPDATE users SET student_id = 'case2' WHERE id = 2`)
 	if _, err := migrations.Up(t.Context(), db.URL); err != nil {
@@ -128,7 +128,7 @@ func TestBranchesAreSortedByBytes(t *testing.T) {
 		INSERT INTO branches (library_id, code, name, timezone)
 		SELECT 1, c, c, 'UTC' FROM unnest('{ab,a-c,a-a,aa,1,b}'::text[]) c`)
 	if byLocale := storetest.Rows[string](t, db, `SELECT code FROM branches ORDER BY code`); slices.IsSorted(byLocale) {
-		t.Fatalf("this locale proves nothing: %v", byLocale)
+		t.Fatalf("this locale folds I like ASCII, so the test proves nothing: %v", byLocale)
 	}
 	c, err := s.LoadWorld(t.Context())
 	if err != nil {

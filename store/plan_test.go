@@ -147,7 +147,7 @@ var calls = map[string]call{
 			_, err := c.Reserve(c.t.Context(), b)
 			return err
 		})},
-	"Reserve for a user who is busy": {prepare: (*caller).visit, do: want(library.ErrUserBusy,
+	"Reserve for a busy user": {prepare: (*caller).visit, do: want(library.ErrUserBusy,
 		func(c *caller, i int) error {
 			b := c.booking(i, 30*time.Minute, 2*time.Hour)
 			b.SeatID = c.seat(i + 10)
@@ -234,7 +234,7 @@ var calls = map[string]call{
 	"RemindOfCheckIn":   due(func(c *caller) func(context.Context, int) (int, bool, error) { return c.RemindOfCheckIn }),
 	"ForgetRevocations": due(func(c *caller) func(context.Context, int) (int, bool, error) { return c.ForgetRevocations }),
 	// The second FindDue skips the rows that the first one has passed.
-	"NextDue after a look": {do: func(c *caller, _ int) error {
+	"NextDue after FindDue": {do: func(c *caller, _ int) error {
 		_, _, err := c.NextDueAfter(c.t.Context(), time.Minute, c.now)
 		return err
 	}},
@@ -391,7 +391,7 @@ func measure(t *testing.T, db *storetest.DB, p place, sessions map[string]*sessi
 			allowed += 2 * seated
 		}
 		if rows > allowed {
-			t.Errorf("%s looked at %d rows each time: %s", name, rows, strings.Join(where, ", "))
+			t.Errorf("%s reads %d rows for each call: %s", name, rows, strings.Join(where, ", "))
 		}
 	}
 }

@@ -66,15 +66,15 @@ func wantOneWinner(t *testing.T, errs []error, lost error) (winner int) {
 	for i, err := range errs {
 		switch {
 		case err == nil && winner >= 0:
-			t.Fatalf("both %d and %d won", winner, i)
+			t.Fatalf("calls %d and %d both succeeded", winner, i)
 		case err == nil:
 			winner = i
 		case !errors.Is(err, lost):
-			t.Fatalf("%d lost with %v, want %v", i, err, lost)
+			t.Fatalf("call %d failed with %v, want %v", i, err, lost)
 		}
 	}
 	if winner < 0 {
-		t.Fatalf("nobody won: %v", errs)
+		t.Fatalf("no call succeeded: %v", errs)
 	}
 	return winner
 }
@@ -120,12 +120,12 @@ func TestReserveRace(t *testing.T) {
 			took = took[rivals:] // in the first round each session prepares its statements
 			slices.Sort(took)
 			median, p99, slowest := took[len(took)/2], took[len(took)*99/100], took[len(took)-1]
-			t.Logf("%d rivals: half of them waited %v, all but one of a hundred %v, the slowest %v", rivals, median, p99,
+			t.Logf("%d rivals: median %v, P99 %v, maximum %v", rivals, median, p99,
 				slowest)
 			// No call waits for the deadlock_timeout of Postgres, unless the machine is so busy
 			// that every call waits long.
 			if slowest > max(time.Second, 5*median) {
-				t.Errorf("half of them waited %v, the slowest %v", median, slowest)
+				t.Errorf("median %v, maximum %v", median, slowest)
 			}
 			storetest.CheckInvariants(t, b.db)
 			if after := b.deadlocks(t, stores...); after != before {
@@ -176,7 +176,7 @@ func TestControlPlainInsertsDeadlock(t *testing.T) {
 		for i := range rivals {
 			rivalsDone.Go(func() { errs[i] = book(i, round) })
 		}
-		storetest.Eventually(t, "all rivals are at the gate", func() bool {
+		storetest.Eventually(t, "all rivals wait for the lock", func() bool {
 			return rivals == storetest.Value[int](t, b.db, `
 				SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
 				AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
@@ -199,7 +199,7 @@ func TestControlPlainInsertsDeadlock(t *testing.T) {
 	}
 	pool.Close()
 	if after := b.deadlocks(t); victims == 0 || after == before {
-		t.Errorf("%d deadlocks by their errors, %d by the statistics: the race of bookings proves nothing", victims,
+		t.Errorf("%d deadlocks by errors, %d by statistics: TestReserveRace proves nothing", victims,
 			after-before)
 	}
 }

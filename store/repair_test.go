@@ -59,7 +59,7 @@ func TestMigrationRepairsOldRows(t *testing.T) {
 	for range 2 {
 		_, err := migrations.Up(t.Context(), db.URL)
 		if err == nil {
-			t.Fatal("it went through")
+			t.Fatal("the migration succeeded")
 		}
 		for _, named := range []string{
 			"branch b2 of library 1 has the time zone 'Europe/Berln'", "branch b3", "'EST5EDT'", "seat 6",
@@ -67,12 +67,12 @@ func TestMigrationRepairsOldRows(t *testing.T) {
 			"branch b5 of library 1 has the name ' Fifth'", "user 2 of library 1", "user 3 of library 1",
 		} {
 			if !strings.Contains(err.Error(), named) {
-				t.Errorf("it does not name %s: %v", named, err)
+				t.Errorf("the error does not name %s: %v", named, err)
 			}
 		}
 		for _, fine := range []string{"b1", "b4", "seat 1 ", "user 1 "} {
 			if strings.Contains(err.Error(), fine) {
-				t.Errorf("it names %s: %v", fine, err)
+				t.Errorf("the error names %s: %v", fine, err)
 			}
 		}
 	}

@@ -82,7 +82,7 @@ func TestStress(t *testing.T) {
 		library.ErrCheckInTooEarly,
 	} {
 		if _, ok := reasons.Load(e.Reason); !ok {
-			t.Errorf("nobody was refused as %s", e.Reason)
+			t.Errorf("no call was refused with %s", e.Reason)
 		}
 	}
 	if after := b.deadlocks(t, stores...); after != before {

@@ -40,7 +40,7 @@ func TestClockToleranceOfWindows(t *testing.T) {
 			reserve("further", 3, noon.Add(14*day+11*time.Second), noon.Add(15*day), library.ErrWindowNotAllowed)
 			reserve("a second too short", 3, theirs, theirs.Add(15*time.Minute-time.Second), library.ErrWindowNotAllowed)
 			reserve("a second too long", 3, theirs, theirs.Add(12*time.Hour+time.Second), library.ErrWindowNotAllowed)
-			reserve("the end of what ended", 3, now, noon.Add(-time.Second), library.Invalid())
+			reserve("a window that has passed", 3, now, noon.Add(-time.Second), library.Invalid())
 
 			join := library.Booking{
 				UserID: b.users[4], SeatID: b.seats[0], StartTime: theirs.Add(14 * day), EndTime: theirs.Add(14*day + time.Hour),

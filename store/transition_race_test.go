@@ -311,9 +311,9 @@ func TestWaitlistIsNotBypassed(t *testing.T) {
 		mustDo(t, stores[0].Cancel, b.users[i], e.ReservationID)
 	}
 	walkIns.Wait()
-	t.Logf("%d tries to pass by", tries.Load())
+	t.Logf("%d attempts to bypass the waitlist", tries.Load())
 	if tries.Load() < line {
-		t.Errorf("%d tries to pass by only", tries.Load())
+		t.Errorf("only %d attempts to bypass the waitlist", tries.Load())
 	}
 	storetest.CheckInvariants(t, b.db)
 }

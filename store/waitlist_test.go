@@ -119,7 +119,7 @@ func TestJoinWaitlistRefuses(t *testing.T) {
 			k.EndTime = at(12*60 + 1)
 			return k
 		}},
-		"a reversed one": {want: library.Invalid(), ask: func(b bundle) library.Booking {
+		"reversed": {want: library.Invalid(), ask: func(b bundle) library.Booking {
 			k := hour(b)
 			k.EndTime = at(-60)
 			return k
@@ -129,7 +129,7 @@ func TestJoinWaitlistRefuses(t *testing.T) {
 		"out of service": {want: library.ErrSeatOutOfService, ask: hour,
 			change: func(t *testing.T, b bundle) { b.db.Exec(t, `UPDATE seats SET out_of_service = true`) }},
 		"closed hours": {want: library.ErrBranchClosed, ask: hour, change: closes},
-		"one's own seat": {want: library.ErrUserBusy,
+		"the user's own seat": {want: library.ErrUserBusy,
 			ask: func(b bundle) library.Booking { k := hour(b); k.UserID = b.users[4]; return k }},
 		"waiting already": {want: library.ErrAlreadyWaiting, change: func(t *testing.T, b bundle) {
 			b.join(t, 0, 0, 45, 90)
@@ -195,7 +195,7 @@ func TestJoinWaitlistRefusesFullWaitlist(t *testing.T) {
 		})
 		wantErr(t, err, want)
 		if e, _ := errors.AsType[*library.Error](err); e == nil || e.Metadata["limit"] != limit {
-			t.Errorf("the limit is told as %v", e)
+			t.Errorf("the error states the limit as %v", e)
 		}
 		wantEqual(t, "refused and changed", b.everything(t), before)
 	}
@@ -334,7 +334,7 @@ func TestRepeatedJoinReturnsFirstAnswer(t *testing.T) {
 		UserID: b.users[0], SeatID: b.seats[1], StartTime: at(600), EndTime: at(660), RequestID: "once",
 	})
 	if err != nil {
-		t.Errorf("the key of an entry stands in the way of a reservation: %v", err)
+		t.Errorf("the request id of an entry blocks a reservation: %v", err)
 	}
 }
 
@@ -756,13 +756,13 @@ func TestClaimOfferRefuses(t *testing.T) {
 		change func(t *testing.T, b bundle, e library.WaitlistEntry)
 		want   error
 	}{
-		"an offer that ran out": {
+		"an offer past its expiry": {
 			want: library.ErrOfferExpired,
 			change: func(t *testing.T, b bundle, _ library.WaitlistEntry) {
 				b.clock(t, 10)
 			},
 		},
-		"an offer that has expired": {
+		"an offer that the worker has ended": {
 			want: library.ErrOfferExpired,
 			change: func(t *testing.T, b bundle, _ library.WaitlistEntry) {
 				b.clock(t, 10)
@@ -777,7 +777,7 @@ func TestClaimOfferRefuses(t *testing.T) {
 		"a busy user": {want: library.ErrUserBusy, change: func(t *testing.T, b bundle, _ library.WaitlistEntry) {
 			b.reserve(t, 0, 1, 30, 90)
 		}},
-		"a user who has two": {
+		"a user at the limit": {
 			want: library.ErrTooManyReservations,
 			change: func(t *testing.T, b bundle, _ library.WaitlistEntry) {
 				b.reserve(t, 0, 1, 120, 180)
@@ -895,7 +895,7 @@ func TestCancelDoesNotWaitForAnotherSeat(t *testing.T) {
 		t.Fatal(err)
 	}
 	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("it took %v", took)
+		t.Errorf("the cancellation took %v", took)
 	}
 	w.exec(t, `COMMIT`)
 	wantDone(t, 1, b.OfferFreeSeats)

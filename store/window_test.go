@@ -136,7 +136,7 @@ func TestWindows(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d pairs side by side, %d refused", both, refused)
+	t.Logf("%d pairs stored, %d windows refused", both, refused)
 	if both < pairs/10 || refused < pairs/10 {
 		t.Error("too few of one kind")
 	}

@@ -71,7 +71,7 @@ func up(ctx context.Context, url string) (result Result, err error) {
 	// some.
 	db := stdlib.OpenDB(*config.ConnConfig, stdlib.OptionAfterConnect(prepare), stdlib.OptionResetSession(prepare))
 	defer db.Close()
-	defer func() { err = explain(ctx, db, err) }()
+	defer func() { err = explainRights(ctx, db, err) }()
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, files)
 	if err != nil {
 		return result, err
@@ -92,10 +92,10 @@ func up(ctx context.Context, url string) (result Result, err error) {
 	if result.Schema, err = provider.GetDBVersion(ctx); err != nil {
 		return result, err
 	}
-	if err := runnable(ctx, db); err != nil {
+	if err := checkRights(ctx, db); err != nil {
 		return result, err
 	}
-	result.Moved, err = adopt(ctx, db)
+	result.Moved, err = settle(ctx, db)
 	return result, err
 }
 
@@ -171,16 +171,16 @@ const (
 	deadlockDetected = "40P01"
 )
 
-// countAsNew is the end of an UPDATE that gives rows with a future xid the xid of this transaction.
-const countAsNew = ` SET xid = DEFAULT
+// setNewXID is the end of an UPDATE that gives rows with a future xid the xid of this transaction.
+const setNewXID = ` SET xid = DEFAULT
 	WHERE library_id = ANY (ARRAY(SELECT id FROM libraries)) AND xid >= pg_snapshot_xmax(pg_current_snapshot())`
 
-// adopt gives rows from another cluster the xid of this transaction, for example after pg_dump and
+// settle gives rows from another cluster the xid of this transaction, for example after pg_dump and
 // pg_restore. The xid in a row is a number of the cluster that wrote the row. If that number is
 // ahead of this cluster, each refresh would read the row as a new one, for years. Rows of this
-// cluster are not affected: the xid of a visible row is before the end of the snapshot. adopt
+// cluster are not affected: the xid of a visible row is before the end of the snapshot. settle
 // returns whether the database is not the one that was last seen.
-func adopt(ctx context.Context, db *sql.DB) (moved bool, err error) {
+func settle(ctx context.Context, db *sql.DB) (moved bool, err error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return false, err
@@ -190,7 +190,7 @@ func adopt(ctx context.Context, db *sql.DB) (moved bool, err error) {
 		return false, err
 	}
 	for _, table := range []string{"branches", "seats", "revocations", "reservation_events"} {
-		_, err := tx.ExecContext(ctx, `UPDATE `+table+countAsNew) //nolint:gosec // table is one of the constants above
+		_, err := tx.ExecContext(ctx, `UPDATE `+table+setNewXID) //nolint:gosec // table is one of the constants above
 		if err != nil {
 			return false, fmt.Errorf("%s: %w", table, err)
 		}

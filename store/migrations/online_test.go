@@ -195,9 +195,9 @@ func TestCheckInsADayLaterAreHOT(t *testing.T) {
 func TestUpOnNewerSchema(t *testing.T) {
 	t.Parallel()
 	url := storetest.NewEmptyDB(t)
-	mine, err := migrations.Up(t.Context(), url)
-	if err != nil || mine.Schema != mine.Newest {
-		t.Fatalf("%+v, %v", mine, err)
+	first, err := migrations.Up(t.Context(), url)
+	if err != nil || first.Schema != first.Newest {
+		t.Fatalf("%+v, %v", first, err)
 	}
 	conn := connect(t, url)
 	for _, c := range []struct {
@@ -205,9 +205,9 @@ func TestUpOnNewerSchema(t *testing.T) {
 		schema, oldest int64
 		refused        bool
 	}{
-		{"the next release", mine.Newest + 3, mine.Newest - 2, false},
-		{"the next release, which needs all of this one", mine.Newest + 3, mine.Newest, false},
-		{"the release after the next", mine.Newest + 7, mine.Newest + 3, true},
+		{"the next release", first.Newest + 3, first.Newest - 2, false},
+		{"the next release, which needs all of this one", first.Newest + 3, first.Newest, false},
+		{"the release after the next", first.Newest + 7, first.Newest + 3, true},
 	} {
 		const insertVersion = `INSERT INTO goose_db_version (version_id, is_applied) VALUES ($1, true)`
 		if _, err := conn.Exec(t.Context(), insertVersion, c.schema); err != nil {
@@ -223,7 +223,7 @@ func TestUpOnNewerSchema(t *testing.T) {
 		if c.refused && (store.Unavailable(err) || !strings.Contains(err.Error(), "start a newer release")) {
 			t.Errorf("%s: %v", c.name, err)
 		}
-		if !c.refused && (got.Schema != c.schema || got.Newest != mine.Newest || len(got.Applied) > 0) {
+		if !c.refused && (got.Schema != c.schema || got.Newest != first.Newest || len(got.Applied) > 0) {
 			t.Errorf("%s: %+v", c.name, got)
 		}
 	}

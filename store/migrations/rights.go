@@ -32,8 +32,8 @@ const (
 		GROUP BY c.oid, c.relname ORDER BY c.relname`
 )
 
-// lacking returns a message about the rights that the role lacks, or "" if it lacks none.
-func lacking(ctx context.Context, db *sql.DB, query string) (string, error) {
+// missingRights returns a message about the rights that the role lacks, or "" if it lacks none.
+func missingRights(ctx context.Context, db *sql.DB, query string) (string, error) {
 	var role string
 	var missing sql.NullString
 	err := db.QueryRowContext(ctx, `
@@ -44,19 +44,19 @@ func lacking(ctx context.Context, db *sql.DB, query string) (string, error) {
 	return fmt.Sprintf("the role %s lacks %s (docs/operations.md lists its rights)", role, missing.String), nil
 }
 
-// runnable returns an error if the role lacks a right that a replica needs. Without this check,
+// checkRights returns an error if the role lacks a right that a replica needs. Without this check,
 // some calls would fail later.
-func runnable(ctx context.Context, db *sql.DB) error {
-	why, err := lacking(ctx, db, missingToRun)
+func checkRights(ctx context.Context, db *sql.DB) error {
+	why, err := missingRights(ctx, db, missingToRun)
 	if err == nil && why != "" {
 		err = errors.New(why)
 	}
 	return err
 }
 
-// explain replaces err by a message that names the missing right, if err is of that kind. Without
-// USAGE on the schema, Postgres does not see the schema at all.
-func explain(ctx context.Context, db *sql.DB, err error) error {
+// explainRights replaces err by a message that names the missing right, if err is of that kind.
+// Without USAGE on the schema, Postgres does not see the schema at all.
+func explainRights(ctx context.Context, db *sql.DB, err error) error {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
 		return err
@@ -68,7 +68,7 @@ func explain(ctx context.Context, db *sql.DB, err error) error {
 	}
 	for _, query := range []string{missingToRun, missingToMigrate} {
 		// The query fails if the role cannot connect, or if the tables do not exist yet.
-		if why, failed := lacking(ctx, db, query); failed == nil && why != "" {
+		if why, failed := missingRights(ctx, db, query); failed == nil && why != "" {
 			return errors.New(why)
 		}
 	}

@@ -19,11 +19,11 @@ func (c Clock) SQL() string {
 }
 
 // At returns the time that the clock shows at a time of the test's clock.
-func (c Clock) At(ours time.Time) time.Time {
-	return c.From.Add(ours.Sub(c.Since) * time.Duration(c.Speed))
+func (c Clock) At(wall time.Time) time.Time {
+	return c.From.Add(wall.Sub(c.Since) * time.Duration(c.Speed))
 }
 
 // Real returns the time of the test's clock at which the clock shows a time.
-func (c Clock) Real(told time.Time) time.Time {
-	return c.Since.Add(told.Sub(c.From) / time.Duration(c.Speed))
+func (c Clock) Real(shown time.Time) time.Time {
+	return c.Since.Add(shown.Sub(c.From) / time.Duration(c.Speed))
 }
