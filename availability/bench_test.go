@@ -120,7 +120,8 @@ func BenchmarkAnswer(b *testing.B) {
 	}
 }
 
-// BenchmarkReaders are whole reads, each of which waits for a look at the log that began after it, by a source that takes no time.
+// BenchmarkReaders are whole reads, each of which waits for a look at the log that began after it,
+// by a source that takes no time.
 func BenchmarkReaders(b *testing.B) {
 	m := startModel(b, feedtest.NewSource(bigLibrary(49)), feed.Options{})
 	for _, n := range []int{1, 100, 1000} {
@@ -157,7 +158,8 @@ func BenchmarkReadersOnPostgres(b *testing.B) {
 	}
 }
 
-// BenchmarkChange is one booking and one cancellation, in turn: making the next world, and telling 3,000 watchers.
+// BenchmarkChange is one booking and one cancellation, in turn: making the next world, and telling
+// 3,000 watchers.
 func BenchmarkChange(b *testing.B) {
 	stepper := func(l *worldBuilder) func() *world {
 		e := reservation(1<<40, 0, 7, -10, 5)

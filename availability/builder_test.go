@@ -18,7 +18,8 @@ func newTestBuilder(catalog library.Catalog, taken ...library.TakenWindow) *worl
 	return l
 }
 
-// TestEventsInAnyOrder gives a worldBuilder the events of a history shuffled, some of them twice, cut into batches anywhere.
+// TestEventsInAnyOrder gives a worldBuilder the events of a history shuffled, some of them twice,
+// cut into batches anywhere.
 func TestEventsInAnyOrder(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -158,7 +159,8 @@ func TestBookingsOfASeatBeforeItsCatalog(t *testing.T) {
 	}
 }
 
-// TestCatalogDifferences changes catalogs at random and compares what is found to differ with what does.
+// TestCatalogDifferences changes catalogs at random and compares what is found to differ with what
+// does.
 func TestCatalogDifferences(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

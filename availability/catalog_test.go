@@ -17,7 +17,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestEditsReplaceOnlyWhatChanged: an edit makes new objects for what it changed, and shares all else with the world before.
+// TestEditsReplaceOnlyWhatChanged: an edit makes new objects for what it changed, and shares all
+// else with the world before.
 func TestEditsReplaceOnlyWhatChanged(t *testing.T) {
 	t.Parallel()
 	const n = 5000
@@ -99,8 +100,8 @@ func TestCatalogAfterChangesIsThatOfAFreshLoad(t *testing.T) {
 	})
 }
 
-// TestRowsThatCannotBeRead: a seat that cannot be read is gone until it can; in an unknown time zone no branch with hours is open; and a look
-// at the seats answers all the same.
+// TestRowsThatCannotBeRead: a seat that cannot be read is gone until it can; in an unknown time
+// zone no branch with hours is open; and a look at the seats answers all the same.
 func TestRowsThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)

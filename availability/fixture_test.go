@@ -41,7 +41,8 @@ func (l *worldBuilder) applyCatalog(c store.Changes, read *library.Catalog) *wor
 	return l.apply(c)
 }
 
-// history makes up what happens to reservations, as the store would let it: those that take a seat never overlap.
+// history makes up what happens to reservations, as the store would let it: those that take a seat
+// never overlap.
 type history struct {
 	seats []int64
 	live  map[int64]library.Event // the last event, by reservation, of those that take their seat
@@ -108,7 +109,8 @@ func bookingsOf(events []library.Event, seat int64) []booking {
 	return out
 }
 
-// startModel returns a model whose feed has loaded the state and follows the source until the test ends.
+// startModel returns a model whose feed has loaded the state and follows the source until the test
+// ends.
 func startModel(t testing.TB, source feed.Source, o feed.Options, subscribers ...feed.Subscriber) *Model {
 	t.Helper()
 	if o.MaxStaleness == 0 {

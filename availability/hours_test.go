@@ -13,7 +13,8 @@ import (
 // zones change their clocks at 2:00, at 1:00 UTC, at midnight, by half an hour, and not at all.
 var zones = []string{"America/New_York", "Europe/Berlin", "America/Asuncion", "Australia/Lord_Howe", "Asia/Kolkata"}
 
-// changeOvers are days on which clocks changed, in the order of zones; on each leap forward and back.
+// changeOvers are days on which clocks changed, in the order of zones; on each leap forward and
+// back.
 var changeOvers = map[string][2]time.Time{
 	"America/New_York":    {date(2026, 3, 8), date(2026, 11, 1)},
 	"Europe/Berlin":       {date(2026, 3, 29), date(2026, 10, 25)},
@@ -24,8 +25,9 @@ var changeOvers = map[string][2]time.Time{
 
 func date(y int, m time.Month, d int) time.Time { return time.Date(y, m, d, 0, 0, 0, 0, time.UTC) }
 
-// drawHours makes up opening hours on quarters of an hour that don't overlap on a day, many of them into the next day. They are longer than
-// what clocks leap over: else one may end before it begins, of which Postgres makes no range.
+// drawHours makes up opening hours on quarters of an hour that don't overlap on a day, many of them
+// into the next day. They are longer than what clocks leap over: else one may end before it begins,
+// of which Postgres makes no range.
 func drawHours(t *rapid.T) []library.OpenHours {
 	var out []library.OpenHours
 	for day := range 7 {
@@ -50,7 +52,8 @@ func drawHours(t *rapid.T) []library.OpenHours {
 	return out
 }
 
-// TestHoursAgreeWithPostgres asks both about windows around the days on which the clocks change: what is open here must be what can be booked.
+// TestHoursAgreeWithPostgres asks both about windows around the days on which the clocks change:
+// what is open here must be what can be booked.
 func TestHoursAgreeWithPostgres(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -91,7 +94,8 @@ func TestHoursAgreeWithPostgres(t *testing.T) {
 	}
 }
 
-// TestInstantsAgreeWithPostgres compares the local times of the days on which clocks change, one by one.
+// TestInstantsAgreeWithPostgres compares the local times of the days on which clocks change, one by
+// one.
 func TestInstantsAgreeWithPostgres(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)

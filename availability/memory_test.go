@@ -13,7 +13,8 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// free returns how many of the seats of the small library are free, and the time that this is true of.
+// free returns how many of the seats of the small library are free, and the time that this is true
+// of.
 func free(t *testing.T, m *Model) (int, time.Time) {
 	t.Helper()
 	p, err := m.Seats(t.Context(), Query{})
@@ -26,8 +27,8 @@ func free(t *testing.T, m *Model) (int, time.Time) {
 
 var taking = []library.Event{reservation(1, 1, 1, -10, 600), reservation(2, 1, 2, -10, 600), reservation(3, 1, 3, -10, 600)}
 
-// pass waits for a time on the Go clock, and until everyone has done what there was to do. The clock of each test here that sleeps is that of
-// synctest, where nobody really waits.
+// pass waits for a time on the Go clock, and until everyone has done what there was to do. The
+// clock of each test here that sleeps is that of synctest, where nobody really waits.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -91,7 +92,8 @@ func TestAnswersFromMemoryWhilePostgresIsGone(t *testing.T) {
 			t.Errorf("an open watch past MaxStaleness: %v", err)
 		}
 
-		// It comes back with something that its log doesn't tell: after a crash, transaction ids may be used again.
+		// It comes back with something that its log doesn't tell: after a crash, transaction ids
+		// may be used again.
 		r.Set(func(r *feedtest.Source) {
 			r.Err, r.Before = nil, nil
 			r.World.Now = minute(1)

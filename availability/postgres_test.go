@@ -38,8 +38,9 @@ func available(t *testing.T, m *Model, seat int64, start, end time.Time) bool {
 	return v.Available
 }
 
-// TestEveryAcknowledgedBookingIsSeen books and cancels on one replica and looks at once on another, without any hint, while others do
-// the same. What Postgres has acknowledged must be seen by a look that begins after.
+// TestEveryAcknowledgedBookingIsSeen books and cancels on one replica and looks at once on another,
+// without any hint, while others do the same. What Postgres has acknowledged must be seen by a look
+// that begins after.
 func TestEveryAcknowledgedBookingIsSeen(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -171,7 +172,8 @@ func (s *watched) LoadWorld(ctx context.Context) (store.World, error) {
 	return s.Source.LoadWorld(ctx)
 }
 
-// TestALongTransactionCostsNothing is the second trap: while it runs, others' events must not be read again and again.
+// TestALongTransactionCostsNothing is the second trap: while it runs, others' events must not be
+// read again and again.
 func TestALongTransactionCostsNothing(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -204,8 +206,8 @@ func TestALongTransactionCostsNothing(t *testing.T) {
 	}
 }
 
-// TestAnswersAgreeWithSQL compares what is free in many windows with what Postgres says about the tables, with opening hours and seats
-// out of service, after a history and after a fresh load.
+// TestAnswersAgreeWithSQL compares what is free in many windows with what Postgres says about the
+// tables, with opening hours and seats out of service, after a history and after a fresh load.
 func TestAnswersAgreeWithSQL(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -358,7 +360,8 @@ func TestAShiftedClock(t *testing.T) {
 	}
 }
 
-// TestWatchersAreToldAtOnce measures from the acknowledged booking, and a hint, to the last of many watchers.
+// TestWatchersAreToldAtOnce measures from the acknowledged booking, and a hint, to the last of many
+// watchers.
 func TestWatchersAreToldAtOnce(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -408,7 +411,8 @@ func TestWatchersAreToldAtOnce(t *testing.T) {
 	wg.Wait()
 	slices.Sort(took)
 	t.Logf("to the last of %d watchers: median %v, worst %v", watchers, took[rounds/2], took[rounds-1])
-	// Without the hint it would be half a second on average. The machine may be busy with other tests.
+	// Without the hint it would be half a second on average. The machine may be busy with other
+	// tests.
 	if took[rounds/2] > 100*time.Millisecond {
 		t.Errorf("the median is %v", took[rounds/2])
 	}

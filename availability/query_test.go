@@ -88,8 +88,8 @@ func slowly(w *world, q question, hours []library.OpenHours, events []library.Ev
 	return p
 }
 
-// TestAnswersAreRight compares answers, most of which are kept ones, with slow ones, while events happen, time passes, and seats
-// change; some readers still have an earlier world.
+// TestAnswersAreRight compares answers, most of which are kept ones, with slow ones, while events
+// happen, time passes, and seats change; some readers still have an earlier world.
 func TestAnswersAreRight(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -15,8 +15,9 @@ import (
 // minutesIn is one minute in the unit of windows.
 const microsPerMinute = 60_000_000
 
-// oracle says what a seat is like in a window, the slow way, from the definition. Where the branch is open it asks isOpen, of whole minutes;
-// bookings and windows must lie on whole minutes, but for instants.
+// oracle says what a seat is like in a window, the slow way, from the definition. Where the branch
+// is open it asks isOpen, of whole minutes; bookings and windows must lie on whole minutes, but for
+// instants.
 func oracle(outOfService bool, taken []booking, isOpen func(w window) bool, w window, candidates []int64) state {
 	free := func(w window) bool {
 		for _, b := range taken {
@@ -145,7 +146,8 @@ func TestLookWithHours(t *testing.T) {
 	})
 }
 
-// TestQuestionsFarAwayAreCheap: whoever thinks up windows that no schedule at hand covers, or that fit into no opening, can't keep a replica busy.
+// TestQuestionsFarAwayAreCheap: whoever thinks up windows that no schedule at hand covers, or that
+// fit into no opening, can't keep a replica busy.
 //
 //nolint:paralleltest // it counts allocations
 func TestQuestionsFarAwayAreCheap(t *testing.T) {

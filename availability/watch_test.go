@@ -36,7 +36,8 @@ func (v *viewer) take(u Update) {
 	}
 }
 
-// catchUp takes all updates that there are, and returns how many of them replaced what it had missed.
+// catchUp takes all updates that there are, and returns how many of them replaced what it had
+// missed.
 func (v *viewer) catchUp() (resyncs int) {
 	for {
 		u, ok := v.watch.take()
@@ -51,7 +52,8 @@ func (v *viewer) catchUp() (resyncs int) {
 	}
 }
 
-// diff compares what the client sees with a fresh look. Seats that are gone, or no longer match, it must have as not available.
+// diff compares what the client sees with a fresh look. Seats that are gone, or no longer match, it
+// must have as not available.
 func (v *viewer) diff(w *world) string {
 	want := map[int64]SeatView{}
 	for _, s := range w.compute(question{filter: v.watch.filter, window: v.watch.about}).page.Seats {
@@ -65,7 +67,8 @@ func (v *viewer) diff(w *world) string {
 	return cmp.Diff(want, v.seats, cmpopts.IgnoreUnexported(SeatView{}))
 }
 
-// TestWatchesAgreeWithFreshLooks lets watchers come and go and read or not while everything there is changes.
+// TestWatchesAgreeWithFreshLooks lets watchers come and go and read or not while everything there
+// is changes.
 func TestWatchesAgreeWithFreshLooks(t *testing.T) {
 	t.Parallel()
 	watches, resyncs := 0, 0
@@ -293,7 +296,8 @@ func TestSlowWatchersDoNotHoldUpOthers(t *testing.T) {
 	}
 }
 
-// TestTimeAloneIsTold has no source of changes but the clock: the model must wake by itself when a booking begins or ends.
+// TestTimeAloneIsTold has no source of changes but the clock: the model must wake by itself when a
+// booking begins or ends.
 func TestTimeAloneIsTold(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -384,7 +388,8 @@ func TestClosedWatchesLeaveNothing(t *testing.T) { //nolint:paralleltest // see 
 	}
 }
 
-// TestAWatchBeginsNoEarlierThanItsReader is about the timeOf when readers have a world already that the hub has not told yet.
+// TestAWatchBeginsNoEarlierThanItsReader is about the timeOf when readers have a world already that
+// the hub has not told yet.
 func TestAWatchBeginsNoEarlierThanItsReader(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -406,7 +411,8 @@ func TestAWatchBeginsNoEarlierThanItsReader(t *testing.T) {
 	})
 }
 
-// TestReadersDoNotWaitForPublishing has the hub held up, as by a publish that takes long: looks at the log go on, and readers get answers.
+// TestReadersDoNotWaitForPublishing has the hub held up, as by a publish that takes long: looks at
+// the log go on, and readers get answers.
 func TestReadersDoNotWaitForPublishing(t *testing.T) {
 	t.Parallel()
 	r := feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")})
@@ -438,7 +444,8 @@ func TestReadersDoNotWaitForPublishing(t *testing.T) {
 	}
 }
 
-// TestWatchersThatAreBehindGetOneUpdate: the latest state of each seat that changed, made once for all that are behind alike.
+// TestWatchersThatAreBehindGetOneUpdate: the latest state of each seat that changed, made once for
+// all that are behind alike.
 func TestWatchersThatAreBehindGetOneUpdate(t *testing.T) {
 	t.Parallel()
 	l := newTestBuilder(smallLibrary("UTC"))
@@ -487,8 +494,8 @@ func TestWatchersThatAreBehindGetOneUpdate(t *testing.T) {
 	}
 }
 
-// TestWatchersAreWokenAtAPace: a change wakes at most wakeGroup of them each wakeGap, so that readers run in between; what happens meanwhile
-// comes with the next round.
+// TestWatchersAreWokenAtAPace: a change wakes at most wakeGroup of them each wakeGap, so that
+// readers run in between; what happens meanwhile comes with the next round.
 func TestWatchersAreWokenAtAPace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

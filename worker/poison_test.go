@@ -52,8 +52,9 @@ var poisons = map[string]poison{
 	},
 }
 
-// TestOneBadRowStopsNoOther has a bad row among 200 reservations in three branches that are no-shows, some with a waiter, and completions
-// and reminders that are due at the same time. The others make their transitions, and so does the bad one after it is mended.
+// TestOneBadRowStopsNoOther has a bad row among 200 reservations in three branches that are
+// no-shows, some with a waiter, and completions and reminders that are due at the same time. The
+// others make their transitions, and so does the bad one after it is mended.
 func TestOneBadRowStopsNoOther(t *testing.T) {
 	t.Parallel()
 	for name, p := range poisons {

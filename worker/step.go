@@ -27,8 +27,8 @@ type step struct {
 	worker *Worker
 	name   string
 	pause  time.Duration // shortest time between two passes
-	pass passFunc
-	full atomic.Bool // the next pass must be full
+	pass   passFunc
+	full   atomic.Bool // the next pass must be full
 
 	failures  int       // in a row
 	notBefore time.Time // earliest start of the next pass

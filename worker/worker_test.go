@@ -20,7 +20,8 @@ import (
 	"github.com/dlsms/dlsms/worker"
 )
 
-// noon is when most tests happen: a Monday, long ago, so that nothing works that takes Go's clock for the database's.
+// noon is when most tests happen: a Monday, long ago, so that nothing works that takes Go's clock
+// for the database's.
 var noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 
 func at(minutes int) time.Time { return noon.Add(time.Duration(minutes) * time.Minute) }
@@ -102,8 +103,8 @@ func kinds(t *testing.T, db *storetest.DB) []string {
 	return storetest.Rows[string](t, db, `SELECT kind || ' ' || count(*) FROM reservation_events GROUP BY kind ORDER BY kind`)
 }
 
-// TestThreeWorkers has three workers, one of which ends early and another one takes its place, do 10,000 things that are due. Each is done
-// once, and each user is told once.
+// TestThreeWorkers has three workers, one of which ends early and another one takes its place, do
+// 10,000 things that are due. Each is done once, and each user is told once.
 func TestThreeWorkers(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -159,8 +160,9 @@ func TestThreeWorkers(t *testing.T) {
 	storetest.CheckInvariants(t, db)
 }
 
-// fillWithDue has so many of each kind come due at noon: on the first seats no-shows, then visits that are over, then reservations to be
-// reminded of, and then offers that have run out, with somebody next in line. For the third ones there are entries whose window has passed.
+// fillWithDue has so many of each kind come due at noon: on the first seats no-shows, then visits
+// that are over, then reservations to be reminded of, and then offers that have run out, with
+// somebody next in line. For the third ones there are entries whose window has passed.
 func fillWithDue(t *testing.T, db *storetest.DB, seats, users []int64, each int) {
 	t.Helper()
 	part := func(ids []int64, i int) []int64 { return ids[i*each : (i+1)*each] }
@@ -205,8 +207,8 @@ func (s *statements) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.Tra
 
 func (s *statements) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// TestWakesWhenDue has a worker that could wait for an hour come in time for a reminder, a no-show, the offer to the next in line, its end,
-// and the next one's no-show. Between them it is at rest.
+// TestWakesWhenDue has a worker that could wait for an hour come in time for a reminder, a no-show,
+// the offer to the next in line, its end, and the next one's no-show. Between them it is at rest.
 func TestWakesWhenDue(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -248,7 +250,8 @@ func TestWakesWhenDue(t *testing.T) {
 			t.Errorf("%.3f s late", seconds)
 		}
 	}
-	// Five moments, each with a look or two (a timer may fire a moment early), of a dozen statements and the transactions around them.
+	// Five moments, each with a look or two (a timer may fire a moment early), of a dozen
+	// statements and the transactions around them.
 	if n := asked.n.Load(); n > 400 {
 		t.Errorf("%d statements: the worker does not rest", n)
 	}
@@ -324,7 +327,8 @@ func TestSweepsAtTheStart(t *testing.T) {
 	storetest.CheckInvariants(t, db)
 }
 
-// TestPostgresGoesAndComesBack stops Postgres under a worker, which says so once, and does what came due once it is back.
+// TestPostgresGoesAndComesBack stops Postgres under a worker, which says so once, and does what
+// came due once it is back.
 func TestPostgresGoesAndComesBack(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)

@@ -19,8 +19,8 @@ var Monday = time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC)
 // Minute returns the time at minute m of Monday.
 func Minute(m int) time.Time { return Monday.Add(time.Duration(m) * time.Minute) }
 
-// Source plays back a change log: a state, and then changes one after another. It serves tests that need no Postgres.
-// The fields may be set before the feed runs, and later in Set.
+// Source plays back a change log: a state, and then changes one after another. It serves tests that
+// need no Postgres. The fields may be set before the feed runs, and later in Set.
 type Source struct {
 	mu      sync.Mutex
 	World   store.World     // the state
@@ -30,7 +30,8 @@ type Source struct {
 	Now func() time.Time
 	// Err is the error of each call; nil: none fails.
 	Err error
-	// Before and After run at both ends of each read: before its snapshot is taken, and after. Loading runs in each load.
+	// Before and After run at both ends of each read: before its snapshot is taken, and after.
+	// Loading runs in each load.
 	Before         func(ctx context.Context)
 	After, Loading func()
 	// Reads and Loads count the calls of Changes and LoadWorld.
@@ -95,8 +96,8 @@ func hook(mu *sync.Mutex, f func()) {
 	}
 }
 
-// WithCatalog adds to c the changes from the old catalog to the new one, as Postgres tells them: a deleted seat touches its branch,
-// and a deleted branch touches the other branches.
+// WithCatalog adds to c the changes from the old catalog to the new one, as Postgres tells them: a
+// deleted seat touches its branch, and a deleted branch touches the other branches.
 func WithCatalog(c store.Changes, old, read library.Catalog) store.Changes {
 	c.CatalogChanged = true
 	before := map[int64]library.Seat{}
@@ -152,7 +153,8 @@ func (s *Source) Happen(events ...library.Event) {
 	})
 }
 
-// SmallLibrary returns a catalog of two branches: day, with seats 1 to 3 and the given hours, and night, with seat 4, which never closes.
+// SmallLibrary returns a catalog of two branches: day, with seats 1 to 3 and the given hours, and
+// night, with seat 4, which never closes.
 func SmallLibrary(timezone string, hours ...library.OpenHours) library.Catalog {
 	return library.Catalog{
 		Branches: []library.Branch{
@@ -168,7 +170,8 @@ func SmallLibrary(timezone string, hours ...library.OpenHours) library.Catalog {
 	}
 }
 
-// Reservation returns an event of a reservation that takes its seat from minute start to minute end.
+// Reservation returns an event of a reservation that takes its seat from minute start to minute
+// end.
 func Reservation(id, version, seat int64, start, end int) library.Event {
 	return library.Event{
 		ID: id*100 + version, Kind: library.EventReserved, ReservationID: id, Version: version, SeatID: seat,
