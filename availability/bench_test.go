@@ -13,7 +13,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// bigLibrary has n seats, 25 to a branch, each booked ten times in the coming days.
+// bigLibrary has n seats, 25 in each branch, with ten bookings each in the coming days.
 func bigLibrary(seats int) store.World {
 	w := store.World{Now: monday}
 	for i := range seats {
@@ -42,7 +42,7 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// BenchmarkLoad is for 50,000 seats and 500,000 reservations, without Postgres's part.
+// BenchmarkLoad loads 50,000 seats and 500,000 reservations without Postgres.
 func BenchmarkLoad(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
@@ -51,13 +51,13 @@ func BenchmarkLoad(b *testing.B) {
 		b.StartTimer()
 		l.load(read)
 		b.StopTimer()
-		b.ReportMetric(float64(heap()-before)/(1<<20), "MiB") // what was read is garbage by now
+		b.ReportMetric(float64(heap()-before)/(1<<20), "MiB") // the rows are garbage now
 		runtime.KeepAlive(l)
 		b.StartTimer()
 	}
 }
 
-// BenchmarkLoadFromPostgres is the same with it.
+// BenchmarkLoadFromPostgres loads them from Postgres.
 func BenchmarkLoadFromPostgres(b *testing.B) {
 	db := storetest.NewDB(b)
 	seats := db.Seats(b, 50_000)
@@ -76,7 +76,7 @@ func BenchmarkLoadFromPostgres(b *testing.B) {
 	}
 }
 
-// BenchmarkAnswer is what an answer costs besides the look at the log.
+// BenchmarkAnswer measures an answer without its refresh.
 func BenchmarkAnswer(b *testing.B) {
 	hours := func(w store.World) store.World {
 		for i := range w.Branches {
@@ -109,7 +109,7 @@ func BenchmarkAnswer(b *testing.B) {
 		if c.q.window != present {
 			continue
 		}
-		b.Run(c.name+"/kept", func(b *testing.B) {
+		b.Run(c.name+"/cached", func(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
@@ -120,8 +120,8 @@ func BenchmarkAnswer(b *testing.B) {
 	}
 }
 
-// BenchmarkReaders are whole reads, each of which waits for a look at the log that began after it,
-// by a source that takes no time.
+// BenchmarkReaders measures whole reads. Each waits for a refresh that begins after it, from a
+// source that takes no time.
 func BenchmarkReaders(b *testing.B) {
 	m := startModel(b, feedtest.NewSource(bigLibrary(49)), feed.Options{})
 	for _, n := range []int{1, 100, 1000} {
@@ -139,7 +139,7 @@ func BenchmarkReaders(b *testing.B) {
 	}
 }
 
-// BenchmarkReadersOnPostgres are whole reads with everything.
+// BenchmarkReadersOnPostgres measures whole reads with Postgres.
 func BenchmarkReadersOnPostgres(b *testing.B) {
 	db := storetest.NewDB(b)
 	db.Seats(b, 49)
@@ -158,8 +158,8 @@ func BenchmarkReadersOnPostgres(b *testing.B) {
 	}
 }
 
-// BenchmarkChange is one booking and one cancellation, in turn: making the next world, and telling
-// 3,000 watchers.
+// BenchmarkChange measures a booking and a cancellation in turn: building the next world, and
+// publishing to 3,000 watches.
 func BenchmarkChange(b *testing.B) {
 	stepper := func(l *worldBuilder) func() *world {
 		e := reservation(1<<40, 0, 7, -10, 5)
@@ -203,7 +203,7 @@ func BenchmarkChange(b *testing.B) {
 					b.StopTimer()
 					for _, w := range watches {
 						if u, ok := w.take(); !ok || u.Snapshot {
-							b.Fatal("a watcher was not told")
+							b.Fatal("a watcher got no update")
 						}
 					}
 					b.StartTimer()

@@ -18,9 +18,9 @@ func newTestBuilder(catalog library.Catalog, taken ...library.TakenWindow) *worl
 	return l
 }
 
-// TestEventsInAnyOrder gives a worldBuilder the events of a history shuffled, some of them twice,
-// cut into batches anywhere.
-func TestEventsInAnyOrder(t *testing.T) {
+// TestEventOrderDoesNotMatter applies the events of a history in random order, some of them twice,
+// in groups of random size.
+func TestEventOrderDoesNotMatter(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		h := &history{seats: []int64{1, 2, 3, 4}, live: map[int64]library.Event{}}
@@ -35,7 +35,7 @@ func TestEventsInAnyOrder(t *testing.T) {
 
 		l := newTestBuilder(smallLibrary("UTC"))
 		for i := 0; i < len(sent); {
-			n := rapid.IntRange(1, len(sent)-i).Draw(t, "batch")
+			n := rapid.IntRange(1, len(sent)-i).Draw(t, "group")
 			before := *l.world
 			beforeTaken := append(occupancy{}, before.taken...)
 			old := l.world
@@ -48,7 +48,7 @@ func TestEventsInAnyOrder(t *testing.T) {
 				}
 				changed := slices.Contains(differences(old, w), pair{p, p})
 				if was := bookingsOf(sent[:i-n], s.ID); changed == slices.Equal(was, want) {
-					t.Fatalf("seat %d went from %v to %v; that it differs is said to be %v", s.ID, was, want, changed)
+					t.Fatalf("seat %d went from %v to %v; differences reports %v", s.ID, was, want, changed)
 				}
 			}
 			if !slices.Equal(beforeTaken, old.taken) {
@@ -58,8 +58,8 @@ func TestEventsInAnyOrder(t *testing.T) {
 	})
 }
 
-// TestWorldsDoNotChange keeps every world of a history and looks at them again in the end.
-func TestWorldsDoNotChange(t *testing.T) {
+// TestWorldsAreImmutable keeps each world of a history and checks them all at the end.
+func TestWorldsAreImmutable(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		h := &history{seats: []int64{1, 2, 3, 4}, live: map[int64]library.Event{}}
@@ -86,7 +86,8 @@ func TestWorldsDoNotChange(t *testing.T) {
 		}
 		for _, k := range all {
 			for p := range k.w.seats {
-				// What was over for a minute may be forgotten, and what was over for two must be.
+				// A booking that ended a minute ago may be dropped, and one that ended two minutes
+				// ago must be.
 				got, limit := k.w.taken.at(p), k.w.now-retention
 				live := func(b booking) bool { return b.end > limit }
 				if !slices.Equal(filtered(got, live), filtered(k.want[p], live)) {
@@ -97,7 +98,7 @@ func TestWorldsDoNotChange(t *testing.T) {
 				}
 			}
 		}
-		// All that is known in the end is known of something.
+		// At the end each known version belongs to a booking or a tombstone.
 		live, fading := 0, map[int64]bool{}
 		for _, taken := range l.taken {
 			live += len(taken)
@@ -108,7 +109,7 @@ func TestWorldsDoNotChange(t *testing.T) {
 			}
 		}
 		if len(l.known) != live+len(fading) {
-			t.Fatalf("%d reservations are known, of which %d are live and %d ended lately", len(l.known), live, len(fading))
+			t.Fatalf("%d reservations are known, of which %d are live and %d have tombstones", len(l.known), live, len(fading))
 		}
 	})
 }
@@ -117,7 +118,7 @@ func filtered(bs []booking, keep func(booking) bool) []booking {
 	return slices.DeleteFunc(slices.Clone(bs), func(b booking) bool { return !keep(b) })
 }
 
-func TestEndedVersionsAreRememberedForAWhile(t *testing.T) {
+func TestTombstonesLastForRetention(t *testing.T) {
 	t.Parallel()
 	l := newTestBuilder(smallLibrary("UTC"))
 	e := reservation(1, 1, 2, 60, 120)
@@ -132,21 +133,21 @@ func TestEndedVersionsAreRememberedForAWhile(t *testing.T) {
 	}
 }
 
-func TestTransitionsThatKeepTheWindowChangeNothing(t *testing.T) {
+func TestCheckInKeepsGeneration(t *testing.T) {
 	t.Parallel()
 	e := reservation(1, 1, 2, 60, 120)
 	l := newTestBuilder(smallLibrary("UTC"), library.TakenWindow{ReservationID: 1, Version: 1, SeatID: 2, StartTime: e.StartTime, EndTime: e.EndTime})
 	generation := l.world.generation
 	e.Version, e.Status = 2, library.CheckedIn
 	if w := l.apply(store.Changes{Now: monday, Events: []library.Event{e}}); w.generation != generation {
-		t.Error("a check-in made kept answers worthless")
+		t.Error("a check-in dropped the cached answers")
 	}
 	if w := l.apply(store.Changes{Now: monday, Events: []library.Event{over(e)}}); w.generation == generation || len(w.taken.at(1)) > 0 {
 		t.Error("the end after the check-in was ignored")
 	}
 }
 
-func TestBookingsOfASeatBeforeItsCatalog(t *testing.T) {
+func TestBookingArrivesBeforeItsSeat(t *testing.T) {
 	t.Parallel()
 	l := newTestBuilder(smallLibrary("UTC"))
 	e := reservation(1, 1, 9, 60, 120)
@@ -159,9 +160,9 @@ func TestBookingsOfASeatBeforeItsCatalog(t *testing.T) {
 	}
 }
 
-// TestCatalogDifferences changes catalogs at random and compares what is found to differ with what
-// does.
-func TestCatalogDifferences(t *testing.T) {
+// TestDifferencesOfCatalogs changes catalogs at random and compares the differences found with the
+// real ones.
+func TestDifferencesOfCatalogs(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		draw := func(label string) library.Catalog {

@@ -17,9 +17,9 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestEditsReplaceOnlyWhatChanged: an edit makes new objects for what it changed, and shares all
-// else with the world before.
-func TestEditsReplaceOnlyWhatChanged(t *testing.T) {
+// TestCatalogEditsShareUnchangedParts checks that an edit creates objects for the changed parts
+// only, and shares the rest with the world before.
+func TestCatalogEditsShareUnchangedParts(t *testing.T) {
 	t.Parallel()
 	const n = 5000
 	read := library.Catalog{Branches: []library.Branch{{ID: 1, Code: "a", Timezone: "UTC"}, {ID: 2, Code: "b", Timezone: "UTC"}}}
@@ -35,7 +35,7 @@ func TestEditsReplaceOnlyWhatChanged(t *testing.T) {
 		w := l.applyCatalog(store.Changes{Now: monday}, &after)
 		read = after
 		if w.index != old.index || !slices.Equal(w.taken, old.taken) {
-			t.Errorf("%s: positions or bookings were made anew", what)
+			t.Errorf("%s: positions or bookings were copied", what)
 		}
 		other := 0
 		for i, s := range w.seats {
@@ -44,7 +44,7 @@ func TestEditsReplaceOnlyWhatChanged(t *testing.T) {
 			}
 		}
 		if other != replaced {
-			t.Errorf("%s: %d seats were made anew, want %d", what, other, replaced)
+			t.Errorf("%s: %d seats are new objects, want %d", what, other, replaced)
 		}
 		if (w.generation != old.generation) != (w.catalog != old.catalog) {
 			t.Errorf("%s: generation %d after %d", what, w.generation, old.generation)
@@ -64,8 +64,8 @@ func TestEditsReplaceOnlyWhatChanged(t *testing.T) {
 	edit("the same hours", 0, func(c *library.Catalog) { c.Branches[1].Hours = slices.Clone(nineToFive) })
 }
 
-// TestCatalogAfterChangesIsThatOfAFreshLoad changes catalogs at random.
-func TestCatalogAfterChangesIsThatOfAFreshLoad(t *testing.T) {
+// TestChangedCatalogEqualsFreshLoad changes catalogs at random.
+func TestChangedCatalogEqualsFreshLoad(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		draw := func() (c library.Catalog) {
@@ -100,9 +100,9 @@ func TestCatalogAfterChangesIsThatOfAFreshLoad(t *testing.T) {
 	})
 }
 
-// TestRowsThatCannotBeRead: a seat that cannot be read is gone until it can; in an unknown time
-// zone no branch with hours is open; and a look at the seats answers all the same.
-func TestRowsThatCannotBeRead(t *testing.T) {
+// TestUnreadableRowsAreLeftOut checks that a seat is left out while its row is unreadable, that a
+// branch with hours in an unknown time zone is closed, and that queries still answer.
+func TestUnreadableRowsAreLeftOut(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	seats := db.Seats(t, 3)
@@ -115,7 +115,7 @@ func TestRowsThatCannotBeRead(t *testing.T) {
 	m := startModel(t, db.Open(t, freeRules()), feed.Options{})
 	look := func(what string, want ...int64) {
 		t.Helper()
-		fresh := startModel(t, db.Open(t, freeRules()), feed.Options{}) // a replica that starts now
+		fresh := startModel(t, db.Open(t, freeRules()), feed.Options{}) // as a replica that starts now
 		for _, m := range []*Model{m, fresh} {
 			p, err := m.Seats(t.Context(), Query{AvailableOnly: true})
 			if err != nil {

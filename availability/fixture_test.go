@@ -17,7 +17,7 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// The fixtures that the tests share with those of the feed.
+// These fixtures are shared with the tests of the feed.
 var (
 	monday       = feedtest.Monday
 	minute       = feedtest.Minute
@@ -26,7 +26,7 @@ var (
 	over         = feedtest.Over
 )
 
-// applyCatalog applies changes in which the catalog may have applyCatalog another one.
+// applyCatalog applies c and, if read is not nil, the changes from the present catalog to read.
 func (l *worldBuilder) applyCatalog(c store.Changes, read *library.Catalog) *world {
 	if read != nil {
 		old := library.Catalog{}
@@ -41,22 +41,21 @@ func (l *worldBuilder) applyCatalog(c store.Changes, read *library.Catalog) *wor
 	return l.apply(c)
 }
 
-// history makes up what happens to reservations, as the store would let it: those that take a seat
-// never overlap.
+// history generates events as the store does: reservations that take the same seat never overlap.
 type history struct {
 	seats []int64
-	live  map[int64]library.Event // the last event, by reservation, of those that take their seat
-	last  int64                   // reservation
+	live  map[int64]library.Event // the last event of each reservation that takes its seat
+	last  int64                   // id of the newest reservation
 }
 
-// draw makes up the next event; none if it would break a rule.
+// draw generates the next event; false if it would break a rule.
 func (h *history) draw(t *rapid.T, span int) (library.Event, bool) {
 	ids := slices.Sorted(maps.Keys(h.live))
 	if len(ids) > 0 && rapid.Bool().Draw(t, "goes on") {
 		e := h.live[rapid.SampledFrom(ids).Draw(t, "reservation")]
 		e.ID, e.Version = e.ID+1, e.Version+1
 		switch rapid.IntRange(0, 3).Draw(t, "how") {
-		case 0: // nothing that shows here
+		case 0: // does not change the bookings
 			e.Kind, e.Status = library.EventCheckedIn, library.CheckedIn
 		case 1:
 			e.Kind = library.EventExtended
@@ -73,7 +72,8 @@ func (h *history) draw(t *rapid.T, span int) (library.Event, bool) {
 		return e, true
 	}
 	start := rapid.IntRange(0, span).Draw(t, "start")
-	e := reservation(h.last+1, 1, rapid.SampledFrom(h.seats).Draw(t, "seat"), start, start+rapid.IntRange(1, 90).Draw(t, "length"))
+	seat, length := rapid.SampledFrom(h.seats).Draw(t, "seat"), rapid.IntRange(1, 90).Draw(t, "length")
+	e := reservation(h.last+1, 1, seat, start, start+length)
 	if h.taken(e) {
 		return e, false
 	}
@@ -91,7 +91,7 @@ func (h *history) taken(e library.Event) bool {
 	return false
 }
 
-// bookingsOf returns what takes a seat, in the order of time, given the events known.
+// bookingsOf returns the bookings of a seat after the events, in the order of time.
 func bookingsOf(events []library.Event, seat int64) []booking {
 	last := map[int64]library.Event{}
 	for _, e := range events {

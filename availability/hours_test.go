@@ -13,8 +13,8 @@ import (
 // zones change their clocks at 2:00, at 1:00 UTC, at midnight, by half an hour, and not at all.
 var zones = []string{"America/New_York", "Europe/Berlin", "America/Asuncion", "Australia/Lord_Howe", "Asia/Kolkata"}
 
-// changeOvers are days on which clocks changed, in the order of zones; on each leap forward and
-// back.
+// changeOvers are days on which the clocks change: a day on which they skip time, and one on which
+// they repeat it.
 var changeOvers = map[string][2]time.Time{
 	"America/New_York":    {date(2026, 3, 8), date(2026, 11, 1)},
 	"Europe/Berlin":       {date(2026, 3, 29), date(2026, 10, 25)},
@@ -25,9 +25,9 @@ var changeOvers = map[string][2]time.Time{
 
 func date(y int, m time.Month, d int) time.Time { return time.Date(y, m, d, 0, 0, 0, 0, time.UTC) }
 
-// drawHours makes up opening hours on quarters of an hour that don't overlap on a day, many of them
-// into the next day. They are longer than what clocks leap over: else one may end before it begins,
-// of which Postgres makes no range.
+// drawHours generates opening hours on quarters of an hour that do not overlap on a day, many of
+// them into the next day. They are longer than a change of the clocks: otherwise an opening may end
+// before it begins, which is not a range in Postgres.
 func drawHours(t *rapid.T) []library.OpenHours {
 	var out []library.OpenHours
 	for day := range 7 {
@@ -52,8 +52,8 @@ func drawHours(t *rapid.T) []library.OpenHours {
 	return out
 }
 
-// TestHoursAgreeWithPostgres asks both about windows around the days on which the clocks change:
-// what is open here must be what can be booked.
+// TestHoursAgreeWithPostgres compares windows around the days on which the clocks change: the read
+// model and the database must agree on which are open.
 func TestHoursAgreeWithPostgres(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -82,7 +82,7 @@ func TestHoursAgreeWithPostgres(t *testing.T) {
 				got = at.start <= w.start && w.end <= at.end
 			}
 			if got != want {
-				rt.Fatalf("%s, %v to %v, hours %v: %v, and to Postgres %v", zone, start, end, branch.Hours, got, want)
+				rt.Fatalf("%s, %v to %v, hours %v: %v, in Postgres %v", zone, start, end, branch.Hours, got, want)
 			}
 			if n++; got {
 				open++
@@ -90,12 +90,11 @@ func TestHoursAgreeWithPostgres(t *testing.T) {
 		}
 	})
 	if n > 0 && (open < n/20 || open > n*19/20) {
-		t.Errorf("%d of %d windows were open: too one-sided to prove anything", open, n)
+		t.Errorf("%d of %d windows were open: too few of one kind to prove agreement", open, n)
 	}
 }
 
-// TestInstantsAgreeWithPostgres compares the local times of the days on which clocks change, one by
-// one.
+// TestInstantsAgreeWithPostgres compares the local times of the days on which the clocks change.
 func TestInstantsAgreeWithPostgres(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -112,7 +111,7 @@ func TestInstantsAgreeWithPostgres(t *testing.T) {
 			for i, w := range want {
 				local := first.Add(time.Duration(i) * 5 * time.Minute)
 				if got := time.Unix(c.instantOf(local.Unix()), 0); !got.Equal(w) {
-					t.Errorf("%s %s: %s, and to Postgres %s", zone, local.Format(time.DateTime), got.UTC(), w.UTC())
+					t.Errorf("%s %s: %s, in Postgres %s", zone, local.Format(time.DateTime), got.UTC(), w.UTC())
 				}
 			}
 		}
@@ -134,8 +133,8 @@ func TestNeverCloses(t *testing.T) {
 	}{
 		{"without hours", nil, true},
 		{"from six to six every day", week, true},
-		{"but for a minute on Wednesday", allButOne, false},
-		{"but for Saturday", week[:6], false},
+		{"except a minute on Wednesday", allButOne, false},
+		{"except Saturday", week[:6], false},
 	} {
 		if got := neverCloses(c.hours); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
@@ -143,8 +142,9 @@ func TestNeverCloses(t *testing.T) {
 	}
 }
 
-// The database refuses to book in a branch whose time zone it does not know.
-func TestABranchInAnUnknownZoneNeverOpens(t *testing.T) {
+// TestBranchInUnknownZoneNeverOpens agrees with the database, which refuses to book in a branch
+// with an unknown time zone.
+func TestBranchInUnknownZoneNeverOpens(t *testing.T) {
 	t.Parallel()
 	nine := library.OpenHours{Weekday: time.Monday, Opens: 9 * time.Hour, Closes: 17 * time.Hour}
 	for _, zone := range []string{"Atlantis/Capital", "", "Local"} {

@@ -13,8 +13,7 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// free returns how many of the seats of the small library are free, and the time that this is true
-// of.
+// free returns the number of free seats of the small library, and the time of the answer.
 func free(t *testing.T, m *Model) (int, time.Time) {
 	t.Helper()
 	p, err := m.Seats(t.Context(), Query{})
@@ -25,36 +24,38 @@ func free(t *testing.T, m *Model) (int, time.Time) {
 	return p.Available, p.AsOf
 }
 
-var taking = []library.Event{reservation(1, 1, 1, -10, 600), reservation(2, 1, 2, -10, 600), reservation(3, 1, 3, -10, 600)}
+var taking = []library.Event{
+	reservation(1, 1, 1, -10, 600), reservation(2, 1, 2, -10, 600), reservation(3, 1, 3, -10, 600),
+}
 
-// pass waits for a time on the Go clock, and until everyone has done what there was to do. The
-// clock of each test here that sleeps is that of synctest, where nobody really waits.
+// pass advances the clock of synctest, and waits until all goroutines are blocked.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-var errGone = library.ErrUnavailable.WithCause(errors.New("connection refused"))
+var errUnreachable = library.ErrUnavailable.WithCause(errors.New("connection refused"))
 
-// The durations of the feed that show here.
+// These durations are those of package feed.
 const (
 	secondRead = time.Second
 	lastRetry  = 250 * time.Millisecond
 )
 
-// stuck is a Postgres that says nothing for as long as it is given to answer.
+// stuck is a Postgres that does not answer within the timeout of a read.
 func stuck(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	<-ctx.Done()
 }
 
-func TestAnswersFromMemoryWhilePostgresIsGone(t *testing.T) {
+func TestAnswersFromMemoryWhilePostgresIsUnreachable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")})
-		var anew []int
-		m := startModel(t, r, feed.Options{MaxStaleness: 10 * time.Second}, feed.Subscriber{OnEvents: func(d feed.Delta) { anew = append(anew, len(d.Events)) }})
+		var received []int
+		m := startModel(t, r, feed.Options{MaxStaleness: 10 * time.Second},
+			feed.Subscriber{OnEvents: func(d feed.Delta) { received = append(received, len(d.Events)) }})
 		watch, err := m.Watch(t.Context(), Query{})
 		if err != nil {
 			t.Fatal(err)
@@ -63,8 +64,8 @@ func TestAnswersFromMemoryWhilePostgresIsGone(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		// Every look now takes as long as Postgres is given to answer.
-		r.Set(func(r *feedtest.Source) { r.Err, r.Before = errGone, stuck })
+		// Each read now takes as long as its timeout.
+		r.Set(func(r *feedtest.Source) { r.Err, r.Before = errUnreachable, stuck })
 		began, lastGood := time.Now(), time.Now()
 		if got, asOf := free(t, m); got != 4 || !asOf.Equal(monday) || time.Since(began) != 2*time.Second+secondRead {
 			t.Errorf("the first to notice got %d as of %v after %v", got, asOf, time.Since(began))
@@ -73,7 +74,7 @@ func TestAnswersFromMemoryWhilePostgresIsGone(t *testing.T) {
 			pass(time.Second)
 			began := time.Now()
 			if got, asOf := free(t, m); got != 4 || !asOf.Equal(monday) || time.Since(began) != 0 {
-				t.Errorf("while it is gone: %d as of %v after %v", got, asOf, time.Since(began))
+				t.Errorf("while it is unreachable: %d as of %v after %v", got, asOf, time.Since(began))
 			}
 		}
 		if s := m.Stats(); s.Reachable || s.Age != time.Since(lastGood) {
@@ -92,8 +93,8 @@ func TestAnswersFromMemoryWhilePostgresIsGone(t *testing.T) {
 			t.Errorf("an open watch past MaxStaleness: %v", err)
 		}
 
-		// It comes back with something that its log doesn't tell: after a crash, transaction ids
-		// may be used again.
+		// Postgres answers again, with a booking that its change log does not show: after a crash,
+		// transaction ids may be reused.
 		r.Set(func(r *feedtest.Source) {
 			r.Err, r.Before = nil, nil
 			r.World.Now = minute(1)
@@ -103,8 +104,8 @@ func TestAnswersFromMemoryWhilePostgresIsGone(t *testing.T) {
 		if got, asOf := free(t, m); got != 3 || !asOf.Equal(minute(1)) {
 			t.Errorf("back again: %d as of %v", got, asOf)
 		}
-		if len(anew) != 2 || anew[1] != 0 || r.Loads.Load() != 2 {
-			t.Errorf("after %d loads, followers were told of %v events", r.Loads.Load(), anew)
+		if len(received) != 2 || received[1] != 0 || r.Loads.Load() != 2 {
+			t.Errorf("after %d loads, OnEvents received %v events", r.Loads.Load(), received)
 		}
 		if s := m.Stats(); !s.Reachable || s.Watches != 0 {
 			t.Errorf("%+v", s)
@@ -112,7 +113,7 @@ func TestAnswersFromMemoryWhilePostgresIsGone(t *testing.T) {
 	})
 }
 
-func TestADatabaseThatWentBackIsLoadedAnew(t *testing.T) {
+func TestRestoredDatabaseIsReloaded(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		what    string
@@ -138,7 +139,7 @@ func TestADatabaseThatWentBackIsLoadedAnew(t *testing.T) {
 				}
 				restored := []library.TakenWindow{{ReservationID: 2, Version: 1, SeatID: 2, StartTime: monday.Add(-time.Hour), EndTime: minute(60)}}
 				r.Set(func(r *feedtest.Source) {
-					c.changes.Events = []library.Event{taking[2]} // of another life
+					c.changes.Events = []library.Event{taking[2]} // from before the restore
 					r.Pending = append(r.Pending, c.changes)
 					r.World.Taken, r.World.Snapshot = restored, c.changes.Snapshot
 					r.Loading = func() { time.Sleep(time.Second) }

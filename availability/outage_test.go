@@ -14,8 +14,8 @@ import (
 	"github.com/dlsms/dlsms/store/migrations"
 )
 
-// TestPostgresStopsAndComesBack has a Postgres of its own, to stop it in both ways.
-func TestPostgresStopsAndComesBack(t *testing.T) {
+// TestRecoversAfterPostgresRestart has a Postgres of its own, which it stops and kills.
+func TestRecoversAfterPostgresRestart(t *testing.T) {
 	t.Parallel()
 	pg, err := stack.StartPostgres(t.Context(), stack.PostgresConfig{Unsafe: true, Log: io.Discard})
 	if err != nil {
@@ -33,7 +33,7 @@ func TestPostgresStopsAndComesBack(t *testing.T) {
 	if _, err := s.Seed(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
-	source := &watched{Source: s}
+	source := &countingSource{Source: s}
 	m := startModel(t, source, feed.Options{MaxStaleness: 1500 * time.Millisecond})
 	look := func() (Page, error) { return m.Seats(t.Context(), Query{AvailableOnly: true}) }
 	users := 0
@@ -53,7 +53,7 @@ func TestPostgresStopsAndComesBack(t *testing.T) {
 		if err := end.do(); err != nil {
 			t.Fatal(err)
 		}
-		// From retention, with the true time, for as long as that may be; then not.
+		// Answers come from memory, with their true time, until MaxStaleness. Then queries fail.
 		stale := 0
 		pace := time.NewTicker(10 * time.Millisecond)
 		for ; ; <-pace.C {
@@ -71,7 +71,7 @@ func TestPostgresStopsAndComesBack(t *testing.T) {
 			if stale++; stale > 1 && time.Since(began) > 500*time.Millisecond {
 				t.Errorf("%s: an answer from retention took %v", end.how, time.Since(began))
 			}
-			// The poll may have looked once more before the end.
+			// The feed may have refreshed once more before Postgres ended.
 			if len(p.Seats) != len(good.Seats) || p.AsOf.Before(good.AsOf) || p.AsOf.Sub(good.AsOf) > time.Second {
 				t.Fatalf("%s: %d seats as of %v, before the end %d as of %v", end.how, len(p.Seats), p.AsOf, len(good.Seats), good.AsOf)
 			}
@@ -102,9 +102,9 @@ func TestPostgresStopsAndComesBack(t *testing.T) {
 		pace.Stop()
 		t.Logf("%s: %d answers from retention; %v after the start it was fresh again", end.how, stale, time.Since(back))
 		if source.loads.Load() == loads {
-			t.Errorf("%s: the world was not loaded anew", end.how)
+			t.Errorf("%s: the state was not loaded again", end.how)
 		}
-		// And it is as fresh as ever.
+		// Readers see acknowledged bookings again.
 		users++
 		r, err := s.Reserve(t.Context(), library.Booking{UserID: int64(users), SeatID: good.Seats[0].ID, EndTime: time.Now().Add(time.Hour)})
 		if err != nil {

@@ -21,14 +21,14 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// freeRules are rules under which a test may book as much as it likes.
+// freeRules returns a policy without a limit of upcoming reservations.
 func freeRules() library.Policy {
 	r := library.DefaultPolicy()
 	r.MaxUpcoming = 0
 	return r
 }
 
-// available asks whether one seat is free in a window.
+// available reports whether a seat is available in a window.
 func available(t *testing.T, m *Model, seat int64, start, end time.Time) bool {
 	t.Helper()
 	v, _, _, err := m.Seat(t.Context(), seat, start, end)
@@ -38,10 +38,10 @@ func available(t *testing.T, m *Model, seat int64, start, end time.Time) bool {
 	return v.Available
 }
 
-// TestEveryAcknowledgedBookingIsSeen books and cancels on one replica and looks at once on another,
-// without any hint, while others do the same. What Postgres has acknowledged must be seen by a look
-// that begins after.
-func TestEveryAcknowledgedBookingIsSeen(t *testing.T) {
+// TestReadersSeeAcknowledgedBookings books and cancels on one replica and immediately reads on
+// another, without hints, while other clients do the same. A read that begins after the
+// acknowledgement must see the change.
+func TestReadersSeeAcknowledgedBookings(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	const clients, rounds = 8, 60
@@ -50,7 +50,7 @@ func TestEveryAcknowledgedBookingIsSeen(t *testing.T) {
 	models := []*Model{startModel(t, stores[0], feed.Options{}), startModel(t, stores[1], feed.Options{})}
 	begin := time.Now().Add(time.Hour).Truncate(time.Hour)
 
-	// A transaction that began before all others and goes on after them.
+	// This transaction begins before all others and ends after them.
 	long, err := pgx.Connect(t.Context(), db.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +91,7 @@ func TestEveryAcknowledgedBookingIsSeen(t *testing.T) {
 	wg.Wait()
 }
 
-// writer is a connection that writes reservations by hand, to commit them when the test wants.
+// writer is a connection that writes reservations, and commits them when the test wants.
 type writer struct {
 	conn *pgx.Conn
 	user int64
@@ -114,7 +114,7 @@ func (w *writer) exec(t *testing.T, sql string, args ...any) {
 	}
 }
 
-// book writes a reservation and its event, as Reserve does, and returns the event's id.
+// book writes a reservation and its event, like Reserve, and returns the id of the event.
 func (w *writer) book(t *testing.T, seat int64, start, end time.Time) (event int64) {
 	t.Helper()
 	err := w.conn.QueryRow(t.Context(), `
@@ -130,8 +130,8 @@ func (w *writer) book(t *testing.T, seat int64, start, end time.Time) (event int
 	return event
 }
 
-// TestEventsCommittedOutOfTheOrderOfTheirIDs is the first trap of a log with a serial id.
-func TestEventsCommittedOutOfTheOrderOfTheirIDs(t *testing.T) {
+// TestEventsCommittedOutOfIDOrder covers the first problem of a change log with a serial id.
+func TestEventsCommittedOutOfIDOrder(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	seats := db.Seats(t, 2)
@@ -155,31 +155,31 @@ func TestEventsCommittedOutOfTheOrderOfTheirIDs(t *testing.T) {
 	}
 }
 
-// watched counts what a source says.
-type watched struct {
+// countingSource counts the events and loads of a source.
+type countingSource struct {
 	feed.Source
 	events, loads atomic.Int64
 }
 
-func (s *watched) Changes(ctx context.Context, since store.Snapshot) (store.Changes, error) {
+func (s *countingSource) Changes(ctx context.Context, since store.Snapshot) (store.Changes, error) {
 	c, err := s.Source.Changes(ctx, since)
 	s.events.Add(int64(len(c.Events)))
 	return c, err
 }
 
-func (s *watched) LoadWorld(ctx context.Context) (store.World, error) {
+func (s *countingSource) LoadWorld(ctx context.Context) (store.World, error) {
 	s.loads.Add(1)
 	return s.Source.LoadWorld(ctx)
 }
 
-// TestALongTransactionCostsNothing is the second trap: while it runs, others' events must not be
-// read again and again.
-func TestALongTransactionCostsNothing(t *testing.T) {
+// TestLongTransactionDoesNotRepeatEvents covers the second problem: while a long transaction runs,
+// the events of other transactions must not be read again and again.
+func TestLongTransactionDoesNotRepeatEvents(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	const n = 40
 	seats := db.Seats(t, 2*n)
-	source := &watched{Source: db.Open(t, freeRules())}
+	source := &countingSource{Source: db.Open(t, freeRules())}
 	m := startModel(t, source, feed.Options{})
 	start := time.Now().Add(time.Hour)
 	end := start.Add(time.Hour)
@@ -189,7 +189,7 @@ func TestALongTransactionCostsNothing(t *testing.T) {
 		long.book(t, seats[n+i], start, end)
 		quick.book(t, seats[i], start, end)
 		if available(t, m, seats[i], start, end) || !available(t, m, seats[n+i], start, end) {
-			t.Fatalf("after %d bookings it sees another world", i)
+			t.Fatalf("after %d bookings the model has a wrong state", i)
 		}
 	}
 	if got := source.events.Load(); got != n {
@@ -206,8 +206,8 @@ func TestALongTransactionCostsNothing(t *testing.T) {
 	}
 }
 
-// TestAnswersAgreeWithSQL compares what is free in many windows with what Postgres says about the
-// tables, with opening hours and seats out of service, after a history and after a fresh load.
+// TestAnswersAgreeWithSQL compares the available seats in many windows with SQL over the tables,
+// with opening hours and seats out of service, after a history and after a load.
 func TestAnswersAgreeWithSQL(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -257,27 +257,27 @@ func TestAnswersAgreeWithSQL(t *testing.T) {
 				got = append(got, v.ID)
 			}
 			if !slices.Equal(got, want) {
-				t.Fatalf("%v to %v: %v, and to Postgres %v", start, end, got, want)
+				t.Fatalf("%v to %v: %v, in Postgres %v", start, end, got, want)
 			}
 			all, err := m.Seats(t.Context(), Query{Start: start, End: end})
 			if err != nil || all.Available != len(got) || all.Total != len(seats) {
 				t.Fatal(all, err)
 			}
-			// What is said about later must be true then.
+			// The answer about a later time must be right at that time.
 			for _, v := range all.Seats {
 				if !v.NextAvailableAt.IsZero() && !available(t, m, v.ID, v.NextAvailableAt, v.NextAvailableAt.Add(end.Sub(start))) {
-					t.Fatalf("seat %d is not free at %v, when it is said to be, for %v", v.ID, v.NextAvailableAt, end.Sub(start))
+					t.Fatalf("seat %d is not free at %v, its NextAvailableAt, for %v", v.ID, v.NextAvailableAt, end.Sub(start))
 				}
 			}
 		}
 		free += len(want)
 	}
 	if booked < 100 || free < 300 {
-		t.Errorf("%d booked, %d free: too few to prove anything", booked, free)
+		t.Errorf("%d booked, %d free: too few to prove agreement", booked, free)
 	}
 }
 
-func TestACatalogChangedBySQL(t *testing.T) {
+func TestCatalogChangedBySQL(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	seats := db.Seats(t, 2)
@@ -305,7 +305,7 @@ func TestACatalogChangedBySQL(t *testing.T) {
 		told      int
 	}{
 		{"a seat goes out of service", fmt.Sprintf(`UPDATE seats SET out_of_service = true WHERE id = %d`, seats[0]), 1, 1},
-		{"a seat comes", `INSERT INTO seats (library_id, branch_id, area, label) SELECT library_id, branch_id, 'New', 'N-1' FROM seats LIMIT 1`, 2, 1},
+		{"a seat is added", `INSERT INTO seats (library_id, branch_id, area, label) SELECT library_id, branch_id, 'New', 'N-1' FROM seats LIMIT 1`, 2, 1},
 		{"the branch closes for all but the day after tomorrow", `INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
 			SELECT 1, id, extract(isodow FROM dlsms_now() AT TIME ZONE timezone + interval '2 days'), '00:00', '24:00' FROM branches`, 0, 2},
 		{"it opens again", `DELETE FROM branch_hours`, 2, 2},
@@ -317,7 +317,7 @@ func TestACatalogChangedBySQL(t *testing.T) {
 			t.Errorf("%s: %d free, %v", step.what, p.Available, err)
 		}
 		if u := next(); len(u.Seats) != step.told {
-			t.Errorf("%s: told of %+v", step.what, u.Seats)
+			t.Errorf("%s: the update has %+v", step.what, u.Seats)
 		}
 		if diff := v.diff(m.world.Load()); diff != "" {
 			t.Errorf("%s: %s", step.what, diff)
@@ -325,8 +325,8 @@ func TestACatalogChangedBySQL(t *testing.T) {
 	}
 }
 
-// TestAShiftedClock moves Postgres's clock, which is the only one that counts.
-func TestAShiftedClock(t *testing.T) {
+// TestFollowsPostgresClock moves Postgres's clock, which alone decides.
+func TestFollowsPostgresClock(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	seats := db.Seats(t, 1)
@@ -343,7 +343,7 @@ func TestAShiftedClock(t *testing.T) {
 		{start, SeatView{NextAvailableAt: end}},
 		{end.Add(-time.Minute), SeatView{NextAvailableAt: end}},
 		{end.Add(time.Hour), SeatView{Available: true}},
-		{start.Add(time.Minute), SeatView{NextAvailableAt: end}}, // back, after the booking was forgotten
+		{start.Add(time.Minute), SeatView{NextAvailableAt: end}}, // backward, after the booking was dropped
 	} {
 		db.SetClock(t, c.now)
 		p, err := m.Seats(t.Context(), Query{})
@@ -360,9 +360,9 @@ func TestAShiftedClock(t *testing.T) {
 	}
 }
 
-// TestWatchersAreToldAtOnce measures from the acknowledged booking, and a hint, to the last of many
-// watchers.
-func TestWatchersAreToldAtOnce(t *testing.T) {
+// TestWatchersSeeBookingsPromptly measures the time from an acknowledged booking and a hint to the
+// last of many watchers.
+func TestWatchersSeeBookingsPromptly(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	const watchers, rounds = 300, 30

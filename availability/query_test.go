@@ -18,7 +18,7 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// nineToFive are hours on the first days of the tests.
+// nineToFive are hours on the first two days of the tests.
 var nineToFive = []library.OpenHours{
 	{Weekday: time.Monday, Opens: 9 * time.Hour, Closes: 17 * time.Hour},
 	{Weekday: time.Tuesday, Opens: 9 * time.Hour, Closes: 17 * time.Hour},
@@ -42,7 +42,7 @@ func drawQuestion(t *rapid.T, span int) question {
 	return question{filter: newFilter(q), window: about, availableOnly: q.AvailableOnly, after: q.AfterID, limit: q.Limit}
 }
 
-// slowly answers a question about seats from the definitions, given the events that happened.
+// slowly computes the answer to a question from the definitions and the events.
 func slowly(w *world, q question, hours []library.OpenHours, events []library.Event) Page {
 	p := Page{AsOf: w.asOf}
 	about := q.window
@@ -88,8 +88,8 @@ func slowly(w *world, q question, hours []library.OpenHours, events []library.Ev
 	return p
 }
 
-// TestAnswersAreRight compares answers, most of which are kept ones, with slow ones, while events
-// happen, time passes, and seats change; some readers still have an earlier world.
+// TestAnswersAreRight compares answers, most of them cached, with those of slowly, while events
+// happen, time passes, and seats change. Some readers have an older world.
 func TestAnswersAreRight(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -131,7 +131,7 @@ func TestAnswersAreRight(t *testing.T) {
 				p := worlds[max(0, len(worlds)-rapid.IntRange(1, 3).Draw(t, "world"))]
 				q := rapid.SampledFrom(questions).Draw(t, "question")
 				if q.window != present && q.start < p.w.now {
-					continue // of what is over one may know more or less
+					continue // the builder may have dropped bookings that ended
 				}
 				got, want := p.w.page(q), slowly(p.w, q, hours, p.events)
 				if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(Page{}, SeatView{}), cmpopts.IgnoreFields(Page{}, "Generation", "ValidUntil")); diff != "" {
@@ -157,7 +157,7 @@ func TestAnswersAreRight(t *testing.T) {
 	})
 }
 
-func TestKeptAnswersAreShared(t *testing.T) {
+func TestCachedAnswersAreShared(t *testing.T) {
 	t.Parallel()
 	e := reservation(1, 1, 2, 60, 120)
 	l := newTestBuilder(smallLibrary("UTC"), library.TakenWindow{ReservationID: 1, Version: 1, SeatID: 2, StartTime: e.StartTime, EndTime: e.EndTime})
@@ -191,8 +191,9 @@ func TestKeptAnswersAreShared(t *testing.T) {
 	}
 }
 
-// TestKeptAnswersAreBounded by the seats in them too, whatever the size of the library.
-func TestKeptAnswersAreBounded(t *testing.T) {
+// TestCachedAnswersAreBounded checks that the seats in the cached answers are bounded too, however
+// large the library is.
+func TestCachedAnswersAreBounded(t *testing.T) {
 	t.Parallel()
 	catalog := smallLibrary("UTC")
 	const seats = maxCachedSeats / 10
@@ -202,7 +203,7 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 		catalog.Seats = append(catalog.Seats, s)
 	}
 	l := newTestBuilder(catalog, library.TakenWindow{ReservationID: 1, Version: 1, SeatID: 1, StartTime: minute(60), EndTime: minute(120)})
-	for m := range 3 { // an answer that is replaced by a later one counts once
+	for m := range 3 { // an answer that replaces another counts once
 		l.apply(store.Changes{Now: minute(60 * m)})
 		l.world.page(question{})
 	}
@@ -259,7 +260,7 @@ func TestSeat(t *testing.T) {
 	}
 }
 
-func TestWhatIsRefused(t *testing.T) {
+func TestInvalidQueriesAreRefused(t *testing.T) {
 	t.Parallel()
 	m := startModel(t, feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")}), feed.Options{})
 	seats := func(q Query) error { _, err := m.Seats(t.Context(), q); return err }
@@ -311,7 +312,7 @@ func TestBranches(t *testing.T) {
 	}
 }
 
-func TestBranchesSayWhenTheyAreOpen(t *testing.T) {
+func TestBranchesReturnOpeningTimes(t *testing.T) {
 	t.Parallel()
 	l := newTestBuilder(smallLibrary("UTC", nineToFive...))
 	for _, c := range []struct {

@@ -15,9 +15,9 @@ import (
 // minutesIn is one minute in the unit of windows.
 const microsPerMinute = 60_000_000
 
-// oracle says what a seat is like in a window, the slow way, from the definition. Where the branch
-// is open it asks isOpen, of whole minutes; bookings and windows must lie on whole minutes, but for
-// instants.
+// oracle computes the state of a seat in a window slowly, from the definition. isOpen says whether
+// the branch is open in a window of whole minutes. Bookings and windows must lie on whole minutes,
+// except instants.
 func oracle(outOfService bool, taken []booking, isOpen func(w window) bool, w window, candidates []int64) state {
 	free := func(w window) bool {
 		for _, b := range taken {
@@ -47,7 +47,7 @@ func oracle(outOfService bool, taken []booking, isOpen func(w window) bool, w wi
 	return st
 }
 
-// candidates are the only times from which on a seat can applyCatalog free.
+// candidatesOf returns the only times from which on a seat can become free.
 func candidatesOf(taken []booking, w window, openings []window) []int64 {
 	out := []int64{w.start}
 	for _, b := range taken {
@@ -67,7 +67,7 @@ func drawWindow(t *rapid.T, span int) window {
 	return window{start, start + int64(rapid.IntRange(1, 240).Draw(t, "window length"))*microsPerMinute}
 }
 
-func TestLook(t *testing.T) {
+func TestStateOfSeat(t *testing.T) {
 	t.Parallel()
 	always := func(window) bool { return true }
 	rapid.Check(t, func(t *rapid.T) {
@@ -86,7 +86,7 @@ func TestLook(t *testing.T) {
 		if got != want {
 			t.Fatalf("in %v with %v taken: %+v, want %+v", w, taken, got, want)
 		}
-		// As an instant moves on, the state stays until it is said to change, and changes then.
+		// As time passes, the state holds until the returned time, and changes then.
 		if w.end-w.start > 1 {
 			return
 		}
@@ -104,7 +104,7 @@ func TestLook(t *testing.T) {
 	})
 }
 
-func TestLookWithHours(t *testing.T) {
+func TestStateWithOpeningHours(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		branch := library.Branch{Code: "b", Timezone: rapid.SampledFrom(zones).Draw(t, "zone"), Hours: drawHours(t)}
@@ -146,11 +146,11 @@ func TestLookWithHours(t *testing.T) {
 	})
 }
 
-// TestQuestionsFarAwayAreCheap: whoever thinks up windows that no schedule at hand covers, or that
-// fit into no opening, can't keep a replica busy.
+// TestDistantQueriesAreCheap checks that a client cannot keep a replica busy with windows that no
+// schedule in memory covers, or that fit into no opening.
 //
 //nolint:paralleltest // it counts allocations
-func TestQuestionsFarAwayAreCheap(t *testing.T) {
+func TestDistantQueriesAreCheap(t *testing.T) {
 	var hours []library.OpenHours
 	for day := range 7 {
 		hours = append(hours, library.OpenHours{Weekday: time.Weekday(day), Opens: 8 * time.Hour, Closes: 22 * time.Hour})
@@ -181,7 +181,7 @@ func TestQuestionsFarAwayAreCheap(t *testing.T) {
 	}
 }
 
-func TestViewOfASeat(t *testing.T) {
+func TestSeatView(t *testing.T) {
 	t.Parallel()
 	s := &seat{Seat: library.Seat{ID: 7, Area: "Hall", Label: "D-7", Amenities: []int16{1}}, branch: "day"}
 	taken := []booking{{window{minute(60).UnixMicro(), minute(90).UnixMicro()}, 1}, {window{minute(90).UnixMicro(), minute(100).UnixMicro()}, 2}}

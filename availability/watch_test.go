@@ -21,7 +21,7 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// viewer is what a client makes of a watch: the last snapshot, with the changes after it.
+// viewer is the client of a watch: the last snapshot with the later changes.
 type viewer struct {
 	watch *Watch
 	seats map[int64]SeatView // nil before the first snapshot
@@ -36,8 +36,8 @@ func (v *viewer) take(u Update) {
 	}
 }
 
-// catchUp takes all updates that there are, and returns how many of them replaced what it had
-// missed.
+// catchUp reads all pending updates, and returns the number of snapshots that replaced missed
+// updates.
 func (v *viewer) catchUp() (resyncs int) {
 	for {
 		u, ok := v.watch.take()
@@ -52,8 +52,8 @@ func (v *viewer) catchUp() (resyncs int) {
 	}
 }
 
-// diff compares what the client sees with a fresh look. Seats that are gone, or no longer match, it
-// must have as not available.
+// diff compares the seats of the client with a fresh answer. Seats that were deleted or no longer
+// match must be not available.
 func (v *viewer) diff(w *world) string {
 	want := map[int64]SeatView{}
 	for _, s := range w.compute(question{filter: v.watch.filter, window: v.watch.about}).page.Seats {
@@ -67,9 +67,9 @@ func (v *viewer) diff(w *world) string {
 	return cmp.Diff(want, v.seats, cmpopts.IgnoreUnexported(SeatView{}))
 }
 
-// TestWatchesAgreeWithFreshLooks lets watchers come and go and read or not while everything there
-// is changes.
-func TestWatchesAgreeWithFreshLooks(t *testing.T) {
+// TestWatchesAgreeWithFreshAnswers opens, reads and closes watches at random while events, time and
+// catalog change.
+func TestWatchesAgreeWithFreshAnswers(t *testing.T) {
 	t.Parallel()
 	watches, resyncs := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -132,7 +132,7 @@ func TestWatchesAgreeWithFreshLooks(t *testing.T) {
 				}
 				read = &catalog
 			case 6:
-				// Loaded anew, at an earlier time perhaps, and with other bookings.
+				// Loaded again, perhaps at an earlier time, and with other bookings.
 				now = now.Add(time.Duration(rapid.IntRange(-10, 10).Draw(t, "minutes")) * time.Minute)
 				world := store.World{Now: now, Catalog: catalog}
 				for id, e := range h.live {
@@ -168,7 +168,7 @@ func TestWatchesAgreeWithFreshLooks(t *testing.T) {
 	}
 }
 
-func TestUpdatesAreWhatChanged(t *testing.T) {
+func TestUpdatesHoldChangedSeats(t *testing.T) {
 	t.Parallel()
 	l := newTestBuilder(smallLibrary("UTC"))
 	hub := newHub()
@@ -195,7 +195,7 @@ func TestUpdatesAreWhatChanged(t *testing.T) {
 		what    string
 		changes store.Changes
 		catalog *library.Catalog
-		want    map[string][]int64 // ids of the seats told of
+		want    map[string][]int64 // ids of the seats in the updates
 	}{
 		{"nothing", store.Changes{Now: minute(1)}, nil, nil},
 		{"a booking", store.Changes{Now: minute(1), Events: []library.Event{e}}, nil,
@@ -226,12 +226,12 @@ func TestUpdatesAreWhatChanged(t *testing.T) {
 			}
 		}
 		if !maps.EqualFunc(got, step.want, slices.Equal) {
-			t.Errorf("%s: told of %v, want %v", step.what, got, step.want)
+			t.Errorf("%s: updates of %v, want %v", step.what, got, step.want)
 		}
 	}
 }
 
-func TestWatchersOfTheSameShareUpdates(t *testing.T) {
+func TestWatchesOfSameQueryShareUpdates(t *testing.T) {
 	t.Parallel()
 	l := newTestBuilder(smallLibrary("UTC"))
 	hub := newHub()
@@ -259,8 +259,8 @@ func TestWatchersOfTheSameShareUpdates(t *testing.T) {
 	}
 }
 
-// TestSlowWatchersDoNotHoldUpOthers has one that never reads beside one that does.
-func TestSlowWatchersDoNotHoldUpOthers(t *testing.T) {
+// TestSlowWatchersDoNotDelayOthers has a watcher that never reads beside one that does.
+func TestSlowWatchersDoNotDelayOthers(t *testing.T) {
 	t.Parallel()
 	r := feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")})
 	m := startModel(t, r, feed.Options{})
@@ -296,9 +296,9 @@ func TestSlowWatchersDoNotHoldUpOthers(t *testing.T) {
 	}
 }
 
-// TestTimeAloneIsTold has no source of changes but the clock: the model must wake by itself when a
-// booking begins or ends.
-func TestTimeAloneIsTold(t *testing.T) {
+// TestWatchersSeeThePassingOfTime has no changes except time: the feed must refresh when a booking
+// begins or ends.
+func TestWatchersSeeThePassingOfTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
@@ -307,7 +307,7 @@ func TestTimeAloneIsTold(t *testing.T) {
 			{ReservationID: 1, Version: 1, SeatID: 1, StartTime: at(300 * time.Millisecond), EndTime: at(1500 * time.Millisecond)},
 			{ReservationID: 2, Version: 1, SeatID: 2, StartTime: at(1700 * time.Millisecond), EndTime: at(time.Hour)},
 		}})
-		// Postgres's clock is that of another year.
+		// Postgres's clock is in another year.
 		r.Now = func() time.Time { return at(time.Since(start)).Truncate(time.Microsecond) }
 		m := startModel(t, r, feed.Options{})
 		w, err := m.Watch(t.Context(), Query{})
@@ -330,8 +330,8 @@ func TestTimeAloneIsTold(t *testing.T) {
 	})
 }
 
-// TestClosedWatchesLeaveNothing runs alone, since goleak sees the goroutines of all tests.
-func TestClosedWatchesLeaveNothing(t *testing.T) { //nolint:paralleltest // see above
+// TestClosedWatchesLeakNothing runs alone, since goleak sees the goroutines of all tests.
+func TestClosedWatchesLeakNothing(t *testing.T) { //nolint:paralleltest // see above
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	ctx, cancel := context.WithCancel(t.Context())
 	r := feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")})
@@ -354,7 +354,7 @@ func TestClosedWatchesLeaveNothing(t *testing.T) { //nolint:paralleltest // see 
 		}
 		open = append(open, w)
 	}
-	m.hub.mu.Lock() // as while all are told what is new: who asks how things are doesn't wait for that
+	m.hub.mu.Lock() // as during a long publish, for which Stats must not wait
 	told := m.Stats()
 	m.hub.mu.Unlock()
 	if n, groups := told.Watches, told.Groups; n != 200 || groups != 21 {
@@ -388,9 +388,9 @@ func TestClosedWatchesLeaveNothing(t *testing.T) { //nolint:paralleltest // see 
 	}
 }
 
-// TestAWatchBeginsNoEarlierThanItsReader is about the timeOf when readers have a world already that
-// the hub has not told yet.
-func TestAWatchBeginsNoEarlierThanItsReader(t *testing.T) {
+// TestWatchBeginsNoOlderThanItsReader covers the moment when readers have a world that the hub has
+// not published yet.
+func TestWatchBeginsNoOlderThanItsReader(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")})
@@ -404,15 +404,15 @@ func TestAWatchBeginsNoEarlierThanItsReader(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer w.Close()
-		m.hub.publish(first) // by somebody who is slower
+		m.hub.publish(first) // by a slower goroutine
 		if u, err := w.Next(t.Context()); err != nil || !u.AsOf.Equal(minute(1)) {
 			t.Errorf("the watch begins as of %v, %v", u.AsOf, err)
 		}
 	})
 }
 
-// TestReadersDoNotWaitForPublishing has the hub held up, as by a publish that takes long: looks at
-// the log go on, and readers get answers.
+// TestReadersDoNotWaitForPublishing holds the lock of the hub, like a long publish: refreshes go
+// on, and readers get answers.
 func TestReadersDoNotWaitForPublishing(t *testing.T) {
 	t.Parallel()
 	r := feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")})
@@ -439,14 +439,14 @@ func TestReadersDoNotWaitForPublishing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !u.Seats[0].Available {
-			break // the booking that began at the time of the world
+			break // the booking that begins at the time of the world
 		}
 	}
 }
 
-// TestWatchersThatAreBehindGetOneUpdate: the latest state of each seat that changed, made once for
-// all that are behind alike.
-func TestWatchersThatAreBehindGetOneUpdate(t *testing.T) {
+// TestMissedUpdatesAreMerged checks that a watcher that has fallen behind gets one update with the
+// latest state of each seat, which is made once for all watchers that missed the same updates.
+func TestMissedUpdatesAreMerged(t *testing.T) {
 	t.Parallel()
 	l := newTestBuilder(smallLibrary("UTC"))
 	hub := newHub()
@@ -461,13 +461,13 @@ func TestWatchersThatAreBehindGetOneUpdate(t *testing.T) {
 	}
 	booked := reservation(1, 1, 1, 60, 120)
 	without, moved := smallLibrary("UTC"), smallLibrary("UTC")
-	without.Seats = without.Seats[:2] // and without seat 4
+	without.Seats = without.Seats[:2] // without seats 3 and 4
 	moved.Seats[1].BranchID = 2
 	hub.publish(l.apply(store.Changes{Now: monday, Events: []library.Event{booked}}))
-	watches[2].take() // this one is less behind
+	watches[2].take() // this one misses fewer updates
 	hub.publish(l.apply(store.Changes{Now: monday, Events: []library.Event{over(booked)}}))
-	hub.publish(l.applyCatalog(store.Changes{Now: monday}, &without))  // seat 3 is gone
-	hub.publish(l.applyCatalog(store.Changes{Now: minute(1)}, &moved)) // and back; seat 2 is gone
+	hub.publish(l.applyCatalog(store.Changes{Now: monday}, &without))  // seat 3 is deleted
+	hub.publish(l.applyCatalog(store.Changes{Now: minute(1)}, &moved)) // seat 3 is added, seat 2 leaves the branch
 	encoded := 0
 	for i, w := range watches {
 		u, ok := w.take()
@@ -490,13 +490,13 @@ func TestWatchersThatAreBehindGetOneUpdate(t *testing.T) {
 		u.Memo(func() any { encoded++; return nil })
 	}
 	if encoded != 2 {
-		t.Errorf("encoded %d times, want once for the two that are behind alike, and once for the third", encoded)
+		t.Errorf("encoded %d times, want once for the two that missed the same, and once for the third", encoded)
 	}
 }
 
-// TestWatchersAreWokenAtAPace: a change wakes at most wakeGroup of them each wakeGap, so that
-// readers run in between; what happens meanwhile comes with the next round.
-func TestWatchersAreWokenAtAPace(t *testing.T) {
+// TestWatchersAreWokenInGroups checks that a change wakes at most wakeGroup watchers each wakeGap,
+// so that readers run in between. Changes that come meanwhile are published in the next round.
+func TestWatchersAreWokenInGroups(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const watches, bookings = 20 * wakeGroup, 50
@@ -526,24 +526,24 @@ func TestWatchersAreWokenAtAPace(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		for i := range bookings { // one a millisecond
+		for i := range bookings { // one each millisecond
 			e := reservation(int64(i+1), 1, int64(i%4+1), 10*i, 10*i+5)
 			r.Happen(e)
 			m.Wake()
 			before := updates.Load()
-			time.Sleep(wakeGap) //nolint:forbidigo // the bubble's time
+			time.Sleep(wakeGap) //nolint:forbidigo // advances the clock of synctest
 			synctest.Wait()
 			if n := updates.Load() - before; n > 2*wakeGroup {
 				t.Errorf("%d updates in %v", n, wakeGap)
 			}
 		}
-		time.Sleep(3 * watches / wakeGroup * wakeGap) //nolint:forbidigo // the bubble's time
+		time.Sleep(3 * watches / wakeGroup * wakeGap) //nolint:forbidigo // advances the clock of synctest
 		synctest.Wait()
 		if n := updates.Load(); n < watches || n > 5*watches {
 			t.Errorf("%d watches got %d updates of %d bookings", watches, n, bookings)
 		}
 		if n := seats.Load(); n < 4*watches || n > 16*watches {
-			t.Errorf("%d watches were told of %d seats", watches, n)
+			t.Errorf("%d watches got updates of %d seats", watches, n)
 		}
 	})
 }

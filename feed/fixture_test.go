@@ -13,7 +13,7 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// model is a feed with the smallest read model: how many seats are free.
+// model is a feed with a minimal read model: the number of free seats.
 type model struct {
 	*Feed
 	seats int
@@ -54,7 +54,7 @@ func (m *model) apply(d Delta) {
 	m.state.Store(&state{m.seats - len(now), d.Now})
 }
 
-// read returns how many seats are free, and the time that this is true of.
+// read returns the number of free seats and the time of the state.
 func (m *model) read(ctx context.Context) (*state, error) {
 	if err := m.Refresh(ctx); err != nil {
 		return nil, err
@@ -73,8 +73,13 @@ func free(t *testing.T, m *model) (int, time.Time) {
 	return s.free, s.asOf
 }
 
-// taking takes the seats of the first branch, from before Monday on.
-var taking = []library.Event{feedtest.Reservation(1, 1, 1, -10, 600), feedtest.Reservation(2, 1, 2, -10, 600), feedtest.Reservation(3, 1, 3, -10, 600)}
+// taking has an event for each seat of the first branch, which takes the seat from before Monday
+// on.
+var taking = []library.Event{
+	feedtest.Reservation(1, 1, 1, -10, 600),
+	feedtest.Reservation(2, 1, 2, -10, 600),
+	feedtest.Reservation(3, 1, 3, -10, 600),
+}
 
 // start returns a model whose feed has loaded the state and follows the source until the test ends.
 func start(t *testing.T, source Source, o Options) *model {
@@ -104,9 +109,8 @@ func run(t *testing.T, m *model) {
 	t.Cleanup(func() { cancel(); wg.Wait() })
 }
 
-// pass lets time pass on the clock of synctest, and waits until all goroutines have done their
-// work. That clock stands still unless all goroutines wait, so what takes no time waited for
-// nothing.
+// pass advances the clock of synctest, and waits until all goroutines are blocked. The clock stands
+// still while a goroutine runs, so a call that takes no time has not waited.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()

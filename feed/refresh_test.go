@@ -13,7 +13,7 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-func TestReadersShareTheNextLook(t *testing.T) {
+func TestReadersShareTheNextRefresh(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
@@ -31,11 +31,11 @@ func TestReadersShareTheNextLook(t *testing.T) {
 				}
 			})
 		}
-		looks := r.Reads.Load()
+		reads := r.Reads.Load()
 		read(4, 10*time.Millisecond)
 		pass(3 * time.Millisecond)
-		// The look under way has its snapshot already: what happens now is seen by the next one
-		// only.
+		// The running refresh has its snapshot already. Only the next one sees an event from now
+		// on.
 		r.Happen(taking[0])
 		for range 100 {
 			read(3, 17*time.Millisecond)
@@ -45,13 +45,13 @@ func TestReadersShareTheNextLook(t *testing.T) {
 			read(3, 13*time.Millisecond)
 		}
 		wg.Wait()
-		if got := r.Reads.Load() - looks; got != 2 {
-			t.Errorf("201 readers cost %d looks, want 2", got)
+		if got := r.Reads.Load() - reads; got != 2 {
+			t.Errorf("201 readers cost %d refreshes, want 2", got)
 		}
 	})
 }
 
-func TestLooksAreSpacedForACrowd(t *testing.T) {
+func TestRefreshesAreSpacedForACrowd(t *testing.T) {
 	t.Parallel()
 	const us = time.Microsecond
 	for crowd, wait := range map[int]time.Duration{1: 100 * us, 2: 100 * us, 3: 1950 * us, 50: 1950 * us} {
@@ -66,47 +66,47 @@ func TestLooksAreSpacedForACrowd(t *testing.T) {
 						arrived := time.Now()
 						free(t, m)
 						if took := time.Since(arrived); took != within {
-							t.Errorf("after a crowd of %d, a look took %v, not %v", crowd, took, within)
+							t.Errorf("after a crowd of %d, a refresh took %v, not %v", crowd, took, within)
 						}
 					})
 				}
 			}
 			read(1, 100*us)
 			pass(50 * us)
-			read(crowd, 150*us) // they share the look that begins at 100 µs
+			read(crowd, 150*us) // they share the refresh that begins at 100 µs
 			pass(200 * us)
-			read(1, wait) // at 250 µs: a look begins now, or 2 ms after that of the crowd
+			read(1, wait) // at 250 µs: a refresh begins now, or 2 ms after that of the crowd
 			wg.Wait()
 			pass(10 * time.Millisecond)
-			read(1, 100*us) // the crowd is gone
+			read(1, 100*us) // the crowd has left
 			wg.Wait()
 		})
 	}
 }
 
-func TestFreshnessSparesLooks(t *testing.T) {
+func TestFreshnessReusesRefreshes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
 		m := start(t, r, Options{Freshness: 50 * time.Millisecond})
 		r.Happen(taking[0])
-		looks := r.Reads.Load()
+		reads := r.Reads.Load()
 		pass(50 * time.Millisecond)
-		if got, _ := free(t, m); got != 4 || r.Reads.Load() != looks {
-			t.Errorf("%d free after %d more looks: what is 50 ms old would have done", got, r.Reads.Load()-looks)
+		if got, _ := free(t, m); got != 4 || r.Reads.Load() != reads {
+			t.Errorf("%d free after %d more refreshes: a state of 50 ms ago was fresh enough", got, r.Reads.Load()-reads)
 		}
 		pass(time.Millisecond)
 		r.Set(func(r *feedtest.Source) { r.After = func() { time.Sleep(30 * time.Millisecond) } })
 		go free(t, m)
 		pass(20 * time.Millisecond)
 		r.Happen(taking[1])
-		if got, _ := free(t, m); got != 3 || r.Reads.Load() != looks+1 {
-			t.Errorf("%d free after %d more looks: the look under way would have done", got, r.Reads.Load()-looks)
+		if got, _ := free(t, m); got != 3 || r.Reads.Load() != reads+1 {
+			t.Errorf("%d free after %d more refreshes: the running one was fresh enough", got, r.Reads.Load()-reads)
 		}
 	})
 }
 
-func TestReadersLeaveWithTheirContext(t *testing.T) {
+func TestRefreshEndsWithContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
@@ -121,39 +121,39 @@ func TestReadersLeaveWithTheirContext(t *testing.T) {
 	})
 }
 
-// TestRefreshesAreTimed compares what OnRefresh is told with refreshes of known durations, one of
-// which fails.
-func TestRefreshesAreTimed(t *testing.T) {
+// TestOnRefreshReceivesDurationAndError compares the calls of OnRefresh with refreshes of known
+// durations, one of which fails.
+func TestOnRefreshReceivesDurationAndError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		type refresh struct {
 			took time.Duration
 			err  error
 		}
-		var told []refresh
+		var received []refresh
 		r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
 		m := start(t, r, Options{OnRefresh: func(took time.Duration, err error) {
-			told = append(told, refresh{took, err})
+			received = append(received, refresh{took, err})
 		}})
 		free(t, m)
 		synctest.Wait()
 
-		told = nil
+		received = nil
 		r.Set(func(r *feedtest.Source) { r.After = func() { time.Sleep(7 * time.Millisecond) } })
 		free(t, m)
 		synctest.Wait()
-		if len(told) != 1 || told[0] != (refresh{7 * time.Millisecond, nil}) {
-			t.Errorf("told %v, want one refresh of 7 ms", told)
+		if len(received) != 1 || received[0] != (refresh{7 * time.Millisecond, nil}) {
+			t.Errorf("OnRefresh received %v, want one refresh of 7 ms", received)
 		}
 
-		told = nil
+		received = nil
 		r.Set(func(r *feedtest.Source) { r.After, r.Err = nil, library.ErrOverloaded })
-		if _, err := m.read(t.Context()); err == nil && len(told) == 0 {
-			t.Error("a failed refresh was not told")
+		if _, err := m.read(t.Context()); err == nil && len(received) == 0 {
+			t.Error("OnRefresh did not receive the failed refresh")
 		}
 		synctest.Wait()
-		if len(told) == 0 || !errors.Is(told[0].err, library.ErrOverloaded) {
-			t.Errorf("told %v, want a failure", told)
+		if len(received) == 0 || !errors.Is(received[0].err, library.ErrOverloaded) {
+			t.Errorf("OnRefresh received %v, want a failure", received)
 		}
 	})
 }

@@ -14,9 +14,9 @@ import (
 
 var errUnreachable = library.ErrUnavailable.WithCause(errors.New("connection refused"))
 
-// TestOneFailureIsNoOutage has a look fail as it does when the whole process stood still: Postgres
-// is there, and readers see what is new.
-func TestOneFailureIsNoOutage(t *testing.T) {
+// TestSingleFailureIsNotAnOutage has a read fail as after a pause of the whole process: Postgres
+// answers, and readers see new changes.
+func TestSingleFailureIsNotAnOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
@@ -37,7 +37,7 @@ func TestOneFailureIsNoOutage(t *testing.T) {
 	})
 }
 
-func TestFailuresOfAnotherKindLoadNothing(t *testing.T) {
+func TestOtherFailuresDoNotReload(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
@@ -53,38 +53,38 @@ func TestFailuresOfAnotherKindLoadNothing(t *testing.T) {
 	})
 }
 
-func TestRetriesWhilePostgresIsGone(t *testing.T) {
+func TestRetriesWhilePostgresIsUnreachable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
 		m := start(t, r, Options{})
 		r.Set(func(r *feedtest.Source) { r.Err = errUnreachable })
 		free(t, m)
-		looks := r.Reads.Load()
+		reads := r.Reads.Load()
 		pass(10 * time.Second)
-		if n := r.Reads.Load() - looks; n < 40 || n > 50 {
-			t.Errorf("%d tries in 10 s", n)
+		if n := r.Reads.Load() - reads; n < 40 || n > 50 {
+			t.Errorf("%d retries in 10 s", n)
 		}
-		// A hint says that somebody could write: then it is worth a try at once, though not a try a
-		// hint.
-		looks = r.Reads.Load()
+		// A hint shows that Postgres accepted a commit. It shortens the pause, but each hint does
+		// not cause a retry of its own.
+		reads = r.Reads.Load()
 		for range 1000 {
 			m.Wake()
 			pass(10 * time.Microsecond)
 		}
-		if n := r.Reads.Load() - looks; n > 2 {
-			t.Errorf("%d tries for a thousand hints in 10 ms", n)
+		if n := r.Reads.Load() - reads; n > 2 {
+			t.Errorf("%d retries for a thousand hints in 10 ms", n)
 		}
 		r.Set(func(r *feedtest.Source) { r.Err = nil })
 		m.Wake()
 		pass(firstRetry)
 		if s := m.Stats(); !s.Reachable {
-			t.Error("a hint did not bring a try")
+			t.Error("a hint did not cause a retry")
 		}
 	})
 }
 
-func TestStarting(t *testing.T) {
+func TestNotReadyBeforeLoad(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
@@ -93,11 +93,11 @@ func TestStarting(t *testing.T) {
 		unready := func() {
 			t.Helper()
 			if _, err := m.read(t.Context()); !errors.Is(err, library.ErrUnavailable) {
-				t.Errorf("before the world is loaded: %v", err)
+				t.Errorf("before the state is loaded: %v", err)
 			}
 			select {
 			case <-m.Ready():
-				t.Error("it claims to be ready")
+				t.Error("the feed is ready")
 			default:
 			}
 		}
@@ -114,7 +114,7 @@ func TestStarting(t *testing.T) {
 	})
 }
 
-func TestALongLoadIsNotWaitedFor(t *testing.T) {
+func TestReadersDoNotWaitForLongReload(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := feedtest.NewSource(store.World{Now: feedtest.Monday, Snapshot: store.Snapshot{Xmax: 100}, Catalog: feedtest.SmallLibrary("UTC")})
@@ -136,16 +136,16 @@ func TestALongLoadIsNotWaitedFor(t *testing.T) {
 	})
 }
 
-func TestEventsAreToldAfterTheyAreApplied(t *testing.T) {
+func TestOnEventsFollowsApply(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
 		m := newModel(r, Options{MaxStaleness: time.Minute})
-		var told [][]library.Event
+		var received [][]library.Event
 		m.Subscribe(Subscriber{OnEvents: func(d Delta) {
-			told = append(told, d.Events)
-			if got := m.state.Load().free; got != 4-len(told)+1 || !d.Now.Equal(feedtest.Monday) {
-				t.Errorf("told of %d events at %v, %d seats were free", len(d.Events), d.Now, got)
+			received = append(received, d.Events)
+			if got := m.state.Load().free; got != 4-len(received)+1 || !d.Now.Equal(feedtest.Monday) {
+				t.Errorf("OnEvents received %d events at %v, %d seats were free", len(d.Events), d.Now, got)
 			}
 		}})
 		run(t, m)
@@ -156,32 +156,32 @@ func TestEventsAreToldAfterTheyAreApplied(t *testing.T) {
 			synctest.Wait()
 		}
 		pass(time.Minute)
-		if len(told) != 4 || told[0] != nil || len(told[1]) != 1 {
-			t.Errorf("told of %v", told)
+		if len(received) != 4 || received[0] != nil || len(received[1]) != 1 {
+			t.Errorf("OnEvents received %v", received)
 		}
 	})
 }
 
-func TestRestAndHints(t *testing.T) {
+func TestPollsWhenIdleAndRefreshesOnWake(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
 		m := start(t, r, Options{})
-		looks := r.Reads.Load()
+		reads := r.Reads.Load()
 		pass(time.Minute)
-		if n := r.Reads.Load() - looks; n != 60 {
-			t.Errorf("%d looks in a minute of rest", n)
+		if n := r.Reads.Load() - reads; n != 60 {
+			t.Errorf("%d reads in a minute of rest", n)
 		}
 		r.Set(func(r *feedtest.Source) { r.After = func() { time.Sleep(10 * time.Millisecond) } })
-		looks = r.Reads.Load()
+		reads = r.Reads.Load()
 		for range 1000 {
 			m.Wake()
 		}
 		pass(time.Millisecond)
-		m.Wake() // while a look is under way that may miss what this hint is about
+		m.Wake() // the running refresh may miss the event of this hint
 		pass(500 * time.Millisecond)
-		if n := r.Reads.Load() - looks; n != 2 {
-			t.Errorf("%d looks for a thousand hints at once and one more, want 2", n)
+		if n := r.Reads.Load() - reads; n != 2 {
+			t.Errorf("%d reads for a thousand hints at once and one more, want 2", n)
 		}
 	})
 }

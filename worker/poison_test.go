@@ -18,11 +18,11 @@ func (r *running) skips(step string) int {
 	return 0
 }
 
-// poison is a row that makes every transaction fail that touches its seat, and how to mend it.
+// poison is a row that makes each transaction on its seat fail, and its repair.
 type poison struct {
 	put, mend string // with the seat's id as $1
-	step      string // that leaves the seat out
-	moves     bool   // it makes its own transition all the same, and only its waitlist is not served
+	step      string // the step that skips the seat
+	moves     bool   // its own transition succeeds, and only its waitlist is not served
 	limit     time.Duration
 }
 
@@ -35,7 +35,7 @@ func refusingTrigger(action string) string {
 const dropTrigger = `DROP FUNCTION poison CASCADE --%d`
 
 var poisons = map[string]poison{
-	// The branch's zone was misspelt before the database refused that.
+	// The time zone of the branch was wrong before the database refused such zones.
 	"the hours of a branch can't be computed": {
 		put: `SET session_replication_role = replica;
 			INSERT INTO branch_hours SELECT 1, branch_id, d, '0:00', '24:00' FROM seats, generate_series(1, 7) d WHERE id = %d;
@@ -46,16 +46,16 @@ var poisons = map[string]poison{
 	"a reservation can't be changed": {
 		put: refusingTrigger(`RAISE EXCEPTION 'this row is broken'`), mend: dropTrigger, step: "no_show", limit: 5 * time.Second,
 	},
-	// Each try of it runs into the timeout of a statement.
+	// Each attempt runs into the statement timeout.
 	"a reservation takes too long": {
 		put: refusingTrigger(`PERFORM pg_sleep(60)`), mend: dropTrigger, step: "no_show", limit: 40 * time.Second,
 	},
 }
 
-// TestOneBadRowStopsNoOther has a bad row among 200 reservations in three branches that are
-// no-shows, some with a waiter, and completions and reminders that are due at the same time. The
-// others make their transitions, and so does the bad one after it is mended.
-func TestOneBadRowStopsNoOther(t *testing.T) {
+// TestBadRowDoesNotDelayOthers has a bad row among 200 reservations in three branches that are
+// no-shows, some with a waitlist, and completions and reminders that are due at the same time. The
+// others make their transitions. The bad one does after its repair.
+func TestBadRowDoesNotDelayOthers(t *testing.T) {
 	t.Parallel()
 	for name, p := range poisons {
 		for _, workers := range []int{1, 3} {

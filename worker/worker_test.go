@@ -20,24 +20,24 @@ import (
 	"github.com/dlsms/dlsms/worker"
 )
 
-// noon is when most tests happen: a Monday, long ago, so that nothing works that takes Go's clock
-// for the database's.
+// noon is the time of most tests: a Monday in the past, so that code that uses Go's clock instead
+// of Postgres's fails.
 var noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 
 func at(minutes int) time.Time { return noon.Add(time.Duration(minutes) * time.Minute) }
 
-// running is a worker at work.
+// running is a worker that runs.
 type running struct {
 	*worker.Worker
 	done sync.Map // step → *atomic.Int64
-	seen sync.Map // steps that have looked
+	seen sync.Map // steps that have queried for due rows
 
 	skipped sync.Map // step → *atomic.Int64
 	log     *lines
-	stop    func() // ends it, and returns when it has ended
+	stop    func() // stops the worker and waits for its end
 }
 
-// lines is a log that is read while it is written.
+// lines is a log that tests read while the worker writes it.
 type lines struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -55,7 +55,7 @@ func (l *lines) count(what string) int {
 	return strings.Count(l.buf.String(), what)
 }
 
-// run starts a worker on a store, with an hour between its looks unless something is due.
+// run starts a worker on a store, with an hour between its passes unless a row is due.
 func run(t *testing.T, s *store.Store) *running {
 	t.Helper()
 	r := &running{log: &lines{}}
@@ -103,9 +103,9 @@ func kinds(t *testing.T, db *storetest.DB) []string {
 	return storetest.Rows[string](t, db, `SELECT kind || ' ' || count(*) FROM reservation_events GROUP BY kind ORDER BY kind`)
 }
 
-// TestThreeWorkers has three workers, one of which ends early and another one takes its place, do
-// 10,000 things that are due. Each is done once, and each user is told once.
-func TestThreeWorkers(t *testing.T) {
+// TestWorkersShareDueRows has three workers make 10,000 due transitions. One of them stops early,
+// and another takes its place. Each transition happens once, and each user gets one notification.
+func TestWorkersShareDueRows(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	db.FreezeClock(t, noon)
@@ -151,18 +151,18 @@ func TestThreeWorkers(t *testing.T) {
 			busy++
 		}
 		if w.log.count("level=") != 0 {
-			t.Errorf("a worker had something to say:\n%s", w.log.buf.String())
+			t.Errorf("a worker logged:\n%s", w.log.buf.String())
 		}
 	}
 	if busy < 2 {
-		t.Error("one worker did it all")
+		t.Error("one worker made all transitions")
 	}
 	storetest.CheckInvariants(t, db)
 }
 
-// fillWithDue has so many of each kind come due at noon: on the first seats no-shows, then visits
-// that are over, then reservations to be reminded of, and then offers that have run out, with
-// somebody next in line. For the third ones there are entries whose window has passed.
+// fillWithDue writes rows of each kind that are due at noon: first seats with no-shows, then with
+// visits that are over, then with reservations to remind of, then with expired offers and a next
+// waitlist entry. The third seats also have entries whose window has passed.
 func fillWithDue(t *testing.T, db *storetest.DB, seats, users []int64, each int) {
 	t.Helper()
 	part := func(ids []int64, i int) []int64 { return ids[i*each : (i+1)*each] }
@@ -197,7 +197,7 @@ func fillWithDue(t *testing.T, db *storetest.DB, seats, users []int64, each int)
 	db.Exec(t, `ANALYZE`)
 }
 
-// statements counts what a store asks Postgres.
+// statements counts the statements that a store sends to Postgres.
 type statements struct{ n atomic.Int64 }
 
 func (s *statements) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
@@ -207,15 +207,16 @@ func (s *statements) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.Tra
 
 func (s *statements) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// TestWakesWhenDue has a worker that could wait for an hour come in time for a reminder, a no-show,
-// the offer to the next in line, its end, and the next one's no-show. Between them it is at rest.
-func TestWakesWhenDue(t *testing.T) {
+// TestStepsRunWhenDue has a worker with an interval of an hour run in time for a reminder, a
+// no-show, the offer to the next entry, its expiry, and the offer after it. Between them the worker
+// is idle.
+func TestStepsRunWhenDue(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	db.SetClock(t, noon)
 	asked := &statements{}
 	rules := quick()
-	rules.Grace, rules.ReminderLead = time.Second, 400*time.Millisecond // time enough for the worker to begin
+	rules.Grace, rules.ReminderLead = time.Second, 400*time.Millisecond // longer than maxStartDelay
 	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 4, Policy: rules, Tracer: asked})
 	if err != nil {
 		t.Fatal(err)
@@ -250,15 +251,15 @@ func TestWakesWhenDue(t *testing.T) {
 			t.Errorf("%.3f s late", seconds)
 		}
 	}
-	// Five moments, each with a look or two (a timer may fire a moment early), of a dozen
-	// statements and the transactions around them.
+	// There are five passes, or ten if timers fire a little early, of a dozen statements each and
+	// their transactions.
 	if n := asked.n.Load(); n > 400 {
-		t.Errorf("%d statements: the worker does not rest", n)
+		t.Errorf("%d statements: the worker is not idle", n)
 	}
 	storetest.CheckInvariants(t, db)
 }
 
-// awaitRest waits until each step has asked when the next thing is due: their first looks are over.
+// awaitRest waits until each step has made its first pass.
 func (r *running) awaitRest(t *testing.T) {
 	t.Helper()
 	storetest.Eventually(t, "each step has looked", func() bool {
@@ -271,8 +272,8 @@ func (r *running) awaitRest(t *testing.T) {
 	})
 }
 
-// TestDueIn has a worker that is at rest for an hour be told of what came up meanwhile.
-func TestDueIn(t *testing.T) {
+// TestDueInWakesIdleSteps calls DueIn of a worker that is idle for an hour.
+func TestDueInWakesIdleSteps(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	db.SetClock(t, noon)
@@ -290,21 +291,22 @@ func TestDueIn(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := asked.n.Load()
-		w.DueIn(time.Hour) // what is due later changes nothing
+		w.DueIn(time.Hour) // a later time has no effect
 		w.DueIn(300 * time.Millisecond)
 		w.DueIn(2 * time.Hour)
 		storetest.Eventually(t, "the no-show is told", func() bool {
 			return storetest.Value[int](t, db, `SELECT count(*) FROM reservation_events WHERE kind = 'NO_SHOW'`) == i+1
 		})
 		if n := asked.n.Load() - before; n > 100 {
-			t.Errorf("%d statements: the worker does not rest", n)
+			t.Errorf("%d statements: the worker is not idle", n)
 		}
 	}
 	storetest.CheckInvariants(t, db)
 }
 
-// TestSweepsAtTheStart: what a replica that died has left is found by the next one's first look.
-func TestSweepsAtTheStart(t *testing.T) {
+// TestFirstPassSweeps checks that the first pass of a replica finds the rows that a dead replica
+// has left.
+func TestFirstPassSweeps(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	db.FreezeClock(t, noon)
@@ -327,9 +329,9 @@ func TestSweepsAtTheStart(t *testing.T) {
 	storetest.CheckInvariants(t, db)
 }
 
-// TestPostgresGoesAndComesBack stops Postgres under a worker, which says so once, and does what
-// came due once it is back.
-func TestPostgresGoesAndComesBack(t *testing.T) {
+// TestWorksAgainAfterPostgresRestart stops Postgres under a worker. The worker logs it once, and
+// makes the due transitions after the restart.
+func TestWorksAgainAfterPostgresRestart(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)
 	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 4, Policy: quick()})
@@ -365,8 +367,8 @@ func TestPostgresGoesAndComesBack(t *testing.T) {
 	}
 }
 
-// TestLeavesNothingBehind is alone, since it looks at all goroutines that there are.
-func TestLeavesNothingBehind(t *testing.T) { //nolint:paralleltest // see above
+// TestRunLeaksNothing runs alone, since goleak sees the goroutines of all tests.
+func TestRunLeaksNothing(t *testing.T) { //nolint:paralleltest // see above
 	db := storetest.NewDB(t)
 	before := goleak.IgnoreCurrent()
 	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 2, MaxConns: 4, Policy: library.DefaultPolicy()})
