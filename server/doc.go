@@ -39,5 +39,6 @@
 // A stream runs on stream.Context(). This context ends when the client disconnects, when the
 // caller's token is revoked or expires, when the server stops, and when the client has not read for
 // a while. A handler must return when the context is done, with any error: the edge knows the
-// reason. Send may block on a slow client; the edge ends the stream in that case, too (edge/streams.go).
+// reason. Send may block on a slow client; the edge ends the stream in that case, too
+// (edge/streams.go).
 package server

@@ -368,9 +368,10 @@ func (s *Server) waitBackground() {
 	s.background.Wait()
 }
 
-// idle returns a channel that is closed when no call has run for edge.HandlerGrace, which is long enough for
-// grpc to write the last answers. After that, grpc waits only for half-sent requests, which may
-// never arrive completely, and up to 5 s for each client that has not answered its GOAWAY.
+// idle returns a channel that is closed when no call has run for edge.HandlerGrace, which is long
+// enough for grpc to write the last answers. After that, grpc waits only for half-sent requests,
+// which may never arrive completely, and up to 5 s for each client that has not answered its
+// GOAWAY.
 func (s *Server) idle(ctx context.Context) <-chan struct{} {
 	idle := make(chan struct{})
 	go func() {

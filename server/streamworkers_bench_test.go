@@ -14,7 +14,8 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// BenchmarkStreamWorkers is what calls cost that find a goroutine waiting for them, beside calls that get a new one each.
+// BenchmarkStreamWorkers compares calls that run on a waiting goroutine with calls that each start
+// a new one.
 func BenchmarkStreamWorkers(b *testing.B) {
 	log := slog.New(slog.DiscardHandler)
 	open := edge.NewStreams(edge.DefaultStreamLimits)
@@ -25,7 +26,8 @@ func BenchmarkStreamWorkers(b *testing.B) {
 			e.Open()
 			s := grpc.NewServer(append(e.Options(), grpc.NumStreamWorkers(workers))...)
 			defer s.Stop()
-			dlsmsv1.RegisterSeatServiceServer(e.Registrar(s), fakeSeats{Branches: func(context.Context) error { return nil }})
+			seats := fakeSeats{Branches: func(context.Context) error { return nil }}
+			dlsmsv1.RegisterSeatServiceServer(e.Registrar(s), seats)
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				b.Fatal(err)
