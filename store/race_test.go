@@ -120,8 +120,7 @@ func TestReserveRace(t *testing.T) {
 			took = took[rivals:] // in the first round each session prepares its statements
 			slices.Sort(took)
 			median, p99, slowest := took[len(took)/2], took[len(took)*99/100], took[len(took)-1]
-			t.Logf("%d rivals: median %v, P99 %v, maximum %v", rivals, median, p99,
-				slowest)
+			t.Logf("%d rivals: median %v, P99 %v, maximum %v", rivals, median, p99, slowest)
 			// No call waits for the deadlock_timeout of Postgres, unless the machine is so busy
 			// that every call waits long.
 			if slowest > max(time.Second, 5*median) {
@@ -199,12 +198,11 @@ func TestControlPlainInsertsDeadlock(t *testing.T) {
 	}
 	pool.Close()
 	if after := b.deadlocks(t); victims == 0 || after == before {
-		t.Errorf("%d deadlocks by errors, %d by statistics: TestReserveRace proves nothing", victims,
-			after-before)
+		t.Errorf("%d deadlocks by errors, %d by statistics: TestReserveRace proves nothing", victims, after-before)
 	}
 }
 
-func TestOneUserBooksTwoSeatsAtOnce(t *testing.T) {
+func TestUserCannotReserveTwoSeatsAtOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	stores := b.replicas(t, 2)
@@ -212,7 +210,8 @@ func TestOneUserBooksTwoSeatsAtOnce(t *testing.T) {
 		errs := atOnce(5, func(i int) error {
 			from := 60 + 120*round + 10*i
 			_, err := stores[i%2].Reserve(t.Context(), library.Booking{
-				UserID: b.users[0], SeatID: b.seats[i], StartTime: at(from), EndTime: at(from + 60)})
+				UserID: b.users[0], SeatID: b.seats[i], StartTime: at(from), EndTime: at(from + 60),
+			})
 			return err
 		})
 		winner := wantOneWinner(t, errs, library.ErrUserBusy)
@@ -406,7 +405,7 @@ func TestClaimAgainstOtherBookingOfUser(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-func TestChangePasswordTwice(t *testing.T) {
+func TestConcurrentPasswordChanges(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	u, err := b.RegisterUser(t.Context(), library.NewUser{
@@ -438,7 +437,7 @@ func TestChangePasswordTwice(t *testing.T) {
 	wantEqual(t, "revocations", storetest.Value[int](t, b.db, `SELECT count(DISTINCT generation) FROM revocations`), 20)
 }
 
-func TestRegisterTwice(t *testing.T) {
+func TestConcurrentRegistrations(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for round := range 10 {
