@@ -24,7 +24,7 @@ func EachSession(ctx context.Context, t *testing.T, s *Store, f func(kind string
 	for _, p := range []struct {
 		kind string
 		pool *pgxpool.Pool
-	}{{"pool", s.pool}, {"pool", s.background}, {"log", s.booker.lanes}} {
+	}{{"pool", s.pool}, {"pool", s.background}, {"log", s.reserves.pool}} {
 		for _, conn := range p.pool.AcquireAllIdle(ctx) {
 			f(p.kind, conn.Conn())
 			conn.Release()

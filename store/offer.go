@@ -297,7 +297,7 @@ func (s *Store) offerToFreedUsers(ctx context.Context, pool *pgxpool.Pool, err e
 // offerSeats serves the waitlists of seats, in one transaction.
 func (s *Store) offerSeats(ctx context.Context, pool *pgxpool.Pool, seats []int64) error {
 	return s.inTx(ctx, pool, func(ctx context.Context, t *tx) error {
-		if _, err := t.Exec(ctx, boundLocks, millis(seatPatience)); err != nil {
+		if _, err := t.Exec(ctx, setLockTimeout, millis(seatLockTimeout)); err != nil {
 			return err
 		}
 		locked, err := t.lockSeats(ctx, seats)

@@ -48,7 +48,7 @@ type Store struct {
 	background *pgxpool.Pool // for the worker
 	lib        int64
 	policy     library.Policy
-	booker     booker
+	reserves   reserveQueue
 	analyzer   analyzer
 	observer   Observer
 	unreadable unreadable
@@ -60,7 +60,7 @@ type Store struct {
 // first requests need not connect. It fails with library.ErrUnavailable if Postgres is unreachable.
 func Open(ctx context.Context, c Config) (*Store, error) {
 	s := &Store{lib: c.LibraryID, policy: c.Policy, observer: c.Observer}
-	s.booker.store = s
+	s.reserves.store = s
 	s.unreadable.log = c.Log
 	if s.lib == 0 {
 		s.lib = DefaultLibrary
@@ -72,7 +72,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}{
 		{&s.pool, c.MinConns, c.MaxConns, sessionSettings()},
 		{&s.background, 1, backgroundConns, sessionSettings()},
-		{&s.booker.lanes, bookerLanes, bookerLanes, indexPlanSettings()},
+		{&s.reserves.pool, reserveWorkers, reserveWorkers, indexPlanSettings()},
 	} {
 		var err error
 		if *p.pool, err = openPool(ctx, c, p.min, p.max, p.settings); err != nil {
@@ -82,7 +82,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	s.changes.onIDsMoved = s.revocations.disconnect
 	for _, l := range []*logConn{&s.changes, &s.revocations} {
-		l.config = s.booker.lanes.Config().ConnConfig
+		l.config = s.reserves.pool.Config().ConnConfig
 		if _, err := l.ensure(ctx); err != nil {
 			s.Close()
 			return nil, err
@@ -141,7 +141,7 @@ func warm(ctx context.Context, pool *pgxpool.Pool, n int) error {
 // Close waits for running calls and closes all connections.
 func (s *Store) Close() {
 	s.analyzer.running.Wait()
-	for _, pool := range []*pgxpool.Pool{s.pool, s.background, s.booker.lanes} {
+	for _, pool := range []*pgxpool.Pool{s.pool, s.background, s.reserves.pool} {
 		if pool != nil {
 			pool.Close()
 		}

@@ -100,10 +100,10 @@ func canaries() []canary {
 	return []canary{
 		{name: "no constraint against overlaps", by: checkLinearity, changes: []change{
 			{"store/migrations/00001_init.sql", "    CONSTRAINT reservations_no_overlap EXCLUDE USING gist (\n        library_id WITH =, seat_id WITH =, during WITH &&) WHERE (occupies),\n", ""},
-			{"store/reserve.go", "\tbatch.Queue(lockSeats, s.lib, seats)\n", ""},
+			{"store/reserve_tx.go", "\tbatch.Queue(lockSeats, s.lib, seats)\n", ""},
 		}},
 		{name: "[] bounds", by: checkLinearity, changes: []change{
-			{"store/reserve.go", "AND r.during && tstzrange(w.start_time, w.end_time)) THEN 'SEAT_TAKEN'", "AND r.during && tstzrange(w.start_time, w.end_time, '[]')) THEN 'SEAT_TAKEN'"},
+			{"store/reserve_tx.go", "AND r.during && tstzrange(w.start_time, w.end_time)) THEN 'SEAT_TAKEN'", "AND r.during && tstzrange(w.start_time, w.end_time, '[]')) THEN 'SEAT_TAKEN'"},
 		}},
 		{name: "HELD outside the constraint", by: checkRules, changes: []change{
 			{"store/migrations/00001_init.sql", "GENERATED ALWAYS AS (status IN ('HELD', 'CONFIRMED', 'CHECKED_IN')) STORED", "GENERATED ALWAYS AS (status IN ('CONFIRMED', 'CHECKED_IN')) STORED"},
@@ -120,10 +120,10 @@ func canaries() []canary {
 			{"store/due.go", "AND occupies AND status = 'CONFIRMED'\n\t\t\t\t\tAND check_in_deadline <= $3` + returningMoved", "AND occupies\n\t\t\t\t\tAND check_in_deadline <= $3` + returningMoved"},
 		}},
 		{name: "request_id ignored", by: checkAnswers, changes: []change{
-			{"store/reserve.go", "AND user_id = q.user_id AND request_id = q.request_id OFFSET 0", "AND user_id = q.user_id AND request_id = q.request_id AND false OFFSET 0"},
+			{"store/reserve_tx.go", "AND user_id = q.user_id AND request_id = q.request_id OFFSET 0", "AND user_id = q.user_id AND request_id = q.request_id AND false OFFSET 0"},
 		}},
 		{name: "a user with one reservation is busy at all times", by: checkAnswers, changes: []change{
-			{"store/reserve.go", "AND NOT isempty(r.during * tstzrange(w.start_time, w.end_time))) THEN 'USER_BUSY'", "AND NOT isempty(r.during)) THEN 'USER_BUSY'"},
+			{"store/reserve_tx.go", "AND NOT isempty(r.during * tstzrange(w.start_time, w.end_time))) THEN 'USER_BUSY'", "AND NOT isempty(r.during)) THEN 'USER_BUSY'"},
 		}},
 		{name: "ownership check missing", by: checkAnswers, changes: []change{
 			{"store/reservation.go", "`AND r.id = $2 AND r.user_id = $3`", "`AND r.id = $2 AND $3 <> 0`"},
