@@ -18,12 +18,19 @@ func bigLibrary(seats int) store.World {
 	w := store.World{Now: monday}
 	for i := range seats {
 		if i%25 == 0 {
-			w.Branches = append(w.Branches, library.Branch{ID: int64(i/25 + 1), Code: fmt.Sprintf("b%d", i/25), Timezone: "Europe/Berlin"})
+			w.Branches = append(w.Branches, library.Branch{
+				ID: int64(i/25 + 1), Code: fmt.Sprintf("b%d", i/25), Timezone: "Europe/Berlin",
+			})
 		}
-		w.Seats = append(w.Seats, library.Seat{ID: int64(i + 1), BranchID: int64(i/25 + 1), Area: "Hall", Label: fmt.Sprint(i), Amenities: []int16{1}})
+		w.Seats = append(w.Seats, library.Seat{
+			ID: int64(i + 1), BranchID: int64(i/25 + 1), Area: "Hall", Label: fmt.Sprint(i), Amenities: []int16{1},
+		})
 		for j := range 10 {
 			start := minute(j*24*60 + i%600)
-			w.Taken = append(w.Taken, library.TakenWindow{ReservationID: int64(i*10 + j + 1), Version: 1, SeatID: int64(i + 1), StartTime: start, EndTime: start.Add(2 * time.Hour)})
+			w.Taken = append(w.Taken, library.TakenWindow{
+				ReservationID: int64(i*10 + j + 1), Version: 1, SeatID: int64(i + 1),
+				StartTime: start, EndTime: start.Add(2 * time.Hour),
+			})
 		}
 	}
 	return w
@@ -61,9 +68,11 @@ func BenchmarkLoad(b *testing.B) {
 func BenchmarkLoadFromPostgres(b *testing.B) {
 	db := storetest.NewDB(b)
 	seats := db.Seats(b, 50_000)
-	db.Exec(b, `INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at)
+	db.Exec(b, `INSERT INTO reservations
+		(library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at)
 		SELECT 1, s, $1, tstzrange(t, t + interval '2 hours'), 'CONFIRMED', t, t, t
-		FROM generate_series($2::bigint, $3) s, generate_series(1, 10) i, LATERAL (SELECT now() + i * interval '1 day' AS t) x`,
+		FROM generate_series($2::bigint, $3) s, generate_series(1, 10) i,
+			LATERAL (SELECT now() + i * interval '1 day' AS t) x`,
 		db.Users(b, 1)[0], seats[0], seats[len(seats)-1])
 	db.Exec(b, `ANALYZE`)
 	s := db.Open(b, library.DefaultPolicy())
@@ -85,7 +94,9 @@ func BenchmarkAnswer(b *testing.B) {
 		return w
 	}
 	worlds := map[string]*world{}
-	for name, read := range map[string]store.World{"demo": bigLibrary(49), "demo with hours": hours(bigLibrary(49)), "big": bigLibrary(50_000)} {
+	for name, read := range map[string]store.World{
+		"demo": bigLibrary(49), "demo with hours": hours(bigLibrary(49)), "big": bigLibrary(50_000),
+	} {
 		worlds[name] = new(worldBuilder).load(read)
 	}
 	free := question{availableOnly: true, limit: 1000}
@@ -95,7 +106,9 @@ func BenchmarkAnswer(b *testing.B) {
 		name, world string
 		q           question
 	}{
-		{"49 free now", "demo", free}, {"49 free now, with opening hours", "demo with hours", free}, {"49 tomorrow", "demo", tomorrow},
+		{"49 free now", "demo", free},
+		{"49 free now, with opening hours", "demo with hours", free},
+		{"49 tomorrow", "demo", tomorrow},
 		{"49 tomorrow, with opening hours", "demo with hours", tomorrow},
 		{"25 in a branch of 50000", "big", branch}, {"50000 free now", "big", free}, {"50000 tomorrow", "big", tomorrow},
 	} {

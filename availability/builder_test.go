@@ -136,13 +136,16 @@ func TestTombstonesLastForRetention(t *testing.T) {
 func TestCheckInKeepsGeneration(t *testing.T) {
 	t.Parallel()
 	e := reservation(1, 1, 2, 60, 120)
-	l := newTestBuilder(smallLibrary("UTC"), library.TakenWindow{ReservationID: 1, Version: 1, SeatID: 2, StartTime: e.StartTime, EndTime: e.EndTime})
+	l := newTestBuilder(smallLibrary("UTC"), library.TakenWindow{
+		ReservationID: 1, Version: 1, SeatID: 2, StartTime: e.StartTime, EndTime: e.EndTime,
+	})
 	generation := l.world.generation
 	e.Version, e.Status = 2, library.CheckedIn
 	if w := l.apply(store.Changes{Now: monday, Events: []library.Event{e}}); w.generation != generation {
 		t.Error("a check-in dropped the cached answers")
 	}
-	if w := l.apply(store.Changes{Now: monday, Events: []library.Event{over(e)}}); w.generation == generation || len(w.taken.at(1)) > 0 {
+	w := l.apply(store.Changes{Now: monday, Events: []library.Event{over(e)}})
+	if w.generation == generation || len(w.taken.at(1)) > 0 {
 		t.Error("the end after the check-in was ignored")
 	}
 }
@@ -166,13 +169,15 @@ func TestDifferencesOfCatalogs(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		draw := func(label string) library.Catalog {
-			c := smallLibrary("UTC", rapid.SampledFrom([][]library.OpenHours{nil, {{Weekday: 1, Closes: time.Hour}}}).Draw(t, label+" hours")...)
+			hours := rapid.SampledFrom([][]library.OpenHours{nil, {{Weekday: 1, Closes: time.Hour}}})
+			c := smallLibrary("UTC", hours.Draw(t, label+" hours")...)
 			c.Seats = nil
 			for id := range int64(6) {
 				if rapid.Bool().Draw(t, label+" exists") {
 					c.Seats = append(c.Seats, library.Seat{
 						ID: id + 1, BranchID: rapid.Int64Range(1, 2).Draw(t, label+" branch"),
-						Area: rapid.SampledFrom([]string{"A", "B"}).Draw(t, label+" area"), OutOfService: rapid.Bool().Draw(t, label+" out of service"),
+						Area:         rapid.SampledFrom([]string{"A", "B"}).Draw(t, label+" area"),
+						OutOfService: rapid.Bool().Draw(t, label+" out of service"),
 					})
 				}
 			}

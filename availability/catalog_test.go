@@ -22,7 +22,9 @@ import (
 func TestCatalogEditsShareUnchangedParts(t *testing.T) {
 	t.Parallel()
 	const n = 5000
-	read := library.Catalog{Branches: []library.Branch{{ID: 1, Code: "a", Timezone: "UTC"}, {ID: 2, Code: "b", Timezone: "UTC"}}}
+	read := library.Catalog{Branches: []library.Branch{
+		{ID: 1, Code: "a", Timezone: "UTC"}, {ID: 2, Code: "b", Timezone: "UTC"},
+	}}
 	for i := range int64(n) {
 		read.Seats = append(read.Seats, library.Seat{ID: i + 1, BranchID: 1 + i%2, Area: "Hall", Label: fmt.Sprint(i)})
 	}
@@ -54,10 +56,12 @@ func TestCatalogEditsShareUnchangedParts(t *testing.T) {
 	edit("nothing", 0, func(*library.Catalog) {})
 	edit("out of service", 1, func(c *library.Catalog) { c.Seats[10].OutOfService = true })
 	w := edit("an area", 2, func(c *library.Catalog) { c.Seats[11].Area, c.Seats[12].Area = "Attic", "Cellar" })
-	if !slices.Equal(w.byCode["a"].areas, []string{"Cellar", "Hall"}) || !slices.Equal(w.byCode["b"].areas, []string{"Attic", "Hall"}) {
+	if !slices.Equal(w.byCode["a"].areas, []string{"Cellar", "Hall"}) ||
+		!slices.Equal(w.byCode["b"].areas, []string{"Attic", "Hall"}) {
 		t.Errorf("areas %v and %v", w.byCode["a"].areas, w.byCode["b"].areas)
 	}
-	if w = edit("a name", 0, func(c *library.Catalog) { c.Branches[0].Name = "New" }); w.branches[0].Name != "New" || w.byCode["a"] != w.byID[1] {
+	w = edit("a name", 0, func(c *library.Catalog) { c.Branches[0].Name = "New" })
+	if w.branches[0].Name != "New" || w.byCode["a"] != w.byID[1] {
 		t.Errorf("branch %+v", w.branches[0].Branch)
 	}
 	edit("hours", n/2, func(c *library.Catalog) { c.Branches[1].Hours = nineToFive })
@@ -79,7 +83,10 @@ func TestChangedCatalogEqualsFreshLoad(t *testing.T) {
 			}
 			slices.SortFunc(c.Branches, func(a, b library.Branch) int { return strings.Compare(a.Code, b.Code) })
 			for id := range int64(6) {
-				s := library.Seat{ID: id + 1, BranchID: rapid.Int64Range(1, 3).Draw(t, "of"), Area: rapid.SampledFrom([]string{"A", "B"}).Draw(t, "area")}
+				s := library.Seat{
+					ID: id + 1, BranchID: rapid.Int64Range(1, 3).Draw(t, "of"),
+					Area: rapid.SampledFrom([]string{"A", "B"}).Draw(t, "area"),
+				}
 				exists := slices.ContainsFunc(c.Branches, func(b library.Branch) bool { return b.ID == s.BranchID })
 				if exists && rapid.IntRange(0, 4).Draw(t, "seat") > 0 {
 					c.Seats = append(c.Seats, s)
@@ -93,7 +100,8 @@ func TestChangedCatalogEqualsFreshLoad(t *testing.T) {
 			w := l.applyCatalog(store.Changes{Now: monday}, &read)
 			got, want := w.catalog, newCatalog(read, nil)
 			if diff := cmp.Diff(want, got, cmp.AllowUnexported(catalog{}, index{}, branch{}, seat{}), cmpopts.EquateEmpty(),
-				cmpopts.IgnoreTypes(memo{}), cmp.Comparer(func(a, b *calendar) bool { return (a == nil) == (b == nil) })); diff != "" {
+				cmpopts.IgnoreTypes(memo{}),
+				cmp.Comparer(func(a, b *calendar) bool { return (a == nil) == (b == nil) })); diff != "" {
 				t.Fatal(diff)
 			}
 		}
@@ -110,7 +118,8 @@ func TestUnreadableRowsAreLeftOut(t *testing.T) {
 	db.DropChecks(t, "seats")
 	db.DropChecks(t, "branches")
 	db.Exec(t, `INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
-		SELECT 1, branch_id, d, '00:00', '23:59:59' FROM generate_series(1, 7) d, (SELECT branch_id FROM seats WHERE id = $1) b`, elsewhere)
+		SELECT 1, branch_id, d, '00:00', '23:59:59' FROM generate_series(1, 7) d,
+			(SELECT branch_id FROM seats WHERE id = $1) b`, elsewhere)
 	db.FreezeClock(t, minute(12*60))
 	m := startModel(t, db.Open(t, freeRules()), feed.Options{})
 	look := func(what string, want ...int64) {

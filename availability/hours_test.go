@@ -42,7 +42,9 @@ func drawHours(t *rapid.T) []library.OpenHours {
 				closes -= 96
 			}
 			const quarter = 15 * time.Minute
-			out = append(out, library.OpenHours{Weekday: time.Weekday(day), Opens: time.Duration(opens) * quarter, Closes: time.Duration(closes) * quarter})
+			out = append(out, library.OpenHours{
+				Weekday: time.Weekday(day), Opens: time.Duration(opens) * quarter, Closes: time.Duration(closes) * quarter,
+			})
 			if closes <= opens {
 				break
 			}
@@ -57,7 +59,8 @@ func drawHours(t *rapid.T) []library.OpenHours {
 func TestHoursAgreeWithPostgres(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
-	db.Exec(t, `INSERT INTO branches (library_id, id, code, name, timezone) OVERRIDING SYSTEM VALUE VALUES (1, 1, 'b', 'B', 'UTC')`)
+	db.Exec(t, `INSERT INTO branches (library_id, id, code, name, timezone)
+		OVERRIDING SYSTEM VALUE VALUES (1, 1, 'b', 'B', 'UTC')`)
 	n, open := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		zone := rapid.SampledFrom(zones).Draw(rt, "zone")
@@ -66,7 +69,8 @@ func TestHoursAgreeWithPostgres(t *testing.T) {
 		db.Exec(t, `DELETE FROM branch_hours`)
 		for _, h := range branch.Hours {
 			db.Exec(t, `INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
-				VALUES (1, 1, $1, time '00:00' + make_interval(mins => $2), CASE $3::int WHEN 1440 THEN time '24:00' ELSE time '00:00' + make_interval(mins => $3::int) END)`,
+				VALUES (1, 1, $1, time '00:00' + make_interval(mins => $2),
+					CASE $3::int WHEN 1440 THEN time '24:00' ELSE time '00:00' + make_interval(mins => $3::int) END)`,
 				(int(h.Weekday)+6)%7+1, int(h.Opens/time.Minute), int(h.Closes/time.Minute))
 		}
 		day := changeOvers[zone][rapid.IntRange(0, 1).Draw(rt, "leap")]

@@ -98,7 +98,9 @@ func TestAnswersFromMemoryWhilePostgresIsUnreachable(t *testing.T) {
 		r.Set(func(r *feedtest.Source) {
 			r.Err, r.Before = nil, nil
 			r.World.Now = minute(1)
-			r.World.Taken = []library.TakenWindow{{ReservationID: 1, Version: 1, SeatID: 1, StartTime: monday, EndTime: minute(60)}}
+			r.World.Taken = []library.TakenWindow{
+				{ReservationID: 1, Version: 1, SeatID: 1, StartTime: monday, EndTime: minute(60)},
+			}
 		})
 		pass(2*time.Second + lastRetry)
 		if got, asOf := free(t, m); got != 3 || !asOf.Equal(minute(1)) {
@@ -125,9 +127,12 @@ func TestRestoredDatabaseIsReloaded(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				r := feedtest.NewSource(store.World{Now: monday, Snapshot: store.Snapshot{Xmax: 100}, Catalog: smallLibrary("UTC"), Taken: []library.TakenWindow{
+				taken := []library.TakenWindow{
 					{ReservationID: 1, Version: 5, SeatID: 1, StartTime: monday, EndTime: minute(60)},
-				}})
+				}
+				r := feedtest.NewSource(store.World{
+					Now: monday, Snapshot: store.Snapshot{Xmax: 100}, Catalog: smallLibrary("UTC"), Taken: taken,
+				})
 				m := startModel(t, r, feed.Options{})
 				watch, err := m.Watch(t.Context(), Query{})
 				if err != nil {
@@ -137,7 +142,9 @@ func TestRestoredDatabaseIsReloaded(t *testing.T) {
 				if _, err := watch.Next(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				restored := []library.TakenWindow{{ReservationID: 2, Version: 1, SeatID: 2, StartTime: monday.Add(-time.Hour), EndTime: minute(60)}}
+				restored := []library.TakenWindow{
+					{ReservationID: 2, Version: 1, SeatID: 2, StartTime: monday.Add(-time.Hour), EndTime: minute(60)},
+				}
 				r.Set(func(r *feedtest.Source) {
 					c.changes.Events = []library.Event{taking[2]} // from before the restore
 					r.Pending = append(r.Pending, c.changes)

@@ -73,7 +73,8 @@ func TestRecoversAfterPostgresRestart(t *testing.T) {
 			}
 			// The feed may have refreshed once more before Postgres ended.
 			if len(p.Seats) != len(good.Seats) || p.AsOf.Before(good.AsOf) || p.AsOf.Sub(good.AsOf) > time.Second {
-				t.Fatalf("%s: %d seats as of %v, before the end %d as of %v", end.how, len(p.Seats), p.AsOf, len(good.Seats), good.AsOf)
+				t.Fatalf("%s: %d seats as of %v, before the end %d as of %v",
+					end.how, len(p.Seats), p.AsOf, len(good.Seats), good.AsOf)
 			}
 			if began.Sub(lastGood) > 10*time.Second {
 				t.Fatalf("%s: still answered from retention", end.how)
@@ -106,7 +107,9 @@ func TestRecoversAfterPostgresRestart(t *testing.T) {
 		}
 		// Readers see acknowledged bookings again.
 		users++
-		r, err := s.Reserve(t.Context(), library.Booking{UserID: int64(users), SeatID: good.Seats[0].ID, EndTime: time.Now().Add(time.Hour)})
+		r, err := s.Reserve(t.Context(), library.Booking{
+			UserID: int64(users), SeatID: good.Seats[0].ID, EndTime: time.Now().Add(time.Hour),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

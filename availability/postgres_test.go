@@ -67,7 +67,9 @@ func TestReadersSeeAcknowledgedBookings(t *testing.T) {
 				start := begin.Add(time.Duration(n) * time.Hour)
 				end := start.Add(30 * time.Minute)
 				here, there := stores[n%2], models[rand.N(2)]
-				r, err := here.Reserve(t.Context(), library.Booking{UserID: users[i], SeatID: seats[i], StartTime: start, EndTime: end})
+				r, err := here.Reserve(t.Context(), library.Booking{
+					UserID: users[i], SeatID: seats[i], StartTime: start, EndTime: end,
+				})
 				if err != nil {
 					t.Error(err)
 					return
@@ -119,10 +121,13 @@ func (w *writer) book(t *testing.T, seat int64, start, end time.Time) (event int
 	t.Helper()
 	err := w.conn.QueryRow(t.Context(), `
 		WITH r AS (
-			INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at)
+			INSERT INTO reservations
+				(library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at)
 			VALUES (1, $1, $2, tstzrange($3, $4), 'CONFIRMED', $3, $3, dlsms_now()) RETURNING *)
-		INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at)
-		SELECT library_id, created_at, 'RESERVED', id, version, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at
+		INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, during, status,
+			check_in_opens_at, check_in_deadline, created_at)
+		SELECT library_id, created_at, 'RESERVED', id, version, seat_id, user_id, during, status,
+			check_in_opens_at, check_in_deadline, created_at
 		FROM r RETURNING id`, seat, w.user, start, end).Scan(&event)
 	if err != nil {
 		t.Fatal(err)
@@ -227,7 +232,9 @@ func TestAnswersAgreeWithSQL(t *testing.T) {
 	for range 400 {
 		start, end := window(8)
 		user := users[random.IntN(len(users))]
-		r, err := s.Reserve(t.Context(), library.Booking{UserID: user, SeatID: seats[random.IntN(len(seats))], StartTime: start, EndTime: end})
+		r, err := s.Reserve(t.Context(), library.Booking{
+			UserID: user, SeatID: seats[random.IntN(len(seats))], StartTime: start, EndTime: end,
+		})
 		if err == nil {
 			if booked++; random.IntN(4) == 0 {
 				_, err = s.Cancel(t.Context(), user, r.ID)
@@ -241,7 +248,8 @@ func TestAnswersAgreeWithSQL(t *testing.T) {
 	}
 	const query = `
 		SELECT s.id FROM seats s WHERE NOT s.out_of_service AND dlsms_open(1, s.branch_id, tstzrange($1, $2))
-		AND NOT EXISTS (SELECT FROM reservations r WHERE r.library_id = 1 AND r.seat_id = s.id AND r.occupies AND r.during && tstzrange($1, $2)) ORDER BY 1`
+		AND NOT EXISTS (SELECT FROM reservations r
+			WHERE r.library_id = 1 AND r.seat_id = s.id AND r.occupies AND r.during && tstzrange($1, $2)) ORDER BY 1`
 	fresh := startModel(t, db.Open(t, freeRules()), feed.Options{})
 	free := 0
 	for range 300 {
@@ -305,9 +313,12 @@ func TestCatalogChangedBySQL(t *testing.T) {
 		told      int
 	}{
 		{"a seat goes out of service", fmt.Sprintf(`UPDATE seats SET out_of_service = true WHERE id = %d`, seats[0]), 1, 1},
-		{"a seat is added", `INSERT INTO seats (library_id, branch_id, area, label) SELECT library_id, branch_id, 'New', 'N-1' FROM seats LIMIT 1`, 2, 1},
-		{"the branch closes for all but the day after tomorrow", `INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
-			SELECT 1, id, extract(isodow FROM dlsms_now() AT TIME ZONE timezone + interval '2 days'), '00:00', '24:00' FROM branches`, 0, 2},
+		{"a seat is added", `INSERT INTO seats (library_id, branch_id, area, label)
+			SELECT library_id, branch_id, 'New', 'N-1' FROM seats LIMIT 1`, 2, 1},
+		{"the branch closes except the day after tomorrow", `
+			INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
+			SELECT 1, id, extract(isodow FROM dlsms_now() AT TIME ZONE timezone + interval '2 days'),
+				'00:00', '24:00' FROM branches`, 0, 2},
 		{"it opens again", `DELETE FROM branch_hours`, 2, 2},
 		{"a label changes", fmt.Sprintf(`UPDATE seats SET label = 'X' WHERE id = %d`, seats[1]), 2, 1},
 	} {
@@ -350,7 +361,10 @@ func TestFollowsPostgresClock(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := SeatView{Available: p.Seats[0].Available, AvailableUntil: p.Seats[0].AvailableUntil, NextAvailableAt: p.Seats[0].NextAvailableAt}
+		seat := p.Seats[0]
+		got := SeatView{
+			Available: seat.Available, AvailableUntil: seat.AvailableUntil, NextAvailableAt: seat.NextAvailableAt,
+		}
 		if diff := cmp.Diff(c.want, got, cmpopts.IgnoreUnexported(SeatView{})); diff != "" {
 			t.Errorf("at %v: %s", c.now, diff)
 		}

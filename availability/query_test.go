@@ -52,7 +52,8 @@ func slowly(w *world, q question, hours []library.OpenHours, events []library.Ev
 	var openings []window
 	for day := range 2 {
 		openings = append(openings, window{minute(day*24*60 + 9*60).UnixMicro(), minute(day*24*60 + 17*60).UnixMicro()})
-		openings = append(openings, window{minute((day+7)*24*60 + 9*60).UnixMicro(), minute((day+7)*24*60 + 17*60).UnixMicro()})
+		next := (day + 7) * 24 * 60
+		openings = append(openings, window{minute(next + 9*60).UnixMicro(), minute(next + 17*60).UnixMicro()})
 	}
 	for _, s := range w.seats {
 		if q.branch != "" && q.branch != s.branch || q.area != "" && q.area != s.Area {
@@ -134,7 +135,9 @@ func TestAnswersAreRight(t *testing.T) {
 					continue // the builder may have dropped bookings that ended
 				}
 				got, want := p.w.page(q), slowly(p.w, q, hours, p.events)
-				if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(Page{}, SeatView{}), cmpopts.IgnoreFields(Page{}, "Generation", "ValidUntil")); diff != "" {
+				if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(),
+					cmpopts.IgnoreUnexported(Page{}, SeatView{}),
+					cmpopts.IgnoreFields(Page{}, "Generation", "ValidUntil")); diff != "" {
 					t.Fatalf("%+v at %v: %s", q, p.w.asOf, diff)
 				}
 				if !got.ValidUntil.IsZero() && !got.ValidUntil.After(p.w.asOf) {
@@ -160,7 +163,9 @@ func TestAnswersAreRight(t *testing.T) {
 func TestCachedAnswersAreShared(t *testing.T) {
 	t.Parallel()
 	e := reservation(1, 1, 2, 60, 120)
-	l := newTestBuilder(smallLibrary("UTC"), library.TakenWindow{ReservationID: 1, Version: 1, SeatID: 2, StartTime: e.StartTime, EndTime: e.EndTime})
+	l := newTestBuilder(smallLibrary("UTC"), library.TakenWindow{
+		ReservationID: 1, Version: 1, SeatID: 2, StartTime: e.StartTime, EndTime: e.EndTime,
+	})
 	computed := 0
 	encode := func(w *world) int {
 		return w.page(question{availableOnly: true}).Memo(func() any { computed++; return computed }).(int)
@@ -202,13 +207,16 @@ func TestCachedAnswersAreBounded(t *testing.T) {
 		s.ID, s.Label = id, fmt.Sprint("H-", id)
 		catalog.Seats = append(catalog.Seats, s)
 	}
-	l := newTestBuilder(catalog, library.TakenWindow{ReservationID: 1, Version: 1, SeatID: 1, StartTime: minute(60), EndTime: minute(120)})
+	l := newTestBuilder(catalog, library.TakenWindow{
+		ReservationID: 1, Version: 1, SeatID: 1, StartTime: minute(60), EndTime: minute(120),
+	})
 	for m := range 3 { // an answer that replaces another counts once
 		l.apply(store.Changes{Now: minute(60 * m)})
 		l.world.page(question{})
 	}
 	for end := range 50 {
-		if got := l.world.page(question{window: window{minute(0).UnixMicro(), minute(end + 1).UnixMicro()}, watched: true}); len(got.Seats) != seats {
+		about := window{minute(0).UnixMicro(), minute(end + 1).UnixMicro()}
+		if got := l.world.page(question{window: about, watched: true}); len(got.Seats) != seats {
 			t.Fatalf("%d seats, want %d", len(got.Seats), seats)
 		}
 	}
@@ -224,9 +232,13 @@ func TestSeat(t *testing.T) {
 	t.Parallel()
 	var taken []library.TakenWindow
 	for i, w := range [][2]int{{-10, 5}, {5, 30}, {60, 90}, {13 * 24 * 60, 13*24*60 + 30}, {15 * 24 * 60, 15*24*60 + 30}} {
-		taken = append(taken, library.TakenWindow{ReservationID: int64(i + 1), Version: 1, SeatID: 1, StartTime: minute(w[0]), EndTime: minute(w[1])})
+		taken = append(taken, library.TakenWindow{
+			ReservationID: int64(i + 1), Version: 1, SeatID: 1, StartTime: minute(w[0]), EndTime: minute(w[1]),
+		})
 	}
-	m := startModel(t, feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC", nineToFive...), Taken: taken}), feed.Options{})
+	m := startModel(t, feedtest.NewSource(store.World{
+		Now: monday, Catalog: smallLibrary("UTC", nineToFive...), Taken: taken,
+	}), feed.Options{})
 	busy := func(ws ...[2]int) (out []Busy) {
 		for _, w := range ws {
 			out = append(out, Busy{minute(w[0]), minute(w[1])})
@@ -239,7 +251,8 @@ func TestSeat(t *testing.T) {
 		next       time.Time
 		busy       []Busy
 	}{
-		{"now: 14 days", time.Time{}, time.Time{}, minute(9 * 60), busy([2]int{-10, 5}, [2]int{5, 30}, [2]int{60, 90}, [2]int{13 * 24 * 60, 13*24*60 + 30})},
+		{"now: 14 days", time.Time{}, time.Time{}, minute(9 * 60),
+			busy([2]int{-10, 5}, [2]int{5, 30}, [2]int{60, 90}, [2]int{13 * 24 * 60, 13*24*60 + 30})},
 		{"half open at both ends", minute(30), minute(60), minute(9 * 60), nil},
 		{"what overlaps by a minute", minute(29), minute(61), minute(9 * 60), busy([2]int{5, 30}, [2]int{60, 90})},
 	} {
@@ -296,16 +309,19 @@ func TestInvalidQueriesAreRefused(t *testing.T) {
 
 func TestBranches(t *testing.T) {
 	t.Parallel()
-	m := startModel(t, feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("Europe/Berlin"), Taken: []library.TakenWindow{
-		{ReservationID: 1, Version: 1, SeatID: 1, StartTime: monday, EndTime: minute(1)},
-	}}), feed.Options{})
+	taken := []library.TakenWindow{{ReservationID: 1, Version: 1, SeatID: 1, StartTime: monday, EndTime: minute(1)}}
+	m := startModel(t, feedtest.NewSource(store.World{
+		Now: monday, Catalog: smallLibrary("Europe/Berlin"), Taken: taken,
+	}), feed.Options{})
 	got, asOf, err := m.Branches(t.Context())
 	if err != nil || !asOf.Equal(monday) {
 		t.Fatal(asOf, err)
 	}
 	want := []BranchView{
-		{Code: "day", Name: "Day", Timezone: "Europe/Berlin", Areas: []string{"Attic", "Hall"}, SeatCount: 3, AvailableCount: 2, Open: true},
-		{Code: "night", Name: "Night", Timezone: "Europe/Berlin", Areas: []string{"Hall"}, SeatCount: 1, AvailableCount: 1, Open: true},
+		{Code: "day", Name: "Day", Timezone: "Europe/Berlin", Areas: []string{"Attic", "Hall"},
+			SeatCount: 3, AvailableCount: 2, Open: true},
+		{Code: "night", Name: "Night", Timezone: "Europe/Berlin", Areas: []string{"Hall"},
+			SeatCount: 1, AvailableCount: 1, Open: true},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -329,7 +345,8 @@ func TestBranchesReturnOpeningTimes(t *testing.T) {
 		w := l.apply(store.Changes{Now: minute(c.minute)})
 		a := w.computeBranches()
 		day, night := a.branches[0], a.branches[1]
-		if day.Open != c.open || !day.ClosesAt.Equal(c.closesAt) || !day.OpensAt.Equal(c.opensAt) || day.AvailableCount != c.available {
+		if day.Open != c.open || !day.ClosesAt.Equal(c.closesAt) || !day.OpensAt.Equal(c.opensAt) ||
+			day.AvailableCount != c.available {
 			t.Errorf("minute %d: %+v", c.minute, day)
 		}
 		if !night.Open || !night.ClosesAt.IsZero() || !night.OpensAt.IsZero() {
@@ -341,7 +358,8 @@ func TestBranchesReturnOpeningTimes(t *testing.T) {
 	}
 	unknown := smallLibrary("Atlantis/Capital", nineToFive...)
 	w := newTestBuilder(unknown).world
-	if day := w.computeBranches().branches[0]; day.Open || !day.ClosesAt.IsZero() || !day.OpensAt.IsZero() || day.AvailableCount != 0 {
+	day := w.computeBranches().branches[0]
+	if day.Open || !day.ClosesAt.IsZero() || !day.OpensAt.IsZero() || day.AvailableCount != 0 {
 		t.Errorf("in an unknown time zone: %+v", day)
 	}
 }

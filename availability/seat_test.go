@@ -136,7 +136,9 @@ func TestStateWithOpeningHours(t *testing.T) {
 		if len(taken) > 0 {
 			end = max(end, taken[len(taken)-1].end)
 		}
-		openings := slices.DeleteFunc(c.build(w.start, end+20*microsPerDay).open, func(o window) bool { return o.start > end+searchLimit })
+		openings := slices.DeleteFunc(c.build(w.start, end+20*microsPerDay).open, func(o window) bool {
+			return o.start > end+searchLimit
+		})
 		s := &seat{calendar: c}
 		got, _ := w.stateOf(s, taken)
 		want := oracle(false, taken, isOpen, w, candidatesOf(taken, w, openings))
@@ -184,7 +186,10 @@ func TestDistantQueriesAreCheap(t *testing.T) {
 func TestSeatView(t *testing.T) {
 	t.Parallel()
 	s := &seat{Seat: library.Seat{ID: 7, Area: "Hall", Label: "D-7", Amenities: []int16{1}}, branch: "day"}
-	taken := []booking{{window{minute(60).UnixMicro(), minute(90).UnixMicro()}, 1}, {window{minute(90).UnixMicro(), minute(100).UnixMicro()}, 2}}
+	taken := []booking{
+		{window{minute(60).UnixMicro(), minute(90).UnixMicro()}, 1},
+		{window{minute(90).UnixMicro(), minute(100).UnixMicro()}, 2},
+	}
 	at := func(start, end int) SeatView {
 		st, _ := window{minute(start).UnixMicro(), minute(end).UnixMicro()}.stateOf(s, taken)
 		return s.view(st)

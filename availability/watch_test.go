@@ -140,7 +140,8 @@ func TestWatchesAgreeWithFreshAnswers(t *testing.T) {
 						delete(h.live, id)
 					} else if e.EndTime.After(now) {
 						world.Taken = append(world.Taken, library.TakenWindow{
-							ReservationID: e.ReservationID, Version: e.Version, SeatID: e.SeatID, StartTime: e.StartTime, EndTime: e.EndTime})
+							ReservationID: e.ReservationID, Version: e.Version, SeatID: e.SeatID,
+							StartTime: e.StartTime, EndTime: e.EndTime})
 					}
 				}
 				hub.publish(l.load(world))
@@ -201,13 +202,18 @@ func TestUpdatesHoldChangedSeats(t *testing.T) {
 		{"a booking", store.Changes{Now: minute(1), Events: []library.Event{e}}, nil,
 			map[string][]int64{"the present": {3}, "the present of a floor": {3}, "the afternoon": {3}}},
 		{"a timeOf before it", store.Changes{Now: minute(60).Add(-time.Microsecond)}, nil, nil},
-		{"its start", store.Changes{Now: minute(60)}, nil, map[string][]int64{"the present": {3}, "the present of a floor": {3}}},
+		{"its start", store.Changes{Now: minute(60)}, nil,
+			map[string][]int64{"the present": {3}, "the present of a floor": {3}}},
 		{"a repeated event", store.Changes{Now: minute(60), Events: []library.Event{e}}, nil, nil},
-		{"a seat out of service", store.Changes{Now: minute(60)}, &broken, map[string][]int64{"the present": {4}, "the afternoon": {4}}},
+		{"a seat out of service", store.Changes{Now: minute(60)}, &broken,
+			map[string][]int64{"the present": {4}, "the afternoon": {4}}},
 		{"a catalog that is the same", store.Changes{Now: minute(60)}, &broken, nil},
-		{"a seat back in service", store.Changes{Now: minute(60)}, &free, map[string][]int64{"the present": {4}, "the afternoon": {4}}},
-		{"its end", store.Changes{Now: minute(15 * 60)}, nil, map[string][]int64{"the present": {3}, "the present of a floor": {3}}},
-		{"its end in the log", store.Changes{Now: minute(15 * 60), Events: []library.Event{over(e)}}, nil, map[string][]int64{"the afternoon": {3}}},
+		{"a seat back in service", store.Changes{Now: minute(60)}, &free,
+			map[string][]int64{"the present": {4}, "the afternoon": {4}}},
+		{"its end", store.Changes{Now: minute(15 * 60)}, nil,
+			map[string][]int64{"the present": {3}, "the present of a floor": {3}}},
+		{"its end in the change log", store.Changes{Now: minute(15 * 60), Events: []library.Event{over(e)}}, nil,
+			map[string][]int64{"the afternoon": {3}}},
 	} {
 		hub.publish(l.applyCatalog(step.changes, step.catalog))
 		got := map[string][]int64{}
@@ -304,7 +310,8 @@ func TestWatchersSeeThePassingOfTime(t *testing.T) {
 		start := time.Now()
 		at := func(d time.Duration) time.Time { return monday.Add(d) }
 		r := feedtest.NewSource(store.World{Catalog: smallLibrary("UTC"), Taken: []library.TakenWindow{
-			{ReservationID: 1, Version: 1, SeatID: 1, StartTime: at(300 * time.Millisecond), EndTime: at(1500 * time.Millisecond)},
+			{ReservationID: 1, Version: 1, SeatID: 1, StartTime: at(300 * time.Millisecond),
+				EndTime: at(1500 * time.Millisecond)},
 			{ReservationID: 2, Version: 1, SeatID: 2, StartTime: at(1700 * time.Millisecond), EndTime: at(time.Hour)},
 		}})
 		// Postgres's clock is in another year.
@@ -315,7 +322,9 @@ func TestWatchersSeeThePassingOfTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer w.Close()
-		for _, want := range []time.Duration{0, 300 * time.Millisecond, 1500 * time.Millisecond, 1700 * time.Millisecond, time.Hour} {
+		for _, want := range []time.Duration{
+			0, 300 * time.Millisecond, 1500 * time.Millisecond, 1700 * time.Millisecond, time.Hour,
+		} {
 			u, err := w.Next(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -481,7 +490,8 @@ func TestMissedUpdatesAreMerged(t *testing.T) {
 			}
 			got[s.ID] = s.Available
 		}
-		if want := map[int64]bool{1: true, 2: false, 3: true}; !maps.Equal(got, want) || !slices.Equal(u.Removed, []int64{2}) {
+		want := map[int64]bool{1: true, 2: false, 3: true}
+		if !maps.Equal(got, want) || !slices.Equal(u.Removed, []int64{2}) {
 			t.Errorf("watch %d: %v, without %v", i, got, u.Removed)
 		}
 		if _, more := w.take(); more {

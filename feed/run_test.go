@@ -29,7 +29,9 @@ func TestSingleFailureIsNotAnOutage(t *testing.T) {
 				})
 			}
 			r.World.Now = feedtest.Minute(1)
-			r.World.Taken = []library.TakenWindow{{ReservationID: 1, Version: 1, SeatID: 1, StartTime: feedtest.Monday, EndTime: feedtest.Minute(60)}}
+			r.World.Taken = []library.TakenWindow{
+				{ReservationID: 1, Version: 1, SeatID: 1, StartTime: feedtest.Monday, EndTime: feedtest.Minute(60)},
+			}
 		})
 		if got, asOf := free(t, m); got != 3 || !asOf.Equal(feedtest.Minute(1)) || r.Loads.Load() != 2 {
 			t.Errorf("%d as of %v after %d loads", got, asOf, r.Loads.Load())
@@ -117,7 +119,9 @@ func TestNotReadyBeforeLoad(t *testing.T) {
 func TestReadersDoNotWaitForLongReload(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := feedtest.NewSource(store.World{Now: feedtest.Monday, Snapshot: store.Snapshot{Xmax: 100}, Catalog: feedtest.SmallLibrary("UTC")})
+		r := feedtest.NewSource(store.World{
+			Now: feedtest.Monday, Snapshot: store.Snapshot{Xmax: 100}, Catalog: feedtest.SmallLibrary("UTC"),
+		})
 		m := start(t, r, Options{})
 		r.Set(func(r *feedtest.Source) {
 			r.Pending = append(r.Pending, store.Changes{Now: feedtest.Monday})

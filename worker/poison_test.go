@@ -44,7 +44,8 @@ var poisons = map[string]poison{
 		mend: `UPDATE branches SET timezone = 'Europe/Berlin' --%d`, step: "offer", moves: true, limit: 5 * time.Second,
 	},
 	"a reservation can't be changed": {
-		put: refusingTrigger(`RAISE EXCEPTION 'this row is broken'`), mend: dropTrigger, step: "no_show", limit: 5 * time.Second,
+		put: refusingTrigger(`RAISE EXCEPTION 'this row is broken'`), mend: dropTrigger,
+		step: "no_show", limit: 5 * time.Second,
 	},
 	// Each attempt runs into the statement timeout.
 	"a reservation takes too long": {
@@ -80,7 +81,8 @@ func oneBadRow(t *testing.T, p poison, workers int) {
 	users := db.Users(t, 400)
 	const visits, waiters = 20, 50
 	db.Exec(t, `
-		INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at, checked_in_at)
+		INSERT INTO reservations
+			(library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at, checked_in_at)
 		SELECT 1, s, u, tstzrange($3, CASE WHEN i <= $4 THEN $5::timestamptz ELSE $6 END),
 			CASE WHEN i <= $4 THEN 'CHECKED_IN' ELSE 'CONFIRMED' END, $3, $7, $3, CASE WHEN i <= $4 THEN $3::timestamptz END
 		FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY x (s, u, i)`,
@@ -106,7 +108,8 @@ func oneBadRow(t *testing.T, p poison, workers int) {
 		noShows++
 	}
 	storetest.Eventually(t, "the others are done", func() bool {
-		return status("reservations", "NO_SHOW") == noShows && status("reservations", "COMPLETED") == visits && status("waitlist_entries", "OFFERED") == waiters-1
+		return status("reservations", "NO_SHOW") == noShows && status("reservations", "COMPLETED") == visits &&
+			status("waitlist_entries", "OFFERED") == waiters-1
 	})
 	took := time.Since(begin)
 	t.Logf("the others took %v", took)
@@ -114,7 +117,9 @@ func oneBadRow(t *testing.T, p poison, workers int) {
 		t.Errorf("the others took %v, more than %v", took, p.limit)
 	}
 	skipping := func(w *running) bool { return w.skips(p.step) == 1 && w.log.count("the worker skips a seat, ") == 1 }
-	storetest.Eventually(t, "the bad one is reported", func() bool { return skipping(all[0]) || workers > 1 && (skipping(all[1]) || skipping(all[2])) })
+	storetest.Eventually(t, "the bad one is reported", func() bool {
+		return skipping(all[0]) || workers > 1 && (skipping(all[1]) || skipping(all[2]))
+	})
 	reported := 0
 	for _, w := range all {
 		reported += w.log.count("seat_id=" + strconv.FormatInt(bad, 10))

@@ -100,7 +100,8 @@ func quick() library.Policy {
 
 func kinds(t *testing.T, db *storetest.DB) []string {
 	t.Helper()
-	return storetest.Rows[string](t, db, `SELECT kind || ' ' || count(*) FROM reservation_events GROUP BY kind ORDER BY kind`)
+	return storetest.Rows[string](t, db, `
+		SELECT kind || ' ' || count(*) FROM reservation_events GROUP BY kind ORDER BY kind`)
 }
 
 // TestWorkersShareDueRows has three workers make 10,000 due transitions. One of them stops early,
@@ -136,7 +137,10 @@ func TestWorkersShareDueRows(t *testing.T) {
 	for _, w := range workers {
 		w.stop()
 	}
-	want := []string{"CHECKED_IN 2000", "COMPLETED 2000", "NO_SHOW 2000", "OFFERED 4000", "OFFER_EXPIRED 2000", "REMINDED 2000", "RESERVED 6000"}
+	want := []string{
+		"CHECKED_IN 2000", "COMPLETED 2000", "NO_SHOW 2000", "OFFERED 4000", "OFFER_EXPIRED 2000", "REMINDED 2000",
+		"RESERVED 6000",
+	}
 	if got := kinds(t, db); strings.Join(got, ", ") != strings.Join(want, ", ") {
 		t.Errorf("events %v, want %v", got, want)
 	}
@@ -174,19 +178,23 @@ func fillWithDue(t *testing.T, db *storetest.DB, seats, users []int64, each int)
 		{"CONFIRMED", -60, 60, -45, 0}, {"CHECKED_IN", -60, 0, -45, -55}, {"CONFIRMED", -10, 60, 5, 0},
 	} {
 		db.Exec(t, `
-			INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at, checked_in_at)
+			INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline,
+				created_at, checked_in_at)
 			SELECT 1, s, u, tstzrange($4, $5), $3, $6, $7, $6, CASE $3 WHEN 'CHECKED_IN' THEN $8::timestamptz END
 			FROM unnest($1::bigint[], $2::bigint[]) x (s, u)`,
-			part(seats, i), part(users, i), kind.status, at(kind.from), at(kind.to), at(-120), at(kind.deadline), at(kind.arrived))
+			part(seats, i), part(users, i), kind.status, at(kind.from), at(kind.to),
+			at(-120), at(kind.deadline), at(kind.arrived))
 	}
 	join := func(seats, users []int64, from, to int) {
 		db.Exec(t, `
 			INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, joined_position, created_at)
-			SELECT 1, s, u, tstzrange($3, $4), 1, $5 FROM unnest($1::bigint[], $2::bigint[]) x (s, u)`, seats, users, at(from), at(to), at(-60))
+			SELECT 1, s, u, tstzrange($3, $4), 1, $5 FROM unnest($1::bigint[], $2::bigint[]) x (s, u)`,
+			seats, users, at(from), at(to), at(-60))
 	}
 	join(part(seats, 3), part(users, 3), -30, 60)
 	db.Exec(t, `
-		INSERT INTO reservations (library_id, seat_id, user_id, entry_id, during, status, check_in_opens_at, offer_expires_at, created_at)
+		INSERT INTO reservations
+			(library_id, seat_id, user_id, entry_id, during, status, check_in_opens_at, offer_expires_at, created_at)
 		SELECT 1, seat_id, user_id, id, during, 'HELD', $1, $2, $1 FROM waitlist_entries`, at(-45), at(-20))
 	db.Exec(t, `
 		UPDATE waitlist_entries w SET status = 'OFFERED', reservation_id = r.id, offer_expires_at = r.offer_expires_at
@@ -228,7 +236,8 @@ func TestStepsRunWhenDue(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, user := range users[1:] {
-		if _, err := s.JoinWaitlist(t.Context(), library.Booking{UserID: user, SeatID: seat, StartTime: r.StartTime, EndTime: at(60)}); err != nil {
+		entry := library.Booking{UserID: user, SeatID: seat, StartTime: r.StartTime, EndTime: at(60)}
+		if _, err := s.JoinWaitlist(t.Context(), entry); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -242,8 +251,10 @@ func TestStepsRunWhenDue(t *testing.T) {
 		t.Errorf("%v, want %s", got, want)
 	}
 	late := storetest.Rows[float64](t, db, `
-		SELECT extract(epoch FROM at - CASE kind WHEN 'REMINDED' THEN check_in_deadline - interval '400 ms' WHEN 'NO_SHOW' THEN check_in_deadline ELSE due END)::float8
-		FROM (SELECT *, lag(offer_expires_at) OVER (PARTITION BY reservation_id ORDER BY version) AS due FROM reservation_events) e
+		SELECT extract(epoch FROM at - CASE kind WHEN 'REMINDED' THEN check_in_deadline - interval '400 ms'
+			WHEN 'NO_SHOW' THEN check_in_deadline ELSE due END)::float8
+		FROM (SELECT *,
+			lag(offer_expires_at) OVER (PARTITION BY reservation_id ORDER BY version) AS due FROM reservation_events) e
 		WHERE kind IN ('REMINDED', 'NO_SHOW', 'OFFER_EXPIRED')`)
 	t.Logf("late by (s): %.3f", late)
 	for _, seconds := range late {
@@ -316,7 +327,8 @@ func TestFirstPassSweeps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.JoinWaitlist(t.Context(), library.Booking{UserID: users[1], SeatID: seat, StartTime: noon, EndTime: at(60)}); err != nil {
+	entry := library.Booking{UserID: users[1], SeatID: seat, StartTime: noon, EndTime: at(60)}
+	if _, err := s.JoinWaitlist(t.Context(), entry); err != nil {
 		t.Fatal(err)
 	}
 	db.Exec(t, `UPDATE seats SET out_of_service = true`)
