@@ -130,10 +130,10 @@ func canaries() []canary {
 			{"store/lifecycle.go", "AND id = $2 AND user_id = $3) FOR NO KEY UPDATE`", "AND id = $2 AND $3 <> 0) FOR NO KEY UPDATE`"},
 		}},
 		{name: "one RPC without policy", by: checkStart, refuses: "the policy does not say who may call /dlsms.v1.ReservationService/GetReservations", changes: []change{
-			{"server/edge/policy.go", "\tdlsmsv1.ReservationService_GetReservations_FullMethodName:   {who: signedIn, class: read, quota: perUser},\n", ""},
+			{"server/edge/policy.go", "\tdlsmsv1.ReservationService_GetReservations_FullMethodName:   {access: signedIn, class: read, quota: perUser},\n", ""},
 		}},
 		{name: "one RPC that anyone may call", by: checkAnswers, changes: []change{
-			{"server/edge/policy.go", "dlsmsv1.ReservationService_GetReservations_FullMethodName:   {who: signedIn, class: read, quota: perUser}", "dlsmsv1.ReservationService_GetReservations_FullMethodName:   {who: public, class: read}"},
+			{"server/edge/policy.go", "dlsmsv1.ReservationService_GetReservations_FullMethodName:   {access: signedIn, class: read, quota: perUser}", "dlsmsv1.ReservationService_GetReservations_FullMethodName:   {access: public, class: read}"},
 		}},
 		// The commit waits a moment, as on a slow disk, so that somebody can look in between.
 		{name: "acknowledged before the commit", by: checkLinearity, changes: []change{

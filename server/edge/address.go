@@ -9,11 +9,11 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// realIPHeader is where nginx puts the address of the client that it serves.
+// realIPHeader is the header in which nginx sends the address of its client.
 const realIPHeader = "x-real-ip"
 
-// clientAddress returns the address of the client, without a port. What x-real-ip says counts only if it comes from a trusted proxy:
-// from anybody else it would be a way around the limits.
+// clientAddress returns the address of the client, without a port. x-real-ip counts only from a
+// trusted proxy: from any other peer it would bypass the limits.
 func clientAddress(ctx context.Context, trusted []netip.Prefix) string {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -21,7 +21,7 @@ func clientAddress(ctx context.Context, trusted []netip.Prefix) string {
 	}
 	from, ok := peerAddress(p.Addr)
 	if !ok {
-		return p.Addr.String() // a unix socket or an in-process pipe
+		return p.Addr.String() // a Unix socket or an in-process pipe
 	}
 	for _, prefix := range trusted {
 		if !prefix.Contains(from) {
@@ -46,11 +46,12 @@ func peerAddress(addr net.Addr) (netip.Addr, bool) {
 	return ap.Addr().Unmap().WithZone(""), err == nil
 }
 
-// AddressKey is what limits count clients by: an IPv4 address, or the /64 of an IPv6 address, since a client with one address of a /64 has them
-// all. Being a type of its own, it can't be forgotten.
+// AddressKey is the key by which limits count clients: an IPv4 address, or the /64 of an IPv6
+// address, because a client with one address of a /64 has all of them. It is a separate type so that
+// no limit counts by the bare address.
 type AddressKey string
 
-// addressKeyOf returns the key of an address that clientAddress returned.
+// addressKeyOf returns the key of an address from clientAddress.
 func addressKeyOf(address string) AddressKey {
 	ip, err := netip.ParseAddr(address)
 	if err != nil || ip.Is4() {

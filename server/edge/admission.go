@@ -9,35 +9,37 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// slots bounds how many do something at once. The others wait in line, bounded by time and not by the length of the line: a short rush is
-// absorbed. But once somebody has waited in vain, there is more work than can be done, and waiting would only make everybody late: for the
-// next second, newcomers are told so within the shorter patience.
+// slots bounds the calls of one kind that run at the same time. Other calls wait. The wait is bounded
+// by time, not by the number of waiting calls, so that a short rush is absorbed. After a refusal there
+// is more work than the replica can do, and waiting would only delay every call: for the next second,
+// new calls wait for overloadWait only.
 type slots struct {
-	taken    chan struct{}
-	patience time.Duration // in a rush
-	crowded  time.Duration // in an overload
-	refused  atomic.Int64  // when somebody last waited in vain, since processStart; 0: never
+	taken        chan struct{}
+	maxWait      time.Duration
+	overloadWait time.Duration // in an overload
+	refused      atomic.Int64  // time of the last refusal since processStart; 0: never
 }
 
-// overloadMemory is how long after a refusal the line counts as overloaded.
-const overloadMemory = time.Second
+// overloadPeriod is the time after a refusal during which slots count as overloaded.
+const overloadPeriod = time.Second
 
-func newSlots(n int, patience, crowded time.Duration) *slots {
-	return &slots{taken: make(chan struct{}, max(1, n)), patience: patience, crowded: crowded}
+func newSlots(n int, maxWait, overloadWait time.Duration) *slots {
+	return &slots{taken: make(chan struct{}, max(1, n)), maxWait: maxWait, overloadWait: overloadWait}
 }
 
-// take waits for a slot, which must be released. It fails with ErrOverloaded when there is none in time, or with ctx's error.
-func (s *slots) take(ctx context.Context) error {
+// acquire waits for a slot. The caller must release it. acquire fails with ErrOverloaded if no slot
+// is free in time, or with the error of ctx.
+func (s *slots) acquire(ctx context.Context) error {
 	select {
 	case s.taken <- struct{}{}:
 		return nil
 	default:
 	}
-	patience := s.patience
-	if at := s.refused.Load(); at != 0 && time.Since(processStart)-time.Duration(at) < overloadMemory {
-		patience = s.crowded
+	wait := s.maxWait
+	if at := s.refused.Load(); at != 0 && time.Since(processStart)-time.Duration(at) < overloadPeriod {
+		wait = s.overloadWait
 	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case s.taken <- struct{}{}:
@@ -52,104 +54,106 @@ func (s *slots) take(ctx context.Context) error {
 
 func (s *slots) release() { <-s.taken }
 
-// inUse returns how many slots are taken.
+// inUse returns the number of slots in use.
 func (s *slots) inUse() int { return len(s.taken) }
 
-// admission bounds the calls that use Postgres, each class by itself, so that a rush of one leaves room for the others, and the pool of
-// connections has no line of its own to speak of. Logins have a narrower bound than a connection: see passwords.
+// admission bounds the calls that use Postgres. Each class has its own slots, so that many calls of
+// one class do not delay the others, and calls seldom wait in the connection pool. Logins have a
+// narrower bound than connections: see identity.Passwords.
 type admission struct {
 	classes map[class]*slots
-	bookers *bookers
+	users   *userSlots
 }
 
-// newAdmission shares out the connections: one half each for those who write and those who read, but for an eighth that is left to logins
-// and browsing.
+// newAdmission divides the connections of the pool: 7/16 for calls that write, 7/16 for calls that
+// read, and the rest for logins and public reads.
 func newAdmission(conns int) *admission {
 	n := max(1, conns*7/16)
 	return &admission{
 		classes: map[class]*slots{
-			book: newSlots(n, rushPatience, crowdedPatience),
-			read: newSlots(n, rushPatience, crowdedPatience),
+			book: newSlots(n, admissionWait, admissionOverloadWait),
+			read: newSlots(n, admissionWait, admissionOverloadWait),
 		},
-		bookers: &bookers{each: min(slotsOfUser, max(1, n/2)), now: map[int64]*ownSlots{}},
+		users: &userSlots{each: min(slotsPerUser, max(1, n/2)), open: map[int64]*ownSlots{}},
 	}
 }
 
 const (
-	rushPatience    = 500 * time.Millisecond
-	crowdedPatience = 10 * time.Millisecond
-	ownPatience     = DefaultDeadline / 2
+	admissionWait         = 500 * time.Millisecond
+	admissionOverloadWait = 10 * time.Millisecond
+	userWait              = DefaultDeadline / 2 // for the slots of the user
 )
 
-// enter waits for the call's turn; its slots are given back when the call is finished.
+// enter waits for the slots of a call. They are released when the call finishes.
 func (a *admission) enter(ctx context.Context, c *call) error {
 	s, ok := a.classes[c.rule.class]
 	if !ok {
 		return nil
 	}
 	if c.rule.class == book {
-		if err := a.bookers.enter(ctx, c); err != nil {
+		if err := a.users.enter(ctx, c); err != nil {
 			return err
 		}
 	}
-	if err := s.take(ctx); err != nil {
+	if err := s.acquire(ctx); err != nil {
 		return err
 	}
 	c.onFinish(s.release)
 	return nil
 }
 
-// slotsOfUser is how many calls of one user may wait for a slot of those who book, or hold one, at most. Most of what one user writes Postgres
-// does one after the other: more of them would get little done, and keep the slots from others. Who waits for themselves keeps nothing from
-// anybody, and may do so for longer.
-const slotsOfUser = 4
+// slotsPerUser is the maximum number of calls of one user that wait for a book slot or hold one.
+// Postgres serializes most writes of one user: more calls would achieve little and would take slots
+// from other users. A call that waits for its user's own calls delays no other user, so it may wait
+// for longer.
+const slotsPerUser = 4
 
-// bookers are the slots of each user who has a call of that class under way.
-type bookers struct {
-	each int // user
+// userSlots holds the slots of each user with running calls of class book.
+type userSlots struct {
+	each int // slots of one user
 
-	mu  sync.Mutex
-	now map[int64]*ownSlots
+	mu   sync.Mutex
+	open map[int64]*ownSlots
 }
 
 type ownSlots struct {
 	*slots
 
-	calls int // that have them
+	calls int // calls that use them
 }
 
-// enter waits until the caller has few enough calls under way.
-func (b *bookers) enter(ctx context.Context, c *call) error {
+// enter waits for one of the slots of the caller.
+func (u *userSlots) enter(ctx context.Context, c *call) error {
 	user := c.caller.UserID
-	b.mu.Lock()
-	own := b.now[user]
+	u.mu.Lock()
+	own := u.open[user]
 	if own == nil {
-		own = &ownSlots{slots: newSlots(b.each, ownPatience, rushPatience)}
-		b.now[user] = own
+		own = &ownSlots{slots: newSlots(u.each, userWait, admissionWait)}
+		u.open[user] = own
 	}
 	own.calls++
-	b.mu.Unlock()
-	c.onFinish(func() { b.leave(user, own) })
-	if err := own.take(ctx); err != nil {
+	u.mu.Unlock()
+	c.onFinish(func() { u.leave(user, own) })
+	if err := own.acquire(ctx); err != nil {
 		return err
 	}
 	c.onFinish(own.release)
 	return nil
 }
 
-func (b *bookers) leave(user int64, own *ownSlots) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (u *userSlots) leave(user int64, own *ownSlots) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	if own.calls--; own.calls == 0 {
-		delete(b.now, user)
+		delete(u.open, user)
 	}
 }
 
-// OccupyBookSlots takes every slot of the calls that write, for tests of an overload. release gives them back.
+// OccupyBookSlots acquires every slot of class book, for tests of an overload. release releases them.
 func (e *Edge) OccupyBookSlots(ctx context.Context) (release func(), err error) {
 	s := e.admission.classes[book]
 	for range cap(s.taken) {
-		if err := s.take(ctx); err != nil {
+		if err := s.acquire(ctx); err != nil {
 			return nil, err
 		}
 	}

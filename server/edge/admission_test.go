@@ -18,20 +18,20 @@ func TestSlots(t *testing.T) {
 	ctx := t.Context()
 	s := newSlots(2, 300*time.Millisecond, 10*time.Millisecond)
 	for range 2 {
-		if err := s.take(ctx); err != nil {
+		if err := s.acquire(ctx); err != nil {
 			t.Fatal(err)
 		}
 	}
 	// In a rush, one waits and gets its turn.
 	got := make(chan error, 1)
-	go func() { got <- s.take(ctx) }()
+	go func() { got <- s.acquire(ctx) }()
 	s.release()
 	if err := <-got; err != nil {
 		t.Errorf("with a slot free in time: %v", err)
 	}
 	// Nobody waits for longer than the patience.
 	began := time.Now()
-	if err := s.take(ctx); !errors.Is(err, library.ErrOverloaded) {
+	if err := s.acquire(ctx); !errors.Is(err, library.ErrOverloaded) {
 		t.Errorf("without a slot: %v", err)
 	}
 	if took := time.Since(began); took < 300*time.Millisecond {
@@ -39,7 +39,7 @@ func TestSlots(t *testing.T) {
 	}
 	// In an overload, newcomers hear of it soon.
 	began = time.Now()
-	if err := s.take(ctx); !errors.Is(err, library.ErrOverloaded) {
+	if err := s.acquire(ctx); !errors.Is(err, library.ErrOverloaded) {
 		t.Errorf("in an overload: %v", err)
 	}
 	if took := time.Since(began); took > 250*time.Millisecond {
@@ -48,7 +48,7 @@ func TestSlots(t *testing.T) {
 	// Who gives up waiting takes no slot with them.
 	gone, cancel := context.WithCancel(ctx)
 	cancel()
-	if err := s.take(gone); !errors.Is(err, context.Canceled) {
+	if err := s.acquire(gone); !errors.Is(err, context.Canceled) {
 		t.Errorf("a caller who is gone: %v", err)
 	}
 	s.release()
@@ -57,7 +57,7 @@ func TestSlots(t *testing.T) {
 		t.Errorf("%d slots are left taken", n)
 	}
 	// With room again, the overload doesn't matter.
-	if err := s.take(ctx); err != nil {
+	if err := s.acquire(ctx); err != nil {
 		t.Errorf("with room: %v", err)
 	}
 }
@@ -87,7 +87,7 @@ func oneUsersRush(t *testing.T, a *admission) {
 			}
 		})
 	}
-	edgetest.Eventually(t, "the rush is on", func() bool { return entered.Load() == int64(a.bookers.each) && books.inUse() == a.bookers.each })
+	edgetest.Eventually(t, "the rush is on", func() bool { return entered.Load() == int64(a.users.each) && books.inUse() == a.users.each })
 	other := callsOf(2)
 	if err := a.enter(t.Context(), other); err != nil {
 		t.Errorf("somebody else: %v", err)
@@ -95,7 +95,7 @@ func oneUsersRush(t *testing.T, a *admission) {
 	other.finish()
 	leave()
 	all.Wait()
-	if n := books.inUse(); n != 0 || len(a.bookers.now) != 0 {
-		t.Errorf("%d slots are left taken, %d users remembered", n, len(a.bookers.now))
+	if n := books.inUse(); n != 0 || len(a.users.open) != 0 {
+		t.Errorf("%d slots are left taken, %d users remembered", n, len(a.users.open))
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/dlsms/dlsms/server/identity"
 )
 
-// call is what the edge knows of one RPC while it runs.
+// call is the state of one RPC in the edge.
 type call struct {
 	method    string // full name, "/dlsms.v1.SeatService/GetSeats"
 	rule      rule
@@ -17,20 +17,20 @@ type call struct {
 	address   string          // of the client, without a port
 	caller    identity.Caller // zero for public methods
 
-	notReceived error // why there is no request to handle; nil: there is one
-	// watcher is the user whom a public stream counts against, by the token that it came with; 0: none, or not a good one.
+	notReceived error // the reason why the request did not arrive; nil: it arrived
+	// watcher is the user that a public stream counts against, from its token; 0: no valid token.
 	watcher int64
 
 	finishers []func()
 }
 
-// from returns what limits count the client by.
+// from returns the key by which limits count the client.
 func (c *call) from() AddressKey { return addressKeyOf(c.address) }
 
-// onFinish has f run when the call is over.
+// onFinish makes finish call f.
 func (c *call) onFinish(f func()) { c.finishers = append(c.finishers, f) }
 
-// finish gives back everything that the call held, the last taken first.
+// finish releases the resources of the call in reverse order.
 func (c *call) finish() {
 	for i := len(c.finishers) - 1; i >= 0; i-- {
 		c.finishers[i]()
@@ -39,7 +39,7 @@ func (c *call) finish() {
 
 type callKey struct{}
 
-// callOf returns what the edge knows of the call that ctx belongs to.
+// callOf returns the call of a context.
 func callOf(ctx context.Context) *call {
 	if c, ok := ctx.Value(callKey{}).(*call); ok {
 		return c
@@ -47,9 +47,9 @@ func callOf(ctx context.Context) *call {
 	return &call{}
 }
 
-// Caller returns who makes the call. The policy lets no call reach a handler that needs a caller without one; on public methods it is zero,
-// whatever token was sent.
+// Caller returns the authenticated caller of a call. It is set in every handler of a method that is
+// not public. On public methods it is zero, even if the client sent a token.
 func Caller(ctx context.Context) identity.Caller { return callOf(ctx).caller }
 
-// ClientKey returns what limits count the client by that made the call.
+// ClientKey returns the key by which limits count the client of a call.
 func ClientKey(ctx context.Context) AddressKey { return callOf(ctx).from() }

@@ -9,14 +9,16 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// deadConns turns away connections whose client has gone before it was their turn. nginx opens one for each call that finds none idle and
-// closes it when its client cancels: in a flood of cancelled calls a replica would greet, serve and forget one dead connection after the
-// other, and who still waits would wait for all of them.
+// deadConns closes connections that the client closed before the replica accepted them. nginx opens a
+// connection for each call that finds no idle one, and closes it when its client cancels. With many
+// cancelled calls, a replica would otherwise set up one dead connection after the other, and live
+// clients would wait for all of them.
 type deadConns struct {
 	credentials.TransportCredentials
 }
 
-// ServerHandshake is called before anything else is done for a connection, on its own goroutine. gRPC takes io.EOF for a client that has gone.
+// ServerHandshake runs first for each connection, on a goroutine of its own. gRPC treats io.EOF as a
+// client that disconnected.
 func (a deadConns) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	if peerClosed(conn) {
 		return nil, nil, io.EOF
@@ -24,10 +26,12 @@ func (a deadConns) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInf
 	return a.TransportCredentials.ServerHandshake(conn)
 }
 
+// Clone implements credentials.TransportCredentials.
 func (a deadConns) Clone() credentials.TransportCredentials {
 	return deadConns{a.TransportCredentials.Clone()}
 }
 
+// credentialsOption returns plaintext credentials that drop dead connections.
 func credentialsOption() grpc.ServerOption {
 	return grpc.Creds(deadConns{insecure.NewCredentials()})
 }

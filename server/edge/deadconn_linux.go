@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peerClosed reports whether the other side has closed a connection, whatever it has sent before.
+// peerClosed reports whether the peer has closed a connection, even if unread data is left.
 func peerClosed(conn net.Conn) bool {
 	c, ok := conn.(syscall.Conn)
 	if !ok {
@@ -19,7 +19,7 @@ func peerClosed(conn net.Conn) bool {
 	}
 	closed := false
 	err = raw.Control(func(fd uintptr) {
-		state := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}} //nolint:gosec // a descriptor fits
+		state := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}} //nolint:gosec // a file descriptor fits into 32 bits
 		n, err := unix.Poll(state, 0)
 		closed = err == nil && n > 0
 	})

@@ -4,5 +4,6 @@ package edge
 
 import "net"
 
-// peerClosed reports whether the other side has closed a connection. Only Linux tells without reading what was sent before.
+// peerClosed reports whether the peer has closed a connection. Only Linux can tell without reading
+// the data before the end.
 func peerClosed(net.Conn) bool { return false }

@@ -48,8 +48,8 @@ func New(c Config) *Edge {
 	}
 }
 
-// Options returns the options of a gRPC server that put the edge before its handlers. Interceptors that come before them
-// see the statuses that clients see.
+// Options returns the options that put the edge before the handlers of a gRPC server. Interceptors of
+// earlier options see the statuses that clients see.
 func (e *Edge) Options() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		credentialsOption(),
@@ -60,7 +60,7 @@ func (e *Edge) Options() []grpc.ServerOption {
 	}
 }
 
-// Open lets calls in. Close refuses them again, except for probes.
+// Open admits calls.
 func (e *Edge) Open() { e.gate.open.Store(true) }
 
 // Close refuses calls with UNAVAILABLE, except for probes.

@@ -6,11 +6,12 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// gate lets calls in while the server is ready. It is shut while the server starts, and again at the end of its drain.
+// gate admits calls while the server is ready. It is closed during the start and in the second half
+// of a shutdown.
 type gate struct{ open atomic.Bool }
 
 func (g *gate) check(r rule) error {
-	if r.always || g.open.Load() {
+	if r.duringStartup || g.open.Load() {
 		return nil
 	}
 	return library.ErrUnavailable

@@ -14,20 +14,21 @@ import (
 )
 
 // IncomingLimits bound the calls whose headers have arrived and whose request has not.
-// Past one of them, the oldest such call is refused as OVERLOADED, never the new one:
-// an honest request follows its headers within milliseconds, even beside a flood from the same address.
+// Past a limit, the oldest such call is refused as OVERLOADED, never the new one:
+// a valid request follows its headers within milliseconds, even during a flood from the same address.
 type IncomingLimits struct {
 	Total      int           // of this replica
 	PerAddress int           // of one client address; a campus may share one
 	Timeout    time.Duration // from the headers to the end of the request
 }
 
-// DefaultIncomingLimits hold what half-sent requests may cost: at most 64 KiB each, some 5 KiB in practice.
+// DefaultIncomingLimits bound the memory of half-sent requests: at most 64 KiB each, about 5 KiB in
+// practice.
 var DefaultIncomingLimits = IncomingLimits{Total: 2_000, PerAddress: 500, Timeout: DefaultDeadline}
 
-// incoming knows every call whose request has not arrived in full, and ends it when that takes too long.
-// gRPC runs the interceptors of a unary call only when its request is there.
-// Without this type, 16,000 calls of which the client sent half took a replica from 55 to 140 MiB, without end.
+// incoming holds every call whose request has not arrived completely, and ends it after a timeout.
+// gRPC runs the interceptors of a unary call only after its request has arrived.
+// Without this type, 16,000 half-sent calls took a replica from 55 to 140 MiB, without a limit.
 type incoming struct {
 	mu        sync.Mutex
 	limits    IncomingLimits
@@ -36,23 +37,23 @@ type incoming struct {
 	timer     *time.Timer // set if and only if it will fire
 }
 
-// receipt is one request while it arrives.
+// receipt is a request that is arriving.
 type receipt struct {
 	call   *call
 	stream grpc.ServerTransportStream
-	ended  *library.Error // why it was ended before the request arrived; nil: it was not
+	ended  *library.Error // the reason, if the edge ended the call before the request arrived
 }
 
 func newIncoming() *incoming {
 	return &incoming{limits: DefaultIncomingLimits, byAddress: map[string]int{}}
 }
 
-// receive reads the request of c into req by way of read.
-// It returns an error if the request does not arrive in time, or is in the way of newer ones.
+// receive calls read to read the request of c into req.
+// It fails if the request does not arrive in time, or if newer requests displace it.
 func (in *incoming) receive(ctx context.Context, c *call, read func(any) error, req any) error {
 	r := &receipt{call: c, stream: grpc.ServerTransportStreamFromContext(ctx)}
-	e, surplus := in.add(r)
-	surplus.endStreams()
+	e, displaced := in.add(r)
+	displaced.endStreams()
 	err := read(req)
 	switch ended := in.remove(e); {
 	case ended != nil:
@@ -63,23 +64,23 @@ func (in *incoming) receive(ctx context.Context, c *call, read func(any) error, 
 	return nil
 }
 
-func (in *incoming) add(r *receipt) (e *list.Element, surplus receipts) {
+func (in *incoming) add(r *receipt) (e *list.Element, displaced receipts) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	e = in.open.PushBack(r)
 	in.byAddress[r.call.address]++
 	if in.byAddress[r.call.address] > in.limits.PerAddress {
-		surplus = append(surplus, in.endOldest(library.ErrOverloaded, r.call.address))
+		displaced = append(displaced, in.endOldest(library.ErrOverloaded, r.call.address))
 	} else if in.open.Len() > in.limits.Total {
-		surplus = append(surplus, in.endOldest(library.ErrOverloaded, ""))
+		displaced = append(displaced, in.endOldest(library.ErrOverloaded, ""))
 	}
 	if in.timer == nil {
 		in.timer = time.AfterFunc(in.limits.Timeout, in.endLate)
 	}
-	return e, surplus
+	return e, displaced
 }
 
-// remove returns why the receipt was ended before, nil if it was not.
+// remove removes a receipt. If the edge has ended the call, remove returns the reason.
 func (in *incoming) remove(e *list.Element) *library.Error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -95,7 +96,8 @@ func (in *incoming) forget(e *list.Element) {
 	drop(in.byAddress, e.Value.(*receipt).call.address)
 }
 
-// endOldest ends the oldest receipt of an address, or with "" of all. There is one.
+// endOldest ends the oldest receipt of an address, or of all addresses if address is "". There must be
+// one.
 func (in *incoming) endOldest(why *library.Error, address string) *receipt {
 	e := in.open.Front()
 	for address != "" && e.Value.(*receipt).call.address != address {
@@ -107,7 +109,7 @@ func (in *incoming) endOldest(why *library.Error, address string) *receipt {
 	return r
 }
 
-// endLate ends the receipts whose time is up, and sets the timer for the oldest of the others.
+// endLate ends the receipts that have timed out, and sets the timer for the oldest of the others.
 func (in *incoming) endLate() {
 	in.mu.Lock()
 	in.timer = nil
@@ -123,10 +125,10 @@ func (in *incoming) endLate() {
 	late.endStreams()
 }
 
-// errLateRequest ends a call whose request took too long to arrive.
+// errLateRequest is the error of a call whose request did not arrive within the timeout.
 var errLateRequest = library.ErrUnavailable.WithCause(errors.New("the request did not arrive in time"))
 
-// count returns how many calls wait for their request.
+// count returns the number of calls whose request is arriving.
 func (in *incoming) count() int {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -135,17 +137,18 @@ func (in *incoming) count() int {
 
 type receipts []*receipt
 
-// endStreams tells the clients why their calls have ended. It is called without the lock, since it takes locks of grpc.
+// endStreams sends the clients the reason of the end. Call it without the lock, because it takes locks
+// of grpc.
 func (rs receipts) endStreams() {
 	for _, r := range rs {
 		endStream(r.stream, r.ended)
 	}
 }
 
-// refuseLargeHeaders answers a call with more than maxHeaders of headers, before anything else is done for it.
-// It is called by grpc when the headers have arrived.
+// refuseLargeHeaders refuses a call with more than maxHeaders bytes of headers.
+// grpc calls it when the headers have arrived, before any other work for the call.
 func refuseLargeHeaders(ctx context.Context, info *tap.Info) (context.Context, error) {
-	const overhead = 32 // a field, as HTTP/2 counts
+	const overhead = 32 // of one field, as in HTTP/2
 	size := 0
 	for name, values := range info.Header {
 		for _, v := range values {
@@ -158,26 +161,32 @@ func refuseLargeHeaders(ctx context.Context, info *tap.Info) (context.Context, e
 	return ctx, nil
 }
 
-// Registrar registers services so that the edge sees a unary call from its headers on.
+// Registrar registers services so that the edge handles a unary call from its headers on.
 type Registrar struct {
 	*grpc.Server
 	edge *Edge
 }
 
-// RegisterService puts the edge between grpc and the handlers of unary methods; streams reach the edge at their headers anyway.
+// RegisterService registers a service whose unary methods reach the edge at their headers, as streams
+// always do.
 func (r Registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	d := *desc
 	d.Methods = make([]grpc.MethodDesc, len(desc.Methods))
 	for i, m := range desc.Methods {
-		d.Methods[i] = grpc.MethodDesc{MethodName: m.MethodName, Handler: r.edge.receiving("/"+desc.ServiceName+"/"+m.MethodName, m.Handler)}
+		d.Methods[i] = grpc.MethodDesc{
+			MethodName: m.MethodName,
+			Handler:    r.edge.receiving("/"+desc.ServiceName+"/"+m.MethodName, m.Handler),
+		}
 	}
 	r.Server.RegisterService(&d, impl)
 }
 
-// receiving is handler, told to the edge before the request arrives.
-// If the request fails to arrive, the interceptors run all the same: the call is logged and counted as any other.
+// receiving returns a handler that reaches the edge before its request arrives.
+// If the request does not arrive, the interceptors still run, so that the call is logged and counted.
 func (e *Edge) receiving(method string, handler grpc.MethodHandler) grpc.MethodHandler {
-	return func(srv any, ctx context.Context, read func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) { //nolint:revive // the order is grpc's
+	return func( //nolint:revive // grpc prescribes the order
+		srv any, ctx context.Context, read func(any) error, interceptor grpc.UnaryServerInterceptor,
+	) (any, error) {
 		c := e.begin(ctx, method)
 		return handler(srv, context.WithValue(ctx, callKey{}, c), func(req any) error {
 			c.notReceived = e.incoming.receive(ctx, c, read, req)
@@ -186,10 +195,10 @@ func (e *Edge) receiving(method string, handler grpc.MethodHandler) grpc.MethodH
 	}
 }
 
-// Registrar returns what services are registered with, so that the edge sees a unary call from its headers on.
+// Registrar returns the Registrar of a gRPC server.
 func (e *Edge) Registrar(s *grpc.Server) Registrar { return Registrar{s, e} }
 
-// SetIncomingLimits changes the limits, for tests. Call it before the calls that it concerns.
+// SetIncomingLimits changes the limits, for tests.
 func (e *Edge) SetIncomingLimits(l IncomingLimits) {
 	e.incoming.mu.Lock()
 	defer e.incoming.mu.Unlock()

@@ -14,7 +14,10 @@ import (
 	"github.com/dlsms/dlsms/server/identity"
 )
 
-func (e *Edge) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+// unary is the interceptor of unary calls.
+func (e *Edge) unary(
+	ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+) (resp any, err error) {
 	c := callOf(ctx)
 	err = e.run(ctx, c, func(ctx context.Context) (err error) {
 		if IsMalformed(req) {
@@ -24,26 +27,31 @@ func (e *Edge) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, hand
 		return err
 	})
 	if err != nil {
-		// For the operator to find it by. An answer that is good goes without: it costs the replica, nginx and the client 2 µs each.
+		// For the operator. Successful answers carry no request id: it costs the replica, nginx and the
+		// client 2 µs each.
 		_ = grpc.SetHeader(ctx, metadata.Pairs(requestIDHeader, c.requestID))
 		return nil, err
 	}
 	return resp, nil
 }
 
-func (e *Edge) serverStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+// serverStream is the interceptor of streams.
+func (e *Edge) serverStream(
+	srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
+) error {
 	c := e.begin(ss.Context(), info.FullMethod)
 	c.stream = true
 	_ = ss.SetHeader(metadata.Pairs(requestIDHeader, c.requestID))
 	return e.run(context.WithValue(ss.Context(), callKey{}, c), c, func(ctx context.Context) error {
 		ctx, s := newEdgeStream(ctx, ss, e.streams.maxSend)
-		if !info.IsClientStream { // its one request follows the headers
+		if !info.IsClientStream { // the one request follows the headers
 			s.receive = func(m any) error { return e.incoming.receive(ctx, c, ss.RecvMsg, m) }
 		}
 		return untilEnded(ctx, func(context.Context) error { return handler(srv, s) })
 	})
 }
 
+// begin returns the state of a new call. start is the time of its headers.
 func (e *Edge) begin(ctx context.Context, method string) *call {
 	return &call{
 		method:    method,
@@ -54,8 +62,8 @@ func (e *Edge) begin(ctx context.Context, method string) *call {
 	}
 }
 
-// run takes a call through the edge to its handler and turns what comes of it into a status, outermost first: log, map errors, recover,
-// gate, deadline, authenticate, limit, admit.
+// run takes a call through the edge to its handler, and turns the result into a status. The steps,
+// outermost first: log, map errors, recover, gate, deadline, authenticate, limit, admit.
 func (e *Edge) run(ctx context.Context, c *call, handle func(context.Context) error) error {
 	e.running.Add(1)
 	defer e.running.Add(-1)
@@ -63,29 +71,30 @@ func (e *Edge) run(ctx context.Context, c *call, handle func(context.Context) er
 	ctx, err := e.enter(ctx, c)
 	if err == nil {
 		err = guard(ctx, handle)
-		if c.rule.identified {
+		if c.rule.checksUser {
 			e.users.RecordRefusal(c.caller, err, c.start)
 		}
 	}
-	// Before finish, which cancels ctx: whether the client ended it must be seen here.
-	o := conclude(ctx, err, c.rule.always)
+	// conclude must see whether the client cancelled ctx, so it runs before finish, which cancels ctx.
+	o := conclude(ctx, err, c.rule.duringStartup)
 	e.logCall(ctx, c, o)
 	return o.status.Err()
 }
 
-// enter lets a call in and returns the context for its handler, or says why not. What the call holds then is given back by c.finish.
+// enter admits a call and returns the context for its handler, or the error that refuses the call.
+// c.finish releases the resources that the call acquired.
 func (e *Edge) enter(ctx context.Context, c *call) (_ context.Context, err error) {
 	defer recovered(&err)
 	if c.notReceived != nil {
 		return ctx, c.notReceived
 	}
-	if err := ctx.Err(); err != nil { // the client has gone before it was its turn
+	if err := ctx.Err(); err != nil { // the client cancelled before the call started
 		return ctx, err
 	}
 	if err := e.gate.check(c.rule); err != nil {
 		return ctx, err
 	}
-	if !c.stream && !c.rule.brief {
+	if !c.stream && !c.rule.noDeadline {
 		ctx = withDeadline(ctx, c)
 	}
 	if err := e.authenticate(ctx, c); err != nil {
@@ -100,9 +109,9 @@ func (e *Edge) enter(ctx context.Context, c *call) (_ context.Context, err error
 	return ctx, e.admission.enter(ctx, c)
 }
 
-// authenticate finds out who calls, unless anyone may.
+// authenticate sets the caller of a call, unless the method is public.
 func (e *Edge) authenticate(ctx context.Context, c *call) error {
-	if c.rule.who == public {
+	if c.rule.access == public {
 		return nil
 	}
 	token, err := bearer(ctx)
@@ -112,8 +121,8 @@ func (e *Edge) authenticate(ctx context.Context, c *call) error {
 	if c.caller, err = e.tokens.Verify(token); err != nil {
 		return err
 	}
-	if c.rule.identified {
-		err = e.mayBeInForce(c.caller)
+	if c.rule.checksUser {
+		err = e.checkKnown(c.caller)
 	} else {
 		err = e.InForce(ctx, c.caller)
 	}
@@ -123,15 +132,17 @@ func (e *Edge) authenticate(ctx context.Context, c *call) error {
 	return c.rule.allows(c.caller)
 }
 
-// mayBeInForce is InForce without a look at Postgres, for calls that take one themselves: it refuses tokens that are known to be refused.
-func (e *Edge) mayBeInForce(c identity.Caller) error {
+// checkKnown is InForce without a query, for methods that check the user themselves. It refuses tokens
+// that were refused before.
+func (e *Edge) checkKnown(c identity.Caller) error {
 	if err := e.revoked.Check(c); err != nil {
 		return err
 	}
 	return e.users.Refusal(c)
 }
 
-// InForce returns nil if the caller's token was not revoked and is of the user who has its id in the present database.
+// InForce returns nil if the caller's token is not revoked and belongs to the user with its user id in
+// the present database.
 func (e *Edge) InForce(ctx context.Context, c identity.Caller) error {
 	if err := e.revoked.Check(c); err != nil {
 		return err
@@ -139,7 +150,7 @@ func (e *Edge) InForce(ctx context.Context, c identity.Caller) error {
 	return e.users.Check(ctx, c)
 }
 
-// bearer returns the token that the call was made with.
+// bearer returns the token of a call.
 func bearer(ctx context.Context) (string, error) {
 	values := metadata.ValueFromIncomingContext(ctx, "authorization")
 	if len(values) == 0 {
@@ -152,16 +163,17 @@ func bearer(ctx context.Context) (string, error) {
 	return strings.TrimSpace(token), nil
 }
 
-// enterStream counts a stream in and ties it to its token: it ends when the token expires or is revoked.
+// enterStream counts a stream, and ends it when its token expires or is revoked.
 func (e *Edge) enterStream(ctx context.Context, c *call) (context.Context, error) {
-	if c.rule.who == public && !c.rule.always {
+	if c.rule.access == public && !c.rule.duringStartup {
 		c.watcher = e.watcher(ctx)
 	}
 	open, err := e.streams.enter(ctx, c)
-	if err != nil || c.rule.who == public {
+	if err != nil || c.rule.access == public {
 		return open, err
 	}
-	// Once more, now that the stream is known: what ended the token in between found no stream to end.
+	// Check again now that the stream is registered: a revocation since the first check found no stream
+	// to end.
 	if err := e.InForce(ctx, c.caller); err != nil {
 		return ctx, err
 	}
@@ -170,26 +182,27 @@ func (e *Edge) enterStream(ctx context.Context, c *call) (context.Context, error
 	return ctx, nil
 }
 
-// watcher returns the user of a token that came with a call that needs none, 0 if there is no good one.
+// watcher returns the user of the token of a public call, or 0 if it has no valid token.
 func (e *Edge) watcher(ctx context.Context) int64 {
 	token, err := bearer(ctx)
 	if err != nil {
 		return 0
 	}
-	who, err := e.tokens.Verify(token)
+	caller, err := e.tokens.Verify(token)
 	if err != nil {
 		return 0
 	}
-	ctx, cancel := context.WithTimeout(ctx, rushPatience) // an outage of Postgres must not keep the stream waiting
+	ctx, cancel := context.WithTimeout(ctx, admissionWait) // during an outage of Postgres, the stream must not wait
 	defer cancel()
-	if e.InForce(ctx, who) != nil {
+	if e.InForce(ctx, caller) != nil {
 		return 0
 	}
-	return who.UserID
+	return caller.UserID
 }
 
-// DefaultDeadline bounds a unary call, from its headers on, whose client would wait for longer. It is the budget of a statement in the store, past which
-// nothing can come any more: then Postgres is as good as out of reach, and the client may try again.
+// DefaultDeadline bounds a unary call from its headers on, unless its client has set an earlier
+// deadline. It equals the time limit of a statement in the store. After it, Postgres counts as
+// unreachable, and the client may retry.
 const DefaultDeadline = 5 * time.Second
 
 func withDeadline(ctx context.Context, c *call) context.Context {
@@ -202,7 +215,7 @@ func withDeadline(ctx context.Context, c *call) context.Context {
 	return ctx
 }
 
-// panicError is a panic of a handler, for the log.
+// panicError is the panic of a handler, for the log.
 type panicError struct {
 	value any
 	stack []byte
@@ -210,12 +223,13 @@ type panicError struct {
 
 func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
-// guard runs handle and turns a panic of it into an error, so that one bad request doesn't take the others down.
+// guard runs handle and turns its panic into an error, so that one request cannot crash the replica.
 func guard(ctx context.Context, handle func(context.Context) error) (err error) {
 	defer recovered(&err)
 	return handle(ctx)
 }
 
+// recovered stores a panic in err. Call it deferred.
 func recovered(err *error) {
 	if r := recover(); r != nil {
 		*err = &panicError{r, debug.Stack()}

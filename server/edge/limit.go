@@ -15,39 +15,46 @@ import (
 	"github.com/dlsms/dlsms/server/identity"
 )
 
-// RateLimits are how many calls are let through; 0 turns a limit off. Each is a token bucket of that size, filled evenly in its time: a client that
-// has been idle may make all calls at once, and then as many again in the minute after, one by one.
+// RateLimits are the rates of admitted calls; 0 disables a limit. Each is a token bucket of that size,
+// which refills evenly over its period: a client that was idle may make all of its calls at once, and
+// the same number again, one by one, in the following minute.
 type RateLimits struct {
 	PerUserPerMinute    int // signed-in calls of one user
 	PerAddressPerMinute int // Login and Register together, of one client address
 	LoginFailures       int // failed logins of one student id, in 5 minutes
 }
 
-// bucket is a token bucket for each key: it holds size tokens and is filled within period.
+// bucket describes a token bucket for each key. It holds size tokens and refills within period.
 type bucket struct {
 	name   string
 	size   int
 	period time.Duration
 }
 
-// interval is how long one token takes to come back, 1 µs at least: Redis counts in whole ones.
+// interval returns the time in which one token returns: at least 1 µs, because Redis counts in whole
+// microseconds.
 func (b bucket) interval() time.Duration {
 	return max(b.period/time.Duration(b.size), time.Microsecond)
 }
 
-// Limits are the rate limits of all replicas together while Redis is there; while it isn't, each replica counts by itself.
+// Limits are the rate limits, shared by all replicas while Redis is reachable. Otherwise each replica
+// counts by itself.
 type Limits struct {
 	user, address, failure bucket
 
 	log     *slog.Logger
 	client  redis.UniversalClient // nil: no Redis
-	library int64                 // whose users are counted
+	library int64                 // the library of the users
 	timeout time.Duration
 	breaker Breaker
 	local   localBuckets
 }
 
-func NewLimits(l RateLimits, client redis.UniversalClient, timeout time.Duration, library int64, log *slog.Logger) *Limits {
+// NewLimits returns Limits for the users of a library. client may be nil. timeout bounds the wait for
+// Redis of one call.
+func NewLimits(
+	l RateLimits, client redis.UniversalClient, timeout time.Duration, library int64, log *slog.Logger,
+) *Limits {
 	return &Limits{
 		user:    bucket{"user", l.PerUserPerMinute, time.Minute},
 		address: bucket{"address", l.PerAddressPerMinute, time.Minute},
@@ -59,7 +66,7 @@ func NewLimits(l RateLimits, client redis.UniversalClient, timeout time.Duration
 	}
 }
 
-// check counts a call and returns ErrRateLimited if it is one too many.
+// check counts a call and returns ErrRateLimited if it exceeds its limit.
 func (l *Limits) check(ctx context.Context, c *call) error {
 	switch c.rule.quota {
 	case perUser:
@@ -71,17 +78,18 @@ func (l *Limits) check(ctx context.Context, c *call) error {
 	return nil
 }
 
-// LoginAllowed returns ErrRateLimited if the student id, in whichever case and whether or not it exists, has had too many failed logins.
+// LoginAllowed returns ErrRateLimited if a student id has too many failed logins, whether or not the
+// student exists. It ignores the case of the id.
 func (l *Limits) LoginAllowed(ctx context.Context, studentID string) error {
 	return l.take(ctx, l.failure, strings.ToLower(studentID), 0)
 }
 
-// LoginFailed counts a failed login. It does so also for a client that hung up before it heard of the failure.
+// LoginFailed counts a failed login, also of a client that cancelled the call.
 func (l *Limits) LoginFailed(ctx context.Context, studentID string) {
 	_ = l.take(ctx, l.failure, strings.ToLower(studentID), 1)
 }
 
-// take takes n tokens from the key's bucket, or with n = 0 looks whether there is one.
+// take takes n tokens from the bucket of a key. With n = 0 it only checks for a token.
 func (l *Limits) take(ctx context.Context, b bucket, key string, n int) error {
 	if b.size <= 0 {
 		return nil
@@ -96,14 +104,15 @@ func (l *Limits) take(ctx context.Context, b bucket, key string, n int) error {
 	return nil
 }
 
-// gcra is the generic cell rate algorithm: one number for a key, the time at which its bucket is full again, instead of a count and a time.
-// It returns for how many microseconds there is no token, 0 if there is one. Redis's clock is the same for all replicas.
+// gcra is the generic cell rate algorithm. For each key it stores one number, the time at which the
+// bucket is full again, instead of a count and a time. It returns the number of microseconds until
+// the next token, or 0 if there is a token. All replicas use the clock of Redis.
 var gcra = redis.NewScript(`
 	local interval, size, n = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 	local t = redis.call('TIME')
 	local now = t[1] * 1000000 + t[2]
 	local full = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now)
-	full = math.min(full, now + interval * size) -- should the clock have gone back
+	full = math.min(full, now + interval * size) -- in case the clock was set back
 	local wait = full + interval * math.max(n, 1) - interval * size - now
 	if wait > 0 then return math.ceil(wait) end
 	if n > 0 then
@@ -112,24 +121,27 @@ var gcra = redis.NewScript(`
 	end
 	return 0`)
 
-// sharedKey is the key of a bucket in Redis. The braces make it one hash tag, so that a cluster knows its slot.
+// sharedKey returns the key of a bucket in Redis. The braces make it one hash tag, by which a Redis
+// cluster finds its slot.
 func sharedKey(library int64, bucket, key string) string {
 	return "dlsms:{" + strconv.FormatInt(library, 10) + ":" + bucket + ":" + key + "}"
 }
 
-// takeShared asks Redis; not ok when there is none to ask.
+// takeShared is take in Redis. ok is false if Redis is unreachable.
 func (l *Limits) takeShared(ctx context.Context, b bucket, key string, n int) (wait time.Duration, ok bool) {
-	doubt := l.timeout / 10
-	if b.name == l.failure.name { // guesses are counted together, or not at all; beside the hash, the wait is nothing
-		doubt = l.timeout
+	maxPending := l.timeout / 10
+	if b.name == l.failure.name { // failed logins need the shared count, and a hash takes longer than the wait
+		maxPending = l.timeout
 	}
-	if l.client == nil || !l.breaker.Allow(doubt) {
+	if l.client == nil || !l.breaker.Allow(maxPending) {
 		return 0, false
 	}
-	// Without the client, which may go: that would cost the connection, and says nothing of Redis.
-	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.timeout)
+	// A client that cancels its call must not cancel the query: that would cost the connection, and would
+	// count as a failure of Redis.
+	query, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.timeout)
 	defer cancel()
-	micros, err := gcra.Run(asking, l.client, []string{sharedKey(l.library, b.name, key)}, b.interval().Microseconds(), b.size, n).Int64()
+	keys := []string{sharedKey(l.library, b.name, key)}
+	micros, err := gcra.Run(query, l.client, keys, b.interval().Microseconds(), b.size, n).Int64()
 	if l.breaker.Report(err == nil) {
 		if err != nil {
 			l.log.WarnContext(ctx, "Redis fails: rate limits count by replica", "cause", err)
@@ -140,10 +152,11 @@ func (l *Limits) takeShared(ctx context.Context, b bucket, key string, n int) (w
 	return time.Duration(micros) * time.Microsecond, err == nil
 }
 
-// maxLocalBuckets is how many buckets a replica remembers at least, and half of those that it remembers at most: about 20 MB.
+// maxLocalBuckets is the minimum number of buckets that a replica remembers. The maximum is twice that,
+// about 20 MB.
 const maxLocalBuckets = 50_000
 
-// localBuckets are the buckets of this replica alone. Its zero value is ready.
+// localBuckets are the buckets of one replica. The zero value is ready.
 type localBuckets struct {
 	mu   sync.Mutex
 	seen identity.RecentMap[string, *rate.Limiter]

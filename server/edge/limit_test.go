@@ -205,7 +205,7 @@ func TestRedisStuck(t *testing.T) {
 			}
 		}
 	}
-	if most := 1 + int(time.Since(began)/breakerRest); slow > most+2 { // two for a busy machine
+	if most := 1 + int(time.Since(began)/breakerPause); slow > most+2 { // two for a busy machine
 		t.Errorf("%d calls were slow in %v", slow, time.Since(began))
 	}
 }
@@ -309,7 +309,7 @@ func TestBreakerDoubts(t *testing.T) {
 			}
 		}
 		b.Allow(doubt) // and never comes back
-		<-time.After(2 * longestWait)
+		<-time.After(2 * maxWaitForRedis)
 		if !b.Allow(doubt) {
 			t.Error("nobody asks any more")
 		}

@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// logCall writes the one line of an RPC.
+// logCall logs an RPC in one line.
 func (e *Edge) logCall(ctx context.Context, c *call, o outcome) {
 	level := levelOf(c, o)
 	if !e.log.Enabled(ctx, level) {
@@ -19,7 +19,7 @@ func (e *Edge) logCall(ctx context.Context, c *call, o outcome) {
 	a := append(attrs[:0],
 		slog.String("method", c.method),
 		slog.String("code", o.status.Code().String()),
-		slog.Int64("us", time.Since(c.start).Microseconds()), // slog writes a float by way of reflection
+		slog.Int64("us", time.Since(c.start).Microseconds()), // slog encodes a float by reflection
 		slog.String("request_id", c.requestID),
 		slog.String("peer", c.address),
 	)
@@ -38,11 +38,11 @@ func (e *Edge) logCall(ctx context.Context, c *call, o outcome) {
 	e.log.LogAttrs(ctx, level, "rpc", a...)
 }
 
-// levelOf is Error for what an operator has to look at, Warn for what the server could not do, Debug for good answers to probes.
+// levelOf returns Error for internal errors, Warn for UNAVAILABLE, and Debug for successful probes.
 func levelOf(c *call, o outcome) slog.Level {
 	switch o.status.Code() {
 	case codes.OK:
-		if c.rule.always {
+		if c.rule.duringStartup {
 			return slog.LevelDebug
 		}
 	case codes.Internal, codes.Unknown, codes.DataLoss:

@@ -2,11 +2,12 @@ package edge
 
 import "google.golang.org/protobuf/proto"
 
-// malformedMark stands where unknown fields stand. No message that was parsed begins them with a zero: that would be field number 0,
-// which is malformed itself.
+// malformedMark is stored in place of a message's unknown fields. The unknown fields of a parsed
+// message never begin with a zero byte: it would be field number 0, which is malformed itself.
 const malformedMark = 0
 
-// MarkMalformed empties a message whose bytes could not be parsed, and marks it for the edge to refuse.
+// MarkMalformed clears a message whose bytes could not be parsed, and marks it. The edge refuses the
+// call.
 func MarkMalformed(m proto.Message) {
 	proto.Reset(m)
 	m.ProtoReflect().SetUnknown([]byte{malformedMark})

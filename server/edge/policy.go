@@ -13,26 +13,26 @@ import (
 	"github.com/dlsms/dlsms/server/identity"
 )
 
-// who may make a call.
-type who int
+// access says which callers may make a call.
+type access int
 
 const (
-	nobody    who = iota // the zero rule denies
-	public               // anyone; a token is not looked at
-	signedIn             // whoever has a good token
-	librarian            // signed in with RoleLibrarian
+	denied    access = iota // the zero rule denies every call
+	public                  // every client; a token is ignored
+	signedIn                // every client with a valid token
+	librarian               // a client with a valid token of RoleLibrarian
 )
 
-// class is which slots a call waits for before it may work.
+// class is the class of slots that a call waits for.
 type class int
 
 const (
-	free class = iota // none: it works in memory, or has its own bound
-	read              // looks at rows of Postgres
-	book              // writes
+	noSlot class = iota // works in memory, or has another bound
+	read                // reads rows in Postgres
+	book                // writes
 )
 
-// quota is which rate limit a call counts against.
+// quota is the rate limit that a call counts against.
 type quota int
 
 const (
@@ -41,52 +41,57 @@ const (
 	perAddress       // AUTH_RATE_LIMIT_PER_MINUTE
 )
 
-// rule says what it takes to make a call.
+// rule holds the conditions for calls of one method.
 type rule struct {
-	who   who
-	class class
-	quota quota
-	// identified is true for what checks in its own transaction whether the token is its user's: no look-up of the user precedes it.
-	identified bool
-	// brief is true for what waits for nothing but a look at the log, which has a deadline of its own: none is set for each call.
-	brief bool
-	// always is true for what answers while the server starts and drains as well.
-	always bool
+	access access
+	class  class
+	quota  quota
+	// checksUser is true if the method's own transaction checks that the token belongs to its user.
+	// The edge then does not look up the user.
+	checksUser bool
+	// noDeadline is true if the method waits only for a refresh, which has a deadline of its own. The
+	// edge then sets no deadline.
+	noDeadline bool
+	// duringStartup is true if the method also answers while the server starts and drains.
+	duringStartup bool
 }
 
-// policy is the one place that says who may call what. A registered method without an entry stops the server from starting.
+// policy lists the rule of every method. If a registered method has no entry, the server does not
+// start.
 var policy = map[string]rule{
-	dlsmsv1.AuthService_Register_FullMethodName:       {who: public, quota: perAddress},
-	dlsmsv1.AuthService_Login_FullMethodName:          {who: public, quota: perAddress},
-	dlsmsv1.AuthService_VerifyToken_FullMethodName:    {who: public},
-	dlsmsv1.AuthService_ChangePassword_FullMethodName: {who: signedIn, quota: perUser},
-	dlsmsv1.AuthService_Logout_FullMethodName:         {who: signedIn, class: book, quota: perUser},
+	dlsmsv1.AuthService_Register_FullMethodName:       {access: public, quota: perAddress},
+	dlsmsv1.AuthService_Login_FullMethodName:          {access: public, quota: perAddress},
+	dlsmsv1.AuthService_VerifyToken_FullMethodName:    {access: public},
+	dlsmsv1.AuthService_ChangePassword_FullMethodName: {access: signedIn, quota: perUser},
+	dlsmsv1.AuthService_Logout_FullMethodName:         {access: signedIn, class: book, quota: perUser},
 
-	dlsmsv1.SeatService_GetBranches_FullMethodName: {who: public},
-	dlsmsv1.SeatService_GetSeats_FullMethodName:    {who: public, brief: true},
-	dlsmsv1.SeatService_GetSeat_FullMethodName:     {who: public, brief: true},
-	dlsmsv1.SeatService_WatchSeats_FullMethodName:  {who: public},
+	dlsmsv1.SeatService_GetBranches_FullMethodName: {access: public},
+	dlsmsv1.SeatService_GetSeats_FullMethodName:    {access: public, noDeadline: true},
+	dlsmsv1.SeatService_GetSeat_FullMethodName:     {access: public, noDeadline: true},
+	dlsmsv1.SeatService_WatchSeats_FullMethodName:  {access: public},
 
-	dlsmsv1.ReservationService_CreateReservation_FullMethodName: {who: signedIn, class: book, quota: perUser, identified: true},
-	dlsmsv1.ReservationService_GetReservation_FullMethodName:    {who: signedIn, class: read, quota: perUser},
-	dlsmsv1.ReservationService_GetReservations_FullMethodName:   {who: signedIn, class: read, quota: perUser},
-	dlsmsv1.ReservationService_CancelReservation_FullMethodName: {who: signedIn, class: book, quota: perUser},
-	dlsmsv1.ReservationService_CheckIn_FullMethodName:           {who: signedIn, class: book, quota: perUser},
-	dlsmsv1.ReservationService_CheckOut_FullMethodName:          {who: signedIn, class: book, quota: perUser},
-	dlsmsv1.ReservationService_ExtendReservation_FullMethodName: {who: signedIn, class: book, quota: perUser},
+	dlsmsv1.ReservationService_CreateReservation_FullMethodName: {
+		access: signedIn, class: book, quota: perUser, checksUser: true,
+	},
+	dlsmsv1.ReservationService_GetReservation_FullMethodName:    {access: signedIn, class: read, quota: perUser},
+	dlsmsv1.ReservationService_GetReservations_FullMethodName:   {access: signedIn, class: read, quota: perUser},
+	dlsmsv1.ReservationService_CancelReservation_FullMethodName: {access: signedIn, class: book, quota: perUser},
+	dlsmsv1.ReservationService_CheckIn_FullMethodName:           {access: signedIn, class: book, quota: perUser},
+	dlsmsv1.ReservationService_CheckOut_FullMethodName:          {access: signedIn, class: book, quota: perUser},
+	dlsmsv1.ReservationService_ExtendReservation_FullMethodName: {access: signedIn, class: book, quota: perUser},
 
-	dlsmsv1.NotifyService_JoinWaitlist_FullMethodName:     {who: signedIn, class: book, quota: perUser},
-	dlsmsv1.NotifyService_GetWaitlist_FullMethodName:      {who: signedIn, class: read, quota: perUser},
-	dlsmsv1.NotifyService_LeaveWaitlist_FullMethodName:    {who: signedIn, class: book, quota: perUser},
-	dlsmsv1.NotifyService_ClaimOffer_FullMethodName:       {who: signedIn, class: book, quota: perUser},
-	dlsmsv1.NotifyService_GetNotifications_FullMethodName: {who: signedIn, class: read, quota: perUser},
-	dlsmsv1.NotifyService_Subscribe_FullMethodName:        {who: signedIn, quota: perUser},
+	dlsmsv1.NotifyService_JoinWaitlist_FullMethodName:     {access: signedIn, class: book, quota: perUser},
+	dlsmsv1.NotifyService_GetWaitlist_FullMethodName:      {access: signedIn, class: read, quota: perUser},
+	dlsmsv1.NotifyService_LeaveWaitlist_FullMethodName:    {access: signedIn, class: book, quota: perUser},
+	dlsmsv1.NotifyService_ClaimOffer_FullMethodName:       {access: signedIn, class: book, quota: perUser},
+	dlsmsv1.NotifyService_GetNotifications_FullMethodName: {access: signedIn, class: read, quota: perUser},
+	dlsmsv1.NotifyService_Subscribe_FullMethodName:        {access: signedIn, quota: perUser},
 
-	"/grpc.health.v1.Health/Check":                                   {who: public, always: true},
-	"/grpc.health.v1.Health/List":                                    {who: public, always: true},
-	"/grpc.health.v1.Health/Watch":                                   {who: public, always: true},
-	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      {who: public, always: true},
-	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": {who: public, always: true},
+	"/grpc.health.v1.Health/Check":                                   {access: public, duringStartup: true},
+	"/grpc.health.v1.Health/List":                                    {access: public, duringStartup: true},
+	"/grpc.health.v1.Health/Watch":                                   {access: public, duringStartup: true},
+	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      {access: public, duringStartup: true},
+	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": {access: public, duringStartup: true},
 }
 
 // CheckPolicy fails if a method of the services has no rule.
@@ -94,7 +99,7 @@ func CheckPolicy(services map[string]grpc.ServiceInfo) error {
 	var missing []string
 	for _, service := range slices.Sorted(maps.Keys(services)) {
 		for _, m := range services[service].Methods {
-			if name := "/" + service + "/" + m.Name; policy[name].who == nobody {
+			if name := "/" + service + "/" + m.Name; policy[name].access == denied {
 				missing = append(missing, name)
 			}
 		}
@@ -105,16 +110,16 @@ func CheckPolicy(services map[string]grpc.ServiceInfo) error {
 	return nil
 }
 
-// allows returns nil if the caller may make calls of this rule, which are not public.
+// allows returns nil if the caller may make calls of this rule, which must not be public.
 func (r rule) allows(c identity.Caller) error {
-	switch r.who {
+	switch r.access {
 	case signedIn:
 		return nil
 	case librarian:
 		if c.Role == library.RoleLibrarian {
 			return nil
 		}
-	case nobody, public:
+	case denied, public:
 	}
 	return library.ErrRoleRequired
 }

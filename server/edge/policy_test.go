@@ -25,10 +25,10 @@ func TestPolicyDeniesByDefault(t *testing.T) {
 		want   error
 	}{
 		"no rule":                  {rule{}, staff, library.ErrRoleRequired},
-		"student, signed in":       {rule{who: signedIn}, student, nil},
-		"librarian, signed in":     {rule{who: signedIn}, staff, nil},
-		"student for librarians":   {rule{who: librarian}, student, library.ErrRoleRequired},
-		"librarian for librarians": {rule{who: librarian}, staff, nil},
+		"student, signed in":       {rule{access: signedIn}, student, nil},
+		"librarian, signed in":     {rule{access: signedIn}, staff, nil},
+		"student for librarians":   {rule{access: librarian}, student, library.ErrRoleRequired},
+		"librarian for librarians": {rule{access: librarian}, staff, nil},
 	} {
 		if err := test.rule.allows(test.caller); !errors.Is(err, test.want) {
 			t.Errorf("%s: %v, want %v", name, err, test.want)

@@ -12,21 +12,24 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// RedisTimeout is how long a call waits for Redis at most. Redis answers within a millisecond; when it doesn't, it counts as gone.
+// RedisTimeout bounds how long a call waits for Redis. Redis usually answers within a millisecond.
+// After the timeout it counts as unreachable.
 const RedisTimeout = 100 * time.Millisecond
 
-// OpenRedis returns a client for the Redis at url without connecting yet, and nil for an empty url, which means "no Redis" to everything
-// here. Nothing is in Redis that can't be lost, so a Redis that is gone, slow or emptied fails no call; it costs one call a second 100 ms
-// at most. Close the client after Server.Shutdown.
+// OpenRedis returns a client for the Redis at url, without a connection yet. An empty url returns nil,
+// which stands for no Redis. Redis holds nothing that must not be lost, so an unreachable, slow or
+// emptied Redis fails no call. It delays at most one call a second, by timeout. Close the client after
+// Server.Shutdown.
 func OpenRedis(url string, timeout time.Duration) (redis.UniversalClient, error) {
 	if url == "" {
 		return nil, nil
 	}
 	o, err := redis.ParseURL(url)
-	if err != nil { // it may show the password
-		return nil, errors.New("REDIS_URL must be redis://[user:password@]host:port[/db], rediss://… for TLS, or unix://path")
+	if err != nil { // err may contain the password
+		return nil, errors.New("REDIS_URL must be redis://[user:password@]host:port[/db], " +
+			"rediss://… for TLS, or unix://path")
 	}
-	hush()
+	silenceClient()
 	u := &redis.UniversalOptions{
 		Addrs: []string{o.Addr}, DB: o.DB, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig,
 		ContextTimeoutEnabled: true,
@@ -35,7 +38,7 @@ func OpenRedis(url string, timeout time.Duration) (redis.UniversalClient, error)
 		ReadTimeout:           timeout,
 		WriteTimeout:          timeout,
 		PoolTimeout:           timeout,
-		// What failed once is not worth the wait for a second try: every user here has something to fall back on.
+		// A second try is not worth the wait: every caller works without Redis.
 		MaxRetries:               -1,
 		DialerRetries:            1,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
@@ -48,47 +51,50 @@ func OpenRedis(url string, timeout time.Duration) (redis.UniversalClient, error)
 	return redis.NewUniversalClient(u), nil
 }
 
-// hush keeps the client library from writing lines of its own to standard error: what fails is logged here, once, and structured.
-var hush = sync.OnceFunc(func() { redis.SetLogger(silence{}) })
+// silenceClient stops the client library from writing to standard error. The edge logs failures itself,
+// once and structured.
+var silenceClient = sync.OnceFunc(func() { redis.SetLogger(silence{}) })
 
 type silence struct{}
 
 func (silence) Printf(context.Context, string, ...any) {}
 
-// processStart is a moment to measure others from, by the monotonic clock.
+// processStart is the origin of times on the monotonic clock.
 var processStart = time.Now()
 
-// Breaker keeps calls away from a Redis that has failed, so that a dead one costs nothing: after a failure they skip it for breakerRest,
-// then one of them tries while the others go on skipping. They skip it too while somebody has waited for an answer for long, or else all who
-// come until that one gives up would wait as well. Its zero value is ready.
+// Breaker is a circuit breaker for Redis, so that an unreachable Redis costs almost nothing. After a
+// failure, calls skip Redis for breakerPause. Then one call tries it while the others still skip it.
+// Calls also skip Redis while another call has waited for long, so that not all of them wait for the
+// same timeout. The zero value is ready.
 type Breaker struct {
-	until   atomic.Int64 // since processStart; 0: Redis is fine
-	waiting atomic.Int64 // since processStart: when the first of those asked who may still wait; 0: nobody does
+	until   atomic.Int64 // end of the pause since processStart; 0: Redis works
+	waiting atomic.Int64 // start of the oldest pending call since processStart; 0: none
 }
 
-const breakerRest = time.Second
+const breakerPause = time.Second
 
-// longestWait is for longer than anybody waits for Redis.
-const longestWait = time.Minute
+// maxWaitForRedis is above the time for which any call waits for Redis.
+const maxWaitForRedis = time.Minute
 
-// Allow reports whether to ask Redis; if so, Report must follow. doubt is for how long another one may have waited.
+// Allow reports whether to call Redis. If so, Report must follow. doubt bounds the time for which another
+// call may have been pending.
 func (b *Breaker) Allow(doubt time.Duration) bool {
-	now, since := int64(time.Since(processStart)), b.waiting.Load() // before until: see Report
+	now, since := int64(time.Since(processStart)), b.waiting.Load() // read before until: see Report
 	if until := b.until.Load(); until != 0 {
-		return now >= until && b.until.CompareAndSwap(until, now+int64(breakerRest))
+		return now >= until && b.until.CompareAndSwap(until, now+int64(breakerPause))
 	}
-	if since == 0 || now-since > int64(longestWait) { // that one has never come back
+	if since == 0 || now-since > int64(maxWaitForRedis) { // the pending call never called Report
 		b.waiting.CompareAndSwap(since, now)
 		return true
 	}
 	return now-since < int64(doubt)
 }
 
-// Report says how it went, and returns whether that is news.
+// Report records the result of a call, and reports whether the state of Redis has changed.
 func (b *Breaker) Report(ok bool) (changed bool) {
-	defer b.waiting.Store(0) // after until, or somebody could find neither
+	defer b.waiting.Store(0) // after until, so that no call finds neither of the two
 	if ok {
 		return b.until.Swap(0) != 0
 	}
-	return b.until.Swap(int64(time.Since(processStart)+breakerRest)) == 0
+	return b.until.Swap(int64(time.Since(processStart)+breakerPause)) == 0
 }

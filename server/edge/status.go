@@ -15,13 +15,15 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// errorDomain is the domain of every ErrorInfo.
+// errorDomain is the domain of each ErrorInfo.
 const errorDomain = "dlsms"
 
-// errMalformed is for bytes that are not the message that the method takes.
-var errMalformed = library.Invalid(library.FieldViolation{Field: "request", Message: "is not a valid message of this method"})
+// errMalformed is the error for bytes that are not a message of the method.
+var errMalformed = library.Invalid(library.FieldViolation{
+	Field: "request", Message: "is not a valid message of this method",
+})
 
-// codeOf is the one table from what happened to the code that a client gets.
+// codeOf is the only table from kinds of errors to status codes.
 func codeOf(k library.ErrorKind) codes.Code {
 	switch k {
 	case library.KindInvalid:
@@ -45,11 +47,11 @@ func codeOf(k library.ErrorKind) codes.Code {
 	return codes.Internal
 }
 
-// outcome is how a call ended, for the client and for the log.
+// outcome is the result of a call, for the client and for the log.
 type outcome struct {
 	status *status.Status
 	reason string // of the ErrorInfo; empty: none
-	cause  error  // what the log has to show; nil: the status says it all
+	cause  error  // only for the log; nil: none
 }
 
 var (
@@ -58,17 +60,18 @@ var (
 	timedOut  = status.New(codes.DeadlineExceeded, "the deadline passed before there was an answer")
 	cancelled = status.New(codes.Canceled, "the call was cancelled")
 
-	// headersTooLarge is final, like grpc's answer to a message that is too large.
+	// headersTooLarge must not be retried, like the status of grpc for a message that is too large.
 	headersTooLarge = status.New(codes.ResourceExhausted, "the headers of the call have more than 16 KiB")
 )
 
-// conclude says how a call ended that ran on ctx and returned err. foreign is true for methods of gRPC's own services (health, reflection),
-// whose statuses are passed on; our handlers make none, and one that comes up anyway is told to nobody but the log.
+// conclude returns the outcome of a call that ran on ctx and returned err. foreign is true for methods
+// of gRPC's own services (health, reflection), whose statuses are passed on. Other handlers return no
+// statuses; if one does, only the log shows it.
 func conclude(ctx context.Context, err error, foreign bool) outcome {
 	if err == nil {
 		return succeeded
 	}
-	// The server ended the call, or the token did: whatever came of that, this is why.
+	// The server or the token ended the call. Every later error is a consequence.
 	if ended, ok := errors.AsType[*library.Error](context.Cause(ctx)); ok {
 		return outcome{describe(ended), ended.Reason, ended.Unwrap()}
 	}
@@ -91,66 +94,71 @@ func conclude(ctx context.Context, err error, foreign bool) outcome {
 	return outcome{status: internal, cause: err}
 }
 
-// undelivered is a message of a stream that did not get through, in either direction, and how the call ends for that.
+// undelivered is the error of a message that was not received or sent, with the status of the call.
 type undelivered struct{ status *status.Status }
 
 func (u *undelivered) Error() string { return u.status.Err().Error() }
 
-// notReceived says what the log is to tell of a message that did not come: the client has gRPC's own answer by then.
+// notReceived returns the error for the log of a message that did not arrive. The client already has the
+// status of gRPC.
 func notReceived(err error) error {
 	switch st := status.Convert(err); st.Code() {
-	case codes.Canceled, codes.DeadlineExceeded: // the client has gone
+	case codes.Canceled, codes.DeadlineExceeded: // the client has cancelled
 		return err
-	case codes.ResourceExhausted, codes.Unimplemented: // too large, or compressed in a way that is not known
+	case codes.ResourceExhausted, codes.Unimplemented: // too large, or an unknown compression
 		return &undelivered{st}
 	}
-	return errMalformed // or none at all, which gRPC calls INTERNAL
+	return errMalformed // or no message, which gRPC reports as INTERNAL
 }
 
-// notSent says what came of sending a message, or the header.
+// notSent returns the error of sending a message or the header.
 func notSent(err error) error {
-	if status.Code(err) == codes.Unavailable { // the connection has gone, and its client: that ends the context too, but maybe later
+	// The connection is closed. The context ends for the same reason, but perhaps later.
+	if status.Code(err) == codes.Unavailable {
 		return &undelivered{cancelled}
 	}
 	return err
 }
 
-// describe makes the status of an error that a client may act on.
+// describe returns the status of an error that a client may act on.
 func describe(e *library.Error) *status.Status {
 	msg := e.Message
 	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: e.Reason, Domain: errorDomain, Metadata: e.Metadata}}
-	if fields := faults(e); len(fields) > 0 {
+	if fields := violations(e); len(fields) > 0 {
 		bad := &errdetails.BadRequest{}
-		said := make([]string, len(fields))
+		texts := make([]string, len(fields))
 		for i, f := range fields {
-			bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: f.Field, Description: f.Message})
-			said[i] = f.Field + " " + f.Message
+			bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{
+				Field: f.Field, Description: f.Message,
+			})
+			texts[i] = f.Field + " " + f.Message
 		}
 		details = append(details, bad)
-		msg += ": " + strings.Join(said, "; ")
+		msg += ": " + strings.Join(texts, "; ")
 	}
 	if e.RetryAfter > 0 {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(e.RetryAfter)})
 	}
 	st, err := status.New(codeOf(e.Kind), msg).WithDetails(details...)
-	if err != nil { // never: the details above can all be marshalled
+	if err != nil { // never: every detail above can be marshalled
 		return internal
 	}
 	return st
 }
 
-// faults are the faulty fields of an error; every INVALID_ARGUMENT names at least one.
-func faults(e *library.Error) []library.FieldViolation {
+// violations returns the field violations of an error. Each INVALID_ARGUMENT has at least one.
+func violations(e *library.Error) []library.FieldViolation {
 	if len(e.Fields) == 0 && e.Reason == library.ErrRequestIDReused.Reason {
 		return []library.FieldViolation{{Field: "request_id", Message: "was used before with other content"}}
 	}
 	return e.Fields
 }
 
-// endStream ends a call from outside of its handler, also while the request is read, which no context of ours ends.
-// WriteStatus is a method of grpc's streams that its interface lacks; TestARequestThatDoesNotArrive fails if a later grpc has it no more.
+// endStream ends a call from outside its handler, also while the edge reads the request, which no
+// context can end. WriteStatus is a method of grpc's streams that its interface lacks. If a later grpc
+// drops it, TestARequestThatDoesNotArrive fails.
 func endStream(stream grpc.ServerTransportStream, why *library.Error) {
 	if s, ok := stream.(interface{ WriteStatus(st *status.Status) error }); ok {
-		_ = s.WriteStatus(describe(why)) // it fails if the client has gone
+		_ = s.WriteStatus(describe(why)) // it fails if the client has disconnected
 	}
 }

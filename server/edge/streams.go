@@ -15,11 +15,15 @@ import (
 	"github.com/dlsms/dlsms/server/identity"
 )
 
-// StreamLimits bound the streams that are open at once on this replica. Past one: ErrOverloaded.
+// StreamLimits bound the open streams of one replica. A stream past a limit is refused with
+// ErrOverloaded.
 type StreamLimits struct {
-	Total      int // all streams
-	PerAddress int // of one client address, on public methods; a campus may share one address
-	PerUser    int // of one user, on the others; and as many on public methods, which don't count against the address then
+	Total int
+	// PerAddress bounds the streams of one client address on public methods. A campus may share one.
+	PerAddress int
+	// PerUser bounds the streams of one user on other methods, and separately its streams with a token
+	// on public methods, which then do not count against the address.
+	PerUser int
 }
 
 func (l StreamLimits) orDefault() StreamLimits {
@@ -30,10 +34,12 @@ func (l StreamLimits) orDefault() StreamLimits {
 	}
 }
 
-// DefaultStreamLimits are above what a campus behind one address needs, and below what would hurt a replica: a stream costs it some 20 KB.
+// DefaultStreamLimits are above the need of a campus behind one address, and below the load that would
+// harm a replica: a stream costs a replica about 20 KB.
 var DefaultStreamLimits = StreamLimits{Total: 10_000, PerAddress: 1_000, PerUser: 8}
 
-// Streams knows every open stream: it bounds them, and ends them when a token or the server does.
+// Streams holds every open stream. It bounds their number, and ends them when their token ends or the
+// server stops.
 type Streams struct {
 	limits  StreamLimits
 	maxSend time.Duration
@@ -42,10 +48,10 @@ type Streams struct {
 	open      map[*openStream]struct{}
 	byUser    map[userStreams]int
 	byAddress map[AddressKey]int
-	ended     error // once set, no stream opens any more
+	ended     error // the error that refuses new streams, after EndAll
 }
 
-// userStreams are the streams of a user on public methods, or those on the others.
+// userStreams is the key of the streams of a user on public methods, or of those on other methods.
 type userStreams struct {
 	user   int64
 	public bool
@@ -58,12 +64,16 @@ type openStream struct {
 	from AddressKey
 }
 
+// NewStreams returns Streams with limits. A zero limit is replaced by that of DefaultStreamLimits.
 func NewStreams(limits StreamLimits) *Streams {
-	return &Streams{limits: limits.orDefault(), maxSend: maxSend, open: map[*openStream]struct{}{}, byUser: map[userStreams]int{}, byAddress: map[AddressKey]int{}}
+	return &Streams{
+		limits: limits.orDefault(), maxSend: maxSend,
+		open: map[*openStream]struct{}{}, byUser: map[userStreams]int{}, byAddress: map[AddressKey]int{},
+	}
 }
 
-// enter counts a stream in until its call is finished and returns the context that it runs on: it ends, with the reason as its cause,
-// when the server or its token does.
+// enter counts a stream until its call finishes, and returns the context of the stream. The context
+// ends when the token or the server ends, with the reason as its cause.
 func (s *Streams) enter(ctx context.Context, c *call) (context.Context, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,8 +92,9 @@ func (s *Streams) enter(ctx context.Context, c *call) (context.Context, error) {
 	return ctx, nil
 }
 
-// place returns what a stream counts against, unless there is no room. A public stream whose user has too many counts against its address, so
-// that a token never makes it worse.
+// place returns a stream with the key that it counts against, or errTooManyStreams. If the user of a
+// public stream has too many streams, the stream counts against its address, so that a token is never
+// a disadvantage.
 func (s *Streams) place(c *call) (*openStream, error) {
 	o := &openStream{call: c}
 	if s.ended != nil {
@@ -92,7 +103,7 @@ func (s *Streams) place(c *call) (*openStream, error) {
 	if len(s.open) >= s.limits.Total {
 		return nil, errTooManyStreams
 	}
-	public := c.rule.who == public
+	public := c.rule.access == public
 	user := userStreams{c.caller.UserID, public}
 	if public {
 		user.user = c.watcher
@@ -108,7 +119,8 @@ func (s *Streams) place(c *call) (*openStream, error) {
 	return o, nil
 }
 
-// errTooManyStreams asks for some patience: a place gets free when a stream ends, not when a moment has passed.
+// errTooManyStreams has a longer retry delay than other overloads: capacity returns only when a stream
+// ends.
 var errTooManyStreams = library.ErrOverloaded.WithRetryAfter(5 * time.Second)
 
 func (s *Streams) leave(o *openStream) {
@@ -123,19 +135,19 @@ func (s *Streams) leave(o *openStream) {
 	}
 }
 
-// drop counts down and forgets a key at 0, so that the map holds no more than there are streams.
+// drop decrements the count of a key and deletes the key at 0, so that the map does not grow.
 func drop[K comparable](counts map[K]int, key K) {
 	if counts[key]--; counts[key] <= 0 {
 		delete(counts, key)
 	}
 }
 
-// End ends the streams of callers for whom cause returns an error, with that error.
+// End ends the stream of each caller for which cause returns an error, with that error.
 func (s *Streams) End(cause func(identity.Caller) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for o := range s.open {
-		if o.call.rule.who == public {
+		if o.call.rule.access == public {
 			continue
 		}
 		if err := cause(o.call.caller); err != nil {
@@ -144,20 +156,20 @@ func (s *Streams) End(cause func(identity.Caller) error) {
 	}
 }
 
-// Callers returns the callers of the open streams that need one, by user.
+// Callers returns the callers of the open streams that need a token, by user id.
 func (s *Streams) Callers() map[int64][]identity.Caller {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := map[int64][]identity.Caller{}
 	for o := range s.open {
-		if o.call.rule.who != public {
+		if o.call.rule.access != public {
 			out[o.call.caller.UserID] = append(out[o.call.caller.UserID], o.call.caller)
 		}
 	}
 	return out
 }
 
-// EndAll ends all streams with err, and those that would open from now on.
+// EndAll ends all streams with err, and refuses new streams with err.
 func (s *Streams) EndAll(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -167,27 +179,29 @@ func (s *Streams) EndAll(err error) {
 	}
 }
 
-// count returns how many streams are open, and how many users and addresses they count against.
+// count returns the number of open streams, and the number of users and addresses that they count
+// against.
 func (s *Streams) count() (open, keys int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.open), len(s.byUser) + len(s.byAddress)
 }
 
-// maxSend is how long a message may wait for a client that doesn't read. It is above the minute after which nginx gives up on such a client.
+// maxSend bounds the time for which a message waits for a client that does not read. It is above the
+// minute after which nginx closes the connection of such a client.
 const maxSend = 75 * time.Second
 
-// errNotReading ends the stream of a client that has not read for maxSend.
+// errNotReading is the error of a stream whose client has not read for maxSend.
 var errNotReading = library.ErrUnavailable.WithCause(errors.New("the client does not read"))
 
-// edgeStream is the stream that a handler sees: its context is the edge's, malformed messages are told from good ones, and a send that
-// hangs ends the stream.
+// edgeStream is the stream that a handler uses. It has the context of the edge, refuses malformed
+// messages, and ends the stream if a send blocks for too long.
 type edgeStream struct {
 	grpc.ServerStream
-	ctx     context.Context
-	receive func(any) error
-	maxSend time.Duration
-	hung    *time.Timer
+	ctx         context.Context
+	receive     func(any) error
+	maxSend     time.Duration
+	sendTimeout *time.Timer
 }
 
 func (s *edgeStream) Context() context.Context { return s.ctx }
@@ -206,8 +220,8 @@ func (s *edgeStream) SendMsg(m any) error {
 	if err := context.Cause(s.ctx); err != nil {
 		return err
 	}
-	s.hung.Reset(s.maxSend)
-	defer s.hung.Stop()
+	s.sendTimeout.Reset(s.maxSend)
+	defer s.sendTimeout.Stop()
 	return notSent(s.ServerStream.SendMsg(m))
 }
 
@@ -215,23 +229,25 @@ func (s *edgeStream) SendHeader(md metadata.MD) error { return notSent(s.ServerS
 
 func newEdgeStream(ctx context.Context, ss grpc.ServerStream, maxSend time.Duration) (context.Context, *edgeStream) {
 	ctx, end := context.WithCancelCause(ctx)
-	hung := time.AfterFunc(maxSend, func() { end(errNotReading) })
-	hung.Stop()
+	sendTimeout := time.AfterFunc(maxSend, func() { end(errNotReading) })
+	sendTimeout.Stop()
 	receive := func(m any) error {
 		err := ss.RecvMsg(m)
-		if err == nil || errors.Is(err, io.EOF) { // the end of the requests of a reflection stream
+		if err == nil || errors.Is(err, io.EOF) { // a reflection stream has no further requests
 			return err
 		}
 		return notReceived(err)
 	}
-	return ctx, &edgeStream{ServerStream: ss, ctx: ctx, receive: receive, maxSend: maxSend, hung: hung}
+	return ctx, &edgeStream{ServerStream: ss, ctx: ctx, receive: receive, maxSend: maxSend, sendTimeout: sendTimeout}
 }
 
-// HandlerGrace is how long a handler has to return by itself after its stream has ended; it needs longer only if it hangs in a send.
+// HandlerGrace is the time in which a handler returns after its stream has ended. It needs longer only
+// if it blocks in a send.
 const HandlerGrace = time.Second
 
-// untilEnded runs handle and returns what it returns, unless the server ended ctx: then why, at most HandlerGrace later. A send to a client that
-// doesn't read can't be cancelled, but it fails once the stream is over, and the stream is over when this returns.
+// untilEnded runs handle and returns its error. If the server ends ctx, untilEnded returns the reason,
+// at most HandlerGrace later. A send to a client that does not read cannot be cancelled, but it fails
+// when the stream ends, and the stream ends when this function returns.
 func untilEnded(ctx context.Context, handle func(context.Context) error) error {
 	done := make(chan error, 1)
 	go func() { done <- guard(ctx, handle) }()
@@ -239,11 +255,11 @@ func untilEnded(ctx context.Context, handle func(context.Context) error) error {
 	select {
 	case err = <-done:
 	case <-ctx.Done():
-		patience := time.NewTimer(HandlerGrace)
-		defer patience.Stop()
+		grace := time.NewTimer(HandlerGrace)
+		defer grace.Stop()
 		select {
 		case err = <-done:
-		case <-patience.C:
+		case <-grace.C:
 			err = ctx.Err()
 		}
 	}
