@@ -2,9 +2,6 @@ package main
 
 import (
 	"bytes"
-	"os"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,41 +73,6 @@ func TestEachBookingRuleHasItsSetting(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, s.rules()); diff != "" {
 		t.Errorf("(-set +rules):\n%s", diff)
-	}
-}
-
-func TestReadmeDocumentsEverySetting(t *testing.T) {
-	t.Parallel()
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, table, _ := strings.Cut(string(readme), "<!-- settings")
-	defaults := map[string]string{}
-	for _, d := range newSettings().table {
-		defaults[d.name] = d.preset
-	}
-	var documented []string
-	for line := range strings.Lines(table) {
-		cells := strings.Split(line, "|")
-		if len(cells) < 4 {
-			continue
-		}
-		for i, m := range regexp.MustCompile("`([A-Z_]+)`").FindAllStringSubmatch(cells[1], -1) {
-			documented = append(documented, m[1])
-			if preset := defaults[m[1]]; preset != "" && m[1] != "TRUSTED_PROXIES" { // the README has it in words
-				cell := strings.Split(cells[2], ",")
-				if i >= len(cell) || strings.Trim(cell[i], " `") != preset {
-					t.Errorf("the default of %s is %s, not%s", m[1], preset, cells[2])
-				}
-			}
-		}
-	}
-	names := settingNames()
-	slices.Sort(names)
-	slices.Sort(documented)
-	if diff := cmp.Diff(names, documented); diff != "" {
-		t.Errorf("settings (-code +README.md):\n%s", diff)
 	}
 }
 

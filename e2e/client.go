@@ -47,8 +47,10 @@ func Unlimited() map[string]string {
 
 // ServiceConfig is that of the README: what is UNAVAILABLE is tried again, as every call is safe to repeat.
 const ServiceConfig = `{"methodConfig": [{
-  "name": [{"service": "dlsms.v1.AuthService"}, {"service": "dlsms.v1.SeatService"}, {"service": "dlsms.v1.ReservationService"}, {"service": "dlsms.v1.NotifyService"}],
-  "retryPolicy": {"maxAttempts": 4, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}
+  "name": [{"service": "dlsms.v1.AuthService"}, {"service": "dlsms.v1.SeatService"},
+           {"service": "dlsms.v1.ReservationService"}, {"service": "dlsms.v1.NotifyService"}],
+  "retryPolicy": {"maxAttempts": 4, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
+                  "retryableStatusCodes": ["UNAVAILABLE"]}
 }]}`
 
 // Persistent are the options of a client that gets over a restart, as the README has them: it tries again, and soon connects again.
@@ -56,7 +58,9 @@ func Persistent() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithDefaultServiceConfig(ServiceConfig),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			Backoff: backoff.Config{
+				BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second,
+			},
 			MinConnectTimeout: 3 * time.Second,
 		}),
 	}

@@ -18,10 +18,10 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// grants are the statements of docs/operations.md that give the two roles their rights, without their comments.
+// grants are the statements of docs/operating/postgres.md that give the two roles their rights, without their comments.
 func grants(t *testing.T) (owner, run []string) {
 	t.Helper()
-	text, err := os.ReadFile("../docs/operations.md")
+	text, err := os.ReadFile("../docs/operating/postgres.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func grants(t *testing.T) (owner, run []string) {
 	_, rest, _ = strings.Cut(rest, "```sql\n")
 	second, _, fenced := strings.Cut(rest, "```")
 	if !found || !fenced {
-		t.Fatal("docs/operations.md has no two lists of rights")
+		t.Fatal("docs/operating/postgres.md has no two lists of rights")
 	}
 	list := func(block string) (statements []string) {
 		for line := range strings.Lines(block) {
@@ -98,7 +98,7 @@ func runs(t *testing.T, env map[string]string, command string) (code int, said s
 	return code, strings.TrimSpace(p.stderr.String())
 }
 
-// TestRightsOfTheRole: a role with the rights of docs/operations.md migrates, and one with less runs. Without one of them, one line says which.
+// TestRightsOfTheRole: a role with the rights of docs/operating/postgres.md migrates, and one with less runs. Without one of them, one line says which.
 func TestRightsOfTheRole(t *testing.T) {
 	t.Parallel()
 	s := shared(t)

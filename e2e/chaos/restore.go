@@ -157,7 +157,7 @@ func (r *restoration) end(ctx context.Context, of *result, h *history) error {
 	return of.verify(ctx, r.site, h, r.plan.speed())
 }
 
-// restoreIt stops the replicas, restores the dump and starts them again, as docs/operations.md
+// restoreIt stops the replicas, restores the dump and starts them again, as docs/operating/backup.md
 // says.
 func (r *restoration) restoreIt(ctx context.Context) error {
 	r.say("restore")

@@ -89,7 +89,7 @@ BEGIN
         LIMIT 20) r;
     IF refused IS NOT NULL THEN
         RAISE EXCEPTION 'this version refuses rows that the database has; '
-            'correct them by SQL as docs/operations.md says, and start it again: %', refused;
+            'correct them by SQL as docs/operating/catalog.md says, and start it again: %', refused;
     END IF;
 END $$;
 -- +goose StatementEnd

@@ -10,7 +10,7 @@ import (
 )
 
 // missingToMigrate lists the rights that the role lacks to create the schema. missingToRun lists
-// the rights that it lacks to serve. docs/operations.md tells operators to grant the same rights.
+// the rights that it lacks to serve. docs/operating/postgres.md tells operators to grant the same rights.
 const (
 	missingToMigrate = `
 		SELECT 'USAGE on a schema of its search_path, ' || current_setting('search_path') WHERE current_schema() IS NULL
@@ -41,7 +41,7 @@ func missingRights(ctx context.Context, db *sql.DB, query string) (string, error
 	if err != nil || !missing.Valid {
 		return "", err
 	}
-	return fmt.Sprintf("the role %s lacks %s (docs/operations.md lists its rights)", role, missing.String), nil
+	return fmt.Sprintf("the role %s lacks %s (docs/operating/postgres.md lists its rights)", role, missing.String), nil
 }
 
 // checkRights returns an error if the role lacks a right that a replica needs. Without this check,
@@ -79,5 +79,5 @@ func explainRights(ctx context.Context, db *sql.DB, err error) error {
 	if pg.Detail != "" {
 		why += ": " + pg.Detail
 	}
-	return fmt.Errorf("%s (docs/operations.md lists the rights of the role)", why)
+	return fmt.Errorf("%s (docs/operating/postgres.md lists the rights of the role)", why)
 }
