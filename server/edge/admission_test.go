@@ -13,7 +13,7 @@ import (
 	"github.com/dlsms/dlsms/server/identity"
 )
 
-func TestSlots(t *testing.T) {
+func TestSlotsRefuseAfterTheWait(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	s := newSlots(2, 300*time.Millisecond, 10*time.Millisecond)
@@ -29,7 +29,7 @@ func TestSlots(t *testing.T) {
 	if err := <-got; err != nil {
 		t.Errorf("with a slot free in time: %v", err)
 	}
-	// Nobody waits for longer than the patience.
+	// No call waits for longer than maxWait.
 	began := time.Now()
 	if err := s.acquire(ctx); !errors.Is(err, library.ErrOverloaded) {
 		t.Errorf("without a slot: %v", err)
@@ -45,11 +45,11 @@ func TestSlots(t *testing.T) {
 	if took := time.Since(began); took > 250*time.Millisecond {
 		t.Errorf("refused after %v, in an overload", took)
 	}
-	// Who gives up waiting takes no slot with them.
+	// A cancelled wait takes no slot.
 	gone, cancel := context.WithCancel(ctx)
 	cancel()
 	if err := s.acquire(gone); !errors.Is(err, context.Canceled) {
-		t.Errorf("a caller who is gone: %v", err)
+		t.Errorf("a cancelled caller: %v", err)
 	}
 	s.release()
 	s.release()
@@ -62,15 +62,15 @@ func TestSlots(t *testing.T) {
 	}
 }
 
-// TestOneUsersRush: whoever makes many calls at once waits for themselves, and nobody else does.
-func TestOneUsersRush(t *testing.T) {
+// TestOneUserCannotTakeAllSlots: many calls of one user delay no other user.
+func TestOneUserCannotTakeAllSlots(t *testing.T) {
 	t.Parallel()
 	for _, conns := range []int{100, 8} {
-		oneUsersRush(t, newAdmission(conns))
+		oneUserCannotTakeAllSlots(t, newAdmission(conns))
 	}
 }
 
-func oneUsersRush(t *testing.T, a *admission) {
+func oneUserCannotTakeAllSlots(t *testing.T, a *admission) {
 	t.Helper()
 	books := a.classes[book]
 	rush, leave := context.WithCancel(t.Context())
@@ -90,7 +90,7 @@ func oneUsersRush(t *testing.T, a *admission) {
 	edgetest.Eventually(t, "the rush is on", func() bool { return entered.Load() == int64(a.users.each) && books.inUse() == a.users.each })
 	other := callsOf(2)
 	if err := a.enter(t.Context(), other); err != nil {
-		t.Errorf("somebody else: %v", err)
+		t.Errorf("another user: %v", err)
 	}
 	other.finish()
 	leave()

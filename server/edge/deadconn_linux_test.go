@@ -54,8 +54,8 @@ func (d *doorman) Close() error {
 	return d.Listener.Close()
 }
 
-// TestAClientThatWentBeforeItsTurn: nothing is done for a connection whose client has gone, whatever it sent, but close it.
-func TestAClientThatWentBeforeItsTurn(t *testing.T) {
+// TestDeadConnectionsAreClosed: nothing is done for a connection whose client has gone, whatever it sent, but close it.
+func TestDeadConnectionsAreClosed(t *testing.T) {
 	t.Parallel()
 	s := serve(t, edgetest.Seats{})
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -81,8 +81,8 @@ func TestDeadlines(t *testing.T) {
 	}
 }
 
-// TestADeadlineOfOurs: a client that set none is told to try again, not that a deadline of its own has passed.
-func TestADeadlineOfOurs(t *testing.T) {
+// TestDefaultDeadlineIsUnavailable: a client that set none is told to try again, not that a deadline of its own has passed.
+func TestDefaultDeadlineIsUnavailable(t *testing.T) {
 	t.Parallel()
 	s := serve(t, edgetest.Seats{Branches: func(ctx context.Context) error {
 		<-ctx.Done()
@@ -92,8 +92,8 @@ func TestADeadlineOfOurs(t *testing.T) {
 	edgetest.Want(t, err, codes.Unavailable, "UNAVAILABLE")
 }
 
-// TestACallThatEndedBeforeItsTurn: it reaches no handler.
-func TestACallThatEndedBeforeItsTurn(t *testing.T) {
+// TestCancelledCallReachesNoHandler: it reaches no handler.
+func TestCancelledCallReachesNoHandler(t *testing.T) {
 	t.Parallel()
 	e := newEdge(slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())

@@ -81,7 +81,7 @@ func TestBucket(t *testing.T) {
 	}
 }
 
-func TestBucketsOfReplicasAreOne(t *testing.T) {
+func TestReplicasShareBuckets(t *testing.T) {
 	t.Parallel()
 	client, redisServer := startRedis(t)
 	replicas := []*Limits{testLimits(client), testLimits(clientOf(t, redisServer, within)), testLimits(clientOf(t, redisServer, within))}
@@ -125,8 +125,8 @@ func TestLargestLimits(t *testing.T) {
 	}
 }
 
-// TestBucketsOfLibraries: users of two libraries have the same ids, and buckets of their own.
-func TestBucketsOfLibraries(t *testing.T) {
+// TestLibrariesHaveSeparateBuckets: users of two libraries have the same ids, and buckets of their own.
+func TestLibrariesHaveSeparateBuckets(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
 	one, two := testLimits(client), testLimits(client)
@@ -142,8 +142,8 @@ func TestBucketsOfLibraries(t *testing.T) {
 	}
 }
 
-// TestRedisGone: without Redis a replica counts by itself, at once, and goes back when Redis is back.
-func TestRedisGone(t *testing.T) {
+// TestLimitsWithoutRedis: without Redis a replica counts by itself, at once, and goes back when Redis is back.
+func TestLimitsWithoutRedis(t *testing.T) {
 	t.Parallel()
 	client, redisServer := startRedis(t)
 	l := testLimits(client)
@@ -177,8 +177,8 @@ func TestRedisGone(t *testing.T) {
 	})
 }
 
-// TestRedisStuck: a Redis that takes a connection and says nothing costs one call a second its patience, and the others nothing.
-func TestRedisStuck(t *testing.T) {
+// TestLimitsWithHangingRedis: a Redis that takes a connection and says nothing costs one call a second its patience, and the others nothing.
+func TestLimitsWithHangingRedis(t *testing.T) {
 	t.Parallel()
 	patient, redisServer := startRedis(t)
 	l := testLimits(clientOf(t, redisServer, RedisTimeout))
@@ -210,7 +210,7 @@ func TestRedisStuck(t *testing.T) {
 	}
 }
 
-func TestRedisEmptied(t *testing.T) {
+func TestLimitsSurviveFlush(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
 	l := testLimits(client)
@@ -225,8 +225,8 @@ func TestRedisEmptied(t *testing.T) {
 	}
 }
 
-// TestTheClockOfRedisGoesBack, by an hour: nobody waits for longer than for an empty bucket.
-func TestTheClockOfRedisGoesBack(t *testing.T) {
+// TestRedisClockSetBack, by an hour: nobody waits for longer than for an empty bucket.
+func TestRedisClockSetBack(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
 	l := testLimits(client)
@@ -241,8 +241,8 @@ func TestTheClockOfRedisGoesBack(t *testing.T) {
 	}
 }
 
-// TestAClientWhoGoesWhileRedisIsAsked says nothing of Redis, and costs it no connection.
-func TestAClientWhoGoesWhileRedisIsAsked(t *testing.T) {
+// TestCancelledCallKeepsRedisConnection says nothing of Redis, and costs it no connection.
+func TestCancelledCallKeepsRedisConnection(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
 	l := testLimits(client)
@@ -286,8 +286,8 @@ func TestBreakerLetsOneTry(t *testing.T) {
 	}
 }
 
-// TestBreakerDoubts: while one has waited for long, the others don't begin to.
-func TestBreakerDoubts(t *testing.T) {
+// TestBreakerSkipsWhileACallHangs: while one has waited for long, the others don't begin to.
+func TestBreakerSkipsWhileACallHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var b Breaker
@@ -316,8 +316,8 @@ func TestBreakerDoubts(t *testing.T) {
 	})
 }
 
-// TestARushThatFindsRedisStuck: of many who come at once, few wait for it.
-func TestARushThatFindsRedisStuck(t *testing.T) {
+// TestFewCallsWaitForHangingRedis: of many who come at once, few wait for it.
+func TestFewCallsWaitForHangingRedis(t *testing.T) {
 	t.Parallel()
 	patient, redisServer := startRedis(t)
 	l := testLimits(clientOf(t, redisServer, within))

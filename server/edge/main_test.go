@@ -65,7 +65,7 @@ func newEdge(log *slog.Logger) *Edge {
 	return e
 }
 
-// startRedis starts a Redis of the test's own and returns a client with the patience for a busy machine, and the Redis, to be stopped.
+// startRedis starts a Redis for one test, and a client whose timeout is long enough for a busy machine.
 func startRedis(t *testing.T) (redis.UniversalClient, *stack.Redis) {
 	t.Helper()
 	r := edgetest.StartRedis(t)

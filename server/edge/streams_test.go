@@ -15,8 +15,8 @@ import (
 	"github.com/dlsms/dlsms/server/edge/edgetest"
 )
 
-// TestAClientThatDoesNotRead: its stream ends, its handler returns, and nobody else waits for either.
-func TestAClientThatDoesNotRead(t *testing.T) {
+// TestStreamEndsWhenClientDoesNotRead: its stream ends, its handler returns, and nobody else waits for either.
+func TestStreamEndsWhenClientDoesNotRead(t *testing.T) {
 	t.Parallel()
 	returned := make(chan error, 1)
 	big := &dlsmsv1.WatchSeatsResponse{Event: &dlsmsv1.WatchSeatsResponse_Change{Change: &dlsmsv1.Seat{Label: strings.Repeat("x", 60<<10)}}}
@@ -58,8 +58,8 @@ func (deadStream) SendHeader(metadata.MD) error {
 // deadStream is one whose connection has gone, but whose context has not ended yet.
 type deadStream struct{ grpc.ServerStream }
 
-// TestAClientThatHasJustGone: what can't be sent to it is no fault of ours.
-func TestAClientThatHasJustGone(t *testing.T) {
+// TestSendToClosedConnectionIsCanceled: what can't be sent to it is no fault of ours.
+func TestSendToClosedConnectionIsCanceled(t *testing.T) {
 	t.Parallel()
 	ctx, s := newEdgeStream(t.Context(), deadStream{}, maxSend)
 	for what, err := range map[string]error{"a message": s.SendMsg(&dlsmsv1.SubscribeResponse{}), "the header": s.SendHeader(nil)} {

@@ -64,9 +64,9 @@ func honest(ctx context.Context, t *fairSlots, every time.Duration, who func(i i
 	return served, longest
 }
 
-// TestLoginsBesideAFlood: 40 connections that log in all the time keep none of the others out, who come from other addresses, or are other
+// TestFairSlotsDuringFlood: 40 connections that log in all the time keep none of the others out, who come from other addresses, or are other
 // students behind the same one.
-func TestLoginsBesideAFlood(t *testing.T) {
+func TestFairSlotsDuringFlood(t *testing.T) {
 	t.Parallel()
 	var guesses []requester
 	for i := range 40 {
@@ -78,9 +78,9 @@ func TestLoginsBesideAFlood(t *testing.T) {
 		who   func(i int) requester
 	}{
 		"from one address, with many student ids": {guesses, 1,
-			func(i int) requester { return requester{string(fmt.Sprintf("198.51.100.%d", i)), "s1"} }},
+			func(i int) requester { return requester{fmt.Sprintf("198.51.100.%d", i), "s1"} }},
 		"from one address, with one student id": {guesses[:1], 40,
-			func(i int) requester { return requester{string(fmt.Sprintf("198.51.100.%d", i)), "s1"} }},
+			func(i int) requester { return requester{fmt.Sprintf("198.51.100.%d", i), "s1"} }},
 		"from within the campus, with one student id": {guesses[:1], 40,
 			func(i int) requester { return requester{"192.0.2.1", fmt.Sprintf("s%d", i)} }},
 		"beside a campus behind one address": {guesses, 1,
@@ -114,8 +114,8 @@ func TestLoginsBesideAFlood(t *testing.T) {
 	}
 }
 
-// TestACampusAlone gets all the turns that there are, one student after the other.
-func TestACampusAlone(t *testing.T) {
+// TestFairSlotsServeOneAddress gets all the turns that there are, one student after the other.
+func TestFairSlotsServeOneAddress(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		slots := newFairSlots(2, PasswordWait)
@@ -138,8 +138,8 @@ func TestACampusAlone(t *testing.T) {
 	})
 }
 
-// TestACallerWhoGoes leaves its turn to the next one.
-func TestACallerWhoGoes(t *testing.T) {
+// TestFairSlotsSkipCancelledCall leaves its turn to the next one.
+func TestFairSlotsSkipCancelledCall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		slots := newFairSlots(1, PasswordWait)

@@ -118,8 +118,8 @@ func TestRevocationsAfterARestore(t *testing.T) {
 	}
 }
 
-// TestRevocationsThatAreOld: a replica that can't know of a revocation in time trusts no token.
-func TestRevocationsThatAreOld(t *testing.T) {
+// TestStaleRevocationListRefusesTokens: a replica that can't know of a revocation in time trusts no token.
+func TestStaleRevocationListRefusesTokens(t *testing.T) {
 	t.Parallel()
 	gone := errors.New("no route to host")
 	var fail error

@@ -43,8 +43,8 @@ func callerOf(t *testing.T, db *storetest.DB, id int64) Caller {
 	}
 }
 
-// TestLookUps: a user is looked up once, for all who ask at the same time, and a bad token once, however often it comes.
-func TestLookUps(t *testing.T) {
+// TestLookUpsAreShared: a user is looked up once, for all who ask at the same time, and a bad token once, however often it comes.
+func TestLookUpsAreShared(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	s := &countedStore{Store: db.Open(t, library.DefaultPolicy())}
@@ -98,8 +98,8 @@ func TestLookUps(t *testing.T) {
 	}
 }
 
-// TestALookUpOfTheDatabaseBefore: what was asked before the database changed is not believed after.
-func TestALookUpOfTheDatabaseBefore(t *testing.T) {
+// TestForgetDiscardsRunningLookUp: what was asked before the database changed is not believed after.
+func TestForgetDiscardsRunningLookUp(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	s := &countedStore{Store: db.Open(t, library.DefaultPolicy())}
@@ -119,8 +119,8 @@ func TestALookUpOfTheDatabaseBefore(t *testing.T) {
 	}
 }
 
-// TestUsersWhileTheDatabaseIsGone: those who are known are let in for as long as revocations are fresh enough; the others must wait.
-func TestUsersWhileTheDatabaseIsGone(t *testing.T) {
+// TestKnownUsersDuringOutage: those who are known are let in for as long as revocations are fresh enough; the others must wait.
+func TestKnownUsersDuringOutage(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)
 	i := testIdentities(db.Open(t, library.DefaultPolicy()))

@@ -1,4 +1,5 @@
-// Package edgetest helps to test calls through the edge: it compares statuses, waits for log lines and stands in for handlers.
+// Package edgetest helps to test calls through the edge. It compares statuses, waits for log lines and
+// provides handlers.
 package edgetest
 
 import (
