@@ -9,8 +9,9 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// What an edit of the catalog costs its readers is what it changed, however large the catalog is.
-func TestAnEditOfTheCatalogIsReadAlone(t *testing.T) {
+// TestCatalogEditReadsOnlyChangedRows: a read after an edit of the catalog returns only the changed rows,
+// however large the catalog is.
+func TestCatalogEditReadsOnlyChangedRows(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	seats := b.db.Seats(t, 5000)
@@ -31,13 +32,16 @@ func TestAnEditOfTheCatalogIsReadAlone(t *testing.T) {
 		return c.Catalog
 	}
 	for i, id := range seats[:100] {
-		c := read(`UPDATE seats SET out_of_service = NOT out_of_service, label = $2 WHERE id = $1`, id, fmt.Sprint("edited ", i))
-		if len(c.Seats) != 1 || c.Seats[0].ID != id || !c.Seats[0].OutOfService || len(c.Branches) != 0 || len(c.SeatIDs) != 0 {
+		c := read(`UPDATE seats SET out_of_service = NOT out_of_service, label = $2 WHERE id = $1`, id,
+			fmt.Sprint("edited ", i))
+		if len(c.Seats) != 1 || c.Seats[0].ID != id || !c.Seats[0].OutOfService || len(c.Branches) != 0 ||
+			len(c.SeatIDs) != 0 {
 			t.Fatalf("seat %d: %d seats, %d branches and %d ids were read", id, len(c.Seats), len(c.Branches), len(c.SeatIDs))
 		}
 	}
 	c := read(`DELETE FROM seats WHERE id = $1`, seats[7])
-	if len(c.Seats) != 0 || len(c.Branches) != 1 || len(c.SeatIDs) != len(seats)-1 || slices.Contains(c.SeatIDs, seats[7]) {
+	if len(c.Seats) != 0 || len(c.Branches) != 1 || len(c.SeatIDs) != len(seats)-1 || slices.Contains(c.SeatIDs,
+		seats[7]) {
 		t.Errorf("deleted: %d seats, %d branches, %d ids", len(c.Seats), len(c.Branches), len(c.SeatIDs))
 	}
 	c = read(`INSERT INTO branch_hours SELECT 1, $1, d, '8:00', '20:00' FROM generate_series(1, 3) d`, other)
@@ -50,8 +54,8 @@ func TestAnEditOfTheCatalogIsReadAlone(t *testing.T) {
 	}
 }
 
-// The last branch that is deleted has no other to leave its mark on.
-func TestTheLastBranchIsDeleted(t *testing.T) {
+// TestDeletionOfTheLastBranchIsSeen: after the last branch is deleted, no row has a newer xid.
+func TestDeletionOfTheLastBranchIsSeen(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	f := b.follow(t)

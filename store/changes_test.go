@@ -18,13 +18,13 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// follower reads a log from where it stands, again and again.
+// follower repeatedly reads the change log or the revocation list from its last snapshot.
 type follower struct {
 	*store.Store
 	snapshot store.Snapshot
 }
 
-// follow begins at what is there now.
+// follow returns a follower that begins with the current state.
 func (b bundle) follow(t *testing.T) *follower {
 	t.Helper()
 	w, err := b.LoadWorld(t.Context())
@@ -47,7 +47,7 @@ func (f *follower) changes(t *testing.T) store.Changes {
 	return c
 }
 
-// kinds are what happened since the last look.
+// kinds returns the kinds of the events since the last read.
 func (f *follower) kinds(t *testing.T) (kinds []library.EventKind) {
 	t.Helper()
 	for _, e := range f.changes(t).Events {
@@ -65,7 +65,8 @@ func TestChanges(t *testing.T) {
 	c := f.changes(t)
 	id := storetest.Value[int64](t, b.db, `SELECT id FROM reservation_events`)
 	wantEqual(t, "events", c.Events, []library.Event{{
-		ID: id, Kind: library.EventReserved, At: noon, ReservationID: r.ID, Version: 1, SeatID: b.seats[0], UserID: b.users[0],
+		ID: id, Kind: library.EventReserved, At: noon, ReservationID: r.ID, Version: 1, SeatID: b.seats[0],
+		UserID:    b.users[0],
 		StartTime: noon, EndTime: at(60), Status: library.Confirmed, CheckInDeadline: at(15),
 	}})
 	if !c.Now.Equal(noon) || c.CatalogChanged {
@@ -76,7 +77,8 @@ func TestChanges(t *testing.T) {
 	b.join(t, 1, 0, 0, 60)
 	mustDo(t, b.Cancel, b.users[0], r.ID)
 	events := f.changes(t).Events
-	if len(events) != 2 || events[0].Kind != library.EventCancelled || events[1].Kind != library.EventOffered || !events[1].OfferExpiresAt.Equal(at(10)) ||
+	if len(events) != 2 || events[0].Kind != library.EventCancelled || events[1].Kind != library.EventOffered ||
+		!events[1].OfferExpiresAt.Equal(at(10)) ||
 		!events[1].CheckInDeadline.IsZero() || events[0].Version != 2 {
 		t.Errorf("cancelled and offered: %+v", events)
 	}
@@ -87,10 +89,12 @@ func TestChanges(t *testing.T) {
 	f.snapshot = from
 	wantEqual(t, "the same once more", f.kinds(t), []library.EventKind{library.EventOfferExpired})
 	f.snapshot = store.Snapshot{}
-	wantEqual(t, "from the beginning", f.kinds(t), []library.EventKind{library.EventReserved, library.EventCancelled, library.EventOffered, library.EventOfferExpired})
+	wantEqual(t, "from the beginning", f.kinds(t), []library.EventKind{library.EventReserved, library.EventCancelled,
+		library.EventOffered, library.EventOfferExpired})
 }
 
-// writers are sessions that write rows with ids of their own into a log, each in a transaction that ends when it likes.
+// writers are sessions that insert rows with ids of their own, each in a transaction that ends at a
+// random time.
 type writers struct {
 	sessions []*writer
 	nextID   int64
@@ -123,7 +127,7 @@ func (w *writer) exec(t *testing.T, sql string, args ...any) {
 	}
 }
 
-// randomly lets one session do something and returns the ids of the rows that it has committed.
+// randomly makes one session take a random step and returns the ids of the rows that it committed.
 func (w *writers) randomly(t *testing.T, random *rand.Rand, insert string) (committed []int64) {
 	t.Helper()
 	s := w.sessions[random.IntN(len(w.sessions))]
@@ -132,7 +136,7 @@ func (w *writers) randomly(t *testing.T, random *rand.Rand, insert string) (comm
 		s.exec(t, `BEGIN`)
 		s.open = true
 	case dice < 6:
-		if dice == 0 { // what is written in a part of a transaction carries the id of the whole
+		if dice == 0 { // a row written in a subtransaction has the id of the top transaction
 			s.exec(t, `SAVEPOINT s`)
 		}
 		w.nextID++
@@ -148,8 +152,9 @@ func (w *writers) randomly(t *testing.T, random *rand.Rand, insert string) (comm
 	return committed
 }
 
-// TestChangesMissNothing has sessions write events in transactions that overlap, end in any order or roll back, while a reader follows: each
-// look returns exactly what was committed since the last one. One session writes at the beginning and commits at the end.
+// TestChangesMissNothing writes events in transactions that overlap, end in any order or roll back. Each
+// read returns exactly the events that were committed since the last one. One session writes at the
+// beginning and commits at the end.
 func TestChangesMissNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -255,7 +260,7 @@ func TestRevocations(t *testing.T) {
 		return log.Revocations
 	}
 	revoke("a", 10)
-	revoke("a", 10) // twice is no error
+	revoke("a", 10) // to revoke a token twice is no error
 	revoke("b", 20)
 	user := b.users[0]
 	generation, err := b.ChangePassword(t.Context(), user, "", "new", at(30))
@@ -263,7 +268,8 @@ func TestRevocations(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []store.Revocation{
-		{UserID: user, JTI: "a", ExpiresAt: at(10)}, {UserID: user, JTI: "b", ExpiresAt: at(20)}, {UserID: user, Generation: generation, ExpiresAt: at(30)},
+		{UserID: user, JTI: "a", ExpiresAt: at(10)}, {UserID: user, JTI: "b", ExpiresAt: at(20)}, {UserID: user,
+			Generation: generation, ExpiresAt: at(30)},
 	}
 	wantEqual(t, "all", all(), want)
 	wantErr(t, b.RevokeToken(t.Context(), 1<<40, "c", at(10)), library.ErrTokenInvalid)
@@ -271,7 +277,7 @@ func TestRevocations(t *testing.T) {
 	wantDone(t, 0, b.ForgetRevocations)
 	b.clock(t, 10)
 	wantEqual(t, "once one has expired", all(), want[1:])
-	wantDone(t, 0, b.ForgetRevocations) // it is left for a minute, since clocks differ
+	wantDone(t, 0, b.ForgetRevocations) // it is kept for a minute, because clocks differ
 	b.clock(t, 22)
 	n, more, err := b.ForgetRevocations(t.Context(), 1)
 	if err != nil || n != 1 || !more {
@@ -282,8 +288,9 @@ func TestRevocations(t *testing.T) {
 	wantEqual(t, "in force", all(), want[2:])
 }
 
-// TestALineThatBroke: what happened since can't be built upon, so it isn't read either, however much it is.
-func TestALineThatBroke(t *testing.T) {
+// TestBrokenLogConnReadsNothing: after the connection breaks, its snapshots are invalid. So no events
+// are read, however many there are.
+func TestBrokenLogConnReadsNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	world, err := b.LoadWorld(t.Context())
@@ -299,7 +306,7 @@ func TestALineThatBroke(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.db.Exec(t, `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
-	_, _ = b.Changes(t.Context(), world.Snapshot) // finds out
+	_, _ = b.Changes(t.Context(), world.Snapshot) // notices that the connection is closed
 	_, _ = b.Revocations(t.Context(), log.Snapshot)
 	changes, err := b.Changes(t.Context(), world.Snapshot)
 	if err != nil || changes.Snapshot.After(world.Snapshot) || len(changes.Events) > 0 {
@@ -314,8 +321,8 @@ func TestALineThatBroke(t *testing.T) {
 	}
 }
 
-// TestRestoredIntoAnotherCluster: rows keep the transaction ids of the cluster that they came from, which may be far ahead. What is restored is
-// no news for ever.
+// TestRestoredIntoAnotherCluster: restored rows keep the transaction ids of their old cluster, which may
+// be far ahead. They must not count as new in every read.
 func TestRestoredIntoAnotherCluster(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -324,7 +331,7 @@ func TestRestoredIntoAnotherCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	tables := []string{"branches", "seats", "revocations", "reservation_events"}
-	b.db.Exec(t, `SET session_replication_role = replica`) // as while a dump is restored: no triggers
+	b.db.Exec(t, `SET session_replication_role = replica`) // no triggers, as in a restore
 	for _, table := range tables {
 		b.db.Exec(t, `UPDATE `+table+` SET xid = (xid::text::numeric + 1e12)::text::xid8`)
 	}
@@ -359,12 +366,13 @@ func TestRestoredIntoAnotherCluster(t *testing.T) {
 	}
 }
 
-// TestChangesAreTrueOfTheirTime has Postgres held up between a look's snapshot and its clock: what is committed then is not among the changes, so
-// they may not claim to be of a time after it.
-func TestChangesAreTrueOfTheirTime(t *testing.T) {
+// TestNowIsBeforeTheSnapshot delays Postgres between a read's snapshot and its clock. A change that is
+// committed in between is not in the result, so Now must not be later than it.
+func TestNowIsBeforeTheSnapshot(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	for function, clock := range map[string]string{"dlsms_now": "clock_timestamp()", "dlsms_began": "transaction_timestamp()"} {
+	for function, clock := range map[string]string{"dlsms_now": "clock_timestamp()",
+		"dlsms_began": "transaction_timestamp()"} {
 		b.db.Exec(t, `CREATE OR REPLACE FUNCTION `+function+`() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.2); RETURN `+clock+`; END $$`)
 	}
 	world, err := b.LoadWorld(t.Context())
@@ -377,15 +385,16 @@ func TestChangesAreTrueOfTheirTime(t *testing.T) {
 		var looking sync.WaitGroup
 		looking.Go(func() { changes, err = b.Changes(t.Context(), since) })
 		for storetest.Value[int](t, b.db, `SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()`) == 0 {
-			runtime.Gosched() // it is held up for a fifth of a second
+			runtime.Gosched() // the delay is a fifth of a second
 		}
 		committed := storetest.Value[time.Time](t, b.db, `UPDATE seats SET area = area || '.' WHERE id = $1 RETURNING clock_timestamp()`, b.seats[0])
 		looking.Wait()
-		// Where others are busy in the same cluster, it looks once more, and sees it.
+		// If other sessions of the cluster are busy, Changes reads again and sees the change.
 		if err != nil || !changes.CatalogChanged && changes.Now.After(committed) {
-			t.Errorf("%s: changed %v as of %v, and something was committed after %v; %v", look, changes.CatalogChanged, changes.Now, committed, err)
+			t.Errorf("%s: changed %v as of %v, and something was committed after %v; %v", look, changes.CatalogChanged,
+				changes.Now, committed, err)
 		}
-		for range 2 { // until it is calm
+		for range 2 { // until the snapshot is unchanged
 			if changes, err = b.Changes(t.Context(), changes.Snapshot); err != nil {
 				t.Fatal(err)
 			}
@@ -394,9 +403,9 @@ func TestChangesAreTrueOfTheirTime(t *testing.T) {
 	}
 }
 
-// TestForgetRevocationsByTheNumber asks for one at a time, of a Postgres that plans each join as a loop: that has taken two at times, in a query
-// which locked another one for each that it deleted.
-func TestForgetRevocationsByTheNumber(t *testing.T) {
+// TestForgetRevocationsKeepsTheLimit deletes one row at a time, with a planner that uses only nested
+// loops. An earlier query sometimes deleted two, because it locked another row for each deleted row.
+func TestForgetRevocationsKeepsTheLimit(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	s, err := store.Open(t.Context(), store.Config{
@@ -416,8 +425,9 @@ func TestForgetRevocationsByTheNumber(t *testing.T) {
 	}
 }
 
-// TestForgetRevocationsAtOnce has two replicas forget the same ones: none waits for the other, and each is forgotten once.
-func TestForgetRevocationsAtOnce(t *testing.T) {
+// TestForgetRevocationsInTwoReplicas: two replicas delete the same rows. Neither waits for the other,
+// and each row is deleted once.
+func TestForgetRevocationsInTwoReplicas(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	stores := b.replicas(t, 3)
@@ -443,7 +453,7 @@ func TestForgetRevocationsAtOnce(t *testing.T) {
 	}
 }
 
-// Whatever an operator changes by SQL, the replicas learn that the catalog is not what it was; once.
+// TestCatalogChanges: after any change by SQL, the next read reports a changed catalog, once.
 func TestCatalogChanges(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -457,7 +467,7 @@ func TestCatalogChanges(t *testing.T) {
 		{`SELECT 1`, false},
 		{`UPDATE seats SET label = 'B-1' WHERE label = 'A-1'`, true},
 		{`UPDATE seats SET out_of_service = true WHERE label = 'A-2'`, true},
-		{`UPDATE seats SET xid = '3' WHERE label = 'A-2'`, true}, // the mark can't be forged
+		{`UPDATE seats SET xid = '3' WHERE label = 'A-2'`, true}, // a trigger overwrites a forged xid
 		{`UPDATE branches SET name = 'New'`, true},
 		{`INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '20:00' FROM branches WHERE library_id = 1`, true},
 		{`UPDATE branch_hours SET closes = '21:00'`, true},
@@ -492,12 +502,13 @@ func TestCatalogChanges(t *testing.T) {
 	}
 }
 
-// TestChangesOfAnotherLibrary: one library's followers never see another's.
+// TestChangesOfAnotherLibrary: a follower never sees changes of another library.
 func TestChangesOfAnotherLibrary(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.db.Exec(t, `INSERT INTO libraries (id, name) VALUES (2, 'Other')`)
-	other, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 1, MaxConns: 2, LibraryID: 2, Policy: b.Policy()})
+	other, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 1, MaxConns: 2, LibraryID: 2,
+		Policy: b.Policy()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -509,8 +520,9 @@ func TestChangesOfAnotherLibrary(t *testing.T) {
 	if err != nil || len(w.Seats)+len(w.Branches)+len(w.Taken) != 0 {
 		t.Errorf("%+v, %v", w, err)
 	}
-	_, err = other.Reserve(t.Context(), library.Booking{UserID: b.users[1], SeatID: b.seats[1], StartTime: at(0), EndTime: at(60)})
-	wantErr(t, err, library.ErrTokenInvalid) // the user is not theirs
+	_, err = other.Reserve(t.Context(), library.Booking{UserID: b.users[1], SeatID: b.seats[1], StartTime: at(0),
+		EndTime: at(60)})
+	wantErr(t, err, library.ErrTokenInvalid) // the user is of another library
 	_, err = other.Cancel(t.Context(), b.users[0], r.ID)
 	wantErr(t, err, library.ErrReservationNotFound)
 	list, err := other.Notifications(t.Context(), b.users[0], 0, 10)
@@ -522,8 +534,8 @@ func TestChangesOfAnotherLibrary(t *testing.T) {
 	wantDone(t, 1, b.MarkNoShows)
 }
 
-// TestNotificationsMissNothing has many transactions make notifications for a few users at once, while readers follow with the last id that
-// they saw: none is missed, whatever order the commits come in.
+// TestNotificationsMissNothing creates notifications for a few users in many concurrent transactions.
+// Readers continue after the last id that they saw. They miss none, whatever the order of the commits.
 func TestNotificationsMissNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -550,16 +562,16 @@ func TestNotificationsMissNothing(t *testing.T) {
 				}
 				select {
 				case <-writing:
-					over = true // what was committed before is still to be read
+					over = true // the last commits must still be read
 				default:
 				}
 			}
 		})
 	}
 	for round := range rounds {
-		b.clock(t, 60*round+seats/2) // half of the visits have ended, and the workers come to them too
+		b.clock(t, 60*round+seats/2) // half of the visits have ended, so the workers complete them too
 		ids := make([]int64, seats)
-		for i := range ids { // one after another, since a user is in one seat at a time
+		for i := range ids { // one after another, because a user has one seat at a time
 			ids[i] = b.reserveQuickVisit(t, i%users, i, 60*round)
 		}
 		for _, err := range atOnce(seats+2, func(i int) error {
@@ -587,7 +599,8 @@ func TestNotificationsMissNothing(t *testing.T) {
 	wantEqual(t, "from the first", len(got[0])+len(got[1]), rounds*seats)
 }
 
-// reserveQuickVisit makes a visit that the user has checked in to: minutes of its own, so that one user may have several, which all end at once.
+// reserveQuickVisit inserts a CHECKED_IN reservation of one minute. Each has a minute of its own, so a
+// user may have several, and all have ended later.
 func (b bundle) reserveQuickVisit(t *testing.T, user, seat, from int) int64 {
 	t.Helper()
 	id := storetest.Value[int64](t, b.db, `

@@ -60,7 +60,7 @@ func TestTranslate(t *testing.T) {
 	}
 }
 
-// TestConstraintErrors: the names that errors are told by are names of the schema.
+// TestConstraintErrors: the schema has every constraint of constraintErrors.
 func TestConstraintErrors(t *testing.T) {
 	t.Parallel()
 	schema := schemaText(t)
@@ -88,7 +88,7 @@ func schemaText(t *testing.T) string {
 	return string(all)
 }
 
-// TestNotifyingKinds: the column that makes an event a notification and the lock that puts notifications in order mean the same kinds.
+// TestNotifyingKinds: EventKind.Notifies and the column reservation_events.notifies list the same kinds.
 func TestNotifyingKinds(t *testing.T) {
 	t.Parallel()
 	schema := schemaText(t)
@@ -126,13 +126,15 @@ func TestContentHash(t *testing.T) {
 	for _, c := range []struct {
 		seat       int64
 		start, end time.Time
-	}{{1, at(1), at(2)}, {2, at(1), at(2)}, {1, at(0), at(2)}, {1, at(1), at(3)}, {1, time.Time{}, at(2)}, {1, at(2), at(1)}} {
+	}{{1, at(1), at(2)}, {2, at(1), at(2)}, {1, at(0), at(2)}, {1, at(1), at(3)}, {1, time.Time{}, at(2)}, {1, at(2),
+		at(1)}} {
 		hash := string(contentHash("key", c.seat, c.start, c.end))
 		if other, ok := seen[hash]; ok {
 			t.Errorf("%+v has the hash of %s", c, other)
 		}
 		seen[hash] = fmt.Sprintf("%+v", c)
-		if again := string(contentHash("other", c.seat, c.start.In(time.FixedZone("", 3600)), c.end.Add(999))); !c.start.IsZero() && again != hash {
+		if again := string(contentHash("other", c.seat, c.start.In(time.FixedZone("", 3600)),
+			c.end.Add(999))); !c.start.IsZero() && again != hash {
 			t.Errorf("%+v: another hash for the same content", c)
 		}
 	}

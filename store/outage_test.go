@@ -20,8 +20,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestPostgresDiesUnderLoad kills Postgres three times while users book. Everybody gets an answer of the contract, nobody an unknown error,
-// and what was acknowledged is there afterwards.
+// TestPostgresDiesUnderLoad kills Postgres three times while users book. Every call gets an error of
+// the catalogue or succeeds, and every acknowledged booking is there afterwards.
 func TestPostgresDiesUnderLoad(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)
@@ -47,10 +47,11 @@ func TestPostgresDiesUnderLoad(t *testing.T) {
 					return
 				default:
 				}
-				r, err := s.Reserve(t.Context(), library.Booking{UserID: users[i], SeatID: seats[i], StartTime: begin, EndTime: begin.Add(time.Hour), RequestID: fmt.Sprint(n)})
+				r, err := s.Reserve(t.Context(), library.Booking{UserID: users[i], SeatID: seats[i], StartTime: begin,
+					EndTime: begin.Add(time.Hour), RequestID: fmt.Sprint(n)})
 				if err == nil {
 					booked.Add(1)
-					acknowledged[i][r.ID] = "" // what became of it, nobody knows until there is an answer
+					acknowledged[i][r.ID] = "" // the outcome is unknown until the call returns
 					if _, err = s.Cancel(t.Context(), users[i], r.ID); err == nil {
 						acknowledged[i][r.ID] = library.Cancelled
 					}
@@ -59,7 +60,8 @@ func TestPostgresDiesUnderLoad(t *testing.T) {
 				case err == nil:
 				case errors.Is(err, library.ErrUnavailable):
 					failed.Add(1)
-				case errors.Is(err, library.ErrSeatTaken), errors.Is(err, library.ErrUserBusy): // by one's own booking, whose answer was lost
+				// by the user's own booking, whose answer was lost
+				case errors.Is(err, library.ErrSeatTaken), errors.Is(err, library.ErrUserBusy):
 					for _, id := range liveOf(t, s, users[i]) {
 						_, _ = s.Cancel(t.Context(), users[i], id)
 					}
@@ -104,9 +106,9 @@ func TestPostgresDiesUnderLoad(t *testing.T) {
 	}
 }
 
-// TestConnectionsGoneSilent: a connection over which nothing comes back any more, and nothing says why, is given up soon, also by those who
-// have no deadline.
-func TestConnectionsGoneSilent(t *testing.T) {
+// TestSilentConnectionsAreClosed: the store closes a connection on which no answer arrives after a short
+// time, also for callers without a deadline.
+func TestSilentConnectionsAreClosed(t *testing.T) {
 	t.Parallel()
 	db, _ := storetest.NewCluster(t)
 	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 4, Policy: library.DefaultPolicy()})
@@ -115,11 +117,12 @@ func TestConnectionsGoneSilent(t *testing.T) {
 	}
 	t.Cleanup(s.Close)
 	const idle = `SELECT pid FROM pg_stat_activity WHERE application_name = 'dlsms' AND state = 'idle' AND state_change < clock_timestamp() - interval '1.1 s'`
-	const conns = 5 // at least: requests, worker, bookings, and two lines
+	const conns = 5 // at least: requests, worker, bookings, and two logConns
 	var pids []int
 	storetest.Eventually(t, "idle connections", func() bool {
 		pids = storetest.Rows[int](t, db, idle)
-		return len(pids) >= conns && len(pids) == storetest.Value[int](t, db, `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dlsms'`)
+		return len(pids) >= conns && len(pids) == storetest.Value[int](t, db,
+			`SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dlsms'`)
 	})
 	signal := func(sig syscall.Signal) {
 		for _, pid := range pids {
@@ -164,7 +167,8 @@ func liveOf(t *testing.T, s *store.Store, user int64) (ids []int64) {
 	return ids
 }
 
-// TestEverythingIsUnavailableWithoutPostgres: every method says the same, so that a client knows that it may try again.
+// TestEverythingIsUnavailableWithoutPostgres: every method fails with ErrUnavailable, so a client knows
+// that it may retry.
 func TestEverythingIsUnavailableWithoutPostgres(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)
@@ -216,7 +220,8 @@ func TestEverythingIsUnavailableWithoutPostgres(t *testing.T) {
 	} {
 		err := call()
 		e, ok := errors.AsType[*library.Error](err)
-		if !ok || !errors.Is(err, library.ErrUnavailable) || e.Kind != library.KindUnavailable || e.RetryAfter == 0 || errors.Unwrap(e) == nil {
+		if !ok || !errors.Is(err, library.ErrUnavailable) || e.Kind != library.KindUnavailable || e.RetryAfter == 0 ||
+			errors.Unwrap(e) == nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -242,16 +247,17 @@ func (c *sessions) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.Trace
 }
 func (c *sessions) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// TestCallersWhoGo: callers cancel their calls by the hundred, those that book, those that change something and those that read; none of that
-// costs a connection, and what was begun is finished.
-func TestCallersWhoGo(t *testing.T) {
+// TestCancelledCallsKeepTheirConnections cancels hundreds of calls that book, change or read. No
+// connection is lost, and every transaction that has begun completes.
+func TestCancelledCallsKeepTheirConnections(t *testing.T) {
 	t.Parallel()
 	rules := library.DefaultPolicy()
 	rules.MaxUpcoming = 0
 	b := setupWith(t, rules)
 	b.users = b.db.Users(t, 30)
 	counted := &sessions{}
-	s, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 4, MaxConns: 4, Policy: rules, Tracer: counted})
+	s, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 4, MaxConns: 4, Policy: rules,
+		Tracer: counted})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,8 +313,9 @@ func TestCallersWhoGo(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestAFullPool: who waits for a connection until their own deadline is told to try again.
-func TestAFullPool(t *testing.T) {
+// TestFullPoolIsUnavailable: a call that waits for a connection until its deadline fails with
+// ErrUnavailable.
+func TestFullPoolIsUnavailable(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := b.warm(t, 1)
@@ -317,7 +324,8 @@ func TestAFullPool(t *testing.T) {
 	w.exec(t, `SELECT 1 FROM users WHERE id = $1 FOR UPDATE`, b.users[0])
 	blocked := make(chan error, 1)
 	go func() {
-		_, err := s.Reserve(context.WithoutCancel(t.Context()), library.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60)})
+		_, err := s.Reserve(context.WithoutCancel(t.Context()), library.Booking{UserID: b.users[0], SeatID: b.seats[0],
+			StartTime: at(0), EndTime: at(60)})
 		blocked <- err
 	}()
 	storetest.Eventually(t, "the connection is taken", func() bool { return s.PoolStat().AcquiredConns() == 1 })
@@ -325,30 +333,33 @@ func TestAFullPool(t *testing.T) {
 	defer cancel()
 	_, err := s.Waitlist(ctx, b.users[1])
 	wantErr(t, err, library.ErrUnavailable)
-	if _, err := s.Changes(t.Context(), store.Snapshot{}); err != nil { // the followers have their own
+	if _, err := s.Changes(t.Context(), store.Snapshot{}); err != nil { // the logConns are not of the pool
 		t.Error(err)
 	}
-	wantDone(t, 0, s.MarkNoShows) // and so has the worker
+	wantDone(t, 0, s.MarkNoShows) // the worker has a pool of its own
 	w.exec(t, `COMMIT`)
 	if err := <-blocked; err != nil {
 		t.Error(err)
 	}
 }
 
-// TestALockThatIsHeldForLong: who waits too long for somebody's lock is told that the server is busy, and has changed nothing.
-func TestALockThatIsHeldForLong(t *testing.T) {
+// TestLongHeldLockIsOverloaded: a call that waits too long for a lock fails with ErrOverloaded and
+// changes nothing.
+func TestLongHeldLockIsOverloaded(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	w := b.writers(t, 1).sessions[0]
 	w.exec(t, `BEGIN`)
 	w.exec(t, `SELECT 1 FROM seats WHERE id = $1 FOR UPDATE`, b.seats[0])
-	_, err := b.Reserve(t.Context(), library.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60)})
+	_, err := b.Reserve(t.Context(), library.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(0),
+		EndTime: at(60)})
 	wantErr(t, err, library.ErrOverloaded)
 	w.exec(t, `COMMIT`)
 	b.reserve(t, 0, 0, 0, 60)
 }
 
-// TestOpen: a faulty address is told as such, and nothing in it, nor in the database, gets the store another isolation level.
+// TestOpen: Open refuses a malformed URL. Neither the URL nor the database can give the store another
+// isolation level.
 func TestOpen(t *testing.T) {
 	t.Parallel()
 	_, err := store.Open(t.Context(), store.Config{URL: "postgres://%zz", MinConns: 1, MaxConns: 1})
@@ -367,7 +378,8 @@ func TestOpen(t *testing.T) {
 	store.EachSession(t.Context(), t, s, func(kind string, conn *pgx.Conn) {
 		sessions++
 		var level string
-		if err := conn.QueryRow(t.Context(), `SHOW transaction_isolation`).Scan(&level); err != nil || level != "read committed" {
+		if err := conn.QueryRow(t.Context(), `SHOW transaction_isolation`).Scan(&level); err != nil ||
+			level != "read committed" {
 			t.Errorf("%s: the isolation level is %q (%v)", kind, level, err)
 		}
 	})
@@ -386,8 +398,8 @@ func TestDurabilityFaults(t *testing.T) {
 	wantEqual(t, "faults of a cluster for tests", faults, []string{"fsync is off", "full_page_writes is off"})
 }
 
-// TestCloseLeavesNothing is alone, since it looks at all goroutines that there are.
-func TestCloseLeavesNothing(t *testing.T) { //nolint:paralleltest // see above
+// TestCloseEndsAllGoroutines does not run in parallel, because it counts all goroutines.
+func TestCloseEndsAllGoroutines(t *testing.T) { //nolint:paralleltest // see above
 	db := storetest.NewDB(t)
 	before := goleak.IgnoreCurrent()
 	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 2, MaxConns: 4, Policy: library.DefaultPolicy()})
@@ -396,7 +408,8 @@ func TestCloseLeavesNothing(t *testing.T) { //nolint:paralleltest // see above
 	}
 	seats, users := db.Seats(t, 40), db.Users(t, 40)
 	for i := range seats { // enough for the tables to be analyzed
-		if _, err := s.Reserve(t.Context(), library.Booking{UserID: users[i], SeatID: seats[i], EndTime: time.Now().Add(time.Hour)}); err != nil {
+		if _, err := s.Reserve(t.Context(), library.Booking{UserID: users[i], SeatID: seats[i],
+			EndTime: time.Now().Add(time.Hour)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -404,8 +417,9 @@ func TestCloseLeavesNothing(t *testing.T) { //nolint:paralleltest // see above
 	goleak.VerifyNone(t, before)
 }
 
-// TestACrashBetweenTwoLooks: a snapshot from before a crash counts no more, even if nobody looked while Postgres was away.
-func TestACrashBetweenTwoLooks(t *testing.T) {
+// TestCrashBetweenTwoReads: a snapshot from before a crash is invalid, even if no read failed while
+// Postgres was down.
+func TestCrashBetweenTwoReads(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)
 	s := db.Open(t, library.DefaultPolicy())

@@ -15,7 +15,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestSQLStates has Postgres itself say each state: by what provokes it where a test can do that, else by RAISE.
+// TestSQLStates makes Postgres report each SQLSTATE: by a real cause if a test can provoke it, and by
+// RAISE otherwise.
 func TestSQLStates(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -28,7 +29,8 @@ func TestSQLStates(t *testing.T) {
 		t.Cleanup(func() { _ = conn.Close(context.Background()) })
 		return conn
 	}
-	// ended runs statements after which Postgres ends the session, and returns what the next statement gets.
+	// ended runs statements after which Postgres ends the session, and returns what the next
+	// statement gets.
 	ended := func(statements ...string) error {
 		conn := connect()
 		for _, sql := range statements {
@@ -37,7 +39,8 @@ func TestSQLStates(t *testing.T) {
 			}
 		}
 		storetest.Eventually(t, "the end of the session", func() bool {
-			return storetest.Value[int](t, db, fmt.Sprintf(`SELECT count(*) FROM pg_stat_activity WHERE pid = %d`, conn.PgConn().PID())) == 0
+			return storetest.Value[int](t, db, fmt.Sprintf(`SELECT count(*) FROM pg_stat_activity WHERE pid = %d`,
+				conn.PgConn().PID())) == 0
 		})
 		_, err := conn.Exec(t.Context(), `SELECT 1`)
 		return err
@@ -65,16 +68,22 @@ func TestSQLStates(t *testing.T) {
 	check(ended(`SET statement_timeout = '50ms'`, `SELECT pg_sleep(60)`), "57014", library.ErrOverloaded)
 	check(exec(`SET temp_file_limit = 0; SET work_mem = '64kB'; SELECT count(*) FROM (SELECT i FROM generate_series(1, 100000) i ORDER BY i::text) x`), "53400", library.ErrUnavailable)
 	check(exec(`SELECT pg_read_file('nowhere')`), "58P01", library.ErrUnavailable)
-	check(exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I RENAME TO other', current_database()); END $$`), "0A000", nil)
-	check(exec(`DO $$ DECLARE c CURSOR FOR SELECT * FROM seats; BEGIN OPEN c; ALTER TABLE seats ADD x int; END $$`), "55006", library.ErrUnavailable)
+	check(exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I RENAME TO other', current_database()); END $$`),
+		"0A000", nil)
+	check(exec(`DO $$ DECLARE c CURSOR FOR SELECT * FROM seats; BEGIN OPEN c; ALTER TABLE seats ADD x int; END $$`),
+		"55006", library.ErrUnavailable)
 
 	for code, want := range map[string]*library.Error{
-		"08000": library.ErrUnavailable, "08001": library.ErrUnavailable, "08003": library.ErrUnavailable, "08004": library.ErrUnavailable, "08006": library.ErrUnavailable,
+		"08000": library.ErrUnavailable, "08001": library.ErrUnavailable, "08003": library.ErrUnavailable,
+		"08004": library.ErrUnavailable, "08006": library.ErrUnavailable,
 		"25001": nil, "25006": library.ErrUnavailable, "25P02": nil, "25P04": library.ErrUnavailable,
-		"40000": library.ErrOverloaded, "40001": library.ErrOverloaded, "40003": library.ErrUnavailable, "40P01": library.ErrOverloaded,
-		"53000": library.ErrUnavailable, "53100": library.ErrUnavailable, "53200": library.ErrUnavailable, "53300": library.ErrUnavailable,
+		"40000": library.ErrOverloaded, "40001": library.ErrOverloaded, "40003": library.ErrUnavailable,
+		"40P01": library.ErrOverloaded,
+		"53000": library.ErrUnavailable, "53100": library.ErrUnavailable, "53200": library.ErrUnavailable,
+		"53300": library.ErrUnavailable,
 		"55000": nil, "55P02": nil, "55P03": library.ErrOverloaded,
-		"57000": library.ErrUnavailable, "57P01": library.ErrUnavailable, "57P02": library.ErrUnavailable, "57P03": library.ErrUnavailable, "57P04": library.ErrUnavailable,
+		"57000": library.ErrUnavailable, "57P01": library.ErrUnavailable, "57P02": library.ErrUnavailable,
+		"57P03": library.ErrUnavailable, "57P04": library.ErrUnavailable,
 		"58000": library.ErrUnavailable, "58030": library.ErrUnavailable,
 		"22003": nil, "23514": nil, "42P01": nil, "XX001": nil,
 	} {
@@ -82,8 +91,8 @@ func TestSQLStates(t *testing.T) {
 	}
 }
 
-// freezer stands still before the second statement of a transaction until Postgres has ended its session, as a replica does
-// that is frozen for longer than idle_in_transaction_session_timeout.
+// freezer waits before the second statement of a transaction until Postgres has ended the session. So it
+// simulates a replica that is frozen for longer than idle_in_transaction_session_timeout.
 type freezer struct {
 	t     *testing.T
 	db    *storetest.DB
@@ -98,7 +107,8 @@ func (f *freezer) freeze(ctx context.Context, conn *pgx.Conn) {
 		f.t.Error(err)
 	}
 	storetest.Eventually(f.t, "the end of the session", func() bool {
-		return storetest.Value[int](f.t, f.db, fmt.Sprintf(`SELECT count(*) FROM pg_stat_activity WHERE pid = %d`, conn.PgConn().PID())) == 0
+		return storetest.Value[int](f.t, f.db, fmt.Sprintf(`SELECT count(*) FROM pg_stat_activity WHERE pid = %d`,
+			conn.PgConn().PID())) == 0
 	})
 }
 
@@ -116,12 +126,13 @@ func (f *freezer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndDat
 func (f *freezer) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
 func (f *freezer) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
 
-// TestAFrozenTransaction: the client is told to try again, and the next try succeeds.
-func TestAFrozenTransaction(t *testing.T) {
+// TestFrozenTransactionIsUnavailable: the call fails with ErrUnavailable, and the retry succeeds.
+func TestFrozenTransactionIsUnavailable(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	f := &freezer{t: t, db: db}
-	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 2, Policy: library.DefaultPolicy(), Tracer: f})
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 1, MaxConns: 2,
+		Policy: library.DefaultPolicy(), Tracer: f})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,10 +16,10 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// noon is when most tests happen: a Monday.
+// noon is the time of most tests, on a Monday.
 var noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 
-// bundle is what a test works with: a database whose clock stands at noon, a store on it, five seats and five users.
+// bundle is a database whose clock stands at noon, with a store, five seats and five users.
 type bundle struct {
 	*store.Store
 	db    *storetest.DB
@@ -36,13 +36,14 @@ func setupWith(t *testing.T, rules library.Policy) bundle {
 	return bundle{Store: db.Open(t, rules), db: db, seats: db.Seats(t, 5), users: db.Users(t, 5)}
 }
 
-// at is noon and some minutes.
+// at returns the time some minutes after noon.
 func at(minutes int) time.Time { return noon.Add(time.Duration(minutes) * time.Minute) }
 
-// reserve reserves a seat for a user from one minute after noon to another.
+// reserve reserves a seat for a user. from and to are minutes after noon.
 func (b bundle) reserve(t *testing.T, user, seat, from, to int) library.Reservation {
 	t.Helper()
-	r, err := b.Reserve(t.Context(), library.Booking{UserID: b.users[user], SeatID: b.seats[seat], StartTime: at(from), EndTime: at(to)})
+	r, err := b.Reserve(t.Context(), library.Booking{UserID: b.users[user], SeatID: b.seats[seat],
+		StartTime: at(from), EndTime: at(to)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,8 +63,10 @@ func TestReserve(t *testing.T) {
 	got := b.reserve(t, 0, 0, 30, 90)
 	deadline := at(45)
 	want := library.Reservation{
-		ID: got.ID, SeatRef: library.SeatRef{SeatID: b.seats[0], Branch: "branch-0", Area: "Area", Label: "A-1"}, UserID: b.users[0],
-		StartTime: at(30), EndTime: at(90), Status: library.Confirmed, CheckInOpensAt: at(15), CheckInDeadline: &deadline, CreatedAt: noon,
+		ID: got.ID, SeatRef: library.SeatRef{SeatID: b.seats[0], Branch: "branch-0", Area: "Area", Label: "A-1"},
+		UserID:    b.users[0],
+		StartTime: at(30), EndTime: at(90), Status: library.Confirmed, CheckInOpensAt: at(15),
+		CheckInDeadline: &deadline, CreatedAt: noon,
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(time.Time.Equal)); diff != "" {
 		t.Errorf("reserved (-want +got):\n%s", diff)
@@ -86,29 +89,45 @@ func TestReserveRefuses(t *testing.T) {
 		change   func(t *testing.T, b bundle, booking *library.Booking)
 		want     error
 	}{
-		"an unknown seat":   {from: 0, to: 60, want: library.ErrSeatNotFound, change: func(_ *testing.T, _ bundle, k *library.Booking) { k.SeatID = 1 << 40 }},
-		"an unknown user":   {from: 0, to: 60, want: library.ErrTokenInvalid, change: func(_ *testing.T, _ bundle, k *library.Booking) { k.UserID = 1 << 40 }},
+		"an unknown seat": {from: 0, to: 60, want: library.ErrSeatNotFound, change: func(_ *testing.T, _ bundle,
+			k *library.Booking) {
+			k.SeatID = 1 << 40
+		}},
+		"an unknown user": {from: 0, to: 60, want: library.ErrTokenInvalid, change: func(_ *testing.T, _ bundle,
+			k *library.Booking) {
+			k.UserID = 1 << 40
+		}},
 		"the past":          {from: -2, to: 60, want: library.ErrWindowNotAllowed},
 		"too far ahead":     {from: 14*24*60 + 1, to: 14*24*60 + 61, want: library.ErrWindowNotAllowed},
 		"too short":         {from: 0, to: 14, want: library.ErrWindowNotAllowed},
 		"too long":          {from: 0, to: 12*60 + 1, want: library.ErrWindowNotAllowed},
 		"a reversed window": {from: 60, to: 0, want: library.Invalid()},
 		"an empty window":   {from: 60, to: 60, want: library.Invalid()},
-		"a seat out of service": {from: 0, to: 60, want: library.ErrSeatOutOfService, change: func(t *testing.T, b bundle, _ *library.Booking) {
+		"a seat out of service": {from: 0, to: 60, want: library.ErrSeatOutOfService, change: func(t *testing.T,
+			b bundle, _ *library.Booking) {
 			b.db.Exec(t, `UPDATE seats SET out_of_service = true`)
 		}},
-		"a seat that is taken": {from: 0, to: 60, want: library.ErrSeatTaken, change: func(t *testing.T, b bundle, _ *library.Booking) { b.reserve(t, 1, 0, 59, 90) }},
-		"a user who is busy":   {from: 0, to: 60, want: library.ErrUserBusy, change: func(t *testing.T, b bundle, _ *library.Booking) { b.reserve(t, 0, 1, 59, 90) }},
-		"a user who has two": {from: 0, to: 60, want: library.ErrTooManyReservations, change: func(t *testing.T, b bundle, _ *library.Booking) {
+		"a seat that is taken": {from: 0, to: 60, want: library.ErrSeatTaken, change: func(t *testing.T, b bundle,
+			_ *library.Booking) {
+			b.reserve(t, 1, 0, 59, 90)
+		}},
+		"a user who is busy": {from: 0, to: 60, want: library.ErrUserBusy, change: func(t *testing.T, b bundle,
+			_ *library.Booking) {
+			b.reserve(t, 0, 1, 59, 90)
+		}},
+		"a user who has two": {from: 0, to: 60, want: library.ErrTooManyReservations, change: func(t *testing.T,
+			b bundle, _ *library.Booking) {
 			b.reserve(t, 0, 1, 60, 90)
 			b.reserve(t, 0, 1, 90, 120)
 		}},
-		"a branch that is closed": {from: 0, to: 8 * 60, want: library.ErrBranchClosed, change: func(t *testing.T, b bundle, _ *library.Booking) {
+		"a branch that is closed": {from: 0, to: 8 * 60, want: library.ErrBranchClosed, change: func(t *testing.T,
+			b bundle, _ *library.Booking) {
 			b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '20:00' FROM branches`)
 		}},
-		"a branch closed that day": {from: 24 * 60, to: 25 * 60, want: library.ErrBranchClosed, change: func(t *testing.T, b bundle, _ *library.Booking) {
-			b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '20:00' FROM branches`)
-		}},
+		"a branch closed that day": {from: 24 * 60, to: 25 * 60, want: library.ErrBranchClosed,
+			change: func(t *testing.T, b bundle, _ *library.Booking) {
+				b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '20:00' FROM branches`)
+			}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -159,10 +178,11 @@ func TestReserveInsideOpeningHours(t *testing.T) {
 	b.reserve(t, 0, 0, 0, 12*60) // 13:00 to 1:00 in Berlin, across two openings and midnight
 }
 
-func TestReserveAgainAnswersAsTheFirstTime(t *testing.T) {
+func TestRepeatedReserveReturnsTheFirstAnswer(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	booking := library.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(10), EndTime: at(60), RequestID: "once"}
+	booking := library.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(10), EndTime: at(60),
+		RequestID: "once"}
 	first, err := b.Reserve(t.Context(), booking)
 	if err != nil {
 		t.Fatal(err)
@@ -185,13 +205,13 @@ func TestReserveAgainAnswersAsTheFirstTime(t *testing.T) {
 	_, err = b.Reserve(t.Context(), other)
 	wantErr(t, err, library.ErrRequestIDReused)
 	other = booking
-	other.UserID = b.users[1] // the key is the user's own
+	other.UserID = b.users[1] // a request_id is valid for one user
 	if _, err := b.Reserve(t.Context(), other); err != nil {
 		t.Error(err)
 	}
 }
 
-// batches counts those that are sent, and panics at the beginning of one once it is armed.
+// batches is a tracer that counts the batches sent to Postgres. When it is armed, it panics instead.
 type batches struct {
 	armed atomic.Bool
 	n     atomic.Int64
@@ -211,12 +231,14 @@ func (p *batches) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceB
 func (p *batches) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
 func (p *batches) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
 
-// TestAPanicOfOneBooking ends neither the process nor the lane: who booked learns of a failure, and the next one books.
-func TestAPanicOfOneBooking(t *testing.T) {
+// TestPanicFailsOnlyItsBooking: a panic ends neither the process nor the worker. Its booking fails, and
+// the next one succeeds.
+func TestPanicFailsOnlyItsBooking(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	tracer := &batches{}
-	s, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 1, MaxConns: 2, Policy: library.DefaultPolicy(), Tracer: tracer})
+	s, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 1, MaxConns: 2,
+		Policy: library.DefaultPolicy(), Tracer: tracer})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +247,7 @@ func TestAPanicOfOneBooking(t *testing.T) {
 	tracer.armed.Store(true)
 	_, err = s.Reserve(t.Context(), booking)
 	if known, ok := errors.AsType[*library.Error](err); err == nil || ok {
-		t.Errorf("got %v, want an error that nobody but the log is told of", known)
+		t.Errorf("got %v, want an error that only the log shows", known)
 	}
 	tracer.armed.Store(false)
 	if _, err := s.Reserve(t.Context(), booking); err != nil {
@@ -233,14 +255,16 @@ func TestAPanicOfOneBooking(t *testing.T) {
 	}
 }
 
-// TestARushThatIsHeldUp: while somebody holds the lock of a seat, those who want that one wait together, and others don't wait.
-func TestARushThatIsHeldUp(t *testing.T) {
+// TestLockedSeatDelaysOnlyItsBookings: while another session holds the lock of a seat, the bookings of
+// that seat wait together, and the bookings of other seats do not wait.
+func TestLockedSeatDelaysOnlyItsBookings(t *testing.T) {
 	t.Parallel()
 	const rush = 64
 	b := setup(t)
 	b.users = b.db.Users(t, rush+1)
 	tracer := &batches{}
-	s, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 8, MaxConns: 16, Policy: library.DefaultPolicy(), Tracer: tracer})
+	s, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: 8, MaxConns: 16,
+		Policy: library.DefaultPolicy(), Tracer: tracer})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +276,8 @@ func TestARushThatIsHeldUp(t *testing.T) {
 	var all sync.WaitGroup
 	for _, user := range b.users[:rush] {
 		all.Go(func() {
-			switch _, err := s.Reserve(t.Context(), library.Booking{UserID: user, SeatID: b.seats[0], StartTime: at(60), EndTime: at(120)}); {
+			switch _, err := s.Reserve(t.Context(), library.Booking{UserID: user, SeatID: b.seats[0], StartTime: at(60),
+				EndTime: at(120)}); {
 			case err == nil:
 				won.Add(1)
 			case errors.Is(err, library.ErrSeatTaken):
@@ -262,10 +287,11 @@ func TestARushThatIsHeldUp(t *testing.T) {
 			}
 		})
 	}
-	// One alone, and then 32 together: in the lane, and again out of it.
+	// One booking alone, then a batch of 32: each on the worker, and again on another connection.
 	const held = 4
-	storetest.Eventually(t, "the rush waits", func() bool { return tracer.n.Load() >= held })
-	if _, err := s.Reserve(t.Context(), library.Booking{UserID: b.users[rush], SeatID: b.seats[1], StartTime: at(60), EndTime: at(120)}); err != nil {
+	storetest.Eventually(t, "the bookings wait", func() bool { return tracer.n.Load() >= held })
+	if _, err := s.Reserve(t.Context(), library.Booking{UserID: b.users[rush], SeatID: b.seats[1], StartTime: at(60),
+		EndTime: at(120)}); err != nil {
 		t.Errorf("another seat: %v", err)
 	}
 	b.db.Exec(t, `COMMIT`)
@@ -279,15 +305,17 @@ func TestARushThatIsHeldUp(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestReserveWithATokenOfAnotherPerson: neither a new booking nor the answer to an earlier one is for a token that is not the user's.
-func TestReserveWithATokenOfAnotherPerson(t *testing.T) {
+// TestReserveRefusesTokenOfAnotherUser: a token that does not agree with the user's row gets neither a
+// new booking nor the answer to an earlier one.
+func TestReserveRefusesTokenOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	var token library.Identity
 	token.ID = b.users[0]
 	token.StudentID = storetest.Value[string](t, b.db, `SELECT student_id FROM users WHERE id = $1`, token.ID)
 	token.TokenGeneration = storetest.Value[int64](t, b.db, `SELECT token_generation FROM users WHERE id = $1`, token.ID)
-	booking := library.Booking{UserID: token.ID, SeatID: b.seats[0], StartTime: at(60), EndTime: at(120), RequestID: "one", Token: &token}
+	booking := library.Booking{UserID: token.ID, SeatID: b.seats[0], StartTime: at(60), EndTime: at(120),
+		RequestID: "one", Token: &token}
 	first, err := b.Reserve(t.Context(), booking)
 	if err != nil {
 		t.Fatal(err)

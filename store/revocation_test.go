@@ -10,8 +10,9 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// TestRevocationsInPages reads half a million, all of one transaction, as after a restore: in pages, of which each is far below the
-// time of a look. What is committed between two pages comes with them or with the next read.
+// TestRevocationsInPages reads half a million revocations of one transaction, as after a restore. Each
+// page takes far less than logConnTimeout. A revocation that is committed between two pages comes with a
+// later page or with the next read.
 func TestRevocationsInPages(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -40,14 +41,14 @@ func TestRevocationsInPages(t *testing.T) {
 	read := func() (pages int) {
 		t.Helper()
 		for more := true; more; pages++ {
-			log, err := b.Revocations(t.Context(), snapshot)
+			page, err := b.Revocations(t.Context(), snapshot)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(log.Revocations) > 10_000 || !log.Snapshot.After(snapshot) {
-				t.Fatalf("page %d has %d rows", pages, len(log.Revocations))
+			if len(page.Revocations) > 10_000 || !page.Snapshot.After(snapshot) {
+				t.Fatalf("page %d has %d rows", pages, len(page.Revocations))
 			}
-			for _, r := range log.Revocations {
+			for _, r := range page.Revocations {
 				seen[r.JTI]++
 			}
 			if pages == 3 {
@@ -55,7 +56,7 @@ func TestRevocationsInPages(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			snapshot, more = log.Snapshot, log.More
+			snapshot, more = page.Snapshot, page.More
 		}
 		return pages
 	}

@@ -37,24 +37,28 @@ func withParameters(t *testing.T, databaseURL string, parameters ...string) stri
 	return u.String()
 }
 
-// TestSessionsBehindAPooler: PgBouncer drops the start-up parameters that it does not know. Every session has its settings
-// all the same, although the role has others.
+// TestSessionsBehindAPooler: PgBouncer drops the start-up parameters that it does not know, and the
+// role has other settings. Every session still has the settings that it needs.
 func TestSessionsBehindAPooler(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	db.Altered()
 	for _, setting := range []string{
-		`default_transaction_isolation = 'serializable'`, `default_transaction_read_only = on`, `statement_timeout = 0`, `lock_timeout = 0`,
-		`idle_in_transaction_session_timeout = 0`, `idle_session_timeout = '1min'`, `timezone = 'Asia/Tokyo'`, `plan_cache_mode = 'force_custom_plan'`,
+		`default_transaction_isolation = 'serializable'`, `default_transaction_read_only = on`, `statement_timeout = 0`,
+		`lock_timeout = 0`,
+		`idle_in_transaction_session_timeout = 0`, `idle_session_timeout = '1min'`, `timezone = 'Asia/Tokyo'`,
+		`plan_cache_mode = 'force_custom_plan'`,
 		`enable_seqscan = on`, `client_encoding = 'LATIN1'`,
 	} {
-		db.Exec(t, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET `+strings.ReplaceAll(setting, "'", "''")+`', current_database()); END $$`)
+		db.Exec(t, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET `+strings.ReplaceAll(setting, "'",
+			"''")+`', current_database()); END $$`)
 	}
 	pooler := storetest.NewPooler(t, db.URL)
 	if _, err := migrations.Up(t.Context(), pooler.URL); err != nil {
 		t.Fatal(err)
 	}
-	s, err := store.Open(t.Context(), store.Config{URL: pooler.URL, MinConns: 3, MaxConns: 3, Policy: library.DefaultPolicy()})
+	s, err := store.Open(t.Context(), store.Config{URL: pooler.URL, MinConns: 3, MaxConns: 3,
+		Policy: library.DefaultPolicy()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +75,7 @@ func TestSessionsBehindAPooler(t *testing.T) {
 		for name, value := range want {
 			var same bool
 			var got string
-			// As Postgres writes the value: 5000 is 5s.
+			// Postgres writes 5000 as 5s.
 			err := conn.QueryRow(t.Context(), `SELECT got, got = set_config($1, $2, true) FROM (SELECT current_setting($1) AS got OFFSET 0) c`,
 				name, value).Scan(&got, &same)
 			if err != nil || !same {
@@ -79,13 +83,14 @@ func TestSessionsBehindAPooler(t *testing.T) {
 			}
 		}
 		var level string
-		if err := conn.QueryRow(t.Context(), `SHOW transaction_isolation`).Scan(&level); err != nil || level != "read committed" {
+		if err := conn.QueryRow(t.Context(), `SHOW transaction_isolation`).Scan(&level); err != nil ||
+			level != "read committed" {
 			t.Errorf("%s: the isolation level is %q (%v)", kind, level, err)
 		}
 	})
 }
 
-// TestPrepareSession refuses a session that has not got what it was given.
+// TestPrepareSession checks that prepareSession refuses a session whose settings differ.
 func TestPrepareSession(t *testing.T) {
 	t.Parallel()
 	conn, err := pgx.Connect(t.Context(), storetest.NewDB(t).URL)
@@ -98,18 +103,20 @@ func TestPrepareSession(t *testing.T) {
 		t.Error(err)
 	}
 	custom := maps.Clone(pool)
-	custom["dlsms.test"] = "on" // a setting of our own needs no declaration
+	custom["dlsms.test"] = "on" // a setting with a dot in its name needs no declaration
 	if err := store.PrepareSession(t.Context(), conn, custom); err != nil {
 		t.Error(err)
 	}
 	lost := maps.Clone(pool)
-	lost["transaction_read_only"] = "on" // ends with its transaction, as every setting does behind a pooler that resets sessions
-	if err := store.PrepareSession(t.Context(), conn, lost); err == nil || !strings.Contains(err.Error(), "transaction_read_only") {
+	// ends with its transaction, as every setting does behind a pooler that resets sessions
+	lost["transaction_read_only"] = "on"
+	if err := store.PrepareSession(t.Context(), conn, lost); err == nil || !strings.Contains(err.Error(),
+		"transaction_read_only") {
 		t.Errorf("a setting that did not last: %v", err)
 	}
 }
 
-// TestSessionOnAStandby: a Postgres that takes no writes is told as such, and as one that may take them later.
+// TestSessionOnAStandby: the error for a read-only Postgres names the cause and allows a retry.
 func TestSessionOnAStandby(t *testing.T) {
 	t.Parallel()
 	db, _ := storetest.NewCluster(t)
@@ -118,11 +125,12 @@ func TestSessionOnAStandby(t *testing.T) {
 		db.Exec(t, `CREATE ROLE twin SUPERUSER LOGIN PASSWORD 'twin'`)
 	}
 	storetest.MakeStandby(t, pg)
-	_, err := store.Open(t.Context(), store.Config{URL: other.URL, MinConns: 1, MaxConns: 1, Policy: library.DefaultPolicy()})
+	_, err := store.Open(t.Context(), store.Config{URL: other.URL, MinConns: 1, MaxConns: 1,
+		Policy: library.DefaultPolicy()})
 	if !errors.Is(err, library.ErrUnavailable) || !strings.Contains(fmt.Sprint(err), "read only") {
 		t.Errorf("a standby: %v", err)
 	}
-	// Of several hosts, the primary is found, though the standby is the first.
+	// The store finds the primary, although the standby is the first host.
 	hosts := ""
 	for _, db := range []*storetest.DB{other, db} {
 		u, err := url.Parse(db.URL)
@@ -139,11 +147,11 @@ func TestSessionOnAStandby(t *testing.T) {
 	s.Close()
 }
 
-// TestFirstHostIsGone: a host that does not answer leaves the next one its share of the time.
-func TestFirstHostIsGone(t *testing.T) {
+// TestFirstHostIsSilent: a host that does not answer leaves time for the next host.
+func TestFirstHostIsSilent(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and never says anything
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and never answers
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,14 +164,16 @@ func TestFirstHostIsGone(t *testing.T) {
 	if _, err := migrations.Up(t.Context(), both.String()); err != nil {
 		t.Error(err)
 	}
-	s, err := store.Open(t.Context(), store.Config{URL: both.String(), MinConns: 1, MaxConns: 1, Policy: library.DefaultPolicy()})
+	s, err := store.Open(t.Context(), store.Config{URL: both.String(), MinConns: 1, MaxConns: 1,
+		Policy: library.DefaultPolicy()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
 }
 
-// TestParseURL takes what every use of it understands, and refuses the rest with a reason and without the password.
+// TestParseURL: ParseURL accepts a string only if every use of it works. Its errors give a reason and
+// never contain the password.
 func TestParseURL(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -173,11 +183,13 @@ func TestParseURL(t *testing.T) {
 	}
 	password, _ := u.User.Password()
 	service := filepath.Join(t.TempDir(), "services")
-	if err := os.WriteFile(service, fmt.Appendf(nil, "[library]\nhost=%s\nport=%s\n", u.Hostname(), u.Port()), 0o600); err != nil {
+	if err := os.WriteFile(service, fmt.Appendf(nil, "[library]\nhost=%s\nport=%s\n", u.Hostname(), u.Port()),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, connString := range map[string]string{
-		"pool parameters": withParameters(t, db.URL, "pool_max_conns=10", "pool_min_conns=1", "pool_max_conn_lifetime=1h", "pool_max_conn_idle_time=1m",
+		"pool parameters": withParameters(t, db.URL, "pool_max_conns=10", "pool_min_conns=1",
+			"pool_max_conn_lifetime=1h", "pool_max_conn_idle_time=1m",
 			"pool_health_check_period=1m", "pool_max_conn_lifetime_jitter=1m"),
 		"keywords and values": fmt.Sprintf("host=%s port=%s user=%s password=%s dbname=%s sslmode=disable",
 			u.Hostname(), u.Port(), u.User.Username(), password, u.Path[1:]),
@@ -188,14 +200,16 @@ func TestParseURL(t *testing.T) {
 		"target_session_attrs": withParameters(t, db.URL, "target_session_attrs=primary"),
 		"an application name":  withParameters(t, db.URL, "application_name=mine"),
 		"a timeout of its own": withParameters(t, db.URL, "statement_timeout=1"),
-		"options":              withParameters(t, db.URL, "options=-c statement_timeout=1s -c default_transaction_isolation=serializable"),
+		"options": withParameters(t, db.URL,
+			"options=-c statement_timeout=1s -c default_transaction_isolation=serializable"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if _, err := migrations.Up(t.Context(), connString); err != nil {
 				t.Fatal(err)
 			}
-			s, err := store.Open(t.Context(), store.Config{URL: connString, MinConns: 1, MaxConns: 2, Policy: library.DefaultPolicy()})
+			s, err := store.Open(t.Context(), store.Config{URL: connString, MinConns: 1, MaxConns: 2,
+				Policy: library.DefaultPolicy()})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -215,7 +229,8 @@ func TestParseURL(t *testing.T) {
 		{"postgres://user:s3cret@host/db?default_query_exec_mode=exec", "default_query_exec_mode"},
 		{"postgres://user:s3cret@host/db?default_query_exec_mode=fast", "not a Postgres URL"},
 		{"postgres://user:s3cret@host/db?statement_cache_capacity=0", "statement_cache_capacity"},
-		{"postgres://user:s3cret@host/db?default_query_exec_mode=cache_describe&description_cache_capacity=0", "description_cache_capacity"},
+		{"postgres://user:s3cret@host/db?default_query_exec_mode=cache_describe&description_cache_capacity=0",
+			"description_cache_capacity"},
 		{"postgres://user:s3cret@host/db?sslmode=verify-full&sslrootcert=/no/such.crt", "/no/such.crt"},
 		{"postgres://user:s3cret@host/db?service=none&servicefile=/no/such.conf", "not a Postgres URL"},
 		{"postgres://user:s3cret@host/db?target_session_attrs=none", "not a Postgres URL"},
@@ -227,8 +242,8 @@ func TestParseURL(t *testing.T) {
 	}
 }
 
-// TestSettingsAreNoStartUpParameters: what is set on each session is not sent when it begins, where
-// a pooler may refuse it, though the URL may have it.
+// TestSettingsAreNoStartUpParameters: session settings in the URL are not sent as start-up parameters,
+// which a pooler may refuse.
 func TestSettingsAreNoStartUpParameters(t *testing.T) {
 	t.Parallel()
 	settings, _ := store.SessionSettings()
@@ -243,7 +258,7 @@ func TestSettingsAreNoStartUpParameters(t *testing.T) {
 	}
 }
 
-// TestExecModes runs every verb of the store in each mode that ParseURL takes.
+// TestExecModes calls every method of the store in each mode that ParseURL accepts.
 func TestExecModes(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec"} {
@@ -255,21 +270,22 @@ func TestExecModes(t *testing.T) {
 			if _, err := migrations.Up(t.Context(), through); err != nil {
 				t.Fatal(err)
 			}
-			s, err := store.Open(t.Context(), store.Config{URL: through, MinConns: 1, MaxConns: 4, Policy: library.DefaultPolicy()})
+			s, err := store.Open(t.Context(), store.Config{URL: through, MinConns: 1, MaxConns: 4,
+				Policy: library.DefaultPolicy()})
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(s.Close)
 			b := bundle{Store: s, db: db, seats: db.Seats(t, 5), users: db.Users(t, 5)}
-			for range 3 { // the first time a mode describes, then it relies on what it knows
+			for range 3 { // the first time, pgx describes the statement; then it uses its cache
 				b.everyVerb(t)
 			}
 		})
 	}
 }
 
-// everyVerb calls the verbs of the store, and expects what each returns when all is well. The modes that are accepted
-// have Postgres describe each statement, so what they differ in is what they remember.
+// everyVerb calls the methods of the store and expects success. In all accepted modes, Postgres
+// describes each statement. The modes differ in what pgx caches.
 func (b bundle) everyVerb(t *testing.T) {
 	t.Helper()
 	do := func(name string, err error) {
@@ -282,7 +298,8 @@ func (b bundle) everyVerb(t *testing.T) {
 	b.clock(t, 0)
 
 	user, err := b.RegisterUser(ctx, library.NewUser{
-		StudentID: fmt.Sprintf("S%d", waiting), Name: "Name", Email: "a@b.example", PasswordHash: "hash", Role: library.RoleStudent,
+		StudentID: fmt.Sprintf("S%d", waiting), Name: "Name", Email: "a@b.example", PasswordHash: "hash",
+		Role: library.RoleStudent,
 	})
 	do("RegisterUser", err)
 	_, err = b.Credentials(ctx, user.StudentID)
@@ -305,7 +322,8 @@ func (b bundle) everyVerb(t *testing.T) {
 	if len(everything.Catalog.Seats) != len(world.Seats) || len(everything.Catalog.SeatIDs) != len(world.Seats) {
 		t.Errorf("the catalog: %+v", everything.Catalog)
 	}
-	visit, err := b.Reserve(ctx, library.Booking{UserID: b.users[0], SeatID: b.seats[0], EndTime: at(60), RequestID: fmt.Sprint("r-", user.ID)})
+	visit, err := b.Reserve(ctx, library.Booking{UserID: b.users[0], SeatID: b.seats[0], EndTime: at(60),
+		RequestID: fmt.Sprint("r-", user.ID)})
 	do("Reserve", err)
 	_, err = b.Reservation(ctx, b.users[0], visit.ID)
 	do("Reservation", err)
@@ -317,7 +335,8 @@ func (b bundle) everyVerb(t *testing.T) {
 		UserID: waiting, SeatID: b.seats[0], StartTime: at(30), EndTime: at(80), RequestID: fmt.Sprint("j-", user.ID),
 	})
 	do("JoinWaitlist", err)
-	left, err := b.JoinWaitlist(ctx, library.Booking{UserID: b.users[1], SeatID: b.seats[0], StartTime: at(30), EndTime: at(80)})
+	left, err := b.JoinWaitlist(ctx, library.Booking{UserID: b.users[1], SeatID: b.seats[0], StartTime: at(30),
+		EndTime: at(80)})
 	do("JoinWaitlist", err)
 	_, err = b.LeaveWaitlist(ctx, b.users[1], left.ID)
 	do("LeaveWaitlist", err)
@@ -337,13 +356,14 @@ func (b bundle) everyVerb(t *testing.T) {
 	_, _, err = b.NextDue(ctx, time.Hour)
 	do("NextDue", err)
 	for name, step := range map[string]func(context.Context, int) (int, bool, error){
-		"CompleteEnded": b.CompleteEnded, "ExpireOffers": b.ExpireOffers, "ExpireWaiting": b.ExpireWaiting, "ForgetRevocations": b.ForgetRevocations,
-		"MarkNoShows": b.MarkNoShows, "OfferFreeSeats": b.OfferFreeSeats, "RemindOfCheckIn": b.RemindOfCheckIn,
+		"CompleteEnded": b.CompleteEnded, "ExpireOffers": b.ExpireOffers, "ExpireWaiting": b.ExpireWaiting,
+		"ForgetRevocations": b.ForgetRevocations,
+		"MarkNoShows":       b.MarkNoShows, "OfferFreeSeats": b.OfferFreeSeats, "RemindOfCheckIn": b.RemindOfCheckIn,
 	} {
 		_, _, err := step(ctx, 10)
 		do(name, err)
 	}
-	b.reserve(t, 2, 1, 0, 60) // nobody comes
+	b.reserve(t, 2, 1, 0, 60) // a no-show
 	b.clock(t, 20)
 	if n, _, err := b.MarkNoShows(ctx, 10); err != nil || n != 1 {
 		t.Errorf("%d no-shows, %v", n, err)

@@ -13,7 +13,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// logged is a store that writes a log.
+// logged is a store with its log output.
 type logged struct {
 	*store.Store
 	log bytes.Buffer
@@ -32,7 +32,7 @@ func (b bundle) logged(t *testing.T) *logged {
 	return l
 }
 
-// wantReported checks that each row was logged once, and counted as often as it was read.
+// wantReported checks that each row was logged once and counted at each read.
 func (l *logged) wantReported(t *testing.T, table string, times int64, ids ...int64) {
 	t.Helper()
 	if n := l.UnreadableRows()[table]; n != times*int64(len(ids)) {
@@ -54,7 +54,7 @@ func seatIDs(seats []library.Seat) []int64 {
 	return ids
 }
 
-func TestSeatsThatCannotBeReadAreLeftOut(t *testing.T) {
+func TestUnreadableSeatsAreSkipped(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.db.DropChecks(t, "seats")
@@ -85,7 +85,7 @@ func TestSeatsThatCannotBeReadAreLeftOut(t *testing.T) {
 	wantEqual(t, "mended", seatIDs(c.Catalog.Seats), []int64{b.seats[1]})
 }
 
-func TestABranchInAnUnknownZoneIsKeptAndReported(t *testing.T) {
+func TestBranchInUnknownZoneIsKeptAndReported(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.db.DropChecks(t, "branches")
@@ -106,7 +106,7 @@ func TestABranchInAnUnknownZoneIsKeptAndReported(t *testing.T) {
 	l.wantReported(t, "branches", 2, branch)
 }
 
-func TestReservationsThatCannotBeReadAreLeftOut(t *testing.T) {
+func TestUnreadableReservationsAreSkipped(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	good := b.reserve(t, 0, 0, 0, 60)
@@ -126,7 +126,7 @@ func TestReservationsThatCannotBeReadAreLeftOut(t *testing.T) {
 	l.wantReported(t, "reservations", 2, bad.ID)
 }
 
-// writeEvent writes an event by hand, as a later version of the reservation, and returns its id.
+// writeEvent inserts an event as the next version of the reservation and returns its id.
 func (b bundle) writeEvent(t *testing.T, reservation int64, kind, status, occupies, deadline, offer string) int64 {
 	t.Helper()
 	return storetest.Value[int64](t, b.db, `
@@ -137,8 +137,9 @@ func (b bundle) writeEvent(t *testing.T, reservation int64, kind, status, occupi
 		FROM reservations WHERE id = $1 RETURNING id`, reservation, kind, status, occupies, deadline, offer)
 }
 
-// An event whose status is of a newer version counts by its occupies; without one, as an older version writes it, it cannot be read.
-func TestEventsOfStatusesThatAreNotKnown(t *testing.T) {
+// TestEventsOfUnknownStatus: if a newer version wrote the status of an event, its occupies column decides.
+// Without that column, as an older version writes the row, the event cannot be read.
+func TestEventsOfUnknownStatus(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.db.DropChecks(t, "reservation_events")
@@ -162,14 +163,15 @@ func TestEventsOfStatusesThatAreNotKnown(t *testing.T) {
 	for _, e := range c.Events[1:] {
 		got[e.ID] = e.TakesSeat()
 	}
-	wantEqual(t, "events", got, map[int64]bool{takes: true, leaves: false, older: true, c.Events[len(c.Events)-1].ID: true})
+	wantEqual(t, "events", got, map[int64]bool{takes: true, leaves: false, older: true,
+		c.Events[len(c.Events)-1].ID: true})
 	if c.Events[len(c.Events)-1].ReservationID != last.ID {
 		t.Errorf("the last event is %+v", c.Events[len(c.Events)-1])
 	}
 	l.wantReported(t, "reservation_events", 1, unknown, endless)
 }
 
-// Every event says whether its reservation takes its seat after it.
+// TestEventsSayWhetherTheSeatIsTaken checks Event.TakesSeat for each kind of event.
 func TestEventsSayWhetherTheSeatIsTaken(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -183,7 +185,7 @@ func TestEventsSayWhetherTheSeatIsTaken(t *testing.T) {
 		[]string{"RESERVED takes", "CHECKED_IN takes", "CHECKED_OUT leaves", "OFFERED takes"})
 }
 
-func TestNotificationsThatCannotBeReadAreLeftOut(t *testing.T) {
+func TestUnreadableNotificationsAreSkipped(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.db.DropChecks(t, "reservation_events")
@@ -194,7 +196,7 @@ func TestNotificationsThatCannotBeReadAreLeftOut(t *testing.T) {
 		case i%6 == 5:
 			good = append(good, b.writeEvent(t, r.ID, "NO_SHOW", "NO_SHOW", "false", "", ""))
 		case i%2 == 0:
-			bad = append(bad, b.writeEvent(t, r.ID, "OFFERED", "HELD", "true", "", "")) // without its end
+			bad = append(bad, b.writeEvent(t, r.ID, "OFFERED", "HELD", "true", "", "")) // without offer_expires_at
 		default:
 			bad = append(bad, b.writeEvent(t, r.ID, "REMINDED", "CONFIRMED", "true", "-infinity", ""))
 		}

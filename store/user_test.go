@@ -14,18 +14,21 @@ func TestRegisterUser(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	got, err := b.RegisterUser(t.Context(), library.NewUser{
-		StudentID: "S2021.ada_1", Name: "Ada Ørsted", Email: "ada@university.example", PasswordHash: "hash", Role: library.RoleLibrarian})
+		StudentID: "S2021.ada_1", Name: "Ada Ørsted", Email: "ada@university.example", PasswordHash: "hash",
+		Role: library.RoleLibrarian})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := library.User{ID: got.ID, StudentID: "S2021.ada_1", Name: "Ada Ørsted", Email: "ada@university.example", Role: library.RoleLibrarian, CreatedAt: noon}
+	want := library.User{ID: got.ID, StudentID: "S2021.ada_1", Name: "Ada Ørsted", Email: "ada@university.example",
+		Role: library.RoleLibrarian, CreatedAt: noon}
 	wantEqual(t, "registered", got, want)
 	for _, id := range []string{"S2021.ada_1", "s2021.ADA_1"} { // unique without regard to case
 		c, err := b.Credentials(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantEqual(t, "credentials of "+id, c, library.Credentials{User: want, PasswordHash: "hash", TokenGeneration: c.TokenGeneration})
+		wantEqual(t, "credentials of "+id, c, library.Credentials{User: want, PasswordHash: "hash",
+			TokenGeneration: c.TokenGeneration})
 		_, err = b.RegisterUser(t.Context(), library.NewUser{StudentID: id, Role: library.RoleStudent})
 		wantErr(t, err, library.ErrStudentIDTaken)
 	}
@@ -59,14 +62,15 @@ func TestChangePassword(t *testing.T) {
 		t.Errorf("%+v, %v", c, err)
 	}
 
-	// A restore brings the password and the generation back; the next change must not give a generation of what was undone.
+	// After a restore of the old password and generation, the next change must give another generation.
 	b.db.Exec(t, `UPDATE users SET password_hash = '', token_generation = $1 WHERE id = $2`, before, user)
 	if again, err := b.ChangePassword(t.Context(), user, "", "new", at(60)); err != nil || again == generation {
 		t.Errorf("generation %d again, %v", again, err)
 	}
 }
 
-// TestGenerationsDiffer: users who get one id after the other, here by a sequence that goes back as in a restore, have other generations.
+// TestGenerationsDiffer: users that get the same id, here because a sequence is reset as in a restore,
+// have different generations.
 func TestGenerationsDiffer(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -101,9 +105,9 @@ func TestGenerationsDiffer(t *testing.T) {
 func TestSeed(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
-	db.Exec(t, `SELECT setval('seats_id_seq', 1, false)`) // as in a database of one's own
+	db.Exec(t, `SELECT setval('seats_id_seq', 1, false)`) // as in a new database
 	s := db.Open(t, library.DefaultPolicy())
-	// Three replicas at once: what one of them adds the others find.
+	// Three replicas seed at the same time. Only one adds each row.
 	added := make([]store.Seeded, 3)
 	for _, err := range atOnce(3, func(i int) (err error) {
 		added[i], err = s.Seed(t.Context(), "hash")
@@ -120,16 +124,19 @@ func TestSeed(t *testing.T) {
 		SELECT code || ' ' || b.name || ' ' || count(*) || ' ' || count(DISTINCT area) FROM branches b JOIN seats s ON s.branch_id = b.id GROUP BY code, b.name ORDER BY code`),
 		[]string{"engineering Engineering 12 2", "main Main Library 25 3", "science Science 12 2"})
 	for amenity, least := range []int{1: 18, 2: 3, 3: 3, 4: 3, 5: 3} {
-		if n := storetest.Value[int](t, db, `SELECT count(*) FROM seats WHERE $1 = ANY(amenities)`, amenity); n < least || amenity == 1 && n != 18 {
+		if n := storetest.Value[int](t, db, `SELECT count(*) FROM seats WHERE $1 = ANY(amenities)`,
+			amenity); n < least || amenity == 1 && n != 18 {
 			t.Errorf("%d seats with amenity %d", n, amenity)
 		}
 	}
-	wantEqual(t, "users", strings.Join(storetest.Rows[string](t, db, `SELECT student_id || ' ' || role FROM users ORDER BY 1`), ", "),
+	wantEqual(t, "users", strings.Join(storetest.Rows[string](t, db,
+		`SELECT student_id || ' ' || role FROM users ORDER BY 1`), ", "),
 		"L0001 LIBRARIAN, S2021001 STUDENT, S2021002 STUDENT, S2021003 STUDENT, S2021004 STUDENT, S2021005 STUDENT, S2021006 STUDENT, "+
 			"S2021007 STUDENT, S2021008 STUDENT, S2021009 STUDENT, S2021010 STUDENT")
-	wantEqual(t, "ids of seats", storetest.Value[string](t, db, `SELECT min(id) || ' to ' || max(id) FROM seats`), "1 to 49")
+	wantEqual(t, "ids of seats", storetest.Value[string](t, db, `SELECT min(id) || ' to ' || max(id) FROM seats`),
+		"1 to 49")
 
-	// What an operator changed stays; what they deleted comes back.
+	// Seed keeps the operator's changes and adds deleted rows again.
 	db.Exec(t, `UPDATE users SET name = 'New', password_hash = 'own' WHERE student_id = 'S2021001'`)
 	db.Exec(t, `DELETE FROM seats WHERE id = 7`)
 	again, err := s.Seed(t.Context(), "other")
@@ -137,11 +144,12 @@ func TestSeed(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantEqual(t, "added again", again, store.Seeded{Seats: 1})
-	wantEqual(t, "the user", storetest.Value[string](t, db, `SELECT name || password_hash FROM users WHERE student_id = 'S2021001'`), "Newown")
+	wantEqual(t, "the user", storetest.Value[string](t, db,
+		`SELECT name || password_hash FROM users WHERE student_id = 'S2021001'`), "Newown")
 }
 
-// TestSeedWhileSomebodyRegisters: the two don't stand in each other's way.
-func TestSeedWhileSomebodyRegisters(t *testing.T) {
+// TestSeedDuringARegistration: neither waits for the other.
+func TestSeedDuringARegistration(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	w := b.writers(t, 1).sessions[0]
