@@ -65,7 +65,7 @@ func (f *Feed) join() (*refresh, error) {
 	if !f.loaded || f.outage != nil || f.stopped {
 		return nil, f.usable()
 	}
-	if f.options.Freshness > 0 {
+	if f.options.Freshness > 0 { // canary: stale-cache
 		oldest := f.elapsed() - f.options.Freshness
 		if f.freshAt >= oldest {
 			return nil, nil

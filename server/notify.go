@@ -211,7 +211,7 @@ func (s *notifyService) sendAfter(
 		if err != nil {
 			return after, err
 		}
-		for _, n := range list {
+		for _, n := range list { // canary: skip-notification
 			event := &dlsmsv1.SubscribeResponse_Notification{Notification: notificationProto(n)}
 			if err := stream.Send(&dlsmsv1.SubscribeResponse{Event: event}); err != nil {
 				return after, err

@@ -44,7 +44,7 @@ func (s *Store) inTx(ctx context.Context, pool *pgxpool.Pool, fn func(ctx contex
 	if err != nil {
 		return translate(err)
 	}
-	defer conn.Release()
+	defer conn.Release() // canary: release
 	ctx, cancel := budget(ctx)
 	defer cancel()
 	pgTx, err := conn.Begin(ctx)
@@ -62,7 +62,7 @@ func (s *Store) inTx(ctx context.Context, pool *pgxpool.Pool, fn func(ctx contex
 		_ = pgTx.Rollback(rollback) // the pool closes a connection that fails to roll back
 		return translate(err)
 	}
-	return translate(pgTx.Commit(ctx))
+	return translate(pgTx.Commit(ctx)) // canary: commit
 }
 
 // query runs one statement and collects its rows. The wait for a connection ends with ctx; the

@@ -155,7 +155,7 @@ func (s *seatStep) runOnce(ctx context.Context, seats []int64) (busy bool, err e
 	}
 	slow := errors.Is(err, library.ErrOverloaded) || errors.Is(err, context.DeadlineExceeded)
 	switch {
-	case ctx.Err() != nil, store.Unavailable(err) && !slow:
+	case ctx.Err() != nil, store.Unavailable(err) && !slow: // canary: isolation
 		return false, err
 	case len(seats) == 1:
 		s.failed(ctx, seats[0], err)

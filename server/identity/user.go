@@ -91,7 +91,7 @@ func (u *Users) Check(ctx context.Context, c Caller) error {
 }
 
 // refuses returns nil if the token belongs to the user, and the reason of the refusal otherwise.
-func (k knownUser) refuses(c Caller) error {
+func (k knownUser) refuses(c Caller) error { // canary: generation
 	switch {
 	case k.StudentID == "" || k.StudentID != c.StudentID || k.TokenGeneration < c.Generation:
 		return library.ErrTokenInvalid
