@@ -42,7 +42,7 @@ type subject struct {
 
 // limitsOff are the shipped defaults but for the rate limits, which one benchmarking user would run into at once.
 func limitsOff() map[string]string {
-	env := e2e.Unlimited()
+	env := e2e.NoRateLimits()
 	env["JWT_SECRET"] = secret
 	return env
 }
@@ -118,7 +118,7 @@ func (s *subject) addUsers(ctx context.Context, prefix string, n int) (users, er
 		return users{}, fmt.Errorf("add users: %w", err)
 	}
 	for i, id := range u.ids {
-		signed, err := e2e.Sign("bench", secret[len("bench:"):], id, prefix+strconv.Itoa(i))
+		signed, err := e2e.SignToken("bench", secret[len("bench:"):], id, prefix+strconv.Itoa(i))
 		if err != nil {
 			return users{}, err
 		}

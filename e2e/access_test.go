@@ -201,7 +201,7 @@ func play(t *testing.T, s *system, name string, m protoreflect.MethodDescriptor,
 	before := c.holdings(everybody...)
 	for _, cell := range refusals {
 		req := row.request(c, cell.caller.who, cell.what)
-		_, err := invoke(t, c.users[0].With(cell.caller.token).Conn(), name, m, req)
+		_, err := invoke(t, c.users[0].WithToken(cell.caller.token).Conn(), name, m, req)
 		if err := e2e.CheckRefusal(err, cell.want); err != nil {
 			t.Errorf("%s, %s: %v", cell.caller.name, cell.what, err)
 		}
@@ -213,7 +213,7 @@ func play(t *testing.T, s *system, name string, m protoreflect.MethodDescriptor,
 		rest := slices.DeleteFunc(slices.Clone(everybody), func(i int) bool { return i == cell.caller.who })
 		before := c.holdings(rest...)
 		req := row.request(c, cell.caller.who, cell.what)
-		answer, err := invoke(t, c.users[0].With(cell.caller.token).Conn(), name, m, req)
+		answer, err := invoke(t, c.users[0].WithToken(cell.caller.token).Conn(), name, m, req)
 		if err == nil && row.check != nil && cell.what == own {
 			err = row.check(c, cell.caller.who, answer)
 		}
@@ -236,7 +236,7 @@ func TestVerifyToken(t *testing.T) {
 		if caller.token == "" {
 			continue
 		}
-		resp, err := s.nobody().Auth.VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{Token: caller.token})
+		resp, err := s.anonymous().Auth.VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{Token: caller.token})
 		if caller.refusal != "" {
 			if err := e2e.CheckRefusal(err, caller.refusal); err != nil {
 				t.Errorf("%s: %v", caller.name, err)

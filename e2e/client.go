@@ -41,7 +41,7 @@ func Dial(addr string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 }
 
 // Unlimited are settings of the replicas without rate limits, for users who make more calls than people do.
-func Unlimited() map[string]string {
+func NoRateLimits() map[string]string {
 	return map[string]string{"RATE_LIMIT_PER_MINUTE": "0", "AUTH_RATE_LIMIT_PER_MINUTE": "0", "LOGIN_FAILURE_LIMIT": "0"}
 }
 
@@ -54,7 +54,7 @@ const ServiceConfig = `{"methodConfig": [{
 }]}`
 
 // Persistent are the options of a client that gets over a restart, as the README has them: it tries again, and soon connects again.
-func Persistent() []grpc.DialOption {
+func RetryOptions() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithDefaultServiceConfig(ServiceConfig),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -73,17 +73,17 @@ func DialFrom(addr, ip string) (*grpc.ClientConn, error) {
 }
 
 // Nobody returns a client without a token.
-func Nobody(conn grpc.ClientConnInterface) *Client { return withToken(conn, "") }
+func Anonymous(conn grpc.ClientConnInterface) *Client { return withToken(conn, "") }
 
 // With returns a client of the same connection that calls with another token.
-func (c *Client) With(token string) *Client {
+func (c *Client) WithToken(token string) *Client {
 	other := withToken(c.conn, token)
 	other.User, other.Password = c.User, c.Password
 	return other
 }
 
 // Over returns a client for the same user and token on another connection.
-func (c *Client) Over(conn grpc.ClientConnInterface) *Client {
+func (c *Client) WithConn(conn grpc.ClientConnInterface) *Client {
 	other := withToken(conn, c.Token)
 	other.User, other.Password = c.User, c.Password
 	return other

@@ -52,10 +52,10 @@ var provocations = map[string]func(g *stage) error{
 		_, err := g.a.Reservations.CreateReservation(g.t.Context(), req)
 		return err
 	},
-	"TOKEN_MISSING": func(g *stage) error { return student{g.a.With(""), g.t}.tryToBook(g.seat, g.w) },
-	"TOKEN_INVALID": func(g *stage) error { return student{g.a.With("x" + g.a.Token), g.t}.tryToBook(g.seat, g.w) },
+	"TOKEN_MISSING": func(g *stage) error { return student{g.a.WithToken(""), g.t}.tryToBook(g.seat, g.w) },
+	"TOKEN_INVALID": func(g *stage) error { return student{g.a.WithToken("x" + g.a.Token), g.t}.tryToBook(g.seat, g.w) },
 	"TOKEN_EXPIRED": func(g *stage) error {
-		return student{g.a.With(g.s.expired(g.t, g.a.Token)), g.t}.tryToBook(g.seat, g.w)
+		return student{g.a.WithToken(g.s.expired(g.t, g.a.Token)), g.t}.tryToBook(g.seat, g.w)
 	},
 	"TOKEN_REVOKED": func(g *stage) error {
 		if _, err := g.a.Auth.Logout(g.t.Context(), &dlsmsv1.LogoutRequest{}); err != nil {
@@ -161,7 +161,7 @@ var provocations = map[string]func(g *stage) error{
 		return err
 	},
 	"OVERLOADED": func(g *stage) error { // by streams: more than anybody needs
-		c := g.a.Over(conn(g.t, g.s, 0))
+		c := g.a.WithConn(conn(g.t, g.s, 0))
 		for range 20 {
 			tap, err := c.Subscribe(g.t.Context(), 0)
 			if err != nil {
@@ -190,7 +190,7 @@ var provocations = map[string]func(g *stage) error{
 			g.t.Fatal(err)
 		}
 		g.t.Cleanup(func() { _ = proxied.Close() })
-		_, err = e2e.Nobody(proxied).Seats.GetSeats(g.t.Context(), &dlsmsv1.GetSeatsRequest{})
+		_, err = e2e.Anonymous(proxied).Seats.GetSeats(g.t.Context(), &dlsmsv1.GetSeatsRequest{})
 		return err
 	},
 }

@@ -26,7 +26,7 @@ func TestNoStaleRead(t *testing.T) {
 		branches[i] = s.branch(t, 3)
 	}
 	inParallel(t, readers, readers, func(i int) error {
-		look := glance{users[i], branches[i], s.proxied[(i+1)%len(s.proxied)], s.journal}
+		look := glance{users[i], branches[i], s.proxied[(i+1)%len(s.proxied)], s.log}
 		for step := range acknowledged / readers / 2 {
 			if err := look.bookAndCancel(t.Context(), step); err != nil {
 				return err
@@ -43,7 +43,7 @@ type glance struct {
 	branch branch
 	other  *grpc.ClientConn
 
-	journal *e2e.Journal
+	log *e2e.LogRecorder
 }
 
 func (g glance) bookAndCancel(ctx context.Context, step int) error {
@@ -72,7 +72,7 @@ const outOfReach = "can't follow the change log"
 // sees looks, and fails if a read is stale. On a machine so busy that a replica says that it lost Postgres, it looks until that is over.
 func (g glance) sees(ctx context.Context, seat int64, w window, free bool) error {
 	err := g.look(ctx, seat, w, free)
-	for over := time.Now().Add(10 * time.Second); err != nil && g.journal.Has(outOfReach) && time.Now().Before(over); {
+	for over := time.Now().Add(10 * time.Second); err != nil && g.log.Has(outOfReach) && time.Now().Before(over); {
 		err = g.look(ctx, seat, w, free)
 	}
 	return err
@@ -80,7 +80,7 @@ func (g glance) sees(ctx context.Context, seat int64, w window, free bool) error
 
 // look makes every kind of read once and fails if one of them is stale: the seat is free or not, all others of the branch are free.
 func (g glance) look(ctx context.Context, seat int64, w window, free bool) error {
-	c := g.user.Over(g.other)
+	c := g.user.WithConn(g.other)
 	total, available := len(g.branch.seats), len(g.branch.seats)
 	if !free {
 		available--

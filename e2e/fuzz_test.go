@@ -66,7 +66,7 @@ func TestRandomMessages(t *testing.T) {
 			t.Errorf("replica %d is not what it was: pid %d, was %d (%v)", i, r.PID(), pids[i], r.Ready(t.Context()))
 		}
 	}
-	if err := s.journal.Err(); err != nil {
+	if err := s.log.Err(); err != nil {
 		t.Error(err)
 	}
 }
@@ -232,7 +232,7 @@ func (f *sender) changed(raw []byte) {
 
 // logIn gets a new token: one of the messages was a good one for Logout.
 func (f *sender) logIn(ctx context.Context) {
-	if u, err := f.s.nobody().Login(ctx, f.user.User.GetStudentId(), f.password); err == nil {
+	if u, err := f.s.anonymous().Login(ctx, f.user.User.GetStudentId(), f.password); err == nil {
 		f.user = u
 		f.known["token"] = []any{u.Token}
 	}

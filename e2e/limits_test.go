@@ -65,7 +65,7 @@ func limitsOfAUser(t *testing.T, s *system) {
 		campus := s.fromAddress(t, fmt.Sprintf("127.0.1.%d", round)) // its own, as registrations are limited, too
 		u := campus.student(t)
 		n := admitted(t, 8*callsAMinute, func(i int) error {
-			_, err := u.Over(replicas[i%len(replicas)]).Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{})
+			_, err := u.WithConn(replicas[i%len(replicas)]).Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{})
 			return err
 		})
 		let = append(let, n)
@@ -74,7 +74,7 @@ func limitsOfAUser(t *testing.T, s *system) {
 		}
 		apart := false
 		for _, r := range replicas {
-			_, err := u.Over(r).Notify.GetWaitlist(t.Context(), &dlsmsv1.GetWaitlistRequest{})
+			_, err := u.WithConn(r).Notify.GetWaitlist(t.Context(), &dlsmsv1.GetWaitlistRequest{})
 			if apart = apart || err == nil; apart {
 				break
 			}
@@ -133,7 +133,7 @@ func limitsOfAnAddress(t *testing.T, s *system) {
 		begin := time.Now()
 		n := admitted(t, 4*loginsAMinute, func(i int) error {
 			claim := metadata.AppendToOutgoingContext(t.Context(), "x-real-ip", fmt.Sprintf("10.0.0.%d", i), "x-forwarded-for", "10.1.1.1")
-			_, err := from.nobody().Auth.Login(claim, &dlsmsv1.LoginRequest{StudentId: fmt.Sprintf("nobody-%d-%d", round, i), Password: password})
+			_, err := from.anonymous().Auth.Login(claim, &dlsmsv1.LoginRequest{StudentId: fmt.Sprintf("nobody-%d-%d", round, i), Password: password})
 			return err
 		})
 		let = append(let, n)
@@ -152,7 +152,7 @@ func limitsOfAnAddress(t *testing.T, s *system) {
 func failedToRegister(t *testing.T, s *system) error {
 	t.Helper()
 	for range 3 * loginsAMinute {
-		_, err := s.nobody().Auth.Register(t.Context(), &dlsmsv1.RegisterRequest{
+		_, err := s.anonymous().Auth.Register(t.Context(), &dlsmsv1.RegisterRequest{
 			StudentId: fmt.Sprintf("MORE-%d", s.names.Add(1)), Name: "One More", Email: "more@university.example", Password: password,
 		})
 		if err != nil {
@@ -165,7 +165,7 @@ func failedToRegister(t *testing.T, s *system) error {
 // fromAddress returns the same system for a client at another address of this machine.
 func (s *system) fromAddress(t *testing.T, ip string) *system {
 	t.Helper()
-	other := &system{Stack: s.Stack, journal: s.journal, db: s.db, secret: s.secret}
+	other := &system{Stack: s.Stack, log: s.log, db: s.db, secret: s.secret}
 	other.names.Store(s.names.Add(1000) - 1000) // a thousand names of its own
 	for i := range other.proxied {
 		c, err := e2e.DialFrom(s.Addr(), ip)

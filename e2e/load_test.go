@@ -66,11 +66,11 @@ func startLoad(t *testing.T, s *system) (l *load, end func()) {
 		open.Go(func() { screen.run(streams) })
 	}
 	for range readers {
-		l.client(func(int) error { return l.look(s.nobody()) })
+		l.client(func(int) error { return l.look(s.anonymous()) })
 	}
 	l.client(func(int) error {
 		return l.try(func() error {
-			_, err := s.nobody().Login(l.ctx, users[0].User.GetStudentId(), password)
+			_, err := s.anonymous().Login(l.ctx, users[0].User.GetStudentId(), password)
 			return err
 		})
 	})
@@ -105,8 +105,8 @@ func (l *load) compare(users []*e2e.Client) {
 		var shown map[int64]*dlsmsv1.Seat
 		var err error
 		if !happens(func() bool {
-			there, err = l.s.nobody().Seats.GetSeats(l.t.Context(), &dlsmsv1.GetSeatsRequest{Branch: l.branch.code})
-			shown = e2e.Screen(screen.current())
+			there, err = l.s.anonymous().Seats.GetSeats(l.t.Context(), &dlsmsv1.GetSeatsRequest{Branch: l.branch.code})
+			shown = e2e.LatestSeats(screen.current())
 			return err == nil && len(shown) == len(there.GetSeats()) &&
 				!slices.ContainsFunc(there.GetSeats(), func(s *dlsmsv1.Seat) bool { return !proto.Equal(s, shown[s.GetId()]) })
 		}) {
@@ -204,7 +204,7 @@ func (l *load) bookAndCancel(u *e2e.Client, seat int64, round int) error {
 
 func (l *load) sees(w window, seat int64, free bool) error {
 	return l.try(func() error {
-		resp, err := l.s.nobody().Seats.GetSeats(l.ctx, &dlsmsv1.GetSeatsRequest{
+		resp, err := l.s.anonymous().Seats.GetSeats(l.ctx, &dlsmsv1.GetSeatsRequest{
 			Branch: l.branch.code, StartTime: timestamppb.New(w.start), EndTime: timestamppb.New(w.end), AvailableOnly: true,
 		})
 		if err != nil {

@@ -84,7 +84,7 @@ func shared(t *testing.T) *system {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the end of the log of the shared system:\n%s", common.journal.Tail(40))
+			t.Logf("the end of the log of the shared system:\n%s", common.log.Tail(40))
 		}
 	})
 	return common.system

@@ -18,7 +18,7 @@ import (
 )
 
 // unavailable checks that a stream ends with UNAVAILABLE.
-func unavailable[M any](t *testing.T, tap *e2e.Tap[M]) {
+func unavailable[M any](t *testing.T, tap *e2e.StreamRecorder[M]) {
 	t.Helper()
 	why, err := tap.End(within(t, patience))
 	if err != nil {
@@ -36,7 +36,7 @@ const maxStaleness = 8 * time.Second
 //nolint:paralleltest,tparallel // one outage after the other
 func TestPostgresGone(t *testing.T) {
 	t.Parallel()
-	env := e2e.Unlimited()
+	env := e2e.NoRateLimits()
 	env["MAX_STALENESS"], env["GRACE_MINUTES"] = maxStaleness.String(), "0.1"
 	s := start(t, stack.Config{Env: env})
 	b := s.branch(t, 8)
@@ -61,7 +61,7 @@ func postgresGone(t *testing.T, s *system, b branch, takeAway func() error) {
 	seat := b.seats[7]
 	never := u.book(seat, fromNow(time.Hour)) // nobody checks in, and the worker can't tell until Postgres is back
 	for i := range s.Replicas {               // each of them has seen it
-		watch(t, e2e.Nobody(conn(t, s, i)), &dlsmsv1.WatchSeatsRequest{Branch: b.code}).untilSeat(seat, false)
+		watch(t, e2e.Anonymous(conn(t, s, i)), &dlsmsv1.WatchSeatsRequest{Branch: b.code}).untilSeat(seat, false)
 	}
 	before := time.Now()
 	if err := takeAway(); err != nil {
@@ -74,14 +74,14 @@ func postgresGone(t *testing.T, s *system, b branch, takeAway func() error) {
 		refused(t, u.tryToBook(seat, tomorrow(0, 1)), "UNAVAILABLE")
 		_, err := u.Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{})
 		refused(t, err, "UNAVAILABLE")
-		_, err = s.nobody().Login(t.Context(), u.User.GetStudentId(), password)
+		_, err = s.anonymous().Login(t.Context(), u.User.GetStudentId(), password)
 		refused(t, err, "UNAVAILABLE")
 	}
 
 	// At last what is known is too old.
 	var err error
 	eventually(t, "browsing ends", func() bool {
-		_, err = s.nobody().Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{})
+		_, err = s.anonymous().Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{})
 		return err != nil
 	})
 	refused(t, err, "UNAVAILABLE")
@@ -89,7 +89,7 @@ func postgresGone(t *testing.T, s *system, b branch, takeAway func() error) {
 	if lasted := time.Since(before); lasted < maxStaleness-2*time.Second {
 		t.Errorf("browsing went on for %s only", lasted)
 	}
-	unavailable(t, screens.Tap)
+	unavailable(t, screens.StreamRecorder)
 	eventually(t, "the replicas say that they don't serve", func() bool { return health(t, s, "") == healthpb.HealthCheckResponse_NOT_SERVING })
 	check := launch(t, map[string]string{"GRPC_ADDR": s.ReplicaAddr(0)}, "healthcheck")
 	if code := check.exit(); code != 1 || !strings.Contains(check.stderr.String(), "NOT_SERVING") {
@@ -126,9 +126,9 @@ func postgresGone(t *testing.T, s *system, b branch, takeAway func() error) {
 func browses(t *testing.T, s *system, b branch, taken int64, before, gone time.Time) {
 	t.Helper()
 	for i := range 9 { // each of the replicas, three times
-		c := s.nobody()
+		c := s.anonymous()
 		if i%3 == 0 {
-			c = e2e.Nobody(conn(t, s, i/3))
+			c = e2e.Anonymous(conn(t, s, i/3))
 		}
 		resp, err := c.Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{Branch: b.code})
 		if err != nil {
@@ -138,14 +138,14 @@ func browses(t *testing.T, s *system, b branch, taken int64, before, gone time.T
 		if asOf.After(gone) || asOf.Before(before.Add(-2*time.Second)) || len(resp.GetSeats()) != len(b.seats) || resp.GetSeats()[7].GetAvailable() {
 			t.Errorf("as of %s, when Postgres was there until %s: %v", asOf, gone, resp)
 		}
-		if _, err := s.nobody().Seats.GetSeat(t.Context(), &dlsmsv1.GetSeatRequest{SeatId: taken}); err != nil {
+		if _, err := s.anonymous().Seats.GetSeat(t.Context(), &dlsmsv1.GetSeatRequest{SeatId: taken}); err != nil {
 			t.Error(err)
 		}
-		if _, err := s.nobody().Seats.GetBranches(t.Context(), &dlsmsv1.GetBranchesRequest{}); err != nil {
+		if _, err := s.anonymous().Seats.GetBranches(t.Context(), &dlsmsv1.GetBranchesRequest{}); err != nil {
 			t.Error(err)
 		}
 	}
-	watch(t, s.nobody(), &dlsmsv1.WatchSeatsRequest{Branch: b.code}).untilSeat(taken, false)
+	watch(t, s.anonymous(), &dlsmsv1.WatchSeatsRequest{Branch: b.code}).untilSeat(taken, false)
 	eventually(t, "each service has its own health", func() bool {
 		return health(t, s, "") == healthpb.HealthCheckResponse_SERVING &&
 			health(t, s, "dlsms.v1.SeatService") == healthpb.HealthCheckResponse_SERVING &&

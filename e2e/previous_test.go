@@ -53,7 +53,7 @@ func buildPrevious(t *testing.T) (binary string) {
 // waitlist, and the worker.
 func TestPreviousReleaseOnThisSchema(t *testing.T) {
 	t.Parallel()
-	env := e2e.Unlimited()
+	env := e2e.NoRateLimits()
 	env["GRACE_MINUTES"] = "0.2"
 	s := start(t, stack.Config{Binary: buildPrevious(t), Env: env})
 	l, end := startLoad(t, s)

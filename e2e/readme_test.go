@@ -78,7 +78,7 @@ func TestServiceConfigOfTheReadme(t *testing.T) {
 	if told, used := words(text), words(ours); told == "" || told != used {
 		t.Errorf("the README has %s, and the test clients %s", told, used)
 	}
-	conn, err := e2e.Dial("127.0.0.1:1", e2e.Persistent()...)
+	conn, err := e2e.Dial("127.0.0.1:1", e2e.RetryOptions()...)
 	if err != nil { // gRPC reads it when it connects
 		t.Fatal(err)
 	}

@@ -70,7 +70,7 @@ func TestWithoutRedis(t *testing.T) {
 
 // limitedLogins are settings whose one narrow limit is one that the load does not touch.
 func limitedLogins() map[string]string {
-	env := e2e.Unlimited()
+	env := e2e.NoRateLimits()
 	env["LOGIN_FAILURE_LIMIT"] = fmt.Sprint(failedLogins)
 	return env
 }
@@ -120,7 +120,7 @@ func failLogins(t *testing.T, s *system, replicas []*grpc.ClientConn) (n int) {
 	t.Helper()
 	req := &dlsmsv1.LoginRequest{StudentId: fmt.Sprintf("ghost-%d", s.names.Add(1)), Password: "a wrong password"}
 	for i := range (failedLogins + 1) * len(replicas) { // one more on each of them than it may let in
-		_, err := e2e.Nobody(replicas[i%len(replicas)]).Auth.Login(t.Context(), req)
+		_, err := e2e.Anonymous(replicas[i%len(replicas)]).Auth.Login(t.Context(), req)
 		switch e2e.Reason(err) {
 		case "BAD_CREDENTIALS":
 			n++

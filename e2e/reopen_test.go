@@ -14,11 +14,11 @@ import (
 type reopening[M any] struct {
 	l    *load
 	what string
-	open func(ctx context.Context, before []*M) (*e2e.Tap[M], error)
+	open func(ctx context.Context, before []*M) (*e2e.StreamRecorder[M], error)
 
 	mu     sync.Mutex
 	before []*M // of the streams that have ended
-	tap    *e2e.Tap[M]
+	tap    *e2e.StreamRecorder[M]
 }
 
 // got returns everything that came.
@@ -28,7 +28,7 @@ func (r *reopening[M]) got() []*M {
 	if r.tap == nil {
 		return slices.Clone(r.before)
 	}
-	return append(slices.Clone(r.before), r.tap.Got()...)
+	return append(slices.Clone(r.before), r.tap.Messages()...)
 }
 
 // current returns what came by the stream that is open now.
@@ -38,7 +38,7 @@ func (r *reopening[M]) current() []*M {
 	if r.tap == nil {
 		return nil
 	}
-	return r.tap.Got()
+	return r.tap.Messages()
 }
 
 // run reads until ctx ends.
@@ -56,7 +56,7 @@ func (r *reopening[M]) run(ctx context.Context) {
 		r.mu.Unlock()
 		<-tap.Ended()
 		r.mu.Lock()
-		r.before, r.tap = append(r.before, tap.Got()...), nil
+		r.before, r.tap = append(r.before, tap.Messages()...), nil
 		r.mu.Unlock()
 		if ctx.Err() != nil {
 			return
@@ -78,7 +78,7 @@ func (r *reopening[M]) run(ctx context.Context) {
 // mail is a user's subscription, opened again after the last id that came.
 func (l *load) mail(u *e2e.Client) *reopening[dlsmsv1.SubscribeResponse] {
 	return &reopening[dlsmsv1.SubscribeResponse]{l: l, what: "subscription",
-		open: func(ctx context.Context, before []*dlsmsv1.SubscribeResponse) (*e2e.Tap[dlsmsv1.SubscribeResponse], error) {
+		open: func(ctx context.Context, before []*dlsmsv1.SubscribeResponse) (*e2e.StreamRecorder[dlsmsv1.SubscribeResponse], error) {
 			var after int64
 			if ids := notificationIDs(before); len(ids) > 0 {
 				after = ids[len(ids)-1]
@@ -91,7 +91,7 @@ func (l *load) mail(u *e2e.Client) *reopening[dlsmsv1.SubscribeResponse] {
 // screen is a user's watch of the branch, which begins anew with a snapshot.
 func (l *load) screen(u *e2e.Client) *reopening[dlsmsv1.WatchSeatsResponse] {
 	return &reopening[dlsmsv1.WatchSeatsResponse]{l: l, what: "watch",
-		open: func(ctx context.Context, _ []*dlsmsv1.WatchSeatsResponse) (*e2e.Tap[dlsmsv1.WatchSeatsResponse], error) {
+		open: func(ctx context.Context, _ []*dlsmsv1.WatchSeatsResponse) (*e2e.StreamRecorder[dlsmsv1.WatchSeatsResponse], error) {
 			return u.Watch(ctx, &dlsmsv1.WatchSeatsRequest{Branch: l.branch.code})
 		},
 	}

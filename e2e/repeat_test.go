@@ -92,7 +92,7 @@ func oneAnswer(t *testing.T, s *system, u student, call func(context.Context, *e
 	t.Helper()
 	answers := make([]proto.Message, repeats)
 	inParallel(t, repeats, repeats, func(i int) (err error) {
-		answers[i], err = call(t.Context(), u.Over(s.proxied[i%len(s.proxied)]))
+		answers[i], err = call(t.Context(), u.WithConn(s.proxied[i%len(s.proxied)]))
 		return err
 	})
 	for _, a := range answers {

@@ -10,7 +10,7 @@ import (
 
 func TestReplicasStop(t *testing.T) {
 	t.Parallel()
-	s := start(t, stack.Config{Env: e2e.Unlimited()})
+	s := start(t, stack.Config{Env: e2e.NoRateLimits()})
 	rollingRestart(t, s)
 	allGone(t, s)
 }
@@ -52,7 +52,7 @@ func allGone(t *testing.T, s *system) {
 	_, err := u.Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{})
 	refused(t, err, "UNAVAILABLE")
 	refused(t, u.tryToBook(seat, tomorrow(1, 2)), "UNAVAILABLE")
-	_, err = s.nobody().Login(t.Context(), u.User.GetStudentId(), password)
+	_, err = s.anonymous().Login(t.Context(), u.User.GetStudentId(), password)
 	refused(t, err, "UNAVAILABLE")
 	mail, err := u.Subscribe(t.Context(), 0)
 	if err != nil {

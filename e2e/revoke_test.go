@@ -29,12 +29,12 @@ func logoutEndsTheToken(t *testing.T, s *system) {
 	phone := s.login(t, u.User.GetStudentId(), password) // another token of the same user
 	laptopMail, phoneMail := everywhere(t, s, u.Client), everywhere(t, s, phone.Client)
 
-	if _, err := u.Over(conn(t, s, 0)).Auth.Logout(t.Context(), &dlsmsv1.LogoutRequest{}); err != nil {
+	if _, err := u.WithConn(conn(t, s, 0)).Auth.Logout(t.Context(), &dlsmsv1.LogoutRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	ended(t, s, u.Client, laptopMail)
 	for i := range s.Replicas {
-		if _, err := phone.Over(conn(t, s, i)).Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{}); err != nil {
+		if _, err := phone.WithConn(conn(t, s, i)).Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{}); err != nil {
 			t.Errorf("replica %d refuses the other token: %v", i, err)
 		}
 	}
@@ -53,29 +53,29 @@ func changePasswordEndsAllTokens(t *testing.T, s *system) {
 	phone := s.login(t, u.User.GetStudentId(), password)
 	laptopMail, phoneMail := everywhere(t, s, u.Client), everywhere(t, s, phone.Client)
 
-	_, err := u.Over(conn(t, s, 0)).Auth.ChangePassword(t.Context(),
+	_, err := u.WithConn(conn(t, s, 0)).Auth.ChangePassword(t.Context(),
 		&dlsmsv1.ChangePasswordRequest{CurrentPassword: password, NewPassword: "another " + password})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ended(t, s, u.Client, laptopMail)
 	ended(t, s, phone.Client, phoneMail)
-	_, err = s.nobody().Login(t.Context(), u.User.GetStudentId(), password)
+	_, err = s.anonymous().Login(t.Context(), u.User.GetStudentId(), password)
 	refused(t, err, "BAD_CREDENTIALS")
 	again := s.login(t, u.User.GetStudentId(), "another "+password)
 	for i := range s.Replicas {
-		if _, err := again.Over(conn(t, s, i)).Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{}); err != nil {
+		if _, err := again.WithConn(conn(t, s, i)).Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{}); err != nil {
 			t.Errorf("replica %d refuses the new token: %v", i, err)
 		}
 	}
 }
 
 // everywhere opens a subscription on each replica.
-func everywhere(t *testing.T, s *system, u *e2e.Client) []*e2e.Tap[dlsmsv1.SubscribeResponse] {
+func everywhere(t *testing.T, s *system, u *e2e.Client) []*e2e.StreamRecorder[dlsmsv1.SubscribeResponse] {
 	t.Helper()
-	var taps []*e2e.Tap[dlsmsv1.SubscribeResponse]
+	var taps []*e2e.StreamRecorder[dlsmsv1.SubscribeResponse]
 	for i := range s.Replicas {
-		tap, err := u.Over(conn(t, s, i)).Subscribe(t.Context(), 0)
+		tap, err := u.WithConn(conn(t, s, i)).Subscribe(t.Context(), 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,11 +86,11 @@ func everywhere(t *testing.T, s *system, u *e2e.Client) []*e2e.Tap[dlsmsv1.Subsc
 }
 
 // ended checks that within the deadline every replica refuses the token, and has ended the streams that were opened with it.
-func ended(t *testing.T, s *system, u *e2e.Client, streams []*e2e.Tap[dlsmsv1.SubscribeResponse]) {
+func ended(t *testing.T, s *system, u *e2e.Client, streams []*e2e.StreamRecorder[dlsmsv1.SubscribeResponse]) {
 	t.Helper()
 	deadline := within(t, revocationDeadline)
 	for i := range s.Replicas {
-		c := u.Over(conn(t, s, i))
+		c := u.WithConn(conn(t, s, i))
 		var err error
 		for err == nil && deadline.Err() == nil {
 			_, err = c.Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{})

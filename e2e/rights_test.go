@@ -184,7 +184,7 @@ func booksAs(t *testing.T, settings map[string]string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	user, err := e2e.Nobody(c).Login(t.Context(), "S2021001", "password123")
+	user, err := e2e.Anonymous(c).Login(t.Context(), "S2021001", "password123")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -179,11 +179,11 @@ func TestThreeReplicasStartOnAnEmptyDatabase(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			resp, err := e2e.Nobody(c).Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{AvailableOnly: true})
+			resp, err := e2e.Anonymous(c).Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{AvailableOnly: true})
 			if err != nil || len(resp.GetSeats()) != 49 {
 				t.Errorf("%d seats (%v)", len(resp.GetSeats()), err)
 			}
-			if _, err := e2e.Nobody(c).Login(t.Context(), "L0001", "password123"); err != nil {
+			if _, err := e2e.Anonymous(c).Login(t.Context(), "L0001", "password123"); err != nil {
 				t.Error(err)
 			}
 			_ = c.Close()
@@ -254,7 +254,7 @@ func TestALogThatNobodyReads(t *testing.T) {
 		for range clients {
 			callers.Go(func() error {
 				for range callsOfEach {
-					_, err := e2e.Nobody(c).Seats.GetSeat(ctx, &dlsmsv1.GetSeatRequest{SeatId: 1})
+					_, err := e2e.Anonymous(c).Seats.GetSeat(ctx, &dlsmsv1.GetSeatRequest{SeatId: 1})
 					if err := e2e.CheckRefusal(err, "SEAT_NOT_FOUND"); err != nil {
 						return err
 					}

@@ -136,7 +136,7 @@ func (s student) subscribe() inbox {
 
 // inbox is a subscription of which a test expects that what should come comes.
 type inbox struct {
-	*e2e.Tap[dlsmsv1.SubscribeResponse]
+	*e2e.StreamRecorder[dlsmsv1.SubscribeResponse]
 
 	t *testing.T
 }
@@ -162,7 +162,7 @@ func (i inbox) next(after int64, kind dlsmsv1.NotificationKind) *dlsmsv1.Notific
 
 // screen is a watch of which a test expects that what should come comes.
 type screen struct {
-	*e2e.Tap[dlsmsv1.WatchSeatsResponse]
+	*e2e.StreamRecorder[dlsmsv1.WatchSeatsResponse]
 
 	t *testing.T
 }
@@ -183,7 +183,7 @@ func watch(t *testing.T, c *e2e.Client, req *dlsmsv1.WatchSeatsRequest) screen {
 // until waits until what is shown is as expected.
 func (s screen) until(ctx context.Context, what string, expected func(shown map[int64]*dlsmsv1.Seat) bool) {
 	s.t.Helper()
-	err := s.Until(ctx, func(got []*dlsmsv1.WatchSeatsResponse) bool { return expected(e2e.Screen(got)) })
+	err := s.Until(ctx, func(got []*dlsmsv1.WatchSeatsResponse) bool { return expected(e2e.LatestSeats(got)) })
 	if err != nil {
 		s.t.Fatalf("the screen does not show %s: %v", what, err)
 	}

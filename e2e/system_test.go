@@ -30,7 +30,7 @@ const patience = time.Minute
 type system struct {
 	*stack.Stack
 
-	journal *e2e.Journal
+	log *e2e.LogRecorder
 	db      *pgxpool.Pool
 	proxied [4]*grpc.ClientConn // several, as nginx serves each from one of its workers
 	secret  string              // tokens are signed with, under the kid "e2e"
@@ -40,12 +40,12 @@ type system struct {
 
 // startSystem starts a system. What cfg leaves open is for tests: no fsync, cheap passwords.
 func startSystem(ctx context.Context, cfg stack.Config) (*system, error) {
-	s := &system{journal: &e2e.Journal{}, secret: rand.Text() + rand.Text()}
+	s := &system{log: &e2e.LogRecorder{}, secret: rand.Text() + rand.Text()}
 	if cfg.Binary == "" {
 		cfg.Binary = program("dlsms")
 	}
-	cfg.Unsafe, cfg.Log = true, s.journal
-	cfg.PostgresSettings = map[string]string{"log_min_messages": "error"} // a deadlock is told at once, and found by the journal
+	cfg.Unsafe, cfg.Log = true, s.log
+	cfg.PostgresSettings = map[string]string{"log_min_messages": "error"} // a deadlock is told at once, and found by the log
 	env := map[string]string{
 		"JWT_SECRET":  "e2e:" + s.secret,
 		"BCRYPT_COST": "4",
@@ -55,7 +55,7 @@ func startSystem(ctx context.Context, cfg stack.Config) (*system, error) {
 	cfg.Env = env
 	var err error
 	if s.Stack, err = stack.Start(ctx, cfg); err != nil {
-		return nil, fmt.Errorf("%w\n%s", err, s.journal.Tail(40))
+		return nil, fmt.Errorf("%w\n%s", err, s.log.Tail(40))
 	}
 	if s.db, err = pgxpool.New(ctx, s.Postgres.AdminURL()); err != nil {
 		return nil, errors.Join(err, s.Stack.Stop(ctx))
@@ -85,7 +85,7 @@ func (s *system) stop(ctx context.Context) error {
 	all.Wait()
 	checked := s.checkDatabase(ctx)
 	s.db.Close()
-	return errors.Join(rested, errors.Join(stopped...), checked, s.Stack.Stop(ctx), s.journal.Err())
+	return errors.Join(rested, errors.Join(stopped...), checked, s.Stack.Stop(ctx), s.log.Err())
 }
 
 // comesToRest waits until everything that is due has been done, and nobody waits for a seat that is free.
@@ -136,7 +136,7 @@ func start(t *testing.T, cfg stack.Config) *system {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the end of the log:\n%s", s.journal.Tail(30))
+			t.Logf("the end of the log:\n%s", s.log.Tail(30))
 		}
 		if err := s.stop(context.Background()); err != nil {
 			t.Error(err)
@@ -146,8 +146,8 @@ func start(t *testing.T, cfg stack.Config) *system {
 }
 
 // nobody returns a client of the proxy without a token.
-func (s *system) nobody() *e2e.Client {
-	return e2e.Nobody(s.proxied[int(s.dials.Add(1))%len(s.proxied)])
+func (s *system) anonymous() *e2e.Client {
+	return e2e.Anonymous(s.proxied[int(s.dials.Add(1))%len(s.proxied)])
 }
 
 // conn returns a connection to one replica, past the proxy.
@@ -177,7 +177,7 @@ func (s *system) users(t *testing.T, n int) []*e2e.Client {
 	inParallel(t, n, 16, func(i int) error {
 		id := fmt.Sprintf("E2E-%d", at+int64(i))
 		err := patiently(t.Context(), func() error {
-			_, err := s.nobody().Auth.Register(t.Context(), &dlsmsv1.RegisterRequest{
+			_, err := s.anonymous().Auth.Register(t.Context(), &dlsmsv1.RegisterRequest{
 				StudentId: id, Name: "Student " + id, Email: "student@university.example", Password: password,
 			})
 			return err
@@ -186,7 +186,7 @@ func (s *system) users(t *testing.T, n int) []*e2e.Client {
 			return fmt.Errorf("register %s: %w", id, err)
 		}
 		return patiently(t.Context(), func() (err error) {
-			list[i], err = s.nobody().Login(t.Context(), id, password)
+			list[i], err = s.anonymous().Login(t.Context(), id, password)
 			return err
 		})
 	})
@@ -222,7 +222,7 @@ func (s *system) login(t *testing.T, studentID, password string) student {
 	t.Helper()
 	var u *e2e.Client
 	err := patiently(t.Context(), func() (err error) {
-		u, err = s.nobody().Login(t.Context(), studentID, password)
+		u, err = s.anonymous().Login(t.Context(), studentID, password)
 		return err
 	})
 	if err != nil {
@@ -252,7 +252,7 @@ func (s *system) branch(t *testing.T, n int) branch {
 		t.Fatal(err)
 	}
 	for i := range s.Replicas {
-		r := e2e.Nobody(conn(t, s, i))
+		r := e2e.Anonymous(conn(t, s, i))
 		eventually(t, "the replica shows the new branch", func() bool {
 			resp, err := r.Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{Branch: b.code})
 			return err == nil && int(resp.GetTotalCount()) == n

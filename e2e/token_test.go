@@ -110,6 +110,6 @@ func TestTokenIsWhatTheContractSays(t *testing.T) {
 		t.Errorf("the payload is %v", c)
 	}
 	// What we sign ourselves is as good, so it is for what is wrong with them that the tokens of the access matrix are refused.
-	own := student{u.With(sign(t, h, c, s.secret)), t}
+	own := student{u.WithToken(sign(t, h, c, s.secret)), t}
 	own.reservations(0)
 }

@@ -18,9 +18,9 @@ import (
 func TestWalk(t *testing.T) {
 	t.Parallel()
 	s := start(t, stack.Config{Seed: true, Env: map[string]string{"GRACE_MINUTES": "0.1"}})
-	hall := watch(t, s.nobody(), &dlsmsv1.WatchSeatsRequest{})
+	hall := watch(t, s.anonymous(), &dlsmsv1.WatchSeatsRequest{})
 
-	if _, err := s.nobody().Auth.Register(t.Context(), &dlsmsv1.RegisterRequest{
+	if _, err := s.anonymous().Auth.Register(t.Context(), &dlsmsv1.RegisterRequest{
 		StudentId: "S2024123", Name: "Zoë Müller", Email: "zoe@university.example", Password: "eine Bibliothek",
 	}); err != nil {
 		t.Fatal(err)
@@ -48,7 +48,7 @@ func TestWalk(t *testing.T) {
 // availability returns what a screen has shown of a seat, one after the other, without repetitions.
 func availability(hall screen, seat int64) []bool {
 	var out []bool
-	for _, m := range hall.Got() {
+	for _, m := range hall.Messages() {
 		for _, s := range append(m.GetSnapshot().GetSeats(), m.GetChange()) {
 			if s.GetId() == seat {
 				out = append(out, s.GetAvailable())
@@ -61,7 +61,7 @@ func availability(hall screen, seat int64) []bool {
 // seats returns what GetSeats lists.
 func seats(t *testing.T, s *system, req *dlsmsv1.GetSeatsRequest) []*dlsmsv1.Seat {
 	t.Helper()
-	resp, err := s.nobody().Seats.GetSeats(t.Context(), req)
+	resp, err := s.anonymous().Seats.GetSeats(t.Context(), req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func looksAround(t *testing.T, s *system) {
 			t.Errorf("%v: %d seats, want %d", req, got, want)
 		}
 	}
-	branches, err := s.nobody().Seats.GetBranches(t.Context(), &dlsmsv1.GetBranchesRequest{})
+	branches, err := s.anonymous().Seats.GetBranches(t.Context(), &dlsmsv1.GetBranchesRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,8 +165,8 @@ func passOn(t *testing.T, s *system, ada, ben, chiara student, seat int64, hall 
 	if e := chiara.wait(seat, w); e.GetPosition() != 2 {
 		t.Errorf("the second in line is %v", e)
 	}
-	if len(e2e.Notifications(mail.Got())) != 0 {
-		t.Errorf("there is mail: %v", mail.Got())
+	if len(e2e.Notifications(mail.Messages())) != 0 {
+		t.Errorf("there is mail: %v", mail.Messages())
 	}
 
 	if c := ada.cancel(booked.GetId()); c.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CANCELLED || c.GetEndedAt() == nil {

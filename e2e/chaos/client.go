@@ -71,7 +71,7 @@ func (c *client) try(ctx context.Context, o *op, call func(context.Context, *e2e
 		c.history.tries.Add(1)
 		o.LastCall = c.history.since()
 		tryCtx, end := context.WithTimeout(ctx, patience)
-		err := call(tryCtx, c.Over(c.conns[(c.number+n)%len(c.conns)]), o)
+		err := call(tryCtx, c.WithConn(c.conns[(c.number+n)%len(c.conns)]), o)
 		end()
 		o.Unknown, o.Reason = false, ""
 		if err == nil {
@@ -147,8 +147,8 @@ func (c *client) requestID() string {
 func (c *client) probe(ctx context.Context, others int64) {
 	ctx, end := context.WithTimeout(ctx, patience)
 	defer end()
-	nobody := e2e.Nobody(c.conns[0])
-	thief := c.Over(c.conns[0])
+	nobody := e2e.Anonymous(c.conns[0])
+	thief := c.WithConn(c.conns[0])
 	_, anonymous := nobody.Reservations.GetReservations(ctx, &dlsmsv1.GetReservationsRequest{})
 	c.mustRefuse(anonymous, "TOKEN_MISSING")
 	if others == 0 {

@@ -31,8 +31,8 @@ func (s *site) crowd(ctx context.Context, name string, n, conns int) ([]*e2e.Cli
 	var id int64
 	var studentID string
 	_, err = pgx.ForEachRow(rows, []any{&id, &studentID}, func() error {
-		token, err := e2e.Sign(keyID, s.secret, id, studentID)
-		crowd = append(crowd, e2e.Nobody(lines[len(crowd)%len(lines)]).With(token))
+		token, err := e2e.SignToken(keyID, s.secret, id, studentID)
+		crowd = append(crowd, e2e.Anonymous(lines[len(crowd)%len(lines)]).WithToken(token))
 		return err
 	})
 	return crowd, err

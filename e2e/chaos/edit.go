@@ -119,7 +119,7 @@ func (o *operator) edit(ctx context.Context, chance *rand.Rand) (heal func(conte
 func (o *operator) readEdited(ctx context.Context, n int) {
 	ctx, end := context.WithTimeout(ctx, patience)
 	defer end()
-	api := e2e.Nobody(o.conns[n%len(o.conns)])
+	api := e2e.Anonymous(o.conns[n%len(o.conns)])
 	r := op{Act: read, Client: clients, Call: o.history.since()}
 	var err error
 	seen := map[int64]string{}

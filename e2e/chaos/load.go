@@ -91,7 +91,7 @@ const password = "correct horse battery"
 
 // signUp registers a user and logs in.
 func signUp(ctx context.Context, conns []grpc.ClientConnInterface, studentID string) (*e2e.Client, error) {
-	nobody := e2e.Nobody(conns[0])
+	nobody := e2e.Anonymous(conns[0])
 	_, err := nobody.Auth.Register(ctx, &dlsmsv1.RegisterRequest{
 		StudentId: studentID, Name: "Student", Email: studentID + "@university.example", Password: password,
 	})

@@ -111,11 +111,11 @@ func (s *site) hire(ctx context.Context, h *history, conns []grpc.ClientConnInte
 	}
 	o.firstDay = s.clock.At(time.Now()).UTC().Truncate(24*time.Hour).AddDate(0, 0, firstDay)
 	for i := range s.Replicas {
-		conn, err := s.dial(s.ReplicaAddr(i), e2e.Persistent()...)
+		conn, err := s.dial(s.ReplicaAddr(i), e2e.RetryOptions()...)
 		if err != nil {
 			return nil, err
 		}
-		o.direct = append(o.direct, e2e.Nobody(conn))
+		o.direct = append(o.direct, e2e.Anonymous(conn))
 	}
 	return o, nil
 }
@@ -172,7 +172,7 @@ func (o *operator) ask(
 	until := time.Now().Add(operatorTime)
 	for n := 0; ; n++ {
 		tryCtx, end := context.WithTimeout(ctx, patience)
-		err := call(tryCtx, user.Over(o.conns[n%len(o.conns)]))
+		err := call(tryCtx, user.WithConn(o.conns[n%len(o.conns)]))
 		end()
 		if err == nil {
 			return ""

@@ -313,7 +313,7 @@ func (r *restoration) bear(ctx context.Context, late *e2e.Client) {
 	conns := r.load.clients[0].conns
 	for n := 0; ctx.Err() == nil; n++ {
 		tryCtx, end := context.WithTimeout(ctx, patience)
-		api := late.Over(conns[n%len(conns)])
+		api := late.WithConn(conns[n%len(conns)])
 		var err error
 		if n%2 == 0 {
 			_, err = api.Reservations.GetReservations(tryCtx, &dlsmsv1.GetReservationsRequest{})

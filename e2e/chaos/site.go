@@ -24,7 +24,7 @@ type site struct {
 	*stack.Stack
 	*proxies
 
-	journal *e2e.Journal
+	journal *e2e.LogRecorder
 	db      *pgxpool.Pool
 	conns   []*grpc.ClientConn
 	edges   []string // where clients call
@@ -45,7 +45,7 @@ const edges = 3
 // settings of the replicas: the shipped defaults, but for rate limits that are asked about and never reached, for passwords that cost nothing
 // to check, and for a worker that looks each second, since a minute of the system's clock is a second of ours.
 func settings() map[string]string {
-	env := e2e.Unlimited()
+	env := e2e.NoRateLimits()
 	maps.Copy(env, map[string]string{"RATE_LIMIT_PER_MINUTE": "1000000", "BCRYPT_COST": "4", "WORKER_INTERVAL": "1s", "LOG_LEVEL": "warn", "MAX_UPCOMING": "0", "MAX_WAITING": "0",
 		"MAX_WAITING_PER_SEAT": "0", "MAX_WAITLIST": "0"})
 	return env
@@ -54,7 +54,7 @@ func settings() map[string]string {
 // startSite starts a system whose clock goes so many times as fast as ours, with fault proxies on all connections or without any, but for
 // those that the configuration has.
 func startSite(ctx context.Context, cfg stack.Config, speed int, proxied bool) (_ *site, err error) {
-	return (&site{proxies: newProxies(), journal: &e2e.Journal{}}).start(ctx, cfg, speed, proxied)
+	return (&site{proxies: newProxies(), journal: &e2e.LogRecorder{}}).start(ctx, cfg, speed, proxied)
 }
 
 func (s *site) start(ctx context.Context, cfg stack.Config, speed int, proxied bool) (_ *site, err error) {
@@ -134,7 +134,7 @@ func (s *site) setClock(ctx context.Context, from time.Time, speed int) error {
 
 // connect returns connections as clients of the README have them, to the edges in turn. tries is how often a call is tried; 0: as there.
 func (s *site) connect(n, tries int) ([]grpc.ClientConnInterface, error) {
-	options := e2e.Persistent()
+	options := e2e.RetryOptions()
 	if tries > 0 {
 		options = append(options, grpc.WithDefaultServiceConfig(strings.Replace(e2e.ServiceConfig, `"maxAttempts": 4`, fmt.Sprintf(`"maxAttempts": %d`, tries), 1)))
 	}

@@ -25,7 +25,7 @@ type mail struct {
 // read goes on until ctx ends.
 func (m *mail) read(ctx context.Context) {
 	for n := 0; ctx.Err() == nil; n++ {
-		api := m.client.Over(m.client.conns[(m.client.number+n)%len(m.client.conns)])
+		api := m.client.WithConn(m.client.conns[(m.client.number+n)%len(m.client.conns)])
 		stream, err := api.Notify.Subscribe(ctx, &dlsmsv1.SubscribeRequest{AfterId: m.last()})
 		for err == nil {
 			var got *dlsmsv1.SubscribeResponse
@@ -70,13 +70,13 @@ type screen struct {
 	client *client
 
 	mu     sync.Mutex
-	tap    *e2e.Tap[dlsmsv1.WatchSeatsResponse]
+	tap    *e2e.StreamRecorder[dlsmsv1.WatchSeatsResponse]
 	opened atomic.Int64
 }
 
 func (s *screen) watch(ctx context.Context) {
 	for n := 0; ctx.Err() == nil; n++ {
-		tap, err := s.client.Over(s.client.conns[(s.client.number+n)%len(s.client.conns)]).Watch(ctx, &dlsmsv1.WatchSeatsRequest{Branch: visitsBranch})
+		tap, err := s.client.WithConn(s.client.conns[(s.client.number+n)%len(s.client.conns)]).Watch(ctx, &dlsmsv1.WatchSeatsRequest{Branch: visitsBranch})
 		if err == nil {
 			s.mu.Lock()
 			s.tap = tap
@@ -94,7 +94,7 @@ func (s *screen) shows() map[int64]*dlsmsv1.Seat {
 	if s.tap == nil {
 		return nil
 	}
-	return e2e.Screen(s.tap.Got())
+	return e2e.LatestSeats(s.tap.Messages())
 }
 
 // streams are those that the clients have open.

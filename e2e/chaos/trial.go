@@ -84,7 +84,7 @@ const slowPostgres = `{"type": "latency", "stream": "downstream", "attributes": 
 // slowSite is site with a slow Postgres.
 func (l *lab) slowSite(ctx context.Context, env map[string]string) (_ *site, err error) {
 	l.say("starting DL-SMS, with a Postgres that takes 40 ms for each answer")
-	s := &site{proxies: newProxies(), journal: &e2e.Journal{}}
+	s := &site{proxies: newProxies(), journal: &e2e.LogRecorder{}}
 	cfg := stack.Config{Binary: l.binary, Env: env}
 	cfg.ProxyURLs = func(databaseURL, redisURL string) (string, string, error) {
 		slow, err := s.toURL("replica-postgres", databaseURL)

@@ -92,7 +92,7 @@ func (l *load) arrive(ctx context.Context, c *client, now time.Time) {
 func (l *load) checkWaitlist(ctx context.Context, c *client) {
 	tryCtx, end := context.WithTimeout(ctx, patience)
 	defer end()
-	resp, err := c.Over(c.conns[c.number%len(c.conns)]).Notify.GetWaitlist(tryCtx, &dlsmsv1.GetWaitlistRequest{})
+	resp, err := c.WithConn(c.conns[c.number%len(c.conns)]).Notify.GetWaitlist(tryCtx, &dlsmsv1.GetWaitlistRequest{})
 	if err != nil {
 		return
 	}

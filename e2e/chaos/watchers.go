@@ -107,7 +107,7 @@ const (
 type audience struct {
 	site  *site
 	about *dlsmsv1.WatchSeatsRequest
-	taps  []*e2e.Tap[dlsmsv1.WatchSeatsResponse]
+	taps  []*e2e.StreamRecorder[dlsmsv1.WatchSeatsResponse]
 	conns []*grpc.ClientConn
 }
 
@@ -121,7 +121,7 @@ func (a *audience) join(n, perConn int, open func(*e2e.Client) error, options ..
 			}
 			a.conns = append(a.conns, conn)
 		}
-		if err := open(e2e.Nobody(a.conns[len(a.conns)-1])); err != nil {
+		if err := open(e2e.Anonymous(a.conns[len(a.conns)-1])); err != nil {
 			return err
 		}
 	}
@@ -175,7 +175,7 @@ const stays = 5 * time.Second
 
 // watchSeats and watchHealth open a stream and read its first message.
 func (a *audience) watchSeats(ctx context.Context, conn *grpc.ClientConn) error {
-	return first(e2e.Nobody(conn).Seats.WatchSeats(ctx, a.about))
+	return first(e2e.Anonymous(conn).Seats.WatchSeats(ctx, a.about))
 }
 
 func watchHealth(ctx context.Context, conn *grpc.ClientConn) error {
@@ -216,14 +216,14 @@ func (a *audience) appear(ctx context.Context, n int, watch func(context.Context
 
 // wrong returns how many readers were cut off, or don't see what there is now.
 func (a *audience) wrong(ctx context.Context) (n int, err error) {
-	resp, err := e2e.Nobody(a.conns[0]).Seats.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{Branch: a.about.GetBranch(), StartTime: a.about.GetStartTime(), EndTime: a.about.GetEndTime()})
+	resp, err := e2e.Anonymous(a.conns[0]).Seats.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{Branch: a.about.GetBranch(), StartTime: a.about.GetStartTime(), EndTime: a.about.GetEndTime()})
 	if err != nil {
 		return 0, err
 	}
 	ctx, end := context.WithTimeout(ctx, settleTime)
 	defer end()
 	for _, tap := range a.taps {
-		err := tap.Until(ctx, func(got []*dlsmsv1.WatchSeatsResponse) bool { return shows(e2e.Screen(got), resp.GetSeats()) })
+		err := tap.Until(ctx, func(got []*dlsmsv1.WatchSeatsResponse) bool { return shows(e2e.LatestSeats(got), resp.GetSeats()) })
 		if err != nil || tap.Err() != nil {
 			n++
 		}

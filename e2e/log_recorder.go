@@ -8,9 +8,9 @@ import (
 	"sync"
 )
 
-// Journal keeps the end of the log of a system's processes, and everything in it that must never be there. It is the Log of a stack.Config:
+// LogRecorder keeps the end of the log of a system's processes, and everything in it that must never be there. It is the Log of a stack.Config:
 // each write is one line.
-type Journal struct {
+type LogRecorder struct {
 	mu     sync.Mutex
 	last   []string
 	faults []string
@@ -27,7 +27,7 @@ const (
 var fault = regexp.MustCompile(`"level":"ERROR"|panic|fatal error: |WARNING: DATA RACE|deadlock detected`)
 
 // Write takes one line.
-func (j *Journal) Write(line []byte) (int, error) {
+func (j *LogRecorder) Write(line []byte) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	text := strings.TrimRight(string(line), "\n")
@@ -47,7 +47,7 @@ func (j *Journal) Write(line []byte) (int, error) {
 }
 
 // Err returns what the log has that must never be there, nil if nothing.
-func (j *Journal) Err() error {
+func (j *LogRecorder) Err() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if len(j.faults) == 0 {
@@ -58,14 +58,14 @@ func (j *Journal) Err() error {
 }
 
 // Tail returns the last n lines.
-func (j *Journal) Tail(n int) string {
+func (j *LogRecorder) Tail(n int) string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return strings.Join(j.last[max(0, len(j.last)-n):], "\n")
 }
 
 // Has reports whether one of the lines that are kept contains a text.
-func (j *Journal) Has(text string) bool {
+func (j *LogRecorder) Has(text string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return slices.ContainsFunc(j.last, func(line string) bool { return strings.Contains(line, text) })

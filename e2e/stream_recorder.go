@@ -11,8 +11,8 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// Tap reads a server stream as it comes and keeps all of it. Its methods may be called from any goroutine.
-type Tap[M any] struct {
+// StreamRecorder reads a server stream as it comes and keeps all of it. Its methods may be called from any goroutine.
+type StreamRecorder[M any] struct {
 	cancel context.CancelFunc
 	ended  chan struct{}
 
@@ -22,15 +22,15 @@ type Tap[M any] struct {
 	more chan struct{} // closed, and made anew, with each message; closed for good at the end
 }
 
-// Listen opens a stream and reads it until it ends, or ctx does, or Close. It returns when the server has answered with its headers.
-func Listen[M any](ctx context.Context, open func(context.Context) (grpc.ServerStreamingClient[M], error)) (*Tap[M], error) {
+// Record opens a stream and reads it until it ends, or ctx does, or Close. It returns when the server has answered with its headers.
+func Record[M any](ctx context.Context, open func(context.Context) (grpc.ServerStreamingClient[M], error)) (*StreamRecorder[M], error) {
 	ctx, cancel := context.WithCancel(ctx)
 	stream, err := open(ctx)
 	if err != nil {
 		cancel()
 		return nil, err
 	}
-	t := &Tap[M]{cancel: cancel, ended: make(chan struct{}), more: make(chan struct{})}
+	t := &StreamRecorder[M]{cancel: cancel, ended: make(chan struct{}), more: make(chan struct{})}
 	header := make(chan struct{})
 	go func() {
 		_, _ = stream.Header() // why there is none, Recv tells
@@ -41,7 +41,7 @@ func Listen[M any](ctx context.Context, open func(context.Context) (grpc.ServerS
 	return t, nil
 }
 
-func (t *Tap[M]) read(stream grpc.ServerStreamingClient[M]) {
+func (t *StreamRecorder[M]) read(stream grpc.ServerStreamingClient[M]) {
 	for {
 		m, err := stream.Recv()
 		t.mu.Lock()
@@ -60,14 +60,14 @@ func (t *Tap[M]) read(stream grpc.ServerStreamingClient[M]) {
 }
 
 // Got returns what has come until now.
-func (t *Tap[M]) Got() []*M {
+func (t *StreamRecorder[M]) Messages() []*M {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return slices.Clone(t.got)
 }
 
 // Until waits until enough of what has come says so. It fails when the stream ends before, or ctx does.
-func (t *Tap[M]) Until(ctx context.Context, enough func(got []*M) bool) error {
+func (t *StreamRecorder[M]) Until(ctx context.Context, enough func(got []*M) bool) error {
 	for {
 		t.mu.Lock()
 		got, more, ended := slices.Clone(t.got), t.more, t.err
@@ -94,17 +94,17 @@ func last[M any](list []*M) *M {
 }
 
 // Ended is closed when the stream has ended.
-func (t *Tap[M]) Ended() <-chan struct{} { return t.ended }
+func (t *StreamRecorder[M]) Ended() <-chan struct{} { return t.ended }
 
 // Err returns why the stream has ended, nil while it goes on.
-func (t *Tap[M]) Err() error {
+func (t *StreamRecorder[M]) Err() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.err
 }
 
 // End waits until the stream has ended and returns why, or fails with ctx's error.
-func (t *Tap[M]) End(ctx context.Context) (why error, err error) { //nolint:revive // why is the result, not a failure
+func (t *StreamRecorder[M]) End(ctx context.Context) (why error, err error) { //nolint:revive // why is the result, not a failure
 	select {
 	case <-t.ended:
 		return t.err, nil
@@ -114,21 +114,21 @@ func (t *Tap[M]) End(ctx context.Context) (why error, err error) { //nolint:revi
 }
 
 // Close ends the stream from this side.
-func (t *Tap[M]) Close() {
+func (t *StreamRecorder[M]) Close() {
 	t.cancel()
 	<-t.ended
 }
 
 // Subscribe listens to the user's notifications after an id.
-func (c *Client) Subscribe(ctx context.Context, afterID int64) (*Tap[dlsmsv1.SubscribeResponse], error) {
-	return Listen(ctx, func(ctx context.Context) (grpc.ServerStreamingClient[dlsmsv1.SubscribeResponse], error) {
+func (c *Client) Subscribe(ctx context.Context, afterID int64) (*StreamRecorder[dlsmsv1.SubscribeResponse], error) {
+	return Record(ctx, func(ctx context.Context) (grpc.ServerStreamingClient[dlsmsv1.SubscribeResponse], error) {
 		return c.Notify.Subscribe(ctx, &dlsmsv1.SubscribeRequest{AfterId: afterID})
 	})
 }
 
 // Watch listens to changes of seats.
-func (c *Client) Watch(ctx context.Context, req *dlsmsv1.WatchSeatsRequest) (*Tap[dlsmsv1.WatchSeatsResponse], error) {
-	return Listen(ctx, func(ctx context.Context) (grpc.ServerStreamingClient[dlsmsv1.WatchSeatsResponse], error) {
+func (c *Client) Watch(ctx context.Context, req *dlsmsv1.WatchSeatsRequest) (*StreamRecorder[dlsmsv1.WatchSeatsResponse], error) {
+	return Record(ctx, func(ctx context.Context) (grpc.ServerStreamingClient[dlsmsv1.WatchSeatsResponse], error) {
 		return c.Seats.WatchSeats(ctx, req)
 	})
 }
@@ -145,7 +145,7 @@ func Notifications(got []*dlsmsv1.SubscribeResponse) []*dlsmsv1.Notification {
 }
 
 // Screen is what a client of WatchSeats shows after these messages: each seat as it was told of last.
-func Screen(got []*dlsmsv1.WatchSeatsResponse) map[int64]*dlsmsv1.Seat {
+func LatestSeats(got []*dlsmsv1.WatchSeatsResponse) map[int64]*dlsmsv1.Seat {
 	shown := map[int64]*dlsmsv1.Seat{}
 	more := false // the next snapshot goes on with the one before
 	for _, m := range got {
