@@ -14,38 +14,44 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// callTimeout bounds every unary call, so that a server that hangs fails a test instead of stopping it. It is above the server's own
-// deadline of 5 s and that of nginx, 15 s, both of which a test may want to see.
+// callTimeout bounds every unary call, so that a server that hangs fails the test instead of
+// blocking it. It is above the deadlines of the server (5 s) and of nginx (15 s), because tests
+// check both.
 const callTimeout = 20 * time.Second
 
-// Client calls the four services as one user, or as nobody.
+// Client calls the four services as one user, or without a token.
 type Client struct {
 	Auth         dlsmsv1.AuthServiceClient
 	Seats        dlsmsv1.SeatServiceClient
 	Reservations dlsmsv1.ReservationServiceClient
 	Notify       dlsmsv1.NotifyServiceClient
 
-	// User is who calls; nil: nobody.
+	// User is the calling user, nil for an anonymous client.
 	User *dlsmsv1.User
-	// Token is what the calls are made with; empty: none.
+	// Token authenticates the calls. An empty token sends no credentials.
 	Token string
-	// Password is that of the user.
+	// Password is the password of User.
 	Password string
 
-	conn grpc.ClientConnInterface // unsigned
+	conn grpc.ClientConnInterface // without the token
 }
 
-// Dial returns a connection to a proxy or a replica. It connects at the first call; a call that finds nobody there fails at once.
+// Dial returns a connection to a proxy or a replica. It connects at the first call. A call fails at
+// once if no server listens at addr.
 func Dial(addr string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///"+addr, append(more, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	return grpc.NewClient(
+		"passthrough:///"+addr,
+		append(more, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 }
 
-// Unlimited are settings of the replicas without rate limits, for users who make more calls than people do.
+// NoRateLimits returns settings of the replicas without rate limits, for test users that make more
+// calls than real users do.
 func NoRateLimits() map[string]string {
 	return map[string]string{"RATE_LIMIT_PER_MINUTE": "0", "AUTH_RATE_LIMIT_PER_MINUTE": "0", "LOGIN_FAILURE_LIMIT": "0"}
 }
 
-// ServiceConfig is that of the README: what is UNAVAILABLE is tried again, as every call is safe to repeat.
+// ServiceConfig is the service config of the README: it retries UNAVAILABLE, since every call is
+// safe to repeat.
 const ServiceConfig = `{"methodConfig": [{
   "name": [{"service": "dlsms.v1.AuthService"}, {"service": "dlsms.v1.SeatService"},
            {"service": "dlsms.v1.ReservationService"}, {"service": "dlsms.v1.NotifyService"}],
@@ -53,7 +59,8 @@ const ServiceConfig = `{"methodConfig": [{
                   "retryableStatusCodes": ["UNAVAILABLE"]}
 }]}`
 
-// Persistent are the options of a client that gets over a restart, as the README has them: it tries again, and soon connects again.
+// RetryOptions returns the options of a client that survives a restart of the replicas, as in the
+// README: it retries calls and reconnects within a second.
 func RetryOptions() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithDefaultServiceConfig(ServiceConfig),
@@ -66,30 +73,36 @@ func RetryOptions() []grpc.DialOption {
 	}
 }
 
-// DialFrom is Dial from an address of this machine, such as 127.0.1.1: nginx and the replicas limit what one address may do.
+// DialFrom is like Dial, from the local address ip, such as 127.0.1.1. nginx and the replicas limit
+// each client address.
 func DialFrom(addr, ip string) (*grpc.ClientConn, error) {
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
-	return Dial(addr, grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", addr) }))
+	return Dial(
+		addr,
+		grpc.WithContextDialer(
+			func(ctx context.Context, addr string) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", addr) },
+		),
+	)
 }
 
-// Nobody returns a client without a token.
+// Anonymous returns a client without a token.
 func Anonymous(conn grpc.ClientConnInterface) *Client { return withToken(conn, "") }
 
-// With returns a client of the same connection that calls with another token.
+// WithToken returns a client on the same connection with another token.
 func (c *Client) WithToken(token string) *Client {
 	other := withToken(c.conn, token)
 	other.User, other.Password = c.User, c.Password
 	return other
 }
 
-// Over returns a client for the same user and token on another connection.
+// WithConn returns a client for the same user and token on another connection.
 func (c *Client) WithConn(conn grpc.ClientConnInterface) *Client {
 	other := withToken(conn, c.Token)
 	other.User, other.Password = c.User, c.Password
 	return other
 }
 
-// Conn makes calls with the client's token.
+// Conn returns the connection, which adds the client's token to each call.
 func (c *Client) Conn() grpc.ClientConnInterface { return signed{c.conn, c.Token} }
 
 func withToken(conn grpc.ClientConnInterface, token string) *Client {
@@ -104,7 +117,7 @@ func withToken(conn grpc.ClientConnInterface, token string) *Client {
 	}
 }
 
-// Login returns a client for a user.
+// Login logs a user in and returns a client for that user.
 func (c *Client) Login(ctx context.Context, studentID, password string) (*Client, error) {
 	in, err := c.Auth.Login(ctx, &dlsmsv1.LoginRequest{StudentId: studentID, Password: password})
 	if err != nil {
@@ -115,7 +128,7 @@ func (c *Client) Login(ctx context.Context, studentID, password string) (*Client
 	return user, nil
 }
 
-// signed makes calls with a token.
+// signed adds a token to each call.
 type signed struct {
 	conn  grpc.ClientConnInterface
 	token string
@@ -127,7 +140,9 @@ func (s signed) Invoke(ctx context.Context, method string, args, reply any, opts
 	return s.conn.Invoke(ctx, method, args, reply, opts...)
 }
 
-func (s signed) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (s signed) NewStream(
+	ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	return s.conn.NewStream(s.sign(ctx), desc, method, opts...)
 }
 

@@ -1,16 +1,18 @@
-// Package e2e holds DL-SMS to its contract from the outside: the tests start the whole system for real (package stack: a private Postgres,
-// Redis, three replicas, nginx with deploy/nginx.conf), call it with generated clients through nginx, and break its parts.
+// Package e2e checks DL-SMS against its contract from the outside. The tests start the whole system
+// (package stack: a private Postgres, Redis, three replicas, nginx with deploy/nginx.conf), call it
+// through nginx with generated clients, and break parts of it.
 //
-// What a client of the tests is made of is in the files without tests, for load runs and fault runs to use as well:
+// The files without tests hold the parts of a test client. Benchmarks and fault runs use them too:
 //
-//	client.go    a user, and the four services as that user
-//	refusal.go   what an error says to a program, and whether that is what the contract says
-//	token.go     tokens for more users than could log in
-//	tap.go       a server stream, read as it comes
-//	journal.go   the log of all processes, and what must never be in it
+//	client.go           a user, and the four services as that user
+//	refusal.go          the code, reason and details of an error, and whether they match the contract
+//	token.go            tokens for more users than could log in
+//	stream_recorder.go  a server stream, recorded as its messages arrive
+//	log_recorder.go     the log of all processes, and the lines that must never be in it
 //
-// Most tests share one system, each with a branch and users of its own, so that they can run at once. Those that stop or starve a part of
-// it have a system to themselves.
+// Most tests share one system. Each has a branch and users of its own, so that the tests can run at
+// once. A test that stops or slows a part of the system starts a system of its own.
 //
-// The invariant: no test waits for time to pass, only for something to happen, with a deadline; and each check has been seen to fail.
+// Invariants: no test waits for time to pass, only for an event, with a deadline; and each check
+// has been seen to fail.
 package e2e

@@ -8,25 +8,26 @@ import (
 	"sync"
 )
 
-// LogRecorder keeps the end of the log of a system's processes, and everything in it that must never be there. It is the Log of a stack.Config:
-// each write is one line.
+// LogRecorder keeps the last 2,000 log lines of a system's processes, and every line that must
+// never be there. It is the Log of a stack.Config, so each write is one line.
 type LogRecorder struct {
-	mu     sync.Mutex
-	last   []string
-	faults []string
-	follow int // how many more lines belong to the last fault: a stack, say
+	mu        sync.Mutex
+	last      []string
+	faults    []string
+	faultTail int // lines that still belong to the last fault, such as its stack
 }
 
 const (
 	keptLines  = 2000
 	faultLines = 60
-	mostFaults = 20
+	maxFaults  = 20
 )
 
-// fault finds what must never be in the log: what an operator has to look at, a crash, what the race detector says, and a deadlock.
+// fault matches the lines that must never be in the log: errors that an operator has to examine,
+// crashes, data races and deadlocks.
 var fault = regexp.MustCompile(`"level":"ERROR"|panic|fatal error: |WARNING: DATA RACE|deadlock detected`)
 
-// Write takes one line.
+// Write records one line.
 func (j *LogRecorder) Write(line []byte) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -36,17 +37,17 @@ func (j *LogRecorder) Write(line []byte) (int, error) {
 	}
 	j.last = append(j.last, text)
 	switch {
-	case fault.MatchString(text) && j.follow == 0:
+	case fault.MatchString(text) && j.faultTail == 0:
 		j.faults = append(j.faults, text)
-		j.follow = faultLines
-	case j.follow > 0:
+		j.faultTail = faultLines
+	case j.faultTail > 0:
 		j.faults[len(j.faults)-1] += "\n" + text
-		j.follow--
+		j.faultTail--
 	}
 	return len(line), nil
 }
 
-// Err returns what the log has that must never be there, nil if nothing.
+// Err returns the faults in the log, nil if there are none.
 func (j *LogRecorder) Err() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -54,7 +55,7 @@ func (j *LogRecorder) Err() error {
 		return nil
 	}
 	return fmt.Errorf("the log has %d faults, the first of which are:\n%s", len(j.faults),
-		strings.Join(j.faults[:min(len(j.faults), mostFaults)], "\n\n"))
+		strings.Join(j.faults[:min(len(j.faults), maxFaults)], "\n\n"))
 }
 
 // Tail returns the last n lines.
@@ -64,7 +65,7 @@ func (j *LogRecorder) Tail(n int) string {
 	return strings.Join(j.last[max(0, len(j.last)-n):], "\n")
 }
 
-// Has reports whether one of the lines that are kept contains a text.
+// Has reports whether one of the kept lines contains text.
 func (j *LogRecorder) Has(text string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -13,19 +13,19 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// Refusal is what an error says to a program.
+// Refusal is an error as a client reads it: its code and details.
 type Refusal struct {
 	Code     codes.Code
-	Reason   string // of the ErrorInfo; empty: there is none
+	Reason   string // of the ErrorInfo, empty without one
 	Domain   string
 	Metadata map[string]string
-	Fields   []string // that the BadRequest names
-	// RetryAfter is that of the RetryInfo; 0: there is none.
+	Fields   []string // of the BadRequest
+	// RetryAfter is the delay of the RetryInfo, 0 without one.
 	RetryAfter time.Duration
 	Message    string
 }
 
-// RefusalOf reads an error of a call.
+// RefusalOf returns the code and details of a call's error.
 func RefusalOf(err error) Refusal {
 	st := status.Convert(err)
 	r := Refusal{Code: st.Code(), Message: st.Message()}
@@ -50,10 +50,10 @@ func RefusalOf(err error) Refusal {
 	return r
 }
 
-// Reason returns the reason that an error carries, empty for none.
+// Reason returns the reason of an error, empty without one.
 func Reason(err error) string { return RefusalOf(err).Reason }
 
-// CodeOf is the contract's table: which code an error with this reason has.
+// CodeOf returns the code that the contract assigns to a reason.
 func CodeOf(reason dlsmsv1.ErrorReason) codes.Code {
 	switch reason {
 	case dlsmsv1.ErrorReason_ERROR_REASON_INVALID_FIELDS, dlsmsv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED,
@@ -86,14 +86,16 @@ func CodeOf(reason dlsmsv1.ErrorReason) codes.Code {
 	return codes.Unknown
 }
 
-// Retryable reports whether an error with this reason has to say when to try again.
+// Retryable reports whether an error with this reason must have a RetryInfo.
 func Retryable(reason dlsmsv1.ErrorReason) bool {
-	return reason == dlsmsv1.ErrorReason_ERROR_REASON_RATE_LIMITED || reason == dlsmsv1.ErrorReason_ERROR_REASON_OVERLOADED ||
+	return reason == dlsmsv1.ErrorReason_ERROR_REASON_RATE_LIMITED ||
+		reason == dlsmsv1.ErrorReason_ERROR_REASON_OVERLOADED ||
 		reason == dlsmsv1.ErrorReason_ERROR_REASON_UNAVAILABLE
 }
 
-// CheckRefusal returns nil if err is, on the wire, all that the contract says of an error with this reason: the code, an ErrorInfo of the
-// domain, a BadRequest where an argument is invalid and only there, and a RetryInfo where another try makes sense and only there.
+// CheckRefusal returns nil if err matches the contract for this reason: it has the code of the
+// reason and an ErrorInfo with the domain. It has a BadRequest if and only if an argument is
+// invalid, and a RetryInfo if and only if a retry can succeed.
 func CheckRefusal(err error, reason string) error {
 	number, ok := dlsmsv1.ErrorReason_value["ERROR_REASON_"+reason]
 	if !ok {

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-func TestRefusalOfErrorsWithoutStatus(t *testing.T) {
+func TestRefusalOfMapsEOFToUnavailable(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		err  error

@@ -11,19 +11,23 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// StreamRecorder reads a server stream as it comes and keeps all of it. Its methods may be called from any goroutine.
+// StreamRecorder reads a server stream and keeps all of its messages. Its methods are safe for
+// concurrent use.
 type StreamRecorder[M any] struct {
 	cancel context.CancelFunc
 	ended  chan struct{}
 
-	mu   sync.Mutex
-	got  []*M
-	err  error
-	more chan struct{} // closed, and made anew, with each message; closed for good at the end
+	mu       sync.Mutex
+	messages []*M
+	err      error
+	more     chan struct{} // closed and replaced at each message; at the end closed only
 }
 
-// Record opens a stream and reads it until it ends, or ctx does, or Close. It returns when the server has answered with its headers.
-func Record[M any](ctx context.Context, open func(context.Context) (grpc.ServerStreamingClient[M], error)) (*StreamRecorder[M], error) {
+// Record opens a stream and reads it until it ends, ctx ends, or Close is called. It returns when
+// the server has sent its headers.
+func Record[M any](
+	ctx context.Context, open func(context.Context) (grpc.ServerStreamingClient[M], error),
+) (*StreamRecorder[M], error) {
 	ctx, cancel := context.WithCancel(ctx)
 	stream, err := open(ctx)
 	if err != nil {
@@ -33,7 +37,7 @@ func Record[M any](ctx context.Context, open func(context.Context) (grpc.ServerS
 	t := &StreamRecorder[M]{cancel: cancel, ended: make(chan struct{}), more: make(chan struct{})}
 	header := make(chan struct{})
 	go func() {
-		_, _ = stream.Header() // why there is none, Recv tells
+		_, _ = stream.Header() // Recv returns the error
 		close(header)
 		t.read(stream)
 	}()
@@ -52,36 +56,36 @@ func (t *StreamRecorder[M]) read(stream grpc.ServerStreamingClient[M]) {
 			t.mu.Unlock()
 			return
 		}
-		t.got = append(t.got, m)
+		t.messages = append(t.messages, m)
 		close(t.more)
 		t.more = make(chan struct{})
 		t.mu.Unlock()
 	}
 }
 
-// Got returns what has come until now.
+// Messages returns the messages so far.
 func (t *StreamRecorder[M]) Messages() []*M {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return slices.Clone(t.got)
+	return slices.Clone(t.messages)
 }
 
-// Until waits until enough of what has come says so. It fails when the stream ends before, or ctx does.
-func (t *StreamRecorder[M]) Until(ctx context.Context, enough func(got []*M) bool) error {
+// Until waits until done is true of the messages so far. It fails if the stream or ctx ends first.
+func (t *StreamRecorder[M]) Until(ctx context.Context, done func(messages []*M) bool) error {
 	for {
 		t.mu.Lock()
-		got, more, ended := slices.Clone(t.got), t.more, t.err
+		messages, more, ended := slices.Clone(t.messages), t.more, t.err
 		t.mu.Unlock()
 		switch {
-		case enough(got):
+		case done(messages):
 			return nil
 		case ended != nil:
-			return fmt.Errorf("the stream ended after %d messages: %w", len(got), ended)
+			return fmt.Errorf("the stream ended after %d messages: %w", len(messages), ended)
 		}
 		select {
 		case <-more:
 		case <-ctx.Done():
-			return fmt.Errorf("not after %d messages, the last of which was %v: %w", len(got), last(got), ctx.Err())
+			return fmt.Errorf("condition not met after %d messages, last %v: %w", len(messages), last(messages), ctx.Err())
 		}
 	}
 }
@@ -96,47 +100,52 @@ func last[M any](list []*M) *M {
 // Ended is closed when the stream has ended.
 func (t *StreamRecorder[M]) Ended() <-chan struct{} { return t.ended }
 
-// Err returns why the stream has ended, nil while it goes on.
+// Err returns the error that ended the stream, nil while the stream is open.
 func (t *StreamRecorder[M]) Err() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.err
 }
 
-// End waits until the stream has ended and returns why, or fails with ctx's error.
-func (t *StreamRecorder[M]) End(ctx context.Context) (why error, err error) { //nolint:revive // why is the result, not a failure
+// End waits until the stream has ended and returns the error that ended it as why. If ctx ends
+// first, it fails with the error of ctx.
+func (t *StreamRecorder[M]) End(
+	ctx context.Context,
+) (why error, err error) { //nolint:revive // why is the result, not a failure
 	select {
 	case <-t.ended:
 		return t.err, nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("the stream goes on: %w", ctx.Err())
+		return nil, fmt.Errorf("the stream is still open: %w", ctx.Err())
 	}
 }
 
-// Close ends the stream from this side.
+// Close cancels the stream and waits for its end.
 func (t *StreamRecorder[M]) Close() {
 	t.cancel()
 	<-t.ended
 }
 
-// Subscribe listens to the user's notifications after an id.
+// Subscribe records the user's notifications with ids above afterID.
 func (c *Client) Subscribe(ctx context.Context, afterID int64) (*StreamRecorder[dlsmsv1.SubscribeResponse], error) {
 	return Record(ctx, func(ctx context.Context) (grpc.ServerStreamingClient[dlsmsv1.SubscribeResponse], error) {
 		return c.Notify.Subscribe(ctx, &dlsmsv1.SubscribeRequest{AfterId: afterID})
 	})
 }
 
-// Watch listens to changes of seats.
-func (c *Client) Watch(ctx context.Context, req *dlsmsv1.WatchSeatsRequest) (*StreamRecorder[dlsmsv1.WatchSeatsResponse], error) {
+// Watch records the changes of the seats that req selects.
+func (c *Client) Watch(
+	ctx context.Context, req *dlsmsv1.WatchSeatsRequest,
+) (*StreamRecorder[dlsmsv1.WatchSeatsResponse], error) {
 	return Record(ctx, func(ctx context.Context) (grpc.ServerStreamingClient[dlsmsv1.WatchSeatsResponse], error) {
 		return c.Seats.WatchSeats(ctx, req)
 	})
 }
 
-// Notifications are those of what a subscription has sent.
-func Notifications(got []*dlsmsv1.SubscribeResponse) []*dlsmsv1.Notification {
+// Notifications returns the notifications among the messages of a subscription.
+func Notifications(messages []*dlsmsv1.SubscribeResponse) []*dlsmsv1.Notification {
 	var out []*dlsmsv1.Notification
-	for _, m := range got {
+	for _, m := range messages {
 		if n := m.GetNotification(); n != nil {
 			out = append(out, n)
 		}
@@ -144,11 +153,12 @@ func Notifications(got []*dlsmsv1.SubscribeResponse) []*dlsmsv1.Notification {
 	return out
 }
 
-// Screen is what a client of WatchSeats shows after these messages: each seat as it was told of last.
-func LatestSeats(got []*dlsmsv1.WatchSeatsResponse) map[int64]*dlsmsv1.Seat {
+// LatestSeats returns the last state of each seat after these messages, as a client of WatchSeats
+// shows it.
+func LatestSeats(messages []*dlsmsv1.WatchSeatsResponse) map[int64]*dlsmsv1.Seat {
 	shown := map[int64]*dlsmsv1.Seat{}
-	more := false // the next snapshot goes on with the one before
-	for _, m := range got {
+	more := false // the next snapshot continues the last one
+	for _, m := range messages {
 		if s := m.GetSnapshot(); s != nil {
 			if !more {
 				clear(shown)

@@ -30,7 +30,7 @@ const patience = time.Minute
 type system struct {
 	*stack.Stack
 
-	log *e2e.LogRecorder
+	log     *e2e.LogRecorder
 	db      *pgxpool.Pool
 	proxied [4]*grpc.ClientConn // several, as nginx serves each from one of its workers
 	secret  string              // tokens are signed with, under the kid "e2e"
