@@ -27,18 +27,18 @@ var (
 )
 
 // applyCatalog applies c and, if read is not nil, the changes from the present catalog to read.
-func (l *worldBuilder) applyCatalog(c store.Changes, read *library.Catalog) *world {
+func (b *worldBuilder) applyCatalog(c store.Changes, read *library.Catalog) *world {
 	if read != nil {
 		old := library.Catalog{}
-		for _, b := range l.world.branches {
-			old.Branches = append(old.Branches, b.Branch)
+		for _, branch := range b.world.branches {
+			old.Branches = append(old.Branches, branch.Branch)
 		}
-		for _, s := range l.world.seats {
-			old.Seats = append(old.Seats, s.Seat)
+		for _, seat := range b.world.seats {
+			old.Seats = append(old.Seats, seat.Seat)
 		}
 		c = feedtest.WithCatalog(c, old, *read)
 	}
-	return l.apply(c)
+	return b.apply(c)
 }
 
 // history generates events as the store does: reservations that take the same seat never overlap.
