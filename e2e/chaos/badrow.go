@@ -107,12 +107,12 @@ func badRows() []badRow {
 
 // writeBadRow writes one of the bad rows, and checks that it is refused, or takes effect and stops
 // nothing.
-func (o *operator) writeBadRow(ctx context.Context, chance *rand.Rand) (heal func(context.Context) error, err error) {
+func (o *operator) writeBadRow(ctx context.Context, rng *rand.Rand) (heal func(context.Context) error, err error) {
 	all := badRows()
-	bad := all[chance.IntN(len(all))]
+	bad := all[rng.IntN(len(all))]
 	var due time.Time
 	if bad.due {
-		due = o.bait(ctx)
+		due = o.reserveDue(ctx)
 	}
 	// The seat of a reservation that is to be repaired must not be given to the waiter.
 	reservation, start, end := o.reserveAhead(ctx, !strings.Contains(bad.write, "@reservation"))
@@ -131,12 +131,12 @@ func (o *operator) writeBadRow(ctx context.Context, chance *rand.Rand) (heal fun
 	if err != nil && !refusedBySQL(err) {
 		return nil, err
 	}
-	o.decided(bad.name, accepted)
+	o.recordOutcome(bad.name, accepted)
 	var mayMiss []int64
 	if bad.unreadable {
 		mayMiss = []int64{0, o.seats[freeSeat]}
 	}
-	differs, err := o.agree(ctx, start, end, mayMiss)
+	differs, err := o.waitForReplicas(ctx, start, end, mayMiss)
 	if err != nil {
 		return nil, err
 	}
@@ -144,12 +144,12 @@ func (o *operator) writeBadRow(ctx context.Context, chance *rand.Rand) (heal fun
 		o.history.found.add(checkReads, "after %s was %s: %s", bad.name, verdict(accepted), differs)
 	}
 	return func(ctx context.Context) error {
-		if err := o.othersGoOn(ctx, due, bad.name+" was "+verdict(accepted)); err != nil {
+		if err := o.checkOtherBranches(ctx, due, bad.name+" was "+verdict(accepted)); err != nil {
 			return err
 		}
 		// The waiter gets an offer, for which the branch and its hours are looked at.
 		if reservation != 0 {
-			o.ask(ctx, o.booker, "CancelReservation", func(ctx context.Context, c *e2e.Client) error {
+			o.call(ctx, o.owner, "CancelReservation", func(ctx context.Context, c *e2e.Client) error {
 				req := &dlsmsv1.CancelReservationRequest{ReservationId: reservation}
 				_, err := c.Reservations.CancelReservation(ctx, req)
 				return err
@@ -172,13 +172,13 @@ func verdict(accepted bool) string {
 	return "refused"
 }
 
-func (o *operator) decided(name string, accepted bool) {
+func (o *operator) recordOutcome(name string, accepted bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	f := o.fates[name]
+	f := o.outcomes[name]
 	if f == nil {
-		f = &fate{}
-		o.fates[name] = f
+		f = &outcome{}
+		o.outcomes[name] = f
 	}
 	if accepted {
 		f.accepted++
@@ -188,13 +188,13 @@ func (o *operator) decided(name string, accepted bool) {
 }
 
 // told is what became of the bad rows.
-func (o *operator) told() string {
+func (o *operator) summary() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var refused, accepted int
 	var names []string
-	for _, name := range slices.Sorted(maps.Keys(o.fates)) {
-		f := o.fates[name]
+	for _, name := range slices.Sorted(maps.Keys(o.outcomes)) {
+		f := o.outcomes[name]
 		refused, accepted = refused+f.refused, accepted+f.accepted
 		if f.accepted > 0 {
 			names = append(names, name)
@@ -224,7 +224,7 @@ var repairSQL = []string{
 // replica, sees it: the replicas know the reservation from the log anyway.
 func (o *operator) repair(ctx context.Context, reservation int64) error {
 	return o.persist(ctx, func(ctx context.Context) error {
-		return pgx.BeginFunc(ctx, o.site.db, func(tx pgx.Tx) error {
+		return pgx.BeginFunc(ctx, o.system.db, func(tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, repairSQL[0])
 			if err != nil {
 				return err

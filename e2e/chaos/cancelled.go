@@ -16,13 +16,13 @@ import (
 // cancelled: masses of calls whose clients go away cost neither connections nor others their time. The same masses of calls that do nothing,
 // and never end by themselves, are the control: what others suffer from those, they suffer from nginx, which opens a connection to a replica
 // for each, and from the processors. With a slow Postgres it is its connections that there is too little of, and whoever closes one waits long for another.
-func cancelled(ctx context.Context, l *lab) error {
+func cancelled(ctx context.Context, l *trialRun) error {
 	const rest = 5 * trialRest
 	return errors.Join(
-		l.steadily(ctx, loadOptions{users: trialUsers, rest: rest}, func(s *site, load *steady, before []call) error {
+		l.withSteadyLoad(ctx, loadOptions{users: trialUsers, rest: rest}, func(s *system, load *steady, before []call) error {
 			return l.floods(ctx, s, load, before, "", watches, bookings)
 		}),
-		l.steadily(ctx, loadOptions{users: trialUsers, rest: rest, slowPostgres: true}, func(s *site, load *steady, before []call) error {
+		l.withSteadyLoad(ctx, loadOptions{users: trialUsers, rest: rest, slowPostgres: true}, func(s *system, load *steady, before []call) error {
 			return l.floods(ctx, s, load, before, ", a slow Postgres", bookings)
 		}))
 }
@@ -49,13 +49,13 @@ var (
 )
 
 // floods has a crowd make calls that are each cancelled soon, of one kind after the other.
-func (l *lab) floods(ctx context.Context, s *site, load *steady, before []call, where string, kinds ...flood) error {
+func (l *trialRun) floods(ctx context.Context, s *system, load *steady, before []call, where string, kinds ...flood) error {
 	const visitors = 2000
 	crowd, err := s.crowd(ctx, "fickle", visitors, 1)
 	if err != nil {
 		return err
 	}
-	seats, err := s.furnish(ctx, "fickle", visitors)
+	seats, err := s.addBranch(ctx, "fickle", visitors)
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (l *lab) floods(ctx context.Context, s *site, load *steady, before []call, 
 	if err != nil {
 		return err
 	}
-	l.say("%d bookings whose users had gone were made", booked)
+	l.logf("%d bookings whose users had gone were made", booked)
 	if booked == 0 {
 		return errors.New("of the cancelled bookings none got as far as Postgres: that is no test")
 	}
@@ -78,16 +78,16 @@ func (l *lab) floods(ctx context.Context, s *site, load *steady, before []call, 
 }
 
 // flood makes calls that are each cancelled soon, and tells what the users of the load see of it.
-func (l *lab) flood(ctx context.Context, f flood, where string, next func(n int) request, s *site, load *steady, before []call) error {
+func (l *trialRun) flood(ctx context.Context, f flood, where string, next func(n int) request, s *system, load *steady, before []call) error {
 	const rate, leaves, goal, conns = 5000, 3 * time.Millisecond, 2, 8
 	const pools = replicas * (100 + 6)
 	lasts := l.lasting(time.Minute)
-	l.say("%d %s a second for %s, each cancelled within %s", rate, f.of, lasts, leaves)
-	quitters, err := newQuitters(ctx, s.Addr(), conns)
+	l.logf("%d %s a second for %s, each cancelled within %s", rate, f.of, lasts, leaves)
+	cancelClients, err := newCancelClients(ctx, s.Addr(), conns)
 	if err != nil {
 		return err
 	}
-	defer quitters.close()
+	defer cancelClients.close()
 	fickle, stop := context.WithTimeout(ctx, lasts)
 	defer stop()
 	most, watched := s.mostConnections(fickle)
@@ -96,7 +96,7 @@ func (l *lab) flood(ctx context.Context, f flood, where string, next func(n int)
 		return err
 	}
 	from := load.since()
-	sent, err := quitters.run(fickle, rate, next, func() time.Duration { return time.Duration(l.chance.Int64N(int64(leaves))) })
+	sent, err := cancelClients.run(fickle, rate, next, func() time.Duration { return time.Duration(l.rng.Int64N(int64(leaves))) })
 	if err != nil {
 		return fmt.Errorf("after %d %s: %w", sent, f.of, err)
 	}
@@ -106,27 +106,27 @@ func (l *lab) flood(ctx context.Context, f flood, where string, next func(n int)
 		return err
 	}
 	calls := load.between(from, load.since())
-	what := fmt.Sprintf("%d %s, %d a second, cancelled within %s%s (%d were done by then): ", sent, f.of, rate, leaves, where, quitters.done())
-	l.figure(what+"connections to Postgres at most", fmt.Sprintf("≤ %d", pools), 0 < *most && *most <= pools, "%d", *most)
-	l.figure(what+"connections to Postgres that were opened", fmt.Sprintf("≤ %d", pools), after-opened <= pools, "%d", after-opened)
-	ratio, told := slowdown(calls, before)
+	what := fmt.Sprintf("%d %s, %d a second, cancelled within %s%s (%d were done by then): ", sent, f.of, rate, leaves, where, cancelClients.done())
+	l.row(what+"connections to Postgres at most", fmt.Sprintf("≤ %d", pools), 0 < *most && *most <= pools, "%d", *most)
+	l.row(what+"connections to Postgres that were opened", fmt.Sprintf("≤ %d", pools), after-opened <= pools, "%d", after-opened)
+	ratio, summary := slowdown(calls, before)
 	bound := fmt.Sprint("≤ ", goal)
 	if f.control {
 		bound = "none: the control"
 	}
-	l.figure(what+"P99 of others, of that before", bound, ratio <= goal || f.control, "%s", told)
+	l.row(what+"P99 of others, of that before", bound, ratio <= goal || f.control, "%s", summary)
 	l.calls(what+"others", calls)
 	return nil
 }
 
 // opened returns how many connections to Postgres there have been. Those that are closed since a call was cancelled are replaced.
-func (s *site) opened(ctx context.Context) (n int, err error) {
+func (s *system) opened(ctx context.Context) (n int, err error) {
 	err = s.db.QueryRow(ctx, `SELECT sessions FROM pg_stat_database WHERE datname = current_database()`).Scan(&n)
 	return n, err
 }
 
 // mostConnections watches how many connections the replicas have to Postgres, until ctx ends.
-func (s *site) mostConnections(ctx context.Context) (most *int, over <-chan struct{}) {
+func (s *system) mostConnections(ctx context.Context) (most *int, over <-chan struct{}) {
 	most = new(int)
 	done := make(chan struct{})
 	go func() {

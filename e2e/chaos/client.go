@@ -18,9 +18,9 @@ type client struct {
 	*e2e.Client
 
 	number  int
-	site    *site
+	system  *system
 	history *history
-	chance  *rand.Rand
+	rng     *rand.Rand
 	conns   []grpc.ClientConnInterface
 	mine    []booking // on the seats of the plan that is checked for linearizability
 	visit   visit
@@ -29,7 +29,7 @@ type client struct {
 
 const (
 	// patience is how long one try may take: longer than the server gives itself, but for the worst.
-	patience = 3 * time.Second
+	tryTimeout = 3 * time.Second
 	// mostTries is how often a client tries before it gives up and notes that it doesn't know. The last one goes over another connection.
 	mostTries = 5
 	// retryAfter is how long it waits in between.
@@ -42,7 +42,7 @@ func (c *client) attempt(ctx context.Context, o op, call func(ctx context.Contex
 	c.try(ctx, &o, call)
 	o.Return = c.history.since()
 	part := &c.history.parts[c.number]
-	if o.Act != read {
+	if o.Kind != read {
 		part.ops = append(part.ops, o)
 	}
 	switch {
@@ -53,7 +53,7 @@ func (c *client) attempt(ctx context.Context, o op, call func(ctx context.Contex
 		fallthrough
 	default:
 		c.history.ops.Add(1)
-		if o.Reason != "OVERLOADED" && (o.Act != read || o.AsOf > o.Call-clockMargin) { // not turned away, and not told what was known earlier
+		if o.Reason != "OVERLOADED" && (o.Kind != read || o.AsOf > o.Call-clockMargin) { // not turned away, and not told what was known earlier
 			part.served.Store(int64(o.Return))
 		}
 	}
@@ -66,11 +66,11 @@ func (c *client) attempt(ctx context.Context, o op, call func(ctx context.Contex
 func (c *client) try(ctx context.Context, o *op, call func(context.Context, *e2e.Client, *op) error) {
 	for n := range mostTries {
 		if n > 0 {
-			pause(ctx, retryAfter)
+			sleep(ctx, retryAfter)
 		}
 		c.history.tries.Add(1)
 		o.LastCall = c.history.since()
-		tryCtx, end := context.WithTimeout(ctx, patience)
+		tryCtx, end := context.WithTimeout(ctx, tryTimeout)
 		err := call(tryCtx, c.WithConn(c.conns[(c.number+n)%len(c.conns)]), o)
 		end()
 		o.Unknown, o.Reason = false, ""
@@ -84,7 +84,7 @@ func (c *client) try(ctx context.Context, o *op, call func(context.Context, *e2e
 		case refusal.Reason != "" && refusal.Reason != "UNAVAILABLE":
 			o.Reason = refusal.Reason
 			if err := e2e.CheckRefusal(err, refusal.Reason); err != nil {
-				c.history.found.add(checkAnswers, "%s: %v", o.Act, err)
+				c.history.found.add(checkAnswers, "%s: %v", o.Kind, err)
 			}
 			return
 		case lost(refusal):
@@ -92,7 +92,7 @@ func (c *client) try(ctx context.Context, o *op, call func(context.Context, *e2e
 			o.Unsure = o.Unsure || n < mostTries-1
 		default:
 			o.Unknown = true
-			c.history.found.add(checkAnswers, "%s got an answer that the contract doesn't know: %v", o.Act, err)
+			c.history.found.add(checkAnswers, "%s got an answer that the contract doesn't know: %v", o.Kind, err)
 			return
 		}
 		if ctx.Err() != nil {
@@ -128,7 +128,7 @@ func every(ctx context.Context, d time.Duration, do func()) {
 }
 
 // pause waits, unless ctx ends before.
-func pause(ctx context.Context, d time.Duration) {
+func sleep(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -145,7 +145,7 @@ func (c *client) requestID() string {
 
 // probe tries what nobody may do.
 func (c *client) probe(ctx context.Context, others int64) {
-	ctx, end := context.WithTimeout(ctx, patience)
+	ctx, end := context.WithTimeout(ctx, tryTimeout)
 	defer end()
 	nobody := e2e.Anonymous(c.conns[0])
 	thief := c.WithConn(c.conns[0])

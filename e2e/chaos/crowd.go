@@ -11,7 +11,7 @@ import (
 )
 
 // crowd adds n users who could not all log in, each with a token, over a few connections.
-func (s *site) crowd(ctx context.Context, name string, n, conns int) ([]*e2e.Client, error) {
+func (s *system) crowd(ctx context.Context, name string, n, conns int) ([]*e2e.Client, error) {
 	rows, err := s.db.Query(ctx, `
 		INSERT INTO users (library_id, student_id, name, email, role, password_hash, token_generation)
 		SELECT 1, $1 || i, 'Student ' || i, $1 || i || '@university.example', 'STUDENT', '', 0 FROM generate_series(0, $2 - 1) i
@@ -19,20 +19,20 @@ func (s *site) crowd(ctx context.Context, name string, n, conns int) ([]*e2e.Cli
 	if err != nil {
 		return nil, fmt.Errorf("add users: %w", err)
 	}
-	var lines []grpc.ClientConnInterface
+	var connections []grpc.ClientConnInterface
 	for range conns {
 		conn, err := s.dial(s.Addr()) // without retries: what is refused is refused
 		if err != nil {
 			return nil, err
 		}
-		lines = append(lines, conn)
+		connections = append(connections, conn)
 	}
 	var crowd []*e2e.Client
 	var id int64
 	var studentID string
 	_, err = pgx.ForEachRow(rows, []any{&id, &studentID}, func() error {
 		token, err := e2e.SignToken(keyID, s.secret, id, studentID)
-		crowd = append(crowd, e2e.Anonymous(lines[len(crowd)%len(lines)]).WithToken(token))
+		crowd = append(crowd, e2e.Anonymous(connections[len(crowd)%len(connections)]).WithToken(token))
 		return err
 	})
 	return crowd, err

@@ -81,7 +81,7 @@ const (
 
 // edit changes seats and hours, hundreds of times in a row, while readers look at them: none may
 // see less than was acknowledged.
-func (o *operator) edit(ctx context.Context, chance *rand.Rand) (heal func(context.Context) error, err error) {
+func (o *operator) edit(ctx context.Context, rng *rand.Rand) (heal func(context.Context) error, err error) {
 	editing, stop := context.WithTimeout(ctx, editingTime)
 	defer stop()
 	reading, stopReading := context.WithCancel(ctx)
@@ -97,7 +97,7 @@ func (o *operator) edit(ctx context.Context, chance *rand.Rand) (heal func(conte
 		o.edits++
 		row, id, sql := int64(0), o.depot, editHours
 		if n%10 > 0 {
-			id, sql = o.seats[editedSeat+chance.IntN(len(o.seats)-editedSeat)], editSeat
+			id, sql = o.seats[editedSeat+rng.IntN(len(o.seats)-editedSeat)], editSeat
 			row = id
 		}
 		o.editing.sending(row, o.edits)
@@ -117,16 +117,16 @@ func (o *operator) edit(ctx context.Context, chance *rand.Rand) (heal func(conte
 
 // readEdited looks at the branch or the depot, and checks that it sees all that was acknowledged.
 func (o *operator) readEdited(ctx context.Context, n int) {
-	ctx, end := context.WithTimeout(ctx, patience)
+	ctx, end := context.WithTimeout(ctx, tryTimeout)
 	defer end()
 	api := e2e.Anonymous(o.conns[n%len(o.conns)])
-	r := op{Act: read, Client: clients, Call: o.history.since()}
+	r := op{Kind: read, Client: clients, Call: o.history.since()}
 	var err error
 	seen := map[int64]string{}
 	if n%4 == 0 {
 		var resp *dlsmsv1.GetBranchesResponse
 		resp, err = api.Seats.GetBranches(ctx, &dlsmsv1.GetBranchesRequest{})
-		r.AsOf = o.site.clock.Real(resp.GetAsOf().AsTime()).Sub(o.history.began)
+		r.AsOf = o.system.clock.Real(resp.GetAsOf().AsTime()).Sub(o.history.began)
 		for _, b := range resp.GetBranches() {
 			if b.GetCode() == operatorDepot {
 				seen[0] = seenDepot(b)
@@ -136,7 +136,7 @@ func (o *operator) readEdited(ctx context.Context, n int) {
 		var resp *dlsmsv1.GetSeatsResponse
 		req := &dlsmsv1.GetSeatsRequest{Branch: operatorBranch, PageSize: 2 * operatorSeats}
 		resp, err = api.Seats.GetSeats(ctx, req)
-		r.AsOf = o.site.clock.Real(resp.GetAsOf().AsTime()).Sub(o.history.began)
+		r.AsOf = o.system.clock.Real(resp.GetAsOf().AsTime()).Sub(o.history.began)
 		for _, s := range resp.GetSeats() {
 			seen[s.GetId()] = seenSeat(s)
 		}
@@ -147,7 +147,7 @@ func (o *operator) readEdited(ctx context.Context, n int) {
 			o.history.found.add(checkAnswers,
 				"a look at what is edited got an answer that the contract doesn't know: %v", err)
 		}
-		pause(ctx, retryAfter)
+		sleep(ctx, retryAfter)
 		return
 	}
 	o.mu.Lock()

@@ -15,35 +15,35 @@ import (
 )
 
 // kind is one way to break the system.
-type kind struct {
+type fault struct {
 	name string
 	// begin breaks it, as chance has it, and returns what heals it, which returns once what was broken is whole.
-	begin func(ctx context.Context, s *site, chance *rand.Rand) (heal func(context.Context) error, err error)
+	inject func(ctx context.Context, s *system, rng *rand.Rand) (heal func(context.Context) error, err error)
 	// How long it stays broken, at least and at most.
 	least, most time.Duration
-	lane        lane
+	target      target
 	// oneIn is how much less likely it is than others of its lane; 0: as likely.
 	oneIn int
 }
 
 // draw chooses one of several kinds.
-func draw(kinds []kind, chance *rand.Rand) kind {
+func draw(faults []fault, rng *rand.Rand) fault {
 	for {
-		k := kinds[chance.IntN(len(kinds))]
-		if k.oneIn == 0 || chance.IntN(k.oneIn) == 0 {
+		k := faults[rng.IntN(len(faults))]
+		if k.oneIn == 0 || rng.IntN(k.oneIn) == 0 {
 			return k
 		}
 	}
 }
 
 // lane is what a kind of fault is about. Faults of one lane come one after the other, those of different lanes at the same time.
-type lane int
+type target int
 
 const (
-	processes lane = iota
-	links          // connections between two processes
-	operators      // what an operator does by SQL
-	lanes
+	processes target = iota
+	links            // connections between two processes
+	operators        // what an operator does by SQL
+	targets
 )
 
 // The longest freeze is above idle_in_transaction_session_timeout: Postgres ends the transactions of a replica that stands
@@ -53,12 +53,12 @@ const freezeTime = 15 * time.Second
 // freezes reports whether a fault of the kind keeps a replica from answering for longer than a client tries. Such a fault
 // always lasts for its whole time, also at the end of a run: a transaction that was open when it began is then rolled back,
 // and cannot commit seconds after the times in its events.
-func (k kind) freezes() bool { return k.least >= freezeTime }
+func (k fault) freezes() bool { return k.least >= freezeTime }
 
 // kinds are all of them. Each is about as likely as every other of its lane, but for the freeze: it lasts for so long that a
 // replica would be frozen for half of the time.
-func kinds() []kind {
-	all := []kind{
+func allFaults() []fault {
+	all := []fault{
 		{"replica killed", killed(anyReplica), 0, 400 * time.Millisecond, processes, 0},
 		{"replica stopped", stopped(anyReplica), 300 * time.Millisecond, 2500 * time.Millisecond, processes, 0},
 		{"replica frozen", stopped(anyReplica), freezeTime, freezeTime, processes, 6},
@@ -75,48 +75,48 @@ func kinds() []kind {
 	}
 	for _, between := range []string{"client-nginx", "nginx-replica", "replica-postgres", "replica-redis"} {
 		for _, t := range toxics {
-			all = append(all, kind{between + " " + t.name, poisoned(between, t), 200 * time.Millisecond, 1500 * time.Millisecond, links, 0})
+			all = append(all, fault{between + " " + t.name, withToxic(between, t), 200 * time.Millisecond, 1500 * time.Millisecond, links, 0})
 		}
 	}
 	return append(all,
-		kind{"operator writes bad rows", operated((*operator).writeBadRow), 0, 0, operators, 0},
-		kind{"operator has a poison row", operated((*operator).poison), 0, 0, operators, 0},
-		kind{"operator edits the catalog", operated((*operator).edit), 0, 0, operators, 0},
+		fault{"operator writes bad rows", byOperator((*operator).writeBadRow), 0, 0, operators, 0},
+		fault{"operator has a poison row", byOperator((*operator).poison), 0, 0, operators, 0},
+		fault{"operator edits the catalog", byOperator((*operator).edit), 0, 0, operators, 0},
 	)
 }
 
-type beginning = func(context.Context, *site, *rand.Rand) (func(context.Context) error, error)
+type injector = func(context.Context, *system, *rand.Rand) (func(context.Context) error, error)
 
 // victim chooses a process.
-type victim func(*site, *rand.Rand) *stack.Process
+type victim func(*system, *rand.Rand) *stack.Process
 
-func anyReplica(s *site, chance *rand.Rand) *stack.Process {
-	return s.Replicas[chance.IntN(len(s.Replicas))].Process
+func anyReplica(s *system, rng *rand.Rand) *stack.Process {
+	return s.Replicas[rng.IntN(len(s.Replicas))].Process
 }
-func proxy(s *site, _ *rand.Rand) *stack.Process    { return s.Nginx.Process }
-func cache(s *site, _ *rand.Rand) *stack.Process    { return s.Redis.Process }
-func database(s *site, _ *rand.Rand) *stack.Process { return s.Postgres.Process }
+func proxy(s *system, _ *rand.Rand) *stack.Process    { return s.Nginx.Process }
+func cache(s *system, _ *rand.Rand) *stack.Process    { return s.Redis.Process }
+func database(s *system, _ *rand.Rand) *stack.Process { return s.Postgres.Process }
 
 // killed ends a process with SIGKILL, and starts it again.
-func killed(v victim) beginning {
-	return func(_ context.Context, s *site, chance *rand.Rand) (func(context.Context) error, error) {
-		p := v(s, chance)
+func killed(v victim) injector {
+	return func(_ context.Context, s *system, rng *rand.Rand) (func(context.Context) error, error) {
+		p := v(s, rng)
 		return p.Start, p.Kill()
 	}
 }
 
 // restarted ends a process as an operator does.
-func restarted(v victim) beginning {
-	return func(ctx context.Context, s *site, chance *rand.Rand) (func(context.Context) error, error) {
-		p := v(s, chance)
+func restarted(v victim) injector {
+	return func(ctx context.Context, s *system, rng *rand.Rand) (func(context.Context) error, error) {
+		p := v(s, rng)
 		return p.Start, p.Stop(ctx)
 	}
 }
 
 // stopped has a process, and all that it has started, stand still.
-func stopped(v victim) beginning {
-	return func(_ context.Context, s *site, chance *rand.Rand) (func(context.Context) error, error) {
-		p := v(s, chance)
+func stopped(v victim) injector {
+	return func(_ context.Context, s *system, rng *rand.Rand) (func(context.Context) error, error) {
+		p := v(s, rng)
 		all, err := family(p.PID())
 		if err != nil {
 			return nil, err
@@ -162,20 +162,20 @@ func family(pid int) ([]int, error) {
 	return all, nil
 }
 
-func flushed(ctx context.Context, s *site, _ *rand.Rand) (func(context.Context) error, error) {
+func flushed(ctx context.Context, s *system, _ *rand.Rand) (func(context.Context) error, error) {
 	return func(context.Context) error { return nil }, s.flushRedis(ctx)
 }
 
 // poisoned puts a toxic on one of the links between two.
-func poisoned(between string, t toxic) beginning {
-	return func(_ context.Context, s *site, chance *rand.Rand) (func(context.Context) error, error) {
+func withToxic(between string, t toxic) injector {
+	return func(_ context.Context, s *system, rng *rand.Rand) (func(context.Context) error, error) {
 		var those []*link
 		for _, l := range s.links {
 			if l.between == between {
 				those = append(those, l)
 			}
 		}
-		heal, err := those[chance.IntN(len(those))].poison(t)
+		heal, err := those[rng.IntN(len(those))].addToxic(t)
 		return func(context.Context) error { return heal() }, err
 	}
 }

@@ -38,7 +38,7 @@ type halfSender struct {
 }
 
 // sendHalf keeps calls half sent at a replica until ctx ends, and reports those that stay open.
-func (s *site) sendHalf(ctx context.Context, replica int, found *violations) {
+func (s *system) sendHalf(ctx context.Context, replica int, found *violations) {
 	for ctx.Err() == nil {
 		h, err := newHalfSender(ctx, s.ReplicaAddr(replica))
 		if err == nil {
@@ -47,7 +47,7 @@ func (s *site) sendHalf(ctx context.Context, replica int, found *violations) {
 			stop()
 			_ = h.conn.Close()
 		}
-		pause(ctx, retryAfter) // the replica may be down
+		sleep(ctx, retryAfter) // the replica may be down
 	}
 }
 

@@ -6,25 +6,25 @@ import (
 )
 
 // act is what a client wants.
-type act string
+type opKind string
 
 // The acts. A look is at all seats of the plan's days at once, and is kept as one read of each.
 const (
-	book     act = "book"
-	cancel   act = "cancel"
-	extend   act = "extend"
-	read     act = "read"
-	checkIn  act = "check in"
-	checkOut act = "check out"
-	join     act = "join"
-	claim    act = "claim"
-	leave    act = "leave"
+	book     opKind = "book"
+	cancel   opKind = "cancel"
+	extend   opKind = "extend"
+	read     opKind = "read"
+	checkIn  opKind = "check in"
+	checkOut opKind = "check out"
+	join     opKind = "join"
+	claim    opKind = "claim"
+	leave    opKind = "leave"
 )
 
 // op is one thing that a client did, from before its first try until after its last.
 type op struct {
 	Client    int
-	Act       act
+	Kind      opKind
 	Call      time.Duration // since the beginning of the run
 	LastCall  time.Duration // of its last try
 	Return    time.Duration

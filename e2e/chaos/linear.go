@@ -12,32 +12,32 @@ import (
 // One seat on one day is a register of windows: what is booked on it does not touch any other. So each is checked by itself.
 
 // taken is a window of a seat that a reservation takes.
-type taken struct {
+type takenWindow struct {
 	reservation int64
 	start, end  int64 // both by one clock, in one unit
 }
 
 // seatDay is the state of the model: what is taken, in the order of start. It is never changed, only replaced.
-type seatDay []taken
+type seatDay []takenWindow
 
 func (s seatDay) free(start, end, but int64) bool {
-	return !slices.ContainsFunc(s, func(t taken) bool { return t.reservation != but && t.start < end && start < t.end })
+	return !slices.ContainsFunc(s, func(t takenWindow) bool { return t.reservation != but && t.start < end && start < t.end })
 }
 
-func (s seatDay) with(t taken) seatDay {
+func (s seatDay) with(t takenWindow) seatDay {
 	out := append(slices.Clone(s), t)
-	slices.SortFunc(out, func(a, b taken) int { return cmp.Compare(a.start, b.start) })
+	slices.SortFunc(out, func(a, b takenWindow) int { return cmp.Compare(a.start, b.start) })
 	return out
 }
 
 func (s seatDay) without(reservation int64) seatDay {
-	return slices.DeleteFunc(slices.Clone(s), func(t taken) bool { return t.reservation == reservation })
+	return slices.DeleteFunc(slices.Clone(s), func(t takenWindow) bool { return t.reservation == reservation })
 }
 
 // apply is the contract of a seat: whether the act can have had this answer now, and what is taken after it.
 func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 	start, end := o.Start.Unix(), o.End.Unix()
-	switch o.Act {
+	switch o.Kind {
 	case read:
 		return s.free(start, end, 0) == o.Free, s
 	case book:
@@ -45,7 +45,7 @@ func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 		if o.Reason != "" {
 			return !free, s // only those refused for the seat's sake are checked
 		}
-		return free, s.with(taken{o.Reservation, start, end})
+		return free, s.with(takenWindow{o.Reservation, start, end})
 	case cancel:
 		after = s.without(o.Reservation)
 		return len(after) < len(s), after
@@ -55,7 +55,7 @@ func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 			return !free, s
 		}
 		after = s.without(o.Reservation)
-		return free && len(after) < len(s), after.with(taken{o.Reservation, start, end})
+		return free && len(after) < len(s), after.with(takenWindow{o.Reservation, start, end})
 	case checkIn, checkOut, join, claim, leave:
 	}
 	return false, s
@@ -63,7 +63,7 @@ func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 
 // aboutSeat reports whether a seat's state says what the answer has to be: a booking may be refused for many reasons, of which most are the user's.
 func aboutSeat(o *op) bool {
-	switch o.Act {
+	switch o.Kind {
 	case read, cancel:
 		return o.done()
 	case book, extend:
@@ -102,7 +102,7 @@ func checkLinear(ops []op) linear {
 		slices.SortFunc(part, func(a, b op) int { return cmp.Compare(a.Call, b.Call) })
 		state := seatDay{}
 		for len(part) > 0 {
-			n := quiet(part)
+			n := quiescent(part)
 			result := porcupine.CheckOperationsTimeout(model(state), operations(part[:n]), checkTime)
 			if result != porcupine.Ok {
 				v.broken = append(v.broken, fmt.Sprintf("seat %d on day %d: the %d acts between %s and %s are not linearizable (%s)",
@@ -121,7 +121,7 @@ func checkLinear(ops []op) linear {
 }
 
 // quiet returns how many of the operations, in the order of their calls, to check together: at least a chunk, up to where nothing is under way.
-func quiet(ops []op) int {
+func quiescent(ops []op) int {
 	var until time.Duration
 	for i, o := range ops {
 		if i >= chunk && o.Call > until {
@@ -138,13 +138,13 @@ func fold(s seatDay, ops []op) seatDay {
 	slices.SortStableFunc(ops, func(a, b op) int { return cmp.Compare(a.Call, b.Call) })
 	for _, o := range ops {
 		switch {
-		case o.Reason != "" || o.Act == read:
-		case o.Act == book:
-			s = s.with(taken{o.Reservation, o.Start.Unix(), o.End.Unix()})
-		case o.Act == cancel:
+		case o.Reason != "" || o.Kind == read:
+		case o.Kind == book:
+			s = s.with(takenWindow{o.Reservation, o.Start.Unix(), o.End.Unix()})
+		case o.Kind == cancel:
 			s = s.without(o.Reservation)
-		case o.Act == extend && slices.ContainsFunc(s, func(t taken) bool { return t.reservation == o.Reservation }):
-			s = s.without(o.Reservation).with(taken{o.Reservation, o.Start.Unix(), o.End.Unix()})
+		case o.Kind == extend && slices.ContainsFunc(s, func(t takenWindow) bool { return t.reservation == o.Reservation }):
+			s = s.without(o.Reservation).with(takenWindow{o.Reservation, o.Start.Unix(), o.End.Unix()})
 		}
 	}
 	return s

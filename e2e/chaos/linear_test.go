@@ -10,9 +10,9 @@ import (
 var day = time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC)
 
 // at makes an act on seat 1 between two o'clocks, that lasted from one millisecond of the run to another.
-func at(what act, from, until, call, ret int) *op {
+func at(what opKind, from, until, call, ret int) *op {
 	return &op{
-		Act: what, Seat: 1, Start: day.Add(time.Duration(from) * time.Hour), End: day.Add(time.Duration(until) * time.Hour),
+		Kind: what, Seat: 1, Start: day.Add(time.Duration(from) * time.Hour), End: day.Add(time.Duration(until) * time.Hour),
 		Call: time.Duration(call) * time.Millisecond, Return: time.Duration(ret) * time.Millisecond,
 	}
 }

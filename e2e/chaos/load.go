@@ -32,7 +32,7 @@ const (
 
 // load is all clients.
 type load struct {
-	site    *site
+	system  *system
 	history *history
 	clients []*client
 	plans   []int64
@@ -47,13 +47,13 @@ type load struct {
 }
 
 // startLoad signs the clients up and sets them going. What they see that must not be goes into found.
-func startLoad(ctx context.Context, s *site, p *plan, found *violations) (*load, error) {
-	l := &load{site: s, history: newHistory(clients, found), rest: p.rest}
+func startLoad(ctx context.Context, s *system, p *plan, found *violations) (*load, error) {
+	l := &load{system: s, history: newHistory(clients, found), rest: p.rest}
 	var err error
-	if l.plans, err = s.furnish(ctx, plansBranch, planSeats); err != nil {
+	if l.plans, err = s.addBranch(ctx, plansBranch, planSeats); err != nil {
 		return nil, err
 	}
-	if l.visits, err = s.furnish(ctx, visitsBranch, visitSeats); err != nil {
+	if l.visits, err = s.addBranch(ctx, visitsBranch, visitSeats); err != nil {
 		return nil, err
 	}
 	today := s.clock.At(time.Now()).UTC().Truncate(24 * time.Hour)
@@ -70,10 +70,10 @@ func startLoad(ctx context.Context, s *site, p *plan, found *violations) (*load,
 			return nil, err
 		}
 		l.clients = append(l.clients, &client{
-			Client: c, number: i, site: s, history: l.history, conns: conns, chance: rand.New(rand.NewPCG(p.seed, uint64(i))),
+			Client: c, number: i, system: s, history: l.history, conns: conns, rng: rand.New(rand.NewPCG(p.seed, uint64(i))),
 		})
 	}
-	if s.operator, err = s.hire(ctx, l.history, conns); err != nil {
+	if s.operator, err = s.newOperator(ctx, l.history, conns); err != nil {
 		return nil, err
 	}
 	l.streams = openStreams(ctx, l.clients)
@@ -112,15 +112,15 @@ func (l *load) live(ctx context.Context, c *client) {
 	calls := context.WithoutCancel(ctx)
 	for ctx.Err() == nil {
 		if l.rest > 0 {
-			pause(ctx, time.Duration(c.chance.Int64N(int64(l.rest))))
+			sleep(ctx, time.Duration(c.rng.Int64N(int64(l.rest))))
 		}
-		switch n := c.chance.IntN(100); {
+		switch n := c.rng.IntN(100); {
 		case n < 1:
-			c.probe(calls, l.othersThan(c))
+			c.probe(calls, l.reservationOfOther(c))
 		case n < 25:
 			l.visitOnce(calls, c)
 		case n < 60:
-			l.look(calls, c)
+			l.readSeats(calls, c)
 		default:
 			l.planOnce(calls, c)
 		}
@@ -131,7 +131,7 @@ func (l *load) live(ctx context.Context, c *client) {
 type owned struct{ reservation, user int64 }
 
 // othersThan returns a reservation that is not the client's, 0 if there is none.
-func (l *load) othersThan(c *client) int64 {
+func (l *load) reservationOfOther(c *client) int64 {
 	if o := l.latest.Load(); o != nil && o.user != c.User.GetId() {
 		return o.reservation
 	}
@@ -146,26 +146,26 @@ type booking struct {
 
 // window chooses one of a day, of one to three hours.
 func (l *load) window(c *client) (start, end time.Time) {
-	day := l.days[c.chance.IntN(len(l.days))]
-	from := c.chance.IntN(slots)
-	until := min(from+1+c.chance.IntN(3), slots)
+	day := l.days[c.rng.IntN(len(l.days))]
+	from := c.rng.IntN(slots)
+	until := min(from+1+c.rng.IntN(3), slots)
 	return day.Add(time.Duration(opens+from) * time.Hour), day.Add(time.Duration(opens+until) * time.Hour)
 }
 
 // planOnce books, cancels or extends.
 func (l *load) planOnce(ctx context.Context, c *client) {
-	switch n := c.chance.IntN(10); {
+	switch n := c.rng.IntN(10); {
 	case len(c.mine) > 0 && n == 0:
-		l.extendPlan(ctx, c, c.chance.IntN(len(c.mine)))
+		l.extendPlan(ctx, c, c.rng.IntN(len(c.mine)))
 	case len(c.mine) == plansOfEach || len(c.mine) > 0 && n < 4:
-		l.cancelPlan(ctx, c, c.chance.IntN(len(c.mine)))
+		l.cancelPlan(ctx, c, c.rng.IntN(len(c.mine)))
 	default:
 		l.bookPlan(ctx, c)
 	}
 }
 
 func (l *load) bookPlan(ctx context.Context, c *client) {
-	o := op{Act: book, Seat: l.plans[c.chance.IntN(len(l.plans))], RequestID: c.requestID()}
+	o := op{Kind: book, Seat: l.plans[c.rng.IntN(len(l.plans))], RequestID: c.requestID()}
 	o.Start, o.End = l.window(c)
 	create := func(ctx context.Context, api *e2e.Client, o *op) error {
 		resp, err := api.Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{
@@ -180,7 +180,7 @@ func (l *load) bookPlan(ctx context.Context, c *client) {
 	}
 	c.mine = append(c.mine, booking{o.Reservation, o.Seat, o.Start, o.End})
 	l.latest.Store(&owned{o.Reservation, o.User})
-	if c.chance.IntN(20) == 0 { // the same once more, as a user does who is not sure
+	if c.rng.IntN(20) == 0 { // the same once more, as a user does who is not sure
 		again := o
 		c.try(ctx, &again, create)
 		switch {
@@ -195,7 +195,7 @@ func (l *load) bookPlan(ctx context.Context, c *client) {
 
 func (l *load) cancelPlan(ctx context.Context, c *client, i int) {
 	b := c.mine[i]
-	o, done := c.attempt(ctx, op{Act: cancel, Seat: b.seat, Reservation: b.id, Start: b.start, End: b.end}, cancelCall)
+	o, done := c.attempt(ctx, op{Kind: cancel, Seat: b.seat, Reservation: b.id, Start: b.start, End: b.end}, cancelCall)
 	if o.Reason == "OVERLOADED" && !o.Unsure {
 		return
 	}
@@ -221,7 +221,7 @@ func (l *load) extendPlan(ctx context.Context, c *client, i int) {
 	if longer.Sub(b.start.Truncate(24*time.Hour)) > (opens+slots)*time.Hour {
 		return
 	}
-	o, done := c.attempt(ctx, op{Act: extend, Seat: b.seat, Reservation: b.id, Start: b.start, End: longer}, extendCall)
+	o, done := c.attempt(ctx, op{Kind: extend, Seat: b.seat, Reservation: b.id, Start: b.start, End: longer}, extendCall)
 	switch {
 	case done:
 		b.end = longer
@@ -231,8 +231,8 @@ func (l *load) extendPlan(ctx context.Context, c *client, i int) {
 }
 
 // look asks which seats of the plans are free in a window, and notes a read of each.
-func (l *load) look(ctx context.Context, c *client) {
-	o := op{Act: read}
+func (l *load) readSeats(ctx context.Context, c *client) {
+	o := op{Kind: read}
 	o.Start, o.End = l.window(c)
 	var seats []*dlsmsv1.Seat
 	o, done := c.attempt(ctx, o, func(ctx context.Context, api *e2e.Client, o *op) error {
@@ -240,7 +240,7 @@ func (l *load) look(ctx context.Context, c *client) {
 			Branch: plansBranch, StartTime: timestamppb.New(o.Start), EndTime: timestamppb.New(o.End),
 		})
 		if err == nil {
-			seats, o.AsOf = resp.GetSeats(), l.site.clock.Real(resp.GetAsOf().AsTime()).Sub(l.history.began)
+			seats, o.AsOf = resp.GetSeats(), l.system.clock.Real(resp.GetAsOf().AsTime()).Sub(l.history.began)
 		}
 		return err
 	})

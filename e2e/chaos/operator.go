@@ -26,7 +26,7 @@ import (
 // its own, so the clients need not know of its writes: whatever it does there, all that is checked
 // of the other branches must hold.
 type operator struct {
-	site    *site
+	system  *system
 	history *history
 	db      *pgxpool.Pool // as the role of the replicas, which an operator uses too
 	conns   []grpc.ClientConnInterface
@@ -34,20 +34,20 @@ type operator struct {
 
 	branch, depot int64   // the depot is a branch that seats are moved to
 	seats         []int64 // of the branch
-	booker        *e2e.Client
+	owner         *e2e.Client
 	waiter        *e2e.Client
 	firstDay      time.Time // on which the booker books
 	serial, hour  int       // of requests, and of hours that were booked ahead
 
-	mu      sync.Mutex
-	fates   map[string]*fate // of the bad rows
-	reads   []op             // of the branch, while it was edited
-	edits   int
-	editing register
+	mu       sync.Mutex
+	outcomes map[string]*outcome // of the bad rows
+	reads    []op                // of the branch, while it was edited
+	edits    int
+	editing  register
 }
 
 // fate is how often a bad row was refused, and how often accepted.
-type fate struct{ refused, accepted int }
+type outcome struct{ refused, accepted int }
 
 const (
 	operatorBranch = "annex"
@@ -57,7 +57,7 @@ const (
 
 // The seats of the operator's branch, by what they are for.
 const (
-	baitSeat   = iota // booked from now on: what is due there comes due during the fault
+	dueSeat    = iota // booked from now on: what is due there comes due during the fault
 	keptSeat          // booked days ahead
 	freeSeat          // never booked
 	editedSeat        // from here on: never booked, and edited
@@ -79,15 +79,15 @@ const poisonSQL = `
 		EXECUTE FUNCTION chaos_poison()`
 
 // hire makes the operator's branch and users.
-func (s *site) hire(ctx context.Context, h *history, conns []grpc.ClientConnInterface) (_ *operator, err error) {
-	o := &operator{site: s, history: h, conns: conns, fates: map[string]*fate{}, editing: newRegister()}
+func (s *system) newOperator(ctx context.Context, h *history, conns []grpc.ClientConnInterface) (_ *operator, err error) {
+	o := &operator{system: s, history: h, conns: conns, outcomes: map[string]*outcome{}, editing: newRegister()}
 	if o.db, err = pgxpool.New(ctx, s.Postgres.DatabaseURL()); err != nil {
 		return nil, err
 	}
-	if o.seats, err = s.furnish(ctx, operatorBranch, operatorSeats); err != nil {
+	if o.seats, err = s.addBranch(ctx, operatorBranch, operatorSeats); err != nil {
 		return nil, err
 	}
-	if _, err = s.furnish(ctx, operatorDepot, 1); err != nil {
+	if _, err = s.addBranch(ctx, operatorDepot, 1); err != nil {
 		return nil, err
 	}
 	if err := s.db.QueryRow(ctx, `
@@ -100,10 +100,10 @@ func (s *site) hire(ctx context.Context, h *history, conns []grpc.ClientConnInte
 			return nil, fmt.Errorf("add hours: %w", err)
 		}
 	}
-	if _, err := o.db.Exec(ctx, fmt.Sprintf(poisonSQL, o.seats[baitSeat])); err != nil {
+	if _, err := o.db.Exec(ctx, fmt.Sprintf(poisonSQL, o.seats[dueSeat])); err != nil {
 		return nil, fmt.Errorf("prepare the poison row: %w", err)
 	}
-	if o.booker, err = signUp(ctx, conns, "operator-booker"); err != nil {
+	if o.owner, err = signUp(ctx, conns, "operator-booker"); err != nil {
 		return nil, err
 	}
 	if o.waiter, err = signUp(ctx, conns, "operator-waiter"); err != nil {
@@ -126,9 +126,9 @@ const openAlwaysSQL = `
 	SELECT 1, $1, d, '00:00', '24:00' FROM generate_series(1, 7) d`
 
 // operated makes a beginning of something that the operator does.
-func operated(do func(*operator, context.Context, *rand.Rand) (func(context.Context) error, error)) beginning {
-	return func(ctx context.Context, s *site, chance *rand.Rand) (func(context.Context) error, error) {
-		return do(s.operator, ctx, chance)
+func byOperator(do func(*operator, context.Context, *rand.Rand) (func(context.Context) error, error)) injector {
+	return func(ctx context.Context, s *system, rng *rand.Rand) (func(context.Context) error, error) {
+		return do(s.operator, ctx, rng)
 	}
 }
 
@@ -139,8 +139,8 @@ const operatorTime = mostRecovery + freezeTime
 // persist does something until it does not fail for want of Postgres, which other faults may have
 // stopped.
 func (o *operator) persist(ctx context.Context, do func(context.Context) error) error {
-	for until := time.Now().Add(operatorTime); ; pause(ctx, retryAfter) {
-		tryCtx, end := context.WithTimeout(ctx, patience)
+	for until := time.Now().Add(operatorTime); ; sleep(ctx, retryAfter) {
+		tryCtx, end := context.WithTimeout(ctx, tryTimeout)
 		err := do(tryCtx)
 		end()
 		if err == nil || refusedBySQL(err) || time.Now().After(until) {
@@ -166,13 +166,13 @@ func refusedBySQL(err error) bool {
 // ask makes a call for a user until it has an answer, and returns the reason of a refusal. An
 // answer that is not in the contract is a violation: a bad row may not make a call fail with an
 // internal error.
-func (o *operator) ask(
-	ctx context.Context, user *e2e.Client, what string, call func(context.Context, *e2e.Client) error,
+func (o *operator) call(
+	ctx context.Context, user *e2e.Client, what string, do func(context.Context, *e2e.Client) error,
 ) (reason string) {
 	until := time.Now().Add(operatorTime)
 	for n := 0; ; n++ {
-		tryCtx, end := context.WithTimeout(ctx, patience)
-		err := call(tryCtx, user.WithConn(o.conns[n%len(o.conns)]))
+		tryCtx, end := context.WithTimeout(ctx, tryTimeout)
+		err := do(tryCtx, user.WithConn(o.conns[n%len(o.conns)]))
 		end()
 		if err == nil {
 			return ""
@@ -183,7 +183,7 @@ func (o *operator) ask(
 			if time.Now().After(until) {
 				return "no answer"
 			}
-			pause(ctx, retryAfter)
+			sleep(ctx, retryAfter)
 		default:
 			if refusal.Reason == "" || e2e.CheckRefusal(err, refusal.Reason) != nil {
 				o.history.found.add(checkAnswers,
@@ -207,7 +207,7 @@ func (o *operator) reserve(ctx context.Context, seat int64, start, end time.Time
 	if !start.IsZero() {
 		req.StartTime = timestamppb.New(start)
 	}
-	if o.ask(ctx, o.booker, "CreateReservation", func(ctx context.Context, c *e2e.Client) error {
+	if o.call(ctx, o.owner, "CreateReservation", func(ctx context.Context, c *e2e.Client) error {
 		resp, err := c.Reservations.CreateReservation(ctx, req)
 		reservation = resp.GetReservation().GetId()
 		return err
@@ -221,10 +221,10 @@ func (o *operator) reserve(ctx context.Context, seat int64, start, end time.Time
 		SeatId: seat, StartTime: req.GetStartTime(), EndTime: req.GetEndTime(), RequestId: o.nextRequest(),
 	}
 	if start.IsZero() {
-		join.StartTime = timestamppb.New(o.site.clock.At(time.Now()).Add(time.Minute))
+		join.StartTime = timestamppb.New(o.system.clock.At(time.Now()).Add(time.Minute))
 		join.EndTime = timestamppb.New(end.Add(20 * time.Minute))
 	}
-	o.ask(ctx, o.waiter, "JoinWaitlist", func(ctx context.Context, c *e2e.Client) error {
+	o.call(ctx, o.waiter, "JoinWaitlist", func(ctx context.Context, c *e2e.Client) error {
 		_, err := c.Notify.JoinWaitlist(ctx, join)
 		return err
 	})
@@ -243,26 +243,26 @@ func (o *operator) reserveAhead(ctx context.Context, waited bool) (reservation i
 // bait books a seat from now on, and returns when its check-in closes by the system's clock: nobody
 // checks in, so there is something due then, and a waiter for the seat. A zero time says that there
 // is none.
-func (o *operator) bait(ctx context.Context) (due time.Time) {
-	now := o.site.clock.At(time.Now())
-	if o.reserve(ctx, o.seats[baitSeat], time.Time{}, now.Add(30*time.Minute).Truncate(time.Microsecond), true) == 0 {
+func (o *operator) reserveDue(ctx context.Context) (due time.Time) {
+	now := o.system.clock.At(time.Now())
+	if o.reserve(ctx, o.seats[dueSeat], time.Time{}, now.Add(30*time.Minute).Truncate(time.Microsecond), true) == 0 {
 		return time.Time{}
 	}
-	return o.site.clock.At(time.Now()).Add(grace)
+	return o.system.clock.At(time.Now()).Add(checkInTime)
 }
 
 // othersGoOn waits until something is due at the bait, and checks that the workers go on with the
 // other branches: either there is a no-show after that, or none is overdue.
-func (o *operator) othersGoOn(ctx context.Context, due time.Time, because string) error {
+func (o *operator) checkOtherBranches(ctx context.Context, due time.Time, because string) error {
 	if due.IsZero() {
 		return nil
 	}
-	pause(ctx, time.Until(o.site.clock.Real(due)))
+	sleep(ctx, time.Until(o.system.clock.Real(due)))
 	began := time.Now()
 	var done, overdue bool
 	for !done && time.Since(began) < operatorTime {
 		err := o.persist(ctx, func(ctx context.Context) error {
-			return o.site.db.QueryRow(ctx, `
+			return o.system.db.QueryRow(ctx, `
 				SELECT EXISTS (
 						SELECT FROM reservation_events e JOIN seats s ON s.library_id = e.library_id AND s.id = e.seat_id
 						WHERE s.branch_id <> $1 AND e.kind = 'NO_SHOW' AND e.at > $2
@@ -270,7 +270,7 @@ func (o *operator) othersGoOn(ctx context.Context, due time.Time, because string
 					EXISTS (
 						SELECT FROM reservations r JOIN seats s ON s.library_id = r.library_id AND s.id = r.seat_id
 						WHERE s.branch_id <> $1 AND r.occupies AND r.status = 'CONFIRMED' AND r.check_in_deadline < dlsms_now() - $3::interval)`,
-				o.branch, due.Add(o.system(time.Second)), o.system(mostRecovery)).Scan(&done, &overdue)
+				o.branch, due.Add(o.systemTime(time.Second)), o.systemTime(mostRecovery)).Scan(&done, &overdue)
 		})
 		if err != nil {
 			return err
@@ -280,22 +280,22 @@ func (o *operator) othersGoOn(ctx context.Context, due time.Time, because string
 				"%s, and the workers go on with no other branch: what is due there waits for more than %s", because, mostRecovery)
 			return nil
 		}
-		pause(ctx, retryAfter)
+		sleep(ctx, retryAfter)
 	}
 	return nil
 }
 
 // system returns a duration of ours by the system's clock.
-func (o *operator) system(d time.Duration) time.Duration {
-	return d * time.Duration(o.site.clock.Speed)
+func (o *operator) systemTime(d time.Duration) time.Duration {
+	return d * time.Duration(o.system.clock.Speed)
 }
 
 // poison makes what is due at one seat fail, and checks that the workers go on with the rest.
 func (o *operator) poison(ctx context.Context, _ *rand.Rand) (heal func(context.Context) error, err error) {
-	due := o.bait(ctx)
+	due := o.reserveDue(ctx)
 	exec := func(ctx context.Context, sql string) error {
 		return o.persist(ctx, func(ctx context.Context) error {
-			_, err := o.db.Exec(ctx, sql, o.seats[baitSeat])
+			_, err := o.db.Exec(ctx, sql, o.seats[dueSeat])
 			return err
 		})
 	}
@@ -304,7 +304,7 @@ func (o *operator) poison(ctx context.Context, _ *rand.Rand) (heal func(context.
 	}
 	return func(ctx context.Context) error {
 		return errors.Join(
-			o.othersGoOn(ctx, due, "the rows of one seat cannot be changed"),
+			o.checkOtherBranches(ctx, due, "the rows of one seat cannot be changed"),
 			exec(ctx, `DELETE FROM chaos_poison WHERE seat_id = $1`))
 	}, nil
 }
@@ -312,9 +312,9 @@ func (o *operator) poison(ctx context.Context, _ *rand.Rand) (heal func(context.
 // agree waits until each replica shows the operator's branches as the database has them. It returns
 // what one shows otherwise. The seats that may be missing are those that have something that a
 // replica cannot read.
-func (o *operator) agree(ctx context.Context, start, end time.Time, mayMiss []int64) (differs string, err error) {
+func (o *operator) waitForReplicas(ctx context.Context, start, end time.Time, mayMiss []int64) (differs string, err error) {
 	for i := range o.direct {
-		for until := time.Now().Add(operatorTime); ; pause(ctx, retryAfter) {
+		for until := time.Now().Add(operatorTime); ; sleep(ctx, retryAfter) {
 			differs, err = o.compare(ctx, i, start, end, mayMiss)
 			if err != nil || differs == "" {
 				break
@@ -346,7 +346,7 @@ func (o *operator) compare(
 	for _, code := range []string{operatorBranch, operatorDepot} {
 		want := map[int64]string{}
 		err := o.persist(ctx, func(ctx context.Context) error {
-			rows, err := o.site.db.Query(ctx, catalogSQL, code, start, end)
+			rows, err := o.system.db.Query(ctx, catalogSQL, code, start, end)
 			if err != nil {
 				return err
 			}
@@ -364,7 +364,7 @@ func (o *operator) compare(
 		if err != nil {
 			return "", err
 		}
-		tryCtx, stop := context.WithTimeout(ctx, patience)
+		tryCtx, stop := context.WithTimeout(ctx, tryTimeout)
 		resp, err := o.direct[replica].Seats.GetSeats(tryCtx, &dlsmsv1.GetSeatsRequest{
 			Branch: code, StartTime: timestamppb.New(start), EndTime: timestamppb.New(end), PageSize: 2 * operatorSeats,
 		})

@@ -28,8 +28,8 @@ func newProxies() *proxies {
 	return &proxies{server: toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())}
 }
 
-// to begins a link to a host:port, and returns where it listens.
-func (p *proxies) to(between, upstream string) (listen string, err error) {
+// addLink begins a link to a host:port, and returns where it listens.
+func (p *proxies) addLink(between, upstream string) (listen string, err error) {
 	l := &link{between, toxiproxy.NewProxy(p.server, fmt.Sprintf("%s-%d", between, len(p.links)), "127.0.0.1:0", upstream)}
 	if err := l.Start(); err != nil {
 		return "", fmt.Errorf("proxy %s: %w", l.Name, err)
@@ -39,12 +39,12 @@ func (p *proxies) to(between, upstream string) (listen string, err error) {
 }
 
 // toURL begins a link to the host of a URL, and returns the URL that leads through it.
-func (p *proxies) toURL(between, raw string) (string, error) {
+func (p *proxies) proxyURL(between, raw string) (string, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return "", err
 	}
-	u.Host, err = p.to(between, u.Host)
+	u.Host, err = p.addLink(between, u.Host)
 	return u.String(), err
 }
 
@@ -73,7 +73,7 @@ var toxics = []toxic{
 }
 
 // poison begins a toxic on the link, and returns what takes it away.
-func (l *link) poison(t toxic) (heal func() error, err error) {
+func (l *link) addToxic(t toxic) (heal func() error, err error) {
 	var names []string
 	heal = func() error {
 		var errs []error

@@ -9,17 +9,17 @@ import (
 )
 
 // redisGone: nobody needs it. Without the breaker each call would wait for a Redis that stands still: that is the control, which has to miss.
-func redisGone(ctx context.Context, l *lab) error {
+func redisGone(ctx context.Context, l *trialRun) error {
 	n := l.times(100)
-	err := l.steadily(ctx, loadOptions{users: trialUsers, rest: trialRest}, func(s *site, load *steady, _ []call) error {
+	err := l.withSteadyLoad(ctx, loadOptions{users: trialUsers, rest: trialRest}, func(s *system, load *steady, _ []call) error {
 		what := fmt.Sprintf("Redis killed, stopped or flushed %d times", n)
 		broken, whole, err := l.loseRedis(ctx, s, load, n, killed(cache), stopped(cache), flushed)
 		if err != nil {
 			return err
 		}
 		l.calls(what, append(broken, whole...))
-		ratio, told := slowdown(broken, whole)
-		l.figure(what+": P99, of that with Redis", "≤ 2", ratio <= mostWithoutRedis, "%s", told)
+		ratio, summary := slowdown(broken, whole)
+		l.row(what+": P99, of that with Redis", "≤ 2", ratio <= mostWithoutRedis, "%s", summary)
 		return l.kept(ctx, s, load, what)
 	})
 	if err != nil {
@@ -30,18 +30,18 @@ func redisGone(ctx context.Context, l *lab) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	l.say("the control: the same without the breaker, with a Redis that stands still")
+	l.logf("the control: the same without the breaker, with a Redis that stands still")
 	binary, err := noBreaker.build(ctx, dir)
 	if err != nil {
 		return err
 	}
-	return l.steadily(ctx, loadOptions{users: trialUsers, rest: trialRest, binary: binary}, func(s *site, load *steady, _ []call) error {
+	return l.withSteadyLoad(ctx, loadOptions{users: trialUsers, rest: trialRest, binary: binary}, func(s *system, load *steady, _ []call) error {
 		broken, whole, err := l.loseRedis(ctx, s, load, max(1, n/10), stopped(cache))
 		if err != nil {
 			return err
 		}
-		ratio, told := slowdown(broken, whole)
-		l.figure("Redis stopped, replicas without the breaker: P99, of that with Redis", "> 2: the control", ratio > mostWithoutRedis, "%s", told)
+		ratio, summary := slowdown(broken, whole)
+		l.row("Redis stopped, replicas without the breaker: P99, of that with Redis", "> 2: the control", ratio > mostWithoutRedis, "%s", summary)
 		return nil
 	})
 }
@@ -60,23 +60,23 @@ var noBreaker = canary{name: "no breaker", changes: []change{
 
 // loseRedis takes Redis away n times, in one way after the other, for a second each, and ends the load. It returns the calls that were under way
 // at some time when it was gone, and the others.
-func (l *lab) loseRedis(ctx context.Context, s *site, load *steady, n int, ways ...beginning) (broken, whole []call, err error) {
+func (l *trialRun) loseRedis(ctx context.Context, s *system, load *steady, n int, ways ...injector) (broken, whole []call, err error) {
 	from := load.since()
 	var gone []span
 	for i := range n {
-		pause(ctx, time.Second)
+		sleep(ctx, time.Second)
 		went := load.since()
-		heal, err := ways[i%len(ways)](ctx, s, l.chance)
+		heal, err := ways[i%len(ways)](ctx, s, l.rng)
 		if err != nil {
 			return nil, nil, err
 		}
-		pause(ctx, time.Second)
+		sleep(ctx, time.Second)
 		if err := heal(ctx); err != nil {
 			return nil, nil, err
 		}
 		gone = append(gone, span{went, load.since()})
 		if (i+1)%10 == 0 {
-			l.say("gone %d times", i+1)
+			l.logf("gone %d times", i+1)
 		}
 	}
 	load.end() // so that what is under way counts too

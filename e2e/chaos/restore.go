@@ -30,35 +30,35 @@ import (
 
 // latecomers are people who register after the dump, so that the restored database does not know
 // them.
-const latecomers = 4
+const lostUsers = 4
 
 // restoration is a run in which the database is restored from a dump.
 type restoration struct {
-	plan *plan
-	site *site
-	load *load
-	say  func(string, ...any)
+	plan   *plan
+	system *system
+	load   *load
+	logf   func(string, ...any)
 
 	// before and after are the results of the two histories. What is found of the restore itself is
 	// in after.
 	before, after *result
 
-	dump     string        // the file
-	dumped   time.Duration // when the dump began, in the first history
-	late     []*e2e.Client
-	ids      map[act]map[int64]bool // of reservations and entries that were acknowledged before the restore
-	users    map[int64]bool         // of everybody who had registered before the restore
-	restored map[int64]bool         // events that the restored database has
-	mails    []int                  // how many notifications each client had before
-	refused  atomic.Int64           // calls with tokens of the latecomers, after the restore
+	dump          string        // the file
+	dumped        time.Duration // when the dump began, in the first history
+	lostClients   []*e2e.Client
+	ids           map[opKind]map[int64]bool // of reservations and entries that were acknowledged before the restore
+	users         map[int64]bool            // of everybody who had registered before the restore
+	restored      map[int64]bool            // events that the restored database has
+	subscriptions []int                     // how many notifications each client had before
+	refused       atomic.Int64              // calls with tokens of the latecomers, after the restore
 }
 
 // restore runs half of the plan's duration, restores the database from a dump of its middle, and
 // runs the other half.
-func (p *plan) restore(ctx context.Context, say func(string, ...any)) (_ *restoration, err error) {
+func (p *plan) restore(ctx context.Context, logf func(string, ...any)) (_ *restoration, err error) {
 	r := &restoration{
-		plan: p, say: say, users: map[int64]bool{}, restored: map[int64]bool{},
-		ids: map[act]map[int64]bool{book: {}, join: {}},
+		plan: p, logf: logf, users: map[int64]bool{}, restored: map[int64]bool{},
+		ids: map[opKind]map[int64]bool{book: {}, join: {}},
 	}
 	r.before, r.after = newResult(ctx, p), newResult(ctx, p)
 	dir, err := os.MkdirTemp("", "dlsms-dump-")
@@ -67,25 +67,25 @@ func (p *plan) restore(ctx context.Context, say func(string, ...any)) (_ *restor
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	r.dump = filepath.Join(dir, "dlsms.dump")
-	if r.site, err = startSite(ctx, stack.Config{Binary: p.binary}, p.speed(), false); err != nil {
+	if r.system, err = startSystem(ctx, stack.Config{Binary: p.binary}, p.speed(), false); err != nil {
 		return nil, err
 	}
 	defer func() {
-		if stopped := r.site.stop(); stopped != nil && err == nil {
+		if stopped := r.system.stop(); stopped != nil && err == nil {
 			r.after.found.add(checkLog, "the system did not stop well: %v", stopped)
 		}
 	}()
-	if r.load, err = startLoad(ctx, r.site, p, &r.before.found); err != nil {
+	if r.load, err = startLoad(ctx, r.system, p, &r.before.found); err != nil {
 		return nil, err
 	}
-	fast := r.site.clock
-	if err := r.beforeIt(ctx); err != nil {
+	fast := r.system.clock
+	if err := r.runBefore(ctx); err != nil {
 		return r, err
 	}
-	if err := r.restoreIt(ctx); err != nil {
+	if err := r.restoreDump(ctx); err != nil {
 		return r, err
 	}
-	return r, r.afterIt(ctx, fast)
+	return r, r.runAfter(ctx, fast)
 }
 
 // found is everything that was found.
@@ -94,85 +94,85 @@ func (r *restoration) found() []violation {
 }
 
 // beforeIt is the first history: up to the restore. All of it is checked.
-func (r *restoration) beforeIt(ctx context.Context) error {
+func (r *restoration) runBefore(ctx context.Context) error {
 	l, part := r.load, r.plan.duration/6
 	defer l.streams.end()
 	defer l.end()
-	r.measureCalm(ctx, r.before, l.history)
-	pause(ctx, part)
-	r.say("dump, while the clients go on")
+	r.measureBase(ctx, r.before, l.history)
+	sleep(ctx, part)
+	r.logf("dump, while the clients go on")
 	r.dumped = l.history.since()
-	if err := r.tool(ctx, "pg_dump", "-Fc", "-f", r.dump, "-d", r.site.Postgres.AdminURL()); err != nil {
+	if err := r.pgTool(ctx, "pg_dump", "-Fc", "-f", r.dump, "-d", r.system.Postgres.AdminURL()); err != nil {
 		return err
 	}
-	for i := range latecomers {
+	for i := range lostUsers {
 		c, err := signUp(ctx, r.load.clients[0].conns, fmt.Sprintf("late-%d", i))
 		if err != nil {
 			return err
 		}
-		r.late = append(r.late, c)
+		r.lostClients = append(r.lostClients, c)
 		r.users[c.User.GetId()] = true
 	}
 	for _, c := range l.clients {
 		r.users[c.User.GetId()] = true
 	}
-	pause(ctx, part)
+	sleep(ctx, part)
 	if err := r.end(ctx, r.before, l.history); err != nil {
 		return err
 	}
 	for _, ops := range l.history.all() {
 		for _, o := range ops {
-			if known := r.ids[o.Act]; known != nil && o.done() {
+			if known := r.ids[o.Kind]; known != nil && o.done() {
 				known[o.Reservation] = true
 			}
 		}
 	}
-	if err := r.before.catchUp(ctx, r.site, l.streams); err != nil {
+	if err := r.before.catchUp(ctx, r.system, l.streams); err != nil {
 		return err
 	}
-	for _, m := range l.streams.mails {
-		r.mails = append(r.mails, len(m.got()))
+	for _, m := range l.streams.subscriptions {
+		r.subscriptions = append(r.subscriptions, len(m.got()))
 	}
 	return nil
 }
 
 // measureCalm notes how many operations a second there are, as each result has to have it.
-func (r *restoration) measureCalm(ctx context.Context, of *result, h *history) {
-	pause(ctx, warmUp)
+func (r *restoration) measureBase(ctx context.Context, of *result, h *history) {
+	sleep(ctx, warmUp)
 	from := h.ops.Load()
-	pause(ctx, calmTime)
-	of.calm = float64(h.ops.Load()-from) / calmTime.Seconds()
-	of.calmUntil, of.calmOperations = h.since(), h.ops.Load()
+	sleep(ctx, baseTime)
+	of.baseRate = float64(h.ops.Load()-from) / baseTime.Seconds()
+	of.baseUntil, of.baseOperations = h.since(), h.ops.Load()
 }
 
 // end ends a history, and checks it as that of every run.
 func (r *restoration) end(ctx context.Context, of *result, h *history) error {
 	of.lasted = h.since()
 	r.load.end()
-	of.clock, of.planSeats = r.site.clock, r.load.plans
-	if err := r.site.setClock(ctx, r.site.clock.At(time.Now()), 1); err != nil {
+	of.clock, of.planSeats = r.system.clock, r.load.plans
+	if err := r.system.setClock(ctx, r.system.clock.At(time.Now()), 1); err != nil {
 		return err
 	}
 	of.count(h)
-	return of.verify(ctx, r.site, h, r.plan.speed())
+	return of.verify(ctx, r.system, h, r.plan.speed())
 }
 
 // restoreIt stops the replicas, restores the dump and starts them again, as docs/operating/backup.md
 // says.
-func (r *restoration) restoreIt(ctx context.Context) error {
-	r.say("restore")
-	for _, replica := range r.site.Replicas {
+func (r *restoration) restoreDump(ctx context.Context) error {
+	r.logf("restore")
+	for _, replica := range r.system.Replicas {
 		if err := replica.Stop(ctx); err != nil {
 			return err
 		}
 	}
-	if err := r.tool(ctx, "pg_restore", "--clean", "--if-exists", "--single-transaction",
-		"-d", r.site.Postgres.AdminURL(), r.dump); err != nil {
+	if err := r.pgTool(ctx, "pg_restore", "--clean", "--if-exists", "--single-transaction",
+		"-d", r.system.Postgres.AdminURL(), r.dump); err != nil {
 		return err
 	}
-	r.site.db.Reset()
-	r.site.operator.db.Reset()
-	rows, err := r.site.db.Query(ctx, `SELECT id FROM reservation_events`)
+	r.system.db.Reset()
+	r.system.operator.db.Reset()
+	rows, err := r.system.db.Query(ctx, `SELECT id FROM reservation_events`)
 	if err != nil {
 		return err
 	}
@@ -183,23 +183,23 @@ func (r *restoration) restoreIt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.site.startAll(ctx); err != nil {
+	if err := r.system.startAll(ctx); err != nil {
 		return err
 	}
-	return r.keptUntilDump(ctx)
+	return r.checkDump(ctx)
 }
 
 // keptUntilDump checks that all that was acknowledged before the dump is there, and that no rule is
 // broken.
-func (r *restoration) keptUntilDump(ctx context.Context) error {
-	w, err := r.site.readAll(ctx)
+func (r *restoration) checkDump(ctx context.Context) error {
+	w, err := r.system.readState(ctx)
 	if err != nil {
 		return err
 	}
 	n := 0
 	for _, ops := range r.load.history.all() {
 		for _, o := range ops {
-			if o.Act == read || !o.done() || o.Return > r.dumped {
+			if o.Kind == read || !o.done() || o.Return > r.dumped {
 				continue
 			}
 			n++
@@ -211,7 +211,7 @@ func (r *restoration) keptUntilDump(ctx context.Context) error {
 	if n == 0 {
 		r.after.found.add(checkActivity, "nothing was acknowledged before the dump: that is no test")
 	}
-	broken, err := storetest.Violations(ctx, r.site.Postgres.AdminURL(), r.plan.speed())
+	broken, err := storetest.Violations(ctx, r.system.Postgres.AdminURL(), r.plan.speed())
 	for _, b := range broken {
 		r.after.found.add(checkRules, "after the restore: %s", b)
 	}
@@ -220,16 +220,16 @@ func (r *restoration) keptUntilDump(ctx context.Context) error {
 
 // afterIt is the second history: from what was restored on, by the clients that the restored
 // database knows.
-func (r *restoration) afterIt(ctx context.Context, fast storetest.Clock) error {
-	r.site.clock = fast // which the dump has, and which has gone on
+func (r *restoration) runAfter(ctx context.Context, fast storetest.Clock) error {
+	r.system.clock = fast // which the dump has, and which has gone on
 	l := r.load
 	h := newHistory(clients, &r.after.found)
-	l.history, r.site.operator.reads = h, nil
-	if err := r.takeOver(ctx, h); err != nil {
+	l.history, r.system.operator.reads = h, nil
+	if err := r.adoptReservations(ctx, h); err != nil {
 		return err
 	}
 	old := l.streams
-	l.streams = openStreamsAfter(ctx, l.clients, old.mails)
+	l.streams = openStreamsAfter(ctx, l.clients, old.subscriptions)
 	defer l.streams.end()
 	living, stop := context.WithCancel(ctx)
 	l.stop = stop
@@ -237,16 +237,16 @@ func (r *restoration) afterIt(ctx context.Context, fast storetest.Clock) error {
 	for _, c := range l.clients {
 		l.all.Go(func() { l.live(living, c) })
 	}
-	var bearers sync.WaitGroup
-	bearing, ended := context.WithCancel(ctx)
-	for _, c := range r.late {
-		bearers.Go(func() { r.bear(bearing, c) })
+	var callers sync.WaitGroup
+	calling, ended := context.WithCancel(ctx)
+	for _, c := range r.lostClients {
+		callers.Go(func() { r.callWithOldToken(calling, c) })
 	}
 	err := r.register(ctx)
-	r.measureCalm(ctx, r.after, h)
-	pause(ctx, r.plan.duration/3)
+	r.measureBase(ctx, r.after, h)
+	sleep(ctx, r.plan.duration/3)
 	ended()
-	bearers.Wait()
+	callers.Wait()
 	if err != nil {
 		return err
 	}
@@ -255,9 +255,9 @@ func (r *restoration) afterIt(ctx context.Context, fast storetest.Clock) error {
 	}
 	for _, ops := range h.all() {
 		for _, o := range ops {
-			if o.Call > 0 && o.done() && r.ids[o.Act][o.Reservation] {
+			if o.Call > 0 && o.done() && r.ids[o.Kind][o.Reservation] {
 				r.after.found.add(checkAnswers,
-					"%s got the id %d, which had been given before the restore", o.Act, o.Reservation)
+					"%s got the id %d, which had been given before the restore", o.Kind, o.Reservation)
 			}
 		}
 	}
@@ -265,17 +265,17 @@ func (r *restoration) afterIt(ctx context.Context, fast storetest.Clock) error {
 		r.after.found.add(checkActivity,
 			"no call with a token of a person who is no longer there had an answer: that is no test")
 	}
-	return r.notified(ctx)
+	return r.checkNotifications(ctx)
 }
 
 // takeOver has the clients begin with the reservations that the restored database has of them.
-func (r *restoration) takeOver(ctx context.Context, h *history) error {
+func (r *restoration) adoptReservations(ctx context.Context, h *history) error {
 	byUser := map[int64]*client{}
 	for _, c := range r.load.clients {
 		c.history, c.mine, c.visit = h, nil, visit{}
 		byUser[c.User.GetId()] = c
 	}
-	rows, err := r.site.db.Query(ctx, `
+	rows, err := r.system.db.Query(ctx, `
 		SELECT id, seat_id, user_id, lower(during), upper(during) FROM reservations
 		WHERE seat_id = ANY($1) AND status = 'CONFIRMED'`, r.load.plans)
 	if err != nil {
@@ -288,7 +288,7 @@ func (r *restoration) takeOver(ctx context.Context, h *history) error {
 		b.start, b.end = b.start.UTC(), b.end.UTC()
 		c.mine = append(c.mine, b)
 		h.parts[c.number].ops = append(h.parts[c.number].ops, op{
-			Client: c.number, Act: book, User: user, Seat: b.seat, Start: b.start, End: b.end, Reservation: b.id,
+			Client: c.number, Kind: book, User: user, Seat: b.seat, Start: b.start, End: b.end, Reservation: b.id,
 		})
 		return nil
 	})
@@ -296,12 +296,12 @@ func (r *restoration) takeOver(ctx context.Context, h *history) error {
 }
 
 // openStreamsAfter opens the subscriptions of clients that have had notifications before.
-func openStreamsAfter(ctx context.Context, clients []*client, before []*mail) *streams {
+func openStreamsAfter(ctx context.Context, clients []*client, before []*subscription) *streams {
 	s := &streams{}
 	ctx, s.stop = context.WithCancel(ctx)
 	for i, c := range clients {
-		m := &mail{client: c, ids: before[i].got()}
-		s.mails = append(s.mails, m)
+		m := &subscription{client: c, ids: before[i].got()}
+		s.subscriptions = append(s.subscriptions, m)
 		s.all.Go(func() { m.read(ctx) })
 	}
 	return s
@@ -309,11 +309,11 @@ func openStreamsAfter(ctx context.Context, clients []*client, before []*mail) *s
 
 // bear calls with the token of a person whom the restored database does not know, until ctx ends:
 // each call must be refused, also when others have registered, who may have got the same id.
-func (r *restoration) bear(ctx context.Context, late *e2e.Client) {
+func (r *restoration) callWithOldToken(ctx context.Context, user *e2e.Client) {
 	conns := r.load.clients[0].conns
 	for n := 0; ctx.Err() == nil; n++ {
-		tryCtx, end := context.WithTimeout(ctx, patience)
-		api := late.WithConn(conns[n%len(conns)])
+		tryCtx, end := context.WithTimeout(ctx, tryTimeout)
+		api := user.WithConn(conns[n%len(conns)])
 		var err error
 		if n%2 == 0 {
 			_, err = api.Reservations.GetReservations(tryCtx, &dlsmsv1.GetReservationsRequest{})
@@ -326,25 +326,25 @@ func (r *restoration) bear(ctx context.Context, late *e2e.Client) {
 		case ctx.Err() != nil:
 		case err == nil:
 			r.after.found.add(checkAnswers,
-				"the token of user %d, who is not in the restored database, was accepted", late.User.GetId())
+				"the token of user %d, who is not in the restored database, was accepted", user.User.GetId())
 		case strings.HasPrefix(refusal.Reason, "TOKEN_"):
 			r.refused.Add(1)
 		case !lost(refusal) && refusal.Reason != "OVERLOADED":
 			r.after.found.add(checkAnswers,
-				"the token of user %d, who is not in the restored database: %v", late.User.GetId(), err)
+				"the token of user %d, who is not in the restored database: %v", user.User.GetId(), err)
 		}
-		pause(ctx, retryAfter)
+		sleep(ctx, retryAfter)
 	}
 }
 
 // register has as many people register as the restore made unknown, and each of them book: what the
 // latecomers' tokens open, if ids are given twice, is theirs.
 func (r *restoration) register(ctx context.Context) error {
-	seats, err := r.site.furnish(ctx, "restored", latecomers)
+	seats, err := r.system.addBranch(ctx, "restored", lostUsers)
 	if err != nil {
 		return err
 	}
-	for i := range latecomers {
+	for i := range lostUsers {
 		c, err := signUp(ctx, r.load.clients[0].conns, fmt.Sprintf("new-%d", i))
 		if err != nil {
 			return err
@@ -353,7 +353,7 @@ func (r *restoration) register(ctx context.Context) error {
 			r.after.found.add(checkAnswers,
 				"a person who registered after the restore got the id %d, which had been given before it", c.User.GetId())
 		}
-		start := r.site.clock.At(time.Now()).Add(24 * time.Hour).Truncate(time.Second)
+		start := r.system.clock.At(time.Now()).Add(24 * time.Hour).Truncate(time.Second)
 		if _, err := c.Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{
 			SeatId: seats[i], StartTime: timestamppb.New(start), EndTime: timestamppb.New(start.Add(time.Hour)),
 		}); err != nil {
@@ -365,15 +365,15 @@ func (r *restoration) register(ctx context.Context) error {
 
 // notified checks that each client was told of each event after the restore, once and in order,
 // though it asked for what comes after an id that the restored database had not given yet.
-func (r *restoration) notified(ctx context.Context) error {
+func (r *restoration) checkNotifications(ctx context.Context) error {
 	due := time.Now().Add(settleTime)
-	for i, m := range r.load.streams.mails {
+	for i, m := range r.load.streams.subscriptions {
 		for {
-			all, want, err := m.compare(ctx, r.site)
+			all, want, err := m.compare(ctx, r.system)
 			if err != nil {
 				return err
 			}
-			got := all[r.mails[i]:]
+			got := all[r.subscriptions[i]:]
 			want = slices.DeleteFunc(want, func(id int64) bool { return r.restored[id] })
 			if slices.Equal(got, want) {
 				r.after.notifications += int64(len(got))
@@ -385,7 +385,7 @@ func (r *restoration) notified(ctx context.Context) error {
 					m.client.User.GetId(), len(got), len(want), got, want)
 				break
 			}
-			pause(ctx, retryAfter)
+			sleep(ctx, retryAfter)
 		}
 	}
 	if r.after.notifications == 0 && r.after.found.count() == 0 {
@@ -395,7 +395,7 @@ func (r *restoration) notified(ctx context.Context) error {
 }
 
 // tool runs a program of Postgres.
-func (r *restoration) tool(ctx context.Context, name string, args ...string) error {
+func (r *restoration) pgTool(ctx context.Context, name string, args ...string) error {
 	var said bytes.Buffer
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stderr = &said
@@ -413,13 +413,13 @@ const restoreTime = time.Minute
 
 // restored: what was acknowledged before the dump is there, nobody gets at what is another's, and
 // all goes on.
-func restored(ctx context.Context, l *lab) error {
+func restored(ctx context.Context, l *trialRun) error {
 	n := l.times(5)
 	var found []violation
 	var refused, notifications, acknowledged int64
 	for range n {
-		p := &plan{binary: l.binary, duration: max(l.lasting(restoreTime), 30*time.Second), seed: l.chance.Uint64()}
-		r, err := p.restore(ctx, l.say)
+		p := &plan{binary: l.binary, duration: max(l.lasting(restoreTime), 30*time.Second), seed: l.rng.Uint64()}
+		r, err := p.restore(ctx, l.logf)
 		if err != nil {
 			return err
 		}
@@ -428,11 +428,11 @@ func restored(ctx context.Context, l *lab) error {
 		acknowledged += r.before.acknowledged + r.after.acknowledged
 	}
 	for _, v := range found {
-		l.say("%s", v)
+		l.logf("%s", v)
 	}
 	what := fmt.Sprintf("restored from a dump %d times, %d acknowledged writes, %d notifications after it, "+
 		"%d calls of people who are no longer there: ", n, acknowledged, notifications, refused)
-	l.figure(what+"violations", "0", len(found) == 0, "%d", len(found))
+	l.row(what+"violations", "0", len(found) == 0, "%d", len(found))
 	return nil
 }
 

@@ -25,9 +25,9 @@ type result struct {
 	clock     storetest.Clock // of the system, while there were faults
 
 	// calm is how many operations a second there were before the first fault, calmUntil when that was, and calmOperations how many by then.
-	calm           float64
-	calmUntil      time.Duration
-	calmOperations int64
+	baseRate       float64
+	baseUntil      time.Duration
+	baseOperations int64
 	// frozenFor is for how long a replica was frozen, and frozenOperations how many there were then. Only the lane of processes
 	// writes them.
 	frozenFor        time.Duration
@@ -49,7 +49,7 @@ type result struct {
 	found violations
 
 	mu      sync.Mutex
-	byKind  map[string]*tally
+	byKind  map[string]*faultStats
 	outages []span // of Postgres, for some replica
 	broken  []span // of processes and connections
 
@@ -58,7 +58,7 @@ type result struct {
 }
 
 func newResult(ctx context.Context, p *plan) *result {
-	return &result{plan: p, commit: commit(ctx), byKind: map[string]*tally{}}
+	return &result{plan: p, commit: commit(ctx), byKind: map[string]*faultStats{}}
 }
 
 // span is a time of the run.
@@ -68,15 +68,15 @@ type span struct{ from, until time.Duration }
 func (s span) touches(call, ret time.Duration) bool { return s.from <= ret && call <= s.until }
 
 // tally is what is known of one kind of fault.
-type tally struct {
+type faultStats struct {
 	n       int
 	slowest time.Duration
 }
 
 // wasAway notes that a fault of a process or a connection was in force, which may have kept a replica from Postgres. Its
 // connections may take a while longer than its clients do to be back.
-func (r *result) wasAway(k kind, from, until time.Duration) {
-	if k.lane == operators {
+func (r *result) recordOutage(k fault, from, until time.Duration) {
+	if k.target == operators {
 		return
 	}
 	r.mu.Lock()
@@ -101,7 +101,7 @@ func (r *result) fault(kind string, recovery time.Duration) {
 	defer r.mu.Unlock()
 	t := r.byKind[kind]
 	if t == nil {
-		t = &tally{}
+		t = &faultStats{}
 		r.byKind[kind] = t
 	}
 	t.n++
@@ -122,7 +122,7 @@ func (r *result) faults() (n int) {
 const (
 	floor     = 100
 	floorPart = 0.1
-	calmFloor = 50
+	baseFloor = 50
 )
 
 // A run of proofTime or more is meant as a proof, and a proof takes so many operations and faults.
@@ -135,7 +135,7 @@ const (
 // rate is how many operations a second there were from the first fault on, without the time in which a replica was frozen: each
 // call that nginx passes to it takes as long as a client's patience.
 func (r *result) rate() float64 {
-	return float64(r.operations-r.calmOperations-r.frozenOperations) / (r.lasted - r.calmUntil - r.frozenFor).Seconds()
+	return float64(r.operations-r.baseOperations-r.frozenOperations) / (r.lasted - r.baseUntil - r.frozenFor).Seconds()
 }
 
 // leastThawed is how long a run has to last without a frozen replica, or else there is no rate to judge.
@@ -145,9 +145,9 @@ const leastThawed = 2 * time.Second
 func (r *result) count(h *history) {
 	r.operations, r.reads, r.refused, r.tries = h.ops.Load(), h.reads.Load(), h.refused.Load(), h.tries.Load()
 	r.unsure, r.unknown = h.unsure.Load(), h.unknown.Load()
-	slow := r.rate() < min(floor, floorPart*r.calm) && r.lasted-r.calmUntil-r.frozenFor >= leastThawed
-	if r.calm < calmFloor || slow {
-		r.found.add(checkActivity, "%.0f operations a second, %.0f before the first fault: that is no test", r.rate(), r.calm)
+	slow := r.rate() < min(floor, floorPart*r.baseRate) && r.lasted-r.baseUntil-r.frozenFor >= leastThawed
+	if r.baseRate < baseFloor || slow {
+		r.found.add(checkActivity, "%.0f operations a second, %.0f before the first fault: that is no test", r.rate(), r.baseRate)
 	}
 }
 
@@ -162,7 +162,7 @@ func (r *result) checkConflicts() {
 // and longEnough in any case: beyond that the edits stop the readers. It takes leastEditReads to say so.
 const (
 	mostSlower     = 10
-	longEnough     = 500 * time.Millisecond
+	slowRead       = 500 * time.Millisecond
 	leastEditReads = 200
 )
 
@@ -171,7 +171,7 @@ func (r *result) checkEdits(h *history, reads []op) {
 	var before, during []call
 	for _, ops := range h.all() {
 		for _, o := range ops {
-			if o.Act == read && o.Return < r.calmUntil {
+			if o.Kind == read && o.Return < r.baseUntil {
 				before = append(before, call{took: o.Return - o.Call})
 			}
 		}
@@ -184,7 +184,7 @@ func (r *result) checkEdits(h *history, reads []op) {
 	usual, slow := quantile(before, 0.99), quantile(during, 0.99)
 	r.editReads = fmt.Sprintf("%d looks, of which %d with no other fault beside: P99 %s, %s before the first fault",
 		len(reads), len(during), slow.Round(time.Millisecond), usual.Round(time.Millisecond))
-	if len(during) >= leastEditReads && slow > max(longEnough, mostSlower*usual) {
+	if len(during) >= leastEditReads && slow > max(slowRead, mostSlower*usual) {
 		r.found.add(checkActivity, "reads stood still while the catalog was edited: %s", r.editReads)
 	}
 }
@@ -193,30 +193,30 @@ func (r *result) checkEdits(h *history, reads []op) {
 func (r *result) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nDL-SMS under faults: commit %s, seed %d, %s, %d clients\n\n", r.commit, r.plan.seed, r.lasted.Round(time.Second), clients)
-	line := func(what, format string, args ...any) {
+	row := func(what, format string, args ...any) {
 		fmt.Fprintf(&b, "| %s | %s |\n", what, fmt.Sprintf(format, args...))
 	}
 	fmt.Fprint(&b, "| | |\n|---|---|\n")
-	line("operations", "%d, %.0f a second, %.0f before the first fault, in %d tries", r.operations, r.rate(), r.calm, r.tries)
-	line("of these acknowledged writes", "%d, of which %d are not there", r.acknowledged+r.missing, r.missing)
-	line("refused", "%d, of which %d conflicts over a seat, %d of plans as their user was busy", r.refused, r.conflicts, r.busy)
-	line("reads of a seat checked", "%d, of which %d had to be fresh; %d were as of an earlier time, as they said", r.reads, r.judgedReads, r.oldReads)
-	line("without an answer at some try", "%d answered by a later try, %d never answered", r.unsure, r.unknown)
-	line("resolved by looking them up", "%d were done, %d were not", r.resolvedDone, r.resolvedNot)
-	line("linearizability", "%d operations on %d seat-days, %d not linearizable", r.linear.operations, r.linear.partitions, len(r.linear.broken))
+	row("operations", "%d, %.0f a second, %.0f before the first fault, in %d tries", r.operations, r.rate(), r.baseRate, r.tries)
+	row("of these acknowledged writes", "%d, of which %d are not there", r.acknowledged+r.missing, r.missing)
+	row("refused", "%d, of which %d conflicts over a seat, %d of plans as their user was busy", r.refused, r.conflicts, r.busy)
+	row("reads of a seat checked", "%d, of which %d had to be fresh; %d were as of an earlier time, as they said", r.reads, r.judgedReads, r.oldReads)
+	row("without an answer at some try", "%d answered by a later try, %d never answered", r.unsure, r.unknown)
+	row("resolved by looking them up", "%d were done, %d were not", r.resolvedDone, r.resolvedNot)
+	row("linearizability", "%d operations on %d seat-days, %d not linearizable", r.linear.operations, r.linear.partitions, len(r.linear.broken))
 	var transitions []string
 	for _, kind := range slices.Sorted(maps.Keys(r.transitions)) {
 		transitions = append(transitions, fmt.Sprintf("%d %s", r.transitions[kind], kind))
 	}
-	line("transitions", "%s", strings.Join(transitions, ", "))
-	line("streams", "%d notifications over streams opened %d times, %d streams that did not bring what there is", r.notifications, r.opened, r.wrongStreams)
-	line("all that was due done", "%s after the last fault", r.settled.Round(time.Millisecond))
-	line("bad rows by an operator", "%s", r.badRows)
-	line("edits of the catalog", "%d, %s", r.edits, r.editReads)
-	line("faults", "%d", r.faults())
-	line("violations", "%d", r.found.count())
+	row("transitions", "%s", strings.Join(transitions, ", "))
+	row("streams", "%d notifications over streams opened %d times, %d streams that did not bring what there is", r.notifications, r.opened, r.wrongStreams)
+	row("all that was due done", "%s after the last fault", r.settled.Round(time.Millisecond))
+	row("bad rows by an operator", "%s", r.badRows)
+	row("edits of the catalog", "%d, %s", r.edits, r.editReads)
+	row("faults", "%d", r.faults())
+	row("violations", "%d", r.found.count())
 	if r.plan.duration >= proofTime && (r.operations < proofOperations || r.faults() < proofFaults) {
-		line("fewer than a proof takes", "%d operations and %d faults: a longer DURATION has them", proofOperations, proofFaults)
+		row("fewer than a proof takes", "%d operations and %d faults: a longer DURATION has them", proofOperations, proofFaults)
 	}
 	fmt.Fprint(&b, "\n| fault | times | slowest recovery |\n|---|---|---|\n")
 	for _, name := range slices.Sorted(maps.Keys(r.byKind)) {

@@ -25,12 +25,12 @@ type plan struct {
 	dir      string
 	duration time.Duration
 	seed     uint64
-	kinds    []kind
+	faults   []fault
 	postgres map[string]string // settings, for a run that must find something
 	quiet    bool
 	// rest is how long each client rests, at most, between two things; watch looks at the system meanwhile.
 	rest  time.Duration
-	watch func(context.Context, *site)
+	watch func(context.Context, *system)
 }
 
 const (
@@ -46,8 +46,8 @@ func (p *plan) faultsLike(pattern string) error {
 	if err != nil {
 		return fmt.Errorf("-faults: %w", err)
 	}
-	p.kinds = slices.DeleteFunc(kinds(), func(k kind) bool { return !only.MatchString(k.name) })
-	if len(p.kinds) == 0 {
+	p.faults = slices.DeleteFunc(allFaults(), func(k fault) bool { return !only.MatchString(k.name) })
+	if len(p.faults) == 0 {
 		return fmt.Errorf("-faults: no kind of fault is like %q", pattern)
 	}
 	return nil
@@ -60,14 +60,14 @@ func (p *plan) speed() int {
 // run does what the plan says and checks what came of it.
 func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	r = newResult(ctx, p)
-	say := func(format string, args ...any) {
+	logf := func(format string, args ...any) {
 		if !p.quiet {
 			fmt.Fprintf(out, "%6s  "+format+"\n", append([]any{time.Since(r.began).Round(time.Second)}, args...)...)
 		}
 	}
 	r.began = time.Now()
-	say("starting DL-SMS, seed %d", p.seed)
-	s, err := startSite(ctx, stack.Config{Binary: p.binary, PostgresSettings: p.postgres}, p.speed(), true)
+	logf("starting DL-SMS, seed %d", p.seed)
+	s, err := startSystem(ctx, stack.Config{Binary: p.binary, PostgresSettings: p.postgres}, p.speed(), true)
 	if err != nil {
 		return r, err
 	}
@@ -79,7 +79,7 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 		}
 		if l != nil && p.dir != "" && (err != nil || r.found.count() > 0) {
 			kept, failed := r.keep(l.history, err)
-			say("what the clients did is in %s", kept)
+			logf("what the clients did is in %s", kept)
 			err = errors.Join(err, failed)
 		}
 	}()
@@ -89,26 +89,26 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	defer l.streams.end()
 	defer l.end()
 	r.planSeats = l.plans
-	say("%d clients, and no fault yet", clients)
-	pause(ctx, warmUp)
+	logf("%d clients, and no fault yet", clients)
+	sleep(ctx, warmUp)
 	before := l.history.ops.Load()
-	pause(ctx, calmTime)
-	r.calm = float64(l.history.ops.Load()-before) / calmTime.Seconds()
-	r.calmUntil, r.calmOperations = l.history.since(), l.history.ops.Load()
-	say("%d clients, faults for %s, a minute of the system's is %s", clients, p.duration, time.Minute/time.Duration(p.speed()))
+	sleep(ctx, baseTime)
+	r.baseRate = float64(l.history.ops.Load()-before) / baseTime.Seconds()
+	r.baseUntil, r.baseOperations = l.history.since(), l.history.ops.Load()
+	logf("%d clients, faults for %s, a minute of the system's is %s", clients, p.duration, time.Minute/time.Duration(p.speed()))
 
-	faults, stop := context.WithTimeout(ctx, p.duration)
+	faulty, stop := context.WithTimeout(ctx, p.duration)
 	defer stop()
 	var watching sync.WaitGroup
 	if p.watch != nil {
-		watching.Go(func() { p.watch(faults, s) })
+		watching.Go(func() { p.watch(faulty, s) })
 	}
 	watching.Go(func() {
-		every(faults, progressEvery, func() {
-			say("%d operations, %d refused, %d faults", l.history.ops.Load(), l.history.refused.Load(), r.faults())
+		every(faulty, progressEvery, func() {
+			logf("%d operations, %d refused, %d faults", l.history.ops.Load(), l.history.refused.Load(), r.faults())
 		})
 	})
-	if err := r.breakThings(faults, s, l.history); err != nil {
+	if err := r.injectFaults(faulty, s, l.history); err != nil {
 		return r, err
 	}
 	watching.Wait()
@@ -117,7 +117,7 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	}
 	r.lasted = l.history.since()
 	l.end()
-	say("the clients have stopped, and what they saw is checked")
+	logf("the clients have stopped, and what they saw is checked")
 	// From here on time goes as ours does, so that what is due can be done.
 	r.clock = s.clock
 	if err := s.setClock(ctx, s.clock.At(time.Now()), 1); err != nil {
@@ -131,23 +131,23 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 }
 
 // calmTime is for how long clients are looked at before the first fault.
-const calmTime = 3 * time.Second
+const baseTime = 3 * time.Second
 
 const progressEvery = 10 * time.Second
 
 // breakThings breaks one process after the other until ctx ends, and heals each. At the same time it does so with
 // connections, and an operator makes one mistake after the other.
-func (r *result) breakThings(ctx context.Context, s *site, h *history) error {
+func (r *result) injectFaults(ctx context.Context, s *system, h *history) error {
 	running, ctx := errgroup.WithContext(ctx)
-	for lane := range lanes {
-		kinds := slices.DeleteFunc(slices.Clone(r.plan.kinds), func(k kind) bool { return k.lane != lane })
-		if len(kinds) == 0 {
+	for target := range targets {
+		faults := slices.DeleteFunc(slices.Clone(r.plan.faults), func(k fault) bool { return k.target != target })
+		if len(faults) == 0 {
 			continue
 		}
-		chance := rand.New(rand.NewPCG(r.plan.seed, uint64(1000+lane)))
+		rng := rand.New(rand.NewPCG(r.plan.seed, uint64(1000+target)))
 		running.Go(func() error {
 			for ctx.Err() == nil {
-				if err := r.breakOne(ctx, s, h, draw(kinds, chance), chance); err != nil {
+				if err := r.injectFault(ctx, s, h, draw(faults, rng), rng); err != nil {
 					return err
 				}
 			}
@@ -164,10 +164,10 @@ func (r *result) breakThings(ctx context.Context, s *site, h *history) error {
 // mostRecovery is how long clients may be without an answer once a fault is healed, whatever else is broken at the time.
 const mostRecovery = 15 * time.Second
 
-func (r *result) breakOne(ctx context.Context, s *site, h *history, k kind, chance *rand.Rand) error {
+func (r *result) injectFault(ctx context.Context, s *system, h *history, k fault, rng *rand.Rand) error {
 	whole := context.WithoutCancel(ctx)
 	began := h.since()
-	heal, err := k.begin(whole, s, chance)
+	heal, err := k.inject(whole, s, rng)
 	if err != nil {
 		return fmt.Errorf("%s: %w", k.name, err)
 	}
@@ -176,7 +176,7 @@ func (r *result) breakOne(ctx context.Context, s *site, h *history, k kind, chan
 		lasts = whole
 		r.freezes.Add(1)
 	}
-	pause(lasts, k.least+time.Duration(chance.Int64N(int64(k.most-k.least)+1)))
+	sleep(lasts, k.least+time.Duration(rng.Int64N(int64(k.most-k.least)+1)))
 	err = heal(whole)
 	if k.freezes() {
 		r.thawed.Store(int64(h.since()))
@@ -190,19 +190,19 @@ func (r *result) breakOne(ctx context.Context, s *site, h *history, k kind, chan
 		r.frozenFor += healed - began
 		r.frozenOperations += h.ops.Load() - operations
 	}
-	defer func(from time.Duration) { r.wasAway(k, from, h.since()) }(began)
-	look := time.NewTicker(5 * time.Millisecond)
-	defer look.Stop()
+	defer func(from time.Duration) { r.recordOutage(k, from, h.since()) }(began)
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
 	for !h.allServed(healed) {
 		// While a replica is frozen, a client may have the bad luck that all its tries go there: it is judged after that.
 		if r.freezes.Load() == 0 && h.since()-max(healed, time.Duration(r.thawed.Load())) > mostRecovery {
 			r.found.add(checkLiveness, "%s after %q was healed, there are clients without an answer", mostRecovery, k.name)
 			break
 		}
-		<-look.C
+		<-ticker.C
 	}
 	r.fault(k.name, h.since()-healed)
-	pause(ctx, time.Duration(chance.Int64N(int64(400*time.Millisecond))))
+	sleep(ctx, time.Duration(rng.Int64N(int64(400*time.Millisecond))))
 	return nil
 }
 

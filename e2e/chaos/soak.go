@@ -16,12 +16,12 @@ import (
 const soakTime = time.Hour
 
 // vital is something of a process that must not grow with time, and by how much it may differ: a share, and a number.
-type vital struct {
+type resource struct {
 	what, metric string
 	share, more  float64
 }
 
-var vitals = []vital{
+var resources = []resource{
 	{"goroutines", "go_goroutines", 1.1, 30},
 	{"open files", "process_open_fds", 1.1, 10},
 	{"memory, MiB", "process_resident_memory_bytes", 1.15, 0},
@@ -31,14 +31,14 @@ var vitals = []vital{
 type sample []float64
 
 // soak: an hour at half load, with all faults that leave the replicas alive. What grows in them then is a leak.
-func soak(ctx context.Context, l *lab) error {
-	p := &plan{binary: l.binary, dir: historyDir, duration: l.lasting(soakTime), seed: l.chance.Uint64(), rest: 40 * time.Millisecond}
-	p.kinds = slices.DeleteFunc(kinds(), func(k kind) bool { return regexp.MustCompile(`^replica (killed|restarted)`).MatchString(k.name) })
+func soak(ctx context.Context, l *trialRun) error {
+	p := &plan{binary: l.binary, dir: historyDir, duration: l.lasting(soakTime), seed: l.rng.Uint64(), rest: 40 * time.Millisecond}
+	p.faults = slices.DeleteFunc(allFaults(), func(k fault) bool { return regexp.MustCompile(`^replica (killed|restarted)`).MatchString(k.name) })
 	var samples [replicas][]sample
-	p.watch = func(ctx context.Context, s *site) {
+	p.watch = func(ctx context.Context, s *system) {
 		every(ctx, p.duration/200, func() {
 			for i := range samples {
-				if now, err := s.vitals(ctx, i); err == nil { // it may stand still
+				if now, err := s.resources(ctx, i); err == nil { // it may stand still
 					samples[i] = append(samples[i], now)
 				}
 			}
@@ -49,23 +49,23 @@ func soak(ctx context.Context, l *lab) error {
 		return err
 	}
 	what := fmt.Sprintf("soak of %s, %d operations, %d faults: ", p.duration, r.operations, r.faults())
-	l.figure(what+"violations", "0", r.found.count() == 0, "%d", r.found.count())
+	l.row(what+"violations", "0", r.found.count() == 0, "%d", r.found.count())
 	for _, v := range r.found.list() {
-		l.say("%s", v)
+		l.logf("%s", v)
 	}
-	for k, v := range vitals {
+	for k, v := range resources {
 		flat := true
-		var told []string
+		var summary []string
 		for i := range samples {
 			quarter := len(samples[i]) / 4
 			if quarter == 0 {
 				return fmt.Errorf("replica %d told its vitals %d times only: that is no test", i, len(samples[i]))
 			}
-			early, late := median(samples[i][quarter:2*quarter], k), median(samples[i][3*quarter:], k)
-			flat = flat && late <= v.share*early+v.more
-			told = append(told, fmt.Sprintf("%.0f to %.0f", early, late))
+			early, lost := median(samples[i][quarter:2*quarter], k), median(samples[i][3*quarter:], k)
+			flat = flat && lost <= v.share*early+v.more
+			summary = append(summary, fmt.Sprintf("%.0f to %.0f", early, lost))
 		}
-		l.figure(what+v.what+" of each replica, from the second quarter to the last", "flat", flat, "%s", strings.Join(told, ", "))
+		l.row(what+v.what+" of each replica, from the second quarter to the last", "flat", flat, "%s", strings.Join(summary, ", "))
 	}
 	return nil
 }
@@ -80,9 +80,9 @@ func median(samples []sample, k int) float64 {
 }
 
 // vitals asks a replica for its own.
-func (s *site) vitals(ctx context.Context, replica int) (sample, error) {
-	names := make([]string, len(vitals))
-	for i, v := range vitals {
+func (s *system) resources(ctx context.Context, replica int) (sample, error) {
+	names := make([]string, len(resources))
+	for i, v := range resources {
 		names[i] = v.metric
 	}
 	now, err := s.metrics(ctx, replica, names...)
@@ -95,8 +95,8 @@ func (s *site) vitals(ctx context.Context, replica int) (sample, error) {
 }
 
 // metrics asks a replica for some, which have no labels, and fails unless all are there.
-func (s *site) metrics(ctx context.Context, replica int, names ...string) ([]float64, error) {
-	ctx, end := context.WithTimeout(ctx, patience)
+func (s *system) metrics(ctx context.Context, replica int, names ...string) ([]float64, error) {
+	ctx, end := context.WithTimeout(ctx, tryTimeout)
 	defer end()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.AdminAddr(replica)+"/metrics", nil)
 	if err != nil {
@@ -107,15 +107,15 @@ func (s *site) metrics(ctx context.Context, replica int, names ...string) ([]flo
 		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	told := map[string]string{}
+	summary := map[string]string{}
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
 		name, value, _ := strings.Cut(lines.Text(), " ")
-		told[name] = value
+		summary[name] = value
 	}
 	values := make([]float64, len(names))
 	for i, name := range names {
-		if values[i], err = strconv.ParseFloat(told[name], 64); err != nil {
+		if values[i], err = strconv.ParseFloat(summary[name], 64); err != nil {
 			return nil, fmt.Errorf("metric %s of replica %d: %w", name, replica, err)
 		}
 	}
@@ -123,8 +123,8 @@ func (s *site) metrics(ctx context.Context, replica int, names ...string) ([]flo
 }
 
 // falls waits until a metric of all replicas together is as low as that, and returns what it came to and how long that took.
-func (s *site) falls(ctx context.Context, metric string, to int, within time.Duration) (n int, took time.Duration, err error) {
-	for began := time.Now(); ; pause(ctx, retryAfter) {
+func (s *system) waitForTotal(ctx context.Context, metric string, to int, within time.Duration) (n int, took time.Duration, err error) {
+	for began := time.Now(); ; sleep(ctx, retryAfter) {
 		n, err = s.total(ctx, metric)
 		took = time.Since(began)
 		if err != nil || n <= to || took > within {
@@ -134,7 +134,7 @@ func (s *site) falls(ctx context.Context, metric string, to int, within time.Dur
 }
 
 // total returns the sum of a metric of all replicas.
-func (s *site) total(ctx context.Context, metric string) (n int, err error) {
+func (s *system) total(ctx context.Context, metric string) (n int, err error) {
 	for i := range s.Replicas {
 		values, err := s.metrics(ctx, i, metric)
 		if err != nil {

@@ -48,9 +48,9 @@ type loadOptions struct {
 }
 
 // startSteady sets users going.
-func startSteady(ctx context.Context, s *site, name string, options loadOptions) (*steady, error) {
+func startSteady(ctx context.Context, s *system, name string, options loadOptions) (*steady, error) {
 	users := options.users
-	seats, err := s.furnish(ctx, name, users)
+	seats, err := s.addBranch(ctx, name, users)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (l *steady) live(ctx context.Context, u *e2e.Client, p *steadyPart, seat in
 			return
 		}
 		p.ack(id, false)
-		pause(ctx, rest)
+		sleep(ctx, rest)
 		if !p.persist(ctx, l.began, func(ctx context.Context) error {
 			_, err := u.Reservations.CancelReservation(ctx, &dlsmsv1.CancelReservationRequest{ReservationId: id})
 			return err
@@ -98,7 +98,7 @@ func (l *steady) live(ctx context.Context, u *e2e.Client, p *steadyPart, seat in
 			return
 		}
 		p.ack(id, true)
-		pause(ctx, rest)
+		sleep(ctx, rest)
 	}
 }
 
@@ -108,7 +108,7 @@ func (p *steadyPart) persist(ctx context.Context, began time.Time, f func(contex
 		if p.do(context.WithoutCancel(ctx), began, f) {
 			return true
 		}
-		pause(ctx, retryAfter)
+		sleep(ctx, retryAfter)
 	}
 	return false
 }
@@ -160,7 +160,7 @@ func (l *steady) between(from, until time.Duration) []call {
 }
 
 // good counts those that succeeded.
-func good(calls []call) (n int) {
+func succeeded(calls []call) (n int) {
 	for _, c := range calls {
 		if c.err == nil {
 			n++
@@ -171,7 +171,7 @@ func good(calls []call) (n int) {
 
 // rate is how many calls a second succeeded in a time.
 func (l *steady) rate(from, until time.Duration) float64 {
-	return float64(good(l.between(from, until))) / (until - from).Seconds()
+	return float64(succeeded(l.between(from, until))) / (until - from).Seconds()
 }
 
 // quantile returns how long that part of the calls took at most; 0 of none.
@@ -188,7 +188,7 @@ func quantile(calls []call, part float64) time.Duration {
 }
 
 // slowdown returns the P99 of calls as a ratio to that of the usual ones, and tells of it.
-func slowdown(calls, usual []call) (ratio float64, told string) {
+func slowdown(calls, usual []call) (ratio float64, summary string) {
 	slow, quick := quantile(calls, 0.99), quantile(usual, 0.99)
 	ratio = slow.Seconds() / quick.Seconds()
 	return ratio, fmt.Sprintf("%.2f (%s to %s)", ratio, slow.Round(100*time.Microsecond), quick.Round(100*time.Microsecond))
@@ -210,8 +210,8 @@ func longestGap(calls []call, users int, from, until time.Duration) (gap time.Du
 }
 
 // missing returns how many reservations were acknowledged, and those of them that are not there as they were.
-func (l *steady) missing(ctx context.Context, s *site) (acked int, missing []int64, err error) {
-	w, err := s.readAll(ctx)
+func (l *steady) missing(ctx context.Context, s *system) (acked int, missing []int64, err error) {
+	w, err := s.readState(ctx)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -18,7 +18,7 @@ import (
 // trial breaks one thing many times and measures what a user sees of it.
 type trial struct {
 	name string
-	run  func(context.Context, *lab) error
+	run  func(context.Context, *trialRun) error
 }
 
 func trials() []trial {
@@ -37,27 +37,27 @@ func trials() []trial {
 }
 
 // lab is what a trial works with.
-type lab struct {
+type trialRun struct {
 	binary string
 	scale  float64 // of how often each thing is done
-	chance *rand.Rand
+	rng    *rand.Rand
 	out    io.Writer
 	began  time.Time
 	missed int
 }
 
 // times returns how often to do what is done n times at full scale, and once at least.
-func (l *lab) times(n int) int { return max(1, int(float64(n)*l.scale)) }
+func (l *trialRun) times(n int) int { return max(1, int(float64(n)*l.scale)) }
 
 // lasting returns how long what lasts d at full scale is to last.
-func (l *lab) lasting(d time.Duration) time.Duration { return time.Duration(float64(d) * l.scale) }
+func (l *trialRun) lasting(d time.Duration) time.Duration { return time.Duration(float64(d) * l.scale) }
 
-func (l *lab) say(format string, args ...any) {
+func (l *trialRun) logf(format string, args ...any) {
 	fmt.Fprintf(l.out, "%7s  %s\n", time.Since(l.began).Round(time.Second), fmt.Sprintf(format, args...))
 }
 
 // figure prints a row of the table.
-func (l *lab) figure(what, goal string, met bool, format string, args ...any) {
+func (l *trialRun) row(what, goal string, met bool, format string, args ...any) {
 	verdict := "met"
 	if !met {
 		verdict = "**missed**"
@@ -67,14 +67,14 @@ func (l *lab) figure(what, goal string, met bool, format string, args ...any) {
 }
 
 // site starts a system with the shipped defaults, on which nothing is between.
-func (l *lab) site(ctx context.Context, env map[string]string) (*site, error) {
-	return l.siteOf(ctx, l.binary, env)
+func (l *trialRun) system(ctx context.Context, env map[string]string) (*system, error) {
+	return l.startBinary(ctx, l.binary, env)
 }
 
 // siteOf is site with replicas of another binary.
-func (l *lab) siteOf(ctx context.Context, binary string, env map[string]string) (*site, error) {
-	l.say("starting DL-SMS")
-	return startSite(ctx, stack.Config{Binary: binary, Env: env}, 1, false)
+func (l *trialRun) startBinary(ctx context.Context, binary string, env map[string]string) (*system, error) {
+	l.logf("starting DL-SMS")
+	return startSystem(ctx, stack.Config{Binary: binary, Env: env}, 1, false)
 }
 
 // slowPostgres takes so many milliseconds for each answer, so that it, and not the processors that the load needs too, is what there is too
@@ -82,18 +82,18 @@ func (l *lab) siteOf(ctx context.Context, binary string, env map[string]string) 
 const slowPostgres = `{"type": "latency", "stream": "downstream", "attributes": {"latency": 40}}`
 
 // slowSite is site with a slow Postgres.
-func (l *lab) slowSite(ctx context.Context, env map[string]string) (_ *site, err error) {
-	l.say("starting DL-SMS, with a Postgres that takes 40 ms for each answer")
-	s := &site{proxies: newProxies(), journal: &e2e.LogRecorder{}}
+func (l *trialRun) startSlow(ctx context.Context, env map[string]string) (_ *system, err error) {
+	l.logf("starting DL-SMS, with a Postgres that takes 40 ms for each answer")
+	s := &system{proxies: newProxies(), journal: &e2e.LogRecorder{}}
 	cfg := stack.Config{Binary: l.binary, Env: env}
 	cfg.ProxyURLs = func(databaseURL, redisURL string) (string, string, error) {
-		slow, err := s.toURL("replica-postgres", databaseURL)
+		slow, err := s.proxyURL("replica-postgres", databaseURL)
 		return slow, redisURL, err
 	}
 	if _, err := s.start(ctx, cfg, 1, false); err != nil {
 		return nil, err
 	}
-	if _, err := s.links[0].poison(toxic{"slow", []string{slowPostgres}}); err != nil {
+	if _, err := s.links[0].addToxic(toxic{"slow", []string{slowPostgres}}); err != nil {
 		return nil, errors.Join(err, s.stop())
 	}
 	return s, nil
@@ -104,7 +104,7 @@ func runTrials(ctx context.Context, out io.Writer, binary, only string, scale fl
 	if err != nil {
 		return fmt.Errorf("-only: %w", err)
 	}
-	l := &lab{binary: binary, scale: scale, chance: rand.New(rand.NewPCG(seed, 0)), out: out, began: time.Now()}
+	l := &trialRun{binary: binary, scale: scale, rng: rand.New(rand.NewPCG(seed, 0)), out: out, began: time.Now()}
 	fmt.Fprintf(out, "Trials: commit %s, seed %d\n", commit(ctx), seed)
 	n := 0
 	var failed []error
@@ -113,10 +113,10 @@ func runTrials(ctx context.Context, out io.Writer, binary, only string, scale fl
 			continue
 		}
 		n++
-		l.say("%s", t.name)
+		l.logf("%s", t.name)
 		if err := t.run(ctx, l); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", t.name, err))
-			l.say("could not be carried out: %v", err)
+			l.logf("could not be carried out: %v", err)
 		}
 		if ctx.Err() != nil {
 			break
@@ -140,12 +140,12 @@ const (
 )
 
 // steadily runs f while the steady load is on a system of its own, and tells what the load was before.
-func (l *lab) steadily(ctx context.Context, options loadOptions, f func(s *site, load *steady, before []call) error) (err error) {
-	var s *site
+func (l *trialRun) withSteadyLoad(ctx context.Context, options loadOptions, f func(s *system, load *steady, before []call) error) (err error) {
+	var s *system
 	if options.slowPostgres {
-		s, err = l.slowSite(ctx, nil)
+		s, err = l.startSlow(ctx, nil)
 	} else {
-		s, err = l.siteOf(ctx, cmp.Or(options.binary, l.binary), nil)
+		s, err = l.startBinary(ctx, cmp.Or(options.binary, l.binary), nil)
 	}
 	if err != nil {
 		return err
@@ -160,57 +160,57 @@ func (l *lab) steadily(ctx context.Context, options loadOptions, f func(s *site,
 		return err
 	}
 	defer load.end()
-	pause(ctx, warmUp)
+	sleep(ctx, warmUp)
 	from := load.since()
-	pause(ctx, baseline)
+	sleep(ctx, baseline)
 	before := load.between(from, load.since())
-	l.say("%d users, %.0f calls a second, P99 %s", options.users, float64(len(before))/baseline.Seconds(), quantile(before, 0.99))
+	l.logf("%d users, %.0f calls a second, P99 %s", options.users, float64(len(before))/baseline.Seconds(), quantile(before, 0.99))
 	return f(s, load, before)
 }
 
 // kept ends the load, and holds what was acknowledged against what is there.
-func (l *lab) kept(ctx context.Context, s *site, load *steady, after string) error {
+func (l *trialRun) kept(ctx context.Context, s *system, load *steady, after string) error {
 	load.end()
 	acked, missing, err := load.missing(ctx, s)
 	if err != nil {
 		return err
 	}
-	l.figure("acknowledged bookings lost, "+after, "0", len(missing) == 0 && acked > 0, "%d of %d", len(missing), acked)
+	l.row("acknowledged bookings lost, "+after, "0", len(missing) == 0 && acked > 0, "%d of %d", len(missing), acked)
 	if len(missing) > 0 {
-		l.say("lost: %v", missing)
+		l.logf("lost: %v", missing)
 	}
 	broken, err := storetest.Violations(ctx, s.Postgres.AdminURL(), 1)
 	if err != nil {
 		return err
 	}
-	l.figure("broken rules, "+after, "0", len(broken) == 0, "%d", len(broken))
+	l.row("broken rules, "+after, "0", len(broken) == 0, "%d", len(broken))
 	for _, b := range broken {
-		l.say("%s", b)
+		l.logf("%s", b)
 	}
 	l.quiet(s, after)
 	return nil
 }
 
 // quiet tells whether the log has nothing that must never be there.
-func (l *lab) quiet(s *site, after string) {
+func (l *trialRun) quiet(s *system, after string) {
 	err := s.journal.Err()
-	told := "none"
+	summary := "none"
 	if err != nil {
-		told = "some"
-		l.say("%v", err)
+		summary = "some"
+		l.logf("%v", err)
 	}
-	l.figure("panics, errors and deadlocks in the log, "+after, "none", err == nil, "%s", told)
+	l.row("panics, errors and deadlocks in the log, "+after, "none", err == nil, "%s", summary)
 }
 
 // postgresKilled: what was acknowledged is there, and all goes on as before soon after Postgres accepts connections.
-func postgresKilled(ctx context.Context, l *lab) error {
-	return l.steadily(ctx, loadOptions{users: trialUsers, rest: trialRest}, func(s *site, load *steady, before []call) error {
+func postgresKilled(ctx context.Context, l *trialRun) error {
+	return l.withSteadyLoad(ctx, loadOptions{users: trialUsers, rest: trialRest}, func(s *system, load *steady, before []call) error {
 		const share, window, goal = 0.9, 500 * time.Millisecond, 3 * time.Second
-		usual := share * float64(good(before)) / baseline.Seconds()
+		usual := share * float64(succeeded(before)) / baseline.Seconds()
 		n := l.times(100)
 		var slowest time.Duration
 		for i := range n {
-			pause(ctx, time.Duration(l.chance.Int64N(int64(time.Second))))
+			sleep(ctx, time.Duration(l.rng.Int64N(int64(time.Second))))
 			if err := s.Postgres.Kill(); err != nil {
 				return err
 			}
@@ -220,38 +220,38 @@ func postgresKilled(ctx context.Context, l *lab) error {
 			accepts := load.since()
 			from := accepts
 			for ; load.rate(from, from+window) < usual && ctx.Err() == nil; from += 20 * time.Millisecond {
-				pause(ctx, from+window+20*time.Millisecond-load.since())
+				sleep(ctx, from+window+20*time.Millisecond-load.since())
 				if from-accepts > time.Minute {
 					return fmt.Errorf("a minute after Postgres accepts connections there are %.0f calls a second, %.0f were usual", load.rate(from, from+window), usual/share)
 				}
 			}
 			slowest = max(slowest, from-accepts)
 			if (i+1)%10 == 0 {
-				l.say("killed %d times, slowest recovery %s", i+1, slowest)
+				l.logf("killed %d times, slowest recovery %s", i+1, slowest)
 			}
 		}
-		l.figure(fmt.Sprintf("Postgres killed %d times: 90%% of the goodput again, after it accepts connections", n), "≤ 3 s", slowest <= goal, "%s at most", slowest)
+		l.row(fmt.Sprintf("Postgres killed %d times: 90%% of the goodput again, after it accepts connections", n), "≤ 3 s", slowest <= goal, "%s at most", slowest)
 		return l.kept(ctx, s, load, fmt.Sprintf("Postgres killed %d times", n))
 	})
 }
 
 // replicaKilled: with the retry policy of the README nobody sees it.
-func replicaKilled(ctx context.Context, l *lab) error {
-	return l.steadily(ctx, loadOptions{users: trialUsers, rest: trialRest}, func(s *site, load *steady, _ []call) error {
+func replicaKilled(ctx context.Context, l *trialRun) error {
+	return l.withSteadyLoad(ctx, loadOptions{users: trialUsers, rest: trialRest}, func(s *system, load *steady, _ []call) error {
 		n := l.times(200)
 		from := load.since()
 		for i := range n {
-			r := s.Replicas[l.chance.IntN(len(s.Replicas))]
+			r := s.Replicas[l.rng.IntN(len(s.Replicas))]
 			if err := r.Kill(); err != nil {
 				return err
 			}
-			pause(ctx, time.Duration(l.chance.Int64N(int64(300*time.Millisecond))))
+			sleep(ctx, time.Duration(l.rng.Int64N(int64(300*time.Millisecond))))
 			if err := r.Start(ctx); err != nil {
 				return err
 			}
-			pause(ctx, time.Duration(l.chance.Int64N(int64(300*time.Millisecond))))
+			sleep(ctx, time.Duration(l.rng.Int64N(int64(300*time.Millisecond))))
 			if (i+1)%20 == 0 {
-				l.say("killed %d times", i+1)
+				l.logf("killed %d times", i+1)
 			}
 		}
 		until := load.since()
@@ -260,27 +260,27 @@ func replicaKilled(ctx context.Context, l *lab) error {
 		l.calls(fmt.Sprintf("a replica killed %d times", n), calls)
 		const goal = time.Second
 		gap := longestGap(calls, trialUsers, from, until)
-		l.figure(fmt.Sprintf("a replica killed %d times: longest time in which a user has no call that succeeds", n), "≤ 1 s", gap <= goal, "%s", gap.Round(time.Millisecond))
+		l.row(fmt.Sprintf("a replica killed %d times: longest time in which a user has no call that succeeds", n), "≤ 1 s", gap <= goal, "%s", gap.Round(time.Millisecond))
 		return l.kept(ctx, s, load, fmt.Sprintf("a replica killed %d times", n))
 	})
 }
 
 // calls tells how many failed in spite of the retry policy.
-func (l *lab) calls(while string, calls []call) {
-	failed := len(calls) - good(calls)
-	l.figure(while+": calls that failed", "0", failed == 0 && len(calls) > 0, "%d of %d", failed, len(calls))
+func (l *trialRun) calls(while string, calls []call) {
+	failed := len(calls) - succeeded(calls)
+	l.row(while+": calls that failed", "0", failed == 0 && len(calls) > 0, "%d of %d", failed, len(calls))
 	for _, c := range calls {
 		if c.err != nil {
-			l.say("at %s: %v", c.at, c.err)
+			l.logf("at %s: %v", c.at, c.err)
 			return
 		}
 	}
 }
 
 // rollingRestart: as an operator does it, one replica after the other.
-func rollingRestart(ctx context.Context, l *lab) error {
+func rollingRestart(ctx context.Context, l *trialRun) error {
 	const tries = 3 // one and two retries
-	return l.steadily(ctx, loadOptions{users: trialUsers, rest: trialRest, tries: tries}, func(s *site, load *steady, _ []call) error {
+	return l.withSteadyLoad(ctx, loadOptions{users: trialUsers, rest: trialRest, tries: tries}, func(s *system, load *steady, _ []call) error {
 		n := l.times(20)
 		from := load.since()
 		for i := range n {
@@ -289,7 +289,7 @@ func rollingRestart(ctx context.Context, l *lab) error {
 					return err
 				}
 			}
-			l.say("restarted all %d times", i+1)
+			l.logf("restarted all %d times", i+1)
 		}
 		load.end()
 		l.calls(fmt.Sprintf("all replicas restarted one after the other, %d times, at most 2 retries", n), load.between(from, load.since()))

@@ -15,10 +15,10 @@ import (
 const settleTime = 15 * time.Second
 
 // settle waits until nothing is due and nobody waits for a free seat, and returns how long that took.
-func (s *site) settle(ctx context.Context) (took time.Duration, left []string, err error) {
+func (s *system) settle(ctx context.Context) (took time.Duration, left []string, err error) {
 	began := time.Now()
-	look := time.NewTicker(100 * time.Millisecond)
-	defer look.Stop()
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
 	for {
 		left, err = storetest.Unfinished(ctx, s.Postgres.AdminURL())
 		took = time.Since(began)
@@ -26,7 +26,7 @@ func (s *site) settle(ctx context.Context) (took time.Duration, left []string, e
 			return took, left, err
 		}
 		select {
-		case <-look.C:
+		case <-ticker.C:
 		case <-ctx.Done():
 			return took, nil, ctx.Err()
 		}
@@ -40,21 +40,21 @@ type transition struct {
 }
 
 // written is what the database has, to hold what the clients saw against.
-type written struct {
-	byRequest map[string]int64    // user/request
-	made      map[int64]time.Time // of each reservation, by the system's clock
-	user      map[int64]int64
-	happened  map[transition]bool
-	extended  map[string]bool // reservation/end
-	entries   map[int64]entry
-	joined    map[string]int64  // user/request
-	kinds     map[string]int    // how often each transition happened
-	overlaps  []string          // of two who had one seat at once, at any time
-	stays     map[int64][]*stay // of each user
+type dbState struct {
+	byRequest   map[string]int64    // user/request
+	made        map[int64]time.Time // of each reservation, by the system's clock
+	user        map[int64]int64
+	happened    map[transition]bool
+	extended    map[string]bool // reservation/end
+	entries     map[int64]entry
+	joined      map[string]int64        // user/request
+	kinds       map[string]int          // how often each transition happened
+	overlaps    []string                // of two who had one seat at once, at any time
+	userWindows map[int64][]*userWindow // of each user
 }
 
 // stay is a window that a user had, and from when until when, by the system's clock: until is zero if they still have it.
-type stay struct {
+type userWindow struct {
 	reservation         int64
 	start, end          time.Time
 	acquired, abandoned time.Time
@@ -71,8 +71,8 @@ func extensionKey(reservation int64, end time.Time) string {
 	return fmt.Sprintf("%d/%d", reservation, end.UnixMicro())
 }
 
-func (s *site) readAll(ctx context.Context) (w written, err error) {
-	w = written{byRequest: map[string]int64{}, made: map[int64]time.Time{}, user: map[int64]int64{}, happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]entry{}, joined: map[string]int64{}, kinds: map[string]int{}, stays: map[int64][]*stay{}}
+func (s *system) readState(ctx context.Context) (w dbState, err error) {
+	w = dbState{byRequest: map[string]int64{}, made: map[int64]time.Time{}, user: map[int64]int64{}, happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]entry{}, joined: map[string]int64{}, kinds: map[string]int{}, userWindows: map[int64][]*userWindow{}}
 	rows, err := s.db.Query(ctx, `SELECT id, user_id, COALESCE(request_id, ''), created_at FROM reservations`)
 	if err != nil {
 		return w, err
@@ -100,15 +100,15 @@ func (s *site) readAll(ctx context.Context) (w written, err error) {
 	var takes, busy bool
 	var at time.Time
 	on := map[int64]seatDay{}
-	now := map[int64]*stay{} // of each reservation
+	now := map[int64]*userWindow{} // of each reservation
 	if _, err = pgx.ForEachRow(rows, []any{&id, &kind, &start, &end, &seat, &takes, &user, &busy, &at}, func() error {
 		if before := now[id]; before != nil {
 			before.abandoned = at
 			delete(now, id)
 		}
 		if busy {
-			now[id] = &stay{reservation: id, start: start, end: end, acquired: at}
-			w.stays[user] = append(w.stays[user], now[id])
+			now[id] = &userWindow{reservation: id, start: start, end: end, acquired: at}
+			w.userWindows[user] = append(w.userWindows[user], now[id])
 		}
 		w.happened[transition{id, kind}] = true
 		w.kinds[kind]++
@@ -122,7 +122,7 @@ func (s *site) readAll(ctx context.Context) (w written, err error) {
 		if !on[seat].free(start.UnixMicro(), end.UnixMicro(), id) {
 			w.overlaps = append(w.overlaps, fmt.Sprintf("seat %d was taken when reservation %d was %s", seat, id, kind))
 		}
-		on[seat] = on[seat].with(taken{id, start.UnixMicro(), end.UnixMicro()})
+		on[seat] = on[seat].with(takenWindow{id, start.UnixMicro(), end.UnixMicro()})
 		return nil
 	}); err != nil {
 		return w, err
@@ -140,17 +140,17 @@ func (s *site) readAll(ctx context.Context) (w written, err error) {
 
 // wasBusy reports whether the user of a booking or an extension may have had another window in the way, from one time of the system's clock to
 // another.
-func (w written) wasBusy(o *op, from, until time.Time) bool {
-	return slices.ContainsFunc(w.stays[o.User], func(s *stay) bool {
+func (w dbState) wasBusy(o *op, from, until time.Time) bool {
+	return slices.ContainsFunc(w.userWindows[o.User], func(s *userWindow) bool {
 		return s.reservation != o.Reservation && s.start.Before(o.End) && o.Start.Before(s.end) &&
 			!s.acquired.After(until) && (s.abandoned.IsZero() || !s.abandoned.Before(from))
 	})
 }
 
 // has reports whether an act was done. Of a booking or a joining, its request says which it was.
-func (w written) has(o *op) bool {
+func (w dbState) has(o *op) bool {
 	happened := func(kind string) bool { return w.happened[transition{o.Reservation, kind}] }
-	switch o.Act {
+	switch o.Kind {
 	case book:
 		return happened("RESERVED") && w.user[o.Reservation] == o.User
 	case cancel:
@@ -173,24 +173,24 @@ func (w written) has(o *op) bool {
 }
 
 // requested returns what a request made, 0 if nothing.
-func (w written) requested(o *op) int64 {
-	if o.Act == join {
+func (w dbState) requested(o *op) int64 {
+	if o.Kind == join {
 		return w.joined[requestKey(o.User, o.RequestID)]
 	}
 	return w.byRequest[requestKey(o.User, o.RequestID)]
 }
 
 // kept returns what is missing of what was acknowledged.
-func (w written) kept(o *op) string {
+func (w dbState) kept(o *op) string {
 	if w.has(o) && (o.RequestID == "" || w.requested(o) == o.Reservation) {
 		return ""
 	}
-	return fmt.Sprintf("%s of reservation %d by user %d was acknowledged at %s, and is not there", o.Act, o.Reservation, o.User, o.Return)
+	return fmt.Sprintf("%s of reservation %d by user %d was acknowledged at %s, and is not there", o.Kind, o.Reservation, o.User, o.Return)
 }
 
 // resolve finds out what became of an act of which some try had no answer, and reports whether it was done in the end. It may have been done
 // later than its last try came back.
-func (w written) resolve(o *op) (was bool) {
+func (w dbState) resolve(o *op) (was bool) {
 	if o.RequestID != "" {
 		o.Reservation = w.requested(o)
 	}
@@ -199,12 +199,12 @@ func (w written) resolve(o *op) (was bool) {
 
 // denied reports whether a booking that was made was refused to its own last try, which began later: it is made under its user's lock, for which
 // that try waited.
-func (w written) denied(o *op, lastCall time.Time) bool {
-	return o.Act == book && !o.Unknown && o.Reason != "OVERLOADED" && w.made[o.Reservation].Before(lastCall)
+func (w dbState) denied(o *op, lastCall time.Time) bool {
+	return o.Kind == book && !o.Unknown && o.Reason != "OVERLOADED" && w.made[o.Reservation].Before(lastCall)
 }
 
 // verify checks the history against what is written, and what is written against the rules.
-func (r *result) verify(ctx context.Context, s *site, h *history, speed int) error {
+func (r *result) verify(ctx context.Context, s *system, h *history, speed int) error {
 	settled, left, err := s.settle(ctx)
 	if err != nil {
 		return err
@@ -220,7 +220,7 @@ func (r *result) verify(ctx context.Context, s *site, h *history, speed int) err
 	for _, b := range broken {
 		r.found.add(checkRules, "%s", b)
 	}
-	w, err := s.readAll(ctx)
+	w, err := s.readState(ctx)
 	if err != nil {
 		return err
 	}
@@ -239,7 +239,7 @@ func (r *result) verify(ctx context.Context, s *site, h *history, speed int) err
 				if missing := w.kept(&o); missing != "" {
 					r.missing++
 					r.found.add(checkKept, "%s", missing)
-				} else if o.Act != read {
+				} else if o.Kind != read {
 					r.acknowledged++
 				}
 			}
@@ -250,10 +250,10 @@ func (r *result) verify(ctx context.Context, s *site, h *history, speed int) err
 				r.busy++
 				// What was cancelled may have been in the way until that was committed.
 				if !w.wasBusy(&o, r.clock.At(h.began.Add(o.Call-statementTime)), r.clock.At(h.began.Add(o.Return+clockMargin))) {
-					r.found.add(checkAnswers, "%s of seat %d from %s to %s at %s was refused, as user %d was busy, who was not", o.Act, o.Seat, o.Start, o.End, o.Call, o.User)
+					r.found.add(checkAnswers, "%s of seat %d from %s to %s at %s was refused, as user %d was busy, who was not", o.Kind, o.Seat, o.Start, o.End, o.Call, o.User)
 				}
 			}
-			if (o.Unknown || o.Unsure) && !o.done() && o.Act != read {
+			if (o.Unknown || o.Unsure) && !o.done() && o.Kind != read {
 				if w.resolve(&o) {
 					r.resolvedDone++
 					if w.denied(&o, r.clock.At(h.began.Add(o.LastCall-clockMargin))) {
@@ -264,11 +264,11 @@ func (r *result) verify(ctx context.Context, s *site, h *history, speed int) err
 					r.resolvedNot++
 				}
 			}
-			outage := o.Act == read && r.outage(o.Call, o.Return)
-			if o.Act == read && !outage {
+			outage := o.Kind == read && r.outage(o.Call, o.Return)
+			if o.Kind == read && !outage {
 				r.judgedReads++
 			}
-			if o.Act == read && o.AsOf < o.Call {
+			if o.Kind == read && o.AsOf < o.Call {
 				// As of what the replica last knew, and it says so: legal while Postgres is out of its reach.
 				r.oldReads++
 				if o.Call-o.AsOf > clockMargin && !outage {
@@ -284,7 +284,7 @@ func (r *result) verify(ctx context.Context, s *site, h *history, speed int) err
 	r.checkConflicts()
 	r.checkEdits(h, s.operator.reads)
 	r.reads += int64(len(s.operator.reads))
-	r.badRows, r.edits = s.operator.told(), s.operator.edits
+	r.badRows, r.edits = s.operator.summary(), s.operator.edits
 	r.linear = checkLinear(model)
 	for _, b := range r.linear.broken {
 		r.found.add(checkLinearity, "%s", b)

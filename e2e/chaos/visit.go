@@ -21,16 +21,16 @@ type visit struct {
 }
 
 // grace is how long check-in is open, from the booking on: the default.
-const grace = 15 * time.Minute
+const checkInTime = 15 * time.Minute
 
 // visitOnce takes one step of a visit, as people do: some forget to check in, some to check out, some to claim what they waited for.
 func (l *load) visitOnce(ctx context.Context, c *client) {
 	v := &c.visit
-	now := c.site.clock.At(time.Now())
+	now := c.system.clock.At(time.Now())
 	if v.reservation != 0 && now.After(v.end) {
 		*v = visit{waiting: v.waiting}
 	}
-	n := c.chance.IntN(100)
+	n := c.rng.IntN(100)
 	switch {
 	case v.reservation == 0 && v.waiting:
 		l.checkWaitlist(ctx, c)
@@ -59,8 +59,8 @@ func (l *load) visitOnce(ctx context.Context, c *client) {
 
 // arrive books a seat from now on, or joins the waitlist for it.
 func (l *load) arrive(ctx context.Context, c *client, now time.Time) {
-	o := op{Act: book, Seat: l.visits[c.chance.IntN(len(l.visits))], RequestID: c.requestID()}
-	o.End = now.Add(time.Duration(16+c.chance.IntN(25)) * time.Minute).Truncate(time.Microsecond)
+	o := op{Kind: book, Seat: l.visits[c.rng.IntN(len(l.visits))], RequestID: c.requestID()}
+	o.End = now.Add(time.Duration(16+c.rng.IntN(25)) * time.Minute).Truncate(time.Microsecond)
 	o, done := c.attempt(ctx, o, func(ctx context.Context, api *e2e.Client, o *op) error {
 		resp, err := api.Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{SeatId: o.Seat, EndTime: timestamppb.New(o.End), RequestId: o.RequestID})
 		o.Reservation = resp.GetReservation().GetId()
@@ -68,16 +68,16 @@ func (l *load) arrive(ctx context.Context, c *client, now time.Time) {
 	})
 	if done {
 		c.visit = visit{reservation: o.Reservation, seat: o.Seat, end: o.End}
-		if c.chance.IntN(4) == 0 { // just when check-in closes, so that the worker and they are in each other's way
-			c.visit.comesAt = now.Add(grace + time.Duration(c.chance.IntN(20)-10)*time.Second)
+		if c.rng.IntN(4) == 0 { // just when check-in closes, so that the worker and they are in each other's way
+			c.visit.comesAt = now.Add(checkInTime + time.Duration(c.rng.IntN(20)-10)*time.Second)
 		}
 		l.latest.Store(&owned{o.Reservation, o.User})
 		return
 	}
-	if o.Reason != "SEAT_TAKEN" || c.chance.IntN(3) == 0 {
+	if o.Reason != "SEAT_TAKEN" || c.rng.IntN(3) == 0 {
 		return
 	}
-	o = op{Act: join, Seat: o.Seat, RequestID: c.requestID(), Start: now.Add(time.Minute).Truncate(time.Microsecond), End: o.End.Add(20 * time.Minute)}
+	o = op{Kind: join, Seat: o.Seat, RequestID: c.requestID(), Start: now.Add(time.Minute).Truncate(time.Microsecond), End: o.End.Add(20 * time.Minute)}
 	_, done = c.attempt(ctx, o, func(ctx context.Context, api *e2e.Client, o *op) error {
 		resp, err := api.Notify.JoinWaitlist(ctx, &dlsmsv1.JoinWaitlistRequest{
 			SeatId: o.Seat, StartTime: timestamppb.New(o.Start), EndTime: timestamppb.New(o.End), RequestId: o.RequestID,
@@ -90,7 +90,7 @@ func (l *load) arrive(ctx context.Context, c *client, now time.Time) {
 
 // checkWaitlist looks whether there is an offer, and takes it, declines it, or lets it run out.
 func (l *load) checkWaitlist(ctx context.Context, c *client) {
-	tryCtx, end := context.WithTimeout(ctx, patience)
+	tryCtx, end := context.WithTimeout(ctx, tryTimeout)
 	defer end()
 	resp, err := c.WithConn(c.conns[c.number%len(c.conns)]).Notify.GetWaitlist(tryCtx, &dlsmsv1.GetWaitlistRequest{})
 	if err != nil {
@@ -99,7 +99,7 @@ func (l *load) checkWaitlist(ctx context.Context, c *client) {
 	c.visit.waiting = false
 	for _, e := range resp.GetEntries() {
 		o := op{Reservation: e.GetId(), Seat: e.GetSeat().GetId(), End: e.GetEndTime().AsTime()}
-		n := c.chance.IntN(100)
+		n := c.rng.IntN(100)
 		if e.GetStatus() != dlsmsv1.WaitlistStatus_WAITLIST_STATUS_WAITING && e.GetStatus() != dlsmsv1.WaitlistStatus_WAITLIST_STATUS_OFFERED {
 			continue
 		}
@@ -107,7 +107,7 @@ func (l *load) checkWaitlist(ctx context.Context, c *client) {
 		switch {
 		case offered && n < 70:
 			var reservation int64
-			o.Act = claim
+			o.Kind = claim
 			o, done := c.attempt(ctx, o, func(ctx context.Context, api *e2e.Client, o *op) error {
 				resp, err := api.Notify.ClaimOffer(ctx, &dlsmsv1.ClaimOfferRequest{EntryId: o.Reservation})
 				reservation = resp.GetReservation().GetId()
@@ -118,7 +118,7 @@ func (l *load) checkWaitlist(ctx context.Context, c *client) {
 				return
 			}
 		case offered && n < 80, n < 3:
-			o.Act = leave
+			o.Kind = leave
 			c.attempt(ctx, o, func(ctx context.Context, api *e2e.Client, o *op) error {
 				_, err := api.Notify.LeaveWaitlist(ctx, &dlsmsv1.LeaveWaitlistRequest{EntryId: o.Reservation})
 				return err
@@ -130,9 +130,9 @@ func (l *load) checkWaitlist(ctx context.Context, c *client) {
 }
 
 // step does something with the reservation of the visit.
-func (l *load) step(ctx context.Context, c *client, what act, call func(context.Context, *e2e.Client, *op) error) {
+func (l *load) step(ctx context.Context, c *client, what opKind, call func(context.Context, *e2e.Client, *op) error) {
 	v := &c.visit
-	o := op{Act: what, Reservation: v.reservation, Seat: v.seat, End: v.end}
+	o := op{Kind: what, Reservation: v.reservation, Seat: v.seat, End: v.end}
 	if what == extend {
 		o.End = v.end.Add(15 * time.Minute)
 	}

@@ -23,38 +23,38 @@ import (
 // the way, and 500 vanish and come again. Neither who books nor who reads sees it; who does not read is cut off, and in the end nothing is left.
 // The control is 500 who vanish and come again, and watch the health of the server, which never changes: what others suffer from those, they
 // suffer from nginx, which opens a connection to a replica for each, and from the processors.
-func watchers(ctx context.Context, l *lab) error {
+func watchers(ctx context.Context, l *trialRun) error {
 	const (
-		readers, deaf, fleeting, perConn = 1000, 500, 500, 50
+		readers, nonReading, vanishing, perConn = 1000, 500, 500, 50
 
 		settled = 10 * time.Second
 	)
-	return l.steadily(ctx, loadOptions{users: 2, rest: 500 * time.Millisecond}, func(s *site, load *steady, _ []call) error {
+	return l.withSteadyLoad(ctx, loadOptions{users: 2, rest: 500 * time.Millisecond}, func(s *system, load *steady, _ []call) error {
 		idle, err := s.total(ctx, "go_goroutines")
 		if err != nil {
 			return err
 		}
-		crowd := &audience{site: s, about: &dlsmsv1.WatchSeatsRequest{
+		crowd := &watchCrowd{system: s, about: &dlsmsv1.WatchSeatsRequest{
 			Branch: load.name, StartTime: timestamppb.New(load.start), EndTime: timestamppb.New(load.start.Add(time.Hour)),
 		}}
-		defer crowd.leave()
-		if _, err := s.furnish(ctx, hall, hallSeats); err != nil {
+		defer crowd.close()
+		if _, err := s.addBranch(ctx, largeBranch, largeBranchSeats); err != nil {
 			return err
 		}
 		if err := crowd.read(ctx, readers, perConn); err != nil {
 			return err
 		}
 		lasts := l.lasting(2 * time.Minute)
-		l.say("%d read, for %s", readers, lasts)
+		l.logf("%d read, for %s", readers, lasts)
 		from := load.since()
-		pause(ctx, lasts)
+		sleep(ctx, lasts)
 		readersOnly := load.since()
-		l.say("%d who watch the health vanish again and again, for %s", fleeting, lasts)
-		if _, err := crowd.vanish(ctx, lasts, fleeting, perConn, watchHealth); err != nil {
+		l.logf("%d who watch the health vanish again and again, for %s", vanishing, lasts)
+		if _, err := crowd.vanish(ctx, lasts, vanishing, perConn, watchHealth); err != nil {
 			return err
 		}
 		until := load.since()
-		if err := crowd.ignore(ctx, deaf, perConn); err != nil {
+		if err := crowd.ignore(ctx, nonReading, perConn); err != nil {
 			return err
 		}
 		blocked, err := s.total(ctx, watchesOpen)
@@ -62,60 +62,60 @@ func watchers(ctx context.Context, l *lab) error {
 			return err
 		}
 		blocked -= readers
-		l.say("%d more never read, %d vanish again and again, for %s", deaf, fleeting, lasts)
-		vanished, err := crowd.vanish(ctx, lasts, fleeting, perConn, crowd.watchSeats)
+		l.logf("%d more never read, %d vanish again and again, for %s", nonReading, vanishing, lasts)
+		vanished, err := crowd.vanish(ctx, lasts, vanishing, perConn, crowd.watchSeats)
 		if err != nil {
 			return err
 		}
 		alone, control, among := load.between(from, readersOnly), load.between(readersOnly, until), load.between(until, load.since())
 		load.end()
 
-		what := fmt.Sprintf("%d streams are read, %d never, %d vanish (%d in all): ", readers, deaf, fleeting, vanished)
+		what := fmt.Sprintf("%d streams are read, %d never, %d vanish (%d in all): ", readers, nonReading, vanishing, vanished)
 		const goal = 2
-		_, told := slowdown(control, alone)
-		l.figure(fmt.Sprintf("%d streams are read, %d of health vanish: P99 of who books, of that among readers only", readers, fleeting), "none: the control", true, "%s, of %d calls", told, len(control))
-		ratio, told := slowdown(among, alone)
-		l.figure(what+"P99 of who books, of that among readers only", "≤ 2", ratio <= goal, "%s, of %d calls", told, len(among))
+		_, summary := slowdown(control, alone)
+		l.row(fmt.Sprintf("%d streams are read, %d of health vanish: P99 of who books, of that among readers only", readers, vanishing), "none: the control", true, "%s, of %d calls", summary, len(control))
+		ratio, summary := slowdown(among, alone)
+		l.row(what+"P99 of who books, of that among readers only", "≤ 2", ratio <= goal, "%s, of %d calls", summary, len(among))
 		l.calls(what+"who books", among)
-		listening, _, err := s.falls(ctx, watchesOpen, readers, settled) // those that vanished last
+		listening, _, err := s.waitForTotal(ctx, watchesOpen, readers, settled) // those that vanished last
 		if err != nil {
 			return err
 		}
 		cutOff := readers + blocked - listening
-		l.figure(what+"who read nothing, and were cut off", "all after 75 s", blocked == deaf && (cutOff == deaf || lasts < 75*time.Second), "%d of %d", cutOff, blocked)
+		l.row(what+"who read nothing, and were cut off", "all after 75 s", blocked == nonReading && (cutOff == nonReading || lasts < 75*time.Second), "%d of %d", cutOff, blocked)
 		wrong, err := crowd.wrong(ctx)
 		if err != nil {
 			return err
 		}
-		l.figure(what+"readers who were cut off, or don't see what there is", "0", wrong == 0, "%d of %d", wrong, readers)
-		crowd.leave()
+		l.row(what+"readers who were cut off, or don't see what there is", "0", wrong == 0, "%d of %d", wrong, readers)
+		crowd.close()
 		const leftToo = 30 // connections that nginx keeps, and the like
-		left, took, err := s.falls(ctx, "go_goroutines", idle+leftToo, time.Minute)
-		l.figure(what+"goroutines of the replicas as before", "≤ 10 s after", left <= idle+leftToo && took <= settled, "%d, of %d, after %s", left, idle, took.Round(100*time.Millisecond))
+		left, took, err := s.waitForTotal(ctx, "go_goroutines", idle+leftToo, time.Minute)
+		l.row(what+"goroutines of the replicas as before", "≤ 10 s after", left <= idle+leftToo && took <= settled, "%d, of %d, after %s", left, idle, took.Round(100*time.Millisecond))
 		return err
 	})
 }
 
 // The hall is what who doesn't read watches: its seats take several hundred kilobytes.
 const (
-	hall        = "hall"
-	hallSeats   = 5000
-	watchesOpen = "dlsms_watches_open"
+	largeBranch      = "hall"
+	largeBranchSeats = 5000
+	watchesOpen      = "dlsms_watches_open"
 )
 
 // audience watches the same seats.
-type audience struct {
-	site  *site
-	about *dlsmsv1.WatchSeatsRequest
-	taps  []*e2e.StreamRecorder[dlsmsv1.WatchSeatsResponse]
-	conns []*grpc.ClientConn
+type watchCrowd struct {
+	system *system
+	about  *dlsmsv1.WatchSeatsRequest
+	taps   []*e2e.StreamRecorder[dlsmsv1.WatchSeatsResponse]
+	conns  []*grpc.ClientConn
 }
 
 // join opens n streams, so many a connection.
-func (a *audience) join(n, perConn int, open func(*e2e.Client) error, options ...grpc.DialOption) error {
+func (a *watchCrowd) join(n, perConn int, open func(*e2e.Client) error, options ...grpc.DialOption) error {
 	for i := range n {
 		if i%perConn == 0 {
-			conn, err := e2e.Dial(a.site.Addr(), options...)
+			conn, err := e2e.Dial(a.system.Addr(), options...)
 			if err != nil {
 				return err
 			}
@@ -128,7 +128,7 @@ func (a *audience) join(n, perConn int, open func(*e2e.Client) error, options ..
 	return nil
 }
 
-func (a *audience) read(ctx context.Context, n, perConn int) error {
+func (a *watchCrowd) read(ctx context.Context, n, perConn int) error {
 	return a.join(n, perConn, func(c *e2e.Client) error {
 		tap, err := c.Watch(ctx, a.about)
 		if err == nil {
@@ -140,9 +140,9 @@ func (a *audience) read(ctx context.Context, n, perConn int) error {
 
 // ignore opens streams of the hall that nobody reads, not even their library: unless its window is set, grpc-go makes it so wide that all of the
 // hall fits into it, and then who never reads is the same to us as who does.
-func (a *audience) ignore(ctx context.Context, n, perConn int) error {
+func (a *watchCrowd) ignore(ctx context.Context, n, perConn int) error {
 	return a.join(n, perConn, func(c *e2e.Client) error {
-		stream, err := c.Seats.WatchSeats(ctx, &dlsmsv1.WatchSeatsRequest{Branch: hall})
+		stream, err := c.Seats.WatchSeats(ctx, &dlsmsv1.WatchSeatsRequest{Branch: largeBranch})
 		if err != nil {
 			return err
 		}
@@ -152,7 +152,7 @@ func (a *audience) ignore(ctx context.Context, n, perConn int) error {
 }
 
 // vanish opens n streams, breaks their connections after some seconds, and so on. It returns how many there were.
-func (a *audience) vanish(ctx context.Context, lasts time.Duration, n, perConn int, watch func(context.Context, *grpc.ClientConn) error) (int64, error) {
+func (a *watchCrowd) vanish(ctx context.Context, lasts time.Duration, n, perConn int, watch func(context.Context, *grpc.ClientConn) error) (int64, error) {
 	ctx, stop := context.WithTimeout(ctx, lasts)
 	defer stop()
 	var all sync.WaitGroup
@@ -161,7 +161,7 @@ func (a *audience) vanish(ctx context.Context, lasts time.Duration, n, perConn i
 	for i := range errs {
 		all.Go(func() {
 			for ctx.Err() == nil && errs[i] == nil {
-				errs[i] = a.appear(context.WithoutCancel(ctx), perConn, watch)
+				errs[i] = a.openAndBreak(context.WithoutCancel(ctx), perConn, watch)
 				vanished.Add(int64(perConn))
 			}
 		})
@@ -171,10 +171,10 @@ func (a *audience) vanish(ctx context.Context, lasts time.Duration, n, perConn i
 }
 
 // stays is how long who vanishes watches before.
-const stays = 5 * time.Second
+const watchTime = 5 * time.Second
 
 // watchSeats and watchHealth open a stream and read its first message.
-func (a *audience) watchSeats(ctx context.Context, conn *grpc.ClientConn) error {
+func (a *watchCrowd) watchSeats(ctx context.Context, conn *grpc.ClientConn) error {
 	return first(e2e.Anonymous(conn).Seats.WatchSeats(ctx, a.about))
 }
 
@@ -190,13 +190,13 @@ func first[T any](stream grpc.ServerStreamingClient[T], err error) error {
 }
 
 // appear opens n streams, and breaks their connection in the midst of them.
-func (a *audience) appear(ctx context.Context, n int, watch func(context.Context, *grpc.ClientConn) error) error {
+func (a *watchCrowd) openAndBreak(ctx context.Context, n int, watch func(context.Context, *grpc.ClientConn) error) error {
 	ctx, end := context.WithTimeout(ctx, callTime)
 	defer end()
-	var line net.Conn
-	conn, err := e2e.Dial(a.site.Addr(), grpc.WithContextDialer(func(ctx context.Context, addr string) (_ net.Conn, err error) {
-		line, err = (&net.Dialer{}).DialContext(ctx, "tcp", addr)
-		return line, err
+	var tcpConn net.Conn
+	conn, err := e2e.Dial(a.system.Addr(), grpc.WithContextDialer(func(ctx context.Context, addr string) (_ net.Conn, err error) {
+		tcpConn, err = (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		return tcpConn, err
 	}))
 	if err != nil {
 		return err
@@ -207,15 +207,15 @@ func (a *audience) appear(ctx context.Context, n int, watch func(context.Context
 			return err
 		}
 	}
-	pause(ctx, stays)
-	if err := line.(*net.TCPConn).SetLinger(0); err != nil { // so that it ends with a reset
+	sleep(ctx, watchTime)
+	if err := tcpConn.(*net.TCPConn).SetLinger(0); err != nil { // so that it ends with a reset
 		return err
 	}
-	return line.Close()
+	return tcpConn.Close()
 }
 
 // wrong returns how many readers were cut off, or don't see what there is now.
-func (a *audience) wrong(ctx context.Context) (n int, err error) {
+func (a *watchCrowd) wrong(ctx context.Context) (n int, err error) {
 	resp, err := e2e.Anonymous(a.conns[0]).Seats.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{Branch: a.about.GetBranch(), StartTime: a.about.GetStartTime(), EndTime: a.about.GetEndTime()})
 	if err != nil {
 		return 0, err
@@ -232,12 +232,12 @@ func (a *audience) wrong(ctx context.Context) (n int, err error) {
 }
 
 // shows reports whether a screen shows these seats and no others.
-func shows(screen map[int64]*dlsmsv1.Seat, seats []*dlsmsv1.Seat) bool {
-	return len(screen) == len(seats) && !slices.ContainsFunc(seats, func(seat *dlsmsv1.Seat) bool { return !proto.Equal(seat, screen[seat.GetId()]) })
+func shows(shown map[int64]*dlsmsv1.Seat, seats []*dlsmsv1.Seat) bool {
+	return len(shown) == len(seats) && !slices.ContainsFunc(seats, func(seat *dlsmsv1.Seat) bool { return !proto.Equal(seat, shown[seat.GetId()]) })
 }
 
 // leave closes all connections that there are.
-func (a *audience) leave() {
+func (a *watchCrowd) close() {
 	for _, conn := range a.conns {
 		_ = conn.Close()
 	}

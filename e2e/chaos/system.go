@@ -20,7 +20,7 @@ import (
 )
 
 // site is a running system with a fault proxy on each of its connections, and ways in that no fault touches.
-type site struct {
+type system struct {
 	*stack.Stack
 	*proxies
 
@@ -53,11 +53,11 @@ func settings() map[string]string {
 
 // startSite starts a system whose clock goes so many times as fast as ours, with fault proxies on all connections or without any, but for
 // those that the configuration has.
-func startSite(ctx context.Context, cfg stack.Config, speed int, proxied bool) (_ *site, err error) {
-	return (&site{proxies: newProxies(), journal: &e2e.LogRecorder{}}).start(ctx, cfg, speed, proxied)
+func startSystem(ctx context.Context, cfg stack.Config, speed int, proxied bool) (_ *system, err error) {
+	return (&system{proxies: newProxies(), journal: &e2e.LogRecorder{}}).start(ctx, cfg, speed, proxied)
 }
 
-func (s *site) start(ctx context.Context, cfg stack.Config, speed int, proxied bool) (_ *site, err error) {
+func (s *system) start(ctx context.Context, cfg stack.Config, speed int, proxied bool) (_ *system, err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.stop())
@@ -86,7 +86,7 @@ func (s *site) start(ctx context.Context, cfg stack.Config, speed int, proxied b
 		s.edges = nil
 	}
 	for proxied && len(s.edges) < edges {
-		edge, err := s.to("client-nginx", s.Addr())
+		edge, err := s.addLink("client-nginx", s.Addr())
 		if err != nil {
 			return s, err
 		}
@@ -96,15 +96,15 @@ func (s *site) start(ctx context.Context, cfg stack.Config, speed int, proxied b
 }
 
 // interpose puts a proxy on each connection of each replica.
-func (s *site) interpose(cfg *stack.Config) {
+func (s *system) interpose(cfg *stack.Config) {
 	var databases, redises [replicas]string
 	cfg.ProxyURLs = func(databaseURL, redisURL string) (string, string, error) {
 		var err error
 		for i := range replicas {
-			if databases[i], err = s.toURL("replica-postgres", databaseURL); err != nil {
+			if databases[i], err = s.proxyURL("replica-postgres", databaseURL); err != nil {
 				return "", "", err
 			}
-			if redises[i], err = s.toURL("replica-redis", redisURL); err != nil {
+			if redises[i], err = s.proxyURL("replica-redis", redisURL); err != nil {
 				return "", "", err
 			}
 		}
@@ -117,7 +117,7 @@ func (s *site) interpose(cfg *stack.Config) {
 		through := make([]string, len(backends))
 		for i, b := range backends {
 			var err error
-			if through[i], err = s.to("nginx-replica", b); err != nil {
+			if through[i], err = s.addLink("nginx-replica", b); err != nil {
 				return nil, err
 			}
 		}
@@ -126,14 +126,14 @@ func (s *site) interpose(cfg *stack.Config) {
 }
 
 // setClock has the system's clock begin at a time and go so many times as fast as ours.
-func (s *site) setClock(ctx context.Context, from time.Time, speed int) error {
+func (s *system) setClock(ctx context.Context, from time.Time, speed int) error {
 	s.clock = storetest.Clock{From: from, Since: time.Now(), Speed: speed}
 	_, err := s.db.Exec(ctx, s.clock.SQL())
 	return err
 }
 
 // connect returns connections as clients of the README have them, to the edges in turn. tries is how often a call is tried; 0: as there.
-func (s *site) connect(n, tries int) ([]grpc.ClientConnInterface, error) {
+func (s *system) connect(n, tries int) ([]grpc.ClientConnInterface, error) {
 	options := e2e.RetryOptions()
 	if tries > 0 {
 		options = append(options, grpc.WithDefaultServiceConfig(strings.Replace(e2e.ServiceConfig, `"maxAttempts": 4`, fmt.Sprintf(`"maxAttempts": %d`, tries), 1)))
@@ -150,7 +150,7 @@ func (s *site) connect(n, tries int) ([]grpc.ClientConnInterface, error) {
 }
 
 // dial returns a connection that ends with the site.
-func (s *site) dial(addr string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
+func (s *system) dial(addr string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	conn, err := e2e.Dial(addr, options...)
 	if err == nil {
 		s.conns = append(s.conns, conn)
@@ -159,7 +159,7 @@ func (s *site) dial(addr string, options ...grpc.DialOption) (*grpc.ClientConn, 
 }
 
 // stop ends the system, and fails if one of its processes had to be killed or ended badly.
-func (s *site) stop() error {
+func (s *system) stop() error {
 	for _, conn := range s.conns {
 		_ = conn.Close()
 	}
@@ -178,7 +178,7 @@ func (s *site) stop() error {
 }
 
 // furnish adds a branch that is always open, with seats, and returns their ids.
-func (s *site) furnish(ctx context.Context, code string, seats int) (ids []int64, err error) {
+func (s *system) addBranch(ctx context.Context, code string, seats int) (ids []int64, err error) {
 	var branch int64
 	err = s.db.QueryRow(ctx, `INSERT INTO branches (library_id, code, name, timezone) VALUES (1, $1, $1, 'Europe/Berlin') RETURNING id`, code).Scan(&branch)
 	if err != nil {
@@ -191,7 +191,7 @@ func (s *site) furnish(ctx context.Context, code string, seats int) (ids []int64
 	return pgx.CollectRows(rows, pgx.RowTo[int64])
 }
 
-func (s *site) flushRedis(ctx context.Context) error {
+func (s *system) flushRedis(ctx context.Context) error {
 	options, err := redis.ParseURL(s.Redis.RedisURL())
 	if err != nil {
 		return err

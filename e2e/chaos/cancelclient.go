@@ -18,7 +18,7 @@ import (
 
 // quitter is a connection whose calls are cancelled soon. It writes the frames itself, since the processors that it runs on are those of DL-SMS
 // too, and a client of grpc takes more of them for a call than nginx does.
-type quitter struct {
+type cancelClient struct {
 	conn   net.Conn
 	frames *http2.Framer // reads from conn, and writes to out
 
@@ -35,18 +35,18 @@ type quitter struct {
 }
 
 // plenty is how much may come back in the life of a connection, so that it never has to say that it has read.
-const plenty = 1 << 30
+const receiveWindow = 1 << 30
 
-func newQuitter(ctx context.Context, addr string) (*quitter, error) {
+func newCancelClient(ctx context.Context, addr string) (*cancelClient, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
-	q := &quitter{conn: conn, next: 1, open: map[uint32]bool{}}
+	q := &cancelClient{conn: conn, next: 1, open: map[uint32]bool{}}
 	q.frames = http2.NewFramer(&q.out, conn)
 	q.encoder = hpack.NewEncoder(&q.fields)
 	q.out.WriteString(http2.ClientPreface)
-	if err := errors.Join(q.frames.WriteSettings(), q.frames.WriteWindowUpdate(0, plenty)); err != nil {
+	if err := errors.Join(q.frames.WriteSettings(), q.frames.WriteWindowUpdate(0, receiveWindow)); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	go q.listen()
@@ -54,11 +54,11 @@ func newQuitter(ctx context.Context, addr string) (*quitter, error) {
 }
 
 // listen reads what comes back, until the connection is closed.
-func (q *quitter) listen() {
+func (q *cancelClient) listen() {
 	for {
 		f, err := q.frames.ReadFrame()
 		if err == nil {
-			err = q.heed(f)
+			err = q.handleFrame(f)
 		}
 		if err != nil {
 			q.mu.Lock()
@@ -69,7 +69,7 @@ func (q *quitter) listen() {
 	}
 }
 
-func (q *quitter) heed(f http2.Frame) error {
+func (q *cancelClient) handleFrame(f http2.Frame) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	id := f.Header().StreamID
@@ -111,7 +111,7 @@ type request struct {
 const prefix = 5
 
 // call begins a call, at the next flush, and returns its stream.
-func (q *quitter) call(r request) (id uint32, err error) {
+func (q *cancelClient) call(r request) (id uint32, err error) {
 	message, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, prefix), r.message)
 	if err != nil {
 		return 0, err
@@ -142,7 +142,7 @@ func (q *quitter) call(r request) (id uint32, err error) {
 }
 
 // cancel ends a call, at the next flush, unless it has been answered.
-func (q *quitter) cancel(id uint32) error {
+func (q *cancelClient) cancel(id uint32) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if _, ok := q.open[id]; !ok {
@@ -153,7 +153,7 @@ func (q *quitter) cancel(id uint32) error {
 }
 
 // flush sends what there is to send.
-func (q *quitter) flush() error {
+func (q *cancelClient) flush() error {
 	q.mu.Lock()
 	err := q.err
 	q.spare = append(q.spare[:0], q.out.Bytes()...)
@@ -167,11 +167,11 @@ func (q *quitter) flush() error {
 }
 
 // quitters are connections whose calls are cancelled.
-type quitters []*quitter
+type cancelClients []*cancelClient
 
-func newQuitters(ctx context.Context, addr string, n int) (all quitters, err error) {
+func newCancelClients(ctx context.Context, addr string, n int) (all cancelClients, err error) {
 	for range n {
-		q, err := newQuitter(ctx, addr)
+		q, err := newCancelClient(ctx, addr)
 		if err != nil {
 			all.close()
 			return nil, err
@@ -181,14 +181,14 @@ func newQuitters(ctx context.Context, addr string, n int) (all quitters, err err
 	return all, nil
 }
 
-func (all quitters) close() {
+func (all cancelClients) close() {
 	for _, q := range all {
 		_ = q.conn.Close()
 	}
 }
 
 // done returns how many calls were answered before they were cancelled.
-func (all quitters) done() (n int) {
+func (all cancelClients) done() (n int) {
 	for _, q := range all {
 		q.mu.Lock()
 		n += q.done
@@ -198,23 +198,23 @@ func (all quitters) done() (n int) {
 }
 
 // departure is when a call is to be cancelled.
-type departure struct {
+type pendingCancel struct {
 	at time.Duration
-	q  *quitter
+	q  *cancelClient
 	id uint32
 }
 
 // run makes calls at a rate until ctx ends, and cancels each after as long as leaves says; it looks each millisecond. It returns how many
 // there were, and fails when a connection does.
-func (all quitters) run(ctx context.Context, rate float64, next func(n int) request, leaves func() time.Duration) (sent int, err error) {
+func (all cancelClients) run(ctx context.Context, rate float64, next func(n int) request, leaves func() time.Duration) (sent int, err error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	began := time.Now()
-	var leaving []departure
+	var pendingCancels []pendingCancel
 	every(ctx, time.Millisecond, func() {
 		now := time.Since(began)
 		var errs []error
-		leaving = slices.DeleteFunc(leaving, func(d departure) bool {
+		pendingCancels = slices.DeleteFunc(pendingCancels, func(d pendingCancel) bool {
 			if d.at > now {
 				return false
 			}
@@ -225,7 +225,7 @@ func (all quitters) run(ctx context.Context, rate float64, next func(n int) requ
 			q := all[sent%len(all)]
 			id, err := q.call(next(sent))
 			errs = append(errs, err)
-			leaving = append(leaving, departure{now + leaves(), q, id})
+			pendingCancels = append(pendingCancels, pendingCancel{now + leaves(), q, id})
 		}
 		for _, q := range all {
 			errs = append(errs, q.flush())

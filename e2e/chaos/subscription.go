@@ -14,7 +14,7 @@ import (
 )
 
 // mail is a client's subscription, which is opened again after the last notification that came, whatever ended it.
-type mail struct {
+type subscription struct {
 	client *client
 
 	mu     sync.Mutex
@@ -23,7 +23,7 @@ type mail struct {
 }
 
 // read goes on until ctx ends.
-func (m *mail) read(ctx context.Context) {
+func (m *subscription) read(ctx context.Context) {
 	for n := 0; ctx.Err() == nil; n++ {
 		api := m.client.WithConn(m.client.conns[(m.client.number+n)%len(m.client.conns)])
 		stream, err := api.Notify.Subscribe(ctx, &dlsmsv1.SubscribeRequest{AfterId: m.last()})
@@ -35,11 +35,11 @@ func (m *mail) read(ctx context.Context) {
 				m.mu.Unlock()
 			}
 		}
-		pause(ctx, retryAfter)
+		sleep(ctx, retryAfter)
 	}
 }
 
-func (m *mail) last() int64 {
+func (m *subscription) last() int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.opened.Add(1)
@@ -49,14 +49,14 @@ func (m *mail) last() int64 {
 	return m.ids[len(m.ids)-1]
 }
 
-func (m *mail) got() []int64 {
+func (m *subscription) got() []int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.ids)
 }
 
 // compare returns the notifications that came, and those that there are: the worker may still add some.
-func (m *mail) compare(ctx context.Context, at *site) (got, want []int64, err error) {
+func (m *subscription) compare(ctx context.Context, at *system) (got, want []int64, err error) {
 	rows, err := at.db.Query(ctx, `SELECT id FROM reservation_events WHERE notifies AND user_id = $1 ORDER BY id`, m.client.User.GetId())
 	if err != nil {
 		return nil, nil, err
@@ -66,7 +66,7 @@ func (m *mail) compare(ctx context.Context, at *site) (got, want []int64, err er
 }
 
 // screen is what a client shows of the visits' branch, and watches; it is opened again, with a snapshot, whatever ended it.
-type screen struct {
+type watcher struct {
 	client *client
 
 	mu     sync.Mutex
@@ -74,7 +74,7 @@ type screen struct {
 	opened atomic.Int64
 }
 
-func (s *screen) watch(ctx context.Context) {
+func (s *watcher) watch(ctx context.Context) {
 	for n := 0; ctx.Err() == nil; n++ {
 		tap, err := s.client.WithConn(s.client.conns[(s.client.number+n)%len(s.client.conns)]).Watch(ctx, &dlsmsv1.WatchSeatsRequest{Branch: visitsBranch})
 		if err == nil {
@@ -84,11 +84,11 @@ func (s *screen) watch(ctx context.Context) {
 			s.mu.Unlock()
 			<-tap.Ended()
 		}
-		pause(ctx, retryAfter)
+		sleep(ctx, retryAfter)
 	}
 }
 
-func (s *screen) shows() map[int64]*dlsmsv1.Seat {
+func (s *watcher) shows() map[int64]*dlsmsv1.Seat {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.tap == nil {
@@ -99,25 +99,25 @@ func (s *screen) shows() map[int64]*dlsmsv1.Seat {
 
 // streams are those that the clients have open.
 type streams struct {
-	mails   []*mail
-	screens []*screen
+	subscriptions []*subscription
+	watchersOpen  []*watcher
 
 	stop context.CancelFunc
 	all  sync.WaitGroup
 }
 
-const screens = 6
+const watchersOpen = 6
 
 func openStreams(ctx context.Context, clients []*client) *streams {
 	s := &streams{}
 	ctx, s.stop = context.WithCancel(ctx)
 	for i, c := range clients {
-		m := &mail{client: c}
-		s.mails = append(s.mails, m)
+		m := &subscription{client: c}
+		s.subscriptions = append(s.subscriptions, m)
 		s.all.Go(func() { m.read(ctx) })
-		if i < screens {
-			w := &screen{client: c}
-			s.screens = append(s.screens, w)
+		if i < watchersOpen {
+			w := &watcher{client: c}
+			s.watchersOpen = append(s.watchersOpen, w)
 			s.all.Go(func() { w.watch(ctx) })
 		}
 	}
@@ -130,12 +130,12 @@ func (s *streams) end() {
 }
 
 // catchUp waits until the streams have brought what there is, no more, nothing twice and in order, and says what they have not.
-func (r *result) catchUp(ctx context.Context, at *site, s *streams) error {
+func (r *result) catchUp(ctx context.Context, at *system, s *streams) error {
 	due := time.Now().Add(settleTime)
-	for _, m := range s.mails {
+	for _, m := range s.subscriptions {
 		got, want, err := m.compare(ctx, at)
 		for ; err == nil && !slices.Equal(got, want) && time.Now().Before(due); got, want, err = m.compare(ctx, at) {
-			pause(ctx, retryAfter)
+			sleep(ctx, retryAfter)
 		}
 		if err != nil {
 			return err
@@ -147,13 +147,13 @@ func (r *result) catchUp(ctx context.Context, at *site, s *streams) error {
 			r.found.add(checkStreams, "user %d was told of %d events, of %d there are, in this order: %v", m.client.User.GetId(), len(got), len(want), got[max(0, len(got)-10):])
 		}
 	}
-	for _, w := range s.screens {
+	for _, w := range s.watchersOpen {
 		same := false
 		for !same && time.Now().Before(due) {
 			resp, err := w.client.Seats.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{Branch: visitsBranch})
 			same = err == nil && shows(w.shows(), resp.GetSeats())
 			if !same {
-				pause(ctx, retryAfter)
+				sleep(ctx, retryAfter)
 			}
 		}
 		r.opened += w.opened.Load()
