@@ -101,7 +101,8 @@ type Changes struct {
 const selectChanges = `
 	SELECT s.snapshot, s.now, s.catalog_changed,
 		e.id, e.kind, e.at, e.reservation_id, e.version, e.seat_id, e.user_id,
-		lower(e.during) AS start_time, upper(e.during) AS end_time, e.status, e.occupies, e.check_in_deadline, e.offer_expires_at
+		lower(e.during) AS start_time, upper(e.during) AS end_time,
+		e.status, e.occupies, e.check_in_deadline, e.offer_expires_at
 	FROM (
 		SELECT pg_current_snapshot()::text AS snapshot, dlsms_began() AS now,
 			COALESCE((SELECT xid FROM seats WHERE library_id = $1 ORDER BY xid DESC LIMIT 1) >= $2, false)

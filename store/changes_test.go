@@ -162,7 +162,8 @@ func TestChangesMissNothing(t *testing.T) {
 	t.Log("seed", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	const insert = `
-		INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, during, status, check_in_opens_at, created_at)
+		INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, during, status,
+		check_in_opens_at, created_at)
 		VALUES (1, now(), 'RESERVED', $1, 1, 1, 1, tstzrange(now(), now() + interval '1 h'), 'CONFIRMED', now(), now())`
 	f := b.follow(t)
 	w := b.writers(t, 7)
@@ -204,7 +205,8 @@ func TestRevocationsMissNothing(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Log("seed", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	insert := fmt.Sprintf(`INSERT INTO revocations (library_id, user_id, jti, expires_at) VALUES (1, %d, $1::bigint::text, '%s')`, b.users[0], at(60).Format(time.RFC3339))
+	insert := fmt.Sprintf(`INSERT INTO revocations (library_id, user_id, jti, expires_at)
+		VALUES (1, %d, $1::bigint::text, '%s')`, b.users[0], at(60).Format(time.RFC3339))
 	w := b.writers(t, 4)
 	var snapshot store.Snapshot
 	var want []string
@@ -305,7 +307,8 @@ func TestBrokenLogConnReadsNothing(t *testing.T) {
 	if err := b.RevokeToken(t.Context(), b.users[0], "ended", at(60)); err != nil {
 		t.Fatal(err)
 	}
-	b.db.Exec(t, `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+	b.db.Exec(t, `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database()
+		AND pid <> pg_backend_pid()`)
 	_, _ = b.Changes(t.Context(), world.Snapshot) // notices that the connection is closed
 	_, _ = b.Revocations(t.Context(), log.Snapshot)
 	changes, err := b.Changes(t.Context(), world.Snapshot)
@@ -359,7 +362,8 @@ func TestRestoredIntoAnotherCluster(t *testing.T) {
 		t.Errorf("news: %v, %v", log.Revocations, err)
 	}
 	for _, table := range tables {
-		n := storetest.Value[int](t, b.db, `SELECT count(*) FROM `+table+` WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())`)
+		n := storetest.Value[int](t, b.db, `SELECT count(*) FROM `+table+`
+			WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())`)
 		if n > 0 {
 			t.Errorf("%d rows of %s are ahead of their time", n, table)
 		}
@@ -373,7 +377,8 @@ func TestNowIsBeforeTheSnapshot(t *testing.T) {
 	b := setup(t)
 	for function, clock := range map[string]string{"dlsms_now": "clock_timestamp()",
 		"dlsms_began": "transaction_timestamp()"} {
-		b.db.Exec(t, `CREATE OR REPLACE FUNCTION `+function+`() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.2); RETURN `+clock+`; END $$`)
+		b.db.Exec(t, `CREATE OR REPLACE FUNCTION `+function+`() RETURNS timestamptz LANGUAGE plpgsql AS $$
+			BEGIN PERFORM pg_sleep(0.2); RETURN `+clock+`; END $$`)
 	}
 	world, err := b.LoadWorld(t.Context())
 	if err != nil {
@@ -384,10 +389,12 @@ func TestNowIsBeforeTheSnapshot(t *testing.T) {
 		var changes store.Changes
 		var looking sync.WaitGroup
 		looking.Go(func() { changes, err = b.Changes(t.Context(), since) })
-		for storetest.Value[int](t, b.db, `SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()`) == 0 {
+		for storetest.Value[int](t, b.db, `SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'
+			AND datname = current_database()`) == 0 {
 			runtime.Gosched() // the delay is a fifth of a second
 		}
-		committed := storetest.Value[time.Time](t, b.db, `UPDATE seats SET area = area || '.' WHERE id = $1 RETURNING clock_timestamp()`, b.seats[0])
+		committed := storetest.Value[time.Time](t, b.db, `UPDATE seats SET area = area || '.' WHERE id = $1
+			RETURNING clock_timestamp()`, b.seats[0])
 		looking.Wait()
 		// If other sessions of the cluster are busy, Changes reads again and sees the change.
 		if err != nil || !changes.CatalogChanged && changes.Now.After(committed) {
@@ -417,7 +424,8 @@ func TestForgetRevocationsKeepsTheLimit(t *testing.T) {
 	}
 	t.Cleanup(s.Close)
 	const rows = 10
-	db.Exec(t, `INSERT INTO revocations (library_id, user_id, jti, expires_at) SELECT 1, $1, i::text, now() - interval '1 h' FROM generate_series(1, $2) i`, db.Users(t, 1)[0], rows)
+	db.Exec(t, `INSERT INTO revocations (library_id, user_id, jti, expires_at)
+		SELECT 1, $1, i::text, now() - interval '1 h' FROM generate_series(1, $2) i`, db.Users(t, 1)[0], rows)
 	for i := range rows {
 		if n, more, err := s.ForgetRevocations(t.Context(), 1); n != 1 || !more || err != nil {
 			t.Fatalf("%d: %d forgotten, more %v, %v", i, n, more, err)
@@ -432,7 +440,8 @@ func TestForgetRevocationsInTwoReplicas(t *testing.T) {
 	b := setup(t)
 	stores := b.replicas(t, 3)
 	const rows = 500
-	b.db.Exec(t, `INSERT INTO revocations (library_id, user_id, jti, expires_at) SELECT 1, $1, i::text, $2 FROM generate_series(1, $3) i`, b.users[0], at(-10), rows)
+	b.db.Exec(t, `INSERT INTO revocations (library_id, user_id, jti, expires_at) SELECT 1, $1, i::text, $2
+		FROM generate_series(1, $3) i`, b.users[0], at(-10), rows)
 	forgotten := make([]int, 3)
 	for _, err := range atOnce(3, func(i int) error {
 		for more := true; more; {
@@ -458,7 +467,8 @@ func TestCatalogChanges(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.db.Exec(t, `INSERT INTO libraries (id, name) VALUES (2, 'Other')`)
-	b.db.Exec(t, `INSERT INTO branches (library_id, code, name, timezone) VALUES (2, 'other', 'Other', 'UTC'), (1, 'spare', 'Spare', 'UTC')`)
+	b.db.Exec(t, `INSERT INTO branches (library_id, code, name, timezone)
+		VALUES (2, 'other', 'Other', 'UTC'), (1, 'spare', 'Spare', 'UTC')`)
 	f := b.follow(t)
 	for _, tc := range []struct {
 		sql  string
@@ -473,7 +483,8 @@ func TestCatalogChanges(t *testing.T) {
 		{`UPDATE branch_hours SET closes = '21:00'`, true},
 		{`DELETE FROM branch_hours`, true},
 		{`DELETE FROM branch_hours`, false},
-		{`INSERT INTO seats (library_id, branch_id, area, label) SELECT library_id, id, 'Area', 'new' FROM branches WHERE code = 'branch-0'`, true},
+		{`INSERT INTO seats (library_id, branch_id, area, label) SELECT library_id, id, 'Area', 'new' FROM branches
+			WHERE code = 'branch-0'`, true},
 		{`DELETE FROM seats WHERE label = 'new'`, true},
 		{`UPDATE users SET name = 'N'`, false},
 		{`UPDATE branches SET name = 'Else' WHERE library_id = 2`, false},
@@ -590,7 +601,8 @@ func TestNotificationsMissNothing(t *testing.T) {
 	close(writing)
 	readers.Wait()
 	for user := range users {
-		want := storetest.Rows[int64](t, b.db, `SELECT id FROM reservation_events WHERE user_id = $1 AND kind IN ('CHECKED_OUT', 'COMPLETED') ORDER BY id`, b.users[user])
+		want := storetest.Rows[int64](t, b.db, `SELECT id FROM reservation_events WHERE user_id = $1
+			AND kind IN ('CHECKED_OUT', 'COMPLETED') ORDER BY id`, b.users[user])
 		if len(want) != rounds*seats/users {
 			t.Errorf("%d notifications, want %d", len(want), rounds*seats/users)
 		}
@@ -604,7 +616,9 @@ func TestNotificationsMissNothing(t *testing.T) {
 func (b bundle) reserveQuickVisit(t *testing.T, user, seat, from int) int64 {
 	t.Helper()
 	id := storetest.Value[int64](t, b.db, `
-		INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at, checked_in_at)
-		VALUES (1, $1, $2, tstzrange($3, $4), 'CHECKED_IN', $3, $4, $3, $3) RETURNING id`, b.seats[seat], b.users[user], at(from+seat), at(from+seat+1))
+		INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at,
+		check_in_deadline, created_at, checked_in_at)
+		VALUES (1, $1, $2, tstzrange($3, $4), 'CHECKED_IN', $3, $4, $3, $3)
+		RETURNING id`, b.seats[seat], b.users[user], at(from+seat), at(from+seat+1))
 	return id
 }

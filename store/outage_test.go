@@ -116,7 +116,8 @@ func TestSilentConnectionsAreClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	const idle = `SELECT pid FROM pg_stat_activity WHERE application_name = 'dlsms' AND state = 'idle' AND state_change < clock_timestamp() - interval '1.1 s'`
+	const idle = `SELECT pid FROM pg_stat_activity WHERE application_name = 'dlsms' AND state = 'idle'
+		AND state_change < clock_timestamp() - interval '1.1 s'`
 	const conns = 5 // at least: requests, worker, bookings, and two logConns
 	var pids []int
 	storetest.Eventually(t, "idle connections", func() bool {
@@ -263,7 +264,7 @@ func TestCancelledCallsKeepTheirConnections(t *testing.T) {
 	}
 	t.Cleanup(s.Close)
 	before := counted.opened.Load()
-	var gone, done atomic.Int64
+	var cancelled, done atomic.Int64
 	errs := atOnce(30, func(i int) error {
 		user := b.users[i]
 		abandoned := func(do func(ctx context.Context) error) error {
@@ -272,7 +273,7 @@ func TestCancelledCallsKeepTheirConnections(t *testing.T) {
 			time.AfterFunc(rand.N(10*time.Millisecond), cancel) // at any moment of the call
 			err := do(ctx)
 			if errors.Is(err, library.ErrUnavailable) {
-				gone.Add(1)
+				cancelled.Add(1)
 				return nil
 			}
 			done.Add(1)
@@ -307,8 +308,8 @@ func TestCancelledCallsKeepTheirConnections(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if n := counted.opened.Load() - before; n != 0 || gone.Load() == 0 || done.Load() == 0 {
-		t.Errorf("%d new connections; %d calls were done, and %d ended before", n, done.Load(), gone.Load())
+	if n := counted.opened.Load() - before; n != 0 || cancelled.Load() == 0 || done.Load() == 0 {
+		t.Errorf("%d new connections; %d calls were done, and %d ended before", n, done.Load(), cancelled.Load())
 	}
 	storetest.CheckInvariants(t, b.db)
 }

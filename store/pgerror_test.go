@@ -66,7 +66,8 @@ func TestSQLStates(t *testing.T) {
 	check(ended(`SET idle_in_transaction_session_timeout = '50ms'`, `BEGIN`), "25P03", library.ErrUnavailable)
 	check(ended(`SET idle_session_timeout = '50ms'`), "57P05", library.ErrUnavailable)
 	check(ended(`SET statement_timeout = '50ms'`, `SELECT pg_sleep(60)`), "57014", library.ErrOverloaded)
-	check(exec(`SET temp_file_limit = 0; SET work_mem = '64kB'; SELECT count(*) FROM (SELECT i FROM generate_series(1, 100000) i ORDER BY i::text) x`), "53400", library.ErrUnavailable)
+	check(exec(`SET temp_file_limit = 0; SET work_mem = '64kB'; SELECT count(*) FROM (SELECT i
+		FROM generate_series(1, 100000) i ORDER BY i::text) x`), "53400", library.ErrUnavailable)
 	check(exec(`SELECT pg_read_file('nowhere')`), "58P01", library.ErrUnavailable)
 	check(exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I RENAME TO other', current_database()); END $$`),
 		"0A000", nil)

@@ -76,7 +76,8 @@ func TestSessionsBehindAPooler(t *testing.T) {
 			var same bool
 			var got string
 			// Postgres writes 5000 as 5s.
-			err := conn.QueryRow(t.Context(), `SELECT got, got = set_config($1, $2, true) FROM (SELECT current_setting($1) AS got OFFSET 0) c`,
+			err := conn.QueryRow(t.Context(), `SELECT got, got = set_config($1, $2, true)
+				FROM (SELECT current_setting($1) AS got OFFSET 0) c`,
 				name, value).Scan(&got, &same)
 			if err != nil || !same {
 				t.Errorf("%s: %s is %q, want %q (%v)", kind, name, got, value, err)

@@ -37,7 +37,7 @@ func TestRegisterUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantEqual(t, "credentials by id", c.User, want)
-	_, err = b.Credentials(t.Context(), "nobody")
+	_, err = b.Credentials(t.Context(), "unregistered")
 	wantErr(t, err, library.ErrUserNotFound)
 	_, err = b.CredentialsByID(t.Context(), 1<<40)
 	wantErr(t, err, library.ErrUserNotFound)
@@ -121,7 +121,8 @@ func TestSeed(t *testing.T) {
 	wantEqual(t, "added", added, []store.Seeded{{Branches: 3, Seats: 49, Users: 11}, {}, {}})
 
 	wantEqual(t, "seats", storetest.Rows[string](t, db, `
-		SELECT code || ' ' || b.name || ' ' || count(*) || ' ' || count(DISTINCT area) FROM branches b JOIN seats s ON s.branch_id = b.id GROUP BY code, b.name ORDER BY code`),
+		SELECT code || ' ' || b.name || ' ' || count(*) || ' ' || count(DISTINCT area) FROM branches b
+		JOIN seats s ON s.branch_id = b.id GROUP BY code, b.name ORDER BY code`),
 		[]string{"engineering Engineering 12 2", "main Main Library 25 3", "science Science 12 2"})
 	for amenity, least := range []int{1: 18, 2: 3, 3: 3, 4: 3, 5: 3} {
 		if n := storetest.Value[int](t, db, `SELECT count(*) FROM seats WHERE $1 = ANY(amenities)`,
@@ -154,7 +155,8 @@ func TestSeedDuringARegistration(t *testing.T) {
 	b := setup(t)
 	w := b.writers(t, 1).sessions[0]
 	w.exec(t, `BEGIN`)
-	w.exec(t, `INSERT INTO users (library_id, student_id, name, email, role, password_hash) VALUES (1, 'somebody', '', '', 'STUDENT', '')`)
+	w.exec(t, `INSERT INTO users (library_id, student_id, name, email, role, password_hash)
+		VALUES (1, 'newcomer', '', '', 'STUDENT', '')`)
 	if added, err := b.Seed(t.Context(), "hash"); err != nil || added.Seats != 49 {
 		t.Errorf("%+v, %v", added, err)
 	}
