@@ -1,0 +1,267 @@
+// Package docs_test checks the documentation against the repository.
+package docs_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+)
+
+// repository is the root of the repository.
+var repository = os.DirFS("..")
+
+// files returns the files of the repository whose name has one of the suffixes. It skips installed
+// packages and hidden directories such as .local.
+func files(t *testing.T, suffixes ...string) []string {
+	t.Helper()
+	var names []string
+	err := fs.WalkDir(repository, ".", func(name string, d fs.DirEntry, err error) error {
+		base := path.Base(name)
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && name != "." && (strings.HasPrefix(base, ".") || base == "node_modules"):
+			return fs.SkipDir
+		case !d.IsDir() && slices.ContainsFunc(suffixes, func(s string) bool { return strings.HasSuffix(base, s) }):
+			names = append(names, name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// read returns the text of a file of the repository.
+func read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := fs.ReadFile(repository, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// between returns the part of a text after the first marker and before the next one.
+func between(t *testing.T, text, begin, end string) string {
+	t.Helper()
+	_, text, found := strings.Cut(text, begin)
+	if !found {
+		t.Fatalf("the text has no %q", begin)
+	}
+	text, _, _ = strings.Cut(text, end)
+	return text
+}
+
+// TestTestsInDocsExist checks each test that a page names. If the page names the directory before
+// the test, as in store `TestOpen`, the test must be in that directory.
+func TestTestsInDocsExist(t *testing.T) {
+	t.Parallel()
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
+	dirs := map[string][]string{} // of each test
+	all := map[string]bool{}      // all directories with tests
+	for _, name := range files(t, "_test.go") {
+		dir := path.Dir(name)
+		all[dir] = true
+		for _, m := range declared.FindAllStringSubmatch(read(t, name), -1) {
+			dirs[m[1]] = append(dirs[m[1]], dir)
+		}
+	}
+	named := regexp.MustCompile("(?:([a-z][a-z0-9/]*) `?)?\\b((?:Test|Fuzz|Benchmark)[A-Z]\\w*)")
+	n := 0
+	for _, name := range files(t, ".md") {
+		if name == "CHANGELOG.md" { // may name tests of earlier releases
+			continue
+		}
+		for i, line := range strings.Split(read(t, name), "\n") {
+			for _, m := range named.FindAllStringSubmatch(line, -1) {
+				n++
+				dir, test := m[1], m[2]
+				if len(dirs[test]) == 0 {
+					t.Errorf("%s:%d: there is no test %s", name, i+1, test)
+				} else if all[dir] && !slices.Contains(dirs[test], dir) {
+					t.Errorf("%s:%d: %s is in %s, not in %s", name, i+1, test, dirs[test], dir)
+				}
+			}
+		}
+	}
+	if n < 50 {
+		t.Errorf("the pages name %d tests, want at least 50", n)
+	}
+}
+
+// heading matches a heading, fence the first or last line of a block of code, and code a span of
+// code in a line.
+var (
+	heading = regexp.MustCompile(`^#+ +(.*?) *$`)
+	fence   = regexp.MustCompile("^ *```")
+	code    = regexp.MustCompile("`[^`]*`")
+)
+
+// prose returns the lines of a Markdown text. Lines of blocks of code are empty.
+func prose(text string) []string {
+	lines := strings.Split(text, "\n")
+	fenced := false
+	for i, line := range lines {
+		begins := fence.MatchString(line)
+		if begins || fenced {
+			lines[i] = ""
+		}
+		if begins {
+			fenced = !fenced
+		}
+	}
+	return lines
+}
+
+// anchors returns the anchors that GitHub gives to the headings of a Markdown text.
+func anchors(text string) map[string]bool {
+	refused := regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+	linked := regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
+	found := map[string]bool{}
+	for _, line := range prose(text) {
+		m := heading.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		title := linked.ReplaceAllString(m[1], "$1")
+		anchor := strings.ReplaceAll(refused.ReplaceAllString(strings.ToLower(title), ""), " ", "-")
+		unique := anchor
+		for i := 1; found[unique]; i++ {
+			unique = fmt.Sprintf("%s-%d", anchor, i)
+		}
+		found[unique] = true
+	}
+	return found
+}
+
+// TestLinksLeadSomewhere checks the relative links of all pages, with their anchors.
+func TestLinksLeadSomewhere(t *testing.T) {
+	t.Parallel()
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)|^\[[^\]]+\]: +(\S+)`)
+	n := 0
+	for _, name := range files(t, ".md") {
+		for i, line := range prose(read(t, name)) {
+			for _, m := range link.FindAllStringSubmatch(code.ReplaceAllString(line, "x"), -1) {
+				target, err := url.Parse(m[1] + m[2])
+				if err != nil {
+					t.Errorf("%s:%d: %v", name, i+1, err)
+					continue
+				}
+				if target.IsAbs() || target.Host != "" {
+					continue
+				}
+				n++
+				file := name
+				if target.Path != "" {
+					file = path.Join(path.Dir(name), target.Path)
+				}
+				info, err := fs.Stat(repository, file)
+				switch {
+				case errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid):
+					t.Errorf("%s:%d: there is no file %s", name, i+1, file)
+				case err != nil:
+					t.Fatal(err)
+				case target.Fragment == "":
+				case info.IsDir() || path.Ext(file) != ".md":
+					t.Errorf("%s:%d: %s is no page, so it has no anchor #%s", name, i+1, file, target.Fragment)
+				case !anchors(read(t, file))[target.Fragment]:
+					t.Errorf("%s:%d: %s has no heading #%s", name, i+1, file, target.Fragment)
+				}
+			}
+		}
+	}
+	if n < 50 {
+		t.Errorf("the pages have %d relative links, want at least 50", n)
+	}
+}
+
+// TestErrorsPageListsAllReasons checks reference/errors.md against the enum ErrorReason, and the
+// codes against those that the tests of the wire expect.
+func TestErrorsPageListsAllReasons(t *testing.T) {
+	t.Parallel()
+	const prefix = "ERROR_REASON_"
+	word := regexp.MustCompile(`([a-z])([A-Z])`)
+	upper := func(c codes.Code) string { return strings.ToUpper(word.ReplaceAllString(c.String(), "${1}_$2")) }
+	page := read(t, "docs/reference/errors.md")
+
+	listed := map[string]string{} // the code of each reason
+	row := regexp.MustCompile(`(?m)^\| ([A-Z_]+) \| ([A-Z_]+) \|`)
+	for _, m := range row.FindAllStringSubmatch(between(t, page, "\n## Reasons\n", "\n## "), -1) {
+		if _, twice := listed[m[1]]; twice {
+			t.Errorf("%s is listed twice", m[1])
+		}
+		listed[m[1]] = m[2]
+	}
+	for number, name := range dlsmsv1.ErrorReason_name {
+		reason := dlsmsv1.ErrorReason(number)
+		if reason == dlsmsv1.ErrorReason_ERROR_REASON_UNSPECIFIED {
+			continue // never sent
+		}
+		name = strings.TrimPrefix(name, prefix)
+		if want := upper(e2e.CodeOf(reason)); listed[name] != want {
+			t.Errorf("%s is listed with the code %q, want %s", name, listed[name], want)
+		}
+	}
+	for name := range listed {
+		if _, ok := dlsmsv1.ErrorReason_value[prefix+name]; !ok {
+			t.Errorf("there is no reason %s", name)
+		}
+	}
+
+	first := regexp.MustCompile(`(?m)^\| ([A-Z_]+(?:, [A-Z_]+)*) \|`)
+	for _, m := range first.FindAllStringSubmatch(between(t, page, "\n## Metadata\n", "\n## "), -1) {
+		for name := range strings.SplitSeq(m[1], ", ") {
+			if _, ok := dlsmsv1.ErrorReason_value[prefix+name]; !ok {
+				t.Errorf("the table of metadata names %s, which is no reason", name)
+			}
+		}
+	}
+}
+
+// TestLogLinesInMonitorPageExist checks that the source has each message in the table of log lines
+// in operating/monitor.md. The page shortens a message with "…" at its end.
+func TestLogLinesInMonitorPageExist(t *testing.T) {
+	t.Parallel()
+	var source strings.Builder
+	for _, name := range files(t, ".go") {
+		if !strings.HasSuffix(name, "_test.go") {
+			source.WriteString(read(t, name))
+		}
+	}
+	page := read(t, "docs/operating/monitor.md")
+	quoted := regexp.MustCompile("`([^`]+)`")
+	n := 0
+	for line := range strings.SplitSeq(between(t, page, "| `msg` |", "\n\n"), "\n") {
+		for _, m := range quoted.FindAllStringSubmatch(line, -1) {
+			message := m[1]
+			if !strings.Contains(message, " ") { // a level, a setting or a field
+				continue
+			}
+			n++
+			literal := `"` + message + `"`
+			if short, ok := strings.CutSuffix(message, "…"); ok {
+				literal = `"` + strings.TrimSpace(short)
+			}
+			if !strings.Contains(source.String(), literal) {
+				t.Errorf("no source file has the message %q", message)
+			}
+		}
+	}
+	if n < 8 {
+		t.Errorf("the table has %d messages, want at least 8", n)
+	}
+}
