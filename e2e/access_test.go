@@ -281,7 +281,7 @@ func invoke(t *testing.T, conn grpc.ClientConnInterface, name string, m protoref
 	if !m.IsStreamingServer() {
 		return answer, conn.Invoke(t.Context(), name, req, answer)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
 	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, name)
 	if err == nil {

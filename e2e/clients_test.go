@@ -10,7 +10,7 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// runIn runs a program in a directory and returns what it prints.
+// runIn runs a program in a directory and returns its output.
 func runIn(t *testing.T, dir string, env []string, program string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), program, args...)
@@ -23,8 +23,8 @@ func runIn(t *testing.T, dir string, env []string, program string, args ...strin
 	return string(out)
 }
 
-// copied copies files of docs/clients into a directory.
-func copied(t *testing.T, dir, language string, names ...string) {
+// copyClientFiles copies files of docs/clients into a directory.
+func copyClientFiles(t *testing.T, dir, language string, names ...string) {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -40,7 +40,8 @@ func copied(t *testing.T, dir, language string, names ...string) {
 	}
 }
 
-// nodeModules installs what the lock file of the TypeScript client names, unless an earlier run has, and returns the directory.
+// nodeModules installs the packages in the lock file of the TypeScript client, unless an earlier
+// run did, and returns the directory.
 func nodeModules(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.Abs("../.local/clients/typescript")
@@ -55,7 +56,7 @@ func nodeModules(t *testing.T) string {
 	if of, err := os.ReadFile(installed); err == nil && string(of) == string(lock) {
 		return dir
 	}
-	copied(t, dir, "typescript", "package.json", "package-lock.json", ".npmrc")
+	copyClientFiles(t, dir, "typescript", "package.json", "package-lock.json", ".npmrc")
 	runIn(t, dir, nil, "npm", "ci", "--ignore-scripts", "--no-progress")
 	if err := os.WriteFile(installed, lock, 0o600); err != nil {
 		t.Fatal(err)
@@ -63,8 +64,8 @@ func nodeModules(t *testing.T) string {
 	return dir
 }
 
-// TestClients runs the clients of docs/clients as they stand.
-func TestClients(t *testing.T) {
+// TestExampleClientsRun runs the clients of docs/clients unchanged.
+func TestExampleClientsRun(t *testing.T) {
 	t.Parallel()
 	s := start(t, stack.Config{Seed: true})
 	protos, err := filepath.Abs("../proto")
@@ -74,23 +75,28 @@ func TestClients(t *testing.T) {
 	modules := nodeModules(t)
 	says := func(t *testing.T, out, again string) {
 		t.Helper()
-		want := []string{"logged in: S202100", "seats available: ", "booked: R-", again + " SEAT_TAKEN", "notified: NOTIFICATION_KIND_COMPLETED"}
+		want := []string{
+			"logged in: S202100", "seats available: ", "booked: R-",
+			again + " SEAT_TAKEN", "notified: NOTIFICATION_KIND_COMPLETED",
+		}
 		lines := strings.Split(strings.TrimSpace(out), "\n")
 		for i, text := range want {
 			if len(lines) != len(want) || !strings.Contains(lines[i], text) {
-				t.Fatalf("it does not say %q:\n%s", want, out)
+				t.Fatalf("the output lacks %q:\n%s", want, out)
 			}
 		}
 	}
 	t.Run("go", func(t *testing.T) {
 		t.Parallel()
-		out := runIn(t, "..", []string{"CGO_ENABLED=0"}, "go", "run", "./docs/clients/go", s.Addr(), "S2021001", "password123", "7")
+		out := runIn(
+			t, "..", []string{"CGO_ENABLED=0"}, "go", "run", "./docs/clients/go", s.Addr(), "S2021001", "password123", "7",
+		)
 		says(t, out, "booked again: AlreadyExists")
 	})
 	t.Run("python", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
-		copied(t, dir, "python", "client.py")
+		copyClientFiles(t, dir, "python", "client.py")
 		google := filepath.Join(modules, "node_modules", "google-proto-files")
 		args := []string{"-I", protos, "-I", google, "--python_out=.", "--grpc_python_out=.",
 			"--plugin=protoc-gen-grpc_python=" + strings.TrimSpace(runIn(t, dir, nil, "which", "grpc_python_plugin")),
@@ -99,7 +105,7 @@ func TestClients(t *testing.T) {
 			args = append(args, "dlsms/v1/"+name+".proto")
 		}
 		runIn(t, dir, nil, "protoc", args...)
-		python := "/usr/bin/python3" // for which apt installs
+		python := "/usr/bin/python3" // apt installs its packages for this one
 		if exec.CommandContext(t.Context(), python, "-c", "import grpc, google.protobuf").Run() != nil {
 			python = "python3"
 		}
@@ -108,9 +114,11 @@ func TestClients(t *testing.T) {
 	})
 	t.Run("typescript", func(t *testing.T) {
 		t.Parallel()
-		copied(t, modules, "typescript", "client.ts", "tsconfig.json")
+		copyClientFiles(t, modules, "typescript", "client.ts", "tsconfig.json")
 		runIn(t, modules, nil, "npm", "run", "build")
-		out := runIn(t, modules, []string{"DLSMS_PROTO=" + protos}, "node", "build/client.js", s.Addr(), "S2021003", "password123", "9")
+		out := runIn(
+			t, modules, []string{"DLSMS_PROTO=" + protos}, "node", "build/client.js", s.Addr(), "S2021003", "password123", "9",
+		)
 		says(t, out, "booked again: ALREADY_EXISTS")
 	})
 }

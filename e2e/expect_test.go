@@ -13,19 +13,19 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// eventually waits for a condition, and stops the test if it does not come about.
+// eventually waits for a condition, and stops the test if it stays false.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	if !happens(condition) {
-		t.Fatalf("not within %s: %s", patience, what)
+		t.Fatalf("not within %s: %s", waitTimeout, what)
 	}
 }
 
-// happens waits for a condition and reports whether it came about.
+// happens waits for a condition and reports whether it became true within waitTimeout.
 func happens(condition func() bool) bool {
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
-	deadline := time.After(patience)
+	deadline := time.After(waitTimeout)
 	for !condition() {
 		select {
 		case <-poll.C:
@@ -36,7 +36,7 @@ func happens(condition func() bool) bool {
 	return true
 }
 
-// within returns a context for waiting.
+// within returns a context that ends after d.
 func within(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
@@ -44,7 +44,8 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// inParallel calls f for 0 to n-1, at most so many at once, and stops the test at an error.
+// inParallel calls f for 0 to n-1, at most atOnce of them concurrently, and stops the test at an
+// error.
 func inParallel(t *testing.T, n, atOnce int, f func(i int) error) {
 	t.Helper()
 	var all sync.WaitGroup
@@ -65,7 +66,7 @@ func inParallel(t *testing.T, n, atOnce int, f func(i int) error) {
 	}
 }
 
-// refused checks that a call was refused for a reason, with all that belongs to it.
+// refused checks that err matches the contract for this reason.
 func refused(t *testing.T, err error, reason string) {
 	t.Helper()
 	if err := e2e.CheckRefusal(err, reason); err != nil {
@@ -73,26 +74,35 @@ func refused(t *testing.T, err error, reason string) {
 	}
 }
 
-// window is a span of time for requests.
+// window is the window of a request.
 type window struct{ start, end time.Time }
 
-// tomorrow returns the window between two hours of a day that begins at the full hour before this time tomorrow.
+// tomorrow returns a window between two hours of a day. The day begins 24 hours from now, rounded
+// down to the hour.
 func tomorrow(from, to float64) window {
 	day := time.Now().Add(24 * time.Hour).Truncate(time.Hour)
 	at := func(hours float64) time.Time { return day.Add(time.Duration(hours * float64(time.Hour))) }
 	return window{at(from), at(to)}
 }
 
-// fromNow returns a window that has just begun.
+// fromNow returns a window of length d that begins now.
 func fromNow(d time.Duration) window {
 	now := time.Now().Truncate(time.Microsecond)
 	return window{now, now.Add(d)}
 }
 
 func (w window) booking(seatID int64) *dlsmsv1.CreateReservationRequest {
-	return &dlsmsv1.CreateReservationRequest{SeatId: seatID, StartTime: timestamppb.New(w.start), EndTime: timestamppb.New(w.end)}
+	return &dlsmsv1.CreateReservationRequest{
+		SeatId:    seatID,
+		StartTime: timestamppb.New(w.start),
+		EndTime:   timestamppb.New(w.end),
+	}
 }
 
 func (w window) waiting(seatID int64) *dlsmsv1.JoinWaitlistRequest {
-	return &dlsmsv1.JoinWaitlistRequest{SeatId: seatID, StartTime: timestamppb.New(w.start), EndTime: timestamppb.New(w.end)}
+	return &dlsmsv1.JoinWaitlistRequest{
+		SeatId:    seatID,
+		StartTime: timestamppb.New(w.start),
+		EndTime:   timestamppb.New(w.end),
+	}
 }

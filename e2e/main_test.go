@@ -14,8 +14,8 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// programs is where the binaries are: dlsms, built with the race detector, so that a data race in a replica fails its test, and where a
-// test needs it dlsms-fast, built as it is delivered.
+// programs is the directory of the binaries: dlsms, built with the race detector, so that a data
+// race in a replica fails its test; and dlsms-fast, the release build, for the tests that need it.
 var programs string
 
 func TestMain(m *testing.M) {
@@ -29,7 +29,8 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int, err error) {
-	// Most tests wait for servers nearly all of their time: more of them may wait at once than there are cores.
+	// Most tests spend nearly all of their time waiting for servers: more of them can run than
+	// there are cores.
 	if !isSet("test.parallel") {
 		if err := flag.Set("test.parallel", "6"); err != nil {
 			return 1, err
@@ -63,20 +64,20 @@ func isSet(name string) (set bool) {
 	return set
 }
 
-// common is the system that tests share who break nothing.
+// common is the system that tests share if they break none of its parts.
 var common struct {
 	once sync.Once
 	*system
 	err error
 }
 
-// shared returns the system for tests that break nothing: the default rules, and no rate limits.
+// shared returns the shared system. It has the default rules and no rate limits.
 func shared(t *testing.T) *system {
 	t.Helper()
 	common.once.Do(func() {
 		common.system, common.err = startSystem(context.Background(), stack.Config{Env: map[string]string{
 			"RATE_LIMIT_PER_MINUTE": "0", "AUTH_RATE_LIMIT_PER_MINUTE": "0", "LOGIN_FAILURE_LIMIT": "0",
-			"TZ": "Pacific/Chatham", // 12 hours and 45 minutes ahead, which is nobody's business
+			"TZ": "Pacific/Chatham", // 12:45 h ahead of UTC: the zone must not matter
 		}})
 	})
 	if common.err != nil {
@@ -90,7 +91,7 @@ func shared(t *testing.T) *system {
 	return common.system
 }
 
-// stopCommon ends the shared system, which must have come through everything unharmed.
+// stopCommon stops the shared system and returns its faults.
 func stopCommon() error {
 	if common.system == nil {
 		return nil

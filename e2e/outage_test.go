@@ -20,7 +20,7 @@ import (
 // unavailable checks that a stream ends with UNAVAILABLE.
 func unavailable[M any](t *testing.T, tap *e2e.StreamRecorder[M]) {
 	t.Helper()
-	why, err := tap.End(within(t, patience))
+	why, err := tap.End(within(t, waitTimeout))
 	if err != nil {
 		t.Fatal(err)
 	}

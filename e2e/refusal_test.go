@@ -16,8 +16,14 @@ func TestRefusalOfMapsEOFToUnavailable(t *testing.T) {
 		err  error
 		want codes.Code
 	}{
-		"the last retry was reset":      {fmt.Errorf("max retries exhausted: failed after 4 attempts: %w", io.EOF), codes.Unavailable},
-		"the last retry had a status":   {fmt.Errorf("max retries exhausted: %w", status.Error(codes.Internal, "broken")), codes.Internal},
+		"the last retry was reset": {
+			fmt.Errorf("max retries exhausted: failed after 4 attempts: %w", io.EOF),
+			codes.Unavailable,
+		},
+		"the last retry had a status": {
+			fmt.Errorf("max retries exhausted: %w", status.Error(codes.Internal, "broken")),
+			codes.Internal,
+		},
 		"an error of the client itself": {errors.New("no such codec"), codes.Unknown},
 	} {
 		if got := RefusalOf(test.err).Code; got != test.want {

@@ -46,7 +46,7 @@ func allGone(t *testing.T, s *system) {
 		}
 	}
 	// An open stream is cut off. All that a proxy can do by then is to reset it, so it ends with INTERNAL, and a client opens it again.
-	if _, err := open.End(within(t, patience)); err != nil {
+	if _, err := open.End(within(t, waitTimeout)); err != nil {
 		t.Error(err)
 	}
 	_, err := u.Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{})

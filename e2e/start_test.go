@@ -89,7 +89,7 @@ func (p *process) exit() int {
 	p.t.Helper()
 	select {
 	case <-p.ended:
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		p.t.Fatal("it does not end")
 	}
 	return p.ProcessState.ExitCode()
@@ -250,7 +250,7 @@ func TestALogThatNobodyReads(t *testing.T) {
 		}
 		// Their lines are more than a pipe holds.
 		const clients, callsOfEach = 20, 20
-		callers, ctx := errgroup.WithContext(within(t, patience))
+		callers, ctx := errgroup.WithContext(within(t, waitTimeout))
 		for range clients {
 			callers.Go(func() error {
 				for range callsOfEach {

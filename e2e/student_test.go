@@ -8,7 +8,8 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// student is a user of whom a test expects that what they do succeeds; what should fail, and what runs in goroutines, uses the client.
+// student is a user whose calls must succeed. Calls that should fail, and calls in goroutines, use
+// the client directly.
 type student struct {
 	*e2e.Client
 
@@ -37,13 +38,13 @@ func (s student) request(req *dlsmsv1.CreateReservationRequest) *dlsmsv1.Reserva
 	return need(s, "booking", resp, err).GetReservation()
 }
 
-// tryToBook returns why a booking fails.
+// tryToBook returns the error of a booking.
 func (s student) tryToBook(seatID int64, w window) error {
 	_, err := s.Reservations.CreateReservation(s.t.Context(), w.booking(seatID))
 	return err
 }
 
-// tryToWait, tryToCheckIn and tryToClaim return why it fails.
+// tryToWait, tryToCheckIn and tryToClaim return the error of the call.
 func (s student) tryToWait(seatID int64, w window) error {
 	_, err := s.Notify.JoinWaitlist(s.t.Context(), w.waiting(seatID))
 	return err
@@ -125,27 +126,27 @@ func (s student) notifications(afterID int64) []*dlsmsv1.Notification {
 	return need(s, "notifications", resp, err).GetNotifications()
 }
 
-// subscribe listens to all notifications of the student, from the first.
-func (s student) subscribe() inbox {
+// subscribe opens a subscription to all notifications of the student.
+func (s student) subscribe() subscription {
 	s.t.Helper()
 	tap, err := s.Subscribe(s.t.Context(), 0)
-	inbox := inbox{need(s, "subscription", tap, err), s.t}
+	sub := subscription{need(s, "subscription", tap, err), s.t}
 	s.t.Cleanup(tap.Close)
-	return inbox
+	return sub
 }
 
-// inbox is a subscription of which a test expects that what should come comes.
-type inbox struct {
+// subscription is a subscription that must deliver the expected notifications.
+type subscription struct {
 	*e2e.StreamRecorder[dlsmsv1.SubscribeResponse]
 
 	t *testing.T
 }
 
-// next waits for a notification of a kind with an id above after.
-func (i inbox) next(after int64, kind dlsmsv1.NotificationKind) *dlsmsv1.Notification {
-	i.t.Helper()
+// next waits for a notification of the kind with an id above after.
+func (s subscription) next(after int64, kind dlsmsv1.NotificationKind) *dlsmsv1.Notification {
+	s.t.Helper()
 	var found *dlsmsv1.Notification
-	err := i.Until(within(i.t, patience), func(got []*dlsmsv1.SubscribeResponse) bool {
+	err := s.Until(within(s.t, waitTimeout), func(got []*dlsmsv1.SubscribeResponse) bool {
 		for _, n := range e2e.Notifications(got) {
 			if n.GetId() > after && n.GetKind() == kind {
 				found = n
@@ -155,48 +156,48 @@ func (i inbox) next(after int64, kind dlsmsv1.NotificationKind) *dlsmsv1.Notific
 		return false
 	})
 	if err != nil {
-		i.t.Fatalf("no notification %s: %v", kind, err)
+		s.t.Fatalf("no notification %s: %v", kind, err)
 	}
 	return found
 }
 
-// screen is a watch of which a test expects that what should come comes.
-type screen struct {
+// seatWatch is a watch that must show the expected changes.
+type seatWatch struct {
 	*e2e.StreamRecorder[dlsmsv1.WatchSeatsResponse]
 
 	t *testing.T
 }
 
-// watch opens a screen and waits for its first snapshot.
-func watch(t *testing.T, c *e2e.Client, req *dlsmsv1.WatchSeatsRequest) screen {
+// watch opens a watch and waits for its first snapshot.
+func watch(t *testing.T, c *e2e.Client, req *dlsmsv1.WatchSeatsRequest) seatWatch {
 	t.Helper()
 	tap, err := c.Watch(t.Context(), req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(tap.Close)
-	s := screen{tap, t}
-	s.until(within(t, patience), "a snapshot", func(shown map[int64]*dlsmsv1.Seat) bool { return len(shown) > 0 })
+	s := seatWatch{tap, t}
+	s.until(within(t, waitTimeout), "a snapshot", func(shown map[int64]*dlsmsv1.Seat) bool { return len(shown) > 0 })
 	return s
 }
 
-// until waits until what is shown is as expected.
-func (s screen) until(ctx context.Context, what string, expected func(shown map[int64]*dlsmsv1.Seat) bool) {
+// until waits until the seats shown are as expected.
+func (s seatWatch) until(ctx context.Context, what string, expected func(shown map[int64]*dlsmsv1.Seat) bool) {
 	s.t.Helper()
 	err := s.Until(ctx, func(got []*dlsmsv1.WatchSeatsResponse) bool { return expected(e2e.LatestSeats(got)) })
 	if err != nil {
-		s.t.Fatalf("the screen does not show %s: %v", what, err)
+		s.t.Fatalf("the watch does not show %s: %v", what, err)
 	}
 }
 
-// untilSeat waits until a seat is shown as free or taken.
-func (s screen) untilSeat(id int64, available bool) {
+// untilSeat waits until the watch shows the seat as available or taken.
+func (s seatWatch) untilSeat(id int64, available bool) {
 	s.t.Helper()
 	what := "the seat taken"
 	if available {
 		what = "the seat free"
 	}
-	s.until(within(s.t, patience), what, func(shown map[int64]*dlsmsv1.Seat) bool {
+	s.until(within(s.t, waitTimeout), what, func(shown map[int64]*dlsmsv1.Seat) bool {
 		return shown[id] != nil && shown[id].GetAvailable() == available
 	})
 }

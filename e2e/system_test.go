@@ -23,33 +23,35 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// patience is how long a test waits for what has to happen: far longer than it takes, since the machine may be busy.
-const patience = time.Minute
+// waitTimeout bounds the wait for an expected event. It is far above the usual time, since the
+// machine may be busy.
+const waitTimeout = time.Minute
 
-// system is a running stack, with its log, a way into its database, and connections to its proxy.
+// system is a running stack with its log, a connection pool to its database, and connections to its
+// proxy.
 type system struct {
 	*stack.Stack
 
 	log     *e2e.LogRecorder
 	db      *pgxpool.Pool
-	proxied [4]*grpc.ClientConn // several, as nginx serves each from one of its workers
-	secret  string              // tokens are signed with, under the kid "e2e"
+	proxied [4]*grpc.ClientConn // several, since one nginx worker serves all of a connection
+	secret  string              // signs tokens, under the kid "e2e"
 	dials   atomic.Int64
 	names   atomic.Int64
 }
 
-// startSystem starts a system. What cfg leaves open is for tests: no fsync, cheap passwords.
+// startSystem starts a system with defaults for tests: no fsync, cheap passwords.
 func startSystem(ctx context.Context, cfg stack.Config) (*system, error) {
 	s := &system{log: &e2e.LogRecorder{}, secret: rand.Text() + rand.Text()}
 	if cfg.Binary == "" {
 		cfg.Binary = program("dlsms")
 	}
 	cfg.Unsafe, cfg.Log = true, s.log
-	cfg.PostgresSettings = map[string]string{"log_min_messages": "error"} // a deadlock is told at once, and found by the log
+	cfg.PostgresSettings = map[string]string{"log_min_messages": "error"} // s.log finds deadlocks in it
 	env := map[string]string{
 		"JWT_SECRET":  "e2e:" + s.secret,
 		"BCRYPT_COST": "4",
-		"LOG_LEVEL":   "warn", // with the race detector, a line for each of 10,000s of calls takes seconds
+		"LOG_LEVEL":   "warn", // a line for each of 10,000s of calls takes seconds with the race detector
 	}
 	maps.Copy(env, cfg.Env)
 	cfg.Env = env
@@ -68,15 +70,16 @@ func startSystem(ctx context.Context, cfg stack.Config) (*system, error) {
 	return s, nil
 }
 
-// stop ends the system. It fails if a process ended badly, the log has something that must never be there, or the database has.
+// stop stops the system. It fails if a process exited with an error, the log has a fault, or the
+// database breaks an invariant.
 func (s *system) stop(ctx context.Context) error {
 	for _, conn := range s.proxied {
 		if conn != nil {
 			_ = conn.Close()
 		}
 	}
-	rested := s.comesToRest(ctx)
-	// The replicas go first: their connections to Postgres leave their statistics behind when they close.
+	idle := s.waitUntilIdle(ctx)
+	// The replicas stop first: a connection reports its statistics to Postgres when it closes.
 	stopped := make([]error, len(s.Replicas))
 	var all sync.WaitGroup
 	for i, r := range s.Replicas {
@@ -85,11 +88,12 @@ func (s *system) stop(ctx context.Context) error {
 	all.Wait()
 	checked := s.checkDatabase(ctx)
 	s.db.Close()
-	return errors.Join(rested, errors.Join(stopped...), checked, s.Stack.Stop(ctx), s.log.Err())
+	return errors.Join(idle, errors.Join(stopped...), checked, s.Stack.Stop(ctx), s.log.Err())
 }
 
-// comesToRest waits until everything that is due has been done, and nobody waits for a seat that is free.
-func (s *system) comesToRest(ctx context.Context) error {
+// waitUntilIdle waits until no step of the worker is due and no waitlist entry waits for a free
+// seat.
+func (s *system) waitUntilIdle(ctx context.Context) error {
 	alive := slices.ContainsFunc(s.Replicas, func(r *stack.Replica) bool { return r.PID() != 0 })
 	if s.Postgres.PID() == 0 || !alive {
 		return nil
@@ -102,10 +106,10 @@ func (s *system) comesToRest(ctx context.Context) error {
 	}) {
 		return nil
 	}
-	return errors.Join(err, fmt.Errorf("the system does not come to rest:\n\t%s", strings.Join(left, "\n\t")))
+	return errors.Join(err, fmt.Errorf("the system does not finish its work:\n\t%s", strings.Join(left, "\n\t")))
 }
 
-// checkDatabase fails if there was a deadlock, or the database breaks an invariant.
+// checkDatabase fails if Postgres had a deadlock or the database breaks an invariant.
 func (s *system) checkDatabase(ctx context.Context) error {
 	if s.Postgres.PID() == 0 {
 		return nil // a test has stopped it
@@ -114,20 +118,21 @@ func (s *system) checkDatabase(ctx context.Context) error {
 	if err == nil && n > 0 {
 		err = fmt.Errorf("there were %d deadlocks", n)
 	}
-	broken, lookErr := storetest.Violations(ctx, s.Postgres.AdminURL(), 1)
+	broken, queryErr := storetest.Violations(ctx, s.Postgres.AdminURL(), 1)
 	if len(broken) > 0 {
 		err = errors.Join(err, fmt.Errorf("the database breaks its invariants:\n\t%s", strings.Join(broken, "\n\t")))
 	}
-	return errors.Join(err, lookErr)
+	return errors.Join(err, queryErr)
 }
 
-// deadlocks returns how many there were. A connection tells of its own within ten seconds, and at once when it closes.
+// deadlocks returns the number of deadlocks so far. A connection reports its own within ten
+// seconds, and at once when it closes.
 func (s *system) deadlocks(ctx context.Context) (n int, err error) {
 	err = s.db.QueryRow(ctx, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`).Scan(&n)
 	return n, err
 }
 
-// start starts a system for one test.
+// start starts a system for one test and stops it at the end of the test.
 func start(t *testing.T, cfg stack.Config) *system {
 	t.Helper()
 	s, err := startSystem(t.Context(), cfg)
@@ -145,12 +150,12 @@ func start(t *testing.T, cfg stack.Config) *system {
 	return s
 }
 
-// nobody returns a client of the proxy without a token.
+// anonymous returns a client of the proxy without a token.
 func (s *system) anonymous() *e2e.Client {
 	return e2e.Anonymous(s.proxied[int(s.dials.Add(1))%len(s.proxied)])
 }
 
-// conn returns a connection to one replica, past the proxy.
+// conn returns a connection to one replica that bypasses the proxy.
 func conn(t *testing.T, s *system, replica int) *grpc.ClientConn {
 	t.Helper()
 	c, err := e2e.Dial(s.ReplicaAddr(replica))
@@ -163,20 +168,20 @@ func conn(t *testing.T, s *system, replica int) *grpc.ClientConn {
 
 const password = "correct horse battery"
 
-// student registers somebody and logs in, through the proxy.
+// student registers a student and logs in, through the proxy.
 func (s *system) student(t *testing.T) student {
 	t.Helper()
 	return student{s.users(t, 1)[0], t}
 }
 
-// users registers n students at once, and logs them in.
+// users registers n students concurrently, and logs them in.
 func (s *system) users(t *testing.T, n int) []*e2e.Client {
 	t.Helper()
 	list := make([]*e2e.Client, n)
 	at := s.names.Add(int64(n)) - int64(n) + 1
 	inParallel(t, n, 16, func(i int) error {
 		id := fmt.Sprintf("E2E-%d", at+int64(i))
-		err := patiently(t.Context(), func() error {
+		err := retryOverloaded(t.Context(), func() error {
 			_, err := s.anonymous().Auth.Register(t.Context(), &dlsmsv1.RegisterRequest{
 				StudentId: id, Name: "Student " + id, Email: "student@university.example", Password: password,
 			})
@@ -185,7 +190,7 @@ func (s *system) users(t *testing.T, n int) []*e2e.Client {
 		if err != nil {
 			return fmt.Errorf("register %s: %w", id, err)
 		}
-		return patiently(t.Context(), func() (err error) {
+		return retryOverloaded(t.Context(), func() (err error) {
 			list[i], err = s.anonymous().Login(t.Context(), id, password)
 			return err
 		})
@@ -193,24 +198,25 @@ func (s *system) users(t *testing.T, n int) []*e2e.Client {
 	return list
 }
 
-// patiently makes a call again when the replica has too many passwords to hash at once, as it may on a busy machine.
-func patiently(ctx context.Context, call func() error) error {
+// retryOverloaded repeats a call while the replica is OVERLOADED, as it can be on a busy machine
+// that has many passwords to hash.
+func retryOverloaded(ctx context.Context, call func() error) error {
 	for {
 		err := call()
 		if e2e.Reason(err) != "OVERLOADED" {
 			return err
 		}
-		again := time.NewTimer(e2e.RefusalOf(err).RetryAfter)
+		timer := time.NewTimer(e2e.RefusalOf(err).RetryAfter)
 		select {
-		case <-again.C:
+		case <-timer.C:
 		case <-ctx.Done():
-			again.Stop()
+			timer.Stop()
 			return err
 		}
 	}
 }
 
-// librarian is a user who works here.
+// librarian returns a user with the role LIBRARIAN.
 func (s *system) librarian(t *testing.T) student {
 	t.Helper()
 	u := s.student(t)
@@ -221,7 +227,7 @@ func (s *system) librarian(t *testing.T) student {
 func (s *system) login(t *testing.T, studentID, password string) student {
 	t.Helper()
 	var u *e2e.Client
-	err := patiently(t.Context(), func() (err error) {
+	err := retryOverloaded(t.Context(), func() (err error) {
 		u, err = s.anonymous().Login(t.Context(), studentID, password)
 		return err
 	})
@@ -231,18 +237,19 @@ func (s *system) login(t *testing.T, studentID, password string) student {
 	return student{u, t}
 }
 
-// branch is one of a test's own.
+// branch is a branch of one test.
 type branch struct {
 	code  string
 	seats []int64
 }
 
-// branch adds a branch, open at all hours, with n seats, and returns when every replica shows it.
+// branch adds a branch with n seats that is always open, and returns when every replica shows it.
 func (s *system) branch(t *testing.T, n int) branch {
 	t.Helper()
 	b := branch{code: strings.ToLower(fmt.Sprintf("e2e-%d", s.names.Add(1)))}
 	rows, err := s.db.Query(t.Context(), `
-		WITH b AS (INSERT INTO branches (library_id, code, name, timezone) VALUES (1, $1, 'Branch of a test', 'Europe/Berlin') RETURNING id)
+		WITH b AS (INSERT INTO branches (library_id, code, name, timezone)
+			VALUES (1, $1, 'Branch of a test', 'Europe/Berlin') RETURNING id)
 		INSERT INTO seats (library_id, branch_id, area, label, amenities)
 		SELECT 1, b.id, 'Area', 'A-' || i, '{1}' FROM b, generate_series(1, $2) i RETURNING id`, b.code, n)
 	if err == nil {
@@ -268,7 +275,7 @@ func (s *system) exec(t *testing.T, sql string, args ...any) {
 	}
 }
 
-// value returns the one value that a query finds.
+// value returns the single value of a query.
 func value[T any](t *testing.T, s *system, sql string, args ...any) T {
 	t.Helper()
 	rows, err := s.db.Query(t.Context(), sql, args...)

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// The tests make tokens by hand, so that they agree with the contract and not only with a library.
+// The tests make tokens by hand, so that tokens must match the contract and not only a library.
 
 // claims returns the payload of a token.
 func claims(t *testing.T, token string) map[string]any {
@@ -37,7 +37,7 @@ func part(t *testing.T, token string, i int) map[string]any {
 		t.Fatal(err)
 	}
 	decoder := json.NewDecoder(strings.NewReader(string(raw)))
-	decoder.UseNumber() // an id stays as it is
+	decoder.UseNumber() // a float64 would round large ids
 	var out map[string]any
 	if err := decoder.Decode(&out); err != nil {
 		t.Fatal(err)
@@ -45,7 +45,7 @@ func part(t *testing.T, token string, i int) map[string]any {
 	return out
 }
 
-// changed returns a copy of a part of a token with some values changed; nil removes one.
+// changed returns a copy of a part of a token with these changes; a nil value removes a claim.
 func changed(part, changes map[string]any) map[string]any {
 	out := maps.Clone(part)
 	maps.Copy(out, changes)
@@ -53,7 +53,7 @@ func changed(part, changes map[string]any) map[string]any {
 	return out
 }
 
-// sign makes a token; no secret leaves its signature empty.
+// sign makes a token. Without a secret its signature is empty.
 func sign(t *testing.T, header, claims map[string]any, secret string) string {
 	t.Helper()
 	var encoded []string
@@ -74,14 +74,14 @@ func sign(t *testing.T, header, claims map[string]any, secret string) string {
 	return text + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// tampered returns a token whose payload was changed, with the signature that it had.
+// tampered returns a token with a changed payload and the original signature.
 func tampered(t *testing.T, token string, changes map[string]any) string {
 	t.Helper()
 	other := sign(t, header(t, token), changed(claims(t, token), changes), "")
 	return other + token[strings.LastIndex(token, ".")+1:]
 }
 
-// expired returns a token of the server's own making, but for its times.
+// expired returns a token like those of the server that expired a minute ago.
 func (s *system) expired(t *testing.T, token string) string {
 	t.Helper()
 	now := time.Now()
@@ -90,7 +90,7 @@ func (s *system) expired(t *testing.T, token string) string {
 	}), s.secret)
 }
 
-func TestTokenIsWhatTheContractSays(t *testing.T) {
+func TestTokenMatchesContract(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
 	u := s.student(t)
@@ -109,7 +109,8 @@ func TestTokenIsWhatTheContractSays(t *testing.T) {
 	if c["student_id"] != u.User.GetStudentId() || until-from != int64((24*time.Hour).Seconds()) || c["jti"] == "" {
 		t.Errorf("the payload is %v", c)
 	}
-	// What we sign ourselves is as good, so it is for what is wrong with them that the tokens of the access matrix are refused.
+	// A token that the test signs is accepted: the tokens in TestAccess are refused only for their
+	// faults.
 	own := student{u.WithToken(sign(t, h, c, s.secret)), t}
 	own.reservations(0)
 }

@@ -39,14 +39,14 @@ func TestWalk(t *testing.T) {
 	last := passOn(t, s, ada, ben, chiara, seat, hall)
 	noShow(t, s, ben, chiara, seat, last, hall)
 
-	// On its way from Ada to Ben to Chiara the seat was never free for anybody else, not even on a screen.
+	// On its way from Ada to Ben to Chiara the seat was never free for anybody else, not even on a seatWatch.
 	if got, want := availability(hall, seat), []bool{true, false, true, false, true}; !slices.Equal(got, want) {
 		t.Errorf("the seat was shown as available: %v, want %v", got, want)
 	}
 }
 
-// availability returns what a screen has shown of a seat, one after the other, without repetitions.
-func availability(hall screen, seat int64) []bool {
+// availability returns what a seatWatch has shown of a seat, one after the other, without repetitions.
+func availability(hall seatWatch, seat int64) []bool {
 	var out []bool
 	for _, m := range hall.Messages() {
 		for _, s := range append(m.GetSnapshot().GetSeats(), m.GetChange()) {
@@ -101,7 +101,7 @@ func looksAround(t *testing.T, s *system) {
 }
 
 // visit is a booking from now on, a rival's conflict, check-in and check-out, as everybody sees them.
-func visit(t *testing.T, s *system, zoe, ben student, seat int64, hall screen) {
+func visit(t *testing.T, s *system, zoe, ben student, seat int64, hall seatWatch) {
 	t.Helper()
 	now := time.Now()
 	booked := zoe.request(&dlsmsv1.CreateReservationRequest{SeatId: seat, EndTime: timestamppb.New(now.Add(2 * time.Hour)), RequestId: "walk-1"})
@@ -152,7 +152,7 @@ func has(list []*dlsmsv1.Seat, id int64) bool {
 }
 
 // passOn is a seat that its user cancels: it goes to the first in line and to nobody else. It returns the reservation that was claimed.
-func passOn(t *testing.T, s *system, ada, ben, chiara student, seat int64, hall screen) *dlsmsv1.Reservation {
+func passOn(t *testing.T, s *system, ada, ben, chiara student, seat int64, hall seatWatch) *dlsmsv1.Reservation {
 	t.Helper()
 	w := fromNow(2 * time.Hour)
 	booked := ada.book(seat, w)
@@ -208,7 +208,7 @@ func tellsOf(n *dlsmsv1.Notification, r *dlsmsv1.Reservation) bool {
 }
 
 // noShow is a user who never comes: the seat goes to the next in line.
-func noShow(t *testing.T, s *system, ben, chiara student, seat int64, booked *dlsmsv1.Reservation, hall screen) {
+func noShow(t *testing.T, s *system, ben, chiara student, seat int64, booked *dlsmsv1.Reservation, hall seatWatch) {
 	t.Helper()
 	mail, next := ben.subscribe(), chiara.subscribe()
 	missed := mail.next(0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_NO_SHOW)
