@@ -10,7 +10,8 @@ import (
 	"github.com/dlsms/dlsms/e2e"
 )
 
-// crowd adds n users who could not all log in, each with a token, over a few connections.
+// crowd adds n users, each with a token, who share conns connections. It signs the tokens itself:
+// so many logins would take too long.
 func (s *system) crowd(ctx context.Context, name string, n, conns int) ([]*e2e.Client, error) {
 	rows, err := s.db.Query(ctx, `
 		INSERT INTO users (library_id, student_id, name, email, role, password_hash, token_generation)
@@ -21,7 +22,7 @@ func (s *system) crowd(ctx context.Context, name string, n, conns int) ([]*e2e.C
 	}
 	var connections []grpc.ClientConnInterface
 	for range conns {
-		conn, err := s.dial(s.Addr()) // without retries: what is refused is refused
+		conn, err := s.dial(s.Addr()) // without retries: each refusal is an answer
 		if err != nil {
 			return nil, err
 		}

@@ -14,19 +14,21 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// kind is one way to break the system.
+// fault is one way to break the system.
 type fault struct {
 	name string
-	// begin breaks it, as chance has it, and returns what heals it, which returns once what was broken is whole.
+	// inject breaks the system and returns the function that heals it. heal returns when the broken
+	// part works again.
 	inject func(ctx context.Context, s *system, rng *rand.Rand) (heal func(context.Context) error, err error)
-	// How long it stays broken, at least and at most.
+	// The fault lasts for at least least and at most most.
 	least, most time.Duration
 	target      target
-	// oneIn is how much less likely it is than others of its lane; 0: as likely.
+	// oneIn makes the fault less likely than others of its target: it is drawn in one of oneIn
+	// cases. 0 is as likely as the others.
 	oneIn int
 }
 
-// draw chooses one of several kinds.
+// draw chooses one of the faults.
 func draw(faults []fault, rng *rand.Rand) fault {
 	for {
 		k := faults[rng.IntN(len(faults))]
@@ -36,27 +38,31 @@ func draw(faults []fault, rng *rand.Rand) fault {
 	}
 }
 
-// lane is what a kind of fault is about. Faults of one lane come one after the other, those of different lanes at the same time.
+// target is the part of the system that a fault acts on. Faults of one target are injected one
+// after the other, faults of different targets at the same time.
 type target int
 
 const (
 	processes target = iota
 	links            // connections between two processes
-	operators        // what an operator does by SQL
+	operators        // SQL that an operator sends
 	targets
 )
 
-// The longest freeze is above idle_in_transaction_session_timeout: Postgres ends the transactions of a replica that stands
-// still for so long, so the replica finds broken connections when it goes on.
+// The longest freeze is longer than idle_in_transaction_session_timeout. Postgres ends the
+// transactions of a replica that is stopped for so long, so the replica finds broken connections
+// when it continues.
 const freezeTime = 15 * time.Second
 
-// freezes reports whether a fault of the kind keeps a replica from answering for longer than a client tries. Such a fault
-// always lasts for its whole time, also at the end of a run: a transaction that was open when it began is then rolled back,
-// and cannot commit seconds after the times in its events.
+// freezes reports whether the fault stops a replica for longer than a client tries. Such a fault
+// always lasts for its whole time, even at the end of a run: then Postgres rolls back a transaction
+// that was open when the fault began. Otherwise the transaction could commit seconds after the
+// times in its events.
 func (k fault) freezes() bool { return k.least >= freezeTime }
 
-// kinds are all of them. Each is about as likely as every other of its lane, but for the freeze: it lasts for so long that a
-// replica would be frozen for half of the time.
+// allFaults returns all faults. Those of one target are about equally likely, except the freeze:
+// with the same probability, a replica would be frozen half of the time, because a freeze lasts so
+// long.
 func allFaults() []fault {
 	all := []fault{
 		{"replica killed", killed(anyReplica), 0, 400 * time.Millisecond, processes, 0},
@@ -75,7 +81,9 @@ func allFaults() []fault {
 	}
 	for _, between := range []string{"client-nginx", "nginx-replica", "replica-postgres", "replica-redis"} {
 		for _, t := range toxics {
-			all = append(all, fault{between + " " + t.name, withToxic(between, t), 200 * time.Millisecond, 1500 * time.Millisecond, links, 0})
+			all = append(all, fault{
+				between + " " + t.name, withToxic(between, t), 200 * time.Millisecond, 1500 * time.Millisecond, links, 0,
+			})
 		}
 	}
 	return append(all,
@@ -85,6 +93,7 @@ func allFaults() []fault {
 	)
 }
 
+// injector is the type of fault.inject.
 type injector = func(context.Context, *system, *rand.Rand) (func(context.Context) error, error)
 
 // victim chooses a process.
@@ -97,7 +106,7 @@ func proxy(s *system, _ *rand.Rand) *stack.Process    { return s.Nginx.Process }
 func cache(s *system, _ *rand.Rand) *stack.Process    { return s.Redis.Process }
 func database(s *system, _ *rand.Rand) *stack.Process { return s.Postgres.Process }
 
-// killed ends a process with SIGKILL, and starts it again.
+// killed ends a process with SIGKILL and starts it again.
 func killed(v victim) injector {
 	return func(_ context.Context, s *system, rng *rand.Rand) (func(context.Context) error, error) {
 		p := v(s, rng)
@@ -105,7 +114,7 @@ func killed(v victim) injector {
 	}
 }
 
-// restarted ends a process as an operator does.
+// restarted stops a process as an operator does, and starts it again.
 func restarted(v victim) injector {
 	return func(ctx context.Context, s *system, rng *rand.Rand) (func(context.Context) error, error) {
 		p := v(s, rng)
@@ -113,7 +122,7 @@ func restarted(v victim) injector {
 	}
 }
 
-// stopped has a process, and all that it has started, stand still.
+// stopped sends SIGSTOP to a process and all its descendants, and later SIGCONT.
 func stopped(v victim) injector {
 	return func(_ context.Context, s *system, rng *rand.Rand) (func(context.Context) error, error) {
 		p := v(s, rng)
@@ -121,15 +130,15 @@ func stopped(v victim) injector {
 		if err != nil {
 			return nil, err
 		}
-		goOn := func(context.Context) error { return signalAll(all, syscall.SIGCONT) }
+		resume := func(context.Context) error { return signalAll(all, syscall.SIGCONT) }
 		if err := signalAll(all, syscall.SIGSTOP); err != nil {
-			return nil, errors.Join(err, goOn(context.Background()))
+			return nil, errors.Join(err, resume(context.Background()))
 		}
-		return goOn, nil
+		return resume, nil
 	}
 }
 
-// signalAll sends a signal to processes, of which some may have ended.
+// signalAll sends a signal to processes. Some of them may have ended.
 func signalAll(pids []int, sig syscall.Signal) error {
 	var errs []error
 	for _, pid := range pids {
@@ -140,10 +149,10 @@ func signalAll(pids []int, sig syscall.Signal) error {
 	return errors.Join(errs...)
 }
 
-// family returns the process ids of a process and of all that it has started, the first first.
+// family returns the ids of a process and all its descendants, the process first.
 func family(pid int) ([]int, error) {
 	if pid == 0 {
-		return nil, errors.New("the process does not run")
+		return nil, errors.New("the process is not running")
 	}
 	all := []int{pid}
 	for i := 0; i < len(all); i++ {
@@ -162,20 +171,21 @@ func family(pid int) ([]int, error) {
 	return all, nil
 }
 
+// flushed deletes everything in Redis.
 func flushed(ctx context.Context, s *system, _ *rand.Rand) (func(context.Context) error, error) {
 	return func(context.Context) error { return nil }, s.flushRedis(ctx)
 }
 
-// poisoned puts a toxic on one of the links between two.
+// withToxic adds a toxic to one of the links between two parts.
 func withToxic(between string, t toxic) injector {
 	return func(_ context.Context, s *system, rng *rand.Rand) (func(context.Context) error, error) {
-		var those []*link
+		var candidates []*link
 		for _, l := range s.links {
 			if l.between == between {
-				those = append(those, l)
+				candidates = append(candidates, l)
 			}
 		}
-		heal, err := those[rng.IntN(len(those))].addToxic(t)
+		heal, err := candidates[rng.IntN(len(candidates))].addToxic(t)
 		return func(context.Context) error { return heal() }, err
 	}
 }

@@ -5,10 +5,11 @@ import (
 	"time"
 )
 
-// act is what a client wants.
+// opKind is what a client asks for.
 type opKind string
 
-// The acts. A look is at all seats of the plan's days at once, and is kept as one read of each.
+// The kinds of operations. One GetSeats reads all seats of the plans branch in one window. The
+// history has it as one read for each seat.
 const (
 	book     opKind = "book"
 	cancel   opKind = "cancel"
@@ -21,58 +22,63 @@ const (
 	leave    opKind = "leave"
 )
 
-// op is one thing that a client did, from before its first try until after its last.
+// op is one operation of a client: the history has its invocation, its last try and its return.
 type op struct {
 	Client    int
 	Kind      opKind
-	Call      time.Duration // since the beginning of the run
-	LastCall  time.Duration // of its last try
+	Call      time.Duration // since the start of the run
+	LastCall  time.Duration // start of the last try
 	Return    time.Duration
 	User      int64
 	Seat      int64
 	Start     time.Time
 	End       time.Time
 	RequestID string `json:",omitempty"`
-	// Reservation is what it was about, or what came of it; of a waitlist act it is the entry.
+	// Reservation is the reservation that the operation is about, or that it made. For a waitlist
+	// operation it is the entry.
 	Reservation int64 `json:",omitempty"`
 
-	// Reason is why it was refused; empty: it was done.
+	// Reason is the reason of the refusal. It is empty if the operation was done.
 	Reason string `json:",omitempty"`
-	// Unknown says that the last try got no answer; Unsure that one of those before it got none, and may still have been done.
+	// Unknown reports that the last try had no answer. Unsure reports that an earlier try had none,
+	// so the operation may be done nevertheless.
 	Unknown, Unsure bool
 
-	// Free and AsOf are what a read saw.
+	// Free and AsOf are the result of a read.
 	Free bool
 	AsOf time.Duration
 }
 
-// done reports whether the system has acknowledged it.
+// done reports whether the system acknowledged the operation.
 func (o *op) done() bool { return !o.Unknown && o.Reason == "" }
 
-// history is what all clients did. Each has a part of its own, so that they don't wait for each other.
+// history has the operations of all clients. Each client writes its own part, so that clients do
+// not wait for each other.
 type history struct {
 	began   time.Time
 	parts   []part
-	ops     atomic.Int64 // that got an answer, each read once
-	reads   atomic.Int64 // of one seat
+	ops     atomic.Int64 // answered operations; one GetSeats counts once
+	reads   atomic.Int64 // reads of one seat
 	refused atomic.Int64
 	tries   atomic.Int64
-	// unknown is how many acts were left without an answer, unsure how many got one after a try that had none.
+	// unknown counts the operations without an answer, unsure those that had an answer after a try
+	// without one.
 	unknown, unsure atomic.Int64
 
 	found *violations
 }
 
 type part struct {
-	ops    []op
-	served atomic.Int64 // when the last act had an answer that Postgres stood behind, since the beginning of the run
+	ops []op
+	// served is the return of the last operation whose answer was current, since the start of the run.
+	served atomic.Int64
 }
 
 func newHistory(clients int, found *violations) *history {
 	return &history{began: time.Now(), parts: make([]part, clients), found: found}
 }
 
-// all is what each client did.
+// all returns the operations of each client.
 func (h *history) all() (all [][]op) {
 	for i := range h.parts {
 		all = append(all, h.parts[i].ops)
@@ -82,7 +88,7 @@ func (h *history) all() (all [][]op) {
 
 func (h *history) since() time.Duration { return time.Since(h.began) }
 
-// allServed reports whether each client has had an answer since a time.
+// allServed reports whether each client had an answer at or after since.
 func (h *history) allServed(since time.Duration) bool {
 	for i := range h.parts {
 		if time.Duration(h.parts[i].served.Load()) < since {

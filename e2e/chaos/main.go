@@ -1,6 +1,10 @@
-// Command chaos proves that DL-SMS keeps its promises while everything around it fails: what `make chaos` calls. It starts the whole system
-// on this machine with a fault proxy on every connection, lets clients use it, breaks one part after the other, and afterwards checks what
-// the clients saw against what the contract says.
+// Command chaos runs clients under random faults and verifies the results. It starts the whole
+// system on this machine with a fault proxy on every connection, injects faults into one part after
+// the other, and checks the history of the clients against the contract. `make chaos` calls it.
+//
+// A canary is a known bug that is compiled into the system on purpose. The checks must find it:
+// `make canaries`. A trial injects one fault, or one kind of overload, many times and measures its
+// effect on users: `make trials`.
 package main
 
 import (
@@ -25,20 +29,22 @@ func main() {
 	}
 }
 
-// historyDir is where the history of a run is kept that found something.
+// historyDir is the directory for the history of a run with violations.
 const historyDir = ".local/chaos"
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	var p plan
 	flags.StringVar(&p.binary, "binary", ".local/bin/dlsms", "the replica to run")
-	flags.DurationVar(&p.duration, "duration", 30*time.Minute, "how long faults go on")
-	seed := flags.Uint64("seed", 0, "of everything that is random; 0: a new one")
-	flags.StringVar(&p.dir, "out", historyDir, "directory for the history of a run that found something")
-	faults := flags.String("faults", "", "a pattern of the kinds of faults; empty: all")
-	canaries := flags.Bool("canaries", false, "instead, put known faults into the source, one after the other, and see whether each is found; run it where the source is")
-	trials := flags.Bool("trials", false, "instead, break one thing many times, and measure what users see of it; run it where the source is")
-	scale := flags.Float64("scale", 1, "of how many times, in the trials")
+	flags.DurationVar(&p.duration, "duration", 30*time.Minute, "duration of the faults")
+	seed := flags.Uint64("seed", 0, "seed of all random decisions; 0: a new one")
+	flags.StringVar(&p.dir, "out", historyDir, "directory for the history of a run with violations")
+	faults := flags.String("faults", "", "a pattern of the faults to inject; empty: all")
+	canaries := flags.Bool("canaries", false,
+		"instead, insert known bugs one at a time and verify that the checks find them; needs the source in the working directory")
+	trials := flags.Bool("trials", false,
+		"instead, inject one fault many times and measure its effect on users; needs the source in the working directory")
+	scale := flags.Float64("scale", 1, "factor on the number and the duration of the faults of trials")
 	only := flags.String("only", "", "a pattern of the canaries or trials; empty: all")
 	if err := flags.Parse(args); err != nil {
 		return err

@@ -8,19 +8,21 @@ import (
 	"time"
 )
 
-// redisGone: nobody needs it. Without the breaker each call would wait for a Redis that stands still: that is the control, which has to miss.
-func redisGone(ctx context.Context, l *trialRun) error {
+// redisUnavailable verifies that calls succeed without Redis. The control is the system without the
+// circuit breaker: there, each call waits for a Redis that is stopped, so the control must miss the
+// goal.
+func redisUnavailable(ctx context.Context, l *trialRun) error {
 	n := l.times(100)
 	err := l.withSteadyLoad(ctx, loadOptions{users: trialUsers, rest: trialRest}, func(s *system, load *steady, _ []call) error {
-		what := fmt.Sprintf("Redis killed, stopped or flushed %d times", n)
-		broken, whole, err := l.loseRedis(ctx, s, load, n, killed(cache), stopped(cache), flushed)
+		title := fmt.Sprintf("Redis killed, stopped or flushed %d times", n)
+		without, with, err := l.loseRedis(ctx, s, load, n, killed(cache), stopped(cache), flushed)
 		if err != nil {
 			return err
 		}
-		l.calls(what, append(broken, whole...))
-		ratio, summary := slowdown(broken, whole)
-		l.row(what+": P99, of that with Redis", "≤ 2", ratio <= mostWithoutRedis, "%s", summary)
-		return l.kept(ctx, s, load, what)
+		l.calls(title, append(without, with...))
+		ratio, summary := slowdown(without, with)
+		l.row(title+": P99, relative to that with Redis", "≤ 2", ratio <= maxSlowdownWithoutRedis, "%s", summary)
+		return l.kept(ctx, s, load, title)
 	})
 	if err != nil {
 		return err
@@ -30,24 +32,26 @@ func redisGone(ctx context.Context, l *trialRun) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	l.logf("the control: the same without the breaker, with a Redis that stands still")
+	l.logf("the control: replicas without the circuit breaker, Redis stopped")
 	binary, err := noBreaker.build(ctx, dir)
 	if err != nil {
 		return err
 	}
-	return l.withSteadyLoad(ctx, loadOptions{users: trialUsers, rest: trialRest, binary: binary}, func(s *system, load *steady, _ []call) error {
-		broken, whole, err := l.loseRedis(ctx, s, load, max(1, n/10), stopped(cache))
+	options := loadOptions{users: trialUsers, rest: trialRest, binary: binary}
+	return l.withSteadyLoad(ctx, options, func(s *system, load *steady, _ []call) error {
+		without, with, err := l.loseRedis(ctx, s, load, max(1, n/10), stopped(cache))
 		if err != nil {
 			return err
 		}
-		ratio, summary := slowdown(broken, whole)
-		l.row("Redis stopped, replicas without the breaker: P99, of that with Redis", "> 2: the control", ratio > mostWithoutRedis, "%s", summary)
+		ratio, summary := slowdown(without, with)
+		l.row("Redis stopped, replicas without the circuit breaker: P99, relative to that with Redis", "> 2: the control",
+			ratio > maxSlowdownWithoutRedis, "%s", summary)
 		return nil
 	})
 }
 
-// mostWithoutRedis is how much longer a call may take, at the P99.
-const mostWithoutRedis = 2
+// maxSlowdownWithoutRedis bounds the P99 without Redis, relative to the P99 with Redis.
+const maxSlowdownWithoutRedis = 2
 
 // noBreaker is the control: a system whose replicas ask Redis regardless of how the last request to
 // it ended.
@@ -58,14 +62,16 @@ var noBreaker = canary{name: "no breaker", changes: []change{
 	}`),
 }}
 
-// loseRedis takes Redis away n times, in one way after the other, for a second each, and ends the load. It returns the calls that were under way
-// at some time when it was gone, and the others.
-func (l *trialRun) loseRedis(ctx context.Context, s *system, load *steady, n int, ways ...injector) (broken, whole []call, err error) {
+// loseRedis makes Redis unavailable n times for one second each, in each of the ways in turn, and
+// ends the load. It returns the calls that overlap such a second, and the other calls.
+func (l *trialRun) loseRedis(
+	ctx context.Context, s *system, load *steady, n int, ways ...injector,
+) (without, with []call, err error) {
 	from := load.since()
-	var gone []span
+	var outages []span
 	for i := range n {
 		sleep(ctx, time.Second)
-		went := load.since()
+		start := load.since()
 		heal, err := ways[i%len(ways)](ctx, s, l.rng)
 		if err != nil {
 			return nil, nil, err
@@ -74,18 +80,18 @@ func (l *trialRun) loseRedis(ctx context.Context, s *system, load *steady, n int
 		if err := heal(ctx); err != nil {
 			return nil, nil, err
 		}
-		gone = append(gone, span{went, load.since()})
+		outages = append(outages, span{start, load.since()})
 		if (i+1)%10 == 0 {
-			l.logf("gone %d times", i+1)
+			l.logf("unavailable %d times", i+1)
 		}
 	}
-	load.end() // so that what is under way counts too
+	load.end() // so that calls in progress count too
 	for _, c := range load.between(from, load.since()) {
-		if slices.ContainsFunc(gone, func(s span) bool { return s.touches(c.at, c.at+c.took) }) {
-			broken = append(broken, c)
+		if slices.ContainsFunc(outages, func(s span) bool { return s.touches(c.at, c.at+c.took) }) {
+			without = append(without, c)
 		} else {
-			whole = append(whole, c)
+			with = append(with, c)
 		}
 	}
-	return broken, whole, nil
+	return without, with, nil
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// result is what came of a run.
+// result is the outcome of a run.
 type result struct {
 	plan   *plan
 	commit string
@@ -22,59 +22,61 @@ type result struct {
 	lasted time.Duration
 
 	planSeats []int64
-	clock     storetest.Clock // of the system, while there were faults
+	clock     storetest.Clock // of the system during the faults
 
-	// calm is how many operations a second there were before the first fault, calmUntil when that was, and calmOperations how many by then.
+	// baseRate is the number of operations a second before the first fault, baseUntil the end of
+	// that time, and baseOperations the number of operations until then.
 	baseRate       float64
 	baseUntil      time.Duration
 	baseOperations int64
-	// frozenFor is for how long a replica was frozen, and frozenOperations how many there were then. Only the lane of processes
-	// writes them.
+	// frozenFor is the total time in which a replica was frozen, and frozenOperations the
+	// operations in that time. Only the goroutine that injects faults into processes writes them.
 	frozenFor        time.Duration
 	frozenOperations int64
 
 	operations, reads, oldReads, refused, conflicts, tries int64
 	busy                                                   int64
-	judgedReads                                            int64 // while every replica could reach Postgres, so that they had to be fresh
-	acknowledged, missing                                  int64
-	unsure, unknown, resolvedDone, resolvedNot             int64
-	transitions                                            map[string]int
-	notifications, wrongStreams                            int64
-	opened                                                 int64
-	settled                                                time.Duration
-	linear                                                 linear
-	badRows, editReads                                     string
-	edits                                                  int
+	// judgedReads counts reads while every replica could reach Postgres. They must be fresh.
+	judgedReads                                int64
+	acknowledged, missing                      int64
+	unsure, unknown, resolvedDone, resolvedNot int64
+	transitions                                map[string]int
+	notifications, wrongStreams                int64
+	opened                                     int64
+	settled                                    time.Duration
+	linear                                     linear
+	badRows, editReads                         string
+	edits                                      int
 
 	found violations
 
 	mu      sync.Mutex
 	byKind  map[string]*faultStats
-	outages []span // of Postgres, for some replica
-	broken  []span // of processes and connections
+	outages []span // times in which some replica may not reach Postgres
+	broken  []span // times with a fault of a process or connection
 
-	freezes atomic.Int32 // that are in force
-	thawed  atomic.Int64 // when the last one ended, since the beginning of the run
+	freezes atomic.Int32 // in force
+	thawed  atomic.Int64 // end of the last freeze, since the start of the run
 }
 
 func newResult(ctx context.Context, p *plan) *result {
 	return &result{plan: p, commit: commit(ctx), byKind: map[string]*faultStats{}}
 }
 
-// span is a time of the run.
+// span is an interval of the run.
 type span struct{ from, until time.Duration }
 
-// touches reports whether a call was under way at some time of it.
+// touches reports whether a call was in progress at some time of the span.
 func (s span) touches(call, ret time.Duration) bool { return s.from <= ret && call <= s.until }
 
-// tally is what is known of one kind of fault.
+// faultStats counts one fault.
 type faultStats struct {
 	n       int
 	slowest time.Duration
 }
 
-// wasAway notes that a fault of a process or a connection was in force, which may have kept a replica from Postgres. Its
-// connections may take a while longer than its clients do to be back.
+// recordOutage records a fault of a process or connection, which may have separated a replica from
+// Postgres. The connections of the replica may recover later than its clients.
 func (r *result) recordOutage(k fault, from, until time.Duration) {
 	if k.target == operators {
 		return
@@ -88,10 +90,12 @@ func (r *result) recordOutage(k fault, from, until time.Duration) {
 	r.outages = append(r.outages, span{from - clockMargin, until + reconnectTime})
 }
 
-// reconnectTime is how long a replica may answer from memory once Postgres can be reached again: a look that hangs is given up after 2 s.
+// reconnectTime is how long a replica may answer from memory once Postgres can be reached again. A
+// refresh that hangs times out after 2 s.
 const reconnectTime = 4 * time.Second
 
-// outage reports whether some replica may have been without Postgres at some time of a call: it may have begun before Postgres went.
+// outage reports whether some replica may have been without Postgres at some time of a call. The
+// call may have begun before the outage.
 func (r *result) outage(call, ret time.Duration) bool {
 	return slices.ContainsFunc(r.outages, func(s span) bool { return s.touches(call, ret) })
 }
@@ -117,56 +121,61 @@ func (r *result) faults() (n int) {
 	return n
 }
 
-// A run with fewer operations a second than floor proves nothing. On a machine where the system, its faults and its clients get less done together,
-// it must have had floorPart of what there was before the first fault, and that must have been calmFloor at least.
+// A run with fewer operations a second than floor proves nothing. On a slow machine, which runs the
+// system, its faults and its clients together, the rate must be at least floorPart of the base rate,
+// and the base rate at least baseFloor.
 const (
 	floor     = 100
 	floorPart = 0.1
 	baseFloor = 50
 )
 
-// A run of proofTime or more is meant as a proof, and a proof takes so many operations and faults.
+// A run of proofTime or more is meant as a proof. A proof needs so many operations and faults.
 const (
 	proofTime       = 20 * time.Minute
 	proofOperations = 1_000_000
 	proofFaults     = 500
 )
 
-// rate is how many operations a second there were from the first fault on, without the time in which a replica was frozen: each
-// call that nginx passes to it takes as long as a client's patience.
+// rate returns the operations a second since the first fault, without the time in which a replica
+// was frozen: each call that nginx passes to a frozen replica takes tryTimeout.
 func (r *result) rate() float64 {
 	return float64(r.operations-r.baseOperations-r.frozenOperations) / (r.lasted - r.baseUntil - r.frozenFor).Seconds()
 }
 
-// leastThawed is how long a run has to last without a frozen replica, or else there is no rate to judge.
+// leastThawed is the time without a frozen replica that a run needs. In a shorter time the rate
+// says nothing.
 const leastThawed = 2 * time.Second
 
-// count takes over what the clients counted.
+// count takes the counters from the history and checks the rate.
 func (r *result) count(h *history) {
 	r.operations, r.reads, r.refused, r.tries = h.ops.Load(), h.reads.Load(), h.refused.Load(), h.tries.Load()
 	r.unsure, r.unknown = h.unsure.Load(), h.unknown.Load()
 	slow := r.rate() < min(floor, floorPart*r.baseRate) && r.lasted-r.baseUntil-r.frozenFor >= leastThawed
 	if r.baseRate < baseFloor || slow {
-		r.found.add(checkActivity, "%.0f operations a second, %.0f before the first fault: that is no test", r.rate(), r.baseRate)
+		r.found.add(checkActivity, "%.0f operations a second, %.0f before the first fault: too few for a test", r.rate(), r.baseRate)
 	}
 }
 
-// checkConflicts says whether clients were in each other's way at all: it is known when the history has been read.
+// checkConflicts checks that some bookings conflicted. The number is known when the history has
+// been read.
 func (r *result) checkConflicts() {
 	if r.conflicts == 0 {
-		r.found.add(checkActivity, "nobody wanted what somebody else had: that is no test")
+		r.found.add(checkActivity, "no booking conflicted with another: that is no test")
 	}
 }
 
-// Reads of a catalog that is edited in a row may take mostSlower times as long as reads before the first fault, at the P99,
-// and longEnough in any case: beyond that the edits stop the readers. It takes leastEditReads to say so.
+// While the catalog is edited, the P99 of reads may be at most maxSlowdown times the P99 before the
+// first fault, or slowRead if that is longer. Beyond that, the edits block the readers. The check
+// needs at least leastEditReads reads.
 const (
-	mostSlower     = 10
+	maxSlowdown    = 10
 	slowRead       = 500 * time.Millisecond
 	leastEditReads = 200
 )
 
-// checkEdits says whether reads took much longer while the catalog was edited. Reads beside another fault do not count.
+// checkEdits checks the latency of reads while the catalog was edited. Reads during another fault
+// do not count.
 func (r *result) checkEdits(h *history, reads []op) {
 	var before, during []call
 	for _, ops := range h.all() {
@@ -182,41 +191,48 @@ func (r *result) checkEdits(h *history, reads []op) {
 		}
 	}
 	usual, slow := quantile(before, 0.99), quantile(during, 0.99)
-	r.editReads = fmt.Sprintf("%d looks, of which %d with no other fault beside: P99 %s, %s before the first fault",
+	r.editReads = fmt.Sprintf("%d reads, %d of them without another fault: P99 %s, %s before the first fault",
 		len(reads), len(during), slow.Round(time.Millisecond), usual.Round(time.Millisecond))
-	if len(during) >= leastEditReads && slow > max(slowRead, mostSlower*usual) {
-		r.found.add(checkActivity, "reads stood still while the catalog was edited: %s", r.editReads)
+	if len(during) >= leastEditReads && slow > max(slowRead, maxSlowdown*usual) {
+		r.found.add(checkActivity, "reads were blocked while the catalog was edited: %s", r.editReads)
 	}
 }
 
-// String is the table of a run.
+// String returns the tables of a run.
 func (r *result) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nDL-SMS under faults: commit %s, seed %d, %s, %d clients\n\n", r.commit, r.plan.seed, r.lasted.Round(time.Second), clients)
-	row := func(what, format string, args ...any) {
-		fmt.Fprintf(&b, "| %s | %s |\n", what, fmt.Sprintf(format, args...))
+	fmt.Fprintf(&b, "\nDL-SMS under faults: commit %s, seed %d, %s, %d clients\n\n",
+		r.commit, r.plan.seed, r.lasted.Round(time.Second), clients)
+	row := func(title, format string, args ...any) {
+		fmt.Fprintf(&b, "| %s | %s |\n", title, fmt.Sprintf(format, args...))
 	}
 	fmt.Fprint(&b, "| | |\n|---|---|\n")
-	row("operations", "%d, %.0f a second, %.0f before the first fault, in %d tries", r.operations, r.rate(), r.baseRate, r.tries)
-	row("of these acknowledged writes", "%d, of which %d are not there", r.acknowledged+r.missing, r.missing)
-	row("refused", "%d, of which %d conflicts over a seat, %d of plans as their user was busy", r.refused, r.conflicts, r.busy)
-	row("reads of a seat checked", "%d, of which %d had to be fresh; %d were as of an earlier time, as they said", r.reads, r.judgedReads, r.oldReads)
-	row("without an answer at some try", "%d answered by a later try, %d never answered", r.unsure, r.unknown)
-	row("resolved by looking them up", "%d were done, %d were not", r.resolvedDone, r.resolvedNot)
-	row("linearizability", "%d operations on %d seat-days, %d not linearizable", r.linear.operations, r.linear.partitions, len(r.linear.broken))
+	row("operations", "%d, %.0f a second, %.0f before the first fault, in %d tries",
+		r.operations, r.rate(), r.baseRate, r.tries)
+	row("acknowledged writes", "%d, %d of them lost", r.acknowledged+r.missing, r.missing)
+	row("refused operations", "%d, %d of them conflicts over a seat, %d because the user was busy",
+		r.refused, r.conflicts, r.busy)
+	row("reads of one seat", "%d, %d of them had to be fresh; %d were as of an earlier time, and reported it",
+		r.reads, r.judgedReads, r.oldReads)
+	row("tries without an answer", "%d operations answered by a later try, %d never answered", r.unsure, r.unknown)
+	row("unanswered operations, looked up in the database", "%d were done, %d were not", r.resolvedDone, r.resolvedNot)
+	row("linearizability", "%d operations on %d seat-days, %d seat-days not linearizable",
+		r.linear.operations, r.linear.partitions, len(r.linear.broken))
 	var transitions []string
 	for _, kind := range slices.Sorted(maps.Keys(r.transitions)) {
 		transitions = append(transitions, fmt.Sprintf("%d %s", r.transitions[kind], kind))
 	}
 	row("transitions", "%s", strings.Join(transitions, ", "))
-	row("streams", "%d notifications over streams opened %d times, %d streams that did not bring what there is", r.notifications, r.opened, r.wrongStreams)
-	row("all that was due done", "%s after the last fault", r.settled.Round(time.Millisecond))
+	row("streams", "%d notifications over streams opened %d times, %d streams with missing or wrong messages",
+		r.notifications, r.opened, r.wrongStreams)
+	row("all due transitions done", "%s after the last fault", r.settled.Round(time.Millisecond))
 	row("bad rows by an operator", "%s", r.badRows)
 	row("edits of the catalog", "%d, %s", r.edits, r.editReads)
 	row("faults", "%d", r.faults())
 	row("violations", "%d", r.found.count())
 	if r.plan.duration >= proofTime && (r.operations < proofOperations || r.faults() < proofFaults) {
-		row("fewer than a proof takes", "%d operations and %d faults: a longer DURATION has them", proofOperations, proofFaults)
+		row("too short for a proof", "it needs %d operations and %d faults: use a longer DURATION",
+			proofOperations, proofFaults)
 	}
 	fmt.Fprint(&b, "\n| fault | times | slowest recovery |\n|---|---|---|\n")
 	for _, name := range slices.Sorted(maps.Keys(r.byKind)) {
@@ -229,9 +245,10 @@ func (r *result) String() string {
 	return b.String()
 }
 
-// commit is that of the work tree, or "unknown" outside of one.
+// commit returns the commit of the work tree, or "unknown" outside of one.
 func commit(ctx context.Context) string {
-	text, err := exec.CommandContext(ctx, "git", "-c", "safe.directory=*", "describe", "--always", "--dirty", "--abbrev=12").Output()
+	describe := []string{"-c", "safe.directory=*", "describe", "--always", "--dirty", "--abbrev=12"}
+	text, err := exec.CommandContext(ctx, "git", describe...).Output()
 	if err != nil {
 		return "unknown"
 	}

@@ -19,28 +19,30 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// plan is what a run is.
+// plan has the parameters of a run.
 type plan struct {
 	binary   string
 	dir      string
 	duration time.Duration
 	seed     uint64
 	faults   []fault
-	postgres map[string]string // settings, for a run that must find something
+	postgres map[string]string // additional settings, for a canary
 	quiet    bool
-	// rest is how long each client rests, at most, between two things; watch looks at the system meanwhile.
+	// rest is the longest pause of a client between two operations. watch observes the system
+	// during the faults.
 	rest  time.Duration
 	watch func(context.Context, *system)
 }
 
 const (
 	clients = 32
-	// mostSpeed is how many times as fast as ours the system's clock goes, and mostTime how far it may get: before the first day of the plans.
-	mostSpeed = 240
-	mostTime  = 48 * time.Hour
+	// maxSpeed bounds the speed of the system's clock, as a factor of real time. maxAdvance bounds
+	// how far the clock advances: it must not reach the first day of the plans.
+	maxSpeed   = 240
+	maxAdvance = 48 * time.Hour
 )
 
-// faultsLike chooses the kinds of faults.
+// faultsLike selects the faults whose names match a pattern.
 func (p *plan) faultsLike(pattern string) error {
 	only, err := regexp.Compile(pattern)
 	if err != nil {
@@ -48,16 +50,17 @@ func (p *plan) faultsLike(pattern string) error {
 	}
 	p.faults = slices.DeleteFunc(allFaults(), func(k fault) bool { return !only.MatchString(k.name) })
 	if len(p.faults) == 0 {
-		return fmt.Errorf("-faults: no kind of fault is like %q", pattern)
+		return fmt.Errorf("-faults: no fault matches %q", pattern)
 	}
 	return nil
 }
 
+// speed returns the speed of the system's clock, as a factor of real time.
 func (p *plan) speed() int {
-	return max(1, min(mostSpeed, int(mostTime/max(p.duration, time.Second))))
+	return max(1, min(maxSpeed, int(maxAdvance/max(p.duration, time.Second))))
 }
 
-// run does what the plan says and checks what came of it.
+// run executes the plan and verifies the history.
 func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	r = newResult(ctx, p)
 	logf := func(format string, args ...any) {
@@ -75,11 +78,11 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	defer func() {
 		stopped := s.stop()
 		if stopped != nil && err == nil {
-			r.found.add(checkLog, "the system did not stop well: %v", stopped)
+			r.found.add(checkLog, "the system did not stop cleanly: %v", stopped)
 		}
 		if l != nil && p.dir != "" && (err != nil || r.found.count() > 0) {
 			kept, failed := r.keep(l.history, err)
-			logf("what the clients did is in %s", kept)
+			logf("the history is in %s", kept)
 			err = errors.Join(err, failed)
 		}
 	}()
@@ -89,13 +92,14 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	defer l.streams.end()
 	defer l.end()
 	r.planSeats = l.plans
-	logf("%d clients, and no fault yet", clients)
+	logf("%d clients, no faults yet", clients)
 	sleep(ctx, warmUp)
 	before := l.history.ops.Load()
 	sleep(ctx, baseTime)
 	r.baseRate = float64(l.history.ops.Load()-before) / baseTime.Seconds()
 	r.baseUntil, r.baseOperations = l.history.since(), l.history.ops.Load()
-	logf("%d clients, faults for %s, a minute of the system's is %s", clients, p.duration, time.Minute/time.Duration(p.speed()))
+	logf("%d clients, faults for %s; a minute of the system's clock takes %s",
+		clients, p.duration, time.Minute/time.Duration(p.speed()))
 
 	faulty, stop := context.WithTimeout(ctx, p.duration)
 	defer stop()
@@ -117,8 +121,8 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	}
 	r.lasted = l.history.since()
 	l.end()
-	logf("the clients have stopped, and what they saw is checked")
-	// From here on time goes as ours does, so that what is due can be done.
+	logf("the clients have stopped; verifying the history")
+	// From here on the system's clock has real speed, so that the worker can finish all due transitions.
 	r.clock = s.clock
 	if err := s.setClock(ctx, s.clock.At(time.Now()), 1); err != nil {
 		return r, err
@@ -130,13 +134,13 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	return r, r.catchUp(ctx, s, l.streams)
 }
 
-// calmTime is for how long clients are looked at before the first fault.
+// baseTime is the time before the first fault in which the base rate of operations is measured.
 const baseTime = 3 * time.Second
 
 const progressEvery = 10 * time.Second
 
-// breakThings breaks one process after the other until ctx ends, and heals each. At the same time it does so with
-// connections, and an operator makes one mistake after the other.
+// injectFaults injects faults until ctx ends: for each target one after the other, for different
+// targets at the same time.
 func (r *result) injectFaults(ctx context.Context, s *system, h *history) error {
 	running, ctx := errgroup.WithContext(ctx)
 	for target := range targets {
@@ -154,30 +158,31 @@ func (r *result) injectFaults(ctx context.Context, s *system, h *history) error 
 			return nil
 		})
 	}
-	running.Go(func() error { // also when there is nothing to break
+	running.Go(func() error { // waits even if there is no fault to inject
 		<-ctx.Done()
 		return nil
 	})
 	return running.Wait()
 }
 
-// mostRecovery is how long clients may be without an answer once a fault is healed, whatever else is broken at the time.
+// mostRecovery bounds the time until every client has an answer again after a fault is healed,
+// whatever other faults are in force.
 const mostRecovery = 15 * time.Second
 
 func (r *result) injectFault(ctx context.Context, s *system, h *history, k fault, rng *rand.Rand) error {
-	whole := context.WithoutCancel(ctx)
+	uncancelled := context.WithoutCancel(ctx)
 	began := h.since()
-	heal, err := k.inject(whole, s, rng)
+	heal, err := k.inject(uncancelled, s, rng)
 	if err != nil {
 		return fmt.Errorf("%s: %w", k.name, err)
 	}
 	lasts, operations := ctx, h.ops.Load()
 	if k.freezes() {
-		lasts = whole
+		lasts = uncancelled
 		r.freezes.Add(1)
 	}
 	sleep(lasts, k.least+time.Duration(rng.Int64N(int64(k.most-k.least)+1)))
-	err = heal(whole)
+	err = heal(uncancelled)
 	if k.freezes() {
 		r.thawed.Store(int64(h.since()))
 		r.freezes.Add(-1)
@@ -194,9 +199,9 @@ func (r *result) injectFault(ctx context.Context, s *system, h *history, k fault
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
 	for !h.allServed(healed) {
-		// While a replica is frozen, a client may have the bad luck that all its tries go there: it is judged after that.
+		// All tries of a client may reach a replica that is frozen. The time counts after the freeze.
 		if r.freezes.Load() == 0 && h.since()-max(healed, time.Duration(r.thawed.Load())) > mostRecovery {
-			r.found.add(checkLiveness, "%s after %q was healed, there are clients without an answer", mostRecovery, k.name)
+			r.found.add(checkLiveness, "%s after %q was healed, some clients had no answer", mostRecovery, k.name)
 			break
 		}
 		<-ticker.C
@@ -206,7 +211,7 @@ func (r *result) injectFault(ctx context.Context, s *system, h *history, k fault
 	return nil
 }
 
-// keep writes down what the clients did, for a run that found something or did not come to its end.
+// keep writes the history of a run that found a violation or failed.
 func (r *result) keep(h *history, cause error) (file string, err error) {
 	if err := os.MkdirAll(r.plan.dir, 0o755); err != nil {
 		return "", err

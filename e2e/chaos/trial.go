@@ -15,7 +15,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// trial breaks one thing many times and measures what a user sees of it.
+// trial injects one fault, or one kind of overload, many times and measures its effect on users.
 type trial struct {
 	name string
 	run  func(context.Context, *trialRun) error
@@ -26,7 +26,7 @@ func trials() []trial {
 		{"postgres killed", postgresKilled},
 		{"replica killed", replicaKilled},
 		{"rolling restart", rollingRestart},
-		{"redis", redisGone},
+		{"redis", redisUnavailable},
 		{"workers killed", workersKilled},
 		{"overload", overload},
 		{"cancelled calls", cancelled},
@@ -36,54 +36,54 @@ func trials() []trial {
 	}
 }
 
-// lab is what a trial works with.
+// trialRun is the state of a run of trials.
 type trialRun struct {
 	binary string
-	scale  float64 // of how often each thing is done
+	scale  float64 // factor on the number and the duration of faults
 	rng    *rand.Rand
 	out    io.Writer
 	began  time.Time
 	missed int
 }
 
-// times returns how often to do what is done n times at full scale, and once at least.
+// times scales a number of repetitions. It returns at least 1.
 func (l *trialRun) times(n int) int { return max(1, int(float64(n)*l.scale)) }
 
-// lasting returns how long what lasts d at full scale is to last.
+// lasting scales a duration.
 func (l *trialRun) lasting(d time.Duration) time.Duration { return time.Duration(float64(d) * l.scale) }
 
 func (l *trialRun) logf(format string, args ...any) {
 	fmt.Fprintf(l.out, "%7s  %s\n", time.Since(l.began).Round(time.Second), fmt.Sprintf(format, args...))
 }
 
-// figure prints a row of the table.
-func (l *trialRun) row(what, goal string, met bool, format string, args ...any) {
+// row prints a row of the table.
+func (l *trialRun) row(title, goal string, met bool, format string, args ...any) {
 	verdict := "met"
 	if !met {
 		verdict = "**missed**"
 		l.missed++
 	}
-	fmt.Fprintf(l.out, "| %s | %s | %s | %s |\n", what, goal, fmt.Sprintf(format, args...), verdict)
+	fmt.Fprintf(l.out, "| %s | %s | %s | %s |\n", title, goal, fmt.Sprintf(format, args...), verdict)
 }
 
-// site starts a system with the shipped defaults, on which nothing is between.
-func (l *trialRun) system(ctx context.Context, env map[string]string) (*system, error) {
+// start starts a system with the shipped defaults, without fault proxies.
+func (l *trialRun) start(ctx context.Context, env map[string]string) (*system, error) {
 	return l.startBinary(ctx, l.binary, env)
 }
 
-// siteOf is site with replicas of another binary.
+// startBinary is start with replicas of another binary.
 func (l *trialRun) startBinary(ctx context.Context, binary string, env map[string]string) (*system, error) {
 	l.logf("starting DL-SMS")
 	return startSystem(ctx, stack.Config{Binary: binary, Env: env}, 1, false)
 }
 
-// slowPostgres takes so many milliseconds for each answer, so that it, and not the processors that the load needs too, is what there is too
-// little of.
+// slowPostgres delays each answer of Postgres by 40 ms. Then Postgres is the bottleneck, and not
+// the processors, which the load generator needs too.
 const slowPostgres = `{"type": "latency", "stream": "downstream", "attributes": {"latency": 40}}`
 
-// slowSite is site with a slow Postgres.
+// startSlow is start with slowPostgres.
 func (l *trialRun) startSlow(ctx context.Context, env map[string]string) (_ *system, err error) {
-	l.logf("starting DL-SMS, with a Postgres that takes 40 ms for each answer")
+	l.logf("starting DL-SMS; Postgres takes 40 ms for each answer")
 	s := &system{proxies: newProxies(), journal: &e2e.LogRecorder{}}
 	cfg := stack.Config{Binary: l.binary, Env: env}
 	cfg.ProxyURLs = func(databaseURL, redisURL string) (string, string, error) {
@@ -116,7 +116,7 @@ func runTrials(ctx context.Context, out io.Writer, binary, only string, scale fl
 		l.logf("%s", t.name)
 		if err := t.run(ctx, l); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", t.name, err))
-			l.logf("could not be carried out: %v", err)
+			l.logf("trial failed: %v", err)
 		}
 		if ctx.Err() != nil {
 			break
@@ -124,14 +124,15 @@ func runTrials(ctx context.Context, out io.Writer, binary, only string, scale fl
 	}
 	switch {
 	case n == 0:
-		return fmt.Errorf("-only: no trial is like %q", only)
+		return fmt.Errorf("-only: no trial matches %q", only)
 	case l.missed > 0:
-		failed = append(failed, fmt.Errorf("%d goals are missed", l.missed))
+		failed = append(failed, fmt.Errorf("%d goals missed", l.missed))
 	}
 	return errors.Join(failed...)
 }
 
-// The load of the trials: enough users to have something under way at each moment, and room to make up for what was missed.
+// The load of the trials. At every moment some calls are in progress, and the processors have
+// enough spare time to catch up after a fault.
 const (
 	trialUsers = 24
 	trialRest  = 20 * time.Millisecond
@@ -139,8 +140,11 @@ const (
 	baseline   = 15 * time.Second
 )
 
-// steadily runs f while the steady load is on a system of its own, and tells what the load was before.
-func (l *trialRun) withSteadyLoad(ctx context.Context, options loadOptions, f func(s *system, load *steady, before []call) error) (err error) {
+// withSteadyLoad starts a system, puts the steady load on it, and calls f with the calls of an
+// undisturbed period.
+func (l *trialRun) withSteadyLoad(
+	ctx context.Context, options loadOptions, f func(s *system, load *steady, before []call) error,
+) (err error) {
 	var s *system
 	if options.slowPostgres {
 		s, err = l.startSlow(ctx, nil)
@@ -164,11 +168,12 @@ func (l *trialRun) withSteadyLoad(ctx context.Context, options loadOptions, f fu
 	from := load.since()
 	sleep(ctx, baseline)
 	before := load.between(from, load.since())
-	l.logf("%d users, %.0f calls a second, P99 %s", options.users, float64(len(before))/baseline.Seconds(), quantile(before, 0.99))
+	l.logf("%d users, %.0f calls a second, P99 %s",
+		options.users, float64(len(before))/baseline.Seconds(), quantile(before, 0.99))
 	return f(s, load, before)
 }
 
-// kept ends the load, and holds what was acknowledged against what is there.
+// kept ends the load and compares the acknowledged bookings with the database.
 func (l *trialRun) kept(ctx context.Context, s *system, load *steady, after string) error {
 	load.end()
 	acked, missing, err := load.missing(ctx, s)
@@ -183,7 +188,7 @@ func (l *trialRun) kept(ctx context.Context, s *system, load *steady, after stri
 	if err != nil {
 		return err
 	}
-	l.row("broken rules, "+after, "0", len(broken) == 0, "%d", len(broken))
+	l.row("violated invariants, "+after, "0", len(broken) == 0, "%d", len(broken))
 	for _, b := range broken {
 		l.logf("%s", b)
 	}
@@ -191,20 +196,22 @@ func (l *trialRun) kept(ctx context.Context, s *system, load *steady, after stri
 	return nil
 }
 
-// quiet tells whether the log has nothing that must never be there.
+// quiet prints a row about log lines that must never occur.
 func (l *trialRun) quiet(s *system, after string) {
 	err := s.journal.Err()
-	summary := "none"
+	found := "none"
 	if err != nil {
-		summary = "some"
+		found = "some"
 		l.logf("%v", err)
 	}
-	l.row("panics, errors and deadlocks in the log, "+after, "none", err == nil, "%s", summary)
+	l.row("panics, errors and deadlocks in the log, "+after, "none", err == nil, "%s", found)
 }
 
-// postgresKilled: what was acknowledged is there, and all goes on as before soon after Postgres accepts connections.
+// postgresKilled verifies that no acknowledged booking is lost, and that goodput recovers soon
+// after Postgres accepts connections.
 func postgresKilled(ctx context.Context, l *trialRun) error {
-	return l.withSteadyLoad(ctx, loadOptions{users: trialUsers, rest: trialRest}, func(s *system, load *steady, before []call) error {
+	options := loadOptions{users: trialUsers, rest: trialRest}
+	return l.withSteadyLoad(ctx, options, func(s *system, load *steady, before []call) error {
 		const share, window, goal = 0.9, 500 * time.Millisecond, 3 * time.Second
 		usual := share * float64(succeeded(before)) / baseline.Seconds()
 		n := l.times(100)
@@ -222,7 +229,8 @@ func postgresKilled(ctx context.Context, l *trialRun) error {
 			for ; load.rate(from, from+window) < usual && ctx.Err() == nil; from += 20 * time.Millisecond {
 				sleep(ctx, from+window+20*time.Millisecond-load.since())
 				if from-accepts > time.Minute {
-					return fmt.Errorf("a minute after Postgres accepts connections there are %.0f calls a second, %.0f were usual", load.rate(from, from+window), usual/share)
+					return fmt.Errorf("one minute after Postgres accepts connections there are %.0f calls a second, %.0f before",
+						load.rate(from, from+window), usual/share)
 				}
 			}
 			slowest = max(slowest, from-accepts)
@@ -230,14 +238,16 @@ func postgresKilled(ctx context.Context, l *trialRun) error {
 				l.logf("killed %d times, slowest recovery %s", i+1, slowest)
 			}
 		}
-		l.row(fmt.Sprintf("Postgres killed %d times: 90%% of the goodput again, after it accepts connections", n), "≤ 3 s", slowest <= goal, "%s at most", slowest)
+		l.row(fmt.Sprintf("Postgres killed %d times: 90%% of the goodput again, after it accepts connections", n), "≤ 3 s",
+			slowest <= goal, "%s at most", slowest)
 		return l.kept(ctx, s, load, fmt.Sprintf("Postgres killed %d times", n))
 	})
 }
 
-// replicaKilled: with the retry policy of the README nobody sees it.
+// replicaKilled verifies that no call fails with the retry policy of the README.
 func replicaKilled(ctx context.Context, l *trialRun) error {
-	return l.withSteadyLoad(ctx, loadOptions{users: trialUsers, rest: trialRest}, func(s *system, load *steady, _ []call) error {
+	options := loadOptions{users: trialUsers, rest: trialRest}
+	return l.withSteadyLoad(ctx, options, func(s *system, load *steady, _ []call) error {
 		n := l.times(200)
 		from := load.since()
 		for i := range n {
@@ -255,20 +265,21 @@ func replicaKilled(ctx context.Context, l *trialRun) error {
 			}
 		}
 		until := load.since()
-		load.end() // so that what is under way counts too
+		load.end() // so that calls in progress count too
 		calls := load.between(from, load.since())
 		l.calls(fmt.Sprintf("a replica killed %d times", n), calls)
 		const goal = time.Second
 		gap := longestGap(calls, trialUsers, from, until)
-		l.row(fmt.Sprintf("a replica killed %d times: longest time in which a user has no call that succeeds", n), "≤ 1 s", gap <= goal, "%s", gap.Round(time.Millisecond))
+		l.row(fmt.Sprintf("a replica killed %d times: longest time in which a user has no successful call", n), "≤ 1 s",
+			gap <= goal, "%s", gap.Round(time.Millisecond))
 		return l.kept(ctx, s, load, fmt.Sprintf("a replica killed %d times", n))
 	})
 }
 
-// calls tells how many failed in spite of the retry policy.
-func (l *trialRun) calls(while string, calls []call) {
+// calls prints a row with the number of calls that failed despite the retry policy.
+func (l *trialRun) calls(during string, calls []call) {
 	failed := len(calls) - succeeded(calls)
-	l.row(while+": calls that failed", "0", failed == 0 && len(calls) > 0, "%d of %d", failed, len(calls))
+	l.row(during+": calls that failed", "0", failed == 0 && len(calls) > 0, "%d of %d", failed, len(calls))
 	for _, c := range calls {
 		if c.err != nil {
 			l.logf("at %s: %v", c.at, c.err)
@@ -277,10 +288,11 @@ func (l *trialRun) calls(while string, calls []call) {
 	}
 }
 
-// rollingRestart: as an operator does it, one replica after the other.
+// rollingRestart restarts the replicas one by one, as an operator does.
 func rollingRestart(ctx context.Context, l *trialRun) error {
-	const tries = 3 // one and two retries
-	return l.withSteadyLoad(ctx, loadOptions{users: trialUsers, rest: trialRest, tries: tries}, func(s *system, load *steady, _ []call) error {
+	const tries = 3 // one call and two retries
+	options := loadOptions{users: trialUsers, rest: trialRest, tries: tries}
+	return l.withSteadyLoad(ctx, options, func(s *system, load *steady, _ []call) error {
 		n := l.times(20)
 		from := load.since()
 		for i := range n {
@@ -289,10 +301,10 @@ func rollingRestart(ctx context.Context, l *trialRun) error {
 					return err
 				}
 			}
-			l.logf("restarted all %d times", i+1)
+			l.logf("all replicas restarted %d times", i+1)
 		}
 		load.end()
-		l.calls(fmt.Sprintf("all replicas restarted one after the other, %d times, at most 2 retries", n), load.between(from, load.since()))
+		l.calls(fmt.Sprintf("replicas restarted one by one, %d times, at most 2 retries", n), load.between(from, load.since()))
 		return l.kept(ctx, s, load, fmt.Sprintf("all replicas restarted %d times", n))
 	})
 }

@@ -5,10 +5,9 @@ import (
 	"sync"
 )
 
-// check is what found something.
+// check is the name of a check. It is part of the output.
 type check string
 
-// The checks.
 const (
 	checkStart     check = "the start"
 	checkAnswers   check = "answers"
@@ -22,7 +21,7 @@ const (
 	checkLog       check = "the log"
 )
 
-// violation is something that must not be.
+// violation is one broken promise, and the check that found it.
 type violation struct {
 	check check
 	text  string
@@ -30,14 +29,14 @@ type violation struct {
 
 func (v violation) String() string { return string(v.check) + ": " + v.text }
 
-// mostOfACheck are kept of what a check finds: one is enough to fail a run.
-const mostOfACheck = 10
+// maxPerCheck bounds the violations that are kept of one check. One is enough to fail a run.
+const maxPerCheck = 10
 
-// violations are what was found. Its methods may be called from any goroutine.
+// violations collects the violations of a run. Its methods are safe for concurrent use.
 type violations struct {
 	mu  sync.Mutex
 	all []violation
-	by  map[check]int // how many each check found
+	by  map[check]int // number of violations, including those that are not kept
 }
 
 func (v *violations) add(by check, format string, args ...any) {
@@ -46,12 +45,12 @@ func (v *violations) add(by check, format string, args ...any) {
 	if v.by == nil {
 		v.by = map[check]int{}
 	}
-	if v.by[by]++; v.by[by] <= mostOfACheck {
+	if v.by[by]++; v.by[by] <= maxPerCheck {
 		v.all = append(v.all, violation{by, fmt.Sprintf(format, args...)})
 	}
 }
 
-// count is how many there were.
+// count returns the number of violations, including those that are not kept.
 func (v *violations) count() (n int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 
 // workersKilled: 100,000 reservations whose users did not come, and three workers of which one is killed again and again.
 func workersKilled(ctx context.Context, l *trialRun) (err error) {
-	s, err := l.system(ctx, map[string]string{"WORKER_INTERVAL": "1s"})
+	s, err := l.start(ctx, map[string]string{"WORKER_INTERVAL": "1s"})
 	if err != nil {
 		return err
 	}
