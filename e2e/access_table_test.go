@@ -11,17 +11,18 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// accessTable says of every RPC who may call it, and what they are told about their own, another's and what doesn't exist.
+// accessTable lists every RPC, with the users that may call it and the expected error for an object
+// of the caller, of another user, and for a missing one.
 var accessTable = map[string]access{
 	dlsmsv1.AuthService_Register_FullMethodName: {
 		public: true, want: []string{ok, "STUDENT_ID_TAKEN", "INVALID_FIELDS"},
-		request: func(c *cast, who int, what object) proto.Message {
-			req := &dlsmsv1.RegisterRequest{Name: "Somebody", Email: "somebody@university.example", Password: password}
-			switch what {
+		request: func(c *fixture, user int, target object) proto.Message {
+			req := &dlsmsv1.RegisterRequest{Name: "New Student", Email: "new.student@university.example", Password: password}
+			switch target {
 			case own:
 				req.StudentId = fmt.Sprintf("NEW-%d", c.s.names.Add(1))
 			case others:
-				req.StudentId = c.users[who].User.GetStudentId()
+				req.StudentId = c.users[user].User.GetStudentId()
 			case missing:
 			}
 			return req
@@ -29,171 +30,171 @@ var accessTable = map[string]access{
 	},
 	dlsmsv1.AuthService_Login_FullMethodName: {
 		public: true, want: []string{ok, "BAD_CREDENTIALS", "BAD_CREDENTIALS"},
-		request: func(c *cast, who int, what object) proto.Message {
-			u := c.users[who]
+		request: func(c *fixture, user int, target object) proto.Message {
+			u := c.users[user]
 			return map[object]*dlsmsv1.LoginRequest{
 				own:     {StudentId: u.User.GetStudentId(), Password: u.Password},
 				others:  {StudentId: u.User.GetStudentId(), Password: "not " + u.Password},
 				missing: {StudentId: fmt.Sprintf("MISSING-%d", c.s.names.Add(1)), Password: u.Password},
-			}[what]
+			}[target]
 		},
 	},
 	dlsmsv1.AuthService_VerifyToken_FullMethodName: {
 		public: true, want: []string{ok, ok, "INVALID_FIELDS"},
-		request: func(c *cast, who int, what object) proto.Message {
+		request: func(c *fixture, user int, target object) proto.Message {
 			return map[object]*dlsmsv1.VerifyTokenRequest{
-				own: {Token: c.users[who].Token}, others: {Token: c.users[(who+1)%3].Token}, missing: {},
-			}[what]
+				own: {Token: c.users[user].Token}, others: {Token: c.users[(user+1)%3].Token}, missing: {},
+			}[target]
 		},
-		check: func(c *cast, who int, answer proto.Message) error {
-			return same(answer.(*dlsmsv1.VerifyTokenResponse).GetUserId(), c.users[who].id())
+		check: func(c *fixture, user int, answer proto.Message) error {
+			return same(answer.(*dlsmsv1.VerifyTokenResponse).GetUserId(), c.users[user].id())
 		},
 	},
 	dlsmsv1.AuthService_ChangePassword_FullMethodName: {
 		want: []string{ok, "BAD_CREDENTIALS", "INVALID_FIELDS"},
-		request: func(c *cast, who int, what object) proto.Message {
-			u := c.users[who]
+		request: func(c *fixture, user int, target object) proto.Message {
+			u := c.users[user]
 			return map[object]*dlsmsv1.ChangePasswordRequest{
 				own:     {CurrentPassword: u.Password, NewPassword: "newer " + u.Password},
 				others:  {CurrentPassword: "not " + u.Password, NewPassword: "newer " + u.Password},
 				missing: {},
-			}[what]
+			}[target]
 		},
 	},
 	dlsmsv1.AuthService_Logout_FullMethodName: {
 		want:    []string{ok},
-		request: func(*cast, int, object) proto.Message { return &dlsmsv1.LogoutRequest{} },
+		request: func(*fixture, int, object) proto.Message { return &dlsmsv1.LogoutRequest{} },
 	},
 
 	dlsmsv1.SeatService_GetBranches_FullMethodName: {
 		public: true, want: []string{ok},
-		request: func(*cast, int, object) proto.Message { return &dlsmsv1.GetBranchesRequest{} },
+		request: func(*fixture, int, object) proto.Message { return &dlsmsv1.GetBranchesRequest{} },
 	},
 	dlsmsv1.SeatService_GetSeats_FullMethodName: {
 		public: true, want: []string{ok, ok, "BRANCH_NOT_FOUND"},
-		request: func(c *cast, _ int, what object) proto.Message {
-			return &dlsmsv1.GetSeatsRequest{Branch: branchOf(c, what)}
+		request: func(c *fixture, _ int, target object) proto.Message {
+			return &dlsmsv1.GetSeatsRequest{Branch: branchOf(c, target)}
 		},
 	},
 	dlsmsv1.SeatService_GetSeat_FullMethodName: {
 		public: true, want: []string{ok, ok, "SEAT_NOT_FOUND"}, prepare: takeSeats,
-		request: func(c *cast, who int, what object) proto.Message {
-			return &dlsmsv1.GetSeatRequest{SeatId: pick(c.seats, who, what)}
+		request: func(c *fixture, user int, target object) proto.Message {
+			return &dlsmsv1.GetSeatRequest{SeatId: pick(c.seats, user, target)}
 		},
 	},
 	dlsmsv1.SeatService_WatchSeats_FullMethodName: {
 		public: true, want: []string{ok, ok, "BRANCH_NOT_FOUND"},
-		request: func(c *cast, _ int, what object) proto.Message {
-			return &dlsmsv1.WatchSeatsRequest{Branch: branchOf(c, what)}
+		request: func(c *fixture, _ int, target object) proto.Message {
+			return &dlsmsv1.WatchSeatsRequest{Branch: branchOf(c, target)}
 		},
 	},
 
 	dlsmsv1.ReservationService_CreateReservation_FullMethodName: {
 		want: []string{ok, "SEAT_TAKEN", "SEAT_NOT_FOUND"}, prepare: takeSeats, seats: 6,
-		request: func(c *cast, who int, what object) proto.Message {
-			if what == own { // a seat that nobody has, at a time when the caller has none
-				return tomorrow(0, 1).booking(c.branch.seats[3+who])
+		request: func(c *fixture, user int, target object) proto.Message {
+			if target == own { // a free seat, in a window in which the caller has none
+				return tomorrow(0, 1).booking(c.branch.seats[3+user])
 			}
-			return fromNow(time.Hour).booking(pick(c.seats, who, what))
+			return fromNow(time.Hour).booking(pick(c.seats, user, target))
 		},
-		check: func(c *cast, who int, answer proto.Message) error {
-			return same(answer.(*dlsmsv1.CreateReservationResponse).GetReservation().GetUserId(), c.users[who].id())
+		check: func(c *fixture, user int, answer proto.Message) error {
+			return same(answer.(*dlsmsv1.CreateReservationResponse).GetReservation().GetUserId(), c.users[user].id())
 		},
 	},
 	dlsmsv1.ReservationService_GetReservation_FullMethodName: {
 		want: []string{ok, "RESERVATION_NOT_FOUND", "RESERVATION_NOT_FOUND"}, prepare: takeSeats,
-		request: func(c *cast, who int, what object) proto.Message {
-			return &dlsmsv1.GetReservationRequest{ReservationId: pick(c.reservations, who, what)}
+		request: func(c *fixture, user int, target object) proto.Message {
+			return &dlsmsv1.GetReservationRequest{ReservationId: pick(c.reservations, user, target)}
 		},
-		check: func(c *cast, who int, answer proto.Message) error {
-			return same(answer.(*dlsmsv1.GetReservationResponse).GetReservation().GetUserId(), c.users[who].id())
+		check: func(c *fixture, user int, answer proto.Message) error {
+			return same(answer.(*dlsmsv1.GetReservationResponse).GetReservation().GetUserId(), c.users[user].id())
 		},
 	},
 	dlsmsv1.ReservationService_GetReservations_FullMethodName: {
 		want: []string{ok}, prepare: takeSeats,
-		request: func(*cast, int, object) proto.Message {
+		request: func(*fixture, int, object) proto.Message {
 			return &dlsmsv1.GetReservationsRequest{View: dlsmsv1.ReservationView_RESERVATION_VIEW_ALL}
 		},
-		check: func(c *cast, who int, answer proto.Message) error {
+		check: func(c *fixture, user int, answer proto.Message) error {
 			list := answer.(*dlsmsv1.GetReservationsResponse).GetReservations()
 			if len(list) != 1 {
 				return fmt.Errorf("%d reservations, want 1", len(list))
 			}
-			return errors.Join(same(list[0].GetId(), c.reservations[who]), same(list[0].GetUserId(), c.users[who].id()))
+			return errors.Join(same(list[0].GetId(), c.reservations[user]), same(list[0].GetUserId(), c.users[user].id()))
 		},
 	},
 	dlsmsv1.ReservationService_CancelReservation_FullMethodName: {
 		want: []string{ok, "RESERVATION_NOT_FOUND", "RESERVATION_NOT_FOUND"}, prepare: takeSeats,
-		request: func(c *cast, who int, what object) proto.Message {
-			return &dlsmsv1.CancelReservationRequest{ReservationId: pick(c.reservations, who, what)}
+		request: func(c *fixture, user int, target object) proto.Message {
+			return &dlsmsv1.CancelReservationRequest{ReservationId: pick(c.reservations, user, target)}
 		},
 	},
 	dlsmsv1.ReservationService_CheckIn_FullMethodName: {
 		want: []string{ok, "RESERVATION_NOT_FOUND", "RESERVATION_NOT_FOUND"}, prepare: takeSeats,
-		request: func(c *cast, who int, what object) proto.Message {
-			return &dlsmsv1.CheckInRequest{ReservationId: pick(c.reservations, who, what)}
+		request: func(c *fixture, user int, target object) proto.Message {
+			return &dlsmsv1.CheckInRequest{ReservationId: pick(c.reservations, user, target)}
 		},
 	},
 	dlsmsv1.ReservationService_CheckOut_FullMethodName: {
-		want: []string{ok, "RESERVATION_NOT_FOUND", "RESERVATION_NOT_FOUND"}, prepare: sitDown,
-		request: func(c *cast, who int, what object) proto.Message {
-			return &dlsmsv1.CheckOutRequest{ReservationId: pick(c.reservations, who, what)}
+		want: []string{ok, "RESERVATION_NOT_FOUND", "RESERVATION_NOT_FOUND"}, prepare: checkInAll,
+		request: func(c *fixture, user int, target object) proto.Message {
+			return &dlsmsv1.CheckOutRequest{ReservationId: pick(c.reservations, user, target)}
 		},
 	},
 	dlsmsv1.ReservationService_ExtendReservation_FullMethodName: {
 		want: []string{ok, "RESERVATION_NOT_FOUND", "RESERVATION_NOT_FOUND"}, prepare: takeSeats,
-		request: func(c *cast, who int, what object) proto.Message {
+		request: func(c *fixture, user int, target object) proto.Message {
 			return &dlsmsv1.ExtendReservationRequest{
-				ReservationId: pick(c.reservations, who, what), EndTime: timestamppb.New(time.Now().Add(3 * time.Hour)),
+				ReservationId: pick(c.reservations, user, target), EndTime: timestamppb.New(time.Now().Add(3 * time.Hour)),
 			}
 		},
 	},
 
 	dlsmsv1.NotifyService_JoinWaitlist_FullMethodName: {
 		want: []string{"USER_BUSY", ok, "SEAT_NOT_FOUND"}, prepare: takeSeats,
-		request: func(c *cast, who int, what object) proto.Message {
-			return fromNow(time.Hour).waiting(pick(c.seats, who, what))
+		request: func(c *fixture, user int, target object) proto.Message {
+			return fromNow(time.Hour).waiting(pick(c.seats, user, target))
 		},
 	},
 	dlsmsv1.NotifyService_GetWaitlist_FullMethodName: {
-		want: []string{ok}, prepare: standInLine,
-		request: func(*cast, int, object) proto.Message { return &dlsmsv1.GetWaitlistRequest{} },
-		check: func(c *cast, who int, answer proto.Message) error {
+		want: []string{ok}, prepare: joinWaitlist,
+		request: func(*fixture, int, object) proto.Message { return &dlsmsv1.GetWaitlistRequest{} },
+		check: func(c *fixture, user int, answer proto.Message) error {
 			list := answer.(*dlsmsv1.GetWaitlistResponse).GetEntries()
 			if len(list) != 1 {
 				return fmt.Errorf("%d entries, want 1", len(list))
 			}
-			return same(list[0].GetId(), c.entries[who])
+			return same(list[0].GetId(), c.entries[user])
 		},
 	},
 	dlsmsv1.NotifyService_LeaveWaitlist_FullMethodName: {
-		want: []string{ok, "ENTRY_NOT_FOUND", "ENTRY_NOT_FOUND"}, prepare: standInLine,
-		request: func(c *cast, who int, what object) proto.Message {
-			return &dlsmsv1.LeaveWaitlistRequest{EntryId: pick(c.entries, who, what)}
+		want: []string{ok, "ENTRY_NOT_FOUND", "ENTRY_NOT_FOUND"}, prepare: joinWaitlist,
+		request: func(c *fixture, user int, target object) proto.Message {
+			return &dlsmsv1.LeaveWaitlistRequest{EntryId: pick(c.entries, user, target)}
 		},
 	},
 	dlsmsv1.NotifyService_ClaimOffer_FullMethodName: {
 		want: []string{ok, "ENTRY_NOT_FOUND", "ENTRY_NOT_FOUND"}, prepare: getOffers,
-		request: func(c *cast, who int, what object) proto.Message {
-			return &dlsmsv1.ClaimOfferRequest{EntryId: pick(c.entries, who, what)}
+		request: func(c *fixture, user int, target object) proto.Message {
+			return &dlsmsv1.ClaimOfferRequest{EntryId: pick(c.entries, user, target)}
 		},
 	},
 	dlsmsv1.NotifyService_GetNotifications_FullMethodName: {
 		want: []string{ok}, prepare: getOffers,
-		request: func(*cast, int, object) proto.Message { return &dlsmsv1.GetNotificationsRequest{} },
-		check: func(c *cast, who int, answer proto.Message) error {
+		request: func(*fixture, int, object) proto.Message { return &dlsmsv1.GetNotificationsRequest{} },
+		check: func(c *fixture, user int, answer proto.Message) error {
 			list := answer.(*dlsmsv1.GetNotificationsResponse).GetNotifications()
 			if len(list) != 1 {
 				return fmt.Errorf("%d notifications, want 1", len(list))
 			}
-			return same(list[0].GetEntryId(), c.entries[who])
+			return same(list[0].GetEntryId(), c.entries[user])
 		},
 	},
 	dlsmsv1.NotifyService_Subscribe_FullMethodName: {
 		want: []string{ok}, prepare: getOffers,
-		request: func(*cast, int, object) proto.Message { return &dlsmsv1.SubscribeRequest{} },
-		check: func(c *cast, who int, answer proto.Message) error {
-			return same(answer.(*dlsmsv1.SubscribeResponse).GetNotification().GetEntryId(), c.entries[who])
+		request: func(*fixture, int, object) proto.Message { return &dlsmsv1.SubscribeRequest{} },
+		check: func(c *fixture, user int, answer proto.Message) error {
+			return same(answer.(*dlsmsv1.SubscribeResponse).GetNotification().GetEntryId(), c.entries[user])
 		},
 	},
 }
@@ -205,44 +206,44 @@ func same(got, want int64) error {
 	return nil
 }
 
-func branchOf(c *cast, what object) string {
-	if what == missing {
+func branchOf(c *fixture, target object) string {
+	if target == missing {
 		return "no-such-branch"
 	}
 	return c.branch.code
 }
 
-// takeSeats gives each of the cast a reservation that began just now.
-func takeSeats(c *cast) {
+// takeSeats gives each user of the fixture a reservation that begins now.
+func takeSeats(c *fixture) {
 	for i, u := range c.users {
 		c.seats[i] = c.branch.seats[i]
 		c.reservations[i] = u.book(c.seats[i], fromNow(time.Hour)).GetId()
 	}
 }
 
-// sitDown also checks them in.
-func sitDown(c *cast) {
+// checkInAll also checks the users in.
+func checkInAll(c *fixture) {
 	takeSeats(c)
 	for i, u := range c.users {
 		u.checkIn(c.reservations[i])
 	}
 }
 
-// standInLine gives each of the cast an entry on a waitlist, and getOffers also an offer.
-func standInLine(c *cast) { c.queue(false) }
+// joinWaitlist gives each user a waitlist entry, and getOffers also an offer.
+func joinWaitlist(c *fixture) { c.queue(false) }
 
-func getOffers(c *cast) { c.queue(true) }
+func getOffers(c *fixture) { c.queue(true) }
 
-func (c *cast) queue(offered bool) {
-	host := c.s.student(c.t)
+func (c *fixture) queue(offered bool) {
+	holder := c.s.student(c.t)
 	for i, u := range c.users {
 		w := tomorrow(float64(i), float64(i+1))
-		booked := host.book(c.branch.seats[i], w)
+		booked := holder.book(c.branch.seats[i], w)
 		c.entries[i] = u.wait(c.branch.seats[i], w).GetId()
 		if !offered {
 			continue
 		}
-		host.cancel(booked.GetId())
+		holder.cancel(booked.GetId())
 		eventually(c.t, "the offer is there", func() bool { return len(u.notifications(0)) == 1 })
 	}
 }

@@ -19,7 +19,7 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// methods are all RPCs of the API, found in the descriptors, by full name.
+// methods returns all RPCs of the API by full name, from the descriptors.
 func methods(t *testing.T) map[string]protoreflect.MethodDescriptor {
 	t.Helper()
 	found := map[string]protoreflect.MethodDescriptor{}
@@ -39,15 +39,15 @@ func methods(t *testing.T) map[string]protoreflect.MethodDescriptor {
 	return found
 }
 
-// TestAccess makes every call of the API with every kind of token, about what is the caller's own, what is another's and what doesn't exist.
-// An RPC without a row in the table fails it.
+// TestAccess makes every call of the API with every kind of token, for objects of the caller, of
+// another user, and missing ones. An RPC without a row in the table fails.
 func TestAccess(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
 	all := methods(t)
 	for name := range accessTable {
 		if all[name] == nil {
-			t.Errorf("the table has %s, which the API doesn't", name)
+			t.Errorf("the table has %s, which is not in the API", name)
 		}
 	}
 	for name, m := range all {
@@ -55,14 +55,14 @@ func TestAccess(t *testing.T) {
 			t.Parallel()
 			row, ok := accessTable[name]
 			if !ok {
-				t.Fatalf("who may call %s, and what they are told, is missing from the table", name)
+				t.Fatalf("the table has no row for %s", name)
 			}
-			play(t, s, name, m, row)
+			checkRow(t, s, name, m, row)
 		})
 	}
 }
 
-// object is what a call is about.
+// object is the object of a call, by its owner.
 type object int
 
 const (
@@ -73,30 +73,30 @@ const (
 
 func (o object) String() string { return [...]string{"own", "another's", "missing"}[o] }
 
-// noSuchID is an id that nothing has.
+// noSuchID is the id of no object.
 const noSuchID = 1 << 40
 
-// access is a row of the table: what it takes to make a call, and what comes of it.
+// access is a row of the table: how to make a call, and its expected outcomes.
 type access struct {
-	// public calls don't look at the token.
+	// public calls ignore the token.
 	public bool
-	// want says what whoever may call is told about their own, another's and a missing object, or about the one thing there is to ask:
-	// a reason, or ok.
+	// want has the expected reason, or ok, for an own, another's and a missing object. A call
+	// without such an object has one entry.
 	want []string
-	// seats is how many it takes; 0: one for each of the cast.
+	// seats is the number of seats of the branch; 0: one for each user.
 	seats int
-	// prepare brings about the objects: one for each of the cast.
-	prepare func(c *cast)
-	// request asks about an object, as the one of the cast with that index.
-	request func(c *cast, who int, what object) proto.Message
-	// check looks at the answer to a call about the caller's own.
-	check func(c *cast, who int, answer proto.Message) error
+	// prepare makes the objects, one for each user.
+	prepare func(c *fixture)
+	// request returns the request of the user with this index about an object.
+	request func(c *fixture, user int, target object) proto.Message
+	// check checks the answer to a call about the caller's own object.
+	check func(c *fixture, user int, answer proto.Message) error
 }
 
 const ok = ""
 
-// cast are three users, each with an object of the same kind, and a branch to themselves.
-type cast struct {
+// fixture has three users, each with an object of the same kind, and a branch of its own.
+type fixture struct {
 	t      *testing.T
 	s      *system
 	users  [3]student // the owner, another user, a librarian
@@ -107,28 +107,28 @@ type cast struct {
 	seats        [3]int64
 }
 
-// pick returns the id of an object from a list that has one for each of the cast.
-func pick(ids [3]int64, who int, what object) int64 {
-	switch what {
+// pick returns the id of an object from a list with one for each user.
+func pick(ids [3]int64, user int, target object) int64 {
+	switch target {
 	case own:
-		return ids[who]
+		return ids[user]
 	case others:
-		return ids[(who+1)%len(ids)]
+		return ids[(user+1)%len(ids)]
 	case missing:
 	}
 	return noSuchID
 }
 
-// caller is somebody with a token.
+// caller is a client with a token.
 type caller struct {
 	name    string
 	token   string
-	who     int    // of the cast, whose name the token bears
-	refusal string // why the token is no good; empty: it is
+	user    int    // the index of the user that the token names
+	refusal string // the expected reason for the token, empty for a valid one
 }
 
-// callers are all kinds of them. The bad tokens would all be the owner's, if they were any good.
-func (c *cast) callers() []caller {
+// callers returns all kinds of callers. Each invalid token names the owner.
+func (c *fixture) callers() []caller {
 	t, owner := c.t, c.users[0]
 	h, p := header(t, owner.Token), claims(t, owner.Token)
 
@@ -137,7 +137,9 @@ func (c *cast) callers() []caller {
 		t.Fatal(err)
 	}
 	passwordChanged := owner.Token
-	_, err := owner.Auth.ChangePassword(t.Context(), &dlsmsv1.ChangePasswordRequest{CurrentPassword: owner.Password, NewPassword: "new " + owner.Password})
+	_, err := owner.Auth.ChangePassword(
+		t.Context(), &dlsmsv1.ChangePasswordRequest{CurrentPassword: owner.Password, NewPassword: "new " + owner.Password},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,11 +152,21 @@ func (c *cast) callers() []caller {
 		{"a forged signature", sign(t, fh, fp, "x"+c.s.secret[1:]), 0, "TOKEN_INVALID"},
 		{"a changed payload", tampered(t, fresh, map[string]any{"role": "LIBRARIAN"}), 0, "TOKEN_INVALID"},
 		{"an expired token", c.s.expired(t, fresh), 0, "TOKEN_EXPIRED"},
-		{"a token that was logged out", loggedOut.Token, 0, "TOKEN_REVOKED"},
+		{"a logged-out token", loggedOut.Token, 0, "TOKEN_REVOKED"},
 		{"a token of the old password", passwordChanged, 0, "TOKEN_REVOKED"},
-		{"that one, as if it was new", sign(t, h, changed(p, map[string]any{"jti": "another"}), c.s.secret), 0, "TOKEN_REVOKED"},
+		{
+			"a token of the old password, with a new jti",
+			sign(t, h, changed(p, map[string]any{"jti": "another"}), c.s.secret),
+			0,
+			"TOKEN_REVOKED",
+		},
 		{"alg none", sign(t, changed(fh, map[string]any{"alg": "none"}), fp, ""), 0, "TOKEN_INVALID"},
-		{"alg None, signed", sign(t, changed(fh, map[string]any{"alg": "None"}), fp, "") + fresh[strings.LastIndex(fresh, ".")+1:], 0, "TOKEN_INVALID"},
+		{
+			"alg None, signed",
+			sign(t, changed(fh, map[string]any{"alg": "None"}), fp, "") + fresh[strings.LastIndex(fresh, ".")+1:],
+			0,
+			"TOKEN_INVALID",
+		},
 		{"another algorithm", sign(t, changed(fh, map[string]any{"alg": "HS512"}), fp, c.s.secret), 0, "TOKEN_INVALID"},
 		{"another key", sign(t, changed(fh, map[string]any{"kid": "other"}), fp, c.s.secret), 0, "TOKEN_INVALID"},
 		{"no expiry", sign(t, fh, changed(fp, map[string]any{"exp": nil}), c.s.secret), 0, "TOKEN_INVALID"},
@@ -168,70 +180,76 @@ func (c *cast) callers() []caller {
 	)
 }
 
-// cell is one call of a row.
-type cell struct {
+// accessCall is one call of a row.
+type accessCall struct {
 	caller caller
-	what   object
+	target object
 	want   string
 }
 
-// play makes all calls of a row: first those that must be refused, none of which may change anything, and then the others, none of which
-// may change what is another's.
-func play(t *testing.T, s *system, name string, m protoreflect.MethodDescriptor, row access) {
+// checkRow makes all calls of a row. The calls that must be refused come first and may change
+// nothing. The others may change no data of other users.
+func checkRow(t *testing.T, s *system, name string, m protoreflect.MethodDescriptor, row access) {
 	t.Helper()
-	c := &cast{t: t, s: s, users: [3]student{s.student(t), s.student(t), s.librarian(t)}, branch: s.branch(t, max(3, row.seats))}
+	c := &fixture{
+		t:      t,
+		s:      s,
+		users:  [3]student{s.student(t), s.student(t), s.librarian(t)},
+		branch: s.branch(t, max(3, row.seats)),
+	}
 	if row.prepare != nil {
 		row.prepare(c)
 	}
-	var refusals, successes []cell
-	for _, who := range c.callers() {
-		for what, want := range row.want {
-			cell := cell{who, object(what), want}
-			if who.refusal != "" && !row.public {
-				cell.want = who.refusal
+	var refusals, successes []accessCall
+	for _, caller := range c.callers() {
+		for target, want := range row.want {
+			call := accessCall{caller, object(target), want}
+			if caller.refusal != "" && !row.public {
+				call.want = caller.refusal
 			}
-			if cell.want == ok {
-				successes = append(successes, cell)
+			if call.want == ok {
+				successes = append(successes, call)
 			} else {
-				refusals = append(refusals, cell)
+				refusals = append(refusals, call)
 			}
 		}
 	}
-	everybody := []int{0, 1, 2}
-	before := c.holdings(everybody...)
-	for _, cell := range refusals {
-		req := row.request(c, cell.caller.who, cell.what)
-		_, err := invoke(t, c.users[0].WithToken(cell.caller.token).Conn(), name, m, req)
-		if err := e2e.CheckRefusal(err, cell.want); err != nil {
-			t.Errorf("%s, %s: %v", cell.caller.name, cell.what, err)
+	everyUser := []int{0, 1, 2}
+	before := c.holdings(everyUser...)
+	for _, call := range refusals {
+		req := row.request(c, call.caller.user, call.target)
+		_, err := invoke(t, c.users[0].WithToken(call.caller.token).Conn(), name, m, req)
+		if err := e2e.CheckRefusal(err, call.want); err != nil {
+			t.Errorf("%s, %s: %v", call.caller.name, call.target, err)
 		}
 	}
-	if after := c.holdings(everybody...); after != before {
-		t.Errorf("calls that were refused changed\n%s\nto\n%s", before, after)
+	if after := c.holdings(everyUser...); after != before {
+		t.Errorf("refused calls changed\n%s\nto\n%s", before, after)
 	}
-	for _, cell := range successes {
-		rest := slices.DeleteFunc(slices.Clone(everybody), func(i int) bool { return i == cell.caller.who })
+	for _, call := range successes {
+		rest := slices.DeleteFunc(slices.Clone(everyUser), func(i int) bool { return i == call.caller.user })
 		before := c.holdings(rest...)
-		req := row.request(c, cell.caller.who, cell.what)
-		answer, err := invoke(t, c.users[0].WithToken(cell.caller.token).Conn(), name, m, req)
-		if err == nil && row.check != nil && cell.what == own {
-			err = row.check(c, cell.caller.who, answer)
+		req := row.request(c, call.caller.user, call.target)
+		answer, err := invoke(t, c.users[0].WithToken(call.caller.token).Conn(), name, m, req)
+		if err == nil && row.check != nil && call.target == own {
+			err = row.check(c, call.caller.user, answer)
 		}
 		if err != nil {
-			t.Errorf("%s, %s: %v", cell.caller.name, cell.what, err)
+			t.Errorf("%s, %s: %v", call.caller.name, call.target, err)
 		}
 		if after := c.holdings(rest...); after != before {
-			t.Errorf("%s, %s: the call changed what is another's:\n%s\nto\n%s", cell.caller.name, cell.what, before, after)
+			t.Errorf("%s, %s: the call changed data of another user:\n%s\nto\n%s", call.caller.name, call.target, before, after)
 		}
 	}
-	t.Logf("%d calls were refused, %d not", len(refusals), len(successes))
+	t.Logf("%d calls were refused, %d succeeded", len(refusals), len(successes))
 }
 
-// TestVerifyToken tells of each bad token what a call with it tells.
-func TestVerifyToken(t *testing.T) {
+// TestVerifyTokenReportsEachFault checks that VerifyToken refuses each invalid token with the
+// reason that any other call gives.
+func TestVerifyTokenReportsEachFault(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
-	c := &cast{t: t, s: s, users: [3]student{s.student(t), s.student(t), s.librarian(t)}}
+	c := &fixture{t: t, s: s, users: [3]student{s.student(t), s.student(t), s.librarian(t)}}
 	for _, caller := range c.callers() {
 		if caller.token == "" {
 			continue
@@ -243,19 +261,20 @@ func TestVerifyToken(t *testing.T) {
 			}
 			continue
 		}
-		u := c.users[caller.who].User
-		if err != nil || resp.GetUserId() != u.GetId() || resp.GetStudentId() != u.GetStudentId() || resp.GetRole() != u.GetRole() ||
+		u := c.users[caller.user].User
+		if err != nil || resp.GetUserId() != u.GetId() || resp.GetStudentId() != u.GetStudentId() ||
+			resp.GetRole() != u.GetRole() ||
 			resp.GetExpiresAt().AsTime().Sub(resp.GetIssuedAt().AsTime()) != 24*time.Hour {
 			t.Errorf("%s: %v (%v)", caller.name, resp, err)
 		}
 	}
 }
 
-// holdings returns all that some of the cast have, as text.
-func (c *cast) holdings(who ...int) string {
+// holdings returns all data of these users as text.
+func (c *fixture) holdings(users ...int) string {
 	c.t.Helper()
 	var ids []int64
-	for _, i := range who {
+	for _, i := range users {
 		ids = append(ids, c.users[i].id())
 	}
 	return value[string](c.t, c.s, `
@@ -267,11 +286,13 @@ func (c *cast) holdings(who ...int) string {
 		) holdings`, ids)
 }
 
-// invoke makes a call of which only the descriptor is known, and returns its answer: of a stream, the first one.
-func invoke(t *testing.T, conn grpc.ClientConnInterface, name string, m protoreflect.MethodDescriptor, req proto.Message) (proto.Message, error) {
+// invoke makes a call by its descriptor and returns its answer; of a stream, the first message.
+func invoke(
+	t *testing.T, conn grpc.ClientConnInterface, name string, m protoreflect.MethodDescriptor, req proto.Message,
+) (proto.Message, error) {
 	t.Helper()
 	if got, want := req.ProtoReflect().Descriptor().FullName(), m.Input().FullName(); got != want {
-		t.Fatalf("%s takes a %s, and the table makes a %s", name, want, got)
+		t.Fatalf("%s takes a %s, the table has a %s", name, want, got)
 	}
 	kind, err := protoregistry.GlobalTypes.FindMessageByName(m.Output().FullName())
 	if err != nil {
@@ -287,7 +308,7 @@ func invoke(t *testing.T, conn grpc.ClientConnInterface, name string, m protoref
 	if err == nil {
 		err = stream.SendMsg(req)
 	}
-	if err == nil || errors.Is(err, io.EOF) { // of which RecvMsg tells the reason
+	if err == nil || errors.Is(err, io.EOF) { // RecvMsg returns the reason
 		_ = stream.CloseSend()
 		err = stream.RecvMsg(answer)
 	}

@@ -16,212 +16,230 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// stage is where errors are provoked: two students, and a branch of two seats. The hasty system is impatient and has narrow limits.
-type stage struct {
+// errorCase is what a trigger of an error works with: two students, two free seats and a window.
+// strict is a system with short times and low limits.
+type errorCase struct {
 	t          *testing.T
-	s, hasty   *system
+	s, strict  *system
 	a, b       student
 	seat, next int64
 	w          window
 }
 
-// unreachable are the reasons that no call can have yet, and why.
-var unreachable = map[string]string{"ROLE_REQUIRED": "no RPC asks for a role"}
+// unusedReasons are the reasons that no call returns yet.
+var unusedReasons = map[string]string{"ROLE_REQUIRED": "no RPC asks for a role"}
 
-// provocations says for each reason of the enum how to get it. Each returns the error of the call; what else it does has to succeed.
-var provocations = map[string]func(g *stage) error{
-	"INVALID_FIELDS": func(g *stage) error { return g.a.tryToBook(0, window{}) },
-	"BRANCH_CLOSED": func(g *stage) error { // it has hours, and none of them in the window
-		g.s.exec(g.t, `INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
-			SELECT library_id, branch_id, extract(isodow FROM $2::timestamptz - interval '2 days')::int, '0:00', '0:01' FROM seats WHERE id = $1`, g.seat, g.w.start)
-		return g.a.tryToBook(g.seat, g.w)
+// errorTriggers has a function for each reason of the enum that makes a call fail with it and
+// returns the error. Its other calls must succeed.
+var errorTriggers = map[string]func(c *errorCase) error{
+	"INVALID_FIELDS": func(c *errorCase) error { return c.a.tryToBook(0, window{}) },
+	"BRANCH_CLOSED": func(c *errorCase) error { // opens a branch for one minute, outside the window
+		c.s.exec(c.t, `INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
+			SELECT library_id, branch_id, extract(isodow FROM $2::timestamptz - interval '2 days')::int, '0:00', '0:01' FROM seats WHERE id = $1`, c.seat, c.w.start)
+		return c.a.tryToBook(c.seat, c.w)
 	},
-	"WINDOW_NOT_ALLOWED": func(g *stage) error {
-		err := g.a.tryToBook(g.seat, window{g.w.start, g.w.start.Add(14 * time.Minute)})
+	"WINDOW_NOT_ALLOWED": func(c *errorCase) error {
+		err := c.a.tryToBook(c.seat, window{c.w.start, c.w.start.Add(14 * time.Minute)})
 		rules := e2e.RefusalOf(err).Metadata
-		if rules["min_reservation"] != "900" || rules["max_reservation"] != "43200" || rules["max_ahead"] != "1209600" || rules["now"] == "" {
-			g.t.Errorf("the rules are told as %v", rules)
+		if rules["min_reservation"] != "900" || rules["max_reservation"] != "43200" || rules["max_ahead"] != "1209600" ||
+			rules["now"] == "" {
+			c.t.Errorf("the rules in the metadata are %v", rules)
 		}
 		return err
 	},
-	"REQUEST_ID_REUSED": func(g *stage) error {
-		req := g.w.booking(g.seat)
+	"REQUEST_ID_REUSED": func(c *errorCase) error {
+		req := c.w.booking(c.seat)
 		req.RequestId = "once"
-		g.a.request(req)
-		req.SeatId = g.next
-		_, err := g.a.Reservations.CreateReservation(g.t.Context(), req)
+		c.a.request(req)
+		req.SeatId = c.next
+		_, err := c.a.Reservations.CreateReservation(c.t.Context(), req)
 		return err
 	},
-	"TOKEN_MISSING": func(g *stage) error { return student{g.a.WithToken(""), g.t}.tryToBook(g.seat, g.w) },
-	"TOKEN_INVALID": func(g *stage) error { return student{g.a.WithToken("x" + g.a.Token), g.t}.tryToBook(g.seat, g.w) },
-	"TOKEN_EXPIRED": func(g *stage) error {
-		return student{g.a.WithToken(g.s.expired(g.t, g.a.Token)), g.t}.tryToBook(g.seat, g.w)
+	"TOKEN_MISSING": func(c *errorCase) error { return student{c.a.WithToken(""), c.t}.tryToBook(c.seat, c.w) },
+	"TOKEN_INVALID": func(c *errorCase) error { return student{c.a.WithToken("x" + c.a.Token), c.t}.tryToBook(c.seat, c.w) },
+	"TOKEN_EXPIRED": func(c *errorCase) error {
+		return student{c.a.WithToken(c.s.expired(c.t, c.a.Token)), c.t}.tryToBook(c.seat, c.w)
 	},
-	"TOKEN_REVOKED": func(g *stage) error {
-		if _, err := g.a.Auth.Logout(g.t.Context(), &dlsmsv1.LogoutRequest{}); err != nil {
-			g.t.Fatal(err)
+	"TOKEN_REVOKED": func(c *errorCase) error {
+		if _, err := c.a.Auth.Logout(c.t.Context(), &dlsmsv1.LogoutRequest{}); err != nil {
+			c.t.Fatal(err)
 		}
 		err := error(nil)
-		eventually(g.t, "the token ends everywhere", func() bool {
-			err = g.a.tryToBook(g.seat, g.w)
+		eventually(c.t, "the token is revoked", func() bool {
+			err = c.a.tryToBook(c.seat, c.w)
 			return e2e.Reason(err) == "TOKEN_REVOKED"
 		})
 		return err
 	},
-	"BAD_CREDENTIALS": func(g *stage) error {
-		_, err := g.a.Auth.Login(g.t.Context(), &dlsmsv1.LoginRequest{StudentId: g.a.User.GetStudentId(), Password: "not " + password})
-		_, unknown := g.a.Auth.Login(g.t.Context(), &dlsmsv1.LoginRequest{StudentId: "nobody-at-all", Password: password})
+	"BAD_CREDENTIALS": func(c *errorCase) error {
+		_, err := c.a.Auth.Login(
+			c.t.Context(), &dlsmsv1.LoginRequest{StudentId: c.a.User.GetStudentId(), Password: "not " + password},
+		)
+		_, unknown := c.a.Auth.Login(c.t.Context(), &dlsmsv1.LoginRequest{StudentId: "no-such-student", Password: password})
 		if diff := cmp.Diff(e2e.RefusalOf(err), e2e.RefusalOf(unknown)); diff != "" {
-			g.t.Errorf("an unknown student id is told from a wrong password (-wrong +unknown):\n%s", diff)
+			c.t.Errorf("the answers to a wrong password and an unknown id differ (-wrong +unknown):\n%s", diff)
 		}
 		return err
 	},
-	"SEAT_NOT_FOUND": func(g *stage) error { return g.a.tryToBook(noSuchID, g.w) },
-	"RESERVATION_NOT_FOUND": func(g *stage) error {
-		_, err := g.a.Reservations.GetReservation(g.t.Context(), &dlsmsv1.GetReservationRequest{ReservationId: noSuchID})
+	"SEAT_NOT_FOUND": func(c *errorCase) error { return c.a.tryToBook(noSuchID, c.w) },
+	"RESERVATION_NOT_FOUND": func(c *errorCase) error {
+		_, err := c.a.Reservations.GetReservation(c.t.Context(), &dlsmsv1.GetReservationRequest{ReservationId: noSuchID})
 		return err
 	},
-	"ENTRY_NOT_FOUND": func(g *stage) error {
-		_, err := g.a.Notify.ClaimOffer(g.t.Context(), &dlsmsv1.ClaimOfferRequest{EntryId: noSuchID})
+	"ENTRY_NOT_FOUND": func(c *errorCase) error {
+		_, err := c.a.Notify.ClaimOffer(c.t.Context(), &dlsmsv1.ClaimOfferRequest{EntryId: noSuchID})
 		return err
 	},
-	"BRANCH_NOT_FOUND": func(g *stage) error {
-		_, err := g.a.Seats.GetSeats(g.t.Context(), &dlsmsv1.GetSeatsRequest{Branch: "atlantis"})
+	"BRANCH_NOT_FOUND": func(c *errorCase) error {
+		_, err := c.a.Seats.GetSeats(c.t.Context(), &dlsmsv1.GetSeatsRequest{Branch: "atlantis"})
 		return err
 	},
-	"SEAT_TAKEN": func(g *stage) error { g.a.book(g.seat, g.w); return g.b.tryToBook(g.seat, g.w) },
-	"USER_BUSY":  func(g *stage) error { g.a.book(g.seat, g.w); return g.a.tryToBook(g.next, g.w) },
-	"STUDENT_ID_TAKEN": func(g *stage) error {
-		_, err := g.a.Auth.Register(g.t.Context(), &dlsmsv1.RegisterRequest{
-			StudentId: strings.ToLower(g.a.User.GetStudentId()), Name: "Another", Email: "another@university.example", Password: password,
+	"SEAT_TAKEN": func(c *errorCase) error { c.a.book(c.seat, c.w); return c.b.tryToBook(c.seat, c.w) },
+	"USER_BUSY":  func(c *errorCase) error { c.a.book(c.seat, c.w); return c.a.tryToBook(c.next, c.w) },
+	"STUDENT_ID_TAKEN": func(c *errorCase) error {
+		_, err := c.a.Auth.Register(c.t.Context(), &dlsmsv1.RegisterRequest{
+			StudentId: strings.ToLower(
+				c.a.User.GetStudentId(),
+			),
+			Name:     "Another",
+			Email:    "another@university.example",
+			Password: password,
 		})
 		return err
 	},
-	"ALREADY_WAITING":    func(g *stage) error { g.a.book(g.seat, g.w); g.b.wait(g.seat, g.w); return g.b.tryToWait(g.seat, g.w) },
-	"CHECK_IN_TOO_EARLY": func(g *stage) error { return g.a.tryToCheckIn(g.a.book(g.seat, g.w).GetId()) },
-	"CHECK_IN_TOO_LATE": func(g *stage) error {
-		u := g.hasty.student(g.t)
-		r := u.book(g.hasty.branch(g.t, 1).seats[0], fromNow(time.Hour))
-		eventually(g.t, "it is a no-show", func() bool {
-			return value[string](g.t, g.hasty, `SELECT status FROM reservations WHERE id = $1`, r.GetId()) == "NO_SHOW"
+	"ALREADY_WAITING": func(c *errorCase) error {
+		c.a.book(c.seat, c.w)
+		c.b.wait(c.seat, c.w)
+		return c.b.tryToWait(c.seat, c.w)
+	},
+	"CHECK_IN_TOO_EARLY": func(c *errorCase) error { return c.a.tryToCheckIn(c.a.book(c.seat, c.w).GetId()) },
+	"CHECK_IN_TOO_LATE": func(c *errorCase) error {
+		u := c.strict.student(c.t)
+		r := u.book(c.strict.branch(c.t, 1).seats[0], fromNow(time.Hour))
+		eventually(c.t, "the reservation is a no-show", func() bool {
+			return value[string](c.t, c.strict, `SELECT status FROM reservations WHERE id = $1`, r.GetId()) == "NO_SHOW"
 		})
 		return u.tryToCheckIn(r.GetId())
 	},
-	"NOT_CONFIRMED": func(g *stage) error {
-		r := g.a.book(g.seat, g.w)
-		g.a.cancel(r.GetId())
-		err := g.a.tryToCheckIn(r.GetId())
+	"NOT_CONFIRMED": func(c *errorCase) error {
+		r := c.a.book(c.seat, c.w)
+		c.a.cancel(r.GetId())
+		err := c.a.tryToCheckIn(r.GetId())
 		if e2e.RefusalOf(err).Metadata["status"] != "CANCELLED" {
-			g.t.Errorf("the state that it is in is not told: %v", e2e.RefusalOf(err))
+			c.t.Errorf("the metadata lacks the status: %v", e2e.RefusalOf(err))
 		}
 		return err
 	},
-	"NOT_CHECKED_IN": func(g *stage) error {
-		_, err := g.a.Reservations.CheckOut(g.t.Context(), &dlsmsv1.CheckOutRequest{ReservationId: g.a.book(g.seat, g.w).GetId()})
+	"NOT_CHECKED_IN": func(c *errorCase) error {
+		_, err := c.a.Reservations.CheckOut(
+			c.t.Context(), &dlsmsv1.CheckOutRequest{ReservationId: c.a.book(c.seat, c.w).GetId()},
+		)
 		return err
 	},
-	"SEAT_AVAILABLE": func(g *stage) error { return g.a.tryToWait(g.seat, g.w) },
-	"SEAT_OUT_OF_SERVICE": func(g *stage) error {
-		g.s.exec(g.t, `UPDATE seats SET out_of_service = true WHERE library_id = 1 AND id = $1`, g.seat)
-		return g.a.tryToBook(g.seat, g.w)
+	"SEAT_AVAILABLE": func(c *errorCase) error { return c.a.tryToWait(c.seat, c.w) },
+	"SEAT_OUT_OF_SERVICE": func(c *errorCase) error {
+		c.s.exec(c.t, `UPDATE seats SET out_of_service = true WHERE library_id = 1 AND id = $1`, c.seat)
+		return c.a.tryToBook(c.seat, c.w)
 	},
-	"OFFER_EXPIRED": func(g *stage) error {
-		a, b, seat := g.hasty.student(g.t), g.hasty.student(g.t), g.hasty.branch(g.t, 1).seats[0]
-		r := a.book(seat, g.w)
-		e := b.wait(seat, g.w)
+	"OFFER_EXPIRED": func(c *errorCase) error {
+		a, b, seat := c.strict.student(c.t), c.strict.student(c.t), c.strict.branch(c.t, 1).seats[0]
+		r := a.book(seat, c.w)
+		e := b.wait(seat, c.w)
 		a.cancel(r.GetId())
-		eventually(g.t, "the offer runs out", func() bool {
-			return value[string](g.t, g.hasty, `SELECT status FROM waitlist_entries WHERE id = $1`, e.GetId()) == "EXPIRED"
+		eventually(c.t, "the offer expires", func() bool {
+			return value[string](c.t, c.strict, `SELECT status FROM waitlist_entries WHERE id = $1`, e.GetId()) == "EXPIRED"
 		})
 		return b.tryToClaim(e.GetId())
 	},
-	"NOT_OFFERED": func(g *stage) error { g.a.book(g.seat, g.w); return g.b.tryToClaim(g.b.wait(g.seat, g.w).GetId()) },
-	"RATE_LIMITED": func(g *stage) error {
-		u := g.hasty.student(g.t)
+	"NOT_OFFERED": func(c *errorCase) error { c.a.book(c.seat, c.w); return c.b.tryToClaim(c.b.wait(c.seat, c.w).GetId()) },
+	"RATE_LIMITED": func(c *errorCase) error {
+		u := c.strict.student(c.t)
 		var err error
 		for i := 0; err == nil && i < 20; i++ {
-			_, err = u.Reservations.GetReservations(g.t.Context(), &dlsmsv1.GetReservationsRequest{})
+			_, err = u.Reservations.GetReservations(c.t.Context(), &dlsmsv1.GetReservationsRequest{})
 		}
 		return err
 	},
-	"TOO_MANY_RESERVATIONS": func(g *stage) error {
+	"TOO_MANY_RESERVATIONS": func(c *errorCase) error {
 		for i := range 10 {
-			g.a.book(g.seat, tomorrow(float64(i), float64(i+1)))
+			c.a.book(c.seat, tomorrow(float64(i), float64(i+1)))
 		}
-		return g.a.tryToBook(g.seat, tomorrow(10, 11))
+		return c.a.tryToBook(c.seat, tomorrow(10, 11))
 	},
-	"WAITLIST_FULL": func(g *stage) error {
-		a, b, c, seat := g.hasty.student(g.t), g.hasty.student(g.t), g.hasty.student(g.t), g.hasty.branch(g.t, 1).seats[0]
-		a.book(seat, g.w)
-		b.wait(seat, g.w)
-		err := c.tryToWait(seat, g.w)
+	"WAITLIST_FULL": func(c *errorCase) error {
+		owner, first, second := c.strict.student(c.t), c.strict.student(c.t), c.strict.student(c.t)
+		seat := c.strict.branch(c.t, 1).seats[0]
+		owner.book(seat, c.w)
+		first.wait(seat, c.w)
+		err := second.tryToWait(seat, c.w)
 		if e2e.RefusalOf(err).Metadata["limit"] != "1" {
-			g.t.Errorf("the limit is not told: %v", e2e.RefusalOf(err))
+			c.t.Errorf("the metadata lacks the limit: %v", e2e.RefusalOf(err))
 		}
 		return err
 	},
-	"OVERLOADED": func(g *stage) error { // by streams: more than anybody needs
-		c := g.a.WithConn(conn(g.t, g.s, 0))
+	"OVERLOADED": func(c *errorCase) error { // by more streams than a user may have
+		u := c.a.WithConn(conn(c.t, c.s, 0))
 		for range 20 {
-			tap, err := c.Subscribe(g.t.Context(), 0)
+			stream, err := u.Subscribe(c.t.Context(), 0)
 			if err != nil {
-				g.t.Fatal(err)
+				c.t.Fatal(err)
 			}
-			g.t.Cleanup(tap.Close)
-			// One that was refused has ended when its headers are there, or a moment later.
-			if why, err := tap.End(within(g.t, 50*time.Millisecond)); err == nil {
+			c.t.Cleanup(stream.Close)
+			// A refused stream has ended when its headers arrive, or a moment later.
+			if why, err := stream.End(within(c.t, 50*time.Millisecond)); err == nil {
 				return why
 			}
 		}
 		return nil
 	},
-	"UNAVAILABLE": func(g *stage) error { // by a proxy that finds no replica
-		n, err := stack.StartNginx(g.t.Context(), stack.NginxConfig{Backends: []string{"127.0.0.1:1"}, Log: g.t.Output()})
+	"UNAVAILABLE": func(c *errorCase) error { // by a proxy without replicas
+		n, err := stack.StartNginx(c.t.Context(), stack.NginxConfig{Backends: []string{"127.0.0.1:1"}, Log: c.t.Output()})
 		if err != nil {
-			g.t.Fatal(err)
+			c.t.Fatal(err)
 		}
-		g.t.Cleanup(func() {
+		c.t.Cleanup(func() {
 			if err := n.Stop(context.Background()); err != nil {
-				g.t.Error(err)
+				c.t.Error(err)
 			}
 		})
 		proxied, err := e2e.Dial(n.Addr())
 		if err != nil {
-			g.t.Fatal(err)
+			c.t.Fatal(err)
 		}
-		g.t.Cleanup(func() { _ = proxied.Close() })
-		_, err = e2e.Anonymous(proxied).Seats.GetSeats(g.t.Context(), &dlsmsv1.GetSeatsRequest{})
+		c.t.Cleanup(func() { _ = proxied.Close() })
+		_, err = e2e.Anonymous(proxied).Seats.GetSeats(c.t.Context(), &dlsmsv1.GetSeatsRequest{})
 		return err
 	},
 }
 
-// TestRefusals provokes every reason of the enum, and looks at all that a program gets to see of it; and it uses up every rate limit.
-func TestRefusals(t *testing.T) {
+// TestEveryErrorReason makes a call fail with every reason of the enum, and checks the code and
+// details of each error. It also exhausts every rate limit.
+func TestEveryErrorReason(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
-	hasty := start(t, stack.Config{Env: narrow()})
-	t.Run("rate limit of a user", func(t *testing.T) { t.Parallel(); limitsOfAUser(t, hasty) })
-	t.Run("rate limit of failed logins", func(t *testing.T) { t.Parallel(); limitsOfFailedLogins(t, hasty) })
-	t.Run("rate limit of an address", func(t *testing.T) { t.Parallel(); limitsOfAnAddress(t, hasty) })
+	strict := start(t, stack.Config{Env: strictSettings()})
+	t.Run("rate limit of a user", func(t *testing.T) { t.Parallel(); limitsCallsOfUser(t, strict) })
+	t.Run("rate limit of failed logins", func(t *testing.T) { t.Parallel(); limitsFailedLogins(t, strict) })
+	t.Run("rate limit of an address", func(t *testing.T) { t.Parallel(); limitsLoginsOfAddress(t, strict) })
 	for _, name := range dlsmsv1.ErrorReason_name {
 		reason := strings.TrimPrefix(name, "ERROR_REASON_")
-		if reason == "UNSPECIFIED" || unreachable[reason] != "" {
+		if reason == "UNSPECIFIED" || unusedReasons[reason] != "" {
 			continue
 		}
 		t.Run(reason, func(t *testing.T) {
 			t.Parallel()
-			provoke, ok := provocations[reason]
+			trigger, ok := errorTriggers[reason]
 			if !ok {
-				t.Fatal("nobody knows how to provoke it")
+				t.Fatal("errorTriggers has no function for this reason")
 			}
 			seats := s.branch(t, 2).seats
-			refused(t, provoke(&stage{t, s, hasty, s.student(t), s.student(t), seats[0], seats[1], tomorrow(0, 1)}), reason)
+			refused(t, trigger(&errorCase{t, s, strict, s.student(t), s.student(t), seats[0], seats[1], tomorrow(0, 1)}), reason)
 		})
 	}
 }
 
-// TestAllFaultyFieldsAtOnce sends requests of which everything is wrong that can be.
-func TestAllFaultyFieldsAtOnce(t *testing.T) {
+// TestInvalidFieldsListsEveryField sends requests in which every field is invalid.
+func TestInvalidFieldsListsEveryField(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
 	u, seat := s.student(t), s.branch(t, 1).seats[0]
@@ -260,13 +278,13 @@ func TestAllFaultyFieldsAtOnce(t *testing.T) {
 		refused(t, err, "INVALID_FIELDS")
 		got := slices.Sorted(slices.Values(e2e.RefusalOf(err).Fields))
 		if want := slices.Sorted(slices.Values(call.fields)); !slices.Equal(got, want) {
-			t.Errorf("%s: the faulty fields are %q, want %q", call.method, got, want)
+			t.Errorf("%s: the invalid fields are %q, want %q", call.method, got, want)
 		}
 	}
-	// What only the time of the transaction can tell: too far ahead, and too short.
+	// Two rules depend on the time of the transaction: too far ahead, and too short.
 	err := u.tryToBook(seat, window{far, far.Add(time.Minute)})
 	refused(t, err, "WINDOW_NOT_ALLOWED")
 	if got, want := e2e.RefusalOf(err).Fields, []string{"start_time", "end_time"}; !slices.Equal(got, want) {
-		t.Errorf("a window against two rules: the faulty fields are %q, want %q", got, want)
+		t.Errorf("a window that breaks two rules: the invalid fields are %q, want %q", got, want)
 	}
 }

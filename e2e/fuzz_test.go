@@ -25,15 +25,24 @@ import (
 )
 
 var (
-	fuzzSeed = flag.Uint64("fuzzseed", 0, "seed of the random messages; 0: the time")
-	fuzzTime = flag.Duration("fuzzfor", 10*time.Second, "how long random messages are sent")
+	fuzzSeed = flag.Uint64("fuzzseed", 0, "seed of the random messages; 0: the current time")
+	fuzzTime = flag.Duration("fuzzfor", 10*time.Second, "time to send random messages")
 )
 
-// impossible are the codes that no message may get: they would mean that the server does not know what happened to it.
-var impossible = []codes.Code{codes.Internal, codes.Unknown, codes.DataLoss, codes.Unimplemented, codes.Unavailable, codes.Aborted}
+// forbidden are the codes that no message may get: with them the server would not know the cause of
+// an error.
+var forbidden = []codes.Code{
+	codes.Internal,
+	codes.Unknown,
+	codes.DataLoss,
+	codes.Unimplemented,
+	codes.Unavailable,
+	codes.Aborted,
+}
 
-// TestRandomMessages sends every RPC messages that are more or less wrong, with good tokens, through the proxy: none is answered INTERNAL or
-// UNKNOWN, no replica panics or ends, and what is answered OK is a message of the right kind.
+// TestRandomMessages sends every RPC messages that are more or less invalid, with valid tokens,
+// through the proxy. No answer may be INTERNAL or UNKNOWN, no replica may panic or end, and every
+// OK answer must be a message of the right type.
 func TestRandomMessages(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
@@ -50,7 +59,7 @@ func TestRandomMessages(t *testing.T) {
 	const senders = 8
 	all := methods(t)
 	names := slices.Sorted(maps.Keys(all))
-	got := tally{begun: time.Now()}
+	got := callStats{start: time.Now()}
 	var sending sync.WaitGroup
 	for i, u := range s.users(t, senders) {
 		random := mutator{rand.New(rand.NewPCG(seed, uint64(i)))}
@@ -63,7 +72,7 @@ func TestRandomMessages(t *testing.T) {
 
 	for i, r := range s.Replicas {
 		if r.PID() != pids[i] || r.Ready(t.Context()) != nil {
-			t.Errorf("replica %d is not what it was: pid %d, was %d (%v)", i, r.PID(), pids[i], r.Ready(t.Context()))
+			t.Errorf("replica %d restarted or is not ready: pid %d, was %d (%v)", i, r.PID(), pids[i], r.Ready(t.Context()))
 		}
 	}
 	if err := s.log.Err(); err != nil {
@@ -71,15 +80,16 @@ func TestRandomMessages(t *testing.T) {
 	}
 }
 
-// enough is how many calls it takes at least, and tooLong after which time more a busy machine may stop short of them.
+// minCalls is the least number of calls, and maxExtraTime the time after which a busy machine may
+// stop with fewer.
 const (
-	enough  = 2000
-	tooLong = time.Minute
+	minCalls     = 2000
+	maxExtraTime = time.Minute
 )
 
-// tally counts what calls were answered.
-type tally struct {
-	begun time.Time
+// callStats counts calls by method and code.
+type callStats struct {
+	start time.Time
 
 	mu     sync.Mutex
 	calls  int
@@ -87,7 +97,7 @@ type tally struct {
 	faults []string
 }
 
-func (g *tally) add(name string, request []byte, code codes.Code, err error) {
+func (g *callStats) add(name string, request []byte, code codes.Code, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.codes == nil {
@@ -103,22 +113,22 @@ func (g *tally) add(name string, request []byte, code codes.Code, err error) {
 	}
 }
 
-// done reports whether enough was sent, for long enough.
-func (g *tally) done() bool {
+// done reports whether enough calls were made, for long enough.
+func (g *callStats) done() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	took := time.Since(g.begun)
-	return took > *fuzzTime && g.calls >= enough || took > *fuzzTime+tooLong
+	took := time.Since(g.start)
+	return took > *fuzzTime && g.calls >= minCalls || took > *fuzzTime+maxExtraTime
 }
 
-func (g *tally) sum(name string) (n int) {
+func (g *callStats) sum(name string) (n int) {
 	for _, calls := range g.codes[name] {
 		n += calls
 	}
 	return n
 }
 
-func (g *tally) check(t *testing.T, names []string) {
+func (g *callStats) check(t *testing.T, names []string) {
 	t.Helper()
 	for _, f := range g.faults[:min(len(g.faults), 20)] {
 		t.Error(f)
@@ -126,22 +136,22 @@ func (g *tally) check(t *testing.T, names []string) {
 	for _, name := range names {
 		t.Logf("%s: %v", name, g.codes[name])
 		if g.codes[name][codes.InvalidArgument] == 0 {
-			t.Errorf("nothing was wrong with any message for %s", name)
+			t.Errorf("no message for %s was invalid", name)
 		}
 		if g.codes[name][codes.Unauthenticated] > g.sum(name)/2 {
-			t.Errorf("most messages for %s came from nobody", name)
+			t.Errorf("most messages for %s had no valid token", name)
 		}
 		if len(g.codes[name]) < 2 {
-			t.Errorf("something was wrong with every message for %s", name)
+			t.Errorf("every message for %s was invalid", name)
 		}
 	}
 	t.Logf("%d calls, %d faults", g.calls, len(g.faults))
-	if g.calls < enough/2 {
-		t.Errorf("%d calls are too few to mean anything", g.calls)
+	if g.calls < minCalls/2 {
+		t.Errorf("only %d calls", g.calls)
 	}
 }
 
-// sender is one client who sends nonsense.
+// sender is one client that sends random messages.
 type sender struct {
 	mutator
 
@@ -150,13 +160,13 @@ type sender struct {
 	branch branch
 	all    map[string]protoreflect.MethodDescriptor
 	names  []string
-	got    *tally
+	got    *callStats
 
-	known    sane
+	known    validValues
 	password string
 }
 
-// prepare gives the sender something that messages can be about.
+// prepare makes the objects that messages refer to.
 func (f *sender) prepare(t *testing.T) {
 	t.Helper()
 	f.password = password
@@ -170,14 +180,14 @@ func (f *sender) prepare(t *testing.T) {
 		starts = append(starts, timestamppb.New(w.start.Add(time.Duration(i)*30*time.Minute)))
 		ends = append(ends, timestamppb.New(w.start.Add(time.Duration(i+1)*30*time.Minute)))
 	}
-	f.known = sane{
+	f.known = validValues{
 		"seat_id":          {f.branch.seats[0], f.branch.seats[1], int64(noSuchID)},
 		"reservation_id":   {booked.GetId(), booked.GetId(), int64(noSuchID)},
 		"entry_id":         {entry.GetId(), entry.GetId(), int64(noSuchID)},
 		"after_id":         {int64(0)},
-		"student_id":       {u.User.GetStudentId(), "nobody"},
-		"name":             {"Somebody"},
-		"email":            {"somebody@university.example"},
+		"student_id":       {u.User.GetStudentId(), "unknown"},
+		"name":             {"New Student"},
+		"email":            {"new.student@university.example"},
 		"password":         {password},
 		"current_password": {password},
 		"new_password":     {password},
@@ -203,17 +213,18 @@ func (f *sender) run(ctx context.Context) {
 		code := e2e.RefusalOf(err).Code
 		var fault error
 		switch {
-		case slices.Contains(impossible, code):
+		case slices.Contains(forbidden, code):
 			fault = err
 		case code == codes.OK:
 			fault = proto.Unmarshal(answer, dynamicpb.NewMessage(m.Output()))
 		case e2e.RefusalOf(err).Reason == "" && code != codes.ResourceExhausted && code != codes.Canceled:
-			// gRPC itself says RESOURCE_EXHAUSTED of a message that is too large, and CANCELED of a stream that stayed open.
-			fault = fmt.Errorf("there is no reason: %w", err)
+			// gRPC itself answers RESOURCE_EXHAUSTED to a message that is too large, and CANCELED
+			// to a stream that stayed open.
+			fault = fmt.Errorf("the error has no reason: %w", err)
 		}
 		f.got.add(name, raw, code, fault)
 		if name == dlsmsv1.AuthService_ChangePassword_FullMethodName && code == codes.OK {
-			f.changed(raw)
+			f.updatePassword(raw)
 		}
 		if code == codes.Unauthenticated || f.IntN(200) == 0 {
 			f.logIn(ctx)
@@ -221,8 +232,9 @@ func (f *sender) run(ctx context.Context) {
 	}
 }
 
-// changed takes over the password that a message set: or else the sender would be nobody from there on.
-func (f *sender) changed(raw []byte) {
+// updatePassword keeps the password that a message set. Without it, the sender could not log in
+// again.
+func (f *sender) updatePassword(raw []byte) {
 	var req dlsmsv1.ChangePasswordRequest
 	if proto.Unmarshal(raw, &req) == nil {
 		f.password = req.GetNewPassword()
@@ -230,7 +242,7 @@ func (f *sender) changed(raw []byte) {
 	}
 }
 
-// logIn gets a new token: one of the messages was a good one for Logout.
+// logIn gets a new token after a valid Logout.
 func (f *sender) logIn(ctx context.Context) {
 	if u, err := f.s.anonymous().Login(ctx, f.user.User.GetStudentId(), f.password); err == nil {
 		f.user = u
@@ -238,15 +250,19 @@ func (f *sender) logIn(ctx context.Context) {
 	}
 }
 
-// send makes a call with those bytes and returns those of the answer: of a stream, the first one.
-func (f *sender) send(ctx context.Context, name string, m protoreflect.MethodDescriptor, raw []byte) (answer []byte, err error) {
+// send makes a call with these bytes and returns those of the answer; of a stream, the first
+// message.
+func (f *sender) send(
+	ctx context.Context, name string, m protoreflect.MethodDescriptor, raw []byte,
+) (answer []byte, err error) {
 	conn := f.user.Conn()
 	if !m.IsStreamingServer() {
 		err := conn.Invoke(ctx, name, &raw, &answer, grpc.ForceCodec(rawCodec{}))
 		return answer, err
 	}
-	// A subscription without mail says nothing until its heartbeat; that it stays open is an answer, too. It is ended from here and not by
-	// a deadline: when that passes, the replica resets the stream, of which the proxy makes INTERNAL if it is quicker than the client.
+	// A subscription without notifications sends nothing until its heartbeat; if it stays open,
+	// that is a valid answer. The client ends it, not a deadline: at a deadline the replica resets
+	// the stream, and the proxy turns the reset into INTERNAL if it is quicker than the client.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer time.AfterFunc(100*time.Millisecond, cancel).Stop()
@@ -261,7 +277,7 @@ func (f *sender) send(ctx context.Context, name string, m protoreflect.MethodDes
 	return answer, err
 }
 
-// rawCodec sends bytes as they are, though they be no message.
+// rawCodec sends bytes unchanged, valid message or not.
 type rawCodec struct{}
 
 func (rawCodec) Name() string { return "proto" }

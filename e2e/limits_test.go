@@ -13,15 +13,15 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// The limits of the system under test: few calls, so that a minute's worth of them takes no minute.
+// The limits of the system under test. They are low, so that a test can exhaust them.
 const (
 	callsAMinute  = 5
 	loginsAMinute = 20
 	failedLogins  = 3
 )
 
-// narrow is the environment of a system with these limits, and of which the times are short.
-func narrow() map[string]string {
+// strictSettings returns the settings of a system with these limits and short times.
+func strictSettings() map[string]string {
 	return map[string]string{
 		"RATE_LIMIT_PER_MINUTE":      fmt.Sprint(callsAMinute),
 		"AUTH_RATE_LIMIT_PER_MINUTE": fmt.Sprint(loginsAMinute),
@@ -32,7 +32,7 @@ func narrow() map[string]string {
 	}
 }
 
-// admitted makes calls at once, and returns how many of them were not refused for being too many.
+// admitted makes concurrent calls and returns how many the rate limit counts through.
 func admitted(t *testing.T, calls int, call func(i int) error) int {
 	t.Helper()
 	var passed atomic.Int64
@@ -40,7 +40,7 @@ func admitted(t *testing.T, calls int, call func(i int) error) int {
 		switch err := call(i); e2e.Reason(err) {
 		case "RATE_LIMITED":
 			return e2e.CheckRefusal(err, "RATE_LIMITED")
-		case "BAD_CREDENTIALS", "OVERLOADED", "": // the call was made
+		case "BAD_CREDENTIALS", "OVERLOADED", "": // the limit counts it through
 			passed.Add(1)
 			return nil
 		default:
@@ -50,32 +50,38 @@ func admitted(t *testing.T, calls int, call func(i int) error) int {
 	return int(passed.Load())
 }
 
-// togetherWithin is for how long it is tried to find the replicas counting together: a busy machine may keep them from Redis for a while.
-const togetherWithin = 2 * time.Minute
+// sharedLimitTimeout bounds the wait for the replicas to share a limit: on a busy machine they may
+// miss Redis for a while.
+const sharedLimitTimeout = 2 * time.Minute
 
-// limitsOfAUser looks whether the replicas count together. On a busy machine one of them may find Redis too slow, and count by itself for a
-// second: then it is looked at again. Replicas that don't count together let in three times as many each time.
-func limitsOfAUser(t *testing.T, s *system) {
+// limitsCallsOfUser checks that the replicas share a user's limit. On a busy machine a replica may
+// find Redis too slow and count alone for a second: then the check runs again. Replicas that never
+// share a limit counts three times as many calls through each time.
+func limitsCallsOfUser(t *testing.T, s *system) {
 	var replicas []*grpc.ClientConn
 	for i := range s.Replicas {
 		replicas = append(replicas, conn(t, s, i))
 	}
-	let := []int{}
-	for round, begun := 0, time.Now(); round == 0 || time.Since(begun) < togetherWithin; round++ {
-		campus := s.fromAddress(t, fmt.Sprintf("127.0.1.%d", round)) // its own, as registrations are limited, too
-		u := campus.student(t)
+	counts := []int{}
+	for round, begun := 0, time.Now(); round == 0 || time.Since(begun) < sharedLimitTimeout; round++ {
+		from := s.fromAddress(t, fmt.Sprintf("127.0.1.%d", round)) // a new address, since registrations are limited too
+		u := from.student(t)
 		n := admitted(t, 8*callsAMinute, func(i int) error {
-			_, err := u.WithConn(replicas[i%len(replicas)]).Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{})
+			_, err := u.WithConn(
+				replicas[i%len(replicas)],
+			).Reservations.GetReservations(
+				t.Context(), &dlsmsv1.GetReservationsRequest{},
+			)
 			return err
 		})
-		let = append(let, n)
+		counts = append(counts, n)
 		if n != callsAMinute {
 			continue
 		}
-		apart := false
+		separate := false
 		for _, r := range replicas {
 			_, err := u.WithConn(r).Notify.GetWaitlist(t.Context(), &dlsmsv1.GetWaitlistRequest{})
-			if apart = apart || err == nil; apart {
+			if separate = separate || err == nil; separate {
 				break
 			}
 			refused(t, err, "RATE_LIMITED")
@@ -83,23 +89,24 @@ func limitsOfAUser(t *testing.T, s *system) {
 				t.Errorf("the next call is allowed in %s", wait)
 			}
 		}
-		if apart {
+		if separate {
 			continue
 		}
-		// Browsing, other users, and the user's tokens by themselves are another matter.
+		// The limit is for calls of one user that need a token. Public calls, VerifyToken and other
+		// users have limits of their own.
 		if _, err := u.Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{}); err != nil {
 			t.Error(err)
 		}
 		if _, err := u.Auth.VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{Token: u.Token}); err != nil {
 			t.Error(err)
 		}
-		campus.student(t).reservations(0)
+		from.student(t).reservations(0)
 		return
 	}
-	t.Errorf("of %d calls at once over three replicas, %v were let in, want %d", 8*callsAMinute, let, callsAMinute)
+	t.Errorf("of %d calls at once over three replicas, %v passed, want %d", 8*callsAMinute, counts, callsAMinute)
 }
 
-func limitsOfFailedLogins(t *testing.T, s *system) {
+func limitsFailedLogins(t *testing.T, s *system) {
 	from := s.fromAddress(t, "127.0.0.6")
 	u, other := from.student(t), from.student(t)
 	login := func(id, password string) error {
@@ -108,52 +115,63 @@ func limitsOfFailedLogins(t *testing.T, s *system) {
 	}
 	var err error
 	failed := 0
-	for ; failed <= 4*failedLogins; failed++ { // at most three times as many, should the replicas have had to count by themselves
+	for ; failed <= 4*failedLogins; failed++ { // three times the limit if the replicas count separately
 		if err = login(u.User.GetStudentId(), "a wrong password"); e2e.Reason(err) != "BAD_CREDENTIALS" {
 			break
 		}
 	}
 	refused(t, err, "RATE_LIMITED")
 	if failed < failedLogins {
-		t.Errorf("no more tries after %d failed ones", failed)
+		t.Errorf("refused after %d failed logins", failed)
 	}
-	// The right password isn't told from a wrong one any more, whatever the case of the id.
+	// The right password is refused too, with the id in any case.
 	refused(t, login("e2e"+u.User.GetStudentId()[3:], u.Password), "RATE_LIMITED")
 	if err := login(other.User.GetStudentId(), other.Password); err != nil {
 		t.Errorf("another student: %v", err)
 	}
 }
 
-// limitsOfAnAddress counts logins by the address that nginx sees, not by one that a client claims to have. Like limitsOfAUser it looks again
-// when the replicas could not count together.
-func limitsOfAnAddress(t *testing.T, s *system) {
-	let := []int{}
-	for round, begun := 0, time.Now(); round == 0 || time.Since(begun) < togetherWithin; round++ {
+// limitsLoginsOfAddress checks that logins count for the address that nginx sees, not for an
+// address in a header. Like limitsCallsOfUser it runs again if the replicas did not share the
+// limit.
+func limitsLoginsOfAddress(t *testing.T, s *system) {
+	counts := []int{}
+	for round, begun := 0, time.Now(); round == 0 || time.Since(begun) < sharedLimitTimeout; round++ {
 		from := s.fromAddress(t, fmt.Sprintf("127.0.2.%d", round))
 		begin := time.Now()
 		n := admitted(t, 4*loginsAMinute, func(i int) error {
-			claim := metadata.AppendToOutgoingContext(t.Context(), "x-real-ip", fmt.Sprintf("10.0.0.%d", i), "x-forwarded-for", "10.1.1.1")
-			_, err := from.anonymous().Auth.Login(claim, &dlsmsv1.LoginRequest{StudentId: fmt.Sprintf("nobody-%d-%d", round, i), Password: password})
+			withHeaders := metadata.AppendToOutgoingContext(
+				t.Context(), "x-real-ip", fmt.Sprintf("10.0.0.%d", i), "x-forwarded-for", "10.1.1.1",
+			)
+			_, err := from.anonymous().Auth.Login(
+				withHeaders, &dlsmsv1.LoginRequest{StudentId: fmt.Sprintf("unknown-%d-%d", round, i), Password: password},
+			)
 			return err
 		})
-		let = append(let, n)
+		counts = append(counts, n)
 		refilled := int(time.Since(begin)*loginsAMinute/time.Minute) + 1
 		if n < loginsAMinute || n > loginsAMinute+refilled {
 			continue
 		}
-		refused(t, failedToRegister(t, from), "RATE_LIMITED")
-		s.fromAddress(t, "127.0.0.8").student(t) // others are another matter
+		refused(t, registerUntilRefused(t, from), "RATE_LIMITED")
+		s.fromAddress(t, "127.0.0.8").student(t) // another address is not limited
 		return
 	}
-	t.Errorf("of %d logins at once from one address, %v were let in, want %d", 4*loginsAMinute, let, loginsAMinute)
+	t.Errorf("of %d logins at once from one address, %v passed, want %d", 4*loginsAMinute, counts, loginsAMinute)
 }
 
-// failedToRegister registers again and again until that fails, since a token may come back meanwhile, and returns why.
-func failedToRegister(t *testing.T, s *system) error {
+// registerUntilRefused registers until a call fails, since the limit may admit some, and returns
+// the error.
+func registerUntilRefused(t *testing.T, s *system) error {
 	t.Helper()
 	for range 3 * loginsAMinute {
 		_, err := s.anonymous().Auth.Register(t.Context(), &dlsmsv1.RegisterRequest{
-			StudentId: fmt.Sprintf("MORE-%d", s.names.Add(1)), Name: "One More", Email: "more@university.example", Password: password,
+			StudentId: fmt.Sprintf(
+				"MORE-%d", s.names.Add(1),
+			),
+			Name:     "One More",
+			Email:    "more@university.example",
+			Password: password,
 		})
 		if err != nil {
 			return err
@@ -166,7 +184,7 @@ func failedToRegister(t *testing.T, s *system) error {
 func (s *system) fromAddress(t *testing.T, ip string) *system {
 	t.Helper()
 	other := &system{Stack: s.Stack, log: s.log, db: s.db, secret: s.secret}
-	other.names.Store(s.names.Add(1000) - 1000) // a thousand names of its own
+	other.names.Store(s.names.Add(1000) - 1000) // a thousand separate names
 	for i := range other.proxied {
 		c, err := e2e.DialFrom(s.Addr(), ip)
 		if err != nil {

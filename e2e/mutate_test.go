@@ -11,22 +11,22 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// mutator makes requests that are more or less wrong.
+// mutator makes requests that are more or less invalid.
 type mutator struct{ *rand.Rand }
 
-// sane are values that a field of that name may well have.
-type sane map[protoreflect.Name][]any
+// validValues are plausible values by the name of the field.
+type validValues map[protoreflect.Name][]any
 
-// request returns the bytes of a request of that kind, with values that are right in most fields or in few of them, and often with bytes
-// put in, taken out or changed; sometimes nothing but random bytes.
-func (m mutator) request(kind protoreflect.MessageDescriptor, known sane) []byte {
+// request returns the bytes of a request of this type. Most or few of its fields are valid, and
+// often bytes are inserted, removed or changed. Sometimes all bytes are random.
+func (m mutator) request(kind protoreflect.MessageDescriptor, known validValues) []byte {
 	if m.IntN(12) == 0 {
 		return m.bytes(m.IntN(200))
 	}
 	msg := dynamicpb.NewMessage(kind)
 	m.fill(msg, known, []float64{1, 0.9, 0.3}[m.IntN(3)])
 	raw, err := proto.MarshalOptions{AllowPartial: true}.Marshal(msg)
-	if err != nil { // text that is not UTF-8: proto refuses to send it, and we don't
+	if err != nil { // text that is not UTF-8: proto refuses to encode it
 		raw = m.field(raw, kind)
 	}
 	for range m.IntN(6) - 2 {
@@ -35,8 +35,8 @@ func (m mutator) request(kind protoreflect.MessageDescriptor, known sane) []byte
 	return raw
 }
 
-// fill sets the fields of a message; each is right with that probability.
-func (m mutator) fill(msg protoreflect.Message, known sane, right float64) {
+// fill sets the fields of a message. Each is valid with the probability right.
+func (m mutator) fill(msg protoreflect.Message, known validValues, right float64) {
 	fields := msg.Descriptor().Fields()
 	for i := range fields.Len() {
 		f := fields.Get(i)
@@ -60,12 +60,12 @@ func (m mutator) fill(msg protoreflect.Message, known sane, right float64) {
 	}
 }
 
-// set gives a field a value; nil leaves it out.
+// set sets a field to a value; nil leaves it unset.
 func (m mutator) set(msg protoreflect.Message, f protoreflect.FieldDescriptor, v any) {
 	switch v := v.(type) {
 	case nil:
 	case proto.Message:
-		// The message is a dynamic one, and so are its parts.
+		// The message is a dynamic message, and so must its parts be.
 		raw, err := proto.Marshal(v)
 		if err == nil {
 			err = proto.Unmarshal(raw, msg.Mutable(f).Message().Interface())
@@ -84,7 +84,7 @@ func (m mutator) set(msg protoreflect.Message, f protoreflect.FieldDescriptor, v
 	}
 }
 
-// value returns a value of the right type, and nothing more.
+// value returns a random value of the field's type.
 func (m mutator) value(f protoreflect.FieldDescriptor) protoreflect.Value {
 	switch f.Kind() {
 	case protoreflect.StringKind:
@@ -106,7 +106,20 @@ func (m mutator) number() int64 {
 	if m.IntN(2) == 0 {
 		return m.Int64N(12)
 	}
-	edges := []int64{-1, math.MinInt64, math.MaxInt64, math.MinInt32, math.MaxInt32, math.MaxInt32 + 1, 253402300799, 253402300800, -62135596801, 1e9, -1e9, 999999999}
+	edges := []int64{
+		-1,
+		math.MinInt64,
+		math.MaxInt64,
+		math.MinInt32,
+		math.MaxInt32,
+		math.MaxInt32 + 1,
+		253402300799,
+		253402300800,
+		-62135596801,
+		1e9,
+		-1e9,
+		999999999,
+	}
 	return edges[m.IntN(len(edges))]
 }
 
@@ -122,16 +135,16 @@ func (m mutator) text() string {
 func (m mutator) damage(raw []byte, kind protoreflect.MessageDescriptor) []byte {
 	at := func() int { return m.IntN(len(raw) + 1) }
 	switch m.IntN(6) {
-	case 0: // another bit
+	case 0: // a flipped bit
 		if len(raw) > 0 {
 			raw[m.IntN(len(raw))] ^= 1 << m.IntN(8)
 		}
 	case 1: // cut short
 		raw = raw[:at()]
-	case 2: // some bytes more
+	case 2: // inserted bytes
 		i := at()
 		raw = append(raw[:i:i], append(m.bytes(m.IntN(12)), raw[i:]...)...)
-	case 3: // said twice
+	case 3: // the message twice
 		raw = append(raw, raw...)
 	case 4: // a field of another type
 		raw = m.field(raw, kind)
@@ -142,7 +155,7 @@ func (m mutator) damage(raw []byte, kind protoreflect.MessageDescriptor) []byte 
 	return raw
 }
 
-// field appends a field of the message with a value of whatever type.
+// field appends a field of the message with a value of a random type.
 func (m mutator) field(raw []byte, kind protoreflect.MessageDescriptor) []byte {
 	if kind.Fields().Len() == 0 {
 		return raw
