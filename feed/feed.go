@@ -47,8 +47,8 @@ type Subscriber struct {
 
 // Options configure a Feed.
 type Options struct {
-	// Freshness is how long before a reader's call the refresh may have begun that serves the
-	// reader. With 0 the refresh begins after the call.
+	// Freshness is the greatest age of a read: a reader may get the result of a refresh that began
+	// up to Freshness before the call. With 0 the refresh begins after the call.
 	Freshness time.Duration
 	// MaxStaleness is how long readers are answered from memory while Postgres does not answer; 0:
 	// not at all.

@@ -204,9 +204,9 @@ func TestEraseWhileTheUserJoins(t *testing.T) {
 		[]string{"LEFT"})
 }
 
-// TestCancelWhereTheWaitlistCannotBeServed: nobody has to stay in a seat because of who waits for
-// it.
-func TestCancelWhereTheWaitlistCannotBeServed(t *testing.T) {
+// TestCancelWhenWaitlistFails cancels a reservation although its seat cannot be offered: an error
+// of the waitlist must not keep a user in a seat.
+func TestCancelWhenWaitlistFails(t *testing.T) {
 	t.Parallel()
 	const onHold = `CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql
 		AS $$ BEGIN %s; RETURN NEW; END $$;

@@ -10,8 +10,8 @@
 //  4. the notification locks of the users to notify, just before the commit
 //
 // A transaction that frees a seat locks that seat and never a second user. So no deadlock is
-// possible. The exclusion constraint also prevents a double booking, but the locks leave it nothing
-// to refuse.
+// possible. The locks order the transactions that want one seat. Within one batch, the exclusion
+// constraint refuses the second booking of a seat.
 //
 // Each transition writes one row to reservation_events in its own transaction (event.go). Only
 // Postgres's clock decides: dlsms_now(), read after the locks.

@@ -25,7 +25,7 @@ type Step struct {
 	kind   library.EventKind // of the event; empty if the transition has no event
 	frees  bool              // the transition frees the seat and its user
 	leads  bool              // the transition is due by the reminder's lead before the check-in deadline
-	// passed allows FindDue to skip rows that an earlier FindDue has found. See DueQuery.After.
+	// passed allows FindDue to skip rows that an earlier FindDue has found. See DueQuery.SkipBefore.
 	passed bool
 }
 
@@ -143,15 +143,14 @@ type DueQuery struct {
 	// Within is how far to look ahead for the next due time. It must be bounded: at night, half a
 	// million reservations whose users have not checked in come before the next check-out.
 	Within time.Duration
-	// After is the Upto of an earlier FindDue whose seats have all been processed. The zero value
-	// reads everything.
+	// SkipBefore skips deadlines up to that time. It is the Upto of an earlier FindDue whose seats
+	// have all been processed. The zero value skips nothing.
 	//
-	// A check-in must not touch an index (a HOT update). So the index of deadlines keeps the
-	// reservations with a check-in until they end. After skips those that an earlier FindDue has
-	// passed: reading 20,000 of them takes 20 ms. After also skips reservations that were
-	// confirmed, or committed, after their deadline had passed. So the caller must read everything
-	// when it learns of such a reservation, and from time to time.
-	After time.Time
+	// Without it, FindDue reads the deadlines of all users who are checked in, since a check-in must
+	// not touch an index (a HOT update): 20,000 of them take 20 ms. SkipBefore also skips a
+	// reservation that was confirmed, or committed, after its deadline. So the caller must set the
+	// zero value when it learns of such a reservation, and from time to time.
+	SkipBefore time.Time
 }
 
 // Due is the result of FindDue.
@@ -162,7 +161,7 @@ type Due struct {
 	Late time.Duration
 	// Next is the time until the next due time, or 0 if there is none within DueQuery.Within.
 	Next time.Duration
-	// Upto is the value of After for the next FindDue.
+	// Upto is the value of SkipBefore for the next FindDue.
 	Upto time.Time
 }
 
@@ -177,7 +176,7 @@ func (s *Store) FindDue(ctx context.Context, step Step, q DueQuery) (Due, error)
 		args[1] = []int64{}
 	}
 	if step.passed {
-		args = append(args, q.After)
+		args = append(args, q.SkipBefore)
 	}
 	if step.leads {
 		args = append(args, s.policy.ReminderLead)

@@ -56,12 +56,12 @@ func (s *Store) NextDue(ctx context.Context, within time.Duration) (next time.Du
 	return s.NextDueAfter(ctx, within, time.Time{})
 }
 
-// NextDueAfter is NextDue with a value for DueQuery.After.
+// NextDueAfter is NextDue with a value for DueQuery.SkipBefore.
 func (s *Store) NextDueAfter(
 	ctx context.Context, within time.Duration, after time.Time,
 ) (next time.Duration, ok bool, err error) {
 	for _, step := range DueSteps {
-		found, err := s.FindDue(ctx, step, DueQuery{Most: 100, Within: within, After: after})
+		found, err := s.FindDue(ctx, step, DueQuery{Most: 100, Within: within, SkipBefore: after})
 		if err != nil {
 			return 0, false, err
 		}

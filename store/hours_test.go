@@ -38,7 +38,7 @@ func days(dates ...string) (list []time.Time) {
 
 // instant returns the moment at which the clocks of a zone show a local time, given as if it were
 // UTC. If there are two such moments, it returns the later one. If there is none, it returns the
-// moment as if the clocks had not gone forward yet. Postgres reads local times in this way.
+// moment as if the clocks had not been set forward yet. Postgres reads local times in this way.
 func instant(local time.Time, zone *time.Location) time.Time {
 	var found []time.Time
 	var offsets []int

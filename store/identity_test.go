@@ -210,7 +210,7 @@ func TestRestoreUnderRunningReplica(t *testing.T) {
 	if c, err := b.Changes(t.Context(), world.Snapshot); err != nil || c.Snapshot.After(world.Snapshot) {
 		t.Errorf("the next refresh continues from the old snapshot: %v", err)
 	}
-	storetest.Eventually(t, "the revocations are read anew", func() bool {
+	storetest.Eventually(t, "the revocations are read again", func() bool {
 		again, err := b.Revocations(t.Context(), log.Snapshot)
 		return err == nil && !again.Snapshot.After(log.Snapshot)
 	})

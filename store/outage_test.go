@@ -369,7 +369,10 @@ func TestOpen(t *testing.T) {
 	}
 	db := storetest.NewDB(t)
 	db.Altered()
-	db.Exec(t, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database()); END $$`)
+	db.Exec(t, `
+		DO $$ BEGIN
+			EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database());
+		END $$`)
 	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 3, MaxConns: 3, Policy: library.DefaultPolicy()})
 	if err != nil {
 		t.Fatal(err)

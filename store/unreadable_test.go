@@ -130,8 +130,8 @@ func TestUnreadableReservationsAreSkipped(t *testing.T) {
 func (b bundle) writeEvent(t *testing.T, reservation int64, kind, status, occupies, deadline, offer string) int64 {
 	t.Helper()
 	return storetest.Value[int64](t, b.db, `
-		INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, during, status, occupies,
-			check_in_opens_at, check_in_deadline, offer_expires_at, created_at)
+		INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, during,
+			status, occupies, check_in_opens_at, check_in_deadline, offer_expires_at, created_at)
 		SELECT 1, dlsms_now(), $2, id, (SELECT max(version) + 1 FROM reservation_events
 		WHERE reservation_id = $1), seat_id, user_id, during,
 			$3, NULLIF($4, '')::boolean, check_in_opens_at, NULLIF($5, '')::timestamptz, NULLIF($6, '')::timestamptz, created_at

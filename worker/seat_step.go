@@ -62,7 +62,7 @@ func (s *seatStep) pass(ctx context.Context, full bool) (next time.Duration, err
 	}
 	for ctx.Err() == nil {
 		found, err := s.worker.store.FindDue(ctx, s.step, store.DueQuery{
-			Without: s.skipped(begin), Most: maxFound, Within: s.worker.config.Interval, After: s.after,
+			Without: s.skipped(begin), Most: maxFound, Within: s.worker.config.Interval, SkipBefore: s.after,
 		})
 		if err != nil {
 			return 0, err

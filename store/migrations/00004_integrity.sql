@@ -112,7 +112,7 @@ ALTER TABLE users
 
 -- A replica cannot read an infinite time: one in the change log would stop every replica. In
 -- reservations and their events, the guard refuses infinite times. A CHECK there would cost every
--- booking, because Postgres prepares each CHECK anew for each statement. The table of waitlist
+-- booking, because Postgres prepares each CHECK again for each statement. The table of waitlist
 -- entries is long, so 00005 validates its rows.
 ALTER TABLE reservation_events ADD COLUMN reason text; -- given by an operator, see store/cancel.go
 ALTER TABLE waitlist_entries ADD CONSTRAINT waitlist_times_check CHECK (
@@ -323,12 +323,12 @@ BEGIN
     -- replica has for logins.
     IF NEW.password_hash !~ '^(|\$2[aby]\$(0[4-9]|1[0-6])\$[./A-Za-z0-9]{53})$' THEN
         RAISE EXCEPTION
-            'password_hash is the bcrypt hash of a password, of cost 4 to 16, or empty: nobody can log in then'
+            'password_hash must be a bcrypt hash of cost 4 to 16, or empty: then no login succeeds'
             USING ERRCODE = 'check_violation', TABLE = TG_TABLE_NAME, COLUMN = 'password_hash';
     END IF;
     IF NEW.student_id COLLATE "C" !~ '^[A-Za-z0-9._-]{3,32}$' THEN
         RAISE EXCEPTION
-            'student_id is 3 to 32 of ASCII letters, digits, ".", "_" and "-": nobody can log in with %',
+            'student_id is 3 to 32 of ASCII letters, digits, ".", "_" and "-": no login succeeds with %',
             quote_literal(NEW.student_id)
             USING ERRCODE = 'check_violation', TABLE = TG_TABLE_NAME, COLUMN = 'student_id';
     END IF;
