@@ -11,21 +11,22 @@ import (
 
 func TestClientAddress(t *testing.T) {
 	t.Parallel()
+	tcp := func(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: 7} }
 	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fc00::/7")}
 	for name, test := range map[string]struct {
 		peer   net.Addr
 		realIP []string
 		want   string
 	}{
-		"direct":                 {&net.TCPAddr{IP: net.ParseIP("192.0.2.1"), Port: 7}, nil, "192.0.2.1"},
-		"through nginx":          {&net.TCPAddr{IP: net.ParseIP("10.1.2.3"), Port: 7}, []string{"192.0.2.9"}, "192.0.2.9"},
-		"through nginx, v6":      {&net.TCPAddr{IP: net.ParseIP("fd00::1"), Port: 7}, []string{"2001:db8::1"}, "2001:db8::1"},
-		"mapped peer":            {&net.TCPAddr{IP: net.ParseIP("::ffff:10.1.2.3"), Port: 7}, []string{"::ffff:192.0.2.9"}, "192.0.2.9"},
-		"a liar":                 {&net.TCPAddr{IP: net.ParseIP("192.0.2.1"), Port: 7}, []string{"192.0.2.9"}, "192.0.2.1"},
-		"nginx without a header": {&net.TCPAddr{IP: net.ParseIP("10.1.2.3"), Port: 7}, nil, "10.1.2.3"},
-		"nginx with nonsense":    {&net.TCPAddr{IP: net.ParseIP("10.1.2.3"), Port: 7}, []string{"x"}, "10.1.2.3"},
-		"nginx with two":         {&net.TCPAddr{IP: net.ParseIP("10.1.2.3"), Port: 7}, []string{"192.0.2.8", "192.0.2.9"}, "10.1.2.3"},
-		"a pipe":                 {&net.UnixAddr{Name: "@", Net: "unix"}, []string{"192.0.2.9"}, "@"},
+		"direct":                    {tcp("192.0.2.1"), nil, "192.0.2.1"},
+		"through nginx":             {tcp("10.1.2.3"), []string{"192.0.2.9"}, "192.0.2.9"},
+		"through nginx, IPv6":       {tcp("fd00::1"), []string{"2001:db8::1"}, "2001:db8::1"},
+		"mapped peer":               {tcp("::ffff:10.1.2.3"), []string{"::ffff:192.0.2.9"}, "192.0.2.9"},
+		"header from another peer":  {tcp("192.0.2.1"), []string{"192.0.2.9"}, "192.0.2.1"},
+		"nginx without a header":    {tcp("10.1.2.3"), nil, "10.1.2.3"},
+		"nginx with a wrong header": {tcp("10.1.2.3"), []string{"x"}, "10.1.2.3"},
+		"nginx with two headers":    {tcp("10.1.2.3"), []string{"192.0.2.8", "192.0.2.9"}, "10.1.2.3"},
+		"Unix socket":               {&net.UnixAddr{Name: "@", Net: "unix"}, []string{"192.0.2.9"}, "@"},
 	} {
 		ctx := peer.NewContext(t.Context(), &peer.Peer{Addr: test.peer})
 		ctx = metadata.NewIncomingContext(ctx, metadata.MD{"x-real-ip": test.realIP})

@@ -22,12 +22,12 @@ func TestSlotsRefuseAfterTheWait(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// In a rush, one waits and gets its turn.
+	// A call that waits gets the next free slot.
 	got := make(chan error, 1)
 	go func() { got <- s.acquire(ctx) }()
 	s.release()
 	if err := <-got; err != nil {
-		t.Errorf("with a slot free in time: %v", err)
+		t.Errorf("with a slot that became free in time: %v", err)
 	}
 	// No call waits for longer than maxWait.
 	began := time.Now()
@@ -37,7 +37,7 @@ func TestSlotsRefuseAfterTheWait(t *testing.T) {
 	if took := time.Since(began); took < 300*time.Millisecond {
 		t.Errorf("refused after %v", took)
 	}
-	// In an overload, newcomers hear of it soon.
+	// In an overload, new calls are refused soon.
 	began = time.Now()
 	if err := s.acquire(ctx); !errors.Is(err, library.ErrOverloaded) {
 		t.Errorf("in an overload: %v", err)
@@ -46,19 +46,19 @@ func TestSlotsRefuseAfterTheWait(t *testing.T) {
 		t.Errorf("refused after %v, in an overload", took)
 	}
 	// A cancelled wait takes no slot.
-	gone, cancel := context.WithCancel(ctx)
+	cancelled, cancel := context.WithCancel(ctx)
 	cancel()
-	if err := s.acquire(gone); !errors.Is(err, context.Canceled) {
-		t.Errorf("a cancelled caller: %v", err)
+	if err := s.acquire(cancelled); !errors.Is(err, context.Canceled) {
+		t.Errorf("a cancelled call: %v", err)
 	}
 	s.release()
 	s.release()
 	if n := s.inUse(); n != 0 {
-		t.Errorf("%d slots are left taken", n)
+		t.Errorf("%d slots are still in use", n)
 	}
-	// With room again, the overload doesn't matter.
+	// With a free slot, the last overload does not matter.
 	if err := s.acquire(ctx); err != nil {
-		t.Errorf("with room: %v", err)
+		t.Errorf("with a free slot: %v", err)
 	}
 }
 
@@ -73,29 +73,31 @@ func TestOneUserCannotTakeAllSlots(t *testing.T) {
 func oneUserCannotTakeAllSlots(t *testing.T, a *admission) {
 	t.Helper()
 	books := a.classes[book]
-	rush, leave := context.WithCancel(t.Context())
+	running, finish := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	var entered atomic.Int64
-	callsOf := func(user int64) *call { return &call{rule: rule{class: book}, caller: identity.Caller{UserID: user}} }
+	callOf := func(user int64) *call { return &call{rule: rule{class: book}, caller: identity.Caller{UserID: user}} }
 	for range 2 * cap(books.taken) {
 		all.Go(func() {
-			c := callsOf(1)
+			c := callOf(1)
 			defer c.finish()
-			if a.enter(rush, c) == nil {
+			if a.enter(running, c) == nil {
 				entered.Add(1)
-				<-rush.Done()
+				<-running.Done()
 			}
 		})
 	}
-	edgetest.Eventually(t, "the rush is on", func() bool { return entered.Load() == int64(a.users.each) && books.inUse() == a.users.each })
-	other := callsOf(2)
+	edgetest.Eventually(t, "one user has all the slots that it may have", func() bool {
+		return entered.Load() == int64(a.users.each) && books.inUse() == a.users.each
+	})
+	other := callOf(2)
 	if err := a.enter(t.Context(), other); err != nil {
 		t.Errorf("another user: %v", err)
 	}
 	other.finish()
-	leave()
+	finish()
 	all.Wait()
 	if n := books.inUse(); n != 0 || len(a.users.open) != 0 {
-		t.Errorf("%d slots are left taken, %d users remembered", n, len(a.users.open))
+		t.Errorf("%d slots are still in use, %d users are still counted", n, len(a.users.open))
 	}
 }

@@ -7,23 +7,23 @@ import (
 	"github.com/dlsms/dlsms/server/edge/edgetest"
 )
 
-// arrived is a connection of which it is known how it was served.
-type arrived struct {
+// observedConn is a connection that tells whether the server wrote to it or closed it.
+type observedConn struct {
 	*net.TCPConn
 
-	greeted, closed chan struct{}
+	written, closed chan struct{}
 }
 
-func (c *arrived) Write(b []byte) (int, error) {
+func (c *observedConn) Write(b []byte) (int, error) {
 	select {
-	case <-c.greeted:
+	case <-c.written:
 	default:
-		close(c.greeted)
+		close(c.written)
 	}
 	return c.TCPConn.Write(b)
 }
 
-func (c *arrived) Close() error {
+func (c *observedConn) Close() error {
 	select {
 	case <-c.closed:
 	default:
@@ -32,29 +32,30 @@ func (c *arrived) Close() error {
 	return c.TCPConn.Close()
 }
 
-// doorman hands over the connections that he is given.
-type doorman struct {
+// chanListener accepts the connections of a channel.
+type chanListener struct {
 	net.Listener
 
 	conns chan net.Conn
 	done  chan struct{}
 }
 
-func (d *doorman) Accept() (net.Conn, error) {
+func (l *chanListener) Accept() (net.Conn, error) {
 	select {
-	case c := <-d.conns:
+	case c := <-l.conns:
 		return c, nil
-	case <-d.done:
+	case <-l.done:
 		return nil, net.ErrClosed
 	}
 }
 
-func (d *doorman) Close() error {
-	close(d.done)
-	return d.Listener.Close()
+func (l *chanListener) Close() error {
+	close(l.done)
+	return l.Listener.Close()
 }
 
-// TestDeadConnectionsAreClosed: nothing is done for a connection whose client has gone, whatever it sent, but close it.
+// TestDeadConnectionsAreClosed: if the client has closed a new connection, the server closes it too,
+// and writes nothing to it, even if the client sent something before.
 func TestDeadConnectionsAreClosed(t *testing.T) {
 	t.Parallel()
 	s := serve(t, edgetest.Seats{})
@@ -62,11 +63,11 @@ func TestDeadConnectionsAreClosed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &doorman{Listener: l, conns: make(chan net.Conn), done: make(chan struct{})}
+	conns := &chanListener{Listener: l, conns: make(chan net.Conn), done: make(chan struct{})}
 	serving := make(chan error, 1)
-	go func() { serving <- s.grpc.Serve(d) }()
+	go func() { serving <- s.grpc.Serve(conns) }()
 
-	for name, goes := range map[string]bool{"gone": true, "there": false} {
+	for name, dead := range map[string]bool{"closed by the client": true, "open": false} {
 		client, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			t.Fatal(err)
@@ -78,20 +79,20 @@ func TestDeadConnectionsAreClosed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := &arrived{TCPConn: conn.(*net.TCPConn), greeted: make(chan struct{}), closed: make(chan struct{})}
-		if goes {
+		c := &observedConn{TCPConn: conn.(*net.TCPConn), written: make(chan struct{}), closed: make(chan struct{})}
+		if dead {
 			_ = client.Close()
-			edgetest.Eventually(t, "the client has gone", func() bool { return peerClosed(c) })
+			edgetest.Eventually(t, "the client has closed the connection", func() bool { return peerClosed(c) })
 		}
-		d.conns <- c
+		conns.conns <- c
 		select {
-		case <-c.greeted:
-			if goes {
-				t.Errorf("%s: it was greeted", name)
+		case <-c.written:
+			if dead {
+				t.Errorf("%s: the server wrote to it", name)
 			}
 		case <-c.closed:
-			if !goes {
-				t.Errorf("%s: it was closed", name)
+			if !dead {
+				t.Errorf("%s: the server closed it", name)
 			}
 		}
 		_ = client.Close()

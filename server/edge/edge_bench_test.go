@@ -25,7 +25,7 @@ func BenchmarkEdge(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	log := slog.New(slog.NewJSONHandler(io.Discard, nil)) //nolint:sloglint // the line is to be made
+	log := slog.New(slog.NewJSONHandler(io.Discard, nil)) //nolint:sloglint // the cost includes formatting
 	open, tokens := NewStreams(StreamLimits{}), identity.NewTokens(ring, time.Hour, time.Now)
 	e := New(Config{
 		Log: log, Tokens: tokens, Streams: open, DBConns: 100,
@@ -72,7 +72,7 @@ type headers struct{ grpc.ServerTransportStream }
 
 func (headers) SetHeader(metadata.MD) error { return nil }
 
-// oneUser is a store of one user.
+// oneUser is a store with one user.
 type oneUser struct{}
 
 func (oneUser) Identities(context.Context, ...int64) ([]library.Identity, error) {

@@ -29,7 +29,8 @@ func TestPanicsAreInternalErrors(t *testing.T) {
 	if status.Convert(err).Message() != "internal error" {
 		t.Errorf("the client reads %q", status.Convert(err).Message())
 	}
-	if line := s.log.RPC(t, "panics"); line["cause"] != "panic: hunter2" || !strings.Contains(line["stack"].(string), "interceptors_test.go") {
+	line := s.log.RPC(t, "panics")
+	if line["cause"] != "panic: hunter2" || !strings.Contains(line["stack"].(string), "interceptors_test.go") {
 		t.Errorf("%v", line)
 	}
 	stream, err := s.seats.WatchSeats(t.Context(), &dlsmsv1.WatchSeatsRequest{})
@@ -50,7 +51,7 @@ func TestDeadlines(t *testing.T) {
 		left <- time.Until(at)
 		if time.Until(at) < time.Second {
 			<-ctx.Done()
-			return library.ErrUnavailable.WithCause(ctx.Err()) // as the store has it
+			return library.ErrUnavailable.WithCause(ctx.Err()) // as the store returns it
 		}
 		return nil
 	}})
@@ -72,27 +73,29 @@ func TestDeadlines(t *testing.T) {
 			t.Errorf("deadline %s: %v are left", name, got)
 		}
 	}
-	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), "x-request-id", "late"), 100*time.Millisecond)
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-request-id", "late")
+	ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 	defer cancel()
 	_, err := s.seats.GetBranches(ctx, &dlsmsv1.GetBranchesRequest{})
 	edgetest.Want(t, err, codes.DeadlineExceeded, "")
-	if line := s.log.RPC(t, "late"); line["code"] != "DeadlineExceeded" && line["code"] != "Canceled" { // the client may hang up first
+	// The client may cancel the call before the server's deadline.
+	if line := s.log.RPC(t, "late"); line["code"] != "DeadlineExceeded" && line["code"] != "Canceled" {
 		t.Errorf("%v", line)
 	}
 }
 
-// TestDefaultDeadlineIsUnavailable: a client that set none is told to try again, not that a deadline of its own has passed.
+// TestDefaultDeadlineIsUnavailable: a client without a deadline gets UNAVAILABLE and may try again.
+// DEADLINE_EXCEEDED would mean that a deadline of the client has passed.
 func TestDefaultDeadlineIsUnavailable(t *testing.T) {
 	t.Parallel()
 	s := serve(t, edgetest.Seats{Branches: func(ctx context.Context) error {
 		<-ctx.Done()
-		return library.ErrUnavailable.WithCause(ctx.Err()) // as the store has it
+		return library.ErrUnavailable.WithCause(ctx.Err()) // as the store returns it
 	}})
 	_, err := s.seats.GetBranches(t.Context(), &dlsmsv1.GetBranchesRequest{})
 	edgetest.Want(t, err, codes.Unavailable, "UNAVAILABLE")
 }
 
-// TestCancelledCallReachesNoHandler: it reaches no handler.
 func TestCancelledCallReachesNoHandler(t *testing.T) {
 	t.Parallel()
 	e := newEdge(slog.New(slog.DiscardHandler))
@@ -100,7 +103,7 @@ func TestCancelledCallReachesNoHandler(t *testing.T) {
 	cancel()
 	c := e.begin(ctx, "/dlsms.v1.SeatService/GetBranches")
 	err := e.run(ctx, c, func(context.Context) error {
-		t.Error("it was handled")
+		t.Error("the handler ran")
 		return nil
 	})
 	edgetest.Want(t, err, codes.Canceled, "")

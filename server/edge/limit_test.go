@@ -20,12 +20,12 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// testLimits are as patient with Redis as their client.
+// testLimits waits for Redis as long as the client does.
 func testLimits(client redis.UniversalClient) *Limits {
 	return NewLimits(RateLimits{}, client, within, store.DefaultLibrary, slog.New(slog.DiscardHandler))
 }
 
-// TestBucket holds the bucket in Redis and the one in the replica to the same behaviour.
+// TestBucket checks that buckets in Redis and buckets in the replica behave alike.
 func TestBucket(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
@@ -36,7 +36,7 @@ func TestBucket(t *testing.T) {
 			slow := bucket{"slow", 5, time.Hour}
 			for i := range 5 {
 				if err := l.take(ctx, slow, "a", 0); err != nil {
-					t.Fatalf("a look before token %d: %v", i+1, err)
+					t.Fatalf("a check before token %d: %v", i+1, err)
 				}
 				if err := l.take(ctx, slow, "a", 1); err != nil {
 					t.Fatalf("token %d: %v", i+1, err)
@@ -45,8 +45,9 @@ func TestBucket(t *testing.T) {
 			for _, n := range []int{0, 1} {
 				err := l.take(ctx, slow, "a", n)
 				e, ok := errors.AsType[*library.Error](err)
-				if !ok || !errors.Is(err, library.ErrRateLimited) || e.RetryAfter <= 11*time.Minute || e.RetryAfter > 12*time.Minute {
-					t.Errorf("past the size, taking %d: %v, %+v", n, err, e)
+				if !ok || !errors.Is(err, library.ErrRateLimited) ||
+					e.RetryAfter <= 11*time.Minute || e.RetryAfter > 12*time.Minute {
+					t.Errorf("taking %d from an empty bucket: %v, %+v", n, err, e)
 				}
 			}
 			if err := l.take(ctx, slow, "b", 1); err != nil {
@@ -59,7 +60,7 @@ func TestBucket(t *testing.T) {
 				t.Errorf("a limit that is off: %v", err)
 			}
 
-			// It fills up again, one token at a time, when it says it does.
+			// The bucket refills one token at a time. The next one is there after RetryAfter.
 			fast := bucket{"fast", 2, 200 * time.Millisecond}
 			for range 2 {
 				if err := l.take(ctx, fast, "a", 1); err != nil {
@@ -72,10 +73,10 @@ func TestBucket(t *testing.T) {
 			}
 			<-time.After(e.RetryAfter)
 			if err := l.take(ctx, fast, "a", 1); err != nil {
-				t.Errorf("after the time that it named: %v", err)
+				t.Errorf("after RetryAfter: %v", err)
 			}
 			if err := l.take(ctx, fast, "a", 1); err == nil {
-				t.Error("two tokens came back in the time of one")
+				t.Error("two tokens were added in the time of one")
 			}
 		})
 	}
@@ -84,7 +85,10 @@ func TestBucket(t *testing.T) {
 func TestReplicasShareBuckets(t *testing.T) {
 	t.Parallel()
 	client, redisServer := startRedis(t)
-	replicas := []*Limits{testLimits(client), testLimits(clientOf(t, redisServer, within)), testLimits(clientOf(t, redisServer, within))}
+	replicas := []*Limits{testLimits(client)}
+	for range 2 {
+		replicas = append(replicas, testLimits(clientOf(t, redisServer, within)))
+	}
 	b := bucket{"user", 100, time.Hour}
 	var passed atomic.Int64
 	var all sync.WaitGroup
@@ -97,19 +101,19 @@ func TestReplicasShareBuckets(t *testing.T) {
 	}
 	all.Wait()
 	if n := passed.Load(); n != 100 {
-		t.Errorf("%d of 300 passed, not 100", n)
+		t.Errorf("%d of 300 calls passed, not 100", n)
 	}
-	// One key, with one hash tag, that goes away by itself.
+	// There is one key. It has a hash tag, and it expires.
 	keys, err := client.Keys(t.Context(), "*").Result()
 	if err != nil || len(keys) != 1 || keys[0] != "dlsms:{1:user:7}" {
 		t.Fatalf("keys %q, %v", keys, err)
 	}
 	if ttl := client.TTL(t.Context(), keys[0]).Val(); ttl <= 0 || ttl > time.Hour {
-		t.Errorf("the key lives for %v", ttl)
+		t.Errorf("the key expires after %v", ttl)
 	}
 }
 
-// TestLargestLimits: at the largest limit that the settings take, and beyond it, a bucket still counts in Redis.
+// TestLargestLimits: Redis can count at the largest limit that the settings allow, and above it.
 func TestLargestLimits(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
@@ -119,13 +123,13 @@ func TestLargestLimits(t *testing.T) {
 		key := strconv.Itoa(size)
 		for range 3 {
 			if _, ok := l.takeShared(t.Context(), b, key, 1); !ok {
-				t.Fatalf("of %d a minute, Redis does not count", size)
+				t.Fatalf("Redis does not count a limit of %d a minute", size)
 			}
 		}
 	}
 }
 
-// TestLibrariesHaveSeparateBuckets: users of two libraries have the same ids, and buckets of their own.
+// TestLibrariesHaveSeparateBuckets: users of two libraries may have the same id, and have separate buckets.
 func TestLibrariesHaveSeparateBuckets(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
@@ -142,7 +146,8 @@ func TestLibrariesHaveSeparateBuckets(t *testing.T) {
 	}
 }
 
-// TestLimitsWithoutRedis: without Redis a replica counts by itself, at once, and goes back when Redis is back.
+// TestLimitsWithoutRedis: when Redis is unreachable, the replica counts in memory at once.
+// When Redis answers again, the replica counts in Redis again.
 func TestLimitsWithoutRedis(t *testing.T) {
 	t.Parallel()
 	client, redisServer := startRedis(t)
@@ -158,11 +163,11 @@ func TestLimitsWithoutRedis(t *testing.T) {
 	var err error
 	for i := range 1000 {
 		if err = l.take(t.Context(), b, "a", 1); err == nil && i >= 3 {
-			t.Errorf("try %d passes", i+1)
+			t.Errorf("call %d passes", i+1)
 		}
 	}
 	if !errors.Is(err, library.ErrRateLimited) {
-		t.Errorf("after all tries: %v", err)
+		t.Errorf("after all calls: %v", err)
 	}
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("1,000 calls without Redis took %v", took)
@@ -177,18 +182,19 @@ func TestLimitsWithoutRedis(t *testing.T) {
 	})
 }
 
-// TestLimitsWithHangingRedis: a Redis that takes a connection and says nothing costs one call a second its patience, and the others nothing.
+// TestLimitsWithHangingRedis: if Redis accepts connections but does not answer, one call a second waits for
+// RedisTimeout. The other calls do not wait.
 func TestLimitsWithHangingRedis(t *testing.T) {
 	t.Parallel()
-	patient, redisServer := startRedis(t)
+	admin, redisServer := startRedis(t)
 	l := testLimits(clientOf(t, redisServer, RedisTimeout))
 	l.timeout = RedisTimeout
 	b := bucket{"user", 1_000_000, time.Hour}
 	if err := l.take(t.Context(), b, "a", 1); err != nil {
 		t.Fatal(err)
 	}
-	// CLIENT PAUSE stops Redis for everybody.
-	if err := patient.Do(t.Context(), "CLIENT", "PAUSE", 60_000, "ALL").Err(); err != nil {
+	// CLIENT PAUSE stops Redis for all clients.
+	if err := admin.Do(t.Context(), "CLIENT", "PAUSE", 60_000, "ALL").Err(); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
@@ -215,7 +221,7 @@ func TestLimitsSurviveFlush(t *testing.T) {
 	client, _ := startRedis(t)
 	l := testLimits(client)
 	b := bucket{"user", 1, time.Hour}
-	for range 3 { // FLUSHALL takes the script as well
+	for range 3 { // the buckets and the script are deleted each time
 		if err := l.take(t.Context(), b, "a", 1); err != nil {
 			t.Fatal(err)
 		}
@@ -225,7 +231,7 @@ func TestLimitsSurviveFlush(t *testing.T) {
 	}
 }
 
-// TestRedisClockSetBack, by an hour: nobody waits for longer than for an empty bucket.
+// TestRedisClockSetBack: if the clock of Redis is set back by an hour, no call waits longer than for an empty bucket.
 func TestRedisClockSetBack(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
@@ -237,20 +243,20 @@ func TestRedisClockSetBack(t *testing.T) {
 	}
 	wait, ok := l.takeShared(t.Context(), b, "a", 1)
 	if !ok || wait <= 0 || wait > b.interval() {
-		t.Errorf("the next is in %v, want within %v (%v)", wait, b.interval(), ok)
+		t.Errorf("the next token is in %v, want within %v (%v)", wait, b.interval(), ok)
 	}
 }
 
-// TestCancelledCallKeepsRedisConnection says nothing of Redis, and costs it no connection.
+// TestCancelledCallKeepsRedisConnection: a cancelled call is no failure of Redis, and closes no connection.
 func TestCancelledCallKeepsRedisConnection(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
 	l := testLimits(client)
-	gone, leave := context.WithCancel(t.Context())
-	leave()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
 	for range 3 {
-		if _, ok := l.takeShared(gone, bucket{"gone", 5, time.Hour}, "a", 1); !ok {
-			t.Fatal("Redis counts as gone")
+		if _, ok := l.takeShared(ctx, bucket{"cancelled", 5, time.Hour}, "a", 1); !ok {
+			t.Fatal("Redis counts as unreachable")
 		}
 	}
 	if stats := client.PoolStats(); stats.Misses != 1 || stats.StaleConns != 0 {
@@ -262,12 +268,12 @@ func TestBreakerLetsOneTry(t *testing.T) {
 	t.Parallel()
 	var b Breaker
 	if !b.Allow(within) || !b.Report(false) || b.Report(false) {
-		t.Error("the first failure is the news, the second isn't")
+		t.Error("the first failure is a change of state, the second is not")
 	}
 	if b.Allow(within) {
-		t.Error("right after a failure, Redis is asked")
+		t.Error("a call is allowed right after a failure")
 	}
-	b.until.Store(int64(time.Since(processStart)) - 1) // the rest is over
+	b.until.Store(int64(time.Since(processStart)) - 1) // the pause is over
 	var tries atomic.Int64
 	var all sync.WaitGroup
 	for range 100 {
@@ -279,14 +285,14 @@ func TestBreakerLetsOneTry(t *testing.T) {
 	}
 	all.Wait()
 	if n := tries.Load(); n != 1 {
-		t.Errorf("%d tried, not 1", n)
+		t.Errorf("%d calls were allowed, not 1", n)
 	}
 	if !b.Report(true) || !b.Allow(within) || !b.Allow(within) {
-		t.Error("after a success, everybody asks")
+		t.Error("after a success, a call is not allowed")
 	}
 }
 
-// TestBreakerSkipsWhileACallHangs: while one has waited for long, the others don't begin to.
+// TestBreakerSkipsWhileACallHangs: while one call has waited for long, no other call is allowed.
 func TestBreakerSkipsWhileACallHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -294,46 +300,47 @@ func TestBreakerSkipsWhileACallHangs(t *testing.T) {
 		const doubt = 10 * time.Millisecond
 		for range 2 {
 			if !b.Allow(doubt) {
-				t.Error("nobody asks")
+				t.Error("the first call is not allowed")
 			}
 			<-time.After(doubt / 2) // on the clock of the bubble
 			if !b.Allow(doubt) {
-				t.Error("nobody else asks, soon after somebody did")
+				t.Error("a second call is not allowed, although the first one has not waited for long")
 			}
 			<-time.After(doubt)
 			if b.Allow(doubt) || !b.Allow(2*doubt) {
-				t.Error("others ask while somebody has waited for long, or don't ask who are more patient")
+				t.Error("a call is allowed while another has waited for long, or one with a longer timeout is not")
 			}
 			if b.Report(true) {
-				t.Error("an answer is news")
+				t.Error("a success is reported as a change of state")
 			}
 		}
-		b.Allow(doubt) // and never comes back
+		b.Allow(doubt) // this call never reports
 		<-time.After(2 * maxWaitForRedis)
 		if !b.Allow(doubt) {
-			t.Error("nobody asks any more")
+			t.Error("after a call that never reported, no call is allowed")
 		}
 	})
 }
 
-// TestFewCallsWaitForHangingRedis: of many who come at once, few wait for it.
+// TestFewCallsWaitForHangingRedis: of many calls at the same time, few wait for a Redis that does not answer.
 func TestFewCallsWaitForHangingRedis(t *testing.T) {
 	t.Parallel()
-	patient, redisServer := startRedis(t)
+	admin, redisServer := startRedis(t)
 	l := testLimits(clientOf(t, redisServer, within))
 	b := bucket{"user", 1_000_000, time.Hour}
 	if err := l.take(t.Context(), b, "a", 1); err != nil {
 		t.Fatal(err)
 	}
-	if err := patient.Do(t.Context(), "CLIENT", "PAUSE", 60_000, "ALL").Err(); err != nil {
+	if err := admin.Do(t.Context(), "CLIENT", "PAUSE", 60_000, "ALL").Err(); err != nil {
 		t.Fatal(err)
 	}
 	l.timeout = 3 * time.Second
 	var waited, all atomic.Int64
 	var callers sync.WaitGroup
-	came := time.NewTicker(10 * time.Millisecond)
-	defer came.Stop()
-	for began := time.Now(); time.Since(began) < l.timeout; <-came.C { // one by one, for as long as the first of them waits
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	// One call each 10 ms, for as long as the first one waits.
+	for began := time.Now(); time.Since(began) < l.timeout; <-tick.C {
 		callers.Go(func() {
 			asked := time.Now()
 			if err := l.take(t.Context(), b, "a", 1); err != nil {
@@ -347,7 +354,7 @@ func TestFewCallsWaitForHangingRedis(t *testing.T) {
 	}
 	callers.Wait()
 	if waited.Load() == 0 || waited.Load() > all.Load()/3 { // a tenth, and some for a busy machine
-		t.Errorf("%d of %d waited", waited.Load(), all.Load())
+		t.Errorf("%d of %d calls waited", waited.Load(), all.Load())
 	}
 }
 
@@ -361,10 +368,10 @@ func TestLocalBucketsAreBounded(t *testing.T) {
 	for i := range 3 * maxLocalBuckets {
 		l.take(b, fmt.Sprint(i), 1)
 		if i%1000 == 0 && l.take(b, "mine", 1) == 0 {
-			t.Fatalf("after %d other keys, a key in use is forgotten", i)
+			t.Fatalf("after %d other keys, a key in use was evicted", i)
 		}
 	}
 	if n := l.seen.Len(); n > 2*maxLocalBuckets {
-		t.Errorf("%d keys are remembered", n)
+		t.Errorf("%d keys are kept", n)
 	}
 }

@@ -18,7 +18,7 @@ import (
 
 const within = edgetest.Within
 
-// testServer is a gRPC server of the public methods of SeatService behind an edge, and a client of it.
+// testServer is a gRPC server with the public methods of SeatService behind an edge, and its client.
 type testServer struct {
 	*Edge
 
@@ -27,7 +27,7 @@ type testServer struct {
 	seats dlsmsv1.SeatServiceClient
 }
 
-// serve starts a server with the handlers of a test.
+// serve starts a server with the test's handlers.
 func serve(t *testing.T, handlers edgetest.Seats) *testServer {
 	t.Helper()
 	s := &testServer{log: &edgetest.Log{}}
@@ -56,10 +56,11 @@ func serve(t *testing.T, handlers edgetest.Seats) *testServer {
 	return s
 }
 
-// newEdge returns an edge for public methods that lets calls in.
+// newEdge returns an open edge for public methods.
 func newEdge(log *slog.Logger) *Edge {
 	e := New(Config{
-		Log: log, Limits: NewLimits(RateLimits{}, nil, within, store.DefaultLibrary, log), Streams: NewStreams(StreamLimits{}), DBConns: 16,
+		Log: log, Limits: NewLimits(RateLimits{}, nil, within, store.DefaultLibrary, log),
+		Streams: NewStreams(StreamLimits{}), DBConns: 16,
 	})
 	e.Open()
 	return e

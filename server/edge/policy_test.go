@@ -13,12 +13,16 @@ import (
 
 func TestPolicyDeniesByDefault(t *testing.T) {
 	t.Parallel()
-	services := map[string]grpc.ServiceInfo{"dlsms.v1.SeatService": {Methods: []grpc.MethodInfo{{Name: "GetSeats"}, {Name: "MoveSeats"}}}}
+	services := map[string]grpc.ServiceInfo{
+		"dlsms.v1.SeatService": {Methods: []grpc.MethodInfo{{Name: "GetSeats"}, {Name: "MoveSeats"}}},
+	}
 	err := CheckPolicy(services)
-	if err == nil || !strings.Contains(err.Error(), "/dlsms.v1.SeatService/MoveSeats") || strings.Contains(err.Error(), "GetSeats") {
+	if err == nil || !strings.Contains(err.Error(), "/dlsms.v1.SeatService/MoveSeats") ||
+		strings.Contains(err.Error(), "GetSeats") {
 		t.Errorf("a method without a rule: %v", err)
 	}
-	student, staff := identity.Caller{UserID: 1, Role: library.RoleStudent}, identity.Caller{UserID: 2, Role: library.RoleLibrarian}
+	student := identity.Caller{UserID: 1, Role: library.RoleStudent}
+	staff := identity.Caller{UserID: 2, Role: library.RoleLibrarian}
 	for name, test := range map[string]struct {
 		rule   rule
 		caller identity.Caller

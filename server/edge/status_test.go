@@ -22,24 +22,30 @@ import (
 	"github.com/dlsms/dlsms/server/edge/edgetest"
 )
 
-// contract is the table of the specification: which code goes with which reason.
+// contract is the table of the specification: the code of each reason.
 var contract = map[string]codes.Code{
 	"INVALID_FIELDS": codes.InvalidArgument, "REQUEST_ID_REUSED": codes.InvalidArgument,
-	"TOKEN_MISSING": codes.Unauthenticated, "TOKEN_INVALID": codes.Unauthenticated, "TOKEN_EXPIRED": codes.Unauthenticated,
+	"TOKEN_MISSING": codes.Unauthenticated, "TOKEN_INVALID": codes.Unauthenticated,
+	"TOKEN_EXPIRED": codes.Unauthenticated,
 	"TOKEN_REVOKED": codes.Unauthenticated, "BAD_CREDENTIALS": codes.Unauthenticated,
 	"ROLE_REQUIRED":  codes.PermissionDenied,
-	"SEAT_NOT_FOUND": codes.NotFound, "RESERVATION_NOT_FOUND": codes.NotFound, "ENTRY_NOT_FOUND": codes.NotFound, "BRANCH_NOT_FOUND": codes.NotFound,
-	"SEAT_TAKEN": codes.AlreadyExists, "USER_BUSY": codes.AlreadyExists, "STUDENT_ID_TAKEN": codes.AlreadyExists, "ALREADY_WAITING": codes.AlreadyExists,
-	"CHECK_IN_TOO_EARLY": codes.FailedPrecondition, "CHECK_IN_TOO_LATE": codes.FailedPrecondition, "NOT_CONFIRMED": codes.FailedPrecondition,
-	"NOT_CHECKED_IN": codes.FailedPrecondition, "SEAT_AVAILABLE": codes.FailedPrecondition, "SEAT_OUT_OF_SERVICE": codes.FailedPrecondition,
+	"SEAT_NOT_FOUND": codes.NotFound, "RESERVATION_NOT_FOUND": codes.NotFound,
+	"ENTRY_NOT_FOUND": codes.NotFound, "BRANCH_NOT_FOUND": codes.NotFound,
+	"SEAT_TAKEN": codes.AlreadyExists, "USER_BUSY": codes.AlreadyExists,
+	"STUDENT_ID_TAKEN": codes.AlreadyExists, "ALREADY_WAITING": codes.AlreadyExists,
+	"CHECK_IN_TOO_EARLY": codes.FailedPrecondition, "CHECK_IN_TOO_LATE": codes.FailedPrecondition,
+	"NOT_CONFIRMED": codes.FailedPrecondition, "NOT_CHECKED_IN": codes.FailedPrecondition,
+	"SEAT_AVAILABLE": codes.FailedPrecondition, "SEAT_OUT_OF_SERVICE": codes.FailedPrecondition,
 	"OFFER_EXPIRED": codes.FailedPrecondition, "NOT_OFFERED": codes.FailedPrecondition,
-	"RATE_LIMITED": codes.ResourceExhausted, "TOO_MANY_RESERVATIONS": codes.ResourceExhausted, "OVERLOADED": codes.ResourceExhausted,
+	"RATE_LIMITED": codes.ResourceExhausted, "TOO_MANY_RESERVATIONS": codes.ResourceExhausted,
+	"OVERLOADED":    codes.ResourceExhausted,
 	"UNAVAILABLE":   codes.Unavailable,
 	"BRANCH_CLOSED": codes.InvalidArgument, "WINDOW_NOT_ALLOWED": codes.InvalidArgument,
 	"WAITLIST_FULL": codes.ResourceExhausted,
 }
 
-// sentinels are the errors that package store declares, by their name in the source: Go can't list variables, but its parser can.
+// sentinels returns the errors that package library declares, by their name in the source.
+// Reflection can't list the variables of a package, so it parses the source.
 func sentinels(t *testing.T) map[string]*library.Error {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), "../../library/reasons.go", nil, 0)
@@ -69,9 +75,14 @@ func sentinels(t *testing.T) map[string]*library.Error {
 }
 
 var kinds = map[string]library.ErrorKind{
-	"KindInvalid": library.KindInvalid, "KindUnauthenticated": library.KindUnauthenticated, "KindPermissionDenied": library.KindPermissionDenied,
-	"KindNotFound": library.KindNotFound, "KindExists": library.KindExists, "KindPrecondition": library.KindPrecondition,
-	"KindExhausted": library.KindExhausted, "KindUnavailable": library.KindUnavailable,
+	"KindInvalid":          library.KindInvalid,
+	"KindUnauthenticated":  library.KindUnauthenticated,
+	"KindPermissionDenied": library.KindPermissionDenied,
+	"KindNotFound":         library.KindNotFound,
+	"KindExists":           library.KindExists,
+	"KindPrecondition":     library.KindPrecondition,
+	"KindExhausted":        library.KindExhausted,
+	"KindUnavailable":      library.KindUnavailable,
 }
 
 func TestEverySentinelIsInTheContract(t *testing.T) {
@@ -85,8 +96,9 @@ func TestEverySentinelIsInTheContract(t *testing.T) {
 		if got, want := codeOf(e.Kind), contract[e.Reason]; got != want {
 			t.Errorf("%s gives %v, the contract says %v", name, got, want)
 		}
-		if camel := strings.ReplaceAll(strings.ToLower(e.Reason), "_", ""); strings.ToLower(strings.TrimPrefix(name, "Err")) != camel {
-			t.Errorf("%s has the reason of another name: %s", name, e.Reason)
+		reason := strings.ReplaceAll(strings.ToLower(e.Reason), "_", "")
+		if strings.ToLower(strings.TrimPrefix(name, "Err")) != reason {
+			t.Errorf("%s has a reason that is not its name: %s", name, e.Reason)
 		}
 	}
 	for value := range dlsmsv1.ErrorReason_value {
@@ -98,7 +110,7 @@ func TestEverySentinelIsInTheContract(t *testing.T) {
 			t.Errorf("no error has the reason %s", reason)
 		}
 		if _, ok := contract[reason]; !ok {
-			t.Errorf("the contract doesn't say which code goes with %s", reason)
+			t.Errorf("the contract has no code for %s", reason)
 		}
 	}
 }
@@ -106,13 +118,15 @@ func TestEverySentinelIsInTheContract(t *testing.T) {
 func TestConclude(t *testing.T) {
 	t.Parallel()
 	background := context.Background()
-	gone, cancel := context.WithCancel(background)
+	hungUp, cancel := context.WithCancel(background)
 	cancel()
 	late, cancel := context.WithDeadline(background, time.Unix(0, 0))
 	t.Cleanup(cancel)
 	revoked, end := context.WithCancelCause(background)
 	end(library.ErrTokenRevoked)
 	secret := errors.New("password=hunter2")
+	notFound := status.Error(codes.NotFound, "hunter2")
+	storeTimeout := library.ErrUnavailable.WithCause(context.DeadlineExceeded)
 
 	for name, test := range map[string]struct {
 		ctx     context.Context
@@ -122,25 +136,43 @@ func TestConclude(t *testing.T) {
 		reason  string
 		cause   error
 	}{
-		"nil":                             {background, nil, false, codes.OK, "", nil},
-		"ours":                            {background, library.ErrSeatTaken, false, codes.AlreadyExists, "SEAT_TAKEN", nil},
-		"ours, wrapped":                   {background, fmt.Errorf("reserve: %w", library.ErrSeatTaken), false, codes.AlreadyExists, "SEAT_TAKEN", nil},
-		"ours, with a cause":              {background, library.ErrUnavailable.WithCause(secret), false, codes.Unavailable, "UNAVAILABLE", secret},
-		"unknown":                         {background, secret, false, codes.Internal, "", secret},
-		"no such user":                    {background, library.ErrUserNotFound, false, codes.Internal, "", library.ErrUserNotFound},
-		"of kind internal":                {background, &library.Error{Message: "x"}, false, codes.Internal, "", &library.Error{Message: "x"}},
-		"a status from a handler":         {background, status.Error(codes.NotFound, "hunter2"), false, codes.Internal, "", status.Error(codes.NotFound, "hunter2")},
-		"a status from grpc's services":   {background, status.Error(codes.NotFound, "unknown service"), true, codes.NotFound, "", nil},
-		"the client hung up":              {gone, context.Canceled, false, codes.Canceled, "", nil},
-		"the client hung up on the store": {gone, library.ErrUnavailable.WithCause(context.Canceled), false, codes.Canceled, "", nil},
-		"the client hung up on a stream":  {gone, status.Error(codes.Unavailable, "transport is closing"), false, codes.Canceled, "", nil},
-		"the client's deadline":           {late, library.ErrUnavailable.WithCause(context.DeadlineExceeded), false, codes.DeadlineExceeded, "", nil},
-		"a deadline within the store":     {background, library.ErrUnavailable.WithCause(context.DeadlineExceeded), false, codes.Unavailable, "UNAVAILABLE", context.DeadlineExceeded},
-		"a bare deadline that isn't ours": {background, context.DeadlineExceeded, false, codes.Internal, "", context.DeadlineExceeded},
-		"answered after the client left":  {gone, library.ErrSeatTaken, false, codes.AlreadyExists, "SEAT_TAKEN", nil},
-		"the token ended":                 {revoked, context.Canceled, false, codes.Unauthenticated, "TOKEN_REVOKED", nil},
-		"the token ended, told otherwise": {revoked, status.Error(codes.Canceled, "x"), true, codes.Unauthenticated, "TOKEN_REVOKED", nil},
-		"a panic":                         {background, &panicError{value: "hunter2"}, false, codes.Internal, "", &panicError{value: "hunter2"}},
+		"nil": {background, nil, false, codes.OK, "", nil},
+		"an error of package library": {
+			background, library.ErrSeatTaken, false, codes.AlreadyExists, "SEAT_TAKEN", nil},
+		"an error of package library, wrapped": {
+			background, fmt.Errorf("reserve: %w", library.ErrSeatTaken), false, codes.AlreadyExists, "SEAT_TAKEN", nil},
+		"an error of package library, with a cause": {
+			background, library.ErrUnavailable.WithCause(secret), false, codes.Unavailable, "UNAVAILABLE", secret},
+		"an unknown error": {
+			background, secret, false, codes.Internal, "", secret},
+		"no such user": {
+			background, library.ErrUserNotFound, false, codes.Internal, "", library.ErrUserNotFound},
+		"an internal error": {
+			background, &library.Error{Message: "x"}, false, codes.Internal, "", &library.Error{Message: "x"}},
+		"a status from a handler": {
+			background, notFound, false, codes.Internal, "", notFound},
+		"a status from a service of grpc": {
+			background, status.Error(codes.NotFound, "unknown service"), true, codes.NotFound, "", nil},
+		"the client hung up": {
+			hungUp, context.Canceled, false, codes.Canceled, "", nil},
+		"the client hung up during a query": {
+			hungUp, library.ErrUnavailable.WithCause(context.Canceled), false, codes.Canceled, "", nil},
+		"the client hung up during a stream": {
+			hungUp, status.Error(codes.Unavailable, "transport is closing"), false, codes.Canceled, "", nil},
+		"the client's deadline": {
+			late, storeTimeout, false, codes.DeadlineExceeded, "", nil},
+		"a deadline within the store": {
+			background, storeTimeout, false, codes.Unavailable, "UNAVAILABLE", context.DeadlineExceeded},
+		"a deadline of an unknown context": {
+			background, context.DeadlineExceeded, false, codes.Internal, "", context.DeadlineExceeded},
+		"the handler returned after the client hung up": {
+			hungUp, library.ErrSeatTaken, false, codes.AlreadyExists, "SEAT_TAKEN", nil},
+		"the token ended": {
+			revoked, context.Canceled, false, codes.Unauthenticated, "TOKEN_REVOKED", nil},
+		"the token ended, with another status": {
+			revoked, status.Error(codes.Canceled, "x"), true, codes.Unauthenticated, "TOKEN_REVOKED", nil},
+		"a panic": {
+			background, &panicError{value: "hunter2"}, false, codes.Internal, "", &panicError{value: "hunter2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -165,22 +197,27 @@ func TestConclude(t *testing.T) {
 func TestDetails(t *testing.T) {
 	t.Parallel()
 	err := describe(library.ErrNotConfirmed.With("status", "CANCELLED")).Err()
-	if info := edgetest.Detail[*errdetails.ErrorInfo](err); info.GetDomain() != "dlsms" || info.GetReason() != "NOT_CONFIRMED" || info.GetMetadata()["status"] != "CANCELLED" {
+	info := edgetest.Detail[*errdetails.ErrorInfo](err)
+	if info.GetDomain() != "dlsms" || info.GetReason() != "NOT_CONFIRMED" ||
+		info.GetMetadata()["status"] != "CANCELLED" {
 		t.Errorf("ErrorInfo is %v", info)
 	}
 	if edgetest.Detail[*errdetails.RetryInfo](err) != nil {
-		t.Error("a call that will never succeed is to be tried again")
+		t.Error("a call that will never succeed has a RetryInfo")
 	}
 	err = describe(library.ErrRateLimited.WithRetryAfter(600 * time.Millisecond)).Err()
 	if retry := edgetest.Detail[*errdetails.RetryInfo](err); retry.GetRetryDelay().AsDuration() != 600*time.Millisecond {
 		t.Errorf("RetryInfo is %v", retry)
 	}
-	err = describe(library.Invalid(library.FieldViolation{Field: "seat_id", Message: "must be above 0"}, library.FieldViolation{Field: "end_time", Message: "is missing"})).Err()
+	err = describe(library.Invalid(
+		library.FieldViolation{Field: "seat_id", Message: "must be above 0"},
+		library.FieldViolation{Field: "end_time", Message: "is missing"},
+	)).Err()
 	if got := fmt.Sprint(edgetest.Fields(err)); got != "[seat_id end_time]" {
 		t.Errorf("BadRequest names %s", got)
 	}
 	if msg := status.Convert(err).Message(); !strings.Contains(msg, "seat_id must be above 0") {
-		t.Errorf("people read %q", msg)
+		t.Errorf("the message is %q", msg)
 	}
 	// The contract promises a BadRequest with every INVALID_ARGUMENT.
 	if got := fmt.Sprint(edgetest.Fields(describe(library.ErrRequestIDReused).Err())); got != "[request_id]" {
@@ -188,7 +225,7 @@ func TestDetails(t *testing.T) {
 	}
 }
 
-// TestOnlyOneFileMakesStatuses: a status made elsewhere would be one that the contract doesn't know.
+// TestOnlyOneFileMakesStatuses: a status from another file might not be in the contract.
 func TestOnlyOneFileMakesStatuses(t *testing.T) {
 	t.Parallel()
 	var makers []string

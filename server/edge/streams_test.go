@@ -15,11 +15,12 @@ import (
 	"github.com/dlsms/dlsms/server/edge/edgetest"
 )
 
-// TestStreamEndsWhenClientDoesNotRead: its stream ends, its handler returns, and nobody else waits for either.
+// TestStreamEndsWhenClientDoesNotRead: if a client does not read, its stream ends and its handler returns.
 func TestStreamEndsWhenClientDoesNotRead(t *testing.T) {
 	t.Parallel()
 	returned := make(chan error, 1)
-	big := &dlsmsv1.WatchSeatsResponse{Event: &dlsmsv1.WatchSeatsResponse_Change{Change: &dlsmsv1.Seat{Label: strings.Repeat("x", 60<<10)}}}
+	seat := &dlsmsv1.Seat{Label: strings.Repeat("x", 60<<10)}
+	big := &dlsmsv1.WatchSeatsResponse{Event: &dlsmsv1.WatchSeatsResponse_Change{Change: seat}}
 	s := serve(t, edgetest.Seats{Watch: func(stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error {
 		for {
 			if err := stream.Send(big); err != nil {
@@ -40,31 +41,34 @@ func TestStreamEndsWhenClientDoesNotRead(t *testing.T) {
 	case err := <-returned:
 		t.Log("the send failed with", err)
 	case <-time.After(within):
-		t.Error("the handler hangs in its send for ever")
+		t.Error("the handler still waits for its send")
 	}
 	if n := s.Stats().Streams; n != 0 {
 		t.Errorf("%d streams are still counted", n)
 	}
 }
 
-func (deadStream) SendMsg(any) error { return status.Error(codes.Unavailable, "transport is closing") }
+// deadStream is a stream whose connection is closed and whose context has not ended yet.
+type deadStream struct{ grpc.ServerStream }
 
 func (deadStream) Context() context.Context { return context.Background() }
+
+func (deadStream) SendMsg(any) error { return status.Error(codes.Unavailable, "transport is closing") }
 
 func (deadStream) SendHeader(metadata.MD) error {
 	return status.Error(codes.Unavailable, "transport is closing")
 }
 
-// deadStream is one whose connection has gone, but whose context has not ended yet.
-type deadStream struct{ grpc.ServerStream }
-
-// TestSendToClosedConnectionIsCanceled: what can't be sent to it is no fault of ours.
+// TestSendToClosedConnectionIsCanceled: a failed send to a client that has hung up is no error of the replica.
 func TestSendToClosedConnectionIsCanceled(t *testing.T) {
 	t.Parallel()
 	ctx, s := newEdgeStream(t.Context(), deadStream{}, maxSend)
-	for what, err := range map[string]error{"a message": s.SendMsg(&dlsmsv1.SubscribeResponse{}), "the header": s.SendHeader(nil)} {
+	for name, err := range map[string]error{
+		"a message":  s.SendMsg(&dlsmsv1.SubscribeResponse{}),
+		"the header": s.SendHeader(nil),
+	} {
 		if o := conclude(ctx, err, false); o.status.Code() != codes.Canceled {
-			t.Errorf("%s: %v, because of %v", what, o.status, o.cause)
+			t.Errorf("%s: %v, because of %v", name, o.status, o.cause)
 		}
 	}
 }
