@@ -189,6 +189,21 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
+// TestIndexHasAllPages checks that docs/README.md links to each page of docs.
+func TestIndexHasAllPages(t *testing.T) {
+	t.Parallel()
+	index := read(t, "docs/README.md")
+	for _, name := range files(t, ".md") {
+		page, ok := strings.CutPrefix(name, "docs/")
+		if !ok || page == "README.md" || page == "plan.md" { // a plan has no reader outside the project
+			continue
+		}
+		if !strings.Contains(index, "]("+page+")") {
+			t.Errorf("docs/README.md has no link to %s", page)
+		}
+	}
+}
+
 // TestErrorsPageListsAllReasons checks reference/errors.md against the enum ErrorReason, and the
 // codes against those that the tests of the wire expect.
 func TestErrorsPageListsAllReasons(t *testing.T) {

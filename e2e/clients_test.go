@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -64,6 +65,26 @@ func nodeModules(t *testing.T) string {
 	return dir
 }
 
+// grpcurlCommands returns the shell commands of the section about grpcurl in docs/clients, with the
+// address of a system in place of the default one.
+func grpcurlCommands(t *testing.T, addr string) string {
+	t.Helper()
+	page, err := os.ReadFile("../docs/clients/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(page), "\n## grpcurl\n")
+	section, _, closed := strings.Cut(rest, "\n## ")
+	var commands strings.Builder
+	for _, m := range regexp.MustCompile("(?s)\n```sh\n(.*?)```\n").FindAllStringSubmatch(section, -1) {
+		commands.WriteString(m[1])
+	}
+	if !found || !closed || strings.Count(commands.String(), "127.0.0.1:9090") != 3 {
+		t.Fatalf("docs/clients/README.md has no section about grpcurl with three calls of 127.0.0.1:9090:\n%s", section)
+	}
+	return strings.ReplaceAll(commands.String(), "127.0.0.1:9090", addr)
+}
+
 // TestExampleClientsRun runs the clients of docs/clients unchanged.
 func TestExampleClientsRun(t *testing.T) {
 	t.Parallel()
@@ -120,5 +141,19 @@ func TestExampleClientsRun(t *testing.T) {
 			t, modules, []string{"DLSMS_PROTO=" + protos}, "node", "build/client.js", s.Addr(), "S2021003", "password123", "9",
 		)
 		says(t, out, "booked again: ALREADY_EXISTS")
+	})
+	t.Run("grpcurl", func(t *testing.T) {
+		t.Parallel()
+		// Without -e: the booking of a taken seat fails, and -max-time ends the stream with an error.
+		out := runIn(t, "..", nil, "bash", "-uo", "pipefail", "-c", grpcurlCommands(t, s.Addr())+"\ntrue")
+		for _, text := range []string{
+			`"availableCount": 2`, `"status": "RESERVATION_STATUS_CONFIRMED"`, "Code: AlreadyExists",
+			`"reason": "SEAT_TAKEN"`, `"status": "RESERVATION_STATUS_CHECKED_IN"`,
+			`"status": "RESERVATION_STATUS_COMPLETED"`, `"kind": "NOTIFICATION_KIND_COMPLETED"`,
+		} {
+			if !strings.Contains(out, text) {
+				t.Errorf("the output lacks %s:\n%s", text, out)
+			}
+		}
 	})
 }
