@@ -15,26 +15,26 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// badRow is a statement that an operator sends by mistake. The database refuses it, or it takes
-// effect: all replicas then show what the database has, and nothing stops.
+// badRow is a statement that an operator sends by mistake. Either the database refuses it, or it
+// takes effect: then all replicas show the state of the database, and no process stops.
 type badRow struct {
 	name string
-	// write has names for what it is about: @branch and @depot; @seat, which nobody books, and
-	// @other; @reservation, at @booked.
+	// write has placeholders: @branch and @depot; @seat, which no client books, and @other;
+	// @reservation, on seat @booked.
 	write string
-	// undo is sent at the end. A reservation is made again what the log says of it without that.
+	// undo is sent at the end. A reservation needs none: repair restores it from the change log.
 	undo string
-	// due says that something has to come due in the branch meanwhile.
+	// due reports that a transition must become due in the branch during the fault.
 	due bool
-	// unreadable says that a replica may leave the seat out.
+	// unreadable reports that a replica may leave out the seat.
 	unreadable bool
 }
 
 const undoZone = `UPDATE branches SET timezone = 'Europe/Berlin' WHERE library_id = 1 AND id = @branch`
 
-// undoHours makes the branch one that is open at all times again.
+// undoHours makes the branch open at all times again.
 const undoHours = `
-	WITH gone AS (
+	WITH deleted AS (
 		DELETE FROM branch_hours
 		WHERE library_id = 1 AND branch_id = @branch AND NOT (weekday BETWEEN 1 AND 7 AND opens = '00:00'))
 	INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
@@ -44,8 +44,8 @@ const undoHours = `
 const undoSeat = `
 	UPDATE seats SET branch_id = @branch, label = 'S-' || id, amenities = '{}' WHERE library_id = 1 AND id = @seat`
 
-// badRows are all of them: of each column that an operator has a reason to write, what is not a
-// value of it.
+// badRows returns all bad rows: for each column that an operator may write, an invalid or
+// surprising value.
 func badRows() []badRow {
 	zone := func(name, value string) badRow {
 		return badRow{name: "a time zone " + name, due: true, undo: undoZone,
@@ -66,12 +66,12 @@ func badRows() []badRow {
 	}
 	const cancelled = `status = 'CANCELLED', ended_at = dlsms_now()`
 	return []badRow{
-		zone("that does not exist", "Europe/Berln"), zone("without a name", ""), zone("as POSIX has them", "Foo+3"),
-		zone("in other letters", "europe/berlin"), zone("of the machine", "localtime"),
+		zone("that does not exist", "Europe/Berln"), zone("that is empty", ""), zone("in POSIX notation", "Foo+3"),
+		zone("in lower case", "europe/berlin"), zone("of the machine", "localtime"),
 		seat("a NULL amenity", `amenities = array_append(amenities, NULL)`),
 		seat("amenities in two dimensions", `amenities = '{{1,2},{3,4}}'`),
 		seat("amenities counted from 0", `amenities = '[0:1]={1,2}'`),
-		seat("an amenity that nobody knows", `amenities = '{32767}'`),
+		seat("an unknown amenity", `amenities = '{32767}'`),
 		seat("a label of 5 MiB", `label = repeat('x', 5 << 20)`),
 		seat("a seat without a label", `label = ''`),
 		seat("a seat in another branch", `branch_id = @depot`),
@@ -85,7 +85,7 @@ func badRows() []badRow {
 		{name: "a deleted waitlist",
 			write: `DELETE FROM waitlist_entries WHERE library_id = 1 AND seat_id = @booked AND status = 'WAITING'`},
 		{name: "a deleted branch", write: `DELETE FROM branches WHERE library_id = 1 AND id = @branch`},
-		{name: "a branch that comes and goes", write: `
+		{name: "a branch that is added and deleted", write: `
 			DO $$ BEGIN
 				INSERT INTO branches (library_id, code, name, timezone) VALUES (1, 'short-lived', 'Short-lived', 'UTC');
 				DELETE FROM branches WHERE library_id = 1 AND code = 'short-lived';
@@ -100,13 +100,13 @@ func badRows() []badRow {
 		hours("from midnight to midnight", "2", "24:00", "24:00"), hours("within others", "3", "10:00", "11:00"),
 		hours("of a second", "4", "12:00", "12:00:01"),
 		{name: "hours of one second a week only", due: true, undo: undoHours, write: `
-			WITH gone AS (DELETE FROM branch_hours WHERE library_id = 1 AND branch_id = @branch AND weekday <> 5)
+			WITH deleted AS (DELETE FROM branch_hours WHERE library_id = 1 AND branch_id = @branch AND weekday <> 5)
 			UPDATE branch_hours SET closes = '00:00:01' WHERE library_id = 1 AND branch_id = @branch AND weekday = 5`},
 	}
 }
 
-// writeBadRow writes one of the bad rows, and checks that it is refused, or takes effect and stops
-// nothing.
+// writeBadRow writes one of the bad rows. It checks that the database refuses it, or that it takes
+// effect and stops nothing.
 func (o *operator) writeBadRow(ctx context.Context, rng *rand.Rand) (heal func(context.Context) error, err error) {
 	all := badRows()
 	bad := all[rng.IntN(len(all))]
@@ -114,14 +114,14 @@ func (o *operator) writeBadRow(ctx context.Context, rng *rand.Rand) (heal func(c
 	if bad.due {
 		due = o.reserveDue(ctx)
 	}
-	// The seat of a reservation that is to be repaired must not be given to the waiter.
+	// If repair restores the reservation, the waiter must not get its seat.
 	reservation, start, end := o.reserveAhead(ctx, !strings.Contains(bad.write, "@reservation"))
 	names := pgx.NamedArgs{
 		"branch": o.branch, "depot": o.depot, "seat": o.seats[freeSeat], "other": o.seats[editedSeat],
 		"reservation": reservation, "booked": o.seats[keptSeat],
 	}
 	exec := func(ctx context.Context, sql string) error {
-		return o.persist(ctx, func(ctx context.Context) error {
+		return o.retry(ctx, func(ctx context.Context) error {
 			_, err := o.db.Exec(ctx, sql, names)
 			return err
 		})
@@ -147,7 +147,7 @@ func (o *operator) writeBadRow(ctx context.Context, rng *rand.Rand) (heal func(c
 		if err := o.checkOtherBranches(ctx, due, bad.name+" was "+verdict(accepted)); err != nil {
 			return err
 		}
-		// The waiter gets an offer, for which the branch and its hours are looked at.
+		// The cancel gives the waiter an offer, which depends on the branch and its hours.
 		if reservation != 0 {
 			o.call(ctx, o.owner, "CancelReservation", func(ctx context.Context, c *e2e.Client) error {
 				req := &dlsmsv1.CancelReservationRequest{ReservationId: reservation}
@@ -155,7 +155,8 @@ func (o *operator) writeBadRow(ctx context.Context, rng *rand.Rand) (heal func(c
 				return err
 			})
 		}
-		// Also when it was refused: a try before that may have had no answer. What undoes it may be refused like it then.
+		// The statement is undone even if it was refused, because an earlier try may have had no answer.
+		// In that case the database may refuse the undo too.
 		if bad.undo != "" {
 			if err := exec(ctx, bad.undo); err != nil && (accepted || !refusedBySQL(err)) {
 				return fmt.Errorf("undo %s: %w", bad.name, err)
@@ -187,8 +188,9 @@ func (o *operator) recordOutcome(name string, accepted bool) {
 	}
 }
 
-// told is what became of the bad rows.
-func (o *operator) summary() string {
+// badRowSummary returns how many bad rows were refused and accepted, and the names of the accepted
+// ones.
+func (o *operator) badRowSummary() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var refused, accepted int
@@ -203,8 +205,8 @@ func (o *operator) summary() string {
 	return fmt.Sprintf("%d refused, %d accepted (%s)", refused, accepted, strings.Join(names, "; "))
 }
 
-// repairSQL makes a reservation what the last event says of it. Without triggers: they may refuse
-// what has no event of its own.
+// repairSQL restores a reservation from its last event. It disables triggers, because they may
+// refuse a change without an event.
 var repairSQL = []string{
 	`SET LOCAL session_replication_role = replica`,
 	`INSERT INTO reservations AS r (library_id, id, seat_id, user_id, entry_id, during, status, version,
@@ -220,10 +222,10 @@ var repairSQL = []string{
 		IS DISTINCT FROM (EXCLUDED.version, EXCLUDED.status, EXCLUDED.during, EXCLUDED.seat_id, EXCLUDED.check_in_deadline)`,
 }
 
-// repair makes a reservation what the log says of it. It is done where no trigger, and so no
-// replica, sees it: the replicas know the reservation from the log anyway.
+// repair restores a reservation from the change log. No trigger runs, so no replica sees the
+// change: the replicas know the reservation from the change log anyway.
 func (o *operator) repair(ctx context.Context, reservation int64) error {
-	return o.persist(ctx, func(ctx context.Context) error {
+	return o.retry(ctx, func(ctx context.Context) error {
 		return pgx.BeginFunc(ctx, o.system.db, func(tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, repairSQL[0])
 			if err != nil {

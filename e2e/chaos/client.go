@@ -13,7 +13,7 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// client is one user, who does one thing after the other and notes what came of it.
+// client is one user who makes one call at a time and records its result.
 type client struct {
 	*e2e.Client
 
@@ -22,22 +22,26 @@ type client struct {
 	history *history
 	rng     *rand.Rand
 	conns   []grpc.ClientConnInterface
-	mine    []booking // on the seats of the plan that is checked for linearizability
+	mine    []booking // on the seats of the plans branch
 	visit   visit
 	serial  int
 }
 
 const (
-	// patience is how long one try may take: longer than the server gives itself, but for the worst.
+	// tryTimeout bounds one try. The server answers within it, except in the worst case.
 	tryTimeout = 3 * time.Second
-	// mostTries is how often a client tries before it gives up and notes that it doesn't know. The last one goes over another connection.
-	mostTries = 5
-	// retryAfter is how long it waits in between.
+	// maxTries bounds the tries of one operation. After them the client records that the result is
+	// unknown. The last try uses a different connection than the first.
+	maxTries = 5
+	// retryAfter is the pause between two tries.
 	retryAfter = 150 * time.Millisecond
 )
 
-// attempt makes a call until it has an answer, and notes it. It reports whether the act was done.
-func (c *client) attempt(ctx context.Context, o op, call func(ctx context.Context, api *e2e.Client, o *op) error) (op, bool) {
+// attempt makes a call until it has an answer, and records the operation. It reports whether the
+// operation was done.
+func (c *client) attempt(
+	ctx context.Context, o op, call func(ctx context.Context, api *e2e.Client, o *op) error,
+) (op, bool) {
 	o.Client, o.User, o.Call = c.number, c.User.GetId(), c.history.since()
 	c.try(ctx, &o, call)
 	o.Return = c.history.since()
@@ -53,7 +57,8 @@ func (c *client) attempt(ctx context.Context, o op, call func(ctx context.Contex
 		fallthrough
 	default:
 		c.history.ops.Add(1)
-		if o.Reason != "OVERLOADED" && (o.Kind != read || o.AsOf > o.Call-clockMargin) { // not turned away, and not told what was known earlier
+		// A refusal by admission and a read from memory do not show that the system works again.
+		if o.Reason != "OVERLOADED" && (o.Kind != read || o.AsOf > o.Call-clockMargin) {
 			part.served.Store(int64(o.Return))
 		}
 	}
@@ -64,7 +69,7 @@ func (c *client) attempt(ctx context.Context, o op, call func(ctx context.Contex
 }
 
 func (c *client) try(ctx context.Context, o *op, call func(context.Context, *e2e.Client, *op) error) {
-	for n := range mostTries {
+	for n := range maxTries {
 		if n > 0 {
 			sleep(ctx, retryAfter)
 		}
@@ -79,7 +84,7 @@ func (c *client) try(ctx context.Context, o *op, call func(context.Context, *e2e
 		}
 		refusal := e2e.RefusalOf(err)
 		switch {
-		case refusal.Reason == "OVERLOADED": // before anything was done
+		case refusal.Reason == "OVERLOADED": // nothing was done
 			o.Reason = refusal.Reason
 		case refusal.Reason != "" && refusal.Reason != "UNAVAILABLE":
 			o.Reason = refusal.Reason
@@ -87,12 +92,12 @@ func (c *client) try(ctx context.Context, o *op, call func(context.Context, *e2e
 				c.history.found.add(checkAnswers, "%s: %v", o.Kind, err)
 			}
 			return
-		case lost(refusal):
+		case noAnswer(refusal):
 			o.Unknown = true
-			o.Unsure = o.Unsure || n < mostTries-1
+			o.Unsure = o.Unsure || n < maxTries-1
 		default:
 			o.Unknown = true
-			c.history.found.add(checkAnswers, "%s got an answer that the contract doesn't know: %v", o.Kind, err)
+			c.history.found.add(checkAnswers, "%s had an answer that is not in the contract: %v", o.Kind, err)
 			return
 		}
 		if ctx.Err() != nil {
@@ -101,19 +106,20 @@ func (c *client) try(ctx context.Context, o *op, call func(context.Context, *e2e
 	}
 }
 
-// lost reports whether an error says that the answer is not known: the system said that it isn't available, time ran out, or the connection
-// broke, which gRPC calls INTERNAL when the answer had begun.
-func lost(r e2e.Refusal) bool {
+// noAnswer reports whether the result of a call is unknown: the system was unavailable, the call timed
+// out, or the connection broke. gRPC reports a connection that broke after the start of the answer
+// as INTERNAL.
+func noAnswer(r e2e.Refusal) bool {
 	switch r.Code {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
 		return true
 	case codes.Internal:
-		return r.Reason == "" && r.Message != "internal error" // which is what a replica says of its own defects
+		return r.Reason == "" && r.Message != "internal error" // the text of a replica's own defects
 	}
 	return false
 }
 
-// every does something now and then until ctx ends.
+// every calls do in each interval d until ctx ends.
 func every(ctx context.Context, d time.Duration, do func()) {
 	tick := time.NewTicker(d)
 	defer tick.Stop()
@@ -127,7 +133,7 @@ func every(ctx context.Context, d time.Duration, do func()) {
 	}
 }
 
-// pause waits, unless ctx ends before.
+// sleep waits for d, or until ctx ends.
 func sleep(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -137,33 +143,35 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// requestID returns one that this client has not used.
+// requestID returns a new request id.
 func (c *client) requestID() string {
 	c.serial++
 	return fmt.Sprintf("c%d-%d", c.number, c.serial)
 }
 
-// probe tries what nobody may do.
-func (c *client) probe(ctx context.Context, others int64) {
+// probe makes calls that must be refused: without a token, and about the reservation of another
+// user.
+func (c *client) probe(ctx context.Context, reservation int64) {
 	ctx, end := context.WithTimeout(ctx, tryTimeout)
 	defer end()
-	nobody := e2e.Anonymous(c.conns[0])
-	thief := c.WithConn(c.conns[0])
-	_, anonymous := nobody.Reservations.GetReservations(ctx, &dlsmsv1.GetReservationsRequest{})
-	c.mustRefuse(anonymous, "TOKEN_MISSING")
-	if others == 0 {
+	anonymous := e2e.Anonymous(c.conns[0])
+	other := c.WithConn(c.conns[0])
+	_, anonymousErr := anonymous.Reservations.GetReservations(ctx, &dlsmsv1.GetReservationsRequest{})
+	c.mustRefuse(anonymousErr, "TOKEN_MISSING")
+	if reservation == 0 {
 		return
 	}
-	_, stolen := thief.Reservations.CancelReservation(ctx, &dlsmsv1.CancelReservationRequest{ReservationId: others})
-	c.mustRefuse(stolen, "RESERVATION_NOT_FOUND")
-	_, seen := thief.Reservations.GetReservation(ctx, &dlsmsv1.GetReservationRequest{ReservationId: others})
-	c.mustRefuse(seen, "RESERVATION_NOT_FOUND")
+	cancelReq := &dlsmsv1.CancelReservationRequest{ReservationId: reservation}
+	_, cancelErr := other.Reservations.CancelReservation(ctx, cancelReq)
+	c.mustRefuse(cancelErr, "RESERVATION_NOT_FOUND")
+	_, getErr := other.Reservations.GetReservation(ctx, &dlsmsv1.GetReservationRequest{ReservationId: reservation})
+	c.mustRefuse(getErr, "RESERVATION_NOT_FOUND")
 }
 
 func (c *client) mustRefuse(err error, reason string) {
 	switch r := e2e.RefusalOf(err); {
-	case lost(r), r.Reason == reason, r.Reason == "OVERLOADED":
+	case noAnswer(r), r.Reason == reason, r.Reason == "OVERLOADED":
 	default:
-		c.history.found.add(checkAnswers, "want %s, got %v", reason, err)
+		c.history.found.add(checkAnswers, "a forbidden call: want %s, got %v", reason, err)
 	}
 }

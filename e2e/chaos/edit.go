@@ -13,16 +13,15 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// register is what the operator last wrote to each of its rows: a number that grows, so that a
-// reader can tell how old what it sees is. The row 0 is the depot, the others are seats by their
-// ids.
+// register has the edits of each row. An edit writes a number that grows, so a reader can tell the
+// age of the state that it reads. Row 0 is the depot. The other rows are seats by their ids.
 type register struct {
 	mu    *sync.Mutex
 	acked map[int64][]edit // in the order of their numbers
-	sent  map[int64]int    // the last, acknowledged or not
+	sent  map[int64]int    // the last edit, acknowledged or not
 }
 
-// edit is one that was acknowledged, at a time since the beginning of the run.
+// edit is an acknowledged edit. at is the time of the acknowledgement, since the start of the run.
 type edit struct {
 	number int
 	at     time.Duration
@@ -32,8 +31,8 @@ func newRegister() register {
 	return register{mu: new(sync.Mutex), acked: map[int64][]edit{}, sent: map[int64]int{}}
 }
 
-// bounds returns the oldest and the newest number that a reader may see of a row, in an answer as
-// of some time that comes now.
+// bounds returns the oldest and the newest number that a reader may find in a row, in an answer
+// that arrives now and is as of asOf.
 func (r register) bounds(row int64, asOf time.Duration) (oldest, newest int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -58,16 +57,16 @@ func (r register) ack(row int64, number int, at time.Duration) {
 	r.acked[row] = append(r.acked[row], edit{number, at})
 }
 
-// The edits of one fault, and for how long they go on at most where Postgres is slow.
+// One fault makes editsInARow edits, or fewer if they take longer than editingTime because Postgres is slow.
 const (
 	editsInARow = 400
 	editingTime = 2 * time.Second
-	// editReaders look at what is edited meanwhile.
+	// editReaders is the number of concurrent readers of the edited rows.
 	editReaders = 2
 )
 
-// Each edit changes several columns of a row together, so that a row put together from two edits is
-// seen.
+// Each edit changes several columns of a row together. So a reader can detect a row that mixes two
+// edits.
 const (
 	editSeat = `
 		UPDATE seats SET label = 'E-' || $2::int, amenities = ARRAY[1 + $2::int % 5]::smallint[],
@@ -79,8 +78,8 @@ const (
 		UPDATE branches SET name = 'Depot ' || $2::int WHERE library_id = 1 AND id = $1`
 )
 
-// edit changes seats and hours, hundreds of times in a row, while readers look at them: none may
-// see less than was acknowledged.
+// edit changes seats and hours hundreds of times in a row, with concurrent readers. Each reader
+// must see all acknowledged edits.
 func (o *operator) edit(ctx context.Context, rng *rand.Rand) (heal func(context.Context) error, err error) {
 	editing, stop := context.WithTimeout(ctx, editingTime)
 	defer stop()
@@ -115,7 +114,7 @@ func (o *operator) edit(ctx context.Context, rng *rand.Rand) (heal func(context.
 	return func(context.Context) error { return nil }, nil
 }
 
-// readEdited looks at the branch or the depot, and checks that it sees all that was acknowledged.
+// readEdited reads the branch or the depot, and checks that it sees all acknowledged edits.
 func (o *operator) readEdited(ctx context.Context, n int) {
 	ctx, end := context.WithTimeout(ctx, tryTimeout)
 	defer end()
@@ -143,9 +142,9 @@ func (o *operator) readEdited(ctx context.Context, n int) {
 	}
 	r.Return = o.history.since()
 	if err != nil {
-		if refusal := e2e.RefusalOf(err); !lost(refusal) && refusal.Reason != "OVERLOADED" {
+		if refusal := e2e.RefusalOf(err); !noAnswer(refusal) && refusal.Reason != "OVERLOADED" {
 			o.history.found.add(checkAnswers,
-				"a look at what is edited got an answer that the contract doesn't know: %v", err)
+				"a read of edited rows had an answer that is not in the contract: %v", err)
 		}
 		sleep(ctx, retryAfter)
 		return
@@ -162,18 +161,18 @@ func (o *operator) readEdited(ctx context.Context, n int) {
 		number, ok := strings.CutPrefix(text, "edit ")
 		if !ok && text != "" {
 			o.history.found.add(checkReads,
-				"at %s: row %d of the catalog was seen as no edit left it: %s", r.Return, row, text)
+				"at %s: a read of row %d of the catalog matches no edit: %s", r.Return, row, text)
 			continue
 		}
 		if got, _ := strconv.Atoi(number); got < oldest || got > newest {
-			o.history.found.add(checkReads, "a read at %s, as of %s, saw edit %d of row %d of the catalog; "+
-				"%d was acknowledged before that, and %d was the last", r.Call, r.AsOf, got, row, oldest, newest)
+			o.history.found.add(checkReads, "a read at %s, as of %s, found edit %d of row %d of the catalog; "+
+				"edit %d was acknowledged before, and the last is %d", r.Call, r.AsOf, got, row, oldest, newest)
 		}
 	}
 }
 
-// seenSeat returns "edit n" for a seat as edit n left it, "" for one that was not edited yet, and
-// otherwise what it is.
+// seenSeat returns "edit n" for a seat in the state of edit n, "" for a seat without an edit, and
+// otherwise the seat itself.
 func seenSeat(s *dlsmsv1.Seat) string {
 	n, err := strconv.Atoi(strings.TrimPrefix(s.GetLabel(), "E-"))
 	if err != nil || !strings.HasPrefix(s.GetLabel(), "E-") {

@@ -15,29 +15,30 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// A call that is half sent must end: the server gives each unary call halfSentTime from its headers
-// on. askEvery is how often the sender asks whether the replica runs, since only the time in which
-// it does counts. It asks with settings, which the replica has to acknowledge: pings that come more
-// often than every 10 s are refused.
+// The server ends a unary call whose request is incomplete halfSentTime after its headers. Only the
+// time in which the replica runs counts. The sender measures it: it sends SETTINGS each pollInterval
+// and counts the acknowledgements. It does not send pings, because the server refuses more than one
+// each 10 s.
 const (
 	halfSentTime   = 5 * time.Second
 	halfSentMargin = 3 * time.Second
-	askEvery       = 250 * time.Millisecond
-	mostAnswers    = int((halfSentTime + halfSentMargin) / askEvery)
+	pollInterval   = 250 * time.Millisecond
+	maxAcks        = int((halfSentTime + halfSentMargin) / pollInterval)
 )
 
-// halfSender is a connection to a replica on which calls are begun and never sent to their end. It
-// does not go when it is told to, so a replica that waits for such calls would not drain.
+// halfSender is a connection to a replica with calls whose requests are never completed. It ignores
+// GOAWAY, so a replica that waited for such calls would not drain.
 type halfSender struct {
 	conn   net.Conn
 	frames *http2.Framer
 
 	next  uint32         // stream
-	open  map[uint32]int // how often the replica answered since it began, by stream
-	asked bool           // the replica has not answered yet
+	open  map[uint32]int // stream to the number of acknowledgements since it began
+	asked bool           // a SETTINGS frame is not acknowledged yet
 }
 
-// sendHalf keeps calls half sent at a replica until ctx ends, and reports those that stay open.
+// sendHalf keeps incomplete calls open at a replica until ctx ends, and reports those that the
+// replica does not end.
 func (s *system) sendHalf(ctx context.Context, replica int, found *violations) {
 	for ctx.Err() == nil {
 		h, err := newHalfSender(ctx, s.ReplicaAddr(replica))
@@ -66,8 +67,7 @@ func newHalfSender(ctx context.Context, addr string) (*halfSender, error) {
 	return h, err
 }
 
-// run begins calls, one of each kind, and the next one of a kind when it ended, until the
-// connection or ctx ends.
+// run keeps one call of each kind open until the connection or ctx ends.
 func (h *halfSender) run(ctx context.Context, found *violations) {
 	incoming := make(chan http2.Frame)
 	go func() {
@@ -82,11 +82,10 @@ func (h *halfSender) run(ctx context.Context, found *violations) {
 			case <-ctx.Done():
 				return
 			}
-			// The payload of a frame is good until the next one is read, so nothing but its header
-			// is looked at.
+			// The payload of a frame is valid until the next read, so run uses only headers.
 		}
 	}()
-	tick := time.NewTicker(askEvery)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	draining := false
 	for {
@@ -97,7 +96,7 @@ func (h *halfSender) run(ctx context.Context, found *violations) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			// One question at a time: a replica that was frozen would answer all that were asked meanwhile.
+			// At most one SETTINGS frame is open: a replica that was frozen would acknowledge all at once.
 			if !h.asked && h.frames.WriteSettings() != nil {
 				return
 			}
@@ -110,23 +109,23 @@ func (h *halfSender) run(ctx context.Context, found *violations) {
 			case *http2.GoAwayFrame:
 				draining = true
 			default:
-				if h.handle(f) != nil {
+				if h.handleFrame(f) != nil {
 					return
 				}
 			}
 		}
-		for _, answers := range h.open {
-			if answers > mostAnswers {
-				found.add(checkLiveness, "a call of which half was sent is open after %s in which the replica ran",
-					time.Duration(answers)*askEvery)
+		for _, acks := range h.open {
+			if acks > maxAcks {
+				found.add(checkLiveness, "a call with an incomplete request is still open after %s in which the replica ran",
+					time.Duration(acks)*pollInterval)
 				return
 			}
 		}
 	}
 }
 
-// handle notes what a frame says. It runs on the goroutine of run, between two reads.
-func (h *halfSender) handle(f http2.Frame) error {
+// handleFrame records a frame. The goroutine of run calls it, between two reads.
+func (h *halfSender) handleFrame(f http2.Frame) error {
 	switch f := f.(type) {
 	case *http2.SettingsFrame:
 		if !f.IsAck() {
@@ -150,16 +149,16 @@ func (h *halfSender) handle(f http2.Frame) error {
 	return nil
 }
 
-// halfSentCalls is how many are open at a time: one with headers only, one with a part of its
-// message, one with the length of a message that does not come.
+// halfSentCalls is the number of open calls: one with headers only, one with a part of its message,
+// and one with the length of a message that does not follow.
 const halfSentCalls = 3
 
-// begin begins calls until there are enough.
+// begin begins calls until halfSentCalls are open.
 func (h *halfSender) begin() error {
 	for ; len(h.open) < halfSentCalls; h.next += 2 {
 		var fields bytes.Buffer
 		encoder := hpack.NewEncoder(&fields)
-		encoder.SetMaxDynamicTableSize(0) // each has its own encoder
+		encoder.SetMaxDynamicTableSize(0) // each call has its own encoder
 		for _, f := range []hpack.HeaderField{
 			{Name: ":method", Value: "POST"},
 			{Name: ":scheme", Value: "http"},

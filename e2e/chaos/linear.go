@@ -9,19 +9,24 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// One seat on one day is a register of windows: what is booked on it does not touch any other. So each is checked by itself.
+// The model of one seat on one day is a set of taken windows. Bookings of other seats and days do not
+// change it, so each seat-day is checked separately.
 
-// taken is a window of a seat that a reservation takes.
+// takenWindow is a window of a seat that a reservation takes.
 type takenWindow struct {
 	reservation int64
-	start, end  int64 // both by one clock, in one unit
+	start, end  int64 // of the same clock, in the same unit
 }
 
-// seatDay is the state of the model: what is taken, in the order of start. It is never changed, only replaced.
+// seatDay is the state of the model: the taken windows in the order of their starts. It is
+// immutable.
 type seatDay []takenWindow
 
-func (s seatDay) free(start, end, but int64) bool {
-	return !slices.ContainsFunc(s, func(t takenWindow) bool { return t.reservation != but && t.start < end && start < t.end })
+// free reports whether no reservation except one takes a part of the window.
+func (s seatDay) free(start, end, except int64) bool {
+	return !slices.ContainsFunc(s, func(t takenWindow) bool {
+		return t.reservation != except && t.start < end && start < t.end
+	})
 }
 
 func (s seatDay) with(t takenWindow) seatDay {
@@ -34,7 +39,8 @@ func (s seatDay) without(reservation int64) seatDay {
 	return slices.DeleteFunc(slices.Clone(s), func(t takenWindow) bool { return t.reservation == reservation })
 }
 
-// apply is the contract of a seat: whether the act can have had this answer now, and what is taken after it.
+// apply is the sequential specification of a seat: it reports whether the operation may have this
+// answer in state s, and returns the state after it.
 func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 	start, end := o.Start.Unix(), o.End.Unix()
 	switch o.Kind {
@@ -43,7 +49,7 @@ func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 	case book:
 		free := s.free(start, end, 0)
 		if o.Reason != "" {
-			return !free, s // only those refused for the seat's sake are checked
+			return !free, s // aboutSeat leaves out refusals for other reasons
 		}
 		return free, s.with(takenWindow{o.Reservation, start, end})
 	case cancel:
@@ -61,7 +67,8 @@ func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 	return false, s
 }
 
-// aboutSeat reports whether a seat's state says what the answer has to be: a booking may be refused for many reasons, of which most are the user's.
+// aboutSeat reports whether the state of the seat determines the answer. Most reasons to refuse a
+// booking are about the user.
 func aboutSeat(o *op) bool {
 	switch o.Kind {
 	case read, cancel:
@@ -73,20 +80,23 @@ func aboutSeat(o *op) bool {
 	return false
 }
 
-// linear is the verdict on a history.
+// linear is the result of the check of a history.
 type linear struct {
 	partitions, operations int
 	broken                 []string
-	failing                []op // of the first broken part
+	failing                []op // of the first part that is not linearizable
 }
 
-// chunk is how many operations are checked together at least: a history is cut where nothing is under way, since what is taken is known there.
+// chunk is the smallest number of operations that are checked together. A history is cut where no
+// operation is in progress, because the state is known there.
 const chunk = 300
 
-// checkTime is how long one chunk may take. None that passes takes long; one that takes longer fails.
+// checkTime bounds the check of one chunk. A chunk that passes takes much less. A timeout is a
+// violation.
 const checkTime = time.Minute
 
-// checkLinear checks that there is an order of all acts, each between its call and its return, in which each has the answer that it got.
+// checkLinear checks that the operations have an order in which each takes effect between its call
+// and its return, and has the answer that it got.
 func checkLinear(ops []op) linear {
 	type key struct{ seat, day int64 }
 	parts := map[key][]op{}
@@ -105,12 +115,13 @@ func checkLinear(ops []op) linear {
 			n := quiescent(part)
 			result := porcupine.CheckOperationsTimeout(model(state), operations(part[:n]), checkTime)
 			if result != porcupine.Ok {
-				v.broken = append(v.broken, fmt.Sprintf("seat %d on day %d: the %d acts between %s and %s are not linearizable (%s)",
+				v.broken = append(v.broken, fmt.Sprintf(
+					"seat %d on day %d: %d operations between %s and %s are not linearizable (%s)",
 					k.seat, k.day, n, part[0].Call, part[n-1].Return, result))
 				if v.failing == nil {
 					v.failing = part[:n]
 				}
-				break // what is taken after it is not known
+				break // the state after it is unknown
 			}
 			state = fold(state, part[:n])
 			part = part[n:]
@@ -120,7 +131,8 @@ func checkLinear(ops []op) linear {
 	return v
 }
 
-// quiet returns how many of the operations, in the order of their calls, to check together: at least a chunk, up to where nothing is under way.
+// quiescent returns the number of operations to check together: at least a chunk, up to a moment
+// without an operation in progress. The operations are in the order of their calls.
 func quiescent(ops []op) int {
 	var until time.Duration
 	for i, o := range ops {
@@ -132,7 +144,8 @@ func quiescent(ops []op) int {
 	return len(ops)
 }
 
-// fold returns what is taken after all of them. Each reservation has one user, who does one thing after the other.
+// fold returns the state after all operations. Each reservation has one user, and a user makes one
+// call at a time, so the order of calls is the order of effects.
 func fold(s seatDay, ops []op) seatDay {
 	ops = slices.Clone(ops)
 	slices.SortStableFunc(ops, func(a, b op) int { return cmp.Compare(a.Call, b.Call) })
@@ -153,7 +166,9 @@ func fold(s seatDay, ops []op) seatDay {
 func operations(ops []op) []porcupine.Operation {
 	out := make([]porcupine.Operation, len(ops))
 	for i := range ops {
-		out[i] = porcupine.Operation{ClientId: ops[i].Client, Input: &ops[i], Call: int64(ops[i].Call), Return: int64(ops[i].Return)}
+		out[i] = porcupine.Operation{
+			ClientId: ops[i].Client, Input: &ops[i], Call: int64(ops[i].Call), Return: int64(ops[i].Return),
+		}
 	}
 	return out
 }
@@ -162,8 +177,10 @@ func model(from seatDay) porcupine.Model {
 	return porcupine.Model{
 		Init: func() any { return from },
 		Step: func(state, input, _ any) (bool, any) {
-			return state.(seatDay).apply(input.(*op)) //nolint:forcetypeassert // they are what is put in
+			return state.(seatDay).apply(input.(*op)) //nolint:forcetypeassert // see Init and operations
 		},
-		Equal: func(a, b any) bool { return slices.Equal(a.(seatDay), b.(seatDay)) }, //nolint:forcetypeassert // the same
+		Equal: func(a, b any) bool {
+			return slices.Equal(a.(seatDay), b.(seatDay)) //nolint:forcetypeassert // see Init and Step
+		},
 	}
 }

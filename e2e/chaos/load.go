@@ -15,22 +15,23 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// The clients use two branches. In one they make plans: bookings days ahead, where nothing happens but what they do, so that every answer
-// can be checked against a model. In the other they come and go as the clock runs: what the worker and the waitlist do there is checked
-// against the rules that every history keeps.
+// The clients use two branches. In the plans branch they book days ahead. Only the clients change
+// reservations there, so every answer can be checked against a model. In the visits branch they book
+// from now on. The transitions of the worker and the waitlist there are checked against the
+// invariants.
 const (
 	plansBranch  = "plans"
 	visitsBranch = "visits"
 	planSeats    = 6
 	visitSeats   = 16
-	firstDay     = 3 // of the plans, from the day on which the run begins
+	firstDay     = 3 // of the plans, in days after the start of the run
 	planDays     = 10
-	opens        = 8 // o'clock, UTC
+	opens        = 8 // hour, UTC
 	slots        = 12
 	plansOfEach  = 4
 )
 
-// load is all clients.
+// load has all clients.
 type load struct {
 	system  *system
 	history *history
@@ -40,13 +41,13 @@ type load struct {
 	days    []time.Time
 	latest  atomic.Pointer[owned]
 	streams *streams
-	rest    time.Duration
+	rest    time.Duration // longest pause between two operations
 
 	stop context.CancelFunc
 	all  sync.WaitGroup
 }
 
-// startLoad signs the clients up and sets them going. What they see that must not be goes into found.
+// startLoad registers the clients and starts them. Violations that they see go into found.
 func startLoad(ctx context.Context, s *system, p *plan, found *violations) (*load, error) {
 	l := &load{system: s, history: newHistory(clients, found), rest: p.rest}
 	var err error
@@ -70,7 +71,8 @@ func startLoad(ctx context.Context, s *system, p *plan, found *violations) (*loa
 			return nil, err
 		}
 		l.clients = append(l.clients, &client{
-			Client: c, number: i, system: s, history: l.history, conns: conns, rng: rand.New(rand.NewPCG(p.seed, uint64(i))),
+			Client: c, number: i, system: s, history: l.history, conns: conns,
+			rng: rand.New(rand.NewPCG(p.seed, uint64(i))),
 		})
 	}
 	if s.operator, err = s.newOperator(ctx, l.history, conns); err != nil {
@@ -79,7 +81,7 @@ func startLoad(ctx context.Context, s *system, p *plan, found *violations) (*loa
 	l.streams = openStreams(ctx, l.clients)
 	ctx, l.stop = context.WithCancel(ctx)
 	for _, c := range l.clients {
-		l.all.Go(func() { l.live(ctx, c) })
+		l.all.Go(func() { l.runClient(ctx, c) })
 	}
 	for i := range s.Replicas {
 		l.all.Go(func() { s.sendHalf(ctx, i, found) })
@@ -91,24 +93,24 @@ const password = "correct horse battery"
 
 // signUp registers a user and logs in.
 func signUp(ctx context.Context, conns []grpc.ClientConnInterface, studentID string) (*e2e.Client, error) {
-	nobody := e2e.Anonymous(conns[0])
-	_, err := nobody.Auth.Register(ctx, &dlsmsv1.RegisterRequest{
+	anonymous := e2e.Anonymous(conns[0])
+	_, err := anonymous.Auth.Register(ctx, &dlsmsv1.RegisterRequest{
 		StudentId: studentID, Name: "Student", Email: studentID + "@university.example", Password: password,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("register %s: %w", studentID, err)
 	}
-	return nobody.Login(ctx, studentID, password)
+	return anonymous.Login(ctx, studentID, password)
 }
 
-// end has the clients stop after what they are doing.
+// end stops the clients after their current operations.
 func (l *load) end() {
 	l.stop()
 	l.all.Wait()
 }
 
-// live is what one client does until ctx ends; what is under way then is finished.
-func (l *load) live(ctx context.Context, c *client) {
+// runClient makes operations until ctx ends, and finishes the last one.
+func (l *load) runClient(ctx context.Context, c *client) {
 	calls := context.WithoutCancel(ctx)
 	for ctx.Err() == nil {
 		if l.rest > 0 {
@@ -130,7 +132,7 @@ func (l *load) live(ctx context.Context, c *client) {
 // owned is a reservation and its user.
 type owned struct{ reservation, user int64 }
 
-// othersThan returns a reservation that is not the client's, 0 if there is none.
+// reservationOfOther returns a reservation of another user, 0 if there is none.
 func (l *load) reservationOfOther(c *client) int64 {
 	if o := l.latest.Load(); o != nil && o.user != c.User.GetId() {
 		return o.reservation
@@ -138,13 +140,13 @@ func (l *load) reservationOfOther(c *client) int64 {
 	return 0
 }
 
-// booking is one that a client has, in the branch of the plans.
+// booking is a reservation of a client in the plans branch.
 type booking struct {
 	id, seat   int64
 	start, end time.Time
 }
 
-// window chooses one of a day, of one to three hours.
+// window chooses a window of one to three hours on one day.
 func (l *load) window(c *client) (start, end time.Time) {
 	day := l.days[c.rng.IntN(len(l.days))]
 	from := c.rng.IntN(slots)
@@ -180,15 +182,17 @@ func (l *load) bookPlan(ctx context.Context, c *client) {
 	}
 	c.mine = append(c.mine, booking{o.Reservation, o.Seat, o.Start, o.End})
 	l.latest.Store(&owned{o.Reservation, o.User})
-	if c.rng.IntN(20) == 0 { // the same once more, as a user does who is not sure
+	if c.rng.IntN(20) == 0 { // repeat the request
 		again := o
 		c.try(ctx, &again, create)
 		switch {
 		case again.Unknown, again.Reason == "OVERLOADED":
 		case again.Reason != "":
-			c.history.found.add(checkAnswers, "request %s of user %d was done, and then refused: %s", o.RequestID, o.User, again.Reason)
+			c.history.found.add(checkAnswers,
+				"request %s of user %d was done and then refused: %s", o.RequestID, o.User, again.Reason)
 		case again.Reservation != o.Reservation:
-			c.history.found.add(checkAnswers, "request %s of user %d made reservation %d, and then %d", o.RequestID, o.User, o.Reservation, again.Reservation)
+			c.history.found.add(checkAnswers, "request %s of user %d made reservation %d and then %d",
+				o.RequestID, o.User, o.Reservation, again.Reservation)
 		}
 	}
 }
@@ -199,7 +203,8 @@ func (l *load) cancelPlan(ctx context.Context, c *client, i int) {
 	if o.Reason == "OVERLOADED" && !o.Unsure {
 		return
 	}
-	c.mine = append(c.mine[:i], c.mine[i+1:]...) // what became of one that got no answer is looked up at the end
+	// If the cancel had no answer, verify looks up its result.
+	c.mine = append(c.mine[:i], c.mine[i+1:]...)
 	if !done && !o.Unknown && o.Reason != "OVERLOADED" {
 		c.history.found.add(checkAnswers, "reservation %d could not be cancelled by its user: %s", b.id, o.Reason)
 	}
@@ -211,7 +216,9 @@ func cancelCall(ctx context.Context, api *e2e.Client, o *op) error {
 }
 
 func extendCall(ctx context.Context, api *e2e.Client, o *op) error {
-	_, err := api.Reservations.ExtendReservation(ctx, &dlsmsv1.ExtendReservationRequest{ReservationId: o.Reservation, EndTime: timestamppb.New(o.End)})
+	_, err := api.Reservations.ExtendReservation(ctx, &dlsmsv1.ExtendReservationRequest{
+		ReservationId: o.Reservation, EndTime: timestamppb.New(o.End),
+	})
 	return err
 }
 
@@ -225,12 +232,12 @@ func (l *load) extendPlan(ctx context.Context, c *client, i int) {
 	switch {
 	case done:
 		b.end = longer
-	case o.Unknown: // how long it is now, nobody knows until the end
+	case o.Unknown: // the end of the window is unknown until verify
 		c.mine = append(c.mine[:i], c.mine[i+1:]...)
 	}
 }
 
-// look asks which seats of the plans are free in a window, and notes a read of each.
+// readSeats asks which seats of the plans branch are free in a window, and records a read of each.
 func (l *load) readSeats(ctx context.Context, c *client) {
 	o := op{Kind: read}
 	o.Start, o.End = l.window(c)
@@ -248,7 +255,7 @@ func (l *load) readSeats(ctx context.Context, c *client) {
 		return
 	}
 	if len(seats) != len(l.plans) {
-		c.history.found.add(checkAnswers, "a look found %d seats of %d", len(seats), len(l.plans))
+		c.history.found.add(checkAnswers, "GetSeats returned %d seats of %d", len(seats), len(l.plans))
 		return
 	}
 	for _, s := range seats {

@@ -21,32 +21,31 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// operator changes the database by SQL while clients go on: rows that make no sense, a row that
-// cannot be changed, and edits of the catalog. It has a branch with opening hours and two users of
-// its own, so the clients need not know of its writes: whatever it does there, all that is checked
-// of the other branches must hold.
+// operator changes the database by SQL while clients use the system: bad rows, a row that cannot be
+// changed, and edits of the catalog. It has a branch with opening hours and two users of its own.
+// So all checks of the other branches stay as strict as they are.
 type operator struct {
 	system  *system
 	history *history
-	db      *pgxpool.Pool // as the role of the replicas, which an operator uses too
+	db      *pgxpool.Pool // with the role of the replicas
 	conns   []grpc.ClientConnInterface
 	direct  []*e2e.Client // to each replica, without a proxy
 
-	branch, depot int64   // the depot is a branch that seats are moved to
+	branch, depot int64   // seats are moved to the depot
 	seats         []int64 // of the branch
 	owner         *e2e.Client
 	waiter        *e2e.Client
-	firstDay      time.Time // on which the booker books
-	serial, hour  int       // of requests, and of hours that were booked ahead
+	firstDay      time.Time // of the bookings of owner
+	serial, hour  int       // number of requests, and of hours that were booked ahead
 
 	mu       sync.Mutex
 	outcomes map[string]*outcome // of the bad rows
-	reads    []op                // of the branch, while it was edited
+	reads    []op                // of the branch during edits
 	edits    int
 	editing  register
 }
 
-// fate is how often a bad row was refused, and how often accepted.
+// outcome counts how often the database refused and accepted a bad row.
 type outcome struct{ refused, accepted int }
 
 const (
@@ -55,17 +54,16 @@ const (
 	operatorSeats  = 24
 )
 
-// The seats of the operator's branch, by what they are for.
+// The purposes of the seats of the operator's branch.
 const (
-	dueSeat    = iota // booked from now on: what is due there comes due during the fault
+	dueSeat    = iota // booked from now on, so that transitions become due during the fault
 	keptSeat          // booked days ahead
 	freeSeat          // never booked
-	editedSeat        // from here on: never booked, and edited
+	editedSeat        // this and all later seats: never booked, and edited
 )
 
-// poisonSQL makes rows of reservations of a seat ($1) unchangeable while the seat is in
-// chaos_poison: a stand-in for every row that makes a transition fail, whatever constraints the
-// database has.
+// poisonSQL prevents changes of the reservations of a seat ($1) while the seat is in chaos_poison.
+// Such a row stands for all rows that make a transition fail.
 const poisonSQL = `
 	CREATE TABLE chaos_poison (seat_id bigint PRIMARY KEY);
 	CREATE FUNCTION chaos_poison() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -78,9 +76,11 @@ const poisonSQL = `
 	CREATE TRIGGER chaos_poison BEFORE UPDATE ON reservations FOR EACH ROW WHEN (NEW.seat_id = %d)
 		EXECUTE FUNCTION chaos_poison()`
 
-// hire makes the operator's branch and users.
+// newOperator adds the operator's branches and users.
 func (s *system) newOperator(ctx context.Context, h *history, conns []grpc.ClientConnInterface) (_ *operator, err error) {
-	o := &operator{system: s, history: h, conns: conns, outcomes: map[string]*outcome{}, editing: newRegister()}
+	o := &operator{
+		system: s, history: h, conns: conns, outcomes: map[string]*outcome{}, editing: newRegister(),
+	}
 	if o.db, err = pgxpool.New(ctx, s.Postgres.DatabaseURL()); err != nil {
 		return nil, err
 	}
@@ -120,25 +120,25 @@ func (s *system) newOperator(ctx context.Context, h *history, conns []grpc.Clien
 	return o, nil
 }
 
-// openAlwaysSQL gives a branch hours that leave it open at all times, so that they are looked at.
+// openAlwaysSQL gives a branch hours that keep it open at all times, so that the system evaluates
+// them.
 const openAlwaysSQL = `
 	INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
 	SELECT 1, $1, d, '00:00', '24:00' FROM generate_series(1, 7) d`
 
-// operated makes a beginning of something that the operator does.
+// byOperator returns an injector for an action of the operator.
 func byOperator(do func(*operator, context.Context, *rand.Rand) (func(context.Context) error, error)) injector {
 	return func(ctx context.Context, s *system, rng *rand.Rand) (func(context.Context) error, error) {
 		return do(s.operator, ctx, rng)
 	}
 }
 
-// operatorTime bounds what the operator waits for: mostRecovery, and a replica that is frozen
-// meanwhile.
+// operatorTime bounds each wait of the operator: mostRecovery and the time of a frozen replica.
 const operatorTime = mostRecovery + freezeTime
 
-// persist does something until it does not fail for want of Postgres, which other faults may have
-// stopped.
-func (o *operator) persist(ctx context.Context, do func(context.Context) error) error {
+// retry calls do until it succeeds, or fails for another reason than that Postgres is unavailable:
+// other faults may have stopped Postgres.
+func (o *operator) retry(ctx context.Context, do func(context.Context) error) error {
 	for until := time.Now().Add(operatorTime); ; sleep(ctx, retryAfter) {
 		tryCtx, end := context.WithTimeout(ctx, tryTimeout)
 		err := do(tryCtx)
@@ -149,8 +149,8 @@ func (o *operator) persist(ctx context.Context, do func(context.Context) error) 
 	}
 }
 
-// refusedBySQL reports whether Postgres answered, and the answer is no: with an error of the
-// statement or of its data, and not because it stops, starts, is full or busy.
+// refusedBySQL reports whether Postgres refused the statement or its data. Errors of a Postgres
+// that stops, starts, is full or busy do not count.
 func refusedBySQL(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
@@ -163,11 +163,10 @@ func refusedBySQL(err error) bool {
 	return true
 }
 
-// ask makes a call for a user until it has an answer, and returns the reason of a refusal. An
-// answer that is not in the contract is a violation: a bad row may not make a call fail with an
-// internal error.
+// call makes a call for a user until it has an answer, and returns the reason of a refusal. An
+// answer that is not in the contract is a violation: a bad row must not cause an internal error.
 func (o *operator) call(
-	ctx context.Context, user *e2e.Client, what string, do func(context.Context, *e2e.Client) error,
+	ctx context.Context, user *e2e.Client, name string, do func(context.Context, *e2e.Client) error,
 ) (reason string) {
 	until := time.Now().Add(operatorTime)
 	for n := 0; ; n++ {
@@ -179,7 +178,7 @@ func (o *operator) call(
 		}
 		refusal := e2e.RefusalOf(err)
 		switch {
-		case lost(refusal), refusal.Reason == "OVERLOADED":
+		case noAnswer(refusal), refusal.Reason == "OVERLOADED":
 			if time.Now().After(until) {
 				return "no answer"
 			}
@@ -187,21 +186,21 @@ func (o *operator) call(
 		default:
 			if refusal.Reason == "" || e2e.CheckRefusal(err, refusal.Reason) != nil {
 				o.history.found.add(checkAnswers,
-					"%s in the operator's branch got an answer that the contract doesn't know: %v", what, err)
+					"%s in the operator's branch had an answer that is not in the contract: %v", name, err)
 			}
 			return refusal.Reason
 		}
 	}
 }
 
-// nextRequest returns a request id that was not used.
+// nextRequest returns a new request id.
 func (o *operator) nextRequest() string {
 	o.serial++
 	return fmt.Sprintf("o-%d", o.serial)
 }
 
-// reserve books a seat for the booker, and may let the waiter wait for it. It returns 0 if the
-// booking was refused.
+// reserve books a seat for owner. If waited is set, waiter joins the waitlist for it. reserve
+// returns 0 if the booking was refused.
 func (o *operator) reserve(ctx context.Context, seat int64, start, end time.Time, waited bool) (reservation int64) {
 	req := &dlsmsv1.CreateReservationRequest{SeatId: seat, EndTime: timestamppb.New(end), RequestId: o.nextRequest()}
 	if !start.IsZero() {
@@ -231,7 +230,7 @@ func (o *operator) reserve(ctx context.Context, seat int64, start, end time.Time
 	return reservation
 }
 
-// reserveAhead books an hour days ahead, another one each time.
+// reserveAhead books one hour days ahead, a different hour each time.
 func (o *operator) reserveAhead(ctx context.Context, waited bool) (reservation int64, start, end time.Time) {
 	const hours = planDays * 24
 	start = o.firstDay.Add(time.Duration(o.hour%hours) * time.Hour)
@@ -240,9 +239,9 @@ func (o *operator) reserveAhead(ctx context.Context, waited bool) (reservation i
 	return o.reserve(ctx, o.seats[keptSeat], start, end, waited), start, end
 }
 
-// bait books a seat from now on, and returns when its check-in closes by the system's clock: nobody
-// checks in, so there is something due then, and a waiter for the seat. A zero time says that there
-// is none.
+// reserveDue books dueSeat from now on, with a waitlist entry, and returns the check-in deadline by
+// the system's clock. No user checks in, so a no-show is due then. The result is zero if the
+// booking was refused.
 func (o *operator) reserveDue(ctx context.Context) (due time.Time) {
 	now := o.system.clock.At(time.Now())
 	if o.reserve(ctx, o.seats[dueSeat], time.Time{}, now.Add(30*time.Minute).Truncate(time.Microsecond), true) == 0 {
@@ -251,8 +250,8 @@ func (o *operator) reserveDue(ctx context.Context) (due time.Time) {
 	return o.system.clock.At(time.Now()).Add(checkInTime)
 }
 
-// othersGoOn waits until something is due at the bait, and checks that the workers go on with the
-// other branches: either there is a no-show after that, or none is overdue.
+// checkOtherBranches waits until the no-show at dueSeat is due. It checks that the workers continue
+// with the other branches: either there is a no-show after that time, or none is overdue.
 func (o *operator) checkOtherBranches(ctx context.Context, due time.Time, because string) error {
 	if due.IsZero() {
 		return nil
@@ -261,7 +260,7 @@ func (o *operator) checkOtherBranches(ctx context.Context, due time.Time, becaus
 	began := time.Now()
 	var done, overdue bool
 	for !done && time.Since(began) < operatorTime {
-		err := o.persist(ctx, func(ctx context.Context) error {
+		err := o.retry(ctx, func(ctx context.Context) error {
 			return o.system.db.QueryRow(ctx, `
 				SELECT EXISTS (
 						SELECT FROM reservation_events e JOIN seats s ON s.library_id = e.library_id AND s.id = e.seat_id
@@ -269,7 +268,8 @@ func (o *operator) checkOtherBranches(ctx context.Context, due time.Time, becaus
 						AND e.id > (SELECT max(id) - 2000 FROM reservation_events)),
 					EXISTS (
 						SELECT FROM reservations r JOIN seats s ON s.library_id = r.library_id AND s.id = r.seat_id
-						WHERE s.branch_id <> $1 AND r.occupies AND r.status = 'CONFIRMED' AND r.check_in_deadline < dlsms_now() - $3::interval)`,
+						WHERE s.branch_id <> $1 AND r.occupies AND r.status = 'CONFIRMED'
+						AND r.check_in_deadline < dlsms_now() - $3::interval)`,
 				o.branch, due.Add(o.systemTime(time.Second)), o.systemTime(mostRecovery)).Scan(&done, &overdue)
 		})
 		if err != nil {
@@ -277,7 +277,8 @@ func (o *operator) checkOtherBranches(ctx context.Context, due time.Time, becaus
 		}
 		if !done && overdue {
 			o.history.found.add(checkLiveness,
-				"%s, and the workers go on with no other branch: what is due there waits for more than %s", because, mostRecovery)
+				"%s, and the workers stopped at the other branches: a no-show there is overdue by more than %s",
+				because, mostRecovery)
 			return nil
 		}
 		sleep(ctx, retryAfter)
@@ -285,16 +286,17 @@ func (o *operator) checkOtherBranches(ctx context.Context, due time.Time, becaus
 	return nil
 }
 
-// system returns a duration of ours by the system's clock.
+// systemTime converts a real duration to the system's clock.
 func (o *operator) systemTime(d time.Duration) time.Duration {
 	return d * time.Duration(o.system.clock.Speed)
 }
 
-// poison makes what is due at one seat fail, and checks that the workers go on with the rest.
+// poison makes the transitions at one seat fail, and checks that the workers continue with the
+// other seats.
 func (o *operator) poison(ctx context.Context, _ *rand.Rand) (heal func(context.Context) error, err error) {
 	due := o.reserveDue(ctx)
 	exec := func(ctx context.Context, sql string) error {
-		return o.persist(ctx, func(ctx context.Context) error {
+		return o.retry(ctx, func(ctx context.Context) error {
 			_, err := o.db.Exec(ctx, sql, o.seats[dueSeat])
 			return err
 		})
@@ -309,9 +311,9 @@ func (o *operator) poison(ctx context.Context, _ *rand.Rand) (heal func(context.
 	}, nil
 }
 
-// agree waits until each replica shows the operator's branches as the database has them. It returns
-// what one shows otherwise. The seats that may be missing are those that have something that a
-// replica cannot read.
+// waitForReplicas waits until each replica shows the operator's branches as the database has them.
+// It returns a difference that remains. The seats in mayMiss have values that a replica cannot
+// read: it may leave them out.
 func (o *operator) waitForReplicas(ctx context.Context, start, end time.Time, mayMiss []int64) (differs string, err error) {
 	for i := range o.direct {
 		for until := time.Now().Add(operatorTime); ; sleep(ctx, retryAfter) {
@@ -330,7 +332,8 @@ func (o *operator) waitForReplicas(ctx context.Context, start, end time.Time, ma
 	return "", nil
 }
 
-// catalogSQL is what a replica has to show of a branch in a window, written from the specification.
+// catalogSQL returns the seats of a branch and their availability in a window, as the specification
+// defines them.
 const catalogSQL = `
 	SELECT s.id, format('%s %s %s %s %s', s.area, s.label, s.out_of_service,
 		(SELECT array_agg(DISTINCT a ORDER BY a) FROM unnest(s.amenities) a),
@@ -345,7 +348,7 @@ func (o *operator) compare(
 ) (differs string, err error) {
 	for _, code := range []string{operatorBranch, operatorDepot} {
 		want := map[int64]string{}
-		err := o.persist(ctx, func(ctx context.Context) error {
+		err := o.retry(ctx, func(ctx context.Context) error {
 			rows, err := o.system.db.Query(ctx, catalogSQL, code, start, end)
 			if err != nil {
 				return err
@@ -383,7 +386,7 @@ func (o *operator) compare(
 			}
 		}
 		if !maps.Equal(got, want) {
-			return fmt.Sprintf("replica %d shows of branch %s what the database has not: %s",
+			return fmt.Sprintf("replica %d shows branch %s differently than the database: %s",
 				replica, code, difference(got, want)), nil
 		}
 	}
@@ -408,7 +411,7 @@ func sqlArray(amenities []dlsmsv1.Amenity) string {
 	return "{" + strings.Join(numbers, ",") + "}"
 }
 
-// difference tells of the first seat that differs.
+// difference describes the first seat that differs.
 func difference(got, want map[int64]string) string {
 	for _, id := range slices.Sorted(maps.Keys(want)) {
 		if got[id] != want[id] {

@@ -12,15 +12,15 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// link is one connection of the system with a fault proxy in between.
+// link is a connection of the system with a fault proxy in it.
 type link struct {
-	between string // which two, such as "replica-postgres"
+	between string // the two ends, such as "replica-postgres"
 	*toxiproxy.Proxy
 }
 
 // proxies are the fault proxies of a system.
 type proxies struct {
-	server *toxiproxy.ApiServer // of which only the proxies are used: it never listens
+	server *toxiproxy.ApiServer // required by the proxies; it does not listen
 	links  []*link
 }
 
@@ -28,7 +28,7 @@ func newProxies() *proxies {
 	return &proxies{server: toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())}
 }
 
-// addLink begins a link to a host:port, and returns where it listens.
+// addLink adds a link to a host:port, and returns the address of its proxy.
 func (p *proxies) addLink(between, upstream string) (listen string, err error) {
 	l := &link{between, toxiproxy.NewProxy(p.server, fmt.Sprintf("%s-%d", between, len(p.links)), "127.0.0.1:0", upstream)}
 	if err := l.Start(); err != nil {
@@ -38,7 +38,7 @@ func (p *proxies) addLink(between, upstream string) (listen string, err error) {
 	return l.Listen, nil
 }
 
-// toURL begins a link to the host of a URL, and returns the URL that leads through it.
+// proxyURL adds a link to the host of a URL, and returns the URL with the address of the proxy.
 func (p *proxies) proxyURL(between, raw string) (string, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -54,14 +54,16 @@ func (p *proxies) stop() {
 	}
 }
 
-// toxic is something that a link does to what it carries, until it is taken away: JSON of toxiproxy, one a direction.
+// toxic changes the traffic of a link until it is removed. json has one toxic of toxiproxy for each
+// direction.
 type toxic struct {
 	name string
 	json []string
 }
 
-// The toxics. A black hole swallows what comes, and when it is taken away the connections are closed, as behind a firewall that lost its
-// state. With lost replies one direction only is swallowed, so that what was asked for is done and nobody hears of it.
+// toxics are all toxics. A black hole drops all data. When it is removed, the connections are
+// closed, as by a firewall that lost its state. Lost replies drops the data of one direction only:
+// the server does what the client asks, but the client has no answer.
 var toxics = []toxic{
 	{"latency", []string{`{"type": "latency", "stream": "downstream", "attributes": {"latency": 80, "jitter": 60}}`}},
 	{"reset", []string{`{"type": "reset_peer", "stream": "downstream", "attributes": {"timeout": 0}}`}},
@@ -72,7 +74,7 @@ var toxics = []toxic{
 	{"lost replies", []string{`{"type": "timeout", "stream": "downstream", "attributes": {"timeout": 0}}`}},
 }
 
-// poison begins a toxic on the link, and returns what takes it away.
+// addToxic adds a toxic to the link, and returns the function that removes it.
 func (l *link) addToxic(t toxic) (heal func() error, err error) {
 	var names []string
 	heal = func() error {

@@ -235,7 +235,7 @@ func (r *restoration) runAfter(ctx context.Context, fast storetest.Clock) error 
 	l.stop = stop
 	defer l.end()
 	for _, c := range l.clients {
-		l.all.Go(func() { l.live(living, c) })
+		l.all.Go(func() { l.runClient(living, c) })
 	}
 	var callers sync.WaitGroup
 	calling, ended := context.WithCancel(ctx)
@@ -329,7 +329,7 @@ func (r *restoration) callWithOldToken(ctx context.Context, user *e2e.Client) {
 				"the token of user %d, who is not in the restored database, was accepted", user.User.GetId())
 		case strings.HasPrefix(refusal.Reason, "TOKEN_"):
 			r.refused.Add(1)
-		case !lost(refusal) && refusal.Reason != "OVERLOADED":
+		case !noAnswer(refusal) && refusal.Reason != "OVERLOADED":
 			r.after.found.add(checkAnswers,
 				"the token of user %d, who is not in the restored database: %v", user.User.GetId(), err)
 		}

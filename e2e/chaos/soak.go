@@ -12,13 +12,14 @@ import (
 	"time"
 )
 
-// soakTime is how long the soak is, at full scale.
+// soakTime is the duration of the soak at full scale.
 const soakTime = time.Hour
 
-// vital is something of a process that must not grow with time, and by how much it may differ: a share, and a number.
+// resource is a resource of a process that must not grow with time, and its tolerance: a factor and
+// an absolute number.
 type resource struct {
-	what, metric string
-	share, more  float64
+	title, metric string
+	share, more   float64
 }
 
 var resources = []resource{
@@ -27,18 +28,23 @@ var resources = []resource{
 	{"memory, MiB", "process_resident_memory_bytes", 1.15, 0},
 }
 
-// sample is the vitals of one replica at one time.
+// sample has the resources of one replica at one time.
 type sample []float64
 
-// soak: an hour at half load, with all faults that leave the replicas alive. What grows in them then is a leak.
+// soak runs for an hour at half load, with all faults that do not end a replica. Growth of a
+// replica in that time is a leak.
 func soak(ctx context.Context, l *trialRun) error {
-	p := &plan{binary: l.binary, dir: historyDir, duration: l.lasting(soakTime), seed: l.rng.Uint64(), rest: 40 * time.Millisecond}
-	p.faults = slices.DeleteFunc(allFaults(), func(k fault) bool { return regexp.MustCompile(`^replica (killed|restarted)`).MatchString(k.name) })
+	p := &plan{
+		binary: l.binary, dir: historyDir, duration: l.lasting(soakTime), seed: l.rng.Uint64(),
+		rest: 40 * time.Millisecond,
+	}
+	ends := regexp.MustCompile(`^replica (killed|restarted)`)
+	p.faults = slices.DeleteFunc(allFaults(), func(k fault) bool { return ends.MatchString(k.name) })
 	var samples [replicas][]sample
 	p.watch = func(ctx context.Context, s *system) {
 		every(ctx, p.duration/200, func() {
 			for i := range samples {
-				if now, err := s.resources(ctx, i); err == nil { // it may stand still
+				if now, err := s.resources(ctx, i); err == nil { // a stopped replica does not answer
 					samples[i] = append(samples[i], now)
 				}
 			}
@@ -48,8 +54,8 @@ func soak(ctx context.Context, l *trialRun) error {
 	if err != nil {
 		return err
 	}
-	what := fmt.Sprintf("soak of %s, %d operations, %d faults: ", p.duration, r.operations, r.faults())
-	l.row(what+"violations", "0", r.found.count() == 0, "%d", r.found.count())
+	title := fmt.Sprintf("soak of %s, %d operations, %d faults: ", p.duration, r.operations, r.faults())
+	l.row(title+"violations", "0", r.found.count() == 0, "%d", r.found.count())
 	for _, v := range r.found.list() {
 		l.logf("%s", v)
 	}
@@ -59,13 +65,14 @@ func soak(ctx context.Context, l *trialRun) error {
 		for i := range samples {
 			quarter := len(samples[i]) / 4
 			if quarter == 0 {
-				return fmt.Errorf("replica %d told its vitals %d times only: that is no test", i, len(samples[i]))
+				return fmt.Errorf("replica %d returned only %d samples: too few for a test", i, len(samples[i]))
 			}
 			early, lost := median(samples[i][quarter:2*quarter], k), median(samples[i][3*quarter:], k)
 			flat = flat && lost <= v.share*early+v.more
 			summary = append(summary, fmt.Sprintf("%.0f to %.0f", early, lost))
 		}
-		l.row(what+v.what+" of each replica, from the second quarter to the last", "flat", flat, "%s", strings.Join(summary, ", "))
+		l.row(title+v.title+" of each replica, from the second quarter to the last", "constant",
+			flat, "%s", strings.Join(summary, ", "))
 	}
 	return nil
 }
@@ -79,7 +86,7 @@ func median(samples []sample, k int) float64 {
 	return values[len(values)/2]
 }
 
-// vitals asks a replica for its own.
+// resources reads the resources of a replica.
 func (s *system) resources(ctx context.Context, replica int) (sample, error) {
 	names := make([]string, len(resources))
 	for i, v := range resources {
@@ -94,7 +101,7 @@ func (s *system) resources(ctx context.Context, replica int) (sample, error) {
 	return now, err
 }
 
-// metrics asks a replica for some, which have no labels, and fails unless all are there.
+// metrics reads metrics without labels of a replica. It fails if one is missing.
 func (s *system) metrics(ctx context.Context, replica int, names ...string) ([]float64, error) {
 	ctx, end := context.WithTimeout(ctx, tryTimeout)
 	defer end()
@@ -122,8 +129,11 @@ func (s *system) metrics(ctx context.Context, replica int, names ...string) ([]f
 	return values, lines.Err()
 }
 
-// falls waits until a metric of all replicas together is as low as that, and returns what it came to and how long that took.
-func (s *system) waitForTotal(ctx context.Context, metric string, to int, within time.Duration) (n int, took time.Duration, err error) {
+// waitForTotal waits until the sum of a metric over all replicas is at most to. It returns the sum
+// and the duration of the wait.
+func (s *system) waitForTotal(
+	ctx context.Context, metric string, to int, within time.Duration,
+) (n int, took time.Duration, err error) {
 	for began := time.Now(); ; sleep(ctx, retryAfter) {
 		n, err = s.total(ctx, metric)
 		took = time.Since(began)
@@ -133,7 +143,7 @@ func (s *system) waitForTotal(ctx context.Context, metric string, to int, within
 	}
 }
 
-// total returns the sum of a metric of all replicas.
+// total returns the sum of a metric over all replicas.
 func (s *system) total(ctx context.Context, metric string) (n int, err error) {
 	for i := range s.Replicas {
 		values, err := s.metrics(ctx, i, metric)

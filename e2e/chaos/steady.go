@@ -13,11 +13,12 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// steady is a load that never changes: users who each book a seat of their own and cancel, over connections with the retry policy of the
-// README and nothing else. What fails there, a user sees.
+// steady is a constant load: each user books a seat of their own and cancels it, again and again.
+// The only retries are those of the retry policy in the README. So a call that fails here fails for
+// a user.
 type steady struct {
-	name  string    // of its branch
-	start time.Time // of the hour that they book
+	name  string    // of the branch
+	start time.Time // of the window that all users book
 	began time.Time
 	stop  context.CancelFunc
 	all   sync.WaitGroup
@@ -27,18 +28,19 @@ type steady struct {
 type steadyPart struct {
 	mu    sync.Mutex
 	calls []call
-	acked map[int64]bool // reservations, and whether the cancel was acknowledged too
+	acked map[int64]bool // reservation to whether its cancel was acknowledged
 }
 
-// call is one that a user waited for, with all its tries.
+// call is one call of a user, with all its tries.
 type call struct {
 	user     int
 	at, took time.Duration
 	err      error
 }
 
-// loadOptions say how many users there are, how long each rests between two calls, how often a call is tried (0: as the README has it), and
-// whether the system is another one than usual: with a slow Postgres, or with replicas of another binary.
+// loadOptions are the options of a steady load: the number of users, the pause of each between two
+// calls, the tries of a call (0: as in the README), and the system: with slowPostgres, or with
+// replicas of another binary.
 type loadOptions struct {
 	users        int
 	rest         time.Duration
@@ -47,14 +49,17 @@ type loadOptions struct {
 	binary       string
 }
 
-// startSteady sets users going.
+// startSteady starts the users.
 func startSteady(ctx context.Context, s *system, name string, options loadOptions) (*steady, error) {
 	users := options.users
 	seats, err := s.addBranch(ctx, name, users)
 	if err != nil {
 		return nil, err
 	}
-	l := &steady{name: name, start: time.Now().Add(48 * time.Hour).Truncate(time.Hour), began: time.Now(), parts: make([]steadyPart, users)}
+	l := &steady{
+		name: name, start: time.Now().Add(48 * time.Hour).Truncate(time.Hour), began: time.Now(),
+		parts: make([]steadyPart, users),
+	}
 	conns, err := s.connect(min(users, 8), options.tries)
 	if err != nil {
 		return nil, err
@@ -67,21 +72,22 @@ func startSteady(ctx context.Context, s *system, name string, options loadOption
 	}
 	ctx, l.stop = context.WithCancel(ctx)
 	for i, u := range members {
-		l.all.Go(func() { l.live(ctx, u, &l.parts[i], seats[i], options.rest) })
+		l.all.Go(func() { l.runUser(ctx, u, &l.parts[i], seats[i], options.rest) })
 	}
 	return l, nil
 }
 
-// callTime is how long a user waits for a call with all its tries.
+// callTime bounds a call with all its tries.
 const callTime = 10 * time.Second
 
-func (l *steady) live(ctx context.Context, u *e2e.Client, p *steadyPart, seat int64, rest time.Duration) {
+func (l *steady) runUser(ctx context.Context, u *e2e.Client, p *steadyPart, seat int64, rest time.Duration) {
 	p.acked = map[int64]bool{}
 	for n := 0; ; n++ {
 		var id int64
-		booked := p.persist(ctx, l.began, func(ctx context.Context) error {
+		booked := p.retry(ctx, l.began, func(ctx context.Context) error {
 			resp, err := u.Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{
-				SeatId: seat, StartTime: timestamppb.New(l.start), EndTime: timestamppb.New(l.start.Add(time.Hour)), RequestId: fmt.Sprintf("s-%d", n),
+				SeatId: seat, StartTime: timestamppb.New(l.start), EndTime: timestamppb.New(l.start.Add(time.Hour)),
+				RequestId: fmt.Sprintf("s-%d", n),
 			})
 			id = resp.GetReservation().GetId()
 			return err
@@ -91,7 +97,7 @@ func (l *steady) live(ctx context.Context, u *e2e.Client, p *steadyPart, seat in
 		}
 		p.ack(id, false)
 		sleep(ctx, rest)
-		if !p.persist(ctx, l.began, func(ctx context.Context) error {
+		if !p.retry(ctx, l.began, func(ctx context.Context) error {
 			_, err := u.Reservations.CancelReservation(ctx, &dlsmsv1.CancelReservationRequest{ReservationId: id})
 			return err
 		}) {
@@ -102,8 +108,9 @@ func (l *steady) live(ctx context.Context, u *e2e.Client, p *steadyPart, seat in
 	}
 }
 
-// persist makes a call until it succeeds, and reports whether it did before ctx ended. It is safe to repeat, so that it is known what came of it.
-func (p *steadyPart) persist(ctx context.Context, began time.Time, f func(context.Context) error) bool {
+// retry makes a call until it succeeds, and reports whether that was before ctx ended. The call is
+// idempotent, so its result is known in the end.
+func (p *steadyPart) retry(ctx context.Context, began time.Time, f func(context.Context) error) bool {
 	for ctx.Err() == nil {
 		if p.do(context.WithoutCancel(ctx), began, f) {
 			return true
@@ -138,7 +145,7 @@ func (l *steady) end() {
 
 func (l *steady) since() time.Duration { return time.Since(l.began) }
 
-// between returns the calls that came back in a time, in the order in which they did.
+// between returns the calls that returned in an interval, in the order of their returns.
 func (l *steady) between(from, until time.Duration) []call {
 	var all []call
 	for i := range l.parts {
@@ -159,7 +166,7 @@ func (l *steady) between(from, until time.Duration) []call {
 	return all
 }
 
-// good counts those that succeeded.
+// succeeded counts the calls that succeeded.
 func succeeded(calls []call) (n int) {
 	for _, c := range calls {
 		if c.err == nil {
@@ -169,12 +176,12 @@ func succeeded(calls []call) (n int) {
 	return n
 }
 
-// rate is how many calls a second succeeded in a time.
+// rate returns the successful calls a second in an interval.
 func (l *steady) rate(from, until time.Duration) float64 {
 	return float64(succeeded(l.between(from, until))) / (until - from).Seconds()
 }
 
-// quantile returns how long that part of the calls took at most; 0 of none.
+// quantile returns a quantile of the durations of calls, 0 if there are none.
 func quantile(calls []call, part float64) time.Duration {
 	if len(calls) == 0 {
 		return 0
@@ -187,14 +194,15 @@ func quantile(calls []call, part float64) time.Duration {
 	return took[min(len(took)-1, int(part*float64(len(took))))]
 }
 
-// slowdown returns the P99 of calls as a ratio to that of the usual ones, and tells of it.
+// slowdown returns the P99 of calls relative to the P99 of the usual calls, as a number and as
+// text.
 func slowdown(calls, usual []call) (ratio float64, summary string) {
 	slow, quick := quantile(calls, 0.99), quantile(usual, 0.99)
 	ratio = slow.Seconds() / quick.Seconds()
-	return ratio, fmt.Sprintf("%.2f (%s to %s)", ratio, slow.Round(100*time.Microsecond), quick.Round(100*time.Microsecond))
+	return ratio, fmt.Sprintf("%.2f (%s against %s)", ratio, slow.Round(100*time.Microsecond), quick.Round(100*time.Microsecond))
 }
 
-// longestGap returns the longest time in which a user had no call that succeeded, from one time to another.
+// longestGap returns the longest time in an interval in which a user had no successful call.
 func longestGap(calls []call, users int, from, until time.Duration) (gap time.Duration) {
 	last := slices.Repeat([]time.Duration{from}, users)
 	for _, c := range calls {
@@ -209,7 +217,8 @@ func longestGap(calls []call, users int, from, until time.Duration) (gap time.Du
 	return gap
 }
 
-// missing returns how many reservations were acknowledged, and those of them that are not there as they were.
+// missing returns the number of acknowledged reservations, and those that the database does not
+// have in their acknowledged state.
 func (l *steady) missing(ctx context.Context, s *system) (acked int, missing []int64, err error) {
 	w, err := s.readState(ctx)
 	if err != nil {

@@ -13,7 +13,8 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// mail is a client's subscription, which is opened again after the last notification that came, whatever ended it.
+// subscription is the subscription of a client to its notifications. When the stream ends for any
+// reason, it is opened again after the last notification.
 type subscription struct {
 	client *client
 
@@ -22,7 +23,7 @@ type subscription struct {
 	opened atomic.Int64
 }
 
-// read goes on until ctx ends.
+// read receives notifications until ctx ends.
 func (m *subscription) read(ctx context.Context) {
 	for n := 0; ctx.Err() == nil; n++ {
 		api := m.client.WithConn(m.client.conns[(m.client.number+n)%len(m.client.conns)])
@@ -55,9 +56,11 @@ func (m *subscription) got() []int64 {
 	return slices.Clone(m.ids)
 }
 
-// compare returns the notifications that came, and those that there are: the worker may still add some.
-func (m *subscription) compare(ctx context.Context, at *system) (got, want []int64, err error) {
-	rows, err := at.db.Query(ctx, `SELECT id FROM reservation_events WHERE notifies AND user_id = $1 ORDER BY id`, m.client.User.GetId())
+// compare returns the received notifications and those in the database. The worker may still add
+// some.
+func (m *subscription) compare(ctx context.Context, s *system) (got, want []int64, err error) {
+	rows, err := s.db.Query(ctx,
+		`SELECT id FROM reservation_events WHERE notifies AND user_id = $1 ORDER BY id`, m.client.User.GetId())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -65,7 +68,8 @@ func (m *subscription) compare(ctx context.Context, at *system) (got, want []int
 	return m.got(), want, err
 }
 
-// screen is what a client shows of the visits' branch, and watches; it is opened again, with a snapshot, whatever ended it.
+// watcher is the watch of a client on the visits branch. When the stream ends for any reason, it is
+// opened again with a snapshot.
 type watcher struct {
 	client *client
 
@@ -97,7 +101,7 @@ func (s *watcher) shows() map[int64]*dlsmsv1.Seat {
 	return e2e.LatestSeats(s.tap.Messages())
 }
 
-// streams are those that the clients have open.
+// streams are the open streams of the clients.
 type streams struct {
 	subscriptions []*subscription
 	watchersOpen  []*watcher
@@ -129,13 +133,15 @@ func (s *streams) end() {
 	s.all.Wait()
 }
 
-// catchUp waits until the streams have brought what there is, no more, nothing twice and in order, and says what they have not.
-func (r *result) catchUp(ctx context.Context, at *system, s *streams) error {
+// catchUp waits until each stream has delivered exactly what is in the database, in order, and
+// records the streams that have not.
+func (r *result) catchUp(ctx context.Context, sys *system, s *streams) error {
 	due := time.Now().Add(settleTime)
 	for _, m := range s.subscriptions {
-		got, want, err := m.compare(ctx, at)
-		for ; err == nil && !slices.Equal(got, want) && time.Now().Before(due); got, want, err = m.compare(ctx, at) {
+		got, want, err := m.compare(ctx, sys)
+		for err == nil && !slices.Equal(got, want) && time.Now().Before(due) {
 			sleep(ctx, retryAfter)
+			got, want, err = m.compare(ctx, sys)
 		}
 		if err != nil {
 			return err
@@ -144,7 +150,8 @@ func (r *result) catchUp(ctx context.Context, at *system, s *streams) error {
 		r.opened += m.opened.Load()
 		if !slices.Equal(got, want) {
 			r.wrongStreams++
-			r.found.add(checkStreams, "user %d was told of %d events, of %d there are, in this order: %v", m.client.User.GetId(), len(got), len(want), got[max(0, len(got)-10):])
+			r.found.add(checkStreams, "user %d received %d of %d notifications, or in the wrong order; the last are %v",
+				m.client.User.GetId(), len(got), len(want), got[max(0, len(got)-10):])
 		}
 	}
 	for _, w := range s.watchersOpen {
@@ -159,7 +166,7 @@ func (r *result) catchUp(ctx context.Context, at *system, s *streams) error {
 		r.opened += w.opened.Load()
 		if !same {
 			r.wrongStreams++
-			r.found.add(checkStreams, "the screen of user %d does not show what there is", w.client.User.GetId())
+			r.found.add(checkStreams, "the watch of user %d does not show the current seats", w.client.User.GetId())
 		}
 	}
 	return nil

@@ -19,7 +19,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// site is a running system with a fault proxy on each of its connections, and ways in that no fault touches.
+// system is a running DL-SMS with a fault proxy on each connection. Its own connections do not pass
+// the proxies.
 type system struct {
 	*stack.Stack
 	*proxies
@@ -27,11 +28,11 @@ type system struct {
 	journal *e2e.LogRecorder
 	db      *pgxpool.Pool
 	conns   []*grpc.ClientConn
-	edges   []string // where clients call
-	secret  string   // tokens are signed with, under keyID
+	edges   []string // addresses that clients call
+	secret  string   // signs tokens, as key keyID
 	clock   storetest.Clock
 
-	operator *operator // of a load
+	operator *operator // of the load
 }
 
 const (
@@ -39,20 +40,24 @@ const (
 	keyID    = "chaos"
 )
 
-// edges is how many links lead from clients to nginx, so that one that is cut leaves clients.
+// edges is the number of links from clients to nginx. A fault on one link leaves the others to the
+// clients.
 const edges = 3
 
-// settings of the replicas: the shipped defaults, but for rate limits that are asked about and never reached, for passwords that cost nothing
-// to check, and for a worker that looks each second, since a minute of the system's clock is a second of ours.
+// settings returns the settings of the replicas: the shipped defaults, except rate limits that are
+// checked but never reached, a cheap password hash, and a worker interval of 1 s, because a minute
+// of the system's clock takes about a second.
 func settings() map[string]string {
 	env := e2e.NoRateLimits()
-	maps.Copy(env, map[string]string{"RATE_LIMIT_PER_MINUTE": "1000000", "BCRYPT_COST": "4", "WORKER_INTERVAL": "1s", "LOG_LEVEL": "warn", "MAX_UPCOMING": "0", "MAX_WAITING": "0",
-		"MAX_WAITING_PER_SEAT": "0", "MAX_WAITLIST": "0"})
+	maps.Copy(env, map[string]string{
+		"RATE_LIMIT_PER_MINUTE": "1000000", "BCRYPT_COST": "4", "WORKER_INTERVAL": "1s", "LOG_LEVEL": "warn",
+		"MAX_UPCOMING": "0", "MAX_WAITING": "0", "MAX_WAITING_PER_SEAT": "0", "MAX_WAITLIST": "0",
+	})
 	return env
 }
 
-// startSite starts a system whose clock goes so many times as fast as ours, with fault proxies on all connections or without any, but for
-// those that the configuration has.
+// startSystem starts a system whose clock has speed times the real speed. It has fault proxies on
+// all connections if proxied is set, and otherwise only those of cfg.
 func startSystem(ctx context.Context, cfg stack.Config, speed int, proxied bool) (_ *system, err error) {
 	return (&system{proxies: newProxies(), journal: &e2e.LogRecorder{}}).start(ctx, cfg, speed, proxied)
 }
@@ -64,7 +69,7 @@ func (s *system) start(ctx context.Context, cfg stack.Config, speed int, proxied
 		}
 	}()
 	cfg.Log = s.journal
-	postgres := map[string]string{"log_min_messages": "error"} // a deadlock is told at once, and found by the journal
+	postgres := map[string]string{"log_min_messages": "error"} // includes deadlocks, which the journal finds
 	maps.Copy(postgres, cfg.PostgresSettings)
 	cfg.PostgresSettings = postgres
 	s.secret = rand.Text() + rand.Text()
@@ -95,7 +100,7 @@ func (s *system) start(ctx context.Context, cfg stack.Config, speed int, proxied
 	return s, s.setClock(ctx, time.Now(), speed)
 }
 
-// interpose puts a proxy on each connection of each replica.
+// interpose adds a proxy to each connection of each replica.
 func (s *system) interpose(cfg *stack.Config) {
 	var databases, redises [replicas]string
 	cfg.ProxyURLs = func(databaseURL, redisURL string) (string, string, error) {
@@ -125,18 +130,21 @@ func (s *system) interpose(cfg *stack.Config) {
 	}
 }
 
-// setClock has the system's clock begin at a time and go so many times as fast as ours.
+// setClock sets the time and the speed of the system's clock.
 func (s *system) setClock(ctx context.Context, from time.Time, speed int) error {
 	s.clock = storetest.Clock{From: from, Since: time.Now(), Speed: speed}
 	_, err := s.db.Exec(ctx, s.clock.SQL())
 	return err
 }
 
-// connect returns connections as clients of the README have them, to the edges in turn. tries is how often a call is tried; 0: as there.
+// connect returns n connections, configured as in the README, to the edges in turn. tries bounds
+// the tries of a call; 0: as in the README.
 func (s *system) connect(n, tries int) ([]grpc.ClientConnInterface, error) {
 	options := e2e.RetryOptions()
 	if tries > 0 {
-		options = append(options, grpc.WithDefaultServiceConfig(strings.Replace(e2e.ServiceConfig, `"maxAttempts": 4`, fmt.Sprintf(`"maxAttempts": %d`, tries), 1)))
+		attempts := fmt.Sprintf(`"maxAttempts": %d`, tries)
+		config := strings.Replace(e2e.ServiceConfig, `"maxAttempts": 4`, attempts, 1)
+		options = append(options, grpc.WithDefaultServiceConfig(config))
 	}
 	conns := make([]grpc.ClientConnInterface, n)
 	for i := range conns {
@@ -149,7 +157,7 @@ func (s *system) connect(n, tries int) ([]grpc.ClientConnInterface, error) {
 	return conns, nil
 }
 
-// dial returns a connection that ends with the site.
+// dial returns a connection that stop closes.
 func (s *system) dial(addr string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	conn, err := e2e.Dial(addr, options...)
 	if err == nil {
@@ -158,7 +166,7 @@ func (s *system) dial(addr string, options ...grpc.DialOption) (*grpc.ClientConn
 	return conn, err
 }
 
-// stop ends the system, and fails if one of its processes had to be killed or ended badly.
+// stop stops the system. It fails if a process had to be killed, or failed.
 func (s *system) stop() error {
 	for _, conn := range s.conns {
 		_ = conn.Close()
@@ -177,14 +185,19 @@ func (s *system) stop() error {
 	return err
 }
 
-// furnish adds a branch that is always open, with seats, and returns their ids.
+// addBranch adds a branch that is always open, with seats, and returns the ids of the seats.
 func (s *system) addBranch(ctx context.Context, code string, seats int) (ids []int64, err error) {
 	var branch int64
-	err = s.db.QueryRow(ctx, `INSERT INTO branches (library_id, code, name, timezone) VALUES (1, $1, $1, 'Europe/Berlin') RETURNING id`, code).Scan(&branch)
+	err = s.db.QueryRow(ctx, `
+		INSERT INTO branches (library_id, code, name, timezone) VALUES (1, $1, $1, 'Europe/Berlin')
+		RETURNING id`, code).Scan(&branch)
 	if err != nil {
 		return nil, fmt.Errorf("add a branch: %w", err)
 	}
-	rows, err := s.db.Query(ctx, `INSERT INTO seats (library_id, branch_id, area, label) SELECT 1, $1, 'Hall', 'H-' || i FROM generate_series(1, $2) i RETURNING id`, branch, seats)
+	rows, err := s.db.Query(ctx, `
+		INSERT INTO seats (library_id, branch_id, area, label)
+		SELECT 1, $1, 'Hall', 'H-' || i FROM generate_series(1, $2) i
+		RETURNING id`, branch, seats)
 	if err != nil {
 		return nil, fmt.Errorf("add seats: %w", err)
 	}

@@ -11,10 +11,11 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// settleTime is how long the system has, once all faults are healed, to do everything that is due.
+// settleTime bounds the time from the end of the last fault until everything that is due is done.
 const settleTime = 15 * time.Second
 
-// settle waits until nothing is due and nobody waits for a free seat, and returns how long that took.
+// settle waits until nothing is due, and no free seat has a fitting waitlist entry. It returns how
+// long that took.
 func (s *system) settle(ctx context.Context) (took time.Duration, left []string, err error) {
 	began := time.Now()
 	ticker := time.NewTicker(100 * time.Millisecond)
@@ -33,46 +34,53 @@ func (s *system) settle(ctx context.Context) (took time.Duration, left []string,
 	}
 }
 
-// transition is a row of the log of what happened to reservations.
+// transition identifies an event of the change log.
 type transition struct {
 	reservation int64
 	kind        string
 }
 
-// written is what the database has, to hold what the clients saw against.
+// dbState has the rows of the database against which the history is checked.
 type dbState struct {
 	byRequest   map[string]int64    // user/request
-	made        map[int64]time.Time // of each reservation, by the system's clock
+	made        map[int64]time.Time // creation of each reservation, by the system's clock
 	user        map[int64]int64
 	happened    map[transition]bool
 	extended    map[string]bool // reservation/end
 	entries     map[int64]entry
 	joined      map[string]int64        // user/request
-	kinds       map[string]int          // how often each transition happened
-	overlaps    []string                // of two who had one seat at once, at any time
+	kinds       map[string]int          // number of transitions of each kind
+	overlaps    []string                // reservations that took a seat at the same time, at any time in the change log
 	userWindows map[int64][]*userWindow // of each user
 }
 
-// stay is a window that a user had, and from when until when, by the system's clock: until is zero if they still have it.
+// userWindow is a window that a user had, from acquired until abandoned by the system's clock.
+// abandoned is zero if the user still has it.
 type userWindow struct {
 	reservation         int64
 	start, end          time.Time
 	acquired, abandoned time.Time
 }
 
-// entry is one of a waitlist.
+// entry is a waitlist entry.
 type entry struct {
 	user   int64
 	status string
 }
 
 func requestKey(user int64, request string) string { return fmt.Sprintf("%d/%s", user, request) }
+
 func extensionKey(reservation int64, end time.Time) string {
 	return fmt.Sprintf("%d/%d", reservation, end.UnixMicro())
 }
 
+// readState reads the state of the database.
 func (s *system) readState(ctx context.Context) (w dbState, err error) {
-	w = dbState{byRequest: map[string]int64{}, made: map[int64]time.Time{}, user: map[int64]int64{}, happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]entry{}, joined: map[string]int64{}, kinds: map[string]int{}, userWindows: map[int64][]*userWindow{}}
+	w = dbState{
+		byRequest: map[string]int64{}, made: map[int64]time.Time{}, user: map[int64]int64{},
+		happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]entry{},
+		joined: map[string]int64{}, kinds: map[string]int{}, userWindows: map[int64][]*userWindow{},
+	}
 	rows, err := s.db.Query(ctx, `SELECT id, user_id, COALESCE(request_id, ''), created_at FROM reservations`)
 	if err != nil {
 		return w, err
@@ -89,7 +97,7 @@ func (s *system) readState(ctx context.Context) (w dbState, err error) {
 	}); err != nil {
 		return w, err
 	}
-	// The events of one seat are written under its lock, so their ids are in the order in which they happened to it.
+	// The events of one seat are written under its lock, so their ids are in the order of its transitions.
 	if rows, err = s.db.Query(ctx, `
 		SELECT reservation_id, kind, lower(during), upper(during), seat_id, status IN ('HELD', 'CONFIRMED', 'CHECKED_IN'),
 			user_id, status IN ('CONFIRMED', 'CHECKED_IN'), at
@@ -120,14 +128,16 @@ func (s *system) readState(ctx context.Context) (w dbState, err error) {
 			return nil
 		}
 		if !on[seat].free(start.UnixMicro(), end.UnixMicro(), id) {
-			w.overlaps = append(w.overlaps, fmt.Sprintf("seat %d was taken when reservation %d was %s", seat, id, kind))
+			w.overlaps = append(w.overlaps,
+				fmt.Sprintf("seat %d was taken when reservation %d was %s", seat, id, kind))
 		}
 		on[seat] = on[seat].with(takenWindow{id, start.UnixMicro(), end.UnixMicro()})
 		return nil
 	}); err != nil {
 		return w, err
 	}
-	if rows, err = s.db.Query(ctx, `SELECT id, user_id, status, COALESCE(request_id, '') FROM waitlist_entries`); err != nil {
+	rows, err = s.db.Query(ctx, `SELECT id, user_id, status, COALESCE(request_id, '') FROM waitlist_entries`)
+	if err != nil {
 		return w, err
 	}
 	_, err = pgx.ForEachRow(rows, []any{&id, &user, &kind, &request}, func() error {
@@ -138,8 +148,8 @@ func (s *system) readState(ctx context.Context) (w dbState, err error) {
 	return w, err
 }
 
-// wasBusy reports whether the user of a booking or an extension may have had another window in the way, from one time of the system's clock to
-// another.
+// wasBusy reports whether the user of a booking or an extension may have had an overlapping window
+// at some time from from until until, by the system's clock.
 func (w dbState) wasBusy(o *op, from, until time.Time) bool {
 	return slices.ContainsFunc(w.userWindows[o.User], func(s *userWindow) bool {
 		return s.reservation != o.Reservation && s.start.Before(o.End) && o.Start.Before(s.end) &&
@@ -147,7 +157,7 @@ func (w dbState) wasBusy(o *op, from, until time.Time) bool {
 	})
 }
 
-// has reports whether an act was done. Of a booking or a joining, its request says which it was.
+// has reports whether an operation was done.
 func (w dbState) has(o *op) bool {
 	happened := func(kind string) bool { return w.happened[transition{o.Reservation, kind}] }
 	switch o.Kind {
@@ -172,7 +182,7 @@ func (w dbState) has(o *op) bool {
 	return true
 }
 
-// requested returns what a request made, 0 if nothing.
+// requested returns the id that a request made, 0 if none.
 func (w dbState) requested(o *op) int64 {
 	if o.Kind == join {
 		return w.joined[requestKey(o.User, o.RequestID)]
@@ -180,16 +190,17 @@ func (w dbState) requested(o *op) int64 {
 	return w.byRequest[requestKey(o.User, o.RequestID)]
 }
 
-// kept returns what is missing of what was acknowledged.
+// kept returns "" if the database has an acknowledged operation, and otherwise describes it.
 func (w dbState) kept(o *op) string {
 	if w.has(o) && (o.RequestID == "" || w.requested(o) == o.Reservation) {
 		return ""
 	}
-	return fmt.Sprintf("%s of reservation %d by user %d was acknowledged at %s, and is not there", o.Kind, o.Reservation, o.User, o.Return)
+	return fmt.Sprintf("%s of reservation %d by user %d was acknowledged at %s, and the database does not have it",
+		o.Kind, o.Reservation, o.User, o.Return)
 }
 
-// resolve finds out what became of an act of which some try had no answer, and reports whether it was done in the end. It may have been done
-// later than its last try came back.
+// resolve reports whether an operation with an unanswered try was done. It may have been done after
+// the last try returned. For a request with an id, resolve sets the reservation.
 func (w dbState) resolve(o *op) (was bool) {
 	if o.RequestID != "" {
 		o.Reservation = w.requested(o)
@@ -197,13 +208,13 @@ func (w dbState) resolve(o *op) (was bool) {
 	return w.has(o)
 }
 
-// denied reports whether a booking that was made was refused to its own last try, which began later: it is made under its user's lock, for which
-// that try waited.
+// denied reports whether the last try of a booking was refused although an earlier try had made the
+// reservation. A booking is made under the lock of its user, for which the last try waited.
 func (w dbState) denied(o *op, lastCall time.Time) bool {
 	return o.Kind == book && !o.Unknown && o.Reason != "OVERLOADED" && w.made[o.Reservation].Before(lastCall)
 }
 
-// verify checks the history against what is written, and what is written against the rules.
+// verify checks the history against the database, and the database against the invariants.
 func (r *result) verify(ctx context.Context, s *system, h *history, speed int) error {
 	settled, left, err := s.settle(ctx)
 	if err != nil {
@@ -211,7 +222,7 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 	}
 	r.settled = settled
 	for _, l := range left {
-		r.found.add(checkLiveness, "not done %s after the faults ended: %s", settleTime, l)
+		r.found.add(checkLiveness, "not done %s after the last fault: %s", settleTime, l)
 	}
 	broken, err := storetest.Violations(ctx, s.Postgres.AdminURL(), speed)
 	if err != nil {
@@ -248,16 +259,20 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 				r.conflicts++
 			case o.Reason == "USER_BUSY" && plans[o.Seat]:
 				r.busy++
-				// What was cancelled may have been in the way until that was committed.
-				if !w.wasBusy(&o, r.clock.At(h.began.Add(o.Call-statementTime)), r.clock.At(h.began.Add(o.Return+clockMargin))) {
-					r.found.add(checkAnswers, "%s of seat %d from %s to %s at %s was refused, as user %d was busy, who was not", o.Kind, o.Seat, o.Start, o.End, o.Call, o.User)
+				// A cancelled window may have conflicted until the cancel was committed.
+				from := r.clock.At(h.began.Add(o.Call - statementTime))
+				if !w.wasBusy(&o, from, r.clock.At(h.began.Add(o.Return+clockMargin))) {
+					r.found.add(checkAnswers,
+						"%s of seat %d from %s to %s at %s was refused because user %d was busy, but the user was not",
+						o.Kind, o.Seat, o.Start, o.End, o.Call, o.User)
 				}
 			}
 			if (o.Unknown || o.Unsure) && !o.done() && o.Kind != read {
 				if w.resolve(&o) {
 					r.resolvedDone++
 					if w.denied(&o, r.clock.At(h.began.Add(o.LastCall-clockMargin))) {
-						r.found.add(checkAnswers, "request %s of user %d made reservation %d, and was then refused at %s: %s", o.RequestID, o.User, o.Reservation, o.LastCall, o.Reason)
+						r.found.add(checkAnswers, "request %s of user %d made reservation %d and was then refused at %s: %s",
+							o.RequestID, o.User, o.Reservation, o.LastCall, o.Reason)
 					}
 					o.Unknown, o.Reason, o.Return = false, "", o.Return+longestCall
 				} else {
@@ -269,10 +284,10 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 				r.judgedReads++
 			}
 			if o.Kind == read && o.AsOf < o.Call {
-				// As of what the replica last knew, and it says so: legal while Postgres is out of its reach.
+				// A replica that cannot reach Postgres may answer from memory, with the as_of of its last refresh.
 				r.oldReads++
 				if o.Call-o.AsOf > clockMargin && !outage {
-					r.found.add(checkReads, "a read at %s was as of %s, when every replica could reach Postgres", o.Call, o.AsOf)
+					r.found.add(checkReads, "a read at %s was as of %s, while every replica could reach Postgres", o.Call, o.AsOf)
 				}
 				o.Call = max(0, o.AsOf-clockMargin)
 			}
@@ -284,7 +299,7 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 	r.checkConflicts()
 	r.checkEdits(h, s.operator.reads)
 	r.reads += int64(len(s.operator.reads))
-	r.badRows, r.edits = s.operator.summary(), s.operator.edits
+	r.badRows, r.edits = s.operator.badRowSummary(), s.operator.edits
 	r.linear = checkLinear(model)
 	for _, b := range r.linear.broken {
 		r.found.add(checkLinearity, "%s", b)
@@ -295,11 +310,13 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 	return nil
 }
 
-// longestCall is for how long something that a client has given up may still be done: stopped processes and held up connections included.
+// longestCall bounds the time from the return of a client's last try until its operation may still
+// be done, with stopped processes and blocked connections.
 const longestCall = 20 * time.Second
 
-// statementTime is for how long the server lets a statement go on.
+// statementTime is the timeout of a statement in the server.
 const statementTime = 5 * time.Second
 
-// clockMargin is how exactly the database's clock can be told against ours.
+// clockMargin is the error of a conversion between the clock of the database and the clock of this
+// process.
 const clockMargin = 2 * time.Millisecond

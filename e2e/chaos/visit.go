@@ -10,20 +10,21 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// visit is where a client stands who comes and goes.
+// visit is the current state of a client in the visits branch.
 type visit struct {
 	reservation int64 // 0: none
 	seat        int64
 	end         time.Time
 	checkedIn   bool
-	comesAt     time.Time // no check-in before this
-	waiting     bool      // on a waitlist, maybe
+	comesAt     time.Time // the client does not check in before
+	waiting     bool      // the client may be on a waitlist
 }
 
-// grace is how long check-in is open, from the booking on: the default.
+// checkInTime is the default time from a booking that starts now to its check-in deadline.
 const checkInTime = 15 * time.Minute
 
-// visitOnce takes one step of a visit, as people do: some forget to check in, some to check out, some to claim what they waited for.
+// visitOnce makes one step of a visit. Some clients forget to check in, to check out, or to claim
+// an offer.
 func (l *load) visitOnce(ctx context.Context, c *client) {
 	v := &c.visit
 	now := c.system.clock.At(time.Now())
@@ -35,8 +36,8 @@ func (l *load) visitOnce(ctx context.Context, c *client) {
 	case v.reservation == 0 && v.waiting:
 		l.checkWaitlist(ctx, c)
 	case v.reservation == 0:
-		l.arrive(ctx, c, now)
-	case n < 20, now.Before(v.comesAt): // they do something else
+		l.startVisit(ctx, c, now)
+	case n < 20, now.Before(v.comesAt): // the client waits
 	case !v.checkedIn && n < 75:
 		l.step(ctx, c, checkIn, func(ctx context.Context, api *e2e.Client, o *op) error {
 			_, err := api.Reservations.CheckIn(ctx, &dlsmsv1.CheckInRequest{ReservationId: o.Reservation})
@@ -44,7 +45,7 @@ func (l *load) visitOnce(ctx context.Context, c *client) {
 		})
 	case !v.checkedIn && n < 85:
 		l.step(ctx, c, cancel, cancelCall)
-	case v.checkedIn && n < 88: // they stay
+	case v.checkedIn && n < 88: // the client stays
 	case v.checkedIn && n < 91:
 		l.step(ctx, c, extend, extendCall)
 	case v.checkedIn && n < 98:
@@ -52,23 +53,25 @@ func (l *load) visitOnce(ctx context.Context, c *client) {
 			_, err := api.Reservations.CheckOut(ctx, &dlsmsv1.CheckOutRequest{ReservationId: o.Reservation})
 			return err
 		})
-	default: // they leave without a word
+	default: // the client leaves and does not check out
 		*v = visit{}
 	}
 }
 
-// arrive books a seat from now on, or joins the waitlist for it.
-func (l *load) arrive(ctx context.Context, c *client, now time.Time) {
+// startVisit books a seat from now on, or joins the waitlist for it.
+func (l *load) startVisit(ctx context.Context, c *client, now time.Time) {
 	o := op{Kind: book, Seat: l.visits[c.rng.IntN(len(l.visits))], RequestID: c.requestID()}
 	o.End = now.Add(time.Duration(16+c.rng.IntN(25)) * time.Minute).Truncate(time.Microsecond)
 	o, done := c.attempt(ctx, o, func(ctx context.Context, api *e2e.Client, o *op) error {
-		resp, err := api.Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{SeatId: o.Seat, EndTime: timestamppb.New(o.End), RequestId: o.RequestID})
+		resp, err := api.Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{
+			SeatId: o.Seat, EndTime: timestamppb.New(o.End), RequestId: o.RequestID,
+		})
 		o.Reservation = resp.GetReservation().GetId()
 		return err
 	})
 	if done {
 		c.visit = visit{reservation: o.Reservation, seat: o.Seat, end: o.End}
-		if c.rng.IntN(4) == 0 { // just when check-in closes, so that the worker and they are in each other's way
+		if c.rng.IntN(4) == 0 { // close to the deadline, so that the check-in races with the no-show
 			c.visit.comesAt = now.Add(checkInTime + time.Duration(c.rng.IntN(20)-10)*time.Second)
 		}
 		l.latest.Store(&owned{o.Reservation, o.User})
@@ -77,7 +80,10 @@ func (l *load) arrive(ctx context.Context, c *client, now time.Time) {
 	if o.Reason != "SEAT_TAKEN" || c.rng.IntN(3) == 0 {
 		return
 	}
-	o = op{Kind: join, Seat: o.Seat, RequestID: c.requestID(), Start: now.Add(time.Minute).Truncate(time.Microsecond), End: o.End.Add(20 * time.Minute)}
+	o = op{
+		Kind: join, Seat: o.Seat, RequestID: c.requestID(),
+		Start: now.Add(time.Minute).Truncate(time.Microsecond), End: o.End.Add(20 * time.Minute),
+	}
 	_, done = c.attempt(ctx, o, func(ctx context.Context, api *e2e.Client, o *op) error {
 		resp, err := api.Notify.JoinWaitlist(ctx, &dlsmsv1.JoinWaitlistRequest{
 			SeatId: o.Seat, StartTime: timestamppb.New(o.Start), EndTime: timestamppb.New(o.End), RequestId: o.RequestID,
@@ -88,7 +94,7 @@ func (l *load) arrive(ctx context.Context, c *client, now time.Time) {
 	c.visit.waiting = done
 }
 
-// checkWaitlist looks whether there is an offer, and takes it, declines it, or lets it run out.
+// checkWaitlist asks whether there is an offer, and claims it, declines it, or lets it expire.
 func (l *load) checkWaitlist(ctx context.Context, c *client) {
 	tryCtx, end := context.WithTimeout(ctx, tryTimeout)
 	defer end()
@@ -100,10 +106,10 @@ func (l *load) checkWaitlist(ctx context.Context, c *client) {
 	for _, e := range resp.GetEntries() {
 		o := op{Reservation: e.GetId(), Seat: e.GetSeat().GetId(), End: e.GetEndTime().AsTime()}
 		n := c.rng.IntN(100)
-		if e.GetStatus() != dlsmsv1.WaitlistStatus_WAITLIST_STATUS_WAITING && e.GetStatus() != dlsmsv1.WaitlistStatus_WAITLIST_STATUS_OFFERED {
+		offered := e.GetStatus() == dlsmsv1.WaitlistStatus_WAITLIST_STATUS_OFFERED
+		if !offered && e.GetStatus() != dlsmsv1.WaitlistStatus_WAITLIST_STATUS_WAITING {
 			continue
 		}
-		offered := e.GetStatus() == dlsmsv1.WaitlistStatus_WAITLIST_STATUS_OFFERED
 		switch {
 		case offered && n < 70:
 			var reservation int64
@@ -129,18 +135,18 @@ func (l *load) checkWaitlist(ctx context.Context, c *client) {
 	}
 }
 
-// step does something with the reservation of the visit.
-func (l *load) step(ctx context.Context, c *client, what opKind, call func(context.Context, *e2e.Client, *op) error) {
+// step makes one operation on the reservation of the visit.
+func (l *load) step(ctx context.Context, c *client, kind opKind, call func(context.Context, *e2e.Client, *op) error) {
 	v := &c.visit
-	o := op{Kind: what, Reservation: v.reservation, Seat: v.seat, End: v.end}
-	if what == extend {
+	o := op{Kind: kind, Reservation: v.reservation, Seat: v.seat, End: v.end}
+	if kind == extend {
 		o.End = v.end.Add(15 * time.Minute)
 	}
 	o, done := c.attempt(ctx, o, call)
 	switch {
-	case done && what == checkIn:
+	case done && kind == checkIn:
 		v.checkedIn = true
-	case done && what == extend:
+	case done && kind == extend:
 		v.end = o.End
 	case done, o.Unknown, o.Reason != "SEAT_TAKEN" && o.Reason != "OVERLOADED":
 		*v = visit{waiting: v.waiting}
