@@ -35,7 +35,8 @@ var errorTriggers = map[string]func(c *errorCase) error{
 	"INVALID_FIELDS": func(c *errorCase) error { return c.a.tryToBook(0, window{}) },
 	"BRANCH_CLOSED": func(c *errorCase) error { // opens a branch for one minute, outside the window
 		c.s.exec(c.t, `INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
-			SELECT library_id, branch_id, extract(isodow FROM $2::timestamptz - interval '2 days')::int, '0:00', '0:01' FROM seats WHERE id = $1`, c.seat, c.w.start)
+			SELECT library_id, branch_id, extract(isodow FROM $2::timestamptz - interval '2 days')::int, '0:00', '0:01'
+			FROM seats WHERE id = $1`, c.seat, c.w.start)
 		return c.a.tryToBook(c.seat, c.w)
 	},
 	"WINDOW_NOT_ALLOWED": func(c *errorCase) error {
@@ -251,27 +252,70 @@ func TestInvalidFieldsListsEveryField(t *testing.T) {
 		req    proto.Message
 		fields []string
 	}{
-		{dlsmsv1.AuthService_Register_FullMethodName, &dlsmsv1.RegisterRequest{}, []string{"student_id", "name", "email", "password"}},
-		{dlsmsv1.AuthService_Register_FullMethodName, &dlsmsv1.RegisterRequest{StudentId: "a b", Name: "\x01", Email: "nowhere", Password: long}, []string{"student_id", "name", "email", "password"}},
-		{dlsmsv1.AuthService_Login_FullMethodName, &dlsmsv1.LoginRequest{StudentId: "é", Password: "short"}, []string{"student_id", "password"}},
+		{
+			dlsmsv1.AuthService_Register_FullMethodName, &dlsmsv1.RegisterRequest{},
+			[]string{"student_id", "name", "email", "password"},
+		},
+		{
+			dlsmsv1.AuthService_Register_FullMethodName,
+			&dlsmsv1.RegisterRequest{StudentId: "a b", Name: "\x01", Email: "nowhere", Password: long},
+			[]string{"student_id", "name", "email", "password"},
+		},
+		{
+			dlsmsv1.AuthService_Login_FullMethodName, &dlsmsv1.LoginRequest{StudentId: "é", Password: "short"},
+			[]string{"student_id", "password"},
+		},
 		{dlsmsv1.AuthService_VerifyToken_FullMethodName, &dlsmsv1.VerifyTokenRequest{}, []string{"token"}},
-		{dlsmsv1.AuthService_ChangePassword_FullMethodName, &dlsmsv1.ChangePasswordRequest{NewPassword: "seven 7"}, []string{"current_password", "new_password"}},
+		{
+			dlsmsv1.AuthService_ChangePassword_FullMethodName, &dlsmsv1.ChangePasswordRequest{NewPassword: "seven 7"},
+			[]string{"current_password", "new_password"},
+		},
 		{dlsmsv1.SeatService_GetSeats_FullMethodName, &dlsmsv1.GetSeatsRequest{
 			Branch: long, Area: long, Amenities: []dlsmsv1.Amenity{1, 0, 99}, StartTime: year, PageSize: -1, PageToken: "?",
 		}, []string{"branch", "area", "amenities[1]", "amenities[2]", "end_time", "start_time", "page_size", "page_token"}},
-		{dlsmsv1.SeatService_GetSeat_FullMethodName, &dlsmsv1.GetSeatRequest{SeatId: -1, EndTime: year}, []string{"seat_id", "start_time", "end_time"}},
-		{dlsmsv1.SeatService_WatchSeats_FullMethodName, &dlsmsv1.WatchSeatsRequest{Amenities: []dlsmsv1.Amenity{-1}, EndTime: year}, []string{"amenities[0]", "start_time", "end_time"}},
-		{dlsmsv1.ReservationService_CreateReservation_FullMethodName, &dlsmsv1.CreateReservationRequest{StartTime: year, RequestId: long}, []string{"seat_id", "request_id", "start_time", "end_time"}},
-		{dlsmsv1.ReservationService_GetReservation_FullMethodName, &dlsmsv1.GetReservationRequest{}, []string{"reservation_id"}},
-		{dlsmsv1.ReservationService_GetReservations_FullMethodName, &dlsmsv1.GetReservationsRequest{View: 9, PageSize: 501, PageToken: "?"}, []string{"view", "page_size", "page_token"}},
-		{dlsmsv1.ReservationService_CancelReservation_FullMethodName, &dlsmsv1.CancelReservationRequest{ReservationId: -5}, []string{"reservation_id"}},
+		{
+			dlsmsv1.SeatService_GetSeat_FullMethodName, &dlsmsv1.GetSeatRequest{SeatId: -1, EndTime: year},
+			[]string{"seat_id", "start_time", "end_time"},
+		},
+		{
+			dlsmsv1.SeatService_WatchSeats_FullMethodName,
+			&dlsmsv1.WatchSeatsRequest{Amenities: []dlsmsv1.Amenity{-1}, EndTime: year},
+			[]string{"amenities[0]", "start_time", "end_time"},
+		},
+		{
+			dlsmsv1.ReservationService_CreateReservation_FullMethodName,
+			&dlsmsv1.CreateReservationRequest{StartTime: year, RequestId: long},
+			[]string{"seat_id", "request_id", "start_time", "end_time"},
+		},
+		{
+			dlsmsv1.ReservationService_GetReservation_FullMethodName, &dlsmsv1.GetReservationRequest{},
+			[]string{"reservation_id"},
+		},
+		{
+			dlsmsv1.ReservationService_GetReservations_FullMethodName,
+			&dlsmsv1.GetReservationsRequest{View: 9, PageSize: 501, PageToken: "?"},
+			[]string{"view", "page_size", "page_token"},
+		},
+		{
+			dlsmsv1.ReservationService_CancelReservation_FullMethodName, &dlsmsv1.CancelReservationRequest{ReservationId: -5},
+			[]string{"reservation_id"},
+		},
 		{dlsmsv1.ReservationService_CheckIn_FullMethodName, &dlsmsv1.CheckInRequest{}, []string{"reservation_id"}},
 		{dlsmsv1.ReservationService_CheckOut_FullMethodName, &dlsmsv1.CheckOutRequest{}, []string{"reservation_id"}},
-		{dlsmsv1.ReservationService_ExtendReservation_FullMethodName, &dlsmsv1.ExtendReservationRequest{}, []string{"reservation_id", "end_time"}},
-		{dlsmsv1.NotifyService_JoinWaitlist_FullMethodName, &dlsmsv1.JoinWaitlistRequest{RequestId: "a\x00b"}, []string{"seat_id", "request_id", "start_time", "end_time"}},
+		{
+			dlsmsv1.ReservationService_ExtendReservation_FullMethodName, &dlsmsv1.ExtendReservationRequest{},
+			[]string{"reservation_id", "end_time"},
+		},
+		{
+			dlsmsv1.NotifyService_JoinWaitlist_FullMethodName, &dlsmsv1.JoinWaitlistRequest{RequestId: "a\x00b"},
+			[]string{"seat_id", "request_id", "start_time", "end_time"},
+		},
 		{dlsmsv1.NotifyService_LeaveWaitlist_FullMethodName, &dlsmsv1.LeaveWaitlistRequest{}, []string{"entry_id"}},
 		{dlsmsv1.NotifyService_ClaimOffer_FullMethodName, &dlsmsv1.ClaimOfferRequest{}, []string{"entry_id"}},
-		{dlsmsv1.NotifyService_GetNotifications_FullMethodName, &dlsmsv1.GetNotificationsRequest{AfterId: -1, PageSize: -1}, []string{"after_id", "page_size"}},
+		{
+			dlsmsv1.NotifyService_GetNotifications_FullMethodName, &dlsmsv1.GetNotificationsRequest{AfterId: -1, PageSize: -1},
+			[]string{"after_id", "page_size"},
+		},
 		{dlsmsv1.NotifyService_Subscribe_FullMethodName, &dlsmsv1.SubscribeRequest{AfterId: -1}, []string{"after_id"}},
 	} {
 		_, err := invoke(t, u.Conn(), call.method, methods(t)[call.method], call.req)

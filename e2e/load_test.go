@@ -17,56 +17,59 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// load is what goes on while something is done to a system: clients that book and cancel, look, log in, watch, and read their mail. Each
-// notes what it does and what went wrong, and what is known at the end is compared with what it saw.
+// load is a set of clients that use a system while a test breaks parts of it: they book and cancel,
+// read, log in, watch and receive notifications. Each records its errors. At the end the messages
+// of each stream are compared with the data of the system.
 type load struct {
 	t   *testing.T
 	s   *system
-	ctx context.Context // of the clients; the streams go on for a while after them
+	ctx context.Context // of the clients; the streams end later
 
-	clients  sync.WaitGroup
-	inboxes  []*reopening[dlsmsv1.SubscribeResponse]
-	screens  []*reopening[dlsmsv1.WatchSeatsResponse]
-	branch   branch
-	calls    atomic.Int64 // that succeeded
-	retries  atomic.Int64 // calls that had to be made twice
-	reopened atomic.Int64 // streams that ended with UNAVAILABLE and were opened again
+	clients       sync.WaitGroup
+	subscriptions []*reopeningStream[dlsmsv1.SubscribeResponse]
+	watches       []*reopeningStream[dlsmsv1.WatchSeatsResponse]
+	branch        branch
+	calls         atomic.Int64 // successful calls
+	retries       atomic.Int64 // calls that were repeated
+	reopened      atomic.Int64 // streams that ended with UNAVAILABLE and were opened again
 
 	mu     sync.Mutex
 	faults []string
 }
 
-// pace is how often each client does something: together they keep the system busy, and leave it room to breathe.
-const pace = 40 * time.Millisecond
+// callInterval is the interval of each client's actions. Together the clients keep the system busy
+// without overloading it.
+const callInterval = 40 * time.Millisecond
 
-// retryAfter is how long a client waits that was told UNAVAILABLE, as in the service config of the README.
-const retryAfter = 100 * time.Millisecond
+// retryDelay is the time that a client waits after UNAVAILABLE, as in the service config of the
+// README.
+const retryDelay = 100 * time.Millisecond
 
-// startLoad sets the clients going. They stop at end, which reports what went wrong.
+// startLoad starts the clients. They stop when end is called, which reports their errors.
 func startLoad(t *testing.T, s *system) (l *load, end func()) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	streams, stopStreams := context.WithCancel(t.Context())
-	const bookers, readers, visitors = 3, 2, 4
-	l = &load{t: t, s: s, ctx: ctx, branch: s.branch(t, bookers+visitors)}
+	const bookingClients, readClients, visitors = 3, 2, 4
+	l = &load{t: t, s: s, ctx: ctx, branch: s.branch(t, bookingClients+visitors)}
 	var open sync.WaitGroup
 	t.Cleanup(func() { stop(); stopStreams(); l.clients.Wait(); open.Wait() })
 
-	users := s.users(t, bookers+visitors)
-	for i, u := range users[:bookers] {
+	users := s.users(t, bookingClients+visitors)
+	for i, u := range users[:bookingClients] {
 		l.client(func(round int) error { return l.bookAndCancel(u, l.branch.seats[i], round) })
 	}
-	for i, u := range users[bookers:] {
-		l.client(func(round int) error { return l.visit(u, l.branch.seats[bookers+i], round) })
-		mail := l.mail(u)
-		l.inboxes = append(l.inboxes, mail)
-		open.Go(func() { mail.run(streams) })
-		screen := l.screen(u)
-		l.screens = append(l.screens, screen)
-		open.Go(func() { screen.run(streams) })
+	for i, u := range users[bookingClients:] {
+		l.client(func(round int) error { return l.visit(u, l.branch.seats[bookingClients+i], round) })
+		subscription := l.subscription(u)
+		l.subscriptions = append(l.subscriptions, subscription)
+		open.Go(func() { subscription.run(streams) })
+		watch := l.watch(u)
+		l.watches = append(l.watches, watch)
+		open.Go(func() { watch.run(streams) })
 	}
-	for range readers {
-		l.client(func(int) error { return l.look(s.anonymous()) })
+	for range readClients {
+		l.client(func(int) error { return l.browse(s.anonymous()) })
 	}
 	l.client(func(int) error {
 		return l.try(func() error {
@@ -78,39 +81,39 @@ func startLoad(t *testing.T, s *system) (l *load, end func()) {
 		t.Helper()
 		stop()
 		l.clients.Wait()
-		l.compare(users[bookers:])
+		l.compareStreams(users[bookingClients:])
 		stopStreams()
 		open.Wait()
 		l.report()
 	}
 }
 
-// compare waits until the streams have brought what there is, neither less nor more. A call that was under way at the end may still do
-// something, so what exists is asked for again and again.
-func (l *load) compare(users []*e2e.Client) {
+// compareStreams waits until the streams have delivered exactly the current data. A call that was
+// in flight at the end may still take effect, so the data is read repeatedly.
+func (l *load) compareStreams(users []*e2e.Client) {
 	l.t.Helper()
 	for i, u := range users {
-		var there, came []int64
+		var want, got []int64
 		var err error
 		if !happens(func() bool {
-			there, err = allMail(l.t.Context(), u)
-			came = notificationIDs(l.inboxes[i].got())
-			return err == nil && slices.Equal(came, there)
+			want, err = allNotificationIDs(l.t.Context(), u)
+			got = notificationIDs(l.subscriptions[i].got())
+			return err == nil && slices.Equal(got, want)
 		}) {
-			l.t.Errorf("of the notifications %v, %v came (%v)", there, came, err)
+			l.t.Errorf("of the notifications %v, %v came (%v)", want, got, err)
 		}
 	}
-	for _, screen := range l.screens {
-		var there *dlsmsv1.GetSeatsResponse
+	for _, watch := range l.watches {
+		var want *dlsmsv1.GetSeatsResponse
 		var shown map[int64]*dlsmsv1.Seat
 		var err error
 		if !happens(func() bool {
-			there, err = l.s.anonymous().Seats.GetSeats(l.t.Context(), &dlsmsv1.GetSeatsRequest{Branch: l.branch.code})
-			shown = e2e.LatestSeats(screen.current())
-			return err == nil && len(shown) == len(there.GetSeats()) &&
-				!slices.ContainsFunc(there.GetSeats(), func(s *dlsmsv1.Seat) bool { return !proto.Equal(s, shown[s.GetId()]) })
+			want, err = l.s.anonymous().Seats.GetSeats(l.t.Context(), &dlsmsv1.GetSeatsRequest{Branch: l.branch.code})
+			shown = e2e.LatestSeats(watch.current())
+			return err == nil && len(shown) == len(want.GetSeats()) &&
+				!slices.ContainsFunc(want.GetSeats(), func(s *dlsmsv1.Seat) bool { return !proto.Equal(s, shown[s.GetId()]) })
 		}) {
-			l.t.Errorf("a screen shows %v, the seats are %v (%v)", shown, there.GetSeats(), err)
+			l.t.Errorf("a watch shows %v, the seats are %v (%v)", shown, want.GetSeats(), err)
 		}
 	}
 }
@@ -122,20 +125,20 @@ func (l *load) report() {
 	for _, f := range l.faults[:min(len(l.faults), 20)] {
 		l.t.Error(f)
 	}
-	l.t.Logf("%d calls, of which %d had to be made twice; %d notifications; %d streams were opened again; %d faults",
-		l.calls.Load(), l.retries.Load(), l.mailCount(), l.reopened.Load(), len(l.faults))
+	l.t.Logf("%d calls, %d of them repeated; %d notifications; %d streams were opened again; %d faults",
+		l.calls.Load(), l.retries.Load(), l.notificationCount(), l.reopened.Load(), len(l.faults))
 }
 
-// client does something again and again, until the load ends.
+// client repeats an action until the load ends.
 func (l *load) client(do func(round int) error) {
 	l.clients.Go(func() {
-		beat := time.NewTicker(pace)
-		defer beat.Stop()
+		ticker := time.NewTicker(callInterval)
+		defer ticker.Stop()
 		for round := 0; ; round++ {
 			select {
 			case <-l.ctx.Done():
 				return
-			case <-beat.C:
+			case <-ticker.C:
 			}
 			if err := do(round); err != nil && l.ctx.Err() == nil {
 				l.fault("round %d: %v", round, err)
@@ -150,15 +153,15 @@ func (l *load) fault(format string, args ...any) {
 	l.faults = append(l.faults, fmt.Sprintf("%s: ", time.Now().Format(time.StampMilli))+fmt.Sprintf(format, args...))
 }
 
-// try makes a call, and once more if it gets UNAVAILABLE: no client should have to do more.
+// try makes a call, and repeats it once after UNAVAILABLE: no client should have to do more.
 func (l *load) try(call func() error) error {
 	err := call()
 	if e2e.RefusalOf(err).Code == codes.Unavailable {
 		l.retries.Add(1)
-		again := time.NewTimer(retryAfter)
-		defer again.Stop()
+		timer := time.NewTimer(retryDelay)
+		defer timer.Stop()
 		select {
-		case <-again.C:
+		case <-timer.C:
 			err = call()
 		case <-l.ctx.Done():
 		}
@@ -169,14 +172,19 @@ func (l *load) try(call func() error) error {
 	return err
 }
 
-// progress waits until the load has gone on by so many calls and notifications.
-func (l *load) progress(calls, mails int64) {
+// progress waits until the load has made this many more calls and received this many more
+// notifications.
+func (l *load) progress(calls, notifications int64) {
 	l.t.Helper()
-	calls, mails = calls+l.calls.Load(), mails+l.mailCount()
-	eventually(l.t, "the load goes on", func() bool { return l.calls.Load() >= calls && l.mailCount() >= mails })
+	calls, notifications = calls+l.calls.Load(), notifications+l.notificationCount()
+	eventually(
+		l.t, "the load makes progress",
+		func() bool { return l.calls.Load() >= calls && l.notificationCount() >= notifications },
+	)
 }
 
-// bookAndCancel books a seat for later and cancels, and each time looks whether everybody sees it.
+// bookAndCancel books a seat for tomorrow and cancels, and checks after each call that a read on
+// any replica shows it.
 func (l *load) bookAndCancel(u *e2e.Client, seat int64, round int) error {
 	w := tomorrow(0, 1)
 	req := w.booking(seat)
@@ -193,7 +201,9 @@ func (l *load) bookAndCancel(u *e2e.Client, seat int64, round int) error {
 		return err
 	}
 	err = l.try(func() error {
-		_, err := u.Reservations.CancelReservation(l.ctx, &dlsmsv1.CancelReservationRequest{ReservationId: booked.GetReservation().GetId()})
+		_, err := u.Reservations.CancelReservation(
+			l.ctx, &dlsmsv1.CancelReservationRequest{ReservationId: booked.GetReservation().GetId()},
+		)
 		return err
 	})
 	if err != nil {
@@ -217,10 +227,12 @@ func (l *load) sees(w window, seat int64, free bool) error {
 	})
 }
 
-// visit books a seat from now on, sits down and leaves, which makes a notification.
+// visit books a seat from now on, checks in and checks out, which makes a notification.
 func (l *load) visit(u *e2e.Client, seat int64, round int) error {
 	req := &dlsmsv1.CreateReservationRequest{
-		SeatId: seat, EndTime: timestamppb.New(time.Now().Add(time.Hour)), RequestId: fmt.Sprintf("visit-%d-%d", u.User.GetId(), round),
+		SeatId:    seat,
+		EndTime:   timestamppb.New(time.Now().Add(time.Hour)),
+		RequestId: fmt.Sprintf("visit-%d-%d", u.User.GetId(), round),
 	}
 	var id int64
 	err := l.try(func() error {
@@ -248,8 +260,8 @@ func (l *load) visit(u *e2e.Client, seat int64, round int) error {
 	return nil
 }
 
-// look does what a screen does, and a user's page.
-func (l *load) look(c *e2e.Client) error {
+// browse makes the calls of a start page.
+func (l *load) browse(c *e2e.Client) error {
 	return l.try(func() error {
 		_, err := c.Seats.GetSeats(l.ctx, &dlsmsv1.GetSeatsRequest{AvailableOnly: true})
 		if err != nil {

@@ -189,7 +189,7 @@ func startHammer(t *testing.T, s *system, b branch) *hammer {
 	t.Cleanup(func() { stop(); h.all.Wait() })
 	for i, c := range h.clients {
 		h.all.Go(func() {
-			beat := time.NewTicker(pace)
+			beat := time.NewTicker(callInterval)
 			defer beat.Stop()
 			for round := 0; ctx.Err() == nil; round++ {
 				h.hit(ctx, c, b.seats[i], round)
@@ -222,7 +222,7 @@ func (h *hammer) hit(ctx context.Context, c *e2e.Client, seat int64, round int) 
 }
 
 func (h *hammer) until(ctx context.Context, call func() error) bool {
-	again := time.NewTicker(retryAfter)
+	again := time.NewTicker(retryDelay)
 	defer again.Stop()
 	for {
 		err := call()

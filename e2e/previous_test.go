@@ -15,12 +15,14 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// previousRelease is the last commit of the release before this one: its replicas run beside ours, on our schema, while
-// they are replaced one by one. Who releases sets it, and oldest_binary in the first migration after that.
+// previousRelease is the last commit of the previous release. During a rolling update, its replicas
+// run beside the new ones on the new schema. A release sets it, and oldest_binary in the first
+// migration after the release.
 const previousRelease = "8545fae40eba7966b4d81aa9f0ad8b9d768fee73"
 
-// buildPrevious builds the previous release from the history. Sources without their history, such as an archive, have
-// nothing to build it from: then the binary under test is used, which shows only that the test itself works.
+// buildPrevious builds the previous release from the history. A source tree without its history,
+// such as an archive, uses the binary under test instead, which only shows that the test itself
+// works.
 func buildPrevious(t *testing.T) (binary string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -31,12 +33,16 @@ func buildPrevious(t *testing.T) (binary string) {
 		if _, exists := os.Stat(filepath.Join("..", ".git")); exists == nil {
 			t.Fatalf("the history lacks %s: fetch all of it (%v)\n%s", previousRelease, err, out)
 		}
-		t.Log("there is no history to build the previous release from: this is the binary under test")
+		t.Log("no history to build the previous release from: using the binary under test")
 		return program("dlsms")
 	}
 	source := filepath.Join(dir, "source")
 	binary = filepath.Join(dir, "dlsms")
-	for _, args := range [][]string{{"mkdir", source}, {"tar", "-x", "-C", source, "-f", archive}, {"go", "build", "-buildvcs=false", "-o", binary, "."}} {
+	for _, args := range [][]string{
+		{"mkdir", source},
+		{"tar", "-x", "-C", source, "-f", archive},
+		{"go", "build", "-buildvcs=false", "-o", binary, "."},
+	} {
 		cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
 		if args[0] == "go" {
 			cmd.Dir, cmd.Env = source, append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
@@ -48,8 +54,8 @@ func buildPrevious(t *testing.T) (binary string) {
 	return binary
 }
 
-// TestPreviousReleaseOnThisSchema: replicas of the previous release go on under load while the database is migrated to the
-// schema of this one, and after it. Nothing fails that they did before: booking, cancelling, checking in and out, the
+// TestPreviousReleaseOnThisSchema checks that replicas of the previous release serve under load
+// while the database is migrated, and after that: booking, cancelling, check-in and check-out, the
 // waitlist, and the worker.
 func TestPreviousReleaseOnThisSchema(t *testing.T) {
 	t.Parallel()
@@ -63,12 +69,13 @@ func TestPreviousReleaseOnThisSchema(t *testing.T) {
 	if code := migrate.exit(); code != 0 {
 		t.Fatalf("migrate ended with %d", code)
 	}
-	if !strings.Contains(migrate.stdout.String(), "applied migrations") && !strings.Contains(migrate.stdout.String(), "up to date") {
+	if !strings.Contains(migrate.stdout.String(), "applied migrations") &&
+		!strings.Contains(migrate.stdout.String(), "up to date") {
 		t.Errorf("migrate says %q", migrate.stdout.String())
 	}
 	l.progress(60, 10)
 
-	// The waitlist, with an offer at once.
+	// A waitlist entry that gets an offer at once.
 	seats := s.branch(t, 2).seats
 	owner, waiter, absent := s.student(t), s.student(t), s.student(t)
 	w := tomorrow(0, 1)
@@ -77,15 +84,19 @@ func TestPreviousReleaseOnThisSchema(t *testing.T) {
 	entry := need(waiter, "waiting", joined, err).GetEntry()
 	owner.cancel(booked.GetId())
 	claimed, err := waiter.Notify.ClaimOffer(t.Context(), &dlsmsv1.ClaimOfferRequest{EntryId: entry.GetId()})
-	if r := need(waiter, "claiming", claimed, err).GetReservation(); r.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CONFIRMED {
+	if r := need(
+		waiter, "claiming", claimed, err,
+	).GetReservation(); r.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CONFIRMED {
 		t.Errorf("claimed: %v", r)
 	}
-	// The worker, which ends what nobody checks in to.
-	missed := absent.request(&dlsmsv1.CreateReservationRequest{SeatId: seats[1], EndTime: timestamppb.New(time.Now().Add(time.Hour))})
+	// The worker ends a reservation without a check-in.
+	missed := absent.request(
+		&dlsmsv1.CreateReservationRequest{SeatId: seats[1], EndTime: timestamppb.New(time.Now().Add(time.Hour))},
+	)
 	eventually(t, "a no-show", func() bool {
 		return absent.reservation(missed.GetId()).GetStatus() == dlsmsv1.ReservationStatus_RESERVATION_STATUS_NO_SHOW
 	})
-	// One that is started again finds a schema that is newer than it is.
+	// A restarted replica finds a schema that is newer than its release.
 	if err := s.Replicas[0].Restart(t.Context()); err != nil {
 		t.Error(err)
 	}

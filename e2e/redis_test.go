@@ -12,63 +12,63 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// TestRedisGone kills Redis, and later stops it as if it hung, while clients go on. Nobody notices: no call fails, not even once, and all
-// that is different is that the replicas limit the rates each by itself.
-func TestRedisGone(t *testing.T) {
+// TestRedisOutageFailsNoCall kills Redis, and later stops it so that it hangs, under load. No call
+// fails, not even once. The only difference is that each replica counts its rate limits alone.
+func TestRedisOutageFailsNoCall(t *testing.T) {
 	t.Parallel()
 	env := limitedLogins()
-	env["RATE_LIMIT_PER_MINUTE"] = "100000" // so that every call asks Redis
+	env["RATE_LIMIT_PER_MINUTE"] = "100000" // every call asks Redis
 	s := start(t, stack.Config{Env: env})
 	replicas := connections(t, s)
 	l, end := startLoad(t, s)
-	l.worksInAllParts()
-	countTogether(t, s, replicas)
+	l.worksFully()
+	expectSharedLimit(t, s, replicas)
 
 	if err := s.Redis.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	l.worksInAllParts()
-	countApart(t, s, replicas)
+	l.worksFully()
+	expectSeparateLimits(t, s, replicas)
 	if err := s.Redis.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	countTogether(t, s, replicas)
-	l.worksInAllParts()
+	expectSharedLimit(t, s, replicas)
+	l.worksFully()
 
 	if err := s.Redis.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	l.worksInAllParts()
-	countApart(t, s, replicas)
+	l.worksFully()
+	expectSeparateLimits(t, s, replicas)
 	if err := s.Redis.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	countTogether(t, s, replicas)
-	l.worksInAllParts()
+	expectSharedLimit(t, s, replicas)
+	l.worksFully()
 
 	end()
 	if n := l.retries.Load(); n != 0 {
-		t.Errorf("%d calls had to be made twice", n)
+		t.Errorf("%d calls were repeated", n)
 	}
 }
 
-// TestWithoutRedis is a system that has none.
-func TestWithoutRedis(t *testing.T) {
+// TestSystemWorksWithoutRedis runs a system without Redis.
+func TestSystemWorksWithoutRedis(t *testing.T) {
 	t.Parallel()
 	s := start(t, stack.Config{NoRedis: true, Env: limitedLogins()})
 	l, end := startLoad(t, s)
-	l.worksInAllParts()
-	countApart(t, s, connections(t, s))
+	l.worksFully()
+	expectSeparateLimits(t, s, connections(t, s))
 	logoutEndsTheToken(t, s)
 	changePasswordEndsAllTokens(t, s)
-	l.worksInAllParts()
+	l.worksFully()
 	end()
 	if n := l.retries.Load(); n != 0 {
-		t.Errorf("%d calls had to be made twice", n)
+		t.Errorf("%d calls were repeated", n)
 	}
 }
 
-// limitedLogins are settings whose one narrow limit is one that the load does not touch.
+// limitedLogins returns settings with one low limit, which the load does not use.
 func limitedLogins() map[string]string {
 	env := e2e.NoRateLimits()
 	env["LOGIN_FAILURE_LIMIT"] = fmt.Sprint(failedLogins)
@@ -84,42 +84,44 @@ func connections(t *testing.T, s *system) []*grpc.ClientConn {
 	return list
 }
 
-// worksInAllParts waits until there was another lot of calls of all kinds, and news on every stream.
-func (l *load) worksInAllParts() {
+// worksFully waits until more calls of all kinds have succeeded, and each stream has received a
+// message.
+func (l *load) worksFully() {
 	l.t.Helper()
-	mails, changes := make([]int, len(l.inboxes)), make([]int, len(l.screens))
-	for i := range l.inboxes {
-		mails[i], changes[i] = len(l.inboxes[i].got()), len(l.screens[i].got())
+	notifications, changes := make([]int, len(l.subscriptions)), make([]int, len(l.watches))
+	for i := range l.subscriptions {
+		notifications[i], changes[i] = len(l.subscriptions[i].got()), len(l.watches[i].got())
 	}
 	l.progress(60, 0)
-	for i := range l.inboxes {
-		eventually(l.t, "a notification comes", func() bool { return len(l.inboxes[i].got()) > mails[i] })
-		eventually(l.t, "the screen changes", func() bool { return len(l.screens[i].got()) > changes[i] })
+	for i := range l.subscriptions {
+		eventually(l.t, "a notification arrives", func() bool { return len(l.subscriptions[i].got()) > notifications[i] })
+		eventually(l.t, "the watch changes", func() bool { return len(l.watches[i].got()) > changes[i] })
 	}
 }
 
-// countTogether waits until the replicas share their limits: that many failed logins in all.
-func countTogether(t *testing.T, s *system, replicas []*grpc.ClientConn) {
+// expectSharedLimit waits until the replicas share their limits: failedLogins failed logins in all.
+func expectSharedLimit(t *testing.T, s *system, replicas []*grpc.ClientConn) {
 	t.Helper()
 	var n int
 	if !happens(func() bool { n = failLogins(t, s, replicas); return n == failedLogins }) {
-		t.Errorf("%d failed logins were let in, want %d", n, failedLogins)
+		t.Errorf("%d failed logins passed, want %d", n, failedLogins)
 	}
 }
 
-// countApart checks that there is still a limit, if only one for each replica.
-func countApart(t *testing.T, s *system, replicas []*grpc.ClientConn) {
+// expectSeparateLimits checks that each replica has a limit of its own.
+func expectSeparateLimits(t *testing.T, s *system, replicas []*grpc.ClientConn) {
 	t.Helper()
 	if n := failLogins(t, s, replicas); n != failedLogins*len(replicas) {
-		t.Errorf("%d failed logins were let in, want %d on each of %d replicas", n, failedLogins, len(replicas))
+		t.Errorf("%d failed logins passed, want %d on each of %d replicas", n, failedLogins, len(replicas))
 	}
 }
 
-// failLogins tries wrong passwords for a student id, at one replica after the other, and returns how many tries were let in.
+// failLogins tries wrong passwords for a student id, at each replica in turn, and returns how many
+// tries the limit let through.
 func failLogins(t *testing.T, s *system, replicas []*grpc.ClientConn) (n int) {
 	t.Helper()
-	req := &dlsmsv1.LoginRequest{StudentId: fmt.Sprintf("ghost-%d", s.names.Add(1)), Password: "a wrong password"}
-	for i := range (failedLogins + 1) * len(replicas) { // one more on each of them than it may let in
+	req := &dlsmsv1.LoginRequest{StudentId: fmt.Sprintf("unknown-%d", s.names.Add(1)), Password: "a wrong password"}
+	for i := range (failedLogins + 1) * len(replicas) { // one more on each replica than its limit
 		_, err := e2e.Anonymous(replicas[i%len(replicas)]).Auth.Login(t.Context(), req)
 		switch e2e.Reason(err) {
 		case "BAD_CREDENTIALS":

@@ -10,74 +10,78 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// reopening is a stream as a good client reads it: when the server ends it with UNAVAILABLE, it is opened again where it ended.
-type reopening[M any] struct {
+// reopeningStream is a stream of a well-behaved client: when the server ends it with UNAVAILABLE,
+// the client opens it again at the position where it ended.
+type reopeningStream[M any] struct {
 	l    *load
-	what string
+	kind string
 	open func(ctx context.Context, before []*M) (*e2e.StreamRecorder[M], error)
 
-	mu     sync.Mutex
-	before []*M // of the streams that have ended
-	tap    *e2e.StreamRecorder[M]
+	mu       sync.Mutex
+	before   []*M // messages of the streams that have ended
+	recorder *e2e.StreamRecorder[M]
 }
 
-// got returns everything that came.
-func (r *reopening[M]) got() []*M {
+// got returns all messages so far.
+func (r *reopeningStream[M]) got() []*M {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.tap == nil {
+	if r.recorder == nil {
 		return slices.Clone(r.before)
 	}
-	return append(slices.Clone(r.before), r.tap.Messages()...)
+	return append(slices.Clone(r.before), r.recorder.Messages()...)
 }
 
-// current returns what came by the stream that is open now.
-func (r *reopening[M]) current() []*M {
+// current returns the messages of the stream that is open now.
+func (r *reopeningStream[M]) current() []*M {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.tap == nil {
+	if r.recorder == nil {
 		return nil
 	}
-	return r.tap.Messages()
+	return r.recorder.Messages()
 }
 
 // run reads until ctx ends.
-func (r *reopening[M]) run(ctx context.Context) {
+func (r *reopeningStream[M]) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		tap, err := r.open(ctx, r.got())
+		recorder, err := r.open(ctx, r.got())
 		if err != nil {
 			if ctx.Err() == nil {
-				r.l.fault("a %s could not be opened: %v", r.what, err)
+				r.l.fault("a %s could not be opened: %v", r.kind, err)
 			}
 			return
 		}
 		r.mu.Lock()
-		r.tap = tap
+		r.recorder = recorder
 		r.mu.Unlock()
-		<-tap.Ended()
+		<-recorder.Ended()
 		r.mu.Lock()
-		r.before, r.tap = append(r.before, tap.Messages()...), nil
+		r.before, r.recorder = append(r.before, recorder.Messages()...), nil
 		r.mu.Unlock()
 		if ctx.Err() != nil {
 			return
 		}
-		if err := e2e.CheckRefusal(tap.Err(), "UNAVAILABLE"); err != nil {
-			r.l.fault("a %s ended: %v", r.what, err)
+		if err := e2e.CheckRefusal(recorder.Err(), "UNAVAILABLE"); err != nil {
+			r.l.fault("a %s ended: %v", r.kind, err)
 			return
 		}
 		r.l.reopened.Add(1)
-		again := time.NewTimer(retryAfter)
+		timer := time.NewTimer(retryDelay)
 		select {
-		case <-again.C:
+		case <-timer.C:
 		case <-ctx.Done():
 		}
-		again.Stop()
+		timer.Stop()
 	}
 }
 
-// mail is a user's subscription, opened again after the last id that came.
-func (l *load) mail(u *e2e.Client) *reopening[dlsmsv1.SubscribeResponse] {
-	return &reopening[dlsmsv1.SubscribeResponse]{l: l, what: "subscription",
+// subscription returns the subscription of a user. It continues after the last notification
+// received.
+func (l *load) subscription(u *e2e.Client) *reopeningStream[dlsmsv1.SubscribeResponse] {
+	return &reopeningStream[dlsmsv1.SubscribeResponse]{
+		l:    l,
+		kind: "subscription",
 		open: func(ctx context.Context, before []*dlsmsv1.SubscribeResponse) (*e2e.StreamRecorder[dlsmsv1.SubscribeResponse], error) {
 			var after int64
 			if ids := notificationIDs(before); len(ids) > 0 {
@@ -88,9 +92,11 @@ func (l *load) mail(u *e2e.Client) *reopening[dlsmsv1.SubscribeResponse] {
 	}
 }
 
-// screen is a user's watch of the branch, which begins anew with a snapshot.
-func (l *load) screen(u *e2e.Client) *reopening[dlsmsv1.WatchSeatsResponse] {
-	return &reopening[dlsmsv1.WatchSeatsResponse]{l: l, what: "watch",
+// watch returns a user's watch of the branch. Each stream begins with a snapshot.
+func (l *load) watch(u *e2e.Client) *reopeningStream[dlsmsv1.WatchSeatsResponse] {
+	return &reopeningStream[dlsmsv1.WatchSeatsResponse]{
+		l:    l,
+		kind: "watch",
 		open: func(ctx context.Context, _ []*dlsmsv1.WatchSeatsResponse) (*e2e.StreamRecorder[dlsmsv1.WatchSeatsResponse], error) {
 			return u.Watch(ctx, &dlsmsv1.WatchSeatsRequest{Branch: l.branch.code})
 		},
@@ -105,8 +111,8 @@ func notificationIDs(got []*dlsmsv1.SubscribeResponse) []int64 {
 	return ids
 }
 
-// allMail returns the ids of all notifications of a user.
-func allMail(ctx context.Context, u *e2e.Client) ([]int64, error) {
+// allNotificationIDs returns the ids of all notifications of a user.
+func allNotificationIDs(ctx context.Context, u *e2e.Client) ([]int64, error) {
 	const page = 500
 	var ids []int64
 	for after := int64(0); ; after = ids[len(ids)-1] {
@@ -123,9 +129,9 @@ func allMail(ctx context.Context, u *e2e.Client) ([]int64, error) {
 	}
 }
 
-// mailCount is how many notifications have come in all.
-func (l *load) mailCount() (n int64) {
-	for _, i := range l.inboxes {
+// notificationCount is the number of notifications received by all users.
+func (l *load) notificationCount() (n int64) {
+	for _, i := range l.subscriptions {
 		n += int64(len(notificationIDs(i.got())))
 	}
 	return n

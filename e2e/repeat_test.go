@@ -13,7 +13,8 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// What one client does who got no answer and tries again, only all at once, and at whichever replica.
+// One client without an answer repeats its call. These tests make all its repeats at once, on
+// several replicas.
 const (
 	repeats      = 12
 	repeatRounds = 10
@@ -29,16 +30,24 @@ func TestRepeatedBookingIsOneBooking(t *testing.T) {
 		req := tomorrow(hour, hour+2).booking(seat)
 		req.RequestId = fmt.Sprintf("booking-%d", round)
 		if round == 0 {
-			req.StartTime, req.EndTime = nil, timestamppb.New(time.Now().Add(2*time.Hour)) // from now on: the same content, whenever it arrives
+			req.StartTime, req.EndTime = nil, timestamppb.New(
+				time.Now().Add(2*time.Hour),
+			) // from now on: the same request at any time
 		}
 		first := oneAnswer(t, s, u, func(ctx context.Context, c *e2e.Client) (proto.Message, error) {
 			return c.Reservations.CreateReservation(ctx, req)
 		}).(*dlsmsv1.CreateReservationResponse).GetReservation()
-		if n := value[int](t, s, `SELECT count(*) FROM reservations WHERE user_id = $1 AND request_id = $2`, u.id(), req.GetRequestId()); n != 1 {
+		if n := value[int](
+			t,
+			s,
+			`SELECT count(*) FROM reservations WHERE user_id = $1 AND request_id = $2`,
+			u.id(),
+			req.GetRequestId(),
+		); n != 1 {
 			t.Errorf("%d reservations", n)
 		}
 		u.cancel(first.GetId())
-		// The first answer again, though by now it is no more than history.
+		// A later repeat gets the first answer, although the reservation has been cancelled.
 		if again := u.request(req); !proto.Equal(again, first) {
 			t.Errorf("later it is %v, was %v", again, first)
 		}
@@ -52,7 +61,7 @@ func TestRepeatedBookingIsOneBooking(t *testing.T) {
 			refused(t, err, "REQUEST_ID_REUSED")
 		}
 	}
-	// It is a name of one's own: somebody else's request_id is another.
+	// A request_id belongs to one user: another user may use the same one.
 	w := tomorrow(0, 2)
 	req := w.booking(seats[1])
 	req.RequestId = "booking-1"
@@ -72,10 +81,16 @@ func TestRepeatedJoinIsOneEntry(t *testing.T) {
 		first := oneAnswer(t, s, u, func(ctx context.Context, c *e2e.Client) (proto.Message, error) {
 			return c.Notify.JoinWaitlist(ctx, req)
 		}).(*dlsmsv1.JoinWaitlistResponse)
-		if n := value[int](t, s, `SELECT count(*) FROM waitlist_entries WHERE user_id = $1 AND seat_id = $2`, u.id(), seat); n != 1 {
+		if n := value[int](
+			t,
+			s,
+			`SELECT count(*) FROM waitlist_entries WHERE user_id = $1 AND seat_id = $2`,
+			u.id(),
+			seat,
+		); n != 1 {
 			t.Errorf("%d entries", n)
 		}
-		owner.cancel(booked.GetId()) // now it is OFFERED
+		owner.cancel(booked.GetId()) // the entry is OFFERED now
 		if again, err := u.Notify.JoinWaitlist(t.Context(), req); err != nil || !proto.Equal(again, first) {
 			t.Errorf("later it is %v (%v), was %v", again, err, first)
 		}
@@ -87,8 +102,11 @@ func TestRepeatedJoinIsOneEntry(t *testing.T) {
 	}
 }
 
-// oneAnswer makes a call many times at once, over several connections, and returns the answer that all of them got.
-func oneAnswer(t *testing.T, s *system, u student, call func(context.Context, *e2e.Client) (proto.Message, error)) proto.Message {
+// oneAnswer makes a call many times concurrently, over several connections, and returns the answer,
+// which must be the same for all.
+func oneAnswer(
+	t *testing.T, s *system, u student, call func(context.Context, *e2e.Client) (proto.Message, error),
+) proto.Message {
 	t.Helper()
 	answers := make([]proto.Message, repeats)
 	inParallel(t, repeats, repeats, func(i int) (err error) {

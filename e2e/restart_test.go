@@ -8,15 +8,16 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-func TestReplicasStop(t *testing.T) {
+func TestReplicaRestartsLoseNothing(t *testing.T) {
 	t.Parallel()
 	s := start(t, stack.Config{Env: e2e.NoRateLimits()})
 	rollingRestart(t, s)
-	allGone(t, s)
+	killAllReplicas(t, s)
 }
 
-// rollingRestart stops one replica after the other with SIGTERM, and starts it again, while clients go on: none of them has to make a call
-// more than twice, streams end with UNAVAILABLE and lose nothing, and each replica ends with exit code 0.
+// rollingRestart restarts each replica in turn with SIGTERM under load. No client has to make a
+// call more than twice, streams end with UNAVAILABLE and lose no message, and each replica exits
+// with code 0.
 func rollingRestart(t *testing.T, s *system) {
 	t.Helper()
 	l, end := startLoad(t, s)
@@ -34,8 +35,9 @@ func rollingRestart(t *testing.T, s *system) {
 	end()
 }
 
-// allGone kills all replicas. Clients are told to come back, and when they do, everything is as it was.
-func allGone(t *testing.T, s *system) {
+// killAllReplicas kills all replicas. Calls fail with UNAVAILABLE, and when the replicas run again,
+// the data is unchanged.
+func killAllReplicas(t *testing.T, s *system) {
 	t.Helper()
 	u, seat := s.student(t), s.branch(t, 1).seats[0]
 	booked := u.book(seat, tomorrow(0, 1))
@@ -45,7 +47,8 @@ func allGone(t *testing.T, s *system) {
 			t.Fatal(err)
 		}
 	}
-	// An open stream is cut off. All that a proxy can do by then is to reset it, so it ends with INTERNAL, and a client opens it again.
+	// A killed replica cuts its streams off. The proxy can only reset them, so they end with
+	// INTERNAL, and clients open them again.
 	if _, err := open.End(within(t, waitTimeout)); err != nil {
 		t.Error(err)
 	}
@@ -54,18 +57,18 @@ func allGone(t *testing.T, s *system) {
 	refused(t, u.tryToBook(seat, tomorrow(1, 2)), "UNAVAILABLE")
 	_, err = s.anonymous().Login(t.Context(), u.User.GetStudentId(), password)
 	refused(t, err, "UNAVAILABLE")
-	mail, err := u.Subscribe(t.Context(), 0)
+	subscription, err := u.Subscribe(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	unavailable(t, mail)
-	screen, err := u.Watch(t.Context(), &dlsmsv1.WatchSeatsRequest{})
+	unavailable(t, subscription)
+	watch, err := u.Watch(t.Context(), &dlsmsv1.WatchSeatsRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	unavailable(t, screen)
+	unavailable(t, watch)
 
-	// One is enough.
+	// One replica is enough.
 	if err := s.Replicas[1].Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,8 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// revocationDeadline is what the contract gives a token's end to reach every replica.
+// revocationDeadline is the time in which, by the contract, every replica learns that a token is
+// revoked.
 const revocationDeadline = 5 * time.Second
 
 func TestLogoutEndsTheTokenEverywhere(t *testing.T) {
@@ -26,21 +27,25 @@ func TestChangePasswordEndsAllTokensEverywhere(t *testing.T) {
 func logoutEndsTheToken(t *testing.T, s *system) {
 	t.Helper()
 	u := s.student(t)
-	phone := s.login(t, u.User.GetStudentId(), password) // another token of the same user
-	laptopMail, phoneMail := everywhere(t, s, u.Client), everywhere(t, s, phone.Client)
+	phone := s.login(t, u.User.GetStudentId(), password) // a second token of the same user
+	laptopStreams, phoneStreams := subscribeEverywhere(t, s, u.Client), subscribeEverywhere(t, s, phone.Client)
 
 	if _, err := u.WithConn(conn(t, s, 0)).Auth.Logout(t.Context(), &dlsmsv1.LogoutRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	ended(t, s, u.Client, laptopMail)
+	wantRevoked(t, s, u.Client, laptopStreams)
 	for i := range s.Replicas {
-		if _, err := phone.WithConn(conn(t, s, i)).Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{}); err != nil {
+		if _, err := phone.WithConn(
+			conn(t, s, i),
+		).Reservations.GetReservations(
+			t.Context(), &dlsmsv1.GetReservationsRequest{},
+		); err != nil {
 			t.Errorf("replica %d refuses the other token: %v", i, err)
 		}
 	}
-	for i, mail := range phoneMail {
+	for i, stream := range phoneStreams {
 		select {
-		case <-mail.Ended():
+		case <-stream.Ended():
 			t.Errorf("replica %d ended the other token's stream", i)
 		default:
 		}
@@ -51,42 +56,47 @@ func changePasswordEndsAllTokens(t *testing.T, s *system) {
 	t.Helper()
 	u := s.student(t)
 	phone := s.login(t, u.User.GetStudentId(), password)
-	laptopMail, phoneMail := everywhere(t, s, u.Client), everywhere(t, s, phone.Client)
+	laptopStreams, phoneStreams := subscribeEverywhere(t, s, u.Client), subscribeEverywhere(t, s, phone.Client)
 
 	_, err := u.WithConn(conn(t, s, 0)).Auth.ChangePassword(t.Context(),
 		&dlsmsv1.ChangePasswordRequest{CurrentPassword: password, NewPassword: "another " + password})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended(t, s, u.Client, laptopMail)
-	ended(t, s, phone.Client, phoneMail)
+	wantRevoked(t, s, u.Client, laptopStreams)
+	wantRevoked(t, s, phone.Client, phoneStreams)
 	_, err = s.anonymous().Login(t.Context(), u.User.GetStudentId(), password)
 	refused(t, err, "BAD_CREDENTIALS")
 	again := s.login(t, u.User.GetStudentId(), "another "+password)
 	for i := range s.Replicas {
-		if _, err := again.WithConn(conn(t, s, i)).Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{}); err != nil {
+		if _, err := again.WithConn(
+			conn(t, s, i),
+		).Reservations.GetReservations(
+			t.Context(), &dlsmsv1.GetReservationsRequest{},
+		); err != nil {
 			t.Errorf("replica %d refuses the new token: %v", i, err)
 		}
 	}
 }
 
-// everywhere opens a subscription on each replica.
-func everywhere(t *testing.T, s *system, u *e2e.Client) []*e2e.StreamRecorder[dlsmsv1.SubscribeResponse] {
+// subscribeEverywhere opens a subscription on each replica.
+func subscribeEverywhere(t *testing.T, s *system, u *e2e.Client) []*e2e.StreamRecorder[dlsmsv1.SubscribeResponse] {
 	t.Helper()
-	var taps []*e2e.StreamRecorder[dlsmsv1.SubscribeResponse]
+	var streams []*e2e.StreamRecorder[dlsmsv1.SubscribeResponse]
 	for i := range s.Replicas {
-		tap, err := u.WithConn(conn(t, s, i)).Subscribe(t.Context(), 0)
+		stream, err := u.WithConn(conn(t, s, i)).Subscribe(t.Context(), 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(tap.Close)
-		taps = append(taps, tap)
+		t.Cleanup(stream.Close)
+		streams = append(streams, stream)
 	}
-	return taps
+	return streams
 }
 
-// ended checks that within the deadline every replica refuses the token, and has ended the streams that were opened with it.
-func ended(t *testing.T, s *system, u *e2e.Client, streams []*e2e.StreamRecorder[dlsmsv1.SubscribeResponse]) {
+// wantRevoked checks that within the deadline every replica refuses the token and has ended its
+// streams.
+func wantRevoked(t *testing.T, s *system, u *e2e.Client, streams []*e2e.StreamRecorder[dlsmsv1.SubscribeResponse]) {
 	t.Helper()
 	deadline := within(t, revocationDeadline)
 	for i := range s.Replicas {

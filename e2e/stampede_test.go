@@ -14,49 +14,63 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// TestStampede has crowds book one seat at the same moment: one gets it and everybody else is told so at once. With a plain INSERT as the
-// decision, each round of 50 costs deadlocks, of which each takes Postgres's deadlock_timeout of a second; store/ has that as the control.
+// TestStampedeHasOneWinner lets many users book one seat at the same moment: one gets it, and all
+// others are refused at once. If a plain INSERT decided, each round of 50 would cost deadlocks, and
+// each deadlock Postgres's deadlock_timeout of one second. The control of that is a test in store.
 //
-//nolint:paralleltest // its bound on time holds for a machine that does nothing else meanwhile
-func TestStampede(t *testing.T) {
+//nolint:paralleltest // the bound on time needs an otherwise idle machine
+func TestStampedeHasOneWinner(t *testing.T) {
 	if err := build("dlsms-fast", "0"); err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, stack.Config{Binary: program("dlsms-fast"), Env: map[string]string{"RATE_LIMIT_PER_MINUTE": "0", "AUTH_RATE_LIMIT_PER_MINUTE": "0"}})
+	s := start(
+		t,
+		stack.Config{
+			Binary: program("dlsms-fast"),
+			Env:    map[string]string{"RATE_LIMIT_PER_MINUTE": "0", "AUTH_RATE_LIMIT_PER_MINUTE": "0"},
+		},
+	)
 	seats := s.branch(t, 21).seats
-	crowd := s.users(t, 200)
-	// The first rush after a start is another matter: the pools grow from DB_MIN_CONNS to what it takes, and some may be told OVERLOADED.
-	t.Logf("the first of all took %s", stampede(t, crowd, seats[20], 5, "OVERLOADED"))
+	users := s.users(t, 200)
+	// The first round after a start may have OVERLOADED calls, while the pools grow from
+	// DB_MIN_CONNS.
+	t.Logf("the first round took %s", stampede(t, users, seats[20], 5, "OVERLOADED"))
 	for day, size := range []int{10, 50, 200} {
 		t.Run(fmt.Sprintf("%d at once", size), func(t *testing.T) {
 			var slowest time.Duration
 			for _, seat := range seats[:20] {
-				slowest = max(slowest, stampede(t, crowd[:size], seat, day))
+				slowest = max(slowest, stampede(t, users[:size], seat, day))
 			}
 			if slowest > time.Second {
-				t.Errorf("one of them waited for %s", slowest)
+				t.Errorf("the slowest call took %s", slowest)
 			}
 			t.Logf("20 rounds of %d, the slowest call took %s", size, slowest)
 		})
 	}
-	// That there was no deadlock, the end of the system checks: by Postgres's log and its statistics.
+	// The end of the system checks that there was no deadlock, in the log and the statistics of
+	// Postgres.
 }
 
-// stampede has each of a crowd book the seat at once, for windows that all have an hour in common, and returns how long the slowest waited.
-// All but one have to be told SEAT_TAKEN, or something else that is tolerated.
-func stampede(t *testing.T, crowd []*e2e.Client, seat int64, day int, tolerated ...string) time.Duration {
+// stampede has each user book the seat at the same moment, for windows that share an hour, and
+// returns the time of the slowest call. All users except one must get SEAT_TAKEN, or a tolerated
+// reason.
+func stampede(t *testing.T, users []*e2e.Client, seat int64, day int, tolerated ...string) time.Duration {
 	t.Helper()
 	type outcome struct {
 		booked *dlsmsv1.Reservation
 		err    error
 		took   time.Duration
 	}
-	outcomes := make([]outcome, len(crowd))
+	outcomes := make([]outcome, len(users))
 	begin := make(chan struct{})
 	var all sync.WaitGroup
-	for i, c := range crowd {
+	for i, c := range users {
 		w := tomorrow(float64(24*day)+float64(i%4)/4, float64(24*day)+2-float64(i%3)/6)
-		req := &dlsmsv1.CreateReservationRequest{SeatId: seat, StartTime: timestamppb.New(w.start), EndTime: timestamppb.New(w.end)}
+		req := &dlsmsv1.CreateReservationRequest{
+			SeatId:    seat,
+			StartTime: timestamppb.New(w.start),
+			EndTime:   timestamppb.New(w.end),
+		}
 		all.Go(func() {
 			<-begin
 			at := time.Now()
@@ -78,13 +92,15 @@ func stampede(t *testing.T, crowd []*e2e.Client, seat int64, day int, tolerated 
 			continue
 		}
 		won++
-		_, err := crowd[i].Reservations.CancelReservation(t.Context(), &dlsmsv1.CancelReservationRequest{ReservationId: o.booked.GetId()})
+		_, err := users[i].Reservations.CancelReservation(
+			t.Context(), &dlsmsv1.CancelReservationRequest{ReservationId: o.booked.GetId()},
+		)
 		if err != nil {
-			t.Error(err) // the next round is not about who is busy
+			t.Error(err) // or the next round gets USER_BUSY
 		}
 	}
 	if won != 1 {
-		t.Errorf("%d of %d got the seat", won, len(crowd))
+		t.Errorf("%d of %d got the seat", won, len(users))
 	}
 	return slowest
 }
