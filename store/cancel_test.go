@@ -87,8 +87,8 @@ func TestEraseUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone := storetest.Value[string](t, b.db, `SELECT student_id FROM users WHERE id = $1`, b.users[0])
-	wantEqual(t, "erased", erased, store.Erased{UserID: b.users[0], StudentID: gone, Reservations: 3, Entries: 2})
+	erasedID := storetest.Value[string](t, b.db, `SELECT student_id FROM users WHERE id = $1`, b.users[0])
+	wantEqual(t, "erased", erased, store.Erased{UserID: b.users[0], StudentID: erasedID, Reservations: 3, Entries: 2})
 	wantEqual(t, "reservations", storetest.Rows[string](t, b.db, `
 		SELECT r.status || ' ' || e.kind || COALESCE(' ' || e.reason, '')
 		FROM reservations r JOIN reservation_events e ON e.reservation_id = r.id AND e.version = r.version

@@ -34,7 +34,7 @@ const (
 	// eraseUser sets a student id with a random part, so that it cannot be one that is already
 	// registered.
 	eraseUser = `
-		WITH gone AS (
+		WITH erased AS (
 			UPDATE users
 			SET student_id = 'gone-' || id || '-' || substr(md5(random()::text), 1, 6), name = 'gone', email = 'gone',
 				role = 'STUDENT', password_hash = '', token_generation = token_generation + 1
@@ -42,9 +42,9 @@ const (
 			RETURNING library_id, id, student_id, token_generation
 		), ended AS (
 			INSERT INTO revocations (library_id, user_id, generation, expires_at)
-			SELECT library_id, id, token_generation, $3 FROM gone
+			SELECT library_id, id, token_generation, $3 FROM erased
 		)
-		SELECT student_id FROM gone`
+		SELECT student_id FROM erased`
 )
 
 // tokenRetention is how long a revocation is kept if JWT_TTL is not known. It is longer than any

@@ -52,7 +52,7 @@ git -c "safe.directory=$(pwd -P)" grep -lI '' -- "${@:-.}" |
     text = tolower(s)
     if (text !~ any) return
     gsub(/(user|run as) nobody/, "", text) # the account of that name
-    gsub(/\047\^?gone/, "", text) # the name of an erased user
+    gsub(/[\047\042`]\^?gone|gone\\\./, "", text) # the name of an erased user
     for (i = 1; i <= n; i++) if (text ~ pattern[i]) {
       match(text, pattern[i])
       found = substr(text, RSTART, RLENGTH)
