@@ -57,7 +57,9 @@ var errorTriggers = map[string]func(c *errorCase) error{
 		return err
 	},
 	"TOKEN_MISSING": func(c *errorCase) error { return student{c.a.WithToken(""), c.t}.tryToBook(c.seat, c.w) },
-	"TOKEN_INVALID": func(c *errorCase) error { return student{c.a.WithToken("x" + c.a.Token), c.t}.tryToBook(c.seat, c.w) },
+	"TOKEN_INVALID": func(c *errorCase) error {
+		return student{c.a.WithToken("x" + c.a.Token), c.t}.tryToBook(c.seat, c.w)
+	},
 	"TOKEN_EXPIRED": func(c *errorCase) error {
 		return student{c.a.WithToken(c.s.expired(c.t, c.a.Token)), c.t}.tryToBook(c.seat, c.w)
 	},
@@ -152,7 +154,10 @@ var errorTriggers = map[string]func(c *errorCase) error{
 		})
 		return b.tryToClaim(e.GetId())
 	},
-	"NOT_OFFERED": func(c *errorCase) error { c.a.book(c.seat, c.w); return c.b.tryToClaim(c.b.wait(c.seat, c.w).GetId()) },
+	"NOT_OFFERED": func(c *errorCase) error {
+		c.a.book(c.seat, c.w)
+		return c.b.tryToClaim(c.b.wait(c.seat, c.w).GetId())
+	},
 	"RATE_LIMITED": func(c *errorCase) error {
 		u := c.strict.student(c.t)
 		var err error

@@ -100,7 +100,7 @@ func (l *load) compareStreams(users []*e2e.Client) {
 			got = notificationIDs(l.subscriptions[i].got())
 			return err == nil && slices.Equal(got, want)
 		}) {
-			l.t.Errorf("of the notifications %v, %v came (%v)", want, got, err)
+			l.t.Errorf("of the notifications %v, %v arrived (%v)", want, got, err)
 		}
 	}
 	for _, watch := range l.watches {

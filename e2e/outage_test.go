@@ -17,30 +17,32 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// unavailable checks that a stream ends with UNAVAILABLE.
-func unavailable[M any](t *testing.T, tap *e2e.StreamRecorder[M]) {
+// endsUnavailable checks that a stream ends with UNAVAILABLE.
+func endsUnavailable[M any](t *testing.T, stream *e2e.StreamRecorder[M]) {
 	t.Helper()
-	why, err := tap.End(within(t, waitTimeout))
+	why, err := stream.End(within(t, waitTimeout))
 	if err != nil {
 		t.Fatal(err)
 	}
 	refused(t, why, "UNAVAILABLE")
 }
 
-// maxStaleness is for how long browsing goes on without Postgres, in the system that loses it.
+// maxStaleness is the MAX_STALENESS of the system: how long reads of seats succeed without
+// Postgres.
 const maxStaleness = 8 * time.Second
 
-// TestPostgresGone takes Postgres away twice, gently and not, while clients go on. They see what was known, with the time of it, and get
-// UNAVAILABLE for everything else; when Postgres is back, so is everything, and nothing that was acknowledged is lost.
+// TestPostgresOutageLosesNothing ends Postgres twice under load, with a shutdown and with a kill.
+// Reads of seats return the last known state with its time, and all other calls fail with
+// UNAVAILABLE. When Postgres runs again, all calls succeed and no acknowledged change is lost.
 //
 //nolint:paralleltest,tparallel // one outage after the other
-func TestPostgresGone(t *testing.T) {
+func TestPostgresOutageLosesNothing(t *testing.T) {
 	t.Parallel()
 	env := e2e.NoRateLimits()
 	env["MAX_STALENESS"], env["GRACE_MINUTES"] = maxStaleness.String(), "0.1"
 	s := start(t, stack.Config{Env: env})
 	b := s.branch(t, 8)
-	h := startHammer(t, s, b)
+	h := startRetryingClients(t, s, b)
 	for _, outage := range []struct {
 		name string
 		end  func() error
@@ -48,29 +50,29 @@ func TestPostgresGone(t *testing.T) {
 		{"stopped", func() error { return s.Postgres.Process.Stop(t.Context()) }},
 		{"killed", func() error { return s.Postgres.Kill() }},
 	} {
-		t.Run(outage.name, func(t *testing.T) { postgresGone(t, s, b, outage.end) })
+		t.Run(outage.name, func(t *testing.T) { postgresOutage(t, s, b, outage.end) })
 	}
 	h.end(t)
 }
 
-func postgresGone(t *testing.T, s *system, b branch, takeAway func() error) {
+func postgresOutage(t *testing.T, s *system, b branch, endPostgres func() error) {
 	t.Helper()
 	u := s.student(t)
-	mail := u.subscribe()
-	screens := watch(t, u.Client, &dlsmsv1.WatchSeatsRequest{Branch: b.code})
+	subscription := u.subscribe()
+	watches := watch(t, u.Client, &dlsmsv1.WatchSeatsRequest{Branch: b.code})
 	seat := b.seats[7]
-	never := u.book(seat, fromNow(time.Hour)) // nobody checks in, and the worker can't tell until Postgres is back
-	for i := range s.Replicas {               // each of them has seen it
+	missed := u.book(seat, fromNow(time.Hour)) // no check-in; the worker sees it when Postgres is back
+	for i := range s.Replicas {                // each replica has read it
 		watch(t, e2e.Anonymous(conn(t, s, i)), &dlsmsv1.WatchSeatsRequest{Branch: b.code}).untilSeat(seat, false)
 	}
 	before := time.Now()
-	if err := takeAway(); err != nil {
+	if err := endPostgres(); err != nil {
 		t.Fatal(err)
 	}
-	gone := time.Now()
+	ended := time.Now()
 
-	browses(t, s, b, seat, before, gone)
-	for range 6 { // each of the replicas, twice
+	readsFromMemory(t, s, b, seat, before, ended)
+	for range 6 { // each replica twice
 		refused(t, u.tryToBook(seat, tomorrow(0, 1)), "UNAVAILABLE")
 		_, err := u.Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{})
 		refused(t, err, "UNAVAILABLE")
@@ -78,19 +80,22 @@ func postgresGone(t *testing.T, s *system, b branch, takeAway func() error) {
 		refused(t, err, "UNAVAILABLE")
 	}
 
-	// At last what is known is too old.
+	// Later the last known state is too old.
 	var err error
-	eventually(t, "browsing ends", func() bool {
+	eventually(t, "reads of seats end", func() bool {
 		_, err = s.anonymous().Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{})
 		return err != nil
 	})
 	refused(t, err, "UNAVAILABLE")
-	// Postgres may have answered nobody long before it was gone: a shutdown takes seconds on a busy machine.
+	// Postgres may stop answering long before it ends: a shutdown takes seconds on a busy machine.
 	if lasted := time.Since(before); lasted < maxStaleness-2*time.Second {
-		t.Errorf("browsing went on for %s only", lasted)
+		t.Errorf("reads of seats succeeded for %s only", lasted)
 	}
-	unavailable(t, screens.StreamRecorder)
-	eventually(t, "the replicas say that they don't serve", func() bool { return health(t, s, "") == healthpb.HealthCheckResponse_NOT_SERVING })
+	endsUnavailable(t, watches.StreamRecorder)
+	eventually(
+		t, "the replicas are NOT_SERVING",
+		func() bool { return health(t, s, "") == healthpb.HealthCheckResponse_NOT_SERVING },
+	)
 	check := launch(t, map[string]string{"GRPC_ADDR": s.ReplicaAddr(0)}, "healthcheck")
 	if code := check.exit(); code != 1 || !strings.Contains(check.stderr.String(), "NOT_SERVING") {
 		t.Errorf("healthcheck: exit %d: %s", code, check.stderr.String())
@@ -107,14 +112,16 @@ func postgresGone(t *testing.T, s *system, b branch, takeAway func() error) {
 		}
 		return true
 	})
-	if n := mail.next(0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_NO_SHOW); n.GetReservationId() != never.GetId() {
+	if n := subscription.next(
+		0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_NO_SHOW,
+	); n.GetReservationId() != missed.GetId() {
 		t.Errorf("the no-show is %v", n)
 	}
 	again := u.book(seat, tomorrow(0, 1))
 	for range 3 {
 		resp, err := u.Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{Branch: b.code})
-		if err != nil || resp.GetAsOf().AsTime().Before(gone) {
-			t.Errorf("the seats are as of %s, Postgres went at %s (%v)", resp.GetAsOf().AsTime(), gone, err)
+		if err != nil || resp.GetAsOf().AsTime().Before(ended) {
+			t.Errorf("the seats are as of %s, Postgres ended at %s (%v)", resp.GetAsOf().AsTime(), ended, err)
 		}
 	}
 	u.cancel(again.GetId())
@@ -122,21 +129,23 @@ func postgresGone(t *testing.T, s *system, b branch, takeAway func() error) {
 	s.login(t, u.User.GetStudentId(), password)
 }
 
-// browses looks at the seats while Postgres is away: they are what they were, and so is the time of them.
-func browses(t *testing.T, s *system, b branch, taken int64, before, gone time.Time) {
+// readsFromMemory checks reads of seats while Postgres is down: they return the last known state
+// and its time.
+func readsFromMemory(t *testing.T, s *system, b branch, taken int64, before, ended time.Time) {
 	t.Helper()
-	for i := range 9 { // each of the replicas, three times
+	for i := range 9 { // each replica three times
 		c := s.anonymous()
 		if i%3 == 0 {
 			c = e2e.Anonymous(conn(t, s, i/3))
 		}
 		resp, err := c.Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{Branch: b.code})
 		if err != nil {
-			t.Fatalf("%s after Postgres went: %v", time.Since(gone), err)
+			t.Fatalf("%s after Postgres ended: %v", time.Since(ended), err)
 		}
 		asOf := resp.GetAsOf().AsTime()
-		if asOf.After(gone) || asOf.Before(before.Add(-2*time.Second)) || len(resp.GetSeats()) != len(b.seats) || resp.GetSeats()[7].GetAvailable() {
-			t.Errorf("as of %s, when Postgres was there until %s: %v", asOf, gone, resp)
+		if asOf.After(ended) || asOf.Before(before.Add(-2*time.Second)) || len(resp.GetSeats()) != len(b.seats) ||
+			resp.GetSeats()[7].GetAvailable() {
+			t.Errorf("as of %s, Postgres ran until %s: %v", asOf, ended, resp)
 		}
 		if _, err := s.anonymous().Seats.GetSeat(t.Context(), &dlsmsv1.GetSeatRequest{SeatId: taken}); err != nil {
 			t.Error(err)
@@ -146,32 +155,37 @@ func browses(t *testing.T, s *system, b branch, taken int64, before, gone time.T
 		}
 	}
 	watch(t, s.anonymous(), &dlsmsv1.WatchSeatsRequest{Branch: b.code}).untilSeat(taken, false)
-	eventually(t, "each service has its own health", func() bool {
+	eventually(t, "each service reports its own health", func() bool {
 		return health(t, s, "") == healthpb.HealthCheckResponse_SERVING &&
 			health(t, s, "dlsms.v1.SeatService") == healthpb.HealthCheckResponse_SERVING &&
 			health(t, s, "dlsms.v1.ReservationService") == healthpb.HealthCheckResponse_NOT_SERVING
 	})
 }
 
-// health returns what all replicas say of a service, or unknown if they don't agree.
+// health returns the health of a service, or UNKNOWN if the replicas differ.
 func health(t *testing.T, s *system, service string) healthpb.HealthCheckResponse_ServingStatus {
 	t.Helper()
-	said := healthpb.HealthCheckResponse_UNKNOWN
+	first := healthpb.HealthCheckResponse_UNKNOWN
 	for i := range s.Replicas {
-		resp, err := healthpb.NewHealthClient(conn(t, s, i)).Check(t.Context(), &healthpb.HealthCheckRequest{Service: service})
+		resp, err := healthpb.NewHealthClient(
+			conn(t, s, i),
+		).Check(
+			t.Context(), &healthpb.HealthCheckRequest{Service: service},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if i > 0 && resp.GetStatus() != said {
+		if i > 0 && resp.GetStatus() != first {
 			return healthpb.HealthCheckResponse_UNKNOWN
 		}
-		said = resp.GetStatus()
+		first = resp.GetStatus()
 	}
-	return said
+	return first
 }
 
-// hammer are clients that book and cancel through everything, and remember what was acknowledged.
-type hammer struct {
+// retryingClients are clients that book and cancel until each call succeeds, and record the
+// acknowledged reservations.
+type retryingClients struct {
 	stop    context.CancelFunc
 	all     sync.WaitGroup
 	clients []*e2e.Client
@@ -182,30 +196,36 @@ type hammer struct {
 	faults []error
 }
 
-func startHammer(t *testing.T, s *system, b branch) *hammer {
+func startRetryingClients(t *testing.T, s *system, b branch) *retryingClients {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
-	h := &hammer{stop: stop, clients: s.users(t, 4), acked: map[int64]dlsmsv1.ReservationStatus{}, codes: map[codes.Code]int{}}
+	h := &retryingClients{
+		stop:    stop,
+		clients: s.users(t, 4),
+		acked:   map[int64]dlsmsv1.ReservationStatus{},
+		codes:   map[codes.Code]int{},
+	}
 	t.Cleanup(func() { stop(); h.all.Wait() })
 	for i, c := range h.clients {
 		h.all.Go(func() {
-			beat := time.NewTicker(callInterval)
-			defer beat.Stop()
+			ticker := time.NewTicker(callInterval)
+			defer ticker.Stop()
 			for round := 0; ctx.Err() == nil; round++ {
-				h.hit(ctx, c, b.seats[i], round)
-				<-beat.C
+				h.bookAndCancel(ctx, c, b.seats[i], round)
+				<-ticker.C
 			}
 		})
 	}
 	return h
 }
 
-// hit books and cancels, each until it is acknowledged: while Postgres is away for as long as that takes.
-func (h *hammer) hit(ctx context.Context, c *e2e.Client, seat int64, round int) {
+// bookAndCancel books and cancels, and repeats each call until it is acknowledged. That takes as
+// long as Postgres is down.
+func (h *retryingClients) bookAndCancel(ctx context.Context, c *e2e.Client, seat int64, round int) {
 	req := tomorrow(0, 1).booking(seat)
-	req.RequestId = fmt.Sprintf("hammer-%d", round)
+	req.RequestId = fmt.Sprintf("retry-%d", round)
 	var id int64
-	if !h.until(ctx, func() error {
+	if !h.retry(ctx, func() error {
 		resp, err := c.Reservations.CreateReservation(ctx, req)
 		id = resp.GetReservation().GetId()
 		return err
@@ -213,7 +233,7 @@ func (h *hammer) hit(ctx context.Context, c *e2e.Client, seat int64, round int) 
 		return
 	}
 	h.ack(id, dlsmsv1.ReservationStatus_RESERVATION_STATUS_CONFIRMED)
-	if h.until(ctx, func() error {
+	if h.retry(ctx, func() error {
 		_, err := c.Reservations.CancelReservation(ctx, &dlsmsv1.CancelReservationRequest{ReservationId: id})
 		return err
 	}) {
@@ -221,9 +241,9 @@ func (h *hammer) hit(ctx context.Context, c *e2e.Client, seat int64, round int) 
 	}
 }
 
-func (h *hammer) until(ctx context.Context, call func() error) bool {
-	again := time.NewTicker(retryDelay)
-	defer again.Stop()
+func (h *retryingClients) retry(ctx context.Context, call func() error) bool {
+	timer := time.NewTicker(retryDelay)
+	defer timer.Stop()
 	for {
 		err := call()
 		if ctx.Err() != nil {
@@ -242,25 +262,25 @@ func (h *hammer) until(ctx context.Context, call func() error) bool {
 			return true
 		}
 		select {
-		case <-again.C:
+		case <-timer.C:
 		case <-ctx.Done():
 			return false
 		}
 	}
 }
 
-func (h *hammer) ack(id int64, status dlsmsv1.ReservationStatus) {
+func (h *retryingClients) ack(id int64, status dlsmsv1.ReservationStatus) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.acked[id] = status
 }
 
-// end stops the clients and looks whether what was acknowledged is there.
-func (h *hammer) end(t *testing.T) {
+// end stops the clients and checks that every acknowledged reservation exists.
+func (h *retryingClients) end(t *testing.T) {
 	t.Helper()
 	h.stop()
 	h.all.Wait()
-	there := map[int64]dlsmsv1.ReservationStatus{}
+	stored := map[int64]dlsmsv1.ReservationStatus{}
 	for _, c := range h.clients {
 		for token := ""; ; {
 			resp, err := c.Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{
@@ -270,7 +290,7 @@ func (h *hammer) end(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, r := range resp.GetReservations() {
-				there[r.GetId()] = r.GetStatus()
+				stored[r.GetId()] = r.GetStatus()
 			}
 			if token = resp.GetNextPageToken(); token == "" {
 				break
@@ -280,16 +300,16 @@ func (h *hammer) end(t *testing.T) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for id, status := range h.acked {
-		// The last call of a client may have been done without being answered.
-		if got := there[id]; got != status && got != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CANCELLED {
-			t.Errorf("reservation %d is %s, acknowledged was %s", id, got, status)
+		// The last cancellation of a client may succeed without an answer.
+		if got := stored[id]; got != status && got != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CANCELLED {
+			t.Errorf("reservation %d is %s, acknowledged as %s", id, got, status)
 		}
 	}
 	if err := errors.Join(h.faults...); err != nil {
 		t.Error(err)
 	}
 	if h.codes[codes.Unavailable] == 0 || len(h.acked) < 50 {
-		t.Errorf("%d reservations were acknowledged, and the calls got %v: that is no test", len(h.acked), h.codes)
+		t.Errorf("%d reservations were acknowledged, the calls got %v: too few for a test", len(h.acked), h.codes)
 	}
 	t.Logf("%d reservations were acknowledged, none is lost; the calls got %v", len(h.acked), h.codes)
 }

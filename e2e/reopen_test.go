@@ -82,7 +82,9 @@ func (l *load) subscription(u *e2e.Client) *reopeningStream[dlsmsv1.SubscribeRes
 	return &reopeningStream[dlsmsv1.SubscribeResponse]{
 		l:    l,
 		kind: "subscription",
-		open: func(ctx context.Context, before []*dlsmsv1.SubscribeResponse) (*e2e.StreamRecorder[dlsmsv1.SubscribeResponse], error) {
+		open: func(ctx context.Context, before []*dlsmsv1.SubscribeResponse) (
+			*e2e.StreamRecorder[dlsmsv1.SubscribeResponse], error,
+		) {
 			var after int64
 			if ids := notificationIDs(before); len(ids) > 0 {
 				after = ids[len(ids)-1]
@@ -97,7 +99,9 @@ func (l *load) watch(u *e2e.Client) *reopeningStream[dlsmsv1.WatchSeatsResponse]
 	return &reopeningStream[dlsmsv1.WatchSeatsResponse]{
 		l:    l,
 		kind: "watch",
-		open: func(ctx context.Context, _ []*dlsmsv1.WatchSeatsResponse) (*e2e.StreamRecorder[dlsmsv1.WatchSeatsResponse], error) {
+		open: func(ctx context.Context, _ []*dlsmsv1.WatchSeatsResponse) (
+			*e2e.StreamRecorder[dlsmsv1.WatchSeatsResponse], error,
+		) {
 			return u.Watch(ctx, &dlsmsv1.WatchSeatsRequest{Branch: l.branch.code})
 		},
 	}

@@ -61,12 +61,12 @@ func killAllReplicas(t *testing.T, s *system) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unavailable(t, subscription)
+	endsUnavailable(t, subscription)
 	watch, err := u.Watch(t.Context(), &dlsmsv1.WatchSeatsRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	unavailable(t, watch)
+	endsUnavailable(t, watch)
 
 	// One replica is enough.
 	if err := s.Replicas[1].Start(t.Context()); err != nil {

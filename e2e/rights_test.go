@@ -18,7 +18,8 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// grants are the statements of docs/operating/postgres.md that give the two roles their rights, without their comments.
+// grants returns the statements of docs/operations.md that grant rights to the two roles, without
+// their comments.
 func grants(t *testing.T) (owner, run []string) {
 	t.Helper()
 	text, err := os.ReadFile("../docs/operating/postgres.md")
@@ -45,12 +46,12 @@ func grants(t *testing.T) (owner, run []string) {
 	return list(first), list(second)
 }
 
-// server is a Postgres with a database dlsms that belongs to nobody but the superuser.
-type server struct {
+// postgresServer is a Postgres whose database dlsms belongs to the superuser.
+type postgresServer struct {
 	*stack.Postgres
 }
 
-func startServer(t *testing.T) server {
+func startServer(t *testing.T) postgresServer {
 	t.Helper()
 	pg, err := stack.StartPostgres(t.Context(), stack.PostgresConfig{Unsafe: true, Log: t.Output()})
 	if err != nil {
@@ -61,11 +62,11 @@ func startServer(t *testing.T) server {
 			t.Error(err)
 		}
 	})
-	return server{pg}
+	return postgresServer{pg}
 }
 
-// as is the URL for a role and a database.
-func (s server) as(t *testing.T, role, database string) string {
+// as returns the URL of a database for a role.
+func (s postgresServer) as(t *testing.T, role, database string) string {
 	t.Helper()
 	u, err := url.Parse(s.AdminURL())
 	if err != nil {
@@ -78,7 +79,7 @@ func (s server) as(t *testing.T, role, database string) string {
 	return u.String()
 }
 
-func (s server) exec(t *testing.T, url, sql string) {
+func (s postgresServer) exec(t *testing.T, url, sql string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
@@ -90,29 +91,31 @@ func (s server) exec(t *testing.T, url, sql string) {
 	}
 }
 
-// runs is a command of dlsms that is to end, and what it has said.
-func runs(t *testing.T, env map[string]string, command string) (code int, said string) {
+// runCommand runs a command of dlsms and returns its exit code and error output.
+func runCommand(t *testing.T, env map[string]string, command string) (code int, said string) {
 	t.Helper()
 	p := launch(t, env, command)
 	code = p.exit()
 	return code, strings.TrimSpace(p.stderr.String())
 }
 
-// TestRightsOfTheRole: a role with the rights of docs/operating/postgres.md migrates, and one with less runs. Without one of them, one line says which.
-func TestRightsOfTheRole(t *testing.T) {
+// TestMissingDatabaseRightIsNamed checks that a role with the rights of docs/operations.md can
+// migrate, and one with fewer rights can serve. Without one of the rights, the command fails with
+// one line that names it.
+func TestMissingDatabaseRightIsNamed(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
 	pg := startServer(t)
 	toOwn, toRun := grants(t)
 	databases := 0
-	// fresh makes a database, and runs statements in it but the one of that index.
-	fresh := func(statements []string, but int) (database string) {
+	// newDatabase makes a database and runs all statements in it except the one with index skip.
+	newDatabase := func(statements []string, skip int) (database string) {
 		databases++
 		database = fmt.Sprintf("rights_%d", databases)
 		pg.exec(t, pg.as(t, "", "postgres"), "CREATE DATABASE "+database)
 		pg.exec(t, pg.as(t, "", "postgres"), "REVOKE ALL ON DATABASE "+database+" FROM PUBLIC")
 		pg.exec(t, pg.as(t, "", database), "REVOKE ALL ON SCHEMA public FROM PUBLIC")
-		grant(t, pg, database, statements, but)
+		grant(t, pg, database, statements, skip)
 		return database
 	}
 	env := func(role, database string) map[string]string {
@@ -120,47 +123,49 @@ func TestRightsOfTheRole(t *testing.T) {
 		env["SEED_DEMO"] = "true"
 		return env
 	}
-	pg.exec(t, pg.AdminURL(), "CREATE ROLE dlsms_owner LOGIN PASSWORD 'secret'; CREATE ROLE dlsms_app LOGIN PASSWORD 'secret'")
+	pg.exec(
+		t, pg.AdminURL(), "CREATE ROLE dlsms_owner LOGIN PASSWORD 'secret'; CREATE ROLE dlsms_app LOGIN PASSWORD 'secret'",
+	)
 
-	database := fresh(toOwn, -1)
-	if code, said := runs(t, env("dlsms_owner", database), "migrate"); code != 0 {
+	database := newDatabase(toOwn, -1)
+	if code, said := runCommand(t, env("dlsms_owner", database), "migrate"); code != 0 {
 		t.Fatalf("dlsms migrate as the owner: %s", said)
 	}
 	grant(t, pg, database, toRun, -1)
 	for _, role := range []string{"dlsms_owner", "dlsms_app"} {
-		booksAs(t, env(role, database))
+		serveAndBook(t, env(role, database))
 	}
 
 	for i, statement := range toOwn {
-		code, said := runs(t, env("dlsms_owner", fresh(toOwn, i)), "migrate")
-		lacks(t, statement, code, said)
+		code, said := runCommand(t, env("dlsms_owner", newDatabase(toOwn, i)), "migrate")
+		wantMissingRight(t, statement, code, said)
 	}
 	for i, statement := range toRun {
-		database := fresh(toOwn, -1)
+		database := newDatabase(toOwn, -1)
 		if strings.HasPrefix(statement, "ALTER DEFAULT PRIVILEGES") {
-			continue // for the tables of later versions
+			continue // concerns only the tables of later releases
 		}
-		if code, said := runs(t, env("dlsms_owner", database), "migrate"); code != 0 {
+		if code, said := runCommand(t, env("dlsms_owner", database), "migrate"); code != 0 {
 			t.Fatalf("dlsms migrate as the owner: %s", said)
 		}
 		grant(t, pg, database, toRun, i)
-		code, said := runs(t, env("dlsms_app", database), "serve")
-		lacks(t, statement, code, said)
+		code, said := runCommand(t, env("dlsms_app", database), "serve")
+		wantMissingRight(t, statement, code, said)
 	}
 }
 
-// grant runs statements, but the one of that index, in a database whose name takes the place of dlsms.
-func grant(t *testing.T, pg server, database string, statements []string, but int) {
+// grant runs all statements except the one with index skip, in this database instead of dlsms.
+func grant(t *testing.T, pg postgresServer, database string, statements []string, skip int) {
 	t.Helper()
 	for i, statement := range statements {
-		if i != but {
+		if i != skip {
 			pg.exec(t, pg.as(t, "", database), strings.ReplaceAll(statement, "DATABASE dlsms ", "DATABASE "+database+" "))
 		}
 	}
 }
 
-// lacks checks that a command failed with one line that names a right of the statement.
-func lacks(t *testing.T, statement string, code int, said string) {
+// wantMissingRight checks that a command failed with one line that names a right of the statement.
+func wantMissingRight(t *testing.T, statement string, code int, said string) {
 	t.Helper()
 	rights, _, _ := strings.Cut(strings.TrimPrefix(statement, "GRANT "), " ON ")
 	_, last, _ := strings.Cut(said, "\n")
@@ -169,12 +174,12 @@ func lacks(t *testing.T, statement string, code int, said string) {
 		named = named || strings.Contains(said, right)
 	}
 	if code == 0 || last != "" || !named {
-		t.Errorf("without %q it ended with %d and %q", statement, code, said)
+		t.Errorf("without %q: exit %d, %q", statement, code, said)
 	}
 }
 
-// booksAs serves with these settings, and books a seat.
-func booksAs(t *testing.T, settings map[string]string) {
+// serveAndBook starts a replica with these settings and books a seat.
+func serveAndBook(t *testing.T, settings map[string]string) {
 	t.Helper()
 	env := maps.Clone(settings)
 	p := launch(t, env, "serve")
@@ -195,7 +200,9 @@ func booksAs(t *testing.T, settings map[string]string) {
 		t.Fatal(err)
 	}
 	id := booked.GetReservation().GetId()
-	if _, err := user.Reservations.CancelReservation(t.Context(), &dlsmsv1.CancelReservationRequest{ReservationId: id}); err != nil {
+	if _, err := user.Reservations.CancelReservation(
+		t.Context(), &dlsmsv1.CancelReservationRequest{ReservationId: id},
+	); err != nil {
 		t.Error(err)
 	}
 	if _, err := user.Auth.Logout(t.Context(), &dlsmsv1.LogoutRequest{}); err != nil {

@@ -22,7 +22,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// process is a dlsms of a test's own, with nothing of this process's environment.
+// process is a dlsms process of one test. It inherits no environment except PATH.
 type process struct {
 	*exec.Cmd
 
@@ -31,7 +31,7 @@ type process struct {
 	ended          chan struct{}
 }
 
-// output is what a process has written until now.
+// output is the output of a process so far.
 type output struct {
 	mu      sync.Mutex
 	written bytes.Buffer
@@ -55,7 +55,7 @@ func launch(t *testing.T, env map[string]string, args ...string) *process {
 	return launchTo(t, nil, env, args...)
 }
 
-// launchTo is launch with another standard output than the process's own, unless it is nil.
+// launchTo is like launch, with stdout as standard output unless it is nil.
 func launchTo(t *testing.T, stdout *os.File, env map[string]string, args ...string) *process {
 	t.Helper()
 	p := &process{Cmd: exec.Command(program("dlsms"), args...), t: t, ended: make(chan struct{})}
@@ -71,7 +71,7 @@ func launchTo(t *testing.T, stdout *os.File, env map[string]string, args ...stri
 		t.Fatal(err)
 	}
 	go func() {
-		_ = p.Wait() // the state says it
+		_ = p.Wait() // ProcessState has the result
 		close(p.ended)
 	}()
 	t.Cleanup(func() {
@@ -84,29 +84,29 @@ func launchTo(t *testing.T, stdout *os.File, env map[string]string, args ...stri
 	return p
 }
 
-// exit waits for the end and returns the exit code.
+// exit waits for the end of the process and returns its exit code.
 func (p *process) exit() int {
 	p.t.Helper()
 	select {
 	case <-p.ended:
 	case <-time.After(waitTimeout):
-		p.t.Fatal("it does not end")
+		p.t.Fatal("the process does not end")
 	}
 	return p.ProcessState.ExitCode()
 }
 
-// terminate asks for the end with SIGTERM, and checks that it comes with exit code 0.
+// terminate sends SIGTERM and checks that the process exits with code 0.
 func (p *process) terminate() {
 	p.t.Helper()
 	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
 		p.t.Fatal(err)
 	}
 	if code := p.exit(); code != 0 {
-		p.t.Errorf("after SIGTERM it ended with %d", code)
+		p.t.Errorf("after SIGTERM: exit %d", code)
 	}
 }
 
-// freeAddr is one that nobody listens on.
+// freeAddr returns an address without a listener.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -117,7 +117,7 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// replicaEnv are settings for one on a database.
+// replicaEnv returns the settings of a replica on a database.
 func replicaEnv(t *testing.T, s *system, databaseURL string) map[string]string {
 	t.Helper()
 	return map[string]string{
@@ -126,7 +126,7 @@ func replicaEnv(t *testing.T, s *system, databaseURL string) map[string]string {
 	}
 }
 
-// database makes an empty one beside that of the system, and returns its URL.
+// database makes an empty database in the Postgres of the system, and returns its URL.
 func (s *system) database(t *testing.T) string {
 	t.Helper()
 	name := fmt.Sprintf("start_%d", s.names.Add(1))
@@ -139,7 +139,7 @@ func (s *system) database(t *testing.T) string {
 	return u.String()
 }
 
-// serves waits until a replica says so.
+// serves waits until a replica is SERVING.
 func serves(t *testing.T, p *process, addr string) {
 	t.Helper()
 	c, err := e2e.Dial(addr)
@@ -150,7 +150,7 @@ func serves(t *testing.T, p *process, addr string) {
 	eventually(t, "the replica serves", func() bool {
 		select {
 		case <-p.ended:
-			t.Fatalf("it ended with %d", p.ProcessState.ExitCode())
+			t.Fatalf("the replica ended: exit %d", p.ProcessState.ExitCode())
 		default:
 		}
 		resp, err := healthpb.NewHealthClient(c).Check(t.Context(), &healthpb.HealthCheckRequest{})
@@ -158,8 +158,9 @@ func serves(t *testing.T, p *process, addr string) {
 	})
 }
 
-// TestThreeReplicasStartOnAnEmptyDatabase at once, each of them told to migrate and to put the demo data in: both happen once.
-func TestThreeReplicasStartOnAnEmptyDatabase(t *testing.T) {
+// TestReplicasMigrateAndSeedEmptyDatabaseOnce starts three replicas at once. Each is set to migrate
+// and to add the demo data: both happen once.
+func TestReplicasMigrateAndSeedEmptyDatabaseOnce(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
 	for range 2 {
@@ -194,32 +195,36 @@ func TestThreeReplicasStartOnAnEmptyDatabase(t *testing.T) {
 	}
 }
 
-// TestPostgresGoesWhileAReplicaStarts: whatever it is at when its connection breaks, it tries again.
-func TestPostgresGoesWhileAReplicaStarts(t *testing.T) {
+// TestReplicaStartSurvivesLostConnections breaks the connection to Postgres at each step of a
+// start: the replica tries again.
+func TestReplicaStartSurvivesLostConnections(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
-	through, left := storetest.CutOff(t, s.database(t), "goose_db_version", "SHOW transaction_isolation", "INSERT INTO seats", "FROM revocations", "FROM branch_hours")
+	through, left := storetest.CutOff(
+		t, s.database(t), "goose_db_version", "SHOW transaction_isolation", "INSERT INTO seats", "FROM revocations",
+		"FROM branch_hours",
+	)
 	env := replicaEnv(t, s, through)
 	env["SEED_DEMO"] = "true"
 	p := launch(t, env, "serve")
 	serves(t, p, env["GRPC_ADDR"])
 	if n := left(); n > 0 {
-		t.Errorf("%d of the breaks were not in its way", n)
+		t.Errorf("%d of the breaks did not happen", n)
 	}
 	p.terminate()
 }
 
-// TestNobodyIsLetInBeforeTheReplicaCanAnswer: a replica that waits for Postgres has its port closed, so that a proxy asks another one, and
-// lets itself be stopped.
-func TestNobodyIsLetInBeforeTheReplicaCanAnswer(t *testing.T) {
+// TestReplicaRefusesConnectionsUntilPostgresAnswers checks that a replica that waits for Postgres
+// keeps its port closed, so that the proxy asks another replica, and that it can be stopped.
+func TestReplicaRefusesConnectionsUntilPostgresAnswers(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
-	env := replicaEnv(t, s, "postgres://nobody:nothing@"+freeAddr(t)+"/dlsms")
+	env := replicaEnv(t, s, "postgres://unknown:nothing@"+freeAddr(t)+"/dlsms")
 	p := launch(t, env, "serve")
-	eventually(t, "it waits for Postgres", func() bool {
+	eventually(t, "the replica waits for Postgres", func() bool {
 		if c, err := net.DialTimeout("tcp", env["GRPC_ADDR"], time.Second); err == nil {
 			_ = c.Close()
-			t.Fatal("it lets clients in")
+			t.Fatal("the replica accepts connections")
 		} else if !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Fatal(err)
 		}
@@ -228,8 +233,9 @@ func TestNobodyIsLetInBeforeTheReplicaCanAnswer(t *testing.T) {
 	p.terminate()
 }
 
-// TestALogThatNobodyReads: a replica goes on whose log nobody reads any more, and one whose reader has ended.
-func TestALogThatNobodyReads(t *testing.T) {
+// TestReplicaServesWhenItsLogIsNotRead checks that a replica serves when the reader of its log
+// stops reading, and when the reader has ended.
+func TestReplicaServesWhenItsLogIsNotRead(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
 	for _, ends := range []bool{false, true} {
@@ -248,7 +254,7 @@ func TestALogThatNobodyReads(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Their lines are more than a pipe holds.
+		// The lines of these calls are more than a pipe holds.
 		const clients, callsOfEach = 20, 20
 		callers, ctx := errgroup.WithContext(within(t, waitTimeout))
 		for range clients {
@@ -271,62 +277,94 @@ func TestALogThatNobodyReads(t *testing.T) {
 	}
 }
 
-// TestAddressInUse is told at once, before anything is done with the database.
-func TestAddressInUse(t *testing.T) {
+// TestServeReportsAddressInUse checks that a taken address is an error at once, before the replica
+// uses the database.
+func TestServeReportsAddressInUse(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
 	for _, setting := range []string{"GRPC_ADDR", "ADMIN_ADDR"} {
-		env := replicaEnv(t, s, "postgres://nobody:nothing@"+freeAddr(t)+"/dlsms")
+		env := replicaEnv(t, s, "postgres://unknown:nothing@"+freeAddr(t)+"/dlsms")
 		env[setting] = s.ReplicaAddr(0)
 		p := launch(t, env, "serve")
-		if code := p.exit(); code != 1 || !strings.Contains(p.stderr.String(), setting) || strings.Count(strings.TrimSpace(p.stderr.String()), "\n") > 0 {
+		if code := p.exit(); code != 1 || !strings.Contains(p.stderr.String(), setting) ||
+			strings.Count(strings.TrimSpace(p.stderr.String()), "\n") > 0 {
 			t.Errorf("exit %d: %s", code, p.stderr.String())
 		}
 	}
 }
 
-func TestBadConfiguration(t *testing.T) {
+func TestServeReportsEveryInvalidSetting(t *testing.T) {
 	t.Parallel()
 	env := map[string]string{
-		"DATABASE_URL": "postgres://user:secret@host:notaport/db", "REDIS_URL": "nonsense", "JWT_SECRET": "tooshortasecret", "GRPC_ADDR": "nowhere",
-		"ADMIN_ADDR": "9100", "JWT_TTL": "soon", "BCRYPT_COST": "3", "GRACE_MINUTES": "0", "CLAIM_MINUTES": "-1", "WORKER_INTERVAL": "1",
-		"RATE_LIMIT_PER_MINUTE": "-1", "AUTH_RATE_LIMIT_PER_MINUTE": "many", "LOGIN_FAILURE_LIMIT": "1.5", "DB_MIN_CONNS": "x", "DB_MAX_CONNS": "0",
-		"READ_FRESHNESS": "fresh", "MAX_STALENESS": "1ms", "MIN_RESERVATION": "2h", "MAX_RESERVATION": "1h", "MAX_AHEAD": "0s", "PAST_TOLERANCE": "-1m",
-		"MAX_STREAMS": "0", "MAX_STREAMS_PER_ADDRESS": "-1", "MAX_STREAMS_PER_USER": "few",
-		"MAX_UPCOMING": "all", "MAX_WAITING": "none", "MAX_WAITING_PER_SEAT": "few", "MAX_WAITLIST": "long", "CHECK_IN_LEAD": "quarter", "REMINDER_LEAD": "5", "DRAIN_TIMEOUT": "ten", "LOG_LEVEL": "loud", "TRUSTED_PROXIES": "everyone",
-		"REFLECTION": "off", "SEED_DEMO": "maybe",
+		"DATABASE_URL":               "postgres://user:secret@host:notaport/db",
+		"REDIS_URL":                  "nonsense",
+		"JWT_SECRET":                 "tooshortasecret",
+		"GRPC_ADDR":                  "nowhere",
+		"ADMIN_ADDR":                 "9100",
+		"JWT_TTL":                    "soon",
+		"BCRYPT_COST":                "3",
+		"GRACE_MINUTES":              "0",
+		"CLAIM_MINUTES":              "-1",
+		"WORKER_INTERVAL":            "1",
+		"RATE_LIMIT_PER_MINUTE":      "-1",
+		"AUTH_RATE_LIMIT_PER_MINUTE": "many",
+		"LOGIN_FAILURE_LIMIT":        "1.5",
+		"DB_MIN_CONNS":               "x",
+		"DB_MAX_CONNS":               "0",
+		"READ_FRESHNESS":             "fresh",
+		"MAX_STALENESS":              "1ms",
+		"MIN_RESERVATION":            "2h",
+		"MAX_RESERVATION":            "1h",
+		"MAX_AHEAD":                  "0s",
+		"PAST_TOLERANCE":             "-1m",
+		"MAX_STREAMS":                "0",
+		"MAX_STREAMS_PER_ADDRESS":    "-1",
+		"MAX_STREAMS_PER_USER":       "few",
+		"MAX_UPCOMING":               "all",
+		"MAX_WAITING":                "none",
+		"MAX_WAITING_PER_SEAT":       "few",
+		"MAX_WAITLIST":               "long",
+		"CHECK_IN_LEAD":              "quarter",
+		"REMINDER_LEAD":              "5",
+		"DRAIN_TIMEOUT":              "ten",
+		"LOG_LEVEL":                  "loud",
+		"TRUSTED_PROXIES":            "everyone",
+		"REFLECTION":                 "off",
+		"SEED_DEMO":                  "maybe",
 	}
 	p := launch(t, env, "serve")
 	if code := p.exit(); code != 1 {
 		t.Errorf("exit %d", code)
 	}
-	told := p.stderr.String()
+	stderr := p.stderr.String()
 	for name := range env {
-		// MIN_RESERVATION and MAX_RESERVATION contradict each other: one of the two is told.
-		if !strings.Contains(told, "\n"+name+": ") && name != "MAX_RESERVATION" {
-			t.Errorf("%s is not told of", name)
+		// MIN_RESERVATION and MAX_RESERVATION contradict each other: the error names one of the
+		// two.
+		if !strings.Contains(stderr, "\n"+name+": ") && name != "MAX_RESERVATION" {
+			t.Errorf("the error does not name %s", name)
 		}
 	}
-	if strings.Contains(told, "secret@") || strings.Contains(told, "tooshortasecret") {
-		t.Errorf("secrets are told:\n%s", told)
+	if strings.Contains(stderr, "secret@") || strings.Contains(stderr, "tooshortasecret") {
+		t.Errorf("the error contains secrets:\n%s", stderr)
 	}
 	if t.Failed() {
-		t.Log(told)
+		t.Log(stderr)
 	}
 
 	p = launch(t, nil, "serve")
-	if code := p.exit(); code != 1 || !strings.Contains(p.stderr.String(), "DATABASE_URL: is missing") || !strings.Contains(p.stderr.String(), "JWT_SECRET is missing") {
+	if code := p.exit(); code != 1 || !strings.Contains(p.stderr.String(), "DATABASE_URL: is missing") ||
+		!strings.Contains(p.stderr.String(), "JWT_SECRET is missing") {
 		t.Errorf("with no settings: exit %d:\n%s", code, p.stderr.String())
 	}
 }
 
-// settingNames are those that the contract and its plan have.
+// settingNames are the settings of the contract.
 const settingNames = `DATABASE_URL REDIS_URL JWT_SECRET GRPC_ADDR ADMIN_ADDR JWT_TTL BCRYPT_COST GRACE_MINUTES CLAIM_MINUTES WORKER_INTERVAL
 	RATE_LIMIT_PER_MINUTE AUTH_RATE_LIMIT_PER_MINUTE LOGIN_FAILURE_LIMIT DB_MIN_CONNS DB_MAX_CONNS READ_FRESHNESS MAX_STALENESS
 	MIN_RESERVATION MAX_RESERVATION MAX_AHEAD PAST_TOLERANCE MAX_UPCOMING MAX_WAITING MAX_WAITING_PER_SEAT MAX_WAITLIST CHECK_IN_LEAD REMINDER_LEAD DRAIN_TIMEOUT REFLECTION LOG_LEVEL
 	SEED_DEMO TRUSTED_PROXIES MAX_STREAMS MAX_STREAMS_PER_ADDRESS MAX_STREAMS_PER_USER`
 
-func TestHelp(t *testing.T) {
+func TestHelpListsEverySetting(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"--help"}, {"serve", "--help"}} {
 		p := launch(t, nil, args...)
@@ -340,7 +378,7 @@ func TestHelp(t *testing.T) {
 				flag = "--[no-]reflection"
 			}
 			if !strings.Contains(help, "$"+name) || !strings.Contains(help, flag) {
-				t.Errorf("%v does not tell of %s and %s", args, name, flag)
+				t.Errorf("%v does not list %s and %s", args, name, flag)
 			}
 		}
 	}
@@ -348,13 +386,14 @@ func TestHelp(t *testing.T) {
 	p.exit()
 	for _, command := range []string{"serve", "migrate", "seed", "healthcheck"} {
 		if !strings.Contains(p.stdout.String(), "\n  "+command+" ") {
-			t.Errorf("--help does not tell of %s:\n%s", command, p.stdout.String())
+			t.Errorf("--help does not list %s:\n%s", command, p.stdout.String())
 		}
 	}
 }
 
-// TestCommands is what an operator does by hand, one after the other.
-func TestCommands(t *testing.T) {
+// TestCommandsReportOneLine runs the commands of an operator, one after the other: each prints one
+// line.
+func TestCommandsReportOneLine(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
 	env := replicaEnv(t, s, s.database(t))
@@ -366,14 +405,14 @@ func TestCommands(t *testing.T) {
 		}
 		out := strings.TrimSpace(p.stdout.String() + p.stderr.String())
 		if strings.Contains(out, "\n") {
-			t.Errorf("%s says more than one line: %s", name, out)
+			t.Errorf("%s prints more than one line: %s", name, out)
 		}
 		return out
 	}
 	contains := func(got, want string) {
 		t.Helper()
 		if !strings.Contains(got, want) {
-			t.Errorf("it says %q, want %q", got, want)
+			t.Errorf("the output is %q, want %q", got, want)
 		}
 	}
 	contains(command("seed", 1), "migrated")

@@ -13,42 +13,44 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// TestWalk is a day at the library, with the demo data and all settings as they come, but for the times: who has not checked in for six
-// seconds loses the seat.
-func TestWalk(t *testing.T) {
+// TestUserJourney is a day at the library, with the demo data and the default settings, except that
+// the check-in closes six seconds after the start.
+func TestUserJourney(t *testing.T) {
 	t.Parallel()
 	s := start(t, stack.Config{Seed: true, Env: map[string]string{"GRACE_MINUTES": "0.1"}})
-	hall := watch(t, s.anonymous(), &dlsmsv1.WatchSeatsRequest{})
+	shown := watch(t, s.anonymous(), &dlsmsv1.WatchSeatsRequest{})
 
 	if _, err := s.anonymous().Auth.Register(t.Context(), &dlsmsv1.RegisterRequest{
 		StudentId: "S2024123", Name: "Zoë Müller", Email: "zoe@university.example", Password: "eine Bibliothek",
 	}); err != nil {
 		t.Fatal(err)
 	}
-	zoe := s.login(t, "s2024123", "eine Bibliothek") // without regard to case
-	if zoe.User.GetName() != "Zoë Müller" || zoe.User.GetRole() != dlsmsv1.Role_ROLE_STUDENT || zoe.User.GetStudentId() != "S2024123" {
+	zoe := s.login(t, "s2024123", "eine Bibliothek") // ids ignore case
+	if zoe.User.GetName() != "Zoë Müller" || zoe.User.GetRole() != dlsmsv1.Role_ROLE_STUDENT ||
+		zoe.User.GetStudentId() != "S2024123" {
 		t.Errorf("the user is %v", zoe.User)
 	}
 	ada := s.login(t, "S2021001", "password123")
 	ben := s.login(t, "S2021002", "password123")
 	chiara := s.login(t, "S2021003", "password123")
 
-	looksAround(t, s)
+	checkDemoData(t, s)
 	seat := seats(t, s, &dlsmsv1.GetSeatsRequest{Branch: "main", AvailableOnly: true})[6].GetId()
-	visit(t, s, zoe, ben, seat, hall)
-	last := passOn(t, s, ada, ben, chiara, seat, hall)
-	noShow(t, s, ben, chiara, seat, last, hall)
+	visit(t, s, zoe, ben, seat, shown)
+	last := offerAndClaim(t, s, ada, ben, chiara, seat, shown)
+	noShow(t, s, ben, chiara, seat, last, shown)
 
-	// On its way from Ada to Ben to Chiara the seat was never free for anybody else, not even on a seatWatch.
-	if got, want := availability(hall, seat), []bool{true, false, true, false, true}; !slices.Equal(got, want) {
-		t.Errorf("the seat was shown as available: %v, want %v", got, want)
+	// From Ada to Ben to Chiara, the seat was never shown as free to other users.
+	if got, want := availability(shown, seat), []bool{true, false, true, false, true}; !slices.Equal(got, want) {
+		t.Errorf("the availability shown was %v, want %v", got, want)
 	}
 }
 
-// availability returns what a seatWatch has shown of a seat, one after the other, without repetitions.
-func availability(hall seatWatch, seat int64) []bool {
+// availability returns the states of a seat that the watch has shown, in order, without
+// repetitions.
+func availability(shown seatWatch, seat int64) []bool {
 	var out []bool
-	for _, m := range hall.Messages() {
+	for _, m := range shown.Messages() {
 		for _, s := range append(m.GetSnapshot().GetSeats(), m.GetChange()) {
 			if s.GetId() == seat {
 				out = append(out, s.GetAvailable())
@@ -58,7 +60,7 @@ func availability(hall seatWatch, seat int64) []bool {
 	return slices.Compact(out)
 }
 
-// seats returns what GetSeats lists.
+// seats returns the answer of GetSeats.
 func seats(t *testing.T, s *system, req *dlsmsv1.GetSeatsRequest) []*dlsmsv1.Seat {
 	t.Helper()
 	resp, err := s.anonymous().Seats.GetSeats(t.Context(), req)
@@ -68,7 +70,7 @@ func seats(t *testing.T, s *system, req *dlsmsv1.GetSeatsRequest) []*dlsmsv1.Sea
 	return resp.GetSeats()
 }
 
-func looksAround(t *testing.T, s *system) {
+func checkDemoData(t *testing.T, s *system) {
 	t.Helper()
 	all := seats(t, s, &dlsmsv1.GetSeatsRequest{AvailableOnly: true})
 	if len(all) != 49 || !slices.IsSortedFunc(all, func(a, b *dlsmsv1.Seat) int { return int(a.GetId() - b.GetId()) }) {
@@ -100,11 +102,18 @@ func looksAround(t *testing.T, s *system) {
 	}
 }
 
-// visit is a booking from now on, a rival's conflict, check-in and check-out, as everybody sees them.
-func visit(t *testing.T, s *system, zoe, ben student, seat int64, hall seatWatch) {
+// visit is a booking from now on, a conflicting booking, check-in and check-out, as all clients see
+// them.
+func visit(t *testing.T, s *system, zoe, ben student, seat int64, shown seatWatch) {
 	t.Helper()
 	now := time.Now()
-	booked := zoe.request(&dlsmsv1.CreateReservationRequest{SeatId: seat, EndTime: timestamppb.New(now.Add(2 * time.Hour)), RequestId: "walk-1"})
+	booked := zoe.request(
+		&dlsmsv1.CreateReservationRequest{
+			SeatId:    seat,
+			EndTime:   timestamppb.New(now.Add(2 * time.Hour)),
+			RequestId: "walk-1",
+		},
+	)
 	if booked.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CONFIRMED || booked.GetUserId() != zoe.id() ||
 		booked.GetSeat().GetId() != seat || booked.GetSeat().GetBranch() != "main" {
 		t.Errorf("the reservation is %v", booked)
@@ -115,10 +124,13 @@ func visit(t *testing.T, s *system, zoe, ben student, seat int64, hall seatWatch
 	if free := seats(t, s, &dlsmsv1.GetSeatsRequest{AvailableOnly: true}); len(free) != 48 || has(free, seat) {
 		t.Errorf("%d seats are free, the booked one among them: %t", len(free), has(free, seat))
 	}
-	hall.untilSeat(seat, false)
+	shown.untilSeat(seat, false)
 	refused(t, ben.tryToBook(seat, fromNow(time.Hour)), "SEAT_TAKEN")
 	refused(t, zoe.tryToBook(seat+1, fromNow(time.Hour)), "USER_BUSY")
-	if list := zoe.reservations(dlsmsv1.ReservationView_RESERVATION_VIEW_UPCOMING); len(list) != 1 || list[0].GetId() != booked.GetId() {
+	if list := zoe.reservations(
+		dlsmsv1.ReservationView_RESERVATION_VIEW_UPCOMING,
+	); len(list) != 1 ||
+		list[0].GetId() != booked.GetId() {
 		t.Errorf("upcoming: %v", list)
 	}
 
@@ -130,18 +142,22 @@ func visit(t *testing.T, s *system, zoe, ben student, seat int64, hall seatWatch
 	if out.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_COMPLETED || out.GetEndedAt() == nil {
 		t.Errorf("checked out: %v", out)
 	}
-	hall.untilSeat(seat, true)
+	shown.untilSeat(seat, true)
 	if list := zoe.reservations(dlsmsv1.ReservationView_RESERVATION_VIEW_UPCOMING); len(list) != 0 {
 		t.Errorf("upcoming after the check-out: %v", list)
 	}
-	if list := zoe.reservations(dlsmsv1.ReservationView_RESERVATION_VIEW_HISTORY); len(list) != 1 || list[0].GetId() != booked.GetId() {
+	if list := zoe.reservations(
+		dlsmsv1.ReservationView_RESERVATION_VIEW_HISTORY,
+	); len(list) != 1 ||
+		list[0].GetId() != booked.GetId() {
 		t.Errorf("history: %v", list)
 	}
 	kinds := []dlsmsv1.NotificationKind{}
 	for _, n := range zoe.notifications(0) {
 		kinds = append(kinds, n.GetKind())
 	}
-	// The worker may have reminded of the check-in, which closes within REMINDER_LEAD, before it happened.
+	// The worker may have sent a reminder before the check-in, since the deadline is within
+	// REMINDER_LEAD.
 	if len(kinds) == 0 || kinds[len(kinds)-1] != dlsmsv1.NotificationKind_NOTIFICATION_KIND_COMPLETED {
 		t.Errorf("the notifications are %v", kinds)
 	}
@@ -151,13 +167,16 @@ func has(list []*dlsmsv1.Seat, id int64) bool {
 	return slices.ContainsFunc(list, func(s *dlsmsv1.Seat) bool { return s.GetId() == id })
 }
 
-// passOn is a seat that its user cancels: it goes to the first in line and to nobody else. It returns the reservation that was claimed.
-func passOn(t *testing.T, s *system, ada, ben, chiara student, seat int64, hall seatWatch) *dlsmsv1.Reservation {
+// offerAndClaim cancels a reservation: its seat goes to the head of the waitlist and to no other
+// user. It returns the claimed reservation.
+func offerAndClaim(
+	t *testing.T, s *system, ada, ben, chiara student, seat int64, shown seatWatch,
+) *dlsmsv1.Reservation {
 	t.Helper()
 	w := fromNow(2 * time.Hour)
 	booked := ada.book(seat, w)
-	hall.untilSeat(seat, false)
-	mail := ben.subscribe()
+	shown.untilSeat(seat, false)
+	subscription := ben.subscribe()
 	entry := ben.wait(seat, w)
 	if entry.GetStatus() != dlsmsv1.WaitlistStatus_WAITLIST_STATUS_WAITING || entry.GetPosition() != 1 {
 		t.Errorf("the entry is %v", entry)
@@ -165,14 +184,17 @@ func passOn(t *testing.T, s *system, ada, ben, chiara student, seat int64, hall 
 	if e := chiara.wait(seat, w); e.GetPosition() != 2 {
 		t.Errorf("the second in line is %v", e)
 	}
-	if len(e2e.Notifications(mail.Messages())) != 0 {
-		t.Errorf("there is mail: %v", mail.Messages())
+	if len(e2e.Notifications(subscription.Messages())) != 0 {
+		t.Errorf("notifications before the offer: %v", subscription.Messages())
 	}
 
-	if c := ada.cancel(booked.GetId()); c.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CANCELLED || c.GetEndedAt() == nil {
+	if c := ada.cancel(
+		booked.GetId(),
+	); c.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CANCELLED ||
+		c.GetEndedAt() == nil {
 		t.Errorf("cancelled: %v", c)
 	}
-	offer := mail.next(0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_SEAT_OFFERED)
+	offer := subscription.next(0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_SEAT_OFFERED)
 	if offer.GetEntryId() != entry.GetId() || offer.GetReservationId() == 0 || offer.GetMessage() == "" {
 		t.Errorf("the offer is %v", offer)
 	}
@@ -181,13 +203,15 @@ func passOn(t *testing.T, s *system, ada, ben, chiara student, seat int64, hall 
 		t.Errorf("held: %v", held)
 	}
 	e := ben.entry(entry.GetId())
-	if e.GetStatus() != dlsmsv1.WaitlistStatus_WAITLIST_STATUS_OFFERED || e.GetOfferExpiresAt() == nil || e.GetReservationId() != held.GetId() {
+	if e.GetStatus() != dlsmsv1.WaitlistStatus_WAITLIST_STATUS_OFFERED || e.GetOfferExpiresAt() == nil ||
+		e.GetReservationId() != held.GetId() {
 		t.Errorf("the entry with an offer is %v", e)
 	}
-	if !tellsOf(offer, held) || !proto.Equal(offer.GetOfferExpiresAt(), e.GetOfferExpiresAt()) || offer.GetCheckInDeadline() != nil {
-		t.Errorf("the offer %v does not tell of %v", offer, held)
+	if !describes(offer, held) || !proto.Equal(offer.GetOfferExpiresAt(), e.GetOfferExpiresAt()) ||
+		offer.GetCheckInDeadline() != nil {
+		t.Errorf("the offer %v does not describe %v", offer, held)
 	}
-	refused(t, ada.tryToBook(seat, fromNow(time.Hour)), "SEAT_TAKEN") // nobody passes by
+	refused(t, ada.tryToBook(seat, fromNow(time.Hour)), "SEAT_TAKEN") // the hold is for Ben only
 	if free := seats(t, s, &dlsmsv1.GetSeatsRequest{AvailableOnly: true}); len(free) != 48 || has(free, seat) {
 		t.Errorf("%d seats are free, the held one among them: %t", len(free), has(free, seat))
 	}
@@ -201,29 +225,33 @@ func passOn(t *testing.T, s *system, ada, ben, chiara student, seat int64, hall 
 	return claimed.GetReservation()
 }
 
-// tellsOf reports whether a notification has the seat, the window and the status of a reservation.
-func tellsOf(n *dlsmsv1.Notification, r *dlsmsv1.Reservation) bool {
+// describes reports whether a notification has the seat, the window and the status of a
+// reservation.
+func describes(n *dlsmsv1.Notification, r *dlsmsv1.Reservation) bool {
 	return proto.Equal(n.GetSeat(), r.GetSeat()) && n.GetStatus() == r.GetStatus() &&
 		proto.Equal(n.GetStartTime(), r.GetStartTime()) && proto.Equal(n.GetEndTime(), r.GetEndTime())
 }
 
-// noShow is a user who never comes: the seat goes to the next in line.
-func noShow(t *testing.T, s *system, ben, chiara student, seat int64, booked *dlsmsv1.Reservation, hall seatWatch) {
+// noShow is a reservation without a check-in: its seat goes to the next user in line.
+func noShow(t *testing.T, s *system, ben, chiara student, seat int64, booked *dlsmsv1.Reservation, shown seatWatch) {
 	t.Helper()
-	mail, next := ben.subscribe(), chiara.subscribe()
-	missed := mail.next(0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_NO_SHOW)
+	subscription, next := ben.subscribe(), chiara.subscribe()
+	missed := subscription.next(0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_NO_SHOW)
 	if missed.GetReservationId() != booked.GetId() {
 		t.Errorf("the no-show is %v", missed)
 	}
-	// What came before by another subscription comes again, from the first: the offer, and the reminder of the check-in.
-	mail.next(0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_SEAT_OFFERED)
-	mail.next(0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_CHECK_IN_REMINDER)
-	gone := ben.reservation(booked.GetId())
-	if gone.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_NO_SHOW || gone.GetEndedAt().AsTime().Before(gone.GetCheckInDeadline().AsTime()) {
-		t.Errorf("the reservation is %v", gone)
+	// A new subscription begins with the first notification: the offer, then the reminder of the
+	// check-in.
+	subscription.next(0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_SEAT_OFFERED)
+	subscription.next(0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_CHECK_IN_REMINDER)
+	ended := ben.reservation(booked.GetId())
+	if ended.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_NO_SHOW ||
+		ended.GetEndedAt().AsTime().Before(ended.GetCheckInDeadline().AsTime()) {
+		t.Errorf("the reservation is %v", ended)
 	}
-	if !tellsOf(missed, gone) || !proto.Equal(missed.GetCheckInDeadline(), gone.GetCheckInDeadline()) || missed.GetOfferExpiresAt() != nil {
-		t.Errorf("the no-show %v does not tell of %v", missed, gone)
+	if !describes(missed, ended) || !proto.Equal(missed.GetCheckInDeadline(), ended.GetCheckInDeadline()) ||
+		missed.GetOfferExpiresAt() != nil {
+		t.Errorf("the no-show %v does not describe %v", missed, ended)
 	}
 	refused(t, ben.tryToCheckIn(booked.GetId()), "CHECK_IN_TOO_LATE")
 
@@ -234,9 +262,12 @@ func noShow(t *testing.T, s *system, ben, chiara student, seat int64, booked *dl
 		t.Errorf("%d seats are free, the claimed one among them: %t", len(free), has(free, seat))
 	}
 	chiara.checkOut(claimed.GetId())
-	hall.untilSeat(seat, true)
-	if list := chiara.reservations(dlsmsv1.ReservationView_RESERVATION_VIEW_ALL); len(list) != 1 || list[0].GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_COMPLETED {
-		t.Errorf("all of them: %v", list)
+	shown.untilSeat(seat, true)
+	if list := chiara.reservations(
+		dlsmsv1.ReservationView_RESERVATION_VIEW_ALL,
+	); len(list) != 1 ||
+		list[0].GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_COMPLETED {
+		t.Errorf("all reservations: %v", list)
 	}
 	if free := seats(t, s, &dlsmsv1.GetSeatsRequest{AvailableOnly: true}); len(free) != 49 {
 		t.Errorf("%d seats are free in the end, want 49", len(free))
