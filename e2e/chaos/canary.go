@@ -147,9 +147,11 @@ func canaries() []canary {
 				"GENERATED ALWAYS AS (status IN ('CONFIRMED', 'CHECKED_IN')) STORED"),
 		}},
 		{name: "check-in without compare and set", by: checkRules, changes: []change{
-			text("store", "WHERE library_id = $1 AND id = $2 AND status = $3`", "WHERE library_id = $1 AND id = $2 AND $3 <> ''`"),
+			text("store", "WHERE library_id = $1 AND id = $2 AND status = $3`",
+				"WHERE library_id = $1 AND id = $2 AND $3 <> ''`"),
 			code("store", `\n\t+return \w+\(library\.ErrCheckInTooLate, \w+\)\n`, "\n"),
-			code("store", `case !now\.Before\(\*\w+\.CheckInDeadline\):(\n\t+return library\.ErrCheckInTooLate)`, "case false:$1"),
+			code("store", `case !now\.Before\(\*\w+\.CheckInDeadline\):(\n\t+return library\.ErrCheckInTooLate)`,
+				"case false:$1"),
 		}},
 		// The worker also resets the check-in time. Otherwise a CHECK of the table refuses the change.
 		{name: "worker without the status check", by: checkRules, changes: []change{
@@ -169,7 +171,8 @@ func canaries() []canary {
 				"AND NOT isempty(r.during)) THEN 'USER_BUSY'"),
 		}},
 		{name: "ownership check missing", by: checkAnswers, changes: []change{
-			text("store", "selectReservation + `AND r.id = $2 AND r.user_id = $3`", "selectReservation + `AND r.id = $2 AND $3 <> 0`"),
+			text("store", "selectReservation + `AND r.id = $2 AND r.user_id = $3`",
+				"selectReservation + `AND r.id = $2 AND $3 <> 0`"),
 			text("store", "FROM reservations WHERE library_id = $1 AND id = $2 AND user_id = $3) FOR NO KEY UPDATE`",
 				"FROM reservations WHERE library_id = $1 AND id = $2 AND $3 <> 0) FOR NO KEY UPDATE`"),
 		}},
@@ -210,7 +213,8 @@ func canaries() []canary {
 		{name: "change log read by serial id only", by: checkLinearity, changes: []change{
 			code("store", `(\n\t+SELECT \* FROM reservation_events WHERE library_id = \$1 AND )xid >= \$2\n(\t+UNION ALL)`,
 				"${1}id > $$4\n$2"),
-			code("store", `(SELECT \* FROM reservation_events WHERE library_id = \$1 AND xid BETWEEN x AND x) (OFFSET 0\) e\n\t\) e ON true)`,
+			code("store", `(SELECT \* FROM reservation_events WHERE library_id = \$1 AND xid BETWEEN x AND x) `+
+				`(OFFSET 0\) e\n\t\) e ON true)`,
 				"$1 AND false $2"),
 			code("store", `(\(.*, selectChanges, [^)\n]*)\)`, "$1, lastID)"),
 			code("store", `(\n\t+)(\w+\.Events = append\(\w+\.Events, (\w+)\))`, "${1}lastID = max(lastID, $3.ID)${1}$2"),

@@ -16,8 +16,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// quitter is a connection whose calls are cancelled soon. It writes the frames itself, since the processors that it runs on are those of DL-SMS
-// too, and a client of grpc takes more of them for a call than nginx does.
+// cancelClient is a connection whose calls are cancelled soon. It writes HTTP/2 frames itself: it
+// shares the processors with DL-SMS, and a grpc-go client uses more processor time for a call than
+// nginx does.
 type cancelClient struct {
 	conn   net.Conn
 	frames *http2.Framer // reads from conn, and writes to out
@@ -29,12 +30,13 @@ type cancelClient struct {
 	out   bytes.Buffer
 	spare []byte
 	next  uint32          // stream
-	open  map[uint32]bool // whether an answer has begun, by stream
+	open  map[uint32]bool // stream to whether its answer has begun
 	done  int             // calls that were answered before they were cancelled
 	err   error           // why the connection ended
 }
 
-// plenty is how much may come back in the life of a connection, so that it never has to say that it has read.
+// receiveWindow is the flow-control window of a connection. No connection receives more in its
+// life, so it never sends a window update.
 const receiveWindow = 1 << 30
 
 func newCancelClient(ctx context.Context, addr string) (*cancelClient, error) {
@@ -42,171 +44,174 @@ func newCancelClient(ctx context.Context, addr string) (*cancelClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &cancelClient{conn: conn, next: 1, open: map[uint32]bool{}}
-	q.frames = http2.NewFramer(&q.out, conn)
-	q.encoder = hpack.NewEncoder(&q.fields)
-	q.out.WriteString(http2.ClientPreface)
-	if err := errors.Join(q.frames.WriteSettings(), q.frames.WriteWindowUpdate(0, receiveWindow)); err != nil {
+	c := &cancelClient{conn: conn, next: 1, open: map[uint32]bool{}}
+	c.frames = http2.NewFramer(&c.out, conn)
+	c.encoder = hpack.NewEncoder(&c.fields)
+	c.out.WriteString(http2.ClientPreface)
+	if err := errors.Join(c.frames.WriteSettings(), c.frames.WriteWindowUpdate(0, receiveWindow)); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	go q.listen()
-	return q, nil
+	go c.listen()
+	return c, nil
 }
 
-// listen reads what comes back, until the connection is closed.
-func (q *cancelClient) listen() {
+// listen handles received frames until the connection is closed.
+func (c *cancelClient) listen() {
 	for {
-		f, err := q.frames.ReadFrame()
+		f, err := c.frames.ReadFrame()
 		if err == nil {
-			err = q.handleFrame(f)
+			err = c.handleFrame(f)
 		}
 		if err != nil {
-			q.mu.Lock()
-			q.err = err
-			q.mu.Unlock()
+			c.mu.Lock()
+			c.err = err
+			c.mu.Unlock()
 			return
 		}
 	}
 }
 
-func (q *cancelClient) handleFrame(f http2.Frame) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+func (c *cancelClient) handleFrame(f http2.Frame) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	id := f.Header().StreamID
 	switch f := f.(type) {
 	case *http2.SettingsFrame:
 		if !f.IsAck() {
-			return q.frames.WriteSettingsAck()
+			return c.frames.WriteSettingsAck()
 		}
 	case *http2.PingFrame:
 		if !f.IsAck() {
-			return q.frames.WritePing(true, f.Data)
+			return c.frames.WritePing(true, f.Data)
 		}
 	case *http2.GoAwayFrame:
-		return fmt.Errorf("nginx turns us away: %s", f.ErrCode)
+		return fmt.Errorf("nginx closes the connection: %s", f.ErrCode)
 	case *http2.DataFrame:
-		if _, ok := q.open[id]; ok {
-			q.open[id] = true
+		if _, ok := c.open[id]; ok {
+			c.open[id] = true
 		}
 	case *http2.HeadersFrame:
 		if f.StreamEnded() {
-			if q.open[id] { // a refusal has no message
-				q.done++
+			if c.open[id] { // the answer has a message, so it is no refusal
+				c.done++
 			}
-			delete(q.open, id)
+			delete(c.open, id)
 		}
 	case *http2.RSTStreamFrame:
-		delete(q.open, id)
+		delete(c.open, id)
 	}
 	return nil
 }
 
-// request is a call to be made.
+// request is a call to make.
 type request struct {
 	method, token string
 	message       proto.Message
 }
 
-// prefix is what gRPC has before a message: whether it is compressed, in one byte, and its length.
+// prefix is the length of what precedes a gRPC message: a byte for compression, and the length of
+// the message.
 const prefix = 5
 
-// call begins a call, at the next flush, and returns its stream.
-func (q *cancelClient) call(r request) (id uint32, err error) {
+// call begins a call and returns its stream. The next flush sends it.
+func (c *cancelClient) call(r request) (id uint32, err error) {
 	message, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, prefix), r.message)
 	if err != nil {
 		return 0, err
 	}
 	binary.BigEndian.PutUint32(message[1:], uint32(len(message)-prefix)) //nolint:gosec // some dozen bytes
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.fields.Reset()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fields.Reset()
 	for _, f := range []hpack.HeaderField{
 		{Name: ":method", Value: "POST"},
 		{Name: ":scheme", Value: "http"},
 		{Name: ":path", Value: r.method},
-		{Name: ":authority", Value: q.conn.RemoteAddr().String()},
+		{Name: ":authority", Value: c.conn.RemoteAddr().String()},
 		{Name: "content-type", Value: "application/grpc"},
 		{Name: "te", Value: "trailers"},
-		{Name: "authorization", Value: "Bearer " + r.token, Sensitive: true}, // each once: not worth remembering
+		{Name: "authorization", Value: "Bearer " + r.token, Sensitive: true}, // not indexed: each token is sent once
 	} {
-		if err := q.encoder.WriteField(f); err != nil {
+		if err := c.encoder.WriteField(f); err != nil {
 			return 0, err
 		}
 	}
-	id = q.next
-	q.next += 2
-	q.open[id] = false
+	id = c.next
+	c.next += 2
+	c.open[id] = false
 	return id, errors.Join(
-		q.frames.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: q.fields.Bytes(), EndHeaders: true}),
-		q.frames.WriteData(id, true, message))
+		c.frames.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.fields.Bytes(), EndHeaders: true}),
+		c.frames.WriteData(id, true, message))
 }
 
-// cancel ends a call, at the next flush, unless it has been answered.
-func (q *cancelClient) cancel(id uint32) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if _, ok := q.open[id]; !ok {
+// cancel ends a call unless it was answered. The next flush sends that.
+func (c *cancelClient) cancel(id uint32) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.open[id]; !ok {
 		return nil
 	}
-	delete(q.open, id)
-	return q.frames.WriteRSTStream(id, http2.ErrCodeCancel)
+	delete(c.open, id)
+	return c.frames.WriteRSTStream(id, http2.ErrCodeCancel)
 }
 
-// flush sends what there is to send.
-func (q *cancelClient) flush() error {
-	q.mu.Lock()
-	err := q.err
-	q.spare = append(q.spare[:0], q.out.Bytes()...)
-	q.out.Reset()
-	q.mu.Unlock()
-	if err != nil || len(q.spare) == 0 {
+// flush sends the buffered frames.
+func (c *cancelClient) flush() error {
+	c.mu.Lock()
+	err := c.err
+	c.spare = append(c.spare[:0], c.out.Bytes()...)
+	c.out.Reset()
+	c.mu.Unlock()
+	if err != nil || len(c.spare) == 0 {
 		return err
 	}
-	_, err = q.conn.Write(q.spare)
+	_, err = c.conn.Write(c.spare)
 	return err
 }
 
-// quitters are connections whose calls are cancelled.
+// cancelClients are connections whose calls are cancelled.
 type cancelClients []*cancelClient
 
 func newCancelClients(ctx context.Context, addr string, n int) (all cancelClients, err error) {
 	for range n {
-		q, err := newCancelClient(ctx, addr)
+		c, err := newCancelClient(ctx, addr)
 		if err != nil {
 			all.close()
 			return nil, err
 		}
-		all = append(all, q)
+		all = append(all, c)
 	}
 	return all, nil
 }
 
 func (all cancelClients) close() {
-	for _, q := range all {
-		_ = q.conn.Close()
+	for _, c := range all {
+		_ = c.conn.Close()
 	}
 }
 
-// done returns how many calls were answered before they were cancelled.
+// done returns the number of calls that were answered before they were cancelled.
 func (all cancelClients) done() (n int) {
-	for _, q := range all {
-		q.mu.Lock()
-		n += q.done
-		q.mu.Unlock()
+	for _, c := range all {
+		c.mu.Lock()
+		n += c.done
+		c.mu.Unlock()
 	}
 	return n
 }
 
-// departure is when a call is to be cancelled.
+// pendingCancel is a call to be cancelled at a time.
 type pendingCancel struct {
 	at time.Duration
-	q  *cancelClient
+	c  *cancelClient
 	id uint32
 }
 
-// run makes calls at a rate until ctx ends, and cancels each after as long as leaves says; it looks each millisecond. It returns how many
-// there were, and fails when a connection does.
-func (all cancelClients) run(ctx context.Context, rate float64, next func(n int) request, leaves func() time.Duration) (sent int, err error) {
+// run makes calls at a rate until ctx ends, and cancels each after cancelAfter, with a resolution
+// of one millisecond. It returns the number of calls. It fails if a connection fails.
+func (all cancelClients) run(
+	ctx context.Context, rate float64, next func(n int) request, cancelAfter func() time.Duration,
+) (sent int, err error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	began := time.Now()
@@ -218,17 +223,17 @@ func (all cancelClients) run(ctx context.Context, rate float64, next func(n int)
 			if d.at > now {
 				return false
 			}
-			errs = append(errs, d.q.cancel(d.id))
+			errs = append(errs, d.c.cancel(d.id))
 			return true
 		})
 		for due := int(now.Seconds() * rate); sent < due; sent++ {
-			q := all[sent%len(all)]
-			id, err := q.call(next(sent))
+			c := all[sent%len(all)]
+			id, err := c.call(next(sent))
 			errs = append(errs, err)
-			pendingCancels = append(pendingCancels, pendingCancel{now + leaves(), q, id})
+			pendingCancels = append(pendingCancels, pendingCancel{now + cancelAfter(), c, id})
 		}
-		for _, q := range all {
-			errs = append(errs, q.flush())
+		for _, c := range all {
+			errs = append(errs, c.flush())
 		}
 		if err = errors.Join(errs...); err != nil {
 			stop()

@@ -13,26 +13,30 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// cancelled: masses of calls whose clients go away cost neither connections nor others their time. The same masses of calls that do nothing,
-// and never end by themselves, are the control: what others suffer from those, they suffer from nginx, which opens a connection to a replica
-// for each, and from the processors. With a slow Postgres it is its connections that there is too little of, and whoever closes one waits long for another.
+// cancelled verifies that a flood of cancelled calls costs no connections to Postgres, and does not
+// slow down other users. The control is a flood of calls that do nothing and never end by
+// themselves. Its effect on other users comes from nginx, which opens a connection to a replica for
+// each call, and from the load on the processors. With a slow Postgres its connections are the
+// bottleneck: a replica that closes one waits long for the next.
 func cancelled(ctx context.Context, l *trialRun) error {
 	const rest = 5 * trialRest
+	normal := loadOptions{users: trialUsers, rest: rest}
+	slow := loadOptions{users: trialUsers, rest: rest, slowPostgres: true}
 	return errors.Join(
-		l.withSteadyLoad(ctx, loadOptions{users: trialUsers, rest: rest}, func(s *system, load *steady, before []call) error {
+		l.withSteadyLoad(ctx, normal, func(s *system, load *steady, before []call) error {
 			return l.floods(ctx, s, load, before, "", watches, bookings)
 		}),
-		l.withSteadyLoad(ctx, loadOptions{users: trialUsers, rest: rest, slowPostgres: true}, func(s *system, load *steady, before []call) error {
+		l.withSteadyLoad(ctx, slow, func(s *system, load *steady, before []call) error {
 			return l.floods(ctx, s, load, before, ", a slow Postgres", bookings)
 		}))
 }
 
-// flood is a mass of calls.
+// flood is a kind of call that is made in large numbers.
 type flood struct {
-	of string
-	// control says that it is only for comparison: nothing depends on how it goes.
+	name string
+	// control reports that the flood is only for comparison, without a goal.
 	control bool
-	// next is the n-th call of one who books a seat of their own.
+	// next returns the n-th call of a visitor with a seat of its own.
 	next func(n int, visitor *e2e.Client, seat int64) request
 }
 
@@ -42,14 +46,17 @@ var (
 	}}
 	bookings = flood{"bookings", false, func(n int, visitor *e2e.Client, seat int64) request {
 		start := time.Now().Add(time.Duration(24+n%200) * time.Hour)
-		return request{dlsmsv1.ReservationService_CreateReservation_FullMethodName, visitor.Token, &dlsmsv1.CreateReservationRequest{
+		create := &dlsmsv1.CreateReservationRequest{
 			SeatId: seat, StartTime: timestamppb.New(start), EndTime: timestamppb.New(start.Add(time.Hour)),
-		}}
+		}
+		return request{dlsmsv1.ReservationService_CreateReservation_FullMethodName, visitor.Token, create}
 	}}
 )
 
-// floods has a crowd make calls that are each cancelled soon, of one kind after the other.
-func (l *trialRun) floods(ctx context.Context, s *system, load *steady, before []call, where string, kinds ...flood) error {
+// floods makes one flood after the other.
+func (l *trialRun) floods(
+	ctx context.Context, s *system, load *steady, before []call, where string, kinds ...flood,
+) error {
 	const visitors = 2000
 	crowd, err := s.crowd(ctx, "fickle", visitors, 1)
 	if err != nil {
@@ -66,39 +73,45 @@ func (l *trialRun) floods(ctx context.Context, s *system, load *steady, before [
 		}
 	}
 	var booked int
-	err = s.db.QueryRow(ctx, `SELECT count(*) FROM reservations r JOIN users u ON u.id = r.user_id WHERE u.student_id LIKE 'fickle%'`).Scan(&booked)
+	err = s.db.QueryRow(ctx, `
+		SELECT count(*) FROM reservations r JOIN users u ON u.id = r.user_id
+		WHERE u.student_id LIKE 'fickle%'`).Scan(&booked)
 	if err != nil {
 		return err
 	}
-	l.logf("%d bookings whose users had gone were made", booked)
+	l.logf("%d cancelled bookings were made", booked)
 	if booked == 0 {
-		return errors.New("of the cancelled bookings none got as far as Postgres: that is no test")
+		return errors.New("no cancelled booking reached Postgres: that is no test")
 	}
-	return l.kept(ctx, s, load, "others, with cancelled calls"+where)
+	return l.kept(ctx, s, load, "other users, with cancelled calls"+where)
 }
 
-// flood makes calls that are each cancelled soon, and tells what the users of the load see of it.
-func (l *trialRun) flood(ctx context.Context, f flood, where string, next func(n int) request, s *system, load *steady, before []call) error {
-	const rate, leaves, goal, conns = 5000, 3 * time.Millisecond, 2, 8
+// flood makes calls that are each cancelled soon, and measures their effect on the users of the
+// load.
+func (l *trialRun) flood(
+	ctx context.Context, f flood, where string, next func(n int) request, s *system, load *steady, before []call,
+) error {
+	const rate, cancelTime, goal, conns = 5000, 3 * time.Millisecond, 2, 8
 	const pools = replicas * (100 + 6)
 	lasts := l.lasting(time.Minute)
-	l.logf("%d %s a second for %s, each cancelled within %s", rate, f.of, lasts, leaves)
-	cancelClients, err := newCancelClients(ctx, s.Addr(), conns)
+	l.logf("%d %s a second for %s, each cancelled within %s", rate, f.name, lasts, cancelTime)
+	clients, err := newCancelClients(ctx, s.Addr(), conns)
 	if err != nil {
 		return err
 	}
-	defer cancelClients.close()
-	fickle, stop := context.WithTimeout(ctx, lasts)
+	defer clients.close()
+	flooding, stop := context.WithTimeout(ctx, lasts)
 	defer stop()
-	most, watched := s.mostConnections(fickle)
+	most, watched := s.mostConnections(flooding)
 	opened, err := s.opened(ctx)
 	if err != nil {
 		return err
 	}
 	from := load.since()
-	sent, err := cancelClients.run(fickle, rate, next, func() time.Duration { return time.Duration(l.rng.Int64N(int64(leaves))) })
+	cancelAfter := func() time.Duration { return time.Duration(l.rng.Int64N(int64(cancelTime))) }
+	sent, err := clients.run(flooding, rate, next, cancelAfter)
 	if err != nil {
-		return fmt.Errorf("after %d %s: %w", sent, f.of, err)
+		return fmt.Errorf("after %d %s: %w", sent, f.name, err)
 	}
 	<-watched
 	after, err := s.opened(ctx)
@@ -106,34 +119,39 @@ func (l *trialRun) flood(ctx context.Context, f flood, where string, next func(n
 		return err
 	}
 	calls := load.between(from, load.since())
-	what := fmt.Sprintf("%d %s, %d a second, cancelled within %s%s (%d were done by then): ", sent, f.of, rate, leaves, where, cancelClients.done())
-	l.row(what+"connections to Postgres at most", fmt.Sprintf("≤ %d", pools), 0 < *most && *most <= pools, "%d", *most)
-	l.row(what+"connections to Postgres that were opened", fmt.Sprintf("≤ %d", pools), after-opened <= pools, "%d", after-opened)
+	title := fmt.Sprintf("%d %s, %d a second, cancelled within %s%s (%d were done before): ",
+		sent, f.name, rate, cancelTime, where, clients.done())
+	bound := fmt.Sprintf("≤ %d", pools)
+	l.row(title+"most connections to Postgres", bound, 0 < *most && *most <= pools, "%d", *most)
+	l.row(title+"new connections to Postgres", bound, after-opened <= pools, "%d", after-opened)
 	ratio, summary := slowdown(calls, before)
-	bound := fmt.Sprint("≤ ", goal)
+	bound = fmt.Sprint("≤ ", goal)
 	if f.control {
 		bound = "none: the control"
 	}
-	l.row(what+"P99 of others, of that before", bound, ratio <= goal || f.control, "%s", summary)
-	l.calls(what+"others", calls)
+	l.row(title+"P99 of other users, relative to that before", bound, ratio <= goal || f.control, "%s", summary)
+	l.calls(title+"other users", calls)
 	return nil
 }
 
-// opened returns how many connections to Postgres there have been. Those that are closed since a call was cancelled are replaced.
+// opened returns the number of connections to Postgres so far. A replica replaces a connection that
+// it closes because of a cancelled call.
 func (s *system) opened(ctx context.Context) (n int, err error) {
 	err = s.db.QueryRow(ctx, `SELECT sessions FROM pg_stat_database WHERE datname = current_database()`).Scan(&n)
 	return n, err
 }
 
-// mostConnections watches how many connections the replicas have to Postgres, until ctx ends.
+// mostConnections measures the connections of the replicas to Postgres until ctx ends. The result
+// is in most when over is closed.
 func (s *system) mostConnections(ctx context.Context) (most *int, over <-chan struct{}) {
 	most = new(int)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		every(ctx, 100*time.Millisecond, func() {
+			const count = `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dlsms'`
 			var n int
-			if err := s.db.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dlsms'`).Scan(&n); err == nil {
+			if err := s.db.QueryRow(ctx, count).Scan(&n); err == nil {
 				*most = max(*most, n)
 			}
 		})

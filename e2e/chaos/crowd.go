@@ -15,7 +15,8 @@ import (
 func (s *system) crowd(ctx context.Context, name string, n, conns int) ([]*e2e.Client, error) {
 	rows, err := s.db.Query(ctx, `
 		INSERT INTO users (library_id, student_id, name, email, role, password_hash, token_generation)
-		SELECT 1, $1 || i, 'Student ' || i, $1 || i || '@university.example', 'STUDENT', '', 0 FROM generate_series(0, $2 - 1) i
+		SELECT 1, $1 || i, 'Student ' || i, $1 || i || '@university.example', 'STUDENT', '', 0
+		FROM generate_series(0, $2 - 1) i
 		RETURNING id, student_id`, name, n)
 	if err != nil {
 		return nil, fmt.Errorf("add users: %w", err)

@@ -41,9 +41,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&p.dir, "out", historyDir, "directory for the history of a run with violations")
 	faults := flags.String("faults", "", "a pattern of the faults to inject; empty: all")
 	canaries := flags.Bool("canaries", false,
-		"instead, insert known bugs one at a time and verify that the checks find them; needs the source in the working directory")
+		"instead, insert known bugs one at a time and verify that the checks find them; run it where the source is")
 	trials := flags.Bool("trials", false,
-		"instead, inject one fault many times and measure its effect on users; needs the source in the working directory")
+		"instead, inject one fault many times and measure its effect on users; run it where the source is")
 	scale := flags.Float64("scale", 1, "factor on the number and the duration of the faults of trials")
 	only := flags.String("only", "", "a pattern of the canaries or trials; empty: all")
 	if err := flags.Parse(args); err != nil {

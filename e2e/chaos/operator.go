@@ -77,7 +77,9 @@ const poisonSQL = `
 		EXECUTE FUNCTION chaos_poison()`
 
 // newOperator adds the operator's branches and users.
-func (s *system) newOperator(ctx context.Context, h *history, conns []grpc.ClientConnInterface) (_ *operator, err error) {
+func (s *system) newOperator(
+	ctx context.Context, h *history, conns []grpc.ClientConnInterface,
+) (_ *operator, err error) {
 	o := &operator{
 		system: s, history: h, conns: conns, outcomes: map[string]*outcome{}, editing: newRegister(),
 	}
@@ -314,7 +316,9 @@ func (o *operator) poison(ctx context.Context, _ *rand.Rand) (heal func(context.
 // waitForReplicas waits until each replica shows the operator's branches as the database has them.
 // It returns a difference that remains. The seats in mayMiss have values that a replica cannot
 // read: it may leave them out.
-func (o *operator) waitForReplicas(ctx context.Context, start, end time.Time, mayMiss []int64) (differs string, err error) {
+func (o *operator) waitForReplicas(
+	ctx context.Context, start, end time.Time, mayMiss []int64,
+) (differs string, err error) {
 	for i := range o.direct {
 		for until := time.Now().Add(operatorTime); ; sleep(ctx, retryAfter) {
 			differs, err = o.compare(ctx, i, start, end, mayMiss)

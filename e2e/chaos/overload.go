@@ -15,19 +15,20 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// visitor is one of a crowd, who books a seat of their own for one hour after the other, one call at a time.
+// visitor books one hour after the other on a seat of its own, one call at a time.
 type visitor struct {
 	*e2e.Client
 
 	seat   int64
-	booked int // hours
+	booked int // number of hours
 }
 
-// next books the next hour, or the one that was not booked the last time.
+// next books the next hour, or tries the last one again if it was refused.
 func (v *visitor) next(ctx context.Context, first time.Time) error {
 	start := first.Add(time.Duration(v.booked) * time.Hour)
 	_, err := v.Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{
-		SeatId: v.seat, StartTime: timestamppb.New(start), EndTime: timestamppb.New(start.Add(time.Hour)), RequestId: fmt.Sprint(v.booked),
+		SeatId: v.seat, StartTime: timestamppb.New(start), EndTime: timestamppb.New(start.Add(time.Hour)),
+		RequestId: fmt.Sprint(v.booked),
 	})
 	if err == nil {
 		v.booked++
@@ -35,13 +36,14 @@ func (v *visitor) next(ctx context.Context, first time.Time) error {
 	return err
 }
 
-// gate is where a crowd comes in.
+// openLoad makes calls of visitors, at a rate that does not depend on the answers (open loop).
 type openLoad struct {
 	idle  chan *visitor
-	first time.Time // that they book
+	first time.Time // first hour that visitors book
 }
 
-func (s *system) openLoad(ctx context.Context, visitors int) (*openLoad, error) {
+// newOpenLoad adds the visitors and their seats.
+func (s *system) newOpenLoad(ctx context.Context, visitors int) (*openLoad, error) {
 	const conns = 16
 	crowd, err := s.crowd(ctx, "visitor", visitors, conns)
 	if err != nil {
@@ -58,7 +60,7 @@ func (s *system) openLoad(ctx context.Context, visitors int) (*openLoad, error) 
 	return g, nil
 }
 
-// paced does something so many times a second until ctx ends, and makes up for what it was too late for.
+// paced calls do rate times a second until ctx ends. It catches up after a delay.
 func paced(ctx context.Context, rate float64, do func(n int)) {
 	began, n := time.Now(), 0
 	every(ctx, time.Millisecond, func() {
@@ -68,13 +70,16 @@ func paced(ctx context.Context, rate float64, do func(n int)) {
 	})
 }
 
-// deadline of a call, as the server has it where a client gives none.
+// deadline is the deadline of a call. The server uses the same for calls without one.
 const deadline = 5 * time.Second
 
-// arrive has visitors come at a rate, whether or not those before them are served: so how long a call takes is counted from when it was due,
-// and a system that stands still is seen to. It returns when the last of them has come, and what waits for the last to have left and returns
-// all their calls; starved is how many there was nobody left for.
-func (g *openLoad) arrive(ctx context.Context, rate float64, lasts time.Duration) (leave func() []call, starved int) {
+// run starts calls at a rate, whether or not the earlier calls have returned. So the duration of a
+// call counts from its due time, and a system that blocks cannot hide it. run returns when the last
+// call has started. wait returns all calls after the last has returned. starved counts the calls
+// for which no visitor was idle.
+func (g *openLoad) run(
+	ctx context.Context, rate float64, lasts time.Duration,
+) (wait func() []call, starved int) {
 	ctx, stop := context.WithTimeout(ctx, lasts)
 	defer stop()
 	var mu sync.Mutex
@@ -112,7 +117,8 @@ func (g *openLoad) call(ctx context.Context, v *visitor) error {
 	return err
 }
 
-// saturate has so many visitors call as fast as they are served, and returns how many calls a second are.
+// runClosed makes calls of a number of visitors as fast as they are answered (closed loop), and
+// returns the successful calls a second.
 func (g *openLoad) runClosed(ctx context.Context, visitors int, lasts time.Duration) float64 {
 	ctx, stop := context.WithTimeout(ctx, lasts)
 	defer stop()
@@ -131,7 +137,8 @@ func (g *openLoad) runClosed(ctx context.Context, visitors int, lasts time.Durat
 	return float64(served.Load()) / lasts.Seconds()
 }
 
-// sorted out: those that succeeded, those that were refused, and what else there was.
+// classify splits calls into those that succeeded, those that were refused as OVERLOADED, and the
+// number of others by code.
 func classify(calls []call) (served, refused []call, others map[codes.Code]int) {
 	others = map[codes.Code]int{}
 	for _, c := range calls {
@@ -147,7 +154,7 @@ func classify(calls []call) (served, refused []call, others map[codes.Code]int) 
 	return served, refused, others
 }
 
-// overload: ten times what can be served comes, and what can be served is.
+// overload verifies that the system serves its capacity while ten times as many calls arrive.
 func overload(ctx context.Context, l *trialRun) (err error) {
 	s, err := l.startSlow(ctx, map[string]string{"DB_MIN_CONNS": "8", "DB_MAX_CONNS": "8"})
 	if err != nil {
@@ -158,47 +165,53 @@ func overload(ctx context.Context, l *trialRun) (err error) {
 			err = stopped
 		}
 	}()
-	g, err := s.openLoad(ctx, 4000)
+	g, err := s.newOpenLoad(ctx, 4000)
 	if err != nil {
 		return err
 	}
 	const closed, step = 96, 10 * time.Second
 	g.runClosed(ctx, closed, warmUp)
 	peak := g.runClosed(ctx, closed, step)
-	l.logf("%d clients get %.0f calls a second, the most that there are", closed, peak)
-	leave, starved := g.arrive(ctx, 0.7*peak, step)
-	easy := leave()
+	l.logf("%d clients: %.0f calls a second, the peak", closed, peak)
+	wait, starved := g.run(ctx, 0.7*peak, step)
+	easy := wait()
 	served, _, others := classify(easy)
 	usual := quantile(served, 0.99)
-	l.logf("at 70%% of it: %d of %d served, P99 %s, others %v, %d starved", len(served), len(easy), usual, others, starved)
+	l.logf("70%% of the peak: %d of %d served, P99 %s, others %v, %d starved",
+		len(served), len(easy), usual, others, starved)
 
 	lasts := l.lasting(5 * time.Minute)
-	l.logf("ten times as many for %s", lasts)
-	leave, starved = g.arrive(ctx, 10*peak, lasts)
-	leaveAfter, starvedAfter := g.arrive(ctx, 0.7*peak, step) // while the last of the many are still there
-	calls, after := leave(), leaveAfter()
+	l.logf("ten times the peak for %s", lasts)
+	wait, starved = g.run(ctx, 10*peak, lasts)
+	waitAfter, starvedAfter := g.run(ctx, 0.7*peak, step) // while the last calls of the overload are in progress
+	calls, after := wait(), waitAfter()
 	served, refused, others := classify(calls)
-	const tenfold = "10 times the capacity for %s: "
-	what := fmt.Sprintf(tenfold, lasts)
+	title := fmt.Sprintf("10 times the capacity for %s: ", lasts)
 	if starved > len(calls)/100 || starvedAfter > 0 || len(after) == 0 {
-		return fmt.Errorf("the load ran out of visitors %d times, and %d times after it: that is no test", starved, starvedAfter)
+		return fmt.Errorf("no visitor was idle %d times during the overload and %d times after it: that is no test",
+			starved, starvedAfter)
 	}
 	goodput := float64(len(served)) / lasts.Seconds() / peak
-	const leastGoodput, mostSlower, mostRefusal = 0.85, 3, 20 * time.Millisecond
-	l.row(what+"goodput, of the peak", "≥ 0.85", goodput >= leastGoodput, "%.2f (%d of %d calls)", goodput, len(served), len(calls))
-	slower := quantile(served, 0.99).Seconds() / usual.Seconds()
-	l.row(what+"P99 of those served, of that at 70% load", "≤ 3", slower <= mostSlower, "%.2f (%s to %s)", slower, quantile(served, 0.99).Round(time.Millisecond), usual.Round(time.Millisecond))
-	l.row(what+"P99 of a refusal", "≤ 20 ms", quantile(refused, 0.99) <= mostRefusal, "%s, the median %s, of %d", quantile(refused, 0.99).Round(time.Millisecond), quantile(refused, 0.5).Round(time.Millisecond), len(refused))
-	l.row(what+"anything else than done or OVERLOADED", "0", len(others) == 0, "%v", others)
+	const leastGoodput, maxSlowdown, maxRefusal = 0.85, 3, 20 * time.Millisecond
+	l.row(title+"goodput, relative to the peak", "≥ 0.85", goodput >= leastGoodput,
+		"%.2f (%d of %d calls)", goodput, len(served), len(calls))
+	slow := quantile(served, 0.99)
+	slowdown := slow.Seconds() / usual.Seconds()
+	l.row(title+"P99 of the served calls, relative to that at 70% load", "≤ 3", slowdown <= maxSlowdown,
+		"%.2f (%s against %s)", slowdown, slow.Round(time.Millisecond), usual.Round(time.Millisecond))
+	l.row(title+"P99 of a refusal", "≤ 20 ms", quantile(refused, 0.99) <= maxRefusal, "%s, the median %s, of %d",
+		quantile(refused, 0.99).Round(time.Millisecond), quantile(refused, 0.5).Round(time.Millisecond), len(refused))
+	l.row(title+"answers other than success and OVERLOADED", "0", len(others) == 0, "%v", others)
 
 	var lastBad time.Duration
 	for _, c := range after {
-		if c.err != nil || c.took > mostSlower*usual {
+		if c.err != nil || c.took > maxSlowdown*usual {
 			lastBad = max(lastBad, c.at)
 		}
 	}
-	const mostAfter = 5 * time.Second
-	l.row(what+"all as before after it", "≤ 5 s", lastBad <= mostAfter, "%s", lastBad.Round(100*time.Millisecond))
-	l.quiet(s, strings.TrimSuffix(what, ": "))
+	const maxAfter = 5 * time.Second
+	l.row(title+"time until all calls are as before", "≤ 5 s", lastBad <= maxAfter,
+		"%s", lastBad.Round(100*time.Millisecond))
+	l.quiet(s, strings.TrimSuffix(title, ": "))
 	return nil
 }

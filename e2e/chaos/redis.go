@@ -13,7 +13,8 @@ import (
 // goal.
 func redisUnavailable(ctx context.Context, l *trialRun) error {
 	n := l.times(100)
-	err := l.withSteadyLoad(ctx, loadOptions{users: trialUsers, rest: trialRest}, func(s *system, load *steady, _ []call) error {
+	options := loadOptions{users: trialUsers, rest: trialRest}
+	err := l.withSteadyLoad(ctx, options, func(s *system, load *steady, _ []call) error {
 		title := fmt.Sprintf("Redis killed, stopped or flushed %d times", n)
 		without, with, err := l.loseRedis(ctx, s, load, n, killed(cache), stopped(cache), flushed)
 		if err != nil {
@@ -37,7 +38,7 @@ func redisUnavailable(ctx context.Context, l *trialRun) error {
 	if err != nil {
 		return err
 	}
-	options := loadOptions{users: trialUsers, rest: trialRest, binary: binary}
+	options.binary = binary
 	return l.withSteadyLoad(ctx, options, func(s *system, load *steady, _ []call) error {
 		without, with, err := l.loseRedis(ctx, s, load, max(1, n/10), stopped(cache))
 		if err != nil {

@@ -23,12 +23,11 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// A restore takes back what was acknowledged after the dump, so it has two histories: one up to the
-// restore, which ends as every run does and is checked as every run is, and one from what was
-// restored on. That is why it is a run of its own and not a fault among others: there the checks
-// would have to forgive what they are there to find.
+// A restore loses the writes that were acknowledged after the dump. So such a run has two histories:
+// one before the restore and one after it. Each is checked like that of every run. If the restore
+// were a fault among others, the checks of the one history would have to accept lost writes.
 
-// latecomers are people who register after the dump, so that the restored database does not know
+// lostUsers is the number of users who register after the dump. The restored database does not have
 // them.
 const lostUsers = 4
 
@@ -39,22 +38,22 @@ type restoration struct {
 	load   *load
 	logf   func(string, ...any)
 
-	// before and after are the results of the two histories. What is found of the restore itself is
+	// before and after are the results of the two histories. Violations of the restore itself are
 	// in after.
 	before, after *result
 
-	dump          string        // the file
-	dumped        time.Duration // when the dump began, in the first history
+	dump          string        // file
+	dumped        time.Duration // start of the dump, in the first history
 	lostClients   []*e2e.Client
-	ids           map[opKind]map[int64]bool // of reservations and entries that were acknowledged before the restore
-	users         map[int64]bool            // of everybody who had registered before the restore
-	restored      map[int64]bool            // events that the restored database has
-	subscriptions []int                     // how many notifications each client had before
-	refused       atomic.Int64              // calls with tokens of the latecomers, after the restore
+	ids           map[opKind]map[int64]bool // reservations and entries that were acknowledged before the restore
+	users         map[int64]bool            // all users who registered before the restore
+	restored      map[int64]bool            // events in the restored database
+	subscriptions []int                     // number of notifications of each client before the restore
+	refused       atomic.Int64              // refused calls of lost users after the restore
 }
 
-// restore runs half of the plan's duration, restores the database from a dump of its middle, and
-// runs the other half.
+// restore runs half of the plan's duration, restores the database from a dump of the middle of that
+// half, and runs the other half.
 func (p *plan) restore(ctx context.Context, logf func(string, ...any)) (_ *restoration, err error) {
 	r := &restoration{
 		plan: p, logf: logf, users: map[int64]bool{}, restored: map[int64]bool{},
@@ -72,7 +71,7 @@ func (p *plan) restore(ctx context.Context, logf func(string, ...any)) (_ *resto
 	}
 	defer func() {
 		if stopped := r.system.stop(); stopped != nil && err == nil {
-			r.after.found.add(checkLog, "the system did not stop well: %v", stopped)
+			r.after.found.add(checkLog, "the system did not stop cleanly: %v", stopped)
 		}
 	}()
 	if r.load, err = startLoad(ctx, r.system, p, &r.before.found); err != nil {
@@ -88,19 +87,19 @@ func (p *plan) restore(ctx context.Context, logf func(string, ...any)) (_ *resto
 	return r, r.runAfter(ctx, fast)
 }
 
-// found is everything that was found.
+// found returns the violations of both histories and of the restore.
 func (r *restoration) found() []violation {
 	return append(r.before.found.list(), r.after.found.list()...)
 }
 
-// beforeIt is the first history: up to the restore. All of it is checked.
+// runBefore runs and checks the first history, up to the restore.
 func (r *restoration) runBefore(ctx context.Context) error {
 	l, part := r.load, r.plan.duration/6
 	defer l.streams.end()
 	defer l.end()
 	r.measureBase(ctx, r.before, l.history)
 	sleep(ctx, part)
-	r.logf("dump, while the clients go on")
+	r.logf("dump, with clients")
 	r.dumped = l.history.since()
 	if err := r.pgTool(ctx, "pg_dump", "-Fc", "-f", r.dump, "-d", r.system.Postgres.AdminURL()); err != nil {
 		return err
@@ -136,7 +135,7 @@ func (r *restoration) runBefore(ctx context.Context) error {
 	return nil
 }
 
-// measureCalm notes how many operations a second there are, as each result has to have it.
+// measureBase measures the base rate of a result.
 func (r *restoration) measureBase(ctx context.Context, of *result, h *history) {
 	sleep(ctx, warmUp)
 	from := h.ops.Load()
@@ -145,7 +144,7 @@ func (r *restoration) measureBase(ctx context.Context, of *result, h *history) {
 	of.baseUntil, of.baseOperations = h.since(), h.ops.Load()
 }
 
-// end ends a history, and checks it as that of every run.
+// end ends a history and checks it like that of every run.
 func (r *restoration) end(ctx context.Context, of *result, h *history) error {
 	of.lasted = h.since()
 	r.load.end()
@@ -189,8 +188,8 @@ func (r *restoration) restoreDump(ctx context.Context) error {
 	return r.checkDump(ctx)
 }
 
-// keptUntilDump checks that all that was acknowledged before the dump is there, and that no rule is
-// broken.
+// checkDump checks that the database has all writes that were acknowledged before the dump, and
+// violates no invariant.
 func (r *restoration) checkDump(ctx context.Context) error {
 	w, err := r.system.readState(ctx)
 	if err != nil {
@@ -218,10 +217,9 @@ func (r *restoration) checkDump(ctx context.Context) error {
 	return err
 }
 
-// afterIt is the second history: from what was restored on, by the clients that the restored
-// database knows.
+// runAfter runs the second history, with the clients that the restored database has.
 func (r *restoration) runAfter(ctx context.Context, fast storetest.Clock) error {
-	r.system.clock = fast // which the dump has, and which has gone on
+	r.system.clock = fast // the dump has the settings of this clock
 	l := r.load
 	h := newHistory(clients, &r.after.found)
 	l.history, r.system.operator.reads = h, nil
@@ -257,18 +255,18 @@ func (r *restoration) runAfter(ctx context.Context, fast storetest.Clock) error 
 		for _, o := range ops {
 			if o.Call > 0 && o.done() && r.ids[o.Kind][o.Reservation] {
 				r.after.found.add(checkAnswers,
-					"%s got the id %d, which had been given before the restore", o.Kind, o.Reservation)
+					"%s got the id %d, which was used before the restore", o.Kind, o.Reservation)
 			}
 		}
 	}
 	if r.refused.Load() == 0 {
 		r.after.found.add(checkActivity,
-			"no call with a token of a person who is no longer there had an answer: that is no test")
+			"no call with the token of a lost user had an answer: that is no test")
 	}
 	return r.checkNotifications(ctx)
 }
 
-// takeOver has the clients begin with the reservations that the restored database has of them.
+// adoptReservations makes the clients start with their reservations in the restored database.
 func (r *restoration) adoptReservations(ctx context.Context, h *history) error {
 	byUser := map[int64]*client{}
 	for _, c := range r.load.clients {
@@ -295,7 +293,7 @@ func (r *restoration) adoptReservations(ctx context.Context, h *history) error {
 	return err
 }
 
-// openStreamsAfter opens the subscriptions of clients that have had notifications before.
+// openStreamsAfter opens the subscriptions of clients that already have notifications.
 func openStreamsAfter(ctx context.Context, clients []*client, before []*subscription) *streams {
 	s := &streams{}
 	ctx, s.stop = context.WithCancel(ctx)
@@ -307,8 +305,8 @@ func openStreamsAfter(ctx context.Context, clients []*client, before []*subscrip
 	return s
 }
 
-// bear calls with the token of a person whom the restored database does not know, until ctx ends:
-// each call must be refused, also when others have registered, who may have got the same id.
+// callWithOldToken makes calls with the token of a lost user until ctx ends. Each call must be
+// refused, even after another user has registered who might have the same id.
 func (r *restoration) callWithOldToken(ctx context.Context, user *e2e.Client) {
 	conns := r.load.clients[0].conns
 	for n := 0; ctx.Err() == nil; n++ {
@@ -326,19 +324,19 @@ func (r *restoration) callWithOldToken(ctx context.Context, user *e2e.Client) {
 		case ctx.Err() != nil:
 		case err == nil:
 			r.after.found.add(checkAnswers,
-				"the token of user %d, who is not in the restored database, was accepted", user.User.GetId())
+				"the token of lost user %d was accepted", user.User.GetId())
 		case strings.HasPrefix(refusal.Reason, "TOKEN_"):
 			r.refused.Add(1)
 		case !noAnswer(refusal) && refusal.Reason != "OVERLOADED":
 			r.after.found.add(checkAnswers,
-				"the token of user %d, who is not in the restored database: %v", user.User.GetId(), err)
+				"a call with the token of lost user %d: %v", user.User.GetId(), err)
 		}
 		sleep(ctx, retryAfter)
 	}
 }
 
-// register has as many people register as the restore made unknown, and each of them book: what the
-// latecomers' tokens open, if ids are given twice, is theirs.
+// register registers as many users as the restore lost, and each books a seat. If an id is used
+// twice, the old tokens give access to these users.
 func (r *restoration) register(ctx context.Context) error {
 	seats, err := r.system.addBranch(ctx, "restored", lostUsers)
 	if err != nil {
@@ -351,7 +349,7 @@ func (r *restoration) register(ctx context.Context) error {
 		}
 		if r.users[c.User.GetId()] {
 			r.after.found.add(checkAnswers,
-				"a person who registered after the restore got the id %d, which had been given before it", c.User.GetId())
+				"a user who registered after the restore got the id %d, which was used before it", c.User.GetId())
 		}
 		start := r.system.clock.At(time.Now()).Add(24 * time.Hour).Truncate(time.Second)
 		if _, err := c.Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{
@@ -363,8 +361,8 @@ func (r *restoration) register(ctx context.Context) error {
 	return nil
 }
 
-// notified checks that each client was told of each event after the restore, once and in order,
-// though it asked for what comes after an id that the restored database had not given yet.
+// checkNotifications checks that each client receives each event after the restore once and in
+// order, although it asks for events after an id that the restored database has not used yet.
 func (r *restoration) checkNotifications(ctx context.Context) error {
 	due := time.Now().Add(settleTime)
 	for i, m := range r.load.streams.subscriptions {
@@ -381,7 +379,7 @@ func (r *restoration) checkNotifications(ctx context.Context) error {
 			}
 			if time.Now().After(due) {
 				r.after.found.add(checkStreams,
-					"user %d was told of %d events after the restore, of %d there are: %v of %v",
+					"after the restore user %d received %d of %d notifications: %v, want %v",
 					m.client.User.GetId(), len(got), len(want), got, want)
 				break
 			}
@@ -394,7 +392,7 @@ func (r *restoration) checkNotifications(ctx context.Context) error {
 	return nil
 }
 
-// tool runs a program of Postgres.
+// pgTool runs a client program of Postgres.
 func (r *restoration) pgTool(ctx context.Context, name string, args ...string) error {
 	var said bytes.Buffer
 	cmd := exec.CommandContext(ctx, name, args...)
@@ -408,11 +406,10 @@ func (r *restoration) pgTool(ctx context.Context, name string, args ...string) e
 	return nil
 }
 
-// restoreTime is how long a run with a restore lasts, at full scale.
+// restoreTime is the duration of a run with a restore, at full scale.
 const restoreTime = time.Minute
 
-// restored: what was acknowledged before the dump is there, nobody gets at what is another's, and
-// all goes on.
+// restored verifies a number of runs with a restore.
 func restored(ctx context.Context, l *trialRun) error {
 	n := l.times(5)
 	var found []violation
@@ -430,13 +427,13 @@ func restored(ctx context.Context, l *trialRun) error {
 	for _, v := range found {
 		l.logf("%s", v)
 	}
-	what := fmt.Sprintf("restored from a dump %d times, %d acknowledged writes, %d notifications after it, "+
-		"%d calls of people who are no longer there: ", n, acknowledged, notifications, refused)
-	l.row(what+"violations", "0", len(found) == 0, "%d", len(found))
+	title := fmt.Sprintf("restored from a dump %d times, %d acknowledged writes, %d notifications after it, "+
+		"%d calls of lost users: ", n, acknowledged, notifications, refused)
+	l.row(title+"violations", "0", len(found) == 0, "%d", len(found))
 	return nil
 }
 
-// restoreRun is the run of a canary that a restore finds.
+// restoreRun is the run of a canary that only a restore finds.
 func restoreRun(ctx context.Context, p *plan) ([]violation, error) {
 	r, err := p.restore(ctx, func(string, ...any) {})
 	if err != nil {

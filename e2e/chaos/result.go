@@ -153,7 +153,8 @@ func (r *result) count(h *history) {
 	r.unsure, r.unknown = h.unsure.Load(), h.unknown.Load()
 	slow := r.rate() < min(floor, floorPart*r.baseRate) && r.lasted-r.baseUntil-r.frozenFor >= leastThawed
 	if r.baseRate < baseFloor || slow {
-		r.found.add(checkActivity, "%.0f operations a second, %.0f before the first fault: too few for a test", r.rate(), r.baseRate)
+		r.found.add(checkActivity, "%.0f operations a second, %.0f before the first fault: too few for a test",
+			r.rate(), r.baseRate)
 	}
 }
 

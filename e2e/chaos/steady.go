@@ -199,7 +199,8 @@ func quantile(calls []call, part float64) time.Duration {
 func slowdown(calls, usual []call) (ratio float64, summary string) {
 	slow, quick := quantile(calls, 0.99), quantile(usual, 0.99)
 	ratio = slow.Seconds() / quick.Seconds()
-	return ratio, fmt.Sprintf("%.2f (%s against %s)", ratio, slow.Round(100*time.Microsecond), quick.Round(100*time.Microsecond))
+	return ratio, fmt.Sprintf("%.2f (%s against %s)", ratio,
+		slow.Round(100*time.Microsecond), quick.Round(100*time.Microsecond))
 }
 
 // longestGap returns the longest time in an interval in which a user had no successful call.

@@ -304,7 +304,8 @@ func rollingRestart(ctx context.Context, l *trialRun) error {
 			l.logf("all replicas restarted %d times", i+1)
 		}
 		load.end()
-		l.calls(fmt.Sprintf("replicas restarted one by one, %d times, at most 2 retries", n), load.between(from, load.since()))
+		l.calls(fmt.Sprintf("replicas restarted one by one, %d times, at most 2 retries", n),
+			load.between(from, load.since()))
 		return l.kept(ctx, s, load, fmt.Sprintf("all replicas restarted %d times", n))
 	})
 }

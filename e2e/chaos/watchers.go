@@ -19,22 +19,27 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// watchers: of 2,000 who watch seats, 1,000 read what others book, 500 read nothing, of a branch that is larger than what lies ready for them on
-// the way, and 500 vanish and come again. Neither who books nor who reads sees it; who does not read is cut off, and in the end nothing is left.
-// The control is 500 who vanish and come again, and watch the health of the server, which never changes: what others suffer from those, they
-// suffer from nginx, which opens a connection to a replica for each, and from the processors.
+// watchers opens 2,000 streams: 1,000 readers follow the bookings of two users. 500 clients never
+// read a branch that is larger than all buffers on the way. 500 clients break their connections and
+// open new ones. The users and the readers must not notice. The clients that never read are cut off,
+// and in the end no goroutine is left.
+//
+// The control is 500 clients that break their connections and watch the health of the server, which
+// never changes. The effect of those on the users comes from nginx, which opens a connection to a
+// replica for each stream, and from the load on the processors.
 func watchers(ctx context.Context, l *trialRun) error {
 	const (
 		readers, nonReading, vanishing, perConn = 1000, 500, 500, 50
 
 		settled = 10 * time.Second
 	)
-	return l.withSteadyLoad(ctx, loadOptions{users: 2, rest: 500 * time.Millisecond}, func(s *system, load *steady, _ []call) error {
+	options := loadOptions{users: 2, rest: 500 * time.Millisecond}
+	return l.withSteadyLoad(ctx, options, func(s *system, load *steady, _ []call) error {
 		idle, err := s.total(ctx, "go_goroutines")
 		if err != nil {
 			return err
 		}
-		crowd := &watchCrowd{system: s, about: &dlsmsv1.WatchSeatsRequest{
+		crowd := &watchCrowd{system: s, req: &dlsmsv1.WatchSeatsRequest{
 			Branch: load.name, StartTime: timestamppb.New(load.start), EndTime: timestamppb.New(load.start.Add(time.Hour)),
 		}}
 		defer crowd.close()
@@ -45,11 +50,11 @@ func watchers(ctx context.Context, l *trialRun) error {
 			return err
 		}
 		lasts := l.lasting(2 * time.Minute)
-		l.logf("%d read, for %s", readers, lasts)
+		l.logf("%d streams are read, for %s", readers, lasts)
 		from := load.since()
 		sleep(ctx, lasts)
 		readersOnly := load.since()
-		l.logf("%d who watch the health vanish again and again, for %s", vanishing, lasts)
+		l.logf("the control: %d more watch the health and break their connections, for %s", vanishing, lasts)
 		if _, err := crowd.vanish(ctx, lasts, vanishing, perConn, watchHealth); err != nil {
 			return err
 		}
@@ -62,57 +67,67 @@ func watchers(ctx context.Context, l *trialRun) error {
 			return err
 		}
 		blocked -= readers
-		l.logf("%d more never read, %d vanish again and again, for %s", nonReading, vanishing, lasts)
+		l.logf("%d more are never read, %d break their connections, for %s", nonReading, vanishing, lasts)
 		vanished, err := crowd.vanish(ctx, lasts, vanishing, perConn, crowd.watchSeats)
 		if err != nil {
 			return err
 		}
-		alone, control, among := load.between(from, readersOnly), load.between(readersOnly, until), load.between(until, load.since())
+		alone := load.between(from, readersOnly)
+		control := load.between(readersOnly, until)
+		among := load.between(until, load.since())
 		load.end()
 
-		what := fmt.Sprintf("%d streams are read, %d never, %d vanish (%d in all): ", readers, nonReading, vanishing, vanished)
+		title := fmt.Sprintf("%d streams are read, %d never, %d break their connections (%d in all): ",
+			readers, nonReading, vanishing, vanished)
 		const goal = 2
 		_, summary := slowdown(control, alone)
-		l.row(fmt.Sprintf("%d streams are read, %d of health vanish: P99 of who books, of that among readers only", readers, vanishing), "none: the control", true, "%s, of %d calls", summary, len(control))
+		l.row(fmt.Sprintf("%d streams are read, %d of health break their connections: "+
+			"P99 of bookings, relative to that with readers only", readers, vanishing),
+			"none: the control", true, "%s, of %d calls", summary, len(control))
 		ratio, summary := slowdown(among, alone)
-		l.row(what+"P99 of who books, of that among readers only", "≤ 2", ratio <= goal, "%s, of %d calls", summary, len(among))
-		l.calls(what+"who books", among)
-		listening, _, err := s.waitForTotal(ctx, watchesOpen, readers, settled) // those that vanished last
+		l.row(title+"P99 of bookings, relative to that with readers only", "≤ 2",
+			ratio <= goal, "%s, of %d calls", summary, len(among))
+		l.calls(title+"bookings", among)
+		open, _, err := s.waitForTotal(ctx, watchesOpen, readers, settled) // until the last broken streams are closed
 		if err != nil {
 			return err
 		}
-		cutOff := readers + blocked - listening
-		l.row(what+"who read nothing, and were cut off", "all after 75 s", blocked == nonReading && (cutOff == nonReading || lasts < 75*time.Second), "%d of %d", cutOff, blocked)
+		cutOff := readers + blocked - open
+		l.row(title+"streams that are never read, and were cut off", "all after 75 s",
+			blocked == nonReading && (cutOff == nonReading || lasts < 75*time.Second), "%d of %d", cutOff, blocked)
 		wrong, err := crowd.wrong(ctx)
 		if err != nil {
 			return err
 		}
-		l.row(what+"readers who were cut off, or don't see what there is", "0", wrong == 0, "%d of %d", wrong, readers)
+		l.row(title+"readers that were cut off, or do not show the current seats", "0",
+			wrong == 0, "%d of %d", wrong, readers)
 		crowd.close()
-		const leftToo = 30 // connections that nginx keeps, and the like
-		left, took, err := s.waitForTotal(ctx, "go_goroutines", idle+leftToo, time.Minute)
-		l.row(what+"goroutines of the replicas as before", "≤ 10 s after", left <= idle+leftToo && took <= settled, "%d, of %d, after %s", left, idle, took.Round(100*time.Millisecond))
+		const tolerance = 30 // such as connections that nginx keeps
+		left, took, err := s.waitForTotal(ctx, "go_goroutines", idle+tolerance, time.Minute)
+		l.row(title+"goroutines of the replicas as before", "≤ 10 s after",
+			left <= idle+tolerance && took <= settled,
+			"%d, %d before, after %s", left, idle, took.Round(100*time.Millisecond))
 		return err
 	})
 }
 
-// The hall is what who doesn't read watches: its seats take several hundred kilobytes.
+// The clients that never read watch largeBranch. Its seats take several hundred kilobytes.
 const (
 	largeBranch      = "hall"
 	largeBranchSeats = 5000
 	watchesOpen      = "dlsms_watches_open"
 )
 
-// audience watches the same seats.
+// watchCrowd has the streams of the trial. Its readers watch the same seats.
 type watchCrowd struct {
 	system *system
-	about  *dlsmsv1.WatchSeatsRequest
+	req    *dlsmsv1.WatchSeatsRequest
 	taps   []*e2e.StreamRecorder[dlsmsv1.WatchSeatsResponse]
 	conns  []*grpc.ClientConn
 }
 
-// join opens n streams, so many a connection.
-func (a *watchCrowd) join(n, perConn int, open func(*e2e.Client) error, options ...grpc.DialOption) error {
+// open opens n streams, perConn on each connection.
+func (a *watchCrowd) open(n, perConn int, watch func(*e2e.Client) error, options ...grpc.DialOption) error {
 	for i := range n {
 		if i%perConn == 0 {
 			conn, err := e2e.Dial(a.system.Addr(), options...)
@@ -121,7 +136,7 @@ func (a *watchCrowd) join(n, perConn int, open func(*e2e.Client) error, options 
 			}
 			a.conns = append(a.conns, conn)
 		}
-		if err := open(e2e.Anonymous(a.conns[len(a.conns)-1])); err != nil {
+		if err := watch(e2e.Anonymous(a.conns[len(a.conns)-1])); err != nil {
 			return err
 		}
 	}
@@ -129,8 +144,8 @@ func (a *watchCrowd) join(n, perConn int, open func(*e2e.Client) error, options 
 }
 
 func (a *watchCrowd) read(ctx context.Context, n, perConn int) error {
-	return a.join(n, perConn, func(c *e2e.Client) error {
-		tap, err := c.Watch(ctx, a.about)
+	return a.open(n, perConn, func(c *e2e.Client) error {
+		tap, err := c.Watch(ctx, a.req)
 		if err == nil {
 			a.taps = append(a.taps, tap)
 		}
@@ -138,10 +153,11 @@ func (a *watchCrowd) read(ctx context.Context, n, perConn int) error {
 	})
 }
 
-// ignore opens streams of the hall that nobody reads, not even their library: unless its window is set, grpc-go makes it so wide that all of the
-// hall fits into it, and then who never reads is the same to us as who does.
+// ignore opens streams of largeBranch that are never read, not even by grpc-go: without a fixed
+// window, grpc-go grows its window until the whole branch fits, and then such a client looks like
+// one that reads.
 func (a *watchCrowd) ignore(ctx context.Context, n, perConn int) error {
-	return a.join(n, perConn, func(c *e2e.Client) error {
+	return a.open(n, perConn, func(c *e2e.Client) error {
 		stream, err := c.Seats.WatchSeats(ctx, &dlsmsv1.WatchSeatsRequest{Branch: largeBranch})
 		if err != nil {
 			return err
@@ -151,8 +167,11 @@ func (a *watchCrowd) ignore(ctx context.Context, n, perConn int) error {
 	}, grpc.WithInitialWindowSize(64<<10))
 }
 
-// vanish opens n streams, breaks their connections after some seconds, and so on. It returns how many there were.
-func (a *watchCrowd) vanish(ctx context.Context, lasts time.Duration, n, perConn int, watch func(context.Context, *grpc.ClientConn) error) (int64, error) {
+// vanish opens n streams, breaks their connections after watchTime, and repeats that for lasts. It
+// returns the number of streams.
+func (a *watchCrowd) vanish(
+	ctx context.Context, lasts time.Duration, n, perConn int, watch func(context.Context, *grpc.ClientConn) error,
+) (int64, error) {
 	ctx, stop := context.WithTimeout(ctx, lasts)
 	defer stop()
 	var all sync.WaitGroup
@@ -170,12 +189,12 @@ func (a *watchCrowd) vanish(ctx context.Context, lasts time.Duration, n, perConn
 	return vanished.Load(), errors.Join(errs...)
 }
 
-// stays is how long who vanishes watches before.
+// watchTime is the time from the start of a stream until its connection is broken.
 const watchTime = 5 * time.Second
 
 // watchSeats and watchHealth open a stream and read its first message.
 func (a *watchCrowd) watchSeats(ctx context.Context, conn *grpc.ClientConn) error {
-	return first(e2e.Anonymous(conn).Seats.WatchSeats(ctx, a.about))
+	return first(e2e.Anonymous(conn).Seats.WatchSeats(ctx, a.req))
 }
 
 func watchHealth(ctx context.Context, conn *grpc.ClientConn) error {
@@ -189,15 +208,18 @@ func first[T any](stream grpc.ServerStreamingClient[T], err error) error {
 	return err
 }
 
-// appear opens n streams, and breaks their connection in the midst of them.
-func (a *watchCrowd) openAndBreak(ctx context.Context, n int, watch func(context.Context, *grpc.ClientConn) error) error {
+// openAndBreak opens n streams and breaks their connection with a reset.
+func (a *watchCrowd) openAndBreak(
+	ctx context.Context, n int, watch func(context.Context, *grpc.ClientConn) error,
+) error {
 	ctx, end := context.WithTimeout(ctx, callTime)
 	defer end()
 	var tcpConn net.Conn
-	conn, err := e2e.Dial(a.system.Addr(), grpc.WithContextDialer(func(ctx context.Context, addr string) (_ net.Conn, err error) {
+	dial := func(ctx context.Context, addr string) (_ net.Conn, err error) {
 		tcpConn, err = (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 		return tcpConn, err
-	}))
+	}
+	conn, err := e2e.Dial(a.system.Addr(), grpc.WithContextDialer(dial))
 	if err != nil {
 		return err
 	}
@@ -208,22 +230,26 @@ func (a *watchCrowd) openAndBreak(ctx context.Context, n int, watch func(context
 		}
 	}
 	sleep(ctx, watchTime)
-	if err := tcpConn.(*net.TCPConn).SetLinger(0); err != nil { // so that it ends with a reset
+	if err := tcpConn.(*net.TCPConn).SetLinger(0); err != nil { // Close then sends a reset
 		return err
 	}
 	return tcpConn.Close()
 }
 
-// wrong returns how many readers were cut off, or don't see what there is now.
+// wrong returns the number of readers that were cut off or do not show the current seats.
 func (a *watchCrowd) wrong(ctx context.Context) (n int, err error) {
-	resp, err := e2e.Anonymous(a.conns[0]).Seats.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{Branch: a.about.GetBranch(), StartTime: a.about.GetStartTime(), EndTime: a.about.GetEndTime()})
+	resp, err := e2e.Anonymous(a.conns[0]).Seats.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{
+		Branch: a.req.GetBranch(), StartTime: a.req.GetStartTime(), EndTime: a.req.GetEndTime(),
+	})
 	if err != nil {
 		return 0, err
 	}
 	ctx, end := context.WithTimeout(ctx, settleTime)
 	defer end()
 	for _, tap := range a.taps {
-		err := tap.Until(ctx, func(got []*dlsmsv1.WatchSeatsResponse) bool { return shows(e2e.LatestSeats(got), resp.GetSeats()) })
+		err := tap.Until(ctx, func(got []*dlsmsv1.WatchSeatsResponse) bool {
+			return shows(e2e.LatestSeats(got), resp.GetSeats())
+		})
 		if err != nil || tap.Err() != nil {
 			n++
 		}
@@ -231,12 +257,14 @@ func (a *watchCrowd) wrong(ctx context.Context) (n int, err error) {
 	return n, nil
 }
 
-// shows reports whether a screen shows these seats and no others.
+// shows reports whether a client shows exactly these seats.
 func shows(shown map[int64]*dlsmsv1.Seat, seats []*dlsmsv1.Seat) bool {
-	return len(shown) == len(seats) && !slices.ContainsFunc(seats, func(seat *dlsmsv1.Seat) bool { return !proto.Equal(seat, shown[seat.GetId()]) })
+	return len(shown) == len(seats) && !slices.ContainsFunc(seats, func(seat *dlsmsv1.Seat) bool {
+		return !proto.Equal(seat, shown[seat.GetId()])
+	})
 }
 
-// leave closes all connections that there are.
+// close closes all connections.
 func (a *watchCrowd) close() {
 	for _, conn := range a.conns {
 		_ = conn.Close()

@@ -12,7 +12,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// workersKilled: 100,000 reservations whose users did not come, and three workers of which one is killed again and again.
+// workersKilled lets three workers make 100,000 due no-shows, and kills one of them again and
+// again.
 func workersKilled(ctx context.Context, l *trialRun) (err error) {
 	s, err := l.start(ctx, map[string]string{"WORKER_INTERVAL": "1s"})
 	if err != nil {
@@ -31,7 +32,7 @@ func workersKilled(ctx context.Context, l *trialRun) (err error) {
 	const seats = 1000
 	each := l.times(100)
 	due := seats * each
-	l.logf("putting in %d reservations whose check-in has closed", due)
+	l.logf("adding %d reservations whose check-in deadline has passed", due)
 	if err := s.addDue(ctx, seats, each); err != nil {
 		return err
 	}
@@ -41,16 +42,17 @@ func workersKilled(ctx context.Context, l *trialRun) (err error) {
 	began := time.Now()
 	left := due
 	kills := 0
-	lastKill := began // or the start, if all was done before there was one
+	lastKill := began // if there is no kill
 	for left > 0 {
 		if time.Since(began) > 5*time.Minute {
-			return fmt.Errorf("%d are left after five minutes", left)
+			return fmt.Errorf("%d due reservations are left after five minutes", left)
 		}
 		sleep(ctx, time.Duration(l.rng.Int64N(int64(500*time.Millisecond))))
-		if err := s.db.QueryRow(ctx, `SELECT count(*) FROM reservations WHERE status = 'CONFIRMED' AND check_in_deadline < now()`).Scan(&left); err != nil {
+		const count = `SELECT count(*) FROM reservations WHERE status = 'CONFIRMED' AND check_in_deadline < now()`
+		if err := s.db.QueryRow(ctx, count).Scan(&left); err != nil {
 			return err
 		}
-		if left > due/4 { // the last quarter is for how long it takes without
+		if left > due/4 { // no kills in the last quarter, to measure the time without them
 			r := s.Replicas[l.rng.IntN(len(s.Replicas))]
 			if err := r.Kill(); err != nil {
 				return err
@@ -67,24 +69,26 @@ func workersKilled(ctx context.Context, l *trialRun) (err error) {
 	var once, transitions int
 	err = s.db.QueryRow(ctx, `
 		SELECT count(*) FILTER (WHERE n = 1), sum(n) FROM (
-			SELECT count(*) AS n FROM reservation_events WHERE kind = 'NO_SHOW' GROUP BY reservation_id) e`).Scan(&once, &transitions)
+			SELECT count(*) AS n FROM reservation_events WHERE kind = 'NO_SHOW' GROUP BY reservation_id
+		) e`).Scan(&once, &transitions)
 	if err != nil {
 		return err
 	}
-	what := fmt.Sprintf("%d due rows, three workers, %d killed: ", due, kills)
-	l.row(what+"rows that made their transition just once", fmt.Sprint(due), once == due && transitions == due, "%d, in %s", once, took.Round(100*time.Millisecond))
+	title := fmt.Sprintf("%d due rows, three workers, %d killed: ", due, kills)
+	l.row(title+"rows with exactly one transition", fmt.Sprint(due), once == due && transitions == due,
+		"%d, in %s", once, took.Round(100*time.Millisecond))
 	const goal = 5 * time.Second
-	l.row(what+"all done after the last kill", "≤ 5 s", sinceKill <= goal, "%s", sinceKill.Round(100*time.Millisecond))
+	l.row(title+"all done after the last kill", "≤ 5 s", sinceKill <= goal, "%s", sinceKill.Round(100*time.Millisecond))
 	broken, err := storetest.Violations(ctx, s.Postgres.AdminURL(), 1)
 	if err != nil {
 		return err
 	}
-	l.row(what+"broken rules", "0", len(broken) == 0, "%v", broken)
-	l.quiet(s, strings.TrimSuffix(what, ": "))
+	l.row(title+"violated invariants", "0", len(broken) == 0, "%v", broken)
+	l.quiet(s, strings.TrimSuffix(title, ": "))
 	return nil
 }
 
-// startAll starts the replicas, at once.
+// startAll starts all replicas concurrently.
 func (s *system) startAll(ctx context.Context) error {
 	var all errgroup.Group
 	for _, r := range s.Replicas {
@@ -93,7 +97,7 @@ func (s *system) startAll(ctx context.Context) error {
 	return all.Wait()
 }
 
-// addDue adds, for each of so many seats and users, reservations one after the other, of which all are past.
+// addDue adds each reservations in the past for each of a number of seats and users.
 func (s *system) addDue(ctx context.Context, seats, each int) error {
 	ids, err := s.addBranch(ctx, "due", seats)
 	if err != nil {
@@ -109,7 +113,7 @@ func (s *system) addDue(ctx context.Context, seats, each int) error {
 		return fmt.Errorf("%d of %d users: %w", len(userIDs), len(users), err)
 	}
 	if err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
-		// The guard refuses a reservation without an event: all events are written by the last statement.
+		// The guard refuses a reservation without an event. The last statement adds all events.
 		if _, err := tx.Exec(ctx, `SET LOCAL dlsms.guard = 'off'`); err != nil {
 			return err
 		}
@@ -119,16 +123,18 @@ func (s *system) addDue(ctx context.Context, seats, each int) error {
 		_, err := tx.Exec(ctx, storetest.HistorySQL)
 		return err
 	}); err != nil {
-		return fmt.Errorf("add what is due: %w", err)
+		return fmt.Errorf("add due reservations: %w", err)
 	}
 	_, err = s.db.Exec(ctx, `ANALYZE`)
 	return err
 }
 
-// dueSQL adds so many reservations ($3) for each seat and its user, all of which are past.
+// dueSQL adds $3 reservations in the past for each seat and its user.
 const dueSQL = `
-	INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at)
-	SELECT 1, s, u, tstzrange(at, at + interval '20 min'), 'CONFIRMED', at - interval '15 min', at + interval '15 min', at - interval '1 h'
+	INSERT INTO reservations
+		(library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at)
+	SELECT 1, s, u, tstzrange(at, at + interval '20 min'), 'CONFIRMED',
+		at - interval '15 min', at + interval '15 min', at - interval '1 h'
 	FROM unnest($1::bigint[], $2::bigint[]) p (s, u), generate_series(1, $3) i,
 		LATERAL (SELECT date_trunc('hour', now()) - i * interval '30 min' - interval '1 h' AS at) t
 	ORDER BY i`
