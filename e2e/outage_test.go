@@ -105,7 +105,9 @@ func postgresOutage(t *testing.T, s *system, b branch, endPostgres func() error)
 		t.Fatal(err)
 	}
 	eventually(t, "all replicas serve again", func() bool {
-		for _, service := range []string{"", "dlsms.v1.SeatService", "dlsms.v1.ReservationService", "dlsms.v1.AuthService", "dlsms.v1.NotifyService"} {
+		for _, service := range []string{
+			"", "dlsms.v1.SeatService", "dlsms.v1.ReservationService", "dlsms.v1.AuthService", "dlsms.v1.NotifyService",
+		} {
 			if health(t, s, service) != healthpb.HealthCheckResponse_SERVING {
 				return false
 			}
