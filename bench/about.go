@@ -35,7 +35,7 @@ func (b *bench) describe(ctx context.Context) (about, error) {
 		return a, err
 	}
 	a.versions = fmt.Sprintf("%s, PostgreSQL %s, %s, ghz v0.120.0", runtime.Version(), postgres, strings.TrimSpace(output(ctx, "sh", "-c", "PATH=$PATH:/usr/sbin nginx -v 2>&1")))
-	a.settings = fmt.Sprintf("the shipped defaults, rate limits off; %d replicas; %d rounds of %s, each after %s to warm up; %d clients share a connection",
+	a.settings = fmt.Sprintf("the defaults, without rate limits; %d replicas; %d rounds of %s after a warm-up of %s; %d clients a connection",
 		len(b.ours.Replicas), b.rounds, b.measure, b.warm, clientsPerConnection)
 	return a, nil
 }

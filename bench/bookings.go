@@ -83,8 +83,8 @@ func (b *bench) bookings(ctx context.Context) error {
 		}
 		worst.rps, worst.p99 = min(worst.rps, c.rps), max(worst.p99, c.p99)
 	}
-	b.report.atLeast("CreateReservation: RPS, of the limit's", worst.rps, 0.7)
-	b.report.atMost("CreateReservation: P99, of the limit's", worst.p99, 1.5)
+	b.report.atLeast("CreateReservation: RPS, divided by the limit's", worst.rps, 0.7)
+	b.report.atMost("CreateReservation: P99, divided by the limit's", worst.p99, 1.5)
 	return nil
 }
 

@@ -62,7 +62,7 @@ func (b *bench) grow(ctx context.Context, cfg stack.Config) (err error) {
 	}
 	name := fmt.Sprintf("%d seats, %d reservations", b.growth.seats, b.growth.reservations)
 	b.report.goal(name+": a replica is ready after", "≤ 10 s", fmt.Sprintf("%.1f s", ready.Seconds()), ready <= 10*time.Second)
-	b.report.goal(name+": most memory of a replica at its start", "≤ 600 MiB", mebibytes(memory), memory <= 600<<20)
+	b.report.goal(name+": peak memory of a replica at its start", "≤ 600 MiB", mebibytes(memory), memory <= 600<<20)
 
 	pair := [2]*subject{big, b.ours}
 	const clients = 50
@@ -74,7 +74,7 @@ func (b *bench) grow(ctx context.Context, cfg stack.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	b.report.atMost(name+": time a GetSeats of a 25-seat branch, of that in the demo library", 1/c.rps, 1.1)
+	b.report.atMost(name+": GetSeats of 25 seats: time, divided by the demo library's", 1/c.rps, 1.1)
 
 	desks, err := b.desks(ctx, "grown", pair, 1)
 	if err != nil {
@@ -85,11 +85,11 @@ func (b *bench) grow(ctx context.Context, cfg stack.Config) (err error) {
 	}); err != nil {
 		return err
 	}
-	b.report.atMost(name+": time a CreateReservation, of that in the demo library", 1/c.rps, 1.3)
+	b.report.atMost(name+": CreateReservation: time, divided by the demo library's", 1/c.rps, 1.3)
 	if memory, err = big.memory("VmHWM"); err != nil {
 		return err
 	}
-	b.report.goal(name+": most memory of a replica under load", "≤ 600 MiB", mebibytes(memory), memory <= 600<<20)
+	b.report.goal(name+": peak memory of a replica under load", "≤ 600 MiB", mebibytes(memory), memory <= 600<<20)
 	return nil
 }
 

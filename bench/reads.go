@@ -35,10 +35,10 @@ func (b *bench) reads(ctx context.Context) error {
 		calls, failed = calls+c.figures[0].calls, failed+c.figures[0].failed
 	}
 	all := fmt.Sprintf("GetSeats, %d to %d clients", b.readers[0], b.readers[len(b.readers)-1])
-	b.report.atLeast(all+": RPS, of the limit's", worst.rps, 0.9)
-	b.report.atMost(all+": P95, of the limit's", worst.p95, 1.2)
+	b.report.atLeast(all+": RPS, divided by the limit's", worst.rps, 0.9)
+	b.report.atMost(all+": P95, divided by the limit's", worst.p95, 1.2)
 	b.report.goal(all+": calls failed", "0", fmt.Sprintf("%d of %d", failed, calls), failed == 0 && calls > 0)
-	b.report.atMost(all+": CPU of the replicas a call, of the limit's", worst.cpuReplica, 1.25)
+	b.report.atMost(all+": CPU of the replicas for a call, divided by the limit's", worst.cpuReplica, 1.25)
 	return nil
 }
 
@@ -51,7 +51,7 @@ func (b *bench) filters(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.report.atLeast("GetSeats with random filters and windows: RPS, of the limit's", c.rps, 0.75)
+	b.report.atLeast("GetSeats with random filters and windows: RPS, divided by the limit's", c.rps, 0.75)
 	return nil
 }
 

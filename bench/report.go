@@ -84,13 +84,39 @@ func (r *report) goalTable() string {
 	return b.String()
 }
 
+// Texts of the summary, in Markdown.
+const (
+	introduction = `This page is for an engineer who wants to know how fast DL-SMS is.
+Run ` + "`make bench`" + ` to write it for your machine.
+
+The load generator (ghz), nginx, three replicas, Postgres and Redis share the cores of one machine.
+So compare ratios, and not the figures of different machines.
+
+The *limit* is the most that this setup can reach: three replicas behind the same nginx,
+without users, rules, logs and metrics.
+Its GetSeats answers with stored bytes of the same size, and its CreateReservation is one INSERT.
+DL-SMS and the limit run at the same time and are measured in turns.
+
+[changes.md](changes.md) lists the effect of each optimization.
+` + "`make bench-profiles`" + ` writes the [profiles](profiles).
+`
+	ratioHeader = `Each ratio is the median of the ratios of the rounds.
+CPU is the CPU time of replicas, nginx and Postgres for a call.
+*Big DL-SMS* has the numbers of seats and reservations of the goals; *DL-SMS* has the demo library.
+
+| scenario | clients | ratio of | RPS | P50 | P95 | P99 | CPU | CPU of replicas |
+|---|---|---|---|---|---|---|---|---|
+`
+	figureHeader = `CPU is in µs a call; a CPU of 0 was not measured. Latencies are in ms, as a client sees them.
+
+| scenario | clients | replicas | system | RPS | P50 | P95 | P99 | success | calls | CPU: replicas | nginx | Postgres |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|
+`
+)
+
 func (r *report) markdown(w io.Writer) error {
 	var b strings.Builder
-	b.WriteString("# Benchmarks\n\n")
-	b.WriteString("Made by `make bench`, which anybody can repeat. All is on one machine: the load (ghz), nginx, three replicas, Postgres and Redis share its cores,\n" +
-		"so compare ratios and not figures of different machines. The *limit* is what can be reached in this house at most: three replicas behind the same nginx that answer\n" +
-		"GetSeats from stored bytes of the same size, CreateReservation with one INSERT, and know no user, no rule, no log and no metric. Both run at once and are measured in turns.\n\n")
-	b.WriteString("[changes.md](changes.md) says what made it fast, and by how much; [profiles](profiles) are made by `make bench-profiles`.\n\n")
+	b.WriteString("# Benchmarks\n\n" + introduction + "\n")
 	fmt.Fprintf(&b, "%s\n", r.about)
 	if len(r.faults) > 0 {
 		b.WriteString("## This run failed\n\n")
@@ -100,15 +126,12 @@ func (r *report) markdown(w io.Writer) error {
 		b.WriteString("\n")
 	}
 	b.WriteString("## Goals\n\n" + r.goalTable() + "\n")
-	b.WriteString("## Against the limit\n\nMedians of the rounds' ratios; CPU is that of replicas, nginx and Postgres together, a call.\n\n")
-	b.WriteString("| scenario | clients | of | RPS | P50 | P95 | P99 | CPU | CPU of replicas |\n|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("## Against the limit\n\n" + ratioHeader)
 	for _, c := range r.against {
 		fmt.Fprintf(&b, "| %s | %d | %s to %s | %.2f | %.2f | %.2f | %.2f | %.2f | %.2f |\n", c.figures[0].scenario, c.figures[0].clients,
 			c.figures[0].subject, c.figures[1].subject, c.rps, c.p50, c.p95, c.p99, c.cpu, c.cpuReplica)
 	}
-	b.WriteString("\n## All figures\n\nCPU in µs a call. Latencies are those that a client sees, in ms.\n\n")
-	b.WriteString("| scenario | concurrency | replicas | of | RPS | P50 | P95 | P99 | success | calls | CPU of replicas | of nginx | of Postgres |\n" +
-		"|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("\n## All figures\n\n" + figureHeader)
 	for _, f := range r.figures {
 		fmt.Fprintf(&b, "| %s |\n", strings.Join(f.cells(), " | "))
 	}

@@ -27,7 +27,7 @@ func (b *bench) rest(ctx context.Context) error {
 	used := after.minus(before)
 	core := 100 * used.replicas.Seconds() / float64(len(b.ours.Replicas)) / b.resting.Seconds()
 	pg := 100 * used.postgres.Seconds() / b.resting.Seconds()
-	b.report.goal("a replica at rest: memory", "≤ 40 MiB", mebibytes(memory), memory <= 40<<20)
-	b.report.goal("a replica at rest: processor", "≤ 1% of a core", fmt.Sprintf("%.1f%% (Postgres for all three: %.1f%%)", core, pg), core <= 1)
+	b.report.goal("an idle replica: memory", "≤ 40 MiB", mebibytes(memory), memory <= 40<<20)
+	b.report.goal("an idle replica: CPU", "≤ 1% of a core", fmt.Sprintf("%.1f%% (Postgres for all three: %.1f%%)", core, pg), core <= 1)
 	return nil
 }
