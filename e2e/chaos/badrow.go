@@ -141,7 +141,7 @@ func (o *operator) writeBadRow(ctx context.Context, rng *rand.Rand) (heal func(c
 		return nil, err
 	}
 	if differs != "" {
-		o.history.found.add(checkReads, "after %s was %s: %s", bad.name, verdict(accepted), differs)
+		o.history.found.add(checkFreshness, "after %s was %s: %s", bad.name, verdict(accepted), differs)
 	}
 	return func(ctx context.Context) error {
 		if err := o.checkOtherBranches(ctx, due, bad.name+" was "+verdict(accepted)); err != nil {

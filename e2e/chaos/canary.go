@@ -132,21 +132,21 @@ func (o overlay) write(dir string) (file string, err error) {
 // canaries returns all canaries.
 func canaries() []canary {
 	return []canary{
-		{name: "no constraint against overlaps", by: checkLinearity, changes: []change{
+		{name: "no constraint against overlaps", by: checkLinearizability, changes: []change{
 			text("store/migrations",
 				"CONSTRAINT reservations_no_overlap EXCLUDE USING gist ( "+
 					"library_id WITH =, seat_id WITH =, during WITH &&) WHERE (occupies),", ""),
 			code("store", `\n\t\w+\.Queue\(lockSeats, [^\n]*\n`, "\n"),
 		}},
-		{name: "[] bounds", by: checkLinearity, changes: []change{
+		{name: "[] bounds", by: checkLinearizability, changes: []change{
 			text("store", "AND r.during && tstzrange(w.start_time, w.end_time)) THEN 'SEAT_TAKEN'",
 				"AND r.during && tstzrange(w.start_time, w.end_time, '[]')) THEN 'SEAT_TAKEN'"),
 		}},
-		{name: "HELD outside the constraint", by: checkRules, changes: []change{
+		{name: "HELD outside the constraint", by: checkInvariants, changes: []change{
 			text("store/migrations", "GENERATED ALWAYS AS (status IN ('HELD', 'CONFIRMED', 'CHECKED_IN')) STORED",
 				"GENERATED ALWAYS AS (status IN ('CONFIRMED', 'CHECKED_IN')) STORED"),
 		}},
-		{name: "check-in without compare and set", by: checkRules, changes: []change{
+		{name: "check-in without compare-and-set", by: checkInvariants, changes: []change{
 			text("store", "WHERE library_id = $1 AND id = $2 AND status = $3`",
 				"WHERE library_id = $1 AND id = $2 AND $3 <> ''`"),
 			code("store", `\n\t+return \w+\(library\.ErrCheckInTooLate, \w+\)\n`, "\n"),
@@ -154,7 +154,7 @@ func canaries() []canary {
 				"case false:$1"),
 		}},
 		// The worker also resets the check-in time. Otherwise a CHECK of the table refuses the change.
-		{name: "worker without the status check", by: checkRules, changes: []change{
+		{name: "worker without the status check", by: checkInvariants, changes: []change{
 			text("store", "inReservations + `'CONFIRMED' AND check_in_deadline > $5",
 				"inReservations + `status AND check_in_deadline > $5"),
 			text("store", "SET status = 'NO_SHOW', version = version + 1, ended_at = $3",
@@ -166,7 +166,7 @@ func canaries() []canary {
 			text("store", "AND user_id = q.user_id AND request_id = q.request_id OFFSET 0",
 				"AND user_id = q.user_id AND request_id = q.request_id AND false OFFSET 0"),
 		}},
-		{name: "a user with one reservation is busy at all times", by: checkAnswers, changes: []change{
+		{name: "user with one reservation always busy", by: checkAnswers, changes: []change{
 			text("store", "AND NOT isempty(r.during * tstzrange(w.start_time, w.end_time))) THEN 'USER_BUSY'",
 				"AND NOT isempty(r.during)) THEN 'USER_BUSY'"),
 		}},
@@ -177,18 +177,18 @@ func canaries() []canary {
 				"FROM reservations WHERE library_id = $1 AND id = $2 AND $3 <> 0) FOR NO KEY UPDATE`"),
 		}},
 		{
-			name: "one RPC without policy", by: checkStart,
+			name: "one RPC without an access rule", by: checkStart,
 			refuses: regexp.MustCompile(`policy .*/dlsms\.v1\.ReservationService/GetReservations\b`),
 			changes: []change{
 				code("server/edge", `\n\tdlsmsv1\.ReservationService_GetReservations_FullMethodName:[^\n]*`, ""),
 			},
 		},
-		{name: "one RPC that anyone may call", by: checkAnswers, changes: []change{
+		{name: "one RPC without authentication", by: checkAnswers, changes: []change{
 			code("server/edge", `(ReservationService_GetReservations_FullMethodName: +\{\w+: )\w+(, \w+: read)\b[^}\n]*\}`,
 				"${1}public$2}"),
 		}},
 		// The commit waits 20 ms, as on a slow disk, so that other clients read before it.
-		{name: "acknowledged before the commit", by: checkLinearity, changes: []change{
+		{name: "acknowledged before the commit", by: checkLinearizability, changes: []change{
 			code("store", `defer (\w+)\.Release\(\) // canary: release`, `acknowledged, held := false, $1
 	defer func() {
 		if !acknowledged {
@@ -204,13 +204,13 @@ func canaries() []canary {
 	return nil`),
 		}},
 		{
-			name: "synchronous_commit=off", by: checkKept,
+			name: "synchronous_commit=off", by: checkDurability,
 			postgres: map[string]string{"synchronous_commit": "off"}, faults: "^postgres killed$",
 		},
-		{name: "waitlist in random order", by: checkRules, changes: []change{
+		{name: "waitlist in random order", by: checkInvariants, changes: []change{
 			text("store", "ORDER BY w.id`", "ORDER BY random()`"),
 		}},
-		{name: "change log read by serial id only", by: checkLinearity, changes: []change{
+		{name: "change log read by serial id only", by: checkLinearizability, changes: []change{
 			code("store", `(\n\t+SELECT \* FROM reservation_events WHERE library_id = \$1 AND )xid >= \$2\n(\t+UNION ALL)`,
 				"${1}id > $$4\n$2"),
 			code("store", `(SELECT \* FROM reservation_events WHERE library_id = \$1 AND xid BETWEEN x AND x) `+
@@ -220,7 +220,7 @@ func canaries() []canary {
 			code("store", `(\n\t+)(\w+\.Events = append\(\w+\.Events, (\w+)\))`, "${1}lastID = max(lastID, $3.ID)${1}$2"),
 			code("store", "\nconst selectChanges = ", "\nvar lastID int64\n\nconst selectChanges = "),
 		}},
-		{name: "a notification now and then is skipped", by: checkStreams, changes: []change{
+		{name: "some notifications skipped", by: checkStreams, changes: []change{
 			code("server", `(for _, (\w+) := range \w+ \{) // canary: skip-notification\n((?s:.*?)\n\t+(\w+) = \w+\.ID\n)`, `$1
 			if $2.ID%20 == 0 {
 				$4 = $2.ID
@@ -236,14 +236,14 @@ $3`),
 		}},
 		// The row that fails is the poison row of the operator.
 		{
-			name: "a worker that does not isolate a failing seat", by: checkLiveness,
+			name: "failing seat not isolated by the worker", by: checkLiveness,
 			faults: "^operator has a poison row$",
 			changes: []change{
 				code("worker", `case [^\n]*: // canary: isolation`, "case err != nil:"),
 			},
 		},
 		{
-			name: "a token is accepted whatever the generation in the database is", by: checkAnswers, run: restoreRun,
+			name: "token generation not checked", by: checkAnswers, run: restoreRun,
 			changes: []change{
 				code("server/identity", `\((\w+) Caller\) error \{ // canary: generation`, `$0
 	if $1.UserID != 0 {
@@ -251,22 +251,22 @@ $3`),
 	}`),
 			},
 		},
-		{name: "no deadline for a call that is half sent", by: checkLiveness, changes: []change{
+		{name: "no deadline for an incomplete request", by: checkLiveness, changes: []change{
 			code("server/edge", `(DefaultIncomingLimits = \w+\{[^}]*Timeout: )\w+`, "${1}24 * time.Hour"),
 		}},
-		{name: "a handler that panics", by: checkLog, changes: []change{
+		{name: "panic in a handler", by: checkLog, changes: []change{
 			code("server", `\) CheckOut\([^{]*?(\w+) \*dlsmsv1\.CheckOutRequest[^{]*\{`, `$0
 	if $1.GetReservationId()%10 == 0 {
 		panic("a canary")
 	}`),
 		}},
-		{name: "each booking waits for two seconds", by: checkActivity, changes: []change{
+		{name: "each booking takes two seconds", by: checkActivity, changes: []change{
 			code("server/edge", `(ctx context\.Context, req any, )\w+( \*grpc\.UnaryServerInfo[^{]*\{)`, `${1}info$2
 	if strings.HasPrefix(info.FullMethod, "/dlsms.v1.Reservation") {
 		time.Sleep(2 * time.Second)
 	}`),
 		}},
-		{name: "seats from a cache of 300 ms", by: checkReads, changes: []change{
+		{name: "seats from a 300 ms cache", by: checkFreshness, changes: []change{
 			code("feed", `if ([\w.]+\.Freshness) > 0 \{ // canary: stale-cache`, `{
 		$1 = 300 * time.Millisecond`),
 		}},

@@ -58,11 +58,11 @@ func (l *trialRun) floods(
 	ctx context.Context, s *system, load *steady, before []call, where string, kinds ...flood,
 ) error {
 	const visitors = 2000
-	crowd, err := s.crowd(ctx, "fickle", visitors, 1)
+	crowd, err := s.crowd(ctx, "flood", visitors, 1)
 	if err != nil {
 		return err
 	}
-	seats, err := s.addBranch(ctx, "fickle", visitors)
+	seats, err := s.addBranch(ctx, "flood", visitors)
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (l *trialRun) floods(
 	var booked int
 	err = s.db.QueryRow(ctx, `
 		SELECT count(*) FROM reservations r JOIN users u ON u.id = r.user_id
-		WHERE u.student_id LIKE 'fickle%'`).Scan(&booked)
+		WHERE u.student_id LIKE 'flood%'`).Scan(&booked)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (l *trialRun) floods(
 	if booked == 0 {
 		return errors.New("no cancelled booking reached Postgres: that is no test")
 	}
-	return l.kept(ctx, s, load, "other users, with cancelled calls"+where)
+	return l.lostBookings(ctx, s, load, "other users, with cancelled calls"+where)
 }
 
 // flood makes calls that are each cancelled soon, and measures their effect on the users of the
@@ -130,7 +130,7 @@ func (l *trialRun) flood(
 		bound = "none: the control"
 	}
 	l.row(title+"P99 of other users, relative to that before", bound, ratio <= goal || f.control, "%s", summary)
-	l.calls(title+"other users", calls)
+	l.failedCalls(title+"other users", calls)
 	return nil
 }
 

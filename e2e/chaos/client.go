@@ -17,14 +17,14 @@ import (
 type client struct {
 	*e2e.Client
 
-	number  int
-	system  *system
-	history *history
-	rng     *rand.Rand
-	conns   []grpc.ClientConnInterface
-	mine    []booking // on the seats of the plans branch
-	visit   visit
-	serial  int
+	number   int
+	system   *system
+	history  *history
+	rng      *rand.Rand
+	conns    []grpc.ClientConnInterface
+	bookings []booking // on the seats of the plans branch
+	visit    visit
+	serial   int
 }
 
 const (

@@ -160,12 +160,12 @@ func (o *operator) readEdited(ctx context.Context, n int) {
 		oldest, newest := o.editing.bounds(row, asOf)
 		number, ok := strings.CutPrefix(text, "edit ")
 		if !ok && text != "" {
-			o.history.found.add(checkReads,
+			o.history.found.add(checkFreshness,
 				"at %s: a read of row %d of the catalog matches no edit: %s", r.Return, row, text)
 			continue
 		}
 		if got, _ := strconv.Atoi(number); got < oldest || got > newest {
-			o.history.found.add(checkReads, "a read at %s, as of %s, found edit %d of row %d of the catalog; "+
+			o.history.found.add(checkFreshness, "a read at %s, as of %s, found edit %d of row %d of the catalog; "+
 				"edit %d was acknowledged before, and the last is %d", r.Call, r.AsOf, got, row, oldest, newest)
 		}
 	}

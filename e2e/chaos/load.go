@@ -157,10 +157,10 @@ func (l *load) window(c *client) (start, end time.Time) {
 // planOnce books, cancels or extends.
 func (l *load) planOnce(ctx context.Context, c *client) {
 	switch n := c.rng.IntN(10); {
-	case len(c.mine) > 0 && n == 0:
-		l.extendPlan(ctx, c, c.rng.IntN(len(c.mine)))
-	case len(c.mine) == plansOfEach || len(c.mine) > 0 && n < 4:
-		l.cancelPlan(ctx, c, c.rng.IntN(len(c.mine)))
+	case len(c.bookings) > 0 && n == 0:
+		l.extendPlan(ctx, c, c.rng.IntN(len(c.bookings)))
+	case len(c.bookings) == plansOfEach || len(c.bookings) > 0 && n < 4:
+		l.cancelPlan(ctx, c, c.rng.IntN(len(c.bookings)))
 	default:
 		l.bookPlan(ctx, c)
 	}
@@ -180,7 +180,7 @@ func (l *load) bookPlan(ctx context.Context, c *client) {
 	if !done {
 		return
 	}
-	c.mine = append(c.mine, booking{o.Reservation, o.Seat, o.Start, o.End})
+	c.bookings = append(c.bookings, booking{o.Reservation, o.Seat, o.Start, o.End})
 	l.latest.Store(&owned{o.Reservation, o.User})
 	if c.rng.IntN(20) == 0 { // repeat the request
 		again := o
@@ -198,13 +198,13 @@ func (l *load) bookPlan(ctx context.Context, c *client) {
 }
 
 func (l *load) cancelPlan(ctx context.Context, c *client, i int) {
-	b := c.mine[i]
+	b := c.bookings[i]
 	o, done := c.attempt(ctx, op{Kind: cancel, Seat: b.seat, Reservation: b.id, Start: b.start, End: b.end}, cancelCall)
 	if o.Reason == "OVERLOADED" && !o.Unsure {
 		return
 	}
 	// If the cancel had no answer, verify looks up its result.
-	c.mine = append(c.mine[:i], c.mine[i+1:]...)
+	c.bookings = append(c.bookings[:i], c.bookings[i+1:]...)
 	if !done && !o.Unknown && o.Reason != "OVERLOADED" {
 		c.history.found.add(checkAnswers, "reservation %d could not be cancelled by its user: %s", b.id, o.Reason)
 	}
@@ -223,7 +223,7 @@ func extendCall(ctx context.Context, api *e2e.Client, o *op) error {
 }
 
 func (l *load) extendPlan(ctx context.Context, c *client, i int) {
-	b := &c.mine[i]
+	b := &c.bookings[i]
 	longer := b.end.Add(time.Hour)
 	if longer.Sub(b.start.Truncate(24*time.Hour)) > (opens+slots)*time.Hour {
 		return
@@ -233,7 +233,7 @@ func (l *load) extendPlan(ctx context.Context, c *client, i int) {
 	case done:
 		b.end = longer
 	case o.Unknown: // the end of the window is unknown until verify
-		c.mine = append(c.mine[:i], c.mine[i+1:]...)
+		c.bookings = append(c.bookings[:i], c.bookings[i+1:]...)
 	}
 }
 

@@ -212,6 +212,6 @@ func overload(ctx context.Context, l *trialRun) (err error) {
 	const maxAfter = 5 * time.Second
 	l.row(title+"time until all calls are as before", "≤ 5 s", lastBad <= maxAfter,
 		"%s", lastBad.Round(100*time.Millisecond))
-	l.quiet(s, strings.TrimSuffix(title, ": "))
+	l.logErrors(s, strings.TrimSuffix(title, ": "))
 	return nil
 }

@@ -20,10 +20,10 @@ func redisUnavailable(ctx context.Context, l *trialRun) error {
 		if err != nil {
 			return err
 		}
-		l.calls(title, append(without, with...))
+		l.failedCalls(title, append(without, with...))
 		ratio, summary := slowdown(without, with)
 		l.row(title+": P99, relative to that with Redis", "≤ 2", ratio <= maxSlowdownWithoutRedis, "%s", summary)
-		return l.kept(ctx, s, load, title)
+		return l.lostBookings(ctx, s, load, title)
 	})
 	if err != nil {
 		return err

@@ -48,7 +48,7 @@ type restoration struct {
 	ids           map[opKind]map[int64]bool // reservations and entries that were acknowledged before the restore
 	users         map[int64]bool            // all users who registered before the restore
 	restored      map[int64]bool            // events in the restored database
-	subscriptions []int                     // number of notifications of each client before the restore
+	notifications []int                     // number of notifications of each client before the restore
 	refused       atomic.Int64              // refused calls of lost users after the restore
 }
 
@@ -130,7 +130,7 @@ func (r *restoration) runBefore(ctx context.Context) error {
 		return err
 	}
 	for _, m := range l.streams.subscriptions {
-		r.subscriptions = append(r.subscriptions, len(m.got()))
+		r.notifications = append(r.notifications, len(m.got()))
 	}
 	return nil
 }
@@ -202,8 +202,8 @@ func (r *restoration) checkDump(ctx context.Context) error {
 				continue
 			}
 			n++
-			if missing := w.kept(&o); missing != "" {
-				r.after.found.add(checkKept, "before the dump: %s", missing)
+			if missing := w.lost(&o); missing != "" {
+				r.after.found.add(checkDurability, "before the dump: %s", missing)
 			}
 		}
 	}
@@ -212,7 +212,7 @@ func (r *restoration) checkDump(ctx context.Context) error {
 	}
 	broken, err := storetest.Violations(ctx, r.system.Postgres.AdminURL(), r.plan.speed())
 	for _, b := range broken {
-		r.after.found.add(checkRules, "after the restore: %s", b)
+		r.after.found.add(checkInvariants, "after the restore: %s", b)
 	}
 	return err
 }
@@ -270,7 +270,7 @@ func (r *restoration) runAfter(ctx context.Context, fast storetest.Clock) error 
 func (r *restoration) adoptReservations(ctx context.Context, h *history) error {
 	byUser := map[int64]*client{}
 	for _, c := range r.load.clients {
-		c.history, c.mine, c.visit = h, nil, visit{}
+		c.history, c.bookings, c.visit = h, nil, visit{}
 		byUser[c.User.GetId()] = c
 	}
 	rows, err := r.system.db.Query(ctx, `
@@ -284,7 +284,7 @@ func (r *restoration) adoptReservations(ctx context.Context, h *history) error {
 	_, err = pgx.ForEachRow(rows, []any{&b.id, &b.seat, &user, &b.start, &b.end}, func() error {
 		c := byUser[user]
 		b.start, b.end = b.start.UTC(), b.end.UTC()
-		c.mine = append(c.mine, b)
+		c.bookings = append(c.bookings, b)
 		h.parts[c.number].ops = append(h.parts[c.number].ops, op{
 			Client: c.number, Kind: book, User: user, Seat: b.seat, Start: b.start, End: b.end, Reservation: b.id,
 		})
@@ -371,7 +371,7 @@ func (r *restoration) checkNotifications(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			got := all[r.subscriptions[i]:]
+			got := all[r.notifications[i]:]
 			want = slices.DeleteFunc(want, func(id int64) bool { return r.restored[id] })
 			if slices.Equal(got, want) {
 				r.after.notifications += int64(len(got))
@@ -394,14 +394,14 @@ func (r *restoration) checkNotifications(ctx context.Context) error {
 
 // pgTool runs a client program of Postgres.
 func (r *restoration) pgTool(ctx context.Context, name string, args ...string) error {
-	var said bytes.Buffer
+	var stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Stderr = &said
+	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {
 		if errors.Is(err, exec.ErrNotFound) {
 			return fmt.Errorf("%s is missing: install the client programs of PostgreSQL", name)
 		}
-		return fmt.Errorf("%s: %w: %s", name, err, strings.TrimSpace(said.String()))
+		return fmt.Errorf("%s: %w: %s", name, err, strings.TrimSpace(stderr.String()))
 	}
 	return nil
 }

@@ -55,8 +55,8 @@ type result struct {
 	outages []span // times in which some replica may not reach Postgres
 	broken  []span // times with a fault of a process or connection
 
-	freezes atomic.Int32 // in force
-	thawed  atomic.Int64 // end of the last freeze, since the start of the run
+	freezes    atomic.Int32 // in force
+	lastFreeze atomic.Int64 // end of the last freeze, since the start of the run
 }
 
 func newResult(ctx context.Context, p *plan) *result {
@@ -143,15 +143,15 @@ func (r *result) rate() float64 {
 	return float64(r.operations-r.baseOperations-r.frozenOperations) / (r.lasted - r.baseUntil - r.frozenFor).Seconds()
 }
 
-// leastThawed is the time without a frozen replica that a run needs. In a shorter time the rate
+// minUnfrozen is the time without a frozen replica that a run needs. In a shorter time the rate
 // says nothing.
-const leastThawed = 2 * time.Second
+const minUnfrozen = 2 * time.Second
 
 // count takes the counters from the history and checks the rate.
 func (r *result) count(h *history) {
 	r.operations, r.reads, r.refused, r.tries = h.ops.Load(), h.reads.Load(), h.refused.Load(), h.tries.Load()
 	r.unsure, r.unknown = h.unsure.Load(), h.unknown.Load()
-	slow := r.rate() < min(floor, floorPart*r.baseRate) && r.lasted-r.baseUntil-r.frozenFor >= leastThawed
+	slow := r.rate() < min(floor, floorPart*r.baseRate) && r.lasted-r.baseUntil-r.frozenFor >= minUnfrozen
 	if r.baseRate < baseFloor || slow {
 		r.found.add(checkActivity, "%.0f operations a second, %.0f before the first fault: too few for a test",
 			r.rate(), r.baseRate)

@@ -184,7 +184,7 @@ func (r *result) injectFault(ctx context.Context, s *system, h *history, k fault
 	sleep(lasts, k.least+time.Duration(rng.Int64N(int64(k.most-k.least)+1)))
 	err = heal(uncancelled)
 	if k.freezes() {
-		r.thawed.Store(int64(h.since()))
+		r.lastFreeze.Store(int64(h.since()))
 		r.freezes.Add(-1)
 	}
 	if err != nil {
@@ -200,7 +200,7 @@ func (r *result) injectFault(ctx context.Context, s *system, h *history, k fault
 	defer ticker.Stop()
 	for !h.allServed(healed) {
 		// All tries of a client may reach a replica that is frozen. The time counts after the freeze.
-		if r.freezes.Load() == 0 && h.since()-max(healed, time.Duration(r.thawed.Load())) > mostRecovery {
+		if r.freezes.Load() == 0 && h.since()-max(healed, time.Duration(r.lastFreeze.Load())) > mostRecovery {
 			r.found.add(checkLiveness, "%s after %q was healed, some clients had no answer", mostRecovery, k.name)
 			break
 		}

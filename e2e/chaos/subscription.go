@@ -73,44 +73,48 @@ func (m *subscription) compare(ctx context.Context, s *system) (got, want []int6
 type watcher struct {
 	client *client
 
-	mu     sync.Mutex
-	tap    *e2e.StreamRecorder[dlsmsv1.WatchSeatsResponse]
-	opened atomic.Int64
+	mu       sync.Mutex
+	recorder *e2e.StreamRecorder[dlsmsv1.WatchSeatsResponse]
+	opened   atomic.Int64
 }
 
-func (s *watcher) watch(ctx context.Context) {
+func (w *watcher) watch(ctx context.Context) {
 	for n := 0; ctx.Err() == nil; n++ {
-		tap, err := s.client.WithConn(s.client.conns[(s.client.number+n)%len(s.client.conns)]).Watch(ctx, &dlsmsv1.WatchSeatsRequest{Branch: visitsBranch})
+		conn := w.client.conns[(w.client.number+n)%len(w.client.conns)]
+		req := &dlsmsv1.WatchSeatsRequest{Branch: visitsBranch}
+		recorder, err := w.client.WithConn(conn).Watch(ctx, req)
 		if err == nil {
-			s.mu.Lock()
-			s.tap = tap
-			s.opened.Add(1)
-			s.mu.Unlock()
-			<-tap.Ended()
+			w.mu.Lock()
+			w.recorder = recorder
+			w.opened.Add(1)
+			w.mu.Unlock()
+			<-recorder.Ended()
 		}
 		sleep(ctx, retryAfter)
 	}
 }
 
-func (s *watcher) shows() map[int64]*dlsmsv1.Seat {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.tap == nil {
+// shows returns the seats that the client shows, by their ids.
+func (w *watcher) shows() map[int64]*dlsmsv1.Seat {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.recorder == nil {
 		return nil
 	}
-	return e2e.LatestSeats(s.tap.Messages())
+	return e2e.LatestSeats(w.recorder.Messages())
 }
 
 // streams are the open streams of the clients.
 type streams struct {
 	subscriptions []*subscription
-	watchersOpen  []*watcher
+	watchers      []*watcher
 
 	stop context.CancelFunc
 	all  sync.WaitGroup
 }
 
-const watchersOpen = 6
+// watcherCount is the number of clients that watch the visits branch.
+const watcherCount = 6
 
 func openStreams(ctx context.Context, clients []*client) *streams {
 	s := &streams{}
@@ -119,9 +123,9 @@ func openStreams(ctx context.Context, clients []*client) *streams {
 		m := &subscription{client: c}
 		s.subscriptions = append(s.subscriptions, m)
 		s.all.Go(func() { m.read(ctx) })
-		if i < watchersOpen {
+		if i < watcherCount {
 			w := &watcher{client: c}
-			s.watchersOpen = append(s.watchersOpen, w)
+			s.watchers = append(s.watchers, w)
 			s.all.Go(func() { w.watch(ctx) })
 		}
 	}
@@ -154,7 +158,7 @@ func (r *result) catchUp(ctx context.Context, sys *system, s *streams) error {
 				m.client.User.GetId(), len(got), len(want), got[max(0, len(got)-10):])
 		}
 	}
-	for _, w := range s.watchersOpen {
+	for _, w := range s.watchers {
 		same := false
 		for !same && time.Now().Before(due) {
 			resp, err := w.client.Seats.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{Branch: visitsBranch})

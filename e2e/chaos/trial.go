@@ -173,8 +173,8 @@ func (l *trialRun) withSteadyLoad(
 	return f(s, load, before)
 }
 
-// kept ends the load and compares the acknowledged bookings with the database.
-func (l *trialRun) kept(ctx context.Context, s *system, load *steady, after string) error {
+// lostBookings ends the load and compares the acknowledged bookings with the database.
+func (l *trialRun) lostBookings(ctx context.Context, s *system, load *steady, after string) error {
 	load.end()
 	acked, missing, err := load.missing(ctx, s)
 	if err != nil {
@@ -192,12 +192,12 @@ func (l *trialRun) kept(ctx context.Context, s *system, load *steady, after stri
 	for _, b := range broken {
 		l.logf("%s", b)
 	}
-	l.quiet(s, after)
+	l.logErrors(s, after)
 	return nil
 }
 
-// quiet prints a row about log lines that must never occur.
-func (l *trialRun) quiet(s *system, after string) {
+// logErrors prints a row about log lines that must never occur.
+func (l *trialRun) logErrors(s *system, after string) {
 	err := s.journal.Err()
 	found := "none"
 	if err != nil {
@@ -240,7 +240,7 @@ func postgresKilled(ctx context.Context, l *trialRun) error {
 		}
 		l.row(fmt.Sprintf("Postgres killed %d times: 90%% of the goodput again, after it accepts connections", n), "≤ 3 s",
 			slowest <= goal, "%s at most", slowest)
-		return l.kept(ctx, s, load, fmt.Sprintf("Postgres killed %d times", n))
+		return l.lostBookings(ctx, s, load, fmt.Sprintf("Postgres killed %d times", n))
 	})
 }
 
@@ -267,17 +267,17 @@ func replicaKilled(ctx context.Context, l *trialRun) error {
 		until := load.since()
 		load.end() // so that calls in progress count too
 		calls := load.between(from, load.since())
-		l.calls(fmt.Sprintf("a replica killed %d times", n), calls)
+		l.failedCalls(fmt.Sprintf("a replica killed %d times", n), calls)
 		const goal = time.Second
 		gap := longestGap(calls, trialUsers, from, until)
 		l.row(fmt.Sprintf("a replica killed %d times: longest time in which a user has no successful call", n), "≤ 1 s",
 			gap <= goal, "%s", gap.Round(time.Millisecond))
-		return l.kept(ctx, s, load, fmt.Sprintf("a replica killed %d times", n))
+		return l.lostBookings(ctx, s, load, fmt.Sprintf("a replica killed %d times", n))
 	})
 }
 
-// calls prints a row with the number of calls that failed despite the retry policy.
-func (l *trialRun) calls(during string, calls []call) {
+// failedCalls prints a row with the number of calls that failed despite the retry policy.
+func (l *trialRun) failedCalls(during string, calls []call) {
 	failed := len(calls) - succeeded(calls)
 	l.row(during+": calls that failed", "0", failed == 0 && len(calls) > 0, "%d of %d", failed, len(calls))
 	for _, c := range calls {
@@ -304,8 +304,8 @@ func rollingRestart(ctx context.Context, l *trialRun) error {
 			l.logf("all replicas restarted %d times", i+1)
 		}
 		load.end()
-		l.calls(fmt.Sprintf("replicas restarted one by one, %d times, at most 2 retries", n),
+		l.failedCalls(fmt.Sprintf("replicas restarted one by one, %d times, at most 2 retries", n),
 			load.between(from, load.since()))
-		return l.kept(ctx, s, load, fmt.Sprintf("all replicas restarted %d times", n))
+		return l.lostBookings(ctx, s, load, fmt.Sprintf("all replicas restarted %d times", n))
 	})
 }

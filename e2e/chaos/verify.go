@@ -190,8 +190,8 @@ func (w dbState) requested(o *op) int64 {
 	return w.byRequest[requestKey(o.User, o.RequestID)]
 }
 
-// kept returns "" if the database has an acknowledged operation, and otherwise describes it.
-func (w dbState) kept(o *op) string {
+// lost returns "" if the database has an acknowledged operation, and otherwise describes it.
+func (w dbState) lost(o *op) string {
 	if w.has(o) && (o.RequestID == "" || w.requested(o) == o.Reservation) {
 		return ""
 	}
@@ -229,7 +229,7 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 		return err
 	}
 	for _, b := range broken {
-		r.found.add(checkRules, "%s", b)
+		r.found.add(checkInvariants, "%s", b)
 	}
 	w, err := s.readState(ctx)
 	if err != nil {
@@ -237,7 +237,7 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 	}
 	r.transitions = w.kinds
 	for _, o := range w.overlaps {
-		r.found.add(checkRules, "%s", o)
+		r.found.add(checkInvariants, "%s", o)
 	}
 	plans := map[int64]bool{}
 	for _, id := range r.planSeats {
@@ -247,9 +247,9 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 	for _, ops := range append(h.all(), s.operator.reads) {
 		for _, o := range ops {
 			if o.done() {
-				if missing := w.kept(&o); missing != "" {
+				if missing := w.lost(&o); missing != "" {
 					r.missing++
-					r.found.add(checkKept, "%s", missing)
+					r.found.add(checkDurability, "%s", missing)
 				} else if o.Kind != read {
 					r.acknowledged++
 				}
@@ -287,7 +287,7 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 				// A replica that cannot reach Postgres may answer from memory, with the as_of of its last refresh.
 				r.oldReads++
 				if o.Call-o.AsOf > clockMargin && !outage {
-					r.found.add(checkReads, "a read at %s was as of %s, while every replica could reach Postgres", o.Call, o.AsOf)
+					r.found.add(checkFreshness, "a read at %s was as of %s, while every replica could reach Postgres", o.Call, o.AsOf)
 				}
 				o.Call = max(0, o.AsOf-clockMargin)
 			}
@@ -302,7 +302,7 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 	r.badRows, r.edits = s.operator.badRowSummary(), s.operator.edits
 	r.linear = checkLinear(model)
 	for _, b := range r.linear.broken {
-		r.found.add(checkLinearity, "%s", b)
+		r.found.add(checkLinearizability, "%s", b)
 	}
 	if err := s.journal.Err(); err != nil {
 		r.found.add(checkLog, "%v", err)

@@ -9,16 +9,16 @@ import (
 type check string
 
 const (
-	checkStart     check = "the start"
-	checkAnswers   check = "answers"
-	checkKept      check = "what was acknowledged"
-	checkLinearity check = "linearizability"
-	checkReads     check = "freshness of reads"
-	checkRules     check = "rules of the database"
-	checkStreams   check = "streams"
-	checkLiveness  check = "liveness"
-	checkActivity  check = "activity"
-	checkLog       check = "the log"
+	checkStart           check = "startup"
+	checkAnswers         check = "answers"
+	checkDurability      check = "durability"
+	checkLinearizability check = "linearizability"
+	checkFreshness       check = "freshness of reads"
+	checkInvariants      check = "invariants"
+	checkStreams         check = "streams"
+	checkLiveness        check = "liveness"
+	checkActivity        check = "activity"
+	checkLog             check = "log"
 )
 
 // violation is one broken promise, and the check that found it.

@@ -87,7 +87,7 @@ func watchers(ctx context.Context, l *trialRun) error {
 		ratio, summary := slowdown(among, alone)
 		l.row(title+"P99 of bookings, relative to that with readers only", "≤ 2",
 			ratio <= goal, "%s, of %d calls", summary, len(among))
-		l.calls(title+"bookings", among)
+		l.failedCalls(title+"bookings", among)
 		open, _, err := s.waitForTotal(ctx, watchesOpen, readers, settled) // until the last broken streams are closed
 		if err != nil {
 			return err
@@ -120,10 +120,10 @@ const (
 
 // watchCrowd has the streams of the trial. Its readers watch the same seats.
 type watchCrowd struct {
-	system *system
-	req    *dlsmsv1.WatchSeatsRequest
-	taps   []*e2e.StreamRecorder[dlsmsv1.WatchSeatsResponse]
-	conns  []*grpc.ClientConn
+	system    *system
+	req       *dlsmsv1.WatchSeatsRequest
+	recorders []*e2e.StreamRecorder[dlsmsv1.WatchSeatsResponse]
+	conns     []*grpc.ClientConn
 }
 
 // open opens n streams, perConn on each connection.
@@ -145,9 +145,9 @@ func (a *watchCrowd) open(n, perConn int, watch func(*e2e.Client) error, options
 
 func (a *watchCrowd) read(ctx context.Context, n, perConn int) error {
 	return a.open(n, perConn, func(c *e2e.Client) error {
-		tap, err := c.Watch(ctx, a.req)
+		recorder, err := c.Watch(ctx, a.req)
 		if err == nil {
-			a.taps = append(a.taps, tap)
+			a.recorders = append(a.recorders, recorder)
 		}
 		return err
 	})
@@ -246,11 +246,11 @@ func (a *watchCrowd) wrong(ctx context.Context) (n int, err error) {
 	}
 	ctx, end := context.WithTimeout(ctx, settleTime)
 	defer end()
-	for _, tap := range a.taps {
-		err := tap.Until(ctx, func(got []*dlsmsv1.WatchSeatsResponse) bool {
+	for _, recorder := range a.recorders {
+		err := recorder.Until(ctx, func(got []*dlsmsv1.WatchSeatsResponse) bool {
 			return shows(e2e.LatestSeats(got), resp.GetSeats())
 		})
-		if err != nil || tap.Err() != nil {
+		if err != nil || recorder.Err() != nil {
 			n++
 		}
 	}

@@ -84,7 +84,7 @@ func workersKilled(ctx context.Context, l *trialRun) (err error) {
 		return err
 	}
 	l.row(title+"violated invariants", "0", len(broken) == 0, "%v", broken)
-	l.quiet(s, strings.TrimSuffix(title, ": "))
+	l.logErrors(s, strings.TrimSuffix(title, ": "))
 	return nil
 }
 
