@@ -13,18 +13,19 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// hashing is how long a password takes in these tests, on the clock of the bubble.
+// hashing is the time that one hash takes in these tests, on the fake clock of synctest.
 const hashing = 250 * time.Millisecond
 
-// hammer has n connections of each of the turns log in all the time, until ctx ends, and returns when none does any more.
-func hammer(ctx context.Context, t *fairSlots, n int, who ...requester) (wait func(), served *atomic.Int64) {
+// flood starts n goroutines for each requester, which log in again and again until ctx ends.
+// wait returns when all of them have ended.
+func flood(ctx context.Context, s *fairSlots, n int, from ...requester) (wait func(), served *atomic.Int64) {
 	var all sync.WaitGroup
 	served = &atomic.Int64{}
 	for range n {
-		for _, w := range who {
+		for _, r := range from {
 			all.Go(func() {
 				for ctx.Err() == nil {
-					if login(ctx, t, w) == nil {
+					if login(ctx, s, r) == nil {
 						served.Add(1)
 					}
 				}
@@ -34,23 +35,25 @@ func hammer(ctx context.Context, t *fairSlots, n int, who ...requester) (wait fu
 	return all.Wait, served
 }
 
-func login(ctx context.Context, t *fairSlots, who requester) error {
-	if err := t.acquire(ctx, who); err != nil {
+func login(ctx context.Context, s *fairSlots, from requester) error {
+	if err := s.acquire(ctx, from); err != nil {
 		return err
 	}
-	defer t.release()
+	defer s.release()
 	<-time.After(hashing)
 	return nil
 }
 
-// honest has ten users log in, one every so often, and returns how many of them could, and the longest time that it took one.
-func honest(ctx context.Context, t *fairSlots, every time.Duration, who func(i int) requester) (served int, longest time.Duration) {
+// logIns starts ten logins, one in each interval. It returns how many succeed, and the longest time that one takes.
+func logIns(
+	ctx context.Context, s *fairSlots, interval time.Duration, from func(i int) requester,
+) (served int, longest time.Duration) {
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for i := range 10 {
 		all.Go(func() {
 			began := time.Now()
-			err := login(ctx, t, who(i))
+			err := login(ctx, s, from(i))
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {
@@ -58,14 +61,14 @@ func honest(ctx context.Context, t *fairSlots, every time.Duration, who func(i i
 			}
 			longest = max(longest, time.Since(began))
 		})
-		<-time.After(every)
+		<-time.After(interval)
 	}
 	all.Wait()
 	return served, longest
 }
 
-// TestFairSlotsDuringFlood: 40 connections that log in all the time keep none of the others out, who come from other addresses, or are other
-// students behind the same one.
+// TestFairSlotsDuringFlood: 40 connections that log in all the time keep out no other requester,
+// neither from another address nor with another student id behind the same address.
 func TestFairSlotsDuringFlood(t *testing.T) {
 	t.Parallel()
 	var guesses []requester
@@ -75,15 +78,15 @@ func TestFairSlotsDuringFlood(t *testing.T) {
 	for name, test := range map[string]struct {
 		flood []requester
 		each  int
-		who   func(i int) requester
+		from  func(i int) requester
 	}{
 		"from one address, with many student ids": {guesses, 1,
 			func(i int) requester { return requester{fmt.Sprintf("198.51.100.%d", i), "s1"} }},
 		"from one address, with one student id": {guesses[:1], 40,
 			func(i int) requester { return requester{fmt.Sprintf("198.51.100.%d", i), "s1"} }},
-		"from within the campus, with one student id": {guesses[:1], 40,
+		"behind the address of the other users, with one student id": {guesses[:1], 40,
 			func(i int) requester { return requester{"192.0.2.1", fmt.Sprintf("s%d", i)} }},
-		"beside a campus behind one address": {guesses, 1,
+		"from one address, and the other users behind another": {guesses, 1,
 			func(i int) requester { return requester{"198.51.100.1", fmt.Sprintf("s%d", i)} }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -91,22 +94,22 @@ func TestFairSlotsDuringFlood(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				slots := newFairSlots(1, PasswordWait)
 				ctx, stop := context.WithCancel(t.Context())
-				wait, served := hammer(ctx, slots, test.each, test.flood...)
+				wait, served := flood(ctx, slots, test.each, test.flood...)
 				<-time.After(5 * time.Second)
-				n, longest := honest(ctx, slots, 2*hashing, test.who)
+				n, longest := logIns(ctx, slots, 2*hashing, test.from)
 				if n != 10 {
-					t.Errorf("%d of 10 could log in", n)
+					t.Errorf("%d of 10 logins succeeded", n)
 				}
 				if longest > 4*hashing {
 					t.Errorf("one login took %v", longest)
 				}
-				if served.Load() < 20 { // slots don't stand idle, and the flood gets its share
-					t.Errorf("the flood had %d turns", served.Load())
+				if served.Load() < 20 { // slots are not idle, and the flood gets its share
+					t.Errorf("the flood got %d slots", served.Load())
 				}
 				stop()
 				wait()
 				if slots.free != 1 || len(slots.waiting)+len(slots.addresses)+len(slots.students) != 0 {
-					t.Errorf("%d slots are free; %d wait, of %d addresses and %d students",
+					t.Errorf("%d slots are free; %d requests wait, from %d addresses and %d students",
 						slots.free, len(slots.waiting), len(slots.addresses), len(slots.students))
 				}
 			})
@@ -114,7 +117,7 @@ func TestFairSlotsDuringFlood(t *testing.T) {
 	}
 }
 
-// TestFairSlotsServeOneAddress gets all the turns that there are, one student after the other.
+// TestFairSlotsServeOneAddress: students behind one address can use all slots.
 func TestFairSlotsServeOneAddress(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -133,12 +136,12 @@ func TestFairSlotsServeOneAddress(t *testing.T) {
 		}
 		all.Wait()
 		if n, most := served.Load(), int64(2*(PasswordWait/hashing+1)); n < most-2 || n > most {
-			t.Errorf("%d of 40 who came at once were served, of %d who could be", n, most)
+			t.Errorf("%d of 40 requests at once were served, and %d could be", n, most)
 		}
 	})
 }
 
-// TestFairSlotsSkipCancelledCall leaves its turn to the next one.
+// TestFairSlotsSkipCancelledCall: a cancelled call leaves its place in the queue to the next call.
 func TestFairSlotsSkipCancelledCall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -146,19 +149,19 @@ func TestFairSlotsSkipCancelledCall(t *testing.T) {
 		if err := slots.acquire(t.Context(), requester{}); err != nil {
 			t.Fatal(err)
 		}
-		gone, leave := context.WithCancel(t.Context())
+		ctx, cancel := context.WithCancel(t.Context())
 		got := make(chan error, 2)
-		go func() { got <- slots.acquire(gone, requester{"a", "b"}) }()
+		go func() { got <- slots.acquire(ctx, requester{"a", "b"}) }()
 		synctest.Wait()
 		go func() { got <- slots.acquire(t.Context(), requester{"a", "c"}) }()
 		synctest.Wait()
-		leave()
+		cancel()
 		if err := <-got; !errors.Is(err, context.Canceled) {
-			t.Errorf("who went: %v", err)
+			t.Errorf("the cancelled call: %v", err)
 		}
 		slots.release()
 		if err := <-got; err != nil {
-			t.Errorf("who stayed: %v", err)
+			t.Errorf("the next call: %v", err)
 		}
 		slots.release()
 		if slots.free != 1 || len(slots.addresses)+len(slots.students) != 0 {

@@ -11,7 +11,7 @@ func TestParseKeyRing(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		setting string
-		faults  []string // parts of the error; nil: none
+		faults  []string // parts of the error; nil if there is none
 	}{
 		"bare":             {testSecret, nil},
 		"named":            {"2026-03:" + testSecret, nil},
@@ -25,13 +25,14 @@ func TestParseKeyRing(t *testing.T) {
 		"one character":    {strings.Repeat("x", 64), []string{"distinct"}},
 		"few characters":   {strings.Repeat("abcdefg", 5), []string{"distinct"}},
 		"repeating":        {strings.Repeat("qL2vN8xR4t", 4), []string{"repeats itself every 10"}},
-		"left in place":    {"ChangeMe-qL2vN8xR4tW6yB1dF3hJ5kM7", []string{"changeme"}},
+		"placeholder":      {"ChangeMe-qL2vN8xR4tW6yB1dF3hJ5kM7", []string{"changeme"}},
 		"a word":           {"my-super-secret-key-for-the-library", []string{"secret-key"}},
 		"two colons":       {"a:b:" + testSecret, []string{"two colons"}},
 		"bad kid":          {"a b:" + testSecret, []string{"kid"}},
 		"same kid":         {"a:" + testSecret + ",a:" + otherSecret, []string{"secret 2 has the kid \"a\""}},
 		"same bare secret": {testSecret + "," + testSecret, []string{"secret 2 has the kid"}},
-		"all faults":       {"short," + strings.Repeat("x", 40), []string{"secret 1 has 5 bytes", "secret 2 has only 1 distinct"}},
+		"all faults": {"short," + strings.Repeat("x", 40),
+			[]string{"secret 1 has 5 bytes", "secret 2 has only 1 distinct"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -18,7 +18,7 @@ type testClock struct{ ahead atomic.Int64 }
 func (c *testClock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
 func (c *testClock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
-// noStreams are the streams of a replica that has none.
+// noStreams is a replica without streams.
 type noStreams struct{}
 
 func (noStreams) End(func(Caller) error)      {}

@@ -8,10 +8,10 @@ func TestKnownUsersAreBounded(t *testing.T) {
 	for i := range 1000 {
 		r.Put(i, i, 100)
 		if v, ok := r.Get(0, 100); !ok || v != 0 {
-			t.Fatalf("after %d, one that is asked for is forgotten", i)
+			t.Fatalf("after %d other keys, a key in use was evicted", i)
 		}
 	}
 	if n := r.Len(); n > 200 || n < 100 {
-		t.Errorf("%d are remembered", n)
+		t.Errorf("%d keys are kept", n)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-func testRevocations(log RevocationList, now func() time.Time) *Revocations {
-	return NewRevocations(log, noStreams{}, func() {}, slog.New(slog.DiscardHandler), now)
+func testRevocations(list RevocationList, now func() time.Time) *Revocations {
+	return NewRevocations(list, noStreams{}, func() {}, slog.New(slog.DiscardHandler), now)
 }
 
 func TestRevocationsAreRead(t *testing.T) {
@@ -25,7 +25,7 @@ func TestRevocationsAreRead(t *testing.T) {
 	r := testRevocations(s, clock.now)
 	one, other := Caller{UserID: users[0], JTI: "a"}, Caller{UserID: users[1], JTI: "b"}
 	if err := r.Check(one); !errors.Is(err, library.ErrUnavailable) {
-		t.Errorf("before the log was read: %v", err)
+		t.Errorf("before the revocation list was read: %v", err)
 	}
 	expires := time.Now().Add(time.Hour)
 	if err := s.RevokeToken(t.Context(), users[0], "a", expires); err != nil {
@@ -53,10 +53,10 @@ func TestRevocationsAreRead(t *testing.T) {
 	}
 	later := Caller{UserID: users[1], JTI: "c", Generation: generation}
 	if err := r.Check(later); err != nil {
-		t.Errorf("a token of after the change: %v", err)
+		t.Errorf("a token that was issued after the change: %v", err)
 	}
 
-	// A replica that starts now knows as much.
+	// A replica that starts now reads the same list.
 	fresh := testRevocations(s, clock.now)
 	if err := fresh.Read(t.Context()); err != nil {
 		t.Fatal(err)
@@ -67,68 +67,75 @@ func TestRevocationsAreRead(t *testing.T) {
 		}
 	}
 
-	// What has expired is forgotten.
+	// Revocations of expired tokens are deleted.
 	clock.advance(2 * time.Hour)
 	if err := r.Read(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(r.tokens) + len(r.users); n != 0 {
-		t.Errorf("%d revocations of expired tokens are remembered", n)
+		t.Errorf("%d revocations of expired tokens are kept", n)
 	}
 }
 
-// scriptedLog is a log that says what a test wants: what Postgres says after a restore, or when it is gone, can't be had from a real one in time.
-type scriptedLog struct {
+// scriptedList is a revocation list that a test controls.
+// A real Postgres can't be restored, or become unreachable, in the time of a test.
+type scriptedList struct {
 	read func(since store.Snapshot) (store.RevocationPage, error)
 }
 
-func (l scriptedLog) Revocations(_ context.Context, since store.Snapshot) (store.RevocationPage, error) {
+func (l scriptedList) Revocations(_ context.Context, since store.Snapshot) (store.RevocationPage, error) {
 	return l.read(since)
 }
 
-func TestRevocationsAfterARestore(t *testing.T) {
+func TestRevocationsAfterRestore(t *testing.T) {
 	t.Parallel()
-	log := store.RevocationPage{Snapshot: store.Snapshot{Xmax: 100}, Revocations: []store.Revocation{
-		{UserID: 1, Generation: 5, ExpiresAt: time.Now().Add(time.Hour)}, {UserID: 2, JTI: "a", ExpiresAt: time.Now().Add(time.Hour)},
+	expires := time.Now().Add(time.Hour)
+	page := store.RevocationPage{Snapshot: store.Snapshot{Xmax: 100}, Revocations: []store.Revocation{
+		{UserID: 1, Generation: 5, ExpiresAt: expires}, {UserID: 2, JTI: "a", ExpiresAt: expires},
 	}}
 	var asked []uint64
-	r := testRevocations(scriptedLog{func(since store.Snapshot) (store.RevocationPage, error) {
+	r := testRevocations(scriptedList{func(since store.Snapshot) (store.RevocationPage, error) {
 		asked = append(asked, since.Xmax)
-		return log, nil
+		return page, nil
 	}}, time.Now)
 	if err := r.Read(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	log = store.RevocationPage{Snapshot: store.Snapshot{Xmax: 50}, Revocations: []store.Revocation{{UserID: 1, Generation: 3, ExpiresAt: time.Now().Add(time.Hour)}}}
+	page = store.RevocationPage{Snapshot: store.Snapshot{Xmax: 50}, Revocations: []store.Revocation{
+		{UserID: 1, Generation: 3, ExpiresAt: expires},
+	}}
 	if err := r.Read(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if len(asked) != 3 || asked[0] != 0 || asked[1] != 100 || asked[2] != 0 {
 		t.Errorf("asked since %v", asked)
 	}
-	// Generation 3 is the newest again, so its tokens are good; what it revoked is not.
+	// Generation 3 is the newest again, so its tokens are valid. Tokens of older generations are not.
 	if err := r.Check(Caller{UserID: 1, Generation: 3}); err != nil {
-		t.Errorf("a good token after the restore: %v", err)
+		t.Errorf("a valid token after the restore: %v", err)
 	}
 	if err := r.Check(Caller{UserID: 1, Generation: 2}); !errors.Is(err, library.ErrTokenRevoked) {
-		t.Errorf("a revoked one: %v", err)
+		t.Errorf("a revoked token: %v", err)
 	}
 	if err := r.Check(Caller{UserID: 2, JTI: "a"}); !errors.Is(err, library.ErrTokenRevoked) {
-		t.Errorf("a token that was ended before the restore: %v", err)
+		t.Errorf("a token that was revoked before the restore: %v", err)
 	}
 }
 
-// TestStaleRevocationListRefusesTokens: a replica that can't know of a revocation in time trusts no token.
+// TestStaleRevocationListRefusesTokens: a replica that has not read the revocation list for maxRevocationAge
+// accepts no token.
 func TestStaleRevocationListRefusesTokens(t *testing.T) {
 	t.Parallel()
-	gone := errors.New("no route to host")
+	unreachable := errors.New("no route to host")
 	var fail error
-	r := testRevocations(scriptedLog{func(store.Snapshot) (store.RevocationPage, error) { return store.RevocationPage{}, fail }}, time.Now)
+	r := testRevocations(scriptedList{func(store.Snapshot) (store.RevocationPage, error) {
+		return store.RevocationPage{}, fail
+	}}, time.Now)
 	if err := r.Read(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	fail = gone
-	if err := r.Read(t.Context()); !errors.Is(err, gone) {
+	fail = unreachable
+	if err := r.Read(t.Context()); !errors.Is(err, unreachable) {
 		t.Fatal(err)
 	}
 	if err := r.Check(Caller{UserID: 1}); err != nil {
@@ -136,13 +143,13 @@ func TestStaleRevocationListRefusesTokens(t *testing.T) {
 	}
 	r.asOf = r.asOf.Add(-maxRevocationAge)
 	if err := r.Check(Caller{UserID: 1}); !errors.Is(err, library.ErrUnavailable) {
-		t.Errorf("after %v without the log: %v", maxRevocationAge, err)
+		t.Errorf("after %v without the revocation list: %v", maxRevocationAge, err)
 	}
 	fail = nil
 	if err := r.Read(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Check(Caller{UserID: 1}); err != nil {
-		t.Errorf("with the log back: %v", err)
+		t.Errorf("after the next read: %v", err)
 	}
 }
