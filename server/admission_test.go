@@ -12,7 +12,8 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// TestAdmissionByClass: when one class is full, its calls are refused and say when to come back, and nobody else waits for anything.
+// TestAdmissionByClass: when one class is full, its calls are refused with a retry delay.
+// Calls of the other classes do not wait.
 func TestAdmissionByClass(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -24,7 +25,7 @@ func TestAdmissionByClass(t *testing.T) {
 	_, err = s.reservation.CancelReservation(me, &dlsmsv1.CancelReservationRequest{ReservationId: 1})
 	want(t, err, codes.ResourceExhausted, "OVERLOADED")
 	if retry := detail[*errdetails.RetryInfo](err).GetRetryDelay().AsDuration(); retry <= 0 {
-		t.Error("the client isn't told when to come back")
+		t.Error("the error has no retry delay")
 	}
 	began := time.Now()
 	if _, err := s.reservation.GetReservations(me, &dlsmsv1.GetReservationsRequest{}); err != nil {
@@ -35,16 +36,16 @@ func TestAdmissionByClass(t *testing.T) {
 	}
 	s.student(t)
 	if took := time.Since(began); took > time.Second {
-		t.Errorf("the others waited, for %v", took)
+		t.Errorf("calls of the other classes took %v", took)
 	}
 	release()
 	_, err = s.reservation.CancelReservation(me, &dlsmsv1.CancelReservationRequest{ReservationId: 1})
 	want(t, err, codes.NotFound, "RESERVATION_NOT_FOUND")
-	eventually(t, "all slots back", func() bool { return s.edge.Stats().BookSlots == 0 })
+	eventually(t, "all slots are free", func() bool { return s.edge.Stats().BookSlots == 0 })
 }
 
-// TestSlotsAreGivenBack, whatever comes of a call.
-func TestSlotsAreGivenBack(t *testing.T) {
+// TestSlotsAreReleased: every call releases its slot, even if it is cancelled or refused.
+func TestSlotsAreReleased(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	me := s.student(t)
@@ -58,7 +59,7 @@ func TestSlotsAreGivenBack(t *testing.T) {
 		})
 	}
 	all.Wait()
-	eventually(t, "all slots back", func() bool {
+	eventually(t, "all slots are free", func() bool {
 		stats := s.edge.Stats()
 		return stats.BookSlots == 0 && stats.ReadSlots == 0
 	})

@@ -26,8 +26,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// ours calls f with every method of our services, as the descriptors have them.
-func ours(f func(name string, m protoreflect.MethodDescriptor)) {
+// everyMethod calls f with the name and descriptor of each method of package dlsms.v1.
+func everyMethod(f func(name string, m protoreflect.MethodDescriptor)) {
 	protoregistry.GlobalFiles.RangeFilesByPackage("dlsms.v1", func(file protoreflect.FileDescriptor) bool {
 		for i := range file.Services().Len() {
 			s := file.Services().Get(i)
@@ -39,8 +39,10 @@ func ours(f func(name string, m protoreflect.MethodDescriptor)) {
 	})
 }
 
-// callEmpty makes a call with an empty request and returns how it ended; a stream is only waited for until its first answer.
-func callEmpty(t *testing.T, ctx context.Context, conn *grpc.ClientConn, name string, m protoreflect.MethodDescriptor) error { //nolint:revive // the context is of the call, not of the test
+// callEmpty makes a call with an empty request and returns its error. Of a stream, it receives one message.
+func callEmpty(
+	t *testing.T, ctx context.Context, conn *grpc.ClientConn, name string, m protoreflect.MethodDescriptor,
+) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -60,11 +62,15 @@ func callEmpty(t *testing.T, ctx context.Context, conn *grpc.ClientConn, name st
 	return stream.RecvMsg(dynamicpb.NewMessage(m.Output()))
 }
 
-// publicMethods is the contract's list of what needs no token. The policy is checked against it, not against itself.
+// publicMethods is the contract's list of methods that need no token. The policy is checked against it.
 var publicMethods = map[string]bool{
-	"/dlsms.v1.AuthService/Register": true, "/dlsms.v1.AuthService/Login": true, "/dlsms.v1.AuthService/VerifyToken": true,
-	"/dlsms.v1.SeatService/GetBranches": true, "/dlsms.v1.SeatService/GetSeats": true, "/dlsms.v1.SeatService/GetSeat": true,
-	"/dlsms.v1.SeatService/WatchSeats": true,
+	"/dlsms.v1.AuthService/Register":    true,
+	"/dlsms.v1.AuthService/Login":       true,
+	"/dlsms.v1.AuthService/VerifyToken": true,
+	"/dlsms.v1.SeatService/GetBranches": true,
+	"/dlsms.v1.SeatService/GetSeats":    true,
+	"/dlsms.v1.SeatService/GetSeat":     true,
+	"/dlsms.v1.SeatService/WatchSeats":  true,
 }
 
 const otherSecret = "Zx9cV8bN7mA6sD5fG4hJ3kL2qW1eR0tY"
@@ -76,7 +82,10 @@ func issue(t *testing.T, setting string, clock *testClock) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ada := library.Credentials{User: library.User{ID: 7, StudentID: "S2021001", Role: library.RoleStudent}, TokenGeneration: 3}
+	ada := library.Credentials{
+		User:            library.User{ID: 7, StudentID: "S2021001", Role: library.RoleStudent},
+		TokenGeneration: 3,
+	}
 	token, _, err := identity.NewTokens(ring, 24*time.Hour, clock.Now).Issue(ada)
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +93,7 @@ func issue(t *testing.T, setting string, clock *testClock) string {
 	return token
 }
 
-func TestEveryMethodAsksForATokenUnlessPublic(t *testing.T) {
+func TestMethodsRequireTokenUnlessPublic(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	s.register(t, "S2021001")
@@ -106,13 +115,13 @@ func TestEveryMethodAsksForATokenUnlessPublic(t *testing.T) {
 		return ctx
 	}
 	methods := 0
-	ours(func(name string, m protoreflect.MethodDescriptor) {
+	everyMethod(func(name string, m protoreflect.MethodDescriptor) {
 		methods++
-		for who, test := range map[string]struct {
+		for header, test := range map[string]struct {
 			ctx    context.Context
 			reason string
 		}{
-			"nobody":     {withHeader(), "TOKEN_MISSING"},
+			"no header":  {withHeader(), "TOKEN_MISSING"},
 			"forged":     {withHeader("Bearer " + forged), "TOKEN_INVALID"},
 			"alg none":   {withHeader("Bearer eyJhbGciOiJub25lIiwia2lkIjoidGVzdCJ9.eyJ1c2VyX2lkIjoxfQ."), "TOKEN_INVALID"},
 			"no scheme":  {withHeader(good), "TOKEN_INVALID"},
@@ -124,17 +133,17 @@ func TestEveryMethodAsksForATokenUnlessPublic(t *testing.T) {
 			err := callEmpty(t, test.ctx, s.conn, name, m)
 			if publicMethods[name] {
 				if strings.HasPrefix(reasonOf(err), "TOKEN_") {
-					t.Errorf("%s of %s: %v", name, who, err)
+					t.Errorf("%s, %s: %v", name, header, err)
 				}
 			} else if status.Code(err) != codes.Unauthenticated || reasonOf(err) != test.reason {
-				t.Errorf("%s of %s: %v %q, want %s", name, who, status.Code(err), reasonOf(err), test.reason)
+				t.Errorf("%s, %s: %v %q, want %s", name, header, status.Code(err), reasonOf(err), test.reason)
 			}
 		}
 	})
 	if methods < 22 {
-		t.Errorf("only %d methods were tried", methods)
+		t.Errorf("only %d methods were called", methods)
 	}
-	// The scheme's case doesn't matter, and a good token is good.
+	// A good token is accepted. The case of the scheme does not matter.
 	for _, scheme := range []string{"Bearer ", "bearer ", "BEARER  "} {
 		if _, err := s.notify.GetWaitlist(withHeader(scheme+good), &dlsmsv1.GetWaitlistRequest{}); err != nil {
 			t.Errorf("%s: %v", scheme, err)
@@ -142,11 +151,12 @@ func TestEveryMethodAsksForATokenUnlessPublic(t *testing.T) {
 	}
 }
 
-func TestGateIsShutUntilReady(t *testing.T) {
+func TestGateIsClosedUntilReady(t *testing.T) {
 	t.Parallel()
 	s := prepare(t, storetest.NewDB(t), nil, nil)
-	ours(func(name string, m protoreflect.MethodDescriptor) {
-		if err := callEmpty(t, t.Context(), s.conn, name, m); status.Code(err) != codes.Unavailable || reasonOf(err) != "UNAVAILABLE" {
+	everyMethod(func(name string, m protoreflect.MethodDescriptor) {
+		err := callEmpty(t, t.Context(), s.conn, name, m)
+		if status.Code(err) != codes.Unavailable || reasonOf(err) != "UNAVAILABLE" {
 			t.Errorf("%s before the server is ready: %v", name, err)
 		}
 	})
@@ -157,7 +167,9 @@ func TestGateIsShutUntilReady(t *testing.T) {
 		}
 		return resp.GetStatus()
 	}
-	services := []string{"", "dlsms.v1.AuthService", "dlsms.v1.SeatService", "dlsms.v1.ReservationService", "dlsms.v1.NotifyService"}
+	services := []string{
+		"", "dlsms.v1.AuthService", "dlsms.v1.SeatService", "dlsms.v1.ReservationService", "dlsms.v1.NotifyService",
+	}
 	for _, service := range services {
 		if got := probe(service); got != healthpb.HealthCheckResponse_NOT_SERVING {
 			t.Errorf("%q is %v before the server is ready", service, got)
@@ -185,7 +197,8 @@ func TestReflection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.Send(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}}); err != nil {
+	list := &reflectionpb.ServerReflectionRequest_ListServices{}
+	if err := stream.Send(&reflectionpb.ServerReflectionRequest{MessageRequest: list}); err != nil {
 		t.Fatal(err)
 	}
 	resp, err := stream.Recv()
@@ -206,7 +219,7 @@ func TestReflection(t *testing.T) {
 
 var goodRequestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-func TestRequestIDGoesThereAndBack(t *testing.T) {
+func TestResponsesCarryRequestID(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	for name, test := range map[string]struct {
@@ -216,7 +229,7 @@ func TestRequestIDGoesThereAndBack(t *testing.T) {
 		"good":         {"a.B-9_" + strings.Repeat("x", 58), true},
 		"none":         {"", false},
 		"too long":     {strings.Repeat("x", 65), false},
-		"with a blank": {"a b", false},
+		"with a space": {"a b", false},
 		"with quotes":  {`a"b`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -226,7 +239,8 @@ func TestRequestIDGoesThereAndBack(t *testing.T) {
 				ctx = metadata.AppendToOutgoingContext(ctx, "x-request-id", test.sent)
 			}
 			var header metadata.MD
-			_, err := s.seats.GetSeat(ctx, &dlsmsv1.GetSeatRequest{}, grpc.Header(&header)) // fails, and has an id all the same
+			// A call that fails has a request id too.
+			_, err := s.seats.GetSeat(ctx, &dlsmsv1.GetSeatRequest{}, grpc.Header(&header))
 			want(t, err, codes.InvalidArgument, "INVALID_FIELDS")
 			got := header.Get("x-request-id")
 			if len(got) != 1 || (got[0] == test.sent) != test.kept || !goodRequestID.MatchString(got[0]) {
@@ -235,7 +249,8 @@ func TestRequestIDGoesThereAndBack(t *testing.T) {
 			s.log.RPC(t, got[0])
 		})
 	}
-	stream, err := s.seats.WatchSeats(metadata.AppendToOutgoingContext(t.Context(), "x-request-id", "of-a-stream"), &dlsmsv1.WatchSeatsRequest{Branch: "none"})
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-request-id", "of-a-stream")
+	stream, err := s.seats.WatchSeats(ctx, &dlsmsv1.WatchSeatsRequest{Branch: "none"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,49 +260,57 @@ func TestRequestIDGoesThereAndBack(t *testing.T) {
 	}
 }
 
-func TestOneLogLineACall(t *testing.T) {
+func TestEachCallHasOneLogLine(t *testing.T) {
 	t.Parallel()
 	s := startWith(t, func(all *services) {
 		all.seat = fakeSeats{
-			Branches: func(context.Context) error { return library.ErrUnavailable.WithCause(errors.New("the cable is cut")) },
+			Branches: func(context.Context) error {
+				return library.ErrUnavailable.WithCause(errors.New("no route to host"))
+			},
 			Watch: func(stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error {
-				return errors.New("who knows")
+				return errors.New("unknown cause")
 			},
 		}
 	})
 	user := s.register(t, "S2021001")
-	ctx := bearing(t.Context(), s.login(t, "S2021001", testPassword))
+	me := bearing(t.Context(), s.login(t, "S2021001", testPassword))
 
-	if _, err := s.notify.GetWaitlist(metadata.AppendToOutgoingContext(ctx, "x-request-id", "fine", "x-real-ip", "192.0.2.7"), &dlsmsv1.GetWaitlistRequest{}); err != nil {
+	ctx := metadata.AppendToOutgoingContext(me, "x-request-id", "ok", "x-real-ip", "192.0.2.7")
+	if _, err := s.notify.GetWaitlist(ctx, &dlsmsv1.GetWaitlistRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	line := s.log.RPC(t, "fine")
-	if line["level"] != "INFO" || line["method"] != "/dlsms.v1.NotifyService/GetWaitlist" || line["code"] != "OK" || line["user_id"] != float64(user.GetId()) ||
-		line["peer"] != "192.0.2.7" || line["reason"] != nil || line["cause"] != nil {
+	line := s.log.RPC(t, "ok")
+	if line["level"] != "INFO" || line["method"] != "/dlsms.v1.NotifyService/GetWaitlist" || line["code"] != "OK" ||
+		line["user_id"] != float64(user.GetId()) || line["peer"] != "192.0.2.7" ||
+		line["reason"] != nil || line["cause"] != nil {
 		t.Errorf("%v", line)
 	}
 	if us, ok := line["us"].(float64); !ok || us <= 0 || us > 5_000_000 {
 		t.Errorf("the call took %v µs", line["us"])
 	}
 
-	_, err := s.seats.GetBranches(metadata.AppendToOutgoingContext(ctx, "x-request-id", "cut"), &dlsmsv1.GetBranchesRequest{})
+	ctx = metadata.AppendToOutgoingContext(me, "x-request-id", "unavailable")
+	_, err := s.seats.GetBranches(ctx, &dlsmsv1.GetBranchesRequest{})
 	want(t, err, codes.Unavailable, "UNAVAILABLE")
-	line = s.log.RPC(t, "cut")
-	if line["level"] != "WARN" || line["code"] != "Unavailable" || line["reason"] != "UNAVAILABLE" || line["cause"] != "the cable is cut" || line["user_id"] != nil {
+	line = s.log.RPC(t, "unavailable")
+	if line["level"] != "WARN" || line["code"] != "Unavailable" || line["reason"] != "UNAVAILABLE" ||
+		line["cause"] != "no route to host" || line["user_id"] != nil {
 		t.Errorf("%v", line)
 	}
 
-	stream, err := s.seats.WatchSeats(metadata.AppendToOutgoingContext(ctx, "x-request-id", "stream"), &dlsmsv1.WatchSeatsRequest{})
+	ctx = metadata.AppendToOutgoingContext(me, "x-request-id", "stream")
+	stream, err := s.seats.WatchSeats(ctx, &dlsmsv1.WatchSeatsRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	err = ended(t, stream)
 	want(t, err, codes.Internal, "")
-	if line := s.log.RPC(t, "stream"); line["level"] != "ERROR" || line["code"] != "Internal" || line["cause"] != "who knows" {
+	line = s.log.RPC(t, "stream")
+	if line["level"] != "ERROR" || line["code"] != "Internal" || line["cause"] != "unknown cause" {
 		t.Errorf("%v", line)
 	}
-	if n := strings.Count(s.log.String(), `"request_id":"fine"`); n != 1 {
-		t.Errorf("%d lines of one call", n)
+	if n := strings.Count(s.log.String(), `"request_id":"ok"`); n != 1 {
+		t.Errorf("one call has %d lines", n)
 	}
 	if strings.Contains(s.log.String(), testPassword) || strings.Contains(s.log.String(), "eyJ") {
 		t.Error("the log has a password or token")

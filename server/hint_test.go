@@ -43,8 +43,8 @@ func TestHintsStayInTheirLibrary(t *testing.T) {
 	t.Parallel()
 	client, redisServer := startRedis(t)
 	one, atOne := runHintsOf(t, 1, client)
-	_, atTwo := runHintsOf(t, 2, patientRedis(t, redisServer))
-	_, alsoAtOne := runHintsOf(t, 1, patientRedis(t, redisServer))
+	_, atTwo := runHintsOf(t, 2, slowClient(t, redisServer))
+	_, alsoAtOne := runHintsOf(t, 1, slowClient(t, redisServer))
 	eventually(t, "all subscribed", func() bool {
 		return atOne.tokens.Load() == 1 && atTwo.tokens.Load() == 1 && alsoAtOne.tokens.Load() == 1
 	})
@@ -64,7 +64,7 @@ func TestHintsReachEveryReplica(t *testing.T) {
 	t.Parallel()
 	client, redisServer := startRedis(t)
 	one, atOne := runHints(t, client)
-	_, atTwo := runHints(t, patientRedis(t, redisServer))
+	_, atTwo := runHints(t, slowClient(t, redisServer))
 	// Each replica receives all hints when it subscribes, since it may have missed some before.
 	eventually(t, "both subscribed", func() bool { return atOne.tokens.Load() == 1 && atTwo.tokens.Load() == 1 })
 

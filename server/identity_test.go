@@ -15,13 +15,14 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// everyCall makes every call that needs a token, and VerifyToken, with one that is to be refused, and returns what comes of them.
-func (s *testServer) everyCall(t *testing.T, token string) map[string]error {
+// callEveryMethod calls VerifyToken and each method that needs a token, with a token that the replica must refuse.
+// It returns the error of each call.
+func (s *testServer) callEveryMethod(t *testing.T, token string) map[string]error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(bearing(t.Context(), token), within)
 	defer cancel()
 	got := map[string]error{}
-	ours(func(method string, _ protoreflect.MethodDescriptor) {
+	everyMethod(func(method string, _ protoreflect.MethodDescriptor) {
 		switch {
 		case publicMethods[method]:
 		case method == dlsmsv1.NotifyService_Subscribe_FullMethodName:
@@ -41,16 +42,16 @@ func (s *testServer) everyCall(t *testing.T, token string) map[string]error {
 	return got
 }
 
-// TestATokenIsOfOneDatabase: user ids begin anew in a fresh database, and go on from the backup after a restore. A token of the time before must
-// not become the token of whoever has the id then.
-func TestATokenIsOfOneDatabase(t *testing.T) {
+// TestTokenIsValidForOneDatabase: in a new database, user ids start again at 1. After a restore, they continue
+// from the backup. A token from before must not be valid for the user that has its id now.
+func TestTokenIsValidForOneDatabase(t *testing.T) {
 	t.Parallel()
 	before, restored := startOn(t, storetest.NewDB(t), nil, nil), startOn(t, storetest.NewDB(t), nil, nil)
 	a := before.register(t, "S2021001")
 	token := before.login(t, "S2021001", testPassword)
-	for method, err := range restored.everyCall(t, token) { // nobody has the id yet
+	for method, err := range restored.callEveryMethod(t, token) { // no user has the id yet
 		if reasonOf(err) != "TOKEN_INVALID" {
-			t.Errorf("%s by nobody: %v", method, err)
+			t.Errorf("%s, before a user has the id: %v", method, err)
 		}
 	}
 	b := restored.register(t, "S2021002")
@@ -61,41 +62,47 @@ func TestATokenIsOfOneDatabase(t *testing.T) {
 	if _, err := restored.notify.GetWaitlist(bearing(t.Context(), another), &dlsmsv1.GetWaitlistRequest{}); err != nil {
 		t.Errorf("B: %v", err)
 	}
-	for method, err := range restored.everyCall(t, token) {
+	for method, err := range restored.callEveryMethod(t, token) {
 		if status.Code(err) != codes.Unauthenticated || reasonOf(err) != "TOKEN_INVALID" {
-			t.Errorf("%s by A, with the id of B: %v", method, err)
+			t.Errorf("%s with the token of A, whose id B has: %v", method, err)
 		}
 	}
 	if _, err := restored.notify.GetWaitlist(bearing(t.Context(), another), &dlsmsv1.GetWaitlistRequest{}); err != nil {
-		t.Errorf("B, after A's tries: %v", err)
+		t.Errorf("B, after the calls of A: %v", err)
 	}
 
-	// The same person registers again and gets the same id: a token of before is still none of the present account.
+	// If the same student registers again and gets the same id, the old token is still not valid.
 	again := startOn(t, storetest.NewDB(t), nil, nil)
 	if c := again.register(t, "S2021001"); c.GetId() != a.GetId() {
 		t.Fatalf("A has id %d, and then %d", a.GetId(), c.GetId())
 	}
-	for method, err := range again.everyCall(t, token) {
+	for method, err := range again.callEveryMethod(t, token) {
 		if reason := reasonOf(err); reason != "TOKEN_INVALID" && reason != "TOKEN_REVOKED" {
-			t.Errorf("%s with a token of the account before: %v", method, err)
+			t.Errorf("%s with a token of the old account: %v", method, err)
 		}
 	}
 }
 
-// TestARestoreUnderAReplicaThatRuns: it finds out by its connection, ends the streams of those who are gone, and forgets whom it knew.
-func TestARestoreUnderAReplicaThatRuns(t *testing.T) {
+// TestRestoreWhileReplicaRuns: if the database is restored, the connections of a running replica end. The replica
+// then ends the streams of users that do not exist any more, and looks all users up again.
+func TestRestoreWhileReplicaRuns(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	s := startOn(t, db, nil, nil)
-	stays, goes := s.student(t), s.student(t)
+	kept, deleted := s.student(t), s.student(t)
 	a := storetest.Value[int64](t, db, `SELECT max(id) FROM users`)
-	subscribe(t, s, stays)
-	ending := subscribe(t, s, goes)
-	eventually(t, "two subscriptions", func() bool { return s.edge.Stats().Streams == 2 })
+	subscribe(t, s, kept)
+	ending := subscribe(t, s, deleted)
+	// A subscription whose first read fails ends with UNAVAILABLE. Subscriptions take wakeups after that read.
+	s.config.Wakeups.Notify(nil)
+	eventually(t, "two subscriptions after their first reads", func() bool {
+		return s.edge.Stats().Streams == 2 && !s.config.Wakeups.pending()
+	})
 
 	db.Exec(t, `DELETE FROM users WHERE id = $1`, a)
 	db.Exec(t, `SELECT setval(pg_get_serial_sequence('users', 'id'), $1, false)`, a)
-	db.Exec(t, `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+	db.Exec(t, `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+		WHERE datname = current_database() AND pid <> pg_backend_pid()`)
 	want(t, ended(t, ending), codes.Unauthenticated, "TOKEN_INVALID")
 	eventually(t, "B", func() bool {
 		_, err := s.auth.Register(t.Context(), &dlsmsv1.RegisterRequest{
@@ -105,18 +112,39 @@ func TestARestoreUnderAReplicaThatRuns(t *testing.T) {
 	if b := storetest.Value[int64](t, db, `SELECT max(id) FROM users`); a != b {
 		t.Fatalf("A had id %d, B has %d", a, b)
 	}
-	_, err := s.notify.GetWaitlist(goes, &dlsmsv1.GetWaitlistRequest{})
-	want(t, err, codes.Unauthenticated, "TOKEN_INVALID")
-	if _, err := s.notify.GetWaitlist(stays, &dlsmsv1.GetWaitlistRequest{}); err != nil {
-		t.Errorf("a user of before and after: %v", err)
+	// The pool finds out that a connection has ended when a call uses it. That call ends with UNAVAILABLE.
+	getWaitlist := func(ctx context.Context) (err error) {
+		eventually(t, "an answer", func() bool {
+			_, err = s.notify.GetWaitlist(ctx, &dlsmsv1.GetWaitlistRequest{})
+			return status.Code(err) != codes.Unavailable
+		})
+		return err
+	}
+	want(t, getWaitlist(deleted), codes.Unauthenticated, "TOKEN_INVALID")
+	if err := getWaitlist(kept); err != nil {
+		t.Errorf("a user from before the restore: %v", err)
 	}
 	if s.edge.Stats().Streams != 1 {
 		t.Errorf("%d streams are open", s.edge.Stats().Streams)
 	}
 }
 
-// TestTokensOfTheVersionBefore: rows of before have generation 0, and so have their tokens, which stay good.
-func TestTokensOfTheVersionBefore(t *testing.T) {
+// pending reports whether a subscriber has not taken its wakeup yet.
+func (w *Wakeups) pending() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, subscribers := range w.byUser {
+		for ch := range subscribers {
+			if len(ch) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// TestTokensOfPreviousVersion: users of the previous version have generation 0. Their tokens stay valid.
+func TestTokensOfPreviousVersion(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	s := startOn(t, db, nil, nil)
@@ -124,7 +152,8 @@ func TestTokensOfTheVersionBefore(t *testing.T) {
 	db.Exec(t, `UPDATE users SET token_generation = 0`)
 	now := time.Now()
 	token := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
-		"user_id": u.GetId(), "student_id": "S2021001", "role": "STUDENT", "gen": 0, "jti": "x", "iat": now.Unix(), "exp": now.Add(time.Hour).Unix(),
+		"user_id": u.GetId(), "student_id": "S2021001", "role": "STUDENT", "gen": 0, "jti": "x",
+		"iat": now.Unix(), "exp": now.Add(time.Hour).Unix(),
 	})
 	token.Header["kid"] = "test"
 	signed, err := token.SignedString([]byte(testSecret))
@@ -136,8 +165,8 @@ func TestTokensOfTheVersionBefore(t *testing.T) {
 	}
 }
 
-// TestANewTokenOnAnotherReplica, which has known its user by an older one a moment ago: it is good at once.
-func TestANewTokenOnAnotherReplica(t *testing.T) {
+// TestNewTokenIsValidOnAnotherReplica: a new token is valid at once on a replica that knows the user's old generation.
+func TestNewTokenIsValidOnAnotherReplica(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	one, two := startOn(t, db, nil, nil), startOn(t, db, nil, nil)
@@ -149,7 +178,9 @@ func TestANewTokenOnAnotherReplica(t *testing.T) {
 			t.Fatal(err)
 		}
 		next := passwords[(round+1)%2]
-		_, err := one.auth.ChangePassword(me, &dlsmsv1.ChangePasswordRequest{CurrentPassword: passwords[round%2], NewPassword: next})
+		_, err := one.auth.ChangePassword(me, &dlsmsv1.ChangePasswordRequest{
+			CurrentPassword: passwords[round%2], NewPassword: next,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

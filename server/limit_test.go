@@ -19,14 +19,14 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-func TestRateLimitOfAUser(t *testing.T) {
+func TestRateLimitPerUser(t *testing.T) {
 	t.Parallel()
 	client, redisServer := startRedis(t)
 	db := storetest.NewDB(t)
 	limited := func(c redis.UniversalClient) func(*Config) {
 		return func(config *Config) { config.Redis, config.Limits.PerUserPerMinute = c, 4 }
 	}
-	one, two := startOn(t, db, limited(client), nil), startOn(t, db, limited(patientRedis(t, redisServer)), nil)
+	one, two := startOn(t, db, limited(client), nil), startOn(t, db, limited(slowClient(t, redisServer)), nil)
 	one.register(t, "S2021001")
 	one.register(t, "S2021002")
 	me := bearing(t.Context(), one.login(t, "S2021001", testPassword))
@@ -46,25 +46,27 @@ func TestRateLimitOfAUser(t *testing.T) {
 	if _, err := two.notify.GetWaitlist(other, &dlsmsv1.GetWaitlistRequest{}); err != nil {
 		t.Errorf("another user: %v", err)
 	}
-	for range 20 { // browsing isn't limited, with a token or without
+	for range 20 { // public reads are not limited, even with a token
 		if _, err := one.seats.GetBranches(me, &dlsmsv1.GetBranchesRequest{}); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-func TestRateLimitOfAnAddress(t *testing.T) {
+func TestRateLimitPerAddress(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(c *Config) { c.Limits.PerAddressPerMinute = 3 })
 	from := func(address string) context.Context {
 		return metadata.AppendToOutgoingContext(t.Context(), "x-real-ip", address)
 	}
 	login := func(ctx context.Context) error {
-		_, err := s.auth.Login(ctx, &dlsmsv1.LoginRequest{StudentId: "nobody", Password: testPassword})
+		_, err := s.auth.Login(ctx, &dlsmsv1.LoginRequest{StudentId: "unknown", Password: testPassword})
 		return err
 	}
 	register := func(ctx context.Context, id string) error {
-		_, err := s.auth.Register(ctx, &dlsmsv1.RegisterRequest{StudentId: id, Name: "Ada", Email: "ada@university.example", Password: testPassword})
+		_, err := s.auth.Register(ctx, &dlsmsv1.RegisterRequest{
+			StudentId: id, Name: "Ada", Email: "ada@university.example", Password: testPassword,
+		})
 		return err
 	}
 	campus := from("192.0.2.1")
@@ -77,22 +79,23 @@ func TestRateLimitOfAnAddress(t *testing.T) {
 	want(t, register(campus, "S2021003"), codes.ResourceExhausted, "RATE_LIMITED")
 	want(t, login(campus), codes.ResourceExhausted, "RATE_LIMITED")
 	want(t, login(from("192.0.2.2")), codes.Unauthenticated, "BAD_CREDENTIALS")
-	for i := range 3 { // one network of IPv6
+	for i := range 3 { // addresses of one IPv6 network, a /64
 		want(t, login(from(fmt.Sprintf("2001:db8:1:2:%d::1", i))), codes.Unauthenticated, "BAD_CREDENTIALS")
 	}
 	want(t, login(from("2001:db8:1:2:ffff::1")), codes.ResourceExhausted, "RATE_LIMITED")
 	want(t, login(from("2001:db8:1:3::1")), codes.Unauthenticated, "BAD_CREDENTIALS")
 }
 
-// TestFailedLogins: past the limit nobody learns anything, whether the student id exists or not, and whichever replica and case they try.
-func TestFailedLogins(t *testing.T) {
+// TestFailedLoginsAreLimited: past the limit, the answer is the same for right and wrong passwords, for student ids
+// that exist and that do not, in upper and lower case, and on all replicas.
+func TestFailedLoginsAreLimited(t *testing.T) {
 	t.Parallel()
 	client, redisServer := startRedis(t)
 	db := storetest.NewDB(t)
 	limited := func(c redis.UniversalClient) func(*Config) {
 		return func(config *Config) { config.Redis, config.Limits.LoginFailures = c, 4 }
 	}
-	one, two := startOn(t, db, limited(client), nil), startOn(t, db, limited(patientRedis(t, redisServer)), nil)
+	one, two := startOn(t, db, limited(client), nil), startOn(t, db, limited(slowClient(t, redisServer)), nil)
 	one.register(t, "S2021001")
 	one.register(t, "S2021002")
 	token := one.login(t, "S2021001", testPassword)
@@ -100,12 +103,12 @@ func TestFailedLogins(t *testing.T) {
 		_, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: id, Password: password})
 		return err
 	}
-	for range 10 { // a good password counts for nothing
+	for range 10 { // a right password does not count
 		if err := try(two, "s2021001", testPassword); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, id := range []string{"S2021001", "S2021999"} { // the second one doesn't exist
+	for _, id := range []string{"S2021001", "S2021999"} { // the second one does not exist
 		for i, s := range []*testServer{one, two, one, two} {
 			spelled := id
 			if i%2 == 0 {
@@ -124,18 +127,20 @@ func TestFailedLogins(t *testing.T) {
 		}
 	}
 	if err := try(one, "S2021002", testPassword); err != nil {
-		t.Errorf("somebody else: %v", err)
+		t.Errorf("another user: %v", err)
 	}
-	// The same goes for guesses at the current password with a stolen token, and for nothing else that the token can do.
-	_, err := one.auth.ChangePassword(bearing(t.Context(), token), &dlsmsv1.ChangePasswordRequest{CurrentPassword: testPassword, NewPassword: "battery staple"})
+	// The limit also bounds guesses of the current password with a stolen token. Other calls with it are not limited.
+	_, err := one.auth.ChangePassword(bearing(t.Context(), token), &dlsmsv1.ChangePasswordRequest{
+		CurrentPassword: testPassword, NewPassword: "battery staple",
+	})
 	want(t, err, codes.ResourceExhausted, "RATE_LIMITED")
 	if _, err := one.notify.GetWaitlist(bearing(t.Context(), token), &dlsmsv1.GetWaitlistRequest{}); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestFailedLoginsInParallel: those who wait for their turn to be compared can't all try once the limit is reached.
-func TestFailedLoginsInParallel(t *testing.T) {
+// TestFailedLoginsAreLimitedInParallel: logins that wait for a hash are checked against the limit again after the wait.
+func TestFailedLoginsAreLimitedInParallel(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(c *Config) { c.Limits.LoginFailures = 5 })
 	s.register(t, "S2021001")
@@ -143,7 +148,9 @@ func TestFailedLoginsInParallel(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 100 {
 		all.Go(func() {
-			_, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: "S2021001", Password: fmt.Sprintf("wrong password %d", i)})
+			_, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{
+				StudentId: "S2021001", Password: fmt.Sprintf("wrong password %d", i),
+			})
 			switch reasonOf(err) {
 			case "BAD_CREDENTIALS":
 				compared.Add(1)
@@ -155,7 +162,7 @@ func TestFailedLoginsInParallel(t *testing.T) {
 		})
 	}
 	all.Wait()
-	// One more for each that is compared at the same time as the last one.
+	// Each password that is compared at the same time as the fifth one may add one more.
 	if n := compared.Load(); n < 5 || n > 5+int64(max(1, runtime.GOMAXPROCS(0)/2)) {
 		t.Errorf("%d passwords were compared, %d refused", n, limited.Load())
 	}

@@ -14,15 +14,15 @@ import (
 	"github.com/dlsms/dlsms/server/identity"
 )
 
-// TestLoginsBesideARealFlood is the same with real calls: while 40 connections from one address guess, a student's login from another
-// one lets few of them go first.
-func TestLoginsBesideARealFlood(t *testing.T) {
+// TestLoginsDuringFlood is TestFairSlotsDuringFlood of package identity with real calls: while 40 connections from
+// one address guess passwords, few guesses are compared before a login from another address.
+func TestLoginsDuringFlood(t *testing.T) {
 	t.Parallel()
-	patient, err := identity.NewPasswords(6, runtime.GOMAXPROCS(0)/2, within) // the machine may be busy
+	passwords, err := identity.NewPasswords(6, runtime.GOMAXPROCS(0)/2, within) // the machine may be busy
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := startWith(t, func(all *services) { all.auth.(*authService).passwords = patient })
+	s := startWith(t, func(all *services) { all.auth.(*authService).passwords = passwords })
 	s.register(t, "S2021001")
 	flood, stop := context.WithCancel(metadata.AppendToOutgoingContext(t.Context(), "x-real-ip", "192.0.2.1"))
 	var all sync.WaitGroup
@@ -30,7 +30,9 @@ func TestLoginsBesideARealFlood(t *testing.T) {
 	for i := range 40 {
 		all.Go(func() {
 			for flood.Err() == nil {
-				_, _ = s.auth.Login(flood, &dlsmsv1.LoginRequest{StudentId: fmt.Sprintf("guess-%d", i), Password: testPassword})
+				_, _ = s.auth.Login(flood, &dlsmsv1.LoginRequest{
+					StudentId: fmt.Sprintf("guess-%d", i), Password: testPassword,
+				})
 				guesses.Add(1)
 			}
 		})
@@ -43,8 +45,8 @@ func TestLoginsBesideARealFlood(t *testing.T) {
 			t.Errorf("login %d: %v", i+1, err)
 		}
 	}
-	if n := guesses.Load() - before; n > 200 { // one by one in the order in which they come: 400
-		t.Errorf("%d guesses went before ten logins", n)
+	if n := guesses.Load() - before; n > 200 { // in the order of arrival it would be 400
+		t.Errorf("%d guesses were compared before ten logins", n)
 	}
 	stop()
 	all.Wait()

@@ -148,10 +148,11 @@ func dial(t testing.TB, addr string, options ...grpc.DialOption) *grpc.ClientCon
 func startRedis(t *testing.T) (redis.UniversalClient, *stack.Redis) {
 	t.Helper()
 	r := edgetest.StartRedis(t)
-	return patientRedis(t, r), r
+	return slowClient(t, r), r
 }
 
-func patientRedis(t *testing.T, r *stack.Redis) redis.UniversalClient {
+// slowClient returns a client whose timeout is long enough for a busy machine.
+func slowClient(t *testing.T, r *stack.Redis) redis.UniversalClient {
 	t.Helper()
 	return clientOf(t, r, within)
 }
