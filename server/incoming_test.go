@@ -27,14 +27,14 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// rawClient speaks HTTP/2 by frames, as no gRPC library does. It answers no pings, and ends no stream of its own.
+// rawClient writes HTTP/2 frames one by one, which no gRPC library can. It answers no pings and ends no stream.
 type rawClient struct {
 	framer *http2.Framer
 	next   uint32
 
-	mu    sync.Mutex
-	ended map[uint32]error // by stream: the status that the server sent, or UNAVAILABLE if the connection ended
-	gone  bool
+	mu     sync.Mutex
+	ended  map[uint32]error // by stream: the status that the server sent, or UNAVAILABLE if the connection ended
+	closed bool             // the connection has ended
 }
 
 func dialRaw(t *testing.T, addr string) *rawClient {
@@ -68,7 +68,7 @@ func (c *rawClient) read() {
 		frame, err := c.framer.ReadFrame()
 		c.mu.Lock()
 		if err != nil {
-			c.gone = true
+			c.closed = true
 			c.mu.Unlock()
 			return
 		}
@@ -98,12 +98,15 @@ func statusOf(h *http2.MetaHeadersFrame) error {
 	return status.FromProto(s).Err()
 }
 
-// begin sends the headers of a call and some bytes of its body, and no end of it.
+// begin sends the headers of a call and a part of its body. It does not end the stream.
 func (c *rawClient) begin(t *testing.T, method string, body []byte, headers ...string) uint32 {
 	t.Helper()
 	var block bytes.Buffer
 	enc := hpack.NewEncoder(&block)
-	fields := append([]string{":method", "POST", ":scheme", "http", ":path", method, ":authority", "dlsms", "content-type", "application/grpc", "te", "trailers"}, headers...)
+	fields := append([]string{
+		":method", "POST", ":scheme", "http", ":path", method, ":authority", "dlsms",
+		"content-type", "application/grpc", "te", "trailers",
+	}, headers...)
 	for i := 0; i < len(fields); i += 2 {
 		if err := enc.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}); err != nil {
 			t.Fatal(err)
@@ -111,7 +114,8 @@ func (c *rawClient) begin(t *testing.T, method string, body []byte, headers ...s
 	}
 	id := c.next
 	c.next += 2
-	if err := c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true}); err != nil {
+	frame := http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true}
+	if err := c.framer.WriteHeaders(frame); err != nil {
 		t.Fatal(err)
 	}
 	if len(body) > 0 {
@@ -122,18 +126,18 @@ func (c *rawClient) begin(t *testing.T, method string, body []byte, headers ...s
 	return id
 }
 
-// status returns how a call has ended, if it has.
+// status returns the status of a call that has ended.
 func (c *rawClient) status(id uint32) (err error, ended bool) { //nolint:revive // a status is an error in grpc
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	err, ended = c.ended[id]
-	if !ended && c.gone {
+	if !ended && c.closed {
 		return status.Error(codes.Unavailable, "the connection ended"), true
 	}
 	return err, ended
 }
 
-// message is the body of a call: a message with its prefix.
+// message returns the body of a call: a message with its prefix.
 func message(t *testing.T, m proto.Message) []byte {
 	t.Helper()
 	b, err := proto.Marshal(m)
@@ -143,14 +147,15 @@ func message(t *testing.T, m proto.Message) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(b))), b...)
 }
 
-// setIncoming changes what a server allows before it is called.
+// setIncoming sets the limits of a server for requests that have not arrived in full. Call it before the first call.
 func (s *testServer) setIncoming(timeout time.Duration, limits edge.IncomingLimits) {
 	limits.Timeout = timeout
 	s.edge.SetIncomingLimits(limits)
 }
 
-// TestARequestThatDoesNotArrive: headers without the rest of the call have a deadline, whatever is missing and of whichever method.
-func TestARequestThatDoesNotArrive(t *testing.T) {
+// TestIncompleteRequestsHaveDeadline: a call of any method whose headers have arrived and whose body is incomplete
+// ends with UNAVAILABLE after the timeout.
+func TestIncompleteRequestsHaveDeadline(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	token := "Bearer " + s.tokenOf(t)
@@ -170,9 +175,9 @@ func TestARequestThatDoesNotArrive(t *testing.T) {
 			calls[name+" of "+method] = raw.begin(t, method, body, "authorization", token)
 		}
 	}
-	// Bytes that keep coming don't put the end off.
+	// Bytes that arrive slowly do not extend the deadline.
 	trickle := raw.begin(t, dlsmsv1.SeatService_GetSeats_FullMethodName, []byte{0, 0, 1, 0, 0}, "x-request-id", "trickle")
-	eventually(t, "an end of the request that trickles in", func() bool {
+	eventually(t, "an end of the request that arrives slowly", func() bool {
 		_, ended := raw.status(trickle)
 		if !ended {
 			_ = raw.framer.WriteData(trickle, false, []byte{0})
@@ -189,7 +194,8 @@ func TestARequestThatDoesNotArrive(t *testing.T) {
 	for name, body := range map[string][]byte{"nothing": nil, "half a message": whole[:8], "no end": whole} {
 		id := proxied.begin(t, dlsmsv1.SeatService_GetSeats_FullMethodName, body)
 		eventually(t, "an end of "+name+" through nginx", func() bool { _, ended := proxied.status(id); return ended })
-		if err, _ := proxied.status(id); status.Code(err) != codes.Unavailable || reasonOf(err) != "UNAVAILABLE" {
+		err, _ := proxied.status(id)
+		if status.Code(err) != codes.Unavailable || reasonOf(err) != "UNAVAILABLE" {
 			t.Errorf("%s through nginx: %v", name, err)
 		}
 	}
@@ -199,17 +205,20 @@ func TestARequestThatDoesNotArrive(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if line := s.log.RPC(t, "trickle"); line["code"] != "Unavailable" || line["cause"] != "the request did not arrive in time" {
+	line := s.log.RPC(t, "trickle")
+	if line["code"] != "Unavailable" || line["cause"] != "the request did not arrive in time" {
 		t.Errorf("%v", line)
 	}
-	eventually(t, "no call that waits", func() bool { return s.edge.Stats().Incoming == 0 && s.edge.Stats().Running == 0 })
+	eventually(t, "no call that waits", func() bool {
+		return s.edge.Stats().Incoming == 0 && s.edge.Stats().Running == 0
+	})
 	if _, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{}); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestTheDeadlineBeginsAtTheHeaders: the time in which the request came is a part of it.
-func TestTheDeadlineBeginsAtTheHeaders(t *testing.T) {
+// TestDeadlineBeginsAtHeaders: the deadline of a call includes the time in which its request arrives.
+func TestDeadlineBeginsAtHeaders(t *testing.T) {
 	t.Parallel()
 	left := make(chan time.Duration, 1)
 	s := startWith(t, func(all *services) {
@@ -232,8 +241,9 @@ func TestTheDeadlineBeginsAtTheHeaders(t *testing.T) {
 	}
 }
 
-// TestHalfSentRequestsMakeRoom: past a limit the oldest go, and honest calls beside them are answered.
-func TestHalfSentRequestsMakeRoom(t *testing.T) {
+// TestIncompleteRequestsAreBounded: past a limit, the oldest incomplete requests are refused.
+// Complete calls are answered.
+func TestIncompleteRequestsAreBounded(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	s.setIncoming(time.Hour, edge.IncomingLimits{Total: 6, PerAddress: 4})
@@ -242,7 +252,7 @@ func TestHalfSentRequestsMakeRoom(t *testing.T) {
 	half := func(address string) uint32 {
 		id := raw.begin(t, dlsmsv1.SeatService_GetSeats_FullMethodName, []byte{0}, "x-real-ip", address)
 		sent++
-		eventually(t, "its turn, so that the next one is newer", func() bool {
+		eventually(t, "the arrival of the call, before the next one", func() bool {
 			raw.mu.Lock()
 			defer raw.mu.Unlock()
 			return s.edge.Stats().Incoming+len(raw.ended) == sent
@@ -264,7 +274,7 @@ func TestHalfSentRequestsMakeRoom(t *testing.T) {
 	overloaded(a[:6]...)
 	eventually(t, "4 calls", func() bool { return s.edge.Stats().Incoming == 4 })
 
-	for range 3 { // one more than fits with those
+	for range 3 { // one more than the total allows
 		half("192.0.2.2")
 	}
 	overloaded(a[6])
@@ -277,8 +287,9 @@ func TestHalfSentRequestsMakeRoom(t *testing.T) {
 	}
 }
 
-// TestShutdownDoesNotWaitForHalfSentRequests: nor for clients that answer no GOAWAY. What runs is finished all the same.
-func TestShutdownDoesNotWaitForHalfSentRequests(t *testing.T) {
+// TestShutdownSkipsIncompleteRequests: a shutdown waits neither for incomplete requests nor for clients that do not
+// react to GOAWAY. It still waits for calls that run.
+func TestShutdownSkipsIncompleteRequests(t *testing.T) {
 	t.Parallel()
 	entered, finish := make(chan struct{}, 1), make(chan struct{})
 	s := startWith(t, func(all *services) {
@@ -302,13 +313,15 @@ func TestShutdownDoesNotWaitForHalfSentRequests(t *testing.T) {
 		raw.begin(t, dlsmsv1.SeatService_GetSeats_FullMethodName, []byte{0})
 		raw.begin(t, dlsmsv1.SeatService_WatchSeats_FullMethodName, []byte{0})
 	}
-	dialRaw(t, s.addr) // calls nothing
+	dialRaw(t, s.addr) // a connection without a call
 	eventually(t, "calls that wait", func() bool { return s.edge.Stats().Incoming == 40 })
 
 	down := make(chan error, 1)
 	go func() { down <- s.Shutdown(t.Context()) }()
 	begun := time.Now()
-	eventually(t, "an end of the streams", func() bool { return s.edge.Stats().Streams == 0 && time.Since(begun) > 2*edge.HandlerGrace })
+	eventually(t, "an end of the streams", func() bool {
+		return s.edge.Stats().Streams == 0 && time.Since(begun) > 2*edge.HandlerGrace
+	})
 	select {
 	case err := <-down:
 		t.Errorf("the server is down while a call runs: %v", err)
@@ -316,14 +329,14 @@ func TestShutdownDoesNotWaitForHalfSentRequests(t *testing.T) {
 	}
 	close(finish)
 	if err := <-running; err != nil {
-		t.Errorf("the call that ran was cut off: %v", err)
+		t.Errorf("the shutdown cancelled a call that ran: %v", err)
 	}
 	begun = time.Now()
 	if err := <-down; err != nil {
 		t.Error(err)
 	}
 	if took := time.Since(begun); took > 3*time.Second {
-		t.Errorf("it took %v longer than the last call", took)
+		t.Errorf("the shutdown took %v longer than the last call", took)
 	}
 }
 
@@ -334,8 +347,9 @@ func (s *testServer) tokenOf(t *testing.T) string {
 	return s.login(t, "S-half-sent", testPassword)
 }
 
-// TestHeadersThatAreTooLarge: the answer is final, with nginx and without it, and other calls on the connection go on.
-func TestHeadersThatAreTooLarge(t *testing.T) {
+// TestLargeHeadersAreRefused: calls with headers that are too large are refused without a retry delay, with nginx and
+// without it. Other calls on the connection continue.
+func TestLargeHeadersAreRefused(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	nginx, err := stack.StartNginx(t.Context(), stack.NginxConfig{Backends: []string{s.addr}, Log: t.Output()})
@@ -343,7 +357,7 @@ func TestHeadersThatAreTooLarge(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = nginx.Stop(context.Background()) })
-	for way, addr := range map[string]string{"direct": s.addr, "through nginx": nginx.Addr()} {
+	for route, addr := range map[string]string{"direct": s.addr, "through nginx": nginx.Addr()} {
 		seats := dlsmsv1.NewSeatServiceClient(dial(t, addr, grpc.WithDisableRetry()))
 		call := func(n, size int) error {
 			ctx := t.Context()
@@ -369,19 +383,22 @@ func TestHeadersThatAreTooLarge(t *testing.T) {
 				}
 			}
 		}()
-		for _, fields := range [][2]int{{1, 17 << 10}, {20, 1 << 10}, {1, 40 << 10}, {60, 1 << 10}, {1, 60 << 10}, {3, 20 << 10}} {
-			if err := call(fields[0], fields[1]); status.Code(err) != codes.ResourceExhausted || detail[*errdetails.RetryInfo](err) != nil {
-				t.Errorf("%s, %d headers of %d bytes: %v", way, fields[0], fields[1], err)
+		for _, fields := range [][2]int{
+			{1, 17 << 10}, {20, 1 << 10}, {1, 40 << 10}, {60, 1 << 10}, {1, 60 << 10}, {3, 20 << 10},
+		} {
+			err := call(fields[0], fields[1])
+			if status.Code(err) != codes.ResourceExhausted || detail[*errdetails.RetryInfo](err) != nil {
+				t.Errorf("%s, %d headers of %d bytes: %v", route, fields[0], fields[1], err)
 			}
 		}
 		for _, fields := range [][2]int{{1, 15 << 10}, {14, 1 << 10}} {
 			if err := call(fields[0], fields[1]); err != nil {
-				t.Errorf("%s, %d headers of %d bytes: %v", way, fields[0], fields[1], err)
+				t.Errorf("%s, %d headers of %d bytes: %v", route, fields[0], fields[1], err)
 			}
 		}
 		select {
 		case err := <-broken:
-			t.Errorf("%s: the stream on the same connection: %v", way, err)
+			t.Errorf("%s: the stream on the same connection: %v", route, err)
 		default:
 		}
 	}

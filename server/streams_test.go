@@ -26,8 +26,10 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// subscribe opens a subscription and returns when the server has it.
-func subscribe(t *testing.T, s *testServer, ctx context.Context) grpc.ServerStreamingClient[dlsmsv1.SubscribeResponse] { //nolint:revive // the context is of the call
+// subscribe opens a subscription and returns when the server has accepted it.
+func subscribe(
+	t *testing.T, s *testServer, ctx context.Context,
+) grpc.ServerStreamingClient[dlsmsv1.SubscribeResponse] {
 	t.Helper()
 	stream, err := s.notify.Subscribe(ctx, &dlsmsv1.SubscribeRequest{})
 	if err != nil {
@@ -39,12 +41,12 @@ func subscribe(t *testing.T, s *testServer, ctx context.Context) grpc.ServerStre
 	return stream
 }
 
-// TestStreamsEndWithTheirToken is the promise: on every replica within 5 seconds.
-func TestStreamsEndWithTheirToken(t *testing.T) {
+// TestStreamsEndWithToken: when a token ends, its streams end on every replica within 5 seconds.
+func TestStreamsEndWithToken(t *testing.T) {
 	t.Parallel()
 	const promised = 5 * time.Second
 	for name, test := range map[string]struct {
-		end    func(t *testing.T, s *testServer, ctx context.Context) //nolint:revive // the context is of the call
+		end    func(t *testing.T, s *testServer, ctx context.Context)
 		reason string
 	}{
 		"logout": {func(t *testing.T, s *testServer, ctx context.Context) {
@@ -55,7 +57,9 @@ func TestStreamsEndWithTheirToken(t *testing.T) {
 		}, "TOKEN_REVOKED"},
 		"another password": {func(t *testing.T, s *testServer, ctx context.Context) {
 			t.Helper()
-			if _, err := s.auth.ChangePassword(ctx, &dlsmsv1.ChangePasswordRequest{CurrentPassword: testPassword, NewPassword: "battery staple"}); err != nil {
+			if _, err := s.auth.ChangePassword(ctx, &dlsmsv1.ChangePasswordRequest{
+				CurrentPassword: testPassword, NewPassword: "battery staple",
+			}); err != nil {
 				t.Fatal(err)
 			}
 		}, "TOKEN_REVOKED"},
@@ -67,8 +71,10 @@ func TestStreamsEndWithTheirToken(t *testing.T) {
 			one.register(t, "S2021001")
 			other := bearing(t.Context(), one.login(t, "S2021001", testPassword))
 			ctx := bearing(t.Context(), one.login(t, "S2021001", testPassword))
-			streams := []grpc.ServerStreamingClient[dlsmsv1.SubscribeResponse]{subscribe(t, one, ctx), subscribe(t, two, ctx)}
-			bystander := subscribe(t, two, other)
+			streams := []grpc.ServerStreamingClient[dlsmsv1.SubscribeResponse]{
+				subscribe(t, one, ctx), subscribe(t, two, ctx),
+			}
+			otherStream := subscribe(t, two, other)
 
 			test.end(t, one, ctx)
 			began := time.Now()
@@ -88,20 +94,20 @@ func TestStreamsEndWithTheirToken(t *testing.T) {
 				}
 			} else {
 				want(t, err, codes.Unauthenticated, test.reason)
-				want(t, ended(t, bystander), codes.Unauthenticated, test.reason)
+				want(t, ended(t, otherStream), codes.Unauthenticated, test.reason)
 			}
 		})
 	}
 }
 
-func TestStreamsEndWhenTheTokenExpires(t *testing.T) {
+func TestStreamsEndWhenTokenExpires(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(c *Config) { c.TokenTTL = 3 * time.Second })
 	stream := subscribe(t, s, s.student(t))
 	want(t, ended(t, stream), codes.Unauthenticated, "TOKEN_EXPIRED")
 }
 
-func TestStreamsEndWhenTheServerStops(t *testing.T) {
+func TestStreamsEndOnShutdown(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	subscription := subscribe(t, s, s.student(t))
@@ -124,31 +130,38 @@ func TestStreamsEndWhenTheServerStops(t *testing.T) {
 		t.Error(err)
 	}
 	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("open streams held up the shutdown for %v", took)
+		t.Errorf("open streams delayed the shutdown by %v", took)
 	}
 	want(t, ended(t, subscription), codes.Unavailable, "UNAVAILABLE")
 	want(t, ended(t, watch), codes.Unavailable, "UNAVAILABLE")
 	want(t, ended(t, probe), codes.Unavailable, "UNAVAILABLE")
 }
 
-// TestWatchesOfACampus: behind one address, or in one /64, watches with a good token count against their users; the others, and those of a user
-// who has too many, against the address.
-func TestWatchesOfACampus(t *testing.T) {
+// TestWatchesCountPerUserBehindOneAddress: behind one address, or in one /64, watches with a good token count against
+// the limit of their user. Other watches, and those of a user that has reached its limit, count against the address.
+func TestWatchesCountPerUserBehindOneAddress(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(c *Config) { c.Streams = edge.StreamLimits{PerAddress: 2, PerUser: 2} })
 	one, two, ended := s.student(t), s.student(t), s.student(t)
 	if _, err := s.auth.Logout(ended, &dlsmsv1.LogoutRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	nobody := t.Context()
+	anonymous := t.Context()
 	for i, test := range []struct {
 		ctx     context.Context
 		address string
 		reason  string
 	}{
-		{nobody, "2001:db8:1:2::1", ""}, {ended, "2001:db8:1:2:ffff::1", ""}, {bearing(nobody, "nonsense"), "2001:db8:1:2::3", "OVERLOADED"},
-		{one, "2001:db8:1:2::1", ""}, {one, "2001:db8:1:2::1", ""}, {one, "2001:db8:1:2::1", "OVERLOADED"}, {two, "2001:db8:1:2::1", ""},
-		{nobody, "2001:db8:1:3::1", ""}, {one, "2001:db8:1:3::1", ""}, {one, "2001:db8:1:3::1", "OVERLOADED"},
+		{anonymous, "2001:db8:1:2::1", ""},
+		{ended, "2001:db8:1:2:ffff::1", ""},
+		{bearing(anonymous, "nonsense"), "2001:db8:1:2::3", "OVERLOADED"},
+		{one, "2001:db8:1:2::1", ""},
+		{one, "2001:db8:1:2::1", ""},
+		{one, "2001:db8:1:2::1", "OVERLOADED"},
+		{two, "2001:db8:1:2::1", ""},
+		{anonymous, "2001:db8:1:3::1", ""},
+		{one, "2001:db8:1:3::1", ""},
+		{one, "2001:db8:1:3::1", "OVERLOADED"},
 	} {
 		ctx := metadata.AppendToOutgoingContext(test.ctx, "x-real-ip", test.address)
 		stream, err := s.seats.WatchSeats(ctx, &dlsmsv1.WatchSeatsRequest{})
@@ -159,7 +172,7 @@ func TestWatchesOfACampus(t *testing.T) {
 			t.Errorf("watch %d, from %s: %v", i+1, test.address, err)
 		}
 	}
-	subscribe(t, s, one) // watches take nothing from it
+	subscribe(t, s, one) // subscriptions have a limit of their own
 	s.conn.Close()
 	eventually(t, "an end of all streams", func() bool { return s.edge.Stats().Streams == 0 })
 	if n := s.edge.Stats().StreamKeys; n != 0 {
@@ -171,7 +184,8 @@ func TestStreamLimits(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(c *Config) { c.Streams = edge.StreamLimits{Total: 5, PerAddress: 2, PerUser: 2} })
 	watchFrom := func(address string) error {
-		stream, err := s.seats.WatchSeats(metadata.AppendToOutgoingContext(t.Context(), "x-real-ip", address), &dlsmsv1.WatchSeatsRequest{})
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "x-real-ip", address)
+		stream, err := s.seats.WatchSeats(ctx, &dlsmsv1.WatchSeatsRequest{})
 		if err != nil {
 			return err
 		}
@@ -188,16 +202,19 @@ func TestStreamLimits(t *testing.T) {
 	for i, test := range []struct {
 		address string
 		reason  string
-	}{{"192.0.2.1", ""}, {"192.0.2.1", ""}, {"192.0.2.1", "OVERLOADED"}, {"192.0.2.2", ""}, {"192.0.2.3", "OVERLOADED"}} { // the last one: 5 in all
+	}{
+		{"192.0.2.1", ""}, {"192.0.2.1", ""}, {"192.0.2.1", "OVERLOADED"},
+		{"192.0.2.2", ""}, {"192.0.2.3", "OVERLOADED"}, // there are 5 streams in total
+	} {
 		if err := watchFrom(test.address); reasonOf(err) != test.reason {
 			t.Errorf("watch %d, from %s: %v", i+1, test.address, err)
 		}
 	}
-	// Who hangs up makes room.
+	// A client that hangs up frees its place.
 	hangUp()
-	eventually(t, "room after one hung up", func() bool { return s.edge.Stats().Streams == 4 })
+	eventually(t, "a free place", func() bool { return s.edge.Stats().Streams == 4 })
 	subscribe(t, s, me)
-	// No key is remembered for longer than its streams.
+	// Keys without streams are deleted.
 	s.conn.Close()
 	eventually(t, "an end of all streams", func() bool { return s.edge.Stats().Streams == 0 })
 	if n := s.edge.Stats().StreamKeys; n != 0 {
@@ -205,7 +222,7 @@ func TestStreamLimits(t *testing.T) {
 	}
 }
 
-func subscribeErr(t *testing.T, s *testServer, ctx context.Context) error { //nolint:revive // the context is of the call
+func subscribeErr(t *testing.T, s *testServer, ctx context.Context) error {
 	t.Helper()
 	stream, err := s.notify.Subscribe(ctx, &dlsmsv1.SubscribeRequest{})
 	if err != nil {
@@ -215,8 +232,9 @@ func subscribeErr(t *testing.T, s *testServer, ctx context.Context) error { //no
 	return err
 }
 
-// TestSubscriptionsLeaveRoom: when all subscriptions read at once, and can't get on, others still find connections to Postgres.
-func TestSubscriptionsLeaveRoom(t *testing.T) {
+// TestSubscriptionsLeaveConnections: when all subscriptions read at the same time, and their reads are blocked, other
+// calls still get connections to Postgres.
+func TestSubscriptionsLeaveConnections(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	s := startOn(t, db, nil, nil)
@@ -242,7 +260,7 @@ func TestSubscriptionsLeaveRoom(t *testing.T) {
 	s.config.Wakeups.Notify(nil)
 	eventually(t, "a subscription that waits", func() bool { return s.config.Store.PoolStat().AcquiredConns() > 0 })
 	for range 50 {
-		ctx, cancel := context.WithTimeout(me, 2*time.Second) // less than anybody waits for a lock
+		ctx, cancel := context.WithTimeout(me, 2*time.Second) // less than any lock timeout
 		_, err := s.reservation.GetReservations(ctx, &dlsmsv1.GetReservationsRequest{})
 		cancel()
 		if err != nil {
@@ -254,25 +272,27 @@ func TestSubscriptionsLeaveRoom(t *testing.T) {
 	}
 }
 
-// TestStreamsLeaveNothingBehind opens streams whose clients vanish, and looks for goroutines that are left.
-func TestStreamsLeaveNothingBehind(t *testing.T) {
+// TestStreamsLeakNoGoroutines opens streams, cancels them, and counts the goroutines of their handlers.
+func TestStreamsLeakNoGoroutines(t *testing.T) {
 	t.Parallel()
 	var handlers dlsmsv1.NotifyServiceServer
 	s := startWith(t, func(all *services) { handlers = all.notify })
 	running := func() int {
 		buf := make([]byte, 16<<20)
-		return strings.Count(string(buf[:runtime.Stack(buf, true)]), fmt.Sprintf("(*notifyService).Subscribe(%p,", handlers))
+		stacks := string(buf[:runtime.Stack(buf, true)])
+		return strings.Count(stacks, fmt.Sprintf("(*notifyService).Subscribe(%p,", handlers))
 	}
 	me := s.student(t)
 	open, hangUp := context.WithCancel(me)
 	subscribe(t, s, open)
 	if n := running(); n != 1 {
-		t.Fatalf("of one stream there are %d goroutines: this test looks for the wrong thing", n)
+		t.Fatalf("one stream has %d goroutines: this test searches for the wrong text", n)
 	}
 	hangUp()
 	for range 200 {
 		ctx, cancel := context.WithCancel(me)
-		stream, err := s.notify.Subscribe(ctx, &dlsmsv1.SubscribeRequest{}) // refused when the last ones have not left yet
+		// The server refuses the stream if the last ones have not ended yet.
+		stream, err := s.notify.Subscribe(ctx, &dlsmsv1.SubscribeRequest{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -282,7 +302,7 @@ func TestStreamsLeaveNothingBehind(t *testing.T) {
 	eventually(t, "an end of all streams", func() bool { return s.edge.Stats().Streams == 0 && running() == 0 })
 }
 
-func TestShutdownFinishesWhatRuns(t *testing.T) {
+func TestShutdownWaitsForRunningCalls(t *testing.T) {
 	t.Parallel()
 	entered, finish := make(chan struct{}, 1), make(chan struct{})
 	s := startWith(t, func(all *services) {
@@ -318,7 +338,7 @@ func TestShutdownFinishesWhatRuns(t *testing.T) {
 	}
 	close(finish)
 	if err := <-running; err != nil {
-		t.Errorf("the call that ran was cut off: %v", err)
+		t.Errorf("the shutdown cancelled a call that ran: %v", err)
 	}
 	if err := <-down; err != nil {
 		t.Error(err)
@@ -332,7 +352,7 @@ func TestShutdownIsBounded(t *testing.T) {
 	s := startWith(t, func(all *services) {
 		all.seat = fakeSeats{Branches: func(context.Context) error {
 			entered <- struct{}{}
-			<-finish // whatever the context says
+			<-finish // the handler ignores its context
 			return nil
 		}}
 	})
@@ -345,19 +365,19 @@ func TestShutdownIsBounded(t *testing.T) {
 	<-entered
 	began := time.Now()
 	if err := s.Shutdown(t.Context()); err == nil || !strings.Contains(err.Error(), "cut off") {
-		t.Errorf("a shutdown that cut off a call says %v", err)
+		t.Errorf("a shutdown that cut off a call returned %v", err)
 	}
 	if took := time.Since(began); took < s.drain || took > 5*time.Second {
-		t.Errorf("it took %v", took)
+		t.Errorf("the shutdown took %v", took)
 	}
 	if err := <-running; status.Code(err) != codes.Unavailable {
 		t.Errorf("the call that was cut off: %v", err)
 	}
-	s.drain = within // for the cleanup, which finds nothing left to do
+	s.drain = within // for the cleanup, which shuts down again
 }
 
-// TestStreamsThatOpenLate: between the end of the streams and that of the server, none slips in.
-func TestStreamsThatOpenLate(t *testing.T) {
+// TestNoStreamOpensDuringShutdown: after the server has ended its streams, it accepts no new one.
+func TestNoStreamOpensDuringShutdown(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	s.streams.EndAll(library.ErrUnavailable)
@@ -366,36 +386,40 @@ func TestStreamsThatOpenLate(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := stream.Recv(); errors.Is(err, io.EOF) || reasonOf(err) != "UNAVAILABLE" {
-		t.Errorf("a stream opened late: %v", err)
+		t.Errorf("a stream that opened during the shutdown: %v", err)
 	}
 }
 
-// TestSubscriptionOutlivesAnOutage has Postgres end the connection in the midst of a subscription's read.
-func TestSubscriptionOutlivesAnOutage(t *testing.T) {
+// TestSubscriptionSurvivesOutage ends the connection to Postgres during a subscription's read.
+func TestSubscriptionSurvivesOutage(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	s := startOn(t, db, nil, nil)
 	me, seat := s.student(t), db.Seats(t, 1)[0]
-	over := func() { // there is something to tell
-		r, err := s.reservation.CreateReservation(me, &dlsmsv1.CreateReservationRequest{SeatId: seat, EndTime: timestamppb.New(time.Now().Add(time.Hour))})
+	complete := func() { // creates a notification
+		r, err := s.reservation.CreateReservation(me, &dlsmsv1.CreateReservationRequest{
+			SeatId: seat, EndTime: timestamppb.New(time.Now().Add(time.Hour)),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.reservation.CheckIn(me, &dlsmsv1.CheckInRequest{ReservationId: r.GetReservation().GetId()}); err != nil {
+		id := r.GetReservation().GetId()
+		if _, err := s.reservation.CheckIn(me, &dlsmsv1.CheckInRequest{ReservationId: id}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.reservation.CheckOut(me, &dlsmsv1.CheckOutRequest{ReservationId: r.GetReservation().GetId()}); err != nil {
+		if _, err := s.reservation.CheckOut(me, &dlsmsv1.CheckOutRequest{ReservationId: id}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	stream := subscribe(t, s, me)
-	told := func() {
-		if got, err := stream.Recv(); err != nil || got.GetNotification().GetKind() != dlsmsv1.NotificationKind_NOTIFICATION_KIND_COMPLETED {
+	receive := func() {
+		got, err := stream.Recv()
+		if err != nil || got.GetNotification().GetKind() != dlsmsv1.NotificationKind_NOTIFICATION_KIND_COMPLETED {
 			t.Fatalf("%v, %v", got, err)
 		}
 	}
-	over()
-	told()
+	complete()
+	receive()
 
 	db.Exec(t, `BEGIN`)
 	db.Exec(t, `LOCK reservation_events`)
@@ -406,12 +430,13 @@ func TestSubscriptionOutlivesAnOutage(t *testing.T) {
 			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%r.notifies%'`)) > 0
 	})
 	db.Exec(t, `COMMIT`)
-	over()
-	told()
+	complete()
+	receive()
 }
 
-// TestARevokedStreamGetsNothingNew: a replica that was kept from the log of revocations reads it before it tells a subscriber anything.
-func TestARevokedStreamGetsNothingNew(t *testing.T) {
+// TestRevokedStreamReceivesNothing: a replica that could not read the revocation list reads it before it sends a
+// notification.
+func TestRevokedStreamReceivesNothing(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	s := startOn(t, db, nil, nil)
@@ -421,8 +446,12 @@ func TestARevokedStreamGetsNothingNew(t *testing.T) {
 
 	db.Exec(t, `BEGIN`)
 	db.Exec(t, `LOCK revocations`)
-	eventually(t, "a replica that knows too little", func() bool { return s.revoked.Check(identity.Caller{UserID: u.GetId()}) != nil })
-	r, err := s.config.Store.Reserve(t.Context(), library.Booking{UserID: u.GetId(), SeatID: seat, EndTime: time.Now().Add(time.Hour)})
+	eventually(t, "a replica whose revocation list is too old", func() bool {
+		return s.revoked.Check(identity.Caller{UserID: u.GetId()}) != nil
+	})
+	r, err := s.config.Store.Reserve(t.Context(), library.Booking{
+		UserID: u.GetId(), SeatID: seat, EndTime: time.Now().Add(time.Hour),
+	})
 	if err == nil {
 		_, err = s.config.Store.CheckIn(t.Context(), u.GetId(), r.ID)
 	}
@@ -433,10 +462,10 @@ func TestARevokedStreamGetsNothingNew(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.config.Wakeups.Notify(nil)
-	over := time.Now()
-	eventually(t, "a look at the seats since then", func() bool {
+	notified := time.Now()
+	eventually(t, "a refresh since then", func() bool {
 		resp, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{})
-		return err == nil && time.Since(over) > time.Second && resp.GetAsOf().AsTime().After(over)
+		return err == nil && time.Since(notified) > time.Second && resp.GetAsOf().AsTime().After(notified)
 	})
 	db.Exec(t, `INSERT INTO revocations (library_id, user_id, generation, expires_at)
 		SELECT 1, id, token_generation + 1, now() + interval '1 day' FROM users WHERE id = $1`, u.GetId())
