@@ -39,7 +39,8 @@ func everyMethod(f func(name string, m protoreflect.MethodDescriptor)) {
 	})
 }
 
-// callEmpty makes a call with an empty request and returns its error. Of a stream, it receives one message.
+// callEmpty makes a call with an empty request and returns its error. Of a stream, it receives one
+// message.
 func callEmpty(
 	t *testing.T, ctx context.Context, conn *grpc.ClientConn, name string, m protoreflect.MethodDescriptor,
 ) error {
@@ -62,7 +63,8 @@ func callEmpty(
 	return stream.RecvMsg(dynamicpb.NewMessage(m.Output()))
 }
 
-// publicMethods is the contract's list of methods that need no token. The policy is checked against it.
+// publicMethods is the contract's list of methods that need no token. The policy is checked against
+// it.
 var publicMethods = map[string]bool{
 	"/dlsms.v1.AuthService/Register":    true,
 	"/dlsms.v1.AuthService/Login":       true,

@@ -46,6 +46,7 @@ type readsBesideCase struct {
 }
 
 func (c readsBesideCase) run(b *testing.B) {
+	b.Helper()
 	const duration = 10 * time.Second
 	db := storetest.NewDB(b)
 	seats := db.Seats(b, c.seats)

@@ -15,8 +15,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// callEveryMethod calls VerifyToken and each method that needs a token, with a token that the replica must refuse.
-// It returns the error of each call.
+// callEveryMethod calls VerifyToken and each method that needs a token, with a token that the
+// replica must refuse. It returns the error of each call.
 func (s *testServer) callEveryMethod(t *testing.T, token string) map[string]error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(bearing(t.Context(), token), within)
@@ -42,8 +42,9 @@ func (s *testServer) callEveryMethod(t *testing.T, token string) map[string]erro
 	return got
 }
 
-// TestTokenIsValidForOneDatabase: in a new database, user ids start again at 1. After a restore, they continue
-// from the backup. A token from before must not be valid for the user that has its id now.
+// TestTokenIsValidForOneDatabase: in a new database, user ids start again at 1. After a restore,
+// they continue from the backup. A token from before must not be valid for the user that has its id
+// now.
 func TestTokenIsValidForOneDatabase(t *testing.T) {
 	t.Parallel()
 	before, restored := startOn(t, storetest.NewDB(t), nil, nil), startOn(t, storetest.NewDB(t), nil, nil)
@@ -83,8 +84,9 @@ func TestTokenIsValidForOneDatabase(t *testing.T) {
 	}
 }
 
-// TestRestoreWhileReplicaRuns: if the database is restored, the connections of a running replica end. The replica
-// then ends the streams of users that do not exist any more, and looks all users up again.
+// TestRestoreWhileReplicaRuns: if the database is restored, the connections of a running replica
+// end. The replica then ends the streams of users that do not exist any more, and looks all users
+// up again.
 func TestRestoreWhileReplicaRuns(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -93,7 +95,8 @@ func TestRestoreWhileReplicaRuns(t *testing.T) {
 	a := storetest.Value[int64](t, db, `SELECT max(id) FROM users`)
 	subscribe(t, s, kept)
 	ending := subscribe(t, s, deleted)
-	// A subscription whose first read fails ends with UNAVAILABLE. Subscriptions take wakeups after that read.
+	// A subscription whose first read fails ends with UNAVAILABLE. Subscriptions take wakeups after
+	// that read.
 	s.config.Wakeups.Notify(nil)
 	eventually(t, "two subscriptions after their first reads", func() bool {
 		return s.edge.Stats().Streams == 2 && !s.config.Wakeups.pending()
@@ -112,7 +115,8 @@ func TestRestoreWhileReplicaRuns(t *testing.T) {
 	if b := storetest.Value[int64](t, db, `SELECT max(id) FROM users`); a != b {
 		t.Fatalf("A had id %d, B has %d", a, b)
 	}
-	// The pool finds out that a connection has ended when a call uses it. That call ends with UNAVAILABLE.
+	// The pool finds out that a connection has ended when a call uses it. That call ends with
+	// UNAVAILABLE.
 	getWaitlist := func(ctx context.Context) (err error) {
 		eventually(t, "an answer", func() bool {
 			_, err = s.notify.GetWaitlist(ctx, &dlsmsv1.GetWaitlistRequest{})
@@ -143,7 +147,8 @@ func (w *Wakeups) pending() bool {
 	return false
 }
 
-// TestTokensOfPreviousVersion: users of the previous version have generation 0. Their tokens stay valid.
+// TestTokensOfPreviousVersion: users of the previous version have generation 0. Their tokens stay
+// valid.
 func TestTokensOfPreviousVersion(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -165,7 +170,8 @@ func TestTokensOfPreviousVersion(t *testing.T) {
 	}
 }
 
-// TestNewTokenIsValidOnAnotherReplica: a new token is valid at once on a replica that knows the user's old generation.
+// TestNewTokenIsValidOnAnotherReplica: a new token is valid at once on a replica that knows the
+// user's old generation.
 func TestNewTokenIsValidOnAnotherReplica(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)

@@ -27,7 +27,8 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// rawClient writes HTTP/2 frames one by one, which no gRPC library can. It answers no pings and ends no stream.
+// rawClient writes HTTP/2 frames one by one, which no gRPC library can. It answers no pings and
+// ends no stream.
 type rawClient struct {
 	framer *http2.Framer
 	next   uint32
@@ -147,14 +148,15 @@ func message(t *testing.T, m proto.Message) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(b))), b...)
 }
 
-// setIncoming sets the limits of a server for requests that have not arrived in full. Call it before the first call.
+// setIncoming sets the limits of a server for requests that have not arrived in full. Call it
+// before the first call.
 func (s *testServer) setIncoming(timeout time.Duration, limits edge.IncomingLimits) {
 	limits.Timeout = timeout
 	s.edge.SetIncomingLimits(limits)
 }
 
-// TestIncompleteRequestsHaveDeadline: a call of any method whose headers have arrived and whose body is incomplete
-// ends with UNAVAILABLE after the timeout.
+// TestIncompleteRequestsHaveDeadline: a call of any method whose headers have arrived and whose
+// body is incomplete ends with UNAVAILABLE after the timeout.
 func TestIncompleteRequestsHaveDeadline(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -217,7 +219,8 @@ func TestIncompleteRequestsHaveDeadline(t *testing.T) {
 	}
 }
 
-// TestDeadlineBeginsAtHeaders: the deadline of a call includes the time in which its request arrives.
+// TestDeadlineBeginsAtHeaders: the deadline of a call includes the time in which its request
+// arrives.
 func TestDeadlineBeginsAtHeaders(t *testing.T) {
 	t.Parallel()
 	left := make(chan time.Duration, 1)
@@ -287,8 +290,8 @@ func TestIncompleteRequestsAreBounded(t *testing.T) {
 	}
 }
 
-// TestShutdownSkipsIncompleteRequests: a shutdown waits neither for incomplete requests nor for clients that do not
-// react to GOAWAY. It still waits for calls that run.
+// TestShutdownSkipsIncompleteRequests: a shutdown waits neither for incomplete requests nor for
+// clients that do not react to GOAWAY. It still waits for calls that run.
 func TestShutdownSkipsIncompleteRequests(t *testing.T) {
 	t.Parallel()
 	entered, finish := make(chan struct{}, 1), make(chan struct{})
@@ -343,12 +346,12 @@ func TestShutdownSkipsIncompleteRequests(t *testing.T) {
 // tokenOf returns the token of a new student.
 func (s *testServer) tokenOf(t *testing.T) string {
 	t.Helper()
-	s.register(t, "S-half-sent")
-	return s.login(t, "S-half-sent", testPassword)
+	s.register(t, "S-incomplete")
+	return s.login(t, "S-incomplete", testPassword)
 }
 
-// TestLargeHeadersAreRefused: calls with headers that are too large are refused without a retry delay, with nginx and
-// without it. Other calls on the connection continue.
+// TestLargeHeadersAreRefused: calls with headers that are too large are refused without a retry
+// delay, with nginx and without it. Other calls on the connection continue.
 func TestLargeHeadersAreRefused(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)

@@ -86,8 +86,8 @@ func TestRateLimitPerAddress(t *testing.T) {
 	want(t, login(from("2001:db8:1:3::1")), codes.Unauthenticated, "BAD_CREDENTIALS")
 }
 
-// TestFailedLoginsAreLimited: past the limit, the answer is the same for right and wrong passwords, for student ids
-// that exist and that do not, in upper and lower case, and on all replicas.
+// TestFailedLoginsAreLimited: past the limit, the answer is the same for right and wrong passwords,
+// for student ids that exist and that do not, in upper and lower case, and on all replicas.
 func TestFailedLoginsAreLimited(t *testing.T) {
 	t.Parallel()
 	client, redisServer := startRedis(t)
@@ -129,7 +129,8 @@ func TestFailedLoginsAreLimited(t *testing.T) {
 	if err := try(one, "S2021002", testPassword); err != nil {
 		t.Errorf("another user: %v", err)
 	}
-	// The limit also bounds guesses of the current password with a stolen token. Other calls with it are not limited.
+	// The limit also bounds guesses of the current password with a stolen token. Other calls with
+	// it are not limited.
 	_, err := one.auth.ChangePassword(bearing(t.Context(), token), &dlsmsv1.ChangePasswordRequest{
 		CurrentPassword: testPassword, NewPassword: "battery staple",
 	})
@@ -139,7 +140,8 @@ func TestFailedLoginsAreLimited(t *testing.T) {
 	}
 }
 
-// TestFailedLoginsAreLimitedInParallel: logins that wait for a hash are checked against the limit again after the wait.
+// TestFailedLoginsAreLimitedInParallel: logins that wait for a hash are checked against the limit
+// again after the wait.
 func TestFailedLoginsAreLimitedInParallel(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(c *Config) { c.Limits.LoginFailures = 5 })

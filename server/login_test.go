@@ -14,8 +14,9 @@ import (
 	"github.com/dlsms/dlsms/server/identity"
 )
 
-// TestLoginsDuringFlood is TestFairSlotsDuringFlood of package identity with real calls: while 40 connections from
-// one address guess passwords, few guesses are compared before a login from another address.
+// TestLoginsDuringFlood is TestFairSlotsDuringFlood of package identity with real calls: while 40
+// connections from one address guess passwords, few guesses are compared before a login from
+// another address.
 func TestLoginsDuringFlood(t *testing.T) {
 	t.Parallel()
 	passwords, err := identity.NewPasswords(6, runtime.GOMAXPROCS(0)/2, within) // the machine may be busy

@@ -325,7 +325,7 @@ func (s *Server) Hint(h Hint) { s.hints.Send(h) }
 //   - Running calls finish. New calls on old connections are served for the first half of
 //     DrainTimeout and refused with UNAVAILABLE in the second half.
 //
-// Shutdown returns an error if it had to cut off calls. Half-sent requests and clients that do not
+// Shutdown returns an error if it had to cut off calls. Incomplete requests and clients that do not
 // answer the GOAWAY do not delay it: see idle.
 func (s *Server) Shutdown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.drain)
@@ -369,7 +369,7 @@ func (s *Server) waitBackground() {
 }
 
 // idle returns a channel that is closed when no call has run for edge.HandlerGrace, which is long
-// enough for grpc to write the last answers. After that, grpc waits only for half-sent requests,
+// enough for grpc to write the last answers. After that, grpc waits only for incomplete requests,
 // which may never arrive completely, and up to 5 s for each client that has not answered its
 // GOAWAY.
 func (s *Server) idle(ctx context.Context) <-chan struct{} {

@@ -137,8 +137,9 @@ func TestStreamsEndOnShutdown(t *testing.T) {
 	want(t, ended(t, probe), codes.Unavailable, "UNAVAILABLE")
 }
 
-// TestWatchesCountPerUserBehindOneAddress: behind one address, or in one /64, watches with a good token count against
-// the limit of their user. Other watches, and those of a user that has reached its limit, count against the address.
+// TestWatchesCountPerUserBehindOneAddress: behind one address, or in one /64, watches with a good
+// token count against the limit of their user. Other watches, and those of a user that has reached
+// its limit, count against the address.
 func TestWatchesCountPerUserBehindOneAddress(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(c *Config) { c.Streams = edge.StreamLimits{PerAddress: 2, PerUser: 2} })
@@ -232,8 +233,8 @@ func subscribeErr(t *testing.T, s *testServer, ctx context.Context) error {
 	return err
 }
 
-// TestSubscriptionsLeaveConnections: when all subscriptions read at the same time, and their reads are blocked, other
-// calls still get connections to Postgres.
+// TestSubscriptionsLeaveConnections: when all subscriptions read at the same time, and their reads
+// are blocked, other calls still get connections to Postgres.
 func TestSubscriptionsLeaveConnections(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -272,7 +273,8 @@ func TestSubscriptionsLeaveConnections(t *testing.T) {
 	}
 }
 
-// TestStreamsLeakNoGoroutines opens streams, cancels them, and counts the goroutines of their handlers.
+// TestStreamsLeakNoGoroutines opens streams, cancels them, and counts the goroutines of their
+// handlers.
 func TestStreamsLeakNoGoroutines(t *testing.T) {
 	t.Parallel()
 	var handlers dlsmsv1.NotifyServiceServer
@@ -434,8 +436,8 @@ func TestSubscriptionSurvivesOutage(t *testing.T) {
 	receive()
 }
 
-// TestRevokedStreamReceivesNothing: a replica that could not read the revocation list reads it before it sends a
-// notification.
+// TestRevokedStreamReceivesNothing: a replica that could not read the revocation list reads it
+// before it sends a notification.
 func TestRevokedStreamReceivesNothing(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)

@@ -47,8 +47,8 @@ func peerAddress(addr net.Addr) (netip.Addr, bool) {
 }
 
 // AddressKey is the key by which limits count clients: an IPv4 address, or the /64 of an IPv6
-// address, because a client with one address of a /64 has all of them. It is a separate type so that
-// no limit counts by the bare address.
+// address, because a client with one address of a /64 has all of them. It is a separate type so
+// that no limit counts by the bare address.
 type AddressKey string
 
 // addressKeyOf returns the key of an address from clientAddress.

@@ -9,10 +9,10 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// slots bounds the calls of one kind that run at the same time. Other calls wait. The wait is bounded
-// by time, not by the number of waiting calls, so that a short rush is absorbed. After a refusal there
-// is more work than the replica can do, and waiting would only delay every call: for the next second,
-// new calls wait for overloadWait only.
+// slots bounds the calls of one kind that run at the same time. Other calls wait. The wait is
+// bounded by time, not by the number of waiting calls, so that a short rush is absorbed. After a
+// refusal there is more work than the replica can do, and waiting would only delay every call: for
+// the next second, new calls wait for overloadWait only.
 type slots struct {
 	taken        chan struct{}
 	maxWait      time.Duration
@@ -149,7 +149,8 @@ func (u *userSlots) leave(user int64, own *ownSlots) {
 	}
 }
 
-// OccupyBookSlots acquires every slot of class book, for tests of an overload. release releases them.
+// OccupyBookSlots acquires every slot of class book, for tests of an overload. release releases
+// them.
 func (e *Edge) OccupyBookSlots(ctx context.Context) (release func(), err error) {
 	s := e.admission.classes[book]
 	for range cap(s.taken) {

@@ -9,16 +9,16 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// deadConns closes connections that the client closed before the replica accepted them. nginx opens a
-// connection for each call that finds no idle one, and closes it when its client cancels. With many
-// cancelled calls, a replica would otherwise set up one dead connection after the other, and live
-// clients would wait for all of them.
+// deadConns closes connections that the client closed before the replica accepted them. nginx opens
+// a connection for each call that finds no idle one, and closes it when its client cancels. With
+// many cancelled calls, a replica would otherwise set up one dead connection after the other, and
+// live clients would wait for all of them.
 type deadConns struct {
 	credentials.TransportCredentials
 }
 
-// ServerHandshake runs first for each connection, on a goroutine of its own. gRPC treats io.EOF as a
-// client that disconnected.
+// ServerHandshake runs first for each connection, on a goroutine of its own. gRPC treats io.EOF as
+// a client that disconnected.
 func (a deadConns) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	if peerClosed(conn) {
 		return nil, nil, io.EOF

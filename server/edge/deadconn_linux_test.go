@@ -54,8 +54,8 @@ func (l *chanListener) Close() error {
 	return l.Listener.Close()
 }
 
-// TestDeadConnectionsAreClosed: if the client has closed a new connection, the server closes it too,
-// and writes nothing to it, even if the client sent something before.
+// TestDeadConnectionsAreClosed: if the client has closed a new connection, the server closes it
+// too, and writes nothing to it, even if the client sent something before.
 func TestDeadConnectionsAreClosed(t *testing.T) {
 	t.Parallel()
 	s := serve(t, edgetest.Seats{})

@@ -10,7 +10,8 @@ import (
 	"github.com/dlsms/dlsms/server/identity"
 )
 
-// Config holds the parts of an Edge. An edge of public methods alone works without Tokens, Revocations and Users.
+// Config holds the parts of an Edge. An edge of public methods alone works without Tokens,
+// Revocations and Users.
 type Config struct {
 	Log         *slog.Logger
 	Tokens      *identity.Tokens
@@ -48,8 +49,8 @@ func New(c Config) *Edge {
 	}
 }
 
-// Options returns the options that put the edge before the handlers of a gRPC server. Interceptors of
-// earlier options see the statuses that clients see.
+// Options returns the options that put the edge before the handlers of a gRPC server. Interceptors
+// of earlier options see the statuses that clients see.
 func (e *Edge) Options() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		credentialsOption(),

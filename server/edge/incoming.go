@@ -13,22 +13,22 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// IncomingLimits bound the calls whose headers have arrived and whose request has not.
-// Past a limit, the oldest such call is refused as OVERLOADED, never the new one:
-// a valid request follows its headers within milliseconds, even during a flood from the same address.
+// IncomingLimits bound the calls whose headers have arrived and whose request has not. Past a
+// limit, the oldest such call is refused as OVERLOADED, never the new one: a valid request follows
+// its headers within milliseconds, even during a flood from the same address.
 type IncomingLimits struct {
 	Total      int           // of this replica
 	PerAddress int           // of one client address; a campus may share one
 	Timeout    time.Duration // from the headers to the end of the request
 }
 
-// DefaultIncomingLimits bound the memory of half-sent requests: at most 64 KiB each, about 5 KiB in
-// practice.
+// DefaultIncomingLimits bound the memory of incomplete requests: at most 64 KiB each, about 5 KiB
+// in practice.
 var DefaultIncomingLimits = IncomingLimits{Total: 2_000, PerAddress: 500, Timeout: DefaultDeadline}
 
 // incoming holds every call whose request has not arrived completely, and ends it after a timeout.
 // gRPC runs the interceptors of a unary call only after its request has arrived.
-// Without this type, 16,000 half-sent calls took a replica from 55 to 140 MiB, without a limit.
+// Without this type, 16,000 incomplete requests took a replica from 55 to 140 MiB, without a limit.
 type incoming struct {
 	mu        sync.Mutex
 	limits    IncomingLimits
@@ -96,8 +96,8 @@ func (in *incoming) forget(e *list.Element) {
 	drop(in.byAddress, e.Value.(*receipt).call.address)
 }
 
-// endOldest ends the oldest receipt of an address, or of all addresses if address is "". There must be
-// one.
+// endOldest ends the oldest receipt of an address, or of all addresses if address is "". There must
+// be one.
 func (in *incoming) endOldest(why *library.Error, address string) *receipt {
 	e := in.open.Front()
 	for address != "" && e.Value.(*receipt).call.address != address {
@@ -137,8 +137,8 @@ func (in *incoming) count() int {
 
 type receipts []*receipt
 
-// endStreams sends the clients the reason of the end. Call it without the lock, because it takes locks
-// of grpc.
+// endStreams sends the clients the reason of the end. Call it without the lock, because it takes
+// locks of grpc.
 func (rs receipts) endStreams() {
 	for _, r := range rs {
 		endStream(r.stream, r.ended)
@@ -167,8 +167,8 @@ type Registrar struct {
 	edge *Edge
 }
 
-// RegisterService registers a service whose unary methods reach the edge at their headers, as streams
-// always do.
+// RegisterService registers a service whose unary methods reach the edge at their headers, as
+// streams always do.
 func (r Registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	d := *desc
 	d.Methods = make([]grpc.MethodDesc, len(desc.Methods))
@@ -181,8 +181,8 @@ func (r Registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	r.Server.RegisterService(&d, impl)
 }
 
-// receiving returns a handler that reaches the edge before its request arrives.
-// If the request does not arrive, the interceptors still run, so that the call is logged and counted.
+// receiving returns a handler that reaches the edge before its request arrives. If the request does
+// not arrive, the interceptors still run, so that the call is logged and counted.
 func (e *Edge) receiving(method string, handler grpc.MethodHandler) grpc.MethodHandler {
 	return func( //nolint:revive // grpc prescribes the order
 		srv any, ctx context.Context, read func(any) error, interceptor grpc.UnaryServerInterceptor,

@@ -27,8 +27,8 @@ func (e *Edge) unary(
 		return err
 	})
 	if err != nil {
-		// For the operator. Successful answers carry no request id: it costs the replica, nginx and the
-		// client 2 µs each.
+		// For the operator. Successful answers carry no request id: it costs the replica, nginx and
+		// the client 2 µs each.
 		_ = grpc.SetHeader(ctx, metadata.Pairs(requestIDHeader, c.requestID))
 		return nil, err
 	}
@@ -75,7 +75,8 @@ func (e *Edge) run(ctx context.Context, c *call, handle func(context.Context) er
 			e.users.RecordRefusal(c.caller, err, c.start)
 		}
 	}
-	// conclude must see whether the client cancelled ctx, so it runs before finish, which cancels ctx.
+	// conclude must see whether the client cancelled ctx, so it runs before finish, which cancels
+	// ctx.
 	o := conclude(ctx, err, c.rule.duringStartup)
 	e.logCall(ctx, c, o)
 	return o.status.Err()
@@ -132,8 +133,8 @@ func (e *Edge) authenticate(ctx context.Context, c *call) error {
 	return c.rule.allows(c.caller)
 }
 
-// checkKnown is InForce without a query, for methods that check the user themselves. It refuses tokens
-// that were refused before.
+// checkKnown is InForce without a query, for methods that check the user themselves. It refuses
+// tokens that were refused before.
 func (e *Edge) checkKnown(c identity.Caller) error {
 	if err := e.revoked.Check(c); err != nil {
 		return err
@@ -141,8 +142,8 @@ func (e *Edge) checkKnown(c identity.Caller) error {
 	return e.users.Refusal(c)
 }
 
-// InForce returns nil if the caller's token is not revoked and belongs to the user with its user id in
-// the present database.
+// InForce returns nil if the caller's token is not revoked and belongs to the user with its user id
+// in the present database.
 func (e *Edge) InForce(ctx context.Context, c identity.Caller) error {
 	if err := e.revoked.Check(c); err != nil {
 		return err
@@ -172,8 +173,8 @@ func (e *Edge) enterStream(ctx context.Context, c *call) (context.Context, error
 	if err != nil || c.rule.access == public {
 		return open, err
 	}
-	// Check again now that the stream is registered: a revocation since the first check found no stream
-	// to end.
+	// Check again now that the stream is registered: a revocation since the first check found no
+	// stream to end.
 	if err := e.InForce(ctx, c.caller); err != nil {
 		return ctx, err
 	}
@@ -223,7 +224,8 @@ type panicError struct {
 
 func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
-// guard runs handle and turns its panic into an error, so that one request cannot crash the replica.
+// guard runs handle and turns its panic into an error, so that one request cannot crash the
+// replica.
 func guard(ctx context.Context, handle func(context.Context) error) (err error) {
 	defer recovered(&err)
 	return handle(ctx)

@@ -15,9 +15,9 @@ import (
 	"github.com/dlsms/dlsms/server/identity"
 )
 
-// RateLimits are the rates of admitted calls; 0 disables a limit. Each is a token bucket of that size,
-// which refills evenly over its period: a client that was idle may make all of its calls at once, and
-// the same number again, one by one, in the following minute.
+// RateLimits are the rates of admitted calls; 0 disables a limit. Each is a token bucket of that
+// size, which refills evenly over its period: a client that was idle may make all of its calls at
+// once, and the same number again, one by one, in the following minute.
 type RateLimits struct {
 	PerUserPerMinute    int // signed-in calls of one user
 	PerAddressPerMinute int // Login and Register together, of one client address
@@ -31,14 +31,14 @@ type bucket struct {
 	period time.Duration
 }
 
-// interval returns the time in which one token returns: at least 1 µs, because Redis counts in whole
-// microseconds.
+// interval returns the time in which one token returns: at least 1 µs, because Redis counts in
+// whole microseconds.
 func (b bucket) interval() time.Duration {
 	return max(b.period/time.Duration(b.size), time.Microsecond)
 }
 
-// Limits are the rate limits, shared by all replicas while Redis is reachable. Otherwise each replica
-// counts by itself.
+// Limits are the rate limits, shared by all replicas while Redis is reachable. Otherwise each
+// replica counts by itself.
 type Limits struct {
 	user, address, failure bucket
 
@@ -50,8 +50,8 @@ type Limits struct {
 	local   localBuckets
 }
 
-// NewLimits returns Limits for the users of a library. client may be nil. timeout bounds the wait for
-// Redis of one call.
+// NewLimits returns Limits for the users of a library. client may be nil. timeout bounds the wait
+// for Redis of one call.
 func NewLimits(
 	l RateLimits, client redis.UniversalClient, timeout time.Duration, library int64, log *slog.Logger,
 ) *Limits {
@@ -78,8 +78,8 @@ func (l *Limits) check(ctx context.Context, c *call) error {
 	return nil
 }
 
-// LoginAllowed returns ErrRateLimited if a student id has too many failed logins, whether or not the
-// student exists. It ignores the case of the id.
+// LoginAllowed returns ErrRateLimited if a student id has too many failed logins, whether or not
+// the student exists. It ignores the case of the id.
 func (l *Limits) LoginAllowed(ctx context.Context, studentID string) error {
 	return l.take(ctx, l.failure, strings.ToLower(studentID), 0)
 }
@@ -136,8 +136,8 @@ func (l *Limits) takeShared(ctx context.Context, b bucket, key string, n int) (w
 	if l.client == nil || !l.breaker.Allow(maxPending) {
 		return 0, false
 	}
-	// A client that cancels its call must not cancel the query: that would cost the connection, and would
-	// count as a failure of Redis.
+	// A client that cancels its call must not cancel the query: that would cost the connection, and
+	// would count as a failure of Redis.
 	query, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.timeout)
 	defer cancel()
 	keys := []string{sharedKey(l.library, b.name, key)}
@@ -152,8 +152,8 @@ func (l *Limits) takeShared(ctx context.Context, b bucket, key string, n int) (w
 	return time.Duration(micros) * time.Microsecond, err == nil
 }
 
-// maxLocalBuckets is the minimum number of buckets that a replica remembers. The maximum is twice that,
-// about 20 MB.
+// maxLocalBuckets is the minimum number of buckets that a replica remembers. The maximum is twice
+// that, about 20 MB.
 const maxLocalBuckets = 50_000
 
 // localBuckets are the buckets of one replica. The zero value is ready.

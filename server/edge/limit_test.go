@@ -129,7 +129,8 @@ func TestLargestLimits(t *testing.T) {
 	}
 }
 
-// TestLibrariesHaveSeparateBuckets: users of two libraries may have the same id, and have separate buckets.
+// TestLibrariesHaveSeparateBuckets: users of two libraries may have the same id, and have separate
+// buckets.
 func TestLibrariesHaveSeparateBuckets(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
@@ -182,8 +183,8 @@ func TestLimitsWithoutRedis(t *testing.T) {
 	})
 }
 
-// TestLimitsWithHangingRedis: if Redis accepts connections but does not answer, one call a second waits for
-// RedisTimeout. The other calls do not wait.
+// TestLimitsWithHangingRedis: if Redis accepts connections but does not answer, one call a second
+// waits for RedisTimeout. The other calls do not wait.
 func TestLimitsWithHangingRedis(t *testing.T) {
 	t.Parallel()
 	admin, redisServer := startRedis(t)
@@ -231,7 +232,8 @@ func TestLimitsSurviveFlush(t *testing.T) {
 	}
 }
 
-// TestRedisClockSetBack: if the clock of Redis is set back by an hour, no call waits longer than for an empty bucket.
+// TestRedisClockSetBack: if the clock of Redis is set back by an hour, no call waits longer than
+// for an empty bucket.
 func TestRedisClockSetBack(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
@@ -247,7 +249,8 @@ func TestRedisClockSetBack(t *testing.T) {
 	}
 }
 
-// TestCancelledCallKeepsRedisConnection: a cancelled call is no failure of Redis, and closes no connection.
+// TestCancelledCallKeepsRedisConnection: a cancelled call is no failure of Redis, and closes no
+// connection.
 func TestCancelledCallKeepsRedisConnection(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
@@ -322,7 +325,8 @@ func TestBreakerSkipsWhileACallHangs(t *testing.T) {
 	})
 }
 
-// TestFewCallsWaitForHangingRedis: of many calls at the same time, few wait for a Redis that does not answer.
+// TestFewCallsWaitForHangingRedis: of many calls at the same time, few wait for a Redis that does
+// not answer.
 func TestFewCallsWaitForHangingRedis(t *testing.T) {
 	t.Parallel()
 	admin, redisServer := startRedis(t)

@@ -18,7 +18,8 @@ import (
 
 const within = edgetest.Within
 
-// testServer is a gRPC server with the public methods of SeatService behind an edge, and its client.
+// testServer is a gRPC server with the public methods of SeatService behind an edge, and its
+// client.
 type testServer struct {
 	*Edge
 
@@ -66,7 +67,8 @@ func newEdge(log *slog.Logger) *Edge {
 	return e
 }
 
-// startRedis starts a Redis for one test, and a client whose timeout is long enough for a busy machine.
+// startRedis starts a Redis for one test, and a client whose timeout is long enough for a busy
+// machine.
 func startRedis(t *testing.T) (redis.UniversalClient, *stack.Redis) {
 	t.Helper()
 	r := edgetest.StartRedis(t)

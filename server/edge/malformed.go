@@ -6,8 +6,8 @@ import "google.golang.org/protobuf/proto"
 // message never begin with a zero byte: it would be field number 0, which is malformed itself.
 const malformedMark = 0
 
-// MarkMalformed clears a message whose bytes could not be parsed, and marks it. The edge refuses the
-// call.
+// MarkMalformed clears a message whose bytes could not be parsed, and marks it. The edge refuses
+// the call.
 func MarkMalformed(m proto.Message) {
 	proto.Reset(m)
 	m.ProtoReflect().SetUnknown([]byte{malformedMark})

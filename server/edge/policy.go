@@ -49,8 +49,8 @@ type rule struct {
 	// checksUser is true if the method's own transaction checks that the token belongs to its user.
 	// The edge then does not look up the user.
 	checksUser bool
-	// noDeadline is true if the method waits only for a refresh, which has a deadline of its own. The
-	// edge then sets no deadline.
+	// noDeadline is true if the method waits only for a refresh, which has a deadline of its own.
+	// The edge then sets no deadline.
 	noDeadline bool
 	// duringStartup is true if the method also answers while the server starts and drains.
 	duringStartup bool

@@ -16,10 +16,10 @@ import (
 // After the timeout it counts as unreachable.
 const RedisTimeout = 100 * time.Millisecond
 
-// OpenRedis returns a client for the Redis at url, without a connection yet. An empty url returns nil,
-// which stands for no Redis. Redis holds nothing that must not be lost, so an unreachable, slow or
-// emptied Redis fails no call. It delays at most one call a second, by timeout. Close the client after
-// Server.Shutdown.
+// OpenRedis returns a client for the Redis at url, without a connection yet. An empty url returns
+// nil, which stands for no Redis. Redis holds nothing that must not be lost, so an unreachable,
+// slow or emptied Redis fails no call. It delays at most one call a second, by timeout. Close the
+// client after Server.Shutdown.
 func OpenRedis(url string, timeout time.Duration) (redis.UniversalClient, error) {
 	if url == "" {
 		return nil, nil
@@ -51,8 +51,8 @@ func OpenRedis(url string, timeout time.Duration) (redis.UniversalClient, error)
 	return redis.NewUniversalClient(u), nil
 }
 
-// silenceClient stops the client library from writing to standard error. The edge logs failures itself,
-// once and structured.
+// silenceClient stops the client library from writing to standard error. The edge logs failures
+// itself, once and structured.
 var silenceClient = sync.OnceFunc(func() { redis.SetLogger(silence{}) })
 
 type silence struct{}
@@ -62,10 +62,10 @@ func (silence) Printf(context.Context, string, ...any) {}
 // processStart is the origin of times on the monotonic clock.
 var processStart = time.Now()
 
-// Breaker is a circuit breaker for Redis, so that an unreachable Redis costs almost nothing. After a
-// failure, calls skip Redis for breakerPause. Then one call tries it while the others still skip it.
-// Calls also skip Redis while another call has waited for long, so that not all of them wait for the
-// same timeout. The zero value is ready.
+// Breaker is a circuit breaker for Redis, so that an unreachable Redis costs almost nothing. After
+// a failure, calls skip Redis for breakerPause. Then one call tries it while the others still skip
+// it. Calls also skip Redis while another call has waited for long, so that not all of them wait
+// for the same timeout. The zero value is ready.
 type Breaker struct {
 	until   atomic.Int64 // end of the pause since processStart; 0: Redis works
 	waiting atomic.Int64 // start of the oldest pending call since processStart; 0: none
@@ -76,8 +76,8 @@ const breakerPause = time.Second
 // maxWaitForRedis is above the time for which any call waits for Redis.
 const maxWaitForRedis = time.Minute
 
-// Allow reports whether to call Redis. If so, Report must follow. doubt bounds the time for which another
-// call may have been pending.
+// Allow reports whether to call Redis. If so, Report must follow. doubt bounds the time for which
+// another call may have been pending.
 func (b *Breaker) Allow(doubt time.Duration) bool {
 	now, since := int64(time.Since(processStart)), b.waiting.Load() // read before until: see Report
 	if until := b.until.Load(); until != 0 {

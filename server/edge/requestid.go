@@ -14,8 +14,8 @@ import (
 // requestIDHeader is the header with the request id: in requests from clients, and in responses.
 const requestIDHeader = "x-request-id"
 
-// requestID returns the request id of the client, or a new one if the client sent none or an invalid
-// one.
+// requestID returns the request id of the client, or a new one if the client sent none or an
+// invalid one.
 func requestID(ctx context.Context) string {
 	if v := metadata.ValueFromIncomingContext(ctx, requestIDHeader); len(v) == 1 && validRequestID(v[0]) {
 		return v[0]

@@ -64,9 +64,9 @@ var (
 	headersTooLarge = status.New(codes.ResourceExhausted, "the headers of the call have more than 16 KiB")
 )
 
-// conclude returns the outcome of a call that ran on ctx and returned err. foreign is true for methods
-// of gRPC's own services (health, reflection), whose statuses are passed on. Other handlers return no
-// statuses; if one does, only the log shows it.
+// conclude returns the outcome of a call that ran on ctx and returned err. foreign is true for
+// methods of gRPC's own services (health, reflection), whose statuses are passed on. Other handlers
+// return no statuses; if one does, only the log shows it.
 func conclude(ctx context.Context, err error, foreign bool) outcome {
 	if err == nil {
 		return succeeded
@@ -99,8 +99,8 @@ type undelivered struct{ status *status.Status }
 
 func (u *undelivered) Error() string { return u.status.Err().Error() }
 
-// notReceived returns the error for the log of a message that did not arrive. The client already has the
-// status of gRPC.
+// notReceived returns the error for the log of a message that did not arrive. The client already
+// has the status of gRPC.
 func notReceived(err error) error {
 	switch st := status.Convert(err); st.Code() {
 	case codes.Canceled, codes.DeadlineExceeded: // the client has cancelled
@@ -155,8 +155,8 @@ func violations(e *library.Error) []library.FieldViolation {
 }
 
 // endStream ends a call from outside its handler, also while the edge reads the request, which no
-// context can end. WriteStatus is a method of grpc's streams that its interface lacks. If a later grpc
-// drops it, TestARequestThatDoesNotArrive fails.
+// context can end. WriteStatus is a method of grpc's streams that its interface lacks. If a later
+// grpc drops it, TestIncompleteRequestsHaveDeadline fails.
 func endStream(stream grpc.ServerTransportStream, why *library.Error) {
 	if s, ok := stream.(interface{ WriteStatus(st *status.Status) error }); ok {
 		_ = s.WriteStatus(describe(why)) // it fails if the client has disconnected

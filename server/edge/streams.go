@@ -19,10 +19,11 @@ import (
 // ErrOverloaded.
 type StreamLimits struct {
 	Total int
-	// PerAddress bounds the streams of one client address on public methods. A campus may share one.
+	// PerAddress bounds the streams of one client address on public methods. A campus may share
+	// one.
 	PerAddress int
-	// PerUser bounds the streams of one user on other methods, and separately its streams with a token
-	// on public methods, which then do not count against the address.
+	// PerUser bounds the streams of one user on other methods, and separately its streams with a
+	// token on public methods, which then do not count against the address.
 	PerUser int
 }
 
@@ -34,12 +35,12 @@ func (l StreamLimits) orDefault() StreamLimits {
 	}
 }
 
-// DefaultStreamLimits are above the need of a campus behind one address, and below the load that would
-// harm a replica: a stream costs a replica about 20 KB.
+// DefaultStreamLimits are above the need of a campus behind one address, and below the load that
+// would harm a replica: a stream costs a replica about 20 KB.
 var DefaultStreamLimits = StreamLimits{Total: 10_000, PerAddress: 1_000, PerUser: 8}
 
-// Streams holds every open stream. It bounds their number, and ends them when their token ends or the
-// server stops.
+// Streams holds every open stream. It bounds their number, and ends them when their token ends or
+// the server stops.
 type Streams struct {
 	limits  StreamLimits
 	maxSend time.Duration
@@ -92,9 +93,9 @@ func (s *Streams) enter(ctx context.Context, c *call) (context.Context, error) {
 	return ctx, nil
 }
 
-// place returns a stream with the key that it counts against, or errTooManyStreams. If the user of a
-// public stream has too many streams, the stream counts against its address, so that a token is never
-// a disadvantage.
+// place returns a stream with the key that it counts against, or errTooManyStreams. If the user of
+// a public stream has too many streams, the stream counts against its address, so that a token is
+// never a disadvantage.
 func (s *Streams) place(c *call) (*openStream, error) {
 	o := &openStream{call: c}
 	if s.ended != nil {
@@ -119,8 +120,8 @@ func (s *Streams) place(c *call) (*openStream, error) {
 	return o, nil
 }
 
-// errTooManyStreams has a longer retry delay than other overloads: capacity returns only when a stream
-// ends.
+// errTooManyStreams has a longer retry delay than other overloads: capacity returns only when a
+// stream ends.
 var errTooManyStreams = library.ErrOverloaded.WithRetryAfter(5 * time.Second)
 
 func (s *Streams) leave(o *openStream) {
@@ -187,8 +188,8 @@ func (s *Streams) count() (open, keys int) {
 	return len(s.open), len(s.byUser) + len(s.byAddress)
 }
 
-// maxSend bounds the time for which a message waits for a client that does not read. It is above the
-// minute after which nginx closes the connection of such a client.
+// maxSend bounds the time for which a message waits for a client that does not read. It is above
+// the minute after which nginx closes the connection of such a client.
 const maxSend = 75 * time.Second
 
 // errNotReading is the error of a stream whose client has not read for maxSend.
@@ -241,13 +242,13 @@ func newEdgeStream(ctx context.Context, ss grpc.ServerStream, maxSend time.Durat
 	return ctx, &edgeStream{ServerStream: ss, ctx: ctx, receive: receive, maxSend: maxSend, sendTimeout: sendTimeout}
 }
 
-// HandlerGrace is the time in which a handler returns after its stream has ended. It needs longer only
-// if it blocks in a send.
+// HandlerGrace is the time in which a handler returns after its stream has ended. It needs longer
+// only if it blocks in a send.
 const HandlerGrace = time.Second
 
-// untilEnded runs handle and returns its error. If the server ends ctx, untilEnded returns the reason,
-// at most HandlerGrace later. A send to a client that does not read cannot be cancelled, but it fails
-// when the stream ends, and the stream ends when this function returns.
+// untilEnded runs handle and returns its error. If the server ends ctx, untilEnded returns the
+// reason, at most HandlerGrace later. A send to a client that does not read cannot be cancelled,
+// but it fails when the stream ends, and the stream ends when this function returns.
 func untilEnded(ctx context.Context, handle func(context.Context) error) error {
 	done := make(chan error, 1)
 	go func() { done <- guard(ctx, handle) }()

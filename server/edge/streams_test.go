@@ -15,7 +15,8 @@ import (
 	"github.com/dlsms/dlsms/server/edge/edgetest"
 )
 
-// TestStreamEndsWhenClientDoesNotRead: if a client does not read, its stream ends and its handler returns.
+// TestStreamEndsWhenClientDoesNotRead: if a client does not read, its stream ends and its handler
+// returns.
 func TestStreamEndsWhenClientDoesNotRead(t *testing.T) {
 	t.Parallel()
 	returned := make(chan error, 1)
@@ -59,7 +60,8 @@ func (deadStream) SendHeader(metadata.MD) error {
 	return status.Error(codes.Unavailable, "transport is closing")
 }
 
-// TestSendToClosedConnectionIsCanceled: a failed send to a client that has hung up is no error of the replica.
+// TestSendToClosedConnectionIsCanceled: a failed send to a client that has hung up is no error of
+// the replica.
 func TestSendToClosedConnectionIsCanceled(t *testing.T) {
 	t.Parallel()
 	ctx, s := newEdgeStream(t.Context(), deadStream{}, maxSend)

@@ -44,7 +44,8 @@ func login(ctx context.Context, s *fairSlots, from requester) error {
 	return nil
 }
 
-// logIns starts ten logins, one in each interval. It returns how many succeed, and the longest time that one takes.
+// logIns starts ten logins, one in each interval. It returns how many succeed, and the longest time
+// that one takes.
 func logIns(
 	ctx context.Context, s *fairSlots, interval time.Duration, from func(i int) requester,
 ) (served int, longest time.Duration) {

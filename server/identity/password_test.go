@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// BenchmarkEchoBesidePasswords measures an echo over loopback while passwords are compared all the time, with
-// GOMAXPROCS=1. A cheap call, such as GetSeats, waits as long while many users log in.
+// BenchmarkEchoBesidePasswords measures an echo over loopback while passwords are compared all the
+// time, with GOMAXPROCS=1. A cheap call, such as GetSeats, waits as long while many users log in.
 func BenchmarkEchoBesidePasswords(b *testing.B) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -72,8 +72,9 @@ type generation struct {
 	expiresAt time.Time
 }
 
-// NewRevocations returns Revocations that accept no token before the first Read. They call onRestart
-// when the database may be another one. now is the wall clock, by which revocations expire.
+// NewRevocations returns Revocations that accept no token before the first Read. They call
+// onRestart when the database may be another one. now is the wall clock, by which revocations
+// expire.
 func NewRevocations(
 	list RevocationList, streams Streams, onRestart func(), logger *slog.Logger, now func() time.Time,
 ) *Revocations {
@@ -148,8 +149,8 @@ func (r *Revocations) Wake() {
 	}
 }
 
-// Follow reads the list once a second and after Wake, until ctx ends. After each read it calls health
-// with whether Postgres answered.
+// Follow reads the list once a second and after Wake, until ctx ends. After each read it calls
+// health with whether Postgres answered.
 func (r *Revocations) Follow(ctx context.Context, health func(up bool)) {
 	tick := time.NewTicker(revocationInterval)
 	defer tick.Stop()

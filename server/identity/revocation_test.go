@@ -110,7 +110,8 @@ func TestRevocationsAfterRestore(t *testing.T) {
 	if len(asked) != 3 || asked[0] != 0 || asked[1] != 100 || asked[2] != 0 {
 		t.Errorf("asked since %v", asked)
 	}
-	// Generation 3 is the newest again, so its tokens are valid. Tokens of older generations are not.
+	// Generation 3 is the newest again, so its tokens are valid. Tokens of older generations are
+	// not.
 	if err := r.Check(Caller{UserID: 1, Generation: 3}); err != nil {
 		t.Errorf("a valid token after the restore: %v", err)
 	}
@@ -122,8 +123,8 @@ func TestRevocationsAfterRestore(t *testing.T) {
 	}
 }
 
-// TestStaleRevocationListRefusesTokens: a replica that has not read the revocation list for maxRevocationAge
-// accepts no token.
+// TestStaleRevocationListRefusesTokens: a replica that has not read the revocation list for
+// maxRevocationAge accepts no token.
 func TestStaleRevocationListRefusesTokens(t *testing.T) {
 	t.Parallel()
 	unreachable := errors.New("no route to host")

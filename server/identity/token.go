@@ -91,8 +91,8 @@ func (t *Tokens) Verify(token string) (Caller, error) {
 		UserID: c.UserID, StudentID: c.StudentID, Role: c.Role, JTI: c.ID, Generation: c.Generation,
 		IssuedAt: c.IssuedAt.UTC(), ExpiresAt: c.ExpiresAt.UTC(),
 	}
-	// No token outlives the present JWT_TTL, even if it was issued under a longer one. Otherwise its
-	// revocation would be dropped before the token expires.
+	// No token outlives the present JWT_TTL, even if it was issued under a longer one. Otherwise
+	// its revocation would be dropped before the token expires.
 	if end := caller.IssuedAt.Add(t.ttl); end.Before(caller.ExpiresAt) {
 		caller.ExpiresAt = end
 	}

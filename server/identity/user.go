@@ -33,9 +33,9 @@ type UserStore interface {
 	Identities(ctx context.Context, userIDs ...int64) ([]library.Identity, error)
 }
 
-// Users knows the users of the present database. The signature of a token proves that a replica with
-// this secret issued it. It does not prove that the token belongs to the user with this id now:
-// after a restore, or in a new database, ids are assigned again.
+// Users knows the users of the present database. The signature of a token proves that a replica
+// with this secret issued it. It does not prove that the token belongs to the user with this id
+// now: after a restore, or in a new database, ids are assigned again.
 type Users struct {
 	store   UserStore
 	streams Streams
@@ -76,10 +76,10 @@ func NewUsers(s UserStore, streams Streams, log *slog.Logger, concurrency int) *
 }
 
 // Check returns nil if the caller's token belongs to the user that has its user id now. It queries
-// Postgres if the user is not known, and if the token does not match the known user, because another
-// replica may have changed the password. Check fails with ErrTokenRevoked for a token of an earlier
-// generation, with ErrTokenInvalid for a token of another user, and with ErrUnavailable if Postgres
-// does not answer.
+// Postgres if the user is not known, and if the token does not match the known user, because
+// another replica may have changed the password. Check fails with ErrTokenRevoked for a token of an
+// earlier generation, with ErrTokenInvalid for a token of another user, and with ErrUnavailable if
+// Postgres does not answer.
 func (u *Users) Check(ctx context.Context, c Caller) error {
 	u.mu.RLock()
 	known, ok := u.users.young[c.UserID]
@@ -116,8 +116,8 @@ func (u *Users) refusal(token tokenID) error {
 	return nil
 }
 
-// RecordRefusal remembers that a call refused the caller's token with err, if err is ErrTokenInvalid
-// or ErrTokenRevoked. began is the start of that call.
+// RecordRefusal remembers that a call refused the caller's token with err, if err is
+// ErrTokenInvalid or ErrTokenRevoked. began is the start of that call.
 func (u *Users) RecordRefusal(c Caller, err error, began time.Time) {
 	if !errors.Is(err, library.ErrTokenInvalid) && !errors.Is(err, library.ErrTokenRevoked) {
 		return

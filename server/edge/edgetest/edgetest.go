@@ -1,5 +1,5 @@
-// Package edgetest helps to test calls through the edge. It compares statuses, waits for log lines and
-// provides handlers.
+// Package edgetest helps to test calls through the edge. It compares statuses, waits for log lines
+// and provides handlers.
 package edgetest
 
 import (
@@ -38,7 +38,8 @@ func Eventually(t testing.TB, what string, condition func() bool) {
 	}
 }
 
-// Want fails unless err has the code and the reason. An empty reason stands for an error without a reason.
+// Want fails unless err has the code and the reason. An empty reason stands for an error without a
+// reason.
 func Want(t testing.TB, err error, code codes.Code, reason string) {
 	t.Helper()
 	if status.Code(err) != code || Reason(err) != reason {
@@ -56,7 +57,8 @@ func Detail[T any](err error) (found T) {
 	return found
 }
 
-// Reason returns the reason of an error, "" if it has none. It names the domain if that is another one than dlsms.
+// Reason returns the reason of an error, "" if it has none. It names the domain if that is another
+// one than dlsms.
 func Reason(err error) string {
 	info := Detail[*errdetails.ErrorInfo](err)
 	if info != nil && info.GetDomain() != "dlsms" {
