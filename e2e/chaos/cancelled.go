@@ -93,14 +93,14 @@ func (l *trialRun) flood(
 ) error {
 	const rate, cancelTime, goal, conns = 5000, 3 * time.Millisecond, 2, 8
 	const pools = replicas * (100 + 6)
-	lasts := l.lasting(time.Minute)
-	l.logf("%d %s a second for %s, each cancelled within %s", rate, f.name, lasts, cancelTime)
+	duration := l.scaled(time.Minute)
+	l.logf("%d %s a second for %s, each cancelled within %s", rate, f.name, duration, cancelTime)
 	clients, err := newCancelClients(ctx, s.Addr(), conns)
 	if err != nil {
 		return err
 	}
 	defer clients.close()
-	flooding, stop := context.WithTimeout(ctx, lasts)
+	flooding, stop := context.WithTimeout(ctx, duration)
 	defer stop()
 	most, watched := s.mostConnections(flooding)
 	opened, err := s.opened(ctx)

@@ -20,7 +20,7 @@ type fault struct {
 	// inject breaks the system and returns the function that heals it. heal returns when the broken
 	// part works again.
 	inject func(ctx context.Context, s *system, rng *rand.Rand) (heal func(context.Context) error, err error)
-	// The fault lasts for at least least and at most most.
+	// least and most bound the duration of the fault.
 	least, most time.Duration
 	target      target
 	// oneIn makes the fault less likely than others of its target: it is drawn in one of oneIn
@@ -31,9 +31,9 @@ type fault struct {
 // draw chooses one of the faults.
 func draw(faults []fault, rng *rand.Rand) fault {
 	for {
-		k := faults[rng.IntN(len(faults))]
-		if k.oneIn == 0 || rng.IntN(k.oneIn) == 0 {
-			return k
+		f := faults[rng.IntN(len(faults))]
+		if f.oneIn == 0 || rng.IntN(f.oneIn) == 0 {
+			return f
 		}
 	}
 }
@@ -49,16 +49,15 @@ const (
 	targets
 )
 
-// The longest freeze is longer than idle_in_transaction_session_timeout. Postgres ends the
-// transactions of a replica that is stopped for so long, so the replica finds broken connections
-// when it continues.
+// freezeTime is longer than idle_in_transaction_session_timeout. Postgres ends the transactions of a
+// replica that is stopped for so long, so the replica finds broken connections when it continues.
 const freezeTime = 15 * time.Second
 
 // freezes reports whether the fault stops a replica for longer than a client tries. Such a fault
 // always lasts for its whole time, even at the end of a run: then Postgres rolls back a transaction
 // that was open when the fault began. Otherwise the transaction could commit seconds after the
 // times in its events.
-func (k fault) freezes() bool { return k.least >= freezeTime }
+func (f fault) freezes() bool { return f.least >= freezeTime }
 
 // allFaults returns all faults. Those of one target are about equally likely, except the freeze:
 // with the same probability, a replica would be frozen half of the time, because a freeze lasts so

@@ -49,7 +49,7 @@ func (s *system) newOpenLoad(ctx context.Context, visitors int) (*openLoad, erro
 	if err != nil {
 		return nil, err
 	}
-	seats, err := s.addBranch(ctx, "gate", visitors)
+	seats, err := s.addBranch(ctx, "overload", visitors)
 	if err != nil {
 		return nil, err
 	}
@@ -78,9 +78,9 @@ const deadline = 5 * time.Second
 // call has started. wait returns all calls after the last has returned. starved counts the calls
 // for which no visitor was idle.
 func (g *openLoad) run(
-	ctx context.Context, rate float64, lasts time.Duration,
+	ctx context.Context, rate float64, duration time.Duration,
 ) (wait func() []call, starved int) {
-	ctx, stop := context.WithTimeout(ctx, lasts)
+	ctx, stop := context.WithTimeout(ctx, duration)
 	defer stop()
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -119,8 +119,8 @@ func (g *openLoad) call(ctx context.Context, v *visitor) error {
 
 // runClosed makes calls of a number of visitors as fast as they are answered (closed loop), and
 // returns the successful calls a second.
-func (g *openLoad) runClosed(ctx context.Context, visitors int, lasts time.Duration) float64 {
-	ctx, stop := context.WithTimeout(ctx, lasts)
+func (g *openLoad) runClosed(ctx context.Context, visitors int, duration time.Duration) float64 {
+	ctx, stop := context.WithTimeout(ctx, duration)
 	defer stop()
 	var all sync.WaitGroup
 	var served atomic.Int64
@@ -134,7 +134,7 @@ func (g *openLoad) runClosed(ctx context.Context, visitors int, lasts time.Durat
 		})
 	}
 	all.Wait()
-	return float64(served.Load()) / lasts.Seconds()
+	return float64(served.Load()) / duration.Seconds()
 }
 
 // classify splits calls into those that succeeded, those that were refused as OVERLOADED, and the
@@ -180,18 +180,18 @@ func overload(ctx context.Context, l *trialRun) (err error) {
 	l.logf("70%% of the peak: %d of %d served, P99 %s, others %v, %d starved",
 		len(served), len(easy), usual, others, starved)
 
-	lasts := l.lasting(5 * time.Minute)
-	l.logf("ten times the peak for %s", lasts)
-	wait, starved = g.run(ctx, 10*peak, lasts)
+	duration := l.scaled(5 * time.Minute)
+	l.logf("ten times the peak for %s", duration)
+	wait, starved = g.run(ctx, 10*peak, duration)
 	waitAfter, starvedAfter := g.run(ctx, 0.7*peak, step) // while the last calls of the overload are in progress
 	calls, after := wait(), waitAfter()
 	served, refused, others := classify(calls)
-	title := fmt.Sprintf("10 times the capacity for %s: ", lasts)
+	title := fmt.Sprintf("10 times the capacity for %s: ", duration)
 	if starved > len(calls)/100 || starvedAfter > 0 || len(after) == 0 {
 		return fmt.Errorf("no visitor was idle %d times during the overload and %d times after it: that is no test",
 			starved, starvedAfter)
 	}
-	goodput := float64(len(served)) / lasts.Seconds() / peak
+	goodput := float64(len(served)) / duration.Seconds() / peak
 	const leastGoodput, maxSlowdown, maxRefusal = 0.85, 3, 20 * time.Millisecond
 	l.row(title+"goodput, relative to the peak", "≥ 0.85", goodput >= leastGoodput,
 		"%.2f (%d of %d calls)", goodput, len(served), len(calls))

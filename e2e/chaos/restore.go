@@ -415,7 +415,7 @@ func restored(ctx context.Context, l *trialRun) error {
 	var found []violation
 	var refused, notifications, acknowledged int64
 	for range n {
-		p := &plan{binary: l.binary, duration: max(l.lasting(restoreTime), 30*time.Second), seed: l.rng.Uint64()}
+		p := &plan{binary: l.binary, duration: max(l.scaled(restoreTime), 30*time.Second), seed: l.rng.Uint64()}
 		r, err := p.restore(ctx, l.logf)
 		if err != nil {
 			return err

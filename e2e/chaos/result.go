@@ -77,14 +77,14 @@ type faultStats struct {
 
 // recordOutage records a fault of a process or connection, which may have separated a replica from
 // Postgres. The connections of the replica may recover later than its clients.
-func (r *result) recordOutage(k fault, from, until time.Duration) {
-	if k.target == operators {
+func (r *result) recordOutage(f fault, from, until time.Duration) {
+	if f.target == operators {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.broken = append(r.broken, span{from, until})
-	if !strings.Contains(k.name, "postgres") {
+	if !strings.Contains(f.name, "postgres") {
 		return
 	}
 	r.outages = append(r.outages, span{from - clockMargin, until + reconnectTime})

@@ -48,7 +48,7 @@ func (p *plan) faultsLike(pattern string) error {
 	if err != nil {
 		return fmt.Errorf("-faults: %w", err)
 	}
-	p.faults = slices.DeleteFunc(allFaults(), func(k fault) bool { return !only.MatchString(k.name) })
+	p.faults = slices.DeleteFunc(allFaults(), func(f fault) bool { return !only.MatchString(f.name) })
 	if len(p.faults) == 0 {
 		return fmt.Errorf("-faults: no fault matches %q", pattern)
 	}
@@ -144,7 +144,7 @@ const progressEvery = 10 * time.Second
 func (r *result) injectFaults(ctx context.Context, s *system, h *history) error {
 	running, ctx := errgroup.WithContext(ctx)
 	for target := range targets {
-		faults := slices.DeleteFunc(slices.Clone(r.plan.faults), func(k fault) bool { return k.target != target })
+		faults := slices.DeleteFunc(slices.Clone(r.plan.faults), func(f fault) bool { return f.target != target })
 		if len(faults) == 0 {
 			continue
 		}
@@ -169,44 +169,44 @@ func (r *result) injectFaults(ctx context.Context, s *system, h *history) error 
 // whatever other faults are in force.
 const mostRecovery = 15 * time.Second
 
-func (r *result) injectFault(ctx context.Context, s *system, h *history, k fault, rng *rand.Rand) error {
+func (r *result) injectFault(ctx context.Context, s *system, h *history, f fault, rng *rand.Rand) error {
 	uncancelled := context.WithoutCancel(ctx)
 	began := h.since()
-	heal, err := k.inject(uncancelled, s, rng)
+	heal, err := f.inject(uncancelled, s, rng)
 	if err != nil {
-		return fmt.Errorf("%s: %w", k.name, err)
+		return fmt.Errorf("%s: %w", f.name, err)
 	}
-	lasts, operations := ctx, h.ops.Load()
-	if k.freezes() {
-		lasts = uncancelled
+	faultCtx, operations := ctx, h.ops.Load()
+	if f.freezes() {
+		faultCtx = uncancelled
 		r.freezes.Add(1)
 	}
-	sleep(lasts, k.least+time.Duration(rng.Int64N(int64(k.most-k.least)+1)))
+	sleep(faultCtx, f.least+time.Duration(rng.Int64N(int64(f.most-f.least)+1)))
 	err = heal(uncancelled)
-	if k.freezes() {
+	if f.freezes() {
 		r.lastFreeze.Store(int64(h.since()))
 		r.freezes.Add(-1)
 	}
 	if err != nil {
-		return fmt.Errorf("heal %s: %w", k.name, err)
+		return fmt.Errorf("heal %s: %w", f.name, err)
 	}
 	healed := h.since()
-	if k.freezes() {
+	if f.freezes() {
 		r.frozenFor += healed - began
 		r.frozenOperations += h.ops.Load() - operations
 	}
-	defer func(from time.Duration) { r.recordOutage(k, from, h.since()) }(began)
+	defer func(from time.Duration) { r.recordOutage(f, from, h.since()) }(began)
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
 	for !h.allServed(healed) {
 		// All tries of a client may reach a replica that is frozen. The time counts after the freeze.
 		if r.freezes.Load() == 0 && h.since()-max(healed, time.Duration(r.lastFreeze.Load())) > mostRecovery {
-			r.found.add(checkLiveness, "%s after %q was healed, some clients had no answer", mostRecovery, k.name)
+			r.found.add(checkLiveness, "%s after %q was healed, some clients had no answer", mostRecovery, f.name)
 			break
 		}
 		<-ticker.C
 	}
-	r.fault(k.name, h.since()-healed)
+	r.fault(f.name, h.since()-healed)
 	sleep(ctx, time.Duration(rng.Int64N(int64(400*time.Millisecond))))
 	return nil
 }

@@ -35,11 +35,11 @@ type sample []float64
 // replica in that time is a leak.
 func soak(ctx context.Context, l *trialRun) error {
 	p := &plan{
-		binary: l.binary, dir: historyDir, duration: l.lasting(soakTime), seed: l.rng.Uint64(),
+		binary: l.binary, dir: historyDir, duration: l.scaled(soakTime), seed: l.rng.Uint64(),
 		rest: 40 * time.Millisecond,
 	}
 	ends := regexp.MustCompile(`^replica (killed|restarted)`)
-	p.faults = slices.DeleteFunc(allFaults(), func(k fault) bool { return ends.MatchString(k.name) })
+	p.faults = slices.DeleteFunc(allFaults(), func(f fault) bool { return ends.MatchString(f.name) })
 	var samples [replicas][]sample
 	p.watch = func(ctx context.Context, s *system) {
 		every(ctx, p.duration/200, func() {

@@ -49,8 +49,8 @@ type trialRun struct {
 // times scales a number of repetitions. It returns at least 1.
 func (l *trialRun) times(n int) int { return max(1, int(float64(n)*l.scale)) }
 
-// lasting scales a duration.
-func (l *trialRun) lasting(d time.Duration) time.Duration { return time.Duration(float64(d) * l.scale) }
+// scaled scales a duration.
+func (l *trialRun) scaled(d time.Duration) time.Duration { return time.Duration(float64(d) * l.scale) }
 
 func (l *trialRun) logf(format string, args ...any) {
 	fmt.Fprintf(l.out, "%7s  %s\n", time.Since(l.began).Round(time.Second), fmt.Sprintf(format, args...))

@@ -49,13 +49,13 @@ func watchers(ctx context.Context, l *trialRun) error {
 		if err := crowd.read(ctx, readers, perConn); err != nil {
 			return err
 		}
-		lasts := l.lasting(2 * time.Minute)
-		l.logf("%d streams are read, for %s", readers, lasts)
+		duration := l.scaled(2 * time.Minute)
+		l.logf("%d streams are read, for %s", readers, duration)
 		from := load.since()
-		sleep(ctx, lasts)
+		sleep(ctx, duration)
 		readersOnly := load.since()
-		l.logf("the control: %d more watch the health and break their connections, for %s", vanishing, lasts)
-		if _, err := crowd.vanish(ctx, lasts, vanishing, perConn, watchHealth); err != nil {
+		l.logf("the control: %d more watch the health and break their connections, for %s", vanishing, duration)
+		if _, err := crowd.vanish(ctx, duration, vanishing, perConn, watchHealth); err != nil {
 			return err
 		}
 		until := load.since()
@@ -67,8 +67,8 @@ func watchers(ctx context.Context, l *trialRun) error {
 			return err
 		}
 		blocked -= readers
-		l.logf("%d more are never read, %d break their connections, for %s", nonReading, vanishing, lasts)
-		vanished, err := crowd.vanish(ctx, lasts, vanishing, perConn, crowd.watchSeats)
+		l.logf("%d more are never read, %d break their connections, for %s", nonReading, vanishing, duration)
+		vanished, err := crowd.vanish(ctx, duration, vanishing, perConn, crowd.watchSeats)
 		if err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ func watchers(ctx context.Context, l *trialRun) error {
 		}
 		cutOff := readers + blocked - open
 		l.row(title+"streams that are never read, and were cut off", "all after 75 s",
-			blocked == nonReading && (cutOff == nonReading || lasts < 75*time.Second), "%d of %d", cutOff, blocked)
+			blocked == nonReading && (cutOff == nonReading || duration < 75*time.Second), "%d of %d", cutOff, blocked)
 		wrong, err := crowd.wrong(ctx)
 		if err != nil {
 			return err
@@ -167,12 +167,12 @@ func (a *watchCrowd) ignore(ctx context.Context, n, perConn int) error {
 	}, grpc.WithInitialWindowSize(64<<10))
 }
 
-// vanish opens n streams, breaks their connections after watchTime, and repeats that for lasts. It
+// vanish opens n streams, breaks their connections after watchTime, and repeats that for duration. It
 // returns the number of streams.
 func (a *watchCrowd) vanish(
-	ctx context.Context, lasts time.Duration, n, perConn int, watch func(context.Context, *grpc.ClientConn) error,
+	ctx context.Context, duration time.Duration, n, perConn int, watch func(context.Context, *grpc.ClientConn) error,
 ) (int64, error) {
-	ctx, stop := context.WithTimeout(ctx, lasts)
+	ctx, stop := context.WithTimeout(ctx, duration)
 	defer stop()
 	var all sync.WaitGroup
 	var vanished atomic.Int64
