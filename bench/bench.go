@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// scale is how much is done.
+// scale is the size of a run.
 type scale struct {
 	rounds        int
 	warm, measure time.Duration
-	readers       []int // clients of GetSeats
-	bookers       []int // clients of CreateReservation
+	readClients   []int // numbers of GetSeats clients
+	bookClients   []int // numbers of CreateReservation clients
 	stampedes     int
 	streams       int
-	resting       time.Duration
+	idleTime      time.Duration
 	growth        growth
 }
 
@@ -29,18 +29,24 @@ type growth struct {
 
 var (
 	full = scale{
-		rounds: 3, warm: 2 * time.Second, measure: 8 * time.Second,
-		readers: []int{50, 100, 150, 200}, bookers: []int{50, 150}, stampedes: 10, streams: 3000, resting: 30 * time.Second,
-		growth: growth{50_000, 300, 5_000_000, 500_000},
+		rounds:      3,
+		warm:        2 * time.Second,
+		measure:     8 * time.Second,
+		readClients: []int{50, 100, 150, 200},
+		bookClients: []int{50, 150},
+		stampedes:   10,
+		streams:     3000,
+		idleTime:    30 * time.Second,
+		growth:      growth{50_000, 300, 5_000_000, 500_000},
 	}
 	quick = scale{
 		rounds: 1, warm: time.Second, measure: 3 * time.Second,
-		readers: []int{50, 200}, bookers: []int{50, 150}, stampedes: 3, streams: 600, resting: 5 * time.Second,
+		readClients: []int{50, 200}, bookClients: []int{50, 150}, stampedes: 3, streams: 600, idleTime: 5 * time.Second,
 		growth: growth{5_000, 30, 100_000, 10_000},
 	}
 )
 
-// bench is one run.
+// bench is a run of the benchmark.
 type bench struct {
 	scale
 	ours, limit *subject
@@ -49,12 +55,12 @@ type bench struct {
 	began       time.Time
 }
 
-// say writes a line of progress.
-func (b *bench) say(format string, args ...any) {
+// progress writes a line of progress.
+func (b *bench) progress(format string, args ...any) {
 	fmt.Fprintf(b.out, "%6s  %s\n", time.Since(b.began).Round(time.Second), fmt.Sprintf(format, args...))
 }
 
-// figure is what one scenario came to, over all rounds.
+// figure is the result of one scenario over all rounds.
 type figure struct {
 	scenario string
 	clients  int
@@ -63,13 +69,13 @@ type figure struct {
 	calls    int // in all rounds
 	failed   int
 	refused  int
-	// rps and the latencies are medians of the rounds.
+	// rps and the latencies are medians over the rounds.
 	rps           float64
 	p50, p95, p99 time.Duration
-	cpu           cpuTimes // a call
+	cpu           cpuTimes // per call
 }
 
-// success is the part of the calls that did not fail, in percent.
+// success returns the percentage of calls that did not fail.
 func (f figure) success() float64 {
 	all := f.calls + f.refused + f.failed
 	if all == 0 {
@@ -78,19 +84,22 @@ func (f figure) success() float64 {
 	return 100 * float64(all-f.failed) / float64(all)
 }
 
-// compared is a scenario on two subjects: the figures of each, and the ratios of the first to the second, medians of the rounds.
-type compared struct {
+// comparison is a scenario on two subjects: the figures of each, and the ratios of the first to the
+// second as medians over the rounds.
+type comparison struct {
 	figures    [2]figure
 	rps        float64
 	p50, p95   float64
 	p99        float64
-	cpu        float64 // all processes, a call
+	cpu        float64 // all processes, per call
 	cpuReplica float64
 }
 
-// compare runs one scenario on two subjects, in turns, so that what the machine does meanwhile hits both alike. A call that failed is
-// reported and makes the run fail.
-func (b *bench) compare(ctx context.Context, scenario string, clients int, subjects [2]*subject, loadOf func(s *subject) (load, error)) (compared, error) {
+// compare runs one scenario on two subjects in turn, so that other activity of the machine affects
+// both. A failed call is reported and fails the run.
+func (b *bench) compare(ctx context.Context, scenario string, clients int, subjects [2]*subject,
+	loadOf func(s *subject) (load, error),
+) (comparison, error) {
 	var samples [2][]sample
 	for round := range b.rounds {
 		for i := range subjects {
@@ -98,13 +107,13 @@ func (b *bench) compare(ctx context.Context, scenario string, clients int, subje
 			s := subjects[i]
 			l, err := loadOf(s)
 			if err != nil {
-				return compared{}, fmt.Errorf("%s: %w", scenario, err)
+				return comparison{}, fmt.Errorf("%s: %w", scenario, err)
 			}
 			sample, err := l.run(ctx, s)
 			if err != nil {
-				return compared{}, fmt.Errorf("%s on %s: %w", scenario, s.name, err)
+				return comparison{}, fmt.Errorf("%s on %s: %w", scenario, s.name, err)
 			}
-			b.say("%s, %d clients, %s, round %d of %d: %s, P95 %s, P99 %s", scenario, clients, s.name, round+1, b.rounds,
+			b.progress("%s, %d clients, %s, round %d of %d: %s, P95 %s, P99 %s", scenario, clients, s.name, round+1, b.rounds,
 				perSecond(sample.rps()), millis(sample.percentile(95)), millis(sample.percentile(99)))
 			if err := sample.failure(); err != nil {
 				b.report.fault("%s with %d clients on %s: %v", scenario, clients, s.name, err)
@@ -112,7 +121,7 @@ func (b *bench) compare(ctx context.Context, scenario string, clients int, subje
 			samples[i] = append(samples[i], sample)
 		}
 	}
-	var c compared
+	var c comparison
 	for i, s := range subjects {
 		c.figures[i] = summary(scenario, clients, s, samples[i])
 		b.report.add(c.figures[i])
@@ -156,7 +165,7 @@ func summary(scenario string, clients int, s *subject, samples []sample) figure 
 	return f
 }
 
-// median returns the middle one, the lower of two.
+// median returns the middle value, the lower one of two.
 func median[T cmp.Ordered](values []T) T {
 	var zero T
 	if len(values) == 0 {
@@ -165,7 +174,7 @@ func median[T cmp.Ordered](values []T) T {
 	return slices.Sorted(slices.Values(values))[(len(values)-1)/2]
 }
 
-// millis writes a latency for people.
+// millis formats a latency.
 func millis(d time.Duration) string {
 	switch ms := float64(d.Microseconds()) / 1000; {
 	case ms < 10:

@@ -15,16 +15,18 @@ import (
 
 const createReservation = dlsmsv1.ReservationService_CreateReservation_FullMethodName
 
-// mostBookings is how many a second no machine here comes near to: for so many there are requests ready.
-const mostBookings = 6000
+// maxBookingRate is a rate of bookings a second that no measured machine reaches. A load prepares
+// requests for it.
+const maxBookingRate = 6000
 
-func (b *bench) bookingsALoad() int64 {
-	return int64((b.warm + b.measure + time.Second).Seconds() * mostBookings)
+func (b *bench) bookingsPerLoad() int64 {
+	return int64((b.warm + b.measure + time.Second).Seconds() * maxBookingRate)
 }
 
-// bookingLoad makes bookings of a desk. The requests are made before, so that the time it takes does not count.
-func (b *bench) bookingLoad(d *desk, clients int) (load, error) {
-	n := b.bookingsALoad()
+// bookingLoad makes bookings of free slots. The requests are made in advance, so that the time for
+// that does not count.
+func (b *bench) bookingLoad(d *slots, clients int) (load, error) {
+	n := b.bookingsPerLoad()
 	first, err := d.take(n)
 	if err != nil {
 		return load{}, err
@@ -33,12 +35,12 @@ func (b *bench) bookingLoad(d *desk, clients int) (load, error) {
 	for i := range requests {
 		requests[i] = d.request(first + int64(i))
 	}
-	made := inTurn(requests)
+	made := cycle(requests)
 	return load{
 		method: createReservation, clients: clients, warm: b.warm, measure: b.measure,
 		request: func(i int64) (*dynamic.Message, error) {
 			if i >= n {
-				return nil, fmt.Errorf("more than %d bookings a second: raise mostBookings", mostBookings)
+				return nil, fmt.Errorf("more than %d bookings a second: raise maxBookingRate", maxBookingRate)
 			}
 			return made(i)
 		},
@@ -46,11 +48,13 @@ func (b *bench) bookingLoad(d *desk, clients int) (load, error) {
 	}, nil
 }
 
-// desks gives each subject a branch of its own and the users for so many comparisons.
-func (b *bench) desks(ctx context.Context, branch string, subjects [2]*subject, comparisons int) (map[*subject]*desk, error) {
+// newSlotsFor gives each subject a branch of its own, and the users for this many comparisons.
+func (b *bench) newSlotsFor(
+	ctx context.Context, branch string, subjects [2]*subject, comparisons int,
+) (map[*subject]*slots, error) {
 	const seats = 1000
-	needed := int64(comparisons*b.rounds) * b.bookingsALoad()
-	desks := map[*subject]*desk{}
+	needed := int64(comparisons*b.rounds) * b.bookingsPerLoad()
+	slotsOf := map[*subject]*slots{}
 	for _, s := range subjects {
 		ids, err := s.addBranch(ctx, branch, seats)
 		if err != nil {
@@ -60,23 +64,23 @@ func (b *bench) desks(ctx context.Context, branch string, subjects [2]*subject, 
 		if err != nil {
 			return nil, err
 		}
-		if desks[s], err = newDesk(ids, people, time.Now()); err != nil {
+		if slotsOf[s], err = newSlots(ids, people, time.Now()); err != nil {
 			return nil, err
 		}
 	}
-	return desks, nil
+	return slotsOf, nil
 }
 
-// bookings measures CreateReservation of seats that are free.
+// bookings measures CreateReservation of free seats.
 func (b *bench) bookings(ctx context.Context) error {
-	desks, err := b.desks(ctx, "booked", [2]*subject{b.ours, b.limit}, len(b.bookers))
+	slotsOf, err := b.newSlotsFor(ctx, "booked", [2]*subject{b.ours, b.limit}, len(b.bookClients))
 	if err != nil {
 		return err
 	}
-	worst := compared{rps: 1e9}
-	for _, clients := range b.bookers {
+	worst := comparison{rps: 1e9}
+	for _, clients := range b.bookClients {
 		c, err := b.compare(ctx, "CreateReservation", clients, [2]*subject{b.ours, b.limit}, func(s *subject) (load, error) {
-			return b.bookingLoad(desks[s], clients)
+			return b.bookingLoad(slotsOf[s], clients)
 		})
 		if err != nil {
 			return err
@@ -88,7 +92,7 @@ func (b *bench) bookings(ctx context.Context) error {
 	return nil
 }
 
-// stampede sends many clients after one seat in the same second.
+// stampede has many clients book one seat at the same moment.
 func (b *bench) stampede(ctx context.Context) error {
 	const clients = 500
 	people, err := b.ours.addUsers(ctx, "stampede-", clients)
@@ -110,7 +114,7 @@ func (b *bench) stampede(ctx context.Context) error {
 		start := first.Add(time.Duration(round) * time.Hour)
 		l := load{
 			method: createReservation, clients: clients, calls: clients,
-			request: always(&dlsmsv1.CreateReservationRequest{
+			request: sameMessage(&dlsmsv1.CreateReservationRequest{
 				SeatId: seats[0], StartTime: timestamppb.New(start), EndTime: timestamppb.New(start.Add(time.Hour)),
 			}),
 			sign:    func(i int64) *metadata.MD { return people.signed[i%clients] },
@@ -120,7 +124,10 @@ func (b *bench) stampede(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("stampede: %w", err)
 		}
-		b.say("stampede of %d, round %d of %d: %d won, %d refused, P99 %s", clients, round+1, b.stampedes, s.calls, s.refused, millis(s.percentile(99)))
+		b.progress(
+			"stampede of %d, round %d of %d: %d won, %d refused, P99 %s", clients, round+1, b.stampedes, s.calls, s.refused,
+			millis(s.percentile(99)),
+		)
 		if err := s.failure(); err != nil {
 			b.report.fault("stampede: %v", err)
 		}
@@ -133,8 +140,14 @@ func (b *bench) stampede(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.report.goal(fmt.Sprintf("stampede of %d, %d times: winners each time", clients, b.stampedes), "1", map[bool]string{true: "1", false: "not 1"}[oneWinner], oneWinner)
+	b.report.goal(
+		fmt.Sprintf("stampede of %d, %d times: winners each time", clients, b.stampedes), "1",
+		map[bool]string{true: "1", false: "not 1"}[oneWinner], oneWinner,
+	)
 	b.report.goal(fmt.Sprintf("stampede of %d: P99", clients), "< 250 ms", millis(f.p99), f.p99 < 250*time.Millisecond)
-	b.report.goal(fmt.Sprintf("stampede of %d: deadlocks", clients), "0", fmt.Sprint(deadlocks-deadlocksBefore), deadlocks == deadlocksBefore)
+	b.report.goal(
+		fmt.Sprintf("stampede of %d: deadlocks", clients), "0", fmt.Sprint(deadlocks-deadlocksBefore),
+		deadlocks == deadlocksBefore,
+	)
 	return nil
 }

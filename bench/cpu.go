@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// cpuTimes is processor time, user and system, of the processes of one subject.
+// cpuTimes is the processor time, user and system, of the processes of one subject.
 type cpuTimes struct {
 	replicas, nginx, postgres time.Duration
 }
@@ -23,16 +23,16 @@ func (c cpuTimes) minus(o cpuTimes) cpuTimes {
 
 func (c cpuTimes) total() time.Duration { return c.replicas + c.nginx + c.postgres }
 
-// clockTick is the unit of the times in /proc/<pid>/stat: USER_HZ, which Linux fixes at 100.
+// clockTick is the unit of times in /proc/<pid>/stat: USER_HZ, which is 100 on Linux.
 const clockTick = time.Second / 100
 
 // process is one line of /proc/<pid>/stat.
 type process struct {
 	pid, parent int
-	used        time.Duration // by itself, and by its children that have ended
+	used        time.Duration // by itself and its ended children
 }
 
-// cpuOf adds up what the subject's processes have used since they started.
+// cpuOf returns the processor time of the subject's processes since they started.
 func cpuOf(s *subject) (cpuTimes, error) {
 	all, err := processes()
 	if err != nil {
@@ -40,15 +40,15 @@ func cpuOf(s *subject) (cpuTimes, error) {
 	}
 	var c cpuTimes
 	for _, r := range s.Replicas {
-		c.replicas += family(all, r.PID())
+		c.replicas += treeTime(all, r.PID())
 	}
-	c.nginx = family(all, s.Nginx.PID())
-	c.postgres = family(all, s.Postgres.PID())
+	c.nginx = treeTime(all, s.Nginx.PID())
+	c.postgres = treeTime(all, s.Postgres.PID())
 	return c, nil
 }
 
-// family adds up the time of a process and all its descendants.
-func family(all []process, root int) time.Duration {
+// treeTime returns the processor time of a process and all its descendants.
+func treeTime(all []process, root int) time.Duration {
 	members := []int{root}
 	var used time.Duration
 	for i := 0; i < len(members); i++ {
@@ -70,13 +70,13 @@ func processes() ([]process, error) {
 		return nil, err
 	}
 	if len(files) == 0 {
-		return nil, errors.New("there is no /proc: the benchmark runs on Linux only")
+		return nil, errors.New("no /proc: the benchmark needs Linux")
 	}
 	var all []process
 	for _, file := range files {
 		content, err := os.ReadFile(file)
 		if err != nil {
-			continue // it has ended meanwhile
+			continue // the process has ended
 		}
 		p, err := parseStat(string(content))
 		if err != nil {
@@ -87,13 +87,14 @@ func processes() ([]process, error) {
 	return all, nil
 }
 
-// parseStat reads a line such as "17 (nginx: worker) S 1 …", see proc(5): the name may hold anything but is in brackets.
+// parseStat parses a line such as "17 (nginx: worker) S 1 …", see proc(5). The name in brackets may
+// contain any character.
 func parseStat(line string) (process, error) {
 	pid, _, _ := strings.Cut(line, " ")
 	fields := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
 	const state, parent, utime, cstime = 0, 1, 11, 14
 	if len(fields) <= cstime || len(fields[state]) != 1 {
-		return process{}, fmt.Errorf("%q is not a line of stat", line)
+		return process{}, fmt.Errorf("%q is not a line of /proc/<pid>/stat", line)
 	}
 	var p process
 	var err error
@@ -113,7 +114,7 @@ func parseStat(line string) (process, error) {
 	return p, nil
 }
 
-// stopwatch measures processor time from one moment to another.
+// stopwatch measures the processor time of an interval.
 type stopwatch struct {
 	done     chan struct{}
 	from, to time.Time
@@ -153,7 +154,7 @@ func (w *stopwatch) result() (from, to time.Time, cpu cpuTimes, err error) {
 	return w.from, w.to, w.cpu, w.err
 }
 
-// until waits for a moment.
+// until waits until a time.
 func until(ctx context.Context, at time.Time) error {
 	timer := time.NewTimer(time.Until(at))
 	defer timer.Stop()
@@ -165,7 +166,8 @@ func until(ctx context.Context, at time.Time) error {
 	}
 }
 
-// memoryOf reads a field of /proc/<pid>/status in bytes, such as VmRSS, the memory that a process has now, or VmHWM, the most it ever had.
+// memoryOf returns a field of /proc/<pid>/status in bytes, such as VmRSS, the current memory of a
+// process, or VmHWM, its peak.
 func memoryOf(pid int, field string) (int64, error) {
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -177,5 +179,5 @@ func memoryOf(pid int, field string) (int64, error) {
 			return kib << 10, err
 		}
 	}
-	return 0, fmt.Errorf("no %s in the status of process %d", field, pid)
+	return 0, fmt.Errorf("/proc/%d/status has no %s", pid, field)
 }

@@ -22,37 +22,40 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// load is what ghz is to do: so many clients call one method, each again as soon as it has its answer.
+// load describes what ghz does: clients call one method, each again as soon as it has its answer.
 type load struct {
-	// method is the full name, such as "/dlsms.v1.SeatService/GetSeats".
+	// method is the full name of the method, such as "/dlsms.v1.SeatService/GetSeats".
 	method  string
 	clients int
-	// rps spaces the calls of all clients together; 0: as many as are answered.
+	// rps is the rate of the calls of all clients together; 0: without a limit.
 	rps int
-	// calls is how many there are in all; 0: as many as fit into the time.
+	// calls is the number of calls; 0: as many as fit into the time.
 	calls int
-	// warm passes before the measurement begins, which lasts for measure.
+	// warm is the time before the measurement, and measure its length.
 	warm, measure time.Duration
-	// request returns the message of call n, from 0. It is called from many goroutines.
+	// request returns the message of call n, from 0. It must be safe for concurrent use.
 	request func(n int64) (*dynamic.Message, error)
-	// sign returns the metadata of call n; nil: none.
+	// sign returns the metadata of call n, nil for none.
 	sign func(n int64) *metadata.MD
-	// allowed are codes other than OK that are no failure.
+	// allowed are the codes other than OK that are not failures.
 	allowed []codes.Code
 }
 
-// clientsPerConnection is how many clients share a connection: ghz's default is one for all, which would leave all but one of nginx's
-// workers idle; people have one each, which costs more memory than it shows.
+// clientsPerConnection is the number of clients that share a connection. With ghz's default, one
+// for all, all nginx workers except one would be idle. Real clients have one each, which here would
+// cost more memory than it shows.
 const clientsPerConnection = 10
 
-// sample is what came of a load.
+// sample is the result of a load.
 type sample struct {
-	// calls were answered with OK within the time measured, which was seconds long; refused is how many were answered with an allowed code.
+	// calls is the number of calls answered with OK within the measured seconds, and refused the
+	// number answered with an allowed code.
 	calls, refused int
 	seconds        float64
-	// latencies are those of all calls that are counted above, sorted.
+	// latencies has the latency of each of these calls, sorted.
 	latencies []time.Duration
-	// failed counts the calls with any other code, warm-up included; failures says how many of which kind.
+	// failed is the number of calls with any other code, including the warm-up; failures counts
+	// them by error.
 	failed   int
 	failures map[string]int
 	// cpu is the processor time by kind of process.
@@ -61,7 +64,7 @@ type sample struct {
 
 func (s sample) rps() float64 { return float64(s.calls) / s.seconds }
 
-// percentile returns the latency that p of 100 calls don't exceed.
+// percentile returns the latency that p percent of the calls do not exceed.
 func (s sample) percentile(p float64) time.Duration {
 	if len(s.latencies) == 0 {
 		return 0
@@ -69,7 +72,7 @@ func (s sample) percentile(p float64) time.Duration {
 	return s.latencies[min(int(p/100*float64(len(s.latencies))), len(s.latencies)-1)]
 }
 
-// run puts the load on a subject's proxy.
+// run runs the load against a subject's proxy.
 func (l load) run(ctx context.Context, s *subject) (sample, error) {
 	files, err := protoset()
 	if err != nil {
@@ -98,8 +101,11 @@ func (l load) run(ctx context.Context, s *subject) (sample, error) {
 	if l.calls > 0 {
 		options = append(options, runner.WithTotalRequests(uint(l.calls)))
 	} else {
-		// A call that is cut off at the end is not counted: by default it would be, as Unavailable.
-		options = append(options, runner.WithRunDuration(l.warm+l.measure+100*time.Millisecond), runner.WithDurationStopAction("ignore"))
+		// A call that is cut off at the end is not counted. By default it would count as
+		// Unavailable.
+		options = append(
+			options, runner.WithRunDuration(l.warm+l.measure+100*time.Millisecond), runner.WithDurationStopAction("ignore"),
+		)
 	}
 	began := time.Now()
 	if l.calls == 0 {
@@ -107,7 +113,7 @@ func (l load) run(ctx context.Context, s *subject) (sample, error) {
 	}
 	report, err := runner.Run(strings.TrimPrefix(l.method, "/"), s.Addr(), options...)
 	if err != nil {
-		// What calls failed with is in the report, which says it better.
+		// The report has the errors of the calls, which are clearer than err.
 		if report == nil || report.Count == 0 {
 			return sample{}, fmt.Errorf("ghz: %w", err)
 		}
@@ -126,7 +132,7 @@ func (l load) run(ctx context.Context, s *subject) (sample, error) {
 	return out, nil
 }
 
-// count sorts what ghz noted.
+// count adds the results of ghz to the sample.
 func (l load) count(out *sample, details []runner.ResultDetail, from, to time.Time) {
 	var last time.Time
 	for _, d := range details {
@@ -156,16 +162,17 @@ func (l load) count(out *sample, details []runner.ResultDetail, from, to time.Ti
 	slices.Sort(out.latencies)
 }
 
-// failure says what went wrong, nil if nothing did.
+// failure returns the most frequent error, nil without errors.
 func (s sample) failure() error {
 	if s.failed == 0 {
 		return nil
 	}
 	kinds := slices.SortedFunc(maps.Keys(s.failures), func(a, b string) int { return s.failures[b] - s.failures[a] })
-	return fmt.Errorf("%d calls failed, most with: %s", s.failed, kinds[0])
+	return fmt.Errorf("%d calls failed, most of them with: %s", s.failed, kinds[0])
 }
 
-// protoset is the API as ghz wants it: so it needs no reflection, which the limit does not have.
+// protoset returns the API as ghz reads it, so that ghz needs no reflection, which the limit does
+// not have.
 func protoset() ([]byte, error) {
 	set := &descriptorpb.FileDescriptorSet{}
 	added := map[string]bool{}
@@ -181,21 +188,22 @@ func protoset() ([]byte, error) {
 		set.File = append(set.File, protodesc.ToFileDescriptorProto(f))
 	}
 	for _, f := range []protoreflect.FileDescriptor{
-		dlsmsv1.File_dlsms_v1_auth_proto, dlsmsv1.File_dlsms_v1_seat_proto, dlsmsv1.File_dlsms_v1_reservation_proto, dlsmsv1.File_dlsms_v1_notify_proto,
+		dlsmsv1.File_dlsms_v1_auth_proto, dlsmsv1.File_dlsms_v1_seat_proto,
+		dlsmsv1.File_dlsms_v1_reservation_proto, dlsmsv1.File_dlsms_v1_notify_proto,
 	} {
 		add(f)
 	}
 	return proto.Marshal(set)
 }
 
-// always makes every call with the same message.
-func always(m proto.Message) func(int64) (*dynamic.Message, error) {
+// sameMessage returns requests that all have the same message.
+func sameMessage(m proto.Message) func(int64) (*dynamic.Message, error) {
 	d, err := dynamic.AsDynamicMessage(protoadapt.MessageV1Of(m))
 	return func(int64) (*dynamic.Message, error) { return d, err }
 }
 
-// inTurn makes calls with these messages, one after the other, again and again.
-func inTurn[M proto.Message](messages []M) func(int64) (*dynamic.Message, error) {
+// cycle returns requests with these messages in turn, repeatedly.
+func cycle[M proto.Message](messages []M) func(int64) (*dynamic.Message, error) {
 	list := make([]*dynamic.Message, len(messages))
 	var err error
 	for i, m := range messages {
@@ -206,13 +214,13 @@ func inTurn[M proto.Message](messages []M) func(int64) (*dynamic.Message, error)
 	return func(n int64) (*dynamic.Message, error) { return list[n%int64(len(list))], err }
 }
 
-// bearer is the metadata of a token.
+// bearer returns the metadata of a token.
 func bearer(token string) *metadata.MD {
 	md := metadata.Pairs("authorization", "Bearer "+token)
 	return &md
 }
 
-// perSecond writes a rate for people.
+// perSecond formats a rate.
 func perSecond(rps float64) string {
 	if rps < 100 {
 		return strconv.FormatFloat(rps, 'f', 1, 64) + "/s"

@@ -21,7 +21,7 @@ import (
 
 const loginMethod = dlsmsv1.AuthService_Login_FullMethodName
 
-// demoLogins are those of the ten demo students.
+// demoLogins returns the logins of the ten demo students.
 func demoLogins() []*dlsmsv1.LoginRequest {
 	var list []*dlsmsv1.LoginRequest
 	for i := range 10 {
@@ -30,13 +30,14 @@ func demoLogins() []*dlsmsv1.LoginRequest {
 	return list
 }
 
-// logins measures Login against what bcrypt allows on all cores, and what a rush of logins does to those who look for a seat.
+// logins measures Login relative to what bcrypt allows on all cores, and how many concurrent logins
+// affect GetSeats.
 func (b *bench) logins(ctx context.Context) error {
 	hash, err := b.ours.passwordHash(ctx)
 	if err != nil {
 		return err
 	}
-	// As many as two replicas of two cores can hash and have in line: none is turned away.
+	// Two replicas on two cores can hash and queue eight passwords: no login is refused.
 	const clients = 8
 	var samples []sample
 	var ratios []float64
@@ -46,12 +47,15 @@ func (b *bench) logins(ctx context.Context) error {
 			return err
 		}
 		s, err := load{
-			method: loginMethod, clients: clients, warm: b.warm, measure: b.measure, request: inTurn(demoLogins()),
+			method: loginMethod, clients: clients, warm: b.warm, measure: b.measure, request: cycle(demoLogins()),
 		}.run(ctx, b.ours)
 		if err != nil {
 			return fmt.Errorf("logins: %w", err)
 		}
-		b.say("Login, %d clients, round %d of %d: %s, bcrypt alone %s", clients, round+1, b.rounds, perSecond(s.rps()), perSecond(allowed))
+		b.progress(
+			"Login, %d clients, round %d of %d: %s, bcrypt alone %s", clients, round+1, b.rounds, perSecond(s.rps()),
+			perSecond(allowed),
+		)
 		if err := s.failure(); err != nil {
 			b.report.fault("Login: %v", err)
 		}
@@ -59,10 +63,10 @@ func (b *bench) logins(ctx context.Context) error {
 	}
 	b.report.add(summary("Login", clients, b.ours, samples))
 	b.report.atLeast("Login: logins a second, divided by what bcrypt at cost 12 allows on all cores", median(ratios), 0.9)
-	return b.rush(ctx)
+	return b.loginRush(ctx)
 }
 
-// bcryptRate is how many passwords a second this machine compares with all its cores.
+// bcryptRate returns the passwords a second that this machine compares on all cores.
 func bcryptRate(hash string, measure time.Duration) (float64, error) {
 	var compared atomic.Int64
 	began := time.Now()
@@ -86,9 +90,9 @@ func bcryptRate(hash string, measure time.Duration) (float64, error) {
 	return float64(compared.Load()) / time.Since(began).Seconds(), all
 }
 
-// rush measures GetSeats while nobody else is there, and while many log in at once: at a steady rate that leaves the machine idle for most of
-// the time, and with as many calls as are answered.
-func (b *bench) rush(ctx context.Context) error {
+// loginRush measures GetSeats alone, and during many concurrent logins: at a fixed rate that leaves
+// the machine mostly idle, and at the full rate.
+func (b *bench) loginRush(ctx context.Context) error {
 	for _, l := range []struct {
 		name string
 		load
@@ -96,16 +100,16 @@ func (b *bench) rush(ctx context.Context) error {
 		{"200 a second", load{clients: 20, rps: 200}},
 		{"50 clients", load{clients: 50}},
 	} {
-		l.method, l.request, l.warm, l.measure = getSeats, always(availableNow), b.warm, b.measure
-		if err := b.rushBeside(ctx, l.name, l.load); err != nil {
+		l.method, l.request, l.warm, l.measure = getSeats, sameMessage(availableNow), b.warm, b.measure
+		if err := b.measureBesideLogins(ctx, l.name, l.load); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (b *bench) rushBeside(ctx context.Context, name string, steady load) error {
-	const crowd = 100
+func (b *bench) measureBesideLogins(ctx context.Context, name string, steady load) error {
+	const logins = 100
 	var idle, rushed []sample
 	var ratios []float64
 	for round := range b.rounds {
@@ -113,7 +117,7 @@ func (b *bench) rushBeside(ctx context.Context, name string, steady load) error 
 		if err != nil {
 			return err
 		}
-		stop, err := b.crowd(ctx, crowd)
+		stop, err := b.startLogins(ctx, logins)
 		if err != nil {
 			return err
 		}
@@ -124,14 +128,15 @@ func (b *bench) rushBeside(ctx context.Context, name string, steady load) error 
 		}
 		for _, s := range []sample{alone, busy} {
 			if err := s.failure(); err != nil {
-				b.report.fault("GetSeats beside a rush of logins: %v", err)
+				b.report.fault("GetSeats during logins: %v", err)
 			}
 		}
 		if other != nil {
-			b.report.fault("logins of a rush: %v", other)
+			b.report.fault("logins during GetSeats: %v", other)
 		}
-		b.say("GetSeats, %s, while %d log in, round %d of %d: P99 %s, alone %s; %d logins admitted, %d told to come back",
-			name, crowd, round+1, b.rounds, millis(busy.percentile(99)), millis(alone.percentile(99)), admitted, refused)
+		b.progress("GetSeats, %s, while %d log in, round %d of %d: P99 %s, alone %s; "+
+			"%d logins admitted, %d refused",
+			name, logins, round+1, b.rounds, millis(busy.percentile(99)), millis(alone.percentile(99)), admitted, refused)
 		idle, rushed = append(idle, alone), append(rushed, busy)
 		ratios = append(ratios, busy.percentile(99).Seconds()/alone.percentile(99).Seconds())
 	}
@@ -141,8 +146,11 @@ func (b *bench) rushBeside(ctx context.Context, name string, steady load) error 
 	return nil
 }
 
-// crowd has n clients log in again and again, each waiting as long as it is told to when it is turned away, until stop is called.
-func (b *bench) crowd(ctx context.Context, n int) (stop func() (admitted, refused int64, other error), err error) {
+// startLogins has n clients log in repeatedly until stop is called. A refused client waits as long
+// as the RetryInfo says.
+func (b *bench) startLogins(
+	ctx context.Context, n int,
+) (stop func() (admitted, refused int64, other error), err error) {
 	var conns []*grpc.ClientConn
 	for range max(1, n/clientsPerConnection) {
 		c, err := e2e.Dial(b.ours.Addr())

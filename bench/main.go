@@ -1,5 +1,6 @@
-// Command bench measures DL-SMS as a user would see it, and beside it what could be reached at most: what `make bench` calls.
-// It starts both systems on this machine, from Postgres to nginx, puts load on them with ghz, in turns, and writes tables and plots.
+// Command bench measures DL-SMS as its clients see it, and beside it the limit: the least that a
+// replica could do. `make bench` runs it. It starts both systems on this machine, from Postgres to
+// nginx, runs load against them in turn with ghz, and writes tables and plots.
 package main
 
 import (
@@ -35,10 +36,13 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	binary := flags.String("binary", ".local/bin/dlsms", "the replica to measure")
 	limitBinary := flags.String("limit", ".local/bin/dlsms-limit", "the replica to measure against")
-	dir := flags.String("out", "", "directory for tables and plots; empty: they are not written")
-	isQuick := flags.Bool("quick", false, "few and short rounds, a small big library: to see that all works, not for figures")
-	only := flags.String("only", "", "a pattern of the scenarios to run; empty: all")
-	profiles := flags.String("profiles", "", "directory for CPU profiles of a replica and the statements of Postgres, by scenario; empty: none are taken")
+	dir := flags.String("out", "", "directory for tables and plots; empty: none")
+	isQuick := flags.Bool(
+		"quick", false, "few and short rounds and a smaller library: a check of the benchmark, not for figures",
+	)
+	only := flags.String("only", "", "regular expression of the scenarios to run; empty: all")
+	profiles := flags.String("profiles", "",
+		"directory for CPU profiles of a replica and statistics of SQL statements, by scenario; empty: none")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -66,16 +70,18 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return nil
 }
 
-// scenario is one thing to measure.
+// scenario is one measurement.
 type scenario struct {
 	name string
 	run  func(context.Context) error
 }
 
 // measureAll starts the systems, runs the scenarios and stops the systems.
-func (b *bench) measureAll(ctx context.Context, binary, limitBinary, profiles string, wanted *regexp.Regexp) (err error) {
+func (b *bench) measureAll(
+	ctx context.Context, binary, limitBinary, profiles string, wanted *regexp.Regexp,
+) (err error) {
 	cfg := stack.Config{Binary: binary, Seed: true, Env: limitsOff()}
-	b.say("starting %s", ours)
+	b.progress("starting %s", ours)
 	if b.ours, err = startSubject(ctx, ours, cfg); err != nil {
 		return err
 	}
@@ -83,7 +89,7 @@ func (b *bench) measureAll(ctx context.Context, binary, limitBinary, profiles st
 	if b.report.about, err = b.describe(ctx); err != nil {
 		return err
 	}
-	b.say("starting the limit")
+	b.progress("starting the limit")
 	files, err := os.MkdirTemp("", "dlsms-bench-")
 	if err != nil {
 		return err
@@ -94,9 +100,9 @@ func (b *bench) measureAll(ctx context.Context, binary, limitBinary, profiles st
 	}
 	defer func() { err = errors.Join(err, b.limit.stop()) }()
 
-	// First what is about the 49 seats of the demo library; then come more.
+	// The scenarios for the 49 seats of the demo library come first; the later ones add seats.
 	for _, s := range []scenario{
-		{"rest", b.rest},
+		{"rest", b.idle},
 		{"reads", b.reads},
 		{"filters", b.filters},
 		{"logins", b.logins},
@@ -116,10 +122,10 @@ func (b *bench) measureAll(ctx context.Context, binary, limitBinary, profiles st
 	return nil
 }
 
-// limitUsers is how many users the limit takes in turn for its bookings.
+// limitUsers is the number of users that the limit assigns to its bookings in turn.
 const limitUsers = 5000
 
-// startLimit starts the limit, which answers what ours does.
+// startLimit starts the limit with the answers of b.ours.
 func (b *bench) startLimit(ctx context.Context, binary, limitBinary, files string) (*subject, error) {
 	common, filtered, err := answers(ctx, b.ours)
 	if err != nil {
@@ -127,8 +133,10 @@ func (b *bench) startLimit(ctx context.Context, binary, limitBinary, files strin
 	}
 	env := limitsOff()
 	maps.Copy(env, map[string]string{
-		"LIMIT_ANSWER": filepath.Join(files, "answer"), "LIMIT_FILTERED_ANSWER": filepath.Join(files, "filtered"), "LIMIT_USERS": fmt.Sprint(limitUsers),
-		"DB_MAX_CONNS": "100",
+		"LIMIT_ANSWER":          filepath.Join(files, "answer"),
+		"LIMIT_FILTERED_ANSWER": filepath.Join(files, "filtered"),
+		"LIMIT_USERS":           fmt.Sprint(limitUsers),
+		"DB_MAX_CONNS":          "100",
 	})
 	for file, content := range map[string][]byte{"LIMIT_ANSWER": common, "LIMIT_FILTERED_ANSWER": filtered} {
 		if err := os.WriteFile(env[file], content, 0o600); err != nil {

@@ -19,36 +19,40 @@ type share struct {
 	percent int
 }
 
-// The mix is what people do: each client makes a call a second, of 100 of which so many are of each kind.
+// mixed is the mix of real use. Each client makes one call a second.
 var mixed = []share{{"reads", 90}, {"bookings", 4}, {"cancels", 4}, {"logins", 2}}
 
-// mix measures all kinds of calls beside each other, at a rate that hashing the passwords leaves room for.
+// mix measures all kinds of calls together, at a rate that password hashing allows.
 func (b *bench) mix(ctx context.Context) error {
 	seats, err := b.ours.seats(ctx)
 	if err != nil {
 		return err
 	}
-	desks := map[*subject]*desk{}
+	slotsOf := map[*subject]*slots{}
 	for _, s := range []*subject{b.ours, b.limit} {
 		people, err := s.addUsers(ctx, "mixer-", 5000)
 		if err != nil {
 			return err
 		}
-		if desks[s], err = newDesk(seats, people, time.Now()); err != nil {
+		if slotsOf[s], err = newSlots(seats, people, time.Now()); err != nil {
 			return err
 		}
 	}
-	for _, clients := range b.readers {
+	for _, clients := range b.readClients {
 		samples := map[*subject][][]sample{}
 		for round := range b.rounds {
 			for i := range 2 {
 				s := [2]*subject{b.ours, b.limit}[(i+round)%2]
-				kinds, err := b.mixOnce(ctx, s, desks[s], clients)
+				kinds, err := b.mixOnce(ctx, s, slotsOf[s], clients)
 				if err != nil {
 					return fmt.Errorf("mix on %s: %w", s.name, err)
 				}
-				b.say("mix, %d clients, %s, round %d of %d: P99 of reads %s, bookings %s, cancels %s, logins %s", clients, s.name, round+1, b.rounds,
-					millis(kinds[0].percentile(99)), millis(kinds[1].percentile(99)), millis(kinds[2].percentile(99)), millis(kinds[3].percentile(99)))
+				b.progress(
+					"mix, %d clients, %s, round %d of %d: P99 of reads %s, bookings %s, cancels %s, logins %s",
+					clients, s.name, round+1, b.rounds,
+					millis(kinds[0].percentile(99)), millis(kinds[1].percentile(99)),
+					millis(kinds[2].percentile(99)), millis(kinds[3].percentile(99)),
+				)
 				samples[s] = append(samples[s], kinds)
 			}
 		}
@@ -59,7 +63,7 @@ func (b *bench) mix(ctx context.Context) error {
 					if err := kinds[k].failure(); err != nil {
 						b.report.fault("mix with %d clients on %s, %s: %v", clients, s.name, kind.name, err)
 					}
-					kinds[k].cpu = cpuTimes{} // it is of all kinds together
+					kinds[k].cpu = cpuTimes{} // it is the sum of all kinds
 					of = append(of, kinds[k])
 				}
 				b.report.add(summary("mix, "+kind.name, clients, s, of))
@@ -69,8 +73,8 @@ func (b *bench) mix(ctx context.Context) error {
 	return nil
 }
 
-// mixOnce puts all kinds of load on a subject at once.
-func (b *bench) mixOnce(ctx context.Context, s *subject, d *desk, clients int) ([]sample, error) {
+// mixOnce runs all kinds of load against a subject concurrently.
+func (b *bench) mixOnce(ctx context.Context, s *subject, d *slots, clients int) ([]sample, error) {
 	rate := func(k int) int { return clients * mixed[k].percent / 100 }
 	seconds := int((b.warm + b.measure).Seconds()) + 2
 	made := int64(rate(1) * seconds)
@@ -88,9 +92,9 @@ func (b *bench) mixOnce(ctx context.Context, s *subject, d *desk, clients int) (
 	}
 	loads := []load{
 		b.readLoad(0),
-		{method: createReservation, request: inTurn(requests), sign: func(i int64) *metadata.MD { return d.sign(first + i) }},
-		{method: dlsmsv1.ReservationService_CancelReservation_FullMethodName, request: inTurn(cancels), sign: signCancel},
-		{method: loginMethod, request: inTurn(demoLogins())},
+		{method: createReservation, request: cycle(requests), sign: func(i int64) *metadata.MD { return d.sign(first + i) }},
+		{method: dlsmsv1.ReservationService_CancelReservation_FullMethodName, request: cycle(cancels), sign: signCancel},
+		{method: loginMethod, request: cycle(demoLogins())},
 	}
 	samples := make([]sample, len(loads))
 	errs := make([]error, len(loads))
@@ -104,8 +108,10 @@ func (b *bench) mixOnce(ctx context.Context, s *subject, d *desk, clients int) (
 	return samples, errors.Join(errs...)
 }
 
-// toCancel books n seats and returns the requests to cancel them.
-func (b *bench) toCancel(ctx context.Context, s *subject, d *desk, n int64) ([]*dlsmsv1.CancelReservationRequest, func(int64) *metadata.MD, error) {
+// toCancel books n seats and returns the requests that cancel them.
+func (b *bench) toCancel(
+	ctx context.Context, s *subject, d *slots, n int64,
+) ([]*dlsmsv1.CancelReservationRequest, func(int64) *metadata.MD, error) {
 	first, err := d.take(n)
 	if err != nil {
 		return nil, nil, err

@@ -11,7 +11,8 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// What the original of this design reached with 50 to 200 clients over gRPC, and its twin over REST, as they were published.
+// The published figures of the original of this design with 50 and 200 clients, over gRPC and over
+// REST.
 var (
 	originalRPS  = [2]float64{340, 305}
 	originalP95  = [2]float64{508, 1310} // milliseconds
@@ -25,7 +26,7 @@ type curve struct {
 	dashed bool
 }
 
-// plot draws throughput and P95 of GetSeats, and P99 under the mix, against concurrency.
+// plot savePlot throughput and P95 of GetSeats, and P99 of the mix, by the number of clients.
 func (r *report) plot(dir string) error {
 	ms := func(f figure) (p95, p99 float64) { return 1000 * f.p95.Seconds(), 1000 * f.p99.Seconds() }
 	reads := func(value func(figure) float64) []curve {
@@ -34,12 +35,17 @@ func (r *report) plot(dir string) error {
 			{name: limit, points: r.line("GetSeats", limit, value)},
 		}
 	}
-	throughput := append(reads(func(f figure) float64 { return f.rps }), r.original("original, gRPC", originalRPS), r.original("original, REST", originalREST))
-	if err := draws(dir, "throughput", "GetSeats of 49 seats, by concurrency", "calls a second", throughput); err != nil {
+	throughput := append(
+		reads(func(f figure) float64 { return f.rps }), r.original("original, gRPC", originalRPS),
+		r.original("original, REST", originalREST),
+	)
+	if err := savePlot(
+		dir, "throughput", "GetSeats of 49 seats, by concurrency", "calls per second", throughput,
+	); err != nil {
 		return err
 	}
 	p95 := append(reads(func(f figure) float64 { v, _ := ms(f); return v }), r.original("original, gRPC", originalP95))
-	if err := draws(dir, "p95", "GetSeats of 49 seats, by concurrency", "P95, ms (logarithmic)", p95); err != nil {
+	if err := savePlot(dir, "p95", "GetSeats of 49 seats, by concurrency", "P95, ms (logarithmic)", p95); err != nil {
 		return err
 	}
 	var mix []curve
@@ -49,10 +55,13 @@ func (r *report) plot(dir string) error {
 			mix = append(mix, curve{kind.name + ", " + subject, r.line("mix, "+kind.name, subject, value), subject == limit})
 		}
 	}
-	return draws(dir, "mix-p99", "90% reads, 8% bookings and cancels, 2% logins, a call a second a client", "P99, ms (logarithmic)", mix)
+	return savePlot(
+		dir, "mix-p99", "90% reads, 8% bookings and cancels, 2% logins; one call per second and client",
+		"P99, ms (logarithmic)", mix,
+	)
 }
 
-// line returns the points of a scenario in the order of concurrency.
+// line returns the points of a scenario, sorted by the number of clients.
 func (r *report) line(scenario, subject string, value func(figure) float64) plotter.XYs {
 	var points plotter.XYs
 	for _, f := range r.figures {
@@ -64,19 +73,25 @@ func (r *report) line(scenario, subject string, value func(figure) float64) plot
 	return points
 }
 
-// original is a line between two published figures over the concurrency that was measured here.
+// original returns a line between two published figures.
 func (r *report) original(name string, values [2]float64) curve {
 	return curve{name, plotter.XYs{{X: 50, Y: values[0]}, {X: 200, Y: values[1]}}, true}
 }
 
 var colors = []color.Color{
-	color.RGBA{R: 0x1b, G: 0x5e, B: 0xa8, A: 0xff}, color.RGBA{R: 0x88, G: 0x88, B: 0x88, A: 0xff}, color.RGBA{R: 0xc2, G: 0x3b, B: 0x22, A: 0xff},
-	color.RGBA{R: 0xd9, G: 0x8e, B: 0x04, A: 0xff}, color.RGBA{R: 0x2e, G: 0x7d, B: 0x32, A: 0xff}, color.RGBA{R: 0x6a, G: 0x1b, B: 0x9a, A: 0xff},
-	color.RGBA{R: 0x00, G: 0x83, B: 0x8f, A: 0xff}, color.RGBA{R: 0x5d, G: 0x40, B: 0x37, A: 0xff},
+	color.RGBA{R: 0x1b, G: 0x5e, B: 0xa8, A: 0xff},
+	color.RGBA{R: 0x88, G: 0x88, B: 0x88, A: 0xff},
+	color.RGBA{R: 0xc2, G: 0x3b, B: 0x22, A: 0xff},
+	color.RGBA{R: 0xd9, G: 0x8e, B: 0x04, A: 0xff},
+	color.RGBA{R: 0x2e, G: 0x7d, B: 0x32, A: 0xff},
+	color.RGBA{R: 0x6a, G: 0x1b, B: 0x9a, A: 0xff},
+	color.RGBA{R: 0x00, G: 0x83, B: 0x8f, A: 0xff},
+	color.RGBA{R: 0x5d, G: 0x40, B: 0x37, A: 0xff},
 }
 
-// draws writes one plot as PNG and SVG. A plot in milliseconds has a logarithmic axis: what it compares is far apart.
-func draws(dir, name, title, unit string, curves []curve) error {
+// savePlot writes one plot as PNG and SVG. Milliseconds get a logarithmic axis, since the curves are
+// far apart.
+func savePlot(dir, name, title, unit string, curves []curve) error {
 	p := plot.New()
 	p.Title.Text = title
 	p.X.Label.Text = "concurrent clients"

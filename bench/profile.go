@@ -15,8 +15,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// profiled runs a scenario. With a directory, it has two profiles of it taken: the CPU of the first replica while all of it ran, and what
-// Postgres did, by statement. Profiling costs some percent: the figures of such a run are for the profile only.
+// profiled runs a scenario. With a directory, it also writes a CPU profile of the first replica and
+// the statement statistics of Postgres. Profiling costs some percent: do not use the figures of
+// such a run.
 func (b *bench) profiled(ctx context.Context, dir string, s scenario) error {
 	if dir == "" {
 		return s.run(ctx)
@@ -25,7 +26,7 @@ func (b *bench) profiled(ctx context.Context, dir string, s scenario) error {
 		return err
 	}
 	if _, err := b.ours.db.Exec(ctx, `SELECT pg_stat_statements_reset()`); err != nil {
-		return fmt.Errorf("statements are counted where postgresql-contrib is installed: %w", err)
+		return fmt.Errorf("reset pg_stat_statements (is postgresql-contrib installed?): %w", err)
 	}
 	raw := filepath.Join(dir, s.name+".pprof")
 	stop := b.profileCPU(ctx, raw)
@@ -37,9 +38,11 @@ func (b *bench) profiled(ctx context.Context, dir string, s scenario) error {
 		return err
 	}
 	defer func() { _ = os.Remove(raw) }()
-	top := []byte("it was too short for a profile\n")
+	top := []byte("the scenario was too short for a profile\n")
 	if info, err := os.Stat(raw); err == nil && info.Size() > 0 {
-		if top, err = exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-cum", "-nodecount=70", raw).Output(); err != nil {
+		if top, err = exec.CommandContext(
+			ctx, "go", "tool", "pprof", "-top", "-cum", "-nodecount=70", raw,
+		).Output(); err != nil {
 			return fmt.Errorf("go tool pprof: %w", err)
 		}
 	}
@@ -48,12 +51,15 @@ func (b *bench) profiled(ctx context.Context, dir string, s scenario) error {
 		return err
 	}
 	return toFile(filepath.Join(dir, s.name+".txt"), func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "CPU of one replica during %q\n\n%s\nStatements of Postgres during it\n\n%s", s.name, top, statements)
+		_, err := fmt.Fprintf(
+			w, "CPU of one replica during %q\n\n%s\nSQL statements during the scenario\n\n%s", s.name, top, statements,
+		)
 		return err
 	})
 }
 
-// profileCPU profiles the first replica of ours until stop is called, which returns when the profile is written.
+// profileCPU profiles the first replica of b.ours until stop is called, which returns when the
+// profile is written.
 func (b *bench) profileCPU(ctx context.Context, file string) (stop func() error) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
@@ -64,10 +70,11 @@ func (b *bench) profileCPU(ctx context.Context, file string) (stop func() error)
 	}
 }
 
-// profileSeconds is how long each part of a profile is.
+// profileSeconds is the length of each part of a profile.
 const profileSeconds = 3
 
-// keepProfiling takes one profile after the other, since one has a length that must be known before, and merges them.
+// keepProfiling takes one profile after the other and merges them, since a profile needs a length
+// in advance.
 func (b *bench) keepProfiling(ctx context.Context, file string) error {
 	var parts []string
 	for i := 0; ctx.Err() == nil; i++ {
@@ -82,10 +89,11 @@ func (b *bench) keepProfiling(ctx context.Context, file string) error {
 			_ = os.Remove(part)
 		}
 	}
-	if len(parts) == 0 { // a stampede is over before a profile is
+	if len(parts) == 0 { // a stampede is shorter than a profile
 		return os.WriteFile(file, nil, 0o600)
 	}
-	merged, err := exec.CommandContext(context.WithoutCancel(ctx), "go", append([]string{"tool", "pprof", "-proto", "-output", file}, parts...)...).CombinedOutput()
+	args := append([]string{"tool", "pprof", "-proto", "-output", file}, parts...)
+	merged, err := exec.CommandContext(context.WithoutCancel(ctx), "go", args...).CombinedOutput()
 	for _, part := range parts {
 		_ = os.Remove(part)
 	}
@@ -115,10 +123,11 @@ func (b *bench) takeProfile(ctx context.Context, file string) error {
 	})
 }
 
-// statements is a table of what took Postgres the most time.
+// statements returns a table of the statements on which Postgres spent the most time.
 func (b *bench) statements(ctx context.Context) (string, error) {
 	rows, err := b.ours.db.Query(ctx, `
-		SELECT calls, total_exec_time + total_plan_time, mean_exec_time, wal_bytes::bigint, left(regexp_replace(query, '\s+', ' ', 'g'), 150)
+		SELECT calls, total_exec_time + total_plan_time, mean_exec_time, wal_bytes::bigint,
+			left(regexp_replace(query, '\s+', ' ', 'g'), 150)
 		FROM pg_stat_statements ORDER BY total_exec_time + total_plan_time DESC LIMIT 15`)
 	if err != nil {
 		return "", err
@@ -129,7 +138,10 @@ func (b *bench) statements(ctx context.Context) (string, error) {
 	var total, mean float64
 	var query string
 	_, err = pgx.ForEachRow(rows, []any{&calls, &total, &mean, &wal, &query}, func() error {
-		_, err := fmt.Fprintf(&out, "%9d %10s %7.3fms %9d  %s\n", calls, (time.Duration(total) * time.Millisecond).Round(time.Millisecond), mean, wal>>10, strings.TrimSpace(query))
+		_, err := fmt.Fprintf(
+			&out, "%9d %10s %7.3fms %9d  %s\n", calls, (time.Duration(total) * time.Millisecond).Round(time.Millisecond), mean,
+			wal>>10, strings.TrimSpace(query),
+		)
 		return err
 	})
 	return out.String(), err

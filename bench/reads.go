@@ -13,28 +13,32 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// availableNow is the call that everybody measures.
+// availableNow is the request of most measurements: all seats that are free now.
 var availableNow = &dlsmsv1.GetSeatsRequest{AvailableOnly: true}
 
 const getSeats = dlsmsv1.SeatService_GetSeats_FullMethodName
 
 func (b *bench) readLoad(clients int) load {
-	return load{method: getSeats, clients: clients, warm: b.warm, measure: b.measure, request: always(availableNow)}
+	return load{method: getSeats, clients: clients, warm: b.warm, measure: b.measure, request: sameMessage(availableNow)}
 }
 
 // reads measures GetSeats of all seats that are free now.
 func (b *bench) reads(ctx context.Context) error {
-	worst := compared{rps: 1e9}
+	worst := comparison{rps: 1e9}
 	var calls, failed int
-	for _, clients := range b.readers {
-		c, err := b.compare(ctx, "GetSeats", clients, [2]*subject{b.ours, b.limit}, func(*subject) (load, error) { return b.readLoad(clients), nil })
+	for _, clients := range b.readClients {
+		c, err := b.compare(
+			ctx, "GetSeats", clients, [2]*subject{b.ours, b.limit},
+			func(*subject) (load, error) { return b.readLoad(clients), nil },
+		)
 		if err != nil {
 			return err
 		}
-		worst.rps, worst.p95, worst.cpuReplica = min(worst.rps, c.rps), max(worst.p95, c.p95), max(worst.cpuReplica, c.cpuReplica)
+		worst.rps, worst.p95 = min(worst.rps, c.rps), max(worst.p95, c.p95)
+		worst.cpuReplica = max(worst.cpuReplica, c.cpuReplica)
 		calls, failed = calls+c.figures[0].calls, failed+c.figures[0].failed
 	}
-	all := fmt.Sprintf("GetSeats, %d to %d clients", b.readers[0], b.readers[len(b.readers)-1])
+	all := fmt.Sprintf("GetSeats, %d to %d clients", b.readClients[0], b.readClients[len(b.readClients)-1])
 	b.report.atLeast(all+": RPS, divided by the limit's", worst.rps, 0.9)
 	b.report.atMost(all+": P95, divided by the limit's", worst.p95, 1.2)
 	b.report.goal(all+": calls failed", "0", fmt.Sprintf("%d of %d", failed, calls), failed == 0 && calls > 0)
@@ -42,11 +46,11 @@ func (b *bench) reads(ctx context.Context) error {
 	return nil
 }
 
-// filters measures GetSeats with filters and windows that differ from call to call.
+// filters measures GetSeats with filters and windows that vary.
 func (b *bench) filters(ctx context.Context) error {
 	const clients = 50
 	c, err := b.compare(ctx, "GetSeats with filters", clients, [2]*subject{b.ours, b.limit}, func(*subject) (load, error) {
-		return load{method: getSeats, clients: clients, warm: b.warm, measure: b.measure, request: inTurn(randomReads())}, nil
+		return load{method: getSeats, clients: clients, warm: b.warm, measure: b.measure, request: cycle(randomReads())}, nil
 	})
 	if err != nil {
 		return err
@@ -55,13 +59,16 @@ func (b *bench) filters(ctx context.Context) error {
 	return nil
 }
 
-// randomReads are requests as people make them, in an order that is the same in every run: three of four have a branch, every other one an
-// amenity, two of three a window in the coming days.
+// randomReads returns random requests, the same in every run: 3 of 4 name a branch, 1 of 2 an
+// amenity, 2 of 3 a window in the coming days.
 func randomReads() []*dlsmsv1.GetSeatsRequest {
 	random := rand.New(rand.NewPCG(1, 2))
 	branches := []string{"", "main", "science", "engineering"}
 	amenities := []dlsmsv1.Amenity{
-		dlsmsv1.Amenity_AMENITY_POWER_OUTLET, dlsmsv1.Amenity_AMENITY_MONITOR, dlsmsv1.Amenity_AMENITY_WINDOW, dlsmsv1.Amenity_AMENITY_STANDING_DESK,
+		dlsmsv1.Amenity_AMENITY_POWER_OUTLET,
+		dlsmsv1.Amenity_AMENITY_MONITOR,
+		dlsmsv1.Amenity_AMENITY_WINDOW,
+		dlsmsv1.Amenity_AMENITY_STANDING_DESK,
 	}
 	today := time.Now().UTC().Truncate(24 * time.Hour)
 	requests := make([]*dlsmsv1.GetSeatsRequest, 10_000)
@@ -79,7 +86,8 @@ func randomReads() []*dlsmsv1.GetSeatsRequest {
 	return requests
 }
 
-// answers returns what GetSeats answers, encoded: to the common request, and one of the middle size to random ones. The limit gives the same.
+// answers returns two encoded answers of GetSeats for the limit: the one to availableNow, and one
+// of average size among answers to random requests.
 func answers(ctx context.Context, s *subject) (common, filtered []byte, err error) {
 	seats := dlsmsv1.NewSeatServiceClient(s.conn)
 	ask := func(r *dlsmsv1.GetSeatsRequest) ([]byte, error) {

@@ -11,16 +11,16 @@ import (
 	"time"
 )
 
-// report is what a run found.
+// report is the result of a run.
 type report struct {
 	about   about
 	figures []figure
-	against []compared
+	against []comparison
 	goals   []goal
 	faults  []string
 }
 
-// goal is what was to be reached, and what was.
+// goal is a goal and the measured value.
 type goal struct {
 	what, want, got string
 	met             bool
@@ -28,9 +28,9 @@ type goal struct {
 
 func (r *report) add(f figure) { r.figures = append(r.figures, f) }
 
-func (r *report) compare(c compared) { r.against = append(r.against, c) }
+func (r *report) compare(c comparison) { r.against = append(r.against, c) }
 
-// fault notes that something failed: the run is worth nothing.
+// fault records a failure, which invalidates the run.
 func (r *report) fault(format string, args ...any) {
 	r.faults = append(r.faults, fmt.Sprintf(format, args...))
 }
@@ -47,7 +47,7 @@ func (r *report) atMost(what string, got, want float64) {
 	r.goal(what, fmt.Sprintf("≤ %g", want), fmt.Sprintf("%.2f", got), got <= want)
 }
 
-// write puts the summary, the figures and the plots into a directory.
+// write writes the summary, the figures and the plots into a directory.
 func (r *report) write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -74,12 +74,16 @@ func toFile(path string, write func(io.Writer) error) (err error) {
 	return write(f)
 }
 
-// goalTable is the table of goals, for the summary and the terminal.
+// goalTable returns the table of goals in Markdown.
 func (r *report) goalTable() string {
 	var b strings.Builder
 	b.WriteString("| | goal | measured | |\n|---|---|---|---|\n")
 	for _, g := range r.goals {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", g.what, g.want, g.got, map[bool]string{true: "met", false: "**missed**"}[g.met])
+		outcome := "**missed**"
+		if g.met {
+			outcome = "met"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", g.what, g.want, g.got, outcome)
 	}
 	return b.String()
 }
@@ -128,8 +132,10 @@ func (r *report) markdown(w io.Writer) error {
 	b.WriteString("## Goals\n\n" + r.goalTable() + "\n")
 	b.WriteString("## Against the limit\n\n" + ratioHeader)
 	for _, c := range r.against {
-		fmt.Fprintf(&b, "| %s | %d | %s to %s | %.2f | %.2f | %.2f | %.2f | %.2f | %.2f |\n", c.figures[0].scenario, c.figures[0].clients,
-			c.figures[0].subject, c.figures[1].subject, c.rps, c.p50, c.p95, c.p99, c.cpu, c.cpuReplica)
+		fmt.Fprintf(
+			&b, "| %s | %d | %s to %s | %.2f | %.2f | %.2f | %.2f | %.2f | %.2f |\n", c.figures[0].scenario,
+			c.figures[0].clients, c.figures[0].subject, c.figures[1].subject, c.rps, c.p50, c.p95, c.p99, c.cpu, c.cpuReplica,
+		)
 	}
 	b.WriteString("\n## All figures\n\n" + figureHeader)
 	for _, f := range r.figures {
@@ -140,7 +146,7 @@ func (r *report) markdown(w io.Writer) error {
 	return err
 }
 
-// columns are those of figures.csv.
+// columns are the columns of figures.csv.
 var columns = []string{
 	"scenario", "concurrency", "replicas", "subject", "rps", "p50_ms", "p95_ms", "p99_ms", "success_percent", "calls",
 	"cpu_replicas_us", "cpu_nginx_us", "cpu_postgres_us",

@@ -19,19 +19,19 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// The names of what is measured.
+// The names of the measured systems.
 const (
 	ours  = "DL-SMS"
 	limit = "limit"
 )
 
-// secret signs the tokens of the benchmark's users, for whom to log in would take an hour of bcrypt.
+// secret signs the tokens of the benchmark's users. Their logins would take an hour of bcrypt.
 const secret = "bench:a-secret-of-the-benchmark-that-guards-nothing"
 
-// password is that of the demo users, and of all others here.
+// password is the password of all users, as of the demo users.
 const password = "password123"
 
-// subject is a running system, with a way into its database.
+// subject is a running system with a connection pool to its database.
 type subject struct {
 	name string
 	*stack.Stack
@@ -40,14 +40,15 @@ type subject struct {
 	conn *grpc.ClientConn
 }
 
-// limitsOff are the shipped defaults but for the rate limits, which one benchmarking user would run into at once.
+// limitsOff returns the shipped defaults without rate limits, which the benchmark's users would
+// exceed at once.
 func limitsOff() map[string]string {
 	env := e2e.NoRateLimits()
 	env["JWT_SECRET"] = secret
 	return env
 }
 
-// startSubject starts a system. It must be stopped.
+// startSubject starts a system. The caller must stop it.
 func startSubject(ctx context.Context, name string, cfg stack.Config) (*subject, error) {
 	s := &subject{name: name}
 	var err error
@@ -63,7 +64,7 @@ func startSubject(ctx context.Context, name string, cfg stack.Config) (*subject,
 	return s, nil
 }
 
-// stop ends the system, also when the benchmark is interrupted.
+// stop stops the system. It also works after the benchmark is interrupted.
 func (s *subject) stop() error {
 	if s.conn != nil {
 		_ = s.conn.Close()
@@ -77,19 +78,22 @@ func (s *subject) stop() error {
 	return nil
 }
 
-// users are people with tokens.
+// users are users with tokens.
 type users struct {
 	ids    []int64
 	signed []*metadata.MD
 }
 
-// passwordHash is of the password at cost 12: $2a$12$….
+// passwordHash returns the hash of password at cost 12: $2a$12$….
 func (s *subject) passwordHash(ctx context.Context) (hash string, err error) {
-	err = s.db.QueryRow(ctx, `SELECT password_hash FROM users WHERE library_id = 1 AND student_id = 'S2021001'`).Scan(&hash)
+	err = s.db.QueryRow(
+		ctx,
+		`SELECT password_hash FROM users WHERE library_id = 1 AND student_id = 'S2021001'`,
+	).Scan(&hash)
 	return hash, err
 }
 
-// memory returns a field of the status of the replica that has the most, in bytes, see memoryOf.
+// memory returns the highest value of a status field among the replicas, in bytes, see memoryOf.
 func (s *subject) memory(field string) (most int64, err error) {
 	for _, r := range s.Replicas {
 		n, err := memoryOf(r.PID(), field)
@@ -101,7 +105,7 @@ func (s *subject) memory(field string) (most int64, err error) {
 	return most, nil
 }
 
-// addUsers registers n students whose ids begin with prefix, and signs tokens for them.
+// addUsers adds n students whose ids begin with prefix, and signs their tokens.
 func (s *subject) addUsers(ctx context.Context, prefix string, n int) (users, error) {
 	hash, err := s.passwordHash(ctx)
 	if err != nil {
@@ -109,7 +113,8 @@ func (s *subject) addUsers(ctx context.Context, prefix string, n int) (users, er
 	}
 	rows, err := s.db.Query(ctx, `
 		INSERT INTO users (library_id, student_id, name, email, role, password_hash, token_generation)
-		SELECT 1, $1 || i, 'Student ' || i, $1 || i || '@university.example', 'STUDENT', $3, 0 FROM generate_series(0, $2 - 1) i RETURNING id`, prefix, n, hash)
+		SELECT 1, $1 || i, 'Student ' || i, $1 || i || '@university.example', 'STUDENT', $3, 0
+		FROM generate_series(0, $2 - 1) i RETURNING id`, prefix, n, hash)
 	if err != nil {
 		return users{}, err
 	}
@@ -130,9 +135,11 @@ func (s *subject) addUsers(ctx context.Context, prefix string, n int) (users, er
 // addBranch adds a branch of n seats and returns their ids.
 func (s *subject) addBranch(ctx context.Context, code string, n int) ([]int64, error) {
 	rows, err := s.db.Query(ctx, `
-		WITH b AS (INSERT INTO branches (library_id, code, name, timezone) VALUES (1, $1, 'Branch ' || $1, 'Europe/Berlin') RETURNING id)
+		WITH b AS (INSERT INTO branches (library_id, code, name, timezone)
+			VALUES (1, $1, 'Branch ' || $1, 'Europe/Berlin') RETURNING id)
 		INSERT INTO seats (library_id, branch_id, area, label, amenities)
-		SELECT 1, b.id, 'Area ' || i % 5, 'A-' || i, ARRAY[1 + i % 5]::smallint[] FROM b, generate_series(1, $2) i RETURNING id`, code, n)
+		SELECT 1, b.id, 'Area ' || i % 5, 'A-' || i, ARRAY[1 + i % 5]::smallint[]
+		FROM b, generate_series(1, $2) i RETURNING id`, code, n)
 	if err != nil {
 		return nil, err
 	}
@@ -148,15 +155,16 @@ func (s *subject) seats(ctx context.Context) ([]int64, error) {
 	return pgx.CollectRows(rows, pgx.RowTo[int64])
 }
 
-// deadlocks returns how many Postgres has broken up.
+// deadlocks returns the number of deadlocks that Postgres has resolved.
 func (s *subject) deadlocks(ctx context.Context) (n int64, err error) {
 	err = s.db.QueryRow(ctx, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`).Scan(&n)
 	return n, err
 }
 
-// desk hands out bookings that are free, one after the other: windows of a quarter of an hour at night, the seats in turn. The users come in
-// turn as well, and are at least as many as the seats, so that none of them is in two seats at once.
-type desk struct {
+// slots hands out free bookings: windows of a quarter of an hour at night, on each seat in turn.
+// The users also come in turn. They are at least as many as the seats, so that no user has two
+// seats at a time.
+type slots struct {
 	seats []int64
 	users users
 	first time.Time // of the first window
@@ -165,44 +173,45 @@ type desk struct {
 
 const (
 	quarter = 15 * time.Minute
-	// Windows from 18:00 to 8:00 UTC: what is booked for the day stays out of the way.
+	// The windows are from 18:00 to 8:00 UTC, so that they do not conflict with bookings for the
+	// day.
 	quartersANight = 14 * 4
 	nights         = 12
 )
 
-// newDesk begins with the night of tomorrow, since that of today may have begun.
-func newDesk(seats []int64, users users, now time.Time) (*desk, error) {
+// newSlots returns slots from the night of tomorrow on, since the night of today may have begun.
+func newSlots(seats []int64, users users, now time.Time) (*slots, error) {
 	if len(users.ids) < len(seats) {
-		return nil, fmt.Errorf("%d users for %d seats would be in two seats at once", len(users.ids), len(seats))
+		return nil, fmt.Errorf("%d users are too few for %d seats", len(users.ids), len(seats))
 	}
-	return &desk{seats: seats, users: users, first: now.UTC().Truncate(24 * time.Hour).Add((24 + 18) * time.Hour)}, nil
+	return &slots{seats: seats, users: users, first: now.UTC().Truncate(24 * time.Hour).Add((24 + 18) * time.Hour)}, nil
 }
 
-// room is how many bookings there are in all: up to the ten that a user may have.
-func (d *desk) room() int64 {
+// capacity is the number of bookings in all. A user has at most ten.
+func (d *slots) capacity() int64 {
 	return min(int64(len(d.seats))*quartersANight*nights, 10*int64(len(d.users.ids)))
 }
 
-// take returns a number for n bookings that are still free: theirs are that and the ones after it.
-func (d *desk) take(n int64) (int64, error) {
+// take reserves n bookings and returns the number of the first one.
+func (d *slots) take(n int64) (int64, error) {
 	first := d.next.Add(n) - n
-	if first+n > d.room() {
-		return 0, fmt.Errorf("%d bookings are all that this benchmark has users and seats for", d.room())
+	if first+n > d.capacity() {
+		return 0, fmt.Errorf("the benchmark has users and seats for %d bookings only", d.capacity())
 	}
 	return first, nil
 }
 
-// request is booking n.
-func (d *desk) request(n int64) *dlsmsv1.CreateReservationRequest {
+// request returns the request of booking n.
+func (d *slots) request(n int64) *dlsmsv1.CreateReservationRequest {
 	slot := n / int64(len(d.seats))
 	start := d.first.Add(time.Duration(slot/quartersANight)*24*time.Hour + time.Duration(slot%quartersANight)*quarter)
 	return &dlsmsv1.CreateReservationRequest{
 		SeatId:    d.seats[n%int64(len(d.seats))],
 		StartTime: timestamppb.New(start),
 		EndTime:   timestamppb.New(start.Add(quarter)),
-		RequestId: fmt.Sprintf("bench-%d-%d", d.seats[0], n), // the limit has the users of all desks in common
+		RequestId: fmt.Sprintf("bench-%d-%d", d.seats[0], n), // all bookings of the limit share its users
 	}
 }
 
-// sign is the token of the user of booking n.
-func (d *desk) sign(n int64) *metadata.MD { return d.users.signed[n%int64(len(d.users.signed))] }
+// sign returns the token of the user of booking n.
+func (d *slots) sign(n int64) *metadata.MD { return d.users.signed[n%int64(len(d.users.signed))] }

@@ -17,26 +17,27 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// streamsPerAddress is below what a replica grants one client address.
+// streamsPerAddress is below a replica's limit for one client address.
 const streamsPerAddress = 100
 
-// watcher measures how long changes take to the clients of many streams.
+// watcher measures the time from a change to its messages on many streams.
 type watcher struct {
 	mu        sync.Mutex
 	seat      int64
 	available bool
-	sent      time.Time // of the call that changes the seat
+	sent      time.Time // when the changing call was sent
 	latencies []time.Duration
-	all       chan struct{} // closed when every stream has heard of the change
+	all       chan struct{} // closed when every stream has received the change
 	missing   int
 
-	ready  atomic.Int64 // streams with a snapshot
+	ready  atomic.Int64 // number of streams with a snapshot
 	ending atomic.Bool
 	fault  chan error
 }
 
-// watch opens streams over all replicas, and books and cancels seats meanwhile. The time of a change counts from before the call that makes
-// it to its message at a client: more than from the commit.
+// watch opens streams on all replicas, and books and cancels seats meanwhile. The latency of a
+// change counts from the start of the call to the message at a client, which is longer than from
+// the commit.
 func (b *bench) watch(ctx context.Context) error {
 	people, err := b.ours.addUsers(ctx, "watched-", 49)
 	if err != nil {
@@ -72,7 +73,7 @@ func (b *bench) watch(ctx context.Context) error {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	b.say("WatchSeats: %d streams are open", b.streams)
+	b.progress("WatchSeats: %d streams are open", b.streams)
 
 	before, err := cpuOf(b.ours)
 	if err != nil {
@@ -88,11 +89,21 @@ func (b *bench) watch(ctx context.Context) error {
 		return err
 	}
 	slices.Sort(w.latencies)
-	s := sample{calls: len(w.latencies), seconds: time.Since(began).Seconds(), latencies: w.latencies, cpu: after.minus(before)}
+	s := sample{
+		calls:     len(w.latencies),
+		seconds:   time.Since(began).Seconds(),
+		latencies: w.latencies,
+		cpu:       after.minus(before),
+	}
 	b.report.add(summary("WatchSeats, change to client", b.streams, b.ours, []sample{s}))
-	b.say("WatchSeats: %d changes to %d streams, P50 %s, P99 %s", changes, b.streams, millis(s.percentile(50)), millis(s.percentile(99)))
-	b.report.goal(fmt.Sprintf("WatchSeats, %d streams, %d changes: P99 from the call to the client", b.streams, changes), "≤ 100 ms",
-		millis(s.percentile(99)), s.percentile(99) <= 100*time.Millisecond)
+	b.progress(
+		"WatchSeats: %d changes to %d streams, P50 %s, P99 %s", changes, b.streams, millis(s.percentile(50)),
+		millis(s.percentile(99)),
+	)
+	b.report.goal(
+		fmt.Sprintf("WatchSeats, %d streams, %d changes: P99 from the call to the client", b.streams, changes), "≤ 100 ms",
+		millis(s.percentile(99)), s.percentile(99) <= 100*time.Millisecond,
+	)
 	return nil
 }
 
@@ -114,12 +125,12 @@ func (w *watcher) read(stream grpc.ServerStreamingClient[dlsmsv1.WatchSeatsRespo
 			w.ready.Add(1)
 		}
 		if change := m.GetChange(); change != nil {
-			w.heard(change, now)
+			w.received(change, now)
 		}
 	}
 }
 
-func (w *watcher) heard(change *dlsmsv1.Seat, at time.Time) {
+func (w *watcher) received(change *dlsmsv1.Seat, at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if change.GetId() != w.seat || change.GetAvailable() != w.available || w.missing == 0 {
@@ -131,10 +142,11 @@ func (w *watcher) heard(change *dlsmsv1.Seat, at time.Time) {
 	}
 }
 
-// changesPerSecond is the pace at which seats change.
+// changesPerSecond is the rate of changes.
 const changesPerSecond = 5
 
-// change books and cancels one seat after the other for so long, and sees to it that every stream hears of each.
+// change books and cancels one seat after the other for d, and waits until every stream has
+// received each change.
 func (w *watcher) change(ctx context.Context, b *bench, people users, d time.Duration) (changes int, err error) {
 	seats, err := b.ours.seats(ctx)
 	if err != nil {

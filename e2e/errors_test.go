@@ -101,12 +101,10 @@ var errorTriggers = map[string]func(c *errorCase) error{
 	"USER_BUSY":  func(c *errorCase) error { c.a.book(c.seat, c.w); return c.a.tryToBook(c.next, c.w) },
 	"STUDENT_ID_TAKEN": func(c *errorCase) error {
 		_, err := c.a.Auth.Register(c.t.Context(), &dlsmsv1.RegisterRequest{
-			StudentId: strings.ToLower(
-				c.a.User.GetStudentId(),
-			),
-			Name:     "Another",
-			Email:    "another@university.example",
-			Password: password,
+			StudentId: strings.ToLower(c.a.User.GetStudentId()),
+			Name:      "Another",
+			Email:     "another@university.example",
+			Password:  password,
 		})
 		return err
 	},

@@ -127,9 +127,7 @@ func visit(t *testing.T, s *system, zoe, ben student, seat int64, shown seatWatc
 	shown.untilSeat(seat, false)
 	refused(t, ben.tryToBook(seat, fromNow(time.Hour)), "SEAT_TAKEN")
 	refused(t, zoe.tryToBook(seat+1, fromNow(time.Hour)), "USER_BUSY")
-	if list := zoe.reservations(
-		dlsmsv1.ReservationView_RESERVATION_VIEW_UPCOMING,
-	); len(list) != 1 ||
+	if list := zoe.reservations(dlsmsv1.ReservationView_RESERVATION_VIEW_UPCOMING); len(list) != 1 ||
 		list[0].GetId() != booked.GetId() {
 		t.Errorf("upcoming: %v", list)
 	}
@@ -146,9 +144,7 @@ func visit(t *testing.T, s *system, zoe, ben student, seat int64, shown seatWatc
 	if list := zoe.reservations(dlsmsv1.ReservationView_RESERVATION_VIEW_UPCOMING); len(list) != 0 {
 		t.Errorf("upcoming after the check-out: %v", list)
 	}
-	if list := zoe.reservations(
-		dlsmsv1.ReservationView_RESERVATION_VIEW_HISTORY,
-	); len(list) != 1 ||
+	if list := zoe.reservations(dlsmsv1.ReservationView_RESERVATION_VIEW_HISTORY); len(list) != 1 ||
 		list[0].GetId() != booked.GetId() {
 		t.Errorf("history: %v", list)
 	}
@@ -188,9 +184,7 @@ func offerAndClaim(
 		t.Errorf("notifications before the offer: %v", subscription.Messages())
 	}
 
-	if c := ada.cancel(
-		booked.GetId(),
-	); c.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CANCELLED ||
+	if c := ada.cancel(booked.GetId()); c.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CANCELLED ||
 		c.GetEndedAt() == nil {
 		t.Errorf("cancelled: %v", c)
 	}
@@ -263,9 +257,7 @@ func noShow(t *testing.T, s *system, ben, chiara student, seat int64, booked *dl
 	}
 	chiara.checkOut(claimed.GetId())
 	shown.untilSeat(seat, true)
-	if list := chiara.reservations(
-		dlsmsv1.ReservationView_RESERVATION_VIEW_ALL,
-	); len(list) != 1 ||
+	if list := chiara.reservations(dlsmsv1.ReservationView_RESERVATION_VIEW_ALL); len(list) != 1 ||
 		list[0].GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_COMPLETED {
 		t.Errorf("all reservations: %v", list)
 	}

@@ -67,9 +67,7 @@ func limitsCallsOfUser(t *testing.T, s *system) {
 		from := s.fromAddress(t, fmt.Sprintf("127.0.1.%d", round)) // a new address, since registrations are limited too
 		u := from.student(t)
 		n := admitted(t, 8*callsAMinute, func(i int) error {
-			_, err := u.WithConn(
-				replicas[i%len(replicas)],
-			).Reservations.GetReservations(
+			_, err := u.WithConn(replicas[i%len(replicas)]).Reservations.GetReservations(
 				t.Context(), &dlsmsv1.GetReservationsRequest{},
 			)
 			return err
@@ -166,12 +164,10 @@ func registerUntilRefused(t *testing.T, s *system) error {
 	t.Helper()
 	for range 3 * loginsAMinute {
 		_, err := s.anonymous().Auth.Register(t.Context(), &dlsmsv1.RegisterRequest{
-			StudentId: fmt.Sprintf(
-				"MORE-%d", s.names.Add(1),
-			),
-			Name:     "One More",
-			Email:    "more@university.example",
-			Password: password,
+			StudentId: fmt.Sprintf("MORE-%d", s.names.Add(1)),
+			Name:      "One More",
+			Email:     "more@university.example",
+			Password:  password,
 		})
 		if err != nil {
 			return err

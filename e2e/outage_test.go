@@ -169,9 +169,7 @@ func health(t *testing.T, s *system, service string) healthpb.HealthCheckRespons
 	t.Helper()
 	first := healthpb.HealthCheckResponse_UNKNOWN
 	for i := range s.Replicas {
-		resp, err := healthpb.NewHealthClient(
-			conn(t, s, i),
-		).Check(
+		resp, err := healthpb.NewHealthClient(conn(t, s, i)).Check(
 			t.Context(), &healthpb.HealthCheckRequest{Service: service},
 		)
 		if err != nil {

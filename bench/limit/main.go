@@ -1,10 +1,12 @@
-// Command limit is a replica that does next to nothing, for the benchmark to measure the real one against: behind the same nginx it answers
-// GetSeats from stored bytes, CreateReservation with one INSERT, CancelReservation with one UPDATE, and Login with one bcrypt comparison. There is no authentication, no rule, no
-// log and no metric in it. What a system in this house can reach at most is what this reaches.
+// Command limit is a minimal replica, as a reference for the benchmark. Behind the same nginx it
+// answers GetSeats from stored bytes, CreateReservation with one INSERT, CancelReservation with one
+// UPDATE, and Login with one bcrypt comparison. It has no authentication, no rules, no log and no
+// metrics. Its figures are the most that a replica in this setup can reach.
 //
-// It is started as `limit serve`, with settings of the real one: GRPC_ADDR, DATABASE_URL and DB_MAX_CONNS; and with LIMIT_ANSWER, a file with
-// the encoded answer to GetSeats of {"available_only": true}, LIMIT_FILTERED_ANSWER, one for all other requests, and LIMIT_USERS, how many users
-// there are, with ids from 1.
+// Run it as `limit serve`. It reads GRPC_ADDR, DATABASE_URL and DB_MAX_CONNS like dlsms, and:
+// LIMIT_ANSWER, a file with the encoded answer to GetSeats of {"available_only": true};
+// LIMIT_FILTERED_ANSWER, a file with the answer to all other requests; LIMIT_USERS, the number of
+// users, whose ids begin with 1.
 package main
 
 import (
@@ -41,7 +43,7 @@ func main() {
 	}
 }
 
-// replica answers.
+// replica is the server of all methods.
 type replica struct {
 	seats, filtered mem.BufferSlice
 	db              *pgxpool.Pool
@@ -57,7 +59,7 @@ func serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("DATABASE_URL: %w", err)
 	}
-	cfg.ConnConfig.RuntimeParams["dlsms.guard"] = "off" // it writes no events
+	cfg.ConnConfig.RuntimeParams["dlsms.guard"] = "off" // the limit writes no events
 	conns, err := strconv.ParseInt(os.Getenv("DB_MAX_CONNS"), 10, 32)
 	if err != nil {
 		return fmt.Errorf("DB_MAX_CONNS: %w", err)
@@ -105,28 +107,33 @@ func answer(setting string) (mem.BufferSlice, error) {
 
 func stored(b []byte) mem.BufferSlice { return mem.BufferSlice{mem.SliceBuffer(b)} }
 
-// raw passes messages on as they are on the wire.
+// raw is a codec that leaves messages encoded.
 type raw struct{}
 
 func (raw) Name() string { return "proto" }
 
-func (raw) Marshal(v any) (mem.BufferSlice, error) { return v.(mem.BufferSlice), nil } //nolint:forcetypeassert // the handlers below return nothing else
+func (raw) Marshal(v any) (mem.BufferSlice, error) {
+	return v.(mem.BufferSlice), nil //nolint:forcetypeassert // the handlers below return nothing else
+}
 
 func (raw) Unmarshal(data mem.BufferSlice, v any) error {
-	*v.(*[]byte) = data.Materialize() //nolint:forcetypeassert // the handlers below ask for nothing else
+	*v.(*[]byte) = data.Materialize() //nolint:forcetypeassert // the handlers below use only this type
 	return nil
 }
 
-// register adds a handler for each of the methods, each on the path of a generated one.
+// register adds the handlers under the paths of the generated ones.
 func (r *replica) register(s *grpc.Server) {
 	method := func(name string, handle func(context.Context, []byte) (mem.BufferSlice, error)) grpc.MethodDesc {
-		return grpc.MethodDesc{MethodName: name, Handler: func(_ any, ctx context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-			var req []byte
-			if err := dec(&req); err != nil {
-				return nil, err
-			}
-			return handle(ctx, req)
-		}}
+		return grpc.MethodDesc{
+			MethodName: name,
+			Handler: func(_ any, ctx context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+				var req []byte
+				if err := dec(&req); err != nil {
+					return nil, err
+				}
+				return handle(ctx, req)
+			},
+		}
 	}
 	service := func(name string, methods ...grpc.MethodDesc) {
 		s.RegisterService(&grpc.ServiceDesc{ServiceName: name, HandlerType: (*any)(nil), Methods: methods}, r)
@@ -134,15 +141,18 @@ func (r *replica) register(s *grpc.Server) {
 	service(healthpb.Health_ServiceDesc.ServiceName, method("Check", r.check))
 	service(dlsmsv1.AuthService_ServiceDesc.ServiceName, method("Login", r.login))
 	service(dlsmsv1.SeatService_ServiceDesc.ServiceName, method("GetSeats", r.getSeats))
-	service(dlsmsv1.ReservationService_ServiceDesc.ServiceName, method("CreateReservation", r.createReservation), method("CancelReservation", r.cancelReservation))
+	service(
+		dlsmsv1.ReservationService_ServiceDesc.ServiceName, method("CreateReservation", r.createReservation),
+		method("CancelReservation", r.cancelReservation),
+	)
 }
 
-// serving is a HealthCheckResponse of SERVING.
+// serving is the encoded HealthCheckResponse SERVING.
 var serving = stored([]byte{0x08, byte(healthpb.HealthCheckResponse_SERVING)})
 
 func (r *replica) check(context.Context, []byte) (mem.BufferSlice, error) { return serving, nil }
 
-// getSeats knows the common request by its length: a tag and a bool.
+// getSeats recognizes the common request by its length: a tag and a bool.
 func (r *replica) getSeats(_ context.Context, req []byte) (mem.BufferSlice, error) {
 	if len(req) <= 2 {
 		return r.seats, nil
@@ -151,7 +161,8 @@ func (r *replica) getSeats(_ context.Context, req []byte) (mem.BufferSlice, erro
 }
 
 const insert = `
-	INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at, request_id, request_hash)
+	INSERT INTO reservations (library_id, seat_id, user_id, during, status,
+		check_in_opens_at, check_in_deadline, created_at, request_id, request_hash)
 	VALUES (1, $1, $2, tstzrange($3, $4), 'CONFIRMED', $3, $4, $3, $5, '\x00')
 	ON CONFLICT DO NOTHING RETURNING id`
 
@@ -167,9 +178,15 @@ func (r *replica) createReservation(ctx context.Context, b []byte) (mem.BufferSl
 		return nil, status.Error(codes.AlreadyExists, err.Error())
 	}
 	out, err := proto.Marshal(&dlsmsv1.CreateReservationResponse{Reservation: &dlsmsv1.Reservation{
-		Id: id, Seat: &dlsmsv1.SeatRef{Id: req.GetSeatId(), Branch: "main", Area: "Reading Room", Label: "R-07"}, UserId: user,
-		StartTime: req.GetStartTime(), EndTime: req.GetEndTime(), Status: dlsmsv1.ReservationStatus_RESERVATION_STATUS_CONFIRMED,
-		CheckInOpensAt: req.GetStartTime(), CheckInDeadline: req.GetEndTime(), CreatedAt: timestamppb.New(time.Now()),
+		Id:              id,
+		Seat:            &dlsmsv1.SeatRef{Id: req.GetSeatId(), Branch: "main", Area: "Reading Room", Label: "R-07"},
+		UserId:          user,
+		StartTime:       req.GetStartTime(),
+		EndTime:         req.GetEndTime(),
+		Status:          dlsmsv1.ReservationStatus_RESERVATION_STATUS_CONFIRMED,
+		CheckInOpensAt:  req.GetStartTime(),
+		CheckInDeadline: req.GetEndTime(),
+		CreatedAt:       timestamppb.New(time.Now()),
 	}})
 	return stored(out), err
 }
