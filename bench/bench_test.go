@@ -51,16 +51,16 @@ func TestPercentilesAndMedian(t *testing.T) {
 // no user gets more than ten bookings.
 func TestSlotsAreFreeOfConflicts(t *testing.T) {
 	t.Parallel()
-	people := users{ids: make([]int64, 60)}
-	people.signed = append(people.signed, make([]*metadata.MD, 60)...)
-	d, err := newSlots([]int64{1, 2, 3, 4, 5}, people, time.Now())
+	students := users{ids: make([]int64, 60)}
+	students.signed = append(students.signed, make([]*metadata.MD, 60)...)
+	d, err := newSlots([]int64{1, 2, 3, 4, 5}, students, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	taken, of := map[string]bool{}, map[int64]int{}
 	for n := range d.capacity() {
 		r := d.request(n)
-		user := n % int64(len(people.ids))
+		user := n % int64(len(students.ids))
 		for _, subject := range []string{fmt.Sprint("seat ", r.GetSeatId()), fmt.Sprint("user ", user)} {
 			key := fmt.Sprint(subject, " at ", r.GetStartTime().AsTime())
 			if taken[key] {
@@ -75,7 +75,7 @@ func TestSlotsAreFreeOfConflicts(t *testing.T) {
 	if _, err := d.take(d.capacity() + 1); err == nil {
 		t.Error("take returns more slots than there are")
 	}
-	if _, err := newSlots(make([]int64, 61), people, time.Now()); err == nil {
+	if _, err := newSlots(make([]int64, 61), students, time.Now()); err == nil {
 		t.Error("newSlots accepts more seats than users")
 	}
 }

@@ -60,11 +60,11 @@ func (b *bench) newSlotsFor(
 		if err != nil {
 			return nil, err
 		}
-		people, err := s.addUsers(ctx, branch+"-", int(max(needed/10+1, seats)))
+		students, err := s.addUsers(ctx, branch+"-", int(max(needed/10+1, seats)))
 		if err != nil {
 			return nil, err
 		}
-		if slotsOf[s], err = newSlots(ids, people, time.Now()); err != nil {
+		if slotsOf[s], err = newSlots(ids, students, time.Now()); err != nil {
 			return nil, err
 		}
 	}
@@ -95,7 +95,7 @@ func (b *bench) bookings(ctx context.Context) error {
 // stampede has many clients book one seat at the same moment.
 func (b *bench) stampede(ctx context.Context) error {
 	const clients = 500
-	people, err := b.ours.addUsers(ctx, "stampede-", clients)
+	students, err := b.ours.addUsers(ctx, "stampede-", clients)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (b *bench) stampede(ctx context.Context) error {
 			request: sameMessage(&dlsmsv1.CreateReservationRequest{
 				SeatId: seats[0], StartTime: timestamppb.New(start), EndTime: timestamppb.New(start.Add(time.Hour)),
 			}),
-			sign:    func(i int64) *metadata.MD { return people.signed[i%clients] },
+			sign:    func(i int64) *metadata.MD { return students.signed[i%clients] },
 			allowed: []codes.Code{codes.AlreadyExists},
 		}
 		s, err := l.run(ctx, b.ours)

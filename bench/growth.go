@@ -15,7 +15,7 @@ import (
 // fill makes the big library: branches, seats, users, and reservations of three years past and two
 // weeks ahead, with their events. Each statement is one step. Of the @reservations, @ahead are
 // upcoming.
-var fill = []struct{ what, sql string }{
+var fill = []struct{ rows, sql string }{
 	{"branches", `INSERT INTO branches (library_id, code, name, timezone)
 		SELECT 1, 'big-' || i, 'Branch ' || i, 'Europe/Berlin' FROM generate_series(1, @branches::int) i`},
 	{"seats", `INSERT INTO seats (library_id, branch_id, area, label, amenities)
@@ -122,10 +122,10 @@ func (b *bench) fillBig(ctx context.Context, big *subject) (ready time.Duration,
 		began := time.Now()
 		tag, err := big.db.Exec(ctx, step.sql, size)
 		if err != nil {
-			return 0, fmt.Errorf("fill the big library with %s: %w", step.what, err)
+			return 0, fmt.Errorf("fill the big library with %s: %w", step.rows, err)
 		}
 		b.progress(
-			"the big library has %d more %s, after %s", tag.RowsAffected(), step.what, time.Since(began).Round(time.Second),
+			"the big library has %d more %s, after %s", tag.RowsAffected(), step.rows, time.Since(began).Round(time.Second),
 		)
 	}
 	// Both databases are vacuumed as after a night, so that neither vacuums during a measurement.

@@ -110,7 +110,7 @@ func (b *bench) loginRush(ctx context.Context) error {
 
 func (b *bench) measureBesideLogins(ctx context.Context, name string, steady load) error {
 	const logins = 100
-	var idle, rushed []sample
+	var idle, during []sample
 	var ratios []float64
 	for round := range b.rounds {
 		alone, err := steady.run(ctx, b.ours)
@@ -137,11 +137,11 @@ func (b *bench) measureBesideLogins(ctx context.Context, name string, steady loa
 		b.progress("GetSeats, %s, while %d log in, round %d of %d: P99 %s, alone %s; "+
 			"%d logins admitted, %d refused",
 			name, logins, round+1, b.rounds, millis(busy.percentile(99)), millis(alone.percentile(99)), admitted, refused)
-		idle, rushed = append(idle, alone), append(rushed, busy)
+		idle, during = append(idle, alone), append(during, busy)
 		ratios = append(ratios, busy.percentile(99).Seconds()/alone.percentile(99).Seconds())
 	}
 	b.report.add(summary("GetSeats, "+name+", no logins", steady.clients, b.ours, idle))
-	b.report.add(summary("GetSeats, "+name+", 100 logins", steady.clients, b.ours, rushed))
+	b.report.add(summary("GetSeats, "+name+", 100 logins", steady.clients, b.ours, during))
 	b.report.atMost("GetSeats, "+name+", while 100 clients log in: P99, divided by P99 without logins", median(ratios), 3)
 	return nil
 }

@@ -30,11 +30,11 @@ func (b *bench) mix(ctx context.Context) error {
 	}
 	slotsOf := map[*subject]*slots{}
 	for _, s := range []*subject{b.ours, b.limit} {
-		people, err := s.addUsers(ctx, "mixer-", 5000)
+		students, err := s.addUsers(ctx, "mixer-", 5000)
 		if err != nil {
 			return err
 		}
-		if slotsOf[s], err = newSlots(seats, people, time.Now()); err != nil {
+		if slotsOf[s], err = newSlots(seats, students, time.Now()); err != nil {
 			return err
 		}
 	}

@@ -22,7 +22,7 @@ type report struct {
 
 // goal is a goal and the measured value.
 type goal struct {
-	what, want, got string
+	name, want, got string
 	met             bool
 }
 
@@ -35,16 +35,16 @@ func (r *report) fault(format string, args ...any) {
 	r.faults = append(r.faults, fmt.Sprintf(format, args...))
 }
 
-func (r *report) goal(what, want, got string, met bool) {
-	r.goals = append(r.goals, goal{what, want, got, met})
+func (r *report) goal(name, want, got string, met bool) {
+	r.goals = append(r.goals, goal{name, want, got, met})
 }
 
-func (r *report) atLeast(what string, got, want float64) {
-	r.goal(what, fmt.Sprintf("≥ %g", want), fmt.Sprintf("%.2f", got), got >= want)
+func (r *report) atLeast(name string, got, want float64) {
+	r.goal(name, fmt.Sprintf("≥ %g", want), fmt.Sprintf("%.2f", got), got >= want)
 }
 
-func (r *report) atMost(what string, got, want float64) {
-	r.goal(what, fmt.Sprintf("≤ %g", want), fmt.Sprintf("%.2f", got), got <= want)
+func (r *report) atMost(name string, got, want float64) {
+	r.goal(name, fmt.Sprintf("≤ %g", want), fmt.Sprintf("%.2f", got), got <= want)
 }
 
 // write writes the summary, the figures and the plots into a directory.
@@ -83,7 +83,7 @@ func (r *report) goalTable() string {
 		if g.met {
 			outcome = "met"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", g.what, g.want, g.got, outcome)
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", g.name, g.want, g.got, outcome)
 	}
 	return b.String()
 }

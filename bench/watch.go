@@ -39,7 +39,7 @@ type watcher struct {
 // change counts from the start of the call to the message at a client, which is longer than from
 // the commit.
 func (b *bench) watch(ctx context.Context) error {
-	people, err := b.ours.addUsers(ctx, "watched-", 49)
+	students, err := b.ours.addUsers(ctx, "watched-", 49)
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (b *bench) watch(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	changes, err := w.change(ctx, b, people, (b.warm+b.measure)*time.Duration(b.rounds))
+	changes, err := w.change(ctx, b, students, (b.warm+b.measure)*time.Duration(b.rounds))
 	if err != nil {
 		return fmt.Errorf("WatchSeats: %w", err)
 	}
@@ -147,7 +147,7 @@ const changesPerSecond = 5
 
 // change books and cancels one seat after the other for d, and waits until every stream has
 // received each change.
-func (w *watcher) change(ctx context.Context, b *bench, people users, d time.Duration) (changes int, err error) {
+func (w *watcher) change(ctx context.Context, b *bench, students users, d time.Duration) (changes int, err error) {
 	seats, err := b.ours.seats(ctx)
 	if err != nil {
 		return 0, err
@@ -156,8 +156,8 @@ func (w *watcher) change(ctx context.Context, b *bench, people users, d time.Dur
 	pace := time.NewTicker(time.Second / changesPerSecond)
 	defer pace.Stop()
 	for end := time.Now().Add(d); time.Now().Before(end); {
-		i := changes / 2 % len(people.ids)
-		signed := metadata.NewOutgoingContext(ctx, *people.signed[i])
+		i := changes / 2 % len(students.ids)
+		signed := metadata.NewOutgoingContext(ctx, *students.signed[i])
 		var booked int64
 		for _, available := range []bool{false, true} {
 			all := w.expect(seats[i], available, b.streams)

@@ -16,8 +16,8 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// errorCase is what a trigger of an error works with: two students, two free seats and a window.
-// strict is a system with short times and low limits.
+// errorCase is the setup of an error trigger: two students, two free seats and a window. strict is
+// a system with short times and low limits.
 type errorCase struct {
 	t          *testing.T
 	s, strict  *system

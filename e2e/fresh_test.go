@@ -111,10 +111,8 @@ func (c freshClient) readAll(ctx context.Context, seat int64, w window, free boo
 		return err
 	}
 	if int(ours.GetTotalCount()) != total || int(ours.GetAvailableCount()) != available {
-		return fmt.Errorf(
-			"GetSeats of the branch in the window: %d of %d are free, want %d", ours.GetAvailableCount(), ours.GetTotalCount(),
-			available,
-		)
+		return fmt.Errorf("GetSeats of the branch in the window: %d of %d are free, want %d",
+			ours.GetAvailableCount(), ours.GetTotalCount(), available)
 	}
 	one, err := reader.Seats.GetSeat(ctx, &dlsmsv1.GetSeatRequest{SeatId: seat})
 	if err != nil {

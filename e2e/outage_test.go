@@ -114,9 +114,8 @@ func postgresOutage(t *testing.T, s *system, b branch, endPostgres func() error)
 		}
 		return true
 	})
-	if n := subscription.next(
-		0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_NO_SHOW,
-	); n.GetReservationId() != missed.GetId() {
+	n := subscription.next(0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_NO_SHOW)
+	if n.GetReservationId() != missed.GetId() {
 		t.Errorf("the no-show is %v", n)
 	}
 	again := u.book(seat, tomorrow(0, 1))

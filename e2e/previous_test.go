@@ -67,11 +67,11 @@ func TestPreviousReleaseOnThisSchema(t *testing.T) {
 
 	migrate := launch(t, map[string]string{"DATABASE_URL": s.Postgres.DatabaseURL()}, "migrate")
 	if code := migrate.exit(); code != 0 {
-		t.Fatalf("migrate ended with %d", code)
+		t.Fatalf("migrate: exit %d", code)
 	}
 	if !strings.Contains(migrate.stdout.String(), "applied migrations") &&
 		!strings.Contains(migrate.stdout.String(), "up to date") {
-		t.Errorf("migrate says %q", migrate.stdout.String())
+		t.Errorf("migrate printed %q", migrate.stdout.String())
 	}
 	l.progress(60, 10)
 
@@ -84,9 +84,8 @@ func TestPreviousReleaseOnThisSchema(t *testing.T) {
 	entry := need(waiter, "waiting", joined, err).GetEntry()
 	owner.cancel(booked.GetId())
 	claimed, err := waiter.Notify.ClaimOffer(t.Context(), &dlsmsv1.ClaimOfferRequest{EntryId: entry.GetId()})
-	if r := need(
-		waiter, "claiming", claimed, err,
-	).GetReservation(); r.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CONFIRMED {
+	r := need(waiter, "claiming", claimed, err).GetReservation()
+	if r.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CONFIRMED {
 		t.Errorf("claimed: %v", r)
 	}
 	// The worker ends a reservation without a check-in.

@@ -11,7 +11,8 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// walk returns the shell lines of the README that a newcomer pastes, with the address of a system in place of the default one.
+// walk returns the shell lines of the walk in README.md, with the address of a system instead of
+// the default one.
 func walk(t *testing.T, addr string) string {
 	t.Helper()
 	readme, err := os.ReadFile("../README.md")
@@ -27,7 +28,7 @@ func walk(t *testing.T, addr string) string {
 	return strings.ReplaceAll(lines, "127.0.0.1:9090", addr)
 }
 
-// paste runs shell lines in the root of the repository and returns what they print.
+// paste runs shell lines in the root of the repository and returns their output.
 func paste(t *testing.T, lines string) (string, error) {
 	t.Helper()
 	shell := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", lines)
@@ -44,7 +45,9 @@ func TestReadmeAsItStands(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v:\n%s", err, out)
 	}
-	for _, want := range []string{`"totalCount": 25`, `"availableCount": 25`, "RESERVATION_STATUS_CONFIRMED", `"label": "R-07"`} {
+	for _, want := range []string{
+		`"totalCount": 25`, `"availableCount": 25`, "RESERVATION_STATUS_CONFIRMED", `"label": "R-07"`,
+	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the walk does not print %s:\n%s", want, out)
 		}
@@ -59,7 +62,7 @@ func TestReadmeAsItStands(t *testing.T) {
 	}
 }
 
-// TestServiceConfigOfTheReadme: what clients are told to use is what the tests use.
+// TestServiceConfigOfTheReadme checks that clients and tests use the same service config.
 func TestServiceConfigOfTheReadme(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../README.md")

@@ -37,19 +37,15 @@ func TestRepeatedBookingIsOneBooking(t *testing.T) {
 		first := oneAnswer(t, s, u, func(ctx context.Context, c *e2e.Client) (proto.Message, error) {
 			return c.Reservations.CreateReservation(ctx, req)
 		}).(*dlsmsv1.CreateReservationResponse).GetReservation()
-		if n := value[int](
-			t,
-			s,
-			`SELECT count(*) FROM reservations WHERE user_id = $1 AND request_id = $2`,
-			u.id(),
-			req.GetRequestId(),
-		); n != 1 {
+		n := value[int](t, s, `SELECT count(*) FROM reservations WHERE user_id = $1 AND request_id = $2`,
+			u.id(), req.GetRequestId())
+		if n != 1 {
 			t.Errorf("%d reservations", n)
 		}
 		u.cancel(first.GetId())
 		// A later repeat gets the first answer, although the reservation has been cancelled.
 		if again := u.request(req); !proto.Equal(again, first) {
-			t.Errorf("later it is %v, was %v", again, first)
+			t.Errorf("the later answer is %v, the first was %v", again, first)
 		}
 		for _, other := range []*dlsmsv1.CreateReservationRequest{
 			{SeatId: seat + 1, StartTime: req.GetStartTime(), EndTime: req.GetEndTime()},
@@ -81,18 +77,13 @@ func TestRepeatedJoinIsOneEntry(t *testing.T) {
 		first := oneAnswer(t, s, u, func(ctx context.Context, c *e2e.Client) (proto.Message, error) {
 			return c.Notify.JoinWaitlist(ctx, req)
 		}).(*dlsmsv1.JoinWaitlistResponse)
-		if n := value[int](
-			t,
-			s,
-			`SELECT count(*) FROM waitlist_entries WHERE user_id = $1 AND seat_id = $2`,
-			u.id(),
-			seat,
-		); n != 1 {
+		n := value[int](t, s, `SELECT count(*) FROM waitlist_entries WHERE user_id = $1 AND seat_id = $2`, u.id(), seat)
+		if n != 1 {
 			t.Errorf("%d entries", n)
 		}
 		owner.cancel(booked.GetId()) // the entry is OFFERED now
 		if again, err := u.Notify.JoinWaitlist(t.Context(), req); err != nil || !proto.Equal(again, first) {
-			t.Errorf("later it is %v (%v), was %v", again, err, first)
+			t.Errorf("the later answer is %v (%v), the first was %v", again, err, first)
 		}
 		other := tomorrow(float64(24*round), float64(24*round)+3).waiting(seat)
 		other.RequestId = req.GetRequestId()

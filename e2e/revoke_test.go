@@ -35,9 +35,8 @@ func logoutEndsTheToken(t *testing.T, s *system) {
 	}
 	wantRevoked(t, s, u.Client, laptopStreams)
 	for i := range s.Replicas {
-		if _, err := phone.WithConn(conn(t, s, i)).Reservations.GetReservations(
-			t.Context(), &dlsmsv1.GetReservationsRequest{},
-		); err != nil {
+		c := phone.WithConn(conn(t, s, i))
+		if _, err := c.Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{}); err != nil {
 			t.Errorf("replica %d refuses the other token: %v", i, err)
 		}
 	}
@@ -67,9 +66,8 @@ func changePasswordEndsAllTokens(t *testing.T, s *system) {
 	refused(t, err, "BAD_CREDENTIALS")
 	again := s.login(t, u.User.GetStudentId(), "another "+password)
 	for i := range s.Replicas {
-		if _, err := again.WithConn(conn(t, s, i)).Reservations.GetReservations(
-			t.Context(), &dlsmsv1.GetReservationsRequest{},
-		); err != nil {
+		c := again.WithConn(conn(t, s, i))
+		if _, err := c.Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{}); err != nil {
 			t.Errorf("replica %d refuses the new token: %v", i, err)
 		}
 	}

@@ -200,9 +200,8 @@ func serveAndBook(t *testing.T, settings map[string]string) {
 		t.Fatal(err)
 	}
 	id := booked.GetReservation().GetId()
-	if _, err := user.Reservations.CancelReservation(
-		t.Context(), &dlsmsv1.CancelReservationRequest{ReservationId: id},
-	); err != nil {
+	_, err = user.Reservations.CancelReservation(t.Context(), &dlsmsv1.CancelReservationRequest{ReservationId: id})
+	if err != nil {
 		t.Error(err)
 	}
 	if _, err := user.Auth.Logout(t.Context(), &dlsmsv1.LogoutRequest{}); err != nil {

@@ -338,8 +338,7 @@ func TestServeReportsEveryInvalidSetting(t *testing.T) {
 	}
 	stderr := p.stderr.String()
 	for name := range env {
-		// MIN_RESERVATION and MAX_RESERVATION contradict each other: the error names one of the
-		// two.
+		// MIN_RESERVATION and MAX_RESERVATION contradict each other: the error names one setting.
 		if !strings.Contains(stderr, "\n"+name+": ") && name != "MAX_RESERVATION" {
 			t.Errorf("the error does not name %s", name)
 		}

@@ -109,9 +109,7 @@ func (t *StreamRecorder[M]) Err() error {
 
 // End waits until the stream has ended and returns the error that ended it as why. If ctx ends
 // first, it fails with the error of ctx.
-func (t *StreamRecorder[M]) End(
-	ctx context.Context,
-) (why error, err error) { //nolint:revive // why is the result, not a failure
+func (t *StreamRecorder[M]) End(ctx context.Context) (why error, err error) { //nolint:revive // why is no failure
 	select {
 	case <-t.ended:
 		return t.err, nil
