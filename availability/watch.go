@@ -165,7 +165,8 @@ type hub struct {
 	classes   map[window]*class
 	wake      []*group // groups with watches to wake
 	ended     error    // the error of add; nil while the hub accepts watches
-	// watches and groups are numbers for Stats, which must not wait for the lock: publish holds it long.
+	// watches and groups are numbers for Stats, which must not wait for the lock: publish holds it
+	// long.
 	watches, groups atomic.Int64
 
 	// due is when each seat of published changes next by the passing of time; nil without a watch
