@@ -96,7 +96,8 @@ func (r *replica) run(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	r.log.InfoContext(ctx, "stopping", "drain_timeout", r.settings.DrainTimeout.String())
 	stopInOrder(ctx, r.log, r.stopSteps())
-	if cause := context.Cause(r.failed); err == nil && !errors.Is(cause, context.Canceled) {
+	cause := context.Cause(r.failed) //nolint:contextcheck // failed is the state of the replica, not of a call
+	if err == nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
 	if err == nil {
@@ -245,10 +246,10 @@ func (r *replica) startBackground(ctx context.Context) error {
 func (r *replica) load(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(r.failed, func() { cancel(context.Cause(r.failed)) })()
+	defer context.AfterFunc(r.failed, func() { cancel(context.Cause(r.failed)) })() //nolint:contextcheck // as in run
 	_, err := await(ctx, r.log, func() (struct{}, error) { return struct{}{}, r.server.Ready(ctx) })
 	if r.failed.Err() != nil {
-		return context.Cause(r.failed)
+		return context.Cause(r.failed) //nolint:contextcheck // as in run
 	}
 	return err
 }
