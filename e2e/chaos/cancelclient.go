@@ -215,11 +215,11 @@ func (all cancelClients) run(
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	began := time.Now()
-	var pendingCancels []pendingCancel
+	var pending []pendingCancel
 	every(ctx, time.Millisecond, func() {
 		now := time.Since(began)
 		var errs []error
-		pendingCancels = slices.DeleteFunc(pendingCancels, func(d pendingCancel) bool {
+		pending = slices.DeleteFunc(pending, func(d pendingCancel) bool {
 			if d.at > now {
 				return false
 			}
@@ -230,7 +230,7 @@ func (all cancelClients) run(
 			c := all[sent%len(all)]
 			id, err := c.call(next(sent))
 			errs = append(errs, err)
-			pendingCancels = append(pendingCancels, pendingCancel{now + cancelAfter(), c, id})
+			pending = append(pending, pendingCancel{now + cancelAfter(), c, id})
 		}
 		for _, c := range all {
 			errs = append(errs, c.flush())

@@ -196,9 +196,9 @@ func overload(ctx context.Context, l *trialRun) (err error) {
 	l.row(title+"goodput, relative to the peak", "≥ 0.85", goodput >= leastGoodput,
 		"%.2f (%d of %d calls)", goodput, len(served), len(calls))
 	slow := quantile(served, 0.99)
-	slowdown := slow.Seconds() / usual.Seconds()
-	l.row(title+"P99 of the served calls, relative to that at 70% load", "≤ 3", slowdown <= maxSlowdown,
-		"%.2f (%s against %s)", slowdown, slow.Round(time.Millisecond), usual.Round(time.Millisecond))
+	ratio := slow.Seconds() / usual.Seconds()
+	l.row(title+"P99 of the served calls, relative to that at 70% load", "≤ 3", ratio <= maxSlowdown,
+		"%.2f (%s against %s)", ratio, slow.Round(time.Millisecond), usual.Round(time.Millisecond))
 	l.row(title+"P99 of a refusal", "≤ 20 ms", quantile(refused, 0.99) <= maxRefusal, "%s, the median %s, of %d",
 		quantile(refused, 0.99).Round(time.Millisecond), quantile(refused, 0.5).Round(time.Millisecond), len(refused))
 	l.row(title+"answers other than success and OVERLOADED", "0", len(others) == 0, "%v", others)
