@@ -204,6 +204,72 @@ func TestIndexHasAllPages(t *testing.T) {
 	}
 }
 
+// TestCanariesInDocsExist checks the table of canaries in reliability/figures.md, and the canaries and
+// trials that reliability.md names, against the source of the fault runs.
+func TestCanariesInDocsExist(t *testing.T) {
+	t.Parallel()
+	var source strings.Builder
+	for _, name := range files(t, ".go") {
+		if path.Dir(name) == "e2e/chaos" && !strings.HasSuffix(name, "_test.go") {
+			source.WriteString(read(t, name))
+		}
+	}
+	checks := map[string]string{}
+	for _, m := range regexp.MustCompile(`(check\w+) +check = "(.+)"`).FindAllStringSubmatch(source.String(), -1) {
+		checks[m[1]] = m[2]
+	}
+	canaries := map[string]string{} // the check that finds each
+	for _, m := range regexp.MustCompile(`(?s)\bname: "([^"]+)",[^"]*?\bby: (check\w+)`).FindAllStringSubmatch(source.String(), -1) {
+		canaries[m[1]] = checks[m[2]]
+	}
+	known := map[string]bool{}
+	for name := range canaries {
+		known["canary "+name] = true
+	}
+	trials := between(t, source.String(), "\nfunc trials() []trial {\n", "\n}\n")
+	for _, m := range regexp.MustCompile(`\{"(.+)", \w+\}`).FindAllStringSubmatch(trials, -1) {
+		known["trial "+m[1]] = true
+	}
+
+	listed := map[string]bool{}
+	table := between(t, read(t, "docs/reliability/figures.md"), "\n## Canaries\n", "\n## ")
+	for _, m := range regexp.MustCompile(`(?m)^\| ([^|]+) \| ([^|,]+).* \| .*\|$`).FindAllStringSubmatch(table, -1) {
+		name, by := m[1], strings.TrimSpace(m[2])
+		if name == "canary" || strings.HasPrefix(name, "none, ") {
+			continue
+		}
+		listed[name] = true
+		if canaries[name] != by {
+			t.Errorf("the canary %q is found by %q, not by %q", name, canaries[name], by)
+		}
+	}
+	for name := range canaries {
+		if !listed[name] {
+			t.Errorf("the table has no canary %q", name)
+		}
+	}
+
+	n := 0
+	quoted := regexp.MustCompile(`"([^"]+)"`)
+	for line := range strings.SplitSeq(read(t, "docs/reliability.md"), "\n") {
+		kind := "trial "
+		if strings.HasPrefix(line, "- canar") {
+			kind = "canary "
+		} else if !strings.HasPrefix(line, "- trial ") {
+			continue
+		}
+		for _, m := range quoted.FindAllStringSubmatch(line, -1) {
+			n++
+			if !known[kind+m[1]] {
+				t.Errorf("there is no %s%q", kind, m[1])
+			}
+		}
+	}
+	if n < 15 {
+		t.Errorf("the failure modes name %d canaries and trials, want at least 15", n)
+	}
+}
+
 // TestErrorsPageListsAllReasons checks reference/errors.md against the enum ErrorReason, and the
 // codes against those that the tests of the wire expect.
 func TestErrorsPageListsAllReasons(t *testing.T) {
