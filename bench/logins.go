@@ -37,7 +37,7 @@ func (b *bench) logins(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Two replicas on two cores can hash and queue eight passwords: no login is refused.
+	// Two replicas of two cores can hash and queue eight passwords: no login is refused.
 	const clients = 8
 	var samples []sample
 	var ratios []float64

@@ -1,5 +1,5 @@
 // Command bench measures DL-SMS as its clients see it, and compares it with the limit, a minimal
-// replica (package limit). `make bench` runs it. It starts both systems on this machine, from
+// replica (bench/limit). `make bench` runs it. It starts both systems on this machine, from
 // Postgres to nginx, runs load against them in turn with ghz, and writes tables and plots.
 package main
 

@@ -19,7 +19,7 @@ type share struct {
 	percent int
 }
 
-// mixed is the mix of real use. Each client makes one call a second.
+// mixed has the percentage of each kind of call in real use. Each client makes one call a second.
 var mixed = []share{{"reads", 90}, {"bookings", 4}, {"cancels", 4}, {"logins", 2}}
 
 // mix measures all kinds of calls together, at a rate that password hashing allows.

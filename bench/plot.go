@@ -26,7 +26,7 @@ type curve struct {
 	dashed bool
 }
 
-// plot savePlot throughput and P95 of GetSeats, and P99 of the mix, by the number of clients.
+// plot draws throughput and P95 of GetSeats, and P99 of the mix, by the number of clients.
 func (r *report) plot(dir string) error {
 	ms := func(f figure) (p95, p99 float64) { return 1000 * f.p95.Seconds(), 1000 * f.p99.Seconds() }
 	reads := func(value func(figure) float64) []curve {

@@ -40,7 +40,7 @@ func methods(t *testing.T) map[string]protoreflect.MethodDescriptor {
 }
 
 // TestAccess makes every call of the API with every kind of token, for objects of the caller, of
-// another user, and missing ones. An RPC without a row in the table fails.
+// another user, and missing ones. An RPC without a row in the table fails the test.
 func TestAccess(t *testing.T) {
 	t.Parallel()
 	s := shared(t)

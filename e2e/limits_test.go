@@ -32,7 +32,7 @@ func strictSettings() map[string]string {
 	}
 }
 
-// admitted makes concurrent calls and returns how many the rate limit counts through.
+// admitted makes concurrent calls and returns how many the rate limit let through.
 func admitted(t *testing.T, calls int, call func(i int) error) int {
 	t.Helper()
 	var passed atomic.Int64
@@ -40,7 +40,7 @@ func admitted(t *testing.T, calls int, call func(i int) error) int {
 		switch err := call(i); e2e.Reason(err) {
 		case "RATE_LIMITED":
 			return e2e.CheckRefusal(err, "RATE_LIMITED")
-		case "BAD_CREDENTIALS", "OVERLOADED", "": // the limit counts it through
+		case "BAD_CREDENTIALS", "OVERLOADED", "": // the limit let it through
 			passed.Add(1)
 			return nil
 		default:
@@ -56,7 +56,7 @@ const sharedLimitTimeout = 2 * time.Minute
 
 // limitsCallsOfUser checks that the replicas share a user's limit. On a busy machine a replica may
 // find Redis too slow and count alone for a second: then the check runs again. Replicas that never
-// share a limit counts three times as many calls through each time.
+// share a limit let three times as many calls through each time.
 func limitsCallsOfUser(t *testing.T, s *system) {
 	var replicas []*grpc.ClientConn
 	for i := range s.Replicas {

@@ -29,8 +29,8 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int, err error) {
-	// Most tests spend nearly all of their time waiting for servers: more of them can run than
-	// there are cores.
+	// Most tests spend nearly all of their time waiting for servers: more of them can run at once
+	// than there are cores.
 	if !isSet("test.parallel") {
 		if err := flag.Set("test.parallel", "6"); err != nil {
 			return 1, err

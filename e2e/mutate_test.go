@@ -65,7 +65,7 @@ func (m mutator) set(msg protoreflect.Message, f protoreflect.FieldDescriptor, v
 	switch v := v.(type) {
 	case nil:
 	case proto.Message:
-		// The message is a dynamic message, and so must its parts be.
+		// The parts of a dynamic message must be dynamic messages too.
 		raw, err := proto.Marshal(v)
 		if err == nil {
 			err = proto.Unmarshal(raw, msg.Mutable(f).Message().Interface())
