@@ -219,7 +219,8 @@ func TestCanariesInDocsExist(t *testing.T) {
 		checks[m[1]] = m[2]
 	}
 	canaries := map[string]string{} // the check that finds each
-	for _, m := range regexp.MustCompile(`(?s)\bname: "([^"]+)",[^"]*?\bby: (check\w+)`).FindAllStringSubmatch(source.String(), -1) {
+	canary := regexp.MustCompile(`(?s)\bname: "([^"]+)",[^"]*?\bby: (check\w+)`)
+	for _, m := range canary.FindAllStringSubmatch(source.String(), -1) {
 		canaries[m[1]] = checks[m[2]]
 	}
 	known := map[string]bool{}
