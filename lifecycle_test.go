@@ -131,3 +131,17 @@ func TestReplicaStartsAndStops(t *testing.T) {
 		t.Log(log.String())
 	}
 }
+
+// TestOpenDatabaseIsTriedAgain opens a database that does not answer. Each attempt must be possible:
+// a metric that is registered with each attempt would panic.
+func TestOpenDatabaseIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	s := parseSettings(t, "--database-url=postgres://u:p@127.0.0.1:1/db?sslmode=disable",
+		"--jwt-secret=vT4qk9Zr2mWc7XpLh8sYb3NdJf6GaEuQ")
+	r := newReplica(t.Context(), s, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond) // three attempts
+	defer cancel()
+	if err := r.openDatabase(ctx); err == nil {
+		t.Error("a database opens that does not exist")
+	}
+}

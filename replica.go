@@ -26,14 +26,15 @@ type replica struct {
 	log      *slog.Logger
 	metrics  *prometheus.Registry
 
-	running          *errgroup.Group    // the goroutines of the feed, the worker and the servers
+	running          *errgroup.Group    // the goroutines of the parts
 	failed           context.Context    // ends when one of them fails; its cause is the error
-	cancelBackground context.CancelFunc // ends the feed and the worker
+	cancelBackground context.CancelFunc // ends the feed, the read model and the worker
 
 	traces telemetry.Traces
 	store  *store.Store
 	redis  redis.UniversalClient // nil: no Redis
 	feed   *feed.Feed
+	seats  *availability.Model
 	worker *worker.Worker
 	server *server.Server
 	admin  *http.Server
@@ -65,7 +66,7 @@ func (r *replica) connect(context.Context) error {
 		OnRefresh:    refreshObserver(r.metrics),
 		Logger:       r.log,
 	})
-	seats := availability.New(r.feed, availability.Options{PastTolerance: s.PastTolerance})
+	r.seats = availability.New(r.feed, availability.Options{PastTolerance: s.PastTolerance})
 	wakeups := &server.Wakeups{}
 	r.feed.Subscribe(feed.Subscriber{OnEvents: func(d feed.Delta) { wakeups.Notify(d.Events) }})
 	r.worker = worker.New(r.store, worker.Config{
@@ -76,11 +77,11 @@ func (r *replica) connect(context.Context) error {
 	})
 	r.feed.Subscribe(feed.Subscriber{OnEvents: r.worker.Schedule})
 	observeStore(r.metrics, r.store)
-	observeSeats(r.metrics, seats)
+	observeSeats(r.metrics, r.seats)
 
 	r.server, err = server.New(server.Config{
 		Store:        r.store,
-		Seats:        seats,
+		Seats:        r.seats,
 		Wakeups:      wakeups,
 		MaxStaleness: s.MaxStaleness,
 		Redis:        r.redis,

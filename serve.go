@@ -63,7 +63,7 @@ func (r *replica) startSteps() []step {
 		{"add the demo data", 2 * postgresTimeout, r.seed},
 		{"connect the parts", instant, r.connect},
 		{"open the admin port", instant, r.openAdminPort},
-		{"start the feed and the worker", instant, r.startBackground},
+		{"start the feed, the read model and the worker", instant, r.startBackground},
 		{"load the read model and the revocations", loadTimeout, r.load},
 		{"listen for clients", instant, r.listen},
 	}
@@ -74,7 +74,7 @@ func (r *replica) startSteps() []step {
 func (r *replica) stopSteps() []step {
 	return []step{
 		{"drain the server", r.settings.DrainTimeout + instant, r.drain},
-		{"stop the feed, the worker and the admin port", 2 * instant, r.stopBackground},
+		{"stop the feed, the read model, the worker and the admin port", 2 * instant, r.stopBackground},
 		{"close Redis", instant, r.closeRedis},
 		{"close the database", instant, r.closeDatabase},
 		{"send the last traces", 3 * time.Second, r.sendTraces},
@@ -147,6 +147,7 @@ func (r *replica) migrate(ctx context.Context) error {
 
 func (r *replica) openDatabase(ctx context.Context) error {
 	s := r.settings
+	observer := storeObserver(r.metrics) // once: a second registration of a metric panics
 	db, err := await(ctx, r.log, func() (*store.Store, error) {
 		return store.Open(ctx, store.Config{
 			URL:      s.DatabaseURL,
@@ -155,7 +156,7 @@ func (r *replica) openDatabase(ctx context.Context) error {
 			Policy:   s.rules(),
 			Tracer:   r.traces.QueryTracer(),
 			Log:      r.log,
-			Observer: storeObserver(r.metrics),
+			Observer: observer,
 		})
 	})
 	if err != nil {
@@ -238,6 +239,7 @@ func (r *replica) startBackground(ctx context.Context) error {
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.cancelBackground = cancel
 	r.running.Go(func() error { return r.feed.Run(background) })
+	r.running.Go(func() error { return r.seats.Run(background) })
 	r.running.Go(func() error { r.worker.Run(background); return nil })
 	return nil
 }
@@ -271,7 +273,7 @@ func (r *replica) drain(ctx context.Context) error {
 	return r.server.Shutdown(ctx)
 }
 
-// stopBackground waits until the feed, the worker and the servers have returned. The transaction
+// stopBackground waits until the feed, the read model, the worker and the servers have returned. The transaction
 // that the worker runs is finished.
 func (r *replica) stopBackground(context.Context) error {
 	r.cancelBackground()
