@@ -2,6 +2,7 @@ package availability
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -66,6 +67,74 @@ func TestCatalogEditsShareUnchangedParts(t *testing.T) {
 	}
 	edit("hours", n/2, func(c *library.Catalog) { c.Branches[1].Hours = nineToFive })
 	edit("the same hours", 0, func(c *library.Catalog) { c.Branches[1].Hours = slices.Clone(nineToFive) })
+}
+
+// TestCatalogEditDoesNotIndexAgain checks that an edit of a seat shares the branches and the index
+// with the catalog before, and that an edit of a branch shares the seats and the other branches. To
+// index the catalog again would copy all of them.
+func TestCatalogEditDoesNotIndexAgain(t *testing.T) {
+	t.Parallel()
+	l := newTestBuilder(library.Catalog{
+		Branches: []library.Branch{{ID: 1, Code: "a", Timezone: "UTC"}, {ID: 2, Code: "b", Timezone: "UTC"}},
+		Seats: []library.Seat{
+			{ID: 1, BranchID: 1, Area: "Hall", Label: "1"}, {ID: 2, BranchID: 2, Area: "Hall", Label: "2"},
+			{ID: 3, BranchID: 1, Area: "Hall", Label: "3"},
+		},
+	})
+	edit := func(change func(*library.Catalog)) (was, is *catalog) {
+		was = l.world.catalog
+		var read library.Catalog
+		for _, b := range was.branches {
+			read.Branches = append(read.Branches, b.Branch)
+		}
+		for _, s := range was.seats {
+			read.Seats = append(read.Seats, s.Seat)
+		}
+		change(&read)
+		is = l.applyCatalog(store.Changes{Now: monday}, &read).catalog
+		if is == was {
+			t.Fatal("the edit did not change the catalog")
+		}
+		if is.index != was.index {
+			t.Error("the positions of the seats were computed again")
+		}
+		return was, is
+	}
+
+	was, is := edit(func(c *library.Catalog) { c.Seats[0].OutOfService = true })
+	if is.seats[0] == was.seats[0] || is.seats[1] != was.seats[1] || is.seats[2] != was.seats[2] {
+		t.Error("an edit of a seat: want a new object for this seat only")
+	}
+	if &is.branches[0] != &was.branches[0] {
+		t.Error("an edit of a seat copied the list of branches")
+	}
+	if !slices.Equal(is.branches, was.branches) {
+		t.Error("an edit of a seat copied branches")
+	}
+	if !sameMap(is.byCode, was.byCode) || !sameMap(is.byID, was.byID) {
+		t.Error("an edit of a seat copied the maps of branches")
+	}
+
+	was, is = edit(func(c *library.Catalog) { c.Seats[1].Area = "Attic" })
+	if is.branches[0] != was.branches[0] {
+		t.Error("a new area in a branch copied the other branch")
+	}
+
+	was, is = edit(func(c *library.Catalog) { c.Branches[0].Name = "New" })
+	if is.branches[0] == was.branches[0] || is.branches[1] != was.branches[1] {
+		t.Error("an edit of a branch: want a new object for this branch only")
+	}
+	if &is.seats[0] != &was.seats[0] {
+		t.Error("an edit of a branch copied the list of seats")
+	}
+	if &is.branches[0].seats[0] != &was.branches[0].seats[0] {
+		t.Error("an edit of a branch copied the positions of its seats")
+	}
+}
+
+// sameMap reports whether a and b are one map.
+func sameMap[K comparable, V any](a, b map[K]V) bool {
+	return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer()
 }
 
 // TestChangedCatalogEqualsFreshLoad changes catalogs at random.
