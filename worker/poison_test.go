@@ -144,3 +144,41 @@ func oneBadRow(t *testing.T, p poison, workers int) {
 	}
 	storetest.CheckInvariants(t, db)
 }
+
+// TestFailingSeatIsTriedAfterPauses counts how often a worker tries a seat that always fails. The
+// other seats make their transitions, and the pauses between the tries of the failing seat grow.
+func TestFailingSeatIsTriedAfterPauses(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	db.Altered()
+	db.FreezeClock(t, noon)
+	seats, users := db.Seats(t, 3), db.Users(t, 3)
+	db.Exec(t, `
+		INSERT INTO reservations
+			(library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at)
+		SELECT 1, s, u, tstzrange($3, $4), 'CONFIRMED', $3, $5, $3 FROM unnest($1::bigint[], $2::bigint[]) x (s, u)`,
+		seats, users, at(-60), at(60), at(-45))
+	db.WriteHistory(t)
+	// A rollback does not undo nextval.
+	db.Exec(t, `CREATE SEQUENCE tries MINVALUE 0`)
+	db.Exec(t, `SELECT nextval('tries')`)
+	db.Exec(t, fmt.Sprintf(refusingTrigger(`PERFORM nextval('tries'); RAISE EXCEPTION 'this row is broken'`), seats[0]))
+
+	begin := time.Now()
+	w := run(t, db.Open(t, library.DefaultPolicy()))
+	storetest.Eventually(t, "the others are done", func() bool { return w.count("no_show") == len(seats)-1 })
+	// The worker splits the group of three seats, so the failing seat is alone in the third try at
+	// the latest. Pauses of 1 s and 2 s follow.
+	const tries = 5
+	count := 0
+	storetest.Eventually(t, "the failing seat is tried again", func() bool {
+		count = int(storetest.Value[int64](t, db, `SELECT last_value FROM tries`))
+		return count >= tries
+	})
+	if took := time.Since(begin); took < 3*time.Second {
+		t.Errorf("the failing seat was tried %d times in %v, want %d times in more than 3 s", count, took, tries)
+	}
+	if n := w.skips("no_show"); n != 1 {
+		t.Errorf("the worker skips %d seats, want 1", n)
+	}
+}
