@@ -204,27 +204,33 @@ func TestEraseWhileTheUserJoins(t *testing.T) {
 		[]string{"LEFT"})
 }
 
+// brokenWaitlists are faults that keep the waitlist of a seat from being served, and their repairs.
+var brokenWaitlists = map[string]struct{ put, mend string }{
+	"an unknown time zone": {
+		put: `INSERT INTO branch_hours
+				SELECT 1, id, d, '0:00', '24:00' FROM branches, generate_series(1, 7) d;
+			SET session_replication_role = replica;
+			UPDATE branches SET timezone = 'Europe/Berln';
+			SET session_replication_role = DEFAULT`,
+		mend: `UPDATE branches SET timezone = 'Europe/Berlin'`,
+	},
+	"a hold that is refused":     {fmt.Sprintf(triggerOnHold, `RAISE 'refused'`), dropTrigger},
+	"a hold that takes too long": {fmt.Sprintf(triggerOnHold, `PERFORM pg_sleep(60)`), dropTrigger},
+}
+
+const (
+	triggerOnHold = `CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql
+		AS $$ BEGIN %s; RETURN NEW; END $$;
+		CREATE TRIGGER poison BEFORE INSERT ON reservations
+		FOR EACH ROW WHEN (NEW.status = 'HELD') EXECUTE FUNCTION poison()`
+	dropTrigger = `DROP FUNCTION poison CASCADE`
+)
+
 // TestCancelWhenWaitlistFails cancels a reservation although its seat cannot be offered: an error
 // of the waitlist must not keep a user in a seat.
 func TestCancelWhenWaitlistFails(t *testing.T) {
 	t.Parallel()
-	const onHold = `CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql
-		AS $$ BEGIN %s; RETURN NEW; END $$;
-		CREATE TRIGGER poison BEFORE INSERT ON reservations
-		FOR EACH ROW WHEN (NEW.status = 'HELD') EXECUTE FUNCTION poison()`
-	const mendHold = `DROP FUNCTION poison CASCADE`
-	for name, c := range map[string]struct{ put, mend string }{
-		"an unknown time zone": {
-			put: `INSERT INTO branch_hours
-					SELECT 1, id, d, '0:00', '24:00' FROM branches, generate_series(1, 7) d;
-				SET session_replication_role = replica;
-				UPDATE branches SET timezone = 'Europe/Berln';
-				SET session_replication_role = DEFAULT`,
-			mend: `UPDATE branches SET timezone = 'Europe/Berlin'`,
-		},
-		"a hold that is refused":     {fmt.Sprintf(onHold, `RAISE 'refused'`), mendHold},
-		"a hold that takes too long": {fmt.Sprintf(onHold, `PERFORM pg_sleep(60)`), mendHold},
-	} {
+	for name, c := range brokenWaitlists {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
