@@ -88,7 +88,7 @@ func processes() ([]process, error) {
 }
 
 // parseStat parses a line such as "17 (nginx: worker) S 1 …", see proc(5). The name in brackets may
-// contain any character.
+// have any character.
 func parseStat(line string) (process, error) {
 	pid, _, _ := strings.Cut(line, " ")
 	fields := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])

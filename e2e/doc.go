@@ -5,7 +5,7 @@
 // The files without tests hold the parts of a test client. Benchmarks and fault runs use them too:
 //
 //	client.go           a user, and the four services as that user
-//	refusal.go          the code, reason and details of an error, and whether they match the contract
+//	refusal.go          the code, reason and details of an error, and their check
 //	token.go            tokens for more users than could log in
 //	stream_recorder.go  a server stream, recorded as its messages arrive
 //	log_recorder.go     the log of all processes, and the lines that must never be in it
