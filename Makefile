@@ -73,7 +73,7 @@ generate: $(BIN)/buf ## generate gen/ and server/protos.binpb from proto/
 	$(BIN)/buf generate
 	$(BIN)/buf build --as-file-descriptor-set -o server/protos.binpb
 
-lint: breaking $(BIN)/golangci-lint ## lint the protos and the code
+lint: breaking prose $(BIN)/golangci-lint ## lint the protos and the code
 	$(BIN)/buf lint
 	$(BIN)/golangci-lint run
 	cd bench && ../$(BIN)/golangci-lint run
