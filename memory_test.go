@@ -65,7 +65,8 @@ func TestMemoryLimitIsThatOfTheContainer(t *testing.T) {
 	}
 }
 
-// TestMemoryLimitOfTheProcess: GOMEMLIMIT and GOGC win over the limit of the container.
+// TestMemoryLimitOfTheProcess checks that GOMEMLIMIT and GOGC have priority over the limit of the
+// container.
 func TestMemoryLimitOfTheProcess(t *testing.T) { //nolint:paralleltest // it changes the process's own limits
 	root := t.TempDir()
 	for file, text := range map[string]string{"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "10000000000\n"} {

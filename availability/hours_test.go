@@ -55,7 +55,7 @@ func drawHours(t *rapid.T) []library.OpenHours {
 }
 
 // TestHoursAgreeWithPostgres compares windows around the days on which the clocks change: the read
-// model and the database must agree on which are open.
+// model and the database must agree which of these windows are within the opening hours.
 func TestHoursAgreeWithPostgres(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)

@@ -73,8 +73,8 @@ func (b *bench) profileCPU(ctx context.Context, file string) (stop func() error)
 // profileSeconds is the length of each part of a profile.
 const profileSeconds = 3
 
-// keepProfiling takes one profile after the other and merges them, since a profile needs a length
-// in advance.
+// keepProfiling takes many short profiles and merges them. The length of a profile must be known at
+// its start, and the length of the scenario is not.
 func (b *bench) keepProfiling(ctx context.Context, file string) error {
 	var parts []string
 	for i := 0; ctx.Err() == nil; i++ {

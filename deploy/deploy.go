@@ -8,7 +8,7 @@ package deploy
 import _ "embed"
 
 // NginxConf is deploy/nginx.conf, which docker-compose.yml mounts.
-// Package stack replaces its addresses and paths.
+// The package stack replaces the addresses and paths in it.
 //
 //go:embed nginx.conf
 var NginxConf string

@@ -2,13 +2,14 @@
 // subscribers.
 //
 // A Feed loads the state of the library once, in one snapshot of Postgres. Then it reads the change
-// log again and again. Each read, a refresh, returns the commits that the snapshot before could not
-// see, together with the next snapshot. The result, a Delta, goes to the subscribers in order: the
-// read model applies it, the streams of notifications wake, the worker sets its timers.
+// log again and again. Each read is a refresh: it returns the transactions that committed since the
+// previous snapshot, and the next snapshot. The result is a Delta. The subscribers receive each
+// Delta in order: the read model applies it, the notification streams wake, the worker sets its
+// timers.
 //
-// A reader calls Refresh before it asks the read model. Refresh returns after a refresh that began
-// after the call, so the reader sees each booking that was acknowledged before it asked. All
-// readers that wait share the next refresh: under load, one small query serves hundreds of readers.
+// A reader calls Refresh before it uses the read model. The call returns when a refresh has ended
+// that began after the call. So the reader sees each booking that was acknowledged before the call.
+// All waiting readers share the next refresh: under load, one small query serves hundreds of them.
 //
 //	reader 1    reader 2        feed                        Postgres
 //	   |           |              |                             |

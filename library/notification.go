@@ -17,7 +17,8 @@ type Notification struct {
 	StartTime time.Time
 	EndTime   time.Time
 	Status    ReservationStatus // may be a state that this version does not know
-	// CheckInDeadline is nil while the reservation is HELD, and if it was never claimed.
+	// CheckInDeadline is nil while the reservation is HELD, and after that if its offer was never
+	// claimed.
 	// OfferExpiresAt is nil unless the reservation is HELD.
 	CheckInDeadline *time.Time
 	OfferExpiresAt  *time.Time

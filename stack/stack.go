@@ -190,7 +190,8 @@ func (s *Stack) Processes() []*Process {
 }
 
 // Stop stops all processes: nginx accepts no more calls, the replicas drain, then Redis and
-// Postgres stop. Each process has its own limit. After this limit, or when ctx ends, Stop kills it.
+// Postgres stop. Each process has its own time limit. After the limit, or when ctx ends, Stop kills
+// the process.
 // The error names each process that was killed or had an error.
 func (s *Stack) Stop(ctx context.Context) error {
 	var errs []error

@@ -370,8 +370,9 @@ func TestRestoredIntoAnotherCluster(t *testing.T) {
 	}
 }
 
-// TestNowIsBeforeTheSnapshot delays Postgres between a read's snapshot and its clock. A change that is
-// committed in between is not in the result, so Now must not be later than it.
+// TestNowIsBeforeTheSnapshot delays Postgres between the snapshot of a read and its reading of the
+// clock. A change that commits during the delay is not in the result, so Now must be earlier than
+// this commit.
 func TestNowIsBeforeTheSnapshot(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

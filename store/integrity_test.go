@@ -170,8 +170,8 @@ func checkRefusal(t *testing.T, what string, err error, refusal string) {
 	}
 }
 
-// TestGuardRefusesHalfATransition checks that SQL by hand cannot leave a reservation that replicas
-// would show in its old state.
+// TestGuardRefusesHalfATransition changes a reservation by SQL without writing its event. Postgres
+// must refuse: replicas learn of changes from events only, and would show the old state.
 func TestGuardRefusesHalfATransition(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

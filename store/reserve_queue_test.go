@@ -41,7 +41,7 @@ func TestBatchHasEachUserOnce(t *testing.T) {
 
 func TestCancelledBookingLeavesTheQueue(t *testing.T) {
 	t.Parallel()
-	q := &reserveQueue{workers: reserveWorkers} // none of which takes a booking
+	q := &reserveQueue{workers: reserveWorkers} // all workers count as busy, so the booking waits
 	ctx, cancel := context.WithCancel(t.Context())
 	returned := make(chan error)
 	go func() {
