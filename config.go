@@ -10,8 +10,9 @@ import (
 
 // settings holds the value of every setting. Each field has one entry in declare.
 //
-// To add a setting: add a field here and an entry in declare, use the field, and run
-// `go test . -run Settings -update`, which writes docs/reference/settings.md.
+// To add a setting: add a field here and an entry in declare, use the field, run
+// `go test . -run Settings -update`, which writes docs/reference/settings.md, and add the variable to
+// docker-compose.yml.
 type settings struct {
 	DatabaseURL string
 	RedisURL    string

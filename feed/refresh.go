@@ -102,8 +102,8 @@ var (
 	errLoading   = errors.New("feed: loading the state again takes long")
 )
 
-// A refresh costs the same for one reader as for fifty. So after a refresh that crowd or more
-// readers shared, the next one begins later, and more readers share it. One or two readers add no
+// A refresh costs the same for one reader as for fifty. If at least 3 readers (crowd) shared a
+// refresh, the next one begins later, so that more readers share it. One or two readers add no
 // delay.
 const (
 	crowd        = 3

@@ -16,7 +16,7 @@
 //			return nil, err
 //		}
 //
-//		r, err := s.library.Reservation(ctx, edge.Caller(ctx).UserID, id)
+//		r, err := s.store.Reservation(ctx, edge.Caller(ctx).UserID, id)
 //		if err != nil {
 //			return nil, err
 //		}

@@ -134,7 +134,7 @@ func createFallbackCluster(link string, log *console) (string, error) {
 	return base, nil
 }
 
-// reachable returns an error if the account can't enter dir. It changes the directory as that user,
+// reachable returns an error if the account can't enter dir. It runs `cd dir` as that user,
 // because modes, access control lists and mounts all matter.
 func reachable(ctx context.Context, dir string, as *account) error {
 	if as == nil {

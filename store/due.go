@@ -25,7 +25,8 @@ type Step struct {
 	kind   library.EventKind // of the event; empty if the transition has no event
 	frees  bool              // the transition frees the seat and its user
 	leads  bool              // the transition is due by the reminder's lead before the check-in deadline
-	// passed allows FindDue to skip rows that an earlier FindDue has found. See DueQuery.SkipBefore.
+	// passed is true if the step uses DueQuery.SkipBefore: FindDue then skips rows that an earlier
+	// FindDue has found.
 	passed bool
 }
 

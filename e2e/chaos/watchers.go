@@ -153,9 +153,9 @@ func (a *watchCrowd) read(ctx context.Context, n, perConn int) error {
 	})
 }
 
-// ignore opens streams of largeBranch that are never read, not even by grpc-go: without a fixed
-// window, grpc-go grows its window until the whole branch fits, and then such a client looks like
-// one that reads.
+// ignore opens streams of largeBranch that are never read, not even by grpc-go. Their connections
+// have a fixed flow-control window. Otherwise grpc-go enlarges the window until the whole branch
+// fits, and such a client looks like one that reads.
 func (a *watchCrowd) ignore(ctx context.Context, n, perConn int) error {
 	return a.open(n, perConn, func(c *e2e.Client) error {
 		stream, err := c.Seats.WatchSeats(ctx, &dlsmsv1.WatchSeatsRequest{Branch: largeBranch})

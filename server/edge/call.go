@@ -18,7 +18,7 @@ type call struct {
 	caller    identity.Caller // zero for public methods
 
 	notReceived error // the reason why the request did not arrive; nil: it arrived
-	// watcher is the user that a public stream counts against, from its token; 0: no valid token.
+	// watcher is the user whose limit counts this public stream; 0 if the call has no valid token.
 	watcher int64
 
 	finishers []func()

@@ -93,9 +93,10 @@ func (s *Streams) enter(ctx context.Context, c *call) (context.Context, error) {
 	return ctx, nil
 }
 
-// place returns a stream with the key that it counts against, or errTooManyStreams. If the user of
-// a public stream has too many streams, the stream counts against its address, so that a token is
-// never a disadvantage.
+// place returns a stream whose key names the limit that counts it: that of its user, or that of its
+// address. It returns errTooManyStreams if that limit is reached. If the user of a public stream has
+// too many streams, the limit of the address counts the stream, so that a token is never a
+// disadvantage.
 func (s *Streams) place(c *call) (*openStream, error) {
 	o := &openStream{call: c}
 	if s.ended != nil {
