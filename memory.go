@@ -27,7 +27,8 @@ func tuneCollector(root fs.FS, log *slog.Logger) {
 	if os.Getenv("GOMEMLIMIT") != "" || !limited {
 		return
 	}
-	// The rest is for memory outside of Go: thread stacks, and the kernel's memory for sockets and files.
+	// The rest is for memory outside of Go: thread stacks, and the kernel's memory for sockets and
+	// files.
 	limit = limit / 10 * 9
 	debug.SetMemoryLimit(limit)
 	log.Info("the memory limit is that of the container", "bytes", limit)

@@ -69,8 +69,8 @@ func (r *replica) startSteps() []step {
 	}
 }
 
-// stopSteps returns the steps of a stop. The server drains first, while the feed and the worker still
-// run, so that no call is cut off. A step whose counterpart did not run does nothing.
+// stopSteps returns the steps of a stop. The server drains first, while the feed and the worker
+// still run, so that no call is cut off. A step whose counterpart did not run does nothing.
 func (r *replica) stopSteps() []step {
 	return []step{
 		{"drain the server", r.settings.DrainTimeout + instant, r.drain},
@@ -201,7 +201,8 @@ func (r *replica) seed(ctx context.Context) error {
 	return nil
 }
 
-// await calls do, and again each second while Postgres can't be reached, for at most postgresTimeout.
+// await calls do, and again each second while Postgres can't be reached, for at most
+// postgresTimeout.
 func await[T any](ctx context.Context, log *slog.Logger, do func() (T, error)) (T, error) {
 	for deadline := time.Now().Add(postgresTimeout); ; {
 		v, err := do()
@@ -273,8 +274,8 @@ func (r *replica) drain(ctx context.Context) error {
 	return r.server.Shutdown(ctx)
 }
 
-// stopBackground waits until the feed, the read model, the worker and the servers have returned. The transaction
-// that the worker runs is finished.
+// stopBackground waits until the feed, the read model, the worker and the servers have returned.
+// The transaction that the worker runs is finished.
 func (r *replica) stopBackground(context.Context) error {
 	r.cancelBackground()
 	if r.admin != nil {

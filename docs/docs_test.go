@@ -204,8 +204,8 @@ func TestIndexHasAllPages(t *testing.T) {
 	}
 }
 
-// TestCanariesInDocsExist checks the table of canaries in reliability/figures.md, and the canaries and
-// trials that reliability.md names, against the source of the fault runs.
+// TestCanariesInDocsExist checks the table of canaries in reliability/figures.md, and the canaries
+// and trials that reliability.md names, against the source of the fault runs.
 func TestCanariesInDocsExist(t *testing.T) {
 	t.Parallel()
 	var source strings.Builder

@@ -144,7 +144,8 @@ func TestExampleClientsRun(t *testing.T) {
 	})
 	t.Run("grpcurl", func(t *testing.T) {
 		t.Parallel()
-		// Without -e: the booking of a taken seat fails, and -max-time ends the stream with an error.
+		// Without -e: the booking of a taken seat fails, and -max-time ends the stream with an
+		// error.
 		out := runIn(t, "..", nil, "bash", "-uo", "pipefail", "-c", grpcurlCommands(t, s.Addr())+"\ntrue")
 		for _, text := range []string{
 			`"availableCount": 2`, `"status": "RESERVATION_STATUS_CONFIRMED"`, "Code: AlreadyExists",

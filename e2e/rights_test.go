@@ -18,8 +18,8 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// grants returns the statements of docs/operating/postgres.md that grant rights to the two roles, without
-// their comments.
+// grants returns the statements of docs/operating/postgres.md that grant rights to the two roles,
+// without their comments.
 func grants(t *testing.T) (owner, run []string) {
 	t.Helper()
 	text, err := os.ReadFile("../docs/operating/postgres.md")
@@ -99,9 +99,9 @@ func runCommand(t *testing.T, env map[string]string, command string) (code int, 
 	return code, strings.TrimSpace(p.stderr.String())
 }
 
-// TestMissingDatabaseRightIsNamed checks that a role with the rights of docs/operating/postgres.md can
-// migrate, and one with fewer rights can serve. Without one of the rights, the command fails with
-// one line that names it.
+// TestMissingDatabaseRightIsNamed checks that a role with the rights of docs/operating/postgres.md
+// can migrate, and one with fewer rights can serve. Without one of the rights, the command fails
+// with one line that names it.
 func TestMissingDatabaseRightIsNamed(t *testing.T) {
 	t.Parallel()
 	s := shared(t)

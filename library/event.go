@@ -40,8 +40,8 @@ type Event struct {
 	Kind          EventKind
 	At            time.Time
 	ReservationID int64
-	// Version counts the transitions of the reservation from 1. Of two events of one reservation, the
-	// one with the higher version is newer.
+	// Version counts the transitions of the reservation from 1. Of two events of one reservation,
+	// the one with the higher version is newer.
 	Version int64
 	SeatID  int64
 	UserID  int64

@@ -46,10 +46,10 @@ func DefaultPolicy() Policy {
 	}
 }
 
-// ClockTolerance is the amount by which a window may miss a limit, because the client's clock differs
-// from Postgres's: 5 s for the difference, and 5 s for the call to arrive. The length of a window that
-// starts now is known only when the call has arrived, so the tolerance applies to it too. A window
-// with both times has exactly the length that it states.
+// ClockTolerance is the amount by which a window may miss a limit, because the client's clock
+// differs from Postgres's: 5 s for the difference, and 5 s for the call to arrive. The length of a
+// window that starts now is known only when the call has arrived, so the tolerance applies to it
+// too. A window with both times has exactly the length that it states.
 const ClockTolerance = 10 * time.Second
 
 // CheckWindow returns nil if the policy allows the window at now, and otherwise ErrWindowNotAllowed
@@ -91,7 +91,8 @@ func (p Policy) windowViolations(now, start, end time.Time) (violations []FieldV
 	return violations, !end.After(start)
 }
 
-// WindowNotAllowed returns the error for a window that breaks the policy. Its metadata has the limits.
+// WindowNotAllowed returns the error for a window that breaks the policy. Its metadata has the
+// limits.
 func (p Policy) WindowNotAllowed(now time.Time, violations ...FieldViolation) *Error {
 	seconds := func(d time.Duration) string { return strconv.FormatInt(int64(d/time.Second), 10) }
 	return ErrWindowNotAllowed.WithFields(violations...).

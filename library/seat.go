@@ -24,7 +24,8 @@ type SeatRef struct {
 	Label  string
 }
 
-// Catalog is the set of branches, in the order of their codes, and of seats, in the order of their ids.
+// Catalog is the set of branches, in the order of their codes, and of seats, in the order of their
+// ids.
 type Catalog struct {
 	Branches []Branch
 	Seats    []Seat

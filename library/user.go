@@ -37,9 +37,9 @@ type NewUser struct {
 type Credentials struct {
 	User
 	PasswordHash string
-	// TokenGeneration is written into the user's tokens. A token is valid while its generation equals
-	// this one. A change of password raises it. It starts at a random number: a user who gets the same
-	// id after a restore, or in a fresh database, has another generation.
+	// TokenGeneration is written into the user's tokens. A token is valid while its generation
+	// equals this one. A change of password raises it. It starts at a random number: a user who
+	// gets the same id after a restore, or in a fresh database, has another generation.
 	TokenGeneration int64
 }
 

@@ -206,8 +206,8 @@ func raiseFileLimit() uint64 {
 	}
 	before := limit.Cur
 	limit.Cur = limit.Max
-	// This call is needed even without a change: the Go runtime raises its own limit, and gives child
-	// processes the original limit unless the program sets it.
+	// This call is needed even without a change: the Go runtime raises its own limit, and gives
+	// child processes the original limit unless the program sets it.
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return before
 	}

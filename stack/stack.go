@@ -31,8 +31,8 @@ type Config struct {
 	Listen string
 	// NginxConf replaces deploy/nginx.conf.
 	NginxConf string
-	// Env has settings for all replicas. They override the settings of the stack, such as DATABASE_URL
-	// and JWT_SECRET.
+	// Env has settings for all replicas. They override the settings of the stack, such as
+	// DATABASE_URL and JWT_SECRET.
 	Env map[string]string
 	// ReplicaEnv returns settings for one replica, which override Env. The index starts at 0.
 	ReplicaEnv func(index int) map[string]string
@@ -242,7 +242,8 @@ func (s *Stack) addReplicas(cfg Config, databaseURL, redisURL string, preferred 
 			"GRPC_ADDR":    net.JoinHostPort(loopback, strconv.Itoa(port)),
 			"ADMIN_ADDR":   net.JoinHostPort(loopback, strconv.Itoa(adminPort)),
 			"JWT_SECRET":   jwtSecret,
-			// With this share of the cores, a call behind nginx cost 20 to 30% less CPU than with all cores.
+			// With this share of the cores, a call behind nginx cost 20 to 30% less CPU than with
+			// all cores.
 			"GOMAXPROCS": strconv.Itoa(max(1, runtime.NumCPU()/cfg.Replicas)),
 		}
 		if redisURL != "" {

@@ -9,23 +9,24 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// CatalogChanges has the changes of the catalog between two snapshots. They may be newer than the second
-// snapshot; then the next Changes repeats them.
+// CatalogChanges has the changes of the catalog between two snapshots. They may be newer than the
+// second snapshot; then the next Changes repeats them.
 type CatalogChanges struct {
 	// Branches and Seats were added or changed. Each is the whole row, a branch with all its hours.
 	Branches []library.Branch
 	Seats    []library.Seat
-	// BranchIDs are the ids of all existing branches. Other branches were deleted with all their seats.
+	// BranchIDs are the ids of all existing branches. Other branches were deleted with all their
+	// seats.
 	BranchIDs []int64
-	// SeatIDs are the ids of all seats of Branches. Any other seat of these branches was deleted, unless it
-	// is among Seats. The deletion of a seat changes the row of its branch.
+	// SeatIDs are the ids of all seats of Branches. Any other seat of these branches was deleted,
+	// unless it is among Seats. The deletion of a seat changes the row of its branch.
 	SeatIDs []int64
 	// Unreadable are the ids of changed seats whose rows can no longer be read.
 	Unreadable []int64
 }
 
-// These statements read the rows that selectChanges found to be changed. Their conditions have the form
-// that selectChanges explains.
+// These statements read the rows that selectChanges found to be changed. Their conditions have the
+// form that selectChanges explains.
 const (
 	selectBranchIDs = `SELECT id FROM branches WHERE library_id = $1`
 

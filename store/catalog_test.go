@@ -9,8 +9,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestCatalogEditReadsOnlyChangedRows: a read after an edit of the catalog returns only the changed rows,
-// however large the catalog is.
+// TestCatalogEditReadsOnlyChangedRows: a read after an edit of the catalog returns only the changed
+// rows, however large the catalog is.
 func TestCatalogEditReadsOnlyChangedRows(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -15,8 +15,8 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// Snapshot is the set of transactions that a reader has seen: all with ids below Xmax, except those in
-// InProgress.
+// Snapshot is the set of transactions that a reader has seen: all with ids below Xmax, except those
+// in InProgress.
 type Snapshot struct {
 	Xmax       uint64
 	InProgress []uint64
@@ -24,18 +24,19 @@ type Snapshot struct {
 	text        string            // as Postgres wrote it
 	connID      uint64            // number of the logConn's connection
 	revocations *revocationCursor // set between two pages of revocations
-	// unchanged reports that nothing was committed since the snapshot before. Then probably nothing is
-	// committed before the next one either, and Changes asks for the snapshot alone first.
+	// unchanged reports that nothing was committed since the snapshot before. Then probably nothing
+	// is committed before the next one either, and Changes asks for the snapshot alone first.
 	unchanged bool
 }
 
-// same reports whether both snapshots see the same transactions, so nothing was committed between them.
+// same reports whether both snapshots see the same transactions, so nothing was committed between
+// them.
 func (s Snapshot) same(o Snapshot) bool { return s.text == o.text && s.connID == o.connID }
 
-// After reports whether the snapshot was certainly taken after the older one. If it returns false, the
-// database was reset to an earlier state (by a restore, for example), or may have been, because the
-// connection was lost. Then the reader must discard all that it has read. Every snapshot is after the
-// zero Snapshot.
+// After reports whether the snapshot was certainly taken after the older one. If it returns false,
+// the database was reset to an earlier state (by a restore, for example), or may have been, because
+// the connection was lost. Then the reader must discard all that it has read. Every snapshot is
+// after the zero Snapshot.
 func (s Snapshot) After(older Snapshot) bool {
 	return older.Xmax == 0 || s.connID == older.connID && s.Xmax >= older.Xmax
 }
@@ -68,13 +69,14 @@ func parseSnapshot(text string, connID uint64) (Snapshot, error) {
 // Changes has everything that was committed between two snapshots.
 type Changes struct {
 	Snapshot Snapshot
-	// Now is Postgres's clock just before the snapshot was taken. A reader that applies these changes has
-	// the state at Now.
+	// Now is Postgres's clock just before the snapshot was taken. A reader that applies these
+	// changes has the state at Now.
 	Now time.Time
-	// Events may repeat in the next read after a failure. Of two events of a reservation, the one with the
-	// higher Version is newer.
+	// Events may repeat in the next read after a failure. Of two events of a reservation, the one
+	// with the higher Version is newer.
 	Events []library.Event
-	// CatalogChanged reports that a branch or seat was added, changed or deleted. Catalog has the changes.
+	// CatalogChanged reports that a branch or seat was added, changed or deleted. Catalog has the
+	// changes.
 	CatalogChanged bool
 	Catalog        CatalogChanges
 }
@@ -83,8 +85,9 @@ type Changes struct {
 // events, the event columns of that row are NULL. One statement sees one snapshot, so the rows were
 // read with exactly the snapshot that is returned.
 //
-// The snapshot before could not see transactions that began after it ($2) or were in progress ($3). A
-// condition on xmin alone would read the same events again and again while one long transaction runs.
+// The snapshot before could not see transactions that began after it ($2) or were in progress ($3).
+// A condition on xmin alone would read the same events again and again while one long transaction
+// runs.
 //
 // The statement must not cost more than the new rows, whatever the planner assumes. Therefore:
 //
@@ -120,13 +123,14 @@ const selectChanges = `
 			SELECT * FROM reservation_events WHERE library_id = $1 AND xid BETWEEN x AND x OFFSET 0) e
 	) e ON true`
 
-// selectSnapshot is the part of selectChanges that suffices if nothing was committed. Most reads of the
-// change log find nothing, because they outnumber bookings by far, and to start the larger statement
-// costs Postgres three times as much.
+// selectSnapshot is the part of selectChanges that suffices if nothing was committed. Most reads of
+// the change log find nothing, because they outnumber bookings by far, and to start the larger
+// statement costs Postgres three times as much.
 const selectSnapshot = `SELECT pg_current_snapshot()::text, dlsms_began()`
 
-// Changes returns everything that was committed after the snapshot since, and the snapshot for the next
-// call. If that snapshot is not After since, the changes may be incomplete: call LoadWorld again.
+// Changes returns everything that was committed after the snapshot since, and the snapshot for the
+// next call. If that snapshot is not After since, the changes may be incomplete: call LoadWorld
+// again.
 func (s *Store) Changes(ctx context.Context, since Snapshot) (c Changes, err error) {
 	err = s.changes.do(ctx, func(conn *pgx.Conn) error { //nolint:contextcheck // do sets the deadline
 		if s.changes.reconnectedSince(since) {
@@ -148,9 +152,9 @@ func (s *Store) Changes(ctx context.Context, since Snapshot) (c Changes, err err
 	return c, err
 }
 
-// reconnectedSince reports whether the snapshot was taken on an earlier connection. Such a snapshot is
-// invalid (see Snapshot.After), so the caller does not even ask for the changes since. They may be more
-// than one read can return within logConnTimeout, and then every later read would fail too.
+// reconnectedSince reports whether the snapshot was taken on an earlier connection. Such a snapshot
+// is invalid (see Snapshot.After), so the caller does not even ask for the changes since. They may
+// be more than one read can return within logConnTimeout, and then every later read would fail too.
 func (l *logConn) reconnectedSince(since Snapshot) bool {
 	return since.Xmax != 0 && since.connID != l.connID
 }
@@ -168,8 +172,9 @@ func (l *logConn) snapshot(conn *pgx.Conn) (s Snapshot, now time.Time, err error
 // pgEpoch is the zero of Postgres's timestamps, in Unix microseconds.
 var pgEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 
-// unchanged reports whether the current snapshot equals since, so nothing was committed in between, and
-// sets now. It bypasses the type conversion of pgx, which took one eighth of the CPU of a busy replica.
+// unchanged reports whether the current snapshot equals since, so nothing was committed in between,
+// and sets now. It bypasses the type conversion of pgx, which took one eighth of the CPU of a busy
+// replica.
 func (l *logConn) unchanged(conn *pgx.Conn, since Snapshot, now *time.Time) (unchanged bool, err error) {
 	// In the other modes, a pooler may keep no prepared statements.
 	if l.connID != since.connID || l.config.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement {

@@ -152,9 +152,9 @@ func (w *writers) randomly(t *testing.T, random *rand.Rand, insert string) (comm
 	return committed
 }
 
-// TestChangesMissNothing writes events in transactions that overlap, end in any order or roll back. Each
-// read returns exactly the events that were committed since the last one. One session writes at the
-// beginning and commits at the end.
+// TestChangesMissNothing writes events in transactions that overlap, end in any order or roll back.
+// Each read returns exactly the events that were committed since the last one. One session writes
+// at the beginning and commits at the end.
 func TestChangesMissNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -290,8 +290,8 @@ func TestRevocations(t *testing.T) {
 	wantEqual(t, "in force", all(), want[2:])
 }
 
-// TestBrokenLogConnReadsNothing: after the connection breaks, its snapshots are invalid. So no events
-// are read, however many there are.
+// TestBrokenLogConnReadsNothing: after the connection breaks, its snapshots are invalid. So no
+// events are read, however many there are.
 func TestBrokenLogConnReadsNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -324,8 +324,8 @@ func TestBrokenLogConnReadsNothing(t *testing.T) {
 	}
 }
 
-// TestRestoredIntoAnotherCluster: restored rows keep the transaction ids of their old cluster, which may
-// be far ahead. They must not count as new in every read.
+// TestRestoredIntoAnotherCluster: restored rows keep the transaction ids of their old cluster,
+// which may be far ahead. They must not count as new in every read.
 func TestRestoredIntoAnotherCluster(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -434,8 +434,8 @@ func TestForgetRevocationsKeepsTheLimit(t *testing.T) {
 	}
 }
 
-// TestForgetRevocationsInTwoReplicas: two replicas delete the same rows. Neither waits for the other,
-// and each row is deleted once.
+// TestForgetRevocationsInTwoReplicas: two replicas delete the same rows. Neither waits for the
+// other, and each row is deleted once.
 func TestForgetRevocationsInTwoReplicas(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -546,8 +546,9 @@ func TestChangesOfAnotherLibrary(t *testing.T) {
 	wantDone(t, 1, b.MarkNoShows)
 }
 
-// TestNotificationsMissNothing creates notifications for a few users in many concurrent transactions.
-// Readers continue after the last id that they saw. They miss none, whatever the order of the commits.
+// TestNotificationsMissNothing creates notifications for a few users in many concurrent
+// transactions. Readers continue after the last id that they saw. They miss none, whatever the
+// order of the commits.
 func TestNotificationsMissNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -612,8 +613,8 @@ func TestNotificationsMissNothing(t *testing.T) {
 	wantEqual(t, "from the first", len(got[0])+len(got[1]), rounds*seats)
 }
 
-// reserveQuickVisit inserts a CHECKED_IN reservation of one minute. Each has a minute of its own, so a
-// user may have several, and all have ended later.
+// reserveQuickVisit inserts a CHECKED_IN reservation of one minute. Each has a minute of its own,
+// so a user may have several, and all have ended later.
 func (b bundle) reserveQuickVisit(t *testing.T, user, seat, from int) int64 {
 	t.Helper()
 	id := storetest.Value[int64](t, b.db, `

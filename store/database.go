@@ -13,9 +13,9 @@ import (
 )
 
 // ParseURL parses a Postgres connection string: a URL, or keywords and values. Every use of
-// DATABASE_URL parses it with this function: the check of the settings, the migrations, the pools and
-// the connections that follow the change log and the revocation list. Its errors are for an operator
-// and never contain the password.
+// DATABASE_URL parses it with this function: the check of the settings, the migrations, the pools
+// and the connections that follow the change log and the revocation list. Its errors are for an
+// operator and never contain the password.
 //
 // ParseURL accepts the pool_* parameters, because other programs use them, and ignores them: Config
 // sets the number of connections.
@@ -64,8 +64,8 @@ func parseError(err error) error {
 	return errors.New("is not a Postgres URL: is the password percent-encoded, and are all parameters known?")
 }
 
-// hosts returns the number of distinct hosts in a connection string. pgx lists a host twice to try it
-// with TLS and without.
+// hosts returns the number of distinct hosts in a connection string. pgx lists a host twice to try
+// it with TLS and without.
 func hosts(c *pgx.ConnConfig) int {
 	type host struct {
 		name string
@@ -78,8 +78,8 @@ func hosts(c *pgx.ConnConfig) int {
 	return len(named)
 }
 
-// hostTimeout returns the connect timeout of each host. Several hosts share the time that a connection
-// may take, because the first host may be unreachable.
+// hostTimeout returns the connect timeout of each host. Several hosts share the time that a
+// connection may take, because the first host may be unreachable.
 func hostTimeout(c *pgx.ConnConfig) time.Duration {
 	timeout := connectTimeout
 	if n := hosts(c); n > 1 {

@@ -88,7 +88,8 @@ func schemaText(t *testing.T) string {
 	return string(all)
 }
 
-// TestNotifyingKinds: EventKind.Notifies and the column reservation_events.notifies list the same kinds.
+// TestNotifyingKinds: EventKind.Notifies and the column reservation_events.notifies list the same
+// kinds.
 func TestNotifyingKinds(t *testing.T) {
 	t.Parallel()
 	schema := schemaText(t)

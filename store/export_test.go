@@ -14,8 +14,8 @@ var Translate = translate
 // PrepareSession is for tests.
 var PrepareSession = prepareSession
 
-// SessionSettings returns the settings that the sessions of the pools, and those of the change log and
-// the revocation list, must have. It is for tests.
+// SessionSettings returns the settings that the sessions of the pools, and those of the change log
+// and the revocation list, must have. It is for tests.
 func SessionSettings() (pool, log map[string]string) { return sessionSettings(), indexPlanSettings() }
 
 // EachSession calls f for each open session of the store. It is for tests.
@@ -34,8 +34,8 @@ func EachSession(ctx context.Context, t *testing.T, s *Store, f func(kind string
 	f("log", s.revocations.conn)
 }
 
-// ForceRestoreCheck makes the next read of the change log check whether the database was restored. It is
-// for tests.
+// ForceRestoreCheck makes the next read of the change log check whether the database was restored.
+// It is for tests.
 func ForceRestoreCheck(s *Store) {
 	s.changes.mu.Lock()
 	defer s.changes.mu.Unlock()

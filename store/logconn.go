@@ -20,12 +20,12 @@ const logConnTimeout = 2 * time.Second
 //
 // It is not a connection of a pool, because a pool silently replaces a broken connection. After a
 // crash, Postgres reuses the ids of transactions of which nothing had reached the disk. An older
-// snapshot takes such an id for one that it has seen. So each connection has a number, and a snapshot
-// is valid only on the connection that it was taken on.
+// snapshot takes such an id for one that it has seen. So each connection has a number, and a
+// snapshot is valid only on the connection that it was taken on.
 type logConn struct {
 	config *pgx.ConnConfig
-	// onIDsMoved is called after checkRestored moved ids forward. If it is nil, this connection does not
-	// check: the other logConn does.
+	// onIDsMoved is called after checkRestored moved ids forward. If it is nil, this connection
+	// does not check: the other logConn does.
 	onIDsMoved func()
 
 	mu             sync.Mutex
@@ -36,10 +36,10 @@ type logConn struct {
 	closed         bool
 }
 
-// do runs f on the connection, for one caller at a time, and connects first if necessary. It ends at
-// the deadline of ctx. At the latest, it ends logConnTimeout after the start of the connect, and again
-// logConnTimeout after the start of f. f needs no context for that: to watch a context costs as much
-// CPU as the read itself.
+// do runs f on the connection, for one caller at a time, and connects first if necessary. It ends
+// at the deadline of ctx. At the latest, it ends logConnTimeout after the start of the connect, and
+// again logConnTimeout after the start of f. f needs no context for that: to watch a context costs
+// as much CPU as the read itself.
 func (l *logConn) do(ctx context.Context, f func(conn *pgx.Conn) error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -84,13 +84,13 @@ func (l *logConn) connect(ctx context.Context) error {
 	return nil
 }
 
-// restoreCheckInterval is the time between two checks for a restored database. A replica also checks on
-// each new connection, which follows every failover and every crash recovery of Postgres.
+// restoreCheckInterval is the time between two checks for a restored database. A replica also
+// checks on each new connection, which follows every failover and every crash recovery of Postgres.
 const restoreCheckInterval = time.Minute
 
-// checkRestored moves ids forward if the database was restored, copied or failed over. If that happened
-// while this connection was open, everything read on it before is invalid. Then checkRestored closes
-// the connection, which invalidates the snapshots taken on it.
+// checkRestored moves ids forward if the database was restored, copied or failed over. If that
+// happened while this connection was open, everything read on it before is invalid. Then
+// checkRestored closes the connection, which invalidates the snapshots taken on it.
 func (l *logConn) checkRestored(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logConnTimeout)
 	defer cancel()
@@ -124,9 +124,9 @@ func (l *logConn) disconnect() {
 
 var errClosedStore = errors.New("the store is closed")
 
-// ensure connects if necessary and returns the number of the connection. A snapshot that is taken later,
-// on any connection of the pools, may carry this number: if the connection breaks in the meantime, the
-// number is outdated and the snapshot is invalid.
+// ensure connects if necessary and returns the number of the connection. A snapshot that is taken
+// later, on any connection of the pools, may carry this number: if the connection breaks in the
+// meantime, the number is outdated and the snapshot is invalid.
 func (l *logConn) ensure(ctx context.Context) (connID uint64, err error) {
 	err = l.do(ctx, func(conn *pgx.Conn) error { //nolint:contextcheck // do sets the deadline
 		connID = l.connID

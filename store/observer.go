@@ -5,11 +5,11 @@ package store
 type Observer struct {
 	// Batch gets the number of bookings of a committed batch.
 	Batch func(bookings int)
-	// Split gets the number of bookings of a batch that is retried in parts, because Postgres refused
-	// it or its locks took too long.
+	// Split gets the number of bookings of a batch that is retried in parts, because Postgres
+	// refused it or its locks took too long.
 	Split func(bookings int)
-	// Judged gets the number of waitlist entries that one transaction read to serve its seats. Each of
-	// them could be served on its own.
+	// Judged gets the number of waitlist entries that one transaction read to serve its seats. Each
+	// of them could be served on its own.
 	Judged func(entries int)
 }
 

@@ -106,8 +106,8 @@ func TestPostgresDiesUnderLoad(t *testing.T) {
 	}
 }
 
-// TestSilentConnectionsAreClosed: the store closes a connection on which no answer arrives after a short
-// time, also for callers without a deadline.
+// TestSilentConnectionsAreClosed: the store closes a connection on which no answer arrives after a
+// short time, also for callers without a deadline.
 func TestSilentConnectionsAreClosed(t *testing.T) {
 	t.Parallel()
 	db, _ := storetest.NewCluster(t)
@@ -168,8 +168,8 @@ func liveOf(t *testing.T, s *store.Store, user int64) (ids []int64) {
 	return ids
 }
 
-// TestEverythingIsUnavailableWithoutPostgres: every method fails with ErrUnavailable, so a client knows
-// that it may retry.
+// TestEverythingIsUnavailableWithoutPostgres: every method fails with ErrUnavailable, so a client
+// knows that it may retry.
 func TestEverythingIsUnavailableWithoutPostgres(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)
@@ -359,8 +359,8 @@ func TestLongHeldLockIsOverloaded(t *testing.T) {
 	b.reserve(t, 0, 0, 0, 60)
 }
 
-// TestOpen: Open refuses a malformed URL. Neither the URL nor the database can give the store another
-// isolation level.
+// TestOpen: Open refuses a malformed URL. Neither the URL nor the database can give the store
+// another isolation level.
 func TestOpen(t *testing.T) {
 	t.Parallel()
 	_, err := store.Open(t.Context(), store.Config{URL: "postgres://%zz", MinConns: 1, MaxConns: 1})

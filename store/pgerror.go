@@ -13,8 +13,8 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// constraintErrors maps a violated constraint to the error for the client. The locks make each violation
-// rare or impossible.
+// constraintErrors maps a violated constraint to the error for the client. The locks make each
+// violation rare or impossible.
 var constraintErrors = map[string]*library.Error{
 	"reservations_no_overlap":    library.ErrSeatTaken,
 	"users_student_id_key":       library.ErrStudentIDTaken,
@@ -27,8 +27,8 @@ var constraintErrors = map[string]*library.Error{
 	"revocations_user_fkey":    library.ErrTokenInvalid,
 }
 
-// translate converts an error of Postgres or of the connection to an Error of package library. It returns
-// an error that it does not know unchanged. Only this function reads the database's errors.
+// translate converts an error of Postgres or of the connection to an Error of package library. It
+// returns an error that it does not know unchanged. Only this function reads the database's errors.
 func translate(err error) error {
 	if err == nil {
 		return nil

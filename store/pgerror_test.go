@@ -15,8 +15,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestSQLStates makes Postgres report each SQLSTATE: by a real cause if a test can provoke it, and by
-// RAISE otherwise.
+// TestSQLStates makes Postgres report each SQLSTATE: by a real cause if a test can provoke it, and
+// by RAISE otherwise.
 func TestSQLStates(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -92,8 +92,8 @@ func TestSQLStates(t *testing.T) {
 	}
 }
 
-// freezer waits before the second statement of a transaction until Postgres has ended the session. So it
-// simulates a replica that is frozen for longer than idle_in_transaction_session_timeout.
+// freezer waits before the second statement of a transaction until Postgres has ended the session.
+// So it simulates a replica that is frozen for longer than idle_in_transaction_session_timeout.
 type freezer struct {
 	t     *testing.T
 	db    *storetest.DB

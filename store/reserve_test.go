@@ -231,8 +231,8 @@ func (p *batches) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceB
 func (p *batches) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
 func (p *batches) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
 
-// TestPanicFailsOnlyItsBooking: a panic ends neither the process nor the worker. Its booking fails, and
-// the next one succeeds.
+// TestPanicFailsOnlyItsBooking: a panic ends neither the process nor the worker. Its booking fails,
+// and the next one succeeds.
 func TestPanicFailsOnlyItsBooking(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -255,8 +255,8 @@ func TestPanicFailsOnlyItsBooking(t *testing.T) {
 	}
 }
 
-// TestLockedSeatDelaysOnlyItsBookings: while another session holds the lock of a seat, the bookings of
-// that seat wait together, and the bookings of other seats do not wait.
+// TestLockedSeatDelaysOnlyItsBookings: while another session holds the lock of a seat, the bookings
+// of that seat wait together, and the bookings of other seats do not wait.
 func TestLockedSeatDelaysOnlyItsBookings(t *testing.T) {
 	t.Parallel()
 	const rush = 64
@@ -305,8 +305,8 @@ func TestLockedSeatDelaysOnlyItsBookings(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestReserveRefusesTokenOfAnotherUser: a token that does not agree with the user's row gets neither a
-// new booking nor the answer to an earlier one.
+// TestReserveRefusesTokenOfAnotherUser: a token that does not agree with the user's row gets
+// neither a new booking nor the answer to an earlier one.
 func TestReserveRefusesTokenOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

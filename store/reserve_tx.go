@@ -32,14 +32,14 @@ const (
 func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 // reserve decides and makes a number of bookings, one of each user, in one statement. It must be a
-// statement of its own after the locks, because the parts of one statement share a snapshot, and that
-// snapshot must not be older than the locks. The first WHEN that applies gives the reason. Of several
-// bookings of one seat, the first succeeds; the exclusion constraint refuses the others, because it
-// also sees rows of the same statement.
+// statement of its own after the locks, because the parts of one statement share a snapshot, and
+// that snapshot must not be older than the locks. The first WHEN that applies gives the reason. Of
+// several bookings of one seat, the first succeeds; the exclusion constraint refuses the others,
+// because it also sees rows of the same statement.
 //
-// Here and elsewhere, the condition "the user is busy" is NOT isempty(during * …), not &&. Until the
-// table has been analyzed, the planner would use the index of the exclusion constraint for &&, and
-// read all reservations of the library. OFFSET 0 makes each look-up use a key.
+// Here and elsewhere, the condition "the user is busy" is NOT isempty(during * …), not &&. Until
+// the table has been analyzed, the planner would use the index of the exclusion constraint for &&,
+// and read all reservations of the library. OFFSET 0 makes each look-up use a key.
 const reserve = `
 	WITH now AS MATERIALIZED (
 		SELECT dlsms_now() AS t
@@ -111,13 +111,13 @@ const reserve = `
 		COALESCE(d.branch, ''), COALESCE(d.area, ''), COALESCE(d.label, '')
 	FROM now CROSS JOIN decided d LEFT JOIN made ON made.user_id = d.user_id`
 
-// errSeatLocked means that the locks of all users were free, and another transaction held the lock of a
-// seat for too long.
+// errSeatLocked means that the locks of all users were free, and another transaction held the lock
+// of a seat for too long.
 var errSeatLocked = errors.New("another transaction holds the lock of a seat")
 
-// reserveAll makes bookings of distinct users in one transaction. The wait for each row lock ends after
-// lockTimeout; 0 means the session's lock_timeout. If the wait for a seat's lock ends so, reserveAll
-// fails with errSeatLocked.
+// reserveAll makes bookings of distinct users in one transaction. The wait for each row lock ends
+// after lockTimeout; 0 means the session's lock_timeout. If the wait for a seat's lock ends so,
+// reserveAll fails with errSeatLocked.
 func (s *Store) reserveAll(
 	ctx context.Context, conn *pgxpool.Conn, bookings []library.Booking, lockTimeout time.Duration,
 ) ([]result, error) {

@@ -23,7 +23,8 @@ type RevocationPage struct {
 	// Snapshot is the argument for the next call.
 	Snapshot    Snapshot
 	Revocations []Revocation
-	// More reports that this is not the last page. Then Snapshot contains the place of the next page.
+	// More reports that this is not the last page. Then Snapshot contains the place of the next
+	// page.
 	More bool
 }
 
@@ -36,8 +37,8 @@ func (s *Store) RevokeToken(ctx context.Context, userID int64, jti string, expir
 	return err
 }
 
-// revocationPageSize is the number of revocations that one statement reads. It takes about 20 ms, far
-// below logConnTimeout.
+// revocationPageSize is the number of revocations that one statement reads. It takes about 20 ms,
+// far below logConnTimeout.
 const revocationPageSize = 5000
 
 // revocationCursor is a place in the revocations since a snapshot, in the order of (xid, id).
@@ -46,9 +47,9 @@ type revocationCursor struct {
 	xid, id uint64 // of the last row read
 }
 
-// selectRevocations has the form of selectChanges, but reads one page: at most $7 rows after ($4, $5),
-// written by transactions before $6. Expired revocations count too, so a page takes the same time
-// whatever it contains.
+// selectRevocations has the form of selectChanges, but reads one page: at most $7 rows after ($4,
+// $5), written by transactions before $6. Expired revocations count too, so a page takes the same
+// time whatever it contains.
 const selectRevocations = `
 	SELECT s.snapshot, r.xid, r.id, r.user_id, COALESCE(r.jti, ''), COALESCE(r.generation, 0), r.expires_at,
 		r.expires_at > s.now
@@ -67,10 +68,10 @@ const selectRevocations = `
 		ORDER BY xid, id LIMIT $7
 	) r ON true`
 
-// Revocations returns a page of the revocations since a snapshot. Since the zero Snapshot, these are all
-// that have not expired. Call it until More is false: the pages together have every revocation that the
-// first page's snapshot sees. If the returned snapshot is not After since, revocations may be missing:
-// begin again with the zero Snapshot.
+// Revocations returns a page of the revocations since a snapshot. Since the zero Snapshot, these
+// are all that have not expired. Call it until More is false: the pages together have every
+// revocation that the first page's snapshot sees. If the returned snapshot is not After since,
+// revocations may be missing: begin again with the zero Snapshot.
 func (s *Store) Revocations(ctx context.Context, since Snapshot) (page RevocationPage, err error) {
 	err = s.revocations.do(ctx, func(conn *pgx.Conn) error { //nolint:contextcheck // do sets the deadline
 		if s.revocations.reconnectedSince(since) {
@@ -127,11 +128,11 @@ func (s *Store) revocationsAfter(conn *pgx.Conn, since Snapshot) (page Revocatio
 	return page, nil
 }
 
-// ForgetRevocations deletes at most limit revocations of tokens that have expired. It returns the number
-// deleted, and whether there may be more.
+// ForgetRevocations deletes at most limit revocations of tokens that have expired. It returns the
+// number deleted, and whether there may be more.
 func (s *Store) ForgetRevocations(ctx context.Context, limit int) (n int, more bool, err error) {
-	// MATERIALIZED selects the rows once. Postgres may plan IN as a loop that selects and locks more rows
-	// for each row.
+	// MATERIALIZED selects the rows once. Postgres may plan IN as a loop that selects and locks
+	// more rows for each row.
 	const forget = `
 		WITH due AS MATERIALIZED (
 			SELECT id FROM revocations WHERE library_id = $1 AND expires_at < (SELECT dlsms_now()) - interval '1 minute'

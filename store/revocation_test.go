@@ -10,9 +10,9 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// TestRevocationsInPages reads half a million revocations of one transaction, as after a restore. Each
-// page takes far less than logConnTimeout. A revocation that is committed between two pages comes with a
-// later page or with the next read.
+// TestRevocationsInPages reads half a million revocations of one transaction, as after a restore.
+// Each page takes far less than logConnTimeout. A revocation that is committed between two pages
+// comes with a later page or with the next read.
 func TestRevocationsInPages(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

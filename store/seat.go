@@ -36,7 +36,8 @@ const selectTaken = `
 	SELECT id AS reservation_id, version, seat_id, lower(during) AS start_time, upper(during) AS end_time
 	FROM reservations WHERE library_id = $1 AND occupies AND upper(during) > $2`
 
-// LoadWorld reads the whole catalog and all taken windows in one snapshot. Only ctx bounds its duration.
+// LoadWorld reads the whole catalog and all taken windows in one snapshot. Only ctx bounds its
+// duration.
 func (s *Store) LoadWorld(ctx context.Context) (World, error) {
 	var w World
 	// The connection must be older than the snapshot, so that it later reads every change after it.
@@ -97,8 +98,8 @@ func (s *Store) catalog(ctx context.Context, tx pgx.Tx) (library.Catalog, error)
 	return c, err
 }
 
-// branches reads branches. It reports an invalid branch, repairs its text and keeps it, because its seats
-// cannot be shown without it.
+// branches reads branches. It reports an invalid branch, repairs its text and keeps it, because its
+// seats cannot be shown without it.
 func (s *Store) branches(rows pgx.Rows) ([]library.Branch, error) {
 	branches, _, readErr := collect[library.Branch](s, rows, tableBranches, nil)
 	for i := range branches {

@@ -14,10 +14,10 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// sessionSettings returns the settings that every session needs, whatever the server, the database or
-// the role sets. They are set in the open session, not as start-up parameters. PgBouncer refuses
-// start-up parameters that it does not know, or drops them if it is configured to; a session without
-// timeouts works until the first lock that is never released.
+// sessionSettings returns the settings that every session needs, whatever the server, the database
+// or the role sets. They are set in the open session, not as start-up parameters. PgBouncer refuses
+// start-up parameters that it does not know, or drops them if it is configured to; a session
+// without timeouts works until the first lock that is never released.
 //
 // A setting with a dot in its name belongs to this project, such as a flag for triggers.
 func sessionSettings() map[string]string {
@@ -35,11 +35,12 @@ func sessionSettings() map[string]string {
 	}
 }
 
-// indexPlanSettings returns the settings of the sessions that follow the change log and the revocation
-// list, and of the session that books. The planner cannot know how many rows are new since a snapshot.
-// It would plan each read again (0.25 ms, three times the duration of the read itself), or keep the
-// plan that it made while the tables were empty: a sequential scan. The same is true for a booking,
-// whose look-ups are all by a key. Without sequential scans, one plan always fits.
+// indexPlanSettings returns the settings of the sessions that follow the change log and the
+// revocation list, and of the session that books. The planner cannot know how many rows are new
+// since a snapshot. It would plan each read again (0.25 ms, three times the duration of the read
+// itself), or keep the plan that it made while the tables were empty: a sequential scan. The same
+// is true for a booking, whose look-ups are all by a key. Without sequential scans, one plan always
+// fits.
 func indexPlanSettings() map[string]string {
 	settings := sessionSettings()
 	settings["plan_cache_mode"] = "force_generic_plan"
@@ -58,9 +59,9 @@ func PrepareMigration(ctx context.Context, conn *pgx.Conn, lockTimeout time.Dura
 	return prepareSession(ctx, conn, settings)
 }
 
-// sessionStatements returns statements that set the settings and read them back. They are sent as one
-// message, so they cost one round trip. A second transaction reads the settings, because the isolation
-// level of the first was fixed before the setting changed.
+// sessionStatements returns statements that set the settings and read them back. They are sent as
+// one message, so they cost one round trip. A second transaction reads the settings, because the
+// isolation level of the first was fixed before the setting changed.
 func sessionStatements(settings map[string]string) string {
 	names := slices.Sorted(maps.Keys(settings))
 	var set, read []string
@@ -72,9 +73,9 @@ func sessionStatements(settings map[string]string) string {
 		"; SHOW transaction_isolation; SHOW transaction_read_only"
 }
 
-// prepareSession sets the settings, reads them back, and refuses a session in which they differ. With a
-// stricter isolation level, a statement after a lock would still see the rows from before the lock. On
-// a standby, no write succeeds.
+// prepareSession sets the settings, reads them back, and refuses a session in which they differ.
+// With a stricter isolation level, a statement after a lock would still see the rows from before
+// the lock. On a standby, no write succeeds.
 func prepareSession(ctx context.Context, conn *pgx.Conn, settings map[string]string) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()

@@ -173,8 +173,8 @@ func TestFirstHostIsSilent(t *testing.T) {
 	s.Close()
 }
 
-// TestParseURL: ParseURL accepts a string only if every use of it works. Its errors give a reason and
-// never contain the password.
+// TestParseURL: ParseURL accepts a string only if every use of it works. Its errors give a reason
+// and never contain the password.
 func TestParseURL(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -243,8 +243,8 @@ func TestParseURL(t *testing.T) {
 	}
 }
 
-// TestSettingsAreNoStartUpParameters: session settings in the URL are not sent as start-up parameters,
-// which a pooler may refuse.
+// TestSettingsAreNoStartUpParameters: session settings in the URL are not sent as start-up
+// parameters, which a pooler may refuse.
 func TestSettingsAreNoStartUpParameters(t *testing.T) {
 	t.Parallel()
 	settings, _ := store.SessionSettings()

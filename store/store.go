@@ -33,9 +33,10 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// backgroundConns is the size of the worker's pool. It is separate from the pool for requests, so that
-// many requests cannot starve the worker. The change log and the revocation list are each read on a
-// connection of their own (see logConn), because every read of the seats waits for the change log.
+// backgroundConns is the size of the worker's pool. It is separate from the pool for requests, so
+// that many requests cannot starve the worker. The change log and the revocation list are each read
+// on a connection of their own (see logConn), because every read of the seats waits for the change
+// log.
 const backgroundConns = 3
 
 // statementTimeout bounds every statement, including its waits for locks. It equals the default

@@ -37,9 +37,10 @@ func (t *tx) record(kind library.EventKind, reservationID int64) {
 	t.events = append(t.events, transition{reservationID: reservationID, kind: kind})
 }
 
-// inTx runs fn in a transaction and commits it together with the events that fn recorded. If fn fails,
-// it rolls back. If ctx ends while inTx waits for a connection, it returns an error. A transaction
-// that has begun continues after the end of ctx, within its own time limit (see budget).
+// inTx runs fn in a transaction and commits it together with the events that fn recorded. If fn
+// fails, it rolls back. If ctx ends while inTx waits for a connection, it returns an error. A
+// transaction that has begun continues after the end of ctx, within its own time limit (see
+// budget).
 func (s *Store) inTx(ctx context.Context, pool *pgxpool.Pool, fn func(ctx context.Context, t *tx) error) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {

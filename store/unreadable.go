@@ -8,9 +8,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Operators write rows with SQL, and a newer version may write values that this version does not know.
-// The store skips a row that it cannot read, so that one bad row does not stop a replica. It logs the
-// row once and counts it each time.
+// Operators write rows with SQL, and a newer version may write values that this version does not
+// know. The store skips a row that it cannot read, so that one bad row does not stop a replica. It
+// logs the row once and counts it each time.
 
 // unreadable counts the rows that were skipped. Its zero value is ready to use.
 type unreadable struct {
@@ -64,7 +64,8 @@ func (s *Store) UnreadableRows() map[string]int64 {
 	return out
 }
 
-// tolerantRow is a row whose Scan keeps the rows open if it fails, so that the next rows can be read.
+// tolerantRow is a row whose Scan keeps the rows open if it fails, so that the next rows can be
+// read.
 type tolerantRow struct{ pgx.Rows }
 
 func (r tolerantRow) Scan(dest ...any) error {
@@ -79,9 +80,9 @@ func (r tolerantRow) id() (id int64) {
 	return id
 }
 
-// collect reads all rows into values of T, by the names of the columns. The first column must be the id.
-// It skips rows that cannot be read, or for which check returns an error, and returns their ids. check
-// may be nil.
+// collect reads all rows into values of T, by the names of the columns. The first column must be
+// the id. It skips rows that cannot be read, or for which check returns an error, and returns their
+// ids. check may be nil.
 func collect[T any](s *Store, rows pgx.Rows, table string, check func(*T) error) (out []T, skipped []int64, err error) {
 	defer rows.Close()
 	out = []T{}

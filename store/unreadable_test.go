@@ -138,8 +138,8 @@ func (b bundle) writeEvent(t *testing.T, reservation int64, kind, status, occupi
 		FROM reservations WHERE id = $1 RETURNING id`, reservation, kind, status, occupies, deadline, offer)
 }
 
-// TestEventsOfUnknownStatus: if a newer version wrote the status of an event, its occupies column decides.
-// Without that column, as an older version writes the row, the event cannot be read.
+// TestEventsOfUnknownStatus: if a newer version wrote the status of an event, its occupies column
+// decides. Without that column, as an older version writes the row, the event cannot be read.
 func TestEventsOfUnknownStatus(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

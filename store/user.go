@@ -20,8 +20,8 @@ func (s *Store) RegisterUser(ctx context.Context, u library.NewUser) (library.Us
 		insertUser, s.lib, u.StudentID, u.Name, u.Email, u.Role, u.PasswordHash)
 }
 
-// sameStudentID compares student ids ($2), which are ASCII. It ignores case and the database's locale:
-// in a Turkish locale, lower('I') is not 'i'. An index supports it.
+// sameStudentID compares student ids ($2), which are ASCII. It ignores case and the database's
+// locale: in a Turkish locale, lower('I') is not 'i'. An index supports it.
 const sameStudentID = `lower(student_id COLLATE "C") = lower($2::text COLLATE "C")`
 
 const selectCredentials = `
@@ -53,8 +53,8 @@ func (s *Store) Identities(ctx context.Context, userIDs ...int64) ([]library.Ide
 	return query(ctx, s.pool, pgx.RowToStructByName[library.Identity], selectIdentities, s.lib, userIDs)
 }
 
-// updatePassword raises the generation by a random step. A change of password after a restore must not
-// result in the same generation as a change that the restore undid.
+// updatePassword raises the generation by a random step. A change of password after a restore must
+// not result in the same generation as a change that the restore undid.
 const updatePassword = `
 	WITH changed AS (
 		UPDATE users SET password_hash = $4, token_generation = token_generation + 1 + floor(random() * 4294967296)::bigint
@@ -65,8 +65,8 @@ const updatePassword = `
 	SELECT library_id, id, token_generation, $5 FROM changed
 	RETURNING generation`
 
-// ChangePassword replaces oldHash by newHash. It revokes the user's tokens of all generations before the
-// one that it returns; the last of them would expire at tokensExpireBy. It fails with
+// ChangePassword replaces oldHash by newHash. It revokes the user's tokens of all generations
+// before the one that it returns; the last of them would expire at tokensExpireBy. It fails with
 // library.ErrBadCredentials if the stored hash is not oldHash.
 func (s *Store) ChangePassword(
 	ctx context.Context, userID int64, oldHash, newHash string, tokensExpireBy time.Time,

@@ -62,15 +62,16 @@ func TestChangePassword(t *testing.T) {
 		t.Errorf("%+v, %v", c, err)
 	}
 
-	// After a restore of the old password and generation, the next change must give another generation.
+	// After a restore of the old password and generation, the next change must give another
+	// generation.
 	b.db.Exec(t, `UPDATE users SET password_hash = '', token_generation = $1 WHERE id = $2`, before, user)
 	if again, err := b.ChangePassword(t.Context(), user, "", "new", at(60)); err != nil || again == generation {
 		t.Errorf("generation %d again, %v", again, err)
 	}
 }
 
-// TestGenerationsDiffer: users that get the same id, here because a sequence is reset as in a restore,
-// have different generations.
+// TestGenerationsDiffer: users that get the same id, here because a sequence is reset as in a
+// restore, have different generations.
 func TestGenerationsDiffer(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -155,8 +155,8 @@ func (o *operator) writeBadRow(ctx context.Context, rng *rand.Rand) (heal func(c
 				return err
 			})
 		}
-		// The statement is undone even if it was refused, because an earlier try may have had no answer.
-		// In that case the database may refuse the undo too.
+		// The statement is undone even if it was refused, because an earlier try may have had no
+		// answer. In that case the database may refuse the undo too.
 		if bad.undo != "" {
 			if err := exec(ctx, bad.undo); err != nil && (accepted || !refusedBySQL(err)) {
 				return fmt.Errorf("undo %s: %w", bad.name, err)

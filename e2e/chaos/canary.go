@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// canary is a known bug that a run must find: a check that never fails proves nothing. build compiles
-// the bug from changed copies of source files (go build -overlay), so neither the source nor a
-// release contains it.
+// canary is a known bug that a run must find: a check that never fails proves nothing. build
+// compiles the bug from changed copies of source files (go build -overlay), so neither the source
+// nor a release contains it.
 type canary struct {
 	name    string
 	changes []change
@@ -43,9 +43,9 @@ const cleanRuns = 10
 
 // change replaces a part of the source. The part must be found exactly once.
 //
-// Changes survive renames. They match by SQL text, by exported names and names of the contract, and by
-// the shape of the code. A place that has none of these is marked in the source by a comment such as
-// "// canary: commit".
+// Changes survive renames. They match by SQL text, by exported names and names of the contract, and
+// by the shape of the code. A place that has none of these is marked in the source by a comment
+// such as "// canary: commit".
 type change struct {
 	// dir has the file with the part: a directory, without those below it.
 	dir  string
@@ -153,7 +153,8 @@ func canaries() []canary {
 			code("store", `case !now\.Before\(\*\w+\.CheckInDeadline\):(\n\t+return library\.ErrCheckInTooLate)`,
 				"case false:$1"),
 		}},
-		// The worker also resets the check-in time. Otherwise a CHECK of the table refuses the change.
+		// The worker also resets the check-in time. Otherwise a CHECK of the table refuses the
+		// change.
 		{name: "worker without the status check", by: checkInvariants, changes: []change{
 			text("store", "inReservations + `'CONFIRMED' AND check_in_deadline > $5",
 				"inReservations + `status AND check_in_deadline > $5"),

@@ -57,7 +57,8 @@ func (r register) ack(row int64, number int, at time.Duration) {
 	r.acked[row] = append(r.acked[row], edit{number, at})
 }
 
-// One fault makes editsInARow edits, or fewer if they take longer than editingTime because Postgres is slow.
+// One fault makes editsInARow edits, or fewer if they take longer than editingTime because Postgres
+// is slow.
 const (
 	editsInARow = 400
 	editingTime = 2 * time.Second

@@ -96,7 +96,8 @@ func (h *halfSender) run(ctx context.Context, found *violations) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			// At most one SETTINGS frame is open: a replica that was frozen would acknowledge all at once.
+			// At most one SETTINGS frame is open: a replica that was frozen would acknowledge all
+			// at once.
 			if !h.asked && h.frames.WriteSettings() != nil {
 				return
 			}

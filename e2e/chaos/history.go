@@ -70,7 +70,8 @@ type history struct {
 
 type part struct {
 	ops []op
-	// served is the return of the last operation whose answer was current, since the start of the run.
+	// served is the return of the last operation whose answer was current, since the start of the
+	// run.
 	served atomic.Int64
 }
 

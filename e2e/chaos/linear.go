@@ -9,8 +9,8 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// The model of one seat on one day is a set of taken windows. Bookings of other seats and days do not
-// change it, so each seat-day is checked separately.
+// The model of one seat on one day is a set of taken windows. Bookings of other seats and days do
+// not change it, so each seat-day is checked separately.
 
 // takenWindow is a window of a seat that a reservation takes.
 type takenWindow struct {

@@ -122,7 +122,8 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	r.lasted = l.history.since()
 	l.end()
 	logf("the clients have stopped; verifying the history")
-	// From here on the system's clock has real speed, so that the worker can finish all due transitions.
+	// From here on the system's clock has real speed, so that the worker can finish all due
+	// transitions.
 	r.clock = s.clock
 	if err := s.setClock(ctx, s.clock.At(time.Now()), 1); err != nil {
 		return r, err
@@ -199,7 +200,8 @@ func (r *result) injectFault(ctx context.Context, s *system, h *history, f fault
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
 	for !h.allServed(healed) {
-		// All tries of a client may reach a replica that is frozen. The time counts after the freeze.
+		// All tries of a client may reach a replica that is frozen. The time counts after the
+		// freeze.
 		if r.freezes.Load() == 0 && h.since()-max(healed, time.Duration(r.lastFreeze.Load())) > mostRecovery {
 			r.found.add(checkLiveness, "%s after %q was healed, some clients had no answer", mostRecovery, f.name)
 			break

@@ -97,7 +97,8 @@ func (s *system) readState(ctx context.Context) (w dbState, err error) {
 	}); err != nil {
 		return w, err
 	}
-	// The events of one seat are written under its lock, so their ids are in the order of its transitions.
+	// The events of one seat are written under its lock, so their ids are in the order of its
+	// transitions.
 	if rows, err = s.db.Query(ctx, `
 		SELECT reservation_id, kind, lower(during), upper(during), seat_id, status IN ('HELD', 'CONFIRMED', 'CHECKED_IN'),
 			user_id, status IN ('CONFIRMED', 'CHECKED_IN'), at
@@ -284,7 +285,8 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 				r.judgedReads++
 			}
 			if o.Kind == read && o.AsOf < o.Call {
-				// A replica that cannot reach Postgres may answer from memory, with the as_of of its last refresh.
+				// A replica that cannot reach Postgres may answer from memory, with the as_of of
+				// its last refresh.
 				r.oldReads++
 				if o.Call-o.AsOf > clockMargin && !outage {
 					r.found.add(checkFreshness, "a read at %s was as of %s, while every replica could reach Postgres", o.Call, o.AsOf)

@@ -167,8 +167,8 @@ func (a *watchCrowd) ignore(ctx context.Context, n, perConn int) error {
 	}, grpc.WithInitialWindowSize(64<<10))
 }
 
-// vanish opens n streams, breaks their connections after watchTime, and repeats that for duration. It
-// returns the number of streams.
+// vanish opens n streams, breaks their connections after watchTime, and repeats that for duration.
+// It returns the number of streams.
 func (a *watchCrowd) vanish(
 	ctx context.Context, duration time.Duration, n, perConn int, watch func(context.Context, *grpc.ClientConn) error,
 ) (int64, error) {

@@ -10,7 +10,8 @@ import (
 )
 
 // missingToMigrate lists the rights that the role lacks to create the schema. missingToRun lists
-// the rights that it lacks to serve. docs/operating/postgres.md tells operators to grant the same rights.
+// the rights that it lacks to serve. docs/operating/postgres.md tells operators to grant the same
+// rights.
 const (
 	missingToMigrate = `
 		SELECT 'USAGE on a schema of its search_path, ' || current_setting('search_path') WHERE current_schema() IS NULL
