@@ -170,8 +170,8 @@ func (r *replica) openDatabase(ctx context.Context) error {
 // demoSecret is a part of the secret that docker-compose.yml has for the demo.
 const demoSecret = "everybody-can-read-this-secret"
 
-// checkDurability warns of settings that endanger acknowledged reservations or accounts. None of
-// them keeps a replica from its start.
+// checkDurability warns of settings that endanger acknowledged reservations or accounts. The
+// replica starts anyway.
 func (r *replica) checkDurability(ctx context.Context) error {
 	switch faults, err := r.store.DurabilityFaults(ctx); {
 	case err != nil:

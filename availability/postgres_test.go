@@ -212,7 +212,8 @@ func TestLongTransactionDoesNotRepeatEvents(t *testing.T) {
 }
 
 // TestAnswersAgreeWithSQL compares the available seats in many windows with SQL over the tables,
-// with opening hours and seats out of service, after a history and after a load.
+// with opening hours and seats out of service: first of a model that followed hundreds of bookings,
+// then of a new model that loaded the result.
 func TestAnswersAgreeWithSQL(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)

@@ -108,8 +108,8 @@ func TestPlansOfBranchesWithHours(t *testing.T) {
 	}
 }
 
-// TestPlansOfACrowd counts the reservations that a cancel looks at while many wait for a window that
-// is taken: what the seat is taken for is looked up once.
+// TestPlansOfACrowd counts the reservations that a cancel looks at while many users wait for a
+// window that is taken. It must read the seat's reservations once, not once for each waiting entry.
 func TestPlansOfACrowd(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

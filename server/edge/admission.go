@@ -104,8 +104,8 @@ func (a *admission) enter(ctx context.Context, c *call) error {
 
 // slotsPerUser is the maximum number of calls of one user that wait for a book slot or hold one.
 // Postgres serializes most writes of one user: more calls would achieve little and would take slots
-// from other users. A call that waits for its user's own calls delays no other user, so it may wait
-// for longer.
+// from other users. A call that waits only for other calls of the same user delays no other user, so
+// it may wait longer than a call that waits for a book slot.
 const slotsPerUser = 4
 
 // userSlots holds the slots of each user with running calls of class book.

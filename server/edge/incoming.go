@@ -137,8 +137,8 @@ func (in *incoming) count() int {
 
 type receipts []*receipt
 
-// endStreams sends the clients the reason of the end. Call it without the lock, because it takes
-// locks of grpc.
+// endStreams ends each stream with an error that tells the client the reason. Call it without the
+// lock, because it takes locks of grpc.
 func (rs receipts) endStreams() {
 	for _, r := range rs {
 		endStream(r.stream, r.ended)
