@@ -26,7 +26,7 @@ func grants(t *testing.T) (owner, run []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, found := strings.Cut(string(text), "### Rights of the database role")
+	_, section, found := strings.Cut(string(text), "## Rights of the database role")
 	_, rest, _ := strings.Cut(section, "```sql\n")
 	first, rest, _ := strings.Cut(rest, "```")
 	_, rest, _ = strings.Cut(rest, "```sql\n")
@@ -35,10 +35,14 @@ func grants(t *testing.T) (owner, run []string) {
 		t.Fatal("docs/operating/postgres.md has no two lists of rights")
 	}
 	list := func(block string) (statements []string) {
+		var text strings.Builder
 		for line := range strings.Lines(block) {
 			line, _, _ = strings.Cut(line, "--")
-			if line = strings.TrimSpace(line); line != "" {
-				statements = append(statements, line)
+			text.WriteString(strings.TrimSpace(line) + " ")
+		}
+		for statement := range strings.SplitSeq(text.String(), ";") {
+			if statement = strings.TrimSpace(statement); statement != "" {
+				statements = append(statements, statement)
 			}
 		}
 		return statements
