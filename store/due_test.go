@@ -4,31 +4,17 @@ import (
 	"testing"
 
 	"github.com/dlsms/dlsms/library"
-	"github.com/dlsms/dlsms/store/storetest"
 )
 
 // TestNoShowWhenWaitlistFails makes a no-show at a seat whose waitlist cannot be served. The seat
 // is the only one of its transaction. The no-show is committed, and the offer is made later.
 func TestNoShowWhenWaitlistFails(t *testing.T) {
 	t.Parallel()
-	for name, c := range brokenWaitlists {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := setup(t)
-			b.db.Altered()
-			r := b.reserve(t, 0, 0, 0, 60)
-			next := b.join(t, 1, 0, 0, 60)
-			b.clock(t, 15)
-			b.db.Exec(t, c.put)
-			wantDone(t, 1, b.MarkNoShows)
-			wantEqual(t, "history", b.history(t, r.ID), []string{"RESERVED", "NO_SHOW"})
-			wantEqual(t, "the next entry", b.entry(t, 1, next.ID).Status, library.EntryWaiting)
-			b.db.Exec(t, c.mend)
-			wantDone(t, 1, b.OfferFreeSeats)
-			wantEqual(t, "the next entry", b.entry(t, 1, next.ID).Status, library.EntryOffered)
-			storetest.CheckInvariants(t, b.db)
-		})
-	}
+	endWithBrokenWaitlist(t, library.EventNoShow, func(t *testing.T, b bundle, _ library.Reservation) {
+		t.Helper()
+		b.clock(t, 15)
+		wantDone(t, 1, b.MarkNoShows)
+	})
 }
 
 // TestSlowStepFailsInTime runs a step whose statement does not end. Postgres ends the statement
