@@ -111,15 +111,24 @@ func (r *replica) checkAddresses(context.Context) error {
 	for _, a := range []struct{ setting, addr string }{
 		{"GRPC_ADDR", r.settings.GRPCAddr}, {"ADMIN_ADDR", r.settings.AdminAddr},
 	} {
-		l, err := net.Listen("tcp", a.addr)
+		l, err := listenOn(a.setting, a.addr)
 		if err == nil {
 			err = l.Close()
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", a.setting, err)
+			return err
 		}
 	}
 	return nil
+}
+
+// listenOn listens on the address of a setting, which its error names.
+func listenOn(setting, addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", setting, err)
+	}
+	return l, nil
 }
 
 func (r *replica) setUpTraces(ctx context.Context) (err error) {
@@ -219,9 +228,9 @@ func await[T any](ctx context.Context, log *slog.Logger, do func() (T, error)) (
 }
 
 func (r *replica) openAdminPort(context.Context) error {
-	l, err := net.Listen("tcp", r.settings.AdminAddr)
+	l, err := listenOn("ADMIN_ADDR", r.settings.AdminAddr)
 	if err != nil {
-		return fmt.Errorf("ADMIN_ADDR: %w", err)
+		return err
 	}
 	r.admin = &http.Server{
 		Handler:           telemetry.AdminHandler(r.metrics, r.server.Healthy),
@@ -258,9 +267,9 @@ func (r *replica) load(ctx context.Context) error {
 }
 
 func (r *replica) listen(context.Context) error {
-	l, err := net.Listen("tcp", r.settings.GRPCAddr)
+	l, err := listenOn("GRPC_ADDR", r.settings.GRPCAddr)
 	if err != nil {
-		return fmt.Errorf("GRPC_ADDR: %w", err)
+		return err
 	}
 	r.running.Go(func() error { return r.server.Serve(l) })
 	return nil
