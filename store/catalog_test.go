@@ -65,3 +65,54 @@ func TestDeletionOfTheLastBranchIsSeen(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// TestCatalogChanges: after any change by SQL, the next read reports a changed catalog, once.
+func TestCatalogChanges(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.db.Exec(t, `INSERT INTO libraries (id, name) VALUES (2, 'Other')`)
+	b.db.Exec(t, `INSERT INTO branches (library_id, code, name, timezone)
+		VALUES (2, 'other', 'Other', 'UTC'), (1, 'spare', 'Spare', 'UTC')`)
+	f := b.follow(t)
+	for _, tc := range []struct {
+		sql  string
+		want bool
+	}{
+		{`SELECT 1`, false},
+		{`UPDATE seats SET label = 'B-1' WHERE label = 'A-1'`, true},
+		{`UPDATE seats SET out_of_service = true WHERE label = 'A-2'`, true},
+		{`UPDATE seats SET xid = '3' WHERE label = 'A-2'`, true}, // a trigger overwrites a forged xid
+		{`UPDATE branches SET name = 'New'`, true},
+		{`INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '20:00' FROM branches WHERE library_id = 1`, true},
+		{`UPDATE branch_hours SET closes = '21:00'`, true},
+		{`DELETE FROM branch_hours`, true},
+		{`DELETE FROM branch_hours`, false},
+		{`INSERT INTO seats (library_id, branch_id, area, label) SELECT library_id, id, 'Area', 'new' FROM branches
+			WHERE code = 'branch-0'`, true},
+		{`DELETE FROM seats WHERE label = 'new'`, true},
+		{`UPDATE users SET name = 'N'`, false},
+		{`UPDATE branches SET name = 'Else' WHERE library_id = 2`, false},
+		{`INSERT INTO branch_hours SELECT 2, id, 1, '8:00', '20:00' FROM branches WHERE library_id = 2`, false},
+		{`INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '20:00' FROM branches WHERE code = 'spare'`, true},
+		{`DELETE FROM branches WHERE code = 'spare'`, true},
+	} {
+		b.db.Exec(t, tc.sql)
+		if got := f.changes(t).CatalogChanged; got != tc.want {
+			t.Errorf("%s: changed %v, want %v", tc.sql, got, tc.want)
+		}
+		if f.changes(t).CatalogChanged {
+			t.Errorf("%s: changed twice", tc.sql)
+		}
+	}
+	w := b.writers(t, 1).sessions[0]
+	w.exec(t, `BEGIN`)
+	w.exec(t, `UPDATE seats SET label = 'C-1' WHERE label = 'B-1'`)
+	b.reserve(t, 0, 2, 0, 60)
+	if c := f.changes(t); c.CatalogChanged || len(c.Events) != 1 {
+		t.Errorf("before the commit: %+v", c)
+	}
+	w.exec(t, `COMMIT`)
+	if !f.changes(t).CatalogChanged || f.changes(t).CatalogChanged {
+		t.Error("a change that was in progress at the last look was not seen once")
+	}
+}
