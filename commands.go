@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -156,10 +157,16 @@ type healthCommand struct{}
 // healthcheckTimeout is below the timeout of the health check in docker-compose.yml.
 const healthcheckTimeout = 2 * time.Second
 
-// Run asks the replica at GRPC_ADDR for its health.
+// Run asks the replica at GRPC_ADDR for its health, or at ADMIN_ADDR if it serves no clients.
 func (healthCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, healthcheckTimeout)
 	defer cancel()
+	if err := s.check(&s.Services); err != nil {
+		return err
+	}
+	if !s.Services.clients() {
+		return checkAdminPort(ctx, s.AdminAddr, out)
+	}
 	addr, err := dialable(s.GRPCAddr)
 	if err != nil {
 		return fmt.Errorf("GRPC_ADDR: %w", err)
@@ -177,6 +184,27 @@ func (healthCommand) Run(ctx context.Context, s *settings, out io.Writer) error 
 		return errors.New(addr + " is " + resp.GetStatus().String())
 	}
 	fmt.Fprintln(out, addr, "is", resp.GetStatus())
+	return nil
+}
+
+func checkAdminPort(ctx context.Context, listen string, out io.Writer) error {
+	addr, err := dialable(listen)
+	if err != nil {
+		return fmt.Errorf("ADMIN_ADDR: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/healthz", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("%s does not answer: %w", addr, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s is not serving", addr)
+	}
+	fmt.Fprintln(out, addr, "is SERVING")
 	return nil
 }
 

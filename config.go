@@ -18,7 +18,10 @@ type settings struct {
 	RedisURL    string
 	JWTSecret   string
 	GRPCAddr    string
+	HTTPAddr    string
 	AdminAddr   string
+	Services    services
+	Origins     []string
 	DBMinConns  int
 	DBMaxConns  int
 	Proxies     []netip.Prefix
@@ -97,7 +100,12 @@ func (s *settings) declare() []setting {
 		{
 			name: "GRPC_ADDR", group: connections, placeholder: "ADDR", preset: ":9090",
 			value: text(&s.GRPCAddr, "an address such as :9090", checkAddr),
-			help:  "Address on which clients are served.",
+			help:  "Address on which clients are served over gRPC.",
+		},
+		{
+			name: "HTTP_ADDR", group: connections, placeholder: "ADDR", preset: ":8080",
+			value: text(&s.HTTPAddr, "an address such as :8080, or empty", checkOptionalAddr),
+			help:  "Address on which clients are served over HTTP. If it is empty, there is no HTTP.",
 		},
 		{
 			name: "ADMIN_ADDR", group: connections, placeholder: "ADDR", preset: "127.0.0.1:9100",
@@ -120,6 +128,18 @@ func (s *settings) declare() []setting {
 			presetIn: "loopback and private networks",
 			value:    networks(&s.Proxies),
 			help:     "Networks of proxies. A replica believes the x-real-ip header of calls from them alone.",
+		},
+		{
+			name: "SERVICES", group: connections, placeholder: "NAMES", preset: "auth,seat,reservation,notify,worker",
+			value: serviceNames(&s.Services),
+			help: "What this process runs: auth, seat, reservation, notify and worker, separated by commas. The " +
+				"processes of a database together must run all of them.",
+		},
+		{
+			name: "CORS_ORIGINS", group: connections, placeholder: "ORIGINS",
+			value: origins(&s.Origins),
+			help: "Origins of web pages that may call the HTTP API from a browser, such as https://library.example, " +
+				"separated by commas; * allows all. Without it, only pages of the same origin may.",
 		},
 
 		{

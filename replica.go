@@ -12,6 +12,7 @@ import (
 
 	"github.com/dlsms/dlsms/availability"
 	"github.com/dlsms/dlsms/feed"
+	"github.com/dlsms/dlsms/rest"
 	"github.com/dlsms/dlsms/server"
 	"github.com/dlsms/dlsms/server/edge"
 	"github.com/dlsms/dlsms/server/identity"
@@ -33,10 +34,11 @@ type replica struct {
 	traces telemetry.Traces
 	store  *store.Store
 	redis  redis.UniversalClient // nil: no Redis
-	feed   *feed.Feed
-	seats  *availability.Model
-	worker *worker.Worker
+	feed   *feed.Feed            // nil: no service of the process needs it
+	seats  *availability.Model   // nil: the process does not serve seats
+	worker *worker.Worker        // nil: the process does not run the worker
 	server *server.Server
+	http   *rest.Server // nil: no HTTP
 	admin  *http.Server
 }
 
@@ -47,7 +49,8 @@ func newReplica(ctx context.Context, s *settings, log *slog.Logger) *replica {
 	return r
 }
 
-// connect creates the parts around the store and connects them. None of them runs yet.
+// connect creates the parts around the store that the services of the process need, and connects
+// them. None of them runs yet.
 //
 // The feed follows the change log. It has three subscribers: the read model, which applies the
 // changes; the wakeups, which wake Subscribe streams; the worker, which learns when rows come due.
@@ -60,29 +63,16 @@ func (r *replica) connect(context.Context) error {
 	if r.redis, err = edge.OpenRedis(s.RedisURL, edge.RedisTimeout); err != nil {
 		return err
 	}
-	r.feed = feed.New(r.store, feed.Options{
-		Freshness:    s.ReadFreshness,
-		MaxStaleness: s.MaxStaleness,
-		OnRefresh:    refreshObserver(r.metrics),
-		Logger:       r.log,
-	})
-	r.seats = availability.New(r.feed, availability.Options{PastTolerance: s.PastTolerance})
-	wakeups := &server.Wakeups{}
-	r.feed.Subscribe(feed.Subscriber{OnEvents: func(d feed.Delta) { wakeups.Notify(d.Events) }})
-	r.worker = worker.New(r.store, worker.Config{
-		Interval: s.WorkerInterval,
-		Logger:   r.log,
-		Metrics:  workerMetrics(r.metrics),
-		Done:     r.afterTransitions(),
-	})
-	r.feed.Subscribe(feed.Subscriber{OnEvents: r.worker.Schedule})
 	observeStore(r.metrics, r.store)
-	observeSeats(r.metrics, r.seats)
+	wakeups := &server.Wakeups{}
+	wake := r.connectFeed(wakeups)
 
 	r.server, err = server.New(server.Config{
 		Store:        r.store,
+		Services:     s.Services.api,
 		Seats:        r.seats,
 		Wakeups:      wakeups,
+		Wake:         wake,
 		MaxStaleness: s.MaxStaleness,
 		Redis:        r.redis,
 		Log:          r.log,
@@ -103,7 +93,53 @@ func (r *replica) connect(context.Context) error {
 		Now:            time.Now,
 		Options:        r.traces.ServerOptions(),
 	})
-	return err
+	if err != nil || s.HTTPAddr == "" || !s.Services.clients() {
+		return err
+	}
+	handler, err := rest.NewHandler(rest.Config{
+		Calls:    r.server.InProcess(),
+		GetSeats: r.server.GetSeatsJSON,
+		Healthy:  r.server.Healthy,
+		Origins:  s.Origins,
+		Log:      r.log,
+	})
+	if err != nil {
+		return err
+	}
+	r.http = rest.NewServer(handler)
+	return nil
+}
+
+// connectFeed creates the feed and its subscribers, as far as the services of the process need
+// them. It returns the function that makes the feed refresh at once, nil without a feed.
+func (r *replica) connectFeed(wakeups *server.Wakeups) (wake func()) {
+	s := r.settings
+	if !s.Services.feed() {
+		return nil
+	}
+	r.feed = feed.New(r.store, feed.Options{
+		Freshness:    s.ReadFreshness,
+		MaxStaleness: s.MaxStaleness,
+		OnRefresh:    refreshObserver(r.metrics),
+		Logger:       r.log,
+	})
+	if s.Services.serve(server.SeatService) {
+		r.seats = availability.New(r.feed, availability.Options{PastTolerance: s.PastTolerance})
+		observeSeats(r.metrics, r.seats)
+	}
+	if s.Services.serve(server.NotifyService) {
+		r.feed.Subscribe(feed.Subscriber{OnEvents: func(d feed.Delta) { wakeups.Notify(d.Events) }})
+	}
+	if s.Services.worker {
+		r.worker = worker.New(r.store, worker.Config{
+			Interval: s.WorkerInterval,
+			Logger:   r.log,
+			Metrics:  workerMetrics(r.metrics),
+			Done:     r.afterTransitions(),
+		})
+		r.feed.Subscribe(feed.Subscriber{OnEvents: r.worker.Schedule})
+	}
+	return r.feed.Wake
 }
 
 // afterTransitions returns the callback that the worker makes after each transaction: it counts the

@@ -87,7 +87,8 @@ func (r *replica) run(ctx context.Context) error {
 	r.log.InfoContext(ctx, "starting", "version", b.version, "revision", b.revision, "go", b.goVersion)
 	err := startInOrder(ctx, r.log, r.startSteps())
 	if err == nil {
-		r.log.InfoContext(ctx, "serving", "grpc", r.settings.GRPCAddr, "admin", r.settings.AdminAddr)
+		r.log.InfoContext(ctx, "serving", "services", r.settings.Services.String(),
+			"grpc", r.settings.GRPCAddr, "http", r.settings.HTTPAddr, "admin", r.settings.AdminAddr)
 		select {
 		case <-ctx.Done():
 		case <-r.failed.Done():
@@ -108,9 +109,15 @@ func (r *replica) run(ctx context.Context) error {
 
 // checkAddresses reports a port in use before anything is done with the database.
 func (r *replica) checkAddresses(context.Context) error {
-	for _, a := range []struct{ setting, addr string }{
-		{"GRPC_ADDR", r.settings.GRPCAddr}, {"ADMIN_ADDR", r.settings.AdminAddr},
-	} {
+	s := r.settings
+	addresses := []struct{ setting, addr string }{{"ADMIN_ADDR", s.AdminAddr}}
+	if s.Services.clients() {
+		addresses = append(addresses, struct{ setting, addr string }{"GRPC_ADDR", s.GRPCAddr})
+		if s.HTTPAddr != "" {
+			addresses = append(addresses, struct{ setting, addr string }{"HTTP_ADDR", s.HTTPAddr})
+		}
+	}
+	for _, a := range addresses {
 		l, err := listenOn(a.setting, a.addr)
 		if err == nil {
 			err = l.Close()
@@ -248,9 +255,15 @@ func (r *replica) openAdminPort(context.Context) error {
 func (r *replica) startBackground(ctx context.Context) error {
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.cancelBackground = cancel
-	r.running.Go(func() error { return r.feed.Run(background) })
-	r.running.Go(func() error { return r.seats.Run(background) })
-	r.running.Go(func() error { r.worker.Run(background); return nil })
+	if r.feed != nil {
+		r.running.Go(func() error { return r.feed.Run(background) })
+	}
+	if r.seats != nil {
+		r.running.Go(func() error { return r.seats.Run(background) })
+	}
+	if r.worker != nil {
+		r.running.Go(func() error { r.worker.Run(background); return nil })
+	}
 	return nil
 }
 
@@ -267,20 +280,34 @@ func (r *replica) load(ctx context.Context) error {
 }
 
 func (r *replica) listen(context.Context) error {
+	if !r.settings.Services.clients() {
+		return nil
+	}
 	l, err := listenOn("GRPC_ADDR", r.settings.GRPCAddr)
 	if err != nil {
 		return err
 	}
 	r.running.Go(func() error { return r.server.Serve(l) })
+	if r.http == nil {
+		return nil
+	}
+	if l, err = listenOn("HTTP_ADDR", r.settings.HTTPAddr); err != nil {
+		return err
+	}
+	r.running.Go(func() error { return r.http.Serve(l) })
 	return nil
 }
 
-// drain ends the server within DRAIN_TIMEOUT. Its error says that calls were cut off.
+// drain ends the servers of gRPC and HTTP within DRAIN_TIMEOUT. Its error says that calls were cut
+// off.
 func (r *replica) drain(ctx context.Context) error {
 	if r.server == nil {
 		return nil
 	}
-	return r.server.Shutdown(ctx)
+	if r.http == nil {
+		return r.server.Shutdown(ctx)
+	}
+	return r.server.Shutdown(ctx, r.http.Shutdown)
 }
 
 // stopBackground waits until the feed, the read model, the worker and the servers have returned.

@@ -93,13 +93,25 @@ func (a *answers) replace(q question, old *cachedAnswer) *cachedAnswer {
 	return e
 }
 
-// memo holds a value that is computed once, such as an encoded answer.
-type memo struct {
+// Encoding is an encoding of answers for clients.
+type Encoding int
+
+// The encodings.
+const (
+	Protobuf Encoding = iota
+	JSON
+
+	encodings = iota
+)
+
+// memo holds a value for each encoding, such as an encoded answer. Each is computed once.
+type memo [encodings]struct {
 	once  sync.Once
 	value any
 }
 
-func (m *memo) get(compute func() any) any {
-	m.once.Do(func() { m.value = compute() })
-	return m.value
+func (m *memo) get(e Encoding, compute func() any) any {
+	slot := &m[e]
+	slot.once.Do(func() { slot.value = compute() })
+	return slot.value
 }

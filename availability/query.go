@@ -46,10 +46,10 @@ type Page struct {
 	memo *memo
 }
 
-// Memo returns the result of compute, which runs once for an answer, and again only after the
-// answer changed. It is meant for the encoded answer. The result must not depend on AsOf, which
-// changes with each refresh. All callers must pass the same function.
-func (p Page) Memo(compute func() any) any { return p.memo.get(compute) }
+// Memo returns the result of compute, which runs once for an answer and encoding, and again only
+// after the answer changed. It is meant for the encoded answer. The result must not depend on AsOf, which
+// changes with each refresh. All callers pass the same function for an encoding.
+func (p Page) Memo(e Encoding, compute func() any) any { return p.memo.get(e, compute) }
 
 // BranchView is one branch with the number of its seats.
 type BranchView struct {

@@ -139,10 +139,10 @@ type SeatView struct {
 	memo *memo
 }
 
-// Memo returns the result of compute, which runs once for a seat until the catalog changes the
-// seat. It is meant for the encoded ID, Branch, Area, Label, Amenities and OutOfService. All
-// callers must pass the same function.
-func (v SeatView) Memo(compute func() any) any { return v.memo.get(compute) }
+// Memo returns the result of compute, which runs once for a seat and encoding until the catalog
+// changes the seat. It is meant for the encoded ID, Branch, Area, Label, Amenities and
+// OutOfService. All callers pass the same function for an encoding.
+func (v SeatView) Memo(e Encoding, compute func() any) any { return v.memo.get(e, compute) }
 
 func (s *seat) view(st state) SeatView {
 	return SeatView{

@@ -30,10 +30,10 @@ type Update struct {
 	memo *memo
 }
 
-// Memo returns the result of compute, which runs once for all watches that get the same seats. It
-// is meant for the encoded update. For a snapshot, the result must not depend on AsOf, which
-// differs between the watches. All callers must pass the same function.
-func (u Update) Memo(compute func() any) any { return u.memo.get(compute) }
+// Memo returns the result of compute, which runs once for an encoding, for all watches that get the
+// same seats. It is meant for the encoded update. For a snapshot, the result must not depend on
+// AsOf, which differs between the watches. All callers pass the same function for an encoding.
+func (u Update) Memo(e Encoding, compute func() any) any { return u.memo.get(e, compute) }
 
 // Watch is a stream of the changes of the answer to one query. Next must be called from one
 // goroutine at a time.

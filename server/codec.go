@@ -18,14 +18,14 @@ type lenientCodec struct{ encoding.CodecV2 }
 
 func newCodec() encoding.CodecV2 { return lenientCodec{encoding.GetCodecV2("proto")} }
 
-// Marshal passes an encodedMessage on unchanged and encodes every other message.
+// Marshal passes an EncodedMessage on unchanged and encodes every other message.
 func (c lenientCodec) Marshal(v any) (mem.BufferSlice, error) {
-	message, ok := v.(encodedMessage)
+	message, ok := v.(EncodedMessage)
 	if !ok {
 		return c.CodecV2.Marshal(v)
 	}
-	out := make(mem.BufferSlice, len(message))
-	for i, part := range message {
+	out := make(mem.BufferSlice, len(message.Parts))
+	for i, part := range message.Parts {
 		out[i] = mem.SliceBuffer(part)
 	}
 	return out, nil

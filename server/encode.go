@@ -35,9 +35,13 @@ const (
 	fieldSeatID = 1 // SeatRemoved
 )
 
-// encodedMessage is an encoded message in parts. The codec passes the parts on unchanged, so
-// several messages may share them.
-type encodedMessage [][]byte
+// EncodedMessage is an encoded message of a stream, in parts that several messages share. The codec
+// passes the parts on unchanged.
+type EncodedMessage struct {
+	// Event is the name of the field of the oneof that is set, in JSON. It is empty in protobuf.
+	Event string
+	Parts [][]byte
+}
 
 // encodePage returns the fields of a GetSeatsResponse that are equal for all callers of the same
 // query: the seats and their counts.
@@ -61,6 +65,27 @@ func appendSeats(b []byte, seats []availability.SeatView) []byte {
 	return b
 }
 
+// encodeUpdate encodes an update of a watch: a snapshot in one or more messages, or a message for
+// each changed seat and then one for each removed seat. All watches of the same seats share the
+// encoded messages, except for the as_of of a snapshot, which may differ.
+type encodeUpdate func(availability.Update) []EncodedMessage
+
+// encodeProtobuf is the encodeUpdate of gRPC.
+func encodeProtobuf(u availability.Update) []EncodedMessage {
+	if !u.Snapshot {
+		messages := u.Memo(availability.Protobuf, func() any { return encodeChanges(u) })
+		return messages.([]EncodedMessage) //nolint:forcetypeassert // see Memo
+	}
+	encode := func() any { return encodeSnapshot(u.Seats) }
+	messages := u.Memo(availability.Protobuf, encode).([][]byte) //nolint:forcetypeassert // see Memo
+	asOf := appendTime(nil, fieldAsOf, u.AsOf)
+	out := make([]EncodedMessage, len(messages))
+	for i, message := range messages {
+		out[i].Parts = [][]byte{message, asOf}
+	}
+	return out
+}
+
 // encodeSnapshot returns the messages of a snapshot without their as_of: at least one message, each
 // with at most maxSeats seats.
 func encodeSnapshot(seats []availability.SeatView) (messages [][]byte) {
@@ -79,12 +104,13 @@ func encodeSnapshot(seats []availability.SeatView) (messages [][]byte) {
 // encodeChanges returns the messages of an update. The first part has a change for each seat that
 // changed, including removed seats, which are not available. The second part has a removal for each
 // removed seat.
-func encodeChanges(u availability.Update) [][]byte {
+func encodeChanges(u availability.Update) []EncodedMessage {
 	asOf := appendTime(nil, fieldAsOf, u.AsOf)
-	messages := make([][]byte, 0, len(u.Seats)+len(u.Removed))
+	messages := make([]EncodedMessage, 0, len(u.Seats)+len(u.Removed))
 	add := func(field protowire.Number, event []byte) {
 		m := protowire.AppendTag(make([]byte, 0, len(event)+len(asOf)+8), field, protowire.BytesType)
-		messages = append(messages, append(protowire.AppendBytes(m, event), asOf...))
+		m = append(protowire.AppendBytes(m, event), asOf...)
+		messages = append(messages, EncodedMessage{Parts: [][]byte{m}})
 	}
 	for _, s := range u.Seats {
 		add(fieldChange, appendSeat(nil, s))
@@ -97,7 +123,7 @@ func encodeChanges(u availability.Update) [][]byte {
 
 // appendSeat appends the fields of a Seat.
 func appendSeat(b []byte, s availability.SeatView) []byte {
-	fixed := s.Memo(func() any { return encodeFixed(s) }).([]byte) //nolint:forcetypeassert // the only memo
+	fixed := s.Memo(availability.Protobuf, func() any { return encodeFixed(s) }).([]byte) //nolint:forcetypeassert // see Memo
 	b = append(b, fixed...)
 	if s.Available {
 		b = protowire.AppendTag(b, fieldAvailable, protowire.VarintType)

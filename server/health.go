@@ -2,19 +2,19 @@ package server
 
 import (
 	"log/slog"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-
-	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
 // probes implements the health service. The service "" is the server as a whole; each gRPC service
 // has a status of its own. Only changes of a status are logged.
 type probes struct {
 	*health.Server
-	log *slog.Logger
+	log     *slog.Logger
+	serving []Service // the services that have a status of their own
 
 	mu        sync.Mutex
 	ready     bool // the server has started and is not stopping
@@ -23,9 +23,10 @@ type probes struct {
 	published map[string]healthpb.HealthCheckResponse_ServingStatus
 }
 
-func newProbes(log *slog.Logger) *probes {
+func newProbes(log *slog.Logger, serving []Service) *probes {
 	p := &probes{
-		Server: health.NewServer(), log: log, postgres: true, seats: true,
+		Server: health.NewServer(), log: log, serving: serving,
+		postgres: true, seats: slices.Contains(serving, SeatService),
 		published: map[string]healthpb.HealthCheckResponse_ServingStatus{},
 	}
 	p.set(func() {})
@@ -37,15 +38,18 @@ func (p *probes) set(change func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change()
-	for service, serving := range map[string]bool{
+	serving := map[string]bool{
 		// Without Postgres the server still answers reads of seats. If the whole server were
 		// NOT_SERVING, these reads would stop, too.
 		"": p.ready && (p.postgres || p.seats),
-		dlsmsv1.SeatService_ServiceDesc.ServiceName:        p.ready && p.seats,
-		dlsmsv1.AuthService_ServiceDesc.ServiceName:        p.ready && p.postgres,
-		dlsmsv1.ReservationService_ServiceDesc.ServiceName: p.ready && p.postgres,
-		dlsmsv1.NotifyService_ServiceDesc.ServiceName:      p.ready && p.postgres,
-	} {
+	}
+	for _, s := range p.serving {
+		serving[s.fullName()] = p.ready && p.postgres
+	}
+	if slices.Contains(p.serving, SeatService) {
+		serving[SeatService.fullName()] = p.ready && p.seats
+	}
+	for service, serving := range serving {
 		status := healthpb.HealthCheckResponse_NOT_SERVING
 		if serving {
 			status = healthpb.HealthCheckResponse_SERVING

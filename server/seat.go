@@ -44,29 +44,48 @@ func (s *seatService) GetBranches(
 }
 
 func (s *seatService) GetSeats(ctx context.Context, req *dlsmsv1.GetSeatsRequest) (*dlsmsv1.GetSeatsResponse, error) {
+	page, next, err := s.page(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+
+	resp := &dlsmsv1.GetSeatsResponse{AsOf: timestamppb.New(page.AsOf), NextPageToken: next}
+	// protobuf writes unknown fields unchanged. The client reads these bytes as the fields that
+	// they are.
+	encoded := page.Memo(availability.Protobuf, func() any { return encodePage(page) })
+	resp.ProtoReflect().SetUnknown(encoded.([]byte)) //nolint:forcetypeassert // see Memo
+	return resp, nil
+}
+
+// getSeatsJSON is GetSeats for clients of HTTP.
+func (s *seatService) getSeatsJSON(ctx context.Context, req *dlsmsv1.GetSeatsRequest) (SeatsJSON, error) {
+	page, next, err := s.page(ctx, req)
+	if err != nil {
+		return SeatsJSON{}, err
+	}
+	encoded := page.Memo(availability.JSON, func() any { return encodePageJSON(page) })
+	return SeatsJSON{
+		page: encoded.(encodedPageJSON), //nolint:forcetypeassert // see Memo
+		next: next, asOf: page.AsOf,
+	}, nil
+}
+
+// page returns a page of seats and the token of the next page.
+func (s *seatService) page(ctx context.Context, req *dlsmsv1.GetSeatsRequest) (availability.Page, string, error) {
 	var c check
 	query := seatQuery(&c, req)
 	query.AvailableOnly = req.GetAvailableOnly()
 	size, after := c.page(req, maxSeats, maxSeats)
 	query.Limit, query.AfterID = size, after.ID
 	if err := c.err(); err != nil {
-		return nil, err
+		return availability.Page{}, "", err
 	}
 
 	page, err := s.seats.Seats(ctx, query)
-	if err != nil {
-		return nil, err
+	if err != nil || page.NextAfterID == 0 {
+		return page, "", err
 	}
-
-	resp := &dlsmsv1.GetSeatsResponse{AsOf: timestamppb.New(page.AsOf)}
-	// protobuf writes unknown fields unchanged. The client reads these bytes as the fields that
-	// they are.
-	encoded := page.Memo(func() any { return encodePage(page) }).([]byte) //nolint:forcetypeassert // the only memo
-	resp.ProtoReflect().SetUnknown(encoded)
-	if page.NextAfterID != 0 {
-		resp.NextPageToken = nextPageToken(req, cursor{ID: page.NextAfterID})
-	}
-	return resp, nil
+	return page, nextPageToken(req, cursor{ID: page.NextAfterID}), nil
 }
 
 func (s *seatService) GetSeat(ctx context.Context, req *dlsmsv1.GetSeatRequest) (*dlsmsv1.GetSeatResponse, error) {
@@ -107,15 +126,21 @@ func (s *seatService) WatchSeats(
 		return err
 	}
 	defer watch.Close()
+	encode := encodeProtobuf
+	if edge.IsHTTP(stream.Context()) {
+		encode = encodeJSON
+	}
 	for {
-		if err := sendNext(stream, watch); err != nil {
+		if err := sendNext(stream, watch, encode); err != nil {
 			return err
 		}
 	}
 }
 
 // sendNext sends the next update of a watch, or a heartbeat if there is none in time.
-func sendNext(stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse], watch *availability.Watch) error {
+func sendNext(
+	stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse], watch *availability.Watch, encode encodeUpdate,
+) error {
 	ctx := stream.Context()
 	waiting, cancel := context.WithTimeout(ctx, heartbeat)
 	update, err := watch.Next(waiting)
@@ -132,31 +157,9 @@ func sendNext(stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse], wat
 		})
 	case err != nil:
 		return err
-	case update.Snapshot:
-		return sendSnapshot(stream, update)
 	}
-	return sendChanges(stream, update)
-}
-
-// sendSnapshot sends a snapshot in one or more messages. All watches of the same seats share the
-// encoded messages, except for as_of, which may differ.
-func sendSnapshot(stream grpc.ServerStream, u availability.Update) error {
-	encode := func() any { return encodeSnapshot(u.Seats) }
-	messages := u.Memo(encode).([][]byte) //nolint:forcetypeassert // the only memo
-	asOf := appendTime(nil, fieldAsOf, u.AsOf)
-	for _, message := range messages {
-		if err := stream.SendMsg(encodedMessage{message, asOf}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// sendChanges sends a message for each changed seat and then one for each removed seat.
-func sendChanges(stream grpc.ServerStream, u availability.Update) error {
-	messages := u.Memo(func() any { return encodeChanges(u) }).([][]byte) //nolint:forcetypeassert // the only memo
-	for _, message := range messages {
-		if err := stream.SendMsg(encodedMessage{message}); err != nil {
+	for _, message := range encode(update) {
+		if err := stream.SendMsg(message); err != nil {
 			return err
 		}
 	}

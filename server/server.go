@@ -16,6 +16,7 @@ import (
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -30,12 +31,16 @@ import (
 	"github.com/dlsms/dlsms/telemetry"
 )
 
-// Config holds the dependencies and settings of a Server. Redis, Metrics, Streams and Options are
-// optional; every other field is required.
+// Config holds the dependencies and settings of a Server. Fields that may be nil say so. Streams and
+// Options are optional; every other field is required.
 type Config struct {
-	Store   *store.Store
-	Seats   *availability.Model
-	Wakeups *Wakeups
+	Store *store.Store
+	// Services are the services that the server serves; nil: all of them.
+	Services []Service
+	Seats    *availability.Model // nil: the seat service is not served
+	Wakeups  *Wakeups            // nil: the notify service is not served
+	// Wake is called when a hint says that the change log has grown; nil: it is not called.
+	Wake func()
 	// MaxStaleness is the MaxStaleness of Seats. When the read model is older and Postgres is
 	// unreachable, the health service reports SeatService as NOT_SERVING.
 	MaxStaleness time.Duration
@@ -77,15 +82,18 @@ const (
 	streamWorkers = 64
 )
 
-// Server serves the API over gRPC.
+// Server serves the API over gRPC, and to InProcess.
 type Server struct {
 	parts
 
 	grpc         *grpc.Server
+	inProcess    *edge.InProcess
 	edge         *edge.Edge
 	probes       *probes
 	hints        *Hints
-	seats        *availability.Model
+	seats        *availability.Model // nil: the seat service is not served
+	wake         func()
+	seatService  *seatService
 	drain        time.Duration
 	maxStaleness time.Duration
 	log          *slog.Logger
@@ -101,6 +109,9 @@ func New(c Config) (*Server, error) { return newServer(c, nil) }
 
 // newServer is New. If replace is not nil, it can replace handlers, for tests of the edge.
 func newServer(c Config, replace func(*services)) (*Server, error) {
+	if c.Services == nil {
+		c.Services = Services()
+	}
 	// Hashing gets at most half of the cores, so that reads of seats stay fast during many logins.
 	passwords, err := identity.NewPasswords(c.BcryptCost, runtime.GOMAXPROCS(0)/2, identity.PasswordWait)
 	if err != nil {
@@ -108,18 +119,20 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 	}
 	p := newParts(c)
 	s := &Server{
-		parts: p, edge: newEdge(c, p), probes: newProbes(c.Log), seats: c.Seats,
-		drain: c.DrainTimeout, maxStaleness: c.MaxStaleness, log: c.Log,
+		parts: p, edge: newEdge(c, p), probes: newProbes(c.Log, c.Services), seats: c.Seats, wake: c.Wake,
+		seatService: &seatService{seats: c.Seats},
+		drain:       c.DrainTimeout, maxStaleness: c.MaxStaleness, log: c.Log,
 	}
 	s.hints = newHints(c.Redis, c.Store.Library(), c.Log, s.onHint)
 	unary, stream, initialize := metrics(c.Metrics)
 	s.grpc = grpc.NewServer(slices.Concat(grpcOptions(unary, stream), s.edge.Options(), c.Options)...)
+	s.inProcess = s.edge.InProcess(unary, stream)
 
 	handlers := newServices(c, s, passwords)
 	if replace != nil {
 		replace(&handlers)
 	}
-	if err := s.register(handlers, c.Reflection); err != nil {
+	if err := s.register(handlers, c.Services, c.Reflection); err != nil {
 		return nil, err
 	}
 	initialize(s.grpc)
@@ -183,21 +196,13 @@ func grpcOptions(unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInte
 	}
 }
 
-// services are the handlers.
-type services struct {
-	auth        dlsmsv1.AuthServiceServer
-	seat        dlsmsv1.SeatServiceServer
-	reservation dlsmsv1.ReservationServiceServer
-	notify      dlsmsv1.NotifyServiceServer
-}
-
 func newServices(c Config, s *Server, passwords *identity.Passwords) services {
 	return services{
 		auth: &authService{
 			store: c.Store, tokens: s.tokens, revoked: s.revoked, inForce: s.edge.InForce,
 			passwords: passwords, limits: s.limits, hints: s.hints,
 		},
-		seat:        &seatService{seats: c.Seats},
+		seat:        s.seatService,
 		reservation: &reservationService{store: c.Store, hints: s.hints},
 		notify: &notifyService{
 			store: c.Store, hints: s.hints, wakeups: c.Wakeups, inForce: s.edge.InForce,
@@ -208,12 +213,10 @@ func newServices(c Config, s *Server, passwords *identity.Passwords) services {
 
 // register registers the services, the health service and, if asked for, reflection. It fails if
 // the policy does not cover all of their methods.
-func (s *Server) register(handlers services, withReflection bool) error {
+func (s *Server) register(handlers services, names []Service, withReflection bool) error {
 	r := s.edge.Registrar(s.grpc)
-	dlsmsv1.RegisterAuthServiceServer(r, handlers.auth)
-	dlsmsv1.RegisterSeatServiceServer(r, handlers.seat)
-	dlsmsv1.RegisterReservationServiceServer(r, handlers.reservation)
-	dlsmsv1.RegisterNotifyServiceServer(r, handlers.notify)
+	handlers.register(r, names)
+	handlers.register(s.inProcess, names)
 	healthpb.RegisterHealthServer(r, s.probes)
 	if withReflection {
 		if err := registerReflection(r); err != nil {
@@ -273,10 +276,12 @@ func (s *Server) Ready(ctx context.Context) error {
 	if err := s.revoked.Read(ctx); err != nil {
 		return fmt.Errorf("read the revocation list: %w", err)
 	}
-	select {
-	case <-s.seats.Ready():
-	case <-ctx.Done():
-		return fmt.Errorf("load the seats: %w", context.Cause(ctx))
+	if s.seats != nil {
+		select {
+		case <-s.seats.Ready():
+		case <-ctx.Done():
+			return fmt.Errorf("load the seats: %w", context.Cause(ctx))
+		}
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stopBackground = stop
@@ -291,17 +296,18 @@ func (s *Server) Ready(ctx context.Context) error {
 // updateProbes updates the health service. The follower of the revocation list calls it once a
 // second, after it has queried Postgres.
 func (s *Server) updateProbes(postgresAnswers bool) {
-	seats := s.seats.Stats()
-	s.probes.set(func() {
-		s.probes.postgres = postgresAnswers
-		s.probes.seats = seats.Reachable || seats.Age <= s.maxStaleness
-	})
+	seats := false
+	if s.seats != nil {
+		stats := s.seats.Stats()
+		seats = stats.Reachable || stats.Age <= s.maxStaleness
+	}
+	s.probes.set(func() { s.probes.postgres, s.probes.seats = postgresAnswers, seats })
 }
 
 // onHint handles each hint, from this replica and from the others.
 func (s *Server) onHint(h Hint) {
-	if h&HintReservations != 0 {
-		s.seats.Wake()
+	if h&HintReservations != 0 && s.wake != nil {
+		s.wake()
 	}
 	if h&HintTokens != 0 {
 		s.revoked.Wake()
@@ -313,6 +319,10 @@ func (s *Server) Healthy(ctx context.Context) bool {
 	resp, err := s.probes.Check(ctx, &healthpb.HealthCheckRequest{})
 	return err == nil && resp.GetStatus() == healthpb.HealthCheckResponse_SERVING
 }
+
+// InProcess returns the way to call the services without a connection. The calls count as running
+// calls: Shutdown waits for them.
+func (s *Server) InProcess() *edge.InProcess { return s.inProcess }
 
 // Hint tells all replicas, including this one, that a change was committed outside of the handlers.
 // It never blocks.
@@ -326,12 +336,23 @@ func (s *Server) Hint(h Hint) { s.hints.Send(h) }
 //     DrainTimeout and refused with UNAVAILABLE in the second half.
 //
 // Shutdown returns an error if it had to cut off calls. Incomplete requests and clients that do not
-// answer the GOAWAY do not delay it: see idle.
-func (s *Server) Shutdown(ctx context.Context) error {
+// answer the GOAWAY do not delay it: see idle. It runs the functions alongside after the streams have
+// ended: they drain other ways to the services, until their context ends.
+func (s *Server) Shutdown(ctx context.Context, alongside ...func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, s.drain)
 	defer cancel()
+	defer s.waitBackground()
 	s.probes.set(func() { s.probes.ready = false })
 	s.streams.EndAll(library.ErrUnavailable)
+	var draining errgroup.Group
+	for _, drain := range alongside {
+		draining.Go(func() error { return drain(ctx) })
+	}
+	err := s.shutdownGRPC(ctx)
+	return cmp.Or(err, draining.Wait())
+}
+
+func (s *Server) shutdownGRPC(ctx context.Context) error {
 
 	drained := make(chan struct{})
 	go func() {
@@ -340,7 +361,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}()
 	closeGate := time.AfterFunc(s.drain/2, s.edge.Close)
 	defer closeGate.Stop()
-	defer s.waitBackground()
 	var err error
 	select {
 	case <-drained:

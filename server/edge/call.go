@@ -20,6 +20,7 @@ type call struct {
 	notReceived error // the reason why the request did not arrive; nil: it arrived
 	// watcher is the user whose limit counts this public stream; 0 if the call has no valid token.
 	watcher int64
+	http    bool // the call came over HTTP
 
 	finishers []func()
 }
@@ -50,6 +51,14 @@ func callOf(ctx context.Context) *call {
 // Caller returns the authenticated caller of a call. It is set in every handler of a method that is
 // not public. On public methods it is zero, even if the client sent a token.
 func Caller(ctx context.Context) identity.Caller { return callOf(ctx).caller }
+
+type httpKey struct{}
+
+// WithHTTP returns the context of a call that came over HTTP.
+func WithHTTP(ctx context.Context) context.Context { return context.WithValue(ctx, httpKey{}, true) }
+
+// IsHTTP reports whether a call came over HTTP. Its client then expects JSON.
+func IsHTTP(ctx context.Context) bool { return ctx.Value(httpKey{}) != nil }
 
 // ClientKey returns the key by which limits count the client of a call.
 func ClientKey(ctx context.Context) AddressKey { return callOf(ctx).from() }

@@ -59,6 +59,7 @@ func (e *Edge) begin(ctx context.Context, method string) *call {
 		start:     time.Now(),
 		requestID: requestID(ctx),
 		address:   clientAddress(ctx, e.trusted),
+		http:      IsHTTP(ctx),
 	}
 }
 

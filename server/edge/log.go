@@ -15,7 +15,7 @@ func (e *Edge) logCall(ctx context.Context, c *call, o outcome) {
 	if !e.log.Enabled(ctx, level) {
 		return
 	}
-	var attrs [10]slog.Attr
+	var attrs [11]slog.Attr
 	a := append(attrs[:0],
 		slog.String("method", c.method),
 		slog.String("code", o.status.Code().String()),
@@ -23,6 +23,9 @@ func (e *Edge) logCall(ctx context.Context, c *call, o outcome) {
 		slog.String("request_id", c.requestID),
 		slog.String("peer", c.address),
 	)
+	if c.http {
+		a = append(a, slog.Bool("http", true))
+	}
 	if c.caller.UserID != 0 {
 		a = append(a, slog.Int64("user_id", c.caller.UserID))
 	}

@@ -14,11 +14,16 @@ import (
 // requestIDHeader is the header with the request id: in requests from clients, and in responses.
 const requestIDHeader = "x-request-id"
 
-// requestID returns the request id of the client, or a new one if the client sent none or an
-// invalid one.
+// requestID returns the request id of a call: see RequestID.
 func requestID(ctx context.Context) string {
-	if v := metadata.ValueFromIncomingContext(ctx, requestIDHeader); len(v) == 1 && validRequestID(v[0]) {
-		return v[0]
+	return RequestID(metadata.ValueFromIncomingContext(ctx, requestIDHeader))
+}
+
+// RequestID returns the request id of a client whose header x-request-id has these values, or a new
+// one if the client sent none or an invalid one.
+func RequestID(header []string) string {
+	if len(header) == 1 && validRequestID(header[0]) {
+		return header[0]
 	}
 	// The id only distinguishes calls and protects nothing, so a fast generator is enough.
 	var b [16]byte

@@ -1,0 +1,92 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/server/edge"
+)
+
+// caller makes the calls of the gateway. It adds the parts of a request that the gateway does not
+// read.
+type caller struct{ *edge.InProcess }
+
+// Invoke implements grpc.ClientConnInterface.
+func (c *caller) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	req, message := requestOf(ctx), args.(proto.Message).ProtoReflect()
+	if violations := req.complete(message); len(violations) > 0 {
+		return c.Refuse(ctx, method, violations...)
+	}
+	return c.InProcess.Invoke(ctx, method, args, reply, opts...)
+}
+
+// requestIDField is the field of a message that makes a call safe to repeat.
+const requestIDField protoreflect.Name = "request_id"
+
+// complete sets the request id of a message from Idempotency-Key. It returns what is wrong with the
+// request.
+func (req *request) complete(message protoreflect.Message) (violations []library.FieldViolation) {
+	if req.body != nil && req.query != "" {
+		values, _ := url.ParseQuery(req.query)
+		for name := range values {
+			violations = append(violations, library.FieldViolation{Field: name, Message: "must be in the body"})
+		}
+	}
+	field := message.Descriptor().Fields().ByName(requestIDField)
+	if field == nil || len(req.key) == 0 {
+		return violations
+	}
+	if len(req.key) > 1 {
+		return append(violations, library.FieldViolation{Field: string(requestIDField), Message: "has several Idempotency-Keys"})
+	}
+	key := unquote(req.key[0])
+	if inBody := message.Get(field).String(); inBody != "" && inBody != key {
+		return append(violations, library.FieldViolation{
+			Field: string(requestIDField), Message: "differs from the header Idempotency-Key",
+		})
+	}
+	message.Set(field, protoreflect.ValueOfString(key))
+	return violations
+}
+
+// unquote returns the key of an Idempotency-Key header, which is a string in quotes by its draft
+// standard, and often sent without.
+func unquote(key string) string {
+	key = strings.TrimSpace(key)
+	if len(key) >= 2 && key[0] == '"' && key[len(key)-1] == '"' {
+		return key[1 : len(key)-1]
+	}
+	return key
+}
+
+// answer returns the error of a call: the answer of the edge, or, if the gateway refused the
+// request, the answer of the edge to such a call.
+func (c *caller) answer(ctx context.Context, method string, err error) error {
+	if _, ok := errors.AsType[*edge.Answer](err); ok {
+		return err
+	}
+	return c.Refuse(ctx, method, violation(status.Convert(err).Message()))
+}
+
+// fieldInText finds the name of the field that a message of the gateway or of protojson is about.
+var fieldInText = regexp.MustCompile(`(?:unknown (?:field|parameter)|parsing (?:field|list)|duplicate field) "([^"]+)"|parameter: (\w+)`)
+
+// violation returns the violation that a message of the gateway or of protojson describes.
+func violation(text string) library.FieldViolation {
+	text = strings.ReplaceAll(text, "\u00a0", " ") // protojson puts it in at random
+	text = strings.TrimSpace(strings.TrimPrefix(text, "proto:"))
+	v := library.FieldViolation{Field: "request", Message: "is not valid: " + text}
+	if m := fieldInText.FindStringSubmatch(text); m != nil {
+		v.Field = m[1] + m[2]
+	}
+	return v
+}

@@ -1,0 +1,152 @@
+package rest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	restv1 "github.com/dlsms/dlsms/gen/rest/dlsms/v1"
+	"github.com/dlsms/dlsms/server"
+)
+
+func (h *Handler) newGateway() (*runtime.ServeMux, error) {
+	mux := runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, marshaler{&runtime.JSONPb{MarshalOptions: server.JSONOptions}}),
+		runtime.SetQueryParameterParser(queryParser{}),
+		// The context of a request has its headers already.
+		runtime.WithIncomingHeaderMatcher(func(string) (string, bool) { return "", false }),
+		runtime.WithForwardResponseOption(setCreated),
+		runtime.WithErrorHandler(h.handleError),
+		runtime.WithRoutingErrorHandler(handleRoutingError),
+		// A POST of a form is not a GET with parameters.
+		runtime.WithDisablePathLengthFallback(),
+		runtime.WithDisableHTTPMethodOverride(),
+	)
+	ctx := context.Background() // only the registrations that dial use it
+	calls := h.caller
+	for method, register := range map[string]func() error{
+		dlsmsv1.AuthService_Login_FullMethodName: func() error {
+			return restv1.RegisterAuthServiceHandlerClient(ctx, mux, dlsmsv1.NewAuthServiceClient(calls))
+		},
+		dlsmsv1.SeatService_GetSeats_FullMethodName: func() error {
+			return restv1.RegisterSeatServiceHandlerClient(ctx, mux, dlsmsv1.NewSeatServiceClient(calls))
+		},
+		dlsmsv1.ReservationService_CreateReservation_FullMethodName: func() error {
+			return restv1.RegisterReservationServiceHandlerClient(ctx, mux, dlsmsv1.NewReservationServiceClient(calls))
+		},
+		dlsmsv1.NotifyService_JoinWaitlist_FullMethodName: func() error {
+			return restv1.RegisterNotifyServiceHandlerClient(ctx, mux, dlsmsv1.NewNotifyServiceClient(calls))
+		},
+	} {
+		if !calls.Serves(method) {
+			continue
+		}
+		if err := register(); err != nil {
+			return nil, fmt.Errorf("register the HTTP routes: %w", err)
+		}
+	}
+	return mux, nil
+}
+
+// marshaler writes and reads the JSON of messages.
+type marshaler struct{ *runtime.JSONPb }
+
+// NewDecoder returns a decoder that reads one message and accepts nothing after it.
+func (marshaler) NewDecoder(r io.Reader) runtime.Decoder {
+	return runtime.DecoderFunc(func(v any) error {
+		message, ok := v.(proto.Message)
+		if !ok {
+			return fmt.Errorf("%T is not a message", v)
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			return err
+		}
+		if len(bytes.TrimSpace(data)) == 0 {
+			return io.EOF // the message without fields
+		}
+		return protojson.Unmarshal(data, message)
+	})
+}
+
+// queryParser sets the fields of a request from the query of a URL. Unlike the parser of the
+// gateway it refuses unknown names.
+type queryParser struct{}
+
+// Parse implements runtime.QueryParameterParser. filter has the fields that the path sets.
+func (queryParser) Parse(m proto.Message, values url.Values, filter *utilities.DoubleArray) error {
+	fields := m.ProtoReflect().Descriptor().Fields()
+	for name := range values {
+		f := fields.ByJSONName(name)
+		if f == nil {
+			f = fields.ByName(protoreflect.Name(name))
+		}
+		if f == nil || filter.HasCommonPrefix([]string{string(f.Name())}) {
+			return fmt.Errorf("unknown parameter %q", name)
+		}
+	}
+	return new(runtime.DefaultQueryParser).Parse(m, values, filter)
+}
+
+// setCreated sets 201 and Location on the answers to requests that created something.
+func setCreated(_ context.Context, w http.ResponseWriter, m proto.Message) error {
+	switch m := m.ProtoReflect().Interface().(type) { // m may be a wrapper
+	case *dlsmsv1.CreateReservationResponse:
+		w.Header().Set("Location", fmt.Sprintf("/v1/reservations/%d", m.GetReservation().GetId()))
+	case *dlsmsv1.RegisterResponse, *dlsmsv1.JoinWaitlistResponse:
+	case *dlsmsv1.LoginResponse:
+		w.Header().Set("Cache-Control", "no-store")
+		return nil
+	default:
+		return nil
+	}
+	w.WriteHeader(http.StatusCreated)
+	return nil
+}
+
+// handleError answers a request that failed. If the gateway refused it, the edge has not seen the
+// call yet.
+func (h *Handler) handleError(
+	ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error,
+) {
+	h.writeError(ctx, w, r, err)
+}
+
+func (h *Handler) writeError(ctx context.Context, w http.ResponseWriter, r *http.Request, err error) {
+	if req := requestOf(ctx); req.body != nil && req.body.err != nil && !errors.Is(req.body.err, io.EOF) {
+		writeProblem(w, r, bodyProblem(req.body.err))
+		return
+	}
+	if method, ok := runtime.RPCMethod(ctx); ok {
+		err = h.caller.answer(ctx, method, err)
+	}
+	writeProblem(w, r, problemOf(err))
+}
+
+// handleRoutingError answers a request that is no RPC.
+func handleRoutingError(
+	_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int,
+) {
+	p := problem{Status: code}
+	switch code {
+	case http.StatusNotFound:
+		p.Detail = "there is nothing at this path: see /docs"
+	case http.StatusMethodNotAllowed:
+		allowed := allowedMethods(r.URL.Path)
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		p.Detail = "this path accepts " + strings.Join(allowed, ", ")
+	}
+	writeProblem(w, r, p)
+}

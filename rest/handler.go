@@ -1,0 +1,219 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/server/edge"
+)
+
+// Config holds the dependencies and settings of a Handler.
+type Config struct {
+	// Calls has the services. Paths of services that it does not serve are not found.
+	Calls *edge.InProcess
+	// GetSeats answers GetSeats with a server.SeatsJSON.
+	GetSeats grpc.UnaryHandler
+	// Healthy reports whether the replica serves calls.
+	Healthy func(context.Context) bool
+	// Origins are the origins of web pages that may call the API from a browser, such as
+	// https://library.example; "*" allows all. Empty: pages of the same origin only.
+	Origins []string
+	Log     *slog.Logger
+}
+
+// maxBody is the greatest size of the body of a request in bytes.
+const maxBody = 64 << 10
+
+// Handler serves the API over HTTP.
+type Handler struct {
+	caller   *caller
+	getSeats grpc.UnaryHandler
+	healthy  func(context.Context) bool
+	origins  []string
+	log      *slog.Logger
+
+	gateway  *runtime.ServeMux
+	own      map[string]http.HandlerFunc // by path: GET requests that the gateway does not serve
+	draining atomic.Bool                 // clients are asked to close their connections
+}
+
+// NewHandler returns a Handler.
+func NewHandler(c Config) (*Handler, error) {
+	h := &Handler{
+		caller: &caller{c.Calls}, getSeats: c.GetSeats, healthy: c.Healthy, origins: c.Origins, log: c.Log,
+	}
+	h.own = map[string]http.HandlerFunc{
+		"/healthz":         h.serveHealth,
+		"/v1/openapi.json": serveOpenAPI,
+	}
+	for path, route := range map[string]struct {
+		method string
+		serve  http.HandlerFunc
+	}{
+		"/v1/seats":                   {dlsmsv1.SeatService_GetSeats_FullMethodName, h.serveSeats},
+		"/v1/seats:watch":             {dlsmsv1.SeatService_WatchSeats_FullMethodName, h.serveWatch},
+		"/v1/notifications:subscribe": {dlsmsv1.NotifyService_Subscribe_FullMethodName, h.serveSubscribe},
+	} {
+		if c.Calls.Serves(route.method) {
+			h.own[path] = route.serve
+		}
+	}
+	var err error
+	h.gateway, err = h.newGateway()
+	return h, err
+}
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.draining.Load() {
+		w.Header().Set("Connection", "close")
+	}
+	req := &request{id: edge.RequestID(r.Header["X-Request-Id"]), query: r.URL.RawQuery, key: r.Header["Idempotency-Key"]}
+	r = r.WithContext(req.context(r))
+	if h.allowOrigin(w, r) {
+		return // a preflight, which is answered
+	}
+	if r.Method == http.MethodHead { // the server sends no body
+		r.Method = http.MethodGet
+	}
+	if serve := h.own[r.URL.Path]; serve != nil && r.Method == http.MethodGet {
+		serve(w, r)
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, docsPath) {
+		h.serveDocs(w, r)
+		return
+	}
+	if r.ContentLength != 0 {
+		if !isJSON(r.Header) {
+			writeProblem(w, r, problem{
+				Status: http.StatusUnsupportedMediaType,
+				Detail: "the body must have Content-Type: application/json",
+			})
+			return
+		}
+		if r.ContentLength > maxBody {
+			writeProblem(w, r, tooLarge)
+			return
+		}
+		req.body = newBody(w, r)
+		r.Body = req.body
+	}
+	h.gateway.ServeHTTP(w, r)
+}
+
+func isJSON(header http.Header) bool {
+	mediaType, parameters, err := mime.ParseMediaType(header.Get("Content-Type"))
+	charset := parameters["charset"]
+	return err == nil && mediaType == "application/json" && (charset == "" || strings.EqualFold(charset, "utf-8"))
+}
+
+func (h *Handler) serveHealth(w http.ResponseWriter, r *http.Request) {
+	if !h.healthy(r.Context()) {
+		writeProblem(w, r, problem{Status: http.StatusServiceUnavailable, Detail: "the replica does not serve calls"})
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write([]byte("serving\n")) // a client that disconnected needs no answer
+}
+
+// request is the state of one request outside of the call that it becomes.
+type request struct {
+	id    string
+	query string   // of a POST: the gateway ignores it
+	key   []string // Idempotency-Key
+	body  *body    // nil: the request has none
+}
+
+type requestKey struct{}
+
+func requestOf(ctx context.Context) *request {
+	r, _ := ctx.Value(requestKey{}).(*request)
+	return r
+}
+
+// context returns the context of the call of a request. It has what a gRPC connection would give.
+func (req *request) context(r *http.Request) context.Context {
+	headers := metadata.MD{"x-request-id": {req.id}}
+	for _, name := range []string{"Authorization", "X-Real-Ip"} {
+		if values := r.Header[name]; values != nil {
+			headers[strings.ToLower(name)] = values
+		}
+	}
+	ctx := context.WithValue(r.Context(), requestKey{}, req)
+	ctx = peer.NewContext(ctx, &peer.Peer{Addr: address(r.RemoteAddr)})
+	return edge.WithHTTP(metadata.NewIncomingContext(ctx, headers))
+}
+
+// address is the address of a client, as http.Request.RemoteAddr has it.
+type address string
+
+// Network implements net.Addr.
+func (address) Network() string  { return "tcp" }
+func (a address) String() string { return string(a) }
+
+// body is the body of a request. It keeps the error that ended it: the gateway passes on only the
+// text of an error.
+type body struct {
+	io.ReadCloser
+	control *http.ResponseController
+	err     error
+}
+
+func newBody(w http.ResponseWriter, r *http.Request) *body {
+	b := &body{ReadCloser: http.MaxBytesReader(w, r.Body, maxBody), control: http.NewResponseController(w)}
+	b.setDeadline(time.Now().Add(bodyTimeout))
+	return b
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.err = err
+	if errors.Is(err, io.EOF) {
+		b.setDeadline(time.Time{}) // it would cancel the call as well
+	}
+	return n, err
+}
+
+func (b *body) setDeadline(t time.Time) {
+	_ = b.control.SetReadDeadline(t) // every connection of net/http has one
+}
+
+// allowOrigin lets a page of an allowed origin read the answer. It returns true if the request was
+// a preflight of CORS, which it answers.
+func (h *Handler) allowOrigin(w http.ResponseWriter, r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" || len(h.origins) == 0 {
+		return false
+	}
+	header := w.Header()
+	header.Add("Vary", "Origin")
+	if !slices.Contains(h.origins, origin) && !slices.Contains(h.origins, "*") {
+		return false
+	}
+	header.Set("Access-Control-Allow-Origin", origin)
+	header.Set("Access-Control-Expose-Headers", "ETag, Location, Retry-After, WWW-Authenticate, X-Request-Id")
+	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
+		return false
+	}
+	header.Set("Access-Control-Allow-Methods", "GET, POST")
+	header.Set("Access-Control-Allow-Headers",
+		"Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, X-Request-Id")
+	header.Set("Access-Control-Max-Age", "7200") // seconds; Chrome's greatest
+	w.WriteHeader(http.StatusNoContent)
+	return true
+}

@@ -1,0 +1,77 @@
+package rest
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
+	"google.golang.org/protobuf/proto"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/server"
+)
+
+// serveSeats answers GetSeats, which is nearly all of the load, with JSON that was encoded before.
+// The gateway would decode protobuf and encode JSON for each call: 230 µs instead of 6 µs.
+//
+// A 304 is as fresh as a 200: the ETag is that of an answer that was made for this request.
+func (h *Handler) serveSeats(w http.ResponseWriter, r *http.Request) {
+	ctx, method := r.Context(), dlsmsv1.SeatService_GetSeats_FullMethodName
+	req := &dlsmsv1.GetSeatsRequest{}
+	if err := parseQuery(r, req); err != nil {
+		writeProblem(w, r, problemOf(h.caller.Refuse(ctx, method, violation(err.Error()))))
+		return
+	}
+	resp, err := h.caller.Call(ctx, method, req, h.getSeats)
+	if err != nil {
+		writeProblem(w, r, problemOf(err))
+		return
+	}
+	answer := resp.(server.SeatsJSON)
+	header := w.Header()
+	header["Etag"] = []string{answer.ETag()}
+	header["Cache-Control"] = noCache
+	if noneMatch(r.Header["If-None-Match"], answer.ETag()) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	header["Content-Type"] = contentJSON
+	shared, rest := answer.Parts()
+	_, _ = w.Write(shared) // a client that disconnected needs no answer
+	_, _ = w.Write(rest)
+}
+
+var (
+	contentJSON = []string{"application/json"}
+	// noCache lets a browser keep an answer, if it asks each time whether it changed.
+	noCache = []string{"no-cache"}
+)
+
+// parseQuery sets the fields of a request from the query of its URL.
+func parseQuery(r *http.Request, m proto.Message) error {
+	if r.URL.RawQuery == "" {
+		return nil
+	}
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	return queryParser{}.Parse(m, values, noPathFields)
+}
+
+// noPathFields says that the path sets no field.
+var noPathFields = utilities.NewDoubleArray(nil)
+
+// noneMatch reports whether If-None-Match has the tag, by the weak comparison of RFC 9110.
+func noneMatch(header []string, etag string) bool {
+	for _, list := range header {
+		for tag := range strings.SplitSeq(list, ",") {
+			tag = strings.TrimSpace(tag)
+			if tag == "*" || strings.TrimPrefix(tag, "W/") == strings.TrimPrefix(etag, "W/") {
+				return true
+			}
+		}
+	}
+	return false
+}

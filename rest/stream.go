@@ -1,0 +1,169 @@
+package rest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/server"
+)
+
+const (
+	// reconnectDelay is how long a client waits before it opens a stream again, in milliseconds.
+	reconnectDelay = 2000
+	// writeTimeout ends a write to a client that does not read. It is above the 75 s after which the
+	// edge ends the stream, which unlike this timeout tells the reason.
+	writeTimeout = 80 * time.Second
+)
+
+func (h *Handler) serveWatch(w http.ResponseWriter, r *http.Request) {
+	h.serveStream(w, r, dlsmsv1.SeatService_WatchSeats_FullMethodName, &dlsmsv1.WatchSeatsRequest{}, nil)
+}
+
+func (h *Handler) serveSubscribe(w http.ResponseWriter, r *http.Request) {
+	req := &dlsmsv1.SubscribeRequest{}
+	// A client that opens the stream again sends the id of the last event that it received, and
+	// still the afterId of its first request.
+	resume := func() error {
+		last := r.Header.Get("Last-Event-ID")
+		if last == "" {
+			return nil
+		}
+		id, err := strconv.ParseInt(last, 10, 64)
+		if err != nil {
+			return fmt.Errorf("parsing field %q: the header Last-Event-ID is not an id", "after_id")
+		}
+		req.AfterId = id
+		return nil
+	}
+	h.serveStream(w, r, dlsmsv1.NotifyService_Subscribe_FullMethodName, req, resume)
+}
+
+// serveStream answers with the messages of a stream as server-sent events. resume changes the
+// request after its query was parsed; it may be nil.
+func (h *Handler) serveStream(
+	w http.ResponseWriter, r *http.Request, method string, req proto.Message, resume func() error,
+) {
+	ctx := r.Context()
+	err := parseQuery(r, req)
+	if err == nil && resume != nil {
+		err = resume()
+	}
+	if err != nil {
+		writeProblem(w, r, problemOf(h.caller.Refuse(ctx, method, violation(err.Error()))))
+		return
+	}
+	events := &eventStream{ctx: ctx, w: w, control: http.NewResponseController(w)}
+	if err = h.caller.Stream(method, req, events); err == nil {
+		return
+	}
+	p := problemOf(err)
+	if !events.open {
+		writeProblem(w, r, p)
+		return
+	}
+	p.complete(requestOf(ctx))
+	_ = events.write("error", "", p.json()) // a client that disconnected needs no answer
+}
+
+// eventStream sends the messages of a stream as server-sent events: the event is the name of the
+// field of the oneof that is set, the data is the message, and the id is that of a notification.
+// Heartbeats become comments.
+type eventStream struct {
+	ctx     context.Context //nolint:containedctx // grpc.ServerStream has it
+	w       http.ResponseWriter
+	control *http.ResponseController
+	open    bool
+	buffer  []byte
+}
+
+// Context implements edge.Sender.
+func (s *eventStream) Context() context.Context { return s.ctx }
+
+// SendHeader sends the headers and opens the stream.
+func (s *eventStream) SendHeader(metadata.MD) error {
+	if s.open {
+		return nil
+	}
+	s.open = true
+	header := s.w.Header()
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Accel-Buffering", "no") // for nginx
+	header.Set("X-Request-Id", requestOf(s.ctx).id)
+	s.w.WriteHeader(http.StatusOK)
+	return s.flush(fmt.Appendf(s.buffer[:0], "retry: %d\n\n", reconnectDelay))
+}
+
+// SendMsg sends a message as an event.
+func (s *eventStream) SendMsg(m any) error {
+	if err := s.SendHeader(nil); err != nil {
+		return err
+	}
+	if encoded, ok := m.(server.EncodedMessage); ok {
+		return s.write(encoded.Event, "", encoded.Parts...)
+	}
+	message := m.(proto.Message)
+	event, id := eventOf(message.ProtoReflect())
+	if event == heartbeatEvent {
+		return s.flush(append(s.buffer[:0], ": heartbeat\n\n"...))
+	}
+	data, err := server.JSONOptions.Marshal(message)
+	if err != nil {
+		return err
+	}
+	return s.write(event, id, data)
+}
+
+// heartbeatEvent is the field of a message that keeps a silent stream open.
+const heartbeatEvent = "heartbeat"
+
+// eventOf returns the event and the id of a message.
+func eventOf(m protoreflect.Message) (event, id string) {
+	f := m.WhichOneof(m.Descriptor().Oneofs().ByName("event"))
+	if f == nil {
+		return "", ""
+	}
+	if n, ok := m.Get(f).Message().Interface().(*dlsmsv1.Notification); ok {
+		id = strconv.FormatInt(n.GetId(), 10)
+	}
+	return f.JSONName(), id
+}
+
+// write sends an event. parts are its data, which have no line breaks.
+func (s *eventStream) write(event, id string, parts ...[]byte) error {
+	b := append(append(append(s.buffer[:0], "event: "...), event...), '\n')
+	if id != "" {
+		b = append(append(append(b, "id: "...), id...), '\n')
+	}
+	b = append(append(append(b, "data: "...), bytes.Join(parts, nil)...), "\n\n"...)
+	return s.flush(b)
+}
+
+func (s *eventStream) flush(b []byte) error {
+	s.buffer = b
+	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // every connection of net/http has one
+	if _, err := s.w.Write(b); err != nil {
+		return disconnected(err)
+	}
+	if err := s.control.Flush(); err != nil {
+		return disconnected(err)
+	}
+	return nil
+}
+
+// disconnected returns the error of gRPC for a connection that was closed.
+func disconnected(err error) error {
+	return status.Error(codes.Unavailable, library.ErrUnavailable.WithCause(err).Error())
+}
