@@ -1,11 +1,15 @@
 package server
 
 import (
+	"bytes"
+	"encoding/json"
 	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -13,8 +17,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestGetSeatsEncodingMatchesProtobuf compares the hand-written encoding of GetSeats with GetSeat,
-// which protobuf encodes. The windows are before, between, over and after the reservations of each
+// TestGetSeatsEncodingMatchesProtobuf compares the hand-written encodings of GetSeats with GetSeat,
+// which protobuf encodes, and with protojson. The windows are before, between, over and after the reservations of each
 // seat.
 func TestGetSeatsEncodingMatchesProtobuf(t *testing.T) {
 	t.Parallel()
@@ -65,5 +69,42 @@ func TestGetSeatsEncodingMatchesProtobuf(t *testing.T) {
 		if len(list.ProtoReflect().GetUnknown()) > 0 {
 			t.Fatal("the response has unknown fields")
 		}
+		inJSON, err := s.seatService.getSeatsJSON(t.Context(), &dlsmsv1.GetSeatsRequest{StartTime: start, EndTime: end})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkJSON(t, inJSON, list)
 	}
+}
+
+// checkJSON fails unless the JSON is the one that protojson writes for want, whose as_of may differ.
+func checkJSON(t *testing.T, answer SeatsJSON, want *dlsmsv1.GetSeatsResponse) {
+	t.Helper()
+	shared, rest := answer.Parts()
+	text := append(bytes.Clone(shared), rest...)
+	var got dlsmsv1.GetSeatsResponse
+	if err := protojson.Unmarshal(text, &got); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	if diff := cmp.Diff(want, &got, protocmp.Transform(),
+		protocmp.IgnoreFields(want, "as_of")); diff != "" || got.GetAsOf() == nil {
+		t.Fatal(diff, got.GetAsOf())
+	}
+	if canonical := compactJSON(t, &got); !bytes.Equal(text, canonical) {
+		t.Fatalf("got  %s\nwant %s", text, canonical)
+	}
+}
+
+// compactJSON returns the JSON of a message without spaces.
+func compactJSON(t *testing.T, m proto.Message) []byte {
+	t.Helper()
+	spaced, err := JSONOptions.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := json.Compact(&b, spaced); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }

@@ -24,7 +24,7 @@ const (
 
 // heartbeat is the longest time without a message on a stream. It is below one minute, after which
 // intermediate proxies close connections that look dead.
-const heartbeat = 30 * time.Second
+const heartbeat = 25 * time.Second
 
 // subscribeRetry is how long an open subscription waits before it reads again after Postgres was
 // unavailable, unless a wakeup arrives first.

@@ -123,3 +123,6 @@ func (r rule) allows(c identity.Caller) error {
 	}
 	return library.ErrRoleRequired
 }
+
+// Public reports whether calls of a method need no token.
+func Public(method string) bool { return policy[method].access == public }

@@ -1,0 +1,81 @@
+package rest
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestPointer(t *testing.T) {
+	t.Parallel()
+	for field, want := range map[string]string{
+		"request":           "#",
+		"seat_id":           "#/seatId",
+		"seatId":            "#/seatId",
+		"hours[2].opens_at": "#/hours/2/opensAt",
+		"amenities[0]":      "#/amenities/0",
+		"x_1":               "#/x1",
+	} {
+		if got := pointer(field); got != want {
+			t.Errorf("%s is at %s, want %s", field, got, want)
+		}
+	}
+}
+
+// TestViolation checks that the messages of the gateway and of protojson name their field.
+func TestViolation(t *testing.T) {
+	t.Parallel()
+	for text, field := range map[string]string{
+		"proto:\u00a0(line 1:2): unknown field \"seat\"":                                  "seat",
+		"proto: (line 1:2): unknown field \"seat\"":                                       "seat",
+		`type mismatch, parameter: seat_id, error: strconv.ParseInt: parsing "a": invalid`: "seat_id",
+		`parsing field "start_time": bad Timestamp`:                                       "start_time",
+		`unknown parameter "brunch"`:                                                      "brunch",
+		"proto: syntax error (line 1:1): unexpected token x":                              "request",
+	} {
+		v := violation(text)
+		if v.Field != field {
+			t.Errorf("%q is about %q, want %q", text, v.Field, field)
+		}
+		for _, c := range v.Message {
+			if c == '\u00a0' {
+				t.Errorf("%q has a non-breaking space", v.Message)
+			}
+		}
+	}
+}
+
+func TestNoneMatch(t *testing.T) {
+	t.Parallel()
+	const tag = `W/"abc"`
+	for _, c := range []struct {
+		header []string
+		want   bool
+	}{
+		{nil, false},
+		{[]string{""}, false},
+		{[]string{`W/"abc"`}, true},
+		{[]string{`"abc"`}, true}, // a weak comparison
+		{[]string{`"x", W/"abc"`}, true},
+		{[]string{`"x"`, `"abc"`}, true},
+		{[]string{"*"}, true},
+		{[]string{`W/"abcd"`}, false},
+		{[]string{"abc"}, false},
+	} {
+		if got := noneMatch(c.header, tag); got != c.want {
+			t.Errorf("If-None-Match %q: %v, want %v", c.header, got, c.want)
+		}
+	}
+}
+
+func TestUnquote(t *testing.T) {
+	t.Parallel()
+	want := map[string]string{`"key-1"`: "key-1", "key-1": "key-1", ` "a" `: "a", `"`: `"`, "": "", `""`: ""}
+	got := map[string]string{}
+	for key := range want {
+		got[key] = unquote(key)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}

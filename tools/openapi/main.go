@@ -1,0 +1,184 @@
+// Command openapi writes the OpenAPI 3 document of the API. It converts the Swagger 2 document that
+// protoc-gen-openapiv2 generates from the protos and proto/rest.yaml, and adds the facts that only
+// package rest knows: statuses, headers, problems, streams and tokens.
+//
+//	openapi IN OUT
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi2"
+	"github.com/getkin/kin-openapi/openapi2conv"
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/dlsms/dlsms/server/edge"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "openapi:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) != 2 {
+		return fmt.Errorf("usage: openapi IN OUT")
+	}
+	text, err := os.ReadFile(args[0])
+	if err != nil {
+		return err
+	}
+	var swagger openapi2.T
+	if err := json.Unmarshal(text, &swagger); err != nil {
+		return fmt.Errorf("%s: %w", args[0], err)
+	}
+	doc, err := openapi2conv.ToV3(&swagger)
+	if err != nil {
+		return fmt.Errorf("convert %s: %w", args[0], err)
+	}
+	complete(doc)
+	if err := doc.Validate(context.Background()); err != nil {
+		return fmt.Errorf("the document is not valid: %w", err)
+	}
+	out, err := json.MarshalIndent(doc, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(args[1], append(out, '\n'), 0o644)
+}
+
+const description = `The same services as over gRPC.
+
+Log in with POST /v1/auth/login and send the token as "Authorization: Bearer <token>".
+Times are RFC 3339; int64 values are strings. Errors are problem+json (RFC 9457): clients branch on
+"reason", never on texts. Unknown fields and parameters are errors.`
+
+// complete adds to the document what the protos do not say.
+func complete(doc *openapi3.T) {
+	doc.OpenAPI = "3.0.3"
+	doc.Info = &openapi3.Info{Title: "DL-SMS", Version: "v1", Description: description,
+		License: &openapi3.License{Name: "Apache-2.0", Identifier: ""}}
+	doc.Servers = openapi3.Servers{{URL: "/"}}
+	doc.Components.SecuritySchemes = openapi3.SecuritySchemes{"token": {Value: &openapi3.SecurityScheme{
+		Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "The accessToken of a login.",
+	}}}
+	doc.Components.Schemas["Problem"] = openapi3.NewSchemaRef("", problemSchema())
+	for name := range doc.Components.Schemas {
+		if strings.HasPrefix(name, "rpc") || strings.HasPrefix(name, "protobufAny") || name == "Status" || name == "Any" {
+			delete(doc.Components.Schemas, name)
+		}
+	}
+	for path, item := range doc.Paths.Map() {
+		for _, op := range item.Operations() {
+			completeOperation(path, op)
+		}
+	}
+	doc.Paths.Set("/healthz", &openapi3.PathItem{Get: &openapi3.Operation{
+		OperationID: "Health", Summary: "Health reports whether the replica serves calls.", Tags: []string{"Operation"},
+		Responses: openapi3.NewResponses(
+			openapi3.WithStatus(http.StatusOK, &openapi3.ResponseRef{Value: openapi3.NewResponse().
+				WithDescription("It serves calls.").WithContent(openapi3.NewContentWithSchema(
+				openapi3.NewStringSchema(), []string{"text/plain"}))}),
+			openapi3.WithName("default", problemResponse()),
+		),
+	}})
+}
+
+// created are the operations that answer 201.
+var created = map[string]bool{
+	"AuthService_Register": true, "ReservationService_CreateReservation": true, "NotifyService_JoinWaitlist": true,
+}
+
+func completeOperation(path string, op *openapi3.Operation) {
+	service, method, _ := strings.Cut(op.OperationID, "_")
+	if !edge.Public("/dlsms.v1." + service + "/" + method) {
+		op.Security = &openapi3.SecurityRequirements{{"token": {}}}
+	}
+	ok := op.Responses.Status(http.StatusOK)
+	ok.Value.Description = ptr("Success.")
+	switch {
+	case created[op.OperationID]:
+		op.Responses.Delete("200")
+		op.Responses.Set("201", ok)
+	case strings.HasSuffix(path, ":watch") || strings.HasSuffix(path, ":subscribe"):
+		ok.Value.Description = ptr("Server-sent events. The event is the name of the field that is set, the data is the " +
+			"message in JSON. Comments keep the stream open. If the stream fails, the event \"error\" has a Problem.")
+		schema := ok.Value.Content.Get("application/json").Schema
+		if result := schema.Value.Properties["result"]; result != nil {
+			schema = result
+		}
+		ok.Value.Content = openapi3.Content{"text/event-stream": openapi3.NewMediaType().WithSchemaRef(schema)}
+	}
+	switch op.OperationID {
+	case "ReservationService_CreateReservation", "NotifyService_JoinWaitlist":
+		op.Parameters = append(op.Parameters, header("Idempotency-Key",
+			"Makes the request safe to repeat: the same as requestId in the body."))
+	case "SeatService_GetSeats":
+		op.Parameters = append(op.Parameters, header("If-None-Match",
+			"The ETag of an earlier answer: if it is still right, the answer is 304."))
+		ok.Value.Headers = openapi3.Headers{"ETag": responseHeader("Tag of the answer, without asOf.")}
+		op.Responses.Set("304", &openapi3.ResponseRef{Value: openapi3.NewResponse().
+			WithDescription("The answer has not changed. It is as fresh as any other.")})
+	case "NotifyService_Subscribe":
+		op.Parameters = append(op.Parameters, header("Last-Event-ID",
+			"The id of the last event that was received: the stream goes on after it."))
+	}
+	if op.OperationID == "ReservationService_CreateReservation" {
+		ok.Value.Headers = openapi3.Headers{"Location": responseHeader("Path of the reservation.")}
+	}
+	op.Responses.Set("default", problemResponse())
+	op.Responses.Delete("default_")
+}
+
+func ptr(s string) *string { return &s }
+
+func header(name, description string) *openapi3.ParameterRef {
+	return &openapi3.ParameterRef{Value: openapi3.NewHeaderParameter(name).
+		WithDescription(description).WithSchema(openapi3.NewStringSchema())}
+}
+
+func responseHeader(description string) *openapi3.HeaderRef {
+	return &openapi3.HeaderRef{Value: &openapi3.Header{Parameter: openapi3.Parameter{
+		Description: description, Schema: openapi3.NewSchemaRef("", openapi3.NewStringSchema()),
+	}}}
+}
+
+func problemResponse() *openapi3.ResponseRef {
+	return &openapi3.ResponseRef{Value: openapi3.NewResponse().WithDescription("The request failed.").
+		WithContent(openapi3.Content{"application/problem+json": openapi3.NewMediaType().
+			WithSchemaRef(openapi3.NewSchemaRef("#/components/schemas/Problem", nil))})}
+}
+
+// problemSchema is the schema of problem in package rest.
+func problemSchema() *openapi3.Schema {
+	text := func(description string) *openapi3.Schema {
+		s := openapi3.NewStringSchema()
+		s.Description = description
+		return s
+	}
+	field := openapi3.NewObjectSchema().
+		WithProperty("pointer", text("JSON pointer to the field, or the name of the parameter after #/.")).
+		WithProperty("detail", text("What is wrong with it."))
+	field.Required = []string{"pointer", "detail"}
+	metadata := openapi3.NewObjectSchema().WithAdditionalProperties(openapi3.NewStringSchema())
+	metadata.Description = "Facts for programs. docs/reference/errors.md lists them by reason."
+	p := openapi3.NewObjectSchema().
+		WithProperty("type", text("urn:dlsms:error:REASON, or about:blank.")).
+		WithProperty("title", text("The reason or the status in words.")).
+		WithProperty("status", openapi3.NewIntegerSchema()).
+		WithProperty("detail", text("One sentence for people.")).
+		WithProperty("instance", text("urn:request: and the request id, which the log has, too.")).
+		WithProperty("reason", text("A name of the enum dlsms.v1.ErrorReason without its prefix.")).
+		WithProperty("metadata", metadata).
+		WithProperty("errors", openapi3.NewArraySchema().WithItems(field))
+	p.Description = "An error, as in RFC 9457."
+	p.Required = []string{"type", "title", "status", "instance"}
+	return p
+}
