@@ -1,10 +1,55 @@
 package rest
 
 import (
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+
+	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
+
+// TestEveryReasonHasItsStatus compares the statuses with the table in docs/reference/http.md.
+func TestEveryReasonHasItsStatus(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/reference/http.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed, used := map[string]int{}, map[string]int{}
+	reason := regexp.MustCompile(`\b[A-Z]+(?:_[A-Z]+)*\b`)
+	for _, row := range regexp.MustCompile(`(?m)^\| (\d{3}) \| ([^|;]*)`).FindAllStringSubmatch(string(text), -1) {
+		for _, name := range reason.FindAllString(row[2], -1) {
+			if _, ok := dlsmsv1.ErrorReason_value["ERROR_REASON_"+name]; ok {
+				listed[name], _ = strconv.Atoi(row[1])
+			}
+		}
+	}
+	for number, name := range dlsmsv1.ErrorReason_name {
+		if r := dlsmsv1.ErrorReason(number); r != dlsmsv1.ErrorReason_ERROR_REASON_UNSPECIFIED {
+			name = strings.TrimPrefix(name, "ERROR_REASON_")
+			used[name] = statusOf(name, e2e.CodeOf(r))
+		}
+	}
+	if diff := cmp.Diff(used, listed); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestEveryCodeHasAStatus(t *testing.T) {
+	t.Parallel()
+	for c := codes.OK; c <= codes.Unauthenticated; c++ {
+		internal := c == codes.Internal || c == codes.Unknown || c == codes.DataLoss
+		if got := statusOf("", c); (got == 500) != internal {
+			t.Errorf("%v is %d", c, got)
+		}
+	}
+}
 
 func TestPointer(t *testing.T) {
 	t.Parallel()
@@ -26,12 +71,12 @@ func TestPointer(t *testing.T) {
 func TestViolation(t *testing.T) {
 	t.Parallel()
 	for text, field := range map[string]string{
-		"proto:\u00a0(line 1:2): unknown field \"seat\"":                                  "seat",
-		"proto: (line 1:2): unknown field \"seat\"":                                       "seat",
+		"proto:\u00a0(line 1:2): unknown field \"seat\"":                                   "seat",
+		"proto: (line 1:2): unknown field \"seat\"":                                        "seat",
 		`type mismatch, parameter: seat_id, error: strconv.ParseInt: parsing "a": invalid`: "seat_id",
-		`parsing field "start_time": bad Timestamp`:                                       "start_time",
-		`unknown parameter "brunch"`:                                                      "brunch",
-		"proto: syntax error (line 1:1): unexpected token x":                              "request",
+		`parsing field "start_time": bad Timestamp`:                                        "start_time",
+		`unknown parameter "brunch"`:                                                       "brunch",
+		"proto: syntax error (line 1:1): unexpected token x":                               "request",
 	} {
 		v := violation(text)
 		if v.Field != field {

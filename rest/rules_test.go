@@ -2,10 +2,12 @@ package rest
 
 import (
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -89,5 +91,29 @@ func TestOpenAPIHasTheRules(t *testing.T) {
 	}
 	if got := allowedMethods("/v1/nothing"); got != nil {
 		t.Errorf("an unknown path allows %v", got)
+	}
+}
+
+// TestHTTPPageListsTheRules compares the table in docs/reference/http.md with the rules.
+func TestHTTPPageListsTheRules(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/reference/http.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string]bool{}
+	for _, row := range regexp.MustCompile(`(?m)^\| ((?:GET|POST) /v1\S+) \| (\w+) \|`).FindAllStringSubmatch(string(text), -1) {
+		listed[row[1]+" "+row[2]] = true
+	}
+	rules := map[string]bool{}
+	for _, r := range readRules(t) {
+		method := "GET"
+		if r.Post != "" {
+			method = "POST"
+		}
+		rules[method+" "+r.Get+r.Post+" "+r.Selector[strings.LastIndexByte(r.Selector, '.')+1:]] = true
+	}
+	if diff := cmp.Diff(rules, listed); diff != "" {
+		t.Error(diff)
 	}
 }
