@@ -5,21 +5,30 @@ export PATH := $(PATH):/usr/local/go/bin
 
 BIN     := .local/bin
 LISTEN  ?= 127.0.0.1:9090
+# The address for HTTP. If it is empty, the port is that of LISTEN minus 1010.
+HTTP_LISTEN ?=
 TESTS   ?= ./...
 TIMEOUT ?= 15m
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check build bench bench-quick bench-profiles chaos chaos-quick canaries trials
+.PHONY: help run run-microservices test check build bench bench-quick bench-profiles chaos chaos-quick canaries trials
 .PHONY: vulncheck generate lint prose fmt grpcurl ghz install clean
-.PHONY: go fresh format breaking vet modules build-bench bench-test build-chaos
+.PHONY: go fresh format breaking vet modules build-stack build-bench bench-test build-chaos
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: go ## start the system with demo data on LISTEN=127.0.0.1:9090; Ctrl-C stops it
+run: build-stack ## start the system with demo data: gRPC on LISTEN=127.0.0.1:9090, HTTP on port 8080; Ctrl-C stops it
+	@exec $(RUN) $(ARGS)
+
+run-microservices: build-stack ## the same, with a process for each service, on the ports 8081 to 8084
+	@exec $(RUN) -microservices $(ARGS)
+
+RUN = $(BIN)/dlsms-stack -dir .local -binary $(BIN)/dlsms -listen $(LISTEN) -http-listen '$(HTTP_LISTEN)'
+
+build-stack: go
 	@stack/install.sh run
 	@CGO_ENABLED=0 stack/build.sh -o $(BIN)/ . ./stack/cmd/dlsms-stack
-	@exec $(BIN)/dlsms-stack -dir .local -binary $(BIN)/dlsms -listen $(LISTEN) $(ARGS)
 
 test: go ## run the tests with the race detector; TESTS=./store runs one package
 	@stack/install.sh test

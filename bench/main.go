@@ -143,7 +143,7 @@ func (b *bench) startLimit(ctx context.Context, binary, limitBinary, files strin
 			return nil, err
 		}
 	}
-	s, err := startSubject(ctx, limit, stack.Config{Binary: limitBinary, Env: env, NoRedis: true})
+	s, err := startSubject(ctx, limit, stack.Config{Binary: limitBinary, Env: env, NoRedis: true, NoHTTP: true})
 	if err != nil {
 		return nil, err
 	}

@@ -1,8 +1,8 @@
 // Package deploy holds the files that deploy DL-SMS: the Dockerfile and the configuration of
 // nginx.
 //
-// Docker and `make run` use the same nginx.conf, so the tests of this package test the deployed
-// configuration.
+// Docker and `make run` use the same configurations of nginx, so the tests of this package test the
+// deployed configurations.
 package deploy
 
 import _ "embed"
@@ -12,3 +12,9 @@ import _ "embed"
 //
 //go:embed nginx.conf
 var NginxConf string
+
+// NginxMicroservicesConf is deploy/nginx-microservices.conf, which docker-compose.microservices.yml
+// mounts.
+//
+//go:embed nginx-microservices.conf
+var NginxMicroservicesConf string

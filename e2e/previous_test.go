@@ -61,7 +61,7 @@ func TestPreviousReleaseOnThisSchema(t *testing.T) {
 	t.Parallel()
 	env := e2e.NoRateLimits()
 	env["GRACE_MINUTES"] = "0.2"
-	s := start(t, stack.Config{Binary: buildPrevious(t), Env: env})
+	s := start(t, stack.Config{Binary: buildPrevious(t), Env: env, NoHTTP: true})
 	l, end := startLoad(t, s)
 	l.progress(60, 10)
 

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -23,10 +25,15 @@ type NginxConfig struct {
 	// Dir is the directory of its configuration. If it is empty, StartNginx creates a temporary
 	// directory, and Stop removes it.
 	Dir string
-	// Listen is host:port. If it is empty or the port is 0, nginx uses a free port on 127.0.0.1.
-	Listen string
-	// Backends has the host:port of each replica, at least one.
-	Backends []string
+	// Listen and HTTPListen are the host:port for gRPC and for HTTP. If one is empty or its port is 0,
+	// nginx uses a free port on 127.0.0.1.
+	Listen, HTTPListen string
+	// Backends and HTTPBackends have the host:port of each replica for gRPC and for HTTP. At least
+	// one list must not be empty. nginx answers with UNAVAILABLE in place of an empty list.
+	Backends, HTTPBackends []string
+	// Upstreams replaces Backends and HTTPBackends for a Conf with other upstreams: it has the
+	// host:port of the servers of each upstream.
+	Upstreams map[string][]string
 	// Conf is a configuration with the structure of deploy/nginx.conf, which is the default.
 	Conf string
 	// Log receives the lines of the server and one line for each step. It may be nil.
@@ -36,9 +43,9 @@ type NginxConfig struct {
 // Nginx is the proxy in front of the replicas.
 type Nginx struct {
 	*Process
-	addr  string
-	state *stateDir // Stop releases it; nil if a Stack owns it
-	ports *ports
+	addr, httpAddr string
+	state          *stateDir // Stop releases it; nil if a Stack owns it
+	ports          *ports
 }
 
 // StartNginx starts nginx and returns when it answers a health check, with the response of a
@@ -58,8 +65,11 @@ func StartNginx(ctx context.Context, cfg NginxConfig) (*Nginx, error) {
 	return n, nil
 }
 
-// Addr returns the host:port for clients.
+// Addr returns the host:port for clients over gRPC.
 func (n *Nginx) Addr() string { return n.addr }
+
+// HTTPAddr returns the host:port for clients over HTTP.
+func (n *Nginx) HTTPAddr() string { return n.httpAddr }
 
 // Stop waits for calls in flight for at most 10 s and stops nginx. After StartNginx, it also
 // releases the directory and the port, and nginx can't be started again.
@@ -84,13 +94,19 @@ func startNginx(
 		return nil, fmt.Errorf("can't make %s (%w): remove what is there", dir, err)
 	}
 	n := &Nginx{}
-	if n.addr, err = listenAddr(cfg.Listen, held); err != nil {
+	if n.addr, err = listenAddr(cfg.Listen, grpcListen, held); err != nil {
+		return nil, err
+	}
+	if n.httpAddr, err = listenAddr(cfg.HTTPListen, httpListen, held); err != nil {
 		return nil, err
 	}
 	if cfg.Conf == "" {
 		cfg.Conf = deploy.NginxConf
 	}
-	conf, err := nginxConf(cfg.Conf, n.addr, cfg.Backends, raiseFileLimit())
+	if cfg.Upstreams == nil {
+		cfg.Upstreams = map[string][]string{"dlsms": cfg.Backends, "dlsms_http": cfg.HTTPBackends}
+	}
+	conf, err := nginxConf(cfg.Conf, n.addr, n.httpAddr, cfg.Upstreams, raiseFileLimit())
 	if err != nil {
 		return nil, err
 	}
@@ -114,16 +130,24 @@ func startNginx(
 		parentDeathSignal: syscall.SIGTERM, // stops the workers too; SIGKILL would not
 		explain:           emergReason,
 	}}
-	log.printf("nginx", "starting on %s", n.addr)
+	log.printf("nginx", "starting on %s, HTTP on %s", n.addr, n.httpAddr)
 	if err := n.Start(ctx); err != nil {
 		return nil, err
 	}
 	return n, nil
 }
 
-// listenAddr returns the address for nginx. It returns an error if the requested address is not
+// listenSetting is a variable of the Makefile that sets an address of nginx.
+type listenSetting struct{ name, example string }
+
+var (
+	grpcListen = listenSetting{"LISTEN", "127.0.0.1:9190"}
+	httpListen = listenSetting{"HTTP_LISTEN", "127.0.0.1:8180"}
+)
+
+// listenAddr returns an address for nginx. It returns an error if the requested address is not
 // available, because clients use that address.
-func listenAddr(listen string, held *ports) (string, error) {
+func listenAddr(listen string, setting listenSetting, held *ports) (string, error) {
 	if listen == "" {
 		listen = net.JoinHostPort(loopback, "0")
 	}
@@ -143,39 +167,40 @@ func listenAddr(listen string, held *ports) (string, error) {
 		return listen, nil
 	case errors.Is(err, syscall.EADDRINUSE):
 		return "", fmt.Errorf("%s is in use by another program: stop it, "+
-			"or choose another address with `make run LISTEN=127.0.0.1:9190`", listen)
+			"or choose another address with `make run %s=%s`", listen, setting.name, setting.example)
 	default:
-		return "", fmt.Errorf("can't listen on %s (%w): choose another address with `make run LISTEN=127.0.0.1:9190`",
-			listen, err)
+		return "", fmt.Errorf("can't listen on %s (%w): choose another address with `make run %s=%s`",
+			listen, err, setting.name, setting.example)
 	}
 }
 
 var (
-	confListen = regexp.MustCompile(`(?m)^(\s*listen )9090 `)
-	confIPv6   = regexp.MustCompile(`(?m)^\s*listen \[::\]:9090 .*;\n`)
-	confServer = regexp.MustCompile(`(?m)^(\s*server )app\d+:9090( .*)?;\n`)
-	confPath   = regexp.MustCompile(`(?m)^(\s*\w+ )/tmp/(\w[\w.]*;)$`)
-	confFiles  = regexp.MustCompile(`(?m)^(worker_rlimit_nofile )(\d+);`)
+	confListen     = regexp.MustCompile(`(?m)^(\s*listen )9090 `)
+	confHTTPListen = regexp.MustCompile(`(?m)^(\s*listen )8080 `)
+	confIPv6       = regexp.MustCompile(`(?m)^\s*listen \[::\]:\d+ .*;\n`)
+	confUpstream   = regexp.MustCompile(`(?m)^\s*upstream (\w+) \{\n(?:.*\n)*?\s*\}\n`)
+	confServer     = regexp.MustCompile(`(?m)^(\s*server )\w+:\d+( .*)?;\n`)
+	confPath       = regexp.MustCompile(`(?m)^(\s*\w+ )/tmp/(\w[\w.]*;)$`)
+	confFiles      = regexp.MustCompile(`(?m)^(worker_rlimit_nofile )(\d+);`)
 )
 
 // nginxConf replaces the addresses in deploy/nginx.conf, reduces the limit of open files to files,
 // and makes the paths relative to the prefix directory of nginx. It changes nothing else.
-func nginxConf(conf, listen string, backends []string, files uint64) (string, error) {
-	if len(backends) == 0 {
+func nginxConf(conf, listen, http string, upstreams map[string][]string, files uint64) (string, error) {
+	if len(slices.Concat(slices.Collect(maps.Values(upstreams))...)) == 0 {
 		return "", errors.New("nginx needs at least one replica")
 	}
-	servers := confServer.FindAllStringSubmatchIndex(conf, -1)
-	if len(servers) == 0 || len(confListen.FindAllString(conf, -1)) != 1 || len(confPath.FindAllString(conf, -1)) == 0 {
-		return "", errors.New("nginx.conf must have the lines `listen 9090 …;`, `server app1:9090 …;` " +
+	if len(confListen.FindAllString(conf, -1)) != 1 || len(confHTTPListen.FindAllString(conf, -1)) != 1 ||
+		len(confPath.FindAllString(conf, -1)) == 0 {
+		return "", errors.New("nginx.conf must have the lines `listen 9090 …;` and `listen 8080 …;`, " +
 			"and paths under /tmp")
 	}
-	var lines strings.Builder
-	for i, addr := range backends {
-		lines.Write(confServer.ExpandString(nil, "${1}"+addr+"${2};\n", conf, servers[min(i, len(servers)-1)]))
+	conf, err := confServers(conf, upstreams)
+	if err != nil {
+		return "", err
 	}
-	first, last := servers[0][0], servers[len(servers)-1][1]
-	conf = conf[:first] + lines.String() + conf[last:]
 	conf = confListen.ReplaceAllString(conf, "${1}"+listen+" ")
+	conf = confHTTPListen.ReplaceAllString(conf, "${1}"+http+" ")
 	conf = confIPv6.ReplaceAllString(conf, "") // here nginx listens on one address, IPv4 or IPv6
 	conf = confPath.ReplaceAllString(conf, "${1}${2}")
 	if m := confFiles.FindStringSubmatch(conf); m != nil {
@@ -184,6 +209,38 @@ func nginxConf(conf, listen string, backends []string, files uint64) (string, er
 		}
 	}
 	return conf, nil
+}
+
+// confServers replaces the servers of all upstreams. Each server keeps the parameters of the line
+// in its place, or of the last line. An upstream without servers gets one that is down, so that
+// nginx answers for it at once.
+func confServers(conf string, upstreams map[string][]string) (string, error) {
+	blocks := confUpstream.FindAllStringSubmatchIndex(conf, -1)
+	if len(blocks) != len(upstreams) {
+		return "", fmt.Errorf("nginx.conf must have the upstreams %q", slices.Sorted(maps.Keys(upstreams)))
+	}
+	var out strings.Builder
+	end := 0
+	for _, at := range blocks {
+		name, block := conf[at[2]:at[3]], conf[at[0]:at[1]]
+		addrs, known := upstreams[name]
+		servers := confServer.FindAllStringSubmatchIndex(block, -1)
+		if !known || len(servers) == 0 {
+			return "", fmt.Errorf("the upstream %s of nginx.conf is not one of %q, or has no line `server name:port …;`",
+				name, slices.Sorted(maps.Keys(upstreams)))
+		}
+		down := ""
+		if len(addrs) == 0 {
+			addrs, down = []string{net.JoinHostPort(loopback, "1")}, " down"
+		}
+		out.WriteString(conf[end : at[0]+servers[0][0]])
+		for i, addr := range addrs {
+			out.Write(confServer.ExpandString(nil, "${1}"+addr+"${2}"+down+";\n", block, servers[min(i, len(servers)-1)]))
+		}
+		end = at[0] + servers[len(servers)-1][1]
+	}
+	out.WriteString(conf[end:])
+	return out.String(), nil
 }
 
 // emergReason returns the text of the last [emerg] line, the reason why nginx exited.

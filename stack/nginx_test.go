@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"maps"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -9,96 +10,165 @@ import (
 	"github.com/dlsms/dlsms/deploy"
 )
 
+// replicas returns upstreams of deploy/nginx.conf with these servers.
+func replicas(grpc, http []string) map[string][]string {
+	return Monolith.upstreams(grpc, http)
+}
+
+// here returns a configuration as for `make run`, with these upstreams.
+func here(conf string, upstreams map[string][]string, files uint64) (string, error) {
+	return nginxConf(conf, "127.0.0.1:1234", "127.0.0.1:1235", upstreams, files)
+}
+
 // The configurations for Docker and for `make run` differ only in the required lines.
 func TestNginxConfChangesOnlyAddresses(t *testing.T) {
 	t.Parallel()
-	backends := []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}
-	conf, err := nginxConf(deploy.NginxConf, "127.0.0.1:1234", backends, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const ipv6 = "        listen [::]:9090 http2 backlog=4096 ipv6only=on;\n"
-	if strings.Count(deploy.NginxConf, ipv6) != 1 {
-		t.Error("nginx.conf does not listen on IPv6")
-	}
-	docker, here := strings.Split(strings.Replace(deploy.NginxConf, ipv6, "", 1), "\n"), strings.Split(conf, "\n")
-	if len(docker) != len(here) {
-		t.Fatalf("%d lines became %d", len(docker), len(here))
-	}
-	changed := map[string]string{}
-	for i, line := range docker {
-		if here[i] != line {
-			changed[strings.TrimSpace(line)] = strings.TrimSpace(here[i])
-		}
-	}
-	want := map[string]string{
+	common := map[string]string{
 		"pid /tmp/nginx.pid;":                     "pid nginx.pid;",
 		"client_body_temp_path /tmp/client_body;": "client_body_temp_path client_body;",
 		"proxy_temp_path /tmp/proxy;":             "proxy_temp_path proxy;",
 		"fastcgi_temp_path /tmp/fastcgi;":         "fastcgi_temp_path fastcgi;",
 		"uwsgi_temp_path /tmp/uwsgi;":             "uwsgi_temp_path uwsgi;",
 		"scgi_temp_path /tmp/scgi;":               "scgi_temp_path scgi;",
-		"server app1:9090 max_fails=0;":           "server 127.0.0.1:1 max_fails=0;",
-		"server app2:9090 max_fails=0;":           "server 127.0.0.1:2 max_fails=0;",
-		"server app3:9090 max_fails=0;":           "server 127.0.0.1:3 max_fails=0;",
 		"listen 9090 http2 backlog=4096;":         "listen 127.0.0.1:1234 http2 backlog=4096;",
+		"listen 8080 backlog=4096;":               "listen 127.0.0.1:1235 backlog=4096;",
 	}
-	for line, got := range changed {
-		if want[line] != got {
-			t.Errorf("%q became %q, want %q", line, got, want[line])
-		}
-	}
-	if len(changed) != len(want) {
-		t.Errorf("%d lines changed, want %d", len(changed), len(want))
+	for name, c := range map[string]struct {
+		conf     string
+		topology Topology
+		want     map[string]string
+	}{
+		"monolith": {deploy.NginxConf, Monolith, map[string]string{
+			"server app1:9090 max_fails=0;": "server a:1 max_fails=0;",
+			"server app2:9090 max_fails=0;": "server b:2 max_fails=0;",
+			"server app3:9090 max_fails=0;": "server c:3 max_fails=0;",
+			"server app1:8080 max_fails=0;": "server a:11 max_fails=0;",
+			"server app2:8080 max_fails=0;": "server b:12 max_fails=0;",
+			"server app3:8080 max_fails=0;": "server c:13 max_fails=0;",
+		}},
+		"microservices": {deploy.NginxMicroservicesConf, Microservices, map[string]string{
+			"server auth:9091 max_fails=0;":               "server a:1 max_fails=0;",
+			"server auth:9091 max_fails=0 backup;":        "server a:1 max_fails=0 backup;",
+			"server auth:8081 max_fails=0;":               "server a:11 max_fails=0;",
+			"server auth:8081 max_fails=0 backup;":        "server a:11 max_fails=0 backup;",
+			"server seat:9092 max_fails=0;":               "server b:2 max_fails=0;",
+			"server seat:8082 max_fails=0;":               "server b:12 max_fails=0;",
+			"server reservation:9093 max_fails=0;":        "server c:3 max_fails=0;",
+			"server reservation:9093 max_fails=0 backup;": "server c:3 max_fails=0 backup;",
+			"server reservation:8083 max_fails=0;":        "server c:13 max_fails=0;",
+			"server reservation:8083 max_fails=0 backup;": "server c:13 max_fails=0 backup;",
+			"server notify:9094 max_fails=0;":             "server d:4 max_fails=0;",
+			"server notify:9094 max_fails=0 backup;":      "server d:4 max_fails=0 backup;",
+			"server notify:8084 max_fails=0;":             "server d:14 max_fails=0;",
+			"server notify:8084 max_fails=0 backup;":      "server d:14 max_fails=0 backup;",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := 3
+			if c.topology == Microservices {
+				n = 4
+			}
+			upstreams := c.topology.upstreams(
+				[]string{"a:1", "b:2", "c:3", "d:4"}[:n], []string{"a:11", "b:12", "c:13", "d:14"}[:n])
+			conf, err := here(c.conf, upstreams, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			docker := c.conf
+			for _, line := range []string{
+				"        listen [::]:9090 http2 backlog=4096 ipv6only=on;\n",
+				"        listen [::]:8080 backlog=4096 ipv6only=on;\n",
+			} {
+				if strings.Count(docker, line) != 1 {
+					t.Errorf("the configuration does not have %q once", line)
+				}
+				docker = strings.Replace(docker, line, "", 1)
+			}
+			want := maps.Clone(common)
+			maps.Copy(want, c.want)
+			before, after := strings.Split(docker, "\n"), strings.Split(conf, "\n")
+			if len(before) != len(after) {
+				t.Fatalf("%d lines became %d", len(before), len(after))
+			}
+			changed := map[string]bool{}
+			for i, line := range before {
+				if after[i] == line {
+					continue
+				}
+				from, to := strings.TrimSpace(line), strings.TrimSpace(after[i])
+				if want[from] != to {
+					t.Errorf("%q became %q, want %q", from, to, want[from])
+				}
+				changed[from] = true
+			}
+			if len(changed) != len(want) {
+				t.Errorf("%d lines changed, want %d", len(changed), len(want))
+			}
+		})
 	}
 }
 
 func TestNginxConfAdaptsBackendsAndFileLimit(t *testing.T) {
 	t.Parallel()
-	conf, err := nginxConf(deploy.NginxConf, "127.0.0.1:1234", []string{"a:1", "b:2", "c:3", "d:4", "e:5"}, 4096)
+	five := []string{"a:1", "b:2", "c:3", "d:4", "e:5"}
+	conf, err := here(deploy.NginxConf, replicas(five, five[:2]), 4096)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"server a:1 max_fails=0;", "server e:5 max_fails=0;", "worker_rlimit_nofile 4096;"} {
-		if !strings.Contains(conf, want) {
-			t.Errorf("no %q", want)
+	for want, times := range map[string]int{
+		"server a:1 max_fails=0;": 2, "server b:2 max_fails=0;": 2, "server e:5 max_fails=0;": 1,
+		"worker_rlimit_nofile 4096;": 1, " down;": 0,
+	} {
+		if strings.Count(conf, want) != times {
+			t.Errorf("%q is not there %d times", want, times)
 		}
 	}
-	conf, err = nginxConf(deploy.NginxConf, "127.0.0.1:1234", []string{"a:1"}, 4096)
-	if err != nil || strings.Count(conf, "max_fails=0;") != 1 {
-		t.Errorf("one replica: %v\n%s", err, conf)
+	conf, err = here(deploy.NginxConf, replicas(five[:1], nil), 4096)
+	if err != nil || strings.Count(conf, "max_fails=0;") != 1 ||
+		strings.Count(conf, "server 127.0.0.1:1 max_fails=0 down;") != 1 {
+		t.Errorf("one replica without HTTP: %v\n%s", err, conf)
 	}
 	for _, broken := range []string{
-		"", "events {}", strings.ReplaceAll(deploy.NginxConf, "listen 9090", "listen 9091"),
+		"", "events {}",
+		strings.ReplaceAll(deploy.NginxConf, "listen 9090", "listen 9091"),
+		strings.ReplaceAll(deploy.NginxConf, "listen 8080", "listen 8081"),
+		strings.ReplaceAll(deploy.NginxConf, "upstream dlsms_http ", "upstream other "),
+		strings.ReplaceAll(deploy.NginxConf, ":8080 max_fails", " max_fails"),
+		deploy.NginxMicroservicesConf,
 	} {
-		if _, err := nginxConf(broken, "127.0.0.1:1234", []string{"a:1"}, 4096); err == nil {
+		if _, err := here(broken, replicas(five, five), 4096); err == nil {
 			t.Errorf("a configuration without the required lines is accepted: %.40q", broken)
 		}
 	}
-	if _, err := nginxConf(deploy.NginxConf, "127.0.0.1:1234", nil, 4096); err == nil {
+	if _, err := here(deploy.NginxConf, replicas(nil, nil), 4096); err == nil {
 		t.Error("an empty list of replicas is accepted")
 	}
 }
 
-// nginx accepts the file after the names of the replicas are replaced by addresses.
+// nginx accepts the files after the names of the replicas are replaced by addresses.
 func TestNginxAcceptsConfiguration(t *testing.T) {
 	t.Parallel()
 	program, err := systemTools().nginx(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	backends := []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}
-	conf, err := nginxConf(deploy.NginxConf, "127.0.0.1:1234", backends, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	file := filepath.Join(dir, "nginx.conf")
-	if err := writeFile(file, conf, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.CommandContext(t.Context(), program, "-t", "-p", dir, "-c", file, "-e", "stderr").CombinedOutput()
-	if err != nil {
-		t.Errorf("%v\n%s", err, out)
+	addrs := []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4"}
+	for _, topology := range []Topology{Monolith, Microservices} {
+		for _, http := range [][]string{addrs, nil} {
+			conf, err := here(topology.conf(), topology.upstreams(addrs, http), 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			file := filepath.Join(dir, "nginx.conf")
+			if err := writeFile(file, conf, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), program, "-t", "-p", dir, "-c", file, "-e", "stderr")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%s: %v\n%s", topology, err, out)
+			}
+		}
 	}
 }

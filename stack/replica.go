@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/http"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -21,27 +22,43 @@ import (
 // Replica is one process of `dlsms serve`.
 type Replica struct {
 	*Process
-	port, adminPort int
-
-	binary string
-	env    map[string]string
+	replicaConfig
 }
 
-// Addr is the host:port of its gRPC services.
+// replicaConfig is the configuration of a replica.
+type replicaConfig struct {
+	name                      string
+	services                  []string // as in the setting SERVICES
+	port, httpPort, adminPort int
+	noHTTP                    bool // it serves gRPC alone
+	binary                    string
+	env                       map[string]string
+}
+
+// Addr is the host:port of its gRPC services. A worker alone does not listen there.
 func (r *Replica) Addr() string { return net.JoinHostPort(loopback, strconv.Itoa(r.port)) }
+
+// HTTPAddr is the host:port of its services over HTTP. A worker alone does not listen there.
+func (r *Replica) HTTPAddr() string { return net.JoinHostPort(loopback, strconv.Itoa(r.httpPort)) }
 
 // AdminAddr is the host:port of its metrics, profiles and /healthz.
 func (r *Replica) AdminAddr() string { return net.JoinHostPort(loopback, strconv.Itoa(r.adminPort)) }
 
-func newReplica(name, binary string, port, adminPort int, env map[string]string, log *console) *Replica {
-	r := &Replica{port: port, adminPort: adminPort, binary: binary, env: env}
+// Runs reports whether the replica runs a service of the setting SERVICES, such as "seat".
+func (r *Replica) Runs(service string) bool { return slices.Contains(r.services, service) }
+
+// worker reports whether the replica runs only the worker, and so serves no clients.
+func (r *Replica) worker() bool { return slices.Equal(r.services, []string{workerService}) }
+
+func newReplica(cfg replicaConfig, log *console) *Replica {
+	r := &Replica{replicaConfig: cfg}
 	r.Process = &Process{spec: spec{
-		name: name,
+		name: cfg.name,
 		log:  log,
 		command: func() (*exec.Cmd, error) {
 			return r.run("serve"), nil
 		},
-		ready:             func(ctx context.Context) error { return checkServing(ctx, r.Addr()) },
+		ready:             r.checkReady,
 		startTimeout:      time.Minute, // it may migrate the schema, or wait for a replica that does
 		stopSignal:        syscall.SIGTERM,
 		stopTimeout:       30 * time.Second, // above DRAIN_TIMEOUT
@@ -58,6 +75,17 @@ func (r *Replica) run(command string) *exec.Cmd {
 		cmd.Env = append(cmd.Env, name+"="+r.env[name])
 	}
 	return cmd
+}
+
+// checkReady returns nil if the replica answers on all its addresses.
+func (r *Replica) checkReady(ctx context.Context) error {
+	if r.worker() {
+		return checkHTTP(ctx, r.AdminAddr())
+	}
+	if err := checkServing(ctx, r.Addr()); err != nil || r.noHTTP {
+		return err
+	}
+	return checkHTTP(ctx, r.HTTPAddr())
 }
 
 // checkServing returns nil if the health check of the server at addr returns SERVING.
@@ -81,8 +109,11 @@ func checkProxy(ctx context.Context, addr string) error {
 	return nil
 }
 
+// healthTimeout bounds one health check.
+const healthTimeout = 2 * time.Second
+
 func checkHealth(ctx context.Context, addr string) (*healthpb.HealthCheckResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -90,4 +121,24 @@ func checkHealth(ctx context.Context, addr string) (*healthpb.HealthCheckRespons
 	}
 	defer func() { _ = conn.Close() }()
 	return healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
+}
+
+// checkHTTP returns nil if the server at addr answers /healthz with 200.
+func checkHTTP(ctx context.Context, addr string) error {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/healthz", nil)
+	if err != nil {
+		return err
+	}
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", req.URL, resp.Status)
+	}
+	return nil
 }

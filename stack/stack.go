@@ -10,7 +10,6 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -24,12 +23,21 @@ type Config struct {
 	Dir string
 	// Binary is the path of the dlsms program.
 	Binary string
-	// Replicas is the number of replicas; 0 means 3.
+	// Topology says which services run in which process.
+	Topology Topology
+	// Replicas is the number of replicas of the monolith; 0 means 3.
 	Replicas int
-	// Listen is the host:port of nginx. If it is empty or the port is 0, nginx uses a free port on
-	// 127.0.0.1. With a port, the other processes use the following ports if they are free.
+	// Listen is the host:port of nginx for gRPC. If it is empty or the port is 0, nginx uses a free
+	// port on 127.0.0.1. With a port, the other processes use the following ports if they are free.
 	Listen string
-	// NginxConf replaces deploy/nginx.conf.
+	// HTTPListen is the host:port of nginx for HTTP. If it is empty, the port is that of Listen minus
+	// 1010, or a free port if Listen has no port. With a port, the replicas use the following ports
+	// for HTTP if they are free.
+	HTTPListen string
+	// NoHTTP is for programs that do not know HTTP_ADDR. The replicas serve gRPC alone, and nginx
+	// answers each HTTP request with UNAVAILABLE.
+	NoHTTP bool
+	// NginxConf replaces the configuration of nginx in deploy.
 	NginxConf string
 	// Env has settings for all replicas. They override the settings of the stack, such as
 	// DATABASE_URL and JWT_SECRET.
@@ -39,9 +47,9 @@ type Config struct {
 	// ProxyURLs, if set, returns the URLs of Postgres and Redis that the replicas use, such as the
 	// URLs of fault proxies.
 	ProxyURLs func(databaseURL, redisURL string) (proxyDatabaseURL, proxyRedisURL string, err error)
-	// ProxyBackends, if set, returns the addresses of the replicas that nginx uses, such as the
-	// addresses of fault proxies.
-	ProxyBackends func(backends []string) (proxyBackends []string, err error)
+	// ProxyBackends and ProxyHTTPBackends, if set, return the addresses of the replicas that nginx
+	// uses for gRPC and for HTTP, such as the addresses of fault proxies.
+	ProxyBackends, ProxyHTTPBackends func(backends []string) (proxyBackends []string, err error)
 	// PostgresSettings override the result of the function PostgresSettings.
 	PostgresSettings map[string]string
 	// Seed inserts the demo data.
@@ -75,9 +83,6 @@ const nginxGrace = 2 * time.Second
 // healthy. It returns when the replicas answer through nginx. If a step fails or ctx ends, Start
 // stops all processes and returns an error of one line that says how to fix the problem.
 func Start(ctx context.Context, cfg Config) (*Stack, error) {
-	if cfg.Replicas == 0 {
-		cfg.Replicas = 3
-	}
 	binary, err := exec.LookPath(cfg.Binary)
 	if err != nil {
 		return nil, fmt.Errorf("the program %q can't be run (%w): build it with `make build`", cfg.Binary, err)
@@ -104,7 +109,12 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 func (s *Stack) start(ctx context.Context, cfg Config, t tools) error {
 	raiseFileLimit()
 	// These checks come first, so that a user gets their errors without a wait.
-	listen, err := listenAddr(cfg.Listen, s.ports)
+	listen, err := listenAddr(cfg.Listen, grpcListen, s.ports)
+	if err != nil {
+		return err
+	}
+	cfg.HTTPListen = cmp.Or(cfg.HTTPListen, httpListenOf(cfg.Listen))
+	listenHTTP, err := listenAddr(cfg.HTTPListen, httpListen, s.ports)
 	if err != nil {
 		return err
 	}
@@ -131,7 +141,7 @@ func (s *Stack) start(ctx context.Context, cfg Config, t tools) error {
 			return err
 		}
 	}
-	if err := s.addReplicas(cfg, databaseURL, redisURL, preferred); err != nil {
+	if err := s.addReplicas(cfg, databaseURL, redisURL); err != nil {
 		return err
 	}
 	if err := s.startReplicas(ctx); err != nil {
@@ -142,31 +152,36 @@ func (s *Stack) start(ctx context.Context, cfg Config, t tools) error {
 			return err
 		}
 	}
-	backends := make([]string, len(s.Replicas))
-	for i, r := range s.Replicas {
-		backends[i] = r.Addr()
+	nginxConfig := NginxConfig{Listen: listen, HTTPListen: listenHTTP, Conf: cmp.Or(cfg.NginxConf, cfg.Topology.conf())}
+	if nginxConfig.Upstreams, err = s.upstreams(cfg); err != nil {
+		return err
 	}
-	if cfg.ProxyBackends != nil {
-		if backends, err = cfg.ProxyBackends(backends); err != nil {
-			return err
-		}
-	}
-	nginxConfig := NginxConfig{Listen: listen, Backends: backends, Conf: cfg.NginxConf}
 	if s.Nginx, err = startNginx(ctx, nginxConfig, s.state, s.ports, s.log, t); err != nil {
 		return err
 	}
 	if err := checkServing(ctx, s.Addr()); err != nil {
 		return fmt.Errorf("the replicas don't answer through nginx: %w", err)
 	}
-	s.log.printf("stack", "all is up: gRPC on %s", s.Addr())
+	if !cfg.NoHTTP {
+		if err := checkHTTP(ctx, s.HTTPAddr()); err != nil {
+			return fmt.Errorf("the replicas don't answer HTTP through nginx: %w", err)
+		}
+	}
+	s.log.printf("stack", "all is up: gRPC on %s, HTTP on %s", s.Addr(), s.HTTPAddr())
 	return nil
 }
 
-// Addr returns the host:port of nginx for clients.
+// Addr returns the host:port of nginx for clients over gRPC.
 func (s *Stack) Addr() string { return s.Nginx.Addr() }
+
+// HTTPAddr returns the host:port of nginx for clients over HTTP.
+func (s *Stack) HTTPAddr() string { return s.Nginx.HTTPAddr() }
 
 // ReplicaAddr returns the gRPC host:port of the replica at index, which bypasses nginx.
 func (s *Stack) ReplicaAddr(index int) string { return s.Replicas[index].Addr() }
+
+// ReplicaHTTPAddr returns the HTTP host:port of the replica at index, which bypasses nginx.
+func (s *Stack) ReplicaHTTPAddr(index int) string { return s.Replicas[index].HTTPAddr() }
 
 // AdminAddr returns the host:port of the metrics, profiles and /healthz of the replica at index.
 func (s *Stack) AdminAddr(index int) string { return s.Replicas[index].AdminAddr() }
@@ -223,44 +238,56 @@ func (s *Stack) Stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (s *Stack) addReplicas(cfg Config, databaseURL, redisURL string, preferred func(int) int) error {
+func (s *Stack) addReplicas(cfg Config, databaseURL, redisURL string) error {
 	jwtSecret, err := secret(s.state.file("jwt-secret"))
 	if err != nil {
 		return err
 	}
-	for i := range cfg.Replicas {
-		port, err := s.ports.pick(preferred(1 + i))
-		if err != nil {
+	preferred, preferredHTTP := portsAfter(cfg.Listen), portsAfter(cfg.HTTPListen)
+	for i, plan := range cfg.plans() {
+		r := replicaConfig{name: plan.name, services: plan.services, noHTTP: cfg.NoHTTP, binary: cfg.Binary}
+		if r.port, err = s.ports.pick(preferred(1 + i)); err != nil {
 			return err
 		}
-		adminPort, err := s.ports.pick(preferred(11 + i))
-		if err != nil {
+		if r.httpPort, err = s.ports.pick(preferredHTTP(1 + i)); err != nil {
 			return err
 		}
-		env := map[string]string{
+		if r.adminPort, err = s.ports.pick(preferred(11 + i)); err != nil {
+			return err
+		}
+		r.env = map[string]string{
 			"DATABASE_URL": databaseURL,
-			"GRPC_ADDR":    net.JoinHostPort(loopback, strconv.Itoa(port)),
-			"ADMIN_ADDR":   net.JoinHostPort(loopback, strconv.Itoa(adminPort)),
+			"GRPC_ADDR":    net.JoinHostPort(loopback, strconv.Itoa(r.port)),
+			"HTTP_ADDR":    net.JoinHostPort(loopback, strconv.Itoa(r.httpPort)),
+			"ADMIN_ADDR":   net.JoinHostPort(loopback, strconv.Itoa(r.adminPort)),
 			"JWT_SECRET":   jwtSecret,
-			// With this share of the cores, a call behind nginx cost 20 to 30% less CPU than with
-			// all cores.
-			"GOMAXPROCS": strconv.Itoa(max(1, runtime.NumCPU()/cfg.Replicas)),
+		}
+		if cfg.NoHTTP {
+			r.env["HTTP_ADDR"] = ""
 		}
 		if redisURL != "" {
-			env["REDIS_URL"] = redisURL
+			r.env["REDIS_URL"] = redisURL
 		}
-		maps.Copy(env, cfg.Env)
+		maps.Copy(r.env, plan.env)
+		maps.Copy(r.env, cfg.Env)
 		if cfg.ReplicaEnv != nil {
-			maps.Copy(env, cfg.ReplicaEnv(i))
+			maps.Copy(r.env, cfg.ReplicaEnv(i))
 		}
-		s.Replicas = append(s.Replicas, newReplica(fmt.Sprintf("app%d", i+1), cfg.Binary, port, adminPort, env, s.log))
+		s.Replicas = append(s.Replicas, newReplica(r, s.log))
 	}
 	return nil
 }
 
 func (s *Stack) startReplicas(ctx context.Context) error {
 	for _, r := range s.Replicas {
-		s.log.printf(r.Name(), "starting on %s, metrics on %s", r.Addr(), r.AdminAddr())
+		switch {
+		case r.worker():
+			s.log.printf(r.Name(), "starting, metrics on %s", r.AdminAddr())
+		case r.noHTTP:
+			s.log.printf(r.Name(), "starting on %s, metrics on %s", r.Addr(), r.AdminAddr())
+		default:
+			s.log.printf(r.Name(), "starting on %s, HTTP on %s, metrics on %s", r.Addr(), r.HTTPAddr(), r.AdminAddr())
+		}
 	}
 	// If all replicas fail, the errors are the same, so one is enough.
 	return cmp.Or(s.eachReplica(func(r *Replica) error { return r.Start(ctx) })...)
@@ -301,4 +328,21 @@ func portsAfter(listen string) func(offset int) int {
 		}
 		return first + offset
 	}
+}
+
+// httpBelow is how far the default port for HTTP is below the port for gRPC: 8080 and 9090.
+const httpBelow = 1010
+
+// httpListenOf returns the address for HTTP that belongs to an address for gRPC. Its port is 0 if
+// that of listen is, or is too low.
+func httpListenOf(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "" // listen is empty
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil || n <= httpBelow {
+		n = httpBelow
+	}
+	return net.JoinHostPort(host, strconv.Itoa(n-httpBelow))
 }

@@ -19,6 +19,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/stack"
@@ -103,6 +104,25 @@ func tryFreeSeats(t *testing.T, addr string) (int32, error) {
 	return seats.GetAvailableCount(), err
 }
 
+// freeSeatsOverHTTP returns the number of free seats, as curl would get it.
+func freeSeatsOverHTTP(t *testing.T, addr string) int32 {
+	t.Helper()
+	resp, err := http.Get("http://" + addr + "/v1/seats?availableOnly=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seats dlsmsv1.GetSeatsResponse
+	if err := protojson.Unmarshal(body, &seats); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("seats at %s: %s, %v\n%s", addr, resp.Status, err, body)
+	}
+	return seats.GetAvailableCount()
+}
+
 func TestStackServesAndRecovers(t *testing.T) {
 	t.Parallel()
 	var log logBuffer
@@ -117,9 +137,15 @@ func TestStackServesAndRecovers(t *testing.T) {
 	if got := freeSeats(t, s.Addr()); got != 49 {
 		t.Errorf("%d seats through nginx, want 49", got)
 	}
+	if got := freeSeatsOverHTTP(t, s.HTTPAddr()); got != 49 {
+		t.Errorf("%d seats over HTTP through nginx, want 49", got)
+	}
 	for i := range s.Replicas {
 		if got := freeSeats(t, s.ReplicaAddr(i)); got != 49 {
 			t.Errorf("%d seats at replica %d, want 49", got, i)
+		}
+		if got := freeSeatsOverHTTP(t, s.ReplicaHTTPAddr(i)); got != 49 {
+			t.Errorf("%d seats over HTTP at replica %d, want 49", got, i)
 		}
 		resp, err := http.Get("http://" + s.AdminAddr(i) + "/metrics")
 		if err != nil {
@@ -299,14 +325,19 @@ func TestCommandStopsOnSignal(t *testing.T) {
 				return strings.Contains(log.String(), "Ctrl-C stops everything")
 			})
 			text := log.String()
-			wantOrder(t, text, "DL-SMS serves gRPC on 127.0.0.1:", "list", "GetSeats", "S2021001", "/metrics")
+			wantOrder(t, text, "DL-SMS serves gRPC on 127.0.0.1:", " and HTTP on 127.0.0.1:", "/docs",
+				"curl", "S2021001", "GetSeats", "S2021001", "/metrics")
 			if strings.Contains(text, `"level":"INFO"`) {
 				t.Error("LOG_LEVEL of the environment did not reach the replicas")
 			}
 			_, after, _ := strings.Cut(text, "DL-SMS serves gRPC on ")
-			addr, _, _ := strings.Cut(after, ". ")
+			addr, after, _ := strings.Cut(after, " and HTTP on ")
+			httpAddr, _, _ := strings.Cut(after, ". ")
 			if got := freeSeats(t, addr); got != 49 {
 				t.Errorf("%d seats, want 49", got)
+			}
+			if got := freeSeatsOverHTTP(t, httpAddr); got != 49 {
+				t.Errorf("%d seats over HTTP, want 49", got)
 			}
 
 			var replica int

@@ -37,8 +37,11 @@ func run(ctx context.Context, release func(), args []string, out io.Writer) erro
 	cfg := stack.Config{Seed: true, Log: out, Env: settings(os.Environ())}
 	flags.StringVar(&cfg.Dir, "dir", ".local", "directory of the database and the secrets")
 	flags.StringVar(&cfg.Binary, "binary", ".local/bin/dlsms", "path of the dlsms program")
-	flags.StringVar(&cfg.Listen, "listen", "127.0.0.1:9090", "address for clients")
-	flags.IntVar(&cfg.Replicas, "replicas", 3, "number of replicas")
+	flags.StringVar(&cfg.Listen, "listen", "127.0.0.1:9090", "address for clients over gRPC")
+	flags.StringVar(&cfg.HTTPListen, "http-listen", "",
+		"address for clients over HTTP (default: the port of -listen minus 1010)")
+	microservices := flags.Bool("microservices", false, "run each service in a process of its own")
+	flags.IntVar(&cfg.Replicas, "replicas", 3, "number of replicas, each with all services")
 	flags.BoolVar(&cfg.NoRedis, "no-redis", false, "run without Redis")
 	flags.BoolVar(&cfg.Seed, "seed", true, "insert the demo data")
 	if err := flags.Parse(args); err != nil {
@@ -46,6 +49,9 @@ func run(ctx context.Context, release func(), args []string, out io.Writer) erro
 	}
 	if cfg.Replicas < 1 {
 		return fmt.Errorf("-replicas is %d, and must be at least 1", cfg.Replicas)
+	}
+	if *microservices {
+		cfg.Topology = stack.Microservices
 	}
 	s, err := stack.Start(ctx, cfg)
 	if err != nil {
@@ -61,13 +67,13 @@ func run(ctx context.Context, release func(), args []string, out io.Writer) erro
 }
 
 // settings returns the settings in the environment, such as RATE_LIMIT_PER_MINUTE=0 make run.
-// It leaves out the addresses that the stack sets.
+// It leaves out those that the stack sets.
 func settings(environ []string) map[string]string {
 	env := map[string]string{}
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
 		switch name {
-		case "DATABASE_URL", "REDIS_URL", "GRPC_ADDR", "ADMIN_ADDR":
+		case "DATABASE_URL", "REDIS_URL", "GRPC_ADDR", "HTTP_ADDR", "ADMIN_ADDR", "SERVICES":
 		default:
 			env[name] = value
 		}
@@ -78,25 +84,35 @@ func settings(environ []string) map[string]string {
 func welcome(s *stack.Stack, cfg stack.Config) string {
 	grpcurl := ".local/bin/grpcurl"
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nDL-SMS serves gRPC on %s. To try it, in another terminal:\n\n", s.Addr())
+	fmt.Fprintf(&b, "\nDL-SMS serves gRPC on %s and HTTP on %s. ", s.Addr(), s.HTTPAddr())
+	fmt.Fprintf(&b, "To try it in a browser:\n\n  http://%s/docs\n\n", s.HTTPAddr())
+	fmt.Fprintf(&b, "With curl, in another terminal:\n\n  curl 'http://%s/v1/seats?availableOnly=true'\n", s.HTTPAddr())
+	if cfg.Seed {
+		fmt.Fprintf(&b, "  curl --json '{\"studentId\": \"S2021001\", \"password\": \"password123\"}' "+
+			"http://%s/v1/auth/login\n", s.HTTPAddr())
+	}
+	fmt.Fprint(&b, "\nWith grpcurl:\n\n")
 	if _, err := os.Stat(grpcurl); err != nil {
 		fmt.Fprintf(&b, "  make grpcurl    # once\n")
 	}
-	fmt.Fprintf(&b, "  %s -plaintext %s list\n", grpcurl, s.Addr())
 	fmt.Fprintf(&b, "  %s -plaintext -d '{\"available_only\": true}' %s dlsms.v1.SeatService/GetSeats\n",
 		grpcurl, s.Addr())
 	if cfg.Seed {
 		fmt.Fprintf(&b, "  %s -plaintext -d '{\"student_id\": \"S2021001\", \"password\": \"password123\"}' "+
 			"%s dlsms.v1.AuthService/Login\n", grpcurl, s.Addr())
 	}
-	for i, r := range s.Replicas {
-		if i == 0 {
-			fmt.Fprintf(&b, "\nMetrics: http://%s/metrics", r.AdminAddr())
-		} else {
-			fmt.Fprintf(&b, ", http://%s/metrics", r.AdminAddr())
+	var metrics, processes []string
+	for _, r := range s.Replicas {
+		metrics = append(metrics, "http://"+r.AdminAddr()+"/metrics")
+		if cfg.Topology == stack.Microservices && r.Name() != "worker" {
+			processes = append(processes, fmt.Sprintf("%s http://%s (gRPC %s)", r.Name(), r.HTTPAddr(), r.Addr()))
 		}
 	}
-	fmt.Fprintf(&b, "\nDatabase: psql \"$(cat %s/database-url)\"\n", cfg.Dir)
+	if len(processes) > 0 {
+		fmt.Fprintf(&b, "\nServices: %s", strings.Join(processes, ", "))
+	}
+	fmt.Fprintf(&b, "\nMetrics: %s\n", strings.Join(metrics, ", "))
+	fmt.Fprintf(&b, "Database: psql \"$(cat %s/database-url)\"\n", cfg.Dir)
 	fmt.Fprintf(&b, "Ctrl-C stops everything; the data stays in %s.\n\n", cfg.Dir)
 	return b.String()
 }
