@@ -78,9 +78,11 @@ build-bench: build
 build: go ## build dlsms into .local/bin
 	@CGO_ENABLED=0 stack/build.sh -o $(BIN)/ .
 
-generate: $(BIN)/buf ## generate gen/ and server/protos.binpb from proto/
+generate: $(BIN)/buf ## generate gen/, server/protos.binpb and rest/openapi.json from proto/
 	$(BIN)/buf generate
 	$(BIN)/buf build --as-file-descriptor-set -o server/protos.binpb
+	$(BIN)/buf generate --template tools/openapi/buf.gen.yaml
+	cd tools/openapi && go run . ../../.local/openapi/dlsms.swagger.json ../../rest/openapi.json
 
 lint: breaking prose $(BIN)/golangci-lint ## lint the protos and the code
 	$(BIN)/buf lint
@@ -88,6 +90,7 @@ lint: breaking prose $(BIN)/golangci-lint ## lint the protos and the code
 	cd bench && ../$(BIN)/golangci-lint run
 	cd e2e/chaos && ../../$(BIN)/golangci-lint run
 	cd deploy/compose && ../../$(BIN)/golangci-lint run
+	cd tools/openapi && ../../$(BIN)/golangci-lint run
 
 prose: ## check line lengths and wording in comments and docs
 	@tools/prose.sh
@@ -112,8 +115,11 @@ fresh: $(BIN)/buf
 	@rm -rf .local/fresh
 	$(BIN)/buf generate --output .local/fresh
 	$(BIN)/buf build --as-file-descriptor-set -o .local/fresh/protos.binpb
-	@diff -r .local/fresh/gen gen && cmp .local/fresh/protos.binpb server/protos.binpb || { \
-		echo "gen/ or server/protos.binpb is out of date: run \`make generate\`" >&2; exit 1; }
+	$(BIN)/buf generate --template tools/openapi/buf.gen.yaml --output .local/fresh
+	cd tools/openapi && go run . ../../.local/fresh/.local/openapi/dlsms.swagger.json ../../.local/fresh/openapi.json
+	@diff -r .local/fresh/gen gen && cmp .local/fresh/protos.binpb server/protos.binpb && \
+		cmp .local/fresh/openapi.json rest/openapi.json || { \
+		echo "gen/, server/protos.binpb or rest/openapi.json is out of date: run \`make generate\`" >&2; exit 1; }
 
 format: $(BIN)/buf $(BIN)/golangci-lint
 	$(BIN)/buf format --diff --exit-code
@@ -121,6 +127,7 @@ format: $(BIN)/buf $(BIN)/golangci-lint
 	cd bench && ../$(BIN)/golangci-lint fmt --diff
 	cd e2e/chaos && ../../$(BIN)/golangci-lint fmt --diff
 	cd deploy/compose && ../../$(BIN)/golangci-lint fmt --diff
+	cd tools/openapi && ../../$(BIN)/golangci-lint fmt --diff
 
 breaking: $(BIN)/buf
 	@tools/breaking.sh
@@ -135,6 +142,7 @@ vet: go
 	cd bench && go vet ./...
 	cd e2e/chaos && go vet ./...
 	cd deploy/compose && go vet ./...
+	cd tools/openapi && go vet ./...
 
 modules: go
 	go mod verify
@@ -142,6 +150,7 @@ modules: go
 	cd bench && go mod verify && go mod tidy -diff
 	cd e2e/chaos && go mod verify && go mod tidy -diff
 	cd deploy/compose && go mod verify && go mod tidy -diff
+	cd tools/openapi && go mod verify && go mod tidy -diff
 
 # Each tool has its own module, so that its dependencies stay out of the server's go.mod.
 $(BIN)/buf $(BIN)/grpcurl $(BIN)/ghz $(BIN)/golangci-lint $(BIN)/govulncheck: $(BIN)/%: tools/%.mod | go

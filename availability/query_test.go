@@ -168,7 +168,7 @@ func TestCachedAnswersAreShared(t *testing.T) {
 	})
 	computed := 0
 	encode := func(w *world) int {
-		return w.page(question{availableOnly: true}).Memo(func() any { computed++; return computed }).(int)
+		return w.page(question{availableOnly: true}).Memo(JSON, func() any { computed++; return computed }).(int)
 	}
 	for _, step := range []struct {
 		what    string

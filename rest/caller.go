@@ -35,7 +35,7 @@ const requestIDField protoreflect.Name = "request_id"
 // complete sets the request id of a message from Idempotency-Key. It returns what is wrong with the
 // request.
 func (req *request) complete(message protoreflect.Message) (violations []library.FieldViolation) {
-	if req.body != nil && req.query != "" {
+	if req.post && req.query != "" {
 		values, _ := url.ParseQuery(req.query)
 		for name := range values {
 			violations = append(violations, library.FieldViolation{Field: name, Message: "must be in the body"})

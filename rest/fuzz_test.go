@@ -12,7 +12,7 @@ import (
 // be an internal error.
 func FuzzHandler(f *testing.F) {
 	r := start(f, nil)
-	token := r.login(f, "S1")[1]
+	token := r.login(f, "STUDENT-1")[1]
 	for _, seed := range [][5]string{
 		{"GET", "/v1/seats", "branch=main&availableOnly=true", "", ""},
 		{"GET", "/v1/seats/1", "startTime=2026-01-01T00:00:00Z", "", ""},
@@ -20,7 +20,7 @@ func FuzzHandler(f *testing.F) {
 		{"POST", "/v1/reservations/1:cancel", "", "{}", ""},
 		{"POST", "/v1/waitlist/%31:leave", "x=%zz", `{"entryId":1e3}`, ""},
 		{"GET", "/v1/notifications", "afterId=9223372036854775808", "", ""},
-		{"GET", "/docs/../v1/seats", "", "", ""},
+		{"GET", "/v1/../docs", "", "", ""},
 		{"PATCH", "/v1/seats:watch", "", "", ""},
 	} {
 		f.Add(seed[0], seed[1], seed[2], seed[3], seed[4])
@@ -43,7 +43,7 @@ func FuzzHandler(f *testing.F) {
 		switch {
 		case w.Code >= 500 && w.Code != http.StatusServiceUnavailable:
 			t.Errorf("%s %s?%s %s: %d %s", method, path, query, body, w.Code, w.Body)
-		case w.Code >= 400 && contentType != "application/problem+json":
+		case w.Code >= 400 && !isDocs(path) && contentType != "application/problem+json":
 			t.Errorf("%s %s is %d of type %s", method, path, w.Code, contentType)
 		case strings.HasSuffix(contentType, "json") && method != http.MethodHead && !json.Valid(w.Body.Bytes()):
 			t.Errorf("%s %s is no JSON: %s", method, path, w.Body)

@@ -29,7 +29,7 @@ func (h *Handler) newGateway() (*runtime.ServeMux, error) {
 		runtime.WithIncomingHeaderMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithForwardResponseOption(setCreated),
 		runtime.WithErrorHandler(h.handleError),
-		runtime.WithRoutingErrorHandler(handleRoutingError),
+		runtime.WithRoutingErrorHandler(h.handleRoutingError),
 		// A POST of a form is not a GET with parameters.
 		runtime.WithDisablePathLengthFallback(),
 		runtime.WithDisableHTTPMethodOverride(),
@@ -135,16 +135,25 @@ func (h *Handler) writeError(ctx context.Context, w http.ResponseWriter, r *http
 	writeProblem(w, r, problemOf(err))
 }
 
+const notFound = "there is nothing at this path: see /docs"
+
 // handleRoutingError answers a request that is no RPC.
-func handleRoutingError(
+func (h *Handler) handleRoutingError(
 	_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int,
 ) {
+	if h.own[r.URL.Path] != nil { // the gateway does not know all of these paths
+		code = http.StatusMethodNotAllowed
+	}
 	p := problem{Status: code}
 	switch code {
 	case http.StatusNotFound:
-		p.Detail = "there is nothing at this path: see /docs"
+		p.Detail = notFound
 	case http.StatusMethodNotAllowed:
 		allowed := allowedMethods(r.URL.Path)
+		if len(allowed) == 0 { // the gateway answers so for /v1/reservations/1:undo
+			p.Status, p.Detail = http.StatusNotFound, notFound
+			break
+		}
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
 		p.Detail = "this path accepts " + strings.Join(allowed, ", ")
 	}

@@ -82,7 +82,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.draining.Load() {
 		w.Header().Set("Connection", "close")
 	}
-	req := &request{id: edge.RequestID(r.Header["X-Request-Id"]), query: r.URL.RawQuery, key: r.Header["Idempotency-Key"]}
+	req := &request{
+		id: edge.RequestID(r.Header["X-Request-Id"]), post: r.Method == http.MethodPost,
+		query: r.URL.RawQuery, key: r.Header["Idempotency-Key"],
+	}
 	r = r.WithContext(req.context(r))
 	if h.allowOrigin(w, r) {
 		return // a preflight, which is answered
@@ -94,7 +97,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		serve(w, r)
 		return
 	}
-	if strings.HasPrefix(r.URL.Path, docsPath) {
+	if isDocs(r.URL.Path) && r.Method == http.MethodGet {
 		h.serveDocs(w, r)
 		return
 	}
@@ -134,7 +137,8 @@ func (h *Handler) serveHealth(w http.ResponseWriter, r *http.Request) {
 // request is the state of one request outside of the call that it becomes.
 type request struct {
 	id    string
-	query string   // of a POST: the gateway ignores it
+	post  bool
+	query string   // of the URL; the gateway ignores it in a POST
 	key   []string // Idempotency-Key
 	body  *body    // nil: the request has none
 }

@@ -61,7 +61,7 @@ func TestWatchOverHTTP(t *testing.T) {
 	if e := next(); e.name != "snapshot" || strings.Count(e.data, `"label"`) != 3 {
 		t.Errorf("first came %+v", e)
 	}
-	if a := r.do(t, "POST", "/v1/reservations", r.booking(0, ""), r.login(t, "S1")...); a.StatusCode != http.StatusCreated {
+	if a := r.do(t, "POST", "/v1/reservations", r.booking(0, ""), r.login(t, "STUDENT-1")...); a.StatusCode != http.StatusCreated {
 		t.Fatalf("%s: %s", a.Status, a.body)
 	}
 	if e := next(); e.name != "change" || !strings.Contains(e.data, `"available":false`) {
@@ -73,7 +73,7 @@ func TestWatchOverHTTP(t *testing.T) {
 func TestStreamEndsWithAProblem(t *testing.T) {
 	t.Parallel()
 	r := start(t, nil)
-	_, next := r.events(t, "/v1/notifications:subscribe", r.login(t, "S1")...)
+	_, next := r.events(t, "/v1/notifications:subscribe", r.login(t, "STUDENT-1")...)
 	if err := r.services.Shutdown(t.Context(), r.Shutdown); err != nil {
 		t.Error(err)
 	}

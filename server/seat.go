@@ -13,6 +13,7 @@ import (
 	"github.com/dlsms/dlsms/availability"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/server/edge"
 )
 
 // maxSeats is the maximum number of seats in a page, and in a message of a snapshot: about 60 KiB.

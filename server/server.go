@@ -23,7 +23,6 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/dlsms/dlsms/availability"
-	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/server/edge"
 	"github.com/dlsms/dlsms/server/identity"

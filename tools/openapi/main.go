@@ -80,13 +80,20 @@ func complete(doc *openapi3.T) {
 			completeOperation(path, op)
 		}
 	}
+	doc.Paths.Set("/v1/openapi.json", &openapi3.PathItem{Get: &openapi3.Operation{
+		OperationID: "OpenAPI", Summary: "OpenAPI returns this document.", Tags: []string{"Operation"},
+		Responses: openapi3.NewResponses(openapi3.WithStatus(http.StatusOK, &openapi3.ResponseRef{
+			Value: openapi3.NewResponse().WithDescription("The document.").WithContent(openapi3.NewContentWithSchema(
+				openapi3.NewObjectSchema(), []string{"application/json"})),
+		})),
+	}})
 	doc.Paths.Set("/healthz", &openapi3.PathItem{Get: &openapi3.Operation{
 		OperationID: "Health", Summary: "Health reports whether the replica serves calls.", Tags: []string{"Operation"},
 		Responses: openapi3.NewResponses(
 			openapi3.WithStatus(http.StatusOK, &openapi3.ResponseRef{Value: openapi3.NewResponse().
 				WithDescription("It serves calls.").WithContent(openapi3.NewContentWithSchema(
 				openapi3.NewStringSchema(), []string{"text/plain"}))}),
-			openapi3.WithName("default", problemResponse()),
+			openapi3.WithName("default", problemResponse().Value),
 		),
 	}})
 }
@@ -153,7 +160,7 @@ func responseHeader(description string) *openapi3.HeaderRef {
 func problemResponse() *openapi3.ResponseRef {
 	return &openapi3.ResponseRef{Value: openapi3.NewResponse().WithDescription("The request failed.").
 		WithContent(openapi3.Content{"application/problem+json": openapi3.NewMediaType().
-			WithSchemaRef(openapi3.NewSchemaRef("#/components/schemas/Problem", nil))})}
+			WithSchemaRef(openapi3.NewSchemaRef("#/components/schemas/Problem", problemSchema()))})}
 }
 
 // problemSchema is the schema of problem in package rest.

@@ -1258,7 +1258,7 @@ func (x *SeatRemoved) GetSeatId() int64 {
 	return 0
 }
 
-// Heartbeat shows that a stream is alive. It is sent after 30 seconds without another message. A
+// Heartbeat shows that a stream is alive. It is sent after 25 seconds without another message. A
 // client may ignore it.
 type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
