@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi2"
@@ -75,6 +77,9 @@ func complete(doc *openapi3.T) {
 			delete(doc.Components.Schemas, name)
 		}
 	}
+	for name, schema := range doc.Components.Schemas {
+		completeSchema(name, schema.Value, doc.Components.Schemas)
+	}
 	for path, item := range doc.Paths.Map() {
 		for _, op := range item.Operations() {
 			completeOperation(path, op)
@@ -98,6 +103,39 @@ func complete(doc *openapi3.T) {
 	}})
 }
 
+// completeSchema marks the fields that every answer has: all except for messages and times, which may
+// be unset, and the fields of a oneof.
+func completeSchema(name string, schema *openapi3.Schema, all openapi3.Schemas) {
+	schema.Description = jsonNames(schema.Description)
+	oneof := name == "WatchSeatsResponse" || name == "SubscribeResponse"
+	for field, ref := range schema.Properties {
+		property := ref.Value
+		property.Description = jsonNames(property.Description)
+		if target, ok := strings.CutPrefix(ref.Ref, "#/components/schemas/"); ok {
+			property = all[target].Value
+		}
+		request := strings.HasSuffix(name, "Request") || strings.HasSuffix(name, "Body")
+		if !request && !oneof && name != "Problem" && !property.Type.Is("object") && property.Format != "date-time" {
+			schema.Required = append(schema.Required, field)
+		}
+	}
+	slices.Sort(schema.Required)
+}
+
+// snakeCase matches a name of several words as the protos write it.
+var snakeCase = regexp.MustCompile(`\b[a-z]+(_[a-z]+)+\b`)
+
+// jsonNames returns a text with the names of fields that JSON has.
+func jsonNames(text string) string {
+	return snakeCase.ReplaceAllStringFunc(text, func(name string) string {
+		words := strings.Split(name, "_")
+		for i, w := range words[1:] {
+			words[i+1] = strings.ToUpper(w[:1]) + w[1:]
+		}
+		return strings.Join(words, "")
+	})
+}
+
 // created are the operations that answer 201.
 var created = map[string]bool{
 	"AuthService_Register": true, "ReservationService_CreateReservation": true, "NotifyService_JoinWaitlist": true,
@@ -107,6 +145,15 @@ func completeOperation(path string, op *openapi3.Operation) {
 	service, method, _ := strings.Cut(op.OperationID, "_")
 	if !edge.Public("/dlsms.v1." + service + "/" + method) {
 		op.Security = &openapi3.SecurityRequirements{{"token": {}}}
+	}
+	op.Description = jsonNames(op.Description)
+	for _, p := range op.Parameters {
+		p.Value.Description = jsonNames(p.Value.Description)
+	}
+	if op.RequestBody != nil {
+		op.RequestBody.Value.Required = false // an empty body is an empty message
+		op.RequestBody.Value.Description = ""
+		delete(op.RequestBody.Value.Extensions, "x-originalParamName")
 	}
 	ok := op.Responses.Status(http.StatusOK)
 	ok.Value.Description = ptr("Success.")
@@ -141,7 +188,6 @@ func completeOperation(path string, op *openapi3.Operation) {
 		ok.Value.Headers = openapi3.Headers{"Location": responseHeader("Path of the reservation.")}
 	}
 	op.Responses.Set("default", problemResponse())
-	op.Responses.Delete("default_")
 }
 
 func ptr(s string) *string { return &s }
