@@ -46,7 +46,9 @@ func (req *request) complete(message protoreflect.Message) (violations []library
 		return violations
 	}
 	if len(req.key) > 1 {
-		return append(violations, library.FieldViolation{Field: string(requestIDField), Message: "has several Idempotency-Keys"})
+		return append(violations, library.FieldViolation{
+			Field: string(requestIDField), Message: "has several headers Idempotency-Key",
+		})
 	}
 	key := unquote(req.key[0])
 	if inBody := message.Get(field).String(); inBody != "" && inBody != key {
@@ -78,7 +80,8 @@ func (c *caller) answer(ctx context.Context, method string, err error) error {
 }
 
 // fieldInText finds the name of the field that a message of the gateway or of protojson is about.
-var fieldInText = regexp.MustCompile(`(?:unknown (?:field|parameter)|parsing (?:field|list)|duplicate field) "([^"]+)"|parameter: (\w+)`)
+var fieldInText = regexp.MustCompile(
+	`(?:unknown (?:field|parameter)|parsing (?:field|list)|duplicate field) "([^"]+)"|parameter: (\w+)`)
 
 // violation returns the violation that a message of the gateway or of protojson describes.
 func violation(text string) library.FieldViolation {

@@ -67,7 +67,8 @@ func TestIdempotencyKey(t *testing.T) {
 		}
 	}
 	withID := strings.TrimSuffix(body, "}") + `, "requestId": "key-1"}`
-	if got := reservation(r.do(t, "POST", "/v1/reservations", withID, append(token, "Idempotency-Key", "key-1")...)); got != first {
+	both := r.do(t, "POST", "/v1/reservations", withID, append(token, "Idempotency-Key", "key-1")...)
+	if got := reservation(both); got != first {
 		t.Errorf("with both the repeat made %s, want %s", got, first)
 	}
 	p := r.do(t, "POST", "/v1/reservations", withID, append(token, "Idempotency-Key", "key-2")...).
@@ -94,7 +95,8 @@ func TestBadRequests(t *testing.T) {
 		{"text after the JSON", "POST", "/v1/reservations", `{} {}`, nil, 400, "INVALID_FIELDS", "#"},
 		{"no object", "POST", "/v1/reservations", `[1]`, nil, 400, "INVALID_FIELDS", "#"},
 		{"unknown field", "POST", "/v1/reservations", `{"seat": "1"}`, nil, 400, "INVALID_FIELDS", "#/seat"},
-		{"a field twice", "POST", "/v1/reservations", `{"seatId": "1", "seatId": "2"}`, nil, 400, "INVALID_FIELDS", "#/seatId"},
+		{"a field twice", "POST", "/v1/reservations", `{"seatId": "1", "seatId": "2"}`, nil,
+			400, "INVALID_FIELDS", "#/seatId"},
 		{"a field in the query", "POST", "/v1/reservations?seatId=1", `{}`, nil, 400, "INVALID_FIELDS", "#/seatId"},
 		{"a field in the query, no body", "POST", "/v1/reservations/1:cancel?x=1", ``, nil, 400, "INVALID_FIELDS", "#/x"},
 		{"missing fields", "POST", "/v1/reservations", `{}`, nil, 400, "INVALID_FIELDS", "#/seatId"},
@@ -106,9 +108,11 @@ func TestBadRequests(t *testing.T) {
 		{"a parameter twice", "GET", "/v1/seats?branch=a&branch=b", ``, nil, 400, "INVALID_FIELDS", "#"},
 		{"id of an event that is none", "GET", "/v1/notifications:subscribe", ``, []string{"Last-Event-ID", "x"},
 			400, "INVALID_FIELDS", "#/afterId"},
-		{"a form", "POST", "/v1/reservations", `seatId=1`, []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, "", ""},
+		{"a form", "POST", "/v1/reservations", `seatId=1`,
+			[]string{"Content-Type", "application/x-www-form-urlencoded"}, 415, "", ""},
 		{"text", "POST", "/v1/reservations", `{}`, []string{"Content-Type", "text/plain"}, 415, "", ""},
-		{"another charset", "POST", "/v1/reservations", `{}`, []string{"Content-Type", "application/json; charset=latin1"}, 415, "", ""},
+		{"another charset", "POST", "/v1/reservations", `{}`,
+			[]string{"Content-Type", "application/json; charset=latin1"}, 415, "", ""},
 		{"large body", "POST", "/v1/reservations", large, nil, 413, "", ""},
 		{"unknown path", "GET", "/v1/nothing", ``, nil, 404, "", ""},
 		{"unknown verb", "POST", "/v1/reservations/1:undo", ``, nil, 404, "", ""},
@@ -209,7 +213,8 @@ func TestETag(t *testing.T) {
 	if a.StatusCode != http.StatusOK || tag == "" {
 		t.Fatalf("%s with the tag %q", a.Status, tag)
 	}
-	if a = r.do(t, "GET", "/v1/seats", "", "If-None-Match", tag); a.StatusCode != http.StatusNotModified || len(a.body) > 0 {
+	a = r.do(t, "GET", "/v1/seats", "", "If-None-Match", tag)
+	if a.StatusCode != http.StatusNotModified || len(a.body) > 0 {
 		t.Errorf("unchanged, it is %s with %d bytes", a.Status, len(a.body))
 	}
 	made := r.do(t, "POST", "/v1/reservations", r.booking(1, ""), r.login(t, "STUDENT-1")...)
@@ -217,7 +222,8 @@ func TestETag(t *testing.T) {
 		t.Fatalf("%s: %s", made.Status, made.body)
 	}
 	a = r.do(t, "GET", "/v1/seats", "", "If-None-Match", tag)
-	if a.StatusCode != http.StatusOK || a.Header.Get("ETag") == tag || !strings.Contains(string(a.body), `"availableCount":2`) {
+	if a.StatusCode != http.StatusOK || a.Header.Get("ETag") == tag ||
+		!strings.Contains(string(a.body), `"availableCount":2`) {
 		t.Errorf("after a booking, it is %s with %s", a.Status, a.body)
 	}
 }
@@ -239,7 +245,8 @@ func TestOrigins(t *testing.T) {
 	}
 	preflight := []string{"Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization"}
 	a = on.do(t, "OPTIONS", "/v1/reservations", "", append(preflight, "Origin", allowed)...)
-	if a.StatusCode != http.StatusNoContent || !strings.Contains(a.Header.Get("Access-Control-Allow-Headers"), "Authorization") {
+	if a.StatusCode != http.StatusNoContent ||
+		!strings.Contains(a.Header.Get("Access-Control-Allow-Headers"), "Authorization") {
 		t.Errorf("the preflight is %s with %v", a.Status, a.Header)
 	}
 	on.do(t, "OPTIONS", "/v1/reservations", "", append(preflight, "Origin", other)...).problem(t, 405, "")

@@ -102,7 +102,8 @@ func TestHTTPPageListsTheRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	listed := map[string]bool{}
-	for _, row := range regexp.MustCompile(`(?m)^\| ((?:GET|POST) /v1\S+) \| (\w+) \|`).FindAllStringSubmatch(string(text), -1) {
+	row := regexp.MustCompile(`(?m)^\| ((?:GET|POST) /v1\S+) \| (\w+) \|`)
+	for _, row := range row.FindAllStringSubmatch(string(text), -1) {
 		listed[row[1]+" "+row[2]] = true
 	}
 	rules := map[string]bool{}

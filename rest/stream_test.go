@@ -61,7 +61,8 @@ func TestWatchOverHTTP(t *testing.T) {
 	if e := next(); e.name != "snapshot" || strings.Count(e.data, `"label"`) != 3 {
 		t.Errorf("first came %+v", e)
 	}
-	if a := r.do(t, "POST", "/v1/reservations", r.booking(0, ""), r.login(t, "STUDENT-1")...); a.StatusCode != http.StatusCreated {
+	a := r.do(t, "POST", "/v1/reservations", r.booking(0, ""), r.login(t, "STUDENT-1")...)
+	if a.StatusCode != http.StatusCreated {
 		t.Fatalf("%s: %s", a.Status, a.body)
 	}
 	if e := next(); e.name != "change" || !strings.Contains(e.data, `"available":false`) {
@@ -79,7 +80,8 @@ func TestStreamEndsWithAProblem(t *testing.T) {
 	}
 	e := next()
 	var p problem
-	if err := json.Unmarshal([]byte(e.data), &p); err != nil || e.name != "error" || p.Status != 503 || p.Reason != "UNAVAILABLE" {
+	if err := json.Unmarshal([]byte(e.data), &p); err != nil || e.name != "error" ||
+		p.Status != 503 || p.Reason != "UNAVAILABLE" {
 		t.Errorf("the last event is %+v", e)
 	}
 }

@@ -123,8 +123,8 @@ func encodeChanges(u availability.Update) []EncodedMessage {
 
 // appendSeat appends the fields of a Seat.
 func appendSeat(b []byte, s availability.SeatView) []byte {
-	fixed := s.Memo(availability.Protobuf, func() any { return encodeFixed(s) }).([]byte) //nolint:forcetypeassert // see Memo
-	b = append(b, fixed...)
+	fixed := s.Memo(availability.Protobuf, func() any { return encodeFixed(s) })
+	b = append(b, fixed.([]byte)...) //nolint:forcetypeassert // see Memo
 	if s.Available {
 		b = protowire.AppendTag(b, fieldAvailable, protowire.VarintType)
 		b = protowire.AppendVarint(b, 1)

@@ -126,7 +126,8 @@ func appendSeatsJSON(b []byte, seats []availability.SeatView) []byte {
 type fixedJSON struct{ before, after []byte }
 
 func appendSeatJSON(b []byte, s availability.SeatView) []byte {
-	fixed := s.Memo(availability.JSON, func() any { return encodeFixedJSON(s) }).(fixedJSON) //nolint:forcetypeassert // see Memo
+	memo := s.Memo(availability.JSON, func() any { return encodeFixedJSON(s) })
+	fixed := memo.(fixedJSON) //nolint:forcetypeassert // see Memo
 	b = strconv.AppendBool(append(b, fixed.before...), s.Available)
 	b = appendTimeJSON(b, "availableUntil", s.AvailableUntil)
 	b = appendTimeJSON(b, "nextAvailableAt", s.NextAvailableAt)

@@ -69,7 +69,8 @@ func TestAnswersFollowTheDocument(t *testing.T) {
 	v.call("GET", "/v1/waitlist", nil, 200)
 
 	v.token = first
-	v.call("POST", reservation+":extend", map[string]any{"endTime": time.Now().Add(3 * time.Hour).UTC().Format(time.RFC3339)}, 200)
+	later := time.Now().Add(3 * time.Hour).UTC().Format(time.RFC3339)
+	v.call("POST", reservation+":extend", map[string]any{"endTime": later}, 200)
 	v.call("POST", reservation+":checkOut", nil, 200)
 
 	v.token = second
