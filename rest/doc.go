@@ -1,4 +1,4 @@
-// Package rest serves the API over HTTP/1.1 and HTTP/2 as JSON, beside gRPC.
+// Package rest serves the API over HTTP/1.1 as JSON, beside gRPC.
 //
 // It has no rule of its own: every request becomes a call of edge.InProcess, which runs the same
 // interceptors and handlers as a call over gRPC. The path of a request is

@@ -38,12 +38,8 @@ type Server struct {
 // NewServer returns a server of a handler.
 func NewServer(h *Handler) *Server {
 	s := &Server{handler: h}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
 	s.http = &http.Server{
 		Handler:           h,
-		Protocols:         protocols,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaders,
