@@ -106,7 +106,7 @@ func (r *replica) connect(context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.http = rest.NewServer(handler)
+	r.http = rest.NewServer(handler, r.traces.HTTPHandler)
 	return nil
 }
 

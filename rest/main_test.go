@@ -69,7 +69,7 @@ func start(t testing.TB, change func(*server.Config, *Config)) *testReplica {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Server = NewServer(handler)
+	r.Server = NewServer(handler, nil)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

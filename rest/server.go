@@ -35,11 +35,15 @@ type Server struct {
 	listener net.Listener
 }
 
-// NewServer returns a server of a handler.
-func NewServer(h *Handler) *Server {
+// NewServer returns a server of a handler. wrap returns the handler that the server calls, such as one
+// that makes traces; nil: h itself.
+func NewServer(h *Handler, wrap func(http.Handler) http.Handler) *Server {
+	if wrap == nil {
+		wrap = func(h http.Handler) http.Handler { return h }
+	}
 	s := &Server{handler: h}
 	s.http = &http.Server{
-		Handler:           h,
+		Handler:           wrap(h),
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaders,

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/exaring/otelpgx"
 	"github.com/jackc/pgx/v5"
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/propagation"
@@ -48,6 +50,16 @@ func (t Traces) ServerOptions() []grpc.ServerOption {
 	handler := otelgrpc.NewServerHandler(
 		otelgrpc.WithTracerProvider(t.provider), otelgrpc.WithPropagators(propagation.TraceContext{}))
 	return []grpc.ServerOption{grpc.StatsHandler(handler)}
+}
+
+// HTTPHandler returns a handler that makes a span of each request to h.
+func (t Traces) HTTPHandler(h http.Handler) http.Handler {
+	if t.provider == nil {
+		return h
+	}
+	name := func(_ string, r *http.Request) string { return "HTTP " + r.Method }
+	return otelhttp.NewHandler(h, "", otelhttp.WithTracerProvider(t.provider),
+		otelhttp.WithPropagators(propagation.TraceContext{}), otelhttp.WithSpanNameFormatter(name))
 }
 
 // QueryTracer makes a span of each statement, without its arguments.

@@ -3,6 +3,9 @@ package telemetry
 import (
 	"context"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
 	"testing"
 
 	"go.opentelemetry.io/otel/trace"
@@ -35,7 +38,7 @@ func TestTracesReachTheEndpoint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	received := &spans{names: make(chan string, 1)}
+	received := &spans{names: make(chan string, 2)}
 	srv := grpc.NewServer()
 	collector.RegisterTraceServiceServer(srv, received)
 	go func() { _ = srv.Serve(l) }()
@@ -50,11 +53,19 @@ func TestTracesReachTheEndpoint(t *testing.T) {
 	}
 	_, span := traces.provider.Tracer("test").Start(t.Context(), "booking", trace.WithNewRoot())
 	span.End()
+	answer := httptest.NewRecorder()
+	handler := traces.HTTPHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusTeapot)
+	}))
+	handler.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/seats", nil))
+	if answer.Code != http.StatusTeapot {
+		t.Errorf("with traces, the answer is %d", answer.Code)
+	}
 	if err := traces.Stop(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if got := <-received.names; got != "booking" {
-		t.Errorf("got span %q", got)
+	if got := []string{<-received.names, <-received.names}; !slices.Equal(got, []string{"booking", "HTTP GET"}) {
+		t.Errorf("got the spans %q", got)
 	}
 }
 
