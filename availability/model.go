@@ -56,9 +56,9 @@ func (m *Model) Run(ctx context.Context) error {
 }
 
 // current returns a world that includes every change that was committed before the call. See
-// feed.Refresh for the exceptions.
+// feed.Feed.AwaitRefresh for the exceptions.
 func (m *Model) current(ctx context.Context) (*world, error) {
-	if err := m.feed.Refresh(ctx); err != nil {
+	if err := m.feed.AwaitRefresh(ctx); err != nil {
 		return nil, err
 	}
 	return m.world.Load(), nil
