@@ -72,7 +72,7 @@ func (r tolerantRow) Scan(dest ...any) error {
 	return pgx.ScanRow(r.Conn().TypeMap(), r.FieldDescriptions(), r.RawValues(), dest...)
 }
 
-// id returns the first column, or 0 if that cannot be read either.
+// id returns the first column, or 0 if the first column cannot be read either.
 func (r tolerantRow) id() (id int64) {
 	dest := make([]any, len(r.FieldDescriptions()))
 	dest[0] = &id
