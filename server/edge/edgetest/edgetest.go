@@ -57,8 +57,8 @@ func Detail[T any](err error) (found T) {
 	return found
 }
 
-// Reason returns the reason of an error, "" if it has none. It names the domain if that is another
-// one than dlsms.
+// Reason returns the reason of an error, or "" if the error has none. If the domain of the error is
+// not dlsms, it returns the domain.
 func Reason(err error) string {
 	info := Detail[*errdetails.ErrorInfo](err)
 	if info != nil && info.GetDomain() != "dlsms" {
@@ -105,7 +105,7 @@ func (l *Log) String() string {
 	return l.buf.String()
 }
 
-// RPC waits for the line of the call with a request id, and returns it.
+// RPC waits for the log line of the call with a request id. It returns the fields of this line.
 func (l *Log) RPC(t testing.TB, requestID string) map[string]any {
 	t.Helper()
 	var line map[string]any
