@@ -36,13 +36,13 @@
 // could miss events.
 //
 // The invariant: if AwaitRefresh returns nil, one of these is true:
-//
 //   - Each subscriber has applied a refresh that began after the call (or at most Options.Freshness
 //     before the call), and all earlier refreshes.
-//
 //   - Postgres does not answer, and the state of the subscribers is at most MaxStaleness old.
 //
-//     feed.go     New, options, subscribers, figures
-//     refresh.go  AwaitRefresh, and how a refresh releases its readers
-//     run.go      the goroutine of Run: pace, retries, loads
+// The files:
+//
+//	feed.go     New, options, subscribers, figures
+//	refresh.go  AwaitRefresh, and how a refresh releases its readers
+//	run.go      the goroutine of Run: pace, retries, loads
 package feed
