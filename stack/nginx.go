@@ -20,8 +20,8 @@ import (
 
 // NginxConfig is the configuration of an nginx in front of servers that already run.
 type NginxConfig struct {
-	// Dir is the directory of its configuration. If it is empty, StartNginx creates a temporary
-	// directory, and Stop removes it.
+	// Dir is the directory of the nginx configuration. If it is empty, StartNginx creates a
+	// temporary directory, and Stop removes it.
 	Dir string
 	// Listen is host:port. If it is empty or the port is 0, nginx uses a free port on 127.0.0.1.
 	Listen string
@@ -41,8 +41,8 @@ type Nginx struct {
 	ports *ports
 }
 
-// StartNginx starts nginx and returns when it answers a health check, with the response of a
-// backend or its own error.
+// StartNginx starts nginx. It returns when nginx answers a health check, either with the response
+// of a backend or with an error of nginx.
 func StartNginx(ctx context.Context, cfg NginxConfig) (*Nginx, error) {
 	state, err := openState(cfg.Dir)
 	if err != nil {
@@ -121,8 +121,8 @@ func startNginx(
 	return n, nil
 }
 
-// listenAddr returns the address for nginx. It returns an error if the requested address is not
-// available, because clients use that address.
+// listenAddr returns the address for nginx. If the requested address is not available, it returns
+// an error instead of another address, because clients know the requested address.
 func listenAddr(listen string, held *ports) (string, error) {
 	if listen == "" {
 		listen = net.JoinHostPort(loopback, "0")
@@ -158,8 +158,8 @@ var (
 	confFiles  = regexp.MustCompile(`(?m)^(worker_rlimit_nofile )(\d+);`)
 )
 
-// nginxConf replaces the addresses in deploy/nginx.conf, reduces the limit of open files to files,
-// and makes the paths relative to the prefix directory of nginx. It changes nothing else.
+// nginxConf replaces the addresses in deploy/nginx.conf, lowers worker_rlimit_nofile to files, and
+// makes the paths relative to the prefix directory of nginx. It changes nothing else.
 func nginxConf(conf, listen string, backends []string, files uint64) (string, error) {
 	if len(backends) == 0 {
 		return "", errors.New("nginx needs at least one replica")
@@ -176,7 +176,7 @@ func nginxConf(conf, listen string, backends []string, files uint64) (string, er
 	first, last := servers[0][0], servers[len(servers)-1][1]
 	conf = conf[:first] + lines.String() + conf[last:]
 	conf = confListen.ReplaceAllString(conf, "${1}"+listen+" ")
-	conf = confIPv6.ReplaceAllString(conf, "") // here nginx listens on one address, IPv4 or IPv6
+	conf = confIPv6.ReplaceAllString(conf, "") // `make run` listens on one address, IPv4 or IPv6
 	conf = confPath.ReplaceAllString(conf, "${1}${2}")
 	if m := confFiles.FindStringSubmatch(conf); m != nil {
 		if want, err := strconv.ParseUint(m[2], 10, 64); err == nil && files < want {

@@ -9,8 +9,8 @@ import (
 	"github.com/dlsms/dlsms/deploy"
 )
 
-// The configurations for Docker and for `make run` differ only in the required lines.
-func TestNginxConfChangesOnlyAddresses(t *testing.T) {
+// The configurations for Docker and for `make run` differ only in addresses and paths.
+func TestNginxConfChangesOnlyAddressesAndPaths(t *testing.T) {
 	t.Parallel()
 	backends := []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}
 	conf, err := nginxConf(deploy.NginxConf, "127.0.0.1:1234", backends, 1<<20)

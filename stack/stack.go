@@ -27,7 +27,8 @@ type Config struct {
 	// Replicas is the number of replicas; 0 means 3.
 	Replicas int
 	// Listen is the host:port of nginx. If it is empty or the port is 0, nginx uses a free port on
-	// 127.0.0.1. With a port, the other processes use the following ports if they are free.
+	// 127.0.0.1. If Listen has a port, the other processes use the ports after it if these are
+	// free.
 	Listen string
 	// NginxConf replaces deploy/nginx.conf.
 	NginxConf string
@@ -92,9 +93,9 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	s := &Stack{state: state, ports: &ports{}, log: newConsole(cfg.Log)}
 	if err := s.start(ctx, cfg, systemTools()); err != nil {
 		if ctx.Err() != nil {
-			err = ctx.Err() // other errors follow from the end of ctx
+			err = ctx.Err() // the end of ctx causes other errors
 		}
-		// Errors of Stop would only follow from the first error.
+		// The first error would also cause the errors of Stop, so only the first is returned.
 		_ = s.Stop(context.WithoutCancel(ctx))
 		return nil, err
 	}
@@ -242,8 +243,8 @@ func (s *Stack) addReplicas(cfg Config, databaseURL, redisURL string, preferred 
 			"GRPC_ADDR":    net.JoinHostPort(loopback, strconv.Itoa(port)),
 			"ADMIN_ADDR":   net.JoinHostPort(loopback, strconv.Itoa(adminPort)),
 			"JWT_SECRET":   jwtSecret,
-			// With this share of the cores, a call behind nginx cost 20 to 30% less CPU than with
-			// all cores.
+			// GOMAXPROCS is the replica's share of the cores. With it, a call behind nginx took 20
+			// to 30% less CPU than with all cores.
 			"GOMAXPROCS": strconv.Itoa(max(1, runtime.NumCPU()/cfg.Replicas)),
 		}
 		if redisURL != "" {
@@ -262,7 +263,7 @@ func (s *Stack) startReplicas(ctx context.Context) error {
 	for _, r := range s.Replicas {
 		s.log.printf(r.Name(), "starting on %s, metrics on %s", r.Addr(), r.AdminAddr())
 	}
-	// If all replicas fail, the errors are the same, so one is enough.
+	// If all replicas fail, their errors are the same, so Start returns only the first.
 	return cmp.Or(s.eachReplica(func(r *Replica) error { return r.Start(ctx) })...)
 }
 
