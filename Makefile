@@ -69,9 +69,12 @@ build-bench: build
 build: go ## build dlsms into .local/bin
 	@CGO_ENABLED=0 stack/build.sh -o $(BIN)/ .
 
-generate: $(BIN)/buf ## generate gen/ and server/protos.binpb from proto/
+generate: $(BIN)/buf ## generate gen/, server/protos.binpb, docs/reference/settings.md and docs/reference/metrics.md
 	$(BIN)/buf generate
 	$(BIN)/buf build --as-file-descriptor-set -o server/protos.binpb
+	@stack/install.sh run
+	go test . -run Settings -update
+	go test ./telemetry -update
 
 lint: breaking prose $(BIN)/golangci-lint ## lint the protos and the code
 	$(BIN)/buf lint
@@ -116,7 +119,7 @@ format: $(BIN)/buf $(BIN)/golangci-lint
 breaking: $(BIN)/buf
 	@tools/breaking.sh
 
-# Runs short rounds and checks that the benchmark works and that none of its calls fails.
+# Runs short rounds. It checks that the benchmark works, and that none of its calls fails.
 bench-test: build-bench
 	cd bench && go test ./...
 	@$(BIN)/dlsms-bench -quick -only '^(rest|reads|mix|bookings|stampede)$$'
