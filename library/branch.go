@@ -15,8 +15,8 @@ type Branch struct {
 	Hours []OpenHours `db:"-"`
 }
 
-// OpenHours is one opening of a branch, in the branch's time zone. If Closes is at or before Opens,
-// the branch closes on the next day.
+// OpenHours is one weekly opening of a branch, in the branch's time zone. If Closes is at or before
+// Opens, the branch closes on the next day.
 type OpenHours struct {
 	Weekday time.Weekday
 	Opens   time.Duration // after midnight

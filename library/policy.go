@@ -46,10 +46,10 @@ func DefaultPolicy() Policy {
 	}
 }
 
-// ClockTolerance is the amount by which a window may miss a limit, because the client's clock
-// differs from Postgres's: 5 s for the difference, and 5 s for the call to arrive. The length of a
-// window that starts now is known only when the call has arrived, so the tolerance applies to it
-// too. A window with both times has exactly the length that it states.
+// ClockTolerance is how far a window may exceed a limit: 5 s for the difference between the
+// client's clock and Postgres's, and 5 s for the call to arrive. It applies to the latest start. It
+// also applies to the length of a window that starts now, because this length depends on the
+// arrival of the call. It does not apply to the length of a window with both times.
 const ClockTolerance = 10 * time.Second
 
 // CheckWindow returns nil if the policy allows the window at now, and otherwise ErrWindowNotAllowed
