@@ -13,7 +13,7 @@ import (
 )
 
 // The functions below connect the parts of a replica with their metrics. The parts do not import
-// Prometheus: they call functions that are set here, or each scrape reads their figures.
+// Prometheus. They call the functions that are returned here, or each scrape reads their figures.
 
 // observeBuild registers the version of this binary.
 func observeBuild(r prometheus.Registerer, b build) {

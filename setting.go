@@ -31,7 +31,7 @@ type setting struct {
 	presetIn    string // the default in words; empty: preset is clear enough
 	required    bool
 	value       value
-	notAbove    string // name of the setting above which this value must not be; empty: none
+	notAbove    string // name of another setting, an upper bound for this one; empty: none
 	help        string // sentences for --help and docs/reference/settings.md
 
 	unread error // the error of value.read
@@ -43,7 +43,7 @@ type value struct {
 	accepts string                  // the valid values, for docs/reference/settings.md
 	read    func(text string) error // sets the field; an error tells how the text is wrong
 	check   func() error            // reports a value out of range; nil: every value is valid
-	number  func() int64            // the value as a number, for notAbove; nil: it has none
+	number  func() int64            // the value as a number, for notAbove; nil: it is not a number
 	toggle  bool                    // the flag needs no value
 }
 

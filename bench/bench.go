@@ -21,7 +21,7 @@ type scale struct {
 	growth        growth
 }
 
-// growth is the size of the big library, which fill makes.
+// growth is the size of the big library in the scenario growth.
 type growth struct {
 	seats, branches        int
 	reservations, upcoming int // reservations is the total, with the upcoming ones
@@ -46,7 +46,8 @@ var (
 	}
 )
 
-// bench is a run of the benchmark.
+// bench is a run of the benchmark. It compares ours, which is DL-SMS, with limit, a minimal replica
+// (bench/limit).
 type bench struct {
 	scale
 	ours, limit *subject
@@ -84,8 +85,8 @@ func (f figure) success() float64 {
 	return 100 * float64(all-f.failed) / float64(all)
 }
 
-// comparison has the figures of one scenario on two subjects. The other fields are ratios of the
-// first subject to the second, as medians over the rounds.
+// comparison has the figures of one scenario on two subjects, the measured systems. The other
+// fields are ratios of the first subject to the second, as medians over the rounds.
 type comparison struct {
 	figures    [2]figure
 	rps        float64

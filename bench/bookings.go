@@ -15,8 +15,8 @@ import (
 
 const createReservation = dlsmsv1.ReservationService_CreateReservation_FullMethodName
 
-// maxBookingRate is a rate in bookings a second that no machine has reached. A load prepares
-// requests for this rate.
+// maxBookingRate is a rate in bookings a second that no measured machine has reached. A load
+// prepares enough requests for this rate.
 const maxBookingRate = 6000
 
 func (b *bench) bookingsPerLoad() int64 {

@@ -55,8 +55,8 @@ type sample struct {
 	seconds        float64
 	// latencies has the latencies of calls and refused, sorted.
 	latencies []time.Duration
-	// failed is the number of calls with any other code, including the warm-up; failures counts
-	// them by error.
+	// failed is the number of calls with any other code, including the warm-up. failures counts
+	// these calls by the text of the error.
 	failed   int
 	failures map[string]int
 	// cpu is the processor time by kind of process.

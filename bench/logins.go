@@ -91,8 +91,8 @@ func bcryptRate(hash string, measure time.Duration) (float64, error) {
 	return float64(compared.Load()) / time.Since(began).Seconds(), all
 }
 
-// loginRush measures GetSeats without logins and during many concurrent logins. It does so at a
-// fixed rate, which leaves the machine mostly idle, and at the full rate.
+// loginRush measures GetSeats without logins and during many concurrent logins. The calls of
+// GetSeats first have a fixed rate, which leaves the machine mostly idle, and then the full rate.
 func (b *bench) loginRush(ctx context.Context) error {
 	for _, l := range []struct {
 		name string

@@ -108,8 +108,8 @@ func (b *bench) mixOnce(ctx context.Context, s *subject, d *slots, clients int) 
 	return samples, errors.Join(errs...)
 }
 
-// toCancel books n slots. It returns the requests that cancel the bookings, and the metadata for
-// them.
+// toCancel books n slots. It returns the requests that cancel the bookings, and the function that
+// returns the metadata of each request.
 func (b *bench) toCancel(
 	ctx context.Context, s *subject, d *slots, n int64,
 ) ([]*dlsmsv1.CancelReservationRequest, func(int64) *metadata.MD, error) {

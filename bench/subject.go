@@ -94,7 +94,8 @@ func (s *subject) passwordHash(ctx context.Context) (hash string, err error) {
 	return hash, err
 }
 
-// memory returns a field of memoryOf, in bytes: the highest value among the replicas.
+// memory returns the highest value of a field among the replicas, in bytes. memoryOf describes the
+// fields.
 func (s *subject) memory(field string) (most int64, err error) {
 	for _, r := range s.Replicas {
 		n, err := memoryOf(r.PID(), field)

@@ -30,7 +30,7 @@ type watcher struct {
 	all       chan struct{} // closed when every stream has received the change
 	missing   int
 
-	ready  atomic.Int64 // number of streams with a snapshot
+	ready  atomic.Int64 // number of streams that have received a snapshot
 	ending atomic.Bool
 	fault  chan error
 }
