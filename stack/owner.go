@@ -33,8 +33,8 @@ func (d *stateDir) owner() (string, error) {
 // claim makes this state directory the owner of base, the directory of the cluster. If another
 // checkout owns the cluster, it returns an error of one line.
 //
-// If the previous owner has no cluster with the same owner file, the checkout was moved. Then this
-// state directory becomes the new owner.
+// The owner file names the previous owner. If the previous owner has no cluster with the same owner
+// file, the checkout was moved. Then this state directory becomes the new owner.
 func (d *stateDir) claim(base string, log *console) error {
 	self, err := d.owner()
 	if err != nil {

@@ -260,8 +260,8 @@ func (pg *Postgres) withConn(ctx context.Context, database string, f func(contex
 	return f(ctx, c)
 }
 
-// hasStatStatements reports whether the extension pg_stat_statements is installed. Some systems
-// have it in a separate package. The benchmarks read it.
+// hasStatStatements reports whether the extension pg_stat_statements is installed. The benchmarks
+// read its statistics. Some systems have it in a separate package.
 func hasStatStatements(ctx context.Context, bin string) bool {
 	out, err := exec.CommandContext(ctx, filepath.Join(bin, "pg_config"), "--pkglibdir").Output()
 	if err != nil {

@@ -236,7 +236,7 @@ func TestStopKillsHungProcess(t *testing.T) {
 }
 
 // The stack works without root. If the tests run as root, this test runs the stack as another user.
-// Otherwise every test runs without root.
+// If not, every test runs without root.
 func TestRunsAsOrdinaryUser(t *testing.T) {
 	t.Parallel()
 	program, err := os.Executable()

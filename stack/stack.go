@@ -263,7 +263,7 @@ func (s *Stack) startReplicas(ctx context.Context) error {
 	for _, r := range s.Replicas {
 		s.log.printf(r.Name(), "starting on %s, metrics on %s", r.Addr(), r.AdminAddr())
 	}
-	// If all replicas fail, their errors are the same, so Start returns only the first.
+	// If all replicas fail, their errors are the same, so only the first error is returned.
 	return cmp.Or(s.eachReplica(func(r *Replica) error { return r.Start(ctx) })...)
 }
 
