@@ -1,6 +1,6 @@
 # DL-SMS. `make` lists the targets.
 
-# Go's installation instructions put Go here. Not every PATH has it.
+# Go's installation instructions put Go in /usr/local/go, which is not in every PATH.
 export PATH := $(PATH):/usr/local/go/bin
 
 BIN     := .local/bin
