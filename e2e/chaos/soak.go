@@ -15,8 +15,8 @@ import (
 // soakTime is the duration of the soak at full scale.
 const soakTime = time.Hour
 
-// resource is a resource of a process that must not grow with time, and its tolerance: a factor and
-// an absolute number.
+// resource is a metric of a process that must not grow with time. It may grow to its early value
+// times share, plus more.
 type resource struct {
 	title, metric string
 	share, more   float64
@@ -28,11 +28,11 @@ var resources = []resource{
 	{"memory, MiB", "process_resident_memory_bytes", 1.15, 0},
 }
 
-// sample has the resources of one replica at one time.
+// sample has the values of all resources of one replica at one time.
 type sample []float64
 
-// soak runs for an hour at half load, with all faults that do not end a replica. Growth of a
-// replica in that time is a leak.
+// soak is a trial. It runs the clients for an hour at half load, with all faults except those that
+// end a replica. A resource of a replica that grows in this time is a leak.
 func soak(ctx context.Context, l *trialRun) error {
 	p := &plan{
 		binary: l.binary, dir: historyDir, duration: l.scaled(soakTime), seed: l.rng.Uint64(),
