@@ -13,7 +13,7 @@ import (
 	"github.com/dlsms/dlsms/server/identity"
 )
 
-func TestSlotsRefuseAfterTheWait(t *testing.T) {
+func TestSlotsRefuseAfterMaxWait(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	s := newSlots(2, 300*time.Millisecond, 10*time.Millisecond)

@@ -85,7 +85,7 @@ var kinds = map[string]library.ErrorKind{
 	"KindUnavailable":      library.KindUnavailable,
 }
 
-func TestEverySentinelIsInTheContract(t *testing.T) {
+func TestEveryLibraryErrorHasReasonAndCode(t *testing.T) {
 	t.Parallel()
 	declared := map[string]bool{"INVALID_FIELDS": true} // made by library.Invalid
 	for name, e := range sentinels(t) {
@@ -194,7 +194,7 @@ func TestConclude(t *testing.T) {
 	}
 }
 
-func TestDetails(t *testing.T) {
+func TestStatusDetails(t *testing.T) {
 	t.Parallel()
 	err := describe(library.ErrNotConfirmed.With("status", "CANCELLED")).Err()
 	info := edgetest.Detail[*errdetails.ErrorInfo](err)
@@ -225,8 +225,8 @@ func TestDetails(t *testing.T) {
 	}
 }
 
-// TestOnlyOneFileMakesStatuses: a status from another file might not be in the contract.
-func TestOnlyOneFileMakesStatuses(t *testing.T) {
+// TestOnlyStatusFileCreatesStatuses: a status from another file might not be in the contract.
+func TestOnlyStatusFileCreatesStatuses(t *testing.T) {
 	t.Parallel()
 	var makers []string
 	for _, dir := range []string{"..", ".", "../identity"} {

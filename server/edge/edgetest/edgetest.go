@@ -26,13 +26,13 @@ import (
 // Within bounds the wait for an event that must happen. A test that passes uses a small part of it.
 const Within = 15 * time.Second
 
-// Eventually waits until a condition holds, and fails after Within.
+// Eventually waits until a condition holds, and fails after Within. what describes the condition.
 func Eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(Within)
 	for !condition() {
 		if time.Now().After(deadline) {
-			t.Fatalf("timeout: %s", what)
+			t.Fatalf("timed out waiting until %s", what)
 		}
 		time.Sleep(time.Millisecond) //nolint:forbidigo // the interval of the checks
 	}
@@ -109,7 +109,7 @@ func (l *Log) String() string {
 func (l *Log) RPC(t testing.TB, requestID string) map[string]any {
 	t.Helper()
 	var line map[string]any
-	Eventually(t, "a log line of "+requestID, func() bool {
+	Eventually(t, "there is a log line with request id "+requestID, func() bool {
 		for text := range strings.Lines(l.String()) {
 			line = nil
 			if err := json.Unmarshal([]byte(text), &line); err != nil {
