@@ -70,8 +70,8 @@ func TestCatalogEditsShareUnchangedParts(t *testing.T) {
 }
 
 // TestCatalogEditDoesNotIndexAgain checks that an edit of a seat shares the branches and the index
-// with the catalog before, and that an edit of a branch shares the seats and the other branches. To
-// index the catalog again would copy all of them.
+// with the catalog before, and that an edit of a branch shares the seats and the other branches. If
+// the catalog were indexed again, all of these would be copied.
 func TestCatalogEditDoesNotIndexAgain(t *testing.T) {
 	t.Parallel()
 	l := newTestBuilder(library.Catalog{
@@ -137,7 +137,8 @@ func sameMap[K comparable, V any](a, b map[K]V) bool {
 	return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer()
 }
 
-// TestChangedCatalogEqualsFreshLoad changes catalogs at random.
+// TestChangedCatalogEqualsFreshLoad changes a catalog at random. Each result must equal the catalog
+// that newCatalog returns for the same rows.
 func TestChangedCatalogEqualsFreshLoad(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
