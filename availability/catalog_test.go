@@ -132,7 +132,7 @@ func TestCatalogEditDoesNotIndexAgain(t *testing.T) {
 	}
 }
 
-// sameMap reports whether a and b are one map.
+// sameMap reports whether a and b are the same map.
 func sameMap[K comparable, V any](a, b map[K]V) bool {
 	return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer()
 }

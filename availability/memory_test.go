@@ -38,7 +38,7 @@ func pass(d time.Duration) {
 
 var errUnreachable = library.ErrUnavailable.WithCause(errors.New("connection refused"))
 
-// These durations are those of package feed.
+// These constants equal the constants of package feed.
 const (
 	secondRead = time.Second
 	lastRetry  = 250 * time.Millisecond

@@ -16,8 +16,9 @@ type Policy struct {
 	PastTolerance time.Duration // earliest start, before now
 	MaxUpcoming   int           // most upcoming reservations of a user
 	MaxWaiting    int           // most waitlist entries of a user that are WAITING or OFFERED
-	// MaxWaitingPerSeat is the most live entries of a user at one seat. MaxWaitlist is the most live
-	// entries of all users at one seat. They bound the cost of serving a seat's waitlist.
+	// MaxWaitingPerSeat is the most live entries of a user at one seat. MaxWaitlist is the most
+	// live entries of all users at one seat. Both limits bound the cost of serving the waitlist of
+	// a seat.
 	MaxWaitingPerSeat int
 	MaxWaitlist       int
 	CheckInLead       time.Duration // check-in opens this long before the start
