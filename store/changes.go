@@ -85,10 +85,10 @@ type Changes struct {
 // events, the event columns of that row are NULL. One statement sees one snapshot, so the rows were
 // read with exactly the snapshot that is returned.
 //
-// New rows come from transactions of two kinds: those that began after the previous snapshot (xid is
-// at least $2, its Xmax), and those that were in progress at that time ($3). A single condition, on
-// the oldest transaction in progress, would read the same events again in every read while one long
-// transaction runs.
+// New rows come from transactions of two kinds: those that began after the previous snapshot (xid
+// is at least $2, its Xmax), and those that were in progress at that time ($3). A single condition,
+// on the oldest transaction in progress, would read the same events again in every read while one
+// long transaction runs.
 //
 // The statement must read only the new rows, whatever the planner assumes. Therefore:
 //
@@ -96,13 +96,13 @@ type Changes struct {
 //     library.
 //   - ORDER BY xid DESC LIMIT 1 finds the newest row of the catalog. With a plain condition on xid,
 //     the planner would choose any index while there are few rows, and keep that plan.
-//   - BETWEEN x AND x stands for = x. If the statistics say that one transaction wrote all rows, the
-//     planner would answer = with a scan.
+//   - BETWEEN x AND x stands for = x. If the statistics say that one transaction wrote all rows,
+//     the planner would answer = with a scan.
 //   - OFFSET 0 prevents a plan that reads all rows once and compares them with each transaction.
 //   - The session has indexPlanSettings.
 //
-// If the library has no branch, the catalog counts as changed: no row shows that the last branch was
-// deleted.
+// If the library has no branch, the catalog counts as changed: no row shows that the last branch
+// was deleted.
 const selectChanges = `
 	SELECT s.snapshot, s.now, s.catalog_changed,
 		e.id, e.kind, e.at, e.reservation_id, e.version, e.seat_id, e.user_id,

@@ -14,7 +14,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// given returns the highest id that each table has used.
+// given returns the highest id that each table has used so far.
 func given(t *testing.T, db *storetest.DB) map[string]int64 {
 	t.Helper()
 	tables := storetest.Rows[string](t, db, `
@@ -31,7 +31,8 @@ func given(t *testing.T, db *storetest.DB) map[string]int64 {
 	return ids
 }
 
-// wantMovedOn checks that no table will use an id again.
+// wantMovedOn checks that each table continues above the ids in before, so that it uses none of
+// them again.
 func wantMovedOn(t *testing.T, when string, db *storetest.DB, before map[string]int64) {
 	t.Helper()
 	for table, now := range given(t, db) {
@@ -53,7 +54,7 @@ func migrate(t *testing.T, when, databaseURL string, moved bool) {
 	}
 }
 
-// notified makes a notification for a user and returns its id.
+// notified makes a notification for a user, by a visit that begins at minute, and returns its id.
 func (b bundle) notified(t *testing.T, user, seat, minute int) int64 {
 	t.Helper()
 	b.clock(t, minute)
@@ -71,8 +72,9 @@ func (b bundle) notified(t *testing.T, user, seat, minute int) int64 {
 	return list[len(list)-1].ID
 }
 
-// TestRestoreReusesNoID restores a dump, twice. No id that was used after the backup is used again.
-// So a client that asks for notifications after the last one it saw misses none.
+// TestRestoreReusesNoID restores a dump, twice. After a restore, no table may use an id again that
+// it used between the backup and the restore. Otherwise a client that asks for notifications after
+// the last id that it saw would miss some.
 func TestRestoreReusesNoID(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -99,7 +101,7 @@ func TestRestoreReusesNoID(t *testing.T) {
 		run("pg_restore", "--clean", "--if-exists", "--single-transaction", "-d", b.db.URL, dump)
 		migrate(t, when, b.db.URL, true)
 		wantMovedOn(t, when, b.db, before)
-		migrate(t, "the replica after the first", b.db.URL, false)
+		migrate(t, "the second replica to start", b.db.URL, false)
 
 		b.Store = b.db.Open(t, library.DefaultPolicy())
 		if id := b.notified(t, 0, 0, 60+20*round); id <= seen {
@@ -112,15 +114,15 @@ func TestRestoreReusesNoID(t *testing.T) {
 	}
 }
 
-// seatOf reserves the seat for another user and returns it, so that a user can wait for it.
+// seatOf reserves a seat for user 4 and returns the seat, so that another user can wait for it.
 func (b bundle) seatOf(t *testing.T, seat, from int) int {
 	t.Helper()
 	b.reserve(t, 4, seat, from, from+20)
 	return seat
 }
 
-// TestCopyReusesNoID checks that a copy uses other ids than its original, which continues as
-// before.
+// TestCopyReusesNoID copies a database. The copy must use other ids than the original, and the
+// original must continue as before.
 func TestCopyReusesNoID(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -137,9 +139,9 @@ func TestCopyReusesNoID(t *testing.T) {
 	}
 }
 
-// TestFailoverReusesNoID promotes a standby that may lack the last ids. Running replicas advance
-// the ids as soon as they have reconnected. A server that was only restarted does not count as
-// moved.
+// TestFailoverReusesNoID promotes a standby, which may lack the last ids of the old primary. A
+// running replica must advance the ids when it has reconnected. After a mere restart of Postgres,
+// it must not.
 func TestFailoverReusesNoID(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)
@@ -184,8 +186,9 @@ func TestFailoverReusesNoID(t *testing.T) {
 	migrate(t, "after the failover", db.URL, false) // the replica has already advanced the ids
 }
 
-// TestRestoreUnderRunningReplica restores while a replica runs, which the manual advises against.
-// The replica notices it, advances the ids, and reads everything again.
+// TestRestoreUnderRunningReplica simulates a restore while a replica runs, although the manual
+// tells operators to stop the replicas. The replica must detect the restore, advance the ids, and
+// read all data again.
 func TestRestoreUnderRunningReplica(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -217,7 +220,8 @@ func TestRestoreUnderRunningReplica(t *testing.T) {
 	b.reserve(t, 0, 0, 0, 60)
 }
 
-// TestOrdinaryRoleCanMigrate checks that the role needs no right except those on its database.
+// TestOrdinaryRoleCanMigrate checks that a role that owns its database, and has no other right, can
+// migrate it.
 func TestOrdinaryRoleCanMigrate(t *testing.T) {
 	t.Parallel()
 	db, _ := storetest.NewCluster(t)

@@ -43,8 +43,8 @@ import (
 //	   v                  v                v
 //	committed: each booking gets its own result
 //
-// If the connection breaks, the replica cannot know whether the transaction was committed. Then each
-// booking of the batch fails with ErrUnavailable, without a retry.
+// If the connection breaks, the replica cannot know whether the transaction was committed. Then
+// each booking of the batch fails with ErrUnavailable, without a retry.
 const (
 	// reserveWorkers is the number of batches that a replica has in progress at once. One worker is
 	// faster than two, because more bookings wait and form larger batches: one worker makes 3,700

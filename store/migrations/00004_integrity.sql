@@ -4,8 +4,8 @@
 --
 --   1. A CHECK or a trigger refuses, in every session, a row that would mislead or stop a replica.
 --   2. The guard refuses a row that does not agree with another row, such as a reservation without
---      an event for its new status. The guard is a set of triggers that run in each session in which
---      the setting dlsms.guard is not off.
+--      an event for its new status. The guard is a set of triggers. They run in each session in
+--      which the setting dlsms.guard is not off.
 --
 -- The replicas set dlsms.guard to off, so that a booking does not pay for the check. Replicas of
 -- the previous version do not set it, and the guard accepts their transactions: they write the
