@@ -153,8 +153,8 @@ func visit(t *testing.T, s *system, zoe, ben student, seat int64, shown seatWatc
 	for _, n := range zoe.notifications(0) {
 		kinds = append(kinds, n.GetKind())
 	}
-	// The worker may have sent a reminder before the check-in, since the deadline is within
-	// REMINDER_LEAD.
+	// The deadline is within REMINDER_LEAD, so the worker may have sent a reminder before the
+	// check-in.
 	if len(kinds) == 0 || kinds[len(kinds)-1] != dlsmsv1.NotificationKind_NOTIFICATION_KIND_COMPLETED {
 		t.Errorf("the notifications are %v", kinds)
 	}

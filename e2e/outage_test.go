@@ -88,7 +88,8 @@ func postgresOutage(t *testing.T, s *system, b branch, endPostgres func() error)
 	})
 	refused(t, err, "UNAVAILABLE")
 	// The time counts from before the shutdown. A shutdown takes seconds on a busy machine, and
-	// Postgres stops answering long before it ends.
+	// Postgres stops answering long before it ends. The 2 s are the age that the last known state
+	// may have at that time.
 	if lasted := time.Since(before); lasted < maxStaleness-2*time.Second {
 		t.Errorf("reads of seats succeeded for %s only", lasted)
 	}

@@ -75,7 +75,7 @@ func TestPreviousReleaseOnThisSchema(t *testing.T) {
 	}
 	l.progress(60, 10)
 
-	// The cancel turns the waitlist entry into an offer.
+	// The waitlist: the cancel of owner makes an offer, which waiter claims.
 	seats := s.branch(t, 2).seats
 	owner, waiter, absent := s.student(t), s.student(t), s.student(t)
 	w := tomorrow(0, 1)
@@ -88,7 +88,7 @@ func TestPreviousReleaseOnThisSchema(t *testing.T) {
 	if r.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CONFIRMED {
 		t.Errorf("claimed: %v", r)
 	}
-	// The worker turns a reservation without a check-in into a no-show.
+	// The worker: a reservation without a check-in becomes a no-show.
 	missed := absent.request(
 		&dlsmsv1.CreateReservationRequest{SeatId: seats[1], EndTime: timestamppb.New(time.Now().Add(time.Hour))},
 	)

@@ -10,8 +10,7 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// revocationDeadline is the time within which, by the contract, every replica must refuse a revoked
-// token.
+// revocationDeadline bounds, by the contract, how long a replica may accept a revoked token.
 const revocationDeadline = 5 * time.Second
 
 func TestLogoutRevokesTokenOnEveryReplica(t *testing.T) {

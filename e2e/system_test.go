@@ -23,7 +23,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// waitTimeout bounds the wait for an expected event. It is far above the usual time, since the
+// waitTimeout bounds the wait for an expected event. It is far above the usual time, because the
 // machine may be busy.
 const waitTimeout = time.Minute
 

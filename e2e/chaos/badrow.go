@@ -227,7 +227,8 @@ var repairSQL = []string{
 }
 
 // repair restores a reservation from the change log. The triggers are disabled, so no replica
-// notices the repair. That is right, because replicas read reservations from the change log only.
+// notices the repair. The replicas need not notice it, because they read reservations from the
+// change log only.
 func (o *operator) repair(ctx context.Context, reservation int64) error {
 	return o.retry(ctx, func(ctx context.Context) error {
 		return pgx.BeginFunc(ctx, o.system.db, func(tx pgx.Tx) error {

@@ -108,8 +108,8 @@ func (c *client) try(ctx context.Context, o *op, call func(context.Context, *e2e
 }
 
 // noAnswer reports whether the result of a call is unknown: the system was unavailable, the call
-// timed out, or the connection broke. gRPC reports a connection that broke after the start of the
-// answer as INTERNAL.
+// timed out, or the connection broke. If the connection breaks after the answer has begun, gRPC
+// reports INTERNAL.
 func noAnswer(r e2e.Refusal) bool {
 	switch r.Code {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:

@@ -32,8 +32,8 @@ func newRegister() register {
 	return register{mu: new(sync.Mutex), acked: map[int64][]edit{}, sent: map[int64]int{}}
 }
 
-// bounds returns the lowest and the highest number that a reader may find in a row. The answer of
-// the reader arrives now, and asOf is its as_of.
+// bounds returns the lowest and the highest number that a reader may find in a row. asOf is the
+// time of the state in the answer, which has just arrived.
 func (r register) bounds(row int64, asOf time.Duration) (oldest, newest int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -58,8 +58,8 @@ func (r register) ack(row int64, number int, at time.Duration) {
 	r.acked[row] = append(r.acked[row], edit{number, at})
 }
 
-// One fault makes editsInARow edits, or fewer if they take longer than editingTime because Postgres
-// is slow.
+// One fault makes editsInARow edits, one after the other. If Postgres is slow, the fault ends after
+// editingTime with fewer edits.
 const (
 	editsInARow = 400
 	editingTime = 2 * time.Second
@@ -173,8 +173,8 @@ func (o *operator) readEdited(ctx context.Context, n int) {
 	}
 }
 
-// seenSeat returns "edit n" for a seat in the state of edit n, "" for a seat without an edit, and
-// otherwise the seat itself.
+// seenSeat returns "edit n" for a seat in the state of edit n, and "" for a seat without an edit.
+// If the seat matches no edit, it returns the seat as text.
 func seenSeat(s *dlsmsv1.Seat) string {
 	n, err := strconv.Atoi(strings.TrimPrefix(s.GetLabel(), "E-"))
 	if err != nil || !strings.HasPrefix(s.GetLabel(), "E-") {

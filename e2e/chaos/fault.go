@@ -176,7 +176,7 @@ func flushed(ctx context.Context, s *system, _ *rand.Rand) (func(context.Context
 	return func(context.Context) error { return nil }, s.flushRedis(ctx)
 }
 
-// withToxic adds a toxic to a random link with this name.
+// withToxic adds a toxic (see proxy.go) to a random link between these two parts.
 func withToxic(between string, t toxic) injector {
 	return func(_ context.Context, s *system, rng *rand.Rand) (func(context.Context) error, error) {
 		var candidates []*link

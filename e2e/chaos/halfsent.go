@@ -161,7 +161,7 @@ func (h *halfSender) begin() error {
 	for ; len(h.open) < halfSentCalls; h.next += 2 {
 		var fields bytes.Buffer
 		encoder := hpack.NewEncoder(&fields)
-		encoder.SetMaxDynamicTableSize(0) // a new encoder for each call cannot use the table
+		encoder.SetMaxDynamicTableSize(0) // no table, because each call has a new encoder
 		for _, f := range []hpack.HeaderField{
 			{Name: ":method", Value: "POST"},
 			{Name: ":scheme", Value: "http"},

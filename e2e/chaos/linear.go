@@ -22,8 +22,8 @@ type takenWindow struct {
 // immutable.
 type seatDay []takenWindow
 
-// free reports whether no reservation takes a part of the window. The reservation except does not
-// count.
+// free reports whether no reservation takes a part of the window. The parameter except is the id of
+// a reservation that does not count.
 func (s seatDay) free(start, end, except int64) bool {
 	return !slices.ContainsFunc(s, func(t takenWindow) bool {
 		return t.reservation != except && t.start < end && start < t.end
@@ -50,7 +50,7 @@ func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 	case book:
 		free := s.free(start, end, 0)
 		if o.Reason != "" {
-			return !free, s // SEAT_TAKEN: aboutSeat excludes other reasons
+			return !free, s // the reason is SEAT_TAKEN, see aboutSeat
 		}
 		return free, s.with(takenWindow{o.Reservation, start, end})
 	case cancel:

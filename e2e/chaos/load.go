@@ -24,11 +24,11 @@ const (
 	visitsBranch = "visits"
 	planSeats    = 6
 	visitSeats   = 16
-	firstDay     = 3 // of the plans, in days after the start of the run
+	firstDay     = 3 // of the bookings, in days after the start of the run
 	planDays     = 10
-	opens        = 8  // first hour of a plan, UTC
+	opens        = 8  // first hour of a day that clients book, UTC
 	slots        = 12 // hours of a day that clients book
-	plansOfEach  = 4  // most plans of one client at a time
+	plansOfEach  = 4  // most bookings of one client at a time
 )
 
 // load has all clients and their streams.
@@ -203,7 +203,8 @@ func (l *load) cancelPlan(ctx context.Context, c *client, i int) {
 	if o.Reason == "OVERLOADED" && !o.Unsure {
 		return
 	}
-	// If the cancel had no answer, result.verify looks up its effect in the database.
+	// Forget the booking, even if the cancel had no answer. In that case result.verify looks up the
+	// effect.
 	c.bookings = append(c.bookings[:i], c.bookings[i+1:]...)
 	if !done && !o.Unknown && o.Reason != "OVERLOADED" {
 		c.history.found.add(checkAnswers, "reservation %d could not be cancelled by its user: %s", b.id, o.Reason)
@@ -232,7 +233,7 @@ func (l *load) extendPlan(ctx context.Context, c *client, i int) {
 	switch {
 	case done:
 		b.end = longer
-	case o.Unknown: // result.verify looks up the end of the window
+	case o.Unknown: // forget the booking: result.verify looks up its end
 		c.bookings = append(c.bookings[:i], c.bookings[i+1:]...)
 	}
 }

@@ -4,7 +4,11 @@
 //
 // A canary is a known bug that is compiled into the system on purpose. `make canaries` verifies
 // that the checks find each canary. A trial injects one fault, or one kind of overload, many times
-// and measures its effect on users: `make trials`.
+// and measures its effect on users: `make trials`. A control is a comparison that shows that the
+// result of a trial could be worse.
+//
+// The system has its own clock, which runs faster than real time during the faults. So a run
+// contains no-shows and expired offers.
 package main
 
 import (

@@ -157,8 +157,8 @@ func (r *restoration) end(ctx context.Context, of *result, h *history) error {
 	return of.verify(ctx, r.system, h, r.plan.speed())
 }
 
-// restoreDump stops the replicas, restores the dump and starts the replicas again, as
-// docs/operating/backup.md says.
+// restoreDump stops the replicas, restores the dump and starts the replicas again, in the order of
+// docs/operating/backup.md.
 func (r *restoration) restoreDump(ctx context.Context) error {
 	r.logf("restore")
 	for _, replica := range r.system.Replicas {

@@ -24,20 +24,21 @@ type result struct {
 	planSeats []int64
 	clock     storetest.Clock // of the system during the faults
 
-	// baseRate is the number of operations a second before the first fault, baseUntil the end of
-	// that time, and baseOperations the number of operations until then.
+	// baseRate is the number of operations a second before the first fault. baseUntil is the end of
+	// the time without faults, and baseOperations the number of operations until then.
 	baseRate       float64
 	baseUntil      time.Duration
 	baseOperations int64
 	// frozenFor is the total time in which a replica was frozen, and frozenOperations the number of
-	// operations in that time. Only one goroutine writes them, which injects the faults of
-	// processes.
+	// operations in that time. Only the goroutine that injects faults into processes writes these
+	// fields.
 	frozenFor        time.Duration
 	frozenOperations int64
 
 	operations, reads, oldReads, refused, conflicts, tries int64
 	busy                                                   int64
-	// judgedReads counts reads while every replica could reach Postgres. They must be fresh.
+	// judgedReads counts the reads that had to be fresh, because every replica could reach
+	// Postgres.
 	judgedReads                                int64
 	acknowledged, missing                      int64
 	unsure, unknown, resolvedDone, resolvedNot int64
@@ -53,10 +54,10 @@ type result struct {
 
 	mu      sync.Mutex
 	byKind  map[string]*faultStats
-	outages []span // times in which some replica may not reach Postgres
+	outages []span // times in which a replica may be without Postgres
 	broken  []span // times with a fault of a process or connection
 
-	freezes    atomic.Int32 // in force
+	freezes    atomic.Int32 // number of replicas that are frozen now
 	lastFreeze atomic.Int64 // end of the last freeze, since the start of the run
 }
 
@@ -96,8 +97,7 @@ func (r *result) recordOutage(f fault, from, until time.Duration) {
 // again. A refresh that hangs times out after 2 s.
 const reconnectTime = 4 * time.Second
 
-// outage reports whether some replica may have been without Postgres at some time of a call. The
-// call may have begun before the outage.
+// outage reports whether a replica may have been without Postgres at some time of a call.
 func (r *result) outage(call, ret time.Duration) bool {
 	return slices.ContainsFunc(r.outages, func(s span) bool { return s.touches(call, ret) })
 }

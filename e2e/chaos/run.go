@@ -28,8 +28,8 @@ type plan struct {
 	faults   []fault
 	postgres map[string]string // additional settings, for a canary
 	quiet    bool
-	// rest is the longest pause of a client between two operations. watch observes the system
-	// during the faults.
+	// rest is the longest pause of a client between two operations. If watch is not nil, it
+	// observes the system during the faults.
 	rest  time.Duration
 	watch func(context.Context, *system)
 }

@@ -15,8 +15,8 @@ import (
 // soakTime is the duration of the soak at full scale.
 const soakTime = time.Hour
 
-// resource is a metric of a process that must not grow with time. It may grow to its early value
-// times share, plus more.
+// resource is a metric of a process that must not grow with time. Its last value may be at most
+// share times its early value, plus more.
 type resource struct {
 	title, metric string
 	share, more   float64
@@ -67,9 +67,9 @@ func soak(ctx context.Context, l *trialRun) error {
 			if quarter == 0 {
 				return fmt.Errorf("replica %d returned only %d samples: too few for a test", i, len(samples[i]))
 			}
-			early, lost := median(samples[i][quarter:2*quarter], k), median(samples[i][3*quarter:], k)
-			flat = flat && lost <= v.share*early+v.more
-			summary = append(summary, fmt.Sprintf("%.0f to %.0f", early, lost))
+			early, late := median(samples[i][quarter:2*quarter], k), median(samples[i][3*quarter:], k)
+			flat = flat && late <= v.share*early+v.more
+			summary = append(summary, fmt.Sprintf("%.0f to %.0f", early, late))
 		}
 		l.row(title+v.title+" of each replica, from the second quarter to the last", "constant",
 			flat, "%s", strings.Join(summary, ", "))
@@ -101,7 +101,7 @@ func (s *system) resources(ctx context.Context, replica int) (sample, error) {
 	return now, err
 }
 
-// metrics reads metrics without labels of a replica. It fails if one is missing.
+// metrics reads metrics of a replica that have no labels. It fails if a metric is missing.
 func (s *system) metrics(ctx context.Context, replica int, names ...string) ([]float64, error) {
 	ctx, end := context.WithTimeout(ctx, tryTimeout)
 	defer end()

@@ -28,7 +28,7 @@ type steady struct {
 type steadyPart struct {
 	mu    sync.Mutex
 	calls []call
-	acked map[int64]bool // reservation to whether its cancel was acknowledged
+	acked map[int64]bool // by reservation: whether its cancel was acknowledged too
 }
 
 // call is one call of a user, with all its tries.

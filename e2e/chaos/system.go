@@ -45,8 +45,9 @@ const (
 const edges = 3
 
 // settings returns the settings of the replicas. They are the defaults, with these exceptions. Rate
-// limits are checked but never reached, and other limits are off. The password hash is cheap.
-// WORKER_INTERVAL is 1 s, because a minute of the system's clock may take less than a second.
+// limits are checked but never reached. The limits of reservations and waitlists are off. The
+// password hash is cheap. WORKER_INTERVAL is 1 s, because a minute of the system's clock may take
+// less than a second.
 func settings() map[string]string {
 	env := e2e.NoRateLimits()
 	maps.Copy(env, map[string]string{

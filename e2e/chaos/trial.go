@@ -290,7 +290,7 @@ func (l *trialRun) failedCalls(during string, calls []call) {
 }
 
 // rollingRestart is a trial. It restarts the replicas one by one, as an operator does, and verifies
-// that no call fails after two retries.
+// that no call needs more than two retries.
 func rollingRestart(ctx context.Context, l *trialRun) error {
 	const tries = 3 // one call and two retries
 	options := loadOptions{users: trialUsers, rest: trialRest, tries: tries}

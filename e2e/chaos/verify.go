@@ -159,7 +159,7 @@ func (w dbState) wasBusy(o *op, from, until time.Time) bool {
 	})
 }
 
-// has reports whether an operation was done.
+// has reports whether the database has the effect of an operation.
 func (w dbState) has(o *op) bool {
 	happened := func(kind string) bool { return w.happened[transition{o.Reservation, kind}] }
 	switch o.Kind {
@@ -184,7 +184,7 @@ func (w dbState) has(o *op) bool {
 	return true
 }
 
-// requested returns the id that a request made, 0 if none.
+// requested returns the id of the reservation or entry that a request made, 0 if there is none.
 func (w dbState) requested(o *op) int64 {
 	if o.Kind == join {
 		return w.joined[requestKey(o.User, o.RequestID)]
@@ -202,8 +202,9 @@ func (w dbState) lost(o *op) string {
 		o.Kind, o.Reservation, o.User, o.Return)
 }
 
-// resolve reports whether an operation with an unanswered try was done. It may have been done after
-// the last try returned. For a request with an id, resolve sets the reservation.
+// resolve reports whether an operation with an unanswered try was done. The operation may have
+// taken effect after the client stopped waiting. If the operation has a request id, resolve sets
+// its reservation.
 func (w dbState) resolve(o *op) (was bool) {
 	if o.RequestID != "" {
 		o.Reservation = w.requested(o)

@@ -90,7 +90,8 @@ func watchers(ctx context.Context, l *trialRun) error {
 		l.row(title+"P99 of bookings, relative to that with readers only", "≤ 2",
 			ratio <= goal, "%s, of %d calls", summary, len(among))
 		l.failedCalls(title+"bookings", among)
-		open, _, err := s.waitForTotal(ctx, watchesOpen, readers, settled) // until the last broken streams are closed
+		// Wait until the replicas have closed the broken streams.
+		open, _, err := s.waitForTotal(ctx, watchesOpen, readers, settled)
 		if err != nil {
 			return err
 		}

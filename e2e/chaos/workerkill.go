@@ -42,7 +42,7 @@ func workersKilled(ctx context.Context, l *trialRun) (err error) {
 	began := time.Now()
 	left := due
 	kills := 0
-	lastKill := began // if there is no kill
+	lastKill := began // stays if no worker is killed
 	for left > 0 {
 		if time.Since(began) > 5*time.Minute {
 			return fmt.Errorf("%d due reservations are left after five minutes", left)
