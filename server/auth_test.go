@@ -364,7 +364,7 @@ func TestTokensCarryTheRole(t *testing.T) {
 	verify := &dlsmsv1.VerifyTokenRequest{Token: s.login(t, "L0001", testPassword)}
 	claims, err := s.auth.VerifyToken(t.Context(), verify)
 	if err != nil || claims.GetRole() != dlsmsv1.Role_ROLE_LIBRARIAN {
-		t.Errorf("%v, %v", claims, err)
+		t.Errorf("the token of a librarian has the claims %v, %v", claims, err)
 	}
 	for _, role := range []library.Role{library.RoleStudent, library.RoleLibrarian} {
 		if roleProto(role) == dlsmsv1.Role_ROLE_UNSPECIFIED {

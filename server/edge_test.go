@@ -148,7 +148,7 @@ func TestMethodsRequireTokenUnlessPublic(t *testing.T) {
 	// A good token is accepted. The case of the scheme does not matter.
 	for _, scheme := range []string{"Bearer ", "bearer ", "BEARER  "} {
 		if _, err := s.notify.GetWaitlist(withHeader(scheme+good), &dlsmsv1.GetWaitlistRequest{}); err != nil {
-			t.Errorf("%s: %v", scheme, err)
+			t.Errorf("scheme %q: %v", scheme, err)
 		}
 	}
 }

@@ -160,7 +160,7 @@ func TestFailedLoginsAreLimitedInParallel(t *testing.T) {
 			case "RATE_LIMITED":
 				limited.Add(1)
 			default:
-				t.Errorf("%v", err)
+				t.Errorf("a login with a wrong password: %v", err)
 			}
 		})
 	}

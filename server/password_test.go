@@ -29,7 +29,7 @@ func TestPasswordMetricCountsEachOperation(t *testing.T) {
 		}
 		h := f.GetMetric()[0].GetHistogram()
 		if h.GetSampleCount() != 3 || h.GetSampleSum() <= 0 {
-			t.Errorf("%v", h)
+			t.Errorf("the histogram is %v, want 3 operations", h)
 		}
 		return
 	}

@@ -53,12 +53,12 @@ func TestGetBranchesReturnsHoursAndCounts(t *testing.T) {
 	for i, id := range seats {
 		one, err := s.seats.GetSeat(t.Context(), &dlsmsv1.GetSeatRequest{SeatId: id})
 		if err != nil || !one.GetAsOf().AsTime().Equal(tuesday) || one.GetSeat().GetOutOfService() != (i == 1) {
-			t.Errorf("%v, %v", one, err)
+			t.Errorf("GetSeat of seat %d: %v, %v", i, one, err)
 		}
 	}
 	all, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{})
 	if err != nil || !all.GetSeats()[1].GetOutOfService() || all.GetSeats()[0].GetOutOfService() {
-		t.Errorf("%v, %v", all, err)
+		t.Errorf("GetSeats: %v, %v", all, err)
 	}
 
 	db.FreezeClock(t, tuesday.Add(7*time.Hour))
@@ -173,12 +173,12 @@ func TestWatchReportsRemovedSeats(t *testing.T) {
 		change, err := stream.Recv()
 		if err != nil || change.GetChange().GetId() != seats[i] || change.GetChange().GetAvailable() ||
 			change.GetAsOf() == nil {
-			t.Fatalf("%s: %v, %v", sql, change, err)
+			t.Fatalf("after %s, the change is %v, %v", sql, change, err)
 		}
 		removed, err := stream.Recv()
 		if err != nil || removed.GetRemoved().GetSeatId() != seats[i] ||
 			!removed.GetAsOf().AsTime().Equal(change.GetAsOf().AsTime()) {
-			t.Fatalf("%s: %v, %v", sql, removed, err)
+			t.Fatalf("after %s, the removal is %v, %v", sql, removed, err)
 		}
 	}
 	db.Exec(t, `UPDATE seats SET amenities = '{1,2}' WHERE id = $1`, seats[3])

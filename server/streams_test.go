@@ -420,7 +420,7 @@ func TestSubscriptionSurvivesOutage(t *testing.T) {
 	receive := func() {
 		got, err := stream.Recv()
 		if err != nil || got.GetNotification().GetKind() != dlsmsv1.NotificationKind_NOTIFICATION_KIND_COMPLETED {
-			t.Fatalf("%v, %v", got, err)
+			t.Fatalf("the stream got %v, %v; want a COMPLETED notification", got, err)
 		}
 	}
 	complete()

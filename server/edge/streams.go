@@ -67,7 +67,8 @@ type openStream struct {
 	from AddressKey
 }
 
-// NewStreams returns Streams with limits. A zero limit is replaced by that of DefaultStreamLimits.
+// NewStreams returns Streams with limits. A limit of 0 stands for its default in
+// DefaultStreamLimits.
 func NewStreams(limits StreamLimits) *Streams {
 	return &Streams{
 		limits: limits.orDefault(), maxSend: maxSend,

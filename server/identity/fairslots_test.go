@@ -16,8 +16,8 @@ import (
 // hashing is the time that one hash takes in these tests, on the fake clock of synctest.
 const hashing = 250 * time.Millisecond
 
-// flood starts n goroutines for each requester, which log in again and again until ctx ends.
-// wait returns when all of them have ended.
+// flood starts n goroutines for each requester. They log in again and again until ctx ends. wait
+// returns when all goroutines have ended.
 func flood(ctx context.Context, s *fairSlots, n int, from ...requester) (wait func(), served *atomic.Int64) {
 	var all sync.WaitGroup
 	served = &atomic.Int64{}
@@ -166,7 +166,7 @@ func TestFairSlotsSkipCancelledCall(t *testing.T) {
 		}
 		slots.release()
 		if slots.free != 1 || len(slots.addresses)+len(slots.students) != 0 {
-			t.Errorf("%+v", slots)
+			t.Errorf("slots or waiting calls are left: %+v", slots)
 		}
 	})
 }

@@ -58,7 +58,8 @@ type Revocations struct {
 // the token expires.
 type tokenID [16]byte
 
-// tokenIDOf returns the 16 bytes that a jti encodes, or 16 bytes of the hash of any other jti.
+// tokenIDOf returns the tokenID of a jti. A jti that Tokens.Issue creates encodes 16 bytes. For any
+// other jti, the tokenID is 16 bytes of its hash.
 func tokenIDOf(jti string) (id tokenID) {
 	if len(jti) == base64.RawURLEncoding.EncodedLen(len(id)) {
 		if _, err := base64.RawURLEncoding.Strict().Decode(id[:], []byte(jti)); err == nil {
