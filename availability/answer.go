@@ -21,7 +21,7 @@ type question struct {
 type answer struct {
 	page     Page
 	branches []BranchView
-	until    int64 // the answer is true before this time, if no booking or catalog changes
+	until    int64 // the answer is true until this time, unless a booking or the catalog changes
 }
 
 // maxAnswers bounds the cached answers of a generation. maxCachedSeats bounds the seats in these

@@ -150,7 +150,7 @@ func TestCheckInKeepsGeneration(t *testing.T) {
 	}
 }
 
-func TestBookingArrivesBeforeItsSeat(t *testing.T) {
+func TestBuilderKeepsBookingOfUnknownSeat(t *testing.T) {
 	t.Parallel()
 	l := newTestBuilder(smallLibrary("UTC"))
 	e := reservation(1, 1, 9, 60, 120)

@@ -19,7 +19,7 @@ import (
 )
 
 // TestCatalogEditsShareUnchangedParts checks that an edit creates objects for the changed parts
-// only, and shares the rest with the world before.
+// only, and shares the rest with the previous world.
 func TestCatalogEditsShareUnchangedParts(t *testing.T) {
 	t.Parallel()
 	const n = 5000
@@ -70,8 +70,8 @@ func TestCatalogEditsShareUnchangedParts(t *testing.T) {
 }
 
 // TestCatalogEditDoesNotIndexAgain checks that an edit of a seat shares the branches and the index
-// with the catalog before, and that an edit of a branch shares the seats and the other branches. If
-// the catalog were indexed again, all of these would be copied.
+// with the previous catalog, and that an edit of a branch shares the seats and the other branches.
+// If the catalog were indexed again, all of these would be copied.
 func TestCatalogEditDoesNotIndexAgain(t *testing.T) {
 	t.Parallel()
 	l := newTestBuilder(library.Catalog{

@@ -12,11 +12,11 @@
 // worldBuilder drops them. The worldBuilder ignores an event if it knows the same or a newer
 // version of the reservation. So events may repeat, or arrive in another order.
 //
-//	worldBuilder ── load, apply ──► world               one a refresh; shares all unchanged parts
+//	worldBuilder ── load, apply ──► world               one for each refresh; shares unchanged parts
 //	  known   reservation → version  │ asOf, generation
 //	  taken   seat → bookings        ├─ catalog          branches and seats, in the order of ids
 //	  tombstones                     │   ├─ branch ── calendar   opening hours, as instants
-//	                                 │   ├─ seat             what does not depend on time
+//	                                 │   ├─ seat             the fields that do not depend on time
 //	                                 │   └─ index            position of each seat id
 //	                                 ├─ occupancy        []*chunk, one chunk for 64 seats
 //	                                 │   └─ chunk            bookings by position

@@ -10,7 +10,7 @@ import (
 // window is a half-open span of time in microseconds since 1970, the resolution of Postgres.
 type window struct{ start, end int64 }
 
-// present is the window of a question about the present. world.at replaces it by the time of the
+// present is the window of a question about the present. world.at replaces it with the time of the
 // world.
 var present = window{}
 
@@ -54,7 +54,7 @@ func (w window) hours(c *calendar) *schedule {
 }
 
 // stateOf returns the state of the seat in the window w. If w is an instant that moves with time,
-// the state stays the same until the time holds.
+// holds is the time at which the state changes next.
 func (w window) stateOf(seat *seat, taken []booking) (st state, holds int64) {
 	if seat.OutOfService {
 		return state{}, never

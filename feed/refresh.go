@@ -171,7 +171,7 @@ func (f *Feed) answerFromMemory(cause error) {
 	f.running, f.next = nil, nil
 }
 
-// stop releases all readers. Later calls of Refresh fail.
+// stop releases all readers. Later calls of AwaitRefresh fail.
 func (f *Feed) stop() {
 	f.mu.Lock()
 	f.stopped = true

@@ -11,7 +11,7 @@ type Branch struct {
 	Code     string
 	Name     string
 	Timezone string // IANA name, see LoadZone
-	// Hours are the opening hours. A branch without any is always open.
+	// Hours are the opening hours. A branch without hours is always open.
 	Hours []OpenHours `db:"-"`
 }
 

@@ -101,8 +101,9 @@ func (p Policy) WindowNotAllowed(now time.Time, violations ...FieldViolation) *E
 		With("max_ahead", seconds(p.MaxAhead)).With("now", now.UTC().Format(time.RFC3339))
 }
 
-// CheckInDeadline returns the time at which check-in closes for a window that was confirmed at
-// confirmed: the later of start and confirmed, plus Grace, but never after the end.
+// CheckInDeadline returns the time at which check-in closes for the window from start to end: Grace
+// after start or confirmed, whichever is later, but never after end. confirmed is when the
+// reservation was confirmed.
 func (p Policy) CheckInDeadline(start, end, confirmed time.Time) time.Time {
 	deadline := start
 	if confirmed.After(start) {

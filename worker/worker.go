@@ -92,8 +92,8 @@ func (w *Worker) add(name string, pause time.Duration, pass passFunc) {
 }
 
 // DueIn tells the worker that a row comes due after d. Each step then makes a pass after d at the
-// latest. If d <= 0, the row is due already, and a normal pass may skip it as one that an earlier
-// pass has seen. So the next pass of each step is full: it skips no rows.
+// latest. If d <= 0, the row is due already. A normal pass could skip the row, because it skips
+// rows that an earlier pass may have seen. So the next pass of each step is full: it skips no rows.
 func (w *Worker) DueIn(d time.Duration) {
 	for _, s := range w.steps {
 		if d <= 0 {

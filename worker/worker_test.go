@@ -20,8 +20,8 @@ import (
 	"github.com/dlsms/dlsms/worker"
 )
 
-// noon is the time of most tests: a Monday in the past, so that code that uses Go's clock instead
-// of Postgres's fails.
+// noon is the time of most tests. It is in the past, so a test fails if the code uses Go's clock
+// instead of Postgres's clock.
 var noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 
 func at(minutes int) time.Time { return noon.Add(time.Duration(minutes) * time.Minute) }

@@ -30,8 +30,8 @@ type Source struct {
 	Now func() time.Time
 	// Err is returned by each call. If it is nil, calls succeed.
 	Err error
-	// Before runs in each read before the snapshot is taken, and After after that. Loading runs in
-	// each load.
+	// Before runs in each read before the snapshot is taken. After runs in each read after the
+	// snapshot is taken. Loading runs in each load.
 	Before         func(ctx context.Context)
 	After, Loading func()
 	// Reads and Loads count the calls of Changes and LoadWorld.
