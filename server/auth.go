@@ -180,8 +180,8 @@ func (s *authService) revoke(r store.Revocation) {
 // of the password (see check.password) matches their hash, and ErrBadCredentials otherwise. A call
 // for a student that does not exist takes the same time.
 //
-// Wrong passwords count against the student id. Above the limit, checkPassword refuses right and
-// wrong passwords alike, so that a client cannot learn the password by guessing.
+// Wrong passwords count as failed logins of the student id. After too many of them, checkPassword
+// refuses right and wrong passwords alike, so that a client cannot learn the password by guessing.
 func (s *authService) checkPassword(
 	ctx context.Context, studentID string, forms []string, load func() (library.Credentials, error),
 ) (library.Credentials, error) {

@@ -181,7 +181,7 @@ func hasPasswordLength(password string) bool {
 }
 
 // preparePassword returns the PRECIS OpaqueString form of a password. It refuses a password of more
-// than 4 * maxPassword bytes without preparing it: no form of it has at most maxPassword bytes.
+// than 4 * maxPassword bytes at once, because its form would be longer than maxPassword.
 func preparePassword(password string) (string, error) {
 	if len(password) > 4*maxPassword {
 		return "", errors.New("too long")
@@ -235,7 +235,7 @@ func (c *check) time(field string, v *timestamppb.Timestamp) time.Time {
 	return c.optionalTime(field, v)
 }
 
-// optionalTime is like time, but returns the zero time for an unset one.
+// optionalTime is like time, but returns the zero time for an unset field.
 func (c *check) optionalTime(field string, v *timestamppb.Timestamp) time.Time {
 	if v == nil {
 		return time.Time{}

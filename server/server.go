@@ -327,7 +327,7 @@ func (s *Server) Hint(h Hint) { s.hints.Send(h) }
 // Shutdown stops the server within DrainTimeout, or until ctx ends if that is sooner:
 //
 //   - Health checks answer NOT_SERVING and open streams end with UNAVAILABLE.
-//   - The server accepts no connection and sends GOAWAY on the open ones.
+//   - The server accepts no connection and sends GOAWAY on open connections.
 //   - Running calls finish. New calls on old connections are served for the first half of
 //     DrainTimeout and refused with UNAVAILABLE in the second half.
 //

@@ -143,8 +143,8 @@ func (e *Edge) checkKnown(c identity.Caller) error {
 	return e.users.Refusal(c)
 }
 
-// InForce returns nil if the caller's token is not revoked and belongs to the user that has its
-// user id now: see identity.Users.
+// InForce returns nil if the caller's token is not revoked, and belongs to the user that now has
+// the user id of the token: see identity.Users.
 func (e *Edge) InForce(ctx context.Context, c identity.Caller) error {
 	if err := e.revoked.Check(c); err != nil {
 		return err

@@ -25,7 +25,8 @@ type RateLimits struct {
 	LoginFailures       int // failed logins of one student id, in 5 minutes
 }
 
-// bucket describes a token bucket for each key. It holds size tokens and refills within period.
+// bucket describes the token buckets of a limit. Each key has a bucket that holds size tokens and
+// refills within period.
 type bucket struct {
 	name   string
 	size   int

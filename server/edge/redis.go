@@ -20,7 +20,7 @@ const RedisTimeout = 100 * time.Millisecond
 // returns nil: the replica runs without Redis. Close the client after Server.Shutdown.
 //
 // No call needs Redis, so no call fails if Redis is unreachable, slow or emptied. Such a Redis
-// delays at most one call a second, by timeout.
+// delays at most one call a second, for at most timeout.
 func OpenRedis(url string, timeout time.Duration) (redis.UniversalClient, error) {
 	if url == "" {
 		return nil, nil

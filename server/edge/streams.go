@@ -77,7 +77,7 @@ func NewStreams(limits StreamLimits) *Streams {
 }
 
 // enter counts a stream until its call finishes, and returns the context of the stream. The context
-// ends when the token ends or the server stops. Its cause is the reason.
+// ends when the token ends or the server stops. The cause of the context is the reason.
 func (s *Streams) enter(ctx context.Context, c *call) (context.Context, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,8 +96,8 @@ func (s *Streams) enter(ctx context.Context, c *call) (context.Context, error) {
 	return ctx, nil
 }
 
-// place returns a stream with the key of the limit that counts it: the key of its user or of its
-// address. It returns errTooManyStreams if the limit is reached.
+// place returns a stream that counts against the limit of its user or of its address. It returns
+// errTooManyStreams if this limit is reached.
 //
 // If the user of a stream on a public method has too many streams, the stream counts against its
 // address. A client with a token is then not worse off than a client without a token.
@@ -194,8 +194,8 @@ func (s *Streams) count() (open, keys int) {
 	return len(s.open), len(s.byUser) + len(s.byAddress)
 }
 
-// maxSend bounds how long a send waits for a client that does not read. nginx closes the connection
-// of such a client after a minute, so maxSend is longer.
+// maxSend bounds how long a send waits for a client that does not read. It is longer than the
+// minute after which nginx closes the connection of such a client.
 const maxSend = 75 * time.Second
 
 // errNotReading is the error of a stream whose client has not read for maxSend.

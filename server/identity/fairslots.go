@@ -13,8 +13,8 @@ import (
 // fairSlots grants slots in turn: round-robin by address, and among the calls of one address,
 // round-robin by student id. A campus may share an address.
 //
-// If one address makes many calls, a call from another address waits only for the call that has the
-// slot and for at most one more call of the busy address.
+// If one address makes many calls, a call from another address waits only for a running call and
+// for at most one more call of the busy address.
 type fairSlots struct {
 	maxWait time.Duration
 
@@ -32,7 +32,7 @@ type requester struct {
 	student string // in lower case
 }
 
-// share is an address, or a student id at an address, with waiting calls.
+// share counts the waiting calls of an address, or of a student id at an address.
 type share struct {
 	round   uint64 // of its last slot, or else of its first call; the lowest round is next
 	waiting int    // calls

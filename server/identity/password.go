@@ -29,7 +29,7 @@ type Passwords struct {
 const PasswordWait = 2 * time.Second
 
 // NewPasswords returns Passwords with a bcrypt cost and a number of slots. It fails if bcrypt does
-// not support the cost. A call waits for a slot for maxWait.
+// not support the cost. A call waits for a slot for at most maxWait.
 func NewPasswords(cost, concurrency int, maxWait time.Duration) (*Passwords, error) {
 	if cost < bcrypt.MinCost || cost > bcrypt.MaxCost { // bcrypt would silently use another cost
 		return nil, fmt.Errorf("BCRYPT_COST is %d: it must be %d to %d", cost, bcrypt.MinCost, bcrypt.MaxCost)

@@ -24,7 +24,7 @@ const (
 
 // RevocationList reads the revocation list.
 type RevocationList interface {
-	// Revocations returns one page of the revocations since a snapshot, as store.Store does.
+	// Revocations returns one page of the revocations since a snapshot. store.Store implements it.
 	Revocations(ctx context.Context, since store.Snapshot) (store.RevocationPage, error)
 }
 

@@ -115,7 +115,7 @@ func (t *Tokens) key(token *jwt.Token) (any, error) {
 // Remaining returns the time until the caller's token expires.
 func (t *Tokens) Remaining(c Caller) time.Duration { return c.ExpiresAt.Sub(t.now()) }
 
-// RevocationExpiry returns the time after which a revocation of every token issued until now has no
+// RevocationExpiry returns the time after which a revocation of the tokens issued until now has no
 // effect.
 func (t *Tokens) RevocationExpiry() time.Time { return t.now().Add(t.ttl + clockSkew) }
 

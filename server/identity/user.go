@@ -30,7 +30,7 @@ const (
 
 // UserStore looks up users.
 type UserStore interface {
-	// Identities returns the users that exist, as store.Store does.
+	// Identities returns the users with these ids that exist. store.Store implements it.
 	Identities(ctx context.Context, userIDs ...int64) ([]library.Identity, error)
 }
 
@@ -78,9 +78,9 @@ func NewUsers(s UserStore, streams Streams, log *slog.Logger, concurrency int) *
 	}
 }
 
-// Check returns nil if the caller's token belongs to the user that has its user id now. It queries
-// Postgres in two cases: the replica does not know the user, or the token does not match the known
-// user. In the second case, another replica may have changed the password.
+// Check returns nil if the caller's token belongs to the user that now has the user id of the
+// token. It queries Postgres in two cases: the replica does not know the user, or the token does
+// not match the known user. In the second case, another replica may have changed the password.
 //
 // Check fails with
 //
@@ -124,8 +124,8 @@ func (u *Users) refusal(token tokenID) error {
 	return nil
 }
 
-// RecordRefusal remembers that a call refused the caller's token with err, if err is
-// ErrTokenInvalid or ErrTokenRevoked. began is the start of that call.
+// RecordRefusal remembers that a call refused the caller's token with err. It ignores all errors
+// except ErrTokenInvalid and ErrTokenRevoked. began is the start of the call.
 func (u *Users) RecordRefusal(c Caller, err error, began time.Time) {
 	if !errors.Is(err, library.ErrTokenInvalid) && !errors.Is(err, library.ErrTokenRevoked) {
 		return
