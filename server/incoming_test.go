@@ -27,8 +27,8 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// rawClient writes HTTP/2 frames one by one. gRPC libraries do not offer this. It answers no pings
-// and ends no stream.
+// rawClient writes HTTP/2 frames one by one, because gRPC libraries do not offer this. rawClient
+// answers no pings and ends no stream.
 type rawClient struct {
 	framer *http2.Framer
 	next   uint32

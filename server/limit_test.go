@@ -141,7 +141,7 @@ func TestFailedLoginsAreLimited(t *testing.T) {
 	}
 }
 
-// TestFailedLoginsAreLimitedInParallel: logins that wait for a hash are checked against the limit
+// TestFailedLoginsAreLimitedInParallel: a login that waits for a slot is checked against the limit
 // again after the wait.
 func TestFailedLoginsAreLimitedInParallel(t *testing.T) {
 	t.Parallel()

@@ -37,7 +37,7 @@ func TestSlotsRefuseAfterMaxWait(t *testing.T) {
 	if took := time.Since(began); took < 300*time.Millisecond {
 		t.Errorf("refused after %v", took)
 	}
-	// In an overload, new calls are refused soon.
+	// During an overload, new calls are refused after overloadWait.
 	began = time.Now()
 	if err := s.acquire(ctx); !errors.Is(err, library.ErrOverloaded) {
 		t.Errorf("in an overload: %v", err)

@@ -78,7 +78,7 @@ func TestDeadlines(t *testing.T) {
 	defer cancel()
 	_, err := s.seats.GetBranches(ctx, &dlsmsv1.GetBranchesRequest{})
 	edgetest.Want(t, err, codes.DeadlineExceeded, "")
-	// The client may cancel the call before the server's deadline.
+	// At its deadline, the client may cancel the call before the server sees the deadline.
 	if line := s.log.RPC(t, "late"); line["code"] != "DeadlineExceeded" && line["code"] != "Canceled" {
 		t.Errorf("the log line is %v", line)
 	}
