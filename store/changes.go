@@ -179,7 +179,7 @@ var pgEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 // It sets now to the time just before the current snapshot. It bypasses the type conversion of pgx,
 // which took one eighth of the CPU of a busy replica.
 func (l *logConn) unchanged(conn *pgx.Conn, since Snapshot, now *time.Time) (unchanged bool, err error) {
-	// An operator may choose another mode because a pooler keeps no prepared statements.
+	// In another mode, a pooler between the store and Postgres may keep no prepared statements.
 	if l.connID != since.connID || l.config.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement {
 		return false, nil
 	}

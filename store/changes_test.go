@@ -302,7 +302,7 @@ func TestNowIsBeforeTheSnapshot(t *testing.T) {
 		reading.Go(func() { changes, err = b.Changes(t.Context(), since) })
 		for storetest.Value[int](t, b.db, `SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'
 			AND datname = current_database()`) == 0 {
-			runtime.Gosched() // the delay is a fifth of a second
+			runtime.Gosched() // Postgres sleeps for 0.2 s only
 		}
 		committed := storetest.Value[time.Time](t, b.db, `UPDATE seats SET area = area || '.' WHERE id = $1
 			RETURNING clock_timestamp()`, b.seats[0])

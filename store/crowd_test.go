@@ -15,7 +15,7 @@ func crowd(t *testing.T, b bundle, seats []int64, waiters, from, to int) []int64
 	t.Helper()
 	b.db.Altered()
 	users := b.db.Users(t, waiters)
-	b.db.Exec(t, `SET session_replication_role = replica`) // turns off the foreign keys, which hold anyway
+	b.db.Exec(t, `SET session_replication_role = replica`) // turns off the foreign keys, which the rows satisfy
 	b.db.Exec(t, `
 		INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, joined_position, created_at)
 		SELECT 1, ($1::bigint[])[1 + (i - 1) % cardinality($1::bigint[])], u, tstzrange($3, $4), 1, $5

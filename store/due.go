@@ -151,8 +151,9 @@ type DueQuery struct {
 	// in the index. Without SkipBefore, FindDue reads these deadlines again each time, which takes
 	// 20 ms for 20,000 users.
 	//
-	// FindDue also skips a reservation that was confirmed, or committed, after its deadline. So the
-	// caller must set the zero value when it learns of such a reservation, and from time to time.
+	// With SkipBefore, FindDue misses a reservation that was confirmed, or committed, after its
+	// deadline. So the caller must set the zero value when it learns of such a reservation, and
+	// from time to time.
 	SkipBefore time.Time
 }
 

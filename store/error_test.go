@@ -54,7 +54,7 @@ func TestTranslate(t *testing.T) {
 		}
 	}
 	for _, err := range []error{strange, pgx.ErrNoRows, pg("42703", ""), pg("23514", "reservations_status_check")} {
-		if got := translate(err); got != err { //nolint:errorlint // the very same
+		if got := translate(err); got != err { //nolint:errorlint // the same value, not wrapped
 			t.Errorf("%v: %v, want the error unchanged", err, got)
 		}
 	}

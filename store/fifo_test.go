@@ -120,7 +120,7 @@ func (p *play) next() {
 	reservation, hasReservation := oneOf(p, m.reservations, func(r *modelReservation) bool { return r.status.Occupies() })
 	entry, hasEntry := oneOf(p, m.entries, (*modelEntry).live)
 	dice := p.random.IntN(100)
-	if hasReservation && p.random.IntN(4) > 0 && dice < 34 { // choose a contended seat and window
+	if hasReservation && p.random.IntN(4) > 0 && dice < 34 { // a seat and window near an existing reservation
 		seat = reservation.seat
 		from = max(m.now-1, reservation.from+5*(p.random.IntN(5)-2))
 		to = from + 15 + 15*p.random.IntN(4)

@@ -84,8 +84,8 @@ func (t *tx) firstAnswer(ctx context.Context, id int64, kind library.EventKind) 
 	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[library.Reservation])
 }
 
-// wrongState adds the status of the reservation to err. From it, a caller that was slower than
-// another call learns the result of that call.
+// wrongState adds the status of the reservation to err. So the caller learns which other transition
+// came first.
 func wrongState(err *library.Error, r library.Reservation) *library.Error {
 	return err.With("status", string(r.Status))
 }

@@ -411,7 +411,7 @@ func TestExtendDespiteOfferForOtherSeat(t *testing.T) {
 	wantErr(t, err, library.ErrUserBusy)
 }
 
-func TestExtendMovesDeadlineThatEndCutShort(t *testing.T) {
+func TestExtendMovesDeadlineLimitedByOldEnd(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	claimed := b.offered(t, 1, 1, 0, 20) // at noon

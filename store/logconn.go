@@ -19,9 +19,9 @@ const logConnTimeout = 2 * time.Second
 // logConn is the connection on which a Store follows the change log, or the revocation list.
 //
 // It does not belong to a pool, because a pool silently replaces a broken connection. After a
-// crash, Postgres may give a transaction id to a second transaction, if nothing of the first had
-// reached the disk. By a snapshot from before the crash, the second transaction would count as
-// seen, and its changes would be missed. So each connection has a number, and a snapshot is valid
+// crash, Postgres may use a transaction id again, if nothing of the first transaction with this id
+// had reached the disk. A snapshot from before the crash counts the second transaction as seen, so
+// a reader would miss its changes. Therefore each connection has a number, and a snapshot is valid
 // only on the connection with its number.
 type logConn struct {
 	config *pgx.ConnConfig

@@ -51,7 +51,7 @@ func TestPostgresDiesUnderLoad(t *testing.T) {
 					EndTime: begin.Add(time.Hour), RequestID: fmt.Sprint(n)})
 				if err == nil {
 					booked.Add(1)
-					acknowledged[i][r.ID] = "" // unknown: if Cancel fails, it may have been committed or not
+					acknowledged[i][r.ID] = "" // unknown until Cancel returns without an error
 					if _, err = s.Cancel(t.Context(), users[i], r.ID); err == nil {
 						acknowledged[i][r.ID] = library.Cancelled
 					}
@@ -315,8 +315,8 @@ func TestCancelledCallsKeepTheirConnections(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestFullPoolIsUnavailable makes a call while another call holds the only connection of the pool.
-// It must fail with ErrUnavailable at its deadline.
+// TestFullPoolIsUnavailable lets a call wait while another call holds the only connection of the
+// pool. The waiting call must fail with ErrUnavailable at its deadline.
 func TestFullPoolIsUnavailable(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

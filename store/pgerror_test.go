@@ -56,7 +56,7 @@ func TestSQLStates(t *testing.T) {
 			return
 		}
 		got := store.Translate(err)
-		if want == nil && got != err { //nolint:errorlint // the very same
+		if want == nil && got != err { //nolint:errorlint // the same value, not wrapped
 			t.Errorf("%s: %v, want the error unchanged", code, got)
 		}
 		if want != nil && !errors.Is(got, want) {

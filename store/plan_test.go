@@ -447,7 +447,7 @@ func grow(t *testing.T, db *storetest.DB, p place) {
 // morning.
 func term(t *testing.T, db *storetest.DB, p place, seated int) {
 	t.Helper()
-	db.Exec(t, `SET session_replication_role = replica`) // turns off the foreign keys, which hold anyway
+	db.Exec(t, `SET session_replication_role = replica`) // turns off the foreign keys, which the rows satisfy
 	const book = `
 		INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline,
 			created_at, checked_in_at)

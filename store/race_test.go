@@ -365,7 +365,8 @@ func TestExtendAgainstReserve(t *testing.T) {
 			winner == 1 && !got.Equal(at(from+60)) {
 			t.Errorf("%d won, and the reservation ends %v", winner, got)
 		}
-		for _, id := range storetest.Rows[int64](t, b.db, `SELECT id FROM reservations WHERE occupies`) { // for the limit
+		// End all reservations, so that both users stay below their limit.
+		for _, id := range storetest.Rows[int64](t, b.db, `SELECT id FROM reservations WHERE occupies`) {
 			user := storetest.Value[int](t, b.db, `
 				SELECT CASE user_id WHEN $2 THEN 0 ELSE 1 END FROM reservations WHERE id = $1`, id, b.users[0])
 			mustDo(t, b.Cancel, b.users[user], id)
@@ -381,7 +382,7 @@ func TestExtendAgainstReserve(t *testing.T) {
 func TestClaimAgainstOtherBookingOfUser(t *testing.T) {
 	t.Parallel()
 	rules := library.DefaultPolicy()
-	rules.MaxWaiting, rules.MaxWaitingPerSeat, rules.MaxWaitlist = 0, 0, 0 // a lost claim leaves a live entry
+	rules.MaxWaiting, rules.MaxWaitingPerSeat, rules.MaxWaitlist = 0, 0, 0 // no limits: a lost claim leaves a live entry
 	b := setupWith(t, rules)
 	stores := b.replicas(t, 2)
 	for round := range 30 {

@@ -69,10 +69,10 @@ const selectRevocations = `
 		ORDER BY xid, id LIMIT $7
 	) r ON true`
 
-// Revocations returns a page of the revocations since a snapshot. The zero Snapshot means all that
-// have not expired. Call it until More is false: the pages together have every revocation that the
-// first page's snapshot sees. If the returned snapshot is not After since, revocations may be
-// missing: begin again with the zero Snapshot.
+// Revocations returns a page of the revocations since a snapshot. With the zero Snapshot, the pages
+// have all revocations that have not expired. Call it until More is false: the pages together have
+// every revocation that the first page's snapshot sees. If the returned snapshot is not After
+// since, revocations may be missing: begin again with the zero Snapshot.
 func (s *Store) Revocations(ctx context.Context, since Snapshot) (page RevocationPage, err error) {
 	err = s.revocations.do(ctx, func(conn *pgx.Conn) error { //nolint:contextcheck // do sets the deadline
 		if s.revocations.reconnectedSince(since) {

@@ -10,9 +10,9 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestPlansAtScale counts the rows that calls read in a large library. It has 50,000 seats in 300
-// branches, half a million upcoming reservations, 15,000 checked-in users, 12,500 live waitlist
-// entries, and 1,000 ended entries on each of the past 100 days.
+// TestPlansAtScale counts the rows that calls read in a large library. The library has 50,000 seats
+// in 300 branches, half a million upcoming reservations, 15,000 checked-in users, 12,500 live
+// waitlist entries, and 1,000 ended entries on each of the past 100 days.
 func TestPlansAtScale(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)

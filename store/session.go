@@ -39,7 +39,7 @@ func sessionSettings() map[string]string {
 // revocation list, and of the session that books. The statements of these sessions find rows only
 // by an index.
 //
-// With the default settings, the planner does not know how many rows are new since a snapshot. It
+// The planner cannot know how many rows are new since a snapshot. With the default settings, it
 // would plan each read again, which takes 0.25 ms, three times as long as the read. Or it would
 // keep a plan that it made while the tables were empty: a sequential scan. With these settings,
 // Postgres plans a statement once and uses an index.

@@ -10,10 +10,10 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// TestClockToleranceOfWindows makes calls of clients whose clocks differ from the server by up to 5
-// s, and whose calls take up to 4 s. By the client's clock, a call asks for the shortest, the
-// longest or the furthest window that the rules allow. Such a call must succeed. A window that
-// misses a limit by more than the tolerance is refused.
+// TestClockToleranceOfWindows makes calls of clients whose clocks are up to 5 s fast or slow, and
+// whose calls take up to 4 s. By the client's clock, a call asks for the shortest, the longest or
+// the furthest window that the rules allow. Such a call must succeed. A window that misses a limit
+// by more than the tolerance is refused.
 func TestClockToleranceOfWindows(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour

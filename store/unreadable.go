@@ -64,8 +64,8 @@ func (s *Store) UnreadableRows() map[string]int64 {
 	return out
 }
 
-// tolerantRow is a row whose Scan keeps the rows open if it fails, so that the next rows can be
-// read.
+// tolerantRow is the current row of Rows. If its Scan fails, Rows stays open, so that the next rows
+// can be read. The Scan of pgx closes Rows after an error.
 type tolerantRow struct{ pgx.Rows }
 
 func (r tolerantRow) Scan(dest ...any) error {

@@ -101,7 +101,7 @@ func databaseURL(name string) string {
 
 // DB is the migrated database of one test. It is empty except for one library.
 type DB struct {
-	// URL is its connection string.
+	// URL is the connection string of the database.
 	URL string
 
 	conn    *pgx.Conn
@@ -166,8 +166,8 @@ func (db *DB) Reconnect(t testing.TB) {
 	db.conn = conn
 }
 
-// UnguardedURL is the connection string for fixtures. Their sessions turn off the guard, which are
-// the triggers of 00004_integrity.sql. The guard would refuse a reservation without its event, and
+// UnguardedURL is the connection string for fixtures. Their sessions turn off the guard (the
+// triggers of 00004_integrity.sql). The guard would refuse a reservation without an event, and
 // fixtures write such reservations.
 func (db *DB) UnguardedURL() string { return unguarded(db.URL) }
 
