@@ -14,8 +14,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// given returns the highest id that each table has used so far.
-func given(t *testing.T, db *storetest.DB) map[string]int64 {
+// lastIDs returns the highest id that each table has used so far.
+func lastIDs(t *testing.T, db *storetest.DB) map[string]int64 {
 	t.Helper()
 	tables := storetest.Rows[string](t, db, `
 		SELECT table_name::text FROM information_schema.columns
@@ -35,7 +35,7 @@ func given(t *testing.T, db *storetest.DB) map[string]int64 {
 // them again.
 func wantMovedOn(t *testing.T, when string, db *storetest.DB, before map[string]int64) {
 	t.Helper()
-	for table, now := range given(t, db) {
+	for table, now := range lastIDs(t, db) {
 		if now < before[table] || now >= 1<<53 {
 			t.Errorf("%s: %s continues at %d, but has already used %d", when, table, now, before[table])
 		}
@@ -97,7 +97,7 @@ func TestRestoreReusesNoID(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.join(t, 1, b.seatOf(t, 2, 100), 100, 120)
-		before := given(t, b.db)
+		before := lastIDs(t, b.db)
 		run("pg_restore", "--clean", "--if-exists", "--single-transaction", "-d", b.db.URL, dump)
 		migrate(t, when, b.db.URL, true)
 		wantMovedOn(t, when, b.db, before)
@@ -128,13 +128,13 @@ func TestCopyReusesNoID(t *testing.T) {
 	db := storetest.NewDB(t)
 	migrate(t, "a new database", db.URL, false)
 	db.Seats(t, 3)
-	before := given(t, db)
+	before := lastIDs(t, db)
 	copied := storetest.CopyDB(t, db)
 	migrate(t, "the copy", copied.URL, true)
 	migrate(t, "the copy again", copied.URL, false)
 	migrate(t, "the original", db.URL, false)
 	wantMovedOn(t, "the copy", copied, before)
-	if now := given(t, db); now["seats"] != before["seats"] {
+	if now := lastIDs(t, db); now["seats"] != before["seats"] {
 		t.Errorf("the original continues at %v", now)
 	}
 }
@@ -147,12 +147,12 @@ func TestFailoverReusesNoID(t *testing.T) {
 	db, pg := storetest.NewCluster(t)
 	s := db.Open(t, library.DefaultPolicy())
 	db.Seats(t, 3)
-	before := given(t, db)
+	before := lastIDs(t, db)
 	world, err := s.LoadWorld(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	look := func() {
+	refresh := func() {
 		t.Helper()
 		storetest.Eventually(t, "the replica follows the log again", func() bool {
 			_, err := s.Changes(t.Context(), world.Snapshot)
@@ -162,9 +162,9 @@ func TestFailoverReusesNoID(t *testing.T) {
 	if err := errors.Join(pg.Kill(), pg.Start(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	look()
+	refresh()
 	db.Reconnect(t)
-	if now := given(t, db); now["seats"]-before["seats"] >= 1_000_000_000 {
+	if now := lastIDs(t, db); now["seats"]-before["seats"] >= 1_000_000_000 {
 		t.Errorf("after a crash: %v", now)
 	}
 	db.Exec(t, `VACUUM FULL database_identity`)
@@ -175,9 +175,9 @@ func TestFailoverReusesNoID(t *testing.T) {
 		t.Errorf("a refresh on a standby: %v", err)
 	}
 	storetest.Promote(t, pg)
-	look()
+	refresh()
 	db.Reconnect(t)
-	after := given(t, db)
+	after := lastIDs(t, db)
 	for table, id := range after {
 		if id < before[table]+1_000_000_000 {
 			t.Errorf("%s continues at %d", table, id)
@@ -201,7 +201,7 @@ func TestRestoreUnderRunningReplica(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := given(t, b.db)
+	before := lastIDs(t, b.db)
 	b.db.Exec(t, `
 		UPDATE database_identity SET timeline = timeline`) // the same content, but another transaction wrote the row
 	store.ForceRestoreCheck(b.Store)

@@ -101,7 +101,7 @@ func TestRevocationsMissNothing(t *testing.T) {
 	w := b.writers(t, 4)
 	var snapshot store.Snapshot
 	var want []string
-	look := func() {
+	read := func() {
 		t.Helper()
 		log, err := b.Revocations(t.Context(), snapshot)
 		if err != nil {
@@ -125,10 +125,10 @@ func TestRevocationsMissNothing(t *testing.T) {
 			want = append(want, fmt.Sprint(id))
 		}
 		if random.IntN(4) == 0 {
-			look()
+			read()
 		}
 	}
-	look()
+	read()
 }
 
 func TestRevocations(t *testing.T) {

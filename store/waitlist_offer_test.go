@@ -211,8 +211,8 @@ func TestOfferSkipsBusyUser(t *testing.T) {
 	offer := b.entry(t, 2, free.ID)
 	wantEqual(t, "the free one", offer.Status, library.EntryOffered)
 
-	// The busy user becomes free, is the first in line, and gets the seat when it becomes free
-	// again.
+	// The busy user cancels the other reservation. When the seat becomes free again, the user is
+	// the first in line and gets the offer.
 	mustDo(t, b.Cancel, b.users[0], elsewhere.ID)
 	if _, err := b.LeaveWaitlist(t.Context(), b.users[2], free.ID); err != nil {
 		t.Fatal(err)

@@ -9,7 +9,8 @@ import (
 )
 
 // TestSweepFindsOnlySeatsToOffer checks that FindDue does not find a seat whose waiters cannot get
-// an offer. The worker repeats FindDue until it finds nothing, so it would repeat it without end.
+// an offer. The worker repeats FindDue until FindDue finds nothing. If FindDue found such a seat
+// each time, the worker would never stop.
 func TestSweepFindsOnlySeatsToOffer(t *testing.T) {
 	t.Parallel()
 	rules := library.DefaultPolicy()

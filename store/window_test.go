@@ -77,7 +77,7 @@ func TestWindows(t *testing.T) {
 	const pairs = 100_000
 	statuses := []string{"CONFIRMED", "CHECKED_IN", "CONFIRMED", "CANCELLED"}
 	spans := make([][2]span, pairs)
-	first := make([]int32, pairs) // the result of the first window of each pair
+	first := make([]int32, pairs) // the status of the first window of each pair: an index into statuses
 	var from, to, bound, status []int32
 	var storable []bool
 	for i := range spans {
