@@ -10,9 +10,11 @@ import (
 
 // settings holds the value of every setting. Each field has one entry in declare.
 //
-// To add a setting: add a field here and an entry in declare, use the field, run
-// `go test . -run Settings -update`, which writes docs/reference/settings.md, and add the variable to
-// docker-compose.yml.
+// To add a setting:
+//  1. Add a field here and an entry in declare.
+//  2. Use the field.
+//  3. Run `go test . -run Settings -update`, which writes docs/reference/settings.md.
+//  4. Add the variable to docker-compose.yml.
 type settings struct {
 	DatabaseURL string
 	RedisURL    string
@@ -66,15 +68,15 @@ const (
 )
 
 const (
-	// anySize stands for no upper bound.
+	// anySize, given as an upper bound, means that there is none.
 	anySize = 0
-	// maxPerMinute is the highest rate limit. With it, a token comes back every 60 µs; Redis counts
-	// in whole microseconds.
+	// maxPerMinute is the highest rate limit. At this limit, a rate limiter returns a token every
+	// 60 µs. Redis counts in whole microseconds, so much higher limits would be inexact.
 	maxPerMinute = 1_000_000
 )
 
-// declare returns the table of settings: flags, environment variables, --help, checks and
-// docs/reference/settings.md come from it.
+// declare returns the table of settings. Flags, environment variables, --help, checks and
+// docs/reference/settings.md are derived from the table.
 func (s *settings) declare() []setting {
 	return []setting{
 		{
@@ -273,7 +275,7 @@ func (s *settings) declare() []setting {
 	}
 }
 
-// rules returns the booking rules that the settings make.
+// rules returns the booking rules in the settings.
 func (s *settings) rules() library.Policy {
 	return library.Policy{
 		MinDuration:       s.MinReservation,

@@ -7,7 +7,7 @@ import (
 
 // metric describes one metric of the project.
 type metric struct {
-	name    string // a contract; /metrics adds the prefix dlsms_
+	name    string // never changes: dashboards use it; /metrics adds the prefix dlsms_
 	kind    kind
 	labels  []string
 	help    string    // the measured quantity and its unit
@@ -150,8 +150,8 @@ var catalogue = []metric{
 	},
 }
 
-// lookup returns the metric of that name and kind. It panics if the catalogue has none: the caller
-// is wrong, and every replica fails at its start.
+// lookup returns the metric with this name and kind. It panics if the catalogue has none, so a
+// replica that registers an unknown metric does not start.
 func lookup(name string, k kind) metric {
 	i := slices.IndexFunc(catalogue, func(m metric) bool { return m.name == name && m.kind == k })
 	if i < 0 {
