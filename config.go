@@ -114,14 +114,14 @@ func (s *settings) declare() []setting {
 		{
 			name: "DB_MAX_CONNS", group: connections, placeholder: "N", preset: "100",
 			value: whole(&s.DBMaxConns, 1, anySize),
-			help:  "Most connections to Postgres for requests, of one replica. It has six more for its own work.",
+			help:  "Most connections of one replica to Postgres for requests. A replica opens six more for its own work.",
 		},
 		{
 			name: "TRUSTED_PROXIES", group: connections, placeholder: "CIDRS",
 			preset:   "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7",
 			presetIn: "loopback and private networks",
 			value:    networks(&s.Proxies),
-			help:     "Networks of proxies. A replica believes the x-real-ip header of calls from them alone.",
+			help:     "Networks of proxies. A replica uses the x-real-ip header only in calls from these networks.",
 		},
 
 		{
@@ -163,7 +163,8 @@ func (s *settings) declare() []setting {
 		{
 			name: "MAX_STREAMS_PER_USER", group: users, placeholder: "N", preset: "8",
 			value: whole(&s.MaxStreamsPerUser, 1, anySize),
-			help:  "Most open Subscribe streams of a user, and as many WatchSeats streams with a token, on one replica.",
+			help: "Most open Subscribe streams of a user on one replica. The same limit applies to the WatchSeats " +
+				"streams that a user opens with a token.",
 		},
 
 		{
@@ -175,7 +176,7 @@ func (s *settings) declare() []setting {
 		{
 			name: "CLAIM_MINUTES", group: bookingRules, placeholder: "MINUTES", preset: "10",
 			value: minutes(&s.ClaimTime),
-			help:  "An offer from the waitlist stands this long. Decimals are allowed.",
+			help:  "An offer from the waitlist expires after this time. Decimals are allowed.",
 		},
 		{
 			name: "CHECK_IN_LEAD", group: bookingRules, placeholder: "DURATION", preset: "15m",
@@ -200,12 +201,12 @@ func (s *settings) declare() []setting {
 		{
 			name: "MAX_AHEAD", group: bookingRules, placeholder: "DURATION", preset: "336h",
 			value: duration(&s.MaxAhead, time.Minute),
-			help:  "A reservation starts at most this long from now; 336h are 14 days.",
+			help:  "The start of a new reservation is at most this far in the future; 336h are 14 days.",
 		},
 		{
 			name: "PAST_TOLERANCE", group: bookingRules, placeholder: "DURATION", preset: "1m",
 			value: duration(&s.PastTolerance, 0),
-			help:  "A reservation starts at most this long ago.",
+			help:  "The start of a new reservation is at most this far in the past.",
 		},
 		{
 			name: "MAX_UPCOMING", group: bookingRules, placeholder: "N", preset: "10",
@@ -231,9 +232,8 @@ func (s *settings) declare() []setting {
 		{
 			name: "READ_FRESHNESS", group: operation, placeholder: "DURATION", preset: "0s",
 			value: duration(&s.ReadFreshness, 0), notAbove: "MAX_STALENESS",
-			help: "Age of the state that a read of seats may return. With 0s, every read sees every acknowledged " +
-				"booking. A longer time saves refreshes: a read may then miss the bookings " +
-				"of that time.",
+			help: "Greatest age of the state that a read of seats may return. With 0s, every read sees every " +
+				"acknowledged booking. A longer time saves refreshes, but a read may miss the bookings of that time.",
 		},
 		{
 			name: "MAX_STALENESS", group: operation, placeholder: "DURATION", preset: "60s",
