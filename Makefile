@@ -1,6 +1,6 @@
 # DL-SMS. `make` lists the targets.
 
-# Go's installation instructions put Go here. Not every PATH has it.
+# Go's installation instructions put Go in /usr/local/go, which is not in every PATH.
 export PATH := $(PATH):/usr/local/go/bin
 
 BIN     := .local/bin
@@ -78,11 +78,14 @@ build-bench: build
 build: go ## build dlsms into .local/bin
 	@CGO_ENABLED=0 stack/build.sh -o $(BIN)/ .
 
-generate: $(BIN)/buf ## generate gen/, server/protos.binpb and rest/openapi.json from proto/
+generate: $(BIN)/buf ## generate gen/, server/protos.binpb, rest/openapi.json and two pages of docs/reference
 	$(BIN)/buf generate
 	$(BIN)/buf build --as-file-descriptor-set -o server/protos.binpb
 	$(BIN)/buf generate --template tools/openapi/buf.gen.yaml
 	cd tools/openapi && go run . ../../.local/openapi/dlsms.swagger.json ../../rest/openapi.json
+	@stack/install.sh run
+	go test . -run Settings -update
+	go test ./telemetry -update
 
 lint: breaking prose $(BIN)/golangci-lint ## lint the protos and the code
 	$(BIN)/buf lint
@@ -132,7 +135,7 @@ format: $(BIN)/buf $(BIN)/golangci-lint
 breaking: $(BIN)/buf
 	@tools/breaking.sh
 
-# Runs short rounds and checks that the benchmark works and that none of its calls fails.
+# Runs short rounds. It checks that the benchmark works, and that none of its calls fails.
 bench-test: build-bench
 	cd bench && go test ./...
 	@$(BIN)/dlsms-bench -quick -only '^(rest|reads|mix|bookings|stampede)$$'

@@ -8,7 +8,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// cli is the command line: one command. The settings are its flags.
+// cli declares the commands. The settings are flags of every command: see settings.flags.
 type cli struct {
 	Serve   serveCommand   `cmd:"" help:"Migrate the database, then serve clients until SIGTERM."`
 	Migrate migrateCommand `cmd:"" help:"Migrate the database to the schema of this binary."`
@@ -22,11 +22,12 @@ type cli struct {
 const description = "One replica of the Distributed Library Seat Management System. " +
 	"Every setting is an environment variable and a flag; the flag wins."
 
-// exitPanic carries the exit code that kong asks for after --help up to run, which returns instead.
+// exitPanic is an exit code. After --help, kong calls its exit function, which must not return. So
+// the exit function panics with an exitPanic, and run recovers it.
 type exitPanic int
 
-// run runs the command that args name. Its output goes to stdout, errors of the command line to
-// stderr.
+// run runs the command named by args. The output of the command goes to stdout, the output of kong
+// about errors in args to stderr.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
 	defer func() {
 		switch r := recover().(type) {

@@ -50,7 +50,7 @@ func (migrateCommand) Run(ctx context.Context, s *settings, out io.Writer) error
 	return nil
 }
 
-// movedOn is reported after a restore, a copy or a failover.
+// movedOn is the message about a database that was restored, copied or failed over.
 const movedOn = "the database was restored, copied or failed over: new ids begin far above all earlier ones"
 
 type seedCommand struct{}
@@ -73,7 +73,8 @@ func (seedCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 	return nil
 }
 
-// seedDemo adds the demo data. All its users share one hash: the password is no secret.
+// seedDemo adds the demo data. All demo users share one password hash, because their password is
+// public.
 func seedDemo(ctx context.Context, db *store.Store, cost int) (store.Seeded, error) {
 	hash, err := bcrypt.GenerateFromPassword([]byte(demoPassword), cost)
 	if err != nil {
@@ -82,7 +83,9 @@ func seedDemo(ctx context.Context, db *store.Store, cost int) (store.Seeded, err
 	return db.Seed(ctx, string(hash))
 }
 
-// open opens the database for a command that makes transitions. They need the rules of a replica.
+// open opens the database for a command that ends reservations. The command may offer the freed
+// seats to the waitlist. An offer depends on CLAIM_MINUTES and CHECK_IN_LEAD, so open checks these
+// settings too.
 func (s *settings) open(ctx context.Context) (*store.Store, error) {
 	if err := s.check(&s.DatabaseURL, &s.ClaimTime, &s.CheckInLead); err != nil {
 		return nil, err
@@ -90,7 +93,8 @@ func (s *settings) open(ctx context.Context) (*store.Store, error) {
 	return s.openStore(ctx)
 }
 
-// openStore opens the database for a command, which needs one connection.
+// openStore opens the database for a command. A command makes one request at a time, so one
+// connection for requests is enough.
 func (s *settings) openStore(ctx context.Context) (*store.Store, error) {
 	db, err := store.Open(ctx, store.Config{URL: s.DatabaseURL, MinConns: 1, MaxConns: 1, Policy: s.rules()})
 	if err != nil {
@@ -131,7 +135,7 @@ type eraseCommand struct {
 	StudentID string `arg:"" name:"student-id" help:"Student id of the user, in upper or lower case."`
 }
 
-// Run erases a user as store.EraseUser does.
+// Run erases the data of a user: see store.Store.EraseUser.
 func (c *eraseCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 	db, err := s.open(ctx)
 	if err != nil {
@@ -154,7 +158,8 @@ func (c *eraseCommand) Run(ctx context.Context, s *settings, out io.Writer) erro
 
 type healthCommand struct{}
 
-// healthcheckTimeout is below the timeout of the health check in docker-compose.yml.
+// healthcheckTimeout is below the timeout of the health check in docker-compose.yml (3 s), so the
+// command can still print its error.
 const healthcheckTimeout = 2 * time.Second
 
 // Run asks the replica at GRPC_ADDR for its health, or at ADMIN_ADDR if it serves no clients.
@@ -208,8 +213,8 @@ func checkAdminPort(ctx context.Context, listen string, out io.Writer) error {
 	return nil
 }
 
-// dialable turns an address to listen on into one to dial. ":9090" listens on all interfaces; it is
-// dialed on loopback.
+// dialable returns the address to dial for an address to listen on. For ":9090", which listens on
+// all interfaces, it returns "127.0.0.1:9090".
 func dialable(listen string) (string, error) {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {

@@ -35,8 +35,8 @@ func TestCancelAndErase(t *testing.T) {
 	id := storetest.Value[string](t, db, `SELECT student_id FROM users`)
 	for _, c := range []struct {
 		args      []string
-		says      string // on standard output; empty: the command fails
-		complaint string
+		says      string // how the output begins; empty: the command fails
+		complaint string // how the error begins, if the command fails
 	}{
 		{[]string{"cancel", ids[0], "--reason=water damage"},
 			fmt.Sprintf("reservation %s of user %d is CANCELLED", ids[0], user), ""},
@@ -64,6 +64,6 @@ func TestCancelAndErase(t *testing.T) {
 		t.Errorf("events %v, want %v", got, want)
 	}
 	if _, err := runCommand(t, "erase", id); err == nil || !strings.HasPrefix(err.Error(), "DATABASE_URL: is missing") {
-		t.Errorf("without a database: %v", err)
+		t.Errorf("dlsms erase without DATABASE_URL: %v", err)
 	}
 }

@@ -10,9 +10,11 @@ import (
 
 // settings holds the value of every setting. Each field has one entry in declare.
 //
-// To add a setting: add a field here and an entry in declare, use the field, run
-// `go test . -run Settings -update`, which writes docs/reference/settings.md, and add the variable to
-// docker-compose.yml.
+// To add a setting:
+//  1. Add a field here and an entry in declare.
+//  2. Use the field.
+//  3. Run `go test . -run Settings -update`, which writes docs/reference/settings.md.
+//  4. Add the variable to docker-compose.yml.
 type settings struct {
 	DatabaseURL string
 	RedisURL    string
@@ -69,15 +71,15 @@ const (
 )
 
 const (
-	// anySize stands for no upper bound.
+	// anySize, given as an upper bound, means that there is none.
 	anySize = 0
-	// maxPerMinute is the highest rate limit. With it, a token comes back every 60 µs; Redis counts
-	// in whole microseconds.
+	// maxPerMinute is the highest rate limit. At this limit, a rate limiter returns a token every
+	// 60 µs. Redis counts in whole microseconds, so much higher limits would be inexact.
 	maxPerMinute = 1_000_000
 )
 
-// declare returns the table of settings: flags, environment variables, --help, checks and
-// docs/reference/settings.md come from it.
+// declare returns the table of settings. Flags, environment variables, --help, checks and
+// docs/reference/settings.md are derived from the table.
 func (s *settings) declare() []setting {
 	return []setting{
 		{
@@ -120,14 +122,14 @@ func (s *settings) declare() []setting {
 		{
 			name: "DB_MAX_CONNS", group: connections, placeholder: "N", preset: "100",
 			value: whole(&s.DBMaxConns, 1, anySize),
-			help:  "Most connections to Postgres for requests, of one replica. It has six more for its own work.",
+			help:  "Most connections of one replica to Postgres for requests. A replica opens six more for its own work.",
 		},
 		{
 			name: "TRUSTED_PROXIES", group: connections, placeholder: "CIDRS",
 			preset:   "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7",
 			presetIn: "loopback and private networks",
 			value:    networks(&s.Proxies),
-			help:     "Networks of proxies. A replica believes the x-real-ip header of calls from them alone.",
+			help:     "Networks of proxies. A replica uses the x-real-ip header only in calls from these networks.",
 		},
 		{
 			name: "SERVICES", group: connections, placeholder: "NAMES", preset: "auth,seat,reservation,notify,worker",
@@ -181,7 +183,8 @@ func (s *settings) declare() []setting {
 		{
 			name: "MAX_STREAMS_PER_USER", group: users, placeholder: "N", preset: "8",
 			value: whole(&s.MaxStreamsPerUser, 1, anySize),
-			help:  "Most open Subscribe streams of a user, and as many WatchSeats streams with a token, on one replica.",
+			help: "Most open Subscribe streams of a user on one replica. The same limit applies to the WatchSeats " +
+				"streams that a user opens with a token.",
 		},
 
 		{
@@ -193,7 +196,7 @@ func (s *settings) declare() []setting {
 		{
 			name: "CLAIM_MINUTES", group: bookingRules, placeholder: "MINUTES", preset: "10",
 			value: minutes(&s.ClaimTime),
-			help:  "An offer from the waitlist stands this long. Decimals are allowed.",
+			help:  "An offer from the waitlist expires after this time. Decimals are allowed.",
 		},
 		{
 			name: "CHECK_IN_LEAD", group: bookingRules, placeholder: "DURATION", preset: "15m",
@@ -218,12 +221,12 @@ func (s *settings) declare() []setting {
 		{
 			name: "MAX_AHEAD", group: bookingRules, placeholder: "DURATION", preset: "336h",
 			value: duration(&s.MaxAhead, time.Minute),
-			help:  "A reservation starts at most this long from now; 336h are 14 days.",
+			help:  "The start of a new reservation is at most this far in the future; 336h are 14 days.",
 		},
 		{
 			name: "PAST_TOLERANCE", group: bookingRules, placeholder: "DURATION", preset: "1m",
 			value: duration(&s.PastTolerance, 0),
-			help:  "A reservation starts at most this long ago.",
+			help:  "The start of a new reservation is at most this far in the past.",
 		},
 		{
 			name: "MAX_UPCOMING", group: bookingRules, placeholder: "N", preset: "10",
@@ -249,9 +252,8 @@ func (s *settings) declare() []setting {
 		{
 			name: "READ_FRESHNESS", group: operation, placeholder: "DURATION", preset: "0s",
 			value: duration(&s.ReadFreshness, 0), notAbove: "MAX_STALENESS",
-			help: "Age of the state that a read of seats may return. With 0s, every read sees every acknowledged " +
-				"booking. A longer time saves refreshes: a read may then miss the bookings " +
-				"of that time.",
+			help: "Greatest age of the state that a read of seats may return. With 0s, every read sees every " +
+				"acknowledged booking. A longer time saves refreshes, but a read may miss the bookings of that time.",
 		},
 		{
 			name: "MAX_STALENESS", group: operation, placeholder: "DURATION", preset: "60s",
@@ -293,7 +295,7 @@ func (s *settings) declare() []setting {
 	}
 }
 
-// rules returns the booking rules that the settings make.
+// rules returns the booking rules in the settings.
 func (s *settings) rules() library.Policy {
 	return library.Policy{
 		MinDuration:       s.MinReservation,

@@ -15,8 +15,8 @@ import (
 
 var update = flag.Bool("update", false, "write docs/reference/settings.md")
 
-// declarationFaults returns the defects of the declarations of settings: an entry without a group,
-// a help text, a check or a valid default, and a field without an entry.
+// declarationFaults returns the defects in the declarations of settings. An entry must have a name,
+// a group, a help text, a check and a valid default. Each field must have an entry.
 func declarationFaults(s *settings) []string {
 	var faults []string
 	report := func(name, fault string) { faults = append(faults, name+": "+fault) }
@@ -65,6 +65,7 @@ func TestSettingsAreDeclaredCompletely(t *testing.T) {
 	if faults := declarationFaults(newSettings()); len(faults) > 0 {
 		t.Errorf("faults: %v", faults)
 	}
+	// Each change makes one declaration defective. declarationFaults must report the defect.
 	for want, spoil := range map[string]func(s *settings){
 		"MAX_WAITING: no name of its own": func(s *settings) { s.table[0].name = "MAX_WAITING" },
 		"REDIS_URL: no group":             func(s *settings) { s.table[1].group = "" },

@@ -10,12 +10,12 @@ import (
 // step is one part of the start or the stop of a replica.
 type step struct {
 	name  string
-	limit time.Duration // its context ends then
+	limit time.Duration // the context of run ends after this time
 	run   func(ctx context.Context) error
 }
 
-// startInOrder runs the steps until one fails, and returns its error. It logs each step with its
-// duration. A step ends early if ctx ends.
+// startInOrder runs the steps in order. At the first step that fails, it stops and returns the
+// error. It logs each step with its duration. If ctx ends, the running step ends early.
 func startInOrder(ctx context.Context, log *slog.Logger, steps []step) error {
 	for _, s := range steps {
 		began := time.Now()
@@ -40,9 +40,9 @@ func startInOrder(ctx context.Context, log *slog.Logger, steps []step) error {
 	return nil
 }
 
-// stopInOrder runs all steps, whatever their errors. It logs each step with its duration. A step
-// that does not return within its limit is abandoned, so that a hanging connection or client can't
-// keep a replica from its end.
+// stopInOrder runs all steps in order, even if some fail. It logs each step with its duration. It
+// waits for a step only until the limit of the step: a connection or client that hangs must not
+// keep the replica from stopping.
 func stopInOrder(ctx context.Context, log *slog.Logger, steps []step) {
 	for _, s := range steps {
 		began := time.Now()
@@ -56,7 +56,8 @@ func stopInOrder(ctx context.Context, log *slog.Logger, steps []step) {
 	}
 }
 
-// runAtMost runs the step, and returns at its limit also if the step goes on.
+// runAtMost runs the step. It returns at the limit of the step at the latest, even if the step
+// still runs.
 func (s step) runAtMost(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.limit, fmt.Errorf("not done after %s", s.limit))
 	defer cancel()
@@ -68,7 +69,7 @@ func (s step) runAtMost(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	select {
-	case err := <-done: // both were ready
+	case err := <-done: // the step returned just when ctx ended
 		return err
 	default:
 		return context.Cause(ctx)

@@ -17,8 +17,9 @@ import (
 	"github.com/dlsms/dlsms/telemetry"
 )
 
-// recorded returns a step that records its name, waits for a time or for its context, and fails
-// with err; names may be nil.
+// recorded returns a step that adds its name to names, unless names is nil. Then the step waits for
+// the time wait and returns err. If its context ends earlier, the step returns the error of the
+// context.
 func recorded(names *[]string, name string, limit, wait time.Duration, err error) step {
 	return step{name, limit, func(ctx context.Context) error {
 		if names != nil {
@@ -38,7 +39,7 @@ func TestStartEndsAtTheFirstError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken := errors.New("broken")
 		for name, c := range map[string]struct {
-			second step // of three
+			second step // the second of three steps
 			logged string
 			want   error
 		}{
@@ -108,7 +109,7 @@ func TestReplicaStartsAndStops(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := []string{"dlsms_worker_transitions_total"} // a step has its series after its first transition
+	names := []string{"dlsms_worker_transitions_total"} // without a transition it has no series
 	for _, f := range families {
 		if strings.HasPrefix(f.GetName(), "dlsms_") {
 			names = append(names, f.GetName())
@@ -132,8 +133,8 @@ func TestReplicaStartsAndStops(t *testing.T) {
 	}
 }
 
-// TestOpenDatabaseIsTriedAgain opens a database that does not answer. Each attempt must be possible:
-// a metric that is registered with each attempt would panic.
+// TestOpenDatabaseIsTriedAgain opens a database that does not answer, three times. The second
+// attempt would panic if each attempt registered the metrics of the store.
 func TestOpenDatabaseIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	s := parseSettings(t, "--database-url=postgres://u:p@127.0.0.1:1/db?sslmode=disable",
@@ -142,6 +143,6 @@ func TestOpenDatabaseIsTriedAgain(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond) // three attempts
 	defer cancel()
 	if err := r.openDatabase(ctx); err == nil {
-		t.Error("a database opens that does not exist")
+		t.Error("openDatabase opened a database that does not exist")
 	}
 }

@@ -1,5 +1,5 @@
-// Command dlsms is one replica of the Distributed Library Seat Management System, and the tools of
-// its operators.
+// Command dlsms runs a replica of the Distributed Library Seat Management System (`dlsms serve`).
+// Its other commands are for operators, such as `dlsms migrate`.
 package main
 
 import (

@@ -21,7 +21,7 @@ func settingNames() []string {
 	return names
 }
 
-// parseSettings returns the settings that these flags make.
+// parseSettings returns settings with the values of these flags.
 func parseSettings(t *testing.T, args ...string) *settings {
 	t.Helper()
 	s := newSettings()
@@ -84,7 +84,7 @@ func TestBadSettingsAreReportedTogether(t *testing.T) {
 		"--trusted-proxies=everyone", "--otel-exporter-otlp-endpoint=nowhere",
 		"--database-url=postgres://user:pass word@host:notaport/db")
 	if err == nil {
-		t.Fatal("it started")
+		t.Fatal("serve accepts wrong settings")
 	}
 	for _, name := range []string{
 		"DATABASE_URL", "JWT_SECRET", "REDIS_URL", "GRPC_ADDR", "DB_MIN_CONNS", "GRACE_MINUTES", "JWT_TTL", "BCRYPT_COST",
@@ -99,7 +99,7 @@ func TestBadSettingsAreReportedTogether(t *testing.T) {
 	}
 }
 
-// TestEverySettingIsChecked sets all settings to nonsense: each is reported once.
+// TestEverySettingIsChecked sets all settings to nonsense. The error must name each setting once.
 func TestEverySettingIsChecked(t *testing.T) {
 	t.Parallel()
 	args := []string{"serve"}
@@ -108,7 +108,7 @@ func TestEverySettingIsChecked(t *testing.T) {
 	}
 	_, err := runCommand(t, args...)
 	if err == nil {
-		t.Fatal("it started")
+		t.Fatal("serve accepts wrong settings")
 	}
 	for _, name := range settingNames() {
 		if n := strings.Count("\n"+err.Error(), "\n"+name+" ") + strings.Count("\n"+err.Error(), "\n"+name+": "); n != 1 {
@@ -120,7 +120,7 @@ func TestEverySettingIsChecked(t *testing.T) {
 	}
 }
 
-func TestToggles(t *testing.T) {
+func TestToggleFlagsAcceptAllForms(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		args       []string
@@ -140,9 +140,8 @@ func TestToggles(t *testing.T) {
 	}
 }
 
-// TestLimitsAreBounded: above the bound, a token would come back in less than a whole number of
-// microseconds.
-func TestLimitsAreBounded(t *testing.T) {
+// TestRateLimitsAreBounded checks that a rate limit above maxPerMinute is refused.
+func TestRateLimitsAreBounded(t *testing.T) {
 	t.Parallel()
 	for _, flag := range []string{"rate-limit-per-minute", "auth-rate-limit-per-minute", "login-failure-limit"} {
 		name := strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
@@ -157,20 +156,25 @@ func TestLimitsAreBounded(t *testing.T) {
 	}
 }
 
+// TestDefaultsAreValid sets an address with an invalid port, so that serve fails after it has
+// checked the settings.
 func TestDefaultsAreValid(t *testing.T) {
 	t.Parallel()
 	_, err := runCommand(t, "serve", "--jwt-secret=vT4qk9Zr2mWc7XpLh8sYb3NdJf6GaEuQ",
 		"--database-url=postgres://user@127.0.0.1:1/none", "--grpc-addr=127.0.0.1:-1")
 	if err == nil || !strings.HasPrefix(err.Error(), "GRPC_ADDR: listen") {
-		t.Errorf("%v, want an error of listening", err)
+		t.Errorf("%v, want an error from listening on GRPC_ADDR", err)
 	}
 }
 
-// TestDatabaseURLIsCheckedAtStart: a URL that the store refuses is reported with the reason and
-// without the password.
+// TestDatabaseURLIsCheckedAtStart checks that a URL that the store refuses is reported with the
+// reason and without the password.
 func TestDatabaseURLIsCheckedAtStart(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ parameter, want string }{
+	for _, c := range []struct {
+		parameter string
+		want      string // a part of the error; empty: the URL is valid
+	}{
 		{"default_query_exec_mode=simple_protocol", "default_query_exec_mode"},
 		{"sslmode=verify-full&sslrootcert=/no/such.crt", "/no/such.crt"},
 		{"pool_max_conns=10", ""},

@@ -13,12 +13,13 @@ import (
 	"strings"
 )
 
-// garbagePercent suits a replica with a small live heap: at Go's default of 100 it collects garbage
-// several times a second under load.
+// garbagePercent is the value of GOGC for a replica. The live heap of a replica is small. With Go's
+// default of 100, the collector runs several times a second under load.
 const garbagePercent = 400
 
-// tuneCollector sets the percentage of the garbage collector, unless GOGC is set, and a memory limit
-// below that of the container, unless GOMEMLIMIT is set. root is the root of the file system.
+// tuneCollector sets the percentage of the garbage collector to garbagePercent, unless GOGC is set.
+// It sets the memory limit of the Go runtime to nine tenths of the container's limit, unless
+// GOMEMLIMIT is set. root is the root of the file system.
 func tuneCollector(root fs.FS, log *slog.Logger) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(garbagePercent)
@@ -27,15 +28,16 @@ func tuneCollector(root fs.FS, log *slog.Logger) {
 	if os.Getenv("GOMEMLIMIT") != "" || !limited {
 		return
 	}
-	// The rest is for memory outside of Go: thread stacks, and the kernel's memory for sockets and
-	// files.
+	// The last tenth is for memory outside of Go: thread stacks, and the kernel's memory for
+	// sockets and files.
 	limit = limit / 10 * 9
 	debug.SetMemoryLimit(limit)
 	log.Info("the memory limit is that of the container", "bytes", limit)
 }
 
-// memoryLimit returns the memory limit of this process's control group: the smallest limit of the
-// group and its ancestors, and false if there is none. It reads both versions of control groups.
+// memoryLimit returns the memory limit of this process in bytes: the smallest limit of its control
+// group and of the ancestors of the group. limited is false if there is no limit. memoryLimit reads
+// versions 1 and 2 of control groups.
 func memoryLimit(root fs.FS) (bytesMax int64, limited bool) {
 	groups, err := fs.ReadFile(root, "proc/self/cgroup")
 	if err != nil {
@@ -43,7 +45,8 @@ func memoryLimit(root fs.FS) (bytesMax int64, limited bool) {
 	}
 	bytesMax = math.MaxInt64
 	lines := bufio.NewScanner(bytes.NewReader(groups))
-	for lines.Scan() { // hierarchy:controllers:/path; version 2 is hierarchy 0 without controllers
+	// A line is hierarchy:controllers:/path. In version 2, hierarchy is 0 and controllers is empty.
+	for lines.Scan() {
 		parts := strings.SplitN(lines.Text(), ":", 3)
 		if len(parts) != 3 {
 			continue
@@ -55,13 +58,14 @@ func memoryLimit(root fs.FS) (bytesMax int64, limited bool) {
 			bytesMax = min(bytesMax, smallest(root, "sys/fs/cgroup/memory", parts[2], "memory.limit_in_bytes"))
 		}
 	}
-	const unlimited = 1 << 60 // version 1 has a number near 2^63 for no limit
+	const unlimited = 1 << 60 // without a limit, version 1 has a number near 2^63
 	return bytesMax, bytesMax < unlimited
 }
 
-// smallest returns the smallest number in the files of these names, in the group and its ancestors.
-// In a container, the path may be the one on the host, which does not exist below mount. The root of
-// the mount is then the group of the container.
+// smallest returns the smallest number in some files of the group and of its ancestors. names has
+// the names of the files. In a container, group may be the path on the host, which does not exist
+// below mount. The files of the container's group are then in mount itself, the last directory of
+// the loop.
 func smallest(root fs.FS, mount, group string, names ...string) int64 {
 	least := int64(math.MaxInt64)
 	for dir := path.Join("/", group); ; dir = path.Dir(dir) {

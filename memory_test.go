@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestMemoryLimitIsThatOfTheContainer(t *testing.T) {
+func TestMemoryLimitReadsControlGroups(t *testing.T) {
 	t.Parallel()
 	const none = -1
 	for name, c := range map[string]struct {
@@ -59,15 +59,15 @@ func TestMemoryLimitIsThatOfTheContainer(t *testing.T) {
 				got = none
 			}
 			if got != c.want {
-				t.Errorf("%d, want %d", got, c.want)
+				t.Errorf("memoryLimit is %d, want %d", got, c.want)
 			}
 		})
 	}
 }
 
-// TestMemoryLimitOfTheProcess checks that GOMEMLIMIT and GOGC have priority over the limit of the
-// container.
-func TestMemoryLimitOfTheProcess(t *testing.T) { //nolint:paralleltest // it changes the process's own limits
+// TestTuneCollectorObeysEnvironment checks that GOMEMLIMIT and GOGC have priority over the values
+// of tuneCollector.
+func TestTuneCollectorObeysEnvironment(t *testing.T) { //nolint:paralleltest // it changes the process's own limits
 	root := t.TempDir()
 	for file, text := range map[string]string{"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "10000000000\n"} {
 		file = filepath.Join(root, file)

@@ -12,15 +12,16 @@ import (
 	"github.com/dlsms/dlsms/worker"
 )
 
-// The functions below connect the parts of a replica with their metrics. The parts call back and do
-// not know Prometheus.
+// The functions below connect the parts of a replica with their metrics. The parts do not import
+// Prometheus. They call the functions that are returned here, or each scrape reads their figures.
 
 // observeBuild registers the version of this binary.
 func observeBuild(r prometheus.Registerer, b build) {
 	telemetry.Gauge(r, "build_info").WithLabelValues(b.version, b.revision, b.goVersion).Set(1)
 }
 
-// storeObserver returns the callbacks that the store makes about batches and waitlists.
+// storeObserver returns the functions that the store calls for each batch and each read of a
+// waitlist.
 func storeObserver(r prometheus.Registerer) store.Observer {
 	batch := telemetry.Histogram(r, "booking_batch_size")
 	split := telemetry.Counter(r, "booking_batch_splits_total").WithLabelValues()
@@ -32,7 +33,8 @@ func storeObserver(r prometheus.Registerer) store.Observer {
 	}
 }
 
-// observeStore registers the connections and the unreadable rows of the store.
+// observeStore registers the metrics of the store: its connections, and the rows that it could not
+// read.
 func observeStore(r prometheus.Registerer, db *store.Store) {
 	gauge := func(name string, value func() int32) {
 		telemetry.GaugeFunc(r, name, nil, func() float64 { return float64(value()) })
@@ -46,14 +48,14 @@ func observeStore(r prometheus.Registerer, db *store.Store) {
 	}
 }
 
-// observeSeats registers the size and the age of the read model.
+// observeSeats registers the metrics of the read model: its seats, its age and its open watches.
 func observeSeats(r prometheus.Registerer, seats *availability.Model) {
 	telemetry.GaugeFunc(r, "seats", nil, func() float64 { return float64(seats.Stats().Seats) })
 	telemetry.GaugeFunc(r, "seats_age_seconds", nil, func() float64 { return seats.Stats().Age.Seconds() })
 	telemetry.GaugeFunc(r, "watches_open", nil, func() float64 { return float64(seats.Stats().Watches) })
 }
 
-// refreshObserver returns the callback that the read model makes after each refresh.
+// refreshObserver returns the function that the feed calls after each refresh.
 func refreshObserver(r prometheus.Registerer) func(took time.Duration, err error) {
 	durations := telemetry.Histogram(r, "refresh_duration_seconds")
 	failures := telemetry.Counter(r, "refresh_failures_total").WithLabelValues()
@@ -65,14 +67,15 @@ func refreshObserver(r prometheus.Registerer) func(took time.Duration, err error
 	}
 }
 
-// transitionCounter returns the callback that the worker makes after each transaction.
+// transitionCounter returns a function that counts the transitions that the worker made.
 func transitionCounter(r prometheus.Registerer) func(step string, n int) {
 	transitions := telemetry.Counter(r, "worker_transitions_total")
 	return func(step string, n int) { transitions.WithLabelValues(step).Add(float64(n)) }
 }
 
-// workerMetrics returns the callbacks that the worker makes about the state of its steps. Each step
-// has its series from the start: an alert can tell 0 from a missing metric.
+// workerMetrics returns the functions to which the worker reports the state of its steps. It
+// creates the time series of all steps at once, so that an alert can tell the value 0 from a
+// missing metric.
 func workerMetrics(r prometheus.Registerer) worker.Metrics {
 	lag := telemetry.Gauge(r, "worker_lag_seconds")
 	skipped := telemetry.Gauge(r, "worker_skipped")

@@ -21,14 +21,14 @@ import (
 	"github.com/dlsms/dlsms/worker"
 )
 
-// replica is all parts of one process. The steps of its start set the fields in this order.
+// replica has all parts of one process. The steps of startSteps set the fields in the order below.
 type replica struct {
 	settings *settings
 	log      *slog.Logger
 	metrics  *prometheus.Registry
 
 	running          *errgroup.Group    // the goroutines of the parts
-	failed           context.Context    // ends when one of them fails; its cause is the error
+	failed           context.Context    // ends when a goroutine of running fails; its cause is the error
 	cancelBackground context.CancelFunc // ends the feed, the read model and the worker
 
 	traces telemetry.Traces
@@ -49,11 +49,13 @@ func newReplica(ctx context.Context, s *settings, log *slog.Logger) *replica {
 	return r
 }
 
-// connect creates the parts around the store that the services of the process need, and connects
-// them. None of them runs yet.
+// connect creates the parts that the services of the process need, and connects them. No part runs
+// yet.
 //
-// The feed follows the change log. It has three subscribers: the read model, which applies the
-// changes; the wakeups, which wake Subscribe streams; the worker, which learns when rows come due.
+// The feed follows the change log for three subscribers:
+//   - the read model applies the changes
+//   - the wakeups wake Subscribe streams
+//   - the worker learns when rows come due
 func (r *replica) connect(context.Context) error {
 	s := r.settings
 	keys, err := identity.ParseKeyRing(s.JWTSecret)
@@ -142,8 +144,8 @@ func (r *replica) connectFeed(wakeups *server.Wakeups) (wake func()) {
 	return r.feed.Wake
 }
 
-// afterTransitions returns the callback that the worker makes after each transaction: it counts the
-// transitions, and hints to the other replicas that the change log has grown.
+// afterTransitions returns the function that the worker calls after each transaction. It counts the
+// transitions, and sends a hint about the new events.
 func (r *replica) afterTransitions() func(step string, n int) {
 	count := transitionCounter(r.metrics)
 	return func(step string, n int) {

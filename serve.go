@@ -26,7 +26,7 @@ func (serveCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 	if err := s.check(); err != nil {
 		return fmt.Errorf("dlsms can't start with these settings (dlsms --help explains each):\n%w", err)
 	}
-	signal.Ignore(syscall.SIGPIPE) // the reader of the log may have ended: that must not end the replica
+	signal.Ignore(syscall.SIGPIPE) // a closed log pipe must not end the replica
 	log, flush := telemetry.NewLog(out, s.LogLevel)
 	defer flush()
 	tuneCollector(os.DirFS("/"), log)
@@ -38,11 +38,11 @@ func (serveCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 }
 
 const (
-	// postgresTimeout bounds how long each step of a start waits while Postgres can't be reached:
-	// a replica and Postgres are often started together.
+	// postgresTimeout bounds how long a step of a start waits while Postgres can't be reached. A
+	// replica and Postgres are often started together.
 	postgresTimeout = time.Minute
-	// migrateTimeout ends a migration that hangs. A limit of minutes would end, and begin again at
-	// the next start, the build of an index on a large table.
+	// migrateTimeout ends a migration that hangs. It must be longer than the build of an index on a
+	// large table: a build that is interrupted begins again at the next start.
 	migrateTimeout = 24 * time.Hour
 	// loadTimeout bounds how long the read model and the revocations take to load.
 	loadTimeout = 10 * time.Minute
@@ -50,9 +50,9 @@ const (
 	instant = 5 * time.Second
 )
 
-// startSteps returns the steps of a start. Clients are let in at its end: a proxy passes a call from
-// a closed port on to another replica at once, but a call on an early listener would wait for as
-// long as this replica waits for Postgres or loads the seats.
+// startSteps returns the steps of a start. The replica listens for clients last. While its port is
+// closed, a proxy sends calls to another replica at once. If the port were open earlier, calls
+// would wait until this replica has reached Postgres and loaded the seats.
 func (r *replica) startSteps() []step {
 	return []step{
 		{"check that the addresses are free", instant, r.checkAddresses},
@@ -69,8 +69,8 @@ func (r *replica) startSteps() []step {
 	}
 }
 
-// stopSteps returns the steps of a stop. The server drains first, while the feed and the worker
-// still run, so that no call is cut off. A step whose counterpart did not run does nothing.
+// stopSteps returns the steps of a stop. The server drains first: the feed and the worker still
+// run, so calls in flight can finish. If a part was not started, its step does nothing.
 func (r *replica) stopSteps() []step {
 	return []step{
 		{"drain the server", r.settings.DrainTimeout + instant, r.drain},
@@ -81,7 +81,7 @@ func (r *replica) stopSteps() []step {
 	}
 }
 
-// run starts the replica, serves until ctx ends or a part fails, and stops.
+// run starts the replica, serves until ctx ends or a part fails, and stops the replica.
 func (r *replica) run(ctx context.Context) error {
 	b := thisBuild()
 	r.log.InfoContext(ctx, "starting", "version", b.version, "revision", b.revision, "go", b.goVersion)
@@ -107,7 +107,7 @@ func (r *replica) run(ctx context.Context) error {
 	return err
 }
 
-// checkAddresses reports a port in use before anything is done with the database.
+// checkAddresses reports an address in use before the replica changes the database.
 func (r *replica) checkAddresses(context.Context) error {
 	s := r.settings
 	addresses := []struct{ setting, addr string }{{"ADMIN_ADDR", s.AdminAddr}}
@@ -129,7 +129,7 @@ func (r *replica) checkAddresses(context.Context) error {
 	return nil
 }
 
-// listenOn listens on the address of a setting, which its error names.
+// listenOn listens on addr, the value of a setting. Its error names the setting.
 func listenOn(setting, addr string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -163,7 +163,7 @@ func (r *replica) migrate(ctx context.Context) error {
 
 func (r *replica) openDatabase(ctx context.Context) error {
 	s := r.settings
-	observer := storeObserver(r.metrics) // once: a second registration of a metric panics
+	observer := storeObserver(r.metrics) // not in each attempt: to register a metric twice panics
 	db, err := await(ctx, r.log, func() (*store.Store, error) {
 		return store.Open(ctx, store.Config{
 			URL:      s.DatabaseURL,
@@ -183,11 +183,11 @@ func (r *replica) openDatabase(ctx context.Context) error {
 	return nil
 }
 
-// demoSecret is a part of the secret that docker-compose.yml has for the demo.
+// demoSecret is a part of the JWT_SECRET that docker-compose.yml sets for the demo.
 const demoSecret = "everybody-can-read-this-secret"
 
-// checkDurability warns of settings that endanger acknowledged reservations or accounts. The
-// replica starts anyway.
+// checkDurability logs a warning about settings that endanger acknowledged reservations or
+// accounts. The replica starts anyway.
 func (r *replica) checkDurability(ctx context.Context) error {
 	switch faults, err := r.store.DurabilityFaults(ctx); {
 	case err != nil:
@@ -217,7 +217,7 @@ func (r *replica) seed(ctx context.Context) error {
 	return nil
 }
 
-// await calls do, and again each second while Postgres can't be reached, for at most
+// await calls do. While Postgres can't be reached, it calls do again each second, for at most
 // postgresTimeout.
 func await[T any](ctx context.Context, log *slog.Logger, do func() (T, error)) (T, error) {
 	for deadline := time.Now().Add(postgresTimeout); ; {
@@ -298,8 +298,8 @@ func (r *replica) listen(context.Context) error {
 	return nil
 }
 
-// drain ends the servers of gRPC and HTTP within DRAIN_TIMEOUT. Its error says that calls were cut
-// off.
+// drain ends calls and streams, over gRPC and HTTP, within DRAIN_TIMEOUT. It returns an error if
+// calls were cut off.
 func (r *replica) drain(ctx context.Context) error {
 	if r.server == nil {
 		return nil
@@ -310,8 +310,8 @@ func (r *replica) drain(ctx context.Context) error {
 	return r.server.Shutdown(ctx, r.http.Shutdown)
 }
 
-// stopBackground waits until the feed, the read model, the worker and the servers have returned.
-// The transaction that the worker runs is finished.
+// stopBackground ends the feed, the read model, the worker and the admin port, and waits until they
+// have returned. The worker finishes its current transaction.
 func (r *replica) stopBackground(context.Context) error {
 	r.cancelBackground()
 	if r.admin != nil {

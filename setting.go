@@ -22,19 +22,19 @@ import (
 )
 
 // setting declares one setting: an environment variable, and a flag of the same name in lower case
-// with dashes. The flag wins.
+// with dashes. If both are set, the flag wins.
 type setting struct {
 	name        string // of the environment variable
 	group       string
 	placeholder string // the value in --help; a toggle has none
 	preset      string // the default, as text; empty: none
-	presetIn    string // the default in words, for --help
+	presetIn    string // the default in words; empty: preset is clear enough
 	required    bool
 	value       value
-	notAbove    string // the name of another setting, whose value must not be lower
-	help        string // sentences
+	notAbove    string // name of another setting, an upper bound for this one; empty: none
+	help        string // sentences for --help and docs/reference/settings.md
 
-	unread error // the text can't be read
+	unread error // the error of value.read
 }
 
 // value says how the text of a setting is read and checked.
@@ -42,20 +42,21 @@ type value struct {
 	field   any                     // pointer to the field of settings
 	accepts string                  // the valid values, for docs/reference/settings.md
 	read    func(text string) error // sets the field; an error tells how the text is wrong
-	check   func() error            // finds a value out of range; nil: there is no range
-	number  func() int64            // the value as a number, for notAbove; nil: it has none
+	check   func() error            // reports a value out of range; nil: every value is valid
+	number  func() int64            // the value as a number, for notAbove; nil: it is not a number
 	toggle  bool                    // the flag needs no value
 }
 
-// newSettings returns settings without values; bind and read give them.
+// newSettings returns settings without values; read sets the values.
 func newSettings() *settings {
 	s := &settings{}
 	s.table = s.declare()
 	return s
 }
 
-// flags returns a pointer to a struct for kong.Embed: one field of text a setting. Kong only
-// collects the texts, so that all faults can be reported together, and not just the first one.
+// flags returns a pointer to a struct for kong.Embed. The struct has one text field for each
+// setting. kong only collects the texts, because it would report only the first fault; check
+// reports all faults.
 func (s *settings) flags() any {
 	var fields []reflect.StructField
 	for _, d := range s.table {
@@ -87,8 +88,8 @@ func (s *settings) read(flags any) {
 	}
 }
 
-// check returns the faults of the settings with these fields, and those of all settings if it gets
-// no fields. A command checks the settings that it needs.
+// check returns the faults of the settings with these fields, which are pointers to fields of s.
+// Without fields, it checks all settings. A command checks only the settings that it needs.
 func (s *settings) check(fields ...any) error {
 	var faults []error
 	for _, d := range s.table {
@@ -96,7 +97,8 @@ func (s *settings) check(fields ...any) error {
 			continue
 		}
 		err := s.fault(d)
-		if err != nil && !strings.HasPrefix(err.Error(), d.name) { // identity.ParseKeyRing names its setting
+		// Errors of identity.ParseKeyRing already begin with the name of the setting.
+		if err != nil && !strings.HasPrefix(err.Error(), d.name) {
 			err = fmt.Errorf("%s: %w", d.name, err)
 		}
 		faults = append(faults, err)
@@ -136,7 +138,7 @@ func (d setting) helpText() string {
 	}
 }
 
-// text reads text as it is; check tells how it is wrong.
+// text is the value of a string setting. check returns an error if the text is not valid.
 func text(field *string, accepts string, check func(text string) error) value {
 	return value{field: field, accepts: accepts, read: func(text string) error {
 		*field = text
@@ -144,7 +146,8 @@ func text(field *string, accepts string, check func(text string) error) value {
 	}}
 }
 
-// whole reads a whole number from low to high; high may be anySize.
+// whole is the value of a setting that takes a whole number from low to high. If high is anySize,
+// there is no upper bound.
 func whole(field *int, low, high int) value {
 	v := value{field: field, number: func() int64 { return int64(*field) }}
 	v.read = func(text string) error {
@@ -176,7 +179,7 @@ func whole(field *int, low, high int) value {
 	return v
 }
 
-// duration reads a duration such as 1m30s, of at least low.
+// duration is the value of a setting that takes a duration such as 1m30s, of at least low.
 func duration(field *time.Duration, low time.Duration) value {
 	return value{
 		field:   field,
@@ -199,7 +202,8 @@ func duration(field *time.Duration, low time.Duration) value {
 	}
 }
 
-// minutes reads minutes, with or without decimals, above 0 and at most a day.
+// minutes is the value of a setting that takes minutes, with or without decimals, above 0 and at
+// most a day.
 func minutes(field *time.Duration) value {
 	return value{
 		field:   field,
@@ -207,7 +211,7 @@ func minutes(field *time.Duration) value {
 		number:  func() int64 { return int64(*field) },
 		read: func(text string) error {
 			v, err := strconv.ParseFloat(text, 64)
-			if err != nil || !(v > 0 && v <= 24*60) { // not a number fails every comparison
+			if err != nil || !(v > 0 && v <= 24*60) { // NaN fails every comparison
 				return fmt.Errorf("%q is not minutes above 0, such as 15 or 0.5, at most 1440", text)
 			}
 			*field = time.Duration(v * float64(time.Minute))
@@ -240,7 +244,7 @@ func toggle(field *bool) value {
 	}}
 }
 
-// networks reads networks in CIDR notation, separated by commas.
+// networks is the value of a setting that takes networks in CIDR notation, separated by commas.
 func networks(field *[]netip.Prefix) value {
 	return value{field: field, accepts: "networks such as 10.0.0.0/8, separated by commas", read: func(text string) error {
 		*field = nil

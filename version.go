@@ -10,8 +10,8 @@ import (
 
 // build tells how the binary was built.
 type build struct {
-	version   string // of the module, such as v1.2.0; "(devel)" without one
-	revision  string // of version control, with "+dirty" after it if files had changed; "unknown" without one
+	version   string // version of the module, such as v1.2.0; "(devel)" if it has none
+	revision  string // commit, with "+dirty" if files were changed; "unknown" without version control
 	goVersion string
 }
 

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestVersionIsThatOfTheBuild(t *testing.T) {
+func TestVersionComesFromBuildInfo(t *testing.T) {
 	t.Parallel()
 	out, err := runCommand(t, "version")
 	if err != nil || !strings.HasPrefix(out, "dlsms ") || !strings.HasSuffix(out, ", "+runtime.Version()+"\n") {

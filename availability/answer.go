@@ -5,14 +5,15 @@ import (
 	"sync/atomic"
 )
 
-// question is everything that an answer depends on, except the world. It is comparable.
+// question is everything that an answer depends on, except the world. It is comparable, because it
+// is a key of the cache.
 type question struct {
 	filter
 	window
 	availableOnly bool
 	after         int64
 	limit         int
-	watched       bool // asked for the snapshot of a watch
+	watched       bool // for the snapshot of a watch
 	branches      bool // asks about branches, not seats
 }
 
@@ -20,12 +21,12 @@ type question struct {
 type answer struct {
 	page     Page
 	branches []BranchView
-	until    int64 // the time from which on it is no longer true, if nothing changes before
+	until    int64 // the answer is true until this time, unless a booking or the catalog changes
 }
 
-// maxAnswers bounds the cached answers of a generation, and maxCachedSeats the seats in them, of
-// some 400 bytes each. There are far fewer common questions. A client that asks thousands of
-// different ones gets each answer computed.
+// maxAnswers bounds the cached answers of a generation. maxCachedSeats bounds the seats in these
+// answers, to 40 MB: a seat takes about 400 bytes. The questions that many clients ask are far
+// fewer. When the cache is full, an answer to another question is computed for each reader.
 const (
 	maxAnswers     = 256
 	maxCachedSeats = 100_000
@@ -48,8 +49,8 @@ type cachedAnswer struct {
 
 func newAnswers() *answers { return &answers{asked: map[question]*cachedAnswer{}} }
 
-// cached returns the answer to q in the world of the time now. It computes the answer if the cache
-// has none that holds at that time.
+// cached returns the answer to q in the world whose time is now. If the cache has no answer that is
+// true at that time, cached computes it.
 func (a *answers) cached(q question, now int64, compute func() *answer) *answer {
 	a.mu.RLock()
 	e := a.asked[q]
@@ -74,8 +75,9 @@ func (a *answers) cached(q question, now int64, compute func() *answer) *answer 
 	}
 }
 
-// replace puts a new entry in the place of old, unless another reader did, and returns the entry
-// that is there. It returns nil if the cache is full.
+// replace puts a new, empty entry for q in the place of old, and returns it. If another reader has
+// replaced old already, replace returns the entry of that reader. If the cache is full, it returns
+// nil.
 func (a *answers) replace(q question, old *cachedAnswer) *cachedAnswer {
 	a.mu.Lock()
 	defer a.mu.Unlock()

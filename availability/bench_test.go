@@ -13,7 +13,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// bigLibrary has n seats, 25 in each branch, with ten bookings each in the coming days.
+// bigLibrary returns a state with 25 seats in each branch, and ten bookings of each seat in the
+// coming days.
 func bigLibrary(seats int) store.World {
 	w := store.World{Now: monday}
 	for i := range seats {
@@ -64,7 +65,7 @@ func BenchmarkLoad(b *testing.B) {
 	}
 }
 
-// BenchmarkLoadFromPostgres loads them from Postgres.
+// BenchmarkLoadFromPostgres loads 50,000 seats and 500,000 reservations from Postgres.
 func BenchmarkLoadFromPostgres(b *testing.B) {
 	db := storetest.NewDB(b)
 	seats := db.Seats(b, 50_000)
@@ -85,7 +86,7 @@ func BenchmarkLoadFromPostgres(b *testing.B) {
 	}
 }
 
-// BenchmarkAnswer measures an answer without its refresh.
+// BenchmarkAnswer measures answers without the refresh before them.
 func BenchmarkAnswer(b *testing.B) {
 	hours := func(w store.World) store.World {
 		for i := range w.Branches {
@@ -133,8 +134,8 @@ func BenchmarkAnswer(b *testing.B) {
 	}
 }
 
-// BenchmarkReaders measures whole reads. Each waits for a refresh that begins after it, from a
-// source that takes no time.
+// BenchmarkReaders measures whole reads. Each read waits for a refresh that begins after it. The
+// source is in memory.
 func BenchmarkReaders(b *testing.B) {
 	m := startModel(b, feedtest.NewSource(bigLibrary(49)), feed.Options{})
 	for _, n := range []int{1, 100, 1000} {

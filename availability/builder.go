@@ -8,8 +8,8 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// worldBuilder builds each world from the one before and the changes of one refresh. One goroutine
-// uses it.
+// worldBuilder builds each world from the previous world and the changes of one refresh. One
+// goroutine uses it.
 type worldBuilder struct {
 	world      *world
 	known      map[int64]record    // by reservation id
@@ -24,17 +24,18 @@ type record struct {
 	seat    int64 // 0: the reservation takes no seat any more
 }
 
-// tombstone is a reservation that takes no seat since the version, as of the time at.
+// tombstone says that a reservation takes no seat since an event of this version. at is the time of
+// the refresh with the event.
 type tombstone struct{ id, version, at int64 }
 
-// retention is how long the builder keeps a booking after its end, so that an answer about a window
-// that began a moment ago is right. It is also how long the builder keeps the version of a
-// reservation that takes its seat no more, so that an older event does not bring the booking back.
+// retention is how long the builder keeps:
+//   - a booking after its end, so that an answer about a window that began a moment ago is right
+//   - a tombstone, so that an older event does not bring the booking back
 //
-// The change log itself never shows an older event after a newer one: events are written under the
-// seat's lock, so a snapshot that sees version n sees all versions before n, however long some
-// transactions take. The retention is a margin for a source that repeats events. It is short, so
-// that a client that books and cancels all day does not fill the memory.
+// The change log itself never shows an older event after a newer event of the same reservation.
+// Events are written under the lock of the seat, so a snapshot that sees version n also sees all
+// versions before n. Tombstones are a precaution against a source that repeats events. The
+// retention is short, so that a client that books and cancels all day does not fill the memory.
 const retention = 60_000_000 // microseconds
 
 // load builds a world from the whole state.
@@ -103,8 +104,8 @@ func (b *worldBuilder) apply(c store.Changes) *world {
 	return b.world
 }
 
-// applyEvent applies the event, unless its version or a newer one is known. It adds the seat to
-// changed if the seat's bookings change.
+// applyEvent applies the event, unless its version or a newer one is known. If the bookings of a
+// seat change, applyEvent adds the seat to changed.
 func (b *worldBuilder) applyEvent(e library.Event, now int64, changed map[int64]bool) {
 	was, ok := b.known[e.ReservationID]
 	if ok && e.Version <= was.version {
@@ -123,7 +124,7 @@ func (b *worldBuilder) applyEvent(e library.Event, now int64, changed map[int64]
 		taken := b.taken[was.seat]
 		i := slices.IndexFunc(taken, func(t booking) bool { return t.id == e.ReservationID })
 		if takes && was.seat == seat && taken[i] == next {
-			return // such as a check-in
+			return // the booking is the same, as after a check-in
 		}
 		b.set(was.seat, slices.Concat(taken[:i], taken[i+1:]))
 		changed[was.seat] = true

@@ -18,7 +18,7 @@ func newTestBuilder(catalog library.Catalog, taken ...library.TakenWindow) *worl
 	return l
 }
 
-// TestEventOrderDoesNotMatter applies the events of a history in random order, some of them twice,
+// TestEventOrderDoesNotMatter applies the events of a history in random order, some events twice,
 // in groups of random size.
 func TestEventOrderDoesNotMatter(t *testing.T) {
 	t.Parallel()
@@ -52,13 +52,13 @@ func TestEventOrderDoesNotMatter(t *testing.T) {
 				}
 			}
 			if !slices.Equal(beforeTaken, old.taken) {
-				t.Fatal("a world was changed")
+				t.Fatal("apply changed the previous world")
 			}
 		}
 	})
 }
 
-// TestWorldsAreImmutable keeps each world of a history and checks them all at the end.
+// TestWorldsAreImmutable keeps each world of a history and checks all of them at the end.
 func TestWorldsAreImmutable(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -86,8 +86,8 @@ func TestWorldsAreImmutable(t *testing.T) {
 		}
 		for _, k := range all {
 			for p := range k.w.seats {
-				// A booking that ended a minute ago may be dropped, and one that ended two minutes
-				// ago must be.
+				// The builder may drop a booking that ended a minute ago. It must drop a booking
+				// that ended two minutes ago.
 				got, limit := k.w.taken.at(p), k.w.now-retention
 				live := func(b booking) bool { return b.end > limit }
 				if !slices.Equal(filtered(got, live), filtered(k.want[p], live)) {
@@ -98,7 +98,7 @@ func TestWorldsAreImmutable(t *testing.T) {
 				}
 			}
 		}
-		// At the end each known version belongs to a booking or a tombstone.
+		// At the end, each known reservation must have a booking or a tombstone.
 		live, fading := 0, map[int64]bool{}
 		for _, taken := range l.taken {
 			live += len(taken)
@@ -129,7 +129,7 @@ func TestTombstonesLastForRetention(t *testing.T) {
 	}
 	l.apply(store.Changes{Now: minute(1)})
 	if len(l.known)+len(l.tombstones) > 0 {
-		t.Errorf("a minute later it still knows %v, %v", l.known, l.tombstones)
+		t.Errorf("after a minute the builder still has %v, %v", l.known, l.tombstones)
 	}
 }
 
@@ -146,11 +146,11 @@ func TestCheckInKeepsGeneration(t *testing.T) {
 	}
 	w := l.apply(store.Changes{Now: monday, Events: []library.Event{over(e)}})
 	if w.generation == generation || len(w.taken.at(1)) > 0 {
-		t.Error("the end after the check-in was ignored")
+		t.Error("the cancellation after the check-in was ignored")
 	}
 }
 
-func TestBookingArrivesBeforeItsSeat(t *testing.T) {
+func TestBuilderKeepsBookingOfUnknownSeat(t *testing.T) {
 	t.Parallel()
 	l := newTestBuilder(smallLibrary("UTC"))
 	e := reservation(1, 1, 9, 60, 120)
@@ -163,8 +163,8 @@ func TestBookingArrivesBeforeItsSeat(t *testing.T) {
 	}
 }
 
-// TestDifferencesOfCatalogs changes catalogs at random and compares the differences found with the
-// real ones.
+// TestDifferencesOfCatalogs compares the result of differences, for two random catalogs, with a
+// direct comparison of the seats.
 func TestDifferencesOfCatalogs(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -106,8 +106,8 @@ func (c *catalog) read(
 	return read
 }
 
-// changeBranch replaces a branch in c, and its seats if its opening hours differ. c may share its
-// parts with old.
+// changeBranch replaces a branch in c, and its seats if its opening hours differ. If c shares a
+// slice or map with old, changeBranch copies it first.
 func (c *catalog) changeBranch(r library.Branch, old *catalog) {
 	was := old.byID[r.ID]
 	b := &branch{Branch: r, calendar: was.calendar, areas: was.areas, seats: was.seats}
@@ -123,7 +123,8 @@ func (c *catalog) changeBranch(r library.Branch, old *catalog) {
 	c.putBranch(b, old)
 }
 
-// changeSeats replaces seats in c. No seat changes its branch. c may share its parts with old.
+// changeSeats replaces seats in c. No seat changes its branch. If c shares a slice or map with old,
+// changeSeats copies it first.
 func (c *catalog) changeSeats(changed []library.Seat, old *catalog) {
 	moved := map[int64]bool{} // branches with a seat that changed its area
 	for _, r := range changed {
@@ -149,7 +150,8 @@ func (c *catalog) changeSeats(changed []library.Seat, old *catalog) {
 	}
 }
 
-// putBranch replaces the branch with the id of b.
+// putBranch replaces the branch with the id of b. If c shares its branches with old, putBranch
+// copies them first.
 func (c *catalog) putBranch(b *branch, old *catalog) {
 	if len(c.branches) > 0 && &c.branches[0] == &old.branches[0] {
 		c.branches, c.byCode, c.byID = slices.Clone(c.branches), maps.Clone(c.byCode), maps.Clone(c.byID)

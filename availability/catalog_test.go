@@ -19,7 +19,7 @@ import (
 )
 
 // TestCatalogEditsShareUnchangedParts checks that an edit creates objects for the changed parts
-// only, and shares the rest with the world before.
+// only, and shares the rest with the previous world.
 func TestCatalogEditsShareUnchangedParts(t *testing.T) {
 	t.Parallel()
 	const n = 5000
@@ -70,8 +70,8 @@ func TestCatalogEditsShareUnchangedParts(t *testing.T) {
 }
 
 // TestCatalogEditDoesNotIndexAgain checks that an edit of a seat shares the branches and the index
-// with the catalog before, and that an edit of a branch shares the seats and the other branches. To
-// index the catalog again would copy all of them.
+// with the previous catalog, and that an edit of a branch shares the seats and the other branches.
+// If the catalog were indexed again, all of these would be copied.
 func TestCatalogEditDoesNotIndexAgain(t *testing.T) {
 	t.Parallel()
 	l := newTestBuilder(library.Catalog{
@@ -132,12 +132,13 @@ func TestCatalogEditDoesNotIndexAgain(t *testing.T) {
 	}
 }
 
-// sameMap reports whether a and b are one map.
+// sameMap reports whether a and b are the same map.
 func sameMap[K comparable, V any](a, b map[K]V) bool {
 	return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer()
 }
 
-// TestChangedCatalogEqualsFreshLoad changes catalogs at random.
+// TestChangedCatalogEqualsFreshLoad changes a catalog at random. Each result must equal the catalog
+// that newCatalog returns for the same rows.
 func TestChangedCatalogEqualsFreshLoad(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -48,7 +48,7 @@ type history struct {
 	last  int64                   // id of the newest reservation
 }
 
-// draw generates the next event; false if it would break a rule.
+// draw generates the next event. It returns false if the event would overlap another reservation.
 func (h *history) draw(t *rapid.T, span int) (library.Event, bool) {
 	ids := slices.Sorted(maps.Keys(h.live))
 	if len(ids) > 0 && rapid.Bool().Draw(t, "goes on") {

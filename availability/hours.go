@@ -15,8 +15,8 @@ const (
 	secondsPerDay = 24 * 60 * 60
 	microsPerDay  = secondsPerDay * 1_000_000
 
-	// hotDays is the length of a schedule. Bookings start at most two weeks ahead, and the schedule
-	// is renewed halfway.
+	// hotDays is the length of a schedule. warm renews a schedule when half of it has passed, so it
+	// always covers the next 32 days. Bookings start at most 14 days ahead by default.
 	hotDays   = 64
 	hotMicros = hotDays * microsPerDay
 )
@@ -28,10 +28,11 @@ type calendar struct {
 	hours    []library.OpenHours
 	location *time.Location // nil: unknown
 
-	// hot covers the weeks that nearly all questions are about. warm renews it.
+	// hot covers the coming weeks, which nearly all questions are about. warm renews it.
 	hot atomic.Pointer[schedule]
-	// cold has the schedules of other times that queries asked about, by their number since 1970.
-	// Each covers hotDays. Two centuries have a thousand of them, of two kilobytes each.
+	// cold has the schedules for other times that queries asked about. The first schedule since
+	// 1970 has the key 0, the next one the key 1, and each covers hotDays. The schedules of two
+	// centuries take 2 MB: a thousand schedules of 2 KB.
 	cold sync.Map
 }
 
@@ -48,7 +49,7 @@ func newCalendar(b library.Branch) *calendar {
 	return &calendar{timezone: b.Timezone, hours: b.Hours, location: location}
 }
 
-// isOf reports whether c is right for the branch.
+// isOf reports whether newCalendar would return a calendar equal to c for the branch.
 func (c *calendar) isOf(b library.Branch) bool {
 	if c == nil {
 		return neverCloses(b.Hours)
@@ -56,8 +57,8 @@ func (c *calendar) isOf(b library.Branch) bool {
 	return c.timezone == b.Timezone && slices.Equal(c.hours, b.Hours)
 }
 
-// neverCloses reports whether the hours are empty or leave no gap in the week. In other hours, each
-// opening ends within days.
+// neverCloses reports whether the hours are empty or leave no gap in the week. A branch with other
+// hours closes at least once a week.
 func neverCloses(hours []library.OpenHours) bool {
 	if len(hours) == 0 {
 		return true
@@ -100,12 +101,12 @@ func merge(ws []window) []window {
 type schedule struct {
 	calendar *calendar
 	window            // the times that the schedule covers
-	open     []window // disjoint, in order; the last ones are beyond the window
+	open     []window // disjoint, in order; the last openings are beyond the window
 }
 
-// margin is how many days beyond its window a schedule has openings, so that it has the next
-// opening after each time in the window, up to its end. A weekly opening may fall into the hour
-// that a change of the clocks skips, so one week is not enough.
+// margin is the number of days after its window for which a schedule also has openings. So it has
+// the next opening after each time in the window. One week is not enough: if the clocks change,
+// they may skip the only opening of a week.
 const margin = 17
 
 // build returns the schedule for times in [from, to).
@@ -127,14 +128,14 @@ func (c *calendar) build(from, to int64) *schedule {
 	return &schedule{calendar: c, window: window{from, to}, open: merge(open)}
 }
 
-// warm computes the schedule of the weeks after now, if half of the present one is over.
+// warm computes the schedule of the weeks after now, if half of the hot schedule has passed.
 func (c *calendar) warm(now int64) {
 	if hot := c.hot.Load(); !hot.covers(now) || hot.end-now < hotMicros/2 {
 		c.hot.Store(c.build(now-microsPerDay, now+hotMicros))
 	}
 }
 
-// distant returns a schedule that covers the time t. Each is built once.
+// distant returns a schedule that covers the time t. It builds each schedule once.
 func (c *calendar) distant(t int64) *schedule {
 	n := floorDiv(t, hotMicros)
 	s, ok := c.cold.Load(n)
@@ -147,8 +148,8 @@ func (c *calendar) distant(t int64) *schedule {
 // covers reports whether s has the opening at the time t, or the next one.
 func (s *schedule) covers(t int64) bool { return s != nil && s.start <= t && t < s.end }
 
-// at returns the first opening that ends after t. It may have begun. If there is none within weeks,
-// at returns an empty opening at never.
+// at returns the first opening that ends after t. The opening may begin before t. If the schedule
+// has no such opening, at returns an empty opening at the time never.
 func (s *schedule) at(t int64) window {
 	if !s.covers(t) {
 		s = s.calendar.distant(t)
@@ -160,10 +161,10 @@ func (s *schedule) at(t int64) window {
 	return s.open[i]
 }
 
-// instantOf returns the second at which the clocks at the branch show the local second. If they
-// show it twice or skip it, instantOf follows AT TIME ZONE of Postgres, which decides about
-// bookings: it takes the later one of two, and computes a skipped one with the offset before the
-// change.
+// instantOf converts a local time of the branch to Unix time. Both are in seconds. When the clocks
+// change, they show some local times twice, and skip others. Then instantOf agrees with AT TIME
+// ZONE of Postgres, because Postgres decides about bookings. For a local time that occurs twice, it
+// returns the later instant. For a skipped local time, it uses the offset before the change.
 func (c *calendar) instantOf(local int64) int64 {
 	dayBefore := time.Unix(local-secondsPerDay, 0).In(c.location)
 	_, offset := dayBefore.Zone()

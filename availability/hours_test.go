@@ -10,11 +10,12 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// zones change their clocks at 2:00, at 1:00 UTC, at midnight, by half an hour, and not at all.
+// zones are time zones that change their clocks in different ways: at 2:00, at 1:00 UTC, at
+// midnight, by half an hour, and not at all.
 var zones = []string{"America/New_York", "Europe/Berlin", "America/Asuncion", "Australia/Lord_Howe", "Asia/Kolkata"}
 
-// changeOvers are days on which the clocks change: a day on which they skip time, and one on which
-// they repeat it.
+// changeOvers has two days of each zone: a day on which the clocks skip time, and a day on which
+// they repeat time. Asia/Kolkata has no such days.
 var changeOvers = map[string][2]time.Time{
 	"America/New_York":    {date(2026, 3, 8), date(2026, 11, 1)},
 	"Europe/Berlin":       {date(2026, 3, 29), date(2026, 10, 25)},
@@ -25,9 +26,9 @@ var changeOvers = map[string][2]time.Time{
 
 func date(y int, m time.Month, d int) time.Time { return time.Date(y, m, d, 0, 0, 0, 0, time.UTC) }
 
-// drawHours generates opening hours on quarters of an hour that do not overlap on a day, many of
-// them into the next day. They are longer than a change of the clocks: otherwise an opening may end
-// before it begins, which is not a range in Postgres.
+// drawHours generates opening hours in steps of 15 minutes. The openings of a day do not overlap,
+// and many end on the next day. Each opening is longer than the time that the clocks skip. A
+// shorter opening could end before it begins, and Postgres refuses such a range.
 func drawHours(t *rapid.T) []library.OpenHours {
 	var out []library.OpenHours
 	for day := range 7 {
@@ -54,7 +55,7 @@ func drawHours(t *rapid.T) []library.OpenHours {
 	return out
 }
 
-// TestHoursAgreeWithPostgres compares windows around the days on which the clocks change: the read
+// TestHoursAgreeWithPostgres generates windows around the days on which the clocks change. The read
 // model and the database must agree which of these windows are within the opening hours.
 func TestHoursAgreeWithPostgres(t *testing.T) {
 	t.Parallel()
@@ -94,11 +95,12 @@ func TestHoursAgreeWithPostgres(t *testing.T) {
 		}
 	})
 	if n > 0 && (open < n/20 || open > n*19/20) {
-		t.Errorf("%d of %d windows were open: too few of one kind to prove agreement", open, n)
+		t.Errorf("%d of %d windows were open, want 5%% to 95%%", open, n)
 	}
 }
 
-// TestInstantsAgreeWithPostgres compares the local times of the days on which the clocks change.
+// TestInstantsAgreeWithPostgres compares instantOf with AT TIME ZONE of Postgres, for local times
+// around each change of the clocks.
 func TestInstantsAgreeWithPostgres(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -146,8 +148,8 @@ func TestNeverCloses(t *testing.T) {
 	}
 }
 
-// TestBranchInUnknownZoneNeverOpens agrees with the database, which refuses to book in a branch
-// with an unknown time zone.
+// TestBranchInUnknownZoneNeverOpens checks branches with opening hours in an unknown time zone. The
+// database refuses bookings there, so the read model must not show a free seat.
 func TestBranchInUnknownZoneNeverOpens(t *testing.T) {
 	t.Parallel()
 	nine := library.OpenHours{Weekday: time.Monday, Opens: 9 * time.Hour, Closes: 17 * time.Hour}

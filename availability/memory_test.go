@@ -18,12 +18,14 @@ func free(t *testing.T, m *Model) (int, time.Time) {
 	t.Helper()
 	p, err := m.Seats(t.Context(), Query{})
 	if err != nil {
-		t.Error(err) // readers have goroutines of their own
+		t.Error(err) // not Fatal: readers run on their own goroutines
 		return -1, time.Time{}
 	}
 	return p.Available, p.AsOf
 }
 
+// taking has one event for each seat of the branch day: a reservation from 10 minutes before
+// Monday.
 var taking = []library.Event{
 	reservation(1, 1, 1, -10, 600), reservation(2, 1, 2, -10, 600), reservation(3, 1, 3, -10, 600),
 }
@@ -36,13 +38,13 @@ func pass(d time.Duration) {
 
 var errUnreachable = library.ErrUnavailable.WithCause(errors.New("connection refused"))
 
-// These durations are those of package feed.
+// These constants equal the constants of package feed.
 const (
 	secondRead = time.Second
 	lastRetry  = 250 * time.Millisecond
 )
 
-// stuck is a Postgres that does not answer within the timeout of a read.
+// stuck blocks as long as a read of a Postgres that does not answer: until the timeout of 2 s.
 func stuck(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -68,29 +70,29 @@ func TestAnswersFromMemoryWhilePostgresIsUnreachable(t *testing.T) {
 		r.Set(func(r *feedtest.Source) { r.Err, r.Before = errUnreachable, stuck })
 		began, lastGood := time.Now(), time.Now()
 		if got, asOf := free(t, m); got != 4 || !asOf.Equal(monday) || time.Since(began) != 2*time.Second+secondRead {
-			t.Errorf("the first to notice got %d as of %v after %v", got, asOf, time.Since(began))
+			t.Errorf("the first read of the outage got %d as of %v after %v", got, asOf, time.Since(began))
 		}
 		for range 7 {
 			pass(time.Second)
 			began := time.Now()
 			if got, asOf := free(t, m); got != 4 || !asOf.Equal(monday) || time.Since(began) != 0 {
-				t.Errorf("while it is unreachable: %d as of %v after %v", got, asOf, time.Since(began))
+				t.Errorf("a later read of the outage got %d as of %v after %v", got, asOf, time.Since(began))
 			}
 		}
 		if s := m.Stats(); s.Reachable || s.Age != time.Since(lastGood) {
-			t.Errorf("%+v", s)
+			t.Errorf("stats during the outage: %+v", s)
 		}
 		pass(10*time.Second - time.Since(lastGood))
 		free(t, m)
 		pass(1)
 		if _, err := m.Seats(t.Context(), Query{}); !errors.Is(err, library.ErrUnavailable) {
-			t.Errorf("past MaxStaleness: %v", err)
+			t.Errorf("a read after MaxStaleness: %v, want ErrUnavailable", err)
 		}
 		if _, err := m.Watch(t.Context(), Query{}); !errors.Is(err, library.ErrUnavailable) {
-			t.Errorf("a watch past MaxStaleness: %v", err)
+			t.Errorf("a new watch after MaxStaleness: %v, want ErrUnavailable", err)
 		}
 		if _, err := watch.Next(t.Context()); !errors.Is(err, library.ErrUnavailable) {
-			t.Errorf("an open watch past MaxStaleness: %v", err)
+			t.Errorf("an open watch after MaxStaleness: %v, want ErrUnavailable", err)
 		}
 
 		// Postgres answers again, with a booking that its change log does not show: after a crash,
@@ -104,17 +106,19 @@ func TestAnswersFromMemoryWhilePostgresIsUnreachable(t *testing.T) {
 		})
 		pass(2*time.Second + lastRetry)
 		if got, asOf := free(t, m); got != 3 || !asOf.Equal(minute(1)) {
-			t.Errorf("back again: %d as of %v", got, asOf)
+			t.Errorf("after the outage, a read got %d as of %v", got, asOf)
 		}
 		if len(received) != 2 || received[1] != 0 || r.Loads.Load() != 2 {
 			t.Errorf("after %d loads, OnEvents received %v events", r.Loads.Load(), received)
 		}
 		if s := m.Stats(); !s.Reachable || s.Watches != 0 {
-			t.Errorf("%+v", s)
+			t.Errorf("stats after the outage: %+v", s)
 		}
 	})
 }
 
+// TestRestoredDatabaseIsReloaded returns changes like those after a restore. The model must load
+// the state again, and not apply the changes.
 func TestRestoredDatabaseIsReloaded(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -154,7 +158,7 @@ func TestRestoredDatabaseIsReloaded(t *testing.T) {
 				began := time.Now()
 				p, err := m.Seats(t.Context(), Query{AvailableOnly: true})
 				if err != nil || len(p.Seats) != 3 || p.Seats[0].ID != 1 || p.Seats[1].ID != 3 || time.Since(began) != time.Second {
-					t.Errorf("%+v, %v after %v", p, err, time.Since(began))
+					t.Errorf("available seats %+v, %v after %v, want seats 1, 3 and 4 after 1 s", p, err, time.Since(began))
 				}
 				u, err := watch.Next(t.Context())
 				if err != nil || u.Snapshot || len(u.Seats) != 2 || !u.Seats[0].Available || u.Seats[1].Available {
@@ -165,7 +169,9 @@ func TestRestoredDatabaseIsReloaded(t *testing.T) {
 	}
 }
 
-func TestCatalogChanges(t *testing.T) {
+// TestRefreshAppliesCatalogChanges deletes seats 3 and 4, and adds seat 9 with a booking, and seat
+// 10 in a branch that does not exist.
+func TestRefreshAppliesCatalogChanges(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")})

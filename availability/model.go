@@ -11,12 +11,12 @@ import (
 
 // Options configure a Model.
 type Options struct {
-	// PastTolerance is how long ago a window may have ended that a query asks about, for clients
-	// whose clock is late.
+	// PastTolerance allows queries about a window that has ended, if it ended at most this long
+	// ago. It is for clients whose clock is slow.
 	PastTolerance time.Duration
 }
 
-// Model answers which seat is free when. It is safe for concurrent use, and answers once its feed
+// Model answers which seat is free when. It is safe for concurrent use. Queries fail until its feed
 // has loaded the state.
 type Model struct {
 	feed    *feed.Feed
@@ -26,7 +26,7 @@ type Model struct {
 	world   atomic.Pointer[world]
 }
 
-// New returns a model that subscribes to f. Run of f must be called after New.
+// New returns a model that subscribes to f. It must be called before f.Run.
 func New(f *feed.Feed, o Options) *Model {
 	m := &Model{feed: f, options: o, hub: newHub(), builder: new(worldBuilder)}
 	m.hub.refreshAt = f.RefreshAt
@@ -34,8 +34,8 @@ func New(f *feed.Feed, o Options) *Model {
 	return m
 }
 
-// apply builds the next world. Readers see it before watchers do: the hub publishes it on a
-// goroutine of its own.
+// apply builds the next world. Readers see the world at once. Watchers see it later, because the
+// hub publishes it on a separate goroutine.
 func (m *Model) apply(d feed.Delta) {
 	var w *world
 	if d.World != nil {
@@ -48,7 +48,7 @@ func (m *Model) apply(d feed.Delta) {
 }
 
 // Run publishes to watches until ctx ends. Then it returns nil, and the watches fail with
-// ErrUnavailable. Run must be called once.
+// ErrUnavailable. Run must be called exactly once.
 func (m *Model) Run(ctx context.Context) error {
 	m.hub.run(ctx)
 	m.hub.stop(library.ErrUnavailable.WithCause(errStopped))
@@ -56,9 +56,9 @@ func (m *Model) Run(ctx context.Context) error {
 }
 
 // current returns a world that includes every change that was committed before the call. See
-// feed.Refresh for the exceptions.
+// feed.Feed.AwaitRefresh for the exceptions.
 func (m *Model) current(ctx context.Context) (*world, error) {
-	if err := m.feed.Refresh(ctx); err != nil {
+	if err := m.feed.AwaitRefresh(ctx); err != nil {
 		return nil, err
 	}
 	return m.world.Load(), nil

@@ -14,7 +14,8 @@ import (
 	"github.com/dlsms/dlsms/store/migrations"
 )
 
-// TestRecoversAfterPostgresRestart has a Postgres of its own, which it stops and kills.
+// TestRecoversAfterPostgresRestart starts a separate Postgres, stops it, and later kills it. After
+// each restart, reads must see new bookings again.
 func TestRecoversAfterPostgresRestart(t *testing.T) {
 	t.Parallel()
 	pg, err := stack.StartPostgres(t.Context(), stack.PostgresConfig{Unsafe: true, Log: io.Discard})
@@ -35,7 +36,7 @@ func TestRecoversAfterPostgresRestart(t *testing.T) {
 	}
 	source := &countingSource{Source: s}
 	m := startModel(t, source, feed.Options{MaxStaleness: 1500 * time.Millisecond})
-	look := func() (Page, error) { return m.Seats(t.Context(), Query{AvailableOnly: true}) }
+	read := func() (Page, error) { return m.Seats(t.Context(), Query{AvailableOnly: true}) }
 	users := 0
 	for _, end := range []struct {
 		how string
@@ -45,7 +46,7 @@ func TestRecoversAfterPostgresRestart(t *testing.T) {
 		{"killed", pg.Kill},
 	} {
 		lastGood := time.Now()
-		good, err := look()
+		good, err := read()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,18 +59,18 @@ func TestRecoversAfterPostgresRestart(t *testing.T) {
 		pace := time.NewTicker(10 * time.Millisecond)
 		for ; ; <-pace.C {
 			began := time.Now()
-			p, err := look()
+			p, err := read()
 			if err != nil {
 				if !errors.Is(err, library.ErrUnavailable) {
 					t.Fatal(err)
 				}
 				if age := time.Since(lastGood); age < 1500*time.Millisecond {
-					t.Errorf("%s: %v after %v only", end.how, err, age)
+					t.Errorf("%s: %v after %v, before MaxStaleness", end.how, err, age)
 				}
 				break
 			}
 			if stale++; stale > 1 && time.Since(began) > 500*time.Millisecond {
-				t.Errorf("%s: an answer from retention took %v", end.how, time.Since(began))
+				t.Errorf("%s: an answer from memory took %v", end.how, time.Since(began))
 			}
 			// The feed may have refreshed once more before Postgres ended.
 			if len(p.Seats) != len(good.Seats) || p.AsOf.Before(good.AsOf) || p.AsOf.Sub(good.AsOf) > time.Second {
@@ -77,11 +78,11 @@ func TestRecoversAfterPostgresRestart(t *testing.T) {
 					end.how, len(p.Seats), p.AsOf, len(good.Seats), good.AsOf)
 			}
 			if began.Sub(lastGood) > 10*time.Second {
-				t.Fatalf("%s: still answered from retention", end.how)
+				t.Fatalf("%s: after 10 s, reads are still answered from memory", end.how)
 			}
 		}
 		if stale < 10 {
-			t.Errorf("%s: only %d answers from retention", end.how, stale)
+			t.Errorf("%s: %d answers from memory, want at least 10", end.how, stale)
 		}
 
 		if err := pg.Start(t.Context()); err != nil {
@@ -89,19 +90,19 @@ func TestRecoversAfterPostgresRestart(t *testing.T) {
 		}
 		back := time.Now()
 		for ; ; <-pace.C {
-			p, err := look()
+			p, err := read()
 			if err == nil {
 				if !p.AsOf.After(good.AsOf.Add(time.Second)) {
-					t.Errorf("%s: back, but as of %v", end.how, p.AsOf)
+					t.Errorf("%s: after the restart, a read has the old time %v", end.how, p.AsOf)
 				}
 				break
 			}
 			if time.Since(back) > 5*time.Second {
-				t.Fatalf("%s: still %v, 5 s after it is back", end.how, err)
+				t.Fatalf("%s: 5 s after the restart, reads still fail: %v", end.how, err)
 			}
 		}
 		pace.Stop()
-		t.Logf("%s: %d answers from retention; %v after the start it was fresh again", end.how, stale, time.Since(back))
+		t.Logf("%s: %d answers from memory; fresh answers %v after the restart", end.how, stale, time.Since(back))
 		if source.loads.Load() == loads {
 			t.Errorf("%s: the state was not loaded again", end.how)
 		}
@@ -113,8 +114,8 @@ func TestRecoversAfterPostgresRestart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p, err := look(); err != nil || p.Seats[0].ID == r.SeatID {
-			t.Errorf("%s: the booking after it is not seen: %v", end.how, err)
+		if p, err := read(); err != nil || p.Seats[0].ID == r.SeatID {
+			t.Errorf("%s: a read does not see the booking after the restart: %v", end.how, err)
 		}
 	}
 }

@@ -38,9 +38,9 @@ func available(t *testing.T, m *Model, seat int64, start, end time.Time) bool {
 	return v.Available
 }
 
-// TestReadersSeeAcknowledgedBookings books and cancels on one replica and immediately reads on
-// another, without hints, while other clients do the same. A read that begins after the
-// acknowledgement must see the change.
+// TestReadersSeeAcknowledgedBookings runs 8 clients. Each client books and cancels on one replica
+// and immediately reads on another, without hints. A read that begins after the acknowledgement
+// must see the change.
 func TestReadersSeeAcknowledgedBookings(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -50,7 +50,8 @@ func TestReadersSeeAcknowledgedBookings(t *testing.T) {
 	models := []*Model{startModel(t, stores[0], feed.Options{}), startModel(t, stores[1], feed.Options{})}
 	begin := time.Now().Add(time.Hour).Truncate(time.Hour)
 
-	// This transaction begins before all others and ends after them.
+	// This transaction begins before all other transactions and ends after them. So it is in
+	// progress in each snapshot.
 	long, err := pgx.Connect(t.Context(), db.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +94,7 @@ func TestReadersSeeAcknowledgedBookings(t *testing.T) {
 	wg.Wait()
 }
 
-// writer is a connection that writes reservations, and commits them when the test wants.
+// writer is a connection that writes reservations. The test decides when it commits.
 type writer struct {
 	conn *pgx.Conn
 	user int64
@@ -135,7 +136,8 @@ func (w *writer) book(t *testing.T, seat int64, start, end time.Time) (event int
 	return event
 }
 
-// TestEventsCommittedOutOfIDOrder covers the first problem of a change log with a serial id.
+// TestEventsCommittedOutOfIDOrder commits two events in the reverse order of their ids. A reader
+// that remembers only the last id would miss the event with the lower id.
 func TestEventsCommittedOutOfIDOrder(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -151,12 +153,12 @@ func TestEventsCommittedOutOfIDOrder(t *testing.T) {
 	}
 	for range 3 {
 		if !available(t, m, seats[0], start, end) || available(t, m, seats[1], start, end) {
-			t.Fatal("between the commits it must see the second booking only")
+			t.Fatal("between the commits, the model must see only the second booking")
 		}
 	}
 	first.exec(t, `COMMIT`)
 	if available(t, m, seats[0], start, end) {
-		t.Error("the booking that was committed last, with the lower id, is not seen")
+		t.Error("the model does not see the booking with the lower id, which was committed last")
 	}
 }
 
@@ -177,8 +179,9 @@ func (s *countingSource) LoadWorld(ctx context.Context) (store.World, error) {
 	return s.Source.LoadWorld(ctx)
 }
 
-// TestLongTransactionDoesNotRepeatEvents covers the second problem: while a long transaction runs,
-// the events of other transactions must not be read again and again.
+// TestLongTransactionDoesNotRepeatEvents checks that each event is read only once while a long
+// transaction runs. A reader that begins at the oldest running transaction would read the later
+// events in each refresh.
 func TestLongTransactionDoesNotRepeatEvents(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -211,9 +214,9 @@ func TestLongTransactionDoesNotRepeatEvents(t *testing.T) {
 	}
 }
 
-// TestAnswersAgreeWithSQL compares the available seats in many windows with SQL over the tables,
-// with opening hours and seats out of service: first of a model that followed hundreds of bookings,
-// then of a new model that loaded the result.
+// TestAnswersAgreeWithSQL compares the available seats in many windows with an SQL query. The
+// branch has opening hours, and one seat is out of service. Two models must agree with the query:
+// the first has followed hundreds of bookings, and the second has loaded their result.
 func TestAnswersAgreeWithSQL(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -272,7 +275,7 @@ func TestAnswersAgreeWithSQL(t *testing.T) {
 			if err != nil || all.Available != len(got) || all.Total != len(seats) {
 				t.Fatal(all, err)
 			}
-			// The answer about a later time must be right at that time.
+			// A seat must be free at its NextAvailableAt.
 			for _, v := range all.Seats {
 				if !v.NextAvailableAt.IsZero() && !available(t, m, v.ID, v.NextAvailableAt, v.NextAvailableAt.Add(end.Sub(start))) {
 					t.Fatalf("seat %d is not free at %v, its NextAvailableAt, for %v", v.ID, v.NextAvailableAt, end.Sub(start))
@@ -282,7 +285,7 @@ func TestAnswersAgreeWithSQL(t *testing.T) {
 		free += len(want)
 	}
 	if booked < 100 || free < 300 {
-		t.Errorf("%d booked, %d free: too few to prove agreement", booked, free)
+		t.Errorf("%d bookings and %d free seats are too few for a comparison, want 100 and 300", booked, free)
 	}
 }
 
@@ -310,8 +313,8 @@ func TestCatalogChangedBySQL(t *testing.T) {
 	next()
 	for _, step := range []struct {
 		what, sql string
-		free      int
-		told      int
+		free      int // available seats after the change
+		told      int // seats in the update
 	}{
 		{"a seat goes out of service", fmt.Sprintf(`UPDATE seats SET out_of_service = true WHERE id = %d`, seats[0]), 1, 1},
 		{"a seat is added", `INSERT INTO seats (library_id, branch_id, area, label)
@@ -337,7 +340,8 @@ func TestCatalogChangedBySQL(t *testing.T) {
 	}
 }
 
-// TestFollowsPostgresClock moves Postgres's clock, which alone decides.
+// TestFollowsPostgresClock moves Postgres's clock. Answers must follow this clock, and not Go's
+// clock.
 func TestFollowsPostgresClock(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -355,7 +359,7 @@ func TestFollowsPostgresClock(t *testing.T) {
 		{start, SeatView{NextAvailableAt: end}},
 		{end.Add(-time.Minute), SeatView{NextAvailableAt: end}},
 		{end.Add(time.Hour), SeatView{Available: true}},
-		{start.Add(time.Minute), SeatView{NextAvailableAt: end}}, // backward, after the booking was dropped
+		{start.Add(time.Minute), SeatView{NextAvailableAt: end}}, // the clock goes back
 	} {
 		db.SetClock(t, c.now)
 		p, err := m.Seats(t.Context(), Query{})
@@ -375,8 +379,8 @@ func TestFollowsPostgresClock(t *testing.T) {
 	}
 }
 
-// TestWatchersSeeBookingsPromptly measures the time from an acknowledged booking and a hint to the
-// last of many watchers.
+// TestWatchersSeeBookingsPromptly measures the time from the commit of a booking, which a hint
+// follows, until the last of 300 watchers has the update.
 func TestWatchersSeeBookingsPromptly(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -426,8 +430,8 @@ func TestWatchersSeeBookingsPromptly(t *testing.T) {
 	wg.Wait()
 	slices.Sort(took)
 	t.Logf("to the last of %d watchers: median %v, worst %v", watchers, took[rounds/2], took[rounds-1])
-	// Without the hint it would be half a second on average. The machine may be busy with other
-	// tests.
+	// Without the hint, the median would be about half a second, because the feed polls once a
+	// second. The limit is not lower, because the machine may be busy with other tests.
 	if took[rounds/2] > 100*time.Millisecond {
 		t.Errorf("the median is %v", took[rounds/2])
 	}

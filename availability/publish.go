@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// The cost of publishing grows with the watches, and a booking may concern thousands of them. So
-// the hub has a goroutine of its own, which readers never wait for. It publishes the newest world,
-// with all changes since the world that it published before, and wakes watchers a few at a time.
-// Changes that come meanwhile are published in the next round. Under load, watchers get fewer and
-// later updates.
+// The cost of publishing grows with the number of watches, and a booking may concern thousands of
+// watches. So the hub publishes on its own goroutine, and readers never wait for it. The hub
+// publishes the newest world, with all changes since the last published world, and wakes a few
+// watchers at a time. Changes that come meanwhile are published in the next round. Under load,
+// watchers get fewer updates, and get them later.
 
-// wakeAll wakes wakeGroup watchers each wakeGap, since sending an update costs some 30 microseconds
-// for each. It wakes no more until these have run, but waits at most maxWakeGaps gaps for them. So
-// a reader waits behind a few watchers only, however many there are and however busy the machine
-// is.
+// wakeAll wakes wakeGroup watchers, waits for wakeGap, and wakes the next group when these watchers
+// have run. It waits for them for at most maxWakeGaps gaps. To send an update costs about 30 µs for
+// each watcher. With the gaps, a reader waits only behind a few watchers, and not behind all of
+// them.
 const (
 	wakeGroup   = 10
 	wakeGap     = time.Millisecond
@@ -30,7 +30,8 @@ func (h *hub) submit(w *world) {
 			h.published = w
 		}
 		h.mu.Unlock()
-		return // a watch that begins now publishes a world as new as this one, and calls Wake
+		// A watch that begins now calls Wake, so the next world brings the changes that it missed.
+		return
 	}
 	h.latest.Store(w)
 	h.signal()
@@ -131,7 +132,7 @@ func (h *hub) publishPresent(c *class, old, w *world, changed []pair) {
 	case w.now >= h.nextDue:
 		changed = slices.Clip(changed)
 		for _, p := range changed {
-			h.due[p.after] = never // changed has it already
+			h.due[p.after] = never // the seat is in changed already
 		}
 		for i, due := range h.due {
 			if due <= w.now {
@@ -149,7 +150,7 @@ func (h *hub) publishPresent(c *class, old, w *world, changed []pair) {
 // stores there when each of these seats changes next by the passing of time.
 func (h *hub) publishClass(c *class, old, w *world, candidates []pair, due []int64) {
 	was, is := old.at(c.window), w.at(c.window)
-	var updates map[*group]Update // nil in most windows
+	var updates map[*group]Update // stays nil for most windows
 	add := func(g *group, s SeatView, removed ...int64) {
 		if updates == nil {
 			updates = map[*group]Update{}
@@ -195,7 +196,7 @@ func (h *hub) publishClass(c *class, old, w *world, candidates []pair, due []int
 	}
 }
 
-// schedule computes when each seat of the published world changes next.
+// schedule computes when each seat of the published world changes next by the passing of time.
 func (h *hub) schedule() {
 	h.due = make([]int64, len(h.published.seats))
 	now := h.published.at(present)

@@ -15,7 +15,7 @@ type Query struct {
 	Branch    string  // code; empty: all branches
 	Area      string  // name; empty: all areas
 	Amenities []int16 // numbers of the enum dlsms.v1.Amenity; a seat must have all of them
-	// Start and End are the window, to the microsecond. If both are zero, it is the present
+	// Start and End are the window, to the microsecond. If both are zero, the window is the present
 	// instant.
 	Start, End time.Time
 	// AvailableOnly leaves out seats that are not available. A Watch ignores AvailableOnly, AfterID
@@ -33,13 +33,13 @@ type Page struct {
 	// Total is the number of seats on all pages that match branch, area and amenities. Available is
 	// the number of available seats among them.
 	Total, Available int
-	// NextAfterID is the AfterID of the next page; 0: this is the last one.
+	// NextAfterID is the AfterID of the next page, or 0 on the last page.
 	NextAfterID int64
 	// AsOf is the time of the page, by Postgres's clock.
 	AsOf time.Time
-	// Generation and ValidUntil say how long the same query has the same answer, except for AsOf:
-	// while the Generation is the same and AsOf is before ValidUntil. A zero ValidUntil sets no
-	// limit.
+	// Generation and ValidUntil tell whether a later answer to the same query is equal, apart from
+	// its AsOf. It is equal if its Generation is the same and its AsOf is before ValidUntil. A zero
+	// ValidUntil sets no limit.
 	Generation uint64
 	ValidUntil time.Time
 
@@ -60,8 +60,8 @@ type BranchView struct {
 	// Hours are the opening hours, in the order of weekday (Sunday is 0) and time; shared and
 	// read-only.
 	Hours []library.OpenHours
-	// Open says whether the branch is open. While it is, ClosesAt is set unless the branch never
-	// closes. While it is not, OpensAt is set unless the branch never opens.
+	// Open says whether the branch is open at AsOf. ClosesAt is set if the branch is open, unless
+	// it never closes. OpensAt is set if the branch is closed, unless it never opens.
 	Open              bool
 	ClosesAt, OpensAt time.Time
 	// SeatCount is the number of seats, AvailableCount the number of seats that are available at
@@ -107,7 +107,7 @@ func (f filter) matches(s *seat) bool {
 	return true
 }
 
-// newWindow returns the window of a query: each microsecond that the times touch.
+// newWindow returns the window of a query in microseconds. It rounds start down and end up.
 func newWindow(start, end time.Time) (window, error) {
 	if start.IsZero() && end.IsZero() {
 		return present, nil
@@ -124,8 +124,8 @@ func newWindow(start, end time.Time) (window, error) {
 	return w, nil
 }
 
-// resolve returns the window of a query, and a current world. It refuses a window in the past, of
-// which the read model has no bookings.
+// resolve returns the window of a query, and a current world. It refuses a window in the past,
+// because the read model has no bookings from then.
 func (m *Model) resolve(ctx context.Context, start, end time.Time) (window, *world, error) {
 	about, err := newWindow(start, end)
 	if err != nil {
@@ -158,8 +158,8 @@ func (m *Model) Seats(ctx context.Context, q Query) (Page, error) {
 	}), nil
 }
 
-// page answers a question about w. Many readers ask the same about the present, so these answers
-// are cached while they hold.
+// page answers a question about w. Many readers ask the same questions about the present, so these
+// answers are cached while they are true.
 func (w *world) page(q question) Page {
 	var a *answer
 	if q.window == present || q.watched {
@@ -172,7 +172,7 @@ func (w *world) page(q question) Page {
 	return p
 }
 
-// initialSeats is the initial capacity of an answer.
+// initialSeats is the initial capacity of an answer, in seats.
 const initialSeats = 64
 
 func (w *world) compute(q question) *answer {
@@ -206,9 +206,9 @@ func (w *world) compute(q question) *answer {
 	return &answer{page: p, until: holds}
 }
 
-// Seat answers about one seat, with the bookings that overlap the window, in the order of time.
-// Without a window, it returns the bookings of the next 14 days. It fails with ErrSeatNotFound, or
-// like Seats.
+// Seat returns one seat, its bookings that overlap the window, in the order of time, and the time
+// of the answer by Postgres's clock. Without a window, it returns the bookings of the next 14 days.
+// It fails with ErrSeatNotFound, or like Seats.
 func (m *Model) Seat(ctx context.Context, id int64, start, end time.Time) (SeatView, []Busy, time.Time, error) {
 	about, w, err := m.resolve(ctx, start, end)
 	if err != nil {
@@ -233,8 +233,8 @@ func (m *Model) Seat(ctx context.Context, id int64, start, end time.Time) (SeatV
 	return w.seats[i].view(st), busy, w.asOf, nil
 }
 
-// Branches returns all branches in the order of their codes. It fails with ErrUnavailable or the
-// error of ctx.
+// Branches returns all branches in the order of their codes, and the time of the answer by
+// Postgres's clock. It fails with ErrUnavailable or the error of ctx.
 func (m *Model) Branches(ctx context.Context) ([]BranchView, time.Time, error) {
 	w, err := m.current(ctx)
 	if err != nil {

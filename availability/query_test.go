@@ -89,9 +89,9 @@ func slowly(w *world, q question, hours []library.OpenHours, events []library.Ev
 	return p
 }
 
-// TestAnswersAreRight compares answers, most of them cached, with those of slowly, while events
-// happen, time passes, and seats change. Some readers have an older world.
-func TestAnswersAreRight(t *testing.T) {
+// TestAnswersAgreeWithDefinition compares answers, most of them cached, with the results of slowly,
+// while events happen, time passes, and seats change. Some readers have an older world.
+func TestAnswersAgreeWithDefinition(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		hours := rapid.SampledFrom([][]library.OpenHours{nil, nineToFive}).Draw(t, "hours")
@@ -189,15 +189,15 @@ func TestCachedAnswersAreShared(t *testing.T) {
 		l.world.page(question{limit: limit + 1})
 	}
 	if got := len(l.world.asked); got != maxAnswers {
-		t.Errorf("%d answers are kept", got)
+		t.Errorf("%d answers are cached, want %d", got, maxAnswers)
 	}
 	if got := l.world.page(question{limit: maxAnswers * 2, availableOnly: true}); len(got.Seats) != 4 {
-		t.Errorf("an answer that isn't kept has %d seats", len(got.Seats))
+		t.Errorf("an answer that is not cached has %d seats, want 4", len(got.Seats))
 	}
 }
 
-// TestCachedAnswersAreBounded checks that the seats in the cached answers are bounded too, however
-// large the library is.
+// TestCachedAnswersAreBounded checks that the cache holds at most maxCachedSeats seats, in a
+// library of 10,000 seats.
 func TestCachedAnswersAreBounded(t *testing.T) {
 	t.Parallel()
 	catalog := smallLibrary("UTC")
@@ -221,10 +221,10 @@ func TestCachedAnswersAreBounded(t *testing.T) {
 		}
 	}
 	if got := len(l.world.asked); got != 10 {
-		t.Errorf("%d answers of %d seats are kept", got, seats)
+		t.Errorf("%d answers of %d seats are cached, want 10", got, seats)
 	}
 	if got := l.world.size.Load(); got != maxCachedSeats {
-		t.Errorf("they count for %d seats", got)
+		t.Errorf("the cache counts %d seats, want %d", got, maxCachedSeats)
 	}
 }
 
@@ -254,7 +254,7 @@ func TestSeat(t *testing.T) {
 		{"now: 14 days", time.Time{}, time.Time{}, minute(9 * 60),
 			busy([2]int{-10, 5}, [2]int{5, 30}, [2]int{60, 90}, [2]int{13 * 24 * 60, 13*24*60 + 30})},
 		{"half open at both ends", minute(30), minute(60), minute(9 * 60), nil},
-		{"what overlaps by a minute", minute(29), minute(61), minute(9 * 60), busy([2]int{5, 30}, [2]int{60, 90})},
+		{"bookings that overlap by a minute", minute(29), minute(61), minute(9 * 60), busy([2]int{5, 30}, [2]int{60, 90})},
 	} {
 		v, got, asOf, err := m.Seat(t.Context(), 1, c.start, c.end)
 		if err != nil {
@@ -287,14 +287,14 @@ func TestInvalidQueriesAreRefused(t *testing.T) {
 		name      string
 		got, want error
 	}{
-		{"seats of no branch", seats(Query{Branch: "attic"}), library.ErrBranchNotFound},
-		{"a watch of no branch", watch(Query{Branch: "attic"}), library.ErrBranchNotFound},
-		{"no seat", seat(99, time.Time{}, time.Time{}), library.ErrSeatNotFound},
+		{"seats of an unknown branch", seats(Query{Branch: "attic"}), library.ErrBranchNotFound},
+		{"a watch of an unknown branch", watch(Query{Branch: "attic"}), library.ErrBranchNotFound},
+		{"an unknown seat", seat(99, time.Time{}, time.Time{}), library.ErrSeatNotFound},
 		{"a start alone", seats(Query{Start: monday}), invalid},
 		{"an end alone", watch(Query{End: monday}), invalid},
 		{"an empty window", seat(1, monday, monday), invalid},
-		{"a backward one", seats(Query{Start: monday, End: monday.Add(-1)}), invalid},
-		{"the shortest one", seats(Query{Start: monday, End: monday.Add(1)}), nil},
+		{"a reversed window", seats(Query{Start: monday, End: monday.Add(-1)}), invalid},
+		{"the shortest window", seats(Query{Start: monday, End: monday.Add(1)}), nil},
 		{"an area that no seat has", seats(Query{Area: "Moon"}), nil},
 		{"a negative limit", seats(Query{Limit: -1}), nil},
 	} {
@@ -303,7 +303,7 @@ func TestInvalidQueriesAreRefused(t *testing.T) {
 		}
 	}
 	if n, _ := m.hub.size(); n != 0 {
-		t.Errorf("%d watches are left of refused ones", n)
+		t.Errorf("%d refused watches are still open", n)
 	}
 }
 

@@ -10,7 +10,8 @@ import (
 // window is a half-open span of time in microseconds since 1970, the resolution of Postgres.
 type window struct{ start, end int64 }
 
-// present is the window of a question about the time of the answer.
+// present is the window of a question about the present. world.at replaces it with the time of the
+// world.
 var present = window{}
 
 // instant returns the shortest window that contains the time t.
@@ -38,7 +39,7 @@ type seat struct {
 type state struct {
 	available bool
 	until     int64 // if available: the start of the next known booking
-	next      int64 // if not, and in service: the start of the next free window of this length
+	next      int64 // if not available: the start of the next free window of this length
 }
 
 // hours returns a schedule that covers the start of w, nil if the branch never closes.
@@ -52,8 +53,8 @@ func (w window) hours(c *calendar) *schedule {
 	return c.distant(w.start)
 }
 
-// stateOf returns the state of the seat in the window, and the time until which it holds, if the
-// window is an instant that moves with time.
+// stateOf returns the state of the seat in the window w. If w is an instant that moves with time,
+// holds is the time at which the state changes next.
 func (w window) stateOf(seat *seat, taken []booking) (st state, holds int64) {
 	if seat.OutOfService {
 		return state{}, never
@@ -86,12 +87,13 @@ func (w window) stateOf(seat *seat, taken []booking) (st state, holds int64) {
 	return st, holds
 }
 
-// searchLimit is how far after the last conflicting booking firstFree searches for opening hours
-// that a window fits into. Hours repeat each week, except on the days on which the clocks change.
+// searchLimit is how far firstFree searches for opening hours into which a window fits, from the
+// end of the last conflicting booking on. Opening hours repeat each week, except on the days on
+// which the clocks change, so a longer search would seldom find more.
 const searchLimit = 31 * microsPerDay
 
-// firstFree returns the earliest start, from w's start on, of a window as long as w that is free
-// and open; 0 if there is none.
+// firstFree returns the earliest time, from the start of w on, at which a window as long as w could
+// begin: without a booking, and within the opening hours. It returns 0 if it finds none.
 func firstFree(taken []booking, hours *schedule, w window) int64 {
 	t, length := w.start, w.end-w.start
 	for unblocked := t; t < unblocked+searchLimit; {

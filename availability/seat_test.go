@@ -12,12 +12,11 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// minutesIn is one minute in the unit of windows.
+// microsPerMinute is one minute in microseconds, the unit of windows.
 const microsPerMinute = 60_000_000
 
-// oracle computes the state of a seat in a window slowly, from the definition. isOpen says whether
-// the branch is open in a window of whole minutes. Bookings and windows must lie on whole minutes,
-// except instants.
+// oracle computes the state of a seat in a window from the definition. isOpen says whether the
+// branch is open in a window. candidates are the times at which a free window may begin.
 func oracle(outOfService bool, taken []booking, isOpen func(w window) bool, w window, candidates []int64) state {
 	free := func(w window) bool {
 		for _, b := range taken {
@@ -47,7 +46,8 @@ func oracle(outOfService bool, taken []booking, isOpen func(w window) bool, w wi
 	return st
 }
 
-// candidatesOf returns the only times from which on a seat can become free.
+// candidatesOf returns all times at which the first free window can begin: the start of w, the end
+// of a booking, and the start of an opening.
 func candidatesOf(taken []booking, w window, openings []window) []int64 {
 	out := []int64{w.start}
 	for _, b := range taken {
@@ -170,16 +170,16 @@ func TestDistantQueriesAreCheap(t *testing.T) {
 		"of two centuries":                      {day(2000, 1, 1, 0), day(2199, 12, 31, 0)},
 		"long ago, and longer than any opening": {day(2000, 1, 1, 0), day(2000, 1, 1, 15)},
 	} {
-		look := func() { _, _ = w.stateOf(s, taken) }
-		look()
-		if n := testing.AllocsPerRun(10, look); n > 0 {
-			t.Errorf("%s: each look makes a schedule: %v allocations", name, n)
+		query := func() { _, _ = w.stateOf(s, taken) }
+		query()
+		if n := testing.AllocsPerRun(10, query); n > 0 {
+			t.Errorf("%s: each query builds a schedule: %v allocations", name, n)
 		}
 	}
 	built := 0
 	c.cold.Range(func(any, any) bool { built++; return true })
 	if built > 5 {
-		t.Errorf("%d schedules were made: the search goes on for years", built)
+		t.Errorf("%d schedules were built, want at most 5", built)
 	}
 }
 
@@ -206,7 +206,7 @@ func TestSeatView(t *testing.T) {
 		want       SeatView
 	}{
 		{"free until the first", 0, 60, with(true, minute(60), time.Time{})},
-		{"one minute too long, and touching bookings chain", 0, 61, with(false, time.Time{}, minute(100))},
+		{"one minute too long, and busy until both bookings end", 0, 61, with(false, time.Time{}, minute(100))},
 		{"free between start and the next, but not long enough", 30, 70, with(false, time.Time{}, minute(100))},
 		{"free from the end on, nothing known later", 100, 200, with(true, time.Time{}, time.Time{})},
 	} {

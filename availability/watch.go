@@ -11,7 +11,8 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// watchBuffer is how many updates a watch may fall behind. Beyond that it gets a snapshot instead.
+// watchBuffer is how many updates a watch may miss. A watch that has missed more gets a snapshot
+// instead.
 const watchBuffer = 64
 
 // Update is one message of a watch.
@@ -50,7 +51,7 @@ type Watch struct {
 
 	// The hub's lock guards these.
 	group *group
-	seen  int  // number of the last update of the group that Next has returned, alone or in a snapshot
+	seen  int  // number of the last update of the group that is in a result of Next
 	fresh bool // Next has returned no update yet
 }
 
@@ -75,7 +76,7 @@ func (m *Model) Watch(ctx context.Context, q Query) (*Watch, error) {
 	if err := m.hub.add(watch); err != nil {
 		return nil, err
 	}
-	m.Wake() // the first change may be due before the next refresh
+	m.Wake() // time may change a watched seat before the next poll of the feed
 	return watch, nil
 }
 
@@ -87,9 +88,9 @@ func newWatch(h *hub, about window, f filter, buffer int) *Watch {
 }
 
 // Next waits for the next update. It fails with the error of ctx, or with ErrUnavailable if the
-// model stops or its state is older than the feed's MaxStaleness. A watch that has fallen behind
-// gets the missed updates as one, with the latest state of each seat. Beyond watchBuffer updates,
-// it gets a snapshot.
+// model stops or its state is older than the feed's MaxStaleness. If several updates came since the
+// last call, Next returns them as one update with the latest state of each seat. If they are more
+// than watchBuffer, it returns a snapshot.
 func (w *Watch) Next(ctx context.Context) (Update, error) {
 	for {
 		select {
@@ -134,8 +135,8 @@ func (w *Watch) take() (Update, bool) {
 // pending reports whether take has an update. The caller holds the hub's lock.
 func (w *Watch) pending() bool { return w.fresh || w.seen < w.group.number }
 
-// AsOf returns the time, by Postgres's clock, of the state that all updates returned by Next add up
-// to. It must be called from the goroutine that calls Next.
+// AsOf returns the time, by Postgres's clock, of the state that a client has after all updates
+// returned by Next. It must be called from the goroutine that calls Next.
 func (w *Watch) AsOf() time.Time {
 	w.hub.mu.Lock()
 	defer w.hub.mu.Unlock()
@@ -150,14 +151,14 @@ func (w *Watch) Close() { w.hub.remove(w, errWatchClosed) }
 
 // hub publishes changes to watches. Watches of the same window and filter form a group. Groups with
 // the same window form a class, so that the changes in a window are computed once for all of them.
-// A group keeps the updates that its watches have not read yet. The state of a watch is the
-// published world without these updates.
+// A group keeps the updates that its watches have not read yet. So the state of a watch is the
+// published world, without the updates that the watch has not read.
 type hub struct {
 	// latest is a submitted world that run has not published yet.
 	latest atomic.Pointer[world]
 	wakeup chan struct{} // receives a value when there is a world to publish or a group to wake
-	// refreshAt sets the time of the feed's next refresh to that at which a watched seat changes by
-	// the passing of time; zero: none does.
+	// refreshAt is the method RefreshAt of the feed. The hub calls it with the next time at which a
+	// watched seat changes by the passing of time, or with the zero time if there is none.
 	refreshAt func(time.Time)
 
 	mu        sync.Mutex
@@ -165,15 +166,15 @@ type hub struct {
 	classes   map[window]*class
 	wake      []*group // groups with watches to wake
 	ended     error    // the error of add; nil while the hub accepts watches
-	// watches and groups are numbers for Stats, which must not wait for the lock: publish holds it
-	// long.
+	// watches and groups count the watches and groups for Stats. They are atomic, because Stats
+	// must not wait for the lock: publish may hold the lock for long.
 	watches, groups atomic.Int64
 
-	// due is when each seat of published changes next by the passing of time; nil without a watch
-	// of the present.
+	// due has, for each seat of published, the time at which the seat changes next by the passing
+	// of time. It is nil if no watch is about the present.
 	due     []int64
-	nextDue int64 // the earliest of due
-	// awake is the number of watches that run has woken in this round and that have not run yet.
+	nextDue int64 // the earliest time in due
+	// awake is the number of watches that wakeAll woke in this round and that have not run yet.
 	awake atomic.Int64
 }
 
@@ -185,17 +186,18 @@ type class struct {
 type group struct {
 	filter  filter
 	watches map[*Watch]struct{}
-	updates []*update // the last ones, as many as a watch may still need
+	updates []*update // the last updates, as many as a watch may still need
 	number  int       // of the last update; numbers begin with 1
-	queued  bool      // it is on the hub's list
+	queued  bool      // the group is in hub.wake
 }
 
 // update is an update of a group.
 type update struct {
 	Update
 
-	mu     sync.Mutex
-	merged map[*update]Update // several updates up to this one, by the first of them
+	mu sync.Mutex
+	// merged has the results of since, by the first of the missed updates.
+	merged map[*update]Update
 }
 
 // append adds an update, and drops the updates that no watch needs.
@@ -217,8 +219,8 @@ func (g *group) append(u Update) {
 	}
 }
 
-// after returns the updates after the one with the number; nil if they are more than most, or were
-// dropped.
+// after returns the updates with numbers above number. It returns nil if there are more than most,
+// or if some of them were dropped.
 func (g *group) after(number, most int) []*update {
 	n := g.number - number
 	if n > most || n > len(g.updates) {
@@ -227,8 +229,8 @@ func (g *group) after(number, most int) []*update {
 	return g.updates[len(g.updates)-n:]
 }
 
-// since merges several updates in a row, of which u is the last, into one with the latest state of
-// each seat. It is computed once for all watches that fell behind at the same update.
+// since merges the missed updates, of which u is the last, into one update with the latest state of
+// each seat. All watches that missed the same updates share the result.
 func (u *update) since(missed []*update) Update {
 	if len(missed) == 1 {
 		return u.Update

@@ -67,8 +67,8 @@ func (v *viewer) diff(w *world) string {
 	return cmp.Diff(want, v.seats, cmpopts.IgnoreUnexported(SeatView{}))
 }
 
-// TestWatchesAgreeWithFreshAnswers opens, reads and closes watches at random while events, time and
-// catalog change.
+// TestWatchesAgreeWithFreshAnswers opens, reads and closes watches at random, while bookings and
+// the catalog change and time passes. Each client must have the same seats as a new query.
 func TestWatchesAgreeWithFreshAnswers(t *testing.T) {
 	t.Parallel()
 	watches, resyncs := 0, 0
@@ -132,7 +132,8 @@ func TestWatchesAgreeWithFreshAnswers(t *testing.T) {
 				}
 				read = &catalog
 			case 6:
-				// Loaded again, perhaps at an earlier time, and with other bookings.
+				// The state is loaded again, perhaps with an earlier time and without some
+				// bookings.
 				now = now.Add(time.Duration(rapid.IntRange(-10, 10).Draw(t, "minutes")) * time.Minute)
 				world := store.World{Now: now, Catalog: catalog}
 				for id, e := range h.live {
@@ -165,11 +166,11 @@ func TestWatchesAgreeWithFreshAnswers(t *testing.T) {
 		}
 	})
 	if watches > 0 && resyncs == 0 {
-		t.Error("no watcher ever fell behind: that was not tested")
+		t.Error("no watcher missed more updates than its buffer: such a snapshot was not tested")
 	}
 }
 
-func TestUpdatesHoldChangedSeats(t *testing.T) {
+func TestUpdatesHaveOnlyChangedSeats(t *testing.T) {
 	t.Parallel()
 	l := newTestBuilder(smallLibrary("UTC"))
 	hub := newHub()
@@ -177,7 +178,7 @@ func TestUpdatesHoldChangedSeats(t *testing.T) {
 	afternoon := window{minute(14 * 60).UnixMicro(), minute(16 * 60).UnixMicro()}
 	watches := map[string]*Watch{
 		"the present":            newWatch(hub, present, filter{}, watchBuffer),
-		"the present of a floor": newWatch(hub, present, filter{branch: "day", area: "Attic"}, watchBuffer),
+		"the present of an area": newWatch(hub, present, filter{branch: "day", area: "Attic"}, watchBuffer),
 		"the afternoon":          newWatch(hub, afternoon, filter{}, watchBuffer),
 	}
 	for _, w := range watches {
@@ -200,10 +201,10 @@ func TestUpdatesHoldChangedSeats(t *testing.T) {
 	}{
 		{"nothing", store.Changes{Now: minute(1)}, nil, nil},
 		{"a booking", store.Changes{Now: minute(1), Events: []library.Event{e}}, nil,
-			map[string][]int64{"the present": {3}, "the present of a floor": {3}, "the afternoon": {3}}},
-		{"a timeOf before it", store.Changes{Now: minute(60).Add(-time.Microsecond)}, nil, nil},
+			map[string][]int64{"the present": {3}, "the present of an area": {3}, "the afternoon": {3}}},
+		{"a microsecond before its start", store.Changes{Now: minute(60).Add(-time.Microsecond)}, nil, nil},
 		{"its start", store.Changes{Now: minute(60)}, nil,
-			map[string][]int64{"the present": {3}, "the present of a floor": {3}}},
+			map[string][]int64{"the present": {3}, "the present of an area": {3}}},
 		{"a repeated event", store.Changes{Now: minute(60), Events: []library.Event{e}}, nil, nil},
 		{"a seat out of service", store.Changes{Now: minute(60)}, &broken,
 			map[string][]int64{"the present": {4}, "the afternoon": {4}}},
@@ -211,7 +212,7 @@ func TestUpdatesHoldChangedSeats(t *testing.T) {
 		{"a seat back in service", store.Changes{Now: minute(60)}, &free,
 			map[string][]int64{"the present": {4}, "the afternoon": {4}}},
 		{"its end", store.Changes{Now: minute(15 * 60)}, nil,
-			map[string][]int64{"the present": {3}, "the present of a floor": {3}}},
+			map[string][]int64{"the present": {3}, "the present of an area": {3}}},
 		{"its end in the change log", store.Changes{Now: minute(15 * 60), Events: []library.Event{over(e)}}, nil,
 			map[string][]int64{"the afternoon": {3}}},
 	} {
@@ -249,7 +250,7 @@ func TestWatchesOfSameQueryShareUpdates(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		u.Memo(func() any { encoded++; return nil })
+		u.Memo(JSON, func() any { encoded++; return nil })
 	}
 	for _, w := range []*Watch{a, b} {
 		if err := hub.add(w); err != nil {
@@ -265,7 +266,8 @@ func TestWatchesOfSameQueryShareUpdates(t *testing.T) {
 	}
 }
 
-// TestSlowWatchersDoNotDelayOthers has a watcher that never reads beside one that does.
+// TestSlowWatchersDoNotDelayOthers opens two watches: slow does not read, and quick reads each
+// update.
 func TestSlowWatchersDoNotDelayOthers(t *testing.T) {
 	t.Parallel()
 	r := feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")})
@@ -295,16 +297,16 @@ func TestSlowWatchersDoNotDelayOthers(t *testing.T) {
 	}
 	u, err := slow.Next(t.Context())
 	if err != nil || !u.Snapshot || !u.Seats[0].AvailableUntil.Equal(minute(2*n+8)) {
-		t.Errorf("the slow one got %+v, %v, not a snapshot of the end", u, err)
+		t.Errorf("the slow watch got %+v, %v, want a snapshot of the last state", u, err)
 	}
 	if _, more := slow.take(); more {
-		t.Error("what is older than the snapshot is still to come")
+		t.Error("after the snapshot, the slow watch got an older update")
 	}
 }
 
-// TestWatchersSeeThePassingOfTime has no changes except time: the feed must refresh when a booking
-// begins or ends.
-func TestWatchersSeeThePassingOfTime(t *testing.T) {
+// TestWatchersSeeBookingsBeginAndEnd changes nothing: only time passes. The feed must refresh when
+// a booking begins or ends.
+func TestWatchersSeeBookingsBeginAndEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
@@ -314,7 +316,7 @@ func TestWatchersSeeThePassingOfTime(t *testing.T) {
 				EndTime: at(1500 * time.Millisecond)},
 			{ReservationID: 2, Version: 1, SeatID: 2, StartTime: at(1700 * time.Millisecond), EndTime: at(time.Hour)},
 		}})
-		// Postgres's clock is in another year.
+		// Postgres's clock is in another year than Go's clock.
 		r.Now = func() time.Time { return at(time.Since(start)).Truncate(time.Microsecond) }
 		m := startModel(t, r, feed.Options{})
 		w, err := m.Watch(t.Context(), Query{})
@@ -330,16 +332,16 @@ func TestWatchersSeeThePassingOfTime(t *testing.T) {
 				t.Fatal(err)
 			}
 			if late := time.Since(start) - want; late < 0 || late > time.Millisecond || !u.AsOf.Equal(at(time.Since(start))) {
-				t.Errorf("told %v after %v, as of %v", late, want, u.AsOf)
+				t.Errorf("the update of %v came %v late, as of %v", want, late, u.AsOf)
 			}
 		}
 		if w.AsOf(); r.Reads.Load() > 3700 {
-			t.Errorf("%d looks at the log in an hour", r.Reads.Load())
+			t.Errorf("%d refreshes in an hour, want at most 3700", r.Reads.Load())
 		}
 	})
 }
 
-// TestClosedWatchesLeakNothing runs alone, since goleak sees the goroutines of all tests.
+// TestClosedWatchesLeakNothing runs alone, because goleak sees the goroutines of all tests.
 func TestClosedWatchesLeakNothing(t *testing.T) { //nolint:paralleltest // see above
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	ctx, cancel := context.WithCancel(t.Context())
@@ -373,7 +375,7 @@ func TestClosedWatchesLeakNothing(t *testing.T) { //nolint:paralleltest // see a
 		w.Close()
 		w.Close()
 		if _, err := w.Next(t.Context()); !errors.Is(err, errWatchClosed) {
-			t.Errorf("a closed watch says %v", err)
+			t.Errorf("Next of a closed watch: %v, want errWatchClosed", err)
 		}
 	}
 	if n, groups := m.hub.size(); n+groups != 0 || len(m.hub.classes) != 0 {
@@ -390,16 +392,16 @@ func TestClosedWatchesLeakNothing(t *testing.T) { //nolint:paralleltest // see a
 		}
 	}
 	if _, err := left.Next(t.Context()); !errors.Is(err, library.ErrUnavailable) {
-		t.Errorf("a watch of a model that stopped says %v", err)
+		t.Errorf("Next after the model has stopped: %v, want ErrUnavailable", err)
 	}
 	if _, err := m.Watch(t.Context(), Query{}); !errors.Is(err, library.ErrUnavailable) {
-		t.Errorf("a model that stopped says %v", err)
+		t.Errorf("Watch after the model has stopped: %v, want ErrUnavailable", err)
 	}
 }
 
-// TestWatchBeginsNoOlderThanItsReader covers the moment when readers have a world that the hub has
-// not published yet.
-func TestWatchBeginsNoOlderThanItsReader(t *testing.T) {
+// TestWatchBeginsWithNewestWorld opens a watch when readers have a world that the hub has not
+// published yet. The watch must begin with this world.
+func TestWatchBeginsWithNewestWorld(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")})
@@ -413,15 +415,15 @@ func TestWatchBeginsNoOlderThanItsReader(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer w.Close()
-		m.hub.publish(first) // by a slower goroutine
+		m.hub.publish(first) // as a slower goroutine would do
 		if u, err := w.Next(t.Context()); err != nil || !u.AsOf.Equal(minute(1)) {
 			t.Errorf("the watch begins as of %v, %v", u.AsOf, err)
 		}
 	})
 }
 
-// TestReadersDoNotWaitForPublishing holds the lock of the hub, like a long publish: refreshes go
-// on, and readers get answers.
+// TestReadersDoNotWaitForPublishing holds the lock of the hub, as a long publish does. Meanwhile
+// refreshes must continue, and readers must get answers.
 func TestReadersDoNotWaitForPublishing(t *testing.T) {
 	t.Parallel()
 	r := feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")})
@@ -438,7 +440,7 @@ func TestReadersDoNotWaitForPublishing(t *testing.T) {
 		r.Happen(reservation(int64(i+1), 1, 1, 10*i, 10*i+5))
 		p, err := m.Seats(ctx, Query{Start: minute(10 * i), End: minute(10*i + 5)})
 		if err != nil || p.Seats[0].Available {
-			t.Errorf("look %d: %+v, %v", i, p.Seats, err)
+			t.Errorf("read %d: %+v, %v", i, p.Seats, err)
 		}
 	}
 	m.hub.mu.Unlock()
@@ -448,13 +450,13 @@ func TestReadersDoNotWaitForPublishing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !u.Seats[0].Available {
-			break // the booking that begins at the time of the world
+			break // the update has the first booking, which begins at the time of the world
 		}
 	}
 }
 
-// TestMissedUpdatesAreMerged checks that a watcher that has fallen behind gets one update with the
-// latest state of each seat, which is made once for all watchers that missed the same updates.
+// TestMissedUpdatesAreMerged checks that a watcher that missed several updates gets one update with
+// the latest state of each seat. All watchers that missed the same updates must share this update.
 func TestMissedUpdatesAreMerged(t *testing.T) {
 	t.Parallel()
 	l := newTestBuilder(smallLibrary("UTC"))
@@ -473,7 +475,7 @@ func TestMissedUpdatesAreMerged(t *testing.T) {
 	without.Seats = without.Seats[:2] // without seats 3 and 4
 	moved.Seats[1].BranchID = 2
 	hub.publish(l.apply(store.Changes{Now: monday, Events: []library.Event{booked}}))
-	watches[2].take() // this one misses fewer updates
+	watches[2].take() // this watch misses fewer updates
 	hub.publish(l.apply(store.Changes{Now: monday, Events: []library.Event{over(booked)}}))
 	hub.publish(l.applyCatalog(store.Changes{Now: monday}, &without))  // seat 3 is deleted
 	hub.publish(l.applyCatalog(store.Changes{Now: minute(1)}, &moved)) // seat 3 is added, seat 2 leaves the branch
@@ -495,16 +497,16 @@ func TestMissedUpdatesAreMerged(t *testing.T) {
 			t.Errorf("watch %d: %v, without %v", i, got, u.Removed)
 		}
 		if _, more := w.take(); more {
-			t.Errorf("watch %d: there is more", i)
+			t.Errorf("watch %d got a second update", i)
 		}
 		u.Memo(func() any { encoded++; return nil })
 	}
 	if encoded != 2 {
-		t.Errorf("encoded %d times, want once for the two that missed the same, and once for the third", encoded)
+		t.Errorf("updates were encoded %d times, want once for watches 0 and 1, and once for watch 2", encoded)
 	}
 }
 
-// TestWatchersAreWokenInGroups checks that a change wakes at most wakeGroup watchers each wakeGap,
+// TestWatchersAreWokenInGroups checks that a change wakes about wakeGroup watchers in each wakeGap,
 // so that readers run in between. Changes that come meanwhile are published in the next round.
 func TestWatchersAreWokenInGroups(t *testing.T) {
 	t.Parallel()

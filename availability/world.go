@@ -12,11 +12,11 @@ import (
 // world is the state as of one snapshot of Postgres. It never changes.
 type world struct {
 	*catalog
-	*answers // shared by the generation
+	*answers // shared by all worlds of the generation
 
 	taken occupancy
 	// generation grows when the catalog or a booking changes. The worlds of one generation differ
-	// in their time only.
+	// only in their time and number.
 	generation uint64
 	// number grows with each world.
 	number uint64
@@ -54,8 +54,8 @@ type branch struct {
 	seats    []int     // positions of its seats
 }
 
-// newCatalog indexes the rows that were read. Objects that are equal to those of the old catalog,
-// if there is one, are shared with it.
+// newCatalog returns the catalog of the rows in read. It reuses the objects of old that have not
+// changed; old may be nil.
 func newCatalog(read library.Catalog, old *catalog) *catalog {
 	c := &catalog{byCode: map[string]*branch{}, byID: map[int64]*branch{}}
 	for _, r := range read.Branches {
@@ -88,7 +88,8 @@ func newCatalog(read library.Catalog, old *catalog) *catalog {
 	return c
 }
 
-// newSeat returns a seat of a branch, or was if it is equal.
+// newSeat returns the seat of the row r, in the branch b. If the old seat was is equal, newSeat
+// returns was.
 func newSeat(r library.Seat, b *branch, was *seat) *seat {
 	r.Amenities = slices.Clone(r.Amenities)
 	slices.Sort(r.Amenities)
@@ -127,7 +128,8 @@ func (s *seat) equal(o *seat) bool {
 	return s.sameView(o) && s.BranchID == o.BranchID && s.calendar == o.calendar
 }
 
-// sameView reports whether the views of the seats differ at most in the fields that depend on time.
+// sameView reports whether the SeatViews of both seats are equal, apart from the fields that depend
+// on time.
 func (s *seat) sameView(o *seat) bool {
 	return s == o || s.ID == o.ID && s.branch == o.branch && s.Area == o.Area && s.Label == o.Label &&
 		s.OutOfService == o.OutOfService && slices.Equal(s.Amenities, o.Amenities)
@@ -154,11 +156,12 @@ func (c *catalog) matching(f filter) iter.Seq[int] {
 	}
 }
 
-// seatsPerChunk is a power of two. With 64, a change of one of 50,000 seats copies 8 KB.
+// seatsPerChunk is a power of two, so that a division by it is a shift. A change of a seat copies
+// the list of chunks and one chunk: 8 KB for 50,000 seats.
 const seatsPerChunk = 64
 
-// occupancy holds the bookings of the seats by position, in chunks. The next occupancy shares all
-// chunks except those with changes.
+// occupancy holds the bookings of the seats by position, in chunks. The next world shares all
+// chunks without a change.
 type occupancy []*chunk
 
 type chunk [seatsPerChunk][]booking
@@ -178,7 +181,8 @@ func (o occupancy) at(position int) []booking {
 	return o[position/seatsPerChunk][position%seatsPerChunk]
 }
 
-// put replaces the bookings at a position of o, which is a clone of old.
+// put replaces the bookings at a position of o. o is a clone of old, so put first copies a chunk
+// that they share.
 func (o occupancy) put(old occupancy, position int, taken []booking) {
 	i := position / seatsPerChunk
 	if o[i] == old[i] {
@@ -191,8 +195,8 @@ func (o occupancy) put(old occupancy, position int, taken []booking) {
 // pair holds the positions of one seat in two worlds, -1 in a world without the seat.
 type pair struct{ before, after int }
 
-// differences returns the seats that were added, deleted or changed from old to w, except by the
-// passing of time.
+// differences returns the seats that were added, deleted or changed between old and w. It does not
+// return seats that changed only by the passing of time.
 func differences(old, w *world) []pair {
 	var out []pair
 	if old.generation == w.generation {

@@ -21,10 +21,10 @@ type scale struct {
 	growth        growth
 }
 
-// growth is the size of the big library.
+// growth is the size of the big library in the scenario growth.
 type growth struct {
 	seats, branches        int
-	reservations, upcoming int
+	reservations, upcoming int // reservations is the total, with the upcoming ones
 }
 
 var (
@@ -46,7 +46,8 @@ var (
 	}
 )
 
-// bench is a run of the benchmark.
+// bench is a run of the benchmark. It compares ours, which is DL-SMS, with limit, a minimal replica
+// (bench/limit).
 type bench struct {
 	scale
 	ours, limit *subject
@@ -68,7 +69,7 @@ type figure struct {
 	replicas int
 	calls    int // in all rounds
 	failed   int
-	refused  int
+	refused  int // answered with a code of load.allowed
 	// rps and the latencies are medians over the rounds.
 	rps           float64
 	p50, p95, p99 time.Duration
@@ -84,8 +85,8 @@ func (f figure) success() float64 {
 	return 100 * float64(all-f.failed) / float64(all)
 }
 
-// comparison is a scenario on two subjects: the figures of each, and the ratios of the first to the
-// second as medians over the rounds.
+// comparison has the figures of one scenario on two subjects, the measured systems. The other
+// fields are ratios of the first subject to the second, as medians over the rounds.
 type comparison struct {
 	figures    [2]figure
 	rps        float64
@@ -96,7 +97,7 @@ type comparison struct {
 }
 
 // compare runs one scenario on two subjects in turn, so that other activity of the machine affects
-// both. A failed call is reported and fails the run.
+// both. A failed call is reported as a fault, which fails the run.
 func (b *bench) compare(ctx context.Context, scenario string, clients int, subjects [2]*subject,
 	loadOf func(s *subject) (load, error),
 ) (comparison, error) {
@@ -165,7 +166,8 @@ func summary(scenario string, clients int, s *subject, samples []sample) figure 
 	return f
 }
 
-// median returns the middle value, the lower one of two.
+// median returns the middle value. If the number of values is even, it returns the lower of the two
+// middle values.
 func median[T cmp.Ordered](values []T) T {
 	var zero T
 	if len(values) == 0 {

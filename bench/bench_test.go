@@ -47,8 +47,8 @@ func TestPercentilesAndMedian(t *testing.T) {
 	}
 }
 
-// TestSlotsAreFreeOfConflicts checks that no seat and no user is booked twice for a time, and that
-// no user gets more than ten bookings.
+// TestSlotsAreFreeOfConflicts checks that no seat and no user is booked twice for the same time,
+// and that no user gets more than ten bookings.
 func TestSlotsAreFreeOfConflicts(t *testing.T) {
 	t.Parallel()
 	students := users{ids: make([]int64, 60)}
@@ -80,11 +80,11 @@ func TestSlotsAreFreeOfConflicts(t *testing.T) {
 	}
 }
 
-// TestSlotsAreBookableAtAnyHour checks that all slots can be booked at whatever hour the benchmark
-// runs.
+// TestSlotsAreBookableAtAnyHour checks that all slots can be booked, whatever the hour at which the
+// benchmark runs.
 func TestSlotsAreBookableAtAnyHour(t *testing.T) {
 	t.Parallel()
-	const mostAhead = 14 * 24 * time.Hour
+	const mostAhead = 14 * 24 * time.Hour // the default of MAX_AHEAD
 	for hour := range 24 {
 		now := time.Date(2027, 3, 1, hour, 59, 59, 0, time.UTC)
 		d, err := newSlots([]int64{1}, users{ids: make([]int64, 1000)}, now)

@@ -15,16 +15,16 @@ import (
 
 const createReservation = dlsmsv1.ReservationService_CreateReservation_FullMethodName
 
-// maxBookingRate is a rate of bookings a second that no measured machine reaches. A load prepares
-// requests for it.
+// maxBookingRate is a rate in bookings a second that no measured machine has reached. A load
+// prepares enough requests for this rate.
 const maxBookingRate = 6000
 
 func (b *bench) bookingsPerLoad() int64 {
 	return int64((b.warm + b.measure + time.Second).Seconds() * maxBookingRate)
 }
 
-// bookingLoad makes bookings of free slots. The requests are made in advance, so that the time for
-// that does not count.
+// bookingLoad returns a load that books free slots. The requests are made before the load runs, so
+// the measurement does not include that work.
 func (b *bench) bookingLoad(d *slots, clients int) (load, error) {
 	n := b.bookingsPerLoad()
 	first, err := d.take(n)
@@ -48,7 +48,8 @@ func (b *bench) bookingLoad(d *slots, clients int) (load, error) {
 	}, nil
 }
 
-// newSlotsFor gives each subject a branch of its own, and the users for this many comparisons.
+// newSlotsFor adds a branch and users to each subject, and returns the slots of each. There are
+// enough users for this number of comparisons.
 func (b *bench) newSlotsFor(
 	ctx context.Context, branch string, subjects [2]*subject, comparisons int,
 ) (map[*subject]*slots, error) {
@@ -92,7 +93,7 @@ func (b *bench) bookings(ctx context.Context) error {
 	return nil
 }
 
-// stampede has many clients book one seat at the same moment.
+// stampede measures many clients that book one seat at the same moment.
 func (b *bench) stampede(ctx context.Context) error {
 	const clients = 500
 	students, err := b.ours.addUsers(ctx, "stampede-", clients)

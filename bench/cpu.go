@@ -29,7 +29,7 @@ const clockTick = time.Second / 100
 // process is one line of /proc/<pid>/stat.
 type process struct {
 	pid, parent int
-	used        time.Duration // by itself and its ended children
+	used        time.Duration // processor time of the process and of its ended children
 }
 
 // cpuOf returns the processor time of the subject's processes since they started.
@@ -87,8 +87,8 @@ func processes() ([]process, error) {
 	return all, nil
 }
 
-// parseStat parses a line such as "17 (nginx: worker) S 1 …", see proc(5). The name in brackets may
-// have any character.
+// parseStat parses a line such as "17 (nginx: worker) S 1 …": see proc(5). The name in brackets may
+// contain any character, also spaces and brackets.
 func parseStat(line string) (process, error) {
 	pid, _, _ := strings.Cut(line, " ")
 	fields := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
@@ -154,7 +154,7 @@ func (w *stopwatch) result() (from, to time.Time, cpu cpuTimes, err error) {
 	return w.from, w.to, w.cpu, w.err
 }
 
-// until waits until a time.
+// until waits for the time at, or for the end of ctx.
 func until(ctx context.Context, at time.Time) error {
 	timer := time.NewTimer(time.Until(at))
 	defer timer.Stop()
@@ -166,8 +166,8 @@ func until(ctx context.Context, at time.Time) error {
 	}
 }
 
-// memoryOf returns a field of /proc/<pid>/status in bytes, such as VmRSS, the current memory of a
-// process, or VmHWM, its peak.
+// memoryOf returns a field of /proc/<pid>/status in bytes. The field VmRSS is the current memory of
+// the process, VmHWM its peak.
 func memoryOf(pid int, field string) (int64, error) {
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

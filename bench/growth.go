@@ -12,9 +12,9 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// fill makes the big library: branches, seats, users, and reservations of three years past and two
-// weeks ahead, with their events. Each statement is one step. Of the @reservations, @ahead are
-// upcoming.
+// fill makes the big library: branches, seats, users, reservations and their events. Each statement
+// is one step. @reservations is the number of all reservations, @ahead the number of upcoming ones.
+// In a full run, the reservations span the last 45 days and the next 10 days.
 var fill = []struct{ rows, sql string }{
 	{"branches", `INSERT INTO branches (library_id, code, name, timezone)
 		SELECT 1, 'big-' || i, 'Branch ' || i, 'Europe/Berlin' FROM generate_series(1, @branches::int) i`},
@@ -25,8 +25,8 @@ var fill = []struct{ rows, sql string }{
 	{"users", `INSERT INTO users (library_id, student_id, name, email, role, password_hash)
 		SELECT 1, 'big-' || i, 'Student ' || i, 'big-' || i || '@university.example', 'STUDENT', 'x'
 		FROM generate_series(1, greatest(@ahead::int / 5, 1)) i`},
-	// Per seat: two windows a day in the past and one a day ahead. A user has five ahead, on
-	// different days.
+	// Each seat has two past reservations a day, and one upcoming reservation a day. Each user has
+	// five upcoming reservations, on different days.
 	{"reservations", `WITH s AS (
 			SELECT id, row_number() OVER (ORDER BY id) - 1 AS place FROM seats s WHERE library_id = 1 AND label LIKE 'B-%'
 		), u AS (
@@ -58,7 +58,8 @@ var fill = []struct{ rows, sql string }{
 	},
 }
 
-// grow compares a big library with the demo library, and measures the start of a replica on it.
+// grow measures the start of a replica on a big library. Then it compares reads and bookings there
+// with those of the demo library.
 func (b *bench) grow(ctx context.Context, cfg stack.Config) (err error) {
 	big, err := startSubject(ctx, "big "+ours, cfg)
 	if err != nil {
@@ -108,7 +109,7 @@ func (b *bench) grow(ctx context.Context, cfg stack.Config) (err error) {
 	return nil
 }
 
-// fillBig fills the library while its replicas are stopped, starts them one after the other, and
+// fillBig stops the replicas, fills the library, and starts the replicas one after the other. It
 // returns the time of the slowest start.
 func (b *bench) fillBig(ctx context.Context, big *subject) (ready time.Duration, err error) {
 	for _, r := range big.Replicas {
@@ -128,7 +129,7 @@ func (b *bench) fillBig(ctx context.Context, big *subject) (ready time.Duration,
 			"the big library has %d more %s, after %s", tag.RowsAffected(), step.rows, time.Since(began).Round(time.Second),
 		)
 	}
-	// Both databases are vacuumed as after a night, so that neither vacuums during a measurement.
+	// Vacuum both databases now, so that autovacuum does not run during a measurement.
 	for _, s := range []*subject{big, b.ours} {
 		for _, sql := range []string{`VACUUM ANALYZE`, `CHECKPOINT`} {
 			if _, err := s.db.Exec(ctx, sql); err != nil {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// idle measures the replicas without calls.
+// idle measures memory and CPU of replicas that get no calls.
 func (b *bench) idle(ctx context.Context) error {
 	b.progress("idle for %s", b.idleTime)
 	before, err := cpuOf(b.ours)

@@ -22,7 +22,8 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// load describes what ghz does: clients call one method, each again as soon as it has its answer.
+// load describes the work of ghz. Clients call one method: each client makes its next call as soon
+// as it has the answer to its last call.
 type load struct {
 	// method is the full name of the method, such as "/dlsms.v1.SeatService/GetSeats".
 	method  string
@@ -31,31 +32,31 @@ type load struct {
 	rps int
 	// calls is the number of calls; 0: as many as fit into the time.
 	calls int
-	// warm is the time before the measurement, and measure its length.
+	// warm is the time before the measurement. measure is the length of the measurement.
 	warm, measure time.Duration
 	// request returns the message of call n, from 0. It must be safe for concurrent use.
 	request func(n int64) (*dynamic.Message, error)
 	// sign returns the metadata of call n, nil for none.
 	sign func(n int64) *metadata.MD
-	// allowed are the codes other than OK that are not failures.
+	// allowed has the codes other than OK that do not count as failures.
 	allowed []codes.Code
 }
 
-// clientsPerConnection is the number of clients that share a connection. With ghz's default, one
-// for all, all nginx workers except one would be idle. Real clients have one each, which here would
-// cost more memory than it shows.
+// clientsPerConnection is the number of clients that share a connection. By default, all clients of
+// ghz share one connection, and then only one nginx worker has work. Each real client has a
+// connection of its own. Here, that would take more memory and would show little more.
 const clientsPerConnection = 10
 
 // sample is the result of a load.
 type sample struct {
-	// calls is the number of calls answered with OK within the measured seconds, and refused the
-	// number answered with an allowed code.
+	// calls is the number of calls that were answered with OK within the measured seconds. refused
+	// is the number of those that were answered with an allowed code.
 	calls, refused int
 	seconds        float64
-	// latencies has the latency of each of these calls, sorted.
+	// latencies has the latencies of calls and refused, sorted.
 	latencies []time.Duration
-	// failed is the number of calls with any other code, including the warm-up; failures counts
-	// them by error.
+	// failed is the number of calls with any other code, including the warm-up. failures counts
+	// these calls by the text of the error.
 	failed   int
 	failures map[string]int
 	// cpu is the processor time by kind of process.
@@ -101,7 +102,7 @@ func (l load) run(ctx context.Context, s *subject) (sample, error) {
 	if l.calls > 0 {
 		options = append(options, runner.WithTotalRequests(uint(l.calls)))
 	} else {
-		// A call that is cut off at the end is not counted. By default it would count as
+		// "ignore": calls in flight at the end are not counted. By default, ghz counts them as
 		// Unavailable.
 		options = append(
 			options, runner.WithRunDuration(l.warm+l.measure+100*time.Millisecond), runner.WithDurationStopAction("ignore"),
@@ -162,7 +163,7 @@ func (l load) count(out *sample, details []runner.ResultDetail, from, to time.Ti
 	slices.Sort(out.latencies)
 }
 
-// failure returns the most frequent error, nil without errors.
+// failure returns an error with the most frequent failure, or nil without failures.
 func (s sample) failure() error {
 	if s.failed == 0 {
 		return nil
@@ -171,8 +172,8 @@ func (s sample) failure() error {
 	return fmt.Errorf("%d calls failed, most of them with: %s", s.failed, kinds[0])
 }
 
-// protoset returns the API as ghz reads it, so that ghz needs no reflection, which the limit does
-// not have.
+// protoset returns the descriptors of the API for ghz. With them, ghz needs no reflection, which
+// the limit does not serve.
 func protoset() ([]byte, error) {
 	set := &descriptorpb.FileDescriptorSet{}
 	added := map[string]bool{}
@@ -196,13 +197,13 @@ func protoset() ([]byte, error) {
 	return proto.Marshal(set)
 }
 
-// sameMessage returns requests that all have the same message.
+// sameMessage returns a value for load.request: each call gets the message m.
 func sameMessage(m proto.Message) func(int64) (*dynamic.Message, error) {
 	d, err := dynamic.AsDynamicMessage(protoadapt.MessageV1Of(m))
 	return func(int64) (*dynamic.Message, error) { return d, err }
 }
 
-// cycle returns requests with these messages in turn, repeatedly.
+// cycle returns a value for load.request: the calls get these messages in turn, repeatedly.
 func cycle[M proto.Message](messages []M) func(int64) (*dynamic.Message, error) {
 	list := make([]*dynamic.Message, len(messages))
 	var err error
@@ -214,7 +215,7 @@ func cycle[M proto.Message](messages []M) func(int64) (*dynamic.Message, error) 
 	return func(n int64) (*dynamic.Message, error) { return list[n%int64(len(list))], err }
 }
 
-// bearer returns the metadata of a token.
+// bearer returns the metadata that contains a token.
 func bearer(token string) *metadata.MD {
 	md := metadata.Pairs("authorization", "Bearer "+token)
 	return &md

@@ -30,14 +30,15 @@ func demoLogins() []*dlsmsv1.LoginRequest {
 	return list
 }
 
-// logins measures Login relative to what bcrypt allows on all cores, and how many concurrent logins
-// affect GetSeats.
+// logins measures the rate of Login, relative to the rate at which bcrypt runs on all cores. Then
+// it measures how concurrent logins affect GetSeats.
 func (b *bench) logins(ctx context.Context) error {
 	hash, err := b.ours.passwordHash(ctx)
 	if err != nil {
 		return err
 	}
-	// Two replicas of two cores can hash and queue eight passwords: no login is refused.
+	// With eight clients, a login waits for less than identity.PasswordWait (2 s), so none is
+	// refused.
 	const clients = 8
 	var samples []sample
 	var ratios []float64
@@ -66,7 +67,7 @@ func (b *bench) logins(ctx context.Context) error {
 	return b.loginRush(ctx)
 }
 
-// bcryptRate returns the passwords a second that this machine compares on all cores.
+// bcryptRate returns how many passwords a second this machine compares on all cores.
 func bcryptRate(hash string, measure time.Duration) (float64, error) {
 	var compared atomic.Int64
 	began := time.Now()
@@ -90,8 +91,8 @@ func bcryptRate(hash string, measure time.Duration) (float64, error) {
 	return float64(compared.Load()) / time.Since(began).Seconds(), all
 }
 
-// loginRush measures GetSeats alone, and during many concurrent logins: at a fixed rate that leaves
-// the machine mostly idle, and at the full rate.
+// loginRush measures GetSeats without logins and during many concurrent logins. The calls of
+// GetSeats first have a fixed rate, which leaves the machine mostly idle, and then the full rate.
 func (b *bench) loginRush(ctx context.Context) error {
 	for _, l := range []struct {
 		name string
@@ -146,8 +147,8 @@ func (b *bench) measureBesideLogins(ctx context.Context, name string, steady loa
 	return nil
 }
 
-// startLogins has n clients log in repeatedly until stop is called. A refused client waits as long
-// as the RetryInfo says.
+// startLogins starts n clients, each of which logs in repeatedly until stop is called. A refused
+// client waits for the time in the RetryInfo of the answer.
 func (b *bench) startLogins(
 	ctx context.Context, n int,
 ) (stop func() (admitted, refused int64, other error), err error) {

@@ -1,6 +1,7 @@
-// Command bench measures DL-SMS as its clients see it, and compares it with the limit, a minimal
-// replica (bench/limit). `make bench` runs it. It starts both systems on this machine, from
-// Postgres to nginx, runs load against them in turn with ghz, and writes tables and plots.
+// Command bench measures DL-SMS as its clients see it, through nginx. `make bench` runs it. It
+// compares DL-SMS with the limit, which is the same setup with a minimal replica (bench/limit). It
+// starts both systems on this machine, runs load against them in turn with ghz, and writes tables
+// and plots.
 package main
 
 import (
@@ -125,7 +126,7 @@ func (b *bench) measureAll(
 // limitUsers is the number of users that the limit assigns to its bookings in turn.
 const limitUsers = 5000
 
-// startLimit starts the limit with the answers of b.ours.
+// startLimit starts the limit. Its replicas answer GetSeats with stored answers of b.ours.
 func (b *bench) startLimit(ctx context.Context, binary, limitBinary, files string) (*subject, error) {
 	common, filtered, err := answers(ctx, b.ours)
 	if err != nil {

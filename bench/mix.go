@@ -13,13 +13,13 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// share is a part of the mix.
+// share is the percentage of one kind of call in the mix.
 type share struct {
 	name    string
 	percent int
 }
 
-// mixed has the percentage of each kind of call in real use. Each client makes one call a second.
+// mixed has the shares of the kinds of calls, as in real use. Each client makes one call a second.
 var mixed = []share{{"reads", 90}, {"bookings", 4}, {"cancels", 4}, {"logins", 2}}
 
 // mix measures all kinds of calls together, at a rate that password hashing allows.
@@ -63,7 +63,7 @@ func (b *bench) mix(ctx context.Context) error {
 					if err := kinds[k].failure(); err != nil {
 						b.report.fault("mix with %d clients on %s, %s: %v", clients, s.name, kind.name, err)
 					}
-					kinds[k].cpu = cpuTimes{} // it is the sum of all kinds
+					kinds[k].cpu = cpuTimes{} // the measured CPU is that of all kinds together
 					of = append(of, kinds[k])
 				}
 				b.report.add(summary("mix, "+kind.name, clients, s, of))
@@ -108,7 +108,8 @@ func (b *bench) mixOnce(ctx context.Context, s *subject, d *slots, clients int) 
 	return samples, errors.Join(errs...)
 }
 
-// toCancel books n seats and returns the requests that cancel them.
+// toCancel books n slots. It returns the requests that cancel the bookings, and the function that
+// returns the metadata of each request.
 func (b *bench) toCancel(
 	ctx context.Context, s *subject, d *slots, n int64,
 ) ([]*dlsmsv1.CancelReservationRequest, func(int64) *metadata.MD, error) {

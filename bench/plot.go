@@ -11,8 +11,8 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// The published figures of the original of this design with 50 and 200 clients, over gRPC and over
-// REST.
+// DL-SMS follows the design of an earlier system, the original. These are its published figures
+// with 50 and with 200 clients, over gRPC and over REST.
 var (
 	originalRPS  = [2]float64{340, 305}
 	originalP95  = [2]float64{508, 1310} // milliseconds
@@ -73,7 +73,7 @@ func (r *report) line(scenario, subject string, value func(figure) float64) plot
 	return points
 }
 
-// original returns a line between two published figures.
+// original returns the curve between two published figures of the original.
 func (r *report) original(name string, values [2]float64) curve {
 	return curve{name, plotter.XYs{{X: 50, Y: values[0]}, {X: 200, Y: values[1]}}, true}
 }
@@ -89,8 +89,8 @@ var colors = []color.Color{
 	color.RGBA{R: 0x5d, G: 0x40, B: 0x37, A: 0xff},
 }
 
-// savePlot writes one plot as PNG and SVG. Milliseconds get a logarithmic axis, since the curves are
-// far apart.
+// savePlot writes one plot as PNG and SVG. An axis of milliseconds is logarithmic, because the
+// curves are far apart.
 func savePlot(dir, name, title, unit string, curves []curve) error {
 	p := plot.New()
 	p.Title.Text = title

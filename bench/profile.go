@@ -15,9 +15,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// profiled runs a scenario. With a directory, it also writes a CPU profile of the first replica and
-// the statement statistics of Postgres. Profiling costs some percent: do not use the figures of
-// such a run.
+// profiled runs a scenario. If dir is not empty, it also writes a CPU profile of the first replica
+// and the statistics of SQL statements to dir. Profiling costs a few percent of the CPU: do not use
+// the figures of such a run.
 func (b *bench) profiled(ctx context.Context, dir string, s scenario) error {
 	if dir == "" {
 		return s.run(ctx)
@@ -58,7 +58,7 @@ func (b *bench) profiled(ctx context.Context, dir string, s scenario) error {
 	})
 }
 
-// profileCPU profiles the first replica of b.ours until stop is called, which returns when the
+// profileCPU profiles the first replica of b.ours until stop is called. stop returns when the
 // profile is written.
 func (b *bench) profileCPU(ctx context.Context, file string) (stop func() error) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -70,11 +70,11 @@ func (b *bench) profileCPU(ctx context.Context, file string) (stop func() error)
 	}
 }
 
-// profileSeconds is the length of each part of a profile.
+// profileSeconds is the length of each part of a profile in seconds.
 const profileSeconds = 3
 
-// keepProfiling takes many short profiles and merges them. The length of a profile must be known at
-// its start, and the length of the scenario is not.
+// keepProfiling takes many short profiles and merges them. A profile needs its length at the start,
+// and the length of a scenario is not known then.
 func (b *bench) keepProfiling(ctx context.Context, file string) error {
 	var parts []string
 	for i := 0; ctx.Err() == nil; i++ {

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestPageHasTextsOfReport checks docs/benchmarks: README.md has the texts that a report writes now,
-// and the figures of figures.csv.
-func TestPageHasTextsOfReport(t *testing.T) {
+// TestBenchmarksPageMatchesReport checks docs/benchmarks/README.md: the page has the fixed texts of
+// a report and all rows of figures.csv.
+func TestBenchmarksPageMatchesReport(t *testing.T) {
 	t.Parallel()
 	read := func(name string) string {
 		text, err := os.ReadFile("../docs/benchmarks/" + name)
@@ -34,7 +34,7 @@ func TestPageHasTextsOfReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for line := range strings.SplitSeq(text.String(), "\n") {
-		if line != "" && !strings.HasPrefix(line, "- ") { // a list item says where the figures were measured
+		if line != "" && !strings.HasPrefix(line, "- ") { // list items describe the measured run
 			after(line)
 		}
 	}

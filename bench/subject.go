@@ -25,10 +25,11 @@ const (
 	limit = "limit"
 )
 
-// secret signs the tokens of the benchmark's users. Their logins would take an hour of bcrypt.
+// secret signs the tokens of the benchmark's users, so that the users need no logins. With bcrypt,
+// the logins would take an hour.
 const secret = "bench:a-secret-of-the-benchmark-that-guards-nothing"
 
-// password is the password of all users, as of the demo users.
+// password is the password of all users, also of the demo users.
 const password = "password123"
 
 // subject is a running system with a connection pool to its database.
@@ -40,8 +41,8 @@ type subject struct {
 	conn *grpc.ClientConn
 }
 
-// limitsOff returns the shipped defaults without rate limits, which the benchmark's users would
-// exceed at once.
+// limitsOff returns settings for replicas. It turns off the rate limits, because the users of the
+// benchmark would exceed them at once. All other limits keep their defaults.
 func limitsOff() map[string]string {
 	env := e2e.NoRateLimits()
 	env["JWT_SECRET"] = secret
@@ -78,7 +79,7 @@ func (s *subject) stop() error {
 	return nil
 }
 
-// users are users with tokens.
+// users has the ids of users, and for each user the metadata with a token.
 type users struct {
 	ids    []int64
 	signed []*metadata.MD
@@ -93,7 +94,8 @@ func (s *subject) passwordHash(ctx context.Context) (hash string, err error) {
 	return hash, err
 }
 
-// memory returns the highest value of a status field among the replicas, in bytes, see memoryOf.
+// memory returns the highest value of a field among the replicas, in bytes. memoryOf describes the
+// fields.
 func (s *subject) memory(field string) (most int64, err error) {
 	for _, r := range s.Replicas {
 		n, err := memoryOf(r.PID(), field)
@@ -105,7 +107,7 @@ func (s *subject) memory(field string) (most int64, err error) {
 	return most, nil
 }
 
-// addUsers adds n students whose ids begin with prefix, and signs their tokens.
+// addUsers adds n students with student ids that begin with prefix, and signs a token for each.
 func (s *subject) addUsers(ctx context.Context, prefix string, n int) (users, error) {
 	hash, err := s.passwordHash(ctx)
 	if err != nil {
@@ -132,7 +134,7 @@ func (s *subject) addUsers(ctx context.Context, prefix string, n int) (users, er
 	return u, nil
 }
 
-// addBranch adds a branch of n seats and returns their ids.
+// addBranch adds a branch of n seats and returns the ids of the seats.
 func (s *subject) addBranch(ctx context.Context, code string, n int) ([]int64, error) {
 	rows, err := s.db.Query(ctx, `
 		WITH b AS (INSERT INTO branches (library_id, code, name, timezone)
@@ -161,13 +163,13 @@ func (s *subject) deadlocks(ctx context.Context) (n int64, err error) {
 	return n, err
 }
 
-// slots hands out free bookings: windows of a quarter of an hour at night, on each seat in turn.
-// The users also come in turn. They are at least as many as the seats, so that no user has two
-// seats at a time.
+// slots hands out bookings that do not conflict. Each booking has a window of a quarter of an hour
+// at night. Seats and users come in turn. There are at least as many users as seats, so no user has
+// two seats at the same time.
 type slots struct {
 	seats []int64
 	users users
-	first time.Time // of the first window
+	first time.Time // start of the first window
 	next  atomic.Int64
 }
 
@@ -179,7 +181,7 @@ const (
 	nights         = 12
 )
 
-// newSlots returns slots from the night of tomorrow on, since the night of today may have begun.
+// newSlots returns slots that begin tomorrow evening, because the night of today may have begun.
 func newSlots(seats []int64, users users, now time.Time) (*slots, error) {
 	if len(users.ids) < len(seats) {
 		return nil, fmt.Errorf("%d users are too few for %d seats", len(users.ids), len(seats))
@@ -187,7 +189,8 @@ func newSlots(seats []int64, users users, now time.Time) (*slots, error) {
 	return &slots{seats: seats, users: users, first: now.UTC().Truncate(24 * time.Hour).Add((24 + 18) * time.Hour)}, nil
 }
 
-// capacity is the number of bookings in all. A user has at most ten.
+// capacity is the number of bookings that the slots have. A user makes at most ten, the default of
+// MAX_UPCOMING.
 func (d *slots) capacity() int64 {
 	return min(int64(len(d.seats))*quartersANight*nights, 10*int64(len(d.users.ids)))
 }
@@ -209,7 +212,8 @@ func (d *slots) request(n int64) *dlsmsv1.CreateReservationRequest {
 		SeatId:    d.seats[n%int64(len(d.seats))],
 		StartTime: timestamppb.New(start),
 		EndTime:   timestamppb.New(start.Add(quarter)),
-		RequestId: fmt.Sprintf("bench-%d-%d", d.seats[0], n), // all bookings of the limit share its users
+		// The limit uses the same users for all slots, so the id must differ between slots.
+		RequestId: fmt.Sprintf("bench-%d-%d", d.seats[0], n),
 	}
 }
 

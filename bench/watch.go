@@ -17,27 +17,27 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// streamsPerAddress is below a replica's limit for one client address.
+// streamsPerAddress is below the default of MAX_STREAMS_PER_ADDRESS (1,000).
 const streamsPerAddress = 100
 
 // watcher measures the time from a change to its messages on many streams.
 type watcher struct {
 	mu        sync.Mutex
-	seat      int64
+	seat      int64 // the expected change: this seat becomes available or not
 	available bool
 	sent      time.Time // when the changing call was sent
 	latencies []time.Duration
 	all       chan struct{} // closed when every stream has received the change
 	missing   int
 
-	ready  atomic.Int64 // number of streams with a snapshot
+	ready  atomic.Int64 // number of streams that have received a snapshot
 	ending atomic.Bool
 	fault  chan error
 }
 
-// watch opens streams on all replicas, and books and cancels seats meanwhile. The latency of a
-// change counts from the start of the call to the message at a client, which is longer than from
-// the commit.
+// watch opens streams on all replicas, and then books and cancels seats. The latency of a change is
+// the time from the start of the call to the message at a client. It includes the time until the
+// commit.
 func (b *bench) watch(ctx context.Context) error {
 	students, err := b.ours.addUsers(ctx, "watched-", 49)
 	if err != nil {
@@ -142,7 +142,7 @@ func (w *watcher) received(change *dlsmsv1.Seat, at time.Time) {
 	}
 }
 
-// changesPerSecond is the rate of changes.
+// changesPerSecond is the rate of bookings and cancellations.
 const changesPerSecond = 5
 
 // change books and cancels one seat after the other for d, and waits until every stream has
@@ -189,6 +189,8 @@ func (w *watcher) change(ctx context.Context, b *bench, students users, d time.D
 	return changes, nil
 }
 
+// expect sets the expected change. The returned channel is closed when all streams have received
+// the change.
 func (w *watcher) expect(seat int64, available bool, streams int) <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -178,8 +178,8 @@ func TestProxyUsesRoundRobin(t *testing.T) {
 }
 
 // No call fails because a replica refuses connections.
-// When a replica dies, the calls on its connections fail and clients repeat them. So this replica
-// is dead before nginx opens a connection to it.
+// The replica is dead before nginx opens a connection to it: calls on open connections fail when a
+// replica dies, and clients repeat them.
 func TestProxySkipsDeadReplica(t *testing.T) {
 	t.Parallel()
 	alive, dead := new(backend).start(t), new(backend).start(t)
@@ -261,6 +261,7 @@ func TestProxyKeepsSilentStream(t *testing.T) {
 	}
 }
 
+// Each streaming method matches the location for streams in nginx.conf, and no other method does.
 // The methods come from the descriptors of all services that a replica registers.
 func TestStreamsUseStreamLocation(t *testing.T) {
 	t.Parallel()
@@ -452,7 +453,8 @@ func (c *connections) HandleConn(_ context.Context, s stats.ConnStats) {
 	}
 }
 
-// With its defaults, nginx drains the connections of clients and replicas after 1,000 requests.
+// With its default settings, nginx would close each connection of a client or to a replica after
+// 1,000 requests.
 func TestProxyReusesConnections(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
@@ -499,8 +501,8 @@ func TestProxyLimitsCallsInFlightOfAddress(t *testing.T) {
 	wantStatus(t, call(t, c), codes.ResourceExhausted, "OVERLOADED")
 }
 
-// nginx counts an IPv6 client by its /64, and an IPv4 client by its address, also as an IPv4-mapped
-// IPv6 address.
+// nginx counts an IPv6 client by its /64, and an IPv4 client by its address. An IPv4-mapped IPv6
+// address counts as the IPv4 address.
 func TestProxyLimitsIPv6ByNetwork(t *testing.T) {
 	t.Parallel()
 	b := (&backend{watchSeats: func(stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error {
@@ -517,12 +519,12 @@ func TestProxyLimitsIPv6ByNetwork(t *testing.T) {
 	from := func(address string) context.Context {
 		return metadata.AppendToOutgoingContext(t.Context(), "x-test-address", address)
 	}
-	for first, others := range map[string]map[string]bool{ // true: it counts with the first
+	for first, others := range map[string]map[string]bool{ // true: nginx counts both as one client
 		"2001:db8:0:1::1": {
 			"2001:db8:0:1::1": true, "2001:db8:0:1:ffff:ffff:ffff:ffff": true,
 			"2001:db8:0:2::1": false, "2001:db8::1": false, "192.0.2.9": false,
 		},
-		// The byte 0x0a is a newline.
+		// The byte 0x0a is a newline, which a regular expression may not match.
 		"2001:db8:a0a:a::a": {"2001:db8:a0a:a:a0a:a0a:a0a:a0a": true, "2001:db8:a0a:b::a": false},
 		"fd00::":            {"fd00::1": true, "fd00:0:0:1::": false},
 		"192.0.2.1": {

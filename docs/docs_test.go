@@ -103,8 +103,8 @@ func TestTestsInDocsExist(t *testing.T) {
 	}
 }
 
-// heading matches a heading, fence the first or last line of a block of code, and code a span of
-// code in a line.
+// heading matches a heading of a page, fence the first or last line of a block of code, and code a
+// span of code in a line.
 var (
 	heading = regexp.MustCompile(`^#+ +(.*?) *$`)
 	fence   = regexp.MustCompile("^ *```")
@@ -148,8 +148,8 @@ func anchors(text string) map[string]bool {
 	return found
 }
 
-// TestLinksLeadSomewhere checks the relative links of all pages, with their anchors.
-func TestLinksLeadSomewhere(t *testing.T) {
+// TestRelativeLinksExist checks the target of each relative link in all pages, with its anchor.
+func TestRelativeLinksExist(t *testing.T) {
 	t.Parallel()
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)|^\[[^\]]+\]: +(\S+)`)
 	n := 0
@@ -272,7 +272,7 @@ func TestCanariesInDocsExist(t *testing.T) {
 }
 
 // TestErrorsPageListsAllReasons checks reference/errors.md against the enum ErrorReason, and the
-// codes against those that the tests of the wire expect.
+// codes against e2e.CodeOf.
 func TestErrorsPageListsAllReasons(t *testing.T) {
 	t.Parallel()
 	const prefix = "ERROR_REASON_"

@@ -11,8 +11,8 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// accessTable lists every RPC, with the users that may call it and the expected error for an object
-// of the caller, of another user, and for a missing one.
+// accessTable has a row for each RPC. A row has the expected result of a call about an object of
+// the caller, an object of another user, and an object that does not exist.
 var accessTable = map[string]access{
 	dlsmsv1.AuthService_Register_FullMethodName: {
 		public: true, want: []string{ok, "STUDENT_ID_TAKEN", "INVALID_FIELDS"},
@@ -92,7 +92,7 @@ var accessTable = map[string]access{
 	dlsmsv1.ReservationService_CreateReservation_FullMethodName: {
 		want: []string{ok, "SEAT_TAKEN", "SEAT_NOT_FOUND"}, prepare: takeSeats, seats: 6,
 		request: func(c *fixture, user int, target object) proto.Message {
-			if target == own { // a free seat, in a window in which the caller has none
+			if target == own { // a free seat, in a window in which the caller has no reservation
 				return tomorrow(0, 1).booking(c.branch.seats[3+user])
 			}
 			return fromNow(time.Hour).booking(pick(c.seats, user, target))
@@ -221,7 +221,7 @@ func takeSeats(c *fixture) {
 	}
 }
 
-// checkInAll also checks the users in.
+// checkInAll gives each user a reservation, and checks the user in.
 func checkInAll(c *fixture) {
 	takeSeats(c)
 	for i, u := range c.users {
@@ -229,9 +229,10 @@ func checkInAll(c *fixture) {
 	}
 }
 
-// joinWaitlist gives each user a waitlist entry, and getOffers also an offer.
+// joinWaitlist gives each user a waitlist entry.
 func joinWaitlist(c *fixture) { c.queue(false) }
 
+// getOffers gives each user a waitlist entry with an offer.
 func getOffers(c *fixture) { c.queue(true) }
 
 func (c *fixture) queue(offered bool) {

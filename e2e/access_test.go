@@ -19,7 +19,7 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// methods returns all RPCs of the API by full name, from the descriptors.
+// methods returns the descriptors of all RPCs, by full name.
 func methods(t *testing.T) map[string]protoreflect.MethodDescriptor {
 	t.Helper()
 	found := map[string]protoreflect.MethodDescriptor{}
@@ -39,8 +39,9 @@ func methods(t *testing.T) map[string]protoreflect.MethodDescriptor {
 	return found
 }
 
-// TestAccess makes every call of the API with every kind of token, for objects of the caller, of
-// another user, and missing ones. An RPC without a row in the table fails the test.
+// TestAccess makes every call of the API with every kind of token. A call is about an object of the
+// caller, an object of another user, or an object that does not exist. An RPC without a row in
+// accessTable fails the test.
 func TestAccess(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
@@ -62,7 +63,7 @@ func TestAccess(t *testing.T) {
 	}
 }
 
-// object is the object of a call, by its owner.
+// object tells to whom the object of a call belongs.
 type object int
 
 const (
@@ -73,21 +74,21 @@ const (
 
 func (o object) String() string { return [...]string{"own", "another's", "missing"}[o] }
 
-// noSuchID is the id of no object.
+// noSuchID is an id that no object has.
 const noSuchID = 1 << 40
 
-// access is a row of the table: how to make a call, and its expected outcomes.
+// access is a row of accessTable: how to make a call, and the results to expect.
 type access struct {
-	// public calls ignore the token.
+	// public reports that the RPC ignores the token.
 	public bool
-	// want has the expected reason, or ok, for an own, another's and a missing object. A call
-	// without such an object has one entry.
+	// want has the expected reason, or ok, for each object: own, others and missing. It has one
+	// entry if the RPC is not about an object.
 	want []string
-	// seats is the number of seats of the branch; 0: one for each user.
+	// seats is the number of seats of the branch. 0 means 3: one for each user.
 	seats int
 	// prepare makes the objects, one for each user.
 	prepare func(c *fixture)
-	// request returns the request of the user with this index about an object.
+	// request returns a request about the object target. user is the index of the caller.
 	request func(c *fixture, user int, target object) proto.Message
 	// check checks the answer to a call about the caller's own object.
 	check func(c *fixture, user int, answer proto.Message) error
@@ -95,7 +96,8 @@ type access struct {
 
 const ok = ""
 
-// fixture has three users, each with an object of the same kind, and a branch of its own.
+// fixture has a branch and three users. The arrays have an object of each user, by the index of the
+// user.
 type fixture struct {
 	t      *testing.T
 	s      *system
@@ -107,7 +109,7 @@ type fixture struct {
 	seats        [3]int64
 }
 
-// pick returns the id of an object from a list with one for each user.
+// pick returns the id of the object target. ids has the id of one object for each user.
 func pick(ids [3]int64, user int, target object) int64 {
 	switch target {
 	case own:
@@ -119,7 +121,7 @@ func pick(ids [3]int64, user int, target object) int64 {
 	return noSuchID
 }
 
-// caller is a client with a token.
+// caller is a client with one kind of token, valid or not.
 type caller struct {
 	name    string
 	token   string
@@ -127,7 +129,7 @@ type caller struct {
 	refusal string // the expected reason for the token, empty for a valid one
 }
 
-// callers returns all kinds of callers. Each invalid token names the owner.
+// callers returns a caller for each kind of token. All invalid tokens name user 0, the owner.
 func (c *fixture) callers() []caller {
 	t, owner := c.t, c.users[0]
 	h, p := header(t, owner.Token), claims(t, owner.Token)
@@ -180,15 +182,16 @@ func (c *fixture) callers() []caller {
 	)
 }
 
-// accessCall is one call of a row.
+// accessCall is one call of a row of accessTable.
 type accessCall struct {
 	caller caller
 	target object
 	want   string
 }
 
-// checkRow makes all calls of a row. The calls that must be refused come first and may change
-// nothing. The others may change no data of other users.
+// checkRow makes all calls of a row of accessTable. First it makes the calls that must be refused:
+// they must not change any data. Then it makes the other calls: they must not change data of users
+// other than the caller.
 func checkRow(t *testing.T, s *system, name string, m protoreflect.MethodDescriptor, row access) {
 	t.Helper()
 	c := &fixture{
@@ -244,9 +247,9 @@ func checkRow(t *testing.T, s *system, name string, m protoreflect.MethodDescrip
 	t.Logf("%d calls were refused, %d succeeded", len(refusals), len(successes))
 }
 
-// TestVerifyTokenReportsEachFault checks that VerifyToken refuses each invalid token with the
-// reason that any other call gives.
-func TestVerifyTokenReportsEachFault(t *testing.T) {
+// TestVerifyTokenRefusesInvalidTokens checks that VerifyToken refuses an invalid token with the
+// same reason as all other calls.
+func TestVerifyTokenRefusesInvalidTokens(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
 	c := &fixture{t: t, s: s, users: [3]student{s.student(t), s.student(t), s.librarian(t)}}
@@ -270,7 +273,7 @@ func TestVerifyTokenReportsEachFault(t *testing.T) {
 	}
 }
 
-// holdings returns all data of these users as text.
+// holdings returns all rows of these users as text.
 func (c *fixture) holdings(users ...int) string {
 	c.t.Helper()
 	var ids []int64
@@ -286,7 +289,8 @@ func (c *fixture) holdings(users ...int) string {
 		) holdings`, ids)
 }
 
-// invoke makes a call by its descriptor and returns its answer; of a stream, the first message.
+// invoke makes the call that m describes and returns the answer. For a stream it returns the first
+// message.
 func invoke(
 	t *testing.T, conn grpc.ClientConnInterface, name string, m protoreflect.MethodDescriptor, req proto.Message,
 ) (proto.Message, error) {
@@ -308,7 +312,7 @@ func invoke(
 	if err == nil {
 		err = stream.SendMsg(req)
 	}
-	if err == nil || errors.Is(err, io.EOF) { // RecvMsg returns the reason
+	if err == nil || errors.Is(err, io.EOF) { // after io.EOF, RecvMsg returns the error
 		_ = stream.CloseSend()
 		err = stream.RecvMsg(answer)
 	}

@@ -14,9 +14,9 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// callTimeout bounds every unary call, so that a server that hangs fails the test instead of
-// blocking it. It is above the deadlines of the server (5 s) and of nginx (15 s), because tests
-// check both.
+// callTimeout bounds every unary call, so that a call without an answer fails its test and does not
+// block it. It is longer than the deadlines of the server (5 s) and of nginx (15 s), because tests
+// check these deadlines.
 const callTimeout = 20 * time.Second
 
 // Client calls the four services as one user, or without a token.
@@ -33,25 +33,25 @@ type Client struct {
 	// Password is the password of User.
 	Password string
 
-	conn grpc.ClientConnInterface // without the token
+	conn grpc.ClientConnInterface // does not add the token
 }
 
-// Dial returns a connection to a proxy or a replica. It connects at the first call. A call fails at
-// once if no server listens at addr.
+// Dial returns a connection to a proxy or a replica. The first call opens the connection. A call
+// fails at once if no server listens at addr.
 func Dial(addr string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	return grpc.NewClient(
 		"passthrough:///"+addr,
 		append(more, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 }
 
-// NoRateLimits returns settings of the replicas without rate limits, for test users that make more
-// calls than real users do.
+// NoRateLimits returns settings that turn off the rate limits of the replicas, because test users
+// make more calls than real users.
 func NoRateLimits() map[string]string {
 	return map[string]string{"RATE_LIMIT_PER_MINUTE": "0", "AUTH_RATE_LIMIT_PER_MINUTE": "0", "LOGIN_FAILURE_LIMIT": "0"}
 }
 
-// ServiceConfig is the service config of the README: it retries UNAVAILABLE, since every call is
-// safe to repeat.
+// ServiceConfig is the gRPC service config that README.md recommends. It retries UNAVAILABLE,
+// because every call is safe to repeat.
 const ServiceConfig = `{"methodConfig": [{
   "name": [{"service": "dlsms.v1.AuthService"}, {"service": "dlsms.v1.SeatService"},
            {"service": "dlsms.v1.ReservationService"}, {"service": "dlsms.v1.NotifyService"}],
@@ -59,8 +59,8 @@ const ServiceConfig = `{"methodConfig": [{
                   "retryableStatusCodes": ["UNAVAILABLE"]}
 }]}`
 
-// RetryOptions returns the options of a client that survives a restart of the replicas, as in the
-// README: it retries calls and reconnects within a second.
+// RetryOptions returns the dial options that README.md recommends. They retry calls and reconnect
+// within a second, so that a client survives a restart of the replicas.
 func RetryOptions() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithDefaultServiceConfig(ServiceConfig),
@@ -73,8 +73,8 @@ func RetryOptions() []grpc.DialOption {
 	}
 }
 
-// DialFrom is like Dial, from the local address ip, such as 127.0.1.1. nginx and the replicas limit
-// each client address.
+// DialFrom is like Dial, but connects from the local address ip, such as 127.0.1.1. Tests of limits
+// use it, because nginx and the replicas have limits for each client address.
 func DialFrom(addr, ip string) (*grpc.ClientConn, error) {
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
 	return Dial(

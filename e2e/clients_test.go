@@ -41,8 +41,8 @@ func copyClientFiles(t *testing.T, dir, language string, names ...string) {
 	}
 }
 
-// nodeModules installs the packages in the lock file of the TypeScript client, unless an earlier
-// run did, and returns the directory.
+// nodeModules installs the packages in the lock file of the TypeScript client, and returns the
+// directory. If an earlier run has installed the same lock file, nodeModules installs nothing.
 func nodeModules(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.Abs("../.local/clients/typescript")
@@ -65,8 +65,8 @@ func nodeModules(t *testing.T) string {
 	return dir
 }
 
-// grpcurlCommands returns the shell commands of the section about grpcurl in docs/clients, with the
-// address of a system in place of the default one.
+// grpcurlCommands returns the shell commands in section "grpcurl" of docs/clients/README.md. It
+// replaces the address of the server in them with addr.
 func grpcurlCommands(t *testing.T, addr string) string {
 	t.Helper()
 	page, err := os.ReadFile("../docs/clients/README.md")
@@ -85,7 +85,8 @@ func grpcurlCommands(t *testing.T, addr string) string {
 	return strings.ReplaceAll(commands.String(), "127.0.0.1:9090", addr)
 }
 
-// TestExampleClientsRun runs the clients of docs/clients unchanged.
+// TestExampleClientsRun runs the example clients of docs/clients, unchanged, and checks their
+// output.
 func TestExampleClientsRun(t *testing.T) {
 	t.Parallel()
 	s := start(t, stack.Config{Seed: true})
@@ -126,7 +127,7 @@ func TestExampleClientsRun(t *testing.T) {
 			args = append(args, "dlsms/v1/"+name+".proto")
 		}
 		runIn(t, dir, nil, "protoc", args...)
-		python := "/usr/bin/python3" // apt installs its packages for this one
+		python := "/usr/bin/python3" // apt installs Python packages for this interpreter
 		if exec.CommandContext(t.Context(), python, "-c", "import grpc, google.protobuf").Run() != nil {
 			python = "python3"
 		}
@@ -144,8 +145,8 @@ func TestExampleClientsRun(t *testing.T) {
 	})
 	t.Run("grpcurl", func(t *testing.T) {
 		t.Parallel()
-		// Without -e: the booking of a taken seat fails, and -max-time ends the stream with an
-		// error.
+		// The shell runs without -e because two commands fail as expected: the second booking of a
+		// seat, and the stream that -max-time ends.
 		out := runIn(t, "..", nil, "bash", "-uo", "pipefail", "-c", grpcurlCommands(t, s.Addr())+"\ntrue")
 		for _, text := range []string{
 			`"availableCount": 2`, `"status": "RESERVATION_STATUS_CONFIRMED"`, "Code: AlreadyExists",

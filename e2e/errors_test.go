@@ -16,8 +16,8 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// errorCase is the setup of an error trigger: two students, two free seats and a window. strict is
-// a system with short times and low limits.
+// errorCase is the setup of a function in errorTriggers: two students, two free seats and a window.
+// The system strict has the settings of strictSettings: short times and low limits.
 type errorCase struct {
 	t          *testing.T
 	s, strict  *system
@@ -29,11 +29,12 @@ type errorCase struct {
 // unusedReasons are the reasons that no call returns yet.
 var unusedReasons = map[string]string{"ROLE_REQUIRED": "no RPC asks for a role"}
 
-// errorTriggers has a function for each reason of the enum that makes a call fail with it and
-// returns the error. Its other calls must succeed.
+// errorTriggers has a function for each reason of the enum ErrorReason. The function makes a call
+// that fails with this reason, and returns the error. All other calls of the function must succeed.
 var errorTriggers = map[string]func(c *errorCase) error{
 	"INVALID_FIELDS": func(c *errorCase) error { return c.a.tryToBook(0, window{}) },
-	"BRANCH_CLOSED": func(c *errorCase) error { // opens a branch for one minute, outside the window
+	"BRANCH_CLOSED": func(c *errorCase) error {
+		// The branch is open for one minute a week, outside the window.
 		c.s.exec(c.t, `INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
 			SELECT library_id, branch_id, extract(isodow FROM $2::timestamptz - interval '2 days')::int, '0:00', '0:01'
 			FROM seats WHERE id = $1`, c.seat, c.w.start)
@@ -181,7 +182,7 @@ var errorTriggers = map[string]func(c *errorCase) error{
 		}
 		return err
 	},
-	"OVERLOADED": func(c *errorCase) error { // by more streams than a user may have
+	"OVERLOADED": func(c *errorCase) error { // opens more streams than a user may have
 		u := c.a.WithConn(conn(c.t, c.s, 0))
 		for range 20 {
 			stream, err := u.Subscribe(c.t.Context(), 0)
@@ -189,14 +190,14 @@ var errorTriggers = map[string]func(c *errorCase) error{
 				c.t.Fatal(err)
 			}
 			c.t.Cleanup(stream.Close)
-			// A refused stream has ended when its headers arrive, or a moment later.
+			// The end of a refused stream may arrive a moment after its headers, so wait 50 ms.
 			if why, err := stream.End(within(c.t, 50*time.Millisecond)); err == nil {
 				return why
 			}
 		}
 		return nil
 	},
-	"UNAVAILABLE": func(c *errorCase) error { // by a proxy without replicas
+	"UNAVAILABLE": func(c *errorCase) error { // calls an nginx that has no running replica
 		n, err := stack.StartNginx(c.t.Context(), stack.NginxConfig{Backends: []string{"127.0.0.1:1"}, Log: c.t.Output()})
 		if err != nil {
 			c.t.Fatal(err)
@@ -242,7 +243,8 @@ func TestEveryErrorReason(t *testing.T) {
 	}
 }
 
-// TestInvalidFieldsListsEveryField sends requests in which every field is invalid.
+// TestInvalidFieldsListsEveryField sends requests with several invalid fields, and checks that the
+// error lists all of them.
 func TestInvalidFieldsListsEveryField(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
@@ -328,7 +330,8 @@ func TestInvalidFieldsListsEveryField(t *testing.T) {
 			t.Errorf("%s: the invalid fields are %q, want %q", call.method, got, want)
 		}
 	}
-	// Two rules depend on the time of the transaction: too far ahead, and too short.
+	// The transaction checks two rules that depend on the time. This window breaks both: it is too
+	// far ahead and too short.
 	err := u.tryToBook(seat, window{far, far.Add(time.Minute)})
 	refused(t, err, "WINDOW_NOT_ALLOWED")
 	if got, want := e2e.RefusalOf(err).Fields, []string{"start_time", "end_time"}; !slices.Equal(got, want) {

@@ -13,7 +13,7 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// eventually waits for a condition, and stops the test if it stays false.
+// eventually waits for a condition, and stops the test if it is still false after waitTimeout.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	if !happens(condition) {

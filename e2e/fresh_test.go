@@ -12,13 +12,13 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// acknowledged is the number of bookings and cancellations that are read back, and readers the
-// number of concurrent clients.
+// acknowledged is the number of bookings and cancellations after which the test reads. readers is
+// the number of concurrent clients.
 const acknowledged, readers = 1000, 10
 
-// TestNoStaleRead makes all kinds of reads after each acknowledged booking and cancellation, on
-// other connections and so on any replica. Each client has a branch of its own, so that it knows
-// the expected counts. With READ_FRESHNESS above 0 the test fails.
+// TestNoStaleRead makes every kind of read after each acknowledged booking and cancellation. The
+// reads use other connections, so any replica may answer. Each client has its own branch, so it
+// knows which counts to expect. With READ_FRESHNESS above 0 the test fails.
 func TestNoStaleRead(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
@@ -70,12 +70,12 @@ func (c freshClient) bookAndCancel(ctx context.Context, step int) error {
 	return nil
 }
 
-// outOfReach is the log line of a replica that had no answer from Postgres for seconds. Until the
-// next answer, it serves reads from memory.
+// outOfReach is the log message of a replica that had no answer from Postgres for some seconds.
+// Until Postgres answers, such a replica serves reads from memory.
 const outOfReach = "can't follow the change log"
 
-// sees fails if a read is stale. A busy machine can make a replica lose Postgres, which it logs:
-// then sees repeats the reads until that is over.
+// sees fails if a read is stale. On a busy machine a replica may lose Postgres and log outOfReach.
+// In this case sees repeats the reads for up to 10 s.
 func (c freshClient) sees(ctx context.Context, seat int64, w window, free bool) error {
 	err := c.readAll(ctx, seat, w, free)
 	deadline := time.Now().Add(10 * time.Second)
@@ -85,8 +85,8 @@ func (c freshClient) sees(ctx context.Context, seat int64, w window, free bool) 
 	return err
 }
 
-// readAll makes every kind of read once and fails if one of them is stale: the seat must be free or
-// not, and all others of the branch free.
+// readAll makes every kind of read once. It fails unless the seat is free or taken as expected, and
+// all other seats of the branch are free.
 func (c freshClient) readAll(ctx context.Context, seat int64, w window, free bool) error {
 	reader := c.user.WithConn(c.other)
 	total, available := len(c.branch.seats), len(c.branch.seats)
@@ -94,7 +94,7 @@ func (c freshClient) readAll(ctx context.Context, seat int64, w window, free boo
 		available--
 	}
 
-	// The most frequent call: its answer is cached until a seat changes.
+	// Clients make this call most often. The server caches its answer until a seat changes.
 	all, err := reader.Seats.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{AvailableOnly: true})
 	if err != nil {
 		return err

@@ -29,8 +29,8 @@ var (
 	fuzzTime = flag.Duration("fuzzfor", 10*time.Second, "time to send random messages")
 )
 
-// forbidden are the codes that no message may get: with them the server would not know the cause of
-// an error.
+// forbidden has the codes that no random message may get. Each means that the server failed, and
+// not that the message was invalid.
 var forbidden = []codes.Code{
 	codes.Internal,
 	codes.Unknown,
@@ -40,9 +40,9 @@ var forbidden = []codes.Code{
 	codes.Aborted,
 }
 
-// TestRandomMessages sends every RPC messages that are more or less invalid, with valid tokens,
-// through the proxy. No answer may be INTERNAL or UNKNOWN, no replica may panic or end, and every
-// OK answer must be a message of the right type.
+// TestRandomMessages sends random messages, most of them partly invalid, to every RPC. The calls go
+// through nginx and have valid tokens. No answer may have a forbidden code, no replica may panic or
+// end, and each answer with the code OK must be a message of the right type.
 func TestRandomMessages(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
@@ -80,8 +80,8 @@ func TestRandomMessages(t *testing.T) {
 	}
 }
 
-// minCalls is the least number of calls, and maxExtraTime the time after which a busy machine may
-// stop with fewer.
+// The test runs for fuzzTime, and then until it has made minCalls calls. A busy machine may make
+// fewer calls: then the test ends after another maxExtraTime, and fails below half of minCalls.
 const (
 	minCalls     = 2000
 	maxExtraTime = time.Minute
@@ -218,8 +218,8 @@ func (f *sender) run(ctx context.Context) {
 		case code == codes.OK:
 			fault = proto.Unmarshal(answer, dynamicpb.NewMessage(m.Output()))
 		case e2e.RefusalOf(err).Reason == "" && code != codes.ResourceExhausted && code != codes.Canceled:
-			// gRPC itself answers RESOURCE_EXHAUSTED to a message that is too large, and CANCELED
-			// to a stream that stayed open.
+			// Two errors come from gRPC and have no reason: RESOURCE_EXHAUSTED for a message that
+			// is too large, and CANCELED for a stream that send ends.
 			fault = fmt.Errorf("the error has no reason: %w", err)
 		}
 		f.got.add(name, raw, code, fault)
@@ -232,8 +232,8 @@ func (f *sender) run(ctx context.Context) {
 	}
 }
 
-// updatePassword keeps the password that a message set. Without it, the sender could not log in
-// again.
+// updatePassword keeps the new password of a successful ChangePassword. The sender needs it to log
+// in again.
 func (f *sender) updatePassword(raw []byte) {
 	var req dlsmsv1.ChangePasswordRequest
 	if proto.Unmarshal(raw, &req) == nil {
@@ -242,7 +242,7 @@ func (f *sender) updatePassword(raw []byte) {
 	}
 }
 
-// logIn gets a new token after a valid Logout.
+// logIn gets a new token, because a random Logout or ChangePassword may have revoked the last one.
 func (f *sender) logIn(ctx context.Context) {
 	if u, err := f.s.anonymous().Login(ctx, f.user.User.GetStudentId(), f.password); err == nil {
 		f.user = u
@@ -250,8 +250,8 @@ func (f *sender) logIn(ctx context.Context) {
 	}
 }
 
-// send makes a call with these bytes and returns those of the answer; of a stream, the first
-// message.
+// send makes a call with these bytes, and returns the bytes of the answer. For a stream it returns
+// the bytes of the first message.
 func (f *sender) send(
 	ctx context.Context, name string, m protoreflect.MethodDescriptor, raw []byte,
 ) (answer []byte, err error) {
@@ -260,9 +260,10 @@ func (f *sender) send(
 		err := conn.Invoke(ctx, name, &raw, &answer, grpc.ForceCodec(rawCodec{}))
 		return answer, err
 	}
-	// A subscription without notifications sends nothing until its heartbeat; if it stays open,
-	// that is a valid answer. The client ends it, not a deadline: at a deadline the replica resets
-	// the stream, and the proxy turns the reset into INTERNAL if it is quicker than the client.
+	// A subscription without notifications sends no message before its heartbeat, so send ends each
+	// stream after 100 ms. It cancels the stream and sets no deadline. At a deadline the replica
+	// would reset the stream, and the client would get INTERNAL if the reset arrives through nginx
+	// before the deadline of the client.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer time.AfterFunc(100*time.Millisecond, cancel).Stop()
@@ -277,7 +278,7 @@ func (f *sender) send(
 	return answer, err
 }
 
-// rawCodec sends bytes unchanged, valid message or not.
+// rawCodec sends and receives bytes unchanged, so that a message may be invalid.
 type rawCodec struct{}
 
 func (rawCodec) Name() string { return "proto" }

@@ -13,8 +13,8 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// TestUserJourney is a day at the library, with the demo data and the default settings, except that
-// the check-in closes six seconds after the start.
+// TestUserJourney makes the calls of four users on a day at the library. The system has the demo
+// data and the default settings, except that check-in closes six seconds after the start.
 func TestUserJourney(t *testing.T) {
 	t.Parallel()
 	s := start(t, stack.Config{Seed: true, Env: map[string]string{"GRACE_MINUTES": "0.1"}})
@@ -25,7 +25,7 @@ func TestUserJourney(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	zoe := s.login(t, "s2024123", "eine Bibliothek") // ids ignore case
+	zoe := s.login(t, "s2024123", "eine Bibliothek") // student ids are not case-sensitive
 	if zoe.User.GetName() != "Zoë Müller" || zoe.User.GetRole() != dlsmsv1.Role_ROLE_STUDENT ||
 		zoe.User.GetStudentId() != "S2024123" {
 		t.Errorf("the user is %v", zoe.User)
@@ -40,14 +40,15 @@ func TestUserJourney(t *testing.T) {
 	last := offerAndClaim(t, s, ada, ben, chiara, seat, shown)
 	noShow(t, s, ben, chiara, seat, last, shown)
 
-	// From Ada to Ben to Chiara, the seat was never shown as free to other users.
+	// The waitlist passed the seat from Ada to Ben, and from Ben to Chiara. In between, no watch
+	// showed it as free.
 	if got, want := availability(shown, seat), []bool{true, false, true, false, true}; !slices.Equal(got, want) {
 		t.Errorf("the availability shown was %v, want %v", got, want)
 	}
 }
 
-// availability returns the states of a seat that the watch has shown, in order, without
-// repetitions.
+// availability returns whether the seat was available, in each state that the watch has shown, in
+// order. It leaves out repetitions.
 func availability(shown seatWatch, seat int64) []bool {
 	var out []bool
 	for _, m := range shown.Messages() {
@@ -102,8 +103,8 @@ func checkDemoData(t *testing.T, s *system) {
 	}
 }
 
-// visit is a booking from now on, a conflicting booking, check-in and check-out, as all clients see
-// them.
+// visit books a seat from now on, tries two bookings that conflict, checks in and checks out. It
+// checks what reads and the watch show after these calls.
 func visit(t *testing.T, s *system, zoe, ben student, seat int64, shown seatWatch) {
 	t.Helper()
 	now := time.Now()
@@ -152,8 +153,8 @@ func visit(t *testing.T, s *system, zoe, ben student, seat int64, shown seatWatc
 	for _, n := range zoe.notifications(0) {
 		kinds = append(kinds, n.GetKind())
 	}
-	// The worker may have sent a reminder before the check-in, since the deadline is within
-	// REMINDER_LEAD.
+	// The deadline is within REMINDER_LEAD, so the worker may have sent a reminder before the
+	// check-in.
 	if len(kinds) == 0 || kinds[len(kinds)-1] != dlsmsv1.NotificationKind_NOTIFICATION_KIND_COMPLETED {
 		t.Errorf("the notifications are %v", kinds)
 	}
@@ -163,8 +164,8 @@ func has(list []*dlsmsv1.Seat, id int64) bool {
 	return slices.ContainsFunc(list, func(s *dlsmsv1.Seat) bool { return s.GetId() == id })
 }
 
-// offerAndClaim cancels a reservation: its seat goes to the head of the waitlist and to no other
-// user. It returns the claimed reservation.
+// offerAndClaim cancels the reservation of Ada. Ben and Chiara are on the waitlist: Ben, the first,
+// gets the offer and claims it. It returns the reservation of Ben.
 func offerAndClaim(
 	t *testing.T, s *system, ada, ben, chiara student, seat int64, shown seatWatch,
 ) *dlsmsv1.Reservation {
@@ -226,7 +227,8 @@ func describes(n *dlsmsv1.Notification, r *dlsmsv1.Reservation) bool {
 		proto.Equal(n.GetStartTime(), r.GetStartTime()) && proto.Equal(n.GetEndTime(), r.GetEndTime())
 }
 
-// noShow is a reservation without a check-in: its seat goes to the next user in line.
+// noShow waits until the reservation of Ben becomes a no-show. Chiara, who is next on the waitlist,
+// gets the seat.
 func noShow(t *testing.T, s *system, ben, chiara student, seat int64, booked *dlsmsv1.Reservation, shown seatWatch) {
 	t.Helper()
 	subscription, next := ben.subscribe(), chiara.subscribe()
@@ -234,8 +236,8 @@ func noShow(t *testing.T, s *system, ben, chiara student, seat int64, booked *dl
 	if missed.GetReservationId() != booked.GetId() {
 		t.Errorf("the no-show is %v", missed)
 	}
-	// A new subscription begins with the first notification: the offer, then the reminder of the
-	// check-in.
+	// A new subscription delivers all notifications of the user: first the offer, then the check-in
+	// reminder.
 	subscription.next(0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_SEAT_OFFERED)
 	subscription.next(0, dlsmsv1.NotificationKind_NOTIFICATION_KIND_CHECK_IN_REMINDER)
 	ended := ben.reservation(booked.GetId())

@@ -32,7 +32,7 @@ func strictSettings() map[string]string {
 	}
 }
 
-// admitted makes concurrent calls and returns how many the rate limit let through.
+// admitted makes concurrent calls, and returns how many the rate limit let through.
 func admitted(t *testing.T, calls int, call func(i int) error) int {
 	t.Helper()
 	var passed atomic.Int64
@@ -40,7 +40,7 @@ func admitted(t *testing.T, calls int, call func(i int) error) int {
 		switch err := call(i); e2e.Reason(err) {
 		case "RATE_LIMITED":
 			return e2e.CheckRefusal(err, "RATE_LIMITED")
-		case "BAD_CREDENTIALS", "OVERLOADED", "": // the limit let it through
+		case "BAD_CREDENTIALS", "OVERLOADED", "": // the limit let the call through
 			passed.Add(1)
 			return nil
 		default:
@@ -50,13 +50,14 @@ func admitted(t *testing.T, calls int, call func(i int) error) int {
 	return int(passed.Load())
 }
 
-// sharedLimitTimeout bounds the wait for the replicas to share a limit: on a busy machine they may
-// miss Redis for a while.
+// sharedLimitTimeout bounds how long a test waits until the replicas share a limit. On a busy
+// machine Redis may be too slow for a while, and then each replica counts alone.
 const sharedLimitTimeout = 2 * time.Minute
 
-// limitsCallsOfUser checks that the replicas share a user's limit. On a busy machine a replica may
-// find Redis too slow and count alone for a second: then the check runs again. Replicas that never
-// share a limit let three times as many calls through each time.
+// limitsCallsOfUser checks that the three replicas share the rate limit of a user. A replica that
+// finds Redis too slow counts alone for a second. So the check is repeated until
+// sharedLimitTimeout. Replicas that never share the limit fail the check, because they let three
+// times as many calls through each time.
 func limitsCallsOfUser(t *testing.T, s *system) {
 	var replicas []*grpc.ClientConn
 	for i := range s.Replicas {
@@ -90,8 +91,8 @@ func limitsCallsOfUser(t *testing.T, s *system) {
 		if separate {
 			continue
 		}
-		// The limit is for calls of one user that need a token. Public calls, VerifyToken and other
-		// users have limits of their own.
+		// The limit counts the calls of one user that need a token. Public calls, VerifyToken and
+		// calls of other users have separate limits.
 		if _, err := u.Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{}); err != nil {
 			t.Error(err)
 		}
@@ -113,7 +114,7 @@ func limitsFailedLogins(t *testing.T, s *system) {
 	}
 	var err error
 	failed := 0
-	for ; failed <= 4*failedLogins; failed++ { // three times the limit if the replicas count separately
+	for ; failed <= 4*failedLogins; failed++ { // three times the limit if each replica counts alone
 		if err = login(u.User.GetStudentId(), "a wrong password"); e2e.Reason(err) != "BAD_CREDENTIALS" {
 			break
 		}
@@ -122,16 +123,16 @@ func limitsFailedLogins(t *testing.T, s *system) {
 	if failed < failedLogins {
 		t.Errorf("refused after %d failed logins", failed)
 	}
-	// The right password is refused too, with the id in any case.
+	// The limit refuses the right password too, and the student id in lower case.
 	refused(t, login("e2e"+u.User.GetStudentId()[3:], u.Password), "RATE_LIMITED")
 	if err := login(other.User.GetStudentId(), other.Password); err != nil {
 		t.Errorf("another student: %v", err)
 	}
 }
 
-// limitsLoginsOfAddress checks that logins count for the address that nginx sees, not for an
-// address in a header. Like limitsCallsOfUser it runs again if the replicas did not share the
-// limit.
+// limitsLoginsOfAddress checks that the limit counts the logins of the client address that nginx
+// sees. An address in a header must have no effect. Like limitsCallsOfUser, the check is repeated
+// until the replicas share the limit.
 func limitsLoginsOfAddress(t *testing.T, s *system) {
 	counts := []int{}
 	for round, begun := 0, time.Now(); round == 0 || time.Since(begun) < sharedLimitTimeout; round++ {
@@ -158,8 +159,8 @@ func limitsLoginsOfAddress(t *testing.T, s *system) {
 	t.Errorf("of %d logins at once from one address, %v passed, want %d", 4*loginsAMinute, counts, loginsAMinute)
 }
 
-// registerUntilRefused registers until a call fails, since the limit may admit some, and returns
-// the error.
+// registerUntilRefused registers users until a call fails, and returns the error. The limit may
+// admit some calls first, because it refills with time.
 func registerUntilRefused(t *testing.T, s *system) error {
 	t.Helper()
 	for range 3 * loginsAMinute {
@@ -176,11 +177,11 @@ func registerUntilRefused(t *testing.T, s *system) error {
 	return nil
 }
 
-// fromAddress returns the same system for a client at another address of this machine.
+// fromAddress returns the same system, for clients at another address of this machine.
 func (s *system) fromAddress(t *testing.T, ip string) *system {
 	t.Helper()
 	other := &system{Stack: s.Stack, log: s.log, db: s.db, secret: s.secret}
-	other.names.Store(s.names.Add(1000) - 1000) // a thousand separate names
+	other.names.Store(s.names.Add(1000) - 1000) // reserves 1,000 names for the other system
 	for i := range other.proxied {
 		c, err := e2e.DialFrom(s.Addr(), ip)
 		if err != nil {

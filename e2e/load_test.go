@@ -17,13 +17,13 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// load is a set of clients that use a system while a test breaks parts of it: they book and cancel,
-// read, log in, watch and receive notifications. Each records its errors. At the end the messages
-// of each stream are compared with the data of the system.
+// load is a set of clients that use a system while a test breaks parts of it. They book and cancel,
+// read, log in, watch seats, receive notifications, and record their errors. At the end, load
+// compares the messages of each stream with the data of the system.
 type load struct {
 	t   *testing.T
 	s   *system
-	ctx context.Context // of the clients; the streams end later
+	ctx context.Context // ends the clients; the streams end later
 
 	clients       sync.WaitGroup
 	subscriptions []*reopeningStream[dlsmsv1.SubscribeResponse]
@@ -37,15 +37,15 @@ type load struct {
 	faults []string
 }
 
-// callInterval is the interval of each client's actions. Together the clients keep the system busy
-// without overloading it.
+// callInterval is the time between two actions of a client. With it, the clients keep the system
+// busy without an overload.
 const callInterval = 40 * time.Millisecond
 
 // retryDelay is the time that a client waits after UNAVAILABLE, as in the service config of the
 // README.
 const retryDelay = 100 * time.Millisecond
 
-// startLoad starts the clients. They stop when end is called, which reports their errors.
+// startLoad starts the clients. The function end stops them and reports their errors.
 func startLoad(t *testing.T, s *system) (l *load, end func()) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -153,7 +153,8 @@ func (l *load) fault(format string, args ...any) {
 	l.faults = append(l.faults, fmt.Sprintf("%s: ", time.Now().Format(time.StampMilli))+fmt.Sprintf(format, args...))
 }
 
-// try makes a call, and repeats it once after UNAVAILABLE: no client should have to do more.
+// try makes a call, and repeats it once after UNAVAILABLE. One retry must be enough for each
+// client.
 func (l *load) try(call func() error) error {
 	err := call()
 	if e2e.RefusalOf(err).Code == codes.Unavailable {
@@ -172,8 +173,8 @@ func (l *load) try(call func() error) error {
 	return err
 }
 
-// progress waits until the load has made this many more calls and received this many more
-// notifications.
+// progress waits until the clients have made this many more successful calls, and have received
+// this many more notifications.
 func (l *load) progress(calls, notifications int64) {
 	l.t.Helper()
 	calls, notifications = calls+l.calls.Load(), notifications+l.notificationCount()
@@ -183,8 +184,8 @@ func (l *load) progress(calls, notifications int64) {
 	)
 }
 
-// bookAndCancel books a seat for tomorrow and cancels, and checks after each call that a read on
-// any replica shows it.
+// bookAndCancel books a seat for tomorrow and cancels the booking. It checks that a read after each
+// call shows the change, on any replica.
 func (l *load) bookAndCancel(u *e2e.Client, seat int64, round int) error {
 	w := tomorrow(0, 1)
 	req := w.booking(seat)
@@ -227,7 +228,7 @@ func (l *load) sees(w window, seat int64, free bool) error {
 	})
 }
 
-// visit books a seat from now on, checks in and checks out, which makes a notification.
+// visit books a seat from now on, checks in and checks out. The check-out makes a notification.
 func (l *load) visit(u *e2e.Client, seat int64, round int) error {
 	req := &dlsmsv1.CreateReservationRequest{
 		SeatId:    seat,
@@ -260,7 +261,7 @@ func (l *load) visit(u *e2e.Client, seat int64, round int) error {
 	return nil
 }
 
-// browse makes the calls of a start page.
+// browse makes the calls of a client's start page.
 func (l *load) browse(c *e2e.Client) error {
 	return l.try(func() error {
 		_, err := c.Seats.GetSeats(l.ctx, &dlsmsv1.GetSeatsRequest{AvailableOnly: true})

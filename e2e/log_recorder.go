@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// LogRecorder keeps the last 2,000 log lines of a system's processes, and every line that must
-// never be there. It is the Log of a stack.Config, so each write is one line.
+// LogRecorder keeps the last 2,000 log lines of a system's processes, and each line that must never
+// be in a log. It is the writer Log of a stack.Config, which writes one line at a time.
 type LogRecorder struct {
 	mu        sync.Mutex
 	last      []string
@@ -19,8 +19,8 @@ type LogRecorder struct {
 
 const (
 	keptLines  = 2000
-	faultLines = 60
-	maxFaults  = 20
+	faultLines = 60 // after a fault: enough for its stack
+	maxFaults  = 20 // that Err prints
 )
 
 // fault matches the lines that must never be in the log: errors that an operator has to examine,

@@ -14,8 +14,9 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// programs is the directory of the binaries: dlsms, built with the race detector, so that a data
-// race in a replica fails its test; and dlsms-fast, the release build, for the tests that need it.
+// programs is the directory of the binaries under test. The race detector is on in dlsms, so that a
+// data race in a replica fails its test. It is off in dlsms-fast, which TestStampedeHasOneWinner
+// builds to measure times.
 var programs string
 
 func TestMain(m *testing.M) {
@@ -29,8 +30,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int, err error) {
-	// Most tests spend nearly all of their time waiting for servers: more of them can run at once
-	// than there are cores.
+	// Tests mostly wait for servers, so more tests than cores can run at once.
 	if !isSet("test.parallel") {
 		if err := flag.Set("test.parallel", "6"); err != nil {
 			return 1, err
@@ -64,7 +64,7 @@ func isSet(name string) (set bool) {
 	return set
 }
 
-// common is the system that tests share if they break none of its parts.
+// common is the system that tests share if they do not stop or slow down a part of it.
 var common struct {
 	once sync.Once
 	*system
@@ -77,7 +77,7 @@ func shared(t *testing.T) *system {
 	common.once.Do(func() {
 		common.system, common.err = startSystem(context.Background(), stack.Config{Env: map[string]string{
 			"RATE_LIMIT_PER_MINUTE": "0", "AUTH_RATE_LIMIT_PER_MINUTE": "0", "LOGIN_FAILURE_LIMIT": "0",
-			"TZ": "Pacific/Chatham", // 12:45 h ahead of UTC: the zone must not matter
+			"TZ": "Pacific/Chatham", // 12:45 h ahead of UTC: no result may depend on the zone
 		}})
 	})
 	if common.err != nil {
@@ -91,7 +91,7 @@ func shared(t *testing.T) *system {
 	return common.system
 }
 
-// stopCommon stops the shared system and returns its faults.
+// stopCommon stops the shared system, and returns the faults that system.stop found.
 func stopCommon() error {
 	if common.system == nil {
 		return nil

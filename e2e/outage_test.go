@@ -27,13 +27,13 @@ func endsUnavailable[M any](t *testing.T, stream *e2e.StreamRecorder[M]) {
 	refused(t, why, "UNAVAILABLE")
 }
 
-// maxStaleness is the MAX_STALENESS of the system: how long reads of seats succeed without
-// Postgres.
+// maxStaleness is the setting MAX_STALENESS of the system. For this time replicas answer reads of
+// seats without Postgres.
 const maxStaleness = 8 * time.Second
 
-// TestPostgresOutageLosesNothing ends Postgres twice under load, with a shutdown and with a kill.
-// Reads of seats return the last known state with its time, and all other calls fail with
-// UNAVAILABLE. When Postgres runs again, all calls succeed and no acknowledged change is lost.
+// TestPostgresOutageLosesNothing shuts Postgres down under load, and later kills it. During each
+// outage, reads of seats return the last known state and its time, and all other calls fail with
+// UNAVAILABLE. After the outage, all calls succeed, and no acknowledged change is lost.
 //
 //nolint:paralleltest,tparallel // one outage after the other
 func TestPostgresOutageLosesNothing(t *testing.T) {
@@ -61,8 +61,8 @@ func postgresOutage(t *testing.T, s *system, b branch, endPostgres func() error)
 	subscription := u.subscribe()
 	watches := watch(t, u.Client, &dlsmsv1.WatchSeatsRequest{Branch: b.code})
 	seat := b.seats[7]
-	missed := u.book(seat, fromNow(time.Hour)) // no check-in; the worker sees it when Postgres is back
-	for i := range s.Replicas {                // each replica has read it
+	missed := u.book(seat, fromNow(time.Hour)) // becomes a no-show, after the outage
+	for i := range s.Replicas {                // wait until each replica has read the reservation
 		watch(t, e2e.Anonymous(conn(t, s, i)), &dlsmsv1.WatchSeatsRequest{Branch: b.code}).untilSeat(seat, false)
 	}
 	before := time.Now()
@@ -80,14 +80,16 @@ func postgresOutage(t *testing.T, s *system, b branch, endPostgres func() error)
 		refused(t, err, "UNAVAILABLE")
 	}
 
-	// Later the last known state is too old.
+	// After maxStaleness the last known state is too old, and reads of seats fail too.
 	var err error
 	eventually(t, "reads of seats end", func() bool {
 		_, err = s.anonymous().Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{})
 		return err != nil
 	})
 	refused(t, err, "UNAVAILABLE")
-	// Postgres may stop answering long before it ends: a shutdown takes seconds on a busy machine.
+	// The time counts from before the shutdown. A shutdown takes seconds on a busy machine, and
+	// Postgres stops answering long before it ends. The 2 s are the age that the last known state
+	// may have at that time.
 	if lasted := time.Since(before); lasted < maxStaleness-2*time.Second {
 		t.Errorf("reads of seats succeeded for %s only", lasted)
 	}
@@ -182,8 +184,8 @@ func health(t *testing.T, s *system, service string) healthpb.HealthCheckRespons
 	return first
 }
 
-// retryingClients are clients that book and cancel until each call succeeds, and record the
-// acknowledged reservations.
+// retryingClients book and cancel, repeat each call until it succeeds, and record the acknowledged
+// reservations.
 type retryingClients struct {
 	stop    context.CancelFunc
 	all     sync.WaitGroup
@@ -218,8 +220,8 @@ func startRetryingClients(t *testing.T, s *system, b branch) *retryingClients {
 	return h
 }
 
-// bookAndCancel books and cancels, and repeats each call until it is acknowledged. That takes as
-// long as Postgres is down.
+// bookAndCancel books a seat and cancels the booking. It repeats each call until the server
+// acknowledges it, which may take until the end of the outage.
 func (h *retryingClients) bookAndCancel(ctx context.Context, c *e2e.Client, seat int64, round int) {
 	req := tomorrow(0, 1).booking(seat)
 	req.RequestId = fmt.Sprintf("retry-%d", round)
@@ -274,7 +276,8 @@ func (h *retryingClients) ack(id int64, status dlsmsv1.ReservationStatus) {
 	h.acked[id] = status
 }
 
-// end stops the clients and checks that every acknowledged reservation exists.
+// end stops the clients, and checks that the system has every acknowledged reservation with its
+// status.
 func (h *retryingClients) end(t *testing.T) {
 	t.Helper()
 	h.stop()
@@ -299,7 +302,7 @@ func (h *retryingClients) end(t *testing.T) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for id, status := range h.acked {
-		// The last cancellation of a client may succeed without an answer.
+		// CANCELLED is right too: the last cancel of a client may have succeeded without an answer.
 		if got := stored[id]; got != status && got != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CANCELLED {
 			t.Errorf("reservation %d is %s, acknowledged as %s", id, got, status)
 		}

@@ -15,14 +15,14 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// previousRelease is the last commit of the previous release. During a rolling update, its replicas
-// run beside the new ones on the new schema. A release sets it, and oldest_binary in the first
-// migration after the release.
+// previousRelease is the last commit of the previous release. During a rolling update, replicas of
+// the previous release run beside new replicas, on the new schema. Each release changes this
+// constant (see CONTRIBUTING.md, "Migrations").
 const previousRelease = "8545fae40eba7966b4d81aa9f0ad8b9d768fee73"
 
-// buildPrevious builds the previous release from the history. A source tree without its history,
-// such as an archive, uses the binary under test instead, which only shows that the test itself
-// works.
+// buildPrevious builds the previous release from the git history. If the source tree has no
+// history, as in an archive, it returns the binary under test. Then the test shows only that its
+// own code works.
 func buildPrevious(t *testing.T) (binary string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -54,9 +54,9 @@ func buildPrevious(t *testing.T) (binary string) {
 	return binary
 }
 
-// TestPreviousReleaseOnThisSchema checks that replicas of the previous release serve under load
-// while the database is migrated, and after that: booking, cancelling, check-in and check-out, the
-// waitlist, and the worker.
+// TestPreviousReleaseOnThisSchema checks that replicas of the previous release serve while the
+// database is migrated, and on the new schema. The load books, cancels, checks in and checks out.
+// The test itself uses the waitlist, and waits for a no-show by the worker.
 func TestPreviousReleaseOnThisSchema(t *testing.T) {
 	t.Parallel()
 	env := e2e.NoRateLimits()
@@ -75,7 +75,7 @@ func TestPreviousReleaseOnThisSchema(t *testing.T) {
 	}
 	l.progress(60, 10)
 
-	// A waitlist entry that gets an offer at once.
+	// The waitlist: the cancel of owner makes an offer, which waiter claims.
 	seats := s.branch(t, 2).seats
 	owner, waiter, absent := s.student(t), s.student(t), s.student(t)
 	w := tomorrow(0, 1)
@@ -88,14 +88,14 @@ func TestPreviousReleaseOnThisSchema(t *testing.T) {
 	if r.GetStatus() != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CONFIRMED {
 		t.Errorf("claimed: %v", r)
 	}
-	// The worker ends a reservation without a check-in.
+	// The worker: a reservation without a check-in becomes a no-show.
 	missed := absent.request(
 		&dlsmsv1.CreateReservationRequest{SeatId: seats[1], EndTime: timestamppb.New(time.Now().Add(time.Hour))},
 	)
 	eventually(t, "a no-show", func() bool {
 		return absent.reservation(missed.GetId()).GetStatus() == dlsmsv1.ReservationStatus_RESERVATION_STATUS_NO_SHOW
 	})
-	// A restarted replica finds a schema that is newer than its release.
+	// A restarted replica must accept a schema that is newer than its release.
 	if err := s.Replicas[0].Restart(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// walk returns the shell lines of the walk in README.md, with the address of a system instead of
-// the default one.
+// walk returns the shell commands in README.md after the comment "<!-- walk:". It replaces the
+// address of the server in them with addr.
 func walk(t *testing.T, addr string) string {
 	t.Helper()
 	readme, err := os.ReadFile("../README.md")
@@ -28,7 +28,7 @@ func walk(t *testing.T, addr string) string {
 	return strings.ReplaceAll(lines, "127.0.0.1:9090", addr)
 }
 
-// paste runs shell lines in the root of the repository and returns their output.
+// paste runs shell commands in the root of the repository, and returns their output.
 func paste(t *testing.T, lines string) (string, error) {
 	t.Helper()
 	shell := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", lines)
@@ -37,7 +37,9 @@ func paste(t *testing.T, lines string) (string, error) {
 	return string(out), err
 }
 
-func TestReadmeAsItStands(t *testing.T) {
+// TestReadmeCommandsRun runs the commands of README.md unchanged, twice. The second time, the seat
+// is taken.
+func TestReadmeCommandsRun(t *testing.T) {
 	t.Parallel()
 	s := start(t, stack.Config{Seed: true})
 	lines := walk(t, s.Addr())
@@ -62,8 +64,9 @@ func TestReadmeAsItStands(t *testing.T) {
 	}
 }
 
-// TestServiceConfigOfTheReadme checks that clients and tests use the same service config.
-func TestServiceConfigOfTheReadme(t *testing.T) {
+// TestReadmeServiceConfigMatchesTestClients checks that README.md has the service config and the
+// connection parameters of the test clients.
+func TestReadmeServiceConfigMatchesTestClients(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../README.md")
 	if err != nil {
@@ -82,7 +85,7 @@ func TestServiceConfigOfTheReadme(t *testing.T) {
 		t.Errorf("the README has %s, and the test clients %s", told, used)
 	}
 	conn, err := e2e.Dial("127.0.0.1:1", e2e.RetryOptions()...)
-	if err != nil { // gRPC reads it when it connects
+	if err != nil { // the service config is not valid
 		t.Fatal(err)
 	}
 	_ = conn.Close()

@@ -12,12 +12,13 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// TestRedisOutageFailsNoCall kills Redis, and later stops it so that it hangs, under load. No call
-// fails, not even once. The only difference is that each replica counts its rate limits alone.
+// TestRedisOutageFailsNoCall kills Redis under load, and later stops it with SIGSTOP, so that it
+// hangs. No call fails, and no call needs a retry. The only effect is that each replica counts its
+// rate limits alone.
 func TestRedisOutageFailsNoCall(t *testing.T) {
 	t.Parallel()
 	env := limitedLogins()
-	env["RATE_LIMIT_PER_MINUTE"] = "100000" // every call asks Redis
+	env["RATE_LIMIT_PER_MINUTE"] = "100000" // never reached, but every call asks Redis
 	s := start(t, stack.Config{Env: env})
 	replicas := connections(t, s)
 	l, end := startLoad(t, s)
@@ -52,15 +53,15 @@ func TestRedisOutageFailsNoCall(t *testing.T) {
 	}
 }
 
-// TestSystemWorksWithoutRedis runs a system without Redis.
+// TestSystemWorksWithoutRedis runs a load and revokes tokens in a system that has no Redis.
 func TestSystemWorksWithoutRedis(t *testing.T) {
 	t.Parallel()
 	s := start(t, stack.Config{NoRedis: true, Env: limitedLogins()})
 	l, end := startLoad(t, s)
 	l.worksFully()
 	expectSeparateLimits(t, s, connections(t, s))
-	logoutEndsTheToken(t, s)
-	changePasswordEndsAllTokens(t, s)
+	logoutRevokesToken(t, s)
+	changePasswordRevokesAllTokens(t, s)
 	l.worksFully()
 	end()
 	if n := l.retries.Load(); n != 0 {
@@ -68,7 +69,8 @@ func TestSystemWorksWithoutRedis(t *testing.T) {
 	}
 }
 
-// limitedLogins returns settings with one low limit, which the load does not use.
+// limitedLogins returns settings with only one rate limit: a low limit of failed logins. No client
+// of the load fails to log in.
 func limitedLogins() map[string]string {
 	env := e2e.NoRateLimits()
 	env["LOGIN_FAILURE_LIMIT"] = fmt.Sprint(failedLogins)
@@ -99,7 +101,8 @@ func (l *load) worksFully() {
 	}
 }
 
-// expectSharedLimit waits until the replicas share their limits: failedLogins failed logins in all.
+// expectSharedLimit waits until the replicas share the limit: together they let failedLogins failed
+// logins through.
 func expectSharedLimit(t *testing.T, s *system, replicas []*grpc.ClientConn) {
 	t.Helper()
 	var n int
@@ -108,7 +111,8 @@ func expectSharedLimit(t *testing.T, s *system, replicas []*grpc.ClientConn) {
 	}
 }
 
-// expectSeparateLimits checks that each replica has a limit of its own.
+// expectSeparateLimits checks that each replica counts alone: each lets failedLogins failed logins
+// through.
 func expectSeparateLimits(t *testing.T, s *system, replicas []*grpc.ClientConn) {
 	t.Helper()
 	if n := failLogins(t, s, replicas); n != failedLogins*len(replicas) {
@@ -121,7 +125,7 @@ func expectSeparateLimits(t *testing.T, s *system, replicas []*grpc.ClientConn) 
 func failLogins(t *testing.T, s *system, replicas []*grpc.ClientConn) (n int) {
 	t.Helper()
 	req := &dlsmsv1.LoginRequest{StudentId: fmt.Sprintf("unknown-%d", s.names.Add(1)), Password: "a wrong password"}
-	for i := range (failedLogins + 1) * len(replicas) { // one more on each replica than its limit
+	for i := range (failedLogins + 1) * len(replicas) { // on each replica, one above the limit
 		_, err := e2e.Anonymous(replicas[i%len(replicas)]).Auth.Login(t.Context(), req)
 		switch e2e.Reason(err) {
 		case "BAD_CREDENTIALS":

@@ -16,11 +16,11 @@ import (
 // Refusal is an error as a client reads it: its code and details.
 type Refusal struct {
 	Code     codes.Code
-	Reason   string // of the ErrorInfo, empty without one
+	Reason   string // of the ErrorInfo; empty if there is none
 	Domain   string
 	Metadata map[string]string
 	Fields   []string // of the BadRequest
-	// RetryAfter is the delay of the RetryInfo, 0 without one.
+	// RetryAfter is the delay in the RetryInfo. It is 0 if there is none.
 	RetryAfter time.Duration
 	Message    string
 }
@@ -29,9 +29,10 @@ type Refusal struct {
 func RefusalOf(err error) Refusal {
 	st := status.Convert(err)
 	r := Refusal{Code: st.Code(), Message: st.Message()}
-	// A unary call returns io.EOF without a status if the server reset the stream while the request
-	// was sent, and the service config allows no further attempt (grpc-go 1.85, shouldRetry).
-	// Only UNAVAILABLE is retried, so the last attempt ended with it.
+	// If the server resets the stream while grpc-go sends the request of a unary call, grpc-go
+	// retries the call. After the last attempt, grpc-go 1.85 returns io.EOF without a status
+	// (function shouldRetry). The service config retries only UNAVAILABLE, so the last attempt
+	// ended with UNAVAILABLE.
 	if _, isStatus := status.FromError(err); !isStatus && errors.Is(err, io.EOF) {
 		r.Code = codes.Unavailable
 	}
@@ -50,7 +51,7 @@ func RefusalOf(err error) Refusal {
 	return r
 }
 
-// Reason returns the reason of an error, empty without one.
+// Reason returns the reason of an error, or "" if it has none.
 func Reason(err error) string { return RefusalOf(err).Reason }
 
 // CodeOf returns the code that the contract assigns to a reason.
@@ -94,8 +95,9 @@ func Retryable(reason dlsmsv1.ErrorReason) bool {
 }
 
 // CheckRefusal returns nil if err matches the contract for this reason: it has the code of the
-// reason and an ErrorInfo with the domain. It has a BadRequest if and only if an argument is
-// invalid, and a RetryInfo if and only if a retry can succeed.
+// reason, a message, and an ErrorInfo with the reason and the domain "dlsms". It has a BadRequest
+// if and only if the code is INVALID_ARGUMENT, and a RetryInfo if and only if Retryable reports
+// true.
 func CheckRefusal(err error, reason string) error {
 	number, ok := dlsmsv1.ErrorReason_value["ERROR_REASON_"+reason]
 	if !ok {

@@ -10,8 +10,8 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// reopeningStream is a stream of a well-behaved client: when the server ends it with UNAVAILABLE,
-// the client opens it again at the position where it ended.
+// reopeningStream is the stream of a client that follows the contract. When the server ends the
+// stream with UNAVAILABLE, the client opens it again and continues after the last message.
 type reopeningStream[M any] struct {
 	l    *load
 	kind string
@@ -42,7 +42,7 @@ func (r *reopeningStream[M]) current() []*M {
 	return r.recorder.Messages()
 }
 
-// run reads until ctx ends.
+// run reads the stream, and opens it again, until ctx ends.
 func (r *reopeningStream[M]) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		recorder, err := r.open(ctx, r.got())
@@ -76,8 +76,8 @@ func (r *reopeningStream[M]) run(ctx context.Context) {
 	}
 }
 
-// subscription returns the subscription of a user. It continues after the last notification
-// received.
+// subscription returns the subscription of a user. Each new stream continues after the last
+// notification that arrived.
 func (l *load) subscription(u *e2e.Client) *reopeningStream[dlsmsv1.SubscribeResponse] {
 	return &reopeningStream[dlsmsv1.SubscribeResponse]{
 		l:    l,
@@ -94,7 +94,7 @@ func (l *load) subscription(u *e2e.Client) *reopeningStream[dlsmsv1.SubscribeRes
 	}
 }
 
-// watch returns a user's watch of the branch. Each stream begins with a snapshot.
+// watch returns a user's watch of the branch. Each new stream begins with a snapshot.
 func (l *load) watch(u *e2e.Client) *reopeningStream[dlsmsv1.WatchSeatsResponse] {
 	return &reopeningStream[dlsmsv1.WatchSeatsResponse]{
 		l:    l,

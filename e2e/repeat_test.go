@@ -13,8 +13,8 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// One client without an answer repeats its call. These tests make all its repeats at once, on
-// several replicas.
+// A client that gets no answer repeats its call. These tests make all repeats of a call at once, on
+// several replicas. A test makes repeatRounds different calls, each one repeats times.
 const (
 	repeats      = 12
 	repeatRounds = 10
@@ -32,7 +32,7 @@ func TestRepeatedBookingIsOneBooking(t *testing.T) {
 		if round == 0 {
 			req.StartTime, req.EndTime = nil, timestamppb.New(
 				time.Now().Add(2*time.Hour),
-			) // from now on: the same request at any time
+			) // from now on: start_time is not set, so repeats are equal
 		}
 		first := oneAnswer(t, s, u, func(ctx context.Context, c *e2e.Client) (proto.Message, error) {
 			return c.Reservations.CreateReservation(ctx, req)
@@ -57,7 +57,7 @@ func TestRepeatedBookingIsOneBooking(t *testing.T) {
 			refused(t, err, "REQUEST_ID_REUSED")
 		}
 	}
-	// A request_id belongs to one user: another user may use the same one.
+	// A request_id belongs to one user: another user may use the same request_id.
 	w := tomorrow(0, 2)
 	req := w.booking(seats[1])
 	req.RequestId = "booking-1"
@@ -93,8 +93,8 @@ func TestRepeatedJoinIsOneEntry(t *testing.T) {
 	}
 }
 
-// oneAnswer makes a call many times concurrently, over several connections, and returns the answer,
-// which must be the same for all.
+// oneAnswer makes a call repeats times concurrently, over several connections. It checks that all
+// answers are equal, and returns the answer.
 func oneAnswer(
 	t *testing.T, s *system, u student, call func(context.Context, *e2e.Client) (proto.Message, error),
 ) proto.Message {

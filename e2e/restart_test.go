@@ -15,9 +15,8 @@ func TestReplicaRestartsLoseNothing(t *testing.T) {
 	killAllReplicas(t, s)
 }
 
-// rollingRestart restarts each replica in turn with SIGTERM under load. No client has to make a
-// call more than twice, streams end with UNAVAILABLE and lose no message, and each replica exits
-// with code 0.
+// rollingRestart restarts each replica in turn with SIGTERM, under load. No call needs more than
+// one retry, streams end with UNAVAILABLE and lose no message, and each replica exits with code 0.
 func rollingRestart(t *testing.T, s *system) {
 	t.Helper()
 	l, end := startLoad(t, s)
@@ -35,8 +34,8 @@ func rollingRestart(t *testing.T, s *system) {
 	end()
 }
 
-// killAllReplicas kills all replicas. Calls fail with UNAVAILABLE, and when the replicas run again,
-// the data is unchanged.
+// killAllReplicas kills all replicas. While no replica runs, calls fail with UNAVAILABLE. When
+// replicas run again, the data is unchanged.
 func killAllReplicas(t *testing.T, s *system) {
 	t.Helper()
 	u, seat := s.student(t), s.branch(t, 1).seats[0]
@@ -47,8 +46,8 @@ func killAllReplicas(t *testing.T, s *system) {
 			t.Fatal(err)
 		}
 	}
-	// A killed replica cuts its streams off. The proxy can only reset them, so they end with
-	// INTERNAL, and clients open them again.
+	// A killed replica breaks its streams without a status. nginx then resets the streams of the
+	// clients, so they end with INTERNAL. A client opens such a stream again.
 	if _, err := open.End(within(t, waitTimeout)); err != nil {
 		t.Error(err)
 	}
@@ -68,7 +67,7 @@ func killAllReplicas(t *testing.T, s *system) {
 	}
 	endsUnavailable(t, watch)
 
-	// One replica is enough.
+	// One running replica is enough to serve all calls.
 	if err := s.Replicas[1].Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

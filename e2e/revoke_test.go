@@ -10,21 +10,20 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// revocationDeadline is the time in which, by the contract, every replica learns that a token is
-// revoked.
+// revocationDeadline bounds, by the contract, how long a replica may accept a revoked token.
 const revocationDeadline = 5 * time.Second
 
-func TestLogoutEndsTheTokenEverywhere(t *testing.T) {
+func TestLogoutRevokesTokenOnEveryReplica(t *testing.T) {
 	t.Parallel()
-	logoutEndsTheToken(t, shared(t))
+	logoutRevokesToken(t, shared(t))
 }
 
-func TestChangePasswordEndsAllTokensEverywhere(t *testing.T) {
+func TestChangePasswordRevokesAllTokensOnEveryReplica(t *testing.T) {
 	t.Parallel()
-	changePasswordEndsAllTokens(t, shared(t))
+	changePasswordRevokesAllTokens(t, shared(t))
 }
 
-func logoutEndsTheToken(t *testing.T, s *system) {
+func logoutRevokesToken(t *testing.T, s *system) {
 	t.Helper()
 	u := s.student(t)
 	phone := s.login(t, u.User.GetStudentId(), password) // a second token of the same user
@@ -49,7 +48,7 @@ func logoutEndsTheToken(t *testing.T, s *system) {
 	}
 }
 
-func changePasswordEndsAllTokens(t *testing.T, s *system) {
+func changePasswordRevokesAllTokens(t *testing.T, s *system) {
 	t.Helper()
 	u := s.student(t)
 	phone := s.login(t, u.User.GetStudentId(), password)
@@ -88,8 +87,8 @@ func subscribeEverywhere(t *testing.T, s *system, u *e2e.Client) []*e2e.StreamRe
 	return streams
 }
 
-// wantRevoked checks that within the deadline every replica refuses the token and has ended its
-// streams.
+// wantRevoked checks that every replica refuses the token of u, and has ended its streams, within
+// revocationDeadline.
 func wantRevoked(t *testing.T, s *system, u *e2e.Client, streams []*e2e.StreamRecorder[dlsmsv1.SubscribeResponse]) {
 	t.Helper()
 	deadline := within(t, revocationDeadline)

@@ -18,8 +18,8 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// grants returns the statements of docs/operating/postgres.md that grant rights to the two roles,
-// without their comments.
+// grants returns the SQL statements in docs/operating/postgres.md that grant rights: owner for the
+// role dlsms_owner, which migrates, and run for the role dlsms_app, which serves.
 func grants(t *testing.T) (owner, run []string) {
 	t.Helper()
 	text, err := os.ReadFile("../docs/operating/postgres.md")
@@ -69,7 +69,7 @@ func startServer(t *testing.T) postgresServer {
 	return postgresServer{pg}
 }
 
-// as returns the URL of a database for a role.
+// as returns the URL of a database for a role. The empty role is the superuser.
 func (s postgresServer) as(t *testing.T, role, database string) string {
 	t.Helper()
 	u, err := url.Parse(s.AdminURL())
@@ -103,16 +103,16 @@ func runCommand(t *testing.T, env map[string]string, command string) (code int, 
 	return code, strings.TrimSpace(p.stderr.String())
 }
 
-// TestMissingDatabaseRightIsNamed checks that a role with the rights of docs/operating/postgres.md
-// can migrate, and one with fewer rights can serve. Without one of the rights, the command fails
-// with one line that names it.
-func TestMissingDatabaseRightIsNamed(t *testing.T) {
+// TestErrorNamesMissingDatabaseRight checks the rights in docs/operating/postgres.md. With them,
+// dlsms_owner can migrate, and dlsms_app can serve. If a right is missing, the command fails with
+// one line that names the right.
+func TestErrorNamesMissingDatabaseRight(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
 	pg := startServer(t)
 	toOwn, toRun := grants(t)
 	databases := 0
-	// newDatabase makes a database and runs all statements in it except the one with index skip.
+	// newDatabase creates a database, and runs all statements in it except statements[skip].
 	newDatabase := func(statements []string, skip int) (database string) {
 		databases++
 		database = fmt.Sprintf("rights_%d", databases)
@@ -158,7 +158,7 @@ func TestMissingDatabaseRightIsNamed(t *testing.T) {
 	}
 }
 
-// grant runs all statements except the one with index skip, in this database instead of dlsms.
+// grant runs all statements except statements[skip], and replaces the name of the database in them.
 func grant(t *testing.T, pg postgresServer, database string, statements []string, skip int) {
 	t.Helper()
 	for i, statement := range statements {

@@ -14,9 +14,10 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// TestStampedeHasOneWinner lets many users book one seat at the same moment: one gets it, and all
-// others are refused at once. If a plain INSERT decided, each round of 50 would cost deadlocks, and
-// each deadlock Postgres's deadlock_timeout of one second. The control of that is a test in store.
+// TestStampedeHasOneWinner lets up to 200 users book one seat at the same moment. One user gets the
+// seat, and all others are refused within a second. With a plain INSERT, the bookings would
+// deadlock. Postgres waits for deadlock_timeout (1 s) before it detects a deadlock, so the test
+// would fail. TestControlPlainInsertsDeadlock in package store makes these deadlocks.
 //
 //nolint:paralleltest // the bound on time needs an otherwise idle machine
 func TestStampedeHasOneWinner(t *testing.T) {
@@ -32,8 +33,8 @@ func TestStampedeHasOneWinner(t *testing.T) {
 	)
 	seats := s.branch(t, 21).seats
 	users := s.users(t, 200)
-	// The first round after a start may have OVERLOADED calls, while the pools grow from
-	// DB_MIN_CONNS.
+	// In the first round some calls may get OVERLOADED, because the connection pools still grow
+	// from DB_MIN_CONNS.
 	t.Logf("the first round took %s", stampede(t, users, seats[20], 5, "OVERLOADED"))
 	for day, size := range []int{10, 50, 200} {
 		t.Run(fmt.Sprintf("%d at once", size), func(t *testing.T) {
@@ -47,13 +48,12 @@ func TestStampedeHasOneWinner(t *testing.T) {
 			t.Logf("20 rounds of %d, the slowest call took %s", size, slowest)
 		})
 	}
-	// The end of the system checks that there was no deadlock, in the log and the statistics of
-	// Postgres.
+	// system.stop checks that the log and the statistics of Postgres have no deadlock.
 }
 
-// stampede has each user book the seat at the same moment, for windows that share an hour, and
-// returns the time of the slowest call. All users except one must get SEAT_TAKEN, or a tolerated
-// reason.
+// stampede lets each user book the seat at the same moment. All windows overlap, so one booking
+// must succeed. The other users must get SEAT_TAKEN or a tolerated reason. stampede returns the
+// time of the slowest call.
 func stampede(t *testing.T, users []*e2e.Client, seat int64, day int, tolerated ...string) time.Duration {
 	t.Helper()
 	type outcome struct {
@@ -96,7 +96,7 @@ func stampede(t *testing.T, users []*e2e.Client, seat int64, day int, tolerated 
 			t.Context(), &dlsmsv1.CancelReservationRequest{ReservationId: o.booked.GetId()},
 		)
 		if err != nil {
-			t.Error(err) // or the next round gets USER_BUSY
+			t.Error(err) // without the cancel, the next round gets USER_BUSY
 		}
 	}
 	if won != 1 {

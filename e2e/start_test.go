@@ -31,7 +31,7 @@ type process struct {
 	ended          chan struct{}
 }
 
-// output is the output of a process so far.
+// output collects the output of a process.
 type output struct {
 	mu      sync.Mutex
 	written bytes.Buffer
@@ -55,7 +55,7 @@ func launch(t *testing.T, env map[string]string, args ...string) *process {
 	return launchTo(t, nil, env, args...)
 }
 
-// launchTo is like launch, with stdout as standard output unless it is nil.
+// launchTo is like launch. If stdout is not nil, it is the standard output of the process.
 func launchTo(t *testing.T, stdout *os.File, env map[string]string, args ...string) *process {
 	t.Helper()
 	p := &process{Cmd: exec.Command(program("dlsms"), args...), t: t, ended: make(chan struct{})}
@@ -106,7 +106,7 @@ func (p *process) terminate() {
 	}
 }
 
-// freeAddr returns an address without a listener.
+// freeAddr returns a local address on which no server listens.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -117,7 +117,7 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// replicaEnv returns the settings of a replica on a database.
+// replicaEnv returns the settings of a replica that uses this database.
 func replicaEnv(t *testing.T, s *system, databaseURL string) map[string]string {
 	t.Helper()
 	return map[string]string{
@@ -158,8 +158,8 @@ func serves(t *testing.T, p *process, addr string) {
 	})
 }
 
-// TestReplicasMigrateAndSeedEmptyDatabaseOnce starts three replicas at once. Each is set to migrate
-// and to add the demo data: both happen once.
+// TestReplicasMigrateAndSeedEmptyDatabaseOnce starts three replicas at once on an empty database.
+// The settings tell each replica to migrate and to add the demo data. Both must happen once.
 func TestReplicasMigrateAndSeedEmptyDatabaseOnce(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
@@ -195,8 +195,8 @@ func TestReplicasMigrateAndSeedEmptyDatabaseOnce(t *testing.T) {
 	}
 }
 
-// TestReplicaStartSurvivesLostConnections breaks the connection to Postgres at each step of a
-// start: the replica tries again.
+// TestReplicaStartSurvivesLostConnections breaks the connection to Postgres once at each step of a
+// start. The replica must repeat the step and serve.
 func TestReplicaStartSurvivesLostConnections(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
@@ -214,8 +214,9 @@ func TestReplicaStartSurvivesLostConnections(t *testing.T) {
 	p.terminate()
 }
 
-// TestReplicaRefusesConnectionsUntilPostgresAnswers checks that a replica that waits for Postgres
-// keeps its port closed, so that the proxy asks another replica, and that it can be stopped.
+// TestReplicaRefusesConnectionsUntilPostgresAnswers starts a replica without Postgres. While the
+// replica waits for Postgres, its port must be closed, so that nginx calls another replica. SIGTERM
+// must stop the replica.
 func TestReplicaRefusesConnectionsUntilPostgresAnswers(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
@@ -233,8 +234,8 @@ func TestReplicaRefusesConnectionsUntilPostgresAnswers(t *testing.T) {
 	p.terminate()
 }
 
-// TestReplicaServesWhenItsLogIsNotRead checks that a replica serves when the reader of its log
-// stops reading, and when the reader has ended.
+// TestReplicaServesWhenItsLogIsNotRead checks that a replica serves if no process reads its log:
+// the pipe of its standard output is full, or closed.
 func TestReplicaServesWhenItsLogIsNotRead(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
@@ -254,7 +255,7 @@ func TestReplicaServesWhenItsLogIsNotRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The lines of these calls are more than a pipe holds.
+		// These calls log more than a pipe holds (64 KiB on Linux).
 		const clients, callsOfEach = 20, 20
 		callers, ctx := errgroup.WithContext(within(t, waitTimeout))
 		for range clients {
@@ -277,8 +278,8 @@ func TestReplicaServesWhenItsLogIsNotRead(t *testing.T) {
 	}
 }
 
-// TestServeReportsAddressInUse checks that a taken address is an error at once, before the replica
-// uses the database.
+// TestServeReportsAddressInUse checks that serve fails at once if an address is in use, before it
+// connects to the database.
 func TestServeReportsAddressInUse(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
@@ -357,7 +358,7 @@ func TestServeReportsEveryInvalidSetting(t *testing.T) {
 	}
 }
 
-// settingNames are the settings of the contract.
+// settingNames has the names of all settings. The test fails if a name changes by mistake.
 const settingNames = `
 	DATABASE_URL REDIS_URL JWT_SECRET GRPC_ADDR ADMIN_ADDR JWT_TTL BCRYPT_COST GRACE_MINUTES
 	CLAIM_MINUTES WORKER_INTERVAL RATE_LIMIT_PER_MINUTE AUTH_RATE_LIMIT_PER_MINUTE LOGIN_FAILURE_LIMIT
@@ -393,9 +394,9 @@ func TestHelpListsEverySetting(t *testing.T) {
 	}
 }
 
-// TestCommandsReportOneLine runs the commands of an operator, one after the other: each prints one
-// line.
-func TestCommandsReportOneLine(t *testing.T) {
+// TestCommandsPrintOneLine runs the commands of an operator, one after the other. Each command must
+// print one line.
+func TestCommandsPrintOneLine(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
 	env := replicaEnv(t, s, s.database(t))

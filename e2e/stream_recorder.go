@@ -20,7 +20,7 @@ type StreamRecorder[M any] struct {
 	mu       sync.Mutex
 	messages []*M
 	err      error
-	more     chan struct{} // closed and replaced at each message; at the end closed only
+	more     chan struct{} // closed and replaced at each message; closed at the end
 }
 
 // Record opens a stream and reads it until it ends, ctx ends, or Close is called. It returns when
@@ -155,7 +155,7 @@ func Notifications(messages []*dlsmsv1.SubscribeResponse) []*dlsmsv1.Notificatio
 // shows it.
 func LatestSeats(messages []*dlsmsv1.WatchSeatsResponse) map[int64]*dlsmsv1.Seat {
 	shown := map[int64]*dlsmsv1.Seat{}
-	more := false // the next snapshot continues the last one
+	more := false // the next snapshot message continues the last one
 	for _, m := range messages {
 		if s := m.GetSnapshot(); s != nil {
 			if !more {

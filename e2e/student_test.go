@@ -18,7 +18,7 @@ type student struct {
 
 func (s student) id() int64 { return s.User.GetId() }
 
-// need stops the test at an error.
+// need returns v. If err is not nil, it stops the test.
 func need[T any](s student, what string, v T, err error) T {
 	s.t.Helper()
 	if err != nil {
@@ -181,7 +181,7 @@ func watch(t *testing.T, c *e2e.Client, req *dlsmsv1.WatchSeatsRequest) seatWatc
 	return s
 }
 
-// until waits until the seats shown are as expected.
+// until waits until the seats that the watch shows are as expected.
 func (s seatWatch) until(ctx context.Context, what string, expected func(shown map[int64]*dlsmsv1.Seat) bool) {
 	s.t.Helper()
 	err := s.Until(ctx, func(got []*dlsmsv1.WatchSeatsResponse) bool { return expected(e2e.LatestSeats(got)) })

@@ -23,7 +23,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// waitTimeout bounds the wait for an expected event. It is far above the usual time, since the
+// waitTimeout bounds the wait for an expected event. It is far above the usual time, because the
 // machine may be busy.
 const waitTimeout = time.Minute
 
@@ -34,7 +34,7 @@ type system struct {
 
 	log     *e2e.LogRecorder
 	db      *pgxpool.Pool
-	proxied [4]*grpc.ClientConn // several, since one nginx worker serves all of a connection
+	proxied [4]*grpc.ClientConn // several: one nginx worker serves all of a connection
 	secret  string              // signs tokens, under the kid "e2e"
 	dials   atomic.Int64
 	names   atomic.Int64
@@ -47,11 +47,11 @@ func startSystem(ctx context.Context, cfg stack.Config) (*system, error) {
 		cfg.Binary = program("dlsms")
 	}
 	cfg.Unsafe, cfg.Log = true, s.log
-	cfg.PostgresSettings = map[string]string{"log_min_messages": "error"} // s.log finds deadlocks in it
+	cfg.PostgresSettings = map[string]string{"log_min_messages": "error"} // s.log finds deadlocks
 	env := map[string]string{
 		"JWT_SECRET":  "e2e:" + s.secret,
 		"BCRYPT_COST": "4",
-		"LOG_LEVEL":   "warn", // a line for each of 10,000s of calls takes seconds with the race detector
+		"LOG_LEVEL":   "warn", // "info" logs each call, which takes seconds with the race detector
 	}
 	maps.Copy(env, cfg.Env)
 	cfg.Env = env
@@ -79,7 +79,8 @@ func (s *system) stop(ctx context.Context) error {
 		}
 	}
 	idle := s.waitUntilIdle(ctx)
-	// The replicas stop first: a connection reports its statistics to Postgres when it closes.
+	// The replicas stop before checkDatabase reads the statistics, because a connection reports its
+	// statistics to Postgres when it closes.
 	stopped := make([]error, len(s.Replicas))
 	var all sync.WaitGroup
 	for i, r := range s.Replicas {
@@ -125,8 +126,8 @@ func (s *system) checkDatabase(ctx context.Context) error {
 	return errors.Join(err, queryErr)
 }
 
-// deadlocks returns the number of deadlocks so far. A connection reports its own within ten
-// seconds, and at once when it closes.
+// deadlocks returns the number of deadlocks that Postgres has counted. A connection reports its
+// deadlocks within ten seconds, and when it closes.
 func (s *system) deadlocks(ctx context.Context) (n int, err error) {
 	err = s.db.QueryRow(ctx, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`).Scan(&n)
 	return n, err
@@ -198,8 +199,8 @@ func (s *system) users(t *testing.T, n int) []*e2e.Client {
 	return list
 }
 
-// retryOverloaded repeats a call while the replica is OVERLOADED, as it can be on a busy machine
-// that has many passwords to hash.
+// retryOverloaded repeats a call while it fails with OVERLOADED. A busy machine refuses calls when
+// too many passwords wait for hashing.
 func retryOverloaded(ctx context.Context, call func() error) error {
 	for {
 		err := call()

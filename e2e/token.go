@@ -7,9 +7,10 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// SignToken returns a student's token like that of Login, valid for a day. It serves tests with so
-// many users that their logins would take an hour of bcrypt. kid and secret are those of the
-// replicas' JWT_SECRET. The user's token_generation must be 0.
+// SignToken returns a token for a student, valid for a day, like a token that Login returns. Tests
+// with thousands of users sign tokens, because that many logins would take an hour of bcrypt. kid
+// and secret are the two parts of the replicas' setting JWT_SECRET. The column token_generation of
+// the user must be 0.
 func SignToken(kid, secret string, userID int64, studentID string) (string, error) {
 	now := time.Now()
 	token := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{

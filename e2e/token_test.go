@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// The tests make tokens by hand, so that tokens must match the contract and not only a library.
+// The tests encode and sign tokens by themselves. With the JWT library that the server uses, they
+// would not detect a fault of that library.
 
 // claims returns the payload of a token.
 func claims(t *testing.T, token string) map[string]any {
@@ -45,7 +46,8 @@ func part(t *testing.T, token string, i int) map[string]any {
 	return out
 }
 
-// changed returns a copy of a part of a token with these changes; a nil value removes a claim.
+// changed returns a copy of a token's header or payload with these changes. A nil value removes the
+// field.
 func changed(part, changes map[string]any) map[string]any {
 	out := maps.Clone(part)
 	maps.Copy(out, changes)
@@ -53,7 +55,7 @@ func changed(part, changes map[string]any) map[string]any {
 	return out
 }
 
-// sign makes a token. Without a secret its signature is empty.
+// sign encodes a token and signs it with secret. If secret is empty, so is the signature.
 func sign(t *testing.T, header, claims map[string]any, secret string) string {
 	t.Helper()
 	var encoded []string
@@ -81,7 +83,7 @@ func tampered(t *testing.T, token string, changes map[string]any) string {
 	return other + token[strings.LastIndex(token, ".")+1:]
 }
 
-// expired returns a token like those of the server that expired a minute ago.
+// expired returns a copy of a token that expired a minute ago, with a valid signature.
 func (s *system) expired(t *testing.T, token string) string {
 	t.Helper()
 	now := time.Now()
@@ -109,8 +111,8 @@ func TestTokenMatchesContract(t *testing.T) {
 	if c["student_id"] != u.User.GetStudentId() || until-from != int64((24*time.Hour).Seconds()) || c["jti"] == "" {
 		t.Errorf("the payload is %v", c)
 	}
-	// A token that the test signs is accepted: the tokens in TestAccess are refused only for their
-	// faults.
+	// The server accepts this valid token, which the test signs itself. So it refuses the tokens in
+	// TestAccess because of their faults, and not because of the way in which the test signs them.
 	own := student{u.WithToken(sign(t, h, c, s.secret)), t}
 	own.reservations(0)
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// Source is the database that a Feed follows. A *store.Store is one.
+// Source is the database that a Feed reads. *store.Store implements it.
 type Source interface {
 	// LoadWorld reads the whole catalog and all taken windows, in one snapshot.
 	LoadWorld(ctx context.Context) (store.World, error)
@@ -20,14 +20,14 @@ type Source interface {
 	Changes(ctx context.Context, since store.Snapshot) (store.Changes, error)
 }
 
-// Delta is the result of one refresh. The state of the refresh before, with the Delta applied, is
-// the state as of Now.
+// Delta is the result of one refresh. A subscriber applies it to the state of the previous refresh,
+// and then has the state as of Now.
 type Delta struct {
 	// Changes are the events, the changes of the catalog, and Postgres's clock. If the whole state
 	// was loaded, only Snapshot and Now are set.
 	store.Changes
-	// World is the whole state if it was loaded, which replaces the state before; otherwise it is
-	// nil. The Delta then lacks the events that were committed since the refresh before. A
+	// World is nil, except after a load. After a load, World is the whole state and replaces the
+	// previous state, and the Delta has no events, not even those since the previous refresh. A
 	// subscriber may reorder the slices of World in Apply.
 	World *store.World
 }
@@ -40,8 +40,9 @@ type Subscriber struct {
 	Apply func(Delta)
 	// OnEvents receives each Delta with events or with a World, after the readers were released.
 	OnEvents func(Delta)
-	// Expire is called when the state is older than Options.MaxStaleness, once a retry, and when
-	// the feed stops. The cause is an ErrUnavailable.
+	// Expire is called when readers must not use the state any more: after each failed refresh
+	// while the state is older than Options.MaxStaleness, and when the feed stops. The cause is a
+	// library.ErrUnavailable.
 	Expire func(cause error)
 }
 
@@ -50,47 +51,48 @@ type Options struct {
 	// Freshness is the greatest age of a read: a reader may get the result of a refresh that began
 	// up to Freshness before the call. With 0 the refresh begins after the call.
 	Freshness time.Duration
-	// MaxStaleness is how long readers are answered from memory while Postgres does not answer; 0:
-	// not at all.
+	// MaxStaleness is how long readers are answered from memory while Postgres does not answer.
+	// With 0, readers get an error at once.
 	MaxStaleness time.Duration
 	// Logger receives a line when the state is loaded, when Postgres stops answering, and when it
-	// answers again; nil: none.
+	// answers again. If it is nil, nothing is logged.
 	Logger *slog.Logger
-	// OnRefresh is called after each refresh with its duration, and with the error if it failed. It
-	// must not block.
+	// OnRefresh is called after each refresh with its duration, and with the error if the refresh
+	// failed. It must not block.
 	OnRefresh func(took time.Duration, err error)
 }
 
-// Feed follows the change log. It is safe for concurrent use, except that no call of Subscribe may
-// come after Run.
+// Feed follows the change log. It is safe for concurrent use, but Subscribe must not be called
+// after Run.
 type Feed struct {
 	source      Source
 	options     Options
 	log         *slog.Logger
 	subscribers []Subscriber
-	// started is the zero of elapsed. The Go clock measures ages and waits only. Postgres's clock
-	// decides which seat is free.
+	// started is when New was called. All times of type time.Duration below count from started. The
+	// Go clock is used only for ages and waits: Postgres's clock decides which seat is free.
 	started time.Time
 
 	// Only the goroutine of Run uses these.
 	snapshot store.Snapshot // of the last delta
 	arrived  time.Duration  // when the last delta was applied
-	// distrust says that Postgres was unreachable since the last refresh, so the state must be
-	// loaded.
-	distrust bool
-	reported bool // the log has a line about the outage
+	// mustReload says that Postgres was unreachable since the last successful refresh, so the next
+	// refresh must load the state.
+	mustReload bool
+	reported   bool // the log has a line about the outage
 
 	wake  chan struct{} // receives a value when a refresh is wanted
 	ready chan struct{} // closed when the state is loaded
 
-	// now is the time of the last delta, refreshAt the latest time of the next refresh. Both are in
-	// microseconds of Postgres's clock.
+	// now is the time of the last delta. refreshAt is the time that RefreshAt has set: the next
+	// refresh begins then at the latest. Both are in microseconds of Postgres's clock.
 	now, refreshAt atomic.Int64
 
 	mu      sync.Mutex
 	loaded  bool          // the subscribers have the state
 	freshAt time.Duration // the start of the last refresh that succeeded
-	// notBefore is the earliest start of the next refresh, if a crowd shared the last one.
+	// notBefore is the earliest start of the next refresh. finish sets it if many readers shared
+	// the last refresh.
 	notBefore time.Duration
 	running   *refresh // has begun; nil between two refreshes
 	next      *refresh // has readers and has not begun; nil without readers
@@ -135,9 +137,10 @@ func (f *Feed) Wake() {
 	}
 }
 
-// RefreshAt makes the feed refresh when Postgres's clock reaches t, even without readers. A read
-// model that changes by the passing of time sets it. Each call replaces the time of the call
-// before; the zero time clears it. A time that is not after the last delta has no effect.
+// RefreshAt makes the feed refresh when Postgres's clock reaches t, even without readers. The read
+// model calls it, because a seat becomes free or taken at a known time without an event. Each call
+// replaces the time of the previous call; the zero time clears it. A time that is not after the
+// last delta has no effect.
 func (f *Feed) RefreshAt(t time.Time) {
 	at := int64(never)
 	if !t.IsZero() {

@@ -56,25 +56,25 @@ func (m *model) apply(d Delta) {
 
 // read returns the number of free seats and the time of the state.
 func (m *model) read(ctx context.Context) (*state, error) {
-	if err := m.Refresh(ctx); err != nil {
+	if err := m.AwaitRefresh(ctx); err != nil {
 		return nil, err
 	}
 	return m.state.Load(), nil
 }
 
-// free is read for tests in which no reader fails.
+// free returns the result of read, and fails the test if read fails.
 func free(t *testing.T, m *model) (int, time.Time) {
 	t.Helper()
 	s, err := m.read(t.Context())
 	if err != nil {
-		t.Error(err) // readers have goroutines of their own
+		t.Error(err) // not Fatal: readers run on their own goroutines
 		return -1, time.Time{}
 	}
 	return s.free, s.asOf
 }
 
-// taking has an event for each seat of the first branch, which takes the seat from before Monday
-// on.
+// taking has one event for each seat of the branch day: a reservation from 10 minutes before
+// Monday.
 var taking = []library.Event{
 	feedtest.Reservation(1, 1, 1, -10, 600),
 	feedtest.Reservation(2, 1, 2, -10, 600),
@@ -110,7 +110,7 @@ func run(t *testing.T, m *model) {
 }
 
 // pass advances the clock of synctest, and waits until all goroutines are blocked. The clock stands
-// still while a goroutine runs, so a call that takes no time has not waited.
+// still while a goroutine runs, so a call that took no time did not wait.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()

@@ -20,7 +20,8 @@ type refresh struct {
 
 func newRefresh() *refresh { return &refresh{done: make(chan struct{})} }
 
-// release ends the wait for r, if it has not ended. The caller holds the feed's lock.
+// release ends the wait of the readers of r. A second call has no effect. The caller holds the
+// feed's lock.
 func (r *refresh) release(ok bool) {
 	if r == nil {
 		return
@@ -33,13 +34,13 @@ func (r *refresh) release(ok bool) {
 	}
 }
 
-// Refresh waits until the subscribers have applied a refresh that began after the call, or at most
-// Options.Freshness before it. While Postgres does not answer, Refresh returns nil without waiting,
-// until the state is older than Options.MaxStaleness.
+// AwaitRefresh waits until the subscribers have applied a refresh that began after the call, or at
+// most Options.Freshness before the call. While Postgres does not answer, AwaitRefresh returns nil
+// without waiting, until the state is older than Options.MaxStaleness.
 //
 // It fails with ErrUnavailable if the state is too old, if the state is not loaded yet, or if the
 // feed has stopped. If ctx ends first, it returns the error of ctx.
-func (f *Feed) Refresh(ctx context.Context) error {
+func (f *Feed) AwaitRefresh(ctx context.Context) error {
 	f.mu.Lock()
 	r, err := f.join()
 	f.mu.Unlock()
@@ -59,8 +60,9 @@ func (f *Feed) Refresh(ctx context.Context) error {
 	return f.usable()
 }
 
-// join returns the refresh that a reader must wait for. If the reader need not wait, or waiting
-// does not help, join returns nil and the result of Refresh. The caller holds the lock.
+// join returns the refresh that a reader must wait for. If the reader need not wait, or if waiting
+// does not help, join returns no refresh, and the error that AwaitRefresh must return. The caller
+// holds the lock.
 func (f *Feed) join() (*refresh, error) {
 	if !f.loaded || f.outage != nil || f.stopped {
 		return nil, f.usable()
@@ -102,12 +104,12 @@ var (
 	errLoading   = errors.New("feed: loading the state again takes long")
 )
 
-// A refresh costs the same for one reader as for fifty. If at least 3 readers (crowd) shared a
-// refresh, the next one begins later, so that more readers share it. One or two readers add no
-// delay.
+// A refresh costs the same for one reader and for fifty readers. If at least crowd readers shared a
+// refresh, the next refresh begins later, so that more readers share it: gapPerReader for each
+// reader, and at most longestGap, after the start of the last refresh. Fewer readers add no delay.
 const (
 	crowd        = 3
-	gapPerReader = time.Millisecond // from the start of one refresh to the start of the next
+	gapPerReader = time.Millisecond
 	longestGap   = 2 * time.Millisecond
 )
 
@@ -124,7 +126,7 @@ func (f *Feed) begin() *refresh {
 	return r
 }
 
-// finish releases the readers of r, after the subscribers applied its delta.
+// finish ends r after the subscribers have applied its delta, and releases its readers.
 func (f *Feed) finish(r *refresh) {
 	f.mu.Lock()
 	if !f.loaded {
@@ -137,7 +139,7 @@ func (f *Feed) finish(r *refresh) {
 	}
 	r.release(true)
 	f.mu.Unlock()
-	f.distrust = false
+	f.mustReload = false
 	if f.reported {
 		f.reported = false
 		f.log.Info("Postgres answers again")
@@ -146,7 +148,7 @@ func (f *Feed) finish(r *refresh) {
 
 // fail makes the feed answer readers from memory until a refresh succeeds.
 func (f *Feed) fail(err error) {
-	f.distrust = f.distrust || errors.Is(err, library.ErrUnavailable)
+	f.mustReload = f.mustReload || errors.Is(err, library.ErrUnavailable)
 	f.mu.Lock()
 	f.answerFromMemory(err)
 	tooOld := f.usable()
@@ -160,7 +162,8 @@ func (f *Feed) fail(err error) {
 	}
 }
 
-// answerFromMemory releases all readers that wait. The caller holds the lock.
+// answerFromMemory releases all readers that wait. Later readers do not wait until a refresh
+// succeeds. The caller holds the lock.
 func (f *Feed) answerFromMemory(cause error) {
 	f.outage = cause
 	f.running.release(false)
@@ -168,7 +171,7 @@ func (f *Feed) answerFromMemory(cause error) {
 	f.running, f.next = nil, nil
 }
 
-// stop releases all readers. Later calls of Refresh fail.
+// stop releases all readers. Later calls of AwaitRefresh fail.
 func (f *Feed) stop() {
 	f.mu.Lock()
 	f.stopped = true

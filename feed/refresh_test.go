@@ -27,15 +27,15 @@ func TestReadersShareTheNextRefresh(t *testing.T) {
 					t.Errorf("%d seats are free, want %d", got, want)
 				}
 				if took := time.Since(arrived); took != within {
-					t.Errorf("it took %v, not %v", took, within)
+					t.Errorf("a read took %v, want %v", took, within)
 				}
 			})
 		}
 		reads := r.Reads.Load()
 		read(4, 10*time.Millisecond)
 		pass(3 * time.Millisecond)
-		// The running refresh has its snapshot already. Only the next one sees an event from now
-		// on.
+		// The running refresh already has its snapshot. Only the next refresh sees the following
+		// event.
 		r.Happen(taking[0])
 		for range 100 {
 			read(3, 17*time.Millisecond)
@@ -51,10 +51,12 @@ func TestReadersShareTheNextRefresh(t *testing.T) {
 	})
 }
 
-func TestRefreshesAreSpacedForACrowd(t *testing.T) {
+// TestManyReadersDelayNextRefresh checks that the next refresh begins 2 ms after a refresh that
+// three or more readers shared, and at once after a refresh with fewer readers.
+func TestManyReadersDelayNextRefresh(t *testing.T) {
 	t.Parallel()
 	const us = time.Microsecond
-	for crowd, wait := range map[int]time.Duration{1: 100 * us, 2: 100 * us, 3: 1950 * us, 50: 1950 * us} {
+	for readers, wait := range map[int]time.Duration{1: 100 * us, 2: 100 * us, 3: 1950 * us, 50: 1950 * us} {
 		synctest.Test(t, func(t *testing.T) {
 			r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
 			m := start(t, r, Options{})
@@ -66,19 +68,19 @@ func TestRefreshesAreSpacedForACrowd(t *testing.T) {
 						arrived := time.Now()
 						free(t, m)
 						if took := time.Since(arrived); took != within {
-							t.Errorf("after a crowd of %d, a refresh took %v, not %v", crowd, took, within)
+							t.Errorf("with %d readers of the shared refresh: a read took %v, want %v", readers, took, within)
 						}
 					})
 				}
 			}
 			read(1, 100*us)
 			pass(50 * us)
-			read(crowd, 150*us) // they share the refresh that begins at 100 µs
+			read(readers, 150*us) // all of them share the refresh that begins at 100 µs
 			pass(200 * us)
-			read(1, wait) // at 250 µs: a refresh begins now, or 2 ms after that of the crowd
+			read(1, wait) // called at 250 µs: its refresh begins now, or 2 ms after the shared refresh
 			wg.Wait()
 			pass(10 * time.Millisecond)
-			read(1, 100*us) // the crowd has left
+			read(1, 100*us) // only one reader used the last refresh
 			wg.Wait()
 		})
 	}
@@ -106,7 +108,7 @@ func TestFreshnessReusesRefreshes(t *testing.T) {
 	})
 }
 
-func TestRefreshEndsWithContext(t *testing.T) {
+func TestAwaitRefreshEndsWithContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
@@ -116,13 +118,13 @@ func TestRefreshEndsWithContext(t *testing.T) {
 		defer cancel()
 		began := time.Now()
 		if _, err := m.read(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Second {
-			t.Errorf("%v after %v", err, time.Since(began))
+			t.Errorf("AwaitRefresh returned %v after %v, want DeadlineExceeded after 1 s", err, time.Since(began))
 		}
 	})
 }
 
-// TestOnRefreshReceivesDurationAndError compares the calls of OnRefresh with refreshes of known
-// durations, one of which fails.
+// TestOnRefreshReceivesDurationAndError runs a refresh of 7 ms and a refresh that fails, and checks
+// the arguments of OnRefresh.
 func TestOnRefreshReceivesDurationAndError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

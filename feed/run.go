@@ -16,25 +16,25 @@ const (
 	// wait.
 	firstRetry = 10 * time.Millisecond
 	lastRetry  = 250 * time.Millisecond
-	// secondRead bounds the read that follows the first failed one. Readers are answered from
-	// memory only if both fail. The first read may have failed because this process stood still for
-	// longer than the timeout of a read: then only its connection is broken, and Postgres answers.
+	// secondRead bounds the second read, which follows a failed first read. Readers are answered
+	// from memory only if both reads fail. If this process was stopped for longer than the timeout
+	// of a read, the first read fails on its broken connection, although Postgres answers.
 	secondRead = time.Second
 	// loadTimeout bounds one load of the state, which takes seconds for half a million
 	// reservations.
 	loadTimeout = time.Minute
-	// reloadWait is how long readers wait while the state is loaded again. After it, they are
-	// answered from the old state.
+	// reloadWait is how long readers wait while the state is loaded again. Then they are answered
+	// from the old state.
 	reloadWait = 2 * time.Second
 )
 
-// Run loads the state and follows the change log until ctx ends. Then it returns nil, and Refresh
-// fails with ErrUnavailable. Run must be called once.
+// Run loads the state and follows the change log until ctx ends. Then it returns nil, and
+// AwaitRefresh fails with ErrUnavailable. Run must be called exactly once.
 func (f *Feed) Run(ctx context.Context) error {
 	defer f.stop()
 	retry := firstRetry
 	for ctx.Err() == nil {
-		switch err := f.refresh(ctx); {
+		switch err := f.refreshOnce(ctx); {
 		case ctx.Err() != nil:
 		case err != nil:
 			f.pause(ctx, retry)
@@ -54,8 +54,8 @@ func (f *Feed) idle(ctx context.Context) {
 	wait := f.freshAt + pollInterval - f.elapsed()
 	f.mu.Unlock()
 	if now, at := f.now.Load(), f.refreshAt.Load(); at != never && at > now {
-		// The wait counts from the arrival of the delta. A refresh a little too late is better than
-		// one too early, which would find no change.
+		// The wait counts from the time at which the delta was applied, so the refresh may begin a
+		// little too late. If it began too early, it would find no change.
 		due := time.Duration(at-now) * time.Microsecond
 		wait = min(wait, due-(f.elapsed()-f.arrived))
 	}
@@ -68,7 +68,7 @@ func (f *Feed) idle(ctx context.Context) {
 	}
 }
 
-// gather waits until notBefore.
+// gather waits until notBefore, so that more readers join the next refresh.
 func (f *Feed) gather(ctx context.Context) {
 	f.mu.Lock()
 	wait := f.notBefore - f.elapsed()
@@ -84,8 +84,8 @@ func (f *Feed) gather(ctx context.Context) {
 	}
 }
 
-// pause waits after a failure. Wake shortens the wait, but not below firstRetry, since hints of
-// other replicas may call Wake a thousand times a second.
+// pause waits after a failure. Wake shortens the wait, but not below firstRetry: other replicas may
+// send a thousand hints a second, and each hint calls Wake.
 func (f *Feed) pause(ctx context.Context, wait time.Duration) {
 	first := time.NewTimer(firstRetry)
 	defer first.Stop()
@@ -103,8 +103,8 @@ func (f *Feed) pause(ctx context.Context, wait time.Duration) {
 	}
 }
 
-// refresh reads the change log once, calls the subscribers, and releases the readers.
-func (f *Feed) refresh(ctx context.Context) error {
+// refreshOnce reads the change log once, calls the subscribers, and releases the readers.
+func (f *Feed) refreshOnce(ctx context.Context) error {
 	r := f.begin()
 	d, err := f.read(ctx, r)
 	if err != nil && ctx.Err() != nil {
@@ -145,7 +145,8 @@ func (f *Feed) apply(d Delta) {
 	}
 }
 
-// read returns the changes since the last refresh, or the whole state if those can't be relied on.
+// read returns the changes since the last refresh. If they may be incomplete, it returns the whole
+// state instead.
 func (f *Feed) read(ctx context.Context, r *refresh) (Delta, error) {
 	if !f.loaded {
 		return f.load(ctx)
@@ -154,28 +155,29 @@ func (f *Feed) read(ctx context.Context, r *refresh) (Delta, error) {
 	switch {
 	case err != nil:
 		return Delta{}, err
-	case f.distrust || f.wentBack(changes):
+	case f.mustReload || f.wentBack(changes):
 		return f.reload(ctx, r)
 	}
 	return Delta{Changes: changes}, nil
 }
 
-// wentBack reports whether the changes are older than the state of the subscribers, as after a
+// wentBack reports whether the changes may be older than the state of the subscribers, as after a
 // restore of the database.
 func (f *Feed) wentBack(c store.Changes) bool {
 	return !c.Snapshot.After(f.snapshot) || c.Now.UnixMicro() < f.now.Load()
 }
 
-// changes reads the change log. If Postgres is unreachable and the last refresh succeeded, it reads
-// a second time.
+// changes reads the change log. If Postgres is unreachable and the last refresh succeeded, changes
+// reads a second time.
 func (f *Feed) changes(ctx context.Context) (store.Changes, error) {
 	changes, err := f.source.Changes(ctx, f.snapshot)
-	if f.distrust || !errors.Is(err, library.ErrUnavailable) {
+	if f.mustReload || !errors.Is(err, library.ErrUnavailable) {
 		return changes, err
 	}
-	// After a crash, Postgres may reuse transaction ids that had not reached the disk. The snapshot
-	// takes them for seen. So after an outage the state is loaded again.
-	f.distrust = true
+	// After a crash, Postgres may reuse transaction ids that had not reached the disk. The old
+	// snapshot counts these ids as seen, so a read would miss their events. So after an outage the
+	// state is loaded again.
+	f.mustReload = true
 	ctx, cancel := context.WithTimeout(ctx, secondRead)
 	defer cancel()
 	return f.source.Changes(ctx, f.snapshot)

@@ -14,8 +14,8 @@ import (
 
 var errUnreachable = library.ErrUnavailable.WithCause(errors.New("connection refused"))
 
-// TestSingleFailureIsNotAnOutage has a read fail as after a pause of the whole process: Postgres
-// answers, and readers see new changes.
+// TestSingleFailureIsNotAnOutage lets the first read fail, as after a pause of the whole process.
+// Postgres answers the second read, so readers see the new state.
 func TestSingleFailureIsNotAnOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -34,12 +34,14 @@ func TestSingleFailureIsNotAnOutage(t *testing.T) {
 			}
 		})
 		if got, asOf := free(t, m); got != 3 || !asOf.Equal(feedtest.Minute(1)) || r.Loads.Load() != 2 {
-			t.Errorf("%d as of %v after %d loads", got, asOf, r.Loads.Load())
+			t.Errorf("%d free as of %v after %d loads, want 3 as of minute 1 after 2 loads", got, asOf, r.Loads.Load())
 		}
 	})
 }
 
-func TestOtherFailuresDoNotReload(t *testing.T) {
+// TestOverloadedPostgresCausesNoReload checks that the state is loaded again only after Postgres
+// was unreachable, and not after another error.
+func TestOverloadedPostgresCausesNoReload(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
@@ -50,7 +52,7 @@ func TestOtherFailuresDoNotReload(t *testing.T) {
 		r.Set(func(r *feedtest.Source) { r.Err = nil })
 		pass(lastRetry)
 		if got, _ := free(t, m); got != 3 || r.Loads.Load() != 1 {
-			t.Errorf("%d free after %d loads", got, r.Loads.Load())
+			t.Errorf("%d free after %d loads, want 3 after 1 load", got, r.Loads.Load())
 		}
 	})
 }
@@ -65,17 +67,17 @@ func TestRetriesWhilePostgresIsUnreachable(t *testing.T) {
 		reads := r.Reads.Load()
 		pass(10 * time.Second)
 		if n := r.Reads.Load() - reads; n < 40 || n > 50 {
-			t.Errorf("%d retries in 10 s", n)
+			t.Errorf("%d retries in 10 s, want 40 to 50", n)
 		}
-		// A hint shows that Postgres accepted a commit. It shortens the pause, but each hint does
-		// not cause a retry of its own.
+		// A hint shows that Postgres accepted a commit, so a hint shortens the pause. But a
+		// thousand hints must not cause a thousand retries.
 		reads = r.Reads.Load()
 		for range 1000 {
 			m.Wake()
 			pass(10 * time.Microsecond)
 		}
 		if n := r.Reads.Load() - reads; n > 2 {
-			t.Errorf("%d retries for a thousand hints in 10 ms", n)
+			t.Errorf("%d retries for a thousand hints in 10 ms, want at most 2", n)
 		}
 		r.Set(func(r *feedtest.Source) { r.Err = nil })
 		m.Wake()
@@ -95,7 +97,7 @@ func TestNotReadyBeforeLoad(t *testing.T) {
 		unready := func() {
 			t.Helper()
 			if _, err := m.read(t.Context()); !errors.Is(err, library.ErrUnavailable) {
-				t.Errorf("before the state is loaded: %v", err)
+				t.Errorf("a read before the state is loaded: %v, want ErrUnavailable", err)
 			}
 			select {
 			case <-m.Ready():
@@ -108,7 +110,7 @@ func TestNotReadyBeforeLoad(t *testing.T) {
 		pass(3 * time.Second)
 		unready()
 		if r.Loads.Load() < 10 || r.Loads.Load() > 20 {
-			t.Errorf("%d tries to load in 3 s", r.Loads.Load())
+			t.Errorf("%d attempts to load in 3 s, want 10 to 20", r.Loads.Load())
 		}
 		r.Set(func(r *feedtest.Source) { r.Err = nil })
 		<-m.Ready()
@@ -124,6 +126,7 @@ func TestReadersDoNotWaitForLongReload(t *testing.T) {
 		})
 		m := start(t, r, Options{})
 		r.Set(func(r *feedtest.Source) {
+			// These changes have an older snapshot, so the feed loads the state again.
 			r.Pending = append(r.Pending, store.Changes{Now: feedtest.Monday})
 			r.Loading = func() { time.Sleep(10 * time.Second) }
 		})
@@ -135,7 +138,7 @@ func TestReadersDoNotWaitForLongReload(t *testing.T) {
 		}
 		pass(10 * time.Second)
 		if s := m.Stats(); !s.Reachable {
-			t.Error("when the load was done, it still answers from memory")
+			t.Error("after the load, the feed still answers from memory")
 		}
 	})
 }
@@ -161,7 +164,7 @@ func TestOnEventsFollowsApply(t *testing.T) {
 		}
 		pass(time.Minute)
 		if len(received) != 4 || received[0] != nil || len(received[1]) != 1 {
-			t.Errorf("OnEvents received %v", received)
+			t.Errorf("OnEvents received %v, want the load and three events", received)
 		}
 	})
 }
@@ -174,7 +177,7 @@ func TestPollsWhenIdleAndRefreshesOnWake(t *testing.T) {
 		reads := r.Reads.Load()
 		pass(time.Minute)
 		if n := r.Reads.Load() - reads; n != 60 {
-			t.Errorf("%d reads in a minute of rest", n)
+			t.Errorf("%d reads in an idle minute, want 60", n)
 		}
 		r.Set(func(r *feedtest.Source) { r.After = func() { time.Sleep(10 * time.Millisecond) } })
 		reads = r.Reads.Load()
@@ -185,7 +188,7 @@ func TestPollsWhenIdleAndRefreshesOnWake(t *testing.T) {
 		m.Wake() // the running refresh may miss the event of this hint
 		pass(500 * time.Millisecond)
 		if n := r.Reads.Load() - reads; n != 2 {
-			t.Errorf("%d reads for a thousand hints at once and one more, want 2", n)
+			t.Errorf("%d reads for a thousand calls of Wake at once and one call later, want 2", n)
 		}
 	})
 }

@@ -11,12 +11,12 @@ type Branch struct {
 	Code     string
 	Name     string
 	Timezone string // IANA name, see LoadZone
-	// Hours are the opening hours. A branch without any is always open.
+	// Hours are the opening hours. A branch without hours is always open.
 	Hours []OpenHours `db:"-"`
 }
 
-// OpenHours is one opening of a branch, in the branch's time zone. If Closes is at or before Opens,
-// the branch closes on the next day.
+// OpenHours is one weekly opening of a branch, in the branch's time zone. If Closes is at or before
+// Opens, the branch closes on the next day.
 type OpenHours struct {
 	Weekday time.Weekday
 	Opens   time.Duration // after midnight

@@ -16,7 +16,8 @@
 //	    v                          |     v                           v
 //	CANCELLED <--------------------+   NO_SHOW                   COMPLETED
 //
-// HELD, CONFIRMED and CHECKED_IN occupy the seat: no two of them overlap at one seat.
+// A reservation with status HELD, CONFIRMED or CHECKED_IN occupies its seat. No two such
+// reservations of a seat overlap.
 //
 // # A waitlist entry
 //

@@ -55,8 +55,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause, which only the log shows.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Is reports whether target has the same reason, so errors.Is matches an error of the catalogue
-// whatever its metadata.
+// Is reports whether target has the same reason. So errors.Is(err, ErrSeatTaken) is also true for a
+// copy of ErrSeatTaken with metadata.
 func (e *Error) Is(target error) bool {
 	t, ok := errors.AsType[*Error](target)
 	return ok && t.Reason == e.Reason

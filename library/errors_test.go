@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestErrorCopiesLeaveTheCatalogue(t *testing.T) {
+func TestErrorCopiesDoNotChangeTheCatalogue(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("cause")
 	e := ErrSeatTaken.With("a", "1").With("b", "2").WithCause(cause).WithRetryAfter(time.Second)

@@ -21,7 +21,7 @@ const (
 	EventCompleted    EventKind = "COMPLETED"
 )
 
-// Notifies reports whether the user gets a notification of an event of this kind. The column
+// Notifies reports whether the user gets a notification about an event of this kind. The column
 // reservation_events.notifies has the same list.
 func (k EventKind) Notifies() bool {
 	switch k {
@@ -49,10 +49,11 @@ type Event struct {
 	StartTime time.Time
 	EndTime   time.Time
 	Status    ReservationStatus
-	// Occupies is set if the row disagrees with Status.Occupies, as it may for a status of a newer
-	// version. Use TakesSeat.
+	// Occupies is the column of this name if it differs from Status.Occupies, and nil otherwise. It
+	// may differ if a newer version of DL-SMS wrote a status that this version does not know. Use
+	// TakesSeat.
 	Occupies *bool
-	// CheckInDeadline is zero while Status is HELD. OfferExpiresAt is zero otherwise.
+	// CheckInDeadline is zero if Status is HELD. OfferExpiresAt is zero if Status is not HELD.
 	CheckInDeadline time.Time
 	OfferExpiresAt  time.Time
 }

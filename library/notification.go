@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Notification is an event that its user is told about.
+// Notification is an event as its user receives it.
 type Notification struct {
 	ID            int64
 	Kind          EventKind // a kind that notifies
@@ -17,15 +17,15 @@ type Notification struct {
 	StartTime time.Time
 	EndTime   time.Time
 	Status    ReservationStatus // may be a state that this version does not know
-	// CheckInDeadline is nil while the reservation is HELD, and after that if its offer was never
-	// claimed.
+	// CheckInDeadline is nil for an offer that was not claimed, also after the offer has ended.
 	// OfferExpiresAt is nil unless the reservation is HELD.
 	CheckInDeadline *time.Time
 	OfferExpiresAt  *time.Time
 	CreatedAt       time.Time
 }
 
-// Validate returns an error if the notification lacks a part that its text needs.
+// Validate returns an error if the notification lacks a value that its message to the user
+// contains.
 func (n *Notification) Validate() error {
 	switch {
 	case !n.Kind.Notifies():

@@ -16,8 +16,9 @@ type Policy struct {
 	PastTolerance time.Duration // earliest start, before now
 	MaxUpcoming   int           // most upcoming reservations of a user
 	MaxWaiting    int           // most waitlist entries of a user that are WAITING or OFFERED
-	// MaxWaitingPerSeat is the most live entries of a user at one seat. MaxWaitlist is the most live
-	// entries of all users at one seat. They bound the cost of serving a seat's waitlist.
+	// MaxWaitingPerSeat is the most live entries of a user at one seat. MaxWaitlist is the most
+	// live entries of all users at one seat. Both limits bound the cost of serving the waitlist of
+	// a seat.
 	MaxWaitingPerSeat int
 	MaxWaitlist       int
 	CheckInLead       time.Duration // check-in opens this long before the start
@@ -46,10 +47,10 @@ func DefaultPolicy() Policy {
 	}
 }
 
-// ClockTolerance is the amount by which a window may miss a limit, because the client's clock
-// differs from Postgres's: 5 s for the difference, and 5 s for the call to arrive. The length of a
-// window that starts now is known only when the call has arrived, so the tolerance applies to it
-// too. A window with both times has exactly the length that it states.
+// ClockTolerance is how far a window may exceed a limit: 5 s for the difference between the
+// client's clock and Postgres's, and 5 s for the call to arrive. It applies to the latest start. It
+// also applies to the length of a window that starts now, because this length depends on the
+// arrival of the call. It does not apply to the length of a window with both times.
 const ClockTolerance = 10 * time.Second
 
 // CheckWindow returns nil if the policy allows the window at now, and otherwise ErrWindowNotAllowed
@@ -100,8 +101,9 @@ func (p Policy) WindowNotAllowed(now time.Time, violations ...FieldViolation) *E
 		With("max_ahead", seconds(p.MaxAhead)).With("now", now.UTC().Format(time.RFC3339))
 }
 
-// CheckInDeadline returns the time at which check-in closes for a window that was confirmed at
-// confirmed: the later of start and confirmed, plus Grace, but never after the end.
+// CheckInDeadline returns the time at which check-in closes for the window from start to end: Grace
+// after start or confirmed, whichever is later, but never after end. confirmed is when the
+// reservation was confirmed.
 func (p Policy) CheckInDeadline(start, end, confirmed time.Time) time.Time {
 	deadline := start
 	if confirmed.After(start) {

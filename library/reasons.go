@@ -8,7 +8,7 @@ func Invalid(violations ...FieldViolation) *Error {
 		Message: "the request has faulty fields", Fields: violations}
 }
 
-// The catalogue of errors that clients branch on. Each has one reason of error.proto.
+// The catalogue of errors that clients branch on. Each error has one reason of error.proto.
 var (
 	// ErrBranchClosed and ErrWindowNotAllowed name the invalid fields. ErrWindowNotAllowed has the
 	// limits in its metadata.

@@ -52,8 +52,8 @@ type Booking struct {
 	EndTime   time.Time
 	// RequestID makes the call safe to repeat. It may be empty: then each call is a new request.
 	RequestID string
-	// Token is the identity that the caller's token states. The booking fails with ErrTokenInvalid
-	// or ErrTokenRevoked unless the user's row agrees, so no separate look-up is needed. It is nil
-	// if the caller was checked before.
+	// Token is the identity in the caller's token, or nil if the caller was checked before. The
+	// booking itself compares Token with the user's row, which saves a query. If they differ, the
+	// booking fails with ErrTokenInvalid or ErrTokenRevoked.
 	Token *Identity
 }

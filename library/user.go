@@ -38,13 +38,14 @@ type Credentials struct {
 	User
 	PasswordHash string
 	// TokenGeneration is written into the user's tokens. A token is valid while its generation
-	// equals this one. A change of password raises it. It starts at a random number: a user who
-	// gets the same id after a restore, or in a fresh database, has another generation.
+	// equals this one. A change of password raises it. The first generation is random: if another
+	// user gets the same id after a restore, or in a fresh database, this user has another
+	// generation.
 	TokenGeneration int64
 }
 
-// Identity is the part of a user that a token must agree with: the user it was issued for, in this
-// database, since the last change of the password.
+// Identity is the part of a user that a token contains. A token is valid only if its Identity
+// equals that of the user's row.
 type Identity struct {
 	ID              int64
 	StudentID       string

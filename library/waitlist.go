@@ -30,8 +30,8 @@ type WaitlistEntry struct {
 	ReservationID  int64 // the hold; 0 if the entry never got an offer
 }
 
-// OfferExpired reports whether the entry got an offer that has expired at now. The worker may not
-// have recorded it yet.
+// OfferExpired reports whether the entry got an offer that has expired at now, even if the worker
+// has not recorded the expiry yet.
 func (e WaitlistEntry) OfferExpired(now time.Time) bool {
 	return e.Status == EntryExpired && e.ReservationID != 0 || e.Status == EntryOffered && !now.Before(*e.OfferExpiresAt)
 }

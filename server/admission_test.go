@@ -12,9 +12,9 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// TestAdmissionByClass: when one class is full, its calls are refused with a retry delay.
-// Calls of the other classes do not wait.
-func TestAdmissionByClass(t *testing.T) {
+// TestFullClassDoesNotDelayOtherClasses: when one class is full, its calls are refused with a retry
+// delay. Calls of the other classes do not wait.
+func TestFullClassDoesNotDelayOtherClasses(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	me := s.student(t)

@@ -135,8 +135,10 @@ func (s *authService) Logout(ctx context.Context, _ *dlsmsv1.LogoutRequest) (*dl
 }
 
 // checkNotRevoked reads the revocation list and checks the caller's token against it.
-// ChangePassword needs it: if an earlier attempt of the same call changed the password and its
-// answer was lost, the client must see that its token is revoked, not that its password is wrong.
+//
+// ChangePassword needs this for a client that repeats a call after a lost answer. The first attempt
+// has changed the password, so the current password in the request is wrong now. The client must
+// learn that its token is revoked, not that its password is wrong.
 func (s *authService) checkNotRevoked(ctx context.Context) error {
 	if err := s.revoked.Read(ctx); err != nil {
 		return err
@@ -167,17 +169,19 @@ func (s *authService) replacePassword(ctx context.Context, current []string, nex
 	return nil
 }
 
-// revoke applies a committed revocation on this replica at once and sends the other replicas a
-// hint.
+// revoke applies a committed revocation on this replica at once, and sends a hint to the other
+// replicas.
 func (s *authService) revoke(r store.Revocation) {
 	s.revoked.Apply(r)
 	s.hints.Send(HintTokens)
 }
 
-// checkPassword returns the credentials that load finds if one of the forms of the password matches
-// their hash. Otherwise it returns ErrBadCredentials, in the same time whether the user exists or
-// not. Wrong passwords count against the student id. Above the limit, checkPassword refuses every
-// password, so that a client does not learn whether one was right.
+// checkPassword loads the credentials of a student with load. It returns them if one of the forms
+// of the password (see check.password) matches their hash, and ErrBadCredentials otherwise. A call
+// for a student that does not exist takes the same time.
+//
+// Wrong passwords count as failed logins of the student id. After too many of them, checkPassword
+// refuses right and wrong passwords alike, so that a client cannot learn the password by guessing.
 func (s *authService) checkPassword(
 	ctx context.Context, studentID string, forms []string, load func() (library.Credentials, error),
 ) (library.Credentials, error) {
@@ -186,8 +190,8 @@ func (s *authService) checkPassword(
 		return found, err
 	}
 	err := s.passwords.WithSlot(ctx, clientKey(ctx), studentID, func() (err error) {
-		// Checked again, since other attempts may have failed while this one waited. Otherwise, all
-		// attempts that fit into the queue would get past the limit.
+		// Check the limit again: other attempts may have failed while this attempt waited for its
+		// slot. Without this check, all attempts in the queue would pass the limit.
 		if err := s.limits.LoginAllowed(ctx, studentID); err != nil {
 			return err
 		}

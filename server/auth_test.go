@@ -133,9 +133,9 @@ func TestPasswordOf72BytesIsComparedInFull(t *testing.T) {
 	want(t, err, codes.Unauthenticated, "BAD_CREDENTIALS")
 }
 
-// TestPasswordsMatchInNFCAndNFD tests that a password is the same in composed and in decomposed
-// form. A password that was hashed as typed, before passwords were prepared, still matches as
-// typed.
+// TestPasswordsMatchInNFCAndNFD tests that a password matches in composed form (NFC) and in
+// decomposed form (NFD). Earlier versions hashed a password as typed. Such a password still matches
+// as typed.
 func TestPasswordsMatchInNFCAndNFD(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -188,7 +188,7 @@ func TestPasswordsAreStoredAsBcryptHashes(t *testing.T) {
 	if cost, err := bcrypt.Cost([]byte(hash)); err != nil || cost != 5 {
 		t.Errorf("%q has cost %d, %v", hash, cost, err)
 	}
-	// A hash with the previous cost still matches.
+	// A hash with another cost still matches.
 	old, err := bcrypt.GenerateFromPassword([]byte("of another cost"), 4)
 	if err != nil {
 		t.Fatal(err)
@@ -246,9 +246,9 @@ func TestLogoutAndChangePasswordRevokeTokens(t *testing.T) {
 	}
 }
 
-// TestRepeatedChangePasswordReportsRevokedToken tests a retry after the first answer was lost. The
-// client gets TOKEN_REVOKED, not BAD_CREDENTIALS, even from a replica that does not know of the
-// change yet.
+// TestRepeatedChangePasswordReportsRevokedToken repeats a call after the first answer was lost. The
+// client gets TOKEN_REVOKED, not BAD_CREDENTIALS, even if the replica does not know yet that the
+// password has changed.
 func TestRepeatedChangePasswordReportsRevokedToken(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -265,7 +265,7 @@ func TestRepeatedChangePasswordReportsRevokedToken(t *testing.T) {
 	want(t, err, codes.Unauthenticated, "TOKEN_REVOKED")
 }
 
-// TestEraseUserRemovesPersonalData tests the procedure of docs/security.md: dlsms erase.
+// TestEraseUserRemovesPersonalData tests the command dlsms erase: see docs/security.md.
 func TestEraseUserRemovesPersonalData(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -290,8 +290,8 @@ func TestEraseUserRemovesPersonalData(t *testing.T) {
 	}
 }
 
-// TestConcurrentChangePasswordsSucceedOnce tests that of concurrent changes, each with the right
-// current password, exactly one succeeds.
+// TestConcurrentChangePasswordsSucceedOnce changes a password several times at once, each time with
+// the right current password. Exactly one change succeeds.
 func TestConcurrentChangePasswordsSucceedOnce(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -322,17 +322,20 @@ func TestConcurrentChangePasswordsSucceedOnce(t *testing.T) {
 	s.login(t, claims.GetStudentId(), fmt.Sprint("new password ", won))
 }
 
-// TestLoginTakesAsLongForUnknownStudents compares medians. Two equal costs differ by a few percent;
-// a missing comparison would save nearly all of the time.
-func TestLoginTakesAsLongForUnknownStudents(t *testing.T) {
+// TestLoginTakesSameTimeForUnknownStudents compares two median times: of a login with a wrong
+// password, and of a login with an unknown student id. Equal work differs by a few percent. A login
+// that compares no password would take almost no time.
+func TestLoginTakesSameTimeForUnknownStudents(t *testing.T) {
 	t.Parallel()
 	const cost = 6 // 4 ms, several times everything else in a login
 	s := start(t, func(c *Config) { c.BcryptCost = cost })
 	s.register(t, "S2021001")
-	for _, password := range []string{"wrong password", "wrong pa\u0308ssword"} { // one form, and two forms
+	// The first password has one form to compare, and the second has two: see check.password.
+	for _, password := range []string{"wrong password", "wrong pa\u0308ssword"} {
 		took := map[string][]time.Duration{}
 		for range 15 {
-			for _, id := range []string{"S2021001", "S2021999"} { // alternating, so that a busy machine slows both
+			// The ids alternate, so that a busy machine slows both.
+			for _, id := range []string{"S2021001", "S2021999"} {
 				began := time.Now()
 				_, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: id, Password: password})
 				took[id] = append(took[id], time.Since(began))
@@ -361,7 +364,7 @@ func TestTokensCarryTheRole(t *testing.T) {
 	verify := &dlsmsv1.VerifyTokenRequest{Token: s.login(t, "L0001", testPassword)}
 	claims, err := s.auth.VerifyToken(t.Context(), verify)
 	if err != nil || claims.GetRole() != dlsmsv1.Role_ROLE_LIBRARIAN {
-		t.Errorf("%v, %v", claims, err)
+		t.Errorf("the token of a librarian has the claims %v, %v", claims, err)
 	}
 	for _, role := range []library.Role{library.RoleStudent, library.RoleLibrarian} {
 		if roleProto(role) == dlsmsv1.Role_ROLE_UNSPECIFIED {

@@ -70,9 +70,9 @@ func (c *check) pageSize(v int32, defaultSize, maxSize int) int {
 	return int(v)
 }
 
-// text checks that v has minLen to maxLen characters and none that corrupts logs or screens:
-// control characters (Postgres refuses NUL), line and paragraph separators, and characters that
-// change the direction of the text after them.
+// text checks that v has minLen to maxLen characters. It refuses characters that corrupt logs or
+// screens: control characters (Postgres refuses NUL), line and paragraph separators, and characters
+// that change the direction of the text after them.
 func (c *check) text(field, v string, minLen, maxLen int) string {
 	switch n := utf8.RuneCountInString(v); {
 	case !utf8.ValidString(v) || strings.ContainsFunc(v, unicode.IsControl):
@@ -88,17 +88,18 @@ func (c *check) text(field, v string, minLen, maxLen int) string {
 }
 
 // breaksLayout reports whether a character separates lines or changes the direction of the text
-// after it. The marks U+061C, U+200E and U+200F pass: they affect a single place, and some names
-// need them.
+// after it. The direction marks U+061C, U+200E and U+200F are allowed: each affects a single place,
+// and some names need them.
 func breaksLayout(r rune) bool {
 	return r == '\u2028' || r == '\u2029' || r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069'
 }
 
-// isVisible reports whether a character is visible by itself: a letter, digit, punctuation mark or
-// symbol, except those that are blank.
+// isVisible reports whether a character is a letter, digit, punctuation mark or symbol that can be
+// seen. A few letters and symbols are blank.
 func isVisible(r rune) bool {
 	switch r {
-	case '\u115f', '\u1160', '\u3164', '\uffa0', '\u2800': // Hangul fillers, and the blank Braille pattern
+	// The Hangul fillers, and the blank Braille pattern.
+	case '\u115f', '\u1160', '\u3164', '\uffa0', '\u2800':
 		return false
 	}
 	return unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S)
@@ -145,9 +146,9 @@ const (
 	passwordLength = "must have 8 to 72 bytes"
 )
 
-// newPassword checks a password that is to be set and returns the form that is hashed, of 8 to 72
-// bytes. This is the PRECIS OpaqueString form (RFC 8265). With it, the same characters are the same
-// password, whatever code points a keyboard produces for them.
+// newPassword checks a new password. It returns the form to hash, which has 8 to 72 bytes: the
+// PRECIS OpaqueString form (RFC 8265). Keyboards may produce different code points for the same
+// characters. In this form they are the same password.
 func (c *check) newPassword(field, v string) string {
 	prepared, err := preparePassword(v)
 	switch {
@@ -160,8 +161,8 @@ func (c *check) newPassword(field, v string) string {
 }
 
 // password checks a password that is to be compared with a hash. It returns the forms to compare:
-// first the prepared form, then the typed form if it differs. Passwords that were hashed before
-// newPassword existed were hashed as typed.
+// first the PRECIS form of newPassword, then the password as typed, if it differs. Before
+// newPassword existed, passwords were hashed as typed.
 func (c *check) password(field, v string) (forms []string) {
 	if prepared, err := preparePassword(v); err == nil && hasPasswordLength(prepared) {
 		forms = append(forms, prepared)
@@ -179,8 +180,8 @@ func hasPasswordLength(password string) bool {
 	return len(password) >= minPassword && len(password) <= maxPassword
 }
 
-// preparePassword returns the PRECIS OpaqueString form of a password. It rejects input above 4
-// times the maximum unprepared, since no form of it is short enough.
+// preparePassword returns the PRECIS OpaqueString form of a password. It refuses a password of more
+// than 4 * maxPassword bytes at once, because its form would be longer than maxPassword.
 func preparePassword(password string) (string, error) {
 	if len(password) > 4*maxPassword {
 		return "", errors.New("too long")
@@ -217,8 +218,8 @@ func isEmail(v string) bool {
 	return true
 }
 
-// minTime and maxTime bound the times of a request: minTime <= t < maxTime. Times outside of them
-// could overflow later.
+// minTime and maxTime bound the times of a request: minTime <= t < maxTime. Calculations with times
+// outside of this range could overflow.
 var (
 	minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 	maxTime = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -234,7 +235,7 @@ func (c *check) time(field string, v *timestamppb.Timestamp) time.Time {
 	return c.optionalTime(field, v)
 }
 
-// optionalTime is like time, but returns the zero time for an unset one.
+// optionalTime is like time, but returns the zero time for an unset field.
 func (c *check) optionalTime(field string, v *timestamppb.Timestamp) time.Time {
 	if v == nil {
 		return time.Time{}
@@ -252,8 +253,8 @@ func (c *check) window(start, end *timestamppb.Timestamp) (from, to time.Time) {
 	return c.ordered(c.time("start_time", start), c.time("end_time", end))
 }
 
-// windowFromNow checks a window with an optional start. It returns the zero time for an unset
-// start, which the store replaces by the time of its transaction.
+// windowFromNow checks a window with an optional start. For an unset start it returns the zero
+// time. The store replaces the zero time by the time of its transaction.
 func (c *check) windowFromNow(start, end *timestamppb.Timestamp) (from, to time.Time) {
 	return c.ordered(c.optionalTime("start_time", start), c.time("end_time", end))
 }
@@ -270,8 +271,8 @@ func (c *check) optionalWindow(start, end *timestamppb.Timestamp) (from, to time
 	return c.ordered(c.optionalTime("start_time", start), c.optionalTime("end_time", end))
 }
 
-// ordered adds a field error if the window is empty or reversed. A zero time was unset, or has a
-// field error already.
+// ordered adds a field error if the window is empty or reversed. It ignores a zero time: this time
+// was unset, or has a field error already.
 func (c *check) ordered(from, to time.Time) (time.Time, time.Time) {
 	if !from.IsZero() && !to.IsZero() && !to.After(from) {
 		c.fault("end_time", "must be after start_time")

@@ -352,8 +352,8 @@ func TestCheckNormalizesValues(t *testing.T) {
 	}
 }
 
-// TestPasswordForms tests that the prepared form comes first, and the typed form second if it
-// differs and has a valid length.
+// TestPasswordForms tests the forms that check.password returns: first the PRECIS form, and then
+// the password as typed, if it differs and has a valid length.
 func TestPasswordForms(t *testing.T) {
 	t.Parallel()
 	for typed, want := range map[string][]string{

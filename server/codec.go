@@ -12,8 +12,8 @@ import (
 
 // lenientCodec is grpc's protobuf codec, except that it accepts bytes that are not a message. grpc
 // itself answers such bytes with INTERNAL before it calls any interceptor, although the client is
-// at fault. lenientCodec marks the message instead. The edge then refuses it like every invalid
-// request: with INVALID_ARGUMENT, and after it has authenticated the caller.
+// at fault. lenientCodec instead marks the message as malformed. The edge authenticates the caller,
+// and then refuses the marked message with INVALID_ARGUMENT, like every invalid request.
 type lenientCodec struct{ encoding.CodecV2 }
 
 func newCodec() encoding.CodecV2 { return lenientCodec{encoding.GetCodecV2("proto")} }

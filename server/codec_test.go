@@ -42,7 +42,8 @@ func TestMalformedMessagesAreInvalidArgument(t *testing.T) {
 	} {
 		var out []byte
 		err := s.conn.Invoke(ctx, "/dlsms.v1.ReservationService/GetReservations", b, &out, raw)
-		if name == "not UTF-8" { // in GetReservations, field 1 is an enum, so the bytes would be an unknown field
+		// Field 1 of GetReservations is no string, so these bytes would be an unknown field.
+		if name == "not UTF-8" {
 			err = s.conn.Invoke(ctx, "/dlsms.v1.AuthService/Login", b, &out, raw)
 		}
 		if status.Code(err) != codes.InvalidArgument || reasonOf(err) != "INVALID_FIELDS" ||
@@ -54,11 +55,11 @@ func TestMalformedMessagesAreInvalidArgument(t *testing.T) {
 			t.Errorf("%s, to a stream: %v", name, err)
 		}
 	}
-	// The caller is authenticated first.
+	// The caller is authenticated before its request is checked.
 	var out []byte
 	err := s.conn.Invoke(t.Context(), "/dlsms.v1.ReservationService/GetReservations", []byte{0}, &out, raw)
 	want(t, err, codes.Unauthenticated, "TOKEN_MISSING")
-	// Unknown fields, as a later version may send them, are accepted.
+	// Unknown fields are accepted: a later version may send them.
 	unknown := []byte{0xf8, 0x07, 0x01} // field 127, a varint
 	if err := s.conn.Invoke(t.Context(), "/dlsms.v1.SeatService/GetBranches", unknown, &out, raw); err != nil {
 		t.Error(err)
@@ -71,8 +72,8 @@ func TestMalformedMessagesAreInvalidArgument(t *testing.T) {
 	want(t, err, codes.Unimplemented, "")
 }
 
-// TestStreamsWithoutARequestAreLogged tests streams whose request grpc itself refuses. The log has
-// them, and not as errors of the server.
+// TestStreamsWithoutARequestAreLogged tests streams with a request that grpc itself refuses. The
+// edge logs such a stream as an error of the client, not of the server.
 func TestStreamsWithoutARequestAreLogged(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -111,7 +112,8 @@ func watchWith(ctx context.Context, t *testing.T, s *testServer, messages ...[]b
 	return stream.RecvMsg(&out)
 }
 
-// FuzzMalformed tests that malformed agrees with protobuf's parser.
+// FuzzMalformed tests that the codec marks a message as malformed if and only if protobuf cannot
+// parse it.
 func FuzzMalformed(f *testing.F) {
 	f.Add([]byte{0x00})
 	f.Add([]byte{0xf8, 0x07, 0x01})

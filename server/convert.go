@@ -68,6 +68,6 @@ func waitlistStatusProto(s library.WaitlistStatus) dlsmsv1.WaitlistStatus {
 	return enumValue[dlsmsv1.WaitlistStatus]("WAITLIST_STATUS_"+string(s), dlsmsv1.WaitlistStatus_value)
 }
 
-// enumValue returns the value of an enum by its full name. The names in the store equal those of
-// the enums; a test checks it.
+// enumValue returns the value of an enum by its full name, such as "ROLE_STUDENT". The store has
+// the same names without the prefix, such as "STUDENT".
 func enumValue[E ~int32](name string, values map[string]int32) E { return E(values[name]) }

@@ -1,7 +1,7 @@
 // Package server is the API: the four gRPC services of dlsms.v1, and their wiring.
 //
-// Its invariant: every call reaches its handler through package edge, which decides whether the
-// caller may make it, and turns the error of the handler into a status.
+// Its invariant: every call reaches its handler through package edge. Package edge decides whether
+// the caller may make the call, and turns the error of the handler into a status.
 //
 // # Writing a handler
 //
@@ -26,19 +26,28 @@
 //
 // A handler that changes data sends a hint after the commit: s.hints.Send(HintReservations).
 //
-// check (check.go) collects all errors in the shape of the request. edge.Caller(ctx) is the
-// authenticated caller; on public methods it is zero. A handler returns errors unchanged: a
-// *library.Error becomes its code and details, a context error becomes the client's cancellation or
-// deadline, and any other error becomes INTERNAL with its cause in the log. A handler makes no
-// status and writes no log.
+// check (check.go) collects the errors of all fields. edge.Caller(ctx) is the authenticated caller.
+// On public methods it is zero.
 //
-// A list reads its page with check.page(req, defaultSize, maxSize), which returns the page size and
-// the cursor to start after. While there are more rows, the response carries nextPageToken(req,
-// cursor of the last row) (page.go). The token is bound to all other fields of the request.
+// A handler makes no status and writes no log. It returns every error unchanged, and package edge
+// makes the status:
 //
-// A stream runs on stream.Context(). This context ends when the client disconnects, when the
-// caller's token is revoked or expires, when the server stops, and when the client has not read for
-// a while. A handler must return when the context is done, with any error: the edge knows the
-// reason. Send may block on a slow client; the edge ends the stream in that case, too
-// (edge/streams.go).
+//   - A *library.Error becomes a status with its code, reason and details.
+//   - If the client cancelled the call, or its deadline passed, the status says so.
+//   - Any other error becomes INTERNAL, and its cause is logged.
+//
+// A handler of a list calls check.page(req, defaultSize, maxSize) (page.go). This returns the page
+// size and the cursor, which is the position after the previous page. If more rows follow the page,
+// the response carries nextPageToken(req, cursor of the last row). A page token is valid only if
+// all other fields of the request, except page_size, stay the same.
+//
+// The handler of a stream uses stream.Context(). This context ends when
+//
+//   - the client disconnects
+//   - the caller's token expires or is revoked
+//   - the server stops
+//   - a Send has waited for 75 s because the client does not read (edge/streams.go)
+//
+// When the context is done, the handler must return. It may return any error: the edge knows the
+// reason why the context ended.
 package server

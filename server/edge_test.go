@@ -39,8 +39,8 @@ func everyMethod(f func(name string, m protoreflect.MethodDescriptor)) {
 	})
 }
 
-// callEmpty makes a call with an empty request and returns its error. Of a stream, it receives one
-// message.
+// callEmpty makes a call with an empty request and returns its error. If the method is a stream, it
+// receives one message.
 func callEmpty(
 	t *testing.T, ctx context.Context, conn *grpc.ClientConn, name string, m protoreflect.MethodDescriptor,
 ) error {
@@ -63,8 +63,8 @@ func callEmpty(
 	return stream.RecvMsg(dynamicpb.NewMessage(m.Output()))
 }
 
-// publicMethods is the contract's list of methods that need no token. The policy is checked against
-// it.
+// publicMethods lists the methods that need no token, according to the proto files. Tests compare
+// the policy with this list.
 var publicMethods = map[string]bool{
 	"/dlsms.v1.AuthService/Register":    true,
 	"/dlsms.v1.AuthService/Login":       true,
@@ -148,12 +148,12 @@ func TestMethodsRequireTokenUnlessPublic(t *testing.T) {
 	// A good token is accepted. The case of the scheme does not matter.
 	for _, scheme := range []string{"Bearer ", "bearer ", "BEARER  "} {
 		if _, err := s.notify.GetWaitlist(withHeader(scheme+good), &dlsmsv1.GetWaitlistRequest{}); err != nil {
-			t.Errorf("%s: %v", scheme, err)
+			t.Errorf("scheme %q: %v", scheme, err)
 		}
 	}
 }
 
-func TestGateIsClosedUntilReady(t *testing.T) {
+func TestCallsAreUnavailableUntilReady(t *testing.T) {
 	t.Parallel()
 	s := prepare(t, storetest.NewDB(t), nil, nil)
 	everyMethod(func(name string, m protoreflect.MethodDescriptor) {
@@ -285,7 +285,7 @@ func TestEachCallHasOneLogLine(t *testing.T) {
 	if line["level"] != "INFO" || line["method"] != "/dlsms.v1.NotifyService/GetWaitlist" || line["code"] != "OK" ||
 		line["user_id"] != float64(user.GetId()) || line["peer"] != "192.0.2.7" ||
 		line["reason"] != nil || line["cause"] != nil {
-		t.Errorf("%v", line)
+		t.Errorf("the log line is %v", line)
 	}
 	if us, ok := line["us"].(float64); !ok || us <= 0 || us > 5_000_000 {
 		t.Errorf("the call took %v µs", line["us"])
@@ -297,7 +297,7 @@ func TestEachCallHasOneLogLine(t *testing.T) {
 	line = s.log.RPC(t, "unavailable")
 	if line["level"] != "WARN" || line["code"] != "Unavailable" || line["reason"] != "UNAVAILABLE" ||
 		line["cause"] != "no route to host" || line["user_id"] != nil {
-		t.Errorf("%v", line)
+		t.Errorf("the log line is %v", line)
 	}
 
 	ctx = metadata.AppendToOutgoingContext(me, "x-request-id", "stream")
@@ -309,7 +309,7 @@ func TestEachCallHasOneLogLine(t *testing.T) {
 	want(t, err, codes.Internal, "")
 	line = s.log.RPC(t, "stream")
 	if line["level"] != "ERROR" || line["code"] != "Internal" || line["cause"] != "unknown cause" {
-		t.Errorf("%v", line)
+		t.Errorf("the log line is %v", line)
 	}
 	if n := strings.Count(s.log.String(), `"request_id":"ok"`); n != 1 {
 		t.Errorf("one call has %d lines", n)

@@ -10,11 +10,14 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// This file encodes the seats of GetSeats and WatchSeats by hand. GetSeats is nearly all of the
-// load. The fields of a seat that do not depend on time are encoded once for all calls, and no
-// message is built for each seat: 49 seats take 5 µs instead of 25 µs. Each message of WatchSeats
-// is encoded once for all watches that receive it. Tests compare the result with protobuf's
-// encoding of seatProto.
+// This file encodes the seats of GetSeats and WatchSeats by hand, because nearly all calls are
+// GetSeats. This saves work in two ways:
+//
+//   - The fields of a seat that do not depend on time are encoded once for all calls.
+//   - No message is built for each seat.
+//
+// 49 seats then take 5 µs instead of 25 µs. Each message of WatchSeats is encoded once for all
+// watches that receive it. Tests compare the result with the encoding of protobuf.
 
 // Numbers of the fields that this file writes.
 const (
@@ -101,8 +104,8 @@ func encodeSnapshot(seats []availability.SeatView) (messages [][]byte) {
 	return messages
 }
 
-// encodeChanges returns the messages of an update. The first part has a change for each seat that
-// changed, including removed seats, which are not available. The second part has a removal for each
+// encodeChanges returns the messages of an update. First comes a change for each changed seat.
+// Removed seats are among them, as seats that are not available. Then comes a removal for each
 // removed seat.
 func encodeChanges(u availability.Update) []EncodedMessage {
 	asOf := appendTime(nil, fieldAsOf, u.AsOf)

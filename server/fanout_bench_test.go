@@ -15,13 +15,13 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// BenchmarkReadsBeside measures GetSeats of all seats of a branch, 100 times a second, while other
-// clients change seats and watch them. Each case takes ten seconds. Clients and server share one
-// process:
+// BenchmarkGetSeatsUnderLoad measures GetSeats of all seats of a branch, 100 times a second. At the
+// same time, other clients change seats and watch them. Each case takes ten seconds. Clients and
+// server share one process. Run it with
 //
-//	go test ./server -run '^$' -bench ReadsBeside -benchtime 1x
-func BenchmarkReadsBeside(b *testing.B) {
-	for _, c := range []readsBesideCase{
+//	go test ./server -run '^$' -bench GetSeatsUnderLoad -benchtime 1x
+func BenchmarkGetSeatsUnderLoad(b *testing.B) {
+	for _, c := range []seatLoad{
 		{name: "50 seats", seats: 50},
 		{name: "50 seats, edits", seats: 50, edits: true},
 		{name: "50 seats, bookings", seats: 50, bookings: true},
@@ -35,8 +35,8 @@ func BenchmarkReadsBeside(b *testing.B) {
 	}
 }
 
-// readsBesideCase is the load beside the reads.
-type readsBesideCase struct {
+// seatLoad is the load during the reads.
+type seatLoad struct {
 	name     string
 	seats    int
 	watches  int
@@ -45,7 +45,7 @@ type readsBesideCase struct {
 	edits    bool // a change takes a seat out of service, or returns it to service
 }
 
-func (c readsBesideCase) run(b *testing.B) {
+func (c seatLoad) run(b *testing.B) {
 	b.Helper()
 	const duration = 10 * time.Second
 	db := storetest.NewDB(b)
@@ -82,7 +82,7 @@ func (c readsBesideCase) run(b *testing.B) {
 }
 
 // watch opens the watches and returns the counter of the messages that they receive.
-func (c readsBesideCase) watch(b *testing.B, s *testServer, begin time.Time) *atomic.Int64 {
+func (c seatLoad) watch(b *testing.B, s *testServer, begin time.Time) *atomic.Int64 {
 	b.Helper()
 	var messages atomic.Int64
 	for i := range c.watches {
@@ -112,7 +112,7 @@ func (c readsBesideCase) watch(b *testing.B, s *testServer, begin time.Time) *at
 }
 
 // change makes 50 changes a second until end. A booking and its cancellation are one change.
-func (c readsBesideCase) change(
+func (c seatLoad) change(
 	b *testing.B, db *storetest.DB, writers *store.Store, seats, users []int64, begin, end time.Time,
 ) {
 	b.Helper()

@@ -9,8 +9,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// probes implements the health service. The service "" is the server as a whole; each gRPC service
-// has a status of its own. Only changes of a status are logged.
+// probes implements the health service. The service "" stands for the whole server, and each gRPC
+// service has a status of its own. A status is logged only when it changes.
 type probes struct {
 	*health.Server
 	log     *slog.Logger
@@ -19,7 +19,7 @@ type probes struct {
 	mu        sync.Mutex
 	ready     bool // the server has started and is not stopping
 	postgres  bool // Postgres answers
-	seats     bool // the read model is reachable, or not older than the maximum staleness
+	seats     bool // the read model is current, or not older than Config.MaxStaleness
 	published map[string]healthpb.HealthCheckResponse_ServingStatus
 }
 
@@ -33,14 +33,15 @@ func newProbes(log *slog.Logger, serving []Service) *probes {
 	return p
 }
 
-// set calls change under the lock, to change the fields, and publishes the statuses that result.
+// set calls change with the lock held, to change the fields. It then publishes the statuses that
+// follow from the fields.
 func (p *probes) set(change func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change()
 	serving := map[string]bool{
-		// Without Postgres the server still answers reads of seats. If the whole server were
-		// NOT_SERVING, these reads would stop, too.
+		// Without Postgres the server still answers reads of seats. These reads would stop, too, if
+		// the whole server were NOT_SERVING.
 		"": p.ready && (p.postgres || p.seats),
 	}
 	for _, s := range p.serving {

@@ -30,10 +30,10 @@ func TestHealthWithoutPostgres(t *testing.T) {
 	}
 	const up, down = healthpb.HealthCheckResponse_SERVING, healthpb.HealthCheckResponse_NOT_SERVING
 	name := storetest.Value[string](t, db, `SELECT current_database()`)
-	admin := storetest.NewDB(t) // a connection that can close and open the other database
+	admin := storetest.NewDB(t) // another connection, to close and open the database of s
 	admin.Exec(t, `ALTER DATABASE `+name+` ALLOW_CONNECTIONS false`)
 	admin.Exec(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1`, name)
-	eventually(t, "a probe that reports that Postgres is unreachable", func() bool {
+	eventually(t, "a probe reports that Postgres is unreachable", func() bool {
 		return probe("dlsms.v1.AuthService") == down
 	})
 	for service, want := range map[string]healthpb.HealthCheckResponse_ServingStatus{
@@ -48,7 +48,7 @@ func TestHealthWithoutPostgres(t *testing.T) {
 	}
 
 	admin.Exec(t, `ALTER DATABASE `+name+` ALLOW_CONNECTIONS true`)
-	eventually(t, "a probe that reports that Postgres is reachable again", func() bool {
+	eventually(t, "a probe reports that Postgres is reachable again", func() bool {
 		return probe("dlsms.v1.AuthService") == up
 	})
 	if _, err := s.notify.GetWaitlist(me, &dlsmsv1.GetWaitlistRequest{}); err != nil {
@@ -94,7 +94,7 @@ func TestMetrics(t *testing.T) {
 		return -1
 	}
 	// The metric has the code that the client received.
-	eventually(t, "a count of the call", func() bool {
+	eventually(t, "the metric has counted the call", func() bool {
 		labels := map[string]string{"grpc_method": "GetSeat", "grpc_code": "NotFound"}
 		return value("grpc_server_handled_total", labels) == 1
 	})

@@ -30,13 +30,14 @@ const (
 )
 
 const (
-	// hintChannel is the format of the Redis channel of a library, by the library's id.
+	// hintChannel is the Redis channel for the hints of a library. %d stands for the id of the
+	// library.
 	hintChannel = "dlsms:%d:hints"
-	// hintInterval is the shortest time between two hints of a replica. Changes within it share a
-	// hint.
+	// hintInterval is the shortest time between two hints of a replica. Changes within this time
+	// share a hint.
 	hintInterval = 5 * time.Millisecond
-	// hintIdle is how long a subscriber waits for a message before it pings Redis. Without an
-	// answer for as long again, it reconnects.
+	// hintIdle is how long a subscriber waits for a message before it pings Redis. If Redis does
+	// not answer the ping within the same time, the subscriber reconnects.
 	hintIdle = 5 * time.Second
 	// hintReconnect is the delay before a subscriber reconnects to Redis.
 	hintReconnect = time.Second
@@ -161,7 +162,7 @@ func (h *Hints) listen(ctx context.Context, onSubscribed func()) error {
 		switch msg := msg.(type) {
 		case *redis.Subscription:
 			onSubscribed()
-			h.receive(HintReservations | HintTokens) // earlier hints were missed
+			h.receive(HintReservations | HintTokens) // earlier hints may have been missed
 		case *redis.Message:
 			hint, err := h.parse(msg.Payload)
 			if err != nil {

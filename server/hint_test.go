@@ -37,24 +37,27 @@ func runHintsOf(t *testing.T, library int64, client redis.UniversalClient) (*Hin
 	return h, &got
 }
 
-// TestHintsStayInTheirLibrary tests that libraries that share a Redis do not wake each other's
-// replicas.
-func TestHintsStayInTheirLibrary(t *testing.T) {
+// TestHintsDoNotReachAnotherLibrary tests two libraries that share a Redis. A hint of one library
+// does not reach the replicas of the other library.
+func TestHintsDoNotReachAnotherLibrary(t *testing.T) {
 	t.Parallel()
 	client, redisServer := startRedis(t)
 	one, atOne := runHintsOf(t, 1, client)
 	_, atTwo := runHintsOf(t, 2, slowClient(t, redisServer))
 	_, alsoAtOne := runHintsOf(t, 1, slowClient(t, redisServer))
-	eventually(t, "all subscribed", func() bool {
+	eventually(t, "all replicas have subscribed", func() bool {
 		return atOne.tokens.Load() == 1 && atTwo.tokens.Load() == 1 && alsoAtOne.tokens.Load() == 1
 	})
 	one.Send(HintTokens)
-	eventually(t, "a hint in the library", func() bool { return alsoAtOne.tokens.Load() == 2 })
-	// Redis delivers in order, so a hint from library 1 would have arrived first.
+	eventually(t, "the other replica of library 1 has received the hint", func() bool {
+		return alsoAtOne.tokens.Load() == 2
+	})
+	// Redis delivers in order. If the hint of library 1 went to library 2 as well, it would arrive
+	// before the following hint.
 	if err := client.Publish(t.Context(), "dlsms:2:hints", "test 1").Err(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a hint in the other library", func() bool { return atTwo.reservations.Load() == 2 })
+	eventually(t, "the other library has received its hint", func() bool { return atTwo.reservations.Load() == 2 })
 	if n := atTwo.tokens.Load(); n != 1 {
 		t.Errorf("the other library received %d hints", n-1)
 	}
@@ -65,23 +68,29 @@ func TestHintsReachEveryReplica(t *testing.T) {
 	client, redisServer := startRedis(t)
 	one, atOne := runHints(t, client)
 	_, atTwo := runHints(t, slowClient(t, redisServer))
-	// Each replica receives all hints when it subscribes, since it may have missed some before.
-	eventually(t, "both subscribed", func() bool { return atOne.tokens.Load() == 1 && atTwo.tokens.Load() == 1 })
+	// Each replica receives all kinds of hints when it subscribes, since it may have missed hints.
+	eventually(t, "both replicas have subscribed", func() bool {
+		return atOne.tokens.Load() == 1 && atTwo.tokens.Load() == 1
+	})
 
 	one.Send(HintTokens)
-	eventually(t, "a hint at both", func() bool { return atOne.tokens.Load() == 2 && atTwo.tokens.Load() == 2 })
+	eventually(t, "both replicas have received the hint", func() bool {
+		return atOne.tokens.Load() == 2 && atTwo.tokens.Load() == 2
+	})
 	if atOne.reservations.Load() != 1 || atTwo.reservations.Load() != 1 {
 		t.Error("a hint arrived that was not sent")
 	}
 
-	// Many hints are merged into few, and the last one is not lost.
+	// Many hints are merged into few, and the last hint is not lost.
 	before := atTwo.reservations.Load()
 	for range 10_000 {
 		one.Send(HintReservations)
 	}
-	eventually(t, "a hint after many were sent", func() bool { return atTwo.reservations.Load() > before })
+	eventually(t, "the other replica has received one of many hints", func() bool {
+		return atTwo.reservations.Load() > before
+	})
 	one.Send(HintTokens)
-	eventually(t, "the last hint", func() bool { return atTwo.tokens.Load() == 3 })
+	eventually(t, "the other replica has received the last hint", func() bool { return atTwo.tokens.Load() == 3 })
 	if n := atTwo.reservations.Load() - before; n > 100 {
 		t.Errorf("10,000 hints became %d", n)
 	}
@@ -92,14 +101,18 @@ func TestHintsReachEveryReplica(t *testing.T) {
 	}
 	local := atOne.reservations.Load()
 	one.Send(HintReservations)
-	eventually(t, "the replica's own hint without Redis", func() bool { return atOne.reservations.Load() > local })
+	eventually(t, "the replica has received its own hint without Redis", func() bool {
+		return atOne.reservations.Load() > local
+	})
 	subscribed := atTwo.tokens.Load()
 	if err := redisServer.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the other replica subscribed again", func() bool { return atTwo.tokens.Load() > subscribed })
+	eventually(t, "the other replica has subscribed again", func() bool {
+		return atTwo.tokens.Load() > subscribed
+	})
 	receivedBefore := atTwo.reservations.Load()
-	eventually(t, "a hint again", func() bool {
+	eventually(t, "the other replica has received a hint again", func() bool {
 		one.Send(HintReservations)
 		return atTwo.reservations.Load() > receivedBefore
 	})
@@ -109,7 +122,7 @@ func TestHintsWithoutRedis(t *testing.T) {
 	t.Parallel()
 	h, got := runHints(t, nil)
 	h.Send(HintReservations | HintTokens)
-	eventually(t, "the replica's own hint", func() bool {
+	eventually(t, "the replica has received its own hints", func() bool {
 		return got.reservations.Load() == 1 && got.tokens.Load() == 1
 	})
 }

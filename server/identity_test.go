@@ -42,10 +42,10 @@ func (s *testServer) callEveryMethod(t *testing.T, token string) map[string]erro
 	return got
 }
 
-// TestTokenIsValidForOneDatabase: in a new database, user ids start again at 1. After a restore,
-// they continue from the backup. A token from before must not be valid for the user that has its id
-// now.
-func TestTokenIsValidForOneDatabase(t *testing.T) {
+// TestTokenIsInvalidInAnotherDatabase tests a token of user A in a database in which user B has the
+// same id. A new database assigns ids from 1 again, and a restored database from the last id of its
+// backup. The token of A must not be valid for B.
+func TestTokenIsInvalidInAnotherDatabase(t *testing.T) {
 	t.Parallel()
 	before, restored := startOn(t, storetest.NewDB(t), nil, nil), startOn(t, storetest.NewDB(t), nil, nil)
 	a := before.register(t, "S2021001")
@@ -57,25 +57,25 @@ func TestTokenIsValidForOneDatabase(t *testing.T) {
 	}
 	b := restored.register(t, "S2021002")
 	if a.GetId() != b.GetId() {
-		t.Fatalf("A has id %d, B %d", a.GetId(), b.GetId())
+		t.Fatalf("user A has id %d, user B has id %d: this test needs equal ids", a.GetId(), b.GetId())
 	}
 	another := restored.login(t, "S2021002", testPassword)
 	if _, err := restored.notify.GetWaitlist(bearing(t.Context(), another), &dlsmsv1.GetWaitlistRequest{}); err != nil {
-		t.Errorf("B: %v", err)
+		t.Errorf("user B: %v", err)
 	}
 	for method, err := range restored.callEveryMethod(t, token) {
 		if status.Code(err) != codes.Unauthenticated || reasonOf(err) != "TOKEN_INVALID" {
-			t.Errorf("%s with the token of A, whose id B has: %v", method, err)
+			t.Errorf("%s with the token of user A, when user B has the same id: %v", method, err)
 		}
 	}
 	if _, err := restored.notify.GetWaitlist(bearing(t.Context(), another), &dlsmsv1.GetWaitlistRequest{}); err != nil {
-		t.Errorf("B, after the calls of A: %v", err)
+		t.Errorf("user B, after calls with the token of user A: %v", err)
 	}
 
 	// If the same student registers again and gets the same id, the old token is still not valid.
 	again := startOn(t, storetest.NewDB(t), nil, nil)
 	if c := again.register(t, "S2021001"); c.GetId() != a.GetId() {
-		t.Fatalf("A has id %d, and then %d", a.GetId(), c.GetId())
+		t.Fatalf("user A has id %d, and then %d: this test needs equal ids", a.GetId(), c.GetId())
 	}
 	for method, err := range again.callEveryMethod(t, token) {
 		if reason := reasonOf(err); reason != "TOKEN_INVALID" && reason != "TOKEN_REVOKED" {
@@ -84,10 +84,10 @@ func TestTokenIsValidForOneDatabase(t *testing.T) {
 	}
 }
 
-// TestRestoreWhileReplicaRuns: if the database is restored, the connections of a running replica
-// end. The replica then ends the streams of users that do not exist any more, and looks all users
-// up again.
-func TestRestoreWhileReplicaRuns(t *testing.T) {
+// TestRestoreEndsStreamsOfDeletedUsers imitates a restore: it deletes a user and ends the
+// connections of the replica to Postgres. The replica looks up all users again, and ends the
+// streams of users that no longer exist.
+func TestRestoreEndsStreamsOfDeletedUsers(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	s := startOn(t, db, nil, nil)
@@ -95,10 +95,10 @@ func TestRestoreWhileReplicaRuns(t *testing.T) {
 	a := storetest.Value[int64](t, db, `SELECT max(id) FROM users`)
 	subscribe(t, s, kept)
 	ending := subscribe(t, s, deleted)
-	// A subscription whose first read fails ends with UNAVAILABLE. Subscriptions take wakeups after
-	// that read.
+	// If the first read of a subscription fails, the stream ends with UNAVAILABLE. So wait for the
+	// end of the first reads: after that, a subscription takes its wakeup.
 	s.config.Wakeups.Notify(nil)
-	eventually(t, "two subscriptions after their first reads", func() bool {
+	eventually(t, "both subscriptions have taken their wakeups", func() bool {
 		return s.edge.Stats().Streams == 2 && !s.config.Wakeups.pending()
 	})
 
@@ -107,18 +107,18 @@ func TestRestoreWhileReplicaRuns(t *testing.T) {
 	db.Exec(t, `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
 		WHERE datname = current_database() AND pid <> pg_backend_pid()`)
 	want(t, ended(t, ending), codes.Unauthenticated, "TOKEN_INVALID")
-	eventually(t, "B", func() bool {
+	eventually(t, "user B is registered", func() bool {
 		_, err := s.auth.Register(t.Context(), &dlsmsv1.RegisterRequest{
 			StudentId: "another", Name: "B", Email: "b@university.example", Password: testPassword})
 		return err == nil
 	})
 	if b := storetest.Value[int64](t, db, `SELECT max(id) FROM users`); a != b {
-		t.Fatalf("A had id %d, B has %d", a, b)
+		t.Fatalf("user A had id %d, user B has id %d: this test needs equal ids", a, b)
 	}
-	// The pool finds out that a connection has ended when a call uses it. That call ends with
-	// UNAVAILABLE.
+	// The pool detects the end of a connection only when a call uses the connection. This call ends
+	// with UNAVAILABLE.
 	getWaitlist := func(ctx context.Context) (err error) {
-		eventually(t, "an answer", func() bool {
+		eventually(t, "a call has an answer other than UNAVAILABLE", func() bool {
 			_, err = s.notify.GetWaitlist(ctx, &dlsmsv1.GetWaitlistRequest{})
 			return status.Code(err) != codes.Unavailable
 		})
@@ -147,9 +147,9 @@ func (w *Wakeups) pending() bool {
 	return false
 }
 
-// TestTokensOfPreviousVersion: users of the previous version have generation 0. Their tokens stay
-// valid.
-func TestTokensOfPreviousVersion(t *testing.T) {
+// TestTokenOfGeneration0IsValid tests a token of the previous version, in which every user had
+// generation 0.
+func TestTokenOfGeneration0IsValid(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	s := startOn(t, db, nil, nil)
@@ -170,8 +170,8 @@ func TestTokensOfPreviousVersion(t *testing.T) {
 	}
 }
 
-// TestNewTokenIsValidOnAnotherReplica: a new token is valid at once on a replica that knows the
-// user's old generation.
+// TestNewTokenIsValidOnAnotherReplica changes a password on one replica. The new token is valid at
+// once on another replica, which still knows the old generation of the user.
 func TestNewTokenIsValidOnAnotherReplica(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)

@@ -27,14 +27,14 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// rawClient writes HTTP/2 frames one by one, which no gRPC library can. It answers no pings and
-// ends no stream.
+// rawClient writes HTTP/2 frames one by one, because gRPC libraries do not offer this. rawClient
+// answers no pings and ends no stream.
 type rawClient struct {
 	framer *http2.Framer
 	next   uint32
 
 	mu     sync.Mutex
-	ended  map[uint32]error // by stream: the status that the server sent, or UNAVAILABLE if the connection ended
+	ended  map[uint32]error // by stream id: the status that the server sent
 	closed bool             // the connection has ended
 }
 
@@ -127,7 +127,8 @@ func (c *rawClient) begin(t *testing.T, method string, body []byte, headers ...s
 	return id
 }
 
-// status returns the status of a call that has ended.
+// status returns the status of a call that has ended. If the connection has ended before the call,
+// the status is UNAVAILABLE.
 func (c *rawClient) status(id uint32) (err error, ended bool) { //nolint:revive // a status is an error in grpc
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -138,7 +139,7 @@ func (c *rawClient) status(id uint32) (err error, ended bool) { //nolint:revive 
 	return err, ended
 }
 
-// message returns the body of a call: a message with its prefix.
+// message returns the body of a call: a message after the 5 bytes of its gRPC prefix.
 func message(t *testing.T, m proto.Message) []byte {
 	t.Helper()
 	b, err := proto.Marshal(m)
@@ -155,8 +156,8 @@ func (s *testServer) setIncoming(timeout time.Duration, limits edge.IncomingLimi
 	s.edge.SetIncomingLimits(limits)
 }
 
-// TestIncompleteRequestsHaveDeadline: a call of any method whose headers have arrived and whose
-// body is incomplete ends with UNAVAILABLE after the timeout.
+// TestIncompleteRequestsHaveDeadline sends the headers and an incomplete body of calls to many
+// methods. Each call ends with UNAVAILABLE after the timeout.
 func TestIncompleteRequestsHaveDeadline(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -179,7 +180,7 @@ func TestIncompleteRequestsHaveDeadline(t *testing.T) {
 	}
 	// Bytes that arrive slowly do not extend the deadline.
 	trickle := raw.begin(t, dlsmsv1.SeatService_GetSeats_FullMethodName, []byte{0, 0, 1, 0, 0}, "x-request-id", "trickle")
-	eventually(t, "an end of the request that arrives slowly", func() bool {
+	eventually(t, "the call with a slow request has ended", func() bool {
 		_, ended := raw.status(trickle)
 		if !ended {
 			_ = raw.framer.WriteData(trickle, false, []byte{0})
@@ -195,23 +196,26 @@ func TestIncompleteRequestsHaveDeadline(t *testing.T) {
 	proxied := dialRaw(t, nginx.Addr())
 	for name, body := range map[string][]byte{"nothing": nil, "half a message": whole[:8], "no end": whole} {
 		id := proxied.begin(t, dlsmsv1.SeatService_GetSeats_FullMethodName, body)
-		eventually(t, "an end of "+name+" through nginx", func() bool { _, ended := proxied.status(id); return ended })
+		eventually(t, "the call with "+name+" has ended through nginx", func() bool {
+			_, ended := proxied.status(id)
+			return ended
+		})
 		err, _ := proxied.status(id)
 		if status.Code(err) != codes.Unavailable || reasonOf(err) != "UNAVAILABLE" {
 			t.Errorf("%s through nginx: %v", name, err)
 		}
 	}
 	for name, id := range calls {
-		eventually(t, "an end of "+name, func() bool { _, ended := raw.status(id); return ended })
+		eventually(t, "the call with "+name+" has ended", func() bool { _, ended := raw.status(id); return ended })
 		if err, _ := raw.status(id); status.Code(err) != codes.Unavailable || reasonOf(err) != "UNAVAILABLE" {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	line := s.log.RPC(t, "trickle")
 	if line["code"] != "Unavailable" || line["cause"] != "the request did not arrive in time" {
-		t.Errorf("%v", line)
+		t.Errorf("the log line is %v", line)
 	}
-	eventually(t, "no call that waits", func() bool {
+	eventually(t, "no call is incomplete or running", func() bool {
 		return s.edge.Stats().Incoming == 0 && s.edge.Stats().Running == 0
 	})
 	if _, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{}); err != nil {
@@ -233,9 +237,9 @@ func TestDeadlineBeginsAtHeaders(t *testing.T) {
 	})
 	raw := dialRaw(t, s.addr)
 	id := raw.begin(t, dlsmsv1.SeatService_GetBranches_FullMethodName, nil)
-	eventually(t, "a call that waits", func() bool { return s.edge.Stats().Incoming == 1 })
+	eventually(t, "the headers of the call have arrived", func() bool { return s.edge.Stats().Incoming == 1 })
 	seen := time.Now()
-	eventually(t, "a second after its headers", func() bool { return time.Since(seen) > time.Second })
+	eventually(t, "a second has passed since the headers", func() bool { return time.Since(seen) > time.Second })
 	if err := raw.framer.WriteData(id, true, message(t, &dlsmsv1.GetBranchesRequest{})); err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +249,7 @@ func TestDeadlineBeginsAtHeaders(t *testing.T) {
 }
 
 // TestIncompleteRequestsAreBounded: past a limit, the oldest incomplete requests are refused.
-// Complete calls are answered.
+// Complete calls are still answered.
 func TestIncompleteRequestsAreBounded(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -255,7 +259,7 @@ func TestIncompleteRequestsAreBounded(t *testing.T) {
 	half := func(address string) uint32 {
 		id := raw.begin(t, dlsmsv1.SeatService_GetSeats_FullMethodName, []byte{0}, "x-real-ip", address)
 		sent++
-		eventually(t, "the arrival of the call, before the next one", func() bool {
+		eventually(t, "the headers of the call have arrived", func() bool {
 			raw.mu.Lock()
 			defer raw.mu.Unlock()
 			return s.edge.Stats().Incoming+len(raw.ended) == sent
@@ -265,7 +269,10 @@ func TestIncompleteRequestsAreBounded(t *testing.T) {
 	overloaded := func(ids ...uint32) {
 		t.Helper()
 		for _, id := range ids {
-			eventually(t, "an end of "+strconv.Itoa(int(id)), func() bool { _, ended := raw.status(id); return ended })
+			eventually(t, "call "+strconv.Itoa(int(id))+" has ended", func() bool {
+				_, ended := raw.status(id)
+				return ended
+			})
 			err, _ := raw.status(id)
 			want(t, err, codes.ResourceExhausted, "OVERLOADED")
 		}
@@ -275,13 +282,13 @@ func TestIncompleteRequestsAreBounded(t *testing.T) {
 		a = append(a, half("192.0.2.1"))
 	}
 	overloaded(a[:6]...)
-	eventually(t, "4 calls", func() bool { return s.edge.Stats().Incoming == 4 })
+	eventually(t, "4 requests are incomplete", func() bool { return s.edge.Stats().Incoming == 4 })
 
 	for range 3 { // one more than the total allows
 		half("192.0.2.2")
 	}
 	overloaded(a[6])
-	eventually(t, "6 calls", func() bool { return s.edge.Stats().Incoming == 6 })
+	eventually(t, "6 requests are incomplete", func() bool { return s.edge.Stats().Incoming == 6 })
 
 	for range 20 {
 		if _, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{}); err != nil {
@@ -317,12 +324,12 @@ func TestShutdownSkipsIncompleteRequests(t *testing.T) {
 		raw.begin(t, dlsmsv1.SeatService_WatchSeats_FullMethodName, []byte{0})
 	}
 	dialRaw(t, s.addr) // a connection without a call
-	eventually(t, "calls that wait", func() bool { return s.edge.Stats().Incoming == 40 })
+	eventually(t, "40 requests are incomplete", func() bool { return s.edge.Stats().Incoming == 40 })
 
 	down := make(chan error, 1)
 	go func() { down <- s.Shutdown(t.Context()) }()
 	begun := time.Now()
-	eventually(t, "an end of the streams", func() bool {
+	eventually(t, "all streams have ended", func() bool {
 		return s.edge.Stats().Streams == 0 && time.Since(begun) > 2*edge.HandlerGrace
 	})
 	select {
@@ -351,7 +358,7 @@ func (s *testServer) tokenOf(t *testing.T) string {
 }
 
 // TestLargeHeadersAreRefused: calls with headers that are too large are refused without a retry
-// delay, with nginx and without it. Other calls on the connection continue.
+// delay, directly and through nginx. Other calls on the same connection continue.
 func TestLargeHeadersAreRefused(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)

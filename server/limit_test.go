@@ -40,7 +40,7 @@ func TestRateLimitPerUser(t *testing.T) {
 		_, err := s.notify.GetWaitlist(me, &dlsmsv1.GetWaitlistRequest{})
 		want(t, err, codes.ResourceExhausted, "RATE_LIMITED")
 		if retry := detail[*errdetails.RetryInfo](err).GetRetryDelay().AsDuration(); retry <= 0 || retry > 15*time.Second {
-			t.Errorf("try again after %v", retry)
+			t.Errorf("the retry delay is %v", retry)
 		}
 	}
 	if _, err := two.notify.GetWaitlist(other, &dlsmsv1.GetWaitlistRequest{}); err != nil {
@@ -86,8 +86,9 @@ func TestRateLimitPerAddress(t *testing.T) {
 	want(t, login(from("2001:db8:1:3::1")), codes.Unauthenticated, "BAD_CREDENTIALS")
 }
 
-// TestFailedLoginsAreLimited: past the limit, the answer is the same for right and wrong passwords,
-// for student ids that exist and that do not, in upper and lower case, and on all replicas.
+// TestFailedLoginsAreLimited: after too many failed logins, every login with the student id is
+// refused, on all replicas. The answer is the same for right and wrong passwords, for existing and
+// unknown student ids, and for upper and lower case.
 func TestFailedLoginsAreLimited(t *testing.T) {
 	t.Parallel()
 	client, redisServer := startRedis(t)
@@ -121,7 +122,7 @@ func TestFailedLoginsAreLimited(t *testing.T) {
 				err := try(s, id, password)
 				want(t, err, codes.ResourceExhausted, "RATE_LIMITED")
 				if retry := detail[*errdetails.RetryInfo](err).GetRetryDelay().AsDuration(); retry <= 0 || retry > 75*time.Second {
-					t.Errorf("try again after %v", retry)
+					t.Errorf("the retry delay is %v", retry)
 				}
 			}
 		}
@@ -129,8 +130,8 @@ func TestFailedLoginsAreLimited(t *testing.T) {
 	if err := try(one, "S2021002", testPassword); err != nil {
 		t.Errorf("another user: %v", err)
 	}
-	// The limit also bounds guesses of the current password with a stolen token. Other calls with
-	// it are not limited.
+	// The limit also applies to ChangePassword, because a client with a stolen token could guess
+	// the current password. Other calls with the token are not limited.
 	_, err := one.auth.ChangePassword(bearing(t.Context(), token), &dlsmsv1.ChangePasswordRequest{
 		CurrentPassword: testPassword, NewPassword: "battery staple",
 	})
@@ -140,7 +141,7 @@ func TestFailedLoginsAreLimited(t *testing.T) {
 	}
 }
 
-// TestFailedLoginsAreLimitedInParallel: logins that wait for a hash are checked against the limit
+// TestFailedLoginsAreLimitedInParallel: a login that waits for a slot is checked against the limit
 // again after the wait.
 func TestFailedLoginsAreLimitedInParallel(t *testing.T) {
 	t.Parallel()
@@ -159,12 +160,13 @@ func TestFailedLoginsAreLimitedInParallel(t *testing.T) {
 			case "RATE_LIMITED":
 				limited.Add(1)
 			default:
-				t.Errorf("%v", err)
+				t.Errorf("a login with a wrong password: %v", err)
 			}
 		})
 	}
 	all.Wait()
-	// Each password that is compared at the same time as the fifth one may add one more.
+	// The fifth failure reaches the limit. Each comparison that runs at the same time as the fifth
+	// may fail as well.
 	if n := compared.Load(); n < 5 || n > 5+int64(max(1, runtime.GOMAXPROCS(0)/2)) {
 		t.Errorf("%d passwords were compared, %d refused", n, limited.Load())
 	}

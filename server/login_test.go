@@ -14,12 +14,13 @@ import (
 	"github.com/dlsms/dlsms/server/identity"
 )
 
-// TestLoginsDuringFlood is TestFairSlotsDuringFlood of package identity with real calls: while 40
-// connections from one address guess passwords, few guesses are compared before a login from
-// another address.
-func TestLoginsDuringFlood(t *testing.T) {
+// TestLoginSucceedsDuringFlood: while 40 connections from one address guess passwords, logins from
+// other addresses succeed, and few guesses are compared before each of them.
+// TestFairSlotsDuringFlood of package identity tests the same without calls.
+func TestLoginSucceedsDuringFlood(t *testing.T) {
 	t.Parallel()
-	passwords, err := identity.NewPasswords(6, runtime.GOMAXPROCS(0)/2, within) // the machine may be busy
+	// A call waits for a slot for up to within, because the machine may be busy.
+	passwords, err := identity.NewPasswords(6, runtime.GOMAXPROCS(0)/2, within)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +39,7 @@ func TestLoginsDuringFlood(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "a flood", func() bool { return guesses.Load() > 40 })
+	eventually(t, "the flood has made more than 40 guesses", func() bool { return guesses.Load() > 40 })
 	before := guesses.Load()
 	for i := range 10 {
 		ctx := metadata.AppendToOutgoingContext(t.Context(), "x-real-ip", fmt.Sprintf("198.51.100.%d", i))

@@ -216,8 +216,8 @@ func bearing(ctx context.Context, token string) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 }
 
-// want fails the test unless err has the code and the reason. An empty reason means that err has
-// none.
+// want fails the test unless err has the code and the reason. An empty reason means that err must
+// have no reason.
 func want(t *testing.T, err error, code codes.Code, reason string) {
 	t.Helper()
 	edgetest.Want(t, err, code, reason)

@@ -22,12 +22,12 @@ const (
 	maxNotifications     = 500
 )
 
-// heartbeat is the longest time without a message on a stream. It is below one minute, after which
-// intermediate proxies close connections that look dead.
+// heartbeat is the longest time without a message on a stream. Many proxies close a connection
+// after a minute without data, so heartbeat is shorter.
 const heartbeat = 25 * time.Second
 
-// subscribeRetry is how long an open subscription waits before it reads again after Postgres was
-// unavailable, unless a wakeup arrives first.
+// subscribeRetry is the wait of an open subscription after a read that failed because Postgres was
+// unavailable. A wakeup ends the wait early.
 const subscribeRetry = 2 * time.Second
 
 type notifyService struct {
@@ -141,7 +141,7 @@ func (s *notifyService) GetNotifications(
 }
 
 // Subscribe streams the caller's notifications. It subscribes to wakeups before its first read, so
-// no notification falls between the two.
+// that it misses no notification between the read and the subscription.
 func (s *notifyService) Subscribe(
 	req *dlsmsv1.SubscribeRequest, stream grpc.ServerStreamingServer[dlsmsv1.SubscribeResponse],
 ) error {
@@ -159,10 +159,12 @@ func (s *notifyService) Subscribe(
 	return s.deliver(stream, after, wakeups)
 }
 
-// deliver sends notifications until the stream ends. After each wakeup it reads on from the last id
-// that it sent. A new notification has a higher id than all that were committed before, so deliver
-// misses none and sends none twice. After the first read, the stream survives an outage of
-// Postgres: when the change log can be followed again, all subscribers get a wakeup and read again.
+// deliver sends notifications until the stream ends. After each wakeup it reads the notifications
+// after the last id that it sent. Ids increase in the order of commits, so deliver misses no
+// notification and sends none twice.
+//
+// After the first read, the stream survives an outage of Postgres: deliver reads again after
+// subscribeRetry, or after the wakeup that all subscribers get when Postgres is reachable again.
 func (s *notifyService) deliver(
 	stream grpc.ServerStreamingServer[dlsmsv1.SubscribeResponse], after int64, wakeups <-chan struct{},
 ) error {
@@ -197,9 +199,11 @@ func (s *notifyService) deliver(
 	}
 }
 
-// sendAfter sends all notifications of the caller with an id above after, and returns the last id
-// that it sent, or after if there was none. It first checks that the token is still valid, so that
-// a token that was revoked while this replica could not reach Postgres receives nothing.
+// sendAfter sends all notifications of the caller with an id above after. It returns the last id
+// that it sent, or after if it sent none.
+//
+// sendAfter first checks that the token is still valid. While this replica could not reach
+// Postgres, another replica may have revoked the token.
 func (s *notifyService) sendAfter(
 	ctx context.Context, stream grpc.ServerStreamingServer[dlsmsv1.SubscribeResponse], after int64,
 ) (int64, error) {
@@ -287,7 +291,7 @@ func notificationMessage(n library.Notification) string {
 	case library.EventCompleted, library.EventCheckedOut:
 		return fmt.Sprintf("%s was yours from %s. The reservation is over.", seat, span)
 	case library.EventReserved, library.EventClaimed, library.EventCheckedIn,
-		library.EventExtended, library.EventCancelled, library.EventDeclined: // not in notificationKinds
+		library.EventExtended, library.EventCancelled, library.EventDeclined: // no notification
 	}
 	return seat + ", " + span
 }

@@ -12,9 +12,9 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// cursor identifies the last row of a page; the next page starts after it. A list in the order of
-// ids uses ID alone and leaves Time zero. A list in the order of a time uses Time, and ID among
-// equal times. The zero cursor is before the first row.
+// cursor identifies the last row of a page; the next page starts after this row. A list that is
+// sorted by id uses ID, and leaves Time zero. A list that is sorted by time uses Time, and ID for
+// rows with equal times. The zero cursor is before the first row.
 type cursor struct {
 	Time time.Time
 	ID   int64
@@ -100,8 +100,8 @@ func parsePageToken(req pagedRequest) (cursor, error) {
 
 const filterHashSize = 8
 
-// filterHash hashes all fields of a request except page_size and page_token. It lists no filters,
-// so a new filter is covered without a change here.
+// filterHash hashes all fields of a request except page_size and page_token. A filter that is added
+// later is therefore hashed, too.
 func filterHash(req pagedRequest) []byte {
 	m := proto.Clone(req).ProtoReflect()
 	for _, field := range []protoreflect.Name{"page_size", "page_token"} {

@@ -9,8 +9,9 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// TestPasswordsAreTimed: each hash and each comparison counts, those of unknown students too.
-func TestPasswordsAreTimed(t *testing.T) {
+// TestPasswordMetricCountsEachOperation: the histogram counts each hash and each comparison, also
+// those for unknown students.
+func TestPasswordMetricCountsEachOperation(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
 	s := start(t, func(c *Config) { c.Metrics = registry })
@@ -28,7 +29,7 @@ func TestPasswordsAreTimed(t *testing.T) {
 		}
 		h := f.GetMetric()[0].GetHistogram()
 		if h.GetSampleCount() != 3 || h.GetSampleSum() <= 0 {
-			t.Errorf("%v", h)
+			t.Errorf("the histogram is %v, want 3 operations", h)
 		}
 		return
 	}

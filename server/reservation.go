@@ -133,8 +133,9 @@ func (s *reservationService) CheckOut(
 	return &dlsmsv1.CheckOutResponse{Reservation: r}, nil
 }
 
-// transition handles the calls that move one reservation of the caller to its next status and take
-// no other argument than its id.
+// transition handles CancelReservation, CheckIn and CheckOut. Each of them has a reservation id as
+// its only argument, and changes the status of this reservation. move is the method of the store
+// that changes it.
 func (s *reservationService) transition(
 	ctx context.Context, reservationID int64,
 	move func(ctx context.Context, userID, id int64) (library.Reservation, error),

@@ -19,8 +19,8 @@ import (
 // maxSeats is the maximum number of seats in a page, and in a message of a snapshot: about 60 KiB.
 const maxSeats = 1000
 
-// maxWindow is the longest window of GetSeat. It is more than twice the default of MAX_AHEAD, 14
-// days.
+// maxWindow is the longest window of GetSeat. It is more than twice the default of the setting
+// MAX_AHEAD, which is 14 days.
 const maxWindow = 31 * 24 * time.Hour
 
 type seatService struct {
@@ -51,8 +51,8 @@ func (s *seatService) GetSeats(ctx context.Context, req *dlsmsv1.GetSeatsRequest
 	}
 
 	resp := &dlsmsv1.GetSeatsResponse{AsOf: timestamppb.New(page.AsOf), NextPageToken: next}
-	// protobuf writes unknown fields unchanged. The client reads these bytes as the fields that
-	// they are.
+	// encodePage has encoded the seats and their counts. protobuf writes unknown fields unchanged,
+	// so these bytes are set as unknown fields. The client decodes them as seats and counts.
 	encoded := page.Memo(availability.Protobuf, func() any { return encodePage(page) })
 	resp.ProtoReflect().SetUnknown(encoded.([]byte)) //nolint:forcetypeassert // see Memo
 	return resp, nil
@@ -138,14 +138,16 @@ func (s *seatService) WatchSeats(
 	}
 }
 
-// sendNext sends the next update of a watch, or a heartbeat if there is none in time.
+// sendNext sends the next update of a watch. If there is no update within heartbeat, it sends a
+// Heartbeat.
 func sendNext(
 	stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse], watch *availability.Watch, encode encodeUpdate,
 ) error {
 	ctx := stream.Context()
 	waiting, cancel := context.WithTimeout(ctx, heartbeat)
 	update, err := watch.Next(waiting)
-	// Read before cancel. err is not enough: it may come from another deadline.
+	// Read waiting.Err before cancel sets it. err does not tell whether the heartbeat is due:
+	// watch.Next may return the error of another deadline.
 	timedOut := waiting.Err() != nil
 	cancel()
 	switch {

@@ -53,12 +53,12 @@ func TestGetBranchesReturnsHoursAndCounts(t *testing.T) {
 	for i, id := range seats {
 		one, err := s.seats.GetSeat(t.Context(), &dlsmsv1.GetSeatRequest{SeatId: id})
 		if err != nil || !one.GetAsOf().AsTime().Equal(tuesday) || one.GetSeat().GetOutOfService() != (i == 1) {
-			t.Errorf("%v, %v", one, err)
+			t.Errorf("GetSeat of seat %d: %v, %v", i, one, err)
 		}
 	}
 	all, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{})
 	if err != nil || !all.GetSeats()[1].GetOutOfService() || all.GetSeats()[0].GetOutOfService() {
-		t.Errorf("%v, %v", all, err)
+		t.Errorf("GetSeats: %v, %v", all, err)
 	}
 
 	db.FreezeClock(t, tuesday.Add(7*time.Hour))
@@ -69,12 +69,13 @@ func TestGetBranchesReturnsHoursAndCounts(t *testing.T) {
 	b := closed.GetBranches()[0]
 	if b.GetOpen() || b.GetClosesAt() != nil ||
 		!b.GetOpensAt().AsTime().Equal(tuesday.Add(5*24*time.Hour-2*time.Hour)) {
-		t.Errorf("closed: %v", b)
+		t.Errorf("the closed branch is %v", b)
 	}
 }
 
-// TestSeatReadsRefusePastWindows tests that a window that ended before now, minus the tolerance, is
-// refused by the database's clock. A later window is answered, however far ahead it is.
+// TestSeatReadsRefusePastWindows tests windows by the clock of the database. A window that ended at
+// least a minute ago (the tolerance) is refused. Any later window is answered, even far in the
+// future.
 func TestSeatReadsRefusePastWindows(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -145,8 +146,9 @@ func (s *testServer) watching(t *testing.T, req *dlsmsv1.WatchSeatsRequest) (
 	}
 }
 
-// TestWatchReportsRemovedSeats tests that a watch reports a seat that no longer matches as not
-// available, for clients that do not know the removed event, and then as removed.
+// TestWatchReportsRemovedSeats tests seats that no longer match a watch. The watch first reports
+// such a seat as not available, for clients that do not know the event SeatRemoved. Then it reports
+// the seat as removed.
 func TestWatchReportsRemovedSeats(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -164,18 +166,19 @@ func TestWatchReportsRemovedSeats(t *testing.T) {
 		`UPDATE seats SET amenities = '{}' WHERE id = $1`,
 	} {
 		db.Exec(t, sql, seats[i])
-		if _, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{}); err != nil { // reads the change log
+		// GetSeats reads the change log, so the watch learns of the change.
+		if _, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{}); err != nil {
 			t.Fatal(err)
 		}
 		change, err := stream.Recv()
 		if err != nil || change.GetChange().GetId() != seats[i] || change.GetChange().GetAvailable() ||
 			change.GetAsOf() == nil {
-			t.Fatalf("%s: %v, %v", sql, change, err)
+			t.Fatalf("after %s, the change is %v, %v", sql, change, err)
 		}
 		removed, err := stream.Recv()
 		if err != nil || removed.GetRemoved().GetSeatId() != seats[i] ||
 			!removed.GetAsOf().AsTime().Equal(change.GetAsOf().AsTime()) {
-			t.Fatalf("%s: %v, %v", sql, removed, err)
+			t.Fatalf("after %s, the removal is %v, %v", sql, removed, err)
 		}
 	}
 	db.Exec(t, `UPDATE seats SET amenities = '{1,2}' WHERE id = $1`, seats[3])
@@ -184,7 +187,7 @@ func TestWatchReportsRemovedSeats(t *testing.T) {
 	}
 	back, err := stream.Recv()
 	if err != nil || back.GetChange().GetId() != seats[3] || !back.GetChange().GetAvailable() {
-		t.Errorf("back: %v, %v", back, err)
+		t.Errorf("a seat that matches again: %v, %v", back, err)
 	}
 }
 
@@ -216,7 +219,8 @@ func TestWatchEncodingMatchesProtobuf(t *testing.T) {
 	}
 	student := s.student(t)
 	free := slices.IndexFunc(snapshot, func(s *dlsmsv1.Seat) bool { return s.GetAvailable() })
-	for _, offset := range []time.Duration{2 * time.Hour, 0} { // after the window, and across its start
+	// The first reservation is after the window, the second is across its start.
+	for _, offset := range []time.Duration{2 * time.Hour, 0} {
 		_, err := s.reservation.CreateReservation(student, &dlsmsv1.CreateReservationRequest{
 			SeatId: seats[free], StartTime: stamp(time.Minute + offset), EndTime: stamp(90*time.Minute + offset)})
 		if err != nil {

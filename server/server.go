@@ -40,8 +40,9 @@ type Config struct {
 	Wakeups  *Wakeups            // nil: the notify service is not served
 	// Wake is called when a hint says that the change log has grown; nil: it is not called.
 	Wake func()
-	// MaxStaleness is the MaxStaleness of Seats. When the read model is older and Postgres is
-	// unreachable, the health service reports SeatService as NOT_SERVING.
+	// MaxStaleness is the greatest age of the read model (Seats) at which it still answers while
+	// Postgres is unreachable. Past this age, the health service reports SeatService as
+	// NOT_SERVING.
 	MaxStaleness time.Duration
 	Redis        redis.UniversalClient // from edge.OpenRedis; nil: the replica runs without Redis
 	// RedisTimeout bounds how long a call waits for Redis. 0 stands for edge.RedisTimeout.
@@ -55,9 +56,10 @@ type Config struct {
 	Limits     edge.RateLimits
 	// TrustedProxies are the networks of the peers whose x-real-ip header is trusted.
 	TrustedProxies []netip.Prefix
-	// DBConns is the size of the store's connection pool. Admission derives its slots from it.
+	// DBConns is the number of connections of the store. It determines how many calls may use
+	// Postgres at the same time: see admission in package edge.
 	DBConns      int
-	Streams      edge.StreamLimits // a zero limit is replaced by the one of edge.DefaultStreamLimits
+	Streams      edge.StreamLimits // 0 in a field stands for the default: edge.DefaultStreamLimits
 	DrainTimeout time.Duration
 	Reflection   bool
 	// Now is the wall clock. Tokens are issued and expire by it. No booking depends on it.
@@ -70,8 +72,9 @@ type Config struct {
 const (
 	// maxMessage is the size of a message in bytes. The largest valid message is below 2 KB.
 	maxMessage = 64 << 10
-	// maxConcurrentStreams bounds the calls on one connection. nginx spreads one client connection
-	// over many connections to the replicas, so only direct clients use more than a few.
+	// maxConcurrentStreams bounds the calls that run on one connection at the same time. nginx
+	// distributes the calls of a client over many connections to the replicas. Only a client that
+	// connects without nginx runs many calls on one connection.
 	maxConcurrentStreams = 1024
 	// flowWindow is the HTTP/2 flow-control window of a stream and of a connection: the bytes that
 	// a client may send before it must wait. grpc replaces a value below 64 KiB by its default.
@@ -106,7 +109,7 @@ type Server struct {
 // has no rule for a method.
 func New(c Config) (*Server, error) { return newServer(c, nil) }
 
-// newServer is New. If replace is not nil, it can replace handlers, for tests of the edge.
+// newServer is New for tests: replace, if it is not nil, can replace handlers.
 func newServer(c Config, replace func(*services)) (*Server, error) {
 	if c.Services == nil {
 		c.Services = Services()
@@ -142,7 +145,7 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 	return s, nil
 }
 
-// parts are what the server and its handlers share with the edge.
+// parts are the objects that the server and its handlers share with package edge.
 type parts struct {
 	tokens  *identity.Tokens
 	limits  *edge.Limits
@@ -177,12 +180,14 @@ func grpcOptions(unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInte
 		grpc.ChainStreamInterceptor(stream),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(maxConcurrentStreams),
-		// No message is larger than the window, so grpc's dynamic window would gain nothing. It
-		// would cost a ping and its answer for each request from nginx. A fixed window disables it.
+		// A fixed window disables grpc's dynamic window. A dynamic window would cost a ping and its
+		// answer for each request from nginx. It would gain nothing, because no message is larger
+		// than flowWindow.
 		grpc.InitialWindowSize(flowWindow), grpc.InitialConnWindowSize(flowWindow),
-		// A new goroutine for each call grows its stack each time: GetSeats then took 94 µs of a
-		// replica's CPU instead of 71 µs. A long stream occupies one of these goroutines. With 100
-		// streams open, GetSeats took 99 µs without stream workers and 96 µs with them.
+		// Without stream workers, each call starts a goroutine, and the stack of this goroutine
+		// grows during the call: GetSeats then took 94 µs of a replica's CPU instead of 71 µs. An
+		// open stream occupies a worker. With 100 streams open, GetSeats took 99 µs without stream
+		// workers and 96 µs with them.
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.ConnectionTimeout(20 * time.Second),
 		// A client that disappears without closing its connection is detected within a minute.
@@ -210,8 +215,8 @@ func newServices(c Config, s *Server, passwords *identity.Passwords) services {
 	}
 }
 
-// register registers the services, the health service and, if asked for, reflection. It fails if
-// the policy does not cover all of their methods.
+// register registers the named services, the health service and, if withReflection is true,
+// reflection. It fails if the policy (edge/policy.go) has no rule for one of their methods.
 func (s *Server) register(handlers services, names []Service, withReflection bool) error {
 	r := s.edge.Registrar(s.grpc)
 	handlers.register(r, names)
@@ -225,8 +230,9 @@ func (s *Server) register(handlers services, names []Service, withReflection boo
 	return edge.CheckPolicy(s.grpc.GetServiceInfo())
 }
 
-// metrics returns the interceptors that count and time calls. They run outside the edge, so they
-// see the codes that clients see.
+// metrics returns the interceptors that count and time calls, and a function that creates the
+// counters of all methods with the value 0. The interceptors run outside the edge, so they see the
+// codes that clients see.
 func metrics(
 	r prometheus.Registerer,
 ) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor, func(reflection.ServiceInfoProvider)) {
@@ -292,8 +298,8 @@ func (s *Server) Ready(ctx context.Context) error {
 	return nil
 }
 
-// updateProbes updates the health service. The follower of the revocation list calls it once a
-// second, after it has queried Postgres.
+// updateProbes updates the health service. identity.Revocations calls it after each read of the
+// revocation list, about once a second, and passes whether Postgres answered.
 func (s *Server) updateProbes(postgresAnswers bool) {
 	seats := false
 	if s.seats != nil {
@@ -303,7 +309,7 @@ func (s *Server) updateProbes(postgresAnswers bool) {
 	s.probes.set(func() { s.probes.postgres, s.probes.seats = postgresAnswers, seats })
 }
 
-// onHint handles each hint, from this replica and from the others.
+// onHint handles each hint, from this replica and from other replicas.
 func (s *Server) onHint(h Hint) {
 	if h&HintReservations != 0 && s.wake != nil {
 		s.wake()
@@ -323,20 +329,20 @@ func (s *Server) Healthy(ctx context.Context) bool {
 // calls: Shutdown waits for them.
 func (s *Server) InProcess() *edge.InProcess { return s.inProcess }
 
-// Hint tells all replicas, including this one, that a change was committed outside of the handlers.
-// It never blocks.
+// Hint tells all replicas, including this replica, that a transaction outside of the handlers has
+// committed a change. It never blocks.
 func (s *Server) Hint(h Hint) { s.hints.Send(h) }
 
 // Shutdown stops the server within DrainTimeout, or until ctx ends if that is sooner:
 //
 //   - Health checks answer NOT_SERVING and open streams end with UNAVAILABLE.
-//   - The server accepts no connection and sends GOAWAY on the open ones.
+//   - The server accepts no connection and sends GOAWAY on open connections.
 //   - Running calls finish. New calls on old connections are served for the first half of
 //     DrainTimeout and refused with UNAVAILABLE in the second half.
 //
-// Shutdown returns an error if it had to cut off calls. Incomplete requests and clients that do not
-// answer the GOAWAY do not delay it: see idle. It runs the functions alongside after the streams have
-// ended: they drain other ways to the services, until their context ends.
+// Shutdown returns an error if it had to cut off calls. It does not wait for incomplete requests,
+// nor for clients that do not answer the GOAWAY: see idle. After the streams have ended, it also
+// runs the functions in alongside, which drain other ways to the services.
 func (s *Server) Shutdown(ctx context.Context, alongside ...func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, s.drain)
 	defer cancel()
@@ -371,7 +377,7 @@ func (s *Server) shutdownGRPC(ctx context.Context) error {
 		err = fmt.Errorf("calls were cut off after %s", s.drain)
 	}
 	s.grpc.Stop() // cancels the contexts of the handlers
-	// A handler that ignores its context is left behind.
+	// Do not wait longer for a handler that ignores its context.
 	select {
 	case <-drained:
 	case <-time.After(edge.HandlerGrace):
@@ -387,10 +393,11 @@ func (s *Server) waitBackground() {
 	s.background.Wait()
 }
 
-// idle returns a channel that is closed when no call has run for edge.HandlerGrace, which is long
-// enough for grpc to write the last answers. After that, grpc waits only for incomplete requests,
-// which may never arrive completely, and up to 5 s for each client that has not answered its
-// GOAWAY.
+// idle returns a channel that it closes when no call has run for edge.HandlerGrace. In this time,
+// grpc writes the last answers. After that, GracefulStop can only wait for
+//
+//   - incomplete requests, which may never arrive in full
+//   - clients that have not answered the GOAWAY, for up to 5 s each
 func (s *Server) idle(ctx context.Context) <-chan struct{} {
 	idle := make(chan struct{})
 	go func() {

@@ -137,9 +137,9 @@ func TestStreamsEndOnShutdown(t *testing.T) {
 	want(t, ended(t, probe), codes.Unavailable, "UNAVAILABLE")
 }
 
-// TestWatchesCountPerUserBehindOneAddress: behind one address, or in one /64, watches with a good
-// token count against the limit of their user. Other watches, and those of a user that has reached
-// its limit, count against the address.
+// TestWatchesCountPerUserBehindOneAddress opens watches behind one address or /64 network. A watch
+// with a valid token counts against the limit of its user. Two kinds of watches count against the
+// address: watches without a valid token, and watches of a user that has reached its limit.
 func TestWatchesCountPerUserBehindOneAddress(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(c *Config) { c.Streams = edge.StreamLimits{PerAddress: 2, PerUser: 2} })
@@ -175,7 +175,7 @@ func TestWatchesCountPerUserBehindOneAddress(t *testing.T) {
 	}
 	subscribe(t, s, one) // subscriptions have a limit of their own
 	s.conn.Close()
-	eventually(t, "an end of all streams", func() bool { return s.edge.Stats().Streams == 0 })
+	eventually(t, "all streams have ended", func() bool { return s.edge.Stats().Streams == 0 })
 	if n := s.edge.Stats().StreamKeys; n != 0 {
 		t.Errorf("%d counts are left", n)
 	}
@@ -213,11 +213,11 @@ func TestStreamLimits(t *testing.T) {
 	}
 	// A client that hangs up frees its place.
 	hangUp()
-	eventually(t, "a free place", func() bool { return s.edge.Stats().Streams == 4 })
+	eventually(t, "4 streams are open", func() bool { return s.edge.Stats().Streams == 4 })
 	subscribe(t, s, me)
 	// Keys without streams are deleted.
 	s.conn.Close()
-	eventually(t, "an end of all streams", func() bool { return s.edge.Stats().Streams == 0 })
+	eventually(t, "all streams have ended", func() bool { return s.edge.Stats().Streams == 0 })
 	if n := s.edge.Stats().StreamKeys; n != 0 {
 		t.Errorf("%d counts are left", n)
 	}
@@ -233,14 +233,14 @@ func subscribeErr(t *testing.T, s *testServer, ctx context.Context) error {
 	return err
 }
 
-// TestSubscriptionsLeaveConnections: when all subscriptions read at the same time, and their reads
-// are blocked, other calls still get connections to Postgres.
-func TestSubscriptionsLeaveConnections(t *testing.T) {
+// TestSubscriptionsDoNotTakeAllConnections blocks the reads of many subscriptions at the same time.
+// Other calls still get connections to Postgres.
+func TestSubscriptionsDoNotTakeAllConnections(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	s := startOn(t, db, nil, nil)
 	me := s.student(t)
-	for range 3 { // more than there are connections
+	for range 3 { // 24 subscriptions, and 16 connections to Postgres
 		another := s.student(t)
 		for range 8 {
 			subscribe(t, s, another)
@@ -259,7 +259,9 @@ func TestSubscriptionsLeaveConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.config.Wakeups.Notify(nil)
-	eventually(t, "a subscription that waits", func() bool { return s.config.Store.PoolStat().AcquiredConns() > 0 })
+	eventually(t, "a subscription reads and waits for the lock", func() bool {
+		return s.config.Store.PoolStat().AcquiredConns() > 0
+	})
 	for range 50 {
 		ctx, cancel := context.WithTimeout(me, 2*time.Second) // less than any lock timeout
 		_, err := s.reservation.GetReservations(ctx, &dlsmsv1.GetReservationsRequest{})
@@ -293,7 +295,7 @@ func TestStreamsLeakNoGoroutines(t *testing.T) {
 	hangUp()
 	for range 200 {
 		ctx, cancel := context.WithCancel(me)
-		// The server refuses the stream if the last ones have not ended yet.
+		// The server may refuse this stream, if earlier streams have not ended yet.
 		stream, err := s.notify.Subscribe(ctx, &dlsmsv1.SubscribeRequest{})
 		if err != nil {
 			t.Fatal(err)
@@ -301,7 +303,7 @@ func TestStreamsLeakNoGoroutines(t *testing.T) {
 		_, _ = stream.Header()
 		cancel()
 	}
-	eventually(t, "an end of all streams", func() bool { return s.edge.Stats().Streams == 0 && running() == 0 })
+	eventually(t, "all streams have ended", func() bool { return s.edge.Stats().Streams == 0 && running() == 0 })
 }
 
 func TestShutdownWaitsForRunningCalls(t *testing.T) {
@@ -326,7 +328,7 @@ func TestShutdownWaitsForRunningCalls(t *testing.T) {
 	<-entered
 	down := make(chan error, 1)
 	go func() { down <- s.Shutdown(t.Context()) }()
-	eventually(t, "a closed listener", func() bool {
+	eventually(t, "the listener is closed", func() bool {
 		conn, err := net.Dial("tcp", s.addr)
 		if err == nil {
 			_ = conn.Close()
@@ -392,7 +394,8 @@ func TestNoStreamOpensDuringShutdown(t *testing.T) {
 	}
 }
 
-// TestSubscriptionSurvivesOutage ends the connection to Postgres during a subscription's read.
+// TestSubscriptionSurvivesOutage ends the connection to Postgres during a read of a subscription.
+// The subscription still delivers the next notification.
 func TestSubscriptionSurvivesOutage(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -417,7 +420,7 @@ func TestSubscriptionSurvivesOutage(t *testing.T) {
 	receive := func() {
 		got, err := stream.Recv()
 		if err != nil || got.GetNotification().GetKind() != dlsmsv1.NotificationKind_NOTIFICATION_KIND_COMPLETED {
-			t.Fatalf("%v, %v", got, err)
+			t.Fatalf("the stream got %v, %v; want a COMPLETED notification", got, err)
 		}
 	}
 	complete()
@@ -426,7 +429,7 @@ func TestSubscriptionSurvivesOutage(t *testing.T) {
 	db.Exec(t, `BEGIN`)
 	db.Exec(t, `LOCK reservation_events`)
 	s.config.Wakeups.Notify(nil)
-	eventually(t, "a read that is cut off", func() bool {
+	eventually(t, "a read of the subscription is cut off", func() bool {
 		db.Exec(t, `SELECT pg_stat_clear_snapshot()`)
 		return len(storetest.Rows[bool](t, db, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%r.notifies%'`)) > 0
@@ -436,19 +439,19 @@ func TestSubscriptionSurvivesOutage(t *testing.T) {
 	receive()
 }
 
-// TestRevokedStreamReceivesNothing: a replica that could not read the revocation list reads it
-// before it sends a notification.
+// TestRevokedStreamReceivesNothing: while a replica cannot read the revocation list, it sends no
+// notification. When it can read the list again, it ends the revoked stream.
 func TestRevokedStreamReceivesNothing(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	s := startOn(t, db, nil, nil)
 	u, seat := s.register(t, "S2021001"), db.Seats(t, 1)[0]
 	stream := subscribe(t, s, bearing(t.Context(), s.login(t, "S2021001", testPassword)))
-	eventually(t, "a subscription", func() bool { return s.edge.Stats().Streams == 1 })
+	eventually(t, "the subscription is open", func() bool { return s.edge.Stats().Streams == 1 })
 
 	db.Exec(t, `BEGIN`)
 	db.Exec(t, `LOCK revocations`)
-	eventually(t, "a replica whose revocation list is too old", func() bool {
+	eventually(t, "the revocation list of the replica is too old", func() bool {
 		return s.revoked.Check(identity.Caller{UserID: u.GetId()}) != nil
 	})
 	r, err := s.config.Store.Reserve(t.Context(), library.Booking{
@@ -465,7 +468,7 @@ func TestRevokedStreamReceivesNothing(t *testing.T) {
 	}
 	s.config.Wakeups.Notify(nil)
 	notified := time.Now()
-	eventually(t, "a refresh since then", func() bool {
+	eventually(t, "a later refresh has read the change", func() bool {
 		resp, err := s.seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{})
 		return err == nil && time.Since(notified) > time.Second && resp.GetAsOf().AsTime().After(notified)
 	})

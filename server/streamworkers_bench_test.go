@@ -14,8 +14,8 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// BenchmarkStreamWorkers compares calls that run on a waiting goroutine with calls that each start
-// a new one.
+// BenchmarkStreamWorkers compares calls that run on waiting goroutines with calls that each start a
+// new goroutine.
 func BenchmarkStreamWorkers(b *testing.B) {
 	log := slog.New(slog.DiscardHandler)
 	open := edge.NewStreams(edge.DefaultStreamLimits)

@@ -8,7 +8,7 @@ import (
 
 // Wakeups wakes the Subscribe streams of users that have new events. A wakeup carries no data: it
 // only means that there may be something to read. One wakeup therefore stands for any number of
-// events, and a slow subscriber delays no other one. The zero value is ready to use.
+// events, and a slow subscriber does not delay other subscribers. The zero value is ready to use.
 type Wakeups struct {
 	mu     sync.Mutex
 	byUser map[int64]map[chan struct{}]struct{}
@@ -37,8 +37,8 @@ func (w *Wakeups) Subscribe(userID int64) (wakeups <-chan struct{}, stop func())
 	}
 }
 
-// Notify wakes the subscribers of the users that the events belong to. Without events it wakes all
-// subscribers, since events may have been missed.
+// Notify wakes the subscribers of the users that the events belong to. If events is empty, the feed
+// has loaded the whole state instead of single events, so Notify wakes all subscribers.
 func (w *Wakeups) Notify(events []library.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

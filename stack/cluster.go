@@ -20,7 +20,8 @@ import (
 // account is the user that runs Postgres. nil is the user of this process.
 type account struct{ uid, gid uint32 }
 
-// postgresUser returns the account for Postgres, which refuses to run as root.
+// postgresUser returns the account for Postgres. For root it is the user postgres, because Postgres
+// refuses to run as root.
 func postgresUser() (*account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -62,8 +63,8 @@ func (a *account) own(path string) error {
 	return nil
 }
 
-// fallbackDir has root's clusters if the user postgres can't enter the state directory, for example
-// in a clone under /root.
+// fallbackDir contains the clusters of root if the user postgres can't enter the state directory,
+// for example in a clone under /root.
 const fallbackDir = "/var/lib/dlsms"
 
 // clusterBase returns the directory of the cluster: the directory postgres in the state directory,
@@ -104,13 +105,15 @@ func clusterBase(ctx context.Context, state *stateDir, as *account, log *console
 	return base, state.claim(base, log)
 }
 
-// fallbackPrefix returns the prefix of the names of the directories in fallbackDir that belong to a
-// link.
+// fallbackPrefix returns the prefix of the directories in fallbackDir to which link may point: a
+// hash of the path of link.
 func fallbackPrefix(link string) string {
 	hash := sha256.Sum256([]byte(link))
 	return hex.EncodeToString(hash[:6])
 }
 
+// createFallbackCluster creates a directory for the cluster in fallbackDir, and makes link point to
+// it.
 func createFallbackCluster(link string, log *console) (string, error) {
 	if err := os.MkdirAll(fallbackDir, 0o755); err != nil {
 		return "", fmt.Errorf("make a directory for the database: %w", err)
@@ -134,7 +137,7 @@ func createFallbackCluster(link string, log *console) (string, error) {
 	return base, nil
 }
 
-// reachable returns an error if the account can't enter dir. It runs `cd dir` as that user,
+// reachable returns an error if the account can't enter dir. It runs `cd dir` as the account,
 // because modes, access control lists and mounts all matter.
 func reachable(ctx context.Context, dir string, as *account) error {
 	if as == nil {
@@ -181,8 +184,8 @@ func clusterPassword(file, data string, as *account) (string, error) {
 	return password, as.own(file)
 }
 
-// initCluster creates the cluster if it does not exist. It renames the cluster at the end, so an
-// interrupted creation leaves no cluster.
+// initCluster creates the cluster if it does not exist. It creates the cluster under another name
+// and renames it at the end, so an interrupted creation leaves no cluster.
 func initCluster(ctx context.Context, bin, data, passwordFile string, unsafe bool, as *account, log *console) error {
 	if _, err := os.Lstat(data); err == nil {
 		return nil
@@ -199,7 +202,7 @@ func initCluster(ctx context.Context, bin, data, passwordFile string, unsafe boo
 		return err
 	}
 	locale := "C.UTF-8"
-	if runtime.GOOS == "darwin" { // it has C.UTF-8 only since macOS 15; both sort the same
+	if runtime.GOOS == "darwin" { // macOS has C.UTF-8 only since version 15; C sorts the same
 		locale = "C"
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "--pgdata", fresh,

@@ -1,7 +1,7 @@
 // Package stack runs DL-SMS on this machine, without containers. It starts a private Postgres
 // cluster, Redis, the replicas and nginx on loopback, as child processes. It starts each process
 // when the processes before it are healthy, and stops them in reverse order.
-// `make run` uses this package, and the fault tests use it to kill and restart single processes.
+// `make run` uses this package. The tests in e2e/chaos use it to kill and restart single processes.
 //
 // The main invariant: the package signals only processes that it started, and leaves none of them
 // running, even if this process is killed:

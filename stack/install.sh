@@ -27,7 +27,7 @@ has_cc() {
 }
 has_node() { command -v node >/dev/null && command -v npm >/dev/null; }
 has_protoc() { command -v protoc >/dev/null && command -v grpc_python_plugin >/dev/null; }
-# Try the system's python3 first: apt installs packages for it.
+# apt installs Python packages for the system's python3, so try that one first.
 has_python() {
   local python
   for python in /usr/bin/python3 python3; do
@@ -85,7 +85,8 @@ if command -v apt-get >/dev/null; then
   echo "dlsms: installing with ${as_root[*]:+${as_root[*]} }apt-get"
   echo "dlsms: the services of these packages are not started; DL-SMS runs its own servers on other ports"
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive bash -euo pipefail -c '
-    # Packages run this script before they start their services. An existing script stays unchanged.
+    # Packages run policy-rc.d before they start a service. Its exit code 101 forbids the start. An existing policy-rc.d
+    # stays unchanged.
     policy=/usr/sbin/policy-rc.d
     if [[ ! -e $policy ]]; then
       trap "rm -f $policy" EXIT

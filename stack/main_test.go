@@ -91,7 +91,7 @@ func startParent(t *testing.T, program string, uid uint32) *parentProcess {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has already ended, unless the test failed
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // the process has already ended, unless the test failed
 	line, err := bufio.NewReader(out).ReadString('\n')
 	pids, ok := strings.CutPrefix(strings.TrimSpace(line), "ready: ")
 	if err != nil || !ok {
@@ -148,8 +148,8 @@ func waitUntilGone(t *testing.T, pids []int) {
 	})
 }
 
-// eventually waits until condition returns true. The limit of 2 minutes is for a test that hangs; a
-// busy machine may be slow.
+// eventually waits until condition returns true. Its limit is 2 minutes, because a busy machine may
+// be slow. Only a test that hangs reaches the limit.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	poll := time.NewTicker(10 * time.Millisecond)
@@ -188,8 +188,8 @@ var used struct {
 	err  error
 }
 
-// usedDir returns a directory with the state of an earlier run. It creates the cluster once and
-// copies it, which is faster.
+// usedDir returns a directory with the state of an earlier run. It creates one cluster for all
+// tests and copies it, which is faster than a new cluster for each test.
 func usedDir(t *testing.T) string {
 	t.Helper()
 	used.once.Do(func() {
@@ -213,7 +213,7 @@ func usedDir(t *testing.T) string {
 	if out, err := exec.Command("cp", "-a", used.dir+"/.", dir).CombinedOutput(); err != nil {
 		t.Fatalf("copy: %v\n%s", err, out)
 	}
-	// With this file, the stack would refuse the copy.
+	// The owner file names the original directory, so with it the stack would refuse the copy.
 	if err := os.Remove(filepath.Join(dir, "postgres", "owner")); err != nil {
 		t.Fatal(err)
 	}

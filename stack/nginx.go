@@ -22,8 +22,8 @@ import (
 
 // NginxConfig is the configuration of an nginx in front of servers that already run.
 type NginxConfig struct {
-	// Dir is the directory of its configuration. If it is empty, StartNginx creates a temporary
-	// directory, and Stop removes it.
+	// Dir is the directory of the nginx configuration. If it is empty, StartNginx creates a
+	// temporary directory, and Stop removes it.
 	Dir string
 	// Listen and HTTPListen are the host:port for gRPC and for HTTP. If one is empty or its port is 0,
 	// nginx uses a free port on 127.0.0.1.
@@ -48,8 +48,8 @@ type Nginx struct {
 	ports          *ports
 }
 
-// StartNginx starts nginx and returns when it answers a health check, with the response of a
-// backend or its own error.
+// StartNginx starts nginx. It returns when nginx answers a health check, either with the response
+// of a backend or with an error of nginx.
 func StartNginx(ctx context.Context, cfg NginxConfig) (*Nginx, error) {
 	state, err := openState(cfg.Dir)
 	if err != nil {
@@ -145,8 +145,8 @@ var (
 	httpListen = listenSetting{"HTTP_LISTEN", "127.0.0.1:8180"}
 )
 
-// listenAddr returns an address for nginx. It returns an error if the requested address is not
-// available, because clients use that address.
+// listenAddr returns an address for nginx. If the requested address is not available, it returns an
+// error instead of another address, because clients know the requested address.
 func listenAddr(listen string, setting listenSetting, held *ports) (string, error) {
 	if listen == "" {
 		listen = net.JoinHostPort(loopback, "0")
@@ -184,8 +184,8 @@ var (
 	confFiles      = regexp.MustCompile(`(?m)^(worker_rlimit_nofile )(\d+);`)
 )
 
-// nginxConf replaces the addresses in deploy/nginx.conf, reduces the limit of open files to files,
-// and makes the paths relative to the prefix directory of nginx. It changes nothing else.
+// nginxConf replaces the addresses in deploy/nginx.conf, lowers worker_rlimit_nofile to files, and
+// makes the paths relative to the prefix directory of nginx. It changes nothing else.
 func nginxConf(conf, listen, http string, upstreams map[string][]string, files uint64) (string, error) {
 	if len(slices.Concat(slices.Collect(maps.Values(upstreams))...)) == 0 {
 		return "", errors.New("nginx needs at least one replica")
@@ -201,7 +201,7 @@ func nginxConf(conf, listen, http string, upstreams map[string][]string, files u
 	}
 	conf = confListen.ReplaceAllString(conf, "${1}"+listen+" ")
 	conf = confHTTPListen.ReplaceAllString(conf, "${1}"+http+" ")
-	conf = confIPv6.ReplaceAllString(conf, "") // here nginx listens on one address, IPv4 or IPv6
+	conf = confIPv6.ReplaceAllString(conf, "") // `make run` listens on one address, IPv4 or IPv6
 	conf = confPath.ReplaceAllString(conf, "${1}${2}")
 	if m := confFiles.FindStringSubmatch(conf); m != nil {
 		if want, err := strconv.ParseUint(m[2], 10, 64); err == nil && files < want {

@@ -13,10 +13,10 @@ import (
 	"syscall"
 )
 
-// ownerFile is next to the cluster. Its first line is a random id; its second line is the state
-// directory that owns the cluster. A copy of a checkout has the owner file of the original, or a
-// link to it, so the stack detects that the copy is not the owner. stack/clean.sh also reads this
-// file.
+// ownerFile is the name of a file next to the cluster. Its first line is a random id. Its second
+// line is the state directory that owns the cluster. A copy of a checkout has the owner file of the
+// original, or a link to it, so the stack detects that the copy is not the owner. stack/clean.sh
+// also reads this file.
 const ownerFile = "owner"
 
 // owner returns the name of the state directory in owner files. It resolves links in the path of
@@ -30,10 +30,11 @@ func (d *stateDir) owner() (string, error) {
 	return filepath.Join(parent, filepath.Base(d.path)), nil
 }
 
-// claim makes this state directory the owner of base, the directory of the cluster, or returns an
-// error of one line.
-// If the previous owner no longer has this cluster, the checkout was moved, and the cluster gets a
-// new owner. This is the case if the cluster of the previous owner has another owner file, or none.
+// claim makes this state directory the owner of base, the directory of the cluster. If another
+// checkout owns the cluster, it returns an error of one line.
+//
+// The owner file names the previous owner. If the previous owner has no cluster with the same owner
+// file, the checkout was moved. Then this state directory becomes the new owner.
 func (d *stateDir) claim(base string, log *console) error {
 	self, err := d.owner()
 	if err != nil {
@@ -41,8 +42,8 @@ func (d *stateDir) claim(base string, log *console) error {
 	}
 	content, err := os.ReadFile(filepath.Join(base, ownerFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		// The cluster is new, or from an earlier version. The name of a directory in fallbackDir
-		// shows to which link it belongs.
+		// The cluster is new, or from an earlier version without owner files. The name of a
+		// directory in fallbackDir shows which link may point to it.
 		if filepath.Dir(base) == fallbackDir && !strings.HasPrefix(filepath.Base(base), fallbackPrefix(d.file("postgres"))) {
 			return fmt.Errorf("the database in %s belongs to another checkout: remove the link %s to start with an empty one",
 				base, d.file("postgres"))
@@ -75,8 +76,9 @@ func writeOwner(base, self string) error {
 	return writeFile(filepath.Join(base, ownerFile), rand.Text()+"\n"+self+"\n", 0o644)
 }
 
-// checkDirOwner returns an error if another user owns dir. If dir does not exist, it also returns
-// an error if root would create dir in the directory of an ordinary user, who could not use it.
+// checkDirOwner returns an error if another user owns dir. If dir does not exist and this user is
+// root, another user must not own the parent directory: the other user could not use a directory
+// that root creates there.
 func checkDirOwner(dir string) error {
 	owner, err := ownerOf(dir)
 	if errors.Is(err, fs.ErrNotExist) && os.Geteuid() == 0 {

@@ -12,12 +12,12 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// nobodyUID is the id of the user nobody. As root, the tests use it as an ordinary user.
+// nobodyUID is the id of the user nobody. Tests that run as root use it as an ordinary user.
 const nobodyUID = 65534
 
 func isRoot() bool { return os.Geteuid() == 0 }
 
-// checkout creates a directory with the scripts of the Makefile.
+// checkout creates a directory with the scripts that the Makefile runs.
 func checkout(t *testing.T, path ...string) string {
 	t.Helper()
 	dir := filepath.Join(path...)
@@ -61,8 +61,8 @@ func has(path ...string) bool {
 	return err == nil
 }
 
-// A copy of a checkout must not use or remove the database of the running original, or advise the
-// user to end it.
+// A copy of a checkout must not use or remove the database of the running original. Its errors must
+// not advise the user to kill the original.
 func TestCopiedCheckoutKeepsOriginalDatabase(t *testing.T) {
 	t.Parallel()
 	for name, linked := range map[string]bool{"with its database": false, "with a link to it": true} {
@@ -71,7 +71,7 @@ func TestCopiedCheckoutKeepsOriginalDatabase(t *testing.T) {
 			parent := stateDir(t)
 			a, b := checkout(t, parent, "a"), filepath.Join(parent, "b")
 			switch {
-			case linked && isRoot(): // the stack then puts the database in another directory
+			case linked && isRoot(): // the user postgres can't enter, so the stack uses /var/lib/dlsms
 				if err := os.Chmod(parent, 0o700); err != nil {
 					t.Fatal(err)
 				}
@@ -110,7 +110,7 @@ func TestCopiedCheckoutKeepsOriginalDatabase(t *testing.T) {
 			}
 			out, err := script(t, 0, a, "stack", "clean.sh")
 			if err == nil || !strings.Contains(out, fmt.Sprintf("kill %d", os.Getpid())) || !has(database, "data") {
-				t.Errorf("clean in the original while it runs: %v %s", err, out)
+				t.Errorf("clean in the running original: %v %s", err, out)
 			}
 
 			// The copy is now an independent checkout.
@@ -195,8 +195,8 @@ func TestCheckoutThroughLinkKeepsOwner(t *testing.T) {
 	}
 }
 
-// Without an owner file, as after an earlier version, the pid file shows that the directory is a
-// copy.
+// A database of an earlier version has no owner file. Then the pid file shows that the directory
+// was copied.
 func TestCopyOfLiveDatabaseIsRefused(t *testing.T) {
 	t.Parallel()
 	a, b := usedDir(t), filepath.Join(stateDir(t), "b")
@@ -229,8 +229,8 @@ func TestStalePIDOfAnotherPostgresIsIgnored(t *testing.T) {
 	}
 }
 
-// Root does not run in the checkout of an ordinary user, and an ordinary user not in a checkout of
-// root: the owner could not use the created files.
+// Root can't run the stack in the checkout of an ordinary user, and an ordinary user can't run it
+// in a checkout of root. The owner could not use the files that the other user creates.
 func TestCheckoutOfAnotherUserIsRefused(t *testing.T) {
 	t.Parallel()
 	if !isRoot() { // an ordinary user can't change owners, but / belongs to root
@@ -254,7 +254,8 @@ func TestCheckoutOfAnotherUserIsRefused(t *testing.T) {
 		t.Error("root created .local")
 	}
 
-	// The owner of the checkout. Go may be in a directory that only root can enter.
+	// preflight.sh accepts the owner of the checkout. It may still fail, because Go may be in a
+	// directory that only root can enter.
 	out, _ = script(t, nobodyUID, theirs, "stack", "preflight.sh")
 	if strings.Contains(out, "belongs to") || !has(theirs, ".local", "bin") {
 		t.Errorf("preflight.sh refuses the owner: %s", out)
@@ -275,10 +276,10 @@ func TestCheckoutOfAnotherUserIsRefused(t *testing.T) {
 	if out, err := script(t, 0, ours, "stack", "preflight.sh"); err != nil || !has(ours, ".local", "bin") {
 		t.Errorf("root in a checkout of root: %v %s", err, out)
 	}
-	// An ordinary user can use an own .local in the checkout of another user, as in a container.
+	// An ordinary user that owns .local can use the checkout of another user, as in a container.
 	give(filepath.Join(ours, ".local"))
 	if out, _ := script(t, nobodyUID, ours, "stack", "preflight.sh"); strings.Contains(out, "belongs to") {
-		t.Errorf("an ordinary user with a .local of their own: %s", out)
+		t.Errorf("preflight.sh refuses an ordinary user that owns .local: %s", out)
 	}
 	out, err = script(t, nobodyUID, ours, "stack", "clean.sh")
 	if err == nil && has(ours, ".local", "bin") {

@@ -15,11 +15,13 @@ const loopback = "127.0.0.1"
 // use its port again, even if other tests on this machine look for free ports.
 type ports struct{ held []net.Listener }
 
-// The range is below the ports that the kernel uses for outgoing connections (from 32768 on Linux,
-// from 49152 on macOS). An outgoing connection could take such a port before the process starts.
+// pick uses ports from this range. It is below the ports that the kernel uses for outgoing
+// connections (from 32768 on Linux, from 49152 on macOS). An outgoing connection could take such a
+// port before the process starts.
 const lowestPort, highestPort = 20000, 32000
 
-// pick reserves and returns a port: preferred if it is not 0 and is free, else any free port.
+// pick reserves and returns a port. It returns preferred if preferred is not 0 and is free.
+// Otherwise it returns any free port.
 func (p *ports) pick(preferred int) (int, error) {
 	if preferred > 0 && p.take(preferred) {
 		return preferred, nil

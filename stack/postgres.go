@@ -60,10 +60,11 @@ const (
 // settings.
 func PostgresSettings() map[string]string {
 	return map[string]string{
-		// For three replicas of 100 connections, their workers, and manual connections with psql.
+		// Three replicas open up to 106 connections each: DB_MAX_CONNS and 6 more (store.Open). The
+		// rest is for manual connections, for example with psql.
 		"max_connections": "400",
 		"shared_buffers":  "256MB",
-		// The statements are small: it takes longer to compile one than to run it.
+		// The statements are small: to compile a statement takes longer than to run it.
 		"jit": "off",
 		// These are the defaults. They are explicit because an acknowledged booking must survive a
 		// crash.
@@ -162,8 +163,9 @@ func startPostgres(
 	settings := PostgresSettings()
 	settings["listen_addresses"] = loopback
 	settings["port"] = strconv.Itoa(pg.port)
-	settings["unix_socket_directories"] = "" // the path may be too long for a socket
-	// The replica that sends a statement logs its error.
+	settings["unix_socket_directories"] = "" // no socket: its path could be too long
+	// The log has no errors of statements, because the replica that sends a statement logs its
+	// error.
 	settings["log_min_messages"] = "fatal"
 	settings["log_line_prefix"] = ""
 	pg.statistics = !cfg.Unsafe && hasStatStatements(ctx, bin)
@@ -192,7 +194,7 @@ func startPostgres(
 		stopTimeout:       30 * time.Second,
 		parentDeathSignal: syscall.SIGINT,
 		explain:           fatalReason,
-		quiet:             true, // until it is ready, it logs a line for each health check
+		quiet:             true, // before Postgres is ready, it logs a line for each health check
 	}}
 	log.printf("postgres", "starting PostgreSQL %d on %s:%d, data in %s", release, loopback, pg.port, data)
 	if err := pg.Start(ctx); err != nil {
@@ -258,8 +260,8 @@ func (pg *Postgres) withConn(ctx context.Context, database string, f func(contex
 	return f(ctx, c)
 }
 
-// hasStatStatements reports whether the extension pg_stat_statements is installed. Some systems
-// have it in a separate package. The benchmarks read it.
+// hasStatStatements reports whether the extension pg_stat_statements is installed. The benchmarks
+// read its statistics. Some systems have it in a separate package.
 func hasStatStatements(ctx context.Context, bin string) bool {
 	out, err := exec.CommandContext(ctx, filepath.Join(bin, "pg_config"), "--pkglibdir").Output()
 	if err != nil {
@@ -281,6 +283,7 @@ func fatalReason(lines []string) string {
 	return ""
 }
 
+// waitForPreviousServer waits until the Postgres of an earlier run has ended.
 func waitForPreviousServer(ctx context.Context, data string, log *console) error {
 	pid, err := previousServerPID(data)
 	if pid == 0 || err != nil {

@@ -9,7 +9,7 @@ fail() {
 }
 owner() { ls -ld "$1" | awk '{ print $3 }'; }
 
-# As root, make would leave files here and in Go's caches that the owner of the checkout can't replace.
+# If root ran make, make would leave files here and in Go's caches that the owner of the checkout can't replace.
 if [[ -e .local ]]; then
   [[ -O .local ]] ||
     fail "$PWD/.local belongs to the user $(owner .local/): run as $(owner .local/)," \

@@ -128,7 +128,7 @@ func TestPostgresKeepsDataAfterKillAndRestart(t *testing.T) {
 				t.Errorf("a killed Postgres has the pid %d", pg.PID())
 			}
 			if err := pg.Wait(t.Context()); err == nil || !strings.Contains(err.Error(), "killed") {
-				t.Errorf("it ended with %v, want killed", err)
+				t.Errorf("Postgres ended with %v, want killed", err)
 			}
 			if err := pg.Start(t.Context()); err != nil {
 				t.Fatal(err)
@@ -198,7 +198,8 @@ func TestRedisIsEmptyAfterRestart(t *testing.T) {
 	}
 }
 
-// If another process kills the nginx master, its workers keep running and keep the address in use.
+// If another process kills only the nginx master, its workers keep running and keep the address in
+// use. So the stack ends the workers.
 func TestNginxWorkersEndWithMaster(t *testing.T) {
 	t.Parallel()
 	nginx, err := stack.StartNginx(t.Context(), stack.NginxConfig{Backends: []string{"127.0.0.1:1"}, Log: t.Output()})
@@ -234,8 +235,8 @@ func TestStopKillsHungProcess(t *testing.T) {
 	waitUntilGone(t, []int{pid})
 }
 
-// The stack also runs without root. As root, this test uses another user. Otherwise all tests run
-// without root.
+// The stack works without root. If the tests run as root, this test runs the stack as another user.
+// If not, every test runs without root.
 func TestRunsAsOrdinaryUser(t *testing.T) {
 	t.Parallel()
 	program, err := os.Executable()
@@ -245,7 +246,7 @@ func TestRunsAsOrdinaryUser(t *testing.T) {
 	uid := uint32(0)
 	if os.Geteuid() == 0 {
 		uid = 65534
-		// Only root can enter the directory of the original.
+		// Only root can enter the directory of program.
 		copied := filepath.Join(stateDir(t), "stack.test")
 		content, err := os.ReadFile(program)
 		if err != nil {
@@ -261,7 +262,7 @@ func TestRunsAsOrdinaryUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := f.cmd.Wait(); err != nil {
-		t.Errorf("it ended with %v", err)
+		t.Errorf("the program ended with %v", err)
 	}
 	waitUntilGone(t, f.children)
 }
@@ -293,8 +294,9 @@ func TestStartNginxReportsUnusableAddress(t *testing.T) {
 	wantLine(t, err, "host:port")
 }
 
-// If the preferred port is in use, another port is used, because only the replicas need to know it.
-func TestPreferredPortInUse(t *testing.T) {
+// A server uses another port if its preferred port is in use. Only the replicas need to know the
+// port.
+func TestRedisAvoidsPreferredPortInUse(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -308,7 +310,7 @@ func TestPreferredPortInUse(t *testing.T) {
 	}
 	stop(t, r)
 	if strings.Contains(r.RedisURL(), fmt.Sprint(taken)) {
-		t.Errorf("%s has the port that was in use", r.RedisURL())
+		t.Errorf("%s has the preferred port, which was in use", r.RedisURL())
 	}
 }
 
@@ -386,7 +388,7 @@ func TestIncompleteClusterIsCreatedAgain(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancelled := cancelOn{word: "creating a database cluster", cancel: cancel}
 	if _, err := stack.StartPostgres(ctx, stack.PostgresConfig{Dir: dir, Log: cancelled}); err == nil {
-		t.Fatal("it started although ctx was cancelled")
+		t.Fatal("Postgres started although ctx was cancelled")
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "postgres", "data.new", "base"), 0o700); err != nil {
 		t.Fatal(err)

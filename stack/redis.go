@@ -95,8 +95,8 @@ func startRedis(
 	if r.port, err = held.pick(cfg.Port); err != nil {
 		return nil, err
 	}
-	// The password is in a file, because every user can read a command line.
-	// docker-compose.yml has the same limits.
+	// The password is in a file, because every user can read a command line. docker-compose.yml has
+	// the same values of save, appendonly and maxmemory.
 	conf := filepath.Join(dir, "redis.conf")
 	err = writeFile(conf, fmt.Sprintf(`bind %s
 port %d
@@ -140,7 +140,7 @@ func (r *Redis) ping(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	options.MaxRetries = -1 // one try
+	options.MaxRetries = -1 // no retry
 	options.ContextTimeoutEnabled = true
 	options.DisableIdentity = true
 	client := redis.NewClient(options)

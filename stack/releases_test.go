@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// If a release has packages that are too old, releases.sh prints one line first.
+// If the packages of a release are too old, releases.sh prints one line and fails.
 func TestReleasesReportsOldPackages(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -24,7 +24,7 @@ func TestReleasesReportsOldPackages(t *testing.T) {
 				"postgresql 14.0 (15 is needed), redis-server 6.0 (7 is needed), nginx 1.18 (1.22 is needed)",
 				"Debian 12, Ubuntu 24.04",
 			}},
-		// apt-get reports unknown packages.
+		// releases.sh ignores unknown packages, because apt-get reports them.
 		"unknown packages": {postgres: "(none)", redis: "(none)", nginx: "(none)"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -104,7 +104,7 @@ func checkServing(ctx context.Context, addr string) error {
 func checkProxy(ctx context.Context, addr string) error {
 	_, err := checkHealth(ctx, addr)
 	if s := status.Convert(err); s.Code() == codes.Unavailable && len(s.Details()) == 0 {
-		return err // the error is from the client: the proxy does not listen yet
+		return err // without details it is from the gRPC client: the proxy does not listen yet
 	}
 	return nil
 }

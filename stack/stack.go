@@ -97,9 +97,9 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	s := &Stack{state: state, ports: &ports{}, log: newConsole(cfg.Log)}
 	if err := s.start(ctx, cfg, systemTools()); err != nil {
 		if ctx.Err() != nil {
-			err = ctx.Err() // other errors follow from the end of ctx
+			err = ctx.Err() // the end of ctx causes other errors
 		}
-		// Errors of Stop would only follow from the first error.
+		// The first error would also cause the errors of Stop, so only the first is returned.
 		_ = s.Stop(context.WithoutCancel(ctx))
 		return nil, err
 	}
@@ -289,7 +289,7 @@ func (s *Stack) startReplicas(ctx context.Context) error {
 			s.log.printf(r.Name(), "starting on %s, HTTP on %s, metrics on %s", r.Addr(), r.HTTPAddr(), r.AdminAddr())
 		}
 	}
-	// If all replicas fail, the errors are the same, so one is enough.
+	// If all replicas fail, their errors are the same, so only the first error is returned.
 	return cmp.Or(s.eachReplica(func(r *Replica) error { return r.Start(ctx) })...)
 }
 

@@ -160,8 +160,8 @@ func TestStackServesAndRecovers(t *testing.T) {
 	if err := s.Replicas[0].Kill(); err != nil {
 		t.Fatal(err)
 	}
-	// Calls on open connections to the killed replica may fail. Then the other replicas serve all
-	// calls.
+	// Calls on open connections to the killed replica may fail. After that, the other replicas
+	// serve all calls.
 	eventually(t, "30 calls succeed after a replica is killed", func() bool {
 		for range 30 {
 			if got, err := tryFreeSeats(t, s.Addr()); err != nil || got != 49 {
@@ -300,8 +300,8 @@ func (w tee) Write(p []byte) (int, error) {
 	return w.b.Write(p)
 }
 
-// `make run` runs dlsms-stack. It prints example commands, restarts killed processes, and stops all
-// processes with exit code 0 when it gets a signal.
+// dlsms-stack, which `make run` runs, prints example commands and restarts killed processes. When
+// it gets a signal, it stops all processes and exits with code 0.
 func TestCommandStopsOnSignal(t *testing.T) {
 	t.Parallel()
 	for name, sig := range map[string]syscall.Signal{
@@ -320,8 +320,8 @@ func TestCommandStopsOnSignal(t *testing.T) {
 			}
 			ended := make(chan error, 1)
 			go func() { ended <- cmd.Wait() }()
-			t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has already ended, unless the test failed
-			eventually(t, "it prints example commands", func() bool {
+			t.Cleanup(func() { _ = cmd.Process.Kill() }) // the process has already ended, unless the test failed
+			eventually(t, "dlsms-stack prints example commands", func() bool {
 				return strings.Contains(log.String(), "Ctrl-C stops everything")
 			})
 			text := log.String()
@@ -370,7 +370,7 @@ func TestCommandStopsOnSignal(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := <-ended; err != nil {
-				t.Errorf("it ended with %v:\n%s", err, log.String())
+				t.Errorf("dlsms-stack ended with %v:\n%s", err, log.String())
 			}
 			waitUntilGone(t, children)
 		})

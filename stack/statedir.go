@@ -140,7 +140,8 @@ func writeFile(path, content string, mode os.FileMode) error {
 	return nil
 }
 
-// writeError describes how to fix an error from creating, opening or writing a file or directory.
+// writeError returns an error that says how to fix err, from creating, opening or writing a file or
+// directory.
 func writeError(do, path string, err error) error {
 	advice := "make its directory writable for this user"
 	switch {
@@ -152,8 +153,9 @@ func writeError(do, path string, err error) error {
 	return fmt.Errorf("can't %s %s (%w): %s", do, path, err, advice)
 }
 
-// removeStaleDirs removes the temporary directories of killed test runs of this user: each cluster
-// takes 40 MB. It keeps locked directories, and new ones, which their process may lock soon.
+// removeStaleDirs removes the temporary directories of killed test runs of this user, because each
+// cluster takes 40 MB. It keeps locked directories, and directories that are less than an hour old:
+// a process may be about to lock them.
 func removeStaleDirs() {
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), tempDirPrefix+"*"))
 	for _, dir := range dirs {

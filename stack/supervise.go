@@ -13,7 +13,7 @@ const minPause, maxPause = 500 * time.Millisecond, 30 * time.Second
 
 // Supervise restarts and logs each process that ends or is killed, like the restart policy of
 // docker-compose.yml. It returns when ctx has ended.
-// While it runs, no other code may stop or start the processes, so fault tests do not use it.
+// While it runs, no other code may stop or start the processes, so e2e/chaos does not use it.
 func (s *Stack) Supervise(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, p := range s.Processes() {

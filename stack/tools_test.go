@@ -26,7 +26,7 @@ func TestToolsFindsPostgres(t *testing.T) {
 	pg14 := fakeProgram(t, "postgres (PostgreSQL) 14.9", "postgres", "initdb")
 	pg16 := fakeProgram(t, "postgres (PostgreSQL) 16.2 (Debian 16.2-1)", "postgres", "initdb")
 	pg17 := fakeProgram(t, "postgres (PostgreSQL) 17beta1", "postgres", "initdb")
-	// Without initdb it is not the directory of a server.
+	// A directory of a server has initdb, which this directory does not have.
 	client := fakeProgram(t, "psql (PostgreSQL) 18.0", "psql", "postgres")
 	for _, c := range []struct {
 		name      string
@@ -74,7 +74,7 @@ func TestToolsFindsNginx(t *testing.T) {
 	}
 }
 
-// A missing program is reported before any process starts, and no lock stays.
+// A missing program is reported before any process starts.
 func TestMissingProgramIsReportedFirst(t *testing.T) {
 	t.Parallel()
 	state, err := openState(t.TempDir())
@@ -184,7 +184,7 @@ func TestRemoveStaleDirsKeepsUsedAndNewDirs(t *testing.T) {
 	removeStaleDirs()
 	for d, want := range map[*stateDir]bool{held: true, left: false, fresh: true} {
 		if _, err := os.Stat(d.path); (err == nil) != want {
-			t.Errorf("%s: %v, want that it exists: %v", d.path, err, want)
+			t.Errorf("%s exists: %v (%v), want %v", d.path, err == nil, err, want)
 		}
 		if err := d.close(); err != nil {
 			t.Error(err)

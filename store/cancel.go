@@ -60,8 +60,8 @@ func (s *Store) CancelFor(
 	return r, changed, err
 }
 
-// endOccupying ends all reservations that the query sql selects ($2 is arg). The caller has locked
-// their seats.
+// endOccupying ends all reservations that the query in sql selects. $1 of the query is the library,
+// and $2 is arg. The caller has locked their seats.
 func (t *tx) endOccupying(ctx context.Context, now time.Time, reason, sql string, arg int64) ([]occupying, error) {
 	rows, err := t.Query(ctx, sql, t.s.lib, arg)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 func TestCancelFor(t *testing.T) {
 	t.Parallel()
 	for from, want := range map[library.ReservationStatus]struct {
-		status library.ReservationStatus // after it
+		status library.ReservationStatus // after CancelFor
 		event  library.EventKind
 	}{
 		library.Confirmed: {library.Cancelled, library.EventCancelled},
@@ -48,14 +48,14 @@ func TestCancelFor(t *testing.T) {
 			} else {
 				offer := storetest.Value[string](t, b.db, `
 					SELECT user_id || COALESCE(reason, '') FROM reservation_events WHERE kind = 'OFFERED'`)
-				wantEqual(t, "the offer's user, and no reason", offer,
+				wantEqual(t, "user and reason of the offer's event", offer,
 					storetest.Value[string](t, b.db, `SELECT $1::bigint::text`, b.users[2]))
 			}
 			after := b.everything(t)
 			if _, changed, err := b.CancelFor(t.Context(), r.ID, "again"); err != nil || changed {
 				t.Errorf("again: %v, %v", changed, err)
 			}
-			wantEqual(t, "rows after it is repeated", b.everything(t), after)
+			wantEqual(t, "rows after the second call", b.everything(t), after)
 			storetest.CheckInvariants(t, b.db)
 		})
 	}
@@ -64,7 +64,8 @@ func TestCancelFor(t *testing.T) {
 	wantErr(t, err, library.ErrReservationNotFound)
 }
 
-// TestEraseUser checks that no data of the person is left, and that the waitlist gets the seats.
+// TestEraseUser checks that no data of the person is left, and that the waiting users get the
+// seats.
 func TestEraseUser(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -128,12 +129,13 @@ func TestEraseUser(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestEraseWhileSeatsAreFreed erases a user while the user, the worker and users who free seats are
-// active. Afterwards no row of the user is live.
+// TestEraseWhileSeatsAreFreed erases a user at the same time as other calls cancel the user's
+// reservation, free a seat for which the user waits, and run the worker's step. Afterwards no row
+// of the user may be live.
 func TestEraseWhileSeatsAreFreed(t *testing.T) {
 	t.Parallel()
 	rules := library.DefaultPolicy()
-	rules.MaxWaitingPerSeat = 0 // each round leaves an offer
+	rules.MaxWaitingPerSeat = 0 // no limit, because each round leaves a live entry
 	b := setupWith(t, rules)
 	replicas := b.replicas(t, 2)
 	for round := range 15 {
@@ -163,7 +165,8 @@ func TestEraseWhileSeatsAreFreed(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestEraseWhileTheUserJoins: an entry that its user is making at the same time does not survive.
+// TestEraseWhileTheUserJoins erases a user while a JoinWaitlist of the user is in progress. The new
+// entry must have ended afterwards.
 func TestEraseWhileTheUserJoins(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -190,9 +193,9 @@ func TestEraseWhileTheUserJoins(t *testing.T) {
 			UserID: b.users[0], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60),
 		})
 	})
-	lockWaits(1) // for the seat
+	lockWaits(1) // JoinWaitlist waits for the seat
 	g.Go(func() { _, eraseErr = b.EraseUser(t.Context(), id) })
-	lockWaits(2) // and for the user
+	lockWaits(2) // EraseUser waits for the user
 	if err := held.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +207,8 @@ func TestEraseWhileTheUserJoins(t *testing.T) {
 		[]string{"LEFT"})
 }
 
-// brokenWaitlists are faults that keep the waitlist of a seat from being served, and their repairs.
+// brokenWaitlists are faults because of which the waitlist of a seat cannot be served. put causes
+// the fault and mend repairs it.
 var brokenWaitlists = map[string]struct{ put, mend string }{
 	"an unknown time zone": {
 		put: `INSERT INTO branch_hours
@@ -226,8 +230,9 @@ const (
 	dropTrigger = `DROP FUNCTION poison CASCADE`
 )
 
-// endWithBrokenWaitlist ends a reservation while the waitlist of its seat cannot be served, once for
-// each of brokenWaitlists. The end is committed, and the offer is made after the repair.
+// endWithBrokenWaitlist calls end for a reservation while the waitlist of its seat cannot be
+// served, once for each of brokenWaitlists. The end must be committed, and the offer is made after
+// the repair.
 func endWithBrokenWaitlist(
 	t *testing.T, kind library.EventKind, end func(t *testing.T, b bundle, r library.Reservation),
 ) {
@@ -251,8 +256,8 @@ func endWithBrokenWaitlist(
 	}
 }
 
-// TestCancelWhenWaitlistFails cancels a reservation although its seat cannot be offered: an error
-// of the waitlist must not keep a user in a seat.
+// TestCancelWhenWaitlistFails cancels a reservation while its seat cannot be offered. The
+// cancellation must succeed: an error of the waitlist must not keep a user in a reservation.
 func TestCancelWhenWaitlistFails(t *testing.T) {
 	t.Parallel()
 	endWithBrokenWaitlist(t, library.EventCancelled, func(t *testing.T, b bundle, r library.Reservation) {
@@ -261,9 +266,9 @@ func TestCancelWhenWaitlistFails(t *testing.T) {
 	})
 }
 
-// TestAFreedUserIsServedBesideABadSeat: of several seats that a user waits for who becomes free,
-// one that cannot be served keeps them from no other.
-func TestAFreedUserIsServedBesideABadSeat(t *testing.T) {
+// TestCancelServesWaitlistDespiteBrokenSeat frees a user who waits for two free seats. An offer of
+// the first seat fails. The user must still get an offer of the second.
+func TestCancelServesWaitlistDespiteBrokenSeat(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.db.Altered()

@@ -9,8 +9,8 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// CatalogChanges has the changes of the catalog between two snapshots. They may be newer than the
-// second snapshot; then the next Changes repeats them.
+// CatalogChanges has the changes of the catalog between two snapshots. It may also have changes
+// after the second snapshot, because it is read later. The next Changes then repeats them.
 type CatalogChanges struct {
 	// Branches and Seats were added or changed. Each is the whole row, a branch with all its hours.
 	Branches []library.Branch
@@ -18,15 +18,16 @@ type CatalogChanges struct {
 	// BranchIDs are the ids of all existing branches. Other branches were deleted with all their
 	// seats.
 	BranchIDs []int64
-	// SeatIDs are the ids of all seats of Branches. Any other seat of these branches was deleted,
-	// unless it is among Seats. The deletion of a seat changes the row of its branch.
+	// SeatIDs are the ids of all existing seats of Branches. A seat that was in one of these
+	// branches, and is neither in SeatIDs nor in Seats, was deleted. The deletion of a seat changes
+	// the row of its branch, so the branch is in Branches.
 	SeatIDs []int64
 	// Unreadable are the ids of changed seats whose rows can no longer be read.
 	Unreadable []int64
 }
 
-// These statements read the rows that selectChanges found to be changed. Their conditions have the
-// form that selectChanges explains.
+// These statements read the rows that changed since a snapshot. Their conditions have the form that
+// selectChanges in changes.go explains.
 const (
 	selectBranchIDs = `SELECT id FROM branches WHERE library_id = $1`
 
@@ -46,7 +47,8 @@ const (
 	selectSeatIDs = `SELECT id FROM seats WHERE library_id = $1 AND branch_id = ANY($2)`
 )
 
-// catalogTimeout bounds the read of the catalog changes, which may be every row of the catalog.
+// catalogTimeout bounds the read of the catalog changes. An UPDATE of all seats makes this read as
+// large as the catalog.
 const catalogTimeout = 5 * time.Second
 
 // catalogChanges reads the changes of the catalog since a snapshot, all in one later snapshot.

@@ -9,8 +9,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestCatalogEditReadsOnlyChangedRows: a read after an edit of the catalog returns only the changed
-// rows, however large the catalog is.
+// TestCatalogEditReadsOnlyChangedRows changes one row of a catalog with 5,000 seats. The next read
+// must return only the changed row.
 func TestCatalogEditReadsOnlyChangedRows(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -54,8 +54,9 @@ func TestCatalogEditReadsOnlyChangedRows(t *testing.T) {
 	}
 }
 
-// TestDeletionOfTheLastBranchIsSeen: after the last branch is deleted, no row has a newer xid.
-func TestDeletionOfTheLastBranchIsSeen(t *testing.T) {
+// TestChangesReportDeletedLastBranch deletes the last branch. No row is left with a new xid, and
+// the next read must still report the change.
+func TestChangesReportDeletedLastBranch(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	f := b.follow(t)
@@ -66,7 +67,8 @@ func TestDeletionOfTheLastBranchIsSeen(t *testing.T) {
 	}
 }
 
-// TestCatalogChanges: after any change by SQL, the next read reports a changed catalog, once.
+// TestCatalogChanges changes the catalog by SQL. The next read must report a changed catalog, and
+// the read after it must not.
 func TestCatalogChanges(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -113,6 +115,6 @@ func TestCatalogChanges(t *testing.T) {
 	}
 	w.exec(t, `COMMIT`)
 	if !f.changes(t).CatalogChanged || f.changes(t).CatalogChanged {
-		t.Error("a change that was in progress at the last look was not seen once")
+		t.Error("a change that was in progress during the last read was not reported exactly once")
 	}
 }

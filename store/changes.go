@@ -24,8 +24,8 @@ type Snapshot struct {
 	text        string            // as Postgres wrote it
 	connID      uint64            // number of the logConn's connection
 	revocations *revocationCursor // set between two pages of revocations
-	// unchanged reports that nothing was committed since the snapshot before. Then probably nothing
-	// is committed before the next one either, and Changes asks for the snapshot alone first.
+	// unchanged reports that the read with this snapshot found nothing new. The next read probably
+	// finds nothing either, so Changes then begins with selectSnapshot.
 	unchanged bool
 }
 
@@ -33,10 +33,10 @@ type Snapshot struct {
 // them.
 func (s Snapshot) same(o Snapshot) bool { return s.text == o.text && s.connID == o.connID }
 
-// After reports whether the snapshot was certainly taken after the older one. If it returns false,
-// the database was reset to an earlier state (by a restore, for example), or may have been, because
-// the connection was lost. Then the reader must discard all that it has read. Every snapshot is
-// after the zero Snapshot.
+// After reports whether the snapshot was certainly taken after the older one. It returns false if
+// the database was reset to an earlier state, for example by a restore, or if that is possible
+// because the connection was lost. Then the reader must discard all that it has read. Every
+// snapshot is after the zero Snapshot.
 func (s Snapshot) After(older Snapshot) bool {
 	return older.Xmax == 0 || s.connID == older.connID && s.Xmax >= older.Xmax
 }
@@ -85,22 +85,24 @@ type Changes struct {
 // events, the event columns of that row are NULL. One statement sees one snapshot, so the rows were
 // read with exactly the snapshot that is returned.
 //
-// The snapshot before could not see transactions that began after it ($2) or were in progress ($3).
-// A condition on xmin alone would read the same events again and again while one long transaction
-// runs.
+// New rows come from transactions of two kinds: those that began after the previous snapshot (xid
+// is at least $2, its Xmax), and those that were in progress at that time ($3). A single condition,
+// on the oldest transaction in progress, would read the same events again in every read while one
+// long transaction runs.
 //
-// The statement must not cost more than the new rows, whatever the planner assumes. Therefore:
+// The statement must read only the new rows, whatever the planner assumes. Therefore:
 //
-//   - Each of the two conditions has its own part. Postgres answers an OR of them with a scan of all
-//     rows of the library.
-//   - ORDER BY xid finds out whether one row is new enough. Without it, the planner accepts any index
-//     while there are few rows, and keeps that plan.
-//   - BETWEEN replaces =, because the statistics may say that one transaction wrote all rows.
+//   - Each of the two conditions has its own SELECT. For an OR, Postgres would scan all rows of the
+//     library.
+//   - ORDER BY xid DESC LIMIT 1 finds the newest row of the catalog. With a plain condition on xid,
+//     the planner would choose any index while there are few rows, and keep that plan.
+//   - BETWEEN x AND x stands for = x. If the statistics say that one transaction wrote all rows,
+//     the planner would answer = with a scan.
 //   - OFFSET 0 prevents a plan that reads all rows once and compares them with each transaction.
 //   - The session has indexPlanSettings.
 //
-// If the library has no branch, the catalog counts as changed: no row shows that the last branch was
-// deleted.
+// If the library has no branch, the catalog counts as changed: no row shows that the last branch
+// was deleted.
 const selectChanges = `
 	SELECT s.snapshot, s.now, s.catalog_changed,
 		e.id, e.kind, e.at, e.reservation_id, e.version, e.seat_id, e.user_id,
@@ -123,9 +125,9 @@ const selectChanges = `
 			SELECT * FROM reservation_events WHERE library_id = $1 AND xid BETWEEN x AND x OFFSET 0) e
 	) e ON true`
 
-// selectSnapshot is the part of selectChanges that suffices if nothing was committed. Most reads of
-// the change log find nothing, because they outnumber bookings by far, and to start the larger
-// statement costs Postgres three times as much.
+// selectSnapshot reads only the current snapshot. It is enough if nothing was committed, and most
+// reads find nothing: they are far more frequent than bookings. To start selectChanges costs
+// Postgres three times as much.
 const selectSnapshot = `SELECT pg_current_snapshot()::text, dlsms_began()`
 
 // Changes returns everything that was committed after the snapshot since, and the snapshot for the
@@ -153,8 +155,9 @@ func (s *Store) Changes(ctx context.Context, since Snapshot) (c Changes, err err
 }
 
 // reconnectedSince reports whether the snapshot was taken on an earlier connection. Such a snapshot
-// is invalid (see Snapshot.After), so the caller does not even ask for the changes since. They may
-// be more than one read can return within logConnTimeout, and then every later read would fail too.
+// is invalid (see Snapshot.After), so the caller reads only the current snapshot. All changes since
+// the old snapshot may take longer than logConnTimeout to read. Then this read and every later one
+// would fail.
 func (l *logConn) reconnectedSince(since Snapshot) bool {
 	return since.Xmax != 0 && since.connID != l.connID
 }
@@ -172,11 +175,11 @@ func (l *logConn) snapshot(conn *pgx.Conn) (s Snapshot, now time.Time, err error
 // pgEpoch is the zero of Postgres's timestamps, in Unix microseconds.
 var pgEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 
-// unchanged reports whether the current snapshot equals since, so nothing was committed in between,
-// and sets now. It bypasses the type conversion of pgx, which took one eighth of the CPU of a busy
-// replica.
+// unchanged reports whether the current snapshot equals since, so nothing was committed in between.
+// It sets now to the time just before the current snapshot. It bypasses the type conversion of pgx,
+// which took one eighth of the CPU of a busy replica.
 func (l *logConn) unchanged(conn *pgx.Conn, since Snapshot, now *time.Time) (unchanged bool, err error) {
-	// In the other modes, a pooler may keep no prepared statements.
+	// In another mode, a pooler between the store and Postgres may keep no prepared statements.
 	if l.connID != since.connID || l.config.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement {
 		return false, nil
 	}

@@ -17,13 +17,13 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// follower repeatedly reads the change log or the revocation list from its last snapshot.
+// follower reads the change log again and again, each time from the snapshot of its last read.
 type follower struct {
 	*store.Store
 	snapshot store.Snapshot
 }
 
-// follow returns a follower that begins with the current state.
+// follow returns a follower whose first read begins with the current state.
 func (b bundle) follow(t *testing.T) *follower {
 	t.Helper()
 	w, err := b.LoadWorld(t.Context())
@@ -84,16 +84,16 @@ func TestChanges(t *testing.T) {
 	from := f.snapshot
 	b.clock(t, 10)
 	wantDone(t, 1, b.ExpireOffers)
-	wantEqual(t, "ran out", f.kinds(t), []library.EventKind{library.EventOfferExpired})
+	wantEqual(t, "after the offer expired", f.kinds(t), []library.EventKind{library.EventOfferExpired})
 	f.snapshot = from
-	wantEqual(t, "the same once more", f.kinds(t), []library.EventKind{library.EventOfferExpired})
+	wantEqual(t, "from the same snapshot again", f.kinds(t), []library.EventKind{library.EventOfferExpired})
 	f.snapshot = store.Snapshot{}
 	wantEqual(t, "from the beginning", f.kinds(t), []library.EventKind{library.EventReserved, library.EventCancelled,
 		library.EventOffered, library.EventOfferExpired})
 }
 
-// writers are sessions that insert rows with ids of their own, each in a transaction that ends at a
-// random time.
+// writers are sessions that insert rows. Each session has a transaction that ends at a random time.
+// The writers choose the ids of the rows.
 type writers struct {
 	sessions []*writer
 	nextID   int64
@@ -126,7 +126,8 @@ func (w *writer) exec(t *testing.T, sql string, args ...any) {
 	}
 }
 
-// randomly makes one session take a random step and returns the ids of the rows that it committed.
+// randomly makes one session take a random step: begin, insert a row, roll back or commit. It
+// returns the ids of the rows that the step committed.
 func (w *writers) randomly(t *testing.T, random *rand.Rand, insert string) (committed []int64) {
 	t.Helper()
 	s := w.sessions[random.IntN(len(w.sessions))]
@@ -135,7 +136,7 @@ func (w *writers) randomly(t *testing.T, random *rand.Rand, insert string) (comm
 		s.exec(t, `BEGIN`)
 		s.open = true
 	case dice < 6:
-		if dice == 0 { // a row written in a subtransaction has the id of the top transaction
+		if dice == 0 { // the xid of a row is that of the whole transaction, also after a savepoint
 			s.exec(t, `SAVEPOINT s`)
 		}
 		w.nextID++
@@ -152,8 +153,8 @@ func (w *writers) randomly(t *testing.T, random *rand.Rand, insert string) (comm
 }
 
 // TestChangesMissNothing writes events in transactions that overlap, end in any order or roll back.
-// Each read returns exactly the events that were committed since the last one. One session writes
-// at the beginning and commits at the end.
+// Each read must return exactly the events that were committed since the last read. One more
+// session writes an event at the beginning and commits it at the end.
 func TestChangesMissNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -171,7 +172,7 @@ func TestChangesMissNothing(t *testing.T) {
 	long.exec(t, `BEGIN`)
 	long.exec(t, insert, 1<<40)
 	var want []int64
-	looks := 0
+	reads := 0
 	for range 1500 {
 		want = append(want, w.randomly(t, random, insert)...)
 		if random.IntN(4) == 0 {
@@ -183,7 +184,7 @@ func TestChangesMissNothing(t *testing.T) {
 			slices.Sort(want)
 			wantEqual(t, "changes", got, want)
 			want = nil
-			looks++
+			reads++
 		}
 	}
 	if len(f.snapshot.InProgress) == 0 {
@@ -193,13 +194,14 @@ func TestChangesMissNothing(t *testing.T) {
 	long.exec(t, `COMMIT`)
 	events := f.changes(t).Events
 	if len(events) != 1 || events[0].ReservationID != 1<<40 {
-		t.Errorf("of the long transaction: %+v", events)
+		t.Errorf("events of the long transaction: %+v", events)
 	}
-	t.Logf("%d rows, %d looks", w.nextID, looks)
+	t.Logf("%d rows, %d reads", w.nextID, reads)
 }
 
-// TestBrokenLogConnReadsNothing: after the connection breaks, its snapshots are invalid. So no
-// events are read, however many there are.
+// TestBrokenLogConnReadsNothing breaks the connection of the change log and that of the revocation
+// list. Then the old snapshots are invalid, and a read from them must return only a new snapshot
+// and no rows.
 func TestBrokenLogConnReadsNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -217,7 +219,7 @@ func TestBrokenLogConnReadsNothing(t *testing.T) {
 	}
 	b.db.Exec(t, `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database()
 		AND pid <> pg_backend_pid()`)
-	_, _ = b.Changes(t.Context(), world.Snapshot) // notices that the connection is closed
+	_, _ = b.Changes(t.Context(), world.Snapshot) // fails, because the connection is broken
 	_, _ = b.Revocations(t.Context(), log.Snapshot)
 	changes, err := b.Changes(t.Context(), world.Snapshot)
 	if err != nil || changes.Snapshot.After(world.Snapshot) || len(changes.Events) > 0 {
@@ -228,12 +230,12 @@ func TestBrokenLogConnReadsNothing(t *testing.T) {
 		t.Errorf("revocations: %+v, %v", again, err)
 	}
 	if next, err := b.Changes(t.Context(), changes.Snapshot); err != nil || !next.Snapshot.After(changes.Snapshot) {
-		t.Errorf("the next look: %+v, %v", next, err)
+		t.Errorf("the read from the new snapshot: %+v, %v", next, err)
 	}
 }
 
-// TestRestoredIntoAnotherCluster: restored rows keep the transaction ids of their old cluster,
-// which may be far ahead. They must not count as new in every read.
+// TestRestoredIntoAnotherCluster gives rows transaction ids far ahead of this cluster, as a restore
+// from another cluster does. After migrations.Up, such rows must not count as new in every read.
 func TestRestoredIntoAnotherCluster(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -260,27 +262,27 @@ func TestRestoredIntoAnotherCluster(t *testing.T) {
 	}
 	changes, err := b.Changes(t.Context(), world.Snapshot)
 	if err != nil || len(changes.Events) > 0 || changes.CatalogChanged {
-		t.Errorf("news: %d events, the catalog changed: %v; %v", len(changes.Events), changes.CatalogChanged, err)
+		t.Errorf("old rows are new: %d events, the catalog: %v; %v", len(changes.Events), changes.CatalogChanged, err)
 	}
 	log, err := b.Revocations(t.Context(), store.Snapshot{})
 	if err != nil || len(log.Revocations) != 1 {
-		t.Errorf("in force: %v, %v", log.Revocations, err)
+		t.Errorf("all revocations: %v, %v", log.Revocations, err)
 	}
 	if log, err = b.Revocations(t.Context(), log.Snapshot); err != nil || len(log.Revocations) > 0 {
-		t.Errorf("news: %v, %v", log.Revocations, err)
+		t.Errorf("old revocations are new: %v, %v", log.Revocations, err)
 	}
 	for _, table := range tables {
 		n := storetest.Value[int](t, b.db, `SELECT count(*) FROM `+table+`
 			WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())`)
 		if n > 0 {
-			t.Errorf("%d rows of %s are ahead of their time", n, table)
+			t.Errorf("%d rows of %s have an xid of the future", n, table)
 		}
 	}
 }
 
-// TestNowIsBeforeTheSnapshot delays Postgres between the snapshot of a read and its reading of the
-// clock. A change that commits during the delay is not in the result, so Now must be earlier than
-// this commit.
+// TestNowIsBeforeTheSnapshot delays Postgres for 0.2 s between the snapshot of a read and its
+// reading of the clock. A change that commits during the delay is not in the result. So Changes.Now
+// must be earlier than the commit.
 func TestNowIsBeforeTheSnapshot(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -294,20 +296,21 @@ func TestNowIsBeforeTheSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	since := world.Snapshot
-	for _, look := range []string{"the first look", "a look in a calm"} {
+	for _, read := range []string{"the first read", "a read after one that found nothing"} {
 		var changes store.Changes
-		var looking sync.WaitGroup
-		looking.Go(func() { changes, err = b.Changes(t.Context(), since) })
+		var reading sync.WaitGroup
+		reading.Go(func() { changes, err = b.Changes(t.Context(), since) })
 		for storetest.Value[int](t, b.db, `SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'
 			AND datname = current_database()`) == 0 {
-			runtime.Gosched() // the delay is a fifth of a second
+			runtime.Gosched() // Postgres sleeps for 0.2 s only
 		}
 		committed := storetest.Value[time.Time](t, b.db, `UPDATE seats SET area = area || '.' WHERE id = $1
 			RETURNING clock_timestamp()`, b.seats[0])
-		looking.Wait()
-		// If other sessions of the cluster are busy, Changes reads again and sees the change.
+		reading.Wait()
+		// Other sessions of the cluster can change the snapshot. Then Changes reads again and sees
+		// the change.
 		if err != nil || !changes.CatalogChanged && changes.Now.After(committed) {
-			t.Errorf("%s: changed %v as of %v, and something was committed after %v; %v", look, changes.CatalogChanged,
+			t.Errorf("%s: changed %v as of %v, and something was committed after %v; %v", read, changes.CatalogChanged,
 				changes.Now, committed, err)
 		}
 		for range 2 { // until the snapshot is unchanged
@@ -319,7 +322,8 @@ func TestNowIsBeforeTheSnapshot(t *testing.T) {
 	}
 }
 
-// TestChangesOfAnotherLibrary: a follower never sees changes of another library.
+// TestChangesOfAnotherLibrary opens a store for library 2. It must return no row of library 1, and
+// change none.
 func TestChangesOfAnotherLibrary(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -9,13 +9,13 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// crowd adds waiters, in turn, to the waitlists of seats, for a window from one minute after noon
-// to another. Each waiter is a new user without reservations. It returns the users.
+// crowd adds new users without reservations to the waitlists of seats, in turn. All wait for the
+// window between from and to, in minutes after noon. It returns the users.
 func crowd(t *testing.T, b bundle, seats []int64, waiters, from, to int) []int64 {
 	t.Helper()
 	b.db.Altered()
 	users := b.db.Users(t, waiters)
-	b.db.Exec(t, `SET session_replication_role = replica`) // turns off the foreign keys, which hold anyway
+	b.db.Exec(t, `SET session_replication_role = replica`) // turns off the foreign keys, which the rows satisfy
 	b.db.Exec(t, `
 		INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, joined_position, created_at)
 		SELECT 1, ($1::bigint[])[1 + (i - 1) % cardinality($1::bigint[])], u, tstzrange($3, $4), 1, $5
@@ -25,7 +25,8 @@ func crowd(t *testing.T, b bundle, seats []int64, waiters, from, to int) []int64
 	return users
 }
 
-// openAllDay gives all branches opening hours: every day from midnight to closes.
+// openAllDay gives all branches opening hours from midnight to closes, in their time zone, on every
+// day.
 func openAllDay(t *testing.T, b bundle, closes string) {
 	t.Helper()
 	b.db.Exec(t, `DELETE FROM branch_hours`)
@@ -33,7 +34,8 @@ func openAllDay(t *testing.T, b bundle, closes string) {
 		INSERT INTO branch_hours SELECT 1, id, d, '0:00', $1::text::time FROM branches, generate_series(1, 7) d`, closes)
 }
 
-// inTime fails the test if f takes longer than twice most. The factor allows for a busy machine.
+// inTime fails the test if f takes longer than twice the time most. The factor 2 allows for a busy
+// machine.
 func inTime(t *testing.T, what string, most time.Duration, f func()) {
 	t.Helper()
 	begin := time.Now()
@@ -45,9 +47,9 @@ func inTime(t *testing.T, what string, most time.Duration, f func()) {
 	}
 }
 
-// TestLongWaitlistOfOneSeat has 40,000 users wait for one seat. A database from before the limit
-// may have such a waitlist. A check-out, a cancellation and the end of an offer must be fast, and
-// the first in line must get the offer.
+// TestLongWaitlistOfOneSeat has 40,000 users wait for one seat. A database that is older than the
+// limit of a waitlist may have as many. A check-out, a cancellation and the end of an offer must
+// take about a second at most, and the first waiter must get the offer.
 func TestLongWaitlistOfOneSeat(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -73,7 +75,7 @@ func TestLongWaitlistOfOneSeat(t *testing.T) {
 	b.clock(t, 10)
 	inTime(t, "the end of the offers", time.Second, func() { wantDone(t, 2, b.ExpireOffers) })
 	inTime(t, "a sweep", 2*time.Second, func() { wantDone(t, 0, b.OfferFreeSeats) })
-	// Now all waiters are busy.
+	// From here on, all waiters except the first have another reservation.
 	b.db.Exec(t, `SET session_replication_role = replica`)
 	b.db.Exec(t, `
 		INSERT INTO reservations (library_id, seat_id, user_id, during, status,
@@ -83,16 +85,16 @@ func TestLongWaitlistOfOneSeat(t *testing.T) {
 	b.db.Exec(t, `SET session_replication_role = DEFAULT`)
 	hold := storetest.Value[int64](t, b.db, `
 		SELECT id FROM waitlist_entries WHERE status = 'OFFERED' AND during @> $1::timestamptz`, at(30))
-	inTime(t, "a declined offer that none of them can take", 2*time.Second, func() {
+	inTime(t, "a declined offer while all other waiters are busy", 2*time.Second, func() {
 		if _, err := b.LeaveWaitlist(t.Context(), users[1], hold); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
-// TestFewOfACrowdAreJudged: of a crowd that waits for the same window, the first is served, and
-// hardly anybody else is read for that.
-func TestFewOfACrowdAreJudged(t *testing.T) {
+// TestCancelReadsFewWaitlistEntries cancels a reservation while 1,000 users wait for the same
+// window. The first user must get the offer, and the transaction must read at most 50 entries.
+func TestCancelReadsFewWaitlistEntries(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	var judged atomic.Int64
@@ -111,12 +113,12 @@ func TestFewOfACrowdAreJudged(t *testing.T) {
 	wantEqual(t, "users with an offer", storetest.Rows[int64](t, b.db, offered), users[:1])
 	const most = 50
 	if n := judged.Load(); n == 0 || n > most {
-		t.Errorf("%d entries are judged; want 1 to %d", n, most)
+		t.Errorf("%d entries were read; want 1 to %d", n, most)
 	}
 }
 
 // TestLongWaitlistsWithOpeningHours has 20,000 free users wait for 100 seats of branches with
-// opening hours. Serving them takes no longer than without hours.
+// opening hours. The hours must not slow down the steps of the worker.
 func TestLongWaitlistsWithOpeningHours(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -138,7 +140,7 @@ func TestLongWaitlistsWithOpeningHours(t *testing.T) {
 		t.Errorf("%d offers, want %d", n, seats)
 	}
 	b.clock(t, 25)
-	openAllDay(t, b, "13:30") // noon UTC is 13:00 there: no entry's window is open to its end
+	openAllDay(t, b, "13:30") // in Berlin, noon UTC is 13:00: the branch closes before the windows end
 	inTime(t, "the end of 100 offers", time.Second, func() {
 		if n, _, err := b.ExpireOffers(t.Context(), seats); err != nil || n != seats {
 			t.Errorf("%d offers ended, %v", n, err)

@@ -78,8 +78,8 @@ func hosts(c *pgx.ConnConfig) int {
 	return len(named)
 }
 
-// hostTimeout returns the connect timeout of each host. Several hosts share the time that a
-// connection may take, because the first host may be unreachable.
+// hostTimeout returns the connect timeout of each host. If there are several hosts, each gets an
+// equal part of logConnTimeout, so that an unreachable first host leaves time for the next.
 func hostTimeout(c *pgx.ConnConfig) time.Duration {
 	timeout := connectTimeout
 	if n := hosts(c); n > 1 {

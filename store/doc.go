@@ -1,5 +1,5 @@
-// Package store keeps users, seats, reservations, the waitlist and the change log in Postgres. It is
-// the only package with SQL. Package library has the types and the rules that need no database.
+// Package store keeps users, seats, reservations, the waitlist and the change log in Postgres. It
+// is the only package with SQL. Package library has the types and the rules that need no database.
 //
 // Main invariant: a transaction that writes to a seat's reservations or waitlist holds the lock of
 // the seat's row. Every transaction takes its locks in this order:
@@ -10,11 +10,11 @@
 //  4. the notification locks of the users to notify, just before the commit
 //
 // A transaction that frees a seat locks that seat and never a second user. So no deadlock is
-// possible. The locks order the transactions that want one seat. Within one batch, the exclusion
-// constraint refuses the second booking of a seat.
+// possible. The lock of a seat orders the transactions that book it. Within one batch, the
+// exclusion constraint reservations_no_overlap refuses the second booking of a seat.
 //
-// Each transition writes one row to reservation_events in its own transaction (event.go). Only
-// Postgres's clock decides: dlsms_now(), read after the locks.
+// Each transition of a reservation writes one row to reservation_events, in the transaction that
+// makes it (event.go). Only Postgres's clock decides: dlsms_now(), read after the locks.
 //
 // Exported methods begin a transaction. Unexported methods run in the transaction they are given.
 package store

@@ -14,9 +14,10 @@ import (
 type Step struct {
 	// Name identifies the step in logs and metrics.
 	Name string
-	// find lists the seats at which the transition is due, the longest overdue first, and the time
-	// at which it is due next. Its arguments are: library, seats to leave out, most, how far to
-	// look ahead, and then those of the step.
+	// find is the query of FindDue. It lists the seats at which the transition is due, the longest
+	// overdue first, and the time at which it is due next. $1 is the library, $2 the seats to leave
+	// out, $3 the limit of rows, and $4 how far to look ahead. $5 is DueQuery.SkipBefore if skips
+	// is set, and $6 the reminder's lead if leads is set.
 	find string
 	// update makes the transition at the locked seats. It returns the ids, seats and users of the
 	// changed rows. $1 is the library, $2 the seats, $3 now, and $4 the reminder's lead if leads is
@@ -24,14 +25,12 @@ type Step struct {
 	update string
 	kind   library.EventKind // of the event; empty if the transition has no event
 	frees  bool              // the transition frees the seat and its user
-	leads  bool              // the transition is due by the reminder's lead before the check-in deadline
-	// passed is true if the step uses DueQuery.SkipBefore: FindDue then skips rows that an earlier
-	// FindDue has found.
-	passed bool
+	leads  bool              // the transition is due Policy.ReminderLead before the check-in deadline
+	skips  bool              // FindDue skips rows with a deadline up to DueQuery.SkipBefore
 }
 
-// The parts of Step.find. The time is a scalar subquery, so that Postgres reads the index only up
-// to it. With a join, Postgres would read all future rows.
+// The parts of Step.find. The current time is a scalar subquery, so that Postgres reads the index
+// only up to this time. With a join, Postgres would read all future rows.
 const (
 	findNow  = `WITH now AS MATERIALIZED (SELECT dlsms_now() AS t), due AS (`
 	findNext = `), next AS (`
@@ -49,8 +48,8 @@ const (
 )
 
 // DueSteps are the steps whose due times Postgres knows. They may run in any order, concurrently,
-// and in any number of replicas: a row makes its transition only while its status is the one that
-// is due.
+// and in any number of replicas: an update changes a row only if the row still has the status that
+// the step expects.
 var DueSteps = []Step{
 	{
 		Name: "complete",
@@ -77,7 +76,7 @@ var DueSteps = []Step{
 			UPDATE reservations r SET status = 'NO_SHOW', version = version + 1, ended_at = $3
 				WHERE library_id = $1 AND seat_id = ANY($2) AND occupies AND status = 'CONFIRMED'
 					AND check_in_deadline <= $3` + returningMoved,
-		kind: library.EventNoShow, frees: true, passed: true,
+		kind: library.EventNoShow, frees: true, skips: true,
 	},
 	{
 		Name: "offer_expired",
@@ -112,7 +111,7 @@ var DueSteps = []Step{
 					AND upper(during) <= $3` + returningMoved,
 	},
 	{
-		// If a reservation is made when less than the lead is left, its reminder is due at
+		// If the deadline of a new reservation is closer than the lead, the reminder is due at
 		// once.
 		Name: "remind",
 		find: findNow + `SELECT seat_id, check_in_deadline - $6::interval AS at` + inReservations + toRemind + `
@@ -126,13 +125,13 @@ var DueSteps = []Step{
 			UPDATE reservations r SET reminded_at = $3, version = version + 1
 			WHERE library_id = $1 AND seat_id = ANY($2) AND occupies AND status = ` + toRemind + `
 				AND check_in_deadline > $3 AND check_in_deadline <= $3 + $4::interval` + returningMoved,
-		kind: library.EventReminded, leads: true, passed: true,
+		kind: library.EventReminded, leads: true, skips: true,
 	},
 }
 
 // OfferStep offers free seats to free users who wait for them. A transaction that frees a seat
-// serves its waitlist itself. So the step has work only if a user became free later, a seat came
-// back into service, or the waitlist could not be served.
+// serves the waitlist of this seat itself. So OfferStep has work only if a user became free later,
+// a seat came back into service, or that transaction could not serve the waitlist.
 var OfferStep = Step{Name: "offer"}
 
 // DueQuery are the arguments of FindDue.
@@ -141,16 +140,20 @@ type DueQuery struct {
 	Without []int64
 	// Most bounds the number of rows that are read.
 	Most int
-	// Within is how far to look ahead for the next due time. It must be bounded: at night, half a
-	// million reservations whose users have not checked in come before the next check-out.
+	// Within is how far FindDue looks ahead for the next due time. It must be bounded. At night no
+	// user is checked in. Without a bound, the search for the next end of a checked-in reservation
+	// would then read all future reservations, half a million in a large library.
 	Within time.Duration
-	// SkipBefore skips deadlines up to that time. It is the Upto of an earlier FindDue whose seats
-	// have all been processed. The zero value skips nothing.
+	// SkipBefore makes FindDue skip deadlines up to this time. Set it to the Upto of an earlier
+	// FindDue after all seats of that FindDue have been processed. The zero value skips nothing.
 	//
-	// Without it, FindDue reads the deadlines of all users who are checked in, since a check-in must
-	// not touch an index (a HOT update): 20,000 of them take 20 ms. SkipBefore also skips a
-	// reservation that was confirmed, or committed, after its deadline. So the caller must set the
-	// zero value when it learns of such a reservation, and from time to time.
+	// A check-in changes no index (a HOT update), so the deadline of a checked-in reservation stays
+	// in the index. Without SkipBefore, FindDue reads these deadlines again each time, which takes
+	// 20 ms for 20,000 users.
+	//
+	// With SkipBefore, FindDue misses a reservation that was confirmed, or committed, after its
+	// deadline. So the caller must set the zero value when it learns of such a reservation, and
+	// from time to time.
 	SkipBefore time.Time
 }
 
@@ -176,7 +179,7 @@ func (s *Store) FindDue(ctx context.Context, step Step, q DueQuery) (Due, error)
 	if q.Without == nil {
 		args[1] = []int64{}
 	}
-	if step.passed {
+	if step.skips {
 		args = append(args, q.SkipBefore)
 	}
 	if step.leads {
@@ -215,8 +218,8 @@ func (s *Store) FindDue(ctx context.Context, step Step, q DueQuery) (Due, error)
 }
 
 // Run makes the due transitions of a step at seats, in one transaction, and returns the number of
-// changed rows. It skips seats that another transaction has locked, and returns whether there were
-// any. That transaction decides about them now, and a later Run can process them again.
+// changed rows. It skips a seat that another transaction has locked, because that transaction may
+// change the same rows. busy reports that a seat was skipped: a later Run can process it.
 func (s *Store) Run(ctx context.Context, step Step, seats []int64) (n int, busy bool, err error) {
 	var freed []int64
 	err = s.inTx(ctx, s.background, func(ctx context.Context, t *tx) error {
@@ -255,7 +258,7 @@ func (s *Store) Run(ctx context.Context, step Step, seats []int64) (n int, busy 
 		switch {
 		case !step.frees || n == 0:
 			return nil
-		case len(seats) == 1: // alone, so that a waitlist that cannot be served does not keep the seat taken
+		case len(seats) == 1: // the worker runs a seat alone after a failure: end its reservation in any case
 			return t.tryOffer(ctx, now, free[0])
 		}
 		return t.offer(ctx, now, sorted(free))
@@ -269,8 +272,8 @@ func (s *Store) Run(ctx context.Context, step Step, seats []int64) (n int, busy 
 	return n, busy, nil
 }
 
-// dueTimeout bounds a statement of Run. It is well below statementTimeout, so that Postgres reports
-// the slow statement while the transaction has time left.
+// dueTimeout bounds each statement of Run. It is well below statementTimeout. So Postgres ends a
+// slow statement with an error while the transaction has time left to roll back.
 const dueTimeout = statementTimeout / 5
 
 // boundStatements bounds the statements of the rest of its transaction.

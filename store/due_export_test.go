@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// These methods run one step of the worker for tests: one FindDue for at most limit rows, and one
-// transaction for all of them.
+// Each of these methods runs one step of the worker for tests: one FindDue for at most limit rows,
+// and one transaction for all seats that it found. n is the number of transitions. more reports
+// that more may be due.
 
 func (s *Store) findAndRun(ctx context.Context, step Step, limit int) (n int, more bool, err error) {
 	found, err := s.FindDue(ctx, step, DueQuery{Most: limit})

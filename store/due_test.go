@@ -6,8 +6,8 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// TestNoShowWhenWaitlistFails makes a no-show at a seat whose waitlist cannot be served. The seat
-// is the only one of its transaction. The no-show is committed, and the offer is made later.
+// TestNoShowWhenWaitlistFails makes a no-show at a seat whose waitlist cannot be served. The
+// transaction has only this seat. The no-show must be committed, and the offer is made later.
 func TestNoShowWhenWaitlistFails(t *testing.T) {
 	t.Parallel()
 	endWithBrokenWaitlist(t, library.EventNoShow, func(t *testing.T, b bundle, _ library.Reservation) {
@@ -17,9 +17,9 @@ func TestNoShowWhenWaitlistFails(t *testing.T) {
 	})
 }
 
-// TestSlowStepFailsInTime runs a step whose statement does not end. Postgres ends the statement
-// while the transaction has time left, so the step fails with ErrOverloaded and its connection
-// stays open. Without the time left, the deadline of the transaction closes the connection.
+// TestSlowStepFailsInTime runs a step with a statement that takes 60 s. Postgres must end the
+// statement before the deadline of the transaction. Then the step fails with ErrOverloaded and its
+// connection stays open.
 func TestSlowStepFailsInTime(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

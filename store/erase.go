@@ -31,8 +31,7 @@ const (
 		UPDATE waitlist_entries SET status = 'LEFT', ended_at = $3, offer_expires_at = NULL
 		WHERE library_id = $1 AND user_id = $2 AND ended_at IS NULL`
 
-	// eraseUser sets a student id with a random part, so that it cannot be one that is already
-	// registered.
+	// eraseUser sets a student id with a random part, so that no other user can already have it.
 	eraseUser = `
 		WITH erased AS (
 			UPDATE users
@@ -47,8 +46,8 @@ const (
 		SELECT student_id FROM erased`
 )
 
-// tokenRetention is how long a revocation is kept if JWT_TTL is not known. It is longer than any
-// JWT_TTL.
+// tokenRetention is how long EraseUser keeps the revocation of the user's tokens. The store does
+// not know JWT_TTL, and no JWT_TTL is longer.
 const tokenRetention = 366 * 24 * time.Hour
 
 // EraseUser removes a person from the data in one transaction:
@@ -106,7 +105,7 @@ func (s *Store) EraseUser(ctx context.Context, studentID string) (Erased, error)
 		if err != nil {
 			return err
 		}
-		for _, seat := range seats { // tryOffer, because the erasure must commit even if a waitlist fails
+		for _, seat := range seats { // tryOffer, not offer: the erasure must commit even if a waitlist fails
 			if err := t.tryOffer(ctx, now, seat); err != nil {
 				return err
 			}

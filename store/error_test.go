@@ -50,17 +50,17 @@ func TestTranslate(t *testing.T) {
 			t.Errorf("%v: %v, want %v", tc.err, got, tc.want)
 		}
 		if tc.err != nil && !errors.Is(got, tc.err) {
-			t.Errorf("%v: the log would not see the cause of %v", tc.err, got)
+			t.Errorf("%v: the translated error %v does not wrap it", tc.err, got)
 		}
 	}
 	for _, err := range []error{strange, pgx.ErrNoRows, pg("42703", ""), pg("23514", "reservations_status_check")} {
-		if got := translate(err); got != err { //nolint:errorlint // the very same
-			t.Errorf("%v: %v, want it as it is", err, got)
+		if got := translate(err); got != err { //nolint:errorlint // the same value, not wrapped
+			t.Errorf("%v: %v, want the error unchanged", err, got)
 		}
 	}
 }
 
-// TestConstraintErrors: the schema has every constraint of constraintErrors.
+// TestConstraintErrors checks that the schema has every constraint of constraintErrors.
 func TestConstraintErrors(t *testing.T) {
 	t.Parallel()
 	schema := schemaText(t)
@@ -88,8 +88,8 @@ func schemaText(t *testing.T) string {
 	return string(all)
 }
 
-// TestNotifyingKinds: EventKind.Notifies and the column reservation_events.notifies list the same
-// kinds.
+// TestNotifyingKinds checks that EventKind.Notifies and the column reservation_events.notifies list
+// the same kinds.
 func TestNotifyingKinds(t *testing.T) {
 	t.Parallel()
 	schema := schemaText(t)

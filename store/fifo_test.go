@@ -18,7 +18,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// Before a release, run it for longer: go test ./store -run TestModel -model.steps 20000.
+// Before a release, run TestModel for longer: go test ./store -run TestModel -model.steps 20000.
 var modelSteps = flag.Int("model.steps", 1000, "how many random operations each run of TestModel does")
 
 // TestModel makes random calls to a store and to its model. It compares answers and states after
@@ -52,7 +52,7 @@ func TestModel(t *testing.T) {
 					t.Fatalf("seed %d, step %d: %s", seed, p.step, p.last)
 				}
 			}
-			for p.model.pending() { // the clock stands still: a slow worker has left this work
+			for p.model.pending() { // the worker skips steps at random, so some are still due
 				p.worker()
 			}
 			p.compareAll()
@@ -74,7 +74,8 @@ type play struct {
 	done   map[string]int // counts of outcomes, by operation and reason
 }
 
-// answered compares the answers of the store and the model, and reports whether the call succeeded.
+// answered compares the answers of the store and of the model. It returns true if the call
+// succeeded.
 func (p *play) answered(what string, got, want error) bool {
 	p.t.Helper()
 	p.last = fmt.Sprintf("at %d: %s: %v", p.model.now, what, got)
@@ -99,7 +100,7 @@ func (p *play) window() (from, to int) {
 	return from, from + 15 + 15*p.random.IntN(6)
 }
 
-// oneOf returns a random row, usually a live one.
+// oneOf returns a random row. In 7 of 8 cases, it chooses only from the live rows.
 func oneOf[T any](p *play, rows map[int64]T, live func(T) bool) (T, bool) {
 	ids := slices.Sorted(maps.Keys(rows))
 	if p.random.IntN(8) > 0 {
@@ -119,7 +120,7 @@ func (p *play) next() {
 	reservation, hasReservation := oneOf(p, m.reservations, func(r *modelReservation) bool { return r.status.Occupies() })
 	entry, hasEntry := oneOf(p, m.entries, (*modelEntry).live)
 	dice := p.random.IntN(100)
-	if hasReservation && p.random.IntN(4) > 0 && dice < 34 { // choose a contended seat and window
+	if hasReservation && p.random.IntN(4) > 0 && dice < 34 { // a seat and window near an existing reservation
 		seat = reservation.seat
 		from = max(m.now-1, reservation.from+5*(p.random.IntN(5)-2))
 		to = from + 15 + 15*p.random.IntN(4)
@@ -218,7 +219,7 @@ func (p *play) worker() {
 	}
 }
 
-// learn reads the ids of the reservations of new offers.
+// learn copies the ids of new holds from the database to the model.
 func (p *play) learn() {
 	for _, hold := range p.model.newHolds {
 		id := storetest.Value[int64](p.t, p.db, `
@@ -233,7 +234,8 @@ func (p *play) learn() {
 	p.model.newHolds = nil
 }
 
-// row is a reservation or an entry in a form that the store and the model share.
+// row is a reservation or a waitlist entry. compareRows compares the rows of the database with
+// those of the model.
 type row struct {
 	Kind       string
 	ID         int64
@@ -328,16 +330,16 @@ func (m *model) rows(users, seats []int64, all bool) []row {
 	return out
 }
 
-// checkCoverage fails a run in which an operation was rare, because such a run proves nothing. Rare
-// outcomes are checked only for the fixed seed.
-func (p *play) checkCoverage(known bool) {
+// checkCoverage fails a run with few offers, because such a run proves nothing. It checks the other
+// outcomes only for the fixed seed, because with a random seed some may be rare.
+func (p *play) checkCoverage(fixedSeed bool) {
 	p.t.Helper()
 	offers := storetest.Value[int](p.t, p.db, `SELECT count(*) FROM reservation_events WHERE kind = 'OFFERED'`)
 	p.t.Logf("%d offers; %v", offers, p.done)
 	if offers < 20 {
 		p.t.Errorf("only %d offers", offers)
 	}
-	if !known {
+	if !fixedSeed {
 		return
 	}
 	for _, what := range []string{

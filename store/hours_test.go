@@ -12,8 +12,9 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// changeOvers are the days of 2026 on which clocks change, in zones of different kinds: a change by
-// half an hour, a change at midnight, and a zone in the southern hemisphere.
+// changeOvers are the days of 2026 on which clocks change, in zones of different kinds. Lord Howe
+// changes by half an hour, Santiago and Cairo change at midnight, and Lord Howe and Santiago are in
+// the southern hemisphere.
 var changeOvers = []struct {
 	zone string
 	days []time.Time // the days on which clocks go forward and back
@@ -36,9 +37,9 @@ func days(dates ...string) (list []time.Time) {
 	return list
 }
 
-// instant returns the moment at which the clocks of a zone show a local time, given as if it were
-// UTC. If there are two such moments, it returns the later one. If there is none, it returns the
-// moment as if the clocks had not been set forward yet. Postgres reads local times in this way.
+// instant returns the moment at which the clocks of a zone show a local time. local has this time
+// as if it were UTC. If the clocks show the time twice, instant returns the later moment. If they
+// skip it, instant uses the offset from before the change. Postgres reads local times in this way.
 func instant(local time.Time, zone *time.Location) time.Time {
 	var found []time.Time
 	var offsets []int
@@ -86,7 +87,7 @@ func openAllAlong(hours []opening, zone *time.Location, from, to time.Time) bool
 		}
 	}
 	slices.SortFunc(open, func(a, b stretch) int { return cmp.Or(a.from.Compare(b.from), a.to.Compare(b.to)) })
-	reached := from // open from `from` until reached
+	reached := from // the branch is open from `from` to reached
 	for _, s := range open {
 		if !s.from.After(reached) && s.to.After(reached) {
 			reached = s.to
@@ -95,8 +96,8 @@ func openAllAlong(hours []opening, zone *time.Location, from, to time.Time) bool
 	return !reached.Before(to)
 }
 
-// TestOpenWhenClocksChange compares dlsms_open with a model in Go around the change-over days of
-// five zones, for opening hours of all kinds.
+// TestOpenWhenClocksChange compares dlsms_open and dlsms_hours with openAllAlong, around the days
+// on which clocks change in five zones, for random opening hours.
 func TestOpenWhenClocksChange(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -155,7 +156,7 @@ func TestOpenWhenClocksChange(t *testing.T) {
 	}
 	t.Logf("%d open, %d closed", open, closed)
 	if open < closed/10 {
-		t.Error("it was hardly ever open")
+		t.Error("the branch was open during too few windows")
 	}
 }
 
@@ -170,7 +171,7 @@ func randomHours(random *rand.Rand, day time.Time) (hours []opening) {
 			h.opens, h.closes = 0, 24*60 // all day
 		case 1:
 			h.opens, h.closes = 8*60, 2*60 // into the night
-		case 2: // two that touch, in the small hours
+		case 2: // two openings in the night, of which the second begins when the first ends
 			hours = append(hours, opening{weekday, 0, h.opens % 300})
 			h.opens %= 300
 		}
@@ -184,8 +185,8 @@ func randomHours(random *rand.Rand, day time.Time) (hours []opening) {
 	})
 }
 
-// TestReserveWhenClocksChange books consecutive half-hours across the hour that comes twice or not
-// at all. An hour always lasts an hour.
+// TestReserveWhenClocksChange books consecutive half-hours while the clocks change. Each
+// reservation must last half an hour of real time, even if local clocks skip or repeat an hour.
 func TestReserveWhenClocksChange(t *testing.T) {
 	t.Parallel()
 	for _, c := range changeOvers {
@@ -197,7 +198,7 @@ func TestReserveWhenClocksChange(t *testing.T) {
 				first := day.Add(-12 * time.Hour)
 				b.db.FreezeClock(t, first)
 				b.users = b.db.Users(t, 7)
-				for i := range 14 * 2 * 2 { // 28 hours, in whichever zone the change is in them
+				for i := range 14 * 2 * 2 { // the 28 hours include the change in each zone
 					start := first.Add(time.Duration(i) * 30 * time.Minute)
 					booking := library.Booking{
 						UserID: b.users[i%7], SeatID: b.seats[0], StartTime: start, EndTime: start.Add(30 * time.Minute),
@@ -214,7 +215,7 @@ func TestReserveWhenClocksChange(t *testing.T) {
 					booking.UserID = b.users[(i+1)%7]
 					booking.StartTime, booking.EndTime = start.Add(15*time.Minute), start.Add(45*time.Minute)
 					if _, err := b.Reserve(t.Context(), booking); !errors.Is(err, library.ErrSeatTaken) {
-						t.Errorf("a booking over another one: %v", err)
+						t.Errorf("a booking that overlaps another one: %v", err)
 					}
 				}
 				longest := library.Booking{

@@ -14,8 +14,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// given returns the highest id that each table has used.
-func given(t *testing.T, db *storetest.DB) map[string]int64 {
+// lastIDs returns the highest id that each table has used so far.
+func lastIDs(t *testing.T, db *storetest.DB) map[string]int64 {
 	t.Helper()
 	tables := storetest.Rows[string](t, db, `
 		SELECT table_name::text FROM information_schema.columns
@@ -31,10 +31,11 @@ func given(t *testing.T, db *storetest.DB) map[string]int64 {
 	return ids
 }
 
-// wantMovedOn checks that no table will use an id again.
+// wantMovedOn checks that each table continues above the ids in before, so that it uses none of
+// them again.
 func wantMovedOn(t *testing.T, when string, db *storetest.DB, before map[string]int64) {
 	t.Helper()
-	for table, now := range given(t, db) {
+	for table, now := range lastIDs(t, db) {
 		if now < before[table] || now >= 1<<53 {
 			t.Errorf("%s: %s continues at %d, but has already used %d", when, table, now, before[table])
 		}
@@ -53,7 +54,7 @@ func migrate(t *testing.T, when, databaseURL string, moved bool) {
 	}
 }
 
-// notified makes a notification for a user and returns its id.
+// notified makes a notification for a user, by a visit that begins at minute, and returns its id.
 func (b bundle) notified(t *testing.T, user, seat, minute int) int64 {
 	t.Helper()
 	b.clock(t, minute)
@@ -71,8 +72,9 @@ func (b bundle) notified(t *testing.T, user, seat, minute int) int64 {
 	return list[len(list)-1].ID
 }
 
-// TestRestoreReusesNoID restores a dump, twice. No id that was used after the backup is used again.
-// So a client that asks for notifications after the last one it saw misses none.
+// TestRestoreReusesNoID restores a dump, twice. After a restore, no table may use an id again that
+// it used between the backup and the restore. Otherwise a client that asks for notifications after
+// the last id that it saw would miss some.
 func TestRestoreReusesNoID(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -95,11 +97,11 @@ func TestRestoreReusesNoID(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.join(t, 1, b.seatOf(t, 2, 100), 100, 120)
-		before := given(t, b.db)
+		before := lastIDs(t, b.db)
 		run("pg_restore", "--clean", "--if-exists", "--single-transaction", "-d", b.db.URL, dump)
 		migrate(t, when, b.db.URL, true)
 		wantMovedOn(t, when, b.db, before)
-		migrate(t, "the replica after the first", b.db.URL, false)
+		migrate(t, "the second replica to start", b.db.URL, false)
 
 		b.Store = b.db.Open(t, library.DefaultPolicy())
 		if id := b.notified(t, 0, 0, 60+20*round); id <= seen {
@@ -112,45 +114,45 @@ func TestRestoreReusesNoID(t *testing.T) {
 	}
 }
 
-// seatOf reserves the seat for another user and returns it, so that a user can wait for it.
+// seatOf reserves a seat for user 4 and returns the seat, so that another user can wait for it.
 func (b bundle) seatOf(t *testing.T, seat, from int) int {
 	t.Helper()
 	b.reserve(t, 4, seat, from, from+20)
 	return seat
 }
 
-// TestCopyReusesNoID checks that a copy uses other ids than its original, which continues as
-// before.
+// TestCopyReusesNoID copies a database. The copy must use other ids than the original, and the
+// original must continue as before.
 func TestCopyReusesNoID(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	migrate(t, "a new database", db.URL, false)
 	db.Seats(t, 3)
-	before := given(t, db)
+	before := lastIDs(t, db)
 	copied := storetest.CopyDB(t, db)
 	migrate(t, "the copy", copied.URL, true)
 	migrate(t, "the copy again", copied.URL, false)
 	migrate(t, "the original", db.URL, false)
 	wantMovedOn(t, "the copy", copied, before)
-	if now := given(t, db); now["seats"] != before["seats"] {
+	if now := lastIDs(t, db); now["seats"] != before["seats"] {
 		t.Errorf("the original continues at %v", now)
 	}
 }
 
-// TestFailoverReusesNoID promotes a standby that may lack the last ids. Running replicas advance
-// the ids as soon as they have reconnected. A server that was only restarted does not count as
-// moved.
+// TestFailoverReusesNoID promotes a standby, which may lack the last ids of the old primary. A
+// running replica must advance the ids when it has reconnected. After a mere restart of Postgres,
+// it must not.
 func TestFailoverReusesNoID(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)
 	s := db.Open(t, library.DefaultPolicy())
 	db.Seats(t, 3)
-	before := given(t, db)
+	before := lastIDs(t, db)
 	world, err := s.LoadWorld(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	look := func() {
+	refresh := func() {
 		t.Helper()
 		storetest.Eventually(t, "the replica follows the log again", func() bool {
 			_, err := s.Changes(t.Context(), world.Snapshot)
@@ -160,9 +162,9 @@ func TestFailoverReusesNoID(t *testing.T) {
 	if err := errors.Join(pg.Kill(), pg.Start(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	look()
+	refresh()
 	db.Reconnect(t)
-	if now := given(t, db); now["seats"]-before["seats"] >= 1_000_000_000 {
+	if now := lastIDs(t, db); now["seats"]-before["seats"] >= 1_000_000_000 {
 		t.Errorf("after a crash: %v", now)
 	}
 	db.Exec(t, `VACUUM FULL database_identity`)
@@ -173,9 +175,9 @@ func TestFailoverReusesNoID(t *testing.T) {
 		t.Errorf("a refresh on a standby: %v", err)
 	}
 	storetest.Promote(t, pg)
-	look()
+	refresh()
 	db.Reconnect(t)
-	after := given(t, db)
+	after := lastIDs(t, db)
 	for table, id := range after {
 		if id < before[table]+1_000_000_000 {
 			t.Errorf("%s continues at %d", table, id)
@@ -184,8 +186,9 @@ func TestFailoverReusesNoID(t *testing.T) {
 	migrate(t, "after the failover", db.URL, false) // the replica has already advanced the ids
 }
 
-// TestRestoreUnderRunningReplica restores while a replica runs, which the manual advises against.
-// The replica notices it, advances the ids, and reads everything again.
+// TestRestoreUnderRunningReplica simulates a restore while a replica runs, although the manual
+// tells operators to stop the replicas. The replica must detect the restore, advance the ids, and
+// read all data again.
 func TestRestoreUnderRunningReplica(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -198,7 +201,7 @@ func TestRestoreUnderRunningReplica(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := given(t, b.db)
+	before := lastIDs(t, b.db)
 	b.db.Exec(t, `
 		UPDATE database_identity SET timeline = timeline`) // the same content, but another transaction wrote the row
 	store.ForceRestoreCheck(b.Store)
@@ -217,7 +220,8 @@ func TestRestoreUnderRunningReplica(t *testing.T) {
 	b.reserve(t, 0, 0, 0, 60)
 }
 
-// TestOrdinaryRoleCanMigrate checks that the role needs no right except those on its database.
+// TestOrdinaryRoleCanMigrate checks that a role that owns its database, and has no other right, can
+// migrate it.
 func TestOrdinaryRoleCanMigrate(t *testing.T) {
 	t.Parallel()
 	db, _ := storetest.NewCluster(t)

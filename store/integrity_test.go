@@ -13,7 +13,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// psql opens a session like that of an operator, without the settings of a replica.
+// psql opens a session without the settings of a replica, like the session of an operator.
 func psql(t *testing.T, db *storetest.DB) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), db.URL)
@@ -24,8 +24,8 @@ func psql(t *testing.T, db *storetest.DB) *pgx.Conn {
 	return conn
 }
 
-// TestTimeZonesMustBeKnownToGo checks that each time zone that Postgres accepts for a branch is in
-// Go's copy of the time zone database, with the same offsets.
+// TestTimeZonesMustBeKnownToGo checks each time zone that the schema accepts for a branch. Go must
+// know the zone and have the same offsets for it as Postgres.
 func TestTimeZonesMustBeKnownToGo(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -70,9 +70,9 @@ func TestTimeZonesMustBeKnownToGo(t *testing.T) {
 	}
 }
 
-// TestBadRowsAreRefused checks in sessions with and without the guard that the catalog refuses rows
-// that a replica could not read or show.
-func TestBadRowsAreRefused(t *testing.T) {
+// TestCatalogRefusesBadRows writes rows by SQL, in a session with the guard. The schema must refuse
+// rows that a replica could not read or show.
+func TestCatalogRefusesBadRows(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	seat := db.Seats(t, 1)[0]
@@ -170,9 +170,10 @@ func checkRefusal(t *testing.T, what string, err error, refusal string) {
 	}
 }
 
-// TestGuardRefusesHalfATransition changes a reservation by SQL without writing its event. Postgres
-// must refuse: replicas learn of changes from events only, and would show the old state.
-func TestGuardRefusesHalfATransition(t *testing.T) {
+// TestGuardRefusesReservationWithoutEvent changes reservations, events and entries by SQL, but not
+// the rows that belong to them. Postgres must refuse: replicas learn of changes from events only,
+// so they would show the old state.
+func TestGuardRefusesReservationWithoutEvent(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	confirmed := b.reserve(t, 0, 0, 30, 90)
@@ -259,7 +260,8 @@ func TestGuardRefusesHalfATransition(t *testing.T) {
 		checkRefusal(t, c.sql, err, c.refusal)
 	}
 
-	// Both halves in one transaction, with an infinite time or with the xid of an old transaction.
+	// The reservation and its event are changed in one transaction, with an infinite time or with
+	// the xid of an old transaction.
 	both := `
 		WITH r AS (
 			UPDATE reservations SET status = 'CANCELLED', version = version + 1, ended_at = %s
@@ -277,8 +279,8 @@ func TestGuardRefusesHalfATransition(t *testing.T) {
 		checkRefusal(t, fmt.Sprintf("%+v", c), err, c.refusal)
 	}
 
-	// Both halves in one transaction, in a session with the guard, like a replica of the previous
-	// version.
+	// The reservation and its event are changed in one transaction, in a session with the guard. A
+	// replica of the previous version does this.
 	tx, err := operator.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -292,13 +294,14 @@ func TestGuardRefusesHalfATransition(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := tx.Commit(t.Context()); err != nil {
-		t.Errorf("both halves: %v", err)
+		t.Errorf("a reservation changed together with its event: %v", err)
 	}
 }
 
-// TestBothHalvesHaveToBeTrue: an operator who writes the event as well is refused where it is not
-// true, and where a hold ends without its entry.
-func TestBothHalvesHaveToBeTrue(t *testing.T) {
+// TestGuardRefusesWrongEvent changes a reservation by SQL and writes an event for it. The guard
+// must refuse an event that does not agree with the reservation, and the end of a hold whose entry
+// stays offered.
+func TestGuardRefusesWrongEvent(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	confirmed := b.reserve(t, 0, 0, 30, 90)
@@ -324,16 +327,16 @@ func TestBothHalvesHaveToBeTrue(t *testing.T) {
 	}{
 		{"the event says that the seat is taken", confirmed.ID, true, "what its newest event says"},
 		{"the entry stays offered", offered.ReservationID, false, "do not say the same"},
-		{"all is true", confirmed.ID, false, ""},
+		{"all rows agree", confirmed.ID, false, ""},
 	} {
 		_, err := operator.Exec(t.Context(), both, c.id, c.occupies)
 		checkRefusal(t, c.what, err, c.refusal)
 	}
 }
 
-// TestMarksAreThoseOfTheirTransaction: whatever an operator writes as the xid of a row, replicas
-// find the row among what is new.
-func TestMarksAreThoseOfTheirTransaction(t *testing.T) {
+// TestGuardOverwritesForgedXID writes an old xid into an event and into a revocation by SQL. A
+// trigger must set the xid of the transaction instead, so that replicas find the rows.
+func TestGuardOverwritesForgedXID(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.reserve(t, 0, 0, 30, 90)
@@ -346,13 +349,14 @@ func TestMarksAreThoseOfTheirTransaction(t *testing.T) {
 	} {
 		var marked bool
 		if err := operator.QueryRow(t.Context(), sql).Scan(&marked); err != nil || !marked {
-			t.Errorf("%s: has the mark of its transaction: %v, %v", what, marked, err)
+			t.Errorf("%s: has the xid of its transaction: %v, %v", what, marked, err)
 		}
 	}
 }
 
-// TestUserChangesBySQLRevokeTokens changes a role, student id or password by SQL. A token carries
-// role and student id, and a new password is useless while old tokens are valid.
+// TestUserChangesBySQLRevokeTokens changes a role, student id or password by SQL. Each change must
+// revoke the user's tokens: a token carries role and student id, and with an old token an intruder
+// could act despite the new password.
 func TestUserChangesBySQLRevokeTokens(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -371,8 +375,8 @@ func TestUserChangesBySQLRevokeTokens(t *testing.T) {
 		{`UPDATE users SET password_hash = '$2a$12$' || repeat('a', 53) WHERE id = $1`, true},
 		{`UPDATE users SET student_id = 'another' WHERE id = $1`, true},
 		{`UPDATE users SET token_generation = token_generation + 1 WHERE id = $1`, true},
-		// A replica of the previous version changes a password like this. Its revocation must be
-		// the only one.
+		// A replica of the previous version changes a password like this. The trigger must not add
+		// a second revocation.
 		{`WITH u AS (UPDATE users SET token_generation = token_generation + 1 WHERE id = $1 RETURNING *)
 			INSERT INTO revocations (library_id, user_id, generation, expires_at)
 			SELECT library_id, id, token_generation, now() + interval '1 h' FROM u`, true},

@@ -51,7 +51,8 @@ type statusChange struct {
 	endedAt     *time.Time
 }
 
-// updateReservation is the compare-and-set of all transitions that a user makes.
+// updateReservation makes a transition that a user or an operator asks for. It changes no row if
+// the reservation no longer has the status $3.
 const updateReservation = `
 	UPDATE reservations SET status = $4, version = version + 1,
 		during = CASE WHEN $5::timestamptz IS NULL THEN during ELSE tstzrange(lower(during), $5) END,
@@ -83,8 +84,8 @@ func (t *tx) firstAnswer(ctx context.Context, id int64, kind library.EventKind) 
 	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[library.Reservation])
 }
 
-// wrongState adds the status of the reservation to err, so that the loser of a race learns the
-// result.
+// wrongState adds the status of the reservation to err. So the caller learns which other transition
+// came first.
 func wrongState(err *library.Error, r library.Reservation) *library.Error {
 	return err.With("status", string(r.Status))
 }
@@ -104,7 +105,7 @@ func (s *Store) Cancel(ctx context.Context, userID, id int64) (library.Reservati
 		switch r.Status {
 		case library.Confirmed:
 		case library.Cancelled:
-			if r.CheckInDeadline == nil { // a declined or expired offer: the user never had it to cancel
+			if r.CheckInDeadline == nil { // a declined or expired offer, which was never CONFIRMED
 				return wrongState(library.ErrNotConfirmed, r)
 			}
 			return nil
@@ -175,8 +176,8 @@ func (s *Store) CheckOut(ctx context.Context, userID, id int64) (library.Reserva
 		switch r.Status {
 		case library.CheckedIn:
 		case library.Completed:
-			// Either the user or the worker completed it. In both cases it is over, as the user
-			// wants.
+			// The user or the worker has ended the reservation already. The caller gets the state
+			// that it asks for.
 			return nil
 		case library.Held, library.Confirmed, library.Cancelled, library.NoShow:
 			return wrongState(library.ErrNotCheckedIn, r)
@@ -214,7 +215,7 @@ const selectExtensionConflicts = `
 //   - ErrReservationNotFound, ErrNotConfirmed
 //   - ErrSeatTaken, ErrUserBusy, ErrSeatOutOfService, ErrBranchClosed
 //   - ErrWindowNotAllowed if the window would be too long
-//   - Invalid if the end is earlier than the present one
+//   - Invalid if the end is earlier than the present end
 func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (library.Reservation, error) {
 	var r library.Reservation
 	end = end.Truncate(time.Microsecond) // the precision of Postgres, so that a repeated call finds its end
@@ -231,7 +232,7 @@ func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (li
 		case r.Status != library.Confirmed && r.Status != library.CheckedIn:
 			return wrongState(library.ErrNotConfirmed, r)
 		case !r.EndTime.After(now):
-			return wrongState(library.ErrNotConfirmed, r) // over, although the worker has not ended it yet
+			return wrongState(library.ErrNotConfirmed, r) // its window has passed, and the worker has not ended it yet
 		case end.Equal(r.EndTime):
 			return nil
 		case end.Before(r.EndTime):
@@ -261,7 +262,7 @@ func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (li
 		case busy:
 			return library.ErrUserBusy
 		}
-		if r.Status == library.Confirmed && r.CheckInDeadline.Equal(r.EndTime) { // the old end cut the deadline short
+		if r.Status == library.Confirmed && r.CheckInDeadline.Equal(r.EndTime) { // the deadline was limited by the old end
 			deadline := s.policy.CheckInDeadline(r.StartTime, end, confirmed)
 			r.CheckInDeadline = &deadline
 		}

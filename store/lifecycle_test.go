@@ -25,8 +25,7 @@ func (b bundle) history(t *testing.T, id int64) []string {
 		SELECT kind FROM reservation_events WHERE reservation_id = $1 ORDER BY version`, id)
 }
 
-// everything returns all rows about reservations as text. They must not change when a call is
-// refused.
+// everything returns all rows about reservations as text. A refused call must not change them.
 func (b bundle) everything(t *testing.T) []string {
 	t.Helper()
 	return storetest.Rows[string](t, b.db, `
@@ -36,7 +35,7 @@ func (b bundle) everything(t *testing.T) []string {
 		ORDER BY 1`)
 }
 
-// sameTimes lets cmp compare times as instants.
+// sameTimes makes cmp treat two times as equal if they are the same instant in different zones.
 var sameTimes = cmp.Comparer(time.Time.Equal)
 
 func wantEqual[T any](t *testing.T, what string, got, want T) {
@@ -46,8 +45,8 @@ func wantEqual[T any](t *testing.T, what string, got, want T) {
 	}
 }
 
-// verbs are the calls of a user on a reservation. Extend asks for an hour more than the present
-// end.
+// verbs are the calls of a user on a reservation. Extend asks for an end that is an hour after the
+// present end.
 var verbs = map[string]func(t *testing.T, b bundle, user int64, r library.Reservation) (library.Reservation, error){
 	"Cancel": func(t *testing.T, b bundle, user int64, r library.Reservation) (library.Reservation, error) {
 		return b.Cancel(t.Context(), user, r.ID)
@@ -102,7 +101,8 @@ var outcomes = map[library.ReservationStatus]map[string]outcome{
 }
 
 // inStatus makes a reservation of the user from noon to one o'clock and brings it into a status.
-// The clock must show noon. other is another user. NO_SHOW moves the clock to 12:15.
+// Before, the clock must show noon. For NO_SHOW, inStatus moves the clock to 12:15. For HELD, the
+// user other takes the seat first and cancels.
 func (b bundle) inStatus(t *testing.T, user, other, seat int, status library.ReservationStatus) library.Reservation {
 	t.Helper()
 	if status == library.Held {
@@ -132,7 +132,7 @@ func (b bundle) inStatus(t *testing.T, user, other, seat int, status library.Res
 	return r
 }
 
-func TestOutcomes(t *testing.T) {
+func TestVerbsInEachStatus(t *testing.T) {
 	t.Parallel()
 	for status, byVerb := range outcomes {
 		t.Run(string(status), func(t *testing.T) {
@@ -243,7 +243,7 @@ func TestDeadlineOfShortReservationIsItsEnd(t *testing.T) {
 	b := setupWith(t, rules)
 	r := b.reserve(t, 0, 0, 0, 30)
 	if !r.CheckInDeadline.Equal(at(30)) {
-		t.Errorf("check-in closes %v, not with the end", r.CheckInDeadline)
+		t.Errorf("the deadline is %v, not the end of the reservation", r.CheckInDeadline)
 	}
 	b.clock(t, 30)
 	_, err := b.CheckIn(t.Context(), b.users[0], r.ID)
@@ -318,8 +318,8 @@ func TestExtend(t *testing.T) {
 	r := b.reserve(t, 0, 0, 0, 60)
 	want := r
 	want.EndTime = at(90)
-	for range 2 { // the second call finds the end that it asks for, and changes nothing
-		got, err := b.Extend(t.Context(), b.users[0], r.ID, at(90).Add(999)) // below the precision of Postgres
+	for range 2 { // in the second call the reservation already has that end, so nothing changes
+		got, err := b.Extend(t.Context(), b.users[0], r.ID, at(90).Add(999)) // 999 ns, less than the precision of Postgres
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -384,8 +384,8 @@ func TestExtendRefuses(t *testing.T) {
 	}
 }
 
-// TestExtendIntoWindowOfWaiter checks that a waitlist entry gives no right to the free part of its
-// window: both an extension and a booking may take that part.
+// TestExtendIntoWindowOfWaiter extends a reservation into the window of a waitlist entry. The
+// extension must succeed: an entry gives no right to the free part of its window.
 func TestExtendIntoWindowOfWaiter(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -397,9 +397,9 @@ func TestExtendIntoWindowOfWaiter(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestExtendBesideAnOffer checks that an offer for another seat does not make its user busy. Only a
-// claim would.
-func TestExtendBesideAnOffer(t *testing.T) {
+// TestExtendDespiteOfferForOtherSeat extends a reservation while its user has an offer for another
+// seat. An offer does not make its user busy. The claim of the offer then fails.
+func TestExtendDespiteOfferForOtherSeat(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	r := b.reserve(t, 0, 0, 0, 60)
@@ -411,10 +411,10 @@ func TestExtendBesideAnOffer(t *testing.T) {
 	wantErr(t, err, library.ErrUserBusy)
 }
 
-func TestExtendMovesDeadlineThatEndCutShort(t *testing.T) {
+func TestExtendMovesDeadlineLimitedByOldEnd(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	claimed := b.offered(t, 1, 1, 0, 20) // before the clock advances
+	claimed := b.offered(t, 1, 1, 0, 20) // at noon
 	b.clock(t, 8)
 	_, late, err := b.ClaimOffer(t.Context(), b.users[1], claimed.ID)
 	if err != nil {
@@ -427,7 +427,7 @@ func TestExtendMovesDeadlineThatEndCutShort(t *testing.T) {
 		user                         int
 		before, after, deadlineAfter int
 	}{
-		{r: booked, user: 0, before: 22, after: 60, deadlineAfter: 23}, // 15 min from noon and 8
+		{r: booked, user: 0, before: 22, after: 60, deadlineAfter: 23}, // booked at 12:08, plus 15 min
 		{r: late, user: 1, before: 20, after: 60, deadlineAfter: 23},
 		{r: late, user: 1, before: 20, after: 90, deadlineAfter: 23},
 	} {

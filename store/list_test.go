@@ -39,7 +39,7 @@ func TestReservations(t *testing.T) {
 	tomorrow := b.reserve(t, 0, 0, 24*60, 25*60)
 	evening := b.reserve(t, 0, 1, 300, 360)
 	held := b.offered(t, 0, 2, 400, 460)
-	b.reserve(t, 1, 1, 0, 60) // of another user
+	b.reserve(t, 1, 1, 0, 60) // another user's reservation, which must not be listed
 	list := func(when string, upcoming, history, all []int64) {
 		t.Helper()
 		wantEqual(t, when+": upcoming", b.pages(t, 0, store.ViewUpcoming), upcoming)
@@ -49,7 +49,7 @@ func TestReservations(t *testing.T) {
 	all := []int64{cancelled.ID, again.ID, evening.ID, held.ReservationID, tomorrow.ID}
 	list("at noon", []int64{again.ID, evening.ID, held.ReservationID, tomorrow.ID}, []int64{cancelled.ID}, all)
 	mustDo(t, b.CheckIn, b.users[0], again.ID)
-	b.clock(t, 60) // over, whether or not the worker has completed it
+	b.clock(t, 60) // the reservation has ended, although the worker has not completed it
 	list("at one", []int64{evening.ID, held.ReservationID, tomorrow.ID}, []int64{again.ID, cancelled.ID}, all)
 	for _, step := range workerSteps(b.Store) {
 		if _, _, err := step(t.Context(), 100); err != nil {
@@ -111,12 +111,12 @@ func TestNotifications(t *testing.T) {
 	wantEqual(t, "the second one", after, got[1:2])
 	others, err := b.Notifications(t.Context(), b.users[1], 0, 10)
 	if err != nil || len(others) != 0 {
-		t.Errorf("of the other user: %+v, %v", others, err)
+		t.Errorf("notifications of the other user: %+v, %v", others, err)
 	}
 }
 
-// TestReminders checks that a reminder comes once, five minutes before the deadline, or at once if
-// less time is left, and never after the deadline.
+// TestReminders checks when a reminder comes: once, five minutes before the deadline, or at once if
+// less time is left. It must not come after the deadline.
 func TestReminders(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -135,11 +135,12 @@ func TestReminders(t *testing.T) {
 	wantDone(t, 1, b.MarkNoShows)
 	late := b.reserve(t, 2, 2, 60, 120)
 	b.clock(t, 75)
-	wantDone(t, 0, b.RemindOfCheckIn) // too late: the reservation is a no-show
+	wantDone(t, 0, b.RemindOfCheckIn) // the deadline has passed
 	wantEqual(t, "history", b.history(t, late.ID), []string{"RESERVED"})
 }
 
-// TestStepsAreBounded runs each step with a limit and checks that it reports whether more is due.
+// TestStepsAreBounded runs a step with a limit of three rows while seven are due. The step must
+// report whether more may be due.
 func TestStepsAreBounded(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -290,6 +291,6 @@ func TestLoadWorld(t *testing.T) {
 	wantEqual(t, "catalog", library.Catalog{Branches: c.Catalog.Branches, Seats: c.Catalog.Seats}, w.Catalog)
 	b.clock(t, 10*60)
 	if w, err = b.LoadWorld(t.Context()); err != nil || len(w.Taken) != 0 {
-		t.Errorf("after its end: %+v, %v", w.Taken, err)
+		t.Errorf("taken after the end of the reservation: %+v, %v", w.Taken, err)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// turkish creates a database in which lower('I') is not 'i'.
+// turkish are the options of CREATE DATABASE for a database in which lower('I') is not 'i'.
 var turkish = []string{"LOCALE_PROVIDER icu", "ICU_LOCALE 'tr-TR'", "ENCODING 'UTF8'"}
 
 func openAt(t *testing.T, url string) (*store.Store, error) {
@@ -24,8 +24,8 @@ func openAt(t *testing.T, url string) (*store.Store, error) {
 	return s, err
 }
 
-// TestStudentIDsInTurkishDatabase checks that the case of student ids is folded as ASCII, for
-// registrations, logins and the demo data.
+// TestStudentIDsInTurkishDatabase checks that the store compares student ids by the rules of ASCII:
+// in registrations, logins, the demo data and EraseUser.
 func TestStudentIDsInTurkishDatabase(t *testing.T) {
 	t.Parallel()
 	url := storetest.NewEmptyDB(t, turkish...)
@@ -61,14 +61,15 @@ func TestStudentIDsInTurkishDatabase(t *testing.T) {
 	}
 }
 
-// TestMigrationNamesDuplicateStudentIDs checks that the migration names users who share a student
-// id.
+// TestMigrationNamesDuplicateStudentIDs migrates a database in which two student ids differ only in
+// case. The error of the migration must name both users.
 func TestMigrationNamesDuplicateStudentIDs(t *testing.T) {
 	t.Parallel()
 	db := migratedTo(t, 4)
 	db.Exec(t, `DROP INDEX users_student_id_key`)
-	db.Exec(t, `
-		CREATE INDEX users_student_id_key ON users (library_id, lower(student_id))`) // not unique, as if in Turkish
+	// This index is not unique, because the unique index of a Turkish database would accept both
+	// ids.
+	db.Exec(t, `CREATE INDEX users_student_id_key ON users (library_id, lower(student_id))`)
 	const insert = `
 		INSERT INTO users (library_id, student_id, name, email, role, password_hash)
 		VALUES (1, $1, '', '', 'STUDENT', '')`
@@ -87,7 +88,7 @@ func TestMigrationNamesDuplicateStudentIDs(t *testing.T) {
 }
 
 // TestDatabaseMustBeUTF8 checks that databases with another encoding are refused. They could not
-// store a name, or would store bytes that no answer may contain.
+// store all names, or would store text that is not UTF-8.
 func TestDatabaseMustBeUTF8(t *testing.T) {
 	t.Parallel()
 	for _, encoding := range []string{"SQL_ASCII", "LATIN1"} {
@@ -112,7 +113,8 @@ func TestDatabaseMustBeUTF8(t *testing.T) {
 	}
 }
 
-// TestBranchesAreSortedByBytes checks the order in every locale. Some locales ignore hyphens.
+// TestBranchesAreSortedByBytes checks the order of branches in a database whose locale ignores
+// hyphens.
 func TestBranchesAreSortedByBytes(t *testing.T) {
 	t.Parallel()
 	url := storetest.NewEmptyDB(t, "LOCALE_PROVIDER icu", "ICU_LOCALE 'en-US-u-ka-shifted'", "ENCODING 'UTF8'")
@@ -128,7 +130,7 @@ func TestBranchesAreSortedByBytes(t *testing.T) {
 		INSERT INTO branches (library_id, code, name, timezone)
 		SELECT 1, c, c, 'UTC' FROM unnest('{ab,a-c,a-a,aa,1,b}'::text[]) c`)
 	if byLocale := storetest.Rows[string](t, db, `SELECT code FROM branches ORDER BY code`); slices.IsSorted(byLocale) {
-		t.Fatalf("this locale folds I like ASCII, so the test proves nothing: %v", byLocale)
+		t.Fatalf("this locale sorts like bytes, so the test proves nothing: %v", byLocale)
 	}
 	c, err := s.LoadWorld(t.Context())
 	if err != nil {

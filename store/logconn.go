@@ -13,19 +13,21 @@ import (
 )
 
 // logConnTimeout bounds one read of the change log, which normally takes well under a millisecond.
-// After it, Postgres counts as unreachable.
+// After this time, Postgres counts as unreachable.
 const logConnTimeout = 2 * time.Second
 
 // logConn is the connection on which a Store follows the change log, or the revocation list.
 //
-// It is not a connection of a pool, because a pool silently replaces a broken connection. After a
-// crash, Postgres reuses the ids of transactions of which nothing had reached the disk. An older
-// snapshot takes such an id for one that it has seen. So each connection has a number, and a
-// snapshot is valid only on the connection that it was taken on.
+// It does not belong to a pool, because a pool silently replaces a broken connection. After a
+// crash, Postgres may use a transaction id again, if nothing of the first transaction with this id
+// had reached the disk. A snapshot from before the crash counts the second transaction as seen, so
+// a reader would miss its changes. Therefore each connection has a number, and a snapshot is valid
+// only on the connection with its number.
 type logConn struct {
 	config *pgx.ConnConfig
-	// onIDsMoved is called after checkRestored moved ids forward. If it is nil, this connection
-	// does not check: the other logConn does.
+	// onIDsMoved is called after checkRestored has moved ids forward. It is set only for the
+	// connection of the change log. The connection of the revocation list does not call
+	// checkRestored.
 	onIDsMoved func()
 
 	mu             sync.Mutex
@@ -36,10 +38,11 @@ type logConn struct {
 	closed         bool
 }
 
-// do runs f on the connection, for one caller at a time, and connects first if necessary. It ends
-// at the deadline of ctx. At the latest, it ends logConnTimeout after the start of the connect, and
-// again logConnTimeout after the start of f. f needs no context for that: to watch a context costs
-// as much CPU as the read itself.
+// do connects if necessary and runs f on the connection, for one caller at a time. The connect and
+// f may each take logConnTimeout. The deadline of ctx ends both earlier.
+//
+// do sets the deadline of f on the socket, so f needs no context. To watch a context costs as much
+// CPU as the read itself.
 func (l *logConn) do(ctx context.Context, f func(conn *pgx.Conn) error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -84,13 +87,14 @@ func (l *logConn) connect(ctx context.Context) error {
 	return nil
 }
 
-// restoreCheckInterval is the time between two checks for a restored database. A replica also
-// checks on each new connection, which follows every failover and every crash recovery of Postgres.
+// restoreCheckInterval is the time between two calls of checkRestored. A new connection is checked
+// at its first use: a failover or a crash of Postgres breaks the old connection.
 const restoreCheckInterval = time.Minute
 
-// checkRestored moves ids forward if the database was restored, copied or failed over. If that
-// happened while this connection was open, everything read on it before is invalid. Then
-// checkRestored closes the connection, which invalidates the snapshots taken on it.
+// checkRestored moves ids forward if the database was restored, copied or failed over (dlsms_settle
+// in migrations/00007_identity.sql). If this happened while the connection was open, the results of
+// its earlier reads are invalid. So checkRestored closes the connection, which invalidates its
+// snapshots.
 func (l *logConn) checkRestored(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logConnTimeout)
 	defer cancel()
@@ -124,9 +128,9 @@ func (l *logConn) disconnect() {
 
 var errClosedStore = errors.New("the store is closed")
 
-// ensure connects if necessary and returns the number of the connection. A snapshot that is taken
-// later, on any connection of the pools, may carry this number: if the connection breaks in the
-// meantime, the number is outdated and the snapshot is invalid.
+// ensure connects if necessary and returns the number of the connection. LoadWorld takes its
+// snapshot on a connection of a pool, after ensure, and gives the snapshot this number. If the
+// logConn breaks in the meantime, the number is outdated and the snapshot is invalid.
 func (l *logConn) ensure(ctx context.Context) (connID uint64, err error) {
 	err = l.do(ctx, func(conn *pgx.Conn) error { //nolint:contextcheck // do sets the deadline
 		connID = l.connID

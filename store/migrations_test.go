@@ -47,22 +47,23 @@ func TestThreeReplicasMigrateAtOnce(t *testing.T) {
 	}
 }
 
-// TestMigrateSurvivesLostConnection breaks the connection at each step: the error is one after
-// which the caller tries again.
+// TestMigrateSurvivesLostConnection breaks the connection at each statement that names
+// goose_db_version. Up must return an error for which Unavailable is true, so that the caller tries
+// again. Then an undisturbed Up must succeed.
 func TestMigrateSurvivesLostConnection(t *testing.T) {
 	t.Parallel()
 	const word = "goose_db_version"
 	through, left := storetest.CutOff(t, storetest.NewEmptyDB(t), word, word, word) // the pool tries three times
 	if _, err := migrations.Up(t.Context(), through); err == nil || !store.Unavailable(err) {
-		t.Errorf("cut off: %v", err)
+		t.Errorf("after the first lost connections: %v", err)
 	}
 	for left() > 0 {
 		if _, err := migrations.Up(t.Context(), through); err == nil || !store.Unavailable(err) {
-			t.Fatalf("cut off again: %v", err)
+			t.Fatalf("after another lost connection: %v", err)
 		}
 	}
 	if _, err := migrations.Up(t.Context(), through); err != nil {
-		t.Errorf("the next try: %v", err)
+		t.Errorf("without a lost connection: %v", err)
 	}
 }
 

@@ -8,9 +8,9 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// model is the store in plain Go. It has the rules of the specification about reservations and the
+// model is the store in plain Go: the rules of the specification about reservations and the
 // waitlist, without locks, snapshots or SQL. Times are minutes after noon. Users and seats are
-// numbers from 0. Ids are those of the database, learned from its answers.
+// numbers from 0. The model learns ids from the answers of the store.
 type model struct {
 	now          int
 	rules        library.Policy
@@ -63,14 +63,14 @@ func (m *model) any(fits func(r *modelReservation) bool) bool {
 	return slices.ContainsFunc(m.newHolds, fits)
 }
 
-func (m *model) seatTaken(seat, from, to int, but *modelReservation) bool {
-	return m.any(func(r *modelReservation) bool { return r != but && r.seat == seat && r.in(from, to) })
+func (m *model) seatTaken(seat, from, to int, except *modelReservation) bool {
+	return m.any(func(r *modelReservation) bool { return r != except && r.seat == seat && r.in(from, to) })
 }
 
 // userBusy ignores holds: a user with an offer may still book another seat.
-func (m *model) userBusy(user, from, to int, but *modelReservation) bool {
+func (m *model) userBusy(user, from, to int, except *modelReservation) bool {
 	return m.any(func(r *modelReservation) bool {
-		return r != but && r.user == user && r.status != library.Held && r.in(from, to)
+		return r != except && r.user == user && r.status != library.Held && r.in(from, to)
 	})
 }
 
@@ -113,8 +113,8 @@ func (m *model) offer(match func(e *modelEntry) bool) (n int) {
 	return n
 }
 
-// freed offers the seats of reservations that have ended. Then it offers the seats for which the
-// users of these reservations wait elsewhere.
+// freed makes the offers after reservations have ended: first those of their seats, then those of
+// other seats for which their users wait.
 func (m *model) freed(ended ...*modelReservation) {
 	seats, users := map[int]bool{}, map[int]bool{}
 	for _, r := range ended {
@@ -306,7 +306,8 @@ func (m *model) claim(e *modelEntry) error {
 	return nil
 }
 
-// end makes all due transitions of one kind and returns their number.
+// end makes the transition from was to becomes for all reservations that are due, and returns their
+// number.
 func (m *model) end(was, becomes library.ReservationStatus, due func(r *modelReservation) int) int {
 	var ended []*modelReservation
 	for _, r := range m.reservations {

@@ -7,9 +7,9 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestNotificationsMissNothing creates notifications for a few users in many concurrent
-// transactions. Readers continue after the last id that they saw. They miss none, whatever the
-// order of the commits.
+// TestNotificationsMissNothing creates notifications for two users in many concurrent transactions.
+// Readers continue after the last id that they have read. They must miss no notification, whatever
+// the order of the commits.
 func TestNotificationsMissNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -43,7 +43,7 @@ func TestNotificationsMissNothing(t *testing.T) {
 		})
 	}
 	for round := range rounds {
-		b.clock(t, 60*round+seats/2) // half of the visits have ended, so the workers complete them too
+		b.clock(t, 60*round+seats/2) // half of the visits have ended, so CompleteEnded and CheckOut compete
 		ids := make([]int64, seats)
 		for i := range ids { // one after another, because a user has one seat at a time
 			ids[i] = b.reserveQuickVisit(t, i%users, i, 60*round)
@@ -71,11 +71,11 @@ func TestNotificationsMissNothing(t *testing.T) {
 		}
 		wantEqual(t, "notifications", got[user], want)
 	}
-	wantEqual(t, "from the first", len(got[0])+len(got[1]), rounds*seats)
+	wantEqual(t, "notifications of both users", len(got[0])+len(got[1]), rounds*seats)
 }
 
-// reserveQuickVisit inserts a CHECKED_IN reservation of one minute. Each has a minute of its own,
-// so a user may have several, and all have ended later.
+// reserveQuickVisit inserts a CHECKED_IN reservation of one minute that begins seat minutes after
+// from. So the reservations of a user do not overlap.
 func (b bundle) reserveQuickVisit(t *testing.T, user, seat, from int) int64 {
 	t.Helper()
 	id := storetest.Value[int64](t, b.db, `

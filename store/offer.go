@@ -21,38 +21,38 @@ type waiter struct {
 	EndTime   time.Time
 }
 
-// enoughLeft is a condition on an entry w: it waits, and at now.t enough of its window is left. A
-// claimed offer must leave time for at least the shortest reservation. A shorter offer would block
-// the seat and help no user.
+// enoughLeft is an SQL condition on an entry w: the entry waits, and at now.t the rest of its
+// window is at least as long as the shortest reservation. A shorter offer would block the seat and
+// help no user.
 const enoughLeft = `
 	w.status = 'WAITING' AND upper(w.during) - GREATEST(lower(w.during), now.t) >= @min_duration::interval`
 
-// claimable is a condition on an entry w: its user could claim an offer at now.t by the rules of
-// ClaimOffer. The user is free for the whole window and has fewer upcoming reservations than the
+// claimable is an SQL condition on an entry w: its user could claim an offer at now.t by the rules
+// of ClaimOffer. The user is free for the whole window and has fewer upcoming reservations than the
 // limit.
 const claimable = `
 	(SELECT COALESCE(bool_and(isempty(r.during * w.during)), true) AND (@max_upcoming::bigint = 0
 			OR count(*) FILTER (WHERE r.status <> 'HELD' AND upper(r.during) > now.t) < @max_upcoming)
 		FROM reservations r WHERE r.library_id = w.library_id AND r.user_id = w.user_id AND r.occupies)`
 
-// seatFree is a condition on an entry w: its seat is free for the whole window.
+// seatFree is an SQL condition on an entry w: its seat is free for the whole window.
 const seatFree = `
 	NOT EXISTS (
 		SELECT FROM reservations r
 		WHERE r.library_id = w.library_id AND r.seat_id = w.seat_id AND r.occupies AND r.during && w.during)`
 
-// restOfWindow is the part of the window of an entry w that has not passed. Only in this part must
-// the branch be open.
+// restOfWindow is the part of the window of an entry w that has not passed. The branch must be open
+// during this part. It may be closed during the part that has passed.
 const restOfWindow = `tstzrange(GREATEST(lower(w.during), now.t), upper(w.during))`
 
-// waitersPerRead is how many waiters of a seat one query reads. Usually the first one gets the
-// offer and no other fits.
+// waitersPerRead is how many waiters of a seat one query reads. Usually the first waiter gets an
+// offer, and the windows of the others overlap it.
 const waitersPerRead = 16
 
-// selectWaiters finds, for each of some seats, the first waiters in FIFO order. It computes the
-// taken windows of a seat and the opening hours of its branch once for all entries. An entry whose
-// window is taken then costs one microsecond, which matters in a long line. The user is looked up
-// only if the window is free. The query stops after the last waiter that it returns.
+// selectWaiters finds the first waiters of each seat in FIFO order. For each seat, it computes the
+// taken windows and the opening hours of the branch once. So an entry whose window is taken costs
+// only one microsecond, and a line may have thousands of them. The query reads the reservations of
+// a user only if the window of the entry is free. It stops after @most waiters of a seat.
 const selectWaiters = `
 	WITH now AS MATERIALIZED (
 		SELECT @now::timestamptz AS t
@@ -101,14 +101,15 @@ func (t *tx) offer(ctx context.Context, now time.Time, seatIDs []int64) error {
 	return t.offerAfter(ctx, &pgx.Batch{}, now, seatIDs)
 }
 
-// offerTimeout bounds the statements of tryOffer, so that the transaction keeps time for its own
-// transition.
+// offerTimeout bounds each statement of tryOffer, so that the transaction has time left to commit
+// its own transition.
 const offerTimeout = statementTimeout * 3 / 10
 
-// tryOffer is offer for a transaction that must commit its own transition even if the seat's
-// waitlist cannot be served: a faulty waitlist must not keep a user in a seat. The offers are part
-// of the same transaction, but they come after a savepoint. If they fail, the sweep of the worker
-// makes them later. If the sweep fails, too, the worker reports the seat.
+// tryOffer serves the waitlist of a seat that the transaction has freed. Unlike offer, it does not
+// fail if Postgres refuses its statements: the transition that freed the seat must be committed
+// even if the waitlist is faulty. The offers are part of the same transaction, after a savepoint.
+// If they fail, tryOffer returns to the savepoint, and the sweep of the worker makes the offers
+// later. If the sweep fails, too, the worker reports the seat.
 func (t *tx) tryOffer(ctx context.Context, now time.Time, seatID int64) error {
 	recorded := len(t.events)
 	savepoint := &pgx.Batch{} // sent together with the first read of the waitlist, to save a round trip
@@ -123,8 +124,8 @@ func (t *tx) tryOffer(ctx context.Context, now time.Time, seatID int64) error {
 	return err
 }
 
-// offerAfter is offer with a batch of statements that are sent before its own, in the same round
-// trip.
+// offerAfter does the work of offer. It sends the statements in batch first, in the same round trip
+// as its own first statement.
 func (t *tx) offerAfter(ctx context.Context, batch *pgx.Batch, now time.Time, seatIDs []int64) error {
 	judged := 0
 	for len(seatIDs) > 0 {
@@ -217,8 +218,8 @@ func (t *tx) now(ctx context.Context) (now time.Time, err error) {
 const selectNow = `SELECT dlsms_now()`
 
 // selectFree finds the seats that could be offered. It checks the opening hours last, once for each
-// branch, and only for free seats with free users. A branch whose hours cannot be computed counts
-// as open: OfferStep then fails for the seat, and the worker reports it.
+// branch, and only for free seats with free users. If the hours of a branch cannot be computed, the
+// branch counts as open. OfferStep then fails for the seat, and the worker reports it.
 const selectFree = `
 	WITH now AS MATERIALIZED (
 		SELECT dlsms_now() AS t
@@ -241,7 +242,7 @@ const selectFree = `
 	SELECT f.seat_id FROM free f JOIN hours h ON h.branch_id = f.branch_id
 	WHERE (h.open @> f.rest) IS NOT FALSE LIMIT @most::bigint`
 
-// findFree is FindDue for OfferStep.
+// findFree does the work of FindDue for OfferStep.
 func (s *Store) findFree(ctx context.Context, q DueQuery) (Due, error) {
 	args := s.waiterArgs(pgx.NamedArgs{"without": q.Without, "most": q.Most})
 	if q.Without == nil {
@@ -251,8 +252,8 @@ func (s *Store) findFree(ctx context.Context, q DueQuery) (Due, error) {
 	return Due{Seats: sorted(seats), More: len(seats) == q.Most}, err
 }
 
-// selectFreeFor finds the free seats that users wait for and could have. It does not check whether
-// the branch is open, because the offer checks it.
+// selectFreeFor finds the free seats for which the users @users wait, and which they could claim.
+// It does not check whether the branch is open, because the offer checks it.
 const selectFreeFor = `
 	SELECT DISTINCT w.seat_id
 	FROM (SELECT dlsms_now() AS t OFFSET 0) now, waitlist_entries w
@@ -267,8 +268,9 @@ const selectFreeFor = `
 // maxFreedSeats bounds the seats that offerToFreedUsers locks.
 const maxFreedSeats = 1000
 
-// offerToFreedUsers serves users whose reservations a transaction has just ended. They may wait for
-// other seats that have been free all along. err is the result of that transaction.
+// offerToFreedUsers makes offers to users whose reservations a transaction has just ended. Such a
+// user may also wait for other seats. These seats may be free and were not offered only because the
+// user was busy. err is the result of the transaction: if it failed, there is nothing to do.
 // offerToFreedUsers needs a transaction of its own for two reasons:
 //   - the first transaction cannot lock further seats without breaking the lock order
 //   - other transactions see that these users are free only after the first one has committed

@@ -20,8 +20,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestPostgresDiesUnderLoad kills Postgres three times while users book. Every call gets an error of
-// the catalogue or succeeds, and every acknowledged booking is there afterwards.
+// TestPostgresDiesUnderLoad kills Postgres three times while users book. Every call must succeed or
+// fail with an error of package library. Every acknowledged booking must exist afterwards.
 func TestPostgresDiesUnderLoad(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)
@@ -51,7 +51,7 @@ func TestPostgresDiesUnderLoad(t *testing.T) {
 					EndTime: begin.Add(time.Hour), RequestID: fmt.Sprint(n)})
 				if err == nil {
 					booked.Add(1)
-					acknowledged[i][r.ID] = "" // the outcome is unknown until the call returns
+					acknowledged[i][r.ID] = "" // unknown until Cancel returns without an error
 					if _, err = s.Cancel(t.Context(), users[i], r.ID); err == nil {
 						acknowledged[i][r.ID] = library.Cancelled
 					}
@@ -60,7 +60,7 @@ func TestPostgresDiesUnderLoad(t *testing.T) {
 				case err == nil:
 				case errors.Is(err, library.ErrUnavailable):
 					failed.Add(1)
-				// by the user's own booking, whose answer was lost
+				// The user has a booking from an earlier call that failed after its commit.
 				case errors.Is(err, library.ErrSeatTaken), errors.Is(err, library.ErrUserBusy):
 					for _, id := range liveOf(t, s, users[i]) {
 						_, _ = s.Cancel(t.Context(), users[i], id)
@@ -96,7 +96,7 @@ func TestPostgresDiesUnderLoad(t *testing.T) {
 	for i, list := range acknowledged {
 		for id, status := range list {
 			if r, err := s.Reservation(t.Context(), users[i], id); err != nil || status != "" && r.Status != status {
-				t.Errorf("reservation %d was acknowledged, its status as %q: %+v, %v", id, status, r, err)
+				t.Errorf("reservation %d was acknowledged with the status %q: %+v, %v", id, status, r, err)
 			}
 		}
 	}
@@ -106,8 +106,9 @@ func TestPostgresDiesUnderLoad(t *testing.T) {
 	}
 }
 
-// TestSilentConnectionsAreClosed: the store closes a connection on which no answer arrives after a
-// short time, also for callers without a deadline.
+// TestSilentConnectionsAreClosed stops all server processes of the store, so that no answer
+// arrives. The store must close such a connection after a short time, also for a caller without a
+// deadline.
 func TestSilentConnectionsAreClosed(t *testing.T) {
 	t.Parallel()
 	db, _ := storetest.NewCluster(t)
@@ -118,7 +119,7 @@ func TestSilentConnectionsAreClosed(t *testing.T) {
 	t.Cleanup(s.Close)
 	const idle = `SELECT pid FROM pg_stat_activity WHERE application_name = 'dlsms' AND state = 'idle'
 		AND state_change < clock_timestamp() - interval '1.1 s'`
-	const conns = 5 // at least: requests, worker, bookings, and two logConns
+	const conns = 5 // at least one each for requests, worker and bookings, and two logConns
 	var pids []int
 	storetest.Eventually(t, "idle connections", func() bool {
 		pids = storetest.Rows[int](t, db, idle)
@@ -151,7 +152,7 @@ func TestSilentConnectionsAreClosed(t *testing.T) {
 				t.Error(err)
 			}
 		case <-time.After(20 * time.Second):
-			t.Fatal("it waits for a connection that is silent")
+			t.Fatal("a call still waits for a silent connection")
 		}
 	}
 }
@@ -168,8 +169,8 @@ func liveOf(t *testing.T, s *store.Store, user int64) (ids []int64) {
 	return ids
 }
 
-// TestEverythingIsUnavailableWithoutPostgres: every method fails with ErrUnavailable, so a client
-// knows that it may retry.
+// TestEverythingIsUnavailableWithoutPostgres stops Postgres and calls every method. Each must fail
+// with ErrUnavailable, so that the client knows that it may retry.
 func TestEverythingIsUnavailableWithoutPostgres(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)
@@ -234,7 +235,7 @@ func TestEverythingIsUnavailableWithoutPostgres(t *testing.T) {
 	}
 }
 
-// sessions counts the connections that are opened.
+// sessions is a tracer that counts the connections that are opened.
 type sessions struct {
 	opened atomic.Int64
 }
@@ -248,8 +249,8 @@ func (c *sessions) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.Trace
 }
 func (c *sessions) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// TestCancelledCallsKeepTheirConnections cancels hundreds of calls that book, change or read. No
-// connection is lost, and every transaction that has begun completes.
+// TestCancelledCallsKeepTheirConnections cancels hundreds of calls that book, change or read. The
+// pool must lose no connection, and every transaction that has begun must complete.
 func TestCancelledCallsKeepTheirConnections(t *testing.T) {
 	t.Parallel()
 	rules := library.DefaultPolicy()
@@ -309,13 +310,13 @@ func TestCancelledCallsKeepTheirConnections(t *testing.T) {
 		}
 	}
 	if n := counted.opened.Load() - before; n != 0 || cancelled.Load() == 0 || done.Load() == 0 {
-		t.Errorf("%d new connections; %d calls were done, and %d ended before", n, done.Load(), cancelled.Load())
+		t.Errorf("%d new connections; %d calls completed, and %d were cancelled", n, done.Load(), cancelled.Load())
 	}
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestFullPoolIsUnavailable: a call that waits for a connection until its deadline fails with
-// ErrUnavailable.
+// TestFullPoolIsUnavailable lets a call wait while another call holds the only connection of the
+// pool. The waiting call must fail with ErrUnavailable at its deadline.
 func TestFullPoolIsUnavailable(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -344,8 +345,8 @@ func TestFullPoolIsUnavailable(t *testing.T) {
 	}
 }
 
-// TestLongHeldLockIsOverloaded: a call that waits too long for a lock fails with ErrOverloaded and
-// changes nothing.
+// TestLongHeldLockIsOverloaded books a seat while another session holds its lock for too long. The
+// call must fail with ErrOverloaded and change nothing.
 func TestLongHeldLockIsOverloaded(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -359,8 +360,8 @@ func TestLongHeldLockIsOverloaded(t *testing.T) {
 	b.reserve(t, 0, 0, 0, 60)
 }
 
-// TestOpen: Open refuses a malformed URL. Neither the URL nor the database can give the store
-// another isolation level.
+// TestOpen checks that Open refuses a malformed URL, and that the default isolation level of the
+// database has no effect on the sessions of the store.
 func TestOpen(t *testing.T) {
 	t.Parallel()
 	_, err := store.Open(t.Context(), store.Config{URL: "postgres://%zz", MinConns: 1, MaxConns: 1})
@@ -421,8 +422,8 @@ func TestCloseEndsAllGoroutines(t *testing.T) { //nolint:paralleltest // see abo
 	goleak.VerifyNone(t, before)
 }
 
-// TestCrashBetweenTwoReads: a snapshot from before a crash is invalid, even if no read failed while
-// Postgres was down.
+// TestCrashBetweenTwoReads lets Postgres crash and start again between two reads. A snapshot from
+// before the crash must be invalid, although no read failed while Postgres was down.
 func TestCrashBetweenTwoReads(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)
@@ -439,15 +440,15 @@ func TestCrashBetweenTwoReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := s.Changes(t.Context(), w.Snapshot); !errors.Is(err, library.ErrUnavailable) {
-		t.Errorf("the first look after the crash: %v", err)
+		t.Errorf("the first read of the changes after the crash: %v", err)
 	}
 	if c, err := s.Changes(t.Context(), w.Snapshot); err != nil || c.Snapshot.After(w.Snapshot) {
-		t.Errorf("the look after it: %+v, %v", c, err)
+		t.Errorf("the second read of the changes: %+v, %v", c, err)
 	}
 	if _, err := s.Revocations(t.Context(), log.Snapshot); !errors.Is(err, library.ErrUnavailable) {
-		t.Errorf("the first look at the revocations after the crash: %v", err)
+		t.Errorf("the first read of the revocations after the crash: %v", err)
 	}
 	if again, err := s.Revocations(t.Context(), log.Snapshot); err != nil || again.Snapshot.After(log.Snapshot) {
-		t.Errorf("the look after it: %+v, %v", again, err)
+		t.Errorf("the second read of the revocations: %+v, %v", again, err)
 	}
 }

@@ -19,7 +19,7 @@ var constraintErrors = map[string]*library.Error{
 	"reservations_no_overlap":    library.ErrSeatTaken,
 	"users_student_id_key":       library.ErrStudentIDTaken,
 	"users_student_id_ascii_key": library.ErrStudentIDTaken,
-	// The same request runs in another replica. A retry finds its answer.
+	// Another replica is handling the same request. A retry gets the answer of that request.
 	"reservations_request_key": library.ErrUnavailable,
 	"waitlist_request_key":     library.ErrUnavailable,
 	"reservations_user_fkey":   library.ErrTokenInvalid,
@@ -28,7 +28,7 @@ var constraintErrors = map[string]*library.Error{
 }
 
 // translate converts an error of Postgres or of the connection to an Error of package library. It
-// returns an error that it does not know unchanged. Only this function reads the database's errors.
+// returns an unknown error unchanged. No other function reads the errors of the database.
 func translate(err error) error {
 	if err == nil {
 		return nil
@@ -54,8 +54,8 @@ func translate(err error) error {
 	return err
 }
 
-// Unavailable reports whether err, from this package or its migrations, means that Postgres was
-// unreachable, not ready or full, or ended the connection. Then a retry may succeed.
+// Unavailable reports whether err, from this package or its migrations, has one of these causes:
+// Postgres was unreachable, not ready or full, or it ended the connection. A retry may succeed.
 func Unavailable(err error) bool { return errors.Is(translate(err), library.ErrUnavailable) }
 
 // lockNotAvailable is the SQLSTATE of a statement that waited for a lock longer than lock_timeout.

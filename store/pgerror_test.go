@@ -15,8 +15,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestSQLStates makes Postgres report each SQLSTATE: by a real cause if a test can provoke it, and
-// by RAISE otherwise.
+// TestSQLStates makes Postgres report each SQLSTATE, and checks how translate converts it. The
+// cause is real if a test can provoke it, and RAISE otherwise.
 func TestSQLStates(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -29,8 +29,8 @@ func TestSQLStates(t *testing.T) {
 		t.Cleanup(func() { _ = conn.Close(context.Background()) })
 		return conn
 	}
-	// ended runs statements after which Postgres ends the session, and returns what the next
-	// statement gets.
+	// ended runs statements because of which Postgres ends the session. It returns the error of the
+	// next statement.
 	ended := func(statements ...string) error {
 		conn := connect()
 		for _, sql := range statements {
@@ -52,12 +52,12 @@ func TestSQLStates(t *testing.T) {
 	check := func(err error, code string, want *library.Error) {
 		t.Helper()
 		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != code {
-			t.Errorf("Postgres says %v, not %s", err, code)
+			t.Errorf("Postgres reports %v, want the SQLSTATE %s", err, code)
 			return
 		}
 		got := store.Translate(err)
-		if want == nil && got != err { //nolint:errorlint // the very same
-			t.Errorf("%s: %v, want it as it is", code, got)
+		if want == nil && got != err { //nolint:errorlint // the same value, not wrapped
+			t.Errorf("%s: %v, want the error unchanged", code, got)
 		}
 		if want != nil && !errors.Is(got, want) {
 			t.Errorf("%s: %v, want %s", code, got, want.Reason)
@@ -92,8 +92,9 @@ func TestSQLStates(t *testing.T) {
 	}
 }
 
-// freezer waits before the second statement of a transaction until Postgres has ended the session.
-// So it simulates a replica that is frozen for longer than idle_in_transaction_session_timeout.
+// freezer is a tracer that simulates a replica that is frozen for longer than
+// idle_in_transaction_session_timeout. Before the second statement of a transaction, it waits until
+// Postgres has ended the session.
 type freezer struct {
 	t     *testing.T
 	db    *storetest.DB
@@ -127,7 +128,8 @@ func (f *freezer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndDat
 func (f *freezer) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
 func (f *freezer) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
 
-// TestFrozenTransactionIsUnavailable: the call fails with ErrUnavailable, and the retry succeeds.
+// TestFrozenTransactionIsUnavailable freezes the replica during a transaction (see freezer). The
+// call must fail with ErrUnavailable, and a retry must get an answer.
 func TestFrozenTransactionIsUnavailable(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -142,9 +144,9 @@ func TestFrozenTransactionIsUnavailable(t *testing.T) {
 	f.armed.Store(true)
 	_, err = s.Cancel(t.Context(), user, 1)
 	if !errors.Is(err, library.ErrUnavailable) || f.armed.Load() {
-		t.Errorf("a transaction that was frozen: %v", err)
+		t.Errorf("the call during the freeze: %v", err)
 	}
 	if _, err := s.Cancel(t.Context(), user, 1); !errors.Is(err, library.ErrReservationNotFound) {
-		t.Errorf("the next try: %v", err)
+		t.Errorf("the retry: %v", err)
 	}
 }

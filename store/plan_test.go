@@ -20,11 +20,11 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// These tests count the rows that Postgres reads for a call when the tables are large. A call must
-// not read more rows than it is about. EXPLAIN shows only a plan for some arguments. The statistics
-// of Postgres show the work that the sessions of a store have really done.
+// These tests count the rows that Postgres reads for a call while the tables are large. A call must
+// not read many more rows than it needs. EXPLAIN would show only the plan for some arguments. The
+// statistics of Postgres show the rows that the sessions of a store have really read.
 
-// place has the seats for the measured calls. They are free for the next two hours.
+// place has users and seats for the measured calls. The seats are free for the next two hours.
 type place struct {
 	now   time.Time
 	users []int64
@@ -38,14 +38,14 @@ func (p place) booking(i int, from, to time.Duration) library.Booking {
 	return library.Booking{UserID: p.user(i), SeatID: p.seat(i), StartTime: p.now.Add(from), EndTime: p.now.Add(to)}
 }
 
-// call is a measured call: do is measured, prepare is not. Each call has a number i of its own, and
-// i+10 is reserved for it, too.
+// call is a call of the store. do is measured and prepare is not. Each call has a number i of its
+// own: it uses user i and seat i, and also those with number i+10.
 type call struct {
 	prepare func(c *caller, i int) // nil: nothing
 	do      func(c *caller, i int) error
-	// seated means that the call reads the rows of all users who have checked in. The index of
-	// deadlines does not distinguish them from users who should have checked in, so that a check-in
-	// need not change the index.
+	// seated means that the call reads the rows of all users who have checked in. A check-in does
+	// not change the index of deadlines. So this index also has the deadlines of users who have
+	// checked in.
 	seated bool
 }
 
@@ -99,7 +99,7 @@ func (c *caller) transition(i int, verb func(context.Context, int64, int64) (lib
 	return err
 }
 
-// want turns a call that fails with an expected error into a call that succeeds.
+// want returns a call that succeeds if the given call fails with err.
 func want(err error, call func(c *caller, i int) error) func(c *caller, i int) error {
 	return func(c *caller, i int) error {
 		if got := call(c, i); !errors.Is(got, err) {
@@ -233,7 +233,7 @@ var calls = map[string]call{
 	"ExpireWaiting":     due(func(c *caller) func(context.Context, int) (int, bool, error) { return c.ExpireWaiting }),
 	"RemindOfCheckIn":   due(func(c *caller) func(context.Context, int) (int, bool, error) { return c.RemindOfCheckIn }),
 	"ForgetRevocations": due(func(c *caller) func(context.Context, int) (int, bool, error) { return c.ForgetRevocations }),
-	// The second FindDue skips the rows that the first one has passed.
+	// This FindDue skips the rows with a deadline up to now.
 	"NextDue after FindDue": {do: func(c *caller, _ int) error {
 		_, _, err := c.NextDueAfter(c.t.Context(), time.Minute, c.now)
 		return err
@@ -244,12 +244,12 @@ var calls = map[string]call{
 	}},
 }
 
-// session is a store for one call. It knows the pids of its server processes.
+// session is a store for one call. It collects the process ids of its sessions in Postgres.
 type session struct {
 	*store.Store
 	mu     sync.Mutex
 	pids   []uint32
-	report atomic.Bool // after each statement
+	report atomic.Bool // true: report the statistics after each statement
 }
 
 func (s *session) TraceQueryStart(ctx context.Context, conn *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
@@ -275,14 +275,16 @@ func (s *session) TraceBatchEnd(ctx context.Context, conn *pgx.Conn, _ pgx.Trace
 	s.tell(ctx, conn)
 }
 
-// tell makes the server process report its statistics. By default it reports at most once a second.
+// tell makes the server process report its statistics, if report is set. By default a process
+// reports at most once a second.
 func (s *session) tell(ctx context.Context, conn *pgx.Conn) {
 	if s.report.Load() {
 		_ = conn.PgConn().Exec(ctx, `SELECT pg_stat_force_next_flush()`).Close()
 	}
 }
 
-// end closes the store and returns when its sessions have reported their statistics.
+// end closes the store and waits until its sessions have ended. They have then reported their
+// statistics.
 func (s *session) end(t *testing.T, db *storetest.DB) {
 	t.Helper()
 	s.Close()
@@ -305,7 +307,8 @@ func openSession(t *testing.T, db *storetest.DB) *session {
 	return s
 }
 
-// times makes the call several times, with the numbers from first on. It prepares all calls first.
+// times makes a call n times in the store s, with the numbers from first on. Before, it prepares
+// all of them in the store others and calls before.
 func (c call) times(t *testing.T, n, first int, s, others *store.Store, p place, before func()) {
 	t.Helper()
 	by := &caller{others, p, t, map[int]library.Reservation{}, map[int]library.WaitlistEntry{}}
@@ -323,8 +326,8 @@ func (c call) times(t *testing.T, n, first int, s, others *store.Store, p place,
 	}
 }
 
-// trained returns a session for each call. Postgres has fixed its plans, which takes five runs of a
-// statement.
+// trained returns a session for each call in which Postgres has fixed its plans. That takes five
+// runs of a statement.
 func trained(t *testing.T, db *storetest.DB, p place) map[string]*session {
 	t.Helper()
 	sessions := map[string]*session{}
@@ -335,7 +338,7 @@ func trained(t *testing.T, db *storetest.DB, p place) map[string]*session {
 		calls[name].times(t, 7, 20*n, sessions[name].Store, others.Store, p, func() {})
 	}
 	for n, name := range names {
-		sessions[name].report.Store(true) // so that the work of the training does not count later
+		sessions[name].report.Store(true) // reports the rows read until now, so that they do not count later
 		calls[name].times(t, 1, 20*n+8, sessions[name].Store, others.Store, p, func() {})
 		sessions[name].report.Store(false)
 	}
@@ -343,8 +346,8 @@ func trained(t *testing.T, db *storetest.DB, p place) map[string]*session {
 	return sessions
 }
 
-// workDone returns the number of rows that Postgres has read so far from each table or index, and
-// the number of scans of each table.
+// workDone returns the number of rows that Postgres has read so far, from each index and by scans
+// of each table.
 func workDone(t *testing.T, db *storetest.DB) map[string]int {
 	t.Helper()
 	done := map[string]int{}
@@ -366,7 +369,7 @@ func workDone(t *testing.T, db *storetest.DB) map[string]int {
 func measure(t *testing.T, db *storetest.DB, p place, sessions map[string]*session, seated int) {
 	t.Helper()
 	const times, most = 10, 60
-	db.Exec(t, `SELECT pg_stat_force_next_flush()`) // reports what this connection did to prepare
+	db.Exec(t, `SELECT pg_stat_force_next_flush()`) // reports the preparations, so that they do not count
 	for n, name := range slices.Sorted(maps.Keys(calls)) {
 		others := openSession(t, db)
 		var before map[string]int
@@ -396,9 +399,9 @@ func measure(t *testing.T, db *storetest.DB, p place, sessions map[string]*sessi
 	}
 }
 
-// TestPlansOfNewDatabase starts a server on an empty database, so that its sessions fix their
-// plans. Then 10,000 reservations for the same hours arrive. The plans must be good for them, too,
-// before the tables are analyzed by autovacuum.
+// TestPlansOfNewDatabase opens sessions on an empty database, so that they fix their plans. Then
+// 10,000 reservations for the same hours are added. The plans must also be good for these, before
+// autovacuum has analyzed the tables.
 func TestPlansOfNewDatabase(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -418,7 +421,8 @@ func TestPlansOfNewDatabase(t *testing.T) {
 	measure(t, db, p, sessions, seated)
 }
 
-// grow makes reservations until the store analyzes the tables, and waits for the ANALYZE.
+// grow makes 32 reservations, after which the store analyzes the tables. It checks that each table
+// was analyzed.
 func grow(t *testing.T, db *storetest.DB, p place) {
 	t.Helper()
 	s := db.Open(t, library.DefaultPolicy())
@@ -438,11 +442,12 @@ func grow(t *testing.T, db *storetest.DB, p place) {
 	}
 }
 
-// term reserves a seat for each user for the same two hours of this afternoon. Some users also wait
-// for a seat, and some have been checked in since this morning.
+// term fills the tables. It reserves a seat for each user for the same two hours of this afternoon.
+// A quarter of the users also wait for a seat, and seated users have been checked in since this
+// morning.
 func term(t *testing.T, db *storetest.DB, p place, seated int) {
 	t.Helper()
-	db.Exec(t, `SET session_replication_role = replica`) // turns off the foreign keys, which hold anyway
+	db.Exec(t, `SET session_replication_role = replica`) // turns off the foreign keys, which the rows satisfy
 	const book = `
 		INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline,
 			created_at, checked_in_at)

@@ -29,8 +29,8 @@ func (b bundle) replicas(t *testing.T, n int) []*store.Store {
 	return list
 }
 
-// warm opens a store and opens its connections before the first call, like the store of a running
-// server.
+// warm opens a store with conns connections for requests. They are open before the first call, as
+// in a running server.
 func (b bundle) warm(t *testing.T, conns int32) *store.Store {
 	t.Helper()
 	s, err := store.Open(t.Context(), store.Config{URL: b.db.URL, MinConns: conns, MaxConns: conns, Policy: b.Policy()})
@@ -58,8 +58,8 @@ func atOnce(n int, f func(i int) error) []error {
 	return errs
 }
 
-// wantOneWinner checks that exactly one call succeeded and that all others failed with the error
-// lost.
+// wantOneWinner checks that exactly one call succeeded, and that all others failed with the error
+// lost. It returns the index of the call that succeeded.
 func wantOneWinner(t *testing.T, errs []error, lost error) (winner int) {
 	t.Helper()
 	winner = -1
@@ -79,8 +79,8 @@ func wantOneWinner(t *testing.T, errs []error, lost error) (winner int) {
 	return winner
 }
 
-// deadlocks returns the number of deadlocks on the test's database. Sessions report them when they
-// end, so the stores are closed.
+// deadlocks returns the number of deadlocks in the test's database. A session reports its deadlocks
+// when it ends, so deadlocks closes the stores first.
 func (b bundle) deadlocks(t *testing.T, stores ...*store.Store) int {
 	t.Helper()
 	for _, s := range stores {
@@ -109,7 +109,7 @@ func TestReserveRace(t *testing.T) {
 			for round := range rounds + 1 {
 				errs := atOnce(rivals, func(i int) error {
 					begin := time.Now()
-					from := 60 + 120*round + i%30 // all of them overlap
+					from := 60 + 120*round + i%30 // the windows of a round overlap
 					_, err := stores[i%3].Reserve(t.Context(), library.Booking{
 						UserID: b.users[i], SeatID: b.seats[0], StartTime: at(from), EndTime: at(from + 60)})
 					took[round*rivals+i] = time.Since(begin)
@@ -121,8 +121,8 @@ func TestReserveRace(t *testing.T) {
 			slices.Sort(took)
 			median, p99, slowest := took[len(took)/2], took[len(took)*99/100], took[len(took)-1]
 			t.Logf("%d rivals: median %v, P99 %v, maximum %v", rivals, median, p99, slowest)
-			// No call waits for the deadlock_timeout of Postgres, unless the machine is so busy
-			// that every call waits long.
+			// No call may wait for deadlock_timeout, which is one second. On a very busy machine,
+			// every call waits long: the limit is then five times the median.
 			if slowest > max(time.Second, 5*median) {
 				t.Errorf("median %v, maximum %v", median, slowest)
 			}
@@ -134,8 +134,9 @@ func TestReserveRace(t *testing.T) {
 	}
 }
 
-// TestControlPlainInsertsDeadlock shows that TestReserveRace could fail. Without the locks, rivals
-// for one seat deadlock, and the count of deadlocks shows it.
+// TestControlPlainInsertsDeadlock shows that TestReserveRace can fail. Here the rivals insert
+// reservations without the locks of the store. They must deadlock, and Postgres must count these
+// deadlocks.
 func TestControlPlainInsertsDeadlock(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -147,7 +148,7 @@ func TestControlPlainInsertsDeadlock(t *testing.T) {
 		t.Fatal(err)
 	}
 	config.MaxConns = rivals
-	config.ConnConfig.RuntimeParams["deadlock_timeout"] = "20ms" // a second by default, for each
+	config.ConnConfig.RuntimeParams["deadlock_timeout"] = "20ms" // instead of 1 s, so that the test is fast
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
@@ -167,8 +168,8 @@ func TestControlPlainInsertsDeadlock(t *testing.T) {
 		return pool.SendBatch(t.Context(), batch).Close()
 	}
 	victims := 0
-	const most = 2000
-	for round := 0; round < most && victims == 0; round++ {
+	const maxRounds = 2000
+	for round := 0; round < maxRounds && victims == 0; round++ {
 		b.db.Exec(t, `SELECT pg_advisory_lock($1)`, gate)
 		var rivalsDone sync.WaitGroup
 		errs := make([]error, rivals)
@@ -221,7 +222,7 @@ func TestUserCannotReserveTwoSeatsAtOnce(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-func TestQuotaRace(t *testing.T) {
+func TestMaxUpcomingRace(t *testing.T) {
 	t.Parallel()
 	rules := library.DefaultPolicy()
 	rules.MaxUpcoming = 3
@@ -238,8 +239,9 @@ func TestQuotaRace(t *testing.T) {
 	}
 }
 
-// TestReserveOnceForRepeatedRequestID sends one request from many goroutines. The pool has fewer
-// connections than there are calls, so a call that needed a second connection would wait forever.
+// TestReserveOnceForRepeatedRequestID sends one request from many goroutines. All must get the same
+// answer. The pool has fewer connections than there are calls, so if each call needed a second
+// connection, all would wait forever.
 func TestReserveOnceForRepeatedRequestID(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -277,7 +279,8 @@ func TestReserveOnceForRepeatedRequestID(t *testing.T) {
 		for _, e := range entries[1:] {
 			wantEqual(t, "the same request to wait", e, entries[0])
 		}
-		if _, err := b.LeaveWaitlist(t.Context(), b.users[1], entries[0].ID); err != nil { // both users have a quota
+		// The reservation and the entry end, so that both users stay below their limits.
+		if _, err := b.LeaveWaitlist(t.Context(), b.users[1], entries[0].ID); err != nil {
 			t.Fatal(err)
 		}
 		mustDo(t, b.Cancel, b.users[0], reservations[0].ID)
@@ -288,8 +291,8 @@ func TestReserveOnceForRepeatedRequestID(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestRepeatedCallsAtOnce makes each call of a user twice at once. It takes effect once, and both
-// calls get the same answer.
+// TestRepeatedCallsAtOnce makes each call of a user eight times at once. It must take effect once,
+// and all calls must get the same answer.
 func TestRepeatedCallsAtOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -362,7 +365,8 @@ func TestExtendAgainstReserve(t *testing.T) {
 			winner == 1 && !got.Equal(at(from+60)) {
 			t.Errorf("%d won, and the reservation ends %v", winner, got)
 		}
-		for _, id := range storetest.Rows[int64](t, b.db, `SELECT id FROM reservations WHERE occupies`) { // the quota
+		// End all reservations, so that both users stay below their limit.
+		for _, id := range storetest.Rows[int64](t, b.db, `SELECT id FROM reservations WHERE occupies`) {
 			user := storetest.Value[int](t, b.db, `
 				SELECT CASE user_id WHEN $2 THEN 0 ELSE 1 END FROM reservations WHERE id = $1`, id, b.users[0])
 			mustDo(t, b.Cancel, b.users[user], id)
@@ -373,11 +377,12 @@ func TestExtendAgainstReserve(t *testing.T) {
 }
 
 // TestClaimAgainstOtherBookingOfUser claims an offer while the user books another seat for the same
-// time, or extends a reservation into it. Exactly one of the two succeeds.
+// time, or extends a reservation into the window of the offer. Exactly one of the two calls must
+// succeed.
 func TestClaimAgainstOtherBookingOfUser(t *testing.T) {
 	t.Parallel()
 	rules := library.DefaultPolicy()
-	rules.MaxWaiting, rules.MaxWaitingPerSeat, rules.MaxWaitlist = 0, 0, 0 // what loses goes on being offered
+	rules.MaxWaiting, rules.MaxWaitingPerSeat, rules.MaxWaitlist = 0, 0, 0 // no limits: a lost claim leaves a live entry
 	b := setupWith(t, rules)
 	stores := b.replicas(t, 2)
 	for round := range 30 {
@@ -420,7 +425,7 @@ func TestConcurrentPasswordChanges(t *testing.T) {
 	for round := range 20 {
 		errs := atOnce(4, func(i int) error {
 			generation, err := stores[i%2].ChangePassword(t.Context(), u.ID, hash, fmt.Sprint(round, " ", i), at(60))
-			if err == nil { // of one of them
+			if err == nil { // only one of the four calls gets here
 				if generation <= last {
 					err = fmt.Errorf("generation %d, after %d", generation, last)
 				}
@@ -451,11 +456,12 @@ func TestConcurrentRegistrations(t *testing.T) {
 	}
 }
 
-// TestLockedSeatBlocksOnlyItself holds the lock of one seat. Only bookings of that seat wait.
+// TestLockedSeatBlocksOnlyItself holds the lock of one seat while users book three seats. Only the
+// bookings of the locked seat may wait.
 func TestLockedSeatBlocksOnlyItself(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	users := b.db.Users(t, 12) // four of them wait for the lock, and hold a connection each of the sixteen
+	users := b.db.Users(t, 12) // four of them wait for the lock; the pool has 16 connections
 	conn, err := pgx.Connect(t.Context(), b.db.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -490,7 +496,7 @@ func TestLockedSeatBlocksOnlyItself(t *testing.T) {
 			}
 		})
 	}
-	others.Wait() // before the waiting calls fail, which they do after 3 s
+	others.Wait() // this must take less than 3 s, after which the waiting calls fail
 	stillLocked.Store(false)
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)

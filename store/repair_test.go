@@ -33,8 +33,9 @@ func migratedTo(t *testing.T, version int64) *storetest.DB {
 	return storetest.Attach(t, url)
 }
 
-// TestMigrationRepairsOldRows checks that the migration repairs rows that have only one repair,
-// names the others, and succeeds once those are corrected.
+// TestMigrationRepairsOldRows migrates rows that the new schema refuses. The migration must repair
+// the rows that have only one possible repair, and fail with the names of the others. It must
+// succeed after an operator has corrected these.
 func TestMigrationRepairsOldRows(t *testing.T) {
 	t.Parallel()
 	db := migratedTo(t, 3)
@@ -90,11 +91,11 @@ func TestMigrationRepairsOldRows(t *testing.T) {
 	wantEqual(t, "amenities", storetest.Rows[string](t, db, `SELECT amenities::text FROM seats ORDER BY id`),
 		[]string{"{1,5}", "{}", "{1,2,3}", "{1,2}", "{}", "{}"})
 	if _, err := db.Open(t, library.DefaultPolicy()).LoadWorld(t.Context()); err != nil {
-		t.Errorf("the world: %v", err)
+		t.Errorf("LoadWorld: %v", err)
 	}
 	wantEqual(t, "revocations that can be read", storetest.Value[bool](t, db, `
 		SELECT bool_and(isfinite(expires_at)) FROM revocations`), true)
-	// Rows of the long tables may stay as they are. The constraint applies to new rows.
+	// Rows of the long table waitlist_entries may violate the constraint. It applies to new rows.
 	wantEqual(t, "constraints for new rows alone", storetest.Rows[string](t, db, `
 		SELECT conname::text FROM pg_constraint WHERE NOT convalidated`),
 		[]string{"waitlist_times_check"})

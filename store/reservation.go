@@ -26,8 +26,8 @@ const (
 
 	selectOwnReservation = selectReservation + `AND r.id = $2 AND r.user_id = $3`
 
-	// selectFirstAnswer reads a reservation as it was right after a transition. Repeated calls get
-	// it.
+	// selectFirstAnswer reads a reservation as it was right after a transition. This state is the
+	// answer to a repeated call.
 	selectFirstAnswer = `
 		SELECT r.reservation_id AS id, ` + reservationState + ` FROM reservation_events r ` + atSeat + `
 		WHERE r.library_id = $1 AND r.reservation_id = $2 AND r.kind = $3 ORDER BY r.version LIMIT 1`
@@ -69,8 +69,8 @@ var selectReservations = map[View]string{
 		AND ($4::bigint = 0 OR (lower(r.during), r.id) > ($3, $4)) ORDER BY lower(r.during), r.id LIMIT $5`,
 }
 
-// Reservations returns at most limit of a user's reservations after the cursor. They are ordered by
-// start. ViewHistory begins with the latest.
+// Reservations returns at most limit of a user's reservations after the cursor, in the order of
+// their start. ViewHistory has the reverse order: the latest start comes first.
 func (s *Store) Reservations(
 	ctx context.Context, userID int64, view View, after ReservationCursor, limit int,
 ) ([]library.Reservation, error) {

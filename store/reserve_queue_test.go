@@ -35,7 +35,7 @@ func TestBatchHasEachUserOnce(t *testing.T) {
 		t.Errorf("%d of %d bookings were taken", len(seats), 2*maxBatch+2)
 	}
 	if q.take() != nil || q.workers != 0 {
-		t.Error("the queue is empty and the worker still registered")
+		t.Error("the queue is empty, but take returned a batch or did not unregister the worker")
 	}
 }
 

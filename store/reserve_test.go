@@ -211,7 +211,8 @@ func TestRepeatedReserveReturnsTheFirstAnswer(t *testing.T) {
 	}
 }
 
-// batches is a tracer that counts the batches sent to Postgres. When it is armed, it panics instead.
+// batches is a tracer that counts the batches of statements sent to Postgres. While armed is set,
+// it panics instead.
 type batches struct {
 	armed atomic.Bool
 	n     atomic.Int64
@@ -231,8 +232,8 @@ func (p *batches) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceB
 func (p *batches) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
 func (p *batches) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
 
-// TestPanicFailsOnlyItsBooking: a panic ends neither the process nor the worker. Its booking fails,
-// and the next one succeeds.
+// TestPanicFailsOnlyItsBooking lets a booking panic. The booking must fail, and the next one must
+// succeed: a panic ends neither the process nor the worker.
 func TestPanicFailsOnlyItsBooking(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -247,7 +248,7 @@ func TestPanicFailsOnlyItsBooking(t *testing.T) {
 	tracer.armed.Store(true)
 	_, err = s.Reserve(t.Context(), booking)
 	if known, ok := errors.AsType[*library.Error](err); err == nil || ok {
-		t.Errorf("got %v, want an error that only the log shows", known)
+		t.Errorf("got %v, want an error that is not a library.Error", known)
 	}
 	tracer.armed.Store(false)
 	if _, err := s.Reserve(t.Context(), booking); err != nil {
@@ -255,8 +256,9 @@ func TestPanicFailsOnlyItsBooking(t *testing.T) {
 	}
 }
 
-// TestLockedSeatDelaysOnlyItsBookings: while another session holds the lock of a seat, the bookings
-// of that seat wait together, and the bookings of other seats do not wait.
+// TestLockedSeatDelaysOnlyItsBookings books while another session holds the lock of a seat. The
+// bookings of this seat must wait together, in few transactions. A booking of another seat must not
+// wait.
 func TestLockedSeatDelaysOnlyItsBookings(t *testing.T) {
 	t.Parallel()
 	const rush = 64
@@ -287,9 +289,10 @@ func TestLockedSeatDelaysOnlyItsBookings(t *testing.T) {
 			}
 		})
 	}
-	// One booking alone, then a batch of 32: each on the worker, and again on another connection.
-	const held = 4
-	storetest.Eventually(t, "the bookings wait", func() bool { return tracer.n.Load() >= held })
+	// The first booking is a batch of its own, and the next 32 are the second batch. Each batch is
+	// sent twice: by the worker, and again by reserveSeat.
+	const sent = 4
+	storetest.Eventually(t, "the bookings wait", func() bool { return tracer.n.Load() >= sent })
 	if _, err := s.Reserve(t.Context(), library.Booking{UserID: b.users[rush], SeatID: b.seats[1], StartTime: at(60),
 		EndTime: at(120)}); err != nil {
 		t.Errorf("another seat: %v", err)
@@ -297,16 +300,16 @@ func TestLockedSeatDelaysOnlyItsBookings(t *testing.T) {
 	b.db.Exec(t, `COMMIT`)
 	all.Wait()
 	if won.Load() != 1 || taken.Load() != rush-1 {
-		t.Errorf("%d won and %d were told that it is taken, of %d", won.Load(), taken.Load(), rush)
+		t.Errorf("of %d bookings, %d succeeded and %d failed with ErrSeatTaken", rush, won.Load(), taken.Load())
 	}
 	if n := tracer.n.Load(); n >= rush {
-		t.Errorf("%d people became %d transactions", rush+1, n)
+		t.Errorf("%d bookings took %d transactions", rush+1, n)
 	}
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestReserveRefusesTokenOfAnotherUser: a token that does not agree with the user's row gets
-// neither a new booking nor the answer to an earlier one.
+// TestReserveRefusesTokenOfAnotherUser books with a token that does not agree with the user's row.
+// The call must get neither a new booking nor the answer to an earlier one.
 func TestReserveRefusesTokenOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -31,15 +31,16 @@ const (
 // millis formats a duration for a setting of Postgres.
 func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// reserve decides and makes a number of bookings, one of each user, in one statement. It must be a
-// statement of its own after the locks, because the parts of one statement share a snapshot, and
-// that snapshot must not be older than the locks. The first WHEN that applies gives the reason. Of
-// several bookings of one seat, the first succeeds; the exclusion constraint refuses the others,
-// because it also sees rows of the same statement.
+// reserve decides and makes several bookings, at most one for each user, in one statement. All
+// parts of a statement share one snapshot. The snapshot must not be older than the locks, so
+// reserve cannot be the statement that locks. The first WHEN that applies gives the reason. Of
+// several bookings of one seat, the first succeeds. The exclusion constraint refuses the others,
+// because it also sees rows that the same statement has inserted.
 //
-// Here and elsewhere, the condition "the user is busy" is NOT isempty(during * …), not &&. Until
-// the table has been analyzed, the planner would use the index of the exclusion constraint for &&,
-// and read all reservations of the library. OFFSET 0 makes each look-up use a key.
+// The condition "the user is busy" is NOT isempty(during * …), here and in other statements. With
+// &&, the planner would choose the index of the exclusion constraint until the table has been
+// analyzed, and read all reservations of the library. OFFSET 0 makes Postgres look up each row by
+// its key.
 const reserve = `
 	WITH now AS MATERIALIZED (
 		SELECT dlsms_now() AS t
@@ -116,7 +117,7 @@ const reserve = `
 var errSeatLocked = errors.New("another transaction holds the lock of a seat")
 
 // reserveAll makes bookings of distinct users in one transaction. The wait for each row lock ends
-// after lockTimeout; 0 means the session's lock_timeout. If the wait for a seat's lock ends so,
+// after lockTimeout; 0 means the session's lock_timeout. If the lock of a seat is not free by then,
 // reserveAll fails with errSeatLocked.
 func (s *Store) reserveAll(
 	ctx context.Context, conn *pgxpool.Conn, bookings []library.Booking, lockTimeout time.Duration,
@@ -178,8 +179,8 @@ func (s *Store) reserveAll(
 	for range made {
 		s.rowAdded(ctx)
 	}
-	// Use the same connection. If each of many repeated requests held one connection and waited for
-	// another, none could continue.
+	// The look-up uses the same connection. If many calls each held a connection and waited for a
+	// second, all connections of the pool could be held and no call could continue.
 	for _, place := range repeated {
 		rows, err := conn.Query(ctx, selectFirstAnswer, s.lib, out[place].reservation.ID, library.EventReserved)
 		if err == nil {

@@ -31,14 +31,15 @@ type RevocationPage struct {
 const insertRevocation = `
 	INSERT INTO revocations (library_id, user_id, jti, expires_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`
 
-// RevokeToken ends one token, which would expire at expiresAt. To end it twice is no error.
+// RevokeToken ends one token, which would expire at expiresAt. It does nothing if the token is
+// already revoked.
 func (s *Store) RevokeToken(ctx context.Context, userID int64, jti string, expiresAt time.Time) error {
 	_, err := query(ctx, s.pool, pgx.RowTo[int64], insertRevocation, s.lib, userID, jti, expiresAt)
 	return err
 }
 
-// revocationPageSize is the number of revocations that one statement reads. It takes about 20 ms,
-// far below logConnTimeout.
+// revocationPageSize is the number of revocations that one statement reads. To read a page takes
+// about 20 ms, far below logConnTimeout.
 const revocationPageSize = 5000
 
 // revocationCursor is a place in the revocations since a snapshot, in the order of (xid, id).
@@ -47,9 +48,9 @@ type revocationCursor struct {
 	xid, id uint64 // of the last row read
 }
 
-// selectRevocations has the form of selectChanges, but reads one page: at most $7 rows after ($4,
-// $5), written by transactions before $6. Expired revocations count too, so a page takes the same
-// time whatever it contains.
+// selectRevocations has the form of selectChanges, but reads one page: at most $7 rows after the
+// position ($4, $5), written by transactions before $6. Expired revocations count as rows of the
+// page, so the time to read a page does not depend on how many have expired.
 const selectRevocations = `
 	SELECT s.snapshot, r.xid, r.id, r.user_id, COALESCE(r.jti, ''), COALESCE(r.generation, 0), r.expires_at,
 		r.expires_at > s.now
@@ -68,10 +69,10 @@ const selectRevocations = `
 		ORDER BY xid, id LIMIT $7
 	) r ON true`
 
-// Revocations returns a page of the revocations since a snapshot. Since the zero Snapshot, these
-// are all that have not expired. Call it until More is false: the pages together have every
-// revocation that the first page's snapshot sees. If the returned snapshot is not After since,
-// revocations may be missing: begin again with the zero Snapshot.
+// Revocations returns a page of the revocations since a snapshot. With the zero Snapshot, the pages
+// have all revocations that have not expired. Call it until More is false: the pages together have
+// every revocation that the first page's snapshot sees. If the returned snapshot is not After
+// since, revocations may be missing: begin again with the zero Snapshot.
 func (s *Store) Revocations(ctx context.Context, since Snapshot) (page RevocationPage, err error) {
 	err = s.revocations.do(ctx, func(conn *pgx.Conn) error { //nolint:contextcheck // do sets the deadline
 		if s.revocations.reconnectedSince(since) {
@@ -131,8 +132,9 @@ func (s *Store) revocationsAfter(conn *pgx.Conn, since Snapshot) (page Revocatio
 // ForgetRevocations deletes at most limit revocations of tokens that have expired. It returns the
 // number deleted, and whether there may be more.
 func (s *Store) ForgetRevocations(ctx context.Context, limit int) (n int, more bool, err error) {
-	// MATERIALIZED selects the rows once. Postgres may plan IN as a loop that selects and locks
-	// more rows for each row.
+	// MATERIALIZED makes Postgres select the rows once. With id IN (SELECT … LIMIT $2), Postgres
+	// may repeat the SELECT for each row. Each repetition locks other rows, so more than $2 rows
+	// are deleted.
 	const forget = `
 		WITH due AS MATERIALIZED (
 			SELECT id FROM revocations WHERE library_id = $1 AND expires_at < (SELECT dlsms_now()) - interval '1 minute'

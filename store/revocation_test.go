@@ -15,13 +15,13 @@ import (
 )
 
 // TestRevocationsInPages reads half a million revocations of one transaction, as after a restore.
-// Each page takes far less than logConnTimeout. A revocation that is committed between two pages
-// comes with a later page or with the next read.
+// The test commits further revocations between two pages and after the last page. Each must be in a
+// later page or in the next read, and none may be read twice.
 func TestRevocationsInPages(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	const n = 500_000
-	b.db.Exec(t, `SET session_replication_role = replica`) // no look-up of the user for each row
+	b.db.Exec(t, `SET session_replication_role = replica`) // turns off the foreign key, so that the INSERT is fast
 	b.db.Exec(t, `INSERT INTO revocations (library_id, user_id, jti, expires_at)
 		SELECT 1, $1, lpad(i::text, 22, '0'), $2 FROM generate_series(1, $3::int) i`, b.users[0], at(60), n)
 	b.db.Exec(t, `INSERT INTO revocations (library_id, user_id, jti, expires_at)
@@ -36,7 +36,7 @@ func TestRevocationsInPages(t *testing.T) {
 	if _, err := late.Exec(t.Context(), `BEGIN`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := late.Exec(t.Context(), revoke, b.users[0], at(60)); err != nil { // it has its transaction id now
+	if _, err := late.Exec(t.Context(), revoke, b.users[0], at(60)); err != nil { // this transaction now has its id
 		t.Fatal(err)
 	}
 
@@ -71,7 +71,7 @@ func TestRevocationsInPages(t *testing.T) {
 		t.Errorf("%d pages", pages)
 	}
 	if len(seen) < n || seen["late"] != 0 {
-		t.Errorf("%d were read, %d of them not yet committed", len(seen), seen["late"])
+		t.Errorf("%d revocations were read, %d of them not yet committed", len(seen), seen["late"])
 	}
 	if _, err := late.Exec(t.Context(), `COMMIT`); err != nil {
 		t.Fatal(err)
@@ -83,10 +83,10 @@ func TestRevocationsInPages(t *testing.T) {
 		}
 	}
 	if len(seen) != n+2 || seen["late"] != 1 || seen["meanwhile"] != 1 {
-		t.Errorf("%d were read, late %d times, meanwhile %d times", len(seen), seen["late"], seen["meanwhile"])
+		t.Errorf("%d revocations, late %d times, meanwhile %d times", len(seen), seen["late"], seen["meanwhile"])
 	}
 	if pages := read(); pages != 1 || len(seen) != n+2 {
-		t.Errorf("with nothing new, %d pages", pages)
+		t.Errorf("a read with nothing new has %d pages", pages)
 	}
 }
 
@@ -101,7 +101,7 @@ func TestRevocationsMissNothing(t *testing.T) {
 	w := b.writers(t, 4)
 	var snapshot store.Snapshot
 	var want []string
-	look := func() {
+	read := func() {
 		t.Helper()
 		log, err := b.Revocations(t.Context(), snapshot)
 		if err != nil {
@@ -125,10 +125,10 @@ func TestRevocationsMissNothing(t *testing.T) {
 			want = append(want, fmt.Sprint(id))
 		}
 		if random.IntN(4) == 0 {
-			look()
+			read()
 		}
 	}
-	look()
+	read()
 }
 
 func TestRevocations(t *testing.T) {
@@ -169,8 +169,8 @@ func TestRevocations(t *testing.T) {
 
 	wantDone(t, 0, b.ForgetRevocations)
 	b.clock(t, 10)
-	wantEqual(t, "once one has expired", all(), want[1:])
-	wantDone(t, 0, b.ForgetRevocations) // it is kept for a minute, because clocks differ
+	wantEqual(t, "after the first has expired", all(), want[1:])
+	wantDone(t, 0, b.ForgetRevocations) // kept for one more minute, because clocks differ
 	b.clock(t, 22)
 	n, more, err := b.ForgetRevocations(t.Context(), 1)
 	if err != nil || n != 1 || !more {
@@ -178,11 +178,12 @@ func TestRevocations(t *testing.T) {
 	}
 	wantDone(t, 1, b.ForgetRevocations)
 	wantEqual(t, "left in the table", storetest.Value[int](t, b.db, `SELECT count(*) FROM revocations`), 1)
-	wantEqual(t, "in force", all(), want[2:])
+	wantEqual(t, "not expired", all(), want[2:])
 }
 
-// TestForgetRevocationsKeepsTheLimit deletes one row at a time, with a planner that uses only nested
-// loops. An earlier query sometimes deleted two, because it locked another row for each deleted row.
+// TestForgetRevocationsKeepsTheLimit deletes one row at a time, with a planner that uses only
+// nested loops. With such a plan, an earlier version of the query sometimes deleted two rows,
+// because it selected and locked another row for each row.
 func TestForgetRevocationsKeepsTheLimit(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -204,9 +205,9 @@ func TestForgetRevocationsKeepsTheLimit(t *testing.T) {
 	}
 }
 
-// TestForgetRevocationsInTwoReplicas: two replicas delete the same rows. Neither waits for the
-// other, and each row is deleted once.
-func TestForgetRevocationsInTwoReplicas(t *testing.T) {
+// TestForgetRevocationsInThreeReplicas lets three replicas delete the same rows. None must wait for
+// another, and each row must be deleted once.
+func TestForgetRevocationsInThreeReplicas(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	stores := b.replicas(t, 3)

@@ -10,9 +10,9 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestPlansAtScale counts the rows that calls read in a large library. It has 50,000 seats in 300
-// branches, half a million upcoming reservations, 15,000 checked-in users, 12,500 live waitlist
-// entries, and 1,000 ended entries on each of the past 100 days.
+// TestPlansAtScale counts the rows that calls read in a large library. The library has 50,000 seats
+// in 300 branches, half a million upcoming reservations, 15,000 checked-in users, 12,500 live
+// waitlist entries, and 1,000 ended entries on each of the past 100 days.
 func TestPlansAtScale(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -70,8 +70,8 @@ func TestPlansAtScale(t *testing.T) {
 	measure(t, db, p, trained(t, db, place{noon, p.users[10_000:], p.seats[10_000:]}), seated)
 }
 
-// TestPlansOfBranchesWithHours counts the rows of opening hours that serving waitlists looks at.
-// They are looked at once a branch, however many wait there.
+// TestPlansOfBranchesWithHours counts the rows of opening hours that are read to serve waitlists.
+// The hours of a branch must be read once, however many entries wait there.
 func TestPlansOfBranchesWithHours(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -82,7 +82,7 @@ func TestPlansOfBranchesWithHours(t *testing.T) {
 		seats = append(seats, b.db.Seats(t, 1)...)
 	}
 	crowd(t, b, seats, waiters, 0, 60)
-	openAllDay(t, b, "13:30") // noon is 13:00 there: nothing that is waited for is open to its end
+	openAllDay(t, b, "13:30") // in Berlin, noon UTC is 13:00: the branches close before the windows end
 	b.db.Exec(t, `ANALYZE`)
 	const all = 7 * branches
 	for _, c := range []struct {
@@ -94,48 +94,49 @@ func TestPlansOfBranchesWithHours(t *testing.T) {
 		{"a cancel", 1, func(s *session) { mustDo(t, s.Cancel, b.users[0], taken.ID) }},
 	} {
 		s := openSession(t, b.db)
-		b.db.Exec(t, `SELECT pg_stat_force_next_flush()`) // what this connection did to prepare
+		b.db.Exec(t, `SELECT pg_stat_force_next_flush()`) // reports the preparations, so that they do not count
 		before := rowsRead(t, b.db, "branch_hours")
 		c.do(s)
 		s.end(t, b.db)
 		rows := rowsRead(t, b.db, "branch_hours") - before
-		t.Logf("%s looked at %d rows of hours", c.what, rows)
-		// The table is small: Postgres may well read all of it, to see whether there are hours, and
-		// which.
+		t.Logf("%s read %d rows of hours", c.what, rows)
+		// The table is small, so Postgres may read all of it, once to see whether a branch has
+		// hours and once to read them.
 		if most := 2 * all * c.branches; rows == 0 || rows > most {
-			t.Errorf("%s looked at %d rows of hours; want 1 to %d", c.what, rows, most)
+			t.Errorf("%s read %d rows of hours; want 1 to %d", c.what, rows, most)
 		}
 	}
 }
 
-// TestPlansOfACrowd counts the reservations that a cancel looks at while many users wait for a
-// window that is taken. It must read the seat's reservations once, not once for each waiting entry.
-func TestPlansOfACrowd(t *testing.T) {
+// TestPlansOfLongWaitlist counts the reservations that a cancel reads while 1,000 users wait for a
+// window that is taken. It must read the reservations of the seat once, not once for each waiting
+// entry.
+func TestPlansOfLongWaitlist(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.reserve(t, 0, 0, 0, 60)
 	later := b.reserve(t, 1, 0, 120, 180)
 	crowd(t, b, b.seats[:1], 1000, 0, 60)
 	s := openSession(t, b.db)
-	b.db.Exec(t, `SELECT pg_stat_force_next_flush()`) // what this connection did to prepare
+	b.db.Exec(t, `SELECT pg_stat_force_next_flush()`) // reports the preparations, so that they do not count
 	before := rowsRead(t, b.db, "reservations")
 	mustDo(t, s.Cancel, b.users[1], later.ID)
 	s.end(t, b.db)
 	const most = 60
 	if rows := rowsRead(t, b.db, "reservations") - before; rows == 0 || rows > most {
-		t.Errorf("a cancel looked at %d rows of reservations; want 1 to %d", rows, most)
+		t.Errorf("a cancel read %d rows of reservations; want 1 to %d", rows, most)
 	}
 }
 
-// TestAFullLineIsNotCounted: who is refused because a line is full has not made Postgres read all
-// of it.
-func TestAFullLineIsNotCounted(t *testing.T) {
+// TestJoinFullWaitlistReadsFewRows joins a waitlist that is full. To refuse the call, Postgres must
+// not read all 1,000 entries.
+func TestJoinFullWaitlistReadsFewRows(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.reserve(t, 0, 0, 0, 60)
 	crowd(t, b, b.seats[:1], 1000, 0, 60)
 	s := openSession(t, b.db)
-	b.db.Exec(t, `SELECT pg_stat_force_next_flush()`) // what this connection did to prepare
+	b.db.Exec(t, `SELECT pg_stat_force_next_flush()`) // reports the preparations, so that they do not count
 	before := rowsRead(t, b.db, "waitlist")
 	_, err := s.JoinWaitlist(t.Context(), library.Booking{
 		UserID: b.users[1], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60),
@@ -144,11 +145,11 @@ func TestAFullLineIsNotCounted(t *testing.T) {
 	s.end(t, b.db)
 	const most = 300
 	if rows := rowsRead(t, b.db, "waitlist") - before; rows == 0 || rows > most {
-		t.Errorf("a refusal looked at %d rows of the line; want 1 to %d", rows, most)
+		t.Errorf("a refused JoinWaitlist read %d rows of entries; want 1 to %d", rows, most)
 	}
 }
 
-// rowsRead tells how many rows of a table Postgres has looked at so far.
+// rowsRead returns how many rows of a table Postgres has read so far.
 func rowsRead(t *testing.T, db *storetest.DB, table string) (rows int) {
 	t.Helper()
 	for name, n := range workDone(t, db) {
@@ -159,9 +160,9 @@ func rowsRead(t *testing.T, db *storetest.DB, table string) (rows int) {
 	return rows
 }
 
-// withoutIndexes fills a table without its secondary indexes and creates them afterwards, which
-// takes a third of the time. The index of an exclusion constraint comes back as a plain index. For
-// a plan, that is enough.
+// withoutIndexes drops the secondary indexes of a table, calls fill, and creates them again. To
+// fill the table then takes a third of the time. The index of an exclusion constraint becomes a
+// plain index, which is enough for the plans.
 func withoutIndexes(t *testing.T, db *storetest.DB, table string, fill func()) {
 	t.Helper()
 	const secondary = `

@@ -40,7 +40,8 @@ const selectTaken = `
 // duration.
 func (s *Store) LoadWorld(ctx context.Context) (World, error) {
 	var w World
-	// The connection must be older than the snapshot, so that it later reads every change after it.
+	// The connection of the change log must be open before the snapshot is taken. Later reads on it
+	// then return every change after the snapshot.
 	connID, err := s.changes.ensure(ctx)
 	if err != nil {
 		return w, err
@@ -98,8 +99,8 @@ func (s *Store) catalog(ctx context.Context, tx pgx.Tx) (library.Catalog, error)
 	return c, err
 }
 
-// branches reads branches. It reports an invalid branch, repairs its text and keeps it, because its
-// seats cannot be shown without it.
+// branches reads branches. It reports an invalid branch, repairs its text and keeps it, because the
+// seats of the branch cannot be shown without it.
 func (s *Store) branches(rows pgx.Rows) ([]library.Branch, error) {
 	branches, _, readErr := collect[library.Branch](s, rows, tableBranches, nil)
 	for i := range branches {

@@ -60,8 +60,8 @@ type Seeded struct {
 func (s *Store) Seed(ctx context.Context, passwordHash string) (Seeded, error) {
 	var added Seeded
 	err := s.inTx(ctx, s.background, func(ctx context.Context, t *tx) error {
-		// Only one Seed runs at a time. A stronger lock would block users who register, and
-		// deadlock with them.
+		// The lock of the library's row lets only one Seed run at a time. A stronger lock would
+		// block users who register, and deadlock with them.
 		if _, err := t.Exec(ctx, `SELECT 1 FROM libraries WHERE id = $1 FOR NO KEY UPDATE`, s.lib); err != nil {
 			return err
 		}
@@ -100,7 +100,8 @@ func (a demoArea) amenities(i int) []int16 {
 	return append([]int16{}, has...) // an empty array, not NULL
 }
 
-// Each statement skips an existing row without using an id. ON CONFLICT would use an id.
+// Each statement skips an existing row without drawing an id. INSERT … ON CONFLICT would draw one,
+// and the ids would have gaps.
 const (
 	insertDemoBranch = `
 		INSERT INTO branches (library_id, code, name, timezone)

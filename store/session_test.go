@@ -37,8 +37,8 @@ func withParameters(t *testing.T, databaseURL string, parameters ...string) stri
 	return u.String()
 }
 
-// TestSessionsBehindAPooler: PgBouncer drops the start-up parameters that it does not know, and the
-// role has other settings. Every session still has the settings that it needs.
+// TestSessionsBehindAPooler opens sessions through a pooler that drops unknown start-up parameters,
+// on a database with other settings. Every session must still have the settings that it needs.
 func TestSessionsBehindAPooler(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -64,7 +64,7 @@ func TestSessionsBehindAPooler(t *testing.T) {
 	}
 	t.Cleanup(s.Close)
 	if dropped := pooler.Dropped(); len(dropped) > 0 {
-		t.Errorf("the sessions need start-up parameters, which PgBouncer refuses unless told otherwise: %v", dropped)
+		t.Errorf("the sessions have start-up parameters, which PgBouncer refuses by default: %v", dropped)
 	}
 	pool, log := store.SessionSettings()
 	store.EachSession(t.Context(), t, s, func(kind string, conn *pgx.Conn) {
@@ -75,7 +75,7 @@ func TestSessionsBehindAPooler(t *testing.T) {
 		for name, value := range want {
 			var same bool
 			var got string
-			// Postgres writes 5000 as 5s.
+			// Postgres shows the value 5000 as 5s, so Postgres compares the values.
 			err := conn.QueryRow(t.Context(), `SELECT got, got = set_config($1, $2, true)
 				FROM (SELECT current_setting($1) AS got OFFSET 0) c`,
 				name, value).Scan(&got, &same)
@@ -109,7 +109,8 @@ func TestPrepareSession(t *testing.T) {
 		t.Error(err)
 	}
 	lost := maps.Clone(pool)
-	// ends with its transaction, as every setting does behind a pooler that resets sessions
+	// This setting ends with its transaction. Behind a pooler that resets sessions, every setting
+	// does.
 	lost["transaction_read_only"] = "on"
 	if err := store.PrepareSession(t.Context(), conn, lost); err == nil || !strings.Contains(err.Error(),
 		"transaction_read_only") {
@@ -117,7 +118,8 @@ func TestPrepareSession(t *testing.T) {
 	}
 }
 
-// TestSessionOnAStandby: the error for a read-only Postgres names the cause and allows a retry.
+// TestSessionOnAStandby opens a store on a standby. The error must name the cause and allow a
+// retry. With both hosts in the URL, the store must find the primary.
 func TestSessionOnAStandby(t *testing.T) {
 	t.Parallel()
 	db, _ := storetest.NewCluster(t)
@@ -148,8 +150,9 @@ func TestSessionOnAStandby(t *testing.T) {
 	s.Close()
 }
 
-// TestFirstHostIsSilent: a host that does not answer leaves time for the next host.
-func TestFirstHostIsSilent(t *testing.T) {
+// TestOpenDespiteSilentFirstHost opens a store with two hosts in the URL, of which the first never
+// answers. Open must leave time for the second host.
+func TestOpenDespiteSilentFirstHost(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and never answers
@@ -173,8 +176,8 @@ func TestFirstHostIsSilent(t *testing.T) {
 	s.Close()
 }
 
-// TestParseURL: ParseURL accepts a string only if every use of it works. Its errors give a reason
-// and never contain the password.
+// TestParseURL checks that the strings that ParseURL accepts work in the migrations and the store.
+// The error for any other string must give a reason and must not contain the password.
 func TestParseURL(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -243,8 +246,8 @@ func TestParseURL(t *testing.T) {
 	}
 }
 
-// TestSettingsAreNoStartUpParameters: session settings in the URL are not sent as start-up
-// parameters, which a pooler may refuse.
+// TestSettingsAreNoStartUpParameters checks that session settings in the URL are not sent as
+// start-up parameters, which a pooler may refuse.
 func TestSettingsAreNoStartUpParameters(t *testing.T) {
 	t.Parallel()
 	settings, _ := store.SessionSettings()
@@ -278,15 +281,14 @@ func TestExecModes(t *testing.T) {
 			}
 			t.Cleanup(s.Close)
 			b := bundle{Store: s, db: db, seats: db.Seats(t, 5), users: db.Users(t, 5)}
-			for range 3 { // the first time, pgx describes the statement; then it uses its cache
+			for range 3 { // in the first round pgx fills its caches, and then it uses them
 				b.everyVerb(t)
 			}
 		})
 	}
 }
 
-// everyVerb calls the methods of the store and expects success. In all accepted modes, Postgres
-// describes each statement. The modes differ in what pgx caches.
+// everyVerb calls the methods of the store and expects success.
 func (b bundle) everyVerb(t *testing.T) {
 	t.Helper()
 	do := func(name string, err error) {

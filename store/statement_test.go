@@ -19,10 +19,12 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestPostgresAcceptsEveryStatement prepares every statement in the package's source, so a misspelt
-// column fails with its place. It reads the source instead of a list, because a list can lack a
-// statement. Postgres must not infer a small integer type for a parameter, as in $1 = 0, because
-// such a statement fails for ids above 2^31.
+// TestPostgresAcceptsEveryStatement prepares every statement in the source of the package. A
+// misspelt column fails with its place in the source. The test reads the source instead of a list,
+// because a list can lack a statement.
+//
+// The test also fails if Postgres infers a 32-bit type for a parameter, as in $1 = 0. Such a
+// statement fails for ids above 2^31.
 func TestPostgresAcceptsEveryStatement(t *testing.T) {
 	t.Parallel()
 	conn, err := pgx.Connect(t.Context(), storetest.NewDB(t).URL)
@@ -59,9 +61,8 @@ var (
 	statement = regexp.MustCompile(`^\s*(SELECT|INSERT|UPDATE|DELETE|WITH|SHOW|SET)\s`)
 )
 
-// statementsOfPackage returns the statements by the place of their use in the source. A constant
-// counts where it is used as a whole, not where it is declared, because some constants are parts of
-// statements.
+// statementsOfPackage returns the statements by the place in the source where they are used. It
+// ignores the declarations of constants, because some constants are parts of statements.
 func statementsOfPackage(t *testing.T) map[token.Position]string {
 	t.Helper()
 	fset := token.NewFileSet()
@@ -80,8 +81,8 @@ func statementsOfPackage(t *testing.T) map[token.Position]string {
 		}
 	}
 	info := &types.Info{Types: map[ast.Expr]types.TypeAndValue{}}
-	// The values of string constants need no other package. So the imported packages are empty, and
-	// the errors about their missing names are ignored.
+	// The values of string constants do not depend on other packages. So the imported packages are
+	// empty, and the errors about names that they lack are ignored.
 	config := types.Config{Importer: emptyPackages{}, Error: func(error) {}}
 	_, _ = config.Check("store", fset, files, info)
 	found := map[token.Position]string{}

@@ -33,10 +33,9 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// backgroundConns is the size of the worker's pool. It is separate from the pool for requests, so
-// that many requests cannot starve the worker. The change log and the revocation list are each read
-// on a connection of their own (see logConn), because every read of the seats waits for the change
-// log.
+// backgroundConns is the size of the worker's pool. This pool is separate from the pool for
+// requests, so that many requests cannot starve the worker. The reads of the change log and of the
+// revocation list use no pool (see logConn).
 const backgroundConns = 3
 
 // statementTimeout bounds every statement, including its waits for locks. It equals the default
@@ -57,7 +56,7 @@ type Store struct {
 	changes, revocations logConn // for the change log and the revocation list
 }
 
-// Open connects to Postgres. It returns after it has opened and checked MinConns connections, so the
+// Open connects to Postgres. It opens and checks MinConns connections before it returns, so the
 // first requests need not connect. It fails with library.ErrUnavailable if Postgres is unreachable.
 func Open(ctx context.Context, c Config) (*Store, error) {
 	s := &Store{lib: c.LibraryID, policy: c.Policy, observer: c.Observer}
@@ -102,8 +101,8 @@ func openPool(
 	cfg.MinConns, cfg.MaxConns = minConns, maxConns
 	cfg.MinIdleConns = 0
 	cfg.MaxConnLifetime, cfg.MaxConnLifetimeJitter = time.Hour, 10*time.Minute
-	// The pool pings a connection that was idle. If the network drops packets silently, only this
-	// timeout ends that wait; TCP would wait for a quarter of an hour.
+	// The pool pings a connection that was idle before a call gets it. If the network drops packets
+	// silently, only this timeout ends the ping. TCP would wait for about 15 minutes.
 	cfg.PingTimeout = logConnTimeout
 	cfg.ConnConfig.Tracer = c.Tracer
 	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { return prepareSession(ctx, conn, settings) }
@@ -118,7 +117,8 @@ func openPool(
 	return pool, nil
 }
 
-// connectTimeout bounds the time to connect, and then the time for the first statement.
+// connectTimeout bounds the time to open a connection. The statements of prepareSession then have
+// the same time again.
 const connectTimeout = 3 * time.Second
 
 // warm opens n connections, at least one.
@@ -164,7 +164,7 @@ func (s *Store) PoolStat() *pgxpool.Stat { return s.pool.Stat() }
 func (s *Store) Ping(ctx context.Context) error { return translate(s.background.Ping(ctx)) }
 
 // DurabilityFaults returns the settings of the Postgres server with which a crash could lose an
-// acknowledged booking. It returns none if all are safe.
+// acknowledged booking, such as "fsync is off". It returns no settings if all are safe.
 func (s *Store) DurabilityFaults(ctx context.Context) ([]string, error) {
 	const query = `
 		SELECT name || ' is ' || setting FROM pg_settings

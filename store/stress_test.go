@@ -14,9 +14,9 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestStress lets users of three replicas make random calls for eight hours of a clock that runs
-// 6,000 times as fast, with a worker in each replica. It checks the invariants afterwards. No user
-// may ever get an answer outside the contract.
+// TestStress makes random calls for 16 users through three replicas, with a worker in each replica,
+// for eight hours of a clock that runs 6,000 times as fast. Every answer must be one that the
+// contract allows. Afterwards the invariants must hold.
 func TestStress(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -96,8 +96,8 @@ func workerSteps(s *store.Store) []func(context.Context, int) (int, bool, error)
 	}
 }
 
-// checkNotificationsOf checks that a user has a notification for each event that notifies, in the
-// order of ids.
+// checkNotificationsOf checks that each user has a notification for each event that notifies, in
+// the order of ids.
 func checkNotificationsOf(t *testing.T, s *store.Store, b bundle) {
 	t.Helper()
 	for _, user := range b.users {
@@ -126,7 +126,7 @@ type client struct {
 	bundle
 	random  *rand.Rand
 	now     func() time.Time
-	reasons *sync.Map // of refusals
+	reasons *sync.Map // the reasons of all refusals so far
 }
 
 func (c client) act(t *testing.T) {
@@ -173,8 +173,8 @@ func (c client) act(t *testing.T) {
 	c.check(t, err)
 }
 
-// check accepts the answers of the contract, except those that report an overload or an internal
-// error.
+// check accepts success, and refusals by a rule. It fails the test for an overload, an internal
+// error or an unavailable database.
 func (c client) check(t *testing.T, err error) {
 	t.Helper()
 	if err == nil {

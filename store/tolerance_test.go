@@ -10,16 +10,17 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// TestClockToleranceOfWindows has clients whose clocks differ by up to 5 s and whose calls take a
-// moment. By their own clocks, they ask for the shortest, the longest and the furthest window that
-// the rules allow. These calls succeed. Windows that miss a limit by more are refused.
+// TestClockToleranceOfWindows makes calls of clients whose clocks are up to 5 s fast or slow, and
+// whose calls take up to 4 s. By the client's clock, a call asks for the shortest, the longest or
+// the furthest window that the rules allow. Such a call must succeed. A window that misses a limit
+// by more than the tolerance is refused.
 func TestClockToleranceOfWindows(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour
 	for _, skew := range []time.Duration{-5 * time.Second, 0, 5 * time.Second} {
 		for _, late := range []time.Duration{0, 50 * time.Millisecond, 4 * time.Second} {
 			b := setup(t)
-			theirs := noon.Add(skew - late) // the client's clock when the client sent the call
+			theirs := noon.Add(skew - late) // the client's clock at the moment when it sends the call
 			reserve := func(what string, seat int, start, end time.Time, want error) library.Reservation {
 				t.Helper()
 				r, err := b.Reserve(t.Context(), library.Booking{
@@ -34,7 +35,7 @@ func TestClockToleranceOfWindows(t *testing.T) {
 			reserve("the shortest from now", 0, now, theirs.Add(15*time.Minute), nil)
 			reserve("the longest from now", 1, now, theirs.Add(12*time.Hour), nil)
 			reserve("the furthest", 0, theirs.Add(14*day), theirs.Add(14*day+time.Hour), nil)
-			reserve("from their now", 2, theirs, theirs.Add(15*time.Minute), nil)
+			reserve("the shortest from the client's now", 2, theirs, theirs.Add(15*time.Minute), nil)
 			reserve("shorter from now", 3, now, noon.Add(15*time.Minute-11*time.Second), library.ErrWindowNotAllowed)
 			reserve("longer from now", 3, now, noon.Add(12*time.Hour+11*time.Second), library.ErrWindowNotAllowed)
 			reserve("further", 3, noon.Add(14*day+11*time.Second), noon.Add(15*day), library.ErrWindowNotAllowed)
@@ -60,7 +61,8 @@ func TestClockToleranceOfWindows(t *testing.T) {
 	}
 }
 
-// TestWindowErrorsNameTheRules checks that the error names the broken rule and states all limits.
+// TestWindowErrorsNameTheRules checks that the error for a window names each wrong field and states
+// all limits.
 func TestWindowErrorsNameTheRules(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -12,8 +12,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// whileWorking runs f while workers of two replicas repeat a step without a pause. Each worker runs
-// the step once more after f, so that everything that became due during f is done.
+// whileWorking runs f while each step runs again and again on its own goroutine, like in a worker.
+// Each step runs once more after f, so that all rows that became due during f are processed.
 func whileWorking(t *testing.T, f func(), steps ...func(context.Context, int) (int, bool, error)) {
 	t.Helper()
 	stop := make(chan struct{})
@@ -38,8 +38,8 @@ func whileWorking(t *testing.T, f func(), steps ...func(context.Context, int) (i
 	workers.Wait()
 }
 
-// untilBoth repeats a race until it has had both results, at most 20 times. A race that always has
-// the same result proves nothing.
+// untilBoth repeats a race 3 to 20 times, until it was won at least once and lost at least once. A
+// race that always has the same result proves nothing.
 func untilBoth(t *testing.T, race func() (won, lost int)) {
 	t.Helper()
 	won, lost := 0, 0
@@ -49,15 +49,15 @@ func untilBoth(t *testing.T, race func() (won, lost int)) {
 	}
 	t.Logf("%d won, %d lost", won, lost)
 	if won == 0 || lost == 0 {
-		t.Errorf("%d won, %d lost: there was no race", won, lost)
+		t.Errorf("%d won, %d lost: all races had the same result", won, lost)
 	}
 }
 
 // rivals is the number of rows of a race that become due at the same moment.
 const rivals = 40
 
-// TestCheckInAgainstNoShow lets the clock run over the deadline of reservations whose users check
-// in one after another.
+// TestCheckInAgainstNoShow lets 40 users check in one after another while the clock passes their
+// deadline. Each reservation must be either checked in or a no-show, as its user was told.
 func TestCheckInAgainstNoShow(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -98,7 +98,8 @@ func TestCheckInAgainstNoShow(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// eachInTurn calls f with 0 to n-1 from several goroutines.
+// eachInTurn calls f once for each number from 0 to n-1, in ascending order, from several
+// goroutines.
 func eachInTurn(goroutines, n int, f func(i int)) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
@@ -112,7 +113,7 @@ func eachInTurn(goroutines, n int, f func(i int)) {
 	wg.Wait()
 }
 
-// untilPast waits until the database's clock has passed a time.
+// untilPast waits until the database's clock has passed the time due.
 func (b bundle) untilPast(t *testing.T, due time.Time) {
 	t.Helper()
 	storetest.Eventually(t, "the clock is past "+due.String(), func() bool {
@@ -120,8 +121,8 @@ func (b bundle) untilPast(t *testing.T, due time.Time) {
 	})
 }
 
-// TestClaimAgainstExpiry lets offers expire while their users claim or decline them. If the user
-// does not get the seat, the next in line gets an offer.
+// TestClaimAgainstExpiry lets offers expire while their users claim or decline them. If a user does
+// not get the seat, the next entry must get an offer.
 func TestClaimAgainstExpiry(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -180,7 +181,8 @@ func TestClaimAgainstExpiry(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestCheckOutAgainstEnd lets reservations end while their users check out. Each ends exactly once.
+// TestCheckOutAgainstEnd lets the windows of reservations end while their users check out. Each
+// reservation must have exactly one end.
 func TestCheckOutAgainstEnd(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -210,8 +212,8 @@ func TestCheckOutAgainstEnd(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestJoinAgainstCancel has one user join the waitlist while another cancels and a third one books.
-// The seat is never free while the first user waits.
+// TestJoinAgainstCancel has three users act at once: the first cancels, the second joins the
+// waitlist and the third books. The seat must never be free while the second user waits.
 func TestJoinAgainstCancel(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -245,9 +247,9 @@ func TestJoinAgainstCancel(t *testing.T) {
 		case errs[1] == nil && status == library.EntryOffered && errors.Is(errs[2], library.ErrSeatTaken):
 			outcomes["offered"]++
 		case errs[1] == nil && status == library.EntryWaiting && errs[2] == nil:
-			outcomes["waits behind the walk-in"]++
+			outcomes["waits behind the third user"]++
 		case errors.Is(errs[1], library.ErrSeatAvailable):
-			outcomes["came too late to wait"]++
+			outcomes["could not join a free seat"]++
 		default:
 			t.Errorf("join %v, entry %s, walk-in %v", errs[1], status, errs[2])
 		}
@@ -264,8 +266,8 @@ func TestJoinAgainstCancel(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestWaitlistIsNotBypassed serves a line of users, one after another, while other users try to
-// book the seat. No booking succeeds while an entry waits.
+// TestWaitlistIsNotBypassed offers a seat to 40 waiting users, one after another, while other users
+// try to book it. No booking may succeed while an entry waits.
 func TestWaitlistIsNotBypassed(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -298,7 +300,7 @@ func TestWaitlistIsNotBypassed(t *testing.T) {
 	for i := range entries {
 		e := b.entry(t, i, entries[i].ID)
 		wantEqual(t, "the head of the line", e.Status, library.EntryOffered)
-		waiting.Store(i < line-1) // after the last one has given it up, any user may book it
+		waiting.Store(i < line-1) // after the last waiter gives the seat up, any user may book it
 		if i%2 == 0 {
 			if _, err := stores[0].LeaveWaitlist(t.Context(), b.users[i], e.ID); err != nil {
 				t.Fatal(err)

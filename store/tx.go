@@ -10,9 +10,9 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// budget returns the context for statements. It does not end with the caller's context: pgx closes a
-// connection whose context ends, and a cancelled request must not cost a pooled connection. So the
-// statements continue for at most statementTimeout.
+// budget returns a context for statements that ends after statementTimeout, and not when ctx ends.
+// pgx closes a connection if the context of a statement ends, and a cancelled request must not cost
+// a connection of the pool.
 func budget(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), statementTimeout)
 }
@@ -31,16 +31,16 @@ type transition struct {
 	reason        string // the operator's reason; may be empty
 }
 
-// record adds a transition that a reservation has just made. The reservation's row must already have
-// the state after it, so a reservation can make at most one transition in a transaction.
+// record adds the event of a transition that a reservation has made. writeEvents reads the row of
+// the reservation before the commit. So a reservation can make only one transition in a
+// transaction.
 func (t *tx) record(kind library.EventKind, reservationID int64) {
 	t.events = append(t.events, transition{reservationID: reservationID, kind: kind})
 }
 
 // inTx runs fn in a transaction and commits it together with the events that fn recorded. If fn
-// fails, it rolls back. If ctx ends while inTx waits for a connection, it returns an error. A
-// transaction that has begun continues after the end of ctx, within its own time limit (see
-// budget).
+// fails, inTx rolls back. If ctx ends while inTx waits for a connection, inTx returns an error.
+// Once the transaction has begun, the end of ctx has no effect: budget bounds the statements.
 func (s *Store) inTx(ctx context.Context, pool *pgxpool.Pool, fn func(ctx context.Context, t *tx) error) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
@@ -67,8 +67,8 @@ func (s *Store) inTx(ctx context.Context, pool *pgxpool.Pool, fn func(ctx contex
 	return translate(pgTx.Commit(ctx)) // canary: commit
 }
 
-// query runs one statement and collects its rows. The wait for a connection ends with ctx; the
-// statement does not (see budget).
+// query runs one statement and collects its rows. The wait for a connection ends with ctx. The
+// statement does not: budget bounds it.
 func query[T any](
 	ctx context.Context, pool *pgxpool.Pool, collect pgx.RowToFunc[T], sql string, args ...any,
 ) ([]T, error) {
@@ -87,7 +87,8 @@ func query[T any](
 	return out, translate(err)
 }
 
-// queryOne runs a statement that returns at most one row. Without a row, it fails with none.
+// queryOne runs a statement that returns at most one row. If there is no row, queryOne returns the
+// error in the parameter none.
 func queryOne[T any](
 	ctx context.Context, pool *pgxpool.Pool, none error, collect pgx.RowToFunc[T], sql string, args ...any,
 ) (T, error) {

@@ -64,15 +64,15 @@ func (s *Store) UnreadableRows() map[string]int64 {
 	return out
 }
 
-// tolerantRow is a row whose Scan keeps the rows open if it fails, so that the next rows can be
-// read.
+// tolerantRow is the current row of Rows. If its Scan fails, Rows stays open, so that the next rows
+// can be read. The Scan of pgx closes Rows after an error.
 type tolerantRow struct{ pgx.Rows }
 
 func (r tolerantRow) Scan(dest ...any) error {
 	return pgx.ScanRow(r.Conn().TypeMap(), r.FieldDescriptions(), r.RawValues(), dest...)
 }
 
-// id returns the first column, or 0 if that cannot be read either.
+// id returns the first column, or 0 if the first column cannot be read either.
 func (r tolerantRow) id() (id int64) {
 	dest := make([]any, len(r.FieldDescriptions()))
 	dest[0] = &id

@@ -13,7 +13,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// logged is a store with its log output.
+// logged is a store and its log output.
 type logged struct {
 	*store.Store
 	log bytes.Buffer
@@ -32,7 +32,7 @@ func (b bundle) logged(t *testing.T) *logged {
 	return l
 }
 
-// wantReported checks that each row was logged once and counted at each read.
+// wantReported checks that each row was logged once, and counted once for each of times reads.
 func (l *logged) wantReported(t *testing.T, table string, times int64, ids ...int64) {
 	t.Helper()
 	if n := l.UnreadableRows()[table]; n != times*int64(len(ids)) {
@@ -82,7 +82,7 @@ func TestUnreadableSeatsAreSkipped(t *testing.T) {
 	if c, err = l.Changes(t.Context(), c.Snapshot); err != nil {
 		t.Fatal(err)
 	}
-	wantEqual(t, "mended", seatIDs(c.Catalog.Seats), []int64{b.seats[1]})
+	wantEqual(t, "readable again", seatIDs(c.Catalog.Seats), []int64{b.seats[1]})
 }
 
 func TestBranchInUnknownZoneIsKeptAndReported(t *testing.T) {
@@ -138,8 +138,9 @@ func (b bundle) writeEvent(t *testing.T, reservation int64, kind, status, occupi
 		FROM reservations WHERE id = $1 RETURNING id`, reservation, kind, status, occupies, deadline, offer)
 }
 
-// TestEventsOfUnknownStatus: if a newer version wrote the status of an event, its occupies column
-// decides. Without that column, as an older version writes the row, the event cannot be read.
+// TestEventsOfUnknownStatus writes events with a status that this version does not know. The column
+// occupies then decides whether the seat is taken. If it is NULL, as in events of older versions,
+// the event cannot be read.
 func TestEventsOfUnknownStatus(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -172,8 +173,8 @@ func TestEventsOfUnknownStatus(t *testing.T) {
 	l.wantReported(t, "reservation_events", 1, unknown, endless)
 }
 
-// TestEventsSayWhetherTheSeatIsTaken checks Event.TakesSeat for each kind of event.
-func TestEventsSayWhetherTheSeatIsTaken(t *testing.T) {
+// TestEventsHaveOccupies checks the column occupies in the events of a visit and of an offer.
+func TestEventsHaveOccupies(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	r := b.reserve(t, 0, 0, 0, 60)

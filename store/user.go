@@ -20,8 +20,9 @@ func (s *Store) RegisterUser(ctx context.Context, u library.NewUser) (library.Us
 		insertUser, s.lib, u.StudentID, u.Name, u.Email, u.Role, u.PasswordHash)
 }
 
-// sameStudentID compares student ids ($2), which are ASCII. It ignores case and the database's
-// locale: in a Turkish locale, lower('I') is not 'i'. An index supports it.
+// sameStudentID is an SQL condition on a user: its student id is $2, in upper or lower case.
+// Student ids are ASCII. The comparison ignores the database's locale, because in a Turkish locale
+// lower('I') is not 'i'. An index supports it.
 const sameStudentID = `lower(student_id COLLATE "C") = lower($2::text COLLATE "C")`
 
 const selectCredentials = `
@@ -33,8 +34,8 @@ const (
 	selectCredentialsByID        = selectCredentials + `id = $2`
 )
 
-// Credentials returns the credentials of the user with this student id, in upper or lower case, or
-// library.ErrUserNotFound.
+// Credentials returns the credentials of the user with this student id, or library.ErrUserNotFound.
+// The case of letters in studentID does not matter.
 func (s *Store) Credentials(ctx context.Context, studentID string) (library.Credentials, error) {
 	return queryOne(ctx, s.pool, library.ErrUserNotFound, pgx.RowToStructByName[library.Credentials],
 		selectCredentialsByStudentID, s.lib, studentID)
@@ -53,8 +54,9 @@ func (s *Store) Identities(ctx context.Context, userIDs ...int64) ([]library.Ide
 	return query(ctx, s.pool, pgx.RowToStructByName[library.Identity], selectIdentities, s.lib, userIDs)
 }
 
-// updatePassword raises the generation by a random step. A change of password after a restore must
-// not result in the same generation as a change that the restore undid.
+// updatePassword replaces the password hash and raises the generation by a random step. A restore
+// can undo a change of the password. Because the step is random, the next change results in another
+// generation than the undone change, and tokens of the undone generation are not valid.
 const updatePassword = `
 	WITH changed AS (
 		UPDATE users SET password_hash = $4, token_generation = token_generation + 1 + floor(random() * 4294967296)::bigint
@@ -65,9 +67,9 @@ const updatePassword = `
 	SELECT library_id, id, token_generation, $5 FROM changed
 	RETURNING generation`
 
-// ChangePassword replaces oldHash by newHash. It revokes the user's tokens of all generations
-// before the one that it returns; the last of them would expire at tokensExpireBy. It fails with
-// library.ErrBadCredentials if the stored hash is not oldHash.
+// ChangePassword replaces oldHash by newHash and returns the new generation. It revokes all tokens
+// of the user with an earlier generation. The last of these tokens would expire at tokensExpireBy.
+// It fails with library.ErrBadCredentials if the stored hash is not oldHash.
 func (s *Store) ChangePassword(
 	ctx context.Context, userID int64, oldHash, newHash string, tokensExpireBy time.Time,
 ) (generation int64, err error) {

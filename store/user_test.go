@@ -22,7 +22,7 @@ func TestRegisterUser(t *testing.T) {
 	want := library.User{ID: got.ID, StudentID: "S2021.ada_1", Name: "Ada Ørsted", Email: "ada@university.example",
 		Role: library.RoleLibrarian, CreatedAt: noon}
 	wantEqual(t, "registered", got, want)
-	for _, id := range []string{"S2021.ada_1", "s2021.ADA_1"} { // unique without regard to case
+	for _, id := range []string{"S2021.ada_1", "s2021.ADA_1"} { // the case of letters does not matter
 		c, err := b.Credentials(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
@@ -62,17 +62,17 @@ func TestChangePassword(t *testing.T) {
 		t.Errorf("%+v, %v", c, err)
 	}
 
-	// After a restore of the old password and generation, the next change must give another
-	// generation.
+	// A restore brings back the old password and generation. The next change must give another
+	// generation than the change that the restore undid.
 	b.db.Exec(t, `UPDATE users SET password_hash = '', token_generation = $1 WHERE id = $2`, before, user)
 	if again, err := b.ChangePassword(t.Context(), user, "", "new", at(60)); err != nil || again == generation {
 		t.Errorf("generation %d again, %v", again, err)
 	}
 }
 
-// TestGenerationsDiffer: users that get the same id, here because a sequence is reset as in a
-// restore, have different generations.
-func TestGenerationsDiffer(t *testing.T) {
+// TestReusedUserIDGetsAnotherGeneration registers 50 users that get the same id, because the test
+// resets the sequence as a restore does. Each must have another generation.
+func TestReusedUserIDGetsAnotherGeneration(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	if _, err := b.Seed(t.Context(), "hash"); err != nil {
@@ -93,7 +93,7 @@ func TestGenerationsDiffer(t *testing.T) {
 		b.db.Exec(t, `SELECT setval(pg_get_serial_sequence('users', 'id'), $1, false)`, u.ID)
 	}
 	if len(seen) != 50 {
-		t.Errorf("50 users of one id have %d generations", len(seen))
+		t.Errorf("50 users with the same id have %d generations", len(seen))
 	}
 	const demo = `SELECT count(DISTINCT token_generation) FROM users WHERE student_id ~ '^(S202100|S2021010|L0001)'`
 	if n := storetest.Value[int](t, b.db, demo); n != 11 {
@@ -150,8 +150,9 @@ func TestSeed(t *testing.T) {
 		`SELECT name || password_hash FROM users WHERE student_id = 'S2021001'`), "Newown")
 }
 
-// TestSeedDuringARegistration: neither waits for the other.
-func TestSeedDuringARegistration(t *testing.T) {
+// TestSeedDoesNotWaitForRegistration runs Seed while a registration is not yet committed. Seed must
+// not wait for it.
+func TestSeedDoesNotWaitForRegistration(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	w := b.writers(t, 1).sessions[0]

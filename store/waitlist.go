@@ -22,7 +22,7 @@ const selectEntry = `
 	FROM waitlist_entries r ` + atSeat + ` WHERE r.library_id = $1 `
 
 // Waitlist returns a user's live entries, and at most the last 100 of those that ended in the past
-// 24 hours. The order is that in which the user joined.
+// 24 hours. They are in the order in which the user joined.
 func (s *Store) Waitlist(ctx context.Context, userID int64) ([]library.WaitlistEntry, error) {
 	const mine = selectEntry + `AND r.id IN (
 			SELECT id FROM waitlist_entries WHERE library_id = $1 AND user_id = $2 AND ended_at IS NULL
@@ -34,8 +34,9 @@ func (s *Store) Waitlist(ctx context.Context, userID int64) ([]library.WaitlistE
 	return query(ctx, s.pool, pgx.RowToStructByName[library.WaitlistEntry], mine, s.lib, userID)
 }
 
-// selectJoin uses the empty window if the window is reversed or longer than $8. JoinWaitlist
-// refuses such a window, so the query need not search it.
+// selectJoin reads all facts on which JoinWaitlist decides. If the window is reversed or longer
+// than $8, the query searches with an empty window instead, because JoinWaitlist refuses the call
+// anyway.
 const selectJoin = `
 	SELECT dlsms_now(), s.out_of_service, NOT dlsms_open(s.library_id, s.branch_id, w.during),
 		COALESCE((
@@ -196,10 +197,13 @@ const endEntry = `
 	UPDATE waitlist_entries SET status = $3, ended_at = $4, offer_expires_at = NULL
 	WHERE library_id = $1 AND id = $2 AND live`
 
-// LeaveWaitlist takes a user out of line. If the entry has an offer, it declines the offer, and the
-// next entry gets one. It fails with ErrEntryNotFound, with ErrNotOffered if the offer was claimed
-// or the window has passed, or with ErrOfferExpired. If the call is repeated, it returns the first
-// answer again.
+// LeaveWaitlist takes a user out of line. If the entry has an offer, the offer is declined, and the
+// next entry that fits gets an offer. It fails with one of these errors:
+//   - ErrEntryNotFound
+//   - ErrNotOffered if the offer was claimed, or the window passed without an offer
+//   - ErrOfferExpired
+//
+// If the call is repeated, it returns the first answer again.
 func (s *Store) LeaveWaitlist(ctx context.Context, userID, id int64) (library.WaitlistEntry, error) {
 	var entry library.WaitlistEntry
 	var freed []int64

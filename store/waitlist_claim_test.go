@@ -52,7 +52,7 @@ func TestLateClaimLeavesTimeToCheckIn(t *testing.T) {
 	if err != nil || !r.CheckInDeadline.Equal(at(35)) {
 		t.Errorf("%+v, %v", r, err)
 	}
-	wantEqual(t, "the no-show", mustRead(t, b, 4, taken.ID).Status, library.NoShow)
+	wantEqual(t, "the reservation of the no-show", mustRead(t, b, 4, taken.ID).Status, library.NoShow)
 	storetest.CheckInvariants(t, b.db)
 }
 

@@ -29,7 +29,7 @@ func TestJoinWaitlistRefuses(t *testing.T) {
 		return library.Booking{UserID: b.users[0], SeatID: b.seats[0], StartTime: at(0), EndTime: at(60)}
 	}
 	closes := func(t *testing.T, b bundle) {
-		b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '13:59' FROM branches`) // 12:59 by our noon
+		b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '13:59' FROM branches`) // 12:59 UTC
 	}
 	for name, tc := range map[string]struct {
 		change func(t *testing.T, b bundle)
@@ -125,12 +125,12 @@ func TestJoinWaitlistRefusesTooManyEntries(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := b.JoinWaitlist(t.Context(), third); err != nil {
-		t.Errorf("after leaving one: %v", err)
+		t.Errorf("after the user has left the first entry: %v", err)
 	}
 }
 
-// TestJoinWaitlistRefusesFullWaitlist checks the limits of live entries at one seat, of one user
-// and of all users. Ended entries do not count.
+// TestJoinWaitlistRefusesFullWaitlist checks two limits of live entries at one seat: those of one
+// user, and those of all users. Ended entries do not count.
 func TestJoinWaitlistRefusesFullWaitlist(t *testing.T) {
 	t.Parallel()
 	rules := library.DefaultPolicy()
@@ -180,15 +180,15 @@ func TestJoinReportsAllViolations(t *testing.T) {
 	wantEqual(t, "faulty fields", fields, []string{"start_time", "end_time"})
 }
 
-func TestPositions(t *testing.T) {
+func TestWaitlistPositions(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.reserve(t, 4, 0, 0, 240)
 	first := b.join(t, 0, 0, 0, 60)
 	second := b.join(t, 1, 0, 30, 90)
-	apart := b.join(t, 2, 0, 90, 150) // touches the second one and overlaps none
+	apart := b.join(t, 2, 0, 90, 150) // begins when the second window ends, and overlaps no earlier one
 	third := b.join(t, 3, 0, 0, 240)
-	other := b.join(t, 0, 0, 60, 120) // the same user with a window that touches the first one
+	other := b.join(t, 0, 0, 60, 120) // the user of the first entry; the window begins when the first one ends
 	for _, tc := range []struct {
 		e    library.WaitlistEntry
 		user int
@@ -249,7 +249,7 @@ func TestRepeatedJoinReturnsFirstAnswer(t *testing.T) {
 	}
 	again("after the claim")
 	b.clock(t, 600)
-	again("when all is over")
+	again("after the end of the window")
 	other := booking
 	other.EndTime = at(61)
 	_, err = b.JoinWaitlist(t.Context(), other)

@@ -9,7 +9,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestFreedSeatIsOffered frees a seat in each possible way. The same transaction offers it.
+// TestFreedSeatIsOffered frees a seat in each possible way. The transaction that frees the seat
+// must also offer it to the first entry that fits.
 func TestFreedSeatIsOffered(t *testing.T) {
 	t.Parallel()
 	for name, free := range map[string]func(t *testing.T, b bundle, r library.Reservation){
@@ -80,7 +81,7 @@ func TestDeclinedAndExpiredOffersGoToNext(t *testing.T) {
 	if err != nil || left.Status != library.EntryLeft || left.OfferExpiresAt != nil {
 		t.Errorf("declined: %+v, %v", left, err)
 	}
-	wantEqual(t, "after it was declined", statuses(), []library.WaitlistStatus{"LEFT", "OFFERED", "WAITING"})
+	wantEqual(t, "after the offer was declined", statuses(), []library.WaitlistStatus{"LEFT", "OFFERED", "WAITING"})
 	wantEqual(t, "history", b.history(t, first.ReservationID), []string{"OFFERED", "DECLINED"})
 
 	second := b.entry(t, 1, entries[1].ID)
@@ -88,7 +89,7 @@ func TestDeclinedAndExpiredOffersGoToNext(t *testing.T) {
 	wantDone(t, 0, b.ExpireOffers)
 	b.clock(t, 10)
 	wantDone(t, 1, b.ExpireOffers)
-	wantEqual(t, "after it ran out", statuses(), []library.WaitlistStatus{"LEFT", "EXPIRED", "OFFERED"})
+	wantEqual(t, "after the offer expired", statuses(), []library.WaitlistStatus{"LEFT", "EXPIRED", "OFFERED"})
 	wantEqual(t, "history", b.history(t, second.ReservationID), []string{"OFFERED", "OFFER_EXPIRED"})
 	if got := b.entry(t, 2, entries[2].ID); !got.OfferExpiresAt.Equal(at(20)) || got.Position != 1 {
 		t.Errorf("the last one: %+v", got)
@@ -100,7 +101,7 @@ func TestDeclinedAndExpiredOffersGoToNext(t *testing.T) {
 func TestOfferExpiresAtEndOfWindow(t *testing.T) {
 	t.Parallel()
 	rules := library.DefaultPolicy()
-	rules.MinDuration = 5 * time.Minute // no shorter window is offered
+	rules.MinDuration = 5 * time.Minute // the 5 minutes that are left must be enough for an offer
 	b := setupWith(t, rules)
 	taken := b.reserve(t, 4, 0, 0, 60)
 	mustDo(t, b.CheckIn, b.users[4], taken.ID)
@@ -117,10 +118,10 @@ func TestOfferExpiresAtEndOfWindow(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestNoOfferThatCannotBeClaimed frees a seat whose first waiters could not claim it. One has a
-// window that is nearly over, and one has as many reservations as the library allows. They wait
-// until their windows have passed, and the next waiter gets the offer.
-func TestNoOfferThatCannotBeClaimed(t *testing.T) {
+// TestOfferSkipsWaiterWhoCannotClaim frees a seat whose first two waiters could not claim it. The
+// window of the first is nearly over, and the second has as many reservations as the library
+// allows. The third waiter gets the offer. The first two keep waiting.
+func TestOfferSkipsWaiterWhoCannotClaim(t *testing.T) {
 	t.Parallel()
 	rules := library.DefaultPolicy()
 	rules.MaxUpcoming = 2
@@ -151,37 +152,38 @@ func TestNoOfferThatCannotBeClaimed(t *testing.T) {
 					t.Errorf("%s: %s, want %s", what, got, want)
 				}
 			}
-			wantStatus("nearly over", 0, ending, library.EntryWaiting)
-			wantStatus("enough reservations", 1, full, library.EntryWaiting)
-			wantStatus("the next", 2, next, library.EntryOffered)
+			wantStatus("the entry whose window is nearly over", 0, ending, library.EntryWaiting)
+			wantStatus("the user with two reservations", 1, full, library.EntryWaiting)
+			wantStatus("the third entry", 2, next, library.EntryOffered)
 			wantDone(t, 0, b.OfferFreeSeats)
-			// The window becomes free again, and the user is below the limit.
+			// The offer is declined. Then the second user cancels a reservation and is below the
+			// limit.
 			if _, err := b.LeaveWaitlist(t.Context(), b.users[2], next.ID); err != nil {
 				t.Fatal(err)
 			}
 			wantDone(t, 0, b.OfferFreeSeats)
 			mustDo(t, b.Cancel, b.users[1], first.ID)
-			wantStatus("with room", 1, full, library.EntryOffered)
+			wantStatus("the user, below the limit again", 1, full, library.EntryOffered)
 			if _, _, err := b.ClaimOffer(t.Context(), b.users[1], full.ID); err != nil {
 				t.Error(err)
 			}
 			b.clock(t, 20)
 			wantDone(t, 1, b.ExpireWaiting)
-			wantStatus("past", 0, ending, library.EntryExpired)
+			wantStatus("the entry whose window has passed", 0, ending, library.EntryExpired)
 			storetest.CheckInvariants(t, b.db)
 		})
 	}
 }
 
-func TestSeveralOffersWhereSeveralFit(t *testing.T) {
+func TestCancelMakesSeveralOffers(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	taken := b.reserve(t, 4, 0, 0, 240)
 	b.reserve(t, 3, 0, 240, 300)
 	long := b.join(t, 0, 0, 200, 260) // only a part of this window becomes free
 	morning := b.join(t, 0, 0, 0, 60)
-	b.join(t, 1, 0, 30, 90)  // behind the one before
-	b.join(t, 2, 0, 60, 120) // touches the first one
+	b.join(t, 1, 0, 30, 90)  // overlaps the window before, so it gets no offer
+	b.join(t, 2, 0, 60, 120) // begins when the window of morning ends
 	b.join(t, 1, 0, 120, 240)
 	mustDo(t, b.Cancel, b.users[4], taken.ID)
 	got := storetest.Rows[string](t, b.db, `
@@ -194,7 +196,7 @@ func TestSeveralOffersWhereSeveralFit(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-func TestBusyUserIsSkipped(t *testing.T) {
+func TestOfferSkipsBusyUser(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	taken := b.reserve(t, 4, 0, 0, 60)
@@ -202,15 +204,15 @@ func TestBusyUserIsSkipped(t *testing.T) {
 	held := b.join(t, 1, 0, 0, 60)
 	free := b.join(t, 2, 0, 0, 60)
 	elsewhere := b.reserve(t, 0, 1, 30, 90)
-	b.offeredBy(t, 3, 1, 2, 30, 90) // an offer also makes its user busy: no user gets two offers at once
+	b.offeredBy(t, 3, 1, 2, 30, 90) // a user with an offer gets no second one for this time
 	mustDo(t, b.Cancel, b.users[4], taken.ID)
 	wantEqual(t, "the busy one", b.entry(t, 0, busy.ID).Status, library.EntryWaiting)
 	wantEqual(t, "the one with an offer", b.entry(t, 1, held.ID).Status, library.EntryWaiting)
 	offer := b.entry(t, 2, free.ID)
 	wantEqual(t, "the free one", offer.Status, library.EntryOffered)
 
-	// The busy user becomes free, is the first in line, and gets the seat when it becomes free
-	// again.
+	// The busy user cancels the other reservation. When the seat becomes free again, the user is
+	// the first in line and gets the offer.
 	mustDo(t, b.Cancel, b.users[0], elsewhere.ID)
 	if _, err := b.LeaveWaitlist(t.Context(), b.users[2], free.ID); err != nil {
 		t.Fatal(err)
@@ -219,9 +221,10 @@ func TestBusyUserIsSkipped(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestFreedUserIsServed ends a reservation, which also frees its user. The user then gets an offer
-// for a seat that has been free all along.
-func TestFreedUserIsServed(t *testing.T) {
+// TestFreedUserGetsOffer ends a reservation of a user who waits for another seat. That seat has
+// been free, but was not offered because the user was busy. The end of the reservation frees the
+// user, who then gets the offer.
+func TestFreedUserGetsOffer(t *testing.T) {
 	t.Parallel()
 	for name, free := range map[string]func(t *testing.T, b bundle, r library.Reservation, offer library.WaitlistEntry){
 		"cancel": func(t *testing.T, b bundle, r library.Reservation, _ library.WaitlistEntry) {
@@ -276,8 +279,9 @@ func TestFreedUserIsServed(t *testing.T) {
 	}
 }
 
-// TestCancelDoesNotWaitForAnotherSeat cancels while another session holds the lock of a seat that
-// the user waits for. The cancellation must not wait long. The worker offers that seat later.
+// TestCancelDoesNotWaitForAnotherSeat cancels while another session holds the lock of a second
+// seat, for which the user waits. The cancellation must not wait long for that lock. The worker
+// offers the second seat later.
 func TestCancelDoesNotWaitForAnotherSeat(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -8,9 +8,10 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestASweepFindsOnlyWhatItCanServe: the worker looks again as long as a look finds something, so
-// what is found and then not served would keep it busy for good.
-func TestASweepFindsOnlyWhatItCanServe(t *testing.T) {
+// TestSweepFindsOnlySeatsToOffer checks that FindDue does not find a seat whose waiters cannot get
+// an offer. The worker repeats FindDue until FindDue finds nothing. If FindDue found such a seat
+// each time, the worker would never stop.
+func TestSweepFindsOnlySeatsToOffer(t *testing.T) {
 	t.Parallel()
 	rules := library.DefaultPolicy()
 	rules.MaxUpcoming = 1
@@ -30,20 +31,21 @@ func TestASweepFindsOnlyWhatItCanServe(t *testing.T) {
 			b := setupWith(t, rules)
 			taken := b.reserve(t, 4, 0, 0, 60)
 			join(t, b)
-			b.clock(t, 6) // 14 minutes are left of a window of 20
+			b.clock(t, 6) // 14 minutes are left of the window of 20, too few for an offer
 			mustDo(t, b.Cancel, b.users[4], taken.ID)
 			found, err := b.FindDue(t.Context(), store.OfferStep, store.DueQuery{Most: 10})
 			if err != nil || len(found.Seats) != 0 {
 				t.Errorf("found %v, %v", found.Seats, err)
 			}
 			if n, _, err := b.Run(t.Context(), store.OfferStep, b.seats[:1]); err != nil || n != 0 {
-				t.Errorf("%d are served, %v", n, err)
+				t.Errorf("%d offers were made, %v", n, err)
 			}
 		})
 	}
 }
 
-// TestSweepOffersFreeSeats checks the cases that no transaction of a user serves.
+// TestSweepOffersFreeSeats puts a seat back into service, or opens its branch. No transaction of a
+// user offers such a seat, so the sweep of the worker must.
 func TestSweepOffersFreeSeats(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -55,7 +57,7 @@ func TestSweepOffersFreeSeats(t *testing.T) {
 	wantDone(t, 0, b.OfferFreeSeats)
 	b.db.Exec(t, `INSERT INTO branch_hours SELECT 1, id, 1, '8:00', '10:00' FROM branches`)
 	b.db.Exec(t, `UPDATE seats SET out_of_service = false`)
-	wantDone(t, 0, b.OfferFreeSeats) // closed
+	wantDone(t, 0, b.OfferFreeSeats) // the branch is closed
 	b.db.Exec(t, `DELETE FROM branch_hours`)
 	wantDone(t, 1, b.OfferFreeSeats)
 	wantDone(t, 0, b.OfferFreeSeats)
@@ -64,8 +66,9 @@ func TestSweepOffersFreeSeats(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestSweepServesMoreThanOneRead has more fitting entries at one seat than one query reads.
-func TestSweepServesMoreThanOneRead(t *testing.T) {
+// TestSweepWithMoreEntriesThanItsLimit has ten entries that fit at one seat, and a limit of three
+// rows. The sweep makes one offer and reports that there may be more.
+func TestSweepWithMoreEntriesThanItsLimit(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.users = b.db.Users(t, 20)

@@ -34,13 +34,14 @@ func (b bundle) entry(t *testing.T, user int, id int64) library.WaitlistEntry {
 	return list[i]
 }
 
-// offered makes an offer to a user for a seat that is free in the window, and returns the entry.
+// offered makes an offer to a user for a seat and a window, and returns the entry. The last user
+// takes the seat before, and cancels. from and to are minutes after noon.
 func (b bundle) offered(t *testing.T, user, seat, from, to int) library.WaitlistEntry {
 	t.Helper()
 	return b.offeredBy(t, len(b.users)-1, user, seat, from, to)
 }
 
-// offeredBy is offered, where the user other takes the seat and then cancels.
+// offeredBy does the same as offered, but the user other takes the seat and cancels.
 func (b bundle) offeredBy(t *testing.T, other, user, seat, from, to int) library.WaitlistEntry {
 	t.Helper()
 	taken := b.reserve(t, other, seat, from, to)
@@ -52,9 +53,9 @@ func (b bundle) offeredBy(t *testing.T, other, user, seat, from, to int) library
 	return e
 }
 
-// TestWaitlistIsBounded joins and leaves many times. Waitlist returns all live entries, and the
-// newest of the others.
-func TestWaitlistIsBounded(t *testing.T) {
+// TestWaitlistListsAtMost100EndedEntries joins and leaves 105 times. Waitlist must return the live
+// entry and the newest 100 of the ended entries.
+func TestWaitlistListsAtMost100EndedEntries(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.reserve(t, 4, 0, 0, 240)

@@ -12,7 +12,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// The bounds of a range are minutes after noon, or one of these. The order matters to storable.
+// A bound of a span is a number of minutes after noon, or one of these values. storable relies on
+// their order.
 const (
 	null     = 1000
 	infinity = 1001
@@ -52,14 +53,15 @@ func randomSpan(random *rand.Rand) span {
 	return s
 }
 
-// TestWindows inserts 100,000 random pairs of windows, each pair at one seat. A model in Go knows
-// which windows Postgres must accept, and whether the second one may stand beside the first.
+// TestWindows inserts 100,000 random pairs of windows, each pair at one seat. Postgres must accept
+// a window exactly if the model in Go does: it is a valid window, and the second of a pair does not
+// overlap the first, unless the first is cancelled.
 func TestWindows(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	db.Altered()
-	// This turns off the foreign keys, so that no 100,000 seats and users are needed. The
-	// constraints stay.
+	// This turns off the foreign keys, because the test has no 100,000 seats and users. The CHECKs
+	// and the exclusion constraint still apply.
 	db.Exec(t, `SET session_replication_role = replica`)
 	// The test takes a third of the time without these indexes.
 	db.Exec(t, `
@@ -75,7 +77,7 @@ func TestWindows(t *testing.T) {
 	const pairs = 100_000
 	statuses := []string{"CONFIRMED", "CHECKED_IN", "CONFIRMED", "CANCELLED"}
 	spans := make([][2]span, pairs)
-	first := make([]int32, pairs) // the result of the first window of each pair
+	first := make([]int32, pairs) // the status of the first window of each pair: an index into statuses
 	var from, to, bound, status []int32
 	var storable []bool
 	for i := range spans {
@@ -113,7 +115,7 @@ func TestWindows(t *testing.T) {
 	db.Exec(t, `CREATE INDEX ON tries (seat, place); ANALYZE tries`)
 	refusals := storetest.Rows[string](t, db, `
 		SELECT DISTINCT pg_temp.refusal(seat, place) FROM tries WHERE NOT storable ORDER BY 1`)
-	wantEqual(t, "refusals of what may not be stored", refusals, []string{"22000", "23502", "23514"})
+	wantEqual(t, "refusals of windows that the model refuses", refusals, []string{"22000", "23502", "23514"})
 
 	db.Exec(t, insert+`WHERE storable AND place = 0`)
 	stored := map[int64]bool{}
@@ -136,9 +138,9 @@ func TestWindows(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d pairs stored, %d windows refused", both, refused)
+	t.Logf("%d pairs stored, %d overlapping windows refused", both, refused)
 	if both < pairs/10 || refused < pairs/10 {
-		t.Error("too few of one kind")
+		t.Error("too few pairs were stored or refused, so the test proves little")
 	}
 	// The waitlist has the same rules for windows.
 	for _, s := range []string{

@@ -9,8 +9,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// AdminHandler serves /metrics, /healthz and /debug/pprof/ without a password. It belongs on a
-// private address: profiles show the data that a replica works on.
+// AdminHandler serves /metrics, /healthz and /debug/pprof/ without a password. It must listen on a
+// private address only: /debug/pprof/cmdline shows the flags of the process, which may contain
+// secrets.
 func AdminHandler(metrics prometheus.Gatherer, healthy func(context.Context) bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
@@ -19,7 +20,7 @@ func AdminHandler(metrics prometheus.Gatherer, healthy func(context.Context) boo
 			http.Error(w, "not serving", http.StatusServiceUnavailable)
 			return
 		}
-		_, _ = w.Write([]byte("serving\n")) // a prober that hung up needs no answer
+		_, _ = w.Write([]byte("serving\n")) // the client may have closed the connection
 	})
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)

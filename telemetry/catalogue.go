@@ -7,7 +7,7 @@ import (
 
 // metric describes one metric of the project.
 type metric struct {
-	name    string // a contract; /metrics adds the prefix dlsms_
+	name    string // never changes: dashboards use it; /metrics adds the prefix dlsms_
 	kind    kind
 	labels  []string
 	help    string    // the measured quantity and its unit
@@ -97,12 +97,12 @@ var catalogue = []metric{
 	},
 	{
 		name: "worker_lag_seconds", kind: gauge, labels: []string{"step"},
-		help: "Seconds for which the longest overdue row had been due at the last look, by step.",
+		help: "Seconds for which the most overdue row had been due when the worker last looked for due rows, by step.",
 		when: "Above 10, due rows wait: Postgres is slow, or the step fails.",
 	},
 	{
 		name: "worker_errors_total", kind: counter, labels: []string{"step"},
-		help: "Looks and transactions of the worker that failed, by step.",
+		help: "Queries for due rows and transactions of the worker that failed, by step.",
 		when: "It grows: the step fails. The log has the error once, when the failures begin.",
 	},
 	{
@@ -125,12 +125,12 @@ var catalogue = []metric{
 	},
 	{
 		name: "waitlist_entries_judged", kind: histogram, buckets: []float64{1, 4, 16, 64, 256, 1024, 4096},
-		help: "Waitlist entries that one transaction read to offer its freed seats. Each of them fitted by itself.",
+		help: "Waitlist entries that one transaction read to offer its freed seats. Each entry fits if it is served alone.",
 		when: "Cancellations and check-outs are slow: many entries are read before one gets the seat.",
 	},
 	{
 		name: "unreadable_rows_total", kind: counter, labels: []string{"table"},
-		help: "Reads of a row that was left out because it could not be read, by table.",
+		help: "Reads that left out an unreadable row, by table.",
 		when: "Above 0, a row holds a value that this version can't read. The log has its table and id.",
 	},
 	{
@@ -140,7 +140,7 @@ var catalogue = []metric{
 	},
 	{
 		name: "db_connections_in_use", kind: gauge,
-		help: "Connections to Postgres that a request holds. The connection of the booking batches is not among them.",
+		help: "Connections to Postgres that requests hold, without the connection of the booking batches.",
 		when: "Calls are refused as OVERLOADED: compare it with dlsms_db_connections_max.",
 	},
 	{
@@ -150,8 +150,8 @@ var catalogue = []metric{
 	},
 }
 
-// lookup returns the metric of that name and kind. It panics if the catalogue has none: the caller
-// is wrong, and every replica fails at its start.
+// lookup returns the metric with this name and kind. It panics if the catalogue has none, so a
+// replica that registers an unknown metric does not start.
 func lookup(name string, k kind) metric {
 	i := slices.IndexFunc(catalogue, func(m metric) bool { return m.name == name && m.kind == k })
 	if i < 0 {

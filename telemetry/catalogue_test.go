@@ -42,7 +42,7 @@ func TestCatalogueEntriesAreComplete(t *testing.T) {
 	seen := map[string]bool{}
 	for _, m := range catalogue {
 		if !name.MatchString(m.name) || seen[m.name] {
-			t.Errorf("%q is no name, or is there twice", m.name)
+			t.Errorf("%q is not a valid name, or is a duplicate", m.name)
 		}
 		seen[m.name] = true
 		if !sentence.MatchString(m.help) || !sentence.MatchString(m.when) {
@@ -65,7 +65,7 @@ func TestUnknownMetricPanics(t *testing.T) {
 			t.Parallel()
 			defer func() {
 				if recover() == nil {
-					t.Error("it does not panic")
+					t.Error("the registration did not panic")
 				}
 			}()
 			register(prometheus.NewRegistry())
@@ -103,5 +103,5 @@ func reference() string {
 	return b.String()
 }
 
-// sentences puts each sentence on a line of its own, as Markdown files of the project have it.
+// sentences starts a new line after each sentence, as in all Markdown files of the project.
 func sentences(text, indent string) string { return strings.ReplaceAll(text, ". ", ".\n"+indent) }

@@ -10,21 +10,22 @@ import (
 )
 
 const (
-	// maxLogDelay and logChunkSize bound how long a line waits for others, and how many bytes one
-	// write has. One write a line cost more than everything else about the line: a tenth of the
-	// CPU that a replica spends on a GetSeats.
+	// maxLogDelay bounds how long a line waits in the buffer for more lines. A buffer of
+	// logChunkSize bytes is written at once. A separate write for each line took a tenth of the CPU
+	// of a GetSeats, more than all other work for the line.
 	maxLogDelay  = 100 * time.Millisecond
 	logChunkSize = 64 << 10
-	// maxLogBuffer bounds the bytes that wait while the output blocks, as when a terminal is
-	// suspended or a log collector hangs. Lines above it are dropped and counted: a blocked log
-	// must not stop the replica.
+	// maxLogBuffer is the largest size of the buffer, in bytes. The buffer grows while the output
+	// blocks, for example because a log collector hangs. Lines that do not fit are dropped and
+	// counted: a blocked log must not stop the replica.
 	maxLogBuffer = 1 << 20
-	// logFlushTimeout bounds how long the end of the program waits for the last lines.
+	// logFlushTimeout bounds how long a program that ends waits for the write of its last lines.
 	logFlushTimeout = time.Second
 )
 
-// NewLog returns a logger that writes lines of JSON to out, at most 100 ms late and many in one
-// write. A line of level Warn or above is written at once, with all lines before it.
+// NewLog returns a logger that writes lines of JSON to out. A line waits at most 100 ms, so that
+// several lines share a write. A line of level Warn or above is written at once, with all lines
+// before it.
 //
 // flush writes the lines that wait. It returns after 1 s at the latest.
 func NewLog(out io.Writer, level slog.Level) (log *slog.Logger, flush func()) {
@@ -32,8 +33,8 @@ func NewLog(out io.Writer, level slog.Level) (log *slog.Logger, flush func()) {
 	return slog.New(promptHandler{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}), w}), w.flush
 }
 
-// bufferedWriter collects lines and writes them in chunks, from a goroutine of its own.
-// Write never blocks on the output.
+// bufferedWriter collects lines and writes them in chunks, in a separate goroutine. Write never
+// blocks on the output.
 type bufferedWriter struct {
 	out io.Writer
 

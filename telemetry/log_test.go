@@ -32,7 +32,7 @@ func (o *output) lines() (lines, writes int) {
 	return strings.Count(o.text.String(), "\n"), o.writes
 }
 
-// pass advances the fake clock of the test's bubble.
+// pass advances the fake clock of synctest, and waits until all goroutines are blocked.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -95,7 +95,7 @@ func TestLogWritesAFullChunkAtOnce(t *testing.T) {
 	})
 }
 
-// stuckOutput blocks until it is released, like a suspended terminal.
+// stuckOutput blocks until released is closed, like a suspended terminal.
 type stuckOutput struct {
 	output
 
@@ -114,7 +114,7 @@ func TestBlockedLogDropsLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &stuckOutput{released: make(chan struct{})}
 		log, flush := NewLog(out, slog.LevelInfo)
-		const lines, line = 3000, 1000 // three times maxLogBuffer
+		const lines, line = 3000, 1000 // 3000 lines of 1000 bytes: almost three times maxLogBuffer
 		began := time.Now()
 		for range lines {
 			log.Warn("rpc", "filler", strings.Repeat("x", line))

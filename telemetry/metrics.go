@@ -12,8 +12,8 @@ func NewRegistry() *prometheus.Registry {
 	return r
 }
 
-// The functions below register one metric of the catalogue and return it. They panic if the
-// catalogue has no metric of that name and kind, or if it is registered already.
+// Each function below registers one metric of the catalogue. It panics if the catalogue has no
+// metric with this name and kind, or if the metric is already registered.
 
 // Counter registers a counter that the caller increments.
 func Counter(r prometheus.Registerer, name string) *prometheus.CounterVec {
@@ -41,14 +41,14 @@ func Histogram(r prometheus.Registerer, name string) prometheus.Histogram {
 	return h
 }
 
-// GaugeFunc registers a gauge, with fixed labels, that is read from value at each scrape.
+// GaugeFunc registers a gauge with fixed labels. Each scrape calls value.
 func GaugeFunc(r prometheus.Registerer, name string, labels prometheus.Labels, value func() float64) {
 	m := lookup(name, gauge)
 	r.MustRegister(prometheus.NewGaugeFunc(
 		prometheus.GaugeOpts{Namespace: "dlsms", Name: m.name, Help: m.help, ConstLabels: labels}, value))
 }
 
-// CounterFunc registers a counter, with fixed labels, that is read from value at each scrape.
+// CounterFunc registers a counter with fixed labels. Each scrape calls value.
 func CounterFunc(r prometheus.Registerer, name string, labels prometheus.Labels, value func() float64) {
 	m := lookup(name, counter)
 	r.MustRegister(prometheus.NewCounterFunc(

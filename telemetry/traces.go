@@ -42,7 +42,7 @@ func NewTraces(ctx context.Context, endpoint string) (Traces, error) {
 	return Traces{sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(replica))}, nil
 }
 
-// ServerOptions returns the options of a gRPC server that make a span of each call.
+// ServerOptions returns options for a gRPC server that makes a span of each call.
 func (t Traces) ServerOptions() []grpc.ServerOption {
 	if t.provider == nil {
 		return nil
@@ -70,7 +70,7 @@ func (t Traces) QueryTracer() pgx.QueryTracer {
 	return otelpgx.NewTracer(otelpgx.WithTracerProvider(t.provider))
 }
 
-// Stop sends the spans that wait, until ctx ends.
+// Stop sends the spans that are not sent yet. It gives up when ctx ends.
 func (t Traces) Stop(ctx context.Context) error {
 	if t.provider == nil {
 		return nil

@@ -76,7 +76,7 @@ func TestTracesAreOffByDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(traces.ServerOptions()) != 0 || traces.QueryTracer() != nil {
-		t.Error("something is traced")
+		t.Error("calls or statements are traced")
 	}
 	if err := traces.Stop(t.Context()); err != nil {
 		t.Error(err)

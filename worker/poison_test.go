@@ -18,12 +18,12 @@ func (r *running) skips(step string) int {
 	return 0
 }
 
-// poison is a row that makes each transaction on its seat fail, and its repair.
+// poison describes a bad row, which makes each transaction on its seat fail.
 type poison struct {
-	put, mend string // with the seat's id as $1
-	step      string // the step that skips the seat
-	moves     bool   // its own transition succeeds, and only its waitlist is not served
-	limit     time.Duration
+	put, mend string        // SQL that writes and repairs the row; %d is the id of the seat
+	step      string        // the step that skips the seat
+	moves     bool          // the row makes its transition, but the waitlist of its seat is not served
+	limit     time.Duration // for the transitions of all other seats
 }
 
 func refusingTrigger(action string) string {
@@ -35,7 +35,7 @@ func refusingTrigger(action string) string {
 const dropTrigger = `DROP FUNCTION poison CASCADE --%d`
 
 var poisons = map[string]poison{
-	// The time zone of the branch was wrong before the database refused such zones.
+	// The branch has an unknown time zone from before the database refused such zones.
 	"the hours of a branch can't be computed": {
 		put: `SET session_replication_role = replica;
 			INSERT INTO branch_hours SELECT 1, branch_id, d, '0:00', '24:00' FROM seats, generate_series(1, 7) d WHERE id = %d;
@@ -53,10 +53,10 @@ var poisons = map[string]poison{
 	},
 }
 
-// TestBadRowDoesNotDelayOthers has a bad row among 200 reservations in three branches that are
-// no-shows, some with a waitlist, and completions and reminders that are due at the same time. The
-// others make their transitions. The bad one does after its repair.
-func TestBadRowDoesNotDelayOthers(t *testing.T) {
+// TestBadRowDoesNotDelayOtherSeats writes 200 reservations whose transition is due: 180 no-shows
+// and 20 completions, at seats of three branches. 50 of the seats have a waitlist. One seat has a
+// bad row. The other seats must make their transitions in time, and the bad seat after its repair.
+func TestBadRowDoesNotDelayOtherSeats(t *testing.T) {
 	t.Parallel()
 	for name, p := range poisons {
 		for _, workers := range []int{1, 3} {
@@ -107,35 +107,35 @@ func oneBadRow(t *testing.T, p poison, workers int) {
 	if p.moves {
 		noShows++
 	}
-	storetest.Eventually(t, "the others are done", func() bool {
+	storetest.Eventually(t, "the other seats are done", func() bool {
 		return status("reservations", "NO_SHOW") == noShows && status("reservations", "COMPLETED") == visits &&
 			status("waitlist_entries", "OFFERED") == waiters-1
 	})
 	took := time.Since(begin)
-	t.Logf("the others took %v", took)
+	t.Logf("the other seats took %v", took)
 	if took > p.limit {
-		t.Errorf("the others took %v, more than %v", took, p.limit)
+		t.Errorf("the other seats took %v, want at most %v", took, p.limit)
 	}
 	skipping := func(w *running) bool { return w.skips(p.step) == 1 && w.log.count("the worker skips a seat, ") == 1 }
-	storetest.Eventually(t, "the bad one is reported", func() bool {
+	storetest.Eventually(t, "the bad seat is reported", func() bool {
 		return skipping(all[0]) || workers > 1 && (skipping(all[1]) || skipping(all[2]))
 	})
 	reported := 0
 	for _, w := range all {
 		reported += w.log.count("seat_id=" + strconv.FormatInt(bad, 10))
 		if n := w.log.count("level="); n != w.log.count("the worker skips a seat, ") {
-			t.Errorf("%d lines in the log:\n%s", n, w.log.buf.String())
+			t.Errorf("%d lines in the log, want only those about the bad seat:\n%s", n, w.log.buf.String())
 		}
 	}
 	if reported == 0 || reported > workers {
-		t.Errorf("the bad seat is reported %d times by %d workers", reported, workers)
+		t.Errorf("%d workers reported the bad seat %d times, want 1 to %[1]d", workers, reported)
 	}
 	if n := status("waitlist_entries", "WAITING"); n != 1 {
-		t.Errorf("%d wait", n)
+		t.Errorf("%d waitlist entries wait, want only that of the bad seat", n)
 	}
 
 	db.Exec(t, fmt.Sprintf(p.mend, bad))
-	storetest.Eventually(t, "the bad one is done too", func() bool {
+	storetest.Eventually(t, "the repaired seat is done", func() bool {
 		return status("reservations", "NO_SHOW") == 200-visits && status("waitlist_entries", "OFFERED") == waiters
 	})
 	for _, w := range all {
@@ -159,14 +159,14 @@ func TestFailingSeatIsTriedAfterPauses(t *testing.T) {
 		SELECT 1, s, u, tstzrange($3, $4), 'CONFIRMED', $3, $5, $3 FROM unnest($1::bigint[], $2::bigint[]) x (s, u)`,
 		seats, users, at(-60), at(60), at(-45))
 	db.WriteHistory(t)
-	// A rollback does not undo nextval.
+	// The sequence counts the tries, because a rollback does not undo nextval.
 	db.Exec(t, `CREATE SEQUENCE tries MINVALUE 0`)
 	db.Exec(t, `SELECT nextval('tries')`)
 	db.Exec(t, fmt.Sprintf(refusingTrigger(`PERFORM nextval('tries'); RAISE EXCEPTION 'this row is broken'`), seats[0]))
 
 	begin := time.Now()
 	w := run(t, db.Open(t, library.DefaultPolicy()))
-	storetest.Eventually(t, "the others are done", func() bool { return w.count("no_show") == len(seats)-1 })
+	storetest.Eventually(t, "the other seats are done", func() bool { return w.count("no_show") == len(seats)-1 })
 	// The worker splits the group of three seats, so the failing seat is alone in the third try at
 	// the latest. Pauses of 1 s and 2 s follow.
 	const tries = 5

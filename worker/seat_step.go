@@ -18,11 +18,12 @@ const (
 	maxFound = 5000
 )
 
-// fullEvery is the longest time between two full passes of a step.
+// fullEvery is the longest time between two full passes of a step. A full pass also looks at the
+// rows that earlier passes have seen: see store.DueQuery.SkipBefore.
 const fullEvery = time.Minute
 
-// A step skips a seat that fails alone for skipTime. Each further failure doubles the time, up to
-// maxSkipTime.
+// If a transaction for one seat fails, the step skips the seat for skipTime. Each further failure
+// doubles the time, up to maxSkipTime.
 const (
 	skipTime    = time.Second
 	maxSkipTime = time.Minute
@@ -34,16 +35,16 @@ type seatStep struct {
 	worker *Worker
 	step   store.Step
 
-	size     int       // seats in a transaction
-	after    time.Time // see store.DueQuery
-	lastFull time.Time
+	size     int       // most seats in the next transaction
+	after    time.Time // SkipBefore of the next store.DueQuery
+	lastFull time.Time // the start of the last full pass
 	failing  map[int64]*failingSeat
 }
 
-// failingSeat is a seat whose transaction failed without other seats in it.
+// failingSeat is a seat that failed alone: its transaction had no other seat.
 type failingSeat struct {
-	until time.Time // the seat is skipped until then
-	skip  time.Duration
+	until time.Time     // the step skips the seat until then
+	skip  time.Duration // the last wait; the next one is twice as long
 }
 
 func newSeatStep(w *Worker, s store.Step) *seatStep {
@@ -139,9 +140,9 @@ func (s *seatStep) runAll(ctx context.Context, seats []int64) (busy bool, err er
 	return busy, err
 }
 
-// runOnce makes the transitions that are due at seats in one transaction. If it fails, runOnce
-// splits the seats, down to single ones, and skips those that fail alone. It returns an error only
-// if Postgres is unreachable, or ctx has ended.
+// runOnce makes the transitions that are due at seats in one transaction. If the transaction fails,
+// runOnce splits it into smaller transactions, down to one seat each, and skips a seat that fails
+// alone. It returns an error only if Postgres is unreachable, or ctx has ended.
 func (s *seatStep) runOnce(ctx context.Context, seats []int64) (busy bool, err error) {
 	n, busy, err := s.worker.store.Run(ctx, s.step, seats)
 	if err == nil {

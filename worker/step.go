@@ -80,8 +80,8 @@ func (s *step) run(ctx context.Context) {
 	}
 }
 
-// retryIn returns the pause after a failure. It grows with each failure, and is random, so that
-// replicas do not retry together.
+// retryIn returns the pause after a failure. The pause grows with each failure. A part of it is
+// random, so that replicas do not retry together.
 func (s *step) retryIn() time.Duration {
 	pause := min(retryPause<<min(s.failures, 8), maxRetryPause)
 	return pause - rand.N(pause/4)

@@ -13,10 +13,9 @@ import (
 
 // busyPause is the time until a step tries seats again that other transactions had locked.
 //
-// sweepPause is the shortest time between two sweeps for free seats with a waitlist. A sweep reads
-// every waitlist entry, which takes a quarter of a second for 20,000 of them. It finds a seat only
-// if the seat came back into service, or if its waitlist could not be served when the seat was
-// freed.
+// sweepPause is the shortest time between two passes of the steps offer and forget_revocation. A
+// pass of offer reads every waitlist entry: 20,000 entries take 250 ms. It seldom finds a seat,
+// because the transaction that frees a seat also serves the waitlist of the seat.
 const (
 	busyPause  = 20 * time.Millisecond
 	sweepPause = 10 * time.Second
@@ -40,13 +39,13 @@ type Config struct {
 
 // Metrics has functions that receive figures about the steps. A nil function is not called.
 type Metrics struct {
-	// Lag receives, after each query for due rows, for how long the first of them has been due; 0
-	// if there is none.
+	// Lag is called after each query for due rows. d is the time since the oldest of them came due,
+	// or 0 if no row is due.
 	Lag func(step string, d time.Duration)
 	// Failed is called for each query and each transaction that failed.
 	Failed func(step string)
-	// Skipped receives the number of seats that a step skips since they failed alone, whenever it
-	// changes.
+	// Skipped is called when the number of seats that a step skips changes. seats is the new
+	// number.
 	Skipped func(step string, seats int)
 }
 
@@ -60,8 +59,8 @@ type Worker struct {
 	unreachable map[*step]bool // steps whose last pass found Postgres unreachable
 }
 
-// New returns a worker. Each step makes its first pass as soon as Run is called, after at most
-// maxStartDelay.
+// New returns a worker. Each step makes its first pass when Run is called, or up to maxStartDelay
+// later.
 func New(s *store.Store, c Config) *Worker {
 	if c.Done == nil {
 		c.Done = func(string, int) {}
@@ -92,9 +91,9 @@ func (w *Worker) add(name string, pause time.Duration, pass passFunc) {
 	w.steps = append(w.steps, s)
 }
 
-// DueIn says that a row comes due after d, so that each step makes a pass then at the latest. A row
-// that is due already may be among those that earlier passes have seen, so with d <= 0 the next
-// pass is full.
+// DueIn tells the worker that a row comes due after d. Each step then makes a pass after d at the
+// latest. If d <= 0, the row is due already. A normal pass could skip the row, because it skips
+// rows that an earlier pass may have seen. So the next pass of each step is full: it skips no rows.
 func (w *Worker) DueIn(d time.Duration) {
 	for _, s := range w.steps {
 		if d <= 0 {
@@ -104,9 +103,9 @@ func (w *Worker) DueIn(d time.Duration) {
 	}
 }
 
-// Schedule sets the timers of the steps to the times at which the reservations of d come due. It is
-// the OnEvents of a feed.Subscriber. If d has a World, events may have been missed, so each step
-// makes a full pass immediately.
+// Schedule sets the timers of the steps to the times at which the reservations in d come due. It is
+// meant for the field OnEvents of a feed.Subscriber. If d has a World, events may be missing, so
+// each step makes a full pass immediately.
 func (w *Worker) Schedule(d feed.Delta) {
 	if d.World != nil {
 		w.DueIn(0)
@@ -127,8 +126,9 @@ func (w *Worker) Run(ctx context.Context) {
 	running.Wait()
 }
 
-// transitioned is called after each transaction that made n transitions of a step. A transition
-// makes others come due: an offer, its expiry.
+// transitioned is called after each transaction that made n transitions of the step name. It wakes
+// the other steps, because a transition may cause other transitions: a no-show frees a seat, and
+// the seat can be offered.
 func (w *Worker) transitioned(name string, n int) {
 	w.config.Done(name, n)
 	for _, s := range w.steps {

@@ -20,13 +20,13 @@ import (
 	"github.com/dlsms/dlsms/worker"
 )
 
-// noon is the time of most tests: a Monday in the past, so that code that uses Go's clock instead
-// of Postgres's fails.
+// noon is the time of most tests. It is in the past, so a test fails if the code uses Go's clock
+// instead of Postgres's clock.
 var noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 
 func at(minutes int) time.Time { return noon.Add(time.Duration(minutes) * time.Minute) }
 
-// running is a worker that runs.
+// running is a worker that runs, and the figures that it has reported.
 type running struct {
 	*worker.Worker
 	done sync.Map // step → *atomic.Int64
@@ -104,8 +104,8 @@ func kinds(t *testing.T, db *storetest.DB) []string {
 		SELECT kind || ' ' || count(*) FROM reservation_events GROUP BY kind ORDER BY kind`)
 }
 
-// TestWorkersShareDueRows has three workers make 10,000 due transitions. One of them stops early,
-// and another takes its place. Each transition happens once, and each user gets one notification.
+// TestWorkersShareDueRows gives 10,000 due transitions to three workers. One worker stops early,
+// and another one starts in its place. Each transition must happen exactly once.
 func TestWorkersShareDueRows(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -126,11 +126,11 @@ func TestWorkersShareDueRows(t *testing.T) {
 		}
 		return n
 	}
-	storetest.Eventually(t, "a part is done", func() bool { return sum("complete") >= each/4 })
+	storetest.Eventually(t, "a quarter of the completions is done", func() bool { return sum("complete") >= each/4 })
 	workers[0].stop()
 	workers = append(workers, run(t, db.Open(t, library.DefaultPolicy())))
 	steps := []string{"complete", "no_show", "offer_expired", "waiting_expired", "remind"}
-	storetest.Eventually(t, "all is done", func() bool {
+	storetest.Eventually(t, "all transitions are done", func() bool {
 		return !slices.ContainsFunc(steps, func(step string) bool { return sum(step) < each })
 	})
 	t.Logf("drained in %v", time.Since(begin))
@@ -164,9 +164,11 @@ func TestWorkersShareDueRows(t *testing.T) {
 	storetest.CheckInvariants(t, db)
 }
 
-// fillWithDue writes rows of each kind that are due at noon: first seats with no-shows, then with
-// visits that are over, then with reservations to remind of, then with expired offers and a next
-// waitlist entry. The third seats also have entries whose window has passed.
+// fillWithDue writes rows whose transition is due at noon. Each of these groups has its own seats:
+//   - CONFIRMED reservations that are no-shows
+//   - CHECKED_IN reservations that have ended
+//   - CONFIRMED reservations that need a reminder, and waitlist entries whose window has passed
+//   - expired offers, each with a next waitlist entry
 func fillWithDue(t *testing.T, db *storetest.DB, seats, users []int64, each int) {
 	t.Helper()
 	part := func(ids []int64, i int) []int64 { return ids[i*each : (i+1)*each] }
@@ -215,9 +217,9 @@ func (s *statements) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.Tra
 
 func (s *statements) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// TestStepsRunWhenDue has a worker with an interval of an hour run in time for a reminder, a
-// no-show, the offer to the next entry, its expiry, and the offer after it. Between them the worker
-// is idle.
+// TestStepsRunWhenDue checks that a worker with an interval of an hour still makes each transition
+// in time: a reminder, a no-show, and then two offers that expire. Between the transitions the
+// worker is idle.
 func TestStepsRunWhenDue(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -242,7 +244,7 @@ func TestStepsRunWhenDue(t *testing.T) {
 		}
 	}
 	run(t, s)
-	storetest.Eventually(t, "the last offer has run out", func() bool {
+	storetest.Eventually(t, "the last offer has expired", func() bool {
 		return storetest.Value[int](t, db, `SELECT count(*) FROM reservation_events WHERE kind = 'OFFER_EXPIRED'`) == 2
 	})
 	got := storetest.Rows[string](t, db, `SELECT kind FROM reservation_events ORDER BY id`)
@@ -259,21 +261,21 @@ func TestStepsRunWhenDue(t *testing.T) {
 	t.Logf("late by (s): %.3f", late)
 	for _, seconds := range late {
 		if seconds < 0 || seconds > 1 {
-			t.Errorf("%.3f s late", seconds)
+			t.Errorf("a transition was %.3f s late, want 0 to 1 s", seconds)
 		}
 	}
-	// There are five passes, or ten if timers fire a little early, of a dozen statements each and
-	// their transactions.
+	// The worker makes five passes, or ten if timers fire a little early. A pass sends about a
+	// dozen statements, and those of its transactions.
 	if n := asked.n.Load(); n > 400 {
 		t.Errorf("%d statements: the worker is not idle", n)
 	}
 	storetest.CheckInvariants(t, db)
 }
 
-// awaitRest waits until each step has made its first pass.
+// awaitRest waits until each step has made its first query for due rows.
 func (r *running) awaitRest(t *testing.T) {
 	t.Helper()
-	storetest.Eventually(t, "each step has looked", func() bool {
+	storetest.Eventually(t, "each step has queried for due rows", func() bool {
 		for _, step := range append(slices.Clone(store.DueSteps), store.OfferStep) {
 			if _, ok := r.seen.Load(step.Name); !ok {
 				return false
@@ -283,7 +285,7 @@ func (r *running) awaitRest(t *testing.T) {
 	})
 }
 
-// TestDueInWakesIdleSteps calls DueIn of a worker that is idle for an hour.
+// TestDueInWakesIdleSteps calls DueIn of a worker that would otherwise be idle for an hour.
 func TestDueInWakesIdleSteps(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -305,7 +307,7 @@ func TestDueInWakesIdleSteps(t *testing.T) {
 		w.DueIn(time.Hour) // a later time has no effect
 		w.DueIn(300 * time.Millisecond)
 		w.DueIn(2 * time.Hour)
-		storetest.Eventually(t, "the no-show is told", func() bool {
+		storetest.Eventually(t, "the no-show is recorded", func() bool {
 			return storetest.Value[int](t, db, `SELECT count(*) FROM reservation_events WHERE kind = 'NO_SHOW'`) == i+1
 		})
 		if n := asked.n.Load() - before; n > 100 {
@@ -315,9 +317,10 @@ func TestDueInWakesIdleSteps(t *testing.T) {
 	storetest.CheckInvariants(t, db)
 }
 
-// TestFirstPassSweeps checks that the first pass of a replica finds the rows that a dead replica
-// has left.
-func TestFirstPassSweeps(t *testing.T) {
+// TestFirstPassOffersFreeSeat cancels a reservation while its seat is out of service, so the cancel
+// does not offer the seat to the waitlist. When the seat is back in service, the first pass of a
+// worker must offer it.
+func TestFirstPassOffersFreeSeat(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	db.FreezeClock(t, noon)
@@ -341,8 +344,8 @@ func TestFirstPassSweeps(t *testing.T) {
 	storetest.CheckInvariants(t, db)
 }
 
-// TestWorksAgainAfterPostgresRestart stops Postgres under a worker. The worker logs it once, and
-// makes the due transitions after the restart.
+// TestWorksAgainAfterPostgresRestart starts a worker while Postgres is stopped. The worker logs the
+// outage once, and makes the due transitions when Postgres runs again.
 func TestWorksAgainAfterPostgresRestart(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)
@@ -361,26 +364,26 @@ func TestWorksAgainAfterPostgresRestart(t *testing.T) {
 	}
 	w := run(t, s)
 	storetest.Eventually(t, "the worker fails", func() bool { return w.log.count("the worker fails") == 1 })
-	storetest.Eventually(t, "it is too late to remind", func() bool { return time.Now().After(*r.CheckInDeadline) })
+	storetest.Eventually(t, "the deadline has passed", func() bool { return time.Now().After(*r.CheckInDeadline) })
 	if err := pg.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	storetest.Eventually(t, "the worker works again", func() bool { return w.log.count("the worker works again") == 1 })
-	storetest.Eventually(t, "the no-show is told", func() bool { return w.count("no_show") == 1 })
+	storetest.Eventually(t, "the no-show is recorded", func() bool { return w.count("no_show") == 1 })
 	list, err := s.Notifications(t.Context(), users[0], 0, 10)
 	if err != nil || len(list) != 1 || list[0].Kind != library.EventNoShow || list[0].ReservationID != r.ID {
-		t.Errorf("%+v, %v", list, err)
+		t.Errorf("notifications %+v, %v, want one no-show", list, err)
 	}
 	if n := w.log.count("level="); n != 2 {
-		t.Errorf("%d lines in the log:\n%s", n, w.log.buf.String())
+		t.Errorf("%d lines in the log, want 2:\n%s", n, w.log.buf.String())
 	}
 	if faults, err := storetest.Violations(t.Context(), db.URL, 1); err != nil || len(faults) > 0 {
 		t.Error(faults, err)
 	}
 }
 
-// TestRunLeaksNothing runs alone, since goleak sees the goroutines of all tests.
-func TestRunLeaksNothing(t *testing.T) { //nolint:paralleltest // see above
+// TestRunLeaksNoGoroutines runs alone, because goleak sees the goroutines of all tests.
+func TestRunLeaksNoGoroutines(t *testing.T) { //nolint:paralleltest // see above
 	db := storetest.NewDB(t)
 	before := goleak.IgnoreCurrent()
 	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MinConns: 2, MaxConns: 4, Policy: library.DefaultPolicy()})

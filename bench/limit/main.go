@@ -1,12 +1,13 @@
-// Command limit is a minimal replica, as a reference for the benchmark. Behind the same nginx it
-// answers GetSeats from stored bytes, CreateReservation with one INSERT, CancelReservation with one
-// UPDATE, and Login with one bcrypt comparison. It has no authentication, no rules, no log and no
-// metrics. Its figures are the most that a replica in this setup can reach.
+// Command limit is a minimal replica, as a reference for the benchmark. Behind the same nginx, it
+// answers GetSeats with stored bytes, CreateReservation with one INSERT, CancelReservation with one
+// UPDATE, and Login with one bcrypt comparison. It has no authentication, rules, logs or metrics.
+// Its figures are the most that a replica in this setup can reach.
 //
-// Run it as `limit serve`. It reads GRPC_ADDR, DATABASE_URL and DB_MAX_CONNS like dlsms, and:
-// LIMIT_ANSWER, a file with the encoded answer to GetSeats of {"available_only": true};
-// LIMIT_FILTERED_ANSWER, a file with the answer to all other requests; LIMIT_USERS, the number of
-// users, whose ids begin with 1.
+// Package stack runs it as `dlsms-limit serve`. It reads GRPC_ADDR, DATABASE_URL and DB_MAX_CONNS
+// like dlsms, and:
+//   - LIMIT_ANSWER: a file with the encoded answer to GetSeats of {"available_only": true}
+//   - LIMIT_FILTERED_ANSWER: a file with the encoded answer to all other requests
+//   - LIMIT_USERS: the number of users; their ids begin with 1
 package main
 
 import (
@@ -59,7 +60,7 @@ func serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("DATABASE_URL: %w", err)
 	}
-	cfg.ConnConfig.RuntimeParams["dlsms.guard"] = "off" // the limit writes no events
+	cfg.ConnConfig.RuntimeParams["dlsms.guard"] = "off" // turns off the check that each change has its event
 	conns, err := strconv.ParseInt(os.Getenv("DB_MAX_CONNS"), 10, 32)
 	if err != nil {
 		return fmt.Errorf("DB_MAX_CONNS: %w", err)
@@ -96,7 +97,7 @@ func serve(ctx context.Context) error {
 	return s.Serve(l)
 }
 
-// answer reads the file that a setting names.
+// answer reads the file named by an environment variable.
 func answer(setting string) (mem.BufferSlice, error) {
 	content, err := os.ReadFile(os.Getenv(setting))
 	if err != nil {
@@ -121,7 +122,7 @@ func (raw) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// register adds the handlers under the paths of the generated ones.
+// register adds the handlers under the names of the methods of the API.
 func (r *replica) register(s *grpc.Server) {
 	method := func(name string, handle func(context.Context, []byte) (mem.BufferSlice, error)) grpc.MethodDesc {
 		return grpc.MethodDesc{
@@ -152,7 +153,8 @@ var serving = stored([]byte{0x08, byte(healthpb.HealthCheckResponse_SERVING)})
 
 func (r *replica) check(context.Context, []byte) (mem.BufferSlice, error) { return serving, nil }
 
-// getSeats recognizes the common request by its length: a tag and a bool.
+// getSeats recognizes the request {"available_only": true} by its length of 2 bytes: a tag and a
+// bool.
 func (r *replica) getSeats(_ context.Context, req []byte) (mem.BufferSlice, error) {
 	if len(req) <= 2 {
 		return r.seats, nil

@@ -156,8 +156,8 @@ func TestPasswordReachesPostgresAndReplicas(t *testing.T) {
 	}
 }
 
-// A ulimit above the limit of the container engine, as with a rootless engine, keeps the
-// container from starting.
+// A container does not start if its ulimit is above the limit of the container engine, as with a
+// rootless engine.
 func TestServicesSetNoUlimits(t *testing.T) {
 	t.Parallel()
 	for name, service := range load(t).Services {
@@ -186,7 +186,8 @@ func TestPostgresHasSettingsOfStack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Each replica opens up to 10 connections besides its pool. Postgres reserves 3 for superusers.
+	// Each replica opens 6 connections besides its pool (store.Open). The test counts 10, so that
+	// some are left for psql. Postgres reserves 3 for superusers.
 	if need := len(apps)*(pool+10) + 3; need > limit {
 		t.Errorf("the replicas may open %d connections, and Postgres accepts %d", need, limit)
 	}
@@ -228,7 +229,8 @@ func TestNginxMountsTestedConfiguration(t *testing.T) {
 	}
 }
 
-// Compose 1.29 rejects these keys, or requires a version line for them.
+// Compose 1.29 rejects these keys, or requires a version line for them, so the file must not have
+// them.
 func TestFileLoadsInCompose129(t *testing.T) {
 	t.Parallel()
 	content, err := os.ReadFile(composeFile)

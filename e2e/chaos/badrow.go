@@ -15,18 +15,20 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// badRow is a statement that an operator sends by mistake. Either the database refuses it, or it
-// takes effect: then all replicas show the state of the database, and no process stops.
+// badRow is a statement that an operator sends by mistake. If the database does not refuse it, all
+// replicas must show the state of the database afterwards, and no process may stop.
 type badRow struct {
 	name string
-	// write has placeholders: @branch and @depot; @seat, which no client books, and @other;
-	// @reservation, on seat @booked.
+	// write is the statement. Its placeholders are ids. @branch and @depot are the operator's
+	// branches. @seat is a seat that no client books, and @other is another seat. @reservation is a
+	// reservation, and @booked is its seat.
 	write string
-	// undo is sent at the end. A reservation needs none: repair restores it from the change log.
+	// undo is sent at the end of the fault. A change of @reservation needs no undo, because repair
+	// restores the reservation from the change log.
 	undo string
 	// due reports that a transition must become due in the branch during the fault.
 	due bool
-	// unreadable reports that a replica may leave out the seat.
+	// unreadable reports that a replica may be unable to read the seat, and may leave it out.
 	unreadable bool
 }
 
@@ -105,8 +107,8 @@ func badRows() []badRow {
 	}
 }
 
-// writeBadRow writes one of the bad rows. It checks that the database refuses it, or that it takes
-// effect and stops nothing.
+// writeBadRow sends one of the bad rows. It checks that all replicas then show the state of the
+// database, and that the workers continue.
 func (o *operator) writeBadRow(ctx context.Context, rng *rand.Rand) (heal func(context.Context) error, err error) {
 	all := badRows()
 	bad := all[rng.IntN(len(all))]
@@ -114,7 +116,8 @@ func (o *operator) writeBadRow(ctx context.Context, rng *rand.Rand) (heal func(c
 	if bad.due {
 		due = o.reserveDue(ctx)
 	}
-	// If repair restores the reservation, the waiter must not get its seat.
+	// If the statement is about @reservation, repair restores the reservation later. Until then no
+	// other user may get the seat, so the waiter does not join the waitlist.
 	reservation, start, end := o.reserveAhead(ctx, !strings.Contains(bad.write, "@reservation"))
 	names := pgx.NamedArgs{
 		"branch": o.branch, "depot": o.depot, "seat": o.seats[freeSeat], "other": o.seats[editedSeat],
@@ -147,7 +150,8 @@ func (o *operator) writeBadRow(ctx context.Context, rng *rand.Rand) (heal func(c
 		if err := o.checkOtherBranches(ctx, due, bad.name+" was "+verdict(accepted)); err != nil {
 			return err
 		}
-		// The cancel gives the waiter an offer, which depends on the branch and its hours.
+		// The cancel makes an offer to the waiter. For that, the system reads the branch and its
+		// hours, which may be bad.
 		if reservation != 0 {
 			o.call(ctx, o.owner, "CancelReservation", func(ctx context.Context, c *e2e.Client) error {
 				req := &dlsmsv1.CancelReservationRequest{ReservationId: reservation}
@@ -155,8 +159,8 @@ func (o *operator) writeBadRow(ctx context.Context, rng *rand.Rand) (heal func(c
 				return err
 			})
 		}
-		// The statement is undone even if it was refused, because an earlier try may have had no
-		// answer. In that case the database may refuse the undo too.
+		// Undo the statement even if the database refused it: an earlier try without an answer may
+		// have had an effect. If it had none, the database may refuse the undo.
 		if bad.undo != "" {
 			if err := exec(ctx, bad.undo); err != nil && (accepted || !refusedBySQL(err)) {
 				return fmt.Errorf("undo %s: %w", bad.name, err)
@@ -188,8 +192,8 @@ func (o *operator) recordOutcome(name string, accepted bool) {
 	}
 }
 
-// badRowSummary returns how many bad rows were refused and accepted, and the names of the accepted
-// ones.
+// badRowSummary returns how many bad rows were refused and accepted, and the names of those that
+// were accepted.
 func (o *operator) badRowSummary() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -205,7 +209,7 @@ func (o *operator) badRowSummary() string {
 	return fmt.Sprintf("%d refused, %d accepted (%s)", refused, accepted, strings.Join(names, "; "))
 }
 
-// repairSQL restores a reservation from its last event. It disables triggers, because they may
+// repairSQL restores a reservation from its last event. It disables all triggers, because they may
 // refuse a change without an event.
 var repairSQL = []string{
 	`SET LOCAL session_replication_role = replica`,
@@ -222,8 +226,9 @@ var repairSQL = []string{
 		IS DISTINCT FROM (EXCLUDED.version, EXCLUDED.status, EXCLUDED.during, EXCLUDED.seat_id, EXCLUDED.check_in_deadline)`,
 }
 
-// repair restores a reservation from the change log. No trigger runs, so no replica sees the
-// change: the replicas know the reservation from the change log anyway.
+// repair restores a reservation from the change log. The triggers are disabled, so no replica
+// notices the repair. The replicas need not notice it, because they read reservations from the
+// change log only.
 func (o *operator) repair(ctx context.Context, reservation int64) error {
 	return o.retry(ctx, func(ctx context.Context) error {
 		return pgx.BeginFunc(ctx, o.system.db, func(tx pgx.Tx) error {

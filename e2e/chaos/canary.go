@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// canary is a known bug that a run must find: a check that never fails proves nothing. build
-// compiles the bug from changed copies of source files (go build -overlay), so neither the source
-// nor a release contains it.
+// canary is a known bug that a run must find, because a check that never fails proves nothing.
+// build compiles the bug from changed copies of source files (go build -overlay). So neither the
+// source nor a release contains the bug.
 type canary struct {
 	name    string
 	changes []change
@@ -35,7 +35,8 @@ type canary struct {
 	by check
 }
 
-// noCanary is the unchanged system under faults of all kinds. Each violation in it is a false alarm.
+// noCanary is the unchanged system under faults of all kinds. Each violation that a check reports
+// in it is a false alarm.
 func noCanary() canary { return canary{name: "none", faults: "."} }
 
 // cleanRuns is the number of runs of noCanary.
@@ -43,18 +44,20 @@ const cleanRuns = 10
 
 // change replaces a part of the source. The part must be found exactly once.
 //
-// Changes survive renames. They match by SQL text, by exported names and names of the contract, and
-// by the shape of the code. A place that has none of these is marked in the source by a comment
-// such as "// canary: commit".
+// A change should still match after a rename in the source. So its part matches SQL text, exported
+// names, names of the contract, or the shape of the code. If a place has none of these, a comment
+// in the source marks it, such as "// canary: commit".
 type change struct {
-	// dir has the file with the part: a directory, without those below it.
+	// dir is the directory of the file with the part. Its subdirectories are not searched.
 	dir  string
 	part *regexp.Regexp
-	// with replaces the part. It may refer to groups of the expression, as in regexp.Expand.
+	// with replaces the part. It may refer to groups of the regular expression, as in
+	// regexp.Expand.
 	with string
 }
 
-// text is a change of a text, such as SQL. Any space in it stands for any spaces and line ends.
+// text returns a change of a text, such as SQL. A space in the parameter from matches any white
+// space, including line ends.
 func text(dir, from, to string) change {
 	words := strings.Fields(from)
 	for i, w := range words {
@@ -63,13 +66,13 @@ func text(dir, from, to string) change {
 	return change{dir, regexp.MustCompile(strings.Join(words, `\s+`)), strings.ReplaceAll(to, "$", "$$")}
 }
 
-// code is a change of code that an expression matches.
+// code returns a change of the code that the regular expression part matches.
 func code(dir, part, with string) change { return change{dir, regexp.MustCompile(part), with} }
 
 // overlay has the text of each changed file by its path.
 type overlay map[string]string
 
-// apply adds a change of the source that is at root.
+// apply makes a change in the overlay. root is the directory of the source.
 func (o overlay) apply(root string, ch change) error {
 	entries, err := os.ReadDir(filepath.Join(root, ch.dir))
 	if err != nil {
@@ -153,8 +156,8 @@ func canaries() []canary {
 			code("store", `case !now\.Before\(\*\w+\.CheckInDeadline\):(\n\t+return library\.ErrCheckInTooLate)`,
 				"case false:$1"),
 		}},
-		// The worker also resets the check-in time. Otherwise a CHECK of the table refuses the
-		// change.
+		// The worker also sets checked_in_at to NULL. Otherwise a CHECK of the table refuses the
+		// change of the status.
 		{name: "worker without the status check", by: checkInvariants, changes: []change{
 			text("store", "inReservations + `'CONFIRMED' AND check_in_deadline > $5",
 				"inReservations + `status AND check_in_deadline > $5"),
@@ -188,7 +191,7 @@ func canaries() []canary {
 			code("server/edge", `(ReservationService_GetReservations_FullMethodName: +\{\w+: )\w+(, \w+: read)\b[^}\n]*\}`,
 				"${1}public$2}"),
 		}},
-		// The commit waits 20 ms, as on a slow disk, so that other clients read before it.
+		// The commit waits 20 ms, as on a slow disk, so that other clients read before the commit.
 		{name: "acknowledged before the commit", by: checkLinearizability, changes: []change{
 			code("store", `defer (\w+)\.Release\(\) // canary: release`, `acknowledged, held := false, $1
 	defer func() {
@@ -235,7 +238,7 @@ $3`),
 			continue
 		}`),
 		}},
-		// The row that fails is the poison row of the operator.
+		// The fault makes the transitions at one seat fail (operator.poison).
 		{
 			name: "failing seat not isolated by the worker", by: checkLiveness,
 			faults: "^operator has a poison row$",
@@ -340,8 +343,9 @@ func (c canary) violations(ctx context.Context, seed uint64) ([]violation, error
 	return r.found.list(), nil
 }
 
-// runCanaries runs the canaries whose names match only, and noCanary cleanRuns times, and prints a
-// table. It fails unless the expected check finds each canary, and no check finds a false alarm.
+// runCanaries runs each canary once and noCanary cleanRuns times, and prints a table. The parameter
+// only is a pattern of the names to run. runCanaries fails if the expected check does not find a
+// canary, or if a run of noCanary has a violation.
 func runCanaries(ctx context.Context, out io.Writer, only string, seed uint64) error {
 	wanted, err := regexp.Compile(only)
 	if err != nil {

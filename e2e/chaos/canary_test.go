@@ -11,11 +11,11 @@ import (
 	"testing"
 )
 
-// root is the source of the system, from this package.
+// root is the directory of the system's source, relative to this package.
 const root = "../.."
 
-// TestCanariesApply applies each canary to the source, and compiles the packages that it changes. It
-// reports all canaries that do not apply, not only the first.
+// TestCanariesApply applies each canary to the source, and compiles the changed packages. It
+// reports every canary that does not apply, not only the first.
 func TestCanariesApply(t *testing.T) {
 	t.Parallel()
 	const least = 12
@@ -59,7 +59,7 @@ func TestCanariesApply(t *testing.T) {
 	}
 }
 
-// TestEachMarkerHasACanary finds comments "// canary: name" that no canary uses.
+// TestEachMarkerHasACanary fails if the source has a comment "// canary: name" that no canary uses.
 func TestEachMarkerHasACanary(t *testing.T) {
 	t.Parallel()
 	used := map[string]bool{}
@@ -88,7 +88,7 @@ func TestEachMarkerHasACanary(t *testing.T) {
 	}
 }
 
-// TestChangeMustMatchOnce applies changes whose part the source does not have exactly once.
+// TestChangeMustMatchOnce checks that a change fails unless the source has its part exactly once.
 func TestChangeMustMatchOnce(t *testing.T) {
 	t.Parallel()
 	for want, ch := range map[string]change{
@@ -102,7 +102,7 @@ func TestChangeMustMatchOnce(t *testing.T) {
 	}
 }
 
-func TestTextMatchesAcrossLines(t *testing.T) {
+func TestTextChangeMatchesAcrossLines(t *testing.T) {
 	t.Parallel()
 	ch := text("", "WHERE id = $1 AND live", "WHERE id = $1")
 	if got := ch.part.ReplaceAllString("x WHERE id = $1\n\t\tAND live y", ch.with); got != "x WHERE id = $1 y" {

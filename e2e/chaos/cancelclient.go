@@ -16,27 +16,27 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// cancelClient is a connection whose calls are cancelled soon. It writes HTTP/2 frames itself: it
-// shares the processors with DL-SMS, and a grpc-go client uses more processor time for a call than
-// nginx does.
+// cancelClient is a connection whose calls are cancelled within milliseconds. It writes HTTP/2
+// frames itself to save processor time, because it shares the processors with DL-SMS. A grpc-go
+// client needs more processor time for a call than nginx.
 type cancelClient struct {
 	conn   net.Conn
 	frames *http2.Framer // reads from conn, and writes to out
 
 	fields  bytes.Buffer
-	encoder *hpack.Encoder // to fields
+	encoder *hpack.Encoder // writes to fields
 
 	mu    sync.Mutex
 	out   bytes.Buffer
 	spare []byte
-	next  uint32          // stream
-	open  map[uint32]bool // stream to whether its answer has begun
+	next  uint32          // id of the next stream
+	open  map[uint32]bool // by stream id: whether a message has arrived
 	done  int             // calls that were answered before they were cancelled
 	err   error           // why the connection ended
 }
 
-// receiveWindow is the flow-control window of a connection. No connection receives more in its
-// life, so it never sends a window update.
+// receiveWindow is the flow-control window of a connection, in bytes. A connection receives less in
+// its life, so it never enlarges the window.
 const receiveWindow = 1 << 30
 
 func newCancelClient(ctx context.Context, addr string) (*cancelClient, error) {
@@ -92,7 +92,7 @@ func (c *cancelClient) handleFrame(f http2.Frame) error {
 		}
 	case *http2.HeadersFrame:
 		if f.StreamEnded() {
-			if c.open[id] { // the answer has a message, so it is no refusal
+			if c.open[id] { // an answer with a message is no refusal
 				c.done++
 			}
 			delete(c.open, id)
@@ -109,11 +109,12 @@ type request struct {
 	message       proto.Message
 }
 
-// prefix is the length of what precedes a gRPC message: a byte for compression, and the length of
-// the message.
+// prefix is the length of the header of a gRPC message: one byte for compression, and four bytes
+// for the length of the message.
 const prefix = 5
 
-// call begins a call and returns its stream. The next flush sends it.
+// call buffers the frames of a call, and returns the id of its stream. The next flush sends the
+// frames.
 func (c *cancelClient) call(r request) (id uint32, err error) {
 	message, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, prefix), r.message)
 	if err != nil {
@@ -144,7 +145,8 @@ func (c *cancelClient) call(r request) (id uint32, err error) {
 		c.frames.WriteData(id, true, message))
 }
 
-// cancel ends a call unless it was answered. The next flush sends that.
+// cancel buffers the frame that cancels a call, unless the call was answered. The next flush sends
+// the frame.
 func (c *cancelClient) cancel(id uint32) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -200,15 +202,16 @@ func (all cancelClients) done() (n int) {
 	return n
 }
 
-// pendingCancel is a call to be cancelled at a time.
+// pendingCancel is a call, and the time at which it is to be cancelled.
 type pendingCancel struct {
 	at time.Duration
 	c  *cancelClient
 	id uint32
 }
 
-// run makes calls at a rate until ctx ends, and cancels each after cancelAfter, with a resolution
-// of one millisecond. It returns the number of calls. It fails if a connection fails.
+// run makes rate calls a second until ctx ends. It cancels each call after the time that
+// cancelAfter returns, to within one millisecond. It returns the number of calls. It fails if a
+// connection fails.
 func (all cancelClients) run(
 	ctx context.Context, rate float64, next func(n int) request, cancelAfter func() time.Duration,
 ) (sent int, err error) {

@@ -13,11 +13,15 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// cancelled verifies that a flood of cancelled calls costs no connections to Postgres, and does not
-// slow down other users. The control is a flood of calls that do nothing and never end by
-// themselves. Its effect on other users comes from nginx, which opens a connection to a replica for
-// each call, and from the load on the processors. With a slow Postgres its connections are the
-// bottleneck: a replica that closes one waits long for the next.
+// cancelled is a trial. It verifies that a flood of cancelled bookings does not make the replicas
+// close their connections to Postgres, and does not slow down other users.
+//
+// The control is a flood of health watches, which do not use Postgres and never end by themselves.
+// The control slows down users too, because nginx opens a connection to a replica for each call,
+// and because the processors are busy.
+//
+// The trial repeats the flood of bookings with a slow Postgres. There a replica that closes a
+// connection waits long for a new one.
 func cancelled(ctx context.Context, l *trialRun) error {
 	const rest = 5 * trialRest
 	normal := loadOptions{users: trialUsers, rest: rest}
@@ -34,9 +38,9 @@ func cancelled(ctx context.Context, l *trialRun) error {
 // flood is a kind of call that is made in large numbers.
 type flood struct {
 	name string
-	// control reports that the flood is only for comparison, without a goal.
+	// control reports that the flood is only for comparison: it has no goal.
 	control bool
-	// next returns the n-th call of a visitor with a seat of its own.
+	// next returns call number n of a visitor. No other visitor uses the seat.
 	next func(n int, visitor *e2e.Client, seat int64) request
 }
 
@@ -86,13 +90,12 @@ func (l *trialRun) floods(
 	return l.lostBookings(ctx, s, load, "other users, with cancelled calls"+where)
 }
 
-// flood makes calls that are each cancelled soon, and measures their effect on the users of the
-// load.
+// flood makes calls, cancels each within 3 ms, and measures the effect on the users of the load.
 func (l *trialRun) flood(
 	ctx context.Context, f flood, where string, next func(n int) request, s *system, load *steady, before []call,
 ) error {
 	const rate, cancelTime, goal, conns = 5000, 3 * time.Millisecond, 2, 8
-	const pools = replicas * (100 + 6)
+	const pools = replicas * (100 + 6) // DB_MAX_CONNS, and 6 other connections of each replica
 	duration := l.scaled(time.Minute)
 	l.logf("%d %s a second for %s, each cancelled within %s", rate, f.name, duration, cancelTime)
 	clients, err := newCancelClients(ctx, s.Addr(), conns)
@@ -134,15 +137,15 @@ func (l *trialRun) flood(
 	return nil
 }
 
-// opened returns the number of connections to Postgres so far. A replica replaces a connection that
-// it closes because of a cancelled call.
+// opened returns the number of connections to Postgres that were opened so far. A replica that
+// closes a connection because of a cancelled call opens a new one.
 func (s *system) opened(ctx context.Context) (n int, err error) {
 	err = s.db.QueryRow(ctx, `SELECT sessions FROM pg_stat_database WHERE datname = current_database()`).Scan(&n)
 	return n, err
 }
 
-// mostConnections measures the connections of the replicas to Postgres until ctx ends. The result
-// is in most when over is closed.
+// mostConnections finds the largest number of connections between the replicas and Postgres until
+// ctx ends. The number is in most when over is closed.
 func (s *system) mostConnections(ctx context.Context) (most *int, over <-chan struct{}) {
 	most = new(int)
 	done := make(chan struct{})

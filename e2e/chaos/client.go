@@ -22,16 +22,16 @@ type client struct {
 	history  *history
 	rng      *rand.Rand
 	conns    []grpc.ClientConnInterface
-	bookings []booking // on the seats of the plans branch
+	bookings []booking // of seats of the plans branch
 	visit    visit
 	serial   int
 }
 
 const (
-	// tryTimeout bounds one try. The server answers within it, except in the worst case.
+	// tryTimeout bounds one try. Without a fault, the server answers in less time.
 	tryTimeout = 3 * time.Second
-	// maxTries bounds the tries of one operation. After them the client records that the result is
-	// unknown. The last try uses a different connection than the first.
+	// maxTries bounds the tries of one operation. If no try has an answer, the client records that
+	// the result is unknown. Each try uses another connection.
 	maxTries = 5
 	// retryAfter is the pause between two tries.
 	retryAfter = 150 * time.Millisecond
@@ -57,7 +57,8 @@ func (c *client) attempt(
 		fallthrough
 	default:
 		c.history.ops.Add(1)
-		// A refusal by admission and a read from memory do not show that the system works again.
+		// Two answers do not show that the system works again: OVERLOADED, and a read from the
+		// memory of a replica.
 		if o.Reason != "OVERLOADED" && (o.Kind != read || o.AsOf > o.Call-clockMargin) {
 			part.served.Store(int64(o.Return))
 		}
@@ -107,19 +108,19 @@ func (c *client) try(ctx context.Context, o *op, call func(context.Context, *e2e
 }
 
 // noAnswer reports whether the result of a call is unknown: the system was unavailable, the call
-// timed out, or the connection broke. gRPC reports a connection that broke after the start of the
-// answer as INTERNAL.
+// timed out, or the connection broke. If the connection breaks after the answer has begun, gRPC
+// reports INTERNAL.
 func noAnswer(r e2e.Refusal) bool {
 	switch r.Code {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
 		return true
 	case codes.Internal:
-		return r.Reason == "" && r.Message != "internal error" // the text of a replica's own defects
+		return r.Reason == "" && r.Message != "internal error" // the text of a replica's own errors
 	}
 	return false
 }
 
-// every calls do in each interval d until ctx ends.
+// every calls do once in each interval d, until ctx ends.
 func every(ctx context.Context, d time.Duration, do func()) {
 	tick := time.NewTicker(d)
 	defer tick.Stop()

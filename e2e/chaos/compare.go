@@ -15,8 +15,8 @@ import (
 )
 
 // waitForReplicas waits until each replica shows the operator's branches as the database has them.
-// It returns a difference that remains. The seats in mayMiss have values that a replica cannot
-// read: it may leave them out.
+// If a replica still differs after operatorTime, the result describes the first difference. A
+// replica may leave out the seats in mayMiss, because it may be unable to read their values.
 func (o *operator) waitForReplicas(
 	ctx context.Context, start, end time.Time, mayMiss []int64,
 ) (differs string, err error) {

@@ -10,8 +10,8 @@ import (
 	"github.com/dlsms/dlsms/e2e"
 )
 
-// crowd adds n users, each with a token, who share conns connections. It signs the tokens itself:
-// so many logins would take too long.
+// crowd adds n users, each with a token, and returns their clients, which share conns connections.
+// It signs the tokens itself, because so many logins would take too long.
 func (s *system) crowd(ctx context.Context, name string, n, conns int) ([]*e2e.Client, error) {
 	rows, err := s.db.Query(ctx, `
 		INSERT INTO users (library_id, student_id, name, email, role, password_hash, token_generation)
@@ -23,7 +23,7 @@ func (s *system) crowd(ctx context.Context, name string, n, conns int) ([]*e2e.C
 	}
 	var connections []grpc.ClientConnInterface
 	for range conns {
-		conn, err := s.dial(s.Addr()) // without retries: each refusal is an answer
+		conn, err := s.dial(s.Addr()) // without retries, so that the caller gets each refusal
 		if err != nil {
 			return nil, err
 		}

@@ -13,12 +13,13 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// register has the edits of each row. An edit writes a number that grows, so a reader can tell the
-// age of the state that it reads. Row 0 is the depot. The other rows are seats by their ids.
+// register records the edits of each row. Edits have increasing numbers, and an edit writes its
+// number into the row. So a reader knows which edit it sees. Row 0 is the branch depot. The other
+// rows are seats, by id.
 type register struct {
 	mu    *sync.Mutex
 	acked map[int64][]edit // in the order of their numbers
-	sent  map[int64]int    // the last edit, acknowledged or not
+	sent  map[int64]int    // number of the last edit, acknowledged or not
 }
 
 // edit is an acknowledged edit. at is the time of the acknowledgement, since the start of the run.
@@ -31,8 +32,8 @@ func newRegister() register {
 	return register{mu: new(sync.Mutex), acked: map[int64][]edit{}, sent: map[int64]int{}}
 }
 
-// bounds returns the oldest and the newest number that a reader may find in a row, in an answer
-// that arrives now and is as of asOf.
+// bounds returns the lowest and the highest number that a reader may find in a row. asOf is the
+// time of the state in the answer, which has just arrived.
 func (r register) bounds(row int64, asOf time.Duration) (oldest, newest int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -57,8 +58,8 @@ func (r register) ack(row int64, number int, at time.Duration) {
 	r.acked[row] = append(r.acked[row], edit{number, at})
 }
 
-// One fault makes editsInARow edits, or fewer if they take longer than editingTime because Postgres
-// is slow.
+// One fault makes editsInARow edits, one after the other. If Postgres is slow, the fault ends after
+// editingTime with fewer edits.
 const (
 	editsInARow = 400
 	editingTime = 2 * time.Second
@@ -79,8 +80,8 @@ const (
 		UPDATE branches SET name = 'Depot ' || $2::int WHERE library_id = 1 AND id = $1`
 )
 
-// edit changes seats and hours hundreds of times in a row, with concurrent readers. Each reader
-// must see all acknowledged edits.
+// edit changes seats and hours hundreds of times in a row. Meanwhile readers check that they see
+// all acknowledged edits.
 func (o *operator) edit(ctx context.Context, rng *rand.Rand) (heal func(context.Context) error, err error) {
 	editing, stop := context.WithTimeout(ctx, editingTime)
 	defer stop()
@@ -115,7 +116,7 @@ func (o *operator) edit(ctx context.Context, rng *rand.Rand) (heal func(context.
 	return func(context.Context) error { return nil }, nil
 }
 
-// readEdited reads the branch or the depot, and checks that it sees all acknowledged edits.
+// readEdited reads the branch or the depot, and checks that the answer has all acknowledged edits.
 func (o *operator) readEdited(ctx context.Context, n int) {
 	ctx, end := context.WithTimeout(ctx, tryTimeout)
 	defer end()
@@ -172,8 +173,8 @@ func (o *operator) readEdited(ctx context.Context, n int) {
 	}
 }
 
-// seenSeat returns "edit n" for a seat in the state of edit n, "" for a seat without an edit, and
-// otherwise the seat itself.
+// seenSeat returns "edit n" for a seat in the state of edit n, and "" for a seat without an edit.
+// If the seat matches no edit, it returns the seat as text.
 func seenSeat(s *dlsmsv1.Seat) string {
 	n, err := strconv.Atoi(strings.TrimPrefix(s.GetLabel(), "E-"))
 	if err != nil || !strings.HasPrefix(s.GetLabel(), "E-") {
@@ -185,7 +186,7 @@ func seenSeat(s *dlsmsv1.Seat) string {
 	return fmt.Sprintf("edit %d", n)
 }
 
-// seenDepot is seenSeat for the depot.
+// seenDepot is like seenSeat, for the depot.
 func seenDepot(b *dlsmsv1.Branch) string {
 	n, err := strconv.Atoi(strings.TrimPrefix(b.GetName(), "Depot "))
 	if err != nil {

@@ -23,8 +23,8 @@ type fault struct {
 	// least and most bound the duration of the fault.
 	least, most time.Duration
 	target      target
-	// oneIn makes the fault less likely than others of its target: it is drawn in one of oneIn
-	// cases. 0 is as likely as the others.
+	// oneIn makes the fault less likely than the others of its target: draw takes it once in oneIn
+	// times. With 0, draw always takes it.
 	oneIn int
 }
 
@@ -38,8 +38,8 @@ func draw(faults []fault, rng *rand.Rand) fault {
 	}
 }
 
-// target is the part of the system that a fault acts on. Faults of one target are injected one
-// after the other, faults of different targets at the same time.
+// target is the part of the system that a fault acts on. Faults of one target follow each other.
+// Faults of different targets overlap.
 type target int
 
 const (
@@ -49,19 +49,20 @@ const (
 	targets
 )
 
-// freezeTime is longer than idle_in_transaction_session_timeout. Postgres ends the transactions of a
-// replica that is stopped for so long, so the replica finds broken connections when it continues.
+// freezeTime is longer than idle_in_transaction_session_timeout (10 s). If a replica is stopped for
+// so long, Postgres ends its open transactions. The replica finds broken connections when it
+// continues.
 const freezeTime = 15 * time.Second
 
-// freezes reports whether the fault stops a replica for longer than a client tries. Such a fault
-// always lasts for its whole time, even at the end of a run: then Postgres rolls back a transaction
-// that was open when the fault began. Otherwise the transaction could commit seconds after the
-// times in its events.
+// freezes reports whether the fault stops a replica for freezeTime. Such a fault always lasts that
+// long, even if the run ends earlier, so that Postgres rolls back the transactions that were open
+// at its start. After a shorter fault, such a transaction could commit seconds after the times in
+// its events.
 func (f fault) freezes() bool { return f.least >= freezeTime }
 
-// allFaults returns all faults. Those of one target are about equally likely, except the freeze:
-// with the same probability, a replica would be frozen half of the time, because a freeze lasts so
-// long.
+// allFaults returns all faults. Faults of one target are about equally likely, except "replica
+// frozen". A freeze lasts 15 s. With the same probability, a replica would be frozen half of the
+// time.
 func allFaults() []fault {
 	all := []fault{
 		{"replica killed", killed(anyReplica), 0, 400 * time.Millisecond, processes, 0},
@@ -95,7 +96,7 @@ func allFaults() []fault {
 // injector is the type of fault.inject.
 type injector = func(context.Context, *system, *rand.Rand) (func(context.Context) error, error)
 
-// victim chooses a process.
+// victim chooses the process that a fault acts on.
 type victim func(*system, *rand.Rand) *stack.Process
 
 func anyReplica(s *system, rng *rand.Rand) *stack.Process {
@@ -121,7 +122,7 @@ func restarted(v victim) injector {
 	}
 }
 
-// stopped sends SIGSTOP to a process and all its descendants, and later SIGCONT.
+// stopped sends SIGSTOP to a process and all its descendants. The heal function sends SIGCONT.
 func stopped(v victim) injector {
 	return func(_ context.Context, s *system, rng *rand.Rand) (func(context.Context) error, error) {
 		p := v(s, rng)
@@ -137,7 +138,7 @@ func stopped(v victim) injector {
 	}
 }
 
-// signalAll sends a signal to processes. Some of them may have ended.
+// signalAll sends a signal to processes. It ignores processes that have ended.
 func signalAll(pids []int, sig syscall.Signal) error {
 	var errs []error
 	for _, pid := range pids {
@@ -175,7 +176,7 @@ func flushed(ctx context.Context, s *system, _ *rand.Rand) (func(context.Context
 	return func(context.Context) error { return nil }, s.flushRedis(ctx)
 }
 
-// withToxic adds a toxic to one of the links between two parts.
+// withToxic adds a toxic (see proxy.go) to a random link between these two parts.
 func withToxic(between string, t toxic) injector {
 	return func(_ context.Context, s *system, rng *rand.Rand) (func(context.Context) error, error) {
 		var candidates []*link

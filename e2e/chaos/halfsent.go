@@ -15,10 +15,11 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// The server ends a unary call whose request is incomplete halfSentTime after its headers. Only the
-// time in which the replica runs counts. The sender measures it: it sends SETTINGS each pollInterval
-// and counts the acknowledgements. It does not send pings, because the server refuses more than one
-// each 10 s.
+// If the request of a unary call stays incomplete, the server ends the call halfSentTime after its
+// headers. The time in which a fault stops the replica does not count. So the client counts time in
+// acknowledgements: it sends an HTTP/2 SETTINGS frame each pollInterval, and the replica
+// acknowledges the frame only while it runs. PING frames cannot be used, because the server refuses
+// more than one in 10 s. A call must end within maxAcks acknowledgements.
 const (
 	halfSentTime   = 5 * time.Second
 	halfSentMargin = 3 * time.Second
@@ -26,19 +27,19 @@ const (
 	maxAcks        = int((halfSentTime + halfSentMargin) / pollInterval)
 )
 
-// halfSender is a connection to a replica with calls whose requests are never completed. It ignores
-// GOAWAY, so a replica that waited for such calls would not drain.
+// halfSender is a connection to a replica, with calls whose requests are never completed. After
+// GOAWAY, the connection and its calls stay open: a replica that waits for them cannot drain.
 type halfSender struct {
 	conn   net.Conn
 	frames *http2.Framer
 
-	next  uint32         // stream
-	open  map[uint32]int // stream to the number of acknowledgements since it began
-	asked bool           // a SETTINGS frame is not acknowledged yet
+	next  uint32         // id of the next stream
+	open  map[uint32]int // by stream id: acknowledgements since the call began
+	asked bool           // the last SETTINGS frame is not acknowledged yet
 }
 
-// sendHalf keeps incomplete calls open at a replica until ctx ends, and reports those that the
-// replica does not end.
+// sendHalf keeps incomplete calls open at a replica until ctx ends. A call that the replica does
+// not end in time is a violation.
 func (s *system) sendHalf(ctx context.Context, replica int, found *violations) {
 	for ctx.Err() == nil {
 		h, err := newHalfSender(ctx, s.ReplicaAddr(replica))
@@ -67,7 +68,7 @@ func newHalfSender(ctx context.Context, addr string) (*halfSender, error) {
 	return h, err
 }
 
-// run keeps one call of each kind open until the connection or ctx ends.
+// run keeps halfSentCalls calls open until the connection or ctx ends.
 func (h *halfSender) run(ctx context.Context, found *violations) {
 	incoming := make(chan http2.Frame)
 	go func() {
@@ -82,7 +83,8 @@ func (h *halfSender) run(ctx context.Context, found *violations) {
 			case <-ctx.Done():
 				return
 			}
-			// The payload of a frame is valid until the next read, so run uses only headers.
+			// The payload of a frame is valid only until the next ReadFrame. So run uses only the
+			// headers of frames.
 		}
 	}()
 	tick := time.NewTicker(pollInterval)
@@ -96,8 +98,8 @@ func (h *halfSender) run(ctx context.Context, found *violations) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			// At most one SETTINGS frame is open: a replica that was frozen would acknowledge all
-			// at once.
+			// Send one SETTINGS frame at a time. A replica that was frozen would acknowledge
+			// several frames at once.
 			if !h.asked && h.frames.WriteSettings() != nil {
 				return
 			}
@@ -125,7 +127,7 @@ func (h *halfSender) run(ctx context.Context, found *violations) {
 	}
 }
 
-// handleFrame records a frame. The goroutine of run calls it, between two reads.
+// handleFrame records what a frame says about the open calls. Only run calls it.
 func (h *halfSender) handleFrame(f http2.Frame) error {
 	switch f := f.(type) {
 	case *http2.SettingsFrame:
@@ -159,7 +161,7 @@ func (h *halfSender) begin() error {
 	for ; len(h.open) < halfSentCalls; h.next += 2 {
 		var fields bytes.Buffer
 		encoder := hpack.NewEncoder(&fields)
-		encoder.SetMaxDynamicTableSize(0) // each call has its own encoder
+		encoder.SetMaxDynamicTableSize(0) // no table, because each call has a new encoder
 		for _, f := range []hpack.HeaderField{
 			{Name: ":method", Value: "POST"},
 			{Name: ":scheme", Value: "http"},

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// opKind is what a client asks for.
+// opKind is the kind of an operation.
 type opKind string
 
-// The kinds of operations. One GetSeats reads all seats of the plans branch in one window. The
-// history has it as one read for each seat.
+// The kinds of operations. A GetSeats call reads all seats of the plans branch in one window. The
+// history records it as several reads: one for each seat.
 const (
 	book     opKind = "book"
 	cancel   opKind = "cancel"
@@ -22,7 +22,7 @@ const (
 	leave    opKind = "leave"
 )
 
-// op is one operation of a client: the history has its invocation, its last try and its return.
+// op is one operation of a client, with the times of its call, its last try and its return.
 type op struct {
 	Client    int
 	Kind      opKind
@@ -34,14 +34,14 @@ type op struct {
 	Start     time.Time
 	End       time.Time
 	RequestID string `json:",omitempty"`
-	// Reservation is the reservation that the operation is about, or that it made. For a waitlist
-	// operation it is the entry.
+	// Reservation is the id of the reservation that the operation made or is about. In operations
+	// of the waitlist it is the id of the entry.
 	Reservation int64 `json:",omitempty"`
 
 	// Reason is the reason of the refusal. It is empty if the operation was done.
 	Reason string `json:",omitempty"`
-	// Unknown reports that the last try had no answer. Unsure reports that an earlier try had none,
-	// so the operation may be done nevertheless.
+	// Unknown reports that the last try had no answer. Unsure reports that an earlier try had no
+	// answer. In both cases the system may have done the operation.
 	Unknown, Unsure bool
 
 	// Free and AsOf are the result of a read.
@@ -61,8 +61,8 @@ type history struct {
 	reads   atomic.Int64 // reads of one seat
 	refused atomic.Int64
 	tries   atomic.Int64
-	// unknown counts the operations without an answer, unsure those that had an answer after a try
-	// without one.
+	// unknown counts the operations without an answer. unsure counts the operations whose answer
+	// came after a try without an answer.
 	unknown, unsure atomic.Int64
 
 	found *violations
@@ -70,8 +70,8 @@ type history struct {
 
 type part struct {
 	ops []op
-	// served is the return of the last operation whose answer was current, since the start of the
-	// run.
+	// served is the time of the last answer that shows that the system works (see attempt), since
+	// the start of the run.
 	served atomic.Int64
 }
 
@@ -89,7 +89,7 @@ func (h *history) all() (all [][]op) {
 
 func (h *history) since() time.Duration { return time.Since(h.began) }
 
-// allServed reports whether each client had an answer at or after since.
+// allServed reports whether each client has been served at or after the time since.
 func (h *history) allServed(since time.Duration) bool {
 	for i := range h.parts {
 		if time.Duration(h.parts[i].served.Load()) < since {

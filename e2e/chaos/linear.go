@@ -15,14 +15,15 @@ import (
 // takenWindow is a window of a seat that a reservation takes.
 type takenWindow struct {
 	reservation int64
-	start, end  int64 // of the same clock, in the same unit
+	start, end  int64 // in the same unit in all windows of a seatDay
 }
 
 // seatDay is the state of the model: the taken windows in the order of their starts. It is
 // immutable.
 type seatDay []takenWindow
 
-// free reports whether no reservation except one takes a part of the window.
+// free reports whether no reservation takes a part of the window. The parameter except is the id of
+// a reservation that does not count.
 func (s seatDay) free(start, end, except int64) bool {
 	return !slices.ContainsFunc(s, func(t takenWindow) bool {
 		return t.reservation != except && t.start < end && start < t.end
@@ -39,8 +40,8 @@ func (s seatDay) without(reservation int64) seatDay {
 	return slices.DeleteFunc(slices.Clone(s), func(t takenWindow) bool { return t.reservation == reservation })
 }
 
-// apply is the sequential specification of a seat: it reports whether the operation may have this
-// answer in state s, and returns the state after it.
+// apply is the sequential specification of a seat. It reports whether the operation may have its
+// answer in state s, and returns the next state.
 func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 	start, end := o.Start.Unix(), o.End.Unix()
 	switch o.Kind {
@@ -49,7 +50,7 @@ func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 	case book:
 		free := s.free(start, end, 0)
 		if o.Reason != "" {
-			return !free, s // aboutSeat leaves out refusals for other reasons
+			return !free, s // the reason is SEAT_TAKEN, see aboutSeat
 		}
 		return free, s.with(takenWindow{o.Reservation, start, end})
 	case cancel:
@@ -67,8 +68,8 @@ func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 	return false, s
 }
 
-// aboutSeat reports whether the state of the seat determines the answer. Most reasons to refuse a
-// booking are about the user.
+// aboutSeat reports whether the state of the seat determines the answer. The model checks only such
+// operations. Most refusals of a booking depend on the user.
 func aboutSeat(o *op) bool {
 	switch o.Kind {
 	case read, cancel:
@@ -84,19 +85,20 @@ func aboutSeat(o *op) bool {
 type linear struct {
 	partitions, operations int
 	broken                 []string
-	failing                []op // of the first part that is not linearizable
+	failing                []op // of the first chunk that is not linearizable
 }
 
-// chunk is the smallest number of operations that are checked together. A history is cut where no
-// operation is in progress, because the state is known there.
+// chunk is the least number of operations that are checked together. The history of a seat-day is
+// cut only at a time at which no operation is in progress, because then the state is known.
 const chunk = 300
 
-// checkTime bounds the check of one chunk. A chunk that passes takes much less. A timeout is a
-// violation.
+// checkTime bounds the check of one chunk. The check of a correct chunk takes much less. A timeout
+// is a violation.
 const checkTime = time.Minute
 
-// checkLinear checks that the operations have an order in which each takes effect between its call
-// and its return, and has the answer that it got.
+// checkLinear checks that the operations are linearizable: there is an order in which each
+// operation takes effect between its call and its return, and in which the model gives the same
+// answers.
 func checkLinear(ops []op) linear {
 	type key struct{ seat, day int64 }
 	parts := map[key][]op{}
@@ -121,7 +123,7 @@ func checkLinear(ops []op) linear {
 				if v.failing == nil {
 					v.failing = part[:n]
 				}
-				break // the state after it is unknown
+				break // the state after this chunk is unknown
 			}
 			state = fold(state, part[:n])
 			part = part[n:]
@@ -131,8 +133,8 @@ func checkLinear(ops []op) linear {
 	return v
 }
 
-// quiescent returns the number of operations to check together: at least a chunk, up to a moment
-// without an operation in progress. The operations are in the order of their calls.
+// quiescent returns how many operations form the next chunk: at least chunk, up to a time at which
+// no operation is in progress. The operations are in the order of their calls.
 func quiescent(ops []op) int {
 	var until time.Duration
 	for i, o := range ops {
@@ -144,8 +146,9 @@ func quiescent(ops []op) int {
 	return len(ops)
 }
 
-// fold returns the state after all operations. Each reservation has one user, and a user makes one
-// call at a time, so the order of calls is the order of effects.
+// fold returns the state after all operations. A reservation belongs to one user, and a user makes
+// one call at a time. So the calls about a reservation take effect in the order in which they
+// began.
 func fold(s seatDay, ops []op) seatDay {
 	ops = slices.Clone(ops)
 	slices.SortStableFunc(ops, func(a, b op) int { return cmp.Compare(a.Call, b.Call) })

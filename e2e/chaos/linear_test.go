@@ -8,7 +8,7 @@ import (
 
 var day = time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC)
 
-// at returns an operation on seat 1 with a window in hours of the day, and its call and return in
+// at returns an operation on seat 1. from and until are hours of the day, call and ret are
 // milliseconds of the run.
 func at(kind opKind, from, until, call, ret int) *op {
 	return &op{
@@ -69,8 +69,8 @@ func TestCheckLinear(t *testing.T) {
 	}
 }
 
-// TestCheckLinearChecksEachChunk checks a history longer than a chunk: in parts, each from the
-// final state of the part before.
+// TestCheckLinearChecksEachChunk checks a history of several chunks. checkLinear must find a wrong
+// read in the first, a middle and the last chunk.
 func TestCheckLinearChecksEachChunk(t *testing.T) {
 	t.Parallel()
 	var all []*op

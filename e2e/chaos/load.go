@@ -16,30 +16,30 @@ import (
 )
 
 // The clients use two branches. In the plans branch they book days ahead. Only the clients change
-// reservations there, so every answer can be checked against a model. In the visits branch they book
-// from now on. The transitions of the worker and the waitlist there are checked against the
-// invariants.
+// reservations there, so every answer can be checked against a model. In the visits branch they
+// book from now on, so the worker and the waitlist change reservations too. There, the final state
+// must satisfy the invariants of the database.
 const (
 	plansBranch  = "plans"
 	visitsBranch = "visits"
 	planSeats    = 6
 	visitSeats   = 16
-	firstDay     = 3 // of the plans, in days after the start of the run
+	firstDay     = 3 // of the bookings, in days after the start of the run
 	planDays     = 10
-	opens        = 8 // hour, UTC
-	slots        = 12
-	plansOfEach  = 4
+	opens        = 8  // first hour of a day that clients book, UTC
+	slots        = 12 // hours of a day that clients book
+	plansOfEach  = 4  // most bookings of one client at a time
 )
 
-// load has all clients.
+// load has all clients and their streams.
 type load struct {
 	system  *system
 	history *history
 	clients []*client
-	plans   []int64
-	visits  []int64
+	plans   []int64 // seats of the plans branch
+	visits  []int64 // seats of the visits branch
 	days    []time.Time
-	latest  atomic.Pointer[owned]
+	latest  atomic.Pointer[owned] // the last reservation of any client
 	streams *streams
 	rest    time.Duration // longest pause between two operations
 
@@ -109,7 +109,7 @@ func (l *load) end() {
 	l.all.Wait()
 }
 
-// runClient makes operations until ctx ends, and finishes the last one.
+// runClient makes random operations until ctx ends. It finishes the last operation.
 func (l *load) runClient(ctx context.Context, c *client) {
 	calls := context.WithoutCancel(ctx)
 	for ctx.Err() == nil {
@@ -203,7 +203,8 @@ func (l *load) cancelPlan(ctx context.Context, c *client, i int) {
 	if o.Reason == "OVERLOADED" && !o.Unsure {
 		return
 	}
-	// If the cancel had no answer, verify looks up its result.
+	// Forget the booking, even if the cancel had no answer. In that case result.verify looks up the
+	// effect.
 	c.bookings = append(c.bookings[:i], c.bookings[i+1:]...)
 	if !done && !o.Unknown && o.Reason != "OVERLOADED" {
 		c.history.found.add(checkAnswers, "reservation %d could not be cancelled by its user: %s", b.id, o.Reason)
@@ -232,12 +233,13 @@ func (l *load) extendPlan(ctx context.Context, c *client, i int) {
 	switch {
 	case done:
 		b.end = longer
-	case o.Unknown: // the end of the window is unknown until verify
+	case o.Unknown: // forget the booking: result.verify looks up its end
 		c.bookings = append(c.bookings[:i], c.bookings[i+1:]...)
 	}
 }
 
-// readSeats asks which seats of the plans branch are free in a window, and records a read of each.
+// readSeats asks which seats of the plans branch are free in a window, and records a read of each
+// seat.
 func (l *load) readSeats(ctx context.Context, c *client) {
 	o := op{Kind: read}
 	o.Start, o.End = l.window(c)

@@ -1,10 +1,14 @@
 // Command chaos runs clients under random faults and verifies the results. It starts the whole
-// system on this machine with a fault proxy on every connection, injects faults into one part after
-// the other, and checks the history of the clients against the contract. `make chaos` calls it.
+// system on this machine, with a fault proxy on every connection, and injects faults. Then it
+// checks the history of the clients against the contract. `make chaos` calls it.
 //
-// A canary is a known bug that is compiled into the system on purpose. The checks must find it:
-// `make canaries`. A trial injects one fault, or one kind of overload, many times and measures its
-// effect on users: `make trials`.
+// A canary is a known bug that is compiled into the system on purpose. `make canaries` verifies
+// that the checks find each canary. A trial injects one fault, or one kind of overload, many times
+// and measures its effect on users: `make trials`. A control is a comparison that shows that the
+// result of a trial could be worse.
+//
+// The system has its own clock, which runs faster than real time during the faults. So a run
+// contains no-shows and expired offers.
 package main
 
 import (

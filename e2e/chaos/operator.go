@@ -17,9 +17,9 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// operator changes the database by SQL while clients use the system: bad rows, a row that cannot be
-// changed, and edits of the catalog. It has a branch with opening hours and two users of its own.
-// No client uses that branch, so the checks of the other branches need no exceptions.
+// operator changes the database by SQL while clients use the system. It writes bad rows, makes a
+// row that cannot be changed, and edits the catalog. It has two users, and a branch with opening
+// hours. No client uses this branch, so the checks of the other branches need no exceptions.
 type operator struct {
 	system  *system
 	history *history
@@ -27,16 +27,16 @@ type operator struct {
 	conns   []grpc.ClientConnInterface
 	direct  []*e2e.Client // to each replica, without a proxy
 
-	branch, depot int64   // seats are moved to the depot
+	branch, depot int64   // a bad row moves a seat to the depot
 	seats         []int64 // of the branch
 	owner         *e2e.Client
 	waiter        *e2e.Client
 	firstDay      time.Time // of the bookings of owner
-	serial, hour  int       // number of requests, and of hours that were booked ahead
+	serial, hour  int       // count the requests, and the hours that were booked ahead
 
 	mu       sync.Mutex
 	outcomes map[string]*outcome // of the bad rows
-	reads    []op                // of the branch during edits
+	reads    []op                // of the edited rows
 	edits    int
 	editing  register
 }
@@ -50,7 +50,7 @@ const (
 	operatorSeats  = 24
 )
 
-// The purposes of the seats of the operator's branch.
+// Indexes of operator.seats, by the purpose of the seats.
 const (
 	dueSeat    = iota // booked from now on, so that transitions become due during the fault
 	keptSeat          // booked days ahead
@@ -58,8 +58,8 @@ const (
 	editedSeat        // this and all later seats: never booked, and edited
 )
 
-// poisonSQL prevents changes of the reservations of one seat while the seat is in chaos_poison.
-// Such a row stands for all rows that make a transition fail.
+// poisonSQL adds a trigger that refuses all changes of the reservations of a seat while
+// chaos_poison has the seat. Such a reservation stands for any row that makes a transition fail.
 const poisonSQL = `
 	CREATE TABLE chaos_poison (seat_id bigint PRIMARY KEY);
 	CREATE FUNCTION chaos_poison() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -118,8 +118,8 @@ func (s *system) newOperator(
 	return o, nil
 }
 
-// openAlwaysSQL gives a branch hours that keep it open at all times, so that the system evaluates
-// them.
+// openAlwaysSQL gives a branch opening hours that cover the whole week. The branch stays open, but
+// the system has to evaluate the hours.
 const openAlwaysSQL = `
 	INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
 	SELECT 1, $1, d, '00:00', '24:00' FROM generate_series(1, 7) d`
@@ -131,11 +131,12 @@ func byOperator(do func(*operator, context.Context, *rand.Rand) (func(context.Co
 	}
 }
 
-// operatorTime bounds each wait of the operator: mostRecovery and the time of a frozen replica.
+// operatorTime bounds each wait of the operator: a replica may be frozen for freezeTime, and then
+// has mostRecovery to recover.
 const operatorTime = mostRecovery + freezeTime
 
-// retry calls do until it succeeds, or fails for another reason than that Postgres is unavailable:
-// other faults may have stopped Postgres.
+// retry calls do until it succeeds, Postgres refuses the statement, or operatorTime is over. It
+// repeats after other errors, because another fault may have stopped Postgres.
 func (o *operator) retry(ctx context.Context, do func(context.Context) error) error {
 	for until := time.Now().Add(operatorTime); ; sleep(ctx, retryAfter) {
 		tryCtx, end := context.WithTimeout(ctx, tryTimeout)
@@ -147,8 +148,8 @@ func (o *operator) retry(ctx context.Context, do func(context.Context) error) er
 	}
 }
 
-// refusedBySQL reports whether Postgres refused the statement or its data. Errors of a Postgres
-// that stops, starts, is full or busy do not count.
+// refusedBySQL reports whether Postgres refused the statement or its data. An error does not count
+// if Postgres returned it because it is starting, stopping, full or busy.
 func refusedBySQL(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
@@ -162,7 +163,8 @@ func refusedBySQL(err error) bool {
 }
 
 // call makes a call for a user until it has an answer, and returns the reason of a refusal. An
-// answer that is not in the contract is a violation: a bad row must not cause an internal error.
+// answer that is not in the contract is a violation, because a bad row must not cause an internal
+// error.
 func (o *operator) call(
 	ctx context.Context, user *e2e.Client, name string, do func(context.Context, *e2e.Client) error,
 ) (reason string) {
@@ -197,8 +199,8 @@ func (o *operator) nextRequest() string {
 	return fmt.Sprintf("o-%d", o.serial)
 }
 
-// reserve books a seat for owner. If waited is set, waiter joins the waitlist for it. reserve
-// returns 0 if the booking was refused.
+// reserve books a seat for the user owner. If waited is set, the user waiter joins the waitlist for
+// the seat. reserve returns 0 if the booking was refused.
 func (o *operator) reserve(ctx context.Context, seat int64, start, end time.Time, waited bool) (reservation int64) {
 	req := &dlsmsv1.CreateReservationRequest{SeatId: seat, EndTime: timestamppb.New(end), RequestId: o.nextRequest()}
 	if !start.IsZero() {
@@ -238,8 +240,8 @@ func (o *operator) reserveAhead(ctx context.Context, waited bool) (reservation i
 }
 
 // reserveDue books dueSeat from now on, with a waitlist entry, and returns the check-in deadline by
-// the system's clock. No user checks in, so a no-show is due then. The result is zero if the
-// booking was refused.
+// the system's clock. No user checks in, so the no-show becomes due at the deadline. If the booking
+// was refused, the result is zero.
 func (o *operator) reserveDue(ctx context.Context) (due time.Time) {
 	now := o.system.clock.At(time.Now())
 	if o.reserve(ctx, o.seats[dueSeat], time.Time{}, now.Add(30*time.Minute).Truncate(time.Microsecond), true) == 0 {
@@ -248,8 +250,9 @@ func (o *operator) reserveDue(ctx context.Context) (due time.Time) {
 	return o.system.clock.At(time.Now()).Add(checkInTime)
 }
 
-// checkOtherBranches waits until the no-show at dueSeat is due. It checks that the workers continue
-// with the other branches: either there is a no-show after that time, or none is overdue.
+// checkOtherBranches waits until the no-show at dueSeat is due. Then it checks that the workers
+// continue with the other branches: either a later no-show has happened there, or none is overdue
+// there.
 func (o *operator) checkOtherBranches(ctx context.Context, due time.Time, because string) error {
 	if due.IsZero() {
 		return nil
@@ -289,8 +292,8 @@ func (o *operator) systemTime(d time.Duration) time.Duration {
 	return d * time.Duration(o.system.clock.Speed)
 }
 
-// poison makes the transitions at one seat fail, and checks that the workers continue with the
-// other seats.
+// poison makes all transitions at one seat fail. Its heal function checks that the workers
+// continued with the other branches.
 func (o *operator) poison(ctx context.Context, _ *rand.Rand) (heal func(context.Context) error, err error) {
 	due := o.reserveDue(ctx)
 	exec := func(ctx context.Context, sql string) error {

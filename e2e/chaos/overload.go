@@ -23,7 +23,7 @@ type visitor struct {
 	booked int // number of hours
 }
 
-// next books the next hour, or tries the last one again if it was refused.
+// next books the next hour. If the last booking was refused, next tries the same hour again.
 func (v *visitor) next(ctx context.Context, first time.Time) error {
 	start := first.Add(time.Duration(v.booked) * time.Hour)
 	_, err := v.Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{
@@ -70,13 +70,13 @@ func paced(ctx context.Context, rate float64, do func(n int)) {
 	})
 }
 
-// deadline is the deadline of a call. The server uses the same for calls without one.
+// deadline is the deadline of a call. The server sets the same deadline for calls that have none.
 const deadline = 5 * time.Second
 
-// run starts calls at a rate, whether or not the earlier calls have returned. So the duration of a
-// call counts from its due time, and a system that blocks cannot hide it. run returns when the last
-// call has started. wait returns all calls after the last has returned. starved counts the calls
-// for which no visitor was idle.
+// run starts rate calls a second for duration, even if earlier calls have not returned. The
+// duration of a call counts from the time at which the call was due, so it includes a late start.
+// run returns when it has started the last call. wait then waits until all calls have returned, and
+// returns them. starved is the number of calls that were not made because no visitor was idle.
 func (g *openLoad) run(
 	ctx context.Context, rate float64, duration time.Duration,
 ) (wait func() []call, starved int) {
@@ -117,8 +117,8 @@ func (g *openLoad) call(ctx context.Context, v *visitor) error {
 	return err
 }
 
-// runClosed makes calls of a number of visitors as fast as they are answered (closed loop), and
-// returns the successful calls a second.
+// runClosed makes calls of several visitors at once. Each visitor makes a call as soon as the last
+// is answered (closed loop). runClosed returns the number of successful calls a second.
 func (g *openLoad) runClosed(ctx context.Context, visitors int, duration time.Duration) float64 {
 	ctx, stop := context.WithTimeout(ctx, duration)
 	defer stop()
@@ -154,7 +154,8 @@ func classify(calls []call) (served, refused []call, others map[codes.Code]int) 
 	return served, refused, others
 }
 
-// overload verifies that the system serves its capacity while ten times as many calls arrive.
+// overload is a trial. It verifies that the system still serves about its peak rate while calls
+// arrive at ten times that rate.
 func overload(ctx context.Context, l *trialRun) (err error) {
 	s, err := l.startSlow(ctx, map[string]string{"DB_MIN_CONNS": "8", "DB_MAX_CONNS": "8"})
 	if err != nil {

@@ -61,9 +61,9 @@ type toxic struct {
 	json []string
 }
 
-// toxics are all toxics. A black hole drops all data. When it is removed, the connections are
-// closed, as by a firewall that lost its state. Lost replies drops the data of one direction only:
-// the server does what the client asks, but the client has no answer.
+// toxics are all toxics. "black hole" drops all data. When it is removed, the proxy closes the
+// connections, as a firewall does that has lost its state. "lost replies" drops only the data to
+// the client: the server does what the client asks, but the client gets no answer.
 var toxics = []toxic{
 	{"latency", []string{`{"type": "latency", "stream": "downstream", "attributes": {"latency": 80, "jitter": 60}}`}},
 	{"reset", []string{`{"type": "reset_peer", "stream": "downstream", "attributes": {"timeout": 0}}`}},

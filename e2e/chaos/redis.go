@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// redisUnavailable verifies that calls succeed without Redis. The control is the system without the
-// circuit breaker: there, each call waits for a Redis that is stopped, so the control must miss the
-// goal.
+// redisUnavailable is a trial. It verifies that calls succeed, and stay fast, without Redis. The
+// control is a build without the circuit breaker for Redis. In this build each call waits for a
+// stopped Redis, so the control must miss the goal.
 func redisUnavailable(ctx context.Context, l *trialRun) error {
 	n := l.times(100)
 	options := loadOptions{users: trialUsers, rest: trialRest}
@@ -54,8 +54,7 @@ func redisUnavailable(ctx context.Context, l *trialRun) error {
 // maxSlowdownWithoutRedis bounds the P99 without Redis, relative to the P99 with Redis.
 const maxSlowdownWithoutRedis = 2
 
-// noBreaker is the control: a system whose replicas ask Redis regardless of how the last request to
-// it ended.
+// noBreaker is the change for the control: the circuit breaker never stops requests to Redis.
 var noBreaker = canary{name: "no breaker", changes: []change{
 	code("server/edge", `func \(\w+ \*Breaker\) Allow\((\w+) time\.Duration\) bool \{`, `$0
 	if $1 > 0 {
@@ -63,8 +62,9 @@ var noBreaker = canary{name: "no breaker", changes: []change{
 	}`),
 }}
 
-// loseRedis makes Redis unavailable n times for one second each, in each of the ways in turn, and
-// ends the load. It returns the calls that overlap such a second, and the other calls.
+// loseRedis makes Redis unavailable n times, for one second each, in the given ways in turn. Then
+// it ends the load. The result without has the calls that were in progress during such a second.
+// The result with has all other calls.
 func (l *trialRun) loseRedis(
 	ctx context.Context, s *system, load *steady, n int, ways ...injector,
 ) (without, with []call, err error) {

@@ -23,9 +23,9 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// A restore loses the writes that were acknowledged after the dump. So such a run has two histories:
-// one before the restore and one after it. Each is checked like that of every run. If the restore
-// were a fault among others, the checks of the one history would have to accept lost writes.
+// A restore loses the writes that were acknowledged after the dump. So such a run has two
+// histories: one before the restore and one after it. Each history is checked like that of any run.
+// With one history, the checks would have to accept lost writes.
 
 // lostUsers is the number of users who register after the dump. The restored database does not have
 // them.
@@ -52,8 +52,9 @@ type restoration struct {
 	refused       atomic.Int64              // refused calls of lost users after the restore
 }
 
-// restore runs half of the plan's duration, restores the database from a dump of the middle of that
-// half, and runs the other half.
+// restore runs the clients, and dumps the database in the middle of this time. Then it restores the
+// dump, and runs the clients again for the same time. Both together take two thirds of the plan's
+// duration.
 func (p *plan) restore(ctx context.Context, logf func(string, ...any)) (_ *restoration, err error) {
 	r := &restoration{
 		plan: p, logf: logf, users: map[int64]bool{}, restored: map[int64]bool{},
@@ -135,7 +136,7 @@ func (r *restoration) runBefore(ctx context.Context) error {
 	return nil
 }
 
-// measureBase measures the base rate of a result.
+// measureBase measures the base rate of a history, and writes it into its result.
 func (r *restoration) measureBase(ctx context.Context, of *result, h *history) {
 	sleep(ctx, warmUp)
 	from := h.ops.Load()
@@ -144,7 +145,7 @@ func (r *restoration) measureBase(ctx context.Context, of *result, h *history) {
 	of.baseUntil, of.baseOperations = h.since(), h.ops.Load()
 }
 
-// end ends a history and checks it like that of every run.
+// end ends a history, and checks it like that of any run.
 func (r *restoration) end(ctx context.Context, of *result, h *history) error {
 	of.lasted = h.since()
 	r.load.end()
@@ -156,8 +157,8 @@ func (r *restoration) end(ctx context.Context, of *result, h *history) error {
 	return of.verify(ctx, r.system, h, r.plan.speed())
 }
 
-// restoreIt stops the replicas, restores the dump and starts them again, as docs/operating/backup.md
-// says.
+// restoreDump stops the replicas, restores the dump and starts the replicas again, in the order of
+// docs/operating/backup.md.
 func (r *restoration) restoreDump(ctx context.Context) error {
 	r.logf("restore")
 	for _, replica := range r.system.Replicas {
@@ -219,7 +220,7 @@ func (r *restoration) checkDump(ctx context.Context) error {
 
 // runAfter runs the second history, with the clients that the restored database has.
 func (r *restoration) runAfter(ctx context.Context, fast storetest.Clock) error {
-	r.system.clock = fast // the dump has the settings of this clock
+	r.system.clock = fast // the restored database has this clock
 	l := r.load
 	h := newHistory(clients, &r.after.found)
 	l.history, r.system.operator.reads = h, nil
@@ -306,7 +307,7 @@ func openStreamsAfter(ctx context.Context, clients []*client, before []*subscrip
 }
 
 // callWithOldToken makes calls with the token of a lost user until ctx ends. Each call must be
-// refused, even after another user has registered who might have the same id.
+// refused, even if a new user could have got the same id.
 func (r *restoration) callWithOldToken(ctx context.Context, user *e2e.Client) {
 	conns := r.load.clients[0].conns
 	for n := 0; ctx.Err() == nil; n++ {
@@ -335,8 +336,8 @@ func (r *restoration) callWithOldToken(ctx context.Context, user *e2e.Client) {
 	}
 }
 
-// register registers as many users as the restore lost, and each books a seat. If an id is used
-// twice, the old tokens give access to these users.
+// register registers as many users as the restore lost, and each books a seat. If the database used
+// an id twice, an old token would give access to one of these users.
 func (r *restoration) register(ctx context.Context) error {
 	seats, err := r.system.addBranch(ctx, "restored", lostUsers)
 	if err != nil {
@@ -362,7 +363,7 @@ func (r *restoration) register(ctx context.Context) error {
 }
 
 // checkNotifications checks that each client receives each event after the restore once and in
-// order, although it asks for events after an id that the restored database has not used yet.
+// order. The subscriptions continue after an id that the restored database does not have.
 func (r *restoration) checkNotifications(ctx context.Context) error {
 	due := time.Now().Add(settleTime)
 	for i, m := range r.load.streams.subscriptions {
@@ -409,7 +410,8 @@ func (r *restoration) pgTool(ctx context.Context, name string, args ...string) e
 // restoreTime is the duration of a run with a restore, at full scale.
 const restoreTime = time.Minute
 
-// restored verifies a number of runs with a restore.
+// restored is a trial. It makes several runs with a restore, and verifies that they have no
+// violation.
 func restored(ctx context.Context, l *trialRun) error {
 	n := l.times(5)
 	var found []violation
@@ -433,7 +435,7 @@ func restored(ctx context.Context, l *trialRun) error {
 	return nil
 }
 
-// restoreRun is the run of a canary that only a restore finds.
+// restoreRun is the run for a canary that only a run with a restore can find.
 func restoreRun(ctx context.Context, p *plan) ([]violation, error) {
 	r, err := p.restore(ctx, func(string, ...any) {})
 	if err != nil {

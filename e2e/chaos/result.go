@@ -24,19 +24,21 @@ type result struct {
 	planSeats []int64
 	clock     storetest.Clock // of the system during the faults
 
-	// baseRate is the number of operations a second before the first fault, baseUntil the end of
-	// that time, and baseOperations the number of operations until then.
+	// baseRate is the number of operations a second before the first fault. baseUntil is the end of
+	// the time without faults, and baseOperations the number of operations until then.
 	baseRate       float64
 	baseUntil      time.Duration
 	baseOperations int64
-	// frozenFor is the total time in which a replica was frozen, and frozenOperations the
-	// operations in that time. Only the goroutine that injects faults into processes writes them.
+	// frozenFor is the total time in which a replica was frozen, and frozenOperations the number of
+	// operations in that time. Only the goroutine that injects faults into processes writes these
+	// fields.
 	frozenFor        time.Duration
 	frozenOperations int64
 
 	operations, reads, oldReads, refused, conflicts, tries int64
 	busy                                                   int64
-	// judgedReads counts reads while every replica could reach Postgres. They must be fresh.
+	// judgedReads counts the reads that had to be fresh, because every replica could reach
+	// Postgres.
 	judgedReads                                int64
 	acknowledged, missing                      int64
 	unsure, unknown, resolvedDone, resolvedNot int64
@@ -52,10 +54,10 @@ type result struct {
 
 	mu      sync.Mutex
 	byKind  map[string]*faultStats
-	outages []span // times in which some replica may not reach Postgres
+	outages []span // times in which a replica may be without Postgres
 	broken  []span // times with a fault of a process or connection
 
-	freezes    atomic.Int32 // in force
+	freezes    atomic.Int32 // number of replicas that are frozen now
 	lastFreeze atomic.Int64 // end of the last freeze, since the start of the run
 }
 
@@ -75,8 +77,9 @@ type faultStats struct {
 	slowest time.Duration
 }
 
-// recordOutage records a fault of a process or connection, which may have separated a replica from
-// Postgres. The connections of the replica may recover later than its clients.
+// recordOutage records the time of a fault of a process or connection. If the fault may have
+// separated a replica from Postgres, the outage lasts reconnectTime longer, because a replica may
+// reconnect after its clients have answers again.
 func (r *result) recordOutage(f fault, from, until time.Duration) {
 	if f.target == operators {
 		return
@@ -90,12 +93,11 @@ func (r *result) recordOutage(f fault, from, until time.Duration) {
 	r.outages = append(r.outages, span{from - clockMargin, until + reconnectTime})
 }
 
-// reconnectTime is how long a replica may answer from memory once Postgres can be reached again. A
-// refresh that hangs times out after 2 s.
+// reconnectTime bounds how long a replica may still answer from memory after it can reach Postgres
+// again. A refresh that hangs times out after 2 s.
 const reconnectTime = 4 * time.Second
 
-// outage reports whether some replica may have been without Postgres at some time of a call. The
-// call may have begun before the outage.
+// outage reports whether a replica may have been without Postgres at some time of a call.
 func (r *result) outage(call, ret time.Duration) bool {
 	return slices.ContainsFunc(r.outages, func(s span) bool { return s.touches(call, ret) })
 }
@@ -121,30 +123,32 @@ func (r *result) faults() (n int) {
 	return n
 }
 
-// A run with fewer operations a second than floor proves nothing. On a slow machine, which runs the
-// system, its faults and its clients together, the rate must be at least floorPart of the base rate,
-// and the base rate at least baseFloor.
+// After the first fault, the clients must make at least floor operations a second. On a slow
+// machine, floorPart of the base rate is enough, because the machine runs the system, the faults
+// and the clients together. The base rate must be at least baseFloor. With fewer operations, a run
+// proves nothing.
 const (
 	floor     = 100
 	floorPart = 0.1
 	baseFloor = 50
 )
 
-// A run of proofTime or more is meant as a proof. A proof needs so many operations and faults.
+// The result of a run of proofTime or longer counts as a proof only if the run had at least
+// proofOperations operations and proofFaults faults.
 const (
 	proofTime       = 20 * time.Minute
 	proofOperations = 1_000_000
 	proofFaults     = 500
 )
 
-// rate returns the operations a second since the first fault, without the time in which a replica
-// was frozen: each call that nginx passes to a frozen replica takes tryTimeout.
+// rate returns the operations a second since the first fault. The time in which a replica was
+// frozen does not count, because each call that nginx passes to a frozen replica takes tryTimeout.
 func (r *result) rate() float64 {
 	return float64(r.operations-r.baseOperations-r.frozenOperations) / (r.lasted - r.baseUntil - r.frozenFor).Seconds()
 }
 
-// minUnfrozen is the time without a frozen replica that a run needs. In a shorter time the rate
-// says nothing.
+// minUnfrozen is the least time without a frozen replica for which the rate is checked. In a
+// shorter time the rate says nothing.
 const minUnfrozen = 2 * time.Second
 
 // count takes the counters from the history and checks the rate.
@@ -158,8 +162,8 @@ func (r *result) count(h *history) {
 	}
 }
 
-// checkConflicts checks that some bookings conflicted. The number is known when the history has
-// been read.
+// checkConflicts checks that some bookings conflicted. verify calls it after it has counted the
+// conflicts.
 func (r *result) checkConflicts() {
 	if r.conflicts == 0 {
 		r.found.add(checkActivity, "no booking conflicted with another: that is no test")
@@ -167,8 +171,8 @@ func (r *result) checkConflicts() {
 }
 
 // While the catalog is edited, the P99 of reads may be at most maxSlowdown times the P99 before the
-// first fault, or slowRead if that is longer. Beyond that, the edits block the readers. The check
-// needs at least leastEditReads reads.
+// first fault, or slowRead if that is longer. A longer P99 means that edits block readers. The
+// check needs at least leastEditReads reads.
 const (
 	maxSlowdown    = 10
 	slowRead       = 500 * time.Millisecond

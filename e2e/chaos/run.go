@@ -28,8 +28,8 @@ type plan struct {
 	faults   []fault
 	postgres map[string]string // additional settings, for a canary
 	quiet    bool
-	// rest is the longest pause of a client between two operations. watch observes the system
-	// during the faults.
+	// rest is the longest pause of a client between two operations. If watch is not nil, it
+	// observes the system during the faults.
 	rest  time.Duration
 	watch func(context.Context, *system)
 }
@@ -37,7 +37,8 @@ type plan struct {
 const (
 	clients = 32
 	// maxSpeed bounds the speed of the system's clock, as a factor of real time. maxAdvance bounds
-	// how far the clock advances: it must not reach the first day of the plans.
+	// how far this clock advances in a run. It is less than firstDay (three days, in load.go), so
+	// that no reservation of the plans branch begins during the run.
 	maxSpeed   = 240
 	maxAdvance = 48 * time.Hour
 )
@@ -122,8 +123,8 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	r.lasted = l.history.since()
 	l.end()
 	logf("the clients have stopped; verifying the history")
-	// From here on the system's clock has real speed, so that the worker can finish all due
-	// transitions.
+	// Set the system's clock to real speed. Otherwise new transitions would become due while the
+	// worker finishes the old ones.
 	r.clock = s.clock
 	if err := s.setClock(ctx, s.clock.At(time.Now()), 1); err != nil {
 		return r, err
@@ -140,8 +141,8 @@ const baseTime = 3 * time.Second
 
 const progressEvery = 10 * time.Second
 
-// injectFaults injects faults until ctx ends: for each target one after the other, for different
-// targets at the same time.
+// injectFaults injects faults until ctx ends. Faults of one target follow each other. Faults of
+// different targets overlap.
 func (r *result) injectFaults(ctx context.Context, s *system, h *history) error {
 	running, ctx := errgroup.WithContext(ctx)
 	for target := range targets {
@@ -166,8 +167,8 @@ func (r *result) injectFaults(ctx context.Context, s *system, h *history) error 
 	return running.Wait()
 }
 
-// mostRecovery bounds the time until every client has an answer again after a fault is healed,
-// whatever other faults are in force.
+// mostRecovery bounds the time from the end of a fault until every client has an answer again.
+// Other faults may be active in this time.
 const mostRecovery = 15 * time.Second
 
 func (r *result) injectFault(ctx context.Context, s *system, h *history, f fault, rng *rand.Rand) error {
@@ -200,8 +201,8 @@ func (r *result) injectFault(ctx context.Context, s *system, h *history, f fault
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
 	for !h.allServed(healed) {
-		// All tries of a client may reach a replica that is frozen. The time counts after the
-		// freeze.
+		// While a replica is frozen, all tries of a client may reach this replica. So the time
+		// counts from the end of the last freeze.
 		if r.freezes.Load() == 0 && h.since()-max(healed, time.Duration(r.lastFreeze.Load())) > mostRecovery {
 			r.found.add(checkLiveness, "%s after %q was healed, some clients had no answer", mostRecovery, f.name)
 			break

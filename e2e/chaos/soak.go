@@ -15,8 +15,8 @@ import (
 // soakTime is the duration of the soak at full scale.
 const soakTime = time.Hour
 
-// resource is a resource of a process that must not grow with time, and its tolerance: a factor and
-// an absolute number.
+// resource is a metric of a process that must not grow with time. Its last value may be at most
+// share times its early value, plus more.
 type resource struct {
 	title, metric string
 	share, more   float64
@@ -28,11 +28,11 @@ var resources = []resource{
 	{"memory, MiB", "process_resident_memory_bytes", 1.15, 0},
 }
 
-// sample has the resources of one replica at one time.
+// sample has the values of all resources of one replica at one time.
 type sample []float64
 
-// soak runs for an hour at half load, with all faults that do not end a replica. Growth of a
-// replica in that time is a leak.
+// soak is a trial. It runs the clients for an hour at half load, with all faults except those that
+// end a replica. A resource of a replica that grows in this time is a leak.
 func soak(ctx context.Context, l *trialRun) error {
 	p := &plan{
 		binary: l.binary, dir: historyDir, duration: l.scaled(soakTime), seed: l.rng.Uint64(),
@@ -67,9 +67,9 @@ func soak(ctx context.Context, l *trialRun) error {
 			if quarter == 0 {
 				return fmt.Errorf("replica %d returned only %d samples: too few for a test", i, len(samples[i]))
 			}
-			early, lost := median(samples[i][quarter:2*quarter], k), median(samples[i][3*quarter:], k)
-			flat = flat && lost <= v.share*early+v.more
-			summary = append(summary, fmt.Sprintf("%.0f to %.0f", early, lost))
+			early, late := median(samples[i][quarter:2*quarter], k), median(samples[i][3*quarter:], k)
+			flat = flat && late <= v.share*early+v.more
+			summary = append(summary, fmt.Sprintf("%.0f to %.0f", early, late))
 		}
 		l.row(title+v.title+" of each replica, from the second quarter to the last", "constant",
 			flat, "%s", strings.Join(summary, ", "))
@@ -101,7 +101,7 @@ func (s *system) resources(ctx context.Context, replica int) (sample, error) {
 	return now, err
 }
 
-// metrics reads metrics without labels of a replica. It fails if one is missing.
+// metrics reads metrics of a replica that have no labels. It fails if a metric is missing.
 func (s *system) metrics(ctx context.Context, replica int, names ...string) ([]float64, error) {
 	ctx, end := context.WithTimeout(ctx, tryTimeout)
 	defer end()

@@ -13,9 +13,9 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// steady is a constant load: each user books a seat of their own and cancels it, again and again.
-// The only retries are those of the retry policy in the README. So a call that fails here fails for
-// a user.
+// steady is a constant load: each user books a seat of their own and cancels the booking, again and
+// again. Only gRPC retries a call, by the retry policy in README.md. So a call that fails here
+// would also fail for a real user.
 type steady struct {
 	name  string    // of the branch
 	start time.Time // of the window that all users book
@@ -28,7 +28,7 @@ type steady struct {
 type steadyPart struct {
 	mu    sync.Mutex
 	calls []call
-	acked map[int64]bool // reservation to whether its cancel was acknowledged
+	acked map[int64]bool // by reservation: whether its cancel was acknowledged too
 }
 
 // call is one call of a user, with all its tries.
@@ -38,15 +38,13 @@ type call struct {
 	err      error
 }
 
-// loadOptions are the options of a steady load: the number of users, the pause of each between two
-// calls, the tries of a call (0: as in the README), and the system: with slowPostgres, or with
-// replicas of another binary.
+// loadOptions are the options of a steady load and its system.
 type loadOptions struct {
 	users        int
-	rest         time.Duration
-	tries        int
-	slowPostgres bool
-	binary       string
+	rest         time.Duration // pause of a user between two calls
+	tries        int           // most tries of a call; 0: as in README.md
+	slowPostgres bool          // the system has the toxic slowPostgres
+	binary       string        // of the replicas; empty: that of the trials
 }
 
 // startSteady starts the users.
@@ -108,8 +106,8 @@ func (l *steady) runUser(ctx context.Context, u *e2e.Client, p *steadyPart, seat
 	}
 }
 
-// retry makes a call until it succeeds, and reports whether that was before ctx ended. The call is
-// idempotent, so its result is known in the end.
+// retry repeats a call until it succeeds or ctx ends, and reports whether it succeeded. Each call
+// is idempotent, so it is safe to repeat. Each repetition is recorded as a call.
 func (p *steadyPart) retry(ctx context.Context, began time.Time, f func(context.Context) error) bool {
 	for ctx.Err() == nil {
 		if p.do(context.WithoutCancel(ctx), began, f) {
@@ -218,8 +216,8 @@ func longestGap(calls []call, users int, from, until time.Duration) (gap time.Du
 	return gap
 }
 
-// missing returns the number of acknowledged reservations, and those that the database does not
-// have in their acknowledged state.
+// missing returns the number of acknowledged reservations, and the ids of the lost ones: the
+// database does not have the reservation, or not its acknowledged cancel.
 func (l *steady) missing(ctx context.Context, s *system) (acked int, missing []int64, err error) {
 	w, err := s.readState(ctx)
 	if err != nil {

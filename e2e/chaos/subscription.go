@@ -14,7 +14,7 @@ import (
 )
 
 // subscription is the subscription of a client to its notifications. When the stream ends for any
-// reason, it is opened again after the last notification.
+// reason, the client opens it again after the last notification.
 type subscription struct {
 	client *client
 
@@ -56,8 +56,8 @@ func (m *subscription) got() []int64 {
 	return slices.Clone(m.ids)
 }
 
-// compare returns the received notifications and those in the database. The worker may still add
-// some.
+// compare returns the ids of the received notifications, and of the notifications in the database.
+// The worker may still add notifications.
 func (m *subscription) compare(ctx context.Context, s *system) (got, want []int64, err error) {
 	rows, err := s.db.Query(ctx,
 		`SELECT id FROM reservation_events WHERE notifies AND user_id = $1 ORDER BY id`, m.client.User.GetId())
@@ -68,8 +68,8 @@ func (m *subscription) compare(ctx context.Context, s *system) (got, want []int6
 	return m.got(), want, err
 }
 
-// watcher is the watch of a client on the visits branch. When the stream ends for any reason, it is
-// opened again with a snapshot.
+// watcher is the watch of a client on the visits branch. When the stream ends for any reason, the
+// client opens it again. Each stream begins with a snapshot.
 type watcher struct {
 	client *client
 
@@ -94,7 +94,7 @@ func (w *watcher) watch(ctx context.Context) {
 	}
 }
 
-// shows returns the seats that the client shows, by their ids.
+// shows returns the current seats, by id, as the messages of the watch describe them.
 func (w *watcher) shows() map[int64]*dlsmsv1.Seat {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -137,8 +137,8 @@ func (s *streams) end() {
 	s.all.Wait()
 }
 
-// catchUp waits until each stream has delivered exactly what is in the database, in order, and
-// records the streams that have not.
+// catchUp waits until each stream has delivered exactly what is in the database, in order. A stream
+// that is still incomplete or wrong after settleTime is a violation.
 func (r *result) catchUp(ctx context.Context, sys *system, s *streams) error {
 	due := time.Now().Add(settleTime)
 	for _, m := range s.subscriptions {

@@ -19,8 +19,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// system is a running DL-SMS with a fault proxy on each connection. Its own connections do not pass
-// the proxies.
+// system is a running DL-SMS with a fault proxy on each connection. The connections in db do not
+// pass a proxy.
 type system struct {
 	*stack.Stack
 	*proxies
@@ -29,7 +29,7 @@ type system struct {
 	db      *pgxpool.Pool
 	conns   []*grpc.ClientConn
 	edges   []string // addresses that clients call
-	secret  string   // signs tokens, as key keyID
+	secret  string   // the key keyID, which signs tokens
 	clock   storetest.Clock
 
 	operator *operator // of the load
@@ -40,13 +40,14 @@ const (
 	keyID    = "chaos"
 )
 
-// edges is the number of links from clients to nginx. A fault on one link leaves the others to the
-// clients.
+// edges is the number of links from clients to nginx. During a fault of one link, clients can use
+// the others.
 const edges = 3
 
-// settings returns the settings of the replicas: the shipped defaults, except rate limits that are
-// checked but never reached, a cheap password hash, and a worker interval of 1 s, because a minute
-// of the system's clock takes about a second.
+// settings returns the settings of the replicas. They are the defaults, with these exceptions. Rate
+// limits are checked but never reached. The limits of reservations and waitlists are off. The
+// password hash is cheap. WORKER_INTERVAL is 1 s, because a minute of the system's clock may take
+// less than a second.
 func settings() map[string]string {
 	env := e2e.NoRateLimits()
 	maps.Copy(env, map[string]string{
@@ -56,8 +57,8 @@ func settings() map[string]string {
 	return env
 }
 
-// startSystem starts a system whose clock has speed times the real speed. It has fault proxies on
-// all connections if proxied is set, and otherwise only those of cfg.
+// startSystem starts a system whose clock runs at speed times real speed. If proxied is set, all
+// connections have fault proxies. Otherwise only cfg can add proxies.
 func startSystem(ctx context.Context, cfg stack.Config, speed int, proxied bool) (_ *system, err error) {
 	return (&system{proxies: newProxies(), journal: &e2e.LogRecorder{}}).start(ctx, cfg, speed, proxied)
 }
@@ -69,7 +70,7 @@ func (s *system) start(ctx context.Context, cfg stack.Config, speed int, proxied
 		}
 	}()
 	cfg.Log = s.journal
-	postgres := map[string]string{"log_min_messages": "error"} // includes deadlocks, which the journal finds
+	postgres := map[string]string{"log_min_messages": "error"} // the journal finds deadlocks
 	maps.Copy(postgres, cfg.PostgresSettings)
 	cfg.PostgresSettings = postgres
 	s.secret = rand.Text() + rand.Text()
@@ -137,8 +138,8 @@ func (s *system) setClock(ctx context.Context, from time.Time, speed int) error 
 	return err
 }
 
-// connect returns n connections, configured as in the README, to the edges in turn. tries bounds
-// the tries of a call; 0: as in the README.
+// connect returns n connections to the edges in turn, with the options that README.md recommends.
+// tries bounds the tries of a call. With 0, the retry policy of README.md applies.
 func (s *system) connect(n, tries int) ([]grpc.ClientConnInterface, error) {
 	options := e2e.RetryOptions()
 	if tries > 0 {
@@ -157,7 +158,7 @@ func (s *system) connect(n, tries int) ([]grpc.ClientConnInterface, error) {
 	return conns, nil
 }
 
-// dial returns a connection that stop closes.
+// dial returns a connection. system.stop closes it.
 func (s *system) dial(addr string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	conn, err := e2e.Dial(addr, options...)
 	if err == nil {
@@ -166,7 +167,7 @@ func (s *system) dial(addr string, options ...grpc.DialOption) (*grpc.ClientConn
 	return conn, err
 }
 
-// stop stops the system. It fails if a process had to be killed, or failed.
+// stop stops the system. It fails if a process failed or had to be killed.
 func (s *system) stop() error {
 	for _, conn := range s.conns {
 		_ = conn.Close()

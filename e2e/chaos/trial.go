@@ -71,17 +71,17 @@ func (l *trialRun) start(ctx context.Context, env map[string]string) (*system, e
 	return l.startBinary(ctx, l.binary, env)
 }
 
-// startBinary is start with replicas of another binary.
+// startBinary is like start, with another binary of the replicas.
 func (l *trialRun) startBinary(ctx context.Context, binary string, env map[string]string) (*system, error) {
 	l.logf("starting DL-SMS")
 	return startSystem(ctx, stack.Config{Binary: binary, Env: env}, 1, false)
 }
 
-// slowPostgres delays each answer of Postgres by 40 ms. Then Postgres is the bottleneck, and not
-// the processors, which the load generator needs too.
+// slowPostgres delays each answer of Postgres by 40 ms. Then Postgres is the bottleneck. Without
+// the delay it would be the processors, which the load generator uses too.
 const slowPostgres = `{"type": "latency", "stream": "downstream", "attributes": {"latency": 40}}`
 
-// startSlow is start with slowPostgres.
+// startSlow is like start, with the toxic slowPostgres between the replicas and Postgres.
 func (l *trialRun) startSlow(ctx context.Context, env map[string]string) (_ *system, err error) {
 	l.logf("starting DL-SMS; Postgres takes 40 ms for each answer")
 	s := &system{proxies: newProxies(), journal: &e2e.LogRecorder{}}
@@ -140,8 +140,8 @@ const (
 	baseline   = 15 * time.Second
 )
 
-// withSteadyLoad starts a system, puts the steady load on it, and calls f with the calls of an
-// undisturbed period.
+// withSteadyLoad starts a system and a steady load, and then calls f. before has the calls of a
+// period without faults.
 func (l *trialRun) withSteadyLoad(
 	ctx context.Context, options loadOptions, f func(s *system, load *steady, before []call) error,
 ) (err error) {
@@ -207,8 +207,8 @@ func (l *trialRun) logErrors(s *system, after string) {
 	l.row("panics, errors and deadlocks in the log, "+after, "none", err == nil, "%s", found)
 }
 
-// postgresKilled verifies that no acknowledged booking is lost, and that goodput recovers soon
-// after Postgres accepts connections.
+// postgresKilled is a trial. It verifies that no acknowledged booking is lost, and that goodput
+// recovers soon after Postgres accepts connections.
 func postgresKilled(ctx context.Context, l *trialRun) error {
 	options := loadOptions{users: trialUsers, rest: trialRest}
 	return l.withSteadyLoad(ctx, options, func(s *system, load *steady, before []call) error {
@@ -244,7 +244,8 @@ func postgresKilled(ctx context.Context, l *trialRun) error {
 	})
 }
 
-// replicaKilled verifies that no call fails with the retry policy of the README.
+// replicaKilled is a trial. It verifies that no call fails if clients use the retry policy of
+// README.md.
 func replicaKilled(ctx context.Context, l *trialRun) error {
 	options := loadOptions{users: trialUsers, rest: trialRest}
 	return l.withSteadyLoad(ctx, options, func(s *system, load *steady, _ []call) error {
@@ -288,7 +289,8 @@ func (l *trialRun) failedCalls(during string, calls []call) {
 	}
 }
 
-// rollingRestart restarts the replicas one by one, as an operator does.
+// rollingRestart is a trial. It restarts the replicas one by one, as an operator does, and verifies
+// that no call needs more than two retries.
 func rollingRestart(ctx context.Context, l *trialRun) error {
 	const tries = 3 // one call and two retries
 	options := loadOptions{users: trialUsers, rest: trialRest, tries: tries}

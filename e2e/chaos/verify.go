@@ -14,8 +14,8 @@ import (
 // settleTime bounds the time from the end of the last fault until everything that is due is done.
 const settleTime = 15 * time.Second
 
-// settle waits until nothing is due, and no free seat has a fitting waitlist entry. It returns how
-// long that took.
+// settle waits until no transition is due, and no waitlist entry fits a free seat. It returns how
+// long that took. left has the work that remains after settleTime.
 func (s *system) settle(ctx context.Context) (took time.Duration, left []string, err error) {
 	began := time.Now()
 	ticker := time.NewTicker(100 * time.Millisecond)
@@ -42,15 +42,15 @@ type transition struct {
 
 // dbState has the rows of the database against which the history is checked.
 type dbState struct {
-	byRequest   map[string]int64    // user/request
+	byRequest   map[string]int64    // reservation, by requestKey
 	made        map[int64]time.Time // creation of each reservation, by the system's clock
 	user        map[int64]int64
 	happened    map[transition]bool
-	extended    map[string]bool // reservation/end
+	extended    map[string]bool // by extensionKey
 	entries     map[int64]entry
-	joined      map[string]int64        // user/request
+	joined      map[string]int64        // entry, by requestKey
 	kinds       map[string]int          // number of transitions of each kind
-	overlaps    []string                // reservations that took a seat at the same time, at any time in the change log
+	overlaps    []string                // reservations that ever took a seat while another had it
 	userWindows map[int64][]*userWindow // of each user
 }
 
@@ -97,8 +97,8 @@ func (s *system) readState(ctx context.Context) (w dbState, err error) {
 	}); err != nil {
 		return w, err
 	}
-	// The events of one seat are written under its lock, so their ids are in the order of its
-	// transitions.
+	// A transaction that writes an event holds the lock of the seat. So the ids of a seat's events
+	// are in the order of its transitions.
 	if rows, err = s.db.Query(ctx, `
 		SELECT reservation_id, kind, lower(during), upper(during), seat_id, status IN ('HELD', 'CONFIRMED', 'CHECKED_IN'),
 			user_id, status IN ('CONFIRMED', 'CHECKED_IN'), at
@@ -149,8 +149,9 @@ func (s *system) readState(ctx context.Context) (w dbState, err error) {
 	return w, err
 }
 
-// wasBusy reports whether the user of a booking or an extension may have had an overlapping window
-// at some time from from until until, by the system's clock.
+// wasBusy reports whether the user of a booking or an extension may have had another reservation
+// that overlaps the window. The reservation counts if the user had it at some time between from and
+// until, by the system's clock.
 func (w dbState) wasBusy(o *op, from, until time.Time) bool {
 	return slices.ContainsFunc(w.userWindows[o.User], func(s *userWindow) bool {
 		return s.reservation != o.Reservation && s.start.Before(o.End) && o.Start.Before(s.end) &&
@@ -158,7 +159,7 @@ func (w dbState) wasBusy(o *op, from, until time.Time) bool {
 	})
 }
 
-// has reports whether an operation was done.
+// has reports whether the database has the effect of an operation.
 func (w dbState) has(o *op) bool {
 	happened := func(kind string) bool { return w.happened[transition{o.Reservation, kind}] }
 	switch o.Kind {
@@ -183,7 +184,7 @@ func (w dbState) has(o *op) bool {
 	return true
 }
 
-// requested returns the id that a request made, 0 if none.
+// requested returns the id of the reservation or entry that a request made, 0 if there is none.
 func (w dbState) requested(o *op) int64 {
 	if o.Kind == join {
 		return w.joined[requestKey(o.User, o.RequestID)]
@@ -191,7 +192,8 @@ func (w dbState) requested(o *op) int64 {
 	return w.byRequest[requestKey(o.User, o.RequestID)]
 }
 
-// lost returns "" if the database has an acknowledged operation, and otherwise describes it.
+// lost returns "" if the database has the effect of an acknowledged operation. Otherwise it
+// describes the operation.
 func (w dbState) lost(o *op) string {
 	if w.has(o) && (o.RequestID == "" || w.requested(o) == o.Reservation) {
 		return ""
@@ -200,8 +202,9 @@ func (w dbState) lost(o *op) string {
 		o.Kind, o.Reservation, o.User, o.Return)
 }
 
-// resolve reports whether an operation with an unanswered try was done. It may have been done after
-// the last try returned. For a request with an id, resolve sets the reservation.
+// resolve reports whether an operation with an unanswered try was done. The operation may have
+// taken effect after the client stopped waiting. If the operation has a request id, resolve sets
+// its reservation.
 func (w dbState) resolve(o *op) (was bool) {
 	if o.RequestID != "" {
 		o.Reservation = w.requested(o)
@@ -210,7 +213,8 @@ func (w dbState) resolve(o *op) (was bool) {
 }
 
 // denied reports whether the last try of a booking was refused although an earlier try had made the
-// reservation. A booking is made under the lock of its user, for which the last try waited.
+// reservation. The last try must find this reservation, because it waits for the lock of the user,
+// under which the earlier try made it.
 func (w dbState) denied(o *op, lastCall time.Time) bool {
 	return o.Kind == book && !o.Unknown && o.Reason != "OVERLOADED" && w.made[o.Reservation].Before(lastCall)
 }
@@ -260,7 +264,8 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 				r.conflicts++
 			case o.Reason == "USER_BUSY" && plans[o.Seat]:
 				r.busy++
-				// A cancelled window may have conflicted until the cancel was committed.
+				// A cancel may commit up to statementTime after the time in its event. Until then
+				// its window conflicts with others.
 				from := r.clock.At(h.began.Add(o.Call - statementTime))
 				if !w.wasBusy(&o, from, r.clock.At(h.began.Add(o.Return+clockMargin))) {
 					r.found.add(checkAnswers,
@@ -285,8 +290,8 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 				r.judgedReads++
 			}
 			if o.Kind == read && o.AsOf < o.Call {
-				// A replica that cannot reach Postgres may answer from memory, with the as_of of
-				// its last refresh.
+				// A replica that cannot reach Postgres may answer from memory. The as_of of the
+				// answer is then the time of the last refresh.
 				r.oldReads++
 				if o.Call-o.AsOf > clockMargin && !outage {
 					r.found.add(checkFreshness, "a read at %s was as of %s, while every replica could reach Postgres", o.Call, o.AsOf)
@@ -312,11 +317,11 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 	return nil
 }
 
-// longestCall bounds the time from the return of a client's last try until its operation may still
-// be done, with stopped processes and blocked connections.
+// longestCall bounds how long after the last try of a client its operation may still take effect.
+// The try may wait in a stopped process or a blocked connection.
 const longestCall = 20 * time.Second
 
-// statementTime is the timeout of a statement in the server.
+// statementTime is the statement timeout of the server.
 const statementTime = 5 * time.Second
 
 // clockMargin is the error of a conversion between the clock of the database and the clock of this

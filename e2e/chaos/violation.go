@@ -21,7 +21,7 @@ const (
 	checkLog             check = "log"
 )
 
-// violation is one broken promise, and the check that found it.
+// violation is one broken guarantee, and the check that found it.
 type violation struct {
 	check check
 	text  string
@@ -29,7 +29,8 @@ type violation struct {
 
 func (v violation) String() string { return string(v.check) + ": " + v.text }
 
-// maxPerCheck bounds the violations that are kept of one check. One is enough to fail a run.
+// maxPerCheck bounds the number of violations that are kept for each check. One violation is enough
+// to fail a run.
 const maxPerCheck = 10
 
 // violations collects the violations of a run. Its methods are safe for concurrent use.

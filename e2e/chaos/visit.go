@@ -16,7 +16,7 @@ type visit struct {
 	seat        int64
 	end         time.Time
 	checkedIn   bool
-	comesAt     time.Time // the client does not check in before
+	comesAt     time.Time // the client checks in at this time or later
 	waiting     bool      // the client may be on a waitlist
 }
 

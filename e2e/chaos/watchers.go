@@ -19,14 +19,16 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// watchers opens 2,000 streams: 1,000 readers follow the bookings of two users. 500 clients never
-// read a branch that is larger than all buffers on the way. 500 clients break their connections and
-// open new ones. The users and the readers must not notice. The clients that never read are cut off,
-// and in the end no goroutine is left.
+// watchers is a trial with 2,000 streams. 1,000 readers follow the bookings of two users. 500
+// clients never read their streams, which show a branch that is larger than all buffers on the way.
+// 500 clients break their connections and open new ones.
+//
+// The bookings must stay fast, and the readers must show the current seats. The server must end the
+// streams that are never read. After the trial it must have no more goroutines than before.
 //
 // The control is 500 clients that break their connections and watch the health of the server, which
-// never changes. The effect of those on the users comes from nginx, which opens a connection to a
-// replica for each stream, and from the load on the processors.
+// never changes. The control slows down users too, because nginx opens a connection to a replica
+// for each stream, and because the processors are busy.
 func watchers(ctx context.Context, l *trialRun) error {
 	const (
 		readers, nonReading, vanishing, perConn = 1000, 500, 500, 50
@@ -88,7 +90,8 @@ func watchers(ctx context.Context, l *trialRun) error {
 		l.row(title+"P99 of bookings, relative to that with readers only", "≤ 2",
 			ratio <= goal, "%s, of %d calls", summary, len(among))
 		l.failedCalls(title+"bookings", among)
-		open, _, err := s.waitForTotal(ctx, watchesOpen, readers, settled) // until the last broken streams are closed
+		// Wait until the replicas have closed the broken streams.
+		open, _, err := s.waitForTotal(ctx, watchesOpen, readers, settled)
 		if err != nil {
 			return err
 		}
@@ -154,8 +157,8 @@ func (a *watchCrowd) read(ctx context.Context, n, perConn int) error {
 }
 
 // ignore opens streams of largeBranch that are never read, not even by grpc-go. Their connections
-// have a fixed flow-control window. Otherwise grpc-go enlarges the window until the whole branch
-// fits, and such a client looks like one that reads.
+// have a fixed flow-control window. By default grpc-go enlarges the window until the whole branch
+// fits, and then the server cannot tell such a client from a reader.
 func (a *watchCrowd) ignore(ctx context.Context, n, perConn int) error {
 	return a.open(n, perConn, func(c *e2e.Client) error {
 		stream, err := c.Seats.WatchSeats(ctx, &dlsmsv1.WatchSeatsRequest{Branch: largeBranch})
@@ -167,8 +170,8 @@ func (a *watchCrowd) ignore(ctx context.Context, n, perConn int) error {
 	}, grpc.WithInitialWindowSize(64<<10))
 }
 
-// vanish opens n streams, breaks their connections after watchTime, and repeats that for duration.
-// It returns the number of streams.
+// vanish opens n streams, breaks their connections after watchTime, and does the same again until
+// duration is over. It returns the number of streams that it opened.
 func (a *watchCrowd) vanish(
 	ctx context.Context, duration time.Duration, n, perConn int, watch func(context.Context, *grpc.ClientConn) error,
 ) (int64, error) {

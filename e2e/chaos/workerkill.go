@@ -12,8 +12,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// workersKilled lets three workers make 100,000 due no-shows, and kills one of them again and
-// again.
+// workersKilled is a trial. Three workers make 100,000 due no-shows, while one worker after another
+// is killed. Each no-show must happen exactly once.
 func workersKilled(ctx context.Context, l *trialRun) (err error) {
 	s, err := l.start(ctx, map[string]string{"WORKER_INTERVAL": "1s"})
 	if err != nil {
@@ -42,7 +42,7 @@ func workersKilled(ctx context.Context, l *trialRun) (err error) {
 	began := time.Now()
 	left := due
 	kills := 0
-	lastKill := began // if there is no kill
+	lastKill := began // stays if no worker is killed
 	for left > 0 {
 		if time.Since(began) > 5*time.Minute {
 			return fmt.Errorf("%d due reservations are left after five minutes", left)
@@ -97,7 +97,8 @@ func (s *system) startAll(ctx context.Context) error {
 	return all.Wait()
 }
 
-// addDue adds each reservations in the past for each of a number of seats and users.
+// addDue adds reservations in the past. Each of a number of seats has its own user, and gets as
+// many reservations as the parameter each says.
 func (s *system) addDue(ctx context.Context, seats, each int) error {
 	ids, err := s.addBranch(ctx, "due", seats)
 	if err != nil {
@@ -113,7 +114,8 @@ func (s *system) addDue(ctx context.Context, seats, each int) error {
 		return fmt.Errorf("%d of %d users: %w", len(userIDs), len(users), err)
 	}
 	if err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
-		// The guard refuses a reservation without an event. The last statement adds all events.
+		// The guard, a set of triggers, refuses reservations without an event. storetest.HistorySQL
+		// adds the events.
 		if _, err := tx.Exec(ctx, `SET LOCAL dlsms.guard = 'off'`); err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-// Package feedtest has a source without Postgres for tests of the feed and of its subscribers.
+// Package feedtest has a feed.Source in memory, for tests of the feed and of its subscribers.
 package feedtest
 
 import (
@@ -19,26 +19,26 @@ var Monday = time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC)
 // Minute returns the time at minute m of Monday.
 func Minute(m int) time.Time { return Monday.Add(time.Duration(m) * time.Minute) }
 
-// Source plays back a change log: a state, and then changes one after another. It serves tests that
-// need no Postgres. The fields may be set before the feed runs, and later in Set.
+// Source is a feed.Source in memory. LoadWorld returns World, and each read returns the next of the
+// Pending changes. A test may set the fields before the feed runs, and later only in Set.
 type Source struct {
 	mu      sync.Mutex
 	World   store.World     // the state
-	Catalog library.Catalog // the catalog after the next changes that say that it changed
-	Pending []store.Changes // one for each read to come
-	// Now is the clock; nil: it stands still.
+	Catalog library.Catalog // replaces World.Catalog at the next changes with CatalogChanged
+	Pending []store.Changes // the results of the next reads
+	// Now is Postgres's clock. If it is nil, the clock shows the Now of the last result.
 	Now func() time.Time
-	// Err is the error of each call; nil: none fails.
+	// Err is returned by each call. If it is nil, calls succeed.
 	Err error
-	// Before and After run at both ends of each read: before its snapshot is taken, and after.
-	// Loading runs in each load.
+	// Before runs in each read before the snapshot is taken. After runs in each read after the
+	// snapshot is taken. Loading runs in each load.
 	Before         func(ctx context.Context)
 	After, Loading func()
 	// Reads and Loads count the calls of Changes and LoadWorld.
 	Reads, Loads atomic.Int64
 }
 
-// NewSource returns a source with a state, to which nothing happens.
+// NewSource returns a source with a state and no pending changes.
 func NewSource(world store.World) *Source {
 	return &Source{World: world, Catalog: world.Catalog}
 }
@@ -87,7 +87,7 @@ func (s *Source) Changes(ctx context.Context, since store.Snapshot) (store.Chang
 	return c, nil
 }
 
-// hook runs f without the lock that is held.
+// hook runs f. Meanwhile it unlocks mu, which the caller holds.
 func hook(mu *sync.Mutex, f func()) {
 	if f != nil {
 		mu.Unlock()
@@ -96,8 +96,9 @@ func hook(mu *sync.Mutex, f func()) {
 	}
 }
 
-// WithCatalog adds to c the changes from the old catalog to the new one, as Postgres tells them: a
-// deleted seat touches its branch, and a deleted branch touches the other branches.
+// WithCatalog adds to c the changes from the catalog old to the catalog read, in the form that
+// store.Changes has. There, a deleted seat appears only as a change of its branch, and a deleted
+// branch as a change of all other branches.
 func WithCatalog(c store.Changes, old, read library.Catalog) store.Changes {
 	c.CatalogChanged = true
 	before := map[int64]library.Seat{}
@@ -146,15 +147,15 @@ func (s *Source) Set(change func(s *Source)) {
 	change(s)
 }
 
-// Happen adds events to the end of the change log.
+// Happen adds events to the end of the change log. One read returns all of them.
 func (s *Source) Happen(events ...library.Event) {
 	s.Set(func(s *Source) {
 		s.Pending = append(s.Pending, store.Changes{Now: s.World.Now, Events: events})
 	})
 }
 
-// SmallLibrary returns a catalog of two branches: day, with seats 1 to 3 and the given hours, and
-// night, with seat 4, which never closes.
+// SmallLibrary returns a catalog of two branches. The branch day has the given hours and seats 1 to
+// 3. The branch night never closes and has seat 4.
 func SmallLibrary(timezone string, hours ...library.OpenHours) library.Catalog {
 	return library.Catalog{
 		Branches: []library.Branch{

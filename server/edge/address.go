@@ -12,8 +12,8 @@ import (
 // realIPHeader is the header in which nginx sends the address of its client.
 const realIPHeader = "x-real-ip"
 
-// clientAddress returns the address of the client, without a port. x-real-ip counts only from a
-// trusted proxy: from any other peer it would bypass the limits.
+// clientAddress returns the address of the client, without a port. It reads x-real-ip only from a
+// trusted proxy: any other peer could send a false address and so bypass the limits.
 func clientAddress(ctx context.Context, trusted []netip.Prefix) string {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -46,9 +46,9 @@ func peerAddress(addr net.Addr) (netip.Addr, bool) {
 	return ap.Addr().Unmap().WithZone(""), err == nil
 }
 
-// AddressKey is the key by which limits count clients: an IPv4 address, or the /64 of an IPv6
-// address, because a client with one address of a /64 has all of them. It is a separate type so
-// that no limit counts by the bare address.
+// AddressKey identifies a client for the limits that count by address. It is an IPv4 address, or
+// the /64 network of an IPv6 address, because a client with one address of a /64 can use all of
+// them. AddressKey is a separate type so that no limit counts by the bare address.
 type AddressKey string
 
 // addressKeyOf returns the key of an address from clientAddress.

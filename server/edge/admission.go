@@ -9,15 +9,18 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// slots bounds the calls of one kind that run at the same time. Other calls wait. The wait is
-// bounded by time, not by the number of waiting calls, so that a short rush is absorbed. After a
-// refusal there is more work than the replica can do, and waiting would only delay every call: for
-// the next second, new calls wait for overloadWait only.
+// slots bounds the calls of one kind that run at the same time. Other calls wait for a slot, for at
+// most maxWait. The number of waiting calls is not bounded, so a short burst of calls is delayed
+// and not refused.
+//
+// A call that gets no slot in time is refused. The refusal shows that there is more work than the
+// replica can do. A long wait would then only delay every call, so new calls wait for overloadWait
+// during the next second.
 type slots struct {
 	taken        chan struct{}
 	maxWait      time.Duration
-	overloadWait time.Duration // in an overload
-	refused      atomic.Int64  // time of the last refusal since processStart; 0: never
+	overloadWait time.Duration // replaces maxWait during an overload
+	refused      atomic.Int64  // time from processStart to the last refusal; 0: no call was refused
 }
 
 // overloadPeriod is the time after a refusal during which slots count as overloaded.
@@ -57,9 +60,10 @@ func (s *slots) release() { <-s.taken }
 // inUse returns the number of slots in use.
 func (s *slots) inUse() int { return len(s.taken) }
 
-// admission bounds the calls that use Postgres. Each class has its own slots, so that many calls of
-// one class do not delay the others, and calls seldom wait in the connection pool. Logins have a
-// narrower bound than connections: see identity.Passwords.
+// admission bounds the calls that use Postgres. Each class of calls has its own slots, so that many
+// calls of one class do not delay calls of another class. There are fewer slots than connections,
+// so a call seldom waits for a connection. Logins have no slots here: identity.Passwords bounds
+// them.
 type admission struct {
 	classes map[class]*slots
 	users   *userSlots
@@ -79,12 +83,12 @@ func newAdmission(conns int) *admission {
 }
 
 const (
-	admissionWait         = 500 * time.Millisecond
-	admissionOverloadWait = 10 * time.Millisecond
-	userWait              = DefaultDeadline / 2 // for the slots of the user
+	admissionWait         = 500 * time.Millisecond // for a slot of the class
+	admissionOverloadWait = 10 * time.Millisecond  // for a slot of the class, during an overload
+	userWait              = DefaultDeadline / 2    // for a slot of the user
 )
 
-// enter waits for the slots of a call. They are released when the call finishes.
+// enter waits for the slots that a call needs. c.finish releases them.
 func (a *admission) enter(ctx context.Context, c *call) error {
 	s, ok := a.classes[c.rule.class]
 	if !ok {
@@ -102,10 +106,12 @@ func (a *admission) enter(ctx context.Context, c *call) error {
 	return nil
 }
 
-// slotsPerUser is the maximum number of calls of one user that wait for a book slot or hold one.
-// Postgres serializes most writes of one user: more calls would achieve little and would take slots
-// from other users. A call that waits only for other calls of the same user delays no other user, so
-// it may wait longer than a call that waits for a book slot.
+// slotsPerUser is the maximum number of calls of one user that hold a book slot or wait for one.
+// Postgres runs most writes of one user one after another, so more calls would achieve little and
+// would take slots from other users.
+//
+// A call past slotsPerUser waits only for other calls of the same user. It delays no other user, so
+// it may wait for longer (userWait) than a call that waits for a book slot (admissionWait).
 const slotsPerUser = 4
 
 // userSlots holds the slots of each user with running calls of class book.
@@ -119,7 +125,7 @@ type userSlots struct {
 type ownSlots struct {
 	*slots
 
-	calls int // calls that use them
+	calls int // calls that hold a slot of the user or wait for one
 }
 
 // enter waits for one of the slots of the caller.

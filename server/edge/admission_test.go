@@ -13,7 +13,7 @@ import (
 	"github.com/dlsms/dlsms/server/identity"
 )
 
-func TestSlotsRefuseAfterTheWait(t *testing.T) {
+func TestSlotsRefuseAfterMaxWait(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	s := newSlots(2, 300*time.Millisecond, 10*time.Millisecond)
@@ -37,7 +37,7 @@ func TestSlotsRefuseAfterTheWait(t *testing.T) {
 	if took := time.Since(began); took < 300*time.Millisecond {
 		t.Errorf("refused after %v", took)
 	}
-	// In an overload, new calls are refused soon.
+	// During an overload, new calls are refused after overloadWait.
 	began = time.Now()
 	if err := s.acquire(ctx); !errors.Is(err, library.ErrOverloaded) {
 		t.Errorf("in an overload: %v", err)

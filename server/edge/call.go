@@ -18,7 +18,8 @@ type call struct {
 	caller    identity.Caller // zero for public methods
 
 	notReceived error // the reason why the request did not arrive; nil: it arrived
-	// watcher is the user whose limit counts this public stream; 0 if the call has no valid token.
+	// watcher is the user that a stream on a public method counts against. 0: the call has no valid
+	// token, and its stream counts against the address.
 	watcher int64
 	http    bool // the call came over HTTP
 

@@ -9,10 +9,12 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// deadConns closes connections that the client closed before the replica accepted them. nginx opens
-// a connection for each call that finds no idle one, and closes it when its client cancels. With
-// many cancelled calls, a replica would otherwise set up one dead connection after the other, and
-// live clients would wait for all of them.
+// deadConns closes connections that the client closed before the replica accepted them.
+//
+// nginx opens a connection for each call that finds no idle connection, and closes the connection
+// when its client cancels the call. After many cancelled calls, many closed connections wait to be
+// accepted. Without deadConns, the replica would set up each of them, and live clients would wait
+// behind them.
 type deadConns struct {
 	credentials.TransportCredentials
 }

@@ -4,6 +4,6 @@ package edge
 
 import "net"
 
-// peerClosed reports whether the peer has closed a connection. Only Linux can tell without reading
-// the data before the end.
+// peerClosed always reports false: only Linux can tell that the peer has closed a connection while
+// unread data is left.
 func peerClosed(net.Conn) bool { return false }

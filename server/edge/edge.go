@@ -10,8 +10,8 @@ import (
 	"github.com/dlsms/dlsms/server/identity"
 )
 
-// Config holds the parts of an Edge. An edge of public methods alone works without Tokens,
-// Revocations and Users.
+// Config holds the parts of an Edge. If all methods are public, Tokens, Revocations and Users may
+// be nil.
 type Config struct {
 	Log         *slog.Logger
 	Tokens      *identity.Tokens
@@ -21,7 +21,7 @@ type Config struct {
 	Streams     *Streams
 	// DBConns is the size of the store's connection pool, which admission divides.
 	DBConns int
-	// TrustedProxies are the peers whose x-real-ip header counts.
+	// TrustedProxies are the networks of the peers whose x-real-ip header is trusted.
 	TrustedProxies []netip.Prefix
 }
 
@@ -50,7 +50,7 @@ func New(c Config) *Edge {
 }
 
 // Options returns the options that put the edge before the handlers of a gRPC server. Interceptors
-// of earlier options see the statuses that clients see.
+// in options before these run outside of the edge: they see the statuses that clients see.
 func (e *Edge) Options() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		credentialsOption(),
@@ -64,7 +64,7 @@ func (e *Edge) Options() []grpc.ServerOption {
 // Open admits calls.
 func (e *Edge) Open() { e.gate.open.Store(true) }
 
-// Close refuses calls with UNAVAILABLE, except for probes.
+// Close refuses calls with UNAVAILABLE, except health checks and reflection.
 func (e *Edge) Close() { e.gate.open.Store(false) }
 
 // Stats counts the calls and streams that the edge holds at one moment.

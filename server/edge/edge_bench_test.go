@@ -18,8 +18,8 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// BenchmarkEdge measures the cost of the edge for a call whose handler does nothing, without grpc
-// and the metrics.
+// BenchmarkEdge measures the cost of the edge for a call. The handler does nothing, and the cost of
+// grpc and of the metrics is not included.
 func BenchmarkEdge(b *testing.B) {
 	ring, err := identity.ParseKeyRing("test:qL2vN8xR4tW6yB1dF3hJ5kM7pS9uZ0aC")
 	if err != nil {

@@ -13,12 +13,13 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// IncomingLimits bound the calls whose headers have arrived and whose request has not. Past a
-// limit, the oldest such call is refused as OVERLOADED, never the new one: a valid request follows
-// its headers within milliseconds, even during a flood from the same address.
+// IncomingLimits bound the incomplete calls: their headers have arrived, and their request has not
+// arrived in full. If a new call exceeds a limit, the oldest incomplete call is refused with
+// OVERLOADED, not the new call. A valid request follows its headers within milliseconds, so valid
+// calls complete even during a flood from the same address.
 type IncomingLimits struct {
 	Total      int           // of this replica
-	PerAddress int           // of one client address; a campus may share one
+	PerAddress int           // of one client address; a campus may share an address
 	Timeout    time.Duration // from the headers to the end of the request
 }
 
@@ -26,15 +27,16 @@ type IncomingLimits struct {
 // in practice.
 var DefaultIncomingLimits = IncomingLimits{Total: 2_000, PerAddress: 500, Timeout: DefaultDeadline}
 
-// incoming holds every call whose request has not arrived completely, and ends it after a timeout.
-// gRPC runs the interceptors of a unary call only after its request has arrived.
-// Without this type, 16,000 incomplete requests took a replica from 55 to 140 MiB, without a limit.
+// incoming holds the incomplete calls, and ends each of them after a timeout. gRPC bounds neither
+// the number nor the duration of such calls. It runs the interceptors of a unary call only after
+// the request has arrived. Without this type, 16,000 incomplete requests increased the memory of a
+// replica from 55 to 140 MiB.
 type incoming struct {
 	mu        sync.Mutex
 	limits    IncomingLimits
 	open      list.List // of *receipt, the oldest first
 	byAddress map[string]int
-	timer     *time.Timer // set if and only if it will fire
+	timer     *time.Timer // nil: no timeout is pending
 }
 
 // receipt is a request that is arriving.
@@ -96,8 +98,8 @@ func (in *incoming) forget(e *list.Element) {
 	drop(in.byAddress, e.Value.(*receipt).call.address)
 }
 
-// endOldest ends the oldest receipt of an address, or of all addresses if address is "". There must
-// be one.
+// endOldest ends the oldest receipt of an address, or of all addresses if address is "". At least
+// one such receipt must exist.
 func (in *incoming) endOldest(why *library.Error, address string) *receipt {
 	e := in.open.Front()
 	for address != "" && e.Value.(*receipt).call.address != address {
@@ -109,7 +111,8 @@ func (in *incoming) endOldest(why *library.Error, address string) *receipt {
 	return r
 }
 
-// endLate ends the receipts that have timed out, and sets the timer for the oldest of the others.
+// endLate ends the receipts that have timed out, and sets the timer for the oldest receipt that is
+// left.
 func (in *incoming) endLate() {
 	in.mu.Lock()
 	in.timer = nil
@@ -137,8 +140,8 @@ func (in *incoming) count() int {
 
 type receipts []*receipt
 
-// endStreams ends each stream with an error that tells the client the reason. Call it without the
-// lock, because it takes locks of grpc.
+// endStreams ends each stream with an error that tells the client the reason. Do not hold the lock
+// of incoming: endStreams takes locks of grpc.
 func (rs receipts) endStreams() {
 	for _, r := range rs {
 		endStream(r.stream, r.ended)
@@ -161,14 +164,15 @@ func refuseLargeHeaders(ctx context.Context, info *tap.Info) (context.Context, e
 	return ctx, nil
 }
 
-// Registrar registers services so that the edge handles a unary call from its headers on.
+// Registrar registers services so that the edge sees a unary call when its headers arrive. grpc
+// itself calls an interceptor only when the request has arrived.
 type Registrar struct {
 	*grpc.Server
 	edge *Edge
 }
 
-// RegisterService registers a service whose unary methods reach the edge at their headers, as
-// streams always do.
+// RegisterService implements grpc.ServiceRegistrar. It wraps the handler of each unary method with
+// Edge.receiving. Streams need no wrapper: grpc runs their interceptors when the headers arrive.
 func (r Registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	d := *desc
 	d.Methods = make([]grpc.MethodDesc, len(desc.Methods))
@@ -181,8 +185,8 @@ func (r Registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	r.Server.RegisterService(&d, impl)
 }
 
-// receiving returns a handler that reaches the edge before its request arrives. If the request does
-// not arrive, the interceptors still run, so that the call is logged and counted.
+// receiving wraps a unary handler: the call begins in the edge before its request arrives. If the
+// request does not arrive, the interceptors still run, so that the call is logged and counted.
 func (e *Edge) receiving(method string, handler grpc.MethodHandler) grpc.MethodHandler {
 	return func( //nolint:revive // grpc prescribes the order
 		srv any, ctx context.Context, read func(any) error, interceptor grpc.UnaryServerInterceptor,
@@ -208,9 +212,10 @@ func (e *Edge) SetIncomingLimits(l IncomingLimits) {
 // Limits on the headers of a call. The largest valid headers, with a token, are below 1 KB.
 const (
 	maxHeaders = 16 << 10
-	// maxHeaderList is the limit that grpc itself enforces. grpc resets a stream above it without a
-	// status; nginx takes the reset for a failing replica, and clients repeat the call. The limit
-	// is therefore above the 64 KiB that nginx lets through plus 32 bytes for each of 1,000 fields,
-	// so that refuseLargeHeaders answers every oversized call from nginx.
+	// maxHeaderList is the limit that grpc itself enforces. Past this limit, grpc resets the stream
+	// without a status. nginx takes such a reset for a failing replica, and clients repeat the
+	// call. For headers from nginx, refuseLargeHeaders must answer instead. The limit is therefore
+	// above the largest headers that nginx passes on: 64 KiB, plus 32 bytes for each of 1,000
+	// fields.
 	maxHeaderList = 96 << 10
 )

@@ -27,8 +27,8 @@ func (e *Edge) unary(
 		return err
 	})
 	if err != nil {
-		// For the operator. Successful answers carry no request id: it costs the replica, nginx and
-		// the client 2 µs each.
+		// Only failed calls carry the request id, for a report to the operator. In every answer,
+		// this header would cost the replica, nginx and the client 2 µs each.
 		_ = grpc.SetHeader(ctx, metadata.Pairs(requestIDHeader, c.requestID))
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func (e *Edge) serverStream(
 	_ = ss.SetHeader(metadata.Pairs(requestIDHeader, c.requestID))
 	return e.run(context.WithValue(ss.Context(), callKey{}, c), c, func(ctx context.Context) error {
 		ctx, s := newEdgeStream(ctx, ss, e.streams.maxSend)
-		if !info.IsClientStream { // the one request follows the headers
+		if !info.IsClientStream { // the client sends one request after the headers
 			s.receive = func(m any) error { return e.incoming.receive(ctx, c, ss.RecvMsg, m) }
 		}
 		return untilEnded(ctx, func(context.Context) error { return handler(srv, s) })
@@ -76,8 +76,8 @@ func (e *Edge) run(ctx context.Context, c *call, handle func(context.Context) er
 			e.users.RecordRefusal(c.caller, err, c.start)
 		}
 	}
-	// conclude must see whether the client cancelled ctx, so it runs before finish, which cancels
-	// ctx.
+	// conclude must see whether the client cancelled ctx. It runs before c.finish, because c.finish
+	// cancels ctx, too.
 	o := conclude(ctx, err, c.rule.duringStartup)
 	e.logCall(ctx, c, o)
 	return o.status.Err()
@@ -134,8 +134,9 @@ func (e *Edge) authenticate(ctx context.Context, c *call) error {
 	return c.rule.allows(c.caller)
 }
 
-// checkKnown is InForce without a query, for methods that check the user themselves. It refuses
-// tokens that were refused before.
+// checkKnown is InForce without a query to Postgres, for methods that check the user in their own
+// transaction (rule.checksUser). It refuses revoked tokens, and tokens that were refused within the
+// last minute.
 func (e *Edge) checkKnown(c identity.Caller) error {
 	if err := e.revoked.Check(c); err != nil {
 		return err
@@ -143,8 +144,8 @@ func (e *Edge) checkKnown(c identity.Caller) error {
 	return e.users.Refusal(c)
 }
 
-// InForce returns nil if the caller's token is not revoked and belongs to the user with its user id
-// in the present database.
+// InForce returns nil if the caller's token is not revoked, and belongs to the user that now has
+// the user id of the token: see identity.Users.
 func (e *Edge) InForce(ctx context.Context, c identity.Caller) error {
 	if err := e.revoked.Check(c); err != nil {
 		return err
@@ -174,8 +175,8 @@ func (e *Edge) enterStream(ctx context.Context, c *call) (context.Context, error
 	if err != nil || c.rule.access == public {
 		return open, err
 	}
-	// Check again now that the stream is registered: a revocation since the first check found no
-	// stream to end.
+	// Check again, because the stream is registered only now. A revocation since the first check
+	// did not find the stream, so it could not end it.
 	if err := e.InForce(ctx, c.caller); err != nil {
 		return ctx, err
 	}
@@ -184,7 +185,8 @@ func (e *Edge) enterStream(ctx context.Context, c *call) (context.Context, error
 	return ctx, nil
 }
 
-// watcher returns the user of the token of a public call, or 0 if it has no valid token.
+// watcher returns the user of the token of a call to a public method. It returns 0 if the call has
+// no valid token.
 func (e *Edge) watcher(ctx context.Context) int64 {
 	token, err := bearer(ctx)
 	if err != nil {
@@ -194,7 +196,8 @@ func (e *Edge) watcher(ctx context.Context) int64 {
 	if err != nil {
 		return 0
 	}
-	ctx, cancel := context.WithTimeout(ctx, admissionWait) // during an outage of Postgres, the stream must not wait
+	// During an outage of Postgres, the stream must not wait for InForce.
+	ctx, cancel := context.WithTimeout(ctx, admissionWait)
 	defer cancel()
 	if e.InForce(ctx, caller) != nil {
 		return 0
@@ -202,9 +205,9 @@ func (e *Edge) watcher(ctx context.Context) int64 {
 	return caller.UserID
 }
 
-// DefaultDeadline bounds a unary call from its headers on, unless its client has set an earlier
-// deadline. It equals the time limit of a statement in the store. After it, Postgres counts as
-// unreachable, and the client may retry.
+// DefaultDeadline bounds a unary call from the arrival of its headers, unless the client has set an
+// earlier deadline. It equals the time limit of a statement in the store. A call that exceeds it
+// fails with UNAVAILABLE, and the client may retry.
 const DefaultDeadline = 5 * time.Second
 
 func withDeadline(ctx context.Context, c *call) context.Context {

@@ -31,7 +31,7 @@ func TestPanicsAreInternalErrors(t *testing.T) {
 	}
 	line := s.log.RPC(t, "panics")
 	if line["cause"] != "panic: hunter2" || !strings.Contains(line["stack"].(string), "interceptors_test.go") {
-		t.Errorf("%v", line)
+		t.Errorf("the log line is %v", line)
 	}
 	stream, err := s.seats.WatchSeats(t.Context(), &dlsmsv1.WatchSeatsRequest{})
 	if err != nil {
@@ -78,9 +78,9 @@ func TestDeadlines(t *testing.T) {
 	defer cancel()
 	_, err := s.seats.GetBranches(ctx, &dlsmsv1.GetBranchesRequest{})
 	edgetest.Want(t, err, codes.DeadlineExceeded, "")
-	// The client may cancel the call before the server's deadline.
+	// At its deadline, the client may cancel the call before the server sees the deadline.
 	if line := s.log.RPC(t, "late"); line["code"] != "DeadlineExceeded" && line["code"] != "Canceled" {
-		t.Errorf("%v", line)
+		t.Errorf("the log line is %v", line)
 	}
 }
 

@@ -15,24 +15,26 @@ import (
 	"github.com/dlsms/dlsms/server/identity"
 )
 
-// RateLimits are the rates of admitted calls; 0 disables a limit. Each is a token bucket of that
-// size, which refills evenly over its period: a client that was idle may make all of its calls at
-// once, and the same number again, one by one, in the following minute.
+// RateLimits are the numbers of calls that are admitted in a period; 0 disables a limit. Each limit
+// is a token bucket of that size, which refills evenly over the period. A client that was idle may
+// make all calls of a period at once, and the same number again, one by one, during the next
+// period.
 type RateLimits struct {
 	PerUserPerMinute    int // signed-in calls of one user
 	PerAddressPerMinute int // Login and Register together, of one client address
 	LoginFailures       int // failed logins of one student id, in 5 minutes
 }
 
-// bucket describes a token bucket for each key. It holds size tokens and refills within period.
+// bucket describes the token buckets of a limit. Each key has a bucket that holds size tokens and
+// refills within period.
 type bucket struct {
 	name   string
 	size   int
 	period time.Duration
 }
 
-// interval returns the time in which one token returns: at least 1 µs, because Redis counts in
-// whole microseconds.
+// interval returns the time after which a bucket gets one token back. It is at least 1 µs, because
+// Redis counts in whole microseconds.
 func (b bucket) interval() time.Duration {
 	return max(b.period/time.Duration(b.size), time.Microsecond)
 }
@@ -121,23 +123,25 @@ var gcra = redis.NewScript(`
 	end
 	return 0`)
 
-// sharedKey returns the key of a bucket in Redis. The braces make it one hash tag, by which a Redis
-// cluster finds its slot.
+// sharedKey returns the key of a bucket in Redis. The braces make all of it a hash tag. A Redis
+// cluster finds the slot of a key by its hash tag.
 func sharedKey(library int64, bucket, key string) string {
 	return "dlsms:{" + strconv.FormatInt(library, 10) + ":" + bucket + ":" + key + "}"
 }
 
-// takeShared is take in Redis. ok is false if Redis is unreachable.
+// takeShared is take for a bucket in Redis. ok is false if Redis is unreachable.
 func (l *Limits) takeShared(ctx context.Context, b bucket, key string, n int) (wait time.Duration, ok bool) {
+	// If another call has waited for Redis for longer than maxPending, this call skips Redis.
 	maxPending := l.timeout / 10
-	if b.name == l.failure.name { // failed logins need the shared count, and a hash takes longer than the wait
+	if b.name == l.failure.name {
+		// Failed logins need the shared count. Hashing takes longer than this wait.
 		maxPending = l.timeout
 	}
 	if l.client == nil || !l.breaker.Allow(maxPending) {
 		return 0, false
 	}
-	// A client that cancels its call must not cancel the query: that would cost the connection, and
-	// would count as a failure of Redis.
+	// The query continues if the client cancels its call. A cancelled query would close the
+	// connection to Redis, and would count as a failure of Redis.
 	query, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.timeout)
 	defer cancel()
 	keys := []string{sharedKey(l.library, b.name, key)}
@@ -152,8 +156,8 @@ func (l *Limits) takeShared(ctx context.Context, b bucket, key string, n int) (w
 	return time.Duration(micros) * time.Microsecond, err == nil
 }
 
-// maxLocalBuckets is the minimum number of buckets that a replica remembers. The maximum is twice
-// that, about 20 MB.
+// maxLocalBuckets is the number of recently used buckets that a replica remembers. It may remember
+// up to twice as many, about 20 MB.
 const maxLocalBuckets = 50_000
 
 // localBuckets are the buckets of one replica. The zero value is ready.

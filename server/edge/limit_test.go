@@ -20,13 +20,14 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// testLimits waits for Redis as long as the client does.
+// testLimits returns Limits that wait for Redis for up to within, because the machine may be busy.
 func testLimits(client redis.UniversalClient) *Limits {
 	return NewLimits(RateLimits{}, client, within, store.DefaultLibrary, slog.New(slog.DiscardHandler))
 }
 
-// TestBucket checks that buckets in Redis and buckets in the replica behave alike.
-func TestBucket(t *testing.T) {
+// TestBucketInRedisAndInMemory tests that buckets in Redis and buckets in the memory of a replica
+// behave the same.
+func TestBucketInRedisAndInMemory(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
 	for name, l := range map[string]*Limits{"Redis": testLimits(client), "local": testLimits(nil)} {
@@ -60,7 +61,7 @@ func TestBucket(t *testing.T) {
 				t.Errorf("a limit that is off: %v", err)
 			}
 
-			// The bucket refills one token at a time. The next one is there after RetryAfter.
+			// The bucket refills one token at a time. The next token is there after RetryAfter.
 			fast := bucket{"fast", 2, 200 * time.Millisecond}
 			for range 2 {
 				if err := l.take(ctx, fast, "a", 1); err != nil {
@@ -113,8 +114,9 @@ func TestReplicasShareBuckets(t *testing.T) {
 	}
 }
 
-// TestLargestLimits: Redis can count at the largest limit that the settings allow, and above it.
-func TestLargestLimits(t *testing.T) {
+// TestRedisCountsLargestLimits: Redis can count at the largest limit that the settings allow, and
+// above it.
+func TestRedisCountsLargestLimits(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
 	l := testLimits(client)
@@ -129,8 +131,8 @@ func TestLargestLimits(t *testing.T) {
 	}
 }
 
-// TestLibrariesHaveSeparateBuckets: users of two libraries may have the same id, and have separate
-// buckets.
+// TestLibrariesHaveSeparateBuckets: two libraries may have users with the same id. Such users have
+// separate buckets.
 func TestLibrariesHaveSeparateBuckets(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
@@ -176,7 +178,7 @@ func TestLimitsWithoutRedis(t *testing.T) {
 	if err := redisServer.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	edgetest.Eventually(t, "a shared bucket again", func() bool {
+	edgetest.Eventually(t, "the bucket is in Redis again", func() bool {
 		_ = l.take(t.Context(), b, "back", 0)
 		_ = l.take(t.Context(), b, "back", 1)
 		return client.Exists(t.Context(), "dlsms:{1:user:back}").Val() == 1
@@ -249,8 +251,8 @@ func TestRedisClockSetBack(t *testing.T) {
 	}
 }
 
-// TestCancelledCallKeepsRedisConnection: a cancelled call is no failure of Redis, and closes no
-// connection.
+// TestCancelledCallKeepsRedisConnection: a cancelled call does not count as a failure of Redis, and
+// closes no connection.
 func TestCancelledCallKeepsRedisConnection(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
@@ -267,7 +269,7 @@ func TestCancelledCallKeepsRedisConnection(t *testing.T) {
 	}
 }
 
-func TestBreakerLetsOneTry(t *testing.T) {
+func TestBreakerAllowsOneCallAfterPause(t *testing.T) {
 	t.Parallel()
 	var b Breaker
 	if !b.Allow(within) || !b.Report(false) || b.Report(false) {
@@ -295,8 +297,9 @@ func TestBreakerLetsOneTry(t *testing.T) {
 	}
 }
 
-// TestBreakerSkipsWhileACallHangs: while one call has waited for long, no other call is allowed.
-func TestBreakerSkipsWhileACallHangs(t *testing.T) {
+// TestBreakerRefusesCallsWhileOneHangs: while one call has been pending for longer than doubt,
+// Allow refuses other calls.
+func TestBreakerRefusesCallsWhileOneHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var b Breaker
@@ -305,7 +308,7 @@ func TestBreakerSkipsWhileACallHangs(t *testing.T) {
 			if !b.Allow(doubt) {
 				t.Error("the first call is not allowed")
 			}
-			<-time.After(doubt / 2) // on the clock of the bubble
+			<-time.After(doubt / 2) // by the fake clock of synctest
 			if !b.Allow(doubt) {
 				t.Error("a second call is not allowed, although the first one has not waited for long")
 			}
@@ -325,8 +328,8 @@ func TestBreakerSkipsWhileACallHangs(t *testing.T) {
 	})
 }
 
-// TestFewCallsWaitForHangingRedis: of many calls at the same time, few wait for a Redis that does
-// not answer.
+// TestFewCallsWaitForHangingRedis: if Redis does not answer, few of many concurrent calls wait for
+// it.
 func TestFewCallsWaitForHangingRedis(t *testing.T) {
 	t.Parallel()
 	admin, redisServer := startRedis(t)
@@ -343,7 +346,7 @@ func TestFewCallsWaitForHangingRedis(t *testing.T) {
 	var callers sync.WaitGroup
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	// One call each 10 ms, for as long as the first one waits.
+	// Start a call every 10 ms, until the first call has reached its timeout.
 	for began := time.Now(); time.Since(began) < l.timeout; <-tick.C {
 		callers.Go(func() {
 			asked := time.Now()
@@ -357,7 +360,7 @@ func TestFewCallsWaitForHangingRedis(t *testing.T) {
 		})
 	}
 	callers.Wait()
-	if waited.Load() == 0 || waited.Load() > all.Load()/3 { // a tenth, and some for a busy machine
+	if waited.Load() == 0 || waited.Load() > all.Load()/3 { // about a tenth is expected; a busy machine adds some
 		t.Errorf("%d of %d calls waited", waited.Load(), all.Load())
 	}
 }

@@ -41,7 +41,8 @@ func (e *Edge) logCall(ctx context.Context, c *call, o outcome) {
 	e.log.LogAttrs(ctx, level, "rpc", a...)
 }
 
-// levelOf returns Error for internal errors, Warn for UNAVAILABLE, and Debug for successful probes.
+// levelOf returns Error for internal errors, Warn for UNAVAILABLE, Debug for successful health
+// checks and reflection, and Info otherwise.
 func levelOf(c *call, o outcome) slog.Level {
 	switch o.status.Code() {
 	case codes.OK:

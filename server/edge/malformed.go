@@ -2,8 +2,8 @@ package edge
 
 import "google.golang.org/protobuf/proto"
 
-// malformedMark is stored in place of a message's unknown fields. The unknown fields of a parsed
-// message never begin with a zero byte: it would be field number 0, which is malformed itself.
+// malformedMark replaces the unknown fields of a malformed message. It differs from all real
+// unknown fields: a zero byte would be field number 0, which protobuf does not allow.
 const malformedMark = 0
 
 // MarkMalformed clears a message whose bytes could not be parsed, and marks it. The edge refuses

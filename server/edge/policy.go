@@ -27,9 +27,9 @@ const (
 type class int
 
 const (
-	noSlot class = iota // works in memory, or has another bound
-	read                // reads rows in Postgres
-	book                // writes
+	noSlot class = iota // the call works in memory, or is bounded elsewhere
+	read                // the call reads rows in Postgres
+	book                // the call writes rows in Postgres
 )
 
 // quota is the rate limit that a call counts against.
@@ -37,8 +37,8 @@ type quota int
 
 const (
 	unlimited  quota = iota
-	perUser          // RATE_LIMIT_PER_MINUTE
-	perAddress       // AUTH_RATE_LIMIT_PER_MINUTE
+	perUser          // the setting RATE_LIMIT_PER_MINUTE
+	perAddress       // the setting AUTH_RATE_LIMIT_PER_MINUTE
 )
 
 // rule holds the conditions for calls of one method.
@@ -110,7 +110,7 @@ func CheckPolicy(services map[string]grpc.ServiceInfo) error {
 	return nil
 }
 
-// allows returns nil if the caller may make calls of this rule, which must not be public.
+// allows returns nil if the caller may call a method with this rule. The method must not be public.
 func (r rule) allows(c identity.Caller) error {
 	switch r.access {
 	case signedIn:

@@ -13,13 +13,14 @@ import (
 )
 
 // RedisTimeout bounds how long a call waits for Redis. Redis usually answers within a millisecond.
-// After the timeout it counts as unreachable.
+// After RedisTimeout, Redis counts as unreachable.
 const RedisTimeout = 100 * time.Millisecond
 
-// OpenRedis returns a client for the Redis at url, without a connection yet. An empty url returns
-// nil, which stands for no Redis. Redis holds nothing that must not be lost, so an unreachable,
-// slow or emptied Redis fails no call. It delays at most one call a second, by timeout. Close the
-// client after Server.Shutdown.
+// OpenRedis returns a client for the Redis at url. It does not connect yet. For an empty url it
+// returns nil: the replica runs without Redis. Close the client after Server.Shutdown.
+//
+// No call needs Redis, so no call fails if Redis is unreachable, slow or emptied. Such a Redis
+// delays at most one call a second, for at most timeout.
 func OpenRedis(url string, timeout time.Duration) (redis.UniversalClient, error) {
 	if url == "" {
 		return nil, nil
@@ -59,40 +60,48 @@ type silence struct{}
 
 func (silence) Printf(context.Context, string, ...any) {}
 
-// processStart is the origin of times on the monotonic clock.
+// processStart is the origin of times that are stored as a duration on the monotonic clock.
 var processStart = time.Now()
 
-// Breaker is a circuit breaker for Redis, so that an unreachable Redis costs almost nothing. After
-// a failure, calls skip Redis for breakerPause. Then one call tries it while the others still skip
-// it. Calls also skip Redis while another call has waited for long, so that not all of them wait
-// for the same timeout. The zero value is ready.
+// Breaker is a circuit breaker for Redis. Calls skip Redis in two cases:
+//
+//   - After a failure, for breakerPause. Then one call tries Redis. The other calls still skip
+//     Redis until this call succeeds.
+//   - While another call has waited for Redis for longer than expected: see Allow. Otherwise, many
+//     calls would wait until the same timeout.
+//
+// The zero value is ready.
 type Breaker struct {
-	until   atomic.Int64 // end of the pause since processStart; 0: Redis works
-	waiting atomic.Int64 // start of the oldest pending call since processStart; 0: none
+	until   atomic.Int64 // time from processStart to the end of the pause; 0: Redis works
+	waiting atomic.Int64 // time from processStart to the start of the pending call; 0: none
 }
 
 const breakerPause = time.Second
 
-// maxWaitForRedis is above the time for which any call waits for Redis.
+// maxWaitForRedis is longer than any call waits for Redis. A call that is pending for longer never
+// called Report.
 const maxWaitForRedis = time.Minute
 
-// Allow reports whether to call Redis. If so, Report must follow. doubt bounds the time for which
-// another call may have been pending.
+// Allow reports whether to call Redis. If it returns true, Report must follow. Allow returns false
+// if another call has been pending for longer than doubt.
 func (b *Breaker) Allow(doubt time.Duration) bool {
-	now, since := int64(time.Since(processStart)), b.waiting.Load() // read before until: see Report
+	// Read waiting before until: see Report.
+	now, since := int64(time.Since(processStart)), b.waiting.Load()
 	if until := b.until.Load(); until != 0 {
 		return now >= until && b.until.CompareAndSwap(until, now+int64(breakerPause))
 	}
-	if since == 0 || now-since > int64(maxWaitForRedis) { // the pending call never called Report
+	if since == 0 || now-since > int64(maxWaitForRedis) { // or the pending call never called Report
 		b.waiting.CompareAndSwap(since, now)
 		return true
 	}
 	return now-since < int64(doubt)
 }
 
-// Report records the result of a call, and reports whether the state of Redis has changed.
+// Report records the result of a call, and reports whether the state of Redis has changed. It sets
+// until before it clears waiting. Allow reads them in the opposite order, so after a failure it
+// sees at least one of them set.
 func (b *Breaker) Report(ok bool) (changed bool) {
-	defer b.waiting.Store(0) // after until, so that no call finds neither of the two
+	defer b.waiting.Store(0) // after until is set
 	if ok {
 		return b.until.Swap(0) != 0
 	}

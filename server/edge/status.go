@@ -23,7 +23,7 @@ var errMalformed = library.Invalid(library.FieldViolation{
 	Field: "request", Message: "is not a valid message of this method",
 })
 
-// codeOf is the only table from kinds of errors to status codes.
+// codeOf returns the status code of a kind of error. No other table maps errors to codes.
 func codeOf(k library.ErrorKind) codes.Code {
 	switch k {
 	case library.KindInvalid:
@@ -60,18 +60,20 @@ var (
 	timedOut  = status.New(codes.DeadlineExceeded, "the deadline passed before there was an answer")
 	cancelled = status.New(codes.Canceled, "the call was cancelled")
 
-	// headersTooLarge must not be retried, like the status of grpc for a message that is too large.
+	// headersTooLarge has no RetryInfo, because a retry would fail, too. It has the same code as
+	// the status of grpc for a message that is too large.
 	headersTooLarge = status.New(codes.ResourceExhausted, "the headers of the call have more than 16 KiB")
 )
 
-// conclude returns the outcome of a call that ran on ctx and returned err. foreign is true for
-// methods of gRPC's own services (health, reflection), whose statuses are passed on. Other handlers
-// return no statuses; if one does, only the log shows it.
+// conclude returns the outcome of a call that ran on ctx and returned err.
+//
+// foreign is true for the services of gRPC itself (health, reflection): conclude passes their
+// statuses on. Other handlers must not return a status. If they do, only the log shows the status.
 func conclude(ctx context.Context, err error, foreign bool) outcome {
 	if err == nil {
 		return succeeded
 	}
-	// The server or the token ended the call. Every later error is a consequence.
+	// The edge ended the call, and the cause of ctx is the reason. err is a consequence.
 	if ended, ok := errors.AsType[*library.Error](context.Cause(ctx)); ok {
 		return outcome{describe(ended), ended.Reason, ended.Unwrap()}
 	}
@@ -99,8 +101,8 @@ type undelivered struct{ status *status.Status }
 
 func (u *undelivered) Error() string { return u.status.Err().Error() }
 
-// notReceived returns the error for the log of a message that did not arrive. The client already
-// has the status of gRPC.
+// notReceived returns the error of a message that did not arrive. The error is for the log: gRPC
+// has already sent its own status to the client.
 func notReceived(err error) error {
 	switch st := status.Convert(err); st.Code() {
 	case codes.Canceled, codes.DeadlineExceeded: // the client has cancelled
@@ -108,12 +110,12 @@ func notReceived(err error) error {
 	case codes.ResourceExhausted, codes.Unimplemented: // too large, or an unknown compression
 		return &undelivered{st}
 	}
-	return errMalformed // or no message, which gRPC reports as INTERNAL
+	return errMalformed // malformed or missing: gRPC reports both as INTERNAL
 }
 
 // notSent returns the error of sending a message or the header.
 func notSent(err error) error {
-	// The connection is closed. The context ends for the same reason, but perhaps later.
+	// The client has closed the connection. ctx ends for the same reason, but perhaps later.
 	if status.Code(err) == codes.Unavailable {
 		return &undelivered{cancelled}
 	}
@@ -146,7 +148,8 @@ func describe(e *library.Error) *status.Status {
 	return st
 }
 
-// violations returns the field violations of an error. Each INVALID_ARGUMENT has at least one.
+// violations returns the field violations of an error. Each INVALID_ARGUMENT must have at least one
+// violation.
 func violations(e *library.Error) []library.FieldViolation {
 	if len(e.Fields) == 0 && e.Reason == library.ErrRequestIDReused.Reason {
 		return []library.FieldViolation{{Field: "request_id", Message: "was used before with other content"}}
@@ -154,9 +157,12 @@ func violations(e *library.Error) []library.FieldViolation {
 	return e.Fields
 }
 
-// endStream ends a call from outside its handler, also while the edge reads the request, which no
-// context can end. WriteStatus is a method of grpc's streams that its interface lacks. If a later
-// grpc drops it, TestIncompleteRequestsHaveDeadline fails.
+// endStream ends a call from outside its handler. It works even while the edge reads the request.
+// No context can end such a read.
+//
+// endStream calls WriteStatus. grpc's streams have this method, but the interface
+// grpc.ServerTransportStream does not. If a later version of grpc removes the method,
+// TestIncompleteRequestsHaveDeadline fails.
 func endStream(stream grpc.ServerTransportStream, why *library.Error) {
 	if s, ok := stream.(interface{ WriteStatus(st *status.Status) error }); ok {
 		_ = s.WriteStatus(describe(why)) // it fails if the client has disconnected

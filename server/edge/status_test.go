@@ -22,7 +22,7 @@ import (
 	"github.com/dlsms/dlsms/server/edge/edgetest"
 )
 
-// contract is the table of the specification: the code of each reason.
+// contract has the status code that the API promises for each reason.
 var contract = map[string]codes.Code{
 	"INVALID_FIELDS": codes.InvalidArgument, "REQUEST_ID_REUSED": codes.InvalidArgument,
 	"TOKEN_MISSING": codes.Unauthenticated, "TOKEN_INVALID": codes.Unauthenticated,
@@ -44,8 +44,8 @@ var contract = map[string]codes.Code{
 	"WAITLIST_FULL": codes.ResourceExhausted,
 }
 
-// sentinels returns the errors that package library declares, by their name in the source.
-// Reflection can't list the variables of a package, so it parses the source.
+// sentinels returns the errors that package library declares, by their name in the source. It
+// parses the source, because reflection cannot list the variables of a package.
 func sentinels(t *testing.T) map[string]*library.Error {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), "../../library/reasons.go", nil, 0)
@@ -85,7 +85,7 @@ var kinds = map[string]library.ErrorKind{
 	"KindUnavailable":      library.KindUnavailable,
 }
 
-func TestEverySentinelIsInTheContract(t *testing.T) {
+func TestEveryLibraryErrorHasReasonAndCode(t *testing.T) {
 	t.Parallel()
 	declared := map[string]bool{"INVALID_FIELDS": true} // made by library.Invalid
 	for name, e := range sentinels(t) {
@@ -194,7 +194,7 @@ func TestConclude(t *testing.T) {
 	}
 }
 
-func TestDetails(t *testing.T) {
+func TestStatusDetails(t *testing.T) {
 	t.Parallel()
 	err := describe(library.ErrNotConfirmed.With("status", "CANCELLED")).Err()
 	info := edgetest.Detail[*errdetails.ErrorInfo](err)
@@ -225,8 +225,8 @@ func TestDetails(t *testing.T) {
 	}
 }
 
-// TestOnlyOneFileMakesStatuses: a status from another file might not be in the contract.
-func TestOnlyOneFileMakesStatuses(t *testing.T) {
+// TestOnlyStatusFileCreatesStatuses: a status from another file might not be in the contract.
+func TestOnlyStatusFileCreatesStatuses(t *testing.T) {
 	t.Parallel()
 	var makers []string
 	for _, dir := range []string{"..", ".", "../identity"} {

@@ -19,11 +19,12 @@ import (
 // ErrOverloaded.
 type StreamLimits struct {
 	Total int
-	// PerAddress bounds the streams of one client address on public methods. A campus may share
-	// one.
+	// PerAddress bounds the streams of one client address on public methods. A campus may share an
+	// address.
 	PerAddress int
-	// PerUser bounds the streams of one user on other methods, and separately its streams with a
-	// token on public methods, which then do not count against the address.
+	// PerUser bounds the streams of one user on methods that need a token. The same limit applies
+	// separately to the user's streams on public methods. A stream on a public method counts
+	// against its user only if it has a valid token. It then does not count against its address.
 	PerUser int
 }
 
@@ -39,8 +40,8 @@ func (l StreamLimits) orDefault() StreamLimits {
 // would harm a replica: a stream costs a replica about 20 KB.
 var DefaultStreamLimits = StreamLimits{Total: 10_000, PerAddress: 1_000, PerUser: 8}
 
-// Streams holds every open stream. It bounds their number, and ends them when their token ends or
-// the server stops.
+// Streams holds every open stream. It bounds the number of streams, and ends a stream when its
+// token ends or the server stops.
 type Streams struct {
 	limits  StreamLimits
 	maxSend time.Duration
@@ -52,7 +53,8 @@ type Streams struct {
 	ended     error // the error that refuses new streams, after EndAll
 }
 
-// userStreams is the key of the streams of a user on public methods, or of those on other methods.
+// userStreams is the key of a count of streams. Each user has two counts: one for streams on public
+// methods, and one for streams on other methods.
 type userStreams struct {
 	user   int64
 	public bool
@@ -61,11 +63,12 @@ type userStreams struct {
 type openStream struct {
 	call *call
 	end  context.CancelCauseFunc
-	user userStreams // zero: it counts against its address
+	user userStreams // zero: the stream counts against its address
 	from AddressKey
 }
 
-// NewStreams returns Streams with limits. A zero limit is replaced by that of DefaultStreamLimits.
+// NewStreams returns Streams with limits. A limit of 0 stands for its default in
+// DefaultStreamLimits.
 func NewStreams(limits StreamLimits) *Streams {
 	return &Streams{
 		limits: limits.orDefault(), maxSend: maxSend,
@@ -74,7 +77,7 @@ func NewStreams(limits StreamLimits) *Streams {
 }
 
 // enter counts a stream until its call finishes, and returns the context of the stream. The context
-// ends when the token or the server ends, with the reason as its cause.
+// ends when the token ends or the server stops. The cause of the context is the reason.
 func (s *Streams) enter(ctx context.Context, c *call) (context.Context, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,10 +96,11 @@ func (s *Streams) enter(ctx context.Context, c *call) (context.Context, error) {
 	return ctx, nil
 }
 
-// place returns a stream whose key names the limit that counts it: that of its user, or that of its
-// address. It returns errTooManyStreams if that limit is reached. If the user of a public stream has
-// too many streams, the limit of the address counts the stream, so that a token is never a
-// disadvantage.
+// place returns a stream that counts against the limit of its user or of its address. It returns
+// errTooManyStreams if this limit is reached.
+//
+// If the user of a stream on a public method has too many streams, the stream counts against its
+// address. A client with a token is then not worse off than a client without a token.
 func (s *Streams) place(c *call) (*openStream, error) {
 	o := &openStream{call: c}
 	if s.ended != nil {
@@ -144,7 +148,8 @@ func drop[K comparable](counts map[K]int, key K) {
 	}
 }
 
-// End ends the stream of each caller for which cause returns an error, with that error.
+// End ends streams whose token has ended. It calls cause for the caller of each stream. If cause
+// returns an error, End ends the stream with this error. It skips streams on public methods.
 func (s *Streams) End(cause func(identity.Caller) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -189,8 +194,8 @@ func (s *Streams) count() (open, keys int) {
 	return len(s.open), len(s.byUser) + len(s.byAddress)
 }
 
-// maxSend bounds the time for which a message waits for a client that does not read. It is above
-// the minute after which nginx closes the connection of such a client.
+// maxSend bounds how long a send waits for a client that does not read. It is longer than the
+// minute after which nginx closes the connection of such a client.
 const maxSend = 75 * time.Second
 
 // errNotReading is the error of a stream whose client has not read for maxSend.
@@ -235,7 +240,7 @@ func newEdgeStream(ctx context.Context, ss grpc.ServerStream, maxSend time.Durat
 	sendTimeout.Stop()
 	receive := func(m any) error {
 		err := ss.RecvMsg(m)
-		if err == nil || errors.Is(err, io.EOF) { // a reflection stream has no further requests
+		if err == nil || errors.Is(err, io.EOF) { // EOF: a reflection client sends no more
 			return err
 		}
 		return notReceived(err)
@@ -243,13 +248,16 @@ func newEdgeStream(ctx context.Context, ss grpc.ServerStream, maxSend time.Durat
 	return ctx, &edgeStream{ServerStream: ss, ctx: ctx, receive: receive, maxSend: maxSend, sendTimeout: sendTimeout}
 }
 
-// HandlerGrace is the time in which a handler returns after its stream has ended. It needs longer
-// only if it blocks in a send.
+// HandlerGrace is how long the edge waits for a handler to return after its stream has ended. Only
+// a handler that blocks in a send needs longer.
 const HandlerGrace = time.Second
 
-// untilEnded runs handle and returns its error. If the server ends ctx, untilEnded returns the
-// reason, at most HandlerGrace later. A send to a client that does not read cannot be cancelled,
-// but it fails when the stream ends, and the stream ends when this function returns.
+// untilEnded runs handle and returns its error. If the edge ends ctx, untilEnded returns the
+// reason.
+//
+// After ctx has ended, untilEnded waits for handle for at most HandlerGrace. handle may block in a
+// send to a client that does not read, and nothing can cancel this send. The send fails when the
+// stream ends, and the stream ends when untilEnded returns.
 func untilEnded(ctx context.Context, handle func(context.Context) error) error {
 	done := make(chan error, 1)
 	go func() { done <- guard(ctx, handle) }()

@@ -36,7 +36,7 @@ func TestStreamEndsWhenClientDoesNotRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	if line := s.log.RPC(t, "unread"); line["code"] != "Unavailable" || line["cause"] != "the client does not read" {
-		t.Errorf("%v", line)
+		t.Errorf("the log line is %v", line)
 	}
 	select {
 	case err := <-returned:
@@ -60,8 +60,8 @@ func (deadStream) SendHeader(metadata.MD) error {
 	return status.Error(codes.Unavailable, "transport is closing")
 }
 
-// TestSendToClosedConnectionIsCanceled: a failed send to a client that has hung up is no error of
-// the replica.
+// TestSendToClosedConnectionIsCanceled: a failed send to a client that has hung up is not an error
+// of the replica.
 func TestSendToClosedConnectionIsCanceled(t *testing.T) {
 	t.Parallel()
 	ctx, s := newEdgeStream(t.Context(), deadStream{}, maxSend)

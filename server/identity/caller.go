@@ -6,7 +6,7 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// Caller is the user of a call, as a verified token states it.
+// Caller is the user of a call, according to its verified token.
 type Caller struct {
 	UserID    int64
 	StudentID string
@@ -18,7 +18,7 @@ type Caller struct {
 	ExpiresAt  time.Time
 }
 
-// Identity returns the user that the token states, for the store to compare with the user's row.
+// Identity returns the user that the token names. The store compares it with the row of the user.
 func (c Caller) Identity() *library.Identity {
 	return &library.Identity{ID: c.UserID, StudentID: c.StudentID, TokenGeneration: c.Generation}
 }

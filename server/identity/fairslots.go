@@ -10,9 +10,11 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// fairSlots shares slots fairly: round-robin by address, and within an address, which a campus may
-// share, round-robin by student id. However many calls one address makes, a call from another
-// address waits for at most one of them and for the call that runs.
+// fairSlots grants slots in turn: round-robin by address, and among the calls of one address,
+// round-robin by student id. A campus may share an address.
+//
+// If one address makes many calls, a call from another address waits only for a running call and
+// for at most one more call of the busy address.
 type fairSlots struct {
 	maxWait time.Duration
 
@@ -30,9 +32,9 @@ type requester struct {
 	student string // in lower case
 }
 
-// share is an address, or a student id at an address, with waiting calls.
+// share counts the waiting calls of an address, or of a student id at an address.
 type share struct {
-	round   uint64 // of its last slot, or of its first call; the lowest round is next
+	round   uint64 // of its last slot, or else of its first call; the lowest round is next
 	waiting int    // calls
 }
 
@@ -40,7 +42,7 @@ type waiter struct {
 	requester
 
 	round uint64
-	ready chan struct{} // closed with the lock held
+	ready chan struct{} // closed, with the lock held, when the slot is granted
 }
 
 func newFairSlots(n int, maxWait time.Duration) *fairSlots {
@@ -79,7 +81,7 @@ func (s *fairSlots) acquire(ctx context.Context, r requester) error {
 		s.remove(i)
 		return err
 	}
-	if ctx.Err() != nil { // the slot was granted too late
+	if ctx.Err() != nil { // the slot was granted after ctx had ended
 		s.grantNext()
 		return err
 	}

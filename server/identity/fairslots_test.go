@@ -16,8 +16,8 @@ import (
 // hashing is the time that one hash takes in these tests, on the fake clock of synctest.
 const hashing = 250 * time.Millisecond
 
-// flood starts n goroutines for each requester, which log in again and again until ctx ends.
-// wait returns when all of them have ended.
+// flood starts n goroutines for each requester. They log in again and again until ctx ends. wait
+// returns when all goroutines have ended.
 func flood(ctx context.Context, s *fairSlots, n int, from ...requester) (wait func(), served *atomic.Int64) {
 	var all sync.WaitGroup
 	served = &atomic.Int64{}
@@ -44,8 +44,8 @@ func login(ctx context.Context, s *fairSlots, from requester) error {
 	return nil
 }
 
-// logIns starts ten logins, one in each interval. It returns how many succeed, and the longest time
-// that one takes.
+// logIns starts ten logins, one in each interval. It returns the number of logins that succeed, and
+// the longest time that a login takes.
 func logIns(
 	ctx context.Context, s *fairSlots, interval time.Duration, from func(i int) requester,
 ) (served int, longest time.Duration) {
@@ -68,8 +68,8 @@ func logIns(
 	return served, longest
 }
 
-// TestFairSlotsDuringFlood: 40 connections that log in all the time keep out no other requester,
-// neither from another address nor with another student id behind the same address.
+// TestFairSlotsDuringFlood: while 40 connections log in all the time, other requesters still get
+// slots. They come from other addresses, or have other student ids behind the same address.
 func TestFairSlotsDuringFlood(t *testing.T) {
 	t.Parallel()
 	var guesses []requester
@@ -87,7 +87,7 @@ func TestFairSlotsDuringFlood(t *testing.T) {
 			func(i int) requester { return requester{fmt.Sprintf("198.51.100.%d", i), "s1"} }},
 		"behind the address of the other users, with one student id": {guesses[:1], 40,
 			func(i int) requester { return requester{"192.0.2.1", fmt.Sprintf("s%d", i)} }},
-		"from one address, and the other users behind another": {guesses, 1,
+		"from one address, and the other users behind a second address": {guesses, 1,
 			func(i int) requester { return requester{"198.51.100.1", fmt.Sprintf("s%d", i)} }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -137,7 +137,7 @@ func TestFairSlotsServeOneAddress(t *testing.T) {
 		}
 		all.Wait()
 		if n, most := served.Load(), int64(2*(PasswordWait/hashing+1)); n < most-2 || n > most {
-			t.Errorf("%d of 40 requests at once were served, and %d could be", n, most)
+			t.Errorf("%d of 40 concurrent requests were served, want about %d", n, most)
 		}
 	})
 }
@@ -166,7 +166,7 @@ func TestFairSlotsSkipCancelledCall(t *testing.T) {
 		}
 		slots.release()
 		if slots.free != 1 || len(slots.addresses)+len(slots.students) != 0 {
-			t.Errorf("%+v", slots)
+			t.Errorf("slots or waiting calls are left: %+v", slots)
 		}
 	})
 }

@@ -8,9 +8,12 @@ import (
 	"strings"
 )
 
-// KeyRing holds the secrets of tokens. The first one signs and all of them verify, so that a
-// rotation logs out no user: first every replica gets the new secret in second place, then it moves
-// to the first place, and after JWT_TTL the old one is removed.
+// KeyRing holds the secrets that sign tokens. The first secret signs new tokens, and every secret
+// verifies tokens. A rotation in three steps therefore logs out no user:
+//
+//  1. Every replica gets the new secret in second place.
+//  2. The new secret moves to the first place.
+//  3. After JWT_TTL, the old secret is removed.
 type KeyRing struct {
 	signing  key
 	verifies map[string]key // by kid
@@ -46,7 +49,8 @@ func ParseKeyRing(setting string) (*KeyRing, error) {
 		}
 		k := key{kid, []byte(secret)}
 		ring.verifies[kid] = k
-		// If a bare secret gets a kid later, it still verifies the tokens that it signed before.
+		// A bare secret may get a kid later. The tokens that it signed before carry its derived
+		// kid, so it must still verify them.
 		if derived := derivedKID(secret); ring.verifies[derived].kid == "" {
 			ring.verifies[derived] = k
 		}

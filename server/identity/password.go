@@ -12,9 +12,9 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// Passwords hashes and compares passwords. At cost 12, each operation takes about a quarter of a
-// second of a core. Only a few run at once and the others wait for a bounded time, so that reads of
-// seats stay fast during many logins.
+// Passwords hashes and compares passwords. At cost 12, each operation takes a core for about a
+// quarter of a second. Only a few operations run at the same time, so that reads of seats stay fast
+// during many logins. Other operations wait for a bounded time.
 type Passwords struct {
 	cost        int
 	concurrency int
@@ -29,7 +29,7 @@ type Passwords struct {
 const PasswordWait = 2 * time.Second
 
 // NewPasswords returns Passwords with a bcrypt cost and a number of slots. It fails if bcrypt does
-// not support the cost. A call waits for a slot for maxWait.
+// not support the cost. A call waits for a slot for at most maxWait.
 func NewPasswords(cost, concurrency int, maxWait time.Duration) (*Passwords, error) {
 	if cost < bcrypt.MinCost || cost > bcrypt.MaxCost { // bcrypt would silently use another cost
 		return nil, fmt.Errorf("BCRYPT_COST is %d: it must be %d to %d", cost, bcrypt.MinCost, bcrypt.MaxCost)
@@ -76,9 +76,10 @@ func (p *Passwords) Hash(ctx context.Context, address, studentID, password strin
 }
 
 // Compare returns nil if the hash belongs to one of the forms of a password, and ErrBadCredentials
-// otherwise. The caller must hold a slot: see WithSlot. The hash of a user that does not exist is
-// empty. The comparison takes as long as any other, because the number of compared forms depends on
-// the password alone.
+// otherwise. The caller must hold a slot: see WithSlot.
+//
+// For a user that does not exist, hash is empty. Compare then takes as long as for a wrong
+// password: it compares the same forms with a dummy hash.
 func (p *Passwords) Compare(hash string, forms ...string) error {
 	known := []byte(hash)
 	if hash == "" {

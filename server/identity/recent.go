@@ -1,7 +1,7 @@
 package identity
 
-// RecentMap is a map of bounded size that drops the keys that were not used recently. Its zero
-// value is empty and ready. It needs a lock: see Get and Peek.
+// RecentMap is a map of bounded size. It keeps the keys that were used recently, and drops other
+// keys. Its zero value is empty and ready. The caller must hold a lock: see Get and Peek.
 type RecentMap[K comparable, V any] struct {
 	young, old map[K]V // old holds the keys that were not used since young was created
 }

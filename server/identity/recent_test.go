@@ -2,7 +2,7 @@ package identity
 
 import "testing"
 
-func TestKnownUsersAreBounded(t *testing.T) {
+func TestRecentMapIsBounded(t *testing.T) {
 	t.Parallel()
 	var r RecentMap[int, int]
 	for i := range 1000 {

@@ -16,18 +16,19 @@ import (
 // once after a hint.
 const (
 	revocationInterval = time.Second
-	// maxRevocationAge is the promise of the contract. A replica that has not read the revocation
-	// list for longer accepts no token.
+	// maxRevocationAge is the time within which every replica refuses a revoked token, as
+	// auth.proto promises. A replica that has not read the revocation list for longer accepts no
+	// token.
 	maxRevocationAge = 5 * time.Second
 )
 
 // RevocationList reads the revocation list.
 type RevocationList interface {
-	// Revocations returns one page of the revocations since a snapshot, as store.Store does.
+	// Revocations returns one page of the revocations since a snapshot. store.Store implements it.
 	Revocations(ctx context.Context, since store.Snapshot) (store.RevocationPage, error)
 }
 
-// Revocations knows the tokens that ended before their expiry. Follow keeps it current.
+// Revocations knows the tokens that were revoked before they expired. Follow keeps it current.
 type Revocations struct {
 	list    RevocationList
 	streams Streams
@@ -35,8 +36,9 @@ type Revocations struct {
 	now     func() time.Time
 	wake    chan struct{}
 
-	// onRestart is called when the snapshot of the last read is not in the past of the database,
-	// which may then be another database.
+	// onRestart is called when the last snapshot may be invalid, because the database may have been
+	// restored or replaced, or because the connection was lost: see Snapshot.After in package
+	// store.
 	onRestart func()
 
 	reading  sync.Mutex // held during Read; guards the fields up to mu
@@ -45,17 +47,19 @@ type Revocations struct {
 	began    time.Time // start of the query for the first of these pages
 
 	mu     sync.RWMutex
-	tokens map[tokenID]int64 // Unix time of the expiry; the map has no pointers, for the garbage collector
+	tokens map[tokenID]int64 // Unix time of the expiry; no pointers, to spare the garbage collector
 	users  map[int64]generation
-	fresh  map[int64]generation // the next users, while Read reads the whole list again; otherwise nil
+	fresh  map[int64]generation // replaces users after Read has read the whole list again; or nil
 	asOf   time.Time            // the list was read at this time or later; zero: never
 	swept  time.Time
 }
 
-// tokenID is a jti in 16 bytes, because many logouts can fill the memory with them.
+// tokenID is a jti in 16 bytes. It is short because memory holds a tokenID for each logout until
+// the token expires.
 type tokenID [16]byte
 
-// tokenIDOf returns the 16 bytes that a jti encodes, or 16 bytes of the hash of any other jti.
+// tokenIDOf returns the tokenID of a jti. A jti that Tokens.Issue creates encodes 16 bytes. For any
+// other jti, the tokenID is 16 bytes of its hash.
 func tokenIDOf(jti string) (id tokenID) {
 	if len(jti) == base64.RawURLEncoding.EncodedLen(len(id)) {
 		if _, err := base64.RawURLEncoding.Strict().Decode(id[:], []byte(jti)); err == nil {
@@ -66,15 +70,15 @@ func tokenIDOf(jti string) (id tokenID) {
 	return tokenID(sum[:])
 }
 
-// generation revokes the tokens of a user whose generation is below least.
+// generation revokes the tokens of a user with a generation below least.
 type generation struct {
 	least     int64
 	expiresAt time.Time
 }
 
-// NewRevocations returns Revocations that accept no token before the first Read. They call
-// onRestart when the database may be another one. now is the wall clock, by which revocations
-// expire.
+// NewRevocations returns Revocations that accept no token before the first Read. now is the wall
+// clock, by which revocations expire. onRestart is called when the database may have been restored
+// or replaced.
 func NewRevocations(
 	list RevocationList, streams Streams, onRestart func(), logger *slog.Logger, now func() time.Time,
 ) *Revocations {
@@ -84,8 +88,8 @@ func NewRevocations(
 	}
 }
 
-// Check returns nil if no revocation covers the caller's token, ErrTokenRevoked if one does, and
-// ErrUnavailable if the replica has not read the list for maxRevocationAge.
+// Check returns ErrTokenRevoked if a revocation covers the caller's token, and ErrUnavailable if
+// the replica has not read the list for maxRevocationAge. Otherwise it returns nil.
 func (r *Revocations) Check(c Caller) error {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -150,7 +154,7 @@ func (r *Revocations) Wake() {
 }
 
 // Follow reads the list once a second and after Wake, until ctx ends. After each read it calls
-// health with whether Postgres answered.
+// health and passes whether Postgres answered.
 func (r *Revocations) Follow(ctx context.Context, health func(up bool)) {
 	tick := time.NewTicker(revocationInterval)
 	defer tick.Stop()
@@ -209,8 +213,8 @@ func (r *Revocations) readPage(ctx context.Context) error {
 	r.snapshot, r.more = page.Snapshot, page.More
 	r.mu.Lock()
 	if restarted {
-		// If a backup was restored, the generations of users are lower than before. The known
-		// generations would refuse valid tokens.
+		// After a restore from a backup, users may have lower generations than before. The known
+		// generations would refuse their valid tokens.
 		r.fresh = map[int64]generation{}
 	}
 	r.add(page.Revocations)

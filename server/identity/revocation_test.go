@@ -16,7 +16,7 @@ func testRevocations(list RevocationList, now func() time.Time) *Revocations {
 	return NewRevocations(list, noStreams{}, func() {}, slog.New(slog.DiscardHandler), now)
 }
 
-func TestRevocationsAreRead(t *testing.T) {
+func TestRevocationsRefuseRevokedTokens(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	s := db.Open(t, library.DefaultPolicy())

@@ -14,8 +14,9 @@ import (
 // maxToken is the maximum size of a token in bytes. The tokens of this system have about 350.
 const maxToken = 4 << 10
 
-// clockSkew is the difference between the clocks of two replicas that revocations tolerate. Beyond
-// it, one replica may drop the revocation of a token that another replica still accepts.
+// clockSkew is how long a revocation is kept after its token has expired. The clocks of two
+// replicas may differ by at most this time. Otherwise, one replica may drop the revocation of a
+// token that another replica still accepts.
 const clockSkew = time.Hour
 
 // Tokens signs and verifies tokens.
@@ -91,8 +92,8 @@ func (t *Tokens) Verify(token string) (Caller, error) {
 		UserID: c.UserID, StudentID: c.StudentID, Role: c.Role, JTI: c.ID, Generation: c.Generation,
 		IssuedAt: c.IssuedAt.UTC(), ExpiresAt: c.ExpiresAt.UTC(),
 	}
-	// No token outlives the present JWT_TTL, even if it was issued under a longer one. Otherwise
-	// its revocation would be dropped before the token expires.
+	// A token that was issued under a longer JWT_TTL ends after the present JWT_TTL. Otherwise, its
+	// revocation would be dropped before the token expires.
 	if end := caller.IssuedAt.Add(t.ttl); end.Before(caller.ExpiresAt) {
 		caller.ExpiresAt = end
 	}
@@ -114,7 +115,7 @@ func (t *Tokens) key(token *jwt.Token) (any, error) {
 // Remaining returns the time until the caller's token expires.
 func (t *Tokens) Remaining(c Caller) time.Duration { return c.ExpiresAt.Sub(t.now()) }
 
-// RevocationExpiry returns the time after which a revocation of every token issued until now has no
+// RevocationExpiry returns the time after which a revocation of the tokens issued until now has no
 // effect.
 func (t *Tokens) RevocationExpiry() time.Time { return t.now().Add(t.ttl + clockSkew) }
 

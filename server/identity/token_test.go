@@ -61,7 +61,7 @@ func TestTokenCarriesItsCaller(t *testing.T) {
 	}
 }
 
-// TestTokenPayload checks the payload against the contract.
+// TestTokenPayload tests the header and the claims of a token, field by field.
 func TestTokenPayload(t *testing.T) {
 	t.Parallel()
 	token, caller := issue(t, testTokens(t, "k1:"+testSecret, &testClock{}))
@@ -87,7 +87,7 @@ func TestTokenPayload(t *testing.T) {
 	}
 }
 
-func TestVerifyRefuses(t *testing.T) {
+func TestVerifyRefusesInvalidTokens(t *testing.T) {
 	t.Parallel()
 	clock := &testClock{}
 	k := testTokens(t, "k1:"+testSecret, clock)
@@ -182,7 +182,7 @@ func TestTokenExpiresToTheSecond(t *testing.T) {
 	}
 }
 
-func TestSecretsRotate(t *testing.T) {
+func TestSecretRotationKeepsTokensValid(t *testing.T) {
 	t.Parallel()
 	clock := &testClock{}
 	old, _ := issue(t, testTokens(t, testSecret, clock)) // a bare secret: its kid is derived

@@ -11,13 +11,14 @@ import (
 )
 
 const (
-	// maxKnown is the minimum number of users that a replica remembers. The maximum is twice that,
-	// about 20 MB.
+	// maxKnown is the number of recently used users that a replica remembers. It may remember up to
+	// twice as many, about 20 MB.
 	maxKnown = 50_000
-	// maxRefused is the same for refused tokens.
+	// maxRefused is the number of refused tokens that a replica remembers. It may remember up to
+	// twice as many.
 	maxRefused = 10_000
-	// identityAge is the time for which a user stays known, and a token refused, before Postgres is
-	// queried again. The token of a deleted user works for at most that long.
+	// identityAge is how long a replica remembers a user or a refused token before it queries
+	// Postgres again. A token of a deleted user is therefore accepted for up to identityAge.
 	identityAge = time.Minute
 	// usersPerQuery is the number of users that one statement looks up.
 	usersPerQuery = 1000
@@ -29,13 +30,15 @@ const (
 
 // UserStore looks up users.
 type UserStore interface {
-	// Identities returns the users that exist, as store.Store does.
+	// Identities returns the users with these ids that exist. store.Store implements it.
 	Identities(ctx context.Context, userIDs ...int64) ([]library.Identity, error)
 }
 
-// Users knows the users of the present database. The signature of a token proves that a replica
-// with this secret issued it. It does not prove that the token belongs to the user with this id
-// now: after a restore, or in a new database, ids are assigned again.
+// Users knows the users of the present database.
+//
+// The signature of a token proves that a replica with this secret issued the token. It does not
+// prove that the token belongs to the user that has this id now: after a restore, or in a new
+// database, ids are assigned again.
 type Users struct {
 	store   UserStore
 	streams Streams
@@ -45,12 +48,12 @@ type Users struct {
 
 	mu      sync.RWMutex
 	users   RecentMap[int64, knownUser]
-	refused RecentMap[tokenID, refusal] // so that an invalid token causes one query, not one a call
+	refused RecentMap[tokenID, refusal] // an invalid token causes one query a minute
 	lookups map[int64]*lookup
 }
 
 type knownUser struct {
-	library.Identity // only the id is set if there is no such user
+	library.Identity // if the user does not exist, only the id is set
 
 	at time.Time // start of the query
 }
@@ -75,11 +78,15 @@ func NewUsers(s UserStore, streams Streams, log *slog.Logger, concurrency int) *
 	}
 }
 
-// Check returns nil if the caller's token belongs to the user that has its user id now. It queries
-// Postgres if the user is not known, and if the token does not match the known user, because
-// another replica may have changed the password. Check fails with ErrTokenRevoked for a token of an
-// earlier generation, with ErrTokenInvalid for a token of another user, and with ErrUnavailable if
-// Postgres does not answer.
+// Check returns nil if the caller's token belongs to the user that now has the user id of the
+// token. It queries Postgres in two cases: the replica does not know the user, or the token does
+// not match the known user. In the second case, another replica may have changed the password.
+//
+// Check fails with
+//
+//   - ErrTokenRevoked for a token of an earlier generation
+//   - ErrTokenInvalid for a token of another user
+//   - ErrUnavailable if Postgres does not answer
 func (u *Users) Check(ctx context.Context, c Caller) error {
 	u.mu.RLock()
 	known, ok := u.users.young[c.UserID]
@@ -101,7 +108,8 @@ func (k knownUser) refuses(c Caller) error { // canary: generation
 	return nil
 }
 
-// Refusal returns the error with which the caller's token was refused within identityAge, or nil.
+// Refusal returns the error with which the caller's token was refused less than identityAge ago, or
+// nil.
 func (u *Users) Refusal(c Caller) error {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
@@ -116,8 +124,8 @@ func (u *Users) refusal(token tokenID) error {
 	return nil
 }
 
-// RecordRefusal remembers that a call refused the caller's token with err, if err is
-// ErrTokenInvalid or ErrTokenRevoked. began is the start of that call.
+// RecordRefusal remembers that a call refused the caller's token with err. It ignores all errors
+// except ErrTokenInvalid and ErrTokenRevoked. began is the start of the call.
 func (u *Users) RecordRefusal(c Caller, err error, began time.Time) {
 	if !errors.Is(err, library.ErrTokenInvalid) && !errors.Is(err, library.ErrTokenRevoked) {
 		return
@@ -127,7 +135,7 @@ func (u *Users) RecordRefusal(c Caller, err error, began time.Time) {
 	u.refused.Put(tokenIDOf(c.JTI), refusal{err, began}, maxRefused)
 }
 
-// query is Check by way of Postgres.
+// query is the part of Check that queries Postgres.
 func (u *Users) query(ctx context.Context, c Caller) error {
 	token := tokenIDOf(c.JTI)
 	for retried := false; ; retried = true {
@@ -158,7 +166,8 @@ func (u *Users) query(ctx context.Context, c Caller) error {
 		if err == nil {
 			return nil
 		}
-		if joined && !retried { // the look-up may have begun before the login that issued this token
+		// The joined look-up may have begun before the login that issued this token.
+		if joined && !retried {
 			continue
 		}
 		u.mu.Lock()
@@ -175,7 +184,8 @@ func (u *Users) join(ctx context.Context, userID int64) (l *lookup, joined bool)
 	}
 	l = &lookup{done: make(chan struct{})}
 	u.lookups[userID] = l
-	go u.run(context.WithoutCancel(ctx), userID, l) // other calls may join, so it outlives this one
+	// Other calls may join the look-up, so the end of this call must not cancel it.
+	go u.run(context.WithoutCancel(ctx), userID, l)
 	return l, false
 }
 
@@ -226,8 +236,8 @@ func (u *Users) read(ctx context.Context, userIDs ...int64) (map[int64]knownUser
 	return found, nil
 }
 
-// Forget drops all known users and refusals, because the database may be another one, and makes
-// Follow check the users of open streams. It does not block.
+// Forget drops all known users and refusals, because the database may have been restored or
+// replaced. It makes Follow check the users of open streams. It does not block.
 func (u *Users) Forget() {
 	u.mu.Lock()
 	u.users.Clear()
@@ -240,8 +250,8 @@ func (u *Users) Forget() {
 	}
 }
 
-// Follow ends the open streams whose token does not belong to its user any longer. It checks them
-// once a minute and after Forget, until ctx ends.
+// Follow ends the open streams whose token does not belong to its user any longer. It checks the
+// streams once a minute and after Forget, until ctx ends.
 func (u *Users) Follow(ctx context.Context) {
 	next := time.NewTimer(identityAge)
 	defer next.Stop()

@@ -43,9 +43,9 @@ func callerOf(t *testing.T, db *storetest.DB, id int64) Caller {
 	}
 }
 
-// TestLookUpsAreShared: calls at the same time share one look-up of their user,
-// and a bad token is looked up once only.
-func TestLookUpsAreShared(t *testing.T) {
+// TestConcurrentChecksShareOneLookUp: concurrent calls share one look-up of their user, and a bad
+// token causes only one look-up.
+func TestConcurrentChecksShareOneLookUp(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
 	s := &countedStore{Store: db.Open(t, library.DefaultPolicy())}
@@ -102,7 +102,8 @@ func TestLookUpsAreShared(t *testing.T) {
 	}
 }
 
-// TestForgetDiscardsRunningLookUp: a look-up that began before Forget does not count after it.
+// TestForgetDiscardsRunningLookUp: after Forget, Check does not use the result of a look-up that
+// began before Forget.
 func TestForgetDiscardsRunningLookUp(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -113,7 +114,7 @@ func TestForgetDiscardsRunningLookUp(t *testing.T) {
 	s.hold.Store(&hold)
 	got := make(chan error, 1)
 	go func() { got <- u.Check(t.Context(), c) }()
-	storetest.Eventually(t, "a look-up", func() bool { return s.asked.Load() == 1 })
+	storetest.Eventually(t, "the look-up has begun", func() bool { return s.asked.Load() == 1 })
 	db.Exec(t, `UPDATE users SET token_generation = token_generation + 5`)
 	u.Forget()
 	s.hold.Store(nil)
@@ -123,9 +124,9 @@ func TestForgetDiscardsRunningLookUp(t *testing.T) {
 	}
 }
 
-// TestKnownUsersDuringOutage: while Postgres is down, the check accepts users that it knows and
-// answers UNAVAILABLE for all others.
-func TestKnownUsersDuringOutage(t *testing.T) {
+// TestCheckAcceptsKnownUsersDuringOutage: while Postgres is down, Check accepts known users and
+// returns ErrUnavailable for all other users.
+func TestCheckAcceptsKnownUsersDuringOutage(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)
 	u := testUsers(db.Open(t, library.DefaultPolicy()))

@@ -1,24 +1,29 @@
 -- +goose Up
 
--- Protection against rows that operators write by SQL. A row that would mislead or stop a replica
--- is refused in every session, by a CHECK or a trigger. A row that is wrong only because its other
--- half is missing (a status without its event) is refused by the guard. The guard is a set of
--- triggers that run in sessions in which dlsms.guard is not off. The sessions of the replicas set
--- it to off, so that a booking does not pay for the check. Replicas of the previous version do not
--- set it. They pass nevertheless: they write both halves in one transaction, and the guard checks
--- at the end of it.
+-- Protection against faulty rows that operators write by SQL, in two parts:
 --
--- The statements change the catalog and scan small tables, so they hold their locks for
--- milliseconds. They lock the tables in the order in which transactions lock them.
+--   1. A CHECK or a trigger refuses, in every session, a row that would mislead or stop a replica.
+--   2. The guard refuses a row that does not agree with another row, such as a reservation without
+--      an event for its new status. The guard is a set of triggers. They run in each session in
+--      which the setting dlsms.guard is not off.
+--
+-- The replicas set dlsms.guard to off, so that a booking does not pay for the check. Replicas of
+-- the previous version do not set it, and the guard accepts their transactions: they write the
+-- reservation and its event in one transaction, and the guard checks at the end of a transaction.
+--
+-- The statements of this migration change the system catalog and scan small tables, so they hold
+-- their locks for milliseconds. They lock the tables in the order in which transactions lock them.
 LOCK TABLE users, branches, branch_hours, seats, reservations, waitlist_entries, reservation_events, revocations
     IN ACCESS EXCLUSIVE MODE;
 
 -- dlsms_zone returns the name of a time zone as Postgres spells it. It returns NULL if Postgres
--- does not know the name or Go may interpret it differently. An IANA name of the form Area/City, or
--- UTC, means the same to both. Names without a slash do not: to Postgres, CET is an abbreviation
--- without summer time, and EST5EDT is a POSIX rule if its file is missing. posix/, right/ and
--- localtime depend on the machine. Postgres accepts any name that ends in a number (such as
--- Europe/Foo3) as a POSIX rule, and spells it in capitals.
+-- does not know the name, or if Go may interpret the name differently:
+--   - An IANA name of the form Area/City, or UTC, means the same to Postgres and Go.
+--   - A name without a slash may not: to Postgres, CET is an abbreviation without summer time, and
+--     EST5EDT is a POSIX rule if its file is missing.
+--   - posix/, right/ and localtime depend on the machine.
+--   - Postgres accepts any name that ends in a number, such as Europe/Foo3, as a POSIX rule, and
+--     spells it in capitals. So a name needs a lower-case letter.
 -- +goose StatementBegin
 CREATE FUNCTION dlsms_zone(name text) RETURNS text
     LANGUAGE plpgsql
@@ -39,7 +44,7 @@ EXCEPTION WHEN invalid_parameter_value THEN
 END $$;
 -- +goose StatementEnd
 
--- Repairs for which there is only one way.
+-- These rows have only one possible repair.
 UPDATE branches SET timezone = dlsms_zone(timezone) WHERE timezone <> dlsms_zone(timezone);
 UPDATE seats SET amenities = ARRAY(SELECT DISTINCT a FROM unnest(amenities) a WHERE a BETWEEN 1 AND 5 ORDER BY a)
 WHERE NOT amenities <@ '{1,2,3,4,5}'
@@ -49,8 +54,8 @@ WHERE NOT amenities <@ '{1,2,3,4,5}'
 -- No replica can read an infinite time.
 UPDATE revocations SET expires_at = dlsms_now() + interval '1 year' WHERE NOT isfinite(expires_at);
 
--- dlsms_plain returns whether a text has 1 to most characters, has no control characters or marks
--- of direction, and does not begin or end with a blank.
+-- dlsms_plain returns whether a text has 1 to most characters, has no control characters and no
+-- marks of text direction, and does not begin or end with a blank.
 -- +goose StatementBegin
 CREATE FUNCTION dlsms_plain(value text, most int) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -102,7 +107,8 @@ ALTER TABLE branch_hours
 ALTER TABLE seats
     ADD CONSTRAINT seats_area_check CHECK (dlsms_plain(area, 100)),
     ADD CONSTRAINT seats_label_check CHECK (dlsms_plain(label, 100)),
-    -- For an array with a NULL the old CHECK is NULL, and Postgres accepts the row.
+    -- The old CHECK is NULL for an array with a NULL in it, and Postgres accepts a row whose CHECK
+    -- is NULL.
     DROP CONSTRAINT seats_amenities_check,
     ADD CONSTRAINT seats_amenities_check CHECK (amenities <@ '{1,2,3,4,5}' AND COALESCE(array_ndims(amenities), 1) = 1
         AND COALESCE(array_lower(amenities, 1), 1) = 1 AND cardinality(amenities) <= 32);
@@ -110,17 +116,17 @@ ALTER TABLE users
     ADD CONSTRAINT users_text_check CHECK (char_length(name) <= 1000 AND char_length(email) <= 1000),
     ADD CONSTRAINT users_times_check CHECK (isfinite(created_at));
 
--- A replica cannot read an infinite time: one in the change log would stop every replica. In
--- reservations and their events, the guard refuses infinite times. A CHECK there would cost every
--- booking, because Postgres prepares each CHECK again for each statement. The table of waitlist
--- entries is long, so 00005 validates its rows.
+-- A replica cannot read an infinite time. An infinite time in the change log would stop every
+-- replica. In reservations and their events, the guard refuses infinite times. A CHECK on these two
+-- tables would cost every booking, because Postgres prepares each CHECK again for each statement.
+-- The table of waitlist entries is long, so 00005 validates its old rows.
 ALTER TABLE reservation_events ADD COLUMN reason text; -- given by an operator, see store/cancel.go
 ALTER TABLE waitlist_entries ADD CONSTRAINT waitlist_times_check CHECK (
     isfinite(offer_expires_at) AND isfinite(created_at) AND isfinite(ended_at)) NOT VALID;
 ALTER TABLE revocations ADD CONSTRAINT revocations_times_check CHECK (isfinite(expires_at));
 
--- Ids come from the sequence. If an id is given by hand and is ahead of the sequence, a later
--- INSERT fails. If the id of a row changes, clients keep the old one.
+-- Ids must come from the sequence. If an operator gives a row an id that is ahead of the sequence,
+-- a later INSERT fails. If the id of a row changes, clients keep the old id.
 ALTER TABLE branches ALTER COLUMN id SET GENERATED ALWAYS;
 ALTER TABLE seats ALTER COLUMN id SET GENERATED ALWAYS;
 ALTER TABLE users ALTER COLUMN id SET GENERATED ALWAYS;
@@ -150,7 +156,8 @@ CREATE FUNCTION dlsms_refuse() RETURNS trigger
     AS $$ BEGIN RAISE EXCEPTION '%', TG_ARGV[0] USING ERRCODE = 'restrict_violation', TABLE = TG_TABLE_NAME; END $$;
 -- +goose StatementEnd
 
--- If a row moved to another library, it would leave no new xid in the library that it left.
+-- A row must not move to another library: the library that it leaves would have no row with a new
+-- xid.
 CREATE TRIGGER branches_stay BEFORE UPDATE OF library_id ON branches
     FOR EACH ROW WHEN (OLD.library_id <> NEW.library_id)
     EXECUTE FUNCTION dlsms_refuse('a branch does not move to another library');
@@ -180,7 +187,7 @@ CREATE TRIGGER branches_last AFTER DELETE ON branches
     FOR EACH ROW WHEN (current_setting('dlsms.guard', true) IS DISTINCT FROM 'off')
     EXECUTE FUNCTION dlsms_keep_last_branch();
 
--- dlsms_check_offer refuses an entry and a hold that disagree about an offer.
+-- dlsms_check_offer refuses a waitlist entry and a hold that disagree about an offer.
 -- +goose StatementBegin
 CREATE FUNCTION dlsms_check_offer(library bigint, entry bigint) RETURNS void
     LANGUAGE plpgsql
@@ -293,7 +300,7 @@ CREATE TRIGGER reservations_keep BEFORE DELETE ON reservations
     FOR EACH ROW WHEN (current_setting('dlsms.guard', true) IS DISTINCT FROM 'off')
     EXECUTE FUNCTION dlsms_refuse(
         'a reservation is not deleted: replicas would not learn of it; to cancel it, run: dlsms cancel <id>');
--- xid may change: the first start after a restore rewrites it.
+-- An UPDATE may change xid only: the first start after a restore rewrites it.
 -- +goose StatementBegin
 CREATE FUNCTION dlsms_keep_event() RETURNS trigger
     LANGUAGE plpgsql
@@ -349,8 +356,8 @@ END $$;
 CREATE TRIGGER users_check BEFORE INSERT OR UPDATE OF student_id, role, password_hash, token_generation ON users
     FOR EACH ROW WHEN (current_setting('dlsms.guard', true) IS DISTINCT FROM 'off') EXECUTE FUNCTION dlsms_check_user();
 
--- Replicas learn of a new generation from the table revocations only. One year is longer than any
--- JWT_TTL.
+-- Replicas learn of a new generation only from the table revocations. The revocation expires after
+-- one year, which is longer than any JWT_TTL.
 -- +goose StatementBegin
 CREATE FUNCTION dlsms_revoke() RETURNS trigger
     LANGUAGE plpgsql

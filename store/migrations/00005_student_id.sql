@@ -1,12 +1,13 @@
 -- +goose NO TRANSACTION
 -- +goose Up
 
--- Each statement can be repeated. If one fails, the next start begins with the first again.
--- Bookings continue while a statement waits for a lock.
+-- Each statement can be repeated. If a statement fails, the next start runs this file again from
+-- the top. Bookings continue while a statement waits for a lock.
 SET lock_timeout = 0;
 
--- Validates the rows that are older than 00004. A row that violates the constraint is history that
--- no code writes any more. It stays, and the constraint applies to new rows only.
+-- Validates the rows that were written before 00004. A row that violates the constraint is an old
+-- row, and no code writes such rows any more. It stays, and the constraint applies to new rows
+-- only.
 -- +goose StatementBegin
 DO $$
 BEGIN

@@ -2,8 +2,8 @@
 -- +goose Up
 
 -- Bookings continue while this runs: CREATE INDEX CONCURRENTLY waits for running transactions, and
--- no booking waits for it. If it fails, it leaves an INVALID index. The next start begins this file
--- again, so it drops the invalid index first.
+-- no booking waits for it. If CREATE INDEX fails, it leaves an INVALID index. The next start runs
+-- this file again from the top, and each DROP INDEX removes the invalid index.
 SET lock_timeout = 0;
 
 -- Each foreign key has an index. Without one, a delete in the other table scans all rows of this
@@ -24,10 +24,10 @@ DROP INDEX CONCURRENTLY IF EXISTS waitlist_reservation;
 CREATE INDEX CONCURRENTLY waitlist_reservation ON waitlist_entries (library_id, reservation_id)
     WHERE reservation_id IS NOT NULL;
 
--- A check-in comes a day after the booking. By then, later bookings have filled the page. If the
--- page has room, the new version of the row stays on it and touches no index (a HOT update).
--- Waitlist entries have no HOT updates, because each of their transitions changes an indexed
--- column.
+-- A check-in often comes a day after the booking. By then, later bookings have filled the page of
+-- the row. fillfactor keeps room on each page. So the new version of the row stays on the page, and
+-- the check-in changes no index (a HOT update). Waitlist entries have no HOT updates, because each
+-- of their transitions changes an indexed column.
 ALTER TABLE reservations SET (fillfactor = 70);
 ALTER TABLE users SET (fillfactor = 90);
 

@@ -12,8 +12,8 @@ INSERT INTO schema_compatibility (oldest_binary) VALUES (3);
 
 -- Identifies the database as a replica last saw it. A restored dump, a copy, a promoted server and
 -- a recovery to a point in time each differ in at least one of these columns. xid is the
--- transaction that wrote the row: in a restored or copied row it differs from the transaction that
--- really wrote it.
+-- transaction that wrote the row. pg_restore writes the row in another transaction, so the system
+-- column xmin then differs from xid.
 CREATE TABLE database_identity (
     one               boolean PRIMARY KEY DEFAULT true CONSTRAINT database_identity_one_check CHECK (one),
     system_identifier bigint NOT NULL,
@@ -22,11 +22,11 @@ CREATE TABLE database_identity (
     xid               xid8 NOT NULL DEFAULT pg_current_xact_id()
 );
 
--- dlsms_move_ids_on advances all id sequences past each id that was given out in a history which
--- this database has lost. The only known fact about such a history is that it ended before now. So
--- the sequences advance to a number that grows with time, faster than ids can be used up (100,000 a
--- second since 2026), and by at least 1,000,000,000 in case the clock is wrong. Ids pass 2^53,
--- where JavaScript begins to round, not before the year 4800.
+-- dlsms_move_ids_on advances all id sequences. After a restore, the database lacks ids that it gave
+-- out before, and must not give them out again. It cannot know how many they were. But ids are used
+-- up at less than 100,000 a second, so it advances each sequence to 100,000 for each second since
+-- the start of 2026. In case the clock is wrong, it advances each sequence by at least
+-- 1,000,000,000. Ids pass 2^53, where JavaScript begins to round, not before the year 4800.
 -- +goose StatementBegin
 CREATE FUNCTION dlsms_move_ids_on() RETURNS void
     LANGUAGE plpgsql

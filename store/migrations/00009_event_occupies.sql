@@ -1,8 +1,9 @@
 -- +goose Up
 
--- occupies states whether the reservation takes its seat after the event. A replica of an older
--- version can then handle a status that it does not know. Adding a column without a default
--- rewrites no rows. Events of earlier versions have NULL: their status determines the answer.
+-- occupies states whether the reservation takes its seat after the event. With it, a replica of an
+-- older version can handle a status that it does not know. The new column has no default, so no
+-- rows are rewritten. It is NULL in events of earlier versions: their status determines whether the
+-- seat is taken.
 ALTER TABLE reservation_events ADD COLUMN occupies boolean;
 
 -- +goose Down

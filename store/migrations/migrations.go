@@ -1,7 +1,7 @@
 // Package migrations brings a database to the schema that this binary works with.
 //
-// Every replica runs the migrations when it starts. A session lock lets one replica work while the
-// others wait. The others then find nothing to do.
+// Every replica runs the migrations when it starts. One replica holds a session lock and migrates,
+// while the others wait for the lock. The others then find nothing to do.
 package migrations
 
 import (
@@ -40,9 +40,11 @@ type Result struct {
 }
 
 const (
-	// lockTimeout bounds how long a migration waits for a lock. All bookings wait behind it.
+	// lockTimeout bounds how long a migration waits for a lock. While it waits, bookings wait
+	// behind it.
 	lockTimeout = 500 * time.Millisecond
-	// lockPause is the time for bookings between two attempts. lockPatience bounds all attempts.
+	// lockPause is the time between two attempts to get a lock, in which bookings continue.
+	// lockPatience bounds the time of all attempts together.
 	lockPause, lockPatience = time.Second, 5 * time.Minute
 )
 
@@ -50,9 +52,9 @@ const (
 var ErrTooOld = errors.New("this binary is too old for the database")
 
 // Up migrates the database at url to the newest schema. After a restore, a copy or a failover it
-// advances all ids. After a restore from a dump it also rewrites the xids of the change log, once.
-// It fails with ErrTooOld if the schema is too new. While another replica migrates, Up waits for at
-// most 5 minutes or until ctx ends.
+// advances all ids. After a restore from a dump it also rewrites xids, once (see settle). It fails
+// with ErrTooOld if the schema is too new for this binary. While another replica migrates, Up waits
+// for at most 5 minutes or until ctx ends.
 func Up(ctx context.Context, url string) (Result, error) {
 	result, err := up(ctx, url)
 	if err != nil {
@@ -165,21 +167,23 @@ func applyAll(ctx context.Context, provider *goose.Provider) (versions []int64, 
 	}
 }
 
-// The SQLSTATEs of a passed lock_timeout and of a deadlock.
+// The SQLSTATEs of a statement that waited longer than lock_timeout, and of a deadlock.
 const (
 	lockNotAvailable = "55P03"
 	deadlockDetected = "40P01"
 )
 
-// setNewXID is the end of an UPDATE that gives rows with a future xid the xid of this transaction.
+// setNewXID is the second part of an UPDATE statement. It gives rows with a future xid the xid of
+// this transaction. A future xid is one that the current snapshot has not reached.
 const setNewXID = ` SET xid = DEFAULT
 	WHERE library_id = ANY (ARRAY(SELECT id FROM libraries)) AND xid >= pg_snapshot_xmax(pg_current_snapshot())`
 
-// settle gives rows from another cluster the xid of this transaction, for example after pg_dump and
-// pg_restore. The xid in a row is a number of the cluster that wrote the row. If that number is
-// ahead of this cluster, each refresh would read the row as a new one, for years. Rows of this
-// cluster are not affected: the xid of a visible row is before the end of the snapshot. settle
-// returns whether the database is not the one that was last seen.
+// settle repairs the xids of rows from another cluster, for example after pg_dump and pg_restore.
+// The xid in a row is a transaction id of the cluster that wrote the row. If it is ahead of this
+// cluster's ids, each refresh would read the row as a new one, for years. settle gives such rows
+// the xid of this transaction. It does not change rows of this cluster: a visible row has an xid
+// before the end of the snapshot. settle returns whether the database is not the one that was last
+// seen.
 func settle(ctx context.Context, db *sql.DB) (moved bool, err error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {

@@ -37,7 +37,7 @@ func exec(t *testing.T, conn *pgx.Conn, sql string) {
 }
 
 // TestBookingsContinueWhileMigrationWaits lets a migration wait for a lock that a long transaction
-// holds.
+// holds. Meanwhile each booking must succeed within 2.5 s.
 func TestBookingsContinueWhileMigrationWaits(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -57,7 +57,7 @@ func TestBookingsContinueWhileMigrationWaits(t *testing.T) {
 	go func() { done <- migrations.ApplyUpTo(t.Context(), db.URL, next, 0) }()
 
 	for i := range bookings {
-		if i%10 == 0 { // so that some bookings come while the migration waits, not only between two attempts
+		if i%10 == 0 { // this booking comes while the migration waits, not between two attempts
 			storetest.Eventually(t, "the migration waits", func() bool { return waits(t, db) })
 		}
 		begun := time.Now()
@@ -85,7 +85,8 @@ func waits(t *testing.T, db *storetest.DB) bool {
 			WHERE mode = 'AccessExclusiveLock' AND NOT granted AND relation = 'reservations'::regclass)`)
 }
 
-// TestUpRebuildsInvalidIndex breaks the build of an index, which leaves it invalid.
+// TestUpRebuildsInvalidIndex cancels the build of an index, which leaves the index invalid. The
+// next Up must build it again.
 func TestUpRebuildsInvalidIndex(t *testing.T) {
 	t.Parallel()
 	url := storetest.NewEmptyDB(t)
@@ -115,7 +116,7 @@ func TestUpRebuildsInvalidIndex(t *testing.T) {
 	storetest.Eventually(t, "the index is being built", func() bool { return count(`SELECT count(*) `+building) == 1 })
 	exec(t, watcher, `SELECT pg_cancel_backend(pid) `+building)
 	if err := <-failed; err == nil {
-		t.Error("it did not fail")
+		t.Error("Up succeeded although its CREATE INDEX was cancelled")
 	}
 	const invalid = `SELECT count(*) FROM pg_index WHERE NOT indisvalid`
 	if n := count(invalid); n != 1 {
@@ -134,9 +135,9 @@ func TestUpRebuildsInvalidIndex(t *testing.T) {
 	}
 }
 
-// TestEveryForeignKeyHasAnIndex looks for an index that a delete in the other table can use. Such
-// an index begins with the columns of the key, in any order. It has all rows, or all rows whose key
-// is not NULL.
+// TestEveryForeignKeyHasAnIndex checks each foreign key for an index that speeds up a delete in the
+// other table. The first columns of such an index are the columns of the key, in any order. The
+// index has all rows, or all rows in which the key is not NULL.
 func TestEveryForeignKeyHasAnIndex(t *testing.T) {
 	t.Parallel()
 	keys := storetest.Rows[string](t, storetest.NewDB(t), `
@@ -151,12 +152,13 @@ func TestEveryForeignKeyHasAnIndex(t *testing.T) {
 	}
 }
 
-// TestCheckInsADayLaterAreHOT checks in when later reservations have long filled the pages of the
-// reservations.
-func TestCheckInsADayLaterAreHOT(t *testing.T) {
+// TestCheckInsAreHOTUpdates books 400 seats and checks in a day later. By then, later rows have
+// filled the pages of the table up to its fillfactor. At least 98 % of the check-ins must be HOT
+// updates, which change no index.
+func TestCheckInsAreHOTUpdates(t *testing.T) {
 	t.Parallel()
-	// In a shared cluster, a transaction of another test would keep old row versions, even though
-	// it is in another database.
+	// In a shared cluster, a transaction of another test would keep old row versions in this
+	// database, too.
 	db, _ := storetest.NewCluster(t)
 	db.FreezeClock(t, noon.Add(-24*time.Hour))
 	s := db.Open(t, library.DefaultPolicy())

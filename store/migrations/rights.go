@@ -9,9 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// missingToMigrate lists the rights that the role lacks to create the schema. missingToRun lists
-// the rights that it lacks to serve. docs/operating/postgres.md tells operators to grant the same
-// rights.
+// missingToMigrate and missingToRun are queries for rights that the role lacks: to create the
+// schema, and to serve. docs/operating/postgres.md tells operators to grant these rights.
 const (
 	missingToMigrate = `
 		SELECT 'USAGE on a schema of its search_path, ' || current_setting('search_path') WHERE current_schema() IS NULL
@@ -55,8 +54,9 @@ func checkRights(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-// explainRights replaces err by a message that names the missing right, if err is of that kind.
-// Without USAGE on the schema, Postgres does not see the schema at all.
+// explainRights returns an error that names the missing rights, if err was caused by a missing
+// right. It returns any other err unchanged. Without USAGE on the schema, Postgres says that the
+// schema or a table does not exist, so these errors count, too.
 func explainRights(ctx context.Context, db *sql.DB, err error) error {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {

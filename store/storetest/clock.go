@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Clock is a clock for a database. At the time Since of the test's clock, it shows the time From.
-// From then on, it runs Speed times as fast.
+// Clock is a clock for a database. It shows the time From when the clock of the test machine shows
+// Since. After that, it runs Speed times as fast as the clock of the test machine.
 type Clock struct {
 	From, Since time.Time
 	Speed       int
@@ -18,12 +18,12 @@ func (c Clock) SQL() string {
 		c.From.UTC().Format(time.RFC3339Nano), c.Since.UTC().Format(time.RFC3339Nano), c.Speed))
 }
 
-// At returns the time that the clock shows at a time of the test's clock.
+// At returns the time that c shows when the clock of the test machine shows wall.
 func (c Clock) At(wall time.Time) time.Time {
 	return c.From.Add(wall.Sub(c.Since) * time.Duration(c.Speed))
 }
 
-// Real returns the time of the test's clock at which the clock shows a time.
+// Real returns the time of the test machine at which c shows the time shown.
 func (c Clock) Real(shown time.Time) time.Time {
 	return c.Since.Add(shown.Sub(c.From) / time.Duration(c.Speed))
 }

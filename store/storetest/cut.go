@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// CutOff returns the URL of a proxy in front of the database. For each of words, the proxy breaks
-// one connection: the first on which a client sends the word. left returns how many words are still
-// unused.
+// CutOff returns the URL of a proxy in front of the database. The proxy breaks one connection for
+// each of words: the first connection on which a client sends this word. left returns how many
+// words no client has sent yet.
 func CutOff(t testing.TB, databaseURL string, words ...string) (through string, left func() int) {
 	t.Helper()
 	c := &cutter{ctx: t.Context(), words: words}
@@ -84,7 +84,7 @@ func (c *cutter) pass(client net.Conn, postgres string) {
 	}
 }
 
-// says reports whether a chunk of data contains one of the words, and removes that word from the
+// says reports whether a chunk of data contains one of the words. It removes this word from the
 // list.
 func (c *cutter) says(piece []byte) bool {
 	c.mu.Lock()

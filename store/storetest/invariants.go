@@ -22,8 +22,9 @@ type rule struct {
 }
 
 // atEveryCommit lists the rules that hold at every commit, even after crashes. They are written
-// from the specification, without the store's own SQL. They compare sorted rows, so that a broken
-// index cannot hide the error that it should have prevented.
+// from the specification, without the store's own SQL. The queries about overlaps sort the rows and
+// compare neighbours. They do not use the index of the exclusion constraint, because an error in
+// this index may be the cause of an overlap.
 var atEveryCommit = []rule{
 	{"two reservations take one seat at once", `
 		SELECT format('seat %s: reservation %s begins before the one before it ends', seat_id, id)
@@ -117,9 +118,10 @@ var atEveryCommit = []rule{
 				WHEN 'CLAIMED' THEN r.status = 'HELD' OR r.status = 'CANCELLED' AND r.check_in_deadline IS NULL
 				ELSE r.status <> 'CANCELLED' OR r.check_in_deadline IS NOT NULL END`},
 	// The change log states which user had a seat at which time. The events of one seat are written
-	// under the seat's lock, so the state before an offer is the state after the last event with a
-	// lower id. Whether a user was free is decided by the clock, so the rule leaves a margin for
-	// events of other seats.
+	// under the seat's lock. So the state of the seat before an offer is the state after the last
+	// event of the seat with a lower id. The events of a user at other seats have no such order, so
+	// the rule compares their times. An earlier entry counts as skipped only if its user was free
+	// for the whole time from a margin before the offer to a margin after it.
 	{"an offer skipped an earlier entry", `
 		WITH stays AS (
 			SELECT library_id, seat_id, user_id, during, id AS from_id, at AS from_at,
@@ -185,9 +187,9 @@ var whenIdle = []rule{
 // maxCases is the largest number of violations that are reported for one rule.
 const maxCases = 5
 
-// Violations returns the violated rules of the database at url, or nothing if there are none. It
-// checks the rules that hold at every moment, even right after a crash. speed is how many times
-// faster than real time the clock of the database ran.
+// Violations returns the violations in the database at url, or nothing if there are none. It checks
+// the rules that hold at every moment, even right after a crash. speed is how many times as fast as
+// real time the clock of the database ran.
 func Violations(ctx context.Context, url string, speed int) ([]string, error) {
 	return violations(ctx, url, library.DefaultPolicy(), commitMargin*time.Duration(speed), atEveryCommit)
 }
@@ -198,7 +200,8 @@ func Unfinished(ctx context.Context, url string) ([]string, error) {
 	return violations(ctx, url, library.DefaultPolicy(), commitMargin, whenIdle)
 }
 
-// commitMargin is more than the longest time between the time in an event and the event's commit.
+// commitMargin is the margin of the rule "an offer skipped an earlier entry". It is more than the
+// longest time from the time in an event to the event's commit.
 const commitMargin = 2 * time.Second
 
 func violations(
@@ -243,7 +246,7 @@ func violations(
 	return faults, nil
 }
 
-// CheckInvariants fails the test for every violation and all open work in its database.
+// CheckInvariants fails the test if its database violates a rule or has open work.
 func CheckInvariants(t testing.TB, db *DB) {
 	t.Helper()
 	rules := db.rules

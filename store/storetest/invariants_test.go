@@ -11,8 +11,8 @@ import (
 
 func TestMain(m *testing.M) { Main(m) }
 
-// TestViolationsFindsEachFault breaks a healthy database in one way at a time. The broken rule must
-// be reported, and at the end each rule must have been broken once.
+// TestViolationsFindsEachFault breaks a healthy database in one way at a time, and checks that the
+// broken rule is reported. At the end, each rule must have been broken at least once.
 func TestViolationsFindsEachFault(t *testing.T) {
 	t.Parallel()
 	db := NewDB(t)
@@ -133,8 +133,8 @@ func TestViolationsFindsEachFault(t *testing.T) {
 		{"a seat is free while an entry waits for it", `
 			UPDATE waitlist_entries SET seat_id = $2 WHERE id = $1`, []any{waiting.ID, seats[4]}},
 	} {
-		// violations reads in a session of its own, so the change must be committed, and undone
-		// later.
+		// violations reads in a session of its own. So the change is committed, and the old rows
+		// are restored later.
 		for _, table := range []string{"reservations", "waitlist_entries", "reservation_events"} {
 			db.Exec(t, `CREATE TEMP TABLE kept_`+table+` AS SELECT * FROM `+table)
 		}
@@ -165,8 +165,8 @@ func TestViolationsFindsEachFault(t *testing.T) {
 	}
 }
 
-// TestRecycledDatabaseIsNew checks that a test finds nothing of the test before, not even in its
-// ids.
+// TestRecycledDatabaseIsNew runs two tests in the same database. The second one must find the first
+// ids unused, no rows, and a clock that shows real time.
 func TestRecycledDatabaseIsNew(t *testing.T) { //nolint:paralleltest // both runs must get the same database
 	urls := map[string]bool{}
 	for range 2 { //nolint:paralleltest // see above

@@ -40,7 +40,8 @@ func (p *Pooler) Dropped() []string {
 	return names
 }
 
-// passed lists the start-up parameters that a pooler needs to choose the database.
+// passed lists the start-up parameters that the pooler passes on to Postgres, which needs them to
+// choose the database.
 var passed = map[string]bool{"user": true, "database": true}
 
 func (p *Pooler) serve(client net.Conn, postgres string) {

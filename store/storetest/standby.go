@@ -11,7 +11,8 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// MakeStandby restarts a cluster of NewCluster as a standby. It accepts no writes until Promote.
+// MakeStandby restarts a cluster of NewCluster as a standby. The standby accepts no writes until
+// Promote.
 func MakeStandby(t testing.TB, pg *stack.Postgres) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), pg.AdminURL())

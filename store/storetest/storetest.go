@@ -1,7 +1,7 @@
 // Package storetest gives tests a real Postgres. Each test binary has a private cluster, and each
 // test has a migrated database to itself.
 //
-// A package that uses it has this function:
+// A package with tests that use storetest has this function:
 //
 //	func TestMain(m *testing.M) { storetest.Main(m) }
 package storetest
@@ -101,17 +101,17 @@ func databaseURL(name string) string {
 
 // DB is the migrated database of one test. It is empty except for one library.
 type DB struct {
-	// URL is its connection string.
+	// URL is the connection string of the database.
 	URL string
 
 	conn    *pgx.Conn
 	altered bool
-	speed   int // of the clock; 0 means 1
+	speed   int // of the clock, as a multiple of real time; 0 means 1
 	rules   library.Policy
 }
 
-// Altered declares that the test changes more than rows and the clock. No other test then reuses
-// the database.
+// Altered declares that the test changes more than rows and the clock, for example a constraint. No
+// other test then reuses the database.
 func (db *DB) Altered() { db.altered = true }
 
 // NewDB gives the test a database. If the test passes, the database is emptied and another test may
@@ -166,8 +166,9 @@ func (db *DB) Reconnect(t testing.TB) {
 	db.conn = conn
 }
 
-// UnguardedURL is the connection string for fixtures. Their sessions turn off the guard, because
-// they write reservations without their events, or before them.
+// UnguardedURL is the connection string for fixtures. Their sessions turn off the guard (the
+// triggers of 00004_integrity.sql). The guard would refuse a reservation without an event, and
+// fixtures write such reservations.
 func (db *DB) UnguardedURL() string { return unguarded(db.URL) }
 
 func unguarded(url string) string { return url + "&dlsms.guard=off" } // the URL already has parameters
@@ -193,7 +194,7 @@ func createDatabase(t testing.TB, template string, options ...string) (url strin
 	return databaseURL(name)
 }
 
-// Attach connects to a database of NewEmptyDB that has been migrated.
+// Attach connects to a database that NewEmptyDB created and that has been migrated since.
 func Attach(t testing.TB, url string) *DB {
 	t.Helper()
 	conn, err := connect(t.Context(), url)
@@ -237,7 +238,7 @@ func New(t testing.TB) *store.Store {
 	return NewDB(t).Open(t, library.DefaultPolicy())
 }
 
-// Open opens a store on the database, like one more replica.
+// Open opens a store on the database. A test calls it several times to simulate several replicas.
 func (db *DB) Open(t testing.TB, rules library.Policy) *store.Store {
 	t.Helper()
 	db.rules = rules
@@ -286,8 +287,8 @@ func Rows[T any](t testing.TB, db *DB, sql string, args ...any) []T {
 	return out
 }
 
-// Eventually waits until done returns true. It fails the test after one minute. what names the
-// awaited condition.
+// Eventually waits until done returns true. It fails the test after one minute. what describes the
+// condition in the failure message.
 func Eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)

@@ -46,8 +46,8 @@ const (
 //     ChangePassword counts as a failed login.
 //
 // A call above a limit fails with RESOURCE_EXHAUSTED (RATE_LIMITED) and a google.rpc.RetryInfo. A
-// limit refills evenly. After a pause, a client may make that many calls at once, so the first
-// minute admits up to twice as many.
+// limit refills evenly over its period. After a pause, a client may make all calls of a period at
+// once, and the same number again during the next period.
 //
 // Every call may fail with UNAVAILABLE (UNAVAILABLE).
 type AuthServiceClient interface {
@@ -55,8 +55,8 @@ type AuthServiceClient interface {
 	//
 	// Errors:
 	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed.
-	//   - ALREADY_EXISTS (STUDENT_ID_TAKEN): the student id is registered, in any case. If the answer
-	//     to an earlier attempt was lost, that attempt may have registered it.
+	//   - ALREADY_EXISTS (STUDENT_ID_TAKEN): the student id is registered, in upper or lower case. If
+	//     the answer to an earlier attempt was lost, that attempt may have registered it.
 	//   - RESOURCE_EXHAUSTED (RATE_LIMITED): too many calls from this client address.
 	//   - RESOURCE_EXHAUSTED (OVERLOADED): too many passwords wait to be hashed.
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
@@ -75,15 +75,15 @@ type AuthServiceClient interface {
 	//	grpcurl -plaintext -d '{"student_id": "S2021001", "password": "password123"}' \
 	//	localhost:9090 dlsms.v1.AuthService/Login
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginResponse, error)
-	// VerifyToken returns the user and the lifetime of a token. It is for other services that accept
-	// the tokens of this one.
+	// VerifyToken returns the user and the lifetime of a token. Other services call it to accept the
+	// tokens of this service.
 	//
 	// Errors:
 	//   - INVALID_ARGUMENT (INVALID_FIELDS): token is empty.
 	//   - UNAUTHENTICATED (TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the token is not valid.
 	VerifyToken(ctx context.Context, in *VerifyTokenRequest, opts ...grpc.CallOption) (*VerifyTokenResponse, error)
 	// ChangePassword sets a new password and revokes all tokens of the user, including the token of
-	// this call. Every replica refuses the tokens within 5 seconds and ends open streams that use
+	// this call. Within 5 seconds, every replica refuses these tokens and ends open streams that use
 	// them. Call Login for a new token.
 	//
 	// Errors:
@@ -96,8 +96,8 @@ type AuthServiceClient interface {
 	//     passwords.
 	//   - RESOURCE_EXHAUSTED (OVERLOADED): too many passwords wait to be hashed or compared.
 	ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error)
-	// Logout revokes the token of this call. Every replica refuses it within 5 seconds and ends open
-	// streams that use it. Other tokens of the user stay valid.
+	// Logout revokes the token of this call. Within 5 seconds, every replica refuses the token and
+	// ends open streams that use it. Other tokens of the user stay valid.
 	//
 	// Errors:
 	//   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has
@@ -186,8 +186,8 @@ func (c *authServiceClient) Logout(ctx context.Context, in *LogoutRequest, opts 
 //     ChangePassword counts as a failed login.
 //
 // A call above a limit fails with RESOURCE_EXHAUSTED (RATE_LIMITED) and a google.rpc.RetryInfo. A
-// limit refills evenly. After a pause, a client may make that many calls at once, so the first
-// minute admits up to twice as many.
+// limit refills evenly over its period. After a pause, a client may make all calls of a period at
+// once, and the same number again during the next period.
 //
 // Every call may fail with UNAVAILABLE (UNAVAILABLE).
 type AuthServiceServer interface {
@@ -195,8 +195,8 @@ type AuthServiceServer interface {
 	//
 	// Errors:
 	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed.
-	//   - ALREADY_EXISTS (STUDENT_ID_TAKEN): the student id is registered, in any case. If the answer
-	//     to an earlier attempt was lost, that attempt may have registered it.
+	//   - ALREADY_EXISTS (STUDENT_ID_TAKEN): the student id is registered, in upper or lower case. If
+	//     the answer to an earlier attempt was lost, that attempt may have registered it.
 	//   - RESOURCE_EXHAUSTED (RATE_LIMITED): too many calls from this client address.
 	//   - RESOURCE_EXHAUSTED (OVERLOADED): too many passwords wait to be hashed.
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
@@ -215,15 +215,15 @@ type AuthServiceServer interface {
 	//	grpcurl -plaintext -d '{"student_id": "S2021001", "password": "password123"}' \
 	//	localhost:9090 dlsms.v1.AuthService/Login
 	Login(context.Context, *LoginRequest) (*LoginResponse, error)
-	// VerifyToken returns the user and the lifetime of a token. It is for other services that accept
-	// the tokens of this one.
+	// VerifyToken returns the user and the lifetime of a token. Other services call it to accept the
+	// tokens of this service.
 	//
 	// Errors:
 	//   - INVALID_ARGUMENT (INVALID_FIELDS): token is empty.
 	//   - UNAUTHENTICATED (TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the token is not valid.
 	VerifyToken(context.Context, *VerifyTokenRequest) (*VerifyTokenResponse, error)
 	// ChangePassword sets a new password and revokes all tokens of the user, including the token of
-	// this call. Every replica refuses the tokens within 5 seconds and ends open streams that use
+	// this call. Within 5 seconds, every replica refuses these tokens and ends open streams that use
 	// them. Call Login for a new token.
 	//
 	// Errors:
@@ -236,8 +236,8 @@ type AuthServiceServer interface {
 	//     passwords.
 	//   - RESOURCE_EXHAUSTED (OVERLOADED): too many passwords wait to be hashed or compared.
 	ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error)
-	// Logout revokes the token of this call. Every replica refuses it within 5 seconds and ends open
-	// streams that use it. Other tokens of the user stay valid.
+	// Logout revokes the token of this call. Within 5 seconds, every replica refuses the token and
+	// ends open streams that use it. Other tokens of the user stay valid.
 	//
 	// Errors:
 	//   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has

@@ -49,7 +49,7 @@ const (
 	// UNAUTHENTICATED: Logout or ChangePassword revoked the token. Log in again.
 	ErrorReason_ERROR_REASON_TOKEN_REVOKED ErrorReason = 6
 	// UNAUTHENTICATED: the student id is unknown or the password is wrong. The error does not tell
-	// which.
+	// which of the two.
 	ErrorReason_ERROR_REASON_BAD_CREDENTIALS ErrorReason = 7
 	// PERMISSION_DENIED: the role of the user does not allow this call.
 	ErrorReason_ERROR_REASON_ROLE_REQUIRED ErrorReason = 8

@@ -166,8 +166,8 @@ type WaitlistEntry struct {
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// Status of the entry.
 	Status WaitlistStatus `protobuf:"varint,5,opt,name=status,proto3,enum=dlsms.v1.WaitlistStatus" json:"status,omitempty"`
-	// Position among the entries for the seat with overlapping windows; 1 is the head. 0 if the entry
-	// is neither WAITING nor OFFERED.
+	// Position among the entries for the seat with overlapping windows; 1 is the first. 0 if the
+	// entry is neither WAITING nor OFFERED.
 	Position int32 `protobuf:"varint,6,opt,name=position,proto3" json:"position,omitempty"`
 	// Time at which the offer expires. Set while OFFERED.
 	OfferExpiresAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=offer_expires_at,json=offerExpiresAt,proto3" json:"offer_expires_at,omitempty"`
@@ -873,7 +873,8 @@ func (x *GetNotificationsRequest) GetPageSize() int32 {
 // GetNotificationsResponse is the response of GetNotifications.
 type GetNotificationsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The notifications, oldest first. There are no more if the response has fewer than page_size.
+	// The notifications, oldest first. A response with fewer notifications than page_size is the
+	// last.
 	Notifications []*Notification `protobuf:"bytes,1,rep,name=notifications,proto3" json:"notifications,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

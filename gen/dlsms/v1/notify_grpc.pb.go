@@ -46,11 +46,12 @@ type NotifyServiceClient interface {
 	// JoinWaitlist adds the caller to the waitlist of a seat for a window that is not free. The
 	// window follows the rules of CreateReservation.
 	//
-	// When the whole window becomes free, the seat is HELD for the first entry, so that no other user
-	// can reserve it, and the user receives a SEAT_OFFERED notification. No offer is made if less
-	// than the shortest reservation (15 minutes) is left of the window, or if the user has the
-	// maximum number of upcoming reservations: the offer could not be claimed. Such an entry stays
-	// WAITING until its window has passed.
+	// When the whole window becomes free, the seat is HELD for the first entry that fits. No other
+	// user can then reserve the seat, and the user of the entry receives a SEAT_OFFERED notification.
+	//
+	// No offer is made that the user could not claim: less than the shortest reservation (15 minutes)
+	// is left of the window, or the user has the maximum number of upcoming reservations. Such an
+	// entry stays WAITING until its window has passed.
 	//
 	// Errors:
 	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed, or the window ends
@@ -64,14 +65,15 @@ type NotifyServiceClient interface {
 	//   - FAILED_PRECONDITION (SEAT_AVAILABLE): the seat is free in the window. Reserve it.
 	//   - FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE): the seat is out of service.
 	//   - RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS): the user has 20 entries that are WAITING or
-	//     OFFERED, or 5 of them for this seat.
-	//   - RESOURCE_EXHAUSTED (WAITLIST_FULL): the seat has 100 such entries of all users.
+	//     OFFERED, or 5 such entries for this seat.
+	//   - RESOURCE_EXHAUSTED (WAITLIST_FULL): all users together have 100 such entries for this seat.
 	JoinWaitlist(ctx context.Context, in *JoinWaitlistRequest, opts ...grpc.CallOption) (*JoinWaitlistResponse, error)
-	// GetWaitlist lists the caller's entries that are WAITING or OFFERED, and the newest 100 of those
-	// that ended in the past 24 hours. Oldest entries come first.
+	// GetWaitlist lists the caller's entries that are WAITING or OFFERED. It also lists entries that
+	// ended in the past 24 hours, at most the newest 100. The oldest entry comes first.
 	GetWaitlist(ctx context.Context, in *GetWaitlistRequest, opts ...grpc.CallOption) (*GetWaitlistResponse, error)
-	// LeaveWaitlist removes the caller from a waitlist, or declines an offer, which then goes to the
-	// next entry. A repeated call returns the same response as the first one.
+	// LeaveWaitlist removes the caller from a waitlist. If the entry has an offer, the offer is
+	// declined, and the seat is offered to the next entry. A repeated call returns the same response
+	// as the first one.
 	//
 	// Errors:
 	//   - INVALID_ARGUMENT (INVALID_FIELDS): entry_id is not above 0.
@@ -206,11 +208,12 @@ type NotifyServiceServer interface {
 	// JoinWaitlist adds the caller to the waitlist of a seat for a window that is not free. The
 	// window follows the rules of CreateReservation.
 	//
-	// When the whole window becomes free, the seat is HELD for the first entry, so that no other user
-	// can reserve it, and the user receives a SEAT_OFFERED notification. No offer is made if less
-	// than the shortest reservation (15 minutes) is left of the window, or if the user has the
-	// maximum number of upcoming reservations: the offer could not be claimed. Such an entry stays
-	// WAITING until its window has passed.
+	// When the whole window becomes free, the seat is HELD for the first entry that fits. No other
+	// user can then reserve the seat, and the user of the entry receives a SEAT_OFFERED notification.
+	//
+	// No offer is made that the user could not claim: less than the shortest reservation (15 minutes)
+	// is left of the window, or the user has the maximum number of upcoming reservations. Such an
+	// entry stays WAITING until its window has passed.
 	//
 	// Errors:
 	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed, or the window ends
@@ -224,14 +227,15 @@ type NotifyServiceServer interface {
 	//   - FAILED_PRECONDITION (SEAT_AVAILABLE): the seat is free in the window. Reserve it.
 	//   - FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE): the seat is out of service.
 	//   - RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS): the user has 20 entries that are WAITING or
-	//     OFFERED, or 5 of them for this seat.
-	//   - RESOURCE_EXHAUSTED (WAITLIST_FULL): the seat has 100 such entries of all users.
+	//     OFFERED, or 5 such entries for this seat.
+	//   - RESOURCE_EXHAUSTED (WAITLIST_FULL): all users together have 100 such entries for this seat.
 	JoinWaitlist(context.Context, *JoinWaitlistRequest) (*JoinWaitlistResponse, error)
-	// GetWaitlist lists the caller's entries that are WAITING or OFFERED, and the newest 100 of those
-	// that ended in the past 24 hours. Oldest entries come first.
+	// GetWaitlist lists the caller's entries that are WAITING or OFFERED. It also lists entries that
+	// ended in the past 24 hours, at most the newest 100. The oldest entry comes first.
 	GetWaitlist(context.Context, *GetWaitlistRequest) (*GetWaitlistResponse, error)
-	// LeaveWaitlist removes the caller from a waitlist, or declines an offer, which then goes to the
-	// next entry. A repeated call returns the same response as the first one.
+	// LeaveWaitlist removes the caller from a waitlist. If the entry has an offer, the offer is
+	// declined, and the seat is offered to the next entry. A repeated call returns the same response
+	// as the first one.
 	//
 	// Errors:
 	//   - INVALID_ARGUMENT (INVALID_FIELDS): entry_id is not above 0.

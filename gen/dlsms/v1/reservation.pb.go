@@ -30,7 +30,7 @@ type ReservationStatus int32
 const (
 	// Never sent.
 	ReservationStatus_RESERVATION_STATUS_UNSPECIFIED ReservationStatus = 0
-	// Offered to the head of the waitlist until the offer expires. The seat is taken.
+	// Held for a waitlist entry until its offer is claimed, declined or expired. The seat is taken.
 	ReservationStatus_RESERVATION_STATUS_HELD ReservationStatus = 1
 	// Reserved. The seat is taken.
 	ReservationStatus_RESERVATION_STATUS_CONFIRMED ReservationStatus = 2
@@ -300,7 +300,8 @@ type CreateReservationRequest struct {
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// Optional. 1 to 64 characters. Use a new value, such as a UUID, for each reservation that the
 	// user wants. A repeated call with the same request_id and content returns the first response
-	// again, any number of times, from any replica, also if the first response was lost.
+	// again. This works any number of times and on every replica, even if the first response was
+	// lost.
 	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -48,9 +48,9 @@ type ReservationServiceClient interface {
 	// Rules, by the database's clock:
 	//   - The window is 15 minutes to 12 hours long.
 	//   - It starts at most 14 days ahead, and not in the past, with a tolerance of 1 minute.
-	//   - A client's clock may be wrong by 5 seconds: a start that is up to 10 seconds too far ahead
-	//     is accepted. If start_time is unset, a length that misses a limit by up to 10 seconds is
-	//     accepted.
+	//   - The limits have a tolerance of 10 seconds, for a client's clock that is wrong and for the
+	//     time until the call arrives. A start may be up to 10 seconds too far ahead. If start_time
+	//     is unset, a window may be up to 10 seconds too short or too long.
 	//   - The user has no other reservation in the window and at most 10 upcoming reservations.
 	//
 	// Errors:
@@ -88,8 +88,8 @@ type ReservationServiceClient interface {
 	//     user.
 	//   - FAILED_PRECONDITION (NOT_CONFIRMED): the reservation is not CONFIRMED.
 	CancelReservation(ctx context.Context, in *CancelReservationRequest, opts ...grpc.CallOption) (*CancelReservationResponse, error)
-	// CheckIn records that the user is at the seat. It is possible from check_in_opens_at until
-	// before check_in_deadline. A repeated call returns the same response as the first one.
+	// CheckIn records that the user is at the seat. It is possible at check_in_opens_at and later,
+	// but only before check_in_deadline. A repeated call returns the same response as the first one.
 	//
 	// Errors:
 	//   - INVALID_ARGUMENT (INVALID_FIELDS): reservation_id is not above 0.
@@ -224,9 +224,9 @@ type ReservationServiceServer interface {
 	// Rules, by the database's clock:
 	//   - The window is 15 minutes to 12 hours long.
 	//   - It starts at most 14 days ahead, and not in the past, with a tolerance of 1 minute.
-	//   - A client's clock may be wrong by 5 seconds: a start that is up to 10 seconds too far ahead
-	//     is accepted. If start_time is unset, a length that misses a limit by up to 10 seconds is
-	//     accepted.
+	//   - The limits have a tolerance of 10 seconds, for a client's clock that is wrong and for the
+	//     time until the call arrives. A start may be up to 10 seconds too far ahead. If start_time
+	//     is unset, a window may be up to 10 seconds too short or too long.
 	//   - The user has no other reservation in the window and at most 10 upcoming reservations.
 	//
 	// Errors:
@@ -264,8 +264,8 @@ type ReservationServiceServer interface {
 	//     user.
 	//   - FAILED_PRECONDITION (NOT_CONFIRMED): the reservation is not CONFIRMED.
 	CancelReservation(context.Context, *CancelReservationRequest) (*CancelReservationResponse, error)
-	// CheckIn records that the user is at the seat. It is possible from check_in_opens_at until
-	// before check_in_deadline. A repeated call returns the same response as the first one.
+	// CheckIn records that the user is at the seat. It is possible at check_in_opens_at and later,
+	// but only before check_in_deadline. A repeated call returns the same response as the first one.
 	//
 	// Errors:
 	//   - INVALID_ARGUMENT (INVALID_FIELDS): reservation_id is not above 0.

@@ -292,7 +292,8 @@ type Seat struct {
 	Label string `protobuf:"bytes,4,opt,name=label,proto3" json:"label,omitempty"`
 	// Amenities of the seat, sorted.
 	Amenities []Amenity `protobuf:"varint,5,rep,packed,name=amenities,proto3,enum=dlsms.v1.Amenity" json:"amenities,omitempty"`
-	// Whether the seat is in service, its branch open, and the seat free for the whole window.
+	// Whether the seat is available for the whole window: it is in service, its branch is open, and
+	// it is free.
 	Available bool `protobuf:"varint,6,opt,name=available,proto3" json:"available,omitempty"`
 	// Start of the next reservation of the seat. Set while the seat is available, if a later
 	// reservation exists.
@@ -1143,8 +1144,8 @@ type WatchSeatsResponse_Heartbeat struct {
 
 type WatchSeatsResponse_Removed struct {
 	// A seat that was deleted, or that no longer matches branch, area and amenities. The client
-	// removes it. It follows a change in which the seat is not available, for clients that do not
-	// know this event.
+	// removes it. A change in which the seat is not available comes before this event, for clients
+	// that do not know the event.
 	Removed *SeatRemoved `protobuf:"bytes,5,opt,name=removed,proto3,oneof"`
 }
 

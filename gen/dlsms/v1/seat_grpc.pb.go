@@ -35,11 +35,14 @@ const (
 // 10:00 on. If neither time is set, the window is the present instant. If only one is set, the call
 // fails with INVALID_ARGUMENT (INVALID_FIELDS).
 //
-// A window that ended more than 1 minute ago, by the database's clock, is refused with
-// INVALID_ARGUMENT (WINDOW_NOT_ALLOWED); metadata "now" has the time of that clock. The library may
-// set another tolerance. A window that starts in the past and ends later is answered. A window that
-// starts further ahead than a reservation may is answered, too, but CreateReservation refuses it
-// until the library's max_ahead allows it.
+// Which windows are answered, by the database's clock:
+//
+//   - A window that ended more than 1 minute ago is refused with INVALID_ARGUMENT
+//     (WINDOW_NOT_ALLOWED). Metadata "now" has the time of that clock. The library may set another
+//     tolerance.
+//   - A window that starts in the past and ends later is answered.
+//   - A window that starts far ahead is answered, too. CreateReservation refuses it while it is
+//     further ahead than max_ahead, the library's limit.
 //
 // Answers are never stale: a call sees every reservation that any replica acknowledged before the
 // call began. Exception: while the database is unreachable, calls return the last known state, for
@@ -76,14 +79,14 @@ type SeatServiceClient interface {
 	//   - NOT_FOUND (SEAT_NOT_FOUND): the seat does not exist.
 	//   - UNAVAILABLE (UNAVAILABLE): the server cannot answer: see SeatService.
 	GetSeat(ctx context.Context, in *GetSeatRequest, opts ...grpc.CallOption) (*GetSeatResponse, error)
-	// WatchSeats streams a snapshot of the seats that match, and then one message for each change of
-	// one of them: of its availability in the window, or of the seat itself. Without a window, the
-	// availability is that of the present instant, so it also changes as time passes.
+	// WatchSeats streams a snapshot of the seats that match. Then it sends one message for each
+	// change of such a seat: of its availability in the window, or of the seat itself. Without a
+	// window, the availability is that of the present instant, so it also changes as time passes.
 	//
-	// The stream goes on until the client cancels it. If many clients watch, or the client reads
+	// The stream continues until the client cancels it. If many clients watch, or the client reads
 	// slowly, several changes of a seat are merged into one message with its latest state. A client
-	// that is too slow even for that receives a new snapshot instead of the changes that it missed.
-	// When the server stops, the stream ends with UNAVAILABLE: call again.
+	// that is even slower receives a new snapshot instead of the changes that it missed. When the
+	// server stops, the stream ends with UNAVAILABLE: call again.
 	//
 	// No token is required. A stream with a valid token counts against the stream limit of its user.
 	// Any other stream counts against the limit of the client's address, which a whole campus may
@@ -166,11 +169,14 @@ type SeatService_WatchSeatsClient = grpc.ServerStreamingClient[WatchSeatsRespons
 // 10:00 on. If neither time is set, the window is the present instant. If only one is set, the call
 // fails with INVALID_ARGUMENT (INVALID_FIELDS).
 //
-// A window that ended more than 1 minute ago, by the database's clock, is refused with
-// INVALID_ARGUMENT (WINDOW_NOT_ALLOWED); metadata "now" has the time of that clock. The library may
-// set another tolerance. A window that starts in the past and ends later is answered. A window that
-// starts further ahead than a reservation may is answered, too, but CreateReservation refuses it
-// until the library's max_ahead allows it.
+// Which windows are answered, by the database's clock:
+//
+//   - A window that ended more than 1 minute ago is refused with INVALID_ARGUMENT
+//     (WINDOW_NOT_ALLOWED). Metadata "now" has the time of that clock. The library may set another
+//     tolerance.
+//   - A window that starts in the past and ends later is answered.
+//   - A window that starts far ahead is answered, too. CreateReservation refuses it while it is
+//     further ahead than max_ahead, the library's limit.
 //
 // Answers are never stale: a call sees every reservation that any replica acknowledged before the
 // call began. Exception: while the database is unreachable, calls return the last known state, for
@@ -207,14 +213,14 @@ type SeatServiceServer interface {
 	//   - NOT_FOUND (SEAT_NOT_FOUND): the seat does not exist.
 	//   - UNAVAILABLE (UNAVAILABLE): the server cannot answer: see SeatService.
 	GetSeat(context.Context, *GetSeatRequest) (*GetSeatResponse, error)
-	// WatchSeats streams a snapshot of the seats that match, and then one message for each change of
-	// one of them: of its availability in the window, or of the seat itself. Without a window, the
-	// availability is that of the present instant, so it also changes as time passes.
+	// WatchSeats streams a snapshot of the seats that match. Then it sends one message for each
+	// change of such a seat: of its availability in the window, or of the seat itself. Without a
+	// window, the availability is that of the present instant, so it also changes as time passes.
 	//
-	// The stream goes on until the client cancels it. If many clients watch, or the client reads
+	// The stream continues until the client cancels it. If many clients watch, or the client reads
 	// slowly, several changes of a seat are merged into one message with its latest state. A client
-	// that is too slow even for that receives a new snapshot instead of the changes that it missed.
-	// When the server stops, the stream ends with UNAVAILABLE: call again.
+	// that is even slower receives a new snapshot instead of the changes that it missed. When the
+	// server stops, the stream ends with UNAVAILABLE: call again.
 	//
 	// No token is required. A stream with a valid token counts against the stream limit of its user.
 	// Any other stream counts against the limit of the client's address, which a whole campus may

@@ -26,13 +26,13 @@ import (
 // Within bounds the wait for an event that must happen. A test that passes uses a small part of it.
 const Within = 15 * time.Second
 
-// Eventually waits until a condition holds, and fails after Within.
+// Eventually waits until a condition holds, and fails after Within. what describes the condition.
 func Eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(Within)
 	for !condition() {
 		if time.Now().After(deadline) {
-			t.Fatalf("timeout: %s", what)
+			t.Fatalf("timed out waiting until %s", what)
 		}
 		time.Sleep(time.Millisecond) //nolint:forbidigo // the interval of the checks
 	}
@@ -57,8 +57,8 @@ func Detail[T any](err error) (found T) {
 	return found
 }
 
-// Reason returns the reason of an error, "" if it has none. It names the domain if that is another
-// one than dlsms.
+// Reason returns the reason of an error, or "" if the error has none. If the domain of the error is
+// not dlsms, it returns the domain.
 func Reason(err error) string {
 	info := Detail[*errdetails.ErrorInfo](err)
 	if info != nil && info.GetDomain() != "dlsms" {
@@ -105,11 +105,11 @@ func (l *Log) String() string {
 	return l.buf.String()
 }
 
-// RPC waits for the line of the call with a request id, and returns it.
+// RPC waits for the log line of the call with a request id. It returns the fields of this line.
 func (l *Log) RPC(t testing.TB, requestID string) map[string]any {
 	t.Helper()
 	var line map[string]any
-	Eventually(t, "a log line of "+requestID, func() bool {
+	Eventually(t, "there is a log line with request id "+requestID, func() bool {
 		for text := range strings.Lines(l.String()) {
 			line = nil
 			if err := json.Unmarshal([]byte(text), &line); err != nil {

@@ -18,7 +18,7 @@ import (
 
 func main() {
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) { // nohup ignores it
+	if !signal.Ignored(syscall.SIGHUP) { // nohup ignores SIGHUP
 		signals = append(signals, syscall.SIGHUP) // sent when the terminal is closed
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
@@ -29,9 +29,9 @@ func main() {
 	}
 }
 
-// run starts the system, and stops it when ctx ends. This is the normal end, so it is not an error.
-// release restores the default action of the signals: a second signal then ends this process
-// immediately, and the kernel ends the children.
+// run starts the system, and stops it when ctx ends. The end of ctx is not an error.
+// Before the stop, run calls release, which restores the default action of the signals. Then a
+// second signal ends this process immediately, and on Linux the kernel ends the children.
 func run(ctx context.Context, release func(), args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("dlsms-stack", flag.ContinueOnError)
 	cfg := stack.Config{Seed: true, Log: out, Env: settings(os.Environ())}
@@ -66,8 +66,8 @@ func run(ctx context.Context, release func(), args []string, out io.Writer) erro
 	return s.Stop(context.WithoutCancel(ctx))
 }
 
-// settings returns the settings in the environment, such as RATE_LIMIT_PER_MINUTE=0 make run.
-// It leaves out those that the stack sets.
+// settings returns the environment, so that a user can set, for example, RATE_LIMIT_PER_MINUTE=0 for
+// `make run`. It leaves out the settings that the stack sets.
 func settings(environ []string) map[string]string {
 	env := map[string]string{}
 	for _, entry := range environ {
