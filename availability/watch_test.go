@@ -499,7 +499,7 @@ func TestMissedUpdatesAreMerged(t *testing.T) {
 		if _, more := w.take(); more {
 			t.Errorf("watch %d got a second update", i)
 		}
-		u.Memo(func() any { encoded++; return nil })
+		u.Memo(JSON, func() any { encoded++; return nil })
 	}
 	if encoded != 2 {
 		t.Errorf("updates were encoded %d times, want once for watches 0 and 1, and once for watch 2", encoded)
