@@ -17,7 +17,7 @@ import (
 	"syscall"
 )
 
-// account is the user that runs Postgres. nil is the user of this process.
+// account is the user that runs Postgres. A nil account means the user of this process.
 type account struct{ uid, gid uint32 }
 
 // postgresUser returns the account for Postgres. For root it is the user postgres, because Postgres
@@ -63,12 +63,15 @@ func (a *account) own(path string) error {
 	return nil
 }
 
-// fallbackDir contains the clusters of root if the user postgres can't enter the state directory,
-// for example in a clone under /root.
+// fallbackDir has a directory for each cluster that can't be in its state directory. This happens
+// if root runs the stack and the user postgres can't enter the state directory, for example in a
+// clone under /root. The state directory then has a link to the cluster.
 const fallbackDir = "/var/lib/dlsms"
 
-// clusterBase returns the directory of the cluster: the directory postgres in the state directory,
-// or the target if postgres is a link.
+// clusterBase returns the directory of the cluster, and creates it if it does not exist. It is the
+// directory postgres in the state directory. If postgres is a link, it is the target of the link.
+// It makes the state directory the owner of the cluster, or returns an error if another checkout is
+// the owner.
 func clusterBase(ctx context.Context, state *stateDir, as *account, log *console) (string, error) {
 	base := state.file("postgres")
 	info, err := os.Stat(base)
@@ -105,8 +108,9 @@ func clusterBase(ctx context.Context, state *stateDir, as *account, log *console
 	return base, state.claim(base, log)
 }
 
-// fallbackPrefix returns the prefix of the directories in fallbackDir to which link may point: a
-// hash of the path of link.
+// fallbackPrefix returns the first part of the name of a directory in fallbackDir: a hash of the
+// path of the link that points to this directory. With it, claim detects that a link points to the
+// directory of another checkout.
 func fallbackPrefix(link string) string {
 	hash := sha256.Sum256([]byte(link))
 	return hex.EncodeToString(hash[:6])
@@ -168,8 +172,9 @@ func damaged(data, why string) error {
 	return fmt.Errorf("%s is not a database (%s): restore it, or start again with `make clean`", data, why)
 }
 
-// clusterPassword returns the password of the roles. It creates the password file before the
-// cluster exists; initdb reads the file.
+// clusterPassword returns the password of the superuser and of the role dlsms, from the file. If
+// neither the file nor the cluster in data exists, it creates the file, and initdb reads it later.
+// If only the file is missing, it returns an error.
 func clusterPassword(file, data string, as *account) (string, error) {
 	if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Lstat(data); err == nil {
@@ -184,8 +189,9 @@ func clusterPassword(file, data string, as *account) (string, error) {
 	return password, as.own(file)
 }
 
-// initCluster creates the cluster if it does not exist. It creates the cluster under another name
-// and renames it at the end, so an interrupted creation leaves no cluster.
+// initCluster creates the cluster in data if it does not exist. It creates the cluster under
+// another name and renames it at the end. So if the creation is interrupted, data does not exist,
+// and the next start begins again. With unsafe, initdb does not wait until its files are on disk.
 func initCluster(ctx context.Context, bin, data, passwordFile string, unsafe bool, as *account, log *console) error {
 	if _, err := os.Lstat(data); err == nil {
 		return nil

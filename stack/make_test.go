@@ -64,8 +64,8 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, content, info.Mode().Perm())
 }
 
-// inClone returns a command that runs in a clone, without the user's git settings and without the
-// flags of a make that runs this test.
+// inClone returns a command that runs in the clone dir. The command does not get the user's git
+// settings. If make runs this test, the command does not get the flags of that make.
 func inClone(dir, name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
@@ -89,7 +89,7 @@ func runMake(t *testing.T, dir string, args ...string) (string, error) {
 	return string(out), err
 }
 
-// replace changes a file of the clone.
+// replace replaces the first before in a file of the clone with after.
 func replace(t *testing.T, before, after string, path ...string) {
 	t.Helper()
 	file := filepath.Join(path...)
@@ -106,7 +106,8 @@ func replace(t *testing.T, before, after string, path ...string) {
 	}
 }
 
-// The targets work in a path with spaces and quotes, and make breaking finds a breaking change.
+// The targets of the Makefile must work in a path with spaces and quotes. After an incompatible
+// change of seat.proto, `make breaking` must fail.
 func TestMakeWorksInPathWithSpacesAndQuotes(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(stateDir(t), `it's a "path" of $HOME`)
@@ -128,7 +129,8 @@ func TestMakeWorksInPathWithSpacesAndQuotes(t *testing.T) {
 			git(t, dir, "reset", "--quiet", "--hard", "HEAD~1")
 			git(t, dir, "switch", "--quiet", "topic")
 		default:
-			// The first commit has no earlier commit, but BASE can name one.
+			// Before the second commit, `make breaking` has no earlier commit to compare with. With
+			// BASE it compares with a named commit.
 			out, err := runMake(t, dir, "breaking", "BASE=HEAD")
 			if err == nil || !strings.Contains(out, `"GetSeat" on service "SeatService" was deleted`) {
 				t.Errorf("%s: %v\n%s", step, err, out)
@@ -180,7 +182,7 @@ func runAndStop(t *testing.T, dir string) {
 	}
 }
 
-// If breaking.sh can't compare, it fails.
+// tools/breaking.sh must fail if it can't compare proto/ with an earlier commit.
 func TestBreakingFailsIfItCannotCompare(t *testing.T) {
 	t.Parallel()
 	parent := stateDir(t)

@@ -29,12 +29,14 @@ type NginxConfig struct {
 	// nginx uses a free port on 127.0.0.1.
 	Listen, HTTPListen string
 	// Backends and HTTPBackends have the host:port of each replica for gRPC and for HTTP. At least
-	// one list must not be empty. nginx answers with UNAVAILABLE in place of an empty list.
+	// one of the two lists must not be empty. If the other is empty, nginx answers its calls with
+	// UNAVAILABLE.
 	Backends, HTTPBackends []string
-	// Upstreams replaces Backends and HTTPBackends for a Conf with other upstreams: it has the
-	// host:port of the servers of each upstream.
+	// Upstreams has the host:port of the servers of each upstream of Conf. It replaces Backends and
+	// HTTPBackends, which only fit the upstreams of deploy/nginx.conf.
 	Upstreams map[string][]string
-	// Conf is a configuration with the structure of deploy/nginx.conf, which is the default.
+	// Conf is a configuration with the same lines for addresses and paths as deploy/nginx.conf. If
+	// it is empty, StartNginx uses deploy/nginx.conf.
 	Conf string
 	// Log receives the lines of the server and one line for each step. It may be nil.
 	Log io.Writer
@@ -145,8 +147,10 @@ var (
 	httpListen = listenSetting{"HTTP_LISTEN", "127.0.0.1:8180"}
 )
 
-// listenAddr returns an address for nginx. If the requested address is not available, it returns an
-// error instead of another address, because clients know the requested address.
+// listenAddr returns the address on which nginx listens for listen. If listen is empty or its port
+// is 0, it chooses a free port. If the requested address is not available, it returns an error,
+// which names the setting. It does not choose another address, because clients know the requested
+// one.
 func listenAddr(listen string, setting listenSetting, held *ports) (string, error) {
 	if listen == "" {
 		listen = net.JoinHostPort(loopback, "0")
@@ -184,8 +188,12 @@ var (
 	confFiles      = regexp.MustCompile(`(?m)^(worker_rlimit_nofile )(\d+);`)
 )
 
-// nginxConf replaces the addresses in deploy/nginx.conf, lowers worker_rlimit_nofile to files, and
-// makes the paths relative to the prefix directory of nginx. It changes nothing else.
+// nginxConf makes conf, such as deploy/nginx.conf, fit this machine:
+//   - The addresses to listen on become listen and http, and the servers become those in upstreams.
+//   - worker_rlimit_nofile becomes files if it is higher.
+//   - The paths become relative to the prefix directory of nginx.
+//
+// It changes nothing else.
 func nginxConf(conf, listen, http string, upstreams map[string][]string, files uint64) (string, error) {
 	if len(slices.Concat(slices.Collect(maps.Values(upstreams))...)) == 0 {
 		return "", errors.New("nginx needs at least one replica")
@@ -211,9 +219,10 @@ func nginxConf(conf, listen, http string, upstreams map[string][]string, files u
 	return conf, nil
 }
 
-// confServers replaces the servers of all upstreams. Each server keeps the parameters of the line
-// in its place, or of the last line. An upstream without servers gets one that is down, so that
-// nginx answers for it at once.
+// confServers replaces the servers of all upstreams in conf. The first new server keeps the
+// parameters of the first old one, such as max_fails, and so on. If there are more new servers than
+// old ones, the rest have the parameters of the last old one. An upstream without new servers gets
+// one that is marked as down. nginx then answers its calls with an error at once.
 func confServers(conf string, upstreams map[string][]string) (string, error) {
 	blocks := confUpstream.FindAllStringSubmatchIndex(conf, -1)
 	if len(blocks) != len(upstreams) {
@@ -253,9 +262,9 @@ func emergReason(lines []string) string {
 	return ""
 }
 
-// raiseFileLimit raises the limit of open files to the maximum for this user, and returns it. Child
-// processes inherit the limit. Many systems have a default of 1,024, which is too low for load
-// tests.
+// raiseFileLimit raises the limit of open files of this process to the maximum for this user, and
+// returns it. Child processes inherit the limit. The default is often 1,024, which is too low for
+// load tests.
 func raiseFileLimit() uint64 {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -263,8 +272,9 @@ func raiseFileLimit() uint64 {
 	}
 	before := limit.Cur
 	limit.Cur = limit.Max
-	// This call is needed even without a change: the Go runtime raises its own limit, and gives
-	// child processes the original limit unless the program sets it.
+	// Setrlimit is also needed if the limit does not change. The Go runtime raises the limit of its
+	// own process at the start, and restores the original limit in child processes unless the
+	// program has called Setrlimit.
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return before
 	}

@@ -10,17 +10,20 @@ import (
 	"github.com/dlsms/dlsms/deploy"
 )
 
-// replicas returns upstreams of deploy/nginx.conf with these servers.
+// replicas returns upstreams for deploy/nginx.conf: replicas with these addresses for gRPC and
+// HTTP.
 func replicas(grpc, http []string) map[string][]string {
 	return Monolith.upstreams(grpc, http)
 }
 
-// here returns a configuration as for `make run`, with these upstreams.
+// here returns conf as the stack changes it to listen on two addresses of 127.0.0.1. files is the
+// limit of open files.
 func here(conf string, upstreams map[string][]string, files uint64) (string, error) {
 	return nginxConf(conf, "127.0.0.1:1234", "127.0.0.1:1235", upstreams, files)
 }
 
-// The configurations for Docker and for `make run` differ only in the required lines.
+// The stack changes only the addresses and paths in the configurations of nginx. The map common has
+// the changes of both files, want those of one file.
 func TestNginxConfChangesOnlyAddresses(t *testing.T) {
 	t.Parallel()
 	common := map[string]string{
@@ -146,7 +149,8 @@ func TestNginxConfAdaptsBackendsAndFileLimit(t *testing.T) {
 	}
 }
 
-// nginx accepts the files after the names of the replicas are replaced by addresses.
+// nginx must accept both configurations after the stack has changed them, with and without replicas
+// for HTTP.
 func TestNginxAcceptsConfiguration(t *testing.T) {
 	t.Parallel()
 	program, err := systemTools().nginx(t.Context())

@@ -14,14 +14,15 @@ import (
 )
 
 // ownerFile is the name of a file next to the cluster. Its first line is a random id. Its second
-// line is the state directory that owns the cluster. A copy of a checkout has the owner file of the
-// original, or a link to it, so the stack detects that the copy is not the owner. stack/clean.sh
-// also reads this file.
+// line is the state directory that owns the cluster. If a user copies a checkout, the copy has the
+// same owner file or a link to it. The second line still names the original, so the stack refuses
+// to run the cluster from the copy. stack/clean.sh also reads this file.
 const ownerFile = "owner"
 
-// owner returns the name of the state directory in owner files. It resolves links in the path of
-// the parent, so that a checkout has one name. It does not resolve the last element, because the
-// .local of two checkouts may link to the same directory.
+// owner returns the path of the state directory as owner files contain it. It resolves links in the
+// path of the parent, so that a checkout always has the same name. It does not resolve the last
+// element: the .local of two checkouts may be links to the same directory, and would then have the
+// same name.
 func (d *stateDir) owner() (string, error) {
 	parent, err := filepath.EvalSymlinks(filepath.Dir(d.path))
 	if err != nil {
@@ -42,8 +43,10 @@ func (d *stateDir) claim(base string, log *console) error {
 	}
 	content, err := os.ReadFile(filepath.Join(base, ownerFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		// The cluster is new, or from an earlier version without owner files. The name of a
-		// directory in fallbackDir shows which link may point to it.
+		// The cluster has no owner file: it is new, or an earlier version of the stack created it.
+		// If its directory is in fallbackDir (/var/lib/dlsms), the name of the directory begins
+		// with a hash of the path of the link to it. If this is not the hash of the link of this
+		// checkout, the directory belongs to another checkout.
 		if filepath.Dir(base) == fallbackDir && !strings.HasPrefix(filepath.Base(base), fallbackPrefix(d.file("postgres"))) {
 			return fmt.Errorf("the database in %s belongs to another checkout: remove the link %s to start with an empty one",
 				base, d.file("postgres"))
@@ -77,8 +80,8 @@ func writeOwner(base, self string) error {
 }
 
 // checkDirOwner returns an error if another user owns dir. If dir does not exist and this user is
-// root, another user must not own the parent directory: the other user could not use a directory
-// that root creates there.
+// root, it checks the parent directory instead. If another user owns the parent, that user could
+// not use the directory that root would create.
 func checkDirOwner(dir string) error {
 	owner, err := ownerOf(dir)
 	if errors.Is(err, fs.ErrNotExist) && os.Geteuid() == 0 {

@@ -17,7 +17,7 @@ const nobodyUID = 65534
 
 func isRoot() bool { return os.Geteuid() == 0 }
 
-// checkout creates a directory with the scripts that the Makefile runs.
+// checkout creates a directory with copies of the scripts in stack/ that the Makefile runs.
 func checkout(t *testing.T, path ...string) string {
 	t.Helper()
 	dir := filepath.Join(path...)
@@ -61,8 +61,8 @@ func has(path ...string) bool {
 	return err == nil
 }
 
-// A copy of a checkout must not use or remove the database of the running original. Its errors must
-// not advise the user to kill the original.
+// A copy of a checkout must not use or remove the database of the original, which is running. The
+// error in the copy must not advise the user to kill the Postgres of the original.
 func TestCopiedCheckoutKeepsOriginalDatabase(t *testing.T) {
 	t.Parallel()
 	for name, linked := range map[string]bool{"with its database": false, "with a link to it": true} {
@@ -113,7 +113,8 @@ func TestCopiedCheckoutKeepsOriginalDatabase(t *testing.T) {
 				t.Errorf("clean in the running original: %v %s", err, out)
 			}
 
-			// The copy is now an independent checkout.
+			// clean.sh has removed the link or the copy of the database, so the copy of the
+			// checkout starts with an empty database.
 			second := startPostgres(t, stack.PostgresConfig{Dir: filepath.Join(b, ".local"), Unsafe: true})
 			stop(t, second)
 			stop(t, pg)
@@ -130,7 +131,7 @@ func TestCopiedCheckoutKeepsOriginalDatabase(t *testing.T) {
 	}
 }
 
-// A moved checkout keeps its database, even if its old path has a new checkout.
+// A checkout that was moved keeps its database, even if there is a new checkout at the old path.
 func TestMovedCheckoutKeepsDatabase(t *testing.T) {
 	t.Parallel()
 	parent := stateDir(t)
@@ -195,8 +196,9 @@ func TestCheckoutThroughLinkKeepsOwner(t *testing.T) {
 	}
 }
 
-// A database of an earlier version has no owner file. Then the pid file shows that the directory
-// was copied.
+// A database that an earlier version of the stack created has no owner file. If such a database is
+// copied while Postgres runs, its pid file still names the original directory, so the stack must
+// refuse the copy.
 func TestCopyOfLiveDatabaseIsRefused(t *testing.T) {
 	t.Parallel()
 	a, b := usedDir(t), filepath.Join(stateDir(t), "b")
@@ -210,7 +212,8 @@ func TestCopyOfLiveDatabaseIsRefused(t *testing.T) {
 	wantLine(t, err, "was copied from "+a, "make clean")
 }
 
-// After a reboot, the process id in a stale pid file may belong to another Postgres.
+// After a reboot, another Postgres may have the process id that an old pid file contains. The stack
+// must ignore such a pid file.
 func TestStalePIDOfAnotherPostgresIsIgnored(t *testing.T) {
 	t.Parallel()
 	other := startPostgres(t, stack.PostgresConfig{Unsafe: true})
@@ -229,8 +232,9 @@ func TestStalePIDOfAnotherPostgresIsIgnored(t *testing.T) {
 	}
 }
 
-// Root can't run the stack in the checkout of an ordinary user, and an ordinary user can't run it
-// in a checkout of root. The owner could not use the files that the other user creates.
+// Root must not run the stack in the checkout of an ordinary user, and an ordinary user must not
+// run it in a checkout of root. Otherwise the owner of the checkout could not use the files that
+// the other user created.
 func TestCheckoutOfAnotherUserIsRefused(t *testing.T) {
 	t.Parallel()
 	if !isRoot() { // an ordinary user can't change owners, but / belongs to root
@@ -254,8 +258,8 @@ func TestCheckoutOfAnotherUserIsRefused(t *testing.T) {
 		t.Error("root created .local")
 	}
 
-	// preflight.sh accepts the owner of the checkout. It may still fail, because Go may be in a
-	// directory that only root can enter.
+	// preflight.sh must accept the owner of the checkout. It may still fail for another reason: Go
+	// may be in a directory that only root can enter.
 	out, _ = script(t, nobodyUID, theirs, "stack", "preflight.sh")
 	if strings.Contains(out, "belongs to") || !has(theirs, ".local", "bin") {
 		t.Errorf("preflight.sh refuses the owner: %s", out)
@@ -276,7 +280,7 @@ func TestCheckoutOfAnotherUserIsRefused(t *testing.T) {
 	if out, err := script(t, 0, ours, "stack", "preflight.sh"); err != nil || !has(ours, ".local", "bin") {
 		t.Errorf("root in a checkout of root: %v %s", err, out)
 	}
-	// An ordinary user that owns .local can use the checkout of another user, as in a container.
+	// A user that owns .local may use a checkout of another user. This happens in a container.
 	give(filepath.Join(ours, ".local"))
 	if out, _ := script(t, nobodyUID, ours, "stack", "preflight.sh"); strings.Contains(out, "belongs to") {
 		t.Errorf("preflight.sh refuses an ordinary user that owns .local: %s", out)

@@ -11,13 +11,14 @@ import (
 
 const loopback = "127.0.0.1"
 
-// ports reserves free ports of the loopback interface until close. A process that was killed can
-// use its port again, even if other tests on this machine look for free ports.
+// ports reserves free ports on 127.0.0.1 until close. No other stack on this machine, such as that
+// of a parallel test, takes a reserved port. So a process that was killed can start again on its
+// port.
 type ports struct{ held []net.Listener }
 
-// pick uses ports from this range. It is below the ports that the kernel uses for outgoing
-// connections (from 32768 on Linux, from 49152 on macOS). An outgoing connection could take such a
-// port before the process starts.
+// lowestPort and highestPort bound the ports that pick tries. The kernel takes the ports of
+// outgoing connections from a higher range (from 32768 on Linux, from 49152 on macOS). With a port
+// from that range, an outgoing connection could take the port before the process starts.
 const lowestPort, highestPort = 20000, 32000
 
 // pick reserves and returns a port. It returns preferred if preferred is not 0 and is free.
@@ -34,8 +35,9 @@ func (p *ports) pick(preferred int) (int, error) {
 	return 0, fmt.Errorf("no free port between %d and %d on %s: stop what uses them", lowestPort, highestPort, loopback)
 }
 
-// take reserves a port and reports whether it was free. It reserves the port by listening on
-// 127.0.0.2, which no process of a stack uses, and then checks the port on 127.0.0.1.
+// take reserves a port and reports whether it was free on 127.0.0.1. The reservation is a listener
+// on the same port of 127.0.0.2, so a process of the stack can still listen on 127.0.0.1. If
+// another stack has reserved the port, take can't listen on 127.0.0.2.
 func (p *ports) take(port int) bool {
 	reservation, err := net.Listen("tcp", net.JoinHostPort("127.0.0.2", strconv.Itoa(port)))
 	if errors.Is(err, syscall.EADDRINUSE) {

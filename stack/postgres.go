@@ -60,8 +60,8 @@ const (
 // settings.
 func PostgresSettings() map[string]string {
 	return map[string]string{
-		// Three replicas open up to 106 connections each: DB_MAX_CONNS and 6 more (store.Open). The
-		// rest is for manual connections, for example with psql.
+		// Each of three replicas opens at most 106 connections: DB_MAX_CONNS (100) and 6 more
+		// (store.Open). The rest is for manual connections, for example with psql.
 		"max_connections": "400",
 		"shared_buffers":  "256MB",
 		// The statements are small: to compile a statement takes longer than to run it.
@@ -94,8 +94,9 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig) (*Postgres, error) {
 	return pg, nil
 }
 
-// Stop rolls back open transactions and stops the server within 30 s. After StartPostgres, it also
-// releases the directory and the port, and the server can't be started again.
+// Stop rolls back open transactions and stops the server. After 30 s it kills the server. If
+// StartPostgres started the server, Stop also releases the directory and the port, and the server
+// can't be started again.
 func (pg *Postgres) Stop(ctx context.Context) error {
 	err := pg.Process.Stop(ctx)
 	if pg.state == nil {
@@ -164,8 +165,8 @@ func startPostgres(
 	settings["listen_addresses"] = loopback
 	settings["port"] = strconv.Itoa(pg.port)
 	settings["unix_socket_directories"] = "" // no socket: its path could be too long
-	// The log has no errors of statements, because the replica that sends a statement logs its
-	// error.
+	// The errors of statements stay out of the log, because the replica that sends a statement logs
+	// its error.
 	settings["log_min_messages"] = "fatal"
 	settings["log_line_prefix"] = ""
 	pg.statistics = !cfg.Unsafe && hasStatStatements(ctx, bin)
@@ -307,20 +308,20 @@ func waitForPreviousServer(ctx context.Context, data string, log *console) error
 	}
 }
 
-// previousServerPID returns the process id of the live Postgres that uses the data directory, or 0.
-//
-// After a reboot, the process id in the pid file may belong to another process, even another
-// Postgres. Then previousServerPID removes the pid file, because Postgres would refuse to start.
-//
-// It returns an error if the directory is a copy of the directory of a running server, or of a
-// server that ended without removing its pid file.
+// previousServerPID returns the process id of the Postgres that still runs on the data directory,
+// or 0. It reads the id from the pid file.
+//   - After a reboot, the id in the pid file may belong to another process, even another Postgres.
+//     Then previousServerPID removes the pid file, because Postgres would refuse to start.
+//   - It returns an error if the directory is a copy that was made while the pid file of the
+//     original existed, and the original still has this pid file.
 func previousServerPID(data string) (int, error) {
 	file := filepath.Join(data, "postmaster.pid")
 	content, err := os.ReadFile(file)
 	if err != nil {
 		return 0, nil //nolint:nilerr // if the file exists, Postgres reports the problem
 	}
-	// The lines are the process id, the data directory and the start time.
+	// The first three lines of the pid file are the process id, the data directory and the start
+	// time.
 	lines := strings.SplitN(string(content), "\n", 4)
 	if len(lines) == 4 && !sameFile(data, lines[1]) {
 		original, err := os.ReadFile(filepath.Join(lines[1], "postmaster.pid"))

@@ -118,8 +118,8 @@ func (p *Process) Signal(sig os.Signal) error {
 	return r.cmd.Process.Signal(sig)
 }
 
-// Kill sends SIGKILL to the process group of the process, and returns when all its processes have
-// ended. It returns nil if the process had already ended.
+// Kill sends SIGKILL to the process and the other processes of its process group. It returns when
+// the process and all its children have ended. It returns nil if the process had already ended.
 func (p *Process) Kill() error {
 	r := p.current()
 	if r == nil {
@@ -128,9 +128,9 @@ func (p *Process) Kill() error {
 	return p.kill(r)
 }
 
-// Stop requests a graceful stop and waits for it. The limit depends on the kind of process. After
-// the limit, or when ctx ends, Stop kills the process. It returns an error if it killed the process
-// or if the exit code was not 0. It returns nil if the process had already ended.
+// Stop requests a graceful stop and waits for the end of the process. After the limit for this kind
+// of process, or when ctx ends, Stop kills the process. It returns an error if it killed the
+// process or if the exit code was not 0. It returns nil if the process had already ended.
 func (p *Process) Stop(ctx context.Context) error {
 	r := p.current()
 	if r == nil || r.hasEnded() {
@@ -206,10 +206,12 @@ func (p *Process) launch() (*run, error) {
 	return r, nil
 }
 
-// reap waits until the process and all its children have ended.
-// The children of a killed Postgres have their own process groups and end a moment later. They hold
-// copies of the output pipe, so the end of the pipe shows that they have ended. Only then may
-// another Postgres start.
+// reap waits until the process and all its children have ended, for at most 10 s after the end of
+// the process. The caller closes drained at the end of the output pipe.
+//
+// The children of a killed Postgres have their own process groups and end a moment after it. Each
+// child holds a copy of the output pipe. So the pipe ends when the last child has ended, and only
+// then may another Postgres start.
 func (p *Process) reap(r *run, drained <-chan struct{}) {
 	pid := r.cmd.Process.Pid
 	err := r.cmd.Wait()

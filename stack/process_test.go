@@ -198,8 +198,8 @@ func TestRedisIsEmptyAfterRestart(t *testing.T) {
 	}
 }
 
-// If another process kills only the nginx master, its workers keep running and keep the address in
-// use. So the stack ends the workers.
+// If another process kills only the master process of nginx, the workers of nginx keep running and
+// keep the address in use. So the stack must end the workers.
 func TestNginxWorkersEndWithMaster(t *testing.T) {
 	t.Parallel()
 	nginx, err := stack.StartNginx(t.Context(), stack.NginxConfig{Backends: []string{"127.0.0.1:1"}, Log: t.Output()})
@@ -235,8 +235,8 @@ func TestStopKillsHungProcess(t *testing.T) {
 	waitUntilGone(t, []int{pid})
 }
 
-// The stack works without root. If the tests run as root, this test runs the stack as another user.
-// If not, every test runs without root.
+// The stack must work without root. If root runs the tests, this test runs the stack as the user
+// nobody. Otherwise no test runs as root.
 func TestRunsAsOrdinaryUser(t *testing.T) {
 	t.Parallel()
 	program, err := os.Executable()
@@ -246,7 +246,8 @@ func TestRunsAsOrdinaryUser(t *testing.T) {
 	uid := uint32(0)
 	if os.Geteuid() == 0 {
 		uid = 65534
-		// Only root can enter the directory of program.
+		// Only root can enter the directory of the test binary, so the user nobody runs a copy of
+		// it.
 		copied := filepath.Join(stateDir(t), "stack.test")
 		content, err := os.ReadFile(program)
 		if err != nil {
@@ -294,8 +295,8 @@ func TestStartNginxReportsUnusableAddress(t *testing.T) {
 	wantLine(t, err, "host:port")
 }
 
-// A server uses another port if its preferred port is in use. Only the replicas need to know the
-// port.
+// If its preferred port is in use, a server uses another port. Only nginx needs a fixed port:
+// clients know it, and the stack tells the replicas the ports of Postgres and Redis.
 func TestRedisAvoidsPreferredPortInUse(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -381,7 +382,8 @@ func TestDamagedStateDirectoryIsReported(t *testing.T) {
 	}
 }
 
-// After an interrupted first use, the next start completes the cluster.
+// If the first start was interrupted, the next start must create the cluster again. If the database
+// dlsms is missing, the next start must create it.
 func TestIncompleteClusterIsCreatedAgain(t *testing.T) {
 	t.Parallel()
 	dir := stateDir(t)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// If the packages of a release are too old, releases.sh prints one line and fails.
+// If the packages of a system release are too old, releases.sh must print one line and fail.
 func TestReleasesReportsOldPackages(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -24,7 +24,7 @@ func TestReleasesReportsOldPackages(t *testing.T) {
 				"postgresql 14.0 (15 is needed), redis-server 6.0 (7 is needed), nginx 1.18 (1.22 is needed)",
 				"Debian 12, Ubuntu 24.04",
 			}},
-		// releases.sh ignores unknown packages, because apt-get reports them.
+		// releases.sh ignores packages that apt-cache does not know. apt-get reports them later.
 		"unknown packages": {postgres: "(none)", redis: "(none)", nginx: "(none)"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -100,7 +100,8 @@ func checkServing(ctx context.Context, addr string) error {
 	return nil
 }
 
-// checkProxy returns nil if the proxy at addr returns any gRPC response, even an error of its own.
+// checkProxy returns nil if the proxy at addr returns any gRPC response, even an error that the
+// proxy itself made.
 func checkProxy(ctx context.Context, addr string) error {
 	_, err := checkHealth(ctx, addr)
 	if s := status.Convert(err); s.Code() == codes.Unavailable && len(s.Details()) == 0 {

@@ -11,9 +11,10 @@ import (
 	"syscall"
 )
 
-// spawner runs functions on one operating system thread that lives as long as this process.
-// The kernel sends the parent death signal when the thread that created the child ends, and the
-// Go runtime may end an idle thread at any time.
+// spawner returns a channel of functions. One operating system thread, which lives as long as this
+// process, runs them. Children must be started there: the kernel sends the parent death signal to a
+// child when the thread that started it ends. The Go runtime may end any other thread before this
+// process ends.
 var spawner = sync.OnceValue(func() chan<- func() {
 	work := make(chan func())
 	go func() {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// The children must end when their parent is killed.
+// If the parent is killed with SIGKILL, its children and their children must end.
 func TestChildrenEndWhenParentIsKilled(t *testing.T) {
 	t.Parallel()
 	program, err := os.Executable()

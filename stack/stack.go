@@ -28,11 +28,12 @@ type Config struct {
 	// Replicas is the number of replicas of the monolith; 0 means 3.
 	Replicas int
 	// Listen is the host:port of nginx for gRPC. If it is empty or the port is 0, nginx uses a free
-	// port on 127.0.0.1. With a port, the other processes use the following ports if they are free.
+	// port on 127.0.0.1. If it has a port, the other processes use the ports after it, or any free
+	// ones if these are in use.
 	Listen string
-	// HTTPListen is the host:port of nginx for HTTP. If it is empty, the port is that of Listen minus
-	// 1010, or a free port if Listen has no port. With a port, the replicas use the following ports
-	// for HTTP if they are free.
+	// HTTPListen is the host:port of nginx for HTTP. If it is empty, the port is that of Listen
+	// minus 1010, or a free port if Listen has no port. If there is a port, the replicas use the
+	// ports after it for HTTP, or any free ones if these are in use.
 	HTTPListen string
 	// NoHTTP is for programs that do not know HTTP_ADDR. The replicas serve gRPC alone, and nginx
 	// answers each HTTP request with UNAVAILABLE.
@@ -75,8 +76,8 @@ type Stack struct {
 	log   *console
 }
 
-// nginxGrace is how long nginx may finish calls before the replicas stop. Streams end when the
-// replicas stop.
+// nginxGrace is how long Stop waits until nginx has finished its calls. Then Stop stops the
+// replicas, even if nginx still has streams: a stream ends only when its replica stops.
 const nginxGrace = 2 * time.Second
 
 // Start starts Postgres, Redis, the replicas and nginx, each when the processes before it are
@@ -317,8 +318,9 @@ func (s *Stack) seed(ctx context.Context) error {
 	return nil
 }
 
-// portsAfter returns a function that returns the preferred port at an offset from the port of
-// listen. The function returns 0, for any free port, if listen has no port.
+// portsAfter returns a function that adds an offset to the port of listen. The sum is the preferred
+// port of a process. The function returns 0, which means any free port, if listen has no port or
+// the sum is not a valid port.
 func portsAfter(listen string) func(offset int) int {
 	_, port, _ := net.SplitHostPort(listen)
 	first, _ := strconv.Atoi(port)
@@ -330,11 +332,12 @@ func portsAfter(listen string) func(offset int) int {
 	}
 }
 
-// httpBelow is how far the default port for HTTP is below the port for gRPC: 8080 and 9090.
+// httpBelow is the difference of the default ports: 9090 for gRPC and 8080 for HTTP.
 const httpBelow = 1010
 
-// httpListenOf returns the address for HTTP that belongs to an address for gRPC. Its port is 0 if
-// that of listen is, or is too low.
+// httpListenOf returns the address for HTTP that belongs to listen, the address for gRPC. Its port
+// is that of listen minus httpBelow. If the port of listen is 0 or too low for that, it is 0, which
+// means any free port.
 func httpListenOf(listen string) string {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {

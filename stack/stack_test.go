@@ -160,8 +160,8 @@ func TestStackServesAndRecovers(t *testing.T) {
 	if err := s.Replicas[0].Kill(); err != nil {
 		t.Fatal(err)
 	}
-	// Calls on open connections to the killed replica may fail. After that, the other replicas
-	// serve all calls.
+	// The killed replica loses the calls that nginx had sent to it. After these errors, the other
+	// replicas must answer every call.
 	eventually(t, "30 calls succeed after a replica is killed", func() bool {
 		for range 30 {
 			if got, err := tryFreeSeats(t, s.Addr()); err != nil || got != 49 {
@@ -203,8 +203,8 @@ func TestStackServesAndRecovers(t *testing.T) {
 	}
 }
 
-// A second run has the users, the bookings and the token secret of the first. Only this user can
-// read the files with secrets.
+// A second run in the same directory must have the users, the bookings and the token secret of the
+// first run. No other user may be able to read the files with secrets.
 func TestSecondRunKeepsUsersAndSecrets(t *testing.T) {
 	t.Parallel()
 	dir := usedDir(t)

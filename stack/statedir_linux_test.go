@@ -8,7 +8,7 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// The error of a failed write says how to fix the problem.
+// If a write fails because the disk is full, the error must say how to fix it.
 func TestFullDiskIsReported(t *testing.T) {
 	t.Parallel()
 	dir := stateDir(t)

@@ -33,7 +33,8 @@ func systemTools() tools {
 	}
 }
 
-// find returns the path of the first program with one of these names in t.path.
+// find returns the path of the first program with one of these names in t.path. The error names the
+// product, what, such as Redis.
 func (t tools) find(what string, names ...string) (string, error) {
 	for _, name := range names {
 		for _, dir := range t.path {
@@ -45,15 +46,17 @@ func (t tools) find(what string, names ...string) (string, error) {
 	return "", missing(what)
 }
 
-// postgres returns the directory of the programs of a major release of Postgres, and the number of
-// the release. If major is 0, it returns the newest release.
+// postgres returns the directory with the programs of Postgres of the major release, and the number
+// of the release. If major is 0, it takes the newest release.
 func (t tools) postgres(ctx context.Context, major int) (dir string, found int, err error) {
 	var dirs []string
 	for _, pattern := range t.pg {
 		matches, _ := filepath.Glob(pattern)
 		dirs = append(dirs, matches...)
 	}
-	// PATH comes last, because it often has only a link to a single program of a release.
+	// If two directories have the same release, the first one is used. So the directories in which
+	// packages install all programs of a release come before those in PATH, such as /usr/bin, which
+	// may have only links to a few of the programs.
 	for _, d := range append(dirs, t.path...) {
 		if !executable(filepath.Join(d, "postgres")) || !executable(filepath.Join(d, "initdb")) {
 			continue

@@ -26,7 +26,8 @@ func TestToolsFindsPostgres(t *testing.T) {
 	pg14 := fakeProgram(t, "postgres (PostgreSQL) 14.9", "postgres", "initdb")
 	pg16 := fakeProgram(t, "postgres (PostgreSQL) 16.2 (Debian 16.2-1)", "postgres", "initdb")
 	pg17 := fakeProgram(t, "postgres (PostgreSQL) 17beta1", "postgres", "initdb")
-	// A directory of a server has initdb, which this directory does not have.
+	// This directory has a program named postgres, but it belongs to a client: it lacks initdb,
+	// which every server has.
 	client := fakeProgram(t, "psql (PostgreSQL) 18.0", "psql", "postgres")
 	for _, c := range []struct {
 		name      string
@@ -74,7 +75,7 @@ func TestToolsFindsNginx(t *testing.T) {
 	}
 }
 
-// A missing program is reported before any process starts.
+// If a program is missing, the stack must report it before it starts any process.
 func TestMissingProgramIsReportedFirst(t *testing.T) {
 	t.Parallel()
 	state, err := openState(t.TempDir())
@@ -124,7 +125,8 @@ func TestPreviousServerHoldsDirectory(t *testing.T) {
 		t.Errorf("with a live Postgres: %v", err)
 	}
 
-	// After a reboot, or in a container, another program may have the process id.
+	// After a reboot or in a container, the process id in the pid file may belong to another
+	// program. Here it is 1, the first process of the system.
 	stale := t.TempDir()
 	file := filepath.Join(stale, "postmaster.pid")
 	if err := os.WriteFile(file, []byte("1\n"), 0o600); err != nil {

@@ -38,8 +38,9 @@ func (t Topology) conf() string {
 	return deploy.NginxConf
 }
 
-// upstreams returns the servers of the upstreams in conf. grpc and http are the addresses of the
-// replicas that serve clients, or http is empty.
+// upstreams returns the servers of each upstream in the configuration that conf returns. grpc and
+// http are the addresses of the replicas that serve clients. http is empty if the replicas serve no
+// HTTP.
 func (t Topology) upstreams(grpc, http []string) map[string][]string {
 	if t != Microservices {
 		return map[string][]string{"dlsms": grpc, "dlsms_http": http}
@@ -70,9 +71,10 @@ func (c *Config) plans() (all []plan) {
 		for _, name := range allServices {
 			all = append(all, plan{name: name, services: []string{name}, env: map[string]string{
 				"SERVICES": name,
-				// Postgres accepts 400 connections.
+				// Each of the 5 processes opens at most 6 more connections. Postgres accepts 400.
 				"DB_MAX_CONNS": "60",
-				// A service without load leaves its cores to the others.
+				// Each of the 5 processes may use a third of the cores, not a fifth, because some
+				// of them have little load.
 				"GOMAXPROCS": share(3),
 			}})
 		}
@@ -80,7 +82,8 @@ func (c *Config) plans() (all []plan) {
 	}
 	replicas := cmp.Or(c.Replicas, 3)
 	for i := range replicas {
-		// With this share of the cores, a call behind nginx cost 20 to 30% less CPU than with all cores.
+		// Each replica uses its share of the cores. A call behind nginx then cost 20 to 30% less
+		// CPU than when each replica could use all cores.
 		env := map[string]string{"GOMAXPROCS": share(replicas)}
 		all = append(all, plan{name: fmt.Sprintf("app%d", i+1), services: allServices, env: env})
 	}

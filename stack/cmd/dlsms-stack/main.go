@@ -66,8 +66,9 @@ func run(ctx context.Context, release func(), args []string, out io.Writer) erro
 	return s.Stop(context.WithoutCancel(ctx))
 }
 
-// settings returns the environment, so that a user can set, for example, RATE_LIMIT_PER_MINUTE=0 for
-// `make run`. It leaves out the settings that the stack sets.
+// settings returns the settings of the replicas that are in environ, such as RATE_LIMIT_PER_MINUTE
+// after `RATE_LIMIT_PER_MINUTE=0 make run`. It leaves out DATABASE_URL and the others below,
+// because the stack sets them and the values of the user would replace those of the stack.
 func settings(environ []string) map[string]string {
 	env := map[string]string{}
 	for _, entry := range environ {
