@@ -67,18 +67,18 @@ func TestSettingsAreDeclaredCompletely(t *testing.T) {
 	}
 	// Each change makes one declaration defective. declarationFaults must report the defect.
 	for want, spoil := range map[string]func(s *settings){
-		"MAX_WAITING: no name of its own": func(s *settings) { s.table[0].name = "MAX_WAITING" },
-		"REDIS_URL: no group":             func(s *settings) { s.table[1].group = "" },
-		"REDIS_URL: no help text":         func(s *settings) { s.table[1].help = "" },
-		"REDIS_URL: no placeholder":       func(s *settings) { s.table[1].placeholder = "" },
-		"REDIS_URL: no check":             func(s *settings) { s.table[1].value.read = nil },
-		"GRPC_ADDR: no valid default":     func(s *settings) { s.table[3].preset = "" },
+		"MAX_WAITING: no name of its own": func(s *settings) { entry(s, "DATABASE_URL").name = "MAX_WAITING" },
+		"REDIS_URL: no group":             func(s *settings) { entry(s, "REDIS_URL").group = "" },
+		"REDIS_URL: no help text":         func(s *settings) { entry(s, "REDIS_URL").help = "" },
+		"REDIS_URL: no placeholder":       func(s *settings) { entry(s, "REDIS_URL").placeholder = "" },
+		"REDIS_URL: no check":             func(s *settings) { entry(s, "REDIS_URL").value.read = nil },
+		"GRPC_ADDR: no valid default":     func(s *settings) { entry(s, "GRPC_ADDR").preset = "" },
 		"JWT_SECRET: nonsense is valid": func(s *settings) {
-			s.table[2].value.read = func(string) error { return nil }
+			entry(s, "JWT_SECRET").value.read = func(string) error { return nil }
 		},
 		"SeedDemo: no entry": func(s *settings) { s.table = s.table[:len(s.table)-1] },
 		"DB_MIN_CONNS: no setting has the name of notAbove": func(s *settings) {
-			s.table[5].notAbove = "DB_MAX"
+			entry(s, "DB_MIN_CONNS").notAbove = "DB_MAX"
 		},
 	} {
 		s := newSettings()
@@ -87,6 +87,11 @@ func TestSettingsAreDeclaredCompletely(t *testing.T) {
 			t.Errorf("faults %v, want %q", faults, want)
 		}
 	}
+}
+
+// entry returns the entry of a setting.
+func entry(s *settings, name string) *setting {
+	return &s.table[slices.IndexFunc(s.table, func(d setting) bool { return d.name == name })]
 }
 
 func TestSettingsReferenceIsCurrent(t *testing.T) {

@@ -291,10 +291,11 @@ func (r *replica) listen(context.Context) error {
 	if r.http == nil {
 		return nil
 	}
-	if l, err = listenOn("HTTP_ADDR", r.settings.HTTPAddr); err != nil {
+	web, err := listenOn("HTTP_ADDR", r.settings.HTTPAddr)
+	if err != nil {
 		return err
 	}
-	r.running.Go(func() error { return r.http.Serve(l) })
+	r.running.Go(func() error { return r.http.Serve(web) })
 	return nil
 }
 

@@ -95,7 +95,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		s.awaitConnections(ctx, time.Until(deadline)/2)
 	}
-	if err := s.http.Shutdown(ctx); err != nil {
+	if err := s.http.Shutdown(ctx); err != nil && !errors.Is(err, net.ErrClosed) { // the listener is closed already
 		_ = s.http.Close()
 		return fmt.Errorf("HTTP requests were cut off: %w", err)
 	}
