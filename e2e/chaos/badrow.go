@@ -15,26 +15,32 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// badRow is a statement that an operator sends by mistake. If the database does not refuse it, all
-// replicas must show the state of the database afterwards, and no process may stop.
+// badRow is an SQL statement that an operator could run on the database by mistake. The database
+// may refuse the statement or execute it. In both cases, all replicas must then show the seats as
+// the database has them, and no process may stop.
 type badRow struct {
 	name string
-	// write is the statement. Its placeholders are ids. @branch and @depot are the operator's
-	// branches. @seat is a seat that no client books, and @other is another seat. @reservation is a
-	// reservation, and @booked is its seat.
+	// write is the statement. Its named arguments are ids:
+	//
+	//   - @branch and @depot: the two branches of the operator
+	//   - @seat: a seat that no client books; @other: another such seat
+	//   - @reservation: a reservation of the operator; @booked: its seat
 	write string
-	// undo is sent at the end of the fault. A change of @reservation needs no undo, because repair
-	// restores the reservation from the change log.
+	// undo is the SQL statement that reverses write. It runs at the end of the fault. A change of
+	// @reservation needs no undo, because the function repair restores the reservation from the
+	// change log.
 	undo string
-	// due reports that a transition must become due in the branch during the fault.
+	// If due is true, the operator makes a reservation in the branch whose no-show becomes due
+	// during the fault. Then the fault checks that the workers continue with the other branches.
 	due bool
-	// unreadable reports that a replica may be unable to read the seat, and may leave it out.
+	// If unreadable is true, write may make a seat that a replica cannot read. A replica may leave
+	// out such a seat.
 	unreadable bool
 }
 
 const undoZone = `UPDATE branches SET timezone = 'Europe/Berlin' WHERE library_id = 1 AND id = @branch`
 
-// undoHours makes the branch open at all times again.
+// undoHours restores the opening hours of the branch, which cover the whole week.
 const undoHours = `
 	WITH deleted AS (
 		DELETE FROM branch_hours
@@ -46,8 +52,8 @@ const undoHours = `
 const undoSeat = `
 	UPDATE seats SET branch_id = @branch, label = 'S-' || id, amenities = '{}' WHERE library_id = 1 AND id = @seat`
 
-// badRows returns all bad rows: for each column that an operator may write, an invalid or
-// surprising value.
+// badRows returns all bad rows. Most of them write an invalid or unusual value: there is at least
+// one for each column that an operator may write. The others delete rows.
 func badRows() []badRow {
 	zone := func(name, value string) badRow {
 		return badRow{name: "a time zone " + name, due: true, undo: undoZone,
@@ -107,8 +113,10 @@ func badRows() []badRow {
 	}
 }
 
-// writeBadRow sends one of the bad rows. It checks that all replicas then show the state of the
-// database, and that the workers continue.
+// writeBadRow runs one of the SQL statements of badRows, chosen at random, on the database. Then it
+// waits until all replicas show the seats as the database has them. If a replica does not, that is
+// a violation. The function heal checks that the workers continue with the other branches, cancels
+// the reservation, and undoes the statement.
 func (o *operator) writeBadRow(ctx context.Context, rng *rand.Rand) (heal func(context.Context) error, err error) {
 	all := badRows()
 	bad := all[rng.IntN(len(all))]
@@ -116,8 +124,9 @@ func (o *operator) writeBadRow(ctx context.Context, rng *rand.Rand) (heal func(c
 	if bad.due {
 		due = o.reserveDue(ctx)
 	}
-	// If the statement is about @reservation, repair restores the reservation later. Until then no
-	// other user may get the seat, so the waiter does not join the waitlist.
+	// If the statement changes @reservation, its seat may become free until repair restores the
+	// reservation. No other user may get the seat in this time. So in this case the user waiter
+	// does not join the waitlist.
 	reservation, start, end := o.reserveAhead(ctx, !strings.Contains(bad.write, "@reservation"))
 	names := pgx.NamedArgs{
 		"branch": o.branch, "depot": o.depot, "seat": o.seats[freeSeat], "other": o.seats[editedSeat],
@@ -150,8 +159,9 @@ func (o *operator) writeBadRow(ctx context.Context, rng *rand.Rand) (heal func(c
 		if err := o.checkOtherBranches(ctx, due, bad.name+" was "+verdict(accepted)); err != nil {
 			return err
 		}
-		// The cancel makes an offer to the waiter. For that, the system reads the branch and its
-		// hours, which may be bad.
+		// The cancel frees the seat, and the system offers the seat to the user waiter. For the
+		// offer, the system reads the branch and its opening hours, which the statement may have
+		// changed.
 		if reservation != 0 {
 			o.call(ctx, o.owner, "CancelReservation", func(ctx context.Context, c *e2e.Client) error {
 				req := &dlsmsv1.CancelReservationRequest{ReservationId: reservation}
@@ -159,8 +169,9 @@ func (o *operator) writeBadRow(ctx context.Context, rng *rand.Rand) (heal func(c
 				return err
 			})
 		}
-		// Undo the statement even if the database refused it: an earlier try without an answer may
-		// have had an effect. If it had none, the database may refuse the undo.
+		// Run undo even if the database refused the statement: an earlier try of the statement may
+		// have succeeded although its answer was lost. If no try succeeded, the database may refuse
+		// undo, and that is no error.
 		if bad.undo != "" {
 			if err := exec(ctx, bad.undo); err != nil && (accepted || !refusedBySQL(err)) {
 				return fmt.Errorf("undo %s: %w", bad.name, err)
@@ -209,8 +220,8 @@ func (o *operator) badRowSummary() string {
 	return fmt.Sprintf("%d refused, %d accepted (%s)", refused, accepted, strings.Join(names, "; "))
 }
 
-// repairSQL restores a reservation from its last event. It disables all triggers, because they may
-// refuse a change without an event.
+// repairSQL restores reservation $1 from its last event. The first statement disables all triggers
+// in the transaction, because triggers may refuse a change that writes no event.
 var repairSQL = []string{
 	`SET LOCAL session_replication_role = replica`,
 	`INSERT INTO reservations AS r (library_id, id, seat_id, user_id, entry_id, during, status, version,
@@ -226,8 +237,8 @@ var repairSQL = []string{
 		IS DISTINCT FROM (EXCLUDED.version, EXCLUDED.status, EXCLUDED.during, EXCLUDED.seat_id, EXCLUDED.check_in_deadline)`,
 }
 
-// repair restores a reservation from the change log. The triggers are disabled, so no replica
-// notices the repair. The replicas need not notice it, because they read reservations from the
+// repair restores a reservation from the change log. It disables the triggers, so no replica
+// notices the change. No replica has to notice it, because replicas read reservations from the
 // change log only.
 func (o *operator) repair(ctx context.Context, reservation int64) error {
 	return o.retry(ctx, func(ctx context.Context) error {

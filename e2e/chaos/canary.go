@@ -15,23 +15,24 @@ import (
 	"time"
 )
 
-// canary is a known bug that a run must find, because a check that never fails proves nothing.
-// build compiles the bug from changed copies of source files (go build -overlay). So neither the
-// source nor a release contains the bug.
+// canary is a bug that is put into the system on purpose. A run with the bug must report a
+// violation: this proves that the check can fail. build compiles the bug from changed copies of
+// source files (go build -overlay). So neither the source tree nor a release contains the bug.
 type canary struct {
 	name    string
 	changes []change
 	// postgres are additional settings of Postgres.
 	postgres map[string]string
-	// faults is a pattern of the faults that the run injects. If it is empty, the run has no faults.
+	// faults is a regular expression. The run injects the faults whose names it matches. If it is
+	// empty, the run injects no faults.
 	faults string
-	// run returns the violations of the run that must find the canary. If it is nil, clients use the
-	// system for canaryTime.
+	// run makes the run that must find the bug, and returns its violations. If run is nil, the
+	// clients use the system for canaryTime.
 	run func(context.Context, *plan) ([]violation, error)
-	// refuses matches the error of a system that must refuse to start. If it is nil, the system must
-	// start.
+	// refuses matches the error of a system that must refuse to start. If refuses is nil, the
+	// system must start.
 	refuses *regexp.Regexp
-	// by is the check that must find the canary. If it is empty, no check may find anything.
+	// by is the check that must find the bug. If it is empty, no check may find anything.
 	by check
 }
 
@@ -42,13 +43,13 @@ func noCanary() canary { return canary{name: "none", faults: "."} }
 // cleanRuns is the number of runs of noCanary.
 const cleanRuns = 10
 
-// change replaces a part of the source. The part must be found exactly once.
+// change replaces a part of a source file. The directory must contain the part exactly once.
 //
 // A change should still match after a rename in the source. So its part matches SQL text, exported
 // names, names of the contract, or the shape of the code. If a place has none of these, a comment
 // in the source marks it, such as "// canary: commit".
 type change struct {
-	// dir is the directory of the file with the part. Its subdirectories are not searched.
+	// dir is the directory that has the file. Its subdirectories are not searched.
 	dir  string
 	part *regexp.Regexp
 	// with replaces the part. It may refer to groups of the regular expression, as in
@@ -56,8 +57,8 @@ type change struct {
 	with string
 }
 
-// text returns a change of a text, such as SQL. A space in the parameter from matches any white
-// space, including line ends.
+// text returns a change that replaces the text from, such as SQL, by the text to. A space in from
+// matches any white space, including line ends.
 func text(dir, from, to string) change {
 	words := strings.Fields(from)
 	for i, w := range words {
@@ -66,10 +67,10 @@ func text(dir, from, to string) change {
 	return change{dir, regexp.MustCompile(strings.Join(words, `\s+`)), strings.ReplaceAll(to, "$", "$$")}
 }
 
-// code returns a change of the code that the regular expression part matches.
+// code returns a change that replaces the code that the regular expression part matches.
 func code(dir, part, with string) change { return change{dir, regexp.MustCompile(part), with} }
 
-// overlay has the text of each changed file by its path.
+// overlay maps the path of each changed file to its new text.
 type overlay map[string]string
 
 // apply makes a change in the overlay. root is the directory of the source.
@@ -156,8 +157,8 @@ func canaries() []canary {
 			code("store", `case !now\.Before\(\*\w+\.CheckInDeadline\):(\n\t+return library\.ErrCheckInTooLate)`,
 				"case false:$1"),
 		}},
-		// The worker also sets checked_in_at to NULL. Otherwise a CHECK of the table refuses the
-		// change of the status.
+		// This bug also sets checked_in_at to NULL. Otherwise a CHECK constraint of the table would
+		// refuse the new status of a reservation that is checked in.
 		{name: "worker without the status check", by: checkInvariants, changes: []change{
 			text("store", "inReservations + `'CONFIRMED' AND check_in_deadline > $5",
 				"inReservations + `status AND check_in_deadline > $5"),
@@ -191,7 +192,8 @@ func canaries() []canary {
 			code("server/edge", `(ReservationService_GetReservations_FullMethodName: +\{\w+: )\w+(, \w+: read)\b[^}\n]*\}`,
 				"${1}public$2}"),
 		}},
-		// The commit waits 20 ms, as on a slow disk, so that other clients read before the commit.
+		// With this bug, the client gets its answer before the commit. The commit follows 20 ms
+		// later, as on a slow disk. In between, other clients read the old state.
 		{name: "acknowledged before the commit", by: checkLinearizability, changes: []change{
 			code("store", `defer (\w+)\.Release\(\) // canary: release`, `acknowledged, held := false, $1
 	defer func() {
@@ -238,7 +240,7 @@ $3`),
 			continue
 		}`),
 		}},
-		// The fault makes the transitions at one seat fail (operator.poison).
+		// The fault makes all transitions at one seat fail (see operator.poison).
 		{
 			name: "failing seat not isolated by the worker", by: checkLiveness,
 			faults: "^operator has a poison row$",
@@ -343,9 +345,9 @@ func (c canary) violations(ctx context.Context, seed uint64) ([]violation, error
 	return r.found.list(), nil
 }
 
-// runCanaries runs each canary once and noCanary cleanRuns times, and prints a table. The parameter
-// only is a pattern of the names to run. runCanaries fails if the expected check does not find a
-// canary, or if a run of noCanary has a violation.
+// runCanaries makes a run with each canary, and cleanRuns runs of noCanary, and prints a table. It
+// leaves out canaries whose names the regular expression only does not match. It fails if the
+// expected check does not find a canary, or if a run of noCanary has a violation.
 func runCanaries(ctx context.Context, out io.Writer, only string, seed uint64) error {
 	wanted, err := regexp.Compile(only)
 	if err != nil {

@@ -35,8 +35,8 @@ type cancelClient struct {
 	err   error           // why the connection ended
 }
 
-// receiveWindow is the flow-control window of a connection, in bytes. A connection receives less in
-// its life, so it never enlarges the window.
+// receiveWindow is the flow-control window of a connection, in bytes. In a run a connection
+// receives less than that, so it never has to enlarge the window.
 const receiveWindow = 1 << 30
 
 func newCancelClient(ctx context.Context, addr string) (*cancelClient, error) {
@@ -209,9 +209,9 @@ type pendingCancel struct {
 	id uint32
 }
 
-// run makes rate calls a second until ctx ends. It cancels each call after the time that
-// cancelAfter returns, to within one millisecond. It returns the number of calls. It fails if a
-// connection fails.
+// run makes rate calls a second until ctx ends. next returns the request of call n. run cancels
+// each call after the time that cancelAfter returns, to within one millisecond. It returns the
+// number of calls. It fails if a connection fails.
 func (all cancelClients) run(
 	ctx context.Context, rate float64, next func(n int) request, cancelAfter func() time.Duration,
 ) (sent int, err error) {

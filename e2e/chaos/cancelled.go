@@ -16,12 +16,12 @@ import (
 // cancelled is a trial. It verifies that a flood of cancelled bookings does not make the replicas
 // close their connections to Postgres, and does not slow down other users.
 //
-// The control is a flood of health watches, which do not use Postgres and never end by themselves.
-// The control slows down users too, because nginx opens a connection to a replica for each call,
-// and because the processors are busy.
+// For comparison, it measures a second flood, the control: health watches, which do not use
+// Postgres and never end by themselves. The control slows down users too, because nginx opens a
+// connection to a replica for each call, and because the processors are busy.
 //
-// The trial repeats the flood of bookings with a slow Postgres. There a replica that closes a
-// connection waits long for a new one.
+// The trial repeats the flood of bookings with a Postgres that answers slowly. There, a replica
+// that closes a connection waits long for a new one.
 func cancelled(ctx context.Context, l *trialRun) error {
 	const rest = 5 * trialRest
 	normal := loadOptions{users: trialUsers, rest: rest}
@@ -40,7 +40,7 @@ type flood struct {
 	name string
 	// control reports that the flood is only for comparison: it has no goal.
 	control bool
-	// next returns call number n of a visitor. No other visitor uses the seat.
+	// next returns call number n of a visitor. No other visitor uses this seat.
 	next func(n int, visitor *e2e.Client, seat int64) request
 }
 
@@ -57,7 +57,8 @@ var (
 	}}
 )
 
-// floods makes one flood after the other.
+// floods makes the floods of these kinds, one after the other. where describes the system in the
+// results.
 func (l *trialRun) floods(
 	ctx context.Context, s *system, load *steady, before []call, where string, kinds ...flood,
 ) error {
@@ -91,6 +92,7 @@ func (l *trialRun) floods(
 }
 
 // flood makes calls, cancels each within 3 ms, and measures the effect on the users of the load.
+// before has calls of the load without a flood, for comparison.
 func (l *trialRun) flood(
 	ctx context.Context, f flood, where string, next func(n int) request, s *system, load *steady, before []call,
 ) error {
@@ -144,8 +146,8 @@ func (s *system) opened(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
-// mostConnections finds the largest number of connections between the replicas and Postgres until
-// ctx ends. The number is in most when over is closed.
+// mostConnections counts the connections between the replicas and Postgres until ctx ends, and then
+// closes over. After that, most points to the largest count.
 func (s *system) mostConnections(ctx context.Context) (most *int, over <-chan struct{}) {
 	most = new(int)
 	done := make(chan struct{})

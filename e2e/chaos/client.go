@@ -28,17 +28,18 @@ type client struct {
 }
 
 const (
-	// tryTimeout bounds one try. Without a fault, the server answers in less time.
+	// tryTimeout bounds one try of a call. Without a fault, the server answers in less time.
 	tryTimeout = 3 * time.Second
-	// maxTries bounds the tries of one operation. If no try has an answer, the client records that
-	// the result is unknown. Each try uses another connection.
+	// maxTries is the largest number of tries of one operation. If no try has an answer, the client
+	// records that the result is unknown. Each try uses the next connection.
 	maxTries = 5
 	// retryAfter is the pause between two tries.
 	retryAfter = 150 * time.Millisecond
 )
 
-// attempt makes a call until it has an answer, and records the operation. It reports whether the
-// operation was done.
+// attempt repeats a call until it has an answer, at most maxTries times. It records the operation,
+// and returns it with the result. The second value reports whether the system has done the
+// operation.
 func (c *client) attempt(
 	ctx context.Context, o op, call func(ctx context.Context, api *e2e.Client, o *op) error,
 ) (op, bool) {
@@ -57,8 +58,8 @@ func (c *client) attempt(
 		fallthrough
 	default:
 		c.history.ops.Add(1)
-		// Two answers do not show that the system works again: OVERLOADED, and a read from the
-		// memory of a replica.
+		// served is the time of the last answer that shows that the system works. Two answers do
+		// not show this: OVERLOADED, and a read that a replica answers from memory.
 		if o.Reason != "OVERLOADED" && (o.Kind != read || o.AsOf > o.Call-clockMargin) {
 			part.served.Store(int64(o.Return))
 		}

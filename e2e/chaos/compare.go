@@ -14,9 +14,10 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// waitForReplicas waits until each replica shows the operator's branches as the database has them.
-// If a replica still differs after operatorTime, the result describes the first difference. A
-// replica may leave out the seats in mayMiss, because it may be unable to read their values.
+// waitForReplicas waits until each replica shows the seats of the operator's branches as the
+// database has them, with their availability from start to end. If a replica still shows other
+// seats after operatorTime, differs describes the first difference. A replica may leave out the
+// seats in mayMiss, because it may be unable to read their values.
 func (o *operator) waitForReplicas(
 	ctx context.Context, start, end time.Time, mayMiss []int64,
 ) (differs string, err error) {
@@ -37,8 +38,8 @@ func (o *operator) waitForReplicas(
 	return "", nil
 }
 
-// catalogSQL returns the seats of a branch and their availability in a window, as the specification
-// defines them.
+// catalogSQL returns the seats of branch $1, and whether each is available from $2 to $3. It reads
+// this from the tables. A replica must return the same from its read model.
 const catalogSQL = `
 	SELECT s.id, format('%s %s %s %s %s', s.area, s.label, s.out_of_service,
 		(SELECT array_agg(DISTINCT a ORDER BY a) FROM unnest(s.amenities) a),

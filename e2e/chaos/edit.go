@@ -13,9 +13,9 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// register records the edits of each row. Edits have increasing numbers, and an edit writes its
-// number into the row. So a reader knows which edit it sees. Row 0 is the branch depot. The other
-// rows are seats, by id.
+// register records the edits of the catalog, by row. Row 0 is the branch depot. The other rows are
+// seats, by id. Each edit has a larger number than the last, and writes its number into the row. So
+// a row tells its reader which edit was the last.
 type register struct {
 	mu    *sync.Mutex
 	acked map[int64][]edit // in the order of their numbers
@@ -32,8 +32,10 @@ func newRegister() register {
 	return register{mu: new(sync.Mutex), acked: map[int64][]edit{}, sent: map[int64]int{}}
 }
 
-// bounds returns the lowest and the highest number that a reader may find in a row. asOf is the
-// time of the state in the answer, which has just arrived.
+// bounds returns the lowest and the highest number of an edit that a reader may find in a row. The
+// answer of the reader has just arrived, and asOf is the time of the state in it. A number below
+// oldest would be a stale read: edit oldest was acknowledged by asOf. newest is the last edit that
+// was sent.
 func (r register) bounds(row int64, asOf time.Duration) (oldest, newest int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -58,8 +60,8 @@ func (r register) ack(row int64, number int, at time.Duration) {
 	r.acked[row] = append(r.acked[row], edit{number, at})
 }
 
-// One fault makes editsInARow edits, one after the other. If Postgres is slow, the fault ends after
-// editingTime with fewer edits.
+// The fault "operator edits the catalog" makes editsInARow edits, one after the other. If Postgres
+// is slow, the fault ends after editingTime with fewer edits.
 const (
 	editsInARow = 400
 	editingTime = 2 * time.Second
@@ -67,8 +69,9 @@ const (
 	editReaders = 2
 )
 
-// Each edit changes several columns of a row together. So a reader can detect a row that mixes two
-// edits.
+// Each edit computes the new values of several columns from its number, $2. If a reader finds
+// values that belong to different numbers, it has seen a mix of two edits. $1 is the id of the seat
+// or branch.
 const (
 	editSeat = `
 		UPDATE seats SET label = 'E-' || $2::int, amenities = ARRAY[1 + $2::int % 5]::smallint[],
@@ -80,8 +83,9 @@ const (
 		UPDATE branches SET name = 'Depot ' || $2::int WHERE library_id = 1 AND id = $1`
 )
 
-// edit changes seats and hours hundreds of times in a row. Meanwhile readers check that they see
-// all acknowledged edits.
+// edit makes up to editsInARow edits of seats, and of the name and the hours of the depot.
+// Meanwhile readers check that they see all acknowledged edits. The function heal does nothing,
+// because no edit is undone.
 func (o *operator) edit(ctx context.Context, rng *rand.Rand) (heal func(context.Context) error, err error) {
 	editing, stop := context.WithTimeout(ctx, editingTime)
 	defer stop()
@@ -116,7 +120,8 @@ func (o *operator) edit(ctx context.Context, rng *rand.Rand) (heal func(context.
 	return func(context.Context) error { return nil }, nil
 }
 
-// readEdited reads the branch or the depot, and checks that the answer has all acknowledged edits.
+// readEdited reads the seats of the operator's branch, or for every fourth n the depot. It checks
+// that the answer has all acknowledged edits.
 func (o *operator) readEdited(ctx context.Context, n int) {
 	ctx, end := context.WithTimeout(ctx, tryTimeout)
 	defer end()
@@ -173,8 +178,8 @@ func (o *operator) readEdited(ctx context.Context, n int) {
 	}
 }
 
-// seenSeat returns "edit n" for a seat in the state of edit n, and "" for a seat without an edit.
-// If the seat matches no edit, it returns the seat as text.
+// seenSeat returns "edit n" for a seat with the values of edit n, and "" for a seat that was never
+// edited. If the values do not belong to one edit, it returns the whole seat as text.
 func seenSeat(s *dlsmsv1.Seat) string {
 	n, err := strconv.Atoi(strings.TrimPrefix(s.GetLabel(), "E-"))
 	if err != nil || !strings.HasPrefix(s.GetLabel(), "E-") {

@@ -23,12 +23,12 @@ type fault struct {
 	// least and most bound the duration of the fault.
 	least, most time.Duration
 	target      target
-	// oneIn makes the fault less likely than the others of its target: draw takes it once in oneIn
-	// times. With 0, draw always takes it.
+	// oneIn makes the fault rarer than the other faults of its target. If draw selects the fault,
+	// it keeps it once in oneIn times, and otherwise selects again. With 0, draw always keeps it.
 	oneIn int
 }
 
-// draw chooses one of the faults.
+// draw chooses one of the faults at random.
 func draw(faults []fault, rng *rand.Rand) fault {
 	for {
 		f := faults[rng.IntN(len(faults))]
@@ -38,8 +38,8 @@ func draw(faults []fault, rng *rand.Rand) fault {
 	}
 }
 
-// target is the part of the system that a fault acts on. Faults of one target follow each other.
-// Faults of different targets overlap.
+// target is the part of the system that a fault acts on. At most one fault of a target is active at
+// a time. Faults of different targets can be active at the same time.
 type target int
 
 const (
@@ -50,19 +50,19 @@ const (
 )
 
 // freezeTime is longer than idle_in_transaction_session_timeout (10 s). If a replica is stopped for
-// so long, Postgres ends its open transactions. The replica finds broken connections when it
-// continues.
+// so long, Postgres ends its open transactions. When the replica continues, it finds its
+// connections broken.
 const freezeTime = 15 * time.Second
 
 // freezes reports whether the fault stops a replica for freezeTime. Such a fault always lasts that
-// long, even if the run ends earlier, so that Postgres rolls back the transactions that were open
-// at its start. After a shorter fault, such a transaction could commit seconds after the times in
-// its events.
+// long, even if the run ends earlier. By then Postgres has rolled back the transactions that the
+// replica had open. If the replica continued earlier, it could commit such a transaction seconds
+// after the times in its events.
 func (f fault) freezes() bool { return f.least >= freezeTime }
 
 // allFaults returns all faults. Faults of one target are about equally likely, except "replica
-// frozen". A freeze lasts 15 s. With the same probability, a replica would be frozen half of the
-// time.
+// frozen", which is rarer. A freeze lasts 15 s. If it were as likely as the others, a replica would
+// be frozen half of the time.
 func allFaults() []fault {
 	all := []fault{
 		{"replica killed", killed(anyReplica), 0, 400 * time.Millisecond, processes, 0},
@@ -176,7 +176,8 @@ func flushed(ctx context.Context, s *system, _ *rand.Rand) (func(context.Context
 	return func(context.Context) error { return nil }, s.flushRedis(ctx)
 }
 
-// withToxic adds a toxic (see proxy.go) to a random link between these two parts.
+// withToxic adds a toxic (see proxy.go) to one of the connections between these two parts, chosen
+// at random.
 func withToxic(between string, t toxic) injector {
 	return func(_ context.Context, s *system, rng *rand.Rand) (func(context.Context) error, error) {
 		var candidates []*link

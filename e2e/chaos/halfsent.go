@@ -15,11 +15,12 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// If the request of a unary call stays incomplete, the server ends the call halfSentTime after its
-// headers. The time in which a fault stops the replica does not count. So the client counts time in
-// acknowledgements: it sends an HTTP/2 SETTINGS frame each pollInterval, and the replica
-// acknowledges the frame only while it runs. PING frames cannot be used, because the server refuses
-// more than one in 10 s. A call must end within maxAcks acknowledgements.
+// If the request of a unary call stays incomplete, the server must end the call halfSentTime after
+// its headers. The time in which a fault stops the replica must not be included. So the client does
+// not measure seconds. It sends an HTTP/2 SETTINGS frame each pollInterval, and counts the
+// acknowledgements of the replica, which come only while the replica runs. A call must end within
+// maxAcks acknowledgements. PING frames cannot be used, because the server refuses more than one in
+// 10 s.
 const (
 	halfSentTime   = 5 * time.Second
 	halfSentMargin = 3 * time.Second
@@ -27,8 +28,9 @@ const (
 	maxAcks        = int((halfSentTime + halfSentMargin) / pollInterval)
 )
 
-// halfSender is a connection to a replica, with calls whose requests are never completed. After
-// GOAWAY, the connection and its calls stay open: a replica that waits for them cannot drain.
+// halfSender is a connection to a replica, with calls whose requests are never completed. When the
+// replica sends GOAWAY, the client keeps the connection and its calls open. A replica that waits
+// for these calls cannot drain.
 type halfSender struct {
 	conn   net.Conn
 	frames *http2.Framer
@@ -98,8 +100,8 @@ func (h *halfSender) run(ctx context.Context, found *violations) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			// Send one SETTINGS frame at a time. A replica that was frozen would acknowledge
-			// several frames at once.
+			// Send the next SETTINGS frame only after the acknowledgement of the last. Otherwise a
+			// replica that was frozen would acknowledge several frames at once.
 			if !h.asked && h.frames.WriteSettings() != nil {
 				return
 			}
@@ -152,8 +154,8 @@ func (h *halfSender) handleFrame(f http2.Frame) error {
 	return nil
 }
 
-// halfSentCalls is the number of open calls: one with headers only, one with a part of its message,
-// and one with the length of a message that does not follow.
+// halfSentCalls is the number of open calls. One has only headers. One has headers and a part of
+// its message. One has headers and the length of a message, and the message does not follow.
 const halfSentCalls = 3
 
 // begin begins calls until halfSentCalls are open.

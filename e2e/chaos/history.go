@@ -44,7 +44,7 @@ type op struct {
 	// answer. In both cases the system may have done the operation.
 	Unknown, Unsure bool
 
-	// Free and AsOf are the result of a read.
+	// Free and AsOf are the result of a read: whether the seat was free, and at which time.
 	Free bool
 	AsOf time.Duration
 }

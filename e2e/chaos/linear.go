@@ -9,8 +9,9 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// The model of one seat on one day is a set of taken windows. Bookings of other seats and days do
-// not change it, so each seat-day is checked separately.
+// checkLinear compares the answers of the system with a model. The model of one seat on one day is
+// the set of windows that reservations take. Bookings of other seats and days do not change this
+// set, so the operations on each seat and day are checked separately.
 
 // takenWindow is a window of a seat that a reservation takes.
 type takenWindow struct {
@@ -22,8 +23,8 @@ type takenWindow struct {
 // immutable.
 type seatDay []takenWindow
 
-// free reports whether no reservation takes a part of the window. The parameter except is the id of
-// a reservation that does not count.
+// free reports whether no reservation takes a part of the window. It ignores the reservation with
+// the id except.
 func (s seatDay) free(start, end, except int64) bool {
 	return !slices.ContainsFunc(s, func(t takenWindow) bool {
 		return t.reservation != except && t.start < end && start < t.end
@@ -40,8 +41,8 @@ func (s seatDay) without(reservation int64) seatDay {
 	return slices.DeleteFunc(slices.Clone(s), func(t takenWindow) bool { return t.reservation == reservation })
 }
 
-// apply is the sequential specification of a seat. It reports whether the operation may have its
-// answer in state s, and returns the next state.
+// apply is the model of one operation at a time. It reports whether the operation can have the
+// answer in o if the seat is in state s, and returns the state after the operation.
 func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 	start, end := o.Start.Unix(), o.End.Unix()
 	switch o.Kind {
@@ -68,8 +69,8 @@ func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 	return false, s
 }
 
-// aboutSeat reports whether the state of the seat determines the answer. The model checks only such
-// operations. Most refusals of a booking depend on the user.
+// aboutSeat reports whether the answer shows something about the state of the seat. The model
+// checks only such operations. Most refusals of a booking have a reason that concerns the user.
 func aboutSeat(o *op) bool {
 	switch o.Kind {
 	case read, cancel:
@@ -81,15 +82,16 @@ func aboutSeat(o *op) bool {
 	return false
 }
 
-// linear is the result of the check of a history.
+// linear is the result of checkLinear.
 type linear struct {
 	partitions, operations int
 	broken                 []string
 	failing                []op // of the first chunk that is not linearizable
 }
 
-// chunk is the least number of operations that are checked together. The history of a seat-day is
-// cut only at a time at which no operation is in progress, because then the state is known.
+// chunk is the least number of operations that are checked together. checkLinear cuts the
+// operations on a seat and day into chunks. It cuts only at a time at which no operation is in
+// progress, because then the state of the seat is known.
 const chunk = 300
 
 // checkTime bounds the check of one chunk. The check of a correct chunk takes much less. A timeout
@@ -146,9 +148,9 @@ func quiescent(ops []op) int {
 	return len(ops)
 }
 
-// fold returns the state after all operations. A reservation belongs to one user, and a user makes
-// one call at a time. So the calls about a reservation take effect in the order in which they
-// began.
+// fold returns the state of a seat that was in state s, after all operations. A reservation belongs
+// to one user, and a user makes one call at a time. So the calls about a reservation take effect in
+// the order in which they began.
 func fold(s seatDay, ops []op) seatDay {
 	ops = slices.Clone(ops)
 	slices.SortStableFunc(ops, func(a, b op) int { return cmp.Compare(a.Call, b.Call) })

@@ -47,7 +47,7 @@ type load struct {
 	all  sync.WaitGroup
 }
 
-// startLoad registers the clients and starts them. Violations that they see go into found.
+// startLoad registers the clients and starts them. It adds violations that they see to found.
 func startLoad(ctx context.Context, s *system, p *plan, found *violations) (*load, error) {
 	l := &load{system: s, history: newHistory(clients, found), rest: p.rest}
 	var err error
@@ -203,8 +203,8 @@ func (l *load) cancelPlan(ctx context.Context, c *client, i int) {
 	if o.Reason == "OVERLOADED" && !o.Unsure {
 		return
 	}
-	// Forget the booking, even if the cancel had no answer. In that case result.verify looks up the
-	// effect.
+	// Forget the booking, even if the cancel had no answer. In that case result.verify looks up in
+	// the database whether the booking was cancelled.
 	c.bookings = append(c.bookings[:i], c.bookings[i+1:]...)
 	if !done && !o.Unknown && o.Reason != "OVERLOADED" {
 		c.history.found.add(checkAnswers, "reservation %d could not be cancelled by its user: %s", b.id, o.Reason)

@@ -2,10 +2,11 @@
 // system on this machine, with a fault proxy on every connection, and injects faults. Then it
 // checks the history of the clients against the contract. `make chaos` calls it.
 //
-// A canary is a known bug that is compiled into the system on purpose. `make canaries` verifies
-// that the checks find each canary. A trial injects one fault, or one kind of overload, many times
-// and measures its effect on users: `make trials`. A control is a comparison that shows that the
-// result of a trial could be worse.
+// A canary is a bug that is compiled into the system on purpose. `make canaries` verifies that the
+// checks find each canary.
+//
+// A trial injects one fault, or one kind of overload, many times and measures its effect on users:
+// `make trials`. Some trials have a control: a second measurement, for comparison.
 //
 // The system has its own clock, which runs faster than real time during the faults. So a run
 // contains no-shows and expired offers.

@@ -17,9 +17,12 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// operator changes the database by SQL while clients use the system. It writes bad rows, makes a
-// row that cannot be changed, and edits the catalog. It has two users, and a branch with opening
-// hours. No client uses this branch, so the checks of the other branches need no exceptions.
+// operator stands for a person who changes the database by SQL while clients use the system. It
+// runs bad SQL statements, makes a row that cannot be changed, and edits the catalog.
+//
+// It changes only two branches of its own, annex and depot. No client uses them, so the checks of
+// the other branches need no exceptions. It also has two users: owner books seats in annex, and
+// waiter joins their waitlists, so that the system has transitions to make there.
 type operator struct {
 	system  *system
 	history *history
@@ -58,8 +61,9 @@ const (
 	editedSeat        // this and all later seats: never booked, and edited
 )
 
-// poisonSQL adds a trigger that refuses all changes of the reservations of a seat while
-// chaos_poison has the seat. Such a reservation stands for any row that makes a transition fail.
+// poisonSQL adds the table chaos_poison, and a trigger for the reservations of one seat (%d). While
+// the table has the seat, the trigger refuses all updates of these reservations. Such a reservation
+// stands for any row that makes a transition fail.
 const poisonSQL = `
 	CREATE TABLE chaos_poison (seat_id bigint PRIMARY KEY);
 	CREATE FUNCTION chaos_poison() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -118,8 +122,8 @@ func (s *system) newOperator(
 	return o, nil
 }
 
-// openAlwaysSQL gives a branch opening hours that cover the whole week. The branch stays open, but
-// the system has to evaluate the hours.
+// openAlwaysSQL gives branch $1 opening hours that cover the whole week. The branch is open at all
+// times without them too, but with them the system has to evaluate the hours.
 const openAlwaysSQL = `
 	INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
 	SELECT 1, $1, d, '00:00', '24:00' FROM generate_series(1, 7) d`
@@ -131,8 +135,8 @@ func byOperator(do func(*operator, context.Context, *rand.Rand) (func(context.Co
 	}
 }
 
-// operatorTime bounds each wait of the operator: a replica may be frozen for freezeTime, and then
-// has mostRecovery to recover.
+// operatorTime bounds each wait of the operator. In this time a replica may be frozen for
+// freezeTime, and then take mostRecovery to recover.
 const operatorTime = mostRecovery + freezeTime
 
 // retry calls do until it succeeds, Postgres refuses the statement, or operatorTime is over. It
@@ -148,8 +152,8 @@ func (o *operator) retry(ctx context.Context, do func(context.Context) error) er
 	}
 }
 
-// refusedBySQL reports whether Postgres refused the statement or its data. An error does not count
-// if Postgres returned it because it is starting, stopping, full or busy.
+// refusedBySQL reports whether Postgres refused the statement or its data. It returns false for the
+// errors that Postgres returns because it is starting, stopping, full or busy.
 func refusedBySQL(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
@@ -199,8 +203,9 @@ func (o *operator) nextRequest() string {
 	return fmt.Sprintf("o-%d", o.serial)
 }
 
-// reserve books a seat for the user owner. If waited is set, the user waiter joins the waitlist for
-// the seat. reserve returns 0 if the booking was refused.
+// reserve books a seat for the user owner. If start is zero, the reservation begins now. If waited
+// is true, the user waiter joins the waitlist for the seat. reserve returns 0 if the booking was
+// refused.
 func (o *operator) reserve(ctx context.Context, seat int64, start, end time.Time, waited bool) (reservation int64) {
 	req := &dlsmsv1.CreateReservationRequest{SeatId: seat, EndTime: timestamppb.New(end), RequestId: o.nextRequest()}
 	if !start.IsZero() {
@@ -250,9 +255,10 @@ func (o *operator) reserveDue(ctx context.Context) (due time.Time) {
 	return o.system.clock.At(time.Now()).Add(checkInTime)
 }
 
-// checkOtherBranches waits until the no-show at dueSeat is due. Then it checks that the workers
-// continue with the other branches: either a later no-show has happened there, or none is overdue
-// there.
+// checkOtherBranches waits until due, when a no-show at dueSeat becomes due and may fail. Then it
+// checks that the workers continue with the other branches: it waits for a later no-show there. If
+// there is none yet, and one is overdue by more than mostRecovery, that is a violation. because is
+// the start of its text.
 func (o *operator) checkOtherBranches(ctx context.Context, due time.Time, because string) error {
 	if due.IsZero() {
 		return nil
@@ -292,8 +298,8 @@ func (o *operator) systemTime(d time.Duration) time.Duration {
 	return d * time.Duration(o.system.clock.Speed)
 }
 
-// poison makes all transitions at one seat fail. Its heal function checks that the workers
-// continued with the other branches.
+// poison makes all transitions at one seat fail. The function heal checks that the workers
+// continued with the other branches, and ends the fault.
 func (o *operator) poison(ctx context.Context, _ *rand.Rand) (heal func(context.Context) error, err error) {
 	due := o.reserveDue(ctx)
 	exec := func(ctx context.Context, sql string) error {

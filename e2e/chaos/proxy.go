@@ -12,7 +12,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// link is a connection of the system with a fault proxy in it.
+// link is a fault proxy between two parts of the system, such as a replica and Postgres.
 type link struct {
 	between string // the two ends, such as "replica-postgres"
 	*toxiproxy.Proxy
@@ -28,7 +28,8 @@ func newProxies() *proxies {
 	return &proxies{server: toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())}
 }
 
-// addLink adds a link to a host:port, and returns the address of its proxy.
+// addLink starts a fault proxy that forwards to the address upstream, and returns the address of
+// the proxy. between names the two ends.
 func (p *proxies) addLink(between, upstream string) (listen string, err error) {
 	l := &link{between, toxiproxy.NewProxy(p.server, fmt.Sprintf("%s-%d", between, len(p.links)), "127.0.0.1:0", upstream)}
 	if err := l.Start(); err != nil {
@@ -38,7 +39,8 @@ func (p *proxies) addLink(between, upstream string) (listen string, err error) {
 	return l.Listen, nil
 }
 
-// proxyURL adds a link to the host of a URL, and returns the URL with the address of the proxy.
+// proxyURL starts a fault proxy for the host of a URL, and returns the URL with the address of the
+// proxy.
 func (p *proxies) proxyURL(between, raw string) (string, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -54,8 +56,8 @@ func (p *proxies) stop() {
 	}
 }
 
-// toxic changes the traffic of a link until it is removed. json has one toxic of toxiproxy for each
-// direction.
+// toxic is a change of the traffic of a link, such as a delay. json has the settings of one toxic
+// of toxiproxy for each direction that is changed.
 type toxic struct {
 	name string
 	json []string

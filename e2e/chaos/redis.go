@@ -8,9 +8,10 @@ import (
 	"time"
 )
 
-// redisUnavailable is a trial. It verifies that calls succeed, and stay fast, without Redis. The
-// control is a build without the circuit breaker for Redis. In this build each call waits for a
-// stopped Redis, so the control must miss the goal.
+// redisUnavailable is a trial. It verifies that calls succeed, and stay fast, without Redis.
+//
+// Then it measures a control, for comparison: a build without the circuit breaker for Redis. In
+// this build each call waits for a stopped Redis, so the control must miss the goal.
 func redisUnavailable(ctx context.Context, l *trialRun) error {
 	n := l.times(100)
 	options := loadOptions{users: trialUsers, rest: trialRest}

@@ -23,9 +23,9 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// A restore loses the writes that were acknowledged after the dump. So such a run has two
-// histories: one before the restore and one after it. Each history is checked like that of any run.
-// With one history, the checks would have to accept lost writes.
+// A restore loses the writes that were acknowledged after the dump. So a run with a restore has two
+// histories: one before the restore and one after it. Each history is checked like the history of
+// any other run. With one history, the checks would have to accept lost writes.
 
 // lostUsers is the number of users who register after the dump. The restored database does not have
 // them.
@@ -52,9 +52,8 @@ type restoration struct {
 	refused       atomic.Int64              // refused calls of lost users after the restore
 }
 
-// restore runs the clients, and dumps the database in the middle of this time. Then it restores the
-// dump, and runs the clients again for the same time. Both together take two thirds of the plan's
-// duration.
+// restore runs the clients for a third of the plan's duration, and dumps the database in the middle
+// of this time. Then it restores the dump, and runs the clients again for the same time.
 func (p *plan) restore(ctx context.Context, logf func(string, ...any)) (_ *restoration, err error) {
 	r := &restoration{
 		plan: p, logf: logf, users: map[int64]bool{}, restored: map[int64]bool{},
@@ -145,7 +144,7 @@ func (r *restoration) measureBase(ctx context.Context, of *result, h *history) {
 	of.baseUntil, of.baseOperations = h.since(), h.ops.Load()
 }
 
-// end ends a history, and checks it like that of any run.
+// end stops the clients, and checks the history h like that of any run. of is the result of h.
 func (r *restoration) end(ctx context.Context, of *result, h *history) error {
 	of.lasted = h.since()
 	r.load.end()
@@ -218,7 +217,8 @@ func (r *restoration) checkDump(ctx context.Context) error {
 	return err
 }
 
-// runAfter runs the second history, with the clients that the restored database has.
+// runAfter runs the second history, with the clients that the restored database has. fast is the
+// clock of the system at the time of the dump.
 func (r *restoration) runAfter(ctx context.Context, fast storetest.Clock) error {
 	r.system.clock = fast // the restored database has this clock
 	l := r.load
@@ -267,7 +267,8 @@ func (r *restoration) runAfter(ctx context.Context, fast storetest.Clock) error 
 	return r.checkNotifications(ctx)
 }
 
-// adoptReservations makes the clients start with their reservations in the restored database.
+// adoptReservations gives each client its reservations of the restored database, and puts them at
+// the start of the history h.
 func (r *restoration) adoptReservations(ctx context.Context, h *history) error {
 	byUser := map[int64]*client{}
 	for _, c := range r.load.clients {
@@ -294,7 +295,9 @@ func (r *restoration) adoptReservations(ctx context.Context, h *history) error {
 	return err
 }
 
-// openStreamsAfter opens the subscriptions of clients that already have notifications.
+// openStreamsAfter opens the subscriptions of the clients after the restore. before has their
+// subscriptions before the restore. Each new one continues after the last notification of the old
+// one.
 func openStreamsAfter(ctx context.Context, clients []*client, before []*subscription) *streams {
 	s := &streams{}
 	ctx, s.stop = context.WithCancel(ctx)
@@ -306,8 +309,9 @@ func openStreamsAfter(ctx context.Context, clients []*client, before []*subscrip
 	return s
 }
 
-// callWithOldToken makes calls with the token of a lost user until ctx ends. Each call must be
-// refused, even if a new user could have got the same id.
+// callWithOldToken makes calls with the token of a lost user until ctx ends. The restored database
+// does not have this user, so it must refuse each call. It must not take the token for that of a
+// new user with the same id.
 func (r *restoration) callWithOldToken(ctx context.Context, user *e2e.Client) {
 	conns := r.load.clients[0].conns
 	for n := 0; ctx.Err() == nil; n++ {
@@ -336,8 +340,9 @@ func (r *restoration) callWithOldToken(ctx context.Context, user *e2e.Client) {
 	}
 }
 
-// register registers as many users as the restore lost, and each books a seat. If the database used
-// an id twice, an old token would give access to one of these users.
+// register registers as many users as the restore lost, and each books a seat. It checks that no
+// user gets an id that was used before the restore. Otherwise an old token would give access to a
+// new user.
 func (r *restoration) register(ctx context.Context) error {
 	seats, err := r.system.addBranch(ctx, "restored", lostUsers)
 	if err != nil {
@@ -363,7 +368,8 @@ func (r *restoration) register(ctx context.Context) error {
 }
 
 // checkNotifications checks that each client receives each event after the restore once and in
-// order. The subscriptions continue after an id that the restored database does not have.
+// order. Each subscription continues after the last notification before the restore, and the
+// restored database may not have this notification.
 func (r *restoration) checkNotifications(ctx context.Context) error {
 	due := time.Now().Add(settleTime)
 	for i, m := range r.load.streams.subscriptions {
@@ -435,7 +441,8 @@ func restored(ctx context.Context, l *trialRun) error {
 	return nil
 }
 
-// restoreRun is the run for a canary that only a run with a restore can find.
+// restoreRun makes a run with a restore and returns its violations. It is for a canary that only
+// such a run can find.
 func restoreRun(ctx context.Context, p *plan) ([]violation, error) {
 	r, err := p.restore(ctx, func(string, ...any) {})
 	if err != nil {

@@ -71,15 +71,16 @@ type span struct{ from, until time.Duration }
 // touches reports whether a call was in progress at some time of the span.
 func (s span) touches(call, ret time.Duration) bool { return s.from <= ret && call <= s.until }
 
-// faultStats counts one fault.
+// faultStats has the number of faults of one name, and the slowest recovery from them.
 type faultStats struct {
 	n       int
 	slowest time.Duration
 }
 
 // recordOutage records the time of a fault of a process or connection. If the fault may have
-// separated a replica from Postgres, the outage lasts reconnectTime longer, because a replica may
-// reconnect after its clients have answers again.
+// separated a replica from Postgres, it also records an outage, which ends reconnectTime later. In
+// this time a replica may still have no connection to Postgres, although its clients have answers
+// again.
 func (r *result) recordOutage(f fault, from, until time.Duration) {
 	if f.target == operators {
 		return
@@ -124,9 +125,9 @@ func (r *result) faults() (n int) {
 }
 
 // After the first fault, the clients must make at least floor operations a second. On a slow
-// machine, floorPart of the base rate is enough, because the machine runs the system, the faults
-// and the clients together. The base rate must be at least baseFloor. With fewer operations, a run
-// proves nothing.
+// machine, floorPart of the base rate (the rate before the first fault) is enough, because the
+// machine runs the system, the faults and the clients together. The base rate must be at least
+// baseFloor. With fewer operations, a run proves nothing.
 const (
 	floor     = 100
 	floorPart = 0.1
@@ -147,8 +148,8 @@ func (r *result) rate() float64 {
 	return float64(r.operations-r.baseOperations-r.frozenOperations) / (r.lasted - r.baseUntil - r.frozenFor).Seconds()
 }
 
-// minUnfrozen is the least time without a frozen replica for which the rate is checked. In a
-// shorter time the rate says nothing.
+// minUnfrozen is the least time without a frozen replica for which the rate is checked. The rate of
+// a shorter time is too inexact.
 const minUnfrozen = 2 * time.Second
 
 // count takes the counters from the history and checks the rate.

@@ -141,8 +141,8 @@ const baseTime = 3 * time.Second
 
 const progressEvery = 10 * time.Second
 
-// injectFaults injects faults until ctx ends. Faults of one target follow each other. Faults of
-// different targets overlap.
+// injectFaults injects faults until ctx ends. At most one fault of a target is active at a time.
+// Faults of different targets overlap.
 func (r *result) injectFaults(ctx context.Context, s *system, h *history) error {
 	running, ctx := errgroup.WithContext(ctx)
 	for target := range targets {
@@ -201,8 +201,8 @@ func (r *result) injectFault(ctx context.Context, s *system, h *history, f fault
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
 	for !h.allServed(healed) {
-		// While a replica is frozen, all tries of a client may reach this replica. So the time
-		// counts from the end of the last freeze.
+		// While a replica is frozen, all tries of a client may reach this replica and fail. So the
+		// time begins at the end of the last freeze.
 		if r.freezes.Load() == 0 && h.since()-max(healed, time.Duration(r.lastFreeze.Load())) > mostRecovery {
 			r.found.add(checkLiveness, "%s after %q was healed, some clients had no answer", mostRecovery, f.name)
 			break
@@ -214,7 +214,8 @@ func (r *result) injectFault(ctx context.Context, s *system, h *history, f fault
 	return nil
 }
 
-// keep writes the history of a run that found a violation or failed.
+// keep writes the history of a run that found a violation, or failed with the error cause, to a
+// file.
 func (r *result) keep(h *history, cause error) (file string, err error) {
 	if err := os.MkdirAll(r.plan.dir, 0o755); err != nil {
 		return "", err

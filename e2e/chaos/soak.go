@@ -129,8 +129,8 @@ func (s *system) metrics(ctx context.Context, replica int, names ...string) ([]f
 	return values, lines.Err()
 }
 
-// waitForTotal waits until the sum of a metric over all replicas is at most to. It returns the sum
-// and the duration of the wait.
+// waitForTotal waits until the sum of a metric over all replicas is at most to, but not longer than
+// within. It returns the last sum and the duration of the wait.
 func (s *system) waitForTotal(
 	ctx context.Context, metric string, to int, within time.Duration,
 ) (n int, took time.Duration, err error) {

@@ -216,8 +216,9 @@ func longestGap(calls []call, users int, from, until time.Duration) (gap time.Du
 	return gap
 }
 
-// missing returns the number of acknowledged reservations, and the ids of the lost ones: the
-// database does not have the reservation, or not its acknowledged cancel.
+// missing returns the number of acknowledged reservations, and the ids of those that the database
+// has lost. A reservation is lost if the database does not have it, or does not have its
+// acknowledged cancel.
 func (l *steady) missing(ctx context.Context, s *system) (acked int, missing []int64, err error) {
 	w, err := s.readState(ctx)
 	if err != nil {

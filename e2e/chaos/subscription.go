@@ -14,7 +14,8 @@ import (
 )
 
 // subscription is the subscription of a client to its notifications. When the stream ends for any
-// reason, the client opens it again after the last notification.
+// reason, the client opens a new stream, which continues after the last notification that it
+// received.
 type subscription struct {
 	client *client
 

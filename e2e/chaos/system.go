@@ -40,14 +40,17 @@ const (
 	keyID    = "chaos"
 )
 
-// edges is the number of links from clients to nginx. During a fault of one link, clients can use
-// the others.
+// edges is the number of fault proxies between the clients and nginx. During a fault of one of
+// them, clients can reach nginx through the others.
 const edges = 3
 
-// settings returns the settings of the replicas. They are the defaults, with these exceptions. Rate
-// limits are checked but never reached. The limits of reservations and waitlists are off. The
-// password hash is cheap. WORKER_INTERVAL is 1 s, because a minute of the system's clock may take
-// less than a second.
+// settings returns the settings of the replicas. They are the defaults, with these exceptions:
+//
+//   - The rate limit of a user is checked, but is too high to be reached. The other rate limits are
+//     off.
+//   - The limits of reservations and waitlists are off.
+//   - The password hash is cheap.
+//   - WORKER_INTERVAL is 1 s, because a minute of the system's clock may take less than a second.
 func settings() map[string]string {
 	env := e2e.NoRateLimits()
 	maps.Copy(env, map[string]string{
@@ -57,7 +60,7 @@ func settings() map[string]string {
 	return env
 }
 
-// startSystem starts a system whose clock runs at speed times real speed. If proxied is set, all
+// startSystem starts a system whose clock runs at speed times real speed. If proxied is true, all
 // connections have fault proxies. Otherwise only cfg can add proxies.
 func startSystem(ctx context.Context, cfg stack.Config, speed int, proxied bool) (_ *system, err error) {
 	return (&system{proxies: newProxies(), journal: &e2e.LogRecorder{}}).start(ctx, cfg, speed, proxied)
@@ -138,8 +141,9 @@ func (s *system) setClock(ctx context.Context, from time.Time, speed int) error 
 	return err
 }
 
-// connect returns n connections to the edges in turn, with the options that README.md recommends.
-// tries bounds the tries of a call. With 0, the retry policy of README.md applies.
+// connect returns n connections to nginx, with the options that README.md recommends. If there are
+// fault proxies before nginx, the connections use them in turn. gRPC makes at most tries attempts
+// of a call. With tries 0, it makes as many as README.md recommends.
 func (s *system) connect(n, tries int) ([]grpc.ClientConnInterface, error) {
 	options := e2e.RetryOptions()
 	if tries > 0 {

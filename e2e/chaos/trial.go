@@ -66,7 +66,8 @@ func (l *trialRun) row(title, goal string, met bool, format string, args ...any)
 	fmt.Fprintf(l.out, "| %s | %s | %s | %s |\n", title, goal, fmt.Sprintf(format, args...), verdict)
 }
 
-// start starts a system with the shipped defaults, without fault proxies.
+// start starts a system without fault proxies. Its settings are those of the function settings, and
+// env.
 func (l *trialRun) start(ctx context.Context, env map[string]string) (*system, error) {
 	return l.startBinary(ctx, l.binary, env)
 }
@@ -140,8 +141,8 @@ const (
 	baseline   = 15 * time.Second
 )
 
-// withSteadyLoad starts a system and a steady load, and then calls f. before has the calls of a
-// period without faults.
+// withSteadyLoad starts a system and a steady load, and then calls f. The parameter before of f has
+// the calls of a period without faults, for comparison.
 func (l *trialRun) withSteadyLoad(
 	ctx context.Context, options loadOptions, f func(s *system, load *steady, before []call) error,
 ) (err error) {
@@ -207,8 +208,8 @@ func (l *trialRun) logErrors(s *system, after string) {
 	l.row("panics, errors and deadlocks in the log, "+after, "none", err == nil, "%s", found)
 }
 
-// postgresKilled is a trial. It verifies that no acknowledged booking is lost, and that goodput
-// recovers soon after Postgres accepts connections.
+// postgresKilled is a trial. It verifies that no acknowledged booking is lost, and that the rate of
+// successful calls recovers soon after Postgres accepts connections.
 func postgresKilled(ctx context.Context, l *trialRun) error {
 	options := loadOptions{users: trialUsers, rest: trialRest}
 	return l.withSteadyLoad(ctx, options, func(s *system, load *steady, before []call) error {

@@ -54,8 +54,8 @@ type dbState struct {
 	userWindows map[int64][]*userWindow // of each user
 }
 
-// userWindow is a window that a user had, from acquired until abandoned by the system's clock.
-// abandoned is zero if the user still has it.
+// userWindow is the window of a reservation. Its user had it from acquired until abandoned, by the
+// system's clock. abandoned is zero if the user still has it.
 type userWindow struct {
 	reservation         int64
 	start, end          time.Time
@@ -202,9 +202,9 @@ func (w dbState) lost(o *op) string {
 		o.Kind, o.Reservation, o.User, o.Return)
 }
 
-// resolve reports whether an operation with an unanswered try was done. The operation may have
-// taken effect after the client stopped waiting. If the operation has a request id, resolve sets
-// its reservation.
+// resolve reports whether an operation was done although a try had no answer. The operation may
+// have taken effect after the client stopped waiting. If the operation has a request id, resolve
+// sets its reservation.
 func (w dbState) resolve(o *op) (was bool) {
 	if o.RequestID != "" {
 		o.Reservation = w.requested(o)
@@ -212,9 +212,9 @@ func (w dbState) resolve(o *op) (was bool) {
 	return w.has(o)
 }
 
-// denied reports whether the last try of a booking was refused although an earlier try had made the
-// reservation. The last try must find this reservation, because it waits for the lock of the user,
-// under which the earlier try made it.
+// denied reports whether the system refused the last try of a booking although an earlier try had
+// made the reservation. This is an error: the earlier try made the reservation under the lock of
+// the user, and the last try waits for this lock, so it must find the reservation.
 func (w dbState) denied(o *op, lastCall time.Time) bool {
 	return o.Kind == book && !o.Unknown && o.Reason != "OVERLOADED" && w.made[o.Reservation].Before(lastCall)
 }
@@ -264,8 +264,8 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 				r.conflicts++
 			case o.Reason == "USER_BUSY" && plans[o.Seat]:
 				r.busy++
-				// A cancel may commit up to statementTime after the time in its event. Until then
-				// its window conflicts with others.
+				// A cancel may commit up to statementTime after the time in its event. Until the
+				// commit, the cancelled reservation still makes the user busy.
 				from := r.clock.At(h.began.Add(o.Call - statementTime))
 				if !w.wasBusy(&o, from, r.clock.At(h.began.Add(o.Return+clockMargin))) {
 					r.found.add(checkAnswers,

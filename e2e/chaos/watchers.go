@@ -19,16 +19,19 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// watchers is a trial with 2,000 streams. 1,000 readers follow the bookings of two users. 500
-// clients never read their streams, which show a branch that is larger than all buffers on the way.
-// 500 clients break their connections and open new ones.
+// watchers is a trial with 2,000 streams:
+//
+//   - 1,000 readers follow the bookings of two users.
+//   - 500 clients never read their streams. These show a branch that is larger than all buffers
+//     between the server and the client.
+//   - 500 clients break their connections and open new ones.
 //
 // The bookings must stay fast, and the readers must show the current seats. The server must end the
 // streams that are never read. After the trial it must have no more goroutines than before.
 //
-// The control is 500 clients that break their connections and watch the health of the server, which
-// never changes. The control slows down users too, because nginx opens a connection to a replica
-// for each stream, and because the processors are busy.
+// For comparison, the trial first measures a control: 500 clients that break their connections and
+// watch the health of the server, which never changes. The control slows down users too, because
+// nginx opens a connection to a replica for each stream, and because the processors are busy.
 func watchers(ctx context.Context, l *trialRun) error {
 	const (
 		readers, nonReading, vanishing, perConn = 1000, 500, 500, 50
@@ -156,9 +159,10 @@ func (a *watchCrowd) read(ctx context.Context, n, perConn int) error {
 	})
 }
 
-// ignore opens streams of largeBranch that are never read, not even by grpc-go. Their connections
-// have a fixed flow-control window. By default grpc-go enlarges the window until the whole branch
-// fits, and then the server cannot tell such a client from a reader.
+// ignore opens n streams of largeBranch, perConn on each connection. Neither the client nor grpc-go
+// reads them, because their connections have a fixed flow-control window. By default grpc-go
+// enlarges the window until the whole branch fits, and then the server cannot tell such a client
+// from a reader.
 func (a *watchCrowd) ignore(ctx context.Context, n, perConn int) error {
 	return a.open(n, perConn, func(c *e2e.Client) error {
 		stream, err := c.Seats.WatchSeats(ctx, &dlsmsv1.WatchSeatsRequest{Branch: largeBranch})

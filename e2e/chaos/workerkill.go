@@ -12,8 +12,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// workersKilled is a trial. Three workers make 100,000 due no-shows, while one worker after another
-// is killed. Each no-show must happen exactly once.
+// workersKilled is a trial. Three workers make 100,000 no-shows that are due, while one worker
+// after another is killed. Each no-show must happen exactly once.
 func workersKilled(ctx context.Context, l *trialRun) (err error) {
 	s, err := l.start(ctx, map[string]string{"WORKER_INTERVAL": "1s"})
 	if err != nil {
@@ -97,8 +97,8 @@ func (s *system) startAll(ctx context.Context) error {
 	return all.Wait()
 }
 
-// addDue adds reservations in the past. Each of a number of seats has its own user, and gets as
-// many reservations as the parameter each says.
+// addDue adds seats with reservations in the past. There is one user for each seat. each is the
+// number of reservations of a seat.
 func (s *system) addDue(ctx context.Context, seats, each int) error {
 	ids, err := s.addBranch(ctx, "due", seats)
 	if err != nil {
