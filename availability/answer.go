@@ -24,15 +24,16 @@ type answer struct {
 	until    int64 // the answer is true until this time, unless a booking or the catalog changes
 }
 
-// maxAnswers bounds the cached answers of a generation. maxCachedSeats bounds the seats in these
-// answers, to 40 MB: a seat takes about 400 bytes. The questions that many clients ask are far
-// fewer. When the cache is full, an answer to another question is computed for each reader.
+// maxAnswers is the largest number of answers in a cache. maxCachedSeats is the largest number of
+// seats in all of these answers: they take 40 MB, because a seat takes about 400 bytes. Many
+// clients ask the same few questions, so the cache is seldom full. When the cache is full, a
+// question that is not in the cache is answered anew for each reader.
 const (
 	maxAnswers     = 256
 	maxCachedSeats = 100_000
 )
 
-// answers caches the answers in the worlds of one generation.
+// answers is the cache of answers that all worlds of one generation share: see world.generation.
 type answers struct {
 	mu    sync.RWMutex
 	asked map[question]*cachedAnswer

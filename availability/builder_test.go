@@ -19,7 +19,8 @@ func newTestBuilder(catalog library.Catalog, taken ...library.TakenWindow) *worl
 }
 
 // TestEventOrderDoesNotMatter applies the events of a history in random order, some events twice,
-// in groups of random size.
+// in groups of random size. After each group, the bookings must be those of the newest event of
+// each reservation.
 func TestEventOrderDoesNotMatter(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -58,7 +59,8 @@ func TestEventOrderDoesNotMatter(t *testing.T) {
 	})
 }
 
-// TestWorldsAreImmutable keeps each world of a history and checks all of them at the end.
+// TestWorldsAreImmutable keeps each world of a history. At the end, each world must still have the
+// bookings of its own time.
 func TestWorldsAreImmutable(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -30,9 +30,10 @@ type calendar struct {
 
 	// hot covers the coming weeks, which nearly all questions are about. warm renews it.
 	hot atomic.Pointer[schedule]
-	// cold has the schedules for other times that queries asked about. The first schedule since
-	// 1970 has the key 0, the next one the key 1, and each covers hotDays. The schedules of two
-	// centuries take 2 MB: a thousand schedules of 2 KB.
+	// cold has the schedules for the times that queries asked about and that the schedule hot does
+	// not cover. Each covers hotDays. The schedule that begins in 1970 has the key 0, the next one
+	// the key 1, and so on. The times of a request are in the years 2000 to 2199, so cold has at
+	// most about a thousand schedules of 2 KB.
 	cold sync.Map
 }
 

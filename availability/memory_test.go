@@ -24,8 +24,8 @@ func free(t *testing.T, m *Model) (int, time.Time) {
 	return p.Available, p.AsOf
 }
 
-// taking has one event for each seat of the branch day: a reservation from 10 minutes before
-// Monday.
+// taking has one event for each seat of the branch "day": a reservation that began 10 minutes
+// before monday, and so takes the seat at that time.
 var taking = []library.Event{
 	reservation(1, 1, 1, -10, 600), reservation(2, 1, 2, -10, 600), reservation(3, 1, 3, -10, 600),
 }
@@ -95,8 +95,9 @@ func TestAnswersFromMemoryWhilePostgresIsUnreachable(t *testing.T) {
 			t.Errorf("an open watch after MaxStaleness: %v, want ErrUnavailable", err)
 		}
 
-		// Postgres answers again, with a booking that its change log does not show: after a crash,
-		// transaction ids may be reused.
+		// Postgres answers again, after a crash. It has a booking that a read of the changes would
+		// not return: after a crash, Postgres may use the transaction ids of lost transactions
+		// again, and the old snapshot counts these ids as seen.
 		r.Set(func(r *feedtest.Source) {
 			r.Err, r.Before = nil, nil
 			r.World.Now = minute(1)
@@ -169,8 +170,9 @@ func TestRestoredDatabaseIsReloaded(t *testing.T) {
 	}
 }
 
-// TestRefreshAppliesCatalogChanges deletes seats 3 and 4, and adds seat 9 with a booking, and seat
-// 10 in a branch that does not exist.
+// TestRefreshAppliesCatalogChanges makes three changes between two refreshes. It deletes seats 3
+// and 4, adds seat 9 with a booking, and adds seat 10 in a branch that does not exist. The next
+// read must return seats 1, 2 and 9, with seat 9 taken.
 func TestRefreshAppliesCatalogChanges(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

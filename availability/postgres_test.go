@@ -50,8 +50,9 @@ func TestReadersSeeAcknowledgedBookings(t *testing.T) {
 	models := []*Model{startModel(t, stores[0], feed.Options{}), startModel(t, stores[1], feed.Options{})}
 	begin := time.Now().Add(time.Hour).Truncate(time.Hour)
 
-	// This transaction begins before all other transactions and ends after them. So it is in
-	// progress in each snapshot.
+	// This transaction begins before all bookings and ends after them. Each snapshot then lists a
+	// transaction in progress, and the ids of the bookings are above the id of that transaction. A
+	// read of the change log must still return each booking.
 	long, err := pgx.Connect(t.Context(), db.URL)
 	if err != nil {
 		t.Fatal(err)

@@ -122,8 +122,8 @@ func (h *hub) publish(w *world) {
 	}
 }
 
-// publishPresent publishes to the watches of the present, where the passing of time changes seats
-// too.
+// publishPresent publishes to the class c of the watches without a window. They show the present.
+// Besides the seats in changed, the passing of time may change other seats for them: see hub.due.
 func (h *hub) publishPresent(c *class, old, w *world, changed []pair) {
 	switch {
 	case old.index != w.index, w.now < old.now: // time may go backward when the state is loaded again
@@ -146,8 +146,9 @@ func (h *hub) publishPresent(c *class, old, w *world, changed []pair) {
 	}
 }
 
-// publishClass publishes to a class the changes of the seats in candidates. If due is not nil, it
-// stores there when each of these seats changes next by the passing of time.
+// publishClass compares the seats in candidates between the worlds old and w, and publishes the
+// seats that differ to the class c. If due is not nil, publishClass also stores, for each
+// candidate, the time at which it changes next by the passing of time.
 func (h *hub) publishClass(c *class, old, w *world, candidates []pair, due []int64) {
 	was, is := old.at(c.window), w.at(c.window)
 	var updates map[*group]Update // stays nil for most windows

@@ -46,9 +46,9 @@ type Page struct {
 	memo *memo
 }
 
-// Memo returns the result of compute, which runs once for an answer and encoding, and again only
-// after the answer changed. It is meant for the encoded answer. The result must not depend on AsOf, which
-// changes with each refresh. All callers pass the same function for an encoding.
+// Memo returns the result of compute, which encodes the page. compute runs once for each encoding,
+// and again only after the answer has changed. Its result must not depend on AsOf, which changes
+// with each refresh. All callers pass the same function for an encoding.
 func (p Page) Memo(e Encoding, compute func() any) any { return p.memo.get(e, compute) }
 
 // BranchView is one branch with the number of its seats.
@@ -158,8 +158,8 @@ func (m *Model) Seats(ctx context.Context, q Query) (Page, error) {
 	}), nil
 }
 
-// page answers a question about w. Many readers ask the same questions about the present, so these
-// answers are cached while they are true.
+// page answers a question about w. Two kinds of answers are cached while they are true, because
+// many readers ask for the same answer: answers about the present, and snapshots of watches.
 func (w *world) page(q question) Page {
 	var a *answer
 	if q.window == present || q.watched {

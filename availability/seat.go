@@ -53,8 +53,9 @@ func (w window) hours(c *calendar) *schedule {
 	return c.distant(w.start)
 }
 
-// stateOf returns the state of the seat in the window w. If w is an instant that moves with time,
-// holds is the time at which the state changes next.
+// stateOf returns the state of a seat in the window w. taken has the bookings of the seat. If w is
+// the present instant, holds is the time at which the passing of time changes the state next. If
+// time does not change it, holds is never.
 func (w window) stateOf(seat *seat, taken []booking) (st state, holds int64) {
 	if seat.OutOfService {
 		return state{}, never
@@ -87,13 +88,14 @@ func (w window) stateOf(seat *seat, taken []booking) (st state, holds int64) {
 	return st, holds
 }
 
-// searchLimit is how far firstFree searches for opening hours into which a window fits, from the
-// end of the last conflicting booking on. Opening hours repeat each week, except on the days on
-// which the clocks change, so a longer search would seldom find more.
+// searchLimit bounds the search of firstFree for an opening into which the window fits. The search
+// begins at the end of the last booking that is in the way. Opening hours repeat each week, except
+// on the days on which the clocks change, so a longer search would seldom find more.
 const searchLimit = 31 * microsPerDay
 
-// firstFree returns the earliest time, from the start of w on, at which a window as long as w could
-// begin: without a booking, and within the opening hours. It returns 0 if it finds none.
+// firstFree returns the earliest time at which the seat is free for as long as w lasts: it has no
+// booking, and its branch is open. The time is not before the start of w. firstFree returns 0 if it
+// finds no such time.
 func firstFree(taken []booking, hours *schedule, w window) int64 {
 	t, length := w.start, w.end-w.start
 	for unblocked := t; t < unblocked+searchLimit; {
@@ -141,9 +143,9 @@ type SeatView struct {
 	memo *memo
 }
 
-// Memo returns the result of compute, which runs once for a seat and encoding until the catalog
-// changes the seat. It is meant for the encoded ID, Branch, Area, Label, Amenities and
-// OutOfService. All callers pass the same function for an encoding.
+// Memo returns the result of compute, which encodes ID, Branch, Area, Label, Amenities and
+// OutOfService. compute runs once for each seat and encoding, and again only after a change of the
+// catalog has replaced the seat. All callers pass the same function for an encoding.
 func (v SeatView) Memo(e Encoding, compute func() any) any { return v.memo.get(e, compute) }
 
 func (s *seat) view(st state) SeatView {

@@ -31,8 +31,8 @@ type Update struct {
 	memo *memo
 }
 
-// Memo returns the result of compute, which runs once for an encoding, for all watches that get the
-// same seats. It is meant for the encoded update. For a snapshot, the result must not depend on
+// Memo returns the result of compute, which encodes the update. compute runs once for each
+// encoding, for all watches that get the same seats. For a snapshot, its result must not depend on
 // AsOf, which differs between the watches. All callers pass the same function for an encoding.
 func (u Update) Memo(e Encoding, compute func() any) any { return u.memo.get(e, compute) }
 
@@ -191,7 +191,7 @@ type group struct {
 	queued  bool      // the group is in hub.wake
 }
 
-// update is an update of a group.
+// update is one Update of a group, with the results of merging it with earlier updates.
 type update struct {
 	Update
 
@@ -200,7 +200,7 @@ type update struct {
 	merged map[*update]Update
 }
 
-// append adds an update, and drops the updates that no watch needs.
+// append adds an update, and drops the updates that no watch needs any more.
 func (g *group) append(u Update) {
 	g.number++
 	g.updates = append(g.updates, &update{Update: u})
@@ -219,8 +219,9 @@ func (g *group) append(u Update) {
 	}
 }
 
-// after returns the updates with numbers above number. It returns nil if there are more than most,
-// or if some of them were dropped.
+// after returns the updates that followed the update with this number. most is the largest number
+// of updates that it returns. If more updates followed, or if the group has dropped some of them,
+// after returns nil.
 func (g *group) after(number, most int) []*update {
 	n := g.number - number
 	if n > most || n > len(g.updates) {

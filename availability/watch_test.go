@@ -266,8 +266,9 @@ func TestWatchesOfSameQueryShareUpdates(t *testing.T) {
 	}
 }
 
-// TestSlowWatchersDoNotDelayOthers opens two watches: slow does not read, and quick reads each
-// update.
+// TestSlowWatchersDoNotDelayOthers opens two watches. The watch slow does not read until the end,
+// and quick reads after each change. quick must get each change, and slow one snapshot of the last
+// state.
 func TestSlowWatchersDoNotDelayOthers(t *testing.T) {
 	t.Parallel()
 	r := feedtest.NewSource(store.World{Now: monday, Catalog: smallLibrary("UTC")})

@@ -73,8 +73,8 @@ func free(t *testing.T, m *model) (int, time.Time) {
 	return s.free, s.asOf
 }
 
-// taking has one event for each seat of the branch day: a reservation from 10 minutes before
-// Monday.
+// taking has one event for each seat of the branch "day": a reservation that began 10 minutes
+// before feedtest.Monday, and so takes the seat at that time.
 var taking = []library.Event{
 	feedtest.Reservation(1, 1, 1, -10, 600),
 	feedtest.Reservation(2, 1, 2, -10, 600),

@@ -20,8 +20,8 @@ type refresh struct {
 
 func newRefresh() *refresh { return &refresh{done: make(chan struct{})} }
 
-// release ends the wait of the readers of r. A second call has no effect. The caller holds the
-// feed's lock.
+// release ends the wait of the readers of r. ok tells them whether the refresh succeeded. A second
+// call has no effect. The caller holds the feed's lock.
 func (r *refresh) release(ok bool) {
 	if r == nil {
 		return
@@ -60,9 +60,10 @@ func (f *Feed) AwaitRefresh(ctx context.Context) error {
 	return f.usable()
 }
 
-// join returns the refresh that a reader must wait for. If the reader need not wait, or if waiting
-// does not help, join returns no refresh, and the error that AwaitRefresh must return. The caller
-// holds the lock.
+// join returns the refresh that a reader must wait for. It returns a nil refresh if the reader must
+// not wait: the state is fresh enough, or it is not loaded yet, or the last refresh failed, or the
+// feed has stopped. AwaitRefresh then returns the error of join at once. The caller holds the
+// feed's lock.
 func (f *Feed) join() (*refresh, error) {
 	if !f.loaded || f.outage != nil || f.stopped {
 		return nil, f.usable()
@@ -84,8 +85,8 @@ func (f *Feed) join() (*refresh, error) {
 	return f.next, nil
 }
 
-// usable returns nil if readers may use the state, and otherwise the reason. The caller holds the
-// lock.
+// usable returns nil if readers may use the state that is in memory, and ErrUnavailable with the
+// reason otherwise. The caller holds the feed's lock.
 func (f *Feed) usable() error {
 	switch {
 	case f.stopped:
@@ -104,9 +105,10 @@ var (
 	errLoading   = errors.New("feed: loading the state again takes long")
 )
 
-// A refresh costs the same for one reader and for fifty readers. If at least crowd readers shared a
-// refresh, the next refresh begins later, so that more readers share it: gapPerReader for each
-// reader, and at most longestGap, after the start of the last refresh. Fewer readers add no delay.
+// A refresh costs the same for one reader and for fifty readers. If crowd or more readers shared a
+// refresh, the feed delays the next refresh, so that more readers share that one, too. The time
+// between the starts of the two refreshes is then at least gapPerReader for each reader of the
+// first one, up to longestGap. With fewer readers there is no delay.
 const (
 	crowd        = 3
 	gapPerReader = time.Millisecond
@@ -162,8 +164,8 @@ func (f *Feed) fail(err error) {
 	}
 }
 
-// answerFromMemory releases all readers that wait. Later readers do not wait until a refresh
-// succeeds. The caller holds the lock.
+// answerFromMemory releases all readers that wait. Until a refresh succeeds, later readers do not
+// wait at all: AwaitRefresh returns at once. The caller holds the feed's lock.
 func (f *Feed) answerFromMemory(cause error) {
 	f.outage = cause
 	f.running.release(false)

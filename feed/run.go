@@ -16,9 +16,10 @@ const (
 	// wait.
 	firstRetry = 10 * time.Millisecond
 	lastRetry  = 250 * time.Millisecond
-	// secondRead bounds the second read, which follows a failed first read. Readers are answered
-	// from memory only if both reads fail. If this process was stopped for longer than the timeout
-	// of a read, the first read fails on its broken connection, although Postgres answers.
+	// secondRead is the timeout of a second read. The feed makes it at once if a read finds
+	// Postgres unreachable, because one failed read may be a false alarm: if this process was
+	// stopped for longer than the timeout of a read, the read fails although Postgres answers.
+	// Readers are answered from memory only if both reads fail.
 	secondRead = time.Second
 	// loadTimeout bounds one load of the state, which takes seconds for half a million
 	// reservations.

@@ -49,9 +49,9 @@ type Event struct {
 	StartTime time.Time
 	EndTime   time.Time
 	Status    ReservationStatus
-	// Occupies is the column of this name if it differs from Status.Occupies, and nil otherwise. It
-	// may differ if a newer version of DL-SMS wrote a status that this version does not know. Use
-	// TakesSeat.
+	// Occupies is nil if Status.Occupies is right for the event, which is the normal case. A newer
+	// version of DL-SMS may write a Status that this version does not know. Occupies is then the
+	// value of the column occupies, which that version wrote. Call TakesSeat, which considers both.
 	Occupies *bool
 	// CheckInDeadline is zero if Status is HELD. OfferExpiresAt is zero if Status is not HELD.
 	CheckInDeadline time.Time
@@ -66,8 +66,8 @@ func (e Event) TakesSeat() bool {
 	return e.Status.Occupies()
 }
 
-// DueAt returns the time, by Postgres's clock, at which the worker must look at the reservation
-// next. It returns zero for a reservation that has ended.
+// DueAt returns the time, by Postgres's clock, at which the worker must make the next transition of
+// the reservation, or send its reminder. It returns zero for a reservation that has ended.
 func (e Event) DueAt(p Policy) time.Time {
 	switch e.Status {
 	case Held:

@@ -7,8 +7,8 @@ import (
 )
 
 // Policy is the set of limits of a library. A zero MaxUpcoming, MaxWaiting, MaxWaitingPerSeat or
-// MaxWaitlist means no limit. PastTolerance, Grace and the leads may be 0. All other fields must be
-// above 0.
+// MaxWaitlist means no limit. PastTolerance, CheckInLead, Grace and ReminderLead may be 0. All
+// other fields must be above 0.
 type Policy struct {
 	MinDuration   time.Duration // shortest window
 	MaxDuration   time.Duration // longest window
@@ -16,9 +16,9 @@ type Policy struct {
 	PastTolerance time.Duration // earliest start, before now
 	MaxUpcoming   int           // most upcoming reservations of a user
 	MaxWaiting    int           // most waitlist entries of a user that are WAITING or OFFERED
-	// MaxWaitingPerSeat is the most live entries of a user at one seat. MaxWaitlist is the most
-	// live entries of all users at one seat. Both limits bound the cost of serving the waitlist of
-	// a seat.
+	// MaxWaitingPerSeat is the most waitlist entries of one user at one seat, and MaxWaitlist the
+	// most of all users at one seat. Both count the entries that are WAITING or OFFERED. They bound
+	// the time of a transaction that looks for an entry to which a free seat can be offered.
 	MaxWaitingPerSeat int
 	MaxWaitlist       int
 	CheckInLead       time.Duration // check-in opens this long before the start
@@ -47,14 +47,20 @@ func DefaultPolicy() Policy {
 	}
 }
 
-// ClockTolerance is how far a window may exceed a limit: 5 s for the difference between the
-// client's clock and Postgres's, and 5 s for the call to arrive. It applies to the latest start. It
-// also applies to the length of a window that starts now, because this length depends on the
-// arrival of the call. It does not apply to the length of a window with both times.
+// ClockTolerance is how far a window may be outside of these limits of a Policy:
+//   - MaxAhead
+//   - MinDuration and MaxDuration, if the request has no start: the window then starts when
+//     Postgres makes the booking, so its length depends on how long the call takes
+//   - MaxDuration, if a reservation is extended
+//
+// It is the sum of 5 s for the difference between the client's clock and Postgres's clock, and 5 s
+// for the call to arrive. If a request has a start and an end, MinDuration and MaxDuration apply
+// without a tolerance.
 const ClockTolerance = 10 * time.Second
 
-// CheckWindow returns nil if the policy allows the window at now, and otherwise ErrWindowNotAllowed
-// or, if the window ends before it starts, Invalid. A zero start means now.
+// CheckWindow checks the window of a booking at the time now. A zero start stands for now. It
+// returns Invalid if the end is not after the start, ErrWindowNotAllowed if the window breaks
+// another rule of the policy, and nil otherwise.
 func (p Policy) CheckWindow(now, start, end time.Time) error {
 	violations, reversed := p.windowViolations(now, start, end)
 	switch {
@@ -67,8 +73,8 @@ func (p Policy) CheckWindow(now, start, end time.Time) error {
 	}
 }
 
-// windowViolations returns all violations of a window at now. reversed reports that the window does
-// not end after it starts.
+// windowViolations returns all rules that the window breaks at the time now. reversed is true if
+// the end is not after the start.
 func (p Policy) windowViolations(now, start, end time.Time) (violations []FieldViolation, reversed bool) {
 	slack := time.Duration(0)
 	if start.IsZero() {

@@ -52,8 +52,8 @@ type Booking struct {
 	EndTime   time.Time
 	// RequestID makes the call safe to repeat. It may be empty: then each call is a new request.
 	RequestID string
-	// Token is the identity in the caller's token, or nil if the caller was checked before. The
-	// booking itself compares Token with the user's row, which saves a query. If they differ, the
-	// booking fails with ErrTokenInvalid or ErrTokenRevoked.
+	// Token is the identity in the caller's token, or nil if the caller was checked before. The SQL
+	// statement that makes the booking compares Token with the user's row, so a separate query is
+	// not needed. If they differ, the booking fails with ErrTokenInvalid or ErrTokenRevoked.
 	Token *Identity
 }

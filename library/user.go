@@ -37,10 +37,11 @@ type NewUser struct {
 type Credentials struct {
 	User
 	PasswordHash string
-	// TokenGeneration is written into the user's tokens. A token is valid while its generation
-	// equals this one. A change of password raises it. The first generation is random: if another
-	// user gets the same id after a restore, or in a fresh database, this user has another
-	// generation.
+	// TokenGeneration is written into each token of the user. A token is valid while its generation
+	// equals TokenGeneration. A change of the password increases TokenGeneration, so it makes all
+	// older tokens invalid. The first value is random. After a restore, or in a new database,
+	// another user may get the same id. That user then has another generation, so the tokens of the
+	// previous user are invalid.
 	TokenGeneration int64
 }
 
@@ -52,6 +53,6 @@ type Identity struct {
 	TokenGeneration int64
 }
 
-// ErrUserNotFound means that there is no such user. It never reaches a client, because a client must
-// not learn which student ids are registered.
+// ErrUserNotFound means that the user does not exist. It never reaches a client, because a client
+// must not learn which student ids are registered.
 var ErrUserNotFound = errors.New("no such user")

@@ -38,10 +38,11 @@ const (
 	fieldSeatID = 1 // SeatRemoved
 )
 
-// EncodedMessage is an encoded message of a stream, in parts that several messages share. The codec
-// passes the parts on unchanged.
+// EncodedMessage is an encoded message of a stream. Its encoding is the concatenation of Parts,
+// because several messages can share a part. The codec passes the parts on unchanged.
 type EncodedMessage struct {
-	// Event is the name of the field of the oneof that is set, in JSON. It is empty in protobuf.
+	// Event is the name of the field that is set in the oneof of the message. It is empty if the
+	// encoding is protobuf.
 	Event string
 	Parts [][]byte
 }

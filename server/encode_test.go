@@ -18,8 +18,8 @@ import (
 )
 
 // TestGetSeatsEncodingMatchesProtobuf compares the hand-written encodings of GetSeats with GetSeat,
-// which protobuf encodes, and with protojson. The windows are before, between, over and after the reservations of each
-// seat.
+// which protobuf encodes, and with protojson. The windows are before, between, over and after the
+// reservations of each seat.
 func TestGetSeatsEncodingMatchesProtobuf(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -77,7 +77,7 @@ func TestGetSeatsEncodingMatchesProtobuf(t *testing.T) {
 	}
 }
 
-// checkJSON fails unless the JSON is the one that protojson writes for want, whose as_of may differ.
+// checkJSON fails unless answer is the JSON that protojson writes for want. Only as_of may differ.
 func checkJSON(t *testing.T, answer SeatsJSON, want *dlsmsv1.GetSeatsResponse) {
 	t.Helper()
 	shared, rest := answer.Parts()

@@ -95,8 +95,9 @@ func TestRestoreEndsStreamsOfDeletedUsers(t *testing.T) {
 	a := storetest.Value[int64](t, db, `SELECT max(id) FROM users`)
 	subscribe(t, s, kept)
 	ending := subscribe(t, s, deleted)
-	// If the first read of a subscription fails, the stream ends with UNAVAILABLE. So wait for the
-	// end of the first reads: after that, a subscription takes its wakeup.
+	// This test breaks the connections to Postgres. If that made the first read of a subscription
+	// fail, the stream would end with UNAVAILABLE. So wait until both first reads are done: only
+	// then does a subscription take its wakeup.
 	s.config.Wakeups.Notify(nil)
 	eventually(t, "both subscriptions have taken their wakeups", func() bool {
 		return s.edge.Stats().Streams == 2 && !s.config.Wakeups.pending()

@@ -146,8 +146,8 @@ func sendNext(
 	ctx := stream.Context()
 	waiting, cancel := context.WithTimeout(ctx, heartbeat)
 	update, err := watch.Next(waiting)
-	// Read waiting.Err before cancel sets it. err does not tell whether the heartbeat is due:
-	// watch.Next may return the error of another deadline.
+	// waiting.Err tells whether the heartbeat is due. Read it here, because cancel sets it, too.
+	// err does not tell: watch.Next may return the error of another deadline.
 	timedOut := waiting.Err() != nil
 	cancel()
 	switch {

@@ -30,8 +30,8 @@ import (
 	"github.com/dlsms/dlsms/telemetry"
 )
 
-// Config holds the dependencies and settings of a Server. Fields that may be nil say so. Streams and
-// Options are optional; every other field is required.
+// Config holds the dependencies and settings of a Server. A pointer, interface or function may be
+// nil only if its comment says so. Options may be empty.
 type Config struct {
 	Store *store.Store
 	// Services are the services that the server serves; nil: all of them.
@@ -84,7 +84,7 @@ const (
 	streamWorkers = 64
 )
 
-// Server serves the API over gRPC, and to InProcess.
+// Server serves the API over gRPC, and to callers in this process: see InProcess.
 type Server struct {
 	parts
 
@@ -325,8 +325,8 @@ func (s *Server) Healthy(ctx context.Context) bool {
 	return err == nil && resp.GetStatus() == healthpb.HealthCheckResponse_SERVING
 }
 
-// InProcess returns the way to call the services without a connection. The calls count as running
-// calls: Shutdown waits for them.
+// InProcess returns an edge.InProcess, which calls the services of this server without a
+// connection. Shutdown waits for such calls as for all others.
 func (s *Server) InProcess() *edge.InProcess { return s.inProcess }
 
 // Hint tells all replicas, including this replica, that a transaction outside of the handlers has
@@ -341,8 +341,9 @@ func (s *Server) Hint(h Hint) { s.hints.Send(h) }
 //     DrainTimeout and refused with UNAVAILABLE in the second half.
 //
 // Shutdown returns an error if it had to cut off calls. It does not wait for incomplete requests,
-// nor for clients that do not answer the GOAWAY: see idle. After the streams have ended, it also
-// runs the functions in alongside, which drain other ways to the services.
+// nor for clients that do not answer the GOAWAY: see idle. While the gRPC server stops, Shutdown
+// also runs the functions in alongside, which stop other servers, such as the HTTP server, and
+// waits for them.
 func (s *Server) Shutdown(ctx context.Context, alongside ...func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, s.drain)
 	defer cancel()

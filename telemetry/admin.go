@@ -9,9 +9,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// AdminHandler serves /metrics, /healthz and /debug/pprof/ without a password. It must listen on a
-// private address only: /debug/pprof/cmdline shows the flags of the process, which may contain
-// secrets.
+// AdminHandler returns the handler of the admin port. It asks for no password, so the admin port
+// must listen on a private address only. It serves
+//   - /metrics: the metrics, in the format of Prometheus
+//   - /healthz: status 200 if healthy returns true, and status 503 otherwise
+//   - /debug/pprof/: profiles, and the flags of the process, which may contain secrets
 func AdminHandler(metrics prometheus.Gatherer, healthy func(context.Context) bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))

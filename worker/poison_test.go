@@ -18,7 +18,8 @@ func (r *running) skips(step string) int {
 	return 0
 }
 
-// poison describes a bad row, which makes each transaction on its seat fail.
+// poison describes a bad row. If a transaction of the step works on the seat of this row, the
+// transaction fails.
 type poison struct {
 	put, mend string        // SQL that writes and repairs the row; %d is the id of the seat
 	step      string        // the step that skips the seat
@@ -167,8 +168,9 @@ func TestFailingSeatIsTriedAfterPauses(t *testing.T) {
 	begin := time.Now()
 	w := run(t, db.Open(t, library.DefaultPolicy()))
 	storetest.Eventually(t, "the other seats are done", func() bool { return w.count("no_show") == len(seats)-1 })
-	// The worker splits the group of three seats, so the failing seat is alone in the third try at
-	// the latest. Pauses of 1 s and 2 s follow.
+	// The first transaction has all three seats, and the worker splits it until the failing seat is
+	// alone, which is in the third try at the latest. Pauses of 1 s and 2 s follow, so the fifth
+	// try comes after 3 s or later.
 	const tries = 5
 	count := 0
 	storetest.Eventually(t, "the failing seat is tried again", func() bool {

@@ -51,7 +51,7 @@ func newSeatStep(w *Worker, s store.Step) *seatStep {
 	return &seatStep{worker: w, step: s, size: maxSeats, failing: map[int64]*failingSeat{}}
 }
 
-// pass makes all transitions that are due.
+// pass is the passFunc of a seatStep: it makes all transitions that are due.
 func (s *seatStep) pass(ctx context.Context, full bool) (next time.Duration, err error) {
 	begin := time.Now()
 	full = full || begin.Sub(s.lastFull) >= fullEvery
@@ -79,7 +79,8 @@ func (s *seatStep) pass(ctx context.Context, full bool) (next time.Duration, err
 	return 0, ctx.Err()
 }
 
-// nextPass returns the time until the next pass, after a query that found no due seat.
+// nextPass returns the time until the next pass. found is the result of the last query of this
+// pass, which found no due seat. begin is the start of this pass.
 func (s *seatStep) nextPass(ctx context.Context, begin time.Time, full bool, found store.Due) time.Duration {
 	next := s.worker.config.Interval
 	if found.Next > 0 {
@@ -111,8 +112,8 @@ func (s *seatStep) skipped(now time.Time) (seats []int64) {
 	return seats
 }
 
-// runAll makes the transitions that are due at seats. busy reports that another transaction has
-// some of the seats locked.
+// runAll makes the transitions that are due at these seats. busy is true if it left out a seat
+// because another transaction has the seat locked.
 func (s *seatStep) runAll(ctx context.Context, seats []int64) (busy bool, err error) {
 	var suspects []int64 // failed before: these run last, each alone
 	seats = slices.DeleteFunc(seats, func(seat int64) bool {
@@ -140,9 +141,10 @@ func (s *seatStep) runAll(ctx context.Context, seats []int64) (busy bool, err er
 	return busy, err
 }
 
-// runOnce makes the transitions that are due at seats in one transaction. If the transaction fails,
-// runOnce splits it into smaller transactions, down to one seat each, and skips a seat that fails
-// alone. It returns an error only if Postgres is unreachable, or ctx has ended.
+// runOnce makes the transitions that are due at these seats, in one transaction. If the transaction
+// fails, runOnce splits it into smaller transactions, down to one seat each. If the transaction of
+// one seat fails, the step skips this seat for a while. runOnce returns an error only if Postgres
+// is unreachable, or ctx has ended. For busy, see runAll.
 func (s *seatStep) runOnce(ctx context.Context, seats []int64) (busy bool, err error) {
 	n, busy, err := s.worker.store.Run(ctx, s.step, seats)
 	if err == nil {

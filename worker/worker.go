@@ -31,7 +31,8 @@ type Config struct {
 	Interval time.Duration
 	// Logger receives failures, and the seats that a step skips.
 	Logger *slog.Logger
-	// Done is called after each transaction that made n transitions of a step; nil: not called.
+	// Done is called after each transaction that made transitions. step is the name of their step,
+	// and n is their number. If Done is nil, it is not called.
 	Done func(step string, n int)
 	// Metrics receives figures about the steps.
 	Metrics Metrics

@@ -96,9 +96,10 @@ func hook(mu *sync.Mutex, f func()) {
 	}
 }
 
-// WithCatalog adds to c the changes from the catalog old to the catalog read, in the form that
-// store.Changes has. There, a deleted seat appears only as a change of its branch, and a deleted
-// branch as a change of all other branches.
+// WithCatalog returns c with the changes that turn the catalog old into the catalog read. They have
+// the form in which store.Changes has them. store.Changes does not list what was deleted. If a seat
+// was deleted, it lists the branch of the seat, with the ids of the seats that are left. If a
+// branch was deleted, it lists all other branches in this way.
 func WithCatalog(c store.Changes, old, read library.Catalog) store.Changes {
 	c.CatalogChanged = true
 	before := map[int64]library.Seat{}
@@ -154,8 +155,8 @@ func (s *Source) Happen(events ...library.Event) {
 	})
 }
 
-// SmallLibrary returns a catalog of two branches. The branch day has the given hours and seats 1 to
-// 3. The branch night never closes and has seat 4.
+// SmallLibrary returns a catalog of two branches. The branch "day" has the given hours and seats 1
+// to 3. The branch "night" never closes and has seat 4.
 func SmallLibrary(timezone string, hours ...library.OpenHours) library.Catalog {
 	return library.Catalog{
 		Branches: []library.Branch{

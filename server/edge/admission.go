@@ -9,13 +9,13 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// slots bounds the calls of one kind that run at the same time. Other calls wait for a slot, for at
-// most maxWait. The number of waiting calls is not bounded, so a short burst of calls is delayed
-// and not refused.
+// slots bounds how many calls of one kind run at the same time: each of them holds a slot. A call
+// that finds no free slot waits for one, for at most maxWait. The number of waiting calls is not
+// bounded, so a short burst of calls is delayed and not refused.
 //
 // A call that gets no slot in time is refused. The refusal shows that there is more work than the
-// replica can do. A long wait would then only delay every call, so new calls wait for overloadWait
-// during the next second.
+// replica can do. A long wait would then only delay every call. So calls that arrive during the
+// next second (overloadPeriod) wait for at most overloadWait.
 type slots struct {
 	taken        chan struct{}
 	maxWait      time.Duration
@@ -106,12 +106,16 @@ func (a *admission) enter(ctx context.Context, c *call) error {
 	return nil
 }
 
-// slotsPerUser is the maximum number of calls of one user that hold a book slot or wait for one.
-// Postgres runs most writes of one user one after another, so more calls would achieve little and
-// would take slots from other users.
+// slotsPerUser is how many slots of its own a user has for calls of class book, which write. With a
+// small connection pool a user has fewer: see newAdmission. Such a call waits twice:
+//  1. It waits for one of the slots of its user, for at most userWait.
+//  2. It then waits for one of the slots of class book, which all users share, for at most
+//     admissionWait.
 //
-// A call past slotsPerUser waits only for other calls of the same user. It delays no other user, so
-// it may wait for longer (userWait) than a call that waits for a book slot (admissionWait).
+// So the calls of one user hold at most slotsPerUser slots of class book. More would achieve
+// little, because Postgres runs most writes of one user one after another, and would delay the
+// other users. The first wait may be longer than the second, because a call that still waits for a
+// slot of its user delays no other user.
 const slotsPerUser = 4
 
 // userSlots holds the slots of each user with running calls of class book.
@@ -128,7 +132,7 @@ type ownSlots struct {
 	calls int // calls that hold a slot of the user or wait for one
 }
 
-// enter waits for one of the slots of the caller.
+// enter waits for one of the slots of the caller: the first wait of slotsPerUser.
 func (u *userSlots) enter(ctx context.Context, c *call) error {
 	user := c.caller.UserID
 	u.mu.Lock()

@@ -62,7 +62,8 @@ func TestSlotsRefuseAfterMaxWait(t *testing.T) {
 	}
 }
 
-// TestOneUserCannotTakeAllSlots: many calls of one user delay no other user.
+// TestOneUserCannotTakeAllSlots starts more calls of one user than there are slots of class book. A
+// call of another user must still get a slot. With 8 connections there are only three such slots.
 func TestOneUserCannotTakeAllSlots(t *testing.T) {
 	t.Parallel()
 	for _, conns := range []int{100, 8} {

@@ -19,7 +19,8 @@ type Config struct {
 	Users       *identity.Users
 	Limits      *Limits
 	Streams     *Streams
-	// DBConns is the size of the store's connection pool, which admission divides.
+	// DBConns is the size of the store's connection pool. The slots for calls depend on it: see
+	// newAdmission.
 	DBConns int
 	// TrustedProxies are the networks of the peers whose x-real-ip header is trusted.
 	TrustedProxies []netip.Prefix
@@ -49,8 +50,10 @@ func New(c Config) *Edge {
 	}
 }
 
-// Options returns the options that put the edge before the handlers of a gRPC server. Interceptors
-// in options before these run outside of the edge: they see the statuses that clients see.
+// Options returns the options of a gRPC server that make each call pass through the edge. Their
+// place in the options of grpc.NewServer matters. If the option of another interceptor comes before
+// them, that interceptor runs around the edge, so it sees the statuses that clients see. If the
+// option comes after them, that interceptor runs between the edge and the handler.
 func (e *Edge) Options() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		credentialsOption(),

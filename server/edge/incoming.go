@@ -13,10 +13,11 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// IncomingLimits bound the incomplete calls: their headers have arrived, and their request has not
-// arrived in full. If a new call exceeds a limit, the oldest incomplete call is refused with
-// OVERLOADED, not the new call. A valid request follows its headers within milliseconds, so valid
-// calls complete even during a flood from the same address.
+// IncomingLimits bound the incomplete calls. A call is incomplete from the arrival of its headers
+// until its request has arrived in full. If a new call exceeds a limit, the edge does not refuse
+// the new call, but the oldest incomplete call, with OVERLOADED. The request of a normal client
+// follows its headers within milliseconds. So its call is complete before it is the oldest, even
+// during a flood of incomplete calls from the same address.
 type IncomingLimits struct {
 	Total      int           // of this replica
 	PerAddress int           // of one client address; a campus may share an address
@@ -50,8 +51,8 @@ func newIncoming() *incoming {
 	return &incoming{limits: DefaultIncomingLimits, byAddress: map[string]int{}}
 }
 
-// receive calls read to read the request of c into req.
-// It fails if the request does not arrive in time, or if newer requests displace it.
+// receive calls read to read the request of c into req. It fails if the request does not arrive
+// within IncomingLimits.Timeout, or if the edge ends the call because newer calls exceed a limit.
 func (in *incoming) receive(ctx context.Context, c *call, read func(any) error, req any) error {
 	r := &receipt{call: c, stream: grpc.ServerTransportStreamFromContext(ctx)}
 	e, displaced := in.add(r)
@@ -98,8 +99,8 @@ func (in *incoming) forget(e *list.Element) {
 	drop(in.byAddress, e.Value.(*receipt).call.address)
 }
 
-// endOldest ends the oldest receipt of an address, or of all addresses if address is "". At least
-// one such receipt must exist.
+// endOldest ends the oldest receipt of an address, or of all addresses if address is "". why is the
+// error for its client. At least one such receipt must exist.
 func (in *incoming) endOldest(why *library.Error, address string) *receipt {
 	e := in.open.Front()
 	for address != "" && e.Value.(*receipt).call.address != address {
@@ -212,10 +213,10 @@ func (e *Edge) SetIncomingLimits(l IncomingLimits) {
 // Limits on the headers of a call. The largest valid headers, with a token, are below 1 KB.
 const (
 	maxHeaders = 16 << 10
-	// maxHeaderList is the limit that grpc itself enforces. Past this limit, grpc resets the stream
-	// without a status. nginx takes such a reset for a failing replica, and clients repeat the
-	// call. For headers from nginx, refuseLargeHeaders must answer instead. The limit is therefore
-	// above the largest headers that nginx passes on: 64 KiB, plus 32 bytes for each of 1,000
-	// fields.
+	// maxHeaderList is the limit that grpc itself enforces. If headers are larger, grpc resets the
+	// stream without a status. nginx takes such a reset for a failing replica, and clients repeat
+	// the call. So headers from nginx must never reach this limit: refuseLargeHeaders refuses them
+	// with a status. The largest headers that nginx passes on have 64 KiB, plus 32 bytes for each
+	// of 1,000 fields.
 	maxHeaderList = 96 << 10
 )

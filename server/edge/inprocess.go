@@ -33,8 +33,8 @@ type inProcessMethod struct {
 	stream  *grpc.StreamDesc
 }
 
-// InProcess returns an InProcess without services. unary and stream run before the edge and see the
-// statuses that clients see.
+// InProcess returns an InProcess without services. The interceptors unary and stream run around the
+// edge, so they see the statuses that clients see.
 func (e *Edge) InProcess(unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) *InProcess {
 	return &InProcess{edge: e, unary: unary, stream: stream, methods: map[string]inProcessMethod{}}
 }
@@ -103,7 +103,8 @@ func (p *InProcess) Refuse(ctx context.Context, method string, violations ...lib
 	return err
 }
 
-// call runs a call of req. do must call the interceptor that it gets once.
+// call runs one unary call with the request req. do gets an interceptor that passes the call
+// through the edge. It must call this interceptor exactly once, and return the result.
 func (p *InProcess) call(
 	ctx context.Context, method string, req any,
 	do func(context.Context, grpc.UnaryServerInterceptor) (any, error),

@@ -185,8 +185,8 @@ func TestLimitsWithoutRedis(t *testing.T) {
 	})
 }
 
-// TestLimitsWithHangingRedis: if Redis accepts connections but does not answer, one call a second
-// waits for RedisTimeout. The other calls do not wait.
+// TestLimitsWithHangingRedis: if Redis accepts connections but does not answer, only one call in
+// each breakerPause waits for RedisTimeout. The other calls do not wait.
 func TestLimitsWithHangingRedis(t *testing.T) {
 	t.Parallel()
 	admin, redisServer := startRedis(t)
@@ -234,8 +234,8 @@ func TestLimitsSurviveFlush(t *testing.T) {
 	}
 }
 
-// TestRedisClockSetBack: if the clock of Redis is set back by an hour, no call waits longer than
-// for an empty bucket.
+// TestRedisClockSetBack: after the clock of Redis was set back by an hour, the time in a bucket is
+// an hour ahead. A call must not wait for that hour, but at most for one token of an empty bucket.
 func TestRedisClockSetBack(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)

@@ -96,7 +96,8 @@ func conclude(ctx context.Context, err error, foreign bool) outcome {
 	return outcome{status: internal, cause: err}
 }
 
-// undelivered is the error of a message that was not received or sent, with the status of the call.
+// undelivered is the error of a message that could not be received or sent. status is the status of
+// its call.
 type undelivered struct{ status *status.Status }
 
 func (u *undelivered) Error() string { return u.status.Err().Error() }

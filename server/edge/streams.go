@@ -22,9 +22,10 @@ type StreamLimits struct {
 	// PerAddress bounds the streams of one client address on public methods. A campus may share an
 	// address.
 	PerAddress int
-	// PerUser bounds the streams of one user on methods that need a token. The same limit applies
-	// separately to the user's streams on public methods. A stream on a public method counts
-	// against its user only if it has a valid token. It then does not count against its address.
+	// PerUser bounds two numbers of each user: the streams on methods that need a token, and the
+	// streams on public methods. A stream on a public method counts against its user if the client
+	// sent a valid token, and otherwise against its address. For a user that has reached PerUser,
+	// see place.
 	PerUser int
 }
 
@@ -96,11 +97,15 @@ func (s *Streams) enter(ctx context.Context, c *call) (context.Context, error) {
 	return ctx, nil
 }
 
-// place returns a stream that counts against the limit of its user or of its address. It returns
-// errTooManyStreams if this limit is reached.
+// place decides which limit the stream of a call counts against:
+//  1. The limit of its user, if the call has a valid token and the user has not reached PerUser.
+//  2. Otherwise, and only on a public method, the limit of its address.
 //
-// If the user of a stream on a public method has too many streams, the stream counts against its
-// address. A client with a token is then not worse off than a client without a token.
+// Step 2 also applies to a user that has reached PerUser. Otherwise, a client that sends a token
+// could open fewer streams on public methods than a client without a token.
+//
+// place returns errTooManyStreams if neither limit has room for the stream, or if the replica has
+// StreamLimits.Total streams. After EndAll, it returns the error of EndAll.
 func (s *Streams) place(c *call) (*openStream, error) {
 	o := &openStream{call: c}
 	if s.ended != nil {
@@ -125,8 +130,8 @@ func (s *Streams) place(c *call) (*openStream, error) {
 	return o, nil
 }
 
-// errTooManyStreams has a longer retry delay than other overloads: capacity returns only when a
-// stream ends.
+// errTooManyStreams has a longer retry delay than other overloads, because a new stream can open
+// only when another stream ends.
 var errTooManyStreams = library.ErrOverloaded.WithRetryAfter(5 * time.Second)
 
 func (s *Streams) leave(o *openStream) {

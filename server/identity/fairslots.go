@@ -10,11 +10,12 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// fairSlots grants slots in turn: round-robin by address, and among the calls of one address,
-// round-robin by student id. A campus may share an address.
+// fairSlots grants slots to waiting calls in turn: round-robin by address, and among the calls of
+// one address, round-robin by student id. The second round-robin exists because all students of a
+// campus may share an address.
 //
-// If one address makes many calls, a call from another address waits only for a running call and
-// for at most one more call of the busy address.
+// If one address has many waiting calls, a call from another address waits only until a running
+// call ends and at most one call of the busy address has run.
 type fairSlots struct {
 	maxWait time.Duration
 

@@ -118,7 +118,7 @@ func TestFairSlotsDuringFlood(t *testing.T) {
 	}
 }
 
-// TestFairSlotsServeOneAddress: students behind one address can use all slots.
+// TestFairSlotsServeOneAddress: if all calls come from one address, its students can use all slots.
 func TestFairSlotsServeOneAddress(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

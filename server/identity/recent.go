@@ -6,7 +6,8 @@ type RecentMap[K comparable, V any] struct {
 	young, old map[K]V // old holds the keys that were not used since young was created
 }
 
-// Get returns the value of a key and marks the key as used. It needs an exclusive lock.
+// Get returns the value of a key and marks the key as used. It needs an exclusive lock. For size,
+// see Put.
 func (r *RecentMap[K, V]) Get(key K, size int) (V, bool) {
 	v, ok := r.young[key]
 	if ok {
