@@ -140,8 +140,8 @@ func (s *settings) declare() []setting {
 		{
 			name: "CORS_ORIGINS", group: connections, placeholder: "ORIGINS",
 			value: origins(&s.Origins),
-			help: "Origins of web pages that may call the HTTP API from a browser, such as https://library.example, " +
-				"separated by commas; * allows all. Without it, only pages of the same origin may.",
+			help: "Origins of web pages that may call the HTTP API from a browser, separated by commas. * allows all. " +
+				"Without it, only pages of the same origin may call it.",
 		},
 
 		{
