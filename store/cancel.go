@@ -60,8 +60,9 @@ func (s *Store) CancelFor(
 	return r, changed, err
 }
 
-// endOccupying ends all reservations that the query in sql selects. $1 of the query is the library,
-// and $2 is arg. The caller has locked their seats.
+// endOccupying ends all reservations that the query sql selects, and returns them with the statuses
+// that they had before. In the query, $1 is the library and $2 is arg. now becomes the end time,
+// and each event gets the operator's reason. The caller has locked the seats of these reservations.
 func (t *tx) endOccupying(ctx context.Context, now time.Time, reason, sql string, arg int64) ([]occupying, error) {
 	rows, err := t.Query(ctx, sql, t.s.lib, arg)
 	if err != nil {

@@ -9,14 +9,15 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// CatalogChanges has the changes of the catalog between two snapshots. It may also have changes
-// after the second snapshot, because it is read later. The next Changes then repeats them.
+// CatalogChanges has the changes of the catalog between two snapshots: the one that was passed to
+// Changes and the one that Changes returns. It is read a moment after the second snapshot, so it
+// may also have newer changes. The next call of Changes then returns these again.
 type CatalogChanges struct {
 	// Branches and Seats were added or changed. Each is the whole row, a branch with all its hours.
 	Branches []library.Branch
 	Seats    []library.Seat
-	// BranchIDs are the ids of all existing branches. Other branches were deleted with all their
-	// seats.
+	// BranchIDs are the ids of all branches that exist. If the reader knows a branch that is not in
+	// BranchIDs, this branch was deleted with all its seats.
 	BranchIDs []int64
 	// SeatIDs are the ids of all existing seats of Branches. A seat that was in one of these
 	// branches, and is neither in SeatIDs nor in Seats, was deleted. The deletion of a seat changes
@@ -26,8 +27,9 @@ type CatalogChanges struct {
 	Unreadable []int64
 }
 
-// These statements read the rows that changed since a snapshot. Their conditions have the form that
-// selectChanges in changes.go explains.
+// selectChangedBranches and selectChangedSeats read the rows that changed since a snapshot. Their
+// conditions have the form that selectChanges in changes.go explains. The other two statements read
+// the ids of all existing rows, from which a reader learns which rows were deleted.
 const (
 	selectBranchIDs = `SELECT id FROM branches WHERE library_id = $1`
 

@@ -25,7 +25,8 @@ type Snapshot struct {
 	connID      uint64            // number of the logConn's connection
 	revocations *revocationCursor // set between two pages of revocations
 	// unchanged reports that the read with this snapshot found nothing new. The next read probably
-	// finds nothing either, so Changes then begins with selectSnapshot.
+	// finds nothing either. So Changes then tries selectSnapshot first, which costs less than
+	// selectChanges.
 	unchanged bool
 }
 
@@ -33,10 +34,10 @@ type Snapshot struct {
 // them.
 func (s Snapshot) same(o Snapshot) bool { return s.text == o.text && s.connID == o.connID }
 
-// After reports whether the snapshot was certainly taken after the older one. It returns false if
-// the database was reset to an earlier state, for example by a restore, or if that is possible
-// because the connection was lost. Then the reader must discard all that it has read. Every
-// snapshot is after the zero Snapshot.
+// After reports whether it is certain that the snapshot was taken after the older one. A restore
+// can reset the database to an earlier state, and if the connection is lost, a restore may have
+// happened unseen. In both cases After returns false, and the reader must discard all that it has
+// read. Every snapshot is after the zero Snapshot.
 func (s Snapshot) After(older Snapshot) bool {
 	return older.Xmax == 0 || s.connID == older.connID && s.Xmax >= older.Xmax
 }
@@ -72,8 +73,8 @@ type Changes struct {
 	// Now is Postgres's clock just before the snapshot was taken. A reader that applies these
 	// changes has the state at Now.
 	Now time.Time
-	// Events may repeat in the next read after a failure. Of two events of a reservation, the one
-	// with the higher Version is newer.
+	// Events are the new events. After a failed read, the next read may return an event again. Of
+	// two events of a reservation, the one with the higher Version is newer.
 	Events []library.Event
 	// CatalogChanged reports that a branch or seat was added, changed or deleted. Catalog has the
 	// changes.
@@ -86,9 +87,9 @@ type Changes struct {
 // read with exactly the snapshot that is returned.
 //
 // New rows come from transactions of two kinds: those that began after the previous snapshot (xid
-// is at least $2, its Xmax), and those that were in progress at that time ($3). A single condition,
-// on the oldest transaction in progress, would read the same events again in every read while one
-// long transaction runs.
+// is at least $2, the Xmax of that snapshot), and those that were in progress at that time ($3). A
+// single condition would be simpler: xid is at least the oldest transaction in progress. But while
+// one long transaction runs, each read would then return the same events again.
 //
 // The statement must read only the new rows, whatever the planner assumes. Therefore:
 //
@@ -96,8 +97,8 @@ type Changes struct {
 //     library.
 //   - ORDER BY xid DESC LIMIT 1 finds the newest row of the catalog. With a plain condition on xid,
 //     the planner would choose any index while there are few rows, and keep that plan.
-//   - BETWEEN x AND x stands for = x. If the statistics say that one transaction wrote all rows,
-//     the planner would answer = with a scan.
+//   - BETWEEN x AND x is used instead of = x. If the statistics say that one transaction wrote all
+//     rows, the planner would scan all rows for = x.
 //   - OFFSET 0 prevents a plan that reads all rows once and compares them with each transaction.
 //   - The session has indexPlanSettings.
 //
@@ -125,9 +126,10 @@ const selectChanges = `
 			SELECT * FROM reservation_events WHERE library_id = $1 AND xid BETWEEN x AND x OFFSET 0) e
 	) e ON true`
 
-// selectSnapshot reads only the current snapshot. It is enough if nothing was committed, and most
-// reads find nothing: they are far more frequent than bookings. To start selectChanges costs
-// Postgres three times as much.
+// selectSnapshot reads only the current snapshot. If it equals the previous snapshot, nothing was
+// committed in between, and selectChanges is not needed. This is the usual case, because reads are
+// far more frequent than bookings. The start of selectChanges alone costs Postgres three times as
+// much as selectSnapshot.
 const selectSnapshot = `SELECT pg_current_snapshot()::text, dlsms_began()`
 
 // Changes returns everything that was committed after the snapshot since, and the snapshot for the
@@ -155,9 +157,9 @@ func (s *Store) Changes(ctx context.Context, since Snapshot) (c Changes, err err
 }
 
 // reconnectedSince reports whether the snapshot was taken on an earlier connection. Such a snapshot
-// is invalid (see Snapshot.After), so the caller reads only the current snapshot. All changes since
-// the old snapshot may take longer than logConnTimeout to read. Then this read and every later one
-// would fail.
+// is invalid (see Snapshot.After), so the caller reads only the current snapshot. It does not read
+// the changes since the old snapshot: this may take longer than logConnTimeout, and then this read
+// and every later one would fail.
 func (l *logConn) reconnectedSince(since Snapshot) bool {
 	return since.Xmax != 0 && since.connID != l.connID
 }

@@ -14,7 +14,8 @@
 // exclusion constraint reservations_no_overlap refuses the second booking of a seat.
 //
 // Each transition of a reservation writes one row to reservation_events, in the transaction that
-// makes it (event.go). Only Postgres's clock decides: dlsms_now(), read after the locks.
+// makes it (event.go). All decisions use Postgres's clock, dlsms_now(). A transaction reads it
+// after it has taken its locks.
 //
 // Exported methods begin a transaction. Unexported methods run in the transaction they are given.
 package store

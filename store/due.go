@@ -15,13 +15,17 @@ type Step struct {
 	// Name identifies the step in logs and metrics.
 	Name string
 	// find is the query of FindDue. It lists the seats at which the transition is due, the longest
-	// overdue first, and the time at which it is due next. $1 is the library, $2 the seats to leave
-	// out, $3 the limit of rows, and $4 how far to look ahead. $5 is DueQuery.SkipBefore if skips
-	// is set, and $6 the reminder's lead if leads is set.
+	// overdue first, and the time at which it is due next. Its parameters are:
+	//   - $1: the library
+	//   - $2: the seats to leave out
+	//   - $3: the limit of rows
+	//   - $4: how far to look ahead
+	//   - $5: DueQuery.SkipBefore, if skips is set
+	//   - $6: Policy.ReminderLead, if leads is set
 	find string
 	// update makes the transition at the locked seats. It returns the ids, seats and users of the
-	// changed rows. $1 is the library, $2 the seats, $3 now, and $4 the reminder's lead if leads is
-	// set.
+	// changed rows. $1 is the library, $2 the seats, $3 the current time, and $4
+	// Policy.ReminderLead if leads is set.
 	update string
 	kind   library.EventKind // of the event; empty if the transition has no event
 	frees  bool              // the transition frees the seat and its user
@@ -29,8 +33,9 @@ type Step struct {
 	skips  bool              // FindDue skips rows with a deadline up to DueQuery.SkipBefore
 }
 
-// The parts of Step.find. The current time is a scalar subquery, so that Postgres reads the index
-// only up to this time. With a join, Postgres would read all future rows.
+// The parts of Step.find. The queries get the current time from a scalar subquery, (SELECT t FROM
+// now). So Postgres reads the index only up to this time. With a join, Postgres would read all
+// future rows.
 const (
 	findNow  = `WITH now AS MATERIALIZED (SELECT dlsms_now() AS t), due AS (`
 	findNext = `), next AS (`
@@ -129,9 +134,12 @@ var DueSteps = []Step{
 	},
 }
 
-// OfferStep offers free seats to free users who wait for them. A transaction that frees a seat
-// serves the waitlist of this seat itself. So OfferStep has work only if a user became free later,
-// a seat came back into service, or that transaction could not serve the waitlist.
+// OfferStep offers a free seat to a user who waits for it and is free at that time. A transaction
+// that frees a seat serves the waitlist of this seat itself. So OfferStep has work only in these
+// cases:
+//   - a waiting user became free later than the seat
+//   - a seat came back into service, or its branch opened
+//   - the transaction that freed the seat could not serve the waitlist
 var OfferStep = Step{Name: "offer"}
 
 // DueQuery are the arguments of FindDue.
@@ -279,8 +287,8 @@ const dueTimeout = statementTimeout / 5
 // boundStatements bounds the statements of the rest of its transaction.
 const boundStatements = `SELECT set_config('statement_timeout', $1, true)`
 
-// lockDue locks seats in id order. It returns the seats that no other transaction has locked, and
-// the time after the locks.
+// lockDue locks seats in id order, and skips those that another transaction has locked. It returns
+// the locked seats, and the time after the locks were taken.
 func (t *tx) lockDue(ctx context.Context, seats []int64) (locked []int64, now time.Time, err error) {
 	batch := &pgx.Batch{}
 	batch.Queue(boundStatements, millis(dueTimeout))

@@ -46,8 +46,8 @@ const (
 		SELECT student_id FROM erased`
 )
 
-// tokenRetention is how long EraseUser keeps the revocation of the user's tokens. The store does
-// not know JWT_TTL, and no JWT_TTL is longer.
+// tokenRetention is how long EraseUser keeps the revocation of the user's tokens. It must be longer
+// than the lifetime of a token (JWT_TTL), which the store does not know.
 const tokenRetention = 366 * 24 * time.Hour
 
 // EraseUser removes a person from the data in one transaction:
@@ -57,7 +57,7 @@ const tokenRetention = 366 * 24 * time.Hour
 //   - it blanks student id, name, email and password
 //
 // Reservations that have ended stay, without a link to a known person. EraseUser fails with
-// ErrUserNotFound, also when it is repeated.
+// ErrUserNotFound. A second call for the same student id fails in this way, too.
 func (s *Store) EraseUser(ctx context.Context, studentID string) (Erased, error) {
 	var erased Erased
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {

@@ -7,9 +7,9 @@ import (
 )
 
 // lockUsersToNotify ensures that the notifications of a user become visible in the order of their
-// ids. A transaction takes the advisory lock of the user before it draws the id, and holds the lock
-// until the commit. A transaction takes these locks last, and always in the same order, so they
-// cannot deadlock.
+// ids. A transaction takes the advisory lock of the user before it takes an id from the sequence,
+// and holds the lock until the commit. A transaction takes these locks last, and always in the same
+// order, so they cannot deadlock.
 const lockUsersToNotify = `
 	SELECT pg_advisory_xact_lock(k.space, k.key)
 	FROM (SELECT DISTINCT hashint8($1) AS space, hashint8(user_id) AS key FROM reservations

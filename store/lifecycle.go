@@ -12,7 +12,7 @@ import (
 )
 
 // lockSeatOf locks the seat of one of the user's reservations. A reservation never changes its
-// seat, so the lookup before the lock is safe.
+// seat, so the statement may look up the seat before it has the lock.
 const lockSeatOf = `
 	SELECT 1 FROM seats WHERE library_id = $1 AND id = (
 		SELECT seat_id FROM reservations WHERE library_id = $1 AND id = $2 AND user_id = $3) FOR NO KEY UPDATE`
@@ -74,8 +74,8 @@ func (t *tx) apply(ctx context.Context, c statusChange) error {
 	return nil
 }
 
-// firstAnswer returns a reservation as it was right after its first transition of a kind. It is the
-// answer to a repeated call.
+// firstAnswer returns a reservation as it was right after its first transition of a kind. A
+// repeated call returns this state again.
 func (t *tx) firstAnswer(ctx context.Context, id int64, kind library.EventKind) (library.Reservation, error) {
 	rows, err := t.Query(ctx, selectFirstAnswer, t.s.lib, id, kind)
 	if err != nil {

@@ -38,8 +38,8 @@ type logConn struct {
 	closed         bool
 }
 
-// do connects if necessary and runs f on the connection, for one caller at a time. The connect and
-// f may each take logConnTimeout. The deadline of ctx ends both earlier.
+// do connects if necessary and runs f on the connection, for one caller at a time. Connecting and f
+// may each take logConnTimeout. An earlier deadline of ctx applies to both.
 //
 // do sets the deadline of f on the socket, so f needs no context. To watch a context costs as much
 // CPU as the read itself.
@@ -88,7 +88,7 @@ func (l *logConn) connect(ctx context.Context) error {
 }
 
 // restoreCheckInterval is the time between two calls of checkRestored. A new connection is checked
-// at its first use: a failover or a crash of Postgres breaks the old connection.
+// at its first use, because a failover or a crash of Postgres breaks the old connection.
 const restoreCheckInterval = time.Minute
 
 // checkRestored moves ids forward if the database was restored, copied or failed over (dlsms_settle

@@ -8,9 +8,9 @@ type Observer struct {
 	// Split gets the number of bookings of a batch that is retried in parts, because Postgres
 	// refused it or its locks took too long.
 	Split func(bookings int)
-	// Judged gets the number of waitlist entries that one transaction read to make its offers. The
-	// query returns only entries that could get an offer by themselves: the window is free, and the
-	// user can claim it.
+	// Judged gets the number of waitlist entries that one transaction considered for its offers.
+	// Each of them fits by itself: the seat is free for the window of the entry, and the user can
+	// claim it. Not all of them get an offer, because their windows may overlap.
 	Judged func(entries int)
 }
 

@@ -28,8 +28,8 @@ const enoughLeft = `
 	w.status = 'WAITING' AND upper(w.during) - GREATEST(lower(w.during), now.t) >= @min_duration::interval`
 
 // claimable is an SQL condition on an entry w: its user could claim an offer at now.t by the rules
-// of ClaimOffer. The user is free for the whole window and has fewer upcoming reservations than the
-// limit.
+// of ClaimOffer. The user is free for the whole window and has fewer upcoming reservations than
+// Policy.MaxUpcoming. A MaxUpcoming of 0 means no limit.
 const claimable = `
 	(SELECT COALESCE(bool_and(isempty(r.during * w.during)), true) AND (@max_upcoming::bigint = 0
 			OR count(*) FILTER (WHERE r.status <> 'HELD' AND upper(r.during) > now.t) < @max_upcoming)
@@ -45,14 +45,16 @@ const seatFree = `
 // during this part. It may be closed during the part that has passed.
 const restOfWindow = `tstzrange(GREATEST(lower(w.during), now.t), upper(w.during))`
 
-// waitersPerRead is how many waiters of a seat one query reads. Usually the first waiter gets an
-// offer, and the windows of the others overlap it.
+// waitersPerRead is how many waiters of a seat one query reads. One query is usually enough: the
+// first waiter gets an offer, and the windows of the other waiters overlap the window of this
+// offer.
 const waitersPerRead = 16
 
 // selectWaiters finds the first waiters of each seat in FIFO order. For each seat, it computes the
 // taken windows and the opening hours of the branch once. So an entry whose window is taken costs
-// only one microsecond, and a line may have thousands of them. The query reads the reservations of
-// a user only if the window of the entry is free. It stops after @most waiters of a seat.
+// only one microsecond. This matters because a seat may have thousands of such entries. The query
+// reads the reservations of a user only if the window of the entry is free. It stops after @most
+// waiters of a seat.
 const selectWaiters = `
 	WITH now AS MATERIALIZED (
 		SELECT @now::timestamptz AS t
@@ -155,8 +157,9 @@ func (t *tx) offerAfter(ctx context.Context, batch *pgx.Batch, now time.Time, se
 	return nil
 }
 
-// queueHolds queues offers to waiters in FIFO order. It returns the seats that may have more
-// waiters.
+// queueHolds adds to batch the statements that make offers to waiters, in FIFO order. It leaves out
+// a waiter whose window overlaps an offer to the same user or at the same seat. It returns the
+// seats that may have more waiters.
 func (t *tx) queueHolds(batch *pgx.Batch, now time.Time, waiters []waiter) (more []int64) {
 	var served []waiter
 	read := map[int64]int{}
@@ -188,8 +191,8 @@ func (s *Store) waiterArgs(args pgx.NamedArgs) pgx.NamedArgs {
 	return args
 }
 
-// overlapsAny reports whether an earlier waiter of served has the same seat or the same user as w,
-// and an overlapping window.
+// overlapsAny reports whether a waiter in served has the same seat or the same user as w, and a
+// window that overlaps the window of w.
 func overlapsAny(w waiter, served []waiter) bool {
 	for _, s := range served {
 		same := w.SeatID == s.SeatID || w.UserID == s.UserID

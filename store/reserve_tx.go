@@ -31,16 +31,17 @@ const (
 // millis formats a duration for a setting of Postgres.
 func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// reserve decides and makes several bookings, at most one for each user, in one statement. All
-// parts of a statement share one snapshot. The snapshot must not be older than the locks, so
-// reserve cannot be the statement that locks. The first WHEN that applies gives the reason. Of
-// several bookings of one seat, the first succeeds. The exclusion constraint refuses the others,
-// because it also sees rows that the same statement has inserted.
+// reserve decides on several bookings and inserts those that succeed, in one statement. There is at
+// most one booking for each user. All parts of a statement share one snapshot. The snapshot must
+// not be older than the locks, because it would lack a booking that was committed during the wait
+// for a lock. So the locks are taken by earlier statements. The first WHEN that applies gives the
+// outcome of a booking. Of several bookings of one seat and time, the first succeeds. The exclusion
+// constraint refuses the others, because it also sees rows that the same statement has inserted.
 //
 // The condition "the user is busy" is NOT isempty(during * …), here and in other statements. With
-// &&, the planner would choose the index of the exclusion constraint until the table has been
-// analyzed, and read all reservations of the library. OFFSET 0 makes Postgres look up each row by
-// its key.
+// during && …, the planner would choose the index of the exclusion constraint until the table has
+// been analyzed, and read all reservations of the library. OFFSET 0 makes Postgres look up each row
+// by its key.
 const reserve = `
 	WITH now AS MATERIALIZED (
 		SELECT dlsms_now() AS t

@@ -100,8 +100,8 @@ func (a demoArea) amenities(i int) []int16 {
 	return append([]int16{}, has...) // an empty array, not NULL
 }
 
-// Each statement skips an existing row without drawing an id. INSERT … ON CONFLICT would draw one,
-// and the ids would have gaps.
+// Each statement skips an existing row without taking an id from the sequence. INSERT … ON CONFLICT
+// would take one for each skipped row, so the ids would have gaps.
 const (
 	insertDemoBranch = `
 		INSERT INTO branches (library_id, code, name, timezone)

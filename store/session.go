@@ -50,9 +50,9 @@ func indexPlanSettings() map[string]string {
 	return settings
 }
 
-// PrepareMigration prepares a session for migrations. A statement may run without a limit. It waits
-// for a lock for at most lockTimeout, because bookings wait behind a statement that waits for a
-// lock.
+// PrepareMigration prepares a session for migrations. A statement may run for any time, but it
+// waits for a lock for at most lockTimeout. While it waits, bookings that need the same lock wait
+// behind it.
 func PrepareMigration(ctx context.Context, conn *pgx.Conn, lockTimeout time.Duration) error {
 	settings := sessionSettings()
 	settings["application_name"] = "dlsms migrate"

@@ -39,7 +39,7 @@ type Config struct {
 const backgroundConns = 3
 
 // statementTimeout bounds every statement, including its waits for locks. It equals the default
-// deadline of a call: after it, no client waits for the answer.
+// deadline of a call: after the deadline, the client no longer waits for the answer.
 const statementTimeout = 5 * time.Second
 
 // Store gives access to the data of one library. It is safe for concurrent use.
@@ -101,8 +101,10 @@ func openPool(
 	cfg.MinConns, cfg.MaxConns = minConns, maxConns
 	cfg.MinIdleConns = 0
 	cfg.MaxConnLifetime, cfg.MaxConnLifetimeJitter = time.Hour, 10*time.Minute
-	// The pool pings a connection that was idle before a call gets it. If the network drops packets
-	// silently, only this timeout ends the ping. TCP would wait for about 15 minutes.
+	// Before the pool gives an idle connection to a call, it pings Postgres on this connection. If
+	// the network drops packets silently, the ping gets no answer. Then PingTimeout ends the ping,
+	// and the pool uses another connection. Without it, the ping would wait until TCP gives up,
+	// after about 15 minutes.
 	cfg.PingTimeout = logConnTimeout
 	cfg.ConnConfig.Tracer = c.Tracer
 	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { return prepareSession(ctx, conn, settings) }

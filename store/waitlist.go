@@ -35,8 +35,8 @@ func (s *Store) Waitlist(ctx context.Context, userID int64) ([]library.WaitlistE
 }
 
 // selectJoin reads all facts on which JoinWaitlist decides. If the window is reversed or longer
-// than $8, the query searches with an empty window instead, because JoinWaitlist refuses the call
-// anyway.
+// than $8 (Policy.MaxDuration), JoinWaitlist refuses the call anyway. The query then uses an empty
+// window, so that it does not fail.
 const selectJoin = `
 	SELECT dlsms_now(), s.out_of_service, NOT dlsms_open(s.library_id, s.branch_id, w.during),
 		COALESCE((
@@ -91,7 +91,8 @@ func (s *Store) JoinWaitlist(ctx context.Context, b library.Booking) (library.Wa
 		var now time.Time
 		var outOfService, closed, same, free, mine, waiting bool
 		var prior int64
-		// Live entries of the user, of the user at this seat, and of all users at this seat.
+		// Numbers of live entries: entries counts those of the user, here those of the user at this
+		// seat, and queued those of all users at this seat.
 		var entries, here, queued int
 		batch.Queue(selectJoin, s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, orNil(b.RequestID), hash,
 			s.policy.MaxDuration, s.policy.MaxWaitlist).QueryRow(func(row pgx.Row) error {
@@ -197,13 +198,15 @@ const endEntry = `
 	UPDATE waitlist_entries SET status = $3, ended_at = $4, offer_expires_at = NULL
 	WHERE library_id = $1 AND id = $2 AND live`
 
-// LeaveWaitlist takes a user out of line. If the entry has an offer, the offer is declined, and the
-// next entry that fits gets an offer. It fails with one of these errors:
+// LeaveWaitlist ends a user's waitlist entry. If the entry has an offer, LeaveWaitlist also
+// declines the offer, and offers the seat to the next entry that fits. It fails with one of these
+// errors:
 //   - ErrEntryNotFound
-//   - ErrNotOffered if the offer was claimed, or the window passed without an offer
-//   - ErrOfferExpired
+//   - ErrOfferExpired if the entry got an offer, and the offer expired before this call
+//   - ErrNotOffered if the user has claimed the offer, or if the entry expired without an offer
 //
-// If the call is repeated, it returns the first answer again.
+// If the user has already left the waitlist, LeaveWaitlist changes nothing and returns the entry
+// again.
 func (s *Store) LeaveWaitlist(ctx context.Context, userID, id int64) (library.WaitlistEntry, error) {
 	var entry library.WaitlistEntry
 	var freed []int64
