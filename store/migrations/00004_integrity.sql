@@ -7,7 +7,7 @@
 --      an event for its new status. The guard is a set of triggers. They run in each session in
 --      which the setting dlsms.guard is not off.
 --
--- The replicas set dlsms.guard to off, so that a booking does not pay for the check. Replicas of
+-- The replicas set dlsms.guard to off, because the guard would slow down each booking. Replicas of
 -- the previous version do not set it, and the guard accepts their transactions: they write the
 -- reservation and its event in one transaction, and the guard checks at the end of a transaction.
 --
@@ -19,9 +19,9 @@ LOCK TABLE users, branches, branch_hours, seats, reservations, waitlist_entries,
 -- dlsms_zone returns the name of a time zone as Postgres spells it. It returns NULL if Postgres
 -- does not know the name, or if Go may interpret the name differently:
 --   - An IANA name of the form Area/City, or UTC, means the same to Postgres and Go.
---   - A name without a slash may not: to Postgres, CET is an abbreviation without summer time, and
---     EST5EDT is a POSIX rule if its file is missing.
---   - posix/, right/ and localtime depend on the machine.
+--   - A name without a slash may have another meaning in Go. For example, to Postgres, CET is an
+--     abbreviation without summer time, and EST5EDT is a POSIX rule if its file is missing.
+--   - The meaning of posix/, right/ and localtime depends on the machine.
 --   - Postgres accepts any name that ends in a number, such as Europe/Foo3, as a POSIX rule, and
 --     spells it in capitals. So a name needs a lower-case letter.
 -- +goose StatementBegin
@@ -65,7 +65,9 @@ CREATE FUNCTION dlsms_plain(value text, most int) RETURNS boolean
 $$;
 -- +goose StatementEnd
 
--- The operator must decide how to correct the remaining rows.
+-- The statements above have repaired the rows that have only one possible repair. If other rows
+-- violate the new constraints, the migration fails and lists them, and an operator must correct
+-- them.
 -- +goose StatementBegin
 DO $$
 DECLARE
@@ -107,8 +109,8 @@ ALTER TABLE branch_hours
 ALTER TABLE seats
     ADD CONSTRAINT seats_area_check CHECK (dlsms_plain(area, 100)),
     ADD CONSTRAINT seats_label_check CHECK (dlsms_plain(label, 100)),
-    -- The old CHECK is NULL for an array with a NULL in it, and Postgres accepts a row whose CHECK
-    -- is NULL.
+    -- For an array that contains NULL, the result of the old CHECK was NULL. Postgres accepts a row
+    -- whose CHECK is NULL, so it accepted such arrays.
     DROP CONSTRAINT seats_amenities_check,
     ADD CONSTRAINT seats_amenities_check CHECK (amenities <@ '{1,2,3,4,5}' AND COALESCE(array_ndims(amenities), 1) = 1
         AND COALESCE(array_lower(amenities, 1), 1) = 1 AND cardinality(amenities) <= 32);
@@ -119,7 +121,8 @@ ALTER TABLE users
 -- A replica cannot read an infinite time. An infinite time in the change log would stop every
 -- replica. In reservations and their events, the guard refuses infinite times. A CHECK on these two
 -- tables would cost every booking, because Postgres prepares each CHECK again for each statement.
--- The table of waitlist entries is long, so 00005 validates its old rows.
+-- The constraint of waitlist_entries is NOT VALID, because the table is long: it applies to new
+-- rows only, and 00005 checks the old rows.
 ALTER TABLE reservation_events ADD COLUMN reason text; -- given by an operator, see store/cancel.go
 ALTER TABLE waitlist_entries ADD CONSTRAINT waitlist_times_check CHECK (
     isfinite(offer_expires_at) AND isfinite(created_at) AND isfinite(ended_at)) NOT VALID;
@@ -156,8 +159,8 @@ CREATE FUNCTION dlsms_refuse() RETURNS trigger
     AS $$ BEGIN RAISE EXCEPTION '%', TG_ARGV[0] USING ERRCODE = 'restrict_violation', TABLE = TG_TABLE_NAME; END $$;
 -- +goose StatementEnd
 
--- A row must not move to another library: the library that it leaves would have no row with a new
--- xid.
+-- A row must not move to another library. No row of the library that it leaves would get a new xid,
+-- so the replicas of that library would not learn of the move.
 CREATE TRIGGER branches_stay BEFORE UPDATE OF library_id ON branches
     FOR EACH ROW WHEN (OLD.library_id <> NEW.library_id)
     EXECUTE FUNCTION dlsms_refuse('a branch does not move to another library');
@@ -300,7 +303,8 @@ CREATE TRIGGER reservations_keep BEFORE DELETE ON reservations
     FOR EACH ROW WHEN (current_setting('dlsms.guard', true) IS DISTINCT FROM 'off')
     EXECUTE FUNCTION dlsms_refuse(
         'a reservation is not deleted: replicas would not learn of it; to cancel it, run: dlsms cancel <id>');
--- An UPDATE may change xid only: the first start after a restore rewrites it.
+-- An UPDATE of an event may change no column except xid. The first start after a restore rewrites
+-- the xid.
 -- +goose StatementBegin
 CREATE FUNCTION dlsms_keep_event() RETURNS trigger
     LANGUAGE plpgsql
@@ -319,8 +323,9 @@ CREATE TRIGGER reservation_events_keep BEFORE UPDATE OR DELETE ON reservation_ev
 CREATE TRIGGER reservation_events_touch BEFORE UPDATE OF xid ON reservation_events
     FOR EACH ROW WHEN (current_setting('dlsms.guard', true) IS DISTINCT FROM 'off') EXECUTE FUNCTION dlsms_touch();
 
--- dlsms_check_user refuses values that would break logins. If an operator changes a role, password
--- or student id, it revokes the user's tokens.
+-- dlsms_check_user refuses values that would break logins. If an operator changes the role,
+-- password or student id of a user, the function raises the token generation of the user. This
+-- revokes the user's tokens.
 -- +goose StatementBegin
 CREATE FUNCTION dlsms_check_user() RETURNS trigger
     LANGUAGE plpgsql
@@ -356,8 +361,9 @@ END $$;
 CREATE TRIGGER users_check BEFORE INSERT OR UPDATE OF student_id, role, password_hash, token_generation ON users
     FOR EACH ROW WHEN (current_setting('dlsms.guard', true) IS DISTINCT FROM 'off') EXECUTE FUNCTION dlsms_check_user();
 
--- Replicas learn of a new generation only from the table revocations. The revocation expires after
--- one year, which is longer than any JWT_TTL.
+-- Replicas learn of a new generation only from the table revocations. So this trigger adds a row
+-- there, unless the transaction has added one. The row expires after one year. A token must not
+-- live longer than that (JWT_TTL).
 -- +goose StatementBegin
 CREATE FUNCTION dlsms_revoke() RETURNS trigger
     LANGUAGE plpgsql
@@ -389,7 +395,8 @@ CREATE TRIGGER revocations_last BEFORE DELETE ON revocations
 CREATE TRIGGER revocations_touch BEFORE INSERT OR UPDATE OF xid ON revocations
     FOR EACH ROW WHEN (current_setting('dlsms.guard', true) IS DISTINCT FROM 'off') EXECUTE FUNCTION dlsms_touch();
 
--- TRUNCATE fires no row triggers, so it leaves no new xid.
+-- TRUNCATE fires no row triggers, so it would leave no new xid, and replicas would not learn of it.
+-- These triggers refuse it.
 -- +goose StatementBegin
 DO $$
 DECLARE

@@ -17,8 +17,10 @@ EXCEPTION WHEN check_violation THEN
 END $$;
 -- +goose StatementEnd
 
--- Student ids are ASCII. The result of lower() depends on the locale of the database: in Turkish, I
--- does not become i.
+-- Two student ids that differ only in case must not belong to two users. The old index compares
+-- them with lower(), whose result depends on the locale of the database: in Turkish, I does not
+-- become i. So the old index may have accepted such ids. Student ids are ASCII, and the new index
+-- compares them by the rules of ASCII (COLLATE "C").
 -- +goose StatementBegin
 DO $$
 DECLARE

@@ -1,8 +1,8 @@
 -- +goose Up
 
 -- States which binaries may run on this schema. The first migration of a release sets oldest_binary
--- to the newest schema of the release before. A release therefore runs on its own schema and on
--- that of the next release, and on no later one.
+-- to the newest schema version of the release before it. So a release runs on its own schema and on
+-- the schema of the next release, and on no later one.
 CREATE TABLE schema_compatibility (
     one           boolean PRIMARY KEY DEFAULT true CONSTRAINT schema_compatibility_one_check CHECK (one),
     oldest_binary bigint NOT NULL
@@ -51,8 +51,9 @@ END $$;
 -- +goose StatementEnd
 COMMENT ON FUNCTION dlsms_move_ids_on() IS 'for operators, after a restore that Postgres cannot tell from a crash';
 
--- dlsms_settle advances the ids if the database is not the one that was last seen, and returns
--- whether it did so. A database without an identity is new, and gets one.
+-- dlsms_settle compares the database with the row of database_identity. If they differ, it advances
+-- the ids, writes the new identity and returns true. A database without such a row is new:
+-- dlsms_settle inserts the row and returns false.
 -- +goose StatementBegin
 CREATE FUNCTION dlsms_settle() RETURNS boolean
     LANGUAGE plpgsql

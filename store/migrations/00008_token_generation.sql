@@ -2,11 +2,11 @@
 -- +goose Up
 
 -- A token carries the generation of its user, and is valid only while the two are equal. After a
--- restore, or in a fresh database, a new user may get the id of an earlier one. So the first
--- generation of a user is random, and the token of the earlier user is not valid. The generation
--- need not be secret. Existing rows keep their generation, so their tokens stay valid. The default
--- is below 2^52: each change of password adds at most 2^32, and JSON represents numbers exactly
--- only up to 2^53.
+-- restore, or in a fresh database, a new user may get the id of an earlier user. The token of the
+-- earlier user must not be valid for the new one, so the first generation of a user is random. The
+-- generation need not be secret. Existing rows keep their generation, so their tokens stay valid.
+-- The default is below 2^52: each change of password adds at most 2^32, and JSON represents numbers
+-- exactly only up to 2^53.
 ALTER TABLE users ALTER COLUMN token_generation SET DEFAULT floor(random() * 4503599627370496)::bigint;
 COMMENT ON COLUMN users.token_generation IS 'a token counts only if it carries this number';
 

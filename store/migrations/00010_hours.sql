@@ -1,9 +1,9 @@
 -- +goose Up
 
--- dlsms_hours returns the times in a span at which a branch is open. NULL means always: the branch
--- has no opening hours. The branch is open during a window if the result contains the window. To
--- check many windows, call dlsms_hours once: for 20,000 waitlist entries, a call of dlsms_open for
--- each took 2.7 to 14 s.
+-- dlsms_hours returns the times in a span at which a branch is open. It returns NULL if the branch
+-- has no opening hours, which means that it is always open. The branch is open during a window if
+-- the result contains the window. To check many windows, call dlsms_hours once. A call of
+-- dlsms_open for each of 20,000 waitlist entries took 2.7 to 14 s.
 -- +goose StatementBegin
 CREATE FUNCTION dlsms_hours(library bigint, branch bigint, span tstzrange) RETURNS tstzmultirange
     LANGUAGE sql STABLE

@@ -40,15 +40,16 @@ type Result struct {
 }
 
 const (
-	// lockTimeout bounds how long a migration waits for a lock. While it waits, bookings wait
-	// behind it.
+	// lockTimeout bounds how long a migration waits for a lock. While it waits, bookings that need
+	// the same table wait behind it.
 	lockTimeout = 500 * time.Millisecond
 	// lockPause is the time between two attempts to get a lock, in which bookings continue.
 	// lockPatience bounds the time of all attempts together.
 	lockPause, lockPatience = time.Second, 5 * time.Minute
 )
 
-// ErrTooOld means that the schema belongs to a release that this binary cannot run on.
+// ErrTooOld means that a later release migrated the database to a schema on which this binary
+// cannot run.
 var ErrTooOld = errors.New("this binary is too old for the database")
 
 // Up migrates the database at url to the newest schema. After a restore, a copy or a failover it
@@ -69,8 +70,8 @@ func up(ctx context.Context, url string) (result Result, err error) {
 		return result, fmt.Errorf("DATABASE_URL: %w", err)
 	}
 	prepare := func(ctx context.Context, conn *pgx.Conn) error { return store.PrepareMigration(ctx, conn, lockTimeout) }
-	// Each migration starts with the same session settings, even if the one before has changed
-	// some.
+	// Each migration starts with the same session settings, even if the migration before it has
+	// changed some settings.
 	db := stdlib.OpenDB(*config.ConnConfig, stdlib.OptionAfterConnect(prepare), stdlib.OptionResetSession(prepare))
 	defer db.Close()
 	defer func() { err = explainRights(ctx, db, err) }()
@@ -181,9 +182,9 @@ const setNewXID = ` SET xid = DEFAULT
 // settle repairs the xids of rows from another cluster, for example after pg_dump and pg_restore.
 // The xid in a row is a transaction id of the cluster that wrote the row. If it is ahead of this
 // cluster's ids, each refresh would read the row as a new one, for years. settle gives such rows
-// the xid of this transaction. It does not change rows of this cluster: a visible row has an xid
-// before the end of the snapshot. settle returns whether the database is not the one that was last
-// seen.
+// the xid of this transaction. It does not change rows that this cluster wrote: the xid of a
+// visible row is below the Xmax of the snapshot. settle returns the result of dlsms_settle: whether
+// the database is not the one that was last seen.
 func settle(ctx context.Context, db *sql.DB) (moved bool, err error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {

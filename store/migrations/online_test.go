@@ -157,8 +157,8 @@ func TestEveryForeignKeyHasAnIndex(t *testing.T) {
 // updates, which change no index.
 func TestCheckInsAreHOTUpdates(t *testing.T) {
 	t.Parallel()
-	// In a shared cluster, a transaction of another test would keep old row versions in this
-	// database, too.
+	// The test has a cluster of its own. In a shared cluster, a transaction of another test would
+	// keep old row versions in this database, too.
 	db, _ := storetest.NewCluster(t)
 	db.FreezeClock(t, noon.Add(-24*time.Hour))
 	s := db.Open(t, library.DefaultPolicy())

@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// missingToMigrate and missingToRun are queries for rights that the role lacks: to create the
-// schema, and to serve. docs/operating/postgres.md tells operators to grant these rights.
+// missingToMigrate lists the rights that the role lacks to create the schema. missingToRun lists
+// those that it lacks to serve. docs/operating/postgres.md tells operators to grant these rights.
 const (
 	missingToMigrate = `
 		SELECT 'USAGE on a schema of its search_path, ' || current_setting('search_path') WHERE current_schema() IS NULL
@@ -55,8 +55,9 @@ func checkRights(ctx context.Context, db *sql.DB) error {
 }
 
 // explainRights returns an error that names the missing rights, if err was caused by a missing
-// right. It returns any other err unchanged. Without USAGE on the schema, Postgres says that the
-// schema or a table does not exist, so these errors count, too.
+// right. It returns any other err unchanged. If the role lacks USAGE on the schema, Postgres
+// reports that the schema or a table does not exist. So explainRights checks the rights after these
+// errors, too.
 func explainRights(ctx context.Context, db *sql.DB, err error) error {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {

@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// CutOff returns the URL of a proxy in front of the database. The proxy breaks one connection for
-// each of words: the first connection on which a client sends this word. left returns how many
-// words no client has sent yet.
+// CutOff returns the URL of a proxy in front of the database. When a client sends one of words, the
+// proxy breaks the connection of this client and removes the word from the list. So it breaks one
+// connection for each element of words. left returns how many words remain.
 func CutOff(t testing.TB, databaseURL string, words ...string) (through string, left func() int) {
 	t.Helper()
 	c := &cutter{ctx: t.Context(), words: words}

@@ -22,7 +22,7 @@ type rule struct {
 }
 
 // atEveryCommit lists the rules that hold at every commit, even after crashes. They are written
-// from the specification, without the store's own SQL. The queries about overlaps sort the rows and
+// from the specification and use no SQL of the store. The queries about overlaps sort the rows and
 // compare neighbours. They do not use the index of the exclusion constraint, because an error in
 // this index may be the cause of an overlap.
 var atEveryCommit = []rule{
@@ -118,10 +118,11 @@ var atEveryCommit = []rule{
 				WHEN 'CLAIMED' THEN r.status = 'HELD' OR r.status = 'CANCELLED' AND r.check_in_deadline IS NULL
 				ELSE r.status <> 'CANCELLED' OR r.check_in_deadline IS NOT NULL END`},
 	// The change log states which user had a seat at which time. The events of one seat are written
-	// under the seat's lock. So the state of the seat before an offer is the state after the last
-	// event of the seat with a lower id. The events of a user at other seats have no such order, so
-	// the rule compares their times. An earlier entry counts as skipped only if its user was free
-	// for the whole time from a margin before the offer to a margin after it.
+	// under the lock of the seat. So the state of the seat before an offer is the state after the
+	// last event of the seat with a lower id. The events of a user at other seats have no such
+	// order, so for these the rule compares times. It reports that an earlier entry was skipped
+	// only if the user of this entry was free for the whole time from a margin before the offer to
+	// a margin after it.
 	{"an offer skipped an earlier entry", `
 		WITH stays AS (
 			SELECT library_id, seat_id, user_id, during, id AS from_id, at AS from_at,
@@ -156,7 +157,7 @@ var atEveryCommit = []rule{
 				< current_setting('storetest.max_upcoming')::bigint`},
 }
 
-// whenIdle lists the rules that hold once everything due is done.
+// whenIdle lists the rules that hold once the workers have done everything that is due.
 var whenIdle = []rule{
 	{"something is overdue", `
 		SELECT format('%s %s: %s, due %s', kind, id, status, due) FROM (
@@ -200,8 +201,8 @@ func Unfinished(ctx context.Context, url string) ([]string, error) {
 	return violations(ctx, url, library.DefaultPolicy(), commitMargin, whenIdle)
 }
 
-// commitMargin is the margin of the rule "an offer skipped an earlier entry". It is more than the
-// longest time from the time in an event to the event's commit.
+// commitMargin is the margin of the rule "an offer skipped an earlier entry". An event has a time
+// and is committed a little later. commitMargin is more than the longest time between the two.
 const commitMargin = 2 * time.Second
 
 func violations(

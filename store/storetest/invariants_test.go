@@ -133,8 +133,8 @@ func TestViolationsFindsEachFault(t *testing.T) {
 		{"a seat is free while an entry waits for it", `
 			UPDATE waitlist_entries SET seat_id = $2 WHERE id = $1`, []any{waiting.ID, seats[4]}},
 	} {
-		// violations reads in a session of its own. So the change is committed, and the old rows
-		// are restored later.
+		// violations reads in a session of its own. So the test must commit the faulty row for
+		// violations to see it. It keeps the old rows in temporary tables and restores them later.
 		for _, table := range []string{"reservations", "waitlist_entries", "reservation_events"} {
 			db.Exec(t, `CREATE TEMP TABLE kept_`+table+` AS SELECT * FROM `+table)
 		}

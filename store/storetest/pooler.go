@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// Pooler acts like PgBouncer in session mode when it is set to ignore unknown start-up parameters.
+// Pooler acts like PgBouncer in session mode when PgBouncer is set to ignore unknown start-up
+// parameters.
 type Pooler struct {
 	// URL is the connection string of the database through the pooler.
 	URL string

@@ -63,8 +63,8 @@ func (db *DB) recycle(ctx context.Context) error {
 		db.conn.Close(ctx)
 		return admin(ctx, "DROP DATABASE "+db.name()+" WITH (FORCE)")
 	}
-	// Sessions that the test left open could hold locks. The role replica turns off the triggers of
-	// foreign keys, so the order of the DELETEs does not matter.
+	// Sessions that the test left open could hold locks, so they are ended. The role replica turns
+	// off the triggers of foreign keys, so the order of the DELETEs does not matter.
 	if _, err := db.conn.Exec(ctx, `
 		SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
 		WHERE datname = current_database() AND pid <> pg_backend_pid();
