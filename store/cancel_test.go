@@ -129,9 +129,10 @@ func TestEraseUser(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestEraseWhileSeatsAreFreed erases a user at the same time as other calls cancel the user's
-// reservation, free a seat for which the user waits, and run the worker's step. Afterwards no row
-// of the user may be live.
+// TestEraseWhileSeatsAreFreed erases a user while three other calls run. One cancels the user's
+// reservation, one cancels another user's reservation of a seat for which the user waits, and one
+// runs the worker's step that makes offers. Afterwards the user must have no live reservation and
+// no live waitlist entry.
 func TestEraseWhileSeatsAreFreed(t *testing.T) {
 	t.Parallel()
 	rules := library.DefaultPolicy()
@@ -207,8 +208,8 @@ func TestEraseWhileTheUserJoins(t *testing.T) {
 		[]string{"LEFT"})
 }
 
-// brokenWaitlists are faults because of which the waitlist of a seat cannot be served. put causes
-// the fault and mend repairs it.
+// brokenWaitlists are faults that prevent offers of a seat to its waitlist. The SQL in put causes
+// the fault, and the SQL in mend repairs it.
 var brokenWaitlists = map[string]struct{ put, mend string }{
 	"an unknown time zone": {
 		put: `INSERT INTO branch_hours
@@ -230,9 +231,9 @@ const (
 	dropTrigger = `DROP FUNCTION poison CASCADE`
 )
 
-// endWithBrokenWaitlist calls end for a reservation while the waitlist of its seat cannot be
-// served, once for each of brokenWaitlists. The end must be committed, and the offer is made after
-// the repair.
+// endWithBrokenWaitlist runs a test for each fault of brokenWaitlists. It causes the fault and
+// calls end, which must end the reservation r. The end must be committed with an event of the given
+// kind, although no offer can be made. After the repair, the worker's step must make the offer.
 func endWithBrokenWaitlist(
 	t *testing.T, kind library.EventKind, end func(t *testing.T, b bundle, r library.Reservation),
 ) {
@@ -257,7 +258,8 @@ func endWithBrokenWaitlist(
 }
 
 // TestCancelWhenWaitlistFails cancels a reservation while its seat cannot be offered. The
-// cancellation must succeed: an error of the waitlist must not keep a user in a reservation.
+// cancellation must succeed: a user must be able to leave a reservation, whatever is wrong with the
+// waitlist.
 func TestCancelWhenWaitlistFails(t *testing.T) {
 	t.Parallel()
 	endWithBrokenWaitlist(t, library.EventCancelled, func(t *testing.T, b bundle, r library.Reservation) {
@@ -266,8 +268,9 @@ func TestCancelWhenWaitlistFails(t *testing.T) {
 	})
 }
 
-// TestCancelServesWaitlistDespiteBrokenSeat frees a user who waits for two free seats. An offer of
-// the first seat fails. The user must still get an offer of the second.
+// TestCancelServesWaitlistDespiteBrokenSeat cancels the reservation of a user who waits for two
+// other seats, both of them free. A trigger refuses the offer of the first seat. The user must
+// still get an offer of the second.
 func TestCancelServesWaitlistDespiteBrokenSeat(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

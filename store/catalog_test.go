@@ -54,8 +54,8 @@ func TestCatalogEditReadsOnlyChangedRows(t *testing.T) {
 	}
 }
 
-// TestChangesReportDeletedLastBranch deletes the last branch. No row is left with a new xid, and
-// the next read must still report the change.
+// TestChangesReportDeletedLastBranch deletes the last branch of the library. After that, no row has
+// the xid of the deletion. The next read must still report the change.
 func TestChangesReportDeletedLastBranch(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

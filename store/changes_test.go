@@ -23,7 +23,8 @@ type follower struct {
 	snapshot store.Snapshot
 }
 
-// follow returns a follower whose first read begins with the current state.
+// follow returns a follower that knows the present state. Its first read returns the changes from
+// now on.
 func (b bundle) follow(t *testing.T) *follower {
 	t.Helper()
 	w, err := b.LoadWorld(t.Context())
@@ -93,7 +94,8 @@ func TestChanges(t *testing.T) {
 }
 
 // writers are sessions that insert rows. Each session has a transaction that ends at a random time.
-// The writers choose the ids of the rows.
+// The writers choose the ids of the rows themselves, so that a test knows which rows were
+// committed.
 type writers struct {
 	sessions []*writer
 	nextID   int64
@@ -152,9 +154,11 @@ func (w *writers) randomly(t *testing.T, random *rand.Rand, insert string) (comm
 	return committed
 }
 
-// TestChangesMissNothing writes events in transactions that overlap, end in any order or roll back.
-// Each read must return exactly the events that were committed since the last read. One more
-// session writes an event at the beginning and commits it at the end.
+// TestChangesMissNothing writes events in six sessions, in transactions that overlap, end in any
+// order or roll back. Each read must return exactly the events that were committed since the last
+// read. A seventh session writes one event before all others and commits it after all others. While
+// its transaction is in progress, reads must neither return its event nor repeat other events. The
+// read after its commit must return its event and no other.
 func TestChangesMissNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -200,8 +204,8 @@ func TestChangesMissNothing(t *testing.T) {
 }
 
 // TestBrokenLogConnReadsNothing breaks the connection of the change log and that of the revocation
-// list. Then the old snapshots are invalid, and a read from them must return only a new snapshot
-// and no rows.
+// list. This invalidates the snapshots that were taken on them. A read from such a snapshot must
+// return only a new snapshot and no rows.
 func TestBrokenLogConnReadsNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -235,7 +239,8 @@ func TestBrokenLogConnReadsNothing(t *testing.T) {
 }
 
 // TestRestoredIntoAnotherCluster gives rows transaction ids far ahead of this cluster, as a restore
-// from another cluster does. After migrations.Up, such rows must not count as new in every read.
+// from another cluster does. Every read would return such rows again as new. After migrations.Up,
+// the reads must not return them.
 func TestRestoredIntoAnotherCluster(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -280,9 +285,9 @@ func TestRestoredIntoAnotherCluster(t *testing.T) {
 	}
 }
 
-// TestNowIsBeforeTheSnapshot delays Postgres for 0.2 s between the snapshot of a read and its
-// reading of the clock. A change that commits during the delay is not in the result. So Changes.Now
-// must be earlier than the commit.
+// TestNowIsBeforeTheSnapshot makes Postgres wait for 0.2 s after it has taken the snapshot of a
+// read, and before it reads the clock. A change that is committed during the wait is not in the
+// result. So Changes.Now must be earlier than the commit.
 func TestNowIsBeforeTheSnapshot(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

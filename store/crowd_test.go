@@ -9,8 +9,9 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// crowd adds new users without reservations to the waitlists of seats, in turn. All wait for the
-// window between from and to, in minutes after noon. It returns the users.
+// crowd adds as many new users as waiters says, all without reservations. Each of them waits for
+// one of the seats, in turn: the first user for the first seat, the second for the second seat. All
+// wait for the window between from and to, in minutes after noon. crowd returns the users.
 func crowd(t *testing.T, b bundle, seats []int64, waiters, from, to int) []int64 {
 	t.Helper()
 	b.db.Altered()
@@ -34,8 +35,8 @@ func openAllDay(t *testing.T, b bundle, closes string) {
 		INSERT INTO branch_hours SELECT 1, id, d, '0:00', $1::text::time FROM branches, generate_series(1, 7) d`, closes)
 }
 
-// inTime fails the test if f takes longer than twice the time most. The factor 2 allows for a busy
-// machine.
+// inTime fails the test if f takes more than twice as long as most. The factor 2 allows for a busy
+// machine. what names the work in the message.
 func inTime(t *testing.T, what string, most time.Duration, f func()) {
 	t.Helper()
 	begin := time.Now()
@@ -47,9 +48,10 @@ func inTime(t *testing.T, what string, most time.Duration, f func()) {
 	}
 }
 
-// TestLongWaitlistOfOneSeat has 40,000 users wait for one seat. A database that is older than the
-// limit of a waitlist may have as many. A check-out, a cancellation and the end of an offer must
-// take about a second at most, and the first waiter must get the offer.
+// TestLongWaitlistOfOneSeat has 40,000 users wait for one seat. This is more than the policy
+// allows, but a database may have as many entries from the time before the limit existed. A
+// check-out, a cancellation and the end of an offer must take about a second at most, and the first
+// waiter must get the offer.
 func TestLongWaitlistOfOneSeat(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

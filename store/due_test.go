@@ -6,8 +6,9 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// TestNoShowWhenWaitlistFails makes a no-show at a seat whose waitlist cannot be served. The
-// transaction has only this seat. The no-show must be committed, and the offer is made later.
+// TestNoShowWhenWaitlistFails makes a no-show at a seat whose waitlist cannot be served. The step
+// runs for this seat alone, as the worker does after a failure. The no-show must be committed, and
+// the offer is made later.
 func TestNoShowWhenWaitlistFails(t *testing.T) {
 	t.Parallel()
 	endWithBrokenWaitlist(t, library.EventNoShow, func(t *testing.T, b bundle, _ library.Reservation) {

@@ -14,11 +14,13 @@ var Translate = translate
 // PrepareSession is for tests.
 var PrepareSession = prepareSession
 
-// SessionSettings returns the settings that the sessions of the pools, and those of the change log
-// and the revocation list, must have. It is for tests.
+// SessionSettings returns the settings that sessions must have. pool applies to the sessions for
+// requests and for the worker. log applies to the sessions that book or follow the change log or
+// the revocation list. It is for tests.
 func SessionSettings() (pool, log map[string]string) { return sessionSettings(), indexPlanSettings() }
 
-// EachSession calls f for each open session of the store. It is for tests.
+// EachSession calls f for each open session of the store. kind is "pool" or "log" and names the
+// result of SessionSettings that applies to the session. It is for tests.
 func EachSession(ctx context.Context, t *testing.T, s *Store, f func(kind string, conn *pgx.Conn)) {
 	t.Helper()
 	for _, p := range []struct {

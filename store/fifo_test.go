@@ -74,8 +74,8 @@ type play struct {
 	done   map[string]int // counts of outcomes, by operation and reason
 }
 
-// answered compares the answers of the store and of the model. It returns true if the call
-// succeeded.
+// answered compares the error that the store returned with the error that the model returned. what
+// begins with the name of the call. answered returns true if both calls succeeded.
 func (p *play) answered(what string, got, want error) bool {
 	p.t.Helper()
 	p.last = fmt.Sprintf("at %d: %s: %v", p.model.now, what, got)
@@ -100,7 +100,8 @@ func (p *play) window() (from, to int) {
 	return from, from + 15 + 15*p.random.IntN(6)
 }
 
-// oneOf returns a random row. In 7 of 8 cases, it chooses only from the live rows.
+// oneOf returns a random row. In 7 of 8 cases, it chooses only from the rows for which live is
+// true. It returns false if there is no such row.
 func oneOf[T any](p *play, rows map[int64]T, live func(T) bool) (T, bool) {
 	ids := slices.Sorted(maps.Keys(rows))
 	if p.random.IntN(8) > 0 {

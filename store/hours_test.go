@@ -60,7 +60,8 @@ func instant(local time.Time, zone *time.Location) time.Time {
 // opening is one row of branch_hours, in minutes after midnight.
 type opening struct{ weekday, opens, closes int }
 
-// openAllAlong reports whether the branch is open during the whole window.
+// openAllAlong reports whether the branch is open during the whole window. It is a second
+// implementation in Go, with which the test compares that of Postgres.
 func openAllAlong(hours []opening, zone *time.Location, from, to time.Time) bool {
 	if len(hours) == 0 {
 		return true
@@ -160,7 +161,8 @@ func TestOpenWhenClocksChange(t *testing.T) {
 	}
 }
 
-// randomHours returns opening hours for the days around a day, with each (weekday, opens) once.
+// randomHours returns opening hours for five days: the given day, two days before it and two days
+// after it. No two of them have the same weekday and the same time of opening.
 func randomHours(random *rand.Rand, day time.Time) (hours []opening) {
 	seen := map[[2]int]bool{}
 	for around := -2; around <= 2; around++ {

@@ -14,7 +14,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// lastIDs returns the highest id that each table has used so far.
+// lastIDs returns the highest id that each table has used so far, by the name of the table.
 func lastIDs(t *testing.T, db *storetest.DB) map[string]int64 {
 	t.Helper()
 	tables := storetest.Rows[string](t, db, `
@@ -42,7 +42,8 @@ func wantMovedOn(t *testing.T, when string, db *storetest.DB, before map[string]
 	}
 }
 
-// migrate brings the database to the newest schema and checks Result.Moved.
+// migrate brings the database to the newest schema and checks that Result.Moved equals moved. when
+// names the situation in failure messages.
 func migrate(t *testing.T, when, databaseURL string, moved bool) {
 	t.Helper()
 	result, err := migrations.Up(t.Context(), databaseURL)
@@ -54,7 +55,8 @@ func migrate(t *testing.T, when, databaseURL string, moved bool) {
 	}
 }
 
-// notified makes a notification for a user, by a visit that begins at minute, and returns its id.
+// notified reserves a seat for a user from minute, checks in and checks out. This makes a
+// notification. notified returns the id of the notification.
 func (b bundle) notified(t *testing.T, user, seat, minute int) int64 {
 	t.Helper()
 	b.clock(t, minute)
@@ -73,8 +75,9 @@ func (b bundle) notified(t *testing.T, user, seat, minute int) int64 {
 }
 
 // TestRestoreReusesNoID restores a dump, twice. After a restore, no table may use an id again that
-// it used between the backup and the restore. Otherwise a client that asks for notifications after
-// the last id that it saw would miss some.
+// it used between the backup and the restore. Otherwise a new notification could have an id that a
+// client has already seen. The client asks for notifications after the last id that it saw, so it
+// would miss this one.
 func TestRestoreReusesNoID(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -49,7 +49,8 @@ func TestTimeZonesMustBeKnownToGo(t *testing.T) {
 	if len(accepted) < 400 {
 		t.Fatalf("only %d names are accepted", len(accepted))
 	}
-	// Every fifth hour of a year, which covers every hour of the day.
+	// The offsets are compared at every fifth hour of a year. Within five days, this covers every
+	// hour of the day.
 	const step = 5 * time.Hour
 	from, steps := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC), int(366*24*time.Hour/step)
 	for _, name := range accepted {
@@ -70,8 +71,8 @@ func TestTimeZonesMustBeKnownToGo(t *testing.T) {
 	}
 }
 
-// TestCatalogRefusesBadRows writes rows by SQL, in a session with the guard. The schema must refuse
-// rows that a replica could not read or show.
+// TestCatalogRefusesBadRows runs SQL statements as an operator does, in a session with the guard.
+// The schema must refuse a row that a replica could not read or show, and accept the valid rows.
 func TestCatalogRefusesBadRows(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -170,9 +171,9 @@ func checkRefusal(t *testing.T, what string, err error, refusal string) {
 	}
 }
 
-// TestGuardRefusesReservationWithoutEvent changes reservations, events and entries by SQL, but not
-// the rows that belong to them. Postgres must refuse: replicas learn of changes from events only,
-// so they would show the old state.
+// TestGuardRefusesReservationWithoutEvent changes a reservation, an event or a waitlist entry by
+// SQL, without the other rows that must change with it. Postgres must refuse this. Replicas learn
+// of changes from events only, so they would show the old state.
 func TestGuardRefusesReservationWithoutEvent(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -299,8 +300,8 @@ func TestGuardRefusesReservationWithoutEvent(t *testing.T) {
 }
 
 // TestGuardRefusesWrongEvent changes a reservation by SQL and writes an event for it. The guard
-// must refuse an event that does not agree with the reservation, and the end of a hold whose entry
-// stays offered.
+// must refuse an event that does not agree with the reservation. It must also refuse the end of a
+// hold if the entry of the hold still has the status OFFERED.
 func TestGuardRefusesWrongEvent(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -334,8 +335,9 @@ func TestGuardRefusesWrongEvent(t *testing.T) {
 	}
 }
 
-// TestGuardOverwritesForgedXID writes an old xid into an event and into a revocation by SQL. A
-// trigger must set the xid of the transaction instead, so that replicas find the rows.
+// TestGuardOverwritesForgedXID writes an old xid into an event and into a revocation by SQL.
+// Replicas would not find rows with an old xid. So a trigger must set the xid of the present
+// transaction instead.
 func TestGuardOverwritesForgedXID(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -355,8 +357,9 @@ func TestGuardOverwritesForgedXID(t *testing.T) {
 }
 
 // TestUserChangesBySQLRevokeTokens changes a role, student id or password by SQL. Each change must
-// revoke the user's tokens: a token carries role and student id, and with an old token an intruder
-// could act despite the new password.
+// revoke the user's tokens. A token carries the role and the student id, so an old token would
+// still have the old ones. With a token from before a change of the password, an intruder could
+// continue.
 func TestUserChangesBySQLRevokeTokens(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)

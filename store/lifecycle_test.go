@@ -25,7 +25,8 @@ func (b bundle) history(t *testing.T, id int64) []string {
 		SELECT kind FROM reservation_events WHERE reservation_id = $1 ORDER BY version`, id)
 }
 
-// everything returns all rows about reservations as text. A refused call must not change them.
+// everything returns all rows of reservations, waitlist entries and events as text. Tests compare
+// the rows from before and after a refused call, which must change nothing.
 func (b bundle) everything(t *testing.T) []string {
 	t.Helper()
 	return storetest.Rows[string](t, b.db, `
@@ -62,15 +63,16 @@ var verbs = map[string]func(t *testing.T, b bundle, user int64, r library.Reserv
 	},
 }
 
-// outcome is the result of a verb: an error, or the status in the answer and the event that the
-// verb writes. The event is "" if the verb changes nothing.
+// outcome is the expected result of a verb: either an error, or the status in the answer and the
+// event that the verb writes. The event is "" if the verb changes nothing.
 type outcome struct {
 	err    error
 	status library.ReservationStatus
 	event  string
 }
 
-// outcomes is the state diagram as a table. A repeated verb returns the first answer again.
+// outcomes is the state diagram as a table: the outcome of each verb for a reservation in each
+// status. A repeated verb returns the first answer again.
 var outcomes = map[library.ReservationStatus]map[string]outcome{
 	library.Held: {
 		"Cancel": {err: library.ErrNotConfirmed}, "CheckIn": {err: library.ErrNotConfirmed},
@@ -101,8 +103,9 @@ var outcomes = map[library.ReservationStatus]map[string]outcome{
 }
 
 // inStatus makes a reservation of the user from noon to one o'clock and brings it into a status.
-// Before, the clock must show noon. For NO_SHOW, inStatus moves the clock to 12:15. For HELD, the
-// user other takes the seat first and cancels.
+// The clock must show noon at the call. For NO_SHOW, inStatus moves the clock to 12:15. For HELD,
+// the user with the number other reserves the seat first and cancels, so that the user gets an
+// offer.
 func (b bundle) inStatus(t *testing.T, user, other, seat int, status library.ReservationStatus) library.Reservation {
 	t.Helper()
 	if status == library.Held {
@@ -385,7 +388,8 @@ func TestExtendRefuses(t *testing.T) {
 }
 
 // TestExtendIntoWindowOfWaiter extends a reservation into the window of a waitlist entry. The
-// extension must succeed: an entry gives no right to the free part of its window.
+// extension must succeed, because a waitlist entry does not keep the free part of its window from
+// other users.
 func TestExtendIntoWindowOfWaiter(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -398,7 +402,8 @@ func TestExtendIntoWindowOfWaiter(t *testing.T) {
 }
 
 // TestExtendDespiteOfferForOtherSeat extends a reservation while its user has an offer for another
-// seat. An offer does not make its user busy. The claim of the offer then fails.
+// seat, for a window that overlaps the extension. The extension must succeed, because an offer does
+// not make its user busy. The claim of the offer must then fail.
 func TestExtendDespiteOfferForOtherSeat(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -11,7 +11,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// pages reads a whole list in pages of two.
+// pages reads a list of reservations to its end, in pages of two, and returns the ids.
 func (b bundle) pages(t *testing.T, user int, view store.View) (ids []int64) {
 	t.Helper()
 	var after store.ReservationCursor

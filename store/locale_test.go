@@ -61,14 +61,15 @@ func TestStudentIDsInTurkishDatabase(t *testing.T) {
 	}
 }
 
-// TestMigrationNamesDuplicateStudentIDs migrates a database in which two student ids differ only in
-// case. The error of the migration must name both users.
+// TestMigrationNamesDuplicateStudentIDs migrates a database in which the student ids of two users
+// differ only in case. The error of the migration must name both users.
 func TestMigrationNamesDuplicateStudentIDs(t *testing.T) {
 	t.Parallel()
 	db := migratedTo(t, 4)
 	db.Exec(t, `DROP INDEX users_student_id_key`)
-	// This index is not unique, because the unique index of a Turkish database would accept both
-	// ids.
+	// In a Turkish database, the unique index of the old schema accepts these two ids, because the
+	// lower case of I is not i there. This database is not Turkish. So the test replaces the index
+	// with one that is not unique.
 	db.Exec(t, `CREATE INDEX users_student_id_key ON users (library_id, lower(student_id))`)
 	const insert = `
 		INSERT INTO users (library_id, student_id, name, email, role, password_hash)
@@ -114,7 +115,7 @@ func TestDatabaseMustBeUTF8(t *testing.T) {
 }
 
 // TestBranchesAreSortedByBytes checks the order of branches in a database whose locale ignores
-// hyphens.
+// hyphens. The order must be that of the bytes.
 func TestBranchesAreSortedByBytes(t *testing.T) {
 	t.Parallel()
 	url := storetest.NewEmptyDB(t, "LOCALE_PROVIDER icu", "ICU_LOCALE 'en-US-u-ka-shifted'", "ENCODING 'UTF8'")

@@ -47,9 +47,10 @@ func TestThreeReplicasMigrateAtOnce(t *testing.T) {
 	}
 }
 
-// TestMigrateSurvivesLostConnection breaks the connection at each statement that names
-// goose_db_version. Up must return an error for which Unavailable is true, so that the caller tries
-// again. Then an undisturbed Up must succeed.
+// TestMigrateSurvivesLostConnection runs Up through a proxy. The proxy breaks the connection at
+// each of the first three statements that name goose_db_version. While it does so, Up must return
+// an error for which Unavailable is true, so that the caller tries again. Then an Up without a
+// broken connection must succeed.
 func TestMigrateSurvivesLostConnection(t *testing.T) {
 	t.Parallel()
 	const word = "goose_db_version"

@@ -10,7 +10,7 @@ import (
 
 // model is the store in plain Go: the rules of the specification about reservations and the
 // waitlist, without locks, snapshots or SQL. Times are minutes after noon. Users and seats are
-// numbers from 0. The model learns ids from the answers of the store.
+// numbers from 0. The ids of reservations and entries are those that the store returned.
 type model struct {
 	now          int
 	rules        library.Policy
@@ -53,7 +53,7 @@ func (e *modelEntry) live() bool {
 	return e.status == library.EntryWaiting || e.status == library.EntryOffered
 }
 
-// any reports whether fits is true for a reservation.
+// any reports whether fits is true for at least one reservation.
 func (m *model) any(fits func(r *modelReservation) bool) bool {
 	for _, r := range m.reservations {
 		if fits(r) {
@@ -67,7 +67,8 @@ func (m *model) seatTaken(seat, from, to int, except *modelReservation) bool {
 	return m.any(func(r *modelReservation) bool { return r != except && r.seat == seat && r.in(from, to) })
 }
 
-// userBusy ignores holds: a user with an offer may still book another seat.
+// userBusy reports whether the user has a reservation in the window, other than except. It ignores
+// holds: a user with an offer may still book another seat.
 func (m *model) userBusy(user, from, to int, except *modelReservation) bool {
 	return m.any(func(r *modelReservation) bool {
 		return r != except && r.user == user && r.status != library.Held && r.in(from, to)
@@ -97,7 +98,8 @@ func (m *model) fits(e *modelEntry) bool {
 		!m.any(func(r *modelReservation) bool { return (r.seat == e.seat || r.user == e.user) && r.in(e.from, e.to) })
 }
 
-// offer makes offers, in FIFO order, to the entries for which match is true.
+// offer makes offers, in FIFO order, to the entries for which match is true and which can get one.
+// It returns the number of offers.
 func (m *model) offer(match func(e *modelEntry) bool) (n int) {
 	for _, id := range slices.Sorted(maps.Keys(m.entries)) {
 		e := m.entries[id]
@@ -306,8 +308,8 @@ func (m *model) claim(e *modelEntry) error {
 	return nil
 }
 
-// end makes the transition from was to becomes for all reservations that are due, and returns their
-// number.
+// end makes a transition that time causes. It changes the status from was to becomes for each
+// reservation whose minute due(r) has come, and returns the number of these reservations.
 func (m *model) end(was, becomes library.ReservationStatus, due func(r *modelReservation) int) int {
 	var ended []*modelReservation
 	for _, r := range m.reservations {

@@ -74,8 +74,9 @@ func TestNotificationsMissNothing(t *testing.T) {
 	wantEqual(t, "notifications of both users", len(got[0])+len(got[1]), rounds*seats)
 }
 
-// reserveQuickVisit inserts a CHECKED_IN reservation of one minute that begins seat minutes after
-// from. So the reservations of a user do not overlap.
+// reserveQuickVisit inserts a CHECKED_IN reservation of one minute and returns its id. It begins
+// from+seat minutes after noon. The start depends on the seat, so that the visits of one user at
+// several seats do not overlap.
 func (b bundle) reserveQuickVisit(t *testing.T, user, seat, from int) int64 {
 	t.Helper()
 	id := storetest.Value[int64](t, b.db, `

@@ -106,9 +106,9 @@ func TestPostgresDiesUnderLoad(t *testing.T) {
 	}
 }
 
-// TestSilentConnectionsAreClosed stops all server processes of the store, so that no answer
-// arrives. The store must close such a connection after a short time, also for a caller without a
-// deadline.
+// TestSilentConnectionsAreClosed stops the server processes of all connections of the store
+// (SIGSTOP), so that Postgres does not answer on these connections. The store must close such a
+// connection after a short time and use another one, also for a caller without a deadline.
 func TestSilentConnectionsAreClosed(t *testing.T) {
 	t.Parallel()
 	db, _ := storetest.NewCluster(t)
@@ -403,7 +403,8 @@ func TestDurabilityFaults(t *testing.T) {
 	wantEqual(t, "faults of a cluster for tests", faults, []string{"fsync is off", "full_page_writes is off"})
 }
 
-// TestCloseEndsAllGoroutines does not run in parallel, because it counts all goroutines.
+// TestCloseEndsAllGoroutines must not run in parallel, because it looks at all goroutines of the
+// process, and other tests have some of their own.
 func TestCloseEndsAllGoroutines(t *testing.T) { //nolint:paralleltest // see above
 	db := storetest.NewDB(t)
 	before := goleak.IgnoreCurrent()

@@ -15,8 +15,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestSQLStates makes Postgres report each SQLSTATE, and checks how translate converts it. The
-// cause is real if a test can provoke it, and RAISE otherwise.
+// TestSQLStates makes Postgres report each SQLSTATE, and checks how translate converts it. For some
+// SQLSTATEs the test provokes the real error. For the others it uses RAISE.
 func TestSQLStates(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -29,8 +29,8 @@ func TestSQLStates(t *testing.T) {
 		t.Cleanup(func() { _ = conn.Close(context.Background()) })
 		return conn
 	}
-	// ended runs statements because of which Postgres ends the session. It returns the error of the
-	// next statement.
+	// ended runs statements that make Postgres end the session. It returns the error of the next
+	// statement in this session.
 	ended := func(statements ...string) error {
 		conn := connect()
 		for _, sql := range statements {

@@ -38,14 +38,14 @@ func (p place) booking(i int, from, to time.Duration) library.Booking {
 	return library.Booking{UserID: p.user(i), SeatID: p.seat(i), StartTime: p.now.Add(from), EndTime: p.now.Add(to)}
 }
 
-// call is a call of the store. do is measured and prepare is not. Each call has a number i of its
-// own: it uses user i and seat i, and also those with number i+10.
+// call is a call of the store. do is measured and prepare is not. Each call has a number i. It uses
+// the users and seats with the numbers i and i+10, which no other call uses.
 type call struct {
 	prepare func(c *caller, i int) // nil: nothing
 	do      func(c *caller, i int) error
-	// seated means that the call reads the rows of all users who have checked in. A check-in does
-	// not change the index of deadlines. So this index also has the deadlines of users who have
-	// checked in.
+	// seated means that the call reads the rows of all users who have checked in. The reason is
+	// that a check-in does not change the index of deadlines, so the deadlines of these users are
+	// still in it.
 	seated bool
 }
 
@@ -307,8 +307,9 @@ func openSession(t *testing.T, db *storetest.DB) *session {
 	return s
 }
 
-// times makes a call n times in the store s, with the numbers from first on. Before, it prepares
-// all of them in the store others and calls before.
+// times makes a call n times in the store s. The calls have the numbers first, first+1 and so on.
+// Before the first call, times prepares all calls in the store others, and then runs the function
+// before.
 func (c call) times(t *testing.T, n, first int, s, others *store.Store, p place, before func()) {
 	t.Helper()
 	by := &caller{others, p, t, map[int]library.Reservation{}, map[int]library.WaitlistEntry{}}
@@ -326,8 +327,8 @@ func (c call) times(t *testing.T, n, first int, s, others *store.Store, p place,
 	}
 }
 
-// trained returns a session for each call in which Postgres has fixed its plans. That takes five
-// runs of a statement.
+// trained returns a session for each entry of calls. Each session has run the statements of its
+// call so often that Postgres keeps their plans. This takes five runs of a statement.
 func trained(t *testing.T, db *storetest.DB, p place) map[string]*session {
 	t.Helper()
 	sessions := map[string]*session{}
@@ -365,7 +366,7 @@ func workDone(t *testing.T, db *storetest.DB) map[string]int {
 }
 
 // measure makes each call several times in its own session, and checks the number of rows that
-// Postgres reads for one call.
+// Postgres reads for one call. seated is the number of users who have checked in.
 func measure(t *testing.T, db *storetest.DB, p place, sessions map[string]*session, seated int) {
 	t.Helper()
 	const times, most = 10, 60
@@ -443,8 +444,8 @@ func grow(t *testing.T, db *storetest.DB, p place) {
 }
 
 // term fills the tables. It reserves a seat for each user for the same two hours of this afternoon.
-// A quarter of the users also wait for a seat, and seated users have been checked in since this
-// morning.
+// A quarter of the users also wait for a seat. The last users of p, as many as seated says, have
+// been checked in since this morning.
 func term(t *testing.T, db *storetest.DB, p place, seated int) {
 	t.Helper()
 	db.Exec(t, `SET session_replication_role = replica`) // turns off the foreign keys, which the rows satisfy

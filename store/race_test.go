@@ -41,8 +41,8 @@ func (b bundle) warm(t *testing.T, conns int32) *store.Store {
 	return s
 }
 
-// atOnce calls f with 0 to n-1, each on a goroutine of its own, starts all calls at the same
-// moment, and returns their errors.
+// atOnce calls f with 0 to n-1, each on a goroutine of its own. All calls start at the same moment.
+// atOnce returns their errors.
 func atOnce(n int, f func(i int) error) []error {
 	var ready, done sync.WaitGroup
 	ready.Add(n)
@@ -121,8 +121,8 @@ func TestReserveRace(t *testing.T) {
 			slices.Sort(took)
 			median, p99, slowest := took[len(took)/2], took[len(took)*99/100], took[len(took)-1]
 			t.Logf("%d rivals: median %v, P99 %v, maximum %v", rivals, median, p99, slowest)
-			// No call may wait for deadlock_timeout, which is one second. On a very busy machine,
-			// every call waits long: the limit is then five times the median.
+			// No call may wait as long as deadlock_timeout, which is one second. On a very busy
+			// machine, every call takes long. Then the maximum may be five times the median.
 			if slowest > max(time.Second, 5*median) {
 				t.Errorf("median %v, maximum %v", median, slowest)
 			}
@@ -134,9 +134,9 @@ func TestReserveRace(t *testing.T) {
 	}
 }
 
-// TestControlPlainInsertsDeadlock shows that TestReserveRace can fail. Here the rivals insert
-// reservations without the locks of the store. They must deadlock, and Postgres must count these
-// deadlocks.
+// TestControlPlainInsertsDeadlock shows that the check for deadlocks in TestReserveRace can fail.
+// Here the rivals insert reservations without the locks of the store. They must deadlock, and
+// Postgres must count these deadlocks.
 func TestControlPlainInsertsDeadlock(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -240,8 +240,8 @@ func TestMaxUpcomingRace(t *testing.T) {
 }
 
 // TestReserveOnceForRepeatedRequestID sends one request from many goroutines. All must get the same
-// answer. The pool has fewer connections than there are calls, so if each call needed a second
-// connection, all would wait forever.
+// answer. The pool has fewer connections than there are calls. If a call held one connection while
+// it waited for a second, all calls could wait forever.
 func TestReserveOnceForRepeatedRequestID(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

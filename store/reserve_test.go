@@ -211,8 +211,8 @@ func TestRepeatedReserveReturnsTheFirstAnswer(t *testing.T) {
 	}
 }
 
-// batches is a tracer that counts the batches of statements sent to Postgres. While armed is set,
-// it panics instead.
+// batches is a tracer that counts the batches of SQL statements that are sent to Postgres. While
+// armed is set, it panics instead.
 type batches struct {
 	armed atomic.Bool
 	n     atomic.Int64
@@ -232,8 +232,8 @@ func (p *batches) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceB
 func (p *batches) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
 func (p *batches) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
 
-// TestPanicFailsOnlyItsBooking lets a booking panic. The booking must fail, and the next one must
-// succeed: a panic ends neither the process nor the worker.
+// TestPanicFailsOnlyItsBooking makes the store panic during a booking. The booking must fail, and
+// the next one must succeed. So the panic ends neither the process nor the worker.
 func TestPanicFailsOnlyItsBooking(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -289,8 +289,8 @@ func TestLockedSeatDelaysOnlyItsBookings(t *testing.T) {
 			}
 		})
 	}
-	// The first booking is a batch of its own, and the next 32 are the second batch. Each batch is
-	// sent twice: by the worker, and again by reserveSeat.
+	// The first booking is a batch of its own, and the next 32 bookings are the second batch. The
+	// statements of each batch are sent twice: by the worker, and again by reserveSeat.
 	const sent = 4
 	storetest.Eventually(t, "the bookings wait", func() bool { return tracer.n.Load() >= sent })
 	if _, err := s.Reserve(t.Context(), library.Booking{UserID: b.users[rush], SeatID: b.seats[1], StartTime: at(60),

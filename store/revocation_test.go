@@ -15,8 +15,8 @@ import (
 )
 
 // TestRevocationsInPages reads half a million revocations of one transaction, as after a restore.
-// The test commits further revocations between two pages and after the last page. Each must be in a
-// later page or in the next read, and none may be read twice.
+// The test commits further revocations between two pages and after the last page. A later page or
+// the next read must return each of these, and no revocation may be returned twice.
 func TestRevocationsInPages(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -181,9 +181,9 @@ func TestRevocations(t *testing.T) {
 	wantEqual(t, "not expired", all(), want[2:])
 }
 
-// TestForgetRevocationsKeepsTheLimit deletes one row at a time, with a planner that uses only
-// nested loops. With such a plan, an earlier version of the query sometimes deleted two rows,
-// because it selected and locked another row for each row.
+// TestForgetRevocationsKeepsTheLimit deletes one row at a time, with settings that leave the
+// planner only nested loops. With such a plan, an earlier version of the query sometimes deleted
+// two rows: it repeated its subquery for each row, and each repetition locked another row.
 func TestForgetRevocationsKeepsTheLimit(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)

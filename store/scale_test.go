@@ -100,17 +100,18 @@ func TestPlansOfBranchesWithHours(t *testing.T) {
 		s.end(t, b.db)
 		rows := rowsRead(t, b.db, "branch_hours") - before
 		t.Logf("%s read %d rows of hours", c.what, rows)
-		// The table is small, so Postgres may read all of it, once to see whether a branch has
-		// hours and once to read them.
+		// Postgres may read the whole table, because it is small. It may do so twice for each
+		// branch: to see whether the branch has hours, and to read them.
 		if most := 2 * all * c.branches; rows == 0 || rows > most {
 			t.Errorf("%s read %d rows of hours; want 1 to %d", c.what, rows, most)
 		}
 	}
 }
 
-// TestPlansOfLongWaitlist counts the reservations that a cancel reads while 1,000 users wait for a
-// window that is taken. It must read the reservations of the seat once, not once for each waiting
-// entry.
+// TestPlansOfLongWaitlist cancels a reservation at a seat for which 1,000 users wait. Another
+// reservation takes the window of all of them, so none can get an offer. The test counts the rows
+// of reservations that Postgres reads. It must read the reservations of the seat once, and not
+// again for each of the 1,000 entries.
 func TestPlansOfLongWaitlist(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -128,8 +129,8 @@ func TestPlansOfLongWaitlist(t *testing.T) {
 	}
 }
 
-// TestJoinFullWaitlistReadsFewRows joins a waitlist that is full. To refuse the call, Postgres must
-// not read all 1,000 entries.
+// TestJoinFullWaitlistReadsFewRows joins a waitlist that is full, with 1,000 entries. Postgres must
+// not read all of them to refuse the call.
 func TestJoinFullWaitlistReadsFewRows(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -160,9 +161,9 @@ func rowsRead(t *testing.T, db *storetest.DB, table string) (rows int) {
 	return rows
 }
 
-// withoutIndexes drops the secondary indexes of a table, calls fill, and creates them again. To
-// fill the table then takes a third of the time. The index of an exclusion constraint becomes a
-// plain index, which is enough for the plans.
+// withoutIndexes drops the secondary indexes of a table, calls fill, and creates the indexes again.
+// This takes a third of the time of filling the table with its indexes. The index of an exclusion
+// constraint becomes a plain index, which is enough for the plans.
 func withoutIndexes(t *testing.T, db *storetest.DB, table string, fill func()) {
 	t.Helper()
 	const secondary = `

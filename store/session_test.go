@@ -109,8 +109,8 @@ func TestPrepareSession(t *testing.T) {
 		t.Error(err)
 	}
 	lost := maps.Clone(pool)
-	// This setting ends with its transaction. Behind a pooler that resets sessions, every setting
-	// does.
+	// Postgres resets transaction_read_only at the end of the transaction that sets it. Behind a
+	// pooler that resets sessions, every setting is lost in this way.
 	lost["transaction_read_only"] = "on"
 	if err := store.PrepareSession(t.Context(), conn, lost); err == nil || !strings.Contains(err.Error(),
 		"transaction_read_only") {
@@ -119,7 +119,7 @@ func TestPrepareSession(t *testing.T) {
 }
 
 // TestSessionOnAStandby opens a store on a standby. The error must name the cause and allow a
-// retry. With both hosts in the URL, the store must find the primary.
+// retry. If the URL has the standby and the primary, the store must find the primary.
 func TestSessionOnAStandby(t *testing.T) {
 	t.Parallel()
 	db, _ := storetest.NewCluster(t)

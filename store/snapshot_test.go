@@ -41,8 +41,8 @@ func TestSnapshotAfter(t *testing.T) {
 	}
 }
 
-// FuzzParseSnapshot checks that parseSnapshot never panics. If it accepts a text, the parsed
-// snapshot must be the same after it is formatted and parsed again.
+// FuzzParseSnapshot checks that parseSnapshot never panics. If parseSnapshot accepts a text, the
+// test formats the snapshot and parses it again. The result must be the same snapshot.
 func FuzzParseSnapshot(f *testing.F) {
 	for _, text := range []string{"10:20:10,14,15", "10:10:", "1:18446744073709551615:", "", ":::", "1:2:,,3", "a:b:c"} {
 		f.Add(text)

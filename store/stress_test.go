@@ -173,8 +173,8 @@ func (c client) act(t *testing.T) {
 	c.check(t, err)
 }
 
-// check accepts success, and refusals by a rule. It fails the test for an overload, an internal
-// error or an unavailable database.
+// check accepts success and a refusal by a rule of the library. It fails the test for an overload,
+// an internal error or an unavailable database.
 func (c client) check(t *testing.T, err error) {
 	t.Helper()
 	if err == nil {

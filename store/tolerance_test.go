@@ -10,10 +10,10 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// TestClockToleranceOfWindows makes calls of clients whose clocks are up to 5 s fast or slow, and
-// whose calls take up to 4 s. By the client's clock, a call asks for the shortest, the longest or
-// the furthest window that the rules allow. Such a call must succeed. A window that misses a limit
-// by more than the tolerance is refused.
+// TestClockToleranceOfWindows simulates clients whose clocks are up to 5 s fast or slow, and whose
+// calls take up to 4 s to arrive. By its own clock, a client asks for the shortest window that the
+// rules allow, the longest, or the one furthest in the future. Such a call must succeed. A window
+// that misses a limit by more than the tolerance must be refused.
 func TestClockToleranceOfWindows(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour

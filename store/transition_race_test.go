@@ -57,7 +57,8 @@ func untilBoth(t *testing.T, race func() (won, lost int)) {
 const rivals = 40
 
 // TestCheckInAgainstNoShow lets 40 users check in one after another while the clock passes their
-// deadline. Each reservation must be either checked in or a no-show, as its user was told.
+// deadline. If the call of a user succeeds, the reservation must be checked in. If the call fails
+// because it is too late, the reservation must be a no-show.
 func TestCheckInAgainstNoShow(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -98,8 +99,8 @@ func TestCheckInAgainstNoShow(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// eachInTurn calls f once for each number from 0 to n-1, in ascending order, from several
-// goroutines.
+// eachInTurn calls f once for each number from 0 to n-1. Several goroutines take the numbers in
+// ascending order.
 func eachInTurn(goroutines, n int, f func(i int)) {
 	var next atomic.Int64
 	var wg sync.WaitGroup

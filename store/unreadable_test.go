@@ -32,7 +32,8 @@ func (b bundle) logged(t *testing.T) *logged {
 	return l
 }
 
-// wantReported checks that each row was logged once, and counted once for each of times reads.
+// wantReported checks that each row of ids was logged once, and was counted at each read. times is
+// the number of reads.
 func (l *logged) wantReported(t *testing.T, table string, times int64, ids ...int64) {
 	t.Helper()
 	if n := l.UnreadableRows()[table]; n != times*int64(len(ids)) {

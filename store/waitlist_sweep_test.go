@@ -44,8 +44,8 @@ func TestSweepFindsOnlySeatsToOffer(t *testing.T) {
 	}
 }
 
-// TestSweepOffersFreeSeats puts a seat back into service, or opens its branch. No transaction of a
-// user offers such a seat, so the sweep of the worker must.
+// TestSweepOffersFreeSeats puts a seat back into service and opens its branch. Such a change by SQL
+// makes no offer, so the sweep of the worker must make it.
 func TestSweepOffersFreeSeats(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -54,8 +54,8 @@ func randomSpan(random *rand.Rand) span {
 }
 
 // TestWindows inserts 100,000 random pairs of windows, each pair at one seat. Postgres must accept
-// a window exactly if the model in Go does: it is a valid window, and the second of a pair does not
-// overlap the first, unless the first is cancelled.
+// exactly the windows that the model in Go accepts. The model accepts a valid window, except if it
+// is the second of a pair and overlaps the first, and the first is not cancelled.
 func TestWindows(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
