@@ -26,8 +26,8 @@ type answer struct {
 
 // maxAnswers is the largest number of answers in a cache. maxCachedSeats is the largest number of
 // seats in all of these answers: they take 40 MB, because a seat takes about 400 bytes. Many
-// clients ask the same few questions, so the cache is seldom full. When the cache is full, a
-// question that is not in the cache is answered anew for each reader.
+// clients ask the same few questions, so the cache is seldom full. When the cache is full, the
+// answer to any other question is computed for each reader.
 const (
 	maxAnswers     = 256
 	maxCachedSeats = 100_000

@@ -148,8 +148,9 @@ func TestStateWithOpeningHours(t *testing.T) {
 	})
 }
 
-// TestDistantQueriesAreCheap checks that a client cannot keep a replica busy with windows that no
-// schedule in memory covers, or that fit into no opening.
+// TestDistantQueriesAreCheap checks that a client cannot keep a replica busy with two kinds of
+// windows: windows far from now, which no schedule in memory covers, and windows that are longer
+// than each opening.
 //
 //nolint:paralleltest // it counts allocations
 func TestDistantQueriesAreCheap(t *testing.T) {

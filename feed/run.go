@@ -55,8 +55,9 @@ func (f *Feed) idle(ctx context.Context) {
 	wait := f.freshAt + pollInterval - f.elapsed()
 	f.mu.Unlock()
 	if now, at := f.now.Load(), f.refreshAt.Load(); at != never && at > now {
-		// The wait counts from the time at which the delta was applied, so the refresh may begin a
-		// little too late. If it began too early, it would find no change.
+		// Postgres read its clock (now) before the feed applied the delta (arrived). The wait
+		// counts from arrived, so the refresh begins a little after at. A refresh that began before
+		// at would find no change.
 		due := time.Duration(at-now) * time.Microsecond
 		wait = min(wait, due-(f.elapsed()-f.arrived))
 	}

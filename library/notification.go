@@ -17,8 +17,9 @@ type Notification struct {
 	StartTime time.Time
 	EndTime   time.Time
 	Status    ReservationStatus // may be a state that this version does not know
-	// CheckInDeadline is nil for an offer that was not claimed, also after the offer has ended.
-	// OfferExpiresAt is nil unless the reservation is HELD.
+	// CheckInDeadline is nil as long as the reservation is an offer that its user has not claimed.
+	// It stays nil if the offer ends without a claim. OfferExpiresAt is nil unless the reservation
+	// is HELD.
 	CheckInDeadline *time.Time
 	OfferExpiresAt  *time.Time
 	CreatedAt       time.Time

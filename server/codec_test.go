@@ -42,7 +42,8 @@ func TestMalformedMessagesAreInvalidArgument(t *testing.T) {
 	} {
 		var out []byte
 		err := s.conn.Invoke(ctx, "/dlsms.v1.ReservationService/GetReservations", b, &out, raw)
-		// Field 1 of GetReservations is no string, so these bytes would be an unknown field.
+		// These bytes are field 1 as a string. Field 1 of GetReservations is not a string, so
+		// protobuf would accept them as an unknown field. Field 1 of Login is a string.
 		if name == "not UTF-8" {
 			err = s.conn.Invoke(ctx, "/dlsms.v1.AuthService/Login", b, &out, raw)
 		}

@@ -40,8 +40,9 @@ func (p *probes) set(change func()) {
 	defer p.mu.Unlock()
 	change()
 	serving := map[string]bool{
-		// Without Postgres the server still answers reads of seats. These reads would stop, too, if
-		// the whole server were NOT_SERVING.
+		// Without Postgres the server still answers reads of seats, so the whole server stays
+		// SERVING. If it were NOT_SERVING, a client or proxy that checks this status would send it
+		// no reads.
 		"": p.ready && (p.postgres || p.seats),
 	}
 	for _, s := range p.serving {

@@ -41,7 +41,8 @@ type seatStep struct {
 	failing  map[int64]*failingSeat
 }
 
-// failingSeat is a seat that failed alone: its transaction had no other seat.
+// failingSeat is a seat whose transaction failed although it had no other seat. The cause is
+// therefore at this seat.
 type failingSeat struct {
 	until time.Time     // the step skips the seat until then
 	skip  time.Duration // the last wait; the next one is twice as long

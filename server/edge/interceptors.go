@@ -134,9 +134,9 @@ func (e *Edge) authenticate(ctx context.Context, c *call) error {
 	return c.rule.allows(c.caller)
 }
 
-// checkKnown is InForce without a query to Postgres, for methods that check the user in their own
-// transaction (rule.checksUser). It refuses revoked tokens, and tokens that were refused within the
-// last minute.
+// checkKnown checks the caller's token like InForce, but without a query to Postgres. It is for
+// methods that check the user in their own transaction (rule.checksUser). It refuses revoked
+// tokens, and tokens that were refused within the last minute.
 func (e *Edge) checkKnown(c identity.Caller) error {
 	if err := e.revoked.Check(c); err != nil {
 		return err

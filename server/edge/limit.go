@@ -134,7 +134,8 @@ func (l *Limits) takeShared(ctx context.Context, b bucket, key string, n int) (w
 	// If another call has waited for Redis for longer than maxPending, this call skips Redis.
 	maxPending := l.timeout / 10
 	if b.name == l.failure.name {
-		// Failed logins need the shared count. Hashing takes longer than this wait.
+		// Failed logins must be counted for all replicas together, so a login waits longer for
+		// Redis. The wait is still shorter than the hashing of the password.
 		maxPending = l.timeout
 	}
 	if l.client == nil || !l.breaker.Allow(maxPending) {

@@ -82,8 +82,9 @@ const breakerPause = time.Second
 // called Report.
 const maxWaitForRedis = time.Minute
 
-// Allow reports whether to call Redis. If it returns true, Report must follow. Allow returns false
-// if another call has been pending for longer than doubt.
+// Allow reports whether the caller may call Redis. Breaker lists the two cases in which it may not.
+// doubt is how long another call may wait for Redis before Allow returns false. If Allow returns
+// true, the caller must call Report when Redis has answered or failed.
 func (b *Breaker) Allow(doubt time.Duration) bool {
 	// Read waiting before until: see Report.
 	now, since := int64(time.Since(processStart)), b.waiting.Load()

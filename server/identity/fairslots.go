@@ -33,10 +33,12 @@ type requester struct {
 	student string // in lower case
 }
 
-// share counts the waiting calls of an address, or of a student id at an address.
+// share is the state of an address, or of a student id at an address, that has waiting calls. The
+// share with the lowest round gets the next slot. Its round is the round of the last slot that it
+// got, or of its first waiting call if it got none.
 type share struct {
-	round   uint64 // of its last slot, or else of its first call; the lowest round is next
-	waiting int    // calls
+	round   uint64
+	waiting int // calls
 }
 
 type waiter struct {

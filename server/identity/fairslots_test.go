@@ -17,7 +17,7 @@ import (
 const hashing = 250 * time.Millisecond
 
 // flood starts n goroutines for each requester. They log in again and again until ctx ends. wait
-// returns when all goroutines have ended.
+// returns when all goroutines have ended. served is the number of their logins that got a slot.
 func flood(ctx context.Context, s *fairSlots, n int, from ...requester) (wait func(), served *atomic.Int64) {
 	var all sync.WaitGroup
 	served = &atomic.Int64{}

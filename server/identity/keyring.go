@@ -49,8 +49,8 @@ func ParseKeyRing(setting string) (*KeyRing, error) {
 		}
 		k := key{kid, []byte(secret)}
 		ring.verifies[kid] = k
-		// A bare secret may get a kid later. The tokens that it signed before carry its derived
-		// kid, so it must still verify them.
+		// This secret may have had no kid in an earlier setting. The tokens that it signed then
+		// carry its derived kid, and it must still verify them.
 		if derived := derivedKID(secret); ring.verifies[derived].kid == "" {
 			ring.verifies[derived] = k
 		}

@@ -36,8 +36,8 @@ type Revocations struct {
 	now     func() time.Time
 	wake    chan struct{}
 
-	// onRestart is called when the last snapshot may be invalid, because the database may have been
-	// restored or replaced, or because the connection was lost: see Snapshot.After in package
+	// onRestart is called when the last snapshot may be invalid: the database may have been
+	// restored or replaced, or the connection to Postgres was lost. See Snapshot.After in package
 	// store.
 	onRestart func()
 
@@ -213,8 +213,9 @@ func (r *Revocations) readPage(ctx context.Context) error {
 	r.snapshot, r.more = page.Snapshot, page.More
 	r.mu.Lock()
 	if restarted {
-		// After a restore from a backup, users may have lower generations than before. The known
-		// generations would refuse their valid tokens.
+		// The database may have been restored from a backup, so users may have lower generations
+		// than before. The generations in r.users would then refuse valid tokens. r.fresh replaces
+		// them when the whole list has been read again.
 		r.fresh = map[int64]generation{}
 	}
 	r.add(page.Revocations)

@@ -125,7 +125,8 @@ func (u *Users) refusal(token tokenID) error {
 }
 
 // RecordRefusal remembers that a call refused the caller's token with err. It ignores all errors
-// except ErrTokenInvalid and ErrTokenRevoked. began is the start of the call.
+// except ErrTokenInvalid and ErrTokenRevoked. began is the start of the call: Refusal returns err
+// until identityAge after it.
 func (u *Users) RecordRefusal(c Caller, err error, began time.Time) {
 	if !errors.Is(err, library.ErrTokenInvalid) && !errors.Is(err, library.ErrTokenRevoked) {
 		return
@@ -177,7 +178,7 @@ func (u *Users) query(ctx context.Context, c Caller) error {
 	}
 }
 
-// join returns the running look-up of a user, or starts one.
+// join returns the running look-up of a user, with joined true. If none is running, it starts one.
 func (u *Users) join(ctx context.Context, userID int64) (l *lookup, joined bool) {
 	if l := u.lookups[userID]; l != nil {
 		return l, true
