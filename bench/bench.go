@@ -46,8 +46,8 @@ var (
 	}
 )
 
-// bench is a run of the benchmark. It compares ours, which is DL-SMS, with limit, a minimal replica
-// (bench/limit).
+// bench is a run of the benchmark. It compares two systems. ours is DL-SMS. limit is the same setup
+// with minimal replicas (bench/limit) in place of those of DL-SMS.
 type bench struct {
 	scale
 	ours, limit *subject
@@ -97,7 +97,8 @@ type comparison struct {
 }
 
 // compare runs one scenario on two subjects in turn, so that other activity of the machine affects
-// both. A failed call is reported as a fault, which fails the run.
+// both. loadOf returns the load for a subject. A failed call is reported as a fault, which fails
+// the run.
 func (b *bench) compare(ctx context.Context, scenario string, clients int, subjects [2]*subject,
 	loadOf func(s *subject) (load, error),
 ) (comparison, error) {

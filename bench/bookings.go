@@ -23,8 +23,8 @@ func (b *bench) bookingsPerLoad() int64 {
 	return int64((b.warm + b.measure + time.Second).Seconds() * maxBookingRate)
 }
 
-// bookingLoad returns a load that books free slots. The requests are made before the load runs, so
-// the measurement does not include that work.
+// bookingLoad returns a load that makes the next bookings of d, which do not conflict. It makes the
+// requests now, before the load runs, so that the measurement does not include this work.
 func (b *bench) bookingLoad(d *slots, clients int) (load, error) {
 	n := b.bookingsPerLoad()
 	first, err := d.take(n)
@@ -48,8 +48,8 @@ func (b *bench) bookingLoad(d *slots, clients int) (load, error) {
 	}, nil
 }
 
-// newSlotsFor adds a branch and users to each subject, and returns the slots of each. There are
-// enough users for this number of comparisons.
+// newSlotsFor adds a branch and users to each subject, and returns the bookings that they can make
+// without conflicts. They are enough for this number of comparisons.
 func (b *bench) newSlotsFor(
 	ctx context.Context, branch string, subjects [2]*subject, comparisons int,
 ) (map[*subject]*slots, error) {

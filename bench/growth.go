@@ -12,9 +12,10 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// fill makes the big library: branches, seats, users, reservations and their events. Each statement
-// is one step. @reservations is the number of all reservations, @ahead the number of upcoming ones.
-// In a full run, the reservations span the last 45 days and the next 10 days.
+// fill has the SQL statements that make the big library: branches, seats, users, reservations and
+// their events. They run in this order. @reservations is the number of all reservations, @ahead the
+// number of upcoming ones. In a full run, the reservations span the last 45 days and the next 10
+// days.
 var fill = []struct{ rows, sql string }{
 	{"branches", `INSERT INTO branches (library_id, code, name, timezone)
 		SELECT 1, 'big-' || i, 'Branch ' || i, 'Europe/Berlin' FROM generate_series(1, @branches::int) i`},

@@ -22,8 +22,8 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// load describes the work of ghz. Clients call one method: each client makes its next call as soon
-// as it has the answer to its last call.
+// load describes the calls that ghz, the load generator, makes. Its clients call one method. Each
+// client makes its next call as soon as it has the answer to its last call.
 type load struct {
 	// method is the full name of the method, such as "/dlsms.v1.SeatService/GetSeats".
 	method  string
@@ -50,7 +50,7 @@ const clientsPerConnection = 10
 // sample is the result of a load.
 type sample struct {
 	// calls is the number of calls that were answered with OK within the measured seconds. refused
-	// is the number of those that were answered with an allowed code.
+	// is the number of calls that were answered with a code in load.allowed.
 	calls, refused int
 	seconds        float64
 	// latencies has the latencies of calls and refused, sorted.
@@ -114,7 +114,8 @@ func (l load) run(ctx context.Context, s *subject) (sample, error) {
 	}
 	report, err := runner.Run(strings.TrimPrefix(l.method, "/"), s.Addr(), options...)
 	if err != nil {
-		// The report has the errors of the calls, which are clearer than err.
+		// If there is a report, go on: it has the errors of the single calls, which are clearer
+		// than err.
 		if report == nil || report.Count == 0 {
 			return sample{}, fmt.Errorf("ghz: %w", err)
 		}
@@ -172,8 +173,8 @@ func (s sample) failure() error {
 	return fmt.Errorf("%d calls failed, most of them with: %s", s.failed, kinds[0])
 }
 
-// protoset returns the descriptors of the API for ghz. With them, ghz needs no reflection, which
-// the limit does not serve.
+// protoset returns the descriptors of the API for ghz. With them, ghz needs no gRPC server
+// reflection, which the minimal replica (bench/limit) does not have.
 func protoset() ([]byte, error) {
 	set := &descriptorpb.FileDescriptorSet{}
 	added := map[string]bool{}

@@ -148,7 +148,8 @@ func (b *bench) measureBesideLogins(ctx context.Context, name string, steady loa
 }
 
 // startLogins starts n clients, each of which logs in repeatedly until stop is called. A refused
-// client waits for the time in the RetryInfo of the answer.
+// client waits for the time in the RetryInfo of the answer. stop returns the numbers of admitted
+// and refused logins, and the first other error.
 func (b *bench) startLogins(
 	ctx context.Context, n int,
 ) (stop func() (admitted, refused int64, other error), err error) {

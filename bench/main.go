@@ -1,7 +1,7 @@
 // Command bench measures DL-SMS as its clients see it, through nginx. `make bench` runs it. It
-// compares DL-SMS with the limit, which is the same setup with a minimal replica (bench/limit). It
-// starts both systems on this machine, runs load against them in turn with ghz, and writes tables
-// and plots.
+// compares DL-SMS with the system "limit", which is the same setup with minimal replicas
+// (bench/limit). It starts both systems on this machine, runs load against them in turn with ghz,
+// and writes tables and plots.
 package main
 
 import (
@@ -123,10 +123,12 @@ func (b *bench) measureAll(
 	return nil
 }
 
-// limitUsers is the number of users that the limit assigns to its bookings in turn.
+// limitUsers is the number of users in the system "limit". Its minimal replicas make bookings for
+// them in turn, because they do not read tokens.
 const limitUsers = 5000
 
-// startLimit starts the limit. Its replicas answer GetSeats with stored answers of b.ours.
+// startLimit starts the system "limit": minimal replicas (bench/limit) behind nginx. They answer
+// GetSeats with answers of DL-SMS, which are stored in the directory files.
 func (b *bench) startLimit(ctx context.Context, binary, limitBinary, files string) (*subject, error) {
 	common, filtered, err := answers(ctx, b.ours)
 	if err != nil {

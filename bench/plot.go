@@ -73,7 +73,8 @@ func (r *report) line(scenario, subject string, value func(figure) float64) plot
 	return points
 }
 
-// original returns the curve between two published figures of the original.
+// original returns the curve of the earlier system that DL-SMS follows. It connects the two
+// published figures.
 func (r *report) original(name string, values [2]float64) curve {
 	return curve{name, plotter.XYs{{X: 50, Y: values[0]}, {X: 200, Y: values[1]}}, true}
 }

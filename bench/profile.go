@@ -73,8 +73,8 @@ func (b *bench) profileCPU(ctx context.Context, file string) (stop func() error)
 // profileSeconds is the length of each part of a profile in seconds.
 const profileSeconds = 3
 
-// keepProfiling takes many short profiles and merges them. A profile needs its length at the start,
-// and the length of a scenario is not known then.
+// keepProfiling takes many short profiles and merges them. It cannot take one long profile: the
+// length of a profile is set at its start, and the length of a scenario is not known then.
 func (b *bench) keepProfiling(ctx context.Context, file string) error {
 	var parts []string
 	for i := 0; ctx.Err() == nil; i++ {

@@ -86,9 +86,9 @@ func randomReads() []*dlsmsv1.GetSeatsRequest {
 	return requests
 }
 
-// answers returns two encoded answers of GetSeats, which the limit serves. common is the answer to
-// availableNow. filtered is the answer to a random request. Of 500 such answers, its size is the
-// closest to the mean.
+// answers returns two encoded answers of GetSeats. The minimal replica (bench/limit) serves them.
+// common is the answer to availableNow. filtered is the answer to a random request: of 500 such
+// answers, the one whose size is the closest to the mean.
 func answers(ctx context.Context, s *subject) (common, filtered []byte, err error) {
 	seats := dlsmsv1.NewSeatServiceClient(s.conn)
 	ask := func(r *dlsmsv1.GetSeatsRequest) ([]byte, error) {

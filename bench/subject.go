@@ -163,9 +163,9 @@ func (s *subject) deadlocks(ctx context.Context) (n int64, err error) {
 	return n, err
 }
 
-// slots hands out bookings that do not conflict. Each booking has a window of a quarter of an hour
-// at night. Seats and users come in turn. There are at least as many users as seats, so no user has
-// two seats at the same time.
+// slots hands out bookings that do not conflict. Each booking takes one seat for a quarter of an
+// hour at night. Seats and users come in turn. There are at least as many users as seats, so no
+// user has two seats at the same time.
 type slots struct {
 	seats []int64
 	users users
@@ -181,7 +181,8 @@ const (
 	nights         = 12
 )
 
-// newSlots returns slots that begin tomorrow evening, because the night of today may have begun.
+// newSlots returns the bookings from tomorrow evening on, because the night of today may have
+// begun.
 func newSlots(seats []int64, users users, now time.Time) (*slots, error) {
 	if len(users.ids) < len(seats) {
 		return nil, fmt.Errorf("%d users are too few for %d seats", len(users.ids), len(seats))
@@ -189,8 +190,8 @@ func newSlots(seats []int64, users users, now time.Time) (*slots, error) {
 	return &slots{seats: seats, users: users, first: now.UTC().Truncate(24 * time.Hour).Add((24 + 18) * time.Hour)}, nil
 }
 
-// capacity is the number of bookings that the slots have. A user makes at most ten, the default of
-// MAX_UPCOMING.
+// capacity is the number of bookings that slots can hand out. A user makes at most ten, the default
+// of MAX_UPCOMING.
 func (d *slots) capacity() int64 {
 	return min(int64(len(d.seats))*quartersANight*nights, 10*int64(len(d.users.ids)))
 }
@@ -212,10 +213,11 @@ func (d *slots) request(n int64) *dlsmsv1.CreateReservationRequest {
 		SeatId:    d.seats[n%int64(len(d.seats))],
 		StartTime: timestamppb.New(start),
 		EndTime:   timestamppb.New(start.Add(quarter)),
-		// The limit uses the same users for all slots, so the id must differ between slots.
+		// The minimal replica (bench/limit) uses the same users for all slots. So the request id
+		// must differ between slots: it contains the first seat.
 		RequestId: fmt.Sprintf("bench-%d-%d", d.seats[0], n),
 	}
 }
 
-// sign returns the token of the user of booking n.
+// sign returns the metadata with the token of the user of booking n.
 func (d *slots) sign(n int64) *metadata.MD { return d.users.signed[n%int64(len(d.users.signed))] }

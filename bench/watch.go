@@ -17,7 +17,8 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// streamsPerAddress is below the default of MAX_STREAMS_PER_ADDRESS (1,000).
+// streamsPerAddress is the number of streams from one client address. It is below the default of
+// MAX_STREAMS_PER_ADDRESS (1,000).
 const streamsPerAddress = 100
 
 // watcher measures the time from a change to its messages on many streams.
@@ -189,8 +190,8 @@ func (w *watcher) change(ctx context.Context, b *bench, students users, d time.D
 	return changes, nil
 }
 
-// expect sets the expected change. The returned channel is closed when all streams have received
-// the change.
+// expect sets the expected change, and the number of streams that must receive it. The returned
+// channel is closed when all have received it.
 func (w *watcher) expect(seat int64, available bool, streams int) <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()

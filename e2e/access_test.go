@@ -63,7 +63,8 @@ func TestAccess(t *testing.T) {
 	}
 }
 
-// object tells to whom the object of a call belongs.
+// object is the kind of object that a call is about: the caller's own, another user's, or none that
+// exists.
 type object int
 
 const (
@@ -273,7 +274,7 @@ func TestVerifyTokenRefusesInvalidTokens(t *testing.T) {
 	}
 }
 
-// holdings returns all rows of these users as text.
+// holdings returns all rows of the database that belong to these users, as text.
 func (c *fixture) holdings(users ...int) string {
 	c.t.Helper()
 	var ids []int64

@@ -17,7 +17,8 @@ import (
 )
 
 // errorCase is the setup of a function in errorTriggers: two students, two free seats and a window.
-// The system strict has the settings of strictSettings: short times and low limits.
+// s is a system with the default rules. strict is a system with short times and low limits (see
+// strictSettings).
 type errorCase struct {
 	t          *testing.T
 	s, strict  *system
@@ -190,7 +191,8 @@ var errorTriggers = map[string]func(c *errorCase) error{
 				c.t.Fatal(err)
 			}
 			c.t.Cleanup(stream.Close)
-			// The end of a refused stream may arrive a moment after its headers, so wait 50 ms.
+			// The error of a refused stream may arrive a moment after its headers, so wait 50 ms
+			// for it.
 			if why, err := stream.End(within(c.t, 50*time.Millisecond)); err == nil {
 				return why
 			}

@@ -44,8 +44,8 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// inParallel calls f for 0 to n-1, at most atOnce of them concurrently, and stops the test at an
-// error.
+// inParallel calls f with the numbers from 0 to n-1. At most atOnce calls run at the same time. If
+// one returns an error, inParallel stops the test.
 func inParallel(t *testing.T, n, atOnce int, f func(i int) error) {
 	t.Helper()
 	var all sync.WaitGroup

@@ -12,13 +12,14 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// acknowledged is the number of bookings and cancellations after which the test reads. readers is
-// the number of concurrent clients.
+// acknowledged is the number of bookings and cancellations of all clients together. The test reads
+// after each of them. readers is the number of clients.
 const acknowledged, readers = 1000, 10
 
 // TestNoStaleRead makes every kind of read after each acknowledged booking and cancellation. The
-// reads use other connections, so any replica may answer. Each client has its own branch, so it
-// knows which counts to expect. With READ_FRESHNESS above 0 the test fails.
+// reads use another connection than the change, so another replica may answer them. Each client has
+// a branch of its own, so it knows how many seats must be free. With READ_FRESHNESS above 0 the
+// test fails, because then the server may answer with an older state.
 func TestNoStaleRead(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
@@ -70,12 +71,13 @@ func (c freshClient) bookAndCancel(ctx context.Context, step int) error {
 	return nil
 }
 
-// outOfReach is the log message of a replica that had no answer from Postgres for some seconds.
-// Until Postgres answers, such a replica serves reads from memory.
+// outOfReach is the log message of a replica that has had no answer from Postgres for some seconds.
+// Until Postgres answers, the replica serves reads from memory.
 const outOfReach = "can't follow the change log"
 
-// sees fails if a read is stale. On a busy machine a replica may lose Postgres and log outOfReach.
-// In this case sees repeats the reads for up to 10 s.
+// sees makes every kind of read, and fails if one is stale. On a busy machine a replica may lose
+// its connection to Postgres and log outOfReach. In this case sees repeats the reads for up to 10
+// s.
 func (c freshClient) sees(ctx context.Context, seat int64, w window, free bool) error {
 	err := c.readAll(ctx, seat, w, free)
 	deadline := time.Now().Add(10 * time.Second)

@@ -80,8 +80,9 @@ func TestRandomMessages(t *testing.T) {
 	}
 }
 
-// The test runs for fuzzTime, and then until it has made minCalls calls. A busy machine may make
-// fewer calls: then the test ends after another maxExtraTime, and fails below half of minCalls.
+// The test runs for fuzzTime. If it has then made fewer than minCalls calls, as on a busy machine,
+// it continues until it has made them, for at most maxExtraTime. It fails if it has made less than
+// half of minCalls.
 const (
 	minCalls     = 2000
 	maxExtraTime = time.Minute
@@ -260,10 +261,10 @@ func (f *sender) send(
 		err := conn.Invoke(ctx, name, &raw, &answer, grpc.ForceCodec(rawCodec{}))
 		return answer, err
 	}
-	// A subscription without notifications sends no message before its heartbeat, so send ends each
-	// stream after 100 ms. It cancels the stream and sets no deadline. At a deadline the replica
-	// would reset the stream, and the client would get INTERNAL if the reset arrives through nginx
-	// before the deadline of the client.
+	// A subscription without notifications sends no message before its heartbeat. So send cancels
+	// each stream after 100 ms. It does not set a deadline of 100 ms instead: at a deadline the
+	// replica resets the stream too. If this reset arrived before the client's own deadline, the
+	// client would get INTERNAL.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer time.AfterFunc(100*time.Millisecond, cancel).Stop()

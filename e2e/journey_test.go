@@ -153,8 +153,8 @@ func visit(t *testing.T, s *system, zoe, ben student, seat int64, shown seatWatc
 	for _, n := range zoe.notifications(0) {
 		kinds = append(kinds, n.GetKind())
 	}
-	// The deadline is within REMINDER_LEAD, so the worker may have sent a reminder before the
-	// check-in.
+	// The last notification must be COMPLETED. A reminder may come before it: the check-in deadline
+	// is within REMINDER_LEAD, so the worker may send a reminder before the check-in.
 	if len(kinds) == 0 || kinds[len(kinds)-1] != dlsmsv1.NotificationKind_NOTIFICATION_KIND_COMPLETED {
 		t.Errorf("the notifications are %v", kinds)
 	}
@@ -164,8 +164,8 @@ func has(list []*dlsmsv1.Seat, id int64) bool {
 	return slices.ContainsFunc(list, func(s *dlsmsv1.Seat) bool { return s.GetId() == id })
 }
 
-// offerAndClaim cancels the reservation of Ada. Ben and Chiara are on the waitlist: Ben, the first,
-// gets the offer and claims it. It returns the reservation of Ben.
+// offerAndClaim cancels the reservation of Ada. Ben and Chiara are on the waitlist of the seat. Ben
+// is the first, so he gets the offer and claims it. offerAndClaim returns his reservation.
 func offerAndClaim(
 	t *testing.T, s *system, ada, ben, chiara student, seat int64, shown seatWatch,
 ) *dlsmsv1.Reservation {

@@ -55,9 +55,9 @@ func admitted(t *testing.T, calls int, call func(i int) error) int {
 const sharedLimitTimeout = 2 * time.Minute
 
 // limitsCallsOfUser checks that the three replicas share the rate limit of a user. A replica that
-// finds Redis too slow counts alone for a second. So the check is repeated until
-// sharedLimitTimeout. Replicas that never share the limit fail the check, because they let three
-// times as many calls through each time.
+// finds Redis too slow counts calls alone for a second. So the check is repeated until it succeeds
+// or sharedLimitTimeout is over. If the replicas never shared the limit, they would let three times
+// as many calls through each time, and the check would fail.
 func limitsCallsOfUser(t *testing.T, s *system) {
 	var replicas []*grpc.ClientConn
 	for i := range s.Replicas {

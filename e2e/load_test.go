@@ -88,8 +88,8 @@ func startLoad(t *testing.T, s *system) (l *load, end func()) {
 	}
 }
 
-// compareStreams waits until the streams have delivered exactly the current data. A call that was
-// in flight at the end may still take effect, so the data is read repeatedly.
+// compareStreams waits until the messages of the streams show exactly the current data. It reads
+// the data repeatedly, because a call that was in flight at the end may still take effect.
 func (l *load) compareStreams(users []*e2e.Client) {
 	l.t.Helper()
 	for i, u := range users {
@@ -153,8 +153,8 @@ func (l *load) fault(format string, args ...any) {
 	l.faults = append(l.faults, fmt.Sprintf("%s: ", time.Now().Format(time.StampMilli))+fmt.Sprintf(format, args...))
 }
 
-// try makes a call, and repeats it once after UNAVAILABLE. One retry must be enough for each
-// client.
+// try makes a call, and repeats it once after UNAVAILABLE. One repetition must be enough in each
+// test that uses load.
 func (l *load) try(call func() error) error {
 	err := call()
 	if e2e.RefusalOf(err).Code == codes.Unavailable {

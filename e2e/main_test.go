@@ -64,7 +64,7 @@ func isSet(name string) (set bool) {
 	return set
 }
 
-// common is the system that tests share if they do not stop or slow down a part of it.
+// common is the system of all tests that do not stop or slow down a part of it.
 var common struct {
 	once sync.Once
 	*system

@@ -17,8 +17,9 @@ type mutator struct{ *rand.Rand }
 // validValues has valid values of fields, by the name of the field.
 type validValues map[protoreflect.Name][]any
 
-// request returns the bytes of a request of this type. Each field is valid with a probability of 1,
-// 0.9 or 0.3. Then up to three random changes damage the bytes. One request in 12 is random bytes.
+// request returns the bytes of a request of this type. It chooses 1, 0.9 or 0.3 as the probability
+// with which each field is valid. Then up to three random changes damage the bytes. One request in
+// 12 is random bytes.
 func (m mutator) request(kind protoreflect.MessageDescriptor, known validValues) []byte {
 	if m.IntN(12) == 0 {
 		return m.bytes(m.IntN(200))

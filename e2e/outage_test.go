@@ -87,9 +87,9 @@ func postgresOutage(t *testing.T, s *system, b branch, endPostgres func() error)
 		return err != nil
 	})
 	refused(t, err, "UNAVAILABLE")
-	// The time counts from before the shutdown. A shutdown takes seconds on a busy machine, and
-	// Postgres stops answering long before it ends. The 2 s are the age that the last known state
-	// may have at that time.
+	// Reads must have succeeded for about maxStaleness. The test measures this time from the start
+	// of the shutdown, because Postgres may stop answering long before the shutdown ends. At the
+	// start, the last known state may already be up to 2 s old.
 	if lasted := time.Since(before); lasted < maxStaleness-2*time.Second {
 		t.Errorf("reads of seats succeeded for %s only", lasted)
 	}
@@ -165,7 +165,8 @@ func readsFromMemory(t *testing.T, s *system, b branch, taken int64, before, end
 	})
 }
 
-// health returns the health of a service, or UNKNOWN if the replicas differ.
+// health returns the health status of a service. If the replicas report different statuses, it
+// returns UNKNOWN.
 func health(t *testing.T, s *system, service string) healthpb.HealthCheckResponse_ServingStatus {
 	t.Helper()
 	first := healthpb.HealthCheckResponse_UNKNOWN
@@ -302,7 +303,8 @@ func (h *retryingClients) end(t *testing.T) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for id, status := range h.acked {
-		// CANCELLED is right too: the last cancel of a client may have succeeded without an answer.
+		// CANCELLED is right too: the last cancel of a client may have succeeded although the
+		// client got no answer.
 		if got := stored[id]; got != status && got != dlsmsv1.ReservationStatus_RESERVATION_STATUS_CANCELLED {
 			t.Errorf("reservation %d is %s, acknowledged as %s", id, got, status)
 		}

@@ -120,8 +120,8 @@ func expectSeparateLimits(t *testing.T, s *system, replicas []*grpc.ClientConn) 
 	}
 }
 
-// failLogins tries wrong passwords for a student id, at each replica in turn, and returns how many
-// tries the limit let through.
+// failLogins logs in to an unknown student id with wrong passwords, at each replica in turn. It
+// returns how many of these calls the limit of failed logins let through.
 func failLogins(t *testing.T, s *system, replicas []*grpc.ClientConn) (n int) {
 	t.Helper()
 	req := &dlsmsv1.LoginRequest{StudentId: fmt.Sprintf("unknown-%d", s.names.Add(1)), Password: "a wrong password"}

@@ -13,8 +13,8 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// A client that gets no answer repeats its call. These tests make all repeats of a call at once, on
-// several replicas. A test makes repeatRounds different calls, each one repeats times.
+// A client that gets no answer repeats its call. These tests send a call `repeats` times at once,
+// over several connections. Each test does this with repeatRounds different calls.
 const (
 	repeats      = 12
 	repeatRounds = 10

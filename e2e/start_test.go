@@ -195,8 +195,8 @@ func TestReplicasMigrateAndSeedEmptyDatabaseOnce(t *testing.T) {
 	}
 }
 
-// TestReplicaStartSurvivesLostConnections breaks the connection to Postgres once at each step of a
-// start. The replica must repeat the step and serve.
+// TestReplicaStartSurvivesLostConnections breaks the connection to Postgres once in each step of
+// the start of a replica. The replica must repeat the step, and must serve in the end.
 func TestReplicaStartSurvivesLostConnections(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
@@ -234,8 +234,9 @@ func TestReplicaRefusesConnectionsUntilPostgresAnswers(t *testing.T) {
 	p.terminate()
 }
 
-// TestReplicaServesWhenItsLogIsNotRead checks that a replica serves if no process reads its log:
-// the pipe of its standard output is full, or closed.
+// TestReplicaServesWhenItsLogIsNotRead checks that a replica serves although no process reads its
+// log. The standard output of the replica is a pipe. In one case the pipe is full, in the other its
+// reader has closed it.
 func TestReplicaServesWhenItsLogIsNotRead(t *testing.T) {
 	t.Parallel()
 	s := shared(t)

@@ -8,8 +8,8 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// student is a user whose calls must succeed. Calls that should fail, and calls in goroutines, use
-// the client directly.
+// student is a user. Its methods stop the test if a call fails. Calls that should fail, and calls
+// in goroutines, use the client directly, or the methods whose names begin with tryTo.
 type student struct {
 	*e2e.Client
 
@@ -126,23 +126,25 @@ func (s student) notifications(afterID int64) []*dlsmsv1.Notification {
 	return need(s, "notifications", resp, err).GetNotifications()
 }
 
-// subscribe opens a subscription to all notifications of the student.
+// subscribe opens a stream of all notifications of the student, the old ones first, and records it.
+// The stream is closed at the end of the test.
 func (s student) subscribe() subscription {
 	s.t.Helper()
-	tap, err := s.Subscribe(s.t.Context(), 0)
-	sub := subscription{need(s, "subscription", tap, err), s.t}
-	s.t.Cleanup(tap.Close)
+	recorder, err := s.Subscribe(s.t.Context(), 0)
+	sub := subscription{need(s, "subscription", recorder, err), s.t}
+	s.t.Cleanup(recorder.Close)
 	return sub
 }
 
-// subscription is a subscription that must deliver the expected notifications.
+// subscription records the notifications of a student.
 type subscription struct {
 	*e2e.StreamRecorder[dlsmsv1.SubscribeResponse]
 
 	t *testing.T
 }
 
-// next waits for a notification of the kind with an id above after.
+// next waits for a notification of this kind with an id above after, and returns it. If there is
+// none within waitTimeout, it stops the test.
 func (s subscription) next(after int64, kind dlsmsv1.NotificationKind) *dlsmsv1.Notification {
 	s.t.Helper()
 	var found *dlsmsv1.Notification
@@ -161,27 +163,28 @@ func (s subscription) next(after int64, kind dlsmsv1.NotificationKind) *dlsmsv1.
 	return found
 }
 
-// seatWatch is a watch that must show the expected changes.
+// seatWatch records the messages of a watch.
 type seatWatch struct {
 	*e2e.StreamRecorder[dlsmsv1.WatchSeatsResponse]
 
 	t *testing.T
 }
 
-// watch opens a watch and waits for its first snapshot.
+// watch opens a watch and waits for its first snapshot. The watch is closed at the end of the test.
 func watch(t *testing.T, c *e2e.Client, req *dlsmsv1.WatchSeatsRequest) seatWatch {
 	t.Helper()
-	tap, err := c.Watch(t.Context(), req)
+	recorder, err := c.Watch(t.Context(), req)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(tap.Close)
-	s := seatWatch{tap, t}
+	t.Cleanup(recorder.Close)
+	s := seatWatch{recorder, t}
 	s.until(within(t, waitTimeout), "a snapshot", func(shown map[int64]*dlsmsv1.Seat) bool { return len(shown) > 0 })
 	return s
 }
 
-// until waits until the seats that the watch shows are as expected.
+// until waits until the function expected returns true for the seats that the watch shows. If ctx
+// ends first, it stops the test. what describes the expected seats.
 func (s seatWatch) until(ctx context.Context, what string, expected func(shown map[int64]*dlsmsv1.Seat) bool) {
 	s.t.Helper()
 	err := s.Until(ctx, func(got []*dlsmsv1.WatchSeatsResponse) bool { return expected(e2e.LatestSeats(got)) })

@@ -151,7 +151,7 @@ func start(t *testing.T, cfg stack.Config) *system {
 	return s
 }
 
-// anonymous returns a client of the proxy without a token.
+// anonymous returns a client without a token. Its calls go through the proxy.
 func (s *system) anonymous() *e2e.Client {
 	return e2e.Anonymous(s.proxied[int(s.dials.Add(1))%len(s.proxied)])
 }
@@ -238,7 +238,7 @@ func (s *system) login(t *testing.T, studentID, password string) student {
 	return student{u, t}
 }
 
-// branch is a branch of one test.
+// branch is a branch that only one test uses.
 type branch struct {
 	code  string
 	seats []int64

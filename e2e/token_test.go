@@ -55,7 +55,7 @@ func changed(part, changes map[string]any) map[string]any {
 	return out
 }
 
-// sign encodes a token and signs it with secret. If secret is empty, so is the signature.
+// sign encodes a token and signs it with secret. If secret is empty, the signature is empty too.
 func sign(t *testing.T, header, claims map[string]any, secret string) string {
 	t.Helper()
 	var encoded []string
@@ -111,8 +111,9 @@ func TestTokenMatchesContract(t *testing.T) {
 	if c["student_id"] != u.User.GetStudentId() || until-from != int64((24*time.Hour).Seconds()) || c["jti"] == "" {
 		t.Errorf("the payload is %v", c)
 	}
-	// The server accepts this valid token, which the test signs itself. So it refuses the tokens in
-	// TestAccess because of their faults, and not because of the way in which the test signs them.
+	// The server must accept this valid token, which the test has signed itself. This shows that
+	// the server refuses the tokens in TestAccess because of their faults, and not because of the
+	// way in which the test signs tokens.
 	own := student{u.WithToken(sign(t, h, c, s.secret)), t}
 	own.reservations(0)
 }
