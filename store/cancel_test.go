@@ -166,8 +166,9 @@ func TestEraseWhileSeatsAreFreed(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestEraseWhileTheUserJoins erases a user while a JoinWaitlist of the user is in progress. The new
-// entry must have ended afterwards.
+// TestEraseWhileTheUserJoins erases a user while a JoinWaitlist of this user waits for the lock of
+// the seat. JoinWaitlist has locked the user, so EraseUser waits until JoinWaitlist has added the
+// entry. EraseUser must then end this entry.
 func TestEraseWhileTheUserJoins(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

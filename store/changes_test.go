@@ -312,8 +312,8 @@ func TestNowIsBeforeTheSnapshot(t *testing.T) {
 		committed := storetest.Value[time.Time](t, b.db, `UPDATE seats SET area = area || '.' WHERE id = $1
 			RETURNING clock_timestamp()`, b.seats[0])
 		reading.Wait()
-		// Other sessions of the cluster can change the snapshot. Then Changes reads again and sees
-		// the change.
+		// If another session of the cluster changes the snapshot, Changes reads a second time. Then
+		// the result has the change, so any time is correct.
 		if err != nil || !changes.CatalogChanged && changes.Now.After(committed) {
 			t.Errorf("%s: changed %v as of %v, and something was committed after %v; %v", read, changes.CatalogChanged,
 				changes.Now, committed, err)

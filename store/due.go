@@ -52,9 +52,9 @@ const (
 	returningMoved = ` RETURNING r.id, r.seat_id, r.user_id`
 )
 
-// DueSteps are the steps whose due times Postgres knows. They may run in any order, concurrently,
-// and in any number of replicas: an update changes a row only if the row still has the status that
-// the step expects.
+// DueSteps are the steps that become due at a time that is stored in a row, such as the check-in
+// deadline. They may run in any order, concurrently, and in any number of replicas: an update
+// changes a row only if the row still has the status that the step expects.
 var DueSteps = []Step{
 	{
 		Name: "complete",
@@ -116,8 +116,8 @@ var DueSteps = []Step{
 					AND upper(during) <= $3` + returningMoved,
 	},
 	{
-		// If the deadline of a new reservation is closer than the lead, the reminder is due at
-		// once.
+		// If the deadline of a new reservation is less than Policy.ReminderLead away, the reminder
+		// is due at once.
 		Name: "remind",
 		find: findNow + `SELECT seat_id, check_in_deadline - $6::interval AS at` + inReservations + toRemind + `
 					AND check_in_deadline > (SELECT GREATEST(t, $5) FROM now)

@@ -37,9 +37,10 @@ func days(dates ...string) (list []time.Time) {
 	return list
 }
 
-// instant returns the moment at which the clocks of a zone show a local time. local has this time
-// as if it were UTC. If the clocks show the time twice, instant returns the later moment. If they
-// skip it, instant uses the offset from before the change. Postgres reads local times in this way.
+// instant returns the moment at which the clocks of a zone show a local time. local has this date
+// and time, written as a time in UTC. If the clocks show the time twice, instant returns the later
+// moment. If they skip it, instant uses the offset from before the change. Postgres reads local
+// times in this way.
 func instant(local time.Time, zone *time.Location) time.Time {
 	var found []time.Time
 	var offsets []int

@@ -261,8 +261,9 @@ func TestGuardRefusesReservationWithoutEvent(t *testing.T) {
 		checkRefusal(t, c.sql, err, c.refusal)
 	}
 
-	// The reservation and its event are changed in one transaction, with an infinite time or with
-	// the xid of an old transaction.
+	// Each statement changes a reservation and inserts its event, as the guard requires. But a time
+	// in one of the two rows is infinite, or the xid is that of an old transaction. The guard must
+	// refuse it.
 	both := `
 		WITH r AS (
 			UPDATE reservations SET status = 'CANCELLED', version = version + 1, ended_at = %s
@@ -280,8 +281,8 @@ func TestGuardRefusesReservationWithoutEvent(t *testing.T) {
 		checkRefusal(t, fmt.Sprintf("%+v", c), err, c.refusal)
 	}
 
-	// The reservation and its event are changed in one transaction, in a session with the guard. A
-	// replica of the previous version does this.
+	// The guard must accept a transaction that changes a reservation and inserts its event. A
+	// replica of the previous version makes such transactions in a session with the guard.
 	tx, err := operator.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// clock moves the database's clock to some minutes after noon and stops it there.
+// clock sets the database's clock to a number of minutes after noon and stops it there.
 func (b bundle) clock(t *testing.T, minutes int) {
 	t.Helper()
 	b.db.FreezeClock(t, at(minutes))
@@ -185,7 +185,7 @@ func TestVerbsInEachStatus(t *testing.T) {
 	}
 }
 
-// mustDo makes a transition that must succeed.
+// mustDo calls a verb, such as Cancel, and returns its answer. The call must succeed.
 func mustDo(
 	t *testing.T, verb func(ctx context.Context, userID, id int64) (library.Reservation, error), user, id int64,
 ) library.Reservation {

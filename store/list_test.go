@@ -224,7 +224,8 @@ func TestNextDue(t *testing.T) {
 	due(600, 1000)
 }
 
-// TestDueAt checks that Event.DueAt and NextDue agree.
+// TestDueAt checks the time that Event.DueAt returns after each transition. It is the time at which
+// the worker must make the next transition.
 func TestDueAt(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

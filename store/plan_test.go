@@ -244,7 +244,8 @@ var calls = map[string]call{
 	}},
 }
 
-// session is a store for one call. It collects the process ids of its sessions in Postgres.
+// session is a store that makes only one of calls. It collects the process ids of its sessions in
+// Postgres.
 type session struct {
 	*store.Store
 	mu     sync.Mutex
@@ -275,8 +276,8 @@ func (s *session) TraceBatchEnd(ctx context.Context, conn *pgx.Conn, _ pgx.Trace
 	s.tell(ctx, conn)
 }
 
-// tell makes the server process report its statistics, if report is set. By default a process
-// reports at most once a second.
+// tell makes the server process of conn report its statistics now, if report is set. By default a
+// process reports at most once a second.
 func (s *session) tell(ctx context.Context, conn *pgx.Conn) {
 	if s.report.Load() {
 		_ = conn.PgConn().Exec(ctx, `SELECT pg_stat_force_next_flush()`).Close()

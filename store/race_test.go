@@ -19,7 +19,8 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// replicas opens n stores on the test's database, like the replicas of a server.
+// replicas returns n stores on the test's database, like n replicas of a server. The first is
+// b.Store.
 func (b bundle) replicas(t *testing.T, n int) []*store.Store {
 	t.Helper()
 	list := []*store.Store{b.Store}

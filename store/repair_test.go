@@ -34,8 +34,8 @@ func migratedTo(t *testing.T, version int64) *storetest.DB {
 }
 
 // TestMigrationRepairsOldRows migrates rows that the new schema refuses. The migration must repair
-// the rows that have only one possible repair. It must fail because of the others, and its error
-// must name them. It must succeed after an operator has corrected these.
+// the rows that have only one possible repair. If there are others, it must fail and name them. It
+// must succeed after an operator has corrected the others.
 func TestMigrationRepairsOldRows(t *testing.T) {
 	t.Parallel()
 	db := migratedTo(t, 3)

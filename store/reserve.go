@@ -57,8 +57,9 @@ const (
 	// holds its locks for a few milliseconds. If a transaction holds the lock of a seat for longer,
 	// the batch is split, so that only the bookings of this seat wait.
 	batchLockTimeout = 50 * time.Millisecond
-	// seatLockTimeout bounds how long the bookings of one seat wait for each row lock. They share a
-	// transaction, so the locked row of one user delays all of them.
+	// seatLockTimeout bounds how long the bookings of one seat wait for each row lock. It is short,
+	// because these bookings share a transaction: if the row of one user is locked, all of them
+	// wait.
 	seatLockTimeout = 500 * time.Millisecond
 )
 

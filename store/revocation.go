@@ -18,7 +18,7 @@ type Revocation struct {
 	ExpiresAt time.Time
 }
 
-// RevocationPage is one page of the revocation list since a snapshot.
+// RevocationPage is one page of the revocations that were added since a snapshot.
 type RevocationPage struct {
 	// Snapshot is the argument for the next call.
 	Snapshot    Snapshot

@@ -91,7 +91,8 @@ func TestSessionsBehindAPooler(t *testing.T) {
 	})
 }
 
-// TestPrepareSession checks that prepareSession refuses a session whose settings differ.
+// TestPrepareSession checks that prepareSession refuses a session whose settings differ from those
+// that it has set.
 func TestPrepareSession(t *testing.T) {
 	t.Parallel()
 	conn, err := pgx.Connect(t.Context(), storetest.NewDB(t).URL)

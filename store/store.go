@@ -119,8 +119,8 @@ func openPool(
 	return pool, nil
 }
 
-// connectTimeout bounds the time to open a connection. The statements of prepareSession then have
-// the same time again.
+// connectTimeout bounds the time to open a connection. After that, prepareSession may take as long
+// again.
 const connectTimeout = 3 * time.Second
 
 // warm opens n connections, at least one.

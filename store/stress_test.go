@@ -14,9 +14,9 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// TestStress makes random calls for 16 users through three replicas, with a worker in each replica,
-// for eight hours of a clock that runs 6,000 times as fast. Every answer must be one that the
-// contract allows. Afterwards the invariants must hold.
+// TestStress makes random calls for 16 users through three replicas, with a worker in each replica.
+// The database's clock runs 6,000 times as fast as real time, for eight hours of its own time.
+// Every answer must be one that the contract allows. Afterwards the invariants must hold.
 func TestStress(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

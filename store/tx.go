@@ -67,8 +67,8 @@ func (s *Store) inTx(ctx context.Context, pool *pgxpool.Pool, fn func(ctx contex
 	return translate(pgTx.Commit(ctx)) // canary: commit
 }
 
-// query runs one statement and collects its rows. The wait for a connection ends with ctx. The
-// statement does not: budget bounds it.
+// query runs one statement and collects its rows. The end of ctx ends only the wait for a
+// connection. Once the statement runs, budget bounds it.
 func query[T any](
 	ctx context.Context, pool *pgxpool.Pool, collect pgx.RowToFunc[T], sql string, args ...any,
 ) ([]T, error) {

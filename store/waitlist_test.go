@@ -34,14 +34,16 @@ func (b bundle) entry(t *testing.T, user int, id int64) library.WaitlistEntry {
 	return list[i]
 }
 
-// offered makes an offer to a user for a seat and a window, and returns the entry. The last user
-// takes the seat before, and cancels. from and to are minutes after noon.
+// offered makes an offer to a user for a seat and a window, and returns the entry. To do so, the
+// last user of the bundle reserves the seat, the user joins the waitlist, and the last user
+// cancels. from and to are minutes after noon.
 func (b bundle) offered(t *testing.T, user, seat, from, to int) library.WaitlistEntry {
 	t.Helper()
 	return b.offeredBy(t, len(b.users)-1, user, seat, from, to)
 }
 
-// offeredBy does the same as offered, but the user other takes the seat and cancels.
+// offeredBy does the same as offered, but the user with the number other reserves the seat and
+// cancels.
 func (b bundle) offeredBy(t *testing.T, other, user, seat, from, to int) library.WaitlistEntry {
 	t.Helper()
 	taken := b.reserve(t, other, seat, from, to)
@@ -80,7 +82,7 @@ func TestWaitlistListsAtMost100EndedEntries(t *testing.T) {
 	wantEqual(t, "listed", got, append([]int64{live.ID}, left[5:]...))
 }
 
-// wantDone runs a step and checks the number of its transitions.
+// wantDone runs a step. The step must make want transitions and report that no more are due.
 func wantDone(t *testing.T, want int, step func(ctx context.Context, limit int) (int, bool, error)) {
 	t.Helper()
 	n, more, err := step(t.Context(), 100)

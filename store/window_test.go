@@ -102,8 +102,9 @@ func TestWindows(t *testing.T) {
 		SELECT 1, seat, 1, CASE WHEN bounds IS NOT NULL THEN tstzrange(lo, hi, bounds) END, status, now(), now(), now(),
 			CASE status WHEN 'CHECKED_IN' THEN now() END, CASE status WHEN 'CANCELLED' THEN now() END
 		FROM tries `
-	// Each window that the model refuses is tried by itself. SQLSTATE 22000 is a reversed range,
-	// 23502 a NULL, and 23514 the CHECK.
+	// Each window that the model refuses is inserted by a statement of its own. Postgres reports
+	// SQLSTATE 22000 for a reversed range, 23502 for NULL, and 23514 for a range that violates the
+	// CHECK.
 	db.Exec(t, `
 		CREATE FUNCTION pg_temp.refusal(a_seat bigint, a_place bigint) RETURNS text LANGUAGE plpgsql AS $$
 		BEGIN

@@ -66,8 +66,8 @@ func (p *Pooler) serve(client net.Conn, postgres string) {
 	_, _ = io.Copy(server, client)
 }
 
-// startup reads a StartupMessage and returns it without the dropped parameters. The message is its
-// length, the version, and names and values that end in a zero byte each.
+// startup reads a StartupMessage and returns it without the dropped parameters. The message has its
+// length, the version, and the parameters. Each name and each value ends in a zero byte.
 func (p *Pooler) startup(client io.Reader) ([]byte, error) {
 	head := make([]byte, 8)
 	if _, err := io.ReadFull(client, head); err != nil {

@@ -12,7 +12,7 @@ import (
 )
 
 // MakeStandby restarts a cluster of NewCluster as a standby. The standby accepts no writes until
-// Promote.
+// Promote is called.
 func MakeStandby(t testing.TB, pg *stack.Postgres) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), pg.AdminURL())

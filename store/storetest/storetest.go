@@ -140,8 +140,8 @@ func NewDB(t testing.TB) *DB {
 	return db
 }
 
-// CopyDB copies a database and connects db to its database again. No session except that of db may
-// be connected to it.
+// CopyDB copies a database and connects db to the original again. During the copy, no session
+// except that of db may be connected to the original.
 func CopyDB(t testing.TB, db *DB) *DB {
 	t.Helper()
 	name := db.name()
