@@ -13,7 +13,7 @@ import (
 // To add a setting:
 //  1. Add a field here and an entry in declare.
 //  2. Use the field.
-//  3. Run `go test . -run Settings -update`, which writes docs/reference/settings.md.
+//  3. Run `make generate`, which writes docs/reference/settings.md.
 //  4. Add the variable to docker-compose.yml.
 type settings struct {
 	DatabaseURL string

@@ -126,7 +126,7 @@ The flag wins.
 A replica reports all faults of its settings together, and does not start.
 `
 
-// settingsReference returns docs/reference/settings.md.
+// settingsReference returns the text that docs/reference/settings.md must have.
 func settingsReference() string {
 	var b strings.Builder
 	b.WriteString(settingsHead)

@@ -95,7 +95,8 @@ func TestStopRunsEveryStepWithinItsLimit(t *testing.T) {
 	})
 }
 
-// TestReplicaStartsAndStops also compares the metrics of a replica with those of the catalogue.
+// TestReplicaStartsAndStops starts and stops a replica. The log must have each step of both, and
+// the replica must have exactly the metrics of the catalogue.
 func TestReplicaStartsAndStops(t *testing.T) {
 	t.Parallel()
 	s := parseSettings(t, "--database-url="+storetest.NewDB(t).URL, "--jwt-secret=vT4qk9Zr2mWc7XpLh8sYb3NdJf6GaEuQ",
@@ -133,8 +134,9 @@ func TestReplicaStartsAndStops(t *testing.T) {
 	}
 }
 
-// TestOpenDatabaseIsTriedAgain opens a database that does not answer, three times. The second
-// attempt would panic if each attempt registered the metrics of the store.
+// TestOpenDatabaseIsTriedAgain lets a replica try three times to open a database that does not
+// answer. If the replica registered the metrics of the store in each attempt, the second attempt
+// would panic.
 func TestOpenDatabaseIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	s := parseSettings(t, "--database-url=postgres://u:p@127.0.0.1:1/db?sslmode=disable",

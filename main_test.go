@@ -156,8 +156,9 @@ func TestRateLimitsAreBounded(t *testing.T) {
 	}
 }
 
-// TestDefaultsAreValid sets an address with an invalid port, so that serve fails after it has
-// checked the settings.
+// TestDefaultsAreValid runs serve with the defaults of all settings that have one, except
+// GRPC_ADDR. The check of settings accepts the invalid port of GRPC_ADDR, and serve fails later,
+// when it listens. So this error means that all defaults are valid.
 func TestDefaultsAreValid(t *testing.T) {
 	t.Parallel()
 	_, err := runCommand(t, "serve", "--jwt-secret=vT4qk9Zr2mWc7XpLh8sYb3NdJf6GaEuQ",
@@ -167,8 +168,8 @@ func TestDefaultsAreValid(t *testing.T) {
 	}
 }
 
-// TestDatabaseURLIsCheckedAtStart checks that a URL that the store refuses is reported with the
-// reason and without the password.
+// TestDatabaseURLIsCheckedAtStart runs commands with different URLs. If the store refuses a URL,
+// the error must contain the reason. No error may contain the password.
 func TestDatabaseURLIsCheckedAtStart(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -62,10 +62,10 @@ func memoryLimit(root fs.FS) (bytesMax int64, limited bool) {
 	return bytesMax, bytesMax < unlimited
 }
 
-// smallest returns the smallest number in some files of the group and of its ancestors. names has
-// the names of the files. In a container, group may be the path on the host, which does not exist
-// below mount. The files of the container's group are then in mount itself, the last directory of
-// the loop.
+// smallest returns the smallest number in the files of a control group and of its ancestors. names
+// has the names of the files in each directory. It ignores directories that do not exist: in a
+// container, group may be the path on the host. The files of the container's group are then in
+// mount itself, which the loop reads last.
 func smallest(root fs.FS, mount, group string, names ...string) int64 {
 	least := int64(math.MaxInt64)
 	for dir := path.Join("/", group); ; dir = path.Dir(dir) {

@@ -12,8 +12,10 @@ import (
 	"github.com/dlsms/dlsms/worker"
 )
 
-// The functions below connect the parts of a replica with their metrics. The parts do not import
-// Prometheus. They call the functions that are returned here, or each scrape reads their figures.
+// The functions below connect the parts of a replica with their metrics, because the parts do not
+// import Prometheus:
+//   - Some functions return a function that a part calls, for example after each batch.
+//   - The others register a metric whose value is read from the part at each scrape.
 
 // observeBuild registers the version of this binary.
 func observeBuild(r prometheus.Registerer, b build) {

@@ -112,8 +112,8 @@ func (r *replica) connect(context.Context) error {
 	return nil
 }
 
-// connectFeed creates the feed and its subscribers, as far as the services of the process need
-// them. It returns the function that makes the feed refresh at once, nil without a feed.
+// connectFeed creates the feed and the subscribers that the services of the process need. It
+// returns a function that makes the feed refresh at once, or nil if the process needs no feed.
 func (r *replica) connectFeed(wakeups *server.Wakeups) (wake func()) {
 	s := r.settings
 	if !s.Services.feed() {
@@ -144,8 +144,8 @@ func (r *replica) connectFeed(wakeups *server.Wakeups) (wake func()) {
 	return r.feed.Wake
 }
 
-// afterTransitions returns the function that the worker calls after each transaction. It counts the
-// transitions, and sends a hint about the new events.
+// afterTransitions returns the function that the worker calls after each transaction. The function
+// counts the transitions, and sends a hint so that all replicas read the new events at once.
 func (r *replica) afterTransitions() func(step string, n int) {
 	count := transitionCounter(r.metrics)
 	return func(step string, n int) {

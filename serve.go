@@ -38,8 +38,9 @@ func (serveCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 }
 
 const (
-	// postgresTimeout bounds how long a step of a start waits while Postgres can't be reached. A
-	// replica and Postgres are often started together.
+	// postgresTimeout bounds how long a step of a start tries to reach Postgres. A replica and
+	// Postgres are often started at the same time, and then Postgres is not ready at the first
+	// attempt.
 	postgresTimeout = time.Minute
 	// migrateTimeout ends a migration that hangs. It must be longer than the build of an index on a
 	// large table: a build that is interrupted begins again at the next start.
@@ -50,9 +51,9 @@ const (
 	instant = 5 * time.Second
 )
 
-// startSteps returns the steps of a start. The replica listens for clients last. While its port is
-// closed, a proxy sends calls to another replica at once. If the port were open earlier, calls
-// would wait until this replica has reached Postgres and loaded the seats.
+// startSteps returns the steps of a start. The last step opens the port for clients. While the port
+// is closed, a proxy sends each call to another replica at once. If the port were open from the
+// beginning, calls would wait until this replica has reached Postgres and loaded the seats.
 func (r *replica) startSteps() []step {
 	return []step{
 		{"check that the addresses are free", instant, r.checkAddresses},
@@ -69,8 +70,8 @@ func (r *replica) startSteps() []step {
 	}
 }
 
-// stopSteps returns the steps of a stop. The server drains first: the feed and the worker still
-// run, so calls in flight can finish. If a part was not started, its step does nothing.
+// stopSteps returns the steps of a stop. The server drains first, while the feed and the worker
+// still run, so that calls in flight can finish. If a part was not started, its step does nothing.
 func (r *replica) stopSteps() []step {
 	return []step{
 		{"drain the server", r.settings.DrainTimeout + instant, r.drain},
@@ -176,8 +177,8 @@ func (r *replica) openDatabase(ctx context.Context) error {
 		})
 	})
 	if err != nil {
-		return fmt.Errorf(
-			"open the database (is max_connections of Postgres above DB_MAX_CONNS of all replicas together?): %w", err)
+		return fmt.Errorf("open the database (each replica needs DB_MAX_CONNS + 6 connections: "+
+			"is max_connections of Postgres high enough for all replicas?): %w", err)
 	}
 	r.store = db
 	return nil
@@ -217,8 +218,8 @@ func (r *replica) seed(ctx context.Context) error {
 	return nil
 }
 
-// await calls do. While Postgres can't be reached, it calls do again each second, for at most
-// postgresTimeout.
+// await calls do and returns its result. If do fails because Postgres can't be reached, await calls
+// it again after a second, for at most postgresTimeout.
 func await[T any](ctx context.Context, log *slog.Logger, do func() (T, error)) (T, error) {
 	for deadline := time.Now().Add(postgresTimeout); ; {
 		v, err := do()
@@ -267,7 +268,8 @@ func (r *replica) startBackground(ctx context.Context) error {
 	return nil
 }
 
-// load returns when the server can answer calls, or when a part of the replica fails.
+// load waits until the server can answer calls. It returns an error if a part of the replica fails
+// before.
 func (r *replica) load(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -86,8 +86,8 @@ func (b *backend) start(t *testing.T) *backend {
 	return b
 }
 
-// proxy starts nginx with deploy/nginx.conf and returns its address.
-// edits has pairs of old and new text.
+// proxy starts nginx with deploy/nginx.conf in front of the backends and returns its address. edits
+// has pairs of texts: in the configuration, each first text is replaced by the second.
 func proxy(t *testing.T, edits []string, backends ...*backend) string {
 	t.Helper()
 	conf := deploy.NginxConf
@@ -136,7 +136,8 @@ func call(t *testing.T, c dlsmsv1.SeatServiceClient) error {
 	return err
 }
 
-// wantStatus checks the code and the reason in the details. An empty reason means no details.
+// wantStatus checks the code of err and the reason in its details. With a reason, the details must
+// also have a RetryInfo. If reason is empty, they must have neither.
 func wantStatus(t *testing.T, err error, code codes.Code, reason string) {
 	t.Helper()
 	s := status.Convert(err)
@@ -177,9 +178,9 @@ func TestProxyUsesRoundRobin(t *testing.T) {
 	}
 }
 
-// No call fails because a replica refuses connections.
-// The replica is dead before nginx opens a connection to it: calls on open connections fail when a
-// replica dies, and clients repeat them.
+// One of two replicas refuses connections. nginx must send each call to the other one, so that no
+// call fails. The replica stops before nginx opens a connection to it, because calls on a
+// connection that is already open fail when a replica stops.
 func TestProxySkipsDeadReplica(t *testing.T) {
 	t.Parallel()
 	alive, dead := new(backend).start(t), new(backend).start(t)
@@ -220,7 +221,8 @@ func TestProxyReturnsUnavailableWithoutReplicas(t *testing.T) {
 	wantStatus(t, err, codes.Unavailable, "UNAVAILABLE")
 }
 
-// A silent stream lasts longer than the timeout of a call. A hanging call proves that this timeout
+// A stream without messages must last longer than the timeout of a call, which is 1 s here. The
+// test also makes a call that the backend does not answer. When nginx ends this call, the timeout
 // has passed.
 func TestProxyKeepsSilentStream(t *testing.T) {
 	t.Parallel()
@@ -261,8 +263,9 @@ func TestProxyKeepsSilentStream(t *testing.T) {
 	}
 }
 
-// Each streaming method matches the location for streams in nginx.conf, and no other method does.
-// The methods come from the descriptors of all services that a replica registers.
+// Each streaming method must match the location of nginx.conf that has long timeouts for streams.
+// No other method may match it. The methods come from the descriptors of all services that a
+// replica registers.
 func TestStreamsUseStreamLocation(t *testing.T) {
 	t.Parallel()
 	location := regexp.MustCompile(`location ~ (\S+) \{\s+grpc_pass grpc://dlsms;\s+` +
@@ -296,8 +299,8 @@ func TestStreamsUseStreamLocation(t *testing.T) {
 	}
 }
 
-// A client can send a request on a reflection stream that was silent for longer than the timeout of
-// a call.
+// A reflection stream must last longer than the timeout of a call, which is 1 s here, although the
+// client sends nothing in this time. Then its next request must have an answer.
 func TestProxyKeepsSilentReflectionStream(t *testing.T) {
 	t.Parallel()
 	b := (&backend{getSeats: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}).start(t)
@@ -326,13 +329,13 @@ func TestProxyKeepsSilentReflectionStream(t *testing.T) {
 		}
 	}
 	ask()
-	// This call ends at the timeout.
+	// The backend does not answer this call. When nginx ends it, the timeout has passed.
 	wantStatus(t, call(t, dlsmsv1.NewSeatServiceClient(conn)), codes.Unavailable, "UNAVAILABLE")
 	ask()
 }
 
-// If a replica accepts a call and does not answer, the call ends soon after the replica's own
-// deadline. The client's next attempt goes to another replica.
+// If a replica accepts a call and does not answer it, nginx must end the call one second after the
+// deadline of the replica. Calls to the other replicas must succeed.
 func TestProxyTimesOutOnHungReplica(t *testing.T) {
 	t.Parallel()
 	if !strings.Contains(deploy.NginxConf, "grpc_read_timeout 6s;") {
@@ -390,7 +393,8 @@ func TestProxyRefusesOversizeHeader(t *testing.T) {
 		_, err := c.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{})
 		return err
 	}
-	// nginx forwards these headers, and this backend accepts them. A replica would refuse some.
+	// nginx must forward these headers. The backend of this test accepts them all, unlike a
+	// replica, whose limit is lower.
 	for _, fields := range [][2]int{{1, 40 << 10}, {1, 60 << 10}, {3, 20 << 10}, {60, 1 << 10}} {
 		if err := headers(fields[0], fields[1]); err != nil {
 			t.Errorf("%d headers of %d bytes: %v", fields[0], fields[1], err)
@@ -441,7 +445,7 @@ func TestProxyForwardsStatusOfReplica(t *testing.T) {
 	}
 }
 
-// connections counts the connections that a client opens.
+// connections is a stats handler that counts the connections of a client.
 type connections struct{ opened atomic.Int64 }
 
 func (c *connections) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
@@ -453,8 +457,8 @@ func (c *connections) HandleConn(_ context.Context, s stats.ConnStats) {
 	}
 }
 
-// With its default settings, nginx would close each connection of a client or to a replica after
-// 1,000 requests.
+// nginx must keep its connections to clients and to replicas open. With its default settings, it
+// would close each one after 1,000 requests.
 func TestProxyReusesConnections(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
@@ -501,8 +505,9 @@ func TestProxyLimitsCallsInFlightOfAddress(t *testing.T) {
 	wantStatus(t, call(t, c), codes.ResourceExhausted, "OVERLOADED")
 }
 
-// nginx counts an IPv6 client by its /64, and an IPv4 client by its address. An IPv4-mapped IPv6
-// address counts as the IPv4 address.
+// The limits of nginx must count an IPv6 client by its /64 network, and an IPv4 client by its
+// address. An IPv6 address that contains an IPv4 address (::ffff:192.0.2.1) counts as the IPv4
+// address.
 func TestProxyLimitsIPv6ByNetwork(t *testing.T) {
 	t.Parallel()
 	b := (&backend{watchSeats: func(stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse]) error {
@@ -524,7 +529,8 @@ func TestProxyLimitsIPv6ByNetwork(t *testing.T) {
 			"2001:db8:0:1::1": true, "2001:db8:0:1:ffff:ffff:ffff:ffff": true,
 			"2001:db8:0:2::1": false, "2001:db8::1": false, "192.0.2.9": false,
 		},
-		// The byte 0x0a is a newline, which a regular expression may not match.
+		// This address has the byte 0x0a, which is a newline. In the regular expressions of
+		// nginx.conf, a dot matches a newline only with the flag (?s).
 		"2001:db8:a0a:a::a": {"2001:db8:a0a:a:a0a:a0a:a0a:a0a": true, "2001:db8:a0a:b::a": false},
 		"fd00::":            {"fd00::1": true, "fd00:0:0:1::": false},
 		"192.0.2.1": {
@@ -549,7 +555,8 @@ func TestProxyLimitsIPv6ByNetwork(t *testing.T) {
 	}
 }
 
-// nginx.conf contains the error details in base64. This test decodes them.
+// nginx.conf contains details of errors in base64. Their code and message must be those of the
+// headers beside them, and error.proto must have their reason.
 func TestErrorDetailsMatchStatus(t *testing.T) {
 	t.Parallel()
 	answers := regexp.MustCompile(`grpc-status (\d+) always;\s+add_header grpc-message "([^"]+)" always;\s+`+

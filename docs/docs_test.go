@@ -103,8 +103,8 @@ func TestTestsInDocsExist(t *testing.T) {
 	}
 }
 
-// heading matches a heading of a page, fence the first or last line of a block of code, and code a
-// span of code in a line.
+// heading matches a heading of a page. fence matches the first or last line of a block of code.
+// code matches a span of code in a line.
 var (
 	heading = regexp.MustCompile(`^#+ +(.*?) *$`)
 	fence   = regexp.MustCompile("^ *```")

@@ -235,8 +235,8 @@ func TestStopKillsHungProcess(t *testing.T) {
 	waitUntilGone(t, []int{pid})
 }
 
-// The stack must work without root. If root runs the tests, this test runs the stack as the user
-// nobody. Otherwise no test runs as root.
+// The stack must work without root. If root runs the tests, this test runs the stack as an ordinary
+// user. Otherwise no test runs as root.
 func TestRunsAsOrdinaryUser(t *testing.T) {
 	t.Parallel()
 	program, err := os.Executable()
@@ -246,7 +246,7 @@ func TestRunsAsOrdinaryUser(t *testing.T) {
 	uid := uint32(0)
 	if os.Geteuid() == 0 {
 		uid = 65534
-		// Only root can enter the directory of the test binary, so the user nobody runs a copy of
+		// Only root can enter the directory of the test binary, so the ordinary user runs a copy of
 		// it.
 		copied := filepath.Join(stateDir(t), "stack.test")
 		content, err := os.ReadFile(program)

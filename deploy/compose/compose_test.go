@@ -1,5 +1,5 @@
-// Package compose_test checks docker-compose.yml as Compose itself reads it.
-// It is a module of its own: the server does not need the modules of the Compose reader.
+// Package compose_test checks docker-compose.yml with the Go packages of Compose itself. It is a
+// module of its own, so that the module of the server does not need these packages.
 package compose_test
 
 import (
@@ -27,8 +27,8 @@ const (
 	settings    = "../../docs/reference/settings.md"
 )
 
-// load reads docker-compose.yml as Compose does.
-// It uses the settings in env and ignores the environment of this process.
+// load reads docker-compose.yml as Compose does, with the variables in env. It ignores the
+// environment of this process.
 func load(t *testing.T, env ...string) *types.Project {
 	t.Helper()
 	options, err := cli.NewProjectOptions([]string{composeFile}, cli.WithEnv(env), cli.WithName("dlsms"))
@@ -133,8 +133,8 @@ func TestReplicasAreIdentical(t *testing.T) {
 	}
 }
 
-// Postgres and the replicas get the same password, whatever characters it has.
-// pgx reads PGPASSWORD because the URL has no password.
+// Postgres and the replicas must get the same password, even if it has characters that are special
+// in a URL or in YAML. The URL in DATABASE_URL has no password, so pgx takes it from PGPASSWORD.
 func TestPasswordReachesPostgresAndReplicas(t *testing.T) {
 	t.Parallel()
 	for _, password := range []string{"open", `p/w#a@t%25:x?y&z=[ \`, ""} {
@@ -156,8 +156,8 @@ func TestPasswordReachesPostgresAndReplicas(t *testing.T) {
 	}
 }
 
-// A container does not start if its ulimit is above the limit of the container engine, as with a
-// rootless engine.
+// No service may have ulimits. A container does not start if its ulimit is above the limit of the
+// container engine, which a rootless engine can have.
 func TestServicesSetNoUlimits(t *testing.T) {
 	t.Parallel()
 	for name, service := range load(t).Services {
@@ -186,8 +186,8 @@ func TestPostgresHasSettingsOfStack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Each replica opens 6 connections besides its pool (store.Open). The test counts 10, so that
-	// some are left for psql. Postgres reserves 3 for superusers.
+	// Each replica opens 6 connections besides the DB_MAX_CONNS of its pool (store.Open). The test
+	// counts 10, so that some are left for psql. Postgres reserves 3 for superusers.
 	if need := len(apps)*(pool+10) + 3; need > limit {
 		t.Errorf("the replicas may open %d connections, and Postgres accepts %d", need, limit)
 	}
@@ -229,8 +229,8 @@ func TestNginxMountsTestedConfiguration(t *testing.T) {
 	}
 }
 
-// Compose 1.29 rejects these keys, or requires a version line for them, so the file must not have
-// them.
+// docker-compose.yml must not have these keys: Compose 1.29 rejects some of them, and accepts the
+// others only with a version line.
 func TestFileLoadsInCompose129(t *testing.T) {
 	t.Parallel()
 	content, err := os.ReadFile(composeFile)
@@ -247,8 +247,8 @@ func TestFileLoadsInCompose129(t *testing.T) {
 	}
 }
 
-// Each setting in docs/reference/settings.md reaches the replicas from .env.
-// A setting that is not set is left to its default in the replica.
+// If .env has a setting of docs/reference/settings.md, the replicas must get its value. If .env
+// does not have it, the replicas must not get an empty value, so that they use their default.
 func TestSettingsReachReplicas(t *testing.T) {
 	t.Parallel()
 	content, err := os.ReadFile(settings)
@@ -259,7 +259,7 @@ func TestSettingsReachReplicas(t *testing.T) {
 	if len(names) < 20 {
 		t.Fatalf("docs/reference/settings.md has %d settings", len(names))
 	}
-	// docker-compose.yml sets these to fit the containers.
+	// The file itself has the values of these settings, because they must fit the containers.
 	fixed := []string{"", "DATABASE_URL", "REDIS_URL", "GRPC_ADDR", "ADMIN_ADDR", "DRAIN_TIMEOUT"}
 	var env []string
 	want := map[string]string{}
@@ -282,7 +282,7 @@ func TestSettingsReachReplicas(t *testing.T) {
 	}
 }
 
-// .env.example names exactly the variables that docker-compose.yml reads.
+// .env.example must name the variables that docker-compose.yml reads, and no others.
 func TestEnvExampleNamesAllVariables(t *testing.T) {
 	t.Parallel()
 	names := func(file string, pattern *regexp.Regexp) []string {

@@ -21,8 +21,8 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// TestAnswersFollowTheDocument calls every operation of the document on a real system, and validates
-// each request and answer against the document.
+// TestAnswersFollowTheDocument calls every operation of the document on a real system. It validates
+// each request and each answer against the document.
 func TestAnswersFollowTheDocument(t *testing.T) {
 	t.Parallel()
 	v := newValidator(t)
@@ -99,7 +99,8 @@ func TestAnswersFollowTheDocument(t *testing.T) {
 	}
 }
 
-// validator calls a system, and validates requests and answers against the document.
+// validator sends requests to a system at url, and validates the requests and the answers against
+// the document.
 type validator struct {
 	t         *testing.T
 	doc       *openapi3.T
@@ -200,7 +201,7 @@ func (v *validator) do(method, path string, body any) (*http.Response, []byte) {
 	return resp, answer
 }
 
-// call makes a request whose answer must have the status, and returns the answer.
+// call sends a request and returns the answer. The answer must have the status.
 func (v *validator) call(method, path string, body any, status int) (answer map[string]any) {
 	v.t.Helper()
 	resp, text := v.do(method, path, body)
@@ -216,7 +217,8 @@ func (v *validator) call(method, path string, body any, status int) (answer map[
 	return answer
 }
 
-// events reads a stream until an event has the text, and validates its events.
+// events reads the stream at path and validates each event, until the data of an event contains
+// text.
 func (v *validator) events(path, text string) {
 	v.t.Helper()
 	resp, _ := v.do("GET", path, nil)

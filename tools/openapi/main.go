@@ -62,7 +62,7 @@ Log in with POST /v1/auth/login and send the token as "Authorization: Bearer <to
 Times are RFC 3339; int64 values are strings. Errors are problem+json (RFC 9457): clients branch on
 "reason", never on texts. Unknown fields and parameters are errors.`
 
-// complete adds to the document what the protos do not say.
+// complete adds to the document the facts that the protos do not contain.
 func complete(doc *openapi3.T) {
 	doc.OpenAPI = "3.0.3"
 	doc.Info = &openapi3.Info{Title: "DL-SMS", Version: "v1", Description: description,
@@ -103,8 +103,9 @@ func complete(doc *openapi3.T) {
 	}})
 }
 
-// completeSchema marks the fields that every answer has: all except for messages and times, which may
-// be unset, and the fields of a oneof.
+// completeSchema marks fields of an answer as required if every answer has them. Messages, times
+// and the fields of a oneof are not required, because they may be unset. all has the schemas to
+// which fields refer.
 func completeSchema(name string, schema *openapi3.Schema, all openapi3.Schemas) {
 	schema.Description = jsonNames(schema.Description)
 	oneof := name == "WatchSeatsResponse" || name == "SubscribeResponse"
@@ -122,10 +123,10 @@ func completeSchema(name string, schema *openapi3.Schema, all openapi3.Schemas) 
 	slices.Sort(schema.Required)
 }
 
-// snakeCase matches a name of several words as the protos write it.
+// snakeCase matches a name of several words in the style of the protos, such as seat_id.
 var snakeCase = regexp.MustCompile(`\b[a-z]+(_[a-z]+)+\b`)
 
-// jsonNames returns a text with the names of fields that JSON has.
+// jsonNames replaces each such name in a text with its name in JSON, such as seatId.
 func jsonNames(text string) string {
 	return snakeCase.ReplaceAllStringFunc(text, func(name string) string {
 		words := strings.Split(name, "_")
@@ -209,7 +210,7 @@ func problemResponse() *openapi3.ResponseRef {
 			WithSchemaRef(openapi3.NewSchemaRef("#/components/schemas/Problem", problemSchema()))})}
 }
 
-// problemSchema is the schema of problem in package rest.
+// problemSchema returns the schema of the type problem in package rest.
 func problemSchema() *openapi3.Schema {
 	text := func(description string) *openapi3.Schema {
 		s := openapi3.NewStringSchema()
