@@ -1,9 +1,11 @@
 -- +goose Up
 
--- GiST has no operators for bigint. The exclusion constraint below needs equality on it.
+-- The exclusion constraint reservations_no_overlap compares bigint columns in a GiST index. GiST
+-- alone has no operators for bigint. This extension adds them.
 CREATE EXTENSION IF NOT EXISTS btree_gist;
 
--- This clock makes every decision. Tests replace this function to set the time.
+-- dlsms_now returns the time on which every decision is based. Tests replace this function to set
+-- the time.
 -- +goose StatementBegin
 CREATE FUNCTION dlsms_now() RETURNS timestamptz
     LANGUAGE sql VOLATILE PARALLEL SAFE

@@ -190,7 +190,8 @@ CREATE TRIGGER branches_last AFTER DELETE ON branches
     FOR EACH ROW WHEN (current_setting('dlsms.guard', true) IS DISTINCT FROM 'off')
     EXECUTE FUNCTION dlsms_keep_last_branch();
 
--- dlsms_check_offer refuses a waitlist entry and a hold that disagree about an offer.
+-- dlsms_check_offer refuses a waitlist entry and a hold that do not agree, for example an entry
+-- with the status OFFERED and a reservation that is not a hold.
 -- +goose StatementBegin
 CREATE FUNCTION dlsms_check_offer(library bigint, entry bigint) RETURNS void
     LANGUAGE plpgsql

@@ -5,9 +5,9 @@
 -- the top. Bookings continue while a statement waits for a lock.
 SET lock_timeout = 0;
 
--- Validates the rows that were written before 00004. A row that violates the constraint is an old
--- row, and no code writes such rows any more. It stays, and the constraint applies to new rows
--- only.
+-- Checks the waitlist entries that were written before 00004. If one of them violates the
+-- constraint, it stays, and the constraint applies to new rows only. No code writes such entries
+-- any more.
 -- +goose StatementBegin
 DO $$
 BEGIN

@@ -6,8 +6,8 @@
 -- this file again from the top, and each DROP INDEX removes the invalid index.
 SET lock_timeout = 0;
 
--- Each foreign key has an index. Without one, a delete in the other table scans all rows of this
--- table.
+-- Each foreign key has an index. Without the index, a delete in the table to which the key refers
+-- would scan the whole table that has the key.
 DROP INDEX CONCURRENTLY IF EXISTS revocations_user;
 CREATE INDEX CONCURRENTLY revocations_user ON revocations (library_id, user_id);
 

@@ -24,9 +24,9 @@ CREATE TABLE database_identity (
 
 -- dlsms_move_ids_on advances all id sequences. After a restore, the database lacks ids that it gave
 -- out before, and must not give them out again. It cannot know how many they were. But ids are used
--- up at less than 100,000 a second, so it advances each sequence to 100,000 for each second since
--- the start of 2026. In case the clock is wrong, it advances each sequence by at least
--- 1,000,000,000. Ids pass 2^53, where JavaScript begins to round, not before the year 4800.
+-- up at less than 100,000 a second. So it advances each sequence to 100,000 times the number of
+-- seconds since the start of 2026. In case the clock is wrong, it advances each sequence by at
+-- least 1,000,000,000. Ids pass 2^53, where JavaScript begins to round, not before the year 4800.
 -- +goose StatementBegin
 CREATE FUNCTION dlsms_move_ids_on() RETURNS void
     LANGUAGE plpgsql

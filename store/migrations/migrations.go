@@ -122,8 +122,8 @@ func lockDatabase(ctx context.Context, db *sql.DB) (unlock func(), err error) {
 	}, nil
 }
 
-// checkCompatible returns ErrTooOld if a binary whose newest migration is newest cannot run on the
-// schema of the database.
+// checkCompatible returns ErrTooOld if this binary cannot run on the schema of the database. newest
+// is the version of the newest migration in this binary.
 func checkCompatible(ctx context.Context, db *sql.DB, newest int64) error {
 	var known bool
 	err := db.QueryRowContext(ctx, `SELECT to_regclass('schema_compatibility') IS NOT NULL`).Scan(&known)

@@ -158,7 +158,7 @@ func TestEveryForeignKeyHasAnIndex(t *testing.T) {
 func TestCheckInsAreHOTUpdates(t *testing.T) {
 	t.Parallel()
 	// The test has a cluster of its own. In a shared cluster, a transaction of another test would
-	// keep old row versions in this database, too.
+	// keep old row versions in this database, too, and these need room on the pages.
 	db, _ := storetest.NewCluster(t)
 	db.FreezeClock(t, noon.Add(-24*time.Hour))
 	s := db.Open(t, library.DefaultPolicy())
@@ -192,8 +192,8 @@ func TestCheckInsAreHOTUpdates(t *testing.T) {
 	}
 }
 
-// TestUpOnNewerSchema checks that a binary runs on the schema of the next release, reports it, and
-// refuses the schema of the release after that.
+// TestUpOnNewerSchema checks that a binary runs on the schema of the next release and reports that
+// the schema is newer. The binary must refuse the schema of the release after that.
 func TestUpOnNewerSchema(t *testing.T) {
 	t.Parallel()
 	url := storetest.NewEmptyDB(t)

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// missingToMigrate lists the rights that the role lacks to create the schema. missingToRun lists
+// missingToMigrate finds the rights that the role lacks to create the schema. missingToRun finds
 // those that it lacks to serve. docs/operating/postgres.md tells operators to grant these rights.
 const (
 	missingToMigrate = `

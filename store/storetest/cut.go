@@ -84,8 +84,7 @@ func (c *cutter) pass(client net.Conn, postgres string) {
 	}
 }
 
-// says reports whether a chunk of data contains one of the words. It removes this word from the
-// list.
+// says reports whether piece contains one of the words, and removes this word from the list.
 func (c *cutter) says(piece []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

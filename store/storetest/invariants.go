@@ -15,7 +15,8 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// rule is a state that the database must never be in. Each row that query returns is a violation.
+// rule forbids a state of the database. query finds this state: each row that it returns describes
+// one violation.
 type rule struct {
 	name  string
 	query string
