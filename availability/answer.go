@@ -76,9 +76,9 @@ func (a *answers) cached(q question, now int64, compute func() *answer) *answer 
 	}
 }
 
-// replace puts a new, empty entry for q in the place of old, and returns it. If another reader has
-// replaced old already, replace returns the entry of that reader. If the cache is full, it returns
-// nil.
+// replace puts a new, empty entry for the question q into the cache, in the place of the entry old,
+// and returns the new entry. If another reader has replaced old already, replace returns the entry
+// of that reader. If the cache is full, it returns nil.
 func (a *answers) replace(q question, old *cachedAnswer) *cachedAnswer {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -134,8 +134,8 @@ func BenchmarkAnswer(b *testing.B) {
 	}
 }
 
-// BenchmarkReaders measures whole reads. Each read waits for a refresh that begins after it. The
-// source is in memory.
+// BenchmarkReaders measures whole reads. Each read waits for a refresh that begins after the read.
+// The feed reads its changes from a source in memory, not from Postgres.
 func BenchmarkReaders(b *testing.B) {
 	m := startModel(b, feedtest.NewSource(bigLibrary(49)), feed.Options{})
 	for _, n := range []int{1, 100, 1000} {

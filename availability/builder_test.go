@@ -88,8 +88,8 @@ func TestWorldsAreImmutable(t *testing.T) {
 		}
 		for _, k := range all {
 			for p := range k.w.seats {
-				// The builder may drop a booking that ended a minute ago. It must drop a booking
-				// that ended two minutes ago.
+				// The builder may drop a booking when it ended a minute (retention) ago. It must
+				// have dropped a booking that ended two minutes ago.
 				got, limit := k.w.taken.at(p), k.w.now-retention
 				live := func(b booking) bool { return b.end > limit }
 				if !slices.Equal(filtered(got, live), filtered(k.want[p], live)) {

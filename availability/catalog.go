@@ -61,8 +61,8 @@ func (c *catalog) deleted(ch store.CatalogChanges, changed map[int64]library.Sea
 	return deleted
 }
 
-// samePlaces reports whether the changes keep the position of each branch and seat of c, and add
-// none.
+// samePlaces reports whether the changes add no branch and no seat, delete no branch, and move no
+// branch or seat to another position. For deleted seats, see the method deleted.
 func (c *catalog) samePlaces(ch store.CatalogChanges) bool {
 	added := func(id int64) bool { return c.byID[id] == nil }
 	if len(ch.BranchIDs) != len(c.branches) || slices.ContainsFunc(ch.BranchIDs, added) {

@@ -48,7 +48,9 @@ type history struct {
 	last  int64                   // id of the newest reservation
 }
 
-// draw generates the next event. It returns false if the event would overlap another reservation.
+// draw generates the next event: a change of a live reservation, or a new reservation that starts
+// in the first span minutes of monday. It returns false if the reservation would overlap another
+// one.
 func (h *history) draw(t *rapid.T, span int) (library.Event, bool) {
 	ids := slices.Sorted(maps.Keys(h.live))
 	if len(ids) > 0 && rapid.Bool().Draw(t, "goes on") {

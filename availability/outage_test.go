@@ -54,7 +54,8 @@ func TestRecoversAfterPostgresRestart(t *testing.T) {
 		if err := end.do(); err != nil {
 			t.Fatal(err)
 		}
-		// Answers come from memory, with their true time, until MaxStaleness. Then queries fail.
+		// Until MaxStaleness, queries are answered from memory, with the time of the state as AsOf.
+		// Then queries fail.
 		stale := 0
 		pace := time.NewTicker(10 * time.Millisecond)
 		for ; ; <-pace.C {

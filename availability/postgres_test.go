@@ -181,8 +181,8 @@ func (s *countingSource) LoadWorld(ctx context.Context) (store.World, error) {
 }
 
 // TestLongTransactionDoesNotRepeatEvents checks that each event is read only once while a long
-// transaction runs. A reader that begins at the oldest running transaction would read the later
-// events in each refresh.
+// transaction runs. If each refresh read all events since the oldest running transaction, it would
+// read the same events again and again until that transaction ends.
 func TestLongTransactionDoesNotRepeatEvents(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)

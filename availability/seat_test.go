@@ -86,7 +86,8 @@ func TestStateOfSeat(t *testing.T) {
 		if got != want {
 			t.Fatalf("in %v with %v taken: %+v, want %+v", w, taken, got, want)
 		}
-		// As time passes, the state holds until the returned time, and changes then.
+		// If w is an instant, holds is the time at which the state changes next. At each instant
+		// before holds, the state must be equal to got. At holds, it must differ.
 		if w.end-w.start > 1 {
 			return
 		}

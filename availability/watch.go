@@ -151,8 +151,9 @@ func (w *Watch) Close() { w.hub.remove(w, errWatchClosed) }
 
 // hub publishes changes to watches. Watches of the same window and filter form a group. Groups with
 // the same window form a class, so that the changes in a window are computed once for all of them.
-// A group keeps the updates that its watches have not read yet. So the state of a watch is the
-// published world, without the updates that the watch has not read.
+// A group keeps the updates that its watches have not read yet. So the hub stores no separate state
+// for each watch: the client of a watch has the state of the published world, except for the
+// updates that the watch has not read yet.
 type hub struct {
 	// latest is a submitted world that run has not published yet.
 	latest atomic.Pointer[world]

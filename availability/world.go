@@ -88,8 +88,9 @@ func newCatalog(read library.Catalog, old *catalog) *catalog {
 	return c
 }
 
-// newSeat returns the seat of the row r, in the branch b. If the old seat was is equal, newSeat
-// returns was.
+// newSeat returns the seat of the row r, in the branch b. The parameter was is the previous seat
+// with this id, or nil. If it equals the new seat, newSeat returns it, so that both catalogs share
+// one object.
 func newSeat(r library.Seat, b *branch, was *seat) *seat {
 	r.Amenities = slices.Clone(r.Amenities)
 	slices.Sort(r.Amenities)

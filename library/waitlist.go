@@ -22,8 +22,9 @@ type WaitlistEntry struct {
 	StartTime time.Time
 	EndTime   time.Time
 	Status    WaitlistStatus
-	// Position is the place of the entry in line, from 1. It counts the live entries of the same
-	// seat whose windows overlap the window of this entry. It is 0 when the entry has ended.
+	// Position is the place of the entry in line, from 1. The line consists of the live entries of
+	// the same seat whose windows overlap the window of this entry. It is 0 when the entry has
+	// ended.
 	Position       int32
 	OfferExpiresAt *time.Time // nil unless OFFERED
 	CreatedAt      time.Time

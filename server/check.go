@@ -146,9 +146,9 @@ const (
 	passwordLength = "must have 8 to 72 bytes"
 )
 
-// newPassword checks a new password. It returns the form to hash, which has 8 to 72 bytes: the
-// PRECIS OpaqueString form (RFC 8265). Keyboards may produce different code points for the same
-// characters. In this form they are the same password.
+// newPassword checks a new password. It returns the PRECIS OpaqueString form of the password (RFC
+// 8265), which must have 8 to 72 bytes. The caller hashes this form. Two keyboards may produce
+// different code points for the same characters, but the form is the same.
 func (c *check) newPassword(field, v string) string {
 	prepared, err := preparePassword(v)
 	switch {

@@ -145,7 +145,7 @@ func TestMethodsRequireTokenUnlessPublic(t *testing.T) {
 	if methods < 22 {
 		t.Errorf("only %d methods were called", methods)
 	}
-	// A good token is accepted. The case of the scheme does not matter.
+	// A valid token is accepted. The scheme, "Bearer", may be in upper or lower case.
 	for _, scheme := range []string{"Bearer ", "bearer ", "BEARER  "} {
 		if _, err := s.notify.GetWaitlist(withHeader(scheme+good), &dlsmsv1.GetWaitlistRequest{}); err != nil {
 			t.Errorf("scheme %q: %v", scheme, err)

@@ -19,7 +19,7 @@ import (
 // TestFairSlotsDuringFlood of package identity tests the same without calls.
 func TestLoginSucceedsDuringFlood(t *testing.T) {
 	t.Parallel()
-	// A call waits for a slot for up to within, because the machine may be busy.
+	// The constant within bounds the wait for a slot. It is long, because the machine may be busy.
 	passwords, err := identity.NewPasswords(6, runtime.GOMAXPROCS(0)/2, within)
 	if err != nil {
 		t.Fatal(err)

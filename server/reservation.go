@@ -73,7 +73,7 @@ func (s *reservationService) GetReservations(
 		return nil, err
 	}
 
-	// One row more than the page tells whether there is a next page.
+	// Read one row more than the page has, to see whether there is a next page.
 	from := store.ReservationCursor{StartTime: after.Time, ID: after.ID}
 	list, err := s.store.Reservations(ctx, edge.Caller(ctx).UserID, view, from, size+1)
 	if err != nil {

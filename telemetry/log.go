@@ -90,8 +90,9 @@ func (w *bufferedWriter) writeAll(done chan<- struct{}) {
 	}
 }
 
-// take returns the buffered lines and makes spare the new buffer. If nothing is buffered, it
-// returns nothing and marks the write loop as ended.
+// take returns the buffered lines. The slice spare, which is empty, becomes the new buffer. If
+// lines were dropped, take adds a line with their number. If there is nothing to write, take
+// returns an empty slice and marks the write loop as ended.
 func (w *bufferedWriter) take(spare []byte) []byte {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -8,7 +8,8 @@ import (
 // maxRevocations bounds the rows of one transaction.
 const maxRevocations = 100
 
-// forgetRevocations deletes expired revocations.
+// forgetRevocations is the passFunc that deletes expired revocations. It ignores full, because each
+// pass considers all rows.
 func (w *Worker) forgetRevocations(ctx context.Context, _ bool) (time.Duration, error) {
 	for ctx.Err() == nil {
 		n, more, err := w.store.ForgetRevocations(ctx, maxRevocations)

@@ -81,7 +81,8 @@ func (s *seatStep) pass(ctx context.Context, full bool) (next time.Duration, err
 }
 
 // nextPass returns the time until the next pass. found is the result of the last query of this
-// pass, which found no due seat. begin is the start of this pass.
+// pass, which found no due seat. begin is the start of this pass, and full tells whether it was a
+// full pass.
 func (s *seatStep) nextPass(ctx context.Context, begin time.Time, full bool, found store.Due) time.Duration {
 	next := s.worker.config.Interval
 	if found.Next > 0 {

@@ -164,7 +164,8 @@ func TestWorkersShareDueRows(t *testing.T) {
 	storetest.CheckInvariants(t, db)
 }
 
-// fillWithDue writes rows whose transition is due at noon. Each of these groups has its own seats:
+// fillWithDue writes rows whose transition is due at noon. Each of the four groups has seats of its
+// own. each is the number of these seats:
 //   - CONFIRMED reservations that are no-shows
 //   - CHECKED_IN reservations that have ended
 //   - CONFIRMED reservations that need a reminder, and waitlist entries whose window has passed

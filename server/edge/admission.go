@@ -107,7 +107,7 @@ func (a *admission) enter(ctx context.Context, c *call) error {
 }
 
 // slotsPerUser is how many slots of its own a user has for calls of class book, which write. With a
-// small connection pool a user has fewer: see newAdmission. Such a call waits twice:
+// small connection pool a user has fewer: see newAdmission. A call of class book waits twice:
 //  1. It waits for one of the slots of its user, for at most userWait.
 //  2. It then waits for one of the slots of class book, which all users share, for at most
 //     admissionWait.

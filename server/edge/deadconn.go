@@ -19,8 +19,9 @@ type deadConns struct {
 	credentials.TransportCredentials
 }
 
-// ServerHandshake runs first for each connection, on a goroutine of its own. gRPC treats io.EOF as
-// a client that disconnected.
+// ServerHandshake is the first function that gRPC calls for a new connection, on a goroutine of its
+// own. If the client has closed the connection already, ServerHandshake returns io.EOF, which gRPC
+// treats like a client that disconnected.
 func (a deadConns) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	if peerClosed(conn) {
 		return nil, nil, io.EOF

@@ -20,7 +20,8 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// testLimits returns Limits that wait for Redis for up to within, because the machine may be busy.
+// testLimits returns Limits whose timeout for Redis is the constant within. It is long, because the
+// machine may be busy.
 func testLimits(client redis.UniversalClient) *Limits {
 	return NewLimits(RateLimits{}, client, within, store.DefaultLibrary, slog.New(slog.DiscardHandler))
 }
