@@ -154,7 +154,7 @@ func (w *stopwatch) result() (from, to time.Time, cpu cpuTimes, err error) {
 	return w.from, w.to, w.cpu, w.err
 }
 
-// until waits for the time at, or for the end of ctx.
+// until waits until the time at, or until ctx ends.
 func until(ctx context.Context, at time.Time) error {
 	timer := time.NewTimer(time.Until(at))
 	defer timer.Stop()

@@ -196,7 +196,7 @@ func (d *slots) capacity() int64 {
 	return min(int64(len(d.seats))*quartersANight*nights, 10*int64(len(d.users.ids)))
 }
 
-// take reserves n bookings and returns the number of the first one.
+// take sets aside the next n bookings for the caller, and returns the number of the first one.
 func (d *slots) take(n int64) (int64, error) {
 	first := d.next.Add(n) - n
 	if first+n > d.capacity() {

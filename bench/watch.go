@@ -146,8 +146,8 @@ func (w *watcher) received(change *dlsmsv1.Seat, at time.Time) {
 // changesPerSecond is the rate of bookings and cancellations.
 const changesPerSecond = 5
 
-// change books and cancels one seat after the other for d, and waits until every stream has
-// received each change.
+// change books and cancels one seat after the other for the duration d. After each change, it waits
+// until every stream has received it.
 func (w *watcher) change(ctx context.Context, b *bench, students users, d time.Duration) (changes int, err error) {
 	seats, err := b.ours.seats(ctx)
 	if err != nil {

@@ -18,8 +18,9 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// grants returns the SQL statements in docs/operating/postgres.md that grant rights: owner for the
-// role dlsms_owner, which migrates, and run for the role dlsms_app, which serves.
+// grants returns the SQL statements in docs/operating/postgres.md that grant rights. The result
+// owner has those for the role dlsms_owner, which migrates. The result run has those for the role
+// dlsms_app, which serves.
 func grants(t *testing.T) (owner, run []string) {
 	t.Helper()
 	text, err := os.ReadFile("../docs/operating/postgres.md")

@@ -107,8 +107,8 @@ func (t *StreamRecorder[M]) Err() error {
 	return t.err
 }
 
-// End waits until the stream has ended and returns the error that ended it as why. If ctx ends
-// first, it fails with the error of ctx.
+// End waits until the stream has ended. Then why is the error that ended the stream, and err is
+// nil. If ctx ends first, err is the error of ctx.
 func (t *StreamRecorder[M]) End(ctx context.Context) (why error, err error) { //nolint:revive // why is no failure
 	select {
 	case <-t.ended:

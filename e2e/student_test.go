@@ -184,7 +184,7 @@ func watch(t *testing.T, c *e2e.Client, req *dlsmsv1.WatchSeatsRequest) seatWatc
 }
 
 // until waits until the function expected returns true for the seats that the watch shows. If ctx
-// ends first, it stops the test. what describes the expected seats.
+// ends first, it stops the test, and the message contains the parameter what.
 func (s seatWatch) until(ctx context.Context, what string, expected func(shown map[int64]*dlsmsv1.Seat) bool) {
 	s.t.Helper()
 	err := s.Until(ctx, func(got []*dlsmsv1.WatchSeatsResponse) bool { return expected(e2e.LatestSeats(got)) })

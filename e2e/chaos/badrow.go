@@ -30,8 +30,9 @@ type badRow struct {
 	// @reservation needs no undo, because the function repair restores the reservation from the
 	// change log.
 	undo string
-	// If due is true, the operator makes a reservation in the branch whose no-show becomes due
-	// during the fault. Then the fault checks that the workers continue with the other branches.
+	// If due is true, the operator books a seat in the branch before the statement runs. Its user
+	// does not check in, so a no-show becomes due during the fault. Then the fault checks that the
+	// workers continue with the other branches.
 	due bool
 	// If unreadable is true, write may make a seat that a replica cannot read. A replica may leave
 	// out such a seat.
@@ -125,8 +126,8 @@ func (o *operator) writeBadRow(ctx context.Context, rng *rand.Rand) (heal func(c
 		due = o.reserveDue(ctx)
 	}
 	// If the statement changes @reservation, its seat may become free until repair restores the
-	// reservation. No other user may get the seat in this time. So in this case the user waiter
-	// does not join the waitlist.
+	// reservation. The system must not offer the seat to another user in this time. So the user
+	// waiter does not join the waitlist.
 	reservation, start, end := o.reserveAhead(ctx, !strings.Contains(bad.write, "@reservation"))
 	names := pgx.NamedArgs{
 		"branch": o.branch, "depot": o.depot, "seat": o.seats[freeSeat], "other": o.seats[editedSeat],

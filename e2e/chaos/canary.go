@@ -16,8 +16,8 @@ import (
 )
 
 // canary is a bug that is put into the system on purpose. A run with the bug must report a
-// violation: this proves that the check can fail. build compiles the bug from changed copies of
-// source files (go build -overlay). So neither the source tree nor a release contains the bug.
+// violation. This proves that the checks can find a bug. build compiles the bug from changed copies
+// of source files (go build -overlay). So neither the source tree nor a release contains the bug.
 type canary struct {
 	name    string
 	changes []change
@@ -57,8 +57,9 @@ type change struct {
 	with string
 }
 
-// text returns a change that replaces the text from, such as SQL, by the text to. A space in from
-// matches any white space, including line ends.
+// text returns a change of a text, such as SQL. The parameter from is the old text, and the
+// parameter to is the new text. A space in the old text matches any white space, including line
+// ends.
 func text(dir, from, to string) change {
 	words := strings.Fields(from)
 	for i, w := range words {
@@ -67,7 +68,8 @@ func text(dir, from, to string) change {
 	return change{dir, regexp.MustCompile(strings.Join(words, `\s+`)), strings.ReplaceAll(to, "$", "$$")}
 }
 
-// code returns a change that replaces the code that the regular expression part matches.
+// code returns a change of code. The parameter part is a regular expression that matches the old
+// code.
 func code(dir, part, with string) change { return change{dir, regexp.MustCompile(part), with} }
 
 // overlay maps the path of each changed file to its new text.
@@ -345,9 +347,9 @@ func (c canary) violations(ctx context.Context, seed uint64) ([]violation, error
 	return r.found.list(), nil
 }
 
-// runCanaries makes a run with each canary, and cleanRuns runs of noCanary, and prints a table. It
-// leaves out canaries whose names the regular expression only does not match. It fails if the
-// expected check does not find a canary, or if a run of noCanary has a violation.
+// runCanaries makes a run with each canary, and cleanRuns runs of noCanary, and prints a table. If
+// the regular expression only does not match the name of a canary, runCanaries skips this canary.
+// It fails if the expected check does not find a canary, or if a run of noCanary has a violation.
 func runCanaries(ctx context.Context, out io.Writer, only string, seed uint64) error {
 	wanted, err := regexp.Compile(only)
 	if err != nil {

@@ -209,9 +209,9 @@ type pendingCancel struct {
 	id uint32
 }
 
-// run makes rate calls a second until ctx ends. next returns the request of call n. run cancels
-// each call after the time that cancelAfter returns, to within one millisecond. It returns the
-// number of calls. It fails if a connection fails.
+// run makes calls at this rate (calls a second) until ctx ends. The function next returns the
+// request of call n. run cancels each call after the time that the function cancelAfter returns, to
+// within one millisecond. It returns the number of calls. It fails if a connection fails.
 func (all cancelClients) run(
 	ctx context.Context, rate float64, next func(n int) request, cancelAfter func() time.Duration,
 ) (sent int, err error) {

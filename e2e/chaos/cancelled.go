@@ -57,8 +57,8 @@ var (
 	}}
 )
 
-// floods makes the floods of these kinds, one after the other. where describes the system in the
-// results.
+// floods makes a flood of each of these kinds of call, one after the other. The parameter where
+// describes the system in the results.
 func (l *trialRun) floods(
 	ctx context.Context, s *system, load *steady, before []call, where string, kinds ...flood,
 ) error {
@@ -92,7 +92,7 @@ func (l *trialRun) floods(
 }
 
 // flood makes calls, cancels each within 3 ms, and measures the effect on the users of the load.
-// before has calls of the load without a flood, for comparison.
+// The parameter before has calls of the load without a flood, for comparison.
 func (l *trialRun) flood(
 	ctx context.Context, f flood, where string, next func(n int) request, s *system, load *steady, before []call,
 ) error {

@@ -121,7 +121,7 @@ func noAnswer(r e2e.Refusal) bool {
 	return false
 }
 
-// every calls do once in each interval d, until ctx ends.
+// every calls the function do once in each interval d, until ctx ends.
 func every(ctx context.Context, d time.Duration, do func()) {
 	tick := time.NewTicker(d)
 	defer tick.Stop()

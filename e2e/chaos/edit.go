@@ -14,8 +14,8 @@ import (
 )
 
 // register records the edits of the catalog, by row. Row 0 is the branch depot. The other rows are
-// seats, by id. Each edit has a larger number than the last, and writes its number into the row. So
-// a row tells its reader which edit was the last.
+// seats, by id. Each edit has a larger number than the last, and writes this number into the row.
+// So a reader finds the number of the last edit in the row.
 type register struct {
 	mu    *sync.Mutex
 	acked map[int64][]edit // in the order of their numbers
@@ -33,9 +33,9 @@ func newRegister() register {
 }
 
 // bounds returns the lowest and the highest number of an edit that a reader may find in a row. The
-// answer of the reader has just arrived, and asOf is the time of the state in it. A number below
-// oldest would be a stale read: edit oldest was acknowledged by asOf. newest is the last edit that
-// was sent.
+// answer of the reader has just arrived, and asOf is the time of the state in it. The lowest number
+// is that of the last edit that was acknowledged before asOf. A lower number would be a stale read.
+// The highest number is that of the last edit that was sent.
 func (r register) bounds(row int64, asOf time.Duration) (oldest, newest int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -120,8 +120,8 @@ func (o *operator) edit(ctx context.Context, rng *rand.Rand) (heal func(context.
 	return func(context.Context) error { return nil }, nil
 }
 
-// readEdited reads the seats of the operator's branch, or for every fourth n the depot. It checks
-// that the answer has all acknowledged edits.
+// readEdited reads the seats of the operator's branch. If n is a multiple of 4, it reads the depot
+// instead. It checks that the answer has all acknowledged edits.
 func (o *operator) readEdited(ctx context.Context, n int) {
 	ctx, end := context.WithTimeout(ctx, tryTimeout)
 	defer end()

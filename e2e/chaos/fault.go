@@ -45,7 +45,7 @@ type target int
 const (
 	processes target = iota
 	links            // connections between two processes
-	operators        // SQL that an operator sends
+	operators        // SQL statements that an operator runs
 	targets
 )
 

@@ -29,8 +29,8 @@ const (
 )
 
 // halfSender is a connection to a replica, with calls whose requests are never completed. When the
-// replica sends GOAWAY, the client keeps the connection and its calls open. A replica that waits
-// for these calls cannot drain.
+// replica stops, it sends GOAWAY. The client then keeps the connection and its calls open, so a
+// replica that waited for the end of these calls could not stop.
 type halfSender struct {
 	conn   net.Conn
 	frames *http2.Framer

@@ -23,8 +23,8 @@ type takenWindow struct {
 // immutable.
 type seatDay []takenWindow
 
-// free reports whether no reservation takes a part of the window. It ignores the reservation with
-// the id except.
+// free reports whether no reservation takes a part of the window. It ignores one reservation, whose
+// id is the parameter except.
 func (s seatDay) free(start, end, except int64) bool {
 	return !slices.ContainsFunc(s, func(t takenWindow) bool {
 		return t.reservation != except && t.start < end && start < t.end
@@ -70,7 +70,8 @@ func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 }
 
 // aboutSeat reports whether the answer shows something about the state of the seat. The model
-// checks only such operations. Most refusals of a booking have a reason that concerns the user.
+// checks only such operations. Most refusals of a booking have a reason that concerns the user, so
+// they are not checked.
 func aboutSeat(o *op) bool {
 	switch o.Kind {
 	case read, cancel:

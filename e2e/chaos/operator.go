@@ -139,8 +139,8 @@ func byOperator(do func(*operator, context.Context, *rand.Rand) (func(context.Co
 // freezeTime, and then take mostRecovery to recover.
 const operatorTime = mostRecovery + freezeTime
 
-// retry calls do until it succeeds, Postgres refuses the statement, or operatorTime is over. It
-// repeats after other errors, because another fault may have stopped Postgres.
+// retry calls the function do until it succeeds, Postgres refuses the statement, or operatorTime is
+// over. It repeats the call after other errors, because another fault may have stopped Postgres.
 func (o *operator) retry(ctx context.Context, do func(context.Context) error) error {
 	for until := time.Now().Add(operatorTime); ; sleep(ctx, retryAfter) {
 		tryCtx, end := context.WithTimeout(ctx, tryTimeout)
@@ -257,8 +257,8 @@ func (o *operator) reserveDue(ctx context.Context) (due time.Time) {
 
 // checkOtherBranches waits until due, when a no-show at dueSeat becomes due and may fail. Then it
 // checks that the workers continue with the other branches: it waits for a later no-show there. If
-// there is none yet, and one is overdue by more than mostRecovery, that is a violation. because is
-// the start of its text.
+// there is none yet, and one is overdue by more than mostRecovery, that is a violation. Its text
+// begins with the parameter because.
 func (o *operator) checkOtherBranches(ctx context.Context, due time.Time, because string) error {
 	if due.IsZero() {
 		return nil

@@ -60,7 +60,8 @@ func (s *system) newOpenLoad(ctx context.Context, visitors int) (*openLoad, erro
 	return g, nil
 }
 
-// paced calls do rate times a second until ctx ends. It catches up after a delay.
+// paced calls the function do at this rate (calls a second) until ctx ends. It catches up after a
+// delay.
 func paced(ctx context.Context, rate float64, do func(n int)) {
 	began, n := time.Now(), 0
 	every(ctx, time.Millisecond, func() {
@@ -73,10 +74,12 @@ func paced(ctx context.Context, rate float64, do func(n int)) {
 // deadline is the deadline of a call. The server sets the same deadline for calls that have none.
 const deadline = 5 * time.Second
 
-// run starts rate calls a second for duration, even if earlier calls have not returned. The
-// duration of a call counts from the time at which the call was due, so it includes a late start.
-// run returns when it has started the last call. wait then waits until all calls have returned, and
-// returns them. starved is the number of calls that were not made because no visitor was idle.
+// run starts calls at this rate (calls a second) for this duration, even if earlier calls have not
+// returned. The time that a call took begins when the call was due, so it includes a late start.
+//
+// run returns when it has started the last call. The function wait then waits until all calls have
+// returned, and returns them. starved is the number of calls that were not made because no visitor
+// was idle.
 func (g *openLoad) run(
 	ctx context.Context, rate float64, duration time.Duration,
 ) (wait func() []call, starved int) {
@@ -137,8 +140,8 @@ func (g *openLoad) runClosed(ctx context.Context, visitors int, duration time.Du
 	return float64(served.Load()) / duration.Seconds()
 }
 
-// classify splits calls into those that succeeded, those that were refused as OVERLOADED, and the
-// number of others by code.
+// classify returns the calls that succeeded, the calls that were refused as OVERLOADED, and the
+// number of the other calls by code.
 func classify(calls []call) (served, refused []call, others map[codes.Code]int) {
 	others = map[codes.Code]int{}
 	for _, c := range calls {

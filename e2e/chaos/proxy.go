@@ -29,7 +29,7 @@ func newProxies() *proxies {
 }
 
 // addLink starts a fault proxy that forwards to the address upstream, and returns the address of
-// the proxy. between names the two ends.
+// the proxy. The parameter between names the two ends.
 func (p *proxies) addLink(between, upstream string) (listen string, err error) {
 	l := &link{between, toxiproxy.NewProxy(p.server, fmt.Sprintf("%s-%d", between, len(p.links)), "127.0.0.1:0", upstream)}
 	if err := l.Start(); err != nil {

@@ -144,7 +144,8 @@ func (r *restoration) measureBase(ctx context.Context, of *result, h *history) {
 	of.baseUntil, of.baseOperations = h.since(), h.ops.Load()
 }
 
-// end stops the clients, and checks the history h like that of any run. of is the result of h.
+// end stops the clients, and checks the history h like that of any run. It writes the outcome into
+// the result of.
 func (r *restoration) end(ctx context.Context, of *result, h *history) error {
 	of.lasted = h.since()
 	r.load.end()
@@ -217,8 +218,8 @@ func (r *restoration) checkDump(ctx context.Context) error {
 	return err
 }
 
-// runAfter runs the second history, with the clients that the restored database has. fast is the
-// clock of the system at the time of the dump.
+// runAfter runs the second history, with the clients that the restored database has. The parameter
+// fast is the clock of the system at the time of the dump.
 func (r *restoration) runAfter(ctx context.Context, fast storetest.Clock) error {
 	r.system.clock = fast // the restored database has this clock
 	l := r.load
@@ -295,9 +296,8 @@ func (r *restoration) adoptReservations(ctx context.Context, h *history) error {
 	return err
 }
 
-// openStreamsAfter opens the subscriptions of the clients after the restore. before has their
-// subscriptions before the restore. Each new one continues after the last notification of the old
-// one.
+// openStreamsAfter opens the subscriptions of the clients after the restore. Each continues after
+// the last notification of the client's subscription before the restore (in the parameter before).
 func openStreamsAfter(ctx context.Context, clients []*client, before []*subscription) *streams {
 	s := &streams{}
 	ctx, s.stop = context.WithCancel(ctx)

@@ -15,8 +15,8 @@ import (
 // soakTime is the duration of the soak at full scale.
 const soakTime = time.Hour
 
-// resource is a metric of a process that must not grow with time. Its last value may be at most
-// share times its early value, plus more.
+// resource is a metric of a process that must not grow with time. Its last value may be at most its
+// early value times share, plus the constant more.
 type resource struct {
 	title, metric string
 	share, more   float64
@@ -129,8 +129,8 @@ func (s *system) metrics(ctx context.Context, replica int, names ...string) ([]f
 	return values, lines.Err()
 }
 
-// waitForTotal waits until the sum of a metric over all replicas is at most to, but not longer than
-// within. It returns the last sum and the duration of the wait.
+// waitForTotal waits until the sum of a metric over all replicas is at most the number to. It waits
+// no longer than the duration within. It returns the last sum and the duration of the wait.
 func (s *system) waitForTotal(
 	ctx context.Context, metric string, to int, within time.Duration,
 ) (n int, took time.Duration, err error) {

@@ -60,8 +60,8 @@ func settings() map[string]string {
 	return env
 }
 
-// startSystem starts a system whose clock runs at speed times real speed. If proxied is true, all
-// connections have fault proxies. Otherwise only cfg can add proxies.
+// startSystem starts a system whose clock runs faster than real time by the factor speed. If
+// proxied is true, all connections have fault proxies. Otherwise only cfg can add proxies.
 func startSystem(ctx context.Context, cfg stack.Config, speed int, proxied bool) (_ *system, err error) {
 	return (&system{proxies: newProxies(), journal: &e2e.LogRecorder{}}).start(ctx, cfg, speed, proxied)
 }
@@ -142,8 +142,8 @@ func (s *system) setClock(ctx context.Context, from time.Time, speed int) error 
 }
 
 // connect returns n connections to nginx, with the options that README.md recommends. If there are
-// fault proxies before nginx, the connections use them in turn. gRPC makes at most tries attempts
-// of a call. With tries 0, it makes as many as README.md recommends.
+// fault proxies before nginx, the connections use them in turn. If tries is not 0, it is the
+// largest number of attempts that gRPC makes for a call. Otherwise that number is as in README.md.
 func (s *system) connect(n, tries int) ([]grpc.ClientConnInterface, error) {
 	options := e2e.RetryOptions()
 	if tries > 0 {

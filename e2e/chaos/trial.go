@@ -66,8 +66,8 @@ func (l *trialRun) row(title, goal string, met bool, format string, args ...any)
 	fmt.Fprintf(l.out, "| %s | %s | %s | %s |\n", title, goal, fmt.Sprintf(format, args...), verdict)
 }
 
-// start starts a system without fault proxies. Its settings are those of the function settings, and
-// env.
+// start starts a system without fault proxies. It uses the settings that the function settings
+// returns, and those in env.
 func (l *trialRun) start(ctx context.Context, env map[string]string) (*system, error) {
 	return l.startBinary(ctx, l.binary, env)
 }
@@ -79,7 +79,7 @@ func (l *trialRun) startBinary(ctx context.Context, binary string, env map[strin
 }
 
 // slowPostgres delays each answer of Postgres by 40 ms. Then Postgres is the bottleneck. Without
-// the delay it would be the processors, which the load generator uses too.
+// the delay the bottleneck would be the processors, which the load generator uses too.
 const slowPostgres = `{"type": "latency", "stream": "downstream", "attributes": {"latency": 40}}`
 
 // startSlow is like start, with the toxic slowPostgres between the replicas and Postgres.

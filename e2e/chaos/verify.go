@@ -291,7 +291,8 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 			}
 			if o.Kind == read && o.AsOf < o.Call {
 				// A replica that cannot reach Postgres may answer from memory. The as_of of the
-				// answer is then the time of the last refresh.
+				// answer is then the time of the last refresh, and the model checks the read as a
+				// read at that time.
 				r.oldReads++
 				if o.Call-o.AsOf > clockMargin && !outage {
 					r.found.add(checkFreshness, "a read at %s was as of %s, while every replica could reach Postgres", o.Call, o.AsOf)

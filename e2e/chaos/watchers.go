@@ -159,8 +159,8 @@ func (a *watchCrowd) read(ctx context.Context, n, perConn int) error {
 	})
 }
 
-// ignore opens n streams of largeBranch, perConn on each connection. Neither the client nor grpc-go
-// reads them, because their connections have a fixed flow-control window. By default grpc-go
+// ignore opens n streams of largeBranch, perConn on each connection. The client never reads them. A
+// fixed flow-control window stops grpc-go from receiving the whole branch. By default grpc-go
 // enlarges the window until the whole branch fits, and then the server cannot tell such a client
 // from a reader.
 func (a *watchCrowd) ignore(ctx context.Context, n, perConn int) error {

@@ -97,8 +97,8 @@ func (s *system) startAll(ctx context.Context) error {
 	return all.Wait()
 }
 
-// addDue adds seats with reservations in the past. There is one user for each seat. each is the
-// number of reservations of a seat.
+// addDue adds seats with reservations in the past. There is one user for each seat. The parameter
+// each is the number of reservations of a seat.
 func (s *system) addDue(ctx context.Context, seats, each int) error {
 	ids, err := s.addBranch(ctx, "due", seats)
 	if err != nil {
