@@ -37,8 +37,9 @@ type calendar struct {
 	cold sync.Map
 }
 
-// newCalendar returns the calendar of a branch, nil if the branch never closes. A branch with hours
-// in an unknown time zone never opens: the database refuses to book there.
+// newCalendar returns the calendar of a branch. It returns nil if the branch never closes. If the
+// branch has hours in an unknown time zone, its calendar has no openings, because the database
+// refuses to book there.
 func newCalendar(b library.Branch) *calendar {
 	if neverCloses(b.Hours) {
 		return nil

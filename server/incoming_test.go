@@ -27,8 +27,8 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// rawClient writes HTTP/2 frames one by one, because gRPC libraries do not offer this. rawClient
-// answers no pings and ends no stream.
+// rawClient is a client that writes HTTP/2 frames one by one. So it can send incomplete requests,
+// which gRPC libraries cannot. It answers no pings and ends no stream.
 type rawClient struct {
 	framer *http2.Framer
 	next   uint32
@@ -248,8 +248,8 @@ func TestDeadlineBeginsAtHeaders(t *testing.T) {
 	}
 }
 
-// TestIncompleteRequestsAreBounded: past a limit, the oldest incomplete requests are refused.
-// Complete calls are still answered.
+// TestIncompleteRequestsAreBounded: if incomplete requests exceed a limit, the oldest of them are
+// refused. Complete calls are still answered.
 func TestIncompleteRequestsAreBounded(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)

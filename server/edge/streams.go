@@ -15,8 +15,8 @@ import (
 	"github.com/dlsms/dlsms/server/identity"
 )
 
-// StreamLimits bound the open streams of one replica. A stream past a limit is refused with
-// ErrOverloaded.
+// StreamLimits bound the open streams of one replica. A stream that would exceed a limit is refused
+// with ErrOverloaded.
 type StreamLimits struct {
 	Total int
 	// PerAddress bounds the streams of one client address on public methods. A campus may share an

@@ -92,8 +92,9 @@ func (t *Tokens) Verify(token string) (Caller, error) {
 		UserID: c.UserID, StudentID: c.StudentID, Role: c.Role, JTI: c.ID, Generation: c.Generation,
 		IssuedAt: c.IssuedAt.UTC(), ExpiresAt: c.ExpiresAt.UTC(),
 	}
-	// A token that was issued under a longer JWT_TTL ends after the present JWT_TTL. Otherwise, its
-	// revocation would be dropped before the token expires.
+	// A token from a time with a longer JWT_TTL is valid only for the present JWT_TTL. A revocation
+	// of all tokens of a user is kept only for the present JWT_TTL plus clockSkew. Without this
+	// rule, such a token could be accepted again after that time.
 	if end := caller.IssuedAt.Add(t.ttl); end.Before(caller.ExpiresAt) {
 		caller.ExpiresAt = end
 	}
