@@ -262,9 +262,9 @@ func (f *sender) send(
 		return answer, err
 	}
 	// A subscription without notifications sends no message before its heartbeat. So send cancels
-	// each stream after 100 ms. It does not set a deadline of 100 ms instead: at a deadline the
-	// replica resets the stream too. If this reset arrived before the client's own deadline, the
-	// client would get INTERNAL.
+	// each stream after 100 ms. A deadline of 100 ms cannot be used instead, because at a deadline
+	// the replica resets the stream too. If this reset arrived before the client's own deadline,
+	// the client would get INTERNAL, which is a forbidden code.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer time.AfterFunc(100*time.Millisecond, cancel).Stop()

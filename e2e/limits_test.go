@@ -91,8 +91,8 @@ func limitsCallsOfUser(t *testing.T, s *system) {
 		if separate {
 			continue
 		}
-		// The limit counts the calls of one user that need a token. Public calls, VerifyToken and
-		// calls of other users have separate limits.
+		// This limit counts the calls that one user makes to methods that need a token. So public
+		// methods, VerifyToken and calls of other users still succeed.
 		if _, err := u.Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{}); err != nil {
 			t.Error(err)
 		}
@@ -123,7 +123,8 @@ func limitsFailedLogins(t *testing.T, s *system) {
 	if failed < failedLogins {
 		t.Errorf("refused after %d failed logins", failed)
 	}
-	// The limit refuses the right password too, and the student id in lower case.
+	// The limit also refuses a login with the right password, and with the student id in lower
+	// case.
 	refused(t, login("e2e"+u.User.GetStudentId()[3:], u.Password), "RATE_LIMITED")
 	if err := login(other.User.GetStudentId(), other.Password); err != nil {
 		t.Errorf("another student: %v", err)

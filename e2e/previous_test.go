@@ -22,7 +22,7 @@ const previousRelease = "8545fae40eba7966b4d81aa9f0ad8b9d768fee73"
 
 // buildPrevious builds the previous release from the git history, and returns its binary. If the
 // source tree has no history, as in an archive, it returns the binary of this release instead. Then
-// the test does not test an update; it only runs its steps.
+// the test makes the same calls, but proves nothing about the previous release.
 func buildPrevious(t *testing.T) (binary string) {
 	t.Helper()
 	dir := t.TempDir()

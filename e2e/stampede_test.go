@@ -15,9 +15,11 @@ import (
 )
 
 // TestStampedeHasOneWinner lets up to 200 users book one seat at the same moment. One user gets the
-// seat, and all others are refused within a second. With a plain INSERT, the bookings would
-// deadlock. Postgres waits for deadlock_timeout (1 s) before it detects a deadlock, so the test
-// would fail. TestControlPlainInsertsDeadlock in package store makes these deadlocks.
+// seat, and all others are refused within a second.
+//
+// If a booking were a plain INSERT, the bookings would deadlock, and this test would fail: Postgres
+// detects a deadlock only after deadlock_timeout (1 s). TestControlPlainInsertsDeadlock in package
+// store shows these deadlocks.
 //
 //nolint:paralleltest // the bound on time needs an otherwise idle machine
 func TestStampedeHasOneWinner(t *testing.T) {

@@ -86,7 +86,7 @@ func (l *trialRun) floods(
 	}
 	l.logf("%d cancelled bookings were made", booked)
 	if booked == 0 {
-		return errors.New("no cancelled booking reached Postgres: that is no test")
+		return errors.New("no cancelled booking reached Postgres: the run proves nothing")
 	}
 	return l.lostBookings(ctx, s, load, "other users, with cancelled calls"+where)
 }

@@ -192,7 +192,7 @@ func overload(ctx context.Context, l *trialRun) (err error) {
 	served, refused, others := classify(calls)
 	title := fmt.Sprintf("10 times the capacity for %s: ", duration)
 	if starved > len(calls)/100 || starvedAfter > 0 || len(after) == 0 {
-		return fmt.Errorf("no visitor was idle %d times during the overload and %d times after it: that is no test",
+		return fmt.Errorf("no visitor was idle %d times during the overload and %d times after it: the run proves nothing",
 			starved, starvedAfter)
 	}
 	goodput := float64(len(served)) / duration.Seconds() / peak

@@ -209,7 +209,7 @@ func (r *restoration) checkDump(ctx context.Context) error {
 		}
 	}
 	if n == 0 {
-		r.after.found.add(checkActivity, "nothing was acknowledged before the dump: that is no test")
+		r.after.found.add(checkActivity, "nothing was acknowledged before the dump: the run proves nothing")
 	}
 	broken, err := storetest.Violations(ctx, r.system.Postgres.AdminURL(), r.plan.speed())
 	for _, b := range broken {
@@ -263,7 +263,7 @@ func (r *restoration) runAfter(ctx context.Context, fast storetest.Clock) error 
 	}
 	if r.refused.Load() == 0 {
 		r.after.found.add(checkActivity,
-			"no call with the token of a lost user had an answer: that is no test")
+			"no call with the token of a lost user had an answer: the run proves nothing")
 	}
 	return r.checkNotifications(ctx)
 }
@@ -394,7 +394,7 @@ func (r *restoration) checkNotifications(ctx context.Context) error {
 		}
 	}
 	if r.after.notifications == 0 && r.after.found.count() == 0 {
-		r.after.found.add(checkActivity, "there was no notification after the restore: that is no test")
+		r.after.found.add(checkActivity, "there was no notification after the restore: the run proves nothing")
 	}
 	return nil
 }

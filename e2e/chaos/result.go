@@ -167,7 +167,7 @@ func (r *result) count(h *history) {
 // conflicts.
 func (r *result) checkConflicts() {
 	if r.conflicts == 0 {
-		r.found.add(checkActivity, "no booking conflicted with another: that is no test")
+		r.found.add(checkActivity, "no booking conflicted with another: the run proves nothing")
 	}
 }
 
