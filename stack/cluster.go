@@ -63,15 +63,15 @@ func (a *account) own(path string) error {
 	return nil
 }
 
-// fallbackDir has a directory for each cluster that can't be in its state directory. This happens
-// if root runs the stack and the user postgres can't enter the state directory, for example in a
-// clone under /root. The state directory then has a link to the cluster.
+// The cluster is normally in the state directory (.local of a checkout). If root runs the stack and
+// the user postgres can't enter the state directory, for example in a clone under /root, the
+// cluster is in a directory of fallbackDir. The state directory then has a link to it.
 const fallbackDir = "/var/lib/dlsms"
 
-// clusterBase returns the directory of the cluster, and creates it if it does not exist. It is the
-// directory postgres in the state directory. If postgres is a link, it is the target of the link.
-// It makes the state directory the owner of the cluster, or returns an error if another checkout is
-// the owner.
+// clusterBase returns the directory of the cluster, and creates it if it does not exist. The
+// directory is named postgres in the state directory, or postgres is a link to it. clusterBase also
+// makes the state directory the owner of the cluster. It returns an error if another checkout owns
+// the cluster.
 func clusterBase(ctx context.Context, state *stateDir, as *account, log *console) (string, error) {
 	base := state.file("postgres")
 	info, err := os.Stat(base)
@@ -108,9 +108,9 @@ func clusterBase(ctx context.Context, state *stateDir, as *account, log *console
 	return base, state.claim(base, log)
 }
 
-// fallbackPrefix returns the first part of the name of a directory in fallbackDir: a hash of the
-// path of the link that points to this directory. With it, claim detects that a link points to the
-// directory of another checkout.
+// fallbackPrefix returns a hash of the path of link, a link to a cluster in fallbackDir. The name
+// of the cluster's directory begins with this hash. If a link points to a directory whose name
+// begins with another hash, the directory belongs to another checkout.
 func fallbackPrefix(link string) string {
 	hash := sha256.Sum256([]byte(link))
 	return hex.EncodeToString(hash[:6])

@@ -147,10 +147,9 @@ var (
 	httpListen = listenSetting{"HTTP_LISTEN", "127.0.0.1:8180"}
 )
 
-// listenAddr returns the address on which nginx listens for listen. If listen is empty or its port
-// is 0, it chooses a free port. If the requested address is not available, it returns an error,
-// which names the setting. It does not choose another address, because clients know the requested
-// one.
+// listenAddr returns the address on which nginx will listen. If listen is empty or its port is 0,
+// listenAddr chooses a free port. If listen is not available, it returns an error that names the
+// setting, and does not choose another address: clients know the address in listen.
 func listenAddr(listen string, setting listenSetting, held *ports) (string, error) {
 	if listen == "" {
 		listen = net.JoinHostPort(loopback, "0")
@@ -188,12 +187,11 @@ var (
 	confFiles      = regexp.MustCompile(`(?m)^(worker_rlimit_nofile )(\d+);`)
 )
 
-// nginxConf makes conf, such as deploy/nginx.conf, fit this machine:
-//   - The addresses to listen on become listen and http, and the servers become those in upstreams.
-//   - worker_rlimit_nofile becomes files if it is higher.
-//   - The paths become relative to the prefix directory of nginx.
-//
-// It changes nothing else.
+// nginxConf returns conf, such as deploy/nginx.conf, with these changes:
+//   - nginx listens on the address listen for gRPC and on the address http for HTTP.
+//   - Each upstream has the servers that upstreams has for it.
+//   - worker_rlimit_nofile is at most files.
+//   - Paths under /tmp are relative to the directory of nginx.
 func nginxConf(conf, listen, http string, upstreams map[string][]string, files uint64) (string, error) {
 	if len(slices.Concat(slices.Collect(maps.Values(upstreams))...)) == 0 {
 		return "", errors.New("nginx needs at least one replica")
@@ -219,10 +217,12 @@ func nginxConf(conf, listen, http string, upstreams map[string][]string, files u
 	return conf, nil
 }
 
-// confServers replaces the servers of all upstreams in conf. The first new server keeps the
-// parameters of the first old one, such as max_fails, and so on. If there are more new servers than
-// old ones, the rest have the parameters of the last old one. An upstream without new servers gets
-// one that is marked as down. nginx then answers its calls with an error at once.
+// confServers replaces the servers of all upstreams in conf.
+//   - The first new server keeps the parameters of the first old one, such as max_fails, and so on.
+//   - If an upstream has more new servers than old ones, the others get the parameters of its last
+//     old server.
+//   - If an upstream has no new servers, it gets one that is marked as down. nginx then answers its
+//     calls with an error at once.
 func confServers(conf string, upstreams map[string][]string) (string, error) {
 	blocks := confUpstream.FindAllStringSubmatchIndex(conf, -1)
 	if len(blocks) != len(upstreams) {

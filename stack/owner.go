@@ -14,15 +14,16 @@ import (
 )
 
 // ownerFile is the name of a file next to the cluster. Its first line is a random id. Its second
-// line is the state directory that owns the cluster. If a user copies a checkout, the copy has the
-// same owner file or a link to it. The second line still names the original, so the stack refuses
-// to run the cluster from the copy. stack/clean.sh also reads this file.
+// line is the path of the state directory (.local of a checkout) that owns the cluster. If a user
+// copies a checkout, the copy has the same owner file, or a link to it. The file still names the
+// state directory of the original, so the stack refuses to run the cluster from the copy.
+// stack/clean.sh also reads the file.
 const ownerFile = "owner"
 
-// owner returns the path of the state directory as owner files contain it. It resolves links in the
-// path of the parent, so that a checkout always has the same name. It does not resolve the last
-// element: the .local of two checkouts may be links to the same directory, and would then have the
-// same name.
+// owner returns the path of the state directory for the owner file. It resolves links in the path
+// of the parent directory, so that a checkout always has the same path. It does not resolve the
+// last element, .local. If the .local of two checkouts were links to one directory, both would
+// otherwise have the same path.
 func (d *stateDir) owner() (string, error) {
 	parent, err := filepath.EvalSymlinks(filepath.Dir(d.path))
 	if err != nil {
@@ -31,11 +32,11 @@ func (d *stateDir) owner() (string, error) {
 	return filepath.Join(parent, filepath.Base(d.path)), nil
 }
 
-// claim makes this state directory the owner of base, the directory of the cluster. If another
-// checkout owns the cluster, it returns an error of one line.
-//
-// The owner file names the previous owner. If the previous owner has no cluster with the same owner
-// file, the checkout was moved. Then this state directory becomes the new owner.
+// claim makes this state directory the owner of the cluster in base. The owner file names the
+// previous owner, which is another state directory if the checkout was copied or moved:
+//   - If the previous owner still has a cluster with the same owner file, this checkout is a copy.
+//     claim returns an error of one line.
+//   - Otherwise the checkout was moved, and claim writes a new owner file.
 func (d *stateDir) claim(base string, log *console) error {
 	self, err := d.owner()
 	if err != nil {

@@ -308,12 +308,12 @@ func waitForPreviousServer(ctx context.Context, data string, log *console) error
 	}
 }
 
-// previousServerPID returns the process id of the Postgres that still runs on the data directory,
-// or 0. It reads the id from the pid file.
-//   - After a reboot, the id in the pid file may belong to another process, even another Postgres.
-//     Then previousServerPID removes the pid file, because Postgres would refuse to start.
-//   - It returns an error if the directory is a copy that was made while the pid file of the
-//     original existed, and the original still has this pid file.
+// previousServerPID returns the process id of a Postgres of an earlier run that still uses the
+// directory data, or 0. It reads the id from the pid file in data.
+//   - After a reboot, the id may belong to another process, even another Postgres. Then
+//     previousServerPID removes the pid file, because Postgres would refuse to start.
+//   - If data was copied while a Postgres used it, the pid file names the original directory. If
+//     the original still has the same pid file, previousServerPID returns an error.
 func previousServerPID(data string) (int, error) {
 	file := filepath.Join(data, "postmaster.pid")
 	content, err := os.ReadFile(file)

@@ -206,12 +206,12 @@ func (p *Process) launch() (*run, error) {
 	return r, nil
 }
 
-// reap waits until the process and all its children have ended, for at most 10 s after the end of
-// the process. The caller closes drained at the end of the output pipe.
+// reap waits until the process and all its children have ended. The channel drained is closed at
+// the end of the output pipe.
 //
 // The children of a killed Postgres have their own process groups and end a moment after it. Each
 // child holds a copy of the output pipe. So the pipe ends when the last child has ended, and only
-// then may another Postgres start.
+// then may another Postgres start. reap waits for that for at most 10 s.
 func (p *Process) reap(r *run, drained <-chan struct{}) {
 	pid := r.cmd.Process.Pid
 	err := r.cmd.Wait()
