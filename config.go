@@ -134,7 +134,7 @@ func (s *settings) declare() []setting {
 		{
 			name: "SERVICES", group: connections, placeholder: "NAMES", preset: "auth,seat,reservation,notify,worker",
 			value: serviceNames(&s.Services),
-			help: "What this process runs: auth, seat, reservation, notify and worker, separated by commas. The " +
+			help: "Services that this process runs: auth, seat, reservation, notify and worker, separated by commas. The " +
 				"processes of a database together must run all of them.",
 		},
 		{
