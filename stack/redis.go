@@ -55,8 +55,8 @@ func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	return r, nil
 }
 
-// Stop stops the server within 10 s. After StartRedis, it also releases the directory and the port,
-// and the server can't be started again.
+// Stop stops the server. After 10 s it kills the server. If StartRedis started the server, Stop
+// also releases the directory and the port, and the server can't be started again.
 func (r *Redis) Stop(ctx context.Context) error {
 	err := r.Process.Stop(ctx)
 	if r.state == nil {

@@ -205,10 +205,9 @@ func (s *Stack) Processes() []*Process {
 	return all
 }
 
-// Stop stops all processes: nginx accepts no more calls, the replicas drain, then Redis and
-// Postgres stop. Each process has its own time limit. After the limit, or when ctx ends, Stop kills
-// the process.
-// The error names each process that was killed or had an error.
+// Stop stops nginx, then the replicas, then Redis and Postgres. nginx and the replicas finish their
+// calls. Each process has its own time limit. After the limit, or when ctx ends, Stop kills the
+// process. The error names each process that was killed or had an error.
 func (s *Stack) Stop(ctx context.Context) error {
 	var errs []error
 	nginxStopped := make(chan error, 1)
@@ -336,8 +335,8 @@ func portsAfter(listen string) func(offset int) int {
 const httpBelow = 1010
 
 // httpListenOf returns the address for HTTP that belongs to listen, the address for gRPC. Its port
-// is that of listen minus httpBelow. If the port of listen is 0 or too low for that, it is 0, which
-// means any free port.
+// is the port of listen minus httpBelow. If the port of listen is 0 or is not above httpBelow, the
+// port for HTTP is 0, which means any free port.
 func httpListenOf(listen string) string {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {

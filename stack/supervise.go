@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// minPause is how long Supervise waits before it restarts a process. The pause doubles, up to
-// maxPause, after each run that lasted less than maxPause.
+// minPause is how long Supervise waits before it restarts a process. The pause doubles after each
+// run that lasted less than maxPause, up to maxPause. After a longer run, it is minPause again.
 const minPause, maxPause = 500 * time.Millisecond, 30 * time.Second
 
 // Supervise restarts and logs each process that ends or is killed, like the restart policy of
