@@ -73,6 +73,10 @@ const (
 const (
 	// anySize, given as an upper bound, means that there is none.
 	anySize = 0
+	// maxTokenTTL is the longest lifetime of a token. The database keeps some revocations for one
+	// year: see dlsms_revoke in 00004_integrity.sql. A token that lived longer would be valid
+	// again.
+	maxTokenTTL = 365 * 24 * time.Hour
 	// maxPerMinute is the highest rate limit. At this limit, a rate limiter returns a token every
 	// 60 µs. Redis counts in whole microseconds, so much higher limits would be inexact.
 	maxPerMinute = 1_000_000
@@ -146,7 +150,7 @@ func (s *settings) declare() []setting {
 
 		{
 			name: "JWT_TTL", group: users, placeholder: "DURATION", preset: "24h",
-			value: duration(&s.JWTTTL, time.Minute),
+			value: durationUpTo(&s.JWTTTL, time.Minute, maxTokenTTL),
 			help:  "Lifetime of a token.",
 		},
 		{

@@ -99,6 +99,30 @@ func TestBadSettingsAreReportedTogether(t *testing.T) {
 	}
 }
 
+// TestTokensEndBeforeTheirRevocation checks that no token lives longer than a revocation is kept.
+func TestTokensEndBeforeTheirRevocation(t *testing.T) {
+	t.Parallel()
+	_, err := runCommand(t, "serve", "--jwt-ttl=8761h")
+	if err == nil || !strings.Contains(err.Error(), "JWT_TTL: must be 1m0s to 8760h0m0s") {
+		t.Errorf("a token may live longer than a year: %v", err)
+	}
+}
+
+func TestWrongServicesAndOrigins(t *testing.T) {
+	t.Parallel()
+	_, err := runCommand(t, "serve", "--services=seat,gateway", "--cors-origins=library.example", "--http-addr=nowhere")
+	for _, want := range []string{
+		`SERVICES: "gateway" is not a service`, `CORS_ORIGINS: "library.example" is not an origin`, `HTTP_ADDR: "nowhere" is not`,
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the error does not have %q: %v", want, err)
+		}
+	}
+	if _, err := runCommand(t, "serve", "--services="); err == nil || !strings.Contains(err.Error(), "SERVICES") {
+		t.Errorf("without a service: %v", err)
+	}
+}
+
 // TestEverySettingIsChecked sets all settings to nonsense. The error must name each setting once.
 func TestEverySettingIsChecked(t *testing.T) {
 	t.Parallel()

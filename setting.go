@@ -202,6 +202,19 @@ func duration(field *time.Duration, low time.Duration) value {
 	}
 }
 
+// durationUpTo is duration with an upper bound.
+func durationUpTo(field *time.Duration, low, high time.Duration) value {
+	v := duration(field, low)
+	v.accepts = fmt.Sprintf("a duration such as 90s or 1h30m, %v to %v", low, high)
+	v.check = func() error {
+		if *field < low || *field > high {
+			return fmt.Errorf("must be %v to %v", low, high)
+		}
+		return nil
+	}
+	return v
+}
+
 // minutes is the value of a setting that takes minutes, with or without decimals, above 0 and at
 // most a day.
 func minutes(field *time.Duration) value {
