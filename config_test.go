@@ -65,7 +65,8 @@ func TestSettingsAreDeclaredCompletely(t *testing.T) {
 	if faults := declarationFaults(newSettings()); len(faults) > 0 {
 		t.Errorf("faults: %v", faults)
 	}
-	// Each change makes one declaration defective. declarationFaults must report the defect.
+	// Each function makes one declaration defective. Its key is the fault that declarationFaults
+	// must report.
 	for want, spoil := range map[string]func(s *settings){
 		"MAX_WAITING: no name of its own": func(s *settings) { entry(s, "DATABASE_URL").name = "MAX_WAITING" },
 		"REDIS_URL: no group":             func(s *settings) { entry(s, "REDIS_URL").group = "" },

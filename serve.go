@@ -187,8 +187,8 @@ func (r *replica) openDatabase(ctx context.Context) error {
 // demoSecret is a part of the JWT_SECRET that docker-compose.yml sets for the demo.
 const demoSecret = "everybody-can-read-this-secret"
 
-// checkDurability logs a warning about settings that endanger acknowledged reservations or
-// accounts. The replica starts anyway.
+// checkDurability logs a warning if a crash of Postgres may lose acknowledged reservations because
+// of its settings, or if JWT_SECRET is the public one of the demo. The replica starts anyway.
 func (r *replica) checkDurability(ctx context.Context) error {
 	switch faults, err := r.store.DurabilityFaults(ctx); {
 	case err != nil:

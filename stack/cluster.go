@@ -108,9 +108,9 @@ func clusterBase(ctx context.Context, state *stateDir, as *account, log *console
 	return base, state.claim(base, log)
 }
 
-// fallbackPrefix returns a hash of the path of link, a link to a cluster in fallbackDir. The name
-// of the cluster's directory begins with this hash. If a link points to a directory whose name
-// begins with another hash, the directory belongs to another checkout.
+// fallbackPrefix returns a hash of the path of link, which points to a cluster in fallbackDir
+// (/var/lib/dlsms). The name of the cluster's directory begins with this hash. If a link points to
+// a directory whose name begins with another hash, the directory belongs to another checkout.
 func fallbackPrefix(link string) string {
 	hash := sha256.Sum256([]byte(link))
 	return hex.EncodeToString(hash[:6])

@@ -73,8 +73,9 @@ func (n *Nginx) Addr() string { return n.addr }
 // HTTPAddr returns the host:port for clients over HTTP.
 func (n *Nginx) HTTPAddr() string { return n.httpAddr }
 
-// Stop waits for calls in flight and stops nginx. After 10 s it kills nginx. If StartNginx started
-// nginx, Stop also releases the directory and the port, and nginx can't be started again.
+// Stop requests a graceful stop, in which nginx finishes its calls. If nginx has not ended after 10
+// s, Stop kills it. If StartNginx started nginx, Stop also releases the directory and the port, and
+// nginx can't be started again.
 func (n *Nginx) Stop(ctx context.Context) error {
 	err := n.Process.Stop(ctx)
 	if n.state == nil {

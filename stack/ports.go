@@ -37,7 +37,7 @@ func (p *ports) pick(preferred int) (int, error) {
 
 // take reserves a port and reports whether it was free on 127.0.0.1. The reservation is a listener
 // on the same port of 127.0.0.2, so a process of the stack can still listen on 127.0.0.1. If
-// another stack has reserved the port, take can't listen on 127.0.0.2.
+// another stack has reserved the port, this listener fails, and take returns false.
 func (p *ports) take(port int) bool {
 	reservation, err := net.Listen("tcp", net.JoinHostPort("127.0.0.2", strconv.Itoa(port)))
 	if errors.Is(err, syscall.EADDRINUSE) {

@@ -94,9 +94,9 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig) (*Postgres, error) {
 	return pg, nil
 }
 
-// Stop rolls back open transactions and stops the server. After 30 s it kills the server. If
-// StartPostgres started the server, Stop also releases the directory and the port, and the server
-// can't be started again.
+// Stop requests a stop in which Postgres rolls back open transactions. If the server has not ended
+// after 30 s, Stop kills it. If StartPostgres started the server, Stop also releases the directory
+// and the port, and the server can't be started again.
 func (pg *Postgres) Stop(ctx context.Context) error {
 	err := pg.Process.Stop(ctx)
 	if pg.state == nil {

@@ -211,7 +211,7 @@ func (p *Process) launch() (*run, error) {
 //
 // The children of a killed Postgres have their own process groups and end a moment after it. Each
 // child holds a copy of the output pipe. So the pipe ends when the last child has ended, and only
-// then may another Postgres start. reap waits for that for at most 10 s.
+// then may another Postgres start. reap waits at most 10 s for the end of the pipe.
 func (p *Process) reap(r *run, drained <-chan struct{}) {
 	pid := r.cmd.Process.Pid
 	err := r.cmd.Wait()

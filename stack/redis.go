@@ -55,8 +55,9 @@ func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	return r, nil
 }
 
-// Stop stops the server. After 10 s it kills the server. If StartRedis started the server, Stop
-// also releases the directory and the port, and the server can't be started again.
+// Stop requests a graceful stop. If the server has not ended after 10 s, Stop kills it. If
+// StartRedis started the server, Stop also releases the directory and the port, and the server
+// can't be started again.
 func (r *Redis) Stop(ctx context.Context) error {
 	err := r.Process.Stop(ctx)
 	if r.state == nil {

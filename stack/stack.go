@@ -35,8 +35,8 @@ type Config struct {
 	// minus 1010, or a free port if Listen has no port. If there is a port, the replicas use the
 	// ports after it for HTTP, or any free ones if these are in use.
 	HTTPListen string
-	// NoHTTP is for programs that do not know HTTP_ADDR. The replicas serve gRPC alone, and nginx
-	// answers each HTTP request with UNAVAILABLE.
+	// NoHTTP is for a Binary that does not have the setting HTTP_ADDR. The replicas serve gRPC
+	// alone, and nginx answers each HTTP request with UNAVAILABLE.
 	NoHTTP bool
 	// NginxConf replaces the configuration of nginx in deploy.
 	NginxConf string
