@@ -25,8 +25,8 @@ type NginxConfig struct {
 	// Dir is the directory of the nginx configuration. If it is empty, StartNginx creates a
 	// temporary directory, and Stop removes it.
 	Dir string
-	// Listen and HTTPListen are the host:port for gRPC and for HTTP. If one is empty or its port is 0,
-	// nginx uses a free port on 127.0.0.1.
+	// Listen and HTTPListen are the host:port for gRPC and for HTTP. If one is empty or its port is
+	// 0, nginx uses a free port on 127.0.0.1.
 	Listen, HTTPListen string
 	// Backends and HTTPBackends have the host:port of each replica for gRPC and for HTTP. At least
 	// one of the two lists must not be empty. If the other is empty, nginx answers its calls with

@@ -30,8 +30,8 @@ type PostgresConfig struct {
 	Port int
 	// Settings of the server, which override PostgresSettings.
 	Settings map[string]string
-	// Unsafe turns off fsync and full_page_writes. It is for unit tests only: a crash of the machine
-	// destroys the cluster.
+	// Unsafe turns off fsync and full_page_writes. It is for unit tests only: a crash of the
+	// machine destroys the cluster.
 	Unsafe bool
 	// Log receives the lines of the server and one line for each step. It may be nil.
 	Log io.Writer

@@ -18,8 +18,8 @@ import (
 // Config is the configuration of a stack. Only Binary is required. The zero values of the other
 // fields give a temporary stack on free ports.
 type Config struct {
-	// Dir keeps the database and the secrets between runs. If it is empty, Start creates a temporary
-	// directory, and Stop removes it.
+	// Dir keeps the database and the secrets between runs. If it is empty, Start creates a
+	// temporary directory, and Stop removes it.
 	Dir string
 	// Binary is the path of the dlsms program.
 	Binary string

@@ -17,8 +17,8 @@ const (
 	// Monolith is several equal replicas, each with all services and the worker.
 	Monolith Topology = ""
 	// Microservices is one process for each service and one for the worker, behind
-	// deploy/nginx-microservices.conf. They are Stack.Replicas in this order: auth, seat, reservation,
-	// notify, worker.
+	// deploy/nginx-microservices.conf. Stack.Replicas has them in the order auth, seat,
+	// reservation, notify, worker.
 	Microservices Topology = "microservices"
 )
 
