@@ -112,7 +112,9 @@ func TestWrongServicesAndOrigins(t *testing.T) {
 	t.Parallel()
 	_, err := runCommand(t, "serve", "--services=seat,gateway", "--cors-origins=library.example", "--http-addr=nowhere")
 	for _, want := range []string{
-		`SERVICES: "gateway" is not a service`, `CORS_ORIGINS: "library.example" is not an origin`, `HTTP_ADDR: "nowhere" is not`,
+		`SERVICES: "gateway" is not a service`,
+		`CORS_ORIGINS: "library.example" is not an origin`,
+		`HTTP_ADDR: "nowhere" is not`,
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not have %q: %v", want, err)
