@@ -146,9 +146,9 @@ func (h *hub) publishPresent(c *class, old, w *world, changed []pair) {
 	}
 }
 
-// publishClass compares the seats in candidates between the worlds old and w, and publishes the
-// seats that differ to the class c. If due is not nil, publishClass also stores, for each
-// candidate, the time at which it changes next by the passing of time.
+// publishClass compares the candidates in two states of the read model, old and w. It sends the seats
+// that differ to the watches of class c, which all have the same window. If due is not nil, it also
+// stores for each candidate when the seat changes next without an event, because time passes.
 func (h *hub) publishClass(c *class, old, w *world, candidates []pair, due []int64) {
 	was, is := old.at(c.window), w.at(c.window)
 	var updates map[*group]Update // stays nil for most windows

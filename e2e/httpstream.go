@@ -100,7 +100,8 @@ func (s *httpStream) breach(data []byte, why error) error {
 	return s.conn.breach(s.req, s.resp, data, why)
 }
 
-// RecvMsg returns the message of the next event. It skips heartbeats, which are comments.
+// RecvMsg returns the message of the next server-sent event. It skips heartbeats: over HTTP they are
+// comment lines of the stream, not events.
 func (s *httpStream) RecvMsg(m any) error {
 	<-s.opened
 	if s.err == nil {

@@ -11,21 +11,21 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// walk returns the shell commands in README.md after the comment "<!-- walk:". It replaces the
-// address of the server in them with addr.
-func walk(t *testing.T, addr string) string {
+// walk returns the shell commands in README.md after a comment that begins with marker. It replaces
+// the address of the server in them with addr.
+func walk(t *testing.T, marker, documented, addr string) string {
 	t.Helper()
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, found := strings.Cut(string(readme), "<!-- walk:")
+	_, rest, found := strings.Cut(string(readme), marker)
 	_, rest, fenced := strings.Cut(rest, "```sh\n")
 	lines, _, closed := strings.Cut(rest, "```")
-	if !found || !fenced || !closed || !strings.Contains(lines, "127.0.0.1:9090") {
-		t.Fatal("README.md has no walk, or not one that calls 127.0.0.1:9090")
+	if !found || !fenced || !closed || !strings.Contains(lines, documented) {
+		t.Fatalf("README.md has no commands after %q that call %s", marker, documented)
 	}
-	return strings.ReplaceAll(lines, "127.0.0.1:9090", addr)
+	return strings.ReplaceAll(lines, documented, addr)
 }
 
 // paste runs shell commands in the root of the repository, and returns their output.
@@ -42,7 +42,7 @@ func paste(t *testing.T, lines string) (string, error) {
 func TestReadmeCommandsRun(t *testing.T) {
 	t.Parallel()
 	s := start(t, stack.Config{Seed: true})
-	lines := walk(t, s.Addr())
+	lines := walk(t, "<!-- walk:", "127.0.0.1:9090", s.Addr())
 	out, err := paste(t, lines)
 	if err != nil {
 		t.Fatalf("%v:\n%s", err, out)
@@ -57,6 +57,14 @@ func TestReadmeCommandsRun(t *testing.T) {
 	out, err = paste(t, lines)
 	if err == nil || !strings.Contains(out, `"reason": "SEAT_TAKEN"`) {
 		t.Errorf("the second time it ends with %v, not with SEAT_TAKEN:\n%s", err, out)
+	}
+	lines = walk(t, "<!-- walk over HTTP:", "127.0.0.1:8080", s.HTTPAddr())
+	if out, err = paste(t, lines); err != nil || strings.Contains(out, "urn:dlsms:error") ||
+		!strings.Contains(out, `"availableCount":24`) || !strings.Contains(out, `"R-06"`) {
+		t.Errorf("over HTTP (%v):\n%s", err, out)
+	}
+	if out, err = paste(t, lines); err != nil || !strings.Contains(out, `"reason":"SEAT_TAKEN"`) {
+		t.Errorf("over HTTP, the second time it ends with %v, not with SEAT_TAKEN:\n%s", err, out)
 	}
 	out, err = paste(t, ".local/bin/grpcurl -plaintext "+s.Addr()+" describe dlsms.v1.ReservationService")
 	if err != nil || strings.Count(out, "// ") < 20 || !strings.Contains(out, "SEAT_TAKEN") {

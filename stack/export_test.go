@@ -1,4 +1,5 @@
 package stack
 
-// ProgramName lets tests check whether a process has ended.
+// ProgramName exports programName, which returns the name of the program that runs as a process id.
+// Tests use it to check that a process has ended.
 var ProgramName = programName

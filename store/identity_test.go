@@ -142,9 +142,9 @@ func TestCopyReusesNoID(t *testing.T) {
 	}
 }
 
-// TestFailoverReusesNoID promotes a standby, which may lack the last ids of the old primary. A
-// running replica must advance the ids when it has reconnected. After a mere restart of Postgres,
-// it must not.
+// TestFailoverReusesNoID promotes a standby of Postgres, which may not know the last ids that the old
+// primary assigned. When a running replica of DL-SMS reconnects, it must move the id sequences
+// forward, so that no id is assigned twice. After a restart of the same Postgres, it must not.
 func TestFailoverReusesNoID(t *testing.T) {
 	t.Parallel()
 	db, pg := storetest.NewCluster(t)

@@ -61,8 +61,9 @@ var (
 	statement = regexp.MustCompile(`^\s*(SELECT|INSERT|UPDATE|DELETE|WITH|SHOW|SET)\s`)
 )
 
-// statementsOfPackage returns the statements by the place in the source where they are used. It
-// ignores the declarations of constants, because some constants are parts of statements.
+// statementsOfPackage returns the SQL statements in the source of this package, by the place that
+// uses each. It does not look at declarations of constants: a constant may be only a part of a
+// statement, and the place that uses it has the whole statement.
 func statementsOfPackage(t *testing.T) map[token.Position]string {
 	t.Helper()
 	fset := token.NewFileSet()

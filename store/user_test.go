@@ -62,8 +62,8 @@ func TestChangePassword(t *testing.T) {
 		t.Errorf("%+v, %v", c, err)
 	}
 
-	// A restore brings back the old password and generation. The next change must give another
-	// generation than the change that the restore undid.
+	// A restore of the database brings back the old password and the old token generation. The next
+	// change of the password must not give the generation of the change that the restore undid.
 	b.db.Exec(t, `UPDATE users SET password_hash = '', token_generation = $1 WHERE id = $2`, before, user)
 	if again, err := b.ChangePassword(t.Context(), user, "", "new", at(60)); err != nil || again == generation {
 		t.Errorf("generation %d again, %v", again, err)

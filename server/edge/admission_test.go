@@ -62,8 +62,9 @@ func TestSlotsRefuseAfterMaxWait(t *testing.T) {
 	}
 }
 
-// TestOneUserCannotTakeAllSlots starts more calls of one user than there are slots of class book. A
-// call of another user must still get a slot. With 8 connections there are only three such slots.
+// TestOneUserCannotTakeAllSlots starts more calls of one user than there are slots for bookings. A
+// call of another user must still get a slot. The number of slots follows from the number of
+// connections to Postgres: 8 connections give only three slots.
 func TestOneUserCannotTakeAllSlots(t *testing.T) {
 	t.Parallel()
 	for _, conns := range []int{100, 8} {
