@@ -86,22 +86,33 @@ func (b *backend) start(t *testing.T) *backend {
 	return b
 }
 
-// proxy starts nginx with deploy/nginx.conf in front of the backends and returns its address. edits
-// has pairs of texts: in the configuration, each first text is replaced by the second.
+// proxy starts nginx with deploy/nginx.conf in front of the backends and returns its address for
+// gRPC. edits has pairs of texts: in the configuration, each first text is replaced by the second.
 func proxy(t *testing.T, edits []string, backends ...*backend) string {
 	t.Helper()
-	conf := deploy.NginxConf
+	var addrs []string
+	for _, b := range backends {
+		addrs = append(addrs, b.addr)
+	}
+	return startProxy(t, stack.NginxConfig{Backends: addrs, Conf: edit(t, deploy.NginxConf, edits)}).Addr()
+}
+
+// edit returns conf with the edits of proxy.
+func edit(t *testing.T, conf string, edits []string) string {
+	t.Helper()
 	for i := 0; i < len(edits); i += 2 {
 		if !strings.Contains(conf, edits[i]) {
 			t.Fatalf("nginx.conf has no %q to change", edits[i])
 		}
 		conf = strings.ReplaceAll(conf, edits[i], edits[i+1])
 	}
-	var addrs []string
-	for _, b := range backends {
-		addrs = append(addrs, b.addr)
-	}
-	nginx, err := stack.StartNginx(t.Context(), stack.NginxConfig{Backends: addrs, Conf: conf, Log: t.Output()})
+	return conf
+}
+
+func startProxy(t *testing.T, cfg stack.NginxConfig) *stack.Nginx {
+	t.Helper()
+	cfg.Log = t.Output()
+	nginx, err := stack.StartNginx(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +121,7 @@ func proxy(t *testing.T, edits []string, backends ...*backend) string {
 			t.Error(err)
 		}
 	})
-	return nginx.Addr()
+	return nginx
 }
 
 func dial(t *testing.T, addr string, opts ...grpc.DialOption) dlsmsv1.SeatServiceClient {
