@@ -117,7 +117,8 @@ func TestMakeWorksInPathWithSpacesAndQuotes(t *testing.T) {
 			t.Fatalf("make %s: %v\n%s", target, err, out)
 		}
 	}
-	runAndStop(t, dir)
+	runAndStop(t, dir, "run")
+	runAndStop(t, dir, "run-microservices")
 
 	replace(t, "rpc GetSeat(", "rpc GetOneSeat(", dir, "proto", "dlsms", "v1", "seat.proto")
 	for _, step := range []string{"not committed", "committed", "on a branch"} {
@@ -148,11 +149,12 @@ func TestMakeWorksInPathWithSpacesAndQuotes(t *testing.T) {
 	}
 }
 
-// runAndStop runs `make run` until all processes are ready, and then stops it.
-func runAndStop(t *testing.T, dir string) {
+// runAndStop runs a target, `make run` or `make run-microservices`, until all processes are ready,
+// and then stops it.
+func runAndStop(t *testing.T, dir, target string) {
 	t.Helper()
 	var log logBuffer
-	cmd := inClone(dir, "make", "run", "LISTEN=127.0.0.1:0")
+	cmd := inClone(dir, "make", target, "LISTEN=127.0.0.1:0", "HTTP_LISTEN=127.0.0.1:0")
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -160,8 +162,11 @@ func runAndStop(t *testing.T, dir string) {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	up := func() bool { return strings.Contains(log.String(), "Ctrl-C stops everything") }
-	eventually(t, "make run is ready, or ends", func() bool { return up() || len(ended) > 0 })
+	eventually(t, "make "+target+" is ready, or ends", func() bool { return up() || len(ended) > 0 })
 	if up() {
+		if separate := strings.Contains(log.String(), "Services: auth http://127.0.0.1:"); separate != (target != "run") {
+			t.Errorf("make %s: each service has a process: %t", target, separate)
+		}
 		pid, err := os.ReadFile(filepath.Join(dir, ".local", "lock"))
 		if err != nil {
 			t.Fatal(err)
@@ -171,14 +176,14 @@ func runAndStop(t *testing.T, dir string) {
 			t.Fatal(err)
 		}
 		if out, err := runMake(t, dir, "clean"); err == nil || !strings.Contains(out, "kill "+strconv.Itoa(running)) {
-			t.Errorf("make clean during make run: %v\n%s", err, out)
+			t.Errorf("make clean during make %s: %v\n%s", target, err, out)
 		}
 		if err := syscall.Kill(running, syscall.SIGINT); err != nil {
 			t.Error(err)
 		}
 	}
 	if err := <-ended; err != nil || !up() {
-		t.Fatalf("make run: %v\n%s", err, log.String())
+		t.Fatalf("make %s: %v\n%s", target, err, log.String())
 	}
 }
 

@@ -176,3 +176,16 @@ func TestNginxAcceptsConfiguration(t *testing.T) {
 		}
 	}
 }
+
+func TestHTTPListensBelowGRPC(t *testing.T) {
+	t.Parallel()
+	for listen, want := range map[string]string{
+		"127.0.0.1:9090": "127.0.0.1:8080", "[::1]:9190": "[::1]:8180", ":9090": ":8080",
+		"127.0.0.1:1011": "127.0.0.1:1", "127.0.0.1:1010": "127.0.0.1:0", "127.0.0.1:80": "127.0.0.1:0",
+		"127.0.0.1:0": "127.0.0.1:0", "": "",
+	} {
+		if got := httpListenOf(listen); got != want {
+			t.Errorf("HTTP for %q is on %q, want %q", listen, got, want)
+		}
+	}
+}

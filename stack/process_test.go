@@ -287,12 +287,19 @@ func TestStartNginxReportsUnusableAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
-	_, err = stack.StartNginx(t.Context(), stack.NginxConfig{Listen: l.Addr().String(), Backends: []string{"127.0.0.1:1"}})
-	wantLine(t, err, l.Addr().String()+" is in use", "make run LISTEN=")
-	_, err = stack.StartNginx(t.Context(), stack.NginxConfig{Listen: "192.0.2.1:9090", Backends: []string{"127.0.0.1:1"}})
-	wantLine(t, err, "192.0.2.1:9090", "make run LISTEN=")
-	_, err = stack.StartNginx(t.Context(), stack.NginxConfig{Listen: "nonsense", Backends: []string{"127.0.0.1:1"}})
-	wantLine(t, err, "host:port")
+	for _, c := range []struct {
+		listen string
+		want   []string
+	}{
+		{l.Addr().String(), []string{l.Addr().String() + " is in use", "make run "}},
+		{"192.0.2.1:9090", []string{"192.0.2.1:9090", "make run "}},
+		{"nonsense", []string{"host:port"}},
+	} {
+		_, err = stack.StartNginx(t.Context(), stack.NginxConfig{Listen: c.listen, Backends: []string{"127.0.0.1:1"}})
+		wantLine(t, err, c.want...)
+		_, err = stack.StartNginx(t.Context(), stack.NginxConfig{HTTPListen: c.listen, Backends: []string{"127.0.0.1:1"}})
+		wantLine(t, err, c.want...)
+	}
 }
 
 // If its preferred port is in use, a server uses another port. Only nginx needs a fixed port:
