@@ -31,6 +31,7 @@ type replicaConfig struct {
 	services                  []string // as in the setting SERVICES
 	port, httpPort, adminPort int
 	noHTTP                    bool // it serves gRPC alone
+	nice                      int  // added to the niceness of this process
 	binary                    string
 	env                       map[string]string
 }
@@ -56,7 +57,7 @@ func newReplica(cfg replicaConfig, log *console) *Replica {
 		name: cfg.name,
 		log:  log,
 		command: func() (*exec.Cmd, error) {
-			return r.run("serve"), nil
+			return r.niced(r.run("serve")), nil
 		},
 		ready:             r.checkReady,
 		startTimeout:      time.Minute, // it may migrate the schema, or wait for a replica that does
@@ -75,6 +76,16 @@ func (r *Replica) run(command string) *exec.Cmd {
 		cmd.Env = append(cmd.Env, name+"="+r.env[name])
 	}
 	return cmd
+}
+
+// niced changes cmd to run with the niceness of the replica.
+func (r *Replica) niced(cmd *exec.Cmd) *exec.Cmd {
+	if r.nice == 0 {
+		return cmd
+	}
+	low := exec.Command("nice", append([]string{"-n", strconv.Itoa(r.nice)}, cmd.Args...)...)
+	low.Env = cmd.Env
+	return low
 }
 
 // checkReady returns nil if the replica answers on all its addresses.

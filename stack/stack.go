@@ -245,7 +245,9 @@ func (s *Stack) addReplicas(cfg Config, databaseURL, redisURL string) error {
 	}
 	preferred, preferredHTTP := portsAfter(cfg.Listen), portsAfter(cfg.HTTPListen)
 	for i, plan := range cfg.plans() {
-		r := replicaConfig{name: plan.name, services: plan.services, noHTTP: cfg.NoHTTP, binary: cfg.Binary}
+		r := replicaConfig{
+			name: plan.name, services: plan.services, nice: plan.nice, noHTTP: cfg.NoHTTP, binary: cfg.Binary,
+		}
 		if r.port, err = s.ports.pick(preferred(1 + i)); err != nil {
 			return err
 		}

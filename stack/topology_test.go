@@ -1,11 +1,14 @@
 package stack_test
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -44,7 +47,8 @@ func TestMicroservicesServe(t *testing.T) {
 	if !slices.Equal(names, want) {
 		t.Errorf("the processes are %q, want %q", names, want)
 	}
-	wantOrder(t, log.String(), "redis    | ready", "worker   | starting, metrics on", "seed     | done", "nginx    | ready")
+	wantOrder(t, log.String(),
+		"redis    | ready", "worker   | starting, metrics on", "seed     | done", "nginx    | ready")
 
 	// Over the gateway.
 	if got := freeSeats(t, s.Addr()); got != 49 {
@@ -101,6 +105,11 @@ func TestMicroservicesServe(t *testing.T) {
 		}
 	}
 
+	// A login rush must not slow the others.
+	if auth, seat := niceness(t, s.Replicas[0]), niceness(t, s.Replicas[1]); auth != min(seat+10, 19) {
+		t.Errorf("auth has the niceness %d, seat has %d", auth, seat)
+	}
+
 	// A process that was killed starts again at its address.
 	seat := s.Replicas[1]
 	if err := seat.Kill(); err != nil {
@@ -115,6 +124,21 @@ func TestMicroservicesServe(t *testing.T) {
 	if got := freeSeatsOverHTTP(t, s.HTTPAddr()); got != 49 {
 		t.Errorf("%d seats over HTTP after a restart, want 49", got)
 	}
+}
+
+// niceness returns the niceness of a process, and checks that the process is dlsms.
+func niceness(t *testing.T, r *stack.Replica) int {
+	t.Helper()
+	out, err := exec.Command("ps", "-o", "nice=,comm=", "-p", strconv.Itoa(r.PID())).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	var program string
+	if _, err := fmt.Sscan(string(out), &n, &program); err != nil || filepath.Base(program) != "dlsms" {
+		t.Errorf("%s is the process %q (%v)", r.Name(), out, err)
+	}
+	return n
 }
 
 // Programs without HTTP work as replicas, and nginx answers HTTP itself.
