@@ -176,6 +176,9 @@ func TestCallsReachTheirProcess(t *testing.T) {
 // streams last.
 func callAll(t *testing.T, seen *arrivals, calls []apiCall, topology string, do func(context.Context, apiCall) error) {
 	t.Helper()
+	seen.mu.Lock()
+	clear(seen.byCall) // it has the health check of the start of nginx
+	seen.mu.Unlock()
 	ctx, cancel := context.WithCancel(t.Context())
 	var short, long sync.WaitGroup
 	ended := make([]bool, len(calls))
@@ -286,11 +289,13 @@ func TestGatewayWithoutProcess(t *testing.T) {
 		wantProblem(t, resp, body, http.StatusServiceUnavailable, "UNAVAILABLE")
 	}
 	for path, want := range map[string]string{
-		"/healthz": "auth", "/docs": "auth", "/elsewhere": "auth",
+		"/healthz": "any", "/docs": "any", "/elsewhere": "any",
 		"/v1/auth/login": "auth", "/v1/reservations": "reservation", "/v1/waitlist": "notify", "/v1/notifications": "notify",
 	} {
-		if resp, body := get(t, "http://"+nginx.HTTPAddr()+path); resp.Header.Get("X-Process") != want {
-			t.Errorf("%s: %s from %q, want %s\n%s", path, resp.Status, resp.Header.Get("X-Process"), want, body)
+		resp, body := get(t, "http://"+nginx.HTTPAddr()+path)
+		got := resp.Header.Get("X-Process")
+		if got != want && (want != "any" || got == "") {
+			t.Errorf("%s: %s from %q, want %s\n%s", path, resp.Status, got, want, body)
 		}
 	}
 	wantStatus(t, call(t, dial(t, nginx.Addr())), codes.Unavailable, "UNAVAILABLE")

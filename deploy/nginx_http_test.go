@@ -402,16 +402,25 @@ func TestHTTPProxyLimitsRequestsInFlightOfAddress(t *testing.T) {
 		Backends: []string{new(backend).start(t).addr}, HTTPBackends: []string{b.addr()},
 		Conf: edit(t, deploy.NginxConf, []string{"limit_conn in_flight 8192;", "limit_conn in_flight 1;"}),
 	})
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+n.HTTPAddr()+"/v1/seats:watch", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		if resp, err := http.DefaultClient.Do(req); err == nil { // it ends with the test
-			_ = resp.Body.Close()
+	untilNotLimited(t, func() bool {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+n.HTTPAddr()+"/v1/seats:watch", nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}()
-	<-arrived
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			if resp, err := http.DefaultClient.Do(req); err == nil { // it ends with the test
+				_ = resp.Body.Close()
+			}
+		}()
+		select {
+		case <-arrived:
+			return true
+		case <-ended:
+			return false
+		}
+	})
 	resp, body := get(t, "http://"+n.HTTPAddr()+"/v1/seats")
 	wantProblem(t, resp, body, http.StatusServiceUnavailable, "OVERLOADED")
 	wantStatus(t, call(t, dial(t, n.Addr())), codes.ResourceExhausted, "OVERLOADED")
