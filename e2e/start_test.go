@@ -121,7 +121,8 @@ func freeAddr(t *testing.T) string {
 func replicaEnv(t *testing.T, s *system, databaseURL string) map[string]string {
 	t.Helper()
 	return map[string]string{
-		"DATABASE_URL": databaseURL, "JWT_SECRET": "e2e:" + s.secret, "GRPC_ADDR": freeAddr(t), "ADMIN_ADDR": freeAddr(t),
+		"DATABASE_URL": databaseURL, "JWT_SECRET": "e2e:" + s.secret,
+		"GRPC_ADDR": freeAddr(t), "HTTP_ADDR": freeAddr(t), "ADMIN_ADDR": freeAddr(t),
 		"BCRYPT_COST": "4", "DB_MIN_CONNS": "1", "DB_MAX_CONNS": "4", "GOMAXPROCS": "1",
 	}
 }
@@ -284,7 +285,7 @@ func TestReplicaServesWhenItsLogIsNotRead(t *testing.T) {
 func TestServeReportsAddressInUse(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
-	for _, setting := range []string{"GRPC_ADDR", "ADMIN_ADDR"} {
+	for _, setting := range []string{"GRPC_ADDR", "HTTP_ADDR", "ADMIN_ADDR"} {
 		env := replicaEnv(t, s, "postgres://unknown:nothing@"+freeAddr(t)+"/dlsms")
 		env[setting] = s.ReplicaAddr(0)
 		p := launch(t, env, "serve")
@@ -302,7 +303,10 @@ func TestServeReportsEveryInvalidSetting(t *testing.T) {
 		"REDIS_URL":                  "nonsense",
 		"JWT_SECRET":                 "tooshortasecret",
 		"GRPC_ADDR":                  "nowhere",
+		"HTTP_ADDR":                  "8080",
 		"ADMIN_ADDR":                 "9100",
+		"SERVICES":                   "auth,printer",
+		"CORS_ORIGINS":               "library.example",
 		"JWT_TTL":                    "soon",
 		"BCRYPT_COST":                "3",
 		"GRACE_MINUTES":              "0",
@@ -361,7 +365,8 @@ func TestServeReportsEveryInvalidSetting(t *testing.T) {
 
 // settingNames has the names of all settings. The test fails if a name changes by mistake.
 const settingNames = `
-	DATABASE_URL REDIS_URL JWT_SECRET GRPC_ADDR ADMIN_ADDR JWT_TTL BCRYPT_COST GRACE_MINUTES
+	DATABASE_URL REDIS_URL JWT_SECRET GRPC_ADDR HTTP_ADDR ADMIN_ADDR SERVICES CORS_ORIGINS
+	JWT_TTL BCRYPT_COST GRACE_MINUTES
 	CLAIM_MINUTES WORKER_INTERVAL RATE_LIMIT_PER_MINUTE AUTH_RATE_LIMIT_PER_MINUTE LOGIN_FAILURE_LIMIT
 	DB_MIN_CONNS DB_MAX_CONNS READ_FRESHNESS MAX_STALENESS MIN_RESERVATION MAX_RESERVATION MAX_AHEAD
 	PAST_TOLERANCE MAX_UPCOMING MAX_WAITING MAX_WAITING_PER_SEAT MAX_WAITLIST CHECK_IN_LEAD
