@@ -14,7 +14,7 @@ import (
 //  1. Add a field here and an entry in declare.
 //  2. Use the field.
 //  3. Run `make generate`, which writes docs/reference/settings.md.
-//  4. Add the variable to docker-compose.yml.
+//  4. Add the variable to the compose files.
 type settings struct {
 	DatabaseURL string
 	RedisURL    string
