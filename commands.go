@@ -205,7 +205,7 @@ func checkAdminPort(ctx context.Context, listen string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%s does not answer: %w", addr, err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s is not serving", addr)
 	}

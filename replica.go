@@ -98,7 +98,7 @@ func (r *replica) connect(context.Context) error {
 	if err != nil || s.HTTPAddr == "" || !s.Services.clients() {
 		return err
 	}
-	handler, err := rest.NewHandler(rest.Config{
+	handler, err := rest.NewHandler(rest.Config{ //nolint:contextcheck // nothing in it runs yet
 		Calls:    r.server.InProcess(),
 		GetSeats: r.server.GetSeatsJSON,
 		Healthy:  r.server.Healthy,

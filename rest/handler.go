@@ -86,7 +86,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		id: edge.RequestID(r.Header["X-Request-Id"]), post: r.Method == http.MethodPost,
 		query: r.URL.RawQuery, key: r.Header["Idempotency-Key"],
 	}
-	r = r.WithContext(req.context(r))
+	r = r.WithContext(req.context(r)) //nolint:contextcheck // it is made from that of r
 	if h.allowOrigin(w, r) {
 		return // a preflight, which is answered
 	}

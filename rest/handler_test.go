@@ -134,7 +134,7 @@ func TestChunkedBodyIsLimited(t *testing.T) {
 	t.Parallel()
 	r := start(t, nil)
 	body := strings.NewReader(`{"studentId": "` + strings.Repeat("x", maxBody) + `"}`)
-	req, err := http.NewRequestWithContext(t.Context(), "POST", r.url+"/v1/auth/login", struct{ *strings.Reader }{body})
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+"/v1/auth/login", struct{ *strings.Reader }{body})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestChunkedBodyIsLimited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusRequestEntityTooLarge {
 		t.Errorf("got %s", resp.Status)
 	}

@@ -8,15 +8,13 @@ import (
 	"strconv"
 	"time"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
-	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/server"
+	"github.com/dlsms/dlsms/server/edge"
 )
 
 const (
@@ -65,7 +63,7 @@ func (h *Handler) serveStream(
 		return
 	}
 	events := &eventStream{ctx: ctx, w: w, control: http.NewResponseController(w)}
-	if err = h.caller.Stream(method, req, events); err == nil {
+	if err = h.caller.Stream(method, req, events); err == nil { //nolint:contextcheck // events has the context
 		return
 	}
 	p := problemOf(err)
@@ -155,15 +153,10 @@ func (s *eventStream) flush(b []byte) error {
 	s.buffer = b
 	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // every connection of net/http has one
 	if _, err := s.w.Write(b); err != nil {
-		return disconnected(err)
+		return edge.Disconnected(err)
 	}
 	if err := s.control.Flush(); err != nil {
-		return disconnected(err)
+		return edge.Disconnected(err)
 	}
 	return nil
-}
-
-// disconnected returns the error of gRPC for a connection that was closed.
-func disconnected(err error) error {
-	return status.Error(codes.Unavailable, library.ErrUnavailable.WithCause(err).Error())
 }

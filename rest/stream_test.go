@@ -11,8 +11,9 @@ import (
 // event is one server-sent event.
 type event struct{ name, id, data string }
 
-// events opens a stream and returns a function that waits for the next event.
-func (r *testReplica) events(t *testing.T, path string, headers ...string) (resp *http.Response, next func() event) {
+// events opens a stream. It returns the headers of the answer, and a function that waits for the next
+// event.
+func (r *testReplica) events(t *testing.T, path string, headers ...string) (header http.Header, next func() event) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+path, nil)
 	if err != nil {
@@ -21,12 +22,13 @@ func (r *testReplica) events(t *testing.T, path string, headers ...string) (resp
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
-	if resp, err = http.DefaultClient.Do(req); err != nil {
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { resp.Body.Close() })
+	t.Cleanup(func() { _ = resp.Body.Close() })
 	lines := bufio.NewScanner(resp.Body)
-	return resp, func() (e event) {
+	return resp.Header, func() (e event) {
 		for lines.Scan() {
 			field, value, _ := strings.Cut(lines.Text(), ": ")
 			switch field {
@@ -50,11 +52,11 @@ func (r *testReplica) events(t *testing.T, path string, headers ...string) (resp
 func TestWatchOverHTTP(t *testing.T) {
 	t.Parallel()
 	r := start(t, nil)
-	resp, next := r.events(t, "/v1/seats:watch")
+	header, next := r.events(t, "/v1/seats:watch")
 	for name, want := range map[string]string{
 		"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no",
 	} {
-		if got := resp.Header.Get(name); got != want {
+		if got := header.Get(name); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}

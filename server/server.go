@@ -359,7 +359,6 @@ func (s *Server) Shutdown(ctx context.Context, alongside ...func(context.Context
 }
 
 func (s *Server) shutdownGRPC(ctx context.Context) error {
-
 	drained := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()

@@ -6,7 +6,6 @@ import (
 	"io"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -147,7 +146,7 @@ func (p *InProcess) NewStream(
 }
 
 func unimplemented(method string) error {
-	return &Answer{status.Newf(codes.Unimplemented, "unknown method %s", method)}
+	return &Answer{unknownMethod(method)}
 }
 
 // Sender receives the messages of a stream. Its methods are those of grpc.ServerStream.

@@ -169,3 +169,11 @@ func endStream(stream grpc.ServerTransportStream, why *library.Error) {
 		_ = s.WriteStatus(describe(why)) // it fails if the client has disconnected
 	}
 }
+
+// unknownMethod returns the status of a call of a method that this process does not serve.
+func unknownMethod(method string) *status.Status {
+	return status.New(codes.Unimplemented, "unknown method "+method)
+}
+
+// Disconnected returns the error of a send to a client that has disconnected, as gRPC returns it.
+func Disconnected(err error) error { return status.Error(codes.Unavailable, err.Error()) }
