@@ -23,8 +23,10 @@ func TestMicroservicesFailAlone(t *testing.T) {
 	t.Parallel()
 	env := e2e.NoRateLimits()
 	env["GRACE_MINUTES"] = "0.1"
-	m := &microserviceTest{system: start(t, stack.Config{Topology: stack.Microservices, Env: env})}
-	m.branch = m.system.branch(t, 6)
+	m := &microserviceTest{system: start(t, stack.Config{Topology: stack.Microservices, Seed: true, Env: env})}
+	for _, seat := range seats(t, m.system, &dlsmsv1.GetSeatsRequest{Branch: demoBranch}) {
+		m.seats = append(m.seats, seat.GetId())
+	}
 	t.Run("no process", m.readsSeeWrites)
 	t.Run("auth", m.withoutAuth)
 	t.Run("seat", m.withoutSeat)
@@ -37,8 +39,11 @@ func TestMicroservicesFailAlone(t *testing.T) {
 type microserviceTest struct {
 	*system
 
-	branch branch
+	seats []int64 // of demoBranch; each subtest uses one of them
 }
+
+// demoBranch is a branch of the demo data with 25 seats.
+const demoBranch = "main"
 
 // kill kills the process of a service, and returns a function that starts it again.
 func (m *microserviceTest) kill(t *testing.T, service string) (restart func()) {
@@ -123,7 +128,7 @@ func ends[M any](t *testing.T, stream *e2e.StreamRecorder[M]) {
 // free reports whether GetSeats shows a seat as free at a time.
 func (m *microserviceTest) free(t *testing.T, seat int64, w window) bool {
 	t.Helper()
-	req := &dlsmsv1.GetSeatsRequest{Branch: m.branch.code, AvailableOnly: true}
+	req := &dlsmsv1.GetSeatsRequest{Branch: demoBranch, AvailableOnly: true}
 	booking := w.booking(seat)
 	req.StartTime, req.EndTime = booking.GetStartTime(), booking.GetEndTime()
 	return has(seats(t, m.system, req), seat)
@@ -131,7 +136,7 @@ func (m *microserviceTest) free(t *testing.T, seat int64, w window) bool {
 
 // A read by one process sees the change that another process has acknowledged.
 func (m *microserviceTest) readsSeeWrites(t *testing.T) {
-	u, w, seat := m.student(t), tomorrow(0, 1), m.branch.seats[0]
+	u, w, seat := m.student(t), tomorrow(0, 1), m.seats[0]
 	for range 50 {
 		booked := u.book(seat, w)
 		if m.free(t, seat, w) {
@@ -146,7 +151,7 @@ func (m *microserviceTest) readsSeeWrites(t *testing.T) {
 
 // Without auth, users with valid tokens book and read as before.
 func (m *microserviceTest) withoutAuth(t *testing.T) {
-	owner, other, w, seat := m.student(t), m.student(t), tomorrow(0, 1), m.branch.seats[1]
+	owner, other, w, seat := m.student(t), m.student(t), tomorrow(0, 1), m.seats[1]
 	restart := m.kill(t, "auth")
 	_, err := m.anonymous().Login(t.Context(), owner.User.GetStudentId(), password)
 	refused(t, err, "UNAVAILABLE")
@@ -170,8 +175,8 @@ func (m *microserviceTest) withoutAuth(t *testing.T) {
 
 // Without seat, users book and join the waitlist.
 func (m *microserviceTest) withoutSeat(t *testing.T) {
-	owner, other, w, seat := m.student(t), m.student(t), tomorrow(0, 1), m.branch.seats[2]
-	shown := watch(t, owner.Client, &dlsmsv1.WatchSeatsRequest{Branch: m.branch.code})
+	owner, other, w, seat := m.student(t), m.student(t), tomorrow(0, 1), m.seats[2]
+	shown := watch(t, owner.Client, &dlsmsv1.WatchSeatsRequest{Branch: demoBranch})
 	restart := m.kill(t, "seat")
 	ends(t, shown.StreamRecorder)
 	_, err := owner.Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{})
@@ -192,7 +197,7 @@ func (m *microserviceTest) withoutSeat(t *testing.T) {
 
 // Without reservation, users read and claim offers.
 func (m *microserviceTest) withoutReservation(t *testing.T) {
-	owner, other, w, seat := m.student(t), m.student(t), tomorrow(0, 1), m.branch.seats[3]
+	owner, other, w, seat := m.student(t), m.student(t), tomorrow(0, 1), m.seats[3]
 	booked := owner.book(seat, w)
 	entry := other.wait(seat, w)
 	owner.cancel(booked.GetId())
@@ -217,7 +222,7 @@ func (m *microserviceTest) withoutReservation(t *testing.T) {
 // Without notify, users book, and a seat that gets free is offered in the same transaction. The
 // notification is there when the process is back.
 func (m *microserviceTest) withoutNotify(t *testing.T) {
-	owner, waiter, w, seat := m.student(t), m.student(t), tomorrow(0, 1), m.branch.seats[4]
+	owner, waiter, w, seat := m.student(t), m.student(t), tomorrow(0, 1), m.seats[4]
 	booked := owner.book(seat, w)
 	entry := waiter.wait(seat, w)
 	stream := waiter.subscribe()
@@ -251,7 +256,7 @@ func (m *microserviceTest) withoutNotify(t *testing.T) {
 // Without the worker, every call succeeds. Transitions that came due in the meantime are made when
 // it is back.
 func (m *microserviceTest) withoutWorker(t *testing.T) {
-	absent, seat := m.student(t), m.branch.seats[5]
+	absent, seat := m.student(t), m.seats[5]
 	restart := m.kill(t, "worker")
 	missed := absent.book(seat, fromNow(time.Hour))
 	m.login(t, absent.User.GetStudentId(), password)
