@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -24,6 +25,8 @@ import (
 // HTTPConn is a connection for the generated clients that speaks HTTP by the rules of
 // proto/rest.yaml. A problem becomes the status that gRPC would return, with its details. A failure
 // of the connection is UNAVAILABLE, as in gRPC.
+//
+// The header of a call has the status of HTTP as StatusHeader.
 //
 // It is strict. If an answer breaks the contract of HTTP, for example with an unknown field, the
 // wrong status or without a header, the call fails with UNKNOWN, and Err returns the breach.
@@ -128,7 +131,7 @@ func (c *HTTPConn) Invoke(ctx context.Context, method string, args, reply any, o
 		header, err := c.call(ctx, method, rule, in, out)
 		for _, o := range opts {
 			if h, ok := o.(grpc.HeaderCallOption); ok {
-				*h.HeaderAddr = metadataOf(header)
+				*h.HeaderAddr = header
 			}
 		}
 		if status.Code(err) != codes.Unavailable || attempt >= c.attempts || !retryPause(ctx, attempt) {
@@ -166,7 +169,7 @@ func retryPause(ctx context.Context, attempt int) bool {
 // call makes one attempt.
 func (c *HTTPConn) call(
 	ctx context.Context, method string, rule httpRule, in, out proto.Message,
-) (header http.Header, err error) {
+) (header metadata.MD, err error) {
 	req, err := rule.newRequest(ctx, c.base, in)
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
@@ -177,33 +180,34 @@ func (c *HTTPConn) call(
 		return nil, connectionError(ctx, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
+	header = metadataOf(resp)
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return resp.Header, connectionError(ctx, err)
+		return header, connectionError(ctx, err)
 	}
 	if err := c.checkData(rule, resp, body); err != nil {
-		return resp.Header, c.breach(req, resp, body, err)
+		return header, c.breach(req, resp, body, err)
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
-		return resp.Header, c.refusal(req, resp, body, in)
+		return header, c.refusal(req, resp, body, in)
 	}
 	if resp.StatusCode == http.StatusNotModified && known.etag != "" {
 		if len(body) > 0 || resp.Header.Get("Etag") != known.etag {
-			return resp.Header, c.breach(req, resp, body, fmt.Errorf("a 304 without the tag %s, or with a body", known.etag))
+			return header, c.breach(req, resp, body, fmt.Errorf("a 304 without the tag %s, or with a body", known.etag))
 		}
-		return resp.Header, protojson.Unmarshal(known.body, out)
+		return header, protojson.Unmarshal(known.body, out)
 	}
 	if err := wantContent(resp, "application/json"); err != nil {
-		return resp.Header, c.breach(req, resp, body, err)
+		return header, c.breach(req, resp, body, err)
 	}
 	if err := protojson.Unmarshal(body, out); err != nil {
-		return resp.Header, c.breach(req, resp, body, err)
+		return header, c.breach(req, resp, body, err)
 	}
 	if err := checkSuccess(method, resp, out); err != nil {
-		return resp.Header, c.breach(req, resp, body, err)
+		return header, c.breach(req, resp, body, err)
 	}
 	c.tags.keep(req, resp, body)
-	return resp.Header, nil
+	return header, nil
 }
 
 func (c *HTTPConn) checkData(rule httpRule, resp *http.Response, data []byte) error {
@@ -228,9 +232,12 @@ func wantContent(resp *http.Response, want string) error {
 	return nil
 }
 
-func metadataOf(header http.Header) metadata.MD {
-	md := metadata.MD{}
-	for name, values := range header {
+// StatusHeader is the name of the header that has the status of HTTP, as in HTTP/2.
+const StatusHeader = ":status"
+
+func metadataOf(resp *http.Response) metadata.MD {
+	md := metadata.Pairs(StatusHeader, strconv.Itoa(resp.StatusCode))
+	for name, values := range resp.Header {
 		md.Append(strings.ToLower(name), values...)
 	}
 	return md

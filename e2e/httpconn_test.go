@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -262,5 +263,34 @@ func TestHTTPConnRetries(t *testing.T) {
 	defer mu.Unlock()
 	if err != nil || !slices.Equal(methods, []string{"POST", "POST", "POST", "POST"}) {
 		t.Errorf("%v after %v", err, methods)
+	}
+}
+
+// TestHTTPConnReturnsKnownAnswerFor304 checks that a call with If-None-Match returns the answer
+// before, and that its header tells the status.
+func TestHTTPConnReturnsKnownAnswerFor304(t *testing.T) {
+	t.Parallel()
+	const etag = `W/"a"`
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Etag", etag)
+		if r.Header.Get("If-None-Match") == etag {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"totalCount":7}`)
+	}))
+	t.Cleanup(server.Close)
+	conn := DialHTTP(strings.TrimPrefix(server.URL, "http://"), RevalidateHTTP())
+	t.Cleanup(func() { _ = conn.Close() })
+	for _, want := range []string{"200", "304"} {
+		var header metadata.MD
+		resp, err := Anonymous(conn).Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{}, grpc.Header(&header))
+		if got := header.Get(StatusHeader); err != nil || resp.GetTotalCount() != 7 || !slices.Equal(got, []string{want}) {
+			t.Errorf("%v, the status is %q, want %s: %v", resp, got, want, err)
+		}
+	}
+	if err := conn.Err(); err != nil {
+		t.Error(err)
 	}
 }

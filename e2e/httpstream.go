@@ -185,7 +185,7 @@ func (s *httpStream) Header() (metadata.MD, error) {
 	if s.resp == nil {
 		return nil, s.err
 	}
-	return metadataOf(s.resp.Header), nil
+	return metadataOf(s.resp), nil
 }
 
 // Trailer returns nil: HTTP has none.
