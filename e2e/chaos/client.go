@@ -22,9 +22,17 @@ type client struct {
 	history  *history
 	rng      *rand.Rand
 	conns    []grpc.ClientConnInterface
-	bookings []booking // of seats of the plans branch
+	http     *httpConns // nil: the client uses gRPC
+	bookings []booking  // of seats of the plans branch
 	visit    visit
 	serial   int
+}
+
+// httpConns are the connections of the clients that use HTTP.
+type httpConns struct {
+	plain []grpc.ClientConnInterface
+	// revalidating send If-None-Match with the ETag of the last answer to the same query.
+	revalidating []grpc.ClientConnInterface
 }
 
 const (
@@ -43,8 +51,16 @@ const (
 func (c *client) attempt(
 	ctx context.Context, o op, call func(ctx context.Context, api *e2e.Client, o *op) error,
 ) (op, bool) {
-	o.Client, o.User, o.Call = c.number, c.User.GetId(), c.history.since()
-	c.try(ctx, &o, call)
+	return c.attemptOver(ctx, c.conns, o, call)
+}
+
+// attemptOver is attempt over other connections than those of the client.
+func (c *client) attemptOver(
+	ctx context.Context, conns []grpc.ClientConnInterface, o op,
+	call func(ctx context.Context, api *e2e.Client, o *op) error,
+) (op, bool) {
+	o.Client, o.User, o.HTTP, o.Call = c.number, c.User.GetId(), c.http != nil, c.history.since()
+	c.try(ctx, conns, &o, call)
 	o.Return = c.history.since()
 	part := &c.history.parts[c.number]
 	if o.Kind != read {
@@ -58,8 +74,15 @@ func (c *client) attempt(
 		fallthrough
 	default:
 		c.history.ops.Add(1)
-		// served is the time of the last answer that shows that the system works. Two answers do
-		// not show this: OVERLOADED, and a read that a replica answers from memory.
+		if o.HTTP {
+			c.history.overHTTP.Add(1)
+		}
+		if o.NotModified {
+			c.history.notModified.Add(1)
+		}
+		// served is the time of the last answer that shows that the system works. Three answers do
+		// not show this: OVERLOADED, a read that a replica answers from memory, and a 304, which has
+		// no as_of and may be from memory.
 		if o.Reason != "OVERLOADED" && (o.Kind != read || o.AsOf > o.Call-clockMargin) {
 			part.served.Store(int64(o.Return))
 		}
@@ -70,7 +93,9 @@ func (c *client) attempt(
 	return o, o.done()
 }
 
-func (c *client) try(ctx context.Context, o *op, call func(context.Context, *e2e.Client, *op) error) {
+func (c *client) try(
+	ctx context.Context, conns []grpc.ClientConnInterface, o *op, call func(context.Context, *e2e.Client, *op) error,
+) {
 	for n := range maxTries {
 		if n > 0 {
 			sleep(ctx, retryAfter)
@@ -78,7 +103,7 @@ func (c *client) try(ctx context.Context, o *op, call func(context.Context, *e2e
 		c.history.tries.Add(1)
 		o.LastCall = c.history.since()
 		tryCtx, end := context.WithTimeout(ctx, tryTimeout)
-		err := call(tryCtx, c.WithConn(c.conns[(c.number+n)%len(c.conns)]), o)
+		err := call(tryCtx, c.WithConn(conns[(c.number+n)%len(conns)]), o)
 		end()
 		o.Unknown, o.Reason = false, ""
 		if err == nil {

@@ -28,9 +28,9 @@ const (
 	maxAcks        = int((halfSentTime + halfSentMargin) / pollInterval)
 )
 
-// halfSender is a connection to a replica, with calls whose requests are never completed. When the
-// replica stops, it sends GOAWAY. The client then keeps the connection and its calls open, so a
-// replica that waited for the end of these calls could not stop.
+// halfSender is a connection over gRPC to a replica, with calls whose requests are never completed.
+// When the replica stops, it sends GOAWAY. The client then keeps the connection and its calls open,
+// so a replica that waited for the end of these calls could not stop.
 type halfSender struct {
 	conn   net.Conn
 	frames *http2.Framer

@@ -47,6 +47,11 @@ type op struct {
 	// Free and AsOf are the result of a read: whether the seat was free, and at which time.
 	Free bool
 	AsOf time.Duration
+
+	// HTTP reports that the call was made over HTTP. NotModified reports that the answer was 304, so
+	// that Free and AsOf are those of the answer before.
+	HTTP        bool `json:",omitempty"`
+	NotModified bool `json:",omitempty"`
 }
 
 // done reports whether the system acknowledged the operation.
@@ -61,6 +66,8 @@ type history struct {
 	reads   atomic.Int64 // reads of one seat
 	refused atomic.Int64
 	tries   atomic.Int64
+	// overHTTP counts the answered operations over HTTP. notModified counts those with a 304.
+	overHTTP, notModified atomic.Int64
 	// unknown counts the operations without an answer. unsure counts the operations whose answer
 	// came after a try without an answer.
 	unknown, unsure atomic.Int64

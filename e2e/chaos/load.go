@@ -4,11 +4,15 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/dlsms/dlsms/e2e"
@@ -61,21 +65,28 @@ func startLoad(ctx context.Context, s *system, p *plan, found *violations) (*loa
 	for d := range planDays {
 		l.days = append(l.days, today.AddDate(0, 0, firstDay+d))
 	}
-	conns, err := s.connect(2*edges, 0)
+	grpcConns, err := s.connect(2*edges, 0)
 	if err != nil {
 		return nil, err
 	}
+	overHTTP := &httpConns{
+		plain:        s.connectHTTP(2*edges, e2e.RetryHTTP()),
+		revalidating: s.connectHTTP(2*edges, e2e.RetryHTTP(), e2e.RevalidateHTTP()),
+	}
 	for i := range clients {
-		c, err := signUp(ctx, conns, fmt.Sprintf("chaos-%d", i))
-		if err != nil {
+		c := &client{
+			number: i, system: s, history: l.history, conns: grpcConns,
+			rng: rand.New(rand.NewPCG(p.seed, uint64(i))),
+		}
+		if i%2 == 1 { // half of all clients, and of those with a watch
+			c.conns, c.http = overHTTP.plain, overHTTP
+		}
+		if c.Client, err = signUp(ctx, c.conns, fmt.Sprintf("chaos-%d", i)); err != nil {
 			return nil, err
 		}
-		l.clients = append(l.clients, &client{
-			Client: c, number: i, system: s, history: l.history, conns: conns,
-			rng: rand.New(rand.NewPCG(p.seed, uint64(i))),
-		})
+		l.clients = append(l.clients, c)
 	}
-	if s.operator, err = s.newOperator(ctx, l.history, conns); err != nil {
+	if s.operator, err = s.newOperator(ctx, l.history, slices.Concat(grpcConns, overHTTP.plain)); err != nil {
 		return nil, err
 	}
 	l.streams = openStreams(ctx, l.clients)
@@ -85,6 +96,9 @@ func startLoad(ctx context.Context, s *system, p *plan, found *violations) (*loa
 	}
 	for i := range s.Replicas {
 		l.all.Go(func() { s.sendHalf(ctx, i, found) })
+		for _, part := range halfRequests {
+			l.all.Go(func() { s.sendHalfHTTP(ctx, i, part, found) })
+		}
 	}
 	return l, nil
 }
@@ -184,7 +198,7 @@ func (l *load) bookPlan(ctx context.Context, c *client) {
 	l.latest.Store(&owned{o.Reservation, o.User})
 	if c.rng.IntN(20) == 0 { // repeat the request
 		again := o
-		c.try(ctx, &again, create)
+		c.try(ctx, c.conns, &again, create)
 		switch {
 		case again.Unknown, again.Reason == "OVERLOADED":
 		case again.Reason != "":
@@ -238,18 +252,36 @@ func (l *load) extendPlan(ctx context.Context, c *client, i int) {
 	}
 }
 
-// readSeats asks which seats of the plans branch are free in a window, and records a read of each
-// seat.
+// readSeats reads the seats in a window. A client over HTTP makes half of its reads with
+// If-None-Match. It repeats half of these at once, because a booking may soon change the answer.
 func (l *load) readSeats(ctx context.Context, c *client) {
-	o := op{Kind: read}
-	o.Start, o.End = l.window(c)
+	start, end := l.window(c)
+	if c.http == nil || c.rng.IntN(2) == 0 {
+		l.readWindow(ctx, c, c.conns, start, end)
+		return
+	}
+	for range 1 + c.rng.IntN(2)*repeatedReads {
+		l.readWindow(ctx, c, c.http.revalidating, start, end)
+	}
+}
+
+// repeatedReads is how often a client repeats a read with If-None-Match.
+const repeatedReads = 2
+
+// readWindow asks which seats of the plans branch are free in a window, and records a read of each.
+func (l *load) readWindow(
+	ctx context.Context, c *client, conns []grpc.ClientConnInterface, start, end time.Time,
+) {
+	o := op{Kind: read, Start: start, End: end}
 	var seats []*dlsmsv1.Seat
-	o, done := c.attempt(ctx, o, func(ctx context.Context, api *e2e.Client, o *op) error {
+	o, done := c.attemptOver(ctx, conns, o, func(ctx context.Context, api *e2e.Client, o *op) error {
+		var header metadata.MD
 		resp, err := api.Seats.GetSeats(ctx, &dlsmsv1.GetSeatsRequest{
 			Branch: plansBranch, StartTime: timestamppb.New(o.Start), EndTime: timestamppb.New(o.End),
-		})
+		}, grpc.Header(&header))
 		if err == nil {
 			seats, o.AsOf = resp.GetSeats(), l.system.clock.Real(resp.GetAsOf().AsTime()).Sub(l.history.began)
+			o.NotModified = slices.Equal(header.Get(e2e.StatusHeader), notModified)
 		}
 		return err
 	})
@@ -266,3 +298,5 @@ func (l *load) readSeats(ctx context.Context, c *client) {
 		c.history.reads.Add(1)
 	}
 }
+
+var notModified = []string{strconv.Itoa(http.StatusNotModified)}

@@ -39,6 +39,18 @@ func (p *proxies) addLink(between, upstream string) (listen string, err error) {
 	return l.Listen, nil
 }
 
+// addLinks starts a fault proxy for each host:port, and returns the addresses of the proxies.
+func (p *proxies) addLinks(between string, upstreams []string) ([]string, error) {
+	listen := make([]string, len(upstreams))
+	for i, upstream := range upstreams {
+		var err error
+		if listen[i], err = p.addLink(between, upstream); err != nil {
+			return nil, err
+		}
+	}
+	return listen, nil
+}
+
 // proxyURL starts a fault proxy for the host of a URL, and returns the URL with the address of the
 // proxy.
 func (p *proxies) proxyURL(between, raw string) (string, error) {

@@ -313,7 +313,7 @@ func openStreamsAfter(ctx context.Context, clients []*client, before []*subscrip
 // does not have this user, so it must refuse each call. It must not take the token for that of a
 // new user with the same id.
 func (r *restoration) callWithOldToken(ctx context.Context, user *e2e.Client) {
-	conns := r.load.clients[0].conns
+	conns := slices.Concat(r.load.clients[0].conns, r.load.clients[1].conns) // gRPC and HTTP
 	for n := 0; ctx.Err() == nil; n++ {
 		tryCtx, end := context.WithTimeout(ctx, tryTimeout)
 		api := user.WithConn(conns[n%len(conns)])

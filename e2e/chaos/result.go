@@ -44,11 +44,14 @@ type result struct {
 	unsure, unknown, resolvedDone, resolvedNot int64
 	transitions                                map[string]int
 	notifications, wrongStreams                int64
-	opened                                     int64
-	settled                                    time.Duration
-	linear                                     linear
-	badRows, editReads                         string
-	edits                                      int
+	opened, openedHTTP                         int64
+	overHTTP, notModified                      int64 // operations
+	// judged304 counts the reads of one seat with a 304 that had to be fresh.
+	judged304          int64
+	settled            time.Duration
+	linear             linear
+	badRows, editReads string
+	edits              int
 
 	found violations
 
@@ -156,6 +159,10 @@ const minUnfrozen = 2 * time.Second
 func (r *result) count(h *history) {
 	r.operations, r.reads, r.refused, r.tries = h.ops.Load(), h.reads.Load(), h.refused.Load(), h.tries.Load()
 	r.unsure, r.unknown = h.unsure.Load(), h.unknown.Load()
+	r.overHTTP, r.notModified = h.overHTTP.Load(), h.notModified.Load()
+	if r.notModified == 0 {
+		r.found.add(checkActivity, "no read over HTTP was answered with 304: that is no test")
+	}
 	slow := r.rate() < min(floor, floorPart*r.baseRate) && r.lasted-r.baseUntil-r.frozenFor >= minUnfrozen
 	if r.baseRate < baseFloor || slow {
 		r.found.add(checkActivity, "%.0f operations a second, %.0f before the first fault: too few for a test",
@@ -215,6 +222,8 @@ func (r *result) String() string {
 	fmt.Fprint(&b, "| | |\n|---|---|\n")
 	row("operations", "%d, %.0f a second, %.0f before the first fault, in %d tries",
 		r.operations, r.rate(), r.baseRate, r.tries)
+	row("operations over HTTP", "%d; %d of them answered with 304, which are %d reads of one seat that had to be fresh",
+		r.overHTTP, r.notModified, r.judged304)
 	row("acknowledged writes", "%d, %d of them lost", r.acknowledged+r.missing, r.missing)
 	row("refused operations", "%d, %d of them conflicts over a seat, %d because the user was busy",
 		r.refused, r.conflicts, r.busy)
@@ -229,8 +238,8 @@ func (r *result) String() string {
 		transitions = append(transitions, fmt.Sprintf("%d %s", r.transitions[kind], kind))
 	}
 	row("transitions", "%s", strings.Join(transitions, ", "))
-	row("streams", "%d notifications over streams opened %d times, %d streams with missing or wrong messages",
-		r.notifications, r.opened, r.wrongStreams)
+	row("streams", "%d notifications over streams opened %d times, %d of them over HTTP; "+
+		"%d streams with missing or wrong messages", r.notifications, r.opened, r.openedHTTP, r.wrongStreams)
 	row("all due transitions done", "%s after the last fault", r.settled.Round(time.Millisecond))
 	row("bad rows by an operator", "%s", r.badRows)
 	row("edits of the catalog", "%d, %s", r.edits, r.editReads)

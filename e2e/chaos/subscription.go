@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/dlsms/dlsms/e2e"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
@@ -15,7 +17,7 @@ import (
 
 // subscription is the subscription of a client to its notifications. When the stream ends for any
 // reason, the client opens a new stream, which continues after the last notification that it
-// received.
+// received. Over HTTP, the client names this notification in the header Last-Event-ID.
 type subscription struct {
 	client *client
 
@@ -28,7 +30,14 @@ type subscription struct {
 func (m *subscription) read(ctx context.Context) {
 	for n := 0; ctx.Err() == nil; n++ {
 		api := m.client.WithConn(m.client.conns[(m.client.number+n)%len(m.client.conns)])
-		stream, err := api.Notify.Subscribe(ctx, &dlsmsv1.SubscribeRequest{AfterId: m.last()})
+		req, opening := &dlsmsv1.SubscribeRequest{}, ctx
+		switch last := m.last(); {
+		case m.client.http == nil:
+			req.AfterId = last
+		case last > 0:
+			opening = metadata.AppendToOutgoingContext(ctx, "last-event-id", strconv.FormatInt(last, 10))
+		}
+		stream, err := api.Notify.Subscribe(opening, req)
 		for err == nil {
 			var got *dlsmsv1.SubscribeResponse
 			if got, err = stream.Recv(); err == nil && got.GetNotification() != nil {
@@ -152,7 +161,7 @@ func (r *result) catchUp(ctx context.Context, sys *system, s *streams) error {
 			return err
 		}
 		r.notifications += int64(len(got))
-		r.opened += m.opened.Load()
+		r.addOpened(m.client, m.opened.Load())
 		if !slices.Equal(got, want) {
 			r.wrongStreams++
 			r.found.add(checkStreams, "user %d received %d of %d notifications, or in the wrong order; the last are %v",
@@ -168,11 +177,19 @@ func (r *result) catchUp(ctx context.Context, sys *system, s *streams) error {
 				sleep(ctx, retryAfter)
 			}
 		}
-		r.opened += w.opened.Load()
+		r.addOpened(w.client, w.opened.Load())
 		if !same {
 			r.wrongStreams++
 			r.found.add(checkStreams, "the watch of user %d does not show the current seats", w.client.User.GetId())
 		}
 	}
 	return nil
+}
+
+// addOpened counts the streams that a client has opened.
+func (r *result) addOpened(c *client, n int64) {
+	r.opened += n
+	if c.http != nil {
+		r.openedHTTP += n
+	}
 }

@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,10 +29,12 @@ type system struct {
 
 	journal *e2e.LogRecorder
 	db      *pgxpool.Pool
-	conns   []*grpc.ClientConn
-	edges   []string // addresses that clients call
-	secret  string   // the key keyID, which signs tokens
-	clock   storetest.Clock
+	conns   []io.Closer
+	http    []*e2e.HTTPConn // of conns
+	// edges and httpEdges are the addresses that clients call over gRPC and over HTTP.
+	edges, httpEdges []string
+	secret           string // the key keyID, which signs tokens
+	clock            storetest.Clock
 
 	operator *operator // of the load
 }
@@ -40,8 +44,8 @@ const (
 	keyID    = "chaos"
 )
 
-// edges is the number of fault proxies between the clients and nginx. During a fault of one of
-// them, clients can reach nginx through the others.
+// edges is the number of fault proxies between the clients and nginx, for gRPC and for HTTP each.
+// During a fault of one of them, clients can reach nginx through the others.
 const edges = 3
 
 // settings returns the settings of the replicas. They are the defaults, with these exceptions:
@@ -90,16 +94,14 @@ func (s *system) start(ctx context.Context, cfg stack.Config, speed int, proxied
 	if s.db, err = pgxpool.New(ctx, s.Postgres.AdminURL()+"&dlsms.guard=off"); err != nil {
 		return s, err
 	}
-	s.edges = []string{s.Addr()}
+	s.edges, s.httpEdges = []string{s.Addr()}, []string{s.HTTPAddr()}
 	if proxied {
-		s.edges = nil
-	}
-	for proxied && len(s.edges) < edges {
-		edge, err := s.addLink("client-nginx", s.Addr())
-		if err != nil {
+		if s.edges, err = s.addLinks("client-nginx", slices.Repeat(s.edges, edges)); err != nil {
 			return s, err
 		}
-		s.edges = append(s.edges, edge)
+		if s.httpEdges, err = s.addLinks("client-nginx", slices.Repeat(s.httpEdges, edges)); err != nil {
+			return s, err
+		}
 	}
 	return s, s.setClock(ctx, time.Now(), speed)
 }
@@ -122,16 +124,8 @@ func (s *system) interpose(cfg *stack.Config) {
 	cfg.ReplicaEnv = func(i int) map[string]string {
 		return map[string]string{"DATABASE_URL": databases[i], "REDIS_URL": redises[i]}
 	}
-	cfg.ProxyBackends = func(backends []string) ([]string, error) {
-		through := make([]string, len(backends))
-		for i, b := range backends {
-			var err error
-			if through[i], err = s.addLink("nginx-replica", b); err != nil {
-				return nil, err
-			}
-		}
-		return through, nil
-	}
+	cfg.ProxyBackends = func(backends []string) ([]string, error) { return s.addLinks("nginx-replica", backends) }
+	cfg.ProxyHTTPBackends = cfg.ProxyBackends
 }
 
 // setClock sets the time and the speed of the system's clock.
@@ -160,6 +154,27 @@ func (s *system) connect(n, tries int) ([]grpc.ClientConnInterface, error) {
 		conns[i] = conn
 	}
 	return conns, nil
+}
+
+// connectHTTP returns n connections over HTTP to the edges in turn. Each call has one try, unless
+// the options say otherwise.
+func (s *system) connectHTTP(n int, options ...e2e.HTTPOption) []grpc.ClientConnInterface {
+	conns := make([]grpc.ClientConnInterface, n)
+	for i := range conns {
+		conn := e2e.DialHTTP(s.httpEdges[i%len(s.httpEdges)], options...)
+		s.conns, s.http = append(s.conns, conn), append(s.http, conn)
+		conns[i] = conn
+	}
+	return conns
+}
+
+// breaches returns the answers over HTTP so far that broke the contract, also those of streams.
+func (s *system) breaches() error {
+	var errs []error
+	for _, conn := range s.http {
+		errs = append(errs, conn.Err())
+	}
+	return errors.Join(errs...)
 }
 
 // dial returns a connection. system.stop closes it.

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/dlsms/dlsms/e2e"
+)
+
+// halfRequest is the part of a request over HTTP that a client sends. The rest never follows.
+type halfRequest struct {
+	name, text string
+	// timeout is the status of the answer, 0 if the replica closes the connection without one.
+	timeout int
+}
+
+const (
+	halfHeaders  = "POST /v1/reservations HTTP/1.1\r\nHost: chaos\r\nContent-Type: application/json\r\n"
+	wholeHeaders = halfHeaders + "Content-Length: 64\r\n\r\n"
+)
+
+// halfRequests are the parts that each replica always waits for.
+var halfRequests = []halfRequest{
+	{"a part of its headers", halfHeaders, 0},
+	{"no body", wholeHeaders, http.StatusRequestTimeout},
+	{"a part of its body", wholeHeaders + `{"seatId": `, http.StatusRequestTimeout},
+}
+
+// sendHalfHTTP sends the part to a replica until ctx ends, each time on a new connection. It reports
+// a request that the replica does not end, or not with the right answer.
+func (s *system) sendHalfHTTP(ctx context.Context, replica int, part halfRequest, found *violations) {
+	for ctx.Err() == nil {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.ReplicaHTTPAddr(replica))
+		if err == nil {
+			stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+			if err := s.awaitEnd(ctx, conn, replica, part); err != nil {
+				found.add(checkLiveness, "a request over HTTP with only %s: %v", part.name, err)
+			}
+			stop()
+			_ = conn.Close()
+		}
+		sleep(ctx, retryAfter) // the replica may be down
+	}
+}
+
+// awaitEnd sends the part and waits until the replica ends the request. As in halfSender, only the
+// time in which the replica runs counts: that of the answers of its admin port.
+func (s *system) awaitEnd(ctx context.Context, conn net.Conn, replica int, part halfRequest) error {
+	if _, err := io.WriteString(conn, part.text); err != nil {
+		return nil // the replica ended
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- checkTimeout(conn, part) }()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for acks := 0; acks <= maxAcks; {
+		select {
+		case err := <-ended:
+			return err
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if s.runs(ctx, replica) {
+			acks++
+		}
+	}
+	return fmt.Errorf("it is still open after %s in which the replica ran", time.Duration(maxAcks)*pollInterval)
+}
+
+// checkTimeout reads the answer to an incomplete request until the connection ends. It returns nil
+// if the connection ends without an answer, because the replica may have been killed.
+func checkTimeout(conn net.Conn, part halfRequest) error {
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil
+	}
+	if resp.StatusCode != part.timeout {
+		return fmt.Errorf("the answer is %s, want %d", resp.Status, part.timeout)
+	}
+	_, err = e2e.CheckProblem(&http.Request{}, resp, body)
+	return err
+}
+
+// runs waits until the process of a replica answers on its admin port, and reports whether it did.
+func (s *system) runs(ctx context.Context, replica int) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.AdminAddr(replica)+"/healthz", nil)
+	if err != nil {
+		return false
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = resp.Body.Close() }()
+	_, err = io.Copy(io.Discard, resp.Body) // so that the connection can be used again
+	return err == nil
+}
