@@ -40,6 +40,11 @@ type canary struct {
 // in it is a false alarm.
 func noCanary() canary { return canary{name: "none", faults: "."} }
 
+// noCanaryRestarts is the unchanged system in restartRun.
+func noCanaryRestarts() canary {
+	return canary{name: "none, with restarts under POST load", run: restartRun}
+}
+
 // cleanRuns is the number of runs of noCanary.
 const cleanRuns = 10
 
@@ -278,6 +283,30 @@ $3`),
 			code("feed", `if ([\w.]+\.Freshness) > 0 \{ // canary: stale-cache`, `{
 		$1 = 300 * time.Millisecond`),
 		}},
+		// The tag depends on the number of available seats, and not on the seats.
+		{name: "ETag ignores a change", by: checkLinearizability, changes: []change{
+			code("server", `(\w+)\.Write\(b\)(\n\t+\w+\.Write\(strconv\.AppendInt\(nil, (\w+)\.NextAfterID, 10\)\))`,
+				"$1.Write(strconv.AppendInt(nil, int64($3.Available), 10))$2"),
+		}},
+		// The replica compares If-None-Match with the tag of its last answer to the same query.
+		{name: "304 without a refresh", by: checkLinearizability, changes: []change{
+			code("rest", `\n\tresp, err := \w+\.caller\.Call\(\w+, \w+, \w+, \w+\.getSeats\)`, `
+	if tag, ok := lastTags.Load(r.URL.RawQuery); ok && noneMatch(r.Header["If-None-Match"], tag.(string)) {
+		w.Header()["Etag"] = []string{tag.(string)}
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}$0`),
+			code("rest", `\["Etag"\] = \[\]string\{([\w.]+\.ETag\(\))\}`, "$0\n\tlastTags.Store(r.URL.RawQuery, $1)"),
+			code("rest", `\ntype Server struct \{`, "\nvar lastTags sync.Map\n$0"),
+		}},
+		{name: "request lost while draining", by: checkRestarts, run: restartRun, changes: []change{
+			code("rest", `(\n\t+)(\w+)\.handler\.draining\.Store\(true\)\n`, `${1}if ctx.Err() == nil {
+		return $2.http.Shutdown(ctx)
+	}$0`),
+		}},
+		{name: "no deadline for an incomplete HTTP request", by: checkLiveness, changes: []change{
+			code("rest", `(\n\t+bodyTimeout +=) [^\n]*`, "$1 24 * time.Hour"),
+		}},
 	}
 }
 
@@ -347,9 +376,10 @@ func (c canary) violations(ctx context.Context, seed uint64) ([]violation, error
 	return r.found.list(), nil
 }
 
-// runCanaries makes a run with each canary, and cleanRuns runs of noCanary, and prints a table. If
-// the regular expression only does not match the name of a canary, runCanaries skips this canary.
-// It fails if the expected check does not find a canary, or if a run of noCanary has a violation.
+// runCanaries makes a run with each canary, a run of noCanaryRestarts, and cleanRuns runs of
+// noCanary, and prints a table. If the regular expression only does not match the name of a canary,
+// runCanaries skips this canary. It fails if the expected check does not find a canary, or if a run
+// without a canary has a violation.
 func runCanaries(ctx context.Context, out io.Writer, only string, seed uint64) error {
 	wanted, err := regexp.Compile(only)
 	if err != nil {
@@ -359,7 +389,8 @@ func runCanaries(ctx context.Context, out io.Writer, only string, seed uint64) e
 	fmt.Fprint(out, "| canary | found by | after | violation |\n|---|---|---|---|\n")
 	var missed []error
 	n := 0
-	for _, c := range append(canaries(), slices.Repeat([]canary{noCanary()}, cleanRuns)...) {
+	all := slices.Concat(canaries(), []canary{noCanaryRestarts()}, slices.Repeat([]canary{noCanary()}, cleanRuns))
+	for _, c := range all {
 		if !wanted.MatchString(c.name) {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/dlsms/dlsms/e2e"
@@ -42,7 +43,8 @@ type call struct {
 type loadOptions struct {
 	users        int
 	rest         time.Duration // pause of a user between two calls
-	tries        int           // most tries of a call; 0: as in README.md
+	tries        int           // most tries of a call over gRPC; 0: as in README.md
+	http         bool          // the users call over HTTP, with one try
 	slowPostgres bool          // the system has the toxic slowPostgres
 	binary       string        // of the replicas; empty: that of the trials
 }
@@ -58,8 +60,10 @@ func startSteady(ctx context.Context, s *system, name string, options loadOption
 		name: name, start: time.Now().Add(48 * time.Hour).Truncate(time.Hour), began: time.Now(),
 		parts: make([]steadyPart, users),
 	}
-	conns, err := s.connect(min(users, 8), options.tries)
-	if err != nil {
+	var conns []grpc.ClientConnInterface
+	if n := min(users, 8); options.http {
+		conns = s.connectHTTP(n)
+	} else if conns, err = s.connect(n, options.tries); err != nil {
 		return nil, err
 	}
 	members := make([]*e2e.Client, users)

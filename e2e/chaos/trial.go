@@ -290,25 +290,30 @@ func (l *trialRun) failedCalls(during string, calls []call) {
 	}
 }
 
-// rollingRestart is a trial. It restarts the replicas one by one, as an operator does, and verifies
-// that no call needs more than two retries.
+// rollingRestart is a trial. It restarts the replicas one by one, as an operator does. It verifies
+// that no call over gRPC needs more than two retries, and that no POST over HTTP needs a retry.
 func rollingRestart(ctx context.Context, l *trialRun) error {
 	const tries = 3 // one call and two retries
-	options := loadOptions{users: trialUsers, rest: trialRest, tries: tries}
+	grpc := loadOptions{users: trialUsers, rest: trialRest, tries: tries}
+	if err := l.restartReplicas(ctx, grpc, "at most 2 retries"); err != nil {
+		return err
+	}
+	return l.restartReplicas(ctx, postLoad(), "POST over HTTP without retries")
+}
+
+func (l *trialRun) restartReplicas(ctx context.Context, options loadOptions, clients string) error {
 	return l.withSteadyLoad(ctx, options, func(s *system, load *steady, _ []call) error {
 		n := l.times(20)
 		from := load.since()
 		for i := range n {
-			for _, r := range s.Replicas {
-				if err := r.Restart(ctx); err != nil {
-					return err
-				}
+			if err := s.restartInTurn(ctx); err != nil {
+				return err
 			}
 			l.logf("all replicas restarted %d times", i+1)
 		}
 		load.end()
-		l.failedCalls(fmt.Sprintf("replicas restarted one by one, %d times, at most 2 retries", n),
+		l.failedCalls(fmt.Sprintf("replicas restarted one by one, %d times, %s", n, clients),
 			load.between(from, load.since()))
-		return l.lostBookings(ctx, s, load, fmt.Sprintf("all replicas restarted %d times", n))
+		return l.lostBookings(ctx, s, load, fmt.Sprintf("all replicas restarted %d times, %s", n, clients))
 	})
 }

@@ -17,6 +17,7 @@ const (
 	checkInvariants      check = "invariants"
 	checkStreams         check = "streams"
 	checkLiveness        check = "liveness"
+	checkRestarts        check = "restarts"
 	checkActivity        check = "activity"
 	checkLog             check = "log"
 )
