@@ -8,8 +8,8 @@ import (
 	"github.com/dlsms/dlsms/stack"
 )
 
-// postLoad is a load of POST requests over HTTP without retries. A request without an answer is lost
-// for its client, which cannot know whether it was done.
+// postLoad is a load of POST requests over HTTP without retries. If a request has no answer, its
+// client cannot know whether the system has done it: the request is lost.
 func postLoad() loadOptions {
 	return loadOptions{users: trialUsers, rest: 5 * time.Millisecond, http: true}
 }

@@ -31,8 +31,9 @@ var halfRequests = []halfRequest{
 	{"a part of its body", wholeHeaders + `{"seatId": `, http.StatusRequestTimeout},
 }
 
-// sendHalfHTTP sends the part to a replica until ctx ends, each time on a new connection. It reports
-// a request that the replica does not end, or not with the right answer.
+// sendHalfHTTP sends the part to a replica again and again until ctx ends, each time on a new
+// connection. It is a violation if the replica does not end the request in time, or gives another
+// answer than 408.
 func (s *system) sendHalfHTTP(ctx context.Context, replica int, part halfRequest, found *violations) {
 	for ctx.Err() == nil {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.ReplicaHTTPAddr(replica))
@@ -48,8 +49,9 @@ func (s *system) sendHalfHTTP(ctx context.Context, replica int, part halfRequest
 	}
 }
 
-// awaitEnd sends the part and waits until the replica ends the request. As in halfSender, only the
-// time in which the replica runs counts: that of the answers of its admin port.
+// awaitEnd sends the part and waits until the replica ends the request. As in halfSender, the time in
+// which a fault stops the replica must not be included. So awaitEnd asks the admin port of the
+// replica each pollInterval, and counts the answers. The request must end within maxAcks answers.
 func (s *system) awaitEnd(ctx context.Context, conn net.Conn, replica int, part halfRequest) error {
 	if _, err := io.WriteString(conn, part.text); err != nil {
 		return nil // the replica ended
