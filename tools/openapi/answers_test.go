@@ -45,7 +45,7 @@ func TestAnswersFollowTheDocument(t *testing.T) {
 	v.call("POST", "/v1/auth/register", map[string]any{
 		"studentId": "NEW-1", "name": "New", "email": "new@university.example", "password": "password123",
 	}, 201)
-	v.call("POST", "/v1/auth/login", map[string]any{"studentId": "NEW-1", "password": "wrong"}, 401)
+	v.call("POST", "/v1/auth/login", map[string]any{"studentId": "NEW-1", "password": "wrong password"}, 401)
 
 	student(1)
 	v.call("POST", "/v1/auth/verify", map[string]any{"token": v.token}, 200)
@@ -77,9 +77,14 @@ func TestAnswersFollowTheDocument(t *testing.T) {
 	entry := "/v1/waitlist/" + id(joined, "entry")
 	v.events("/v1/notifications:subscribe", "SEAT_OFFERED")
 	v.call("GET", "/v1/notifications?afterId=0", nil, 200)
-	v.call("POST", entry+":claim", nil, 200)
+	claimed := v.call("POST", entry+":claim", nil, 200)
 	v.call("POST", entry+":leave", nil, 409)
 	v.call("POST", "/v1/waitlist/999999:leave", nil, 404)
+	student(3)
+	waiting := v.call("POST", "/v1/waitlist", map[string]any{"seatId": seat, "startTime": start, "endTime": end}, 201)
+	v.call("POST", "/v1/waitlist/"+id(waiting, "entry")+":leave", nil, 200)
+	v.token = second
+	v.call("POST", "/v1/reservations/"+id(claimed, "reservation")+":cancel", nil, 200)
 	v.events("/v1/seats:watch", "snapshot")
 	v.call("POST", "/v1/auth/password", map[string]any{
 		"currentPassword": "password123", "newPassword": "password124",
