@@ -125,14 +125,15 @@ func (h *Handler) handleError(
 }
 
 func (h *Handler) writeError(ctx context.Context, w http.ResponseWriter, r *http.Request, err error) {
-	if req := requestOf(ctx); req.body != nil && req.body.err != nil && !errors.Is(req.body.err, io.EOF) {
-		writeProblem(w, r, bodyProblem(req.body.err))
-		return
-	}
 	if method, ok := runtime.RPCMethod(ctx); ok {
 		err = h.caller.answer(ctx, method, err)
 	}
-	writeProblem(w, r, problemOf(err))
+	p := problemOf(err)
+	body := requestOf(ctx).body
+	if p.Status == http.StatusBadRequest && body != nil && body.err != nil && !errors.Is(body.err, io.EOF) {
+		p = bodyProblem(body.err)
+	}
+	writeProblem(w, r, p)
 }
 
 const notFound = "there is nothing at this path: see /docs"

@@ -102,17 +102,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.ContentLength != 0 {
-		if !isJSON(r.Header) {
-			writeProblem(w, r, problem{
-				Status: http.StatusUnsupportedMediaType,
-				Detail: "the body must have Content-Type: application/json",
-			})
-			return
-		}
-		if r.ContentLength > maxBody {
-			writeProblem(w, r, tooLarge)
-			return
-		}
 		req.body = newBody(w, r)
 		r.Body = req.body
 	}
@@ -175,16 +164,32 @@ func (a address) String() string { return string(a) }
 type body struct {
 	io.ReadCloser
 	control *http.ResponseController
+	refusal error // of every Read; nil: the body may be read
 	err     error
 }
 
+// errNotJSON is the error of a body with another Content-Type.
+var errNotJSON = errors.New("the body is not JSON")
+
+// newBody returns the body of a request. If it is not acceptable, its Read fails, so that the request
+// is authenticated, limited and logged like any other.
 func newBody(w http.ResponseWriter, r *http.Request) *body {
 	b := &body{ReadCloser: http.MaxBytesReader(w, r.Body, maxBody), control: http.NewResponseController(w)}
+	switch {
+	case !isJSON(r.Header):
+		b.refusal = errNotJSON
+	case r.ContentLength > maxBody:
+		b.refusal = &http.MaxBytesError{Limit: maxBody}
+	}
 	b.setDeadline(time.Now().Add(bodyTimeout))
 	return b
 }
 
 func (b *body) Read(p []byte) (int, error) {
+	if b.refusal != nil {
+		b.err = b.refusal
+		return 0, b.err
+	}
 	n, err := b.ReadCloser.Read(p)
 	b.err = err
 	if errors.Is(err, io.EOF) {

@@ -188,6 +188,8 @@ func TestTokens(t *testing.T) {
 	// A request that can't be read is authenticated like any other.
 	r.do(t, "POST", "/v1/reservations", `{"seat`).problem(t, 401, "TOKEN_MISSING")
 	r.do(t, "GET", "/v1/reservations?x=1", "").problem(t, 401, "TOKEN_MISSING")
+	r.do(t, "POST", "/v1/reservations", "x", "Content-Type", "text/plain").problem(t, 401, "TOKEN_MISSING")
+	r.do(t, "POST", "/v1/reservations", strings.Repeat("x", maxBody+1)).problem(t, 401, "TOKEN_MISSING")
 }
 
 // TestLimitsHoldOverHTTP checks that requests that can't be read count, too.

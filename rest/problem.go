@@ -146,6 +146,12 @@ func pointer(field string) string {
 
 // bodyProblem returns the problem of a body that could not be read.
 func bodyProblem(err error) problem {
+	if errors.Is(err, errNotJSON) {
+		return problem{
+			Status: http.StatusUnsupportedMediaType,
+			Detail: "the body must have Content-Type: application/json",
+		}
+	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return tooLarge
 	}
