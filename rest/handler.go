@@ -91,7 +91,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // a preflight, which is answered
 	}
 	if r.Method == http.MethodHead { // the server sends no body
-		r.Method = http.MethodGet
+		req.head, r.Method = true, http.MethodGet
 	}
 	if serve := h.own[r.URL.Path]; serve != nil && r.Method == http.MethodGet {
 		serve(w, r)
@@ -130,6 +130,7 @@ type request struct {
 	query string   // of the URL; the gateway ignores it in a POST
 	key   []string // Idempotency-Key
 	body  *body    // nil: the request has none
+	head  bool     // the method was HEAD
 }
 
 type requestKey struct{}

@@ -167,6 +167,10 @@ func TestMethods(t *testing.T) {
 	if a.StatusCode != http.StatusOK || len(a.body) != 0 || a.Header.Get("ETag") == "" {
 		t.Errorf("HEAD is %s with %d bytes and the tag %q", a.Status, len(a.body), a.Header.Get("ETag"))
 	}
+	a = r.do(t, "HEAD", "/v1/seats:watch", "") // it ends
+	if a.StatusCode != http.StatusOK || a.Header.Get("Content-Type") != "text/event-stream" {
+		t.Errorf("HEAD of a stream is %s with %v", a.Status, a.Header)
+	}
 	a = r.do(t, "POST", "/v1/reservations", "", "X-Http-Method-Override", "GET")
 	a.problem(t, 401, "TOKEN_MISSING") // it is still a POST
 	r.logged(t, "CreateReservation", "TOKEN_MISSING")

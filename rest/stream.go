@@ -53,7 +53,8 @@ func (h *Handler) serveSubscribe(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) serveStream(
 	w http.ResponseWriter, r *http.Request, method string, req proto.Message, resume func() error,
 ) {
-	ctx := r.Context()
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
 	err := parseQuery(r, req)
 	if err == nil && resume != nil {
 		err = resume()
@@ -63,6 +64,9 @@ func (h *Handler) serveStream(
 		return
 	}
 	events := &eventStream{ctx: ctx, w: w, control: http.NewResponseController(w)}
+	if requestOf(ctx).head {
+		events.onOpen = cancel // the headers are the whole answer
+	}
 	if err = h.caller.Stream(method, req, events); err == nil { //nolint:contextcheck // events has the context
 		return
 	}
@@ -83,6 +87,7 @@ type eventStream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	open    bool
+	onOpen  func() // nil: nothing
 	buffer  []byte
 }
 
@@ -101,7 +106,11 @@ func (s *eventStream) SendHeader(metadata.MD) error {
 	header.Set("X-Accel-Buffering", "no") // for nginx
 	header.Set("X-Request-Id", requestOf(s.ctx).id)
 	s.w.WriteHeader(http.StatusOK)
-	return s.flush(fmt.Appendf(s.buffer[:0], "retry: %d\n\n", reconnectDelay))
+	err := s.flush(fmt.Appendf(s.buffer[:0], "retry: %d\n\n", reconnectDelay))
+	if s.onOpen != nil {
+		s.onOpen()
+	}
+	return err
 }
 
 // SendMsg sends a message as an event.
