@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -96,8 +97,41 @@ func (queryParser) Parse(m proto.Message, values url.Values, filter *utilities.D
 		if f == nil || filter.HasCommonPrefix([]string{string(f.Name())}) {
 			return fmt.Errorf("unknown parameter %q", name)
 		}
+		if setEnum(m.ProtoReflect(), f, values[name]) {
+			delete(values, name)
+		}
 	}
 	return new(runtime.DefaultQueryParser).Parse(m, values, filter)
+}
+
+// setEnum sets a field with values of an enum, by name or by number, and reports whether it did. It
+// accepts unknown numbers, as JSON does: the handler then reports them together with all other faults
+// of the request. The parser of the gateway refuses the first one.
+func setEnum(m protoreflect.Message, f protoreflect.FieldDescriptor, texts []string) bool {
+	if f.Enum() == nil || !f.IsList() && len(texts) != 1 {
+		return false
+	}
+	values := make([]protoreflect.Value, len(texts))
+	for i, text := range texts {
+		if known := f.Enum().Values().ByName(protoreflect.Name(text)); known != nil {
+			values[i] = protoreflect.ValueOfEnum(known.Number())
+			continue
+		}
+		number, err := strconv.ParseInt(text, 10, 32)
+		if err != nil {
+			return false
+		}
+		values[i] = protoreflect.ValueOfEnum(protoreflect.EnumNumber(number))
+	}
+	if !f.IsList() {
+		m.Set(f, values[0])
+		return true
+	}
+	list := m.Mutable(f).List()
+	for _, v := range values {
+		list.Append(v)
+	}
+	return true
 }
 
 // setCreated sets 201 and Location on the answers to requests that created something.
