@@ -44,7 +44,11 @@ func methods(t *testing.T) map[string]protoreflect.MethodDescriptor {
 // accessTable fails the test.
 func TestAccess(t *testing.T) {
 	t.Parallel()
-	s := shared(t)
+	everywhere(t, checkAccess)
+}
+
+func checkAccess(t *testing.T, s *system) {
+	t.Helper()
 	all := methods(t)
 	for name := range accessTable {
 		if all[name] == nil {
@@ -252,7 +256,11 @@ func checkRow(t *testing.T, s *system, name string, m protoreflect.MethodDescrip
 // same reason as all other calls.
 func TestVerifyTokenRefusesInvalidTokens(t *testing.T) {
 	t.Parallel()
-	s := shared(t)
+	overBoth(t, verifyTokenReportsEachFault)
+}
+
+func verifyTokenReportsEachFault(t *testing.T, s *system) {
+	t.Helper()
 	c := &fixture{t: t, s: s, users: [3]student{s.student(t), s.student(t), s.librarian(t)}}
 	for _, caller := range c.callers() {
 		if caller.token == "" {

@@ -200,7 +200,9 @@ var errorTriggers = map[string]func(c *errorCase) error{
 		return nil
 	},
 	"UNAVAILABLE": func(c *errorCase) error { // calls an nginx that has no running replica
-		n, err := stack.StartNginx(c.t.Context(), stack.NginxConfig{Backends: []string{"127.0.0.1:1"}, Log: c.t.Output()})
+		n, err := stack.StartNginx(c.t.Context(), stack.NginxConfig{
+			Backends: []string{"127.0.0.1:1"}, HTTPBackends: []string{"127.0.0.1:1"}, Log: c.t.Output(),
+		})
 		if err != nil {
 			c.t.Fatal(err)
 		}
@@ -209,11 +211,15 @@ var errorTriggers = map[string]func(c *errorCase) error{
 				c.t.Error(err)
 			}
 		})
-		proxied, err := e2e.Dial(n.Addr())
+		proxied, err := c.s.protocol.dial(n.Addr(), n.HTTPAddr(), "")
 		if err != nil {
 			c.t.Fatal(err)
 		}
-		c.t.Cleanup(func() { _ = proxied.Close() })
+		c.t.Cleanup(func() {
+			if err := hangUp(proxied); err != nil {
+				c.t.Error(err)
+			}
+		})
 		_, err = e2e.Anonymous(proxied).Seats.GetSeats(c.t.Context(), &dlsmsv1.GetSeatsRequest{})
 		return err
 	},
@@ -223,8 +229,12 @@ var errorTriggers = map[string]func(c *errorCase) error{
 // details of each error. It also exhausts every rate limit.
 func TestEveryErrorReason(t *testing.T) {
 	t.Parallel()
-	s := shared(t)
-	strict := start(t, stack.Config{Env: strictSettings()})
+	everywhere(t, everyErrorReason)
+}
+
+func everyErrorReason(t *testing.T, s *system) {
+	t.Helper()
+	strict := s.startLike(t, stack.Config{Env: strictSettings()})
 	t.Run("rate limit of a user", func(t *testing.T) { t.Parallel(); limitsCallsOfUser(t, strict) })
 	t.Run("rate limit of failed logins", func(t *testing.T) { t.Parallel(); limitsFailedLogins(t, strict) })
 	t.Run("rate limit of an address", func(t *testing.T) { t.Parallel(); limitsLoginsOfAddress(t, strict) })
@@ -249,7 +259,11 @@ func TestEveryErrorReason(t *testing.T) {
 // error lists all of them.
 func TestInvalidFieldsListsEveryField(t *testing.T) {
 	t.Parallel()
-	s := shared(t)
+	overBoth(t, invalidFieldsListsEveryField)
+}
+
+func invalidFieldsListsEveryField(t *testing.T, s *system) {
+	t.Helper()
 	u, seat := s.student(t), s.branch(t, 1).seats[0]
 	year := timestamppb.New(time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC))
 	long := strings.Repeat("x", 300)

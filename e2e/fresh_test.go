@@ -22,14 +22,18 @@ const acknowledged, readers = 1000, 10
 // test fails, because then the server may answer with an older state.
 func TestNoStaleRead(t *testing.T) {
 	t.Parallel()
-	s := shared(t)
+	everywhere(t, noStaleRead)
+}
+
+func noStaleRead(t *testing.T, s *system) {
+	t.Helper()
 	users := s.users(t, readers)
 	branches := make([]branch, readers)
 	for i := range branches {
 		branches[i] = s.branch(t, 3)
 	}
 	inParallel(t, readers, readers, func(i int) error {
-		client := freshClient{users[i], branches[i], s.proxied[(i+1)%len(s.proxied)], s.log}
+		client := freshClient{users[i], branches[i], s.reader(t, i), s.log}
 		for step := range acknowledged / readers / 2 {
 			if err := client.bookAndCancel(t.Context(), step); err != nil {
 				return err
@@ -40,11 +44,30 @@ func TestNoStaleRead(t *testing.T) {
 	t.Logf("%d reads of each kind after %d bookings and cancellations: none was stale", acknowledged, acknowledged)
 }
 
+// reader returns a connection for the reads of a client. Over HTTP it sends If-None-Match: a 304 must
+// be as fresh as a 200.
+func (s *system) reader(t *testing.T, client int) grpc.ClientConnInterface {
+	t.Helper()
+	if s.protocol != overHTTP {
+		return s.proxied[(client+1)%len(s.proxied)]
+	}
+	c, err := dialHTTP(s.HTTPAddr(), e2e.RevalidateHTTP())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := hangUp(c); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
 // freshClient is a client that reads its own writes.
 type freshClient struct {
 	user   *e2e.Client
 	branch branch
-	other  *grpc.ClientConn
+	other  grpc.ClientConnInterface
 
 	log *e2e.LogRecorder
 }

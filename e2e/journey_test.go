@@ -17,7 +17,12 @@ import (
 // data and the default settings, except that check-in closes six seconds after the start.
 func TestUserJourney(t *testing.T) {
 	t.Parallel()
-	s := start(t, stack.Config{Seed: true, Env: map[string]string{"GRACE_MINUTES": "0.1"}})
+	cfg := stack.Config{Seed: true, Env: map[string]string{"GRACE_MINUTES": "0.1"}}
+	startEverywhere(t, cfg, userJourney)
+}
+
+func userJourney(t *testing.T, s *system) {
+	t.Helper()
 	shown := watch(t, s.anonymous(), &dlsmsv1.WatchSeatsRequest{})
 
 	if _, err := s.anonymous().Auth.Register(t.Context(), &dlsmsv1.RegisterRequest{

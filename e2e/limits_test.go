@@ -59,8 +59,8 @@ const sharedLimitTimeout = 2 * time.Minute
 // or sharedLimitTimeout is over. If the replicas never shared the limit, they would let three times
 // as many calls through each time, and the check would fail.
 func limitsCallsOfUser(t *testing.T, s *system) {
-	var replicas []*grpc.ClientConn
-	for i := range s.Replicas {
+	var replicas []grpc.ClientConnInterface
+	for i := range s.copies() {
 		replicas = append(replicas, conn(t, s, i))
 	}
 	counts := []int{}
@@ -181,15 +181,5 @@ func registerUntilRefused(t *testing.T, s *system) error {
 // fromAddress returns the same system, for clients at another address of this machine.
 func (s *system) fromAddress(t *testing.T, ip string) *system {
 	t.Helper()
-	other := &system{Stack: s.Stack, log: s.log, db: s.db, secret: s.secret}
-	other.names.Store(s.names.Add(1000) - 1000) // reserves 1,000 names for the other system
-	for i := range other.proxied {
-		c, err := e2e.DialFrom(s.Addr(), ip)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Close() })
-		other.proxied[i] = c
-	}
-	return other
+	return s.view(t, s.protocol, ip)
 }

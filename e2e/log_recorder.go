@@ -66,8 +66,16 @@ func (j *LogRecorder) Tail(n int) string {
 }
 
 // Has reports whether one of the kept lines contains text.
-func (j *LogRecorder) Has(text string) bool {
+func (j *LogRecorder) Has(text string) bool { return j.Find(text) != "" }
+
+// Find returns the first of the kept lines that contains text, empty if none does.
+func (j *LogRecorder) Find(text string) string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return slices.ContainsFunc(j.last, func(line string) bool { return strings.Contains(line, text) })
+	for _, line := range j.last {
+		if strings.Contains(line, text) {
+			return line
+		}
+	}
+	return ""
 }

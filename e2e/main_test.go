@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/dlsms/dlsms/e2e"
 	"github.com/dlsms/dlsms/stack"
 )
 
@@ -44,7 +45,7 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	code = m.Run()
-	return code, stopCommon()
+	return code, errors.Join(monolith.stop(), microservices.stop())
 }
 
 func build(name, cgo string, flags ...string) error {
@@ -64,37 +65,50 @@ func isSet(name string) (set bool) {
 	return set
 }
 
-// common is the system of all tests that do not stop or slow down a part of it.
-var common struct {
+// sharedSystem is a system of all tests that do not stop or slow down a part of it.
+type sharedSystem struct {
 	once sync.Once
 	*system
 	err error
 }
 
+// The shared systems. The first test that needs one starts it.
+var monolith, microservices sharedSystem
+
 // shared returns the shared system. It has the default rules and no rate limits.
 func shared(t *testing.T) *system {
 	t.Helper()
-	common.once.Do(func() {
-		common.system, common.err = startSystem(context.Background(), stack.Config{Env: map[string]string{
-			"RATE_LIMIT_PER_MINUTE": "0", "AUTH_RATE_LIMIT_PER_MINUTE": "0", "LOGIN_FAILURE_LIMIT": "0",
-			"TZ": "Pacific/Chatham", // 12:45 h ahead of UTC: no result may depend on the zone
-		}})
+	return monolith.get(t, stack.Monolith)
+}
+
+// sharedMicroservices is like shared, with each service in a process of its own.
+func sharedMicroservices(t *testing.T) *system {
+	t.Helper()
+	return microservices.get(t, stack.Microservices)
+}
+
+func (c *sharedSystem) get(t *testing.T, topology stack.Topology) *system {
+	t.Helper()
+	c.once.Do(func() {
+		env := e2e.NoRateLimits()
+		env["TZ"] = "Pacific/Chatham" // 12:45 h ahead of UTC: no result may depend on the zone
+		c.system, c.err = startSystem(context.Background(), stack.Config{Topology: topology, Env: env})
 	})
-	if common.err != nil {
-		t.Fatal(common.err)
+	if c.err != nil {
+		t.Fatal(c.err)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the end of the log of the shared system:\n%s", common.log.Tail(40))
+			t.Logf("the end of the log of the shared system:\n%s", c.log.Tail(40))
 		}
 	})
-	return common.system
+	return c.system
 }
 
-// stopCommon stops the shared system, and returns the faults that system.stop found.
-func stopCommon() error {
-	if common.system == nil {
+// stop stops the system, if a test has started it, and returns the faults that system.stop found.
+func (c *sharedSystem) stop() error {
+	if c.system == nil {
 		return nil
 	}
-	return common.stop(context.Background())
+	return c.system.stop(context.Background())
 }

@@ -77,9 +77,9 @@ func limitedLogins() map[string]string {
 	return env
 }
 
-func connections(t *testing.T, s *system) []*grpc.ClientConn {
+func connections(t *testing.T, s *system) []grpc.ClientConnInterface {
 	t.Helper()
-	var list []*grpc.ClientConn
+	var list []grpc.ClientConnInterface
 	for i := range s.Replicas {
 		list = append(list, conn(t, s, i))
 	}
@@ -103,7 +103,7 @@ func (l *load) worksFully() {
 
 // expectSharedLimit waits until the replicas share the limit: together they let failedLogins failed
 // logins through.
-func expectSharedLimit(t *testing.T, s *system, replicas []*grpc.ClientConn) {
+func expectSharedLimit(t *testing.T, s *system, replicas []grpc.ClientConnInterface) {
 	t.Helper()
 	var n int
 	if !happens(func() bool { n = failLogins(t, s, replicas); return n == failedLogins }) {
@@ -113,7 +113,7 @@ func expectSharedLimit(t *testing.T, s *system, replicas []*grpc.ClientConn) {
 
 // expectSeparateLimits checks that each replica counts alone: each lets failedLogins failed logins
 // through.
-func expectSeparateLimits(t *testing.T, s *system, replicas []*grpc.ClientConn) {
+func expectSeparateLimits(t *testing.T, s *system, replicas []grpc.ClientConnInterface) {
 	t.Helper()
 	if n := failLogins(t, s, replicas); n != failedLogins*len(replicas) {
 		t.Errorf("%d failed logins passed, want %d on each of %d replicas", n, failedLogins, len(replicas))
@@ -122,7 +122,7 @@ func expectSeparateLimits(t *testing.T, s *system, replicas []*grpc.ClientConn) 
 
 // failLogins logs in to an unknown student id with wrong passwords, at each replica in turn. It
 // returns how many of these calls the limit of failed logins let through.
-func failLogins(t *testing.T, s *system, replicas []*grpc.ClientConn) (n int) {
+func failLogins(t *testing.T, s *system, replicas []grpc.ClientConnInterface) (n int) {
 	t.Helper()
 	req := &dlsmsv1.LoginRequest{StudentId: fmt.Sprintf("unknown-%d", s.names.Add(1)), Password: "a wrong password"}
 	for i := range (failedLogins + 1) * len(replicas) { // on each replica, one above the limit

@@ -22,7 +22,11 @@ const (
 
 func TestRepeatedBookingIsOneBooking(t *testing.T) {
 	t.Parallel()
-	s := shared(t)
+	everywhere(t, repeatedBookingIsOneBooking)
+}
+
+func repeatedBookingIsOneBooking(t *testing.T, s *system) {
+	t.Helper()
 	seats := s.branch(t, repeatRounds).seats
 	u := s.student(t)
 	for round, seat := range seats {
@@ -66,7 +70,11 @@ func TestRepeatedBookingIsOneBooking(t *testing.T) {
 
 func TestRepeatedJoinIsOneEntry(t *testing.T) {
 	t.Parallel()
-	s := shared(t)
+	everywhere(t, repeatedJoinIsOneEntry)
+}
+
+func repeatedJoinIsOneEntry(t *testing.T, s *system) {
+	t.Helper()
 	seats := s.branch(t, repeatRounds).seats
 	owner, u := s.student(t), s.student(t)
 	for round, seat := range seats {

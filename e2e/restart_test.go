@@ -10,9 +10,14 @@ import (
 
 func TestReplicaRestartsLoseNothing(t *testing.T) {
 	t.Parallel()
-	s := start(t, stack.Config{Env: e2e.NoRateLimits()})
-	rollingRestart(t, s)
-	killAllReplicas(t, s)
+	for _, p := range []protocol{overGRPC, overHTTP} {
+		t.Run(string(p), func(t *testing.T) {
+			t.Parallel()
+			s := start(t, stack.Config{Env: e2e.NoRateLimits()}).view(t, p, "")
+			rollingRestart(t, s)
+			killAllReplicas(t, s)
+		})
+	}
 }
 
 // rollingRestart restarts each replica in turn with SIGTERM, under load. No call needs more than

@@ -15,12 +15,12 @@ const revocationDeadline = 5 * time.Second
 
 func TestLogoutRevokesTokenOnEveryReplica(t *testing.T) {
 	t.Parallel()
-	logoutRevokesToken(t, shared(t))
+	everywhere(t, logoutRevokesToken)
 }
 
 func TestChangePasswordRevokesAllTokensOnEveryReplica(t *testing.T) {
 	t.Parallel()
-	changePasswordRevokesAllTokens(t, shared(t))
+	everywhere(t, changePasswordRevokesAllTokens)
 }
 
 func logoutRevokesToken(t *testing.T, s *system) {
@@ -33,7 +33,7 @@ func logoutRevokesToken(t *testing.T, s *system) {
 		t.Fatal(err)
 	}
 	wantRevoked(t, s, u.Client, laptopStreams)
-	for i := range s.Replicas {
+	for i := range s.copies() {
 		c := phone.WithConn(conn(t, s, i))
 		if _, err := c.Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{}); err != nil {
 			t.Errorf("replica %d refuses the other token: %v", i, err)
@@ -64,7 +64,7 @@ func changePasswordRevokesAllTokens(t *testing.T, s *system) {
 	_, err = s.anonymous().Login(t.Context(), u.User.GetStudentId(), password)
 	refused(t, err, "BAD_CREDENTIALS")
 	again := s.login(t, u.User.GetStudentId(), "another "+password)
-	for i := range s.Replicas {
+	for i := range s.copies() {
 		c := again.WithConn(conn(t, s, i))
 		if _, err := c.Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{}); err != nil {
 			t.Errorf("replica %d refuses the new token: %v", i, err)
@@ -76,7 +76,7 @@ func changePasswordRevokesAllTokens(t *testing.T, s *system) {
 func subscribeEverywhere(t *testing.T, s *system, u *e2e.Client) []*e2e.StreamRecorder[dlsmsv1.SubscribeResponse] {
 	t.Helper()
 	var streams []*e2e.StreamRecorder[dlsmsv1.SubscribeResponse]
-	for i := range s.Replicas {
+	for i := range s.copies() {
 		stream, err := u.WithConn(conn(t, s, i)).Subscribe(t.Context(), 0)
 		if err != nil {
 			t.Fatal(err)
@@ -92,7 +92,7 @@ func subscribeEverywhere(t *testing.T, s *system, u *e2e.Client) []*e2e.StreamRe
 func wantRevoked(t *testing.T, s *system, u *e2e.Client, streams []*e2e.StreamRecorder[dlsmsv1.SubscribeResponse]) {
 	t.Helper()
 	deadline := within(t, revocationDeadline)
-	for i := range s.Replicas {
+	for i := range s.copies() {
 		c := u.WithConn(conn(t, s, i))
 		var err error
 		for err == nil && deadline.Err() == nil {

@@ -32,17 +32,24 @@ const waitTimeout = time.Minute
 type system struct {
 	*stack.Stack
 
-	log     *e2e.LogRecorder
-	db      *pgxpool.Pool
-	proxied [4]*grpc.ClientConn // several: one nginx worker serves all of a connection
-	secret  string              // signs tokens, under the kid "e2e"
-	dials   atomic.Int64
-	names   atomic.Int64
+	topology stack.Topology
+
+	log    *e2e.LogRecorder
+	db     *pgxpool.Pool
+	secret string        // signs tokens, under the kid "e2e"
+	names  *atomic.Int64 // the last number in a name
+
+	protocol protocol                    // of proxied and conn
+	proxied  [4]grpc.ClientConnInterface // several: one nginx worker serves all of a connection
+	dials    atomic.Int64
 }
 
 // startSystem starts a system with defaults for tests: no fsync, cheap passwords.
 func startSystem(ctx context.Context, cfg stack.Config) (*system, error) {
-	s := &system{log: &e2e.LogRecorder{}, secret: rand.Text() + rand.Text()}
+	s := &system{
+		topology: cfg.Topology, log: &e2e.LogRecorder{}, secret: rand.Text() + rand.Text(), names: &atomic.Int64{},
+		protocol: overGRPC,
+	}
 	if cfg.Binary == "" {
 		cfg.Binary = program("dlsms")
 	}
@@ -62,10 +69,8 @@ func startSystem(ctx context.Context, cfg stack.Config) (*system, error) {
 	if s.db, err = pgxpool.New(ctx, s.Postgres.AdminURL()); err != nil {
 		return nil, errors.Join(err, s.Stack.Stop(ctx))
 	}
-	for i := range s.proxied {
-		if s.proxied[i], err = e2e.Dial(s.Addr()); err != nil {
-			return nil, errors.Join(err, s.stop(ctx))
-		}
+	if err := s.dial(""); err != nil {
+		return nil, errors.Join(err, s.stop(ctx))
 	}
 	return s, nil
 }
@@ -73,11 +78,7 @@ func startSystem(ctx context.Context, cfg stack.Config) (*system, error) {
 // stop stops the system. It fails if a process exited with an error, the log has a fault, or the
 // database breaks an invariant.
 func (s *system) stop(ctx context.Context) error {
-	for _, conn := range s.proxied {
-		if conn != nil {
-			_ = conn.Close()
-		}
-	}
+	hungUp := s.hangUp()
 	idle := s.waitUntilIdle(ctx)
 	// The replicas stop before checkDatabase reads the statistics, because a connection reports its
 	// statistics to Postgres when it closes.
@@ -89,7 +90,7 @@ func (s *system) stop(ctx context.Context) error {
 	all.Wait()
 	checked := s.checkDatabase(ctx)
 	s.db.Close()
-	return errors.Join(idle, errors.Join(stopped...), checked, s.Stack.Stop(ctx), s.log.Err())
+	return errors.Join(hungUp, idle, errors.Join(stopped...), checked, s.Stack.Stop(ctx), s.log.Err())
 }
 
 // waitUntilIdle waits until no step of the worker is due and no waitlist entry waits for a free
@@ -154,17 +155,6 @@ func start(t *testing.T, cfg stack.Config) *system {
 // anonymous returns a client without a token. Its calls go through the proxy.
 func (s *system) anonymous() *e2e.Client {
 	return e2e.Anonymous(s.proxied[int(s.dials.Add(1))%len(s.proxied)])
-}
-
-// conn returns a connection to one replica that bypasses the proxy.
-func conn(t *testing.T, s *system, replica int) *grpc.ClientConn {
-	t.Helper()
-	c, err := e2e.Dial(s.ReplicaAddr(replica))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	return c
 }
 
 const password = "correct horse battery"
@@ -259,7 +249,7 @@ func (s *system) branch(t *testing.T, n int) branch {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range s.Replicas {
+	for i := range s.copies() {
 		r := e2e.Anonymous(conn(t, s, i))
 		eventually(t, "the replica shows the new branch", func() bool {
 			resp, err := r.Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{Branch: b.code})
