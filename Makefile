@@ -35,7 +35,7 @@ test: go ## run the tests with the race detector; TESTS=./store runs one package
 	@stack/build.sh -race ./...
 	go test -race -shuffle=on -p 1 -timeout $(TIMEOUT) $(TESTS)
 	$(if $(filter ./...,$(TESTS)),cd deploy/compose && go test -race -shuffle=on ./...)
-	$(if $(filter ./...,$(TESTS)),cd tools/openapi && go test -race -shuffle=on ./...)
+	$(if $(filter ./...,$(TESTS)),cd tools/openapi && go test -race -shuffle=on -count=1 ./...)
 
 check: fresh format lint vet modules build test bench-test chaos-quick ## run every check that a change must pass
 
