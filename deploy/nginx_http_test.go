@@ -385,7 +385,7 @@ func TestHTTPProxyKeepsSilentStream(t *testing.T) {
 	next <- "event: change\n"
 	read("event: change\n")
 	close(next)
-	if _, err := lines.ReadString('\n'); err != io.EOF { //nolint:errorlint // ReadString does not wrap it
+	if _, err := lines.ReadString('\n'); err != io.EOF {
 		t.Errorf("the stream ended with %v, want io.EOF", err)
 	}
 }
@@ -503,7 +503,7 @@ func raw(t *testing.T, addr, request string) (*http.Response, string) {
 }
 
 // Each error of nginx itself is a problem, and each problem in nginx.conf is provoked here.
-func TestProxyAnswersWithProblems(t *testing.T) {
+func TestProxyAnswersWithProblems(t *testing.T) { //nolint:tparallel // the subtests share details
 	t.Parallel()
 	b := newHTTPBackend(t, nil)
 	dead := newHTTPBackend(t, nil)
@@ -516,7 +516,7 @@ func TestProxyAnswersWithProblems(t *testing.T) {
 		return "GET /v1/seats HTTP/1.1\r\nHost: localhost\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n"
 	}
 	details := map[string]bool{}
-	for name, c := range map[string]struct {
+	for name, c := range map[string]struct { //nolint:paralleltest // they share details
 		addr, request string // of a request as it stands
 		status        int
 		reason        string

@@ -66,7 +66,7 @@ func (r *EventReader) Next() (Event, error) {
 			}
 		case "retry":
 			if ms, err := strconv.ParseUint(value, 10, 31); err == nil {
-				r.Retry = time.Duration(ms) * time.Millisecond //nolint:gosec // 31 bits
+				r.Retry = time.Duration(ms) * time.Millisecond
 			}
 		}
 	}

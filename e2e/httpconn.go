@@ -156,7 +156,7 @@ func ruleOf(method string) (httpRule, error) {
 // false if ctx ends first.
 func retryPause(ctx context.Context, attempt int) bool {
 	longest := min(100*time.Millisecond<<(attempt-1), time.Second)
-	timer := time.NewTimer(rand.N(longest)) //nolint:gosec // no secret
+	timer := time.NewTimer(rand.N(longest))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

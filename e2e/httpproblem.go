@@ -71,7 +71,7 @@ const instancePrefix = "urn:request:"
 
 // HTTPStatusOf returns the HTTP status that the contract assigns to a reason.
 func HTTPStatusOf(reason dlsmsv1.ErrorReason) int {
-	switch reason {
+	switch reason { //nolint:exhaustive // the code decides about all others
 	case dlsmsv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED:
 		return http.StatusUnprocessableEntity
 	case dlsmsv1.ErrorReason_ERROR_REASON_TOO_MANY_RESERVATIONS, dlsmsv1.ErrorReason_ERROR_REASON_WAITLIST_FULL:
@@ -79,7 +79,7 @@ func HTTPStatusOf(reason dlsmsv1.ErrorReason) int {
 	case dlsmsv1.ErrorReason_ERROR_REASON_OVERLOADED:
 		return http.StatusServiceUnavailable
 	}
-	switch CodeOf(reason) { //nolint:exhaustive // no reason has another code
+	switch CodeOf(reason) {
 	case codes.InvalidArgument:
 		return http.StatusBadRequest
 	case codes.Unauthenticated:

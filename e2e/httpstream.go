@@ -67,7 +67,7 @@ func (s *httpStream) open() (err error) {
 		return status.Error(codes.Internal, err.Error())
 	}
 	s.req.Header.Set("Accept", "text/event-stream")
-	if s.resp, err = s.conn.client.Do(s.req); err != nil {
+	if s.resp, err = s.conn.client.Do(s.req); err != nil { //nolint:bodyclose // next and breach close it
 		return connectionError(s.ctx, err)
 	}
 	if s.resp.StatusCode >= http.StatusBadRequest {
