@@ -11,9 +11,10 @@ TESTS   ?= ./...
 TIMEOUT ?= 15m
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-microservices test check build bench bench-quick bench-profiles chaos chaos-quick canaries trials
+.PHONY: help run run-microservices test check build bench bench-quick bench-profiles compare compare-quick
+.PHONY: chaos chaos-quick canaries trials
 .PHONY: vulncheck generate lint prose fmt grpcurl ghz install clean
-.PHONY: go fresh format breaking vet modules build-stack build-bench bench-test build-chaos
+.PHONY: go fresh format breaking vet modules build-stack build-bench build-compare bench-test build-chaos
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +46,12 @@ bench: build-bench ## run the benchmarks and write docs/benchmarks; takes 20 min
 bench-quick: build-bench ## run short benchmarks in 3 minutes; the figures are not meaningful
 	@$(BIN)/dlsms-bench -quick -out .local/bench-quick $(ARGS)
 
+compare: build-compare ## compare gRPC, HTTP, monolith, microservices and the original's cache; takes up to 25 minutes
+	@$(BIN)/dlsms-bench -compare -out docs/comparison $(ARGS)
+
+compare-quick: build-compare ## run a short comparison in 3 minutes; the figures are not meaningful
+	@$(BIN)/dlsms-bench -compare -quick -out .local/compare-quick $(ARGS)
+
 bench-profiles: build-bench ## write CPU profiles and SQL statistics to docs/benchmarks/profiles
 	@$(BIN)/dlsms-bench -quick -profiles docs/benchmarks/profiles $(ARGS)
 
@@ -75,6 +82,9 @@ build-bench: build
 	@stack/install.sh run
 	@cd bench && CGO_ENABLED=0 ../stack/build.sh -o ../$(BIN)/dlsms-bench .
 	@cd bench && CGO_ENABLED=0 ../stack/build.sh -o ../$(BIN)/dlsms-limit ./limit
+
+build-compare: build-bench $(BIN)/ghz $(BIN)/hey
+	@cd bench && CGO_ENABLED=0 ../stack/build.sh -o ../$(BIN)/dlsms-gateway ./gateway
 
 build: go ## build dlsms into .local/bin
 	@CGO_ENABLED=0 stack/build.sh -o $(BIN)/ .
@@ -137,9 +147,10 @@ breaking: $(BIN)/buf
 	@tools/breaking.sh
 
 # Runs short rounds. It checks that the benchmark works, and that none of its calls fails.
-bench-test: build-bench
+bench-test: build-compare
 	cd bench && go test ./...
 	@$(BIN)/dlsms-bench -quick -only '^(rest|reads|mix|bookings|stampede)$$'
+	@$(BIN)/dlsms-bench -compare -quick
 
 vet: go
 	go vet ./...
@@ -157,7 +168,7 @@ modules: go
 	cd tools/openapi && go mod verify && go mod tidy -diff
 
 # Each tool has its own module, so that its dependencies stay out of the server's go.mod.
-$(BIN)/buf $(BIN)/grpcurl $(BIN)/ghz $(BIN)/golangci-lint $(BIN)/govulncheck: $(BIN)/%: tools/%.mod | go
+$(BIN)/buf $(BIN)/grpcurl $(BIN)/ghz $(BIN)/hey $(BIN)/golangci-lint $(BIN)/govulncheck: $(BIN)/%: tools/%.mod | go
 	@echo "build    | $* (once)"
 	@CGO_ENABLED=0 stack/build.sh -modfile=$< -o $@ "$$(go list -modfile=$< tool)"
 	@touch $@

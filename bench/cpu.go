@@ -115,41 +115,46 @@ func parseStat(line string) (process, error) {
 }
 
 // stopwatch measures the processor time of an interval.
-type stopwatch struct {
+type stopwatch[T interface{ minus(before T) T }] struct {
+	read     func() (T, error)
 	done     chan struct{}
 	from, to time.Time
-	cpu      cpuTimes
+	cpu      T
 	err      error
 }
 
-func startStopwatch(ctx context.Context, s *subject, from time.Time, measure time.Duration) *stopwatch {
-	w := &stopwatch{done: make(chan struct{})}
+// startStopwatch measures the increase of what read returns.
+func startStopwatch[T interface{ minus(before T) T }](
+	ctx context.Context, read func() (T, error), from time.Time, measure time.Duration,
+) *stopwatch[T] {
+	w := &stopwatch[T]{read: read, done: make(chan struct{})}
 	go func() {
 		defer close(w.done)
-		w.err = w.run(ctx, s, from, measure)
+		w.err = w.run(ctx, from, measure)
 	}()
 	return w
 }
 
-func (w *stopwatch) run(ctx context.Context, s *subject, from time.Time, measure time.Duration) error {
+func (w *stopwatch[T]) run(ctx context.Context, from time.Time, measure time.Duration) error {
 	if err := until(ctx, from); err != nil {
 		return err
 	}
-	before, err := cpuOf(s)
+	before, err := w.read()
 	if err != nil {
 		return err
 	}
+	// On a busy machine, the interval begins late. It never ends late: the load may have ended.
 	w.from = time.Now()
-	if err := until(ctx, w.from.Add(measure)); err != nil {
+	if err := until(ctx, from.Add(measure)); err != nil {
 		return err
 	}
 	w.to = time.Now()
-	after, err := cpuOf(s)
+	after, err := w.read()
 	w.cpu = after.minus(before)
 	return err
 }
 
-func (w *stopwatch) result() (from, to time.Time, cpu cpuTimes, err error) {
+func (w *stopwatch[T]) result() (from, to time.Time, cpu T, err error) {
 	<-w.done
 	return w.from, w.to, w.cpu, w.err
 }

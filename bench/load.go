@@ -98,7 +98,7 @@ func (l load) run(ctx context.Context, s *subject) (sample, error) {
 	if l.rps > 0 {
 		options = append(options, runner.WithRPS(uint(l.rps)))
 	}
-	var clock *stopwatch
+	var clock *stopwatch[cpuTimes]
 	if l.calls > 0 {
 		options = append(options, runner.WithTotalRequests(uint(l.calls)))
 	} else {
@@ -110,7 +110,7 @@ func (l load) run(ctx context.Context, s *subject) (sample, error) {
 	}
 	began := time.Now()
 	if l.calls == 0 {
-		clock = startStopwatch(ctx, s, began.Add(l.warm), l.measure)
+		clock = startStopwatch(ctx, func() (cpuTimes, error) { return cpuOf(s) }, began.Add(l.warm), l.measure)
 	}
 	report, err := runner.Run(strings.TrimPrefix(l.method, "/"), s.Addr(), options...)
 	if err != nil {

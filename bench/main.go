@@ -2,6 +2,9 @@
 // compares DL-SMS with the system "limit", which is the same setup with minimal replicas
 // (bench/limit). It starts both systems on this machine, runs load against them in turn with ghz,
 // and writes tables and plots.
+//
+// With -compare (`make compare`) it compares architectures instead: the monolith over gRPC and over
+// HTTP, microservices, and microservices with the cache of the original design (bench/gateway).
 package main
 
 import (
@@ -42,6 +45,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		"quick", false, "few and short rounds and a smaller library: a check of the benchmark, not for figures",
 	)
 	only := flags.String("only", "", "regular expression of the scenarios to run; empty: all")
+	isComparison := flags.Bool("compare", false, "compare the architectures: gRPC, HTTP, monolith, microservices, cache")
+	gateway := flags.String("gateway", ".local/bin/dlsms-gateway", "the gateway of the original, for -compare")
+	toolDir := flags.String("tools", ".local/bin", "the directory of ghz and hey, for -compare")
 	profiles := flags.String("profiles", "",
 		"directory for CPU profiles of a replica and statistics of SQL statements, by scenario; empty: none")
 	if err := flags.Parse(args); err != nil {
@@ -55,19 +61,39 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if *isQuick {
 		b.scale = quick
 	}
-	if err := b.measureAll(ctx, *binary, *limitBinary, *profiles, wanted); err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "\n%s\n%s", b.report.about, b.report.goalTable())
-	if *dir != "" {
-		if err := b.report.write(*dir); err != nil {
-			return err
+	if *isComparison {
+		size := fullStudy
+		if *isQuick {
+			size = quickStudy
 		}
-		fmt.Fprintf(out, "\nwritten: %s\n", *dir)
+		err = b.compareArchitectures(ctx, size, programs{*binary, *limitBinary, *gateway, *toolDir}, *dir)
+	} else {
+		err = b.benchmark(ctx, *binary, *limitBinary, *profiles, wanted, *dir)
+	}
+	if err != nil {
+		return err
 	}
 	if n := len(b.report.faults); n > 0 {
 		return fmt.Errorf("%d scenarios had failures:\n\t%s", n, strings.Join(b.report.faults, "\n\t"))
 	}
+	return nil
+}
+
+// benchmark runs the scenarios and writes the report into dir, if that is not empty.
+func (b *bench) benchmark(
+	ctx context.Context, binary, limitBinary, profiles string, wanted *regexp.Regexp, dir string,
+) error {
+	if err := b.measureAll(ctx, binary, limitBinary, profiles, wanted); err != nil {
+		return err
+	}
+	fmt.Fprintf(b.out, "\n%s\n%s", b.report.about, b.report.goalTable())
+	if dir == "" {
+		return nil
+	}
+	if err := b.report.write(dir); err != nil {
+		return err
+	}
+	fmt.Fprintf(b.out, "\nwritten: %s\n", dir)
 	return nil
 }
 
@@ -134,19 +160,26 @@ func (b *bench) startLimit(ctx context.Context, binary, limitBinary, files strin
 	if err != nil {
 		return nil, err
 	}
+	inJSON, err := b.ours.jsonAnswer(ctx)
+	if err != nil {
+		return nil, err
+	}
 	env := limitsOff()
 	maps.Copy(env, map[string]string{
 		"LIMIT_ANSWER":          filepath.Join(files, "answer"),
 		"LIMIT_FILTERED_ANSWER": filepath.Join(files, "filtered"),
+		"LIMIT_JSON":            filepath.Join(files, "json"),
 		"LIMIT_USERS":           fmt.Sprint(limitUsers),
 		"DB_MAX_CONNS":          "100",
 	})
-	for file, content := range map[string][]byte{"LIMIT_ANSWER": common, "LIMIT_FILTERED_ANSWER": filtered} {
+	for file, content := range map[string][]byte{
+		"LIMIT_ANSWER": common, "LIMIT_FILTERED_ANSWER": filtered, "LIMIT_JSON": inJSON,
+	} {
 		if err := os.WriteFile(env[file], content, 0o600); err != nil {
 			return nil, err
 		}
 	}
-	s, err := startSubject(ctx, limit, stack.Config{Binary: limitBinary, Env: env, NoRedis: true, NoHTTP: true})
+	s, err := startSubject(ctx, limit, stack.Config{Binary: limitBinary, Env: env, NoRedis: true})
 	if err != nil {
 		return nil, err
 	}

@@ -36,15 +36,15 @@ func (r *report) plot(dir string) error {
 		}
 	}
 	throughput := append(
-		reads(func(f figure) float64 { return f.rps }), r.original("original, gRPC", originalRPS),
-		r.original("original, REST", originalREST),
+		reads(func(f figure) float64 { return f.rps }), original("original, gRPC", originalRPS),
+		original("original, REST", originalREST),
 	)
 	if err := savePlot(
 		dir, "throughput", "GetSeats of 49 seats, by concurrency", "calls per second", throughput,
 	); err != nil {
 		return err
 	}
-	p95 := append(reads(func(f figure) float64 { v, _ := ms(f); return v }), r.original("original, gRPC", originalP95))
+	p95 := append(reads(func(f figure) float64 { v, _ := ms(f); return v }), original("original, gRPC", originalP95))
 	if err := savePlot(dir, "p95", "GetSeats of 49 seats, by concurrency", "P95, ms (logarithmic)", p95); err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (r *report) line(scenario, subject string, value func(figure) float64) plot
 
 // original returns the curve of the earlier system that DL-SMS follows. It connects the two
 // published figures.
-func (r *report) original(name string, values [2]float64) curve {
+func original(name string, values [2]float64) curve {
 	return curve{name, plotter.XYs{{X: 50, Y: values[0]}, {X: 200, Y: values[1]}}, true}
 }
 
@@ -90,14 +90,26 @@ var colors = []color.Color{
 	color.RGBA{R: 0x5d, G: 0x40, B: 0x37, A: 0xff},
 }
 
-// savePlot writes one plot as PNG and SVG. An axis of milliseconds is logarithmic, because the
+// savePlot writes a plot by the number of clients. An axis of milliseconds is logarithmic, because the
 // curves are far apart.
 func savePlot(dir, name, title, unit string, curves []curve) error {
+	return chart{title, "concurrent clients", unit, 210, name == "throughput"}.save(dir, name, curves)
+}
+
+// chart describes a plot of curves.
+type chart struct {
+	title, xLabel, yLabel string
+	xMax                  float64
+	linear                bool // the y axis; else it is logarithmic
+}
+
+// save writes the plot as PNG and SVG.
+func (c chart) save(dir, name string, curves []curve) error {
 	p := plot.New()
-	p.Title.Text = title
-	p.X.Label.Text = "concurrent clients"
-	p.Y.Label.Text = unit
-	p.X.Min, p.X.Max = 0, 210
+	p.Title.Text = c.title
+	p.X.Label.Text = c.xLabel
+	p.Y.Label.Text = c.yLabel
+	p.X.Min, p.X.Max = 0, c.xMax
 	p.Legend.Top = true
 	p.Add(plotter.NewGrid())
 	lowest, highest := 0.0, 0.0
@@ -123,12 +135,17 @@ func savePlot(dir, name, title, unit string, curves []curve) error {
 			}
 		}
 	}
-	if name == "throughput" {
-		p.Y.Min, p.Y.Max = 0, highest*1.35 // room for the legend
+	if c.linear {
+		p.Y.Min, p.Y.Max = 0, highest*(1.1+0.08*float64(len(curves))) // room for the legend
 	} else if lowest > 0 {
 		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 		p.Y.Min, p.Y.Max = lowest/2, highest*8
 	}
+	return savePictures(p, dir, name)
+}
+
+// savePictures writes a plot as PNG and SVG.
+func savePictures(p *plot.Plot, dir, name string) error {
 	for _, format := range []string{".png", ".svg"} {
 		if err := p.Save(18*vg.Centimeter, 11*vg.Centimeter, filepath.Join(dir, name+format)); err != nil {
 			return err

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"time"
 
@@ -116,6 +118,19 @@ func answers(ctx context.Context, s *subject) (common, filtered []byte, err erro
 	mean := total / len(sampled)
 	slices.SortFunc(sampled, func(a, b []byte) int { return abs(len(a)-mean) - abs(len(b)-mean) })
 	return common, sampled[0], nil
+}
+
+// jsonAnswer returns the answer to availableNow over HTTP.
+func (s *subject) jsonAnswer(ctx context.Context) ([]byte, error) {
+	a := dialHTTP(s.HTTPAddr(), "", false)
+	defer a.close()
+	resp, err := a.do(ctx, http.MethodGet, availableNowPath, nil, nil, "") //nolint:bodyclose // finish closes it
+	if err != nil {
+		return nil, err
+	}
+	var answer json.RawMessage
+	err = finish(resp, &answer)
+	return answer, err
 }
 
 func abs(n int) int { return max(n, -n) }

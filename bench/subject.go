@@ -56,13 +56,18 @@ func startSubject(ctx context.Context, name string, cfg stack.Config) (*subject,
 	if s.Stack, err = stack.Start(ctx, cfg); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	if s.db, err = pgxpool.New(ctx, s.Postgres.AdminURL()+"&dlsms.guard=off"); err == nil {
+	if s.db, err = openPool(ctx, s.Postgres.AdminURL()); err == nil {
 		s.conn, err = e2e.Dial(s.Addr())
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.stop())
 	}
 	return s, nil
+}
+
+// openPool returns a pool for changes that the replicas do not make.
+func openPool(ctx context.Context, adminURL string) (*pgxpool.Pool, error) {
+	return pgxpool.New(ctx, adminURL+"&dlsms.guard=off")
 }
 
 // stop stops the system. It also works after the benchmark is interrupted.

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/dlsms/dlsms/e2e"
@@ -65,14 +64,8 @@ func (b *bench) watch(ctx context.Context) error {
 			readers.Go(func() { w.read(stream) })
 		}
 	}
-	for w.ready.Load() < int64(b.streams) {
-		select {
-		case err := <-w.fault:
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(10 * time.Millisecond):
-		}
+	if err := w.untilReady(ctx, b.streams); err != nil {
+		return err
 	}
 	b.progress("WatchSeats: %d streams are open", b.streams)
 
@@ -81,7 +74,12 @@ func (b *bench) watch(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	changes, err := w.change(ctx, b, students, (b.warm+b.measure)*time.Duration(b.rounds))
+	seats, err := b.ours.seats(ctx)
+	if err != nil {
+		return err
+	}
+	a := &grpcAPI{conns: []*grpc.ClientConn{b.ours.conn}}
+	changes, err := w.change(ctx, a, b.streams, seats, students, (b.warm+b.measure)*time.Duration(b.rounds))
 	if err != nil {
 		return fmt.Errorf("WatchSeats: %w", err)
 	}
@@ -108,16 +106,36 @@ func (b *bench) watch(ctx context.Context) error {
 	return nil
 }
 
+// untilReady waits until a number of streams have their snapshot.
+func (w *watcher) untilReady(ctx context.Context, streams int) error {
+	for w.ready.Load() < int64(streams) {
+		select {
+		case err := <-w.fault:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// ended reports the end of a stream, which is a fault before ending is set.
+func (w *watcher) ended(err error) {
+	if w.ending.Load() {
+		return
+	}
+	select {
+	case w.fault <- fmt.Errorf("a stream ended: %w", err):
+	default:
+	}
+}
+
 func (w *watcher) read(stream grpc.ServerStreamingClient[dlsmsv1.WatchSeatsResponse]) {
 	for first := true; ; {
 		m, err := stream.Recv()
 		if err != nil {
-			if !w.ending.Load() {
-				select {
-				case w.fault <- fmt.Errorf("a stream ended: %w", err):
-				default:
-				}
-			}
+			w.ended(err)
 			return
 		}
 		now := time.Now()
@@ -126,15 +144,16 @@ func (w *watcher) read(stream grpc.ServerStreamingClient[dlsmsv1.WatchSeatsRespo
 			w.ready.Add(1)
 		}
 		if change := m.GetChange(); change != nil {
-			w.received(change, now)
+			w.received(change.GetId(), change.GetAvailable(), now)
 		}
 	}
 }
 
-func (w *watcher) received(change *dlsmsv1.Seat, at time.Time) {
+// received records that a stream has received the new state of a seat.
+func (w *watcher) received(seat int64, available bool, at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if change.GetId() != w.seat || change.GetAvailable() != w.available || w.missing == 0 {
+	if seat != w.seat || available != w.available || w.missing == 0 {
 		return
 	}
 	w.latencies = append(w.latencies, at.Sub(w.sent))
@@ -148,28 +167,22 @@ const changesPerSecond = 5
 
 // change books and cancels one seat after the other for the duration d. After each change, it waits
 // until every stream has received it.
-func (w *watcher) change(ctx context.Context, b *bench, students users, d time.Duration) (changes int, err error) {
-	seats, err := b.ours.seats(ctx)
-	if err != nil {
-		return 0, err
-	}
-	reservations := dlsmsv1.NewReservationServiceClient(b.ours.conn)
+func (w *watcher) change(
+	ctx context.Context, a api, streams int, seats []int64, students users, d time.Duration,
+) (changes int, err error) {
 	pace := time.NewTicker(time.Second / changesPerSecond)
 	defer pace.Stop()
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		i := changes / 2 % len(students.ids)
-		signed := metadata.NewOutgoingContext(ctx, *students.signed[i])
 		var booked int64
 		for _, available := range []bool{false, true} {
-			all := w.expect(seats[i], available, b.streams)
+			all := w.expect(seats[i], available, streams)
 			if available {
-				_, err = reservations.CancelReservation(signed, &dlsmsv1.CancelReservationRequest{ReservationId: booked})
+				err = a.cancel(ctx, students.signed[i], booked)
 			} else {
-				var made *dlsmsv1.CreateReservationResponse
-				made, err = reservations.CreateReservation(signed, &dlsmsv1.CreateReservationRequest{
+				booked, err = a.book(ctx, students.signed[i], &dlsmsv1.CreateReservationRequest{
 					SeatId: seats[i], EndTime: timestamppb.New(time.Now().Add(time.Hour)),
 				})
-				booked = made.GetReservation().GetId()
 			}
 			if err != nil {
 				return changes, err

@@ -1,19 +1,23 @@
 // Command limit is a minimal replica, as a reference for the benchmark. Behind the same nginx, it
-// answers GetSeats with stored bytes, CreateReservation with one INSERT, CancelReservation with one
-// UPDATE, and Login with one bcrypt comparison. It has no authentication, rules, logs or metrics.
+// answers GetSeats with stored bytes, over gRPC and over HTTP, CreateReservation with one INSERT,
+// CancelReservation with one UPDATE, and Login with one bcrypt comparison. It has no authentication,
+// rules, logs or metrics.
 // Its figures are the most that a replica in this setup can reach.
 //
-// Package stack runs it as `dlsms-limit serve`. It reads GRPC_ADDR, DATABASE_URL and DB_MAX_CONNS
-// like dlsms, and:
+// Package stack runs it as `dlsms-limit serve`. It reads GRPC_ADDR, HTTP_ADDR, DATABASE_URL and
+// DB_MAX_CONNS like dlsms, and:
 //   - LIMIT_ANSWER: a file with the encoded answer to GetSeats of {"available_only": true}
-//   - LIMIT_FILTERED_ANSWER: a file with the encoded answer to all other requests
+//   - LIMIT_JSON: a file with this answer in JSON
+//   - LIMIT_FILTERED_ANSWER: a file with the encoded answer to all other requests over gRPC
 //   - LIMIT_USERS: the number of users; their ids begin with 1
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"strconv"
@@ -92,9 +96,42 @@ func serve(ctx context.Context) error {
 	}
 	s := grpc.NewServer(grpc.ForceServerCodecV2(raw{}))
 	r.register(s)
-	ended := context.AfterFunc(ctx, s.GracefulStop)
-	defer ended()
-	return s.Serve(l)
+	web, err := newWeb()
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() {
+		_ = web.Close() // the benchmark has no requests in flight then
+		s.GracefulStop()
+	})
+	defer stop()
+	failed := make(chan error, 1)
+	go func() { failed <- web.ListenAndServe() }()
+	if err := s.Serve(l); err != nil {
+		return err
+	}
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("HTTP_ADDR: %w", err)
+	}
+	return nil
+}
+
+// newWeb returns the server of HTTP_ADDR.
+func newWeb() (*http.Server, error) {
+	answer, err := os.ReadFile(os.Getenv("LIMIT_JSON"))
+	if err != nil {
+		return nil, fmt.Errorf("LIMIT_JSON: %w", err)
+	}
+	// Maps with values that exist cost less than http.Header.Set, as in package rest.
+	contentJSON, length := []string{"application/json"}, []string{strconv.Itoa(len(answer))}
+	routes := http.NewServeMux()
+	routes.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
+	routes.HandleFunc("GET /v1/seats", func(w http.ResponseWriter, _ *http.Request) {
+		header := w.Header()
+		header["Content-Type"], header["Content-Length"] = contentJSON, length
+		_, _ = w.Write(answer) // a client that disconnected needs no answer
+	})
+	return &http.Server{Addr: os.Getenv("HTTP_ADDR"), Handler: routes, ReadHeaderTimeout: 5 * time.Second}, nil
 }
 
 // answer reads the file named by an environment variable.
