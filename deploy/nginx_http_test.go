@@ -516,7 +516,7 @@ func TestProxyAnswersWithProblems(t *testing.T) { //nolint:tparallel // the subt
 		return "GET /v1/seats HTTP/1.1\r\nHost: localhost\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n"
 	}
 	details := map[string]bool{}
-	for name, c := range map[string]struct { //nolint:paralleltest // they share details
+	for name, c := range map[string]struct {
 		addr, request string // of a request as it stands
 		status        int
 		reason        string
@@ -550,7 +550,8 @@ func TestProxyAnswersWithProblems(t *testing.T) { //nolint:tparallel // the subt
 			details[wantProblem(t, resp, body, c.status, c.reason).Detail] = true
 		})
 	}
-	for _, m := range regexp.MustCompile(`"detail":"([^"]+)"`).FindAllStringSubmatch(deploy.NginxConf, -1) {
+	listed := regexp.MustCompile(`"detail":"([^"]+)"`).FindAllStringSubmatch(deploy.NginxConf, -1)
+	for _, m := range listed { //nolint:paralleltest // the subtests above share details
 		if !details[m[1]] {
 			t.Errorf("no request provokes the problem %q", m[1])
 		}
