@@ -191,7 +191,7 @@ func (v *validator) do(method, path string, body any) (*http.Response, []byte) {
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
 		return resp, nil
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
 		v.t.Fatal(err)
@@ -227,7 +227,7 @@ func (v *validator) call(method, path string, body any, status int) (answer map[
 func (v *validator) events(path, text string) {
 	v.t.Helper()
 	resp, _ := v.do("GET", path, nil)
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
 		v.t.Fatalf("%s: %s", path, resp.Status)
 	}
