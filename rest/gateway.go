@@ -159,12 +159,17 @@ func (h *Handler) handleError(
 }
 
 func (h *Handler) writeError(ctx context.Context, w http.ResponseWriter, r *http.Request, err error) {
+	body := requestOf(ctx).body
+	unreadable := body != nil && body.err != nil && !errors.Is(body.err, io.EOF)
+	if unreadable {
+		// net/http cancels the context when a read fails. If the body is late, the client still waits.
+		ctx = context.WithoutCancel(ctx)
+	}
 	if method, ok := runtime.RPCMethod(ctx); ok {
 		err = h.caller.answer(ctx, method, err)
 	}
 	p := problemOf(err)
-	body := requestOf(ctx).body
-	if p.Status == http.StatusBadRequest && body != nil && body.err != nil && !errors.Is(body.err, io.EOF) {
+	if unreadable && p.Status == http.StatusBadRequest {
 		p = bodyProblem(body.err)
 	}
 	writeProblem(w, r, p)

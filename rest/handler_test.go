@@ -1,13 +1,16 @@
 package rest
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dlsms/dlsms/server"
 	"github.com/dlsms/dlsms/server/edge"
@@ -152,6 +155,35 @@ func TestChunkedBodyIsLimited(t *testing.T) {
 	if resp.StatusCode != http.StatusRequestEntityTooLarge {
 		t.Errorf("got %s", resp.Status)
 	}
+}
+
+// TestLateBodyIsRefused sends the headers of a request and a part of its body. The answer comes after
+// bodyTimeout.
+func TestLateBodyIsRefused(t *testing.T) {
+	t.Parallel()
+	r := start(t, nil)
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(r.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := io.WriteString(conn, "POST /v1/auth/verify HTTP/1.1\r\nHost: test\r\n"+
+		"Content-Type: application/json\r\nContent-Length: 64\r\n\r\n{"); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(within)); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer{resp, text}.problem(t, http.StatusRequestTimeout, "")
 }
 
 func TestMethods(t *testing.T) {
