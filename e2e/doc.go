@@ -22,11 +22,12 @@
 // subtests: see the functions everywhere and overBoth. It runs only where the protocol or the
 // topology can make a difference:
 //
-//   - Over gRPC, over HTTP and on microservices: the user journey, the access matrix, every error
-//     reason and rate limit, repeated calls, fresh reads and revoked tokens. On microservices they
-//     need several processes.
-//   - Over gRPC and over HTTP: invalid fields and invalid tokens, which each service checks alone,
-//     and restarts under load, which need the drain and the streams of each protocol.
+//   - Over gRPC, over HTTP and on microservices: the access matrix, repeated calls, fresh reads and
+//     revoked tokens. On microservices they need several processes. The user journey runs over gRPC,
+//     and over HTTP on microservices: it needs a system of its own.
+//   - Over gRPC and over HTTP: every error reason, invalid fields and invalid tokens, which each
+//     service checks alone, and restarts under load, which need the drain and the streams of each
+//     protocol.
 //   - Over gRPC: the start of replicas, outages of Postgres and Redis, the previous release, the
 //     stampede, and messages of random bytes. They test the code behind both protocols.
 //   - Over HTTP: http_test.go, httpstream_test.go and drain_test.go, which test features that gRPC

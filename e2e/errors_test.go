@@ -229,15 +229,15 @@ var errorTriggers = map[string]func(c *errorCase) error{
 // details of each error. It also exhausts every rate limit.
 func TestEveryErrorReason(t *testing.T) {
 	t.Parallel()
-	everywhere(t, everyErrorReason)
-}
-
-func everyErrorReason(t *testing.T, s *system) {
-	t.Helper()
-	strict := s.startLike(t, stack.Config{Env: strictSettings()})
+	strict := start(t, stack.Config{Env: strictSettings()})
 	t.Run("rate limit of a user", func(t *testing.T) { t.Parallel(); limitsCallsOfUser(t, strict) })
 	t.Run("rate limit of failed logins", func(t *testing.T) { t.Parallel(); limitsFailedLogins(t, strict) })
 	t.Run("rate limit of an address", func(t *testing.T) { t.Parallel(); limitsLoginsOfAddress(t, strict) })
+	overBoth(t, func(t *testing.T, s *system) { everyErrorReason(t, s, strict.view(t, s.protocol, "")) })
+}
+
+func everyErrorReason(t *testing.T, s, strict *system) {
+	t.Helper()
 	for _, name := range dlsmsv1.ErrorReason_name {
 		reason := strings.TrimPrefix(name, "ERROR_REASON_")
 		if reason == "UNSPECIFIED" || unusedReasons[reason] != "" {

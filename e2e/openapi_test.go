@@ -90,7 +90,8 @@ func TestOpenAPICheckFindsFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const branch = `{"code":"main","name":"Main","seatCount":1}`
+	const branch = `{"code":"main","name":"Main","timezone":"UTC","areas":[],"hours":[],"open":true,` +
+		`"seatCount":1,"availableCount":1}`
 	for name, test := range map[string]struct {
 		method, path, media string
 		status              int

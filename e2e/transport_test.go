@@ -174,21 +174,14 @@ func everywhere(t *testing.T, test func(t *testing.T, s *system)) {
 	t.Run("microservices", func(t *testing.T) { t.Parallel(); test(t, sharedMicroservices(t).overHTTP(t)) })
 }
 
-// startEverywhere is like everywhere, with systems of their own.
+// startEverywhere runs a test over gRPC, and over HTTP with microservices. Each has a system of its
+// own.
 func startEverywhere(t *testing.T, cfg stack.Config, test func(t *testing.T, s *system)) {
 	t.Helper()
 	t.Run("gRPC", func(t *testing.T) { t.Parallel(); test(t, start(t, cfg)) })
-	t.Run("HTTP", func(t *testing.T) { t.Parallel(); test(t, start(t, cfg).overHTTP(t)) })
 	t.Run("microservices", func(t *testing.T) {
 		t.Parallel()
 		cfg.Topology = stack.Microservices
 		test(t, start(t, cfg).overHTTP(t))
 	})
-}
-
-// startLike starts another system with the topology and the protocol of s.
-func (s *system) startLike(t *testing.T, cfg stack.Config) *system {
-	t.Helper()
-	cfg.Topology = s.topology
-	return start(t, cfg).view(t, s.protocol, "")
 }

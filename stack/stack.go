@@ -25,6 +25,9 @@ type Config struct {
 	Binary string
 	// Topology says which services run in which process.
 	Topology Topology
+	// EqualWeight gives all processes the same CPU weight. Otherwise the auth process of Microservices
+	// has less. It is for tests on a busy machine.
+	EqualWeight bool
 	// Replicas is the number of replicas of the monolith; 0 means 3.
 	Replicas int
 	// Listen is the host:port of nginx for gRPC. If it is empty or the port is 0, nginx uses a free

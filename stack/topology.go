@@ -78,7 +78,7 @@ func (c *Config) plans() (all []plan) {
 				// of them have little load.
 				"GOMAXPROCS": share(3),
 			}}
-			if name == "auth" {
+			if name == "auth" && !c.EqualWeight {
 				// A login costs a quarter of a second of CPU. If the cores are busy, the others come first.
 				p.nice = 10
 			}
