@@ -54,7 +54,8 @@ func startSystem(ctx context.Context, cfg stack.Config) (*system, error) {
 		cfg.Binary = program("dlsms")
 	}
 	cfg.Unsafe, cfg.Log = true, s.log
-	cfg.EqualWeight = true                                                // with less weight, auth may not start in time beside other tests
+	// With less weight, auth may not start in time beside other tests.
+	cfg.EqualWeight = true
 	cfg.PostgresSettings = map[string]string{"log_min_messages": "error"} // s.log finds deadlocks
 	env := map[string]string{
 		"JWT_SECRET":  "e2e:" + s.secret,

@@ -7,7 +7,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dlsms/dlsms/library"
@@ -53,14 +52,6 @@ func (p *InProcess) Serves(method string) bool {
 	_, ok := p.methods[method]
 	return ok
 }
-
-// Answer is the status of a call that reached the edge. The edge has logged and counted the call.
-type Answer struct{ status *status.Status }
-
-func (a *Answer) Error() string { return a.status.Err().Error() }
-
-// GRPCStatus returns the status. Package status uses it.
-func (a *Answer) GRPCStatus() *status.Status { return a.status }
 
 // Invoke makes a unary call. reply must be a message of the method's response type. Its error is an
 // *Answer.
@@ -116,7 +107,7 @@ func (p *InProcess) call(
 			})
 		})
 	if err != nil {
-		return nil, &Answer{status.Convert(err)}
+		return nil, answerOf(err)
 	}
 	return resp, nil
 }
@@ -133,7 +124,7 @@ func (p *InProcess) Stream(method string, req proto.Message, out Sender) error {
 		return p.edge.serverStream(srv, ss, info, m.stream.Handler)
 	}
 	if err := p.stream(m.service, &inProcessStream{Sender: out, req: req}, info, handler); err != nil {
-		return &Answer{status.Convert(err)}
+		return answerOf(err)
 	}
 	return nil
 }
@@ -146,7 +137,7 @@ func (p *InProcess) NewStream(
 }
 
 func unimplemented(method string) error {
-	return &Answer{unknownMethod(method)}
+	return unknownMethod(method)
 }
 
 // Sender receives the messages of a stream. Its methods are those of grpc.ServerStream.

@@ -170,9 +170,20 @@ func endStream(stream grpc.ServerTransportStream, why *library.Error) {
 	}
 }
 
-// unknownMethod returns the status of a call of a method that this process does not serve.
-func unknownMethod(method string) *status.Status {
-	return status.New(codes.Unimplemented, "unknown method "+method)
+// Answer is the status of a call that reached the edge. The edge has logged and counted the call.
+type Answer struct{ status *status.Status }
+
+func (a *Answer) Error() string { return a.status.Err().Error() }
+
+// GRPCStatus returns the status. Package status uses it.
+func (a *Answer) GRPCStatus() *status.Status { return a.status }
+
+// answerOf returns the Answer of a call that failed with the error of a status.
+func answerOf(err error) *Answer { return &Answer{status.Convert(err)} }
+
+// unknownMethod returns the Answer of a call of a method that this process does not serve.
+func unknownMethod(method string) *Answer {
+	return &Answer{status.New(codes.Unimplemented, "unknown method "+method)}
 }
 
 // Disconnected returns the error of a send to a client that has disconnected, as gRPC returns it.
