@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
@@ -22,10 +23,14 @@ import (
 	"github.com/dlsms/dlsms/server"
 )
 
+// setQueryParser sets the parser of all gateways of the process: the gateway has it in a global
+// variable.
+var setQueryParser = sync.OnceFunc(func() { runtime.SetQueryParameterParser(queryParser{})(nil) })
+
 func (h *Handler) newGateway() (*runtime.ServeMux, error) {
+	setQueryParser()
 	mux := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, marshaler{&runtime.JSONPb{MarshalOptions: server.JSONOptions}}),
-		runtime.SetQueryParameterParser(queryParser{}),
 		// The context of a request has its headers already.
 		runtime.WithIncomingHeaderMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithForwardResponseOption(setCreated),

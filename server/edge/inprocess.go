@@ -58,7 +58,7 @@ func (p *InProcess) Serves(method string) bool {
 func (p *InProcess) Invoke(ctx context.Context, method string, args, reply any, _ ...grpc.CallOption) error {
 	m, ok := p.methods[method]
 	if !ok || m.unary == nil {
-		return unimplemented(method)
+		return unknownMethod(method)
 	}
 	resp, err := p.call(ctx, method, args, func(ctx context.Context, in grpc.UnaryServerInterceptor) (any, error) {
 		return m.unary(m.service, ctx, func(any) error { return nil }, in)
@@ -75,7 +75,7 @@ func (p *InProcess) Invoke(ctx context.Context, method string, args, reply any, 
 func (p *InProcess) Call(ctx context.Context, method string, req any, handler grpc.UnaryHandler) (any, error) {
 	m, ok := p.methods[method]
 	if !ok {
-		return nil, unimplemented(method)
+		return nil, unknownMethod(method)
 	}
 	info := &grpc.UnaryServerInfo{Server: m.service, FullMethod: method}
 	return p.call(ctx, method, req, func(ctx context.Context, in grpc.UnaryServerInterceptor) (any, error) {
@@ -117,7 +117,7 @@ func (p *InProcess) call(
 func (p *InProcess) Stream(method string, req proto.Message, out Sender) error {
 	m, ok := p.methods[method]
 	if !ok || m.stream == nil || m.stream.ClientStreams {
-		return unimplemented(method)
+		return unknownMethod(method)
 	}
 	info := &grpc.StreamServerInfo{FullMethod: method, IsServerStream: true}
 	handler := func(srv any, ss grpc.ServerStream) error {
@@ -133,11 +133,7 @@ func (p *InProcess) Stream(method string, req proto.Message, out Sender) error {
 func (p *InProcess) NewStream(
 	_ context.Context, _ *grpc.StreamDesc, method string, _ ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
-	return nil, unimplemented(method)
-}
-
-func unimplemented(method string) error {
-	return unknownMethod(method)
+	return nil, unknownMethod(method)
 }
 
 // Sender receives the messages of a stream. Its methods are those of grpc.ServerStream.
