@@ -8,7 +8,7 @@ LISTEN  ?= 127.0.0.1:9090
 # The address for HTTP. If it is empty, the port is that of LISTEN minus 1010.
 HTTP_LISTEN ?=
 TESTS   ?= ./...
-TIMEOUT ?= 15m
+TIMEOUT ?= 25m
 
 .DEFAULT_GOAL := help
 .PHONY: help run run-microservices test check build bench bench-quick bench-profiles compare compare-quick
