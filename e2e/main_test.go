@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) (code int, err error) {
 	// Tests mostly wait for servers, so more tests than cores can run at once.
 	if !isSet("test.parallel") {
-		if err := flag.Set("test.parallel", "4"); err != nil {
+		if err := flag.Set("test.parallel", "3"); err != nil {
 			return 1, err
 		}
 	}
