@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,8 +16,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dlsms/dlsms/e2e"
@@ -73,7 +76,11 @@ func (encoded) Name() string { return "proto" }
 
 // Marshal implements encoding.CodecV2.
 func (encoded) Marshal(v any) (mem.BufferSlice, error) {
-	return mem.BufferSlice{mem.SliceBuffer(v.([]byte))}, nil //nolint:forcetypeassert // see getSeats
+	message, ok := v.([]byte)
+	if !ok {
+		return nil, fmt.Errorf("%T is not an encoded message", v)
+	}
+	return mem.BufferSlice{mem.SliceBuffer(message)}, nil
 }
 
 // Unmarshal implements encoding.CodecV2. It drops the message.
@@ -123,7 +130,10 @@ func (a *grpcAPI) cancel(ctx context.Context, token *metadata.MD, reservation in
 
 func (a *grpcAPI) login(ctx context.Context, r *dlsmsv1.LoginRequest) (time.Duration, error) {
 	_, err := dlsmsv1.NewAuthServiceClient(a.conn()).Login(ctx, r)
-	return e2e.RefusalOf(err).RetryAfter, err
+	if status.Code(err) == codes.ResourceExhausted {
+		return cmp.Or(e2e.RefusalOf(err).RetryAfter, time.Second), err
+	}
+	return 0, err
 }
 
 // httpAPI makes calls over HTTP/1.1 with JSON.
@@ -152,7 +162,7 @@ const (
 	reservationsPath = "/v1/reservations"
 )
 
-// do makes a request and returns the answer, whose body the caller must read with finish.
+// do makes a request and returns the answer, whose body the caller must close.
 func (a *httpAPI) do(
 	ctx context.Context, method, path string, token *metadata.MD, body []byte, etag string,
 ) (*http.Response, error) {
@@ -170,6 +180,25 @@ func (a *httpAPI) do(
 		req.Header.Set("If-None-Match", etag)
 	}
 	return a.client.Do(req)
+}
+
+// answer is the status and the headers of a response.
+type answer struct {
+	status int
+	header http.Header
+}
+
+// call makes a request and reads the body of its response into v, or drops it if v is nil. It
+// returns the problem of a response that is not a success as an error. The answer is valid if there
+// was a response.
+func (a *httpAPI) call(
+	ctx context.Context, method, path string, token *metadata.MD, body []byte, etag string, v any,
+) (answer, error) {
+	resp, err := a.do(ctx, method, path, token, body, etag)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{resp.StatusCode, resp.Header}, finish(resp, v)
 }
 
 // finish reads the body of a response into v, or drops it if v is nil, and closes it. It returns
@@ -191,19 +220,22 @@ func finish(resp *http.Response, v any) error {
 	return json.Unmarshal(text, v)
 }
 
-func (a *httpAPI) getSeats(ctx context.Context) error {
-	var last tagged
+// list asks for a list of seats. A conditional api sends the ETag of the last answer that it kept
+// for the path. It returns that answer, too.
+func (a *httpAPI) list(ctx context.Context, path string, v any) (last tagged, got answer, err error) {
 	if a.conditional {
-		last = a.tags.of(availableNowPath)
+		last = a.tags.of(path)
 	}
-	resp, err := a.do(ctx, http.MethodGet, availableNowPath, nil, nil, last.etag) //nolint:bodyclose // finish closes it
-	if err != nil {
-		return err
+	got, err = a.call(ctx, http.MethodGet, path, nil, nil, last.etag, v)
+	return last, got, err
+}
+
+func (a *httpAPI) getSeats(ctx context.Context) error {
+	_, got, err := a.list(ctx, availableNowPath, nil)
+	if a.conditional && got.status == http.StatusOK {
+		a.tags.keep(availableNowPath, tagged{etag: got.header.Get("ETag")})
 	}
-	if a.conditional && resp.StatusCode == http.StatusOK {
-		a.tags.keep(availableNowPath, tagged{etag: resp.Header.Get("ETag")})
-	}
-	return finish(resp, nil)
+	return err
 }
 
 // seatIDs is the part of the answer of GetSeats that the comparison reads.
@@ -215,27 +247,20 @@ type seatIDs struct {
 
 func (a *httpAPI) available(ctx context.Context, branch string) (map[int64]bool, error) {
 	path := availableNowPath + "&branch=" + url.QueryEscape(branch)
-	var last tagged
-	if a.conditional {
-		last = a.tags.of(path)
-	}
-	resp, err := a.do(ctx, http.MethodGet, path, nil, nil, last.etag) //nolint:bodyclose // finish closes it
+	var list seatIDs
+	last, got, err := a.list(ctx, path, &list)
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode == http.StatusNotModified {
-		return last.seats, finish(resp, nil)
+	if got.status == http.StatusNotModified {
+		return last.seats, nil
 	}
-	var answer seatIDs
-	if err := finish(resp, &answer); err != nil {
-		return nil, err
-	}
-	ids := make(map[int64]bool, len(answer.Seats))
-	for _, s := range answer.Seats {
+	ids := make(map[int64]bool, len(list.Seats))
+	for _, s := range list.Seats {
 		ids[s.ID] = true
 	}
 	if a.conditional {
-		a.tags.keep(path, tagged{resp.Header.Get("ETag"), ids})
+		a.tags.keep(path, tagged{got.header.Get("ETag"), ids})
 	}
 	return ids, nil
 }
@@ -243,17 +268,12 @@ func (a *httpAPI) available(ctx context.Context, branch string) (map[int64]bool,
 func (a *httpAPI) book(
 	ctx context.Context, token *metadata.MD, r *dlsmsv1.CreateReservationRequest,
 ) (int64, error) {
-	body := bookingJSON(r)
-	resp, err := a.do(ctx, http.MethodPost, reservationsPath, token, body, "") //nolint:bodyclose // finish closes it
-	if err != nil {
-		return 0, err
-	}
 	var made struct {
 		Reservation struct {
 			ID int64 `json:"id,string"`
 		} `json:"reservation"`
 	}
-	if err := finish(resp, &made); err != nil {
+	if _, err := a.call(ctx, http.MethodPost, reservationsPath, token, bookingJSON(r), "", &made); err != nil {
 		return 0, err
 	}
 	if made.Reservation.ID == 0 {
@@ -276,22 +296,16 @@ func bookingJSON(r *dlsmsv1.CreateReservationRequest) []byte {
 
 func (a *httpAPI) cancel(ctx context.Context, token *metadata.MD, reservation int64) error {
 	path := reservationsPath + "/" + strconv.FormatInt(reservation, 10) + ":cancel"
-	resp, err := a.do(ctx, http.MethodPost, path, token, []byte("{}"), "") //nolint:bodyclose // finish closes it
-	if err != nil {
-		return err
-	}
-	return finish(resp, nil)
+	_, err := a.call(ctx, http.MethodPost, path, token, []byte("{}"), "", nil)
+	return err
 }
 
 func (a *httpAPI) login(ctx context.Context, r *dlsmsv1.LoginRequest) (time.Duration, error) {
 	body := fmt.Appendf(nil, `{"studentId":%q,"password":%q}`, r.GetStudentId(), r.GetPassword())
-	resp, err := a.do(ctx, http.MethodPost, "/v1/auth/login", nil, body, "") //nolint:bodyclose // finish closes it
-	if err != nil {
-		return 0, err
-	}
-	seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After")) // 0 without the header
-	if resp.StatusCode == http.StatusGatewayTimeout {
+	got, err := a.call(ctx, http.MethodPost, "/v1/auth/login", nil, body, "", nil)
+	seconds, _ := strconv.Atoi(got.header.Get("Retry-After")) // 0 without the header
+	if got.status == http.StatusGatewayTimeout {
 		seconds = 1
 	}
-	return time.Duration(seconds) * time.Second, finish(resp, nil)
+	return time.Duration(seconds) * time.Second, err
 }

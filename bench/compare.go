@@ -177,7 +177,7 @@ func (b *bench) compareArchitectures(ctx context.Context, scale studyScale, p pr
 	if out == "" {
 		return nil
 	}
-	if err := s.result.write(out); err != nil {
+	if err := write(s.result, out); err != nil {
 		return err
 	}
 	fmt.Fprintf(b.out, "\nwritten: %s\n", filepath.Clean(out))

@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -195,11 +193,11 @@ func (s *study) rushOnce(ctx context.Context, c *contender, r *rush) error {
 	if err != nil {
 		return err
 	}
-	stop := startLoginRush(ctx, a, rushClients)
+	stop := startLogins(ctx, a, rushClients)
 	began := time.Now()
 	during, err := s.steady(ctx, c, a, rushRate)
 	elapsed := time.Since(began)
-	admitted, other := stop()
+	admitted, _, other := stop()
 	if err = errors.Join(err, other); err != nil {
 		return err
 	}
@@ -212,38 +210,6 @@ func (s *study) rushOnce(ctx context.Context, c *contender, r *rush) error {
 	r.ratios = append(r.ratios, during.percentile(99).Seconds()/idle.percentile(99).Seconds())
 	r.logins = append(r.logins, float64(admitted)/elapsed.Seconds())
 	return nil
-}
-
-// startLoginRush has n clients log in repeatedly until stop is called, which returns the number of
-// logins. A client that is refused waits as long as the server says.
-func startLoginRush(ctx context.Context, a api, n int) (stop func() (admitted int64, other error)) {
-	ctx, cancel := context.WithCancel(ctx)
-	var count atomic.Int64
-	var failed error
-	var once sync.Once
-	var all sync.WaitGroup
-	requests := demoLogins()
-	for i := range n {
-		all.Go(func() {
-			for ctx.Err() == nil {
-				wait, err := a.login(ctx, requests[i%len(requests)])
-				switch {
-				case err == nil:
-					count.Add(1)
-				case ctx.Err() != nil:
-				case wait > 0:
-					_ = until(ctx, time.Now().Add(wait))
-				default:
-					once.Do(func() { failed = err })
-				}
-			}
-		})
-	}
-	return func() (int64, error) {
-		cancel()
-		all.Wait()
-		return count.Load(), failed
-	}
 }
 
 // sameWeight gives a process the weight for processor time that this process has. The weight belongs

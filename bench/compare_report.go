@@ -4,27 +4,11 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
 	"time"
 )
-
-// write writes the summary, the figures and the plots into a directory.
-func (r *findings) write(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	if err := toFile(filepath.Join(dir, "README.md"), r.markdown); err != nil {
-		return err
-	}
-	if err := toFile(filepath.Join(dir, "figures.csv"), r.csv); err != nil {
-		return err
-	}
-	return r.plot(dir)
-}
 
 // studyColumns are the columns of figures.csv. The last ones are the parts of a call's CPU time.
 func studyColumns() []string {

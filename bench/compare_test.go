@@ -235,7 +235,7 @@ func TestComparisonInWords(t *testing.T) {
 func TestPlotsOfComparison(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := someFindings(nil).write(dir); err != nil {
+	if err := write(someFindings(nil), dir); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"throughput", "p95", "p99", "cpu", "latency"} {

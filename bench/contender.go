@@ -167,20 +167,12 @@ const gatewayStop = 10 * time.Second
 func (g *goGateway) untilReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	client := dialHTTP(g.addr, "", false)
+	defer client.close()
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	for {
-		err := func() error {
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.addr+"/v1/branches", nil)
-			if err != nil {
-				return err
-			}
-			resp, err := http.DefaultClient.Do(req) //nolint:bodyclose // finish closes it
-			if err != nil {
-				return err
-			}
-			return finish(resp, nil)
-		}()
+		_, err := client.call(ctx, http.MethodGet, "/v1/branches", nil, nil, "", nil)
 		if err == nil {
 			return nil
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,11 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
-	"github.com/dlsms/dlsms/e2e"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
@@ -118,12 +113,14 @@ func (b *bench) measureBesideLogins(ctx context.Context, name string, steady loa
 		if err != nil {
 			return err
 		}
-		stop, err := b.startLogins(ctx, logins)
+		clients, err := dialGRPC(b.ours.Addr(), max(1, logins/clientsPerConnection))
 		if err != nil {
 			return err
 		}
+		stop := startLogins(ctx, clients, logins)
 		busy, err := steady.run(ctx, b.ours)
 		admitted, refused, other := stop()
+		clients.close()
 		if err != nil {
 			return err
 		}
@@ -148,19 +145,9 @@ func (b *bench) measureBesideLogins(ctx context.Context, name string, steady loa
 }
 
 // startLogins starts n clients, each of which logs in repeatedly until stop is called. A refused
-// client waits for the time in the RetryInfo of the answer. stop returns the numbers of admitted
-// and refused logins, and the first other error.
-func (b *bench) startLogins(
-	ctx context.Context, n int,
-) (stop func() (admitted, refused int64, other error), err error) {
-	var conns []*grpc.ClientConn
-	for range max(1, n/clientsPerConnection) {
-		c, err := e2e.Dial(b.ours.Addr())
-		if err != nil {
-			return nil, err
-		}
-		conns = append(conns, c)
-	}
+// client waits for the time that the answer tells. stop returns the numbers of admitted and refused
+// logins, and the first other error.
+func startLogins(ctx context.Context, a api, n int) (stop func() (admitted, refused int64, other error)) {
 	ctx, cancel := context.WithCancel(ctx)
 	var admitted, refused atomic.Int64
 	var other error
@@ -169,16 +156,15 @@ func (b *bench) startLogins(
 	requests := demoLogins()
 	for i := range n {
 		all.Go(func() {
-			auth := dlsmsv1.NewAuthServiceClient(conns[i%len(conns)])
 			for ctx.Err() == nil {
-				_, err := auth.Login(ctx, requests[i%len(requests)])
+				wait, err := a.login(ctx, requests[i%len(requests)])
 				switch {
 				case err == nil:
 					admitted.Add(1)
 				case ctx.Err() != nil:
-				case status.Code(err) == codes.ResourceExhausted:
+				case wait > 0:
 					refused.Add(1)
-					_ = until(ctx, time.Now().Add(cmp.Or(e2e.RefusalOf(err).RetryAfter, time.Second)))
+					_ = until(ctx, time.Now().Add(wait))
 				default:
 					once.Do(func() { other = err })
 				}
@@ -188,9 +174,6 @@ func (b *bench) startLogins(
 	return func() (int64, int64, error) {
 		cancel()
 		all.Wait()
-		for _, c := range conns {
-			_ = c.Close()
-		}
 		return admitted.Load(), refused.Load(), other
-	}, nil
+	}
 }

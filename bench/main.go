@@ -90,7 +90,7 @@ func (b *bench) benchmark(
 	if dir == "" {
 		return nil
 	}
-	if err := b.report.write(dir); err != nil {
+	if err := write(b.report, dir); err != nil {
 		return err
 	}
 	fmt.Fprintf(b.out, "\nwritten: %s\n", dir)

@@ -47,18 +47,25 @@ func (r *report) atMost(name string, got, want float64) {
 	r.goal(name, fmt.Sprintf("≤ %g", want), fmt.Sprintf("%.2f", got), got <= want)
 }
 
-// write writes the summary, the figures and the plots into a directory.
-func (r *report) write(dir string) error {
+// document is a report that can be written into a directory.
+type document interface {
+	markdown(w io.Writer) error
+	csv(w io.Writer) error
+	plot(dir string) error
+}
+
+// write writes the summary, the figures and the plots of d into a directory.
+func write(d document, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if err := toFile(filepath.Join(dir, "README.md"), r.markdown); err != nil {
+	if err := toFile(filepath.Join(dir, "README.md"), d.markdown); err != nil {
 		return err
 	}
-	if err := toFile(filepath.Join(dir, "figures.csv"), r.csv); err != nil {
+	if err := toFile(filepath.Join(dir, "figures.csv"), d.csv); err != nil {
 		return err
 	}
-	return r.plot(dir)
+	return d.plot(dir)
 }
 
 func toFile(path string, write func(io.Writer) error) (err error) {
