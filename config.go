@@ -105,17 +105,17 @@ func (s *settings) declare() []setting {
 		},
 		{
 			name: "GRPC_ADDR", group: connections, placeholder: "ADDR", preset: ":9090",
-			value: text(&s.GRPCAddr, "an address such as :9090", checkAddr),
+			value: text(&s.GRPCAddr, "an address such as :9090", checkAddr(9090)),
 			help:  "Address on which clients are served over gRPC.",
 		},
 		{
 			name: "HTTP_ADDR", group: connections, placeholder: "ADDR", preset: ":8080",
-			value: text(&s.HTTPAddr, "an address such as :8080, or empty", checkOptionalAddr),
+			value: text(&s.HTTPAddr, "an address such as :8080, or empty", orEmpty(checkAddr(8080))),
 			help:  "Address on which clients are served over HTTP. If it is empty, there is no HTTP.",
 		},
 		{
 			name: "ADMIN_ADDR", group: connections, placeholder: "ADDR", preset: "127.0.0.1:9100",
-			value: text(&s.AdminAddr, "an address such as 127.0.0.1:9100", checkAddr),
+			value: text(&s.AdminAddr, "an address such as 127.0.0.1:9100", checkAddr(9090)),
 			help:  "Address of /metrics, /healthz and /debug/pprof/. They need no password: keep the address private.",
 		},
 		{

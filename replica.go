@@ -95,7 +95,7 @@ func (r *replica) connect(context.Context) error {
 		Now:            time.Now,
 		Options:        r.traces.ServerOptions(),
 	})
-	if err != nil || s.HTTPAddr == "" || !s.Services.clients() {
+	if err != nil || !s.servesHTTP() {
 		return err
 	}
 	handler, err := rest.NewHandler(rest.Config{ //nolint:contextcheck // nothing in it runs yet

@@ -111,14 +111,17 @@ func (r *replica) run(ctx context.Context) error {
 // checkAddresses reports an address in use before the replica changes the database.
 func (r *replica) checkAddresses(context.Context) error {
 	s := r.settings
-	addresses := []struct{ setting, addr string }{{"ADMIN_ADDR", s.AdminAddr}}
-	if s.Services.clients() {
-		addresses = append(addresses, struct{ setting, addr string }{"GRPC_ADDR", s.GRPCAddr})
-		if s.HTTPAddr != "" {
-			addresses = append(addresses, struct{ setting, addr string }{"HTTP_ADDR", s.HTTPAddr})
+	for _, a := range []struct {
+		setting, addr string
+		used          bool
+	}{
+		{"ADMIN_ADDR", s.AdminAddr, true},
+		{"GRPC_ADDR", s.GRPCAddr, s.Services.clients()},
+		{"HTTP_ADDR", s.HTTPAddr, s.servesHTTP()},
+	} {
+		if !a.used {
+			continue
 		}
-	}
-	for _, a := range addresses {
 		l, err := listenOn(a.setting, a.addr)
 		if err == nil {
 			err = l.Close()

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -85,12 +84,5 @@ func origins(field *[]string) value {
 		}}
 }
 
-func checkOptionalAddr(text string) error {
-	if text == "" {
-		return nil
-	}
-	if err := checkAddr(text); err != nil {
-		return errors.New(strings.ReplaceAll(err.Error(), "9090", "8080"))
-	}
-	return nil
-}
+// servesHTTP reports whether the process serves clients over HTTP.
+func (s *settings) servesHTTP() bool { return s.Services.clients() && s.HTTPAddr != "" }

@@ -295,11 +295,24 @@ func checkJWTSecret(text string) error {
 	return err
 }
 
-func checkAddr(text string) error {
-	if _, _, err := net.SplitHostPort(text); err != nil {
-		return fmt.Errorf("%q is not an address such as :9090 or 127.0.0.1:9090", text)
+// checkAddr returns a check for addresses. port is that of the examples in its error.
+func checkAddr(port int) func(text string) error {
+	return func(text string) error {
+		if _, _, err := net.SplitHostPort(text); err != nil {
+			return fmt.Errorf("%q is not an address such as :%d or 127.0.0.1:%d", text, port, port)
+		}
+		return nil
 	}
-	return nil
+}
+
+// orEmpty returns a check that also accepts no text.
+func orEmpty(check func(text string) error) func(text string) error {
+	return func(text string) error {
+		if text == "" {
+			return nil
+		}
+		return check(text)
+	}
 }
 
 func checkEndpoint(text string) error {

@@ -144,7 +144,7 @@ func (c *calendar) distant(t int64) *schedule {
 	if !ok {
 		s, _ = c.cold.LoadOrStore(n, c.build(n*hotMicros, (n+1)*hotMicros))
 	}
-	return s.(*schedule) //nolint:forcetypeassert // cold holds schedules only
+	return s.(*schedule) // cold holds schedules only
 }
 
 // covers reports whether s has the opening at the time t, or the next one.

@@ -29,8 +29,6 @@ import (
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/dlsms/dlsms/deploy"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
@@ -286,24 +284,11 @@ func TestStreamsUseStreamLocation(t *testing.T) {
 	}
 	matches := regexp.MustCompile(location[1])
 	seen := map[bool]int{}
-	for _, pkg := range []protoreflect.FullName{
-		"dlsms.v1", "grpc.health.v1", "grpc.reflection.v1", "grpc.reflection.v1alpha",
-	} {
-		protoregistry.GlobalFiles.RangeFilesByPackage(pkg, func(file protoreflect.FileDescriptor) bool {
-			for i := range file.Services().Len() {
-				service := file.Services().Get(i)
-				for j := range service.Methods().Len() {
-					m := service.Methods().Get(j)
-					path := fmt.Sprintf("/%s/%s", service.FullName(), m.Name())
-					stream := m.IsStreamingServer() || m.IsStreamingClient()
-					if matches.MatchString(path) != stream {
-						t.Errorf("%s: stream %v, but matches the location of streams %v", path, stream, !stream)
-					}
-					seen[stream]++
-				}
-			}
-			return true
-		})
+	for _, c := range rpcs() {
+		if matches.MatchString(c.name) != c.stream {
+			t.Errorf("%s: stream %v, but matches the location of streams %v", c.name, c.stream, !c.stream)
+		}
+		seen[c.stream]++
 	}
 	if seen[true] < 5 || seen[false] < 22 {
 		t.Errorf("checked %d streams and %d other methods", seen[true], seen[false])

@@ -215,11 +215,7 @@ var errorTriggers = map[string]func(c *errorCase) error{
 		if err != nil {
 			c.t.Fatal(err)
 		}
-		c.t.Cleanup(func() {
-			if err := hangUp(proxied); err != nil {
-				c.t.Error(err)
-			}
-		})
+		hangUpAtEnd(c.t, proxied)
 		_, err = e2e.Anonymous(proxied).Seats.GetSeats(c.t.Context(), &dlsmsv1.GetSeatsRequest{})
 		return err
 	},

@@ -55,11 +55,7 @@ func (s *system) reader(t *testing.T, client int) grpc.ClientConnInterface {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := hangUp(c); err != nil {
-			t.Error(err)
-		}
-	})
+	hangUpAtEnd(t, c)
 	return c
 }
 

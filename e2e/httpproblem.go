@@ -69,15 +69,18 @@ func readProblem(body []byte) (p Problem, err error) {
 
 const instancePrefix = "urn:request:"
 
+// statusOfReason has the reasons whose HTTP status is not that of their code.
+var statusOfReason = map[dlsmsv1.ErrorReason]int{
+	dlsmsv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED:     http.StatusUnprocessableEntity,
+	dlsmsv1.ErrorReason_ERROR_REASON_TOO_MANY_RESERVATIONS: http.StatusConflict,
+	dlsmsv1.ErrorReason_ERROR_REASON_WAITLIST_FULL:         http.StatusConflict,
+	dlsmsv1.ErrorReason_ERROR_REASON_OVERLOADED:            http.StatusServiceUnavailable,
+}
+
 // HTTPStatusOf returns the HTTP status that the contract assigns to a reason.
 func HTTPStatusOf(reason dlsmsv1.ErrorReason) int {
-	switch reason { //nolint:exhaustive // the code decides about all others
-	case dlsmsv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED:
-		return http.StatusUnprocessableEntity
-	case dlsmsv1.ErrorReason_ERROR_REASON_TOO_MANY_RESERVATIONS, dlsmsv1.ErrorReason_ERROR_REASON_WAITLIST_FULL:
-		return http.StatusConflict
-	case dlsmsv1.ErrorReason_ERROR_REASON_OVERLOADED:
-		return http.StatusServiceUnavailable
+	if httpStatus, ok := statusOfReason[reason]; ok {
+		return httpStatus
 	}
 	switch CodeOf(reason) {
 	case codes.InvalidArgument:

@@ -36,7 +36,7 @@ func (c *HTTPConn) NewStream(
 // httpStream reads the messages of a stream from server-sent events. RecvMsg must not be called
 // concurrently, as in gRPC.
 type httpStream struct {
-	ctx  context.Context //nolint:containedctx // grpc.ClientStream has it
+	ctx  context.Context // grpc.ClientStream has it
 	conn *HTTPConn
 	rule httpRule
 	in   proto.Message

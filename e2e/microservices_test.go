@@ -61,38 +61,25 @@ func (m *microserviceTest) kill(t *testing.T, service string) (restart func()) {
 }
 
 // http makes a request to the gateway. A body makes it a POST. An empty token sends no credentials.
-func (m *microserviceTest) http(t *testing.T, token, path, body string) (*http.Response, string) {
+func (m *microserviceTest) http(t *testing.T, token, path, body string) httpAnswer {
 	t.Helper()
 	method := http.MethodGet
 	if body != "" {
 		method = http.MethodPost
 	}
-	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+m.HTTPAddr()+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/json")
+	var headers []string
 	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
+		headers = []string{"Authorization", "Bearer " + token}
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp, string(text)
+	return m.send(t, method, path, body, headers...)
 }
 
 // succeeds checks that requests to these paths succeed.
 func (m *microserviceTest) succeeds(t *testing.T, token string, paths ...string) {
 	t.Helper()
 	for _, path := range paths {
-		if resp, body := m.http(t, token, path, ""); resp.StatusCode != http.StatusOK {
-			t.Errorf("%s: %s\n%s", path, resp.Status, body)
+		if a := m.http(t, token, path, ""); a.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s\n%s", path, a.Status, a.body)
 		}
 	}
 }
@@ -103,16 +90,16 @@ func (m *microserviceTest) unavailable(t *testing.T, token string, requests ...s
 	t.Helper()
 	for _, request := range requests {
 		path, body, _ := strings.Cut(request, " ")
-		resp, text := m.http(t, token, path, body)
+		a := m.http(t, token, path, body)
 		var problem struct {
 			Status int
 			Reason string
 		}
-		err := json.Unmarshal([]byte(text), &problem)
-		if err != nil || resp.StatusCode != http.StatusServiceUnavailable || problem.Status != resp.StatusCode ||
-			resp.Header.Get("Content-Type") != "application/problem+json" || problem.Reason != "UNAVAILABLE" ||
-			resp.Header.Get("Retry-After") == "" {
-			t.Errorf("%s: %s %v\n%s", path, resp.Status, resp.Header, text)
+		err := json.Unmarshal(a.body, &problem)
+		if err != nil || a.StatusCode != http.StatusServiceUnavailable || problem.Status != a.StatusCode ||
+			a.Header.Get("Content-Type") != "application/problem+json" || problem.Reason != "UNAVAILABLE" ||
+			a.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: %s %v\n%s", path, a.Status, a.Header, a.body)
 		}
 	}
 }

@@ -109,7 +109,7 @@ func (t *StreamRecorder[M]) Err() error {
 
 // End waits until the stream has ended. Then why is the error that ended the stream, and err is
 // nil. If ctx ends first, err is the error of ctx.
-func (t *StreamRecorder[M]) End(ctx context.Context) (why error, err error) { //nolint:revive // why is no failure
+func (t *StreamRecorder[M]) End(ctx context.Context) (why error, err error) { // why is no failure
 	select {
 	case <-t.ended:
 		return t.err, nil

@@ -48,11 +48,21 @@ func hangUp(c grpc.ClientConnInterface) error {
 	if c == nil {
 		return nil
 	}
-	_ = c.(io.Closer).Close() //nolint:forcetypeassert // as dial made it
+	_ = c.(io.Closer).Close() // as dial made it
 	if c, ok := c.(*e2e.HTTPConn); ok {
 		return c.Err()
 	}
 	return nil
+}
+
+// hangUpAtEnd closes a connection at the end of the test, which fails as hangUp does.
+func hangUpAtEnd(t *testing.T, c grpc.ClientConnInterface) {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := hangUp(c); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // dial connects the system to its proxy.
@@ -133,11 +143,7 @@ func (s *system) connect(t *testing.T, r *stack.Replica) grpc.ClientConnInterfac
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := hangUp(c); err != nil {
-			t.Error(err)
-		}
-	})
+	hangUpAtEnd(t, c)
 	return c
 }
 

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
@@ -77,6 +78,11 @@ func (c *caller) answer(ctx context.Context, method string, err error) error {
 		return err
 	}
 	return c.Refuse(ctx, method, violation(status.Convert(err).Message()))
+}
+
+// refuse answers a request whose parameters can't be read.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, method string, err error) {
+	writeProblem(w, r, problemOf(h.caller.Refuse(r.Context(), method, violation(err.Error()))))
 }
 
 // fieldInText finds the name of the field that a message of the gateway or of protojson is about.

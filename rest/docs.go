@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"net/http"
 	"strings"
 
 	"github.com/swaggest/swgui/v5emb"
@@ -12,8 +11,6 @@ const docsPath = "/docs"
 
 // docsPage shows the OpenAPI document with Swagger UI. All its files are in the binary.
 var docsPage = v5emb.New("DL-SMS", "/v1/openapi.json", docsPath)
-
-func (h *Handler) serveDocs(w http.ResponseWriter, r *http.Request) { docsPage.ServeHTTP(w, r) }
 
 // isDocs reports whether a path is one of the page.
 func isDocs(path string) bool { return path == docsPath || strings.HasPrefix(path, docsPath+"/") }

@@ -160,10 +160,6 @@ func setCreated(_ context.Context, w http.ResponseWriter, m proto.Message) error
 func (h *Handler) handleError(
 	ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error,
 ) {
-	h.writeError(ctx, w, r, err)
-}
-
-func (h *Handler) writeError(ctx context.Context, w http.ResponseWriter, r *http.Request, err error) {
 	body := requestOf(ctx).body
 	unreadable := body != nil && body.err != nil && !errors.Is(body.err, io.EOF)
 	if unreadable {

@@ -98,7 +98,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if isDocs(r.URL.Path) && r.Method == http.MethodGet {
-		h.serveDocs(w, r)
+		docsPage.ServeHTTP(w, r)
 		return
 	}
 	if r.ContentLength != 0 {
@@ -142,11 +142,8 @@ func requestOf(ctx context.Context) *request {
 
 // context returns the context of the call of a request. It has what a gRPC connection would give.
 func (req *request) context(r *http.Request) context.Context {
-	headers := metadata.MD{"x-request-id": {req.id}}
-	for _, name := range []string{"Authorization", "X-Real-Ip"} {
-		if values := r.Header[name]; values != nil {
-			headers[strings.ToLower(name)] = values
-		}
+	headers := metadata.MD{
+		"x-request-id": {req.id}, "authorization": r.Header["Authorization"], "x-real-ip": r.Header["X-Real-Ip"],
 	}
 	ctx := context.WithValue(r.Context(), requestKey{}, req)
 	ctx = peer.NewContext(ctx, &peer.Peer{Addr: address(r.RemoteAddr)})

@@ -20,7 +20,7 @@ func (h *Handler) serveSeats(w http.ResponseWriter, r *http.Request) {
 	ctx, method := r.Context(), dlsmsv1.SeatService_GetSeats_FullMethodName
 	req := &dlsmsv1.GetSeatsRequest{}
 	if err := parseQuery(r, req); err != nil {
-		writeProblem(w, r, problemOf(h.caller.Refuse(ctx, method, violation(err.Error()))))
+		h.refuse(w, r, method, err)
 		return
 	}
 	resp, err := h.caller.Call(ctx, method, req, h.getSeats)

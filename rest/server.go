@@ -36,11 +36,8 @@ type Server struct {
 }
 
 // NewServer returns a server of a handler. wrap returns the handler that the server calls, such as one
-// that makes traces; nil: h itself.
+// that makes traces.
 func NewServer(h *Handler, wrap func(http.Handler) http.Handler) *Server {
-	if wrap == nil {
-		wrap = func(h http.Handler) http.Handler { return h }
-	}
 	s := &Server{handler: h}
 	s.http = &http.Server{
 		Handler:           wrap(h),

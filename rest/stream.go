@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -26,48 +25,43 @@ const (
 )
 
 func (h *Handler) serveWatch(w http.ResponseWriter, r *http.Request) {
-	h.serveStream(w, r, dlsmsv1.SeatService_WatchSeats_FullMethodName, &dlsmsv1.WatchSeatsRequest{}, nil)
+	const method = dlsmsv1.SeatService_WatchSeats_FullMethodName
+	req := &dlsmsv1.WatchSeatsRequest{}
+	if err := parseQuery(r, req); err != nil {
+		h.refuse(w, r, method, err)
+		return
+	}
+	h.serveStream(w, r, method, req)
 }
 
 func (h *Handler) serveSubscribe(w http.ResponseWriter, r *http.Request) {
+	const method = dlsmsv1.NotifyService_Subscribe_FullMethodName
 	req := &dlsmsv1.SubscribeRequest{}
+	err := parseQuery(r, req)
 	// A client that opens the stream again sends the id of the last event that it received, and
 	// still the afterId of its first request.
-	resume := func() error {
-		last := r.Header.Get("Last-Event-ID")
-		if last == "" {
-			return nil
+	if last := r.Header.Get("Last-Event-ID"); last != "" && err == nil {
+		if req.AfterId, err = strconv.ParseInt(last, 10, 64); err != nil {
+			err = fmt.Errorf("parsing field %q: the header Last-Event-ID is not an id", "after_id")
 		}
-		id, err := strconv.ParseInt(last, 10, 64)
-		if err != nil {
-			return fmt.Errorf("parsing field %q: the header Last-Event-ID is not an id", "after_id")
-		}
-		req.AfterId = id
-		return nil
-	}
-	h.serveStream(w, r, dlsmsv1.NotifyService_Subscribe_FullMethodName, req, resume)
-}
-
-// serveStream answers with the messages of a stream as server-sent events. resume changes the
-// request after its query was parsed; it may be nil.
-func (h *Handler) serveStream(
-	w http.ResponseWriter, r *http.Request, method string, req proto.Message, resume func() error,
-) {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	err := parseQuery(r, req)
-	if err == nil && resume != nil {
-		err = resume()
 	}
 	if err != nil {
-		writeProblem(w, r, problemOf(h.caller.Refuse(ctx, method, violation(err.Error()))))
+		h.refuse(w, r, method, err)
 		return
 	}
+	h.serveStream(w, r, method, req)
+}
+
+// serveStream answers with the messages of a stream as server-sent events.
+func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request, method string, req proto.Message) {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
 	events := &eventStream{ctx: ctx, w: w, control: http.NewResponseController(w)}
 	if requestOf(ctx).head {
 		events.onOpen = cancel // the headers are the whole answer
 	}
-	if err = h.caller.Stream(method, req, events); err == nil { //nolint:contextcheck // events has the context
+	err := h.caller.Stream(method, req, events) //nolint:contextcheck // events has the context
+	if err == nil {
 		return
 	}
 	p := problemOf(err)
@@ -83,7 +77,7 @@ func (h *Handler) serveStream(
 // field of the oneof that is set, the data is the message, and the id is that of a notification.
 // Heartbeats become comments.
 type eventStream struct {
-	ctx     context.Context //nolint:containedctx // grpc.ServerStream has it
+	ctx     context.Context // grpc.ServerStream has one, too
 	w       http.ResponseWriter
 	control *http.ResponseController
 	open    bool
@@ -154,8 +148,11 @@ func (s *eventStream) write(event, id string, parts ...[]byte) error {
 	if id != "" {
 		b = append(append(append(b, "id: "...), id...), '\n')
 	}
-	b = append(append(append(b, "data: "...), bytes.Join(parts, nil)...), "\n\n"...)
-	return s.flush(b)
+	b = append(b, "data: "...)
+	for _, part := range parts {
+		b = append(b, part...)
+	}
+	return s.flush(append(b, "\n\n"...))
 }
 
 func (s *eventStream) flush(b []byte) error {

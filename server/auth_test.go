@@ -382,7 +382,7 @@ func TestPublicMethodsIgnoreTokens(t *testing.T) {
 	}
 }
 
-func tokenOf(t *testing.T, ctx context.Context) string { //nolint:revive // the context of a call, not of this function
+func tokenOf(t *testing.T, ctx context.Context) string { // the context of a call, not of this function
 	t.Helper()
 	md, _ := metadata.FromOutgoingContext(ctx)
 	token, ok := strings.CutPrefix(strings.Join(md.Get("authorization"), " "), "Bearer ")

@@ -69,23 +69,37 @@ func appendSeats(b []byte, seats []availability.SeatView) []byte {
 	return b
 }
 
-// encodeUpdate encodes an update of a watch: a snapshot in one or more messages, or a message for
-// each changed seat and then one for each removed seat. All watches of the same seats share the
+// updateEncoding is an encoding of the updates of watches. All watches of the same seats share the
 // encoded messages, except for the as_of of a snapshot, which may differ.
-type encodeUpdate func(availability.Update) []EncodedMessage
+type updateEncoding struct {
+	memo          availability.Encoding
+	snapshotEvent string // EncodedMessage.Event of a snapshot
+	// snapshot returns the messages of a snapshot without their end, and end the end of each message.
+	snapshot func([]availability.SeatView) [][]byte
+	end      func(asOf time.Time) []byte
+	// changes returns a message for each changed seat, and then one for each removed seat.
+	changes func(availability.Update) []EncodedMessage
+}
 
-// encodeProtobuf is the encodeUpdate of gRPC.
-func encodeProtobuf(u availability.Update) []EncodedMessage {
+// protobufUpdates is the encoding for gRPC.
+var protobufUpdates = updateEncoding{
+	memo:     availability.Protobuf,
+	snapshot: encodeSnapshot,
+	end:      func(asOf time.Time) []byte { return appendTime(nil, fieldAsOf, asOf) },
+	changes:  encodeChanges,
+}
+
+// encode returns the messages of an update.
+func (e updateEncoding) encode(u availability.Update) []EncodedMessage {
 	if !u.Snapshot {
-		messages := u.Memo(availability.Protobuf, func() any { return encodeChanges(u) })
-		return messages.([]EncodedMessage) //nolint:forcetypeassert // see Memo
+		messages := u.Memo(e.memo, func() any { return e.changes(u) })
+		return messages.([]EncodedMessage) // see Memo
 	}
-	encode := func() any { return encodeSnapshot(u.Seats) }
-	messages := u.Memo(availability.Protobuf, encode).([][]byte) //nolint:forcetypeassert // see Memo
-	asOf := appendTime(nil, fieldAsOf, u.AsOf)
+	messages := u.Memo(e.memo, func() any { return e.snapshot(u.Seats) }).([][]byte) // see Memo
+	end := e.end(u.AsOf)
 	out := make([]EncodedMessage, len(messages))
 	for i, message := range messages {
-		out[i].Parts = [][]byte{message, asOf}
+		out[i] = EncodedMessage{e.snapshotEvent, [][]byte{message, end}}
 	}
 	return out
 }
@@ -128,7 +142,7 @@ func encodeChanges(u availability.Update) []EncodedMessage {
 // appendSeat appends the fields of a Seat.
 func appendSeat(b []byte, s availability.SeatView) []byte {
 	fixed := s.Memo(availability.Protobuf, func() any { return encodeFixed(s) })
-	b = append(b, fixed.([]byte)...) //nolint:forcetypeassert // see Memo
+	b = append(b, fixed.([]byte)...) // see Memo
 	if s.Available {
 		b = protowire.AppendTag(b, fieldAvailable, protowire.VarintType)
 		b = protowire.AppendVarint(b, 1)

@@ -129,7 +129,7 @@ func (c *rawClient) begin(t *testing.T, method string, body []byte, headers ...s
 
 // status returns the status of a call that has ended. If the connection has ended before the call,
 // the status is UNAVAILABLE.
-func (c *rawClient) status(id uint32) (err error, ended bool) { //nolint:revive // a status is an error in grpc
+func (c *rawClient) status(id uint32) (err error, ended bool) { // a status is an error in grpc
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	err, ended = c.ended[id]

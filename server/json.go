@@ -67,21 +67,17 @@ func encodePageJSON(p availability.Page) encodedPageJSON {
 // seatSizeJSON is the approximate size of an encoded seat in bytes.
 const seatSizeJSON = 200
 
-// encodeJSON is the encodeUpdate of HTTP.
-func encodeJSON(u availability.Update) []EncodedMessage {
-	if !u.Snapshot {
-		messages := u.Memo(availability.JSON, func() any { return encodeChangesJSON(u) })
-		return messages.([]EncodedMessage) //nolint:forcetypeassert // see Memo
-	}
-	encode := func() any { return encodeSnapshotJSON(u.Seats) }
-	messages := u.Memo(availability.JSON, encode).([][]byte) //nolint:forcetypeassert // see Memo
-	end := append(appendAsOf(nil, u.AsOf), '}')
-	out := make([]EncodedMessage, len(messages))
-	for i, message := range messages {
-		out[i] = EncodedMessage{"snapshot", [][]byte{message, end}}
-	}
-	return out
+// jsonUpdates is the encoding for HTTP.
+var jsonUpdates = updateEncoding{
+	memo:          availability.JSON,
+	snapshotEvent: "snapshot",
+	snapshot:      encodeSnapshotJSON,
+	end:           endOfJSON,
+	changes:       encodeChangesJSON,
 }
+
+// endOfJSON returns the end of a message: as_of and a bracket.
+func endOfJSON(asOf time.Time) []byte { return append(appendAsOf(nil, asOf), '}') }
 
 // encodeSnapshotJSON returns the messages of a snapshot without their as_of and their end.
 func encodeSnapshotJSON(seats []availability.SeatView) (messages [][]byte) {
@@ -97,7 +93,7 @@ func encodeSnapshotJSON(seats []availability.SeatView) (messages [][]byte) {
 }
 
 func encodeChangesJSON(u availability.Update) []EncodedMessage {
-	end := append(appendAsOf(nil, u.AsOf), '}')
+	end := endOfJSON(u.AsOf)
 	messages := make([]EncodedMessage, 0, len(u.Seats)+len(u.Removed))
 	for _, s := range u.Seats {
 		b := append(make([]byte, 0, seatSizeJSON+64), `{"change":`...)
@@ -128,7 +124,7 @@ type fixedJSON struct{ before, after []byte }
 
 func appendSeatJSON(b []byte, s availability.SeatView) []byte {
 	memo := s.Memo(availability.JSON, func() any { return encodeFixedJSON(s) })
-	fixed := memo.(fixedJSON) //nolint:forcetypeassert // see Memo
+	fixed := memo.(fixedJSON) // see Memo
 	b = strconv.AppendBool(append(b, fixed.before...), s.Available)
 	b = appendTimeJSON(b, "availableUntil", s.AvailableUntil)
 	b = appendTimeJSON(b, "nextAvailableAt", s.NextAvailableAt)

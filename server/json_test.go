@@ -111,7 +111,7 @@ func (s sink) next(t *testing.T, event string) *dlsmsv1.WatchSeatsResponse {
 
 // collector is the client of a stream.
 type collector struct {
-	ctx  context.Context //nolint:containedctx // a stream has one
+	ctx  context.Context // a stream has one
 	sink sink
 }
 

@@ -54,7 +54,7 @@ func (s *seatService) GetSeats(ctx context.Context, req *dlsmsv1.GetSeatsRequest
 	// encodePage has encoded the seats and their counts. protobuf writes unknown fields unchanged,
 	// so these bytes are set as unknown fields. The client decodes them as seats and counts.
 	encoded := page.Memo(availability.Protobuf, func() any { return encodePage(page) })
-	resp.ProtoReflect().SetUnknown(encoded.([]byte)) //nolint:forcetypeassert // see Memo
+	resp.ProtoReflect().SetUnknown(encoded.([]byte)) // see Memo
 	return resp, nil
 }
 
@@ -66,7 +66,7 @@ func (s *seatService) getSeatsJSON(ctx context.Context, req *dlsmsv1.GetSeatsReq
 	}
 	encoded := page.Memo(availability.JSON, func() any { return encodePageJSON(page) })
 	return SeatsJSON{
-		page: encoded.(encodedPageJSON), //nolint:forcetypeassert // see Memo
+		page: encoded.(encodedPageJSON), // see Memo
 		next: next, asOf: page.AsOf,
 	}, nil
 }
@@ -127,12 +127,12 @@ func (s *seatService) WatchSeats(
 		return err
 	}
 	defer watch.Close()
-	encode := encodeProtobuf
+	encoding := protobufUpdates
 	if edge.IsHTTP(stream.Context()) {
-		encode = encodeJSON
+		encoding = jsonUpdates
 	}
 	for {
-		if err := sendNext(stream, watch, encode); err != nil {
+		if err := sendNext(stream, watch, encoding); err != nil {
 			return err
 		}
 	}
@@ -141,7 +141,7 @@ func (s *seatService) WatchSeats(
 // sendNext sends the next update of a watch. If there is no update within heartbeat, it sends a
 // Heartbeat.
 func sendNext(
-	stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse], watch *availability.Watch, encode encodeUpdate,
+	stream grpc.ServerStreamingServer[dlsmsv1.WatchSeatsResponse], watch *availability.Watch, encoding updateEncoding,
 ) error {
 	ctx := stream.Context()
 	waiting, cancel := context.WithTimeout(ctx, heartbeat)
@@ -161,7 +161,7 @@ func sendNext(
 	case err != nil:
 		return err
 	}
-	for _, message := range encode(update) {
+	for _, message := range encoding.encode(update) {
 		if err := stream.SendMsg(message); err != nil {
 			return err
 		}

@@ -1,8 +1,6 @@
 package server
 
 import (
-	"slices"
-
 	"google.golang.org/grpc"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
@@ -32,31 +30,29 @@ type services struct {
 	notify      dlsmsv1.NotifyServiceServer
 }
 
+// registration is a gRPC service with its handlers.
+type registration struct {
+	desc     *grpc.ServiceDesc
+	handlers any
+}
+
+// byName returns all services by their names.
+func (h services) byName() map[Service]registration {
+	return map[Service]registration{
+		AuthService:        {&dlsmsv1.AuthService_ServiceDesc, h.auth},
+		SeatService:        {&dlsmsv1.SeatService_ServiceDesc, h.seat},
+		ReservationService: {&dlsmsv1.ReservationService_ServiceDesc, h.reservation},
+		NotifyService:      {&dlsmsv1.NotifyService_ServiceDesc, h.notify},
+	}
+}
+
 // register registers the named services.
 func (h services) register(r grpc.ServiceRegistrar, names []Service) {
-	for name, register := range map[Service]func(){
-		AuthService:        func() { dlsmsv1.RegisterAuthServiceServer(r, h.auth) },
-		SeatService:        func() { dlsmsv1.RegisterSeatServiceServer(r, h.seat) },
-		ReservationService: func() { dlsmsv1.RegisterReservationServiceServer(r, h.reservation) },
-		NotifyService:      func() { dlsmsv1.RegisterNotifyServiceServer(r, h.notify) },
-	} {
-		if slices.Contains(names, name) {
-			register()
-		}
+	all := h.byName()
+	for _, name := range names {
+		r.RegisterService(all[name].desc, all[name].handlers)
 	}
 }
 
 // fullName returns the name of the service in the protos.
-func (s Service) fullName() string {
-	switch s {
-	case AuthService:
-		return dlsmsv1.AuthService_ServiceDesc.ServiceName
-	case SeatService:
-		return dlsmsv1.SeatService_ServiceDesc.ServiceName
-	case ReservationService:
-		return dlsmsv1.ReservationService_ServiceDesc.ServiceName
-	case NotifyService:
-		return dlsmsv1.NotifyService_ServiceDesc.ServiceName
-	}
-	return ""
-}
+func (s Service) fullName() string { return services{}.byName()[s].desc.ServiceName }

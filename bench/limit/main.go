@@ -151,11 +151,11 @@ type raw struct{}
 func (raw) Name() string { return "proto" }
 
 func (raw) Marshal(v any) (mem.BufferSlice, error) {
-	return v.(mem.BufferSlice), nil //nolint:forcetypeassert // the handlers below return nothing else
+	return v.(mem.BufferSlice), nil // the handlers below return nothing else
 }
 
 func (raw) Unmarshal(data mem.BufferSlice, v any) error {
-	*v.(*[]byte) = data.Materialize() //nolint:forcetypeassert // the handlers below use only this type
+	*v.(*[]byte) = data.Materialize() // the handlers below use only this type
 	return nil
 }
 

@@ -183,10 +183,10 @@ func model(from seatDay) porcupine.Model {
 	return porcupine.Model{
 		Init: func() any { return from },
 		Step: func(state, input, _ any) (bool, any) {
-			return state.(seatDay).apply(input.(*op)) //nolint:forcetypeassert // see Init and operations
+			return state.(seatDay).apply(input.(*op)) // see Init and operations
 		},
 		Equal: func(a, b any) bool {
-			return slices.Equal(a.(seatDay), b.(seatDay)) //nolint:forcetypeassert // see Init and Step
+			return slices.Equal(a.(seatDay), b.(seatDay)) // see Init and Step
 		},
 	}
 }

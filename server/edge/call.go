@@ -21,7 +21,6 @@ type call struct {
 	// watcher is the user that a stream on a public method counts against. 0: the call has no valid
 	// token, and its stream counts against the address.
 	watcher int64
-	http    bool // the call came over HTTP
 
 	finishers []func()
 }

@@ -189,7 +189,7 @@ func (r Registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 // receiving wraps a unary handler: the call begins in the edge before its request arrives. If the
 // request does not arrive, the interceptors still run, so that the call is logged and counted.
 func (e *Edge) receiving(method string, handler grpc.MethodHandler) grpc.MethodHandler {
-	return func( //nolint:revive // grpc prescribes the order
+	return func( // grpc prescribes the order
 		srv any, ctx context.Context, read func(any) error, interceptor grpc.UnaryServerInterceptor,
 	) (any, error) {
 		c := e.begin(ctx, method)

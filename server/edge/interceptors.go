@@ -59,7 +59,6 @@ func (e *Edge) begin(ctx context.Context, method string) *call {
 		start:     time.Now(),
 		requestID: requestID(ctx),
 		address:   clientAddress(ctx, e.trusted),
-		http:      IsHTTP(ctx),
 	}
 }
 

@@ -23,7 +23,7 @@ func (e *Edge) logCall(ctx context.Context, c *call, o outcome) {
 		slog.String("request_id", c.requestID),
 		slog.String("peer", c.address),
 	)
-	if c.http {
+	if IsHTTP(ctx) {
 		a = append(a, slog.Bool("http", true))
 	}
 	if c.caller.UserID != 0 {

@@ -48,7 +48,7 @@ func inFront(t testing.TB, databaseURL string, serve func(client net.Conn, postg
 }
 
 type cutter struct {
-	ctx context.Context //nolint:containedctx // the test's
+	ctx context.Context // the test's
 
 	mu    sync.Mutex
 	words []string

@@ -16,7 +16,7 @@ type Pooler struct {
 	// URL is the connection string of the database through the pooler.
 	URL string
 
-	ctx context.Context //nolint:containedctx // the test's
+	ctx context.Context // the test's
 
 	mu      sync.Mutex
 	dropped map[string]bool
