@@ -162,10 +162,9 @@ const (
 	reservationsPath = "/v1/reservations"
 )
 
-// do makes a request and returns the answer, whose body the caller must close.
-func (a *httpAPI) do(
+func (a *httpAPI) request(
 	ctx context.Context, method, path string, token *metadata.MD, body []byte, etag string,
-) (*http.Response, error) {
+) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, method, a.base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -179,7 +178,7 @@ func (a *httpAPI) do(
 	if etag != "" {
 		req.Header.Set("If-None-Match", etag)
 	}
-	return a.client.Do(req)
+	return req, nil
 }
 
 // answer is the status and the headers of a response.
@@ -194,17 +193,21 @@ type answer struct {
 func (a *httpAPI) call(
 	ctx context.Context, method, path string, token *metadata.MD, body []byte, etag string, v any,
 ) (answer, error) {
-	resp, err := a.do(ctx, method, path, token, body, etag)
+	req, err := a.request(ctx, method, path, token, body, etag)
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{resp.StatusCode, resp.Header}, finish(resp, v)
+	resp, err := a.client.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return answer{resp.StatusCode, resp.Header}, read(resp, v)
 }
 
-// finish reads the body of a response into v, or drops it if v is nil, and closes it. It returns
-// the problem of a response that is not a success.
-func finish(resp *http.Response, v any) error {
-	defer func() { _ = resp.Body.Close() }()
+// read reads the body of a response into v, or drops it if v is nil. It returns the problem of a
+// response that is not a success.
+func read(resp *http.Response, v any) error {
 	if resp.StatusCode/100 != 2 && resp.StatusCode != http.StatusNotModified {
 		text, _ := io.ReadAll(resp.Body)
 		return fmt.Errorf("%s: %.200s", resp.Status, text)
@@ -218,6 +221,22 @@ func finish(resp *http.Response, v any) error {
 		return err
 	}
 	return json.Unmarshal(text, v)
+}
+
+// watch opens a stream of server-sent events about all seats. The caller must close it.
+func (a *httpAPI) watch(ctx context.Context) (io.ReadCloser, error) {
+	req, err := a.request(ctx, http.MethodGet, "/v1/seats:watch", nil, nil, "")
+	if err != nil {
+		return nil, err
+	}
+	resp, err := a.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, errors.Join(errors.New(resp.Status), resp.Body.Close())
+	}
+	return resp.Body, nil
 }
 
 // list asks for a list of seats. A conditional api sends the ETag of the last answer that it kept

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -53,14 +52,11 @@ func (s *study) streamsOf(ctx context.Context, c *contender) (m measurement, cha
 		from := dialHTTP(c.addr, fmt.Sprintf("127.0.1.%d", i+1), false)
 		defer from.close()
 		for range streamsPerAddress {
-			resp, err := from.do(ctx, http.MethodGet, "/v1/seats:watch", nil, nil, "")
+			events, err := from.watch(ctx)
 			if err != nil {
 				return m, 0, fmt.Errorf("open a stream: %w", err)
 			}
-			if resp.StatusCode != http.StatusOK {
-				return m, 0, errors.Join(errors.New("open a stream: "+resp.Status), finish(resp, nil))
-			}
-			readers.Go(func() { w.ended(w.readEvents(resp.Body)) })
+			readers.Go(func() { w.ended(w.readEvents(events)) })
 		}
 	}
 	if err := w.untilReady(ctx, s.scale.streams); err != nil {

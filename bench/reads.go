@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"slices"
 	"time"
 
@@ -124,12 +123,8 @@ func answers(ctx context.Context, s *subject) (common, filtered []byte, err erro
 func (s *subject) jsonAnswer(ctx context.Context) ([]byte, error) {
 	a := dialHTTP(s.HTTPAddr(), "", false)
 	defer a.close()
-	resp, err := a.do(ctx, http.MethodGet, availableNowPath, nil, nil, "") //nolint:bodyclose // finish closes it
-	if err != nil {
-		return nil, err
-	}
 	var answer json.RawMessage
-	err = finish(resp, &answer)
+	_, _, err := a.list(ctx, availableNowPath, &answer)
 	return answer, err
 }
 
