@@ -55,13 +55,21 @@ func (m *Model) Run(ctx context.Context) error {
 	return nil
 }
 
-// current returns a world that includes every change that was committed before the call. See
-// feed.Feed.AwaitRefresh for the exceptions.
-func (m *Model) current(ctx context.Context) (*world, error) {
-	if err := m.feed.AwaitRefresh(ctx); err != nil {
-		return nil, err
+// current is the world at the time of a call.
+type current struct {
+	*world
+
+	// fresh says that the world includes every change that was committed before the call. If it does
+	// not, Postgres does not answer: see feed.Feed.AwaitRefresh.
+	fresh bool
+}
+
+func (m *Model) current(ctx context.Context) (current, error) {
+	fresh, err := m.feed.AwaitRefresh(ctx)
+	if err != nil {
+		return current{}, err
 	}
-	return m.world.Load(), nil
+	return current{m.world.Load(), fresh}, nil
 }
 
 // Ready is closed when the seats are loaded.

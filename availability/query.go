@@ -37,6 +37,9 @@ type Page struct {
 	NextAfterID int64
 	// AsOf is the time of the page, by Postgres's clock.
 	AsOf time.Time
+	// Fresh says that the page includes every change that was committed before the call. It is false
+	// while Postgres does not answer.
+	Fresh bool
 	// Generation and ValidUntil tell whether a later answer to the same query is equal, apart from
 	// its AsOf. It is equal if its Generation is the same and its AsOf is before ValidUntil. A zero
 	// ValidUntil sets no limit.
@@ -124,21 +127,21 @@ func newWindow(start, end time.Time) (window, error) {
 	return w, nil
 }
 
-// resolve returns the window of a query, and a current world. It refuses a window in the past,
+// resolve returns the window of a query, and the current world. It refuses a window in the past,
 // because the read model has no bookings from then.
-func (m *Model) resolve(ctx context.Context, start, end time.Time) (window, *world, error) {
+func (m *Model) resolve(ctx context.Context, start, end time.Time) (window, current, error) {
 	about, err := newWindow(start, end)
 	if err != nil {
-		return window{}, nil, err
+		return window{}, current{}, err
 	}
 	w, err := m.current(ctx)
 	if err != nil {
-		return window{}, nil, err
+		return window{}, current{}, err
 	}
 	if about != present && about.end <= w.now-m.options.PastTolerance.Microseconds() {
 		refused := library.ErrWindowNotAllowed.With("now", w.asOf.UTC().Format(time.RFC3339Nano))
 		refused.Fields = []library.FieldViolation{{Field: "end_time", Message: "is in the past"}}
-		return window{}, nil, refused
+		return window{}, current{}, refused
 	}
 	return about, w, nil
 }
@@ -153,9 +156,11 @@ func (m *Model) Seats(ctx context.Context, q Query) (Page, error) {
 	if q.Branch != "" && w.byCode[q.Branch] == nil {
 		return Page{}, library.ErrBranchNotFound.With("branch", q.Branch)
 	}
-	return w.page(question{
+	p := w.page(question{
 		filter: newFilter(q), window: about, availableOnly: q.AvailableOnly, after: q.AfterID, limit: max(q.Limit, 0),
-	}), nil
+	})
+	p.Fresh = w.fresh
+	return p, nil
 }
 
 // page answers a question about w. Two kinds of answers are cached while they are true, because

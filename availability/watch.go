@@ -71,7 +71,7 @@ func (m *Model) Watch(ctx context.Context, q Query) (*Watch, error) {
 	if q.Branch != "" && w.byCode[q.Branch] == nil {
 		return nil, library.ErrBranchNotFound.With("branch", q.Branch)
 	}
-	m.hub.publish(w) // the snapshot must not be older than w
+	m.hub.publish(w.world) // the snapshot must not be older than w
 	watch := newWatch(m.hub, about, newFilter(q), watchBuffer)
 	if err := m.hub.add(watch); err != nil {
 		return nil, err

@@ -197,8 +197,9 @@ func (s *study) byName(name string) *contender {
 // architectures returns the contenders without the limits.
 func (s *study) architectures() []*contender { return s.contenders[:len(s.contenders)-2] }
 
-// inTurns runs a measurement on contenders in turns, so that other activity of the machine affects
-// all. Each round begins with another contender. It adds the figures, and a fault if a call failed.
+// inTurns measures the contenders one after the other, in several rounds, so that other activity of
+// the machine affects all contenders alike. Each round begins with another contender. The figures
+// go into the result. If a call failed, the report gets a fault.
 func (s *study) inTurns(
 	ctx context.Context, k kind, contenders []*contender, rounds int,
 	measure func(ctx context.Context, c *contender) (measurement, error),

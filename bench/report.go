@@ -111,9 +111,9 @@ DL-SMS and the limit run at the same time and are measured in turns.
 [changes.md](changes.md) lists the effect of each optimization.
 ` + "`make bench-profiles`" + ` writes the [profiles](profiles).
 `
-	ratioHeader = `Each ratio is the median of the ratios of the rounds.
-CPU is the CPU time of replicas, nginx and Postgres for a call.
-*Big DL-SMS* has the numbers of seats and reservations of the goals; *DL-SMS* has the demo library.
+	ratioHeader = `Each round gives one ratio. The table shows the median of the rounds.
+CPU is the CPU time that replicas, nginx and Postgres together use for one call.
+*DL-SMS* runs with the demo library, and *Big DL-SMS* with the many seats and reservations of the goals.
 
 | scenario | clients | ratio of | RPS | P50 | P95 | P99 | CPU | CPU of replicas |
 |---|---|---|---|---|---|---|---|---|

@@ -18,8 +18,8 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// tools runs the load generators of the original, ghz for gRPC and hey for HTTP, as their own
-// processes. So their processor time can be told from that of the benchmark.
+// tools runs ghz (gRPC) and hey (HTTP), the load generators that measured the original design. Each
+// is a process of its own, so its CPU time is counted apart from that of the benchmark.
 type tools struct {
 	ghz, hey string // programs
 	// protoset and request are files for ghz. With the request encoded in advance, ghz costs less

@@ -206,8 +206,8 @@ func (m *microserviceTest) withoutReservation(t *testing.T) {
 	}
 }
 
-// Without notify, users book, and a seat that gets free is offered in the same transaction. The
-// notification is there when the process is back.
+// While notify is stopped, users still book, and a seat that becomes free is still offered. The
+// notification of the offer is there when notify runs again.
 func (m *microserviceTest) withoutNotify(t *testing.T) {
 	owner, waiter, w, seat := m.student(t), m.student(t), tomorrow(0, 1), m.seats[4]
 	booked := owner.book(seat, w)

@@ -35,10 +35,10 @@
 // whole state: after a crash, Postgres may reuse transaction ids, so a read since the old snapshot
 // could miss events.
 //
-// The invariant: if AwaitRefresh returns nil, one of these is true:
-//   - Each subscriber has applied a refresh that began after the call (or at most Options.Freshness
-//     before the call), and all earlier refreshes.
-//   - Postgres does not answer, and the state of the subscribers is at most MaxStaleness old.
+// The invariant, if AwaitRefresh returns no error:
+//   - True: each subscriber has applied a refresh that began after the call (or at most
+//     Options.Freshness before the call), and all earlier refreshes.
+//   - False: Postgres does not answer, and the state of the subscribers is at most MaxStaleness old.
 //
 // The files:
 //

@@ -56,7 +56,7 @@ func (m *model) apply(d Delta) {
 
 // read returns the number of free seats and the time of the state.
 func (m *model) read(ctx context.Context) (*state, error) {
-	if err := m.AwaitRefresh(ctx); err != nil {
+	if _, err := m.AwaitRefresh(ctx); err != nil {
 		return nil, err
 	}
 	return m.state.Load(), nil

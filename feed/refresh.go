@@ -35,46 +35,41 @@ func (r *refresh) release(ok bool) {
 }
 
 // AwaitRefresh waits until the subscribers have applied a refresh that began after the call, or at
-// most Options.Freshness before the call. While Postgres does not answer, AwaitRefresh returns nil
-// without waiting, until the state is older than Options.MaxStaleness.
+// most Options.Freshness before the call. It then returns true. While Postgres does not answer,
+// AwaitRefresh returns false without waiting, until the state is older than Options.MaxStaleness.
 //
 // It fails with ErrUnavailable if the state is too old, if the state is not loaded yet, or if the
 // feed has stopped. If ctx ends first, it returns the error of ctx.
-func (f *Feed) AwaitRefresh(ctx context.Context) error {
+func (f *Feed) AwaitRefresh(ctx context.Context) (fresh bool, err error) {
 	f.mu.Lock()
-	r, err := f.join()
+	r := f.join()
 	f.mu.Unlock()
-	if r == nil {
-		return err
-	}
 	select {
 	case <-r.done:
 	case <-ctx.Done():
-		return ctx.Err()
+		return false, ctx.Err()
 	}
 	if r.ok {
-		return nil
+		return true, nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.usable()
+	return false, f.usable()
 }
 
-// join returns the refresh that a reader must wait for. It returns a nil refresh if the reader must
-// not wait: the state is fresh enough, or it is not loaded yet, or the last refresh failed, or the
-// feed has stopped. AwaitRefresh then returns the error of join at once. The caller holds the
-// feed's lock.
-func (f *Feed) join() (*refresh, error) {
+// join returns the refresh that a reader must wait for. If the state is fresh enough, or no refresh
+// will succeed soon, that is one which has ended. The caller holds the feed's lock.
+func (f *Feed) join() *refresh {
 	if !f.loaded || f.outage != nil || f.stopped {
-		return nil, f.usable()
+		return failed
 	}
 	if f.options.Freshness > 0 { // canary: stale-cache
 		oldest := f.elapsed() - f.options.Freshness
 		if f.freshAt >= oldest {
-			return nil, nil
+			return succeeded
 		}
 		if f.running != nil && f.running.began >= oldest {
-			return f.running, nil
+			return f.running
 		}
 	}
 	if f.next == nil {
@@ -82,7 +77,16 @@ func (f *Feed) join() (*refresh, error) {
 		f.Wake()
 	}
 	f.next.readers++
-	return f.next, nil
+	return f.next
+}
+
+// Refreshes that have ended.
+var succeeded, failed = ended(true), ended(false)
+
+func ended(ok bool) *refresh {
+	r := &refresh{done: make(chan struct{}), ok: ok}
+	close(r.done)
+	return r
 }
 
 // usable returns nil if readers may use the state that is in memory, and ErrUnavailable with the
@@ -106,13 +110,11 @@ var (
 )
 
 // A refresh costs the same for one reader and for fifty readers. If crowd or more readers shared a
-// refresh, the feed delays the next refresh, so that more readers share that one, too. The time
-// between the starts of the two refreshes is then at least gapPerReader for each reader of the
-// first one, up to longestGap. With fewer readers there is no delay.
+// refresh, the feed delays the next refresh, so that more readers share that one, too: gap is the
+// shortest time between the starts of the two refreshes. With fewer readers there is no delay.
 const (
-	crowd        = 3
-	gapPerReader = time.Millisecond
-	longestGap   = 2 * time.Millisecond
+	crowd = 3
+	gap   = 2 * time.Millisecond
 )
 
 // begin starts the next refresh, with or without readers.
@@ -137,7 +139,7 @@ func (f *Feed) finish(r *refresh) {
 	}
 	f.freshAt, f.running, f.outage = r.began, nil, nil
 	if r.readers >= crowd {
-		f.notBefore = r.began + min(time.Duration(r.readers)*gapPerReader, longestGap)
+		f.notBefore = r.began + gap
 	}
 	r.release(true)
 	f.mu.Unlock()

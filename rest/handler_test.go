@@ -12,8 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protojson"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/server"
 	"github.com/dlsms/dlsms/server/edge"
+	"github.com/dlsms/dlsms/server/edge/edgetest"
+	"github.com/dlsms/dlsms/store/storetest"
 )
 
 func TestBookingOverHTTP(t *testing.T) {
@@ -268,6 +273,33 @@ func TestETag(t *testing.T) {
 		!strings.Contains(string(a.body), `"availableCount":2`) {
 		t.Errorf("after a booking, it is %s with %s", a.Status, a.body)
 	}
+}
+
+// TestNoNotModifiedWithoutPostgres: an answer from memory may be outdated, so a client must get its
+// asOf, even if it has the same seats already.
+func TestNoNotModifiedWithoutPostgres(t *testing.T) {
+	t.Parallel()
+	r := start(t, nil)
+	tag := r.do(t, "GET", "/v1/seats", "").Header.Get("ETag")
+	ask := func() answer { return r.do(t, "GET", "/v1/seats", "", "If-None-Match", tag) }
+	name := storetest.Value[string](t, r.db, `SELECT current_database()`)
+	admin := storetest.NewDB(t) // another connection, to close the database of r and open it again
+	admin.Exec(t, `ALTER DATABASE `+name+` ALLOW_CONNECTIONS false`)
+	admin.Exec(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1`, name)
+	ended := time.Now()
+	a := ask()
+	var got dlsmsv1.GetSeatsResponse
+	if err := protojson.Unmarshal(a.body, &got); err != nil {
+		t.Fatalf("without Postgres, %s: %v: %s", a.Status, err, a.body)
+	}
+	if a.StatusCode != http.StatusOK || a.Header.Get("ETag") != tag ||
+		got.GetTotalCount() != 3 || got.GetAsOf().AsTime().After(ended) {
+		t.Errorf("without Postgres, %s with the tag %s, was %s: %s", a.Status, a.Header.Get("ETag"), tag, a.body)
+	}
+	admin.Exec(t, `ALTER DATABASE `+name+` ALLOW_CONNECTIONS true`)
+	edgetest.Eventually(t, "with Postgres again, there is a 304", func() bool {
+		return ask().StatusCode == http.StatusNotModified
+	})
 }
 
 func TestOrigins(t *testing.T) {

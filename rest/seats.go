@@ -3,7 +3,9 @@ package rest
 import (
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
 	"google.golang.org/protobuf/proto"
@@ -15,7 +17,8 @@ import (
 // serveSeats answers GetSeats, which is nearly all of the load, with JSON that was encoded before.
 // The gateway would decode protobuf and encode JSON for each call: 230 µs instead of 6 µs.
 //
-// A 304 is as fresh as a 200: the ETag is that of an answer that was made for this request.
+// A 304 is as fresh as a 200: the ETag is that of an answer that was made for this request. While
+// Postgres does not answer, there is no 304, because a client must see how old the answer is.
 func (h *Handler) serveSeats(w http.ResponseWriter, r *http.Request) {
 	ctx, method := r.Context(), dlsmsv1.SeatService_GetSeats_FullMethodName
 	req := &dlsmsv1.GetSeatsRequest{}
@@ -32,15 +35,21 @@ func (h *Handler) serveSeats(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header["Etag"] = []string{answer.ETag()}
 	header["Cache-Control"] = noCache
-	if noneMatch(r.Header["If-None-Match"], answer.ETag()) {
+	if answer.Fresh() && noneMatch(r.Header["If-None-Match"], answer.ETag()) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
 	header["Content-Type"] = contentJSON
-	shared, rest := answer.Parts()
-	_, _ = w.Write(shared) // a client that disconnected needs no answer
-	_, _ = w.Write(rest)
+	// One write with a known length: the server writes chunks otherwise, each with a system call.
+	buffer := seatBuffers.Get().(*[]byte) // by New
+	*buffer = answer.AppendTo((*buffer)[:0])
+	header["Content-Length"] = []string{strconv.Itoa(len(*buffer))}
+	_, _ = w.Write(*buffer) // a client that disconnected needs no answer
+	seatBuffers.Put(buffer)
 }
+
+// seatBuffers has the buffers for answers of serveSeats.
+var seatBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 var (
 	contentJSON = []string{"application/json"}

@@ -80,8 +80,7 @@ func TestGetSeatsEncodingMatchesProtobuf(t *testing.T) {
 // checkJSON fails unless answer is the JSON that protojson writes for want. Only as_of may differ.
 func checkJSON(t *testing.T, answer SeatsJSON, want *dlsmsv1.GetSeatsResponse) {
 	t.Helper()
-	shared, rest := answer.Parts()
-	text := append(bytes.Clone(shared), rest...)
+	text := answer.AppendTo(nil)
 	var got dlsmsv1.GetSeatsResponse
 	if err := protojson.Unmarshal(text, &got); err != nil {
 		t.Fatalf("%v: %s", err, text)

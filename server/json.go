@@ -25,9 +25,10 @@ var JSONOptions = protojson.MarshalOptions{EmitDefaultValues: true}
 
 // SeatsJSON is the answer to a GetSeats call in JSON.
 type SeatsJSON struct {
-	page encodedPageJSON
-	next string
-	asOf time.Time
+	page  encodedPageJSON
+	next  string
+	asOf  time.Time
+	fresh bool
 }
 
 // encodedPageJSON is the part of an answer that is equal for all callers of the same query.
@@ -40,12 +41,15 @@ type encodedPageJSON struct {
 // as_of.
 func (s SeatsJSON) ETag() string { return s.page.etag }
 
-// Parts returns the answer. Many callers share the first part.
-func (s SeatsJSON) Parts() (shared, rest []byte) {
-	rest = make([]byte, 0, 160)
-	rest = append(rest, `,"nextPageToken":`...)
-	rest = append(append(append(rest, '"'), s.next...), '"') // base64url needs no escape
-	return s.page.json, append(appendAsOf(rest, s.asOf), '}')
+// Fresh says that the answer includes every change that was committed before the call. It is false
+// while Postgres does not answer.
+func (s SeatsJSON) Fresh() bool { return s.fresh }
+
+// AppendTo appends the answer to b.
+func (s SeatsJSON) AppendTo(b []byte) []byte {
+	b = append(append(b, s.page.json...), `,"nextPageToken":"`...)
+	b = append(append(b, s.next...), '"') // base64url needs no escape
+	return append(appendAsOf(b, s.asOf), '}')
 }
 
 // GetSeatsJSON is a grpc.UnaryHandler for GetSeats that returns SeatsJSON.

@@ -67,7 +67,7 @@ func (s *seatService) getSeatsJSON(ctx context.Context, req *dlsmsv1.GetSeatsReq
 	encoded := page.Memo(availability.JSON, func() any { return encodePageJSON(page) })
 	return SeatsJSON{
 		page: encoded.(encodedPageJSON), // see Memo
-		next: next, asOf: page.AsOf,
+		next: next, asOf: page.AsOf, fresh: page.Fresh,
 	}, nil
 }
 

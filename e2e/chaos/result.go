@@ -127,10 +127,10 @@ func (r *result) faults() (n int) {
 	return n
 }
 
-// After the first fault, the clients must make at least floor operations a second. On a slow
-// machine, floorPart of the base rate (the rate before the first fault) is enough, because the
-// machine runs the system, the faults and the clients together. The base rate must be at least
-// baseFloor. With fewer operations, a run proves nothing.
+// A run with too few operations proves nothing. The base rate is the number of operations a second
+// before the first fault. It must be at least baseFloor. After the first fault, the rate must be at
+// least floor, or floorPart of the base rate if that is less: a slow machine also runs the system
+// and the faults.
 const (
 	floor     = 100
 	floorPart = 0.1

@@ -43,8 +43,8 @@ func callerOf(t *testing.T, db *storetest.DB, id int64) Caller {
 	}
 }
 
-// TestConcurrentChecksShareOneLookUp: concurrent calls share one look-up of their user, and a bad
-// token causes only one look-up.
+// TestConcurrentChecksShareOneLookUp: concurrent checks of a good token share one look-up of its
+// user. A bad token that is checked many times in a row causes one look-up, too.
 func TestConcurrentChecksShareOneLookUp(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)

@@ -104,8 +104,8 @@ func complete(doc *openapi3.T) {
 }
 
 // completeSchema marks fields of an answer as required if every answer has them. Messages, times
-// and the fields of a oneof are not required, because they may be unset. all has the schemas to
-// which fields refer.
+// and the fields of a oneof are not required, because they may be unset. all contains the schemas
+// to which fields refer.
 func completeSchema(name string, schema *openapi3.Schema, all openapi3.Schemas) {
 	schema.Description = jsonNames(schema.Description)
 	oneof := name == "WatchSeatsResponse" || name == "SubscribeResponse"
