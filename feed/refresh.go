@@ -114,7 +114,7 @@ var (
 // shortest time between the starts of the two refreshes. With fewer readers there is no delay.
 const (
 	crowd = 3
-	gap   = 2 * time.Millisecond
+	gap   = 3 * time.Millisecond
 )
 
 // begin starts the next refresh, with or without readers.

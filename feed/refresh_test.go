@@ -51,12 +51,12 @@ func TestReadersShareTheNextRefresh(t *testing.T) {
 	})
 }
 
-// TestManyReadersDelayNextRefresh checks that the next refresh begins 2 ms after a refresh that
+// TestManyReadersDelayNextRefresh checks that the next refresh begins 3 ms after a refresh that
 // three or more readers shared, and at once after a refresh with fewer readers.
 func TestManyReadersDelayNextRefresh(t *testing.T) {
 	t.Parallel()
 	const us = time.Microsecond
-	for readers, wait := range map[int]time.Duration{1: 100 * us, 2: 100 * us, 3: 1950 * us, 50: 1950 * us} {
+	for readers, wait := range map[int]time.Duration{1: 100 * us, 2: 100 * us, 3: 2950 * us, 50: 2950 * us} {
 		synctest.Test(t, func(t *testing.T) {
 			r := feedtest.NewSource(store.World{Now: feedtest.Monday, Catalog: feedtest.SmallLibrary("UTC")})
 			m := start(t, r, Options{})
@@ -77,7 +77,7 @@ func TestManyReadersDelayNextRefresh(t *testing.T) {
 			pass(50 * us)
 			read(readers, 150*us) // all of them share the refresh that begins at 100 µs
 			pass(200 * us)
-			read(1, wait) // called at 250 µs: its refresh begins now, or 2 ms after the shared refresh
+			read(1, wait) // called at 250 µs: its refresh begins now, or 3 ms after the shared refresh
 			wg.Wait()
 			pass(10 * time.Millisecond)
 			read(1, 100*us) // only one reader used the last refresh
