@@ -73,9 +73,9 @@ const (
 const (
 	// anySize, given as an upper bound, means that there is none.
 	anySize = 0
-	// maxTokenTTL is the longest lifetime of a token. The database keeps some revocations for one
-	// year: see dlsms_revoke in 00004_integrity.sql. A token that lived longer would be valid
-	// again.
+	// maxTokenTTL is the longest lifetime of a token. The database deletes some revocations after one
+	// year: see dlsms_revoke in 00004_integrity.sql. A revoked token that lived longer than its
+	// revocation would be accepted again.
 	maxTokenTTL = 365 * 24 * time.Hour
 	// maxPerMinute is the highest rate limit. At this limit, a rate limiter returns a token every
 	// 60 µs. Redis counts in whole microseconds, so much higher limits would be inexact.

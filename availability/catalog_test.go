@@ -69,9 +69,9 @@ func TestCatalogEditsShareUnchangedParts(t *testing.T) {
 	edit("the same hours", 0, func(c *library.Catalog) { c.Branches[1].Hours = slices.Clone(nineToFive) })
 }
 
-// TestCatalogEditDoesNotIndexAgain checks that an edit of a seat shares the branches and the index
-// with the previous catalog, and that an edit of a branch shares the seats and the other branches.
-// If the catalog were indexed again, all of these would be copied.
+// TestCatalogEditDoesNotIndexAgain checks what a new catalog reuses from the previous one. After an
+// edit of a seat, it reuses the branches and the positions of the seats. After an edit of a branch,
+// it reuses the seats and the other branches. A catalog that was indexed again would have copies.
 func TestCatalogEditDoesNotIndexAgain(t *testing.T) {
 	t.Parallel()
 	l := newTestBuilder(library.Catalog{

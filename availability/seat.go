@@ -132,12 +132,12 @@ type SeatView struct {
 	// Available says that for the whole window the seat is in service, has no booking, and its
 	// branch is open.
 	Available bool
-	// AvailableUntil is set if Available: the start of the next booking at or after the window's
-	// end; zero if none is known.
+	// AvailableUntil is the start of the next booking at or after the window's end. It is zero if
+	// the seat is not available, or has no later booking.
 	AvailableUntil time.Time
-	// NextAvailableAt is set if not Available: the earliest start, from the window's start on, of a
-	// free window of the same length. It is zero if the seat is out of service, or if there is no
-	// such window within 31 days after the last conflicting booking.
+	// NextAvailableAt is the earliest start, from the window's start on, of a free window of the same
+	// length. It is zero if the seat is available or out of service, or if there is no such window
+	// within 31 days after the last conflicting booking.
 	NextAvailableAt time.Time
 
 	memo *memo

@@ -260,3 +260,45 @@ func open(t *testing.T, path string) *os.File {
 	t.Cleanup(func() { _ = f.Close() })
 	return f
 }
+
+// TestComparisonHasTextsOfReport checks docs/comparison: README.md has the texts that a comparison
+// writes now, and the figures of figures.csv.
+func TestComparisonHasTextsOfReport(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../docs/comparison/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest := string(page)
+	for _, text := range []string{
+		studyIntroduction, claimsHead, subjectTable, throughputHead, cpuHead, latencyHead, freshHead, bookedHead,
+		streamedHead, rushedHead, decodedHead, studyMethod,
+	} {
+		_, after, found := strings.Cut(rest, text)
+		if !found {
+			t.Fatalf("README.md does not have this text, or not in this order: run `make compare`\n%s", text)
+		}
+		rest = after
+	}
+	rows, err := csv.NewReader(open(t, "../docs/comparison/figures.csv")).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(rows[0], studyColumns()) {
+		t.Errorf("figures.csv has the columns %q", rows[0])
+	}
+	for _, row := range rows[1:] {
+		cells := map[string]string{}
+		for i, name := range rows[0] {
+			cells[name] = row[i]
+		}
+		if cells["scenario"] != reading {
+			continue
+		}
+		want := strings.Join([]string{cells["p50_ms"], cells["p95_ms"], cells["p99_ms"], cells["success_percent"]}, " | ")
+		if !strings.Contains(string(page), "| "+cells["subject"]+" | "+cells["clients"]+" | ") ||
+			!strings.Contains(string(page), want) {
+			t.Errorf("README.md has no row of %s with %s clients and %s", cells["subject"], cells["clients"], want)
+		}
+	}
+}

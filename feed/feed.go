@@ -139,8 +139,8 @@ func (f *Feed) Wake() {
 
 // RefreshAt makes the feed refresh when Postgres's clock reaches t, even without readers. The read
 // model calls it, because a seat becomes free or taken at a known time without an event. Each call
-// replaces the time of the previous call; the zero time clears it. A time that is not after the
-// last delta has no effect.
+// replaces the time of the previous call, and the zero time clears it. A time that the last refresh
+// has already passed causes at most one refresh, at once.
 func (f *Feed) RefreshAt(t time.Time) {
 	at := int64(never)
 	if !t.IsZero() {

@@ -60,9 +60,9 @@ func (s *Store) CancelFor(
 	return r, changed, err
 }
 
-// endOccupying ends all reservations that the query sql selects, and returns them with the statuses
-// that they had before. In the query, $1 is the library and $2 is arg. now becomes the end time,
-// and each event gets the operator's reason. The caller has locked the seats of these reservations.
+// endOccupying ends each reservation that the query sql returns, and returns them with the statuses
+// that they had before. The query gets the id of the library as $1, and arg as $2. Each reservation
+// ends at the time now, and its event has the text reason. The caller has locked the seats.
 func (t *tx) endOccupying(ctx context.Context, now time.Time, reason, sql string, arg int64) ([]occupying, error) {
 	rows, err := t.Query(ctx, sql, t.s.lib, arg)
 	if err != nil {

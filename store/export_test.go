@@ -14,9 +14,9 @@ var Translate = translate
 // PrepareSession is for tests.
 var PrepareSession = prepareSession
 
-// SessionSettings returns the settings that sessions must have. pool applies to the sessions for
-// requests and for the worker. log applies to the sessions that book or follow the change log or
-// the revocation list. It is for tests.
+// SessionSettings returns the settings that the sessions of a store must have. log is for the
+// sessions that make bookings, and for those that read the change log and the revocation list. pool
+// is for all others, which serve the other requests and the worker. It is for tests.
 func SessionSettings() (pool, log map[string]string) { return sessionSettings(), indexPlanSettings() }
 
 // EachSession calls f for each open session of the store. kind is "pool" or "log" and names the

@@ -401,9 +401,9 @@ func measure(t *testing.T, db *storetest.DB, p place, sessions map[string]*sessi
 	}
 }
 
-// TestPlansOfNewDatabase opens sessions on an empty database, so that they fix their plans. Then
-// 10,000 reservations for the same hours are added. The plans must also be good for these, before
-// autovacuum has analyzed the tables.
+// TestPlansOfNewDatabase begins with a database that has no reservations. Its sessions make each
+// call so often that Postgres keeps the plans of the statements. Then 10,000 users book the same
+// hours. The sessions must still read few rows for each call, although autovacuum is off.
 func TestPlansOfNewDatabase(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)

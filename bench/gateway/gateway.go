@@ -89,8 +89,8 @@ func (g *gateway) serveSeats(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(list) // a client that disconnected needs no answer
 }
 
-// listOf returns the branch of a request for the seats that are available now. ok is false for all
-// other requests.
+// listOf returns the branch that a request names, if it asks for the list of the seats that are
+// available now. For all other requests, ok is false.
 func listOf(r *http.Request) (branch string, ok bool) {
 	if r.Method != http.MethodGet || r.URL.Path != "/v1/seats" {
 		return "", false

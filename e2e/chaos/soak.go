@@ -129,15 +129,15 @@ func (s *system) metrics(ctx context.Context, replica int, names ...string) ([]f
 	return values, lines.Err()
 }
 
-// waitForTotal waits until the sum of a metric over all replicas is at most the number to. It waits
-// no longer than the duration within. It returns the last sum and the duration of the wait.
+// waitForTotal waits until a metric, summed over all replicas, has fallen to limit, but no longer
+// than timeout. It returns the last sum, and how long it waited.
 func (s *system) waitForTotal(
-	ctx context.Context, metric string, to int, within time.Duration,
+	ctx context.Context, metric string, limit int, timeout time.Duration,
 ) (n int, took time.Duration, err error) {
 	for began := time.Now(); ; sleep(ctx, retryAfter) {
 		n, err = s.total(ctx, metric)
 		took = time.Since(began)
-		if err != nil || n <= to || took > within {
+		if err != nil || n <= limit || took > timeout {
 			return n, took, err
 		}
 	}
