@@ -31,10 +31,10 @@ var (
 		measure:     5 * time.Second,
 		clients:     []int{50, 100, 150, 200},
 		rates:       []int{500, 1000, 2000},
-		rateRounds:  2,
+		rateRounds:  3,
 		bookClients: []int{50, 150},
 		stale: staleScale{
-			checks: 25_000, most: 40 * time.Second, bursts: 8 * time.Second, timeout: 65 * time.Second,
+			checks: 25_000, most: time.Minute, bursts: 8 * time.Second, timeout: 65 * time.Second,
 		},
 		streams:    1000,
 		streamTime: 15 * time.Second,

@@ -172,7 +172,7 @@ func (s *study) loginRush(ctx context.Context) error {
 			if err := s.rushOnce(ctx, r.c, &found); err != nil {
 				return fmt.Errorf("%s: %w", r.name, err)
 			}
-			last := len(found.ratios) - 1
+			last := len(found.idle) - 1
 			s.progress("login rush, %s, round %d of %d: P99 of reads %s, without logins %s; %.1f logins a second",
 				r.name, round+1, s.scale.rounds, millis(found.during[last].percentile(99)),
 				millis(found.idle[last].percentile(99)), found.logins[last])
@@ -207,7 +207,6 @@ func (s *study) rushOnce(ctx context.Context, c *contender, r *rush) error {
 		}
 	}
 	r.idle, r.during = append(r.idle, idle), append(r.during, during)
-	r.ratios = append(r.ratios, during.percentile(99).Seconds()/idle.percentile(99).Seconds())
 	r.logins = append(r.logins, float64(admitted)/elapsed.Seconds())
 	return nil
 }

@@ -36,8 +36,8 @@ const (
 	nameB304      = "B304"
 	nameC         = "C"
 	nameD         = "D"
-	nameLimit     = "limit, gRPC"
-	nameLimitJSON = "limit, JSON"
+	nameLimit     = "stored, gRPC"
+	nameLimitJSON = "stored, JSON"
 )
 
 // processes returns the processes of each part.

@@ -2,8 +2,10 @@ package main
 
 import (
 	"image/color"
+	"math"
 	"path/filepath"
 	"slices"
+	"strconv"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -23,8 +25,14 @@ var (
 type curve struct {
 	name   string
 	points plotter.XYs
-	dashed bool
+	dashes []vg.Length // nil: a solid line
 }
+
+// Dashes of curves.
+var (
+	dashed = []vg.Length{vg.Points(5), vg.Points(3)}
+	dotted = []vg.Length{vg.Points(1), vg.Points(3)}
+)
 
 // plot draws throughput and P95 of GetSeats, and P99 of the mix, by the number of clients.
 func (r *report) plot(dir string) error {
@@ -52,7 +60,11 @@ func (r *report) plot(dir string) error {
 	for _, kind := range mixed {
 		for _, subject := range []string{ours, limit} {
 			value := func(f figure) float64 { _, v := ms(f); return v }
-			mix = append(mix, curve{kind.name + ", " + subject, r.line("mix, "+kind.name, subject, value), subject == limit})
+			c := curve{name: kind.name + ", " + subject, points: r.line("mix, "+kind.name, subject, value)}
+			if subject == limit {
+				c.dashes = dashed
+			}
+			mix = append(mix, c)
 		}
 	}
 	return savePlot(
@@ -76,7 +88,7 @@ func (r *report) line(scenario, subject string, value func(figure) float64) plot
 // original returns the curve of the earlier system that DL-SMS follows. It connects the two
 // published figures.
 func original(name string, values [2]float64) curve {
-	return curve{name, plotter.XYs{{X: 50, Y: values[0]}, {X: 200, Y: values[1]}}, true}
+	return curve{name, plotter.XYs{{X: 50, Y: values[0]}, {X: 200, Y: values[1]}}, dotted}
 }
 
 var colors = []color.Color{
@@ -88,6 +100,7 @@ var colors = []color.Color{
 	color.RGBA{R: 0x6a, G: 0x1b, B: 0x9a, A: 0xff},
 	color.RGBA{R: 0x00, G: 0x83, B: 0x8f, A: 0xff},
 	color.RGBA{R: 0x5d, G: 0x40, B: 0x37, A: 0xff},
+	color.RGBA{A: 0xff},
 }
 
 // savePlot writes a plot by the number of clients. An axis of milliseconds is logarithmic, because the
@@ -110,7 +123,8 @@ func (c chart) save(dir, name string, curves []curve) error {
 	p.X.Label.Text = c.xLabel
 	p.Y.Label.Text = c.yLabel
 	p.X.Min, p.X.Max = 0, c.xMax
-	p.Legend.Top = true
+	p.X.Tick.Marker = ticks{}
+	placeLegend(p)
 	p.Add(plotter.NewGrid())
 	lowest, highest := 0.0, 0.0
 	for i, c := range curves {
@@ -123,9 +137,7 @@ func (c chart) save(dir, name string, curves []curve) error {
 		}
 		line.Color, points.Color, points.Shape = colors[i%len(colors)], colors[i%len(colors)], draw.CircleGlyph{}
 		line.Width = vg.Points(1.5)
-		if c.dashed {
-			line.Dashes = []vg.Length{vg.Points(5), vg.Points(3)}
-		}
+		line.Dashes = c.dashes
 		p.Add(line, points)
 		p.Legend.Add(c.name, line, points)
 		for _, xy := range c.points {
@@ -137,11 +149,39 @@ func (c chart) save(dir, name string, curves []curve) error {
 	}
 	if c.linear {
 		p.Y.Min, p.Y.Max = 0, highest*(1.1+0.08*float64(len(curves))) // room for the legend
+		p.Y.Tick.Marker = ticks{}
 	} else if lowest > 0 {
 		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 		p.Y.Min, p.Y.Max = lowest/2, highest*8
 	}
 	return savePictures(p, dir, name)
+}
+
+// placeLegend puts the legend at the top right, within the plot.
+func placeLegend(p *plot.Plot) {
+	p.Legend.Top = true
+	p.Legend.XOffs, p.Legend.YOffs = vg.Points(-12), vg.Points(-4)
+	p.Legend.Padding = vg.Points(2)
+	p.Legend.ThumbnailWidth = vg.Points(30)
+	p.Legend.TextStyle.Font.Size = vg.Points(10)
+}
+
+// ticks marks an axis that begins at 0, at about six round numbers.
+type ticks struct{}
+
+// Ticks implements plot.Ticker.
+func (ticks) Ticks(_, highest float64) (all []plot.Tick) {
+	step := math.Pow(10, math.Floor(math.Log10(highest/4)))
+	for _, wider := range []float64{2, 2.5, 2} {
+		if highest/step > 7 {
+			step *= wider
+		}
+	}
+	for i := range int(highest/step) + 1 {
+		at := float64(i) * step
+		all = append(all, plot.Tick{Value: at, Label: strconv.FormatFloat(at, 'f', -1, 64)})
+	}
+	return all
 }
 
 // savePictures writes a plot as PNG and SVG.

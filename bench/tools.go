@@ -76,9 +76,6 @@ type measurement struct {
 	parts partTimes
 }
 
-// cores returns the number of cores that all parts together kept busy.
-func (m measurement) cores() float64 { return m.parts.total().Seconds() / m.seconds }
-
 // spareTime is how much longer than the measured time ghz and hey run.
 const spareTime = 300 * time.Millisecond
 
