@@ -50,14 +50,15 @@ type settings struct {
 	MaxWaitingPerSeat int
 	MaxWaitlist       int
 
-	ReadFreshness  time.Duration
-	MaxStaleness   time.Duration
-	WorkerInterval time.Duration
-	DrainTimeout   time.Duration
-	Reflection     bool
-	LogLevel       slog.Level
-	OTLPEndpoint   string
-	SeedDemo       bool
+	ReadFreshness    time.Duration
+	MaxStaleness     time.Duration
+	WorkerInterval   time.Duration
+	DrainTimeout     time.Duration
+	MaxConnectionAge time.Duration
+	Reflection       bool
+	LogLevel         slog.Level
+	OTLPEndpoint     string
+	SeedDemo         bool
 
 	table []setting
 }
@@ -273,6 +274,12 @@ func (s *settings) declare() []setting {
 			name: "DRAIN_TIMEOUT", group: operation, placeholder: "DURATION", preset: "10s",
 			value: duration(&s.DrainTimeout, 0),
 			help:  "Running calls have this long to finish when a replica stops.",
+		},
+		{
+			name: "MAX_CONNECTION_AGE", group: operation, placeholder: "DURATION", preset: "0s",
+			value: duration(&s.MaxConnectionAge, 0),
+			help: "A gRPC connection is replaced after this time, so that clients that connect without nginx find new " +
+				"replicas; 0s: never.",
 		},
 		{
 			name: "REFLECTION", group: operation, preset: "true",

@@ -103,6 +103,7 @@ func TestReplicaStartsAndStops(t *testing.T) {
 		"--grpc-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0", "--db-min-conns=1", "--db-max-conns=4", "--bcrypt-cost=4")
 	var log bytes.Buffer
 	r := newReplica(t.Context(), s, slog.New(slog.NewTextHandler(&log, nil)))
+	observeLog(r.metrics, &telemetry.LogOutput{})
 	if err := startInOrder(t.Context(), r.log, r.startSteps()); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +111,8 @@ func TestReplicaStartsAndStops(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := []string{"dlsms_worker_transitions_total"} // without a transition it has no series
+	// Without a transition or a refusal, these have no series.
+	names := []string{"dlsms_worker_transitions_total", "dlsms_refusals_total"}
 	for _, f := range families {
 		if strings.HasPrefix(f.GetName(), "dlsms_") {
 			names = append(names, f.GetName())

@@ -22,6 +22,11 @@ func observeBuild(r prometheus.Registerer, b build) {
 	telemetry.Gauge(r, "build_info").WithLabelValues(b.version, b.revision, b.goVersion).Set(1)
 }
 
+// observeLog registers the number of lines that were dropped.
+func observeLog(r prometheus.Registerer, out *telemetry.LogOutput) {
+	telemetry.CounterFunc(r, "log_lines_dropped_total", nil, func() float64 { return float64(out.Dropped()) })
+}
+
 // storeObserver returns the functions that the store calls for each batch and each read of a
 // waitlist.
 func storeObserver(r prometheus.Registerer) store.Observer {

@@ -88,12 +88,13 @@ func (r *replica) connect(context.Context) error {
 		Streams: edge.StreamLimits{
 			Total: s.MaxStreams, PerAddress: s.MaxStreamsPerAddress, PerUser: s.MaxStreamsPerUser,
 		},
-		TrustedProxies: s.Proxies,
-		DBConns:        s.DBMaxConns,
-		DrainTimeout:   s.DrainTimeout,
-		Reflection:     s.Reflection,
-		Now:            time.Now,
-		Options:        r.traces.ServerOptions(),
+		TrustedProxies:   s.Proxies,
+		DBConns:          s.DBMaxConns,
+		DrainTimeout:     s.DrainTimeout,
+		MaxConnectionAge: s.MaxConnectionAge,
+		Reflection:       s.Reflection,
+		Now:              time.Now,
+		Options:          r.traces.ServerOptions(),
 	})
 	if err != nil || !s.servesHTTP() {
 		return err

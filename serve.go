@@ -27,10 +27,12 @@ func (serveCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 		return fmt.Errorf("dlsms can't start with these settings (dlsms --help explains each):\n%w", err)
 	}
 	signal.Ignore(syscall.SIGPIPE) // a closed log pipe must not end the replica
-	log, flush := telemetry.NewLog(out, s.LogLevel)
-	defer flush()
+	log, output := telemetry.NewLog(out, s.LogLevel)
+	defer output.Flush()
 	tuneCollector(os.DirFS("/"), log)
-	err := newReplica(ctx, s, log).run(ctx)
+	r := newReplica(ctx, s, log)
+	observeLog(r.metrics, output)
+	err := r.run(ctx)
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
 		return nil // stopped before it was ready
 	}

@@ -101,6 +101,12 @@ func TestMetrics(t *testing.T) {
 	if n := value("grpc_server_handling_seconds", map[string]string{"grpc_method": "GetSeat"}); n != 1 {
 		t.Errorf("%v calls were timed", n)
 	}
+	refused := map[string]string{
+		"grpc_service": "dlsms.v1.SeatService", "grpc_method": "GetSeat", "reason": "SEAT_NOT_FOUND",
+	}
+	if n := value("dlsms_refusals_total", refused); n != 1 {
+		t.Errorf("%v refusals %v were counted, want 1", n, refused)
+	}
 	if n := value("dlsms_streams_open", nil); n != 1 {
 		t.Errorf("%v streams are open", n)
 	}

@@ -104,6 +104,9 @@ func (h *Hints) publish(ctx context.Context) {
 	}
 }
 
+// BreakerOpen reports whether hints stay on this replica, because Redis failed.
+func (h *Hints) BreakerOpen() bool { return h.breaker.Open() }
+
 // broadcast publishes a hint on Redis as "<replica> <hint>".
 func (h *Hints) broadcast(ctx context.Context, hint Hint) {
 	if h.client == nil || !h.breaker.Allow(edge.RedisTimeout) {

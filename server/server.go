@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -61,7 +62,10 @@ type Config struct {
 	DBConns      int
 	Streams      edge.StreamLimits // 0 in a field stands for the default: edge.DefaultStreamLimits
 	DrainTimeout time.Duration
-	Reflection   bool
+	// MaxConnectionAge is how long a gRPC connection takes new calls. Then the client opens another
+	// one. Calls and streams on the old one go on. 0: no limit.
+	MaxConnectionAge time.Duration
+	Reflection       bool
 	// Now is the wall clock. Tokens are issued and expire by it. No booking depends on it.
 	Now func() time.Time
 	// Options are additional options for the gRPC server, such as a stats handler for traces.
@@ -127,7 +131,7 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 	}
 	s.hints = newHints(c.Redis, c.Store.Library(), c.Log, s.onHint)
 	unary, stream, initialize := metrics(c.Metrics)
-	s.grpc = grpc.NewServer(slices.Concat(grpcOptions(unary, stream), s.edge.Options(), c.Options)...)
+	s.grpc = grpc.NewServer(slices.Concat(grpcOptions(unary, stream, c.MaxConnectionAge), s.edge.Options(), c.Options)...)
 	s.inProcess = s.edge.InProcess(unary, stream)
 
 	handlers := newServices(c, s, passwords)
@@ -169,11 +173,26 @@ func newParts(c Config) parts {
 func newEdge(c Config, p parts) *edge.Edge {
 	return edge.New(edge.Config{
 		Log: c.Log, Tokens: p.tokens, Revocations: p.revoked, Users: p.users, Limits: p.limits, Streams: p.streams,
-		DBConns: c.DBConns, TrustedProxies: c.TrustedProxies,
+		DBConns: c.DBConns, TrustedProxies: c.TrustedProxies, Refused: refusalCounter(c.Metrics),
 	})
 }
 
-func grpcOptions(unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) []grpc.ServerOption {
+// refusalCounter returns a function that counts calls that failed with a reason, or nil without a
+// registry.
+func refusalCounter(r prometheus.Registerer) func(method, reason string) {
+	if r == nil {
+		return nil
+	}
+	refusals := telemetry.Counter(r, "refusals_total")
+	return func(method, reason string) {
+		service, name, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
+		refusals.WithLabelValues(service, name, reason).Inc()
+	}
+}
+
+func grpcOptions(
+	unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor, maxAge time.Duration,
+) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.ChainUnaryInterceptor(unary),
@@ -191,7 +210,9 @@ func grpcOptions(unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInte
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.ConnectionTimeout(20 * time.Second),
 		// A client that disappears without closing its connection is detected within a minute.
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 40 * time.Second, Timeout: 20 * time.Second}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: 40 * time.Second, Timeout: 20 * time.Second, MaxConnectionAge: maxAge,
+		}),
 		// Clients may ping every 10 s, also between calls. grpc's default of 5 minutes would
 		// disconnect well-behaved clients.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
@@ -258,6 +279,14 @@ func (s *Server) registerGauges(r prometheus.Registerer, p *identity.Passwords) 
 		"password": p.InUse,
 	} {
 		gauge("slots_taken", prometheus.Labels{"class": class}, inUse)
+	}
+	for use, open := range map[string]func() bool{"limits": s.limits.BreakerOpen, "hints": s.hints.BreakerOpen} {
+		gauge("redis_breaker_open", prometheus.Labels{"use": use}, func() int {
+			if open() {
+				return 1
+			}
+			return 0
+		})
 	}
 }
 

@@ -37,8 +37,25 @@ var catalogue = []metric{
 		name: "slots_taken", kind: gauge, labels: []string{"class"},
 		help: "Calls that hold a slot of their class: book, read or password.",
 		when: "Calls are refused as OVERLOADED. If book or read is near 7/16 of DB_MAX_CONNS (43 of 100), Postgres is " +
-			"too slow for the load. If password is near half of GOMAXPROCS, that many users log in at once. The log " +
-			"has the reason, OVERLOADED or RATE_LIMITED; the status code alone does not tell them apart.",
+			"too slow for the load. If password is near half of GOMAXPROCS, that many users log in at once. " +
+			"dlsms_refusals_total tells whether the reason is OVERLOADED or RATE_LIMITED.",
+	},
+	{
+		name: "refusals_total", kind: counter, labels: []string{"grpc_service", "grpc_method", "reason"},
+		help: "Calls and streams that failed with a reason, over gRPC and HTTP. The reasons are those of the enum " +
+			"dlsms.v1.ErrorReason, without ERROR_REASON_.",
+		when: "Users report errors. OVERLOADED and UNAVAILABLE are faults of the service; the other reasons answer " +
+			"what a user or a client asked for.",
+	},
+	{
+		name: "redis_breaker_open", kind: gauge, labels: []string{"use"},
+		help: "Whether calls skip Redis, because it failed: 1 or 0. The uses are limits and hints.",
+		when: "Rate limits are three times as high, or notifications come a second late.",
+	},
+	{
+		name: "log_lines_dropped_total", kind: counter,
+		help: "Lines of the log that were dropped, because the output blocked while 1 MiB of lines waited.",
+		when: "Lines are missing in the log. Above 0, the log collector is too slow.",
 	},
 	{
 		name: "calls_incoming", kind: gauge,

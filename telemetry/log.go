@@ -27,29 +27,31 @@ const (
 // several lines share a write. A line of level Warn or above is written at once, with all lines
 // before it.
 //
-// flush writes the lines that wait. It returns after 1 s at the latest.
-func NewLog(out io.Writer, level slog.Level) (log *slog.Logger, flush func()) {
-	w := &bufferedWriter{out: out}
-	return slog.New(promptHandler{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}), w}), w.flush
+// The caller flushes the output before the program ends.
+func NewLog(out io.Writer, level slog.Level) (*slog.Logger, *LogOutput) {
+	w := &LogOutput{out: out}
+	return slog.New(promptHandler{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}), w}), w
 }
 
-// bufferedWriter collects lines and writes them in chunks, in a separate goroutine. Write never
+// LogOutput collects lines and writes them in chunks, in a separate goroutine. Write never
 // blocks on the output.
-type bufferedWriter struct {
+type LogOutput struct {
 	out io.Writer
 
 	mu      sync.Mutex
 	buffer  []byte
 	dropped int           // lines that did not fit since the last write
+	lost    int64         // lines that did not fit since the start
 	timer   *time.Timer   // starts the next write; nil if the buffer is empty
 	done    chan struct{} // closed when the running write loop ends; nil if none runs
 }
 
-func (w *bufferedWriter) Write(line []byte) (int, error) {
+func (w *LogOutput) Write(line []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.buffer)+len(line) > maxLogBuffer {
 		w.dropped++
+		w.lost++
 		return len(line), nil
 	}
 	w.buffer = append(w.buffer, line...)
@@ -63,7 +65,7 @@ func (w *bufferedWriter) Write(line []byte) (int, error) {
 }
 
 // start starts the write loop unless it runs. The returned channel is closed when the loop ends.
-func (w *bufferedWriter) start() (done <-chan struct{}) {
+func (w *LogOutput) start() (done <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.startLocked()
@@ -71,7 +73,7 @@ func (w *bufferedWriter) start() (done <-chan struct{}) {
 }
 
 // startLocked is start with mu held.
-func (w *bufferedWriter) startLocked() {
+func (w *LogOutput) startLocked() {
 	if w.done == nil {
 		w.done = make(chan struct{})
 		go w.writeAll(w.done)
@@ -79,7 +81,7 @@ func (w *bufferedWriter) startLocked() {
 }
 
 // writeAll writes chunks until the buffer is empty.
-func (w *bufferedWriter) writeAll(done chan<- struct{}) {
+func (w *LogOutput) writeAll(done chan<- struct{}) {
 	defer close(done)
 	var chunk []byte
 	for {
@@ -93,7 +95,7 @@ func (w *bufferedWriter) writeAll(done chan<- struct{}) {
 // take returns the buffered lines. The slice spare, which is empty, becomes the new buffer. If
 // lines were dropped, take adds a line with their number. If there is nothing to write, take
 // returns an empty slice and marks the write loop as ended.
-func (w *bufferedWriter) take(spare []byte) []byte {
+func (w *LogOutput) take(spare []byte) []byte {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.timer != nil {
@@ -113,8 +115,15 @@ func (w *bufferedWriter) take(spare []byte) []byte {
 	return chunk
 }
 
-// flush returns when the buffered lines are written, or after logFlushTimeout.
-func (w *bufferedWriter) flush() {
+// Dropped returns how many lines were dropped since the start, because the output blocked.
+func (w *LogOutput) Dropped() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lost
+}
+
+// Flush writes the lines that wait. It returns after 1 s at the latest.
+func (w *LogOutput) Flush() {
 	timeout := time.NewTimer(logFlushTimeout)
 	defer timeout.Stop()
 	select {
@@ -126,7 +135,7 @@ func (w *bufferedWriter) flush() {
 // promptHandler writes lines of level Warn or above at once: an operator may wait for them.
 type promptHandler struct {
 	slog.Handler
-	w *bufferedWriter
+	w *LogOutput
 }
 
 func (h promptHandler) Handle(ctx context.Context, r slog.Record) error {

@@ -42,7 +42,7 @@ func TestLogWritesManyLinesAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		out := &output{}
-		log, flush := NewLog(out, slog.LevelInfo)
+		log, written := NewLog(out, slog.LevelInfo)
 		log = log.With("replica", "app1")
 		want := func(lines, writes int) {
 			t.Helper()
@@ -64,7 +64,7 @@ func TestLogWritesManyLinesAtOnce(t *testing.T) {
 		want(5, 2)
 
 		log.Info("stopped")
-		flush()
+		written.Flush()
 		want(6, 3)
 		pass(2 * maxLogDelay)
 		want(6, 3)
@@ -113,20 +113,20 @@ func TestBlockedLogDropsLines(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		out := &stuckOutput{released: make(chan struct{})}
-		log, flush := NewLog(out, slog.LevelInfo)
+		log, written := NewLog(out, slog.LevelInfo)
 		const lines, line = 3000, 1000 // 3000 lines of 1000 bytes: almost three times maxLogBuffer
 		began := time.Now()
 		for range lines {
 			log.Warn("rpc", "filler", strings.Repeat("x", line))
 		}
-		flush()
+		written.Flush()
 		if took := time.Since(began); took != logFlushTimeout {
 			t.Errorf("flush took %s", took)
 		}
 		close(out.released)
 		synctest.Wait()
 		log.Info("stopped")
-		flush()
+		written.Flush()
 		all, _ := out.lines()
 		text := out.text.String()
 		kept, dropped := all-1, 0 // without "stopped"
@@ -136,6 +136,9 @@ func TestBlockedLogDropsLines(t *testing.T) {
 				t.Fatal(err)
 			}
 			kept, dropped = kept-1, dropped+n
+		}
+		if n := written.Dropped(); n != int64(dropped) {
+			t.Errorf("Dropped is %d, and the log says %d", n, dropped)
 		}
 		if kept+dropped != lines || dropped == 0 || !strings.Contains(text, "stopped") {
 			t.Errorf("of %d lines %d were written, and the log says that %d were dropped: …%s",

@@ -24,6 +24,9 @@ type Config struct {
 	DBConns int
 	// TrustedProxies are the networks of the peers whose x-real-ip header is trusted.
 	TrustedProxies []netip.Prefix
+	// Refused is called for each call and stream that fails with an ErrorReason. method is the full
+	// name, "/dlsms.v1.SeatService/GetSeats". nil: it is not called.
+	Refused func(method, reason string)
 }
 
 // Edge runs before and after every handler, for unary calls and for streams.
@@ -38,15 +41,20 @@ type Edge struct {
 	streams   *Streams
 	incoming  *incoming
 	trusted   []netip.Prefix
+	refused   func(method, reason string)
 
 	running atomic.Int64 // calls whose request has arrived, and streams
 }
 
 // New returns an Edge that refuses calls until Open.
 func New(c Config) *Edge {
+	if c.Refused == nil {
+		c.Refused = func(string, string) {}
+	}
 	return &Edge{
 		log: c.Log, tokens: c.Tokens, revoked: c.Revocations, users: c.Users, limits: c.Limits, streams: c.Streams,
 		admission: newAdmission(c.DBConns), incoming: newIncoming(), trusted: c.TrustedProxies,
+		refused: c.Refused,
 	}
 }
 

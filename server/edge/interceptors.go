@@ -79,6 +79,9 @@ func (e *Edge) run(ctx context.Context, c *call, handle func(context.Context) er
 	// cancels ctx, too.
 	o := conclude(ctx, err, c.rule.duringStartup)
 	e.logCall(ctx, c, o)
+	if o.reason != "" {
+		e.refused(c.method, o.reason)
+	}
 	return o.status.Err()
 }
 

@@ -68,6 +68,9 @@ func NewLimits(
 	}
 }
 
+// BreakerOpen reports whether each replica counts alone, because Redis failed.
+func (l *Limits) BreakerOpen() bool { return l.breaker.Open() }
+
 // check counts a call and returns ErrRateLimited if it exceeds its limit.
 func (l *Limits) check(ctx context.Context, c *call) error {
 	switch c.rule.quota {

@@ -177,6 +177,9 @@ func TestLimitsWithoutRedis(t *testing.T) {
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("1,000 calls without Redis took %v", took)
 	}
+	if !l.BreakerOpen() {
+		t.Error("without Redis, the breaker is not open")
+	}
 	if err := redisServer.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -185,6 +188,9 @@ func TestLimitsWithoutRedis(t *testing.T) {
 		_ = l.take(t.Context(), b, "back", 1)
 		return client.Exists(t.Context(), "dlsms:{1:user:back}").Val() == 1
 	})
+	if l.BreakerOpen() {
+		t.Error("with Redis again, the breaker is open")
+	}
 }
 
 // TestLimitsWithHangingRedis: if Redis accepts connections but does not answer, only one call in

@@ -98,6 +98,9 @@ func (b *Breaker) Allow(doubt time.Duration) bool {
 	return now-since < int64(doubt)
 }
 
+// Open reports whether calls skip Redis, because the last call failed.
+func (b *Breaker) Open() bool { return b.until.Load() != 0 }
+
 // Report records the result of a call, and reports whether the state of Redis has changed. It sets
 // until before it clears waiting. Allow reads them in the opposite order, so after a failure it
 // sees at least one of them set.
