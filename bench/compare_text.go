@@ -122,7 +122,12 @@ Compare the last two rows to see what the weight adds.
 These are the times of Go's packages for the answer with 49 seats.
 `
 
-	studyMethod = `## Limits of this comparison
+	studyMethod = `The first two goals are about the CPU of a request that is small in any case.
+Most of it is that of HTTP in nginx and in the replica, and a 304 needs this, too: it saves only the body.
+Beyond that, a replica checks, logs and counts each request, and refreshes the read model;
+a process that only sends stored bytes does not.
+
+## Limits of this comparison
 
 - All processes run on one machine. Between machines, each call also pays for the network.
 - Microservices can be scaled, released and stopped one by one.
