@@ -21,7 +21,7 @@ Their machine is not known here, so only ratios can be compared.
 	claimsWhy = `1. Four things differ at once: load generator, protocol, topology (with a gateway) and cache.
    ghz takes %s of CPU a call and hey %s, on the same cores.
    If ghz took no more than hey, D would have %.1f times A's requests/s.
-   What else made the factor of the slides is not known.
+   The rest of the factor of the slides is not explained here.
 2. ghz and hey send the next request when they have the answer.
    So the mean latency is the number of clients divided by requests a second, for any protocol.
    If all cores are busy, requests a second do not grow, and twice as many clients wait twice as long.
