@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -114,12 +115,10 @@ func (r *findings) conclusions(p *page) {
 	r.concludeTopology(p, k)
 	p.printf("4. **Cache:** a read takes %s with the gateway and its cache of 60 s, and %s without.\n",
 		micros(d.parts.system()), micros(c.parts.system()))
-	for _, s := range r.stale {
-		if s.contender.gateway != nil {
-			p.printf("   With it, %s of the answers after an acknowledged change were stale, by at most %s,\n"+
-				"   and a list did not show the start of a reservation for %s.\n",
-				portion(s.busy), age(s.busy.greatest, false), age(s.begun, s.limited))
-		}
+	if s, ok := r.cached(); ok {
+		p.printf("   With it, %s of the answers after an acknowledged change were stale, by at most %s,\n"+
+			"   and a list did not show the start of a reservation for %s.\n",
+			portion(s.busy), age(s.busy.greatest, false), age(s.begun, s.limited))
 	}
 	p.printf("5. **Instead of a cache:** a request with `If-None-Match` takes %s instead of %s if nothing has changed,\n"+
 		"   and its answer is as fresh as any other.\n",
@@ -218,9 +217,10 @@ func (r *findings) claims(p *page) {
 	}
 	p.row("3", "0.5 to 3.4% of the gRPC calls fail", fmt.Sprintf("A: %d of %d", failed, calls), "limits of a proxy")
 	k := r.typical(reading)
+	withCache, _ := r.cached()
 	p.row("4", "the seat list is cached for 60 s",
-		fmt.Sprintf("D: %s C's CPU; stale answers: %s", against(r.ratio(k, nameD, nameC, systemCPU)), r.staleShare()),
-		"race, time")
+		fmt.Sprintf("D: %s C's CPU; stale answers: %s", against(r.ratio(k, nameD, nameC, systemCPU)),
+			portion(withCache.busy)), "race, time")
 	p.row("5", "the conclusion rests on requests/s", r.equalRateEffect(), "CPU of a call")
 	a, b, d := r.find(k, nameA), r.find(k, nameB), r.find(k, nameD)
 	light := a.parts.system() + b.parts[loadPart]
@@ -228,14 +228,13 @@ func (r *findings) claims(p *page) {
 		light.Seconds()/d.parts.total().Seconds())
 }
 
-// staleShare returns the share of stale answers with the cache.
-func (r *findings) staleShare() string {
-	for _, s := range r.stale {
-		if s.contender.gateway != nil {
-			return portion(s.busy)
-		}
+// cached returns the stale answers of the subject with the cache. ok is false if it was not measured.
+func (r *findings) cached() (s staleness, ok bool) {
+	i := slices.IndexFunc(r.stale, func(s staleness) bool { return s.contender.gateway != nil })
+	if i < 0 {
+		return staleness{}, false
 	}
-	return ""
+	return r.stale[i], true
 }
 
 // equalRateEffect compares the latencies at the highest rate.
