@@ -79,6 +79,7 @@ func (h *Hints) run(ctx context.Context) {
 	running.Go(func() { h.publish(ctx) })
 	if h.client != nil {
 		running.Go(func() { h.subscribe(ctx) })
+		running.Go(func() { h.breaker.Probe(ctx, h.client, h.report) })
 	}
 	running.Wait()
 }
@@ -114,8 +115,11 @@ func (h *Hints) broadcast(ctx context.Context, hint Hint) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, edge.RedisTimeout)
 	defer cancel()
-	h.breaker.Report(h.client.Publish(ctx, h.channel, h.id+" "+strconv.Itoa(int(hint))).Err() == nil)
+	h.report(ctx, h.client.Publish(ctx, h.channel, h.id+" "+strconv.Itoa(int(hint))).Err())
 }
+
+// report tells the breaker the result of a call of Redis. subscribe logs that Redis fails.
+func (h *Hints) report(_ context.Context, err error) { h.breaker.Report(err == nil) }
 
 // subscribe receives hints from Redis until ctx ends, and reconnects after errors.
 func (h *Hints) subscribe(ctx context.Context) {

@@ -322,6 +322,7 @@ func (s *Server) Ready(ctx context.Context) error {
 	s.background.Go(func() { s.revoked.Follow(background, s.updateProbes) })
 	s.background.Go(func() { s.users.Follow(background) })
 	s.background.Go(func() { s.hints.run(background) })
+	s.background.Go(func() { s.limits.Run(background) })
 	s.edge.Open()
 	s.probes.set(func() { s.probes.ready = true })
 	return nil

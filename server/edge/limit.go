@@ -71,6 +71,13 @@ func NewLimits(
 // BreakerOpen reports whether each replica counts alone, because Redis failed.
 func (l *Limits) BreakerOpen() bool { return l.breaker.Open() }
 
+// Run tries Redis while it fails, until ctx ends.
+func (l *Limits) Run(ctx context.Context) {
+	if l.client != nil {
+		l.breaker.Probe(ctx, l.client, l.report)
+	}
+}
+
 // check counts a call and returns ErrRateLimited if it exceeds its limit.
 func (l *Limits) check(ctx context.Context, c *call) error {
 	switch c.rule.quota {
@@ -150,14 +157,18 @@ func (l *Limits) takeShared(ctx context.Context, b bucket, key string, n int) (w
 	defer cancel()
 	keys := []string{sharedKey(l.library, b.name, key)}
 	micros, err := gcra.Run(query, l.client, keys, b.interval().Microseconds(), b.size, n).Int64()
-	if l.breaker.Report(err == nil) {
-		if err != nil {
-			l.log.WarnContext(ctx, "Redis fails: rate limits count by replica", "cause", err)
-		} else {
-			l.log.InfoContext(ctx, "Redis is back: rate limits are shared")
-		}
-	}
+	l.report(ctx, err)
 	return time.Duration(micros) * time.Microsecond, err == nil
+}
+
+// report tells the breaker the result of a call of Redis, and logs a change of its state.
+func (l *Limits) report(ctx context.Context, err error) {
+	switch changed := l.breaker.Report(err == nil); {
+	case changed && err != nil:
+		l.log.WarnContext(ctx, "Redis fails: rate limits count by replica", "cause", err)
+	case changed:
+		l.log.InfoContext(ctx, "Redis is back: rate limits are shared")
+	}
 }
 
 // maxLocalBuckets is the number of recently used buckets that a replica remembers. It may remember

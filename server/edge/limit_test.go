@@ -193,6 +193,30 @@ func TestLimitsWithoutRedis(t *testing.T) {
 	}
 }
 
+// TestLimitsNoticeRedisWithoutCalls: a replica without calls notices that Redis answers again.
+func TestLimitsNoticeRedisWithoutCalls(t *testing.T) {
+	t.Parallel()
+	client, redisServer := startRedis(t)
+	l := testLimits(client)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		l.Run(ctx)
+	}()
+	t.Cleanup(func() { cancel(); <-ended })
+	if err := redisServer.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.take(t.Context(), bucket{"user", 3, time.Hour}, "a", 1); err != nil || !l.BreakerOpen() {
+		t.Fatalf("without Redis, the breaker is not open: %v", err)
+	}
+	if err := redisServer.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	edgetest.Eventually(t, "the breaker is closed", func() bool { return !l.BreakerOpen() })
+}
+
 // TestLimitsWithHangingRedis: if Redis accepts connections but does not answer, only one call in
 // each breakerPause waits for RedisTimeout. The other calls do not wait.
 func TestLimitsWithHangingRedis(t *testing.T) {

@@ -101,6 +101,26 @@ func (b *Breaker) Allow(doubt time.Duration) bool {
 // Open reports whether calls skip Redis, because the last call failed.
 func (b *Breaker) Open() bool { return b.until.Load() != 0 }
 
+// Probe tries Redis once a breakerPause while calls skip Redis, until ctx ends. It passes each result
+// to report, which must call Report. Without Probe, a replica without calls would never notice that
+// Redis works again, and its metrics would show a failure that is over.
+func (b *Breaker) Probe(ctx context.Context, client redis.UniversalClient, report func(context.Context, error)) {
+	tick := time.NewTicker(breakerPause)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if b.Open() && b.Allow(RedisTimeout) {
+			probe, cancel := context.WithTimeout(ctx, RedisTimeout)
+			report(ctx, client.Ping(probe).Err())
+			cancel()
+		}
+	}
+}
+
 // Report records the result of a call, and reports whether the state of Redis has changed. It sets
 // until before it clears waiting. Allow reads them in the opposite order, so after a failure it
 // sees at least one of them set.
