@@ -87,14 +87,25 @@ func workerMetrics(r prometheus.Registerer) worker.Metrics {
 	lag := telemetry.Gauge(r, "worker_lag_seconds")
 	skipped := telemetry.Gauge(r, "worker_skipped")
 	failed := telemetry.Counter(r, "worker_errors_total")
+	failing := telemetry.Gauge(r, "worker_failing")
 	for _, step := range append(slices.Clone(store.DueSteps), store.OfferStep) {
 		lag.WithLabelValues(step.Name)
 		skipped.WithLabelValues(step.Name)
 		failed.WithLabelValues(step.Name)
+		failing.WithLabelValues(step.Name)
 	}
 	return worker.Metrics{
 		Lag:     func(step string, d time.Duration) { lag.WithLabelValues(step).Set(d.Seconds()) },
 		Failed:  func(step string) { failed.WithLabelValues(step).Inc() },
+		Failing: func(step string, is bool) { failing.WithLabelValues(step).Set(oneIf(is)) },
 		Skipped: func(step string, seats int) { skipped.WithLabelValues(step).Set(float64(seats)) },
 	}
+}
+
+// oneIf returns 1 or 0, the values of a gauge that tells whether something is so.
+func oneIf(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }

@@ -123,6 +123,11 @@ var catalogue = []metric{
 		when: "It grows: the step fails. The log has the error once, when the failures begin.",
 	},
 	{
+		name: "worker_failing", kind: gauge, labels: []string{"step"},
+		help: "Whether the last pass of the worker failed, by step: 1 or 0.",
+		when: "1 on all replicas: no replica does the work of this step. The log has the error.",
+	},
+	{
 		name: "worker_skipped", kind: gauge, labels: []string{"step"},
 		help: "Seats that the worker skips for now because their rows made a transaction fail, by step.",
 		when: "Above 0, the log has the seat_id and the error of each skipped seat. The worker tries each again " +

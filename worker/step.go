@@ -94,6 +94,7 @@ func (s *step) report(ctx context.Context, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	failed := s.failures > 0
+	w.config.Metrics.Failing(s.name, err != nil)
 	if err == nil {
 		s.failures = 0
 	} else {

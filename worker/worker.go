@@ -45,6 +45,9 @@ type Metrics struct {
 	Lag func(step string, d time.Duration)
 	// Failed is called for each query and each transaction that failed.
 	Failed func(step string)
+	// Failing is called after each pass of a step. It says whether the pass failed. A step that fails
+	// is tried again ever less often, so the rate of Failed does not tell whether it still fails.
+	Failing func(step string, failing bool)
 	// Skipped is called when the number of seats that a step skips changes. seats is the new
 	// number.
 	Skipped func(step string, seats int)
@@ -71,6 +74,9 @@ func New(s *store.Store, c Config) *Worker {
 	}
 	if c.Metrics.Failed == nil {
 		c.Metrics.Failed = func(string) {}
+	}
+	if c.Metrics.Failing == nil {
+		c.Metrics.Failing = func(string, bool) {}
 	}
 	if c.Metrics.Skipped == nil {
 		c.Metrics.Skipped = func(string, int) {}

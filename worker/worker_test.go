@@ -33,6 +33,7 @@ type running struct {
 	seen sync.Map // steps that have queried for due rows
 
 	skipped sync.Map // step → *atomic.Int64
+	failing sync.Map // steps whose last pass failed
 	log     *lines
 	stop    func() // stops the worker and waits for its end
 }
@@ -68,6 +69,12 @@ func run(t *testing.T, s *store.Store) *running {
 		},
 		Metrics: worker.Metrics{
 			Lag: func(step string, _ time.Duration) { r.seen.Store(step, true) },
+			Failing: func(step string, failing bool) {
+				r.failing.Delete(step)
+				if failing {
+					r.failing.Store(step, true)
+				}
+			},
 			Skipped: func(step string, seats int) {
 				counter, _ := r.skipped.LoadOrStore(step, &atomic.Int64{})
 				counter.(*atomic.Int64).Store(int64(seats))
@@ -90,6 +97,16 @@ func (r *running) count(step string) int {
 		return int(counter.(*atomic.Int64).Load())
 	}
 	return 0
+}
+
+// fails reports whether the last pass of every step failed (want is true) or succeeded (want is false).
+func (r *running) fails(want bool) bool {
+	for _, step := range append(slices.Clone(store.DueSteps), store.OfferStep) {
+		if _, failing := r.failing.Load(step.Name); failing != want {
+			return false
+		}
+	}
+	return true
 }
 
 func quick() library.Policy {
@@ -309,6 +326,7 @@ func TestDueInWakesIdleSteps(t *testing.T) {
 		w.DueIn(time.Hour) // a later time has no effect
 		w.DueIn(300 * time.Millisecond)
 		w.DueIn(2 * time.Hour)
+		storetest.Eventually(t, "no step fails", func() bool { return w.fails(false) })
 		storetest.Eventually(t, "the no-show is recorded", func() bool {
 			return storetest.Value[int](t, db, `SELECT count(*) FROM reservation_events WHERE kind = 'NO_SHOW'`) == i+1
 		})
@@ -366,6 +384,7 @@ func TestWorksAgainAfterPostgresRestart(t *testing.T) {
 	}
 	w := run(t, s)
 	storetest.Eventually(t, "the worker fails", func() bool { return w.log.count("the worker fails") == 1 })
+	storetest.Eventually(t, "all steps fail", func() bool { return w.fails(true) })
 	storetest.Eventually(t, "the deadline has passed", func() bool { return time.Now().After(*r.CheckInDeadline) })
 	if err := pg.Start(t.Context()); err != nil {
 		t.Fatal(err)
