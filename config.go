@@ -22,6 +22,7 @@ type settings struct {
 	GRPCAddr    string
 	HTTPAddr    string
 	AdminAddr   string
+	TLSProbe    string
 	Services    services
 	Origins     []string
 	DBMinConns  int
@@ -118,6 +119,13 @@ func (s *settings) declare() []setting {
 			name: "ADMIN_ADDR", group: connections, placeholder: "ADDR", preset: "127.0.0.1:9100",
 			value: text(&s.AdminAddr, "an address such as 127.0.0.1:9100", checkAddr(9090)),
 			help:  "Address of /metrics, /healthz and /debug/pprof/. They need no password: keep the address private.",
+		},
+		{
+			name: "TLS_PROBE", group: connections, placeholder: "ADDR",
+			value: text(&s.TLSProbe, "an address such as nginx:9443, or empty", orEmpty(checkAddr(9443))),
+			help: "Address of the proxy that serves clients with TLS, such as nginx:9443. At each read of /metrics, the " +
+				"replica looks there when the certificate expires. If it is empty, or nothing answers there, /metrics does " +
+				"not show it.",
 		},
 		{
 			name: "DB_MIN_CONNS", group: connections, placeholder: "N", preset: "10", notAbove: "DB_MAX_CONNS",

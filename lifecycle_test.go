@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -99,7 +101,10 @@ func TestStopRunsEveryStepWithinItsLimit(t *testing.T) {
 // the replica must have exactly the metrics of the catalogue.
 func TestReplicaStartsAndStops(t *testing.T) {
 	t.Parallel()
-	s := parseSettings(t, "--database-url="+storetest.NewDB(t).URL, "--jwt-secret=vT4qk9Zr2mWc7XpLh8sYb3NdJf6GaEuQ",
+	proxy := httptest.NewTLSServer(http.NotFoundHandler())
+	defer proxy.Close()
+	s := parseSettings(t, "--database-url="+storetest.NewDB(t).URL, "--tls-probe="+proxy.Listener.Addr().String(),
+		"--jwt-secret=vT4qk9Zr2mWc7XpLh8sYb3NdJf6GaEuQ",
 		"--grpc-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0", "--db-min-conns=1", "--db-max-conns=4", "--bcrypt-cost=4")
 	var log bytes.Buffer
 	r := newReplica(t.Context(), s, slog.New(slog.NewTextHandler(&log, nil)))

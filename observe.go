@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -20,6 +21,18 @@ import (
 // observeBuild registers the version of this binary.
 func observeBuild(r prometheus.Registerer, b build) {
 	telemetry.Gauge(r, "build_info").WithLabelValues(b.version, b.revision, b.goVersion).Set(1)
+}
+
+// observeCertificate registers when the certificate of clients expires. addr is that of the proxy
+// with TLS, empty for none.
+func observeCertificate(ctx context.Context, r prometheus.Registerer, addr string) {
+	if addr == "" {
+		return
+	}
+	telemetry.OptionalGaugeFunc(r, "tls_certificate_expires_timestamp_seconds", func() (float64, bool) {
+		expires, err := telemetry.CertificateExpiry(ctx, addr)
+		return float64(expires.Unix()), err == nil
+	})
 }
 
 // observeLog registers the number of lines that were dropped.

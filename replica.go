@@ -46,6 +46,7 @@ func newReplica(ctx context.Context, s *settings, log *slog.Logger) *replica {
 	r := &replica{settings: s, log: log, metrics: telemetry.NewRegistry(), cancelBackground: func() {}}
 	r.running, r.failed = errgroup.WithContext(context.WithoutCancel(ctx))
 	observeBuild(r.metrics, thisBuild())
+	observeCertificate(context.WithoutCancel(ctx), r.metrics, s.TLSProbe)
 	return r
 }
 

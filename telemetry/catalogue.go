@@ -31,6 +31,12 @@ var catalogue = []metric{
 		help: "Always 1. The labels tell the version of the binary, its revision in version control and its Go version.",
 		when: "A release is rolled out, to see which replicas still run the previous one.",
 	},
+	{
+		name: "tls_certificate_expires_timestamp_seconds", kind: gauge,
+		help: "When the certificate at TLS_PROBE expires, in seconds since 1970. Without TLS it has no value.",
+		when: "An alert, two weeks before: dlsms_tls_certificate_expires_timestamp_seconds - time() < 14 * 86400. " +
+			"The renewal has failed, or nginx could not load the new certificate.",
+	},
 
 	// The gRPC server.
 	{

@@ -48,6 +48,29 @@ func GaugeFunc(r prometheus.Registerer, name string, labels prometheus.Labels, v
 		prometheus.GaugeOpts{Namespace: "dlsms", Name: m.name, Help: m.help, ConstLabels: labels}, value))
 }
 
+// OptionalGaugeFunc registers a gauge without labels. Each scrape calls value. If ok is false, the
+// gauge has no value in this scrape.
+func OptionalGaugeFunc(r prometheus.Registerer, name string, value func() (v float64, ok bool)) {
+	m := lookup(name, gauge)
+	r.MustRegister(optionalGauge{prometheus.NewDesc(prometheus.BuildFQName("dlsms", "", m.name), m.help, nil, nil), value})
+}
+
+// optionalGauge is the collector of OptionalGaugeFunc.
+type optionalGauge struct {
+	desc  *prometheus.Desc
+	value func() (float64, bool)
+}
+
+// Describe sends the description of the gauge.
+func (g optionalGauge) Describe(descs chan<- *prometheus.Desc) { descs <- g.desc }
+
+// Collect sends the value of the gauge, if it has one.
+func (g optionalGauge) Collect(metrics chan<- prometheus.Metric) {
+	if v, ok := g.value(); ok {
+		metrics <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, v)
+	}
+}
+
 // CounterFunc registers a counter with fixed labels. Each scrape calls value.
 func CounterFunc(r prometheus.Registerer, name string, labels prometheus.Labels, value func() float64) {
 	m := lookup(name, counter)
