@@ -18,3 +18,8 @@ var NginxConf string
 //
 //go:embed nginx-microservices.conf
 var NginxMicroservicesConf string
+
+// NginxScript is deploy/nginx.sh, which runs nginx with one of these configurations.
+//
+//go:embed nginx.sh
+var NginxScript string

@@ -510,6 +510,7 @@ func TestProxyAnswersWithProblems(t *testing.T) {
 	dead.Close()
 	whole, none := httpProxy(t, nil, b), httpProxy(t, nil, dead)
 	hung := httpProxy(t, []string{"proxy_read_timeout 6s;", "proxy_read_timeout 1s;"}, newHTTPBackend(t, hang))
+	secure := startProxy(t, stack.NginxConfig{HTTPBackends: []string{b.addr()}, TLS: certificate(t)}).HTTPSAddr()
 	limited := httpProxy(t, []string{"rate=100000r/s", "rate=1r/m", "burst=10000", "burst=1"}, b)
 	long := strings.Repeat("x", 8<<10)
 	header := func(lines ...string) string {
@@ -534,6 +535,7 @@ func TestProxyAnswersWithProblems(t *testing.T) {
 		"unknown version":     {whole, "GET / HTTP/7.0\r\nHost: localhost\r\n\r\n", 400, ""},
 		"transfer encoding":   {whole, header("Transfer-Encoding: gzip"), 400, ""},
 		"path of the problem": {whole, "GET /@problem/retry/no_replica HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, ""},
+		"plain HTTP":          {secure, header(), 400, ""},
 		"dead":                {none, header(), 503, "UNAVAILABLE"},
 		"dead, .html":         {none, "GET /docs/index.html HTTP/1.1\r\nHost: localhost\r\n\r\n", 503, "UNAVAILABLE"},
 		"dead, for a stream":  {none, "GET /v1/seats:watch HTTP/1.1\r\nHost: localhost\r\n\r\n", 503, "UNAVAILABLE"},

@@ -124,8 +124,8 @@ func startProxy(t *testing.T, cfg stack.NginxConfig) *stack.Nginx {
 
 func dial(t *testing.T, addr string, opts ...grpc.DialOption) dlsmsv1.SeatServiceClient {
 	t.Helper()
-	opts = append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())
-	conn, err := grpc.NewClient(addr, opts...)
+	defaults := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry()}
+	conn, err := grpc.NewClient(addr, append(defaults, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

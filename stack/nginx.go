@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,12 @@ type NginxConfig struct {
 	// Listen and HTTPListen are the host:port for gRPC and for HTTP. If one is empty or its port is
 	// 0, nginx uses a free port on 127.0.0.1.
 	Listen, HTTPListen string
+	// TLS is a directory with a certificate for clients: see CheckCertificate. If it has one, nginx
+	// also serves TLS, on the ports of Listen plus 353 and HTTPListen plus 363, or on free ports if
+	// these have none. If TLS is empty or has no certificate, there is no TLS.
+	TLS string
+	// TLSPoll is how often nginx looks for a new certificate. 0 means 10 s.
+	TLSPoll time.Duration
 	// Backends and HTTPBackends have the host:port of each replica for gRPC and for HTTP. At least
 	// one of the two lists must not be empty. If the other is empty, nginx answers its calls with
 	// UNAVAILABLE.
@@ -45,9 +52,9 @@ type NginxConfig struct {
 // Nginx is the proxy in front of the replicas.
 type Nginx struct {
 	*Process
-	addr, httpAddr string
-	state          *stateDir // Stop releases it; nil if a Stack owns it
-	ports          *ports
+	addrs listenAddrs
+	state *stateDir // Stop releases it; nil if a Stack owns it
+	ports *ports
 }
 
 // StartNginx starts nginx. It returns when nginx answers a health check, either with the response
@@ -58,7 +65,11 @@ func StartNginx(ctx context.Context, cfg NginxConfig) (*Nginx, error) {
 		return nil, err
 	}
 	held := &ports{}
-	n, err := startNginx(ctx, cfg, state, held, newConsole(cfg.Log), systemTools())
+	addrs, err := pickListenAddrs(cfg, held)
+	var n *Nginx
+	if err == nil {
+		n, err = startNginx(ctx, cfg, addrs, state, newConsole(cfg.Log), systemTools())
+	}
 	if err != nil {
 		held.close()
 		return nil, errors.Join(err, state.close())
@@ -68,10 +79,16 @@ func StartNginx(ctx context.Context, cfg NginxConfig) (*Nginx, error) {
 }
 
 // Addr returns the host:port for clients over gRPC.
-func (n *Nginx) Addr() string { return n.addr }
+func (n *Nginx) Addr() string { return n.addrs.grpc }
 
 // HTTPAddr returns the host:port for clients over HTTP.
-func (n *Nginx) HTTPAddr() string { return n.httpAddr }
+func (n *Nginx) HTTPAddr() string { return n.addrs.http }
+
+// TLSAddr returns the host:port for clients over gRPC with TLS. Without a certificate it is empty.
+func (n *Nginx) TLSAddr() string { return n.addrs.tls }
+
+// HTTPSAddr returns the host:port for clients over HTTP with TLS. Without a certificate it is empty.
+func (n *Nginx) HTTPSAddr() string { return n.addrs.https }
 
 // Stop requests a graceful stop, in which nginx finishes its calls. If nginx has not ended after 10
 // s, Stop kills it. If StartNginx started nginx, Stop also releases the directory and the port, and
@@ -86,7 +103,7 @@ func (n *Nginx) Stop(ctx context.Context) error {
 }
 
 func startNginx(
-	ctx context.Context, cfg NginxConfig, state *stateDir, held *ports, log *console, t tools,
+	ctx context.Context, cfg NginxConfig, addrs listenAddrs, state *stateDir, log *console, t tools,
 ) (*Nginx, error) {
 	program, err := t.nginx(ctx)
 	if err != nil {
@@ -96,20 +113,14 @@ func startNginx(
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("can't make %s (%w): remove what is there", dir, err)
 	}
-	n := &Nginx{}
-	if n.addr, err = listenAddr(cfg.Listen, grpcListen, held); err != nil {
-		return nil, err
-	}
-	if n.httpAddr, err = listenAddr(cfg.HTTPListen, httpListen, held); err != nil {
-		return nil, err
-	}
+	n := &Nginx{addrs: addrs}
 	if cfg.Conf == "" {
 		cfg.Conf = deploy.NginxConf
 	}
 	if cfg.Upstreams == nil {
 		cfg.Upstreams = map[string][]string{"dlsms": cfg.Backends, "dlsms_http": cfg.HTTPBackends}
 	}
-	conf, err := nginxConf(cfg.Conf, n.addr, n.httpAddr, cfg.Upstreams, raiseFileLimit())
+	conf, err := nginxConf(cfg.Conf, n.addrs, cfg.Upstreams, raiseFileLimit())
 	if err != nil {
 		return nil, err
 	}
@@ -117,99 +128,81 @@ func startNginx(
 	if err := writeFile(file, conf, 0o644); err != nil {
 		return nil, err
 	}
+	script := filepath.Join(dir, "nginx.sh")
+	if err := writeFile(script, deploy.NginxScript, 0o644); err != nil {
+		return nil, err
+	}
+	poll := 0.0 // nginx.sh does not look for a new certificate
+	if n.addrs.tls != "" {
+		poll = cmp.Or(cfg.TLSPoll, 10*time.Second).Seconds()
+	}
+	if err := linkCertificate(cfg.TLS, filepath.Join(dir, certificateLink)); err != nil {
+		return nil, err
+	}
 	n.Process = &Process{spec: spec{
 		name: "nginx",
 		log:  log,
 		command: func() (*exec.Cmd, error) {
-			cmd := exec.Command(program, "-p", dir, "-c", file, "-e", "stderr", "-g", "daemon off;")
+			cmd := exec.Command("sh", script, file, filepath.Join(dir, "running.conf"), filepath.Join(dir, certificateLink),
+				strconv.FormatFloat(poll, 'f', -1, 64), "-p", dir, "-e", "stderr")
 			cmd.Dir = dir
-			cmd.Env = append(baseEnv(), "LC_ALL=C")
+			cmd.Env = append(baseEnv(), "LC_ALL=C", "NGINX_PROGRAM="+program)
 			return cmd, nil
 		},
-		ready:             func(ctx context.Context) error { return checkProxy(ctx, n.addr) },
+		ready:             func(ctx context.Context) error { return checkProxy(ctx, n.Addr()) },
 		startTimeout:      time.Minute,
 		stopSignal:        syscall.SIGQUIT, // graceful
 		stopTimeout:       10 * time.Second,
 		parentDeathSignal: syscall.SIGTERM, // stops the workers too; SIGKILL would not
 		explain:           emergReason,
 	}}
-	log.printf("nginx", "starting on %s, HTTP on %s", n.addr, n.httpAddr)
+	log.printf("nginx", "starting on %s, HTTP on %s", n.Addr(), n.HTTPAddr())
+	if n.addrs.tls != "" {
+		log.printf("nginx", "starting with TLS on %s, HTTPS on %s", n.TLSAddr(), n.HTTPSAddr())
+	}
 	if err := n.Start(ctx); err != nil {
 		return nil, err
 	}
 	return n, nil
 }
 
-// listenSetting is a variable of the Makefile that sets an address of nginx.
-type listenSetting struct{ name, example string }
-
 var (
-	grpcListen = listenSetting{"LISTEN", "127.0.0.1:9190"}
-	httpListen = listenSetting{"HTTP_LISTEN", "127.0.0.1:8180"}
-)
-
-// listenAddr returns the address on which nginx will listen. If listen is empty or its port is 0,
-// listenAddr chooses a free port. If listen is not available, it returns an error that names the
-// setting, and does not choose another address: clients know the address in listen.
-func listenAddr(listen string, setting listenSetting, held *ports) (string, error) {
-	if listen == "" {
-		listen = net.JoinHostPort(loopback, "0")
-	}
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return "", fmt.Errorf("the address to listen on must have the form host:port: %w", err)
-	}
-	if port == "0" {
-		free, err := held.pick(0)
-		if err != nil {
-			return "", err
-		}
-		return net.JoinHostPort(host, strconv.Itoa(free)), nil
-	}
-	switch err := checkListen(listen); {
-	case err == nil:
-		return listen, nil
-	case errors.Is(err, syscall.EADDRINUSE):
-		return "", fmt.Errorf("%s is in use by another program: stop it, "+
-			"or choose another address with `make run %s=%s`", listen, setting.name, setting.example)
-	default:
-		return "", fmt.Errorf("can't listen on %s (%w): choose another address with `make run %s=%s`",
-			listen, err, setting.name, setting.example)
-	}
-}
-
-var (
-	confListen     = regexp.MustCompile(`(?m)^(\s*listen )9090 `)
-	confHTTPListen = regexp.MustCompile(`(?m)^(\s*listen )8080 `)
-	confIPv6       = regexp.MustCompile(`(?m)^\s*listen \[::\]:\d+ .*;\n`)
-	confUpstream   = regexp.MustCompile(`(?m)^\s*upstream (\w+) \{\n(?:.*\n)*?\s*\}\n`)
-	confServer     = regexp.MustCompile(`(?m)^(\s*server )\w+:\d+( .*)?;\n`)
-	confPath       = regexp.MustCompile(`(?m)^(\s*\w+ )/tmp/(\w[\w.]*;)$`)
-	confFiles      = regexp.MustCompile(`(?m)^(worker_rlimit_nofile )(\d+);`)
+	confListen   = regexp.MustCompile(`(?m)^(\s*listen )(9090|8080|9443|8443) `)
+	confIPv6     = regexp.MustCompile(`(?m)^\s*listen \[::\]:\d+ .*;\n`)
+	confUpstream = regexp.MustCompile(`(?m)^\s*upstream (\w+) \{\n(?:.*\n)*?\s*\}\n`)
+	confServer   = regexp.MustCompile(`(?m)^(\s*server )\w+:\d+( .*)?;\n`)
+	confPath     = regexp.MustCompile(`(?m)^(\s*\w+ )/tmp/(\w[\w.]*;)$`)
+	confFiles    = regexp.MustCompile(`(?m)^(worker_rlimit_nofile )(\d+);`)
 )
 
 // nginxConf returns conf, such as deploy/nginx.conf, with these changes:
-//   - nginx listens on the address listen for gRPC and on the address http for HTTP.
+//   - nginx listens on addrs. Without TLS, the addresses for TLS stay: nginx.sh removes their lines.
 //   - Each upstream has the servers that upstreams has for it.
 //   - worker_rlimit_nofile is at most files.
-//   - Paths under /tmp are relative to the directory of nginx.
-func nginxConf(conf, listen, http string, upstreams map[string][]string, files uint64) (string, error) {
+//   - Paths under /tmp and the directory of the certificate are relative to the directory of nginx.
+func nginxConf(conf string, addrs listenAddrs, upstreams map[string][]string, files uint64) (string, error) {
 	if len(slices.Concat(slices.Collect(maps.Values(upstreams))...)) == 0 {
 		return "", errors.New("nginx needs at least one replica")
 	}
-	if len(confListen.FindAllString(conf, -1)) != 1 || len(confHTTPListen.FindAllString(conf, -1)) != 1 ||
-		len(confPath.FindAllString(conf, -1)) == 0 {
-		return "", errors.New("nginx.conf must have the lines `listen 9090 …;` and `listen 8080 …;`, " +
-			"and paths under /tmp")
+	for port, addr := range addrs.byPort() {
+		if n := strings.Count(conf, " listen "+port+" "); n > 1 || n == 0 && addr != "" {
+			return "", fmt.Errorf("nginx.conf must have the line `listen %s …;` once", port)
+		}
+	}
+	if len(confPath.FindAllString(conf, -1)) == 0 {
+		return "", errors.New("nginx.conf must have paths under /tmp")
 	}
 	conf, err := confServers(conf, upstreams)
 	if err != nil {
 		return "", err
 	}
-	conf = confListen.ReplaceAllString(conf, "${1}"+listen+" ")
-	conf = confHTTPListen.ReplaceAllString(conf, "${1}"+http+" ")
+	conf = confListen.ReplaceAllStringFunc(conf, func(listen string) string {
+		before, port, _ := strings.Cut(strings.TrimSuffix(listen, " "), "listen ")
+		return before + "listen " + cmp.Or(addrs.byPort()[port], port) + " "
+	})
 	conf = confIPv6.ReplaceAllString(conf, "") // `make run` listens on one address, IPv4 or IPv6
 	conf = confPath.ReplaceAllString(conf, "${1}${2}")
+	conf = strings.ReplaceAll(conf, " /etc/nginx/tls/", " "+certificateLink+"/")
 	if m := confFiles.FindStringSubmatch(conf); m != nil {
 		if want, err := strconv.ParseUint(m[2], 10, 64); err == nil && files < want {
 			conf = confFiles.ReplaceAllString(conf, "${1}"+strconv.FormatUint(files, 10)+";")

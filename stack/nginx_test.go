@@ -2,6 +2,7 @@ package stack
 
 import (
 	"maps"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -16,10 +17,11 @@ func replicas(grpc, http []string) map[string][]string {
 	return Monolith.upstreams(grpc, http)
 }
 
-// here returns conf as the stack changes it to listen on two addresses of 127.0.0.1. files is the
+// here returns conf as the stack changes it to listen on four addresses of 127.0.0.1. files is the
 // limit of open files.
 func here(conf string, upstreams map[string][]string, files uint64) (string, error) {
-	return nginxConf(conf, "127.0.0.1:1234", "127.0.0.1:1235", upstreams, files)
+	addrs := listenAddrs{grpc: "127.0.0.1:1234", http: "127.0.0.1:1235", tls: "127.0.0.1:1236", https: "127.0.0.1:1237"}
+	return nginxConf(conf, addrs, upstreams, files)
 }
 
 // The stack changes only the addresses and paths in the configurations of nginx. The map common has
@@ -35,6 +37,11 @@ func TestNginxConfChangesOnlyAddresses(t *testing.T) {
 		"scgi_temp_path /tmp/scgi;":               "scgi_temp_path scgi;",
 		"listen 9090 http2 backlog=4096;":         "listen 127.0.0.1:1234 http2 backlog=4096;",
 		"listen 8080 backlog=4096;":               "listen 127.0.0.1:1235 backlog=4096;",
+		"listen 9443 ssl http2 backlog=4096;":     "listen 127.0.0.1:1236 ssl http2 backlog=4096;",
+		"listen 8443 ssl http2 backlog=4096;":     "listen 127.0.0.1:1237 ssl http2 backlog=4096;",
+
+		"ssl_certificate /etc/nginx/tls/certificate.pem;": "ssl_certificate tls/certificate.pem;",
+		"ssl_certificate_key /etc/nginx/tls/key.pem;":     "ssl_certificate_key tls/key.pem;",
 	}
 	for name, c := range map[string]struct {
 		conf     string
@@ -82,6 +89,8 @@ func TestNginxConfChangesOnlyAddresses(t *testing.T) {
 			for _, line := range []string{
 				"        listen [::]:9090 http2 backlog=4096 ipv6only=on;\n",
 				"        listen [::]:8080 backlog=4096 ipv6only=on;\n",
+				"        listen [::]:9443 ssl http2 backlog=4096 ipv6only=on;\n",
+				"        listen [::]:8443 ssl http2 backlog=4096 ipv6only=on;\n",
 			} {
 				if strings.Count(docker, line) != 1 {
 					t.Errorf("the configuration does not have %q once", line)
@@ -136,6 +145,8 @@ func TestNginxConfAdaptsBackendsAndFileLimit(t *testing.T) {
 		"", "events {}",
 		strings.ReplaceAll(deploy.NginxConf, "listen 9090", "listen 9091"),
 		strings.ReplaceAll(deploy.NginxConf, "listen 8080", "listen 8081"),
+		strings.ReplaceAll(deploy.NginxConf, "listen 9443", "listen 9444"),
+		strings.ReplaceAll(deploy.NginxConf, "listen 8443", "listen 9443"),
 		strings.ReplaceAll(deploy.NginxConf, "upstream dlsms_http ", "upstream other "),
 		strings.ReplaceAll(deploy.NginxConf, ":8080 max_fails", " max_fails"),
 		deploy.NginxMicroservicesConf,
@@ -165,11 +176,22 @@ func TestNginxAcceptsConfiguration(t *testing.T) {
 				t.Fatal(err)
 			}
 			dir := t.TempDir()
+			certificates := filepath.Join(dir, certificateLink)
+			if err := os.Mkdir(certificates, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			makeCertificate(t, certificates, "localhost")
 			file := filepath.Join(dir, "nginx.conf")
 			if err := writeFile(file, conf, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.CommandContext(t.Context(), program, "-t", "-p", dir, "-c", file, "-e", "stderr")
+			script := filepath.Join(dir, "nginx.sh")
+			if err := writeFile(script, deploy.NginxScript, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), "sh", script, file, filepath.Join(dir, "running.conf"), certificates, "0",
+				"-t", "-p", dir, "-e", "stderr")
+			cmd.Env = append(os.Environ(), "NGINX_PROGRAM="+program)
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%s: %v\n%s", topology, err, out)
 			}
@@ -186,6 +208,18 @@ func TestHTTPListensBelowGRPC(t *testing.T) {
 	} {
 		if got := httpListenOf(listen); got != want {
 			t.Errorf("HTTP for %q is on %q, want %q", listen, got, want)
+		}
+	}
+}
+
+func TestTLSListensAbove(t *testing.T) {
+	t.Parallel()
+	for listen, want := range map[string]string{
+		"127.0.0.1:9090": "127.0.0.1:9443", "[::1]:9190": "[::1]:9543", "127.0.0.1:0": "127.0.0.1:0",
+		"127.0.0.1:65182": "127.0.0.1:65535", "127.0.0.1:65183": "127.0.0.1:0", "": "",
+	} {
+		if got := shiftPort(listen, tlsAbove); got != want {
+			t.Errorf("TLS for %q is on %q, want %q", listen, got, want)
 		}
 	}
 }

@@ -38,6 +38,8 @@ type Config struct {
 	// minus 1010, or a free port if Listen has no port. If there is a port, the replicas use the
 	// ports after it for HTTP, or any free ones if these are in use.
 	HTTPListen string
+	// TLS is a directory with a certificate for clients, as in NginxConfig.
+	TLS string
 	// NoHTTP is for a Binary that does not have the setting HTTP_ADDR. The replicas serve gRPC
 	// alone, and nginx answers each HTTP request with UNAVAILABLE.
 	NoHTTP bool
@@ -113,12 +115,8 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 func (s *Stack) start(ctx context.Context, cfg Config, t tools) error {
 	raiseFileLimit()
 	// These checks come first, so that a user gets their errors without a wait.
-	listen, err := listenAddr(cfg.Listen, grpcListen, s.ports)
-	if err != nil {
-		return err
-	}
 	cfg.HTTPListen = cmp.Or(cfg.HTTPListen, httpListenOf(cfg.Listen))
-	listenHTTP, err := listenAddr(cfg.HTTPListen, httpListen, s.ports)
+	addrs, err := pickListenAddrs(NginxConfig{Listen: cfg.Listen, HTTPListen: cfg.HTTPListen, TLS: cfg.TLS}, s.ports)
 	if err != nil {
 		return err
 	}
@@ -145,7 +143,7 @@ func (s *Stack) start(ctx context.Context, cfg Config, t tools) error {
 			return err
 		}
 	}
-	if err := s.addReplicas(cfg, databaseURL, redisURL); err != nil {
+	if err := s.addReplicas(cfg, databaseURL, redisURL, addrs.tls); err != nil {
 		return err
 	}
 	if err := s.startReplicas(ctx); err != nil {
@@ -156,11 +154,11 @@ func (s *Stack) start(ctx context.Context, cfg Config, t tools) error {
 			return err
 		}
 	}
-	nginxConfig := NginxConfig{Listen: listen, HTTPListen: listenHTTP, Conf: cmp.Or(cfg.NginxConf, cfg.Topology.conf())}
+	nginxConfig := NginxConfig{TLS: cfg.TLS, Conf: cmp.Or(cfg.NginxConf, cfg.Topology.conf())}
 	if nginxConfig.Upstreams, err = s.upstreams(cfg); err != nil {
 		return err
 	}
-	if s.Nginx, err = startNginx(ctx, nginxConfig, s.state, s.ports, s.log, t); err != nil {
+	if s.Nginx, err = startNginx(ctx, nginxConfig, addrs, s.state, s.log, t); err != nil {
 		return err
 	}
 	if err := checkServing(ctx, s.Addr()); err != nil {
@@ -180,6 +178,14 @@ func (s *Stack) Addr() string { return s.Nginx.Addr() }
 
 // HTTPAddr returns the host:port of nginx for clients over HTTP.
 func (s *Stack) HTTPAddr() string { return s.Nginx.HTTPAddr() }
+
+// TLSAddr returns the host:port of nginx for clients over gRPC with TLS. Without a certificate it is
+// empty.
+func (s *Stack) TLSAddr() string { return s.Nginx.TLSAddr() }
+
+// HTTPSAddr returns the host:port of nginx for clients over HTTP with TLS. Without a certificate it
+// is empty.
+func (s *Stack) HTTPSAddr() string { return s.Nginx.HTTPSAddr() }
 
 // ReplicaAddr returns the gRPC host:port of the replica at index, which bypasses nginx.
 func (s *Stack) ReplicaAddr(index int) string { return s.Replicas[index].Addr() }
@@ -241,7 +247,7 @@ func (s *Stack) Stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (s *Stack) addReplicas(cfg Config, databaseURL, redisURL string) error {
+func (s *Stack) addReplicas(cfg Config, databaseURL, redisURL, tlsAddr string) error {
 	jwtSecret, err := secret(s.state.file("jwt-secret"))
 	if err != nil {
 		return err
@@ -272,6 +278,9 @@ func (s *Stack) addReplicas(cfg Config, databaseURL, redisURL string) error {
 		}
 		if redisURL != "" {
 			r.env["REDIS_URL"] = redisURL
+		}
+		if tlsAddr != "" {
+			r.env["TLS_PROBE"] = tlsAddr
 		}
 		maps.Copy(r.env, plan.env)
 		maps.Copy(r.env, cfg.Env)
@@ -334,22 +343,4 @@ func portsAfter(listen string) func(offset int) int {
 		}
 		return first + offset
 	}
-}
-
-// httpBelow is the difference of the default ports: 9090 for gRPC and 8080 for HTTP.
-const httpBelow = 1010
-
-// httpListenOf returns the address for HTTP that belongs to listen, the address for gRPC. Its port
-// is the port of listen minus httpBelow. If the port of listen is 0 or is not above httpBelow, the
-// port for HTTP is 0, which means any free port.
-func httpListenOf(listen string) string {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return "" // listen is empty
-	}
-	n, err := strconv.Atoi(port)
-	if err != nil || n <= httpBelow {
-		n = httpBelow
-	}
-	return net.JoinHostPort(host, strconv.Itoa(n-httpBelow))
 }

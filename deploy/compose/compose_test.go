@@ -138,12 +138,16 @@ func TestServicesAreConfined(t *testing.T) {
 			}
 			return strings.Join(all, ", ")
 		}
-		if got, want := published(), "127.0.0.1:9090 to 9090, 127.0.0.1:8080 to 8080"; got != want {
+		got := published()
+		want := "127.0.0.1:9090 to 9090, 127.0.0.1:8080 to 8080, 127.0.0.1:9443 to 9443, 127.0.0.1:8443 to 8443"
+		if got != want {
 			t.Errorf("nginx is published as %s, want %s", got, want)
 		}
-		got := published("DLSMS_LISTEN=0.0.0.0:90", "DLSMS_HTTP_LISTEN=0.0.0.0:80")
-		if want := "0.0.0.0:90 to 9090, 0.0.0.0:80 to 8080"; got != want {
-			t.Errorf("DLSMS_LISTEN and DLSMS_HTTP_LISTEN published nginx as %s, want %s", got, want)
+		got = published("DLSMS_LISTEN=0.0.0.0:90", "DLSMS_HTTP_LISTEN=0.0.0.0:80",
+			"DLSMS_TLS_LISTEN=0.0.0.0:94", "DLSMS_HTTPS_LISTEN=0.0.0.0:84")
+		want = "0.0.0.0:90 to 9090, 0.0.0.0:80 to 8080, 0.0.0.0:94 to 9443, 0.0.0.0:84 to 8443"
+		if got != want {
+			t.Errorf("the settings DLSMS_*_LISTEN published nginx as %s, want %s", got, want)
 		}
 	})
 }
@@ -184,7 +188,7 @@ func TestServicesHaveConfigurationOfReplica(t *testing.T) {
 			t.Error("a login rush slows the other services: auth has the CPU weight of the others")
 		}
 		service.Name, service.CPUShares = replica.Name, 0
-		for _, name := range []string{"SERVICES", "GRPC_ADDR", "HTTP_ADDR", "DB_MAX_CONNS"} {
+		for _, name := range []string{"SERVICES", "GRPC_ADDR", "HTTP_ADDR", "DB_MAX_CONNS", "TLS_PROBE"} {
 			delete(service.Environment, name)
 			delete(replica.Environment, name)
 		}
@@ -307,9 +311,28 @@ func TestNginxMountsTestedConfiguration(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(nginx.Volumes) != 1 || nginx.Volumes[0].Source != file ||
-			nginx.Volumes[0].Target != "/etc/nginx/nginx.conf" || !nginx.Volumes[0].ReadOnly {
-			t.Errorf("nginx has the volumes %+v, want %s", nginx.Volumes, file)
+		deploy := filepath.Dir(file)
+		want := map[string]string{
+			"/etc/nginx/nginx.conf": file, "/etc/nginx/nginx.sh": filepath.Join(deploy, "nginx.sh"),
+			"/etc/nginx/tls": filepath.Join(deploy, "tls"),
+		}
+		for _, v := range nginx.Volumes {
+			if v.Source != want[v.Target] || !v.ReadOnly {
+				t.Errorf("nginx has the volume %+v, want %s read-only", v, want[v.Target])
+			}
+			// Docker would create a missing source as an empty directory of root.
+			if _, err := os.Stat(v.Source); err != nil {
+				t.Error(err)
+			}
+		}
+		command := "sh /etc/nginx/nginx.sh /etc/nginx/nginx.conf /tmp/nginx.conf /etc/nginx/tls 60"
+		if got := strings.Join(nginx.Command, " "); len(nginx.Volumes) != len(want) || got != command {
+			t.Errorf("nginx has %d volumes, want %d, and the command %s", len(nginx.Volumes), len(want), got)
+		}
+		for _, app := range top.apps {
+			if probe := value(t, top.load(t).Services[app], "TLS_PROBE"); probe != top.proxy+":9443" {
+				t.Errorf("%s looks at the certificate of %s", app, probe)
+			}
 		}
 		if !slices.Contains(nginx.Tmpfs, "/tmp") {
 			t.Error("nginx has no /tmp to write to")
@@ -374,7 +397,7 @@ func TestSettingsReachReplicas(t *testing.T) {
 	}
 	each(t, func(t *testing.T, top topology) {
 		// The file itself has the values of these settings, because they must fit the containers.
-		fixed := []string{"DATABASE_URL", "REDIS_URL", "GRPC_ADDR", "HTTP_ADDR", "ADMIN_ADDR", "DRAIN_TIMEOUT"}
+		fixed := []string{"DATABASE_URL", "REDIS_URL", "GRPC_ADDR", "HTTP_ADDR", "ADMIN_ADDR", "TLS_PROBE", "DRAIN_TIMEOUT"}
 		if top.file == microservices.file {
 			fixed = append(fixed, "SERVICES")
 		}
