@@ -37,6 +37,7 @@ test: go ## run the tests with the race detector; TESTS=./store runs one package
 	go test -race -shuffle=on -p 1 -timeout $(TIMEOUT) $(TESTS)
 	$(if $(filter ./...,$(TESTS)),cd deploy/compose && go test -race -shuffle=on ./...)
 	$(if $(filter ./...,$(TESTS)),cd tools/openapi && go test -race -shuffle=on -count=1 ./...)
+	$(if $(filter ./...,$(TESTS)),cd deploy/observability && go test -race -shuffle=on ./...)
 
 check: fresh format lint vet modules build test bench-test chaos-quick ## run every check that a change must pass
 
@@ -73,6 +74,7 @@ vulncheck: $(BIN)/govulncheck ## find known vulnerabilities; VULNDB=file:///… 
 	cd bench && ../$(BIN)/govulncheck $(VULNDB:%=-db %) ./...
 	cd e2e/chaos && ../../$(BIN)/govulncheck $(VULNDB:%=-db %) ./...
 	cd deploy/compose && ../../$(BIN)/govulncheck $(VULNDB:%=-db %) -test ./...
+	cd deploy/observability && ../../$(BIN)/govulncheck $(VULNDB:%=-db %) -test ./...
 
 build-chaos: build
 	@stack/install.sh run
@@ -89,7 +91,7 @@ build-compare: build-bench $(BIN)/ghz $(BIN)/hey
 build: go ## build dlsms into .local/bin
 	@CGO_ENABLED=0 stack/build.sh -o $(BIN)/ .
 
-generate: $(BIN)/buf ## generate gen/, server/protos.binpb, rest/openapi.json and two pages of docs/reference
+generate: $(BIN)/buf ## generate gen/, server/protos.binpb, rest/openapi.json, docs/reference and the dashboards
 	$(BIN)/buf generate
 	$(BIN)/buf build --as-file-descriptor-set -o server/protos.binpb
 	$(BIN)/buf generate --template tools/openapi/buf.gen.yaml
@@ -97,6 +99,7 @@ generate: $(BIN)/buf ## generate gen/, server/protos.binpb, rest/openapi.json an
 	@stack/install.sh run
 	go test . -run Settings -update
 	go test ./telemetry -update
+	cd deploy/observability && go run . dashboards
 
 lint: breaking prose $(BIN)/golangci-lint ## lint the protos and the code
 	$(BIN)/buf lint
@@ -105,6 +108,7 @@ lint: breaking prose $(BIN)/golangci-lint ## lint the protos and the code
 	cd e2e/chaos && ../../$(BIN)/golangci-lint run
 	cd deploy/compose && ../../$(BIN)/golangci-lint run
 	cd tools/openapi && ../../$(BIN)/golangci-lint run
+	cd deploy/observability && ../../$(BIN)/golangci-lint run
 
 prose: ## check line lengths and wording in comments and docs
 	@tools/prose.sh
@@ -142,6 +146,7 @@ format: $(BIN)/buf $(BIN)/golangci-lint
 	cd e2e/chaos && ../../$(BIN)/golangci-lint fmt --diff
 	cd deploy/compose && ../../$(BIN)/golangci-lint fmt --diff
 	cd tools/openapi && ../../$(BIN)/golangci-lint fmt --diff
+	cd deploy/observability && ../../$(BIN)/golangci-lint fmt --diff
 
 breaking: $(BIN)/buf
 	@tools/breaking.sh
@@ -158,6 +163,7 @@ vet: go
 	cd e2e/chaos && go vet ./...
 	cd deploy/compose && go vet ./...
 	cd tools/openapi && go vet ./...
+	cd deploy/observability && go vet ./...
 
 modules: go
 	go mod verify
@@ -166,6 +172,7 @@ modules: go
 	cd e2e/chaos && go mod verify && go mod tidy -diff
 	cd deploy/compose && go mod verify && go mod tidy -diff
 	cd tools/openapi && go mod verify && go mod tidy -diff
+	cd deploy/observability && go mod verify && go mod tidy -diff
 
 # Each tool has its own module, so that its dependencies stay out of the server's go.mod.
 $(BIN)/buf $(BIN)/grpcurl $(BIN)/ghz $(BIN)/hey $(BIN)/golangci-lint $(BIN)/govulncheck: $(BIN)/%: tools/%.mod | go

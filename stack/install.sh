@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prints and installs the missing programs.
 #   run    PostgreSQL, Redis and nginx
-#   test   also a C compiler for Go's race detector, and the programs of the clients in docs/clients
+#   test   also a C compiler for Go's race detector, the programs of the clients in docs/clients, and Prometheus
 # It is a shell script because Go can't fetch modules before ca-certificates is installed.
 set -euo pipefail
 
@@ -35,6 +35,10 @@ has_python() {
   done
   return 1
 }
+has_prometheus() {
+  command -v prometheus >/dev/null && command -v promtool >/dev/null &&
+    { command -v prometheus-node-exporter || command -v node_exporter; } >/dev/null
+}
 has_certificates() { [[ -s /etc/ssl/certs/ca-certificates.crt || -d /etc/pki/tls/certs || ! -e /etc/debian_version ]]; }
 
 missing=()
@@ -46,6 +50,7 @@ if [[ $want == test ]]; then
   has_node || missing+=(node)
   has_protoc || missing+=(protoc)
   has_python || missing+=(python)
+  has_prometheus || missing+=(prometheus)
 fi
 has_certificates || missing+=(certificates)
 if ((${#missing[@]} == 0)); then exit 0; fi
@@ -66,6 +71,8 @@ packages() {
       apt:certificates) echo ca-certificates ;;
       apt:node) echo nodejs npm ;;
       apt:protoc) echo protobuf-compiler protobuf-compiler-grpc ;;
+      apt:prometheus) echo prometheus prometheus-node-exporter ;;
+      *:prometheus) echo prometheus node_exporter ;;
       apt:python) echo python3 python3-grpcio python3-protobuf ;;
       *:protoc) echo protobuf grpc ;;
       *) echo "$name" ;;
