@@ -11,8 +11,8 @@ TESTS   ?= ./...
 TIMEOUT ?= 25m
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-microservices test check build bench bench-quick bench-profiles compare compare-quick
-.PHONY: chaos chaos-quick canaries trials
+.PHONY: help run run-microservices backup restore test check build bench bench-quick bench-profiles
+.PHONY: compare compare-quick chaos chaos-quick canaries trials
 .PHONY: vulncheck generate lint prose fmt grpcurl ghz install clean
 .PHONY: go fresh format breaking vet modules build-stack build-bench build-compare bench-test build-chaos
 
@@ -26,6 +26,12 @@ run-microservices: build-stack ## the same, with a process for each service, on 
 	@exec $(RUN) -microservices $(ARGS)
 
 RUN = $(BIN)/dlsms-stack -dir .local -binary $(BIN)/dlsms -listen $(LISTEN) -http-listen '$(HTTP_LISTEN)'
+
+backup: build-stack ## write the database of `make run` to a new file, while it runs or not; FILE=name chooses the file
+	@exec $(BIN)/dlsms-stack backup -dir .local -file "$$FILE"
+
+restore: build-stack ## replace the database of `make run` with FILE=dump from `make backup`; stop `make run` first
+	@exec $(BIN)/dlsms-stack restore -dir .local -binary $(BIN)/dlsms -file "$$FILE"
 
 build-stack: go
 	@stack/install.sh run

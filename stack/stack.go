@@ -81,6 +81,10 @@ type Stack struct {
 	log   *console
 }
 
+// databaseURLFile is the name of a file in the state directory. It has the URL of the database for
+// its owner.
+const databaseURLFile = "database-url"
+
 // nginxGrace is how long Stop waits until nginx has finished its calls. Then Stop stops the
 // replicas, even if nginx still has streams: a stream ends only when its replica stops.
 const nginxGrace = 2 * time.Second
@@ -129,7 +133,7 @@ func (s *Stack) start(ctx context.Context, cfg Config, t tools) error {
 		return err
 	}
 	databaseURL, redisURL := s.Postgres.DatabaseURL(), ""
-	if err := writeFile(s.state.file("database-url"), databaseURL+"\n", 0o600); err != nil {
+	if err := writeFile(s.state.file(databaseURLFile), databaseURL+"\n", 0o600); err != nil {
 		return err
 	}
 	if !cfg.NoRedis {

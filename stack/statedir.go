@@ -72,8 +72,7 @@ func (d *stateDir) acquire() error {
 			return fmt.Errorf("lock %s: %w", f.Name(), err)
 		}
 		holder, _ := os.ReadFile(f.Name())
-		return fmt.Errorf("another run uses %s (pid %s): stop it first, with Ctrl-C there or `kill %[2]s`",
-			d.path, strings.TrimSpace(string(holder)))
+		return &inUseError{dir: d.path, pid: strings.TrimSpace(string(holder))}
 	}
 	d.lock = f
 	if err := f.Truncate(0); err != nil {
@@ -83,6 +82,13 @@ func (d *stateDir) acquire() error {
 		return fmt.Errorf("write %s: %w", f.Name(), err)
 	}
 	return nil
+}
+
+// inUseError means that another process has locked the state directory.
+type inUseError struct{ dir, pid string }
+
+func (e *inUseError) Error() string {
+	return fmt.Sprintf("another run uses %s (pid %s): stop it first, with Ctrl-C there or `kill %[2]s`", e.dir, e.pid)
 }
 
 // close unlocks the directory, and removes it if it is temporary.

@@ -1,5 +1,5 @@
 // Command dlsms-stack runs DL-SMS on this machine until it gets a signal to stop.
-// `make run` calls it.
+// `make run` calls it. `dlsms-stack backup` and `dlsms-stack restore` dump and replace its database.
 package main
 
 import (
@@ -33,6 +33,14 @@ func main() {
 // Before the stop, run calls release, which restores the default action of the signals. Then a
 // second signal ends this process immediately, and on Linux the kernel ends the children.
 func run(ctx context.Context, release func(), args []string, out io.Writer) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "backup":
+			return backup(ctx, args[1:], out)
+		case "restore":
+			return restore(ctx, args[1:], out)
+		}
+	}
 	flags := flag.NewFlagSet("dlsms-stack", flag.ContinueOnError)
 	cfg := stack.Config{Seed: true, Log: out, Env: settings(os.Environ())}
 	flags.StringVar(&cfg.Dir, "dir", ".local", "directory of the database and the secrets")
@@ -64,6 +72,30 @@ func run(ctx context.Context, release func(), args []string, out io.Writer) erro
 	s.Supervise(ctx)
 	release()
 	return s.Stop(context.WithoutCancel(ctx))
+}
+
+func backup(ctx context.Context, args []string, out io.Writer) error {
+	flags := flag.NewFlagSet("dlsms-stack backup", flag.ContinueOnError)
+	cfg := stack.BackupConfig{Log: out}
+	flags.StringVar(&cfg.Dir, "dir", ".local", "directory of the database")
+	flags.StringVar(&cfg.File, "file", "", "the new file (default: dlsms-TIME.dump, with the time in UTC)")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	_, err := stack.Backup(ctx, cfg)
+	return err
+}
+
+func restore(ctx context.Context, args []string, out io.Writer) error {
+	flags := flag.NewFlagSet("dlsms-stack restore", flag.ContinueOnError)
+	cfg := stack.RestoreConfig{Log: out}
+	flags.StringVar(&cfg.Dir, "dir", ".local", "directory of the database")
+	flags.StringVar(&cfg.File, "file", "", "the dump to restore")
+	flags.StringVar(&cfg.Binary, "binary", ".local/bin/dlsms", "path of the dlsms program")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	return stack.Restore(ctx, cfg)
 }
 
 // settings returns the settings of the replicas that are in environ, such as RATE_LIMIT_PER_MINUTE
