@@ -71,7 +71,7 @@ restore() {
   sql postgres 'DROP DATABASE IF EXISTS dlsms_restoring WITH (FORCE)' \
     'DROP DATABASE IF EXISTS dlsms_replaced WITH (FORCE)' \
     'CREATE DATABASE dlsms_restoring TEMPLATE template0' || fail "$unchanged"
-  inside pg_restore -U dlsms -d dlsms_restoring --single-transaction --exit-on-error --no-owner --no-privileges \
+  inside pg_restore -U dlsms -d dlsms_restoring --single-transaction --no-owner --no-privileges \
     <"$file" || fail "$unchanged"
   log "migrating the new database"
   compose run --rm -T --no-deps -e 'DATABASE_URL=postgres://dlsms@postgres:5432/dlsms_restoring?sslmode=disable' \

@@ -223,7 +223,7 @@ func (r *restoration) load(ctx context.Context, databaseURL, contents string) er
 		return writeError("write", wanted.Name(), err)
 	}
 	cmd, err := clientTool(ctx, r.bin, "pg_restore", databaseURL,
-		"--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges", "--use-list="+wanted.Name(), r.cfg.File)
+		"--single-transaction", "--no-owner", "--no-privileges", "--use-list="+wanted.Name(), r.cfg.File)
 	if err != nil {
 		return err
 	}
