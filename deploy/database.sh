@@ -31,7 +31,8 @@ sql() {
     set -- "$@" --command "$statement"
     shift
   done
-  inside psql -U dlsms -d "$database" --no-psqlrc --quiet --set ON_ERROR_STOP=1 "$@" </dev/null >/dev/null
+  inside env PGOPTIONS=-cclient_min_messages=warning \
+    psql -U dlsms -d "$database" --no-psqlrc --quiet --set ON_ERROR_STOP=1 "$@" </dev/null >/dev/null
 }
 
 backup() {
