@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/telemetry"
 )
 
 // settings holds the value of every setting. Each field has one entry in declare.
@@ -59,6 +60,8 @@ type settings struct {
 	Reflection       bool
 	LogLevel         slog.Level
 	OTLPEndpoint     string
+	TracesSampler    string
+	TracesRatio      float64
 	SeedDemo         bool
 
 	table []setting
@@ -304,6 +307,17 @@ func (s *settings) declare() []setting {
 			value: text(&s.OTLPEndpoint, "an http or https URL, or empty", checkEndpoint),
 			help: "Endpoint for traces, by OTLP over gRPC, such as http://localhost:4317. Without it, there are no " +
 				"traces.",
+		},
+		{
+			name: "OTEL_TRACES_SAMPLER", group: operation, placeholder: "SAMPLER", preset: "always_on",
+			value: oneOf(&s.TracesSampler, telemetry.Samplers),
+			help: "Sampler of the traces. The samplers of parentbased_ sample every call that a client asks for: use " +
+				"them only if all clients are trusted. The others ignore the decision of the client.",
+		},
+		{
+			name: "OTEL_TRACES_SAMPLER_ARG", group: operation, placeholder: "RATIO", preset: "1",
+			value: ratio(&s.TracesRatio),
+			help:  "Part of the traces that is sampled, with traceidratio and parentbased_traceidratio.",
 		},
 		{
 			name: "SEED_DEMO", group: operation, preset: "false",

@@ -116,8 +116,10 @@ func TestReplicaStartsAndStops(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Without a transition or a refusal, these have no series.
-	names := []string{"dlsms_worker_transitions_total", "dlsms_refusals_total"}
+	// Without a transition, a refusal or a request, these have no series.
+	names := []string{
+		"dlsms_worker_transitions_total", "dlsms_refusals_total", "dlsms_http_request_duration_seconds",
+	}
 	for _, f := range families {
 		if strings.HasPrefix(f.GetName(), "dlsms_") {
 			names = append(names, f.GetName())

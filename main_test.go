@@ -82,6 +82,7 @@ func TestBadSettingsAreReportedTogether(t *testing.T) {
 		"--db-min-conns=20", "--db-max-conns=10", "--grace-minutes=0", "--jwt-ttl=soon", "--bcrypt-cost=99",
 		"--min-reservation=2h", "--max-reservation=1h", "--worker-interval=-1s", "--log-level=loud",
 		"--trusted-proxies=everyone", "--otel-exporter-otlp-endpoint=nowhere",
+		"--otel-traces-sampler=sometimes", "--otel-traces-sampler-arg=1.5",
 		"--database-url=postgres://user:pass word@host:notaport/db")
 	if err == nil {
 		t.Fatal("serve accepts wrong settings")
@@ -89,6 +90,7 @@ func TestBadSettingsAreReportedTogether(t *testing.T) {
 	for _, name := range []string{
 		"DATABASE_URL", "JWT_SECRET", "REDIS_URL", "GRPC_ADDR", "DB_MIN_CONNS", "GRACE_MINUTES", "JWT_TTL", "BCRYPT_COST",
 		"MIN_RESERVATION", "WORKER_INTERVAL", "LOG_LEVEL", "TRUSTED_PROXIES", "OTEL_EXPORTER_OTLP_ENDPOINT",
+		"OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG",
 	} {
 		if !strings.Contains(err.Error(), "\n"+name) {
 			t.Errorf("%s is not reported:\n%v", name, err)

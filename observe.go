@@ -43,14 +43,19 @@ func observeLog(r prometheus.Registerer, out *telemetry.LogOutput) {
 // storeObserver returns the functions that the store calls for each batch and each read of a
 // waitlist.
 func storeObserver(r prometheus.Registerer) store.Observer {
-	batch := telemetry.Histogram(r, "booking_batch_size")
+	batch := telemetry.Histogram(r, "booking_batch_size").WithLabelValues()
 	split := telemetry.Counter(r, "booking_batch_splits_total").WithLabelValues()
-	judged := telemetry.Histogram(r, "waitlist_entries_judged")
+	judged := telemetry.Histogram(r, "waitlist_entries_judged").WithLabelValues()
 	return store.Observer{
 		Batch:  func(n int) { batch.Observe(float64(n)) },
 		Split:  func(int) { split.Inc() },
 		Judged: func(n int) { judged.Observe(float64(n)) },
 	}
+}
+
+// startSpan is the store.StartSpan of a replica.
+func startSpan(ctx context.Context, s store.Span) (context.Context, func(error)) {
+	return telemetry.StartPart(ctx, s.Name, s.Bookings, s.Link)
 }
 
 // observeStore registers the metrics of the store: its connections, and the rows that it could not
@@ -77,7 +82,7 @@ func observeSeats(r prometheus.Registerer, seats *availability.Model) {
 
 // refreshObserver returns the function that the feed calls after each refresh.
 func refreshObserver(r prometheus.Registerer) func(took time.Duration, err error) {
-	durations := telemetry.Histogram(r, "refresh_duration_seconds")
+	durations := telemetry.Histogram(r, "refresh_duration_seconds").WithLabelValues()
 	failures := telemetry.Counter(r, "refresh_failures_total").WithLabelValues()
 	return func(took time.Duration, err error) {
 		durations.Observe(took.Seconds())

@@ -66,6 +66,7 @@ func (r *replica) connect(context.Context) error {
 	if r.redis, err = edge.OpenRedis(s.RedisURL, edge.RedisTimeout); err != nil {
 		return err
 	}
+	r.traces.TraceRedis(r.redis)
 	observeStore(r.metrics, r.store)
 	wakeups := &server.Wakeups{}
 	wake := r.connectFeed(wakeups)
@@ -95,7 +96,7 @@ func (r *replica) connect(context.Context) error {
 		MaxConnectionAge: s.MaxConnectionAge,
 		Reflection:       s.Reflection,
 		Now:              time.Now,
-		Options:          r.traces.ServerOptions(),
+		Traces:           r.traces,
 	})
 	if err != nil || !s.servesHTTP() {
 		return err
@@ -106,11 +107,13 @@ func (r *replica) connect(context.Context) error {
 		Healthy:  r.server.Healthy,
 		Origins:  s.Origins,
 		Log:      r.log,
+		Metrics:  r.metrics,
+		Traces:   r.traces,
 	})
 	if err != nil {
 		return err
 	}
-	r.http = rest.NewServer(handler, r.traces.HTTPHandler)
+	r.http = rest.NewServer(handler)
 	return nil
 }
 

@@ -145,7 +145,10 @@ func listenOn(setting, addr string) (net.Listener, error) {
 }
 
 func (r *replica) setUpTraces(ctx context.Context) (err error) {
-	r.traces, err = telemetry.NewTraces(ctx, r.settings.OTLPEndpoint)
+	s := r.settings
+	r.traces, err = telemetry.NewTraces(ctx, telemetry.TraceConfig{
+		Endpoint: s.OTLPEndpoint, Sampler: s.TracesSampler, Ratio: s.TracesRatio,
+	})
 	return err
 }
 
@@ -172,13 +175,14 @@ func (r *replica) openDatabase(ctx context.Context) error {
 	observer := storeObserver(r.metrics) // not in each attempt: to register a metric twice panics
 	db, err := await(ctx, r.log, func() (*store.Store, error) {
 		return store.Open(ctx, store.Config{
-			URL:      s.DatabaseURL,
-			MinConns: int32(s.DBMinConns), //nolint:gosec // setting.go reads 31 bits
-			MaxConns: int32(s.DBMaxConns), //nolint:gosec // setting.go reads 31 bits
-			Policy:   s.rules(),
-			Tracer:   r.traces.QueryTracer(),
-			Log:      r.log,
-			Observer: observer,
+			URL:       s.DatabaseURL,
+			MinConns:  int32(s.DBMinConns), //nolint:gosec // setting.go reads 31 bits
+			MaxConns:  int32(s.DBMaxConns), //nolint:gosec // setting.go reads 31 bits
+			Policy:    s.rules(),
+			Tracer:    r.traces.QueryTracer(),
+			StartSpan: startSpan,
+			Log:       r.log,
+			Observer:  observer,
 		})
 	})
 	if err != nil {

@@ -243,6 +243,29 @@ func level(field *slog.Level) value {
 	}}
 }
 
+// oneOf is the value of a setting that takes one of several names.
+func oneOf(field *string, names []string) value {
+	accepts := strings.Join(names, ", ")
+	return text(field, accepts, func(text string) error {
+		if !slices.Contains(names, text) {
+			return fmt.Errorf("%q is not one of %s", text, accepts)
+		}
+		return nil
+	})
+}
+
+// ratio is the value of a setting that takes a number from 0 to 1.
+func ratio(field *float64) value {
+	return value{field: field, accepts: "a number from 0 to 1", read: func(text string) error {
+		v, err := strconv.ParseFloat(text, 64)
+		if err != nil || !(v >= 0 && v <= 1) { // NaN fails every comparison
+			return fmt.Errorf("%q is not a number from 0 to 1", text)
+		}
+		*field = v
+		return nil
+	}}
+}
+
 func toggle(field *bool) value {
 	return value{field: field, accepts: "true or false, yes or no, 1 or 0", toggle: true, read: func(text string) error {
 		switch strings.ToLower(text) {

@@ -33,6 +33,7 @@ func (h *Handler) newGateway() (*runtime.ServeMux, error) {
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, marshaler{&runtime.JSONPb{MarshalOptions: server.JSONOptions}}),
 		// The context of a request has its headers already.
 		runtime.WithIncomingHeaderMatcher(func(string) (string, bool) { return "", false }),
+		runtime.WithMiddlewares(setRoute),
 		runtime.WithForwardResponseOption(setCreated),
 		runtime.WithErrorHandler(h.handleError),
 		runtime.WithRoutingErrorHandler(h.handleRoutingError),

@@ -13,12 +13,14 @@ import (
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/server/edge"
+	"github.com/dlsms/dlsms/telemetry"
 )
 
 // Config holds the dependencies and settings of a Handler.
@@ -33,6 +35,8 @@ type Config struct {
 	// https://library.example; "*" allows all. Empty: pages of the same origin only.
 	Origins []string
 	Log     *slog.Logger
+	Metrics prometheus.Registerer // nil: metrics are not registered
+	Traces  telemetry.Traces
 }
 
 // maxBody is the greatest size of the body of a request in bytes.
@@ -46,6 +50,9 @@ type Handler struct {
 	origins  []string
 	log      *slog.Logger
 
+	traces    telemetry.Traces
+	durations *prometheus.HistogramVec // nil: not registered
+
 	gateway  *runtime.ServeMux
 	own      map[string]http.HandlerFunc // by path: GET requests that the gateway does not serve
 	draining atomic.Bool                 // clients are asked to close their connections
@@ -55,6 +62,10 @@ type Handler struct {
 func NewHandler(c Config) (*Handler, error) {
 	h := &Handler{
 		caller: &caller{c.Calls}, getSeats: c.GetSeats, healthy: c.Healthy, origins: c.Origins, log: c.Log,
+		traces: c.Traces,
+	}
+	if c.Metrics != nil {
+		h.durations = telemetry.Histogram(c.Metrics, "http_request_duration_seconds")
 	}
 	h.own = map[string]http.HandlerFunc{
 		"/healthz":         h.serveHealth,
@@ -78,26 +89,29 @@ func NewHandler(c Config) (*Handler, error) {
 }
 
 // ServeHTTP implements http.Handler.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.observe(w, r, h.serve) }
+
+// serve answers a request whose context has its state.
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 	if h.draining.Load() {
 		w.Header().Set("Connection", "close")
 	}
-	req := &request{
-		id: edge.RequestID(r.Header["X-Request-Id"]), post: r.Method == http.MethodPost,
-		query: r.URL.RawQuery, key: r.Header["Idempotency-Key"],
-	}
-	r = r.WithContext(req.context(r)) //nolint:contextcheck // it is made from that of r
+	req := requestOf(r.Context())
 	if h.allowOrigin(w, r) {
 		return // a preflight, which is answered
 	}
 	if r.Method == http.MethodHead { // the server sends no body
 		req.head, r.Method = true, http.MethodGet
 	}
-	if serve := h.own[r.URL.Path]; serve != nil && r.Method == http.MethodGet {
-		serve(w, r)
-		return
+	if serve := h.own[r.URL.Path]; serve != nil {
+		req.route = r.URL.Path
+		if r.Method == http.MethodGet {
+			serve(w, r)
+			return
+		}
 	}
 	if isDocs(r.URL.Path) && r.Method == http.MethodGet {
+		req.route = docsPath
 		docsPage.ServeHTTP(w, r)
 		return
 	}
@@ -131,6 +145,16 @@ type request struct {
 	key   []string // Idempotency-Key
 	body  *body    // nil: the request has none
 	head  bool     // the method was HEAD
+
+	route    string // the path in the API, such as /v1/seats/{seat_id}
+	streamed bool   // the answer is a stream, which was open
+}
+
+func newRequest(r *http.Request) *request {
+	return &request{
+		id: edge.RequestID(r.Header["X-Request-Id"]), post: r.Method == http.MethodPost,
+		query: r.URL.RawQuery, key: r.Header["Idempotency-Key"], route: noRoute,
+	}
 }
 
 type requestKey struct{}
@@ -140,12 +164,13 @@ func requestOf(ctx context.Context) *request {
 	return r
 }
 
-// context returns the context of the call of a request. It has what a gRPC connection would give.
-func (req *request) context(r *http.Request) context.Context {
+// context returns the context of the call of a request, made from ctx. It has what a gRPC connection
+// would give.
+func (req *request) context(ctx context.Context, r *http.Request) context.Context {
 	headers := metadata.MD{
 		"x-request-id": {req.id}, "authorization": r.Header["Authorization"], "x-real-ip": r.Header["X-Real-Ip"],
 	}
-	ctx := context.WithValue(r.Context(), requestKey{}, req)
+	ctx = context.WithValue(ctx, requestKey{}, req)
 	ctx = peer.NewContext(ctx, &peer.Peer{Addr: address(r.RemoteAddr)})
 	return edge.WithHTTP(metadata.NewIncomingContext(ctx, headers))
 }
@@ -172,6 +197,10 @@ var errNotJSON = errors.New("the body is not JSON")
 // newBody returns the body of a request. If it is not acceptable, its Read fails, so that the request
 // is authenticated, limited and logged like any other.
 func newBody(w http.ResponseWriter, r *http.Request) *body {
+	// MaxBytesReader looks for a method of the server's own writer, to close the connection.
+	if answer, ok := w.(*statusWriter); ok {
+		w = answer.ResponseWriter
+	}
 	b := &body{ReadCloser: http.MaxBytesReader(w, r.Body, maxBody), control: http.NewResponseController(w)}
 	switch {
 	case !isJSON(r.Header):

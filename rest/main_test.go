@@ -21,7 +21,6 @@ import (
 	"github.com/dlsms/dlsms/server/edge/edgetest"
 	"github.com/dlsms/dlsms/server/identity"
 	"github.com/dlsms/dlsms/store/storetest"
-	"github.com/dlsms/dlsms/telemetry"
 )
 
 func TestMain(m *testing.M) { storetest.Main(m) }
@@ -70,7 +69,7 @@ func start(t testing.TB, change func(*server.Config, *Config)) *testReplica {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Server = NewServer(handler, telemetry.Traces{}.HTTPHandler)
+	r.Server = NewServer(handler)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -35,12 +35,11 @@ type Server struct {
 	listener net.Listener
 }
 
-// NewServer returns a server of a handler. wrap returns the handler that the server calls, such as one
-// that makes traces.
-func NewServer(h *Handler, wrap func(http.Handler) http.Handler) *Server {
+// NewServer returns a server of a handler.
+func NewServer(h *Handler) *Server {
 	s := &Server{handler: h}
 	s.http = &http.Server{
-		Handler:           wrap(h),
+		Handler:           h,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaders,

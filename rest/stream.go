@@ -94,6 +94,7 @@ func (s *eventStream) SendHeader(metadata.MD) error {
 		return nil
 	}
 	s.open = true
+	requestOf(s.ctx).streamed = true
 	header := s.w.Header()
 	header.Set("Content-Type", "text/event-stream")
 	header.Set("Cache-Control", "no-store")

@@ -68,8 +68,8 @@ type Config struct {
 	Reflection       bool
 	// Now is the wall clock. Tokens are issued and expire by it. No booking depends on it.
 	Now func() time.Time
-	// Options are additional options for the gRPC server, such as a stats handler for traces.
-	Options []grpc.ServerOption
+	// Traces makes a span of each call.
+	Traces telemetry.Traces
 }
 
 // Limits on the requests of a client.
@@ -131,7 +131,8 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 	}
 	s.hints = newHints(c.Redis, c.Store.Library(), c.Log, s.onHint)
 	unary, stream, initialize := metrics(c.Metrics)
-	s.grpc = grpc.NewServer(slices.Concat(grpcOptions(unary, stream, c.MaxConnectionAge), s.edge.Options(), c.Options)...)
+	unary, stream = c.Traces.Unary(unary), c.Traces.Stream(stream)
+	s.grpc = grpc.NewServer(slices.Concat(grpcOptions(unary, stream, c.MaxConnectionAge), s.edge.Options())...)
 	s.inProcess = s.edge.InProcess(unary, stream)
 
 	handlers := newServices(c, s, passwords)
@@ -262,7 +263,8 @@ func metrics(
 	if r != nil {
 		r.MustRegister(m)
 	}
-	return m.UnaryServerInterceptor(), m.StreamServerInterceptor(), m.InitializeMetrics
+	exemplar := grpcprom.WithExemplarFromContext(telemetry.Exemplar)
+	return m.UnaryServerInterceptor(exemplar), m.StreamServerInterceptor(exemplar), m.InitializeMetrics
 }
 
 // registerGauges registers the gauges of the edge's open streams, incoming calls and admission
@@ -291,7 +293,7 @@ func (s *Server) registerGauges(r prometheus.Registerer, p *identity.Passwords) 
 }
 
 func registerPasswordHistogram(r prometheus.Registerer, p *identity.Passwords) {
-	hashes := telemetry.Histogram(r, "password_hash_duration_seconds")
+	hashes := telemetry.Histogram(r, "password_hash_duration_seconds").WithLabelValues()
 	p.Observe = func(d time.Duration) { hashes.Observe(d.Seconds()) }
 }
 

@@ -92,7 +92,8 @@ type reserveQueue struct {
 // pending is a booking whose caller waits for the result.
 type pending struct {
 	library.Booking
-	done chan struct{} // closed when result is set
+	trace bookingTrace
+	done  chan struct{} // closed when result is set
 	result
 }
 
@@ -103,7 +104,7 @@ type result struct {
 }
 
 func (q *reserveQueue) reserve(ctx context.Context, b library.Booking) (library.Reservation, error) {
-	p := &pending{Booking: b, done: make(chan struct{})}
+	p := &pending{Booking: b, trace: q.store.startWait(ctx), done: make(chan struct{})}
 	q.mu.Lock()
 	q.waiting = append(q.waiting, p)
 	if q.workers < reserveWorkers {
@@ -115,6 +116,7 @@ func (q *reserveQueue) reserve(ctx context.Context, b library.Booking) (library.
 	case <-p.done:
 	case <-ctx.Done():
 		if q.remove(p) {
+			p.trace.leaveQueue(ctx.Err())
 			return library.Reservation{}, translate(ctx.Err())
 		}
 		<-p.done // reserveBatch sets a deadline
@@ -159,6 +161,7 @@ func (q *reserveQueue) take() []*pending {
 			continue
 		}
 		users[p.UserID] = true
+		p.trace.leaveQueue(nil)
 		batch = append(batch, p)
 	}
 	q.waiting = rest
@@ -241,28 +244,15 @@ func (p *pending) fail(err error) {
 }
 
 // try makes the bookings in one transaction. If the transaction succeeds, try sets the result of
-// each booking. A panic becomes an error. lockTimeout bounds the wait for each row lock; 0 means
-// the session's lock_timeout.
-func (q *reserveQueue) try(batch []*pending, pool *pgxpool.Pool, lockTimeout time.Duration, deadline time.Time) (
-	err error,
-) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
-		}
-	}()
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+// each booking. lockTimeout bounds the wait for each row lock; 0 means the session's lock_timeout.
+func (q *reserveQueue) try(
+	batch []*pending, pool *pgxpool.Pool, lockTimeout time.Duration, deadline time.Time,
+) error {
+	ctx, end := q.store.startBatch(batch)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	conn, err := pool.Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Release()
-	bookings := make([]library.Booking, len(batch))
-	for i, p := range batch {
-		bookings[i] = p.Booking
-	}
-	results, err := q.store.reserveAll(ctx, conn, bookings, lockTimeout)
+	results, err := q.transact(ctx, batch, pool, lockTimeout)
+	end(err)
 	if err != nil {
 		return err
 	}
@@ -272,4 +262,25 @@ func (q *reserveQueue) try(batch []*pending, pool *pgxpool.Pool, lockTimeout tim
 		close(p.done)
 	}
 	return nil
+}
+
+// transact makes the bookings in one transaction. A panic becomes an error.
+func (q *reserveQueue) transact(
+	ctx context.Context, batch []*pending, pool *pgxpool.Pool, lockTimeout time.Duration,
+) (results []result, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Release()
+	bookings := make([]library.Booking, len(batch))
+	for i, p := range batch {
+		bookings[i] = p.Booking
+	}
+	return q.store.reserveAll(ctx, conn, bookings, lockTimeout)
 }

@@ -27,6 +27,8 @@ type Config struct {
 	Policy    library.Policy
 	// Tracer is called for every statement. It may be nil.
 	Tracer pgx.QueryTracer
+	// StartSpan makes the spans of bookings. It may be nil.
+	StartSpan StartSpan
 	// Observer has callbacks for metrics.
 	Observer Observer
 	// Log gets a message for each row that cannot be read. It may be nil.
@@ -51,6 +53,7 @@ type Store struct {
 	reserves   reserveQueue
 	analyzer   analyzer
 	observer   Observer
+	startSpan  StartSpan // nil: none
 	unreadable unreadable
 
 	changes, revocations logConn // for the change log and the revocation list
@@ -59,7 +62,7 @@ type Store struct {
 // Open connects to Postgres. It opens and checks MinConns connections before it returns, so the
 // first requests need not connect. It fails with library.ErrUnavailable if Postgres is unreachable.
 func Open(ctx context.Context, c Config) (*Store, error) {
-	s := &Store{lib: c.LibraryID, policy: c.Policy, observer: c.Observer}
+	s := &Store{lib: c.LibraryID, policy: c.Policy, observer: c.Observer, startSpan: c.StartSpan}
 	s.reserves.store = s
 	s.unreadable.log = c.Log
 	if s.lib == 0 {

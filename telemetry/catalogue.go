@@ -38,7 +38,7 @@ var catalogue = []metric{
 			"The renewal has failed, or nginx could not load the new certificate.",
 	},
 
-	// The gRPC server.
+	// The gRPC and HTTP servers.
 	{
 		name: "slots_taken", kind: gauge, labels: []string{"class"},
 		help: "Calls that hold a slot of their class: book, read or password.",
@@ -52,6 +52,15 @@ var catalogue = []metric{
 			"dlsms.v1.ErrorReason, without ERROR_REASON_.",
 		when: "Users report errors. OVERLOADED and UNAVAILABLE are faults of the service; the other reasons answer " +
 			"what a user or a client asked for.",
+	},
+	{
+		name: "http_request_duration_seconds", kind: histogram, labels: []string{"method", "route", "code"},
+		buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+		help: "Seconds that a request over HTTP takes, by method, route and status. The route is a path of the " +
+			"API, such as /v1/seats/{seat_id}; it is none for other paths. Open streams are left out. A request that is " +
+			"a call also counts in grpc_server_handling_seconds.",
+		when: "Requests over HTTP are slow or fail. It includes what the call does not: the read of the body, JSON, and " +
+			"requests that are no call.",
 	},
 	{
 		name: "redis_breaker_open", kind: gauge, labels: []string{"use"},

@@ -31,14 +31,14 @@ func Gauge(r prometheus.Registerer, name string) *prometheus.GaugeVec {
 	return v
 }
 
-// Histogram registers a histogram without labels.
-func Histogram(r prometheus.Registerer, name string) prometheus.Histogram {
+// Histogram registers a histogram.
+func Histogram(r prometheus.Registerer, name string) *prometheus.HistogramVec {
 	m := lookup(name, histogram)
-	h := prometheus.NewHistogram(prometheus.HistogramOpts{
+	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: "dlsms", Name: m.name, Help: m.help, Buckets: m.buckets,
-	})
-	r.MustRegister(h)
-	return h
+	}, m.labels)
+	r.MustRegister(v)
+	return v
 }
 
 // GaugeFunc registers a gauge with fixed labels. Each scrape calls value.

@@ -3,8 +3,6 @@ package telemetry
 import (
 	"context"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"slices"
 	"testing"
 
@@ -44,41 +42,54 @@ func TestTracesReachTheEndpoint(t *testing.T) {
 	go func() { _ = srv.Serve(l) }()
 	t.Cleanup(srv.Stop)
 
-	traces, err := NewTraces(t.Context(), "http://"+l.Addr().String())
+	traces, err := NewTraces(t.Context(), TraceConfig{Endpoint: "http://" + l.Addr().String(), Sampler: "always_on"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(traces.ServerOptions()) == 0 || traces.QueryTracer() == nil {
-		t.Error("calls or statements are not traced")
+	if traces.QueryTracer() == nil {
+		t.Error("statements are not traced")
 	}
-	_, span := traces.provider.Tracer("test").Start(t.Context(), "booking", trace.WithNewRoot())
+	ctx, call := traces.startCall(t.Context(), getSeats)
+	_, span := StartSpan(ctx, "booking")
 	span.End()
-	answer := httptest.NewRecorder()
-	handler := traces.HTTPHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusTeapot)
-	}))
-	handler.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/seats", nil))
-	if answer.Code != http.StatusTeapot {
-		t.Errorf("with traces, the answer is %d", answer.Code)
-	}
+	endCall(call, nil)
 	if err := traces.Stop(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if got := []string{<-received.names, <-received.names}; !slices.Equal(got, []string{"booking", "HTTP GET"}) {
+	if got := []string{<-received.names, <-received.names}; !slices.Equal(got, []string{"booking", getSeats[1:]}) {
 		t.Errorf("got the spans %q", got)
 	}
 }
 
 func TestTracesAreOffByDefault(t *testing.T) {
 	t.Parallel()
-	traces, err := NewTraces(t.Context(), "")
+	traces, err := NewTraces(t.Context(), TraceConfig{Sampler: "always_on"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(traces.ServerOptions()) != 0 || traces.QueryTracer() != nil {
-		t.Error("calls or statements are traced")
+	if traces.QueryTracer() != nil {
+		t.Error("statements are traced")
+	}
+	_, err = traces.Unary(func(
+		ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler,
+	) (any, error) {
+		if trace.SpanContextFromContext(ctx).IsValid() {
+			t.Error("a call has a span")
+		}
+		return nil, nil
+	})(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: getSeats}, nil)
+	if err != nil {
+		t.Error(err)
 	}
 	if err := traces.Stop(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestUnknownSamplerIsRefused(t *testing.T) {
+	t.Parallel()
+	_, err := NewTraces(t.Context(), TraceConfig{Endpoint: "http://127.0.0.1:1", Sampler: "sometimes"})
+	if err == nil {
+		t.Error("an unknown sampler is accepted")
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/server/identity"
+	"github.com/dlsms/dlsms/telemetry"
 )
 
 // unary is the interceptor of unary calls.
@@ -68,6 +69,7 @@ func (e *Edge) run(ctx context.Context, c *call, handle func(context.Context) er
 	e.running.Add(1)
 	defer e.running.Add(-1)
 	defer c.finish()
+	telemetry.SetRequestID(ctx, c.requestID)
 	ctx, err := e.enter(ctx, c)
 	if err == nil {
 		err = guard(ctx, handle)
