@@ -62,7 +62,7 @@ restore() {
     esac
   done
   services=$(compose config --services)
-  apps=$(echo "$services" | grep -vxE 'postgres|redis|nginx|gateway')
+  apps=$(echo "$services" | grep -vxE 'postgres|redis|nginx|gateway|prometheus|node-exporter|grafana|jaeger')
   proxy=$(echo "$services" | grep -xE 'nginx|gateway')
   unchanged="$file is not restored, and the database is unchanged: see the lines above"
 

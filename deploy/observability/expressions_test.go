@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -24,6 +25,13 @@ func TestExpressionsFitMetrics(t *testing.T) {
 	s.makeOverdue(t, s.bookSoon(t, s.seats[0])) // the worker makes a transition
 	if _, err := e2e.Anonymous(s.conn).Login(ctx, "observer", "not the password"); err == nil {
 		t.Fatal("a wrong password is accepted")
+	}
+	resp, err := http.Get("http://" + s.Nginx.HTTPAddr() + "/v1/seats")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resp.Body.Close(); err != nil {
+		t.Fatal(err)
 	}
 	for where, expr := range expressions(t) {
 		for metric, used := range selectors(t, where, expr) {

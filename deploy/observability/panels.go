@@ -97,6 +97,26 @@ var dashboards = []dashboard{
 				}},
 			},
 			{
+				title: "Requests over HTTP by route", unit: opsPerSecond,
+				queries: []query{{
+					"{{method}} {{route}}", `sum by (method, route) (rate(dlsms_http_request_duration_seconds_count[$__rate_interval]))`,
+				}},
+			},
+			{
+				title: "Errors over HTTP by status", unit: opsPerSecond,
+				queries: []query{{
+					"{{code}}", `sum by (code) (rate(dlsms_http_request_duration_seconds_count{code=~"4..|5.."}[$__rate_interval]))`,
+				}},
+			},
+			{
+				title: "P99 of requests over HTTP by route", unit: seconds, exemplars: true,
+				queries: []query{{
+					"{{method}} {{route}}",
+					`histogram_quantile(0.99, sum by (le, method, route) (` +
+						`rate(dlsms_http_request_duration_seconds_bucket[$__rate_interval])))`,
+				}},
+			},
+			{
 				title: "Read of the change log", unit: seconds,
 				description: "Reads of seats wait for this.",
 				queries: []query{
