@@ -33,6 +33,9 @@ type PostgresConfig struct {
 	// Unsafe turns off fsync and full_page_writes. It is for unit tests only: a crash of the
 	// machine destroys the cluster.
 	Unsafe bool
+	// Certificate, if set, makes the server accept TLS. Connections without TLS still work. The URLs
+	// of Postgres do not use TLS.
+	Certificate *Certificate
 	// Log receives the lines of the server and one line for each step. It may be nil.
 	Log io.Writer
 }
@@ -175,6 +178,13 @@ func startPostgres(
 	}
 	if cfg.Unsafe {
 		settings["fsync"], settings["full_page_writes"] = "off", "off"
+	}
+	if cfg.Certificate != nil {
+		settings["ssl"] = "on"
+		settings["ssl_cert_file"], settings["ssl_key_file"], err = cfg.Certificate.write(pg.base, as)
+		if err != nil {
+			return nil, err
+		}
 	}
 	maps.Copy(settings, cfg.Settings)
 	args := []string{"-D", data}

@@ -24,6 +24,9 @@ type RedisConfig struct {
 	Dir string
 	// Port is the preferred port on 127.0.0.1. If it is 0 or in use, any free port is used.
 	Port int
+	// Certificate, if set, makes the server accept TLS on a second port. It asks for no certificate
+	// of a client.
+	Certificate *Certificate
 	// Log receives the lines of the server and one line for each step. It may be nil.
 	Log io.Writer
 }
@@ -33,6 +36,7 @@ type RedisConfig struct {
 type Redis struct {
 	*Process
 	port     int
+	tlsPort  int // 0: no TLS
 	password string
 	state    *stateDir // Stop releases it; nil if a Stack owns it
 	ports    *ports
@@ -67,12 +71,17 @@ func (r *Redis) Stop(ctx context.Context) error {
 	return errors.Join(err, r.state.close())
 }
 
-// RedisURL returns the URL of the server, with its password.
-func (r *Redis) RedisURL() string {
+// RedisURL returns the URL of the server, with its password. The URL does not use TLS.
+func (r *Redis) RedisURL() string { return r.url("redis", r.port) }
+
+// TLSURL returns the URL of the server for TLS, with its password.
+func (r *Redis) TLSURL() string { return r.url("rediss", r.tlsPort) }
+
+func (r *Redis) url(scheme string, port int) string {
 	u := url.URL{
-		Scheme: "redis",
+		Scheme: scheme,
 		User:   url.UserPassword("", r.password),
-		Host:   net.JoinHostPort(loopback, strconv.Itoa(r.port)),
+		Host:   net.JoinHostPort(loopback, strconv.Itoa(port)),
 		Path:   "/0",
 	}
 	return u.String()
@@ -96,6 +105,17 @@ func startRedis(
 	if r.port, err = held.pick(cfg.Port); err != nil {
 		return nil, err
 	}
+	secured := "" // the lines for TLS
+	if cfg.Certificate != nil {
+		if r.tlsPort, err = held.pick(0); err != nil {
+			return nil, err
+		}
+		cert, key, err := cfg.Certificate.write(dir, nil)
+		if err != nil {
+			return nil, err
+		}
+		secured = fmt.Sprintf("tls-port %d\ntls-cert-file %q\ntls-key-file %q\ntls-auth-clients no\n", r.tlsPort, cert, key)
+	}
 	// The password is in a file, because every user can read a command line. docker-compose.yml has
 	// the same values of save, appendonly and maxmemory.
 	conf := filepath.Join(dir, "redis.conf")
@@ -109,7 +129,7 @@ save ""
 appendonly no
 maxmemory 128mb
 maxmemory-policy allkeys-lru
-`, loopback, r.port, r.password, dir), 0o600)
+%s`, loopback, r.port, r.password, dir, secured), 0o600)
 	if err != nil {
 		return nil, err
 	}
