@@ -4,12 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/dlsms/dlsms/certificate"
 )
 
 // ParseURL parses a Postgres connection string: a URL, or keywords and values. Every use of
@@ -61,7 +66,27 @@ func parseError(err error) error {
 	if missing, ok := errors.AsType[*fs.PathError](err); ok {
 		return fmt.Errorf("a file that it names can't be read: %w", missing)
 	}
-	return errors.New("is not a Postgres URL: is the password percent-encoded, and are all parameters known?")
+	return errors.New("is not a Postgres URL: is the password percent-encoded, are all parameters known, " +
+		"and does the file of sslrootcert have certificates in PEM?")
+}
+
+// ExplainCertificate returns an error that names the fault of the server's certificate, if err has
+// this cause. It returns any other err unchanged.
+func ExplainCertificate(err error) error {
+	failed, ok := errors.AsType[*pgconn.ConnectError](err)
+	if !ok {
+		return err
+	}
+	c := failed.Config
+	addresses := []string{net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port)))}
+	for _, f := range c.Fallbacks {
+		addresses = append(addresses, net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port))))
+	}
+	return certificate.Server{
+		Name:    "Postgres at " + strings.Join(slices.Compact(addresses), " or "),
+		Address: "DATABASE_URL",
+		CA:      "sslrootcert in DATABASE_URL",
+	}.Explain(err)
 }
 
 // hosts returns the number of distinct hosts in a connection string. pgx lists a host twice to try

@@ -39,6 +39,7 @@ func translate(err error) error {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return translatePg(pg, err)
 	}
+	err = ExplainCertificate(err)
 	var netErr net.Error
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

@@ -59,7 +59,7 @@ var ErrTooOld = errors.New("this binary is too old for the database")
 func Up(ctx context.Context, url string) (Result, error) {
 	result, err := up(ctx, url)
 	if err != nil {
-		return Result{}, fmt.Errorf("migrate: %w", err)
+		return Result{}, fmt.Errorf("migrate: %w", store.ExplainCertificate(err))
 	}
 	return result, nil
 }
