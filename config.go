@@ -19,6 +19,7 @@ import (
 type settings struct {
 	DatabaseURL string
 	RedisURL    string
+	RedisCAFile string
 	JWTSecret   string
 	GRPCAddr    string
 	HTTPAddr    string
@@ -101,6 +102,12 @@ func (s *settings) declare() []setting {
 			value: text(&s.RedisURL, "a Redis URL, or empty", checkRedisURL),
 			help: "Redis, such as redis://host:6379/0. Without it, each replica counts rate limits by itself. Streams " +
 				"then wake up to a second later for changes that other replicas made. Reads do not depend on Redis.",
+		},
+		{
+			name: "REDIS_CA_FILE", group: connections, placeholder: "FILE",
+			value: redisCA(&s.RedisCAFile, &s.RedisURL),
+			help: "Certificates of the authorities that signed the certificate of Redis, in PEM. It is only for a " +
+				"rediss:// URL. Without it, the authorities of the system count.",
 		},
 		{
 			name: "JWT_SECRET", group: connections, placeholder: "SECRET",

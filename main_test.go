@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/stack/certtest"
 )
 
 // settingNames returns the environment variables of all settings, in their order.
@@ -219,6 +222,48 @@ func TestDatabaseURLIsCheckedAtStart(t *testing.T) {
 			if reported != (c.want != "") || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%s with %s: %v", command, c.parameter, err)
 			}
+		}
+	}
+}
+
+// TestRedisCAFileIsCheckedAtStart runs serve with different values of REDIS_CA_FILE. The error must
+// name the fault in one line.
+func TestRedisCAFileIsCheckedAtStart(t *testing.T) {
+	t.Parallel()
+	file := func(content string) string {
+		name := filepath.Join(t.TempDir(), "ca.pem")
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	valid := certtest.NewCA(t).File(t)
+	for _, c := range []struct {
+		file, url string
+		want      string // empty: the setting is valid
+	}{
+		{valid, "rediss://:s3cret@cache:6379/0", ""},
+		{"", "rediss://:s3cret@cache:6379/0", ""},
+		{"/no/such.pem", "rediss://:s3cret@cache:6379/0", `the file "/no/such.pem" can't be read: no such file`},
+		{file(""), "rediss://:s3cret@cache:6379/0", "has no certificate in PEM"},
+		{file("nonsense"), "rediss://:s3cret@cache:6379/0", "has no certificate in PEM"},
+		{valid, "redis://:s3cret@cache:6379/0", "needs a REDIS_URL that begins with rediss://"},
+		{valid, "unix:///run/redis.sock", "needs a REDIS_URL that begins with rediss://"},
+		{valid, "", "needs a REDIS_URL that begins with rediss://"},
+		{valid, "nonsense:s3cret", ""}, // REDIS_URL is reported
+	} {
+		_, err := runCommand(t, "serve", "--jwt-secret=short", "--redis-url="+c.url, "--redis-ca-file="+c.file)
+		if err == nil || strings.Contains(err.Error(), "s3cret") {
+			t.Fatalf("%q with %q: %v", c.file, c.url, err)
+		}
+		var got string
+		for line := range strings.Lines(err.Error()) {
+			if strings.HasPrefix(line, "REDIS_CA_FILE: ") {
+				got += line
+			}
+		}
+		if (got != "") != (c.want != "") || !strings.Contains(got, c.want) || strings.Count(got, "\n") > 1 {
+			t.Errorf("%q with %q: %q, want %q", c.file, c.url, got, c.want)
 		}
 	}
 }

@@ -63,7 +63,7 @@ func (r *replica) connect(context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.redis, err = edge.OpenRedis(s.RedisURL, edge.RedisTimeout); err != nil {
+	if r.redis, err = edge.OpenRedis(s.RedisURL, s.RedisCAFile, edge.RedisTimeout); err != nil {
 		return err
 	}
 	r.traces.TraceRedis(r.redis)

@@ -17,6 +17,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/dlsms/dlsms/certificate"
 	"github.com/dlsms/dlsms/server/identity"
 	"github.com/dlsms/dlsms/store"
 )
@@ -311,6 +312,22 @@ func checkRedisURL(text string) error {
 		return errors.New("is not a Redis URL, such as redis://localhost:6379/0") // err may show the password
 	}
 	return nil
+}
+
+// redisCA is the value of the setting with the file of the authorities of Redis. url is REDIS_URL.
+func redisCA(field, url *string) value {
+	v := text(field, "a file with certificates in PEM, or empty", orEmpty(func(text string) error {
+		_, err := certificate.ReadPool(text)
+		return err
+	}))
+	v.check = func() error {
+		// checkRedisURL reports a wrong URL.
+		if o, err := redis.ParseURL(*url); *field != "" && (*url == "" || err == nil && o.TLSConfig == nil) {
+			return errors.New("needs a REDIS_URL that begins with rediss://, because other URLs do not use TLS")
+		}
+		return nil
+	}
+	return v
 }
 
 func checkJWTSecret(text string) error {

@@ -301,6 +301,7 @@ func TestServeReportsEveryInvalidSetting(t *testing.T) {
 	env := map[string]string{
 		"DATABASE_URL":               "postgres://user:secret@host:notaport/db",
 		"REDIS_URL":                  "nonsense",
+		"REDIS_CA_FILE":              "/no/such.pem",
 		"JWT_SECRET":                 "tooshortasecret",
 		"GRPC_ADDR":                  "nowhere",
 		"HTTP_ADDR":                  "8080",
@@ -365,7 +366,7 @@ func TestServeReportsEveryInvalidSetting(t *testing.T) {
 
 // settingNames has the names of all settings. The test fails if a name changes by mistake.
 const settingNames = `
-	DATABASE_URL REDIS_URL JWT_SECRET GRPC_ADDR HTTP_ADDR ADMIN_ADDR SERVICES CORS_ORIGINS
+	DATABASE_URL REDIS_URL REDIS_CA_FILE JWT_SECRET GRPC_ADDR HTTP_ADDR ADMIN_ADDR SERVICES CORS_ORIGINS
 	JWT_TTL BCRYPT_COST GRACE_MINUTES
 	CLAIM_MINUTES WORKER_INTERVAL RATE_LIMIT_PER_MINUTE AUTH_RATE_LIMIT_PER_MINUTE LOGIN_FAILURE_LIMIT
 	DB_MIN_CONNS DB_MAX_CONNS READ_FRESHNESS MAX_STALENESS MIN_RESERVATION MAX_RESERVATION MAX_AHEAD

@@ -159,7 +159,7 @@ func slowClient(t *testing.T, r *stack.Redis) redis.UniversalClient {
 
 func clientOf(t *testing.T, r *stack.Redis, timeout time.Duration) redis.UniversalClient {
 	t.Helper()
-	client, err := edge.OpenRedis(r.RedisURL(), timeout)
+	client, err := edge.OpenRedis(r.RedisURL(), "", timeout)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -77,7 +77,7 @@ func startRedis(t *testing.T) (redis.UniversalClient, *stack.Redis) {
 
 func clientOf(t *testing.T, r *stack.Redis, timeout time.Duration) redis.UniversalClient {
 	t.Helper()
-	client, err := OpenRedis(r.RedisURL(), timeout)
+	client, err := OpenRedis(r.RedisURL(), "", timeout)
 	if err != nil {
 		t.Fatal(err)
 	}

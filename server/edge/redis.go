@@ -2,7 +2,9 @@ package edge
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -10,6 +12,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/dlsms/dlsms/certificate"
 )
 
 // RedisTimeout bounds how long a call waits for Redis. Redis usually answers within a millisecond.
@@ -19,9 +23,12 @@ const RedisTimeout = 100 * time.Millisecond
 // OpenRedis returns a client for the Redis at url. It does not connect yet. For an empty url it
 // returns nil: the replica runs without Redis. Close the client after Server.Shutdown.
 //
+// caFile names a file with the certificates of the authorities that signed the certificate of Redis.
+// It is for rediss:// URLs. If it is empty, the authorities of the system count.
+//
 // No call needs Redis, so no call fails if Redis is unreachable, slow or emptied. Such a Redis
 // delays at most one call a second, for at most timeout.
-func OpenRedis(url string, timeout time.Duration) (redis.UniversalClient, error) {
+func OpenRedis(url, caFile string, timeout time.Duration) (redis.UniversalClient, error) {
 	if url == "" {
 		return nil, nil
 	}
@@ -32,7 +39,7 @@ func OpenRedis(url string, timeout time.Duration) (redis.UniversalClient, error)
 	}
 	silenceClient()
 	u := &redis.UniversalOptions{
-		Addrs: []string{o.Addr}, DB: o.DB, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig,
+		Addrs: []string{o.Addr}, DB: o.DB, Username: o.Username, Password: o.Password,
 		ContextTimeoutEnabled: true,
 		DisableIdentity:       true, // Redis before 7.2 answers CLIENT SETINFO with an error
 		DialTimeout:           timeout,
@@ -44,13 +51,40 @@ func OpenRedis(url string, timeout time.Duration) (redis.UniversalClient, error)
 		DialerRetries:            1,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
-	if o.Network == "unix" {
+	switch {
+	case o.Network == "unix":
 		u.Dialer = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{Timeout: timeout}).DialContext(ctx, "unix", o.Addr)
+		}
+	case o.TLSConfig != nil:
+		if u.Dialer, err = tlsDialer(o.TLSConfig, caFile, timeout); err != nil {
+			return nil, err
 		}
 	}
 	return redis.NewUniversalClient(u), nil
 }
+
+// tlsDialer returns a function that connects to Redis with TLS. Its error names the fault of the
+// certificate of Redis.
+func tlsDialer(config *tls.Config, caFile string, timeout time.Duration) (dialFunc, error) {
+	if caFile != "" {
+		var err error
+		if config.RootCAs, err = certificate.ReadPool(caFile); err != nil {
+			return nil, fmt.Errorf("REDIS_CA_FILE: %w", err)
+		}
+	}
+	dial := redis.NewDialer(&redis.Options{DialTimeout: timeout, TLSConfig: config})
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			server := certificate.Server{Name: "Redis at " + addr, Address: "REDIS_URL", CA: "REDIS_CA_FILE"}
+			return nil, server.Explain(err)
+		}
+		return conn, nil
+	}, nil
+}
+
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // silenceClient stops the client library from writing to standard error. The edge logs failures
 // itself, once and structured.

@@ -106,7 +106,7 @@ func settings(environ []string) map[string]string {
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
 		switch name {
-		case "DATABASE_URL", "REDIS_URL", "GRPC_ADDR", "HTTP_ADDR", "ADMIN_ADDR", "SERVICES":
+		case "DATABASE_URL", "REDIS_URL", "REDIS_CA_FILE", "GRPC_ADDR", "HTTP_ADDR", "ADMIN_ADDR", "SERVICES":
 		default:
 			env[name] = value
 		}
