@@ -83,7 +83,8 @@ func TestExplainNamesTheFault(t *testing.T) {
 			strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
-		if name == "another authority" && !strings.HasSuffix(err.Error(), ": set REDIS_CA_FILE to the CA of the certificate") {
+		remedy := ": set REDIS_CA_FILE to the CA of the certificate"
+		if name == "another authority" && !strings.HasSuffix(err.Error(), remedy) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if again := redis.Explain(err); again != err { //nolint:errorlint // the same value, not wrapped
@@ -91,7 +92,8 @@ func TestExplainNamesTheFault(t *testing.T) {
 		}
 	}
 	early := x509.CertificateInvalidError{Cert: &x509.Certificate{NotBefore: year}, Reason: x509.Expired}
-	if err := redis.Explain(early); !strings.Contains(err.Error(), "is not valid before "+year.UTC().Format(time.RFC3339)) {
+	since := year.UTC().Format(time.RFC3339)
+	if err := redis.Explain(early); !strings.Contains(err.Error(), "is not valid before "+since) {
 		t.Errorf("not valid yet: %v", err)
 	}
 	unrelated := errors.New("connection refused")
