@@ -89,7 +89,9 @@ func NewHandler(c Config) (*Handler, error) {
 }
 
 // ServeHTTP implements http.Handler.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.observe(w, r, h.serve) }
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.observe(w, r, h.serve) //nolint:contextcheck // the context of a call is made from that of r
+}
 
 // serve answers a request whose context has its state.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {

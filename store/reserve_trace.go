@@ -51,19 +51,22 @@ func (t bookingTrace) leaveQueue(err error) {
 // startBatch starts the span of a batch in the trace of each booking. It returns the context for the
 // statements, and a function that ends the spans.
 func (s *Store) startBatch(batch []*pending) (ctx context.Context, end func(error)) {
+	var spans []context.Context
 	var ends []func(error)
 	for _, p := range batch {
 		if p.trace.call == nil {
 			continue
 		}
-		own, end := s.startSpan(p.trace.call, Span{Name: "booking batch", Bookings: len(batch), Link: ctx})
-		if ctx == nil {
-			ctx = own
+		span := Span{Name: "booking batch", Bookings: len(batch)}
+		if len(spans) > 0 {
+			span.Link = spans[0]
 		}
-		ends = append(ends, end)
+		own, end := s.startSpan(p.trace.call, span)
+		spans, ends = append(spans, own), append(ends, end)
 	}
-	if ctx == nil {
-		ctx = context.Background()
+	ctx = context.Background()
+	if len(spans) > 0 {
+		ctx = spans[0]
 	}
 	return ctx, func(err error) {
 		for _, end := range ends {
