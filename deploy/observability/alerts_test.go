@@ -31,7 +31,8 @@ type condition struct {
 var disturbing = []condition{
 	{"a replica is frozen", []string{"ReplicaDown"}, freezeReplica},
 	{"Postgres is gone", []string{"SeatsStale", "CallsFail", "WorkerFails"}, stopPostgres},
-	{"Postgres is slow", []string{"PostgresSlow", "CallsSlow", "CallsRefused"}, slowPostgres},
+	{"Postgres is slow", []string{"PostgresSlow", "CallsSlow"}, slowPostgres(4)},
+	{"more users call than a slow Postgres serves", []string{"CallsRefused"}, slowPostgres(200)},
 	{"Redis is gone", []string{"RedisDown"}, stopRedis},
 	{"too many log in at once", []string{"LoginsRefused"}, rushLogins},
 }
@@ -180,18 +181,21 @@ func stopPostgres(t *testing.T, s *system) func() {
 	}
 }
 
-func slowPostgres(t *testing.T, s *system) func() {
-	t.Helper()
-	toxic, err := s.postgres.Toxics.AddToxicJson(strings.NewReader(
-		`{"type": "latency", "stream": "downstream", "attributes": {"latency": 1200}}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	stopLoad := s.load(t, 200, s.bookings)
-	return func() {
-		stopLoad()
-		if err := s.postgres.Toxics.RemoveToxic(context.WithoutCancel(t.Context()), toxic.Name); err != nil {
-			t.Error(err)
+// slowPostgres delays the answers of Postgres while clients book.
+func slowPostgres(clients int) func(*testing.T, *system) func() {
+	return func(t *testing.T, s *system) func() {
+		t.Helper()
+		toxic, err := s.postgres.Toxics.AddToxicJson(strings.NewReader(
+			`{"type": "latency", "stream": "downstream", "attributes": {"latency": 600}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stopLoad := s.load(t, clients, s.bookings)
+		return func() {
+			stopLoad()
+			if err := s.postgres.Toxics.RemoveToxic(context.WithoutCancel(t.Context()), toxic.Name); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 }

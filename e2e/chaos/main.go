@@ -44,7 +44,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.DurationVar(&p.duration, "duration", 30*time.Minute, "duration of the faults")
 	seed := flags.Uint64("seed", 0, "seed of all random decisions; 0: a new one")
 	flags.StringVar(&p.dir, "out", historyDir, "directory for the history of a run with violations")
-	faults := flags.String("faults", "", "a pattern of the faults to inject; empty: all")
+	faults := flags.String("faults", "", "a pattern of the faults to inject; empty: all; none: no fault")
 	canaries := flags.Bool("canaries", false,
 		"instead, insert known bugs one at a time and verify that the checks find them; run it where the source is")
 	trials := flags.Bool("trials", false,

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,8 +44,12 @@ const (
 	maxAdvance = 48 * time.Hour
 )
 
-// faultsLike selects the faults whose names match a pattern.
+// faultsLike selects the faults whose names match a pattern. The pattern "none" selects no fault.
 func (p *plan) faultsLike(pattern string) error {
+	if pattern == "none" {
+		p.faults = nil
+		return nil
+	}
 	only, err := regexp.Compile(pattern)
 	if err != nil {
 		return fmt.Errorf("-faults: %w", err)
@@ -93,7 +98,7 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	defer l.streams.end()
 	defer l.end()
 	r.planSeats = l.plans
-	logf("%d clients, no faults yet", clients)
+	logf("%d clients, no faults yet; metrics on %s", clients, strings.Join(s.adminAddrs(), ","))
 	sleep(ctx, warmUp)
 	before := l.history.ops.Load()
 	sleep(ctx, baseTime)

@@ -224,6 +224,15 @@ func (s *system) addBranch(ctx context.Context, code string, seats int) (ids []i
 	return pgx.CollectRows(rows, pgx.RowTo[int64])
 }
 
+// adminAddrs returns the addresses of the replicas' metrics.
+func (s *system) adminAddrs() []string {
+	var addrs []string
+	for _, r := range s.Replicas {
+		addrs = append(addrs, r.AdminAddr())
+	}
+	return addrs
+}
+
 func (s *system) flushRedis(ctx context.Context) error {
 	options, err := redis.ParseURL(s.Redis.RedisURL())
 	if err != nil {
