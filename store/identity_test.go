@@ -142,6 +142,27 @@ func TestCopyReusesNoID(t *testing.T) {
 	}
 }
 
+// TestTwoCopiesReuseNoID copies one database twice, soon after its ids moved on, as two restores of
+// one dump do. The second copy must not use the ids that the first copy used.
+func TestTwoCopiesReuseNoID(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	db.Altered()
+	migrate(t, "a new database", db.URL, false)
+	db.Seats(t, 3)
+	db.Exec(t, `SELECT dlsms_move_ids_on()`)
+	before := lastIDs(t, db)
+	for _, when := range []string{"the first copy", "the second copy"} {
+		copied := storetest.CopyDB(t, db)
+		migrate(t, when, copied.URL, true)
+		wantMovedOn(t, when, copied, before)
+		for range 100 {
+			copied.Users(t, 1)
+		}
+		before = lastIDs(t, copied)
+	}
+}
+
 // TestFailoverReusesNoID promotes a standby of Postgres, which may not know the last ids that the old
 // primary assigned. When a running replica of DL-SMS reconnects, it must move the id sequences
 // forward, so that no id is assigned twice. After a restart of the same Postgres, it must not.
