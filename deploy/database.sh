@@ -103,8 +103,8 @@ start_apps() {
   # shellcheck disable=SC2086 # a list
   compose start $stopped || return 1
   stopped=
-  compose exec -T "$proxy" nginx -s reload </dev/null ||
-    log "nginx is not reloaded: if it runs, run \`$docker_compose exec $proxy nginx -s reload\`"
+  compose exec -T "$proxy" nginx -c /tmp/nginx.conf -s reload </dev/null ||
+    log "nginx is not reloaded: if it runs, run \`$docker_compose exec $proxy nginx -c /tmp/nginx.conf -s reload\`"
 }
 
 wait_until_healthy() {
