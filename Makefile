@@ -11,7 +11,7 @@ TESTS   ?= ./...
 TIMEOUT ?= 25m
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-microservices backup restore test check build bench bench-quick bench-profiles
+.PHONY: help run run-microservices tls backup restore test check build bench bench-quick bench-profiles
 .PHONY: compare compare-quick chaos chaos-quick canaries trials
 .PHONY: vulncheck generate lint prose fmt grpcurl ghz install clean
 .PHONY: go fresh format breaking vet modules build-stack build-bench build-compare bench-test build-chaos
@@ -24,6 +24,10 @@ run: build-stack ## start the system with demo data: gRPC on LISTEN=127.0.0.1:90
 
 run-microservices: build-stack ## the same, with a process for each service, on the ports 8081 to 8084
 	@exec $(RUN) -microservices $(ARGS)
+
+tls: go ## make a certificate for clients in deploy/tls, or check yours; NAMES="host address" (default: localhost)
+	@CGO_ENABLED=0 stack/build.sh -o $(BIN)/ ./stack/cmd/dlsms-tls
+	@$(BIN)/dlsms-tls -dir deploy/tls -names '$(NAMES)'
 
 RUN = $(BIN)/dlsms-stack -dir .local -binary $(BIN)/dlsms -listen $(LISTEN) -http-listen '$(HTTP_LISTEN)'
 

@@ -113,6 +113,11 @@ func MakeCertificate(dir string, names []string, from, to time.Time) error {
 var hostName = regexp.MustCompile(
 	`^(\*\.)?[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*$`)
 
+// ValidServerName reports whether a certificate can have this host name or IP address.
+func ValidServerName(name string) bool {
+	return net.ParseIP(name) != nil || len(name) <= 253 && hostName.MatchString(name)
+}
+
 // newCertificate returns a certificate for a server with these names. A client that trusts it
 // trusts no other certificate, because it is not a certificate authority.
 func newCertificate(names []string) (*x509.Certificate, error) {
@@ -128,14 +133,14 @@ func newCertificate(names []string) (*x509.Certificate, error) {
 		BasicConstraintsValid: true,
 	}
 	for _, name := range names {
-		switch ip := net.ParseIP(name); {
-		case ip != nil:
-			c.IPAddresses = append(c.IPAddresses, ip)
-		case len(name) <= 253 && hostName.MatchString(name):
-			c.DNSNames = append(c.DNSNames, name)
-		default:
+		if !ValidServerName(name) {
 			return nil, fmt.Errorf("%q is not a host name or an IP address: "+
 				`write names such as NAMES="seats.example.org 192.0.2.7"`, name)
+		}
+		if ip := net.ParseIP(name); ip != nil {
+			c.IPAddresses = append(c.IPAddresses, ip)
+		} else {
+			c.DNSNames = append(c.DNSNames, name)
 		}
 	}
 	if len(names) == 0 {

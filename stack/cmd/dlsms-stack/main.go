@@ -48,6 +48,7 @@ func run(ctx context.Context, release func(), args []string, out io.Writer) erro
 	flags.StringVar(&cfg.Listen, "listen", "127.0.0.1:9090", "address for clients over gRPC")
 	flags.StringVar(&cfg.HTTPListen, "http-listen", "",
 		"address for clients over HTTP (default: the port of -listen minus 1010)")
+	flags.StringVar(&cfg.TLS, "tls", "deploy/tls", "directory of the certificate for clients; without one there is no TLS")
 	microservices := flags.Bool("microservices", false, "run each service in a process of its own")
 	flags.IntVar(&cfg.Replicas, "replicas", 3, "number of replicas, each with all services")
 	flags.BoolVar(&cfg.NoRedis, "no-redis", false, "run without Redis")
@@ -133,6 +134,10 @@ func welcome(s *stack.Stack, cfg stack.Config) string {
 	if cfg.Seed {
 		fmt.Fprintf(&b, "  %s -plaintext -d '{\"student_id\": \"S2021001\", \"password\": \"password123\"}' "+
 			"%s dlsms.v1.AuthService/Login\n", grpcurl, s.Addr())
+	}
+	if s.TLSAddr() != "" {
+		fmt.Fprintf(&b, "\nWith TLS: gRPC on %s and HTTP on https://%s, with the certificate in %s.\n",
+			s.TLSAddr(), s.HTTPSAddr(), cfg.TLS)
 	}
 	var metrics, processes []string
 	for _, r := range s.Replicas {
