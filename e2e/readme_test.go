@@ -1,11 +1,14 @@
 package e2e_test
 
 import (
+	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dlsms/dlsms/e2e"
 	"github.com/dlsms/dlsms/stack"
@@ -41,7 +44,8 @@ func paste(t *testing.T, lines string) (string, error) {
 // is taken.
 func TestReadmeCommandsRun(t *testing.T) {
 	t.Parallel()
-	s := start(t, stack.Config{Seed: true})
+	certificates := certificate(t, time.Now().Add(time.Hour))
+	s := start(t, stack.Config{Seed: true, TLS: certificates})
 	lines := walk(t, "<!-- walk:", "127.0.0.1:9090", s.Addr())
 	out, err := paste(t, lines)
 	if err != nil {
@@ -66,10 +70,27 @@ func TestReadmeCommandsRun(t *testing.T) {
 	if out, err = paste(t, lines); err != nil || !strings.Contains(out, `"reason":"SEAT_TAKEN"`) {
 		t.Errorf("over HTTP, the second time it ends with %v, not with SEAT_TAKEN:\n%s", err, out)
 	}
+	lines = walk(t, "<!-- walk over TLS:", "localhost:9443", local(t, s.TLSAddr()))
+	lines = strings.ReplaceAll(lines, "localhost:8443", local(t, s.HTTPSAddr()))
+	lines = strings.ReplaceAll(lines, "deploy/tls/certificate.pem", filepath.Join(certificates, "certificate.pem"))
+	if out, err = paste(t, lines); err != nil || !strings.Contains(out, `"totalCount": 25`) ||
+		!strings.Contains(out, `"totalCount":25`) {
+		t.Errorf("over TLS (%v):\n%s", err, out)
+	}
 	out, err = paste(t, ".local/bin/grpcurl -plaintext "+s.Addr()+" describe dlsms.v1.ReservationService")
 	if err != nil || strings.Count(out, "// ") < 20 || !strings.Contains(out, "SEAT_TAKEN") {
 		t.Errorf("describe shows no rules and errors (%v):\n%s", err, out)
 	}
+}
+
+// local returns addr with the name localhost, as the certificate has it.
+func local(t *testing.T, addr string) string {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return net.JoinHostPort("localhost", port)
 }
 
 // TestReadmeServiceConfigMatchesTestClients checks that README.md has the service config and the
