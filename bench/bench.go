@@ -51,9 +51,11 @@ var (
 type bench struct {
 	scale
 	ours, limit *subject
-	report      *report
-	out         io.Writer
-	began       time.Time
+	// certificates is the directory of the certificate of ours.
+	certificates string
+	report       *report
+	out          io.Writer
+	began        time.Time
 }
 
 // progress writes a line of progress.

@@ -80,8 +80,12 @@ func (l load) run(ctx context.Context, s *subject) (sample, error) {
 		return sample{}, err
 	}
 	connections := max(1, l.clients/clientsPerConnection)
+	addr, security := s.Addr(), runner.WithInsecure(true)
+	if s.certificate != "" {
+		addr, security = s.TLSAddr(), runner.WithRootCertificate(s.certificate)
+	}
 	options := []runner.Option{
-		runner.WithInsecure(true),
+		security,
 		runner.WithProtosetBinary(files),
 		runner.WithConcurrency(uint(l.clients)),
 		runner.WithConnections(uint(connections)),
@@ -112,7 +116,7 @@ func (l load) run(ctx context.Context, s *subject) (sample, error) {
 	if l.calls == 0 {
 		clock = startStopwatch(ctx, func() (cpuTimes, error) { return cpuOf(s) }, began.Add(l.warm), l.measure)
 	}
-	report, err := runner.Run(strings.TrimPrefix(l.method, "/"), s.Addr(), options...)
+	report, err := runner.Run(strings.TrimPrefix(l.method, "/"), addr, options...)
 	if err != nil {
 		// If there is a report, go on: it has the errors of the single calls, which are clearer
 		// than err.

@@ -107,7 +107,15 @@ type scenario struct {
 func (b *bench) measureAll(
 	ctx context.Context, binary, limitBinary, profiles string, wanted *regexp.Regexp,
 ) (err error) {
-	cfg := stack.Config{Binary: binary, Seed: true, Env: limitsOff()}
+	if b.certificates, err = os.MkdirTemp("", "dlsms-bench-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.certificates)) }()
+	expires := b.began.Add(24 * time.Hour)
+	if err := stack.MakeCertificate(b.certificates, []string{"127.0.0.1"}, b.began, expires); err != nil {
+		return err
+	}
+	cfg := stack.Config{Binary: binary, Seed: true, Env: limitsOff(), TLS: b.certificates}
 	b.progress("starting %s", ours)
 	if b.ours, err = startSubject(ctx, ours, cfg); err != nil {
 		return err
@@ -131,6 +139,7 @@ func (b *bench) measureAll(
 	for _, s := range []scenario{
 		{"rest", b.idle},
 		{"reads", b.reads},
+		{"tls", b.secure},
 		{"filters", b.filters},
 		{"logins", b.logins},
 		{"mix", b.mix},

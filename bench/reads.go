@@ -47,6 +47,20 @@ func (b *bench) reads(ctx context.Context) error {
 	return nil
 }
 
+// secure measures GetSeats over TLS, against the same system without TLS. The connections stay open,
+// so the handshakes do not count.
+func (b *bench) secure(ctx context.Context) error {
+	const clients = 50
+	c, err := b.compare(ctx, "GetSeats", clients, [2]*subject{b.ours.overTLS(b.certificates), b.ours},
+		func(*subject) (load, error) { return b.readLoad(clients), nil })
+	if err != nil {
+		return err
+	}
+	b.report.atLeast("GetSeats over TLS: RPS, divided by that without TLS", c.rps, 0.9)
+	b.report.atMost("GetSeats over TLS: CPU of all processes for a call, divided by that without TLS", c.cpu, 1.1)
+	return nil
+}
+
 // filters measures GetSeats with filters and windows that vary.
 func (b *bench) filters(ctx context.Context) error {
 	const clients = 50

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -39,6 +40,8 @@ type subject struct {
 	db *pgxpool.Pool
 	// conn is for calls that are not measured.
 	conn *grpc.ClientConn
+	// certificate, if set, is the file of the certificate of nginx, and the load uses TLS.
+	certificate string
 }
 
 // limitsOff returns settings for replicas. It turns off the rate limits, because the users of the
@@ -110,6 +113,13 @@ func (s *subject) memory(field string) (most int64, err error) {
 		most = max(most, n)
 	}
 	return most, nil
+}
+
+// overTLS returns the same system for loads that use TLS. It must not be stopped.
+func (s *subject) overTLS(certificates string) *subject {
+	secure := *s
+	secure.name, secure.certificate = s.name+" over TLS", filepath.Join(certificates, "certificate.pem")
+	return &secure
 }
 
 // addUsers adds n students with student ids that begin with prefix, and signs a token for each.
