@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -23,9 +24,13 @@ import (
 )
 
 // certificate makes a certificate for loopback that is valid for an hour, and returns its directory.
+// The path has characters that are special in nginx.conf and in a shell.
 func certificate(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), `it's a "path" of $HOME;`)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	makeCertificate(t, dir, time.Now().Add(time.Hour), "localhost", "127.0.0.1", "::1")
 	return dir
 }
@@ -83,6 +88,28 @@ func getFrom(t *testing.T, c *http.Client, url string) (*http.Response, string) 
 		t.Fatal(err)
 	}
 	return resp, string(body)
+}
+
+// Git ignores a certificate and a key in deploy/tls.
+func TestCertificatesAreNotCommitted(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{".gitignore", "README.md"} {
+		replaceFile(t, filepath.Join(dir, name), readFile(t, filepath.Join("tls", name)))
+	}
+	makeCertificate(t, dir, time.Now(), "localhost")
+	for _, args := range [][]string{{"init", "--quiet"}, {"status", "--porcelain", "--untracked-files=all"}} {
+		git := exec.CommandContext(t.Context(), "git", args...)
+		git.Dir = dir
+		git.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1")
+		out, err := git.CombinedOutput()
+		if err != nil {
+			t.Fatalf("git %q: %v\n%s", args, err, out)
+		}
+		if want := "?? .gitignore\n?? README.md\n"; args[0] == "status" && string(out) != want {
+			t.Errorf("git would add\n%s", out)
+		}
+	}
 }
 
 // A call over TLS reaches a replica as a call without TLS does.
