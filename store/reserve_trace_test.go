@@ -30,7 +30,8 @@ func TestBatchIsInTheTraceOfEachBooking(t *testing.T) {
 		if s.Link != nil {
 			name += fmt.Sprintf(" like %v", s.Link.Value(nameKey{}))
 		}
-		return context.WithValue(ctx, nameKey{}, name), func(err error) { log = append(log, fmt.Sprintf("%s: %v", name, err)) }
+		end := func(err error) { log = append(log, fmt.Sprintf("%s: %v", name, err)) }
+		return context.WithValue(ctx, nameKey{}, name), end
 	}}
 	q := &reserveQueue{store: s, workers: 1}
 	cancelled, cancel := context.WithCancel(t.Context())

@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.."
 
 # Not checked: generated files, files from other projects, and the files that quote the words.
 skip='^gen/|^rest/openapi\.json$|\.sum$|lock\.json$|^LICENSE$|^docs/benchmarks/profiles/|^docs/(benchmarks|comparison)/.*\.(svg|csv)$|(^|/)testdata/'
+skip+='|^deploy/observability/grafana/dashboards/'
 skip+='|^tools/prose\.|^stack/prose_test\.go$'
 # -I leaves out binary files.
 git -c "safe.directory=$(pwd -P)" grep -lI '' -- "${@:-.}" |

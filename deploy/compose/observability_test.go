@@ -17,7 +17,8 @@ var observers = []string{"grafana", "jaeger", "node-exporter", "prometheus"}
 
 func (top topology) loadObserved(t *testing.T) *types.Project {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{top.file}, cli.WithName("dlsms"), cli.WithProfiles([]string{"observability"}))
+	profile := cli.WithProfiles([]string{"observability"})
+	options, err := cli.NewProjectOptions([]string{top.file}, cli.WithName("dlsms"), profile)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,10 +30,10 @@ type condition struct {
 // disturbing conditions affect all calls, so each is provoked alone.
 var disturbing = []condition{
 	{"a replica is frozen", []string{"ReplicaDown"}, freezeReplica},
-	{"Postgres is gone", []string{"SeatsStale", "CallsFail", "WorkerFails"}, stopPostgres},
+	{"Postgres is unreachable", []string{"SeatsStale", "CallsFail", "WorkerFails"}, stopPostgres},
 	{"Postgres is slow", []string{"PostgresSlow", "CallsSlow"}, slowPostgres(4)},
 	{"more users call than a slow Postgres serves", []string{"CallsRefused"}, slowPostgres(200)},
-	{"Redis is gone", []string{"RedisDown"}, stopRedis},
+	{"Redis is stopped", []string{"RedisDown"}, stopRedis},
 	{"too many log in at once", []string{"LoginsRefused"}, rushLogins},
 }
 

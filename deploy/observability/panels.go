@@ -1,5 +1,10 @@
 package main
 
+import (
+	"fmt"
+	"strings"
+)
+
 // dashboard is a Grafana dashboard. A file in the directory grafana has the JSON of each.
 type dashboard struct {
 	uid    string // never changes: it is part of the dashboard's URL, and the name of its file
@@ -24,6 +29,14 @@ type query struct {
 	expr   string
 }
 
+// quantile returns the expression of a quantile of a histogram by these labels. bucket selects its
+// series, whose name ends with _bucket.
+func quantile(q float64, bucket string, by ...string) string {
+	return fmt.Sprintf("histogram_quantile(%g, sum by (%s) (rate(%s[$__rate_interval])))",
+		q, strings.Join(append([]string{"le"}, by...), ", "), bucket)
+}
+
+// Units of Grafana.
 const (
 	opsPerSecond = "ops"
 	seconds      = "s"
@@ -84,22 +97,21 @@ var dashboards = []dashboard{
 				description: "Unary calls, in a replica. Each point is a call with a trace.",
 				queries: []query{{
 					"{{grpc_method}}",
-					`histogram_quantile(0.99, sum by (le, grpc_method) (` +
-						`rate(grpc_server_handling_seconds_bucket{job="dlsms", grpc_type="unary"}[$__rate_interval])))`,
+					quantile(0.99, `grpc_server_handling_seconds_bucket{job="dlsms", grpc_type="unary"}`, "grpc_method"),
 				}},
 			},
 			{
 				title: "P50 by method, over gRPC and HTTP", unit: seconds,
 				queries: []query{{
 					"{{grpc_method}}",
-					`histogram_quantile(0.5, sum by (le, grpc_method) (` +
-						`rate(grpc_server_handling_seconds_bucket{job="dlsms", grpc_type="unary"}[$__rate_interval])))`,
+					quantile(0.5, `grpc_server_handling_seconds_bucket{job="dlsms", grpc_type="unary"}`, "grpc_method"),
 				}},
 			},
 			{
 				title: "Requests over HTTP by route", unit: opsPerSecond,
 				queries: []query{{
-					"{{method}} {{route}}", `sum by (method, route) (rate(dlsms_http_request_duration_seconds_count[$__rate_interval]))`,
+					"{{method}} {{route}}",
+					`sum by (method, route) (rate(dlsms_http_request_duration_seconds_count[$__rate_interval]))`,
 				}},
 			},
 			{
@@ -112,16 +124,15 @@ var dashboards = []dashboard{
 				title: "P99 of requests over HTTP by route", unit: seconds, exemplars: true,
 				queries: []query{{
 					"{{method}} {{route}}",
-					`histogram_quantile(0.99, sum by (le, method, route) (` +
-						`rate(dlsms_http_request_duration_seconds_bucket[$__rate_interval])))`,
+					quantile(0.99, `dlsms_http_request_duration_seconds_bucket`, "method", "route"),
 				}},
 			},
 			{
 				title: "Read of the change log", unit: seconds,
 				description: "Reads of seats wait for this.",
 				queries: []query{
-					{"P50", `histogram_quantile(0.5, sum by (le) (rate(dlsms_refresh_duration_seconds_bucket[$__rate_interval])))`},
-					{"P99", `histogram_quantile(0.99, sum by (le) (rate(dlsms_refresh_duration_seconds_bucket[$__rate_interval])))`},
+					{"P50", quantile(0.5, "dlsms_refresh_duration_seconds_bucket")},
+					{"P99", quantile(0.99, "dlsms_refresh_duration_seconds_bucket")},
 				},
 			},
 			{
@@ -130,7 +141,9 @@ var dashboards = []dashboard{
 			},
 			{
 				title: "Failed reads of the change log", unit: opsPerSecond,
-				queries: []query{{"{{instance}}", `sum by (instance) (rate(dlsms_refresh_failures_total[$__rate_interval]))`}},
+				queries: []query{{
+					"{{instance}}", `sum by (instance) (rate(dlsms_refresh_failures_total[$__rate_interval]))`,
+				}},
 			},
 			{
 				title: "Streams", unit: count,
@@ -186,8 +199,8 @@ var dashboards = []dashboard{
 			{
 				title: "Hash of a password", unit: seconds,
 				queries: []query{
-					{"P50", `histogram_quantile(0.5, sum by (le) (rate(dlsms_password_hash_duration_seconds_bucket[$__rate_interval])))`},
-					{"P99", `histogram_quantile(0.99, sum by (le) (rate(dlsms_password_hash_duration_seconds_bucket[$__rate_interval])))`},
+					{"P50", quantile(0.5, "dlsms_password_hash_duration_seconds_bucket")},
+					{"P99", quantile(0.99, "dlsms_password_hash_duration_seconds_bucket")},
 				},
 			},
 			{
@@ -197,7 +210,7 @@ var dashboards = []dashboard{
 						"mean", `sum(rate(dlsms_booking_batch_size_sum[$__rate_interval])) / ` +
 							`sum(rate(dlsms_booking_batch_size_count[$__rate_interval]))`,
 					},
-					{"P99", `histogram_quantile(0.99, sum by (le) (rate(dlsms_booking_batch_size_bucket[$__rate_interval])))`},
+					{"P99", quantile(0.99, "dlsms_booking_batch_size_bucket")},
 				},
 			},
 			{
@@ -210,8 +223,8 @@ var dashboards = []dashboard{
 			{
 				title: "Waitlist entries read for a freed seat", unit: count,
 				queries: []query{
-					{"P50", `histogram_quantile(0.5, sum by (le) (rate(dlsms_waitlist_entries_judged_bucket[$__rate_interval])))`},
-					{"P99", `histogram_quantile(0.99, sum by (le) (rate(dlsms_waitlist_entries_judged_bucket[$__rate_interval])))`},
+					{"P50", quantile(0.5, "dlsms_waitlist_entries_judged_bucket")},
+					{"P99", quantile(0.99, "dlsms_waitlist_entries_judged_bucket")},
 				},
 			},
 			{
