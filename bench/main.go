@@ -140,6 +140,7 @@ func (b *bench) measureAll(
 		{"rest", b.idle},
 		{"reads", b.reads},
 		{"tls", b.secure},
+		{"observed", func(ctx context.Context) error { return b.observed(ctx, cfg) }},
 		{"filters", b.filters},
 		{"logins", b.logins},
 		{"mix", b.mix},
