@@ -140,7 +140,7 @@ var catalogue = []metric{
 	{
 		name: "worker_failing", kind: gauge, labels: []string{"step"},
 		help: "Whether the last pass of the worker failed, by step: 1 or 0.",
-		when: "1 on all replicas: no replica does the work of this step. The log has the error.",
+		when: "It is 1 on all replicas: no replica does the work of this step. The log has the error.",
 	},
 	{
 		name: "worker_skipped", kind: gauge, labels: []string{"step"},
