@@ -106,8 +106,8 @@ func (s *settings) declare() []setting {
 		{
 			name: "REDIS_CA_FILE", group: connections, placeholder: "FILE",
 			value: redisCA(&s.RedisCAFile, &s.RedisURL),
-			help: "Certificates of the authorities that signed the certificate of Redis, in PEM. It is only for a " +
-				"rediss:// URL. Without it, the authorities of the system count.",
+			help: "File with the certificates, in PEM, of the authorities that may sign the certificate of Redis. It is " +
+				"only for a rediss:// URL. Without it, the replica trusts the authorities of the system.",
 		},
 		{
 			name: "JWT_SECRET", group: connections, placeholder: "SECRET",
@@ -134,8 +134,8 @@ func (s *settings) declare() []setting {
 			name: "TLS_PROBE", group: connections, placeholder: "ADDR",
 			value: text(&s.TLSProbe, "an address such as nginx:9443, or empty", orEmpty(checkAddr(9443))),
 			help: "Address of the proxy that serves clients with TLS, such as nginx:9443. At each read of /metrics, the " +
-				"replica looks there when the certificate expires. If it is empty, or nothing answers there, /metrics does " +
-				"not show it.",
+				"replica connects to it and reports when its certificate expires. If the setting is empty, or the proxy " +
+				"does not answer, /metrics does not have this metric.",
 		},
 		{
 			name: "DB_MIN_CONNS", group: connections, placeholder: "N", preset: "10", notAbove: "DB_MAX_CONNS",
@@ -318,13 +318,13 @@ func (s *settings) declare() []setting {
 		{
 			name: "OTEL_TRACES_SAMPLER", group: operation, placeholder: "SAMPLER", preset: "always_on",
 			value: oneOf(&s.TracesSampler, telemetry.Samplers),
-			help: "Sampler of the traces. The samplers of parentbased_ sample every call that a client asks for: use " +
-				"them only if all clients are trusted. The others ignore the decision of the client.",
+			help: "Decides which calls are traced. If the name begins with parentbased_, a client can make the replica " +
+				"trace its calls. Use such a sampler only if all clients are trusted. The others ignore the client.",
 		},
 		{
 			name: "OTEL_TRACES_SAMPLER_ARG", group: operation, placeholder: "RATIO", preset: "1",
 			value: ratio(&s.TracesRatio),
-			help:  "Part of the traces that is sampled, with traceidratio and parentbased_traceidratio.",
+			help:  "Fraction of the calls that is traced, 0 to 1, with traceidratio and parentbased_traceidratio.",
 		},
 		{
 			name: "SEED_DEMO", group: operation, preset: "false",
