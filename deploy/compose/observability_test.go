@@ -6,6 +6,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/compose-spec/compose-go/v2/cli"
@@ -97,6 +98,9 @@ func TestPrometheusReadsAllApps(t *testing.T) {
 		}
 		if !slices.Equal(got, top.apps) {
 			t.Errorf("Prometheus reads %v, want %v", got, top.apps)
+		}
+		if !strings.Contains(string(content), `"`+top.proxy+`:8080"`) {
+			t.Errorf("Prometheus does not read %s", top.proxy)
 		}
 	})
 }

@@ -30,6 +30,7 @@ type condition struct {
 // disturbing conditions affect all calls, so each is provoked alone.
 var disturbing = []condition{
 	{"a replica is frozen", []string{"ReplicaDown"}, freezeReplica},
+	{"nginx is stopped", []string{"ProxyDown"}, stopProxy},
 	{"Postgres is unreachable", []string{"SeatsStale", "CallsFail", "WorkerFails"}, stopPostgres},
 	{"Postgres is slow", []string{"PostgresSlow", "CallsSlow"}, slowPostgres(4)},
 	{"more users call than a slow Postgres serves", []string{"CallsRefused"}, slowPostgres(200)},
@@ -166,6 +167,19 @@ func (s *system) signal(t *testing.T, sig os.Signal) {
 	t.Helper()
 	if err := s.Replicas[0].Signal(sig); err != nil {
 		t.Error(err)
+	}
+}
+
+func stopProxy(t *testing.T, s *system) func() {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	if err := s.Nginx.Stop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := s.Nginx.Start(ctx); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -2,7 +2,7 @@
 // and the alert rules of this directory:
 //
 //	observability dashboards
-//	observability watch -replicas ADDR,ADDR,ADDR -disk DIR [-for 10m] [-pictures DIR]
+//	observability watch -replicas ADDR,ADDR,ADDR -proxy ADDR -disk DIR [-for 10m] [-pictures DIR]
 //
 // The directory is a module of its own, so that the module of the server does not need the packages
 // of Prometheus and Grafana.
@@ -22,7 +22,8 @@ import (
 	"time"
 )
 
-const usage = "usage: observability dashboards | watch -replicas ADDR,… -disk DIR [-for 10m] [-pictures DIR]"
+const usage = "usage: observability dashboards | " +
+	"watch -replicas ADDR,… -proxy ADDR -disk DIR [-for 10m] [-pictures DIR]"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -68,13 +69,14 @@ func (d dashboard) file() string { return filepath.Join("grafana", "dashboards",
 func watch(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("watch", flag.ContinueOnError)
 	replicas := flags.String("replicas", "", "the admin addresses of the replicas, separated by commas")
+	proxy := flags.String("proxy", "", "the address of nginx for HTTP")
 	disk := flags.String("disk", "", "a directory on the disk of Postgres")
 	duration := flags.Duration("for", 10*time.Minute, "how long to watch")
 	pictures := flags.String("pictures", "", "the directory for pictures of the dashboards")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if *replicas == "" || *disk == "" || flags.NArg() > 0 {
+	if *replicas == "" || *proxy == "" || *disk == "" || flags.NArg() > 0 {
 		return errors.New(usage)
 	}
 	rules, err := readRules()
@@ -87,7 +89,7 @@ func watch(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	m, err := startMonitor(ctx, monitorConfig{
-		dir: dir, replicas: strings.Split(*replicas, ","), disk: *disk, speed: 1, rules: rules,
+		dir: dir, replicas: strings.Split(*replicas, ","), proxy: *proxy, disk: *disk, speed: 1, rules: rules,
 	})
 	if err != nil {
 		return err

@@ -52,8 +52,8 @@ var dashboards = []dashboard{
 		uid: "dlsms-service", title: "DL-SMS: service",
 		panels: []panel{
 			{
-				title: "Replicas that answer", stat: true, unit: count,
-				queries: []query{{"", `sum(up{job="dlsms"})`}},
+				title: "Replicas and nginx that answer", stat: true, unit: count,
+				queries: []query{{"{{job}}", `sum by (job) (up{job=~"dlsms|nginx"})`}},
 			},
 			{
 				title: "Alerts", stat: true, unit: count, noValue: "none",

@@ -35,6 +35,7 @@ type monitor struct {
 type monitorConfig struct {
 	dir      string   // of its configuration, data and logs
 	replicas []string // host:port of each admin port
+	proxy    string   // host:port of nginx for HTTP
 	disk     string   // a directory on the disk of Postgres
 	// speed is the factor by which the monitor is faster than the rules: see faster.
 	speed int
@@ -105,6 +106,10 @@ func (cfg monitorConfig) write(exporter, mount string) error {
 			"rule_files": []string{rulesFile},
 			"scrape_configs": []any{
 				map[string]any{"job_name": "dlsms", "static_configs": []any{map[string]any{"targets": cfg.replicas}}},
+				map[string]any{
+					"job_name": "nginx", "metrics_path": "/nginx/up",
+					"static_configs": []any{map[string]any{"targets": []string{cfg.proxy}}},
+				},
 				map[string]any{
 					"job_name": "postgres-disk", "static_configs": []any{map[string]any{"targets": []string{exporter}}},
 					"metric_relabel_configs": []any{map[string]any{

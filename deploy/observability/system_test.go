@@ -125,7 +125,7 @@ func (s *system) watch(t *testing.T) {
 		admin = append(admin, r.AdminAddr())
 	}
 	s.monitor, err = startMonitor(t.Context(), monitorConfig{
-		dir: s.dir, replicas: admin, disk: s.dir, speed: speed, rules: rules,
+		dir: s.dir, replicas: admin, proxy: s.Nginx.HTTPAddr(), disk: s.dir, speed: speed, rules: rules,
 	})
 	if err != nil {
 		t.Fatal(err)
