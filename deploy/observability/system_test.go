@@ -17,7 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/dlsms/dlsms/e2e"
@@ -102,8 +101,7 @@ func startSystem(t *testing.T, env map[string]string) *system {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.db.Close)
-	s.conn, err = grpc.NewClient(s.Nginx.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
+	if s.conn, err = e2e.Dial(s.Nginx.Addr(), e2e.RetryOptions()...); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.conn.Close() })
