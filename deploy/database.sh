@@ -23,7 +23,7 @@ fi
 compose() { $docker_compose "$@"; }
 # inside runs a program in the container of Postgres. Without -T, Compose would change the bytes of a dump.
 inside() { compose exec -T postgres "$@"; }
-# sql runs statements in a database, each argument in its own transaction.
+# sql runs statements in a database, each argument in its own transaction, and prints the rows.
 sql() {
   database=$1
   shift
@@ -32,7 +32,7 @@ sql() {
     shift
   done
   inside env PGOPTIONS=-cclient_min_messages=warning \
-    psql -U dlsms -d "$database" --no-psqlrc --quiet --set ON_ERROR_STOP=1 "$@" </dev/null >/dev/null
+    psql -U dlsms -d "$database" --no-psqlrc --quiet --tuples-only --no-align --set ON_ERROR_STOP=1 "$@" </dev/null
 }
 
 backup() {
@@ -72,6 +72,7 @@ restore() {
   sql postgres 'DROP DATABASE IF EXISTS dlsms_restoring WITH (FORCE)' \
     'DROP DATABASE IF EXISTS dlsms_replaced WITH (FORCE)' \
     'CREATE DATABASE dlsms_restoring TEMPLATE template0' || fail "$unchanged"
+  id=$(sql postgres "SELECT oid FROM pg_database WHERE datname = 'dlsms_restoring'") || fail "$unchanged"
   inside pg_restore -U dlsms -d dlsms_restoring --single-transaction --no-owner --no-privileges \
     <"$file" || fail "$unchanged"
   log "migrating the new database"
@@ -84,11 +85,16 @@ restore() {
   # shellcheck disable=SC2086 # a list
   compose stop $apps || fail "$unchanged"
   # A session of psql or of a monitor would prevent the change of names. Several statements in one
-  # argument are one transaction.
-  sql postgres "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-      WHERE datname IN ('dlsms', 'dlsms_restoring')" \
-    'ALTER DATABASE dlsms RENAME TO dlsms_replaced; ALTER DATABASE dlsms_restoring RENAME TO dlsms' ||
-    fail "$unchanged"
+  # argument are one transaction. If another restore has begun in the meantime, dlsms_restoring is its
+  # database, which is incomplete.
+  sql postgres "DO \$\$ BEGIN PERFORM pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+      WHERE datname IN ('dlsms', 'dlsms_restoring'); END \$\$" \
+    "ALTER DATABASE dlsms RENAME TO dlsms_replaced; ALTER DATABASE dlsms_restoring RENAME TO dlsms;
+    DO \$\$ BEGIN
+      IF NOT EXISTS (SELECT FROM pg_database WHERE datname = 'dlsms' AND oid = $id) THEN
+        RAISE 'another restore has begun: wait for its end';
+      END IF;
+    END \$\$" || fail "$unchanged"
   created=
   log "starting the replicas"
   start_apps || fail "the database is restored, but the replicas do not start: see \`$docker_compose logs\`"

@@ -13,7 +13,8 @@ import (
 
 // dockerScript replaces docker for deploy/database.sh, because a test has no Docker engine. It runs
 // the programs of the containers on this machine, with a real Postgres. It writes the names of
-// stopped and started services to the file calls, and fails if its arguments contain $FAIL.
+// stopped and started services to the file calls, and fails if its arguments contain $FAIL. If $FAIL
+// is "second", another restore begins when the services are stopped.
 const dockerScript = `#!/bin/sh
 if [ -n "$FAIL" ]; then
   case "$*" in *"$FAIL"*) echo "$FAIL fails" >&2; exit 1 ;; esac
@@ -28,7 +29,11 @@ case $1 in
     shift 3
     exec "$@" ;;
   run) DATABASE_URL="$SERVER/dlsms_restoring?sslmode=disable" exec "$DLSMS" migrate ;;
-  stop | start) echo "$*" >>"$CALLS" ;;
+  stop | start)
+    echo "$*" >>"$CALLS"
+    if [ "$1:$FAIL" = stop:second ]; then
+      psql -U dlsms -d postgres -qc 'DROP DATABASE dlsms_restoring' -c 'CREATE DATABASE dlsms_restoring'
+    fi ;;
 esac
 `
 
@@ -136,6 +141,7 @@ func TestDatabaseScript(t *testing.T) {
 		{"migration", "a.dump", "migrate", "the database is unchanged", ""},
 		{"stop", "a.dump", "compose stop", "the database is unchanged", "start app1 app2\nreload\n"},
 		{"rename", "a.dump", "RENAME", "the database is unchanged", restartedApps},
+		{"two restores", "a.dump", "second", "another restore has begun", restartedApps},
 	} {
 		out, calls, err := c.run(t, bad.fail, "restore", bad.file)
 		if err == nil || !strings.Contains(out, bad.want) || calls != bad.calls {
