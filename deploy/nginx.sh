@@ -35,7 +35,7 @@ follow() {
     [ "$now" != "$loaded" ] || continue
     if [ ! -e "$certificates/certificate.pem" ]; then
       fault='certificate.pem is missing'
-    elif configure && fault=$("$nginx" -t -c "$copy" "$@" 2>&1); then
+    elif fault=$({ configure && "$nginx" -t -c "$copy" "$@"; } 2>&1); then
       kill -HUP $$
       echo 'nginx.sh: nginx loads the new certificate' >&2
       loaded=$now reported=''

@@ -273,7 +273,7 @@ func TestRenewalWithInvalidCertificate(t *testing.T) {
 }
 
 // In compose, a certificate may be added while nginx runs. This test runs nginx.sh as compose does,
-// on other ports.
+// on other ports. It cannot read its configuration at first, and tries again.
 func TestScriptAddsTLS(t *testing.T) {
 	t.Parallel()
 	program, err := exec.LookPath("nginx")
@@ -305,7 +305,8 @@ func TestScriptAddsTLS(t *testing.T) {
 	replaceFile(t, conf, []byte(edit(t, deploy.NginxConf, edits)))
 	cmd := exec.Command("sh", "nginx.sh", conf, copied, certificates, "0.1", "-e", "stderr")
 	cmd.Env = append(os.Environ(), "NGINX_PROGRAM="+program)
-	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
+	log := &e2e.LogRecorder{}
+	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -313,13 +314,23 @@ func TestScriptAddsTLS(t *testing.T) {
 	t.Cleanup(func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
 		_ = cmd.Wait()
+		if t.Failed() {
+			t.Log(log.Tail(40))
+		}
 	})
 	c := dial(t, plain)
 	eventually(t, "nginx serves without TLS", func() bool { return call(t, c) == nil })
 	if _, err := net.Dial("tcp", secure); err == nil {
 		t.Error("the port for TLS is open without a certificate")
 	}
+	if err := os.Rename(conf, conf+".away"); err != nil {
+		t.Fatal(err)
+	}
 	install(t, fresh, certificates)
+	eventually(t, "the log has the reason", func() bool { return log.Find("can't load a new certificate") != "" })
+	if err := os.Rename(conf+".away", conf); err != nil {
+		t.Fatal(err)
+	}
 	eventually(t, "nginx serves with TLS", func() bool { return serves(t, secure, fresh) })
 	if err := call(t, dial(t, secure, withTLS(trusting(t, fresh)))); err != nil {
 		t.Error(err)
