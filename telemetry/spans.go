@@ -82,12 +82,22 @@ func (t Traces) startCall(ctx context.Context, method string) (context.Context, 
 func (t Traces) startServer(
 	ctx context.Context, name string, headers propagation.TextMapCarrier,
 ) (context.Context, trace.Span) {
-	ofClient := func() context.Context { return propagation.TraceContext{}.Extract(ctx, headers) }
+	ofClient := func() context.Context { return extract(ctx, headers) }
 	if !t.sampler.sample(func() trace.SpanContext { return trace.SpanContextFromContext(ofClient()) }) {
 		return ctx, unsampled
 	}
 	//nolint:spancheck // the caller ends it
 	return t.tracer.Start(ofClient(), name, trace.WithSpanKind(trace.SpanKindServer))
+}
+
+// extract returns ctx with the span of the client that the headers have. It leaves out the trace state:
+// each span of the trace would carry its up to 16 KB, and a collector refuses a batch of 4 MB.
+func extract(ctx context.Context, headers propagation.TextMapCarrier) context.Context {
+	ofClient := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(ctx, headers))
+	if !ofClient.IsValid() {
+		return ctx
+	}
+	return trace.ContextWithRemoteSpanContext(ctx, ofClient.WithTraceState(trace.TraceState{}))
 }
 
 func endCall(span trace.Span, err error) {

@@ -114,6 +114,19 @@ func TestCallIsInItsRequest(t *testing.T) {
 	}
 }
 
+// TestTraceStateIsLeftOut: a client can't add kilobytes to each span of its calls.
+func TestTraceStateIsLeftOut(t *testing.T) {
+	t.Parallel()
+	traces := newTraces(sampler{ratio: 1})
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/seats", nil)
+	r.Header.Set("Traceparent", asks)
+	r.Header.Set("Tracestate", "a=b")
+	ctx, _ := traces.StartRequest(r)
+	if span := trace.SpanContextFromContext(ctx); span.TraceID().String() != clientTrace || span.TraceState().Len() != 0 {
+		t.Errorf("the request has the trace %s with the state %q", span.TraceID(), span.TraceState())
+	}
+}
+
 // TestPartLinksToAnother checks the size, the link and the status of a batch.
 func TestPartLinksToAnother(t *testing.T) {
 	t.Parallel()
