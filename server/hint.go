@@ -79,7 +79,7 @@ func (h *Hints) run(ctx context.Context) {
 	running.Go(func() { h.publish(ctx) })
 	if h.client != nil {
 		running.Go(func() { h.subscribe(ctx) })
-		running.Go(func() { h.breaker.Probe(ctx, h.client, h.report) })
+		running.Go(func() { h.breaker.Probe(ctx, func(ctx context.Context) { h.tell(ctx, 0) }) })
 	}
 	running.Wait()
 }
@@ -110,16 +110,18 @@ func (h *Hints) BreakerOpen() bool { return h.breaker.Open() }
 
 // broadcast publishes a hint on Redis as "<replica> <hint>".
 func (h *Hints) broadcast(ctx context.Context, hint Hint) {
-	if h.client == nil || !h.breaker.Allow(edge.RedisTimeout) {
-		return
+	if h.client != nil && h.breaker.Allow(edge.RedisTimeout) {
+		h.tell(ctx, hint)
 	}
-	ctx, cancel := context.WithTimeout(ctx, edge.RedisTimeout)
-	defer cancel()
-	h.report(ctx, h.client.Publish(ctx, h.channel, h.id+" "+strconv.Itoa(int(hint))).Err())
 }
 
-// report tells the breaker the result of a call of Redis. subscribe logs that Redis fails.
-func (h *Hints) report(_ context.Context, err error) { h.breaker.Report(err == nil) }
+// tell publishes a hint, and tells the breaker the result. The hint 0 has no effect on other replicas.
+// subscribe logs that Redis fails.
+func (h *Hints) tell(ctx context.Context, hint Hint) {
+	ctx, cancel := context.WithTimeout(ctx, edge.RedisTimeout)
+	defer cancel()
+	h.breaker.Report(h.client.Publish(ctx, h.channel, h.id+" "+strconv.Itoa(int(hint))).Err() == nil)
+}
 
 // subscribe receives hints from Redis until ctx ends, and reconnects after errors.
 func (h *Hints) subscribe(ctx context.Context) {

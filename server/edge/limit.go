@@ -74,7 +74,8 @@ func (l *Limits) BreakerOpen() bool { return l.breaker.Open() }
 // Run tries Redis while it fails, until ctx ends.
 func (l *Limits) Run(ctx context.Context) {
 	if l.client != nil {
-		l.breaker.Probe(ctx, l.client, l.report)
+		probe := bucket{"probe", 1000, time.Second}
+		l.breaker.Probe(ctx, func(ctx context.Context) { l.callRedis(ctx, probe, "", 1) })
 	}
 }
 
@@ -151,24 +152,25 @@ func (l *Limits) takeShared(ctx context.Context, b bucket, key string, n int) (w
 	if l.client == nil || !l.breaker.Allow(maxPending) {
 		return 0, false
 	}
+	return l.callRedis(ctx, b, key, n)
+}
+
+// callRedis takes from a bucket in Redis. It tells the breaker the result, and logs a change of its
+// state.
+func (l *Limits) callRedis(ctx context.Context, b bucket, key string, n int) (wait time.Duration, ok bool) {
 	// The query continues if the client cancels its call. A cancelled query would close the
 	// connection to Redis, and would count as a failure of Redis.
 	query, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.timeout)
 	defer cancel()
 	keys := []string{sharedKey(l.library, b.name, key)}
 	micros, err := gcra.Run(query, l.client, keys, b.interval().Microseconds(), b.size, n).Int64()
-	l.report(ctx, err)
-	return time.Duration(micros) * time.Microsecond, err == nil
-}
-
-// report tells the breaker the result of a call of Redis, and logs a change of its state.
-func (l *Limits) report(ctx context.Context, err error) {
 	switch changed := l.breaker.Report(err == nil); {
 	case changed && err != nil:
 		l.log.WarnContext(ctx, "Redis fails: rate limits count by replica", "cause", err)
 	case changed:
 		l.log.InfoContext(ctx, "Redis is back: rate limits are shared")
 	}
+	return time.Duration(micros) * time.Microsecond, err == nil
 }
 
 // maxLocalBuckets is the number of recently used buckets that a replica remembers. It may remember

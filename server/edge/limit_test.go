@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"regexp"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -214,6 +215,39 @@ func TestLimitsNoticeRedisWithoutCalls(t *testing.T) {
 	if err := redisServer.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	edgetest.Eventually(t, "the breaker is closed", func() bool { return !l.BreakerOpen() })
+}
+
+// TestBreakerStaysOpenWhileRedisRefusesWrites: a Redis that answers a PING but refuses to write, such as
+// a read-only replica, is not back.
+func TestBreakerStaysOpenWhileRedisRefusesWrites(t *testing.T) {
+	t.Parallel()
+	client, _ := startRedis(t)
+	l := testLimits(client)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		l.Run(ctx)
+	}()
+	t.Cleanup(func() { cancel(); <-ended })
+	configure := func(replicas string) {
+		if err := client.ConfigSet(t.Context(), "min-replicas-to-write", replicas).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	configure("1")
+	if err := l.take(t.Context(), bucket{"user", 3, time.Hour}, "a", 1); err != nil || !l.BreakerOpen() {
+		t.Fatalf("with a Redis that refuses to write, the breaker is not open: %v", err)
+	}
+	refusals := regexp.MustCompile(`(?m)^errorstat_NOREPLICAS:count=[3-9]`)
+	edgetest.Eventually(t, "Redis has refused two probes", func() bool {
+		if !l.BreakerOpen() {
+			t.Fatal("Redis refuses to write, but the breaker is closed")
+		}
+		return refusals.MatchString(client.Info(t.Context(), "errorstats").Val())
+	})
+	configure("0")
 	edgetest.Eventually(t, "the breaker is closed", func() bool { return !l.BreakerOpen() })
 }
 

@@ -135,10 +135,11 @@ func (b *Breaker) Allow(doubt time.Duration) bool {
 // Open reports whether calls skip Redis, because the last call failed.
 func (b *Breaker) Open() bool { return b.until.Load() != 0 }
 
-// Probe tries Redis once a breakerPause while calls skip Redis, until ctx ends. It passes each result
-// to report, which must call Report. Without Probe, a replica without calls would never notice that
-// Redis works again, and its metrics would show a failure that is over.
-func (b *Breaker) Probe(ctx context.Context, client redis.UniversalClient, report func(context.Context, error)) {
+// Probe calls try once a breakerPause while calls skip Redis, until ctx ends. Without Probe, a replica
+// without calls would never notice that Redis works again, and its metrics would show a failure that
+// is over. try must call Report. It sends the command of the calls: a Redis that refuses to write, such
+// as a read-only one, answers a PING.
+func (b *Breaker) Probe(ctx context.Context, try func(context.Context)) {
 	tick := time.NewTicker(breakerPause)
 	defer tick.Stop()
 	for {
@@ -148,9 +149,7 @@ func (b *Breaker) Probe(ctx context.Context, client redis.UniversalClient, repor
 		case <-tick.C:
 		}
 		if b.Open() && b.Allow(RedisTimeout) {
-			probe, cancel := context.WithTimeout(ctx, RedisTimeout)
-			report(ctx, client.Ping(probe).Err())
-			cancel()
+			try(ctx)
 		}
 	}
 }
