@@ -147,7 +147,7 @@ func listenOn(setting, addr string) (net.Listener, error) {
 func (r *replica) setUpTraces(ctx context.Context) (err error) {
 	s := r.settings
 	r.traces, err = telemetry.NewTraces(ctx, telemetry.TraceConfig{
-		Endpoint: s.OTLPEndpoint, Sampler: s.TracesSampler, Ratio: s.TracesRatio,
+		Endpoint: s.OTLPEndpoint, Sampler: s.TracesSampler, Ratio: s.TracesRatio, Log: r.log,
 	})
 	return err
 }

@@ -38,6 +38,7 @@ sql() {
 backup() {
   [ ! -e "$file" ] || fail "$file exists, and a backup never replaces a file: choose another name, or remove the file"
   umask 077
+  set -C # do not write to a file that exists
   partial=$file.$$.partial
   log "writing $file"
   inside pg_dump -U dlsms --format=custom dlsms >"$partial" </dev/null ||

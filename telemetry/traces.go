@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/exaring/otelpgx"
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
@@ -21,6 +23,7 @@ type TraceConfig struct {
 	Endpoint string  // of a collector, by OTLP over gRPC; "" turns traces off
 	Sampler  string  // one of Samplers
 	Ratio    float64 // the sampled part of the traces, for the samplers with "ratio"
+	Log      *slog.Logger
 }
 
 // Traces makes spans of calls and requests. The zero value makes no spans and costs nothing.
@@ -43,6 +46,11 @@ func NewTraces(ctx context.Context, c TraceConfig) (Traces, error) {
 	if err != nil {
 		return Traces{}, err
 	}
+	// Otherwise OpenTelemetry writes plain lines to standard error while the collector is unreachable.
+	logged := context.WithoutCancel(ctx)
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		c.Log.WarnContext(logged, "traces are lost", slog.Any("error", err))
+	}))
 	exporter, err := otlptracegrpc.New(ctx, otlptracegrpc.WithEndpointURL(c.Endpoint))
 	if err != nil {
 		return Traces{}, fmt.Errorf("OTEL_EXPORTER_OTLP_ENDPOINT: %w", err)

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"slices"
 	"testing"
@@ -42,7 +43,7 @@ func TestTracesReachTheEndpoint(t *testing.T) {
 	go func() { _ = srv.Serve(l) }()
 	t.Cleanup(srv.Stop)
 
-	traces, err := NewTraces(t.Context(), TraceConfig{Endpoint: "http://" + l.Addr().String(), Sampler: "always_on"})
+	traces, err := NewTraces(t.Context(), TraceConfig{Endpoint: "http://" + l.Addr().String(), Sampler: "always_on", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
