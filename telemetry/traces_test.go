@@ -43,7 +43,9 @@ func TestTracesReachTheEndpoint(t *testing.T) {
 	go func() { _ = srv.Serve(l) }()
 	t.Cleanup(srv.Stop)
 
-	traces, err := NewTraces(t.Context(), TraceConfig{Endpoint: "http://" + l.Addr().String(), Sampler: "always_on", Log: slog.New(slog.DiscardHandler)})
+	traces, err := NewTraces(t.Context(), TraceConfig{
+		Endpoint: "http://" + l.Addr().String(), Sampler: "always_on", Log: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
