@@ -102,7 +102,13 @@ if command -v apt-get >/dev/null; then
     fi
     apt-get update
     "$0" "$@"
+    # The service of Prometheus would take port 9090, which is that of make run, after the next boot.
+    new=()
+    for service in prometheus prometheus-node-exporter; do
+      if [[ " $* " == *" $service "* && ! -e /usr/bin/$service ]]; then new+=($service); fi
+    done
     apt-get install -y --no-install-recommends "$@"
+    if ((${#new[@]} > 0)) && command -v systemctl >/dev/null; then systemctl disable "${new[@]}" || :; fi
   ' "$(dirname "$0")/releases.sh" "${list[@]}" || {
     if (($? == 3)); then exit 1; fi # releases.sh has printed the reason
     fail "the installation failed. Run as root: $command"
