@@ -133,9 +133,11 @@ func secret(path string) (string, error) {
 // file.
 func writeFile(path, content string, mode os.FileMode) error {
 	fresh := path + ".new"
-	// WriteFile sets the mode only if it creates the file. An interrupted run may have left one.
-	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("write %s: %w", path, err)
+	// WriteFile sets the mode only if it creates the file, and an interrupted run may have left one.
+	if left, err := os.Lstat(fresh); err == nil && left.Mode().IsRegular() {
+		if err := os.Remove(fresh); err != nil {
+			return fmt.Errorf("write %s: %w", path, err)
+		}
 	}
 	if err := os.WriteFile(fresh, []byte(content), mode); err != nil {
 		return writeError("write", path, err)
