@@ -87,7 +87,13 @@ func post(t *testing.T, url, body string) (*http.Response, string) {
 func do(t *testing.T, req *http.Request) (*http.Response, string) {
 	t.Helper()
 	req.GetBody = nil
-	resp, err := http.DefaultClient.Do(req)
+	return send(t, http.DefaultClient, req)
+}
+
+// send makes a request with a client and reads the answer.
+func send(t *testing.T, c *http.Client, req *http.Request) (*http.Response, string) {
+	t.Helper()
+	resp, err := c.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

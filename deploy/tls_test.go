@@ -78,16 +78,7 @@ func getFrom(t *testing.T, c *http.Client, url string) (*http.Response, string) 
 		t.Fatal(err)
 	}
 	req.Header.Set("X-Real-IP", "203.0.113.7")
-	resp, err := c.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp, string(body)
+	return send(t, c, req)
 }
 
 // Git ignores a certificate and a key in deploy/tls.

@@ -66,7 +66,13 @@ func (top topology) clients() []string {
 // this process.
 func (top topology) load(t *testing.T, env ...string) *types.Project {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{top.file}, cli.WithEnv(env), cli.WithName("dlsms"))
+	return top.loadWith(t, cli.WithEnv(env))
+}
+
+// loadWith reads the file with these options.
+func (top topology) loadWith(t *testing.T, more ...cli.ProjectOptionsFn) *types.Project {
+	t.Helper()
+	options, err := cli.NewProjectOptions([]string{top.file}, append(more, cli.WithName("dlsms"))...)
 	if err != nil {
 		t.Fatal(err)
 	}

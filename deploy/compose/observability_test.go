@@ -18,16 +18,7 @@ var observers = []string{"grafana", "jaeger", "node-exporter", "prometheus"}
 
 func (top topology) loadObserved(t *testing.T) *types.Project {
 	t.Helper()
-	profile := cli.WithProfiles([]string{"observability"})
-	options, err := cli.NewProjectOptions([]string{top.file}, cli.WithName("dlsms"), profile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	project, err := options.LoadProject(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return project
+	return top.loadWith(t, cli.WithProfiles([]string{"observability"}))
 }
 
 // TestObserversAreConfined: the profile adds four services to those that run without it. They can

@@ -194,11 +194,9 @@ func TestLimitsWithoutRedis(t *testing.T) {
 	}
 }
 
-// TestLimitsNoticeRedisWithoutCalls: a replica without calls notices that Redis answers again.
-func TestLimitsNoticeRedisWithoutCalls(t *testing.T) {
-	t.Parallel()
-	client, redisServer := startRedis(t)
-	l := testLimits(client)
+// runLimits runs l until the end of the test.
+func runLimits(t *testing.T, l *Limits) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
@@ -206,6 +204,14 @@ func TestLimitsNoticeRedisWithoutCalls(t *testing.T) {
 		l.Run(ctx)
 	}()
 	t.Cleanup(func() { cancel(); <-ended })
+}
+
+// TestLimitsNoticeRedisWithoutCalls: a replica without calls notices that Redis answers again.
+func TestLimitsNoticeRedisWithoutCalls(t *testing.T) {
+	t.Parallel()
+	client, redisServer := startRedis(t)
+	l := testLimits(client)
+	runLimits(t, l)
 	if err := redisServer.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -224,13 +230,7 @@ func TestBreakerStaysOpenWhileRedisRefusesWrites(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
 	l := testLimits(client)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		l.Run(ctx)
-	}()
-	t.Cleanup(func() { cancel(); <-ended })
+	runLimits(t, l)
 	configure := func(replicas string) {
 		if err := client.ConfigSet(t.Context(), "min-replicas-to-write", replicas).Err(); err != nil {
 			t.Fatal(err)
