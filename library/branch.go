@@ -11,8 +11,24 @@ type Branch struct {
 	Code     string
 	Name     string
 	Timezone string // IANA name, see LoadZone
-	// Hours are the opening hours. A branch without hours is always open.
+	// Hours are the opening hours of the week. A branch without hours is always open, except on Days.
 	Hours []OpenHours `db:"-"`
+	// Days are the dates with their own opening hours, sorted. They replace Hours on these dates.
+	Days []DayHours `db:"-"`
+	// Closures have not ended and were not lifted. They are sorted by start.
+	Closures []Closure `db:"-"`
+	// Announcement is a text for students. It ends at AnnouncedUntil, if that is not zero.
+	Announcement   Texts     `db:"-"`
+	AnnouncedUntil time.Time `db:"-"`
+}
+
+// DayHours is the opening hours of one date of a branch.
+type DayHours struct {
+	// Day is the date, as the number of days since 1 January 1970.
+	Day int
+	// Open are the spans in which the branch is open, sorted. Their Weekday is not used. If there is
+	// none, the branch is closed.
+	Open []OpenHours
 }
 
 // OpenHours is one weekly opening of a branch, in the branch's time zone. If Closes is at or before

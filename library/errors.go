@@ -72,6 +72,15 @@ func (e *Error) With(key, value string) *Error {
 	return &c
 }
 
+// WithTime returns a copy of the error with one more time in its metadata, in RFC 3339. If t is nil,
+// it returns the error itself.
+func (e *Error) WithTime(key string, t *time.Time) *Error {
+	if t == nil {
+		return e
+	}
+	return e.With(key, t.UTC().Format(time.RFC3339))
+}
+
 // WithFields returns a copy of the error with these field violations.
 func (e *Error) WithFields(violations ...FieldViolation) *Error {
 	c := *e

@@ -19,13 +19,18 @@ const (
 	EventOfferExpired EventKind = "OFFER_EXPIRED"
 	EventNoShow       EventKind = "NO_SHOW"
 	EventCompleted    EventKind = "COMPLETED"
+	// EventShortened: a closure ends the reservation of a user who is at the seat, before its end.
+	EventShortened EventKind = "SHORTENED"
+	// EventRescheduled: an outage has moved the check-in deadline.
+	EventRescheduled EventKind = "RESCHEDULED"
 )
 
-// Notifies reports whether the user gets a notification about an event of this kind. The column
-// reservation_events.notifies has the same list.
+// Notifies reports whether the user gets a notification about every event of this kind. For events
+// that staff or a sweep made, the user always gets one: see the column reservation_events.notifies.
 func (k EventKind) Notifies() bool {
 	switch k {
-	case EventOffered, EventOfferExpired, EventReminded, EventNoShow, EventCompleted, EventCheckedOut:
+	case EventOffered, EventOfferExpired, EventReminded, EventNoShow, EventCompleted, EventCheckedOut,
+		EventShortened, EventRescheduled:
 		return true
 	case EventReserved, EventClaimed, EventCheckedIn, EventExtended, EventCancelled, EventDeclined:
 		return false

@@ -33,6 +33,8 @@ var (
 
 	ErrRoleRequired = &Error{Kind: KindPermissionDenied, Reason: "ROLE_REQUIRED",
 		Message: "your role does not allow this"}
+	ErrBranchRequired = &Error{Kind: KindPermissionDenied, Reason: "BRANCH_REQUIRED",
+		Message: "your role does not hold for this branch"}
 
 	ErrSeatNotFound = &Error{Kind: KindNotFound, Reason: "SEAT_NOT_FOUND",
 		Message: "there is no such seat"}
@@ -43,6 +45,17 @@ var (
 	ErrBranchNotFound = &Error{Kind: KindNotFound, Reason: "BRANCH_NOT_FOUND",
 		Message: "there is no such branch"}
 
+	ErrAreaNotFound = &Error{Kind: KindNotFound, Reason: "AREA_NOT_FOUND",
+		Message: "no seat of the branch is in this area"}
+	ErrClosureNotFound = &Error{Kind: KindNotFound, Reason: "CLOSURE_NOT_FOUND",
+		Message: "there is no such closure"}
+	ErrPersonNotFound = &Error{Kind: KindNotFound, Reason: "USER_NOT_FOUND",
+		Message: "there is no such user"}
+	ErrKeyNotFound = &Error{Kind: KindNotFound, Reason: "KEY_NOT_FOUND",
+		Message: "there is no such service key"}
+	ErrStrikeNotFound = &Error{Kind: KindNotFound, Reason: "STRIKE_NOT_FOUND",
+		Message: "there is no such strike"}
+
 	ErrSeatTaken = &Error{Kind: KindExists, Reason: "SEAT_TAKEN",
 		Message: "the seat is taken in that window"}
 	ErrUserBusy = &Error{Kind: KindExists, Reason: "USER_BUSY",
@@ -51,6 +64,28 @@ var (
 		Message: "this student id is registered"}
 	ErrAlreadyWaiting = &Error{Kind: KindExists, Reason: "ALREADY_WAITING",
 		Message: "you wait for this seat in that window already"}
+
+	ErrCardTaken = &Error{Kind: KindExists, Reason: "CARD_TAKEN",
+		Message: "another user has this library card"}
+
+	// ErrSeatClosed has the span of the closure in its metadata, ErrSuspended the end of the
+	// suspension, ErrCancelTooLate the latest time.
+	ErrSeatClosed = &Error{Kind: KindPrecondition, Reason: "SEAT_CLOSED",
+		Message: "the library has closed the seat in a part of the window"}
+	ErrSuspended = &Error{Kind: KindPrecondition, Reason: "SUSPENDED",
+		Message: "you are suspended because of missed reservations"}
+	ErrBookingNotAllowed = &Error{Kind: KindPrecondition, Reason: "BOOKING_NOT_ALLOWED",
+		Message: "the library does not allow you to reserve this seat"}
+	ErrCancelTooLate = &Error{Kind: KindPrecondition, Reason: "CANCEL_TOO_LATE",
+		Message: "it is too late to cancel this reservation"}
+
+	// ErrChangedSinceCheck has the present number of reservations in its metadata.
+	ErrChangedSinceCheck = &Error{Kind: KindPrecondition, Reason: "CHANGED_SINCE_CHECK",
+		Message: "the number of affected reservations is not the expected one: look at the impact again"}
+	ErrClosureEnded = &Error{Kind: KindPrecondition, Reason: "CLOSURE_ENDED",
+		Message: "the closure was lifted"}
+	ErrOwnRole = &Error{Kind: KindPrecondition, Reason: "OWN_ROLE",
+		Message: "you cannot change your own role: ask another admin"}
 
 	ErrCheckInTooEarly = &Error{Kind: KindPrecondition, Reason: "CHECK_IN_TOO_EARLY",
 		Message: "check-in has not opened yet"}
@@ -73,6 +108,9 @@ var (
 		Message: "too many calls"}
 	ErrTooManyReservations = &Error{Kind: KindExhausted, Reason: "TOO_MANY_RESERVATIONS",
 		Message: "you have as many upcoming reservations, or wait for as many seats, as the library allows"}
+	// ErrQuotaExhausted has the rule, its limit and the use in its metadata.
+	ErrQuotaExhausted = &Error{Kind: KindExhausted, Reason: "QUOTA_EXHAUSTED",
+		Message: "you have reserved as much as the library allows on that day or in that week"}
 	ErrWaitlistFull = &Error{Kind: KindExhausted, Reason: "WAITLIST_FULL",
 		Message: "as many users wait for this seat as the library allows"}
 	ErrOverloaded = &Error{Kind: KindExhausted, Reason: "OVERLOADED",

@@ -11,7 +11,9 @@ type Role string
 // The roles.
 const (
 	RoleStudent   Role = "STUDENT"
+	RoleStaff     Role = "STAFF"
 	RoleLibrarian Role = "LIBRARIAN"
+	RoleAdmin     Role = "ADMIN"
 )
 
 // User is a person with an account.

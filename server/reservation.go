@@ -16,7 +16,7 @@ const (
 )
 
 type reservationService struct {
-	dlsmsv1.UnsafeReservationServiceServer
+	dlsmsv1.UnimplementedReservationServiceServer
 
 	store *store.Store
 	hints *Hints

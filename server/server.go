@@ -234,6 +234,8 @@ func newServices(c Config, s *Server, passwords *identity.Passwords) services {
 			store: c.Store, hints: s.hints, wakeups: c.Wakeups, inForce: s.edge.InForce,
 			reading: make(chan struct{}, backgroundReads(c.DBConns)),
 		},
+		admin: &adminService{store: c.Store, hints: s.hints},
+		desk:  &deskService{store: c.Store, hints: s.hints},
 	}
 }
 

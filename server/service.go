@@ -15,11 +15,13 @@ const (
 	SeatService        Service = "seat"
 	ReservationService Service = "reservation"
 	NotifyService      Service = "notify"
+	AdminService       Service = "admin"
+	DeskService        Service = "desk"
 )
 
 // Services returns all services.
 func Services() []Service {
-	return []Service{AuthService, SeatService, ReservationService, NotifyService}
+	return []Service{AuthService, SeatService, ReservationService, NotifyService, AdminService, DeskService}
 }
 
 // services are the handlers.
@@ -28,6 +30,8 @@ type services struct {
 	seat        dlsmsv1.SeatServiceServer
 	reservation dlsmsv1.ReservationServiceServer
 	notify      dlsmsv1.NotifyServiceServer
+	admin       dlsmsv1.AdminServiceServer
+	desk        dlsmsv1.DeskServiceServer
 }
 
 // registration is a gRPC service with its handlers.
@@ -43,6 +47,8 @@ func (h services) byName() map[Service]registration {
 		SeatService:        {&dlsmsv1.SeatService_ServiceDesc, h.seat},
 		ReservationService: {&dlsmsv1.ReservationService_ServiceDesc, h.reservation},
 		NotifyService:      {&dlsmsv1.NotifyService_ServiceDesc, h.notify},
+		AdminService:       {&dlsmsv1.AdminService_ServiceDesc, h.admin},
+		DeskService:        {&dlsmsv1.DeskService_ServiceDesc, h.desk},
 	}
 }
 

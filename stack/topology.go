@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/dlsms/dlsms/deploy"
 )
@@ -16,16 +17,18 @@ type Topology string
 const (
 	// Monolith is several equal replicas, each with all services and the worker.
 	Monolith Topology = ""
-	// Microservices is one process for each service and one for the worker, behind
-	// deploy/nginx-microservices.conf. Stack.Replicas has them in the order auth, seat,
-	// reservation, notify, worker.
+	// Microservices is one process for each of the services auth, seat, reservation and notify, and
+	// one for the worker, behind deploy/nginx-microservices.conf. Stack.Replicas has them in this
+	// order. The process reservation also runs the services of the staff, admin and desk.
 	Microservices Topology = "microservices"
 )
 
 // The names of services in the setting SERVICES.
 var (
+	// clientServices have a process each in the topology Microservices.
 	clientServices = []string{"auth", "seat", "reservation", "notify"}
-	allServices    = append(slices.Clone(clientServices), workerService)
+	staffServices  = []string{"admin", "desk"}
+	allServices    = slices.Concat(clientServices, staffServices, []string{workerService})
 )
 
 const workerService = "worker"
@@ -69,9 +72,13 @@ type plan struct {
 // plans returns what each replica runs.
 func (c *Config) plans() (all []plan) {
 	if c.Topology == Microservices {
-		for _, name := range allServices {
-			p := plan{name: name, services: []string{name}, env: map[string]string{
-				"SERVICES": name,
+		for _, name := range append(slices.Clone(clientServices), workerService) {
+			services := []string{name}
+			if name == "reservation" {
+				services = append(services, staffServices...)
+			}
+			p := plan{name: name, services: services, env: map[string]string{
+				"SERVICES": strings.Join(services, ","),
 				// Each of the 5 processes opens at most 6 more connections. Postgres accepts 400.
 				"DB_MAX_CONNS": "60",
 				// Each of the 5 processes may use a third of the cores, not a fifth, because some

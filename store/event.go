@@ -16,13 +16,17 @@ const lockUsersToNotify = `
 	      WHERE library_id = $1 AND id = ANY($2) ORDER BY 2) k`
 
 const insertEvents = `
-	INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, entry_id,
+	INSERT INTO reservation_events (library_id, at, kind, notifies, reservation_id, version, seat_id, user_id, entry_id,
 		during, status, occupies,
-		check_in_opens_at, check_in_deadline, offer_expires_at, created_at, checked_in_at, ended_at, reason)
-	SELECT r.library_id, n.now, t.kind, r.id, r.version, r.seat_id, r.user_id, r.entry_id, r.during, r.status, r.occupies,
-		r.check_in_opens_at, r.check_in_deadline, r.offer_expires_at, r.created_at, r.checked_in_at, r.ended_at, t.reason
+		check_in_opens_at, check_in_deadline, offer_expires_at, created_at, checked_in_at, ended_at, reason,
+		by_library, sweep_id, suggested_seat_id)
+	SELECT r.library_id, n.now, t.kind, t.notifies, r.id, r.version, r.seat_id, r.user_id, r.entry_id,
+		r.during, r.status, r.occupies,
+		r.check_in_opens_at, r.check_in_deadline, r.offer_expires_at, r.created_at, r.checked_in_at, r.ended_at, t.reason,
+		t.by_library, t.sweep_id, t.suggested_seat_id
 	FROM (SELECT dlsms_now() AS now OFFSET 0) n
-	CROSS JOIN unnest($2::bigint[], $3::text[], $4::text[]) WITH ORDINALITY AS t (reservation_id, kind, reason, place)
+	CROSS JOIN unnest($2::bigint[], $3::text[], $4::text[], $5::boolean[], $6::boolean[], $7::bigint[], $8::bigint[])
+		WITH ORDINALITY AS t (reservation_id, kind, reason, notifies, by_library, sweep_id, suggested_seat_id, place)
 	JOIN reservations r ON r.library_id = $1 AND r.id = t.reservation_id
 	ORDER BY t.place`
 
@@ -34,10 +38,14 @@ func (t *tx) writeEvents(ctx context.Context) error {
 	var ids, notified []int64
 	var kinds []string
 	var reasons []*string
+	var notifies, byLibrary []bool
+	var sweeps, suggested []*int64
 	for _, e := range t.events {
 		ids, kinds = append(ids, e.reservationID), append(kinds, string(e.kind))
 		reasons = append(reasons, orNil(e.reason))
-		if e.kind.Notifies() {
+		notifies, byLibrary = append(notifies, e.notifies()), append(byLibrary, e.byLibrary)
+		sweeps, suggested = append(sweeps, orNil(e.sweepID)), append(suggested, orNil(e.suggested))
+		if e.notifies() {
 			notified = append(notified, e.reservationID)
 		}
 	}
@@ -45,6 +53,6 @@ func (t *tx) writeEvents(ctx context.Context) error {
 	if len(notified) > 0 {
 		batch.Queue(lockUsersToNotify, t.s.lib, notified)
 	}
-	batch.Queue(insertEvents, t.s.lib, ids, kinds, reasons)
+	batch.Queue(insertEvents, t.s.lib, ids, kinds, reasons, notifies, byLibrary, sweeps, suggested)
 	return t.SendBatch(ctx, batch).Close()
 }

@@ -205,6 +205,7 @@ const selectExtensionConflicts = `
 			WHERE library_id = $1 AND user_id = $3 AND id <> $4 AND occupies AND status <> 'HELD'
 				AND NOT isempty(during * tstzrange($5, $6))),
 		s.out_of_service, NOT dlsms_open(s.library_id, s.branch_id, tstzrange($5, $6)),
+		dlsms_closed(s.library_id, s.branch_id, s.area, s.id, tstzrange($5, $6)),
 		(SELECT COALESCE(w.ended_at, r.created_at) FROM reservations r
 			LEFT JOIN waitlist_entries w ON w.library_id = r.library_id AND w.id = r.entry_id
 			WHERE r.library_id = $1 AND r.id = $4) AS confirmed_at
@@ -213,7 +214,7 @@ const selectExtensionConflicts = `
 // Extend moves the end of a CONFIRMED or CHECKED_IN reservation to a later time. If the reservation
 // already has that end, Extend changes nothing. It fails with one of these errors:
 //   - ErrReservationNotFound, ErrNotConfirmed
-//   - ErrSeatTaken, ErrUserBusy, ErrSeatOutOfService, ErrBranchClosed
+//   - ErrSeatTaken, ErrUserBusy, ErrSeatOutOfService, ErrBranchClosed, ErrSeatClosed
 //   - ErrWindowNotAllowed if the window would be too long
 //   - Invalid if the end is earlier than the present end
 func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (library.Reservation, error) {
@@ -244,10 +245,10 @@ func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (li
 				Field: "end_time", Message: fmt.Sprintf("the window must be at most %v long", s.policy.MaxDuration),
 			})
 		}
-		var taken, busy, outOfService, closed bool
+		var taken, busy, outOfService, closed, inClosure bool
 		var confirmed time.Time
 		err = t.QueryRow(ctx, selectExtensionConflicts, s.lib, r.SeatID, userID, id, r.EndTime, end).
-			Scan(&taken, &busy, &outOfService, &closed, &confirmed)
+			Scan(&taken, &busy, &outOfService, &closed, &inClosure, &confirmed)
 		switch {
 		case err != nil:
 			return err
@@ -257,6 +258,8 @@ func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (li
 			return library.ErrBranchClosed.WithFields(library.FieldViolation{
 				Field: "end_time", Message: "the branch is closed for a part of the window",
 			})
+		case inClosure:
+			return library.ErrSeatClosed
 		case taken:
 			return library.ErrSeatTaken.With("seat_id", strconv.FormatInt(r.SeatID, 10))
 		case busy:

@@ -31,7 +31,8 @@ const enoughLeft = `
 // of ClaimOffer. The user is free for the whole window and has fewer upcoming reservations than
 // Policy.MaxUpcoming. A MaxUpcoming of 0 means no limit.
 const claimable = `
-	(SELECT COALESCE(bool_and(isempty(r.during * w.during)), true) AND (@max_upcoming::bigint = 0
+	NOT EXISTS (SELECT FROM users u WHERE u.library_id = w.library_id AND u.id = w.user_id AND u.suspended_until > now.t)
+	AND (SELECT COALESCE(bool_and(isempty(r.during * w.during)), true) AND (@max_upcoming::bigint = 0
 			OR count(*) FILTER (WHERE r.status <> 'HELD' AND upper(r.during) > now.t) < @max_upcoming)
 		FROM reservations r WHERE r.library_id = w.library_id AND r.user_id = w.user_id AND r.occupies)`
 
@@ -59,7 +60,7 @@ const selectWaiters = `
 	WITH now AS MATERIALIZED (
 		SELECT @now::timestamptz AS t
 	), freed AS MATERIALIZED (
-		SELECT s.id, s.branch_id, (
+		SELECT s.id, s.branch_id, s.area, (
 			SELECT range_agg(r.during) FROM reservations r
 			WHERE r.library_id = @library AND r.seat_id = s.id AND r.occupies) AS taken
 		FROM seats s WHERE s.library_id = @library AND s.id = ANY (@seats::bigint[]) AND NOT s.out_of_service
@@ -79,6 +80,7 @@ const selectWaiters = `
 			AND ` + enoughLeft + `
 			AND (f.taken && w.during) IS NOT TRUE
 			AND (h.open @> ` + restOfWindow + `) IS NOT FALSE
+			AND NOT dlsms_closed(@library, f.branch_id, f.area, f.id, ` + restOfWindow + `)
 			AND ` + claimable + `
 		ORDER BY w.id LIMIT @most::bigint
 	) w
@@ -236,6 +238,7 @@ const selectFree = `
 			AND NOT s.out_of_service
 			AND w.seat_id <> ALL (@without::bigint[])
 			AND ` + seatFree + `
+			AND NOT dlsms_closed(@library, s.branch_id, s.area, s.id, ` + restOfWindow + `)
 			AND ` + claimable + `
 	), hours AS MATERIALIZED (
 		SELECT b.branch_id, dlsms_hours_if_known(@library, b.branch_id,
@@ -265,6 +268,7 @@ const selectFreeFor = `
 		AND ` + enoughLeft + `
 		AND NOT s.out_of_service
 		AND ` + seatFree + `
+		AND NOT dlsms_closed(w.library_id, s.branch_id, s.area, s.id, ` + restOfWindow + `)
 		AND ` + claimable + `
 	LIMIT @most::bigint`
 

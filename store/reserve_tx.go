@@ -49,7 +49,7 @@ const reserve = `
 		SELECT q.place, q.user_id, q.seat_id, COALESCE(q.start_time, now.t) AS start_time,
 			CASE WHEN q.start_time IS NULL THEN @clock_tolerance::interval ELSE interval '0' END AS slack,
 			q.end_time, q.request_id, q.request_hash,
-			u.known, u.known AND (q.student_id <> u.student_id OR q.generation > u.token_generation) AS wrong_user,
+			u.suspended_until, u.known, u.known AND (q.student_id <> u.student_id OR q.generation > u.token_generation) AS wrong_user,
 			q.generation < u.token_generation AS revoked,
 			s.branch_id, s.out_of_service, s.area, s.label, s.branch, p.id AS prior_id, p.same
 		FROM now CROSS JOIN unnest(@users::bigint[], @seats::bigint[], @starts::timestamptz[], @ends::timestamptz[],
@@ -57,13 +57,13 @@ const reserve = `
 			WITH ORDINALITY AS q (user_id, seat_id, start_time, end_time, request_id, request_hash, student_id,
 				generation, place)
 		LEFT JOIN LATERAL (
-			SELECT true AS known, student_id, token_generation FROM users
+			SELECT true AS known, student_id, token_generation, suspended_until FROM users
 			WHERE library_id = @library AND id = q.user_id OFFSET 0
 		) u ON true
 		LEFT JOIN LATERAL (
 			SELECT s.branch_id, s.out_of_service, s.area, s.label, b.code AS branch
 			FROM seats s JOIN branches b ON b.library_id = s.library_id AND b.id = s.branch_id
-			WHERE s.library_id = @library AND s.id = q.seat_id OFFSET 0
+			WHERE s.library_id = @library AND s.id = q.seat_id AND s.retired_at IS NULL OFFSET 0
 		) s ON true
 		LEFT JOIN LATERAL (
 			SELECT id, request_hash = q.request_hash AS same FROM reservations
@@ -76,18 +76,26 @@ const reserve = `
 			WHEN w.same THEN 'REPEATED'
 			WHEN w.prior_id IS NOT NULL THEN 'REQUEST_ID_REUSED'
 			WHEN w.branch_id IS NULL THEN 'SEAT_NOT_FOUND'
-			WHEN NOT (w.start_time BETWEEN now.t - @past_tolerance::interval AND now.t + @furthest::interval
-				AND w.end_time - w.start_time BETWEEN @min_duration::interval - w.slack AND @max_duration::interval + w.slack
-				AND w.end_time > now.t) THEN 'WINDOW'
+			WHEN NOT (w.start_time >= now.t - @past_tolerance::interval AND w.end_time > now.t
+				AND CASE WHEN @by_library::boolean THEN w.end_time > w.start_time
+						AND w.end_time - w.start_time <= @longest_by_library::interval
+					ELSE w.start_time <= now.t + @furthest::interval
+						AND w.end_time - w.start_time
+							BETWEEN @min_duration::interval - w.slack AND @max_duration::interval + w.slack END) THEN 'WINDOW'
+			WHEN NOT @by_library AND w.suspended_until > now.t THEN 'SUSPENDED'
 			WHEN w.out_of_service THEN 'SEAT_OUT_OF_SERVICE'
-			WHEN EXISTS (SELECT FROM branch_hours h WHERE h.library_id = @library AND h.branch_id = w.branch_id)
+			WHEN (EXISTS (SELECT FROM branch_hours h WHERE h.library_id = @library AND h.branch_id = w.branch_id)
+					OR EXISTS (SELECT FROM branch_days x WHERE x.library_id = @library AND x.branch_id = w.branch_id
+						AND x.day BETWEEN w.start_time::date - 3 AND w.end_time::date + 3))
 				AND NOT dlsms_open(@library, w.branch_id, tstzrange(w.start_time, w.end_time)) THEN 'CLOSED'
+			WHEN dlsms_closed(@library, w.branch_id, w.area, w.seat_id, tstzrange(w.start_time, w.end_time))
+				THEN 'SEAT_CLOSED'
 			WHEN EXISTS (SELECT FROM reservations r WHERE r.library_id = @library AND r.seat_id = w.seat_id AND r.occupies
 				AND r.during && tstzrange(w.start_time, w.end_time)) THEN 'SEAT_TAKEN'
 			WHEN EXISTS (SELECT FROM reservations r WHERE r.library_id = @library AND r.user_id = w.user_id
 				AND r.occupies AND r.status <> 'HELD'
 				AND NOT isempty(r.during * tstzrange(w.start_time, w.end_time))) THEN 'USER_BUSY'
-			WHEN @max_upcoming::bigint > 0 AND @max_upcoming <= (SELECT count(*) FROM reservations r
+			WHEN NOT @by_library AND @max_upcoming::bigint > 0 AND @max_upcoming <= (SELECT count(*) FROM reservations r
 				WHERE r.library_id = @library AND r.user_id = w.user_id AND r.occupies AND r.status <> 'HELD'
 				AND upper(r.during) > now.t) THEN 'TOO_MANY_RESERVATIONS'
 			ELSE 'RESERVED' END AS outcome
@@ -102,16 +110,19 @@ const reserve = `
 		ON CONFLICT DO NOTHING
 		RETURNING *
 	), event AS (
-		INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, during,
-			status, occupies, check_in_opens_at, check_in_deadline, created_at)
-		SELECT library_id, created_at, 'RESERVED', id, version, seat_id, user_id, during, status, occupies,
-			check_in_opens_at, check_in_deadline, created_at
+		INSERT INTO reservation_events (library_id, at, kind, notifies, reservation_id, version, seat_id, user_id, during,
+			status, occupies, check_in_opens_at, check_in_deadline, created_at, by_library, reason)
+		SELECT library_id, created_at, 'RESERVED', @by_library, id, version, seat_id, user_id, during, status, occupies,
+			check_in_opens_at, check_in_deadline, created_at, @by_library, @reason::text
 		FROM made
 	)
 	SELECT d.place, d.outcome, now.t, COALESCE(made.id, d.prior_id, 0), lower(made.during), upper(made.during),
 		made.check_in_opens_at, made.check_in_deadline,
 		COALESCE(d.branch, ''), COALESCE(d.area, ''), COALESCE(d.label, '')
 	FROM now CROSS JOIN decided d LEFT JOIN made ON made.user_id = d.user_id`
+
+// maxStaffBooking is the longest window that staff reserve for a user.
+const maxStaffBooking = 7 * 24 * time.Hour
 
 // errSeatLocked means that the locks of all users were free, and another transaction held the lock
 // of a seat for too long.
@@ -137,10 +148,43 @@ func (s *Store) reserveAll(
 		return nil
 	})
 	batch.Queue(lockSeats, s.lib, seats)
-	out := make([]result, len(bookings))
-	var repeated []int // indexes of bookings that repeat an earlier request
-	made := 0
-	batch.Queue(reserve, s.reserveArgs(bookings, users, seats)).Query(func(rows pgx.Rows) error {
+	d := s.queueReserve(batch, bookings, staffBooking{})
+	if err := conn.SendBatch(ctx, batch).Close(); err != nil { // nil only after the commit
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == lockNotAvailable && usersLocked {
+			err = fmt.Errorf("%w: %w", errSeatLocked, err)
+		}
+		return nil, err
+	}
+	for range d.made {
+		s.rowAdded(ctx)
+	}
+	// The look-ups use the same connection. If many calls each held a connection and waited for a
+	// second, all connections of the pool could be held and no call could continue.
+	s.complete(ctx, conn, d)
+	return d.results, nil
+}
+
+// staffBooking says that staff make the bookings. Then the limits of the policy on users do not
+// apply, and the user gets a notification with the reason.
+type staffBooking struct {
+	byLibrary bool
+	reason    string
+}
+
+// decision is the outcome of the statement reserve.
+type decision struct {
+	bookings    []library.Booking
+	results     []result
+	made        int            // number of new reservations
+	repeated    []int          // indexes of the bookings that repeat an earlier request
+	unexplained map[int]string // outcomes that explain turns into errors, by index
+}
+
+// queueReserve adds the statement reserve to batch. The transaction has locked the users and seats.
+// The decision is set when the batch has run; then call complete.
+func (s *Store) queueReserve(batch *pgx.Batch, bookings []library.Booking, staff staffBooking) *decision {
+	d := &decision{bookings: bookings, results: make([]result, len(bookings)), unexplained: map[int]string{}}
+	batch.Queue(reserve, s.reserveArgs(bookings, staff)).Query(func(rows pgx.Rows) error {
 		var place int
 		var outcome string
 		var now time.Time
@@ -156,43 +200,83 @@ func (s *Store) reserveAll(
 			var err error
 			switch {
 			case outcome == "REPEATED":
-				repeated = append(repeated, place-1)
+				d.repeated = append(d.repeated, place-1)
+			case outcome == "SEAT_CLOSED" || outcome == "SUSPENDED":
+				d.unexplained[place-1] = outcome
 			case outcome != "RESERVED":
 				r, err = library.Reservation{}, s.refusal(outcome, b, now)
 			case id == 0: // ON CONFLICT DO NOTHING skipped the row
 				r, err = library.Reservation{}, library.ErrSeatTaken.With("seat_id", strconv.FormatInt(b.SeatID, 10))
 			default:
-				made++
+				d.made++
 				r.StartTime, r.EndTime, r.CreatedAt = *start, *end, now
 				r.CheckInOpensAt, r.CheckInDeadline = *opens, deadline
 			}
-			out[place-1] = result{r, err}
+			d.results[place-1] = result{r, err}
 			return nil
 		})
 		return err
 	})
-	if err := conn.SendBatch(ctx, batch).Close(); err != nil { // nil only after the commit
-		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == lockNotAvailable && usersLocked {
-			err = fmt.Errorf("%w: %w", errSeatLocked, err)
-		}
-		return nil, err
-	}
-	for range made {
-		s.rowAdded(ctx)
-	}
-	// The look-up uses the same connection. If many calls each held a connection and waited for a
-	// second, all connections of the pool could be held and no call could continue.
-	for _, place := range repeated {
-		rows, err := conn.Query(ctx, selectFirstAnswer, s.lib, out[place].reservation.ID, library.EventReserved)
-		if err == nil {
-			out[place].reservation, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[library.Reservation])
-		}
-		out[place].err = translate(err)
-	}
-	return out, nil
+	return d
 }
 
-func (s *Store) reserveArgs(bookings []library.Booking, users, seats []int64) pgx.NamedArgs {
+// querier is a connection or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// complete reads the first answers of repeated requests, and the numbers of the rules that refused
+// bookings.
+func (s *Store) complete(ctx context.Context, q querier, d *decision) {
+	for _, place := range d.repeated {
+		out := &d.results[place]
+		rows, err := q.Query(ctx, selectFirstAnswer, s.lib, out.reservation.ID, library.EventReserved)
+		if err == nil {
+			out.reservation, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[library.Reservation])
+		}
+		out.err = translate(err)
+	}
+	for place, outcome := range d.unexplained {
+		d.results[place] = result{err: translate(s.explain(ctx, q, outcome, d.bookings[place]))}
+	}
+}
+
+const selectExplanation = `
+	SELECT u.suspended_until, c.id, lower(c.during), upper(c.during)
+	FROM (SELECT dlsms_now() AS t OFFSET 0) now
+	JOIN users u ON u.library_id = $1 AND u.id = $2
+	JOIN seats s ON s.library_id = $1 AND s.id = $3
+	LEFT JOIN LATERAL (
+		SELECT c.id, c.during FROM closures c
+		WHERE c.library_id = s.library_id AND c.branch_id = s.branch_id AND c.lifted_at IS NULL
+			AND c.during && tstzrange(COALESCE($4, now.t), $5)
+			AND (c.area IS NULL OR c.area = s.area) AND (c.seat_ids IS NULL OR s.id = ANY (c.seat_ids))
+		ORDER BY lower(c.during) LIMIT 1) c ON true`
+
+// explain returns the error for an outcome, with the numbers of the rule that refused the booking.
+// It reads them after the transaction of the booking, so they may have changed since, or may have
+// disappeared.
+func (s *Store) explain(ctx context.Context, q querier, outcome string, b library.Booking) error {
+	var suspended, from, until *time.Time
+	var closure *int64
+	err := q.QueryRow(ctx, selectExplanation, s.lib, b.UserID, b.SeatID, orNil(b.StartTime), b.EndTime).
+		Scan(&suspended, &closure, &from, &until)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return err
+	}
+	if outcome == "SUSPENDED" {
+		return library.ErrSuspended.WithTime("suspended_until", suspended)
+	}
+	refused := library.ErrSeatClosed
+	if closure != nil {
+		refused = refused.With("closure_id", strconv.FormatInt(*closure, 10))
+	}
+	return refused.WithTime("closed_from", from).WithTime("closed_until", until)
+}
+
+func (s *Store) reserveArgs(bookings []library.Booking, staff staffBooking) pgx.NamedArgs {
+	var users, seats []int64
 	var starts []*time.Time
 	var ends []time.Time
 	var requestIDs []*string
@@ -200,6 +284,7 @@ func (s *Store) reserveArgs(bookings []library.Booking, users, seats []int64) pg
 	var studentIDs []*string
 	var generations []*int64
 	for _, b := range bookings {
+		users, seats = append(users, b.UserID), append(seats, b.SeatID)
 		starts, ends = append(starts, orNil(b.StartTime)), append(ends, b.EndTime)
 		requestIDs = append(requestIDs, orNil(b.RequestID))
 		hashes = append(hashes, contentHash(b.RequestID, b.SeatID, b.StartTime, b.EndTime))
@@ -213,6 +298,7 @@ func (s *Store) reserveArgs(bookings []library.Booking, users, seats []int64) pg
 	return pgx.NamedArgs{
 		"library": s.lib, "users": users, "seats": seats, "starts": starts, "ends": ends,
 		"request_ids": requestIDs, "request_hashes": hashes, "student_ids": studentIDs, "generations": generations,
+		"by_library": staff.byLibrary, "reason": orNil(staff.reason), "longest_by_library": maxStaffBooking,
 		"past_tolerance": s.policy.PastTolerance, "furthest": s.policy.MaxAhead + library.ClockTolerance,
 		"clock_tolerance": library.ClockTolerance,
 		"min_duration":    s.policy.MinDuration, "max_duration": s.policy.MaxDuration,

@@ -28,7 +28,11 @@ type tx struct {
 type transition struct {
 	reservationID int64
 	kind          library.EventKind
-	reason        string // the operator's reason; may be empty
+	reason        string // the reason of staff; may be empty
+	// byLibrary says that staff or a sweep made the transition. The user then gets a notification.
+	byLibrary bool
+	sweepID   int64 // of the sweep that made the transition, or 0
+	suggested int64 // id of a free seat for the user, or 0
 }
 
 // record adds the event of a transition that a reservation has made. writeEvents reads the row of
@@ -37,6 +41,15 @@ type transition struct {
 func (t *tx) record(kind library.EventKind, reservationID int64) {
 	t.events = append(t.events, transition{reservationID: reservationID, kind: kind})
 }
+
+// recordByLibrary is like record for a transition that staff or a sweep made.
+func (t *tx) recordByLibrary(e transition) {
+	e.byLibrary = true
+	t.events = append(t.events, e)
+}
+
+// notifies reports whether the user gets a notification.
+func (e transition) notifies() bool { return e.byLibrary || e.kind.Notifies() }
 
 // inTx runs fn in a transaction and commits it together with the events that fn recorded. If fn
 // fails, inTx rolls back. If ctx ends while inTx waits for a connection, inTx returns an error.

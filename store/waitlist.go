@@ -39,6 +39,8 @@ func (s *Store) Waitlist(ctx context.Context, userID int64) ([]library.WaitlistE
 // window, so that it does not fail.
 const selectJoin = `
 	SELECT dlsms_now(), s.out_of_service, NOT dlsms_open(s.library_id, s.branch_id, w.during),
+		dlsms_closed(s.library_id, s.branch_id, s.area, s.id, w.during),
+		(SELECT suspended_until FROM users WHERE library_id = $1 AND id = $3 AND suspended_until > dlsms_now()),
 		COALESCE((
 			SELECT id FROM waitlist_entries
 			WHERE library_id = $1 AND user_id = $3 AND request_id = $6), 0) AS prior,
@@ -62,7 +64,7 @@ const selectJoin = `
 			count(*) FILTER (WHERE e.seat_id = $2) AS here
 		FROM waitlist_entries e WHERE e.library_id = $1 AND e.user_id = $3 AND e.ended_at IS NULL) own
 	CROSS JOIN seats s
-	WHERE s.library_id = $1 AND s.id = $2`
+	WHERE s.library_id = $1 AND s.id = $2 AND s.retired_at IS NULL`
 
 const insertEntry = `
 	INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, joined_position, created_at,
@@ -73,7 +75,8 @@ const insertEntry = `
 
 // JoinWaitlist puts a user in line for a seat and window. The booking's StartTime must be set. It
 // fails with one of these errors:
-//   - ErrSeatNotFound, ErrSeatOutOfService, ErrBranchClosed
+//   - ErrSeatNotFound, ErrSeatOutOfService, ErrBranchClosed, ErrSeatClosed
+//   - ErrSuspended
 //   - ErrSeatAvailable if the seat is free for the whole window
 //   - ErrUserBusy if the user has reserved the seat for a part of the window
 //   - ErrAlreadyWaiting, ErrTooManyReservations, ErrWaitlistFull
@@ -89,14 +92,16 @@ func (s *Store) JoinWaitlist(ctx context.Context, b library.Booking) (library.Wa
 		batch.Queue(lockUser, s.lib, b.UserID)
 		batch.Queue(lockSeat, s.lib, b.SeatID)
 		var now time.Time
-		var outOfService, closed, same, free, mine, waiting bool
+		var outOfService, closed, inClosure, same, free, mine, waiting bool
+		var suspended *time.Time
 		var prior int64
 		// Numbers of live entries: entries counts those of the user, here those of the user at this
 		// seat, and queued those of all users at this seat.
 		var entries, here, queued int
 		batch.Queue(selectJoin, s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, orNil(b.RequestID), hash,
 			s.policy.MaxDuration, s.policy.MaxWaitlist).QueryRow(func(row pgx.Row) error {
-			return row.Scan(&now, &outOfService, &closed, &prior, &same, &free, &mine, &waiting, &entries, &here, &queued)
+			return row.Scan(&now, &outOfService, &closed, &inClosure, &suspended, &prior, &same, &free, &mine, &waiting,
+				&entries, &here, &queued)
 		})
 		seat := strconv.FormatInt(b.SeatID, 10)
 		if err := t.SendBatch(ctx, batch).Close(); errors.Is(err, pgx.ErrNoRows) {
@@ -114,10 +119,14 @@ func (s *Store) JoinWaitlist(ctx context.Context, b library.Booking) (library.Wa
 			return library.ErrRequestIDReused
 		case notAllowed != nil:
 			return notAllowed
+		case suspended != nil:
+			return library.ErrSuspended.WithTime("suspended_until", suspended)
 		case outOfService:
 			return library.ErrSeatOutOfService.With("seat_id", seat)
 		case closed:
 			return errClosed
+		case inClosure:
+			return library.ErrSeatClosed
 		case waiting:
 			return library.ErrAlreadyWaiting
 		case free:

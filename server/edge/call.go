@@ -52,6 +52,9 @@ func callOf(ctx context.Context) *call {
 // not public. On public methods it is zero, even if the client sent a token.
 func Caller(ctx context.Context) identity.Caller { return callOf(ctx).caller }
 
+// CallID returns the request id of a call, which the log and errors have.
+func CallID(ctx context.Context) string { return callOf(ctx).requestID }
+
 type httpKey struct{}
 
 // WithHTTP returns the context of a call that came over HTTP.

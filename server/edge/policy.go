@@ -20,7 +20,10 @@ const (
 	denied    access = iota // the zero rule denies every call
 	public                  // every client; a token is ignored
 	signedIn                // every client with a valid token
-	librarian               // a client with a valid token of RoleLibrarian
+	staff                   // a client with a valid token of RoleStaff, RoleLibrarian or RoleAdmin
+	librarian               // a client with a valid token of RoleLibrarian or RoleAdmin
+	admin                   // a client with a valid token of RoleAdmin
+	arrivals                // a program with a service key of this scope
 )
 
 // class is the class of slots that a call waits for.
@@ -73,6 +76,8 @@ var policy = map[string]rule{
 	dlsmsv1.ReservationService_CreateReservation_FullMethodName: {
 		access: signedIn, class: book, quota: perUser, checksUser: true,
 	},
+	dlsmsv1.ReservationService_CheckReservation_FullMethodName:  {access: signedIn, class: read, quota: perUser},
+	dlsmsv1.ReservationService_GetStanding_FullMethodName:       {access: signedIn, class: read, quota: perUser},
 	dlsmsv1.ReservationService_GetReservation_FullMethodName:    {access: signedIn, class: read, quota: perUser},
 	dlsmsv1.ReservationService_GetReservations_FullMethodName:   {access: signedIn, class: read, quota: perUser},
 	dlsmsv1.ReservationService_CancelReservation_FullMethodName: {access: signedIn, class: book, quota: perUser},
@@ -86,6 +91,38 @@ var policy = map[string]rule{
 	dlsmsv1.NotifyService_ClaimOffer_FullMethodName:       {access: signedIn, class: book, quota: perUser},
 	dlsmsv1.NotifyService_GetNotifications_FullMethodName: {access: signedIn, class: read, quota: perUser},
 	dlsmsv1.NotifyService_Subscribe_FullMethodName:        {access: signedIn, quota: perUser},
+
+	dlsmsv1.AdminService_ListBranches_FullMethodName:    {access: librarian, class: read, quota: perUser},
+	dlsmsv1.AdminService_UpsertBranch_FullMethodName:    {access: admin, class: book, quota: perUser},
+	dlsmsv1.AdminService_UpsertArea_FullMethodName:      {access: librarian, class: book, quota: perUser},
+	dlsmsv1.AdminService_UpsertSeats_FullMethodName:     {access: librarian, class: book, quota: perUser},
+	dlsmsv1.AdminService_RetireSeats_FullMethodName:     {access: librarian, class: book, quota: perUser},
+	dlsmsv1.AdminService_SetWeeklyHours_FullMethodName:  {access: librarian, class: book, quota: perUser},
+	dlsmsv1.AdminService_SetDays_FullMethodName:         {access: librarian, class: book, quota: perUser},
+	dlsmsv1.AdminService_CreateClosure_FullMethodName:   {access: librarian, class: book, quota: perUser},
+	dlsmsv1.AdminService_UpdateClosure_FullMethodName:   {access: librarian, class: book, quota: perUser},
+	dlsmsv1.AdminService_ListClosures_FullMethodName:    {access: librarian, class: read, quota: perUser},
+	dlsmsv1.AdminService_ListPolicies_FullMethodName:    {access: librarian, class: read, quota: perUser},
+	dlsmsv1.AdminService_SetPolicy_FullMethodName:       {access: librarian, class: book, quota: perUser},
+	dlsmsv1.AdminService_SetAnnouncement_FullMethodName: {access: librarian, class: book, quota: perUser},
+	dlsmsv1.AdminService_SetRole_FullMethodName:         {access: admin, class: book, quota: perUser},
+	dlsmsv1.AdminService_UpsertUsers_FullMethodName:     {access: admin, class: book, quota: perUser},
+	dlsmsv1.AdminService_CreateKey_FullMethodName:       {access: admin, class: book, quota: perUser},
+	dlsmsv1.AdminService_RevokeKey_FullMethodName:       {access: admin, class: book, quota: perUser},
+	dlsmsv1.AdminService_ListKeys_FullMethodName:        {access: admin, class: read, quota: perUser},
+	dlsmsv1.AdminService_ListAudit_FullMethodName:       {access: librarian, class: read, quota: perUser},
+
+	dlsmsv1.DeskService_FindUsers_FullMethodName:       {access: staff, class: read, quota: perUser},
+	dlsmsv1.DeskService_GetUserOverview_FullMethodName: {access: staff, class: read, quota: perUser},
+	dlsmsv1.DeskService_ListArrivals_FullMethodName:    {access: staff, class: read, quota: perUser},
+	dlsmsv1.DeskService_BookFor_FullMethodName:         {access: staff, class: book, quota: perUser},
+	dlsmsv1.DeskService_CancelFor_FullMethodName:       {access: staff, class: book, quota: perUser},
+	dlsmsv1.DeskService_CheckInFor_FullMethodName:      {access: staff, class: book, quota: perUser},
+	dlsmsv1.DeskService_CheckOutFor_FullMethodName:     {access: staff, class: book, quota: perUser},
+	dlsmsv1.DeskService_ForgiveStrikes_FullMethodName:  {access: librarian, class: book, quota: perUser},
+	dlsmsv1.DeskService_SetSuspension_FullMethodName:   {access: librarian, class: book, quota: perUser},
+	dlsmsv1.DeskService_RecordArrival_FullMethodName:   {access: arrivals, class: book, quota: perUser},
+	dlsmsv1.DeskService_CloseUser_FullMethodName:       {access: admin, class: book, quota: perUser},
 
 	"/grpc.health.v1.Health/Check":                                   {access: public, duringStartup: true},
 	"/grpc.health.v1.Health/List":                                    {access: public, duringStartup: true},
@@ -115,11 +152,19 @@ func (r rule) allows(c identity.Caller) error {
 	switch r.access {
 	case signedIn:
 		return nil
-	case librarian:
-		if c.Role == library.RoleLibrarian {
+	case staff:
+		if c.Role.StaffRole() {
 			return nil
 		}
-	case denied, public:
+	case librarian:
+		if c.Role == library.RoleLibrarian || c.Role == library.RoleAdmin {
+			return nil
+		}
+	case admin:
+		if c.Role == library.RoleAdmin {
+			return nil
+		}
+	case arrivals, denied, public:
 	}
 	return library.ErrRoleRequired
 }

@@ -25,3 +25,6 @@ func (c Caller) Identity() *library.Identity {
 
 // RevocationExpiry returns the time after which a revocation of the caller's token has no effect.
 func (c Caller) RevocationExpiry() time.Time { return c.ExpiresAt.Add(clockSkew) }
+
+// Actor returns the caller as the actor of a change of the library.
+func (c Caller) Actor() library.Actor { return library.Actor{Token: c.Identity(), Role: c.Role} }

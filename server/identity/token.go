@@ -121,4 +121,4 @@ func (t *Tokens) Remaining(c Caller) time.Duration { return c.ExpiresAt.Sub(t.no
 func (t *Tokens) RevocationExpiry() time.Time { return t.now().Add(t.ttl + clockSkew) }
 
 // knownRole reports whether r is a role of the domain.
-func knownRole(r library.Role) bool { return r == library.RoleStudent || r == library.RoleLibrarian }
+func knownRole(r library.Role) bool { return r == library.RoleStudent || r.StaffRole() }

@@ -32,6 +32,10 @@ const (
 	Role_ROLE_STUDENT Role = 1
 	// A member of the library's staff.
 	Role_ROLE_LIBRARIAN Role = 2
+	// Works at the desk: see DeskService.
+	Role_ROLE_STAFF Role = 3
+	// May make every call.
+	Role_ROLE_ADMIN Role = 4
 )
 
 // Enum value maps for Role.
@@ -40,11 +44,15 @@ var (
 		0: "ROLE_UNSPECIFIED",
 		1: "ROLE_STUDENT",
 		2: "ROLE_LIBRARIAN",
+		3: "ROLE_STAFF",
+		4: "ROLE_ADMIN",
 	}
 	Role_value = map[string]int32{
 		"ROLE_UNSPECIFIED": 0,
 		"ROLE_STUDENT":     1,
 		"ROLE_LIBRARIAN":   2,
+		"ROLE_STAFF":       3,
+		"ROLE_ADMIN":       4,
 	}
 )
 
@@ -746,11 +754,15 @@ const file_dlsms_v1_auth_proto_rawDesc = "" +
 	"\fnew_password\x18\x02 \x01(\tR\vnewPassword\"\x18\n" +
 	"\x16ChangePasswordResponse\"\x0f\n" +
 	"\rLogoutRequest\"\x10\n" +
-	"\x0eLogoutResponse*B\n" +
+	"\x0eLogoutResponse*b\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fROLE_STUDENT\x10\x01\x12\x12\n" +
-	"\x0eROLE_LIBRARIAN\x10\x022\xe8\x02\n" +
+	"\x0eROLE_LIBRARIAN\x10\x02\x12\x0e\n" +
+	"\n" +
+	"ROLE_STAFF\x10\x03\x12\x0e\n" +
+	"\n" +
+	"ROLE_ADMIN\x10\x042\xe8\x02\n" +
 	"\vAuthService\x12A\n" +
 	"\bRegister\x12\x19.dlsms.v1.RegisterRequest\x1a\x1a.dlsms.v1.RegisterResponse\x128\n" +
 	"\x05Login\x12\x16.dlsms.v1.LoginRequest\x1a\x17.dlsms.v1.LoginResponse\x12J\n" +

@@ -106,6 +106,43 @@ const (
 	// RESOURCE_EXHAUSTED: the waitlist of the seat has reached the library's limit. Metadata "limit"
 	// has the limit.
 	ErrorReason_ERROR_REASON_WAITLIST_FULL ErrorReason = 31
+	// PERMISSION_DENIED: the branch is not in the scope of the user's role.
+	ErrorReason_ERROR_REASON_BRANCH_REQUIRED ErrorReason = 32
+	// FAILED_PRECONDITION: the library has closed the seat during a part of the window. Metadata
+	// "closure_id" has the id of the closure, "closed_from" and "closed_until" its span in RFC 3339.
+	// "closed_until" is missing if the closure has no end.
+	ErrorReason_ERROR_REASON_SEAT_CLOSED ErrorReason = 33
+	// FAILED_PRECONDITION: the user is suspended. Metadata "suspended_until" has the end of the
+	// suspension in RFC 3339.
+	ErrorReason_ERROR_REASON_SUSPENDED ErrorReason = 34
+	// FAILED_PRECONDITION: the library's policy does not allow the user to reserve this seat.
+	ErrorReason_ERROR_REASON_BOOKING_NOT_ALLOWED ErrorReason = 35
+	// RESOURCE_EXHAUSTED: the user has reached the library's limit of a day or week. Metadata "rule"
+	// has the name of the rule, as in PolicyRules, "limit" the limit, and "used" the use without this
+	// reservation.
+	ErrorReason_ERROR_REASON_QUOTA_EXHAUSTED ErrorReason = 36
+	// FAILED_PRECONDITION: it is too late to cancel the reservation. Metadata "latest" has the time
+	// until which it could be cancelled, in RFC 3339.
+	ErrorReason_ERROR_REASON_CANCEL_TOO_LATE ErrorReason = 37
+	// FAILED_PRECONDITION: the number of affected reservations is not the expected number. Metadata
+	// "reservations" has the number. Look at the impact again.
+	ErrorReason_ERROR_REASON_CHANGED_SINCE_CHECK ErrorReason = 38
+	// FAILED_PRECONDITION: the closure was lifted.
+	ErrorReason_ERROR_REASON_CLOSURE_ENDED ErrorReason = 39
+	// FAILED_PRECONDITION: an ADMIN cannot change their own role.
+	ErrorReason_ERROR_REASON_OWN_ROLE ErrorReason = 40
+	// NOT_FOUND: no seat of the branch is in the area.
+	ErrorReason_ERROR_REASON_AREA_NOT_FOUND ErrorReason = 41
+	// NOT_FOUND: the closure does not exist.
+	ErrorReason_ERROR_REASON_CLOSURE_NOT_FOUND ErrorReason = 42
+	// NOT_FOUND: the user does not exist. Only staff get this reason.
+	ErrorReason_ERROR_REASON_USER_NOT_FOUND ErrorReason = 43
+	// NOT_FOUND: the service key does not exist.
+	ErrorReason_ERROR_REASON_KEY_NOT_FOUND ErrorReason = 44
+	// NOT_FOUND: the strike does not exist.
+	ErrorReason_ERROR_REASON_STRIKE_NOT_FOUND ErrorReason = 45
+	// ALREADY_EXISTS: another user has the library card.
+	ErrorReason_ERROR_REASON_CARD_TAKEN ErrorReason = 46
 )
 
 // Enum value maps for ErrorReason.
@@ -143,6 +180,21 @@ var (
 		29: "ERROR_REASON_BRANCH_CLOSED",
 		30: "ERROR_REASON_WINDOW_NOT_ALLOWED",
 		31: "ERROR_REASON_WAITLIST_FULL",
+		32: "ERROR_REASON_BRANCH_REQUIRED",
+		33: "ERROR_REASON_SEAT_CLOSED",
+		34: "ERROR_REASON_SUSPENDED",
+		35: "ERROR_REASON_BOOKING_NOT_ALLOWED",
+		36: "ERROR_REASON_QUOTA_EXHAUSTED",
+		37: "ERROR_REASON_CANCEL_TOO_LATE",
+		38: "ERROR_REASON_CHANGED_SINCE_CHECK",
+		39: "ERROR_REASON_CLOSURE_ENDED",
+		40: "ERROR_REASON_OWN_ROLE",
+		41: "ERROR_REASON_AREA_NOT_FOUND",
+		42: "ERROR_REASON_CLOSURE_NOT_FOUND",
+		43: "ERROR_REASON_USER_NOT_FOUND",
+		44: "ERROR_REASON_KEY_NOT_FOUND",
+		45: "ERROR_REASON_STRIKE_NOT_FOUND",
+		46: "ERROR_REASON_CARD_TAKEN",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -177,6 +229,21 @@ var (
 		"ERROR_REASON_BRANCH_CLOSED":         29,
 		"ERROR_REASON_WINDOW_NOT_ALLOWED":    30,
 		"ERROR_REASON_WAITLIST_FULL":         31,
+		"ERROR_REASON_BRANCH_REQUIRED":       32,
+		"ERROR_REASON_SEAT_CLOSED":           33,
+		"ERROR_REASON_SUSPENDED":             34,
+		"ERROR_REASON_BOOKING_NOT_ALLOWED":   35,
+		"ERROR_REASON_QUOTA_EXHAUSTED":       36,
+		"ERROR_REASON_CANCEL_TOO_LATE":       37,
+		"ERROR_REASON_CHANGED_SINCE_CHECK":   38,
+		"ERROR_REASON_CLOSURE_ENDED":         39,
+		"ERROR_REASON_OWN_ROLE":              40,
+		"ERROR_REASON_AREA_NOT_FOUND":        41,
+		"ERROR_REASON_CLOSURE_NOT_FOUND":     42,
+		"ERROR_REASON_USER_NOT_FOUND":        43,
+		"ERROR_REASON_KEY_NOT_FOUND":         44,
+		"ERROR_REASON_STRIKE_NOT_FOUND":      45,
+		"ERROR_REASON_CARD_TAKEN":            46,
 	}
 )
 
@@ -211,7 +278,7 @@ var File_dlsms_v1_error_proto protoreflect.FileDescriptor
 
 const file_dlsms_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x14dlsms/v1/error.proto\x12\bdlsms.v1*\xb4\b\n" +
+	"\x14dlsms/v1/error.proto\x12\bdlsms.v1*\xa1\f\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bERROR_REASON_INVALID_FIELDS\x10\x01\x12\"\n" +
@@ -245,7 +312,22 @@ const file_dlsms_v1_error_proto_rawDesc = "" +
 	"\x18ERROR_REASON_UNAVAILABLE\x10\x1c\x12\x1e\n" +
 	"\x1aERROR_REASON_BRANCH_CLOSED\x10\x1d\x12#\n" +
 	"\x1fERROR_REASON_WINDOW_NOT_ALLOWED\x10\x1e\x12\x1e\n" +
-	"\x1aERROR_REASON_WAITLIST_FULL\x10\x1fB-Z+github.com/dlsms/dlsms/gen/dlsms/v1;dlsmsv1b\x06proto3"
+	"\x1aERROR_REASON_WAITLIST_FULL\x10\x1f\x12 \n" +
+	"\x1cERROR_REASON_BRANCH_REQUIRED\x10 \x12\x1c\n" +
+	"\x18ERROR_REASON_SEAT_CLOSED\x10!\x12\x1a\n" +
+	"\x16ERROR_REASON_SUSPENDED\x10\"\x12$\n" +
+	" ERROR_REASON_BOOKING_NOT_ALLOWED\x10#\x12 \n" +
+	"\x1cERROR_REASON_QUOTA_EXHAUSTED\x10$\x12 \n" +
+	"\x1cERROR_REASON_CANCEL_TOO_LATE\x10%\x12$\n" +
+	" ERROR_REASON_CHANGED_SINCE_CHECK\x10&\x12\x1e\n" +
+	"\x1aERROR_REASON_CLOSURE_ENDED\x10'\x12\x19\n" +
+	"\x15ERROR_REASON_OWN_ROLE\x10(\x12\x1f\n" +
+	"\x1bERROR_REASON_AREA_NOT_FOUND\x10)\x12\"\n" +
+	"\x1eERROR_REASON_CLOSURE_NOT_FOUND\x10*\x12\x1f\n" +
+	"\x1bERROR_REASON_USER_NOT_FOUND\x10+\x12\x1e\n" +
+	"\x1aERROR_REASON_KEY_NOT_FOUND\x10,\x12!\n" +
+	"\x1dERROR_REASON_STRIKE_NOT_FOUND\x10-\x12\x1b\n" +
+	"\x17ERROR_REASON_CARD_TAKEN\x10.B-Z+github.com/dlsms/dlsms/gen/dlsms/v1;dlsmsv1b\x06proto3"
 
 var (
 	file_dlsms_v1_error_proto_rawDescOnce sync.Once

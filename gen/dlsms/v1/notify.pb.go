@@ -104,6 +104,15 @@ const (
 	NotificationKind_NOTIFICATION_KIND_NO_SHOW NotificationKind = 4
 	// The reservation was completed by check-out or by the end of its window.
 	NotificationKind_NOTIFICATION_KIND_COMPLETED NotificationKind = 5
+	// The library has cancelled the reservation or the offer, or ended it earlier. The reasons are a
+	// closure, other opening hours, a seat that is out of service, or a decision of the staff.
+	NotificationKind_NOTIFICATION_KIND_CANCELLED_BY_LIBRARY NotificationKind = 6
+	// Staff have reserved a seat for the user.
+	NotificationKind_NOTIFICATION_KIND_RESERVED_BY_LIBRARY NotificationKind = 7
+	// Staff or a card reader have checked the user in.
+	NotificationKind_NOTIFICATION_KIND_CHECKED_IN_BY_LIBRARY NotificationKind = 8
+	// The check-in deadline has moved, because the system was out of order.
+	NotificationKind_NOTIFICATION_KIND_DEADLINE_MOVED NotificationKind = 9
 )
 
 // Enum value maps for NotificationKind.
@@ -115,14 +124,22 @@ var (
 		3: "NOTIFICATION_KIND_CHECK_IN_REMINDER",
 		4: "NOTIFICATION_KIND_NO_SHOW",
 		5: "NOTIFICATION_KIND_COMPLETED",
+		6: "NOTIFICATION_KIND_CANCELLED_BY_LIBRARY",
+		7: "NOTIFICATION_KIND_RESERVED_BY_LIBRARY",
+		8: "NOTIFICATION_KIND_CHECKED_IN_BY_LIBRARY",
+		9: "NOTIFICATION_KIND_DEADLINE_MOVED",
 	}
 	NotificationKind_value = map[string]int32{
-		"NOTIFICATION_KIND_UNSPECIFIED":       0,
-		"NOTIFICATION_KIND_SEAT_OFFERED":      1,
-		"NOTIFICATION_KIND_OFFER_EXPIRED":     2,
-		"NOTIFICATION_KIND_CHECK_IN_REMINDER": 3,
-		"NOTIFICATION_KIND_NO_SHOW":           4,
-		"NOTIFICATION_KIND_COMPLETED":         5,
+		"NOTIFICATION_KIND_UNSPECIFIED":           0,
+		"NOTIFICATION_KIND_SEAT_OFFERED":          1,
+		"NOTIFICATION_KIND_OFFER_EXPIRED":         2,
+		"NOTIFICATION_KIND_CHECK_IN_REMINDER":     3,
+		"NOTIFICATION_KIND_NO_SHOW":               4,
+		"NOTIFICATION_KIND_COMPLETED":             5,
+		"NOTIFICATION_KIND_CANCELLED_BY_LIBRARY":  6,
+		"NOTIFICATION_KIND_RESERVED_BY_LIBRARY":   7,
+		"NOTIFICATION_KIND_CHECKED_IN_BY_LIBRARY": 8,
+		"NOTIFICATION_KIND_DEADLINE_MOVED":        9,
 	}
 )
 
@@ -301,7 +318,14 @@ type Notification struct {
 	OfferExpiresAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=offer_expires_at,json=offerExpiresAt,proto3" json:"offer_expires_at,omitempty"`
 	// Status of the reservation when the notification was created. UNSPECIFIED if this version of the
 	// server does not know the status.
-	Status        ReservationStatus `protobuf:"varint,12,opt,name=status,proto3,enum=dlsms.v1.ReservationStatus" json:"status,omitempty"`
+	Status ReservationStatus `protobuf:"varint,12,opt,name=status,proto3,enum=dlsms.v1.ReservationStatus" json:"status,omitempty"`
+	// The text of the library, by language: the note of a closure. Empty if there is none.
+	Note map[string]string `protobuf:"bytes,13,rep,name=note,proto3" json:"note,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The reason that staff gave. Empty if there is none.
+	Reason string `protobuf:"bytes,14,opt,name=reason,proto3" json:"reason,omitempty"`
+	// For NOTIFICATION_KIND_CANCELLED_BY_LIBRARY: a seat like the lost one that was free when the
+	// notification was created. Unset if there was none.
+	SuggestedSeat *SeatRef `protobuf:"bytes,15,opt,name=suggested_seat,json=suggestedSeat,proto3" json:"suggested_seat,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -420,6 +444,27 @@ func (x *Notification) GetStatus() ReservationStatus {
 	return ReservationStatus_RESERVATION_STATUS_UNSPECIFIED
 }
 
+func (x *Notification) GetNote() map[string]string {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+func (x *Notification) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Notification) GetSuggestedSeat() *SeatRef {
+	if x != nil {
+		return x.SuggestedSeat
+	}
+	return nil
+}
+
 // JoinWaitlistRequest is the request of JoinWaitlist.
 type JoinWaitlistRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -430,7 +475,9 @@ type JoinWaitlistRequest struct {
 	// Required. End of the window, 15 minutes to 12 hours after its start.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// Optional. 1 to 64 characters. See CreateReservationRequest.request_id.
-	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Optional. Make all checks and change nothing. The response then has an entry with id 0.
+	ValidateOnly  bool `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -491,6 +538,13 @@ func (x *JoinWaitlistRequest) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *JoinWaitlistRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
 }
 
 // JoinWaitlistResponse is the response of JoinWaitlist.
@@ -1066,7 +1120,7 @@ const file_dlsms_v1_notify_proto_rawDesc = "" +
 	"\x10offer_expires_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x0eofferExpiresAt\x129\n" +
 	"\n" +
 	"created_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12%\n" +
-	"\x0ereservation_id\x18\t \x01(\x03R\rreservationId\"\xc1\x04\n" +
+	"\x0ereservation_id\x18\t \x01(\x03R\rreservationId\"\x82\x06\n" +
 	"\fNotification\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12.\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1a.dlsms.v1.NotificationKindR\x04kind\x12%\n" +
@@ -1082,14 +1136,21 @@ const file_dlsms_v1_notify_proto_rawDesc = "" +
 	"\x11check_in_deadline\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\x0fcheckInDeadline\x12D\n" +
 	"\x10offer_expires_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x0eofferExpiresAt\x123\n" +
-	"\x06status\x18\f \x01(\x0e2\x1b.dlsms.v1.ReservationStatusR\x06status\"\xbf\x01\n" +
+	"\x06status\x18\f \x01(\x0e2\x1b.dlsms.v1.ReservationStatusR\x06status\x124\n" +
+	"\x04note\x18\r \x03(\v2 .dlsms.v1.Notification.NoteEntryR\x04note\x12\x16\n" +
+	"\x06reason\x18\x0e \x01(\tR\x06reason\x128\n" +
+	"\x0esuggested_seat\x18\x0f \x01(\v2\x11.dlsms.v1.SeatRefR\rsuggestedSeat\x1a7\n" +
+	"\tNoteEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe4\x01\n" +
 	"\x13JoinWaitlistRequest\x12\x17\n" +
 	"\aseat_id\x18\x01 \x01(\x03R\x06seatId\x129\n" +
 	"\n" +
 	"start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tR\trequestId\"E\n" +
+	"request_id\x18\x04 \x01(\tR\trequestId\x12#\n" +
+	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\"E\n" +
 	"\x14JoinWaitlistResponse\x12-\n" +
 	"\x05entry\x18\x01 \x01(\v2\x17.dlsms.v1.WaitlistEntryR\x05entry\"\x14\n" +
 	"\x12GetWaitlistRequest\"H\n" +
@@ -1121,14 +1182,18 @@ const file_dlsms_v1_notify_proto_rawDesc = "" +
 	"\x17WAITLIST_STATUS_OFFERED\x10\x02\x12\x1b\n" +
 	"\x17WAITLIST_STATUS_CLAIMED\x10\x03\x12\x1b\n" +
 	"\x17WAITLIST_STATUS_EXPIRED\x10\x04\x12\x18\n" +
-	"\x14WAITLIST_STATUS_LEFT\x10\x05*\xe7\x01\n" +
+	"\x14WAITLIST_STATUS_LEFT\x10\x05*\x91\x03\n" +
 	"\x10NotificationKind\x12!\n" +
 	"\x1dNOTIFICATION_KIND_UNSPECIFIED\x10\x00\x12\"\n" +
 	"\x1eNOTIFICATION_KIND_SEAT_OFFERED\x10\x01\x12#\n" +
 	"\x1fNOTIFICATION_KIND_OFFER_EXPIRED\x10\x02\x12'\n" +
 	"#NOTIFICATION_KIND_CHECK_IN_REMINDER\x10\x03\x12\x1d\n" +
 	"\x19NOTIFICATION_KIND_NO_SHOW\x10\x04\x12\x1f\n" +
-	"\x1bNOTIFICATION_KIND_COMPLETED\x10\x052\xe8\x03\n" +
+	"\x1bNOTIFICATION_KIND_COMPLETED\x10\x05\x12*\n" +
+	"&NOTIFICATION_KIND_CANCELLED_BY_LIBRARY\x10\x06\x12)\n" +
+	"%NOTIFICATION_KIND_RESERVED_BY_LIBRARY\x10\a\x12+\n" +
+	"'NOTIFICATION_KIND_CHECKED_IN_BY_LIBRARY\x10\b\x12$\n" +
+	" NOTIFICATION_KIND_DEADLINE_MOVED\x10\t2\xe8\x03\n" +
 	"\rNotifyService\x12M\n" +
 	"\fJoinWaitlist\x12\x1d.dlsms.v1.JoinWaitlistRequest\x1a\x1e.dlsms.v1.JoinWaitlistResponse\x12J\n" +
 	"\vGetWaitlist\x12\x1c.dlsms.v1.GetWaitlistRequest\x1a\x1d.dlsms.v1.GetWaitlistResponse\x12P\n" +
@@ -1151,7 +1216,7 @@ func file_dlsms_v1_notify_proto_rawDescGZIP() []byte {
 }
 
 var file_dlsms_v1_notify_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_dlsms_v1_notify_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_dlsms_v1_notify_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_dlsms_v1_notify_proto_goTypes = []any{
 	(WaitlistStatus)(0),              // 0: dlsms.v1.WaitlistStatus
 	(NotificationKind)(0),            // 1: dlsms.v1.NotificationKind
@@ -1169,54 +1234,57 @@ var file_dlsms_v1_notify_proto_goTypes = []any{
 	(*GetNotificationsResponse)(nil), // 13: dlsms.v1.GetNotificationsResponse
 	(*SubscribeRequest)(nil),         // 14: dlsms.v1.SubscribeRequest
 	(*SubscribeResponse)(nil),        // 15: dlsms.v1.SubscribeResponse
-	(*SeatRef)(nil),                  // 16: dlsms.v1.SeatRef
-	(*timestamppb.Timestamp)(nil),    // 17: google.protobuf.Timestamp
-	(ReservationStatus)(0),           // 18: dlsms.v1.ReservationStatus
-	(*Reservation)(nil),              // 19: dlsms.v1.Reservation
-	(*Heartbeat)(nil),                // 20: dlsms.v1.Heartbeat
+	nil,                              // 16: dlsms.v1.Notification.NoteEntry
+	(*SeatRef)(nil),                  // 17: dlsms.v1.SeatRef
+	(*timestamppb.Timestamp)(nil),    // 18: google.protobuf.Timestamp
+	(ReservationStatus)(0),           // 19: dlsms.v1.ReservationStatus
+	(*Reservation)(nil),              // 20: dlsms.v1.Reservation
+	(*Heartbeat)(nil),                // 21: dlsms.v1.Heartbeat
 }
 var file_dlsms_v1_notify_proto_depIdxs = []int32{
-	16, // 0: dlsms.v1.WaitlistEntry.seat:type_name -> dlsms.v1.SeatRef
-	17, // 1: dlsms.v1.WaitlistEntry.start_time:type_name -> google.protobuf.Timestamp
-	17, // 2: dlsms.v1.WaitlistEntry.end_time:type_name -> google.protobuf.Timestamp
+	17, // 0: dlsms.v1.WaitlistEntry.seat:type_name -> dlsms.v1.SeatRef
+	18, // 1: dlsms.v1.WaitlistEntry.start_time:type_name -> google.protobuf.Timestamp
+	18, // 2: dlsms.v1.WaitlistEntry.end_time:type_name -> google.protobuf.Timestamp
 	0,  // 3: dlsms.v1.WaitlistEntry.status:type_name -> dlsms.v1.WaitlistStatus
-	17, // 4: dlsms.v1.WaitlistEntry.offer_expires_at:type_name -> google.protobuf.Timestamp
-	17, // 5: dlsms.v1.WaitlistEntry.created_at:type_name -> google.protobuf.Timestamp
+	18, // 4: dlsms.v1.WaitlistEntry.offer_expires_at:type_name -> google.protobuf.Timestamp
+	18, // 5: dlsms.v1.WaitlistEntry.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 6: dlsms.v1.Notification.kind:type_name -> dlsms.v1.NotificationKind
-	17, // 7: dlsms.v1.Notification.created_at:type_name -> google.protobuf.Timestamp
-	16, // 8: dlsms.v1.Notification.seat:type_name -> dlsms.v1.SeatRef
-	17, // 9: dlsms.v1.Notification.start_time:type_name -> google.protobuf.Timestamp
-	17, // 10: dlsms.v1.Notification.end_time:type_name -> google.protobuf.Timestamp
-	17, // 11: dlsms.v1.Notification.check_in_deadline:type_name -> google.protobuf.Timestamp
-	17, // 12: dlsms.v1.Notification.offer_expires_at:type_name -> google.protobuf.Timestamp
-	18, // 13: dlsms.v1.Notification.status:type_name -> dlsms.v1.ReservationStatus
-	17, // 14: dlsms.v1.JoinWaitlistRequest.start_time:type_name -> google.protobuf.Timestamp
-	17, // 15: dlsms.v1.JoinWaitlistRequest.end_time:type_name -> google.protobuf.Timestamp
-	2,  // 16: dlsms.v1.JoinWaitlistResponse.entry:type_name -> dlsms.v1.WaitlistEntry
-	2,  // 17: dlsms.v1.GetWaitlistResponse.entries:type_name -> dlsms.v1.WaitlistEntry
-	2,  // 18: dlsms.v1.LeaveWaitlistResponse.entry:type_name -> dlsms.v1.WaitlistEntry
-	2,  // 19: dlsms.v1.ClaimOfferResponse.entry:type_name -> dlsms.v1.WaitlistEntry
-	19, // 20: dlsms.v1.ClaimOfferResponse.reservation:type_name -> dlsms.v1.Reservation
-	3,  // 21: dlsms.v1.GetNotificationsResponse.notifications:type_name -> dlsms.v1.Notification
-	3,  // 22: dlsms.v1.SubscribeResponse.notification:type_name -> dlsms.v1.Notification
-	20, // 23: dlsms.v1.SubscribeResponse.heartbeat:type_name -> dlsms.v1.Heartbeat
-	4,  // 24: dlsms.v1.NotifyService.JoinWaitlist:input_type -> dlsms.v1.JoinWaitlistRequest
-	6,  // 25: dlsms.v1.NotifyService.GetWaitlist:input_type -> dlsms.v1.GetWaitlistRequest
-	8,  // 26: dlsms.v1.NotifyService.LeaveWaitlist:input_type -> dlsms.v1.LeaveWaitlistRequest
-	10, // 27: dlsms.v1.NotifyService.ClaimOffer:input_type -> dlsms.v1.ClaimOfferRequest
-	12, // 28: dlsms.v1.NotifyService.GetNotifications:input_type -> dlsms.v1.GetNotificationsRequest
-	14, // 29: dlsms.v1.NotifyService.Subscribe:input_type -> dlsms.v1.SubscribeRequest
-	5,  // 30: dlsms.v1.NotifyService.JoinWaitlist:output_type -> dlsms.v1.JoinWaitlistResponse
-	7,  // 31: dlsms.v1.NotifyService.GetWaitlist:output_type -> dlsms.v1.GetWaitlistResponse
-	9,  // 32: dlsms.v1.NotifyService.LeaveWaitlist:output_type -> dlsms.v1.LeaveWaitlistResponse
-	11, // 33: dlsms.v1.NotifyService.ClaimOffer:output_type -> dlsms.v1.ClaimOfferResponse
-	13, // 34: dlsms.v1.NotifyService.GetNotifications:output_type -> dlsms.v1.GetNotificationsResponse
-	15, // 35: dlsms.v1.NotifyService.Subscribe:output_type -> dlsms.v1.SubscribeResponse
-	30, // [30:36] is the sub-list for method output_type
-	24, // [24:30] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	18, // 7: dlsms.v1.Notification.created_at:type_name -> google.protobuf.Timestamp
+	17, // 8: dlsms.v1.Notification.seat:type_name -> dlsms.v1.SeatRef
+	18, // 9: dlsms.v1.Notification.start_time:type_name -> google.protobuf.Timestamp
+	18, // 10: dlsms.v1.Notification.end_time:type_name -> google.protobuf.Timestamp
+	18, // 11: dlsms.v1.Notification.check_in_deadline:type_name -> google.protobuf.Timestamp
+	18, // 12: dlsms.v1.Notification.offer_expires_at:type_name -> google.protobuf.Timestamp
+	19, // 13: dlsms.v1.Notification.status:type_name -> dlsms.v1.ReservationStatus
+	16, // 14: dlsms.v1.Notification.note:type_name -> dlsms.v1.Notification.NoteEntry
+	17, // 15: dlsms.v1.Notification.suggested_seat:type_name -> dlsms.v1.SeatRef
+	18, // 16: dlsms.v1.JoinWaitlistRequest.start_time:type_name -> google.protobuf.Timestamp
+	18, // 17: dlsms.v1.JoinWaitlistRequest.end_time:type_name -> google.protobuf.Timestamp
+	2,  // 18: dlsms.v1.JoinWaitlistResponse.entry:type_name -> dlsms.v1.WaitlistEntry
+	2,  // 19: dlsms.v1.GetWaitlistResponse.entries:type_name -> dlsms.v1.WaitlistEntry
+	2,  // 20: dlsms.v1.LeaveWaitlistResponse.entry:type_name -> dlsms.v1.WaitlistEntry
+	2,  // 21: dlsms.v1.ClaimOfferResponse.entry:type_name -> dlsms.v1.WaitlistEntry
+	20, // 22: dlsms.v1.ClaimOfferResponse.reservation:type_name -> dlsms.v1.Reservation
+	3,  // 23: dlsms.v1.GetNotificationsResponse.notifications:type_name -> dlsms.v1.Notification
+	3,  // 24: dlsms.v1.SubscribeResponse.notification:type_name -> dlsms.v1.Notification
+	21, // 25: dlsms.v1.SubscribeResponse.heartbeat:type_name -> dlsms.v1.Heartbeat
+	4,  // 26: dlsms.v1.NotifyService.JoinWaitlist:input_type -> dlsms.v1.JoinWaitlistRequest
+	6,  // 27: dlsms.v1.NotifyService.GetWaitlist:input_type -> dlsms.v1.GetWaitlistRequest
+	8,  // 28: dlsms.v1.NotifyService.LeaveWaitlist:input_type -> dlsms.v1.LeaveWaitlistRequest
+	10, // 29: dlsms.v1.NotifyService.ClaimOffer:input_type -> dlsms.v1.ClaimOfferRequest
+	12, // 30: dlsms.v1.NotifyService.GetNotifications:input_type -> dlsms.v1.GetNotificationsRequest
+	14, // 31: dlsms.v1.NotifyService.Subscribe:input_type -> dlsms.v1.SubscribeRequest
+	5,  // 32: dlsms.v1.NotifyService.JoinWaitlist:output_type -> dlsms.v1.JoinWaitlistResponse
+	7,  // 33: dlsms.v1.NotifyService.GetWaitlist:output_type -> dlsms.v1.GetWaitlistResponse
+	9,  // 34: dlsms.v1.NotifyService.LeaveWaitlist:output_type -> dlsms.v1.LeaveWaitlistResponse
+	11, // 35: dlsms.v1.NotifyService.ClaimOffer:output_type -> dlsms.v1.ClaimOfferResponse
+	13, // 36: dlsms.v1.NotifyService.GetNotifications:output_type -> dlsms.v1.GetNotificationsResponse
+	15, // 37: dlsms.v1.NotifyService.Subscribe:output_type -> dlsms.v1.SubscribeResponse
+	32, // [32:38] is the sub-list for method output_type
+	26, // [26:32] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_dlsms_v1_notify_proto_init() }
@@ -1236,7 +1304,7 @@ func file_dlsms_v1_notify_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dlsms_v1_notify_proto_rawDesc), len(file_dlsms_v1_notify_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

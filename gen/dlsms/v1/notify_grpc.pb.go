@@ -64,6 +64,9 @@ type NotifyServiceClient interface {
 	//   - ALREADY_EXISTS (USER_BUSY): the user has reserved this seat in the window.
 	//   - FAILED_PRECONDITION (SEAT_AVAILABLE): the seat is free in the window. Reserve it.
 	//   - FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE): the seat is out of service.
+	//   - FAILED_PRECONDITION (SEAT_CLOSED): the library has closed the seat in a part of the window.
+	//   - FAILED_PRECONDITION (SUSPENDED): the user is suspended.
+	//   - FAILED_PRECONDITION (BOOKING_NOT_ALLOWED): the policy of the library does not allow it.
 	//   - RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS): the user has 20 entries that are WAITING or
 	//     OFFERED, or 5 such entries for this seat.
 	//   - RESOURCE_EXHAUSTED (WAITLIST_FULL): all users together have 100 such entries for this seat.
@@ -226,6 +229,9 @@ type NotifyServiceServer interface {
 	//   - ALREADY_EXISTS (USER_BUSY): the user has reserved this seat in the window.
 	//   - FAILED_PRECONDITION (SEAT_AVAILABLE): the seat is free in the window. Reserve it.
 	//   - FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE): the seat is out of service.
+	//   - FAILED_PRECONDITION (SEAT_CLOSED): the library has closed the seat in a part of the window.
+	//   - FAILED_PRECONDITION (SUSPENDED): the user is suspended.
+	//   - FAILED_PRECONDITION (BOOKING_NOT_ALLOWED): the policy of the library does not allow it.
 	//   - RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS): the user has 20 entries that are WAITING or
 	//     OFFERED, or 5 such entries for this seat.
 	//   - RESOURCE_EXHAUSTED (WAITLIST_FULL): all users together have 100 such entries for this seat.

@@ -302,7 +302,9 @@ type CreateReservationRequest struct {
 	// user wants. A repeated call with the same request_id and content returns the first response
 	// again. This works any number of times and on every replica, even if the first response was
 	// lost.
-	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Optional. Make all checks and reserve nothing. The response then has a reservation with id 0.
+	ValidateOnly  bool `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -365,6 +367,13 @@ func (x *CreateReservationRequest) GetRequestId() string {
 	return ""
 }
 
+func (x *CreateReservationRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
 // CreateReservationResponse is the response of CreateReservation.
 type CreateReservationResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -411,6 +420,466 @@ func (x *CreateReservationResponse) GetReservation() *Reservation {
 	return nil
 }
 
+// CheckReservationRequest is the request of CheckReservation.
+type CheckReservationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Id of the seat, above 0.
+	SeatId int64 `protobuf:"varint,1,opt,name=seat_id,json=seatId,proto3" json:"seat_id,omitempty"`
+	// Optional. Start of the window. If unset, the window starts now.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// Required. End of the window.
+	EndTime       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckReservationRequest) Reset() {
+	*x = CheckReservationRequest{}
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckReservationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckReservationRequest) ProtoMessage() {}
+
+func (x *CheckReservationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckReservationRequest.ProtoReflect.Descriptor instead.
+func (*CheckReservationRequest) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CheckReservationRequest) GetSeatId() int64 {
+	if x != nil {
+		return x.SeatId
+	}
+	return 0
+}
+
+func (x *CheckReservationRequest) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *CheckReservationRequest) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+// CheckReservationResponse is the response of CheckReservation.
+type CheckReservationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The rules that the reservation would break, in the order in which CreateReservation checks them.
+	// Empty: CreateReservation succeeds.
+	Broken []*BrokenRule `protobuf:"bytes,1,rep,name=broken,proto3" json:"broken,omitempty"`
+	// If a rule is broken: up to five alternatives, the best first. First the same seat at other
+	// times, then other seats of the branch at this time.
+	Alternatives  []*Alternative `protobuf:"bytes,2,rep,name=alternatives,proto3" json:"alternatives,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckReservationResponse) Reset() {
+	*x = CheckReservationResponse{}
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckReservationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckReservationResponse) ProtoMessage() {}
+
+func (x *CheckReservationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckReservationResponse.ProtoReflect.Descriptor instead.
+func (*CheckReservationResponse) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *CheckReservationResponse) GetBroken() []*BrokenRule {
+	if x != nil {
+		return x.Broken
+	}
+	return nil
+}
+
+func (x *CheckReservationResponse) GetAlternatives() []*Alternative {
+	if x != nil {
+		return x.Alternatives
+	}
+	return nil
+}
+
+// BrokenRule is a reason for which CreateReservation would fail.
+type BrokenRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A name of ErrorReason without its prefix. Example: "SEAT_TAKEN".
+	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Text for the user, in English.
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// The numbers of the rule: see ErrorReason.
+	Metadata      map[string]string `protobuf:"bytes,3,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BrokenRule) Reset() {
+	*x = BrokenRule{}
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BrokenRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BrokenRule) ProtoMessage() {}
+
+func (x *BrokenRule) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BrokenRule.ProtoReflect.Descriptor instead.
+func (*BrokenRule) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BrokenRule) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *BrokenRule) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *BrokenRule) GetMetadata() map[string]string {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+// Alternative is a seat and a window that the user could reserve.
+type Alternative struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The seat.
+	Seat *SeatRef `protobuf:"bytes,1,opt,name=seat,proto3" json:"seat,omitempty"`
+	// Start of the window.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// End of the window.
+	EndTime       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Alternative) Reset() {
+	*x = Alternative{}
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Alternative) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Alternative) ProtoMessage() {}
+
+func (x *Alternative) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Alternative.ProtoReflect.Descriptor instead.
+func (*Alternative) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Alternative) GetSeat() *SeatRef {
+	if x != nil {
+		return x.Seat
+	}
+	return nil
+}
+
+func (x *Alternative) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *Alternative) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+// GetStandingRequest is empty.
+type GetStandingRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStandingRequest) Reset() {
+	*x = GetStandingRequest{}
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStandingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStandingRequest) ProtoMessage() {}
+
+func (x *GetStandingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStandingRequest.ProtoReflect.Descriptor instead.
+func (*GetStandingRequest) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{7}
+}
+
+// GetStandingResponse is the response of GetStanding.
+type GetStandingResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Strikes of the past year, newest first.
+	Strikes []*Strike `protobuf:"bytes,1,rep,name=strikes,proto3" json:"strikes,omitempty"`
+	// End of the suspension. Unset: the user is not suspended.
+	SuspendedUntil *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=suspended_until,json=suspendedUntil,proto3" json:"suspended_until,omitempty"`
+	// The branch where the user can ask. Set if the user has a strike or is suspended because of one.
+	AskAtBranch   string `protobuf:"bytes,3,opt,name=ask_at_branch,json=askAtBranch,proto3" json:"ask_at_branch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStandingResponse) Reset() {
+	*x = GetStandingResponse{}
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStandingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStandingResponse) ProtoMessage() {}
+
+func (x *GetStandingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStandingResponse.ProtoReflect.Descriptor instead.
+func (*GetStandingResponse) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GetStandingResponse) GetStrikes() []*Strike {
+	if x != nil {
+		return x.Strikes
+	}
+	return nil
+}
+
+func (x *GetStandingResponse) GetSuspendedUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SuspendedUntil
+	}
+	return nil
+}
+
+func (x *GetStandingResponse) GetAskAtBranch() string {
+	if x != nil {
+		return x.AskAtBranch
+	}
+	return ""
+}
+
+// Strike is a no-show that counts against its user.
+type Strike struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the strike, above 0.
+	Id int64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Id of the reservation.
+	ReservationId int64 `protobuf:"varint,2,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
+	// Code of the branch.
+	Branch string `protobuf:"bytes,3,opt,name=branch,proto3" json:"branch,omitempty"`
+	// Time of the no-show.
+	At *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	// Time at which the strike expires.
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// Time at which staff forgave the strike. Unset: they did not.
+	ForgivenAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=forgiven_at,json=forgivenAt,proto3" json:"forgiven_at,omitempty"`
+	// Why staff forgave it.
+	Reason string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Whether the strike counts: it has not expired, was not forgiven, and has led to no suspension
+	// yet.
+	Counts        bool `protobuf:"varint,8,opt,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Strike) Reset() {
+	*x = Strike{}
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Strike) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Strike) ProtoMessage() {}
+
+func (x *Strike) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Strike.ProtoReflect.Descriptor instead.
+func (*Strike) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Strike) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Strike) GetReservationId() int64 {
+	if x != nil {
+		return x.ReservationId
+	}
+	return 0
+}
+
+func (x *Strike) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+func (x *Strike) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Strike) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *Strike) GetForgivenAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ForgivenAt
+	}
+	return nil
+}
+
+func (x *Strike) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Strike) GetCounts() bool {
+	if x != nil {
+		return x.Counts
+	}
+	return false
+}
+
 // GetReservationRequest is the request of GetReservation.
 type GetReservationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -422,7 +891,7 @@ type GetReservationRequest struct {
 
 func (x *GetReservationRequest) Reset() {
 	*x = GetReservationRequest{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[3]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -434,7 +903,7 @@ func (x *GetReservationRequest) String() string {
 func (*GetReservationRequest) ProtoMessage() {}
 
 func (x *GetReservationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[3]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -447,7 +916,7 @@ func (x *GetReservationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReservationRequest.ProtoReflect.Descriptor instead.
 func (*GetReservationRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{3}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetReservationRequest) GetReservationId() int64 {
@@ -468,7 +937,7 @@ type GetReservationResponse struct {
 
 func (x *GetReservationResponse) Reset() {
 	*x = GetReservationResponse{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[4]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -480,7 +949,7 @@ func (x *GetReservationResponse) String() string {
 func (*GetReservationResponse) ProtoMessage() {}
 
 func (x *GetReservationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[4]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -493,7 +962,7 @@ func (x *GetReservationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReservationResponse.ProtoReflect.Descriptor instead.
 func (*GetReservationResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{4}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetReservationResponse) GetReservation() *Reservation {
@@ -519,7 +988,7 @@ type GetReservationsRequest struct {
 
 func (x *GetReservationsRequest) Reset() {
 	*x = GetReservationsRequest{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[5]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -531,7 +1000,7 @@ func (x *GetReservationsRequest) String() string {
 func (*GetReservationsRequest) ProtoMessage() {}
 
 func (x *GetReservationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[5]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -544,7 +1013,7 @@ func (x *GetReservationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReservationsRequest.ProtoReflect.Descriptor instead.
 func (*GetReservationsRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{5}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetReservationsRequest) GetView() ReservationView {
@@ -581,7 +1050,7 @@ type GetReservationsResponse struct {
 
 func (x *GetReservationsResponse) Reset() {
 	*x = GetReservationsResponse{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[6]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -593,7 +1062,7 @@ func (x *GetReservationsResponse) String() string {
 func (*GetReservationsResponse) ProtoMessage() {}
 
 func (x *GetReservationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[6]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -606,7 +1075,7 @@ func (x *GetReservationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReservationsResponse.ProtoReflect.Descriptor instead.
 func (*GetReservationsResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{6}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetReservationsResponse) GetReservations() []*Reservation {
@@ -634,7 +1103,7 @@ type CancelReservationRequest struct {
 
 func (x *CancelReservationRequest) Reset() {
 	*x = CancelReservationRequest{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[7]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -646,7 +1115,7 @@ func (x *CancelReservationRequest) String() string {
 func (*CancelReservationRequest) ProtoMessage() {}
 
 func (x *CancelReservationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[7]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -659,7 +1128,7 @@ func (x *CancelReservationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReservationRequest.ProtoReflect.Descriptor instead.
 func (*CancelReservationRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{7}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CancelReservationRequest) GetReservationId() int64 {
@@ -680,7 +1149,7 @@ type CancelReservationResponse struct {
 
 func (x *CancelReservationResponse) Reset() {
 	*x = CancelReservationResponse{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[8]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +1161,7 @@ func (x *CancelReservationResponse) String() string {
 func (*CancelReservationResponse) ProtoMessage() {}
 
 func (x *CancelReservationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[8]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +1174,7 @@ func (x *CancelReservationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReservationResponse.ProtoReflect.Descriptor instead.
 func (*CancelReservationResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{8}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CancelReservationResponse) GetReservation() *Reservation {
@@ -726,7 +1195,7 @@ type CheckInRequest struct {
 
 func (x *CheckInRequest) Reset() {
 	*x = CheckInRequest{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[9]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -738,7 +1207,7 @@ func (x *CheckInRequest) String() string {
 func (*CheckInRequest) ProtoMessage() {}
 
 func (x *CheckInRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[9]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -751,7 +1220,7 @@ func (x *CheckInRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInRequest.ProtoReflect.Descriptor instead.
 func (*CheckInRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{9}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CheckInRequest) GetReservationId() int64 {
@@ -772,7 +1241,7 @@ type CheckInResponse struct {
 
 func (x *CheckInResponse) Reset() {
 	*x = CheckInResponse{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[10]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -784,7 +1253,7 @@ func (x *CheckInResponse) String() string {
 func (*CheckInResponse) ProtoMessage() {}
 
 func (x *CheckInResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[10]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -797,7 +1266,7 @@ func (x *CheckInResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInResponse.ProtoReflect.Descriptor instead.
 func (*CheckInResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{10}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CheckInResponse) GetReservation() *Reservation {
@@ -818,7 +1287,7 @@ type CheckOutRequest struct {
 
 func (x *CheckOutRequest) Reset() {
 	*x = CheckOutRequest{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[11]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -830,7 +1299,7 @@ func (x *CheckOutRequest) String() string {
 func (*CheckOutRequest) ProtoMessage() {}
 
 func (x *CheckOutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[11]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -843,7 +1312,7 @@ func (x *CheckOutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckOutRequest.ProtoReflect.Descriptor instead.
 func (*CheckOutRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{11}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CheckOutRequest) GetReservationId() int64 {
@@ -864,7 +1333,7 @@ type CheckOutResponse struct {
 
 func (x *CheckOutResponse) Reset() {
 	*x = CheckOutResponse{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[12]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -876,7 +1345,7 @@ func (x *CheckOutResponse) String() string {
 func (*CheckOutResponse) ProtoMessage() {}
 
 func (x *CheckOutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[12]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -889,7 +1358,7 @@ func (x *CheckOutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckOutResponse.ProtoReflect.Descriptor instead.
 func (*CheckOutResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{12}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CheckOutResponse) GetReservation() *Reservation {
@@ -905,14 +1374,16 @@ type ExtendReservationRequest struct {
 	// Required. Id of the reservation, above 0.
 	ReservationId int64 `protobuf:"varint,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
 	// Required. The new end of the window, later than the present one.
-	EndTime       *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// Optional. Make all checks and change nothing. The response has the reservation as it would be.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExtendReservationRequest) Reset() {
 	*x = ExtendReservationRequest{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[13]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +1395,7 @@ func (x *ExtendReservationRequest) String() string {
 func (*ExtendReservationRequest) ProtoMessage() {}
 
 func (x *ExtendReservationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[13]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +1408,7 @@ func (x *ExtendReservationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendReservationRequest.ProtoReflect.Descriptor instead.
 func (*ExtendReservationRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{13}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ExtendReservationRequest) GetReservationId() int64 {
@@ -954,6 +1425,13 @@ func (x *ExtendReservationRequest) GetEndTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *ExtendReservationRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
 // ExtendReservationResponse is the response of ExtendReservation.
 type ExtendReservationResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -965,7 +1443,7 @@ type ExtendReservationResponse struct {
 
 func (x *ExtendReservationResponse) Reset() {
 	*x = ExtendReservationResponse{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[14]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1455,7 @@ func (x *ExtendReservationResponse) String() string {
 func (*ExtendReservationResponse) ProtoMessage() {}
 
 func (x *ExtendReservationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[14]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1468,7 @@ func (x *ExtendReservationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendReservationResponse.ProtoReflect.Descriptor instead.
 func (*ExtendReservationResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{14}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ExtendReservationResponse) GetReservation() *Reservation {
@@ -1019,16 +1497,54 @@ const file_dlsms_v1_reservation_proto_rawDesc = "" +
 	"created_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12>\n" +
 	"\rchecked_in_at\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\vcheckedInAt\x125\n" +
-	"\bended_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"\xc4\x01\n" +
+	"\bended_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"\xe9\x01\n" +
 	"\x18CreateReservationRequest\x12\x17\n" +
 	"\aseat_id\x18\x01 \x01(\x03R\x06seatId\x129\n" +
 	"\n" +
 	"start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tR\trequestId\"T\n" +
+	"request_id\x18\x04 \x01(\tR\trequestId\x12#\n" +
+	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\"T\n" +
 	"\x19CreateReservationResponse\x127\n" +
-	"\vreservation\x18\x01 \x01(\v2\x15.dlsms.v1.ReservationR\vreservation\">\n" +
+	"\vreservation\x18\x01 \x01(\v2\x15.dlsms.v1.ReservationR\vreservation\"\xa4\x01\n" +
+	"\x17CheckReservationRequest\x12\x17\n" +
+	"\aseat_id\x18\x01 \x01(\x03R\x06seatId\x129\n" +
+	"\n" +
+	"start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"\x83\x01\n" +
+	"\x18CheckReservationResponse\x12,\n" +
+	"\x06broken\x18\x01 \x03(\v2\x14.dlsms.v1.BrokenRuleR\x06broken\x129\n" +
+	"\falternatives\x18\x02 \x03(\v2\x15.dlsms.v1.AlternativeR\falternatives\"\xbb\x01\n" +
+	"\n" +
+	"BrokenRule\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12>\n" +
+	"\bmetadata\x18\x03 \x03(\v2\".dlsms.v1.BrokenRule.MetadataEntryR\bmetadata\x1a;\n" +
+	"\rMetadataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa6\x01\n" +
+	"\vAlternative\x12%\n" +
+	"\x04seat\x18\x01 \x01(\v2\x11.dlsms.v1.SeatRefR\x04seat\x129\n" +
+	"\n" +
+	"start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"\x14\n" +
+	"\x12GetStandingRequest\"\xaa\x01\n" +
+	"\x13GetStandingResponse\x12*\n" +
+	"\astrikes\x18\x01 \x03(\v2\x10.dlsms.v1.StrikeR\astrikes\x12C\n" +
+	"\x0fsuspended_until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x0esuspendedUntil\x12\"\n" +
+	"\rask_at_branch\x18\x03 \x01(\tR\vaskAtBranch\"\xab\x02\n" +
+	"\x06Strike\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\x12%\n" +
+	"\x0ereservation_id\x18\x02 \x01(\x03R\rreservationId\x12\x16\n" +
+	"\x06branch\x18\x03 \x01(\tR\x06branch\x12*\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x129\n" +
+	"\n" +
+	"expires_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12;\n" +
+	"\vforgiven_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"forgivenAt\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x16\n" +
+	"\x06counts\x18\b \x01(\bR\x06counts\">\n" +
 	"\x15GetReservationRequest\x12%\n" +
 	"\x0ereservation_id\x18\x01 \x01(\x03R\rreservationId\"Q\n" +
 	"\x16GetReservationResponse\x127\n" +
@@ -1052,10 +1568,11 @@ const file_dlsms_v1_reservation_proto_rawDesc = "" +
 	"\x0fCheckOutRequest\x12%\n" +
 	"\x0ereservation_id\x18\x01 \x01(\x03R\rreservationId\"K\n" +
 	"\x10CheckOutResponse\x127\n" +
-	"\vreservation\x18\x01 \x01(\v2\x15.dlsms.v1.ReservationR\vreservation\"x\n" +
+	"\vreservation\x18\x01 \x01(\v2\x15.dlsms.v1.ReservationR\vreservation\"\x9d\x01\n" +
 	"\x18ExtendReservationRequest\x12%\n" +
 	"\x0ereservation_id\x18\x01 \x01(\x03R\rreservationId\x125\n" +
-	"\bend_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"T\n" +
+	"\bend_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"T\n" +
 	"\x19ExtendReservationResponse\x127\n" +
 	"\vreservation\x18\x01 \x01(\v2\x15.dlsms.v1.ReservationR\vreservation*\xfd\x01\n" +
 	"\x11ReservationStatus\x12\"\n" +
@@ -1070,9 +1587,11 @@ const file_dlsms_v1_reservation_proto_rawDesc = "" +
 	"\x1cRESERVATION_VIEW_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19RESERVATION_VIEW_UPCOMING\x10\x01\x12\x1c\n" +
 	"\x18RESERVATION_VIEW_HISTORY\x10\x02\x12\x18\n" +
-	"\x14RESERVATION_VIEW_ALL\x10\x032\xde\x04\n" +
+	"\x14RESERVATION_VIEW_ALL\x10\x032\x85\x06\n" +
 	"\x12ReservationService\x12\\\n" +
-	"\x11CreateReservation\x12\".dlsms.v1.CreateReservationRequest\x1a#.dlsms.v1.CreateReservationResponse\x12S\n" +
+	"\x11CreateReservation\x12\".dlsms.v1.CreateReservationRequest\x1a#.dlsms.v1.CreateReservationResponse\x12Y\n" +
+	"\x10CheckReservation\x12!.dlsms.v1.CheckReservationRequest\x1a\".dlsms.v1.CheckReservationResponse\x12J\n" +
+	"\vGetStanding\x12\x1c.dlsms.v1.GetStandingRequest\x1a\x1d.dlsms.v1.GetStandingResponse\x12S\n" +
 	"\x0eGetReservation\x12\x1f.dlsms.v1.GetReservationRequest\x1a .dlsms.v1.GetReservationResponse\x12V\n" +
 	"\x0fGetReservations\x12 .dlsms.v1.GetReservationsRequest\x1a!.dlsms.v1.GetReservationsResponse\x12\\\n" +
 	"\x11CancelReservation\x12\".dlsms.v1.CancelReservationRequest\x1a#.dlsms.v1.CancelReservationResponse\x12>\n" +
@@ -1093,68 +1612,93 @@ func file_dlsms_v1_reservation_proto_rawDescGZIP() []byte {
 }
 
 var file_dlsms_v1_reservation_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_dlsms_v1_reservation_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_dlsms_v1_reservation_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_dlsms_v1_reservation_proto_goTypes = []any{
 	(ReservationStatus)(0),            // 0: dlsms.v1.ReservationStatus
 	(ReservationView)(0),              // 1: dlsms.v1.ReservationView
 	(*Reservation)(nil),               // 2: dlsms.v1.Reservation
 	(*CreateReservationRequest)(nil),  // 3: dlsms.v1.CreateReservationRequest
 	(*CreateReservationResponse)(nil), // 4: dlsms.v1.CreateReservationResponse
-	(*GetReservationRequest)(nil),     // 5: dlsms.v1.GetReservationRequest
-	(*GetReservationResponse)(nil),    // 6: dlsms.v1.GetReservationResponse
-	(*GetReservationsRequest)(nil),    // 7: dlsms.v1.GetReservationsRequest
-	(*GetReservationsResponse)(nil),   // 8: dlsms.v1.GetReservationsResponse
-	(*CancelReservationRequest)(nil),  // 9: dlsms.v1.CancelReservationRequest
-	(*CancelReservationResponse)(nil), // 10: dlsms.v1.CancelReservationResponse
-	(*CheckInRequest)(nil),            // 11: dlsms.v1.CheckInRequest
-	(*CheckInResponse)(nil),           // 12: dlsms.v1.CheckInResponse
-	(*CheckOutRequest)(nil),           // 13: dlsms.v1.CheckOutRequest
-	(*CheckOutResponse)(nil),          // 14: dlsms.v1.CheckOutResponse
-	(*ExtendReservationRequest)(nil),  // 15: dlsms.v1.ExtendReservationRequest
-	(*ExtendReservationResponse)(nil), // 16: dlsms.v1.ExtendReservationResponse
-	(*SeatRef)(nil),                   // 17: dlsms.v1.SeatRef
-	(*timestamppb.Timestamp)(nil),     // 18: google.protobuf.Timestamp
+	(*CheckReservationRequest)(nil),   // 5: dlsms.v1.CheckReservationRequest
+	(*CheckReservationResponse)(nil),  // 6: dlsms.v1.CheckReservationResponse
+	(*BrokenRule)(nil),                // 7: dlsms.v1.BrokenRule
+	(*Alternative)(nil),               // 8: dlsms.v1.Alternative
+	(*GetStandingRequest)(nil),        // 9: dlsms.v1.GetStandingRequest
+	(*GetStandingResponse)(nil),       // 10: dlsms.v1.GetStandingResponse
+	(*Strike)(nil),                    // 11: dlsms.v1.Strike
+	(*GetReservationRequest)(nil),     // 12: dlsms.v1.GetReservationRequest
+	(*GetReservationResponse)(nil),    // 13: dlsms.v1.GetReservationResponse
+	(*GetReservationsRequest)(nil),    // 14: dlsms.v1.GetReservationsRequest
+	(*GetReservationsResponse)(nil),   // 15: dlsms.v1.GetReservationsResponse
+	(*CancelReservationRequest)(nil),  // 16: dlsms.v1.CancelReservationRequest
+	(*CancelReservationResponse)(nil), // 17: dlsms.v1.CancelReservationResponse
+	(*CheckInRequest)(nil),            // 18: dlsms.v1.CheckInRequest
+	(*CheckInResponse)(nil),           // 19: dlsms.v1.CheckInResponse
+	(*CheckOutRequest)(nil),           // 20: dlsms.v1.CheckOutRequest
+	(*CheckOutResponse)(nil),          // 21: dlsms.v1.CheckOutResponse
+	(*ExtendReservationRequest)(nil),  // 22: dlsms.v1.ExtendReservationRequest
+	(*ExtendReservationResponse)(nil), // 23: dlsms.v1.ExtendReservationResponse
+	nil,                               // 24: dlsms.v1.BrokenRule.MetadataEntry
+	(*SeatRef)(nil),                   // 25: dlsms.v1.SeatRef
+	(*timestamppb.Timestamp)(nil),     // 26: google.protobuf.Timestamp
 }
 var file_dlsms_v1_reservation_proto_depIdxs = []int32{
-	17, // 0: dlsms.v1.Reservation.seat:type_name -> dlsms.v1.SeatRef
-	18, // 1: dlsms.v1.Reservation.start_time:type_name -> google.protobuf.Timestamp
-	18, // 2: dlsms.v1.Reservation.end_time:type_name -> google.protobuf.Timestamp
+	25, // 0: dlsms.v1.Reservation.seat:type_name -> dlsms.v1.SeatRef
+	26, // 1: dlsms.v1.Reservation.start_time:type_name -> google.protobuf.Timestamp
+	26, // 2: dlsms.v1.Reservation.end_time:type_name -> google.protobuf.Timestamp
 	0,  // 3: dlsms.v1.Reservation.status:type_name -> dlsms.v1.ReservationStatus
-	18, // 4: dlsms.v1.Reservation.check_in_opens_at:type_name -> google.protobuf.Timestamp
-	18, // 5: dlsms.v1.Reservation.check_in_deadline:type_name -> google.protobuf.Timestamp
-	18, // 6: dlsms.v1.Reservation.created_at:type_name -> google.protobuf.Timestamp
-	18, // 7: dlsms.v1.Reservation.checked_in_at:type_name -> google.protobuf.Timestamp
-	18, // 8: dlsms.v1.Reservation.ended_at:type_name -> google.protobuf.Timestamp
-	18, // 9: dlsms.v1.CreateReservationRequest.start_time:type_name -> google.protobuf.Timestamp
-	18, // 10: dlsms.v1.CreateReservationRequest.end_time:type_name -> google.protobuf.Timestamp
+	26, // 4: dlsms.v1.Reservation.check_in_opens_at:type_name -> google.protobuf.Timestamp
+	26, // 5: dlsms.v1.Reservation.check_in_deadline:type_name -> google.protobuf.Timestamp
+	26, // 6: dlsms.v1.Reservation.created_at:type_name -> google.protobuf.Timestamp
+	26, // 7: dlsms.v1.Reservation.checked_in_at:type_name -> google.protobuf.Timestamp
+	26, // 8: dlsms.v1.Reservation.ended_at:type_name -> google.protobuf.Timestamp
+	26, // 9: dlsms.v1.CreateReservationRequest.start_time:type_name -> google.protobuf.Timestamp
+	26, // 10: dlsms.v1.CreateReservationRequest.end_time:type_name -> google.protobuf.Timestamp
 	2,  // 11: dlsms.v1.CreateReservationResponse.reservation:type_name -> dlsms.v1.Reservation
-	2,  // 12: dlsms.v1.GetReservationResponse.reservation:type_name -> dlsms.v1.Reservation
-	1,  // 13: dlsms.v1.GetReservationsRequest.view:type_name -> dlsms.v1.ReservationView
-	2,  // 14: dlsms.v1.GetReservationsResponse.reservations:type_name -> dlsms.v1.Reservation
-	2,  // 15: dlsms.v1.CancelReservationResponse.reservation:type_name -> dlsms.v1.Reservation
-	2,  // 16: dlsms.v1.CheckInResponse.reservation:type_name -> dlsms.v1.Reservation
-	2,  // 17: dlsms.v1.CheckOutResponse.reservation:type_name -> dlsms.v1.Reservation
-	18, // 18: dlsms.v1.ExtendReservationRequest.end_time:type_name -> google.protobuf.Timestamp
-	2,  // 19: dlsms.v1.ExtendReservationResponse.reservation:type_name -> dlsms.v1.Reservation
-	3,  // 20: dlsms.v1.ReservationService.CreateReservation:input_type -> dlsms.v1.CreateReservationRequest
-	5,  // 21: dlsms.v1.ReservationService.GetReservation:input_type -> dlsms.v1.GetReservationRequest
-	7,  // 22: dlsms.v1.ReservationService.GetReservations:input_type -> dlsms.v1.GetReservationsRequest
-	9,  // 23: dlsms.v1.ReservationService.CancelReservation:input_type -> dlsms.v1.CancelReservationRequest
-	11, // 24: dlsms.v1.ReservationService.CheckIn:input_type -> dlsms.v1.CheckInRequest
-	13, // 25: dlsms.v1.ReservationService.CheckOut:input_type -> dlsms.v1.CheckOutRequest
-	15, // 26: dlsms.v1.ReservationService.ExtendReservation:input_type -> dlsms.v1.ExtendReservationRequest
-	4,  // 27: dlsms.v1.ReservationService.CreateReservation:output_type -> dlsms.v1.CreateReservationResponse
-	6,  // 28: dlsms.v1.ReservationService.GetReservation:output_type -> dlsms.v1.GetReservationResponse
-	8,  // 29: dlsms.v1.ReservationService.GetReservations:output_type -> dlsms.v1.GetReservationsResponse
-	10, // 30: dlsms.v1.ReservationService.CancelReservation:output_type -> dlsms.v1.CancelReservationResponse
-	12, // 31: dlsms.v1.ReservationService.CheckIn:output_type -> dlsms.v1.CheckInResponse
-	14, // 32: dlsms.v1.ReservationService.CheckOut:output_type -> dlsms.v1.CheckOutResponse
-	16, // 33: dlsms.v1.ReservationService.ExtendReservation:output_type -> dlsms.v1.ExtendReservationResponse
-	27, // [27:34] is the sub-list for method output_type
-	20, // [20:27] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	26, // 12: dlsms.v1.CheckReservationRequest.start_time:type_name -> google.protobuf.Timestamp
+	26, // 13: dlsms.v1.CheckReservationRequest.end_time:type_name -> google.protobuf.Timestamp
+	7,  // 14: dlsms.v1.CheckReservationResponse.broken:type_name -> dlsms.v1.BrokenRule
+	8,  // 15: dlsms.v1.CheckReservationResponse.alternatives:type_name -> dlsms.v1.Alternative
+	24, // 16: dlsms.v1.BrokenRule.metadata:type_name -> dlsms.v1.BrokenRule.MetadataEntry
+	25, // 17: dlsms.v1.Alternative.seat:type_name -> dlsms.v1.SeatRef
+	26, // 18: dlsms.v1.Alternative.start_time:type_name -> google.protobuf.Timestamp
+	26, // 19: dlsms.v1.Alternative.end_time:type_name -> google.protobuf.Timestamp
+	11, // 20: dlsms.v1.GetStandingResponse.strikes:type_name -> dlsms.v1.Strike
+	26, // 21: dlsms.v1.GetStandingResponse.suspended_until:type_name -> google.protobuf.Timestamp
+	26, // 22: dlsms.v1.Strike.at:type_name -> google.protobuf.Timestamp
+	26, // 23: dlsms.v1.Strike.expires_at:type_name -> google.protobuf.Timestamp
+	26, // 24: dlsms.v1.Strike.forgiven_at:type_name -> google.protobuf.Timestamp
+	2,  // 25: dlsms.v1.GetReservationResponse.reservation:type_name -> dlsms.v1.Reservation
+	1,  // 26: dlsms.v1.GetReservationsRequest.view:type_name -> dlsms.v1.ReservationView
+	2,  // 27: dlsms.v1.GetReservationsResponse.reservations:type_name -> dlsms.v1.Reservation
+	2,  // 28: dlsms.v1.CancelReservationResponse.reservation:type_name -> dlsms.v1.Reservation
+	2,  // 29: dlsms.v1.CheckInResponse.reservation:type_name -> dlsms.v1.Reservation
+	2,  // 30: dlsms.v1.CheckOutResponse.reservation:type_name -> dlsms.v1.Reservation
+	26, // 31: dlsms.v1.ExtendReservationRequest.end_time:type_name -> google.protobuf.Timestamp
+	2,  // 32: dlsms.v1.ExtendReservationResponse.reservation:type_name -> dlsms.v1.Reservation
+	3,  // 33: dlsms.v1.ReservationService.CreateReservation:input_type -> dlsms.v1.CreateReservationRequest
+	5,  // 34: dlsms.v1.ReservationService.CheckReservation:input_type -> dlsms.v1.CheckReservationRequest
+	9,  // 35: dlsms.v1.ReservationService.GetStanding:input_type -> dlsms.v1.GetStandingRequest
+	12, // 36: dlsms.v1.ReservationService.GetReservation:input_type -> dlsms.v1.GetReservationRequest
+	14, // 37: dlsms.v1.ReservationService.GetReservations:input_type -> dlsms.v1.GetReservationsRequest
+	16, // 38: dlsms.v1.ReservationService.CancelReservation:input_type -> dlsms.v1.CancelReservationRequest
+	18, // 39: dlsms.v1.ReservationService.CheckIn:input_type -> dlsms.v1.CheckInRequest
+	20, // 40: dlsms.v1.ReservationService.CheckOut:input_type -> dlsms.v1.CheckOutRequest
+	22, // 41: dlsms.v1.ReservationService.ExtendReservation:input_type -> dlsms.v1.ExtendReservationRequest
+	4,  // 42: dlsms.v1.ReservationService.CreateReservation:output_type -> dlsms.v1.CreateReservationResponse
+	6,  // 43: dlsms.v1.ReservationService.CheckReservation:output_type -> dlsms.v1.CheckReservationResponse
+	10, // 44: dlsms.v1.ReservationService.GetStanding:output_type -> dlsms.v1.GetStandingResponse
+	13, // 45: dlsms.v1.ReservationService.GetReservation:output_type -> dlsms.v1.GetReservationResponse
+	15, // 46: dlsms.v1.ReservationService.GetReservations:output_type -> dlsms.v1.GetReservationsResponse
+	17, // 47: dlsms.v1.ReservationService.CancelReservation:output_type -> dlsms.v1.CancelReservationResponse
+	19, // 48: dlsms.v1.ReservationService.CheckIn:output_type -> dlsms.v1.CheckInResponse
+	21, // 49: dlsms.v1.ReservationService.CheckOut:output_type -> dlsms.v1.CheckOutResponse
+	23, // 50: dlsms.v1.ReservationService.ExtendReservation:output_type -> dlsms.v1.ExtendReservationResponse
+	42, // [42:51] is the sub-list for method output_type
+	33, // [33:42] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_dlsms_v1_reservation_proto_init() }
@@ -1169,7 +1713,7 @@ func file_dlsms_v1_reservation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dlsms_v1_reservation_proto_rawDesc), len(file_dlsms_v1_reservation_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   15,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

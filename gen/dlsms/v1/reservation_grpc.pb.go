@@ -20,6 +20,8 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	ReservationService_CreateReservation_FullMethodName = "/dlsms.v1.ReservationService/CreateReservation"
+	ReservationService_CheckReservation_FullMethodName  = "/dlsms.v1.ReservationService/CheckReservation"
+	ReservationService_GetStanding_FullMethodName       = "/dlsms.v1.ReservationService/GetStanding"
 	ReservationService_GetReservation_FullMethodName    = "/dlsms.v1.ReservationService/GetReservation"
 	ReservationService_GetReservations_FullMethodName   = "/dlsms.v1.ReservationService/GetReservations"
 	ReservationService_CancelReservation_FullMethodName = "/dlsms.v1.ReservationService/CancelReservation"
@@ -63,8 +65,25 @@ type ReservationServiceClient interface {
 	//   - ALREADY_EXISTS (SEAT_TAKEN): the seat is reserved or held in the window.
 	//   - ALREADY_EXISTS (USER_BUSY): the user has another reservation in the window.
 	//   - FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE): the seat is out of service.
+	//   - FAILED_PRECONDITION (SEAT_CLOSED): the library has closed the seat in a part of the window.
+	//   - FAILED_PRECONDITION (SUSPENDED): the user is suspended.
+	//   - FAILED_PRECONDITION (BOOKING_NOT_ALLOWED): the policy of the library does not allow it.
 	//   - RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS): the user has 10 upcoming reservations.
+	//   - RESOURCE_EXHAUSTED (QUOTA_EXHAUSTED): the user has reached a limit of a day or week.
+	//
+	// CheckReservation reports all rules that a reservation would break, not only the first.
 	CreateReservation(ctx context.Context, in *CreateReservationRequest, opts ...grpc.CallOption) (*CreateReservationResponse, error)
+	// CheckReservation reports every rule that CreateReservation with the same seat and window would
+	// break now, and suggests other times and seats. It changes nothing. If it reports no rule,
+	// CreateReservation succeeds, unless something changes in between.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed, or the window ends
+	//     before it starts.
+	//   - NOT_FOUND (SEAT_NOT_FOUND): the seat does not exist.
+	CheckReservation(ctx context.Context, in *CheckReservationRequest, opts ...grpc.CallOption) (*CheckReservationResponse, error)
+	// GetStanding returns the strikes and the suspension of the caller.
+	GetStanding(ctx context.Context, in *GetStandingRequest, opts ...grpc.CallOption) (*GetStandingResponse, error)
 	// GetReservation returns one reservation of the caller.
 	//
 	// Errors:
@@ -87,6 +106,8 @@ type ReservationServiceClient interface {
 	//   - NOT_FOUND (RESERVATION_NOT_FOUND): the reservation does not exist, or belongs to another
 	//     user.
 	//   - FAILED_PRECONDITION (NOT_CONFIRMED): the reservation is not CONFIRMED.
+	//   - FAILED_PRECONDITION (CANCEL_TOO_LATE): the policy of the library does not allow to cancel so
+	//     late. The default is that a reservation can be cancelled at any time.
 	CancelReservation(ctx context.Context, in *CancelReservationRequest, opts ...grpc.CallOption) (*CancelReservationResponse, error)
 	// CheckIn records that the user is at the seat. It is possible at check_in_opens_at and later,
 	// but only before check_in_deadline. A repeated call returns the same response as the first one.
@@ -123,6 +144,8 @@ type ReservationServiceClient interface {
 	//   - ALREADY_EXISTS (USER_BUSY): the user has another reservation in the added time.
 	//   - FAILED_PRECONDITION (NOT_CONFIRMED): the reservation is neither CONFIRMED nor CHECKED_IN.
 	//   - FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE): the seat is out of service.
+	//   - FAILED_PRECONDITION (SEAT_CLOSED): the library has closed the seat in the added time.
+	//   - RESOURCE_EXHAUSTED (QUOTA_EXHAUSTED): the user has reached a limit of a day or week.
 	ExtendReservation(ctx context.Context, in *ExtendReservationRequest, opts ...grpc.CallOption) (*ExtendReservationResponse, error)
 }
 
@@ -138,6 +161,26 @@ func (c *reservationServiceClient) CreateReservation(ctx context.Context, in *Cr
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateReservationResponse)
 	err := c.cc.Invoke(ctx, ReservationService_CreateReservation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *reservationServiceClient) CheckReservation(ctx context.Context, in *CheckReservationRequest, opts ...grpc.CallOption) (*CheckReservationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckReservationResponse)
+	err := c.cc.Invoke(ctx, ReservationService_CheckReservation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *reservationServiceClient) GetStanding(ctx context.Context, in *GetStandingRequest, opts ...grpc.CallOption) (*GetStandingResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetStandingResponse)
+	err := c.cc.Invoke(ctx, ReservationService_GetStanding_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -239,8 +282,25 @@ type ReservationServiceServer interface {
 	//   - ALREADY_EXISTS (SEAT_TAKEN): the seat is reserved or held in the window.
 	//   - ALREADY_EXISTS (USER_BUSY): the user has another reservation in the window.
 	//   - FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE): the seat is out of service.
+	//   - FAILED_PRECONDITION (SEAT_CLOSED): the library has closed the seat in a part of the window.
+	//   - FAILED_PRECONDITION (SUSPENDED): the user is suspended.
+	//   - FAILED_PRECONDITION (BOOKING_NOT_ALLOWED): the policy of the library does not allow it.
 	//   - RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS): the user has 10 upcoming reservations.
+	//   - RESOURCE_EXHAUSTED (QUOTA_EXHAUSTED): the user has reached a limit of a day or week.
+	//
+	// CheckReservation reports all rules that a reservation would break, not only the first.
 	CreateReservation(context.Context, *CreateReservationRequest) (*CreateReservationResponse, error)
+	// CheckReservation reports every rule that CreateReservation with the same seat and window would
+	// break now, and suggests other times and seats. It changes nothing. If it reports no rule,
+	// CreateReservation succeeds, unless something changes in between.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed, or the window ends
+	//     before it starts.
+	//   - NOT_FOUND (SEAT_NOT_FOUND): the seat does not exist.
+	CheckReservation(context.Context, *CheckReservationRequest) (*CheckReservationResponse, error)
+	// GetStanding returns the strikes and the suspension of the caller.
+	GetStanding(context.Context, *GetStandingRequest) (*GetStandingResponse, error)
 	// GetReservation returns one reservation of the caller.
 	//
 	// Errors:
@@ -263,6 +323,8 @@ type ReservationServiceServer interface {
 	//   - NOT_FOUND (RESERVATION_NOT_FOUND): the reservation does not exist, or belongs to another
 	//     user.
 	//   - FAILED_PRECONDITION (NOT_CONFIRMED): the reservation is not CONFIRMED.
+	//   - FAILED_PRECONDITION (CANCEL_TOO_LATE): the policy of the library does not allow to cancel so
+	//     late. The default is that a reservation can be cancelled at any time.
 	CancelReservation(context.Context, *CancelReservationRequest) (*CancelReservationResponse, error)
 	// CheckIn records that the user is at the seat. It is possible at check_in_opens_at and later,
 	// but only before check_in_deadline. A repeated call returns the same response as the first one.
@@ -299,6 +361,8 @@ type ReservationServiceServer interface {
 	//   - ALREADY_EXISTS (USER_BUSY): the user has another reservation in the added time.
 	//   - FAILED_PRECONDITION (NOT_CONFIRMED): the reservation is neither CONFIRMED nor CHECKED_IN.
 	//   - FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE): the seat is out of service.
+	//   - FAILED_PRECONDITION (SEAT_CLOSED): the library has closed the seat in the added time.
+	//   - RESOURCE_EXHAUSTED (QUOTA_EXHAUSTED): the user has reached a limit of a day or week.
 	ExtendReservation(context.Context, *ExtendReservationRequest) (*ExtendReservationResponse, error)
 	mustEmbedUnimplementedReservationServiceServer()
 }
@@ -312,6 +376,12 @@ type UnimplementedReservationServiceServer struct{}
 
 func (UnimplementedReservationServiceServer) CreateReservation(context.Context, *CreateReservationRequest) (*CreateReservationResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateReservation not implemented")
+}
+func (UnimplementedReservationServiceServer) CheckReservation(context.Context, *CheckReservationRequest) (*CheckReservationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckReservation not implemented")
+}
+func (UnimplementedReservationServiceServer) GetStanding(context.Context, *GetStandingRequest) (*GetStandingResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetStanding not implemented")
 }
 func (UnimplementedReservationServiceServer) GetReservation(context.Context, *GetReservationRequest) (*GetReservationResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetReservation not implemented")
@@ -366,6 +436,42 @@ func _ReservationService_CreateReservation_Handler(srv interface{}, ctx context.
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ReservationServiceServer).CreateReservation(ctx, req.(*CreateReservationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ReservationService_CheckReservation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckReservationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ReservationServiceServer).CheckReservation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ReservationService_CheckReservation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ReservationServiceServer).CheckReservation(ctx, req.(*CheckReservationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ReservationService_GetStanding_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetStandingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ReservationServiceServer).GetStanding(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ReservationService_GetStanding_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ReservationServiceServer).GetStanding(ctx, req.(*GetStandingRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -488,6 +594,14 @@ var ReservationService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateReservation",
 			Handler:    _ReservationService_CreateReservation_Handler,
+		},
+		{
+			MethodName: "CheckReservation",
+			Handler:    _ReservationService_CheckReservation_Handler,
+		},
+		{
+			MethodName: "GetStanding",
+			Handler:    _ReservationService_GetStanding_Handler,
 		},
 		{
 			MethodName: "GetReservation",

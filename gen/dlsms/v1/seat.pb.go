@@ -109,7 +109,13 @@ type Branch struct {
 	// Time at which the branch closes next. Set while the branch is open, unless it never closes.
 	ClosesAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=closes_at,json=closesAt,proto3" json:"closes_at,omitempty"`
 	// Time at which the branch opens next. Set while the branch is closed, unless it never opens.
-	OpensAt       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=opens_at,json=opensAt,proto3" json:"opens_at,omitempty"`
+	OpensAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=opens_at,json=opensAt,proto3" json:"opens_at,omitempty"`
+	// Dates with other opening hours than hours, from today on, sorted.
+	SpecialDays []*SpecialDay `protobuf:"bytes,11,rep,name=special_days,json=specialDays,proto3" json:"special_days,omitempty"`
+	// Closures that have not ended, sorted by start.
+	Closures []*ClosureNotice `protobuf:"bytes,12,rep,name=closures,proto3" json:"closures,omitempty"`
+	// The announcement of the branch, by language. Empty: none.
+	Announcement  map[string]string `protobuf:"bytes,13,rep,name=announcement,proto3" json:"announcement,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -214,6 +220,174 @@ func (x *Branch) GetOpensAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Branch) GetSpecialDays() []*SpecialDay {
+	if x != nil {
+		return x.SpecialDays
+	}
+	return nil
+}
+
+func (x *Branch) GetClosures() []*ClosureNotice {
+	if x != nil {
+		return x.Closures
+	}
+	return nil
+}
+
+func (x *Branch) GetAnnouncement() map[string]string {
+	if x != nil {
+		return x.Announcement
+	}
+	return nil
+}
+
+// SpecialDay is a date with its own opening hours.
+type SpecialDay struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The date, as "YYYY-MM-DD", in the time zone of the branch.
+	Day string `protobuf:"bytes,1,opt,name=day,proto3" json:"day,omitempty"`
+	// The spans in which the branch is open. Their weekday is that of the date. Empty: the branch is
+	// closed.
+	Hours         []*OpeningHours `protobuf:"bytes,2,rep,name=hours,proto3" json:"hours,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SpecialDay) Reset() {
+	*x = SpecialDay{}
+	mi := &file_dlsms_v1_seat_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SpecialDay) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SpecialDay) ProtoMessage() {}
+
+func (x *SpecialDay) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_seat_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SpecialDay.ProtoReflect.Descriptor instead.
+func (*SpecialDay) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SpecialDay) GetDay() string {
+	if x != nil {
+		return x.Day
+	}
+	return ""
+}
+
+func (x *SpecialDay) GetHours() []*OpeningHours {
+	if x != nil {
+		return x.Hours
+	}
+	return nil
+}
+
+// ClosureNotice tells students that a branch, an area or some seats are closed.
+type ClosureNotice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the closure.
+	Id int64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Name of the closed area. Empty: the closure is not limited to an area.
+	Area string `protobuf:"bytes,2,opt,name=area,proto3" json:"area,omitempty"`
+	// Ids of the closed seats. Empty: the closure is not limited to seats.
+	SeatIds []int64 `protobuf:"varint,3,rep,packed,name=seat_ids,json=seatIds,proto3" json:"seat_ids,omitempty"`
+	// Start of the closure.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// End of the closure. Unset: the end is not known.
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// Text for students, by language.
+	Note          map[string]string `protobuf:"bytes,6,rep,name=note,proto3" json:"note,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClosureNotice) Reset() {
+	*x = ClosureNotice{}
+	mi := &file_dlsms_v1_seat_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClosureNotice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClosureNotice) ProtoMessage() {}
+
+func (x *ClosureNotice) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_seat_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClosureNotice.ProtoReflect.Descriptor instead.
+func (*ClosureNotice) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ClosureNotice) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *ClosureNotice) GetArea() string {
+	if x != nil {
+		return x.Area
+	}
+	return ""
+}
+
+func (x *ClosureNotice) GetSeatIds() []int64 {
+	if x != nil {
+		return x.SeatIds
+	}
+	return nil
+}
+
+func (x *ClosureNotice) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *ClosureNotice) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *ClosureNotice) GetNote() map[string]string {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
 // OpeningHours is one weekly opening of a branch, in the time zone of the branch.
 type OpeningHours struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -230,7 +404,7 @@ type OpeningHours struct {
 
 func (x *OpeningHours) Reset() {
 	*x = OpeningHours{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[1]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -242,7 +416,7 @@ func (x *OpeningHours) String() string {
 func (*OpeningHours) ProtoMessage() {}
 
 func (x *OpeningHours) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[1]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -255,7 +429,7 @@ func (x *OpeningHours) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpeningHours.ProtoReflect.Descriptor instead.
 func (*OpeningHours) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{1}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *OpeningHours) GetWeekday() int32 {
@@ -292,10 +466,10 @@ type Seat struct {
 	Label string `protobuf:"bytes,4,opt,name=label,proto3" json:"label,omitempty"`
 	// Amenities of the seat, sorted.
 	Amenities []Amenity `protobuf:"varint,5,rep,packed,name=amenities,proto3,enum=dlsms.v1.Amenity" json:"amenities,omitempty"`
-	// Whether the seat is available for the whole window: it is in service, its branch is open, and
-	// it is free.
+	// Whether the seat is available for the whole window: it is in service, its branch is open, it is
+	// not closed, and it is free.
 	Available bool `protobuf:"varint,6,opt,name=available,proto3" json:"available,omitempty"`
-	// Start of the next reservation of the seat. Set while the seat is available, if a later
+	// Start of the next reservation or closure of the seat. Set while the seat is available, if a later
 	// reservation exists.
 	AvailableUntil *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=available_until,json=availableUntil,proto3" json:"available_until,omitempty"`
 	// Earliest time, not before the start of the window, from which the seat is free for a window of
@@ -310,7 +484,7 @@ type Seat struct {
 
 func (x *Seat) Reset() {
 	*x = Seat{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[2]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -322,7 +496,7 @@ func (x *Seat) String() string {
 func (*Seat) ProtoMessage() {}
 
 func (x *Seat) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[2]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -335,7 +509,7 @@ func (x *Seat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seat.ProtoReflect.Descriptor instead.
 func (*Seat) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{2}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Seat) GetId() int64 {
@@ -418,7 +592,7 @@ type SeatRef struct {
 
 func (x *SeatRef) Reset() {
 	*x = SeatRef{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[3]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -430,7 +604,7 @@ func (x *SeatRef) String() string {
 func (*SeatRef) ProtoMessage() {}
 
 func (x *SeatRef) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[3]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -443,7 +617,7 @@ func (x *SeatRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeatRef.ProtoReflect.Descriptor instead.
 func (*SeatRef) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{3}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SeatRef) GetId() int64 {
@@ -487,7 +661,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[4]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -499,7 +673,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[4]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -512,7 +686,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{4}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Window) GetStartTime() *timestamppb.Timestamp {
@@ -538,7 +712,7 @@ type GetBranchesRequest struct {
 
 func (x *GetBranchesRequest) Reset() {
 	*x = GetBranchesRequest{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[5]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -550,7 +724,7 @@ func (x *GetBranchesRequest) String() string {
 func (*GetBranchesRequest) ProtoMessage() {}
 
 func (x *GetBranchesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[5]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -563,7 +737,7 @@ func (x *GetBranchesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBranchesRequest.ProtoReflect.Descriptor instead.
 func (*GetBranchesRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{5}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{7}
 }
 
 // GetBranchesResponse is the response of GetBranches.
@@ -579,7 +753,7 @@ type GetBranchesResponse struct {
 
 func (x *GetBranchesResponse) Reset() {
 	*x = GetBranchesResponse{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[6]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -591,7 +765,7 @@ func (x *GetBranchesResponse) String() string {
 func (*GetBranchesResponse) ProtoMessage() {}
 
 func (x *GetBranchesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[6]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -604,7 +778,7 @@ func (x *GetBranchesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBranchesResponse.ProtoReflect.Descriptor instead.
 func (*GetBranchesResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{6}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetBranchesResponse) GetBranches() []*Branch {
@@ -647,7 +821,7 @@ type GetSeatsRequest struct {
 
 func (x *GetSeatsRequest) Reset() {
 	*x = GetSeatsRequest{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[7]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -659,7 +833,7 @@ func (x *GetSeatsRequest) String() string {
 func (*GetSeatsRequest) ProtoMessage() {}
 
 func (x *GetSeatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[7]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -672,7 +846,7 @@ func (x *GetSeatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSeatsRequest.ProtoReflect.Descriptor instead.
 func (*GetSeatsRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{7}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetSeatsRequest) GetBranch() string {
@@ -750,7 +924,7 @@ type GetSeatsResponse struct {
 
 func (x *GetSeatsResponse) Reset() {
 	*x = GetSeatsResponse{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[8]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -762,7 +936,7 @@ func (x *GetSeatsResponse) String() string {
 func (*GetSeatsResponse) ProtoMessage() {}
 
 func (x *GetSeatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[8]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -775,7 +949,7 @@ func (x *GetSeatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSeatsResponse.ProtoReflect.Descriptor instead.
 func (*GetSeatsResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{8}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetSeatsResponse) GetSeats() []*Seat {
@@ -828,7 +1002,7 @@ type GetSeatRequest struct {
 
 func (x *GetSeatRequest) Reset() {
 	*x = GetSeatRequest{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[9]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -840,7 +1014,7 @@ func (x *GetSeatRequest) String() string {
 func (*GetSeatRequest) ProtoMessage() {}
 
 func (x *GetSeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[9]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -853,7 +1027,7 @@ func (x *GetSeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSeatRequest.ProtoReflect.Descriptor instead.
 func (*GetSeatRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{9}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetSeatRequest) GetSeatId() int64 {
@@ -886,14 +1060,16 @@ type GetSeatResponse struct {
 	// window, or the next 14 days if the request has no window.
 	Busy []*Window `protobuf:"bytes,2,rep,name=busy,proto3" json:"busy,omitempty"`
 	// Time, by the database's clock, at which this response was true.
-	AsOf          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
+	AsOf *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
+	// Closures of the seat that overlap the window, sorted by start.
+	Closures      []*ClosureNotice `protobuf:"bytes,4,rep,name=closures,proto3" json:"closures,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetSeatResponse) Reset() {
 	*x = GetSeatResponse{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[10]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1081,7 @@ func (x *GetSeatResponse) String() string {
 func (*GetSeatResponse) ProtoMessage() {}
 
 func (x *GetSeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[10]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1094,7 @@ func (x *GetSeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSeatResponse.ProtoReflect.Descriptor instead.
 func (*GetSeatResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{10}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetSeatResponse) GetSeat() *Seat {
@@ -938,6 +1114,13 @@ func (x *GetSeatResponse) GetBusy() []*Window {
 func (x *GetSeatResponse) GetAsOf() *timestamppb.Timestamp {
 	if x != nil {
 		return x.AsOf
+	}
+	return nil
+}
+
+func (x *GetSeatResponse) GetClosures() []*ClosureNotice {
+	if x != nil {
+		return x.Closures
 	}
 	return nil
 }
@@ -962,7 +1145,7 @@ type WatchSeatsRequest struct {
 
 func (x *WatchSeatsRequest) Reset() {
 	*x = WatchSeatsRequest{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[11]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -974,7 +1157,7 @@ func (x *WatchSeatsRequest) String() string {
 func (*WatchSeatsRequest) ProtoMessage() {}
 
 func (x *WatchSeatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[11]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -987,7 +1170,7 @@ func (x *WatchSeatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSeatsRequest.ProtoReflect.Descriptor instead.
 func (*WatchSeatsRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{11}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WatchSeatsRequest) GetBranch() string {
@@ -1045,7 +1228,7 @@ type WatchSeatsResponse struct {
 
 func (x *WatchSeatsResponse) Reset() {
 	*x = WatchSeatsResponse{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[12]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1057,7 +1240,7 @@ func (x *WatchSeatsResponse) String() string {
 func (*WatchSeatsResponse) ProtoMessage() {}
 
 func (x *WatchSeatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[12]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1070,7 +1253,7 @@ func (x *WatchSeatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSeatsResponse.ProtoReflect.Descriptor instead.
 func (*WatchSeatsResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{12}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WatchSeatsResponse) GetEvent() isWatchSeatsResponse_Event {
@@ -1171,7 +1354,7 @@ type SeatSnapshot struct {
 
 func (x *SeatSnapshot) Reset() {
 	*x = SeatSnapshot{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[13]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1366,7 @@ func (x *SeatSnapshot) String() string {
 func (*SeatSnapshot) ProtoMessage() {}
 
 func (x *SeatSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[13]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1379,7 @@ func (x *SeatSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeatSnapshot.ProtoReflect.Descriptor instead.
 func (*SeatSnapshot) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{13}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SeatSnapshot) GetSeats() []*Seat {
@@ -1224,7 +1407,7 @@ type SeatRemoved struct {
 
 func (x *SeatRemoved) Reset() {
 	*x = SeatRemoved{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[14]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1419,7 @@ func (x *SeatRemoved) String() string {
 func (*SeatRemoved) ProtoMessage() {}
 
 func (x *SeatRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[14]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1432,7 @@ func (x *SeatRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeatRemoved.ProtoReflect.Descriptor instead.
 func (*SeatRemoved) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{14}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SeatRemoved) GetSeatId() int64 {
@@ -1269,7 +1452,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[15]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1464,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[15]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,14 +1477,14 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{15}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{17}
 }
 
 var File_dlsms_v1_seat_proto protoreflect.FileDescriptor
 
 const file_dlsms_v1_seat_proto_rawDesc = "" +
 	"\n" +
-	"\x13dlsms/v1/seat.proto\x12\bdlsms.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdc\x02\n" +
+	"\x13dlsms/v1/seat.proto\x12\bdlsms.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd3\x04\n" +
 	"\x06Branch\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -1314,7 +1497,28 @@ const file_dlsms_v1_seat_proto_rawDesc = "" +
 	"\x04open\x18\b \x01(\bR\x04open\x127\n" +
 	"\tcloses_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\bclosesAt\x125\n" +
 	"\bopens_at\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\aopensAt\"V\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\aopensAt\x127\n" +
+	"\fspecial_days\x18\v \x03(\v2\x14.dlsms.v1.SpecialDayR\vspecialDays\x123\n" +
+	"\bclosures\x18\f \x03(\v2\x17.dlsms.v1.ClosureNoticeR\bclosures\x12F\n" +
+	"\fannouncement\x18\r \x03(\v2\".dlsms.v1.Branch.AnnouncementEntryR\fannouncement\x1a?\n" +
+	"\x11AnnouncementEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"L\n" +
+	"\n" +
+	"SpecialDay\x12\x10\n" +
+	"\x03day\x18\x01 \x01(\tR\x03day\x12,\n" +
+	"\x05hours\x18\x02 \x03(\v2\x16.dlsms.v1.OpeningHoursR\x05hours\"\xb0\x02\n" +
+	"\rClosureNotice\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x12\n" +
+	"\x04area\x18\x02 \x01(\tR\x04area\x12\x19\n" +
+	"\bseat_ids\x18\x03 \x03(\x03R\aseatIds\x129\n" +
+	"\n" +
+	"start_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x125\n" +
+	"\x04note\x18\x06 \x03(\v2!.dlsms.v1.ClosureNotice.NoteEntryR\x04note\x1a7\n" +
+	"\tNoteEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"V\n" +
 	"\fOpeningHours\x12\x18\n" +
 	"\aweekday\x18\x01 \x01(\x05R\aweekday\x12\x14\n" +
 	"\x05opens\x18\x02 \x01(\tR\x05opens\x12\x16\n" +
@@ -1364,11 +1568,12 @@ const file_dlsms_v1_seat_proto_rawDesc = "" +
 	"\aseat_id\x18\x01 \x01(\x03R\x06seatId\x129\n" +
 	"\n" +
 	"start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
-	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"\x8c\x01\n" +
+	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"\xc1\x01\n" +
 	"\x0fGetSeatResponse\x12\"\n" +
 	"\x04seat\x18\x01 \x01(\v2\x0e.dlsms.v1.SeatR\x04seat\x12$\n" +
 	"\x04busy\x18\x02 \x03(\v2\x10.dlsms.v1.WindowR\x04busy\x12/\n" +
-	"\x05as_of\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04asOf\"\xe2\x01\n" +
+	"\x05as_of\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04asOf\x123\n" +
+	"\bclosures\x18\x04 \x03(\v2\x17.dlsms.v1.ClosureNoticeR\bclosures\"\xe2\x01\n" +
 	"\x11WatchSeatsRequest\x12\x16\n" +
 	"\x06branch\x18\x01 \x01(\tR\x06branch\x12\x12\n" +
 	"\x04area\x18\x02 \x01(\tR\x04area\x12/\n" +
@@ -1416,70 +1621,82 @@ func file_dlsms_v1_seat_proto_rawDescGZIP() []byte {
 }
 
 var file_dlsms_v1_seat_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dlsms_v1_seat_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_dlsms_v1_seat_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_dlsms_v1_seat_proto_goTypes = []any{
 	(Amenity)(0),                  // 0: dlsms.v1.Amenity
 	(*Branch)(nil),                // 1: dlsms.v1.Branch
-	(*OpeningHours)(nil),          // 2: dlsms.v1.OpeningHours
-	(*Seat)(nil),                  // 3: dlsms.v1.Seat
-	(*SeatRef)(nil),               // 4: dlsms.v1.SeatRef
-	(*Window)(nil),                // 5: dlsms.v1.Window
-	(*GetBranchesRequest)(nil),    // 6: dlsms.v1.GetBranchesRequest
-	(*GetBranchesResponse)(nil),   // 7: dlsms.v1.GetBranchesResponse
-	(*GetSeatsRequest)(nil),       // 8: dlsms.v1.GetSeatsRequest
-	(*GetSeatsResponse)(nil),      // 9: dlsms.v1.GetSeatsResponse
-	(*GetSeatRequest)(nil),        // 10: dlsms.v1.GetSeatRequest
-	(*GetSeatResponse)(nil),       // 11: dlsms.v1.GetSeatResponse
-	(*WatchSeatsRequest)(nil),     // 12: dlsms.v1.WatchSeatsRequest
-	(*WatchSeatsResponse)(nil),    // 13: dlsms.v1.WatchSeatsResponse
-	(*SeatSnapshot)(nil),          // 14: dlsms.v1.SeatSnapshot
-	(*SeatRemoved)(nil),           // 15: dlsms.v1.SeatRemoved
-	(*Heartbeat)(nil),             // 16: dlsms.v1.Heartbeat
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*SpecialDay)(nil),            // 2: dlsms.v1.SpecialDay
+	(*ClosureNotice)(nil),         // 3: dlsms.v1.ClosureNotice
+	(*OpeningHours)(nil),          // 4: dlsms.v1.OpeningHours
+	(*Seat)(nil),                  // 5: dlsms.v1.Seat
+	(*SeatRef)(nil),               // 6: dlsms.v1.SeatRef
+	(*Window)(nil),                // 7: dlsms.v1.Window
+	(*GetBranchesRequest)(nil),    // 8: dlsms.v1.GetBranchesRequest
+	(*GetBranchesResponse)(nil),   // 9: dlsms.v1.GetBranchesResponse
+	(*GetSeatsRequest)(nil),       // 10: dlsms.v1.GetSeatsRequest
+	(*GetSeatsResponse)(nil),      // 11: dlsms.v1.GetSeatsResponse
+	(*GetSeatRequest)(nil),        // 12: dlsms.v1.GetSeatRequest
+	(*GetSeatResponse)(nil),       // 13: dlsms.v1.GetSeatResponse
+	(*WatchSeatsRequest)(nil),     // 14: dlsms.v1.WatchSeatsRequest
+	(*WatchSeatsResponse)(nil),    // 15: dlsms.v1.WatchSeatsResponse
+	(*SeatSnapshot)(nil),          // 16: dlsms.v1.SeatSnapshot
+	(*SeatRemoved)(nil),           // 17: dlsms.v1.SeatRemoved
+	(*Heartbeat)(nil),             // 18: dlsms.v1.Heartbeat
+	nil,                           // 19: dlsms.v1.Branch.AnnouncementEntry
+	nil,                           // 20: dlsms.v1.ClosureNotice.NoteEntry
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
 }
 var file_dlsms_v1_seat_proto_depIdxs = []int32{
-	2,  // 0: dlsms.v1.Branch.hours:type_name -> dlsms.v1.OpeningHours
-	17, // 1: dlsms.v1.Branch.closes_at:type_name -> google.protobuf.Timestamp
-	17, // 2: dlsms.v1.Branch.opens_at:type_name -> google.protobuf.Timestamp
-	0,  // 3: dlsms.v1.Seat.amenities:type_name -> dlsms.v1.Amenity
-	17, // 4: dlsms.v1.Seat.available_until:type_name -> google.protobuf.Timestamp
-	17, // 5: dlsms.v1.Seat.next_available_at:type_name -> google.protobuf.Timestamp
-	17, // 6: dlsms.v1.Window.start_time:type_name -> google.protobuf.Timestamp
-	17, // 7: dlsms.v1.Window.end_time:type_name -> google.protobuf.Timestamp
-	1,  // 8: dlsms.v1.GetBranchesResponse.branches:type_name -> dlsms.v1.Branch
-	17, // 9: dlsms.v1.GetBranchesResponse.as_of:type_name -> google.protobuf.Timestamp
-	0,  // 10: dlsms.v1.GetSeatsRequest.amenities:type_name -> dlsms.v1.Amenity
-	17, // 11: dlsms.v1.GetSeatsRequest.start_time:type_name -> google.protobuf.Timestamp
-	17, // 12: dlsms.v1.GetSeatsRequest.end_time:type_name -> google.protobuf.Timestamp
-	3,  // 13: dlsms.v1.GetSeatsResponse.seats:type_name -> dlsms.v1.Seat
-	17, // 14: dlsms.v1.GetSeatsResponse.as_of:type_name -> google.protobuf.Timestamp
-	17, // 15: dlsms.v1.GetSeatRequest.start_time:type_name -> google.protobuf.Timestamp
-	17, // 16: dlsms.v1.GetSeatRequest.end_time:type_name -> google.protobuf.Timestamp
-	3,  // 17: dlsms.v1.GetSeatResponse.seat:type_name -> dlsms.v1.Seat
-	5,  // 18: dlsms.v1.GetSeatResponse.busy:type_name -> dlsms.v1.Window
-	17, // 19: dlsms.v1.GetSeatResponse.as_of:type_name -> google.protobuf.Timestamp
-	0,  // 20: dlsms.v1.WatchSeatsRequest.amenities:type_name -> dlsms.v1.Amenity
-	17, // 21: dlsms.v1.WatchSeatsRequest.start_time:type_name -> google.protobuf.Timestamp
-	17, // 22: dlsms.v1.WatchSeatsRequest.end_time:type_name -> google.protobuf.Timestamp
-	14, // 23: dlsms.v1.WatchSeatsResponse.snapshot:type_name -> dlsms.v1.SeatSnapshot
-	3,  // 24: dlsms.v1.WatchSeatsResponse.change:type_name -> dlsms.v1.Seat
-	16, // 25: dlsms.v1.WatchSeatsResponse.heartbeat:type_name -> dlsms.v1.Heartbeat
-	15, // 26: dlsms.v1.WatchSeatsResponse.removed:type_name -> dlsms.v1.SeatRemoved
-	17, // 27: dlsms.v1.WatchSeatsResponse.as_of:type_name -> google.protobuf.Timestamp
-	3,  // 28: dlsms.v1.SeatSnapshot.seats:type_name -> dlsms.v1.Seat
-	6,  // 29: dlsms.v1.SeatService.GetBranches:input_type -> dlsms.v1.GetBranchesRequest
-	8,  // 30: dlsms.v1.SeatService.GetSeats:input_type -> dlsms.v1.GetSeatsRequest
-	10, // 31: dlsms.v1.SeatService.GetSeat:input_type -> dlsms.v1.GetSeatRequest
-	12, // 32: dlsms.v1.SeatService.WatchSeats:input_type -> dlsms.v1.WatchSeatsRequest
-	7,  // 33: dlsms.v1.SeatService.GetBranches:output_type -> dlsms.v1.GetBranchesResponse
-	9,  // 34: dlsms.v1.SeatService.GetSeats:output_type -> dlsms.v1.GetSeatsResponse
-	11, // 35: dlsms.v1.SeatService.GetSeat:output_type -> dlsms.v1.GetSeatResponse
-	13, // 36: dlsms.v1.SeatService.WatchSeats:output_type -> dlsms.v1.WatchSeatsResponse
-	33, // [33:37] is the sub-list for method output_type
-	29, // [29:33] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	4,  // 0: dlsms.v1.Branch.hours:type_name -> dlsms.v1.OpeningHours
+	21, // 1: dlsms.v1.Branch.closes_at:type_name -> google.protobuf.Timestamp
+	21, // 2: dlsms.v1.Branch.opens_at:type_name -> google.protobuf.Timestamp
+	2,  // 3: dlsms.v1.Branch.special_days:type_name -> dlsms.v1.SpecialDay
+	3,  // 4: dlsms.v1.Branch.closures:type_name -> dlsms.v1.ClosureNotice
+	19, // 5: dlsms.v1.Branch.announcement:type_name -> dlsms.v1.Branch.AnnouncementEntry
+	4,  // 6: dlsms.v1.SpecialDay.hours:type_name -> dlsms.v1.OpeningHours
+	21, // 7: dlsms.v1.ClosureNotice.start_time:type_name -> google.protobuf.Timestamp
+	21, // 8: dlsms.v1.ClosureNotice.end_time:type_name -> google.protobuf.Timestamp
+	20, // 9: dlsms.v1.ClosureNotice.note:type_name -> dlsms.v1.ClosureNotice.NoteEntry
+	0,  // 10: dlsms.v1.Seat.amenities:type_name -> dlsms.v1.Amenity
+	21, // 11: dlsms.v1.Seat.available_until:type_name -> google.protobuf.Timestamp
+	21, // 12: dlsms.v1.Seat.next_available_at:type_name -> google.protobuf.Timestamp
+	21, // 13: dlsms.v1.Window.start_time:type_name -> google.protobuf.Timestamp
+	21, // 14: dlsms.v1.Window.end_time:type_name -> google.protobuf.Timestamp
+	1,  // 15: dlsms.v1.GetBranchesResponse.branches:type_name -> dlsms.v1.Branch
+	21, // 16: dlsms.v1.GetBranchesResponse.as_of:type_name -> google.protobuf.Timestamp
+	0,  // 17: dlsms.v1.GetSeatsRequest.amenities:type_name -> dlsms.v1.Amenity
+	21, // 18: dlsms.v1.GetSeatsRequest.start_time:type_name -> google.protobuf.Timestamp
+	21, // 19: dlsms.v1.GetSeatsRequest.end_time:type_name -> google.protobuf.Timestamp
+	5,  // 20: dlsms.v1.GetSeatsResponse.seats:type_name -> dlsms.v1.Seat
+	21, // 21: dlsms.v1.GetSeatsResponse.as_of:type_name -> google.protobuf.Timestamp
+	21, // 22: dlsms.v1.GetSeatRequest.start_time:type_name -> google.protobuf.Timestamp
+	21, // 23: dlsms.v1.GetSeatRequest.end_time:type_name -> google.protobuf.Timestamp
+	5,  // 24: dlsms.v1.GetSeatResponse.seat:type_name -> dlsms.v1.Seat
+	7,  // 25: dlsms.v1.GetSeatResponse.busy:type_name -> dlsms.v1.Window
+	21, // 26: dlsms.v1.GetSeatResponse.as_of:type_name -> google.protobuf.Timestamp
+	3,  // 27: dlsms.v1.GetSeatResponse.closures:type_name -> dlsms.v1.ClosureNotice
+	0,  // 28: dlsms.v1.WatchSeatsRequest.amenities:type_name -> dlsms.v1.Amenity
+	21, // 29: dlsms.v1.WatchSeatsRequest.start_time:type_name -> google.protobuf.Timestamp
+	21, // 30: dlsms.v1.WatchSeatsRequest.end_time:type_name -> google.protobuf.Timestamp
+	16, // 31: dlsms.v1.WatchSeatsResponse.snapshot:type_name -> dlsms.v1.SeatSnapshot
+	5,  // 32: dlsms.v1.WatchSeatsResponse.change:type_name -> dlsms.v1.Seat
+	18, // 33: dlsms.v1.WatchSeatsResponse.heartbeat:type_name -> dlsms.v1.Heartbeat
+	17, // 34: dlsms.v1.WatchSeatsResponse.removed:type_name -> dlsms.v1.SeatRemoved
+	21, // 35: dlsms.v1.WatchSeatsResponse.as_of:type_name -> google.protobuf.Timestamp
+	5,  // 36: dlsms.v1.SeatSnapshot.seats:type_name -> dlsms.v1.Seat
+	8,  // 37: dlsms.v1.SeatService.GetBranches:input_type -> dlsms.v1.GetBranchesRequest
+	10, // 38: dlsms.v1.SeatService.GetSeats:input_type -> dlsms.v1.GetSeatsRequest
+	12, // 39: dlsms.v1.SeatService.GetSeat:input_type -> dlsms.v1.GetSeatRequest
+	14, // 40: dlsms.v1.SeatService.WatchSeats:input_type -> dlsms.v1.WatchSeatsRequest
+	9,  // 41: dlsms.v1.SeatService.GetBranches:output_type -> dlsms.v1.GetBranchesResponse
+	11, // 42: dlsms.v1.SeatService.GetSeats:output_type -> dlsms.v1.GetSeatsResponse
+	13, // 43: dlsms.v1.SeatService.GetSeat:output_type -> dlsms.v1.GetSeatResponse
+	15, // 44: dlsms.v1.SeatService.WatchSeats:output_type -> dlsms.v1.WatchSeatsResponse
+	41, // [41:45] is the sub-list for method output_type
+	37, // [37:41] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_dlsms_v1_seat_proto_init() }
@@ -1487,7 +1704,7 @@ func file_dlsms_v1_seat_proto_init() {
 	if File_dlsms_v1_seat_proto != nil {
 		return
 	}
-	file_dlsms_v1_seat_proto_msgTypes[12].OneofWrappers = []any{
+	file_dlsms_v1_seat_proto_msgTypes[14].OneofWrappers = []any{
 		(*WatchSeatsResponse_Snapshot)(nil),
 		(*WatchSeatsResponse_Change)(nil),
 		(*WatchSeatsResponse_Heartbeat)(nil),
@@ -1499,7 +1716,7 @@ func file_dlsms_v1_seat_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dlsms_v1_seat_proto_rawDesc), len(file_dlsms_v1_seat_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,126 @@
+-- +goose Up
+
+-- The rules that staff have set. A policy applies to the library, or to a branch, an area of a
+-- branch, a group of users, or a combination of them, and may be limited to some dates. rules has
+-- the rules that the policy sets, by name; package library has their meaning.
+CREATE TABLE policies (
+    library_id bigint NOT NULL REFERENCES libraries (id),
+    id         bigint GENERATED ALWAYS AS IDENTITY,
+    branch_id  bigint,
+    area       text,
+    user_group text,
+    dates      daterange NOT NULL DEFAULT '(,)' CONSTRAINT policies_dates_check CHECK (NOT isempty(dates)),
+    rules      jsonb NOT NULL CONSTRAINT policies_rules_check CHECK (jsonb_typeof(rules) = 'object'),
+    PRIMARY KEY (library_id, id),
+    CONSTRAINT policies_branch_fkey FOREIGN KEY (library_id, branch_id) REFERENCES branches (library_id, id),
+    CONSTRAINT policies_area_check CHECK (area IS NULL OR branch_id IS NOT NULL)
+);
+CREATE UNIQUE INDEX policies_key ON policies
+    (library_id, (COALESCE(branch_id, 0)), (COALESCE(area, '')), (COALESCE(user_group, '')), dates);
+CREATE INDEX policies_branch ON policies (library_id, branch_id);
+
+-- The policies, resolved when they are written. For a seat, a user and a date, the first row in
+-- this order has all rules that apply: with the seat's area before without, with its branch before
+-- without, with the user's group before without. So a booking looks up one row. 0 and '' stand for
+-- all other branches, areas and groups. A rule that is NULL has the value of the process: see
+-- library.Policy.
+CREATE TABLE effective_policies (
+    library_id              bigint NOT NULL,
+    branch_id               bigint NOT NULL,
+    area                    text NOT NULL,
+    user_group              text NOT NULL,
+    dates                   daterange NOT NULL,
+    may_book                boolean,
+    min_duration            interval,
+    max_duration            interval,
+    step                    interval,
+    max_ahead               interval,
+    opens_at                time,
+    max_upcoming            int,
+    max_minutes_per_day     int,
+    max_minutes_per_week    int,
+    max_reservations_per_day  int,
+    max_reservations_per_week int,
+    cancel_until            interval,
+    check_in_lead           interval,
+    grace                   interval,
+    strike_limit            int,
+    strike_days             int,
+    suspension_days         int[],
+    PRIMARY KEY (library_id, branch_id, area, user_group, dates)
+);
+
+-- dlsms_policy returns the row of effective_policies for a seat, a user and a date, or no row if no
+-- policy was set. Postgres inlines the function into the query that calls it.
+-- +goose StatementBegin
+CREATE FUNCTION dlsms_policy(library bigint, branch bigint, seat_area text, users_group text, on_day date)
+    RETURNS SETOF effective_policies
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT * FROM effective_policies p
+    WHERE p.library_id = library AND p.branch_id IN (branch, 0) AND p.area IN (seat_area, '')
+        AND p.user_group IN (users_group, '') AND p.dates @> on_day
+    ORDER BY p.area <> '' DESC, p.branch_id <> 0 DESC, p.user_group <> '' DESC LIMIT 1
+$$;
+-- +goose StatementEnd
+
+-- A strike is a no-show that counts against its user until it expires or is forgiven. The
+-- transition to NO_SHOW writes it. suspension_id is the suspension to which it has led.
+CREATE TABLE strikes (
+    library_id     bigint NOT NULL,
+    id             bigint GENERATED ALWAYS AS IDENTITY,
+    user_id        bigint NOT NULL,
+    reservation_id bigint NOT NULL,
+    branch_id      bigint NOT NULL,
+    at             timestamptz NOT NULL,
+    expires_at     timestamptz NOT NULL CONSTRAINT strikes_expires_check CHECK (expires_at > at),
+    strike_limit   int NOT NULL,
+    suspension_days int[] NOT NULL,
+    judged         boolean NOT NULL DEFAULT false,
+    suspension_id  bigint,
+    forgiven_at    timestamptz,
+    reason         text NOT NULL DEFAULT '',
+    PRIMARY KEY (library_id, id),
+    CONSTRAINT strikes_user_fkey FOREIGN KEY (library_id, user_id) REFERENCES users (library_id, id),
+    CONSTRAINT strikes_reservation_fkey FOREIGN KEY (library_id, reservation_id)
+        REFERENCES reservations (library_id, id),
+    CONSTRAINT strikes_reservation_key UNIQUE (library_id, reservation_id)
+);
+COMMENT ON COLUMN strikes.judged IS 'whether the worker has decided if this strike suspends its user';
+COMMENT ON COLUMN strikes.strike_limit IS 'the policy at the time of the strike: this many strikes suspend the user';
+COMMENT ON COLUMN strikes.suspension_days IS 'the policy at the time of the strike: lengths of the suspensions';
+COMMENT ON COLUMN strikes.reason IS 'why the strike was forgiven';
+CREATE INDEX strikes_user ON strikes (library_id, user_id, expires_at);
+CREATE INDEX strikes_branch ON strikes (library_id, branch_id, at);
+CREATE INDEX strikes_new ON strikes (library_id, id) WHERE NOT judged;
+
+CREATE TABLE suspensions (
+    library_id bigint NOT NULL,
+    id         bigint GENERATED ALWAYS AS IDENTITY,
+    user_id    bigint NOT NULL,
+    branch_id  bigint,
+    begins_at  timestamptz NOT NULL,
+    ends_at    timestamptz NOT NULL,
+    lifted_at  timestamptz,
+    reason     text NOT NULL DEFAULT '',
+    PRIMARY KEY (library_id, id),
+    CONSTRAINT suspensions_user_fkey FOREIGN KEY (library_id, user_id) REFERENCES users (library_id, id),
+    CONSTRAINT suspensions_span_check CHECK (ends_at > begins_at AND isfinite(begins_at) AND isfinite(ends_at))
+);
+COMMENT ON COLUMN suspensions.branch_id IS 'the branch of the last strike, where the user can ask; NULL: set by staff';
+CREATE INDEX suspensions_user ON suspensions (library_id, user_id, id);
+
+-- alive_at is the time at which a worker last saw this database. The time until the next look
+-- was an outage if it is long: see store/outage.go.
+CREATE TABLE worker_heartbeat (
+    library_id bigint PRIMARY KEY REFERENCES libraries (id),
+    alive_at   timestamptz NOT NULL
+);
+
+-- +goose Down
+DROP TABLE worker_heartbeat;
+DROP TABLE suspensions;
+DROP TABLE strikes;
+DROP FUNCTION dlsms_policy(bigint, bigint, text, text, date);
+DROP TABLE effective_policies;
+DROP TABLE policies;
