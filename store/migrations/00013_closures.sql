@@ -107,6 +107,7 @@ COMMENT ON COLUMN closures.note IS 'texts for students, by language';
 -- Bookings look up the closures of a branch that have not ended. There are few of them.
 CREATE INDEX closures_live ON closures (library_id, branch_id, (COALESCE(upper(during), 'infinity')))
     WHERE lifted_at IS NULL;
+CREATE INDEX closures_branch ON closures (library_id, branch_id, id);
 CREATE UNIQUE INDEX closures_request_key ON closures (library_id, user_id, request_id) WHERE request_id IS NOT NULL;
 CREATE TRIGGER closures_touch AFTER INSERT OR UPDATE OR DELETE ON closures
     FOR EACH ROW EXECUTE FUNCTION dlsms_touch_branch();
