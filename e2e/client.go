@@ -19,12 +19,14 @@ import (
 // check these deadlines.
 const callTimeout = 20 * time.Second
 
-// Client calls the four services as one user, or without a token.
+// Client calls the services as one user, or without a token.
 type Client struct {
 	Auth         dlsmsv1.AuthServiceClient
 	Seats        dlsmsv1.SeatServiceClient
 	Reservations dlsmsv1.ReservationServiceClient
 	Notify       dlsmsv1.NotifyServiceClient
+	Admin        dlsmsv1.AdminServiceClient
+	Desk         dlsmsv1.DeskServiceClient
 
 	// User is the calling user, nil for an anonymous client.
 	User *dlsmsv1.User
@@ -54,7 +56,8 @@ func NoRateLimits() map[string]string {
 // because every call is safe to repeat.
 const ServiceConfig = `{"methodConfig": [{
   "name": [{"service": "dlsms.v1.AuthService"}, {"service": "dlsms.v1.SeatService"},
-           {"service": "dlsms.v1.ReservationService"}, {"service": "dlsms.v1.NotifyService"}],
+           {"service": "dlsms.v1.ReservationService"}, {"service": "dlsms.v1.NotifyService"},
+           {"service": "dlsms.v1.AdminService"}, {"service": "dlsms.v1.DeskService"}],
   "retryPolicy": {"maxAttempts": 4, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
                   "retryableStatusCodes": ["UNAVAILABLE"]}
 }]}`
@@ -112,6 +115,8 @@ func withToken(conn grpc.ClientConnInterface, token string) *Client {
 		Seats:        dlsmsv1.NewSeatServiceClient(s),
 		Reservations: dlsmsv1.NewReservationServiceClient(s),
 		Notify:       dlsmsv1.NewNotifyServiceClient(s),
+		Admin:        dlsmsv1.NewAdminServiceClient(s),
+		Desk:         dlsmsv1.NewDeskServiceClient(s),
 		Token:        token,
 		conn:         conn,
 	}

@@ -74,6 +74,7 @@ var statusOfReason = map[dlsmsv1.ErrorReason]int{
 	dlsmsv1.ErrorReason_ERROR_REASON_REQUEST_ID_REUSED:     http.StatusUnprocessableEntity,
 	dlsmsv1.ErrorReason_ERROR_REASON_TOO_MANY_RESERVATIONS: http.StatusConflict,
 	dlsmsv1.ErrorReason_ERROR_REASON_WAITLIST_FULL:         http.StatusConflict,
+	dlsmsv1.ErrorReason_ERROR_REASON_QUOTA_EXHAUSTED:       http.StatusConflict,
 	dlsmsv1.ErrorReason_ERROR_REASON_OVERLOADED:            http.StatusServiceUnavailable,
 }
 

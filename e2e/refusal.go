@@ -64,21 +64,30 @@ func CodeOf(reason dlsmsv1.ErrorReason) codes.Code {
 		dlsmsv1.ErrorReason_ERROR_REASON_TOKEN_EXPIRED, dlsmsv1.ErrorReason_ERROR_REASON_TOKEN_REVOKED,
 		dlsmsv1.ErrorReason_ERROR_REASON_BAD_CREDENTIALS:
 		return codes.Unauthenticated
-	case dlsmsv1.ErrorReason_ERROR_REASON_ROLE_REQUIRED:
+	case dlsmsv1.ErrorReason_ERROR_REASON_ROLE_REQUIRED, dlsmsv1.ErrorReason_ERROR_REASON_BRANCH_REQUIRED:
 		return codes.PermissionDenied
 	case dlsmsv1.ErrorReason_ERROR_REASON_SEAT_NOT_FOUND, dlsmsv1.ErrorReason_ERROR_REASON_RESERVATION_NOT_FOUND,
-		dlsmsv1.ErrorReason_ERROR_REASON_ENTRY_NOT_FOUND, dlsmsv1.ErrorReason_ERROR_REASON_BRANCH_NOT_FOUND:
+		dlsmsv1.ErrorReason_ERROR_REASON_ENTRY_NOT_FOUND, dlsmsv1.ErrorReason_ERROR_REASON_BRANCH_NOT_FOUND,
+		dlsmsv1.ErrorReason_ERROR_REASON_AREA_NOT_FOUND, dlsmsv1.ErrorReason_ERROR_REASON_CLOSURE_NOT_FOUND,
+		dlsmsv1.ErrorReason_ERROR_REASON_PERSON_NOT_FOUND, dlsmsv1.ErrorReason_ERROR_REASON_KEY_NOT_FOUND,
+		dlsmsv1.ErrorReason_ERROR_REASON_STRIKE_NOT_FOUND:
 		return codes.NotFound
 	case dlsmsv1.ErrorReason_ERROR_REASON_SEAT_TAKEN, dlsmsv1.ErrorReason_ERROR_REASON_USER_BUSY,
-		dlsmsv1.ErrorReason_ERROR_REASON_STUDENT_ID_TAKEN, dlsmsv1.ErrorReason_ERROR_REASON_ALREADY_WAITING:
+		dlsmsv1.ErrorReason_ERROR_REASON_STUDENT_ID_TAKEN, dlsmsv1.ErrorReason_ERROR_REASON_ALREADY_WAITING,
+		dlsmsv1.ErrorReason_ERROR_REASON_CARD_TAKEN:
 		return codes.AlreadyExists
 	case dlsmsv1.ErrorReason_ERROR_REASON_CHECK_IN_TOO_EARLY, dlsmsv1.ErrorReason_ERROR_REASON_CHECK_IN_TOO_LATE,
 		dlsmsv1.ErrorReason_ERROR_REASON_NOT_CONFIRMED, dlsmsv1.ErrorReason_ERROR_REASON_NOT_CHECKED_IN,
 		dlsmsv1.ErrorReason_ERROR_REASON_SEAT_AVAILABLE, dlsmsv1.ErrorReason_ERROR_REASON_SEAT_OUT_OF_SERVICE,
-		dlsmsv1.ErrorReason_ERROR_REASON_OFFER_EXPIRED, dlsmsv1.ErrorReason_ERROR_REASON_NOT_OFFERED:
+		dlsmsv1.ErrorReason_ERROR_REASON_OFFER_EXPIRED, dlsmsv1.ErrorReason_ERROR_REASON_NOT_OFFERED,
+		dlsmsv1.ErrorReason_ERROR_REASON_SEAT_CLOSED, dlsmsv1.ErrorReason_ERROR_REASON_SUSPENDED,
+		dlsmsv1.ErrorReason_ERROR_REASON_BOOKING_NOT_ALLOWED, dlsmsv1.ErrorReason_ERROR_REASON_CANCEL_TOO_LATE,
+		dlsmsv1.ErrorReason_ERROR_REASON_CHANGED_SINCE_CHECK, dlsmsv1.ErrorReason_ERROR_REASON_CLOSURE_ENDED,
+		dlsmsv1.ErrorReason_ERROR_REASON_OWN_ROLE:
 		return codes.FailedPrecondition
 	case dlsmsv1.ErrorReason_ERROR_REASON_RATE_LIMITED, dlsmsv1.ErrorReason_ERROR_REASON_TOO_MANY_RESERVATIONS,
-		dlsmsv1.ErrorReason_ERROR_REASON_OVERLOADED, dlsmsv1.ErrorReason_ERROR_REASON_WAITLIST_FULL:
+		dlsmsv1.ErrorReason_ERROR_REASON_OVERLOADED, dlsmsv1.ErrorReason_ERROR_REASON_WAITLIST_FULL,
+		dlsmsv1.ErrorReason_ERROR_REASON_QUOTA_EXHAUSTED:
 		return codes.ResourceExhausted
 	case dlsmsv1.ErrorReason_ERROR_REASON_UNAVAILABLE:
 		return codes.Unavailable

@@ -49,7 +49,7 @@ var (
 		Message: "no seat of the branch is in this area"}
 	ErrClosureNotFound = &Error{Kind: KindNotFound, Reason: "CLOSURE_NOT_FOUND",
 		Message: "there is no such closure"}
-	ErrPersonNotFound = &Error{Kind: KindNotFound, Reason: "USER_NOT_FOUND",
+	ErrPersonNotFound = &Error{Kind: KindNotFound, Reason: "PERSON_NOT_FOUND",
 		Message: "there is no such user"}
 	ErrKeyNotFound = &Error{Kind: KindNotFound, Reason: "KEY_NOT_FOUND",
 		Message: "there is no such service key"}

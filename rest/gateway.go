@@ -56,6 +56,12 @@ func (h *Handler) newGateway() (*runtime.ServeMux, error) {
 		dlsmsv1.NotifyService_JoinWaitlist_FullMethodName: func() error {
 			return restv1.RegisterNotifyServiceHandlerClient(ctx, mux, dlsmsv1.NewNotifyServiceClient(calls))
 		},
+		dlsmsv1.AdminService_ListBranches_FullMethodName: func() error {
+			return restv1.RegisterAdminServiceHandlerClient(ctx, mux, dlsmsv1.NewAdminServiceClient(calls))
+		},
+		dlsmsv1.DeskService_FindUsers_FullMethodName: func() error {
+			return restv1.RegisterDeskServiceHandlerClient(ctx, mux, dlsmsv1.NewDeskServiceClient(calls))
+		},
 	} {
 		if !calls.Serves(method) {
 			continue
@@ -144,9 +150,16 @@ func setEnum(m protoreflect.Message, f protoreflect.FieldDescriptor, texts []str
 func setCreated(_ context.Context, w http.ResponseWriter, m proto.Message) error {
 	switch m := m.ProtoReflect().Interface().(type) { // m may be a wrapper
 	case *dlsmsv1.CreateReservationResponse:
+		if m.GetReservation().GetId() == 0 { // only validated
+			return nil
+		}
 		w.Header().Set("Location", fmt.Sprintf("/v1/reservations/%d", m.GetReservation().GetId()))
-	case *dlsmsv1.RegisterResponse, *dlsmsv1.JoinWaitlistResponse:
-	case *dlsmsv1.LoginResponse:
+	case *dlsmsv1.JoinWaitlistResponse:
+		if m.GetEntry().GetId() == 0 { // only validated
+			return nil
+		}
+	case *dlsmsv1.RegisterResponse:
+	case *dlsmsv1.LoginResponse, *dlsmsv1.CreateKeyResponse: // they have a secret
 		w.Header().Set("Cache-Control", "no-store")
 		return nil
 	default:

@@ -50,7 +50,7 @@ func statusOf(reason string, code codes.Code) int {
 	switch reason {
 	case library.ErrRequestIDReused.Reason:
 		return http.StatusUnprocessableEntity
-	case library.ErrTooManyReservations.Reason, library.ErrWaitlistFull.Reason:
+	case library.ErrTooManyReservations.Reason, library.ErrWaitlistFull.Reason, library.ErrQuotaExhausted.Reason:
 		return http.StatusConflict
 	case library.ErrOverloaded.Reason:
 		return http.StatusServiceUnavailable

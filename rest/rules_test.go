@@ -76,6 +76,8 @@ func TestEveryRPCHasOneRule(t *testing.T) {
 	}
 }
 
+var pathField = regexp.MustCompile(`\{\w+\}`)
+
 // TestOpenAPIHasTheRules fails if the document was not generated from the present rules.
 func TestOpenAPIHasTheRules(t *testing.T) {
 	t.Parallel()
@@ -84,7 +86,7 @@ func TestOpenAPIHasTheRules(t *testing.T) {
 		if r.Post != "" {
 			method, path = "POST", r.Post
 		}
-		path = strings.NewReplacer("{seat_id}", "7", "{reservation_id}", "7", "{entry_id}", "7").Replace(path)
+		path = pathField.ReplaceAllString(path, "7")
 		if got := allowedMethods(path); !slices.Contains(got, method) {
 			t.Errorf("%s %s is not in the OpenAPI document, which allows %v: run `make generate`", method, path, got)
 		}

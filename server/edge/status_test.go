@@ -42,6 +42,22 @@ var contract = map[string]codes.Code{
 	"UNAVAILABLE":   codes.Unavailable,
 	"BRANCH_CLOSED": codes.InvalidArgument, "WINDOW_NOT_ALLOWED": codes.InvalidArgument,
 	"WAITLIST_FULL": codes.ResourceExhausted,
+
+	"BRANCH_REQUIRED":     codes.PermissionDenied,
+	"AREA_NOT_FOUND":      codes.NotFound,
+	"CLOSURE_NOT_FOUND":   codes.NotFound,
+	"PERSON_NOT_FOUND":    codes.NotFound,
+	"KEY_NOT_FOUND":       codes.NotFound,
+	"STRIKE_NOT_FOUND":    codes.NotFound,
+	"CARD_TAKEN":          codes.AlreadyExists,
+	"SEAT_CLOSED":         codes.FailedPrecondition,
+	"SUSPENDED":           codes.FailedPrecondition,
+	"BOOKING_NOT_ALLOWED": codes.FailedPrecondition,
+	"CANCEL_TOO_LATE":     codes.FailedPrecondition,
+	"CHANGED_SINCE_CHECK": codes.FailedPrecondition,
+	"CLOSURE_ENDED":       codes.FailedPrecondition,
+	"OWN_ROLE":            codes.FailedPrecondition,
+	"QUOTA_EXHAUSTED":     codes.ResourceExhausted,
 }
 
 // sentinels returns the errors that package library declares, by their name in the source. It

@@ -144,14 +144,14 @@ type AdminServiceClient interface {
 	// their own role, so that the library keeps an ADMIN.
 	//
 	// Errors:
-	//   - NOT_FOUND (USER_NOT_FOUND): no user has the student id.
+	//   - NOT_FOUND (PERSON_NOT_FOUND): no user has the student id.
 	//   - FAILED_PRECONDITION (OWN_ROLE): the user is the caller.
 	SetRole(ctx context.Context, in *SetRoleRequest, opts ...grpc.CallOption) (*SetRoleResponse, error)
 	// UpsertUsers sets the name, e-mail address, group or card of users who are registered. The call
 	// changes all users or none. Only an ADMIN may call it.
 	//
 	// Errors:
-	//   - NOT_FOUND (USER_NOT_FOUND): no user has one of the student ids.
+	//   - NOT_FOUND (PERSON_NOT_FOUND): no user has one of the student ids.
 	//   - ALREADY_EXISTS (CARD_TAKEN): another user has one of the cards.
 	UpsertUsers(ctx context.Context, in *UpsertUsersRequest, opts ...grpc.CallOption) (*UpsertUsersResponse, error)
 	// CreateKey creates a service key for a program, such as a turnstile. Only this response has the
@@ -473,14 +473,14 @@ type AdminServiceServer interface {
 	// their own role, so that the library keeps an ADMIN.
 	//
 	// Errors:
-	//   - NOT_FOUND (USER_NOT_FOUND): no user has the student id.
+	//   - NOT_FOUND (PERSON_NOT_FOUND): no user has the student id.
 	//   - FAILED_PRECONDITION (OWN_ROLE): the user is the caller.
 	SetRole(context.Context, *SetRoleRequest) (*SetRoleResponse, error)
 	// UpsertUsers sets the name, e-mail address, group or card of users who are registered. The call
 	// changes all users or none. Only an ADMIN may call it.
 	//
 	// Errors:
-	//   - NOT_FOUND (USER_NOT_FOUND): no user has one of the student ids.
+	//   - NOT_FOUND (PERSON_NOT_FOUND): no user has one of the student ids.
 	//   - ALREADY_EXISTS (CARD_TAKEN): another user has one of the cards.
 	UpsertUsers(context.Context, *UpsertUsersRequest) (*UpsertUsersResponse, error)
 	// CreateKey creates a service key for a program, such as a turnstile. Only this response has the

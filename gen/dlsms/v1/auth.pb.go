@@ -30,7 +30,7 @@ const (
 	Role_ROLE_UNSPECIFIED Role = 0
 	// A student: finds, reserves and uses seats, and waits for them.
 	Role_ROLE_STUDENT Role = 1
-	// A member of the library's staff.
+	// Runs branches: see AdminService.
 	Role_ROLE_LIBRARIAN Role = 2
 	// Works at the desk: see DeskService.
 	Role_ROLE_STAFF Role = 3

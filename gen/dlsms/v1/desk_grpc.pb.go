@@ -57,7 +57,7 @@ type DeskServiceClient interface {
 	// Reservations and entries are those of the branches in the scope of the caller.
 	//
 	// Errors:
-	//   - NOT_FOUND (USER_NOT_FOUND): the user does not exist.
+	//   - NOT_FOUND (PERSON_NOT_FOUND): the user does not exist.
 	GetUserOverview(ctx context.Context, in *GetUserOverviewRequest, opts ...grpc.CallOption) (*GetUserOverviewResponse, error)
 	// ListArrivals lists the reservations of a branch on one day, sorted by start: who is expected,
 	// who has checked in, and who did not come.
@@ -70,7 +70,7 @@ type DeskServiceClient interface {
 	// window.
 	//
 	// Errors: those of CreateReservation, and
-	//   - NOT_FOUND (USER_NOT_FOUND): the user does not exist.
+	//   - NOT_FOUND (PERSON_NOT_FOUND): the user does not exist.
 	BookFor(ctx context.Context, in *BookForRequest, opts ...grpc.CallOption) (*BookForResponse, error)
 	// CancelFor ends a reservation: it cancels a CONFIRMED one, checks out a CHECKED_IN one, and
 	// declines an offer. A repeated call returns the same response.
@@ -103,20 +103,20 @@ type DeskServiceClient interface {
 	// ADMIN.
 	//
 	// Errors:
-	//   - NOT_FOUND (USER_NOT_FOUND): the user does not exist.
+	//   - NOT_FOUND (PERSON_NOT_FOUND): the user does not exist.
 	SetSuspension(ctx context.Context, in *SetSuspensionRequest, opts ...grpc.CallOption) (*SetSuspensionResponse, error)
 	// RecordArrival checks a user in at a turnstile or card reader: to each reservation in the branch
 	// of the key whose check-in is open. It requires a service key with the scope
 	// KEY_SCOPE_ARRIVALS. If nothing is due, the response is empty.
 	//
 	// Errors:
-	//   - NOT_FOUND (USER_NOT_FOUND): no user has the card or student id.
+	//   - NOT_FOUND (PERSON_NOT_FOUND): no user has the card or student id.
 	RecordArrival(ctx context.Context, in *RecordArrivalRequest, opts ...grpc.CallOption) (*RecordArrivalResponse, error)
 	// CloseUser closes an account: its tokens, reservations and waitlist entries end, and no login
 	// succeeds. The history remains. Only an ADMIN may call it.
 	//
 	// Errors:
-	//   - NOT_FOUND (USER_NOT_FOUND): the user does not exist.
+	//   - NOT_FOUND (PERSON_NOT_FOUND): the user does not exist.
 	CloseUser(ctx context.Context, in *CloseUserRequest, opts ...grpc.CallOption) (*CloseUserResponse, error)
 }
 
@@ -263,7 +263,7 @@ type DeskServiceServer interface {
 	// Reservations and entries are those of the branches in the scope of the caller.
 	//
 	// Errors:
-	//   - NOT_FOUND (USER_NOT_FOUND): the user does not exist.
+	//   - NOT_FOUND (PERSON_NOT_FOUND): the user does not exist.
 	GetUserOverview(context.Context, *GetUserOverviewRequest) (*GetUserOverviewResponse, error)
 	// ListArrivals lists the reservations of a branch on one day, sorted by start: who is expected,
 	// who has checked in, and who did not come.
@@ -276,7 +276,7 @@ type DeskServiceServer interface {
 	// window.
 	//
 	// Errors: those of CreateReservation, and
-	//   - NOT_FOUND (USER_NOT_FOUND): the user does not exist.
+	//   - NOT_FOUND (PERSON_NOT_FOUND): the user does not exist.
 	BookFor(context.Context, *BookForRequest) (*BookForResponse, error)
 	// CancelFor ends a reservation: it cancels a CONFIRMED one, checks out a CHECKED_IN one, and
 	// declines an offer. A repeated call returns the same response.
@@ -309,20 +309,20 @@ type DeskServiceServer interface {
 	// ADMIN.
 	//
 	// Errors:
-	//   - NOT_FOUND (USER_NOT_FOUND): the user does not exist.
+	//   - NOT_FOUND (PERSON_NOT_FOUND): the user does not exist.
 	SetSuspension(context.Context, *SetSuspensionRequest) (*SetSuspensionResponse, error)
 	// RecordArrival checks a user in at a turnstile or card reader: to each reservation in the branch
 	// of the key whose check-in is open. It requires a service key with the scope
 	// KEY_SCOPE_ARRIVALS. If nothing is due, the response is empty.
 	//
 	// Errors:
-	//   - NOT_FOUND (USER_NOT_FOUND): no user has the card or student id.
+	//   - NOT_FOUND (PERSON_NOT_FOUND): no user has the card or student id.
 	RecordArrival(context.Context, *RecordArrivalRequest) (*RecordArrivalResponse, error)
 	// CloseUser closes an account: its tokens, reservations and waitlist entries end, and no login
 	// succeeds. The history remains. Only an ADMIN may call it.
 	//
 	// Errors:
-	//   - NOT_FOUND (USER_NOT_FOUND): the user does not exist.
+	//   - NOT_FOUND (PERSON_NOT_FOUND): the user does not exist.
 	CloseUser(context.Context, *CloseUserRequest) (*CloseUserResponse, error)
 	mustEmbedUnimplementedDeskServiceServer()
 }

@@ -136,7 +136,7 @@ const (
 	// NOT_FOUND: the closure does not exist.
 	ErrorReason_ERROR_REASON_CLOSURE_NOT_FOUND ErrorReason = 42
 	// NOT_FOUND: the user does not exist. Only staff get this reason.
-	ErrorReason_ERROR_REASON_USER_NOT_FOUND ErrorReason = 43
+	ErrorReason_ERROR_REASON_PERSON_NOT_FOUND ErrorReason = 43
 	// NOT_FOUND: the service key does not exist.
 	ErrorReason_ERROR_REASON_KEY_NOT_FOUND ErrorReason = 44
 	// NOT_FOUND: the strike does not exist.
@@ -191,7 +191,7 @@ var (
 		40: "ERROR_REASON_OWN_ROLE",
 		41: "ERROR_REASON_AREA_NOT_FOUND",
 		42: "ERROR_REASON_CLOSURE_NOT_FOUND",
-		43: "ERROR_REASON_USER_NOT_FOUND",
+		43: "ERROR_REASON_PERSON_NOT_FOUND",
 		44: "ERROR_REASON_KEY_NOT_FOUND",
 		45: "ERROR_REASON_STRIKE_NOT_FOUND",
 		46: "ERROR_REASON_CARD_TAKEN",
@@ -240,7 +240,7 @@ var (
 		"ERROR_REASON_OWN_ROLE":              40,
 		"ERROR_REASON_AREA_NOT_FOUND":        41,
 		"ERROR_REASON_CLOSURE_NOT_FOUND":     42,
-		"ERROR_REASON_USER_NOT_FOUND":        43,
+		"ERROR_REASON_PERSON_NOT_FOUND":      43,
 		"ERROR_REASON_KEY_NOT_FOUND":         44,
 		"ERROR_REASON_STRIKE_NOT_FOUND":      45,
 		"ERROR_REASON_CARD_TAKEN":            46,
@@ -278,7 +278,7 @@ var File_dlsms_v1_error_proto protoreflect.FileDescriptor
 
 const file_dlsms_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x14dlsms/v1/error.proto\x12\bdlsms.v1*\xa1\f\n" +
+	"\x14dlsms/v1/error.proto\x12\bdlsms.v1*\xa3\f\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bERROR_REASON_INVALID_FIELDS\x10\x01\x12\"\n" +
@@ -323,8 +323,8 @@ const file_dlsms_v1_error_proto_rawDesc = "" +
 	"\x1aERROR_REASON_CLOSURE_ENDED\x10'\x12\x19\n" +
 	"\x15ERROR_REASON_OWN_ROLE\x10(\x12\x1f\n" +
 	"\x1bERROR_REASON_AREA_NOT_FOUND\x10)\x12\"\n" +
-	"\x1eERROR_REASON_CLOSURE_NOT_FOUND\x10*\x12\x1f\n" +
-	"\x1bERROR_REASON_USER_NOT_FOUND\x10+\x12\x1e\n" +
+	"\x1eERROR_REASON_CLOSURE_NOT_FOUND\x10*\x12!\n" +
+	"\x1dERROR_REASON_PERSON_NOT_FOUND\x10+\x12\x1e\n" +
 	"\x1aERROR_REASON_KEY_NOT_FOUND\x10,\x12!\n" +
 	"\x1dERROR_REASON_STRIKE_NOT_FOUND\x10-\x12\x1b\n" +
 	"\x17ERROR_REASON_CARD_TAKEN\x10.B-Z+github.com/dlsms/dlsms/gen/dlsms/v1;dlsmsv1b\x06proto3"

@@ -617,13 +617,13 @@ func RegisterDeskServiceHandlerServer(ctx context.Context, mux *runtime.ServeMux
 		}
 		forward_DeskService_ForgiveStrikes_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
-	mux.Handle(http.MethodPut, pattern_DeskService_SetSuspension_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+	mux.Handle(http.MethodPost, pattern_DeskService_SetSuspension_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
 		var stream runtime.ServerTransportStream
 		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/dlsms.v1.DeskService/SetSuspension", runtime.WithHTTPPathPattern("/v1/desk/users/{user_id}/suspension"))
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/dlsms.v1.DeskService/SetSuspension", runtime.WithHTTPPathPattern("/v1/desk/users/{user_id}:suspend"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -853,11 +853,11 @@ func RegisterDeskServiceHandlerClient(ctx context.Context, mux *runtime.ServeMux
 		}
 		forward_DeskService_ForgiveStrikes_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
-	mux.Handle(http.MethodPut, pattern_DeskService_SetSuspension_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+	mux.Handle(http.MethodPost, pattern_DeskService_SetSuspension_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/dlsms.v1.DeskService/SetSuspension", runtime.WithHTTPPathPattern("/v1/desk/users/{user_id}/suspension"))
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/dlsms.v1.DeskService/SetSuspension", runtime.WithHTTPPathPattern("/v1/desk/users/{user_id}:suspend"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -916,7 +916,7 @@ var (
 	pattern_DeskService_CheckInFor_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"v1", "desk", "reservations", "reservation_id"}, "checkIn"))
 	pattern_DeskService_CheckOutFor_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"v1", "desk", "reservations", "reservation_id"}, "checkOut"))
 	pattern_DeskService_ForgiveStrikes_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"v1", "desk", "strikes"}, "forgive"))
-	pattern_DeskService_SetSuspension_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"v1", "desk", "users", "user_id", "suspension"}, ""))
+	pattern_DeskService_SetSuspension_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"v1", "desk", "users", "user_id"}, "suspend"))
 	pattern_DeskService_RecordArrival_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"v1", "desk", "arrivals"}, ""))
 	pattern_DeskService_CloseUser_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"v1", "desk", "users", "user_id"}, "close"))
 )
