@@ -20,6 +20,10 @@ const (
 	join     opKind = "join"
 	claim    opKind = "claim"
 	leave    opKind = "leave"
+	// closeSeat and liftSeat are operations of the librarian: see librarian. A closure of several
+	// seats is recorded once for each seat.
+	closeSeat opKind = "close"
+	liftSeat  opKind = "lift"
 )
 
 // op is one operation of a client, with the times of its call, its last try and its return.
@@ -35,7 +39,7 @@ type op struct {
 	End       time.Time
 	RequestID string `json:",omitempty"`
 	// Reservation is the id of the reservation that the operation made or is about. In operations
-	// of the waitlist it is the id of the entry.
+	// of the waitlist it is the id of the entry, and in those of the librarian the id of the closure.
 	Reservation int64 `json:",omitempty"`
 
 	// Reason is the reason of the refusal. It is empty if the operation was done.

@@ -10,35 +10,73 @@ import (
 )
 
 // checkLinear compares the answers of the system with a model. The model of one seat on one day is
-// the set of windows that reservations take. Bookings of other seats and days do not change this
-// set, so the operations on each seat and day are checked separately.
+// the set of windows that reservations and closures take. Operations on other seats and days do not
+// change this set, so the operations on each seat and day are checked separately.
 
-// takenWindow is a window of a seat that a reservation takes.
+// takenWindow is a window of a seat that cannot be reserved.
 type takenWindow struct {
-	reservation int64
+	reservation int64 // 0 for a closure
 	start, end  int64 // in the same unit in all windows of a seatDay
+	closure     int64 // its id; 0 for a reservation
+	// swept says that a closure was made over the reservation. A sweep cancels the reservation at
+	// some time after that. Until then its user may still cancel or extend it.
+	swept bool
 }
 
-// seatDay is the state of the model: the taken windows in the order of their starts. It is
+func (t takenWindow) overlaps(start, end int64) bool { return t.start < end && start < t.end }
+
+// seatDay is the state of the model: the windows of a seat in the order of their starts. It is
 // immutable.
 type seatDay []takenWindow
 
-// free reports whether no reservation takes a part of the window. It ignores one reservation, whose
-// id is the parameter except.
+// free reports whether no reservation and no closure takes a part of the window. It ignores one
+// reservation, whose id is the parameter except.
 func (s seatDay) free(start, end, except int64) bool {
-	return !slices.ContainsFunc(s, func(t takenWindow) bool {
-		return t.reservation != except && t.start < end && start < t.end
+	return !s.taken(start, end, except) && !s.closed(start, end)
+}
+
+// taken reports whether a reservation takes a part of the window, apart from the reservation except.
+func (s seatDay) taken(start, end, except int64) bool {
+	return slices.ContainsFunc(s, func(t takenWindow) bool {
+		return t.closure == 0 && !t.swept && t.reservation != except && t.overlaps(start, end)
 	})
+}
+
+func (s seatDay) closed(start, end int64) bool {
+	return slices.ContainsFunc(s, func(t takenWindow) bool { return t.closure != 0 && t.overlaps(start, end) })
+}
+
+func (s seatDay) swept(reservation int64) bool {
+	return slices.ContainsFunc(s, func(t takenWindow) bool { return t.reservation == reservation && t.swept })
 }
 
 func (s seatDay) with(t takenWindow) seatDay {
 	out := append(slices.Clone(s), t)
-	slices.SortFunc(out, func(a, b takenWindow) int { return cmp.Compare(a.start, b.start) })
+	slices.SortFunc(out, func(a, b takenWindow) int {
+		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.reservation, b.reservation), cmp.Compare(a.closure, b.closure))
+	})
 	return out
 }
 
 func (s seatDay) without(reservation int64) seatDay {
-	return slices.DeleteFunc(slices.Clone(s), func(t takenWindow) bool { return t.reservation == reservation })
+	return slices.DeleteFunc(slices.Clone(s), func(t takenWindow) bool {
+		return t.closure == 0 && t.reservation == reservation
+	})
+}
+
+// close returns the state after a closure was made: a sweep ends the reservations inside.
+func (s seatDay) close(t takenWindow) seatDay {
+	out := slices.Clone(s)
+	for i := range out {
+		if out[i].closure == 0 && out[i].overlaps(t.start, t.end) {
+			out[i].swept = true
+		}
+	}
+	return out.with(t)
+}
+
+func (s seatDay) lift(closure int64) seatDay {
+	return slices.DeleteFunc(slices.Clone(s), func(t takenWindow) bool { return t.closure == closure })
 }
 
 // apply is the model of one operation at a time. It reports whether the operation can have the
@@ -49,21 +87,33 @@ func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 	case read:
 		return s.free(start, end, 0) == o.Free, s
 	case book:
-		free := s.free(start, end, 0)
-		if o.Reason != "" {
-			return !free, s // the reason is SEAT_TAKEN, see aboutSeat
+		switch o.Reason {
+		case "SEAT_CLOSED":
+			return s.closed(start, end), s
+		case "SEAT_TAKEN": // a closure comes first
+			return s.taken(start, end, 0) && !s.closed(start, end), s
 		}
-		return free, s.with(takenWindow{o.Reservation, start, end})
+		return s.free(start, end, 0), s.with(takenWindow{reservation: o.Reservation, start: start, end: end})
 	case cancel:
 		after = s.without(o.Reservation)
 		return len(after) < len(s), after
 	case extend:
-		free := s.free(start, end, o.Reservation)
-		if o.Reason != "" {
-			return !free, s
+		switch {
+		case s.swept(o.Reservation): // the sweep may come first or later
+			return true, s
+		case o.Reason == "SEAT_CLOSED":
+			return s.closed(start, end), s
+		case o.Reason == "SEAT_TAKEN":
+			return s.taken(start, end, o.Reservation) && !s.closed(start, end), s
 		}
 		after = s.without(o.Reservation)
-		return free && len(after) < len(s), after.with(takenWindow{o.Reservation, start, end})
+		return s.free(start, end, o.Reservation) && len(after) < len(s),
+			after.with(takenWindow{reservation: o.Reservation, start: start, end: end})
+	case closeSeat:
+		return true, s.close(takenWindow{closure: o.Reservation, start: start, end: end})
+	case liftSeat:
+		after = s.lift(o.Reservation)
+		return len(after) < len(s), after
 	case checkIn, checkOut, join, claim, leave:
 	}
 	return false, s
@@ -74,10 +124,10 @@ func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 // they are not checked.
 func aboutSeat(o *op) bool {
 	switch o.Kind {
-	case read, cancel:
+	case read, cancel, closeSeat, liftSeat:
 		return o.done()
 	case book, extend:
-		return o.done() || o.Reason == "SEAT_TAKEN"
+		return o.done() || o.Reason == "SEAT_TAKEN" || o.Reason == "SEAT_CLOSED"
 	case checkIn, checkOut, join, claim, leave:
 	}
 	return false
@@ -101,8 +151,8 @@ const checkTime = time.Minute
 
 // checkLinear checks that the operations are linearizable: there is an order in which each
 // operation takes effect between its call and its return, and in which the model gives the same
-// answers.
-func checkLinear(ops []op) linear {
+// answers. swept has the reservations that a sweep ended.
+func checkLinear(ops []op, swept map[int64]bool) linear {
 	type key struct{ seat, day int64 }
 	parts := map[key][]op{}
 	for _, o := range ops {
@@ -128,7 +178,7 @@ func checkLinear(ops []op) linear {
 				}
 				break // the state after this chunk is unknown
 			}
-			state = fold(state, part[:n])
+			state = fold(state, part[:n], swept)
 			part = part[n:]
 		}
 	}
@@ -151,19 +201,37 @@ func quiescent(ops []op) int {
 
 // fold returns the state of a seat that was in state s, after all operations. A reservation belongs
 // to one user, and a user makes one call at a time. So the calls about a reservation take effect in
-// the order in which they began.
-func fold(s seatDay, ops []op) seatDay {
+// the order in which they began. A closure and a booking may have been made at the same time. Then
+// swept tells which one came first: it has the reservations that a sweep ended.
+func fold(s seatDay, ops []op, swept map[int64]bool) seatDay {
 	ops = slices.Clone(ops)
 	slices.SortStableFunc(ops, func(a, b op) int { return cmp.Compare(a.Call, b.Call) })
+	var closed []takenWindow
+	booked := map[int64]bool{}
 	for _, o := range ops {
+		start, end := o.Start.Unix(), o.End.Unix()
 		switch {
 		case o.Reason != "" || o.Kind == read:
 		case o.Kind == book:
-			s = s.with(takenWindow{o.Reservation, o.Start.Unix(), o.End.Unix()})
+			booked[o.Reservation] = true
+			s = s.with(takenWindow{reservation: o.Reservation, start: start, end: end})
 		case o.Kind == cancel:
 			s = s.without(o.Reservation)
+		case o.Kind == closeSeat:
+			closed = append(closed, takenWindow{closure: o.Reservation, start: start, end: end})
+			s = s.close(closed[len(closed)-1])
+		case o.Kind == liftSeat:
+			s = s.lift(o.Reservation)
 		case o.Kind == extend && slices.ContainsFunc(s, func(t takenWindow) bool { return t.reservation == o.Reservation }):
-			s = s.without(o.Reservation).with(takenWindow{o.Reservation, o.Start.Unix(), o.End.Unix()})
+			was := s.swept(o.Reservation)
+			s = s.without(o.Reservation).with(takenWindow{reservation: o.Reservation, start: start, end: end, swept: was})
+		}
+	}
+	for i, t := range s {
+		if booked[t.reservation] {
+			s[i].swept = swept[t.reservation] && slices.ContainsFunc(closed, func(c takenWindow) bool {
+				return c.overlaps(t.start, t.end)
+			})
 		}
 	}
 	return s

@@ -19,6 +19,7 @@ func at(kind opKind, from, until, call, ret int) *op {
 
 func (o *op) of(reservation int64) *op { o.Reservation = reservation; return o }
 func (o *op) refused() *op             { o.Reason = "SEAT_TAKEN"; return o }
+func (o *op) closed() *op              { o.Reason = "SEAT_CLOSED"; return o }
 func (o *op) free() *op                { o.Free = true; return o }
 
 func values(ops []*op) (out []op) {
@@ -62,8 +63,27 @@ func TestCheckLinear(t *testing.T) {
 		"taken, then free, during one booking": {
 			[]*op{at(book, 8, 9, 0, 9).of(1), at(read, 8, 9, 2, 3), at(read, 8, 9, 4, 5).free()}, false,
 		},
+		"booked into a closure": {[]*op{at(closeSeat, 8, 10, 0, 1).of(7), at(book, 9, 11, 2, 3).of(1)}, false},
+		"refused, closed":       {[]*op{at(closeSeat, 8, 10, 0, 1).of(7), at(book, 9, 11, 2, 3).closed()}, true},
+		"refused, not closed":   {[]*op{at(closeSeat, 8, 10, 0, 1).of(7), at(book, 10, 11, 2, 3).closed()}, false},
+		"taken, in a closure": {
+			[]*op{at(book, 8, 9, 0, 1).of(1), at(closeSeat, 8, 10, 2, 3).of(7), at(book, 8, 9, 4, 5).refused()}, false,
+		},
+		"a closed seat is shown free": {[]*op{at(closeSeat, 8, 10, 0, 1).of(7), at(read, 9, 10, 2, 3).free()}, false},
+		"lifted, and free": {
+			[]*op{at(closeSeat, 8, 10, 0, 1).of(7), at(liftSeat, 8, 10, 2, 3).of(7), at(read, 9, 10, 4, 5).free()}, true,
+		},
+		"swept, lifted and booked again": {
+			[]*op{
+				at(book, 8, 9, 0, 1).of(1), at(closeSeat, 8, 10, 2, 3).of(7), at(liftSeat, 8, 10, 4, 5).of(7),
+				at(book, 8, 9, 6, 7).of(2),
+			}, true,
+		},
+		"cancelled before the sweep": {
+			[]*op{at(book, 8, 9, 0, 1).of(1), at(closeSeat, 8, 10, 2, 3).of(7), at(cancel, 8, 9, 4, 5).of(1)}, true,
+		},
 	} {
-		if got := checkLinear(values(test.ops)); (len(got.broken) == 0) != test.ok {
+		if got := checkLinear(values(test.ops), nil); (len(got.broken) == 0) != test.ok {
 			t.Errorf("%s: %v", name, got.broken)
 		}
 	}
@@ -81,7 +101,7 @@ func TestCheckLinearChecksEachChunk(t *testing.T) {
 			at(cancel, 8, 9, 10*i+4, 10*i+5).of(id), at(read, 8, 9, 10*i+6, 10*i+7).free())
 	}
 	ops := values(all)
-	if got := checkLinear(ops); len(got.broken) > 0 || got.operations != len(ops) || got.partitions != 1 {
+	if got := checkLinear(ops, nil); len(got.broken) > 0 || got.operations != len(ops) || got.partitions != 1 {
 		t.Fatal(got)
 	}
 	for _, i := range []int{0, len(ops) / 2, len(ops) - 1} {
@@ -90,7 +110,7 @@ func TestCheckLinearChecksEachChunk(t *testing.T) {
 			i++
 		}
 		broken[i].Free = !broken[i].Free
-		if got := checkLinear(broken); len(got.broken) != 1 {
+		if got := checkLinear(broken, nil); len(got.broken) != 1 {
 			t.Errorf("read %d was wrong: %v", i, got.broken)
 		}
 	}

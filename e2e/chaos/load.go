@@ -86,6 +86,9 @@ func startLoad(ctx context.Context, s *system, p *plan, found *violations) (*loa
 		}
 		l.clients = append(l.clients, c)
 	}
+	if s.librarian, err = l.newLibrarian(ctx, p.seed, slices.Concat(grpcConns, overHTTP.plain)); err != nil {
+		return nil, err
+	}
 	if s.operator, err = s.newOperator(ctx, l.history, slices.Concat(grpcConns, overHTTP.plain)); err != nil {
 		return nil, err
 	}
@@ -94,6 +97,7 @@ func startLoad(ctx context.Context, s *system, p *plan, found *violations) (*loa
 	for _, c := range l.clients {
 		l.all.Go(func() { l.runClient(ctx, c) })
 	}
+	l.all.Go(func() { s.librarian.work(ctx) })
 	for i := range s.Replicas {
 		l.all.Go(func() { s.sendHalf(ctx, i, found) })
 		for _, part := range halfRequests {
@@ -220,7 +224,8 @@ func (l *load) cancelPlan(ctx context.Context, c *client, i int) {
 	// Forget the booking, even if the cancel had no answer. In that case result.verify looks up in
 	// the database whether the booking was cancelled.
 	c.bookings = append(c.bookings[:i], c.bookings[i+1:]...)
-	if !done && !o.Unknown && o.Reason != "OVERLOADED" {
+	swept := o.Reason == "NOT_CONFIRMED" && l.system.librarian.mayHaveEnded(b)
+	if !done && !o.Unknown && o.Reason != "OVERLOADED" && !swept {
 		c.history.found.add(checkAnswers, "reservation %d could not be cancelled by its user: %s", b.id, o.Reason)
 	}
 }
@@ -247,7 +252,7 @@ func (l *load) extendPlan(ctx context.Context, c *client, i int) {
 	switch {
 	case done:
 		b.end = longer
-	case o.Unknown: // forget the booking: result.verify looks up its end
+	case o.Unknown, o.Reason == "NOT_CONFIRMED": // forget the booking: result.verify looks up its end
 		c.bookings = append(c.bookings[:i], c.bookings[i+1:]...)
 	}
 }

@@ -36,7 +36,8 @@ type system struct {
 	secret           string // the key keyID, which signs tokens
 	clock            storetest.Clock
 
-	operator *operator // of the load
+	operator  *operator // of the load
+	librarian *librarian
 }
 
 const (

@@ -52,6 +52,9 @@ type dbState struct {
 	kinds       map[string]int          // number of transitions of each kind
 	overlaps    []string                // reservations that ever took a seat while another had it
 	userWindows map[int64][]*userWindow // of each user
+	closures    map[int64]bool          // whether each closure was lifted
+	closed      map[string]int64        // closures by request
+	swept       map[int64]bool          // reservations that a sweep ended
 }
 
 // userWindow is the window of a reservation. Its user had it from acquired until abandoned, by the
@@ -79,7 +82,7 @@ func (s *system) readState(ctx context.Context) (w dbState, err error) {
 	w = dbState{
 		byRequest: map[string]int64{}, made: map[int64]time.Time{}, user: map[int64]int64{},
 		happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]entry{},
-		joined: map[string]int64{}, kinds: map[string]int{}, userWindows: map[int64][]*userWindow{},
+		joined: map[string]int64{}, closures: map[int64]bool{}, closed: map[string]int64{}, swept: map[int64]bool{}, kinds: map[string]int{}, userWindows: map[int64][]*userWindow{},
 	}
 	rows, err := s.db.Query(ctx, `SELECT id, user_id, COALESCE(request_id, ''), created_at FROM reservations`)
 	if err != nil {
@@ -132,7 +135,7 @@ func (s *system) readState(ctx context.Context) (w dbState, err error) {
 			w.overlaps = append(w.overlaps,
 				fmt.Sprintf("seat %d was taken when reservation %d was %s", seat, id, kind))
 		}
-		on[seat] = on[seat].with(takenWindow{id, start.UnixMicro(), end.UnixMicro()})
+		on[seat] = on[seat].with(takenWindow{reservation: id, start: start.UnixMicro(), end: end.UnixMicro()})
 		return nil
 	}); err != nil {
 		return w, err
@@ -141,11 +144,30 @@ func (s *system) readState(ctx context.Context) (w dbState, err error) {
 	if err != nil {
 		return w, err
 	}
-	_, err = pgx.ForEachRow(rows, []any{&id, &user, &kind, &request}, func() error {
+	if _, err = pgx.ForEachRow(rows, []any{&id, &user, &kind, &request}, func() error {
 		w.entries[id] = entry{user, kind}
 		w.joined[requestKey(user, request)] = id
 		return nil
-	})
+	}); err != nil {
+		return w, err
+	}
+	if rows, err = s.db.Query(ctx, `
+		SELECT id, COALESCE(user_id, 0), COALESCE(request_id, ''), lifted_at IS NOT NULL FROM closures`); err != nil {
+		return w, err
+	}
+	var lifted bool
+	if _, err = pgx.ForEachRow(rows, []any{&id, &user, &request, &lifted}, func() error {
+		w.closures[id] = lifted
+		w.closed[requestKey(user, request)] = id
+		return nil
+	}); err != nil {
+		return w, err
+	}
+	rows, err = s.db.Query(ctx, `SELECT DISTINCT reservation_id FROM reservation_events WHERE sweep_id IS NOT NULL`)
+	if err != nil {
+		return w, err
+	}
+	_, err = pgx.ForEachRow(rows, []any{&id}, func() error { w.swept[id] = true; return nil })
 	return w, err
 }
 
@@ -179,6 +201,11 @@ func (w dbState) has(o *op) bool {
 		return w.entries[o.Reservation] == entry{o.User, "CLAIMED"}
 	case leave:
 		return w.entries[o.Reservation] == entry{o.User, "LEFT"}
+	case closeSeat:
+		_, ok := w.closures[o.Reservation]
+		return ok
+	case liftSeat:
+		return w.closures[o.Reservation]
 	case read:
 	}
 	return true
@@ -186,8 +213,12 @@ func (w dbState) has(o *op) bool {
 
 // requested returns the id of the reservation or entry that a request made, 0 if there is none.
 func (w dbState) requested(o *op) int64 {
-	if o.Kind == join {
+	switch o.Kind {
+	case join:
 		return w.joined[requestKey(o.User, o.RequestID)]
+	case closeSeat:
+		return w.closed[requestKey(o.User, o.RequestID)]
+	case book, cancel, extend, read, checkIn, checkOut, claim, leave, liftSeat:
 	}
 	return w.byRequest[requestKey(o.User, o.RequestID)]
 }
@@ -249,7 +280,7 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 		plans[id] = true
 	}
 	var model []op
-	for _, ops := range append(h.all(), s.operator.reads) {
+	for _, ops := range append(h.all(), s.operator.reads, s.librarian.ops) {
 		for _, o := range ops {
 			if o.done() {
 				if missing := w.lost(&o); missing != "" {
@@ -317,7 +348,7 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 	r.checkEdits(h, s.operator.reads)
 	r.reads += int64(len(s.operator.reads))
 	r.badRows, r.edits = s.operator.badRowSummary(), s.operator.edits
-	r.linear = checkLinear(model)
+	r.linear = checkLinear(model, w.swept)
 	for _, b := range r.linear.broken {
 		r.found.add(checkLinearizability, "%s", b)
 	}

@@ -1,0 +1,299 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+)
+
+// librarian changes the library by calls of AdminService and DeskService while clients use it:
+//
+//   - In the plans branch, it closes seats, waits for the sweep, and lifts the closure. The model of
+//     checkLinear knows these closures.
+//   - In the visits branch, it changes the policy, forgives strikes and changes seats. There the
+//     worker changes reservations too, so only the invariants of the database are checked.
+type librarian struct {
+	*e2e.Client
+
+	load   *load
+	conns  []grpc.ClientConnInterface
+	rng    *rand.Rand
+	serial int
+	ops    []op // closeSeat and liftSeat
+
+	mu     sync.Mutex
+	closed []closedSeats // all closures that were sent, the newest last
+	counts staffCounts
+}
+
+// staffCounts counts the acknowledged changes of the librarian.
+type staffCounts struct{ closures, lifted, policies, forgiven, seats int }
+
+// closedSeats is a closure that the librarian may have made.
+type closedSeats struct {
+	seats      []int64
+	start, end time.Time
+}
+
+// newLibrarian registers the librarian.
+func (l *load) newLibrarian(ctx context.Context, seed uint64, conns []grpc.ClientConnInterface) (*librarian, error) {
+	const id = "chaos-librarian"
+	if _, err := signUp(ctx, conns, id); err != nil {
+		return nil, err
+	}
+	if _, err := l.system.db.Exec(ctx, `UPDATE users SET role = 'ADMIN' WHERE student_id = $1`, id); err != nil {
+		return nil, err
+	}
+	api, err := e2e.Anonymous(conns[0]).Login(ctx, id, password) // the role is in the token
+	if err != nil {
+		return nil, err
+	}
+	return &librarian{Client: api, load: l, conns: conns, rng: rand.New(rand.NewPCG(seed, clients+1))}, nil
+}
+
+// work makes random changes until ctx ends. It lifts its last closure.
+func (b *librarian) work(ctx context.Context) {
+	calls := context.WithoutCancel(ctx)
+	for ctx.Err() == nil {
+		switch n := b.rng.IntN(10); {
+		case n < 5:
+			b.closeAndLift(ctx)
+		case n < 7:
+			b.setPolicy(calls)
+		case n < 9:
+			b.forgive(calls)
+		default:
+			b.changeSeats(calls)
+		}
+		sleep(ctx, time.Duration(b.rng.Int64N(int64(300*time.Millisecond))))
+	}
+}
+
+// call makes a call until it has an answer. A call without an answer is tried again until
+// operatorTime is over. refusal is empty if the system has made the change.
+func (b *librarian) call(
+	ctx context.Context, name string, do func(context.Context, *e2e.Client) error,
+) (refusal e2e.Refusal, answered bool) {
+	until := time.Now().Add(operatorTime)
+	for n := 0; ; n++ {
+		tryCtx, end := context.WithTimeout(ctx, tryTimeout)
+		err := do(tryCtx, b.WithConn(b.conns[n%len(b.conns)]))
+		end()
+		if err == nil {
+			return e2e.Refusal{}, true
+		}
+		refusal = e2e.RefusalOf(err)
+		switch {
+		case noAnswer(refusal), refusal.Reason == "OVERLOADED":
+			if time.Now().After(until) {
+				return refusal, false
+			}
+			sleep(ctx, retryAfter)
+		default:
+			if refusal.Reason == "" || e2e.CheckRefusal(err, refusal.Reason) != nil {
+				b.load.history.found.add(checkAnswers, "%s had an answer that is not in the contract: %v", name, err)
+			}
+			return refusal, true
+		}
+	}
+}
+
+// must reports a violation if a call was refused that the system has no reason to refuse.
+func (b *librarian) must(name string, r e2e.Refusal, answered bool) bool {
+	if answered && r.Reason != "" {
+		b.load.history.found.add(checkAnswers, "%s of the librarian was refused: %s: %s", name, r.Reason, r.Message)
+	}
+	return answered && r.Reason == ""
+}
+
+// closeAndLift closes some seats of the plans branch for some hours of one day, waits until the
+// sweep has ended the reservations inside, and lifts the closure.
+func (b *librarian) closeAndLift(ctx context.Context) {
+	calls := context.WithoutCancel(ctx)
+	day := b.load.days[b.rng.IntN(len(b.load.days))]
+	from := b.rng.IntN(slots)
+	until := min(from+1+b.rng.IntN(3), slots)
+	first := b.rng.IntN(len(b.load.plans))
+	c := closedSeats{
+		seats: b.load.plans[first:min(first+1+b.rng.IntN(3), len(b.load.plans))],
+		start: day.Add(time.Duration(opens+from) * time.Hour), end: day.Add(time.Duration(opens+until) * time.Hour),
+	}
+	b.mu.Lock()
+	b.closed = append(b.closed, c)
+	b.mu.Unlock()
+	id, ok := b.closeSeats(calls, c)
+	if !ok {
+		return
+	}
+	b.awaitSweep(calls, id)
+	sleep(ctx, time.Duration(b.rng.Int64N(int64(time.Second))))
+	o := op{Kind: liftSeat, Reservation: id, Start: c.start, End: c.end}
+	o.Call = b.load.history.since()
+	refusal, answered := b.call(calls, "UpdateClosure", func(ctx context.Context, api *e2e.Client) error {
+		_, err := api.Admin.UpdateClosure(ctx, &dlsmsv1.UpdateClosureRequest{ClosureId: id, Lift: true})
+		return err
+	})
+	// The answer to the first try may have been lost.
+	done := answered && (refusal.Reason == "" || refusal.Reason == "CLOSURE_ENDED")
+	if refusal.Reason != "CLOSURE_ENDED" {
+		b.must("UpdateClosure", refusal, answered)
+	}
+	b.record(c, o, done, answered, "")
+	if done {
+		b.counts.lifted++
+	}
+}
+
+// closeSeats makes a closure. Clients reserve and cancel meanwhile, so the number of reservations
+// inside changes, and the call is repeated with the number of the refusal.
+func (b *librarian) closeSeats(ctx context.Context, c closedSeats) (id int64, ok bool) {
+	b.serial++
+	o := op{Kind: closeSeat, Start: c.start, End: c.end, RequestID: fmt.Sprintf("l-%d", b.serial)}
+	o.Call = b.load.history.since()
+	req := &dlsmsv1.CreateClosureRequest{
+		Branch: plansBranch, SeatIds: c.seats, StartTime: timestamppb.New(c.start), EndTime: timestamppb.New(c.end),
+		OnBookings: dlsmsv1.BookingAction_BOOKING_ACTION_CANCEL, RequestId: o.RequestID,
+		Note: map[string]string{"en": "closed by chaos"},
+	}
+	var refusal e2e.Refusal
+	answered := false
+	for range 50 {
+		refusal, answered = b.call(ctx, "CreateClosure", func(ctx context.Context, api *e2e.Client) error {
+			resp, err := api.Admin.CreateClosure(ctx, req)
+			id = resp.GetClosure().GetId()
+			return err
+		})
+		if refusal.Reason != "CHANGED_SINCE_CHECK" {
+			break
+		}
+		n, err := strconv.ParseInt(refusal.Metadata["reservations"], 10, 32)
+		if err != nil {
+			b.load.history.found.add(checkAnswers, "CHANGED_SINCE_CHECK without the number of reservations")
+			return 0, false
+		}
+		req.ExpectedReservations = int32(n)
+	}
+	if refusal.Reason == "CHANGED_SINCE_CHECK" { // the clients were faster each time
+		return 0, false
+	}
+	ok = b.must("CreateClosure", refusal, answered)
+	o.Reservation = id
+	b.record(c, o, ok, answered, o.RequestID)
+	if ok {
+		b.counts.closures++
+	}
+	return id, ok
+}
+
+// record records an operation for each seat of a closure.
+func (b *librarian) record(c closedSeats, o op, done, answered bool, requestID string) {
+	o.Client, o.User, o.RequestID = clients+1, b.User.GetId(), requestID
+	o.LastCall, o.Return = o.Call, b.load.history.since()
+	if !done && answered {
+		return
+	}
+	o.Unknown = !answered
+	for _, seat := range c.seats {
+		o.Seat = seat
+		b.ops = append(b.ops, o)
+	}
+}
+
+// awaitSweep waits until a sweep is done. A sweep that is not done within operatorTime is a
+// violation, unless a fault has stopped the system.
+func (b *librarian) awaitSweep(ctx context.Context, id int64) {
+	until := time.Now().Add(2 * operatorTime)
+	for {
+		var progress *dlsmsv1.SweepProgress
+		refusal, answered := b.call(ctx, "ListClosures", func(ctx context.Context, api *e2e.Client) error {
+			resp, err := api.Admin.ListClosures(ctx, &dlsmsv1.ListClosuresRequest{Branch: plansBranch, IncludePast: true, PageSize: 5})
+			for _, c := range resp.GetClosures() {
+				if c.GetId() == id {
+					progress = c.GetSweep()
+				}
+			}
+			return err
+		})
+		b.must("ListClosures", refusal, answered)
+		switch {
+		case progress.GetDone():
+			return
+		case time.Now().After(until):
+			b.load.history.found.add(checkLiveness, "the sweep of closure %d is not done: %v", id, progress)
+			return
+		}
+		sleep(ctx, 50*time.Millisecond)
+	}
+}
+
+// mayHaveEnded reports whether a sweep may have ended a reservation.
+func (b *librarian) mayHaveEnded(r booking) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.closed {
+		for _, seat := range c.seats {
+			if seat == r.seat && c.start.Before(r.end) && r.start.Before(c.end) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// setPolicy changes the rules of the visits branch. Few strikes suspend a user, so that clients meet
+// suspensions, which forgive ends.
+func (b *librarian) setPolicy(ctx context.Context) {
+	limit, upcoming := int32(1+b.rng.IntN(3)), int32(5+b.rng.IntN(20))
+	refusal, answered := b.call(ctx, "SetPolicy", func(ctx context.Context, api *e2e.Client) error {
+		_, err := api.Admin.SetPolicy(ctx, &dlsmsv1.SetPolicyRequest{Policy: &dlsmsv1.Policy{
+			Branch: visitsBranch,
+			Rules:  &dlsmsv1.PolicyRules{StrikeLimit: &limit, MaxUpcoming: &upcoming, SuspensionDays: []int32{1, 2}},
+		}})
+		return err
+	})
+	if b.must("SetPolicy", refusal, answered) {
+		b.counts.policies++
+	}
+}
+
+// forgive forgives all strikes of the visits branch.
+func (b *librarian) forgive(ctx context.Context) {
+	now := b.load.system.clock.At(time.Now())
+	refusal, answered := b.call(ctx, "ForgiveStrikes", func(ctx context.Context, api *e2e.Client) error {
+		_, err := api.Desk.ForgiveStrikes(ctx, &dlsmsv1.ForgiveStrikesRequest{
+			Branch: visitsBranch, StartTime: timestamppb.New(now.AddDate(0, 0, -7)), EndTime: timestamppb.New(now.AddDate(0, 0, 1)),
+			Reason: "chaos",
+		})
+		return err
+	})
+	if b.must("ForgiveStrikes", refusal, answered) {
+		b.counts.forgiven++
+	}
+}
+
+// changeSeats changes the amenities of seats of the visits branch, and adds a seat now and then.
+func (b *librarian) changeSeats(ctx context.Context) {
+	req := &dlsmsv1.UpsertSeatsRequest{Branch: visitsBranch}
+	for i := range visitSeats {
+		amenity := dlsmsv1.Amenity(1 + b.rng.IntN(5))
+		req.Seats = append(req.Seats, &dlsmsv1.SeatSpec{
+			Label: fmt.Sprintf("H-%d", i+1), Area: "Hall", Amenities: []dlsmsv1.Amenity{amenity},
+		})
+	}
+	refusal, answered := b.call(ctx, "UpsertSeats", func(ctx context.Context, api *e2e.Client) error {
+		_, err := api.Admin.UpsertSeats(ctx, req)
+		return err
+	})
+	if b.must("UpsertSeats", refusal, answered) {
+		b.counts.seats++
+	}
+}
