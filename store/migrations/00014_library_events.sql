@@ -27,6 +27,7 @@ END $$;
 -- +goose StatementEnd
 CREATE OR REPLACE TRIGGER reservation_events_notifies BEFORE INSERT ON reservation_events
     FOR EACH ROW WHEN (NEW.notifies IS NULL) EXECUTE FUNCTION dlsms_notifies();
+ALTER TABLE reservation_events ENABLE ALWAYS TRIGGER reservation_events_notifies;
 
 -- SHORTENED: a closure ends the reservation of a user who is at the seat. RESCHEDULED: an outage
 -- has moved the check-in deadline.

@@ -132,6 +132,21 @@ func TestViolationsFindsEachFault(t *testing.T) {
 			WHERE id = $1`, []any{waiting.ID}},
 		{"a seat is free while an entry waits for it", `
 			UPDATE waitlist_entries SET seat_id = $2 WHERE id = $1`, []any{waiting.ID, seats[4]}},
+		{"a closure was swept and has a reservation inside", `
+			WITH c AS (` + closureOver + ` RETURNING library_id, branch_id, id, during)
+			INSERT INTO sweeps (library_id, branch_id, cause, closure_id, during, done_at)
+			SELECT library_id, branch_id, 'CLOSURE', id, during, dlsms_now() FROM c`, []any{later.ID}},
+		{"a sweep ended a reservation and did not tell its user once", `
+			UPDATE reservation_events SET sweep_id = 1 WHERE reservation_id = $1`, []any{later.ID}},
+		{"a change by staff and the audit log differ", closureOver, []any{later.ID}},
+		{"a change by staff and the audit log differ", `
+			INSERT INTO audit_log (library_id, role, action, object) VALUES (1, 'ADMIN', 'CreateClosure', 'closure/7')`, nil},
+		{"a no-show and its strike differ", strikeFor, []any{later.ID}},
+		{"a sweep is not done", `
+			INSERT INTO sweeps (library_id, branch_id, cause, during)
+			SELECT 1, min(id), 'HOURS', tstzrange(dlsms_now(), NULL) FROM branches`, nil},
+		{"a strike was not judged", strikeFor, []any{later.ID}},
+		{"an offer was made into a closure", strings.ReplaceAll(closureOver, "r.id = $1", "r.status = 'HELD'"), nil},
 	} {
 		// violations reads in a session of its own. So the test must commit the faulty row for
 		// violations to see it. It keeps the old rows in temporary tables and restores them later.
@@ -149,6 +164,7 @@ func TestViolationsFindsEachFault(t *testing.T) {
 		}
 		broken[tc.rule] = true
 		db.Exec(t, `DELETE FROM reservations; DELETE FROM waitlist_entries; DELETE FROM reservation_events`)
+		db.Exec(t, `DELETE FROM sweeps; DELETE FROM closures; DELETE FROM strikes; DELETE FROM audit_log`)
 		for _, table := range []string{"reservations", "waitlist_entries", "reservation_events"} {
 			columns := strings.Join(Rows[string](t, db, `
 				SELECT attname::text FROM pg_attribute
@@ -164,6 +180,20 @@ func TestViolationsFindsEachFault(t *testing.T) {
 		}
 	}
 }
+
+const (
+	// closureOver makes a closure over the reservation $1, without a row in the audit log.
+	closureOver = `
+		INSERT INTO closures (library_id, branch_id, seat_ids, during, on_bookings, user_id)
+		SELECT r.library_id, s.branch_id, ARRAY[s.id], r.during, 'CANCEL', r.user_id
+		FROM reservations r JOIN seats s ON s.id = r.seat_id WHERE r.id = $1`
+
+	// strikeFor makes a strike for the reservation $1.
+	strikeFor = `
+		INSERT INTO strikes (library_id, user_id, reservation_id, branch_id, at, expires_at, strike_limit, suspension_days)
+		SELECT library_id, user_id, id, 1, created_at, created_at + interval '1 day', 3, '{7}'
+		FROM reservations WHERE id = $1`
+)
 
 // TestRecycledDatabaseIsNew runs two tests in the same database. The second one must find the first
 // ids unused, no rows, and a clock that shows real time.
