@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -96,6 +95,100 @@ func (d *dayAtWork) appoint() {
 		Code: "south", Name: "South Library", Timezone: "Europe/Berlin",
 	})
 	refused(d.t, err, "ROLE_REQUIRED")
+}
+
+// seatFile returns a seat file with 60 seats in the reading room and 5 in the hall.
+func seatFile() string {
+	var b strings.Builder
+	b.WriteString("branch,area,label,amenities,x_cm,y_cm,angle,desk,out_of_service\n")
+	for i := range 65 {
+		area := "Reading Room"
+		if i >= 60 {
+			area = "Hall"
+		}
+		fmt.Fprintf(&b, "north,%s,N-%02d,power_outlet|window,%d,%d,0,D-%d,false\n", area, i+1, 100*(i%10), 100*(i/10), i/4)
+	}
+	return b.String()
+}
+
+// sendFile sends a seat file over HTTP.
+func (d *dayAtWork) sendFile(file, query string) (status int, body string) {
+	d.t.Helper()
+	return d.http(http.MethodPost, "/v1/admin/seats:import?"+query, file)
+}
+
+// http sends a request of the librarian, and returns the status and the body of the answer.
+func (d *dayAtWork) http(method, path, body string) (status int, answer string) {
+	d.t.Helper()
+	req, err := http.NewRequestWithContext(d.t.Context(), method, "http://"+d.HTTPAddr()+path, strings.NewReader(body))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+d.librarian.Token)
+	req.Header.Set("Content-Type", "text/csv")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
+}
+
+// importSeats sends a file with faults, then a good one: first as a dry run, then for good. The
+// export is the file that was imported.
+func (d *dayAtWork) importSeats() {
+	d.t.Helper()
+	good := seatFile()
+	faulty := strings.Replace(good, "north,Reading Room,N-03,power_outlet|window,200", "north,Reading Room,N-02,lamp,-2", 1)
+	status, answer := d.sendFile(faulty, "dryRun=true")
+	if status != http.StatusBadRequest {
+		d.t.Fatalf("the faulty file: %d %s", status, answer)
+	}
+	for _, want := range []string{"line 4", "label", "amenities", "x_cm"} {
+		if !strings.Contains(answer, want) {
+			d.t.Errorf("the answer to the faulty file does not name %q: %s", want, answer)
+		}
+	}
+	if list := seats(d.t, d.system, &dlsmsv1.GetSeatsRequest{Branch: d.branch}); len(list) != 0 {
+		d.t.Errorf("the faulty file made %d seats", len(list))
+	}
+	var plan struct {
+		Created, Updated, Same, Retired int
+		Fingerprint                     string
+	}
+	read := func(status int, answer string) {
+		d.t.Helper()
+		if err := json.Unmarshal([]byte(answer), &plan); status != http.StatusOK || err != nil {
+			d.t.Fatalf("%d %s: %v", status, answer, err)
+		}
+	}
+	read(d.sendFile(good, "dryRun=true"))
+	if plan.Created != 65 || plan.Fingerprint == "" {
+		d.t.Errorf("the dry run says %+v", plan)
+	}
+	query := url.Values{"fingerprint": {plan.Fingerprint}, "reason": {"opening"}}
+	read(d.sendFile(good, query.Encode()))
+	eventually(d.t, "the seats are shown", func() bool {
+		list := seats(d.t, d.system, &dlsmsv1.GetSeatsRequest{Branch: d.branch})
+		slices.SortFunc(list, func(a, b *dlsmsv1.Seat) int { return strings.Compare(a.GetLabel(), b.GetLabel()) })
+		d.seats = nil
+		for _, s := range list {
+			d.seats = append(d.seats, s.GetId())
+		}
+		return len(list) == 65
+	})
+	status, exported := d.http(http.MethodGet, "/v1/admin/seats:export?branch=north", "")
+	if status != http.StatusOK || exported != good {
+		d.t.Errorf("the export is not the file that was imported: %d\n%s", status, exported)
+	}
+	read(d.sendFile(exported, "dryRun=true"))
+	if plan.Same != 65 || plan.Created+plan.Updated+plan.Retired > 0 {
+		d.t.Errorf("the export would change seats: %+v", plan)
+	}
 }
 
 // setHours sets the hours of the week, and closes the branch on two days.
@@ -394,5 +487,4 @@ func (d *dayAtWork) readAudit() {
 			d.t.Errorf("a librarian of science sees %v", e)
 		}
 	}
-	_ = fmt.Sprint
 }

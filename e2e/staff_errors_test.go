@@ -1,0 +1,166 @@
+package e2e_test
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/dlsms/dlsms/e2e"
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+)
+
+// admin returns a user with the role ADMIN.
+func (c *errorCase) admin() student {
+	c.t.Helper()
+	u := c.s.student(c.t)
+	c.s.exec(c.t, `UPDATE users SET role = 'ADMIN' WHERE library_id = 1 AND id = $1`, u.User.GetId())
+	return c.s.login(c.t, u.User.GetStudentId(), password) // the role is in the token
+}
+
+// branch returns the code of the branch of the two seats.
+func (c *errorCase) branch() string {
+	c.t.Helper()
+	return value[string](c.t, c.s, `
+		SELECT code FROM branches b JOIN seats s ON s.library_id = b.library_id AND s.branch_id = b.id WHERE s.id = $1`, c.seat)
+}
+
+// policy sets the rules of the branch.
+func (c *errorCase) policy(rules *dlsmsv1.PolicyRules) {
+	c.t.Helper()
+	a := c.admin()
+	set, err := a.Admin.SetPolicy(c.t.Context(), &dlsmsv1.SetPolicyRequest{
+		Policy: &dlsmsv1.Policy{Branch: c.branch(), Rules: rules},
+	})
+	need(a, "policy", set, err)
+}
+
+// closure closes the first seat in the window of the case.
+func (c *errorCase) closure(a student) (*dlsmsv1.CreateClosureResponse, error) {
+	return a.Admin.CreateClosure(c.t.Context(), &dlsmsv1.CreateClosureRequest{
+		Branch: c.branch(), SeatIds: []int64{c.seat}, StartTime: timestamppb.New(c.w.start), EndTime: timestamppb.New(c.w.end),
+		OnBookings: dlsmsv1.BookingAction_BOOKING_ACTION_CANCEL,
+	})
+}
+
+// metadata checks that an error has this key in its metadata.
+func (c *errorCase) metadata(err error, key string) error {
+	c.t.Helper()
+	if e2e.RefusalOf(err).Metadata[key] == "" {
+		c.t.Errorf("the metadata lacks %s: %v", key, e2e.RefusalOf(err))
+	}
+	return err
+}
+
+// staffErrorTriggers has the functions of errorTriggers for the reasons that concern staff, and for
+// the rules that staff set.
+var staffErrorTriggers = map[string]func(c *errorCase) error{
+	"ROLE_REQUIRED": func(c *errorCase) error {
+		_, err := c.a.Admin.ListBranches(c.t.Context(), &dlsmsv1.ListBranchesRequest{})
+		return err
+	},
+	"BRANCH_REQUIRED": func(c *errorCase) error {
+		a := c.admin()
+		set, err := a.Admin.SetRole(c.t.Context(), &dlsmsv1.SetRoleRequest{
+			StudentId: c.b.User.GetStudentId(), Role: dlsmsv1.Role_ROLE_LIBRARIAN, Branches: []string{c.branch()},
+		})
+		need(a, "role", set, err)
+		b := c.s.login(c.t, c.b.User.GetStudentId(), password)
+		_, err = b.Admin.SetWeeklyHours(c.t.Context(), &dlsmsv1.SetWeeklyHoursRequest{Branch: c.s.branch(c.t, 1).code})
+		return err
+	},
+	"SEAT_CLOSED": func(c *errorCase) error {
+		a := c.admin()
+		made, err := c.closure(a)
+		need(a, "closure", made, err)
+		return c.metadata(c.metadata(c.a.tryToBook(c.seat, c.w), "closed_from"), "closure_id")
+	},
+	"SUSPENDED": func(c *errorCase) error {
+		a := c.admin()
+		set, err := a.Desk.SetSuspension(c.t.Context(), &dlsmsv1.SetSuspensionRequest{
+			UserId: c.a.id(), Until: timestamppb.New(time.Now().Add(24 * time.Hour)), Reason: "test",
+		})
+		need(a, "suspension", set, err)
+		return c.metadata(c.a.tryToBook(c.seat, c.w), "suspended_until")
+	},
+	"BOOKING_NOT_ALLOWED": func(c *errorCase) error {
+		c.policy(&dlsmsv1.PolicyRules{MayBook: proto.Bool(false)})
+		return c.a.tryToBook(c.seat, c.w)
+	},
+	"QUOTA_EXHAUSTED": func(c *errorCase) error {
+		c.policy(&dlsmsv1.PolicyRules{MaxReservationsPerDay: proto.Int32(1)})
+		c.a.book(c.seat, c.w)
+		after := window{c.w.end, c.w.end.Add(20 * time.Minute)}
+		if local := c.w.start.In(berlin(c.t)).Day(); after.start.In(berlin(c.t)).Day() != local {
+			after = window{c.w.start.Add(-20 * time.Minute), c.w.start}
+		}
+		return c.metadata(c.metadata(c.a.tryToBook(c.next, after), "rule"), "limit")
+	},
+	"CANCEL_TOO_LATE": func(c *errorCase) error {
+		c.policy(&dlsmsv1.PolicyRules{LatestCancellation: durationpb.New(7 * 24 * time.Hour)})
+		r := c.a.book(c.seat, c.w)
+		_, err := c.a.Reservations.CancelReservation(c.t.Context(), &dlsmsv1.CancelReservationRequest{ReservationId: r.GetId()})
+		return c.metadata(err, "latest")
+	},
+	"CHANGED_SINCE_CHECK": func(c *errorCase) error {
+		c.a.book(c.seat, c.w)
+		_, err := c.closure(c.admin())
+		if got := e2e.RefusalOf(err).Metadata["reservations"]; got != "1" {
+			c.t.Errorf("the number of reservations is %q, want 1", got)
+		}
+		return err
+	},
+	"CLOSURE_ENDED": func(c *errorCase) error {
+		a := c.admin()
+		made, err := c.closure(a)
+		lift := &dlsmsv1.UpdateClosureRequest{ClosureId: need(a, "closure", made, err).GetClosure().GetId(), Lift: true}
+		lifted, err := a.Admin.UpdateClosure(c.t.Context(), lift)
+		need(a, "lift", lifted, err)
+		_, err = a.Admin.UpdateClosure(c.t.Context(), &dlsmsv1.UpdateClosureRequest{
+			ClosureId: lift.GetClosureId(), EndTime: timestamppb.New(c.w.end.Add(time.Hour)),
+		})
+		return err
+	},
+	"OWN_ROLE": func(c *errorCase) error {
+		a := c.admin()
+		_, err := a.Admin.SetRole(c.t.Context(), &dlsmsv1.SetRoleRequest{
+			StudentId: a.User.GetStudentId(), Role: dlsmsv1.Role_ROLE_STUDENT,
+		})
+		return err
+	},
+	"AREA_NOT_FOUND": func(c *errorCase) error {
+		_, err := c.admin().Admin.UpsertArea(c.t.Context(), &dlsmsv1.UpsertAreaRequest{Branch: c.branch(), Name: "Attic"})
+		return err
+	},
+	"CLOSURE_NOT_FOUND": func(c *errorCase) error {
+		_, err := c.admin().Admin.UpdateClosure(c.t.Context(), &dlsmsv1.UpdateClosureRequest{ClosureId: noSuchID, Lift: true})
+		return err
+	},
+	"PERSON_NOT_FOUND": func(c *errorCase) error {
+		_, err := c.admin().Desk.GetUserOverview(c.t.Context(), &dlsmsv1.GetUserOverviewRequest{UserId: noSuchID})
+		return err
+	},
+	"KEY_NOT_FOUND": func(c *errorCase) error {
+		_, err := c.admin().Admin.RevokeKey(c.t.Context(), &dlsmsv1.RevokeKeyRequest{KeyId: noSuchID})
+		return err
+	},
+	"STRIKE_NOT_FOUND": func(c *errorCase) error {
+		_, err := c.admin().Desk.ForgiveStrikes(c.t.Context(), &dlsmsv1.ForgiveStrikesRequest{StrikeId: noSuchID, Reason: "test"})
+		return err
+	},
+	"CARD_TAKEN": func(c *errorCase) error {
+		a := c.admin()
+		card := "card of " + c.a.User.GetStudentId()
+		give := func(u student) error {
+			_, err := a.Admin.UpsertUsers(c.t.Context(), &dlsmsv1.UpsertUsersRequest{
+				Users: []*dlsmsv1.UserSpec{{StudentId: u.User.GetStudentId(), Card: proto.String(card)}},
+			})
+			return err
+		}
+		if err := give(c.a); err != nil {
+			c.t.Fatal(err)
+		}
+		return give(c.b)
+	},
+}
