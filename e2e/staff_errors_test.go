@@ -23,7 +23,8 @@ func (c *errorCase) admin() student {
 func (c *errorCase) branch() string {
 	c.t.Helper()
 	return value[string](c.t, c.s, `
-		SELECT code FROM branches b JOIN seats s ON s.library_id = b.library_id AND s.branch_id = b.id WHERE s.id = $1`, c.seat)
+		SELECT code FROM branches b JOIN seats s ON s.library_id = b.library_id AND s.branch_id = b.id
+		WHERE s.id = $1`, c.seat)
 }
 
 // policy sets the rules of the branch.
@@ -39,7 +40,8 @@ func (c *errorCase) policy(rules *dlsmsv1.PolicyRules) {
 // closure closes the first seat in the window of the case.
 func (c *errorCase) closure(a student) (*dlsmsv1.CreateClosureResponse, error) {
 	return a.Admin.CreateClosure(c.t.Context(), &dlsmsv1.CreateClosureRequest{
-		Branch: c.branch(), SeatIds: []int64{c.seat}, StartTime: timestamppb.New(c.w.start), EndTime: timestamppb.New(c.w.end),
+		Branch: c.branch(), SeatIds: []int64{c.seat},
+		StartTime: timestamppb.New(c.w.start), EndTime: timestamppb.New(c.w.end),
 		OnBookings: dlsmsv1.BookingAction_BOOKING_ACTION_CANCEL,
 	})
 }

@@ -152,7 +152,8 @@ func (t *staffTx) audit(ctx context.Context, branchID int64, object string, befo
 		}
 		texts[i] = text
 	}
-	_, err := t.Exec(ctx, insertAudit, t.s.lib, userID, orNil(a.KeyID), a.Role, t.order.Action, orNil(branchID), // canary: audit
-		object, texts[0], texts[1], t.order.Reason, t.order.RequestID)
+	_, err := t.Exec(ctx, insertAudit, // canary: audit
+		t.s.lib, userID, orNil(a.KeyID), a.Role, t.order.Action, orNil(branchID), object, texts[0], texts[1],
+		t.order.Reason, t.order.RequestID)
 	return err
 }

@@ -215,7 +215,9 @@ func (b *librarian) awaitSweep(ctx context.Context, id int64) {
 	for {
 		var progress *dlsmsv1.SweepProgress
 		refusal, answered := b.call(ctx, "ListClosures", func(ctx context.Context, api *e2e.Client) error {
-			resp, err := api.Admin.ListClosures(ctx, &dlsmsv1.ListClosuresRequest{Branch: plansBranch, IncludePast: true, PageSize: 5})
+			resp, err := api.Admin.ListClosures(ctx, &dlsmsv1.ListClosuresRequest{
+				Branch: plansBranch, IncludePast: true, PageSize: 5,
+			})
 			for _, c := range resp.GetClosures() {
 				if c.GetId() == id {
 					progress = c.GetSweep()
@@ -270,8 +272,8 @@ func (b *librarian) forgive(ctx context.Context) {
 	now := b.load.system.clock.At(time.Now())
 	refusal, answered := b.call(ctx, "ForgiveStrikes", func(ctx context.Context, api *e2e.Client) error {
 		_, err := api.Desk.ForgiveStrikes(ctx, &dlsmsv1.ForgiveStrikesRequest{
-			Branch: visitsBranch, StartTime: timestamppb.New(now.AddDate(0, 0, -7)), EndTime: timestamppb.New(now.AddDate(0, 0, 1)),
-			Reason: "chaos",
+			Branch: visitsBranch, Reason: "chaos",
+			StartTime: timestamppb.New(now.AddDate(0, 0, -7)), EndTime: timestamppb.New(now.AddDate(0, 0, 1)),
 		})
 		return err
 	})

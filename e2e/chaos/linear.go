@@ -53,7 +53,8 @@ func (s seatDay) swept(reservation int64) bool {
 func (s seatDay) with(t takenWindow) seatDay {
 	out := append(slices.Clone(s), t)
 	slices.SortFunc(out, func(a, b takenWindow) int {
-		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.reservation, b.reservation), cmp.Compare(a.closure, b.closure))
+		return cmp.Or(cmp.Compare(a.start, b.start),
+			cmp.Compare(a.reservation, b.reservation), cmp.Compare(a.closure, b.closure))
 	})
 	return out
 }

@@ -82,7 +82,8 @@ func (s *system) readState(ctx context.Context) (w dbState, err error) {
 	w = dbState{
 		byRequest: map[string]int64{}, made: map[int64]time.Time{}, user: map[int64]int64{},
 		happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]entry{},
-		joined: map[string]int64{}, closures: map[int64]bool{}, closed: map[string]int64{}, swept: map[int64]bool{}, kinds: map[string]int{}, userWindows: map[int64][]*userWindow{},
+		joined: map[string]int64{}, closures: map[int64]bool{}, closed: map[string]int64{}, swept: map[int64]bool{},
+		kinds: map[string]int{}, userWindows: map[int64][]*userWindow{},
 	}
 	rows, err := s.db.Query(ctx, `SELECT id, user_id, COALESCE(request_id, ''), created_at FROM reservations`)
 	if err != nil {
