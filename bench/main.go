@@ -147,6 +147,7 @@ func (b *bench) measureAll(
 		{"watch", b.watch},
 		{"bookings", b.bookings},
 		{"stampede", b.stampede},
+		{"staff", b.staff},
 		{"growth", func(ctx context.Context) error { return b.grow(ctx, cfg) }},
 	} {
 		if !wanted.MatchString(s.name) {
