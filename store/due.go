@@ -24,9 +24,13 @@ type Step struct {
 	//   - $6: Policy.ReminderLead, if leads is set
 	find string
 	// update makes the transition at the locked seats. It returns the ids, seats and users of the
-	// changed rows. $1 is the library, $2 the seats, $3 the current time, and $4
-	// Policy.ReminderLead if leads is set.
+	// changed rows. $1 is the library, $2 the seats, $3 the current time. $4 is Policy.ReminderLead
+	// if leads is set, and OutageThreshold if AfterOutages is set.
 	update string
+	// AfterOutages means that the step waits until all outages are settled: see Outage. While one is
+	// open, Run changes nothing and reports that it was busy.
+	AfterOutages bool
+
 	kind   library.EventKind // of the event; empty if the transition has no event
 	frees  bool              // the transition frees the seat and its user
 	leads  bool              // the transition is due Policy.ReminderLead before the check-in deadline
@@ -78,10 +82,14 @@ var DueSteps = []Step{
 					AND check_in_deadline > (SELECT t FROM now)
 					AND check_in_deadline <= (SELECT t + $4::interval FROM now)` + findEnd,
 		update: `
-			UPDATE reservations r SET status = 'NO_SHOW', version = version + 1, ended_at = $3
+			WITH missed AS (
+				UPDATE reservations r SET status = 'NO_SHOW', version = version + 1, ended_at = $3
 				WHERE library_id = $1 AND seat_id = ANY($2) AND occupies AND status = 'CONFIRMED'
-					AND check_in_deadline <= $3` + returningMoved,
-		kind: library.EventNoShow, frees: true, skips: true,
+					AND check_in_deadline <= $3` + ` AND ` + noOutage + `
+				RETURNING r.library_id, r.id, r.seat_id, r.user_id, lower(r.during) AS start_time
+			), struck AS (` + insertStrikes + `)
+			SELECT id, seat_id, user_id FROM missed`,
+		kind: library.EventNoShow, frees: true, skips: true, AfterOutages: true,
 	},
 	{
 		Name: "offer_expired",
@@ -227,7 +235,8 @@ func (s *Store) FindDue(ctx context.Context, step Step, q DueQuery) (Due, error)
 
 // Run makes the due transitions of a step at seats, in one transaction, and returns the number of
 // changed rows. It skips a seat that another transaction has locked, because that transaction may
-// change the same rows. busy reports that a seat was skipped: a later Run can process it.
+// change the same rows. busy reports that a seat was skipped, or that the step waits for an outage to
+// be settled: a later Run can process it.
 func (s *Store) Run(ctx context.Context, step Step, seats []int64) (n int, busy bool, err error) {
 	var freed []int64
 	err = s.inTx(ctx, s.background, func(ctx context.Context, t *tx) error {
@@ -245,6 +254,9 @@ func (s *Store) Run(ctx context.Context, step Step, seats []int64) (n int, busy 
 		if step.leads {
 			args = append(args, s.policy.ReminderLead)
 		}
+		if step.AfterOutages {
+			args = append(args, OutageThreshold)
+		}
 		rows, err := t.Query(ctx, step.update, args...)
 		if err != nil {
 			return err
@@ -256,6 +268,12 @@ func (s *Store) Run(ctx context.Context, step Step, seats []int64) (n int, busy 
 			return err
 		}
 		n = len(moved)
+		if n == 0 && step.AfterOutages { // another replica was faster, or an outage is open
+			var settled bool
+			err := t.QueryRow(ctx, selectSettled, s.lib, OutageThreshold).Scan(&settled)
+			busy = busy || !settled
+			return err
+		}
 		var free []int64
 		for _, r := range moved {
 			if step.kind != "" {

@@ -42,7 +42,7 @@ type seatStep struct {
 }
 
 // failingSeat is a seat whose transaction failed although it had no other seat. The cause is
-// therefore at this seat.
+// therefore at this seat. The step suspend uses it for users.
 type failingSeat struct {
 	until time.Time     // the step skips the seat until then
 	skip  time.Duration // the last wait; the next one is twice as long

@@ -16,9 +16,12 @@ import (
 // sweepPause is the shortest time between two passes of the steps offer and forget_revocation. A
 // pass of offer reads every waitlist entry: 20,000 entries take 250 ms. It seldom finds a seat,
 // because the transaction that frees a seat also serves the waitlist of the seat.
+//
+// heartbeatPause is the shortest time between two passes of the step outage, which other steps wake.
 const (
-	busyPause  = 20 * time.Millisecond
-	sweepPause = 10 * time.Second
+	busyPause      = 20 * time.Millisecond
+	sweepPause     = 10 * time.Second
+	heartbeatPause = store.HeartbeatInterval / 2
 )
 
 // maxStartDelay bounds the random delay of the first pass of each step, so that replicas that start
@@ -61,6 +64,9 @@ type Worker struct {
 
 	mu          sync.Mutex
 	unreachable map[*step]bool // steps whose last pass found Postgres unreachable
+
+	settling    sync.Mutex    // held while outages are settled
+	settleTries map[int64]int // failed transactions for a single seat of the outage, by seat
 }
 
 // New returns a worker. Each step makes its first pass when Run is called, or up to maxStartDelay
@@ -81,12 +87,18 @@ func New(s *store.Store, c Config) *Worker {
 	if c.Metrics.Skipped == nil {
 		c.Metrics.Skipped = func(string, int) {}
 	}
-	w := &Worker{store: s, config: c, unreachable: map[*step]bool{}}
+	w := &Worker{store: s, config: c, unreachable: map[*step]bool{}, settleTries: map[int64]int{}}
 	for _, due := range store.DueSteps {
-		w.add(due.Name, 0, newSeatStep(w, due).pass)
+		pass := newSeatStep(w, due).pass
+		if due.AfterOutages {
+			pass = w.afterOutages(pass)
+		}
+		w.add(due.Name, 0, pass)
 	}
 	w.add(store.OfferStep.Name, sweepPause, newSeatStep(w, store.OfferStep).pass)
 	w.add("forget_revocation", sweepPause, w.forgetRevocations)
+	w.add(suspendName, suspendPause, (&suspendStep{worker: w, failing: map[int64]*failingSeat{}}).pass)
+	w.add(outageStep, heartbeatPause, w.heartbeat)
 	return w
 }
 

@@ -110,14 +110,47 @@ CREATE TABLE suspensions (
 COMMENT ON COLUMN suspensions.branch_id IS 'the branch of the last strike, where the user can ask; NULL: set by staff';
 CREATE INDEX suspensions_user ON suspensions (library_id, user_id, id);
 
--- alive_at is the time at which a worker last saw this database. The time until the next look
--- was an outage if it is long: see store/outage.go.
+-- alive_at is the time at which a worker last saw this database. seen_at is the same moment by
+-- clock_timestamp(). In production the two are equal. Tests replace the clock of dlsms_now, and a
+-- clock that jumps or runs fast is no outage. Only seen_at tells how long no worker ran: see
+-- store/outage.go.
 CREATE TABLE worker_heartbeat (
     library_id bigint PRIMARY KEY REFERENCES libraries (id),
-    alive_at   timestamptz NOT NULL
+    alive_at   timestamptz NOT NULL,
+    seen_at    timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- A span in which no worker saw this database. The worker moves the check-in deadlines that fell
+-- into it, and goes through the seats in the order of their ids. last_seat_id is the last seat that
+-- it has finished.
+CREATE TABLE outages (
+    library_id   bigint NOT NULL REFERENCES libraries (id),
+    id           bigint GENERATED ALWAYS AS IDENTITY,
+    during       tstzrange NOT NULL,
+    last_seat_id bigint NOT NULL DEFAULT 0,
+    moved        int NOT NULL DEFAULT 0,
+    done_at      timestamptz,
+    PRIMARY KEY (library_id, id)
+);
+COMMENT ON COLUMN outages.moved IS 'number of reservations whose deadline was moved, or that were cancelled';
+CREATE INDEX outages_open ON outages (library_id, id) WHERE done_at IS NULL;
+
+-- dlsms_day returns the date of a time in a time zone. If Postgres does not know the zone, it
+-- returns the date in UTC, so that one faulty branch does not make a transition fail.
+-- +goose StatementBegin
+CREATE FUNCTION dlsms_day(at timestamptz, zone text) RETURNS date
+    LANGUAGE plpgsql STABLE
+    AS $$
+BEGIN
+    RETURN (at AT TIME ZONE zone)::date;
+EXCEPTION WHEN data_exception THEN
+    RETURN (at AT TIME ZONE 'UTC')::date;
+END $$;
+-- +goose StatementEnd
+
 -- +goose Down
+DROP FUNCTION dlsms_day(timestamptz, text);
+DROP TABLE outages;
 DROP TABLE worker_heartbeat;
 DROP TABLE suspensions;
 DROP TABLE strikes;
