@@ -31,10 +31,10 @@ type Step struct {
 	// open, Run changes nothing and reports that it was busy.
 	AfterOutages bool
 
-	kind   library.EventKind // of the event; empty if the transition has no event
-	frees  bool              // the transition frees the seat and its user
-	leads  bool              // the transition is due Policy.ReminderLead before the check-in deadline
-	skips  bool              // FindDue skips rows with a deadline up to DueQuery.SkipBefore
+	kind  library.EventKind // of the event; empty if the transition has no event
+	frees bool              // the transition frees the seat and its user
+	leads bool              // the transition is due Policy.ReminderLead before the check-in deadline
+	skips bool              // FindDue skips rows with a deadline up to DueQuery.SkipBefore
 }
 
 // The parts of Step.find. The queries get the current time from a scalar subquery, (SELECT t FROM
