@@ -50,6 +50,9 @@ CREATE TABLE effective_policies (
     PRIMARY KEY (library_id, branch_id, area, user_group, dates)
 );
 
+-- A no-show looks up whether any policy counts no-shows.
+CREATE INDEX effective_policies_strikes ON effective_policies (library_id) WHERE strike_limit > 0;
+
 -- dlsms_policy returns the row of effective_policies for a seat, a user and a date, or no row if no
 -- policy was set. Postgres inlines the function into the query that calls it.
 -- +goose StatementBegin
