@@ -15,6 +15,7 @@ type cli struct {
 	Seed    seedCommand    `cmd:"" help:"Add the demo data. Not for production: its users have a known password."`
 	Cancel  cancelCommand  `cmd:"" help:"Cancel a reservation for its user, and offer its seat to the waitlist."`
 	Erase   eraseCommand   `cmd:"" help:"Erase a user: end tokens, reservations and waitlist entries; blank the data."`
+	Grant   grantCommand   `cmd:"" help:"Set the role of a user. It makes the first admin; admins can then use the API."`
 	Health  healthCommand  `cmd:"" name:"healthcheck" help:"Exit 0 if the replica at GRPC_ADDR is healthy, 1 if not."`
 	Version versionCommand `cmd:"" help:"Print the version, the revision and the Go version of this binary."`
 }

@@ -105,21 +105,29 @@ func (s *settings) openStore(ctx context.Context) (*store.Store, error) {
 
 type cancelCommand struct {
 	Reservation int64  `arg:"" help:"Id of the reservation."`
-	Reason      string `placeholder:"TEXT" help:"Reason for the change log, at most 500 characters."`
+	Reason      string `placeholder:"TEXT" help:"Reason, which the user sees, at most 500 characters."`
+}
+
+// checkReason checks a reason for the change log and the audit log.
+func checkReason(reason string) error {
+	tooLong := utf8.RuneCountInString(reason) > store.MaxReason
+	if tooLong || !utf8.ValidString(reason) || strings.ContainsRune(reason, 0) {
+		return fmt.Errorf("--reason: must be text of at most %d characters", store.MaxReason)
+	}
+	return nil
 }
 
 // Run cancels a reservation for its user.
 func (c *cancelCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
-	tooLong := utf8.RuneCountInString(c.Reason) > store.MaxReason
-	if tooLong || !utf8.ValidString(c.Reason) || strings.ContainsRune(c.Reason, 0) {
-		return fmt.Errorf("--reason: must be text of at most %d characters", store.MaxReason)
+	if err := checkReason(c.Reason); err != nil {
+		return err
 	}
 	db, err := s.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	r, changed, err := db.CancelFor(ctx, c.Reservation, c.Reason)
+	r, changed, err := db.CancelFor(ctx, library.Order{Actor: library.Host, Action: "cancel", Reason: c.Reason}, c.Reservation)
 	switch {
 	case err != nil:
 		return fmt.Errorf("cancel reservation %d: %w", c.Reservation, err)

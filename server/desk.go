@@ -1,9 +1,28 @@
 package server
 
 import (
+	"cmp"
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/server/edge"
 	"github.com/dlsms/dlsms/store"
 )
+
+// Page sizes of DeskService.
+const (
+	defaultFound    = 20
+	maxFound        = 100
+	defaultArrivals = 200
+	maxArrivals     = 500
+)
+
+// longestBookFor is the longest window of BookFor.
+const longestBookFor = 7 * 24 * time.Hour
 
 // deskService acts for users, at the desk of a branch.
 type deskService struct {
@@ -11,4 +30,282 @@ type deskService struct {
 
 	store *store.Store
 	hints *Hints
+}
+
+// deskOrder returns the order of a call of DeskService, whose reason is required. action is the name
+// of the RPC.
+func (c *check) deskOrder(ctx context.Context, action, reason string) library.Order {
+	return library.Order{
+		Actor:     edge.Caller(ctx).Actor(),
+		Action:    action,
+		Reason:    c.text("reason", reason, 1, store.MaxReason),
+		RequestID: edge.CallID(ctx),
+	}
+}
+
+func (s *deskService) FindUsers(
+	ctx context.Context, req *dlsmsv1.FindUsersRequest,
+) (*dlsmsv1.FindUsersResponse, error) {
+	var c check
+	query := c.personQuery(req)
+	size := c.pageSize(req.GetPageSize(), defaultFound, maxFound)
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	people, err := s.store.FindPeople(ctx, edge.Caller(ctx).Actor(), query, size)
+	if err != nil {
+		return nil, err
+	}
+
+	resp := &dlsmsv1.FindUsersResponse{}
+	for _, p := range people {
+		resp.Users = append(resp.Users, personProto(p))
+	}
+	return resp, nil
+}
+
+// personQuery checks that exactly one field of the search is set.
+func (c *check) personQuery(req *dlsmsv1.FindUsersRequest) library.PersonQuery {
+	q := library.PersonQuery{
+		StudentID: req.GetStudentId(), Card: req.GetCard(), Email: req.GetEmail(), Name: req.GetName(),
+	}
+	set := 0
+	for _, v := range []string{q.StudentID, q.Card, q.Email, q.Name} {
+		if v != "" {
+			set++
+		}
+	}
+	if set != 1 {
+		c.fault("student_id", "set exactly one of student_id, card, email and name")
+	}
+	c.text("student_id", q.StudentID, 0, 32)
+	c.text("card", q.Card, 0, maxCard)
+	c.text("email", q.Email, 0, 254)
+	if q.Name != "" {
+		c.text("name", q.Name, 2, 100)
+	}
+	return q
+}
+
+func (s *deskService) GetUserOverview(
+	ctx context.Context, req *dlsmsv1.GetUserOverviewRequest,
+) (*dlsmsv1.GetUserOverviewResponse, error) {
+	var c check
+	userID := c.id("user_id", req.GetUserId())
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	o, err := s.store.Overview(ctx, edge.Caller(ctx).Actor(), userID)
+	if err != nil {
+		return nil, err
+	}
+
+	resp := &dlsmsv1.GetUserOverviewResponse{User: personProto(o.Person), Reservations: reservationProtos(o.Reservations)}
+	for _, e := range o.Entries {
+		resp.Entries = append(resp.Entries, entryProto(e))
+	}
+	for _, k := range o.Strikes {
+		resp.Strikes = append(resp.Strikes, overviewStrikeProto(k))
+	}
+	return resp, nil
+}
+
+func (s *deskService) ListArrivals(
+	ctx context.Context, req *dlsmsv1.ListArrivalsRequest,
+) (*dlsmsv1.ListArrivalsResponse, error) {
+	var c check
+	branch := c.text("branch", req.GetBranch(), 1, 32)
+	day := c.optionalDay("day", req.GetDay())
+	size, after := c.page(req, defaultArrivals, maxArrivals)
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	// Read one row more than the page has, to see whether there is a next page.
+	from := store.ReservationCursor{StartTime: after.Time, ID: after.ID}
+	list, err := s.store.Arrivals(ctx, edge.Caller(ctx).Actor(), branch, day, from, size+1)
+	if err != nil {
+		return nil, err
+	}
+
+	resp := &dlsmsv1.ListArrivalsResponse{}
+	if len(list) > size {
+		list = list[:size]
+		resp.NextPageToken = nextPageToken(req, cursor{Time: list[size-1].StartTime, ID: list[size-1].ID})
+	}
+	for _, a := range list {
+		resp.Reservations = append(resp.Reservations, arrivalProto(a))
+	}
+	return resp, nil
+}
+
+// optionalDay checks a date. It returns midnight UTC of the date, and the zero time for no date.
+func (c *check) optionalDay(field, v string) time.Time {
+	if v == "" {
+		return time.Time{}
+	}
+	day, err := time.Parse(time.DateOnly, v)
+	if err != nil || day.Before(minTime) || !day.Before(maxTime) {
+		c.fault(field, "must be a date such as 2026-03-02, in the years 2000 to 2199")
+	}
+	return day
+}
+
+func (s *deskService) BookFor(ctx context.Context, req *dlsmsv1.BookForRequest) (*dlsmsv1.BookForResponse, error) {
+	var c check
+	order := c.deskOrder(ctx, "BookFor", req.GetReason())
+	booking := library.Booking{
+		UserID:    c.id("user_id", req.GetUserId()),
+		SeatID:    c.id("seat_id", req.GetSeatId()),
+		RequestID: c.requestID(req.GetRequestId()),
+	}
+	booking.StartTime, booking.EndTime = c.windowFromNow(req.GetStartTime(), req.GetEndTime())
+	c.span(booking.StartTime, booking.EndTime, longestBookFor)
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	order.RequestID = cmp.Or(booking.RequestID, order.RequestID)
+	r, err := s.store.BookFor(ctx, order, booking)
+	if err != nil {
+		return nil, err
+	}
+	s.hints.Send(HintReservations)
+
+	return &dlsmsv1.BookForResponse{Reservation: reservationProto(r)}, nil
+}
+
+func (s *deskService) CancelFor(
+	ctx context.Context, req *dlsmsv1.CancelForRequest,
+) (*dlsmsv1.CancelForResponse, error) {
+	cancel := func(ctx context.Context, order library.Order, id int64) (library.Reservation, error) {
+		r, _, err := s.store.CancelFor(ctx, order, id)
+		return r, err
+	}
+	r, err := s.act(ctx, "CancelFor", req, cancel)
+	if err != nil {
+		return nil, err
+	}
+	return &dlsmsv1.CancelForResponse{Reservation: reservationProto(r)}, nil
+}
+
+func (s *deskService) CheckInFor(
+	ctx context.Context, req *dlsmsv1.CheckInForRequest,
+) (*dlsmsv1.CheckInForResponse, error) {
+	r, err := s.act(ctx, "CheckInFor", req, s.store.CheckInFor)
+	if err != nil {
+		return nil, err
+	}
+	return &dlsmsv1.CheckInForResponse{Reservation: reservationProto(r)}, nil
+}
+
+func (s *deskService) CheckOutFor(
+	ctx context.Context, req *dlsmsv1.CheckOutForRequest,
+) (*dlsmsv1.CheckOutForResponse, error) {
+	r, err := s.act(ctx, "CheckOutFor", req, s.store.CheckOutFor)
+	if err != nil {
+		return nil, err
+	}
+	return &dlsmsv1.CheckOutForResponse{Reservation: reservationProto(r)}, nil
+}
+
+// deskRequest is a request about one reservation.
+type deskRequest interface {
+	GetReservationId() int64
+	GetReason() string
+}
+
+// act checks a request about one reservation and makes a transition of it.
+func (s *deskService) act(
+	ctx context.Context, action string, req deskRequest,
+	transition func(context.Context, library.Order, int64) (library.Reservation, error),
+) (library.Reservation, error) {
+	var c check
+	order := c.deskOrder(ctx, action, req.GetReason())
+	id := c.id("reservation_id", req.GetReservationId())
+	if err := c.err(); err != nil {
+		return library.Reservation{}, err
+	}
+	r, err := transition(ctx, order, id)
+	if err == nil {
+		s.hints.Send(HintReservations)
+	}
+	return r, err
+}
+
+func (s *deskService) RecordArrival(
+	ctx context.Context, req *dlsmsv1.RecordArrivalRequest,
+) (*dlsmsv1.RecordArrivalResponse, error) {
+	var c check
+	if (req.GetCard() == "") == (req.GetStudentId() == "") {
+		c.fault("card", "set exactly one of card and student_id")
+	}
+	card, studentID := c.text("card", req.GetCard(), 0, maxCard), c.text("student_id", req.GetStudentId(), 0, 32)
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	order := library.Order{Actor: edge.Caller(ctx).Actor(), Action: "RecordArrival", RequestID: edge.CallID(ctx)}
+	visits, err := s.store.RecordArrival(ctx, order, card, studentID)
+	if err != nil {
+		return nil, err
+	}
+	if len(visits) > 0 {
+		s.hints.Send(HintReservations)
+	}
+
+	return &dlsmsv1.RecordArrivalResponse{Reservations: reservationProtos(visits)}, nil
+}
+
+func (s *deskService) CloseUser(
+	ctx context.Context, req *dlsmsv1.CloseUserRequest,
+) (*dlsmsv1.CloseUserResponse, error) {
+	var c check
+	order := c.deskOrder(ctx, "CloseUser", req.GetReason())
+	order.ValidateOnly = req.GetValidateOnly()
+	userID := c.id("user_id", req.GetUserId())
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	closed, err := s.store.CloseUser(ctx, order, userID)
+	if err != nil {
+		return nil, err
+	}
+	s.hints.Send(HintTokens | HintReservations)
+
+	return &dlsmsv1.CloseUserResponse{
+		Reservations: int32(closed.Reservations), //nolint:gosec // far below 2^31
+		Entries:      int32(closed.Entries),      //nolint:gosec // far below 2^31
+	}, nil
+}
+
+func reservationProtos(list []library.Reservation) []*dlsmsv1.Reservation {
+	out := make([]*dlsmsv1.Reservation, 0, len(list))
+	for _, r := range list {
+		out = append(out, reservationProto(r))
+	}
+	return out
+}
+
+func personProto(p library.Person) *dlsmsv1.Person {
+	return &dlsmsv1.Person{
+		Id: p.ID, StudentId: p.StudentID, Name: p.Name, Email: p.Email, Card: p.Card, Group: p.Group,
+		Role: roleProto(p.Role), SuspendedUntil: timestamp(p.SuspendedUntil),
+	}
+}
+
+func arrivalProto(a library.AffectedReservation) *dlsmsv1.AffectedReservation {
+	return &dlsmsv1.AffectedReservation{
+		Reservation: reservationProto(a.Reservation), StudentId: a.StudentID, Name: a.Name,
+	}
+}
+
+func overviewStrikeProto(k library.Strike) *dlsmsv1.Strike {
+	return &dlsmsv1.Strike{
+		Id: k.ID, ReservationId: k.ReservationID, Branch: k.Branch, At: timestamppb.New(k.At),
+		ExpiresAt: timestamppb.New(k.ExpiresAt), ForgivenAt: timestamp(k.ForgivenAt), Reason: k.Reason, Counts: k.Counts,
+	}
 }

@@ -157,6 +157,7 @@ type parts struct {
 	streams *edge.Streams
 	revoked *identity.Revocations
 	users   *identity.Users
+	keys    *identity.Keys
 }
 
 func newParts(c Config) parts {
@@ -168,13 +169,14 @@ func newParts(c Config) parts {
 		streams: streams,
 		revoked: identity.NewRevocations(c.Store, streams, users.Forget, c.Log, c.Now),
 		users:   users,
+		keys:    identity.NewKeys(c.Store),
 	}
 }
 
 func newEdge(c Config, p parts) *edge.Edge {
 	return edge.New(edge.Config{
-		Log: c.Log, Tokens: p.tokens, Revocations: p.revoked, Users: p.users, Limits: p.limits, Streams: p.streams,
-		DBConns: c.DBConns, TrustedProxies: c.TrustedProxies, Refused: refusalCounter(c.Metrics),
+		Log: c.Log, Tokens: p.tokens, Revocations: p.revoked, Users: p.users, Keys: p.keys, Limits: p.limits,
+		Streams: p.streams, DBConns: c.DBConns, TrustedProxies: c.TrustedProxies, Refused: refusalCounter(c.Metrics),
 	})
 }
 

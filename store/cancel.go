@@ -28,42 +28,46 @@ const (
 
 // CancelFor ends a reservation on behalf of its user and offers its seat to the waitlist. A
 // CONFIRMED reservation becomes CANCELLED, an offer is declined, and a CHECKED_IN reservation is
-// checked out. The event keeps the reason, which has at most MaxReason characters. If the
-// reservation has already ended, CancelFor changes nothing and returns false. It fails with
-// ErrReservationNotFound.
+// checked out. The user gets a notification with the reason of the order. If the reservation has
+// already ended, CancelFor changes nothing and returns false. It fails with ErrReservationNotFound
+// or ErrBranchRequired.
 func (s *Store) CancelFor(
-	ctx context.Context, id int64, reason string,
+	ctx context.Context, order library.Order, id int64,
 ) (r library.Reservation, changed bool, err error) {
-	const ownerOf = `SELECT user_id FROM reservations WHERE library_id = $1 AND id = $2`
-	userID, err := queryOne(ctx, s.pool, library.ErrReservationNotFound, pgx.RowTo[int64], ownerOf, s.lib, id)
-	if err != nil {
-		return r, false, err
-	}
 	var freed []int64
-	err = s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
-		seat, now, err := t.lockOwnReservation(ctx, userID, id)
-		if err != nil {
+	err = s.asStaff(ctx, order, func(ctx context.Context, t *staffTx) error {
+		var branch int64
+		var now time.Time
+		var err error
+		if r, branch, now, err = t.lockReservation(ctx, id); err != nil {
 			return err
 		}
-		ended, err := t.endOccupying(ctx, now, reason, selectOccupyingByID, id)
+		e := transition{reason: order.Reason, byLibrary: true}
+		ended, err := t.endOccupying(ctx, now, e, selectOccupyingByID, id)
 		if err != nil || len(ended) == 0 {
 			return err
 		}
-		changed, freed = true, []int64{userID}
-		return t.tryOffer(ctx, now, seat.SeatID)
+		before := r.Status
+		if r, err = t.reservation(ctx, r.UserID, id); err != nil {
+			return err
+		}
+		changed, freed = true, []int64{r.UserID}
+		if err := t.tryOffer(ctx, now, r.SeatID); err != nil {
+			return err
+		}
+		return t.auditStatus(ctx, branch, before, r)
 	})
 	s.offerToFreedUsers(ctx, s.pool, err, freed)
-	if err != nil {
-		return r, false, err
-	}
-	r, err = s.Reservation(ctx, userID, id)
-	return r, changed, err
+	return r, changed && err == nil, err
 }
 
 // endOccupying ends each reservation that the query sql returns, and returns them with the statuses
 // that they had before. The query gets the id of the library as $1, and arg as $2. Each reservation
-// ends at the time now, and its event has the text reason. The caller has locked the seats.
-func (t *tx) endOccupying(ctx context.Context, now time.Time, reason, sql string, arg int64) ([]occupying, error) {
+// ends at the time now, and its event has the reason and byLibrary of e. The caller has locked the
+// seats.
+func (t *tx) endOccupying(
+	ctx context.Context, now time.Time, e transition, sql string, arg int64,
+) ([]occupying, error) {
 	rows, err := t.Query(ctx, sql, t.s.lib, arg)
 	if err != nil {
 		return nil, err
@@ -88,7 +92,8 @@ func (t *tx) endOccupying(ctx context.Context, now time.Time, reason, sql string
 		if err != nil {
 			return nil, err
 		}
-		t.events[len(t.events)-1].reason = reason
+		event := &t.events[len(t.events)-1]
+		event.reason, event.byLibrary = e.reason, e.byLibrary
 	}
 	return all, nil
 }

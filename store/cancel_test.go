@@ -32,7 +32,7 @@ func TestCancelFor(t *testing.T) {
 				b.join(t, 2, 0, 0, 60)
 			}
 			before := b.everything(t)
-			got, changed, err := b.CancelFor(t.Context(), r.ID, "water damage")
+			got, changed, err := b.CancelFor(t.Context(), byHost("water damage"), r.ID)
 			if err != nil || got.Status != want.status || changed != (want.event != "") {
 				t.Fatalf("%s, %v, %v", got.Status, changed, err)
 			}
@@ -52,7 +52,7 @@ func TestCancelFor(t *testing.T) {
 					storetest.Value[string](t, b.db, `SELECT $1::bigint::text`, b.users[2]))
 			}
 			after := b.everything(t)
-			if _, changed, err := b.CancelFor(t.Context(), r.ID, "again"); err != nil || changed {
+			if _, changed, err := b.CancelFor(t.Context(), byHost("again"), r.ID); err != nil || changed {
 				t.Errorf("again: %v, %v", changed, err)
 			}
 			wantEqual(t, "rows after the second call", b.everything(t), after)
@@ -60,7 +60,7 @@ func TestCancelFor(t *testing.T) {
 		})
 	}
 	b := setup(t)
-	_, _, err := b.CancelFor(t.Context(), 1, "")
+	_, _, err := b.CancelFor(t.Context(), byHost(""), 1)
 	wantErr(t, err, library.ErrReservationNotFound)
 }
 

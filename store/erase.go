@@ -46,10 +46,6 @@ const (
 		SELECT student_id FROM erased`
 )
 
-// tokenRetention is how long EraseUser keeps the revocation of the user's tokens. It must be longer
-// than the lifetime of a token (JWT_TTL), which the store does not know.
-const tokenRetention = 366 * 24 * time.Hour
-
 // EraseUser removes a person from the data in one transaction:
 //   - it revokes all tokens of the user
 //   - it ends all waitlist entries of the user
@@ -73,44 +69,68 @@ func (s *Store) EraseUser(ctx context.Context, studentID string) (Erased, error)
 			return library.ErrUserNotFound
 		}
 		erased.UserID = users[0]
-		if rows, err = t.Query(ctx, selectSeatsOfUser, s.lib, erased.UserID); err != nil {
-			return err
-		}
-		seats, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		h, err := t.endHoldings(ctx, erased.UserID, transition{reason: "erased"})
 		if err != nil {
 			return err
 		}
-		if seats, err = t.lockSeats(ctx, seats); err != nil {
-			return err
-		}
-		now, err := t.now(ctx)
+		erased.Reservations, erased.Entries = h.reservations, h.entries
+		err = t.QueryRow(ctx, eraseUser, s.lib, erased.UserID, h.now.Add(tokenRetention)).Scan(&erased.StudentID)
 		if err != nil {
 			return err
 		}
-		ended, err := t.endOccupying(ctx, now, "erased", selectOccupyingOfUser, erased.UserID)
-		if err != nil {
-			return err
-		}
-		left, err := t.Exec(ctx, leaveAll, s.lib, erased.UserID, now)
-		if err != nil {
-			return err
-		}
-		erased.Reservations, erased.Entries = len(ended), int(left.RowsAffected())
-		for _, r := range ended {
-			if r.Status == library.Held { // endOccupying has ended the entry of this hold
-				erased.Entries++
-			}
-		}
-		err = t.QueryRow(ctx, eraseUser, s.lib, erased.UserID, now.Add(tokenRetention)).Scan(&erased.StudentID)
-		if err != nil {
-			return err
-		}
-		for _, seat := range seats { // tryOffer, not offer: the erasure must commit even if a waitlist fails
-			if err := t.tryOffer(ctx, now, seat); err != nil {
-				return err
-			}
-		}
-		return nil
+		return t.offerEach(ctx, h)
 	})
 	return erased, err
+}
+
+// holdings are the reservations and waitlist entries of a user that a transaction has ended.
+type holdings struct {
+	now          time.Time // when they ended
+	seats        []int64   // locked
+	reservations int
+	entries      int
+}
+
+// endHoldings ends the reservations and waitlist entries of a locked user. It locks their seats. The
+// events get the reason and byLibrary of e. The caller then calls offerEach.
+func (t *tx) endHoldings(ctx context.Context, userID int64, e transition) (h holdings, err error) {
+	rows, err := t.Query(ctx, selectSeatsOfUser, t.s.lib, userID)
+	if err != nil {
+		return h, err
+	}
+	if h.seats, err = pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil {
+		return h, err
+	}
+	if h.seats, err = t.lockSeats(ctx, h.seats); err != nil {
+		return h, err
+	}
+	if h.now, err = t.now(ctx); err != nil {
+		return h, err
+	}
+	ended, err := t.endOccupying(ctx, h.now, e, selectOccupyingOfUser, userID)
+	if err != nil {
+		return h, err
+	}
+	left, err := t.Exec(ctx, leaveAll, t.s.lib, userID, h.now)
+	if err != nil {
+		return h, err
+	}
+	h.reservations, h.entries = len(ended), int(left.RowsAffected())
+	for _, r := range ended {
+		if r.Status == library.Held { // endOccupying has ended the entry of this hold
+			h.entries++
+		}
+	}
+	return h, nil
+}
+
+// offerEach offers the seats of holdings to their waitlists. It calls tryOffer and not offer: the
+// transaction must commit even if a waitlist fails.
+func (t *tx) offerEach(ctx context.Context, h holdings) error {
+	for _, seat := range h.seats {
+		if err := t.tryOffer(ctx, h.now, seat); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -19,6 +19,10 @@ var constraintErrors = map[string]*library.Error{
 	"reservations_no_overlap":    library.ErrSeatTaken,
 	"users_student_id_key":       library.ErrStudentIDTaken,
 	"users_student_id_ascii_key": library.ErrStudentIDTaken,
+	"users_card_key":             library.ErrCardTaken,
+	"service_keys_name_check": library.Invalid(library.FieldViolation{
+		Field: "name", Message: "must not begin or end with a blank, or contain invisible characters",
+	}),
 	// Another replica is handling the same request. A retry gets the answer of that request.
 	"reservations_request_key": library.ErrUnavailable,
 	"waitlist_request_key":     library.ErrUnavailable,

@@ -372,7 +372,7 @@ func (b bundle) everyVerb(t *testing.T) {
 	if n, _, err := b.MarkNoShows(ctx, 10); err != nil || n != 1 {
 		t.Errorf("%d no-shows, %v", n, err)
 	}
-	_, _, err = b.CancelFor(ctx, b.reserve(t, 3, 2, 20, 60).ID, "closed")
+	_, _, err = b.CancelFor(ctx, byHost("closed"), b.reserve(t, 3, 2, 20, 60).ID)
 	do("CancelFor", err)
 	_, err = b.EraseUser(ctx, user.StudentID)
 	do("EraseUser", err)

@@ -231,7 +231,7 @@ func TestFreedUserGetsOffer(t *testing.T) {
 			mustDo(t, b.Cancel, b.users[0], r.ID)
 		},
 		"a cancel by an operator": func(t *testing.T, b bundle, r library.Reservation, _ library.WaitlistEntry) {
-			if _, _, err := b.CancelFor(t.Context(), r.ID, "closed"); err != nil {
+			if _, _, err := b.CancelFor(t.Context(), byHost("closed"), r.ID); err != nil {
 				t.Fatal(err)
 			}
 		},

@@ -17,6 +17,7 @@ type Config struct {
 	Tokens      *identity.Tokens
 	Revocations *identity.Revocations
 	Users       *identity.Users
+	Keys        *identity.Keys // nil: service keys are not valid
 	Limits      *Limits
 	Streams     *Streams
 	// DBConns is the size of the store's connection pool. The slots for calls depend on it: see
@@ -36,6 +37,7 @@ type Edge struct {
 	tokens    *identity.Tokens
 	revoked   *identity.Revocations
 	users     *identity.Users
+	keys      *identity.Keys // nil: service keys are not valid
 	limits    *Limits
 	admission *admission
 	streams   *Streams
@@ -52,7 +54,7 @@ func New(c Config) *Edge {
 		c.Refused = func(string, string) {}
 	}
 	return &Edge{
-		log: c.Log, tokens: c.Tokens, revoked: c.Revocations, users: c.Users, limits: c.Limits, streams: c.Streams,
+		log: c.Log, tokens: c.Tokens, revoked: c.Revocations, users: c.Users, keys: c.Keys, limits: c.Limits, streams: c.Streams,
 		admission: newAdmission(c.DBConns), incoming: newIncoming(), trusted: c.TrustedProxies,
 		refused: c.Refused,
 	}

@@ -124,6 +124,12 @@ func (e *Edge) authenticate(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
+	if identity.IsKey(token) && e.keys != nil {
+		if c.caller, err = e.keys.Verify(ctx, token); err != nil {
+			return err
+		}
+		return c.rule.allows(c.caller)
+	}
 	if c.caller, err = e.tokens.Verify(token); err != nil {
 		return err
 	}

@@ -25,6 +25,11 @@ type RateLimits struct {
 	LoginFailures       int // failed logins of one student id, in 5 minutes
 }
 
+// keysPerMinute is the number of calls that a program may make in a minute with one service key. It
+// is a hundred in a second: four turnstiles let through fewer people, and a program in an endless
+// loop then takes a small part of the calls that a replica can serve.
+const keysPerMinute = 6000
+
 // bucket describes the token buckets of a limit. Each key has a bucket that holds size tokens and
 // refills within period.
 type bucket struct {
@@ -42,7 +47,7 @@ func (b bucket) interval() time.Duration {
 // Limits are the rate limits, shared by all replicas while Redis is reachable. Otherwise each
 // replica counts by itself.
 type Limits struct {
-	user, address, failure bucket
+	user, address, failure, key bucket
 
 	log     *slog.Logger
 	client  redis.UniversalClient // nil: no Redis
@@ -61,6 +66,7 @@ func NewLimits(
 		user:    bucket{"user", l.PerUserPerMinute, time.Minute},
 		address: bucket{"address", l.PerAddressPerMinute, time.Minute},
 		failure: bucket{"failure", l.LoginFailures, 5 * time.Minute},
+		key:     bucket{"key", keysPerMinute, time.Minute},
 		log:     log,
 		client:  client,
 		library: library,
@@ -86,6 +92,8 @@ func (l *Limits) check(ctx context.Context, c *call) error {
 		return l.take(ctx, l.user, strconv.FormatInt(c.caller.UserID, 10), 1)
 	case perAddress:
 		return l.take(ctx, l.address, string(c.from()), 1)
+	case perKey:
+		return l.take(ctx, l.key, strconv.FormatInt(c.caller.Key.ID, 10), 1)
 	case unlimited:
 	}
 	return nil

@@ -15,7 +15,7 @@ func (e *Edge) logCall(ctx context.Context, c *call, o outcome) {
 	if !e.log.Enabled(ctx, level) {
 		return
 	}
-	var attrs [11]slog.Attr
+	var attrs [12]slog.Attr
 	a := append(attrs[:0],
 		slog.String("method", c.method),
 		slog.String("code", o.status.Code().String()),
@@ -28,6 +28,9 @@ func (e *Edge) logCall(ctx context.Context, c *call, o outcome) {
 	}
 	if c.caller.UserID != 0 {
 		a = append(a, slog.Int64("user_id", c.caller.UserID))
+	}
+	if c.caller.Key != nil {
+		a = append(a, slog.Int64("key_id", c.caller.Key.ID))
 	}
 	if o.reason != "" {
 		a = append(a, slog.String("reason", o.reason))

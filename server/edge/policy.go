@@ -42,6 +42,7 @@ const (
 	unlimited  quota = iota
 	perUser          // the setting RATE_LIMIT_PER_MINUTE
 	perAddress       // the setting AUTH_RATE_LIMIT_PER_MINUTE
+	perKey           // keysPerMinute, for programs with a service key
 )
 
 // rule holds the conditions for calls of one method.
@@ -121,7 +122,7 @@ var policy = map[string]rule{
 	dlsmsv1.DeskService_CheckOutFor_FullMethodName:     {access: staff, class: book, quota: perUser},
 	dlsmsv1.DeskService_ForgiveStrikes_FullMethodName:  {access: librarian, class: book, quota: perUser},
 	dlsmsv1.DeskService_SetSuspension_FullMethodName:   {access: librarian, class: book, quota: perUser},
-	dlsmsv1.DeskService_RecordArrival_FullMethodName:   {access: arrivals, class: book, quota: perUser},
+	dlsmsv1.DeskService_RecordArrival_FullMethodName:   {access: arrivals, class: book, quota: perKey},
 	dlsmsv1.DeskService_CloseUser_FullMethodName:       {access: admin, class: book, quota: perUser},
 
 	"/grpc.health.v1.Health/Check":                                   {access: public, duringStartup: true},
@@ -148,7 +149,14 @@ func CheckPolicy(services map[string]grpc.ServiceInfo) error {
 }
 
 // allows returns nil if the caller may call a method with this rule. The method must not be public.
+// A program with a service key may call only methods that name a scope of its key.
 func (r rule) allows(c identity.Caller) error {
+	if c.Key != nil {
+		if r.access == arrivals && c.Allows(library.ScopeArrivals) {
+			return nil
+		}
+		return library.ErrRoleRequired
+	}
 	switch r.access {
 	case signedIn:
 		return nil

@@ -13,6 +13,7 @@
 //   - Tokens signs and verifies tokens with a KeyRing.
 //   - Revocations knows the tokens that were revoked before they expired.
 //   - Users knows the users that exist in the present database.
+//   - Keys verifies service keys, with which programs call.
 //
 // The package depends neither on gRPC nor on package edge. Its callers pass the key of the client's
 // address, and an implementation of Streams.

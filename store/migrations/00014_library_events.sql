@@ -52,7 +52,18 @@ CREATE UNIQUE INDEX CONCURRENTLY users_card_key ON users (library_id, card) WHER
 DROP INDEX CONCURRENTLY IF EXISTS users_email;
 CREATE INDEX CONCURRENTLY users_email ON users (library_id, lower(email COLLATE "C"));
 
+-- The desk lists the reservations of a branch that start on a day. The index still supports the
+-- foreign key to seats.
+DROP INDEX CONCURRENTLY IF EXISTS reservations_seat_start;
+CREATE INDEX CONCURRENTLY reservations_seat_start ON reservations (library_id, seat_id, lower(during));
+DROP INDEX CONCURRENTLY IF EXISTS reservations_seat;
+ALTER INDEX reservations_seat_start RENAME TO reservations_seat;
+
 -- +goose Down
+DROP INDEX CONCURRENTLY IF EXISTS reservations_seat_start;
+ALTER INDEX reservations_seat RENAME TO reservations_seat_start;
+CREATE INDEX CONCURRENTLY reservations_seat ON reservations (library_id, seat_id);
+DROP INDEX CONCURRENTLY IF EXISTS reservations_seat_start;
 DROP INDEX CONCURRENTLY IF EXISTS users_email;
 DROP INDEX CONCURRENTLY IF EXISTS users_card_key;
 DROP TRIGGER reservation_events_notifies ON reservation_events;

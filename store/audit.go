@@ -1,0 +1,120 @@
+package store
+
+import (
+	"context"
+	"math"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/dlsms/dlsms/library"
+)
+
+// userObject returns the name of a user in the audit log.
+func userObject(id int64) string { return "user/" + strconv.FormatInt(id, 10) }
+
+// reservationObject returns the name of a reservation in the audit log.
+func reservationObject(id int64) string { return "reservation/" + strconv.FormatInt(id, 10) }
+
+// readAsStaff runs fn in a transaction that only reads, after it has checked the actor like asStaff.
+func (s *Store) readAsStaff(
+	ctx context.Context, actor library.Actor, fn func(ctx context.Context, t *staffTx) error,
+) error {
+	return s.asStaff(ctx, library.Order{Actor: actor}, fn)
+}
+
+// branches returns the distinct ids of the branches in the scope of the actor, and nil for all
+// branches.
+func (t *staffTx) branches() []int64 {
+	if t.scope.All {
+		return nil
+	}
+	return append([]int64{}, sorted(t.scope.Branches)...) // not nil
+}
+
+const selectBranchID = `SELECT id FROM branches WHERE library_id = $1 AND code = $2`
+
+// branchID returns the id of a branch. It fails with ErrBranchNotFound or ErrBranchRequired.
+func (t *staffTx) branchID(ctx context.Context, code string) (int64, error) {
+	rows, err := t.Query(ctx, selectBranchID, t.s.lib, code)
+	if err != nil {
+		return 0, err
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err == nil && len(ids) == 0 {
+		err = library.ErrBranchNotFound
+	}
+	if err != nil {
+		return 0, err
+	}
+	return ids[0], t.includes(ids[0])
+}
+
+// The queries of the audit log read at most @most rows, the newest first, with ids below @before.
+// There is one for each index, because one query with optional conditions would read the whole log.
+const (
+	auditColumns = `
+		SELECT a.id, a.at, COALESCE(a.user_id, 0) AS user_id, COALESCE(u.student_id, '') AS student_id, a.role, a.action,
+			COALESCE(b.code, '') AS branch, a.object, COALESCE(a.before::text, '') AS before,
+			COALESCE(a.after::text, '') AS after, a.reason, a.request_id`
+	auditNames = `
+		LEFT JOIN users u ON u.library_id = a.library_id AND u.id = a.user_id
+		LEFT JOIN branches b ON b.library_id = a.library_id AND b.id = a.branch_id`
+	auditSelected = `
+		WHERE a.library_id = @library AND a.id < @before AND (@action = '' OR a.action = @action)`
+	auditNewest = ` ORDER BY a.id DESC LIMIT @most`
+
+	selectAudit = auditColumns + ` FROM audit_log a` + auditNames + auditSelected + auditNewest
+
+	selectAuditOfObject = auditColumns + ` FROM audit_log a` + auditNames + auditSelected + `
+		AND a.object = @object AND (@branches::bigint[] IS NULL OR a.branch_id = ANY (@branches))` + auditNewest
+
+	// selectAuditOfBranches reads the newest rows of each branch, and returns the newest of them.
+	selectAuditOfBranches = auditColumns + `
+		FROM unnest(@branches::bigint[]) AS wanted (branch_id) CROSS JOIN LATERAL (
+			SELECT * FROM audit_log a` + auditSelected + ` AND a.branch_id = wanted.branch_id` + auditNewest + `) a` +
+		auditNames + auditNewest
+)
+
+// Audit returns at most limit rows of the audit log with ids below before, the newest first. A
+// before of 0 begins with the newest row. If the scope of the actor is limited to branches, it
+// returns only rows of these branches. It fails with ErrBranchNotFound or ErrBranchRequired.
+func (s *Store) Audit(
+	ctx context.Context, actor library.Actor, q library.AuditQuery, before int64, limit int,
+) (entries []library.AuditEntry, err error) {
+	if before == 0 {
+		before = math.MaxInt64
+	}
+	err = s.readAsStaff(ctx, actor, func(ctx context.Context, t *staffTx) error {
+		branches := t.branches()
+		if q.Branch != "" {
+			id, err := t.branchID(ctx, q.Branch)
+			if err != nil {
+				return err
+			}
+			branches = []int64{id}
+		}
+		args := pgx.NamedArgs{
+			"library": s.lib, "before": before, "action": q.Action, "object": q.Object, "branches": branches, "most": limit,
+		}
+		rows, err := t.auditRows(ctx, q, branches == nil, args)
+		if err != nil {
+			return err
+		}
+		entries, err = pgx.CollectRows(rows, pgx.RowToStructByName[library.AuditEntry])
+		return err
+	})
+	return entries, err
+}
+
+func (t *staffTx) auditRows(
+	ctx context.Context, q library.AuditQuery, all bool, args pgx.NamedArgs,
+) (pgx.Rows, error) {
+	switch {
+	case q.Object != "":
+		return t.Query(ctx, selectAuditOfObject, args)
+	case !all:
+		return t.Query(ctx, selectAuditOfBranches, args)
+	}
+	return t.Query(ctx, selectAudit, args)
+}
