@@ -31,6 +31,45 @@ type errorCase struct {
 // that fails with this reason, and returns the error. All other calls of the function must succeed.
 var errorTriggers = map[string]func(c *errorCase) error{
 	"INVALID_FIELDS": func(c *errorCase) error { return c.a.tryToBook(0, window{}) },
+	"ROLE_REQUIRED": func(c *errorCase) error {
+		_, err := c.a.desk().FindUsers(c.t.Context(), &dlsmsv1.FindUsersRequest{Card: "1"})
+		return err
+	},
+	"BRANCH_REQUIRED": func(c *errorCase) error {
+		staff, other := c.s.withRole(c.t, staffRole, c.s.branch(c.t, 1).code), c.s.branch(c.t, 1)
+		_, err := staff.desk().ListArrivals(c.t.Context(), &dlsmsv1.ListArrivalsRequest{Branch: other.code})
+		return err
+	},
+	"PERSON_NOT_FOUND": func(c *errorCase) error {
+		staff := c.s.withRole(c.t, staffRole)
+		_, err := staff.desk().GetUserOverview(c.t.Context(), &dlsmsv1.GetUserOverviewRequest{UserId: noSuchID})
+		return err
+	},
+	"OWN_ROLE": func(c *errorCase) error {
+		admin := c.s.withRole(c.t, adminRole)
+		_, err := admin.admin().SetRole(c.t.Context(), &dlsmsv1.SetRoleRequest{
+			StudentId: admin.User.GetStudentId(), Role: staffRole,
+		})
+		return err
+	},
+	"KEY_NOT_FOUND": func(c *errorCase) error {
+		admin := c.s.withRole(c.t, adminRole)
+		_, err := admin.admin().RevokeKey(c.t.Context(), &dlsmsv1.RevokeKeyRequest{KeyId: noSuchID})
+		return err
+	},
+	"CARD_TAKEN": func(c *errorCase) error {
+		admin, card := c.s.withRole(c.t, adminRole), fmt.Sprint("card ", c.s.names.Add(1))
+		give := func(u student) error {
+			_, err := admin.admin().UpsertUsers(c.t.Context(), &dlsmsv1.UpsertUsersRequest{
+				Users: []*dlsmsv1.UserSpec{{StudentId: u.User.GetStudentId(), Card: &card}},
+			})
+			return err
+		}
+		if err := give(c.a); err != nil {
+			return err
+		}
+		return give(c.b)
+	},
 	"BRANCH_CLOSED": func(c *errorCase) error {
 		// The branch is open for one minute a week, outside the window.
 		c.s.exec(c.t, `INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
