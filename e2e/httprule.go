@@ -24,7 +24,7 @@ import (
 
 // httpRule is the HTTP rule of an RPC.
 type httpRule struct {
-	verb string // GET, POST, PUT or PATCH
+	verb string // GET or POST
 	path string // with the names of fields in braces
 	body bool   // the fields that are not in the path are in the body, otherwise in the query
 }
@@ -35,7 +35,7 @@ var httpRules = sync.OnceValues(func() (map[string]httpRule, error) {
 		Type          string `yaml:"type"`
 		ConfigVersion int    `yaml:"config_version"`
 		HTTP          struct {
-			Rules []struct{ Selector, Get, Post, Put, Patch, Body string }
+			Rules []struct{ Selector, Get, Post, Body string }
 		}
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(rest.Rules))
@@ -46,18 +46,12 @@ var httpRules = sync.OnceValues(func() (map[string]httpRule, error) {
 	rules := map[string]httpRule{}
 	for _, r := range file.HTTP.Rules {
 		dot := strings.LastIndexByte(r.Selector, '.')
-		rule := httpRule{verb: http.MethodGet, path: r.Get}
-		paths := 0
-		for verb, path := range map[string]string{
-			http.MethodGet: r.Get, http.MethodPost: r.Post, http.MethodPut: r.Put, http.MethodPatch: r.Patch,
-		} {
-			if path != "" {
-				rule = httpRule{verb: verb, path: path, body: verb != http.MethodGet}
-				paths++
-			}
+		if dot < 0 || (r.Get == "") == (r.Post == "") || (r.Post != "") != (r.Body == "*") {
+			return nil, fmt.Errorf("proto/rest.yaml: the rule %v is neither a GET nor a POST with a body", r)
 		}
-		if dot < 0 || paths != 1 || rule.body != (r.Body == "*") {
-			return nil, fmt.Errorf("proto/rest.yaml: the rule %v is neither a GET nor one other method with a body", r)
+		rule := httpRule{verb: http.MethodGet, path: r.Get}
+		if r.Post != "" {
+			rule = httpRule{verb: http.MethodPost, path: r.Post, body: true}
 		}
 		rules["/"+r.Selector[:dot]+"/"+r.Selector[dot+1:]] = rule
 	}

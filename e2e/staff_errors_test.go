@@ -12,12 +12,7 @@ import (
 )
 
 // admin returns a user with the role ADMIN.
-func (c *errorCase) admin() student {
-	c.t.Helper()
-	u := c.s.student(c.t)
-	c.s.exec(c.t, `UPDATE users SET role = 'ADMIN' WHERE library_id = 1 AND id = $1`, u.User.GetId())
-	return c.s.login(c.t, u.User.GetStudentId(), password) // the role is in the token
-}
+func (c *errorCase) admin() student { return c.s.withRole(c.t, adminRole) }
 
 // branch returns the code of the branch of the two seats.
 func (c *errorCase) branch() string {
@@ -58,20 +53,6 @@ func (c *errorCase) metadata(err error, key string) error {
 // staffErrorTriggers has the functions of errorTriggers for the reasons that concern staff, and for
 // the rules that staff set.
 var staffErrorTriggers = map[string]func(c *errorCase) error{
-	"ROLE_REQUIRED": func(c *errorCase) error {
-		_, err := c.a.Admin.ListBranches(c.t.Context(), &dlsmsv1.ListBranchesRequest{})
-		return err
-	},
-	"BRANCH_REQUIRED": func(c *errorCase) error {
-		a := c.admin()
-		set, err := a.Admin.SetRole(c.t.Context(), &dlsmsv1.SetRoleRequest{
-			StudentId: c.b.User.GetStudentId(), Role: dlsmsv1.Role_ROLE_LIBRARIAN, Branches: []string{c.branch()},
-		})
-		need(a, "role", set, err)
-		b := c.s.login(c.t, c.b.User.GetStudentId(), password)
-		_, err = b.Admin.SetWeeklyHours(c.t.Context(), &dlsmsv1.SetWeeklyHoursRequest{Branch: c.s.branch(c.t, 1).code})
-		return err
-	},
 	"SEAT_CLOSED": func(c *errorCase) error {
 		a := c.admin()
 		made, err := c.closure(a)
@@ -124,13 +105,6 @@ var staffErrorTriggers = map[string]func(c *errorCase) error{
 		})
 		return err
 	},
-	"OWN_ROLE": func(c *errorCase) error {
-		a := c.admin()
-		_, err := a.Admin.SetRole(c.t.Context(), &dlsmsv1.SetRoleRequest{
-			StudentId: a.User.GetStudentId(), Role: dlsmsv1.Role_ROLE_STUDENT,
-		})
-		return err
-	},
 	"AREA_NOT_FOUND": func(c *errorCase) error {
 		_, err := c.admin().Admin.UpsertArea(c.t.Context(), &dlsmsv1.UpsertAreaRequest{Branch: c.branch(), Name: "Attic"})
 		return err
@@ -139,30 +113,8 @@ var staffErrorTriggers = map[string]func(c *errorCase) error{
 		_, err := c.admin().Admin.UpdateClosure(c.t.Context(), &dlsmsv1.UpdateClosureRequest{ClosureId: noSuchID, Lift: true})
 		return err
 	},
-	"PERSON_NOT_FOUND": func(c *errorCase) error {
-		_, err := c.admin().Desk.GetUserOverview(c.t.Context(), &dlsmsv1.GetUserOverviewRequest{UserId: noSuchID})
-		return err
-	},
-	"KEY_NOT_FOUND": func(c *errorCase) error {
-		_, err := c.admin().Admin.RevokeKey(c.t.Context(), &dlsmsv1.RevokeKeyRequest{KeyId: noSuchID})
-		return err
-	},
 	"STRIKE_NOT_FOUND": func(c *errorCase) error {
 		_, err := c.admin().Desk.ForgiveStrikes(c.t.Context(), &dlsmsv1.ForgiveStrikesRequest{StrikeId: noSuchID, Reason: "test"})
 		return err
-	},
-	"CARD_TAKEN": func(c *errorCase) error {
-		a := c.admin()
-		card := "card of " + c.a.User.GetStudentId()
-		give := func(u student) error {
-			_, err := a.Admin.UpsertUsers(c.t.Context(), &dlsmsv1.UpsertUsersRequest{
-				Users: []*dlsmsv1.UserSpec{{StudentId: u.User.GetStudentId(), Card: proto.String(card)}},
-			})
-			return err
-		}
-		if err := give(c.a); err != nil {
-			c.t.Fatal(err)
-		}
-		return give(c.b)
 	},
 }

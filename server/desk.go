@@ -5,7 +5,6 @@ import (
 	"context"
 	"time"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
@@ -102,12 +101,11 @@ func (s *deskService) GetUserOverview(
 		return nil, err
 	}
 
-	resp := &dlsmsv1.GetUserOverviewResponse{User: personProto(o.Person), Reservations: reservationProtos(o.Reservations)}
+	resp := &dlsmsv1.GetUserOverviewResponse{
+		User: personProto(o.Person), Reservations: reservationProtos(o.Reservations), Strikes: strikeProtos(o.Strikes),
+	}
 	for _, e := range o.Entries {
 		resp.Entries = append(resp.Entries, entryProto(e))
-	}
-	for _, k := range o.Strikes {
-		resp.Strikes = append(resp.Strikes, overviewStrikeProto(k))
 	}
 	return resp, nil
 }
@@ -300,12 +298,5 @@ func personProto(p library.Person) *dlsmsv1.Person {
 func arrivalProto(a library.AffectedReservation) *dlsmsv1.AffectedReservation {
 	return &dlsmsv1.AffectedReservation{
 		Reservation: reservationProto(a.Reservation), StudentId: a.StudentID, Name: a.Name,
-	}
-}
-
-func overviewStrikeProto(k library.Strike) *dlsmsv1.Strike {
-	return &dlsmsv1.Strike{
-		Id: k.ID, ReservationId: k.ReservationID, Branch: k.Branch, At: timestamppb.New(k.At),
-		ExpiresAt: timestamppb.New(k.ExpiresAt), ForgivenAt: timestamp(k.ForgivenAt), Reason: k.Reason, Counts: k.Counts,
 	}
 }

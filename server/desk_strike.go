@@ -85,16 +85,3 @@ func (s *deskService) SetSuspension(
 
 	return &dlsmsv1.SetSuspensionResponse{User: personProto(p)}, nil
 }
-
-func personProto(p library.Person) *dlsmsv1.Person {
-	return &dlsmsv1.Person{
-		Id:             p.ID,
-		StudentId:      p.StudentID,
-		Name:           p.Name,
-		Email:          p.Email,
-		Card:           p.Card,
-		Group:          p.UserGroup,
-		Role:           enumValue[dlsmsv1.Role]("ROLE_"+string(p.Role), dlsmsv1.Role_value),
-		SuspendedUntil: timestamp(p.SuspendedUntil),
-	}
-}

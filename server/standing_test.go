@@ -194,5 +194,5 @@ func TestSetSuspensionCall(t *testing.T) {
 	want(t, err, codes.InvalidArgument, "INVALID_FIELDS")
 	request.UserId, request.Until = user.GetId()+1000, nil
 	_, err = desk.SetSuspension(librarian, request)
-	want(t, err, codes.NotFound, "USER_NOT_FOUND")
+	want(t, err, codes.NotFound, "PERSON_NOT_FOUND")
 }

@@ -297,12 +297,6 @@ func columnOf[T any](ctx context.Context, t *staffTx, sql string, args ...any) (
 const maxSuspension = 366 * 24 * time.Hour
 
 const (
-	selectPerson = `
-		SELECT u.id, u.student_id, u.name, u.email, COALESCE(u.card, '') AS card, u.user_group, u.role,
-			CASE WHEN u.suspended_until > now.t THEN u.suspended_until END AS suspended_until
-		FROM (SELECT dlsms_now() AS t OFFSET 0) now CROSS JOIN users u
-		WHERE u.library_id = $1 AND u.id = $2`
-
 	liftAll = `
 		UPDATE suspensions SET lifted_at = $3, reason = $4
 		WHERE library_id = $1 AND user_id = $2 AND lifted_at IS NULL AND ends_at > $3`
@@ -328,7 +322,7 @@ func (s *Store) SetSuspension(
 		}
 		var now time.Time
 		var err error
-		if p, now, err = t.lockPerson(ctx, userID); err != nil {
+		if p, now, err = t.lockPersonNow(ctx, userID); err != nil {
 			return err
 		}
 		if err := checkSuspension(now, until); err != nil {
@@ -385,19 +379,15 @@ func checkSuspension(now, until time.Time) error {
 	return nil
 }
 
-// lockPerson locks a user. It returns the user and the time, both read after the lock. It fails with
-// ErrPersonNotFound.
-func (t *staffTx) lockPerson(ctx context.Context, userID int64) (p library.Person, now time.Time, err error) {
+// lockPersonNow locks a user. It returns the user and the time, both read after the lock. It fails
+// with ErrPersonNotFound.
+func (t *staffTx) lockPersonNow(ctx context.Context, userID int64) (p library.Person, now time.Time, err error) {
 	batch := &pgx.Batch{}
 	batch.Queue(lockUser, t.s.lib, userID)
 	batch.Queue(selectNow).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
-	batch.Queue(selectPerson, t.s.lib, userID).Query(func(rows pgx.Rows) (err error) {
-		p, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[library.Person])
-		return err
-	})
-	err = t.SendBatch(ctx, batch).Close()
-	if errors.Is(err, pgx.ErrNoRows) {
-		err = library.ErrPersonNotFound
+	if err := t.SendBatch(ctx, batch).Close(); err != nil {
+		return p, now, err
 	}
+	p, err = t.person(ctx, userID)
 	return p, now, err
 }

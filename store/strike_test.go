@@ -183,7 +183,7 @@ func TestOnlyNoShowsAreStrikes(t *testing.T) {
 	if _, err := b.Cancel(t.Context(), b.users[0], cancelled.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := b.CancelFor(t.Context(), byStaff.ID, "water damage"); err != nil {
+	if _, _, err := b.CancelFor(t.Context(), byHost("water damage"), byStaff.ID); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.CheckIn(t.Context(), b.users[2], visit.ID); err != nil {
