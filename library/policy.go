@@ -6,12 +6,14 @@ import (
 	"time"
 )
 
-// Policy is the set of limits of a library. A zero MaxUpcoming, MaxWaiting, MaxWaitingPerSeat or
-// MaxWaitlist means no limit. PastTolerance, CheckInLead, Grace and ReminderLead may be 0. All
-// other fields must be above 0.
+// Policy is the set of limits of a library. The settings of the process give the values. The
+// policies that staff set replace some of them: see Rules. A zero MaxUpcoming, MaxWaiting,
+// MaxWaitingPerSeat or MaxWaitlist means no limit. PastTolerance, CheckInLead, Grace and
+// ReminderLead may be 0. All other fields except Step must be above 0.
 type Policy struct {
 	MinDuration   time.Duration // shortest window
 	MaxDuration   time.Duration // longest window
+	Step          time.Duration // windows start and end at multiples of Step after midnight; 0: at any time
 	MaxAhead      time.Duration // latest start, from now
 	PastTolerance time.Duration // earliest start, before now
 	MaxUpcoming   int           // most upcoming reservations of a user
@@ -58,24 +60,36 @@ func DefaultPolicy() Policy {
 // without a tolerance.
 const ClockTolerance = 10 * time.Second
 
+// LocalTimes are facts about a window that depend on the time zone of its branch. Postgres computes
+// them.
+type LocalTimes struct {
+	StartOffGrid bool // the start is not a multiple of Policy.Step after midnight
+	EndOffGrid   bool
+	// BookableAt is the time from which the day of the start can be reserved. If it is not zero, it
+	// replaces Policy.MaxAhead.
+	BookableAt time.Time
+}
+
 // CheckWindow checks the window of a booking at the time now. A zero start stands for now. It
 // returns Invalid if the end is not after the start, ErrWindowNotAllowed if the window breaks
 // another rule of the policy, and nil otherwise.
-func (p Policy) CheckWindow(now, start, end time.Time) error {
-	violations, reversed := p.windowViolations(now, start, end)
+func (p Policy) CheckWindow(now, start, end time.Time, local LocalTimes) error {
+	violations, reversed := p.windowViolations(now, start, end, local)
 	switch {
 	case len(violations) == 0:
 		return nil
 	case reversed:
 		return Invalid(violations...)
 	default:
-		return p.WindowNotAllowed(now, violations...)
+		return p.WindowNotAllowed(now, local, violations...)
 	}
 }
 
 // windowViolations returns all rules that the window breaks at the time now. reversed is true if
 // the end is not after the start.
-func (p Policy) windowViolations(now, start, end time.Time) (violations []FieldViolation, reversed bool) {
+func (p Policy) windowViolations(
+	now, start, end time.Time, local LocalTimes,
+) (violations []FieldViolation, reversed bool) {
 	slack := time.Duration(0)
 	if start.IsZero() {
 		start, slack = now, ClockTolerance
@@ -84,8 +98,13 @@ func (p Policy) windowViolations(now, start, end time.Time) (violations []FieldV
 	switch {
 	case start.Before(now.Add(-p.PastTolerance)):
 		add("start_time", "it is in the past")
-	case start.After(now.Add(p.MaxAhead + ClockTolerance)):
+	case now.Before(local.BookableAt):
+		add("start_time", "this day can be reserved from "+local.BookableAt.UTC().Format(time.RFC3339)+" on")
+	case local.BookableAt.IsZero() && start.After(now.Add(p.MaxAhead+ClockTolerance)):
 		add("start_time", fmt.Sprintf("it is more than %v ahead", p.MaxAhead))
+	}
+	if local.StartOffGrid {
+		add("start_time", fmt.Sprintf("it must be a multiple of %v after midnight", p.Step))
 	}
 	switch length := end.Sub(start); {
 	case length < p.MinDuration-slack:
@@ -95,16 +114,38 @@ func (p Policy) windowViolations(now, start, end time.Time) (violations []FieldV
 	case !end.After(now):
 		add("end_time", "it is in the past")
 	}
+	if local.EndOffGrid {
+		add("end_time", fmt.Sprintf("it must be a multiple of %v after midnight", p.Step))
+	}
 	return violations, !end.After(start)
 }
 
 // WindowNotAllowed returns the error for a window that breaks the policy. Its metadata has the
 // limits.
-func (p Policy) WindowNotAllowed(now time.Time, violations ...FieldViolation) *Error {
+func (p Policy) WindowNotAllowed(now time.Time, local LocalTimes, violations ...FieldViolation) *Error {
 	seconds := func(d time.Duration) string { return strconv.FormatInt(int64(d/time.Second), 10) }
-	return ErrWindowNotAllowed.WithFields(violations...).
+	err := ErrWindowNotAllowed.WithFields(violations...).
 		With("min_reservation", seconds(p.MinDuration)).With("max_reservation", seconds(p.MaxDuration)).
 		With("max_ahead", seconds(p.MaxAhead)).With("now", now.UTC().Format(time.RFC3339))
+	if p.Step > 0 {
+		err = err.With("step", seconds(p.Step))
+	}
+	if !local.BookableAt.IsZero() {
+		err = err.WithTime("bookable_at", &local.BookableAt)
+	}
+	return err
+}
+
+// Rules returns the rules of the policy, which hold where no policy of staff sets a rule.
+func (p Policy) Rules() Rules {
+	mayBook, none := true, 0
+	span := func(d time.Duration) *Span { s := Span(d); return &s }
+	return Rules{
+		MayBook: &mayBook, MinDuration: span(p.MinDuration), MaxDuration: span(p.MaxDuration),
+		MaxAhead: span(p.MaxAhead), MaxUpcoming: &p.MaxUpcoming,
+		MaxMinutesPerDay: &none, MaxMinutesPerWeek: &none, MaxReservationsPerDay: &none, MaxReservationsPerWeek: &none,
+		CheckInLead: span(p.CheckInLead), Grace: span(p.Grace), StrikeLimit: &none,
+	}
 }
 
 // CheckInDeadline returns the time at which check-in closes for the window from start to end: Grace

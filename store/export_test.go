@@ -14,6 +14,9 @@ var Translate = translate
 // PrepareSession is for tests.
 var PrepareSession = prepareSession
 
+// BuiltStatements are the statements that are built when the program starts. It is for tests.
+var BuiltStatements = map[string]string{"reserve": reserve, "judge": judge}
+
 // SessionSettings returns the settings that the sessions of a store must have. log is for the
 // sessions that make bookings, and for those that read the change log and the revocation list. pool
 // is for all others, which serve the other requests and the worker. It is for tests.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -19,9 +20,9 @@ const lockSeatOf = `
 
 // lockOwnReservation locks the seat of one of the user's reservations. It returns the reservation
 // and the time, both read after the lock. No other transaction changes the reservation until this
-// one ends. It fails with ErrReservationNotFound.
+// one ends. more adds statements to the same round trip. It fails with ErrReservationNotFound.
 func (t *tx) lockOwnReservation(
-	ctx context.Context, userID, id int64,
+	ctx context.Context, userID, id int64, more ...func(*pgx.Batch),
 ) (r library.Reservation, now time.Time, err error) {
 	batch := &pgx.Batch{}
 	batch.Queue(lockSeatOf, t.s.lib, id, userID)
@@ -36,6 +37,9 @@ func (t *tx) lockOwnReservation(
 		}
 		return err
 	})
+	for _, add := range more {
+		add(batch)
+	}
 	err = t.SendBatch(ctx, batch).Close()
 	return r, now, err
 }
@@ -90,20 +94,35 @@ func wrongState(err *library.Error, r library.Reservation) *library.Error {
 	return err.With("status", string(r.Status))
 }
 
+// selectLatestCancellation returns the time until which a reservation can be cancelled, or NULL if
+// there is no limit.
+const selectLatestCancellation = `
+	SELECT lower(r.during) - p.cancel_until FROM reservations r ` + withPolicy + `
+	WHERE r.library_id = $1 AND r.id = $2 AND r.user_id = $3`
+
 // Cancel ends a CONFIRMED reservation and offers its seat to the waitlist. It fails with
-// ErrReservationNotFound or ErrNotConfirmed. If the call is repeated, it returns the first answer
-// again.
+// ErrReservationNotFound, ErrNotConfirmed or ErrCancelTooLate. If the call is repeated, it returns
+// the first answer again.
 func (s *Store) Cancel(ctx context.Context, userID, id int64) (library.Reservation, error) {
 	var r library.Reservation
 	var freed []int64
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
 		var now time.Time
 		var err error
-		if r, now, err = t.lockOwnReservation(ctx, userID, id); err != nil {
+		var latest *time.Time
+		r, now, err = t.lockOwnReservation(ctx, userID, id, func(batch *pgx.Batch) {
+			batch.Queue(selectLatestCancellation, s.lib, id, userID).QueryRow(func(row pgx.Row) error {
+				return row.Scan(&latest)
+			})
+		})
+		if err != nil {
 			return err
 		}
 		switch r.Status {
 		case library.Confirmed:
+			if latest != nil && now.After(*latest) {
+				return library.ErrCancelTooLate.WithTime("latest", latest)
+			}
 		case library.Cancelled:
 			if r.CheckInDeadline == nil { // a declined or expired offer, which was never CONFIRMED
 				return wrongState(library.ErrNotConfirmed, r)
@@ -196,28 +215,84 @@ func (s *Store) CheckOut(ctx context.Context, userID, id int64) (library.Reserva
 	return r, err
 }
 
+// selectExtensionConflicts reads all facts on which Extend decides. The window @start to @end is the
+// added time. If it is longer than @longest, Extend refuses the call anyway. The query then uses an
+// empty window, so that it costs little.
 const selectExtensionConflicts = `
 	SELECT EXISTS (
-			SELECT FROM reservations
-			WHERE library_id = $1 AND seat_id = $2 AND id <> $4 AND occupies AND during && tstzrange($5, $6)),
+			SELECT FROM reservations o
+			WHERE o.library_id = @library AND o.seat_id = @seat AND o.id <> @id AND o.occupies
+				AND o.during && added.during) AS taken,
 		EXISTS (
-			SELECT FROM reservations
-			WHERE library_id = $1 AND user_id = $3 AND id <> $4 AND occupies AND status <> 'HELD'
-				AND NOT isempty(during * tstzrange($5, $6))),
-		s.out_of_service, NOT dlsms_open(s.library_id, s.branch_id, tstzrange($5, $6)),
-		dlsms_closed(s.library_id, s.branch_id, s.area, s.id, tstzrange($5, $6)),
-		(SELECT COALESCE(w.ended_at, r.created_at) FROM reservations r
-			LEFT JOIN waitlist_entries w ON w.library_id = r.library_id AND w.id = r.entry_id
-			WHERE r.library_id = $1 AND r.id = $4) AS confirmed_at
-	FROM seats s WHERE s.library_id = $1 AND s.id = $2`
+			SELECT FROM reservations o
+			WHERE o.library_id = @library AND o.user_id = @user AND o.id <> @id AND o.occupies AND o.status <> 'HELD'
+				AND NOT isempty(o.during * added.during)) AS busy,
+		s.out_of_service, NOT dlsms_open(s.library_id, s.branch_id, added.during) AS closed,
+		dlsms_closed(s.library_id, s.branch_id, s.area, s.id, added.during) AS in_closure,
+		COALESCE(e.ended_at, r.created_at) AS confirmed_at,
+		COALESCE(p.max_duration, @max_duration::interval) AS max_duration, COALESCE(p.grace, @grace::interval) AS grace,
+		COALESCE(p.step, '0') AS step, CASE WHEN p.step IS NOT NULL THEN
+			NOT dlsms_off_grid(p.step, lower(r.during), b.timezone) AND dlsms_off_grid(p.step, @end, b.timezone)
+			ELSE false END AS off_grid, ` + quotaColumns + `
+	FROM (SELECT CASE WHEN @end::timestamptz - @start::timestamptz <= @longest::interval
+		THEN tstzrange(@start, @end) ELSE 'empty' END AS during) added
+	CROSS JOIN reservations r ` + withPolicy + withQuotas + `
+	LEFT JOIN waitlist_entries e ON e.library_id = r.library_id AND e.id = r.entry_id
+	WHERE r.library_id = @library AND r.id = @id`
+
+// extensionConflicts are the facts on which Extend decides.
+type extensionConflicts struct {
+	Taken        bool
+	Busy         bool
+	OutOfService bool
+	Closed       bool
+	InClosure    bool
+	ConfirmedAt  time.Time
+	MaxDuration  time.Duration
+	Grace        time.Duration
+	Step         time.Duration
+	OffGrid      bool // the start is on the grid of times, and the new end is not
+	quotaUse
+}
+
+// windowNotAllowed returns the error for a window from start to end that breaks the policy, or nil.
+func (c extensionConflicts) windowNotAllowed(policy library.Policy, now, start, end time.Time) error {
+	var violations []library.FieldViolation
+	add := func(message string) {
+		violations = append(violations, library.FieldViolation{Field: "end_time", Message: message})
+	}
+	if end.Sub(start) > policy.MaxDuration+library.ClockTolerance {
+		add(fmt.Sprintf("the window must be at most %v long", policy.MaxDuration))
+	}
+	if c.OffGrid {
+		add(fmt.Sprintf("it must be a multiple of %v after midnight", policy.Step))
+	}
+	if violations == nil {
+		return nil
+	}
+	return policy.WindowNotAllowed(now, library.LocalTimes{}, violations...)
+}
 
 // Extend moves the end of a CONFIRMED or CHECKED_IN reservation to a later time. If the reservation
 // already has that end, Extend changes nothing. It fails with one of these errors:
 //   - ErrReservationNotFound, ErrNotConfirmed
 //   - ErrSeatTaken, ErrUserBusy, ErrSeatOutOfService, ErrBranchClosed, ErrSeatClosed
 //   - ErrWindowNotAllowed if the window would be too long
+//   - ErrQuotaExhausted
 //   - Invalid if the end is earlier than the present end
 func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (library.Reservation, error) {
+	return s.extend(ctx, userID, id, end, false)
+}
+
+// ValidateExtension makes the checks of Extend and changes nothing. It returns the reservation as it
+// would be.
+func (s *Store) ValidateExtension(ctx context.Context, userID, id int64, end time.Time) (library.Reservation, error) {
+	return s.extend(ctx, userID, id, end, true)
+}
+
+func (s *Store) extend(
+	ctx context.Context, userID, id int64, end time.Time, validateOnly bool,
+) (library.Reservation, error) {
 	var r library.Reservation
 	end = end.Truncate(time.Microsecond) // the precision of Postgres, so that a repeated call finds its end
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
@@ -240,39 +315,54 @@ func (s *Store) Extend(ctx context.Context, userID, id int64, end time.Time) (li
 			return library.Invalid(library.FieldViolation{
 				Field: "end_time", Message: "it must be after the present end, " + r.EndTime.UTC().Format(time.RFC3339),
 			})
-		case end.Sub(r.StartTime) > s.policy.MaxDuration+library.ClockTolerance:
-			return s.policy.WindowNotAllowed(now, library.FieldViolation{
-				Field: "end_time", Message: fmt.Sprintf("the window must be at most %v long", s.policy.MaxDuration),
-			})
 		}
-		var taken, busy, outOfService, closed, inClosure bool
-		var confirmed time.Time
-		err = t.QueryRow(ctx, selectExtensionConflicts, s.lib, r.SeatID, userID, id, r.EndTime, end).
-			Scan(&taken, &busy, &outOfService, &closed, &inClosure, &confirmed)
-		switch {
-		case err != nil:
+		rows, err := t.Query(ctx, selectExtensionConflicts, pgx.NamedArgs{
+			"library": s.lib, "seat": r.SeatID, "user": userID, "id": id, "start": r.EndTime, "end": end,
+			"longest": s.longestWindow(), "max_duration": s.policy.MaxDuration, "grace": s.policy.Grace,
+		})
+		if err != nil {
 			return err
-		case outOfService:
+		}
+		c, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[extensionConflicts])
+		if err != nil {
+			return err
+		}
+		policy := s.policy
+		policy.MaxDuration, policy.Grace, policy.Step = c.MaxDuration, c.Grace, c.Step
+		if err := c.windowNotAllowed(policy, now, r.StartTime, end); err != nil {
+			return err
+		}
+		switch {
+		case c.OutOfService:
 			return library.ErrSeatOutOfService.With("seat_id", strconv.FormatInt(r.SeatID, 10))
-		case closed:
+		case c.Closed:
 			return library.ErrBranchClosed.WithFields(library.FieldViolation{
 				Field: "end_time", Message: "the branch is closed for a part of the window",
 			})
-		case inClosure:
+		case c.InClosure:
 			return library.ErrSeatClosed
-		case taken:
+		case c.Taken:
 			return library.ErrSeatTaken.With("seat_id", strconv.FormatInt(r.SeatID, 10))
-		case busy:
+		case c.Busy:
 			return library.ErrUserBusy
 		}
+		if err := c.exhausted(end.Sub(r.StartTime), false); err != nil {
+			return err
+		}
 		if r.Status == library.Confirmed && r.CheckInDeadline.Equal(r.EndTime) { // the deadline was limited by the old end
-			deadline := s.policy.CheckInDeadline(r.StartTime, end, confirmed)
+			deadline := policy.CheckInDeadline(r.StartTime, end, c.ConfirmedAt)
 			r.CheckInDeadline = &deadline
 		}
 		r.EndTime = end
+		if validateOnly {
+			return errValidated
+		}
 		return t.apply(ctx, statusChange{
 			id: id, from: r.Status, to: r.Status, kind: library.EventExtended, endTime: end, deadline: r.CheckInDeadline,
 		})
 	})
+	if errors.Is(err, errValidated) {
+		err = nil
+	}
 	return r, err
 }

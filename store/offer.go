@@ -21,20 +21,39 @@ type waiter struct {
 	EndTime   time.Time
 }
 
-// enoughLeft is an SQL condition on an entry w: the entry waits, and at now.t the rest of its
-// window is at least as long as the shortest reservation. A shorter offer would block the seat and
-// help no user.
-const enoughLeft = `
-	w.status = 'WAITING' AND upper(w.during) - GREATEST(lower(w.during), now.t) >= @min_duration::interval`
+// waits is an SQL condition on an entry w: the entry waits, and its window has not passed.
+const waits = `w.status = 'WAITING' AND upper(w.during) > now.t`
 
 // claimable is an SQL condition on an entry w: its user could claim an offer at now.t by the rules
-// of ClaimOffer. The user is free for the whole window and has fewer upcoming reservations than
-// Policy.MaxUpcoming. A MaxUpcoming of 0 means no limit.
+// of ClaimOffer, and the rest of the window is at least as long as the shortest reservation. A
+// shorter offer would block the seat and help no user. The user is free for the whole window and has
+// fewer upcoming reservations than the policy allows. The condition is the last one that Postgres
+// evaluates, because it costs most.
 const claimable = `
-	NOT EXISTS (SELECT FROM users u WHERE u.library_id = w.library_id AND u.id = w.user_id AND u.suspended_until > now.t)
-	AND (SELECT COALESCE(bool_and(isempty(r.during * w.during)), true) AND (@max_upcoming::bigint = 0
-			OR count(*) FILTER (WHERE r.status <> 'HELD' AND upper(r.during) > now.t) < @max_upcoming)
-		FROM reservations r WHERE r.library_id = w.library_id AND r.user_id = w.user_id AND r.occupies)`
+	EXISTS (
+		SELECT FROM users u
+		JOIN seats s ON s.library_id = w.library_id AND s.id = w.seat_id
+		JOIN branches b ON b.library_id = s.library_id AND b.id = s.branch_id
+		LEFT JOIN LATERAL dlsms_policy(w.library_id, s.branch_id, s.area, u.user_group,
+			(lower(w.during) AT TIME ZONE b.timezone)::date) p ON true
+		WHERE u.library_id = w.library_id AND u.id = w.user_id AND (u.suspended_until > now.t) IS NOT TRUE
+			AND COALESCE(p.may_book, true)
+			AND upper(w.during) - GREATEST(lower(w.during), now.t) >= COALESCE(p.min_duration, @min_duration::interval)
+			AND (SELECT COALESCE(bool_and(isempty(r.during * w.during)), true)
+					AND (COALESCE(p.max_upcoming, @max_upcoming::bigint) = 0
+						OR count(*) FILTER (WHERE r.status <> 'HELD' AND upper(r.during) > now.t)
+							< COALESCE(p.max_upcoming, @max_upcoming))
+				FROM reservations r WHERE r.library_id = w.library_id AND r.user_id = w.user_id AND r.occupies)
+			AND NOT EXISTS (
+				SELECT FROM dlsms_usage(w.library_id, w.user_id, b.timezone, lower(w.during), 0) g
+				WHERE GREATEST(p.max_minutes_per_day, p.max_minutes_per_week,
+						p.max_reservations_per_day, p.max_reservations_per_week) > 0
+					AND (p.max_minutes_per_day > 0
+							AND g.day_time + (upper(w.during) - lower(w.during)) > p.max_minutes_per_day * interval '1 minute'
+						OR p.max_minutes_per_week > 0
+							AND g.week_time + (upper(w.during) - lower(w.during)) > p.max_minutes_per_week * interval '1 minute'
+						OR p.max_reservations_per_day > 0 AND g.day_count >= p.max_reservations_per_day
+						OR p.max_reservations_per_week > 0 AND g.week_count >= p.max_reservations_per_week)))`
 
 // seatFree is an SQL condition on an entry w: its seat is free for the whole window.
 const seatFree = `
@@ -77,7 +96,7 @@ const selectWaiters = `
 		SELECT w.id, w.user_id, lower(w.during) AS start_time, upper(w.during) AS end_time
 		FROM waitlist_entries w
 		WHERE w.library_id = @library AND w.seat_id = f.id AND w.live
-			AND ` + enoughLeft + `
+			AND ` + waits + `
 			AND (f.taken && w.during) IS NOT TRUE
 			AND (h.open @> ` + restOfWindow + `) IS NOT FALSE
 			AND NOT dlsms_closed(@library, f.branch_id, f.area, f.id, ` + restOfWindow + `)
@@ -91,8 +110,9 @@ const insertHold = `
 	WITH held AS (
 		INSERT INTO reservations (library_id, seat_id, user_id, entry_id, during, status,
 			check_in_opens_at, offer_expires_at, created_at)
-		SELECT library_id, seat_id, user_id, id, during, 'HELD', lower(during) - $3::interval, $4, $5
-		FROM waitlist_entries WHERE library_id = $1 AND id = $2 AND status = 'WAITING'
+		SELECT r.library_id, r.seat_id, r.user_id, r.id, r.during, 'HELD',
+			lower(r.during) - COALESCE(p.check_in_lead, $3::interval), $4, $5
+		FROM waitlist_entries r ` + withPolicy + ` WHERE r.library_id = $1 AND r.id = $2 AND r.status = 'WAITING'
 		RETURNING library_id, id, entry_id
 	)
 	UPDATE waitlist_entries w SET status = 'OFFERED', reservation_id = held.id, offer_expires_at = $4
@@ -187,7 +207,7 @@ func (t *tx) queueHolds(batch *pgx.Batch, now time.Time, waiters []waiter) (more
 	return more
 }
 
-// waiterArgs adds to args the arguments of enoughLeft and claimable.
+// waiterArgs adds to args the arguments of claimable.
 func (s *Store) waiterArgs(args pgx.NamedArgs) pgx.NamedArgs {
 	args["library"], args["min_duration"], args["max_upcoming"] = s.lib, s.policy.MinDuration, s.policy.MaxUpcoming
 	return args
@@ -234,7 +254,7 @@ const selectFree = `
 		CROSS JOIN waitlist_entries w
 		JOIN seats s ON s.library_id = w.library_id AND s.id = w.seat_id
 		WHERE w.library_id = @library AND w.live
-			AND ` + enoughLeft + `
+			AND ` + waits + `
 			AND NOT s.out_of_service
 			AND w.seat_id <> ALL (@without::bigint[])
 			AND ` + seatFree + `
@@ -265,7 +285,7 @@ const selectFreeFor = `
 	FROM (SELECT dlsms_now() AS t OFFSET 0) now, waitlist_entries w
 	JOIN seats s ON s.library_id = w.library_id AND s.id = w.seat_id
 	WHERE w.library_id = @library AND w.user_id = ANY (@users::bigint[]) AND w.ended_at IS NULL
-		AND ` + enoughLeft + `
+		AND ` + waits + `
 		AND NOT s.out_of_service
 		AND ` + seatFree + `
 		AND NOT dlsms_closed(w.library_id, s.branch_id, s.area, s.id, ` + restOfWindow + `)

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -34,22 +35,16 @@ func (s *Store) Waitlist(ctx context.Context, userID int64) ([]library.WaitlistE
 	return query(ctx, s.pool, pgx.RowToStructByName[library.WaitlistEntry], mine, s.lib, userID)
 }
 
-// selectJoin reads all facts on which JoinWaitlist decides. If the window is reversed or longer
-// than $8 (Policy.MaxDuration), JoinWaitlist refuses the call anyway. The query then uses an empty
-// window, so that it does not fail.
+// selectJoin reads the facts about waitlists on which JoinWaitlist decides. If the window is reversed
+// or longer than $8, JoinWaitlist refuses the call anyway. The query then uses an empty window, so
+// that it does not fail.
 const selectJoin = `
-	SELECT dlsms_now(), s.out_of_service, NOT dlsms_open(s.library_id, s.branch_id, w.during),
-		dlsms_closed(s.library_id, s.branch_id, s.area, s.id, w.during),
-		(SELECT suspended_until FROM users WHERE library_id = $1 AND id = $3 AND suspended_until > dlsms_now()),
-		COALESCE((
+	SELECT COALESCE((
 			SELECT id FROM waitlist_entries
 			WHERE library_id = $1 AND user_id = $3 AND request_id = $6), 0) AS prior,
 		COALESCE((
 			SELECT request_hash = $7 FROM waitlist_entries
 			WHERE library_id = $1 AND user_id = $3 AND request_id = $6), false) AS same,
-		NOT EXISTS (
-			SELECT FROM reservations
-			WHERE library_id = $1 AND seat_id = $2 AND occupies AND reservations.during && w.during) AS free,
 		EXISTS (
 			SELECT FROM reservations
 			WHERE library_id = $1 AND seat_id = $2 AND user_id = $3 AND occupies
@@ -62,9 +57,15 @@ const selectJoin = `
 	CROSS JOIN LATERAL (
 		SELECT COALESCE(bool_or(e.seat_id = $2 AND e.during && w.during), false) AS waiting, count(*) AS entries,
 			count(*) FILTER (WHERE e.seat_id = $2) AS here
-		FROM waitlist_entries e WHERE e.library_id = $1 AND e.user_id = $3 AND e.ended_at IS NULL) own
-	CROSS JOIN seats s
-	WHERE s.library_id = $1 AND s.id = $2 AND s.retired_at IS NULL`
+		FROM waitlist_entries e WHERE e.library_id = $1 AND e.user_id = $3 AND e.ended_at IS NULL) own`
+
+// outcomesOfJoin are the outcomes of a booking for which JoinWaitlist fails, too.
+//
+//nolint:gochecknoglobals // a constant list
+var outcomesOfJoin = []string{
+	"TOKEN_INVALID", "SEAT_NOT_FOUND", outcomeWindow, "SUSPENDED", "BOOKING_NOT_ALLOWED", "SEAT_OUT_OF_SERVICE",
+	"CLOSED", "SEAT_CLOSED",
+}
 
 const insertEntry = `
 	INSERT INTO waitlist_entries (library_id, seat_id, user_id, during, joined_position, created_at,
@@ -76,7 +77,7 @@ const insertEntry = `
 // JoinWaitlist puts a user in line for a seat and window. The booking's StartTime must be set. It
 // fails with one of these errors:
 //   - ErrSeatNotFound, ErrSeatOutOfService, ErrBranchClosed, ErrSeatClosed
-//   - ErrSuspended
+//   - ErrSuspended, ErrBookingNotAllowed
 //   - ErrSeatAvailable if the seat is free for the whole window
 //   - ErrUserBusy if the user has reserved the seat for a part of the window
 //   - ErrAlreadyWaiting, ErrTooManyReservations, ErrWaitlistFull
@@ -85,52 +86,62 @@ const insertEntry = `
 //
 // If the call is repeated with the same RequestID and content, it returns the first answer again.
 func (s *Store) JoinWaitlist(ctx context.Context, b library.Booking) (library.WaitlistEntry, error) {
+	entry, err := s.join(ctx, b, false)
+	if err == nil {
+		s.rowAdded(ctx)
+	}
+	return entry, err
+}
+
+// ValidateJoin makes the checks of JoinWaitlist and changes nothing. It returns the entry that
+// JoinWaitlist would make, without an id.
+func (s *Store) ValidateJoin(ctx context.Context, b library.Booking) (library.WaitlistEntry, error) {
+	entry, err := s.join(ctx, b, true)
+	entry.ID = 0
+	return entry, err
+}
+
+func (s *Store) join(ctx context.Context, b library.Booking, validateOnly bool) (library.WaitlistEntry, error) {
 	var entry library.WaitlistEntry
 	hash := contentHash(b.RequestID, b.SeatID, b.StartTime, b.EndTime)
+	wanted := []library.Booking{{UserID: b.UserID, SeatID: b.SeatID, StartTime: b.StartTime, EndTime: b.EndTime}}
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
 		batch := &pgx.Batch{}
 		batch.Queue(lockUser, s.lib, b.UserID)
 		batch.Queue(lockSeat, s.lib, b.SeatID)
-		var now time.Time
-		var outOfService, closed, inClosure, same, free, mine, waiting bool
-		var suspended *time.Time
+		var seat facts
+		batch.Queue(judge, s.judgeArgs(wanted, staffBooking{}, time.Time{})).Query(func(rows pgx.Rows) error {
+			all, err := s.collectFacts(rows, wanted, staffBooking{})
+			if err == nil {
+				seat = all[0]
+			}
+			return err
+		})
+		var same, mine, waiting bool
 		var prior int64
 		// Numbers of live entries: entries counts those of the user, here those of the user at this
 		// seat, and queued those of all users at this seat.
 		var entries, here, queued int
 		batch.Queue(selectJoin, s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, orNil(b.RequestID), hash,
-			s.policy.MaxDuration, s.policy.MaxWaitlist).QueryRow(func(row pgx.Row) error {
-			return row.Scan(&now, &outOfService, &closed, &inClosure, &suspended, &prior, &same, &free, &mine, &waiting,
-				&entries, &here, &queued)
+			s.longestWindow(), s.policy.MaxWaitlist).QueryRow(func(row pgx.Row) error {
+			return row.Scan(&prior, &same, &mine, &waiting, &entries, &here, &queued)
 		})
-		seat := strconv.FormatInt(b.SeatID, 10)
-		if err := t.SendBatch(ctx, batch).Close(); errors.Is(err, pgx.ErrNoRows) {
-			return library.ErrSeatNotFound.With("seat_id", seat)
-		} else if err != nil {
+		if err := t.SendBatch(ctx, batch).Close(); err != nil {
 			return err
 		}
 		var err error
-		notAllowed := s.policy.CheckWindow(now, b.StartTime, b.EndTime)
-		switch {
+		switch refused := seat.first(outcomesOfJoin); {
 		case prior != 0 && same:
 			entry, err = t.joinAnswer(ctx, prior)
 			return err
 		case prior != 0:
 			return library.ErrRequestIDReused
-		case notAllowed != nil:
-			return notAllowed
-		case suspended != nil:
-			return library.ErrSuspended.WithTime("suspended_until", suspended)
-		case outOfService:
-			return library.ErrSeatOutOfService.With("seat_id", seat)
-		case closed:
-			return errClosed
-		case inClosure:
-			return library.ErrSeatClosed
+		case refused != nil:
+			return refused
 		case waiting:
 			return library.ErrAlreadyWaiting
-		case free:
-			return library.ErrSeatAvailable.With("seat_id", seat)
+		case !slices.Contains(seat.Broken, outcomeTaken):
+			return library.ErrSeatAvailable.With("seat_id", strconv.FormatInt(b.SeatID, 10))
 		case mine:
 			return library.ErrUserBusy
 		case s.policy.MaxWaiting > 0 && entries >= s.policy.MaxWaiting:
@@ -142,15 +153,17 @@ func (s *Store) JoinWaitlist(ctx context.Context, b library.Booking) (library.Wa
 		}
 		var id int64
 		err = t.QueryRow(ctx, insertEntry,
-			s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, now, orNil(b.RequestID), hash).Scan(&id)
+			s.lib, b.SeatID, b.UserID, b.StartTime, b.EndTime, seat.Now, orNil(b.RequestID), hash).Scan(&id)
 		if err != nil {
 			return err
 		}
-		entry, err = t.ownEntry(ctx, b.UserID, id)
+		if entry, err = t.ownEntry(ctx, b.UserID, id); err == nil && validateOnly {
+			err = errValidated
+		}
 		return err
 	})
-	if err == nil {
-		s.rowAdded(ctx)
+	if errors.Is(err, errValidated) {
+		err = nil
 	}
 	return entry, err
 }
@@ -257,16 +270,31 @@ func (s *Store) LeaveWaitlist(ctx context.Context, userID, id int64) (library.Wa
 const selectClaimConflicts = `
 	SELECT s.out_of_service,
 		EXISTS (
-			SELECT FROM reservations
-			WHERE library_id = $1 AND user_id = $3 AND occupies AND status <> 'HELD'
-				AND NOT isempty(during * tstzrange($4, $5))),
-		(SELECT count(*) FROM reservations
-			WHERE library_id = $1 AND user_id = $3 AND occupies AND status <> 'HELD' AND upper(during) > $6)
-	FROM seats s WHERE s.library_id = $1 AND s.id = $2`
+			SELECT FROM reservations o
+			WHERE o.library_id = r.library_id AND o.user_id = r.user_id AND o.occupies AND o.status <> 'HELD'
+				AND NOT isempty(o.during * r.during)) AS busy,
+		(SELECT count(*) FROM reservations o
+			WHERE o.library_id = r.library_id AND o.user_id = r.user_id AND o.occupies AND o.status <> 'HELD'
+				AND upper(o.during) > @now) AS upcoming,
+		COALESCE(p.may_book, true) AS may_book, COALESCE(p.max_upcoming, @max_upcoming::bigint) AS max_upcoming,
+		COALESCE(p.grace, @grace::interval) AS grace, ` + quotaColumns + `
+	FROM reservations r ` + withPolicy + withQuotas + ` WHERE r.library_id = @library AND r.id = @id`
+
+// claimConflicts are the facts on which ClaimOffer decides.
+type claimConflicts struct {
+	OutOfService bool
+	Busy         bool
+	Upcoming     int
+	MayBook      bool
+	MaxUpcoming  int
+	Grace        time.Duration
+	quotaUse
+}
 
 // ClaimOffer accepts an offer: its reservation becomes CONFIRMED. It fails with ErrEntryNotFound,
-// ErrNotOffered, ErrOfferExpired, ErrUserBusy, ErrTooManyReservations or ErrSeatOutOfService. If
-// the call is repeated, it returns the first answer again.
+// ErrNotOffered, ErrOfferExpired, ErrUserBusy, ErrTooManyReservations, ErrSeatOutOfService,
+// ErrBookingNotAllowed or ErrQuotaExhausted. If the call is repeated, it returns the first answer
+// again.
 func (s *Store) ClaimOffer(ctx context.Context, userID, id int64) (library.WaitlistEntry, library.Reservation, error) {
 	var entry library.WaitlistEntry
 	var r library.Reservation
@@ -285,21 +313,32 @@ func (s *Store) ClaimOffer(ctx context.Context, userID, id int64) (library.Waitl
 		case entry.Status != library.EntryOffered:
 			return library.ErrNotOffered.With("status", string(entry.Status))
 		}
-		var outOfService, busy bool
-		var upcoming int
-		err = t.QueryRow(ctx, selectClaimConflicts,
-			s.lib, entry.SeatID, userID, entry.StartTime, entry.EndTime, now).Scan(&outOfService, &busy, &upcoming)
+		rows, err := t.Query(ctx, selectClaimConflicts, pgx.NamedArgs{
+			"library": s.lib, "id": entry.ReservationID, "now": now,
+			"max_upcoming": s.policy.MaxUpcoming, "grace": s.policy.Grace,
+		})
+		if err != nil {
+			return err
+		}
+		c, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[claimConflicts])
 		switch {
 		case err != nil:
 			return err
-		case outOfService:
+		case !c.MayBook:
+			return library.ErrBookingNotAllowed
+		case c.OutOfService:
 			return library.ErrSeatOutOfService
-		case busy:
+		case c.Busy:
 			return library.ErrUserBusy
-		case s.policy.MaxUpcoming > 0 && upcoming >= s.policy.MaxUpcoming:
-			return library.ErrTooManyReservations.With("limit", strconv.Itoa(s.policy.MaxUpcoming))
+		case c.MaxUpcoming > 0 && c.Upcoming >= c.MaxUpcoming:
+			return library.ErrTooManyReservations.With("limit", strconv.Itoa(c.MaxUpcoming))
 		}
-		deadline := s.policy.CheckInDeadline(entry.StartTime, entry.EndTime, now)
+		if err := c.exhausted(entry.EndTime.Sub(entry.StartTime), true); err != nil {
+			return err
+		}
+		policy := s.policy
+		policy.Grace = c.Grace
+		deadline := policy.CheckInDeadline(entry.StartTime, entry.EndTime, now)
 		err = t.apply(ctx, statusChange{
 			id: entry.ReservationID, from: library.Held, to: library.Confirmed, kind: library.EventClaimed, deadline: &deadline,
 		})

@@ -67,6 +67,38 @@ CREATE FUNCTION dlsms_policy(library bigint, branch bigint, seat_area text, user
 $$;
 -- +goose StatementEnd
 
+-- dlsms_off_grid returns whether a time is not a multiple of step after midnight, in a time zone.
+-- +goose StatementBegin
+CREATE FUNCTION dlsms_off_grid(step interval, at timestamptz, zone text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    AS $$ SELECT mod(extract(epoch FROM (at AT TIME ZONE zone)::time), extract(epoch FROM step)) <> 0 $$;
+-- +goose StatementEnd
+
+-- dlsms_usage returns what a user has reserved on the local day and in the local week of a time: the
+-- sum of the lengths, and the number of reservations. A reservation belongs to the day and week of
+-- its start. Weeks start on Monday. Cancelled reservations and offers do not count, and neither does
+-- the reservation "without". A completed reservation counts until its end.
+-- +goose StatementBegin
+CREATE FUNCTION dlsms_usage(library bigint, of_user bigint, zone text, at timestamptz, without bigint)
+    RETURNS TABLE (day_time interval, week_time interval, day_count bigint, week_count bigint)
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT COALESCE(sum(r.used) FILTER (WHERE r.on_day), '0'), COALESCE(sum(r.used), '0'),
+        count(*) FILTER (WHERE r.on_day), count(*)
+    FROM (
+        SELECT lower(r.during) >= d.day AT TIME ZONE zone
+                AND lower(r.during) < (d.day + interval '1 day') AT TIME ZONE zone AS on_day,
+            GREATEST(interval '0', CASE WHEN r.status = 'COMPLETED' THEN LEAST(r.ended_at, upper(r.during))
+                ELSE upper(r.during) END - lower(r.during)) AS used
+        FROM (SELECT date_trunc('day', at AT TIME ZONE zone) AS day OFFSET 0) d
+        JOIN reservations r ON r.library_id = library AND r.user_id = of_user
+            AND lower(r.during) >= date_trunc('week', d.day) AT TIME ZONE zone
+            AND lower(r.during) < (date_trunc('week', d.day) + interval '7 days') AT TIME ZONE zone
+        WHERE r.status NOT IN ('HELD', 'CANCELLED') AND r.id <> without
+    ) r
+$$;
+-- +goose StatementEnd
+
 -- A strike is a no-show that counts against its user until it expires or is forgiven. The
 -- transition to NO_SHOW writes it. suspension_id is the suspension to which it has led.
 CREATE TABLE strikes (
@@ -157,6 +189,8 @@ DROP TABLE outages;
 DROP TABLE worker_heartbeat;
 DROP TABLE suspensions;
 DROP TABLE strikes;
+DROP FUNCTION dlsms_off_grid(interval, timestamptz, text);
+DROP FUNCTION dlsms_usage(bigint, bigint, text, timestamptz, bigint);
 DROP FUNCTION dlsms_policy(bigint, bigint, text, text, date);
 DROP TABLE effective_policies;
 DROP TABLE policies;
