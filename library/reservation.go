@@ -57,3 +57,21 @@ type Booking struct {
 	// not needed. If they differ, the booking fails with ErrTokenInvalid or ErrTokenRevoked.
 	Token *Identity
 }
+
+// Check is the result of a check of a booking that is not made.
+type Check struct {
+	// Broken has an error for each rule that the booking would break. The first one is the error with
+	// which the booking would fail. It is empty if the booking would succeed.
+	Broken []*Error
+	// Alternatives are what the user could reserve instead, the best first. They are empty if no rule
+	// is broken.
+	Alternatives []Alternative
+}
+
+// Alternative is a seat and a window, [StartTime, EndTime), that a user could reserve.
+type Alternative struct {
+	SeatRef
+
+	StartTime time.Time
+	EndTime   time.Time
+}

@@ -59,7 +59,11 @@ func (s *notifyService) JoinWaitlist(
 		return nil, err
 	}
 
-	e, err := s.store.JoinWaitlist(ctx, booking)
+	join := s.store.JoinWaitlist
+	if req.GetValidateOnly() {
+		join = s.store.ValidateJoin
+	}
+	e, err := join(ctx, booking)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/server/edge"
@@ -37,13 +39,44 @@ func (s *reservationService) CreateReservation(
 		return nil, err
 	}
 
-	r, err := s.store.Reserve(ctx, booking)
+	reserve := s.store.Reserve
+	if req.GetValidateOnly() {
+		reserve = s.store.ValidateReservation
+	}
+	r, err := reserve(ctx, booking)
 	if err != nil {
 		return nil, err
 	}
 	s.hints.Send(HintReservations)
 
 	return &dlsmsv1.CreateReservationResponse{Reservation: reservationProto(r)}, nil
+}
+
+func (s *reservationService) CheckReservation(
+	ctx context.Context, req *dlsmsv1.CheckReservationRequest,
+) (*dlsmsv1.CheckReservationResponse, error) {
+	var c check
+	booking := library.Booking{UserID: edge.Caller(ctx).UserID, SeatID: c.id("seat_id", req.GetSeatId())}
+	booking.StartTime, booking.EndTime = c.windowFromNow(req.GetStartTime(), req.GetEndTime())
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	found, err := s.store.CheckReservation(ctx, booking)
+	if err != nil {
+		return nil, err
+	}
+
+	resp := &dlsmsv1.CheckReservationResponse{}
+	for _, b := range found.Broken {
+		resp.Broken = append(resp.Broken, &dlsmsv1.BrokenRule{Reason: b.Reason, Message: b.Message, Metadata: b.Metadata})
+	}
+	for _, a := range found.Alternatives {
+		resp.Alternatives = append(resp.Alternatives, &dlsmsv1.Alternative{
+			Seat: seatRefProto(a.SeatRef), StartTime: timestamppb.New(a.StartTime), EndTime: timestamppb.New(a.EndTime),
+		})
+	}
+	return resp, nil
 }
 
 func (s *reservationService) GetReservation(
@@ -165,7 +198,11 @@ func (s *reservationService) ExtendReservation(
 		return nil, err
 	}
 
-	r, err := s.store.Extend(ctx, edge.Caller(ctx).UserID, id, end)
+	extend := s.store.Extend
+	if req.GetValidateOnly() {
+		extend = s.store.ValidateExtension
+	}
+	r, err := extend(ctx, edge.Caller(ctx).UserID, id, end)
 	if err != nil {
 		return nil, err
 	}

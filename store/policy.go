@@ -161,9 +161,9 @@ func (t *staffTx) policies(ctx context.Context) ([]policyRow, error) {
 
 // Policies returns the policies of the library and of the branches in the scope of the actor, the
 // least specific first.
-func (s *Store) Policies(ctx context.Context, order library.Order) ([]library.ScopedRules, error) {
+func (s *Store) Policies(ctx context.Context, actor library.Actor) ([]library.ScopedRules, error) {
 	var out []library.ScopedRules
-	err := s.asStaff(ctx, order, func(ctx context.Context, t *staffTx) error {
+	err := s.asStaff(ctx, library.Order{Actor: actor}, func(ctx context.Context, t *staffTx) error {
 		rows, err := t.policies(ctx)
 		for _, r := range rows {
 			if r.BranchID == 0 || t.includes(r.BranchID) == nil {
@@ -309,34 +309,34 @@ func (t *staffTx) writeEffective(ctx context.Context, rows []policyRow) error {
 		pgx.CopyFromSlice(len(effective), func(i int) ([]any, error) {
 			e, r := effective[i], effective[i].Rules
 			return []any{
-				t.s.lib, e.BranchID, e.Area, e.Group, dateRange(e.From, e.Until), r.MayBook, interval(r.MinDuration),
-				interval(r.MaxDuration), interval(r.Step), interval(r.MaxAhead), timeOfDay(r.OpensAt), r.MaxUpcoming,
+				t.s.lib, e.BranchID, e.Area, e.Group, policyDates(e.From, e.Until), r.MayBook, ruleInterval(r.MinDuration),
+				ruleInterval(r.MaxDuration), ruleInterval(r.Step), ruleInterval(r.MaxAhead), ruleTime(r.OpensAt), r.MaxUpcoming,
 				r.MaxMinutesPerDay, r.MaxMinutesPerWeek, r.MaxReservationsPerDay, r.MaxReservationsPerWeek,
-				interval(r.LatestCancellation), interval(r.CheckInLead), interval(r.Grace),
+				ruleInterval(r.LatestCancellation), ruleInterval(r.CheckInLead), ruleInterval(r.Grace),
 				r.StrikeLimit, r.StrikeDays, r.SuspensionDays,
 			}, nil
 		}))
 	return err
 }
 
-// interval converts a duration for a column of the type interval.
-func interval(d *library.Span) pgtype.Interval {
+// ruleInterval converts a duration for a column of the type interval.
+func ruleInterval(d *library.Span) pgtype.Interval {
 	if d == nil {
 		return pgtype.Interval{}
 	}
 	return pgtype.Interval{Microseconds: time.Duration(*d).Microseconds(), Valid: true}
 }
 
-// timeOfDay converts a time after midnight for a column of the type time.
-func timeOfDay(d *library.Span) pgtype.Time {
+// ruleTime converts a time after midnight for a column of the type time.
+func ruleTime(d *library.Span) pgtype.Time {
 	if d == nil {
 		return pgtype.Time{}
 	}
 	return pgtype.Time{Microseconds: time.Duration(*d).Microseconds(), Valid: true}
 }
 
-// dateRange returns the range [from, until). A zero date means that there is no limit.
-func dateRange(from, until time.Time) pgtype.Range[pgtype.Date] {
+// policyDates returns the range [from, until). A zero date means that there is no limit.
+func policyDates(from, until time.Time) pgtype.Range[pgtype.Date] {
 	r := pgtype.Range[pgtype.Date]{LowerType: pgtype.Unbounded, UpperType: pgtype.Unbounded, Valid: true}
 	if !from.IsZero() {
 		r.Lower, r.LowerType = pgtype.Date{Time: from, Valid: true}, pgtype.Inclusive
