@@ -57,14 +57,15 @@ func drawWorld(t *testing.T, rt *rapid.T, b bundle, p places, now time.Time) {
 		SELECT 1, branch_id, area, tstzrange($1, $2), 'KEEP' FROM seats WHERE id = $3`,
 		now.Add(26*time.Hour), now.Add(30*time.Hour), b.seats[0])
 	for range rapid.IntRange(0, 6).Draw(rt, "reservations") {
-		start := now.Add(time.Duration(rapid.IntRange(-20, 300).Draw(rt, "from")) * 15 * time.Minute)
+		quarters := rapid.SampledFrom([]int{-20, 0, 4, 8, 20, 40, 80, 96, 100, 104, 108, 112, 120, 160, 200}).Draw(rt, "from")
+		start := now.Add(time.Duration(quarters) * 15 * time.Minute)
 		status := rapid.SampledFrom([]string{"CONFIRMED", "CANCELLED", "NO_SHOW"}).Draw(rt, "status")
 		b.db.Exec(t, `INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at,
 				check_in_deadline, created_at, ended_at)
 			SELECT 1, $1, $2, tstzrange($3, $4), $5, $3, $4, $3, CASE WHEN $5 <> 'CONFIRMED' THEN $4::timestamptz END
 			ON CONFLICT DO NOTHING`,
 			rapid.SampledFrom(b.seats).Draw(rt, "taken seat"), rapid.SampledFrom(b.users[:2]).Draw(rt, "by"),
-			start, start.Add(time.Duration(rapid.IntRange(1, 16).Draw(rt, "length"))*15*time.Minute), status)
+			start, start.Add(time.Duration(rapid.SampledFrom([]int{4, 1, 8, 12}).Draw(rt, "length"))*15*time.Minute), status)
 	}
 	for range rapid.IntRange(0, 4).Draw(rt, "policies") {
 		b.setPolicyOf(t, p.drawScope(rt), drawRules(rt))
@@ -93,10 +94,12 @@ func TestCheckAgreesWithReserve(t *testing.T) {
 		booking := library.Booking{UserID: b.users[0], SeatID: rapid.SampledFrom(b.seats[:2]).Draw(rt, "seat")}
 		start := now
 		if rapid.IntRange(0, 4).Draw(rt, "now?") > 0 {
-			start = now.Truncate(time.Hour).Add(time.Duration(rapid.IntRange(-1, 200).Draw(rt, "start")) * 15 * time.Minute)
+			quarters := rapid.SampledFrom([]int{96, 104, 110, 1, 4, 8, 12, 20, 24, 40, 80, 130, 200, 0, -1}).Draw(rt, "start")
+			start = now.Truncate(time.Hour).Add(time.Duration(quarters) * 15 * time.Minute)
 			booking.StartTime = start
 		}
-		booking.EndTime = start.Add(time.Duration(rapid.IntRange(-1, 50).Draw(rt, "length")) * 15 * time.Minute)
+		quarters := rapid.SampledFrom([]int{4, 8, 2, 1, 6, 12, 24, 40, 50, -1}).Draw(rt, "length")
+		booking.EndTime = start.Add(time.Duration(quarters) * 15 * time.Minute)
 
 		check, checkErr := b.CheckReservation(t.Context(), booking)
 		would, validErr := b.ValidateReservation(t.Context(), booking)

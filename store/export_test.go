@@ -6,6 +6,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/dlsms/dlsms/library"
 )
 
 // Translate is for tests.
@@ -45,4 +47,25 @@ func ForceRestoreCheck(s *Store) {
 	s.changes.mu.Lock()
 	defer s.changes.mu.Unlock()
 	s.changes.restoreChecked = s.changes.restoreChecked.Add(-2 * restoreCheckInterval)
+}
+
+// ReserveForStaff makes a booking for a user like staff do. It is for tests.
+func ReserveForStaff(ctx context.Context, s *Store, b library.Booking) (r library.Reservation, err error) {
+	err = s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
+		if _, err := t.Exec(ctx, lockUser, s.lib, b.UserID); err != nil {
+			return err
+		}
+		if _, err := t.Exec(ctx, lockSeat, s.lib, b.SeatID); err != nil {
+			return err
+		}
+		batch := &pgx.Batch{}
+		d := s.queueReserve(batch, []library.Booking{b}, staffBooking{byLibrary: true, reason: "test"})
+		if err := t.SendBatch(ctx, batch).Close(); err != nil {
+			return err
+		}
+		s.complete(ctx, t, d)
+		r = d.results[0].reservation
+		return d.results[0].err
+	})
+	return r, err
 }
