@@ -1563,6 +1563,301 @@ func (x *RetireSeatsResponse) GetImpact() *Impact {
 	return nil
 }
 
+// ImportSeatsRequest is the request of ImportSeats. Over HTTP, all fields except content are
+// parameters of the query.
+type ImportSeatsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. The file, at most 2 MiB and 20,000 seats: CSV in UTF-8.
+	Content []byte `protobuf:"bytes,1,opt,name=content,proto3" json:"content,omitempty"`
+	// Optional. Make no change, and return a fingerprint.
+	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Optional. Retire the seats that the file lacks, in the branches that it names. Their reservations
+	// are cancelled.
+	RetireMissing bool `protobuf:"varint,3,opt,name=retire_missing,json=retireMissing,proto3" json:"retire_missing,omitempty"`
+	// Required unless dry_run is set. fingerprint of the dry run.
+	Fingerprint string `protobuf:"bytes,4,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// Optional. What happens to the reservations of seats that go out of service. Default: they stay.
+	OnBookings BookingAction `protobuf:"varint,5,opt,name=on_bookings,json=onBookings,proto3,enum=dlsms.v1.BookingAction" json:"on_bookings,omitempty"`
+	// Optional. Text for the users of cancelled reservations, by language: see CreateClosureRequest.
+	// Over HTTP, the parameter note[en] has the text in English.
+	Note map[string]string `protobuf:"bytes,6,rep,name=note,proto3" json:"note,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Optional. Reason for the audit log, at most 500 characters.
+	Reason        string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportSeatsRequest) Reset() {
+	*x = ImportSeatsRequest{}
+	mi := &file_dlsms_v1_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportSeatsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportSeatsRequest) ProtoMessage() {}
+
+func (x *ImportSeatsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportSeatsRequest.ProtoReflect.Descriptor instead.
+func (*ImportSeatsRequest) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ImportSeatsRequest) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *ImportSeatsRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *ImportSeatsRequest) GetRetireMissing() bool {
+	if x != nil {
+		return x.RetireMissing
+	}
+	return false
+}
+
+func (x *ImportSeatsRequest) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *ImportSeatsRequest) GetOnBookings() BookingAction {
+	if x != nil {
+		return x.OnBookings
+	}
+	return BookingAction_BOOKING_ACTION_UNSPECIFIED
+}
+
+func (x *ImportSeatsRequest) GetNote() map[string]string {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+func (x *ImportSeatsRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// ImportSeatsResponse is the response of ImportSeats.
+type ImportSeatsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The changes: those of the lines, in their order, and then those of the seats that the file lacks.
+	Changes []*SeatChange `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	// Number of new seats.
+	Created int32 `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`
+	// Number of changed seats.
+	Updated int32 `protobuf:"varint,3,opt,name=updated,proto3" json:"updated,omitempty"`
+	// Number of seats that are as the file says.
+	Same int32 `protobuf:"varint,4,opt,name=same,proto3" json:"same,omitempty"`
+	// Number of retired seats.
+	Retired int32 `protobuf:"varint,5,opt,name=retired,proto3" json:"retired,omitempty"`
+	// The effect on users: the reservations of seats that go out of service or are retired.
+	Impact *Impact `protobuf:"bytes,6,opt,name=impact,proto3" json:"impact,omitempty"`
+	// Identifies the file, the changes and impact.reservations. Needed to make the change.
+	Fingerprint   string `protobuf:"bytes,7,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportSeatsResponse) Reset() {
+	*x = ImportSeatsResponse{}
+	mi := &file_dlsms_v1_admin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportSeatsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportSeatsResponse) ProtoMessage() {}
+
+func (x *ImportSeatsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_admin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportSeatsResponse.ProtoReflect.Descriptor instead.
+func (*ImportSeatsResponse) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ImportSeatsResponse) GetChanges() []*SeatChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *ImportSeatsResponse) GetCreated() int32 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *ImportSeatsResponse) GetUpdated() int32 {
+	if x != nil {
+		return x.Updated
+	}
+	return 0
+}
+
+func (x *ImportSeatsResponse) GetSame() int32 {
+	if x != nil {
+		return x.Same
+	}
+	return 0
+}
+
+func (x *ImportSeatsResponse) GetRetired() int32 {
+	if x != nil {
+		return x.Retired
+	}
+	return 0
+}
+
+func (x *ImportSeatsResponse) GetImpact() *Impact {
+	if x != nil {
+		return x.Impact
+	}
+	return nil
+}
+
+func (x *ImportSeatsResponse) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+// ExportSeatsRequest is the request of ExportSeats.
+type ExportSeatsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Optional. Code of a branch. Empty: all branches in the scope of the caller.
+	Branch        string `protobuf:"bytes,1,opt,name=branch,proto3" json:"branch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportSeatsRequest) Reset() {
+	*x = ExportSeatsRequest{}
+	mi := &file_dlsms_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportSeatsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportSeatsRequest) ProtoMessage() {}
+
+func (x *ExportSeatsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportSeatsRequest.ProtoReflect.Descriptor instead.
+func (*ExportSeatsRequest) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ExportSeatsRequest) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+// ExportSeatsResponse is the response of ExportSeats.
+type ExportSeatsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The file, sorted by branch and label.
+	Content       []byte `protobuf:"bytes,1,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportSeatsResponse) Reset() {
+	*x = ExportSeatsResponse{}
+	mi := &file_dlsms_v1_admin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportSeatsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportSeatsResponse) ProtoMessage() {}
+
+func (x *ExportSeatsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_admin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportSeatsResponse.ProtoReflect.Descriptor instead.
+func (*ExportSeatsResponse) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ExportSeatsResponse) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
 // SetWeeklyHoursRequest is the request of SetWeeklyHours.
 type SetWeeklyHoursRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1588,7 +1883,7 @@ type SetWeeklyHoursRequest struct {
 
 func (x *SetWeeklyHoursRequest) Reset() {
 	*x = SetWeeklyHoursRequest{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[20]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +1895,7 @@ func (x *SetWeeklyHoursRequest) String() string {
 func (*SetWeeklyHoursRequest) ProtoMessage() {}
 
 func (x *SetWeeklyHoursRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[20]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +1908,7 @@ func (x *SetWeeklyHoursRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetWeeklyHoursRequest.ProtoReflect.Descriptor instead.
 func (*SetWeeklyHoursRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SetWeeklyHoursRequest) GetBranch() string {
@@ -1678,7 +1973,7 @@ type SetWeeklyHoursResponse struct {
 
 func (x *SetWeeklyHoursResponse) Reset() {
 	*x = SetWeeklyHoursResponse{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[21]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1690,7 +1985,7 @@ func (x *SetWeeklyHoursResponse) String() string {
 func (*SetWeeklyHoursResponse) ProtoMessage() {}
 
 func (x *SetWeeklyHoursResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[21]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1703,7 +1998,7 @@ func (x *SetWeeklyHoursResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetWeeklyHoursResponse.ProtoReflect.Descriptor instead.
 func (*SetWeeklyHoursResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SetWeeklyHoursResponse) GetHours() []*OpeningHours {
@@ -1755,7 +2050,7 @@ type SetDaysRequest struct {
 
 func (x *SetDaysRequest) Reset() {
 	*x = SetDaysRequest{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[22]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1767,7 +2062,7 @@ func (x *SetDaysRequest) String() string {
 func (*SetDaysRequest) ProtoMessage() {}
 
 func (x *SetDaysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[22]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1780,7 +2075,7 @@ func (x *SetDaysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDaysRequest.ProtoReflect.Descriptor instead.
 func (*SetDaysRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SetDaysRequest) GetBranch() string {
@@ -1873,7 +2168,7 @@ type SetDaysResponse struct {
 
 func (x *SetDaysResponse) Reset() {
 	*x = SetDaysResponse{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[23]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1885,7 +2180,7 @@ func (x *SetDaysResponse) String() string {
 func (*SetDaysResponse) ProtoMessage() {}
 
 func (x *SetDaysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[23]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1898,7 +2193,7 @@ func (x *SetDaysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDaysResponse.ProtoReflect.Descriptor instead.
 func (*SetDaysResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SetDaysResponse) GetDays() []*DayHours {
@@ -1946,7 +2241,7 @@ type Closure struct {
 
 func (x *Closure) Reset() {
 	*x = Closure{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[24]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1958,7 +2253,7 @@ func (x *Closure) String() string {
 func (*Closure) ProtoMessage() {}
 
 func (x *Closure) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[24]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1971,7 +2266,7 @@ func (x *Closure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Closure.ProtoReflect.Descriptor instead.
 func (*Closure) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Closure) GetId() int64 {
@@ -2067,7 +2362,7 @@ type SweepProgress struct {
 
 func (x *SweepProgress) Reset() {
 	*x = SweepProgress{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[25]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2079,7 +2374,7 @@ func (x *SweepProgress) String() string {
 func (*SweepProgress) ProtoMessage() {}
 
 func (x *SweepProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[25]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2092,7 +2387,7 @@ func (x *SweepProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SweepProgress.ProtoReflect.Descriptor instead.
 func (*SweepProgress) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SweepProgress) GetDone() bool {
@@ -2149,7 +2444,7 @@ type CreateClosureRequest struct {
 
 func (x *CreateClosureRequest) Reset() {
 	*x = CreateClosureRequest{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[26]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2161,7 +2456,7 @@ func (x *CreateClosureRequest) String() string {
 func (*CreateClosureRequest) ProtoMessage() {}
 
 func (x *CreateClosureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[26]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2174,7 +2469,7 @@ func (x *CreateClosureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateClosureRequest.ProtoReflect.Descriptor instead.
 func (*CreateClosureRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CreateClosureRequest) GetBranch() string {
@@ -2267,7 +2562,7 @@ type CreateClosureResponse struct {
 
 func (x *CreateClosureResponse) Reset() {
 	*x = CreateClosureResponse{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[27]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2279,7 +2574,7 @@ func (x *CreateClosureResponse) String() string {
 func (*CreateClosureResponse) ProtoMessage() {}
 
 func (x *CreateClosureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[27]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2292,7 +2587,7 @@ func (x *CreateClosureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateClosureResponse.ProtoReflect.Descriptor instead.
 func (*CreateClosureResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CreateClosureResponse) GetClosure() *Closure {
@@ -2337,7 +2632,7 @@ type UpdateClosureRequest struct {
 
 func (x *UpdateClosureRequest) Reset() {
 	*x = UpdateClosureRequest{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[28]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2349,7 +2644,7 @@ func (x *UpdateClosureRequest) String() string {
 func (*UpdateClosureRequest) ProtoMessage() {}
 
 func (x *UpdateClosureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[28]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2362,7 +2657,7 @@ func (x *UpdateClosureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateClosureRequest.ProtoReflect.Descriptor instead.
 func (*UpdateClosureRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *UpdateClosureRequest) GetClosureId() int64 {
@@ -2441,7 +2736,7 @@ type UpdateClosureResponse struct {
 
 func (x *UpdateClosureResponse) Reset() {
 	*x = UpdateClosureResponse{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[29]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2453,7 +2748,7 @@ func (x *UpdateClosureResponse) String() string {
 func (*UpdateClosureResponse) ProtoMessage() {}
 
 func (x *UpdateClosureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[29]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2466,7 +2761,7 @@ func (x *UpdateClosureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateClosureResponse.ProtoReflect.Descriptor instead.
 func (*UpdateClosureResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *UpdateClosureResponse) GetClosure() *Closure {
@@ -2501,7 +2796,7 @@ type ListClosuresRequest struct {
 
 func (x *ListClosuresRequest) Reset() {
 	*x = ListClosuresRequest{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[30]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2513,7 +2808,7 @@ func (x *ListClosuresRequest) String() string {
 func (*ListClosuresRequest) ProtoMessage() {}
 
 func (x *ListClosuresRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[30]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2526,7 +2821,7 @@ func (x *ListClosuresRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClosuresRequest.ProtoReflect.Descriptor instead.
 func (*ListClosuresRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListClosuresRequest) GetBranch() string {
@@ -2570,7 +2865,7 @@ type ListClosuresResponse struct {
 
 func (x *ListClosuresResponse) Reset() {
 	*x = ListClosuresResponse{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[31]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2582,7 +2877,7 @@ func (x *ListClosuresResponse) String() string {
 func (*ListClosuresResponse) ProtoMessage() {}
 
 func (x *ListClosuresResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[31]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2595,7 +2890,7 @@ func (x *ListClosuresResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClosuresResponse.ProtoReflect.Descriptor instead.
 func (*ListClosuresResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListClosuresResponse) GetClosures() []*Closure {
@@ -2660,7 +2955,7 @@ type PolicyRules struct {
 
 func (x *PolicyRules) Reset() {
 	*x = PolicyRules{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[32]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2672,7 +2967,7 @@ func (x *PolicyRules) String() string {
 func (*PolicyRules) ProtoMessage() {}
 
 func (x *PolicyRules) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[32]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2685,7 +2980,7 @@ func (x *PolicyRules) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRules.ProtoReflect.Descriptor instead.
 func (*PolicyRules) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PolicyRules) GetMayBook() bool {
@@ -2831,7 +3126,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[33]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2843,7 +3138,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[33]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2856,7 +3151,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Policy) GetBranch() string {
@@ -2910,7 +3205,7 @@ type ListPoliciesRequest struct {
 
 func (x *ListPoliciesRequest) Reset() {
 	*x = ListPoliciesRequest{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[34]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2922,7 +3217,7 @@ func (x *ListPoliciesRequest) String() string {
 func (*ListPoliciesRequest) ProtoMessage() {}
 
 func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[34]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2935,7 +3230,7 @@ func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 // ListPoliciesResponse is the response of ListPolicies.
@@ -2951,7 +3246,7 @@ type ListPoliciesResponse struct {
 
 func (x *ListPoliciesResponse) Reset() {
 	*x = ListPoliciesResponse{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[35]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2963,7 +3258,7 @@ func (x *ListPoliciesResponse) String() string {
 func (*ListPoliciesResponse) ProtoMessage() {}
 
 func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[35]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2976,7 +3271,7 @@ func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListPoliciesResponse) GetPolicies() []*Policy {
@@ -3008,7 +3303,7 @@ type SetPolicyRequest struct {
 
 func (x *SetPolicyRequest) Reset() {
 	*x = SetPolicyRequest{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[36]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3020,7 +3315,7 @@ func (x *SetPolicyRequest) String() string {
 func (*SetPolicyRequest) ProtoMessage() {}
 
 func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[36]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3033,7 +3328,7 @@ func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SetPolicyRequest) GetPolicy() *Policy {
@@ -3068,7 +3363,7 @@ type SetPolicyResponse struct {
 
 func (x *SetPolicyResponse) Reset() {
 	*x = SetPolicyResponse{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[37]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3080,7 +3375,7 @@ func (x *SetPolicyResponse) String() string {
 func (*SetPolicyResponse) ProtoMessage() {}
 
 func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[37]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3093,7 +3388,7 @@ func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*SetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SetPolicyResponse) GetPolicy() *Policy {
@@ -3122,7 +3417,7 @@ type SetAnnouncementRequest struct {
 
 func (x *SetAnnouncementRequest) Reset() {
 	*x = SetAnnouncementRequest{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[38]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3134,7 +3429,7 @@ func (x *SetAnnouncementRequest) String() string {
 func (*SetAnnouncementRequest) ProtoMessage() {}
 
 func (x *SetAnnouncementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[38]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3147,7 +3442,7 @@ func (x *SetAnnouncementRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAnnouncementRequest.ProtoReflect.Descriptor instead.
 func (*SetAnnouncementRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SetAnnouncementRequest) GetBranch() string {
@@ -3196,7 +3491,7 @@ type SetAnnouncementResponse struct {
 
 func (x *SetAnnouncementResponse) Reset() {
 	*x = SetAnnouncementResponse{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[39]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3208,7 +3503,7 @@ func (x *SetAnnouncementResponse) String() string {
 func (*SetAnnouncementResponse) ProtoMessage() {}
 
 func (x *SetAnnouncementResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[39]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3221,7 +3516,7 @@ func (x *SetAnnouncementResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAnnouncementResponse.ProtoReflect.Descriptor instead.
 func (*SetAnnouncementResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SetAnnouncementResponse) GetBranch() *BranchSettings {
@@ -3251,7 +3546,7 @@ type SetRoleRequest struct {
 
 func (x *SetRoleRequest) Reset() {
 	*x = SetRoleRequest{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[40]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3263,7 +3558,7 @@ func (x *SetRoleRequest) String() string {
 func (*SetRoleRequest) ProtoMessage() {}
 
 func (x *SetRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[40]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3276,7 +3571,7 @@ func (x *SetRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetRoleRequest.ProtoReflect.Descriptor instead.
 func (*SetRoleRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SetRoleRequest) GetStudentId() string {
@@ -3329,7 +3624,7 @@ type SetRoleResponse struct {
 
 func (x *SetRoleResponse) Reset() {
 	*x = SetRoleResponse{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[41]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +3636,7 @@ func (x *SetRoleResponse) String() string {
 func (*SetRoleResponse) ProtoMessage() {}
 
 func (x *SetRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[41]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3354,7 +3649,7 @@ func (x *SetRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetRoleResponse.ProtoReflect.Descriptor instead.
 func (*SetRoleResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SetRoleResponse) GetUserId() int64 {
@@ -3398,7 +3693,7 @@ type UserSpec struct {
 
 func (x *UserSpec) Reset() {
 	*x = UserSpec{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[42]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3410,7 +3705,7 @@ func (x *UserSpec) String() string {
 func (*UserSpec) ProtoMessage() {}
 
 func (x *UserSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[42]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3423,7 +3718,7 @@ func (x *UserSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserSpec.ProtoReflect.Descriptor instead.
 func (*UserSpec) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *UserSpec) GetStudentId() string {
@@ -3476,7 +3771,7 @@ type UpsertUsersRequest struct {
 
 func (x *UpsertUsersRequest) Reset() {
 	*x = UpsertUsersRequest{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[43]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3488,7 +3783,7 @@ func (x *UpsertUsersRequest) String() string {
 func (*UpsertUsersRequest) ProtoMessage() {}
 
 func (x *UpsertUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[43]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3501,7 +3796,7 @@ func (x *UpsertUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpsertUsersRequest.ProtoReflect.Descriptor instead.
 func (*UpsertUsersRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *UpsertUsersRequest) GetUsers() []*UserSpec {
@@ -3536,7 +3831,7 @@ type UpsertUsersResponse struct {
 
 func (x *UpsertUsersResponse) Reset() {
 	*x = UpsertUsersResponse{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[44]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3548,7 +3843,7 @@ func (x *UpsertUsersResponse) String() string {
 func (*UpsertUsersResponse) ProtoMessage() {}
 
 func (x *UpsertUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[44]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3561,7 +3856,7 @@ func (x *UpsertUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpsertUsersResponse.ProtoReflect.Descriptor instead.
 func (*UpsertUsersResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *UpsertUsersResponse) GetChanged() int32 {
@@ -3592,7 +3887,7 @@ type ServiceKey struct {
 
 func (x *ServiceKey) Reset() {
 	*x = ServiceKey{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[45]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3604,7 +3899,7 @@ func (x *ServiceKey) String() string {
 func (*ServiceKey) ProtoMessage() {}
 
 func (x *ServiceKey) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[45]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3617,7 +3912,7 @@ func (x *ServiceKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceKey.ProtoReflect.Descriptor instead.
 func (*ServiceKey) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ServiceKey) GetId() int64 {
@@ -3681,7 +3976,7 @@ type CreateKeyRequest struct {
 
 func (x *CreateKeyRequest) Reset() {
 	*x = CreateKeyRequest{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[46]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3693,7 +3988,7 @@ func (x *CreateKeyRequest) String() string {
 func (*CreateKeyRequest) ProtoMessage() {}
 
 func (x *CreateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[46]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3706,7 +4001,7 @@ func (x *CreateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateKeyRequest.ProtoReflect.Descriptor instead.
 func (*CreateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CreateKeyRequest) GetName() string {
@@ -3757,7 +4052,7 @@ type CreateKeyResponse struct {
 
 func (x *CreateKeyResponse) Reset() {
 	*x = CreateKeyResponse{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[47]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3769,7 +4064,7 @@ func (x *CreateKeyResponse) String() string {
 func (*CreateKeyResponse) ProtoMessage() {}
 
 func (x *CreateKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[47]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3782,7 +4077,7 @@ func (x *CreateKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateKeyResponse.ProtoReflect.Descriptor instead.
 func (*CreateKeyResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *CreateKeyResponse) GetKey() *ServiceKey {
@@ -3814,7 +4109,7 @@ type RevokeKeyRequest struct {
 
 func (x *RevokeKeyRequest) Reset() {
 	*x = RevokeKeyRequest{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[48]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3826,7 +4121,7 @@ func (x *RevokeKeyRequest) String() string {
 func (*RevokeKeyRequest) ProtoMessage() {}
 
 func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[48]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3839,7 +4134,7 @@ func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeKeyRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RevokeKeyRequest) GetKeyId() int64 {
@@ -3874,7 +4169,7 @@ type RevokeKeyResponse struct {
 
 func (x *RevokeKeyResponse) Reset() {
 	*x = RevokeKeyResponse{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[49]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3886,7 +4181,7 @@ func (x *RevokeKeyResponse) String() string {
 func (*RevokeKeyResponse) ProtoMessage() {}
 
 func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[49]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3899,7 +4194,7 @@ func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevokeKeyResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RevokeKeyResponse) GetKey() *ServiceKey {
@@ -3918,7 +4213,7 @@ type ListKeysRequest struct {
 
 func (x *ListKeysRequest) Reset() {
 	*x = ListKeysRequest{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[50]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3930,7 +4225,7 @@ func (x *ListKeysRequest) String() string {
 func (*ListKeysRequest) ProtoMessage() {}
 
 func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[50]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3943,7 +4238,7 @@ func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 // ListKeysResponse is the response of ListKeys.
@@ -3957,7 +4252,7 @@ type ListKeysResponse struct {
 
 func (x *ListKeysResponse) Reset() {
 	*x = ListKeysResponse{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[51]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3969,7 +4264,7 @@ func (x *ListKeysResponse) String() string {
 func (*ListKeysResponse) ProtoMessage() {}
 
 func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[51]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3982,7 +4277,7 @@ func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListKeysResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListKeysResponse) GetKeys() []*ServiceKey {
@@ -4026,7 +4321,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[52]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4038,7 +4333,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[52]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4051,7 +4346,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *AuditEntry) GetId() int64 {
@@ -4158,7 +4453,7 @@ type ListAuditRequest struct {
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[53]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4170,7 +4465,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[53]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4183,7 +4478,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListAuditRequest) GetBranch() string {
@@ -4234,7 +4529,7 @@ type ListAuditResponse struct {
 
 func (x *ListAuditResponse) Reset() {
 	*x = ListAuditResponse{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[54]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4246,7 +4541,7 @@ func (x *ListAuditResponse) String() string {
 func (*ListAuditResponse) ProtoMessage() {}
 
 func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[54]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4259,7 +4554,7 @@ func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListAuditResponse) GetEntries() []*AuditEntry {
@@ -4395,7 +4690,31 @@ const file_dlsms_v1_admin_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"Y\n" +
 	"\x13RetireSeatsResponse\x12\x18\n" +
 	"\aretired\x18\x01 \x01(\x05R\aretired\x12(\n" +
-	"\x06impact\x18\x02 \x01(\v2\x10.dlsms.v1.ImpactR\x06impact\"\x81\x03\n" +
+	"\x06impact\x18\x02 \x01(\v2\x10.dlsms.v1.ImpactR\x06impact\"\xd7\x02\n" +
+	"\x12ImportSeatsRequest\x12\x18\n" +
+	"\acontent\x18\x01 \x01(\fR\acontent\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12%\n" +
+	"\x0eretire_missing\x18\x03 \x01(\bR\rretireMissing\x12 \n" +
+	"\vfingerprint\x18\x04 \x01(\tR\vfingerprint\x128\n" +
+	"\von_bookings\x18\x05 \x01(\x0e2\x17.dlsms.v1.BookingActionR\n" +
+	"onBookings\x12:\n" +
+	"\x04note\x18\x06 \x03(\v2&.dlsms.v1.ImportSeatsRequest.NoteEntryR\x04note\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x1a7\n" +
+	"\tNoteEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf3\x01\n" +
+	"\x13ImportSeatsResponse\x12.\n" +
+	"\achanges\x18\x01 \x03(\v2\x14.dlsms.v1.SeatChangeR\achanges\x12\x18\n" +
+	"\acreated\x18\x02 \x01(\x05R\acreated\x12\x18\n" +
+	"\aupdated\x18\x03 \x01(\x05R\aupdated\x12\x12\n" +
+	"\x04same\x18\x04 \x01(\x05R\x04same\x12\x18\n" +
+	"\aretired\x18\x05 \x01(\x05R\aretired\x12(\n" +
+	"\x06impact\x18\x06 \x01(\v2\x10.dlsms.v1.ImpactR\x06impact\x12 \n" +
+	"\vfingerprint\x18\a \x01(\tR\vfingerprint\",\n" +
+	"\x12ExportSeatsRequest\x12\x16\n" +
+	"\x06branch\x18\x01 \x01(\tR\x06branch\"/\n" +
+	"\x13ExportSeatsResponse\x12\x18\n" +
+	"\acontent\x18\x01 \x01(\fR\acontent\"\x81\x03\n" +
 	"\x15SetWeeklyHoursRequest\x12\x16\n" +
 	"\x06branch\x18\x01 \x01(\tR\x06branch\x12,\n" +
 	"\x05hours\x18\x02 \x03(\v2\x16.dlsms.v1.OpeningHoursR\x05hours\x128\n" +
@@ -4651,14 +4970,16 @@ const file_dlsms_v1_admin_proto_rawDesc = "" +
 	"\x15KEY_SCOPE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10KEY_SCOPE_SCREEN\x10\x01\x12\x16\n" +
 	"\x12KEY_SCOPE_ARRIVALS\x10\x02\x12\x15\n" +
-	"\x11KEY_SCOPE_REPORTS\x10\x032\xa3\v\n" +
+	"\x11KEY_SCOPE_REPORTS\x10\x032\xbb\f\n" +
 	"\fAdminService\x12M\n" +
 	"\fListBranches\x12\x1d.dlsms.v1.ListBranchesRequest\x1a\x1e.dlsms.v1.ListBranchesResponse\x12M\n" +
 	"\fUpsertBranch\x12\x1d.dlsms.v1.UpsertBranchRequest\x1a\x1e.dlsms.v1.UpsertBranchResponse\x12G\n" +
 	"\n" +
 	"UpsertArea\x12\x1b.dlsms.v1.UpsertAreaRequest\x1a\x1c.dlsms.v1.UpsertAreaResponse\x12J\n" +
 	"\vUpsertSeats\x12\x1c.dlsms.v1.UpsertSeatsRequest\x1a\x1d.dlsms.v1.UpsertSeatsResponse\x12J\n" +
-	"\vRetireSeats\x12\x1c.dlsms.v1.RetireSeatsRequest\x1a\x1d.dlsms.v1.RetireSeatsResponse\x12S\n" +
+	"\vRetireSeats\x12\x1c.dlsms.v1.RetireSeatsRequest\x1a\x1d.dlsms.v1.RetireSeatsResponse\x12J\n" +
+	"\vImportSeats\x12\x1c.dlsms.v1.ImportSeatsRequest\x1a\x1d.dlsms.v1.ImportSeatsResponse\x12J\n" +
+	"\vExportSeats\x12\x1c.dlsms.v1.ExportSeatsRequest\x1a\x1d.dlsms.v1.ExportSeatsResponse\x12S\n" +
 	"\x0eSetWeeklyHours\x12\x1f.dlsms.v1.SetWeeklyHoursRequest\x1a .dlsms.v1.SetWeeklyHoursResponse\x12>\n" +
 	"\aSetDays\x12\x18.dlsms.v1.SetDaysRequest\x1a\x19.dlsms.v1.SetDaysResponse\x12P\n" +
 	"\rCreateClosure\x12\x1e.dlsms.v1.CreateClosureRequest\x1a\x1f.dlsms.v1.CreateClosureResponse\x12P\n" +
@@ -4687,7 +5008,7 @@ func file_dlsms_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_dlsms_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_dlsms_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_dlsms_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_dlsms_v1_admin_proto_goTypes = []any{
 	(BookingAction)(0),              // 0: dlsms.v1.BookingAction
 	(KeyScope)(0),                   // 1: dlsms.v1.KeyScope
@@ -4711,178 +5032,191 @@ var file_dlsms_v1_admin_proto_goTypes = []any{
 	(*UpsertSeatsResponse)(nil),     // 19: dlsms.v1.UpsertSeatsResponse
 	(*RetireSeatsRequest)(nil),      // 20: dlsms.v1.RetireSeatsRequest
 	(*RetireSeatsResponse)(nil),     // 21: dlsms.v1.RetireSeatsResponse
-	(*SetWeeklyHoursRequest)(nil),   // 22: dlsms.v1.SetWeeklyHoursRequest
-	(*SetWeeklyHoursResponse)(nil),  // 23: dlsms.v1.SetWeeklyHoursResponse
-	(*SetDaysRequest)(nil),          // 24: dlsms.v1.SetDaysRequest
-	(*SetDaysResponse)(nil),         // 25: dlsms.v1.SetDaysResponse
-	(*Closure)(nil),                 // 26: dlsms.v1.Closure
-	(*SweepProgress)(nil),           // 27: dlsms.v1.SweepProgress
-	(*CreateClosureRequest)(nil),    // 28: dlsms.v1.CreateClosureRequest
-	(*CreateClosureResponse)(nil),   // 29: dlsms.v1.CreateClosureResponse
-	(*UpdateClosureRequest)(nil),    // 30: dlsms.v1.UpdateClosureRequest
-	(*UpdateClosureResponse)(nil),   // 31: dlsms.v1.UpdateClosureResponse
-	(*ListClosuresRequest)(nil),     // 32: dlsms.v1.ListClosuresRequest
-	(*ListClosuresResponse)(nil),    // 33: dlsms.v1.ListClosuresResponse
-	(*PolicyRules)(nil),             // 34: dlsms.v1.PolicyRules
-	(*Policy)(nil),                  // 35: dlsms.v1.Policy
-	(*ListPoliciesRequest)(nil),     // 36: dlsms.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),    // 37: dlsms.v1.ListPoliciesResponse
-	(*SetPolicyRequest)(nil),        // 38: dlsms.v1.SetPolicyRequest
-	(*SetPolicyResponse)(nil),       // 39: dlsms.v1.SetPolicyResponse
-	(*SetAnnouncementRequest)(nil),  // 40: dlsms.v1.SetAnnouncementRequest
-	(*SetAnnouncementResponse)(nil), // 41: dlsms.v1.SetAnnouncementResponse
-	(*SetRoleRequest)(nil),          // 42: dlsms.v1.SetRoleRequest
-	(*SetRoleResponse)(nil),         // 43: dlsms.v1.SetRoleResponse
-	(*UserSpec)(nil),                // 44: dlsms.v1.UserSpec
-	(*UpsertUsersRequest)(nil),      // 45: dlsms.v1.UpsertUsersRequest
-	(*UpsertUsersResponse)(nil),     // 46: dlsms.v1.UpsertUsersResponse
-	(*ServiceKey)(nil),              // 47: dlsms.v1.ServiceKey
-	(*CreateKeyRequest)(nil),        // 48: dlsms.v1.CreateKeyRequest
-	(*CreateKeyResponse)(nil),       // 49: dlsms.v1.CreateKeyResponse
-	(*RevokeKeyRequest)(nil),        // 50: dlsms.v1.RevokeKeyRequest
-	(*RevokeKeyResponse)(nil),       // 51: dlsms.v1.RevokeKeyResponse
-	(*ListKeysRequest)(nil),         // 52: dlsms.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),        // 53: dlsms.v1.ListKeysResponse
-	(*AuditEntry)(nil),              // 54: dlsms.v1.AuditEntry
-	(*ListAuditRequest)(nil),        // 55: dlsms.v1.ListAuditRequest
-	(*ListAuditResponse)(nil),       // 56: dlsms.v1.ListAuditResponse
-	nil,                             // 57: dlsms.v1.BranchSettings.AnnouncementEntry
-	nil,                             // 58: dlsms.v1.UpsertSeatsRequest.NoteEntry
-	nil,                             // 59: dlsms.v1.RetireSeatsRequest.NoteEntry
-	nil,                             // 60: dlsms.v1.SetWeeklyHoursRequest.NoteEntry
-	nil,                             // 61: dlsms.v1.SetDaysRequest.NoteEntry
-	nil,                             // 62: dlsms.v1.Closure.NoteEntry
-	nil,                             // 63: dlsms.v1.CreateClosureRequest.NoteEntry
-	nil,                             // 64: dlsms.v1.UpdateClosureRequest.NoteEntry
-	nil,                             // 65: dlsms.v1.SetAnnouncementRequest.TextEntry
-	(*Reservation)(nil),             // 66: dlsms.v1.Reservation
-	(*OpeningHours)(nil),            // 67: dlsms.v1.OpeningHours
-	(*timestamppb.Timestamp)(nil),   // 68: google.protobuf.Timestamp
-	(Amenity)(0),                    // 69: dlsms.v1.Amenity
-	(*durationpb.Duration)(nil),     // 70: google.protobuf.Duration
-	(Role)(0),                       // 71: dlsms.v1.Role
+	(*ImportSeatsRequest)(nil),      // 22: dlsms.v1.ImportSeatsRequest
+	(*ImportSeatsResponse)(nil),     // 23: dlsms.v1.ImportSeatsResponse
+	(*ExportSeatsRequest)(nil),      // 24: dlsms.v1.ExportSeatsRequest
+	(*ExportSeatsResponse)(nil),     // 25: dlsms.v1.ExportSeatsResponse
+	(*SetWeeklyHoursRequest)(nil),   // 26: dlsms.v1.SetWeeklyHoursRequest
+	(*SetWeeklyHoursResponse)(nil),  // 27: dlsms.v1.SetWeeklyHoursResponse
+	(*SetDaysRequest)(nil),          // 28: dlsms.v1.SetDaysRequest
+	(*SetDaysResponse)(nil),         // 29: dlsms.v1.SetDaysResponse
+	(*Closure)(nil),                 // 30: dlsms.v1.Closure
+	(*SweepProgress)(nil),           // 31: dlsms.v1.SweepProgress
+	(*CreateClosureRequest)(nil),    // 32: dlsms.v1.CreateClosureRequest
+	(*CreateClosureResponse)(nil),   // 33: dlsms.v1.CreateClosureResponse
+	(*UpdateClosureRequest)(nil),    // 34: dlsms.v1.UpdateClosureRequest
+	(*UpdateClosureResponse)(nil),   // 35: dlsms.v1.UpdateClosureResponse
+	(*ListClosuresRequest)(nil),     // 36: dlsms.v1.ListClosuresRequest
+	(*ListClosuresResponse)(nil),    // 37: dlsms.v1.ListClosuresResponse
+	(*PolicyRules)(nil),             // 38: dlsms.v1.PolicyRules
+	(*Policy)(nil),                  // 39: dlsms.v1.Policy
+	(*ListPoliciesRequest)(nil),     // 40: dlsms.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),    // 41: dlsms.v1.ListPoliciesResponse
+	(*SetPolicyRequest)(nil),        // 42: dlsms.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),       // 43: dlsms.v1.SetPolicyResponse
+	(*SetAnnouncementRequest)(nil),  // 44: dlsms.v1.SetAnnouncementRequest
+	(*SetAnnouncementResponse)(nil), // 45: dlsms.v1.SetAnnouncementResponse
+	(*SetRoleRequest)(nil),          // 46: dlsms.v1.SetRoleRequest
+	(*SetRoleResponse)(nil),         // 47: dlsms.v1.SetRoleResponse
+	(*UserSpec)(nil),                // 48: dlsms.v1.UserSpec
+	(*UpsertUsersRequest)(nil),      // 49: dlsms.v1.UpsertUsersRequest
+	(*UpsertUsersResponse)(nil),     // 50: dlsms.v1.UpsertUsersResponse
+	(*ServiceKey)(nil),              // 51: dlsms.v1.ServiceKey
+	(*CreateKeyRequest)(nil),        // 52: dlsms.v1.CreateKeyRequest
+	(*CreateKeyResponse)(nil),       // 53: dlsms.v1.CreateKeyResponse
+	(*RevokeKeyRequest)(nil),        // 54: dlsms.v1.RevokeKeyRequest
+	(*RevokeKeyResponse)(nil),       // 55: dlsms.v1.RevokeKeyResponse
+	(*ListKeysRequest)(nil),         // 56: dlsms.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),        // 57: dlsms.v1.ListKeysResponse
+	(*AuditEntry)(nil),              // 58: dlsms.v1.AuditEntry
+	(*ListAuditRequest)(nil),        // 59: dlsms.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),       // 60: dlsms.v1.ListAuditResponse
+	nil,                             // 61: dlsms.v1.BranchSettings.AnnouncementEntry
+	nil,                             // 62: dlsms.v1.UpsertSeatsRequest.NoteEntry
+	nil,                             // 63: dlsms.v1.RetireSeatsRequest.NoteEntry
+	nil,                             // 64: dlsms.v1.ImportSeatsRequest.NoteEntry
+	nil,                             // 65: dlsms.v1.SetWeeklyHoursRequest.NoteEntry
+	nil,                             // 66: dlsms.v1.SetDaysRequest.NoteEntry
+	nil,                             // 67: dlsms.v1.Closure.NoteEntry
+	nil,                             // 68: dlsms.v1.CreateClosureRequest.NoteEntry
+	nil,                             // 69: dlsms.v1.UpdateClosureRequest.NoteEntry
+	nil,                             // 70: dlsms.v1.SetAnnouncementRequest.TextEntry
+	(*Reservation)(nil),             // 71: dlsms.v1.Reservation
+	(*OpeningHours)(nil),            // 72: dlsms.v1.OpeningHours
+	(*timestamppb.Timestamp)(nil),   // 73: google.protobuf.Timestamp
+	(Amenity)(0),                    // 74: dlsms.v1.Amenity
+	(*durationpb.Duration)(nil),     // 75: google.protobuf.Duration
+	(Role)(0),                       // 76: dlsms.v1.Role
 }
 var file_dlsms_v1_admin_proto_depIdxs = []int32{
-	3,  // 0: dlsms.v1.Impact.days:type_name -> dlsms.v1.DayCount
-	4,  // 1: dlsms.v1.Impact.first:type_name -> dlsms.v1.AffectedReservation
-	66, // 2: dlsms.v1.AffectedReservation.reservation:type_name -> dlsms.v1.Reservation
-	67, // 3: dlsms.v1.BranchSettings.hours:type_name -> dlsms.v1.OpeningHours
-	7,  // 4: dlsms.v1.BranchSettings.days:type_name -> dlsms.v1.DayHours
-	6,  // 5: dlsms.v1.BranchSettings.areas:type_name -> dlsms.v1.Area
-	57, // 6: dlsms.v1.BranchSettings.announcement:type_name -> dlsms.v1.BranchSettings.AnnouncementEntry
-	68, // 7: dlsms.v1.BranchSettings.announced_until:type_name -> google.protobuf.Timestamp
-	8,  // 8: dlsms.v1.DayHours.open:type_name -> dlsms.v1.TimeSpan
-	5,  // 9: dlsms.v1.ListBranchesResponse.branches:type_name -> dlsms.v1.BranchSettings
-	5,  // 10: dlsms.v1.UpsertBranchResponse.branch:type_name -> dlsms.v1.BranchSettings
-	6,  // 11: dlsms.v1.UpsertAreaResponse.area:type_name -> dlsms.v1.Area
-	69, // 12: dlsms.v1.SeatSpec.amenities:type_name -> dlsms.v1.Amenity
-	15, // 13: dlsms.v1.UpsertSeatsRequest.seats:type_name -> dlsms.v1.SeatSpec
-	0,  // 14: dlsms.v1.UpsertSeatsRequest.on_bookings:type_name -> dlsms.v1.BookingAction
-	58, // 15: dlsms.v1.UpsertSeatsRequest.note:type_name -> dlsms.v1.UpsertSeatsRequest.NoteEntry
-	18, // 16: dlsms.v1.SeatChange.changes:type_name -> dlsms.v1.FieldChange
-	17, // 17: dlsms.v1.UpsertSeatsResponse.changes:type_name -> dlsms.v1.SeatChange
-	2,  // 18: dlsms.v1.UpsertSeatsResponse.impact:type_name -> dlsms.v1.Impact
-	59, // 19: dlsms.v1.RetireSeatsRequest.note:type_name -> dlsms.v1.RetireSeatsRequest.NoteEntry
-	2,  // 20: dlsms.v1.RetireSeatsResponse.impact:type_name -> dlsms.v1.Impact
-	67, // 21: dlsms.v1.SetWeeklyHoursRequest.hours:type_name -> dlsms.v1.OpeningHours
-	0,  // 22: dlsms.v1.SetWeeklyHoursRequest.on_bookings:type_name -> dlsms.v1.BookingAction
-	60, // 23: dlsms.v1.SetWeeklyHoursRequest.note:type_name -> dlsms.v1.SetWeeklyHoursRequest.NoteEntry
-	67, // 24: dlsms.v1.SetWeeklyHoursResponse.hours:type_name -> dlsms.v1.OpeningHours
-	2,  // 25: dlsms.v1.SetWeeklyHoursResponse.impact:type_name -> dlsms.v1.Impact
-	8,  // 26: dlsms.v1.SetDaysRequest.open:type_name -> dlsms.v1.TimeSpan
-	0,  // 27: dlsms.v1.SetDaysRequest.on_bookings:type_name -> dlsms.v1.BookingAction
-	61, // 28: dlsms.v1.SetDaysRequest.note:type_name -> dlsms.v1.SetDaysRequest.NoteEntry
-	7,  // 29: dlsms.v1.SetDaysResponse.days:type_name -> dlsms.v1.DayHours
-	2,  // 30: dlsms.v1.SetDaysResponse.impact:type_name -> dlsms.v1.Impact
-	68, // 31: dlsms.v1.Closure.start_time:type_name -> google.protobuf.Timestamp
-	68, // 32: dlsms.v1.Closure.end_time:type_name -> google.protobuf.Timestamp
-	62, // 33: dlsms.v1.Closure.note:type_name -> dlsms.v1.Closure.NoteEntry
-	0,  // 34: dlsms.v1.Closure.on_bookings:type_name -> dlsms.v1.BookingAction
-	68, // 35: dlsms.v1.Closure.created_at:type_name -> google.protobuf.Timestamp
-	68, // 36: dlsms.v1.Closure.lifted_at:type_name -> google.protobuf.Timestamp
-	27, // 37: dlsms.v1.Closure.sweep:type_name -> dlsms.v1.SweepProgress
-	68, // 38: dlsms.v1.CreateClosureRequest.start_time:type_name -> google.protobuf.Timestamp
-	68, // 39: dlsms.v1.CreateClosureRequest.end_time:type_name -> google.protobuf.Timestamp
-	63, // 40: dlsms.v1.CreateClosureRequest.note:type_name -> dlsms.v1.CreateClosureRequest.NoteEntry
-	0,  // 41: dlsms.v1.CreateClosureRequest.on_bookings:type_name -> dlsms.v1.BookingAction
-	26, // 42: dlsms.v1.CreateClosureResponse.closure:type_name -> dlsms.v1.Closure
-	2,  // 43: dlsms.v1.CreateClosureResponse.impact:type_name -> dlsms.v1.Impact
-	68, // 44: dlsms.v1.UpdateClosureRequest.start_time:type_name -> google.protobuf.Timestamp
-	68, // 45: dlsms.v1.UpdateClosureRequest.end_time:type_name -> google.protobuf.Timestamp
-	64, // 46: dlsms.v1.UpdateClosureRequest.note:type_name -> dlsms.v1.UpdateClosureRequest.NoteEntry
-	26, // 47: dlsms.v1.UpdateClosureResponse.closure:type_name -> dlsms.v1.Closure
-	2,  // 48: dlsms.v1.UpdateClosureResponse.impact:type_name -> dlsms.v1.Impact
-	26, // 49: dlsms.v1.ListClosuresResponse.closures:type_name -> dlsms.v1.Closure
-	70, // 50: dlsms.v1.PolicyRules.min_reservation:type_name -> google.protobuf.Duration
-	70, // 51: dlsms.v1.PolicyRules.max_reservation:type_name -> google.protobuf.Duration
-	70, // 52: dlsms.v1.PolicyRules.step:type_name -> google.protobuf.Duration
-	70, // 53: dlsms.v1.PolicyRules.max_ahead:type_name -> google.protobuf.Duration
-	70, // 54: dlsms.v1.PolicyRules.latest_cancellation:type_name -> google.protobuf.Duration
-	70, // 55: dlsms.v1.PolicyRules.check_in_lead:type_name -> google.protobuf.Duration
-	70, // 56: dlsms.v1.PolicyRules.grace:type_name -> google.protobuf.Duration
-	34, // 57: dlsms.v1.Policy.rules:type_name -> dlsms.v1.PolicyRules
-	35, // 58: dlsms.v1.ListPoliciesResponse.policies:type_name -> dlsms.v1.Policy
-	34, // 59: dlsms.v1.ListPoliciesResponse.defaults:type_name -> dlsms.v1.PolicyRules
-	35, // 60: dlsms.v1.SetPolicyRequest.policy:type_name -> dlsms.v1.Policy
-	35, // 61: dlsms.v1.SetPolicyResponse.policy:type_name -> dlsms.v1.Policy
-	65, // 62: dlsms.v1.SetAnnouncementRequest.text:type_name -> dlsms.v1.SetAnnouncementRequest.TextEntry
-	68, // 63: dlsms.v1.SetAnnouncementRequest.until:type_name -> google.protobuf.Timestamp
-	5,  // 64: dlsms.v1.SetAnnouncementResponse.branch:type_name -> dlsms.v1.BranchSettings
-	71, // 65: dlsms.v1.SetRoleRequest.role:type_name -> dlsms.v1.Role
-	71, // 66: dlsms.v1.SetRoleResponse.role:type_name -> dlsms.v1.Role
-	44, // 67: dlsms.v1.UpsertUsersRequest.users:type_name -> dlsms.v1.UserSpec
-	1,  // 68: dlsms.v1.ServiceKey.scopes:type_name -> dlsms.v1.KeyScope
-	68, // 69: dlsms.v1.ServiceKey.created_at:type_name -> google.protobuf.Timestamp
-	68, // 70: dlsms.v1.ServiceKey.revoked_at:type_name -> google.protobuf.Timestamp
-	1,  // 71: dlsms.v1.CreateKeyRequest.scopes:type_name -> dlsms.v1.KeyScope
-	47, // 72: dlsms.v1.CreateKeyResponse.key:type_name -> dlsms.v1.ServiceKey
-	47, // 73: dlsms.v1.RevokeKeyResponse.key:type_name -> dlsms.v1.ServiceKey
-	47, // 74: dlsms.v1.ListKeysResponse.keys:type_name -> dlsms.v1.ServiceKey
-	68, // 75: dlsms.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
-	54, // 76: dlsms.v1.ListAuditResponse.entries:type_name -> dlsms.v1.AuditEntry
-	9,  // 77: dlsms.v1.AdminService.ListBranches:input_type -> dlsms.v1.ListBranchesRequest
-	11, // 78: dlsms.v1.AdminService.UpsertBranch:input_type -> dlsms.v1.UpsertBranchRequest
-	13, // 79: dlsms.v1.AdminService.UpsertArea:input_type -> dlsms.v1.UpsertAreaRequest
-	16, // 80: dlsms.v1.AdminService.UpsertSeats:input_type -> dlsms.v1.UpsertSeatsRequest
-	20, // 81: dlsms.v1.AdminService.RetireSeats:input_type -> dlsms.v1.RetireSeatsRequest
-	22, // 82: dlsms.v1.AdminService.SetWeeklyHours:input_type -> dlsms.v1.SetWeeklyHoursRequest
-	24, // 83: dlsms.v1.AdminService.SetDays:input_type -> dlsms.v1.SetDaysRequest
-	28, // 84: dlsms.v1.AdminService.CreateClosure:input_type -> dlsms.v1.CreateClosureRequest
-	30, // 85: dlsms.v1.AdminService.UpdateClosure:input_type -> dlsms.v1.UpdateClosureRequest
-	32, // 86: dlsms.v1.AdminService.ListClosures:input_type -> dlsms.v1.ListClosuresRequest
-	36, // 87: dlsms.v1.AdminService.ListPolicies:input_type -> dlsms.v1.ListPoliciesRequest
-	38, // 88: dlsms.v1.AdminService.SetPolicy:input_type -> dlsms.v1.SetPolicyRequest
-	40, // 89: dlsms.v1.AdminService.SetAnnouncement:input_type -> dlsms.v1.SetAnnouncementRequest
-	42, // 90: dlsms.v1.AdminService.SetRole:input_type -> dlsms.v1.SetRoleRequest
-	45, // 91: dlsms.v1.AdminService.UpsertUsers:input_type -> dlsms.v1.UpsertUsersRequest
-	48, // 92: dlsms.v1.AdminService.CreateKey:input_type -> dlsms.v1.CreateKeyRequest
-	50, // 93: dlsms.v1.AdminService.RevokeKey:input_type -> dlsms.v1.RevokeKeyRequest
-	52, // 94: dlsms.v1.AdminService.ListKeys:input_type -> dlsms.v1.ListKeysRequest
-	55, // 95: dlsms.v1.AdminService.ListAudit:input_type -> dlsms.v1.ListAuditRequest
-	10, // 96: dlsms.v1.AdminService.ListBranches:output_type -> dlsms.v1.ListBranchesResponse
-	12, // 97: dlsms.v1.AdminService.UpsertBranch:output_type -> dlsms.v1.UpsertBranchResponse
-	14, // 98: dlsms.v1.AdminService.UpsertArea:output_type -> dlsms.v1.UpsertAreaResponse
-	19, // 99: dlsms.v1.AdminService.UpsertSeats:output_type -> dlsms.v1.UpsertSeatsResponse
-	21, // 100: dlsms.v1.AdminService.RetireSeats:output_type -> dlsms.v1.RetireSeatsResponse
-	23, // 101: dlsms.v1.AdminService.SetWeeklyHours:output_type -> dlsms.v1.SetWeeklyHoursResponse
-	25, // 102: dlsms.v1.AdminService.SetDays:output_type -> dlsms.v1.SetDaysResponse
-	29, // 103: dlsms.v1.AdminService.CreateClosure:output_type -> dlsms.v1.CreateClosureResponse
-	31, // 104: dlsms.v1.AdminService.UpdateClosure:output_type -> dlsms.v1.UpdateClosureResponse
-	33, // 105: dlsms.v1.AdminService.ListClosures:output_type -> dlsms.v1.ListClosuresResponse
-	37, // 106: dlsms.v1.AdminService.ListPolicies:output_type -> dlsms.v1.ListPoliciesResponse
-	39, // 107: dlsms.v1.AdminService.SetPolicy:output_type -> dlsms.v1.SetPolicyResponse
-	41, // 108: dlsms.v1.AdminService.SetAnnouncement:output_type -> dlsms.v1.SetAnnouncementResponse
-	43, // 109: dlsms.v1.AdminService.SetRole:output_type -> dlsms.v1.SetRoleResponse
-	46, // 110: dlsms.v1.AdminService.UpsertUsers:output_type -> dlsms.v1.UpsertUsersResponse
-	49, // 111: dlsms.v1.AdminService.CreateKey:output_type -> dlsms.v1.CreateKeyResponse
-	51, // 112: dlsms.v1.AdminService.RevokeKey:output_type -> dlsms.v1.RevokeKeyResponse
-	53, // 113: dlsms.v1.AdminService.ListKeys:output_type -> dlsms.v1.ListKeysResponse
-	56, // 114: dlsms.v1.AdminService.ListAudit:output_type -> dlsms.v1.ListAuditResponse
-	96, // [96:115] is the sub-list for method output_type
-	77, // [77:96] is the sub-list for method input_type
-	77, // [77:77] is the sub-list for extension type_name
-	77, // [77:77] is the sub-list for extension extendee
-	0,  // [0:77] is the sub-list for field type_name
+	3,   // 0: dlsms.v1.Impact.days:type_name -> dlsms.v1.DayCount
+	4,   // 1: dlsms.v1.Impact.first:type_name -> dlsms.v1.AffectedReservation
+	71,  // 2: dlsms.v1.AffectedReservation.reservation:type_name -> dlsms.v1.Reservation
+	72,  // 3: dlsms.v1.BranchSettings.hours:type_name -> dlsms.v1.OpeningHours
+	7,   // 4: dlsms.v1.BranchSettings.days:type_name -> dlsms.v1.DayHours
+	6,   // 5: dlsms.v1.BranchSettings.areas:type_name -> dlsms.v1.Area
+	61,  // 6: dlsms.v1.BranchSettings.announcement:type_name -> dlsms.v1.BranchSettings.AnnouncementEntry
+	73,  // 7: dlsms.v1.BranchSettings.announced_until:type_name -> google.protobuf.Timestamp
+	8,   // 8: dlsms.v1.DayHours.open:type_name -> dlsms.v1.TimeSpan
+	5,   // 9: dlsms.v1.ListBranchesResponse.branches:type_name -> dlsms.v1.BranchSettings
+	5,   // 10: dlsms.v1.UpsertBranchResponse.branch:type_name -> dlsms.v1.BranchSettings
+	6,   // 11: dlsms.v1.UpsertAreaResponse.area:type_name -> dlsms.v1.Area
+	74,  // 12: dlsms.v1.SeatSpec.amenities:type_name -> dlsms.v1.Amenity
+	15,  // 13: dlsms.v1.UpsertSeatsRequest.seats:type_name -> dlsms.v1.SeatSpec
+	0,   // 14: dlsms.v1.UpsertSeatsRequest.on_bookings:type_name -> dlsms.v1.BookingAction
+	62,  // 15: dlsms.v1.UpsertSeatsRequest.note:type_name -> dlsms.v1.UpsertSeatsRequest.NoteEntry
+	18,  // 16: dlsms.v1.SeatChange.changes:type_name -> dlsms.v1.FieldChange
+	17,  // 17: dlsms.v1.UpsertSeatsResponse.changes:type_name -> dlsms.v1.SeatChange
+	2,   // 18: dlsms.v1.UpsertSeatsResponse.impact:type_name -> dlsms.v1.Impact
+	63,  // 19: dlsms.v1.RetireSeatsRequest.note:type_name -> dlsms.v1.RetireSeatsRequest.NoteEntry
+	2,   // 20: dlsms.v1.RetireSeatsResponse.impact:type_name -> dlsms.v1.Impact
+	0,   // 21: dlsms.v1.ImportSeatsRequest.on_bookings:type_name -> dlsms.v1.BookingAction
+	64,  // 22: dlsms.v1.ImportSeatsRequest.note:type_name -> dlsms.v1.ImportSeatsRequest.NoteEntry
+	17,  // 23: dlsms.v1.ImportSeatsResponse.changes:type_name -> dlsms.v1.SeatChange
+	2,   // 24: dlsms.v1.ImportSeatsResponse.impact:type_name -> dlsms.v1.Impact
+	72,  // 25: dlsms.v1.SetWeeklyHoursRequest.hours:type_name -> dlsms.v1.OpeningHours
+	0,   // 26: dlsms.v1.SetWeeklyHoursRequest.on_bookings:type_name -> dlsms.v1.BookingAction
+	65,  // 27: dlsms.v1.SetWeeklyHoursRequest.note:type_name -> dlsms.v1.SetWeeklyHoursRequest.NoteEntry
+	72,  // 28: dlsms.v1.SetWeeklyHoursResponse.hours:type_name -> dlsms.v1.OpeningHours
+	2,   // 29: dlsms.v1.SetWeeklyHoursResponse.impact:type_name -> dlsms.v1.Impact
+	8,   // 30: dlsms.v1.SetDaysRequest.open:type_name -> dlsms.v1.TimeSpan
+	0,   // 31: dlsms.v1.SetDaysRequest.on_bookings:type_name -> dlsms.v1.BookingAction
+	66,  // 32: dlsms.v1.SetDaysRequest.note:type_name -> dlsms.v1.SetDaysRequest.NoteEntry
+	7,   // 33: dlsms.v1.SetDaysResponse.days:type_name -> dlsms.v1.DayHours
+	2,   // 34: dlsms.v1.SetDaysResponse.impact:type_name -> dlsms.v1.Impact
+	73,  // 35: dlsms.v1.Closure.start_time:type_name -> google.protobuf.Timestamp
+	73,  // 36: dlsms.v1.Closure.end_time:type_name -> google.protobuf.Timestamp
+	67,  // 37: dlsms.v1.Closure.note:type_name -> dlsms.v1.Closure.NoteEntry
+	0,   // 38: dlsms.v1.Closure.on_bookings:type_name -> dlsms.v1.BookingAction
+	73,  // 39: dlsms.v1.Closure.created_at:type_name -> google.protobuf.Timestamp
+	73,  // 40: dlsms.v1.Closure.lifted_at:type_name -> google.protobuf.Timestamp
+	31,  // 41: dlsms.v1.Closure.sweep:type_name -> dlsms.v1.SweepProgress
+	73,  // 42: dlsms.v1.CreateClosureRequest.start_time:type_name -> google.protobuf.Timestamp
+	73,  // 43: dlsms.v1.CreateClosureRequest.end_time:type_name -> google.protobuf.Timestamp
+	68,  // 44: dlsms.v1.CreateClosureRequest.note:type_name -> dlsms.v1.CreateClosureRequest.NoteEntry
+	0,   // 45: dlsms.v1.CreateClosureRequest.on_bookings:type_name -> dlsms.v1.BookingAction
+	30,  // 46: dlsms.v1.CreateClosureResponse.closure:type_name -> dlsms.v1.Closure
+	2,   // 47: dlsms.v1.CreateClosureResponse.impact:type_name -> dlsms.v1.Impact
+	73,  // 48: dlsms.v1.UpdateClosureRequest.start_time:type_name -> google.protobuf.Timestamp
+	73,  // 49: dlsms.v1.UpdateClosureRequest.end_time:type_name -> google.protobuf.Timestamp
+	69,  // 50: dlsms.v1.UpdateClosureRequest.note:type_name -> dlsms.v1.UpdateClosureRequest.NoteEntry
+	30,  // 51: dlsms.v1.UpdateClosureResponse.closure:type_name -> dlsms.v1.Closure
+	2,   // 52: dlsms.v1.UpdateClosureResponse.impact:type_name -> dlsms.v1.Impact
+	30,  // 53: dlsms.v1.ListClosuresResponse.closures:type_name -> dlsms.v1.Closure
+	75,  // 54: dlsms.v1.PolicyRules.min_reservation:type_name -> google.protobuf.Duration
+	75,  // 55: dlsms.v1.PolicyRules.max_reservation:type_name -> google.protobuf.Duration
+	75,  // 56: dlsms.v1.PolicyRules.step:type_name -> google.protobuf.Duration
+	75,  // 57: dlsms.v1.PolicyRules.max_ahead:type_name -> google.protobuf.Duration
+	75,  // 58: dlsms.v1.PolicyRules.latest_cancellation:type_name -> google.protobuf.Duration
+	75,  // 59: dlsms.v1.PolicyRules.check_in_lead:type_name -> google.protobuf.Duration
+	75,  // 60: dlsms.v1.PolicyRules.grace:type_name -> google.protobuf.Duration
+	38,  // 61: dlsms.v1.Policy.rules:type_name -> dlsms.v1.PolicyRules
+	39,  // 62: dlsms.v1.ListPoliciesResponse.policies:type_name -> dlsms.v1.Policy
+	38,  // 63: dlsms.v1.ListPoliciesResponse.defaults:type_name -> dlsms.v1.PolicyRules
+	39,  // 64: dlsms.v1.SetPolicyRequest.policy:type_name -> dlsms.v1.Policy
+	39,  // 65: dlsms.v1.SetPolicyResponse.policy:type_name -> dlsms.v1.Policy
+	70,  // 66: dlsms.v1.SetAnnouncementRequest.text:type_name -> dlsms.v1.SetAnnouncementRequest.TextEntry
+	73,  // 67: dlsms.v1.SetAnnouncementRequest.until:type_name -> google.protobuf.Timestamp
+	5,   // 68: dlsms.v1.SetAnnouncementResponse.branch:type_name -> dlsms.v1.BranchSettings
+	76,  // 69: dlsms.v1.SetRoleRequest.role:type_name -> dlsms.v1.Role
+	76,  // 70: dlsms.v1.SetRoleResponse.role:type_name -> dlsms.v1.Role
+	48,  // 71: dlsms.v1.UpsertUsersRequest.users:type_name -> dlsms.v1.UserSpec
+	1,   // 72: dlsms.v1.ServiceKey.scopes:type_name -> dlsms.v1.KeyScope
+	73,  // 73: dlsms.v1.ServiceKey.created_at:type_name -> google.protobuf.Timestamp
+	73,  // 74: dlsms.v1.ServiceKey.revoked_at:type_name -> google.protobuf.Timestamp
+	1,   // 75: dlsms.v1.CreateKeyRequest.scopes:type_name -> dlsms.v1.KeyScope
+	51,  // 76: dlsms.v1.CreateKeyResponse.key:type_name -> dlsms.v1.ServiceKey
+	51,  // 77: dlsms.v1.RevokeKeyResponse.key:type_name -> dlsms.v1.ServiceKey
+	51,  // 78: dlsms.v1.ListKeysResponse.keys:type_name -> dlsms.v1.ServiceKey
+	73,  // 79: dlsms.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
+	58,  // 80: dlsms.v1.ListAuditResponse.entries:type_name -> dlsms.v1.AuditEntry
+	9,   // 81: dlsms.v1.AdminService.ListBranches:input_type -> dlsms.v1.ListBranchesRequest
+	11,  // 82: dlsms.v1.AdminService.UpsertBranch:input_type -> dlsms.v1.UpsertBranchRequest
+	13,  // 83: dlsms.v1.AdminService.UpsertArea:input_type -> dlsms.v1.UpsertAreaRequest
+	16,  // 84: dlsms.v1.AdminService.UpsertSeats:input_type -> dlsms.v1.UpsertSeatsRequest
+	20,  // 85: dlsms.v1.AdminService.RetireSeats:input_type -> dlsms.v1.RetireSeatsRequest
+	22,  // 86: dlsms.v1.AdminService.ImportSeats:input_type -> dlsms.v1.ImportSeatsRequest
+	24,  // 87: dlsms.v1.AdminService.ExportSeats:input_type -> dlsms.v1.ExportSeatsRequest
+	26,  // 88: dlsms.v1.AdminService.SetWeeklyHours:input_type -> dlsms.v1.SetWeeklyHoursRequest
+	28,  // 89: dlsms.v1.AdminService.SetDays:input_type -> dlsms.v1.SetDaysRequest
+	32,  // 90: dlsms.v1.AdminService.CreateClosure:input_type -> dlsms.v1.CreateClosureRequest
+	34,  // 91: dlsms.v1.AdminService.UpdateClosure:input_type -> dlsms.v1.UpdateClosureRequest
+	36,  // 92: dlsms.v1.AdminService.ListClosures:input_type -> dlsms.v1.ListClosuresRequest
+	40,  // 93: dlsms.v1.AdminService.ListPolicies:input_type -> dlsms.v1.ListPoliciesRequest
+	42,  // 94: dlsms.v1.AdminService.SetPolicy:input_type -> dlsms.v1.SetPolicyRequest
+	44,  // 95: dlsms.v1.AdminService.SetAnnouncement:input_type -> dlsms.v1.SetAnnouncementRequest
+	46,  // 96: dlsms.v1.AdminService.SetRole:input_type -> dlsms.v1.SetRoleRequest
+	49,  // 97: dlsms.v1.AdminService.UpsertUsers:input_type -> dlsms.v1.UpsertUsersRequest
+	52,  // 98: dlsms.v1.AdminService.CreateKey:input_type -> dlsms.v1.CreateKeyRequest
+	54,  // 99: dlsms.v1.AdminService.RevokeKey:input_type -> dlsms.v1.RevokeKeyRequest
+	56,  // 100: dlsms.v1.AdminService.ListKeys:input_type -> dlsms.v1.ListKeysRequest
+	59,  // 101: dlsms.v1.AdminService.ListAudit:input_type -> dlsms.v1.ListAuditRequest
+	10,  // 102: dlsms.v1.AdminService.ListBranches:output_type -> dlsms.v1.ListBranchesResponse
+	12,  // 103: dlsms.v1.AdminService.UpsertBranch:output_type -> dlsms.v1.UpsertBranchResponse
+	14,  // 104: dlsms.v1.AdminService.UpsertArea:output_type -> dlsms.v1.UpsertAreaResponse
+	19,  // 105: dlsms.v1.AdminService.UpsertSeats:output_type -> dlsms.v1.UpsertSeatsResponse
+	21,  // 106: dlsms.v1.AdminService.RetireSeats:output_type -> dlsms.v1.RetireSeatsResponse
+	23,  // 107: dlsms.v1.AdminService.ImportSeats:output_type -> dlsms.v1.ImportSeatsResponse
+	25,  // 108: dlsms.v1.AdminService.ExportSeats:output_type -> dlsms.v1.ExportSeatsResponse
+	27,  // 109: dlsms.v1.AdminService.SetWeeklyHours:output_type -> dlsms.v1.SetWeeklyHoursResponse
+	29,  // 110: dlsms.v1.AdminService.SetDays:output_type -> dlsms.v1.SetDaysResponse
+	33,  // 111: dlsms.v1.AdminService.CreateClosure:output_type -> dlsms.v1.CreateClosureResponse
+	35,  // 112: dlsms.v1.AdminService.UpdateClosure:output_type -> dlsms.v1.UpdateClosureResponse
+	37,  // 113: dlsms.v1.AdminService.ListClosures:output_type -> dlsms.v1.ListClosuresResponse
+	41,  // 114: dlsms.v1.AdminService.ListPolicies:output_type -> dlsms.v1.ListPoliciesResponse
+	43,  // 115: dlsms.v1.AdminService.SetPolicy:output_type -> dlsms.v1.SetPolicyResponse
+	45,  // 116: dlsms.v1.AdminService.SetAnnouncement:output_type -> dlsms.v1.SetAnnouncementResponse
+	47,  // 117: dlsms.v1.AdminService.SetRole:output_type -> dlsms.v1.SetRoleResponse
+	50,  // 118: dlsms.v1.AdminService.UpsertUsers:output_type -> dlsms.v1.UpsertUsersResponse
+	53,  // 119: dlsms.v1.AdminService.CreateKey:output_type -> dlsms.v1.CreateKeyResponse
+	55,  // 120: dlsms.v1.AdminService.RevokeKey:output_type -> dlsms.v1.RevokeKeyResponse
+	57,  // 121: dlsms.v1.AdminService.ListKeys:output_type -> dlsms.v1.ListKeysResponse
+	60,  // 122: dlsms.v1.AdminService.ListAudit:output_type -> dlsms.v1.ListAuditResponse
+	102, // [102:123] is the sub-list for method output_type
+	81,  // [81:102] is the sub-list for method input_type
+	81,  // [81:81] is the sub-list for extension type_name
+	81,  // [81:81] is the sub-list for extension extendee
+	0,   // [0:81] is the sub-list for field type_name
 }
 
 func init() { file_dlsms_v1_admin_proto_init() }
@@ -4894,15 +5228,15 @@ func file_dlsms_v1_admin_proto_init() {
 	file_dlsms_v1_reservation_proto_init()
 	file_dlsms_v1_seat_proto_init()
 	file_dlsms_v1_admin_proto_msgTypes[13].OneofWrappers = []any{}
-	file_dlsms_v1_admin_proto_msgTypes[32].OneofWrappers = []any{}
-	file_dlsms_v1_admin_proto_msgTypes[42].OneofWrappers = []any{}
+	file_dlsms_v1_admin_proto_msgTypes[36].OneofWrappers = []any{}
+	file_dlsms_v1_admin_proto_msgTypes[46].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dlsms_v1_admin_proto_rawDesc), len(file_dlsms_v1_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   64,
+			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,8 @@ const (
 	AdminService_UpsertArea_FullMethodName      = "/dlsms.v1.AdminService/UpsertArea"
 	AdminService_UpsertSeats_FullMethodName     = "/dlsms.v1.AdminService/UpsertSeats"
 	AdminService_RetireSeats_FullMethodName     = "/dlsms.v1.AdminService/RetireSeats"
+	AdminService_ImportSeats_FullMethodName     = "/dlsms.v1.AdminService/ImportSeats"
+	AdminService_ExportSeats_FullMethodName     = "/dlsms.v1.AdminService/ExportSeats"
 	AdminService_SetWeeklyHours_FullMethodName  = "/dlsms.v1.AdminService/SetWeeklyHours"
 	AdminService_SetDays_FullMethodName         = "/dlsms.v1.AdminService/SetDays"
 	AdminService_CreateClosure_FullMethodName   = "/dlsms.v1.AdminService/CreateClosure"
@@ -97,6 +99,21 @@ type AdminServiceClient interface {
 	//   - FAILED_PRECONDITION (CHANGED_SINCE_CHECK): expected_reservations is not the number of
 	//     reservations of the seats.
 	RetireSeats(ctx context.Context, in *RetireSeatsRequest, opts ...grpc.CallOption) (*RetireSeatsResponse, error)
+	// ImportSeats creates, changes and retires seats as a file says. A dry run returns what would
+	// happen and a fingerprint, and changes nothing. The import itself needs this fingerprint. It
+	// changes all seats or none. Over HTTP, the file is the body of the request: see
+	// docs/operating/seats.md. Over gRPC, a message has at most 64 KiB, and the file is smaller.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): the file has faults. Each violation names a line and a
+	//     column, such as "line 17, column x_cm". At most 1,000 are reported, and over gRPC at most 10.
+	//   - FAILED_PRECONDITION (CHANGED_SINCE_CHECK): the file, the seats or the number of their
+	//     reservations have changed since the dry run. The metadata has the new number.
+	ImportSeats(ctx context.Context, in *ImportSeatsRequest, opts ...grpc.CallOption) (*ImportSeatsResponse, error)
+	// ExportSeats returns the seats of a branch, or of all branches in the scope of the caller, as a
+	// file that ImportSeats accepts. Retired seats are left out. Over HTTP, the file is the body of the
+	// response.
+	ExportSeats(ctx context.Context, in *ExportSeatsRequest, opts ...grpc.CallOption) (*ExportSeatsResponse, error)
 	// SetWeeklyHours replaces the weekly opening hours of a branch.
 	//
 	// Errors:
@@ -223,6 +240,26 @@ func (c *adminServiceClient) RetireSeats(ctx context.Context, in *RetireSeatsReq
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RetireSeatsResponse)
 	err := c.cc.Invoke(ctx, AdminService_RetireSeats_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ImportSeats(ctx context.Context, in *ImportSeatsRequest, opts ...grpc.CallOption) (*ImportSeatsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImportSeatsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ImportSeats_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ExportSeats(ctx context.Context, in *ExportSeatsRequest, opts ...grpc.CallOption) (*ExportSeatsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExportSeatsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ExportSeats_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -426,6 +463,21 @@ type AdminServiceServer interface {
 	//   - FAILED_PRECONDITION (CHANGED_SINCE_CHECK): expected_reservations is not the number of
 	//     reservations of the seats.
 	RetireSeats(context.Context, *RetireSeatsRequest) (*RetireSeatsResponse, error)
+	// ImportSeats creates, changes and retires seats as a file says. A dry run returns what would
+	// happen and a fingerprint, and changes nothing. The import itself needs this fingerprint. It
+	// changes all seats or none. Over HTTP, the file is the body of the request: see
+	// docs/operating/seats.md. Over gRPC, a message has at most 64 KiB, and the file is smaller.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): the file has faults. Each violation names a line and a
+	//     column, such as "line 17, column x_cm". At most 1,000 are reported, and over gRPC at most 10.
+	//   - FAILED_PRECONDITION (CHANGED_SINCE_CHECK): the file, the seats or the number of their
+	//     reservations have changed since the dry run. The metadata has the new number.
+	ImportSeats(context.Context, *ImportSeatsRequest) (*ImportSeatsResponse, error)
+	// ExportSeats returns the seats of a branch, or of all branches in the scope of the caller, as a
+	// file that ImportSeats accepts. Retired seats are left out. Over HTTP, the file is the body of the
+	// response.
+	ExportSeats(context.Context, *ExportSeatsRequest) (*ExportSeatsResponse, error)
 	// SetWeeklyHours replaces the weekly opening hours of a branch.
 	//
 	// Errors:
@@ -522,6 +574,12 @@ func (UnimplementedAdminServiceServer) UpsertSeats(context.Context, *UpsertSeats
 }
 func (UnimplementedAdminServiceServer) RetireSeats(context.Context, *RetireSeatsRequest) (*RetireSeatsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RetireSeats not implemented")
+}
+func (UnimplementedAdminServiceServer) ImportSeats(context.Context, *ImportSeatsRequest) (*ImportSeatsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ImportSeats not implemented")
+}
+func (UnimplementedAdminServiceServer) ExportSeats(context.Context, *ExportSeatsRequest) (*ExportSeatsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExportSeats not implemented")
 }
 func (UnimplementedAdminServiceServer) SetWeeklyHours(context.Context, *SetWeeklyHoursRequest) (*SetWeeklyHoursResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetWeeklyHours not implemented")
@@ -672,6 +730,42 @@ func _AdminService_RetireSeats_Handler(srv interface{}, ctx context.Context, dec
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServiceServer).RetireSeats(ctx, req.(*RetireSeatsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ImportSeats_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImportSeatsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ImportSeats(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ImportSeats_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ImportSeats(ctx, req.(*ImportSeatsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ExportSeats_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExportSeatsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ExportSeats(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ExportSeats_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ExportSeats(ctx, req.(*ExportSeatsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -954,6 +1048,14 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RetireSeats",
 			Handler:    _AdminService_RetireSeats_Handler,
+		},
+		{
+			MethodName: "ImportSeats",
+			Handler:    _AdminService_ImportSeats_Handler,
+		},
+		{
+			MethodName: "ExportSeats",
+			Handler:    _AdminService_ExportSeats_Handler,
 		},
 		{
 			MethodName: "SetWeeklyHours",
