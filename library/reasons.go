@@ -81,7 +81,7 @@ var (
 
 	// ErrChangedSinceCheck has the present number of reservations in its metadata.
 	ErrChangedSinceCheck = &Error{Kind: KindPrecondition, Reason: "CHANGED_SINCE_CHECK",
-		Message: "the number of affected reservations is not the expected one: look at the impact again"}
+		Message: "the change would not have the effect that was checked: check it again"}
 	ErrClosureEnded = &Error{Kind: KindPrecondition, Reason: "CLOSURE_ENDED",
 		Message: "the closure was lifted"}
 	ErrOwnRole = &Error{Kind: KindPrecondition, Reason: "OWN_ROLE",
