@@ -77,6 +77,7 @@ func newAdmission(conns int) *admission {
 		classes: map[class]*slots{
 			book: newSlots(n, admissionWait, admissionOverloadWait),
 			read: newSlots(n, admissionWait, admissionOverloadWait),
+			bulk: newSlots(1, bulkWait, bulkWait), // the store has one connection for them
 		},
 		users: &userSlots{each: min(slotsPerUser, max(1, n/2)), open: map[int64]*ownSlots{}},
 	}
@@ -86,6 +87,7 @@ const (
 	admissionWait         = 500 * time.Millisecond // for a slot of the class
 	admissionOverloadWait = 10 * time.Millisecond  // for a slot of the class, during an overload
 	userWait              = DefaultDeadline / 2    // for a slot of the user
+	bulkWait              = BulkDeadline / 2       // for the slot of class bulk, which is often held for seconds
 )
 
 // enter waits for the slots that a call needs. c.finish releases them.

@@ -70,6 +70,35 @@ func (p *InProcess) Invoke(ctx context.Context, method string, args, reply any, 
 	return nil
 }
 
+// Receive makes a unary call like Invoke, but the request is incomplete at first. receive completes
+// args when the edge has admitted the call. So the edge authenticates and limits a client before the
+// process reads a large body.
+func (p *InProcess) Receive(
+	ctx context.Context, method string, args, reply proto.Message, receive func(context.Context) error,
+) error {
+	m, ok := p.methods[method]
+	if !ok || m.unary == nil {
+		return unknownMethod(method)
+	}
+	resp, err := p.call(ctx, method, args, func(ctx context.Context, in grpc.UnaryServerInterceptor) (any, error) {
+		return m.unary(m.service, ctx, func(any) error { return nil }, func(
+			ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+		) (any, error) {
+			return in(ctx, req, info, func(ctx context.Context, req any) (any, error) {
+				if err := receive(ctx); err != nil {
+					return nil, err
+				}
+				return handler(ctx, req)
+			})
+		})
+	})
+	if err != nil {
+		return err
+	}
+	proto.Merge(reply, resp.(proto.Message))
+	return nil
+}
+
 // Call makes a unary call of a method with a handler that replaces the registered one. Its error is
 // an *Answer.
 func (p *InProcess) Call(ctx context.Context, method string, req any, handler grpc.UnaryHandler) (any, error) {

@@ -220,8 +220,15 @@ func (e *Edge) watcher(ctx context.Context) int64 {
 // fails with UNAVAILABLE, and the client may retry.
 const DefaultDeadline = 5 * time.Second
 
+// BulkDeadline is the deadline of calls of class bulk. It is longer than the time that the store
+// allows for an import, plus the wait for the slot. nginx waits a little longer for their answers.
+const BulkDeadline = 45 * time.Second
+
 func withDeadline(ctx context.Context, c *call) context.Context {
 	latest := c.start.Add(DefaultDeadline)
+	if c.rule.class == bulk {
+		latest = c.start.Add(BulkDeadline)
+	}
 	if at, ok := ctx.Deadline(); ok && !at.After(latest) {
 		return ctx
 	}

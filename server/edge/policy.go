@@ -33,6 +33,7 @@ const (
 	noSlot class = iota // the call works in memory, or is bounded elsewhere
 	read                // the call reads rows in Postgres
 	book                // the call writes rows in Postgres
+	bulk                // the call reads or writes the seats of whole branches
 )
 
 // quota is the rate limit that a call counts against.
@@ -98,6 +99,8 @@ var policy = map[string]rule{
 	dlsmsv1.AdminService_UpsertArea_FullMethodName:      {access: librarian, class: book, quota: perUser},
 	dlsmsv1.AdminService_UpsertSeats_FullMethodName:     {access: librarian, class: book, quota: perUser},
 	dlsmsv1.AdminService_RetireSeats_FullMethodName:     {access: librarian, class: book, quota: perUser},
+	dlsmsv1.AdminService_ImportSeats_FullMethodName:     {access: librarian, class: bulk, quota: perUser},
+	dlsmsv1.AdminService_ExportSeats_FullMethodName:     {access: librarian, class: bulk, quota: perUser},
 	dlsmsv1.AdminService_SetWeeklyHours_FullMethodName:  {access: librarian, class: book, quota: perUser},
 	dlsmsv1.AdminService_SetDays_FullMethodName:         {access: librarian, class: book, quota: perUser},
 	dlsmsv1.AdminService_CreateClosure_FullMethodName:   {access: librarian, class: book, quota: perUser},
