@@ -145,7 +145,7 @@ func (s *settings) declare() []setting {
 		{
 			name: "DB_MAX_CONNS", group: connections, placeholder: "N", preset: "100",
 			value: whole(&s.DBMaxConns, 1, anySize),
-			help:  "Most connections of one replica to Postgres for requests. A replica opens six more for its own work.",
+			help:  "Most connections of one replica to Postgres for requests. A replica opens seven more for its own work.",
 		},
 		{
 			name: "TRUSTED_PROXIES", group: connections, placeholder: "CIDRS",

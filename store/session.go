@@ -35,6 +35,14 @@ func sessionSettings() map[string]string {
 	}
 }
 
+// bulkSettings returns the settings of the sessions of the bulk pool.
+func bulkSettings() map[string]string {
+	settings := sessionSettings()
+	settings["statement_timeout"] = millis(bulkTimeout)
+	settings["idle_in_transaction_session_timeout"] = millis(bulkTimeout)
+	return settings
+}
+
 // indexPlanSettings returns the settings of the sessions that follow the change log and the
 // revocation list, and of the session that books. The statements of these sessions find rows only
 // by an index.

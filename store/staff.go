@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/dlsms/dlsms/library"
 )
@@ -29,7 +30,14 @@ var errValidated = errors.New("the change was only to be checked")
 func (s *Store) asStaff(
 	ctx context.Context, order library.Order, fn func(ctx context.Context, t *staffTx) error,
 ) error {
-	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
+	return s.asStaffOn(ctx, s.pool, order, fn)
+}
+
+// asStaffOn is asStaff on a connection of a pool.
+func (s *Store) asStaffOn(
+	ctx context.Context, pool *pgxpool.Pool, order library.Order, fn func(ctx context.Context, t *staffTx) error,
+) error {
+	err := s.inTx(ctx, pool, func(ctx context.Context, t *tx) error {
 		staff := &staffTx{tx: t, order: order}
 		var err error
 		if staff.scope, err = t.scopeOf(ctx, order.Actor); err != nil {

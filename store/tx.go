@@ -17,6 +17,11 @@ func budget(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), statementTimeout)
 }
 
+// bulkBudget is budget for the transactions of the bulk pool.
+func bulkBudget(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), bulkTimeout)
+}
+
 // tx is one transaction. It collects the events of its transitions and writes them last.
 type tx struct {
 	pgx.Tx
@@ -60,7 +65,11 @@ func (s *Store) inTx(ctx context.Context, pool *pgxpool.Pool, fn func(ctx contex
 		return translate(err)
 	}
 	defer conn.Release() // canary: release
-	ctx, cancel := budget(ctx)
+	limit := budget
+	if pool == s.bulk {
+		limit = bulkBudget
+	}
+	ctx, cancel := limit(ctx)
 	defer cancel()
 	pgTx, err := conn.Begin(ctx)
 	if err != nil {
