@@ -118,7 +118,7 @@ func requests(t *testing.T) (all []apiCall) {
 		t.Fatal(err)
 	}
 	parameter := regexp.MustCompile(`\{\w+\}`)
-	for _, m := range regexp.MustCompile(`selector: (\S+)\s+(get|post): (\S+)`).FindAllStringSubmatch(string(rules), -1) {
+	for _, m := range regexp.MustCompile(`selector: (\S+)\s+(get|post|put|patch): (\S+)`).FindAllStringSubmatch(string(rules), -1) {
 		d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(m[1]))
 		if err != nil {
 			t.Fatal(err)
@@ -159,6 +159,7 @@ func TestCallsReachTheirProcess(t *testing.T) {
 			nginx := startProxy(t, stack.NginxConfig{Upstreams: upstreams, Conf: edit(t, conf, []string{
 				"grpc_read_timeout 6s;", "grpc_read_timeout 3s;", "proxy_read_timeout 6s;", "proxy_read_timeout 3s;",
 				"proxy_next_upstream_timeout 5s;", "proxy_next_upstream_timeout 2s;",
+				"proxy_read_timeout 50s;", "proxy_read_timeout 3s;",
 			})})
 			conn, err := grpc.NewClient(nginx.Addr(),
 				grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())

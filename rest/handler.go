@@ -55,6 +55,7 @@ type Handler struct {
 
 	gateway  *runtime.ServeMux
 	own      map[string]http.HandlerFunc // by path: GET requests that the gateway does not serve
+	posts    map[string]http.HandlerFunc // by path: POST requests that the gateway does not serve
 	draining atomic.Bool                 // clients are asked to close their connections
 }
 
@@ -71,12 +72,17 @@ func NewHandler(c Config) (*Handler, error) {
 		"/healthz":         h.serveHealth,
 		"/v1/openapi.json": serveOpenAPI,
 	}
+	h.posts = map[string]http.HandlerFunc{}
+	if c.Calls.Serves(dlsmsv1.AdminService_ImportSeats_FullMethodName) {
+		h.posts["/v1/admin/seats:import"] = h.serveImport
+	}
 	for path, route := range map[string]struct {
 		method string
 		serve  http.HandlerFunc
 	}{
 		"/v1/seats":                   {dlsmsv1.SeatService_GetSeats_FullMethodName, h.serveSeats},
 		"/v1/seats:watch":             {dlsmsv1.SeatService_WatchSeats_FullMethodName, h.serveWatch},
+		"/v1/admin/seats:export":      {dlsmsv1.AdminService_ExportSeats_FullMethodName, h.serveExport},
 		"/v1/notifications:subscribe": {dlsmsv1.NotifyService_Subscribe_FullMethodName, h.serveSubscribe},
 	} {
 		if c.Calls.Serves(route.method) {
@@ -112,22 +118,30 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	if serve := h.posts[r.URL.Path]; serve != nil {
+		req.route = r.URL.Path
+		if r.Method == http.MethodPost {
+			serve(w, r)
+			return
+		}
+	}
 	if isDocs(r.URL.Path) && r.Method == http.MethodGet {
 		req.route = docsPath
 		docsPage.ServeHTTP(w, r)
 		return
 	}
 	if r.ContentLength != 0 {
-		req.body = newBody(w, r)
+		req.body = newBody(w, r, jsonBody)
 		r.Body = req.body
 	}
 	h.gateway.ServeHTTP(w, r)
 }
 
-func isJSON(header http.Header) bool {
+// hasType reports whether the body of a request is text of a media type in UTF-8.
+func hasType(header http.Header, want string) bool {
 	mediaType, parameters, err := mime.ParseMediaType(header.Get("Content-Type"))
 	charset := parameters["charset"]
-	return err == nil && mediaType == "application/json" && (charset == "" || strings.EqualFold(charset, "utf-8"))
+	return err == nil && mediaType == want && (charset == "" || strings.EqualFold(charset, "utf-8"))
 }
 
 func (h *Handler) serveHealth(w http.ResponseWriter, r *http.Request) {
@@ -193,24 +207,38 @@ type body struct {
 	err     error
 }
 
-// errNotJSON is the error of a body with another Content-Type.
-var errNotJSON = errors.New("the body is not JSON")
+// bodyRule says which bodies a path accepts.
+type bodyRule struct {
+	mediaType string
+	most      int64 // bytes
+	timeout   time.Duration
+}
+
+var (
+	jsonBody = bodyRule{mediaType: "application/json", most: maxBody, timeout: bodyTimeout}
+	fileBody = bodyRule{mediaType: "text/csv", most: maxFile, timeout: fileTimeout}
+)
+
+// typeError is the error of a body with another Content-Type.
+type typeError struct{ want string }
+
+func (e *typeError) Error() string { return "the body must have Content-Type: " + e.want }
 
 // newBody returns the body of a request. If it is not acceptable, its Read fails, so that the request
 // is authenticated, limited and logged like any other.
-func newBody(w http.ResponseWriter, r *http.Request) *body {
+func newBody(w http.ResponseWriter, r *http.Request, rule bodyRule) *body {
 	// MaxBytesReader looks for a method of the server's own writer, to close the connection.
 	if answer, ok := w.(*statusWriter); ok {
 		w = answer.ResponseWriter
 	}
-	b := &body{ReadCloser: http.MaxBytesReader(w, r.Body, maxBody), control: http.NewResponseController(w)}
+	b := &body{ReadCloser: http.MaxBytesReader(w, r.Body, rule.most), control: http.NewResponseController(w)}
 	switch {
-	case !isJSON(r.Header):
-		b.refusal = errNotJSON
-	case r.ContentLength > maxBody:
-		b.refusal = &http.MaxBytesError{Limit: maxBody}
+	case !hasType(r.Header, rule.mediaType):
+		b.refusal = &typeError{rule.mediaType}
+	case r.ContentLength > rule.most:
+		b.refusal = &http.MaxBytesError{Limit: rule.most}
 	}
-	b.setDeadline(time.Now().Add(bodyTimeout))
+	b.setDeadline(time.Now().Add(rule.timeout))
 	return b
 }
 

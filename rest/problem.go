@@ -3,6 +3,7 @@ package rest
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"net"
 	"net/http"
@@ -43,7 +44,14 @@ type invalidField struct {
 	Detail  string `json:"detail"`
 }
 
-var tooLarge = problem{Status: http.StatusRequestEntityTooLarge, Detail: "the body has more than 64 KiB"}
+// tooLarge returns the problem of a body with more than limit bytes.
+func tooLarge(limit int64) problem {
+	size := fmt.Sprintf("%d KiB", limit>>10)
+	if limit >= 1<<20 {
+		size = fmt.Sprintf("%d MiB", limit>>20)
+	}
+	return problem{Status: http.StatusRequestEntityTooLarge, Detail: "the body has more than " + size}
+}
 
 // statusOf returns the HTTP status of an error: by its reason, and otherwise by its code.
 func statusOf(reason string, code codes.Code) int {
@@ -123,6 +131,9 @@ func pointer(field string) string {
 	if field == "request" {
 		return "#"
 	}
+	if strings.HasPrefix(field, "line ") { // a place in a file
+		return field
+	}
 	var b strings.Builder
 	b.WriteString("#/")
 	upper := false
@@ -146,14 +157,11 @@ func pointer(field string) string {
 
 // bodyProblem returns the problem of a body that could not be read.
 func bodyProblem(err error) problem {
-	if errors.Is(err, errNotJSON) {
-		return problem{
-			Status: http.StatusUnsupportedMediaType,
-			Detail: "the body must have Content-Type: application/json",
-		}
+	if e, ok := errors.AsType[*typeError](err); ok {
+		return problem{Status: http.StatusUnsupportedMediaType, Detail: e.Error()}
 	}
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return tooLarge
+	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return tooLarge(e.Limit)
 	}
 	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
 		return problem{Status: http.StatusRequestTimeout, Detail: "the body did not arrive in time"}
