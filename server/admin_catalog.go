@@ -1,0 +1,373 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/server/edge"
+)
+
+// Limits of requests about the catalog.
+const (
+	maxSeatsOfCall = 500 // of UpsertSeats and RetireSeats
+	maxBranchName  = 200 // characters
+	maxFloor       = 50  // characters
+)
+
+func (s *adminService) ListBranches(
+	ctx context.Context, _ *dlsmsv1.ListBranchesRequest,
+) (*dlsmsv1.ListBranchesResponse, error) {
+	branches, err := s.store.ListBranches(ctx, edge.Caller(ctx).Actor())
+	if err != nil {
+		return nil, err
+	}
+	resp := &dlsmsv1.ListBranchesResponse{}
+	for _, b := range branches {
+		resp.Branches = append(resp.Branches, settingsProto(b))
+	}
+	return resp, nil
+}
+
+func (s *adminService) UpsertBranch(
+	ctx context.Context, req *dlsmsv1.UpsertBranchRequest,
+) (*dlsmsv1.UpsertBranchResponse, error) {
+	var c check
+	order := c.order(ctx, "UpsertBranch", req)
+	branch := library.Branch{
+		Code:     c.branchCode("code", req.GetCode()),
+		Name:     c.plain("name", req.GetName(), maxBranchName),
+		Timezone: c.zone("timezone", req.GetTimezone()),
+	}
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	settings, created, err := s.store.UpsertBranch(ctx, order, branch)
+	if err != nil {
+		return nil, err
+	}
+	s.hints.Send(HintReservations)
+	return &dlsmsv1.UpsertBranchResponse{Branch: settingsProto(settings), Created: created}, nil
+}
+
+func (s *adminService) UpsertArea(
+	ctx context.Context, req *dlsmsv1.UpsertAreaRequest,
+) (*dlsmsv1.UpsertAreaResponse, error) {
+	var c check
+	order := c.order(ctx, "UpsertArea", req)
+	branch := c.branchCode("branch", req.GetBranch())
+	name := c.plain("name", req.GetName(), library.MaxSeatName)
+	newName := c.optionalPlain("new_name", req.GetNewName(), library.MaxSeatName)
+	floor := c.optionalPlain("floor", req.GetFloor(), maxFloor)
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	area, err := s.store.UpsertArea(ctx, order, branch, name, newName, floor)
+	if err != nil {
+		return nil, err
+	}
+	s.hints.Send(HintReservations)
+	return &dlsmsv1.UpsertAreaResponse{Area: areaProto(area)}, nil
+}
+
+func (s *adminService) UpsertSeats(
+	ctx context.Context, req *dlsmsv1.UpsertSeatsRequest,
+) (*dlsmsv1.UpsertSeatsResponse, error) {
+	var c check
+	order := c.order(ctx, "UpsertSeats", req)
+	branch := c.branchCode("branch", req.GetBranch())
+	seats := c.seatSpecs(req.GetSeats())
+	disruption := c.disruptionOf(req)
+	if err := c.reportable(ctx); err != nil {
+		return nil, err
+	}
+
+	plan, err := s.store.UpsertSeats(ctx, order, branch, seats, disruption)
+	if err != nil {
+		return nil, err
+	}
+	s.hints.Send(HintReservations)
+	return &dlsmsv1.UpsertSeatsResponse{
+		Changes: seatChangeProtos(plan.Changes), Impact: seatImpactProto(plan.Impact),
+	}, nil
+}
+
+func (s *adminService) RetireSeats(
+	ctx context.Context, req *dlsmsv1.RetireSeatsRequest,
+) (*dlsmsv1.RetireSeatsResponse, error) {
+	var c check
+	order := c.order(ctx, "RetireSeats", req)
+	branch := c.branchCode("branch", req.GetBranch())
+	ids := c.seatIDs(req.GetSeatIds())
+	expected := c.count("expected_reservations", req.GetExpectedReservations())
+	note := c.languages("note", req.GetNote())
+	if err := c.reportable(ctx); err != nil {
+		return nil, err
+	}
+
+	retired, impact, err := s.store.RetireSeats(ctx, order, branch, ids, expected, note)
+	if err != nil {
+		return nil, err
+	}
+	s.hints.Send(HintReservations)
+	return &dlsmsv1.RetireSeatsResponse{
+		Retired: int32(retired), Impact: seatImpactProto(impact), //nolint:gosec // at most maxSeatsOfCall
+	}, nil
+}
+
+func (s *adminService) SetAnnouncement(
+	ctx context.Context, req *dlsmsv1.SetAnnouncementRequest,
+) (*dlsmsv1.SetAnnouncementResponse, error) {
+	var c check
+	order := c.order(ctx, "SetAnnouncement", req)
+	branch := c.branchCode("branch", req.GetBranch())
+	text := c.languages("text", req.GetText())
+	until := c.optionalTime("until", req.GetUntil())
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	settings, err := s.store.SetAnnouncement(ctx, order, branch, text, until)
+	if err != nil {
+		return nil, err
+	}
+	s.hints.Send(HintReservations)
+	return &dlsmsv1.SetAnnouncementResponse{Branch: settingsProto(settings)}, nil
+}
+
+var branchCode = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+
+// branchCode checks the code of a branch.
+func (c *check) branchCode(field, v string) string {
+	switch {
+	case v == "":
+		c.fault(field, "is missing")
+	case !branchCode.MatchString(v):
+		c.fault(field, `must be 1 to 32 lower-case ASCII letters, digits and "-", and not begin with "-"`)
+	}
+	return v
+}
+
+// plain checks a required name of the catalog: see library.PlainFault.
+func (c *check) plain(field, v string, most int) string {
+	if message := library.PlainFault(v, most); message != "" {
+		c.fault(field, message)
+	}
+	return v
+}
+
+// optionalPlain is plain for a name that may be empty.
+func (c *check) optionalPlain(field, v string, most int) string {
+	if v == "" {
+		return ""
+	}
+	return c.plain(field, v, most)
+}
+
+// zone checks that Go knows a time zone. The store checks that Postgres does.
+func (c *check) zone(field, v string) string {
+	if v == "" {
+		c.fault(field, "is missing")
+	} else if _, err := library.LoadZone(v); err != nil {
+		c.fault(field, "is not a known time zone")
+	}
+	return v
+}
+
+// seatSpecs checks the seats of UpsertSeats.
+func (c *check) seatSpecs(seats []*dlsmsv1.SeatSpec) []library.SeatSpec {
+	if len(seats) == 0 || len(seats) > maxSeatsOfCall {
+		c.fault("seats", fmt.Sprintf("must be 1 to %d", maxSeatsOfCall))
+		return nil
+	}
+	specs := make([]library.SeatSpec, len(seats))
+	seen := map[string]bool{}
+	for i, seat := range seats {
+		at := "seats[" + strconv.Itoa(i) + "]."
+		spec := library.SeatSpec{
+			Area: seat.GetArea(), Label: seat.GetLabel(), Desk: seat.GetDesk(), OutOfService: seat.GetOutOfService(),
+			XCm: intOf(seat.XCm), YCm: intOf(seat.YCm), Angle: intOf(seat.Angle), //nolint:protogetter // nil means unset
+		}
+		spec.Faults(func(field, message string) { c.fault(at+field, message) })
+		if seen[spec.Label] {
+			c.fault(at+"label", "is there twice")
+		}
+		seen[spec.Label] = true
+		var own check
+		for _, a := range own.amenities(seat.GetAmenities()) {
+			spec.Amenities = append(spec.Amenities, int16(a)) //nolint:gosec // err reports unknown ones
+		}
+		for _, f := range own.faults {
+			c.fault(at+f.Field, f.Message)
+		}
+		specs[i] = spec
+	}
+	return specs
+}
+
+func intOf(v *int32) *int {
+	if v == nil {
+		return nil
+	}
+	n := int(*v)
+	return &n
+}
+
+// seatIDs checks a list of seats.
+func (c *check) seatIDs(ids []int64) []int64 {
+	if len(ids) == 0 || len(ids) > maxSeatsOfCall {
+		c.fault("seat_ids", fmt.Sprintf("must be 1 to %d", maxSeatsOfCall))
+		return nil
+	}
+	for i, id := range ids {
+		c.id("seat_ids["+strconv.Itoa(i)+"]", id)
+	}
+	return ids
+}
+
+// count checks a number that is not negative.
+func (c *check) count(field string, v int32) int {
+	if v < 0 {
+		c.fault(field, "must be 0 or above")
+	}
+	return int(v)
+}
+
+// disruptive is a request that may make reservations impossible.
+type disruptive interface {
+	GetOnBookings() dlsmsv1.BookingAction
+	GetExpectedReservations() int32
+	GetNote() map[string]string
+}
+
+func (c *check) disruptionOf(req disruptive) library.Disruption {
+	return library.Disruption{
+		OnBookings: c.bookingAction(req.GetOnBookings()),
+		Expected:   c.count("expected_reservations", req.GetExpectedReservations()),
+		Note:       c.languages("note", req.GetNote()),
+	}
+}
+
+func (c *check) bookingAction(v dlsmsv1.BookingAction) library.BookingAction {
+	if enum(c, "on_bookings", v) == dlsmsv1.BookingAction_BOOKING_ACTION_CANCEL {
+		return library.CancelBookings
+	}
+	return library.KeepBookings
+}
+
+// Limits of texts for students.
+const (
+	maxLanguages = 10
+	maxText      = 500 // characters
+)
+
+var languageTag = regexp.MustCompile(`^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$`)
+
+// languages checks a text by language.
+func (c *check) languages(field string, texts map[string]string) library.Texts {
+	if len(texts) > maxLanguages {
+		c.fault(field, fmt.Sprintf("must have at most %d languages", maxLanguages))
+		return nil
+	}
+	for _, language := range slices.Sorted(maps.Keys(texts)) {
+		at := field + "[" + language + "]"
+		if !languageTag.MatchString(language) {
+			c.fault(field, fmt.Sprintf("%.20q is not a language such as en or pt-BR", language))
+			continue
+		}
+		before := len(c.faults)
+		c.text(at, texts[language], 1, maxText)
+		if len(c.faults) == before && strings.TrimSpace(texts[language]) == "" {
+			c.fault(at, "must not be blank")
+		}
+	}
+	return texts
+}
+
+// maxFaultsOverGRPC is the number of violations in a gRPC status. nginx refuses trailers of more than
+// 4 KiB.
+const maxFaultsOverGRPC = 10
+
+// reportable is err for requests with many values. Over gRPC, it reports the first violations and the
+// number of the others.
+func (c *check) reportable(ctx context.Context) error { return reportable(ctx, c.err()) }
+
+func reportable(ctx context.Context, err error) error {
+	e, ok := errors.AsType[*library.Error](err)
+	if !ok || len(e.Fields) <= maxFaultsOverGRPC || edge.IsHTTP(ctx) {
+		return err
+	}
+	return e.WithFields(append(e.Fields[:maxFaultsOverGRPC:maxFaultsOverGRPC], library.FieldViolation{
+		Field: "request", Message: fmt.Sprintf("has %d more faults", len(e.Fields)-maxFaultsOverGRPC),
+	})...)
+}
+
+func settingsProto(b library.BranchSettings) *dlsmsv1.BranchSettings {
+	settings := &dlsmsv1.BranchSettings{
+		Code: b.Code, Name: b.Name, Timezone: b.Timezone, Hours: hoursProtos(b.Hours),
+		SeatCount:         int32(b.SeatCount),         //nolint:gosec // a library has less than two billion seats
+		OutOfServiceCount: int32(b.OutOfServiceCount), //nolint:gosec // at most SeatCount
+		Announcement:      b.Announcement,
+		AnnouncedUntil:    setTimestamp(b.AnnouncedUntil),
+	}
+	for _, d := range b.Days {
+		day := &dlsmsv1.DayHours{Day: time.Unix(int64(d.Day)*24*60*60, 0).UTC().Format(time.DateOnly)}
+		for _, o := range d.Open {
+			day.Open = append(day.Open, &dlsmsv1.TimeSpan{Opens: timeOfDay(o.Opens), Closes: timeOfDay(o.Closes)})
+		}
+		settings.Days = append(settings.Days, day)
+	}
+	for _, a := range b.Areas {
+		settings.Areas = append(settings.Areas, areaProto(a))
+	}
+	return settings
+}
+
+func areaProto(a library.Area) *dlsmsv1.Area {
+	return &dlsmsv1.Area{
+		Name: a.Name, Floor: a.Floor, SeatCount: int32(a.SeatCount), //nolint:gosec // below two billion
+	}
+}
+
+func seatChangeProtos(changes []library.SeatChange) []*dlsmsv1.SeatChange {
+	protos := make([]*dlsmsv1.SeatChange, len(changes))
+	for i, c := range changes {
+		protos[i] = &dlsmsv1.SeatChange{
+			Label: c.Label, SeatId: c.SeatID, Action: string(c.Action), Branch: c.Branch,
+			Line: int32(c.Line), //nolint:gosec // a file has at most 2 MiB
+		}
+		for _, f := range c.Fields {
+			protos[i].Changes = append(protos[i].Changes, &dlsmsv1.FieldChange{Field: string(f.Field), From: f.From, To: f.To})
+		}
+	}
+	return protos
+}
+
+func seatImpactProto(i library.Impact) *dlsmsv1.Impact {
+	impact := &dlsmsv1.Impact{
+		Reservations:    int32(i.Reservations), //nolint:gosec // below two billion
+		CheckedIn:       int32(i.CheckedIn),    //nolint:gosec // at most Reservations
+		WaitlistEntries: int32(i.Entries),      //nolint:gosec // below two billion
+	}
+	for _, d := range i.Days {
+		impact.Days = append(impact.Days, &dlsmsv1.DayCount{
+			Day: d.Day.Format(time.DateOnly), Reservations: int32(d.Reservations), //nolint:gosec // below two billion
+		})
+	}
+	for _, r := range i.First {
+		impact.First = append(impact.First, &dlsmsv1.AffectedReservation{
+			Reservation: reservationProto(r.Reservation), StudentId: r.StudentID, Name: r.Name,
+		})
+	}
+	return impact
+}
