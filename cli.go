@@ -16,6 +16,7 @@ type cli struct {
 	Cancel  cancelCommand  `cmd:"" help:"Cancel a reservation for its user, and offer its seat to the waitlist."`
 	Erase   eraseCommand   `cmd:"" help:"Erase a user: end tokens, reservations and waitlist entries; blank the data."`
 	Grant   grantCommand   `cmd:"" help:"Set the role of a user. It makes the first admin; admins can then use the API."`
+	Seats   seatsCommand   `cmd:"" help:"Import or export the seats of branches as a CSV file."`
 	Health  healthCommand  `cmd:"" name:"healthcheck" help:"Exit 0 if the replica at GRPC_ADDR is healthy, 1 if not."`
 	Version versionCommand `cmd:"" help:"Print the version, the revision and the Go version of this binary."`
 }

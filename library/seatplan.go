@@ -104,7 +104,7 @@ type FieldChange struct {
 
 // amenityNames has the names of the enum dlsms.v1.Amenity by number, in lower case and without
 // prefix. A test compares them with the enum.
-var amenityNames = []string{1: "power_outlet", "monitor", "wheelchair_accessible", "standing_desk", "window_view"}
+var amenityNames = []string{1: "power_outlet", "monitor", "wheelchair_accessible", "standing_desk", "window"}
 
 // AmenityName returns the name of an amenity in seat files. It returns the number if the amenity has
 // no name.

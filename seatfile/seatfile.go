@@ -140,6 +140,10 @@ func (r *reader) readHeader() bool {
 		r.fault(line, "", "has no commas: the columns must be separated by commas")
 		return false
 	}
+	if strings.Contains(strings.Join(record, ""), "\r") {
+		r.fault(line, "", "has carriage returns only: each line must end with a line feed")
+		return false
+	}
 	r.header, r.index = slices.Clone(record), map[string]int{}
 	for i, name := range r.header {
 		name = strings.TrimSpace(name)
