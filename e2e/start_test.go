@@ -429,7 +429,7 @@ func TestCommandsPrintOneLine(t *testing.T) {
 	contains(command("healthcheck", 1), "does not answer")
 	contains(command("migrate", 0), "applied migrations [1 ")
 	contains(command("migrate", 0), "up to date")
-	contains(command("seed", 0), "3 branches, 49 seats, 11 users")
+	contains(command("seed", 0), "3 branches, 49 seats, 13 users")
 	contains(command("seed", 0), "0 branches, 0 seats, 0 users")
 	p := launch(t, env, "serve")
 	serves(t, p, env["GRPC_ADDR"])

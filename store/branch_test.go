@@ -343,7 +343,9 @@ func TestBookingRacesRetirement(t *testing.T) {
 			_, booked = b.Reserve(t.Context(), library.Booking{UserID: b.users[0], SeatID: seat,
 				StartTime: at(round * 60), EndTime: at(round*60 + 60)})
 		})
-		calls.Go(func() { _, _, retired = b.RetireSeats(t.Context(), byHost("RetireSeats"), branch, []int64{seat}, 0, nil) })
+		calls.Go(func() {
+			_, _, retired = b.RetireSeats(t.Context(), byHost("RetireSeats"), branch, []int64{seat}, 0, nil)
+		})
 		calls.Wait()
 		switch {
 		case booked == nil && errors.Is(retired, library.ErrChangedSinceCheck):

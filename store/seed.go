@@ -44,6 +44,18 @@ var demoAreas = []demoArea{
 	{"engineering", "Project Hall", "P", 6, 2, [][]int16{{monitor}, {windowView}}},
 }
 
+// demoStaff are the demo users with a role. The branches of the member of staff are those in branches;
+// the librarian and the admin have all.
+var demoStaff = []struct {
+	studentID, name string
+	role            library.Role
+	branches        []string // codes; nil: all
+}{
+	{"L0001", "Kerstin Vogel", library.RoleLibrarian, nil},
+	{"D0001", "Marek Novak", library.RoleStaff, []string{"main"}},
+	{"A0001", "Aylin Demir", library.RoleAdmin, nil},
+}
+
 var demoStudents = []string{
 	"Ada Okafor", "Ben Lindqvist", "Chiara Rossi", "Deepak Nair", "Elena Petrova",
 	"Farid Haddad", "Grace Kim", "Hugo Martin", "Ines Duarte", "Jonas Weber",
@@ -54,9 +66,10 @@ type Seeded struct {
 	Branches, Seats, Users int
 }
 
-// Seed adds the demo data: 3 branches with 49 seats, the students S2021001 to S2021010 and the
-// librarian L0001. All users get the password with the given bcrypt hash. Existing rows stay as
-// they are, so Seed may be repeated, and several replicas may run it at once.
+// Seed adds the demo data: 3 branches with 49 seats, the students S2021001 to S2021010, the librarian
+// L0001, D0001 of the staff of main, and the admin A0001. All users get the password with the given
+// bcrypt hash. Existing rows stay as they are, so Seed may be repeated, and several replicas may run
+// it at once.
 func (s *Store) Seed(ctx context.Context, passwordHash string) (Seeded, error) {
 	var added Seeded
 	err := s.inTx(ctx, s.background, func(ctx context.Context, t *tx) error {
@@ -79,9 +92,12 @@ func (s *Store) Seed(ctx context.Context, passwordHash string) (Seeded, error) {
 			}
 		}
 		for i, name := range demoStudents {
-			queue(&added.Users, insertDemoUser, s.lib, fmt.Sprintf("S20210%02d", i+1), name, library.RoleStudent, passwordHash)
+			id := fmt.Sprintf("S20210%02d", i+1)
+			queue(&added.Users, insertDemoUser, s.lib, id, name, library.RoleStudent, passwordHash, nil)
 		}
-		queue(&added.Users, insertDemoUser, s.lib, "L0001", "Kerstin Vogel", library.RoleLibrarian, passwordHash)
+		for _, u := range demoStaff {
+			queue(&added.Users, insertDemoUser, s.lib, u.studentID, u.name, u.role, passwordHash, u.branches)
+		}
 		return t.SendBatch(ctx, batch).Close()
 	})
 	if err == nil && added != (Seeded{}) {
@@ -103,9 +119,18 @@ func (a demoArea) amenities(i int) []int16 {
 // Each statement skips an existing row without taking an id from the sequence. INSERT … ON CONFLICT
 // would take one for each skipped row, so the ids would have gaps.
 const (
+	// The branch science gets opening hours that cover the whole week, so that the demo shows hours and
+	// its seats are free at any time of the day. Hours that close when they open are 24 hours.
 	insertDemoBranch = `
-		INSERT INTO branches (library_id, code, name, timezone)
-		SELECT $1, $2, $3, 'Europe/Berlin' WHERE NOT EXISTS (SELECT FROM branches WHERE library_id = $1 AND code = $2)`
+		WITH made AS (
+			INSERT INTO branches (library_id, code, name, timezone)
+			SELECT $1, $2, $3, 'Europe/Berlin' WHERE NOT EXISTS (SELECT FROM branches WHERE library_id = $1 AND code = $2)
+			RETURNING library_id, id, code
+		), open AS (
+			INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
+			SELECT library_id, id, d, '06:00', '06:00' FROM made, generate_series(1, 7) d WHERE code = 'science'
+		)
+		SELECT id FROM made`
 
 	insertDemoSeat = `
 		INSERT INTO seats (library_id, branch_id, area, label, amenities)
@@ -113,7 +138,9 @@ const (
 		AND NOT EXISTS (SELECT FROM seats WHERE library_id = b.library_id AND branch_id = b.id AND label = $4)`
 
 	insertDemoUser = `
-		INSERT INTO users (library_id, student_id, name, email, role, password_hash)
-		SELECT $1, $2::text, $3, lower($2::text COLLATE "C") || '@university.example', $4, $5
+		INSERT INTO users (library_id, student_id, name, email, role, password_hash, branches)
+		SELECT $1, $2::text, $3, lower($2::text COLLATE "C") || '@university.example', $4, $5,
+			CASE WHEN $6::text[] IS NOT NULL THEN ARRAY(
+				SELECT id FROM branches WHERE library_id = $1 AND code = ANY($6) ORDER BY id) END
 		WHERE NOT EXISTS (SELECT FROM users WHERE library_id = $1 AND ` + sameStudentID + `)`
 )

@@ -95,9 +95,9 @@ func TestReusedUserIDGetsAnotherGeneration(t *testing.T) {
 	if len(seen) != 50 {
 		t.Errorf("50 users with the same id have %d generations", len(seen))
 	}
-	const demo = `SELECT count(DISTINCT token_generation) FROM users WHERE student_id ~ '^(S202100|S2021010|L0001)'`
-	if n := storetest.Value[int](t, b.db, demo); n != 11 {
-		t.Errorf("the 11 demo users have %d generations", n)
+	const demo = `SELECT count(DISTINCT token_generation) FROM users WHERE student_id ~ '^(S202100|S2021010|[LDA]0001)'`
+	if n := storetest.Value[int](t, b.db, demo); n != 13 {
+		t.Errorf("the 13 demo users have %d generations", n)
 	}
 	wantEqual(t, "generations that JSON can't hold", storetest.Value[int](t, b.db,
 		`SELECT count(*) FROM users WHERE token_generation NOT BETWEEN 0 AND 2::bigint^52`), 0)
@@ -119,7 +119,7 @@ func TestSeed(t *testing.T) {
 		}
 	}
 	slices.SortFunc(added, func(a, b store.Seeded) int { return b.Seats - a.Seats })
-	wantEqual(t, "added", added, []store.Seeded{{Branches: 3, Seats: 49, Users: 11}, {}, {}})
+	wantEqual(t, "added", added, []store.Seeded{{Branches: 3, Seats: 49, Users: 13}, {}, {}})
 
 	wantEqual(t, "seats", storetest.Rows[string](t, db, `
 		SELECT code || ' ' || b.name || ' ' || count(*) || ' ' || count(DISTINCT area) FROM branches b
@@ -132,8 +132,9 @@ func TestSeed(t *testing.T) {
 		}
 	}
 	wantEqual(t, "users", strings.Join(storetest.Rows[string](t, db,
-		`SELECT student_id || ' ' || role FROM users ORDER BY 1`), ", "),
-		"L0001 LIBRARIAN, S2021001 STUDENT, S2021002 STUDENT, S2021003 STUDENT, S2021004 STUDENT, "+
+		`SELECT concat_ws(' ', student_id, role, branches) FROM users ORDER BY 1`), ", "),
+		"A0001 ADMIN, D0001 STAFF {"+storetest.Value[string](t, db, `SELECT id::text FROM branches WHERE code = 'main'`)+
+			"}, L0001 LIBRARIAN, S2021001 STUDENT, S2021002 STUDENT, S2021003 STUDENT, S2021004 STUDENT, "+
 			"S2021005 STUDENT, S2021006 STUDENT, S2021007 STUDENT, S2021008 STUDENT, S2021009 STUDENT, S2021010 STUDENT")
 	wantEqual(t, "ids of seats", storetest.Value[string](t, db, `SELECT min(id) || ' to ' || max(id) FROM seats`),
 		"1 to 49")
