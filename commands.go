@@ -139,15 +139,6 @@ func (c *cancelCommand) Run(ctx context.Context, s *settings, out io.Writer) err
 	return nil
 }
 
-// checkReason checks the flag --reason.
-func checkReason(reason string) error {
-	tooLong := utf8.RuneCountInString(reason) > store.MaxReason
-	if tooLong || !utf8.ValidString(reason) || strings.ContainsRune(reason, 0) {
-		return fmt.Errorf("--reason: must be text of at most %d characters", store.MaxReason)
-	}
-	return nil
-}
-
 type eraseCommand struct {
 	StudentID string `arg:"" name:"student-id" help:"Student id of the user, in upper or lower case."`
 }

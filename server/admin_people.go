@@ -14,7 +14,7 @@ const (
 	maxPeople   = 500
 	maxBranches = 500 // of one role
 	maxCard     = 64
-	maxGroup    = 64
+	maxGroup    = 64 // characters of the name of a group
 )
 
 func (s *adminService) SetRole(ctx context.Context, req *dlsmsv1.SetRoleRequest) (*dlsmsv1.SetRoleResponse, error) {

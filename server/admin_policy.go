@@ -13,7 +13,6 @@ import (
 )
 
 const (
-	maxGroup       = 64 // characters of the name of a group
 	maxSuspensions = 10 // lengths of suspensions in a policy
 )
 

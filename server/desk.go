@@ -5,7 +5,6 @@ import (
 	"context"
 	"time"
 
-
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/server/edge"

@@ -113,7 +113,6 @@ func (s *Store) ListBranches(ctx context.Context, actor library.Actor) (branches
 }
 
 const (
-	lockLibrary  = `SELECT 1 FROM libraries WHERE id = $1 FOR NO KEY UPDATE`
 	knowsZone    = `SELECT dlsms_zone($1) IS NOT DISTINCT FROM $1`
 	selectBranch = `SELECT id, name, timezone FROM branches WHERE library_id = $1 AND code = $2 FOR NO KEY UPDATE`
 	insertBranch = `INSERT INTO branches (library_id, code, name, timezone) VALUES ($1, $2, $3, $4) RETURNING id`

@@ -16,7 +16,9 @@ import (
 )
 
 // byHost is an order of the host.
-func byHost(action string) library.Order { return library.Order{Actor: library.Host, Action: action} }
+func hostOrder(action string) library.Order {
+	return library.Order{Actor: library.Host, Action: action}
+}
 
 // checkOnly returns an order that changes nothing.
 func checkOnly(o library.Order) library.Order {
@@ -48,18 +50,18 @@ func TestUpsertBranch(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	law := library.Branch{Code: "law", Name: "Law", Timezone: "Europe/Berlin"}
-	if _, created, err := b.UpsertBranch(t.Context(), checkOnly(byHost("UpsertBranch")), law); err != nil || !created {
+	if _, created, err := b.UpsertBranch(t.Context(), checkOnly(hostOrder("UpsertBranch")), law); err != nil || !created {
 		t.Errorf("checked: %t, %v", created, err)
 	}
 	wantEqual(t, "branches after the check", storetest.Value[int](t, b.db, `SELECT count(*)::int FROM branches`), 1)
 	for i := range 2 {
-		got, created, err := b.UpsertBranch(t.Context(), byHost("UpsertBranch"), law)
+		got, created, err := b.UpsertBranch(t.Context(), hostOrder("UpsertBranch"), law)
 		if err != nil || created != (i == 0) || got.Code != "law" || got.Timezone != "Europe/Berlin" || got.SeatCount != 0 {
 			t.Errorf("call %d: %+v, %t, %v", i, got, created, err)
 		}
 	}
 	law.Name, law.Timezone = "Law Library", "UTC"
-	if got, created, err := b.UpsertBranch(t.Context(), byHost("UpsertBranch"), law); err != nil || created ||
+	if got, created, err := b.UpsertBranch(t.Context(), hostOrder("UpsertBranch"), law); err != nil || created ||
 		got.Name != "Law Library" || got.Timezone != "UTC" {
 		t.Errorf("changed: %+v, %t, %v", got, created, err)
 	}
@@ -68,7 +70,7 @@ func TestUpsertBranch(t *testing.T) {
 		`UpsertBranch branch/law {"name": "Law", "timezone": "Europe/Berlin"} {"name": "Law Library", "timezone": "UTC"}`,
 	})
 	law.Timezone = "europe/berlin"
-	_, _, err := b.UpsertBranch(t.Context(), byHost("UpsertBranch"), law)
+	_, _, err := b.UpsertBranch(t.Context(), hostOrder("UpsertBranch"), law)
 	wantErr(t, err, library.Invalid())
 	_, _, err = b.UpsertBranch(t.Context(), library.Order{Actor: librarian(t, b, 0, nil)}, law)
 	wantErr(t, err, library.ErrRoleRequired)
@@ -83,7 +85,7 @@ func TestUpsertBranchRace(t *testing.T) {
 	made := 0
 	for range 8 {
 		calls.Go(func() {
-			_, created, err := b.UpsertBranch(t.Context(), byHost("UpsertBranch"),
+			_, created, err := b.UpsertBranch(t.Context(), hostOrder("UpsertBranch"),
 				library.Branch{Code: "law", Name: "Law", Timezone: "UTC"})
 			if err != nil {
 				t.Error(err)
@@ -151,7 +153,7 @@ func TestSetAnnouncement(t *testing.T) {
 	b := setup(t)
 	text := library.Texts{"en": "Fire drill", "de": "Probealarm"}
 	for range 2 {
-		got, err := b.SetAnnouncement(t.Context(), byHost("SetAnnouncement"), "branch-0", text, at(60))
+		got, err := b.SetAnnouncement(t.Context(), hostOrder("SetAnnouncement"), "branch-0", text, at(60))
 		if err != nil || got.Announcement["de"] != "Probealarm" || !got.AnnouncedUntil.Equal(at(60)) {
 			t.Errorf("%+v, %v", got, err)
 		}
@@ -160,7 +162,7 @@ func TestSetAnnouncement(t *testing.T) {
 		t.Errorf("audit log %v", rows)
 	}
 	for range 2 {
-		got, err := b.SetAnnouncement(t.Context(), byHost("SetAnnouncement"), "branch-0", nil, at(60))
+		got, err := b.SetAnnouncement(t.Context(), hostOrder("SetAnnouncement"), "branch-0", nil, at(60))
 		if err != nil || len(got.Announcement) != 0 || !got.AnnouncedUntil.IsZero() {
 			t.Errorf("removed: %+v, %v", got, err)
 		}
@@ -168,7 +170,7 @@ func TestSetAnnouncement(t *testing.T) {
 	if rows := audited(t, b); len(rows) != 1 {
 		t.Errorf("audit log %v", rows)
 	}
-	_, err := b.SetAnnouncement(t.Context(), byHost("SetAnnouncement"), "none", nil, at(0))
+	_, err := b.SetAnnouncement(t.Context(), hostOrder("SetAnnouncement"), "none", nil, at(0))
 	wantErr(t, err, library.ErrBranchNotFound)
 	_, err = b.SetAnnouncement(t.Context(), library.Order{Actor: librarian(t, b, 0, []int64{})}, "branch-0", nil, at(0))
 	wantErr(t, err, library.ErrBranchRequired)
@@ -184,7 +186,7 @@ func TestRenameArea(t *testing.T) {
 	b.db.Exec(t, `INSERT INTO policies (library_id, branch_id, area, rules) VALUES (1, $1, 'Area', '{}')`, branch)
 	b.db.Exec(t, `INSERT INTO effective_policies (library_id, branch_id, area, user_group, dates)
 		VALUES (1, $1, 'Area', '', '(,)')`, branch)
-	order := byHost("UpsertArea")
+	order := hostOrder("UpsertArea")
 	got, err := b.UpsertArea(t.Context(), checkOnly(order), "branch-0", "Area", "Hall", "2")
 	wantEqual(t, "checked", fmt.Sprint(got, err), "{Hall 2 5} <nil>")
 	wantEqual(t, "areas", storetest.Rows[string](t, b.db, `SELECT DISTINCT area FROM seats`), []string{"Area"})
@@ -221,7 +223,7 @@ func TestJoinAreas(t *testing.T) {
 		b.db.Exec(t, `INSERT INTO sweeps (library_id, branch_id, cause, area, during)
 			VALUES (1, $1, 'HOURS', $2, tstzrange($3, NULL))`, branch, area, at(0))
 	}
-	order := byHost("UpsertArea")
+	order := hostOrder("UpsertArea")
 	_, err := b.UpsertArea(t.Context(), order, "branch-0", "Area", "Hall", "2")
 	wantErr(t, err, library.Invalid())
 	b.db.Exec(t, `DELETE FROM policies WHERE area = 'Hall'`)
@@ -243,7 +245,7 @@ func TestRetireSeats(t *testing.T) {
 	b.reserve(t, 0, 0, 30, 90)
 	b.reserve(t, 1, 1, 24*60, 24*60+30)
 	b.reserve(t, 2, 2, 30, 90)
-	order := byHost("RetireSeats")
+	order := hostOrder("RetireSeats")
 	ids := []int64{b.seats[1], b.seats[0], b.seats[0]}
 	n, impact, err := b.RetireSeats(t.Context(), checkOnly(order), "branch-0", ids, 0, nil)
 	if err != nil || n != 2 || impact.Reservations != 2 || len(impact.Days) != 2 || len(impact.First) != 2 {
@@ -267,7 +269,7 @@ func TestRetireSeats(t *testing.T) {
 		_, _, err = b.RetireSeats(t.Context(), order, "branch-0", ids, 0, nil)
 		wantErr(t, err, library.ErrSeatNotFound)
 	}
-	b.UpsertBranch(t.Context(), byHost(""), library.Branch{Code: "law", Name: "Law", Timezone: "UTC"}) //nolint:errcheck // the next call fails then
+	b.UpsertBranch(t.Context(), hostOrder(""), library.Branch{Code: "law", Name: "Law", Timezone: "UTC"}) //nolint:errcheck // the next call fails then
 	_, _, err = b.RetireSeats(t.Context(), order, "law", []int64{b.seats[2]}, 0, nil)
 	wantErr(t, err, library.ErrSeatNotFound)
 }
@@ -282,7 +284,7 @@ func TestUpsertSeats(t *testing.T) {
 		{Label: "B-1", Area: "Hall", Amenities: []int16{2, 1, 2}, XCm: &x, YCm: &y, Desk: "D"},
 		{Label: "A-2", Area: "Area"},
 	}
-	order := byHost("UpsertSeats")
+	order := hostOrder("UpsertSeats")
 	cancel := library.Disruption{OnBookings: library.CancelBookings}
 	plan, err := b.UpsertSeats(t.Context(), checkOnly(order), "branch-0", seats, cancel)
 	want := []library.SeatChange{
@@ -344,7 +346,7 @@ func TestBookingRacesRetirement(t *testing.T) {
 				StartTime: at(round * 60), EndTime: at(round*60 + 60)})
 		})
 		calls.Go(func() {
-			_, _, retired = b.RetireSeats(t.Context(), byHost("RetireSeats"), branch, []int64{seat}, 0, nil)
+			_, _, retired = b.RetireSeats(t.Context(), hostOrder("RetireSeats"), branch, []int64{seat}, 0, nil)
 		})
 		calls.Wait()
 		switch {

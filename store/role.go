@@ -16,8 +16,8 @@ const (
 
 	selectRole = `SELECT student_id, role, branches FROM users WHERE library_id = $1 AND id = $2`
 
-	// lockBranches prevents that a branch is deleted before the role that names it is committed.
-	lockBranches = `SELECT id, code FROM branches WHERE library_id = $1 AND code = ANY($2) ORDER BY id FOR KEY SHARE`
+	// keepBranches prevents that a branch is deleted before the role that names it is committed.
+	keepBranches = `SELECT id, code FROM branches WHERE library_id = $1 AND code = ANY($2) ORDER BY id FOR KEY SHARE`
 
 	selectCodes = `SELECT code FROM branches WHERE library_id = $1 AND id = ANY($2) ORDER BY code COLLATE "C"`
 
@@ -112,7 +112,7 @@ func (t *staffTx) branchIDs(ctx context.Context, codes []string) ([]int64, error
 	if len(codes) == 0 {
 		return nil, nil
 	}
-	rows, err := t.Query(ctx, lockBranches, t.s.lib, codes)
+	rows, err := t.Query(ctx, keepBranches, t.s.lib, codes)
 	if err != nil {
 		return nil, err
 	}

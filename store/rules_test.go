@@ -300,7 +300,7 @@ func TestPolicyRulesCancellations(t *testing.T) {
 		t.Errorf("latest is %s", got)
 	}
 	mustDo(t, b.Cancel, b.users[0], first.ID) // a repeated call
-	if _, _, err := b.CancelFor(t.Context(), second.ID, "staff may cancel at any time"); err != nil {
+	if _, _, err := b.CancelFor(t.Context(), byHost("staff may cancel at any time"), second.ID); err != nil {
 		t.Error(err)
 	}
 }

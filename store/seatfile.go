@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -559,9 +558,6 @@ const selectExport = `
 	WHERE s.library_id = $1 AND s.retired_at IS NULL AND ($2::bigint[] IS NULL OR s.branch_id = ANY($2))
 	ORDER BY b.code COLLATE "C", s.label COLLATE "C"`
 
-// selectBranchID finds a branch.
-const selectBranchID = `SELECT id FROM branches WHERE library_id = $1 AND code = $2`
-
 // ExportSeats returns the seats of a branch, or of all branches in the scope of the actor if branch
 // is empty, sorted by branch and label. Retired seats are left out.
 func (s *Store) ExportSeats(ctx context.Context, actor library.Actor, branch string) (seats []library.SeatRow, err error) {
@@ -569,15 +565,8 @@ func (s *Store) ExportSeats(ctx context.Context, actor library.Actor, branch str
 		var scope []int64
 		switch {
 		case branch != "":
-			var id int64
-			err := t.QueryRow(ctx, selectBranchID, t.s.lib, branch).Scan(&id)
-			if errors.Is(err, pgx.ErrNoRows) {
-				return library.ErrBranchNotFound
-			}
+			id, err := t.branchID(ctx, branch)
 			if err != nil {
-				return err
-			}
-			if err := t.includes(id); err != nil {
 				return err
 			}
 			scope = []int64{id}

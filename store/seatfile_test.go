@@ -31,7 +31,7 @@ func seatImport(t *testing.T, content string) library.SeatImport {
 func (b bundle) dryRun(t *testing.T, in *library.SeatImport) library.SeatPlan {
 	t.Helper()
 	before := b.seatRows(t)
-	plan, err := b.ImportSeats(t.Context(), checkOnly(byHost("import")), *in)
+	plan, err := b.ImportSeats(t.Context(), checkOnly(hostOrder("import")), *in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func (b bundle) dryRun(t *testing.T, in *library.SeatImport) library.SeatPlan {
 func (b bundle) apply(t *testing.T, in library.SeatImport) library.SeatPlan {
 	t.Helper()
 	shown := b.dryRun(t, &in)
-	plan, err := b.ImportSeats(t.Context(), byHost("import"), in)
+	plan, err := b.ImportSeats(t.Context(), hostOrder("import"), in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestImportSeats(t *testing.T) {
 	wantEqual(t, "audit log", len(audited(t, b)), 1)
 	// A repeated import has nothing to do, and needs no fingerprint.
 	in.Fingerprint = "of the first dry run"
-	plan, err := b.ImportSeats(t.Context(), byHost("import"), in)
+	plan, err := b.ImportSeats(t.Context(), hostOrder("import"), in)
 	if err != nil || plan.Count(library.SameSeat) != 4 {
 		t.Errorf("repeated: %v, %v", short(plan), err)
 	}
@@ -153,7 +153,7 @@ func TestImportFaults(t *testing.T) {
 	b := setup(t)
 	before := b.seatRows(t)
 	in := seatImport(t, "branch,label\nbranch-0,A-1\nnone,X\nbranch-0,new\nnowhere,Y\n")
-	for _, order := range []library.Order{byHost("import"), checkOnly(byHost("import"))} {
+	for _, order := range []library.Order{hostOrder("import"), checkOnly(hostOrder("import"))} {
 		_, err := b.ImportSeats(t.Context(), order, in)
 		invalid, ok := errors.AsType[*library.Error](err)
 		if !ok {
@@ -173,7 +173,7 @@ func TestImportFaults(t *testing.T) {
 	for i := range 1500 {
 		fmt.Fprintf(&many, "none,%d\n", i)
 	}
-	_, err := b.ImportSeats(t.Context(), byHost("import"), seatImport(t, many.String()))
+	_, err := b.ImportSeats(t.Context(), hostOrder("import"), seatImport(t, many.String()))
 	if invalid, ok := errors.AsType[*library.Error](err); !ok || len(invalid.Fields) != seatfile.MaxFaults {
 		t.Errorf("many faults: %v", err)
 	}
@@ -220,7 +220,7 @@ func TestImportAfterChange(t *testing.T) {
 	refused := func(in library.SeatImport) {
 		t.Helper()
 		before := b.seatRows(t)
-		_, err := b.ImportSeats(t.Context(), byHost("import"), in)
+		_, err := b.ImportSeats(t.Context(), hostOrder("import"), in)
 		wantErr(t, err, library.ErrChangedSinceCheck)
 		if diff := cmp.Diff(before, b.seatRows(t)); diff != "" {
 			t.Errorf("seats were changed:\n%s", diff)
@@ -241,7 +241,7 @@ func TestImportAfterChange(t *testing.T) {
 	refused(in)
 	b.db.Exec(t, `UPDATE seats SET area = 'Area' WHERE label = 'A-1'`)
 	b.reserve(t, 0, 0, 30, 90) // at a seat that only moves
-	if _, err := b.ImportSeats(t.Context(), byHost("import"), in); err != nil {
+	if _, err := b.ImportSeats(t.Context(), hostOrder("import"), in); err != nil {
 		t.Errorf("unchanged: %v", err)
 	}
 	wantEqual(t, "sweeps", len(audited(t, b)), 1)
@@ -387,7 +387,7 @@ func TestBookingRacesImport(t *testing.T) {
 			_, booked = b.Reserve(t.Context(), library.Booking{UserID: b.users[0], SeatID: seats[1],
 				StartTime: at(round * 60), EndTime: at(round*60 + 60)})
 		})
-		calls.Go(func() { _, imported = b.ImportSeats(t.Context(), byHost("import"), in) })
+		calls.Go(func() { _, imported = b.ImportSeats(t.Context(), hostOrder("import"), in) })
 		calls.Wait()
 		switch {
 		case booked == nil && errors.Is(imported, library.ErrChangedSinceCheck):
@@ -413,7 +413,7 @@ func TestConcurrentImports(t *testing.T) {
 			s = second
 		}
 		calls.Go(func() {
-			if _, err := s.ImportSeats(t.Context(), byHost("import"), in); err != nil {
+			if _, err := s.ImportSeats(t.Context(), hostOrder("import"), in); err != nil {
 				t.Error(err)
 			}
 		})

@@ -39,9 +39,9 @@ const (
 	lockUserIfFree = `
 		SELECT true FROM users WHERE library_id = $1 AND id = $2 FOR NO KEY UPDATE SKIP LOCKED`
 
-	// judge decides about the new strikes of a user. The policy of the newest strike that counts says
+	// judgeStrikes decides about the new strikes of a user. The policy of the newest strike that counts says
 	// how many strikes suspend the user, and for how long. The ladder of suspensions goes back a year.
-	judge = `
+	judgeStrikes = `
 		WITH now AS MATERIALIZED (
 			SELECT dlsms_now() AS t
 		), counting AS MATERIALIZED (
@@ -100,7 +100,7 @@ func (s *Store) Judge(ctx context.Context, userID int64) (suspended, busy bool, 
 		if _, err := t.Exec(ctx, boundStatements, millis(dueTimeout)); err != nil {
 			return err
 		}
-		tag, err := t.Exec(ctx, judge, s.lib, userID)
+		tag, err := t.Exec(ctx, judgeStrikes, s.lib, userID)
 		suspended = tag.RowsAffected() > 0
 		return err
 	})

@@ -90,10 +90,6 @@ func (b bundle) counting(t *testing.T, user int) (n int) {
 	return n
 }
 
-func host(reason string) library.Order {
-	return library.Order{Actor: library.Host, Action: "Test", Reason: reason}
-}
-
 func (b bundle) audits(t *testing.T) int {
 	t.Helper()
 	return storetest.Value[int](t, b.db, `SELECT count(*) FROM audit_log`)
@@ -287,7 +283,7 @@ func TestSuspensionRefusesBooking(t *testing.T) {
 	}
 	wantDone(t, 0, b.OfferFreeSeats)
 	storetest.CheckInvariants(t, b.db)
-	if _, err := b.SetSuspension(t.Context(), host("a mistake"), b.users[0], time.Time{}); err != nil {
+	if _, err := b.SetSuspension(t.Context(), byHost("a mistake"), b.users[0], time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	wantEqual(t, "offers after the suspension", storetest.Value[int](t, b.db,
@@ -311,7 +307,7 @@ func TestForgiveOneStrike(t *testing.T) {
 	id := b.standing(t, 0).Strikes[1].ID
 	which := library.StrikeSelection{StrikeID: id}
 
-	order := host("the scanner was down")
+	order := byHost("the scanner was down")
 	order.ValidateOnly = true
 	forgive := func(order library.Order, want library.Forgiveness) {
 		t.Helper()
@@ -364,7 +360,7 @@ func TestForgiveKeepsSuspension(t *testing.T) {
 	b.judge(t)
 	strikes := b.standing(t, 0).Strikes
 	for i, want := range []library.Forgiveness{{Strikes: 1}, {Strikes: 1, Suspensions: 1}, {Strikes: 1}} {
-		got, err := b.ForgiveStrikes(t.Context(), host("x"), library.StrikeSelection{StrikeID: strikes[i].ID})
+		got, err := b.ForgiveStrikes(t.Context(), byHost("x"), library.StrikeSelection{StrikeID: strikes[i].ID})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -398,7 +394,7 @@ func TestForgiveSpan(t *testing.T) {
 	}
 	which := library.StrikeSelection{Branch: "branch-0", StartTime: at(120), EndTime: until}
 	for _, want := range []library.Forgiveness{{Strikes: 3, Suspensions: 2}, {}} {
-		got, err := b.ForgiveStrikes(t.Context(), host("power cut"), which)
+		got, err := b.ForgiveStrikes(t.Context(), byHost("power cut"), which)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -412,7 +408,7 @@ func TestForgiveSpan(t *testing.T) {
 	wantEqual(t, "counting strikes of user 1", b.counting(t, 1), 1)
 	wantEqual(t, "audit", storetest.Rows[string](t, b.db, `SELECT object FROM audit_log`), []string{"branch/branch-0"})
 	which.Branch = "nowhere"
-	_, err := b.ForgiveStrikes(t.Context(), host("x"), which)
+	_, err := b.ForgiveStrikes(t.Context(), byHost("x"), which)
 	wantErr(t, err, library.ErrBranchNotFound)
 }
 
@@ -442,7 +438,7 @@ func TestForgiveInScope(t *testing.T) {
 		`(SELECT array_agg(id) FROM branches WHERE code = 'branch-0')`: nil,
 		`NULL`: nil,
 	} {
-		order := host("x")
+		order := byHost("x")
 		order.ValidateOnly, order.Actor = true, b.staffOf(t, 4, branches)
 		for _, selection := range []library.StrikeSelection{which, span} {
 			if _, err := b.ForgiveStrikes(t.Context(), order, selection); !errors.Is(err, want) {
@@ -464,7 +460,7 @@ func TestSetSuspension(t *testing.T) {
 	b := setup(t)
 	set := func(until int, reason string, validate bool) {
 		t.Helper()
-		order := host(reason)
+		order := byHost(reason)
 		order.ValidateOnly = validate
 		var end time.Time
 		if until != 0 {
@@ -508,13 +504,13 @@ func TestSetSuspension(t *testing.T) {
 	wantEqual(t, "audit log", got, []string{"0 to 7", "7 to 14", "14 to 3", "3 to 366", "366 to 0"})
 
 	for _, wrong := range []int{-1, 366*day + 1} {
-		_, err := b.SetSuspension(t.Context(), host("x"), b.users[0], at(wrong))
+		_, err := b.SetSuspension(t.Context(), byHost("x"), b.users[0], at(wrong))
 		refused, ok := errors.AsType[*library.Error](err)
 		if !ok || len(refused.Fields) != 1 || refused.Fields[0].Field != "until" {
 			t.Errorf("until %d: %v", wrong, err)
 		}
 	}
-	_, err := b.SetSuspension(t.Context(), host("x"), b.users[0]+1000, at(day))
+	_, err := b.SetSuspension(t.Context(), byHost("x"), b.users[0]+1000, at(day))
 	wantErr(t, err, library.ErrPersonNotFound)
 }
 
@@ -525,12 +521,12 @@ func TestStaffAndStrikesSuspend(t *testing.T) {
 	b.strikePolicy(t, 1, 30, 7)
 	b.miss(t, 0, 0, 0)
 	b.judge(t)
-	if _, err := b.SetSuspension(t.Context(), host("rude"), b.users[0], at(30*day)); err != nil {
+	if _, err := b.SetSuspension(t.Context(), byHost("rude"), b.users[0], at(30*day)); err != nil {
 		t.Fatal(err)
 	}
 	b.wantSuspended(t, 0, 30*day)
 	which := library.StrikeSelection{StrikeID: b.standing(t, 0).Strikes[0].ID}
-	if _, err := b.ForgiveStrikes(t.Context(), host("x"), which); err != nil {
+	if _, err := b.ForgiveStrikes(t.Context(), byHost("x"), which); err != nil {
 		t.Fatal(err)
 	}
 	b.wantSuspended(t, 0, 30*day) // the suspension by staff remains
@@ -573,7 +569,7 @@ func TestStrikesWhileUsersAct(t *testing.T) {
 		}
 		b.db.SetClock(t, at(from+15).Add(-20*time.Millisecond))
 		forgive := func(ctx context.Context, _ int) (int, bool, error) {
-			_, err := stores[0].ForgiveStrikes(ctx, host("x"), library.StrikeSelection{
+			_, err := stores[0].ForgiveStrikes(ctx, byHost("x"), library.StrikeSelection{
 				Branch: "branch-1", StartTime: at(from), EndTime: at(from + 60)})
 			return 0, false, err
 		}

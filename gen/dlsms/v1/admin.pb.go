@@ -1113,7 +1113,7 @@ type UpsertSeatsRequest struct {
 	Branch string `protobuf:"bytes,1,opt,name=branch,proto3" json:"branch,omitempty"`
 	// Required. 1 to 500 seats, each label once.
 	Seats []*SeatSpec `protobuf:"bytes,2,rep,name=seats,proto3" json:"seats,omitempty"`
-	// Optional. What happens to the reservations of seats that go out of service. Default: they stay.
+	// Optional. Action on the reservations of seats that go out of service. Default: they stay.
 	OnBookings BookingAction `protobuf:"varint,3,opt,name=on_bookings,json=onBookings,proto3,enum=dlsms.v1.BookingAction" json:"on_bookings,omitempty"`
 	// Optional. impact.reservations of an earlier response. Needed with BOOKING_ACTION_CANCEL, if it
 	// is not 0.
@@ -1207,14 +1207,14 @@ func (x *UpsertSeatsRequest) GetReason() string {
 	return ""
 }
 
-// SeatChange is what a call or an import does with one seat.
+// SeatChange is the change of one seat by a call or an import.
 type SeatChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Label of the seat.
 	Label string `protobuf:"bytes,1,opt,name=label,proto3" json:"label,omitempty"`
 	// Id of the seat. 0 if the seat is not created yet.
 	SeatId int64 `protobuf:"varint,2,opt,name=seat_id,json=seatId,proto3" json:"seat_id,omitempty"`
-	// What happens to the seat: "CREATE", "UPDATE", "SAME" or "RETIRE".
+	// Action on the seat: "CREATE", "UPDATE", "SAME" or "RETIRE".
 	Action string `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`
 	// For UPDATE: the fields that change.
 	Changes []*FieldChange `protobuf:"bytes,4,rep,name=changes,proto3" json:"changes,omitempty"`
@@ -1576,7 +1576,7 @@ type ImportSeatsRequest struct {
 	RetireMissing bool `protobuf:"varint,3,opt,name=retire_missing,json=retireMissing,proto3" json:"retire_missing,omitempty"`
 	// Required unless dry_run is set. fingerprint of the dry run.
 	Fingerprint string `protobuf:"bytes,4,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
-	// Optional. What happens to the reservations of seats that go out of service. Default: they stay.
+	// Optional. Action on the reservations of seats that go out of service. Default: they stay.
 	OnBookings BookingAction `protobuf:"varint,5,opt,name=on_bookings,json=onBookings,proto3,enum=dlsms.v1.BookingAction" json:"on_bookings,omitempty"`
 	// Optional. Text for the users of cancelled reservations, by language: see CreateClosureRequest.
 	// Over HTTP, the parameter note[en] has the text in English.
@@ -1866,7 +1866,7 @@ type SetWeeklyHoursRequest struct {
 	// Optional. The opening hours of the week, at most 50 spans. Spans of a weekday must not overlap.
 	// Empty: the branch is always open.
 	Hours []*OpeningHours `protobuf:"bytes,2,rep,name=hours,proto3" json:"hours,omitempty"`
-	// Optional. What happens to reservations outside the new hours. Default: they stay.
+	// Optional. Action on reservations outside the new hours. Default: they stay.
 	OnBookings BookingAction `protobuf:"varint,3,opt,name=on_bookings,json=onBookings,proto3,enum=dlsms.v1.BookingAction" json:"on_bookings,omitempty"`
 	// Optional. impact.reservations of an earlier response. Needed with BOOKING_ACTION_CANCEL, if it
 	// is not 0.
@@ -2033,7 +2033,7 @@ type SetDaysRequest struct {
 	// Optional. Remove the exception instead: the weekly hours apply to these dates again. open must
 	// be empty.
 	Remove bool `protobuf:"varint,6,opt,name=remove,proto3" json:"remove,omitempty"`
-	// Optional. What happens to reservations outside the new hours. Default: they stay.
+	// Optional. Action on reservations outside the new hours. Default: they stay.
 	OnBookings BookingAction `protobuf:"varint,7,opt,name=on_bookings,json=onBookings,proto3,enum=dlsms.v1.BookingAction" json:"on_bookings,omitempty"`
 	// Optional. impact.reservations of an earlier response. Needed with BOOKING_ACTION_CANCEL, if it
 	// is not 0.
@@ -2227,7 +2227,7 @@ type Closure struct {
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// Text for students, by language.
 	Note map[string]string `protobuf:"bytes,7,rep,name=note,proto3" json:"note,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// What happens to the reservations inside.
+	// Action on the reservations inside.
 	OnBookings BookingAction `protobuf:"varint,8,opt,name=on_bookings,json=onBookings,proto3,enum=dlsms.v1.BookingAction" json:"on_bookings,omitempty"`
 	// Time at which the closure was made.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
@@ -2346,7 +2346,7 @@ func (x *Closure) GetSweep() *SweepProgress {
 	return nil
 }
 
-// SweepProgress is how far a sweep has come. A sweep ends the reservations that a change has made
+// SweepProgress is the progress of a sweep. A sweep ends the reservations that a change has made
 // impossible.
 type SweepProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2427,7 +2427,7 @@ type CreateClosureRequest struct {
 	// Optional. Text for students, by language: at most 10 texts of 1 to 500 characters. A language is
 	// a tag such as "en", "de" or "pt-BR".
 	Note map[string]string `protobuf:"bytes,6,rep,name=note,proto3" json:"note,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Optional. What happens to the reservations inside. Default: they stay.
+	// Optional. Action on the reservations inside. Default: they stay.
 	OnBookings BookingAction `protobuf:"varint,7,opt,name=on_bookings,json=onBookings,proto3,enum=dlsms.v1.BookingAction" json:"on_bookings,omitempty"`
 	// Optional. impact.reservations of an earlier response. Needed with BOOKING_ACTION_CANCEL, if it
 	// is not 0.
@@ -2613,7 +2613,7 @@ type UpdateClosureRequest struct {
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// Optional. New end, after the start.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// Optional. The closure has no end any more. end_time must be unset.
+	// Optional. Remove the end of the closure. end_time must be unset.
 	NoEnd bool `protobuf:"varint,4,opt,name=no_end,json=noEnd,proto3" json:"no_end,omitempty"`
 	// Optional. New texts. They replace all texts.
 	Note map[string]string `protobuf:"bytes,5,rep,name=note,proto3" json:"note,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -3875,7 +3875,7 @@ type ServiceKey struct {
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// Code of the branch.
 	Branch string `protobuf:"bytes,3,opt,name=branch,proto3" json:"branch,omitempty"`
-	// What the program may do.
+	// The scopes of the key.
 	Scopes []KeyScope `protobuf:"varint,4,rep,packed,name=scopes,proto3,enum=dlsms.v1.KeyScope" json:"scopes,omitempty"`
 	// Time at which the key was created.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
@@ -3964,7 +3964,7 @@ type CreateKeyRequest struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Required. Code of the branch for which the key is valid.
 	Branch string `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"`
-	// Required. What the program may do.
+	// Required. The scopes of the key.
 	Scopes []KeyScope `protobuf:"varint,3,rep,packed,name=scopes,proto3,enum=dlsms.v1.KeyScope" json:"scopes,omitempty"`
 	// Optional. Make no change.
 	ValidateOnly bool `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
