@@ -36,10 +36,11 @@ func (c *catalog) changed(ch store.CatalogChanges) *catalog {
 	return next
 }
 
-// deleted returns the ids of the seats of c that were deleted, or cannot be read any more.
+// deleted returns the ids of the seats of c that were deleted or retired, or cannot be read any
+// more.
 func (c *catalog) deleted(ch store.CatalogChanges, changed map[int64]library.Seat) map[int64]bool {
 	deleted := map[int64]bool{}
-	for _, id := range ch.Unreadable {
+	for _, id := range slices.Concat(ch.Unreadable, ch.Retired) {
 		if _, ok := c.position[id]; ok {
 			deleted[id] = true
 		}
@@ -106,21 +107,35 @@ func (c *catalog) read(
 	return read
 }
 
-// changeBranch replaces a branch in c, and its seats if its opening hours differ. If c shares a
-// slice or map with old, changeBranch copies it first.
+// changeBranch replaces a branch in c, and its seats if its opening hours or closures differ. If c
+// shares a slice or map with old, changeBranch copies it first.
 func (c *catalog) changeBranch(r library.Branch, old *catalog) {
 	was := old.byID[r.ID]
-	b := &branch{Branch: r, calendar: was.calendar, areas: was.areas, seats: was.seats}
-	if !was.calendar.isOf(r) {
+	b := &branch{Branch: r, calendar: was.calendar, closed: was.closed, areas: was.areas, seats: was.seats}
+	sameHours, sameTimes := was.calendar.isOf(r), sameSpans(was.Closures, r.Closures)
+	if sameHours && sameTimes && was.equal(r) {
+		return
+	}
+	if !sameHours {
 		b.calendar = newCalendar(r)
+	}
+	if !sameTimes {
+		b.closed = newClosed(r.Closures)
+	}
+	if !sameHours || !sameTimes {
 		c.ownSeats(old)
 		for _, i := range b.seats {
 			c.seats[i] = newSeat(c.seats[i].Seat, b, c.seats[i])
 		}
-	} else if was.Name == r.Name && was.Timezone == r.Timezone && slices.Equal(was.Hours, r.Hours) {
-		return
 	}
 	c.putBranch(b, old)
+}
+
+// equal reports whether r has the same values as the branch.
+func (b *branch) equal(r library.Branch) bool {
+	return b.Name == r.Name && b.Timezone == r.Timezone && slices.Equal(b.Hours, r.Hours) &&
+		slices.EqualFunc(b.Days, r.Days, sameDay) && sameClosures(b.Closures, r.Closures) &&
+		maps.Equal(b.Announcement, r.Announcement) && b.AnnouncedUntil.Equal(r.AnnouncedUntil)
 }
 
 // changeSeats replaces seats in c. No seat changes its branch. If c shares a slice or map with old,

@@ -2,6 +2,7 @@ package availability
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"sort"
 	"sync"
@@ -21,12 +22,13 @@ const (
 	hotMicros = hotDays * microsPerDay
 )
 
-// calendar holds the opening hours of a branch. It agrees with the database function dlsms_open,
-// which decides about bookings.
+// calendar holds the opening hours of a branch: those of the week, and those of single dates, which
+// replace them. It agrees with the database function dlsms_open, which decides about bookings.
 type calendar struct {
 	timezone string
 	hours    []library.OpenHours
-	location *time.Location // nil: unknown
+	days     []library.DayHours // sorted
+	location *time.Location     // nil: unknown
 
 	// hot covers the coming weeks, which nearly all questions are about. warm renews it.
 	hot atomic.Pointer[schedule]
@@ -41,23 +43,31 @@ type calendar struct {
 // branch has hours in an unknown time zone, its calendar has no openings, because the database
 // refuses to book there.
 func newCalendar(b library.Branch) *calendar {
-	if neverCloses(b.Hours) {
+	never := neverCloses(b.Hours)
+	if never && len(b.Days) == 0 {
 		return nil
 	}
+	c := &calendar{timezone: b.Timezone, hours: b.Hours, days: b.Days}
 	location, err := library.LoadZone(b.Timezone)
 	if err != nil {
-		return &calendar{timezone: b.Timezone, hours: b.Hours}
+		return c
 	}
-	return &calendar{timezone: b.Timezone, hours: b.Hours, location: location}
+	c.location = location
+	if never {
+		c.hot.Store(c.buildAll())
+	}
+	return c
 }
 
 // isOf reports whether newCalendar would return a calendar equal to c for the branch.
 func (c *calendar) isOf(b library.Branch) bool {
 	if c == nil {
-		return neverCloses(b.Hours)
+		return neverCloses(b.Hours) && len(b.Days) == 0
 	}
-	return c.timezone == b.Timezone && slices.Equal(c.hours, b.Hours)
+	return c.timezone == b.Timezone && slices.Equal(c.hours, b.Hours) && slices.EqualFunc(c.days, b.Days, sameDay)
 }
+
+func sameDay(a, b library.DayHours) bool { return a.Day == b.Day && slices.Equal(a.Open, b.Open) }
 
 // neverCloses reports whether the hours are empty or leave no gap in the week. A branch with other
 // hours closes at least once a week.
@@ -111,24 +121,80 @@ type schedule struct {
 // they may skip the only opening of a week.
 const margin = 17
 
+// maxDays bounds the days after its window for which build looks for the next opening. A branch may
+// be closed for months, or open day and night for months.
+const maxDays = 400
+
 // build returns the schedule for times in [from, to).
 func (c *calendar) build(from, to int64) *schedule {
 	if c.location == nil {
 		return &schedule{calendar: c, window: window{from, to}}
 	}
 	var open []window
+	latest := int64(math.MinInt64) // the latest end of an opening
 	last := floorDiv(to, microsPerDay) + margin
-	for day := floorDiv(from, microsPerDay) - 3; day <= last; day++ {
-		weekday := time.Weekday(((day+4)%7 + 7) % 7) // 1 January 1970 was a Thursday
-		for _, h := range c.hours {
-			if h.Weekday == weekday {
-				local := openOn(h, day*secondsPerDay)
-				open = append(open, window{c.instantOf(local.start) * 1_000_000, c.instantOf(local.end) * 1_000_000})
-			}
+	for day := floorDiv(from, microsPerDay) - 3; day <= last+maxDays; day++ {
+		openings := c.openingsOn(day)
+		if day > last && latest > to && !slices.ContainsFunc(openings, func(w window) bool { return w.start <= latest }) {
+			break // the last opening ends before this day begins
+		}
+		for _, w := range openings {
+			open = append(open, w)
+			latest = max(latest, w.end)
 		}
 	}
 	return &schedule{calendar: c, window: window{from, to}, open: merge(open)}
 }
+
+// buildAll returns the schedule for all times of a branch that closes on the dates of c.days only.
+func (c *calendar) buildAll() *schedule {
+	var open []window
+	first, last := int64(c.days[0].Day)-2, int64(c.days[len(c.days)-1].Day)+2
+	for i, d := range c.days { // the branch is open all the time between dates that are far apart
+		day := int64(d.Day) - 2
+		if i > 0 {
+			day = max(day, int64(c.days[i-1].Day)+3)
+		}
+		if i > 0 && day > int64(c.days[i-1].Day)+3 {
+			open = append(open, window{c.midnight(int64(c.days[i-1].Day) + 2), c.midnight(day + 1)})
+		}
+		for ; day <= int64(d.Day)+2; day++ {
+			open = append(open, c.openingsOn(day)...)
+		}
+	}
+	open = append(open, window{math.MinInt64, c.midnight(first + 1)}, window{c.midnight(last), never})
+	return &schedule{calendar: c, window: window{math.MinInt64, never}, open: merge(open)}
+}
+
+// openingsOn returns the openings that begin on a day, which is a number of days since 1970.
+func (c *calendar) openingsOn(day int64) (open []window) {
+	add := func(h library.OpenHours) {
+		local := openOn(h, day*secondsPerDay)
+		open = append(open, window{c.instantOf(local.start) * 1_000_000, c.instantOf(local.end) * 1_000_000})
+	}
+	i, special := slices.BinarySearchFunc(c.days, day, func(d library.DayHours, day int64) int {
+		return cmp.Compare(int64(d.Day), day)
+	})
+	switch {
+	case special:
+		for _, h := range c.days[i].Open {
+			add(h)
+		}
+	case len(c.hours) == 0:
+		add(library.OpenHours{Closes: 24 * time.Hour})
+	default:
+		weekday := time.Weekday(((day+4)%7 + 7) % 7) // 1 January 1970 was a Thursday
+		for _, h := range c.hours {
+			if h.Weekday == weekday {
+				add(h)
+			}
+		}
+	}
+	return open
+}
+
+// midnight returns the time at which a day begins in the time zone of the branch.
+func (c *calendar) midnight(day int64) int64 { return c.instantOf(day*secondsPerDay) * 1_000_000 }
 
 // warm computes the schedule of the weeks after now, if half of the hot schedule has passed.
 func (c *calendar) warm(now int64) {

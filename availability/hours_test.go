@@ -1,6 +1,7 @@
 package availability
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -26,37 +27,81 @@ var changeOvers = map[string][2]time.Time{
 
 func date(y int, m time.Month, d int) time.Time { return time.Date(y, m, d, 0, 0, 0, 0, time.UTC) }
 
-// drawHours generates opening hours in steps of 15 minutes. The openings of a day do not overlap,
-// and many end on the next day. Each opening is longer than the time that the clocks skip. A
-// shorter opening could end before it begins, and Postgres refuses such a range.
-func drawHours(t *rapid.T) []library.OpenHours {
-	var out []library.OpenHours
+// drawHours generates opening hours of a week. A branch without hours is always open.
+func drawHours(t *rapid.T) (out []library.OpenHours) {
+	if rapid.IntRange(0, 3).Draw(t, "always open") == 0 {
+		return nil
+	}
 	for day := range 7 {
-		opens := 0
-		for range rapid.IntRange(0, 2).Draw(t, "openings") {
-			opens += rapid.IntRange(1, 40).Draw(t, "opens")
-			closes := opens + rapid.IntRange(5, 48).Draw(t, "open for")
-			if opens > 95 {
-				break
-			}
-			if closes > 96 {
-				closes -= 96
-			}
-			const quarter = 15 * time.Minute
-			out = append(out, library.OpenHours{
-				Weekday: time.Weekday(day), Opens: time.Duration(opens) * quarter, Closes: time.Duration(closes) * quarter,
-			})
-			if closes <= opens {
-				break
-			}
-			opens = closes
+		for _, h := range drawDay(t) {
+			h.Weekday = time.Weekday(day)
+			out = append(out, h)
 		}
 	}
 	return out
 }
 
-// TestHoursAgreeWithPostgres generates windows around the days on which the clocks change. The read
-// model and the database must agree which of these windows are within the opening hours.
+// drawDay generates the opening hours of a day in steps of 15 minutes. They do not overlap, and many
+// end on the next day. Each opening is longer than the time that the clocks skip. A shorter opening
+// could end before it begins, and Postgres refuses such a range.
+func drawDay(t *rapid.T) (out []library.OpenHours) {
+	opens := 0
+	for range rapid.IntRange(0, 2).Draw(t, "openings") {
+		opens += rapid.IntRange(0, 40).Draw(t, "opens")
+		closes := opens + rapid.IntRange(5, 96).Draw(t, "open for")
+		if opens > 95 {
+			break
+		}
+		if closes > 96 {
+			closes -= 96
+		}
+		const quarter = 15 * time.Minute
+		out = append(out, library.OpenHours{Opens: time.Duration(opens) * quarter, Closes: time.Duration(closes) * quarter})
+		if closes <= opens {
+			break
+		}
+		opens = closes
+	}
+	return out
+}
+
+// drawDays generates exceptional days around a date.
+func drawDays(t *rapid.T, around time.Time) (out []library.DayHours) {
+	for day := -3; day <= 5; day++ {
+		if rapid.IntRange(0, 2).Draw(t, "exceptional") == 0 {
+			out = append(out, library.DayHours{Day: int(around.Unix()/secondsPerDay) + day, Open: drawDay(t)})
+		}
+	}
+	return out
+}
+
+// writeDays writes exceptional days to the database.
+func writeDays(t *testing.T, db *storetest.DB, days []library.DayHours) {
+	t.Helper()
+	db.Exec(t, `DELETE FROM branch_days`)
+	for _, d := range days {
+		db.Exec(t, `INSERT INTO branch_days (library_id, branch_id, day, opens, closes)
+			SELECT 1, 1, date '1970-01-01' + $1::int, time '00:00' + make_interval(mins => o),
+				CASE c WHEN 1440 THEN time '24:00' ELSE time '00:00' + make_interval(mins => c) END
+			FROM (SELECT 1) one LEFT JOIN unnest($2::int[], $3::int[]) x (o, c) ON true`,
+			d.Day, minutesOf(d.Open, true), minutesOf(d.Open, false))
+	}
+}
+
+func minutesOf(hours []library.OpenHours, opens bool) (out []int) {
+	for _, h := range hours {
+		at := h.Closes
+		if opens {
+			at = h.Opens
+		}
+		out = append(out, int(at/time.Minute))
+	}
+	return out
+}
+
+// TestHoursAgreeWithPostgres generates windows around the days on which the clocks change, for random
+// opening hours of the week and of single dates. The read model and the database must agree which of
+// these windows are within the opening hours.
 func TestHoursAgreeWithPostgres(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)
@@ -75,6 +120,8 @@ func TestHoursAgreeWithPostgres(t *testing.T) {
 				(int(h.Weekday)+6)%7+1, int(h.Opens/time.Minute), int(h.Closes/time.Minute))
 		}
 		day := changeOvers[zone][rapid.IntRange(0, 1).Draw(rt, "leap")]
+		branch.Days = drawDays(rt, day)
+		writeDays(t, db, branch.Days)
 		c := newCalendar(branch)
 		for range 20 {
 			start := day.Add(time.Duration(rapid.IntRange(-4*30, 4*54).Draw(rt, "start")) * 15 * time.Minute)
@@ -87,7 +134,8 @@ func TestHoursAgreeWithPostgres(t *testing.T) {
 				got = at.start <= w.start && w.end <= at.end
 			}
 			if got != want {
-				rt.Fatalf("%s, %v to %v, hours %v: %v, in Postgres %v", zone, start, end, branch.Hours, got, want)
+				rt.Fatalf("%s, %v to %v, hours %v, days %v: %v, in Postgres %v",
+					zone, start, end, branch.Hours, branch.Days, got, want)
 			}
 			if n++; got {
 				open++
@@ -144,6 +192,49 @@ func TestNeverCloses(t *testing.T) {
 	} {
 		if got := neverCloses(c.hours); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+// TestExceptionalDaysFarApart checks openings that are longer than the margin of a schedule, and times
+// without an opening that are longer than that.
+func TestExceptionalDaysFarApart(t *testing.T) {
+	t.Parallel()
+	today := int(monday.Unix() / secondsPerDay)
+	allDay := []library.OpenHours{{Closes: 24 * time.Hour}}
+	var holidays, exams []library.DayHours
+	for i := range 60 {
+		holidays = append(holidays, library.DayHours{Day: today + i + 1})
+		exams = append(exams, library.DayHours{Day: today + i, Open: allDay})
+	}
+	day := func(n float64) int64 { return monday.UnixMicro() + int64(n*microsPerDay) }
+	for _, c := range []struct {
+		name  string
+		hours []library.OpenHours
+		days  []library.DayHours
+		at    int64
+		want  window
+	}{
+		{"closed for 60 days", nineToFive, holidays, day(1), window{day(63 + 9.0/24), day(63 + 17.0/24)}},
+		{"open day and night for 60 days", nineToFive, exams, day(1), window{day(0), day(60)}},
+		{"always open, before a closed day", nil, holidays[39:40], day(1), window{math.MinInt64, day(40)}},
+		{"always open, on a closed day", nil, holidays[39:40], day(40.5), window{day(41), never}},
+		{"always open, years after", nil, holidays[39:40], day(4000), window{day(41), never}},
+		{"between two closed days", nil, []library.DayHours{holidays[1], holidays[39]}, day(20), window{day(3), day(40)}},
+		{"between two closed days in a week", nil, []library.DayHours{holidays[1], holidays[4]}, day(3), window{day(3), day(5)}},
+	} {
+		b := library.Branch{Timezone: "UTC", Hours: c.hours, Days: c.days}
+		calendar := newCalendar(b)
+		calendar.warm(monday.UnixMicro())
+		if got := instant(c.at).hours(calendar).at(c.at); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+		if !calendar.isOf(b) {
+			t.Errorf("%s: the calendar is not that of its branch", c.name)
+		}
+		b.Days = b.Days[1:]
+		if calendar.isOf(b) {
+			t.Errorf("%s: the calendar is that of a branch with other days", c.name)
 		}
 	}
 }

@@ -31,7 +31,7 @@ func freeRules() library.Policy {
 // available reports whether a seat is available in a window.
 func available(t *testing.T, m *Model, seat int64, start, end time.Time) bool {
 	t.Helper()
-	v, _, _, err := m.Seat(t.Context(), seat, start, end)
+	v, err := m.Seat(t.Context(), seat, start, end)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -325,6 +325,19 @@ func TestCatalogChangedBySQL(t *testing.T) {
 			SELECT 1, id, extract(isodow FROM dlsms_now() AT TIME ZONE timezone + interval '2 days'),
 				'00:00', '24:00' FROM branches`, 0, 2},
 		{"it opens again", `DELETE FROM branch_hours`, 2, 2},
+		{"today is a holiday", `
+			INSERT INTO branch_days (library_id, branch_id, day)
+			SELECT 1, id, (dlsms_now() AT TIME ZONE timezone)::date FROM branches`, 0, 2},
+		{"today is a normal day", `DELETE FROM branch_days`, 2, 2},
+		{"an area is closed", `
+			INSERT INTO closures (library_id, branch_id, area, during, on_bookings)
+			SELECT 1, id, 'New', tstzrange(dlsms_now(), NULL), 'KEEP' FROM branches`, 1, 1},
+		{"the branch is closed from tomorrow on", `
+			INSERT INTO closures (library_id, branch_id, during, on_bookings)
+			SELECT 1, id, tstzrange(dlsms_now() + interval '1 day', NULL), 'KEEP' FROM branches`, 1, 1},
+		{"the closures are lifted", `UPDATE closures SET lifted_at = dlsms_now()`, 2, 2},
+		{"a seat retires", `UPDATE seats SET retired_at = dlsms_now(), out_of_service = true WHERE label = 'N-1'`, 1, 1},
+		{"it returns", `UPDATE seats SET retired_at = NULL, out_of_service = false WHERE label = 'N-1'`, 2, 1},
 		{"a label changes", fmt.Sprintf(`UPDATE seats SET label = 'X' WHERE id = %d`, seats[1]), 2, 1},
 	} {
 		db.Exec(t, step.sql)

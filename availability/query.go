@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/dlsms/dlsms/library"
@@ -63,6 +64,12 @@ type BranchView struct {
 	// Hours are the opening hours, in the order of weekday (Sunday is 0) and time; shared and
 	// read-only.
 	Hours []library.OpenHours
+	// Days are the dates with their own opening hours, from today on, sorted. Closures have not
+	// ended; they are sorted by start. Announcement has not ended; nil means none. All are shared and
+	// read-only.
+	Days         []library.DayHours
+	Closures     []library.Closure
+	Announcement library.Texts
 	// Open says whether the branch is open at AsOf. ClosesAt is set if the branch is open, unless
 	// it never closes. OpensAt is set if the branch is closed, unless it never opens.
 	Open              bool
@@ -74,6 +81,18 @@ type BranchView struct {
 
 // Busy is a half-open span of time in which a seat is reserved or held.
 type Busy struct{ Start, End time.Time }
+
+// SeatDetail is one seat with what is known about its times.
+type SeatDetail struct {
+	SeatView
+
+	// Busy are the bookings that overlap the window, in the order of time.
+	Busy []Busy
+	// Closures are the closures of the seat that overlap the window, in the order of their start.
+	Closures []library.Closure
+	// AsOf is the time of the answer, by Postgres's clock.
+	AsOf time.Time
+}
 
 // busyAhead is how far ahead Seat returns bookings if the query has no window: as far ahead as
 // clients may book.
@@ -211,32 +230,38 @@ func (w *world) compute(q question) *answer {
 	return &answer{page: p, until: holds}
 }
 
-// Seat returns one seat, its bookings that overlap the window, in the order of time, and the time
-// of the answer by Postgres's clock. Without a window, it returns the bookings of the next 14 days.
-// It fails with ErrSeatNotFound, or like Seats.
-func (m *Model) Seat(ctx context.Context, id int64, start, end time.Time) (SeatView, []Busy, time.Time, error) {
+// Seat returns one seat with its bookings and closures that overlap the window. Without a window,
+// these are the ones of the next 14 days. It fails with ErrSeatNotFound, or like Seats.
+func (m *Model) Seat(ctx context.Context, id int64, start, end time.Time) (SeatDetail, error) {
 	about, w, err := m.resolve(ctx, start, end)
 	if err != nil {
-		return SeatView{}, nil, time.Time{}, err
+		return SeatDetail{}, err
 	}
 	i, ok := w.position[id]
 	if !ok {
-		return SeatView{}, nil, time.Time{}, library.ErrSeatNotFound
+		return SeatDetail{}, library.ErrSeatNotFound
 	}
+	s, taken := w.seats[i], w.taken.at(i)
 	shown := w.at(about)
-	taken := w.taken.at(i)
-	st, _ := shown.stateOf(w.seats[i], taken)
+	st, _ := shown.stateOf(s, taken)
 	if about == present {
 		shown.end = shown.start + busyAhead
 	}
-	var busy []Busy
+	d := SeatDetail{SeatView: s.view(st), AsOf: w.asOf}
 	for _, b := range taken {
-		if b.start < shown.end && b.end > shown.start {
-			busy = append(busy, Busy{timeOf(b.start), timeOf(b.end)})
+		if b.overlaps(shown) {
+			d.Busy = append(d.Busy, Busy{timeOf(b.start), timeOf(b.end)})
 		}
 	}
-	return w.seats[i].view(st), busy, w.asOf, nil
+	for _, c := range w.byID[s.BranchID].Closures {
+		if c.Closes(s.Seat) && closureWindow(c).overlaps(shown) {
+			d.Closures = append(d.Closures, c)
+		}
+	}
+	return d, nil
 }
+
+func (w window) overlaps(o window) bool { return w.start < o.end && o.start < w.end }
 
 // Branches returns all branches in the order of their codes, and the time of the answer by
 // Postgres's clock. It fails with ErrUnavailable or the error of ctx.
@@ -259,14 +284,16 @@ func (w *world) computeBranches() *answer {
 		}
 		if hours := now.hours(b.calendar); hours != nil {
 			open := hours.at(now.start)
-			if v.Open = open.start <= now.start; v.Open {
-				v.ClosesAt = timeOf(open.end)
-				a.until = min(a.until, open.end)
-			} else if open.start != never {
-				v.OpensAt = timeOf(open.start)
+			a.until = min(a.until, open.end)
+			switch {
+			case open.start > now.start:
 				a.until = min(a.until, open.start)
+				v.Open, v.OpensAt = false, timeUnlessNever(open.start)
+			default:
+				v.ClosesAt = timeUnlessNever(open.end)
 			}
 		}
+		b.addNotices(&v, a, now.start)
 		for _, i := range b.seats {
 			st, until := now.stateOf(w.seats[i], w.taken.at(i))
 			a.until = min(a.until, until)
@@ -277,4 +304,30 @@ func (w *world) computeBranches() *answer {
 		a.branches = append(a.branches, v)
 	}
 	return a
+}
+
+// addNotices adds to v what students are to know about the branch at the time now. It limits the
+// answer a to the time until which this is true.
+func (b *branch) addNotices(v *BranchView, a *answer, now int64) {
+	if b.calendar != nil && b.calendar.location != nil && len(b.Days) > 0 {
+		_, offset := time.UnixMicro(now).In(b.calendar.location).Zone()
+		today := floorDiv(now/1_000_000+int64(offset), secondsPerDay)
+		i := sort.Search(len(b.Days), func(i int) bool { return int64(b.Days[i].Day) >= today })
+		if v.Days = b.Days[i:]; len(v.Days) > 0 {
+			a.until = min(a.until, b.calendar.midnight(today+1))
+		}
+	}
+	for _, c := range b.Closures {
+		if w := closureWindow(c); w.end > now {
+			v.Closures = append(v.Closures, c)
+			a.until = min(a.until, w.end)
+		}
+	}
+	switch ends := b.AnnouncedUntil.UnixMicro(); {
+	case b.AnnouncedUntil.IsZero():
+		v.Announcement = b.Announcement
+	case ends > now:
+		v.Announcement = b.Announcement
+		a.until = min(a.until, ends)
+	}
 }

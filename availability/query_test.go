@@ -256,19 +256,19 @@ func TestSeat(t *testing.T) {
 		{"half open at both ends", minute(30), minute(60), minute(9 * 60), nil},
 		{"bookings that overlap by a minute", minute(29), minute(61), minute(9 * 60), busy([2]int{5, 30}, [2]int{60, 90})},
 	} {
-		v, got, asOf, err := m.Seat(t.Context(), 1, c.start, c.end)
+		v, err := m.Seat(t.Context(), 1, c.start, c.end)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(c.busy, got); diff != "" {
+		if diff := cmp.Diff(c.busy, v.Busy); diff != "" {
 			t.Errorf("%s: busy %s", c.name, diff)
 		}
 		want := SeatView{ID: 1, Branch: "day", Area: "Hall", Label: "D-1", Amenities: []int16{1, 5}, NextAvailableAt: c.next}
-		if diff := cmp.Diff(want, v, cmpopts.IgnoreUnexported(SeatView{})); diff != "" {
+		if diff := cmp.Diff(want, v.SeatView, cmpopts.IgnoreUnexported(SeatView{})); diff != "" {
 			t.Errorf("%s: %s", c.name, diff)
 		}
-		if !asOf.Equal(monday) {
-			t.Errorf("%s: as of %v", c.name, asOf)
+		if !v.AsOf.Equal(monday) {
+			t.Errorf("%s: as of %v", c.name, v.AsOf)
 		}
 	}
 }
@@ -279,7 +279,7 @@ func TestInvalidQueriesAreRefused(t *testing.T) {
 	seats := func(q Query) error { _, err := m.Seats(t.Context(), q); return err }
 	watch := func(q Query) error { _, err := m.Watch(t.Context(), q); return err }
 	seat := func(id int64, start, end time.Time) error {
-		_, _, _, err := m.Seat(t.Context(), id, start, end)
+		_, err := m.Seat(t.Context(), id, start, end)
 		return err
 	}
 	invalid := library.Invalid()

@@ -32,6 +32,7 @@ type seat struct {
 	library.Seat
 	branch   string    // code
 	calendar *calendar // of the branch; nil: never closes
+	closed   []window  // the closures of the seat, disjoint, in order; a closure without an end ends at never
 	memo     memo
 }
 
@@ -67,6 +68,16 @@ func (w window) stateOf(seat *seat, taken []booking) (st state, holds int64) {
 			break
 		}
 	}
+	closes := int64(never) // the start of the next closure
+	for _, c := range seat.closed {
+		if c.end <= w.start {
+			continue
+		}
+		if closes = c.start; closes < w.end {
+			free = false
+		}
+		break
+	}
 	hours := w.hours(seat.calendar)
 	holds = never
 	if free && hours != nil {
@@ -74,7 +85,7 @@ func (w window) stateOf(seat *seat, taken []booking) (st state, holds int64) {
 		free, holds = open.start <= w.start && w.end <= open.end, open.end
 	}
 	if !free {
-		st.next = firstFree(taken[i:], hours, w)
+		st.next = firstFree(taken[i:], seat.closed, hours, w)
 		if st.next == 0 {
 			return st, never
 		}
@@ -82,36 +93,61 @@ func (w window) stateOf(seat *seat, taken []booking) (st state, holds int64) {
 	}
 	st.available = true
 	if i < len(taken) {
-		st.until = taken[i].start
-		holds = min(holds, st.until)
+		closes = min(closes, taken[i].start)
+	}
+	if closes != never {
+		st.until = closes
+		holds = min(holds, closes)
 	}
 	return st, holds
 }
 
 // searchLimit bounds the search of firstFree for an opening into which the window fits. The search
-// begins at the end of the last booking that is in the way. Opening hours repeat each week, except
-// on the days on which the clocks change, so a longer search would seldom find more.
-const searchLimit = 31 * microsPerDay
+// begins at the end of the last booking, closure or long holiday that is in the way. Opening hours
+// repeat each week, except on the days on which the clocks change, so a longer search would seldom
+// find more. A holiday is long if the branch is closed for more than a week.
+const (
+	searchLimit = 31 * microsPerDay
+	longHoliday = 8 * microsPerDay
+)
 
 // firstFree returns the earliest time at which the seat is free for as long as w lasts: it has no
-// booking, and its branch is open. The time is not before the start of w. firstFree returns 0 if it
-// finds no such time.
-func firstFree(taken []booking, hours *schedule, w window) int64 {
+// booking and no closure, and its branch is open. The time is not before the start of w. firstFree
+// returns 0 if it finds no such time.
+func firstFree(taken []booking, closed []window, hours *schedule, w window) int64 {
 	t, length := w.start, w.end-w.start
 	for unblocked := t; t < unblocked+searchLimit; {
-		for len(taken) > 0 && taken[0].start < t+length {
-			t = max(t, taken[0].end)
-			unblocked = t
-			taken = taken[1:]
+		for moved := true; moved; {
+			moved = false
+			for len(taken) > 0 && taken[0].start < t+length {
+				t = max(t, taken[0].end)
+				unblocked = t
+				taken = taken[1:]
+			}
+			for len(closed) > 0 && closed[0].start < t+length {
+				end := closed[0].end
+				if end == never {
+					return 0
+				}
+				if end > t {
+					t, unblocked, moved = end, end, true
+				}
+				closed = closed[1:]
+			}
 		}
 		if hours == nil {
 			return t
 		}
 		open := hours.at(t)
 		switch from := max(t, open.start); {
+		case from == never:
+			return 0
 		case open.end-from < length:
 			t = open.end
 		case from > t:
+			if from-t > longHoliday {
+				unblocked = from
+			}
 			t = from
 		default:
 			return t
@@ -129,15 +165,15 @@ type SeatView struct {
 	Amenities []int16 // numbers of the enum dlsms.v1.Amenity, sorted
 	// OutOfService says that the library has taken the seat out of service.
 	OutOfService bool
-	// Available says that for the whole window the seat is in service, has no booking, and its
-	// branch is open.
+	// Available says that for the whole window the seat is in service, has no booking and no
+	// closure, and its branch is open.
 	Available bool
-	// AvailableUntil is the start of the next booking at or after the window's end. It is zero if
-	// the seat is not available, or has no later booking.
+	// AvailableUntil is the start of the next booking or closure at or after the window's end. It is
+	// zero if the seat is not available, or has no later booking or closure.
 	AvailableUntil time.Time
 	// NextAvailableAt is the earliest start, from the window's start on, of a free window of the same
 	// length. It is zero if the seat is available or out of service, or if there is no such window
-	// within 31 days after the last conflicting booking.
+	// within 31 days after the last booking, closure or long holiday that conflicts.
 	NextAvailableAt time.Time
 
 	memo *memo
@@ -162,4 +198,12 @@ func timeOf(t int64) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMicro(t).UTC()
+}
+
+// timeUnlessNever returns the time of t in microseconds, the zero time for never.
+func timeUnlessNever(t int64) time.Time {
+	if t == never {
+		return time.Time{}
+	}
+	return timeOf(t)
 }

@@ -38,7 +38,7 @@ func oracle(outOfService bool, taken []booking, isOpen func(w window) bool, w wi
 		}
 	default:
 		for _, t := range candidates {
-			if t >= w.start && (st.next == 0 || t < st.next) && free(window{t, t + w.end - w.start}) {
+			if t != never && t >= w.start && (st.next == 0 || t < st.next) && free(window{t, t + w.end - w.start}) {
 				st.next = t
 			}
 		}
@@ -67,6 +67,19 @@ func drawWindow(t *rapid.T, span int) window {
 	return window{start, start + int64(rapid.IntRange(1, 240).Draw(t, "window length"))*microsPerMinute}
 }
 
+// drawClosed generates the closures of a seat. They may overlap its bookings, and the last may have
+// no end.
+func drawClosed(t *rapid.T) (out []window) {
+	for range rapid.IntRange(0, 3).Draw(t, "closures") {
+		start := minute(rapid.IntRange(-30, 500).Draw(t, "closed from")).UnixMicro()
+		out = append(out, window{start, start + int64(rapid.IntRange(1, 120).Draw(t, "closed for"))*microsPerMinute})
+	}
+	if len(out) > 0 && rapid.IntRange(0, 3).Draw(t, "endless") == 0 {
+		out[0].end = never
+	}
+	return merge(out)
+}
+
 func TestStateOfSeat(t *testing.T) {
 	t.Parallel()
 	always := func(window) bool { return true }
@@ -80,24 +93,33 @@ func TestStateOfSeat(t *testing.T) {
 		}
 		taken := bookingsOf(events, 1)
 		w := drawWindow(t, 500)
-		s := &seat{Seat: library.Seat{OutOfService: rapid.IntRange(0, 9).Draw(t, "condition") == 0}}
+		s := &seat{Seat: library.Seat{OutOfService: rapid.IntRange(0, 9).Draw(t, "condition") == 0}, closed: drawClosed(t)}
 		got, holds := w.stateOf(s, taken)
+		// A closure takes the seat as a booking does.
+		for _, c := range s.closed {
+			taken = append(taken, booking{c, 0})
+		}
 		want := oracle(s.OutOfService, taken, always, w, candidatesOf(taken, w, nil))
 		if got != want {
-			t.Fatalf("in %v with %v taken: %+v, want %+v", w, taken, got, want)
+			t.Fatalf("in %v with %v taken, closed %v: %+v, want %+v", w, taken, s.closed, got, want)
 		}
+		taken = taken[:len(taken)-len(s.closed)]
 		// If w is an instant, holds is the time at which the state changes next. At each instant
 		// before holds, the state must be equal to got. At holds, it must differ.
 		if w.end-w.start > 1 {
 			return
 		}
-		for _, b := range taken {
+		changes := slices.Clone(taken)
+		for _, c := range s.closed {
+			changes = append(changes, booking{c, 0})
+		}
+		for _, b := range changes {
 			for _, at := range []int64{b.start - 1, b.start, b.end - 1, b.end} {
 				later, _ := instant(at).stateOf(s, taken)
 				if at >= w.start && at < holds && later != got {
 					t.Fatalf("at %d: %+v, but at %d, before %d: %+v", w.start, got, at, holds, later)
 				}
-				if at == holds && later == got {
+				if at == holds && at != never && later == got {
 					t.Fatalf("at %d: %+v, and still so at %d", w.start, got, at)
 				}
 			}

@@ -50,6 +50,7 @@ type index struct{ position map[int64]int } // in catalog.seats, by seat id
 type branch struct {
 	library.Branch
 	calendar *calendar // nil: never closes
+	closed   *closed   // nil: no closures
 	areas    []string  // sorted
 	seats    []int     // positions of its seats
 }
@@ -59,7 +60,7 @@ type branch struct {
 func newCatalog(read library.Catalog, old *catalog) *catalog {
 	c := &catalog{byCode: map[string]*branch{}, byID: map[int64]*branch{}}
 	for _, r := range read.Branches {
-		b := &branch{Branch: r}
+		b := &branch{Branch: r, closed: newClosed(r.Closures)}
 		if was := old.branch(r.Code); was != nil && was.calendar.isOf(r) {
 			b.calendar = was.calendar
 		} else {
@@ -95,7 +96,7 @@ func newSeat(r library.Seat, b *branch, was *seat) *seat {
 	r.Amenities = slices.Clone(r.Amenities)
 	slices.Sort(r.Amenities)
 	r.Amenities = slices.Compact(r.Amenities)
-	s := &seat{Seat: r, branch: b.Code, calendar: b.calendar}
+	s := &seat{Seat: r, branch: b.Code, calendar: b.calendar, closed: b.closed.of(r)}
 	if was != nil && was.equal(s) {
 		return was
 	}
@@ -126,7 +127,7 @@ func (c *catalog) seat(id int64) *seat {
 }
 
 func (s *seat) equal(o *seat) bool {
-	return s.sameView(o) && s.BranchID == o.BranchID && s.calendar == o.calendar
+	return s.sameView(o) && s.BranchID == o.BranchID && s.calendar == o.calendar && slices.Equal(s.closed, o.closed)
 }
 
 // sameView reports whether the SeatViews of both seats are equal, apart from the fields that depend

@@ -38,7 +38,8 @@ type Subscriber struct {
 	// Apply receives the Delta of each refresh before the readers that share the refresh are
 	// released.
 	Apply func(Delta)
-	// OnEvents receives each Delta with events or with a World, after the readers were released.
+	// OnEvents receives each Delta with events, with changes of the catalog or with a World, after
+	// the readers were released.
 	OnEvents func(Delta)
 	// Expire is called when readers must not use the state any more: after each failed refresh
 	// while the state is older than Options.MaxStaleness, and when the feed stops. The cause is a

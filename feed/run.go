@@ -126,7 +126,7 @@ func (f *Feed) refreshOnce(ctx context.Context) error {
 	if d.World != nil {
 		f.log.Info("state loaded", "seats", len(d.World.Seats), "reservations", len(d.World.Taken), "took", took)
 	}
-	if d.World == nil && len(d.Events) == 0 {
+	if d.World == nil && len(d.Events) == 0 && !d.CatalogChanged {
 		return nil
 	}
 	for _, s := range f.subscribers {

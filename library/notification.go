@@ -8,7 +8,7 @@ import (
 // Notification is an event as its user receives it.
 type Notification struct {
 	ID            int64
-	Kind          EventKind // a kind that notifies
+	Kind          EventKind // a kind that notifies, or any kind if ByLibrary is set
 	UserID        int64
 	ReservationID int64
 	EntryID       int64 // 0 if the reservation does not come from the waitlist
@@ -23,18 +23,32 @@ type Notification struct {
 	CheckInDeadline *time.Time
 	OfferExpiresAt  *time.Time
 	CreatedAt       time.Time
+	// ByLibrary says that staff or a sweep made the transition. Reason is the reason of staff, and
+	// Note the text of a sweep; both may be empty.
+	ByLibrary bool
+	Reason    string
+	Note      Texts
+	// Suggested is a seat like the one that the user has lost, and that was free. It may be nil.
+	Suggested *SeatRef
 }
 
 // Validate returns an error if the notification lacks a value that its message to the user
 // contains.
 func (n *Notification) Validate() error {
 	switch {
-	case !n.Kind.Notifies():
+	case !n.Kind.Notifies() && !n.ByLibrary:
 		return fmt.Errorf("unknown kind %q", n.Kind)
 	case n.Kind == EventOffered && n.OfferExpiresAt == nil:
 		return fmt.Errorf("%s without offer_expires_at", n.Kind)
 	case n.Kind == EventReminded && n.CheckInDeadline == nil:
 		return fmt.Errorf("%s without check_in_deadline", n.Kind)
 	}
-	return validText(n.Branch, n.Area, n.Label)
+	texts := []string{n.Branch, n.Area, n.Label, n.Reason}
+	for language, text := range n.Note {
+		texts = append(texts, language, text)
+	}
+	if n.Suggested != nil {
+		texts = append(texts, n.Suggested.Branch, n.Suggested.Area, n.Suggested.Label)
+	}
+	return validText(texts...)
 }

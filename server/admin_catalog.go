@@ -2,13 +2,9 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
 	"regexp"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
@@ -87,7 +83,7 @@ func (s *adminService) UpsertSeats(
 	order := c.order(ctx, "UpsertSeats", req)
 	branch := c.branchCode("branch", req.GetBranch())
 	seats := c.seatSpecs(req.GetSeats())
-	disruption := c.disruptionOf(req)
+	disruption := c.disruption(req)
 	if err := c.reportable(ctx); err != nil {
 		return nil, err
 	}
@@ -98,7 +94,7 @@ func (s *adminService) UpsertSeats(
 	}
 	s.hints.Send(HintReservations)
 	return &dlsmsv1.UpsertSeatsResponse{
-		Changes: seatChangeProtos(plan.Changes), Impact: seatImpactProto(plan.Impact),
+		Changes: seatChangeProtos(plan.Changes), Impact: impactProto(plan.Impact),
 	}, nil
 }
 
@@ -121,7 +117,7 @@ func (s *adminService) RetireSeats(
 	}
 	s.hints.Send(HintReservations)
 	return &dlsmsv1.RetireSeatsResponse{
-		Retired: int32(retired), Impact: seatImpactProto(impact), //nolint:gosec // at most maxSeatsOfCall
+		Retired: int32(retired), Impact: impactProto(impact), //nolint:gosec // at most maxSeatsOfCall
 	}, nil
 }
 
@@ -235,83 +231,6 @@ func (c *check) seatIDs(ids []int64) []int64 {
 	return ids
 }
 
-// count checks a number that is not negative.
-func (c *check) count(field string, v int32) int {
-	if v < 0 {
-		c.fault(field, "must be 0 or above")
-	}
-	return int(v)
-}
-
-// disruptive is a request that may make reservations impossible.
-type disruptive interface {
-	GetOnBookings() dlsmsv1.BookingAction
-	GetExpectedReservations() int32
-	GetNote() map[string]string
-}
-
-func (c *check) disruptionOf(req disruptive) library.Disruption {
-	return library.Disruption{
-		OnBookings: c.bookingAction(req.GetOnBookings()),
-		Expected:   c.count("expected_reservations", req.GetExpectedReservations()),
-		Note:       c.languages("note", req.GetNote()),
-	}
-}
-
-func (c *check) bookingAction(v dlsmsv1.BookingAction) library.BookingAction {
-	if enum(c, "on_bookings", v) == dlsmsv1.BookingAction_BOOKING_ACTION_CANCEL {
-		return library.CancelBookings
-	}
-	return library.KeepBookings
-}
-
-// Limits of texts for students.
-const (
-	maxLanguages = 10
-	maxText      = 500 // characters
-)
-
-var languageTag = regexp.MustCompile(`^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$`)
-
-// languages checks a text by language.
-func (c *check) languages(field string, texts map[string]string) library.Texts {
-	if len(texts) > maxLanguages {
-		c.fault(field, fmt.Sprintf("must have at most %d languages", maxLanguages))
-		return nil
-	}
-	for _, language := range slices.Sorted(maps.Keys(texts)) {
-		at := field + "[" + language + "]"
-		if !languageTag.MatchString(language) {
-			c.fault(field, fmt.Sprintf("%.20q is not a language such as en or pt-BR", language))
-			continue
-		}
-		before := len(c.faults)
-		c.text(at, texts[language], 1, maxText)
-		if len(c.faults) == before && strings.TrimSpace(texts[language]) == "" {
-			c.fault(at, "must not be blank")
-		}
-	}
-	return texts
-}
-
-// maxFaultsOverGRPC is the number of violations in a gRPC status. nginx refuses trailers of more than
-// 4 KiB.
-const maxFaultsOverGRPC = 10
-
-// reportable is err for requests with many values. Over gRPC, it reports the first violations and the
-// number of the others.
-func (c *check) reportable(ctx context.Context) error { return reportable(ctx, c.err()) }
-
-func reportable(ctx context.Context, err error) error {
-	e, ok := errors.AsType[*library.Error](err)
-	if !ok || len(e.Fields) <= maxFaultsOverGRPC || edge.IsHTTP(ctx) {
-		return err
-	}
-	return e.WithFields(append(e.Fields[:maxFaultsOverGRPC:maxFaultsOverGRPC], library.FieldViolation{
-		Field: "request", Message: fmt.Sprintf("has %d more faults", len(e.Fields)-maxFaultsOverGRPC),
-	})...)
-}
-
 func settingsProto(b library.BranchSettings) *dlsmsv1.BranchSettings {
 	settings := &dlsmsv1.BranchSettings{
 		Code: b.Code, Name: b.Name, Timezone: b.Timezone, Hours: hoursProtos(b.Hours),
@@ -351,23 +270,4 @@ func seatChangeProtos(changes []library.SeatChange) []*dlsmsv1.SeatChange {
 		}
 	}
 	return protos
-}
-
-func seatImpactProto(i library.Impact) *dlsmsv1.Impact {
-	impact := &dlsmsv1.Impact{
-		Reservations:    int32(i.Reservations), //nolint:gosec // below two billion
-		CheckedIn:       int32(i.CheckedIn),    //nolint:gosec // at most Reservations
-		WaitlistEntries: int32(i.Entries),      //nolint:gosec // below two billion
-	}
-	for _, d := range i.Days {
-		impact.Days = append(impact.Days, &dlsmsv1.DayCount{
-			Day: d.Day.Format(time.DateOnly), Reservations: int32(d.Reservations), //nolint:gosec // below two billion
-		})
-	}
-	for _, r := range i.First {
-		impact.First = append(impact.First, &dlsmsv1.AffectedReservation{
-			Reservation: reservationProto(r.Reservation), StudentId: r.StudentID, Name: r.Name,
-		})
-	}
-	return impact
 }

@@ -81,6 +81,6 @@ func importProto(p library.SeatPlan) *dlsmsv1.ImportSeatsResponse {
 		Changes: seatChangeProtos(p.Changes),
 		Created: count(library.CreateSeat), Updated: count(library.UpdateSeat),
 		Same: count(library.SameSeat), Retired: count(library.RetireSeat),
-		Impact: seatImpactProto(p.Impact), Fingerprint: p.Fingerprint,
+		Impact: impactProto(p.Impact), Fingerprint: p.Fingerprint,
 	}
 }

@@ -251,12 +251,33 @@ var notificationKinds = map[library.EventKind]dlsmsv1.NotificationKind{
 	library.EventNoShow:       dlsmsv1.NotificationKind_NOTIFICATION_KIND_NO_SHOW,
 	library.EventCompleted:    dlsmsv1.NotificationKind_NOTIFICATION_KIND_COMPLETED,
 	library.EventCheckedOut:   dlsmsv1.NotificationKind_NOTIFICATION_KIND_COMPLETED,
+	library.EventShortened:    dlsmsv1.NotificationKind_NOTIFICATION_KIND_CANCELLED_BY_LIBRARY,
+	library.EventRescheduled:  dlsmsv1.NotificationKind_NOTIFICATION_KIND_DEADLINE_MOVED,
+}
+
+// kindsByLibrary maps each event that staff or a sweep makes to the kind that clients see.
+var kindsByLibrary = map[library.EventKind]dlsmsv1.NotificationKind{
+	library.EventCancelled:   dlsmsv1.NotificationKind_NOTIFICATION_KIND_CANCELLED_BY_LIBRARY,
+	library.EventDeclined:    dlsmsv1.NotificationKind_NOTIFICATION_KIND_CANCELLED_BY_LIBRARY,
+	library.EventShortened:   dlsmsv1.NotificationKind_NOTIFICATION_KIND_CANCELLED_BY_LIBRARY,
+	library.EventCompleted:   dlsmsv1.NotificationKind_NOTIFICATION_KIND_CANCELLED_BY_LIBRARY,
+	library.EventCheckedOut:  dlsmsv1.NotificationKind_NOTIFICATION_KIND_CANCELLED_BY_LIBRARY,
+	library.EventReserved:    dlsmsv1.NotificationKind_NOTIFICATION_KIND_RESERVED_BY_LIBRARY,
+	library.EventCheckedIn:   dlsmsv1.NotificationKind_NOTIFICATION_KIND_CHECKED_IN_BY_LIBRARY,
+	library.EventRescheduled: dlsmsv1.NotificationKind_NOTIFICATION_KIND_DEADLINE_MOVED,
+}
+
+func notificationKind(n library.Notification) dlsmsv1.NotificationKind {
+	if kind, ok := kindsByLibrary[n.Kind]; ok && n.ByLibrary {
+		return kind
+	}
+	return notificationKinds[n.Kind]
 }
 
 func notificationProto(n library.Notification) *dlsmsv1.Notification {
-	return &dlsmsv1.Notification{
+	out := &dlsmsv1.Notification{
 		Id:            n.ID,
-		Kind:          notificationKinds[n.Kind],
+		Kind:          notificationKind(n),
 		ReservationId: n.ReservationID,
 		EntryId:       n.EntryID,
 		Message:       notificationMessage(n),
@@ -268,7 +289,13 @@ func notificationProto(n library.Notification) *dlsmsv1.Notification {
 
 		CheckInDeadline: timestamp(n.CheckInDeadline),
 		OfferExpiresAt:  timestamp(n.OfferExpiresAt),
+		Note:            n.Note,
+		Reason:          n.Reason,
 	}
+	if n.Suggested != nil {
+		out.SuggestedSeat = seatRefProto(*n.Suggested)
+	}
+	return out
 }
 
 // notificationMessage returns the text for people. Times are in the time zone of the branch, or in
@@ -280,8 +307,11 @@ func notificationMessage(n library.Notification) string {
 		zone, layout = time.UTC, "15:04 UTC"
 	}
 	clock := func(t time.Time) string { return t.In(zone).Format(layout) }
-	seat := fmt.Sprintf("Seat %s in %s (%s)", n.Label, n.Area, n.Branch)
+	seat := seatName(n.SeatRef)
 	span := n.StartTime.In(zone).Format("Mon 2 Jan "+layout) + " to " + clock(n.EndTime)
+	if n.ByLibrary {
+		return libraryMessage(n, seat, span)
+	}
 	switch n.Kind {
 	case library.EventOffered:
 		return fmt.Sprintf("%s is held for you from %s. Claim it before %s.", seat, span, clock(*n.OfferExpiresAt))
@@ -294,8 +324,52 @@ func notificationMessage(n library.Notification) string {
 		return fmt.Sprintf("%s was yours from %s. It was released because you did not check in.", seat, span)
 	case library.EventCompleted, library.EventCheckedOut:
 		return fmt.Sprintf("%s was yours from %s. The reservation is over.", seat, span)
+	case library.EventShortened:
+		return fmt.Sprintf("%s is yours from %s. The library ends the reservation then.", seat, span)
+	case library.EventRescheduled:
+		if n.CheckInDeadline != nil {
+			return fmt.Sprintf("%s is yours from %s. You can now check in until %s, because the system was out of order.",
+				seat, span, clock(*n.CheckInDeadline))
+		}
 	case library.EventReserved, library.EventClaimed, library.EventCheckedIn,
 		library.EventExtended, library.EventCancelled, library.EventDeclined: // no notification
 	}
 	return seat + ", " + span
+}
+
+func seatName(s library.SeatRef) string {
+	return fmt.Sprintf("Seat %s in %s (%s)", s.Label, s.Area, s.Branch)
+}
+
+// libraryMessage returns the text for people about a transition that staff or a sweep made.
+func libraryMessage(n library.Notification, seat, span string) string {
+	out := seat + ", " + span + "."
+	switch n.Kind {
+	case library.EventCancelled:
+		out = fmt.Sprintf("%s was yours from %s. The library has cancelled the reservation.", seat, span)
+	case library.EventDeclined:
+		out = fmt.Sprintf("%s was held for you from %s. The library has withdrawn the offer.", seat, span)
+	case library.EventShortened:
+		out = fmt.Sprintf("%s is yours from %s. The library ends the reservation then.", seat, span)
+	case library.EventCompleted, library.EventCheckedOut:
+		out = fmt.Sprintf("%s was yours from %s. The library has ended the reservation.", seat, span)
+	case library.EventReserved:
+		out = fmt.Sprintf("%s is yours from %s. Staff have reserved it for you.", seat, span)
+	case library.EventCheckedIn:
+		out = fmt.Sprintf("%s is yours from %s. You were checked in by the library.", seat, span)
+	case library.EventRescheduled:
+		out = fmt.Sprintf("%s is yours from %s. The check-in deadline has moved.", seat, span)
+	case library.EventOffered, library.EventClaimed, library.EventExtended, library.EventReminded,
+		library.EventOfferExpired, library.EventNoShow: // staff do not make these
+	}
+	if text := n.Note["en"]; text != "" {
+		out += " " + text
+	}
+	if n.Reason != "" {
+		out += " Reason: " + n.Reason
+	}
+	if n.Suggested != nil {
+		out += " " + seatName(*n.Suggested) + " was free at that time."
+	}
+	return out
 }

@@ -98,13 +98,15 @@ func (s *seatService) GetSeat(ctx context.Context, req *dlsmsv1.GetSeatRequest) 
 		return nil, err
 	}
 
-	seat, busy, asOf, err := s.seats.Seat(ctx, id, start, end)
+	seat, err := s.seats.Seat(ctx, id, start, end)
 	if err != nil {
 		return nil, err
 	}
 
-	resp := &dlsmsv1.GetSeatResponse{Seat: seatProto(seat), AsOf: timestamppb.New(asOf)}
-	for _, b := range busy {
+	resp := &dlsmsv1.GetSeatResponse{
+		Seat: seatProto(seat.SeatView), AsOf: timestamppb.New(seat.AsOf), Closures: noticeProtos(seat.Closures),
+	}
+	for _, b := range seat.Busy {
 		window := &dlsmsv1.Window{StartTime: timestamppb.New(b.Start), EndTime: timestamppb.New(b.End)}
 		resp.Busy = append(resp.Busy, window)
 	}
@@ -202,7 +204,37 @@ func branchProto(b availability.BranchView) *dlsmsv1.Branch {
 		Open:           b.Open,
 		ClosesAt:       setTimestamp(b.ClosesAt),
 		OpensAt:        setTimestamp(b.OpensAt),
+		SpecialDays:    specialDayProtos(b.Days),
+		Closures:       noticeProtos(b.Closures),
+		Announcement:   b.Announcement,
 	}
+}
+
+// specialDayProtos converts exceptional days. The weekday of each span is that of its date.
+func specialDayProtos(days []library.DayHours) (out []*dlsmsv1.SpecialDay) {
+	for _, d := range days {
+		date := dateOf(d.Day)
+		special := &dlsmsv1.SpecialDay{Day: date.Format(time.DateOnly)}
+		for _, h := range d.Open {
+			h.Weekday = date.Weekday()
+			special.Hours = append(special.Hours, hoursProto(h))
+		}
+		out = append(out, special)
+	}
+	return out
+}
+
+// dateOf returns midnight UTC of a date that is given as a number of days since 1 January 1970.
+func dateOf(day int) time.Time { return time.Unix(0, 0).UTC().AddDate(0, 0, day) }
+
+func noticeProtos(closures []library.Closure) (out []*dlsmsv1.ClosureNotice) {
+	for _, c := range closures {
+		out = append(out, &dlsmsv1.ClosureNotice{
+			Id: c.ID, Area: c.Area, SeatIds: c.SeatIDs, StartTime: timestamppb.New(c.StartTime),
+			EndTime: setTimestamp(c.EndTime), Note: c.Note,
+		})
+	}
+	return out
 }
 
 func seatProto(s availability.SeatView) *dlsmsv1.Seat {
@@ -229,18 +261,20 @@ func amenityProtos(amenities []int16) (out []dlsmsv1.Amenity) {
 // hoursProtos converts opening hours and sorts them by weekday, Monday (1) to Sunday (7).
 func hoursProtos(hours []library.OpenHours) (out []*dlsmsv1.OpeningHours) {
 	for _, h := range hours {
-		weekday := int32(h.Weekday) //nolint:gosec // 0 to 6
-		if h.Weekday == time.Sunday {
-			weekday = 7
-		}
-		out = append(out, &dlsmsv1.OpeningHours{
-			Weekday: weekday, Opens: timeOfDay(h.Opens), Closes: timeOfDay(h.Closes),
-		})
+		out = append(out, hoursProto(h))
 	}
 	slices.SortStableFunc(out, func(a, b *dlsmsv1.OpeningHours) int {
 		return cmp.Compare(a.GetWeekday(), b.GetWeekday())
 	})
 	return out
+}
+
+func hoursProto(h library.OpenHours) *dlsmsv1.OpeningHours {
+	weekday := int32(h.Weekday) //nolint:gosec // 0 to 6
+	if h.Weekday == time.Sunday {
+		weekday = 7
+	}
+	return &dlsmsv1.OpeningHours{Weekday: weekday, Opens: timeOfDay(h.Opens), Closes: timeOfDay(h.Closes)}
 }
 
 // timeOfDay formats a time of day as "HH:MM", or as "HH:MM:SS" if the seconds are not 0.

@@ -13,9 +13,9 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
-// librarian registers a user with the role LIBRARIAN for all branches, and returns a context that
+// librarianOf registers a user with the role LIBRARIAN for all branches, and returns a context that
 // carries its token.
-func (s *testServer) librarian(t *testing.T, db *storetest.DB, studentID string) context.Context {
+func (s *testServer) librarianOf(t *testing.T, db *storetest.DB, studentID string) context.Context {
 	t.Helper()
 	u := s.register(t, studentID)
 	db.Exec(t, `UPDATE users SET role = 'LIBRARIAN' WHERE id = $1`, u.GetId())
@@ -77,7 +77,7 @@ func TestStandingAndForgiveness(t *testing.T) {
 		t.Errorf("strike %v", k)
 	}
 
-	librarian := s.librarian(t, db, "L0001")
+	librarian := s.librarianOf(t, db, "L0001")
 	request := &dlsmsv1.ForgiveStrikesRequest{StrikeId: ids[0], Reason: "the scanner was down", ValidateOnly: true}
 	_, err := desk.ForgiveStrikes(student, request)
 	want(t, err, codes.PermissionDenied, "ROLE_REQUIRED")
@@ -112,7 +112,7 @@ func TestForgiveStrikesFields(t *testing.T) {
 	db := storetest.NewDB(t)
 	s := startOn(t, db, nil, nil)
 	desk := dlsmsv1.NewDeskServiceClient(s.conn)
-	librarian := s.librarian(t, db, "L0001")
+	librarian := s.librarianOf(t, db, "L0001")
 	from := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 	stamp := func(hours int) *timestamppb.Timestamp {
 		return timestamppb.New(from.Add(time.Duration(hours) * time.Hour))
@@ -155,7 +155,7 @@ func TestSetSuspensionCall(t *testing.T) {
 	desk := dlsmsv1.NewDeskServiceClient(s.conn)
 	user := s.register(t, "S2021001")
 	student := bearing(t.Context(), s.login(t, "S2021001", testPassword))
-	librarian := s.librarian(t, db, "L0001")
+	librarian := s.librarianOf(t, db, "L0001")
 	until := time.Now().Add(48 * time.Hour).Truncate(time.Microsecond)
 
 	request := &dlsmsv1.SetSuspensionRequest{UserId: user.GetId(), Until: timestamppb.New(until), Reason: "rude"}

@@ -13,7 +13,8 @@ import (
 // Changes and the one that Changes returns. It is read a moment after the second snapshot, so it
 // may also have newer changes. The next call of Changes then returns these again.
 type CatalogChanges struct {
-	// Branches and Seats were added or changed. Each is the whole row, a branch with all its hours.
+	// Branches and Seats were added or changed. Each is the whole row, a branch with all its hours,
+	// exceptional days and closures.
 	Branches []library.Branch
 	Seats    []library.Seat
 	// BranchIDs are the ids of all branches that exist. If the reader knows a branch that is not in
@@ -21,8 +22,10 @@ type CatalogChanges struct {
 	BranchIDs []int64
 	// SeatIDs are the ids of all existing seats of Branches. A seat that was in one of these
 	// branches, and is neither in SeatIDs nor in Seats, was deleted. The deletion of a seat changes
-	// the row of its branch, so the branch is in Branches.
+	// the row of its branch, so the branch is in Branches. A retired seat counts as deleted.
 	SeatIDs []int64
+	// Retired are the ids of changed seats that are retired. Readers remove them.
+	Retired []int64
 	// Unreadable are the ids of changed seats whose rows can no longer be read.
 	Unreadable []int64
 }
@@ -40,13 +43,22 @@ const (
 			SELECT id, code, name, timezone FROM branches WHERE library_id = $1 AND xid BETWEEN x AND x OFFSET 0) b`
 
 	selectChangedSeats = `
-		SELECT id, branch_id, area, label, amenities, out_of_service FROM seats WHERE library_id = $1 AND xid >= $2
+		SELECT id, branch_id, area, label, amenities, out_of_service FROM seats
+		WHERE library_id = $1 AND xid >= $2 AND retired_at IS NULL
 		UNION ALL
-		SELECT s.* FROM unnest($3::xid8[]) x, LATERAL (
-			SELECT id, branch_id, area, label, amenities, out_of_service
-			FROM seats WHERE library_id = $1 AND xid BETWEEN x AND x OFFSET 0) s`
+		SELECT s.id, s.branch_id, s.area, s.label, s.amenities, s.out_of_service
+		FROM unnest($3::xid8[]) x, LATERAL (
+			SELECT * FROM seats WHERE library_id = $1 AND xid BETWEEN x AND x OFFSET 0) s
+		WHERE s.retired_at IS NULL`
 
-	selectSeatIDs = `SELECT id FROM seats WHERE library_id = $1 AND branch_id = ANY($2)`
+	selectChangedRetired = `
+		SELECT id FROM seats WHERE library_id = $1 AND xid >= $2 AND retired_at IS NOT NULL
+		UNION ALL
+		SELECT s.id FROM unnest($3::xid8[]) x, LATERAL (
+			SELECT * FROM seats WHERE library_id = $1 AND xid BETWEEN x AND x OFFSET 0) s
+		WHERE s.retired_at IS NOT NULL`
+
+	selectSeatIDs = `SELECT id FROM seats WHERE library_id = $1 AND branch_id = ANY($2) AND retired_at IS NULL`
 )
 
 // catalogTimeout bounds the read of the catalog changes. An UPDATE of all seats makes this read as
@@ -68,6 +80,12 @@ func (s *Store) catalogChanges(conn *pgx.Conn, since Snapshot) (c CatalogChanges
 		if c.Seats, c.Unreadable, err = collect(s, rows, tableSeats, (*library.Seat).Validate); err != nil {
 			return err
 		}
+		if rows, err = tx.Query(ctx, selectChangedRetired, s.lib, since.Xmax, since.InProgress); err != nil {
+			return err
+		}
+		if c.Retired, err = pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil {
+			return err
+		}
 		if rows, err = tx.Query(ctx, selectBranchIDs, s.lib); err != nil {
 			return err
 		}
@@ -84,10 +102,7 @@ func (s *Store) catalogChanges(conn *pgx.Conn, since Snapshot) (c CatalogChanges
 		for i, b := range c.Branches {
 			changed[i] = b.ID
 		}
-		if rows, err = tx.Query(ctx, selectHours, s.lib, changed); err != nil {
-			return err
-		}
-		if err := addHours(rows, c.Branches); err != nil {
+		if err := s.addDetails(ctx, tx, c.Branches, changed); err != nil {
 			return err
 		}
 		if rows, err = tx.Query(ctx, selectSeatIDs, s.lib, changed); err != nil {

@@ -10,8 +10,15 @@ const selectNotifications = `
 	SELECT r.id, r.kind, r.user_id, r.reservation_id, COALESCE(r.entry_id, 0) AS entry_id,
 		r.seat_id, b.code AS branch, s.area, s.label,
 		b.timezone, lower(r.during) AS start_time, upper(r.during) AS end_time, r.status,
-		r.check_in_deadline, r.offer_expires_at, r.at AS created_at
+		r.check_in_deadline, r.offer_expires_at, r.at AS created_at,
+		r.by_library, COALESCE(r.reason, '') AS reason, w.note, f.suggested
 	FROM reservation_events r ` + atSeat + `
+	LEFT JOIN sweeps w ON w.library_id = r.library_id AND w.id = r.sweep_id
+	LEFT JOIN LATERAL (
+		SELECT jsonb_build_object('SeatID', f.id, 'Branch', o.code, 'Area', f.area, 'Label', f.label) AS suggested
+		FROM seats f JOIN branches o ON o.library_id = f.library_id AND o.id = f.branch_id
+		WHERE f.library_id = r.library_id AND f.id = r.suggested_seat_id OFFSET 0
+	) f ON true
 	WHERE r.library_id = $1 AND r.user_id = $2 AND r.notifies AND r.id > $3 ORDER BY r.id LIMIT $4`
 
 // Notifications returns at most limit of a user's notifications with ids above afterID, in the

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 	"time"
 
@@ -29,8 +30,33 @@ const selectHours = `
 	FROM branch_hours WHERE library_id = $1 AND ($2::bigint[] IS NULL OR branch_id = ANY($2))
 	ORDER BY branch_id, weekday, opens`
 
+// selectDays reads the dates with their own opening hours of the branches $2, or of all branches if
+// $2 is NULL. It leaves out dates that are more than three days ago, because their hours have ended
+// in every time zone. A date on which the branch is closed has one row, without times.
+const selectDays = `
+	SELECT d.branch_id, d.day - date '1970-01-01' AS day, extract(epoch FROM d.opens)::bigint AS opens,
+		extract(epoch FROM d.closes)::bigint AS closes
+	FROM branch_days d
+	WHERE d.library_id = $1 AND ($2::bigint[] IS NULL OR d.branch_id = ANY($2)) AND d.day >= dlsms_now()::date - 3
+	ORDER BY d.branch_id, d.day, d.opens`
+
+// selectClosures reads the closures of the branches $2, or of all branches if $2 is NULL. It leaves
+// out those that have ended or were lifted.
+const selectClosures = `
+	SELECT c.id, c.branch_id, COALESCE(c.area, '') AS area, c.seat_ids, lower(c.during) AS start_time,
+		upper(c.during) AS end_time, c.note
+	FROM closures c
+	WHERE c.library_id = $1 AND ($2::bigint[] IS NULL OR c.branch_id = ANY($2)) AND c.lifted_at IS NULL
+		AND COALESCE(upper(c.during), 'infinity') > dlsms_now()
+	ORDER BY c.branch_id, lower(c.during), c.id`
+
+const selectAnnouncements = `
+	SELECT id, announcement, announced_until FROM branches
+	WHERE library_id = $1 AND ($2::bigint[] IS NULL OR id = ANY($2)) AND announcement <> '{}'`
+
 const selectSeats = `
-	SELECT id, branch_id, area, label, amenities, out_of_service FROM seats WHERE library_id = $1 ORDER BY id`
+	SELECT id, branch_id, area, label, amenities, out_of_service FROM seats
+	WHERE library_id = $1 AND retired_at IS NULL ORDER BY id`
 
 const selectTaken = `
 	SELECT id AS reservation_id, version, seat_id, lower(during) AS start_time, upper(during) AS end_time
@@ -86,10 +112,7 @@ func (s *Store) catalog(ctx context.Context, tx pgx.Tx) (library.Catalog, error)
 	if c.Branches, err = s.branches(rows); err != nil {
 		return c, err
 	}
-	if rows, err = tx.Query(ctx, selectHours, s.lib, nil); err != nil {
-		return c, err
-	}
-	if err := addHours(rows, c.Branches); err != nil {
+	if err := s.addDetails(ctx, tx, c.Branches, nil); err != nil {
 		return c, err
 	}
 	if rows, err = tx.Query(ctx, selectSeats, s.lib); err != nil {
@@ -113,20 +136,111 @@ func (s *Store) branches(rows pgx.Rows) ([]library.Branch, error) {
 	return branches, readErr
 }
 
+// addDetails adds to branches what other tables have about them, and their announcements. ids are
+// the ids of the branches; nil stands for all branches of the library.
+func (s *Store) addDetails(ctx context.Context, tx pgx.Tx, branches []library.Branch, ids []int64) error {
+	byID := make(map[int64]*library.Branch, len(branches))
+	for i := range branches {
+		byID[branches[i].ID] = &branches[i]
+	}
+	batch := &pgx.Batch{}
+	batch.Queue(selectHours, s.lib, ids).Query(func(rows pgx.Rows) error { return addHours(rows, byID) })
+	batch.Queue(selectDays, s.lib, ids).Query(func(rows pgx.Rows) error { return addDays(rows, byID) })
+	batch.Queue(selectClosures, s.lib, ids).Query(func(rows pgx.Rows) error { return addClosures(rows, byID) })
+	batch.Queue(selectAnnouncements, s.lib, ids).Query(func(rows pgx.Rows) error { return addAnnouncements(rows, byID) })
+	return tx.SendBatch(ctx, batch).Close()
+}
+
 // addHours adds the opening hours in rows to their branches.
-func addHours(rows pgx.Rows, branches []library.Branch) error {
+func addHours(rows pgx.Rows, branches map[int64]*library.Branch) error {
 	var branchID, weekday, opens, closes int64
 	_, err := pgx.ForEachRow(rows, []any{&branchID, &weekday, &opens, &closes}, func() error {
-		for i := range branches {
-			if branches[i].ID == branchID {
-				branches[i].Hours = append(branches[i].Hours, library.OpenHours{
-					Weekday: time.Weekday(weekday),
-					Opens:   time.Duration(opens) * time.Second,
-					Closes:  time.Duration(closes) * time.Second,
-				})
-			}
+		if b := branches[branchID]; b != nil {
+			h := openHours(opens, closes)
+			h.Weekday = time.Weekday(weekday)
+			b.Hours = append(b.Hours, h)
 		}
 		return nil
 	})
 	return err
+}
+
+// openHours returns an opening. opens and closes are seconds after midnight.
+func openHours(opens, closes int64) library.OpenHours {
+	return library.OpenHours{Opens: time.Duration(opens) * time.Second, Closes: time.Duration(closes) * time.Second}
+}
+
+// addDays adds the dates in rows to their branches.
+func addDays(rows pgx.Rows, branches map[int64]*library.Branch) error {
+	var branchID int64
+	var day int
+	var opens, closes *int64
+	_, err := pgx.ForEachRow(rows, []any{&branchID, &day, &opens, &closes}, func() error {
+		if b := branches[branchID]; b != nil {
+			b.Days = appendDay(b.Days, day, opens, closes)
+		}
+		return nil
+	})
+	return err
+}
+
+// appendDay appends a row of branch_days to days, which are sorted.
+func appendDay(days []library.DayHours, day int, opens, closes *int64) []library.DayHours {
+	if len(days) == 0 || days[len(days)-1].Day != day {
+		days = append(days, library.DayHours{Day: day})
+	}
+	if opens != nil && closes != nil {
+		last := &days[len(days)-1]
+		last.Open = append(last.Open, openHours(*opens, *closes))
+	}
+	return days
+}
+
+// addClosures adds the closures in rows to their branches.
+func addClosures(rows pgx.Rows, branches map[int64]*library.Branch) error {
+	var c library.Closure
+	var end *time.Time
+	var note []byte
+	_, err := pgx.ForEachRow(rows, []any{&c.ID, &c.BranchID, &c.Area, &c.SeatIDs, &c.StartTime, &end, &note}, func() error {
+		if b := branches[c.BranchID]; b != nil {
+			c.EndTime, c.Note = orZero(end), readTexts(note)
+			b.Closures = append(b.Closures, c)
+		}
+		c.SeatIDs = nil // the next row must not share the array
+		return nil
+	})
+	return err
+}
+
+// addAnnouncements adds the announcements in rows to their branches.
+func addAnnouncements(rows pgx.Rows, branches map[int64]*library.Branch) error {
+	var branchID int64
+	var text []byte
+	var until *time.Time
+	_, err := pgx.ForEachRow(rows, []any{&branchID, &text, &until}, func() error {
+		if b := branches[branchID]; b != nil {
+			b.Announcement, b.AnnouncedUntil = readTexts(text), orZero(until)
+		}
+		return nil
+	})
+	return err
+}
+
+// readTexts reads texts from JSON. It leaves out values that are not strings, which an operator may
+// have written with SQL. A closure must be known to readers even if its note is malformed.
+func readTexts(text []byte) library.Texts {
+	var values map[string]any
+	if json.Unmarshal(text, &values) != nil {
+		return nil
+	}
+	var out library.Texts
+	for language, v := range values {
+		if s, ok := v.(string); ok {
+			if out == nil {
+				out = library.Texts{}
+			}
+			out[language] = s
+		}
+	}
+	return out
 }

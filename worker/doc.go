@@ -1,7 +1,7 @@
 // Package worker runs the transitions that come due with time: no-shows, completions, expired
 // offers, expired waitlist entries and reminders. It offers free seats to users who wait for them,
-// suspends users with too many strikes, moves check-in deadlines after an outage, and deletes
-// expired revocations.
+// suspends users with too many strikes, moves check-in deadlines after an outage, runs the sweeps of
+// closures and other changes by staff, and deletes expired revocations.
 //
 // Each replica runs a Worker. There is no leader. A step makes one kind of transition, such as
 // no-shows. Each step is a loop with its own timer, errors and retries, so a step that fails does
@@ -21,6 +21,7 @@
 //	worker.go       New, configuration, the list of steps, DueIn
 //	step.go         the loop of a step: timer, retries, the log
 //	seat_step.go    the pass of a step that works on seats
+//	sweep.go        the pass of the step sweep, which ends reservations that staff have made impossible
 //	revocation.go   the pass of the step forget_revocation
 //	suspend.go      the pass of the step suspend
 //	outage.go       the pass of the step outage: the heartbeat, and the deadlines after an outage

@@ -96,6 +96,7 @@ func New(s *store.Store, c Config) *Worker {
 		w.add(due.Name, 0, pass)
 	}
 	w.add(store.OfferStep.Name, sweepPause, newSeatStep(w, store.OfferStep).pass)
+	w.add(sweepName, 0, newSweeper(w).pass)
 	w.add("forget_revocation", sweepPause, w.forgetRevocations)
 	w.add(suspendName, suspendPause, (&suspendStep{worker: w, failing: map[int64]*failingSeat{}}).pass)
 	w.add(outageStep, heartbeatPause, w.heartbeat)
@@ -124,10 +125,18 @@ func (w *Worker) DueIn(d time.Duration) {
 
 // Schedule sets the timers of the steps to the times at which the reservations in d come due. It is
 // meant for the field OnEvents of a feed.Subscriber. If d has a World, events may be missing, so
-// each step makes a full pass immediately.
+// each step makes a full pass immediately. If the catalog has changed, staff may have started a
+// sweep, or may have lifted a closure.
 func (w *Worker) Schedule(d feed.Delta) {
 	if d.World != nil {
 		w.DueIn(0)
+	}
+	if d.CatalogChanged {
+		for _, s := range w.steps {
+			if s.name == sweepName || s.name == store.OfferStep.Name {
+				s.dueIn(0)
+			}
+		}
 	}
 	for _, e := range d.Events {
 		if due := e.DueAt(w.store.Policy()); !due.IsZero() {

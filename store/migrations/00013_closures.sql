@@ -129,7 +129,8 @@ $$;
 -- A sweep ends the reservations that a change of the library has made impossible: those inside a
 -- closure, those outside the new opening hours, and those of seats that were taken out of service
 -- or retired. It goes through the seats of its scope in the order of their ids. last_seat_id is the
--- last seat that it has finished.
+-- last seat that it has finished. If the transaction of a seat fails, the sweep puts the seat into
+-- skipped and comes back to it later.
 CREATE TABLE sweeps (
     library_id   bigint NOT NULL,
     id           bigint GENERATED ALWAYS AS IDENTITY,
@@ -142,6 +143,7 @@ CREATE TABLE sweeps (
     note         jsonb NOT NULL DEFAULT '{}',
     created_at   timestamptz NOT NULL DEFAULT dlsms_now(),
     last_seat_id bigint NOT NULL DEFAULT 0,
+    skipped      bigint[] NOT NULL DEFAULT '{}',
     ended        int NOT NULL DEFAULT 0,
     done_at      timestamptz,
     PRIMARY KEY (library_id, id),

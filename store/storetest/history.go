@@ -14,16 +14,16 @@ const HistorySQL = `
 			check_in_opens_at, check_in_deadline, offer_expires_at
 		FROM bare
 	), written AS (
-		INSERT INTO reservation_events (library_id, at, kind, reservation_id, version,
+		INSERT INTO reservation_events (library_id, at, kind, notifies, reservation_id, version,
 			seat_id, user_id, entry_id, during, status,
 			check_in_opens_at, check_in_deadline, offer_expires_at, created_at)
-		SELECT library_id, created_at, kind, id, 1, seat_id, user_id, entry_id, during, status,
+		SELECT library_id, created_at, kind, kind = 'OFFERED', id, 1, seat_id, user_id, entry_id, during, status,
 			check_in_opens_at, check_in_deadline, offer_expires_at, created_at
 		FROM first ORDER BY id
 	), checked_in AS (
-		INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, during, status,
-			check_in_opens_at, check_in_deadline, created_at, checked_in_at)
-		SELECT library_id, checked_in_at, 'CHECKED_IN', id, 2, seat_id, user_id, during, status,
+		INSERT INTO reservation_events (library_id, at, kind, notifies, reservation_id, version, seat_id, user_id, during,
+			status, check_in_opens_at, check_in_deadline, created_at, checked_in_at)
+		SELECT library_id, checked_in_at, 'CHECKED_IN', false, id, 2, seat_id, user_id, during, status,
 			check_in_opens_at, check_in_deadline, created_at, checked_in_at
 		FROM bare WHERE status = 'CHECKED_IN' ORDER BY id
 	)

@@ -60,7 +60,7 @@ var atEveryCommit = []rule{
 			('CONFIRMED', 'EXTENDED', 'CONFIRMED'), ('CONFIRMED', 'REMINDED', 'CONFIRMED'),
 			('CHECKED_IN', 'EXTENDED', 'CHECKED_IN'), ('CHECKED_IN', 'CHECKED_OUT', 'COMPLETED'),
 			('CHECKED_IN', 'COMPLETED', 'COMPLETED'), ('CHECKED_IN', 'SHORTENED', 'CHECKED_IN'),
-			('CONFIRMED', 'RESCHEDULED', 'CONFIRMED'), ('HELD', 'CANCELLED', 'CANCELLED')
+			('CONFIRMED', 'RESCHEDULED', 'CONFIRMED')
 		), steps AS (
 			SELECT *, COALESCE(lag(status) OVER w, '') AS was, lag(during) OVER w AS before, row_number() OVER w AS place,
 				count(*) FILTER (WHERE kind = 'REMINDED') OVER w AS reminders
@@ -69,7 +69,6 @@ var atEveryCommit = []rule{
 		SELECT format('reservation %s, version %s: %s from %s to %s', reservation_id, version, kind, was, status) FROM steps s
 		WHERE NOT EXISTS (SELECT FROM legal l WHERE (l.was, l.kind, l.became) = (s.was, s.kind, s.status))
 			OR reminders > 1
-			OR was = 'HELD' AND kind = 'CANCELLED' AND NOT by_library
 			OR CASE kind WHEN 'EXTENDED' THEN lower(during) <> lower(before) OR upper(during) <= upper(before)
 				WHEN 'SHORTENED' THEN lower(during) <> lower(before) OR upper(during) >= upper(before)
 				ELSE during IS DISTINCT FROM COALESCE(before, during) END`},
@@ -122,9 +121,10 @@ var atEveryCommit = []rule{
 		SELECT format('entry %s is %s, its reservation %s is %s', w.id, w.status, r.id, r.status)
 		FROM (SELECT * FROM waitlist_entries WHERE reservation_id IS NOT NULL) w
 		FULL JOIN (
-			SELECT * FROM reservations r WHERE entry_id IS NOT NULL AND NOT EXISTS (
-				SELECT FROM reservation_events e WHERE e.library_id = r.library_id AND e.reservation_id = r.id
-					AND e.sweep_id IS NOT NULL AND r.check_in_deadline IS NULL)) r
+			-- After a sweep has ended an offer, its entry waits again and may get another offer.
+			SELECT * FROM reservations s WHERE entry_id IS NOT NULL AND NOT EXISTS (
+				SELECT FROM reservation_events e WHERE e.library_id = s.library_id AND e.reservation_id = s.id
+					AND e.kind = 'DECLINED' AND e.sweep_id IS NOT NULL)) r
 			ON r.library_id = w.library_id AND r.id = w.reservation_id AND r.entry_id = w.id
 		WHERE w.id IS NULL OR r.id IS NULL
 			OR (r.seat_id, r.user_id) <> (w.seat_id, w.user_id)
@@ -155,10 +155,10 @@ var atEveryCommit = []rule{
 		WHERE (v.ended_at IS NULL OR v.ended_at > o.at)
 			AND upper(v.during) - GREATEST(lower(v.during), o.at) >= current_setting('storetest.min_duration')::interval
 			AND dlsms_open(s.library_id, s.branch_id, v.during)
-			-- A closed seat gets no offer. The closures do not tell exactly at which time, so such seats are left
-			-- out.
-			AND NOT EXISTS (SELECT FROM closures c
-				WHERE c.library_id = s.library_id AND c.branch_id = s.branch_id AND c.during && v.during)
+			AND NOT EXISTS ( -- the rule does not know when a closure was moved
+				SELECT FROM closures c WHERE c.library_id = s.library_id AND c.branch_id = s.branch_id
+					AND c.created_at <= o.at + current_setting('storetest.margin')::interval
+					AND (c.lifted_at IS NULL OR c.lifted_at >= o.at - current_setting('storetest.margin')::interval))
 			AND NOT EXISTS (SELECT FROM offers p WHERE p.library_id = v.library_id AND p.entry_id = v.id AND p.id < o.id)
 			AND NOT EXISTS (
 				SELECT FROM suspensions x WHERE x.library_id = v.library_id AND x.user_id = v.user_id
@@ -238,7 +238,8 @@ var whenIdle = []rule{
 				AND r.status IN ('CONFIRMED', 'CHECKED_IN') AND upper(r.during) > dlsms_now())
 				< current_setting('storetest.max_upcoming')::bigint
 			AND dlsms_open(s.library_id, s.branch_id, w.during) AND s.retired_at IS NULL
-			AND NOT dlsms_closed(s.library_id, s.branch_id, s.area, s.id, w.during)
+			AND NOT dlsms_closed(s.library_id, s.branch_id, s.area, s.id,
+				tstzrange(GREATEST(lower(w.during), dlsms_now()), upper(w.during)))
 			AND NOT EXISTS (SELECT FROM users u
 				WHERE u.library_id = w.library_id AND u.id = w.user_id AND u.suspended_until > dlsms_now())
 			AND NOT EXISTS (
