@@ -307,6 +307,29 @@ $3`),
 		{name: "no deadline for an incomplete HTTP request", by: checkLiveness, changes: []change{
 			code("rest", `(\n\t+bodyTimeout +=) [^\n]*`, "$1 24 * time.Hour"),
 		}},
+		// With a commit that takes 100 ms, bookings that were decided before a closure are committed
+		// after it. The sweep then reads the reservations before it could see them.
+		{
+			name: "closure misses late commits", by: checkInvariants,
+			postgres: map[string]string{"commit_delay": "100000", "commit_siblings": "0"},
+			changes: []change{
+				code("store", `if _, err := t\.lockSeats\(ctx, seats\); err != nil \{\n\t+return nil, err\n\t+\}`+
+					`(\n\there := w\.sweep)`, "$1"),
+			},
+		},
+		{
+			name: "policy of another branch", by: checkInvariants, faults: "^operator has a poison row$",
+			changes: []change{
+				text("store/migrations", "WHERE p.library_id = library AND p.branch_id IN (branch, 0)",
+					"WHERE p.library_id = library"),
+			},
+		},
+		{name: "audit row outside of the transaction", by: checkInvariants, changes: []change{
+			code("store", `t\.Exec\(ctx, insertAudit, // canary: audit`, "t.s.pool.Exec(ctx, insertAudit,"),
+		}},
+		{name: "offer into a closure", by: checkInvariants, changes: []change{
+			text("store", "AND NOT dlsms_closed(@library, f.branch_id, f.area, f.id, ` + restOfWindow + `)", ""),
+		}},
 	}
 }
 

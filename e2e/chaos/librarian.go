@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/dlsms/dlsms/e2e"
@@ -29,6 +30,8 @@ type librarian struct {
 	rng    *rand.Rand
 	serial int
 	ops    []op // closeSeat and liftSeat
+	// refused says that the last call of create has changed nothing.
+	refused bool
 
 	mu     sync.Mutex
 	closed []closedSeats // all closures that were sent, the newest last
@@ -65,8 +68,10 @@ func (b *librarian) work(ctx context.Context) {
 	calls := context.WithoutCancel(ctx)
 	for ctx.Err() == nil {
 		switch n := b.rng.IntN(10); {
-		case n < 5:
+		case n < 4:
 			b.closeAndLift(ctx)
+		case n < 6:
+			b.closeVisits(ctx)
 		case n < 7:
 			b.setPolicy(calls)
 		case n < 9:
@@ -134,46 +139,53 @@ func (b *librarian) closeAndLift(ctx context.Context) {
 	if !ok {
 		return
 	}
-	b.awaitSweep(calls, id)
+	b.awaitSweep(calls, plansBranch, id)
 	sleep(ctx, time.Duration(b.rng.Int64N(int64(time.Second))))
 	o := op{Kind: liftSeat, Reservation: id, Start: c.start, End: c.end}
 	o.Call = b.load.history.since()
-	refusal, answered := b.call(calls, "UpdateClosure", func(ctx context.Context, api *e2e.Client) error {
-		_, err := api.Admin.UpdateClosure(ctx, &dlsmsv1.UpdateClosureRequest{ClosureId: id, Lift: true})
-		return err
-	})
-	// The answer to the first try may have been lost.
-	done := answered && (refusal.Reason == "" || refusal.Reason == "CLOSURE_ENDED")
-	if refusal.Reason != "CLOSURE_ENDED" {
-		b.must("UpdateClosure", refusal, answered)
-	}
+	refusal, answered := b.lift(calls, id)
+	done := answered && refusal.Reason == ""
 	b.record(c, o, done, answered, "")
 	if done {
 		b.counts.lifted++
 	}
 }
 
-// closeSeats makes a closure. Clients reserve and cancel meanwhile, so the number of reservations
-// inside changes, and the call is repeated with the number of the refusal.
+// closeSeats makes a closure in the plans branch, and records it.
 func (b *librarian) closeSeats(ctx context.Context, c closedSeats) (id int64, ok bool) {
 	b.serial++
-	o := op{Kind: closeSeat, Start: c.start, End: c.end, RequestID: fmt.Sprintf("l-%d", b.serial)}
-	o.Call = b.load.history.since()
+	o := op{Kind: closeSeat, Start: c.start, End: c.end, Call: b.load.history.since()}
 	req := &dlsmsv1.CreateClosureRequest{
 		Branch: plansBranch, SeatIds: c.seats, StartTime: timestamppb.New(c.start), EndTime: timestamppb.New(c.end),
-		OnBookings: dlsmsv1.BookingAction_BOOKING_ACTION_CANCEL, RequestId: o.RequestID,
+		OnBookings: dlsmsv1.BookingAction_BOOKING_ACTION_CANCEL, RequestId: fmt.Sprintf("l-%d", b.serial),
 		Note: map[string]string{"en": "closed by chaos"},
 	}
-	var refusal e2e.Refusal
-	answered := false
+	id, ok = b.create(ctx, req)
+	o.Reservation = id
+	b.record(c, o, ok, ok || b.refused, req.GetRequestId())
+	if ok {
+		b.counts.closures++
+	}
+	return id, ok
+}
+
+// create makes a closure. Clients reserve and cancel meanwhile, so the number of reservations inside
+// changes, and the call is repeated with the number of the refusal. It sets refused if the system
+// has not made the closure for sure.
+func (b *librarian) create(ctx context.Context, req *dlsmsv1.CreateClosureRequest) (id int64, ok bool) {
+	b.refused = true
+	if !b.preview(ctx, req) {
+		return 0, false
+	}
 	for range 50 {
-		refusal, answered = b.call(ctx, "CreateClosure", func(ctx context.Context, api *e2e.Client) error {
+		refusal, answered := b.call(ctx, "CreateClosure", func(ctx context.Context, api *e2e.Client) error {
 			resp, err := api.Admin.CreateClosure(ctx, req)
 			id = resp.GetClosure().GetId()
 			return err
 		})
 		if refusal.Reason != "CHANGED_SINCE_CHECK" {
-			break
+			b.refused = answered && refusal.Reason != ""
+			return id, b.must("CreateClosure", refusal, answered)
 		}
 		n, err := strconv.ParseInt(refusal.Metadata["reservations"], 10, 32)
 		if err != nil {
@@ -182,16 +194,53 @@ func (b *librarian) closeSeats(ctx context.Context, c closedSeats) (id int64, ok
 		}
 		req.ExpectedReservations = int32(n)
 	}
-	if refusal.Reason == "CHANGED_SINCE_CHECK" { // the clients were faster each time
-		return 0, false
+	return 0, false // the clients were faster each time
+}
+
+// preview asks for the impact of a closure. It must change nothing, also not the audit log.
+func (b *librarian) preview(ctx context.Context, req *dlsmsv1.CreateClosureRequest) bool {
+	shown := proto.CloneOf(req)
+	shown.ValidateOnly, shown.RequestId = true, ""
+	refusal, answered := b.call(ctx, "CreateClosure, to validate", func(ctx context.Context, api *e2e.Client) error {
+		_, err := api.Admin.CreateClosure(ctx, shown)
+		return err
+	})
+	return b.must("CreateClosure, to validate", refusal, answered)
+}
+
+// closeVisits closes some seats of the visits branch from now on, and opens them again. Users who
+// wait for these seats must get no offer in between.
+func (b *librarian) closeVisits(ctx context.Context) {
+	calls := context.WithoutCancel(ctx)
+	first := b.rng.IntN(len(b.load.visits) - 3)
+	b.serial++
+	req := &dlsmsv1.CreateClosureRequest{
+		Branch: visitsBranch, SeatIds: b.load.visits[first : first+4], RequestId: fmt.Sprintf("l-%d", b.serial),
+		OnBookings: dlsmsv1.BookingAction_BOOKING_ACTION_CANCEL,
 	}
-	ok = b.must("CreateClosure", refusal, answered)
-	o.Reservation = id
-	b.record(c, o, ok, answered, o.RequestID)
-	if ok {
-		b.counts.closures++
+	id, ok := b.create(calls, req)
+	if !ok {
+		return
 	}
-	return id, ok
+	b.counts.closures++
+	b.awaitSweep(calls, visitsBranch, id)
+	sleep(ctx, time.Duration(b.rng.Int64N(int64(2*time.Second))))
+	if refusal, answered := b.lift(calls, id); answered && refusal.Reason == "" {
+		b.counts.lifted++
+	}
+}
+
+// lift lifts a closure. The answer to a first try may be lost, so CLOSURE_ENDED counts as success.
+func (b *librarian) lift(ctx context.Context, id int64) (e2e.Refusal, bool) {
+	refusal, answered := b.call(ctx, "UpdateClosure", func(ctx context.Context, api *e2e.Client) error {
+		_, err := api.Admin.UpdateClosure(ctx, &dlsmsv1.UpdateClosureRequest{ClosureId: id, Lift: true})
+		return err
+	})
+	if refusal.Reason == "CLOSURE_ENDED" {
+		return e2e.Refusal{}, answered
+	}
+	b.must("UpdateClosure", refusal, answered)
+	return refusal, answered
 }
 
 // record records an operation for each seat of a closure.
@@ -210,13 +259,13 @@ func (b *librarian) record(c closedSeats, o op, done, answered bool, requestID s
 
 // awaitSweep waits until a sweep is done. A sweep that is not done within operatorTime is a
 // violation, unless a fault has stopped the system.
-func (b *librarian) awaitSweep(ctx context.Context, id int64) {
+func (b *librarian) awaitSweep(ctx context.Context, branch string, id int64) {
 	until := time.Now().Add(2 * operatorTime)
 	for {
 		var progress *dlsmsv1.SweepProgress
 		refusal, answered := b.call(ctx, "ListClosures", func(ctx context.Context, api *e2e.Client) error {
 			resp, err := api.Admin.ListClosures(ctx, &dlsmsv1.ListClosuresRequest{
-				Branch: plansBranch, IncludePast: true, PageSize: 5,
+				Branch: branch, IncludePast: true, PageSize: 5,
 			})
 			for _, c := range resp.GetClosures() {
 				if c.GetId() == id {

@@ -172,6 +172,31 @@ func (s *system) readState(ctx context.Context) (w dbState, err error) {
 	return w, err
 }
 
+// staffViolations finds violations of rules that hold only for the librarian of a run: strikes are
+// counted in the visits branch only, and a closure is not moved. An event has a time and is committed
+// a little later, so an offer near the start or the end of a closure is not judged.
+func (s *system) staffViolations(ctx context.Context, speed int) ([]string, error) {
+	const query = `
+		SELECT format('strike %s of user %s is of branch %s, which has no policy', k.id, k.user_id, b.code)
+		FROM strikes k JOIN branches b ON b.library_id = k.library_id AND b.id = k.branch_id WHERE b.code <> $1
+		UNION ALL
+		SELECT format('reservation %s of seat %s was offered into closure %s', e.reservation_id, e.seat_id, c.id)
+		FROM reservation_events e
+		JOIN seats s ON s.library_id = e.library_id AND s.id = e.seat_id
+		JOIN closures c ON c.library_id = s.library_id AND c.branch_id = s.branch_id AND s.id = ANY (c.seat_ids)
+			AND c.during && e.during
+		WHERE e.kind = 'OFFERED' AND e.at > c.created_at + $2::interval
+			AND (c.lifted_at IS NULL OR e.at < c.lifted_at - $2)`
+	rows, err := s.db.Query(ctx, query, visitsBranch, time.Duration(speed)*offerMargin)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// offerMargin is longer than the time from an event until its commit, in a run without faults.
+const offerMargin = 200 * time.Millisecond
+
 // wasBusy reports whether the user of a booking or an extension may have had another reservation
 // that overlaps the window. The reservation counts if the user had it at some time between from and
 // until, by the system's clock.
@@ -267,6 +292,13 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 	}
 	for _, b := range broken {
 		r.found.add(checkInvariants, "%s", b)
+	}
+	wrong, err := s.staffViolations(ctx, speed)
+	if err != nil {
+		return err
+	}
+	for _, v := range wrong {
+		r.found.add(checkInvariants, "%s", v)
 	}
 	w, err := s.readState(ctx)
 	if err != nil {
