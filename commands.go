@@ -127,7 +127,8 @@ func (c *cancelCommand) Run(ctx context.Context, s *settings, out io.Writer) err
 		return err
 	}
 	defer db.Close()
-	r, changed, err := db.CancelFor(ctx, library.Order{Actor: library.Host, Action: "cancel", Reason: c.Reason}, c.Reservation)
+	order := library.Order{Actor: library.Host, Action: "cancel", Reason: c.Reason}
+	r, changed, err := db.CancelFor(ctx, order, c.Reservation)
 	switch {
 	case err != nil:
 		return fmt.Errorf("cancel reservation %d: %w", c.Reservation, err)

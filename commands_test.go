@@ -13,6 +13,53 @@ import (
 
 func TestMain(m *testing.M) { storetest.Main(m) }
 
+// TestGrant gives roles with the command grant.
+func TestGrant(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	user := db.Users(t, 1)[0]
+	db.Seats(t, 1)
+	id := storetest.Value[string](t, db, `SELECT student_id FROM users`)
+	home := storetest.Value[int64](t, db, `SELECT id FROM branches`)
+	row := func() string {
+		return storetest.Value[string](t, db, `SELECT concat_ws(' ', role, branches) FROM users`)
+	}
+	for _, c := range []struct {
+		args []string
+		says string // how the output begins, or the error if fails is set
+		row  string // afterwards
+		fail bool
+	}{
+		{[]string{"--role=admin", "--user=" + strings.ToLower(id)},
+			fmt.Sprintf("user %d (%s) has the role ADMIN for all branches; ", user, id), "ADMIN", false},
+		{[]string{"--role=staff", "--user=" + id, "--branch=branch-0", "--reason=new job"},
+			fmt.Sprintf("user %d (%s) has the role STAFF for branch-0; ", user, id), fmt.Sprintf("STAFF {%d}", home), false},
+		{[]string{"--role=student", "--user=" + id},
+			fmt.Sprintf("user %d (%s) has the role STUDENT; ", user, id), "STUDENT", false},
+		{[]string{"--role=admin", "--user=" + id, "--branch=branch-0"}, "--branch: ", "STUDENT", true},
+		{[]string{"--role=staff", "--user=" + id, "--branch=none"}, "grant the role staff to ", "STUDENT", true},
+		{[]string{"--role=staff", "--user=none"}, `grant the role staff to "none": `, "STUDENT", true},
+		{[]string{"--role=king", "--user=" + id}, "dlsms: --role must be one of ", "STUDENT", true},
+		{[]string{"--role=staff"}, "dlsms: missing flags: --user=", "STUDENT", true},
+	} {
+		out, err := runCommand(t, append(append([]string{"grant"}, c.args...), "--database-url="+db.URL)...)
+		said := out
+		if err != nil {
+			said = err.Error()
+		}
+		if (err != nil) != c.fail || !strings.HasPrefix(said, c.says) || row() != c.row {
+			t.Errorf("%v: %q, %v; the row is %q", c.args, out, err, row())
+		}
+	}
+	got := storetest.Rows[string](t, db, `
+		SELECT concat_ws(' ', role, action, object, after->>'role', NULLIF(reason, '')) FROM audit_log ORDER BY id`)
+	object := fmt.Sprintf("HOST grant user/%d ", user)
+	want := []string{object + "ADMIN", object + "STAFF new job", object + "STUDENT"}
+	if strings.Join(got, ", ") != strings.Join(want, ", ") {
+		t.Errorf("audit log %v, want %v", got, want)
+	}
+}
+
 // TestCancelAndErase runs the commands that cancel a reservation for its user and erase a user.
 func TestCancelAndErase(t *testing.T) {
 	t.Parallel()

@@ -38,11 +38,14 @@ func (c *grantCommand) Run(ctx context.Context, s *settings, out io.Writer) erro
 	if err != nil {
 		return fmt.Errorf("grant the role %s to %q: %w", c.Role, c.User, err)
 	}
-	where := "all branches"
-	if len(g.Branches) > 0 {
-		where = strings.Join(g.Branches, ", ")
+	where := ""
+	switch {
+	case len(g.Branches) > 0:
+		where = " for " + strings.Join(g.Branches, ", ")
+	case g.Role.StaffRole():
+		where = " for all branches"
 	}
-	fmt.Fprintf(out, "user %d (%s) has the role %s for %s; tokens with another role end within 5 s\n",
+	fmt.Fprintf(out, "user %d (%s) has the role %s%s; tokens with another role end within 5 s\n",
 		g.UserID, g.StudentID, g.Role, where)
 	return nil
 }

@@ -235,12 +235,11 @@ func (s student) key(branch string, scopes ...dlsmsv1.KeyScope) (id int64, text 
 	return made.GetKey().GetId(), made.GetSecret()
 }
 
-func newStaffFixture(t *testing.T, s *system) *staffFixture {
+func newStaffFixture(t *testing.T, s *system, keys []staffCaller) *staffFixture {
 	t.Helper()
-	f := &staffFixture{t: t, s: s, branch: s.branch(t, 2), target: s.student(t)}
+	f := &staffFixture{t: t, s: s, branch: s.branch(t, 2), target: s.student(t), callers: slices.Clone(keys)}
 	other := s.branch(t, 1).code
 	f.reservation = f.target.book(f.branch.seats[0], fromNow(time.Hour)).GetId()
-	admin := s.withRole(t, adminRole)
 	user := func(name string, u student, role dlsmsv1.Role, elsewhere bool) {
 		f.callers = append(f.callers, staffCaller{name: name, token: u.Token, role: role, elsewhere: elsewhere})
 	}
@@ -250,28 +249,41 @@ func newStaffFixture(t *testing.T, s *system) *staffFixture {
 	user("a librarian", s.withRole(t, librarianRole, other, f.branch.code), librarianRole, false)
 	user("a librarian of another branch", s.withRole(t, librarianRole, other), librarianRole, true)
 	user("a librarian of all branches", s.withRole(t, librarianRole), librarianRole, false)
-	user("an admin", admin, adminRole, false)
-	key := func(name string, scope dlsmsv1.KeyScope) (id int64, text string) {
-		id, text = admin.key(f.branch.code, scope)
-		f.callers = append(f.callers, staffCaller{name: name, token: text, scope: scope})
-		return id, text
-	}
-	_, gate := key("a key of a gate", dlsmsv1.KeyScope_KEY_SCOPE_ARRIVALS)
-	key("a key of a screen", dlsmsv1.KeyScope_KEY_SCOPE_SCREEN)
-	key("a key for reports", dlsmsv1.KeyScope_KEY_SCOPE_REPORTS)
-	id, revoked := admin.key(f.branch.code, dlsmsv1.KeyScope_KEY_SCOPE_ARRIVALS)
+	user("an admin", s.withRole(t, adminRole), adminRole, false)
+	return f
+}
+
+// keyCallers returns a caller for each kind of service key, valid or not.
+func keyCallers(t *testing.T, s *system) []staffCaller {
+	t.Helper()
+	admin, home := s.withRole(t, adminRole), s.branch(t, 1).code
+	id, revoked := admin.key(home, dlsmsv1.KeyScope_KEY_SCOPE_ARRIVALS)
+	_, gate := admin.key(home, dlsmsv1.KeyScope_KEY_SCOPE_ARRIVALS)
+	_, screen := admin.key(home, dlsmsv1.KeyScope_KEY_SCOPE_SCREEN)
+	_, reports := admin.key(home, dlsmsv1.KeyScope_KEY_SCOPE_REPORTS)
 	if _, err := admin.admin().RevokeKey(t.Context(), &dlsmsv1.RevokeKeyRequest{KeyId: id}); err != nil {
 		t.Fatal(err)
 	}
-	f.callers = append(f.callers,
-		staffCaller{name: "no token", refusal: "TOKEN_MISSING"},
-		staffCaller{name: "a revoked key", token: revoked, refusal: "TOKEN_REVOKED"},
-		staffCaller{name: "a changed key", token: changedKey(gate), refusal: "TOKEN_INVALID"},
-		staffCaller{name: "a key without a secret", token: gate[:len(gate)-43], refusal: "TOKEN_INVALID"},
-		staffCaller{name: "a key that does not exist", token: fmt.Sprintf("dlsms-key-%d-%s", int64(noSuchID),
-			gate[len(gate)-43:]), refusal: "TOKEN_INVALID"},
-	)
-	return f
+	for i := range s.copies() {
+		gate := student{e2e.Anonymous(conn(t, s, i)).WithToken(revoked), t}
+		eventually(t, "the replica refuses the revoked key", func() bool {
+			_, err := gate.desk().RecordArrival(t.Context(), &dlsmsv1.RecordArrivalRequest{Card: "none"})
+			return e2e.Reason(err) == "TOKEN_REVOKED"
+		})
+	}
+	return []staffCaller{
+		{name: "a key of a gate", token: gate, scope: dlsmsv1.KeyScope_KEY_SCOPE_ARRIVALS},
+		{name: "a key of a screen", token: screen, scope: dlsmsv1.KeyScope_KEY_SCOPE_SCREEN},
+		{name: "a key for reports", token: reports, scope: dlsmsv1.KeyScope_KEY_SCOPE_REPORTS},
+		{name: "no token", refusal: "TOKEN_MISSING"},
+		{name: "a revoked key", token: revoked, refusal: "TOKEN_REVOKED"},
+		{name: "a changed key", token: changedKey(gate), refusal: "TOKEN_INVALID"},
+		{name: "a key without a secret", token: gate[:len(gate)-43], refusal: "TOKEN_INVALID"},
+		{
+			name: "a key that does not exist", refusal: "TOKEN_INVALID",
+			token: fmt.Sprintf("dlsms-key-%d-%s", int64(noSuchID), gate[len(gate)-43:]),
+		},
+	}
 }
 
 // changedKey returns a service key with another secret.
@@ -312,7 +324,7 @@ func (row staffAccess) want(c staffCaller) string {
 func TestAccessOfStaff(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
-	all := methods(t)
+	all, keys := methods(t), keyCallers(t, s)
 	for name := range staffTable {
 		if all[name] == nil {
 			t.Errorf("the table has %s, which is not in the API", name)
@@ -328,16 +340,16 @@ func TestAccessOfStaff(t *testing.T) {
 			if !ok {
 				t.Fatalf("the table has no row for %s", name)
 			}
-			checkStaffRow(t, s, name, row)
+			checkStaffRow(t, s, name, row, keys)
 		})
 	}
 }
 
 // checkStaffRow makes all calls of a row. First it makes the calls that must be refused: they must
 // not change any data.
-func checkStaffRow(t *testing.T, s *system, name string, row staffAccess) {
+func checkStaffRow(t *testing.T, s *system, name string, row staffAccess, keys []staffCaller) {
 	t.Helper()
-	m, f := methods(t)[name], newStaffFixture(t, s)
+	m, f := methods(t)[name], newStaffFixture(t, s, keys)
 	call := func(c staffCaller) error {
 		_, err := invoke(t, f.target.WithToken(c.token).Conn(), name, m, row.request(f))
 		return err

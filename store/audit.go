@@ -54,26 +54,25 @@ func (t *staffTx) branchID(ctx context.Context, code string) (int64, error) {
 // There is one for each index, because one query with optional conditions would read the whole log.
 const (
 	auditColumns = `
-		SELECT a.id, a.at, COALESCE(a.user_id, 0) AS user_id, COALESCE(u.student_id, '') AS student_id, a.role, a.action,
-			COALESCE(b.code, '') AS branch, a.object, COALESCE(a.before::text, '') AS before,
-			COALESCE(a.after::text, '') AS after, a.reason, a.request_id`
-	auditNames = `
-		LEFT JOIN users u ON u.library_id = a.library_id AND u.id = a.user_id
-		LEFT JOIN branches b ON b.library_id = a.library_id AND b.id = a.branch_id`
+		SELECT a.id, a.at, COALESCE(a.user_id, 0) AS user_id, COALESCE((
+				SELECT u.student_id FROM users u WHERE u.library_id = a.library_id AND u.id = a.user_id), '') AS student_id,
+			a.role, a.action, COALESCE((
+				SELECT b.code FROM branches b WHERE b.library_id = a.library_id AND b.id = a.branch_id), '') AS branch,
+			a.object, COALESCE(a.before::text, '') AS before, COALESCE(a.after::text, '') AS after, a.reason, a.request_id`
 	auditSelected = `
 		WHERE a.library_id = @library AND a.id < @before AND (@action = '' OR a.action = @action)`
 	auditNewest = ` ORDER BY a.id DESC LIMIT @most`
 
-	selectAudit = auditColumns + ` FROM audit_log a` + auditNames + auditSelected + auditNewest
+	selectAudit = auditColumns + ` FROM audit_log a` + auditSelected + auditNewest
 
-	selectAuditOfObject = auditColumns + ` FROM audit_log a` + auditNames + auditSelected + `
+	selectAuditOfObject = auditColumns + ` FROM audit_log a` + auditSelected + `
 		AND a.object = @object AND (@branches::bigint[] IS NULL OR a.branch_id = ANY (@branches))` + auditNewest
 
 	// selectAuditOfBranches reads the newest rows of each branch, and returns the newest of them.
 	selectAuditOfBranches = auditColumns + `
 		FROM unnest(@branches::bigint[]) AS wanted (branch_id) CROSS JOIN LATERAL (
-			SELECT * FROM audit_log a` + auditSelected + ` AND a.branch_id = wanted.branch_id` + auditNewest + `) a` +
-		auditNames + auditNewest
+			SELECT * FROM audit_log a` + auditSelected + ` AND a.branch_id = wanted.branch_id` + auditNewest + `
+		) a` + auditNewest
 )
 
 // Audit returns at most limit rows of the audit log with ids below before, the newest first. A
@@ -95,7 +94,8 @@ func (s *Store) Audit(
 			branches = []int64{id}
 		}
 		args := pgx.NamedArgs{
-			"library": s.lib, "before": before, "action": q.Action, "object": q.Object, "branches": branches, "most": limit,
+			"library": s.lib, "before": before, "action": q.Action, "object": q.Object, "branches": branches,
+			"most": limit,
 		}
 		rows, err := t.auditRows(ctx, q, branches == nil, args)
 		if err != nil {

@@ -292,8 +292,7 @@ func TestBookForRepeats(t *testing.T) {
 }
 
 // TestBookForRaces lets staff and students book the same seat and the same user at the same time, on
-// several replicas. One call of each round must win, the others must learn why they lost, and there
-// must be no deadlock.
+// several replicas. The calls that lose must learn why, and there must be no deadlock.
 func TestBookForRaces(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -317,8 +316,8 @@ func TestBookForRaces(t *testing.T) {
 			})
 		}
 		for i, s := range replicas {
-			// Two bookings of user 0 at different seats, and bookings of seat 0 by different users.
-			for _, k := range [][2]int{{0, 0}, {0, 0}, {1 + i, 0}} {
+			// Bookings of user 0 at different seats, and bookings of seat 0 by different users.
+			for _, k := range [][2]int{{0, 0}, {0, 1 + i}, {1 + i, 0}} {
 				booking := library.Booking{
 					UserID: b.users[k[0]], SeatID: b.seats[k[1]], StartTime: at(from), EndTime: at(from + 60),
 				}
@@ -327,7 +326,7 @@ func TestBookForRaces(t *testing.T) {
 			}
 		}
 		g.Wait()
-		if won != 1 {
+		if won == 0 || won > 2 { // user 0 has one seat, and seat 0 has one user
 			t.Errorf("round %d: %d calls won", round, won)
 		}
 	}
@@ -452,10 +451,13 @@ func (b bundle) key(t *testing.T, scopes ...library.KeyScope) library.ServiceKey
 
 func TestRecordArrival(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	rules := library.DefaultPolicy()
+	rules.CheckInLead = time.Hour
+	b := setupWith(t, rules)
 	other := storetest.Value[int64](t, b.db, `
 		WITH b AS (INSERT INTO branches (library_id, code, name, timezone) VALUES (1, 'other', 'Other', 'UTC') RETURNING id)
-		INSERT INTO seats (library_id, branch_id, area, label, amenities) SELECT 1, id, 'A', 'A-1', '{1}' FROM b RETURNING id`)
+		INSERT INTO seats (library_id, branch_id, area, label, amenities)
+		SELECT 1, id, 'A', 'A-1', '{1}' FROM b RETURNING id`)
 	b.db.Exec(t, `UPDATE users SET card = '0042' WHERE id = $1`, b.users[0])
 	k := b.key(t, library.ScopeArrivals)
 	gate := library.Order{Actor: library.Actor{Role: library.RoleKey, KeyID: k.ID}, Action: "RecordArrival"}
@@ -474,11 +476,11 @@ func TestRecordArrival(t *testing.T) {
 	if got := arrive("0042", ""); len(got) > 0 {
 		t.Errorf("an arrival without a reservation: %v", got)
 	}
-	first := b.reserve(t, 0, 0, 0, 10+5)
-	next := b.reserve(t, 0, 1, 15, 60)
+	first := b.reserve(t, 0, 0, 0, 30)
+	next := b.reserve(t, 0, 1, 30, 60)
 	b.reserve(t, 0, 2, 120, 180) // check-in is not open
-	b.reserve(t, 1, 3, 0, 60)    // another user
-	b.reserve(t, 0, 3, 60, 120)
+	b.reserve(t, 1, 4, 0, 60)    // another user
+	b.reserve(t, 0, 3, 60, 90)   // another branch
 	b.db.Exec(t, `UPDATE reservations SET seat_id = $1 WHERE seat_id = $2 AND user_id = $3`, other, b.seats[3], b.users[0])
 	want := []string{fmt.Sprint(first.ID, " CHECKED_IN"), fmt.Sprint(next.ID, " CHECKED_IN")}
 	wantEqual(t, "visits", arrive("0042", ""), want)
@@ -555,7 +557,8 @@ func TestFindPeople(t *testing.T) {
 	b := setup(t)
 	b.db.Exec(t, `UPDATE users SET student_id = 'Ida.1', name = 'Ida 100%', email = 'Ida@X.example', card = 'c-1'
 		WHERE id = $1`, b.users[0])
-	b.db.Exec(t, `UPDATE users SET student_id = 'Idb', name = 'ida 1000', email = 'ida@x.example' WHERE id = $1`, b.users[1])
+	b.db.Exec(t, `UPDATE users SET student_id = 'Idb', name = 'ida 1000', email = 'ida@x.example'
+		WHERE id = $1`, b.users[1])
 	staff, librarian := b.actor(t, 2, library.RoleStaff, []int64{}), b.actor(t, 3, library.RoleLibrarian, []int64{})
 	for _, tc := range []struct {
 		actor library.Actor
@@ -602,7 +605,8 @@ func TestOverview(t *testing.T) {
 	b.db.Exec(t, `INSERT INTO strikes (library_id, user_id, reservation_id, branch_id, at, expires_at, strike_limit,
 			suspension_days)
 		SELECT 1, $1, $2, $3, dlsms_now(), dlsms_now() + interval '30 days', 3, '{7}'`, b.users[0], missed.ID, home)
-	b.db.Exec(t, `UPDATE users SET suspended_until = dlsms_now() + interval '1 hour', card = '7' WHERE id = $1`, b.users[0])
+	b.db.Exec(t, `UPDATE users SET suspended_until = dlsms_now() + interval '1 hour', card = '7'
+		WHERE id = $1`, b.users[0])
 	for _, actor := range []library.Actor{library.Host, b.actor(t, 4, library.RoleStaff, []int64{home})} {
 		o, err := b.Overview(t.Context(), actor, b.users[0])
 		if err != nil || len(o.Reservations) != 3 || o.Reservations[0].ID != upcoming.ID || len(o.Entries) != 1 ||

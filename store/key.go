@@ -20,12 +20,17 @@ const (
 		FROM service_keys k JOIN branches b ON b.library_id = k.library_id AND b.id = k.branch_id
 		WHERE k.library_id = $1 `
 
-	selectKeyByID  = selectKeys + `AND k.id = $2 FOR NO KEY UPDATE OF k`
-	selectAllKeys  = selectKeys + `ORDER BY k.id DESC`
-	revokeKey      = `UPDATE service_keys SET revoked_at = dlsms_now() WHERE library_id = $1 AND id = $2 RETURNING revoked_at`
-	selectKeyHash  = `SELECT id, scopes, hash, revoked_at IS NOT NULL AS revoked FROM service_keys WHERE library_id = $1`
-	keyObjectStart = "key/"
+	selectKeyByID = selectKeys + `AND k.id = $2 FOR NO KEY UPDATE OF k`
+	selectAllKeys = selectKeys + `ORDER BY k.id DESC`
+
+	revokeKey = `
+		UPDATE service_keys SET revoked_at = dlsms_now() WHERE library_id = $1 AND id = $2 RETURNING revoked_at`
+	selectKeyRecords = `
+		SELECT id, scopes, hash, revoked_at IS NOT NULL AS revoked FROM service_keys WHERE library_id = $1`
 )
+
+// keyObject returns the name of a service key in the audit log.
+func keyObject(id int64) string { return "key/" + strconv.FormatInt(id, 10) }
 
 // keyState is a service key in the audit log. It has neither the secret nor its hash.
 type keyState struct {
@@ -50,7 +55,7 @@ func (s *Store) CreateKey(
 		if err != nil {
 			return err
 		}
-		return t.audit(ctx, branch.ID, keyObjectStart+strconv.FormatInt(k.ID, 10), nil, stateOfKey(k))
+		return t.audit(ctx, branch.ID, keyObject(k.ID), nil, stateOfKey(k))
 	})
 	if order.ValidateOnly {
 		k.ID = 0
@@ -82,7 +87,7 @@ func (s *Store) RevokeKey(ctx context.Context, order library.Order, id int64) (l
 		if err := t.QueryRow(ctx, revokeKey, s.lib, id).Scan(&k.RevokedAt); err != nil {
 			return err
 		}
-		return t.audit(ctx, branch, keyObjectStart+strconv.FormatInt(id, 10), before, stateOfKey(k))
+		return t.audit(ctx, branch, keyObject(id), before, stateOfKey(k))
 	})
 	return k, err
 }
@@ -103,5 +108,5 @@ func (s *Store) Keys(ctx context.Context, actor library.Actor) (keys []library.S
 // KeyRecords returns the records of all service keys, also of those that were revoked. A library has
 // few of them.
 func (s *Store) KeyRecords(ctx context.Context) ([]library.KeyRecord, error) {
-	return query(ctx, s.pool, pgx.RowToStructByName[library.KeyRecord], selectKeyHash, s.lib)
+	return query(ctx, s.pool, pgx.RowToStructByName[library.KeyRecord], selectKeyRecords, s.lib)
 }

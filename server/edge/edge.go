@@ -54,8 +54,8 @@ func New(c Config) *Edge {
 		c.Refused = func(string, string) {}
 	}
 	return &Edge{
-		log: c.Log, tokens: c.Tokens, revoked: c.Revocations, users: c.Users, keys: c.Keys, limits: c.Limits, streams: c.Streams,
-		admission: newAdmission(c.DBConns), incoming: newIncoming(), trusted: c.TrustedProxies,
+		log: c.Log, tokens: c.Tokens, revoked: c.Revocations, users: c.Users, keys: c.Keys, limits: c.Limits,
+		streams: c.Streams, admission: newAdmission(c.DBConns), incoming: newIncoming(), trusted: c.TrustedProxies,
 		refused: c.Refused,
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/server/edge/edgetest"
+	"github.com/dlsms/dlsms/server/identity"
 	"github.com/dlsms/dlsms/store"
 )
 
@@ -446,5 +447,30 @@ func TestLocalBucketsAreBounded(t *testing.T) {
 	}
 	if n := l.seen.Len(); n > 2*maxLocalBuckets {
 		t.Errorf("%d keys are kept", n)
+	}
+}
+
+// TestKeysHaveTheirOwnLimit checks that the calls of a program count by its key, and not against the
+// limit of users.
+func TestKeysHaveTheirOwnLimit(t *testing.T) {
+	t.Parallel()
+	l := NewLimits(RateLimits{PerUserPerMinute: 1}, nil, within, store.DefaultLibrary, slog.New(slog.DiscardHandler))
+	by := func(id int64) *call {
+		return &call{rule: rule{quota: perKey}, caller: identity.Caller{Key: &library.KeyRecord{ID: id}}}
+	}
+	for range keysPerMinute {
+		if err := l.check(t.Context(), by(1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := false
+	for range 1000 { // the bucket refills with 100 tokens a second
+		refused = refused || errors.Is(l.check(t.Context(), by(1)), library.ErrRateLimited)
+	}
+	if !refused {
+		t.Error("a key has no limit")
+	}
+	if err := l.check(t.Context(), by(2)); err != nil {
+		t.Errorf("another key: %v", err)
 	}
 }

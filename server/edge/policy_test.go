@@ -22,17 +22,34 @@ func TestPolicyDeniesByDefault(t *testing.T) {
 		t.Errorf("a method without a rule: %v", err)
 	}
 	student := identity.Caller{UserID: 1, Role: library.RoleStudent}
-	staff := identity.Caller{UserID: 2, Role: library.RoleLibrarian}
+	someLibrarian := identity.Caller{UserID: 2, Role: library.RoleLibrarian}
+	desk, root := identity.Caller{UserID: 3, Role: library.RoleStaff}, identity.Caller{UserID: 4, Role: library.RoleAdmin}
+	key := func(scope library.KeyScope) identity.Caller {
+		return identity.Caller{Role: library.RoleKey, Key: &library.KeyRecord{ID: 1, Scopes: []library.KeyScope{scope}}}
+	}
+	gate, screen := key(library.ScopeArrivals), key(library.ScopeScreen)
 	for name, test := range map[string]struct {
 		rule   rule
 		caller identity.Caller
 		want   error
 	}{
-		"no rule":                  {rule{}, staff, library.ErrRoleRequired},
+		"no rule":                  {rule{}, someLibrarian, library.ErrRoleRequired},
 		"student, signed in":       {rule{access: signedIn}, student, nil},
-		"librarian, signed in":     {rule{access: signedIn}, staff, nil},
+		"librarian, signed in":     {rule{access: signedIn}, someLibrarian, nil},
 		"student for librarians":   {rule{access: librarian}, student, library.ErrRoleRequired},
-		"librarian for librarians": {rule{access: librarian}, staff, nil},
+		"librarian for librarians": {rule{access: librarian}, someLibrarian, nil},
+		"staff for librarians":     {rule{access: librarian}, desk, library.ErrRoleRequired},
+		"admin for librarians":     {rule{access: librarian}, root, nil},
+		"student for staff":        {rule{access: staff}, student, library.ErrRoleRequired},
+		"staff for staff":          {rule{access: staff}, desk, nil},
+		"librarian for admins":     {rule{access: admin}, someLibrarian, library.ErrRoleRequired},
+		"admin for admins":         {rule{access: admin}, root, nil},
+		"admin for gates":          {rule{access: arrivals}, root, library.ErrRoleRequired},
+		"gate for gates":           {rule{access: arrivals}, gate, nil},
+		"screen for gates":         {rule{access: arrivals}, screen, library.ErrRoleRequired},
+		"gate, signed in":          {rule{access: signedIn}, gate, library.ErrRoleRequired},
+		"gate for staff":           {rule{access: staff}, gate, library.ErrRoleRequired},
+		"gate for admins":          {rule{access: admin}, gate, library.ErrRoleRequired},
 	} {
 		if err := test.rule.allows(test.caller); !errors.Is(err, test.want) {
 			t.Errorf("%s: %v, want %v", name, err, test.want)
