@@ -64,19 +64,33 @@ func TestDeadlinesWaitOutAnOutage(t *testing.T) {
 		untouched      bool
 		checkedInFirst bool
 	}{
-		"deadline in the outage":                  {from: 60, to: 180, outage: 70, until: 100, deadline: 105},
-		"deadline after the outage":               {from: 60, to: 180, outage: 50, until: 65, deadline: 90},
-		"check-in opens in the outage":            {from: 60, to: 180, outage: 30, until: 55, deadline: 85},
-		"the whole period in the outage":          {from: 60, to: 300, outage: 30, until: 120, deadline: 150},
-		"the end of the outage is at the opening": {from: 60, to: 180, outage: 30, until: 45, deadline: 75, untouched: true},
-		"the outage begins at the deadline":       {from: 60, to: 180, outage: 75, until: 90, deadline: 75, untouched: true},
-		"the end bounds the deadline":             {from: 60, to: 95, outage: 70, until: 92, deadline: 95},
-		"the end has passed":                      {from: 60, to: 90, outage: 70, until: 120, deadline: cancelled},
-		"the window is inside the outage":         {from: 60, to: 90, outage: 30, until: 120, deadline: cancelled},
-		"the end is the end of the outage":        {from: 60, to: 90, outage: 30, until: 90, deadline: cancelled},
-		"two minutes are no outage":               {from: 60, to: 180, outage: 73, until: 75, deadline: 75, untouched: true},
-		"checked in":                              {from: 60, to: 180, outage: 65, until: 90, deadline: 75, untouched: true, checkedInFirst: true},
-		"far in the future":                       {from: 600, to: 660, outage: 70, until: 100, deadline: 615, untouched: true},
+		"deadline in the outage":         {from: 60, to: 180, outage: 70, until: 100, deadline: 105},
+		"deadline after the outage":      {from: 60, to: 180, outage: 50, until: 65, deadline: 90},
+		"check-in opens in the outage":   {from: 60, to: 180, outage: 30, until: 55, deadline: 85},
+		"the whole period in the outage": {from: 60, to: 300, outage: 30, until: 120, deadline: 150},
+		"the end of the outage is at the opening": {
+			from: 60, to: 180, outage: 30, until: 45, deadline: 75, untouched: true,
+		},
+		"the outage begins at the deadline": {
+			from: 60, to: 180, outage: 75, until: 90, deadline: 75, untouched: true,
+		},
+		"the end bounds the deadline": {from: 60, to: 95, outage: 70, until: 92, deadline: 95},
+		"the end has passed":          {from: 60, to: 90, outage: 70, until: 120, deadline: cancelled},
+		"the window is inside the outage": {
+			from: 60, to: 90, outage: 30, until: 120, deadline: cancelled,
+		},
+		"the end is the end of the outage": {
+			from: 60, to: 90, outage: 30, until: 90, deadline: cancelled,
+		},
+		"two minutes are no outage": {
+			from: 60, to: 180, outage: 73, until: 75, deadline: 75, untouched: true,
+		},
+		"checked in": {
+			from: 60, to: 180, outage: 65, until: 90, deadline: 75, untouched: true, checkedInFirst: true,
+		},
+		"far in the future": {
+			from: 600, to: 660, outage: 70, until: 100, deadline: 615, untouched: true,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -154,8 +168,8 @@ func TestBookedAfterOutageIsNotMoved(t *testing.T) {
 	}
 }
 
-// TestNoNoShowBeforeOutageIsSettled marks no-shows between the steps that settle an outage: none may
-// be marked before the end. The reservations at other seats have deadlines before the outage.
+// TestNoNoShowBeforeOutageIsSettled marks no-shows between the steps that settle an outage: none
+// may be marked before the end. The reservations at other seats have deadlines before the outage.
 func TestNoNoShowBeforeOutageIsSettled(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -225,14 +239,53 @@ func TestReplicasSettleOnce(t *testing.T) {
 		sum += n
 	}
 	wantEqual(t, "changed", sum, rivals)
-	wantEqual(t, "outages", storetest.Rows[int](t, b.db, `SELECT moved FROM outages WHERE done_at IS NOT NULL`), []int{rivals})
+	wantEqual(t, "outages", storetest.Rows[int](t, b.db, `SELECT moved FROM outages WHERE done_at IS NOT NULL`),
+		[]int{rivals})
 	wantEqual(t, "deadlines", storetest.Rows[string](t, b.db, `
 		SELECT DISTINCT status || ' ' || (check_in_deadline = $1) FROM reservations`, at(105)), []string{"CONFIRMED true"})
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestSecondOutageBeforeFirstIsSettled lets a second outage begin while one of two seats is settled.
-// Each outage moves each deadline once.
+// TestSeatIsSettledOnce lets two replicas read the outage before one of them settles it.
+func TestSeatIsSettledOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for i := range 3 {
+		b.reserve(t, i, i, 60, 300)
+	}
+	b.outage(t, 70, 100)
+	if open, err := b.Beat(t.Context()); err != nil || !open {
+		t.Fatal(open, err)
+	}
+	move := func(o *store.Outage, seats []int64, want int) {
+		t.Helper()
+		if n, err := b.MoveDeadlines(t.Context(), o, seats); err != nil || n != want {
+			t.Errorf("%d moved, %v; want %d", n, err, want)
+		}
+	}
+	first, err := b.NextOutage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := b.NextOutage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	move(first, first.Seats[:2], 2)
+	move(second, second.Seats, 1)
+	move(first, first.Seats[2:], 0)
+	for _, o := range []*store.Outage{first, second} {
+		if err := b.FinishOutage(t.Context(), o); err != nil {
+			t.Error(err)
+		}
+	}
+	wantEqual(t, "deadlines", storetest.Rows[time.Time](t, b.db, `SELECT DISTINCT check_in_deadline FROM reservations`),
+		[]time.Time{at(105)})
+	storetest.CheckInvariants(t, b.db)
+}
+
+// TestSecondOutageBeforeFirstIsSettled lets a second outage begin while one of two seats is
+// settled. Each outage moves each deadline once.
 func TestSecondOutageBeforeFirstIsSettled(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

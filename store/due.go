@@ -235,8 +235,8 @@ func (s *Store) FindDue(ctx context.Context, step Step, q DueQuery) (Due, error)
 
 // Run makes the due transitions of a step at seats, in one transaction, and returns the number of
 // changed rows. It skips a seat that another transaction has locked, because that transaction may
-// change the same rows. busy reports that a seat was skipped, or that the step waits for an outage to
-// be settled: a later Run can process it.
+// change the same rows. busy reports that a seat was skipped, or that the step waits for an outage
+// to be settled: a later Run can process it.
 func (s *Store) Run(ctx context.Context, step Step, seats []int64) (n int, busy bool, err error) {
 	var freed []int64
 	err = s.inTx(ctx, s.background, func(ctx context.Context, t *tx) error {

@@ -12,10 +12,10 @@ import (
 
 // While no worker sees the database, users cannot check in either: Postgres is unreachable, or all
 // replicas are stopped. A check-in deadline that falls into this time must not become a no-show. So
-// the check-in period of a reservation is paused during an outage: the new deadline is as long after
-// the end of the outage as the old one was after its beginning. For example, check-in is open from
-// 11:45 to 12:15, and an outage lasts from 12:10 to 12:40. Then check-in is open until 12:45. With an
-// outage from 11:00 to 13:00, it is open until 13:30.
+// the check-in period of a reservation is paused during an outage: the new deadline is as long
+// after the end of the outage as the old one was after its beginning. For example, check-in is open
+// from 11:45 to 12:15, and an outage lasts from 12:10 to 12:40. Then check-in is open until 12:45.
+// With an outage from 11:00 to 13:00, it is open until 13:30.
 //
 //   - Each worker writes a heartbeat: see Beat. If the last one is older than OutageThreshold, the
 //     time since then is an outage, and Beat inserts it into the table outages.

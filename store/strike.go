@@ -13,8 +13,8 @@ import (
 
 // insertStrikes is the part of the step no_show that records strikes: one for each row of missed
 // whose policy counts no-shows. The transaction holds locks of seats, so it must not wait for the
-// lock of a user. The foreign key takes only a KEY SHARE lock, which does not conflict with the lock
-// of a booking.
+// lock of a user. The foreign key takes only a KEY SHARE lock, which does not conflict with the
+// lock of a booking.
 //
 // Without a policy that counts no-shows, the condition EXISTS is false, and Postgres reads nothing
 // else.
@@ -74,8 +74,8 @@ const (
 		RETURNING u.id`
 )
 
-// Unjudged returns at most limit users with strikes about which Judge has not decided yet. It leaves
-// out the users in without.
+// Unjudged returns at most limit users with strikes about which Judge has not decided yet. It
+// leaves out the users in without.
 func (s *Store) Unjudged(ctx context.Context, without []int64, limit int) ([]int64, error) {
 	if without == nil {
 		without = []int64{}
@@ -148,8 +148,8 @@ func (s *Store) Standing(ctx context.Context, userID int64) (library.Standing, e
 	return standing, err
 }
 
-// forgivable is an SQL condition on a strike k: it is the strike $3, or one of the branch $2 from $4
-// until $5, and was not forgiven.
+// forgivable is an SQL condition on a strike k: it is the strike $3, or one of the branch $2 from
+// $4 until $5, and was not forgiven.
 const forgivable = `
 	k.library_id = $1 AND k.branch_id = $2 AND k.forgiven_at IS NULL
 	AND CASE WHEN $3::bigint > 0 THEN k.id = $3 ELSE k.at >= $4::timestamptz AND k.at < $5::timestamptz END`
@@ -192,7 +192,8 @@ const (
 		)
 		SELECT user_id FROM lifted WHERE lasted`
 
-	// resuspendUsers sets the end of the suspension of users from the suspensions that were not lifted.
+	// resuspendUsers sets the end of the suspension of users from the suspensions that were not
+	// lifted.
 	resuspendUsers = `
 		UPDATE users u SET suspended_until = (
 			SELECT max(x.ends_at) FROM suspensions x
@@ -251,8 +252,8 @@ type forgivenAudit struct {
 	EndTime   *time.Time `json:"end_time,omitempty"`
 }
 
-// forgive forgives strikes of a branch that the transaction has locked. It returns their number, and
-// the user of each suspension that ends.
+// forgive forgives strikes of a branch that the transaction has locked. It returns their number,
+// and the user of each suspension that ends.
 func (t *staffTx) forgive(
 	ctx context.Context, branchID int64, which library.StrikeSelection,
 ) (forgiven int, lifted []int64, err error) {

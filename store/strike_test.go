@@ -154,8 +154,8 @@ func TestNoShowIsStrikeByPolicy(t *testing.T) {
 	}
 }
 
-// TestStrikeUsesLocalDate makes a no-show at 23:30 UTC, which is the next date in Berlin. The branch
-// has an unknown time zone in the second case, and the date is then that of UTC.
+// TestStrikeUsesLocalDate makes a no-show at 23:30 UTC, which is the next date in Berlin. The
+// branch has an unknown time zone in the second case, and the date is then that of UTC.
 func TestStrikeUsesLocalDate(t *testing.T) {
 	t.Parallel()
 	for zone, want := range map[string]int{"Europe/Berlin": 1, "Europe/Berln": 0} {
@@ -254,8 +254,8 @@ func TestNewestStrikeDecides(t *testing.T) {
 	b.wantSuspended(t, 0, 255+21*day)
 }
 
-// TestSuspensionRefusesBooking checks each call of a suspended user: nothing new is booked, and what
-// is booked stays.
+// TestSuspensionRefusesBooking checks each call of a suspended user: nothing new is booked, and
+// what is booked stays.
 func TestSuspensionRefusesBooking(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -370,8 +370,8 @@ func TestForgiveKeepsSuspension(t *testing.T) {
 	wantEqual(t, "counting strikes", b.counting(t, 0), 0)
 }
 
-// TestForgiveSpan forgives the strikes of a branch in an hour. User 0 has both strikes in it, user 1
-// has one in it, and user 2 has both at another branch.
+// TestForgiveSpan forgives the strikes of a branch in an hour. User 0 has both strikes in it, user
+// 1 has one in it, and user 2 has both at another branch.
 func TestForgiveSpan(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -534,14 +534,14 @@ func TestStaffAndStrikesSuspend(t *testing.T) {
 }
 
 // TestStrikesWhileUsersAct lets 40 users act at 40 seats while their deadlines pass: they check in,
-// cancel and book other seats. Three workers mark no-shows and judge strikes, and staff forgive
-// them. No transaction may deadlock, each no-show has exactly one strike, and each suspension the
-// right strikes.
+// cancel, extend, and book the same seat for later. Three workers mark no-shows and judge strikes,
+// and staff forgive them. No transaction may deadlock, each no-show has exactly one strike, and
+// each suspension the right strikes.
 func TestStrikesWhileUsersAct(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.strikePolicy(t, 2, 30, 7)
-	b.seats, b.users = b.db.Seats(t, 2*rivals), b.db.Users(t, rivals)
+	b.seats, b.users = b.db.Seats(t, rivals), b.db.Users(t, rivals)
 	stores := b.replicas(t, 3)
 	deadlocks := func() int64 {
 		return storetest.Value[int64](t, b.db, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`)
@@ -562,7 +562,9 @@ func TestStrikesWhileUsersAct(t *testing.T) {
 	for round := range 4 {
 		from := 120 * round
 		b.clock(t, from)
-		b.db.Exec(t, `UPDATE users SET suspended_until = NULL; UPDATE suspensions SET lifted_at = dlsms_now() WHERE lifted_at IS NULL`)
+		b.db.Exec(t, `
+			UPDATE users SET suspended_until = NULL;
+			UPDATE suspensions SET lifted_at = dlsms_now() WHERE lifted_at IS NULL`)
 		ids := make([]int64, rivals)
 		for i := range ids {
 			ids[i] = b.reserve(t, i, i, from, from+60).ID
@@ -583,14 +585,16 @@ func TestStrikesWhileUsersAct(t *testing.T) {
 			eachInTurn(8, 2*rivals, func(n int) {
 				i, s := n/2, stores[n%3]
 				var err error
-				switch rand.IntN(3) {
+				switch rand.IntN(5) {
 				case 0:
 					_, err = s.CheckIn(t.Context(), b.users[i], ids[i])
 				case 1:
 					_, err = s.Cancel(t.Context(), b.users[i], ids[i])
+				case 2, 3: // to its present end: this changes nothing, but locks the user and then the seat
+					_, err = s.Extend(t.Context(), b.users[i], ids[i], at(from+60))
 				default:
 					_, err = s.Reserve(t.Context(), library.Booking{
-						UserID: b.users[i], SeatID: b.seats[rivals+i], StartTime: at(from + 61), EndTime: at(from + 90)})
+						UserID: b.users[i], SeatID: b.seats[i], StartTime: at(from + 61), EndTime: at(from + 90)})
 				}
 				switch {
 				case err == nil:

@@ -66,8 +66,8 @@ func (w *Worker) settle(ctx context.Context, o *store.Outage) error {
 }
 
 // moveDeadlines moves the deadlines at seats, in one transaction. If it fails, moveDeadlines splits
-// it into smaller ones, down to one seat each. It skips a seat that has failed maxSettleTries times.
-// It returns an error if the outage must be tried again later.
+// it into smaller ones, down to one seat each. It skips a seat that has failed maxSettleTries
+// times. It returns an error if the outage must be tried again later.
 func (w *Worker) moveDeadlines(ctx context.Context, o *store.Outage, seats []int64) error {
 	n, err := w.store.MoveDeadlines(ctx, o, seats)
 	if err == nil {

@@ -47,9 +47,9 @@ func downtime(t *testing.T, db *storetest.DB, workers []*running, from, until in
 	return started
 }
 
-// TestWorkersSettleAnOutage stops two workers for 10 minutes around the deadline of 250 reservations.
-// The new workers move the deadlines before they mark a no-show. The users can check in then, and
-// the others become no-shows at the new deadline.
+// TestWorkersSettleAnOutage stops two workers for 10 minutes around the deadline of 250
+// reservations. The new workers move the deadlines before they mark a no-show. The users can check
+// in then, and the others become no-shows at the new deadline.
 func TestWorkersSettleAnOutage(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)

@@ -57,7 +57,8 @@ func TestWorkersSuspendUsers(t *testing.T) {
 	if got := storetest.Value[int](t, db, `SELECT count(*) FROM suspensions`); got != n {
 		t.Errorf("%d suspensions, want one for each of %d users", got, n)
 	}
-	if open := storetest.Value[int](t, db, `SELECT count(*) FROM strikes WHERE NOT judged OR suspension_id IS NULL`); open != 0 {
+	if open := storetest.Value[int](t, db, `
+		SELECT count(*) FROM strikes WHERE NOT judged OR suspension_id IS NULL`); open != 0 {
 		t.Errorf("%d strikes led to no suspension", open)
 	}
 	storetest.CheckInvariants(t, db)

@@ -17,7 +17,8 @@ import (
 // pass of offer reads every waitlist entry: 20,000 entries take 250 ms. It seldom finds a seat,
 // because the transaction that frees a seat also serves the waitlist of the seat.
 //
-// heartbeatPause is the shortest time between two passes of the step outage, which other steps wake.
+// heartbeatPause is the shortest time between two passes of the step outage, which other steps
+// wake.
 const (
 	busyPause      = 20 * time.Millisecond
 	sweepPause     = 10 * time.Second
