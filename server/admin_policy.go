@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
@@ -94,24 +95,31 @@ func (c *check) rules(prefix string, v *dlsmsv1.PolicyRules) library.Rules {
 	span := func(field string, d *durationpb.Duration, least, most time.Duration) *library.Span {
 		return c.ruleSpan(prefix+field, d, least, most)
 	}
-	number := func(field string, n *int32, least, most int) *int { return c.ruleNumber(prefix+field, n, least, most) }
+	m := v.ProtoReflect() // a getter cannot tell an unset number from 0
+	number := func(field protoreflect.Name, least, most int) *int {
+		d := m.Descriptor().Fields().ByName(field)
+		if !m.Has(d) {
+			return nil
+		}
+		return c.ruleNumber(prefix+string(field), int(m.Get(d).Int()), least, most)
+	}
 	r := library.Rules{
-		MayBook:                v.MayBook, //nolint:protogetter // unset is another value
+		MayBook:                v.MayBook,
 		MinDuration:            span("min_reservation", v.GetMinReservation(), time.Minute, day),
 		MaxDuration:            span("max_reservation", v.GetMaxReservation(), time.Minute, 7*day),
 		Step:                   span("step", v.GetStep(), time.Minute, day),
 		MaxAhead:               span("max_ahead", v.GetMaxAhead(), time.Minute, 400*day),
-		OpensAt:                c.ruleTime(prefix+"opens_at", v.OpensAt),                               //nolint:protogetter // see above
-		MaxUpcoming:            number("max_upcoming", v.MaxUpcoming, 0, 1000),                         //nolint:protogetter // see above
-		MaxMinutesPerDay:       number("max_minutes_per_day", v.MaxMinutesPerDay, 0, 1440),             //nolint:protogetter // see above
-		MaxMinutesPerWeek:      number("max_minutes_per_week", v.MaxMinutesPerWeek, 0, 10080),          //nolint:protogetter // see above
-		MaxReservationsPerDay:  number("max_reservations_per_day", v.MaxReservationsPerDay, 0, 100),    //nolint:protogetter // see above
-		MaxReservationsPerWeek: number("max_reservations_per_week", v.MaxReservationsPerWeek, 0, 1000), //nolint:protogetter // see above
+		OpensAt:                c.ruleTime(prefix+"opens_at", v.OpensAt),
+		MaxUpcoming:            number("max_upcoming", 0, 1000),
+		MaxMinutesPerDay:       number("max_minutes_per_day", 0, 1440),
+		MaxMinutesPerWeek:      number("max_minutes_per_week", 0, 10080),
+		MaxReservationsPerDay:  number("max_reservations_per_day", 0, 100),
+		MaxReservationsPerWeek: number("max_reservations_per_week", 0, 1000),
 		LatestCancellation:     span("latest_cancellation", v.GetLatestCancellation(), 0, 7*day),
 		CheckInLead:            span("check_in_lead", v.GetCheckInLead(), 0, day),
 		Grace:                  span("grace", v.GetGrace(), 0, day),
-		StrikeLimit:            number("strike_limit", v.StrikeLimit, 0, 100), //nolint:protogetter // see above
-		StrikeDays:             number("strike_days", v.StrikeDays, 1, 366),   //nolint:protogetter // see above
+		StrikeLimit:            number("strike_limit", 0, 100),
+		StrikeDays:             number("strike_days", 1, 366),
 	}
 	if step := r.Step; step != nil && *step > 0 && day%time.Duration(*step) != 0 {
 		c.fault(prefix+"step", "must be a divisor of 24 hours")
@@ -123,9 +131,9 @@ func (c *check) rules(prefix string, v *dlsmsv1.PolicyRules) library.Rules {
 		c.fault(prefix+"suspension_days", fmt.Sprintf("must be at most %d", maxSuspensions))
 		return r
 	}
-	for i := range v.GetSuspensionDays() {
-		n := c.ruleNumber(fmt.Sprintf("%ssuspension_days[%d]", prefix, i), &v.GetSuspensionDays()[i], 1, 366)
-		r.SuspensionDays = append(r.SuspensionDays, *n)
+	for i, n := range v.GetSuspensionDays() {
+		days := c.ruleNumber(fmt.Sprintf("%ssuspension_days[%d]", prefix, i), int(n), 1, 366)
+		r.SuspensionDays = append(r.SuspensionDays, *days)
 	}
 	return r
 }
@@ -143,12 +151,8 @@ func (c *check) ruleSpan(field string, v *durationpb.Duration, least, most time.
 	return &s
 }
 
-// ruleNumber checks an optional number: least to most.
-func (c *check) ruleNumber(field string, v *int32, least, most int) *int {
-	if v == nil {
-		return nil
-	}
-	n := int(*v)
+// ruleNumber checks a number: least to most.
+func (c *check) ruleNumber(field string, n, least, most int) *int {
 	if n < least || n > most {
 		c.fault(field, fmt.Sprintf("must be %d to %d", least, most))
 	}

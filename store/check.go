@@ -15,8 +15,6 @@ import (
 
 // judge finds all rules that bookings break, with the numbers of these rules. It changes nothing
 // and takes no locks.
-//
-//nolint:gochecknoglobals // a constant that is built from bookingRules
 var judge = deciding(`, judged AS (
 	SELECT w.place, now.t AS now, w.start_time, COALESCE(w.branch, '') AS branch, COALESCE(w.area, '') AS area,
 		COALESCE(w.label, '') AS label, COALESCE(w.prior_id, 0) AS prior_id, w.suspended_until,
@@ -401,5 +399,6 @@ func candidateStep(step time.Duration) time.Duration {
 	if step <= 0 {
 		return least
 	}
-	return (least + step - 1) / step * step
+	multiples := int64((least + step - 1) / step)
+	return time.Duration(multiples * int64(step))
 }

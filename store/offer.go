@@ -24,36 +24,45 @@ type waiter struct {
 // waits is an SQL condition on an entry w: the entry waits, and its window has not passed.
 const waits = `w.status = 'WAITING' AND upper(w.during) > now.t`
 
-// claimable is an SQL condition on an entry w: its user could claim an offer at now.t by the rules
-// of ClaimOffer, and the rest of the window is at least as long as the shortest reservation. A
-// shorter offer would block the seat and help no user. The user is free for the whole window and has
-// fewer upcoming reservations than the policy allows. The condition is the last one that Postgres
-// evaluates, because it costs most.
+// claimable is an SQL condition on an entry w at a seat place: its user could claim an offer at now.t
+// by the rules of ClaimOffer, and the rest of the window is at least as long as the shortest
+// reservation. A shorter offer would block the seat and help no user. The user is free for the whole
+// window and has fewer upcoming reservations than the policy allows. The CASE looks up the policy
+// only if the user is free, because most waiters of a long waitlist are not.
 const claimable = `
-	EXISTS (
-		SELECT FROM users u
-		JOIN seats s ON s.library_id = w.library_id AND s.id = w.seat_id
-		JOIN branches b ON b.library_id = s.library_id AND b.id = s.branch_id
-		LEFT JOIN LATERAL dlsms_policy(w.library_id, s.branch_id, s.area, u.user_group,
-			(lower(w.during) AT TIME ZONE b.timezone)::date) p ON true
-		WHERE u.library_id = w.library_id AND u.id = w.user_id AND (u.suspended_until > now.t) IS NOT TRUE
-			AND COALESCE(p.may_book, true)
+	CASE WHEN EXISTS (
+		SELECT FROM reservations r WHERE r.library_id = w.library_id AND r.user_id = w.user_id AND r.occupies
+			AND NOT isempty(r.during * w.during))
+	THEN false ELSE COALESCE((
+		SELECT COALESCE(p.may_book, true)
 			AND upper(w.during) - GREATEST(lower(w.during), now.t) >= COALESCE(p.min_duration, @min_duration::interval)
-			AND (SELECT COALESCE(bool_and(isempty(r.during * w.during)), true)
-					AND (COALESCE(p.max_upcoming, @max_upcoming::bigint) = 0
-						OR count(*) FILTER (WHERE r.status <> 'HELD' AND upper(r.during) > now.t)
-							< COALESCE(p.max_upcoming, @max_upcoming))
-				FROM reservations r WHERE r.library_id = w.library_id AND r.user_id = w.user_id AND r.occupies)
-			AND NOT EXISTS (
-				SELECT FROM dlsms_usage(w.library_id, w.user_id, b.timezone, lower(w.during), 0) g
-				WHERE GREATEST(p.max_minutes_per_day, p.max_minutes_per_week,
-						p.max_reservations_per_day, p.max_reservations_per_week) > 0
-					AND (p.max_minutes_per_day > 0
+			AND (COALESCE(p.max_upcoming, @max_upcoming::bigint) = 0 OR COALESCE(p.max_upcoming, @max_upcoming) > (
+				SELECT count(*) FROM reservations r
+				WHERE r.library_id = w.library_id AND r.user_id = w.user_id AND r.occupies
+					AND r.status <> 'HELD' AND upper(r.during) > now.t))
+			AND CASE WHEN GREATEST(p.max_minutes_per_day, p.max_minutes_per_week,
+				p.max_reservations_per_day, p.max_reservations_per_week) > 0
+			THEN (
+				SELECT NOT (COALESCE(p.max_minutes_per_day, 0) > 0
 							AND g.day_time + (upper(w.during) - lower(w.during)) > p.max_minutes_per_day * interval '1 minute'
-						OR p.max_minutes_per_week > 0
+						OR COALESCE(p.max_minutes_per_week, 0) > 0
 							AND g.week_time + (upper(w.during) - lower(w.during)) > p.max_minutes_per_week * interval '1 minute'
-						OR p.max_reservations_per_day > 0 AND g.day_count >= p.max_reservations_per_day
-						OR p.max_reservations_per_week > 0 AND g.week_count >= p.max_reservations_per_week)))`
+						OR COALESCE(p.max_reservations_per_day, 0) > 0 AND g.day_count >= p.max_reservations_per_day
+						OR COALESCE(p.max_reservations_per_week, 0) > 0 AND g.week_count >= p.max_reservations_per_week)
+				FROM dlsms_usage(w.library_id, w.user_id, place.timezone, lower(w.during), 0) g)
+			ELSE true END
+		FROM users u
+		LEFT JOIN LATERAL dlsms_policy(w.library_id, place.branch_id, place.area, u.user_group,
+			(lower(w.during) AT TIME ZONE place.timezone)::date) p ON true
+		WHERE u.library_id = w.library_id AND u.id = w.user_id AND (u.suspended_until > now.t) IS NOT TRUE
+	), false) END`
+
+// atPlace joins the seat of an entry w, with the time zone of its branch.
+const atPlace = `
+	JOIN (
+		SELECT s.library_id, s.id, s.branch_id, s.area, s.out_of_service, b.timezone
+		FROM seats s JOIN branches b ON b.library_id = s.library_id AND b.id = s.branch_id
+	) place ON place.library_id = w.library_id AND place.id = w.seat_id`
 
 // seatFree is an SQL condition on an entry w: its seat is free for the whole window.
 const seatFree = `
@@ -74,15 +83,16 @@ const waitersPerRead = 16
 // taken windows and the opening hours of the branch once. So an entry whose window is taken costs
 // only one microsecond. This matters because a seat may have thousands of such entries. The query
 // reads the reservations of a user only if the window of the entry is free. It stops after @most
-// waiters of a seat.
+// waiters of a seat: the subquery sorts the entries before the users are looked at.
 const selectWaiters = `
 	WITH now AS MATERIALIZED (
 		SELECT @now::timestamptz AS t
 	), freed AS MATERIALIZED (
-		SELECT s.id, s.branch_id, s.area, (
+		SELECT s.id, s.branch_id, s.area, b.timezone, (
 			SELECT range_agg(r.during) FROM reservations r
 			WHERE r.library_id = @library AND r.seat_id = s.id AND r.occupies) AS taken
-		FROM seats s WHERE s.library_id = @library AND s.id = ANY (@seats::bigint[]) AND NOT s.out_of_service
+		FROM seats s JOIN branches b ON b.library_id = s.library_id AND b.id = s.branch_id
+		WHERE s.library_id = @library AND s.id = ANY (@seats::bigint[]) AND NOT s.out_of_service
 			AND EXISTS (
 				SELECT FROM waitlist_entries w WHERE w.library_id = @library AND w.seat_id = s.id AND w.live)
 	), hours AS MATERIALIZED (
@@ -91,15 +101,18 @@ const selectWaiters = `
 				(SELECT max(upper(during)) FROM waitlist_entries WHERE library_id = @library AND live))))) AS open
 		FROM now CROSS JOIN (SELECT DISTINCT branch_id FROM freed) b
 	)
-	SELECT w.id AS entry_id, f.id AS seat_id, w.user_id, w.start_time, w.end_time
-	FROM now CROSS JOIN freed f JOIN hours h ON h.branch_id = f.branch_id CROSS JOIN LATERAL (
+	SELECT w.id AS entry_id, place.id AS seat_id, w.user_id, w.start_time, w.end_time
+	FROM now CROSS JOIN freed place JOIN hours h ON h.branch_id = place.branch_id CROSS JOIN LATERAL (
 		SELECT w.id, w.user_id, lower(w.during) AS start_time, upper(w.during) AS end_time
-		FROM waitlist_entries w
-		WHERE w.library_id = @library AND w.seat_id = f.id AND w.live
-			AND ` + waits + `
-			AND (f.taken && w.during) IS NOT TRUE
-			AND (h.open @> ` + restOfWindow + `) IS NOT FALSE
-			AND NOT dlsms_closed(@library, f.branch_id, f.area, f.id, ` + restOfWindow + `)
+		FROM (
+			SELECT w.library_id, w.id, w.user_id, w.during FROM waitlist_entries w
+			WHERE w.library_id = @library AND w.seat_id = place.id AND w.live
+				AND ` + waits + `
+				AND (place.taken && w.during) IS NOT TRUE
+				AND (h.open @> ` + restOfWindow + `) IS NOT FALSE
+			ORDER BY w.id OFFSET 0
+		) w
+		WHERE NOT dlsms_closed(@library, place.branch_id, place.area, place.id, ` + restOfWindow + `)
 			AND ` + claimable + `
 		ORDER BY w.id LIMIT @most::bigint
 	) w
@@ -249,17 +262,16 @@ const selectFree = `
 	WITH now AS MATERIALIZED (
 		SELECT dlsms_now() AS t
 	), free AS MATERIALIZED (
-		SELECT w.seat_id, s.branch_id, ` + restOfWindow + ` AS rest
+		SELECT w.seat_id, place.branch_id, ` + restOfWindow + ` AS rest
 		FROM now
-		CROSS JOIN waitlist_entries w
-		JOIN seats s ON s.library_id = w.library_id AND s.id = w.seat_id
+		CROSS JOIN waitlist_entries w ` + atPlace + `
 		WHERE w.library_id = @library AND w.live
 			AND ` + waits + `
-			AND NOT s.out_of_service
+			AND NOT place.out_of_service
 			AND w.seat_id <> ALL (@without::bigint[])
-			AND ` + seatFree + `
-			AND NOT dlsms_closed(@library, s.branch_id, s.area, s.id, ` + restOfWindow + `)
-			AND ` + claimable + `
+			AND CASE WHEN ` + seatFree + `
+				AND NOT dlsms_closed(@library, place.branch_id, place.area, place.id, ` + restOfWindow + `)
+				THEN ` + claimable + ` END
 	), hours AS MATERIALIZED (
 		SELECT b.branch_id, dlsms_hours_if_known(@library, b.branch_id,
 			tstzrange(now.t, LEAST(now.t + interval '1 year', b.until))) AS open
@@ -282,14 +294,13 @@ func (s *Store) findFree(ctx context.Context, q DueQuery) (Due, error) {
 // It does not check whether the branch is open, because the offer checks it.
 const selectFreeFor = `
 	SELECT DISTINCT w.seat_id
-	FROM (SELECT dlsms_now() AS t OFFSET 0) now, waitlist_entries w
-	JOIN seats s ON s.library_id = w.library_id AND s.id = w.seat_id
+	FROM (SELECT dlsms_now() AS t OFFSET 0) now CROSS JOIN waitlist_entries w ` + atPlace + `
 	WHERE w.library_id = @library AND w.user_id = ANY (@users::bigint[]) AND w.ended_at IS NULL
 		AND ` + waits + `
-		AND NOT s.out_of_service
-		AND ` + seatFree + `
-		AND NOT dlsms_closed(w.library_id, s.branch_id, s.area, s.id, ` + restOfWindow + `)
-		AND ` + claimable + `
+		AND NOT place.out_of_service
+		AND CASE WHEN ` + seatFree + `
+			AND NOT dlsms_closed(w.library_id, place.branch_id, place.area, place.id, ` + restOfWindow + `)
+			THEN ` + claimable + ` END
 	LIMIT @most::bigint`
 
 // maxFreedSeats bounds the seats that offerToFreedUsers locks.

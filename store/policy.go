@@ -43,8 +43,6 @@ const (
 
 // quotaNames are the rules and the outcomes of the quotas, in the order of the columns of quotaUse.
 // The first minuteQuotas of them limit minutes, and the others limit the number of reservations.
-//
-//nolint:gochecknoglobals // a constant list
 var quotaNames = []string{
 	"max_minutes_per_day", "max_minutes_per_week", "max_reservations_per_day", "max_reservations_per_week",
 }

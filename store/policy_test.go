@@ -111,7 +111,7 @@ func drawRules(t *rapid.T) library.Rules {
 		r.MayBook = ptr(rapid.IntRange(0, 3).Draw(t, "may") > 0)
 	}
 	if set() {
-		r.Step = lasting(rapid.SampledFrom([]time.Duration{15, 30, 60, 90, 120}).Draw(t, "step") * time.Minute)
+		r.Step = lasting(time.Duration(rapid.SampledFrom([]int{15, 30, 60, 90, 120}).Draw(t, "step")) * time.Minute)
 	}
 	if set() {
 		r.StrikeDays, r.SuspensionDays = ptr(rapid.IntRange(1, 9).Draw(t, "days")), []int{1, 7}
@@ -347,7 +347,9 @@ func TestPoliciesChangeWhileBookingsRun(t *testing.T) {
 	users := b.db.Users(t, 12)
 	exactly := func(hours int) library.Rules {
 		d := time.Duration(hours) * time.Hour
-		return library.Rules{MinDuration: lasting(d), MaxDuration: lasting(d), MaxUpcoming: ptr(100), MaxAhead: lasting(400 * 24 * time.Hour)}
+		return library.Rules{
+			MinDuration: lasting(d), MaxDuration: lasting(d), MaxUpcoming: ptr(100), MaxAhead: lasting(400 * 24 * time.Hour),
+		}
 	}
 	b.setPolicy(t, exactly(1))
 	for _, err := range atOnce(3+len(users), func(i int) error {
@@ -396,7 +398,8 @@ func TestPoliciesChangeWhileBookingsRun(t *testing.T) {
 		t.Errorf("reservations that no policy allowed: %v", wrong)
 	}
 	wantEqual(t, "effective policies", storetest.Rows[string](t, b.db, `
-		SELECT user_group || ' ' || extract(epoch FROM max_duration)::int / 3600 FROM effective_policies ORDER BY user_group`),
+		SELECT user_group || ' ' || extract(epoch FROM max_duration)::int / 3600 FROM effective_policies
+		ORDER BY user_group`),
 		[]string{" 1", "group 1 1", "group 2 1"})
 	if n := b.deadlocks(t, stores...); n > 0 {
 		t.Errorf("%d deadlocks", n)

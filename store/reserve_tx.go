@@ -40,8 +40,6 @@ func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(),
 // breaks gives its outcome. Of several bookings of one seat and time, the first succeeds. The
 // exclusion constraint refuses the others, because it also sees rows that the same statement has
 // inserted.
-//
-//nolint:gochecknoglobals // a constant that is built from bookingRules
 var reserve = deciding(`, decided AS MATERIALIZED (
 		SELECT w.*, `, firstBroken(), ` AS outcome
 		FROM now CROSS JOIN wanted w

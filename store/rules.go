@@ -25,8 +25,6 @@ const (
 // The condition "the user is busy" is NOT isempty(during * …), here and in other statements. With
 // during && …, the planner would choose the index of the exclusion constraint until the table has
 // been analyzed, and read all reservations of the library.
-//
-//nolint:gochecknoglobals // a constant list
 var bookingRules = []bookingRule{
 	{"TOKEN_INVALID", `w.known IS NULL OR w.wrong_user`},
 	{"TOKEN_REVOKED", `w.revoked`},
@@ -62,9 +60,11 @@ var bookingRules = []bookingRule{
 			WHERE r.library_id = @library AND r.user_id = w.user_id AND r.occupies AND r.status <> 'HELD'
 			AND upper(r.during) > now.t)`},
 	{"max_minutes_per_day", `
-		w.max_minutes_per_day > 0 AND w.day_time + (w.end_time - w.start_time) > w.max_minutes_per_day * interval '1 minute'`},
+		w.max_minutes_per_day > 0
+		AND w.day_time + (w.end_time - w.start_time) > w.max_minutes_per_day * interval '1 minute'`},
 	{"max_minutes_per_week", `
-		w.max_minutes_per_week > 0 AND w.week_time + (w.end_time - w.start_time) > w.max_minutes_per_week * interval '1 minute'`},
+		w.max_minutes_per_week > 0
+		AND w.week_time + (w.end_time - w.start_time) > w.max_minutes_per_week * interval '1 minute'`},
 	{"max_reservations_per_day", `w.max_reservations_per_day > 0 AND w.day_count >= w.max_reservations_per_day`},
 	{"max_reservations_per_week", `w.max_reservations_per_week > 0 AND w.week_count >= w.max_reservations_per_week`},
 }
@@ -108,7 +108,8 @@ const wantedBookings = `
 				AND q.end_time - COALESCE(q.start_time, now.t) <= @longest::interval
 				THEN tstzrange(COALESCE(q.start_time, now.t), q.end_time) END AS during,
 			q.request_id, q.request_hash,
-			u.suspended_until, u.known, u.known AND (q.student_id <> u.student_id OR q.generation > u.token_generation) AS wrong_user,
+			u.suspended_until, u.known,
+			u.known AND (q.student_id <> u.student_id OR q.generation > u.token_generation) AS wrong_user,
 			q.generation < u.token_generation AS revoked,
 			s.branch_id, s.out_of_service, s.area, s.label, s.branch, p.id AS prior_id, p.same,
 			COALESCE(e.may_book, true) AS may_book,

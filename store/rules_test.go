@@ -67,8 +67,9 @@ func TestRulesOfPolicies(t *testing.T) {
 		"reservations of the day": {rules: library.Rules{MaxReservationsPerDay: ptr(1)}, from: 300, to: 360,
 			ok: [2]int{day, day + 60}, want: library.ErrQuotaExhausted,
 			metadata: map[string]string{"rule": "max_reservations_per_day", "limit": "1", "used": "1"}},
-		"reservations of the week": {rules: library.Rules{MaxReservationsPerWeek: ptr(2)}, from: 6*day + 10*60, to: 6*day + 11*60 - 1,
-			ok: [2]int{6*day + 11*60, 6*day + 12*60}, want: library.ErrQuotaExhausted,
+		"reservations of the week": {rules: library.Rules{MaxReservationsPerWeek: ptr(2)},
+			from: 6*day + 10*60, to: 6*day + 11*60 - 1, ok: [2]int{6*day + 11*60, 6*day + 12*60},
+			want:     library.ErrQuotaExhausted,
 			metadata: map[string]string{"rule": "max_reservations_per_week", "limit": "2", "used": "2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -190,24 +191,81 @@ func TestLocalTimesWhenClocksChange(t *testing.T) {
 		want     error
 	}{
 		// With a step of 4 hours, windows start at 0:00, 4:00, 8:00 … in local time.
-		"on the grid in March":     {"2026-03-28T12:00", library.Rules{Step: hours(4)}, [2]string{}, [2]string{"2026-03-28T23:00", "2026-03-29T02:00"}, nil},
-		"off the grid in March":    {"2026-03-28T12:00", library.Rules{Step: hours(4)}, [2]string{}, [2]string{"2026-03-28T23:00", "2026-03-29T03:00"}, library.ErrWindowNotAllowed},
-		"on the grid in October":   {"2026-10-24T12:00", library.Rules{Step: hours(4)}, [2]string{}, [2]string{"2026-10-24T22:00", "2026-10-25T03:00"}, nil},
-		"off the grid in October":  {"2026-10-24T12:00", library.Rules{Step: hours(4)}, [2]string{}, [2]string{"2026-10-24T22:00", "2026-10-25T02:00"}, library.ErrWindowNotAllowed},
-		"twice 2:00 in October":    {"2026-10-24T12:00", library.Rules{Step: hours(2)}, [2]string{}, [2]string{"2026-10-25T00:00", "2026-10-25T01:00"}, nil},
-		"opens at 8:00, in March":  {"2026-03-29T06:00", library.Rules{MaxAhead: hours(24), OpensAt: hours(8)}, [2]string{}, [2]string{"2026-03-30T20:00", "2026-03-30T21:00"}, nil},
-		"7:59 is early in March":   {"2026-03-29T05:59", library.Rules{MaxAhead: hours(24), OpensAt: hours(8)}, [2]string{}, [2]string{"2026-03-29T22:00", "2026-03-29T23:00"}, library.ErrWindowNotAllowed},
-		"the day before in March":  {"2026-03-29T05:59", library.Rules{MaxAhead: hours(24), OpensAt: hours(8)}, [2]string{}, [2]string{"2026-03-29T20:59", "2026-03-29T21:59"}, nil},
-		"opens at 8:00 in October": {"2026-10-25T07:00", library.Rules{MaxAhead: hours(24), OpensAt: hours(8)}, [2]string{}, [2]string{"2026-10-26T20:00", "2026-10-26T21:00"}, nil},
-		"7:59 is early in October": {"2026-10-25T06:59", library.Rules{MaxAhead: hours(24), OpensAt: hours(8)}, [2]string{}, [2]string{"2026-10-25T23:00", "2026-10-26T00:00"}, library.ErrWindowNotAllowed},
+		"on the grid in March": {
+			now: "2026-03-28T12:00", rules: library.Rules{Step: hours(4)},
+			window: [2]string{"2026-03-28T23:00", "2026-03-29T02:00"},
+		},
+		"off the grid in March": {
+			now: "2026-03-28T12:00", rules: library.Rules{Step: hours(4)},
+			window: [2]string{"2026-03-28T23:00", "2026-03-29T03:00"}, want: library.ErrWindowNotAllowed,
+		},
+		"on the grid in October": {
+			now: "2026-10-24T12:00", rules: library.Rules{Step: hours(4)},
+			window: [2]string{"2026-10-24T22:00", "2026-10-25T03:00"},
+		},
+		"off the grid in October": {
+			now: "2026-10-24T12:00", rules: library.Rules{Step: hours(4)},
+			window: [2]string{"2026-10-24T22:00", "2026-10-25T02:00"}, want: library.ErrWindowNotAllowed,
+		},
+		"twice 2:00 in October": {
+			now: "2026-10-24T12:00", rules: library.Rules{Step: hours(2)},
+			window: [2]string{"2026-10-25T00:00", "2026-10-25T01:00"},
+		},
+		"opens at 8:00, in March": {
+			now: "2026-03-29T06:00", rules: library.Rules{MaxAhead: hours(24), OpensAt: hours(8)},
+			window: [2]string{"2026-03-30T20:00", "2026-03-30T21:00"},
+		},
+		"7:59 is early in March": {
+			now: "2026-03-29T05:59", rules: library.Rules{MaxAhead: hours(24), OpensAt: hours(8)},
+			window: [2]string{"2026-03-29T22:00", "2026-03-29T23:00"}, want: library.ErrWindowNotAllowed,
+		},
+		"the day before in March": {
+			now: "2026-03-29T05:59", rules: library.Rules{MaxAhead: hours(24), OpensAt: hours(8)},
+			window: [2]string{"2026-03-29T20:59", "2026-03-29T21:59"},
+		},
+		"opens at 8:00 in October": {
+			now: "2026-10-25T07:00", rules: library.Rules{MaxAhead: hours(24), OpensAt: hours(8)},
+			window: [2]string{"2026-10-26T20:00", "2026-10-26T21:00"},
+		},
+		"7:59 is early in October": {
+			now: "2026-10-25T06:59", rules: library.Rules{MaxAhead: hours(24), OpensAt: hours(8)},
+			window: [2]string{"2026-10-25T23:00", "2026-10-26T00:00"}, want: library.ErrWindowNotAllowed,
+		},
 		// The day has 23 hours in March, and 25 hours in October.
-		"the same day in March":    {"2026-03-28T12:00", library.Rules{MaxReservationsPerDay: ptr(1)}, [2]string{"2026-03-28T23:00", "2026-03-28T23:30"}, [2]string{"2026-03-29T21:45", "2026-03-29T22:00"}, library.ErrQuotaExhausted},
-		"the next day in March":    {"2026-03-28T12:00", library.Rules{MaxReservationsPerDay: ptr(1)}, [2]string{"2026-03-28T23:00", "2026-03-28T23:30"}, [2]string{"2026-03-29T22:00", "2026-03-29T22:30"}, nil},
-		"the same day in October":  {"2026-10-24T12:00", library.Rules{MaxReservationsPerDay: ptr(1)}, [2]string{"2026-10-24T22:00", "2026-10-24T22:30"}, [2]string{"2026-10-25T22:45", "2026-10-25T23:00"}, library.ErrQuotaExhausted},
-		"the next day in October":  {"2026-10-24T12:00", library.Rules{MaxReservationsPerDay: ptr(1)}, [2]string{"2026-10-24T22:00", "2026-10-24T22:30"}, [2]string{"2026-10-25T23:00", "2026-10-25T23:30"}, nil},
-		"the same week in October": {"2026-10-24T12:00", library.Rules{MaxReservationsPerWeek: ptr(1)}, [2]string{"2026-10-24T22:00", "2026-10-24T22:30"}, [2]string{"2026-10-25T22:45", "2026-10-25T23:00"}, library.ErrQuotaExhausted},
-		"the next week in October": {"2026-10-24T12:00", library.Rules{MaxReservationsPerWeek: ptr(1)}, [2]string{"2026-10-24T22:00", "2026-10-24T22:30"}, [2]string{"2026-10-25T23:00", "2026-10-25T23:30"}, nil},
-		"the dates of a policy":    {"2026-10-24T12:00", library.Rules{MaxDuration: hours(1)}, [2]string{}, [2]string{"2026-10-25T22:59", "2026-10-26T00:00"}, library.ErrWindowNotAllowed},
+		"the same day in March": {
+			now: "2026-03-28T12:00", rules: library.Rules{MaxReservationsPerDay: ptr(1)},
+			reserved: [2]string{"2026-03-28T23:00", "2026-03-28T23:30"},
+			window:   [2]string{"2026-03-29T21:45", "2026-03-29T22:00"}, want: library.ErrQuotaExhausted,
+		},
+		"the next day in March": {
+			now: "2026-03-28T12:00", rules: library.Rules{MaxReservationsPerDay: ptr(1)},
+			reserved: [2]string{"2026-03-28T23:00", "2026-03-28T23:30"},
+			window:   [2]string{"2026-03-29T22:00", "2026-03-29T22:30"},
+		},
+		"the same day in October": {
+			now: "2026-10-24T12:00", rules: library.Rules{MaxReservationsPerDay: ptr(1)},
+			reserved: [2]string{"2026-10-24T22:00", "2026-10-24T22:30"},
+			window:   [2]string{"2026-10-25T22:45", "2026-10-25T23:00"}, want: library.ErrQuotaExhausted,
+		},
+		"the next day in October": {
+			now: "2026-10-24T12:00", rules: library.Rules{MaxReservationsPerDay: ptr(1)},
+			reserved: [2]string{"2026-10-24T22:00", "2026-10-24T22:30"},
+			window:   [2]string{"2026-10-25T23:00", "2026-10-25T23:30"},
+		},
+		"the same week in October": {
+			now: "2026-10-24T12:00", rules: library.Rules{MaxReservationsPerWeek: ptr(1)},
+			reserved: [2]string{"2026-10-24T22:00", "2026-10-24T22:30"},
+			window:   [2]string{"2026-10-25T22:45", "2026-10-25T23:00"}, want: library.ErrQuotaExhausted,
+		},
+		"the next week in October": {
+			now: "2026-10-24T12:00", rules: library.Rules{MaxReservationsPerWeek: ptr(1)},
+			reserved: [2]string{"2026-10-24T22:00", "2026-10-24T22:30"},
+			window:   [2]string{"2026-10-25T23:00", "2026-10-25T23:30"},
+		},
+		"the dates of a policy": {
+			now: "2026-10-24T12:00", rules: library.Rules{MaxDuration: hours(1)},
+			window: [2]string{"2026-10-25T22:59", "2026-10-26T00:00"}, want: library.ErrWindowNotAllowed,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -230,7 +288,8 @@ func TestLocalTimesWhenClocksChange(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			b.setPolicyOf(t, library.PolicyScope{Branch: "branch-0", FirstDay: date("2026-03-28"), LastDay: date("2026-10-26")}, tc.rules)
+			dates := library.PolicyScope{Branch: "branch-0", FirstDay: date("2026-03-28"), LastDay: date("2026-10-26")}
+			b.setPolicyOf(t, dates, tc.rules)
 			if _, err := b.Reserve(t.Context(), window(tc.window)); !errors.Is(err, tc.want) {
 				t.Errorf("got %v, want %v", err, tc.want)
 			}
@@ -265,7 +324,8 @@ func TestPolicyRulesExtensions(t *testing.T) {
 	b := setup(t)
 	first, other := b.reserve(t, 0, 0, 0, 60), b.reserve(t, 0, 1, 120, 180)
 	b.setPolicy(t, library.Rules{
-		MaxDuration: lasting(2 * time.Hour), MaxMinutesPerDay: ptr(150), MaxReservationsPerDay: ptr(1), Grace: lasting(40 * time.Minute),
+		MaxDuration: lasting(2 * time.Hour), MaxMinutesPerDay: ptr(150), MaxReservationsPerDay: ptr(1),
+		Grace: lasting(40 * time.Minute),
 	})
 	_, err := b.Extend(t.Context(), b.users[0], other.ID, at(241))
 	wantErr(t, err, library.ErrWindowNotAllowed)

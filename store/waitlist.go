@@ -60,8 +60,6 @@ const selectJoin = `
 		FROM waitlist_entries e WHERE e.library_id = $1 AND e.user_id = $3 AND e.ended_at IS NULL) own`
 
 // outcomesOfJoin are the outcomes of a booking for which JoinWaitlist fails, too.
-//
-//nolint:gochecknoglobals // a constant list
 var outcomesOfJoin = []string{
 	"TOKEN_INVALID", "SEAT_NOT_FOUND", outcomeWindow, "SUSPENDED", "BOOKING_NOT_ALLOWED", "SEAT_OUT_OF_SERVICE",
 	"CLOSED", "SEAT_CLOSED",

@@ -150,8 +150,8 @@ func canaries() []canary {
 			code("store", `\n\t\w+\.Queue\(lockSeats, [^\n]*\n`, "\n"),
 		}},
 		{name: "[] bounds", by: checkLinearizability, changes: []change{
-			text("store", "AND r.during && tstzrange(w.start_time, w.end_time)) THEN 'SEAT_TAKEN'",
-				"AND r.during && tstzrange(w.start_time, w.end_time, '[]')) THEN 'SEAT_TAKEN'"),
+			text("store", "r.seat_id = w.seat_id AND r.occupies AND r.during && w.during)`},",
+				"r.seat_id = w.seat_id AND r.occupies AND r.during && tstzrange(w.start_time, w.end_time, '[]'))`},"),
 		}},
 		{name: "HELD outside the constraint", by: checkInvariants, changes: []change{
 			text("store/migrations", "GENERATED ALWAYS AS (status IN ('HELD', 'CONFIRMED', 'CHECKED_IN')) STORED",
@@ -179,8 +179,8 @@ func canaries() []canary {
 				"AND user_id = q.user_id AND request_id = q.request_id AND false OFFSET 0"),
 		}},
 		{name: "user with one reservation always busy", by: checkAnswers, changes: []change{
-			text("store", "AND NOT isempty(r.during * tstzrange(w.start_time, w.end_time))) THEN 'USER_BUSY'",
-				"AND NOT isempty(r.during)) THEN 'USER_BUSY'"),
+			text("store", "AND r.occupies AND r.status <> 'HELD' AND NOT isempty(r.during * w.during))`},",
+				"AND r.occupies AND r.status <> 'HELD' AND NOT isempty(r.during))`},"),
 		}},
 		{name: "ownership check missing", by: checkAnswers, changes: []change{
 			text("store", "selectReservation + `AND r.id = $2 AND r.user_id = $3`",
