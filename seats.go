@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -29,6 +30,12 @@ type importCommand struct {
 	Reason         string            `placeholder:"TEXT" help:"Reason for the audit log, at most 500 characters."`
 }
 
+// Limits of a note, in characters.
+const (
+	maxLanguage = 35 // the longest language tag that RFC 5646 asks for
+	maxNote     = 500
+)
+
 // Run imports a seat file.
 func (c *importCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
 	if err := checkReason(c.Reason); err != nil {
@@ -36,6 +43,11 @@ func (c *importCommand) Run(ctx context.Context, s *settings, out io.Writer) err
 	}
 	if c.DryRun == (c.Fingerprint != "") {
 		return errors.New("set either --dry-run, or --fingerprint with the fingerprint of the dry run")
+	}
+	for language, text := range c.Note {
+		if fault := cmp.Or(library.PlainFault(language, maxLanguage), library.PlainFault(text, maxNote)); fault != "" {
+			return fmt.Errorf("--note: %s %s", language, fault)
+		}
 	}
 	content, err := readFile(c.File)
 	if err != nil {
@@ -75,7 +87,7 @@ func (c *importCommand) Run(ctx context.Context, s *settings, out io.Writer) err
 func readFile(name string) ([]byte, error) {
 	in := os.Stdin
 	if name != "-" {
-		f, err := os.Open(name) //nolint:gosec // the user names the file
+		f, err := os.Open(name)
 		if err != nil {
 			return nil, err
 		}
@@ -123,7 +135,8 @@ func (c *importCommand) print(out io.Writer, plan library.SeatPlan) {
 		}
 	}
 	if c.DryRun {
-		fmt.Fprintf(out, "nothing was changed; to make the change, replace --dry-run by\n  --fingerprint=%s\n", plan.Fingerprint)
+		fmt.Fprintf(out, "nothing was changed; to make the change, replace --dry-run by\n  --fingerprint=%s\n",
+			plan.Fingerprint)
 		return
 	}
 	fmt.Fprintln(out, "done")

@@ -432,6 +432,32 @@ func TestHTTPProxyLimitsRequestsInFlightOfAddress(t *testing.T) {
 	wantStatus(t, call(t, dial(t, n.Addr())), codes.ResourceExhausted, "OVERLOADED")
 }
 
+// A seat file may have 2 MiB, and its answer may take longer than others.
+func TestHTTPProxyPassesSeatFiles(t *testing.T) {
+	t.Parallel()
+	var size atomic.Int64
+	b := newHTTPBackend(t, func(_ http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		size.Store(n)
+		if n > 0 && strings.HasSuffix(r.URL.Path, ":import") {
+			<-time.After(1500 * time.Millisecond) // longer than the timeout of other requests
+		}
+	})
+	addr := httpProxy(t, []string{"proxy_read_timeout 6s;", "proxy_read_timeout 1s;"}, b)
+	file := strings.Repeat("x", 2<<20)
+	resp, body := post(t, "http://"+addr+"/v1/admin/seats:import?dryRun=true", file)
+	if resp.StatusCode != http.StatusOK || size.Load() != 2<<20 {
+		t.Errorf("%s, %d bytes arrived\n%s", resp.Status, size.Load(), body)
+	}
+	resp, body = post(t, "http://"+addr+"/v1/admin/seats:import?dryRun=true", file+"x")
+	wantProblem(t, resp, body, http.StatusRequestEntityTooLarge, "")
+	resp, body = post(t, "http://"+addr+"/v1/admin/seats", file[:200<<10])
+	wantProblem(t, resp, body, http.StatusRequestEntityTooLarge, "")
+}
+
 // problem is the answer to a request that failed, as in package rest.
 type problem struct {
 	Type     string `json:"type"`

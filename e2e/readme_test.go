@@ -70,11 +70,17 @@ func TestReadmeCommandsRun(t *testing.T) {
 	if out, err = paste(t, lines); err != nil || !strings.Contains(out, `"reason":"SEAT_TAKEN"`) {
 		t.Errorf("over HTTP, the second time it ends with %v, not with SEAT_TAKEN:\n%s", err, out)
 	}
+	lines = walk(t, "<!-- walk as a librarian:", "127.0.0.1:8080", s.HTTPAddr())
+	lines = strings.ReplaceAll(lines, ".local/", t.TempDir()+"/")
+	if out, err = paste(t, lines); err != nil || strings.Contains(out, "urn:dlsms:error") ||
+		strings.Count(out, `"action":"CREATE"`) != 2 || strings.Count(out, `"same":25`) != 2 {
+		t.Errorf("as a librarian (%v):\n%s", err, out)
+	}
 	lines = walk(t, "<!-- walk over TLS:", "localhost:9443", local(t, s.TLSAddr()))
 	lines = strings.ReplaceAll(lines, "localhost:8443", local(t, s.HTTPSAddr()))
 	lines = strings.ReplaceAll(lines, "deploy/tls/certificate.pem", filepath.Join(certificates, "certificate.pem"))
-	if out, err = paste(t, lines); err != nil || !strings.Contains(out, `"totalCount": 25`) ||
-		!strings.Contains(out, `"totalCount":25`) {
+	if out, err = paste(t, lines); err != nil || !strings.Contains(out, `"totalCount": 26`) ||
+		!strings.Contains(out, `"totalCount":26`) {
 		t.Errorf("over TLS (%v):\n%s", err, out)
 	}
 	out, err = paste(t, ".local/bin/grpcurl -plaintext "+s.Addr()+" describe dlsms.v1.ReservationService")

@@ -39,7 +39,7 @@ type problem struct {
 // invalidField says what is wrong with a field of a request.
 type invalidField struct {
 	// Pointer is a JSON pointer to the field, such as #/startTime. For a parameter of the path or the
-	// query it names the parameter.
+	// query it names the parameter. For a file it is the place, such as "line 17, column x_cm".
 	Pointer string `json:"pointer"`
 	Detail  string `json:"detail"`
 }

@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
-	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"google.golang.org/protobuf/encoding/protojson"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
 // staff registers a user with a role and returns the header of their token.
@@ -69,14 +70,16 @@ func TestSeatFileRoundTrip(t *testing.T) {
 	if p := a.problem(t, http.StatusBadRequest, "INVALID_FIELDS"); p.Errors[0].Pointer != "#/fingerprint" {
 		t.Errorf("without a fingerprint: %+v", p)
 	}
-	a = r.do(t, "POST", importPath+"?fingerprint="+dry.GetFingerprint(), file, append(token, "Content-Type", "text/csv")...)
+	of := "fingerprint=" + dry.GetFingerprint()
+	a = r.do(t, "POST", importPath+"?"+of, file, append(token, "Content-Type", "text/csv")...)
 	a.problem(t, a.StatusCode, "CHANGED_SINCE_CHECK")
-	done := r.importFile(t, token, query+"&fingerprint="+dry.GetFingerprint(), file)
+	done := r.importFile(t, token, query+"&"+of, file)
 	if done.GetCreated() != 1 || done.GetRetired() != 1 || done.GetChanges()[0].GetSeatId() == 0 {
 		t.Errorf("import: %v", done)
 	}
 	exported = r.do(t, "GET", "/v1/admin/seats:export", "", token...)
-	if got := string(exported.body); !strings.Contains(got, "branch-0,Ärea,B-1,window,,,,,false\n") || strings.Contains(got, "A-1") {
+	got := string(exported.body)
+	if !strings.Contains(got, "branch-0,Ärea,B-1,window,,,,,false\n") || strings.Contains(got, "A-1") {
 		t.Errorf("the seats are\n%s", got)
 	}
 	r.logged(t, "ImportSeats", `"request_id"`)
@@ -89,7 +92,8 @@ func TestSeatFileFaults(t *testing.T) {
 	csv := append(token, "Content-Type", "text/csv")
 	file := "branch,label,x_cm,y_cm\nbranch-0,A-1,x,1\nbranch-0,A-2,,2\n"
 	p := r.do(t, "POST", importPath+"?dryRun=true", file, csv...).problem(t, http.StatusBadRequest, "INVALID_FIELDS")
-	if len(p.Errors) != 2 || p.Errors[0].Pointer != "line 2, column x_cm" || p.Errors[1].Pointer != "line 3, column x_cm" ||
+	if len(p.Errors) != 2 || p.Errors[0].Pointer != "line 2, column x_cm" ||
+		p.Errors[1].Pointer != "line 3, column x_cm" ||
 		!strings.Contains(p.Detail, "line 2, column x_cm must be a whole number") {
 		t.Errorf("%+v", p)
 	}
@@ -98,7 +102,8 @@ func TestSeatFileFaults(t *testing.T) {
 	for i := range 3000 {
 		fmt.Fprintf(&many, "branch-0,%d \n", i)
 	}
-	p = r.do(t, "POST", importPath+"?dryRun=true", many.String(), csv...).problem(t, http.StatusBadRequest, "INVALID_FIELDS")
+	a := r.do(t, "POST", importPath+"?dryRun=true", many.String(), csv...)
+	p = a.problem(t, http.StatusBadRequest, "INVALID_FIELDS")
 	if len(p.Errors) != 1000 {
 		t.Errorf("%d faults", len(p.Errors))
 	}
@@ -110,7 +115,8 @@ func TestSeatFileFaults(t *testing.T) {
 		"dryRun=true&note[%26]=x":      "#/note",
 		"dryRun=true&reason=%E2%80%A8": "#/reason",
 	} {
-		p := r.do(t, "POST", importPath+"?"+query, "branch,label\n", csv...).problem(t, http.StatusBadRequest, "INVALID_FIELDS")
+		a := r.do(t, "POST", importPath+"?"+query, "branch,label\n", csv...)
+		p := a.problem(t, http.StatusBadRequest, "INVALID_FIELDS")
 		if !strings.EqualFold(strings.ReplaceAll(p.Errors[0].Pointer, "_", ""), field) && p.Errors[0].Pointer != "#" {
 			t.Errorf("%s: %+v", query, p)
 		}

@@ -192,7 +192,7 @@ func (c *check) seatSpecs(seats []*dlsmsv1.SeatSpec) []library.SeatSpec {
 		at := "seats[" + strconv.Itoa(i) + "]."
 		spec := library.SeatSpec{
 			Area: seat.GetArea(), Label: seat.GetLabel(), Desk: seat.GetDesk(), OutOfService: seat.GetOutOfService(),
-			XCm: intOf(seat.XCm), YCm: intOf(seat.YCm), Angle: intOf(seat.Angle), //nolint:protogetter // nil means unset
+			XCm: intOf(seat.XCm), YCm: intOf(seat.YCm), Angle: intOf(seat.Angle),
 		}
 		spec.Faults(func(field, message string) { c.fault(at+field, message) })
 		if seen[spec.Label] {

@@ -171,10 +171,10 @@ func TestSweepSuggestsNearestSeat(t *testing.T) {
 		prepare string // $1: ids of the seats
 		want    string
 	}{
-		"the nearest":                  {`SELECT`, " seat 1"},
-		"a seat with all amenities":    {`UPDATE seats SET amenities = CASE id WHEN $1[5] THEN '{1,2,3}' WHEN $1[2] THEN '{1}' ELSE '{1,2}' END::smallint[] WHERE id IN ($1[3], $1[5], $1[2])`, " seat 4"},
-		"not a seat out of service":    {`UPDATE seats SET out_of_service = true WHERE id = $1[2]`, " seat 3"},
-		"the same area comes first":    {`UPDATE seats SET area = 'B' WHERE id IN ($1[3], $1[1])`, " seat 0"},
+		"the nearest":               {`SELECT`, " seat 1"},
+		"a seat with all amenities": {`UPDATE seats SET amenities = CASE id WHEN $1[5] THEN '{1,2,3}' WHEN $1[2] THEN '{1}' ELSE '{1,2}' END::smallint[] WHERE id IN ($1[3], $1[5], $1[2])`, " seat 4"},
+		"not a seat out of service": {`UPDATE seats SET out_of_service = true WHERE id = $1[2]`, " seat 3"},
+		"the same area comes first": {`UPDATE seats SET area = 'B' WHERE id IN ($1[3], $1[1])`, " seat 0"},
 		"not a seat in another closure": {`INSERT INTO closures (library_id, branch_id, seat_ids, during, on_bookings)
 			SELECT 1, branch_id, ARRAY[$1[2]], tstzrange('2026-01-01', NULL), 'KEEP' FROM seats WHERE id = $1[2]`, " seat 3"},
 		"none while the branch is closed": {`INSERT INTO branch_hours SELECT 1, branch_id, 7, '1:00', '1:01' FROM seats WHERE id = $1[2]`, ""},
@@ -455,4 +455,3 @@ func sweepAll(ctx context.Context, s *store.Store, most int) error {
 		}
 	}
 }
-

@@ -560,7 +560,9 @@ const selectExport = `
 
 // ExportSeats returns the seats of a branch, or of all branches in the scope of the actor if branch
 // is empty, sorted by branch and label. Retired seats are left out.
-func (s *Store) ExportSeats(ctx context.Context, actor library.Actor, branch string) (seats []library.SeatRow, err error) {
+func (s *Store) ExportSeats(
+	ctx context.Context, actor library.Actor, branch string,
+) (seats []library.SeatRow, err error) {
 	err = s.asStaffOn(ctx, s.bulk, library.Order{Actor: actor}, func(ctx context.Context, t *staffTx) error {
 		var scope []int64
 		switch {

@@ -133,7 +133,8 @@ func TestImportSeats(t *testing.T) {
 func TestImportFromNothing(t *testing.T) {
 	t.Parallel()
 	b, other := setup(t), setup(t)
-	b.db.Exec(t, `UPDATE seats SET label = v.l, area = v.a, angle = 90, amenities = '{1,5}', desk = '"D,1"', x_cm = 0, y_cm = 0
+	b.db.Exec(t, `UPDATE seats SET label = v.l, area = v.a, angle = 90, amenities = '{1,5}', desk = '"D,1"',
+			x_cm = 0, y_cm = 0
 		FROM (VALUES ('A-1', '=1+1', 'Größe “A”'), ('A-2', 'x,"y"', '-1 Keller'), ('A-3', '''=z', '書架')) v (was, l, a)
 		WHERE label = was`)
 	exported := b.export(t, "")
@@ -420,4 +421,32 @@ func TestConcurrentImports(t *testing.T) {
 	}
 	calls.Wait()
 	wantEqual(t, "audit log", len(audited(t, b)), 1)
+}
+
+// TestImportWaitsForBooking imports a file while a booking of a seat that the file lacks is not yet
+// committed. The import must wait for the booking, and count it.
+func TestImportWaitsForBooking(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	in := seatImport(t, "branch,label\nbranch-0,A-1\n")
+	in.RetireMissing = true
+	b.dryRun(t, &in)
+	w := b.writers(t, 1).sessions[0]
+	w.exec(t, `BEGIN`)
+	w.exec(t, `SELECT FROM seats WHERE id = $1 FOR NO KEY UPDATE`, b.seats[3])
+	w.exec(t, `INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at,
+			check_in_deadline, created_at)
+		VALUES (1, $1, $2, tstzrange($3, $4), 'CONFIRMED', $3, $4, $3)`, b.seats[3], b.users[0], at(30), at(90))
+	imported := make(chan error, 1)
+	go func() {
+		_, err := b.ImportSeats(t.Context(), byHost("import"), in)
+		imported <- err
+	}()
+	storetest.Eventually(t, "the import does not wait for the booking", func() bool {
+		return storetest.Value[int](t, b.db, `SELECT count(*)::int FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock'`) > 0
+	})
+	w.exec(t, `COMMIT`)
+	wantErr(t, <-imported, library.ErrChangedSinceCheck)
+	b.db.WriteHistory(t)
 }

@@ -82,13 +82,13 @@ func (p *InProcess) Receive(
 	}
 	resp, err := p.call(ctx, method, args, func(ctx context.Context, in grpc.UnaryServerInterceptor) (any, error) {
 		return m.unary(m.service, ctx, func(any) error { return nil }, func(
-			ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+			ctx context.Context, message any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
 		) (any, error) {
-			return in(ctx, req, info, func(ctx context.Context, req any) (any, error) {
+			return in(ctx, message, info, func(ctx context.Context, message any) (any, error) {
 				if err := receive(ctx); err != nil {
 					return nil, err
 				}
-				return handler(ctx, req)
+				return handler(ctx, message)
 			})
 		})
 	})

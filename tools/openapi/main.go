@@ -172,6 +172,11 @@ func completeOperation(path string, op *openapi3.Operation) {
 		ok.Value.Content = openapi3.Content{"text/event-stream": openapi3.NewMediaType().WithSchemaRef(schema)}
 	}
 	switch op.OperationID {
+	case "AdminService_ImportSeats":
+		completeImport(op)
+	case "AdminService_ExportSeats":
+		ok.Value.Description = ptr("The file.")
+		ok.Value.Content = csvContent()
 	case "ReservationService_CreateReservation", "NotifyService_JoinWaitlist":
 		op.Parameters = append(op.Parameters, header("Idempotency-Key",
 			"Makes the request safe to repeat: the same as requestId in the body."))
@@ -189,6 +194,33 @@ func completeOperation(path string, op *openapi3.Operation) {
 		ok.Value.Headers = openapi3.Headers{"Location": responseHeader("Path of the reservation.")}
 	}
 	op.Responses.Set("default", problemResponse())
+}
+
+// csvContent is a body that is a CSV file.
+func csvContent() openapi3.Content {
+	return openapi3.NewContentWithSchema(openapi3.NewStringSchema(), []string{"text/csv"})
+}
+
+// completeImport makes the body of an import a file, and its other fields parameters of the query.
+func completeImport(op *openapi3.Operation) {
+	op.RequestBody.Value.Required = true
+	op.RequestBody.Value.Content = csvContent()
+	text, flag := openapi3.NewStringSchema, openapi3.NewBoolSchema
+	for _, p := range []struct {
+		name, description string
+		schema            *openapi3.Schema
+	}{
+		{"dryRun", "Make no change, and return a fingerprint.", flag()},
+		{"fingerprint", "Required unless dryRun is set: that of the dry run.", text()},
+		{"retireMissing", "Retire the seats that the file lacks, in the branches that it names.", flag()},
+		{"onBookings", "BOOKING_ACTION_KEEP or BOOKING_ACTION_CANCEL, for seats that go out of service.", text()},
+		{"note[en]", "Text in English for the users of cancelled reservations. Other languages have their own.", text()},
+		{"reason", "Reason for the audit log, at most 500 characters.", text()},
+	} {
+		op.Parameters = append(op.Parameters, &openapi3.ParameterRef{
+			Value: openapi3.NewQueryParameter(p.name).WithDescription(p.description).WithSchema(p.schema),
+		})
+	}
 }
 
 func ptr(s string) *string { return &s }

@@ -125,6 +125,14 @@ func welcome(s *stack.Stack, cfg stack.Config) string {
 		fmt.Fprintf(&b, "  curl --json '{\"studentId\": \"S2021001\", \"password\": \"password123\"}' "+
 			"http://%s/v1/auth/login\n", s.HTTPAddr())
 	}
+	if cfg.Seed {
+		fmt.Fprintf(&b, "\nAs a librarian (L0001; D0001 works at the desk of main, A0001 is an admin):\n\n"+
+			"  TOKEN=$(curl -s --json '{\"studentId\": \"L0001\", \"password\": \"password123\"}' "+
+			"http://%[1]s/v1/auth/login |\n    sed 's/.*\"accessToken\": *\"\\([^\"]*\\)\".*/\\1/')\n"+
+			"  curl -H \"Authorization: Bearer $TOKEN\" 'http://%[1]s/v1/admin/seats:export?branch=main' > seats.csv\n"+
+			"  curl -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: text/csv' --data-binary @seats.csv "+
+			"'http://%[1]s/v1/admin/seats:import?dryRun=true'\n", s.HTTPAddr())
+	}
 	fmt.Fprint(&b, "\nWith grpcurl:\n\n")
 	if _, err := os.Stat(grpcurl); err != nil {
 		fmt.Fprintf(&b, "  make grpcurl    # once\n")
