@@ -112,6 +112,9 @@ func workerMetrics(r prometheus.Registerer) worker.Metrics {
 		failed.WithLabelValues(step.Name)
 		failing.WithLabelValues(step.Name)
 	}
+	skipped.WithLabelValues(worker.SweepName)
+	failed.WithLabelValues(worker.SweepName)
+	failing.WithLabelValues(worker.SweepName)
 	return worker.Metrics{
 		Lag:     func(step string, d time.Duration) { lag.WithLabelValues(step).Set(d.Seconds()) },
 		Failed:  func(step string) { failed.WithLabelValues(step).Inc() },

@@ -33,6 +33,7 @@
 //	catalog.go  changes of the catalog
 //	seat.go     one seat in one window: free, until when, or free again when
 //	hours.go    opening hours, in the branch's time zone
+//	closed.go   closures of a branch, an area or seats
 //	query.go    queries and their answers
 //	answer.go   the cache of answers to frequent questions
 //	watch.go    watches: begin, read, fall behind

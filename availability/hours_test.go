@@ -221,13 +221,21 @@ func TestExceptionalDaysFarApart(t *testing.T) {
 		{"always open, on a closed day", nil, holidays[39:40], day(40.5), window{day(41), never}},
 		{"always open, years after", nil, holidays[39:40], day(4000), window{day(41), never}},
 		{"between two closed days", nil, []library.DayHours{holidays[1], holidays[39]}, day(20), window{day(3), day(40)}},
-		{"between two closed days in a week", nil, []library.DayHours{holidays[1], holidays[4]}, day(3), window{day(3), day(5)}},
+		{"between two closed days of a week", nil, []library.DayHours{holidays[1], holidays[4]}, day(3),
+			window{day(3), day(5)}},
 	} {
 		b := library.Branch{Timezone: "UTC", Hours: c.hours, Days: c.days}
 		calendar := newCalendar(b)
 		calendar.warm(monday.UnixMicro())
 		if got := instant(c.at).hours(calendar).at(c.at); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+		want := state{available: true}
+		if c.want.start > c.at {
+			want = state{next: c.want.start}
+		}
+		if st, _ := instant(c.at).stateOf(&seat{calendar: calendar}, nil); st != want {
+			t.Errorf("%s: the state of a seat is %+v, want %+v", c.name, st, want)
 		}
 		if !calendar.isOf(b) {
 			t.Errorf("%s: the calendar is not that of its branch", c.name)

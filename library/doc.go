@@ -4,7 +4,8 @@
 //
 // # A reservation
 //
-// Each arrow is one event of the change log. EXTENDED and REMINDED keep the status.
+// Each arrow is one event of the change log. EXTENDED, REMINDED, SHORTENED and RESCHEDULED keep the
+// status. A sweep of a closure makes the transitions CANCELLED, DECLINED, COMPLETED and SHORTENED.
 //
 //	 OFFERED                       RESERVED
 //	    |                              |
@@ -29,5 +30,6 @@
 //	     | the window has passed                     |
 //	     +----------------> EXPIRED <----------------+
 //
-// An entry that becomes OFFERED gets a reservation with status HELD; the two change together.
+// An entry that becomes OFFERED gets a reservation with status HELD; the two change together. If a
+// sweep of a closure ends the offer, the entry is WAITING again.
 package library

@@ -102,7 +102,8 @@ func TestClosureFromStartToEnd(t *testing.T) {
 	if diff := cmp.Diff(notice, one.GetClosures(), protocmp.Transform()); diff != "" {
 		t.Error("GetSeat:", diff)
 	}
-	if until := one.GetSeat().GetAvailableUntil(); until.AsTime() != req.GetStartTime().AsTime() || len(one.GetBusy()) > 0 {
+	until := one.GetSeat().GetAvailableUntil().AsTime()
+	if until != req.GetStartTime().AsTime() || len(one.GetBusy()) > 0 {
 		t.Errorf("GetSeat: %v", one)
 	}
 	branches, err := s.seats.GetBranches(t.Context(), &dlsmsv1.GetBranchesRequest{})
@@ -144,7 +145,8 @@ func TestClosureFromStartToEnd(t *testing.T) {
 		list.GetClosures()[0].GetSweep().GetEnded() != 1 {
 		t.Errorf("ListClosures: %v, %v", list, err)
 	}
-	lifted, err := admin.UpdateClosure(staff, &dlsmsv1.UpdateClosureRequest{ClosureId: made.GetClosure().GetId(), Lift: true})
+	id := made.GetClosure().GetId()
+	lifted, err := admin.UpdateClosure(staff, &dlsmsv1.UpdateClosureRequest{ClosureId: id, Lift: true})
 	if err != nil || lifted.GetClosure().GetLiftedAt().AsTime() != tuesday {
 		t.Errorf("UpdateClosure: %v, %v", lifted, err)
 	}
@@ -152,7 +154,7 @@ func TestClosureFromStartToEnd(t *testing.T) {
 	if err != nil || all.GetAvailableCount() != 3 {
 		t.Errorf("GetSeats after the closure: %v, %v", all, err)
 	}
-	_, err = admin.UpdateClosure(staff, &dlsmsv1.UpdateClosureRequest{ClosureId: made.GetClosure().GetId(), NoEnd: true})
+	_, err = admin.UpdateClosure(staff, &dlsmsv1.UpdateClosureRequest{ClosureId: id, NoEnd: true})
 	want(t, err, codes.FailedPrecondition, "CLOSURE_ENDED")
 	_, err = admin.CreateClosure(student, req)
 	want(t, err, codes.PermissionDenied, "ROLE_REQUIRED")
@@ -252,8 +254,9 @@ func TestAdminRequestsReportAllInvalidFields(t *testing.T) {
 		{setHours(weekly(1, "08:00", "12:00"), weekly(1, "11:59", "13:00")), "[hours[1]]"},
 		{setHours(weekly(7, "20:00", "02:00"), weekly(1, "01:00", "05:00")), "[hours[1]]"},
 		{setHours(weekly(1, "08:00", "12:00"), weekly(1, "12:00", "08:00")), "[]"},
-		{setDays(&dlsmsv1.SetDaysRequest{Branch: "branch-0", FirstDay: "2027-02-29", LastDay: "1999-01-01", Weekdays: []int32{8}}),
-			"[first_day last_day weekdays[0]]"},
+		{setDays(&dlsmsv1.SetDaysRequest{
+			Branch: "branch-0", FirstDay: "2027-02-29", LastDay: "1999-01-01", Weekdays: []int32{8},
+		}), "[first_day last_day weekdays[0]]"},
 		{setDays(&dlsmsv1.SetDaysRequest{Branch: "branch-0", FirstDay: "2027-03-02", LastDay: "2027-03-01"}), "[last_day]"},
 		{setDays(&dlsmsv1.SetDaysRequest{Branch: "branch-0", FirstDay: "2027-03-02", LastDay: "2028-03-03"}), "[last_day]"},
 		{setDays(&dlsmsv1.SetDaysRequest{Branch: "branch-0", FirstDay: "2027-03-02", Weekdays: []int32{1}}), "[weekdays]"},

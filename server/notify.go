@@ -310,7 +310,7 @@ func notificationMessage(n library.Notification) string {
 	seat := seatName(n.SeatRef)
 	span := n.StartTime.In(zone).Format("Mon 2 Jan "+layout) + " to " + clock(n.EndTime)
 	if n.ByLibrary {
-		return libraryMessage(n, seat, span)
+		return libraryMessage(n, seat, span, clock)
 	}
 	switch n.Kind {
 	case library.EventOffered:
@@ -324,13 +324,8 @@ func notificationMessage(n library.Notification) string {
 		return fmt.Sprintf("%s was yours from %s. It was released because you did not check in.", seat, span)
 	case library.EventCompleted, library.EventCheckedOut:
 		return fmt.Sprintf("%s was yours from %s. The reservation is over.", seat, span)
-	case library.EventShortened:
-		return fmt.Sprintf("%s is yours from %s. The library ends the reservation then.", seat, span)
-	case library.EventRescheduled:
-		if n.CheckInDeadline != nil {
-			return fmt.Sprintf("%s is yours from %s. You can now check in until %s, because the system was out of order.",
-				seat, span, clock(*n.CheckInDeadline))
-		}
+	case library.EventShortened, library.EventRescheduled: // always by the library
+		return libraryMessage(n, seat, span, clock)
 	case library.EventReserved, library.EventClaimed, library.EventCheckedIn,
 		library.EventExtended, library.EventCancelled, library.EventDeclined: // no notification
 	}
@@ -342,7 +337,7 @@ func seatName(s library.SeatRef) string {
 }
 
 // libraryMessage returns the text for people about a transition that staff or a sweep made.
-func libraryMessage(n library.Notification, seat, span string) string {
+func libraryMessage(n library.Notification, seat, span string, clock func(time.Time) string) string {
 	out := seat + ", " + span + "."
 	switch n.Kind {
 	case library.EventCancelled:
@@ -358,7 +353,12 @@ func libraryMessage(n library.Notification, seat, span string) string {
 	case library.EventCheckedIn:
 		out = fmt.Sprintf("%s is yours from %s. You were checked in by the library.", seat, span)
 	case library.EventRescheduled:
-		out = fmt.Sprintf("%s is yours from %s. The check-in deadline has moved.", seat, span)
+		out = fmt.Sprintf("%s is yours from %s. The check-in deadline has moved, because the system was out of order.",
+			seat, span)
+		if n.CheckInDeadline != nil {
+			out = fmt.Sprintf("%s is yours from %s. You can now check in until %s, because the system was out of order.",
+				seat, span, clock(*n.CheckInDeadline))
+		}
 	case library.EventOffered, library.EventClaimed, library.EventExtended, library.EventReminded,
 		library.EventOfferExpired, library.EventNoShow: // staff do not make these
 	}

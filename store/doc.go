@@ -9,6 +9,8 @@
 //  3. rows of reservations and waitlist entries
 //  4. the notification locks of the users to notify, just before the commit
 //
+// A change by staff locks the row of its branch before all of them, and a sweep locks its own row.
+//
 // A transaction that frees a seat locks that seat and never a second user. So no deadlock is
 // possible. The lock of a seat orders the transactions that book it. Within one batch, the
 // exclusion constraint reservations_no_overlap refuses the second booking of a seat.

@@ -179,7 +179,9 @@ func (s *Store) SetDays(
 }
 
 // days reads exceptional days of a branch.
-func (t *staffTx) days(ctx context.Context, sql string, branchID int64, args ...any) (days []library.DayHours, err error) {
+func (t *staffTx) days(
+	ctx context.Context, sql string, branchID int64, args ...any,
+) (days []library.DayHours, err error) {
 	rows, err := t.Query(ctx, sql, append([]any{t.s.lib, branchID}, args...)...)
 	if err != nil {
 		return nil, err
@@ -234,9 +236,11 @@ func (t *staffTx) disruptHours(
 			from = now
 		}
 		// A sweep of the weekly hours ends at the horizon of its own time, which is a little earlier.
-		err = t.QueryRow(ctx, selectOpenHoursSweep, t.s.lib, branchID, from, until.Add(-time.Hour)).Scan(&underWay)
-		if err != nil {
-			return impact, false, err
+		if end := until.Add(-time.Hour); from.Before(end) {
+			err := t.QueryRow(ctx, selectOpenHoursSweep, t.s.lib, branchID, from, end).Scan(&underWay)
+			if err != nil {
+				return impact, false, err
+			}
 		}
 		if impact, err = t.impact(ctx, w); err != nil || underWay || impact.Reservations == 0 {
 			return impact, false, err

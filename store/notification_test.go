@@ -86,3 +86,23 @@ func (b bundle) reserveQuickVisit(t *testing.T, user, seat, from int) int64 {
 		RETURNING id`, b.seats[seat], b.users[user], at(from+seat), at(from+seat+1))
 	return id
 }
+
+// TestEventsOfPreviousVersion writes events as a replica of the version before by_library does. The
+// database derives from the kind whether they notify.
+func TestEventsOfPreviousVersion(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w := b.writers(t, 1).sessions[0]
+	for i, kind := range []string{"CANCELLED", "NO_SHOW"} {
+		r := b.reserve(t, 0, i, 120*i, 120*i+60)
+		w.exec(t, `BEGIN`)
+		w.exec(t, `UPDATE reservations SET status = $2, version = 2, ended_at = dlsms_now() WHERE id = $1`, r.ID, kind)
+		w.exec(t, `
+			INSERT INTO reservation_events (library_id, at, kind, reservation_id, version, seat_id, user_id, during, status,
+				occupies, check_in_opens_at, check_in_deadline, created_at, ended_at)
+			SELECT library_id, ended_at, status, id, version, seat_id, user_id, during, status,
+				occupies, check_in_opens_at, check_in_deadline, created_at, ended_at FROM reservations WHERE id = $1`, r.ID)
+		w.exec(t, `COMMIT`)
+	}
+	wantEqual(t, "told", b.told(t, 0), []string{"NO_SHOW"})
+}

@@ -201,7 +201,8 @@ func addClosures(rows pgx.Rows, branches map[int64]*library.Branch) error {
 	var c library.Closure
 	var end *time.Time
 	var note []byte
-	_, err := pgx.ForEachRow(rows, []any{&c.ID, &c.BranchID, &c.Area, &c.SeatIDs, &c.StartTime, &end, &note}, func() error {
+	columns := []any{&c.ID, &c.BranchID, &c.Area, &c.SeatIDs, &c.StartTime, &end, &note}
+	_, err := pgx.ForEachRow(rows, columns, func() error {
 		if b := branches[c.BranchID]; b != nil {
 			c.EndTime, c.Note = orZero(end), readTexts(note)
 			b.Closures = append(b.Closures, c)

@@ -82,7 +82,9 @@ func TestSetDays(t *testing.T) {
 	b := setup(t)
 	today := dayOf(noon)
 	lost, kept := b.reserve(t, 0, 0, 24*60, 25*60), b.reserve(t, 1, 1, 48*60, 49*60)
-	set := func(dates []int64, open []library.OpenHours, remove bool, d library.Disruption) ([]library.DayHours, library.Impact) {
+	set := func(
+		dates []int64, open []library.OpenHours, remove bool, d library.Disruption,
+	) ([]library.DayHours, library.Impact) {
 		t.Helper()
 		days, impact, err := b.SetDays(t.Context(), order("SetDays"), "branch-0", dates, open, remove, d)
 		if err != nil {
@@ -124,6 +126,19 @@ func TestSetDays(t *testing.T) {
 	b.reserve(t, 3, 3, 36*60, 37*60)
 	wantEqual(t, "rows of the audit log", len(b.audit(t)), 3)
 	storetest.CheckInvariants(t, b.db)
+}
+
+// TestSetDaysInThePast sets a date that has passed, twice.
+func TestSetDaysInThePast(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for range 2 {
+		days, impact, err := b.SetDays(
+			t.Context(), order("SetDays"), "branch-0", []int64{dayOf(noon) - 5}, nil, false, cancelling(0))
+		if err != nil || len(days) > 0 || impact.Reservations > 0 {
+			t.Error(days, impact, err)
+		}
+	}
 }
 
 // TestSetDaysLimitsImpactToItsDates has a reservation that an earlier change of the hours has kept

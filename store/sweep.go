@@ -185,7 +185,8 @@ const mostCandidates = 100
 const selectSwept = selectAffected + `, candidates AS MATERIALIZED (
 		SELECT c.id, c.area, c.amenities FROM seats c
 		WHERE @suggest AND c.library_id = @library AND c.branch_id = @branch AND NOT c.out_of_service
-			AND (@closed_area = '' OR c.area <> @closed_area) AND (@closed_seats::bigint[] IS NULL OR c.id <> ALL (@closed_seats))
+			AND (@closed_area = '' OR c.area <> @closed_area)
+			AND (@closed_seats::bigint[] IS NULL OR c.id <> ALL (@closed_seats))
 	)
 	SELECT r.id, r.seat_id, r.user_id, r.status, COALESCE(r.entry_id, 0) AS entry_id, now.t AS now,
 		lower(r.during) AS start_time, u.until AS usable_until, n.id AS suggested

@@ -125,7 +125,7 @@ var catalogue = []metric{
 		help: "Transitions that the worker made, by step.",
 		when: "No-shows, completions, offers, expired offers, expired waitlist entries or reminders do not seem to " +
 			"happen. The steps are no_show, complete, offer, offer_expired, waiting_expired, remind, " +
-			"forget_revocation, suspend and outage.",
+			"forget_revocation, suspend, outage and sweep.",
 	},
 	{
 		name: "worker_lag_seconds", kind: gauge, labels: []string{"step"},

@@ -10,8 +10,8 @@ import (
 	"github.com/dlsms/dlsms/store"
 )
 
-// sweepName is the name of the step that runs sweeps: see store.SweepNext.
-const sweepName = "sweep"
+// SweepName is the name of the step that runs sweeps: see store.SweepNext.
+const SweepName = "sweep"
 
 // sweptSeats is the most seats of one transaction of a sweep. Bookings of these seats wait for the
 // transaction, which takes about 1 ms for each reservation that it ends.
@@ -82,7 +82,7 @@ func (s *sweeper) succeeded(ctx context.Context, done store.Swept) {
 		}
 	}
 	if done.Ended > 0 {
-		s.worker.transitioned(sweepName, done.Ended)
+		s.worker.transitioned(SweepName, done.Ended)
 	}
 }
 
@@ -95,20 +95,20 @@ func (s *sweeper) failed(ctx context.Context, done store.Swept, err error) error
 	case ctx.Err() != nil, n == 0, store.Unavailable(err) && !slow:
 		return err
 	case n > 1:
-		s.worker.config.Metrics.Failed(sweepName)
+		s.worker.config.Metrics.Failed(SweepName)
 		s.size = (n + 1) / 2
 		if slow {
 			s.size = (n + 9) / 10
 		}
 		return nil
 	}
-	s.worker.config.Metrics.Failed(sweepName)
+	s.worker.config.Metrics.Failed(SweepName)
 	seat := done.Seats[0]
 	if !s.seats[seat] {
 		s.seats[seat] = true
-		s.worker.config.Metrics.Skipped(sweepName, len(s.seats))
+		s.worker.config.Metrics.Skipped(SweepName, len(s.seats))
 		s.worker.config.Logger.WarnContext(ctx, "the worker skips a seat, and will try it again",
-			slog.String("step", sweepName), slog.Int64("seat_id", seat), slog.Any("error", err))
+			slog.String("step", SweepName), slog.Int64("seat_id", seat), slog.Any("error", err))
 	}
 	if done.Again {
 		f := s.waiting[done.SweepID]
@@ -128,7 +128,7 @@ func (s *sweeper) recovered(ctx context.Context, seat int64) {
 		return
 	}
 	delete(s.seats, seat)
-	s.worker.config.Metrics.Skipped(sweepName, len(s.seats))
+	s.worker.config.Metrics.Skipped(SweepName, len(s.seats))
 	s.worker.config.Logger.InfoContext(ctx, "the worker skips a seat no more",
-		slog.String("step", sweepName), slog.Int64("seat_id", seat))
+		slog.String("step", SweepName), slog.Int64("seat_id", seat))
 }

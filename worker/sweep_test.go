@@ -29,7 +29,8 @@ func closedBranch(t *testing.T, n int) (db *storetest.DB, seats []int64, s *stor
 // closeAll closes the branch and cancels its n reservations.
 func closeAll(t *testing.T, s *store.Store, n int) {
 	t.Helper()
-	_, _, err := s.CreateClosure(t.Context(), library.Order{Actor: library.Host, Action: "CreateClosure"}, library.ClosureSpec{
+	order := library.Order{Actor: library.Host, Action: "CreateClosure"}
+	_, _, err := s.CreateClosure(t.Context(), order, library.ClosureSpec{
 		Branch: "branch-0", EndTime: at(600), Disruption: library.Disruption{OnBookings: library.CancelBookings, Expected: n},
 	})
 	if err != nil {

@@ -97,7 +97,7 @@ func New(s *store.Store, c Config) *Worker {
 		w.add(due.Name, 0, pass)
 	}
 	w.add(store.OfferStep.Name, sweepPause, newSeatStep(w, store.OfferStep).pass)
-	w.add(sweepName, 0, newSweeper(w).pass)
+	w.add(SweepName, 0, newSweeper(w).pass)
 	w.add("forget_revocation", sweepPause, w.forgetRevocations)
 	w.add(suspendName, suspendPause, (&suspendStep{worker: w, failing: map[int64]*failingSeat{}}).pass)
 	w.add(outageStep, heartbeatPause, w.heartbeat)
@@ -134,7 +134,7 @@ func (w *Worker) Schedule(d feed.Delta) {
 	}
 	if d.CatalogChanged {
 		for _, s := range w.steps {
-			if s.name == sweepName || s.name == store.OfferStep.Name {
+			if s.name == SweepName || s.name == store.OfferStep.Name {
 				s.dueIn(0)
 			}
 		}

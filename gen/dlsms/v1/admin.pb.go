@@ -3104,7 +3104,7 @@ func (x *PolicyRules) GetSuspensionDays() []int32 {
 
 // Policy is a set of rules and the scope for which it holds. The most specific policy wins, rule by
 // rule: library, group, branch, branch and group, area, area and group. Of two policies of one
-// scope, the one with dates wins.
+// scope, the one with dates wins. If both have dates, the one that begins later wins.
 type Policy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Code of a branch. Empty: the whole library.

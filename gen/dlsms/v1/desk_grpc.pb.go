@@ -117,6 +117,7 @@ type DeskServiceClient interface {
 	//
 	// Errors:
 	//   - NOT_FOUND (PERSON_NOT_FOUND): the user does not exist.
+	//   - FAILED_PRECONDITION (OWN_ROLE): the user is the caller.
 	CloseUser(ctx context.Context, in *CloseUserRequest, opts ...grpc.CallOption) (*CloseUserResponse, error)
 }
 
@@ -323,6 +324,7 @@ type DeskServiceServer interface {
 	//
 	// Errors:
 	//   - NOT_FOUND (PERSON_NOT_FOUND): the user does not exist.
+	//   - FAILED_PRECONDITION (OWN_ROLE): the user is the caller.
 	CloseUser(context.Context, *CloseUserRequest) (*CloseUserResponse, error)
 	mustEmbedUnimplementedDeskServiceServer()
 }

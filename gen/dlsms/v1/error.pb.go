@@ -99,9 +99,11 @@ const (
 	ErrorReason_ERROR_REASON_UNAVAILABLE ErrorReason = 28
 	// INVALID_ARGUMENT: the branch is closed during a part of the window. See Branch.hours.
 	ErrorReason_ERROR_REASON_BRANCH_CLOSED ErrorReason = 29
-	// INVALID_ARGUMENT: the window is too short, too long, in the past or too far ahead. Metadata has
-	// the rules of the library in whole seconds: "min_reservation", "max_reservation" and
-	// "max_ahead"; and "now", the time of the database's clock in RFC 3339.
+	// INVALID_ARGUMENT: the window is too short, too long, in the past, too far ahead or off the grid
+	// of times. Metadata has the rules that apply to the user and the seat in whole seconds:
+	// "min_reservation", "max_reservation", "max_ahead" and, if there is a grid, "step"; "now", the
+	// time of the database's clock in RFC 3339; and, if the day of the start opens at a time of day,
+	// "bookable_at", the time from which it can be reserved.
 	ErrorReason_ERROR_REASON_WINDOW_NOT_ALLOWED ErrorReason = 30
 	// RESOURCE_EXHAUSTED: the waitlist of the seat has reached the library's limit. Metadata "limit"
 	// has the limit.

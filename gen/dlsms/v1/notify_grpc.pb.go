@@ -50,8 +50,8 @@ type NotifyServiceClient interface {
 	// user can then reserve the seat, and the user of the entry receives a SEAT_OFFERED notification.
 	//
 	// No offer is made that the user could not claim: less than the shortest reservation (15 minutes)
-	// is left of the window, or the user has the maximum number of upcoming reservations. Such an
-	// entry stays WAITING until its window has passed.
+	// is left of the window, or the user has the maximum number of upcoming reservations, or another
+	// rule of the policy forbids it. Such an entry stays WAITING until its window has passed.
 	//
 	// Errors:
 	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed, or the window ends
@@ -94,8 +94,10 @@ type NotifyServiceClient interface {
 	//   - FAILED_PRECONDITION (NOT_OFFERED): the entry has no open offer.
 	//   - FAILED_PRECONDITION (OFFER_EXPIRED): the offer has expired.
 	//   - FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE): the seat is out of service.
+	//   - FAILED_PRECONDITION (BOOKING_NOT_ALLOWED): the policy of the library does not allow it.
 	//   - RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS): the user has reserved other seats since the
 	//     offer was made and has reached the limit on upcoming reservations.
+	//   - RESOURCE_EXHAUSTED (QUOTA_EXHAUSTED): the user has reached a limit of a day or week.
 	ClaimOffer(ctx context.Context, in *ClaimOfferRequest, opts ...grpc.CallOption) (*ClaimOfferResponse, error)
 	// GetNotifications lists the caller's notifications with an id above after_id, oldest first. New
 	// notifications have higher ids than earlier ones, so a client that continues after the last id
@@ -215,8 +217,8 @@ type NotifyServiceServer interface {
 	// user can then reserve the seat, and the user of the entry receives a SEAT_OFFERED notification.
 	//
 	// No offer is made that the user could not claim: less than the shortest reservation (15 minutes)
-	// is left of the window, or the user has the maximum number of upcoming reservations. Such an
-	// entry stays WAITING until its window has passed.
+	// is left of the window, or the user has the maximum number of upcoming reservations, or another
+	// rule of the policy forbids it. Such an entry stays WAITING until its window has passed.
 	//
 	// Errors:
 	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed, or the window ends
@@ -259,8 +261,10 @@ type NotifyServiceServer interface {
 	//   - FAILED_PRECONDITION (NOT_OFFERED): the entry has no open offer.
 	//   - FAILED_PRECONDITION (OFFER_EXPIRED): the offer has expired.
 	//   - FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE): the seat is out of service.
+	//   - FAILED_PRECONDITION (BOOKING_NOT_ALLOWED): the policy of the library does not allow it.
 	//   - RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS): the user has reserved other seats since the
 	//     offer was made and has reached the limit on upcoming reservations.
+	//   - RESOURCE_EXHAUSTED (QUOTA_EXHAUSTED): the user has reached a limit of a day or week.
 	ClaimOffer(context.Context, *ClaimOfferRequest) (*ClaimOfferResponse, error)
 	// GetNotifications lists the caller's notifications with an id above after_id, oldest first. New
 	// notifications have higher ids than earlier ones, so a client that continues after the last id

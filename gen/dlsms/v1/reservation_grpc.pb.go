@@ -136,7 +136,8 @@ type ReservationServiceClient interface {
 	// Errors:
 	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed, or end_time is not
 	//     later than the present end.
-	//   - INVALID_ARGUMENT (WINDOW_NOT_ALLOWED): the window would be too long.
+	//   - INVALID_ARGUMENT (WINDOW_NOT_ALLOWED): the window would be too long, or its new end is off
+	//     the grid of times of the policy, while its start is on the grid.
 	//   - INVALID_ARGUMENT (BRANCH_CLOSED): the branch is closed during a part of the window.
 	//   - NOT_FOUND (RESERVATION_NOT_FOUND): the reservation does not exist, or belongs to another
 	//     user.
@@ -353,7 +354,8 @@ type ReservationServiceServer interface {
 	// Errors:
 	//   - INVALID_ARGUMENT (INVALID_FIELDS): a field is missing or malformed, or end_time is not
 	//     later than the present end.
-	//   - INVALID_ARGUMENT (WINDOW_NOT_ALLOWED): the window would be too long.
+	//   - INVALID_ARGUMENT (WINDOW_NOT_ALLOWED): the window would be too long, or its new end is off
+	//     the grid of times of the policy, while its start is on the grid.
 	//   - INVALID_ARGUMENT (BRANCH_CLOSED): the branch is closed during a part of the window.
 	//   - NOT_FOUND (RESERVATION_NOT_FOUND): the reservation does not exist, or belongs to another
 	//     user.
