@@ -124,8 +124,8 @@ var catalogue = []metric{
 		name: "worker_transitions_total", kind: counter, labels: []string{"step"},
 		help: "Transitions that the worker made, by step.",
 		when: "No-shows, completions, offers, expired offers, expired waitlist entries or reminders do not seem to " +
-			"happen. The steps are no_show, complete, offer, offer_expired, waiting_expired, remind, " +
-			"forget_revocation, suspend, outage and sweep.",
+			"happen. The steps of reservations are no_show, complete, offer, offer_expired, waiting_expired and remind. " +
+			"The others are suspend, outage, sweep and forget_revocation.",
 	},
 	{
 		name: "worker_lag_seconds", kind: gauge, labels: []string{"step"},
