@@ -30,16 +30,11 @@ const waits = `w.status = 'WAITING' AND upper(w.during) > now.t`
 // window and has fewer upcoming reservations than the policy allows. The CASE looks up the policy
 // only if the user is free, because most waiters of a long waitlist are not.
 const claimable = `
-	CASE WHEN EXISTS (
-		SELECT FROM reservations r WHERE r.library_id = w.library_id AND r.user_id = w.user_id AND r.occupies
-			AND NOT isempty(r.during * w.during))
-	THEN false ELSE COALESCE((
+	(SELECT CASE WHEN a.free THEN COALESCE((
 		SELECT COALESCE(p.may_book, true)
 			AND upper(w.during) - GREATEST(lower(w.during), now.t) >= COALESCE(p.min_duration, @min_duration::interval)
-			AND (COALESCE(p.max_upcoming, @max_upcoming::bigint) = 0 OR COALESCE(p.max_upcoming, @max_upcoming) > (
-				SELECT count(*) FROM reservations r
-				WHERE r.library_id = w.library_id AND r.user_id = w.user_id AND r.occupies
-					AND r.status <> 'HELD' AND upper(r.during) > now.t))
+			AND (COALESCE(p.max_upcoming, @max_upcoming::bigint) = 0
+				OR COALESCE(p.max_upcoming, @max_upcoming) > a.upcoming)
 			AND CASE WHEN GREATEST(p.max_minutes_per_day, p.max_minutes_per_week,
 				p.max_reservations_per_day, p.max_reservations_per_week) > 0
 			THEN (
@@ -55,7 +50,12 @@ const claimable = `
 		LEFT JOIN LATERAL dlsms_policy(w.library_id, place.branch_id, place.area, u.user_group,
 			(lower(w.during) AT TIME ZONE place.timezone)::date) p ON true
 		WHERE u.library_id = w.library_id AND u.id = w.user_id AND (u.suspended_until > now.t) IS NOT TRUE
-	), false) END`
+		), false) ELSE false END
+	FROM (
+		SELECT COALESCE(bool_and(isempty(r.during * w.during)), true) AS free,
+			count(*) FILTER (WHERE r.status <> 'HELD' AND upper(r.during) > now.t) AS upcoming
+		FROM reservations r WHERE r.library_id = w.library_id AND r.user_id = w.user_id AND r.occupies
+	) a)`
 
 // atPlace joins the seat of an entry w, with the time zone of its branch.
 const atPlace = `
