@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -26,15 +27,21 @@ var openAPI = sync.OnceValues(func() (openAPIDocument, error) {
 	return openAPIDocument{doc}, err
 })
 
+var snakeCase = regexp.MustCompile(`_[a-z]`)
+
 // inCamelCase replaces the names of fields in a path by those of JSON, which the document has.
-var inCamelCase = strings.NewReplacer(
-	"{seat_id}", "{seatId}", "{reservation_id}", "{reservationId}", "{entry_id}", "{entryId}",
-)
+func inCamelCase(path string) string {
+	return pathField.ReplaceAllStringFunc(path, func(field string) string {
+		return snakeCase.ReplaceAllStringFunc(field, func(s string) string { return strings.ToUpper(s[1:]) })
+	})
+}
+
+var pathField = regexp.MustCompile(`\{\w+\}`)
 
 // check is an e2e.AnswerCheck. It compares the status, the media type, the headers and the data of
 // an answer with the document.
 func (d openAPIDocument) check(method, path string, resp *http.Response, data []byte) error {
-	item := d.Paths.Value(inCamelCase.Replace(path))
+	item := d.Paths.Value(inCamelCase(path))
 	if item == nil || item.GetOperation(method) == nil {
 		return fmt.Errorf("the OpenAPI document has no %s %s", method, path)
 	}

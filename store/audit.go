@@ -68,10 +68,12 @@ const (
 	selectAuditOfObject = auditColumns + ` FROM audit_log a` + auditSelected + `
 		AND a.object = @object AND (@branches::bigint[] IS NULL OR a.branch_id = ANY (@branches))` + auditNewest
 
-	// selectAuditOfBranches reads the newest rows of each branch, and returns the newest of them.
+	// selectAuditOfBranches reads the newest rows of each branch, and returns the newest of them. The
+	// order by branch_id excludes a plan that reads the whole log backwards.
 	selectAuditOfBranches = auditColumns + `
 		FROM unnest(@branches::bigint[]) AS wanted (branch_id) CROSS JOIN LATERAL (
-			SELECT * FROM audit_log a` + auditSelected + ` AND a.branch_id = wanted.branch_id` + auditNewest + `
+			SELECT * FROM audit_log a` + auditSelected + ` AND a.branch_id = wanted.branch_id
+			ORDER BY a.branch_id DESC, a.id DESC LIMIT @most
 		) a` + auditNewest
 )
 

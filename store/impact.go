@@ -29,6 +29,7 @@ type sweep struct {
 	seatIDs   []int64 // nil: not limited to seats
 	from      time.Time
 	until     time.Time // zero: without an end
+	planned   bool      // the seats are still in service: the change is only planned
 }
 
 // horizon is how far ahead a change of the opening hours looks for reservations. No reservation
@@ -58,13 +59,13 @@ const selectAffected = `
 		WHERE s.library_id = @library AND s.branch_id = @branch AND (@area = '' OR s.area = @area)
 			AND (@seats::bigint[] IS NULL OR s.id = ANY (@seats)) AND upper(r.during) > now.t
 			AND (@cause <> 'HOURS' OR NOT COALESCE(open.hours @> (r.during * tstzrange(now.t, NULL)), true))
-			AND (@cause <> 'SEATS' OR s.out_of_service)
+			AND (@cause <> 'SEATS' OR s.out_of_service OR @planned::boolean)
 	)`
 
 func (w sweep) args(lib int64) pgx.NamedArgs {
 	return pgx.NamedArgs{
 		"library": lib, "branch": w.branchID, "cause": string(w.cause), "area": w.area, "seats": w.seatIDs,
-		"from": w.from, "until": orNil(w.until),
+		"from": w.from, "until": orNil(w.until), "planned": w.planned,
 	}
 }
 

@@ -370,7 +370,7 @@ func workDone(t *testing.T, db *storetest.DB) map[string]int {
 // Postgres reads for one call. seated is the number of users who have checked in.
 func measure(t *testing.T, db *storetest.DB, p place, sessions map[string]*session, seated int) {
 	t.Helper()
-	const times, most = 10, 60
+	const times, most = 10, 70
 	db.Exec(t, `SELECT pg_stat_force_next_flush()`) // reports the preparations, so that they do not count
 	for n, name := range slices.Sorted(maps.Keys(calls)) {
 		others := openSession(t, db)

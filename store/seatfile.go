@@ -495,7 +495,9 @@ func (t *staffTx) importImpact(ctx context.Context, p *planner, out *library.Imp
 			if err != nil {
 				return nil, err
 			}
-			impact, err := t.impact(ctx, w)
+			planned := w
+			planned.planned = true
+			impact, err := t.impact(ctx, planned)
 			if err != nil {
 				return nil, err
 			}

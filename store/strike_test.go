@@ -161,11 +161,14 @@ func TestStrikeUsesLocalDate(t *testing.T) {
 	for zone, want := range map[string]int{"Europe/Berlin": 1, "Europe/Berln": 0} {
 		b := setup(t)
 		b.db.Altered()
-		b.db.Exec(t, `SET session_replication_role = replica; UPDATE branches SET timezone = '`+zone+`';
-			SET session_replication_role = DEFAULT`)
 		b.db.Exec(t, `INSERT INTO effective_policies (library_id, branch_id, area, user_group, dates, strike_limit)
 			VALUES (1, 0, '', '', '[2026-03-03,)', 1)`)
-		b.miss(t, 0, 0, 11*60+30)
+		b.clock(t, 11*60+30)
+		b.reserve(t, 0, 0, 11*60+30, 12*60+30)
+		b.db.Exec(t, `SET session_replication_role = replica; UPDATE branches SET timezone = '`+zone+`';
+			SET session_replication_role = DEFAULT`)
+		b.clock(t, 11*60+45)
+		wantDone(t, 1, b.MarkNoShows)
 		wantEqual(t, zone, storetest.Value[int](t, b.db, `SELECT count(*) FROM strikes`), want)
 	}
 }
@@ -333,7 +336,7 @@ func TestForgiveOneStrike(t *testing.T) {
 	audit := storetest.Value[string](t, b.db,
 		`SELECT action || ' ' || object || ' ' || reason || ' ' || after::text FROM audit_log`)
 	wantEqual(t, "audit", audit,
-		fmt.Sprintf(`Test strike/%d the scanner was down {"lifted": 1, "forgiven": 1}`, id))
+		fmt.Sprintf(`test strike/%d the scanner was down {"lifted": 1, "forgiven": 1}`, id))
 
 	forgive(order, library.Forgiveness{}) // the second call finds nothing to do
 	wantEqual(t, "audit rows", b.audits(t), 1)

@@ -197,7 +197,7 @@ var atEveryCommit = []rule{
 	{"a change by staff and the audit log differ", `
 		SELECT format('closure %s, audit log %s', c.id, a.object)
 		FROM (SELECT library_id, id, 'closure/' || id AS object FROM closures WHERE user_id IS NOT NULL) c
-		FULL JOIN (SELECT library_id, object FROM audit_log WHERE action = 'CreateClosure') a
+		FULL JOIN (SELECT library_id, object FROM audit_log WHERE action = 'CreateClosure' AND user_id IS NOT NULL) a
 			ON a.library_id = c.library_id AND a.object = c.object
 		WHERE c.id IS NULL OR a.object IS NULL`},
 	{"a no-show and its strike differ", `

@@ -140,7 +140,8 @@ func TestViolationsFindsEachFault(t *testing.T) {
 			UPDATE reservation_events SET sweep_id = 1 WHERE reservation_id = $1`, []any{later.ID}},
 		{"a change by staff and the audit log differ", closureOver, []any{later.ID}},
 		{"a change by staff and the audit log differ", `
-			INSERT INTO audit_log (library_id, role, action, object) VALUES (1, 'ADMIN', 'CreateClosure', 'closure/7')`, nil},
+			INSERT INTO audit_log (library_id, user_id, role, action, object)
+			VALUES (1, 1, 'ADMIN', 'CreateClosure', 'closure/7')`, nil},
 		{"a no-show and its strike differ", strikeFor, []any{later.ID}},
 		{"a sweep is not done", `
 			INSERT INTO sweeps (library_id, branch_id, cause, during)

@@ -18,6 +18,8 @@ import (
 	"github.com/getkin/kin-openapi/openapi2"
 	"github.com/getkin/kin-openapi/openapi2conv"
 	"github.com/getkin/kin-openapi/openapi3"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/dlsms/dlsms/server/edge"
 )
@@ -116,11 +118,26 @@ func completeSchema(name string, schema *openapi3.Schema, all openapi3.Schemas) 
 			property = all[target].Value
 		}
 		request := strings.HasSuffix(name, "Request") || strings.HasSuffix(name, "Body")
-		if !request && !oneof && name != "Problem" && !property.Type.Is("object") && property.Format != "date-time" {
+		if !request && !oneof && name != "Problem" && !mayBeUnset(name, field) && !property.Type.Is("object") && property.Format != "date-time" {
 			schema.Required = append(schema.Required, field)
 		}
 	}
 	slices.Sort(schema.Required)
+}
+
+// mayBeUnset reports whether a field of a message has presence: it is a message, or is declared as
+// optional.
+func mayBeUnset(message, field string) bool {
+	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName("dlsms.v1." + message))
+	if err != nil {
+		return false // a schema of its own, such as Problem
+	}
+	m, ok := d.(protoreflect.MessageDescriptor)
+	if !ok {
+		return false
+	}
+	f := m.Fields().ByJSONName(field)
+	return f != nil && f.HasPresence()
 }
 
 // snakeCase matches a name of several words in the style of the protos, such as seat_id.
@@ -160,8 +177,14 @@ func completeOperation(path string, op *openapi3.Operation) {
 	ok.Value.Description = ptr("Success.")
 	switch {
 	case created[op.OperationID]:
-		op.Responses.Delete("200")
 		op.Responses.Set("201", ok)
+		if op.OperationID == "AuthService_Register" {
+			op.Responses.Delete("200")
+			break
+		}
+		only := *ok.Value
+		only.Description = ptr("The request has validateOnly: nothing was changed.")
+		op.Responses.Set("200", &openapi3.ResponseRef{Value: &only})
 	case strings.HasSuffix(path, ":watch") || strings.HasSuffix(path, ":subscribe"):
 		ok.Value.Description = ptr("Server-sent events. The event is the name of the field that is set, the data is the " +
 			"message in JSON. Comments keep the stream open. If the stream fails, the event \"error\" has a Problem.")
