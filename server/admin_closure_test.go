@@ -246,7 +246,7 @@ func TestAdminRequestsReportAllInvalidFields(t *testing.T) {
 		{create(&dlsmsv1.CreateClosureRequest{
 			Area: "A", SeatIds: []int64{1, 0}, StartTime: stamp(1), EndTime: timestamppb.New(tuesday.Add(-time.Hour)),
 			Note: map[string]string{"en": "", "de": long, "x y": "z"}, OnBookings: 9, ExpectedReservations: -1, Reason: long,
-		}), "[reason branch seat_ids[1] expected_reservations note[de] note[en] note on_bookings seat_ids end_time]"},
+		}), "[reason branch seat_ids[1] on_bookings expected_reservations note[de] note[en] note seat_ids end_time]"},
 		{create(&dlsmsv1.CreateClosureRequest{Branch: "branch-0", SeatIds: make([]int64, 501)}), "[seat_ids]"},
 		{update(&dlsmsv1.UpdateClosureRequest{NoEnd: true, EndTime: stamp(0), Lift: true}), "[closure_id end_time lift]"},
 		{setHours(weekly(0, "8:00", "24:01"), weekly(8, "24:00", "")),

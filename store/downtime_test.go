@@ -140,6 +140,7 @@ func TestDeadlinesWaitOutAnOutage(t *testing.T) {
 				wantDone(t, 1, b.MarkNoShows)
 			}
 			wantEqual(t, "strikes", storetest.Value[int](t, b.db, `SELECT count(*) FROM strikes`), strikes)
+			b.judge(t)
 			storetest.CheckInvariants(t, b.db)
 		})
 	}

@@ -80,7 +80,12 @@ func TestAnswersFollowTheDocument(t *testing.T) {
 	claimed := v.call("POST", entry+":claim", nil, 200)
 	v.call("POST", entry+":leave", nil, 409)
 	v.call("POST", "/v1/waitlist/999999:leave", nil, 404)
+	v.call("GET", "/v1/standing", nil, 200)
+	v.call("GET", "/v1/reservations:check?seatId="+seat+"&endTime="+end, nil, 200)
+	v.call("POST", "/v1/reservations", map[string]any{"seatId": "2", "endTime": end, "validateOnly": true}, 409)
+	staffAnswers(v)
 	student(3)
+	v.call("POST", "/v1/reservations", map[string]any{"seatId": "2", "endTime": end, "validateOnly": true}, 200)
 	waiting := v.call("POST", "/v1/waitlist", map[string]any{"seatId": seat, "startTime": start, "endTime": end}, 201)
 	v.call("POST", "/v1/waitlist/"+id(waiting, "entry")+":leave", nil, 200)
 	v.token = second
@@ -151,8 +156,10 @@ func newValidator(t *testing.T) *validator {
 // do sends a request and validates it and its answer. It returns the answer and the body.
 func (v *validator) do(method, path string, body any) (*http.Response, []byte) {
 	v.t.Helper()
-	text := []byte(nil)
-	if body != nil {
+	text, kind := []byte(nil), "application/json"
+	if file, ok := body.(string); ok {
+		text, kind = []byte(file), "text/csv"
+	} else if body != nil {
 		var err error
 		if text, err = json.Marshal(body); err != nil {
 			v.t.Fatal(err)
@@ -166,7 +173,7 @@ func (v *validator) do(method, path string, body any) (*http.Response, []byte) {
 		req.Header[name] = values
 	}
 	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", kind)
 	}
 	if v.token != "" {
 		req.Header.Set("Authorization", "Bearer "+v.token)

@@ -79,8 +79,9 @@ func complete(doc *openapi3.T) {
 			delete(doc.Components.Schemas, name)
 		}
 	}
+	sent := sentSchemas(doc.Components.Schemas)
 	for name, schema := range doc.Components.Schemas {
-		completeSchema(name, schema.Value, doc.Components.Schemas)
+		completeSchema(name, schema.Value, doc.Components.Schemas, sent)
 	}
 	for path, item := range doc.Paths.Map() {
 		for _, op := range item.Operations() {
@@ -105,10 +106,39 @@ func complete(doc *openapi3.T) {
 	}})
 }
 
+// sentSchemas returns the names of the schemas of requests, and of all schemas in them.
+func sentSchemas(all openapi3.Schemas) map[string]bool {
+	sent := map[string]bool{}
+	var add func(name string)
+	refer := func(ref *openapi3.SchemaRef) {
+		if target, ok := strings.CutPrefix(ref.Ref, "#/components/schemas/"); ok {
+			add(target)
+		}
+	}
+	add = func(name string) {
+		if sent[name] || all[name] == nil {
+			return
+		}
+		sent[name] = true
+		for _, ref := range all[name].Value.Properties {
+			refer(ref)
+			if ref.Value != nil && ref.Value.Items != nil {
+				refer(ref.Value.Items)
+			}
+		}
+	}
+	for name := range all {
+		if strings.HasSuffix(name, "Request") || strings.HasSuffix(name, "Body") {
+			add(name)
+		}
+	}
+	return sent
+}
+
 // completeSchema marks fields of an answer as required if every answer has them. Messages, times
 // and the fields of a oneof are not required, because they may be unset. all contains the schemas
-// to which fields refer.
-func completeSchema(name string, schema *openapi3.Schema, all openapi3.Schemas) {
+// to which fields refer, and sent the names of those that a client may send.
+func completeSchema(name string, schema *openapi3.Schema, all openapi3.Schemas, sent map[string]bool) {
 	schema.Description = jsonNames(schema.Description)
 	oneof := name == "WatchSeatsResponse" || name == "SubscribeResponse"
 	for field, ref := range schema.Properties {
@@ -117,8 +147,7 @@ func completeSchema(name string, schema *openapi3.Schema, all openapi3.Schemas) 
 		if target, ok := strings.CutPrefix(ref.Ref, "#/components/schemas/"); ok {
 			property = all[target].Value
 		}
-		request := strings.HasSuffix(name, "Request") || strings.HasSuffix(name, "Body")
-		if !request && !oneof && name != "Problem" && !mayBeUnset(name, field) && !property.Type.Is("object") && property.Format != "date-time" {
+		if !sent[name] && !oneof && name != "Problem" && !mayBeUnset(name, field) && !property.Type.Is("object") && property.Format != "date-time" {
 			schema.Required = append(schema.Required, field)
 		}
 	}
