@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/dlsms/dlsms/e2e"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/stack"
 )
 
 var (
@@ -40,30 +42,59 @@ var forbidden = []codes.Code{
 	codes.Aborted,
 }
 
-// TestRandomMessages sends random messages, most of them partly invalid, to every RPC. The calls go
-// through nginx and have valid tokens. No answer may have a forbidden code, no replica may panic or
-// end, and each answer with the code OK must be a message of the right type.
+// TestRandomMessages sends random messages, most of them partly invalid, to every RPC for students.
+// The calls go through nginx and have valid tokens. No answer may have a forbidden code, no replica
+// may panic or end, and each answer with the code OK must be a message of the right type.
 func TestRandomMessages(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
+	const senders = 8
+	var users []student
+	for _, u := range s.users(t, senders) {
+		users = append(users, student{u, t})
+	}
+	sendRandom(t, s, users, func(name string) bool { return !forStaff(name) })
+}
+
+// TestRandomMessagesOfStaff does the same with every RPC for staff, as an admin. It has a system of
+// its own, because some messages change the whole library.
+func TestRandomMessagesOfStaff(t *testing.T) {
+	t.Parallel()
+	s := start(t, stack.Config{Env: e2e.NoRateLimits()})
+	const senders = 4
+	var users []student
+	for range senders {
+		users = append(users, s.withRole(t, adminRole))
+	}
+	sendRandom(t, s, users, func(name string) bool {
+		return forStaff(name) && name != dlsmsv1.DeskService_RecordArrival_FullMethodName // for programs only
+	})
+}
+
+func forStaff(name string) bool {
+	return strings.HasPrefix(name, "/dlsms.v1.AdminService/") || strings.HasPrefix(name, "/dlsms.v1.DeskService/")
+}
+
+// sendRandom sends random messages to the selected RPCs.
+func sendRandom(t *testing.T, s *system, users []student, selects func(name string) bool) {
+	t.Helper()
 	seed := *fuzzSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
-	t.Logf("go test ./e2e -run RandomMessages -fuzzseed=%d", seed)
+	t.Logf("go test ./e2e -run %s -fuzzseed=%d", t.Name(), seed)
 	pids := [3]int{}
 	for i, r := range s.Replicas {
 		pids[i] = r.PID()
 	}
 
-	const senders = 8
 	all := methods(t)
-	names := slices.Sorted(maps.Keys(all))
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(all)), func(name string) bool { return !selects(name) })
 	got := callStats{start: time.Now()}
 	var sending sync.WaitGroup
-	for i, u := range s.users(t, senders) {
+	for i, u := range users {
 		random := mutator{rand.New(rand.NewPCG(seed, uint64(i)))}
-		sender := &sender{mutator: random, s: s, user: u, branch: s.branch(t, 2), all: all, names: names, got: &got}
+		sender := &sender{mutator: random, s: s, user: u.Client, branch: s.branch(t, 2), all: all, names: names, got: &got}
 		sender.prepare(t)
 		sending.Go(func() { sender.run(t.Context()) })
 	}
@@ -202,6 +233,35 @@ func (f *sender) prepare(t *testing.T) {
 		"request_id":       {"", "a-request", "another-request"},
 		"start_time":       starts,
 		"end_time":         ends,
+
+		"code":         {f.branch.code},
+		"timezone":     {"Europe/Berlin"},
+		"label":        {"A-1", "A-2", "B-1"},
+		"seat_ids":     {f.branch.seats[1], f.branch.seats[0]},
+		"user_id":      {owner.id(), int64(noSuchID)},
+		"closure_id":   {int64(1), int64(2)},
+		"key_id":       {int64(1), int64(2)},
+		"strike_id":    {int64(noSuchID)},
+		"first_day":    {w.start.Format(time.DateOnly)},
+		"last_day":     {"", w.start.AddDate(0, 0, 9).Format(time.DateOnly)},
+		"day":          {"", w.start.Format(time.DateOnly)},
+		"weekday":      {int32(1), int32(7)},
+		"weekdays":     {int32(2)},
+		"opens":        {"08:00", "22:00"},
+		"closes":       {"12:00", "24:00", "02:00"},
+		"on_bookings":  {protoreflect.EnumNumber(0), protoreflect.EnumNumber(2)},
+		"role":         {protoreflect.EnumNumber(1), protoreflect.EnumNumber(3)},
+		"scopes":       {protoreflect.EnumNumber(2)},
+		"reason":       {"a reason"},
+		"content":      {[]byte("branch,area,label\n" + f.branch.code + ",Area,C-1\n")},
+		"dry_run":      {true},
+		"opens_at":     {"07:00"},
+		"card":         {""},
+		"group":        {"", "first-year"},
+		"may_book":     {true, false},
+		"strike_limit": {int32(0), int32(2)},
+
+		"expected_reservations": {int32(0), int32(1)},
 	}
 }
 

@@ -48,17 +48,36 @@ func (m mutator) fill(msg protoreflect.Message, known validValues, right float64
 		}
 		switch {
 		case m.IntN(6) == 0: // left out
+		case f.IsMap():
+			entries := msg.Mutable(f).Map()
+			for range m.IntN(4) {
+				entries.Set(m.value(f.MapKey()).MapKey(), m.value(f.MapValue()))
+			}
+		case f.IsList() && f.Message() != nil:
+			list := msg.Mutable(f).List()
+			for range m.IntN(4) {
+				m.fill(list.AppendMutable().Message(), known, right)
+			}
 		case f.IsList():
 			list := msg.Mutable(f).List()
 			for range m.IntN(4) {
 				list.Append(m.value(f))
 			}
 		case f.Message() != nil:
-			m.fill(msg.Mutable(f).Message(), nil, right)
+			m.fill(msg.Mutable(f).Message(), known.of(f.Message()), right)
 		default:
 			msg.Set(f, m.value(f))
 		}
 	}
+}
+
+// of returns the valid values for the fields of a message in a request. Those of a time have no names
+// of their own.
+func (k validValues) of(message protoreflect.MessageDescriptor) validValues {
+	if message.ParentFile().Package() == "google.protobuf" {
+		return nil
+	}
+	return k
 }
 
 // set sets a field to v. If v is nil, the field stays unset.
@@ -81,6 +100,10 @@ func (m mutator) set(msg protoreflect.Message, f protoreflect.FieldDescriptor, v
 		}
 		msg.Set(f, protoreflect.ValueOfEnum(v))
 	default:
+		if f.IsList() {
+			msg.Mutable(f).List().Append(protoreflect.ValueOf(v))
+			return
+		}
 		msg.Set(f, protoreflect.ValueOf(v))
 	}
 }
@@ -90,6 +113,8 @@ func (m mutator) value(f protoreflect.FieldDescriptor) protoreflect.Value {
 	switch f.Kind() {
 	case protoreflect.StringKind:
 		return protoreflect.ValueOfString(m.text())
+	case protoreflect.BytesKind:
+		return protoreflect.ValueOfBytes([]byte(m.text()))
 	case protoreflect.BoolKind:
 		return protoreflect.ValueOfBool(m.IntN(2) == 0)
 	case protoreflect.EnumKind:
