@@ -103,8 +103,8 @@ func (b *bench) policies(ctx context.Context, admin *e2e.Client) error {
 	if err != nil {
 		return err
 	}
-	b.report.atMost(fmt.Sprintf("CreateReservation under %d policies and %d closures: CPU for a call, divided by that without",
-		len(scopes), liveClosures), c.cpu, 1.1)
+	name := fmt.Sprintf("CreateReservation under %d policies and %d closures", len(scopes), liveClosures)
+	b.report.atMost(name+": CPU for a call, divided by that without", c.cpu, 1.1)
 	return nil
 }
 
@@ -163,7 +163,8 @@ func (b *bench) closure(ctx context.Context, admin *e2e.Client) error {
 	// Five reservations of each seat and each user, on different days.
 	if _, err := b.ours.db.Exec(ctx, `
 		WITH made AS (
-			INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at)
+			INSERT INTO reservations (library_id, seat_id, user_id, during, status,
+				check_in_opens_at, check_in_deadline, created_at)
 			SELECT 1, s.id, u.id, tstzrange(t, t + interval '1 hour'), 'CONFIRMED', t, t + interval '15 minutes', now()
 			FROM unnest($1::bigint[], $2::bigint[]) AS p (seat, usr)
 			JOIN seats s ON s.id = p.seat JOIN users u ON u.id = p.usr

@@ -149,7 +149,8 @@ func (d *dayAtWork) http(method, path, body string) (status int, answer string) 
 func (d *dayAtWork) importSeats() {
 	d.t.Helper()
 	good := seatFile()
-	faulty := strings.Replace(good, "north,Reading Room,N-03,power_outlet|window,200", "north,Reading Room,N-02,lamp,-2", 1)
+	faulty := strings.Replace(good,
+		"north,Reading Room,N-03,power_outlet|window,200", "north,Reading Room,N-02,lamp,-2", 1)
 	status, answer := d.sendFile(faulty, "dryRun=true")
 	if status != http.StatusBadRequest {
 		d.t.Fatalf("the faulty file: %d %s", status, answer)

@@ -83,7 +83,8 @@ var staffErrorTriggers = map[string]func(c *errorCase) error{
 	"CANCEL_TOO_LATE": func(c *errorCase) error {
 		c.policy(&dlsmsv1.PolicyRules{LatestCancellation: durationpb.New(7 * 24 * time.Hour)})
 		r := c.a.book(c.seat, c.w)
-		_, err := c.a.Reservations.CancelReservation(c.t.Context(), &dlsmsv1.CancelReservationRequest{ReservationId: r.GetId()})
+		cancel := &dlsmsv1.CancelReservationRequest{ReservationId: r.GetId()}
+		_, err := c.a.Reservations.CancelReservation(c.t.Context(), cancel)
 		return c.metadata(err, "latest")
 	},
 	"CHANGED_SINCE_CHECK": func(c *errorCase) error {
@@ -114,7 +115,8 @@ var staffErrorTriggers = map[string]func(c *errorCase) error{
 		return err
 	},
 	"STRIKE_NOT_FOUND": func(c *errorCase) error {
-		_, err := c.admin().Desk.ForgiveStrikes(c.t.Context(), &dlsmsv1.ForgiveStrikesRequest{StrikeId: noSuchID, Reason: "test"})
+		forgive := &dlsmsv1.ForgiveStrikesRequest{StrikeId: noSuchID, Reason: "test"}
+		_, err := c.admin().Desk.ForgiveStrikes(c.t.Context(), forgive)
 		return err
 	},
 }

@@ -19,14 +19,18 @@ func TestCheckOfStaffRequests(t *testing.T) {
 		check func(c *check)
 		want  []string // the fields with an error
 	}{
-		"a student id":   {func(c *check) { c.personQuery(&dlsmsv1.FindUsersRequest{StudentId: "x"}) }, nil},
-		"a name":         {func(c *check) { c.personQuery(&dlsmsv1.FindUsersRequest{Name: "Id"}) }, nil},
-		"a short name":   {func(c *check) { c.personQuery(&dlsmsv1.FindUsersRequest{Name: "I"}) }, []string{"name"}},
-		"no search":      {func(c *check) { c.personQuery(&dlsmsv1.FindUsersRequest{}) }, []string{"student_id"}},
-		"two searches":   {func(c *check) { c.personQuery(&dlsmsv1.FindUsersRequest{Card: "1", Email: "x"}) }, []string{"student_id"}},
-		"a broken card":  {func(c *check) { c.personQuery(&dlsmsv1.FindUsersRequest{Card: "\x00"}) }, []string{"card"}},
-		"no reason":      {func(c *check) { c.deskOrder(t.Context(), "x", "") }, []string{"reason"}},
-		"a long reason":  {func(c *check) { c.deskOrder(t.Context(), "x", strings.Repeat("ü", store.MaxReason+1)) }, []string{"reason"}},
+		"a student id": {func(c *check) { c.personQuery(&dlsmsv1.FindUsersRequest{StudentId: "x"}) }, nil},
+		"a name":       {func(c *check) { c.personQuery(&dlsmsv1.FindUsersRequest{Name: "Id"}) }, nil},
+		"a short name": {func(c *check) { c.personQuery(&dlsmsv1.FindUsersRequest{Name: "I"}) }, []string{"name"}},
+		"no search":    {func(c *check) { c.personQuery(&dlsmsv1.FindUsersRequest{}) }, []string{"student_id"}},
+		"two searches": {func(c *check) {
+			c.personQuery(&dlsmsv1.FindUsersRequest{Card: "1", Email: "x"})
+		}, []string{"student_id"}},
+		"a broken card": {func(c *check) { c.personQuery(&dlsmsv1.FindUsersRequest{Card: "\x00"}) }, []string{"card"}},
+		"no reason":     {func(c *check) { c.deskOrder(t.Context(), "x", "") }, []string{"reason"}},
+		"a long reason": {func(c *check) {
+			c.deskOrder(t.Context(), "x", strings.Repeat("ü", store.MaxReason+1))
+		}, []string{"reason"}},
 		"a reason":       {func(c *check) { c.deskOrder(t.Context(), "x", strings.Repeat("ü", store.MaxReason)) }, nil},
 		"a day":          {func(c *check) { c.optionalDay("day", "2028-02-29") }, nil},
 		"no day":         {func(c *check) { c.optionalDay("day", "") }, nil},
@@ -35,10 +39,12 @@ func TestCheckOfStaffRequests(t *testing.T) {
 		"no role":        {func(c *check) { c.role("role", dlsmsv1.Role_ROLE_UNSPECIFIED) }, []string{"role"}},
 		"another role":   {func(c *check) { c.role("role", 99) }, []string{"role"}},
 		"no scope":       {func(c *check) { c.keyScopes("scopes", nil) }, []string{"scopes"}},
-		"unknown scopes": {func(c *check) { c.keyScopes("scopes", []dlsmsv1.KeyScope{1, 0, 99}) }, []string{"scopes[1]", "scopes[2]"}},
-		"many scopes":    {func(c *check) { c.keyScopes("scopes", make([]dlsmsv1.KeyScope, 5)) }, []string{"scopes"}},
-		"no users":       {func(c *check) { c.people(nil) }, []string{"users"}},
-		"many users":     {func(c *check) { c.people(make([]*dlsmsv1.UserSpec, maxPeople+1)) }, []string{"users"}},
+		"unknown scopes": {func(c *check) {
+			c.keyScopes("scopes", []dlsmsv1.KeyScope{1, 0, 99})
+		}, []string{"scopes[1]", "scopes[2]"}},
+		"many scopes": {func(c *check) { c.keyScopes("scopes", make([]dlsmsv1.KeyScope, 5)) }, []string{"scopes"}},
+		"no users":    {func(c *check) { c.people(nil) }, []string{"users"}},
+		"many users":  {func(c *check) { c.people(make([]*dlsmsv1.UserSpec, maxPeople+1)) }, []string{"users"}},
 		"users with faults": {func(c *check) {
 			c.people([]*dlsmsv1.UserSpec{
 				{StudentId: "S-1", Card: text("1"), Group: text("")},

@@ -303,7 +303,7 @@ func (b *librarian) mayHaveEnded(r booking) bool {
 // setPolicy changes the rules of the visits branch. Few strikes suspend a user, so that clients meet
 // suspensions, which forgive ends.
 func (b *librarian) setPolicy(ctx context.Context) {
-	limit, upcoming := int32(1+b.rng.IntN(3)), int32(5+b.rng.IntN(20))
+	limit, upcoming := 1+b.rng.Int32N(3), 5+b.rng.Int32N(20)
 	refusal, answered := b.call(ctx, "SetPolicy", func(ctx context.Context, api *e2e.Client) error {
 		_, err := api.Admin.SetPolicy(ctx, &dlsmsv1.SetPolicyRequest{Policy: &dlsmsv1.Policy{
 			Branch: visitsBranch,
@@ -335,7 +335,7 @@ func (b *librarian) forgive(ctx context.Context) {
 func (b *librarian) changeSeats(ctx context.Context) {
 	req := &dlsmsv1.UpsertSeatsRequest{Branch: visitsBranch}
 	for i := range visitSeats {
-		amenity := dlsmsv1.Amenity(1 + b.rng.IntN(5))
+		amenity := dlsmsv1.Amenity(1 + b.rng.Int32N(5))
 		req.Seats = append(req.Seats, &dlsmsv1.SeatSpec{
 			Label: fmt.Sprintf("H-%d", i+1), Area: "Hall", Amenities: []dlsmsv1.Amenity{amenity},
 		})

@@ -147,7 +147,8 @@ func completeSchema(name string, schema *openapi3.Schema, all openapi3.Schemas, 
 		if target, ok := strings.CutPrefix(ref.Ref, "#/components/schemas/"); ok {
 			property = all[target].Value
 		}
-		if !sent[name] && !oneof && name != "Problem" && !mayBeUnset(name, field) && !property.Type.Is("object") && property.Format != "date-time" {
+		unset := mayBeUnset(name, field) || property.Type.Is("object") || property.Format == "date-time"
+		if !sent[name] && !oneof && name != "Problem" && !unset {
 			schema.Required = append(schema.Required, field)
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"net/url"
 	"time"
 )
@@ -10,14 +11,17 @@ func staffAnswers(v *validator) {
 	v.t.Helper()
 	login := func(id string) string {
 		v.token = ""
-		return v.call("POST", "/v1/auth/login", map[string]any{"studentId": id, "password": "password123"}, 200)["accessToken"].(string)
+		answer := v.call("POST", "/v1/auth/login", map[string]any{"studentId": id, "password": "password123"}, 200)
+		return answer["accessToken"].(string)
 	}
 	admin, librarian := login("A0001"), login("L0001")
 	in := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339) }
 
 	v.token = admin
 	v.call("POST", "/v1/admin/branches/north", map[string]any{"name": "North", "timezone": "Europe/Berlin"}, 200)
-	v.call("POST", "/v1/admin/users/S2021009:setRole", map[string]any{"role": "ROLE_STAFF", "branches": []string{"north"}}, 200)
+	v.call("POST", "/v1/admin/users/S2021009:setRole", map[string]any{
+		"role": "ROLE_STAFF", "branches": []string{"north"},
+	}, 200)
 	v.call("POST", "/v1/admin/users", map[string]any{
 		"users": []any{map[string]any{"studentId": "S2021008", "group": "first-year", "card": "4711"}},
 	}, 200)
@@ -35,7 +39,7 @@ func staffAnswers(v *validator) {
 	file := "branch,area,label\nnorth,Hall,N-02\n"
 	plan := v.call("POST", "/v1/admin/seats:import?dryRun=true", file, 200)
 	v.call("POST", "/v1/admin/seats:import?fingerprint="+url.QueryEscape(plan["fingerprint"].(string)), file, 200)
-	if resp, text := v.do("GET", "/v1/admin/seats:export?branch=north", nil); resp.StatusCode != 200 {
+	if resp, text := v.do("GET", "/v1/admin/seats:export?branch=north", nil); resp.StatusCode != http.StatusOK {
 		v.t.Errorf("export: %s: %s", resp.Status, text)
 	}
 	seats := v.call("GET", "/v1/seats?branch=main&availableOnly=true", nil, 200)["seats"].([]any)
@@ -43,7 +47,9 @@ func staffAnswers(v *validator) {
 	v.call("POST", "/v1/admin/branches/north/hours", map[string]any{
 		"hours": []any{map[string]any{"weekday": 1, "opens": "08:00", "closes": "22:00"}},
 	}, 200)
-	v.call("POST", "/v1/admin/branches/north/days", map[string]any{"firstDay": time.Now().AddDate(0, 0, 3).Format(time.DateOnly)}, 200)
+	v.call("POST", "/v1/admin/branches/north/days", map[string]any{
+		"firstDay": time.Now().AddDate(0, 0, 3).Format(time.DateOnly),
+	}, 200)
 	v.call("POST", "/v1/admin/branches/north/announcement", map[string]any{"text": map[string]string{"en": "Hello"}}, 200)
 	v.call("GET", "/v1/branches", nil, 200)
 	closure := v.call("POST", "/v1/admin/closures", map[string]any{
@@ -56,7 +62,8 @@ func staffAnswers(v *validator) {
 	}, 200)
 	v.call("GET", "/v1/admin/policies", nil, 200)
 
-	person := v.call("GET", "/v1/desk/users?studentId=S2021008", nil, 200)["users"].([]any)[0].(map[string]any)["id"].(string)
+	people := v.call("GET", "/v1/desk/users?studentId=S2021008", nil, 200)["users"].([]any)
+	person := people[0].(map[string]any)["id"].(string)
 	v.call("GET", "/v1/desk/users?name=er", nil, 200)
 	booked := v.call("POST", "/v1/desk/reservations", map[string]any{
 		"userId": person, "seatId": seat, "endTime": in(time.Hour), "reason": "asked at the desk",
@@ -69,7 +76,9 @@ func staffAnswers(v *validator) {
 	v.call("POST", "/v1/desk/reservations/"+booked+":checkIn", reason, 200)
 	v.call("POST", "/v1/desk/reservations/"+booked+":checkOut", reason, 200)
 	v.call("POST", "/v1/desk/reservations/"+booked+":cancel", reason, 200)
-	v.call("POST", "/v1/desk/users/"+person+":suspend", map[string]any{"until": in(24 * time.Hour), "reason": "test"}, 200)
+	v.call("POST", "/v1/desk/users/"+person+":suspend", map[string]any{
+		"until": in(24 * time.Hour), "reason": "test",
+	}, 200)
 	v.call("GET", "/v1/desk/users/"+person, nil, 200)
 	v.call("POST", "/v1/desk/strikes:forgive", map[string]any{
 		"branch": "main", "startTime": in(-time.Hour), "endTime": in(time.Hour), "reason": "test",

@@ -2350,7 +2350,7 @@ func (x *Closure) GetSweep() *SweepProgress {
 // impossible.
 type SweepProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Whether the sweep has gone through all seats.
+	// Whether the sweep has finished.
 	Done bool `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`
 	// Number of reservations and offers that it has ended.
 	Ended int32 `protobuf:"varint,2,opt,name=ended,proto3" json:"ended,omitempty"`
