@@ -380,7 +380,7 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 	r.checkConflicts()
 	r.checkEdits(h, s.operator.reads)
 	r.reads += int64(len(s.operator.reads))
-	r.badRows, r.edits = s.operator.badRowSummary(), s.operator.edits
+	r.badRows, r.edits, r.staff = s.operator.badRowSummary(), s.operator.edits, s.librarian.counts
 	r.linear = checkLinear(model, w.swept)
 	for _, b := range r.linear.broken {
 		r.found.add(checkLinearizability, "%s", b)
