@@ -110,6 +110,27 @@ var accessTable = map[string]access{
 			return same(answer.(*dlsmsv1.GetReservationResponse).GetReservation().GetUserId(), c.users[user].id())
 		},
 	},
+	dlsmsv1.ReservationService_CheckReservation_FullMethodName: {
+		want: []string{ok, ok, "SEAT_NOT_FOUND"}, prepare: takeSeats,
+		request: func(c *fixture, user int, target object) proto.Message {
+			w := fromNow(time.Hour)
+			return &dlsmsv1.CheckReservationRequest{
+				SeatId:    pick(c.seats, user, target),
+				StartTime: timestamppb.New(w.start), EndTime: timestamppb.New(w.end),
+			}
+		},
+		check: func(_ *fixture, _ int, answer proto.Message) error {
+			broken := answer.(*dlsmsv1.CheckReservationResponse).GetBroken()
+			if len(broken) == 0 || broken[0].GetReason() != "SEAT_TAKEN" {
+				return fmt.Errorf("the broken rules are %v, want SEAT_TAKEN first", broken)
+			}
+			return nil
+		},
+	},
+	dlsmsv1.ReservationService_GetStanding_FullMethodName: {
+		want:    []string{ok},
+		request: func(*fixture, int, object) proto.Message { return &dlsmsv1.GetStandingRequest{} },
+	},
 	dlsmsv1.ReservationService_GetReservations_FullMethodName: {
 		want: []string{ok}, prepare: takeSeats,
 		request: func(*fixture, int, object) proto.Message {

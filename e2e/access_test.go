@@ -39,9 +39,9 @@ func methods(t *testing.T) map[string]protoreflect.MethodDescriptor {
 	return found
 }
 
-// TestAccess makes every call of the services for students with every kind of token. A call is about an object of the
-// caller, an object of another user, or an object that does not exist. An RPC without a row in
-// accessTable fails the test.
+// TestAccess makes every call of the services for students with every kind of token. A call is about
+// an object of the caller, an object of another user, or an object that does not exist. An RPC
+// without a row in accessTable fails the test.
 func TestAccess(t *testing.T) {
 	t.Parallel()
 	everywhere(t, checkAccess)

@@ -97,7 +97,7 @@ func TestOpenAPICheckFindsFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const branch = `{"code":"main","name":"Main","timezone":"UTC","areas":[],"hours":[],"open":true,` +
+	const branch = `{"code":"main","name":"Main","timezone":"UTC","areas":[],"hours":[],"specialDays":[],"closures":[],"open":true,` +
 		`"seatCount":1,"availableCount":1}`
 	for name, test := range map[string]struct {
 		method, path, media string

@@ -18,7 +18,7 @@ import (
 
 // adminService changes the library. Its methods are in the files admin_*.go, one for each noun.
 type adminService struct {
-	dlsmsv1.UnimplementedAdminServiceServer
+	dlsmsv1.UnsafeAdminServiceServer
 
 	store *store.Store
 	hints *Hints

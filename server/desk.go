@@ -24,7 +24,7 @@ const longestBookFor = 7 * 24 * time.Hour
 
 // deskService acts for users, at the desk of a branch.
 type deskService struct {
-	dlsmsv1.UnimplementedDeskServiceServer
+	dlsmsv1.UnsafeDeskServiceServer
 
 	store *store.Store
 	hints *Hints

@@ -18,7 +18,7 @@ const (
 )
 
 type reservationService struct {
-	dlsmsv1.UnimplementedReservationServiceServer
+	dlsmsv1.UnsafeReservationServiceServer
 
 	store *store.Store
 	hints *Hints

@@ -328,7 +328,8 @@ $3`),
 			code("store", `t\.Exec\(ctx, insertAudit, // canary: audit`, "t.s.pool.Exec(ctx, insertAudit,"),
 		}},
 		{name: "offer into a closure", by: checkInvariants, changes: []change{
-			text("store", "AND NOT dlsms_closed(@library, f.branch_id, f.area, f.id, ` + restOfWindow + `)", ""),
+			text("store", "WHERE NOT dlsms_closed(@library, place.branch_id, place.area, place.id, ` + restOfWindow + `) AND `",
+				"WHERE `"),
 		}},
 	}
 }

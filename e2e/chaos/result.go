@@ -244,7 +244,8 @@ func (r *result) String() string {
 	row("all due transitions done", "%s after the last fault", r.settled.Round(time.Millisecond))
 	row("bad rows by an operator", "%s", r.badRows)
 	row("edits of the catalog", "%d, %s", r.edits, r.editReads)
-	row("changes by a librarian", "%d closures, %d of them lifted; %d policies, %d times strikes forgiven, %d times seats changed",
+	row("changes by a librarian",
+		"%d closures, %d of them lifted; policies set %d times, strikes forgiven %d times, seats changed %d times",
 		r.staff.closures, r.staff.lifted, r.staff.policies, r.staff.forgiven, r.staff.seats)
 	row("faults", "%d", r.faults())
 	row("violations", "%d", r.found.count())

@@ -9,13 +9,9 @@ SET lock_timeout = '2s';
 -- its kind. So notifies is a column of its own, and the transition says what it is. A replica of
 -- the version before does not set it. For its events, the trigger derives it from the kind. The
 -- condition of the trigger is cheap, and the function does not run for replicas of this version.
-ALTER TABLE reservation_events
-    ALTER COLUMN notifies DROP EXPRESSION IF EXISTS,
-    ADD COLUMN IF NOT EXISTS by_library boolean NOT NULL DEFAULT false,
-    ADD COLUMN IF NOT EXISTS sweep_id bigint,
-    ADD COLUMN IF NOT EXISTS suggested_seat_id bigint;
-COMMENT ON COLUMN reservation_events.by_library IS 'staff or a sweep made the transition';
-COMMENT ON COLUMN reservation_events.suggested_seat_id IS 'a free seat like the one that the user has lost';
+--
+-- The column and its trigger change in one transaction. Otherwise an event of the version before would
+-- have no value in between.
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION dlsms_notifies() RETURNS trigger
     LANGUAGE plpgsql
@@ -25,9 +21,21 @@ BEGIN
     RETURN NEW;
 END $$;
 -- +goose StatementEnd
-CREATE OR REPLACE TRIGGER reservation_events_notifies BEFORE INSERT ON reservation_events
-    FOR EACH ROW WHEN (NEW.notifies IS NULL) EXECUTE FUNCTION dlsms_notifies();
-ALTER TABLE reservation_events ENABLE ALWAYS TRIGGER reservation_events_notifies;
+-- +goose StatementBegin
+DO $$
+BEGIN
+    ALTER TABLE reservation_events
+        ALTER COLUMN notifies DROP EXPRESSION IF EXISTS,
+        ADD COLUMN IF NOT EXISTS by_library boolean NOT NULL DEFAULT false,
+        ADD COLUMN IF NOT EXISTS sweep_id bigint,
+        ADD COLUMN IF NOT EXISTS suggested_seat_id bigint;
+    CREATE OR REPLACE TRIGGER reservation_events_notifies BEFORE INSERT ON reservation_events
+        FOR EACH ROW WHEN (NEW.notifies IS NULL) EXECUTE FUNCTION dlsms_notifies();
+    ALTER TABLE reservation_events ENABLE ALWAYS TRIGGER reservation_events_notifies;
+END $$;
+-- +goose StatementEnd
+COMMENT ON COLUMN reservation_events.by_library IS 'staff or a sweep made the transition';
+COMMENT ON COLUMN reservation_events.suggested_seat_id IS 'a free seat like the one that the user has lost';
 
 -- SHORTENED: a closure ends the reservation of a user who is at the seat. RESCHEDULED: an outage
 -- has moved the check-in deadline.
