@@ -32,13 +32,11 @@ type deskService struct {
 
 // deskOrder returns the order of a call of DeskService, whose reason is required. action is the name
 // of the RPC.
-func (c *check) deskOrder(ctx context.Context, action, reason string) library.Order {
-	return library.Order{
-		Actor:     edge.Caller(ctx).Actor(),
-		Action:    action,
-		Reason:    c.text("reason", reason, 1, store.MaxReason),
-		RequestID: edge.CallID(ctx),
+func (c *check) deskOrder(ctx context.Context, action string, req change) library.Order {
+	if req.GetReason() == "" {
+		c.fault("reason", "is missing")
 	}
+	return c.order(ctx, action, req)
 }
 
 func (s *deskService) FindUsers(
@@ -152,7 +150,7 @@ func (c *check) optionalDay(field, v string) time.Time {
 
 func (s *deskService) BookFor(ctx context.Context, req *dlsmsv1.BookForRequest) (*dlsmsv1.BookForResponse, error) {
 	var c check
-	order := c.deskOrder(ctx, "BookFor", req.GetReason())
+	order := c.deskOrder(ctx, "BookFor", req)
 	booking := library.Booking{
 		UserID:    c.id("user_id", req.GetUserId()),
 		SeatID:    c.id("seat_id", req.GetSeatId()),
@@ -210,8 +208,8 @@ func (s *deskService) CheckOutFor(
 
 // deskRequest is a request about one reservation.
 type deskRequest interface {
+	change
 	GetReservationId() int64
-	GetReason() string
 }
 
 // act checks a request about one reservation and makes a transition of it.
@@ -220,7 +218,7 @@ func (s *deskService) act(
 	transition func(context.Context, library.Order, int64) (library.Reservation, error),
 ) (library.Reservation, error) {
 	var c check
-	order := c.deskOrder(ctx, action, req.GetReason())
+	order := c.deskOrder(ctx, action, req)
 	id := c.id("reservation_id", req.GetReservationId())
 	if err := c.err(); err != nil {
 		return library.Reservation{}, err
@@ -244,7 +242,10 @@ func (s *deskService) RecordArrival(
 		return nil, err
 	}
 
-	order := library.Order{Actor: edge.Caller(ctx).Actor(), Action: "RecordArrival", RequestID: edge.CallID(ctx)}
+	order := library.Order{
+		Actor: edge.Caller(ctx).Actor(), Action: "RecordArrival", RequestID: edge.CallID(ctx),
+		ValidateOnly: req.GetValidateOnly(),
+	}
 	visits, err := s.store.RecordArrival(ctx, order, card, studentID)
 	if err != nil {
 		return nil, err
@@ -260,8 +261,7 @@ func (s *deskService) CloseUser(
 	ctx context.Context, req *dlsmsv1.CloseUserRequest,
 ) (*dlsmsv1.CloseUserResponse, error) {
 	var c check
-	order := c.deskOrder(ctx, "CloseUser", req.GetReason())
-	order.ValidateOnly = req.GetValidateOnly()
+	order := c.deskOrder(ctx, "CloseUser", req)
 	userID := c.id("user_id", req.GetUserId())
 	if err := c.err(); err != nil {
 		return nil, err

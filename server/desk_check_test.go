@@ -27,11 +27,13 @@ func TestCheckOfStaffRequests(t *testing.T) {
 			c.personQuery(&dlsmsv1.FindUsersRequest{Card: "1", Email: "x"})
 		}, []string{"student_id"}},
 		"a broken card": {func(c *check) { c.personQuery(&dlsmsv1.FindUsersRequest{Card: "\x00"}) }, []string{"card"}},
-		"no reason":     {func(c *check) { c.deskOrder(t.Context(), "x", "") }, []string{"reason"}},
+		"no reason":     {func(c *check) { c.deskOrder(t.Context(), "x", &dlsmsv1.CloseUserRequest{}) }, []string{"reason"}},
 		"a long reason": {func(c *check) {
-			c.deskOrder(t.Context(), "x", strings.Repeat("ü", store.MaxReason+1))
+			c.deskOrder(t.Context(), "x", &dlsmsv1.CloseUserRequest{Reason: strings.Repeat("ü", store.MaxReason+1)})
 		}, []string{"reason"}},
-		"a reason":       {func(c *check) { c.deskOrder(t.Context(), "x", strings.Repeat("ü", store.MaxReason)) }, nil},
+		"a reason": {func(c *check) {
+			c.deskOrder(t.Context(), "x", &dlsmsv1.CloseUserRequest{Reason: strings.Repeat("ü", store.MaxReason)})
+		}, nil},
 		"a day":          {func(c *check) { c.optionalDay("day", "2028-02-29") }, nil},
 		"no day":         {func(c *check) { c.optionalDay("day", "") }, nil},
 		"no such day":    {func(c *check) { c.optionalDay("day", "2027-02-29") }, []string{"day"}},

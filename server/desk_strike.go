@@ -15,8 +15,7 @@ func (s *deskService) ForgiveStrikes(
 	ctx context.Context, req *dlsmsv1.ForgiveStrikesRequest,
 ) (*dlsmsv1.ForgiveStrikesResponse, error) {
 	var c check
-	order := c.order(ctx, "ForgiveStrikes", req)
-	c.reason(req)
+	order := c.deskOrder(ctx, "ForgiveStrikes", req)
 	which := c.strikes(req)
 	if err := c.err(); err != nil {
 		return nil, err
@@ -56,19 +55,11 @@ func (c *check) strikes(req *dlsmsv1.ForgiveStrikesRequest) library.StrikeSelect
 	return library.StrikeSelection{StrikeID: c.id("strike_id", req.GetStrikeId())}
 }
 
-// reason checks that a change has a reason. order has checked its length.
-func (c *check) reason(req change) {
-	if req.GetReason() == "" {
-		c.fault("reason", "is missing")
-	}
-}
-
 func (s *deskService) SetSuspension(
 	ctx context.Context, req *dlsmsv1.SetSuspensionRequest,
 ) (*dlsmsv1.SetSuspensionResponse, error) {
 	var c check
-	order := c.order(ctx, "SetSuspension", req)
-	c.reason(req)
+	order := c.deskOrder(ctx, "SetSuspension", req)
 	id := c.id("user_id", req.GetUserId())
 	until := c.optionalTime("until", req.GetUntil())
 	if err := c.err(); err != nil {

@@ -111,7 +111,8 @@ func (s *Store) BookFor(ctx context.Context, order library.Order, b library.Book
 		}
 		s.complete(ctx, t, d)
 		r, err = d.results[0].reservation, d.results[0].err
-		if made = d.made > 0; err != nil || !made {
+		made = d.made > 0 && !order.ValidateOnly
+		if err != nil || d.made == 0 {
 			return err
 		}
 		return t.audit(ctx, branch, reservationObject(r.ID), nil, auditedReservation{
@@ -123,6 +124,9 @@ func (s *Store) BookFor(ctx context.Context, order library.Order, b library.Book
 	}
 	if made {
 		s.rowAdded(ctx)
+	}
+	if order.ValidateOnly {
+		r.ID = 0
 	}
 	return r, nil
 }

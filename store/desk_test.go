@@ -194,6 +194,61 @@ func TestDeskTellsTheUser(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
+// TestDeskValidates checks that a call with ValidateOnly returns the answer of the call and changes
+// nothing, also for the users who wait.
+func TestDeskValidates(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	booked := b.reserve(t, 0, 0, 0, 60)
+	b.join(t, 1, 0, 30, 60)
+	b.clock(t, 5)
+	only := byHost("test")
+	only.ValidateOnly = true
+	booking := library.Booking{
+		UserID: b.users[0], SeatID: b.seats[1], StartTime: at(60), EndTime: at(120), RequestID: "once",
+	}
+	for _, step := range []struct {
+		name string
+		call func(context.Context, library.Order) (library.Reservation, error)
+		want library.ReservationStatus
+	}{
+		{"BookFor", func(ctx context.Context, o library.Order) (library.Reservation, error) {
+			return b.BookFor(ctx, o, booking)
+		}, library.Confirmed},
+		{"CancelFor", func(ctx context.Context, o library.Order) (library.Reservation, error) {
+			r, _, err := b.CancelFor(ctx, o, booked.ID)
+			return r, err
+		}, library.Cancelled},
+		{"CheckInFor", func(ctx context.Context, o library.Order) (library.Reservation, error) {
+			return b.CheckInFor(ctx, o, booked.ID)
+		}, library.CheckedIn},
+	} {
+		before := b.everything(t)
+		validated, err := step.call(t.Context(), only)
+		if err != nil || validated.Status != step.want {
+			t.Errorf("%s: %+v, %v", step.name, validated, err)
+		}
+		wantEqual(t, "rows after "+step.name, b.everything(t), before)
+	}
+
+	_, err := b.CheckOutFor(t.Context(), only, booked.ID)
+	wantErr(t, err, library.ErrNotCheckedIn)
+	if _, err := b.CheckIn(t.Context(), b.users[0], booked.ID); err != nil {
+		t.Fatal(err)
+	}
+	before := b.everything(t)
+	out, err := b.CheckOutFor(t.Context(), only, booked.ID)
+	if err != nil || out.Status != library.Completed {
+		t.Errorf("CheckOutFor: %+v, %v", out, err)
+	}
+	wantEqual(t, "rows after CheckOutFor", b.everything(t), before)
+
+	made, err := b.BookFor(t.Context(), byHost("test"), booking)
+	if err != nil || made.ID == 0 {
+		t.Errorf("BookFor after a call that only validated: %+v, %v", made, err)
+	}
+}
+
 func TestCheckInForRefuses(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -522,7 +522,9 @@ type BookForRequest struct {
 	// Optional. 1 to 64 characters. See CreateReservationRequest.request_id.
 	RequestId string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Required. Reason, 1 to 500 characters. The user sees it.
-	Reason        string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Optional. Make all checks and reserve nothing. The response then has a reservation with id 0.
+	ValidateOnly  bool `protobuf:"varint,7,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -599,6 +601,13 @@ func (x *BookForRequest) GetReason() string {
 	return ""
 }
 
+func (x *BookForRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
 // BookForResponse is the response of BookFor.
 type BookForResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -651,7 +660,9 @@ type CancelForRequest struct {
 	// Required. Id of the reservation, above 0.
 	ReservationId int64 `protobuf:"varint,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
 	// Required. Reason, 1 to 500 characters. The user sees it.
-	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Optional. Make no change.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -698,6 +709,13 @@ func (x *CancelForRequest) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *CancelForRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
 }
 
 // CancelForResponse is the response of CancelFor.
@@ -752,7 +770,9 @@ type CheckInForRequest struct {
 	// Required. Id of the reservation, above 0.
 	ReservationId int64 `protobuf:"varint,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
 	// Required. Reason, 1 to 500 characters. The user sees it.
-	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Optional. Make no change.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -799,6 +819,13 @@ func (x *CheckInForRequest) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *CheckInForRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
 }
 
 // CheckInForResponse is the response of CheckInFor.
@@ -853,7 +880,9 @@ type CheckOutForRequest struct {
 	// Required. Id of the reservation, above 0.
 	ReservationId int64 `protobuf:"varint,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
 	// Required. Reason, 1 to 500 characters. The user sees it.
-	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Optional. Make no change.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -900,6 +929,13 @@ func (x *CheckOutForRequest) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *CheckOutForRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
 }
 
 // CheckOutForResponse is the response of CheckOutFor.
@@ -1214,13 +1250,15 @@ func (x *SetSuspensionResponse) GetUser() *Person {
 	return nil
 }
 
-// RecordArrivalRequest is the request of RecordArrival. Set exactly one field.
+// RecordArrivalRequest is the request of RecordArrival. Set exactly one of card and student_id.
 type RecordArrivalRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Number of the library card.
 	Card string `protobuf:"bytes,1,opt,name=card,proto3" json:"card,omitempty"`
 	// Student id, in upper or lower case.
-	StudentId     string `protobuf:"bytes,2,opt,name=student_id,json=studentId,proto3" json:"student_id,omitempty"`
+	StudentId string `protobuf:"bytes,2,opt,name=student_id,json=studentId,proto3" json:"student_id,omitempty"`
+	// Optional. Make no change.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1267,6 +1305,13 @@ func (x *RecordArrivalRequest) GetStudentId() string {
 		return x.StudentId
 	}
 	return ""
+}
+
+func (x *RecordArrivalRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
 }
 
 // RecordArrivalResponse is the response of RecordArrival.
@@ -1474,7 +1519,7 @@ const file_dlsms_v1_desk_proto_rawDesc = "" +
 	"page_token\x18\x04 \x01(\tR\tpageToken\"\x81\x01\n" +
 	"\x14ListArrivalsResponse\x12A\n" +
 	"\freservations\x18\x01 \x03(\v2\x1d.dlsms.v1.AffectedReservationR\freservations\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xeb\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x90\x02\n" +
 	"\x0eBookForRequest\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\x03R\x06userId\x12\x17\n" +
 	"\aseat_id\x18\x02 \x01(\x03R\x06seatId\x129\n" +
@@ -1483,22 +1528,26 @@ const file_dlsms_v1_desk_proto_rawDesc = "" +
 	"\bend_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x05 \x01(\tR\trequestId\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"J\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12#\n" +
+	"\rvalidate_only\x18\a \x01(\bR\fvalidateOnly\"J\n" +
 	"\x0fBookForResponse\x127\n" +
-	"\vreservation\x18\x01 \x01(\v2\x15.dlsms.v1.ReservationR\vreservation\"Q\n" +
+	"\vreservation\x18\x01 \x01(\v2\x15.dlsms.v1.ReservationR\vreservation\"v\n" +
 	"\x10CancelForRequest\x12%\n" +
 	"\x0ereservation_id\x18\x01 \x01(\x03R\rreservationId\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"L\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"L\n" +
 	"\x11CancelForResponse\x127\n" +
-	"\vreservation\x18\x01 \x01(\v2\x15.dlsms.v1.ReservationR\vreservation\"R\n" +
+	"\vreservation\x18\x01 \x01(\v2\x15.dlsms.v1.ReservationR\vreservation\"w\n" +
 	"\x11CheckInForRequest\x12%\n" +
 	"\x0ereservation_id\x18\x01 \x01(\x03R\rreservationId\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"M\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"M\n" +
 	"\x12CheckInForResponse\x127\n" +
-	"\vreservation\x18\x01 \x01(\v2\x15.dlsms.v1.ReservationR\vreservation\"S\n" +
+	"\vreservation\x18\x01 \x01(\v2\x15.dlsms.v1.ReservationR\vreservation\"x\n" +
 	"\x12CheckOutForRequest\x12%\n" +
 	"\x0ereservation_id\x18\x01 \x01(\x03R\rreservationId\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"N\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"N\n" +
 	"\x13CheckOutForResponse\x127\n" +
 	"\vreservation\x18\x01 \x01(\v2\x15.dlsms.v1.ReservationR\vreservation\"\xfb\x01\n" +
 	"\x15ForgiveStrikesRequest\x12\x1b\n" +
@@ -1518,11 +1567,12 @@ const file_dlsms_v1_desk_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12#\n" +
 	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"=\n" +
 	"\x15SetSuspensionResponse\x12$\n" +
-	"\x04user\x18\x01 \x01(\v2\x10.dlsms.v1.PersonR\x04user\"I\n" +
+	"\x04user\x18\x01 \x01(\v2\x10.dlsms.v1.PersonR\x04user\"n\n" +
 	"\x14RecordArrivalRequest\x12\x12\n" +
 	"\x04card\x18\x01 \x01(\tR\x04card\x12\x1d\n" +
 	"\n" +
-	"student_id\x18\x02 \x01(\tR\tstudentId\"R\n" +
+	"student_id\x18\x02 \x01(\tR\tstudentId\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"R\n" +
 	"\x15RecordArrivalResponse\x129\n" +
 	"\freservations\x18\x01 \x03(\v2\x15.dlsms.v1.ReservationR\freservations\"h\n" +
 	"\x10CloseUserRequest\x12\x17\n" +

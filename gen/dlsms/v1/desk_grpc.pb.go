@@ -41,6 +41,9 @@ const (
 // AdminService.SetRole. Every change is written to the audit log, in the same transaction, and the
 // user gets a notification that names the branch and the reason, and not the member of staff.
 //
+// With validate_only, a call makes the same checks and returns the same response, and changes
+// nothing.
+//
 // Every call may fail with:
 //   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has no
 //     valid token.
@@ -247,6 +250,9 @@ func (c *deskServiceClient) CloseUser(ctx context.Context, in *CloseUserRequest,
 // LIBRARIAN or an ADMIN, unless it says otherwise. Staff act in the branches of their scope: see
 // AdminService.SetRole. Every change is written to the audit log, in the same transaction, and the
 // user gets a notification that names the branch and the reason, and not the member of staff.
+//
+// With validate_only, a call makes the same checks and returns the same response, and changes
+// nothing.
 //
 // Every call may fail with:
 //   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has no
