@@ -183,32 +183,35 @@ func (s *Store) Policies(ctx context.Context, actor library.Actor) ([]library.Sc
 func (s *Store) SetPolicy(
 	ctx context.Context, order library.Order, p library.ScopedRules,
 ) (library.ScopedRules, error) {
-	err := s.asStaff(ctx, order, func(ctx context.Context, t *staffTx) error {
-		if err := t.lockScope(ctx, &p.PolicyScope); err != nil {
-			return err
-		}
-		if _, err := t.Exec(ctx, lockLibrary, s.lib); err != nil {
-			return err
-		}
-		rows, err := t.policies(ctx)
-		if err != nil {
-			return err
-		}
-		i := slices.IndexFunc(rows, func(r policyRow) bool {
-			return library.ComparePrecedence(r.scoped().PolicyScope, p.PolicyScope) == 0
-		})
-		switch {
-		case i < 0 && p.Rules.Empty(), i >= 0 && rows[i].Rules.Equal(p.Rules):
-			return nil
-		case i < 0 && p.Area != "":
-			err = t.requireArea(ctx, p.PolicyScope)
-		}
-		if err == nil {
-			err = t.writePolicy(ctx, rows, i, p)
-		}
-		return err
-	})
+	err := s.asStaff(ctx, order, func(ctx context.Context, t *staffTx) error { return t.setPolicy(ctx, &p) })
 	return p, err
+}
+
+// setPolicy is SetPolicy in a transaction. It sets the id of the branch of p.
+func (t *staffTx) setPolicy(ctx context.Context, p *library.ScopedRules) error {
+	if err := t.lockScope(ctx, &p.PolicyScope); err != nil {
+		return err
+	}
+	if _, err := t.Exec(ctx, lockLibrary, t.s.lib); err != nil {
+		return err
+	}
+	rows, err := t.policies(ctx)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(rows, func(r policyRow) bool {
+		return library.ComparePrecedence(r.scoped().PolicyScope, p.PolicyScope) == 0
+	})
+	switch {
+	case i < 0 && p.Rules.Empty(), i >= 0 && rows[i].Rules.Equal(p.Rules):
+		return nil
+	case i < 0 && p.Area != "":
+		err = t.requireArea(ctx, p.PolicyScope)
+	}
+	if err == nil {
+		err = t.writePolicy(ctx, rows, i, *p)
+	}
+	return err
 }
 
 // lockScope locks the branch of a policy and sets its id. A policy of the library requires a scope

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -56,6 +57,15 @@ var demoStaff = []struct {
 	{"A0001", "Aylin Demir", library.RoleAdmin, nil},
 }
 
+// demoPolicy returns the policy of the demo library: at most 4 hours in the workshop.
+func demoPolicy() library.ScopedRules {
+	longest := library.Span(4 * time.Hour)
+	return library.ScopedRules{
+		PolicyScope: library.PolicyScope{Branch: "engineering", Area: "Workshop"},
+		Rules:       library.Rules{MaxDuration: &longest},
+	}
+}
+
 var demoStudents = []string{
 	"Ada Okafor", "Ben Lindqvist", "Chiara Rossi", "Deepak Nair", "Elena Petrova",
 	"Farid Haddad", "Grace Kim", "Hugo Martin", "Ines Duarte", "Jonas Weber",
@@ -67,7 +77,8 @@ type Seeded struct {
 }
 
 // Seed adds the demo data: 3 branches with 49 seats, the students S2021001 to S2021010, the librarian
-// L0001, D0001 of the staff of main, and the admin A0001. All users get the password with the given
+// L0001, D0001 of the staff of main, and the admin A0001. A library without the branches also gets a
+// policy. All users get the password with the given
 // bcrypt hash. Existing rows stay as they are, so Seed may be repeated, and several replicas may run
 // it at once.
 func (s *Store) Seed(ctx context.Context, passwordHash string) (Seeded, error) {
@@ -98,7 +109,13 @@ func (s *Store) Seed(ctx context.Context, passwordHash string) (Seeded, error) {
 		for _, u := range demoStaff {
 			queue(&added.Users, insertDemoUser, s.lib, u.studentID, u.name, u.role, passwordHash, u.branches)
 		}
-		return t.SendBatch(ctx, batch).Close()
+		if err := t.SendBatch(ctx, batch).Close(); err != nil || added.Branches < len(demoBranches) {
+			return err
+		}
+		// An operator may have removed the policy, so only a new library gets it.
+		host := &staffTx{tx: t, order: library.Order{Actor: library.Host, Action: "Seed"}, scope: library.Scope{All: true}}
+		policy := demoPolicy()
+		return host.setPolicy(ctx, &policy)
 	})
 	if err == nil && added != (Seeded{}) {
 		_, err = query(ctx, s.background, pgx.RowTo[int64], analyzeTables) // see analyzer

@@ -136,17 +136,22 @@ func TestSeed(t *testing.T) {
 		"A0001 ADMIN, D0001 STAFF {"+storetest.Value[string](t, db, `SELECT id::text FROM branches WHERE code = 'main'`)+
 			"}, L0001 LIBRARIAN, S2021001 STUDENT, S2021002 STUDENT, S2021003 STUDENT, S2021004 STUDENT, "+
 			"S2021005 STUDENT, S2021006 STUDENT, S2021007 STUDENT, S2021008 STUDENT, S2021009 STUDENT, S2021010 STUDENT")
+	wantEqual(t, "policies", storetest.Rows[string](t, db,
+		`SELECT b.code || ' ' || area || ' ' || rules::text FROM policies p JOIN branches b ON b.id = p.branch_id`),
+		[]string{`engineering Workshop {"max_reservation": "4h0m0s"}`})
 	wantEqual(t, "ids of seats", storetest.Value[string](t, db, `SELECT min(id) || ' to ' || max(id) FROM seats`),
 		"1 to 49")
 
 	// Seed keeps the operator's changes and adds deleted rows again.
 	db.Exec(t, `UPDATE users SET name = 'New', password_hash = 'own' WHERE student_id = 'S2021001'`)
 	db.Exec(t, `DELETE FROM seats WHERE id = 7`)
+	db.Exec(t, `DELETE FROM policies`)
 	again, err := s.Seed(t.Context(), "other")
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantEqual(t, "added again", again, store.Seeded{Seats: 1})
+	wantEqual(t, "policies after another Seed", storetest.Value[int](t, db, `SELECT count(*) FROM policies`), 0)
 	wantEqual(t, "the user", storetest.Value[string](t, db,
 		`SELECT name || password_hash FROM users WHERE student_id = 'S2021001'`), "Newown")
 }
