@@ -333,6 +333,36 @@ func TestUpsertSeats(t *testing.T) {
 	b.reserve(t, 1, 1, 30, 90)
 }
 
+// TestSeatMovesIntoClosedArea moves seats into an area that has closures, after their sweeps have
+// ended. The reservations that no longer fit are ended, and their users are told.
+func TestSeatMovesIntoClosedArea(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	write := func(seats ...library.SeatSpec) {
+		t.Helper()
+		_, err := b.UpsertSeats(t.Context(), hostOrder("UpsertSeats"), "branch-0", seats, library.Disruption{})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(library.SeatSpec{Label: "T-1", Area: "Attic"}, library.SeatSpec{Label: "C-1", Area: "Cellar"})
+	b.closeBranch(t, 60, 120, 0, func(s *library.ClosureSpec) { s.Area = "Attic" })
+	b.closeBranch(t, 180, 240, 0, func(s *library.ClosureSpec) { s.Area, s.OnBookings = "Attic", library.KeepBookings })
+	b.closeBranch(t, 0, 30, 0, func(s *library.ClosureSpec) { s.Area = "Cellar" })
+	b.sweep(t)
+	b.reserve(t, 0, 0, 90, 150)
+	b.reserve(t, 1, 0, 180, 210) // inside of a closure that keeps reservations
+	b.reserve(t, 2, 1, 90, 150)  // at a seat that does not move
+	write(library.SeatSpec{Label: "A-1", Area: "Attic"}, library.SeatSpec{Label: "A-2", Area: "Area", Desk: "new"})
+	wantEqual(t, "ended", b.sweep(t), 1)
+	wantEqual(t, "statuses", storetest.Rows[string](t, b.db, `SELECT status FROM reservations ORDER BY id`),
+		[]string{"CANCELLED", "CONFIRMED", "CONFIRMED"})
+	if told := b.told(t, 0); len(told) != 1 || !strings.Contains(told[0], "A pipe has burst.") {
+		t.Errorf("told %q", told)
+	}
+	storetest.CheckInvariants(t, b.db)
+}
+
 // TestBookingRacesRetirement has users book seats while the seats are retired with the number that a
 // check has shown. Each booking that succeeds is counted, or the retirement fails.
 func TestBookingRacesRetirement(t *testing.T) {

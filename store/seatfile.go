@@ -51,6 +51,15 @@ const (
 		FROM unnest($2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[],
 			$9::boolean[]) AS q (id, area, amenities, x_cm, y_cm, angle, desk, out_of_service)
 		WHERE s.library_id = $1 AND s.id = q.id`
+
+	// sweepMoved starts a sweep for each closure of an area into which seats have moved.
+	sweepMoved = `
+		INSERT INTO sweeps (library_id, branch_id, cause, closure_id, seat_ids, during, note)
+		SELECT c.library_id, c.branch_id, 'CLOSURE', c.id, array_agg(s.id ORDER BY s.id), c.during, c.note
+		FROM closures c JOIN seats s ON s.library_id = c.library_id AND s.branch_id = c.branch_id AND s.area = c.area
+		WHERE c.library_id = $1 AND s.id = ANY ($2) AND c.on_bookings = 'CANCEL' AND c.lifted_at IS NULL
+			AND COALESCE(upper(c.during), 'infinity') > dlsms_now()
+		GROUP BY c.library_id, c.id`
 )
 
 // seatEdit is a change of one seat that a planner has found.
@@ -222,16 +231,23 @@ func (c *seatColumns) add(e seatEdit) {
 // write writes the seats that a plan creates, changes and retires. The seats are locked.
 func (t *staffTx) write(ctx context.Context, p *planner) error {
 	var created, updated seatColumns
+	var moved []int64
 	for _, e := range p.edits {
 		if e.before == nil {
 			created.add(e)
-		} else {
-			updated.add(e)
+			continue
+		}
+		updated.add(e)
+		if e.before.Area != e.after.Area {
+			moved = append(moved, e.before.ID)
 		}
 	}
 	if len(updated.ids) > 0 {
 		c := updated
 		_, err := t.Exec(ctx, updateSeats, t.s.lib, c.ids, c.areas, c.amenities, c.x, c.y, c.angles, c.desks, c.outOfService)
+		if err == nil && len(moved) > 0 {
+			_, err = t.Exec(ctx, sweepMoved, t.s.lib, moved)
+		}
 		if err != nil {
 			return err
 		}
