@@ -20,8 +20,9 @@ import (
 //
 //   - In the plans branch, it closes seats, waits for the sweep, and lifts the closure. The model of
 //     checkLinear knows these closures.
-//   - In the visits branch, it changes the policy, forgives strikes and changes seats. There the
-//     worker changes reservations too, so only the invariants of the database are checked.
+//   - In the visits branch, it changes the policy, forgives strikes, changes seats and imports them
+//     from a file. There the worker changes reservations too, so only the invariants of the database
+//     are checked.
 type librarian struct {
 	*e2e.Client
 
@@ -39,7 +40,7 @@ type librarian struct {
 }
 
 // staffCounts counts the acknowledged changes of the librarian.
-type staffCounts struct{ closures, lifted, policies, forgiven, seats int }
+type staffCounts struct{ closures, lifted, policies, forgiven, seats, imports int }
 
 // closedSeats is a closure that the librarian may have made.
 type closedSeats struct {
@@ -74,10 +75,12 @@ func (b *librarian) work(ctx context.Context) {
 			b.closeVisits(ctx)
 		case n < 7:
 			b.setPolicy(calls)
-		case n < 9:
+		case n < 8:
 			b.forgive(calls)
-		default:
+		case n < 9:
 			b.changeSeats(calls)
+		default:
+			b.importSeats(calls)
 		}
 		sleep(ctx, time.Duration(b.rng.Int64N(int64(300*time.Millisecond))))
 	}
@@ -331,7 +334,7 @@ func (b *librarian) forgive(ctx context.Context) {
 	}
 }
 
-// changeSeats changes the amenities of seats of the visits branch, and adds a seat now and then.
+// changeSeats changes the amenities of the seats of the visits branch.
 func (b *librarian) changeSeats(ctx context.Context) {
 	req := &dlsmsv1.UpsertSeatsRequest{Branch: visitsBranch}
 	for i := range visitSeats {
@@ -347,4 +350,59 @@ func (b *librarian) changeSeats(ctx context.Context) {
 	if b.must("UpsertSeats", refusal, answered) {
 		b.counts.seats++
 	}
+}
+
+// importSeats imports a file with the seats of the visits branch and two new ones. It retires the new
+// seats of the import before. An import that a fault interrupts must change all seats or none.
+func (b *librarian) importSeats(ctx context.Context) {
+	b.serial++
+	amenity := []string{"power_outlet", "monitor", "standing_desk", "window"}[b.rng.IntN(4)]
+	file := "branch,area,label,amenities\n"
+	for i := range visitSeats {
+		file += fmt.Sprintf("%s,Hall,H-%d,%s\n", visitsBranch, i+1, amenity)
+	}
+	for i := range 2 {
+		file += fmt.Sprintf("%s,Hall,N-%d-%d,%s\n", visitsBranch, b.serial, i, amenity)
+	}
+	req := &dlsmsv1.ImportSeatsRequest{Content: []byte(file), RetireMissing: true}
+	imported := b.sendFile(ctx, req)
+	if imported {
+		b.counts.imports++
+	}
+	var made, kinds int
+	err := b.load.system.db.QueryRow(ctx, `
+		SELECT count(*) FILTER (WHERE label LIKE 'N-' || $2::int || '-%'), count(DISTINCT amenities)
+		FROM seats s JOIN branches b ON b.library_id = s.library_id AND b.id = s.branch_id
+		WHERE b.code = $1 AND s.retired_at IS NULL`, visitsBranch, b.serial).Scan(&made, &kinds)
+	switch whole := made == 2 && kinds == 1; {
+	case err != nil:
+		b.load.history.found.add(checkInvariants, "the seats after an import cannot be read: %v", err)
+	case !whole && (imported || made > 0):
+		b.load.history.found.add(checkInvariants, "an import made %d of 2 seats, and %d kinds of seats", made, kinds)
+	}
+}
+
+// sendFile makes a dry run of an import and then the import. Reservations may change in between, so
+// it tries again with another dry run.
+func (b *librarian) sendFile(ctx context.Context, req *dlsmsv1.ImportSeatsRequest) bool {
+	for range 50 {
+		req.DryRun, req.Fingerprint = true, ""
+		refusal, answered := b.call(ctx, "ImportSeats, dry run", func(ctx context.Context, api *e2e.Client) error {
+			resp, err := api.Admin.ImportSeats(ctx, req)
+			req.Fingerprint = resp.GetFingerprint()
+			return err
+		})
+		if !b.must("ImportSeats, dry run", refusal, answered) {
+			return false
+		}
+		req.DryRun = false
+		refusal, answered = b.call(ctx, "ImportSeats", func(ctx context.Context, api *e2e.Client) error {
+			_, err := api.Admin.ImportSeats(ctx, req)
+			return err
+		})
+		if refusal.Reason != "CHANGED_SINCE_CHECK" {
+			return b.must("ImportSeats", refusal, answered)
+		}
+	}
+	return false // the clients were faster each time
 }

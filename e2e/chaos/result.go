@@ -245,8 +245,9 @@ func (r *result) String() string {
 	row("bad rows by an operator", "%s", r.badRows)
 	row("edits of the catalog", "%d, %s", r.edits, r.editReads)
 	row("changes by a librarian",
-		"%d closures, %d of them lifted; policies set %d times, strikes forgiven %d times, seats changed %d times",
-		r.staff.closures, r.staff.lifted, r.staff.policies, r.staff.forgiven, r.staff.seats)
+		"%d closures, %d of them lifted; policies set %d times, strikes forgiven %d times, seats changed %d times, "+
+			"and imported %d times",
+		r.staff.closures, r.staff.lifted, r.staff.policies, r.staff.forgiven, r.staff.seats, r.staff.imports)
 	row("faults", "%d", r.faults())
 	row("violations", "%d", r.found.count())
 	if r.plan.duration >= proofTime && (r.operations < proofOperations || r.faults() < proofFaults) {
