@@ -266,7 +266,7 @@ func (s *Store) LeaveWaitlist(ctx context.Context, userID, id int64) (library.Wa
 }
 
 const selectClaimConflicts = `
-	SELECT s.out_of_service,
+	SELECT s.out_of_service, dlsms_closed(s.library_id, s.branch_id, s.area, s.id, r.during) AS in_closure,
 		EXISTS (
 			SELECT FROM reservations o
 			WHERE o.library_id = r.library_id AND o.user_id = r.user_id AND o.occupies AND o.status <> 'HELD'
@@ -281,6 +281,7 @@ const selectClaimConflicts = `
 // claimConflicts are the facts on which ClaimOffer decides.
 type claimConflicts struct {
 	OutOfService bool
+	InClosure    bool
 	Busy         bool
 	Upcoming     int
 	MayBook      bool
@@ -291,8 +292,8 @@ type claimConflicts struct {
 
 // ClaimOffer accepts an offer: its reservation becomes CONFIRMED. It fails with ErrEntryNotFound,
 // ErrNotOffered, ErrOfferExpired, ErrUserBusy, ErrTooManyReservations, ErrSeatOutOfService,
-// ErrBookingNotAllowed or ErrQuotaExhausted. If the call is repeated, it returns the first answer
-// again.
+// ErrSeatClosed, ErrBookingNotAllowed or ErrQuotaExhausted. If the call is repeated, it returns the
+// first answer again.
 func (s *Store) ClaimOffer(ctx context.Context, userID, id int64) (library.WaitlistEntry, library.Reservation, error) {
 	var entry library.WaitlistEntry
 	var r library.Reservation
@@ -326,6 +327,8 @@ func (s *Store) ClaimOffer(ctx context.Context, userID, id int64) (library.Waitl
 			return library.ErrBookingNotAllowed
 		case c.OutOfService:
 			return library.ErrSeatOutOfService
+		case c.InClosure:
+			return library.ErrSeatClosed
 		case c.Busy:
 			return library.ErrUserBusy
 		case c.MaxUpcoming > 0 && c.Upcoming >= c.MaxUpcoming:

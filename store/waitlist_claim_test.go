@@ -98,6 +98,12 @@ func TestClaimOfferRefuses(t *testing.T) {
 				b.db.Exec(t, `UPDATE seats SET out_of_service = true`)
 			},
 		},
+		"a seat in a closure that keeps reservations": {
+			want: library.ErrSeatClosed,
+			change: func(t *testing.T, b bundle, _ library.WaitlistEntry) {
+				b.closeBranch(t, 90, 240, 0, func(s *library.ClosureSpec) { s.OnBookings = library.KeepBookings })
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

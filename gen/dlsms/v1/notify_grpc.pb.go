@@ -94,6 +94,7 @@ type NotifyServiceClient interface {
 	//   - FAILED_PRECONDITION (NOT_OFFERED): the entry has no open offer.
 	//   - FAILED_PRECONDITION (OFFER_EXPIRED): the offer has expired.
 	//   - FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE): the seat is out of service.
+	//   - FAILED_PRECONDITION (SEAT_CLOSED): the library has closed the seat in a part of the window.
 	//   - FAILED_PRECONDITION (BOOKING_NOT_ALLOWED): the policy of the library does not allow it.
 	//   - RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS): the user has reserved other seats since the
 	//     offer was made and has reached the limit on upcoming reservations.
@@ -261,6 +262,7 @@ type NotifyServiceServer interface {
 	//   - FAILED_PRECONDITION (NOT_OFFERED): the entry has no open offer.
 	//   - FAILED_PRECONDITION (OFFER_EXPIRED): the offer has expired.
 	//   - FAILED_PRECONDITION (SEAT_OUT_OF_SERVICE): the seat is out of service.
+	//   - FAILED_PRECONDITION (SEAT_CLOSED): the library has closed the seat in a part of the window.
 	//   - FAILED_PRECONDITION (BOOKING_NOT_ALLOWED): the policy of the library does not allow it.
 	//   - RESOURCE_EXHAUSTED (TOO_MANY_RESERVATIONS): the user has reserved other seats since the
 	//     offer was made and has reached the limit on upcoming reservations.
