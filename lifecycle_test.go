@@ -105,7 +105,8 @@ func TestReplicaStartsAndStops(t *testing.T) {
 	defer proxy.Close()
 	s := parseSettings(t, "--database-url="+storetest.NewDB(t).URL, "--tls-probe="+proxy.Listener.Addr().String(),
 		"--jwt-secret=vT4qk9Zr2mWc7XpLh8sYb3NdJf6GaEuQ",
-		"--grpc-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0", "--db-min-conns=1", "--db-max-conns=4", "--bcrypt-cost=4")
+		"--grpc-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0",
+		"--db-min-conns=1", "--db-max-conns=4", "--bcrypt-cost=4")
 	var log bytes.Buffer
 	r := newReplica(t.Context(), s, slog.New(slog.NewTextHandler(&log, nil)))
 	observeLog(r.metrics, &telemetry.LogOutput{})

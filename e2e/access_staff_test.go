@@ -69,7 +69,7 @@ var staffTable = map[string]staffAccess{
 	},
 	dlsmsv1.AdminService_SetWeeklyHours_FullMethodName: {
 		least: librarianRole, scoped: true, request: func(f *staffFixture) proto.Message {
-			return &dlsmsv1.SetWeeklyHoursRequest{Branch: f.branch.code}
+			return &dlsmsv1.SetWeeklyHoursRequest{Branch: f.branch.code, AlwaysOpen: true}
 		},
 	},
 	dlsmsv1.AdminService_SetDays_FullMethodName: {

@@ -95,7 +95,9 @@ func (d *dayAtWork) appoint() {
 	})
 	need(d.admin, "role", role, err)
 	d.librarian = d.login(d.t, user.User.GetStudentId(), password)
-	_, err = d.librarian.Admin.SetWeeklyHours(d.t.Context(), &dlsmsv1.SetWeeklyHoursRequest{Branch: "main"})
+	_, err = d.librarian.Admin.SetWeeklyHours(d.t.Context(), &dlsmsv1.SetWeeklyHoursRequest{
+		Branch: "main", AlwaysOpen: true,
+	})
 	refused(d.t, err, "BRANCH_REQUIRED")
 	_, err = d.librarian.Admin.UpsertBranch(d.t.Context(), &dlsmsv1.UpsertBranchRequest{
 		Code: "south", Name: "South Library", Timezone: "Europe/Berlin",

@@ -107,12 +107,12 @@ func (p Policy) windowViolations(
 		add("start_time", fmt.Sprintf("it must be a multiple of %v after midnight", p.Step))
 	}
 	switch length := end.Sub(start); {
+	case !end.After(now):
+		add("end_time", "it is in the past")
 	case length < p.MinDuration-slack:
 		add("end_time", fmt.Sprintf("the window must be at least %v long", p.MinDuration))
 	case length > p.MaxDuration+slack:
 		add("end_time", fmt.Sprintf("the window must be at most %v long", p.MaxDuration))
-	case !end.After(now):
-		add("end_time", "it is in the past")
 	}
 	if local.EndOffGrid {
 		add("end_time", fmt.Sprintf("it must be a multiple of %v after midnight", p.Step))

@@ -73,7 +73,7 @@ var (
 	ErrSeatClosed = &Error{Kind: KindPrecondition, Reason: "SEAT_CLOSED",
 		Message: "the library has closed the seat in a part of the window"}
 	ErrSuspended = &Error{Kind: KindPrecondition, Reason: "SUSPENDED",
-		Message: "you are suspended because of missed reservations"}
+		Message: "you cannot reserve seats or join waitlists until your suspension ends"}
 	ErrBookingNotAllowed = &Error{Kind: KindPrecondition, Reason: "BOOKING_NOT_ALLOWED",
 		Message: "the library does not allow you to reserve this seat"}
 	ErrCancelTooLate = &Error{Kind: KindPrecondition, Reason: "CANCEL_TOO_LATE",
@@ -81,7 +81,7 @@ var (
 
 	// ErrChangedSinceCheck has the present number of reservations in its metadata.
 	ErrChangedSinceCheck = &Error{Kind: KindPrecondition, Reason: "CHANGED_SINCE_CHECK",
-		Message: "the change would not have the effect that was checked: check it again"}
+		Message: "the change has another effect than the call expects: see the metadata, and check the change again"}
 	ErrClosureEnded = &Error{Kind: KindPrecondition, Reason: "CLOSURE_ENDED",
 		Message: "the closure was lifted"}
 	ErrOwnRole = &Error{Kind: KindPrecondition, Reason: "OWN_ROLE",

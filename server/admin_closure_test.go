@@ -236,6 +236,12 @@ func TestAdminRequestsReportAllInvalidFields(t *testing.T) {
 		_, err := admin.SetWeeklyHours(staff, &dlsmsv1.SetWeeklyHoursRequest{Branch: "branch-0", Hours: hours})
 		return err
 	}
+	alwaysOpen := func(hours ...*dlsmsv1.OpeningHours) error {
+		_, err := admin.SetWeeklyHours(staff, &dlsmsv1.SetWeeklyHoursRequest{
+			Branch: "branch-0", Hours: hours, AlwaysOpen: true,
+		})
+		return err
+	}
 	create := func(req *dlsmsv1.CreateClosureRequest) error { _, err := admin.CreateClosure(staff, req); return err }
 	update := func(req *dlsmsv1.UpdateClosureRequest) error { _, err := admin.UpdateClosure(staff, req); return err }
 	long := strings.Repeat("x", 501)
@@ -249,6 +255,9 @@ func TestAdminRequestsReportAllInvalidFields(t *testing.T) {
 		}), "[reason branch seat_ids[1] on_bookings expected_reservations note[de] note[en] note seat_ids end_time]"},
 		{create(&dlsmsv1.CreateClosureRequest{Branch: "branch-0", SeatIds: make([]int64, 501)}), "[seat_ids]"},
 		{update(&dlsmsv1.UpdateClosureRequest{NoEnd: true, EndTime: stamp(0), Lift: true}), "[closure_id end_time lift]"},
+		{setHours(), "[hours]"},
+		{alwaysOpen(weekly(1, "08:00", "12:00")), "[hours]"},
+		{alwaysOpen(), "[]"},
 		{setHours(weekly(0, "8:00", "24:01"), weekly(8, "24:00", "")),
 			"[hours[0].weekday hours[0].opens hours[0].closes hours[1].weekday hours[1].opens hours[1].closes]"},
 		{setHours(weekly(1, "08:00", "12:00"), weekly(1, "11:59", "13:00")), "[hours[1]]"},

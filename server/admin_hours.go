@@ -25,6 +25,9 @@ func (s *adminService) SetWeeklyHours(
 	order := c.order(ctx, "SetWeeklyHours", req)
 	branch := c.text("branch", req.GetBranch(), 1, 64)
 	hours := c.weeklyHours(req.GetHours())
+	if (len(req.GetHours()) == 0) != req.GetAlwaysOpen() {
+		c.fault("hours", "set either hours or always_open")
+	}
 	d := c.disruption(req)
 	if err := c.err(); err != nil {
 		return nil, err

@@ -52,6 +52,8 @@ func (t *staffTx) branchID(ctx context.Context, code string) (int64, error) {
 
 // The queries of the audit log read at most @most rows, the newest first, with ids below @before.
 // There is one for each index, because one query with optional conditions would read the whole log.
+// Those of an object and of branches compare pairs, in place of the equal column alone: so no other
+// index has their order, and the planner never reads the whole log backwards.
 const (
 	auditColumns = `
 		SELECT a.id, a.at, COALESCE(a.user_id, 0) AS user_id, COALESCE((
@@ -60,19 +62,21 @@ const (
 				SELECT b.code FROM branches b WHERE b.library_id = a.library_id AND b.id = a.branch_id), '') AS branch,
 			a.object, COALESCE(a.before::text, '') AS before, COALESCE(a.after::text, '') AS after, a.reason, a.request_id`
 	auditSelected = `
-		WHERE a.library_id = @library AND a.id < @before AND (@action = '' OR a.action = @action)`
+		WHERE a.library_id = @library AND (@action = '' OR a.action = @action)`
 	auditNewest = ` ORDER BY a.id DESC LIMIT @most`
 
-	selectAudit = auditColumns + ` FROM audit_log a` + auditSelected + auditNewest
+	selectAudit = auditColumns + ` FROM audit_log a` + auditSelected + ` AND a.id < @before` + auditNewest
 
 	selectAuditOfObject = auditColumns + ` FROM audit_log a` + auditSelected + `
-		AND a.object = @object AND (@branches::bigint[] IS NULL OR a.branch_id = ANY (@branches))` + auditNewest
+		AND a.object >= @object AND (a.object, a.id) < (@object, @before)
+		AND (@branches::bigint[] IS NULL OR a.branch_id = ANY (@branches))
+		ORDER BY a.object DESC, a.id DESC LIMIT @most`
 
-	// selectAuditOfBranches reads the newest rows of each branch, and returns the newest of them. The
-	// order by branch_id excludes a plan that reads the whole log backwards.
+	// selectAuditOfBranches reads the newest rows of each branch, and returns the newest of them.
 	selectAuditOfBranches = auditColumns + `
 		FROM unnest(@branches::bigint[]) AS wanted (branch_id) CROSS JOIN LATERAL (
-			SELECT * FROM audit_log a` + auditSelected + ` AND a.branch_id = wanted.branch_id
+			SELECT * FROM audit_log a` + auditSelected + `
+				AND a.branch_id >= wanted.branch_id AND (a.branch_id, a.id) < (wanted.branch_id, @before)
 			ORDER BY a.branch_id DESC, a.id DESC LIMIT @most
 		) a` + auditNewest
 )

@@ -182,7 +182,8 @@ type announcement struct {
 }
 
 // SetAnnouncement sets the text that students of a branch see. A zero until means that it does not
-// end. Without a text, it removes the announcement.
+// end. Without a text, it removes the announcement. It fails with the errors of asStaff and
+// lockBranch, or Invalid if until has passed.
 func (s *Store) SetAnnouncement(
 	ctx context.Context, order library.Order, branch string, text library.Texts, until time.Time,
 ) (settings library.BranchSettings, err error) {
@@ -194,6 +195,13 @@ func (s *Store) SetAnnouncement(
 		b, err := t.lockBranch(ctx, branch)
 		if err != nil {
 			return err
+		}
+		now, err := t.now(ctx)
+		if err != nil {
+			return err
+		}
+		if after.Until != nil && !until.After(now) {
+			return library.Invalid(library.FieldViolation{Field: "until", Message: "it is in the past"})
 		}
 		var before announcement
 		err = t.QueryRow(ctx, selectAnnouncement, t.s.lib, b.ID).Scan(&before.Text, &before.Until)

@@ -133,7 +133,8 @@ func secondsOf(hours []library.OpenHours) (opens, closes []int64) {
 // With remove, the weekly hours apply again. SetDays returns all exceptional days from today on. The
 // impact has the reservations between the first and the last date that are outside the opening hours;
 // with CancelBookings, the worker ends them. If the days are the same already, nothing changes. It
-// fails with the errors of asStaff and lockBranch, or ErrChangedSinceCheck.
+// fails with the errors of asStaff and lockBranch, ErrChangedSinceCheck, or Invalid if all dates are
+// in the past, unless remove is set.
 func (s *Store) SetDays(
 	ctx context.Context, order library.Order, branch string, dates []int64, open []library.OpenHours, remove bool,
 	d library.Disruption,
@@ -142,6 +143,17 @@ func (s *Store) SetDays(
 		b, err := t.lockBranch(ctx, branch)
 		if err != nil {
 			return err
+		}
+		from, until, err := spanOfDates(b, dates)
+		if err != nil {
+			return err
+		}
+		now, err := t.now(ctx)
+		if err != nil {
+			return err
+		}
+		if !remove && !until.After(now) {
+			return library.Invalid(library.FieldViolation{Field: "first_day", Message: "the dates are in the past"})
 		}
 		before, err := t.days(ctx, selectDaysAmong, b.ID, dates)
 		if err != nil {
@@ -161,10 +173,6 @@ func (s *Store) SetDays(
 			if err := t.writeDays(ctx, b.ID, dates, open, remove); err != nil {
 				return err
 			}
-		}
-		from, until, err := spanOfDates(b, dates)
-		if err != nil {
-			return err
 		}
 		var swept bool
 		if impact, swept, err = t.disruptHours(ctx, b.ID, from, until, changed, d); err != nil {

@@ -178,8 +178,9 @@ func (s *Store) Policies(ctx context.Context, actor library.Actor) ([]library.Sc
 
 // SetPolicy sets the rules of the policy with the scope of p, in place of its rules before. Without
 // rules, it removes the policy. It returns the policy after the change. It fails with
-// ErrBranchNotFound, ErrBranchRequired, or Invalid if the area does not exist or the policies have
-// too many combinations: see library.MaxEffectiveRules.
+// ErrBranchNotFound, ErrBranchRequired, or Invalid if the area does not exist, the last day of a
+// policy with rules is in the past, or the policies have too many combinations: see
+// library.MaxEffectiveRules.
 func (s *Store) SetPolicy(
 	ctx context.Context, order library.Order, p library.ScopedRules,
 ) (library.ScopedRules, error) {
@@ -194,6 +195,14 @@ func (t *staffTx) setPolicy(ctx context.Context, p *library.ScopedRules) error {
 	}
 	if _, err := t.Exec(ctx, lockLibrary, t.s.lib); err != nil {
 		return err
+	}
+	now, err := t.now(ctx)
+	if err != nil {
+		return err
+	}
+	// The last day may still have begun somewhere on earth.
+	if !p.Rules.Empty() && !p.LastDay.IsZero() && p.LastDay.Add(48*time.Hour).Before(now) {
+		return library.Invalid(library.FieldViolation{Field: "policy.last_day", Message: "it is in the past"})
 	}
 	rows, err := t.policies(ctx)
 	if err != nil {

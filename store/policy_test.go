@@ -189,6 +189,7 @@ func rulesOf(policies []library.ScopedRules, branch, area, group string, on time
 func TestPoliciesResolveToTheMostSpecificRule(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
+	b.clock(t, -14*24*60) // before all days
 	b.db.Seats(t, 1)
 	b.db.Exec(t, `INSERT INTO seats (library_id, branch_id, area, label) SELECT 1, id, 'Quiet', 'Q-1' FROM branches`)
 	ids := storetest.Rows[int64](t, b.db, `SELECT id FROM branches ORDER BY code`)

@@ -556,15 +556,15 @@ func (t *staffTx) startSweep(ctx context.Context, w importSweep, in library.Seat
 	return err
 }
 
-// fingerprint returns the fingerprint of an import: a hash of the file, the changes and the number
-// of affected reservations.
+// fingerprint returns the fingerprint of an import: a hash of the file, the changes, the number of
+// affected reservations and what happens to them.
 func fingerprint(in library.SeatImport, plan *library.SeatPlan) (string, error) {
 	text, err := json.Marshal(plan.Changes)
 	if err != nil {
 		return "", err
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "%x %d %d ", in.Hash, plan.Impact.Reservations, len(text))
+	fmt.Fprintf(h, "%x %d %s %d ", in.Hash, plan.Impact.Reservations, in.OnBookings, len(text))
 	_, _ = h.Write(text) // never fails
 	return hex.EncodeToString(h.Sum(nil)[:16]), nil
 }

@@ -235,6 +235,9 @@ func TestImportAfterChange(t *testing.T) {
 	refused(other)
 	other.Fingerprint = ""
 	refused(other)
+	other = in
+	other.OnBookings = library.CancelBookings
+	refused(other)
 	r := b.reserve(t, 0, 2, 30, 90) // at a seat that would be retired
 	refused(in)
 	mustDo(t, b.Cancel, b.users[0], r.ID)

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -128,15 +129,49 @@ func TestSetDays(t *testing.T) {
 	storetest.CheckInvariants(t, b.db)
 }
 
-// TestSetDaysInThePast sets a date that has passed, twice.
-func TestSetDaysInThePast(t *testing.T) {
+// TestDatesInThePast checks that the hours of a date, the end of an announcement and the last day of
+// a policy are refused if they have passed, because the year is then probably wrong. A removal is not
+// refused.
+func TestDatesInThePast(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	for range 2 {
-		days, impact, err := b.SetDays(
-			t.Context(), order("SetDays"), "branch-0", []int64{dayOf(noon) - 5}, nil, false, cancelling(0))
-		if err != nil || len(days) > 0 || impact.Reservations > 0 {
-			t.Error(days, impact, err)
+	invalid := library.Invalid(library.FieldViolation{})
+	setDays := func(remove bool, days ...int64) error {
+		_, _, err := b.SetDays(t.Context(), order("SetDays"), "branch-0", days, nil, remove, cancelling(0))
+		return err
+	}
+	announce := func(until time.Time) error {
+		_, err := b.SetAnnouncement(t.Context(), order("SetAnnouncement"), "branch-0", library.Texts{"en": "x"}, until)
+		return err
+	}
+	mayBook := false
+	policy := func(last time.Time, rules library.Rules) error {
+		_, err := b.SetPolicy(t.Context(), order("SetPolicy"), library.ScopedRules{
+			PolicyScope: library.PolicyScope{Branch: "branch-0", LastDay: last}, Rules: rules,
+		})
+		return err
+	}
+	today := noon.Truncate(24 * time.Hour)
+	for name, call := range map[string]func() error{
+		"two days ago":             func() error { return setDays(false, dayOf(noon)-3, dayOf(noon)-2) },
+		"an announcement":          func() error { return announce(at(0)) },
+		"the last day of a policy": func() error { return policy(today.AddDate(0, 0, -2), library.Rules{MayBook: &mayBook}) },
+	} {
+		before := b.everything(t)
+		if err := call(); !errors.Is(err, invalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+		wantEqual(t, name+": rows", b.everything(t), before)
+	}
+	for name, call := range map[string]func() error{
+		"two days ago, removed":        func() error { return setDays(true, dayOf(noon)-2) },
+		"hours that end today":         func() error { return setDays(false, dayOf(noon)-1) },
+		"an announcement":              func() error { return announce(at(1)) },
+		"a policy that lasts to today": func() error { return policy(today, library.Rules{MayBook: &mayBook}) },
+		"a policy that is removed":     func() error { return policy(today.AddDate(0, 0, -2), library.Rules{}) },
+	} {
+		if err := call(); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

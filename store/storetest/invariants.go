@@ -104,10 +104,6 @@ var atEveryCommit = []rule{
 			OR status = 'NO_SHOW' AND ended_at < check_in_deadline
 			OR check_in_deadline > upper(during)
 			OR check_in_deadline < GREATEST(lower(during), created_at)`},
-	{"a strike is not of a no-show", `
-		SELECT format('strike %s of user %s: reservation %s of user %s is %s', k.id, k.user_id, r.id, r.user_id, r.status)
-		FROM strikes k LEFT JOIN reservations r ON r.library_id = k.library_id AND r.id = k.reservation_id
-		WHERE r.status IS DISTINCT FROM 'NO_SHOW' OR r.user_id <> k.user_id`},
 	{"an offer ended at the wrong time", `
 		SELECT format('entry %s: %s at %s, offered until %s', w.id, w.status, w.ended_at, o.offer_expires_at)
 		FROM waitlist_entries w

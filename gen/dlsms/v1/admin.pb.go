@@ -1863,8 +1863,8 @@ type SetWeeklyHoursRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Required. Code of the branch.
 	Branch string `protobuf:"bytes,1,opt,name=branch,proto3" json:"branch,omitempty"`
-	// Optional. The opening hours of the week, at most 50 spans. Spans of a weekday must not overlap.
-	// Empty: the branch is always open.
+	// Required unless always_open is set. The opening hours of the week, at most 50 spans. Spans of a
+	// weekday must not overlap.
 	Hours []*OpeningHours `protobuf:"bytes,2,rep,name=hours,proto3" json:"hours,omitempty"`
 	// Optional. Action on reservations outside the new hours. Default: they stay.
 	OnBookings BookingAction `protobuf:"varint,3,opt,name=on_bookings,json=onBookings,proto3,enum=dlsms.v1.BookingAction" json:"on_bookings,omitempty"`
@@ -1876,7 +1876,9 @@ type SetWeeklyHoursRequest struct {
 	// Optional. Make no change.
 	ValidateOnly bool `protobuf:"varint,6,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	// Optional. Reason for the audit log, at most 500 characters.
-	Reason        string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Optional. Remove the opening hours, so that the branch is always open.
+	AlwaysOpen    bool `protobuf:"varint,8,opt,name=always_open,json=alwaysOpen,proto3" json:"always_open,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1958,6 +1960,13 @@ func (x *SetWeeklyHoursRequest) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *SetWeeklyHoursRequest) GetAlwaysOpen() bool {
+	if x != nil {
+		return x.AlwaysOpen
+	}
+	return false
 }
 
 // SetWeeklyHoursResponse is the response of SetWeeklyHours.
@@ -4714,7 +4723,7 @@ const file_dlsms_v1_admin_proto_rawDesc = "" +
 	"\x12ExportSeatsRequest\x12\x16\n" +
 	"\x06branch\x18\x01 \x01(\tR\x06branch\"/\n" +
 	"\x13ExportSeatsResponse\x12\x18\n" +
-	"\acontent\x18\x01 \x01(\fR\acontent\"\x81\x03\n" +
+	"\acontent\x18\x01 \x01(\fR\acontent\"\xa2\x03\n" +
 	"\x15SetWeeklyHoursRequest\x12\x16\n" +
 	"\x06branch\x18\x01 \x01(\tR\x06branch\x12,\n" +
 	"\x05hours\x18\x02 \x03(\v2\x16.dlsms.v1.OpeningHoursR\x05hours\x128\n" +
@@ -4723,7 +4732,9 @@ const file_dlsms_v1_admin_proto_rawDesc = "" +
 	"\x15expected_reservations\x18\x04 \x01(\x05R\x14expectedReservations\x12=\n" +
 	"\x04note\x18\x05 \x03(\v2).dlsms.v1.SetWeeklyHoursRequest.NoteEntryR\x04note\x12#\n" +
 	"\rvalidate_only\x18\x06 \x01(\bR\fvalidateOnly\x12\x16\n" +
-	"\x06reason\x18\a \x01(\tR\x06reason\x1a7\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x1f\n" +
+	"\valways_open\x18\b \x01(\bR\n" +
+	"alwaysOpen\x1a7\n" +
 	"\tNoteEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"p\n" +
