@@ -20,9 +20,11 @@ const (
 	join     opKind = "join"
 	claim    opKind = "claim"
 	leave    opKind = "leave"
-	// closeSeat and liftSeat are operations of the librarian: see librarian. A closure of several
-	// seats is recorded once for each seat.
+	// closeSeat and liftSeat are operations of the librarian: see librarian. sweepSeat is the sweep of
+	// a closure. It lasts from the call that makes the closure until the system says that the sweep is
+	// done. A closure of several seats is recorded once for each seat.
 	closeSeat opKind = "close"
+	sweepSeat opKind = "sweep"
 	liftSeat  opKind = "lift"
 )
 

@@ -30,7 +30,7 @@ type librarian struct {
 	conns  []grpc.ClientConnInterface
 	rng    *rand.Rand
 	serial int
-	ops    []op // closeSeat and liftSeat
+	ops    []op // closeSeat, sweepSeat and liftSeat
 	// refused says that the last call of create has changed nothing.
 	refused bool
 
@@ -142,7 +142,6 @@ func (b *librarian) closeAndLift(ctx context.Context) {
 	if !ok {
 		return
 	}
-	b.awaitSweep(calls, plansBranch, id)
 	sleep(ctx, time.Duration(b.rng.Int64N(int64(time.Second))))
 	o := op{Kind: liftSeat, Reservation: id, Start: c.start, End: c.end}
 	o.Call = b.load.history.since()
@@ -154,7 +153,7 @@ func (b *librarian) closeAndLift(ctx context.Context) {
 	}
 }
 
-// closeSeats makes a closure in the plans branch, and records it.
+// closeSeats makes a closure in the plans branch, waits for its sweep, and records both.
 func (b *librarian) closeSeats(ctx context.Context, c closedSeats) (id int64, ok bool) {
 	b.serial++
 	o := op{Kind: closeSeat, Start: c.start, End: c.end, Call: b.load.history.since()}
@@ -166,9 +165,13 @@ func (b *librarian) closeSeats(ctx context.Context, c closedSeats) (id int64, ok
 	id, ok = b.create(ctx, req)
 	o.Reservation = id
 	b.record(c, o, ok, ok || b.refused, req.GetRequestId())
+	s := o
+	s.Kind = sweepSeat
 	if ok {
 		b.counts.closures++
+		b.awaitSweep(ctx, plansBranch, id)
 	}
+	b.record(c, s, ok, ok || b.refused, req.GetRequestId())
 	return id, ok
 }
 
@@ -260,10 +263,13 @@ func (b *librarian) record(c closedSeats, o op, done, answered bool, requestID s
 	}
 }
 
-// awaitSweep waits until a sweep is done. A sweep that is not done within operatorTime is a
-// violation, unless a fault has stopped the system.
+// longestSweep is the longest time from the answer that a closure was made to the end of its sweep.
+const longestSweep = 2 * operatorTime
+
+// awaitSweep waits until a sweep is done. A sweep that is not done within longestSweep is a
+// violation.
 func (b *librarian) awaitSweep(ctx context.Context, branch string, id int64) {
-	until := time.Now().Add(2 * operatorTime)
+	until := time.Now().Add(longestSweep)
 	for {
 		var progress *dlsmsv1.SweepProgress
 		refusal, answered := b.call(ctx, "ListClosures", func(ctx context.Context, api *e2e.Client) error {

@@ -18,8 +18,8 @@ type takenWindow struct {
 	reservation int64 // 0 for a closure
 	start, end  int64 // in the same unit in all windows of a seatDay
 	closure     int64 // its id; 0 for a reservation
-	// swept says that a closure was made over the reservation. A sweep cancels the reservation at
-	// some time after that. Until then its user may still cancel or extend it.
+	// swept says that a sweep has ended the reservation. A call of its user that ends it succeeds
+	// nevertheless.
 	swept bool
 }
 
@@ -65,15 +65,16 @@ func (s seatDay) without(reservation int64) seatDay {
 	})
 }
 
-// close returns the state after a closure was made: a sweep ends the reservations inside.
-func (s seatDay) close(t takenWindow) seatDay {
+// sweep returns the state after the sweep of a closure, which ends the reservations inside. All those
+// of one seat end in one transaction.
+func (s seatDay) sweep(start, end int64) seatDay {
 	out := slices.Clone(s)
 	for i := range out {
-		if out[i].closure == 0 && out[i].overlaps(t.start, t.end) {
+		if out[i].closure == 0 && out[i].overlaps(start, end) {
 			out[i].swept = true
 		}
 	}
-	return out.with(t)
+	return out
 }
 
 func (s seatDay) lift(closure int64) seatDay {
@@ -100,8 +101,8 @@ func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 		return len(after) < len(s), after
 	case extend:
 		switch {
-		case s.swept(o.Reservation): // the sweep may come first or later
-			return true, s
+		case s.swept(o.Reservation):
+			return !o.done(), s
 		case o.Reason == "SEAT_CLOSED":
 			return s.closed(start, end), s
 		case o.Reason == "SEAT_TAKEN":
@@ -111,7 +112,9 @@ func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 		return s.free(start, end, o.Reservation) && len(after) < len(s),
 			after.with(takenWindow{reservation: o.Reservation, start: start, end: end})
 	case closeSeat:
-		return true, s.close(takenWindow{closure: o.Reservation, start: start, end: end})
+		return true, s.with(takenWindow{closure: o.Reservation, start: start, end: end})
+	case sweepSeat:
+		return s.closed(start, end), s.sweep(start, end)
 	case liftSeat:
 		after = s.lift(o.Reservation)
 		return len(after) < len(s), after
@@ -125,7 +128,7 @@ func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 // they are not checked.
 func aboutSeat(o *op) bool {
 	switch o.Kind {
-	case read, cancel, closeSeat, liftSeat:
+	case read, cancel, closeSeat, sweepSeat, liftSeat:
 		return o.done()
 	case book, extend:
 		return o.done() || o.Reason == "SEAT_TAKEN" || o.Reason == "SEAT_CLOSED"
@@ -220,7 +223,9 @@ func fold(s seatDay, ops []op, swept map[int64]bool) seatDay {
 			s = s.without(o.Reservation)
 		case o.Kind == closeSeat:
 			closed = append(closed, takenWindow{closure: o.Reservation, start: start, end: end})
-			s = s.close(closed[len(closed)-1])
+			s = s.with(closed[len(closed)-1])
+		case o.Kind == sweepSeat:
+			s = s.sweep(start, end)
 		case o.Kind == liftSeat:
 			s = s.lift(o.Reservation)
 		case o.Kind == extend && slices.ContainsFunc(s, func(t takenWindow) bool { return t.reservation == o.Reservation }):
@@ -229,11 +234,10 @@ func fold(s seatDay, ops []op, swept map[int64]bool) seatDay {
 		}
 	}
 	for i, t := range s {
-		if booked[t.reservation] {
-			s[i].swept = swept[t.reservation] && slices.ContainsFunc(closed, func(c takenWindow) bool {
-				return c.overlaps(t.start, t.end)
-			})
-		}
+		inside := swept[t.reservation] && slices.ContainsFunc(closed, func(c takenWindow) bool {
+			return c.overlaps(t.start, t.end)
+		})
+		s[i].swept = inside || t.swept && !booked[t.reservation]
 	}
 	return s
 }

@@ -75,9 +75,27 @@ func TestCheckLinear(t *testing.T) {
 		},
 		"swept, lifted and booked again": {
 			[]*op{
-				at(book, 8, 9, 0, 1).of(1), at(closeSeat, 8, 10, 2, 3).of(7), at(liftSeat, 8, 10, 4, 5).of(7),
-				at(book, 8, 9, 6, 7).of(2),
+				at(book, 8, 9, 0, 1).of(1), at(closeSeat, 8, 10, 2, 3).of(7), at(sweepSeat, 8, 10, 2, 5).of(7),
+				at(liftSeat, 8, 10, 6, 7).of(7), at(book, 8, 9, 8, 9).of(2),
 			}, true,
+		},
+		"taken outside of the closure, until the sweep": {
+			[]*op{
+				at(book, 8, 10, 0, 1).of(1), at(closeSeat, 9, 11, 2, 3).of(7), at(sweepSeat, 9, 11, 2, 9).of(7),
+				at(read, 8, 9, 4, 5), at(book, 7, 9, 6, 7).refused(), at(read, 8, 9, 8, 10).free(), at(cancel, 8, 10, 11, 12).of(1),
+			}, true,
+		},
+		"taken outside of the closure, after the sweep": {
+			[]*op{
+				at(book, 8, 10, 0, 1).of(1), at(closeSeat, 9, 11, 2, 3).of(7), at(sweepSeat, 9, 11, 2, 5).of(7),
+				at(read, 8, 9, 6, 7),
+			}, false,
+		},
+		"extended after the sweep": {
+			[]*op{
+				at(book, 8, 9, 0, 1).of(1), at(closeSeat, 8, 9, 2, 3).of(7), at(sweepSeat, 8, 9, 2, 5).of(7),
+				at(extend, 8, 10, 6, 7).of(1),
+			}, false,
 		},
 		"cancelled before the sweep": {
 			[]*op{at(book, 8, 9, 0, 1).of(1), at(closeSeat, 8, 10, 2, 3).of(7), at(cancel, 8, 9, 4, 5).of(1)}, true,

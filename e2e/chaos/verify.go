@@ -227,7 +227,7 @@ func (w dbState) has(o *op) bool {
 		return w.entries[o.Reservation] == entry{o.User, "CLAIMED"}
 	case leave:
 		return w.entries[o.Reservation] == entry{o.User, "LEFT"}
-	case closeSeat:
+	case closeSeat, sweepSeat:
 		_, ok := w.closures[o.Reservation]
 		return ok
 	case liftSeat:
@@ -242,7 +242,7 @@ func (w dbState) requested(o *op) int64 {
 	switch o.Kind {
 	case join:
 		return w.joined[requestKey(o.User, o.RequestID)]
-	case closeSeat:
+	case closeSeat, sweepSeat:
 		return w.closed[requestKey(o.User, o.RequestID)]
 	case book, cancel, extend, read, checkIn, checkOut, claim, leave, liftSeat:
 	}
@@ -345,6 +345,9 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 							o.RequestID, o.User, o.Reservation, o.LastCall, o.Reason)
 					}
 					o.Unknown, o.Reason, o.Return = false, "", o.Return+longestCall
+					if o.Kind == sweepSeat {
+						o.Return += longestSweep
+					}
 				} else {
 					r.resolvedNot++
 				}
