@@ -169,6 +169,9 @@ func LatestSeats(messages []*dlsmsv1.WatchSeatsResponse) map[int64]*dlsmsv1.Seat
 		if seat := m.GetChange(); seat != nil {
 			shown[seat.GetId()] = seat
 		}
+		if seat := m.GetRemoved(); seat != nil {
+			delete(shown, seat.GetSeatId())
+		}
 	}
 	return shown
 }
