@@ -118,21 +118,22 @@ func reportable(ctx context.Context, err error) error {
 	})...)
 }
 
+// count converts a number of seats, reservations, users or lines, which is far below 2^31.
+func count(n int) int32 { return int32(n) } //nolint:gosec // see above
+
 func impactProto(i library.Impact) *dlsmsv1.Impact {
 	out := &dlsmsv1.Impact{
-		Reservations:    int32(i.Reservations), //nolint:gosec // counts
-		CheckedIn:       int32(i.CheckedIn),    //nolint:gosec // counts
-		WaitlistEntries: int32(i.Entries),      //nolint:gosec // counts
+		Reservations:    count(i.Reservations),
+		CheckedIn:       count(i.CheckedIn),
+		WaitlistEntries: count(i.Entries),
 	}
 	for _, d := range i.Days {
 		out.Days = append(out.Days, &dlsmsv1.DayCount{
-			Day: d.Day.Format(time.DateOnly), Reservations: int32(d.Reservations), //nolint:gosec // counts
+			Day: d.Day.Format(time.DateOnly), Reservations: count(d.Reservations),
 		})
 	}
 	for _, r := range i.First {
-		out.First = append(out.First, &dlsmsv1.AffectedReservation{
-			Reservation: reservationProto(r.Reservation), StudentId: r.StudentID, Name: r.Name,
-		})
+		out.First = append(out.First, affectedProto(r))
 	}
 	return out
 }

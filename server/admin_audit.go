@@ -30,17 +30,13 @@ func (s *adminService) ListAudit(
 		return nil, err
 	}
 
-	// Read one row more than the page has, to see whether there is a next page.
 	entries, err := s.store.Audit(ctx, edge.Caller(ctx).Actor(), query, after.ID, size+1)
 	if err != nil {
 		return nil, err
 	}
 
 	resp := &dlsmsv1.ListAuditResponse{}
-	if len(entries) > size {
-		entries = entries[:size]
-		resp.NextPageToken = nextPageToken(req, cursor{ID: entries[size-1].ID})
-	}
+	entries, resp.NextPageToken = cut(req, entries, size, func(e library.AuditEntry) cursor { return cursor{ID: e.ID} })
 	for _, e := range entries {
 		resp.Entries = append(resp.Entries, auditProto(e))
 	}

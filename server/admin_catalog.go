@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
-	"time"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
@@ -117,7 +116,7 @@ func (s *adminService) RetireSeats(
 	}
 	s.hints.Send(HintReservations)
 	return &dlsmsv1.RetireSeatsResponse{
-		Retired: int32(retired), Impact: impactProto(impact), //nolint:gosec // at most maxSeatsOfCall
+		Retired: count(retired), Impact: impactProto(impact),
 	}, nil
 }
 
@@ -200,9 +199,7 @@ func (c *check) seatSpecs(seats []*dlsmsv1.SeatSpec) []library.SeatSpec {
 		}
 		seen[spec.Label] = true
 		var own check
-		for _, a := range own.amenities(seat.GetAmenities()) {
-			spec.Amenities = append(spec.Amenities, int16(a)) //nolint:gosec // err reports unknown ones
-		}
+		spec.Amenities = own.amenities(seat.GetAmenities())
 		for _, f := range own.faults {
 			c.fault(at+f.Field, f.Message)
 		}
@@ -234,17 +231,13 @@ func (c *check) seatIDs(ids []int64) []int64 {
 func settingsProto(b library.BranchSettings) *dlsmsv1.BranchSettings {
 	settings := &dlsmsv1.BranchSettings{
 		Code: b.Code, Name: b.Name, Timezone: b.Timezone, Hours: hoursProtos(b.Hours),
-		SeatCount:         int32(b.SeatCount),         //nolint:gosec // a library has less than two billion seats
-		OutOfServiceCount: int32(b.OutOfServiceCount), //nolint:gosec // at most SeatCount
+		SeatCount:         count(b.SeatCount),
+		OutOfServiceCount: count(b.OutOfServiceCount),
 		Announcement:      b.Announcement,
 		AnnouncedUntil:    setTimestamp(b.AnnouncedUntil),
 	}
 	for _, d := range b.Days {
-		day := &dlsmsv1.DayHours{Day: time.Unix(int64(d.Day)*24*60*60, 0).UTC().Format(time.DateOnly)}
-		for _, o := range d.Open {
-			day.Open = append(day.Open, &dlsmsv1.TimeSpan{Opens: timeOfDay(o.Opens), Closes: timeOfDay(o.Closes)})
-		}
-		settings.Days = append(settings.Days, day)
+		settings.Days = append(settings.Days, dayHoursProto(d))
 	}
 	for _, a := range b.Areas {
 		settings.Areas = append(settings.Areas, areaProto(a))
@@ -253,9 +246,7 @@ func settingsProto(b library.BranchSettings) *dlsmsv1.BranchSettings {
 }
 
 func areaProto(a library.Area) *dlsmsv1.Area {
-	return &dlsmsv1.Area{
-		Name: a.Name, Floor: a.Floor, SeatCount: int32(a.SeatCount), //nolint:gosec // below two billion
-	}
+	return &dlsmsv1.Area{Name: a.Name, Floor: a.Floor, SeatCount: count(a.SeatCount)}
 }
 
 func seatChangeProtos(changes []library.SeatChange) []*dlsmsv1.SeatChange {
@@ -263,7 +254,7 @@ func seatChangeProtos(changes []library.SeatChange) []*dlsmsv1.SeatChange {
 	for i, c := range changes {
 		protos[i] = &dlsmsv1.SeatChange{
 			Label: c.Label, SeatId: c.SeatID, Action: string(c.Action), Branch: c.Branch,
-			Line: int32(c.Line), //nolint:gosec // a file has at most 2 MiB
+			Line: count(c.Line),
 		}
 		for _, f := range c.Fields {
 			protos[i].Changes = append(protos[i].Changes, &dlsmsv1.FieldChange{Field: string(f.Field), From: f.From, To: f.To})

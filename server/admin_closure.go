@@ -85,7 +85,6 @@ func (s *adminService) ListClosures(
 		return nil, err
 	}
 
-	// Read one row more than the page has, to see whether there is a next page.
 	order := library.Order{Actor: edge.Caller(ctx).Actor(), Action: "ListClosures"}
 	list, err := s.store.ListClosures(ctx, order, branch, req.GetIncludePast(), after.ID, size+1)
 	if err != nil {
@@ -93,10 +92,7 @@ func (s *adminService) ListClosures(
 	}
 
 	resp := &dlsmsv1.ListClosuresResponse{}
-	if len(list) > size {
-		list = list[:size]
-		resp.NextPageToken = nextPageToken(req, cursor{ID: list[size-1].ID})
-	}
+	list, resp.NextPageToken = cut(req, list, size, func(c library.ClosureState) cursor { return cursor{ID: c.ID} })
 	for _, closure := range list {
 		resp.Closures = append(resp.Closures, closureProto(closure))
 	}
@@ -111,7 +107,7 @@ func closureProto(c library.ClosureState) *dlsmsv1.Closure {
 		CreatedAt:  timestamppb.New(c.CreatedAt), LiftedAt: timestamp(c.LiftedAt),
 	}
 	if p := c.Sweep; p != nil {
-		out.Sweep = &dlsmsv1.SweepProgress{Done: p.Done, Ended: int32(p.Ended), Left: int32(p.Left)} //nolint:gosec // counts
+		out.Sweep = &dlsmsv1.SweepProgress{Done: p.Done, Ended: count(p.Ended), Left: count(p.Left)}
 	}
 	return out
 }

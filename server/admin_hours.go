@@ -203,8 +203,7 @@ func (c *check) dates(req *dlsmsv1.SetDaysRequest) (dates []int64) {
 		return nil
 	}
 	for day := first; !day.After(last); day = day.AddDate(0, 0, 1) {
-		weekday := int32(day.Weekday()+6)%7 + 1 //nolint:gosec // 1 to 7
-		if len(req.GetWeekdays()) == 0 || slices.Contains(req.GetWeekdays(), weekday) {
+		if len(req.GetWeekdays()) == 0 || slices.Contains(req.GetWeekdays(), isoWeekday(day.Weekday())) {
 			dates = append(dates, day.Unix()/(24*60*60))
 		}
 	}

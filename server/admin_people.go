@@ -72,7 +72,7 @@ func (s *adminService) UpsertUsers(
 		return nil, err
 	}
 
-	return &dlsmsv1.UpsertUsersResponse{Changed: int32(changed)}, nil //nolint:gosec // at most maxPeople
+	return &dlsmsv1.UpsertUsersResponse{Changed: count(changed)}, nil
 }
 
 // people checks the users of UpsertUsers.

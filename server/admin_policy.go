@@ -224,6 +224,6 @@ func numberProto(n *int) *int32 {
 	if n == nil {
 		return nil
 	}
-	v := int32(*n) //nolint:gosec // check.ruleNumber bounds the numbers of rules
+	v := count(*n)
 	return &v
 }

@@ -76,11 +76,10 @@ func (c *check) seatFile(content []byte, in *library.SeatImport) {
 }
 
 func importProto(p library.SeatPlan) *dlsmsv1.ImportSeatsResponse {
-	count := func(a library.SeatAction) int32 { return int32(p.Count(a)) } //nolint:gosec // below two billion
 	return &dlsmsv1.ImportSeatsResponse{
 		Changes: seatChangeProtos(p.Changes),
-		Created: count(library.CreateSeat), Updated: count(library.UpdateSeat),
-		Same: count(library.SameSeat), Retired: count(library.RetireSeat),
+		Created: count(p.Count(library.CreateSeat)), Updated: count(p.Count(library.UpdateSeat)),
+		Same: count(p.Count(library.SameSeat)), Retired: count(p.Count(library.RetireSeat)),
 		Impact: impactProto(p.Impact), Fingerprint: p.Fingerprint,
 	}
 }

@@ -299,7 +299,7 @@ func days(d time.Duration) string {
 const maxAmenities = 16
 
 // amenities checks that all amenities are known. Their order is free and duplicates are allowed.
-func (c *check) amenities(v []dlsmsv1.Amenity) []dlsmsv1.Amenity {
+func (c *check) amenities(v []dlsmsv1.Amenity) (known []int16) {
 	if len(v) > maxAmenities {
 		c.fault("amenities", fmt.Sprintf("must be at most %d", maxAmenities))
 		return nil
@@ -307,9 +307,11 @@ func (c *check) amenities(v []dlsmsv1.Amenity) []dlsmsv1.Amenity {
 	for i, a := range v {
 		if a == dlsmsv1.Amenity_AMENITY_UNSPECIFIED || !isDefined(a) {
 			c.fault("amenities["+strconv.Itoa(i)+"]", "is not a known amenity")
+			continue
 		}
+		known = append(known, int16(a)) //nolint:gosec // the enum has no value that is larger
 	}
-	return v
+	return known
 }
 
 // enum checks that the enum defines the value. The unspecified value passes.

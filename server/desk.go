@@ -118,7 +118,6 @@ func (s *deskService) ListArrivals(
 		return nil, err
 	}
 
-	// Read one row more than the page has, to see whether there is a next page.
 	from := store.ReservationCursor{StartTime: after.Time, ID: after.ID}
 	list, err := s.store.Arrivals(ctx, edge.Caller(ctx).Actor(), branch, day, from, size+1)
 	if err != nil {
@@ -126,12 +125,11 @@ func (s *deskService) ListArrivals(
 	}
 
 	resp := &dlsmsv1.ListArrivalsResponse{}
-	if len(list) > size {
-		list = list[:size]
-		resp.NextPageToken = nextPageToken(req, cursor{Time: list[size-1].StartTime, ID: list[size-1].ID})
-	}
+	list, resp.NextPageToken = cut(req, list, size, func(a library.AffectedReservation) cursor {
+		return cursor{Time: a.StartTime, ID: a.ID}
+	})
 	for _, a := range list {
-		resp.Reservations = append(resp.Reservations, arrivalProto(a))
+		resp.Reservations = append(resp.Reservations, affectedProto(a))
 	}
 	return resp, nil
 }
@@ -274,8 +272,7 @@ func (s *deskService) CloseUser(
 	s.hints.Send(HintTokens | HintReservations)
 
 	return &dlsmsv1.CloseUserResponse{
-		Reservations: int32(closed.Reservations), //nolint:gosec // far below 2^31
-		Entries:      int32(closed.Entries),      //nolint:gosec // far below 2^31
+		Reservations: count(closed.Reservations), Entries: count(closed.Entries),
 	}, nil
 }
 
@@ -294,7 +291,7 @@ func personProto(p library.Person) *dlsmsv1.Person {
 	}
 }
 
-func arrivalProto(a library.AffectedReservation) *dlsmsv1.AffectedReservation {
+func affectedProto(a library.AffectedReservation) *dlsmsv1.AffectedReservation {
 	return &dlsmsv1.AffectedReservation{
 		Reservation: reservationProto(a.Reservation), StudentId: a.StudentID, Name: a.Name,
 	}

@@ -30,7 +30,7 @@ func (s *deskService) ForgiveStrikes(
 	}
 
 	return &dlsmsv1.ForgiveStrikesResponse{
-		Forgiven: int32(done.Strikes), Lifted: int32(done.Suspensions), //nolint:gosec // counts of strikes
+		Forgiven: count(done.Strikes), Lifted: count(done.Suspensions),
 	}, nil
 }
 

@@ -37,9 +37,10 @@
 //   - Any other error becomes INTERNAL, and its cause is logged.
 //
 // A handler of a list calls check.page(req, defaultSize, maxSize) (page.go). This returns the page
-// size and the cursor, which is the position after the previous page. If more rows follow the page,
-// the response carries nextPageToken(req, cursor of the last row). A page token is valid only if
-// all other fields of the request, except page_size, stay the same.
+// size and the cursor, which is the position after the previous page. The handler reads one row more
+// than the page has, to see whether more rows follow. cut(req, rows, size, cursor of a row) returns
+// the page and the token of the next one. A page token is valid only if all other fields of the
+// request, except page_size, stay the same.
 //
 // The handler of a stream uses stream.Context(). This context ends when
 //

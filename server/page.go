@@ -41,6 +41,15 @@ func (c *check) page(req pagedRequest, defaultSize, maxSize int) (size int, afte
 	return size, after
 }
 
+// cut returns the first size rows, and the token for the page after them. rows must have one row more
+// than the page if there is a next page. Without a next page, the token is empty.
+func cut[T any](req pagedRequest, rows []T, size int, at func(T) cursor) (page []T, next string) {
+	if len(rows) <= size {
+		return rows, ""
+	}
+	return rows[:size], nextPageToken(req, at(rows[size-1]))
+}
+
 const pageTokenVersion = 1
 
 var (

@@ -106,7 +106,6 @@ func (s *reservationService) GetReservations(
 		return nil, err
 	}
 
-	// Read one row more than the page has, to see whether there is a next page.
 	from := store.ReservationCursor{StartTime: after.Time, ID: after.ID}
 	list, err := s.store.Reservations(ctx, edge.Caller(ctx).UserID, view, from, size+1)
 	if err != nil {
@@ -114,11 +113,9 @@ func (s *reservationService) GetReservations(
 	}
 
 	resp := &dlsmsv1.GetReservationsResponse{}
-	if len(list) > size {
-		list = list[:size]
-		last := list[size-1]
-		resp.NextPageToken = nextPageToken(req, cursor{Time: last.StartTime, ID: last.ID})
-	}
+	list, resp.NextPageToken = cut(req, list, size, func(r library.Reservation) cursor {
+		return cursor{Time: r.StartTime, ID: r.ID}
+	})
 	for _, r := range list {
 		resp.Reservations = append(resp.Reservations, reservationProto(r))
 	}

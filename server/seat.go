@@ -184,9 +184,8 @@ func seatQuery(c *check, req seatFilter) availability.Query {
 	q := availability.Query{
 		Branch: c.text("branch", req.GetBranch(), 0, 64),
 		Area:   c.text("area", req.GetArea(), 0, 100),
-	}
-	for _, a := range c.amenities(req.GetAmenities()) {
-		q.Amenities = append(q.Amenities, int16(a)) //nolint:gosec // check accepts known amenities only
+
+		Amenities: c.amenities(req.GetAmenities()),
 	}
 	q.Start, q.End = c.optionalWindow(req.GetStartTime(), req.GetEndTime())
 	return q
@@ -198,8 +197,8 @@ func branchProto(b availability.BranchView) *dlsmsv1.Branch {
 		Name:           b.Name,
 		Timezone:       b.Timezone,
 		Areas:          b.Areas,
-		SeatCount:      int32(b.SeatCount),      //nolint:gosec // a library has less than two billion seats
-		AvailableCount: int32(b.AvailableCount), //nolint:gosec // at most SeatCount
+		SeatCount:      count(b.SeatCount),
+		AvailableCount: count(b.AvailableCount),
 		Hours:          hoursProtos(b.Hours),
 		Open:           b.Open,
 		ClosesAt:       setTimestamp(b.ClosesAt),
@@ -269,12 +268,11 @@ func hoursProtos(hours []library.OpenHours) (out []*dlsmsv1.OpeningHours) {
 	return out
 }
 
+// isoWeekday returns the number of a weekday: Monday is 1, and Sunday is 7.
+func isoWeekday(d time.Weekday) int32 { return int32(d+6)%7 + 1 } //nolint:gosec // 1 to 7
+
 func hoursProto(h library.OpenHours) *dlsmsv1.OpeningHours {
-	weekday := int32(h.Weekday) //nolint:gosec // 0 to 6
-	if h.Weekday == time.Sunday {
-		weekday = 7
-	}
-	return &dlsmsv1.OpeningHours{Weekday: weekday, Opens: timeOfDay(h.Opens), Closes: timeOfDay(h.Closes)}
+	return &dlsmsv1.OpeningHours{Weekday: isoWeekday(h.Weekday), Opens: timeOfDay(h.Opens), Closes: timeOfDay(h.Closes)}
 }
 
 // timeOfDay formats a time of day as "HH:MM", or as "HH:MM:SS" if the seconds are not 0.
