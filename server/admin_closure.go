@@ -85,8 +85,7 @@ func (s *adminService) ListClosures(
 		return nil, err
 	}
 
-	order := library.Order{Actor: edge.Caller(ctx).Actor(), Action: "ListClosures"}
-	list, err := s.store.ListClosures(ctx, order, branch, req.GetIncludePast(), after.ID, size+1)
+	list, err := s.store.ListClosures(ctx, edge.Caller(ctx).Actor(), branch, req.GetIncludePast(), after.ID, size+1)
 	if err != nil {
 		return nil, err
 	}

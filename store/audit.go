@@ -29,25 +29,28 @@ func (t *staffTx) branches() []int64 {
 	if t.scope.All {
 		return nil
 	}
-	return append([]int64{}, sorted(t.scope.Branches)...) // not nil
+	return idsOrEmpty(sorted(t.scope.Branches))
+}
+
+// branchesOf returns the id of the branch with a code, or branches if the code is empty. It fails with
+// ErrBranchNotFound or ErrBranchRequired.
+func (t *staffTx) branchesOf(ctx context.Context, code string) ([]int64, error) {
+	if code == "" {
+		return t.branches(), nil
+	}
+	id, err := t.branchID(ctx, code)
+	return []int64{id}, err
 }
 
 const selectBranchID = `SELECT id FROM branches WHERE library_id = $1 AND code = $2`
 
 // branchID returns the id of a branch. It fails with ErrBranchNotFound or ErrBranchRequired.
 func (t *staffTx) branchID(ctx context.Context, code string) (int64, error) {
-	rows, err := t.Query(ctx, selectBranchID, t.s.lib, code)
+	id, err := rowOf(ctx, t, library.ErrBranchNotFound, pgx.RowTo[int64], selectBranchID, t.s.lib, code)
 	if err != nil {
 		return 0, err
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-	if err == nil && len(ids) == 0 {
-		err = library.ErrBranchNotFound
-	}
-	if err != nil {
-		return 0, err
-	}
-	return ids[0], t.includes(ids[0])
+	return id, t.includes(id)
 }
 
 // The queries of the audit log read at most @most rows, the newest first, with ids below @before.
@@ -91,36 +94,23 @@ func (s *Store) Audit(
 		before = math.MaxInt64
 	}
 	err = s.readAsStaff(ctx, actor, func(ctx context.Context, t *staffTx) error {
-		branches := t.branches()
-		if q.Branch != "" {
-			id, err := t.branchID(ctx, q.Branch)
-			if err != nil {
-				return err
-			}
-			branches = []int64{id}
+		branches, err := t.branchesOf(ctx, q.Branch)
+		if err != nil {
+			return err
 		}
 		args := pgx.NamedArgs{
 			"library": s.lib, "before": before, "action": q.Action, "object": q.Object, "branches": branches,
 			"most": limit,
 		}
-		rows, err := t.auditRows(ctx, q, branches == nil, args)
-		if err != nil {
-			return err
+		sql := selectAudit
+		switch {
+		case q.Object != "":
+			sql = selectAuditOfObject
+		case branches != nil:
+			sql = selectAuditOfBranches
 		}
-		entries, err = pgx.CollectRows(rows, pgx.RowToStructByName[library.AuditEntry])
+		entries, err = rowsOf(ctx, t, pgx.RowToStructByName[library.AuditEntry], sql, args)
 		return err
 	})
 	return entries, err
-}
-
-func (t *staffTx) auditRows(
-	ctx context.Context, q library.AuditQuery, all bool, args pgx.NamedArgs,
-) (pgx.Rows, error) {
-	switch {
-	case q.Object != "":
-		return t.Query(ctx, selectAuditOfObject, args)
-	case !all:
-		return t.Query(ctx, selectAuditOfBranches, args)
-	}
-	return t.Query(ctx, selectAudit, args)
 }

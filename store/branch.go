@@ -67,36 +67,24 @@ const selectSettings = `
 
 // settings returns branches, or all branches if ids is nil.
 func (t *staffTx) settings(ctx context.Context, ids []int64) ([]library.BranchSettings, error) {
-	rows, err := t.Query(ctx, selectSettings, t.s.lib, ids)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (library.BranchSettings, error) {
-		r, err := pgx.RowToStructByName[settingsRow](row)
-		b := library.BranchSettings{
-			Branch: library.Branch{
-				ID: r.ID, Code: r.Code, Name: r.Name, Timezone: r.Timezone,
-				Hours: r.Hours, Days: r.Days, Announcement: r.Announcement,
-			},
-			Areas: r.Areas, SeatCount: r.SeatCount, OutOfServiceCount: r.OutOfServiceCount,
-		}
-		if r.AnnouncedUntil != nil {
-			b.AnnouncedUntil = *r.AnnouncedUntil
-		}
-		return b, err
-	})
+	return rowsOf(ctx, t, scanSettings, selectSettings, t.s.lib, ids)
+}
+
+func scanSettings(row pgx.CollectableRow) (library.BranchSettings, error) {
+	r, err := pgx.RowToStructByName[settingsRow](row)
+	return library.BranchSettings{
+		Branch: library.Branch{
+			ID: r.ID, Code: r.Code, Name: r.Name, Timezone: r.Timezone,
+			Hours: r.Hours, Days: r.Days, Announcement: r.Announcement, AnnouncedUntil: orZero(r.AnnouncedUntil),
+		},
+		Areas: r.Areas, SeatCount: r.SeatCount, OutOfServiceCount: r.OutOfServiceCount,
+	}, err
 }
 
 // oneBranch returns the settings of a branch.
 func (t *staffTx) oneBranch(ctx context.Context, id int64) (library.BranchSettings, error) {
 	all, err := t.settings(ctx, []int64{id})
-	if err != nil {
-		return library.BranchSettings{}, err
-	}
-	if len(all) == 0 {
-		return library.BranchSettings{}, library.ErrBranchNotFound
-	}
-	return all[0], nil
+	return first(all, library.ErrBranchNotFound, err)
 }
 
 // ListBranches returns the branches in the scope of an actor, sorted by code.
@@ -368,11 +356,7 @@ func (t *staffTx) renameArea(ctx context.Context, branchID int64, from, to strin
 			return err
 		}
 	}
-	rows, err := t.Query(ctx, selectAreaSeats, t.s.lib, branchID, from)
-	if err != nil {
-		return err
-	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	ids, err := rowsOf(ctx, t, pgx.RowTo[int64], selectAreaSeats, t.s.lib, branchID, from)
 	if err != nil {
 		return err
 	}
@@ -418,11 +402,7 @@ func (s *Store) RetireSeats(
 			return err
 		}
 		wanted := sorted(seatIDs)
-		rows, err := t.Query(ctx, selectSeatsByID, t.s.lib, b.ID, wanted)
-		if err != nil {
-			return err
-		}
-		seats, err := pgx.CollectRows(rows, pgx.RowToStructByName[seatLabel])
+		seats, err := rowsOf(ctx, t, pgx.RowToStructByName[seatLabel], selectSeatsByID, t.s.lib, b.ID, wanted)
 		if err != nil {
 			return err
 		}

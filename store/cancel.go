@@ -68,11 +68,7 @@ func (s *Store) CancelFor(
 func (t *tx) endOccupying(
 	ctx context.Context, now time.Time, e transition, sql string, arg int64,
 ) ([]occupying, error) {
-	rows, err := t.Query(ctx, sql, t.s.lib, arg)
-	if err != nil {
-		return nil, err
-	}
-	all, err := pgx.CollectRows(rows, pgx.RowToStructByName[occupying])
+	all, err := rowsOf(ctx, t, pgx.RowToStructByName[occupying], sql, t.s.lib, arg)
 	if err != nil {
 		return nil, err
 	}

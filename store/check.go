@@ -225,11 +225,7 @@ func (s *Store) ValidateReservation(ctx context.Context, b library.Booking) (lib
 		if f.Broken[0] != outcomeRepeated {
 			return f.refusal(f.Broken[0])
 		}
-		rows, err := q.Query(ctx, selectFirstAnswer, s.lib, f.PriorID, library.EventReserved)
-		if err != nil {
-			return err
-		}
-		r, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[library.Reservation])
+		r, err = s.firstAnswer(ctx, q, f.PriorID, library.EventReserved)
 		return err
 	})
 	return r, err
@@ -340,19 +336,12 @@ func (s *Store) alternatives(ctx context.Context, q querier, f facts) ([]library
 		"library": s.lib, "user": f.booking.UserID, "seat": f.booking.SeatID, "now": f.Now, "start": f.StartTime,
 		"end": f.booking.EndTime, "length": length, "step": candidateStep(f.Step), "most": timesPerDay,
 	}
-	rows, err := q.Query(ctx, selectOtherTimes, args)
-	if err != nil {
-		return nil, err
-	}
-	starts, err := pgx.CollectRows(rows, pgx.RowTo[time.Time])
+	starts, err := rowsOf(ctx, q, pgx.RowTo[time.Time], selectOtherTimes, args)
 	if err != nil {
 		return nil, err
 	}
 	args["most"] = otherSeats
-	if rows, err = q.Query(ctx, selectOtherSeats, args); err != nil {
-		return nil, err
-	}
-	seats, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	seats, err := rowsOf(ctx, q, pgx.RowTo[int64], selectOtherSeats, args)
 	if err != nil {
 		return nil, err
 	}

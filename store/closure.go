@@ -338,22 +338,15 @@ func (t *staffTx) changeClosure(
 // code of a branch, or empty for all branches. Without past, it leaves out closures that have ended
 // or were lifted. after is the id of the last closure of the previous page, or 0.
 func (s *Store) ListClosures(
-	ctx context.Context, order library.Order, branch string, past bool, after int64, limit int,
+	ctx context.Context, actor library.Actor, branch string, past bool, after int64, limit int,
 ) (list []library.ClosureState, err error) {
-	err = s.asStaff(ctx, order, func(ctx context.Context, t *staffTx) error {
-		branches := t.scope.Branches
-		if branch != "" {
-			id, err := t.branchID(ctx, branch)
-			if err != nil {
-				return err
-			}
-			branches = []int64{id}
-		}
-		rows, err := t.Query(ctx, selectClosurePage, s.lib, branches, after, past, limit)
+	err = s.readAsStaff(ctx, actor, func(ctx context.Context, t *staffTx) error {
+		branches, err := t.branchesOf(ctx, branch)
 		if err != nil {
 			return err
 		}
-		if list, err = pgx.CollectRows(rows, scanClosure); err != nil {
+		list, err = rowsOf(ctx, t, scanClosure, selectClosurePage, s.lib, branches, after, past, limit)
+		if err != nil {
 			return err
 		}
 		for i := range list {
@@ -368,14 +361,7 @@ func (s *Store) ListClosures(
 
 // closure returns a closure, or ErrClosureNotFound.
 func (t *staffTx) closure(ctx context.Context, id int64) (library.ClosureState, error) {
-	rows, err := t.Query(ctx, selectOneClosure, t.s.lib, id)
-	if err != nil {
-		return library.ClosureState{}, err
-	}
-	c, err := pgx.CollectExactlyOneRow(rows, scanClosure)
-	if errors.Is(err, pgx.ErrNoRows) {
-		err = library.ErrClosureNotFound
-	}
+	c, err := rowOf(ctx, t, library.ErrClosureNotFound, scanClosure, selectOneClosure, t.s.lib, id)
 	if err == nil {
 		err = t.addLeft(ctx, &c)
 	}

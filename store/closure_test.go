@@ -134,7 +134,7 @@ func TestSweepEndsReservations(t *testing.T) {
 	wantEqual(t, "told 4", b.told(t, 4), []string(nil))
 	wantEqual(t, "told 5", b.told(t, 5), []string(nil))
 
-	list, err := b.ListClosures(t.Context(), order("ListClosures"), "branch-0", false, 0, 10)
+	list, err := b.ListClosures(t.Context(), library.Host, "branch-0", false, 0, 10)
 	if err != nil || len(list) != 1 {
 		t.Fatal(list, err)
 	}
@@ -382,7 +382,7 @@ func TestListClosuresPages(t *testing.T) {
 	b.clock(t, 31) // the first has ended
 	list := func(branch string, past bool, after int64, limit int) (out []int64) {
 		t.Helper()
-		page, err := b.ListClosures(t.Context(), order("ListClosures"), branch, past, after, limit)
+		page, err := b.ListClosures(t.Context(), library.Host, branch, past, after, limit)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -395,7 +395,7 @@ func TestListClosuresPages(t *testing.T) {
 	wantEqual(t, "not ended", list("", false, 0, 10), []int64{ids[4], ids[3], ids[2], ids[1]})
 	wantEqual(t, "the second page", list("", true, ids[3], 2), []int64{ids[2], ids[1]})
 	wantEqual(t, "a branch", list("branch-1", true, 0, 10), []int64{ids[3], ids[1]})
-	_, err := b.ListClosures(t.Context(), order("ListClosures"), "nowhere", true, 0, 1)
+	_, err := b.ListClosures(t.Context(), library.Host, "nowhere", true, 0, 1)
 	wantErr(t, err, library.ErrBranchNotFound)
 }
 

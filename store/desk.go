@@ -177,7 +177,7 @@ func (s *Store) CheckInFor(ctx context.Context, order library.Order, id int64) (
 		}
 		switch {
 		case r.Status == library.CheckedIn, r.Status == library.Completed:
-			r, err = t.firstAnswer(ctx, id, library.EventCheckedIn)
+			r, err = s.firstAnswer(ctx, t, id, library.EventCheckedIn)
 			return err
 		case r.Status != library.Confirmed, !now.Before(r.EndTime):
 			return wrongState(library.ErrNotConfirmed, r)
@@ -264,11 +264,7 @@ func (s *Store) RecordArrival(
 		if err != nil {
 			return err
 		}
-		rows, err := t.Query(ctx, selectVisits, s.lib, userID, branch)
-		if err != nil {
-			return err
-		}
-		seats, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		seats, err := rowsOf(ctx, t, pgx.RowTo[int64], selectVisits, s.lib, userID, branch)
 		if err != nil || len(seats) == 0 {
 			return err
 		}
@@ -279,10 +275,8 @@ func (s *Store) RecordArrival(
 		if err != nil {
 			return err
 		}
-		if rows, err = t.Query(ctx, selectVisitsAtSeats, s.lib, userID, seats, now); err != nil {
-			return err
-		}
-		visits, err = pgx.CollectRows(rows, pgx.RowToStructByName[library.Reservation])
+		visits, err = rowsOf(ctx, t, pgx.RowToStructByName[library.Reservation],
+			selectVisitsAtSeats, s.lib, userID, seats, now)
 		if err != nil {
 			return err
 		}
@@ -353,11 +347,8 @@ func (s *Store) Arrivals(
 		if err != nil {
 			return err
 		}
-		rows, err := t.Query(ctx, selectArrivals, s.lib, branch, from, until, after.StartTime, after.ID, limit)
-		if err != nil {
-			return err
-		}
-		list, err = pgx.CollectRows(rows, pgx.RowToStructByName[library.AffectedReservation])
+		list, err = rowsOf(ctx, t, pgx.RowToStructByName[library.AffectedReservation],
+			selectArrivals, s.lib, branch, from, until, after.StartTime, after.ID, limit)
 		return err
 	})
 	return list, err

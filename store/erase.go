@@ -57,18 +57,11 @@ const (
 func (s *Store) EraseUser(ctx context.Context, studentID string) (Erased, error) {
 	var erased Erased
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
-		rows, err := t.Query(ctx, lockUserByStudentID, s.lib, studentID)
+		var err error
+		erased.UserID, err = rowOf(ctx, t, library.ErrUserNotFound, pgx.RowTo[int64], lockUserByStudentID, s.lib, studentID)
 		if err != nil {
 			return err
 		}
-		users, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-		switch {
-		case err != nil:
-			return err
-		case len(users) == 0:
-			return library.ErrUserNotFound
-		}
-		erased.UserID = users[0]
 		h, err := t.endHoldings(ctx, erased.UserID, transition{reason: "erased"})
 		if err != nil {
 			return err
@@ -94,11 +87,7 @@ type holdings struct {
 // endHoldings ends the reservations and waitlist entries of a locked user. It locks their seats. The
 // events get the reason and byLibrary of e. The caller then calls offerEach.
 func (t *tx) endHoldings(ctx context.Context, userID int64, e transition) (h holdings, err error) {
-	rows, err := t.Query(ctx, selectSeatsOfUser, t.s.lib, userID)
-	if err != nil {
-		return h, err
-	}
-	if h.seats, err = pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil {
+	if h.seats, err = rowsOf(ctx, t, pgx.RowTo[int64], selectSeatsOfUser, t.s.lib, userID); err != nil {
 		return h, err
 	}
 	if h.seats, err = t.lockSeats(ctx, h.seats); err != nil {

@@ -123,10 +123,7 @@ func (t *staffTx) impact(ctx context.Context, w sweep) (library.Impact, error) {
 		return out, err
 	}
 	args["most"] = library.MaxAffected
-	if rows, err = t.Query(ctx, listAffected, args); err != nil {
-		return out, err
-	}
-	out.First, err = pgx.CollectRows(rows, pgx.RowToStructByName[library.AffectedReservation])
+	out.First, err = rowsOf(ctx, t, pgx.RowToStructByName[library.AffectedReservation], listAffected, args)
 	return out, err
 }
 

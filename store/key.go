@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
@@ -68,14 +67,8 @@ func (s *Store) CreateKey(
 func (s *Store) RevokeKey(ctx context.Context, order library.Order, id int64) (library.ServiceKey, error) {
 	var k library.ServiceKey
 	err := s.asStaff(ctx, order, func(ctx context.Context, t *staffTx) error {
-		rows, err := t.Query(ctx, selectKeyByID, s.lib, id)
-		if err != nil {
-			return err
-		}
-		k, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[library.ServiceKey])
-		if errors.Is(err, pgx.ErrNoRows) {
-			return library.ErrKeyNotFound
-		}
+		var err error
+		k, err = rowOf(ctx, t, library.ErrKeyNotFound, pgx.RowToStructByName[library.ServiceKey], selectKeyByID, s.lib, id)
 		if err != nil || k.RevokedAt != nil {
 			return err
 		}
@@ -95,11 +88,7 @@ func (s *Store) RevokeKey(ctx context.Context, order library.Order, id int64) (l
 // Keys returns all service keys, the newest first.
 func (s *Store) Keys(ctx context.Context, actor library.Actor) (keys []library.ServiceKey, err error) {
 	err = s.readAsStaff(ctx, actor, func(ctx context.Context, t *staffTx) error {
-		rows, err := t.Query(ctx, selectAllKeys, s.lib)
-		if err != nil {
-			return err
-		}
-		keys, err = pgx.CollectRows(rows, pgx.RowToStructByName[library.ServiceKey])
+		keys, err = rowsOf(ctx, t, pgx.RowToStructByName[library.ServiceKey], selectAllKeys, s.lib)
 		return err
 	})
 	return keys, err

@@ -80,12 +80,10 @@ func (t *tx) apply(ctx context.Context, c statusChange) error {
 
 // firstAnswer returns a reservation as it was right after its first transition of a kind. A
 // repeated call returns this state again.
-func (t *tx) firstAnswer(ctx context.Context, id int64, kind library.EventKind) (library.Reservation, error) {
-	rows, err := t.Query(ctx, selectFirstAnswer, t.s.lib, id, kind)
-	if err != nil {
-		return library.Reservation{}, err
-	}
-	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[library.Reservation])
+func (s *Store) firstAnswer(
+	ctx context.Context, q querier, id int64, kind library.EventKind,
+) (library.Reservation, error) {
+	return rowOf(ctx, q, pgx.ErrNoRows, pgx.RowToStructByName[library.Reservation], selectFirstAnswer, s.lib, id, kind)
 }
 
 // wrongState adds the status of the reservation to err. So the caller learns which other transition
@@ -159,7 +157,7 @@ func (s *Store) CheckIn(ctx context.Context, userID, id int64) (library.Reservat
 		switch r.Status {
 		case library.Confirmed:
 		case library.CheckedIn, library.Completed:
-			r, err = t.firstAnswer(ctx, id, library.EventCheckedIn)
+			r, err = s.firstAnswer(ctx, t, id, library.EventCheckedIn)
 			return err
 		case library.NoShow:
 			return wrongState(library.ErrCheckInTooLate, r)
@@ -316,14 +314,11 @@ func (s *Store) extend(
 				Field: "end_time", Message: "it must be after the present end, " + r.EndTime.UTC().Format(time.RFC3339),
 			})
 		}
-		rows, err := t.Query(ctx, selectExtensionConflicts, pgx.NamedArgs{
+		args := pgx.NamedArgs{
 			"library": s.lib, "seat": r.SeatID, "user": userID, "id": id, "start": r.EndTime, "end": end,
 			"longest": s.longestWindow(), "max_duration": s.policy.MaxDuration, "grace": s.policy.Grace,
-		})
-		if err != nil {
-			return err
 		}
-		c, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[extensionConflicts])
+		c, err := rowOf(ctx, t, pgx.ErrNoRows, pgx.RowToStructByName[extensionConflicts], selectExtensionConflicts, args)
 		if err != nil {
 			return err
 		}

@@ -240,11 +240,7 @@ func overlapsAny(w waiter, served []waiter) bool {
 
 // lockSeats locks seats in id order and returns those that exist.
 func (t *tx) lockSeats(ctx context.Context, ids []int64) ([]int64, error) {
-	rows, err := t.Query(ctx, lockSeats, t.s.lib, ids)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[int64])
+	return rowsOf(ctx, t, pgx.RowTo[int64], lockSeats, t.s.lib, ids)
 }
 
 // now returns the time of Postgres's clock. Call it after taking the locks, which may take long.

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -41,27 +40,22 @@ func (s *Store) FindPeople(
 	ctx context.Context, actor library.Actor, q library.PersonQuery, limit int,
 ) (people []library.Person, err error) {
 	err = s.readAsStaff(ctx, actor, func(ctx context.Context, t *staffTx) error {
-		var rows pgx.Rows
-		var err error
+		sql, value := selectPersonByName, likeText.Replace(q.Name)
 		switch {
 		case q.StudentID != "":
-			rows, err = t.Query(ctx, selectPersonByStudentID, s.lib, q.StudentID, limit)
+			sql, value = selectPersonByStudentID, q.StudentID
 		case q.Card != "":
-			rows, err = t.Query(ctx, selectPersonByCard, s.lib, q.Card, limit)
+			sql, value = selectPersonByCard, q.Card
 		case q.Email != "":
-			rows, err = t.Query(ctx, selectPersonByEmail, s.lib, q.Email, limit)
+			sql, value = selectPersonByEmail, q.Email
 		case actor.Role == library.RoleStaff:
 			return library.ErrRoleRequired
 		default:
 			if _, err := t.Exec(ctx, boundStatements, millis(nameTimeout)); err != nil {
 				return err
 			}
-			rows, err = t.Query(ctx, selectPersonByName, s.lib, likeText.Replace(q.Name), limit)
 		}
-		if err != nil {
-			return err
-		}
-		people, err = pgx.CollectRows(rows, pgx.RowToStructByName[library.Person])
+		people, err = rowsOf(ctx, t, pgx.RowToStructByName[library.Person], sql, s.lib, value, limit)
 		return err
 	})
 	return people, err
@@ -96,25 +90,19 @@ func (s *Store) Overview(ctx context.Context, actor library.Actor, userID int64)
 		if codes, err = t.codes(ctx, branches); err != nil {
 			return err
 		}
-		rows, err := t.Query(ctx, selectLiveInBranches, s.lib, userID, branches)
+		o.Reservations, err = rowsOf(ctx, t, pgx.RowToStructByName[library.Reservation],
+			selectLiveInBranches, s.lib, userID, branches)
 		if err != nil {
 			return err
 		}
-		if o.Reservations, err = pgx.CollectRows(rows, pgx.RowToStructByName[library.Reservation]); err != nil {
-			return err
-		}
-		if rows, err = t.Query(ctx, selectPastInBranches, s.lib, userID, branches, pastReservations); err != nil {
-			return err
-		}
-		past, err := pgx.CollectRows(rows, pgx.RowToStructByName[library.Reservation])
+		past, err := rowsOf(ctx, t, pgx.RowToStructByName[library.Reservation],
+			selectPastInBranches, s.lib, userID, branches, pastReservations)
 		if err != nil {
 			return err
 		}
 		o.Reservations = append(o.Reservations, past...)
-		if rows, err = t.Query(ctx, selectEntriesInBranches, s.lib, userID, branches); err != nil {
-			return err
-		}
-		o.Entries, err = pgx.CollectRows(rows, pgx.RowToStructByName[library.WaitlistEntry])
+		o.Entries, err = rowsOf(ctx, t, pgx.RowToStructByName[library.WaitlistEntry],
+			selectEntriesInBranches, s.lib, userID, branches)
 		return err
 	})
 	if err != nil {
@@ -131,15 +119,8 @@ func (s *Store) Overview(ctx context.Context, actor library.Actor, userID int64)
 
 // person returns a user, or ErrPersonNotFound.
 func (t *staffTx) person(ctx context.Context, userID int64) (library.Person, error) {
-	rows, err := t.Query(ctx, selectPersonByID, t.s.lib, userID)
-	if err != nil {
-		return library.Person{}, err
-	}
-	p, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[library.Person])
-	if errors.Is(err, pgx.ErrNoRows) {
-		err = library.ErrPersonNotFound
-	}
-	return p, err
+	return rowOf(ctx, t, library.ErrPersonNotFound, pgx.RowToStructByName[library.Person],
+		selectPersonByID, t.s.lib, userID)
 }
 
 const (
@@ -193,11 +174,7 @@ func (s *Store) UpsertPeople(
 		wanted[key], keys = c, append(keys, key)
 	}
 	err = s.asStaff(ctx, order, func(ctx context.Context, t *staffTx) error {
-		rows, err := t.Query(ctx, lockPeople, s.lib, keys)
-		if err != nil {
-			return err
-		}
-		people, err := pgx.CollectRows(rows, pgx.RowToStructByName[personState])
+		people, err := rowsOf(ctx, t, pgx.RowToStructByName[personState], lockPeople, s.lib, keys)
 		if err != nil {
 			return err
 		}

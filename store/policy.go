@@ -150,11 +150,7 @@ func (r policyRow) scoped() library.ScopedRules {
 }
 
 func (t *staffTx) policies(ctx context.Context) ([]policyRow, error) {
-	rows, err := t.Query(ctx, selectPolicies, t.s.lib)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowToStructByName[policyRow])
+	return rowsOf(ctx, t, pgx.RowToStructByName[policyRow], selectPolicies, t.s.lib)
 }
 
 // Policies returns the policies of the library and of the branches in the scope of the actor, the

@@ -167,21 +167,13 @@ func (s *Store) queueReserve(batch *pgx.Batch, bookings []library.Booking, staff
 	return d
 }
 
-// querier is a connection or a transaction.
-type querier interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
-
 // complete reads the first answers of repeated requests, and the numbers of the rules that refused
 // bookings.
 func (s *Store) complete(ctx context.Context, q querier, d *decision) {
 	for _, place := range d.repeated {
 		out := &d.results[place]
-		rows, err := q.Query(ctx, selectFirstAnswer, s.lib, out.reservation.ID, library.EventReserved)
-		if err == nil {
-			out.reservation, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[library.Reservation])
-		}
+		var err error
+		out.reservation, err = s.firstAnswer(ctx, q, out.reservation.ID, library.EventReserved)
 		out.err = translate(err)
 	}
 	if len(d.unexplained) > 0 {

@@ -136,9 +136,5 @@ func (t *staffTx) codes(ctx context.Context, ids []int64) ([]string, error) {
 	if ids == nil {
 		return nil, nil
 	}
-	rows, err := t.Query(ctx, selectCodes, t.s.lib, ids)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
+	return rowsOf(ctx, t, pgx.RowTo[string], selectCodes, t.s.lib, ids)
 }

@@ -183,11 +183,7 @@ func (t *staffTx) load(ctx context.Context, p *planner) error {
 		ids = append(ids, b.ID)
 		p.stored[b.ID] = map[string]*storedSeat{}
 	}
-	rows, err := t.Query(ctx, selectStoredSeats, t.s.lib, sorted(ids))
-	if err != nil {
-		return err
-	}
-	seats, err := pgx.CollectRows(rows, scanStoredSeat)
+	seats, err := rowsOf(ctx, t, scanStoredSeat, selectStoredSeats, t.s.lib, sorted(ids))
 	for i := range seats {
 		p.stored[seats[i].BranchID][seats[i].Label] = &seats[i]
 	}
@@ -441,11 +437,7 @@ func (t *staffTx) planImport(ctx context.Context, p *planner, in library.SeatImp
 	for i := range in.File.Rows {
 		codes[in.File.Rows[i].Branch] = true
 	}
-	rows, err := t.Query(ctx, lockBranches, t.s.lib, sortedKeys(codes))
-	if err != nil {
-		return err
-	}
-	branches, err := pgx.CollectRows(rows, pgx.RowToStructByName[branchRef])
+	branches, err := rowsOf(ctx, t, pgx.RowToStructByName[branchRef], lockBranches, t.s.lib, sortedKeys(codes))
 	if err != nil {
 		return err
 	}
@@ -582,28 +574,19 @@ func (s *Store) ExportSeats(
 	ctx context.Context, actor library.Actor, branch string,
 ) (seats []library.SeatRow, err error) {
 	err = s.asStaffOn(ctx, s.bulk, library.Order{Actor: actor}, func(ctx context.Context, t *staffTx) error {
-		var scope []int64
-		switch {
-		case branch != "":
-			id, err := t.branchID(ctx, branch)
-			if err != nil {
-				return err
-			}
-			scope = []int64{id}
-		case !t.scope.All:
-			scope = append([]int64{}, t.scope.Branches...) // not nil, which means all branches
-		}
-		rows, err := t.Query(ctx, selectExport, t.s.lib, scope)
+		branches, err := t.branchesOf(ctx, branch)
 		if err != nil {
 			return err
 		}
-		seats, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r library.SeatRow, err error) {
-			var id, branchID int64
-			err = row.Scan(&r.Branch, &id, &branchID, &r.Area, &r.Label, &r.Amenities, &r.XCm, &r.YCm, &r.Angle, &r.Desk,
-				&r.OutOfService)
-			return r, err
-		})
+		seats, err = rowsOf(ctx, t, scanExported, selectExport, t.s.lib, branches)
 		return err
 	})
 	return seats, err
+}
+
+func scanExported(row pgx.CollectableRow) (r library.SeatRow, err error) {
+	var id, branchID int64
+	err = row.Scan(&r.Branch, &id, &branchID, &r.Area, &r.Label, &r.Amenities, &r.XCm, &r.YCm, &r.Angle, &r.Desk,
+		&r.OutOfService)
+	return r, err
 }

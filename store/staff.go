@@ -122,14 +122,7 @@ const lockBranch = `SELECT id, code, timezone FROM branches WHERE library_id = $
 // lockBranch locks a branch, so that changes of one branch come one after another. Bookings do not
 // wait for this lock. It fails with ErrBranchNotFound or ErrBranchRequired.
 func (t *staffTx) lockBranch(ctx context.Context, code string) (branchRef, error) {
-	rows, err := t.Query(ctx, lockBranch, t.s.lib, code)
-	if err != nil {
-		return branchRef{}, err
-	}
-	b, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[branchRef])
-	if errors.Is(err, pgx.ErrNoRows) {
-		return b, library.ErrBranchNotFound
-	}
+	b, err := rowOf(ctx, t, library.ErrBranchNotFound, pgx.RowToStructByName[branchRef], lockBranch, t.s.lib, code)
 	if err != nil {
 		return b, err
 	}

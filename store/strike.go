@@ -77,10 +77,7 @@ const (
 // Unjudged returns at most limit users with strikes about which Judge has not decided yet. It
 // leaves out the users in without.
 func (s *Store) Unjudged(ctx context.Context, without []int64, limit int) ([]int64, error) {
-	if without == nil {
-		without = []int64{}
-	}
-	users, err := query(ctx, s.background, pgx.RowTo[int64], selectUnjudged, s.lib, without, limit)
+	users, err := query(ctx, s.background, pgx.RowTo[int64], selectUnjudged, s.lib, idsOrEmpty(without), limit)
 	return sorted(users), err
 }
 
@@ -258,14 +255,14 @@ func (t *staffTx) forgive(
 	ctx context.Context, branchID int64, which library.StrikeSelection,
 ) (forgiven int, lifted []int64, err error) {
 	selection := []any{t.s.lib, branchID, which.StrikeID, orNil(which.StartTime), orNil(which.EndTime)}
-	users, err := columnOf[int64](ctx, t, selectForgivable, selection...)
+	users, err := rowsOf(ctx, t, pgx.RowTo[int64], selectForgivable, selection...)
 	if err != nil || len(users) == 0 {
 		return 0, nil, err
 	}
 	if _, err := t.Exec(ctx, lockUsers, t.s.lib, users); err != nil {
 		return 0, nil, err
 	}
-	suspensions, err := columnOf[*int64](ctx, t, forgiveStrikes, append(selection, users, t.order.Reason)...)
+	suspensions, err := rowsOf(ctx, t, pgx.RowTo[*int64], forgiveStrikes, append(selection, users, t.order.Reason)...)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -278,20 +275,11 @@ func (t *staffTx) forgive(
 	if len(led) == 0 {
 		return len(suspensions), nil, nil
 	}
-	lifted, err = columnOf[int64](ctx, t, liftSuspensions, t.s.lib, sorted(led), t.order.Reason)
+	lifted, err = rowsOf(ctx, t, pgx.RowTo[int64], liftSuspensions, t.s.lib, sorted(led), t.order.Reason)
 	if err == nil && len(lifted) > 0 {
 		_, err = t.Exec(ctx, resuspendUsers, t.s.lib, lifted)
 	}
 	return len(suspensions), lifted, err
-}
-
-// columnOf runs a statement of a transaction and returns its only column.
-func columnOf[T any](ctx context.Context, t *staffTx, sql string, args ...any) ([]T, error) {
-	rows, err := t.Query(ctx, sql, args...)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[T])
 }
 
 // maxSuspension is the longest suspension that staff may set.

@@ -141,11 +141,9 @@ func (t *tx) lockSweep(ctx context.Context, without []int64) (w openSweep, found
 // nextSweepSeats sets the seats of the next transaction in r, and moves w past them. last says that
 // no seat is left after them.
 func (t *tx) nextSweepSeats(ctx context.Context, w *openSweep, most int, r *Swept) (last bool, err error) {
-	rows, err := t.Query(ctx, selectSweepSeats, t.s.lib, w.branchID, w.area, w.seatIDs, w.lastSeat, most)
+	r.Seats, err = rowsOf(ctx, t, pgx.RowTo[int64],
+		selectSweepSeats, t.s.lib, w.branchID, w.area, w.seatIDs, w.lastSeat, most)
 	if err != nil {
-		return false, err
-	}
-	if r.Seats, err = pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil {
 		return false, err
 	}
 	switch n := len(r.Seats); {
@@ -231,11 +229,7 @@ func (t *tx) sweepSeats(ctx context.Context, w openSweep, seats []int64) ([]swep
 	args["suggest"] = w.cause == sweepSeats || w.cause == sweepClosure && (w.area != "" || w.seatIDs != nil)
 	args["closed_area"], args["closed_seats"] = w.area, w.seatIDs
 	args["most_candidates"], args["min_duration"] = mostCandidates, t.s.policy.MinDuration
-	rows, err := t.Query(ctx, selectSwept, args)
-	if err != nil {
-		return nil, err
-	}
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[swept])
+	found, err := rowsOf(ctx, t, pgx.RowToStructByName[swept], selectSwept, args)
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}

@@ -101,11 +101,7 @@ func query[T any](
 	defer conn.Release()
 	ctx, cancel := budget(ctx)
 	defer cancel()
-	rows, err := conn.Query(ctx, sql, args...)
-	if err != nil {
-		return nil, translate(err)
-	}
-	out, err := pgx.CollectRows(rows, collect)
+	out, err := rowsOf(ctx, conn, collect, sql, args...)
 	return out, translate(err)
 }
 
@@ -115,12 +111,42 @@ func queryOne[T any](
 	ctx context.Context, pool *pgxpool.Pool, none error, collect pgx.RowToFunc[T], sql string, args ...any,
 ) (T, error) {
 	rows, err := query(ctx, pool, collect, sql, args...)
-	if err == nil && len(rows) == 0 {
-		err = none
-	}
+	return first(rows, none, err)
+}
+
+// querier is a connection or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// rowsOf runs one statement and collects its rows.
+func rowsOf[T any](
+	ctx context.Context, q querier, collect pgx.RowToFunc[T], sql string, args ...any,
+) ([]T, error) {
+	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
-		var zero T
-		return zero, err
+		return nil, err
+	}
+	return pgx.CollectRows(rows, collect)
+}
+
+// rowOf runs a statement that returns at most one row. If there is no row, rowOf returns the error in
+// the parameter none.
+func rowOf[T any](
+	ctx context.Context, q querier, none error, collect pgx.RowToFunc[T], sql string, args ...any,
+) (T, error) {
+	rows, err := rowsOf(ctx, q, collect, sql, args...)
+	return first(rows, none, err)
+}
+
+// first returns the first row, err, or none if there is no row.
+func first[T any](rows []T, none, err error) (row T, _ error) {
+	switch {
+	case err != nil:
+		return row, err
+	case len(rows) == 0:
+		return row, none
 	}
 	return rows[0], nil
 }

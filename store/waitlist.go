@@ -168,15 +168,8 @@ func (s *Store) join(ctx context.Context, b library.Booking, validateOnly bool) 
 
 // ownEntry returns one of the user's entries, or ErrEntryNotFound.
 func (t *tx) ownEntry(ctx context.Context, userID, id int64) (library.WaitlistEntry, error) {
-	rows, err := t.Query(ctx, selectEntry+`AND r.id = $2 AND r.user_id = $3`, t.s.lib, id, userID)
-	if err != nil {
-		return library.WaitlistEntry{}, err
-	}
-	entry, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[library.WaitlistEntry])
-	if errors.Is(err, pgx.ErrNoRows) {
-		err = library.ErrEntryNotFound
-	}
-	return entry, err
+	return rowOf(ctx, t, library.ErrEntryNotFound, pgx.RowToStructByName[library.WaitlistEntry],
+		selectEntry+`AND r.id = $2 AND r.user_id = $3`, t.s.lib, id, userID)
 }
 
 // joinAnswer returns an entry as it was when its user joined. It is the answer to a repeated
@@ -188,11 +181,7 @@ func (t *tx) joinAnswer(ctx context.Context, id int64) (library.WaitlistEntry, e
 			'WAITING' AS status, r.joined_position AS position, NULL::timestamptz AS offer_expires_at,
 			r.created_at, 0::bigint AS reservation_id
 		FROM waitlist_entries r ` + atSeat + ` WHERE r.library_id = $1 AND r.id = $2`
-	rows, err := t.Query(ctx, first, t.s.lib, id)
-	if err != nil {
-		return library.WaitlistEntry{}, err
-	}
-	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[library.WaitlistEntry])
+	return rowOf(ctx, t, pgx.ErrNoRows, pgx.RowToStructByName[library.WaitlistEntry], first, t.s.lib, id)
 }
 
 // lockOwnEntry locks a user, then the seat of one of the user's entries. It returns the entry and
@@ -305,21 +294,18 @@ func (s *Store) ClaimOffer(ctx context.Context, userID, id int64) (library.Waitl
 		}
 		switch {
 		case entry.Status == library.EntryClaimed:
-			r, err = t.firstAnswer(ctx, entry.ReservationID, library.EventClaimed)
+			r, err = s.firstAnswer(ctx, t, entry.ReservationID, library.EventClaimed)
 			return err
 		case entry.OfferExpired(now):
 			return library.ErrOfferExpired
 		case entry.Status != library.EntryOffered:
 			return library.ErrNotOffered.With("status", string(entry.Status))
 		}
-		rows, err := t.Query(ctx, selectClaimConflicts, pgx.NamedArgs{
+		args := pgx.NamedArgs{
 			"library": s.lib, "id": entry.ReservationID, "now": now,
 			"max_upcoming": s.policy.MaxUpcoming, "grace": s.policy.Grace,
-		})
-		if err != nil {
-			return err
 		}
-		c, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[claimConflicts])
+		c, err := rowOf(ctx, t, pgx.ErrNoRows, pgx.RowToStructByName[claimConflicts], selectClaimConflicts, args)
 		switch {
 		case err != nil:
 			return err
@@ -357,9 +343,6 @@ func (s *Store) ClaimOffer(ctx context.Context, userID, id int64) (library.Waitl
 }
 
 func (t *tx) reservation(ctx context.Context, userID, id int64) (library.Reservation, error) {
-	rows, err := t.Query(ctx, selectOwnReservation, t.s.lib, id, userID)
-	if err != nil {
-		return library.Reservation{}, err
-	}
-	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[library.Reservation])
+	return rowOf(ctx, t, pgx.ErrNoRows, pgx.RowToStructByName[library.Reservation],
+		selectOwnReservation, t.s.lib, id, userID)
 }
