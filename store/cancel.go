@@ -42,8 +42,7 @@ func (s *Store) CancelFor(
 		if r, branch, now, err = t.lockReservation(ctx, id); err != nil {
 			return err
 		}
-		e := transition{reason: order.Reason, byLibrary: true}
-		ended, err := t.endOccupying(ctx, now, e, selectOccupyingByID, id)
+		ended, err := t.endOccupying(ctx, now, t.cause(), selectOccupyingByID, id)
 		if err != nil || len(ended) == 0 {
 			return err
 		}
@@ -63,17 +62,18 @@ func (s *Store) CancelFor(
 
 // endOccupying ends each reservation that the query sql returns, and returns them with the statuses
 // that they had before. The query gets the id of the library as $1, and arg as $2. Each reservation
-// ends at the time now, and its event has the reason and byLibrary of e. The caller has locked the
-// seats.
+// ends at the time now. The caller has locked the seats.
 func (t *tx) endOccupying(
-	ctx context.Context, now time.Time, e transition, sql string, arg int64,
+	ctx context.Context, now time.Time, why cause, sql string, arg int64,
 ) ([]occupying, error) {
 	all, err := rowsOf(ctx, t, pgx.RowToStructByName[occupying], sql, t.s.lib, arg)
 	if err != nil {
 		return nil, err
 	}
 	for _, r := range all {
-		c := statusChange{id: r.ID, from: r.Status, to: library.Cancelled, kind: library.EventCancelled, endedAt: &now}
+		c := statusChange{
+			cause: why, id: r.ID, from: r.Status, to: library.Cancelled, kind: library.EventCancelled, endedAt: &now,
+		}
 		switch r.Status {
 		case library.Held:
 			c.kind = library.EventDeclined
@@ -88,8 +88,6 @@ func (t *tx) endOccupying(
 		if err != nil {
 			return nil, err
 		}
-		event := &t.events[len(t.events)-1]
-		event.reason, event.byLibrary = e.reason, e.byLibrary
 	}
 	return all, nil
 }

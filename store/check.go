@@ -62,27 +62,27 @@ type facts struct {
 
 	booking library.Booking `db:"-"`
 	process library.Policy  `db:"-"`
-	staff   staffBooking    `db:"-"`
+	why     cause           `db:"-"`
 }
 
 // judge runs the statement judge. now is the time at which it judges. Zero means the present.
 func (s *Store) judge(
-	ctx context.Context, q querier, bookings []library.Booking, staff staffBooking, now time.Time,
+	ctx context.Context, q querier, bookings []library.Booking, why cause, now time.Time,
 ) ([]facts, error) {
-	rows, err := q.Query(ctx, judge, s.judgeArgs(bookings, staff, now))
+	rows, err := q.Query(ctx, judge, s.judgeArgs(bookings, why, now))
 	if err != nil {
 		return nil, err
 	}
-	return s.collectFacts(rows, bookings, staff)
+	return s.collectFacts(rows, bookings, why)
 }
 
-func (s *Store) judgeArgs(bookings []library.Booking, staff staffBooking, now time.Time) pgx.NamedArgs {
-	args := s.reserveArgs(bookings, staff)
+func (s *Store) judgeArgs(bookings []library.Booking, why cause, now time.Time) pgx.NamedArgs {
+	args := s.reserveArgs(bookings, why)
 	args["now"] = orNil(now)
 	return args
 }
 
-func (s *Store) collectFacts(rows pgx.Rows, bookings []library.Booking, staff staffBooking) ([]facts, error) {
+func (s *Store) collectFacts(rows pgx.Rows, bookings []library.Booking, why cause) ([]facts, error) {
 	all, err := pgx.CollectRows(rows, pgx.RowToStructByName[facts])
 	if err == nil && len(all) != len(bookings) {
 		err = fmt.Errorf("%d rows for %d bookings", len(all), len(bookings))
@@ -91,7 +91,7 @@ func (s *Store) collectFacts(rows pgx.Rows, bookings []library.Booking, staff st
 		return nil, err
 	}
 	for i := range all {
-		all[i].booking, all[i].process, all[i].staff = bookings[i], s.policy, staff
+		all[i].booking, all[i].process, all[i].why = bookings[i], s.policy, why
 	}
 	return all, nil
 }
@@ -102,14 +102,14 @@ func (f facts) policy() library.Policy {
 	p.MinDuration, p.MaxDuration, p.Step = f.MinDuration, f.MaxDuration, f.Step
 	p.MaxAhead = f.Furthest - library.ClockTolerance
 	p.MaxUpcoming, p.CheckInLead, p.Grace = f.MaxUpcoming, f.CheckInLead, f.Grace
-	if f.staff.byLibrary {
+	if f.why.byLibrary {
 		p.MinDuration, p.MaxDuration, p.MaxAhead, p.Step = time.Microsecond, maxStaffBooking, horizon, 0
 	}
 	return p
 }
 
 func (f facts) local() library.LocalTimes {
-	if f.staff.byLibrary {
+	if f.why.byLibrary {
 		return library.LocalTimes{}
 	}
 	local := library.LocalTimes{StartOffGrid: f.StartOffGrid, EndOffGrid: f.EndOffGrid}
@@ -165,7 +165,7 @@ func (f facts) refusal(outcome string) error {
 func (s *Store) CheckReservation(ctx context.Context, b library.Booking) (library.Check, error) {
 	var check library.Check
 	err := s.withConn(ctx, func(ctx context.Context, q querier) error {
-		all, err := s.judge(ctx, q, []library.Booking{b}, staffBooking{}, time.Time{})
+		all, err := s.judge(ctx, q, []library.Booking{b}, cause{}, time.Time{})
 		if err != nil {
 			return err
 		}
@@ -213,7 +213,7 @@ func eachField(err *library.Error) []*library.Error {
 func (s *Store) ValidateReservation(ctx context.Context, b library.Booking) (library.Reservation, error) {
 	var r library.Reservation
 	err := s.withConn(ctx, func(ctx context.Context, q querier) error {
-		all, err := s.judge(ctx, q, []library.Booking{b}, staffBooking{}, time.Time{})
+		all, err := s.judge(ctx, q, []library.Booking{b}, cause{}, time.Time{})
 		if err != nil {
 			return err
 		}
@@ -359,7 +359,7 @@ func (s *Store) alternatives(ctx context.Context, q querier, f facts) ([]library
 	if len(wanted) == 0 {
 		return nil, nil
 	}
-	judged, err := s.judge(ctx, q, wanted, staffBooking{}, f.Now)
+	judged, err := s.judge(ctx, q, wanted, cause{}, f.Now)
 	if err != nil {
 		return nil, err
 	}

@@ -51,16 +51,6 @@ func (t *staffTx) lockReservation(
 	return r, branch, now, err
 }
 
-// applyFor makes a transition of a reservation by staff. The user gets a notification.
-func (t *staffTx) applyFor(ctx context.Context, c statusChange) error {
-	if err := t.apply(ctx, c); err != nil {
-		return err
-	}
-	event := &t.events[len(t.events)-1]
-	event.reason, event.byLibrary = t.order.Reason, true
-	return nil
-}
-
 // auditedReservation is a reservation in the audit log.
 type auditedReservation struct {
 	Status library.ReservationStatus `json:"status"`
@@ -105,7 +95,7 @@ func (s *Store) BookFor(ctx context.Context, order library.Order, b library.Book
 		}
 		batch := &pgx.Batch{}
 		batch.Queue(lockUserToNotify, s.lib, b.UserID)
-		d := s.queueReserve(batch, []library.Booking{b}, staffBooking{byLibrary: true, reason: order.Reason})
+		d := s.queueReserve(batch, []library.Booking{b}, t.cause())
 		if err := t.SendBatch(ctx, batch).Close(); err != nil {
 			return err
 		}
@@ -191,8 +181,9 @@ func (s *Store) CheckInFor(ctx context.Context, order library.Order, id int64) (
 
 // checkIn checks in a CONFIRMED reservation, and writes the row of the audit log.
 func (t *staffTx) checkIn(ctx context.Context, branch int64, now time.Time, r *library.Reservation) error {
-	err := t.applyFor(ctx, statusChange{
-		id: r.ID, from: library.Confirmed, to: library.CheckedIn, kind: library.EventCheckedIn, checkedInAt: &now,
+	err := t.apply(ctx, statusChange{
+		cause: t.cause(), kind: library.EventCheckedIn,
+		id: r.ID, from: library.Confirmed, to: library.CheckedIn, checkedInAt: &now,
 	})
 	if err != nil {
 		return err
@@ -217,8 +208,9 @@ func (s *Store) CheckOutFor(ctx context.Context, order library.Order, id int64) 
 		if r.Status != library.CheckedIn {
 			return wrongState(library.ErrNotCheckedIn, r)
 		}
-		err = t.applyFor(ctx, statusChange{
-			id: id, from: library.CheckedIn, to: library.Completed, kind: library.EventCheckedOut, endedAt: &now,
+		err = t.apply(ctx, statusChange{
+			cause: t.cause(), kind: library.EventCheckedOut,
+			id: id, from: library.CheckedIn, to: library.Completed, endedAt: &now,
 		})
 		if err != nil {
 			return err
@@ -268,10 +260,7 @@ func (s *Store) RecordArrival(
 		if err != nil || len(seats) == 0 {
 			return err
 		}
-		if seats, err = t.lockSeats(ctx, seats); err != nil {
-			return err
-		}
-		now, err := t.now(ctx)
+		seats, now, err := t.lockSeatsAfter(ctx, &pgx.Batch{}, seats, "")
 		if err != nil {
 			return err
 		}

@@ -240,7 +240,7 @@ func (s *Store) FindDue(ctx context.Context, step Step, q DueQuery) (Due, error)
 func (s *Store) Run(ctx context.Context, step Step, seats []int64) (n int, busy bool, err error) {
 	var freed []int64
 	err = s.inTx(ctx, s.background, func(ctx context.Context, t *tx) error {
-		locked, now, err := t.lockDue(ctx, seats)
+		locked, now, err := t.lockSeatsAfter(ctx, boundedBatch(), seats, " SKIP LOCKED")
 		busy = len(locked) < len(seats)
 		if err != nil || len(locked) == 0 {
 			return err
@@ -277,7 +277,7 @@ func (s *Store) Run(ctx context.Context, step Step, seats []int64) (n int, busy 
 		var free []int64
 		for _, r := range moved {
 			if step.kind != "" {
-				t.record(step.kind, r.ID)
+				t.record(transition{kind: step.kind, reservationID: r.ID})
 			}
 			free, freed = append(free, r.SeatID), append(freed, r.UserID)
 		}
@@ -305,16 +305,9 @@ const dueTimeout = statementTimeout / 5
 // boundStatements bounds the statements of the rest of its transaction.
 const boundStatements = `SELECT set_config('statement_timeout', $1, true)`
 
-// lockDue locks seats in id order, and skips those that another transaction has locked. It returns
-// the locked seats, and the time after the locks were taken.
-func (t *tx) lockDue(ctx context.Context, seats []int64) (locked []int64, now time.Time, err error) {
+// boundedBatch returns a batch that bounds the statements after it.
+func boundedBatch() *pgx.Batch {
 	batch := &pgx.Batch{}
 	batch.Queue(boundStatements, millis(dueTimeout))
-	batch.Queue(lockSeats+` SKIP LOCKED`, t.s.lib, seats).Query(func(rows pgx.Rows) error {
-		locked, err = pgx.CollectRows(rows, pgx.RowTo[int64])
-		return err
-	})
-	batch.Queue(selectNow).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
-	err = t.SendBatch(ctx, batch).Close()
-	return locked, now, err
+	return batch
 }

@@ -62,7 +62,7 @@ func (s *Store) EraseUser(ctx context.Context, studentID string) (Erased, error)
 		if err != nil {
 			return err
 		}
-		h, err := t.endHoldings(ctx, erased.UserID, transition{reason: "erased"})
+		h, err := t.endHoldings(ctx, erased.UserID, cause{reason: "erased"})
 		if err != nil {
 			return err
 		}
@@ -85,18 +85,15 @@ type holdings struct {
 }
 
 // endHoldings ends the reservations and waitlist entries of a locked user. It locks their seats. The
-// events get the reason and byLibrary of e. The caller then calls offerEach.
-func (t *tx) endHoldings(ctx context.Context, userID int64, e transition) (h holdings, err error) {
+// caller then calls offerEach.
+func (t *tx) endHoldings(ctx context.Context, userID int64, why cause) (h holdings, err error) {
 	if h.seats, err = rowsOf(ctx, t, pgx.RowTo[int64], selectSeatsOfUser, t.s.lib, userID); err != nil {
 		return h, err
 	}
-	if h.seats, err = t.lockSeats(ctx, h.seats); err != nil {
+	if h.seats, h.now, err = t.lockSeatsAfter(ctx, &pgx.Batch{}, h.seats, ""); err != nil {
 		return h, err
 	}
-	if h.now, err = t.now(ctx); err != nil {
-		return h, err
-	}
-	ended, err := t.endOccupying(ctx, h.now, e, selectOccupyingOfUser, userID)
+	ended, err := t.endOccupying(ctx, h.now, why, selectOccupyingOfUser, userID)
 	if err != nil {
 		return h, err
 	}

@@ -59,7 +59,7 @@ func ReserveForStaff(ctx context.Context, s *Store, b library.Booking) (r librar
 			return err
 		}
 		batch := &pgx.Batch{}
-		d := s.queueReserve(batch, []library.Booking{b}, staffBooking{byLibrary: true, reason: "test"})
+		d := s.queueReserve(batch, []library.Booking{b}, cause{byLibrary: true, reason: "test"})
 		if err := t.SendBatch(ctx, batch).Close(); err != nil {
 			return err
 		}

@@ -46,6 +46,8 @@ func (t *tx) lockOwnReservation(
 
 // statusChange is one transition of one reservation.
 type statusChange struct {
+	cause
+
 	id          int64
 	from, to    library.ReservationStatus
 	kind        library.EventKind
@@ -74,7 +76,7 @@ func (t *tx) apply(ctx context.Context, c statusChange) error {
 	if tag.RowsAffected() != 1 {
 		return fmt.Errorf("reservation %d changed while its seat was locked: it is no longer %s", c.id, c.from)
 	}
-	t.record(c.kind, c.id)
+	t.record(transition{cause: c.cause, kind: c.kind, reservationID: c.id})
 	return nil
 }
 

@@ -213,7 +213,7 @@ func (t *tx) queueHolds(batch *pgx.Batch, now time.Time, waiters []waiter) (more
 		batch.Queue(insertHold, t.s.lib, w.EntryID, t.s.policy.CheckInLead, expires, now).QueryRow(func(row pgx.Row) error {
 			var id int64
 			err := row.Scan(&id)
-			t.record(library.EventOffered, id)
+			t.record(transition{kind: library.EventOffered, reservationID: id})
 			return err
 		})
 	}
@@ -241,6 +241,21 @@ func overlapsAny(w waiter, served []waiter) bool {
 // lockSeats locks seats in id order and returns those that exist.
 func (t *tx) lockSeats(ctx context.Context, ids []int64) ([]int64, error) {
 	return rowsOf(ctx, t, pgx.RowTo[int64], lockSeats, t.s.lib, ids)
+}
+
+// lockSeatsAfter runs a batch and then locks seats in id order, in one round trip. how is empty or a
+// clause of SELECT such as " SKIP LOCKED". It returns the locked seats, and the time after the locks
+// were taken.
+func (t *tx) lockSeatsAfter(
+	ctx context.Context, batch *pgx.Batch, ids []int64, how string,
+) (locked []int64, now time.Time, err error) {
+	batch.Queue(lockSeats+how, t.s.lib, ids).Query(func(rows pgx.Rows) error {
+		locked, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+		return err
+	})
+	batch.Queue(selectNow).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
+	err = t.SendBatch(ctx, batch).Close()
+	return locked, now, err
 }
 
 // now returns the time of Postgres's clock. Call it after taking the locks, which may take long.
@@ -333,14 +348,9 @@ func (s *Store) offerToFreedUsers(ctx context.Context, pool *pgxpool.Pool, err e
 // offerSeats serves the waitlists of seats, in one transaction.
 func (s *Store) offerSeats(ctx context.Context, pool *pgxpool.Pool, seats []int64) error {
 	return s.inTx(ctx, pool, func(ctx context.Context, t *tx) error {
-		if _, err := t.Exec(ctx, setLockTimeout, millis(seatLockTimeout)); err != nil {
-			return err
-		}
-		locked, err := t.lockSeats(ctx, seats)
-		if err != nil {
-			return err
-		}
-		now, err := t.now(ctx)
+		batch := &pgx.Batch{}
+		batch.Queue(setLockTimeout, millis(seatLockTimeout))
+		locked, now, err := t.lockSeatsAfter(ctx, batch, seats, "")
 		if err != nil {
 			return err
 		}

@@ -196,14 +196,7 @@ func (s *Store) MoveDeadlines(ctx context.Context, o *Outage, seats []int64) (n 
 		if len(seats) == 0 {
 			return nil
 		}
-		if _, err := t.Exec(ctx, boundStatements, millis(dueTimeout)); err != nil {
-			return err
-		}
-		locked, err := t.lockSeats(ctx, seats)
-		if err != nil {
-			return err
-		}
-		now, err := t.now(ctx)
+		locked, now, err := t.lockSeatsAfter(ctx, boundedBatch(), seats, "")
 		if err != nil {
 			return err
 		}
@@ -214,11 +207,13 @@ func (s *Store) MoveDeadlines(ctx context.Context, o *Outage, seats []int64) (n 
 		var id int64
 		var cancelled bool
 		_, err = pgx.ForEachRow(rows, []any{&id, &cancelled}, func() error {
-			e := transition{reservationID: id, kind: library.EventRescheduled, reason: outageReason}
+			e := transition{
+				cause: cause{outageReason, true}, kind: library.EventRescheduled, reservationID: id,
+			}
 			if cancelled {
 				e.kind = library.EventCancelled
 			}
-			t.recordByLibrary(e)
+			t.record(e)
 			return nil
 		})
 		if err != nil {

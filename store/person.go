@@ -246,7 +246,7 @@ func (s *Store) CloseUser(ctx context.Context, order library.Order, userID int64
 		if err := t.QueryRow(ctx, selectClosedAt, s.lib, userID).Scan(&role, &closedAt); err != nil || closedAt != nil {
 			return err
 		}
-		h, err := t.endHoldings(ctx, userID, transition{reason: order.Reason, byLibrary: true})
+		h, err := t.endHoldings(ctx, userID, t.cause())
 		if err != nil {
 			return err
 		}

@@ -91,7 +91,7 @@ func (s *Store) reserveAll(
 		return nil
 	})
 	batch.Queue(lockSeats, s.lib, seats)
-	d := s.queueReserve(batch, bookings, staffBooking{})
+	d := s.queueReserve(batch, bookings, cause{})
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil { // nil only after the commit
 		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == lockNotAvailable && usersLocked {
 			err = fmt.Errorf("%w: %w", errSeatLocked, err)
@@ -107,17 +107,10 @@ func (s *Store) reserveAll(
 	return d.results, nil
 }
 
-// staffBooking says that staff make the bookings. Then the limits of the policy on users do not
-// apply, and the user gets a notification with the reason.
-type staffBooking struct {
-	byLibrary bool
-	reason    string
-}
-
 // decision is the outcome of the statement reserve.
 type decision struct {
 	bookings    []library.Booking
-	staff       staffBooking
+	why         cause
 	now         time.Time // the time at which the bookings were decided
 	results     []result
 	made        int            // number of new reservations
@@ -127,11 +120,11 @@ type decision struct {
 
 // queueReserve adds the statement reserve to batch. The transaction has locked the users and seats.
 // The decision is set when the batch has run; then call complete.
-func (s *Store) queueReserve(batch *pgx.Batch, bookings []library.Booking, staff staffBooking) *decision {
+func (s *Store) queueReserve(batch *pgx.Batch, bookings []library.Booking, why cause) *decision {
 	d := &decision{
-		bookings: bookings, staff: staff, results: make([]result, len(bookings)), unexplained: map[int]string{},
+		bookings: bookings, why: why, results: make([]result, len(bookings)), unexplained: map[int]string{},
 	}
-	batch.Queue(reserve, s.reserveArgs(bookings, staff)).Query(func(rows pgx.Rows) error {
+	batch.Queue(reserve, s.reserveArgs(bookings, why)).Query(func(rows pgx.Rows) error {
 		var place int
 		var outcome string
 		var id int64
@@ -189,7 +182,7 @@ func (s *Store) explain(ctx context.Context, q querier, d *decision) {
 	for i, place := range places {
 		bookings[i] = d.bookings[place]
 	}
-	facts, err := s.judge(ctx, q, bookings, d.staff, d.now)
+	facts, err := s.judge(ctx, q, bookings, d.why, d.now)
 	for i, place := range places {
 		if err == nil {
 			d.results[place].err = facts[i].refusal(d.unexplained[place])
@@ -199,7 +192,7 @@ func (s *Store) explain(ctx context.Context, q querier, d *decision) {
 	}
 }
 
-func (s *Store) reserveArgs(bookings []library.Booking, staff staffBooking) pgx.NamedArgs {
+func (s *Store) reserveArgs(bookings []library.Booking, why cause) pgx.NamedArgs {
 	var users, seats []int64
 	var starts []*time.Time
 	var ends []time.Time
@@ -222,7 +215,7 @@ func (s *Store) reserveArgs(bookings []library.Booking, staff staffBooking) pgx.
 	return pgx.NamedArgs{
 		"library": s.lib, "users": users, "seats": seats, "starts": starts, "ends": ends,
 		"request_ids": requestIDs, "request_hashes": hashes, "student_ids": studentIDs, "generations": generations,
-		"by_library": staff.byLibrary, "reason": orNil(staff.reason), "longest_by_library": maxStaffBooking,
+		"by_library": why.byLibrary, "reason": orNil(why.reason), "longest_by_library": maxStaffBooking,
 		"past_tolerance": s.policy.PastTolerance, "furthest": s.policy.MaxAhead + library.ClockTolerance,
 		"clock_tolerance": library.ClockTolerance, "max_ahead": s.policy.MaxAhead,
 		"longest":      s.longestWindow(),

@@ -129,6 +129,9 @@ func (t *staffTx) lockBranch(ctx context.Context, code string) (branchRef, error
 	return b, t.includes(b.ID)
 }
 
+// cause returns the cause of the transitions that staff make.
+func (t *staffTx) cause() cause { return cause{t.order.Reason, true} }
+
 const insertAudit = `
 	INSERT INTO audit_log (library_id, user_id, key_id, role, action, branch_id, object, before, after, reason, request_id)
 	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`

@@ -270,11 +270,11 @@ func (t *tx) endSwept(ctx context.Context, sweepID int64, found []swept) (seats 
 		if r.Status == library.Held {
 			entries = append(entries, r.EntryID)
 		}
-		e := transition{reservationID: r.ID, kind: kind, sweepID: sweepID}
+		e := transition{cause: cause{byLibrary: true}, kind: kind, reservationID: r.ID, sweepID: sweepID}
 		if r.Suggested != nil {
 			e.suggested = *r.Suggested
 		}
-		t.recordByLibrary(e)
+		t.record(e)
 	}
 	tag, err := t.Exec(ctx, endReservations, t.s.lib, ids, was, becomes, ends, found[0].Now)
 	if err != nil {

@@ -31,27 +31,27 @@ type tx struct {
 
 // transition is an event to write.
 type transition struct {
+	cause
+
 	reservationID int64
 	kind          library.EventKind
-	reason        string // the reason of staff; may be empty
-	// byLibrary says that staff or a sweep made the transition. The user then gets a notification.
+	sweepID       int64 // of the sweep that made the transition, or 0
+	suggested     int64 // id of a free seat for the user, or 0
+}
+
+// cause says why a reservation was made or changed. The cause of a call by its user, and that of a
+// change by time, is zero.
+type cause struct {
+	reason string // of staff; may be empty
+	// byLibrary says that staff or a sweep made the change. The user then gets a notification. A
+	// reservation that staff make is exempt from the limits of the policy on users.
 	byLibrary bool
-	sweepID   int64 // of the sweep that made the transition, or 0
-	suggested int64 // id of a free seat for the user, or 0
 }
 
 // record adds the event of a transition that a reservation has made. writeEvents reads the row of
 // the reservation before the commit. So a reservation can make only one transition in a
 // transaction.
-func (t *tx) record(kind library.EventKind, reservationID int64) {
-	t.events = append(t.events, transition{reservationID: reservationID, kind: kind})
-}
-
-// recordByLibrary is like record for a transition that staff or a sweep made.
-func (t *tx) recordByLibrary(e transition) {
-	e.byLibrary = true
-	t.events = append(t.events, e)
-}
+func (t *tx) record(e transition) { t.events = append(t.events, e) }
 
 // notifies reports whether the user gets a notification.
 func (e transition) notifies() bool { return e.byLibrary || e.kind.Notifies() }

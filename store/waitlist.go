@@ -108,8 +108,8 @@ func (s *Store) join(ctx context.Context, b library.Booking, validateOnly bool) 
 		batch.Queue(lockUser, s.lib, b.UserID)
 		batch.Queue(lockSeat, s.lib, b.SeatID)
 		var seat facts
-		batch.Queue(judge, s.judgeArgs(wanted, staffBooking{}, time.Time{})).Query(func(rows pgx.Rows) error {
-			all, err := s.collectFacts(rows, wanted, staffBooking{})
+		batch.Queue(judge, s.judgeArgs(wanted, cause{}, time.Time{})).Query(func(rows pgx.Rows) error {
+			all, err := s.collectFacts(rows, wanted, cause{})
 			if err == nil {
 				seat = all[0]
 			}
