@@ -15,7 +15,7 @@ import (
 // the plans that it keeps.
 func TestPlansOfTheDesk(t *testing.T) {
 	t.Parallel()
-	db := storetest.NewDB(t)
+	db := storetest.NewUnusedDB(t)
 	db.FreezeClock(t, noon)
 	const seats, days, calls = 500, 400, 8
 	users, _ := db.Users(t, seats), db.Seats(t, seats)

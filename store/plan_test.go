@@ -406,14 +406,11 @@ func measure(t *testing.T, db *storetest.DB, p place, sessions map[string]*sessi
 // hours. The sessions must still read few rows for each call, although autovacuum is off.
 func TestPlansOfNewDatabase(t *testing.T) {
 	t.Parallel()
-	db := storetest.NewDB(t)
+	db := storetest.NewUnusedDB(t)
 	db.Altered()
 	for _, table := range storetest.Rows[string](t, db, `SELECT relname::text FROM pg_stat_user_tables`) {
 		db.Exec(t, `ALTER TABLE `+table+` SET (autovacuum_enabled = off)`)
 	}
-	// A reused database may have been vacuumed while it was empty. TRUNCATE restores the initial
-	// statistics.
-	db.Exec(t, `TRUNCATE reservations, reservation_events, waitlist_entries, revocations CASCADE`)
 	db.FreezeClock(t, noon)
 	sessions := trained(t, db, place{noon, db.Users(t, 1000), db.Seats(t, 1000)})
 	const many, seated = 10_000, 100

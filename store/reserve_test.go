@@ -25,15 +25,24 @@ type bundle struct {
 	db    *storetest.DB
 	seats []int64
 	users []int64
+	// deadlocked is the number of deadlocks that earlier tests caused in the database.
+	deadlocked int
 }
 
 func setup(t *testing.T) bundle { return setupWith(t, library.DefaultPolicy()) }
 
 func setupWith(t *testing.T, rules library.Policy) bundle {
 	t.Helper()
-	db := storetest.NewDB(t)
+	return setupIn(t, storetest.NewDB(t), rules)
+}
+
+func setupIn(t *testing.T, db *storetest.DB, rules library.Policy) bundle {
+	t.Helper()
 	db.FreezeClock(t, noon)
-	return bundle{Store: db.Open(t, rules), db: db, seats: db.Seats(t, 5), users: db.Users(t, 5)}
+	return bundle{
+		Store: db.Open(t, rules), db: db, seats: db.Seats(t, 5), users: db.Users(t, 5),
+		deadlocked: storetest.Value[int](t, db, countDeadlocks),
+	}
 }
 
 // at returns the time some minutes after noon.

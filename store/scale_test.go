@@ -15,7 +15,7 @@ import (
 // waitlist entries, and 1,000 ended entries on each of the past 100 days.
 func TestPlansAtScale(t *testing.T) {
 	t.Parallel()
-	db := storetest.NewDB(t)
+	db := storetest.NewUnusedDB(t)
 	db.Altered()
 	db.FreezeClock(t, noon)
 	const seats, branches, daysAhead, seated, regulars, waitedOften = 50_000, 300, 10, 15_000, 1000, 100
@@ -74,7 +74,7 @@ func TestPlansAtScale(t *testing.T) {
 // The hours of a branch must be read once, however many entries wait there.
 func TestPlansOfBranchesWithHours(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	b := setupIn(t, storetest.NewUnusedDB(t), library.DefaultPolicy())
 	const branches, waiters = 10, 2000
 	taken := b.reserve(t, 0, 0, 0, 60)
 	seats := slices.Clone(b.seats[:1])
@@ -114,7 +114,7 @@ func TestPlansOfBranchesWithHours(t *testing.T) {
 // again for each of the 1,000 entries.
 func TestPlansOfLongWaitlist(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	b := setupIn(t, storetest.NewUnusedDB(t), library.DefaultPolicy())
 	b.reserve(t, 0, 0, 0, 60)
 	later := b.reserve(t, 1, 0, 120, 180)
 	crowd(t, b, b.seats[:1], 1000, 0, 60)
@@ -133,7 +133,7 @@ func TestPlansOfLongWaitlist(t *testing.T) {
 // not read all of them to refuse the call.
 func TestJoinFullWaitlistReadsFewRows(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	b := setupIn(t, storetest.NewUnusedDB(t), library.DefaultPolicy())
 	b.reserve(t, 0, 0, 0, 60)
 	crowd(t, b, b.seats[:1], 1000, 0, 60)
 	s := openSession(t, b.db)

@@ -119,15 +119,30 @@ func (db *DB) Altered() { db.altered = true }
 // has its name.
 func NewDB(t testing.TB) *DB {
 	t.Helper()
-	db := sparePool.take()
-	if db == nil {
-		db = &DB{URL: createDatabase(t, template)}
-		conn, err := connect(t.Context(), db.URL)
-		if err != nil {
-			t.Fatal(err)
-		}
-		db.conn = conn
+	if db := sparePool.take(); db != nil {
+		db.recycleAfter(t)
+		return db
 	}
+	return NewUnusedDB(t)
+}
+
+// NewUnusedDB is NewDB with a database that no other test has used. Use it for a test that counts the
+// rows that Postgres reads: in a reused database, Postgres also reads the deleted rows of other tests
+// until they are vacuumed.
+func NewUnusedDB(t testing.TB) *DB {
+	t.Helper()
+	db := &DB{URL: createDatabase(t, template)}
+	conn, err := connect(t.Context(), db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.conn = conn
+	db.recycleAfter(t)
+	return db
+}
+
+// recycleAfter recycles the database at the end of a test that passes.
+func (db *DB) recycleAfter(t testing.TB) {
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log("the test's database was", db.name())
@@ -137,7 +152,6 @@ func NewDB(t testing.TB) *DB {
 			t.Error(err)
 		}
 	})
-	return db
 }
 
 // CopyDB copies a database and connects db to the original again. During the copy, no session
