@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,8 @@ type canary struct {
 	// faults is a regular expression. The run injects the faults whose names it matches. If it is
 	// empty, the run injects no faults.
 	faults string
+	// duration is the duration of the run, for a bug that shows seldom. The default is canaryTime.
+	duration time.Duration
 	// run makes the run that must find the bug, and returns its violations. If run is nil, the
 	// clients use the system for canaryTime.
 	run func(context.Context, *plan) ([]violation, error)
@@ -307,11 +310,10 @@ $3`),
 		{name: "no deadline for an incomplete HTTP request", by: checkLiveness, changes: []change{
 			code("rest", `(\n\t+bodyTimeout +=) [^\n]*`, "$1 24 * time.Hour"),
 		}},
-		// With a commit that takes 100 ms, bookings that were decided before a closure are committed
-		// after it. The sweep then reads the reservations before it could see them.
+		// With slow commits, bookings that were decided before a closure are committed after it. The
+		// sweep then reads the reservations before it could see them.
 		{
-			name: "closure misses late commits", by: checkInvariants,
-			postgres: map[string]string{"commit_delay": "100000", "commit_siblings": "0"},
+			name: "closure misses late commits", by: checkInvariants, faults: "^commits are slow$", duration: 2 * canaryTime,
 			changes: []change{
 				code("store", `if _, err := t\.lockSeats\(ctx, seats\); err != nil \{\n\t+return nil, err\n\t+\}`+
 					`(\n\there := w\.sweep)`, "$1"),
@@ -363,7 +365,7 @@ func (c canary) build(ctx context.Context, dir string) (binary string, err error
 	return binary, nil
 }
 
-// canaryTime is the duration of a run with a canary.
+// canaryTime is the usual duration of a run with a canary.
 const canaryTime = 20 * time.Second
 
 // violations runs the system with the canary, and returns the violations that the run found.
@@ -373,7 +375,7 @@ func (c canary) violations(ctx context.Context, seed uint64) ([]violation, error
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	p := &plan{duration: canaryTime, seed: seed, postgres: c.postgres, quiet: true}
+	p := &plan{duration: cmp.Or(c.duration, canaryTime), seed: seed, postgres: c.postgres, quiet: true}
 	if c.by == "" {
 		p.dir = historyDir
 	}

@@ -90,6 +90,7 @@ func allFaults() []fault {
 		fault{"operator writes bad rows", byOperator((*operator).writeBadRow), 0, 0, operators, 0},
 		fault{"operator has a poison row", byOperator((*operator).poison), 0, 0, operators, 0},
 		fault{"operator edits the catalog", byOperator((*operator).edit), 0, 0, operators, 0},
+		fault{"commits are slow", byOperator((*operator).slowCommits), time.Second, 4 * time.Second, operators, 0},
 	)
 }
 

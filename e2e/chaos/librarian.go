@@ -123,16 +123,19 @@ func (b *librarian) must(name string, r e2e.Refusal, answered bool) bool {
 	return answered && r.Reason == ""
 }
 
-// closeAndLift closes some seats of the plans branch for some hours of one day, waits until the
-// sweep has ended the reservations inside, and lifts the closure.
+// closeAndLift closes some seats of the plans branch for some hours of one day or for the whole day,
+// waits until the sweep has ended the reservations inside, and lifts the closure.
 func (b *librarian) closeAndLift(ctx context.Context) {
 	calls := context.WithoutCancel(ctx)
 	day := b.load.days[b.rng.IntN(len(b.load.days))]
 	from := b.rng.IntN(slots)
 	until := min(from+1+b.rng.IntN(3), slots)
+	if b.rng.IntN(2) == 0 {
+		from, until = 0, slots
+	}
 	first := b.rng.IntN(len(b.load.plans))
 	c := closedSeats{
-		seats: b.load.plans[first:min(first+1+b.rng.IntN(3), len(b.load.plans))],
+		seats: b.load.plans[first : first+1+b.rng.IntN(len(b.load.plans)-first)],
 		start: day.Add(time.Duration(opens+from) * time.Hour), end: day.Add(time.Duration(opens+until) * time.Hour),
 	}
 	b.mu.Lock()

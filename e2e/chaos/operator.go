@@ -76,6 +76,21 @@ const poisonSQL = `
 	CREATE TRIGGER chaos_poison BEFORE UPDATE ON reservations FOR EACH ROW WHEN (NEW.seat_id = %d)
 		EXECUTE FUNCTION chaos_poison()`
 
+// slowCommitSQL adds the table chaos_slow_commit, and a trigger for new reservations. While the table
+// has a row, the trigger delays the commit by up to 800 ms, after the reservation was decided and
+// written. Such a commit stands for a slow disk, and for a standby that confirms each commit.
+const slowCommitSQL = `
+	CREATE TABLE chaos_slow_commit (slow boolean PRIMARY KEY);
+	CREATE FUNCTION chaos_slow_commit() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		IF EXISTS (SELECT FROM chaos_slow_commit) THEN
+			PERFORM pg_sleep(0.8 * random());
+		END IF;
+		RETURN NULL;
+	END $$;
+	CREATE CONSTRAINT TRIGGER chaos_slow_commit AFTER INSERT ON reservations DEFERRABLE INITIALLY DEFERRED
+		FOR EACH ROW EXECUTE FUNCTION chaos_slow_commit()`
+
 // newOperator adds the operator's branches and users.
 func (s *system) newOperator(
 	ctx context.Context, h *history, conns []grpc.ClientConnInterface,
@@ -104,6 +119,9 @@ func (s *system) newOperator(
 	}
 	if _, err := o.db.Exec(ctx, fmt.Sprintf(poisonSQL, o.seats[dueSeat])); err != nil {
 		return nil, fmt.Errorf("prepare the poison row: %w", err)
+	}
+	if _, err := o.db.Exec(ctx, slowCommitSQL); err != nil {
+		return nil, fmt.Errorf("prepare slow commits: %w", err)
 	}
 	if o.owner, err = signUp(ctx, conns, "operator-booker"); err != nil {
 		return nil, err
@@ -316,4 +334,18 @@ func (o *operator) poison(ctx context.Context, _ *rand.Rand) (heal func(context.
 			o.checkOtherBranches(ctx, due, "the rows of one seat cannot be changed"),
 			exec(ctx, `DELETE FROM chaos_poison WHERE seat_id = $1`))
 	}, nil
+}
+
+// slowCommits delays the commits of new reservations. The function heal ends the fault.
+func (o *operator) slowCommits(ctx context.Context, _ *rand.Rand) (heal func(context.Context) error, err error) {
+	exec := func(ctx context.Context, sql string) error {
+		return o.retry(ctx, func(ctx context.Context) error {
+			_, err := o.db.Exec(ctx, sql)
+			return err
+		})
+	}
+	if err := exec(ctx, `INSERT INTO chaos_slow_commit VALUES (true) ON CONFLICT DO NOTHING`); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error { return exec(ctx, `DELETE FROM chaos_slow_commit`) }, nil
 }

@@ -173,29 +173,32 @@ func (s *system) readState(ctx context.Context) (w dbState, err error) {
 }
 
 // staffViolations finds violations of rules that hold only for the librarian of a run: strikes are
-// counted in the visits branch only, and a closure is not moved. An event has a time and is committed
-// a little later, so an offer near the start or the end of a closure is not judged.
-func (s *system) staffViolations(ctx context.Context, speed int) ([]string, error) {
+// counted in the visits branch only, and a closure is not moved. From the end of its sweep until it
+// is lifted, no reservation may be inside a closure, and no offer may be made there.
+func (s *system) staffViolations(ctx context.Context) ([]string, error) {
 	const query = `
+		WITH states AS (
+			SELECT kind, seat_id, reservation_id, during, occupies, at,
+				lead(at, 1, 'infinity') OVER later AS until, lead(sweep_id) OVER later AS ended_by
+			FROM reservation_events WINDOW later AS (PARTITION BY reservation_id ORDER BY id)
+		)
 		SELECT format('strike %s of user %s is of branch %s, which has no policy', k.id, k.user_id, b.code)
 		FROM strikes k JOIN branches b ON b.library_id = k.library_id AND b.id = k.branch_id WHERE b.code <> $1
 		UNION ALL
-		SELECT format('reservation %s of seat %s was offered into closure %s', e.reservation_id, e.seat_id, c.id)
-		FROM reservation_events e
-		JOIN seats s ON s.library_id = e.library_id AND s.id = e.seat_id
-		JOIN closures c ON c.library_id = s.library_id AND c.branch_id = s.branch_id AND s.id = ANY (c.seat_ids)
-			AND c.during && e.during
-		WHERE e.kind = 'OFFERED' AND e.at > c.created_at + $2::interval
-			AND (c.lifted_at IS NULL OR e.at < c.lifted_at - $2)`
-	rows, err := s.db.Query(ctx, query, visitsBranch, time.Duration(speed)*offerMargin)
+		SELECT format('reservation %s of seat %s, %s at %s, was inside closure %s, whose sweep was done at %s',
+			e.reservation_id, e.seat_id, e.kind, e.at, c.id, w.done_at)
+		FROM sweeps w
+		JOIN closures c ON c.library_id = w.library_id AND c.id = w.closure_id
+		JOIN states e ON e.seat_id = ANY (c.seat_ids) AND e.occupies AND e.during && c.during
+		WHERE (c.lifted_at IS NULL OR c.lifted_at > w.done_at) AND CASE
+			WHEN e.at <= w.done_at THEN e.until > w.done_at AND e.ended_by IS DISTINCT FROM w.id AND upper(e.during) > w.done_at
+			ELSE e.kind = 'OFFERED' AND (c.lifted_at IS NULL OR e.at < c.lifted_at) END`
+	rows, err := s.db.Query(ctx, query, visitsBranch)
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
-
-// offerMargin is longer than the time from an event until its commit, in a run without faults.
-const offerMargin = 200 * time.Millisecond
 
 // wasBusy reports whether the user of a booking or an extension may have had another reservation
 // that overlaps the window. The reservation counts if the user had it at some time between from and
@@ -261,8 +264,11 @@ func (w dbState) lost(o *op) string {
 
 // resolve reports whether an operation was done although a try had no answer. The operation may
 // have taken effect after the client stopped waiting. If the operation has a request id, resolve
-// sets its reservation.
+// sets its reservation. If a sweep ended the reservation, a cancel of its user did not.
 func (w dbState) resolve(o *op) (was bool) {
+	if o.Kind == cancel && w.swept[o.Reservation] {
+		return false
+	}
 	if o.RequestID != "" {
 		o.Reservation = w.requested(o)
 	}
@@ -293,7 +299,7 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 	for _, b := range broken {
 		r.found.add(checkInvariants, "%s", b)
 	}
-	wrong, err := s.staffViolations(ctx, speed)
+	wrong, err := s.staffViolations(ctx)
 	if err != nil {
 		return err
 	}
