@@ -52,24 +52,29 @@ func (b *bench) bookingLoad(d *slots, clients int) (load, error) {
 // without conflicts. They are enough for this number of comparisons.
 func (b *bench) newSlotsFor(
 	ctx context.Context, branch string, subjects [2]*subject, comparisons int,
-) (map[*subject]*slots, error) {
-	const seats = 1000
-	needed := int64(comparisons*b.rounds) * b.bookingsPerLoad()
-	slotsOf := map[*subject]*slots{}
+) (slotsOf map[*subject]*slots, err error) {
+	slotsOf = map[*subject]*slots{}
 	for _, s := range subjects {
-		ids, err := s.addBranch(ctx, branch, seats)
-		if err != nil {
-			return nil, err
-		}
-		students, err := s.addUsers(ctx, branch+"-", int(max(needed/10+1, seats)))
-		if err != nil {
-			return nil, err
-		}
-		if slotsOf[s], err = newSlots(ids, students, time.Now()); err != nil {
+		if slotsOf[s], err = b.newSlotsIn(ctx, s, branch, comparisons); err != nil {
 			return nil, err
 		}
 	}
 	return slotsOf, nil
+}
+
+// newSlotsIn is newSlotsFor for one subject.
+func (b *bench) newSlotsIn(ctx context.Context, s *subject, branch string, comparisons int) (*slots, error) {
+	const seats = 1000
+	needed := int64(comparisons*b.rounds) * b.bookingsPerLoad()
+	ids, err := s.addBranch(ctx, branch, seats)
+	if err != nil {
+		return nil, err
+	}
+	students, err := s.addUsers(ctx, branch+"-", int(max(needed/10+1, seats)))
+	if err != nil {
+		return nil, err
+	}
+	return newSlots(ids, students, time.Now())
 }
 
 // bookings measures CreateReservation of free seats.

@@ -63,11 +63,11 @@ func (b *bench) policies(ctx context.Context, admin *e2e.Client) error {
 	slotsOf := map[*subject]*slots{}
 	for i, s := range subjects {
 		branch := []string{"ruled", "unruled"}[i]
-		made, err := b.newSlotsFor(ctx, branch, [2]*subject{b.ours, b.ours}, 1)
+		made, err := b.newSlotsIn(ctx, b.ours, branch, 1)
 		if err != nil {
 			return err
 		}
-		slotsOf[s] = made[b.ours]
+		slotsOf[s] = made
 	}
 	limit, upcoming := int32(3), int32(10)
 	rules := &dlsmsv1.PolicyRules{StrikeLimit: &limit, MaxUpcoming: &upcoming}
@@ -178,14 +178,14 @@ func (b *bench) closure(ctx context.Context, admin *e2e.Client) error {
 			check_in_opens_at, check_in_deadline, created_at FROM made`, seats, students.ids); err != nil {
 		return err
 	}
-	slotsOf, err := b.newSlotsFor(ctx, "beside", [2]*subject{b.ours, b.ours}, 2)
+	slots, err := b.newSlotsIn(ctx, b.ours, "beside", 2)
 	if err != nil {
 		return err
 	}
 	var took time.Duration
 	var told int32
 	err = b.beside(ctx, "CreateReservation, 200 a second, while a branch is closed", func() (load, error) {
-		l, err := b.bookingLoad(slotsOf[b.ours], 20)
+		l, err := b.bookingLoad(slots, 20)
 		l.rps = rate
 		return l, err
 	}, func(ctx context.Context) error {
