@@ -34,7 +34,7 @@ func buildPrevious(t *testing.T) (binary string) {
 			t.Fatalf("the history lacks %s: fetch all of it (%v)\n%s", previousRelease, err, out)
 		}
 		t.Log("no history to build the previous release from: using the binary under test")
-		return program("dlsms")
+		return copyOf(t, program("dlsms"), dir)
 	}
 	source := filepath.Join(dir, "source")
 	binary = filepath.Join(dir, "dlsms")
@@ -54,14 +54,16 @@ func buildPrevious(t *testing.T) (binary string) {
 	return binary
 }
 
-// TestPreviousReleaseOnThisSchema checks that replicas of the previous release serve while the
-// database is migrated, and on the new schema. The load books, cancels, checks in and checks out.
-// The test itself uses the waitlist, and waits for a no-show by the worker.
-func TestPreviousReleaseOnThisSchema(t *testing.T) {
+// TestRollingUpdate checks an update under load. Replicas of the previous release serve while the
+// database is migrated, and on the new schema; then replicas of this release take over. The load
+// books, cancels, checks in and checks out. The test itself uses the waitlist, waits for a no-show by
+// the worker, and closes a seat that the previous release has reserved.
+func TestRollingUpdate(t *testing.T) {
 	t.Parallel()
 	env := e2e.NoRateLimits()
 	env["GRACE_MINUTES"] = "0.2"
-	s := start(t, stack.Config{Binary: buildPrevious(t), Env: env, NoHTTP: true})
+	previous := buildPrevious(t)
+	s := start(t, stack.Config{Binary: previous, Env: env, NoHTTP: true})
 	l, end := startLoad(t, s)
 	l.progress(60, 10)
 
@@ -76,7 +78,8 @@ func TestPreviousReleaseOnThisSchema(t *testing.T) {
 	l.progress(60, 10)
 
 	// The waitlist: the cancel of owner makes an offer, which waiter claims.
-	seats := s.branch(t, 2).seats
+	place := s.branch(t, 3)
+	seats := place.seats
 	owner, waiter, absent := s.student(t), s.student(t), s.student(t)
 	w := tomorrow(0, 1)
 	booked := owner.book(seats[0], w)
@@ -100,5 +103,54 @@ func TestPreviousReleaseOnThisSchema(t *testing.T) {
 		t.Error(err)
 	}
 	l.progress(60, 10)
+
+	// This release takes over, one replica after another, with the data of the previous one.
+	kept, waiting := owner.book(seats[2], w), s.student(t)
+	if joined, err = waiting.Notify.JoinWaitlist(t.Context(), w.waiting(seats[2])); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(copyOf(t, program("dlsms"), filepath.Dir(previous)), previous); err != nil {
+		t.Fatal(err)
+	}
+	for _, replica := range s.Replicas {
+		if err := replica.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l.progress(60, 10)
+	}
+	// The staff close the seats, and this release ends what the previous one has made.
+	closure := &dlsmsv1.CreateClosureRequest{
+		Branch: place.code, SeatIds: seats[2:3], ExpectedReservations: 1,
+		OnBookings: dlsmsv1.BookingAction_BOOKING_ACTION_CANCEL,
+	}
+	made, err := s.librarian(t).Admin.CreateClosure(t.Context(), closure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the closure cancels the reservation", func() bool {
+		return owner.reservation(kept.GetId()).GetStatus() == dlsmsv1.ReservationStatus_RESERVATION_STATUS_CANCELLED
+	})
+	lift := &dlsmsv1.UpdateClosureRequest{ClosureId: made.GetClosure().GetId(), Lift: true}
+	if _, err := s.librarian(t).Admin.UpdateClosure(t.Context(), lift); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the entry of the previous release gets an offer", func() bool {
+		resp, err := waiting.Notify.ClaimOffer(t.Context(), &dlsmsv1.ClaimOfferRequest{EntryId: joined.GetEntry().GetId()})
+		return err == nil && resp.GetReservation().GetSeat().GetId() == seats[2]
+	})
 	end()
+}
+
+// copyOf copies a program into dir under another name.
+func copyOf(t *testing.T, path, dir string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, filepath.Base(path)+"-new")
+	if err := os.WriteFile(name, content, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
