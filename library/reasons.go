@@ -85,7 +85,7 @@ var (
 	ErrClosureEnded = &Error{Kind: KindPrecondition, Reason: "CLOSURE_ENDED",
 		Message: "the closure was lifted"}
 	ErrOwnRole = &Error{Kind: KindPrecondition, Reason: "OWN_ROLE",
-		Message: "you cannot change your own role: ask another admin"}
+		Message: "you cannot change your own role or close your own account: ask another admin"}
 
 	ErrCheckInTooEarly = &Error{Kind: KindPrecondition, Reason: "CHECK_IN_TOO_EARLY",
 		Message: "check-in has not opened yet"}

@@ -131,7 +131,7 @@ const (
 	ErrorReason_ERROR_REASON_CHANGED_SINCE_CHECK ErrorReason = 38
 	// FAILED_PRECONDITION: the closure was lifted.
 	ErrorReason_ERROR_REASON_CLOSURE_ENDED ErrorReason = 39
-	// FAILED_PRECONDITION: an ADMIN cannot change their own role.
+	// FAILED_PRECONDITION: an ADMIN cannot change their own role or close their own account.
 	ErrorReason_ERROR_REASON_OWN_ROLE ErrorReason = 40
 	// NOT_FOUND: no seat of the branch is in the area.
 	ErrorReason_ERROR_REASON_AREA_NOT_FOUND ErrorReason = 41
