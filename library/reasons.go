@@ -1,6 +1,10 @@
 package library
 
-import "time"
+import (
+	"fmt"
+	"strconv"
+	"time"
+)
 
 // Invalid returns the error for a request with invalid fields.
 func Invalid(violations ...FieldViolation) *Error {
@@ -79,7 +83,8 @@ var (
 	ErrCancelTooLate = &Error{Kind: KindPrecondition, Reason: "CANCEL_TOO_LATE",
 		Message: "it is too late to cancel this reservation"}
 
-	// ErrChangedSinceCheck has the present number of reservations in its metadata.
+	// ErrChangedSinceCheck has the present number of reservations in its metadata: see
+	// UnexpectedImpact.
 	ErrChangedSinceCheck = &Error{Kind: KindPrecondition, Reason: "CHANGED_SINCE_CHECK",
 		Message: "the change has another effect than the call expects: see the metadata, and check the change again"}
 	ErrClosureEnded = &Error{Kind: KindPrecondition, Reason: "CLOSURE_ENDED",
@@ -119,3 +124,19 @@ var (
 	ErrUnavailable = &Error{Kind: KindUnavailable, Reason: "UNAVAILABLE",
 		Message: "the service is not available at the moment", RetryAfter: time.Second}
 )
+
+// UnexpectedImpact returns ErrChangedSinceCheck for a change that affects another number of
+// reservations than the call expects. A call without the number expects 0.
+func UnexpectedImpact(reservations, expected int) *Error {
+	// A call with the number has seen the impact, and a call without it may not have.
+	so, affected := "", strconv.Itoa(reservations)+" reservations"
+	if expected > 0 {
+		so = fmt.Sprintf(", and not %d as the call expects", expected)
+	}
+	if reservations == 1 {
+		affected = "1 reservation"
+	}
+	return ErrChangedSinceCheck.With("reservations", strconv.Itoa(reservations)).WithMessage(fmt.Sprintf(
+		"the change affects %s%s: look at them with validate_only, and repeat the call with expected_reservations = %d",
+		affected, so, reservations))
+}

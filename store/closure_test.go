@@ -270,9 +270,20 @@ func TestCreateClosureIsSafeToRepeat(t *testing.T) {
 	}
 	o.ValidateOnly = false
 	wrong := spec
-	wrong.Expected = 0
-	_, _, err = b.CreateClosure(t.Context(), o, wrong)
-	wantErr(t, err, library.ErrChangedSinceCheck)
+	for expected, want := range map[int]string{
+		0: "the change affects 1 reservation: look at them with validate_only, " +
+			"and repeat the call with expected_reservations = 1",
+		2: "the change affects 1 reservation, and not 2 as the call expects: look at them with validate_only, " +
+			"and repeat the call with expected_reservations = 1",
+	} {
+		wrong.Expected = expected
+		_, _, err = b.CreateClosure(t.Context(), o, wrong)
+		wantErr(t, err, library.ErrChangedSinceCheck)
+		if refused, ok := errors.AsType[*library.Error](err); ok {
+			wantEqual(t, "message", refused.Message, want)
+			wantEqual(t, "metadata", refused.Metadata, map[string]string{"reservations": "1"})
+		}
+	}
 	wantEqual(t, "closures", storetest.Value[int](t, b.db, `SELECT count(*) FROM closures`), 0)
 
 	first, _, err := b.CreateClosure(t.Context(), o, spec)

@@ -203,7 +203,8 @@ func TestCloseUser(t *testing.T) {
 	wantEqual(t, "audit log", b.audited(t), []string{fmt.Sprintf("ADMIN Test user/%d left", b.users[0])})
 	_, err = b.CloseUser(t.Context(), by(admin, ""), admin.Token.ID)
 	wantErr(t, err, library.ErrOwnRole)
-	if refused, ok := errors.AsType[*library.Error](err); !ok || !strings.Contains(refused.Message, "close your own account") {
+	refused, ok := errors.AsType[*library.Error](err)
+	if !ok || !strings.Contains(refused.Message, "close your own account") {
 		t.Errorf("the message does not speak of the account: %v", err)
 	}
 	_, err = b.CloseUser(t.Context(), by(admin, ""), 1<<40)

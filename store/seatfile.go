@@ -416,7 +416,9 @@ func (s *Store) ImportSeats(ctx context.Context, order library.Order, in library
 			return err
 		}
 		if plan.Fingerprint != in.Fingerprint {
-			return library.ErrChangedSinceCheck.With("reservations", strconv.Itoa(plan.Impact.Reservations))
+			return library.ErrChangedSinceCheck.With("reservations", strconv.Itoa(plan.Impact.Reservations)).
+				WithMessage("the file, the parameters, the seats or their reservations have changed since the dry run: " +
+					"make another dry run, and repeat the call with its fingerprint")
 		}
 		if err := t.write(ctx, p); err != nil {
 			return err

@@ -126,8 +126,9 @@ const (
 	// FAILED_PRECONDITION: it is too late to cancel the reservation. Metadata "latest" has the time
 	// until which it could be cancelled, in RFC 3339.
 	ErrorReason_ERROR_REASON_CANCEL_TOO_LATE ErrorReason = 37
-	// FAILED_PRECONDITION: the number of affected reservations is not the expected number. Metadata
-	// "reservations" has the number. Look at the impact again.
+	// FAILED_PRECONDITION: the number of affected reservations is not the expected number, or the call
+	// has no expected number. Metadata "reservations" has the number. Look at the impact, and repeat
+	// the call with this number as expected_reservations. ImportSeats needs another dry run.
 	ErrorReason_ERROR_REASON_CHANGED_SINCE_CHECK ErrorReason = 38
 	// FAILED_PRECONDITION: the closure was lifted.
 	ErrorReason_ERROR_REASON_CLOSURE_ENDED ErrorReason = 39
