@@ -59,7 +59,8 @@ func TestPointer(t *testing.T) {
 		"seatId":            "#/seatId",
 		"hours[2].opens_at": "#/hours/2/opensAt",
 		"amenities[0]":      "#/amenities/0",
-		"x_1":               "#/x1",
+		"no_field":          "#/no_field",
+		"note[zh_TW]":       "#/note/zh_TW",
 	} {
 		if got := pointer(field); got != want {
 			t.Errorf("%s is at %s, want %s", field, got, want)
