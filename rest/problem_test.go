@@ -68,29 +68,6 @@ func TestPointer(t *testing.T) {
 	}
 }
 
-// TestViolation checks that the messages of the gateway and of protojson name their field.
-func TestViolation(t *testing.T) {
-	t.Parallel()
-	for text, field := range map[string]string{
-		"proto:\u00a0(line 1:2): unknown field \"seat\"":                                   "seat",
-		"proto: (line 1:2): unknown field \"seat\"":                                        "seat",
-		`type mismatch, parameter: seat_id, error: strconv.ParseInt: parsing "a": invalid`: "seat_id",
-		`parsing field "start_time": bad Timestamp`:                                        "start_time",
-		`unknown parameter "brunch"`:                                                       "brunch",
-		"proto: syntax error (line 1:1): unexpected token x":                               "request",
-	} {
-		v := violation(text)
-		if v.Field != field {
-			t.Errorf("%q is about %q, want %q", text, v.Field, field)
-		}
-		for _, c := range v.Message {
-			if c == '\u00a0' {
-				t.Errorf("%q has a non-breaking space", v.Message)
-			}
-		}
-	}
-}
-
 func TestNoneMatch(t *testing.T) {
 	t.Parallel()
 	const tag = `W/"abc"`
