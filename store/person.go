@@ -14,7 +14,8 @@ import (
 const (
 	selectPerson = `
 		SELECT u.id, u.student_id, u.name, u.email, COALESCE(u.card, '') AS card, u.user_group AS "group", u.role,
-			CASE WHEN u.suspended_until > dlsms_now() THEN u.suspended_until END AS suspended_until
+			CASE WHEN u.suspended_until > dlsms_now() THEN u.suspended_until END AS suspended_until,
+			u.closed_at
 		FROM users u WHERE u.library_id = $1 AND `
 
 	selectPersonByID        = selectPerson + `u.id = $2`

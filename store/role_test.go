@@ -183,6 +183,19 @@ func TestCloseUser(t *testing.T) {
 	wantEqual(t, "user", storetest.Value[string](t, b.db, `
 		SELECT concat_ws(' ', role, password_hash = '', closed_at = dlsms_now(), name <> 'gone') FROM users WHERE id = $1`,
 		b.users[0]), "STUDENT t t t")
+	overview, err := b.Overview(t.Context(), admin, b.users[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := b.FindPeople(t.Context(), admin, library.PersonQuery{StudentID: overview.Person.StudentID}, 1)
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	for _, p := range []library.Person{overview.Person, found[0]} {
+		if p.ClosedAt == nil || !p.ClosedAt.Equal(noon) {
+			t.Errorf("the account was closed at %v, want %v", p.ClosedAt, noon)
+		}
+	}
 	wantEqual(t, "the next user in line", b.entry(t, 1, next.ID).Status, library.EntryOffered)
 	wantEqual(t, "notifications", storetest.Rows[string](t, b.db, `
 		SELECT concat_ws(' ', kind, reason, notifies) FROM reservation_events WHERE by_library ORDER BY id`),
