@@ -2,7 +2,9 @@ package library
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -139,4 +141,40 @@ func UnexpectedImpact(reservations, expected int) *Error {
 	return ErrChangedSinceCheck.With("reservations", strconv.Itoa(reservations)).WithMessage(fmt.Sprintf(
 		"the change affects %s%s: look at them with validate_only, and repeat the call with expected_reservations = %d",
 		affected, so, reservations))
+}
+
+// roles are the roles of users. A role may do what the roles before it may do.
+var roles = []Role{RoleStudent, RoleStaff, RoleLibrarian, RoleAdmin}
+
+// RoleRequired returns ErrRoleRequired for a call that needs at least a role.
+func RoleRequired(least Role) *Error {
+	names := []string{}
+	for _, r := range roles[slices.Index(roles, least):] {
+		names = append(names, string(r))
+	}
+	return ErrRoleRequired.With("role", string(least)).WithMessage(
+		ErrRoleRequired.Message + ": it needs the role " + strings.Join(names, " or "))
+}
+
+// ScopeRequired returns ErrRoleRequired for a call that needs a service key with a scope.
+func ScopeRequired(scope KeyScope) *Error {
+	return ErrRoleRequired.With("scope", string(scope)).WithMessage(
+		"the call needs a service key with the scope " + string(scope))
+}
+
+// BranchRequired returns ErrBranchRequired for the branch with a code.
+func BranchRequired(code string) *Error {
+	return ErrBranchRequired.With("branch", code).WithMessage(
+		fmt.Sprintf("your role does not hold for the branch %q", code))
+}
+
+// BranchNotFound returns ErrBranchNotFound for a code.
+func BranchNotFound(code string) *Error {
+	return ErrBranchNotFound.With("branch", code).WithMessage(fmt.Sprintf("there is no branch %q", code))
+}
+
+// CardTaken returns ErrCardTaken for a library card that the user with a student id was to get.
+func CardTaken(card, studentID string) *Error {
+	return ErrCardTaken.With("card", card).With("student_id", studentID).WithMessage(
+		fmt.Sprintf("another user has the library card %q that %q was to get", card, studentID))
 }

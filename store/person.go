@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -50,7 +51,7 @@ func (s *Store) FindPeople(
 		case q.Email != "":
 			sql, value = selectPersonByEmail, q.Email
 		case actor.Role == library.RoleStaff:
-			return library.ErrRoleRequired
+			return library.RoleRequired(library.RoleLibrarian)
 		default:
 			if _, err := t.Exec(ctx, boundStatements, millis(nameTimeout)); err != nil {
 				return err
@@ -199,7 +200,11 @@ func (s *Store) UpsertPeople(
 			if next == p {
 				continue
 			}
-			if _, err := t.Exec(ctx, updatePerson, s.lib, p.ID, next.Name, next.Email, next.Group, next.Card); err != nil {
+			_, err := t.Exec(ctx, updatePerson, s.lib, p.ID, next.Name, next.Email, next.Group, next.Card)
+			if errors.Is(translate(err), library.ErrCardTaken) {
+				return library.CardTaken(next.Card, p.StudentID).WithCause(err)
+			}
+			if err != nil {
 				return err
 			}
 			if err := t.audit(ctx, 0, userObject(p.ID), p, next); err != nil {

@@ -148,7 +148,7 @@ func TestUpsertPeople(t *testing.T) {
 	wantEqual(t, "audit rows", before, 4)
 	_, err = upsert(library.PersonChange{StudentID: ids[0], Name: text("Other")},
 		library.PersonChange{StudentID: b.studentID(t, 2), Card: text("1")})
-	wantErr(t, err, library.ErrCardTaken)
+	wantRefusal(t, err, library.CardTaken("1", b.studentID(t, 2)))
 	_, err = upsert(library.PersonChange{StudentID: ids[0], Name: text("Other")}, library.PersonChange{StudentID: "none"})
 	wantErr(t, err, library.ErrPersonNotFound)
 	wantEqual(t, "row", row(0), "Ida|i@x.example|staff|2")

@@ -446,7 +446,7 @@ func (t *staffTx) planImport(ctx context.Context, p *planner, in library.SeatImp
 	p.branches = map[string]branchRef{}
 	for _, b := range branches {
 		if err := t.includes(b.ID); err != nil {
-			return library.ErrBranchRequired.With("branch", b.Code)
+			return library.BranchRequired(b.Code)
 		}
 		p.branches[b.Code] = b
 	}

@@ -51,7 +51,9 @@ const (
 	// UNAUTHENTICATED: the student id is unknown or the password is wrong. The error does not tell
 	// which of the two.
 	ErrorReason_ERROR_REASON_BAD_CREDENTIALS ErrorReason = 7
-	// PERMISSION_DENIED: the role of the user does not allow this call.
+	// PERMISSION_DENIED: the role of the user does not allow this call. Metadata "role" has the least
+	// role that may call it, such as "LIBRARIAN". If only a program may call it, metadata "scope" has
+	// the scope that its service key needs, such as "arrivals".
 	ErrorReason_ERROR_REASON_ROLE_REQUIRED ErrorReason = 8
 	// NOT_FOUND: the seat does not exist.
 	ErrorReason_ERROR_REASON_SEAT_NOT_FOUND ErrorReason = 9
@@ -59,7 +61,7 @@ const (
 	ErrorReason_ERROR_REASON_RESERVATION_NOT_FOUND ErrorReason = 10
 	// NOT_FOUND: the waitlist entry does not exist, or it belongs to another user.
 	ErrorReason_ERROR_REASON_ENTRY_NOT_FOUND ErrorReason = 11
-	// NOT_FOUND: the branch does not exist.
+	// NOT_FOUND: the branch does not exist. Metadata "branch" has its code.
 	ErrorReason_ERROR_REASON_BRANCH_NOT_FOUND ErrorReason = 12
 	// ALREADY_EXISTS: the seat is reserved or held for an overlapping window.
 	ErrorReason_ERROR_REASON_SEAT_TAKEN ErrorReason = 13
@@ -108,7 +110,8 @@ const (
 	// RESOURCE_EXHAUSTED: the waitlist of the seat has reached the library's limit. Metadata "limit"
 	// has the limit.
 	ErrorReason_ERROR_REASON_WAITLIST_FULL ErrorReason = 31
-	// PERMISSION_DENIED: the branch is not in the scope of the user's role.
+	// PERMISSION_DENIED: the branch is not in the scope of the user's role. If the request names the
+	// branch, metadata "branch" has its code.
 	ErrorReason_ERROR_REASON_BRANCH_REQUIRED ErrorReason = 32
 	// FAILED_PRECONDITION: the library has closed the seat during a part of the window. Metadata
 	// "closure_id" has the id of the closure, "closed_from" and "closed_until" its span in RFC 3339.
@@ -144,7 +147,8 @@ const (
 	ErrorReason_ERROR_REASON_KEY_NOT_FOUND ErrorReason = 44
 	// NOT_FOUND: the strike does not exist.
 	ErrorReason_ERROR_REASON_STRIKE_NOT_FOUND ErrorReason = 45
-	// ALREADY_EXISTS: another user has the library card.
+	// ALREADY_EXISTS: another user has the library card. Metadata "card" has its number, and
+	// "student_id" the user who was to get it.
 	ErrorReason_ERROR_REASON_CARD_TAKEN ErrorReason = 46
 )
 
