@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -486,4 +487,23 @@ func sweepAll(ctx context.Context, s *store.Store, most int) error {
 			return err
 		}
 	}
+}
+
+// TestRefusalsNameTheClosure compares the errors of Extend, ClaimOffer and Reserve.
+func TestRefusalsNameTheClosure(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r, e := b.reserve(t, 1, 1, 0, 60), b.offered(t, 0, 0, 60, 120)
+	c := b.closeBranch(t, 90, 240, 0, func(s *library.ClosureSpec) { s.OnBookings = library.KeepBookings })
+	start, end := at(90), at(240)
+	want := library.ErrSeatClosed.With("closure_id", strconv.FormatInt(c.ID, 10)).
+		WithTime("closed_from", &start).WithTime("closed_until", &end)
+	_, err := b.Extend(t.Context(), b.users[1], r.ID, at(120))
+	wantRefusal(t, err, want)
+	_, _, err = b.ClaimOffer(t.Context(), b.users[0], e.ID)
+	wantRefusal(t, err, want)
+	_, err = b.Reserve(t.Context(), library.Booking{
+		UserID: b.users[2], SeatID: b.seats[2], StartTime: at(90), EndTime: at(120),
+	})
+	wantRefusal(t, err, want)
 }
