@@ -35,6 +35,7 @@ func (h *Handler) newGateway() (*runtime.ServeMux, error) {
 		runtime.WithIncomingHeaderMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithMiddlewares(setRoute),
 		runtime.WithForwardResponseOption(setCreated),
+		runtime.WithForwardResponseOption(spellBroken),
 		runtime.WithErrorHandler(h.handleError),
 		runtime.WithRoutingErrorHandler(h.handleRoutingError),
 		// A POST of a form is not a GET with parameters.

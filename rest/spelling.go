@@ -1,10 +1,13 @@
 package rest
 
 import (
+	"context"
+	"net/http"
 	"regexp"
 	"strings"
 	"sync"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
@@ -78,4 +81,14 @@ func pointer(field string) string {
 		parts[i] = inJSON(part)
 	}
 	return "#/" + strings.Join(parts, "/")
+}
+
+// spellBroken writes the names of JSON into the texts of CheckReservation.
+func spellBroken(_ context.Context, _ http.ResponseWriter, m proto.Message) error {
+	if check, ok := m.ProtoReflect().Interface().(*dlsmsv1.CheckReservationResponse); ok {
+		for _, b := range check.GetBroken() {
+			b.Message = inJSON(b.GetMessage())
+		}
+	}
+	return nil
 }

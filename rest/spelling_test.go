@@ -37,4 +37,10 @@ func TestTextsHaveNamesOfJSON(t *testing.T) {
 	if strings.Contains(p.Detail, "_") {
 		t.Errorf("%+v", p)
 	}
+	check := fmt.Sprintf("/v1/reservations:check?seatId=%d&endTime=2199-12-07T08:00:00Z", r.seats[0])
+	a := r.do(t, "GET", check, "", token...)
+	if text := string(a.body); a.StatusCode != http.StatusOK || !strings.Contains(text, `"endTime: `) ||
+		strings.Contains(text, "end_time") {
+		t.Errorf("%s: %s", a.Status, text)
+	}
 }
