@@ -74,6 +74,9 @@ var (
 	ErrCardTaken = &Error{Kind: KindExists, Reason: "CARD_TAKEN",
 		Message: "another user has this library card"}
 
+	ErrKeyExists = &Error{Kind: KindExists, Reason: "KEY_EXISTS",
+		Message: "the branch has a service key with this name"}
+
 	// ErrSeatClosed has the span of the closure in its metadata, ErrSuspended the end of the
 	// suspension, ErrCancelTooLate the latest time.
 	ErrSeatClosed = &Error{Kind: KindPrecondition, Reason: "SEAT_CLOSED",
@@ -177,4 +180,11 @@ func BranchNotFound(code string) *Error {
 func CardTaken(card, studentID string) *Error {
 	return ErrCardTaken.With("card", card).With("student_id", studentID).WithMessage(
 		fmt.Sprintf("another user has the library card %q that %q was to get", card, studentID))
+}
+
+// KeyExists returns ErrKeyExists for the valid service key with an id.
+func KeyExists(id int64) *Error {
+	text := strconv.FormatInt(id, 10)
+	return ErrKeyExists.With("key_id", text).WithMessage(ErrKeyExists.Message + ", and the id " + text +
+		": if its secret was lost, revoke it and create another one")
 }

@@ -240,6 +240,11 @@ func TestKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, again := range []library.Order{by(admin, ""), check} {
+		_, err = b.CreateKey(t.Context(), again, k, hash)
+		wantRefusal(t, err, library.KeyExists(first.ID))
+	}
+	k.Name = "Gate 2"
 	second, err := b.CreateKey(t.Context(), by(admin, ""), k, hash)
 	if err != nil || second.ID == first.ID {
 		t.Fatalf("%+v, %v", second, err)

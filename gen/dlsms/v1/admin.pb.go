@@ -3969,7 +3969,7 @@ func (x *ServiceKey) GetRevokedAt() *timestamppb.Timestamp {
 // CreateKeyRequest is the request of CreateKey.
 type CreateKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required. Name of the program, 1 to 100 characters.
+	// Required. Name of the program, 1 to 100 characters. No other valid key of the branch has it.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Required. Code of the branch for which the key is valid.
 	Branch string `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"`

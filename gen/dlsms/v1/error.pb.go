@@ -150,6 +150,10 @@ const (
 	// ALREADY_EXISTS: another user has the library card. Metadata "card" has its number, and
 	// "student_id" the user who was to get it.
 	ErrorReason_ERROR_REASON_CARD_TAKEN ErrorReason = 46
+	// ALREADY_EXISTS: the branch has a service key with this name that was not revoked. Metadata
+	// "key_id" has its id. Its secret cannot be shown again: if it was lost, revoke the key and create
+	// another one.
+	ErrorReason_ERROR_REASON_KEY_EXISTS ErrorReason = 47
 )
 
 // Enum value maps for ErrorReason.
@@ -202,6 +206,7 @@ var (
 		44: "ERROR_REASON_KEY_NOT_FOUND",
 		45: "ERROR_REASON_STRIKE_NOT_FOUND",
 		46: "ERROR_REASON_CARD_TAKEN",
+		47: "ERROR_REASON_KEY_EXISTS",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -251,6 +256,7 @@ var (
 		"ERROR_REASON_KEY_NOT_FOUND":         44,
 		"ERROR_REASON_STRIKE_NOT_FOUND":      45,
 		"ERROR_REASON_CARD_TAKEN":            46,
+		"ERROR_REASON_KEY_EXISTS":            47,
 	}
 )
 
@@ -285,7 +291,7 @@ var File_dlsms_v1_error_proto protoreflect.FileDescriptor
 
 const file_dlsms_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x14dlsms/v1/error.proto\x12\bdlsms.v1*\xa3\f\n" +
+	"\x14dlsms/v1/error.proto\x12\bdlsms.v1*\xc0\f\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bERROR_REASON_INVALID_FIELDS\x10\x01\x12\"\n" +
@@ -334,7 +340,8 @@ const file_dlsms_v1_error_proto_rawDesc = "" +
 	"\x1dERROR_REASON_PERSON_NOT_FOUND\x10+\x12\x1e\n" +
 	"\x1aERROR_REASON_KEY_NOT_FOUND\x10,\x12!\n" +
 	"\x1dERROR_REASON_STRIKE_NOT_FOUND\x10-\x12\x1b\n" +
-	"\x17ERROR_REASON_CARD_TAKEN\x10.B-Z+github.com/dlsms/dlsms/gen/dlsms/v1;dlsmsv1b\x06proto3"
+	"\x17ERROR_REASON_CARD_TAKEN\x10.\x12\x1b\n" +
+	"\x17ERROR_REASON_KEY_EXISTS\x10/B-Z+github.com/dlsms/dlsms/gen/dlsms/v1;dlsmsv1b\x06proto3"
 
 var (
 	file_dlsms_v1_error_proto_rawDescOnce sync.Once
