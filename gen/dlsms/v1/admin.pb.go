@@ -3120,7 +3120,8 @@ type Policy struct {
 	Branch string `protobuf:"bytes,1,opt,name=branch,proto3" json:"branch,omitempty"`
 	// Name of an area of the branch. Empty: all areas.
 	Area string `protobuf:"bytes,2,opt,name=area,proto3" json:"area,omitempty"`
-	// Group of users. Empty: all users.
+	// Group of users. Empty: all users. A group that no user has yet is accepted, so that the rules can
+	// be set before the users get their group. ListPolicies shows a misspelt group.
 	Group string `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
 	// First date on which the policy holds, as "YYYY-MM-DD". Empty: from the beginning. The date is
 	// that of the start of a reservation.
