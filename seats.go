@@ -54,7 +54,7 @@ func (c *importCommand) Run(ctx context.Context, s *settings, out io.Writer) err
 		return err
 	}
 	file, faults := seatfile.Read(content)
-	if len(faults) > 0 {
+	if len(faults) > 0 && len(file.Rows) == 0 {
 		return faultsError(c.File, faults)
 	}
 	db, err := s.open(ctx)
@@ -66,7 +66,7 @@ func (c *importCommand) Run(ctx context.Context, s *settings, out io.Writer) err
 		Actor: library.Host, Action: "dlsms seats import", Reason: c.Reason, ValidateOnly: c.DryRun,
 	}
 	in := library.SeatImport{
-		File: file, Hash: sha256.Sum256(content), RetireMissing: c.RetireMissing, Fingerprint: c.Fingerprint,
+		File: file, Faults: faults, Hash: sha256.Sum256(content), RetireMissing: c.RetireMissing, Fingerprint: c.Fingerprint,
 		OnBookings: library.KeepBookings, Note: c.Note,
 	}
 	if c.CancelBookings {

@@ -71,6 +71,10 @@ func TestSeatsCommands(t *testing.T) {
 	fails("nothing was changed:\n"+name+": line 2, column angle must be a whole number from 0 on\n"+
 		name+": line 3, column label is missing\n"+name+": line 3, column angle must be 0 to 359",
 		"import", "--dry-run", name)
+	write("branch,label,angle\nbranch-0,A-1,x\nnone,A-1,1\nbranch-0,,400\n")
+	fails(name+": line 2, column angle must be a whole number from 0 on\n"+
+		name+": line 3, column branch there is no such branch\n"+name+": line 4, column label is missing\n",
+		"import", "--dry-run", name)
 	write("branch,label\nnone,A-1\n")
 	fails(name+": line 2, column branch there is no such branch", "import", "--dry-run", name)
 	write(strings.Repeat("x", 2<<20+1))

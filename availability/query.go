@@ -173,7 +173,7 @@ func (m *Model) Seats(ctx context.Context, q Query) (Page, error) {
 		return Page{}, err
 	}
 	if q.Branch != "" && w.byCode[q.Branch] == nil {
-		return Page{}, library.ErrBranchNotFound.With("branch", q.Branch)
+		return Page{}, library.BranchNotFound(q.Branch)
 	}
 	p := w.page(question{
 		filter: newFilter(q), window: about, availableOnly: q.AvailableOnly, after: q.AfterID, limit: max(q.Limit, 0),

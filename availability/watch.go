@@ -69,7 +69,7 @@ func (m *Model) Watch(ctx context.Context, q Query) (*Watch, error) {
 		return nil, err
 	}
 	if q.Branch != "" && w.byCode[q.Branch] == nil {
-		return nil, library.ErrBranchNotFound.With("branch", q.Branch)
+		return nil, library.BranchNotFound(q.Branch)
 	}
 	m.hub.publish(w.world) // the snapshot must not be older than w
 	watch := newWatch(m.hub, about, newFilter(q), watchBuffer)

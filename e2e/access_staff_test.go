@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"crypto/rand"
 	"fmt"
 	"slices"
 	"strings"
@@ -119,7 +120,8 @@ var staffTable = map[string]staffAccess{
 	}},
 	dlsmsv1.AdminService_CreateKey_FullMethodName: {least: adminRole, request: func(f *staffFixture) proto.Message {
 		return &dlsmsv1.CreateKeyRequest{
-			Name: "Gate", Branch: f.branch.code, Scopes: []dlsmsv1.KeyScope{dlsmsv1.KeyScope_KEY_SCOPE_REPORTS},
+			Name: "Gate " + rand.Text(), Branch: f.branch.code,
+			Scopes: []dlsmsv1.KeyScope{dlsmsv1.KeyScope_KEY_SCOPE_REPORTS},
 		}
 	}},
 	dlsmsv1.AdminService_RevokeKey_FullMethodName: {least: adminRole, request: func(*staffFixture) proto.Message {
@@ -232,7 +234,7 @@ func (s student) desk() dlsmsv1.DeskServiceClient   { return dlsmsv1.NewDeskServ
 func (s student) key(branch string, scopes ...dlsmsv1.KeyScope) (id int64, text string) {
 	s.t.Helper()
 	resp, err := s.admin().CreateKey(s.t.Context(), &dlsmsv1.CreateKeyRequest{
-		Name: "Gate", Branch: branch, Scopes: scopes, Reason: "a new gate",
+		Name: "Gate " + rand.Text(), Branch: branch, Scopes: scopes, Reason: "a new gate",
 	})
 	made := need(s, "key", resp, err)
 	return made.GetKey().GetId(), made.GetSecret()

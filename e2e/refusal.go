@@ -74,7 +74,7 @@ func CodeOf(reason dlsmsv1.ErrorReason) codes.Code {
 		return codes.NotFound
 	case dlsmsv1.ErrorReason_ERROR_REASON_SEAT_TAKEN, dlsmsv1.ErrorReason_ERROR_REASON_USER_BUSY,
 		dlsmsv1.ErrorReason_ERROR_REASON_STUDENT_ID_TAKEN, dlsmsv1.ErrorReason_ERROR_REASON_ALREADY_WAITING,
-		dlsmsv1.ErrorReason_ERROR_REASON_CARD_TAKEN:
+		dlsmsv1.ErrorReason_ERROR_REASON_CARD_TAKEN, dlsmsv1.ErrorReason_ERROR_REASON_KEY_EXISTS:
 		return codes.AlreadyExists
 	case dlsmsv1.ErrorReason_ERROR_REASON_CHECK_IN_TOO_EARLY, dlsmsv1.ErrorReason_ERROR_REASON_CHECK_IN_TOO_LATE,
 		dlsmsv1.ErrorReason_ERROR_REASON_NOT_CONFIRMED, dlsmsv1.ErrorReason_ERROR_REASON_NOT_CHECKED_IN,

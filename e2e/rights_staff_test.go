@@ -213,6 +213,10 @@ func TestRightsAtTheDesk(t *testing.T) {
 		t.Errorf("%v, %v", closed, err)
 	}
 	wantRevoked(t, s, u.Client, streams)
+	overview, err = admin.desk().GetUserOverview(t.Context(), &dlsmsv1.GetUserOverviewRequest{UserId: u.id()})
+	if err != nil || overview.GetUser().GetClosedAt() == nil {
+		t.Errorf("the overview does not show that the account is closed: %v, %v", overview, err)
+	}
 	_, err = s.anonymous().Login(t.Context(), u.User.GetStudentId(), password)
 	refused(t, err, "BAD_CREDENTIALS")
 	_, err = admin.desk().CloseUser(t.Context(), &dlsmsv1.CloseUserRequest{UserId: admin.id(), Reason: "left"})

@@ -87,6 +87,19 @@ var staffErrorTriggers = map[string]func(c *errorCase) error{
 		_, err := c.a.Reservations.CancelReservation(c.t.Context(), cancel)
 		return c.metadata(err, "latest")
 	},
+	"KEY_EXISTS": func(c *errorCase) error {
+		admin, branch := c.admin(), c.branch()
+		create := func() error {
+			_, err := admin.admin().CreateKey(c.t.Context(), &dlsmsv1.CreateKeyRequest{
+				Name: "Gate", Branch: branch, Scopes: []dlsmsv1.KeyScope{dlsmsv1.KeyScope_KEY_SCOPE_REPORTS},
+			})
+			return err
+		}
+		if err := create(); err != nil {
+			return err
+		}
+		return c.metadata(create(), "key_id")
+	},
 	"CHANGED_SINCE_CHECK": func(c *errorCase) error {
 		c.a.book(c.seat, c.w)
 		_, err := c.closure(c.admin())

@@ -62,6 +62,13 @@ func (e *Error) Is(target error) bool {
 	return ok && t.Reason == e.Reason
 }
 
+// WithMessage returns a copy of the error with another message, which names what the error is about.
+func (e *Error) WithMessage(message string) *Error {
+	c := *e
+	c.Message = message
+	return &c
+}
+
 // With returns a copy of the error with one more key in its metadata.
 func (e *Error) With(key, value string) *Error {
 	c := *e

@@ -1,6 +1,12 @@
 package library
 
-import "time"
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
 
 // Invalid returns the error for a request with invalid fields.
 func Invalid(violations ...FieldViolation) *Error {
@@ -68,6 +74,9 @@ var (
 	ErrCardTaken = &Error{Kind: KindExists, Reason: "CARD_TAKEN",
 		Message: "another user has this library card"}
 
+	ErrKeyExists = &Error{Kind: KindExists, Reason: "KEY_EXISTS",
+		Message: "the branch has a service key with this name"}
+
 	// ErrSeatClosed has the span of the closure in its metadata, ErrSuspended the end of the
 	// suspension, ErrCancelTooLate the latest time.
 	ErrSeatClosed = &Error{Kind: KindPrecondition, Reason: "SEAT_CLOSED",
@@ -79,13 +88,14 @@ var (
 	ErrCancelTooLate = &Error{Kind: KindPrecondition, Reason: "CANCEL_TOO_LATE",
 		Message: "it is too late to cancel this reservation"}
 
-	// ErrChangedSinceCheck has the present number of reservations in its metadata.
+	// ErrChangedSinceCheck has the present number of reservations in its metadata: see
+	// UnexpectedImpact.
 	ErrChangedSinceCheck = &Error{Kind: KindPrecondition, Reason: "CHANGED_SINCE_CHECK",
 		Message: "the change has another effect than the call expects: see the metadata, and check the change again"}
 	ErrClosureEnded = &Error{Kind: KindPrecondition, Reason: "CLOSURE_ENDED",
 		Message: "the closure was lifted"}
 	ErrOwnRole = &Error{Kind: KindPrecondition, Reason: "OWN_ROLE",
-		Message: "you cannot change your own role: ask another admin"}
+		Message: "you cannot change your own role or close your own account: ask another admin"}
 
 	ErrCheckInTooEarly = &Error{Kind: KindPrecondition, Reason: "CHECK_IN_TOO_EARLY",
 		Message: "check-in has not opened yet"}
@@ -119,3 +129,62 @@ var (
 	ErrUnavailable = &Error{Kind: KindUnavailable, Reason: "UNAVAILABLE",
 		Message: "the service is not available at the moment", RetryAfter: time.Second}
 )
+
+// UnexpectedImpact returns ErrChangedSinceCheck for a change that affects another number of
+// reservations than the call expects. A call without the number expects 0.
+func UnexpectedImpact(reservations, expected int) *Error {
+	// A call with the number has seen the impact, and a call without it may not have.
+	so, affected := "", strconv.Itoa(reservations)+" reservations"
+	if expected > 0 {
+		so = fmt.Sprintf(", and not %d as the call expects", expected)
+	}
+	if reservations == 1 {
+		affected = "1 reservation"
+	}
+	return ErrChangedSinceCheck.With("reservations", strconv.Itoa(reservations)).WithMessage(fmt.Sprintf(
+		"the change affects %s%s: look at them with validate_only, and repeat the call with expected_reservations = %d",
+		affected, so, reservations))
+}
+
+// roles are the roles of users. A role may do what the roles before it may do.
+var roles = []Role{RoleStudent, RoleStaff, RoleLibrarian, RoleAdmin}
+
+// RoleRequired returns ErrRoleRequired for a call that needs at least a role.
+func RoleRequired(least Role) *Error {
+	names := []string{}
+	for _, r := range roles[slices.Index(roles, least):] {
+		names = append(names, string(r))
+	}
+	return ErrRoleRequired.With("role", string(least)).WithMessage(
+		ErrRoleRequired.Message + ": it needs the role " + strings.Join(names, " or "))
+}
+
+// ScopeRequired returns ErrRoleRequired for a call that needs a service key with a scope.
+func ScopeRequired(scope KeyScope) *Error {
+	return ErrRoleRequired.With("scope", string(scope)).WithMessage(
+		"the call needs a service key with the scope " + string(scope))
+}
+
+// BranchRequired returns ErrBranchRequired for the branch with a code.
+func BranchRequired(code string) *Error {
+	return ErrBranchRequired.With("branch", code).WithMessage(
+		fmt.Sprintf("your role does not hold for the branch %q", code))
+}
+
+// BranchNotFound returns ErrBranchNotFound for a code.
+func BranchNotFound(code string) *Error {
+	return ErrBranchNotFound.With("branch", code).WithMessage(fmt.Sprintf("there is no branch %q", code))
+}
+
+// CardTaken returns ErrCardTaken for a library card that the user with a student id was to get.
+func CardTaken(card, studentID string) *Error {
+	return ErrCardTaken.With("card", card).With("student_id", studentID).WithMessage(
+		fmt.Sprintf("another user has the library card %q that %q was to get", card, studentID))
+}
+
+// KeyExists returns ErrKeyExists for the valid service key with an id.
+func KeyExists(id int64) *Error {
+	text := strconv.FormatInt(id, 10)
+	return ErrKeyExists.With("key_id", text).WithMessage(ErrKeyExists.Message + ", and the id " + text +
+		": if its secret was lost, revoke it and create another one")
+}

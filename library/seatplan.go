@@ -75,6 +75,17 @@ func FileFault(line int, column, message string) FieldViolation {
 	return FieldViolation{Field: at, Message: message}
 }
 
+// FileLine returns the line of a violation that FileFault has made, and 0 for any other.
+func FileLine(v FieldViolation) int {
+	text, ok := strings.CutPrefix(v.Field, "line ")
+	if !ok {
+		return 0
+	}
+	text, _, _ = strings.Cut(text, ",")
+	line, _ := strconv.Atoi(text)
+	return line
+}
+
 // SeatAction says what a call or an import does with a seat.
 type SeatAction string
 
@@ -237,6 +248,9 @@ func (p *SeatPlan) Count(a SeatAction) int {
 // SeatImport is an import of a seat file.
 type SeatImport struct {
 	File SeatFile
+	// Faults are those that were found before. The import fails with them, and with those of its own
+	// checks of the rows of File.
+	Faults []FieldViolation
 	// Hash is the SHA-256 hash of the bytes of the file.
 	Hash [32]byte
 	// RetireMissing retires the seats that the file lacks, in the branches that it names.

@@ -57,6 +57,7 @@ type Person struct {
 	Role      Role
 	// SuspendedUntil is the end of the suspension. It is nil if the user is not suspended.
 	SuspendedUntil *time.Time
+	ClosedAt       *time.Time // nil: the account is open
 }
 
 // PersonQuery finds users by one of its fields. The other fields are empty.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -73,29 +72,21 @@ func unquote(key string) string {
 
 // answer returns the error of a call: the answer of the edge, or, if the gateway refused the
 // request, the answer of the edge to such a call.
-func (c *caller) answer(ctx context.Context, method string, err error) error {
+func (c *caller) answer(ctx context.Context, r *http.Request, method string, err error) error {
 	if _, ok := errors.AsType[*edge.Answer](err); ok {
 		return err
 	}
-	return c.Refuse(ctx, method, violation(status.Convert(err).Message()))
+	_, refusal := c.Call(ctx, method, nil, func(context.Context, any) (any, error) {
+		return nil, library.Invalid(formFaults(r, method, status.Convert(err).Message())...)
+	})
+	return refusal
 }
 
 // refuse answers a request whose parameters can't be read.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, method string, err error) {
-	writeProblem(w, r, problemOf(h.caller.Refuse(r.Context(), method, violation(err.Error()))))
-}
-
-// fieldInText finds the name of the field that a message of the gateway or of protojson is about.
-var fieldInText = regexp.MustCompile(
-	`(?:unknown (?:field|parameter)|parsing (?:field|list)|duplicate field) "([^"]+)"|parameter: (\w+)`)
-
-// violation returns the violation that a message of the gateway or of protojson describes.
-func violation(text string) library.FieldViolation {
-	text = strings.ReplaceAll(text, "\u00a0", " ") // protojson puts it in at random
-	text = strings.TrimSpace(strings.TrimPrefix(text, "proto:"))
-	v := library.FieldViolation{Field: "request", Message: "is not valid: " + text}
-	if m := fieldInText.FindStringSubmatch(text); m != nil {
-		v.Field = m[1] + m[2]
+	faults := []library.FieldViolation{{Field: "request", Message: "is not valid: " + err.Error()}}
+	if form, ok := errors.AsType[*formError](err); ok {
+		faults = form.faults
 	}
-	return v
+	writeProblem(w, r, problemOf(h.caller.Refuse(r.Context(), method, faults...)))
 }

@@ -35,6 +35,7 @@ func (h *Handler) newGateway() (*runtime.ServeMux, error) {
 		runtime.WithIncomingHeaderMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithMiddlewares(setRoute),
 		runtime.WithForwardResponseOption(setCreated),
+		runtime.WithForwardResponseOption(spellBroken),
 		runtime.WithErrorHandler(h.handleError),
 		runtime.WithRoutingErrorHandler(h.handleRoutingError),
 		// A POST of a form is not a GET with parameters.
@@ -90,7 +91,11 @@ func (marshaler) NewDecoder(r io.Reader) runtime.Decoder {
 		if len(bytes.TrimSpace(data)) == 0 {
 			return io.EOF // the message without fields
 		}
-		return protojson.Unmarshal(data, message)
+		err = protojson.Unmarshal(data, message)
+		if b, ok := r.(*body); ok && err != nil {
+			b.malformed = data
+		}
+		return err
 	})
 }
 
@@ -100,20 +105,28 @@ type queryParser struct{}
 
 // Parse implements runtime.QueryParameterParser. filter has the fields that the path sets.
 func (queryParser) Parse(m proto.Message, values url.Values, filter *utilities.DoubleArray) error {
-	fields := m.ProtoReflect().Descriptor().Fields()
 	for name := range values {
-		f := fields.ByJSONName(name)
-		if f == nil {
-			f = fields.ByName(protoreflect.Name(name))
-		}
+		f := fieldOf(m.ProtoReflect().Descriptor(), name)
 		if f == nil || filter.HasCommonPrefix([]string{string(f.Name())}) {
-			return fmt.Errorf("unknown parameter %q", name)
+			return queryError(m, values, filter)
 		}
 		if setEnum(m.ProtoReflect(), f, values[name]) {
 			delete(values, name)
 		}
 	}
-	return new(runtime.DefaultQueryParser).Parse(m, values, filter)
+	if new(runtime.DefaultQueryParser).Parse(m, values, filter) != nil {
+		return queryError(m, values, filter)
+	}
+	return nil
+}
+
+// queryError returns the error of parameters that can't be read.
+func queryError(m proto.Message, values url.Values, filter *utilities.DoubleArray) error {
+	c := formCheck{}
+	if c.query(m.ProtoReflect().Type(), values, filter); len(c.faults) == 0 {
+		c.fault("request", "has parameters that can't be read")
+	}
+	return &formError{c.faults}
 }
 
 // setEnum sets a field with values of an enum, by name or by number, and reports whether it did. It
@@ -181,7 +194,7 @@ func (h *Handler) handleError(
 		ctx = context.WithoutCancel(ctx)
 	}
 	if method, ok := runtime.RPCMethod(ctx); ok {
-		err = h.caller.answer(ctx, method, err)
+		err = h.caller.answer(ctx, r, method, err)
 	}
 	p := problemOf(err)
 	if unreadable && p.Status == http.StatusBadRequest {

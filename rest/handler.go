@@ -205,6 +205,8 @@ type body struct {
 	control *http.ResponseController
 	refusal error // of every Read; nil: the body may be read
 	err     error
+
+	malformed []byte // the body, if it is not JSON of the message
 }
 
 // bodyRule says which bodies a path accepts.

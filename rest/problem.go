@@ -94,7 +94,7 @@ func statusOf(reason string, code codes.Code) int {
 // problemOf returns the problem that a status describes.
 func problemOf(err error) problem {
 	st := status.Convert(err)
-	p := problem{Detail: st.Message()}
+	p := problem{Detail: inJSON(st.Message())}
 	for _, d := range st.Details() {
 		switch d := d.(type) {
 		case *errdetails.ErrorInfo:
@@ -103,7 +103,7 @@ func problemOf(err error) problem {
 			p.retryAfter = d.GetRetryDelay().AsDuration()
 		case *errdetails.BadRequest:
 			for _, f := range d.GetFieldViolations() {
-				p.Errors = append(p.Errors, invalidField{pointer(f.GetField()), f.GetDescription()})
+				p.Errors = append(p.Errors, spelled(f.GetField(), f.GetDescription()))
 			}
 		}
 	}
@@ -123,36 +123,6 @@ func detailOf(p problem) string {
 		texts[i] = strings.TrimSpace(name + " " + e.Detail)
 	}
 	return message + ": " + strings.Join(texts, "; ")
-}
-
-// pointer returns the JSON pointer of a field: "hours[2].opens_at" becomes "#/hours/2/opensAt". The
-// field "request" is the request as a whole.
-func pointer(field string) string {
-	if field == "request" {
-		return "#"
-	}
-	if strings.HasPrefix(field, "line ") { // a place in a file
-		return field
-	}
-	var b strings.Builder
-	b.WriteString("#/")
-	upper := false
-	for _, c := range []byte(field) {
-		switch {
-		case c == '.' || c == '[':
-			b.WriteByte('/')
-		case c == ']':
-		case c == '_':
-			upper = true
-			continue
-		case upper && 'a' <= c && c <= 'z':
-			b.WriteByte(c - 'a' + 'A')
-		default:
-			b.WriteByte(c)
-		}
-		upper = false
-	}
-	return b.String()
 }
 
 // bodyProblem returns the problem of a body that could not be read.

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/server"
 	"github.com/dlsms/dlsms/server/edge"
 )
@@ -42,7 +43,9 @@ func (h *Handler) serveSubscribe(w http.ResponseWriter, r *http.Request) {
 	// still the afterId of its first request.
 	if last := r.Header.Get("Last-Event-ID"); last != "" && err == nil {
 		if req.AfterId, err = strconv.ParseInt(last, 10, 64); err != nil {
-			err = fmt.Errorf("parsing field %q: the header Last-Event-ID is not an id", "after_id")
+			err = &formError{[]library.FieldViolation{{
+				Field: "after_id", Message: "must be a whole number: the header Last-Event-ID is none",
+			}}}
 		}
 	}
 	if err != nil {

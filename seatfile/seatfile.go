@@ -63,7 +63,7 @@ type reader struct {
 }
 
 // Read parses a file. If the file has faults, Read returns the first MaxFaults of them, in the order
-// of their lines, and the file has no meaning.
+// of their lines. The file then has the rows that could be divided into cells, for more checks.
 func Read(content []byte) (library.SeatFile, []library.FieldViolation) {
 	content = bytes.TrimPrefix(content, []byte(bom))
 	r := &reader{csv: csv.NewReader(bytes.NewReader(content)), seen: map[[2]string]int{}}

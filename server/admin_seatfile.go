@@ -28,8 +28,10 @@ func (s *adminService) ImportSeats(
 		OnBookings: c.bookingAction(req.GetOnBookings()), Note: c.languages("note", req.GetNote()),
 	}
 	c.seatFile(req.GetContent(), &in)
-	if err := c.reportable(ctx); err != nil {
-		return nil, err
+	if in.Faults = c.faults; len(in.File.Rows) == 0 { // the store could find no more faults
+		if err := c.reportable(ctx); err != nil {
+			return nil, err
+		}
 	}
 
 	plan, err := s.store.ImportSeats(ctx, order, in)

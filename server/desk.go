@@ -287,7 +287,7 @@ func reservationProtos(list []library.Reservation) []*dlsmsv1.Reservation {
 func personProto(p library.Person) *dlsmsv1.Person {
 	return &dlsmsv1.Person{
 		Id: p.ID, StudentId: p.StudentID, Name: p.Name, Email: p.Email, Card: p.Card, Group: p.Group,
-		Role: roleProto(p.Role), SuspendedUntil: timestamp(p.SuspendedUntil),
+		Role: roleProto(p.Role), SuspendedUntil: timestamp(p.SuspendedUntil), ClosedAt: timestamp(p.ClosedAt),
 	}
 }
 

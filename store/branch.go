@@ -120,7 +120,7 @@ func (s *Store) UpsertBranch(
 ) (settings library.BranchSettings, created bool, err error) {
 	err = s.asStaff(ctx, order, func(ctx context.Context, t *staffTx) error {
 		if role := order.Actor.Role; role != library.RoleAdmin && role != library.RoleHost {
-			return library.ErrRoleRequired
+			return library.RoleRequired(library.RoleAdmin)
 		}
 		var known bool
 		if err := t.QueryRow(ctx, knowsZone, b.Timezone).Scan(&known); err != nil {

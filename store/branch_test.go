@@ -73,7 +73,7 @@ func TestUpsertBranch(t *testing.T) {
 	_, _, err := b.UpsertBranch(t.Context(), hostOrder("UpsertBranch"), law)
 	wantErr(t, err, library.Invalid())
 	_, _, err = b.UpsertBranch(t.Context(), library.Order{Actor: librarian(t, b, 0, nil)}, law)
-	wantErr(t, err, library.ErrRoleRequired)
+	wantRefusal(t, err, library.RoleRequired(library.RoleAdmin))
 }
 
 // TestUpsertBranchRace has many calls create one branch at the same time. One of them creates it.
@@ -171,9 +171,9 @@ func TestSetAnnouncement(t *testing.T) {
 		t.Errorf("audit log %v", rows)
 	}
 	_, err := b.SetAnnouncement(t.Context(), hostOrder("SetAnnouncement"), "none", nil, at(0))
-	wantErr(t, err, library.ErrBranchNotFound)
+	wantRefusal(t, err, library.BranchNotFound("none"))
 	_, err = b.SetAnnouncement(t.Context(), library.Order{Actor: librarian(t, b, 0, []int64{})}, "branch-0", nil, at(0))
-	wantErr(t, err, library.ErrBranchRequired)
+	wantRefusal(t, err, library.BranchRequired("branch-0"))
 }
 
 // TestRenameArea renames an area, and all rows that name it.

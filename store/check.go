@@ -145,11 +145,10 @@ func (f facts) refusal(outcome string) error {
 	case "SUSPENDED":
 		return library.ErrSuspended.WithTime("suspended_until", f.SuspendedUntil)
 	case "SEAT_CLOSED":
-		err := library.ErrSeatClosed
-		if f.ClosureID != nil {
-			err = err.With("closure_id", strconv.FormatInt(*f.ClosureID, 10))
+		if f.ClosureID == nil {
+			return library.ErrSeatClosed
 		}
-		return err.WithTime("closed_from", f.ClosedFrom).WithTime("closed_until", f.ClosedUntil)
+		return closedBy(*f.ClosureID, f.ClosedFrom, f.ClosedUntil)
 	case "TOO_MANY_RESERVATIONS":
 		return library.ErrTooManyReservations.With("limit", strconv.Itoa(f.MaxUpcoming))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -270,9 +271,20 @@ func TestCreateClosureIsSafeToRepeat(t *testing.T) {
 	}
 	o.ValidateOnly = false
 	wrong := spec
-	wrong.Expected = 0
-	_, _, err = b.CreateClosure(t.Context(), o, wrong)
-	wantErr(t, err, library.ErrChangedSinceCheck)
+	for expected, want := range map[int]string{
+		0: "the change affects 1 reservation: look at them with validate_only, " +
+			"and repeat the call with expected_reservations = 1",
+		2: "the change affects 1 reservation, and not 2 as the call expects: look at them with validate_only, " +
+			"and repeat the call with expected_reservations = 1",
+	} {
+		wrong.Expected = expected
+		_, _, err = b.CreateClosure(t.Context(), o, wrong)
+		wantErr(t, err, library.ErrChangedSinceCheck)
+		if refused, ok := errors.AsType[*library.Error](err); ok {
+			wantEqual(t, "message", refused.Message, want)
+			wantEqual(t, "metadata", refused.Metadata, map[string]string{"reservations": "1"})
+		}
+	}
 	wantEqual(t, "closures", storetest.Value[int](t, b.db, `SELECT count(*) FROM closures`), 0)
 
 	first, _, err := b.CreateClosure(t.Context(), o, spec)
@@ -475,4 +487,23 @@ func sweepAll(ctx context.Context, s *store.Store, most int) error {
 			return err
 		}
 	}
+}
+
+// TestRefusalsNameTheClosure compares the errors of Extend, ClaimOffer and Reserve.
+func TestRefusalsNameTheClosure(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r, e := b.reserve(t, 1, 1, 0, 60), b.offered(t, 0, 0, 60, 120)
+	c := b.closeBranch(t, 90, 240, 0, func(s *library.ClosureSpec) { s.OnBookings = library.KeepBookings })
+	start, end := at(90), at(240)
+	want := library.ErrSeatClosed.With("closure_id", strconv.FormatInt(c.ID, 10)).
+		WithTime("closed_from", &start).WithTime("closed_until", &end)
+	_, err := b.Extend(t.Context(), b.users[1], r.ID, at(120))
+	wantRefusal(t, err, want)
+	_, _, err = b.ClaimOffer(t.Context(), b.users[0], e.ID)
+	wantRefusal(t, err, want)
+	_, err = b.Reserve(t.Context(), library.Booking{
+		UserID: b.users[2], SeatID: b.seats[2], StartTime: at(90), EndTime: at(120),
+	})
+	wantRefusal(t, err, want)
 }

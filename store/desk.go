@@ -249,7 +249,7 @@ func (s *Store) RecordArrival(
 ) (visits []library.Reservation, err error) {
 	err = s.asStaff(ctx, order, func(ctx context.Context, t *staffTx) error {
 		if order.Actor.KeyID == 0 || len(t.scope.Branches) != 1 {
-			return library.ErrRoleRequired
+			return library.ScopeRequired(library.ScopeArrivals)
 		}
 		branch := t.scope.Branches[0]
 		userID, err := t.findArrival(ctx, card, studentID)
@@ -328,10 +328,10 @@ func (s *Store) Arrivals(
 		var from, until time.Time
 		err := t.QueryRow(ctx, selectDay, s.lib, code, orNil(day)).Scan(&branch, &from, &until)
 		if errors.Is(err, pgx.ErrNoRows) {
-			err = library.ErrBranchNotFound
+			err = library.BranchNotFound(code)
 		}
-		if err == nil {
-			err = t.includes(branch)
+		if err == nil && t.includes(branch) != nil {
+			err = library.BranchRequired(code)
 		}
 		if err != nil {
 			return err

@@ -604,7 +604,7 @@ func TestArrivalsOfADay(t *testing.T) {
 	wantEqual(t, "today by its date", list(time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC), 3), want)
 	wantEqual(t, "tomorrow", list(time.Date(2026, 3, 3, 0, 0, 0, 0, time.UTC), 3), []int64{tomorrow})
 	_, err := b.Arrivals(t.Context(), library.Host, "none", time.Time{}, store.ReservationCursor{}, 1)
-	wantErr(t, err, library.ErrBranchNotFound)
+	wantRefusal(t, err, library.BranchNotFound("none"))
 }
 
 func TestFindPeople(t *testing.T) {

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -140,7 +139,7 @@ func (t *staffTx) disrupt(ctx context.Context, w sweep, d library.Disruption) (l
 		return impact, err
 	}
 	if impact.Reservations != d.Expected && !t.order.ValidateOnly {
-		return impact, library.ErrChangedSinceCheck.With("reservations", strconv.Itoa(impact.Reservations))
+		return impact, library.UnexpectedImpact(impact.Reservations, d.Expected)
 	}
 	_, err = t.Exec(ctx, insertSweep, t.s.lib, w.branchID, string(w.cause), orNil(w.closureID), w.area, w.seatIDs,
 		w.from, orNil(w.until), textsOrEmpty(d.Note))

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
@@ -22,6 +23,10 @@ const (
 	selectKeyByID = selectKeys + `AND k.id = $2 FOR NO KEY UPDATE OF k`
 	selectAllKeys = selectKeys + `ORDER BY k.id DESC`
 
+	selectValidKey = `
+		SELECT id FROM service_keys
+		WHERE library_id = $1 AND branch_id = $2 AND name = $3 AND revoked_at IS NULL ORDER BY id LIMIT 1`
+
 	revokeKey = `
 		UPDATE service_keys SET revoked_at = dlsms_now() WHERE library_id = $1 AND id = $2 RETURNING revoked_at`
 	selectKeyRecords = `
@@ -41,13 +46,21 @@ type keyState struct {
 func stateOfKey(k library.ServiceKey) keyState { return keyState{k.Name, k.Scopes, k.RevokedAt != nil} }
 
 // CreateKey creates a service key and returns it with its id. hash is the SHA-256 of its secret. It
-// fails with ErrBranchNotFound or ErrBranchRequired.
+// fails with ErrBranchNotFound, ErrBranchRequired, or ErrKeyExists if the branch has a valid key with
+// this name: a repeated call must not leave a key whose secret no program has.
 func (s *Store) CreateKey(
 	ctx context.Context, order library.Order, k library.ServiceKey, hash []byte,
 ) (library.ServiceKey, error) {
 	err := s.asStaff(ctx, order, func(ctx context.Context, t *staffTx) error {
 		branch, err := t.lockBranch(ctx, k.Branch)
 		if err != nil {
+			return err
+		}
+		var other int64
+		switch err := t.QueryRow(ctx, selectValidKey, s.lib, branch.ID, k.Name).Scan(&other); {
+		case err == nil:
+			return library.KeyExists(other)
+		case !errors.Is(err, pgx.ErrNoRows):
 			return err
 		}
 		err = t.QueryRow(ctx, insertKey, s.lib, k.Name, branch.ID, k.Scopes, hash).Scan(&k.ID, &k.CreatedAt)

@@ -337,7 +337,7 @@ func (s *Store) extend(
 				Field: "end_time", Message: "the branch is closed for a part of the window",
 			})
 		case c.InClosure:
-			return library.ErrSeatClosed
+			return t.seatClosed(ctx, r.SeatID, r.EndTime, end)
 		case c.Taken:
 			return library.ErrSeatTaken.With("seat_id", strconv.FormatInt(r.SeatID, 10))
 		case c.Busy:

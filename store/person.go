@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -14,7 +15,8 @@ import (
 const (
 	selectPerson = `
 		SELECT u.id, u.student_id, u.name, u.email, COALESCE(u.card, '') AS card, u.user_group AS "group", u.role,
-			CASE WHEN u.suspended_until > dlsms_now() THEN u.suspended_until END AS suspended_until
+			CASE WHEN u.suspended_until > dlsms_now() THEN u.suspended_until END AS suspended_until,
+			u.closed_at
 		FROM users u WHERE u.library_id = $1 AND `
 
 	selectPersonByID        = selectPerson + `u.id = $2`
@@ -49,7 +51,7 @@ func (s *Store) FindPeople(
 		case q.Email != "":
 			sql, value = selectPersonByEmail, q.Email
 		case actor.Role == library.RoleStaff:
-			return library.ErrRoleRequired
+			return library.RoleRequired(library.RoleLibrarian)
 		default:
 			if _, err := t.Exec(ctx, boundStatements, millis(nameTimeout)); err != nil {
 				return err
@@ -198,7 +200,11 @@ func (s *Store) UpsertPeople(
 			if next == p {
 				continue
 			}
-			if _, err := t.Exec(ctx, updatePerson, s.lib, p.ID, next.Name, next.Email, next.Group, next.Card); err != nil {
+			_, err := t.Exec(ctx, updatePerson, s.lib, p.ID, next.Name, next.Email, next.Group, next.Card)
+			if errors.Is(translate(err), library.ErrCardTaken) {
+				return library.CardTaken(next.Card, p.StudentID).WithCause(err)
+			}
+			if err != nil {
 				return err
 			}
 			if err := t.audit(ctx, 0, userObject(p.ID), p, next); err != nil {

@@ -66,6 +66,16 @@ func wantErr(t *testing.T, err, want error) {
 	}
 }
 
+// wantRefusal checks the message and the metadata of an error as well.
+func wantRefusal(t *testing.T, err error, want *library.Error) {
+	t.Helper()
+	wantErr(t, err, want)
+	if got, ok := errors.AsType[*library.Error](err); ok {
+		wantEqual(t, "message", got.Message, want.Message)
+		wantEqual(t, "metadata", got.Metadata, want.Metadata)
+	}
+}
+
 func TestReserve(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

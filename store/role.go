@@ -126,7 +126,7 @@ func (t *staffTx) branchIDs(ctx context.Context, codes []string) ([]int64, error
 		return nil
 	})
 	if err == nil && len(missing) > 0 {
-		err = library.ErrBranchNotFound.With("branch", missing[0])
+		err = library.BranchNotFound(missing[0])
 	}
 	return ids, err
 }

@@ -148,7 +148,7 @@ func TestUpsertPeople(t *testing.T) {
 	wantEqual(t, "audit rows", before, 4)
 	_, err = upsert(library.PersonChange{StudentID: ids[0], Name: text("Other")},
 		library.PersonChange{StudentID: b.studentID(t, 2), Card: text("1")})
-	wantErr(t, err, library.ErrCardTaken)
+	wantRefusal(t, err, library.CardTaken("1", b.studentID(t, 2)))
 	_, err = upsert(library.PersonChange{StudentID: ids[0], Name: text("Other")}, library.PersonChange{StudentID: "none"})
 	wantErr(t, err, library.ErrPersonNotFound)
 	wantEqual(t, "row", row(0), "Ida|i@x.example|staff|2")
@@ -183,6 +183,19 @@ func TestCloseUser(t *testing.T) {
 	wantEqual(t, "user", storetest.Value[string](t, b.db, `
 		SELECT concat_ws(' ', role, password_hash = '', closed_at = dlsms_now(), name <> 'gone') FROM users WHERE id = $1`,
 		b.users[0]), "STUDENT t t t")
+	overview, err := b.Overview(t.Context(), admin, b.users[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := b.FindPeople(t.Context(), admin, library.PersonQuery{StudentID: overview.Person.StudentID}, 1)
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	for _, p := range []library.Person{overview.Person, found[0]} {
+		if p.ClosedAt == nil || !p.ClosedAt.Equal(noon) {
+			t.Errorf("the account was closed at %v, want %v", p.ClosedAt, noon)
+		}
+	}
 	wantEqual(t, "the next user in line", b.entry(t, 1, next.ID).Status, library.EntryOffered)
 	wantEqual(t, "notifications", storetest.Rows[string](t, b.db, `
 		SELECT concat_ws(' ', kind, reason, notifies) FROM reservation_events WHERE by_library ORDER BY id`),
@@ -203,6 +216,10 @@ func TestCloseUser(t *testing.T) {
 	wantEqual(t, "audit log", b.audited(t), []string{fmt.Sprintf("ADMIN Test user/%d left", b.users[0])})
 	_, err = b.CloseUser(t.Context(), by(admin, ""), admin.Token.ID)
 	wantErr(t, err, library.ErrOwnRole)
+	refused, ok := errors.AsType[*library.Error](err)
+	if !ok || !strings.Contains(refused.Message, "close your own account") {
+		t.Errorf("the message does not speak of the account: %v", err)
+	}
 	_, err = b.CloseUser(t.Context(), by(admin, ""), 1<<40)
 	wantErr(t, err, library.ErrPersonNotFound)
 	storetest.CheckInvariants(t, b.db)
@@ -223,6 +240,11 @@ func TestKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, again := range []library.Order{by(admin, ""), check} {
+		_, err = b.CreateKey(t.Context(), again, k, hash)
+		wantRefusal(t, err, library.KeyExists(first.ID))
+	}
+	k.Name = "Gate 2"
 	second, err := b.CreateKey(t.Context(), by(admin, ""), k, hash)
 	if err != nil || second.ID == first.ID {
 		t.Fatalf("%+v, %v", second, err)

@@ -392,7 +392,8 @@ func (s *Store) UpsertSeats(
 // it takes no locks of seats, and returns the plan with its fingerprint. Otherwise it fails with
 // ErrChangedSinceCheck if the plan is no longer that of the fingerprint. If there is nothing to do,
 // every fingerprint is accepted, so that a repeated import succeeds. It fails with Invalid and all
-// faults if the file names an unknown branch or has a new seat without an area.
+// faults if the import has faults, or the file names an unknown branch or has a new seat without an
+// area.
 func (s *Store) ImportSeats(ctx context.Context, order library.Order, in library.SeatImport) (library.SeatPlan, error) {
 	var plan library.SeatPlan
 	err := s.asStaffOn(ctx, s.bulk, order, func(ctx context.Context, t *staffTx) error {
@@ -416,7 +417,9 @@ func (s *Store) ImportSeats(ctx context.Context, order library.Order, in library
 			return err
 		}
 		if plan.Fingerprint != in.Fingerprint {
-			return library.ErrChangedSinceCheck.With("reservations", strconv.Itoa(plan.Impact.Reservations))
+			return library.ErrChangedSinceCheck.With("reservations", strconv.Itoa(plan.Impact.Reservations)).
+				WithMessage("the file, the parameters, the seats or their reservations have changed since the dry run: " +
+					"make another dry run, and repeat the call with its fingerprint")
 		}
 		if err := t.write(ctx, p); err != nil {
 			return err
@@ -435,7 +438,9 @@ func (s *Store) ImportSeats(ctx context.Context, order library.Order, in library
 func (t *staffTx) planImport(ctx context.Context, p *planner, in library.SeatImport) error {
 	codes := map[string]bool{}
 	for i := range in.File.Rows {
-		codes[in.File.Rows[i].Branch] = true
+		if code := in.File.Rows[i].Branch; library.PlainFault(code, library.MaxSeatName) == "" {
+			codes[code] = true
+		}
 	}
 	branches, err := rowsOf(ctx, t, pgx.RowToStructByName[branchRef], lockBranches, t.s.lib, sortedKeys(codes))
 	if err != nil {
@@ -444,7 +449,7 @@ func (t *staffTx) planImport(ctx context.Context, p *planner, in library.SeatImp
 	p.branches = map[string]branchRef{}
 	for _, b := range branches {
 		if err := t.includes(b.ID); err != nil {
-			return library.ErrBranchRequired.With("branch", b.Code)
+			return library.BranchRequired(b.Code)
 		}
 		p.branches[b.Code] = b
 	}
@@ -453,16 +458,24 @@ func (t *staffTx) planImport(ctx context.Context, p *planner, in library.SeatImp
 	}
 	for i := range in.File.Rows {
 		row := &in.File.Rows[i]
-		if _, ok := p.branches[row.Branch]; !ok {
+		switch _, ok := p.branches[row.Branch]; {
+		case row.Branch == "": // the reader has reported it
+			continue
+		case !ok:
 			p.faults = append(p.faults, library.FileFault(row.Line, "branch", "there is no such branch"))
+			continue
+		case row.Label == "":
 			continue
 		}
 		p.plan(row, func() {
 			p.faults = append(p.faults, library.FileFault(row.Line, string(library.SeatArea), "is missing: the seat is new"))
 		})
 	}
-	if len(p.faults) > 0 {
-		return library.Invalid(p.faults[:min(len(p.faults), maxFileFaults)]...)
+	if faults := slices.Concat(in.Faults, p.faults); len(faults) > 0 {
+		slices.SortStableFunc(faults, func(a, b library.FieldViolation) int {
+			return cmp.Compare(library.FileLine(a), library.FileLine(b))
+		})
+		return library.Invalid(faults[:min(len(faults), maxFileFaults)]...)
 	}
 	if in.RetireMissing {
 		p.retireMissing()

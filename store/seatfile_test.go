@@ -183,6 +183,27 @@ func TestImportFaults(t *testing.T) {
 	}
 }
 
+// TestImportFaultsOfReader checks that the faults of the reader and of the store come together.
+func TestImportFaultsOfReader(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	file, faults := seatfile.Read([]byte("branch,label,angle\n\x00,X,1\nbranch-0,A-1,x\nnone,X,1\n,Y,2\nbranch-0,,400\n"))
+	in := library.SeatImport{File: file, Faults: append(faults, library.FieldViolation{Field: "fingerprint"})}
+	_, err := b.ImportSeats(t.Context(), hostOrder("import"), in)
+	invalid, ok := errors.AsType[*library.Error](err)
+	if !ok {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range invalid.Fields {
+		got = append(got, f.Field)
+	}
+	wantEqual(t, "faults", got, []string{
+		"fingerprint", "line 2, column branch", "line 3, column angle",
+		"line 4, column branch", "line 5, column branch", "line 6, column label", "line 6, column angle",
+	})
+}
+
 func TestImportScope(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -95,7 +95,7 @@ func (t *tx) scopeOf(ctx context.Context, a library.Actor) (library.Scope, error
 	case generation > a.Token.TokenGeneration || role != a.Role:
 		return library.Scope{}, library.ErrTokenRevoked
 	case !role.StaffRole():
-		return library.Scope{}, library.ErrRoleRequired
+		return library.Scope{}, library.RoleRequired(library.RoleStaff)
 	case role == library.RoleAdmin || branches == nil:
 		return library.Scope{All: true}, nil
 	}
@@ -122,11 +122,11 @@ const lockBranch = `SELECT id, code, timezone FROM branches WHERE library_id = $
 // lockBranch locks a branch, so that changes of one branch come one after another. Bookings do not
 // wait for this lock. It fails with ErrBranchNotFound or ErrBranchRequired.
 func (t *staffTx) lockBranch(ctx context.Context, code string) (branchRef, error) {
-	b, err := rowOf(ctx, t, library.ErrBranchNotFound, pgx.RowToStructByName[branchRef], lockBranch, t.s.lib, code)
-	if err != nil {
-		return b, err
+	b, err := rowOf(ctx, t, library.BranchNotFound(code), pgx.RowToStructByName[branchRef], lockBranch, t.s.lib, code)
+	if err == nil && t.includes(b.ID) != nil {
+		err = library.BranchRequired(code)
 	}
-	return b, t.includes(b.ID)
+	return b, err
 }
 
 // cause returns the cause of the transitions that staff make.

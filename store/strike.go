@@ -337,7 +337,7 @@ func (s *Store) SetSuspension(
 		if _, err := t.Exec(ctx, suspendUser, s.lib, userID, p.SuspendedUntil); err != nil {
 			return err
 		}
-		return t.audit(ctx, 0, "user/"+p.StudentID, suspensionAudit{before}, suspensionAudit{p.SuspendedUntil})
+		return t.audit(ctx, 0, userObject(userID), suspensionAudit{before}, suspensionAudit{p.SuspendedUntil})
 	})
 	if err != nil {
 		return library.Person{}, err

@@ -505,6 +505,8 @@ func TestSetSuspension(t *testing.T) {
 		got = append(got, fmt.Sprintf("%.0f to %.0f", minutes(c.Before.SuspendedUntil), minutes(c.After.SuspendedUntil)))
 	}
 	wantEqual(t, "audit log", got, []string{"0 to 7", "7 to 14", "14 to 3", "3 to 366", "366 to 0"})
+	wantEqual(t, "objects", storetest.Rows[string](t, b.db, `SELECT DISTINCT object FROM audit_log`),
+		[]string{fmt.Sprintf("user/%d", b.users[0])})
 
 	for _, wrong := range []int{-1, 366*day + 1} {
 		_, err := b.SetSuspension(t.Context(), byHost("x"), b.users[0], at(wrong))

@@ -314,7 +314,7 @@ func (s *Store) ClaimOffer(ctx context.Context, userID, id int64) (library.Waitl
 		case c.OutOfService:
 			return library.ErrSeatOutOfService
 		case c.InClosure:
-			return library.ErrSeatClosed
+			return t.seatClosed(ctx, entry.SeatID, entry.StartTime, entry.EndTime)
 		case c.Busy:
 			return library.ErrUserBusy
 		case c.MaxUpcoming > 0 && c.Upcoming >= c.MaxUpcoming:

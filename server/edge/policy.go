@@ -158,7 +158,7 @@ func (r rule) allows(c identity.Caller) error {
 		if r.access == arrivals && c.Allows(library.ScopeArrivals) {
 			return nil
 		}
-		return library.ErrRoleRequired
+		return r.refusal()
 	}
 	switch r.access {
 	case signedIn:
@@ -176,6 +176,24 @@ func (r rule) allows(c identity.Caller) error {
 			return nil
 		}
 	case arrivals, denied, public:
+	}
+	return r.refusal()
+}
+
+// refusal returns the error for a caller that may not call a method with this rule.
+func (r rule) refusal() error {
+	switch r.access {
+	case signedIn:
+		return library.RoleRequired(library.RoleStudent)
+	case staff:
+		return library.RoleRequired(library.RoleStaff)
+	case librarian:
+		return library.RoleRequired(library.RoleLibrarian)
+	case admin:
+		return library.RoleRequired(library.RoleAdmin)
+	case arrivals:
+		return library.ScopeRequired(library.ScopeArrivals)
+	case denied, public:
 	}
 	return library.ErrRoleRequired
 }

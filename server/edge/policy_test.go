@@ -2,6 +2,7 @@ package edge
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 
@@ -27,6 +28,7 @@ func TestPolicyDeniesByDefault(t *testing.T) {
 	key := func(scope library.KeyScope) identity.Caller {
 		return identity.Caller{Role: library.RoleKey, Key: &library.KeyRecord{ID: 1, Scopes: []library.KeyScope{scope}}}
 	}
+	needs := func(r library.Role) error { return library.RoleRequired(r) }
 	gate, screen := key(library.ScopeArrivals), key(library.ScopeScreen)
 	for name, test := range map[string]struct {
 		rule   rule
@@ -36,22 +38,25 @@ func TestPolicyDeniesByDefault(t *testing.T) {
 		"no rule":                  {rule{}, someLibrarian, library.ErrRoleRequired},
 		"student, signed in":       {rule{access: signedIn}, student, nil},
 		"librarian, signed in":     {rule{access: signedIn}, someLibrarian, nil},
-		"student for librarians":   {rule{access: librarian}, student, library.ErrRoleRequired},
+		"student for librarians":   {rule{access: librarian}, student, needs(library.RoleLibrarian)},
 		"librarian for librarians": {rule{access: librarian}, someLibrarian, nil},
-		"staff for librarians":     {rule{access: librarian}, desk, library.ErrRoleRequired},
+		"staff for librarians":     {rule{access: librarian}, desk, needs(library.RoleLibrarian)},
 		"admin for librarians":     {rule{access: librarian}, root, nil},
-		"student for staff":        {rule{access: staff}, student, library.ErrRoleRequired},
+		"student for staff":        {rule{access: staff}, student, needs(library.RoleStaff)},
 		"staff for staff":          {rule{access: staff}, desk, nil},
-		"librarian for admins":     {rule{access: admin}, someLibrarian, library.ErrRoleRequired},
+		"librarian for admins":     {rule{access: admin}, someLibrarian, needs(library.RoleAdmin)},
 		"admin for admins":         {rule{access: admin}, root, nil},
-		"admin for gates":          {rule{access: arrivals}, root, library.ErrRoleRequired},
+		"admin for gates":          {rule{access: arrivals}, root, library.ScopeRequired(library.ScopeArrivals)},
 		"gate for gates":           {rule{access: arrivals}, gate, nil},
-		"screen for gates":         {rule{access: arrivals}, screen, library.ErrRoleRequired},
-		"gate, signed in":          {rule{access: signedIn}, gate, library.ErrRoleRequired},
-		"gate for staff":           {rule{access: staff}, gate, library.ErrRoleRequired},
-		"gate for admins":          {rule{access: admin}, gate, library.ErrRoleRequired},
+		"screen for gates":         {rule{access: arrivals}, screen, library.ScopeRequired(library.ScopeArrivals)},
+		"gate, signed in":          {rule{access: signedIn}, gate, needs(library.RoleStudent)},
+		"gate for staff":           {rule{access: staff}, gate, needs(library.RoleStaff)},
+		"gate for admins":          {rule{access: admin}, gate, needs(library.RoleAdmin)},
 	} {
-		if err := test.rule.allows(test.caller); !errors.Is(err, test.want) {
+		err := test.rule.allows(test.caller)
+		got, _ := errors.AsType[*library.Error](err)
+		want, _ := errors.AsType[*library.Error](test.want)
+		if !errors.Is(err, test.want) || want != nil && !maps.Equal(got.Metadata, want.Metadata) {
 			t.Errorf("%s: %v, want %v", name, err, test.want)
 		}
 	}

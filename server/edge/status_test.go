@@ -50,6 +50,7 @@ var contract = map[string]codes.Code{
 	"KEY_NOT_FOUND":       codes.NotFound,
 	"STRIKE_NOT_FOUND":    codes.NotFound,
 	"CARD_TAKEN":          codes.AlreadyExists,
+	"KEY_EXISTS":          codes.AlreadyExists,
 	"SEAT_CLOSED":         codes.FailedPrecondition,
 	"SUSPENDED":           codes.FailedPrecondition,
 	"BOOKING_NOT_ALLOWED": codes.FailedPrecondition,

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"strings"
 	"sync"
@@ -34,7 +35,7 @@ func newKey(t *testing.T, s *store.Store) (id int64, text string) {
 	t.Helper()
 	secret, hash := NewKeySecret()
 	k, err := s.CreateKey(t.Context(), library.Order{Actor: library.Host, Action: "test"}, library.ServiceKey{
-		Name: "Gate", Branch: "branch-0", Scopes: []library.KeyScope{library.ScopeArrivals},
+		Name: "Gate " + rand.Text(), Branch: "branch-0", Scopes: []library.KeyScope{library.ScopeArrivals},
 	}, hash)
 	if err != nil {
 		t.Fatal(err)

@@ -3120,7 +3120,8 @@ type Policy struct {
 	Branch string `protobuf:"bytes,1,opt,name=branch,proto3" json:"branch,omitempty"`
 	// Name of an area of the branch. Empty: all areas.
 	Area string `protobuf:"bytes,2,opt,name=area,proto3" json:"area,omitempty"`
-	// Group of users. Empty: all users.
+	// Group of users. Empty: all users. A group that no user has yet is accepted, so that the rules can
+	// be set before the users get their group. ListPolicies shows a misspelt group.
 	Group string `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
 	// First date on which the policy holds, as "YYYY-MM-DD". Empty: from the beginning. The date is
 	// that of the start of a reservation.
@@ -3969,7 +3970,7 @@ func (x *ServiceKey) GetRevokedAt() *timestamppb.Timestamp {
 // CreateKeyRequest is the request of CreateKey.
 type CreateKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required. Name of the program, 1 to 100 characters.
+	// Required. Name of the program, 1 to 100 characters. No other valid key of the branch has it.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Required. Code of the branch for which the key is valid.
 	Branch string `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"`

@@ -172,8 +172,13 @@ type AdminServiceClient interface {
 	//   - ALREADY_EXISTS (CARD_TAKEN): another user has one of the cards.
 	UpsertUsers(ctx context.Context, in *UpsertUsersRequest, opts ...grpc.CallOption) (*UpsertUsersResponse, error)
 	// CreateKey creates a service key for a program, such as a turnstile. Only this response has the
-	// key: it is not stored. A program sends it as a token. Only an ADMIN may call it. The call is not
-	// safe to repeat: a repeated call creates another key.
+	// key: it is not stored. A program sends it as a token. Only an ADMIN may call it. A repeated call
+	// creates no second key, and cannot show the first one: if its response was lost, revoke the key
+	// and create another one.
+	//
+	// Errors:
+	//   - NOT_FOUND (BRANCH_NOT_FOUND): the branch does not exist.
+	//   - ALREADY_EXISTS (KEY_EXISTS): the branch has a valid key with this name.
 	CreateKey(ctx context.Context, in *CreateKeyRequest, opts ...grpc.CallOption) (*CreateKeyResponse, error)
 	// RevokeKey ends a service key. Calls with it fail within 5 seconds on every replica. Only an
 	// ADMIN may call it.
@@ -536,8 +541,13 @@ type AdminServiceServer interface {
 	//   - ALREADY_EXISTS (CARD_TAKEN): another user has one of the cards.
 	UpsertUsers(context.Context, *UpsertUsersRequest) (*UpsertUsersResponse, error)
 	// CreateKey creates a service key for a program, such as a turnstile. Only this response has the
-	// key: it is not stored. A program sends it as a token. Only an ADMIN may call it. The call is not
-	// safe to repeat: a repeated call creates another key.
+	// key: it is not stored. A program sends it as a token. Only an ADMIN may call it. A repeated call
+	// creates no second key, and cannot show the first one: if its response was lost, revoke the key
+	// and create another one.
+	//
+	// Errors:
+	//   - NOT_FOUND (BRANCH_NOT_FOUND): the branch does not exist.
+	//   - ALREADY_EXISTS (KEY_EXISTS): the branch has a valid key with this name.
 	CreateKey(context.Context, *CreateKeyRequest) (*CreateKeyResponse, error)
 	// RevokeKey ends a service key. Calls with it fail within 5 seconds on every replica. Only an
 	// ADMIN may call it.

@@ -41,8 +41,10 @@ type Person struct {
 	Role Role `protobuf:"varint,7,opt,name=role,proto3,enum=dlsms.v1.Role" json:"role,omitempty"`
 	// End of the suspension. Unset: the user is not suspended.
 	SuspendedUntil *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=suspended_until,json=suspendedUntil,proto3" json:"suspended_until,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Time at which the account was closed. Unset: the account is open.
+	ClosedAt      *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=closed_at,json=closedAt,proto3" json:"closed_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Person) Reset() {
@@ -127,6 +129,13 @@ func (x *Person) GetRole() Role {
 func (x *Person) GetSuspendedUntil() *timestamppb.Timestamp {
 	if x != nil {
 		return x.SuspendedUntil
+	}
+	return nil
+}
+
+func (x *Person) GetClosedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ClosedAt
 	}
 	return nil
 }
@@ -1484,7 +1493,7 @@ var File_dlsms_v1_desk_proto protoreflect.FileDescriptor
 
 const file_dlsms_v1_desk_proto_rawDesc = "" +
 	"\n" +
-	"\x13dlsms/v1/desk.proto\x12\bdlsms.v1\x1a\x14dlsms/v1/admin.proto\x1a\x13dlsms/v1/auth.proto\x1a\x15dlsms/v1/notify.proto\x1a\x1adlsms/v1/reservation.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x01\n" +
+	"\x13dlsms/v1/desk.proto\x12\bdlsms.v1\x1a\x14dlsms/v1/admin.proto\x1a\x13dlsms/v1/auth.proto\x1a\x15dlsms/v1/notify.proto\x1a\x1adlsms/v1/reservation.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xad\x02\n" +
 	"\x06Person\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x1d\n" +
 	"\n" +
@@ -1494,7 +1503,8 @@ const file_dlsms_v1_desk_proto_rawDesc = "" +
 	"\x04card\x18\x05 \x01(\tR\x04card\x12\x14\n" +
 	"\x05group\x18\x06 \x01(\tR\x05group\x12\"\n" +
 	"\x04role\x18\a \x01(\x0e2\x0e.dlsms.v1.RoleR\x04role\x12C\n" +
-	"\x0fsuspended_until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x0esuspendedUntil\"\x8c\x01\n" +
+	"\x0fsuspended_until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x0esuspendedUntil\x127\n" +
+	"\tclosed_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\bclosedAt\"\x8c\x01\n" +
 	"\x10FindUsersRequest\x12\x1d\n" +
 	"\n" +
 	"student_id\x18\x01 \x01(\tR\tstudentId\x12\x12\n" +
@@ -1643,50 +1653,51 @@ var file_dlsms_v1_desk_proto_goTypes = []any{
 var file_dlsms_v1_desk_proto_depIdxs = []int32{
 	23, // 0: dlsms.v1.Person.role:type_name -> dlsms.v1.Role
 	24, // 1: dlsms.v1.Person.suspended_until:type_name -> google.protobuf.Timestamp
-	0,  // 2: dlsms.v1.FindUsersResponse.users:type_name -> dlsms.v1.Person
-	0,  // 3: dlsms.v1.GetUserOverviewResponse.user:type_name -> dlsms.v1.Person
-	25, // 4: dlsms.v1.GetUserOverviewResponse.reservations:type_name -> dlsms.v1.Reservation
-	26, // 5: dlsms.v1.GetUserOverviewResponse.entries:type_name -> dlsms.v1.WaitlistEntry
-	27, // 6: dlsms.v1.GetUserOverviewResponse.strikes:type_name -> dlsms.v1.Strike
-	28, // 7: dlsms.v1.ListArrivalsResponse.reservations:type_name -> dlsms.v1.AffectedReservation
-	24, // 8: dlsms.v1.BookForRequest.start_time:type_name -> google.protobuf.Timestamp
-	24, // 9: dlsms.v1.BookForRequest.end_time:type_name -> google.protobuf.Timestamp
-	25, // 10: dlsms.v1.BookForResponse.reservation:type_name -> dlsms.v1.Reservation
-	25, // 11: dlsms.v1.CancelForResponse.reservation:type_name -> dlsms.v1.Reservation
-	25, // 12: dlsms.v1.CheckInForResponse.reservation:type_name -> dlsms.v1.Reservation
-	25, // 13: dlsms.v1.CheckOutForResponse.reservation:type_name -> dlsms.v1.Reservation
-	24, // 14: dlsms.v1.ForgiveStrikesRequest.start_time:type_name -> google.protobuf.Timestamp
-	24, // 15: dlsms.v1.ForgiveStrikesRequest.end_time:type_name -> google.protobuf.Timestamp
-	24, // 16: dlsms.v1.SetSuspensionRequest.until:type_name -> google.protobuf.Timestamp
-	0,  // 17: dlsms.v1.SetSuspensionResponse.user:type_name -> dlsms.v1.Person
-	25, // 18: dlsms.v1.RecordArrivalResponse.reservations:type_name -> dlsms.v1.Reservation
-	1,  // 19: dlsms.v1.DeskService.FindUsers:input_type -> dlsms.v1.FindUsersRequest
-	3,  // 20: dlsms.v1.DeskService.GetUserOverview:input_type -> dlsms.v1.GetUserOverviewRequest
-	5,  // 21: dlsms.v1.DeskService.ListArrivals:input_type -> dlsms.v1.ListArrivalsRequest
-	7,  // 22: dlsms.v1.DeskService.BookFor:input_type -> dlsms.v1.BookForRequest
-	9,  // 23: dlsms.v1.DeskService.CancelFor:input_type -> dlsms.v1.CancelForRequest
-	11, // 24: dlsms.v1.DeskService.CheckInFor:input_type -> dlsms.v1.CheckInForRequest
-	13, // 25: dlsms.v1.DeskService.CheckOutFor:input_type -> dlsms.v1.CheckOutForRequest
-	15, // 26: dlsms.v1.DeskService.ForgiveStrikes:input_type -> dlsms.v1.ForgiveStrikesRequest
-	17, // 27: dlsms.v1.DeskService.SetSuspension:input_type -> dlsms.v1.SetSuspensionRequest
-	19, // 28: dlsms.v1.DeskService.RecordArrival:input_type -> dlsms.v1.RecordArrivalRequest
-	21, // 29: dlsms.v1.DeskService.CloseUser:input_type -> dlsms.v1.CloseUserRequest
-	2,  // 30: dlsms.v1.DeskService.FindUsers:output_type -> dlsms.v1.FindUsersResponse
-	4,  // 31: dlsms.v1.DeskService.GetUserOverview:output_type -> dlsms.v1.GetUserOverviewResponse
-	6,  // 32: dlsms.v1.DeskService.ListArrivals:output_type -> dlsms.v1.ListArrivalsResponse
-	8,  // 33: dlsms.v1.DeskService.BookFor:output_type -> dlsms.v1.BookForResponse
-	10, // 34: dlsms.v1.DeskService.CancelFor:output_type -> dlsms.v1.CancelForResponse
-	12, // 35: dlsms.v1.DeskService.CheckInFor:output_type -> dlsms.v1.CheckInForResponse
-	14, // 36: dlsms.v1.DeskService.CheckOutFor:output_type -> dlsms.v1.CheckOutForResponse
-	16, // 37: dlsms.v1.DeskService.ForgiveStrikes:output_type -> dlsms.v1.ForgiveStrikesResponse
-	18, // 38: dlsms.v1.DeskService.SetSuspension:output_type -> dlsms.v1.SetSuspensionResponse
-	20, // 39: dlsms.v1.DeskService.RecordArrival:output_type -> dlsms.v1.RecordArrivalResponse
-	22, // 40: dlsms.v1.DeskService.CloseUser:output_type -> dlsms.v1.CloseUserResponse
-	30, // [30:41] is the sub-list for method output_type
-	19, // [19:30] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	24, // 2: dlsms.v1.Person.closed_at:type_name -> google.protobuf.Timestamp
+	0,  // 3: dlsms.v1.FindUsersResponse.users:type_name -> dlsms.v1.Person
+	0,  // 4: dlsms.v1.GetUserOverviewResponse.user:type_name -> dlsms.v1.Person
+	25, // 5: dlsms.v1.GetUserOverviewResponse.reservations:type_name -> dlsms.v1.Reservation
+	26, // 6: dlsms.v1.GetUserOverviewResponse.entries:type_name -> dlsms.v1.WaitlistEntry
+	27, // 7: dlsms.v1.GetUserOverviewResponse.strikes:type_name -> dlsms.v1.Strike
+	28, // 8: dlsms.v1.ListArrivalsResponse.reservations:type_name -> dlsms.v1.AffectedReservation
+	24, // 9: dlsms.v1.BookForRequest.start_time:type_name -> google.protobuf.Timestamp
+	24, // 10: dlsms.v1.BookForRequest.end_time:type_name -> google.protobuf.Timestamp
+	25, // 11: dlsms.v1.BookForResponse.reservation:type_name -> dlsms.v1.Reservation
+	25, // 12: dlsms.v1.CancelForResponse.reservation:type_name -> dlsms.v1.Reservation
+	25, // 13: dlsms.v1.CheckInForResponse.reservation:type_name -> dlsms.v1.Reservation
+	25, // 14: dlsms.v1.CheckOutForResponse.reservation:type_name -> dlsms.v1.Reservation
+	24, // 15: dlsms.v1.ForgiveStrikesRequest.start_time:type_name -> google.protobuf.Timestamp
+	24, // 16: dlsms.v1.ForgiveStrikesRequest.end_time:type_name -> google.protobuf.Timestamp
+	24, // 17: dlsms.v1.SetSuspensionRequest.until:type_name -> google.protobuf.Timestamp
+	0,  // 18: dlsms.v1.SetSuspensionResponse.user:type_name -> dlsms.v1.Person
+	25, // 19: dlsms.v1.RecordArrivalResponse.reservations:type_name -> dlsms.v1.Reservation
+	1,  // 20: dlsms.v1.DeskService.FindUsers:input_type -> dlsms.v1.FindUsersRequest
+	3,  // 21: dlsms.v1.DeskService.GetUserOverview:input_type -> dlsms.v1.GetUserOverviewRequest
+	5,  // 22: dlsms.v1.DeskService.ListArrivals:input_type -> dlsms.v1.ListArrivalsRequest
+	7,  // 23: dlsms.v1.DeskService.BookFor:input_type -> dlsms.v1.BookForRequest
+	9,  // 24: dlsms.v1.DeskService.CancelFor:input_type -> dlsms.v1.CancelForRequest
+	11, // 25: dlsms.v1.DeskService.CheckInFor:input_type -> dlsms.v1.CheckInForRequest
+	13, // 26: dlsms.v1.DeskService.CheckOutFor:input_type -> dlsms.v1.CheckOutForRequest
+	15, // 27: dlsms.v1.DeskService.ForgiveStrikes:input_type -> dlsms.v1.ForgiveStrikesRequest
+	17, // 28: dlsms.v1.DeskService.SetSuspension:input_type -> dlsms.v1.SetSuspensionRequest
+	19, // 29: dlsms.v1.DeskService.RecordArrival:input_type -> dlsms.v1.RecordArrivalRequest
+	21, // 30: dlsms.v1.DeskService.CloseUser:input_type -> dlsms.v1.CloseUserRequest
+	2,  // 31: dlsms.v1.DeskService.FindUsers:output_type -> dlsms.v1.FindUsersResponse
+	4,  // 32: dlsms.v1.DeskService.GetUserOverview:output_type -> dlsms.v1.GetUserOverviewResponse
+	6,  // 33: dlsms.v1.DeskService.ListArrivals:output_type -> dlsms.v1.ListArrivalsResponse
+	8,  // 34: dlsms.v1.DeskService.BookFor:output_type -> dlsms.v1.BookForResponse
+	10, // 35: dlsms.v1.DeskService.CancelFor:output_type -> dlsms.v1.CancelForResponse
+	12, // 36: dlsms.v1.DeskService.CheckInFor:output_type -> dlsms.v1.CheckInForResponse
+	14, // 37: dlsms.v1.DeskService.CheckOutFor:output_type -> dlsms.v1.CheckOutForResponse
+	16, // 38: dlsms.v1.DeskService.ForgiveStrikes:output_type -> dlsms.v1.ForgiveStrikesResponse
+	18, // 39: dlsms.v1.DeskService.SetSuspension:output_type -> dlsms.v1.SetSuspensionResponse
+	20, // 40: dlsms.v1.DeskService.RecordArrival:output_type -> dlsms.v1.RecordArrivalResponse
+	22, // 41: dlsms.v1.DeskService.CloseUser:output_type -> dlsms.v1.CloseUserResponse
+	31, // [31:42] is the sub-list for method output_type
+	20, // [20:31] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_dlsms_v1_desk_proto_init() }

@@ -51,7 +51,9 @@ const (
 	// UNAUTHENTICATED: the student id is unknown or the password is wrong. The error does not tell
 	// which of the two.
 	ErrorReason_ERROR_REASON_BAD_CREDENTIALS ErrorReason = 7
-	// PERMISSION_DENIED: the role of the user does not allow this call.
+	// PERMISSION_DENIED: the role of the user does not allow this call. Metadata "role" has the least
+	// role that may call it, such as "LIBRARIAN". If only a program may call it, metadata "scope" has
+	// the scope that its service key needs, such as "arrivals".
 	ErrorReason_ERROR_REASON_ROLE_REQUIRED ErrorReason = 8
 	// NOT_FOUND: the seat does not exist.
 	ErrorReason_ERROR_REASON_SEAT_NOT_FOUND ErrorReason = 9
@@ -59,7 +61,7 @@ const (
 	ErrorReason_ERROR_REASON_RESERVATION_NOT_FOUND ErrorReason = 10
 	// NOT_FOUND: the waitlist entry does not exist, or it belongs to another user.
 	ErrorReason_ERROR_REASON_ENTRY_NOT_FOUND ErrorReason = 11
-	// NOT_FOUND: the branch does not exist.
+	// NOT_FOUND: the branch does not exist. Metadata "branch" has its code.
 	ErrorReason_ERROR_REASON_BRANCH_NOT_FOUND ErrorReason = 12
 	// ALREADY_EXISTS: the seat is reserved or held for an overlapping window.
 	ErrorReason_ERROR_REASON_SEAT_TAKEN ErrorReason = 13
@@ -108,7 +110,8 @@ const (
 	// RESOURCE_EXHAUSTED: the waitlist of the seat has reached the library's limit. Metadata "limit"
 	// has the limit.
 	ErrorReason_ERROR_REASON_WAITLIST_FULL ErrorReason = 31
-	// PERMISSION_DENIED: the branch is not in the scope of the user's role.
+	// PERMISSION_DENIED: the branch is not in the scope of the user's role. If the request names the
+	// branch, metadata "branch" has its code.
 	ErrorReason_ERROR_REASON_BRANCH_REQUIRED ErrorReason = 32
 	// FAILED_PRECONDITION: the library has closed the seat during a part of the window. Metadata
 	// "closure_id" has the id of the closure, "closed_from" and "closed_until" its span in RFC 3339.
@@ -126,12 +129,13 @@ const (
 	// FAILED_PRECONDITION: it is too late to cancel the reservation. Metadata "latest" has the time
 	// until which it could be cancelled, in RFC 3339.
 	ErrorReason_ERROR_REASON_CANCEL_TOO_LATE ErrorReason = 37
-	// FAILED_PRECONDITION: the number of affected reservations is not the expected number. Metadata
-	// "reservations" has the number. Look at the impact again.
+	// FAILED_PRECONDITION: the number of affected reservations is not the expected number, or the call
+	// has no expected number. Metadata "reservations" has the number. Look at the impact, and repeat
+	// the call with this number as expected_reservations. ImportSeats needs another dry run.
 	ErrorReason_ERROR_REASON_CHANGED_SINCE_CHECK ErrorReason = 38
 	// FAILED_PRECONDITION: the closure was lifted.
 	ErrorReason_ERROR_REASON_CLOSURE_ENDED ErrorReason = 39
-	// FAILED_PRECONDITION: an ADMIN cannot change their own role.
+	// FAILED_PRECONDITION: an ADMIN cannot change their own role or close their own account.
 	ErrorReason_ERROR_REASON_OWN_ROLE ErrorReason = 40
 	// NOT_FOUND: no seat of the branch is in the area.
 	ErrorReason_ERROR_REASON_AREA_NOT_FOUND ErrorReason = 41
@@ -143,8 +147,13 @@ const (
 	ErrorReason_ERROR_REASON_KEY_NOT_FOUND ErrorReason = 44
 	// NOT_FOUND: the strike does not exist.
 	ErrorReason_ERROR_REASON_STRIKE_NOT_FOUND ErrorReason = 45
-	// ALREADY_EXISTS: another user has the library card.
+	// ALREADY_EXISTS: another user has the library card. Metadata "card" has its number, and
+	// "student_id" the user who was to get it.
 	ErrorReason_ERROR_REASON_CARD_TAKEN ErrorReason = 46
+	// ALREADY_EXISTS: the branch has a service key with this name that was not revoked. Metadata
+	// "key_id" has its id. Its secret cannot be shown again: if it was lost, revoke the key and create
+	// another one.
+	ErrorReason_ERROR_REASON_KEY_EXISTS ErrorReason = 47
 )
 
 // Enum value maps for ErrorReason.
@@ -197,6 +206,7 @@ var (
 		44: "ERROR_REASON_KEY_NOT_FOUND",
 		45: "ERROR_REASON_STRIKE_NOT_FOUND",
 		46: "ERROR_REASON_CARD_TAKEN",
+		47: "ERROR_REASON_KEY_EXISTS",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -246,6 +256,7 @@ var (
 		"ERROR_REASON_KEY_NOT_FOUND":         44,
 		"ERROR_REASON_STRIKE_NOT_FOUND":      45,
 		"ERROR_REASON_CARD_TAKEN":            46,
+		"ERROR_REASON_KEY_EXISTS":            47,
 	}
 )
 
@@ -280,7 +291,7 @@ var File_dlsms_v1_error_proto protoreflect.FileDescriptor
 
 const file_dlsms_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x14dlsms/v1/error.proto\x12\bdlsms.v1*\xa3\f\n" +
+	"\x14dlsms/v1/error.proto\x12\bdlsms.v1*\xc0\f\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bERROR_REASON_INVALID_FIELDS\x10\x01\x12\"\n" +
@@ -329,7 +340,8 @@ const file_dlsms_v1_error_proto_rawDesc = "" +
 	"\x1dERROR_REASON_PERSON_NOT_FOUND\x10+\x12\x1e\n" +
 	"\x1aERROR_REASON_KEY_NOT_FOUND\x10,\x12!\n" +
 	"\x1dERROR_REASON_STRIKE_NOT_FOUND\x10-\x12\x1b\n" +
-	"\x17ERROR_REASON_CARD_TAKEN\x10.B-Z+github.com/dlsms/dlsms/gen/dlsms/v1;dlsmsv1b\x06proto3"
+	"\x17ERROR_REASON_CARD_TAKEN\x10.\x12\x1b\n" +
+	"\x17ERROR_REASON_KEY_EXISTS\x10/B-Z+github.com/dlsms/dlsms/gen/dlsms/v1;dlsmsv1b\x06proto3"
 
 var (
 	file_dlsms_v1_error_proto_rawDescOnce sync.Once
