@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
@@ -32,12 +33,10 @@ var jsonNames = sync.OnceValue(func() map[string]string {
 			add(messages.Get(i).Messages())
 		}
 	}
-	for _, file := range []protoreflect.FileDescriptor{
-		dlsmsv1.File_dlsms_v1_auth_proto, dlsmsv1.File_dlsms_v1_seat_proto, dlsmsv1.File_dlsms_v1_reservation_proto,
-		dlsmsv1.File_dlsms_v1_notify_proto, dlsmsv1.File_dlsms_v1_admin_proto, dlsmsv1.File_dlsms_v1_desk_proto,
-	} {
+	protoregistry.GlobalFiles.RangeFilesByPackage("dlsms.v1", func(file protoreflect.FileDescriptor) bool {
 		add(file.Messages())
-	}
+		return true
+	})
 	return names
 })
 
