@@ -35,11 +35,8 @@ const requestIDField protoreflect.Name = "request_id"
 // complete sets the request id of a message from Idempotency-Key. It returns what is wrong with the
 // request.
 func (req *request) complete(message protoreflect.Message) (violations []library.FieldViolation) {
-	if req.post && req.query != "" {
-		values, _ := url.ParseQuery(req.query)
-		for name := range values {
-			violations = append(violations, library.FieldViolation{Field: name, Message: "must be in the body"})
-		}
+	if req.query != "" {
+		violations = req.misplaced(message.Descriptor())
 	}
 	field := message.Descriptor().Fields().ByName(requestIDField)
 	if field == nil || len(req.key) == 0 {
@@ -57,6 +54,23 @@ func (req *request) complete(message protoreflect.Message) (violations []library
 		})
 	}
 	message.Set(field, protoreflect.ValueOfString(key))
+	return violations
+}
+
+// misplaced returns the parameters of the URL that the gateway ignores: all those of a POST, and those
+// of a GET whose fields are all in the path.
+func (req *request) misplaced(d protoreflect.MessageDescriptor) (violations []library.FieldViolation) {
+	values, _ := url.ParseQuery(req.query)
+	inPath := pathFields(req.route)
+	for name := range values {
+		f := fieldOf(d, name)
+		switch {
+		case req.post:
+			violations = append(violations, library.FieldViolation{Field: name, Message: "must be in the body"})
+		case f == nil, inPath.HasCommonPrefix([]string{string(f.Name())}):
+			violations = append(violations, library.FieldViolation{Field: name, Message: unknownField(d, inPath)})
+		}
+	}
 	return violations
 }
 

@@ -112,6 +112,7 @@ func TestBadRequests(t *testing.T) {
 		{"id that is no number", "GET", "/v1/seats/a", ``, nil, 400, "INVALID_FIELDS", "#/seatId"},
 		{"id in path and query", "GET", "/v1/seats/1?seatId=2", ``, nil, 400, "INVALID_FIELDS", "#/seatId"},
 		{"unknown parameter", "GET", "/v1/seats?brunch=main", ``, nil, 400, "INVALID_FIELDS", "#/brunch"},
+		{"unknown parameter, all fields in the path", "GET", "/v1/reservations/1?x=1", ``, nil, 400, "INVALID_FIELDS", "#/x"},
 		{"unknown parameter of a stream", "GET", "/v1/seats:watch?brunch=main", ``, nil, 400, "INVALID_FIELDS", "#/brunch"},
 		{"number that is not in the enum", "GET", "/v1/seats?amenities=1&amenities=99&pageSize=-1", ``, nil, 400,
 			"INVALID_FIELDS", "#/amenities/1"},
