@@ -225,12 +225,12 @@ func TestMalformedRequestsAreRefused(t *testing.T) {
 		"an unknown field": {"POST", reservations, with(`"seat":1`), nil, 400, "INVALID_FIELDS", "#/seat", ""},
 		"a field twice":    {"POST", reservations, with(`"seatId":1`), nil, 400, "INVALID_FIELDS", "#/seatId", ""},
 		"a field of another type": {
-			"POST", reservations, `{"seatId":[]}`, nil, 400, "INVALID_FIELDS", "#", "",
+			"POST", reservations, `{"seatId":[]}`, nil, 400, "INVALID_FIELDS", "#/seatId", "",
 		},
 		"broken JSON":   {"POST", reservations, booking[:len(booking)-1], nil, 400, "INVALID_FIELDS", "#", ""},
 		"trailing data": {"POST", reservations, booking + "{}", nil, 400, "INVALID_FIELDS", "#", ""},
 		"a list":        {"POST", reservations, "[]", nil, 400, "INVALID_FIELDS", "#", ""},
-		"no UTF-8":      {"POST", reservations, with("\"requestId\":\"\xff\""), nil, 400, "INVALID_FIELDS", "#", ""},
+		"no UTF-8":      {"POST", reservations, with("\"requestId\":\"\xff\""), nil, 400, "INVALID_FIELDS", "#/requestId", ""},
 		"a query of a POST": {
 			"POST", reservations + "?seatId=1", booking, nil, 400, "INVALID_FIELDS", "#/seatId", "",
 		},
