@@ -155,8 +155,9 @@ func (s *settings) declare() []setting {
 			help:     "Networks of proxies. A replica uses the x-real-ip header only in calls from these networks.",
 		},
 		{
-			name: "SERVICES", group: connections, placeholder: "NAMES", preset: "auth,seat,reservation,notify,admin,desk,worker",
-			value: serviceNames(&s.Services),
+			name: "SERVICES", group: connections, placeholder: "NAMES",
+			preset: "auth,seat,reservation,notify,admin,desk,report,worker",
+			value:  serviceNames(&s.Services),
 			help: "Services that this process runs: auth, seat, reservation, notify and worker, separated by commas. The " +
 				"processes of a database together must run all of them.",
 		},

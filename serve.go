@@ -186,7 +186,7 @@ func (r *replica) openDatabase(ctx context.Context) error {
 		})
 	})
 	if err != nil {
-		return fmt.Errorf("open the database (each replica needs DB_MAX_CONNS + 7 connections: "+
+		return fmt.Errorf("open the database (each replica needs DB_MAX_CONNS + 9 connections: "+
 			"is max_connections of Postgres high enough for all replicas?): %w", err)
 	}
 	r.store = db

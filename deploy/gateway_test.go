@@ -30,6 +30,7 @@ var services = map[string]string{
 	"dlsms.v1.ReservationService": "reservation", "dlsms.v1.NotifyService": "notify",
 	// The staff's services run in the process reservation.
 	"dlsms.v1.AdminService": "reservation", "dlsms.v1.DeskService": "reservation",
+	"dlsms.v1.ReportService": "reservation",
 }
 
 // process is a process behind nginx that receives calls over gRPC and HTTP, and answers none.

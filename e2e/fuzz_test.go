@@ -72,7 +72,8 @@ func TestRandomMessagesOfStaff(t *testing.T) {
 }
 
 func forStaff(name string) bool {
-	return strings.HasPrefix(name, "/dlsms.v1.AdminService/") || strings.HasPrefix(name, "/dlsms.v1.DeskService/")
+	return strings.HasPrefix(name, "/dlsms.v1.AdminService/") || strings.HasPrefix(name, "/dlsms.v1.DeskService/") ||
+		strings.HasPrefix(name, "/dlsms.v1.ReportService/")
 }
 
 // sendRandom sends random messages to the selected RPCs.
@@ -244,6 +245,8 @@ func (f *sender) prepare(t *testing.T) {
 		"strike_id":    {int64(noSuchID)},
 		"first_day":    {w.start.Format(time.DateOnly)},
 		"last_day":     {"", w.start.AddDate(0, 0, 9).Format(time.DateOnly)},
+		"from":         {w.start.Format(time.DateOnly)},
+		"to":           {w.start.Format(time.DateOnly)},
 		"day":          {"", w.start.Format(time.DateOnly)},
 		"weekday":      {int32(1), int32(7)},
 		"weekdays":     {int32(2)},

@@ -134,6 +134,15 @@ func (s *deskService) ListArrivals(
 	return resp, nil
 }
 
+// day checks a required date.
+func (c *check) day(field, v string) time.Time {
+	if v == "" {
+		c.fault(field, "is missing")
+		return time.Time{}
+	}
+	return c.optionalDay(field, v)
+}
+
 // optionalDay checks a date. It returns midnight UTC of the date, and the zero time for no date.
 func (c *check) optionalDay(field, v string) time.Time {
 	if v == "" {

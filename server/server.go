@@ -100,6 +100,7 @@ type Server struct {
 	seats        *availability.Model // nil: the seat service is not served
 	wake         func()
 	seatService  *seatService
+	store        *store.Store
 	drain        time.Duration
 	maxStaleness time.Duration
 	log          *slog.Logger
@@ -126,8 +127,8 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 	p := newParts(c)
 	s := &Server{
 		parts: p, edge: newEdge(c, p), probes: newProbes(c.Log, c.Services), seats: c.Seats, wake: c.Wake,
-		seatService: &seatService{seats: c.Seats},
-		drain:       c.DrainTimeout, maxStaleness: c.MaxStaleness, log: c.Log,
+		seatService: &seatService{seats: c.Seats}, store: c.Store,
+		drain: c.DrainTimeout, maxStaleness: c.MaxStaleness, log: c.Log,
 	}
 	s.hints = newHints(c.Redis, c.Store.Library(), c.Log, s.onHint)
 	unary, stream, initialize := metrics(c.Metrics)
@@ -238,6 +239,8 @@ func newServices(c Config, s *Server, passwords *identity.Passwords) services {
 		},
 		admin: &adminService{store: c.Store, hints: s.hints},
 		desk:  &deskService{store: c.Store, hints: s.hints},
+
+		report: &reportService{store: c.Store},
 	}
 }
 
@@ -329,9 +332,18 @@ func (s *Server) Ready(ctx context.Context) error {
 	s.background.Go(func() { s.users.Follow(background) })
 	s.background.Go(func() { s.hints.run(background) })
 	s.background.Go(func() { s.limits.Run(background) })
+	s.background.Go(func() { s.store.FollowRefusals(background, s.reportRefusals) })
 	s.edge.Open()
 	s.probes.set(func() { s.probes.ready = true })
 	return nil
+}
+
+// reportRefusals logs that refusals could not be written. They stay in memory, and the next write has
+// them. While Postgres is unreachable, other parts report it.
+func (s *Server) reportRefusals(err error) {
+	if err != nil && !store.Unavailable(err) {
+		s.log.Warn("the refusals of bookings, which reports show, can't be written", "error", err)
+	}
 }
 
 // updateProbes updates the health service. identity.Revocations calls it after each read of the

@@ -27,7 +27,7 @@ const (
 var (
 	// clientServices have a process each in the topology Microservices.
 	clientServices = []string{"auth", "seat", "reservation", "notify"}
-	staffServices  = []string{"admin", "desk"}
+	staffServices  = []string{"admin", "desk", "report"}
 	allServices    = slices.Concat(clientServices, staffServices, []string{workerService})
 )
 

@@ -88,6 +88,7 @@ func (s *Store) BookFor(ctx context.Context, order library.Order, b library.Book
 	b.Token = nil // the token of the actor is not that of the user
 	var r library.Reservation
 	made := false
+	var decidedAt time.Time
 	err := s.asStaff(ctx, order, func(ctx context.Context, t *staffTx) error {
 		branch, err := t.lockForBooking(ctx, b)
 		if err != nil {
@@ -102,6 +103,7 @@ func (s *Store) BookFor(ctx context.Context, order library.Order, b library.Book
 		s.complete(ctx, t, d)
 		r, err = d.results[0].reservation, d.results[0].err
 		made = d.made > 0 && !order.ValidateOnly
+		decidedAt = d.results[0].at
 		if err != nil || d.made == 0 {
 			return err
 		}
@@ -110,6 +112,9 @@ func (s *Store) BookFor(ctx context.Context, order library.Order, b library.Book
 		})
 	})
 	if err != nil {
+		if !order.ValidateOnly {
+			s.refusals.count(b, decidedAt, err)
+		}
 		return library.Reservation{}, err
 	}
 	if made {

@@ -152,7 +152,7 @@ func (s *Store) queueReserve(batch *pgx.Batch, bookings []library.Booking, why c
 				r.StartTime, r.EndTime, r.CreatedAt = *start, *end, d.now
 				r.CheckInOpensAt, r.CheckInDeadline = *opens, deadline
 			}
-			d.results[place-1] = result{r, err}
+			d.results[place-1] = result{r, err, d.now}
 			return nil
 		})
 		return err

@@ -78,9 +78,8 @@ type Seeded struct {
 
 // Seed adds the demo data: 3 branches with 49 seats, the students S2021001 to S2021010, the librarian
 // L0001, D0001 of the staff of main, and the admin A0001. A library without the branches also gets a
-// policy. All users get the password with the given
-// bcrypt hash. Existing rows stay as they are, so Seed may be repeated, and several replicas may run
-// it at once.
+// policy, and four weeks of sums for reports. All users get the password with the given bcrypt hash.
+// Existing rows stay as they are, so Seed may be repeated, and several replicas may run it at once.
 func (s *Store) Seed(ctx context.Context, passwordHash string) (Seeded, error) {
 	var added Seeded
 	err := s.inTx(ctx, s.background, func(ctx context.Context, t *tx) error {
@@ -115,7 +114,10 @@ func (s *Store) Seed(ctx context.Context, passwordHash string) (Seeded, error) {
 		// An operator may have removed the policy, so only a new library gets it.
 		host := &staffTx{tx: t, order: library.Order{Actor: library.Host, Action: "Seed"}, scope: library.Scope{All: true}}
 		policy := demoPolicy()
-		return host.setPolicy(ctx, &policy)
+		if err := host.setPolicy(ctx, &policy); err != nil {
+			return err
+		}
+		return t.seedUsage(ctx)
 	})
 	if err == nil && added != (Seeded{}) {
 		_, err = query(ctx, s.background, pgx.RowTo[int64], analyzeTables) // see analyzer

@@ -1,7 +1,7 @@
 // Package worker runs the transitions that come due with time: no-shows, completions, expired
 // offers, expired waitlist entries and reminders. It offers free seats to users who wait for them,
 // suspends users with too many strikes, moves check-in deadlines after an outage, runs the sweeps of
-// closures and other changes by staff, and deletes expired revocations.
+// closures and other changes by staff, writes the sums of reports, and deletes expired revocations.
 //
 // Each replica runs a Worker. There is no leader. A step makes one kind of transition, such as
 // no-shows. Each step is a loop with its own timer, errors and retries, so a step that fails does
@@ -24,5 +24,6 @@
 //	sweep.go        the pass of the step sweep, which ends reservations that staff have made impossible
 //	revocation.go   the pass of the step forget_revocation
 //	suspend.go      the pass of the step suspend
+//	usage.go        the pass of the step usage, which writes the sums of reports
 //	outage.go       the pass of the step outage: the heartbeat, and the deadlines after an outage
 package worker

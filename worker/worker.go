@@ -19,10 +19,14 @@ import (
 //
 // heartbeatPause is the shortest time between two passes of the step outage, which other steps
 // wake.
+//
+// usagePause is the shortest time between two passes of the step usage. An hour is counted ten minutes
+// after its end, so a later pass is early enough.
 const (
 	busyPause      = 20 * time.Millisecond
 	sweepPause     = 10 * time.Second
 	heartbeatPause = store.HeartbeatInterval / 2
+	usagePause     = 30 * time.Second
 )
 
 // maxStartDelay bounds the random delay of the first pass of each step, so that replicas that start
@@ -101,6 +105,7 @@ func New(s *store.Store, c Config) *Worker {
 	w.add("forget_revocation", sweepPause, w.forgetRevocations)
 	w.add(suspendName, suspendPause, (&suspendStep{worker: w, failing: map[int64]*failingSeat{}}).pass)
 	w.add(outageStep, heartbeatPause, w.heartbeat)
+	w.add(UsageName, usagePause, (&usageStep{worker: w, hours: store.MaxUsageHours}).pass)
 	return w
 }
 

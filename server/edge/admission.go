@@ -78,6 +78,9 @@ func newAdmission(conns int) *admission {
 			book: newSlots(n, admissionWait, admissionOverloadWait),
 			read: newSlots(n, admissionWait, admissionOverloadWait),
 			bulk: newSlots(1, bulkWait, bulkWait), // the store has one connection for them
+			// The store has one connection for each of these.
+			report: newSlots(1, userWait, userWait),
+			export: newSlots(1, admissionWait, admissionWait),
 		},
 		users: &userSlots{each: min(slotsPerUser, max(1, n/2)), open: map[int64]*ownSlots{}},
 	}

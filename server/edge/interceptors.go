@@ -185,6 +185,12 @@ func (e *Edge) enterStream(ctx context.Context, c *call) (context.Context, error
 	if err != nil || c.rule.access == public {
 		return open, err
 	}
+	if err := e.admission.enter(open, c); err != nil {
+		return ctx, err
+	}
+	if c.caller.Key != nil {
+		return open, nil
+	}
 	// Check again, because the stream is registered only now. A revocation since the first check
 	// did not find the stream, so it could not end it.
 	if err := e.InForce(ctx, c.caller); err != nil {

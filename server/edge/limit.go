@@ -87,14 +87,21 @@ func (l *Limits) Run(ctx context.Context) {
 
 // check counts a call and returns ErrRateLimited if it exceeds its limit.
 func (l *Limits) check(ctx context.Context, c *call) error {
-	switch c.rule.quota {
+	quota := c.rule.quota
+	if quota == perCaller {
+		quota = perUser
+		if c.caller.Key != nil {
+			quota = perKey
+		}
+	}
+	switch quota {
 	case perUser:
 		return l.take(ctx, l.user, strconv.FormatInt(c.caller.UserID, 10), 1)
 	case perAddress:
 		return l.take(ctx, l.address, string(c.from()), 1)
 	case perKey:
 		return l.take(ctx, l.key, strconv.FormatInt(c.caller.Key.ID, 10), 1)
-	case unlimited:
+	case unlimited, perCaller:
 	}
 	return nil
 }

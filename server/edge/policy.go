@@ -24,6 +24,7 @@ const (
 	librarian               // a client with a valid token of RoleLibrarian or RoleAdmin
 	admin                   // a client with a valid token of RoleAdmin
 	arrivals                // a program with a service key of this scope
+	reports                 // librarian, and a program with a service key of this scope
 )
 
 // class is the class of slots that a call waits for.
@@ -34,6 +35,8 @@ const (
 	read                // the call reads rows in Postgres
 	book                // the call writes rows in Postgres
 	bulk                // the call reads or writes the seats of whole branches
+	report              // the call makes a report
+	export              // the stream exports reservations
 )
 
 // quota is the rate limit that a call counts against.
@@ -44,6 +47,7 @@ const (
 	perUser          // the setting RATE_LIMIT_PER_MINUTE
 	perAddress       // the setting AUTH_RATE_LIMIT_PER_MINUTE
 	perKey           // keysPerMinute, for programs with a service key
+	perCaller        // perUser for a user, perKey for a program
 )
 
 // rule holds the conditions for calls of one method.
@@ -128,6 +132,9 @@ var policy = map[string]rule{
 	dlsmsv1.DeskService_RecordArrival_FullMethodName:   {access: arrivals, class: book, quota: perKey},
 	dlsmsv1.DeskService_CloseUser_FullMethodName:       {access: admin, class: book, quota: perUser},
 
+	dlsmsv1.ReportService_GetUsage_FullMethodName:           {access: reports, class: report, quota: perCaller},
+	dlsmsv1.ReportService_ExportReservations_FullMethodName: {access: reports, class: export, quota: perCaller},
+
 	"/grpc.health.v1.Health/Check":                                   {access: public, duringStartup: true},
 	"/grpc.health.v1.Health/List":                                    {access: public, duringStartup: true},
 	"/grpc.health.v1.Health/Watch":                                   {access: public, duringStartup: true},
@@ -155,7 +162,7 @@ func CheckPolicy(services map[string]grpc.ServiceInfo) error {
 // A program with a service key may call only methods that name a scope of its key.
 func (r rule) allows(c identity.Caller) error {
 	if c.Key != nil {
-		if r.access == arrivals && c.Allows(library.ScopeArrivals) {
+		if scope := r.scope(); scope != "" && c.Allows(scope) {
 			return nil
 		}
 		return r.refusal()
@@ -167,7 +174,7 @@ func (r rule) allows(c identity.Caller) error {
 		if c.Role.StaffRole() {
 			return nil
 		}
-	case librarian:
+	case librarian, reports:
 		if c.Role == library.RoleLibrarian || c.Role == library.RoleAdmin {
 			return nil
 		}
@@ -180,6 +187,19 @@ func (r rule) allows(c identity.Caller) error {
 	return r.refusal()
 }
 
+// scope returns the scope of a service key that allows calls of a method with this rule. It is empty
+// if no key allows them.
+func (r rule) scope() library.KeyScope {
+	switch r.access {
+	case arrivals:
+		return library.ScopeArrivals
+	case reports:
+		return library.ScopeReports
+	case denied, public, signedIn, staff, librarian, admin:
+	}
+	return ""
+}
+
 // refusal returns the error for a caller that may not call a method with this rule.
 func (r rule) refusal() error {
 	switch r.access {
@@ -187,7 +207,7 @@ func (r rule) refusal() error {
 		return library.RoleRequired(library.RoleStudent)
 	case staff:
 		return library.RoleRequired(library.RoleStaff)
-	case librarian:
+	case librarian, reports:
 		return library.RoleRequired(library.RoleLibrarian)
 	case admin:
 		return library.RoleRequired(library.RoleAdmin)

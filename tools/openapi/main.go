@@ -227,7 +227,7 @@ func completeOperation(path string, op *openapi3.Operation) {
 	switch op.OperationID {
 	case "AdminService_ImportSeats":
 		completeImport(op)
-	case "AdminService_ExportSeats":
+	case "AdminService_ExportSeats", "ReportService_ExportReservations":
 		ok.Value.Description = ptr("The file.")
 		ok.Value.Content = csvContent()
 	case "ReservationService_CreateReservation", "NotifyService_JoinWaitlist":
