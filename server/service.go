@@ -17,11 +17,12 @@ const (
 	NotifyService      Service = "notify"
 	AdminService       Service = "admin"
 	DeskService        Service = "desk"
+	ScreenService      Service = "screen"
 )
 
 // Services returns all services.
 func Services() []Service {
-	return []Service{AuthService, SeatService, ReservationService, NotifyService, AdminService, DeskService}
+	return []Service{AuthService, SeatService, ReservationService, NotifyService, AdminService, DeskService, ScreenService}
 }
 
 // services are the handlers.
@@ -32,6 +33,7 @@ type services struct {
 	notify      dlsmsv1.NotifyServiceServer
 	admin       dlsmsv1.AdminServiceServer
 	desk        dlsmsv1.DeskServiceServer
+	screen      dlsmsv1.ScreenServiceServer
 }
 
 // registration is a gRPC service with its handlers.
@@ -49,6 +51,7 @@ func (h services) byName() map[Service]registration {
 		NotifyService:      {&dlsmsv1.NotifyService_ServiceDesc, h.notify},
 		AdminService:       {&dlsmsv1.AdminService_ServiceDesc, h.admin},
 		DeskService:        {&dlsmsv1.DeskService_ServiceDesc, h.desk},
+		ScreenService:      {&dlsmsv1.ScreenService_ServiceDesc, h.screen},
 	}
 }
 

@@ -24,6 +24,7 @@ const (
 	librarian               // a client with a valid token of RoleLibrarian or RoleAdmin
 	admin                   // a client with a valid token of RoleAdmin
 	arrivals                // a program with a service key of this scope
+	screens                 // a program with a service key of the scope screen
 )
 
 // class is the class of slots that a call waits for.
@@ -51,6 +52,8 @@ type rule struct {
 	access access
 	class  class
 	quota  quota
+	// knowsWatcher is true for a public method that answers a user differently: see Watcher.
+	knowsWatcher bool
 	// checksUser is true if the method's own transaction checks that the token belongs to its user.
 	// The edge then does not look up the user.
 	checksUser bool
@@ -73,7 +76,10 @@ var policy = map[string]rule{
 	dlsmsv1.SeatService_GetBranches_FullMethodName: {access: public},
 	dlsmsv1.SeatService_GetSeats_FullMethodName:    {access: public, noDeadline: true},
 	dlsmsv1.SeatService_GetSeat_FullMethodName:     {access: public, noDeadline: true},
-	dlsmsv1.SeatService_WatchSeats_FullMethodName:  {access: public},
+	dlsmsv1.SeatService_GetSeatByLabel_FullMethodName: {
+		access: public, class: read, knowsWatcher: true,
+	},
+	dlsmsv1.SeatService_WatchSeats_FullMethodName: {access: public},
 
 	dlsmsv1.ReservationService_CreateReservation_FullMethodName: {
 		access: signedIn, class: book, quota: perUser, checksUser: true,
@@ -114,6 +120,9 @@ var policy = map[string]rule{
 	dlsmsv1.AdminService_CreateKey_FullMethodName:       {access: admin, class: book, quota: perUser},
 	dlsmsv1.AdminService_RevokeKey_FullMethodName:       {access: admin, class: book, quota: perUser},
 	dlsmsv1.AdminService_ListKeys_FullMethodName:        {access: admin, class: read, quota: perUser},
+	dlsmsv1.AdminService_UpsertScreen_FullMethodName:    {access: librarian, class: book, quota: perUser},
+	dlsmsv1.AdminService_ListScreens_FullMethodName:     {access: librarian, class: read, quota: perUser},
+	dlsmsv1.AdminService_MakeLabels_FullMethodName:      {access: librarian, class: bulk, quota: perUser},
 	dlsmsv1.AdminService_ListAudit_FullMethodName:       {access: librarian, class: read, quota: perUser},
 
 	dlsmsv1.DeskService_FindUsers_FullMethodName:       {access: staff, class: read, quota: perUser},
@@ -127,6 +136,8 @@ var policy = map[string]rule{
 	dlsmsv1.DeskService_SetSuspension_FullMethodName:   {access: librarian, class: book, quota: perUser},
 	dlsmsv1.DeskService_RecordArrival_FullMethodName:   {access: arrivals, class: book, quota: perKey},
 	dlsmsv1.DeskService_CloseUser_FullMethodName:       {access: admin, class: book, quota: perUser},
+
+	dlsmsv1.ScreenService_WatchScreen_FullMethodName: {access: screens, quota: perKey},
 
 	"/grpc.health.v1.Health/Check":                                   {access: public, duringStartup: true},
 	"/grpc.health.v1.Health/List":                                    {access: public, duringStartup: true},
@@ -155,7 +166,7 @@ func CheckPolicy(services map[string]grpc.ServiceInfo) error {
 // A program with a service key may call only methods that name a scope of its key.
 func (r rule) allows(c identity.Caller) error {
 	if c.Key != nil {
-		if r.access == arrivals && c.Allows(library.ScopeArrivals) {
+		if scope := r.scope(); scope != "" && c.Allows(scope) {
 			return nil
 		}
 		return r.refusal()
@@ -175,9 +186,22 @@ func (r rule) allows(c identity.Caller) error {
 		if c.Role == library.RoleAdmin {
 			return nil
 		}
-	case arrivals, denied, public:
+	case arrivals, screens, denied, public:
 	}
 	return r.refusal()
+}
+
+// scope returns the scope that a service key needs for calls of a method with this rule. It returns
+// "" if only users may make them.
+func (r rule) scope() library.KeyScope {
+	switch r.access {
+	case arrivals:
+		return library.ScopeArrivals
+	case screens:
+		return library.ScopeScreen
+	case denied, public, signedIn, staff, librarian, admin:
+	}
+	return ""
 }
 
 // refusal returns the error for a caller that may not call a method with this rule.
@@ -191,8 +215,8 @@ func (r rule) refusal() error {
 		return library.RoleRequired(library.RoleLibrarian)
 	case admin:
 		return library.RoleRequired(library.RoleAdmin)
-	case arrivals:
-		return library.ScopeRequired(library.ScopeArrivals)
+	case arrivals, screens:
+		return library.ScopeRequired(r.scope())
 	case denied, public:
 	}
 	return library.ErrRoleRequired
