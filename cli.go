@@ -17,6 +17,8 @@ type cli struct {
 	Erase   eraseCommand   `cmd:"" help:"Erase a user: end tokens, reservations and waitlist entries; blank the data."`
 	Grant   grantCommand   `cmd:"" help:"Set the role of a user. It makes the first admin; admins can then use the API."`
 	Seats   seatsCommand   `cmd:"" help:"Import or export the seats of branches as a CSV file."`
+	Labels  labelsCommand  `cmd:"" help:"Print the labels of the seats of a branch as a page in HTML."`
+	Screen  screenCommand  `cmd:"" help:"Show the code and the digits of a screen in this terminal."`
 	Health  healthCommand  `cmd:"" name:"healthcheck" help:"Exit 0 if the replica at GRPC_ADDR is healthy, 1 if not."`
 	Version versionCommand `cmd:"" help:"Print the version, the revision and the Go version of this binary."`
 }

@@ -115,6 +115,9 @@ func settings(environ []string) map[string]string {
 	return env
 }
 
+// demoKey is the service key of the demo screen: see store/seed.go.
+const demoKey = "dlsms-key-9007199254740991-demo-screen-key-everybody-can-read-this-key"
+
 func welcome(s *stack.Stack, cfg stack.Config) string {
 	grpcurl := ".local/bin/grpcurl"
 	var b strings.Builder
@@ -132,6 +135,10 @@ func welcome(s *stack.Stack, cfg stack.Config) string {
 			"  curl -H \"Authorization: Bearer $TOKEN\" 'http://%[1]s/v1/admin/seats:export?branch=main' > seats.csv\n"+
 			"  curl -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: text/csv' --data-binary @seats.csv "+
 			"'http://%[1]s/v1/admin/seats:import?dryRun=true'\n", s.HTTPAddr())
+	}
+	if cfg.Seed {
+		fmt.Fprintf(&b, "\nThe screen of the branch main, with the codes that prove that a user is there:\n\n"+
+			"  %s screen --server %s --key %s\n", cfg.Binary, s.Addr(), demoKey)
 	}
 	fmt.Fprint(&b, "\nWith grpcurl:\n\n")
 	if _, err := os.Stat(grpcurl); err != nil {
