@@ -19,6 +19,8 @@ type cli struct {
 	Seats   seatsCommand   `cmd:"" help:"Import or export the seats of branches as a CSV file."`
 	Usage   usageCommand   `cmd:"" help:"Print how the seats are used, as CSV: time, check-ins, no-shows, waitlist."`
 	Export  rowsCommand    `cmd:"" help:"Print reservations as CSV, with a pseudonym for each person."`
+	Labels  labelsCommand  `cmd:"" help:"Print the labels of the seats of a branch as a page in HTML."`
+	Screen  screenCommand  `cmd:"" help:"Show the code and the digits of a screen in this terminal."`
 	Health  healthCommand  `cmd:"" name:"healthcheck" help:"Exit 0 if the replica at GRPC_ADDR is healthy, 1 if not."`
 	Version versionCommand `cmd:"" help:"Print the version, the revision and the Go version of this binary."`
 }

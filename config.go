@@ -21,6 +21,7 @@ type settings struct {
 	RedisURL    string
 	RedisCAFile string
 	JWTSecret   string
+	Presence    string
 	GRPCAddr    string
 	HTTPAddr    string
 	AdminAddr   string
@@ -116,6 +117,12 @@ func (s *settings) declare() []setting {
 				"several as kid:secret, separated by commas: the first one signs, all of them verify.",
 		},
 		{
+			name: "PRESENCE_SECRET", group: connections, placeholder: "SECRET",
+			value: text(&s.Presence, "secrets of 32 bytes or more, or empty", orEmpty(checkPresenceSecret)),
+			help: "Secret from which the codes on screens and seat labels are made, in the form of JWT_SECRET. It is " +
+				"rotated in the same way. Without it, no codes can be made, and no policy can require them.",
+		},
+		{
 			name: "GRPC_ADDR", group: connections, placeholder: "ADDR", preset: ":9090",
 			value: text(&s.GRPCAddr, "an address such as :9090", checkAddr(9090)),
 			help:  "Address on which clients are served over gRPC.",
@@ -156,10 +163,10 @@ func (s *settings) declare() []setting {
 		},
 		{
 			name: "SERVICES", group: connections, placeholder: "NAMES",
-			preset: "auth,seat,reservation,notify,admin,desk,report,worker",
+			preset: "auth,seat,reservation,notify,admin,desk,screen,report,worker",
 			value:  serviceNames(&s.Services),
-			help: "Services that this process runs: auth, seat, reservation, notify and worker, separated by commas. The " +
-				"processes of a database together must run all of them.",
+			help: "Services that this process runs: auth, seat, reservation, notify, admin, desk, screen, " +
+				"report and worker, separated by commas. The processes of a database together must run all of them.",
 		},
 		{
 			name: "CORS_ORIGINS", group: connections, placeholder: "ORIGINS",

@@ -18,11 +18,14 @@ const (
 	AdminService       Service = "admin"
 	DeskService        Service = "desk"
 	ReportService      Service = "report"
+	ScreenService      Service = "screen"
 )
 
 // Services returns all services.
 func Services() []Service {
-	return []Service{AuthService, SeatService, ReservationService, NotifyService, AdminService, DeskService, ReportService}
+	return []Service{
+		AuthService, SeatService, ReservationService, NotifyService, AdminService, DeskService, ScreenService, ReportService,
+	}
 }
 
 // services are the handlers.
@@ -34,6 +37,7 @@ type services struct {
 	admin       dlsmsv1.AdminServiceServer
 	desk        dlsmsv1.DeskServiceServer
 	report      dlsmsv1.ReportServiceServer
+	screen      dlsmsv1.ScreenServiceServer
 }
 
 // registration is a gRPC service with its handlers.
@@ -52,6 +56,7 @@ func (h services) byName() map[Service]registration {
 		AdminService:       {&dlsmsv1.AdminService_ServiceDesc, h.admin},
 		DeskService:        {&dlsmsv1.DeskService_ServiceDesc, h.desk},
 		ReportService:      {&dlsmsv1.ReportService_ServiceDesc, h.report},
+		ScreenService:      {&dlsmsv1.ScreenService_ServiceDesc, h.screen},
 	}
 }
 

@@ -184,16 +184,22 @@ func (s *Store) CheckInFor(ctx context.Context, order library.Order, id int64) (
 	return r, err
 }
 
-// checkIn checks in a CONFIRMED reservation, and writes the row of the audit log.
+// checkIn checks in a CONFIRMED reservation, and writes the row of the audit log. The proof is the
+// desk, or the program that has seen the user arrive.
 func (t *staffTx) checkIn(ctx context.Context, branch int64, now time.Time, r *library.Reservation) error {
+	proof := library.ProofDesk
+	if t.order.Actor.KeyID != 0 {
+		proof = library.ProofArrival
+	}
 	err := t.apply(ctx, statusChange{
 		cause: t.cause(), kind: library.EventCheckedIn,
 		id: r.ID, from: library.Confirmed, to: library.CheckedIn, checkedInAt: &now,
+		presence: library.Presence{Proof: proof},
 	})
 	if err != nil {
 		return err
 	}
-	r.Status, r.CheckedInAt = library.CheckedIn, &now
+	setCheckedIn(r, now, proof)
 	return t.auditStatus(ctx, branch, library.Confirmed, *r)
 }
 

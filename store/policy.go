@@ -309,7 +309,7 @@ func (t *staffTx) writeEffective(ctx context.Context, rows []policyRow) error {
 		"library_id", "branch_id", "area", "user_group", "dates", "may_book", "min_duration", "max_duration", "step",
 		"max_ahead", "opens_at", "max_upcoming", "max_minutes_per_day", "max_minutes_per_week",
 		"max_reservations_per_day", "max_reservations_per_week", "cancel_until", "check_in_lead", "grace",
-		"strike_limit", "strike_days", "suspension_days",
+		"check_in", "strike_limit", "strike_days", "suspension_days",
 	}
 	_, err := t.CopyFrom(ctx, pgx.Identifier{"effective_policies"}, columns,
 		pgx.CopyFromSlice(len(effective), func(i int) ([]any, error) {
@@ -319,7 +319,7 @@ func (t *staffTx) writeEffective(ctx context.Context, rows []policyRow) error {
 				ruleInterval(r.MaxDuration), ruleInterval(r.Step), ruleInterval(r.MaxAhead), ruleTime(r.OpensAt), r.MaxUpcoming,
 				r.MaxMinutesPerDay, r.MaxMinutesPerWeek, r.MaxReservationsPerDay, r.MaxReservationsPerWeek,
 				ruleInterval(r.LatestCancellation), ruleInterval(r.CheckInLead), ruleInterval(r.Grace),
-				r.StrikeLimit, r.StrikeDays, r.SuspensionDays,
+				r.CheckIn, r.StrikeLimit, r.StrikeDays, r.SuspensionDays,
 			}, nil
 		}))
 	return err

@@ -126,7 +126,7 @@ const wantedBookings = `
 				THEN dlsms_off_grid(e.step, q.end_time, s.timezone) ELSE false END AS end_off_grid,
 			COALESCE(e.max_upcoming, @max_upcoming::bigint) AS max_upcoming,
 			COALESCE(e.check_in_lead, @check_in_lead::interval) AS check_in_lead,
-			COALESCE(e.grace, @grace::interval) AS grace,
+			COALESCE(e.grace, @grace::interval) AS grace, COALESCE(e.check_in, 'NONE') AS check_in,
 			v.max_minutes_per_day, v.max_minutes_per_week, v.max_reservations_per_day, v.max_reservations_per_week,
 			v.day_time, v.week_time, v.day_count, v.week_count
 		FROM now CROSS JOIN unnest(@users::bigint[], @seats::bigint[], @starts::timestamptz[], @ends::timestamptz[],

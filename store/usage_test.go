@@ -600,7 +600,7 @@ func TestUsageOfCalls(t *testing.T) {
 		}
 	}
 	first := book(0, 0)
-	_, err := s.CheckIn(ctx, users[0], first.ID)
+	_, err := s.CheckIn(ctx, users[0], first.ID, nil)
 	must(err)
 	book(1, 1) // becomes a no-show
 	third := book(2, 2)

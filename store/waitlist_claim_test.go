@@ -27,7 +27,7 @@ func TestClaimOffer(t *testing.T) {
 	wantEqual(t, "reservation", r, wantReservation)
 	wantEqual(t, "stored", mustRead(t, b, 0, r.ID), wantReservation)
 	b.clock(t, 30)
-	mustDo(t, b.CheckIn, b.users[0], r.ID)
+	mustDo(t, b.checkIn, b.users[0], r.ID)
 	again, first, err := b.ClaimOffer(t.Context(), b.users[0], offer.ID)
 	if err != nil {
 		t.Fatal(err)

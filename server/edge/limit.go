@@ -30,6 +30,10 @@ type RateLimits struct {
 // loop then takes a small part of the calls that a replica can serve.
 const keysPerMinute = 6000
 
+// wrongCodes is the number of wrong codes of presence that a user may send in 5 minutes. With it, a
+// user who tries digits for a year guesses those of a screen with a chance of about 3%.
+const wrongCodes = 10
+
 // bucket describes the token buckets of a limit. Each key has a bucket that holds size tokens and
 // refills within period.
 type bucket struct {
@@ -47,7 +51,7 @@ func (b bucket) interval() time.Duration {
 // Limits are the rate limits, shared by all replicas while Redis is reachable. Otherwise each
 // replica counts by itself.
 type Limits struct {
-	user, address, failure, key bucket
+	user, address, failure, key, code bucket
 
 	log     *slog.Logger
 	client  redis.UniversalClient // nil: no Redis
@@ -67,6 +71,7 @@ func NewLimits(
 		address: bucket{"address", l.PerAddressPerMinute, time.Minute},
 		failure: bucket{"failure", l.LoginFailures, 5 * time.Minute},
 		key:     bucket{"key", keysPerMinute, time.Minute},
+		code:    bucket{"code", wrongCodes, 5 * time.Minute},
 		log:     log,
 		client:  client,
 		library: library,
@@ -115,6 +120,16 @@ func (l *Limits) LoginAllowed(ctx context.Context, studentID string) error {
 // LoginFailed counts a failed login, also of a client that cancelled the call.
 func (l *Limits) LoginFailed(ctx context.Context, studentID string) {
 	_ = l.take(ctx, l.failure, strings.ToLower(studentID), 1)
+}
+
+// CodeAllowed returns ErrRateLimited if a user has sent too many wrong codes of presence.
+func (l *Limits) CodeAllowed(ctx context.Context, userID int64) error {
+	return l.take(ctx, l.code, strconv.FormatInt(userID, 10), 0)
+}
+
+// CodeFailed counts a wrong code of presence, also of a client that cancelled the call.
+func (l *Limits) CodeFailed(ctx context.Context, userID int64) {
+	_ = l.take(ctx, l.code, strconv.FormatInt(userID, 10), 1)
 }
 
 // take takes n tokens from the bucket of a key. With n = 0 it only checks for a token.

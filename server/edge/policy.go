@@ -25,6 +25,7 @@ const (
 	admin                   // a client with a valid token of RoleAdmin
 	arrivals                // a program with a service key of this scope
 	reports                 // librarian, and a program with a service key of this scope
+	screens                 // a program with a service key of the scope screen
 )
 
 // class is the class of slots that a call waits for.
@@ -55,6 +56,8 @@ type rule struct {
 	access access
 	class  class
 	quota  quota
+	// knowsWatcher is true for a public method that answers a user differently: see Watcher.
+	knowsWatcher bool
 	// checksUser is true if the method's own transaction checks that the token belongs to its user.
 	// The edge then does not look up the user.
 	checksUser bool
@@ -77,7 +80,10 @@ var policy = map[string]rule{
 	dlsmsv1.SeatService_GetBranches_FullMethodName: {access: public},
 	dlsmsv1.SeatService_GetSeats_FullMethodName:    {access: public, noDeadline: true},
 	dlsmsv1.SeatService_GetSeat_FullMethodName:     {access: public, noDeadline: true},
-	dlsmsv1.SeatService_WatchSeats_FullMethodName:  {access: public},
+	dlsmsv1.SeatService_GetSeatByLabel_FullMethodName: {
+		access: public, class: read, knowsWatcher: true,
+	},
+	dlsmsv1.SeatService_WatchSeats_FullMethodName: {access: public},
 
 	dlsmsv1.ReservationService_CreateReservation_FullMethodName: {
 		access: signedIn, class: book, quota: perUser, checksUser: true,
@@ -118,6 +124,9 @@ var policy = map[string]rule{
 	dlsmsv1.AdminService_CreateKey_FullMethodName:       {access: admin, class: book, quota: perUser},
 	dlsmsv1.AdminService_RevokeKey_FullMethodName:       {access: admin, class: book, quota: perUser},
 	dlsmsv1.AdminService_ListKeys_FullMethodName:        {access: admin, class: read, quota: perUser},
+	dlsmsv1.AdminService_UpsertScreen_FullMethodName:    {access: librarian, class: book, quota: perUser},
+	dlsmsv1.AdminService_ListScreens_FullMethodName:     {access: librarian, class: read, quota: perUser},
+	dlsmsv1.AdminService_MakeLabels_FullMethodName:      {access: librarian, class: bulk, quota: perUser},
 	dlsmsv1.AdminService_ListAudit_FullMethodName:       {access: librarian, class: read, quota: perUser},
 
 	dlsmsv1.DeskService_FindUsers_FullMethodName:       {access: staff, class: read, quota: perUser},
@@ -134,6 +143,7 @@ var policy = map[string]rule{
 
 	dlsmsv1.ReportService_GetUsage_FullMethodName:           {access: reports, class: report, quota: perCaller},
 	dlsmsv1.ReportService_ExportReservations_FullMethodName: {access: reports, class: export, quota: perCaller},
+	dlsmsv1.ScreenService_WatchScreen_FullMethodName:        {access: screens, quota: perKey},
 
 	"/grpc.health.v1.Health/Check":                                   {access: public, duringStartup: true},
 	"/grpc.health.v1.Health/List":                                    {access: public, duringStartup: true},
@@ -182,19 +192,21 @@ func (r rule) allows(c identity.Caller) error {
 		if c.Role == library.RoleAdmin {
 			return nil
 		}
-	case arrivals, denied, public:
+	case arrivals, screens, denied, public:
 	}
 	return r.refusal()
 }
 
-// scope returns the scope of a service key that allows calls of a method with this rule. It is empty
-// if no key allows them.
+// scope returns the scope that a service key needs for calls of a method with this rule. It returns
+// "" if only users may make them.
 func (r rule) scope() library.KeyScope {
 	switch r.access {
 	case arrivals:
 		return library.ScopeArrivals
 	case reports:
 		return library.ScopeReports
+	case screens:
+		return library.ScopeScreen
 	case denied, public, signedIn, staff, librarian, admin:
 	}
 	return ""
@@ -211,8 +223,8 @@ func (r rule) refusal() error {
 		return library.RoleRequired(library.RoleLibrarian)
 	case admin:
 		return library.RoleRequired(library.RoleAdmin)
-	case arrivals:
-		return library.ScopeRequired(library.ScopeArrivals)
+	case arrivals, screens:
+		return library.ScopeRequired(r.scope())
 	case denied, public:
 	}
 	return library.ErrRoleRequired

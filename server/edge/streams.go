@@ -25,7 +25,7 @@ type StreamLimits struct {
 	// PerUser bounds two numbers of each user: the streams on methods that need a token, and the
 	// streams on public methods. A stream on a public method counts against its user if the client
 	// sent a valid token, and otherwise against its address. For a user that has reached PerUser,
-	// see place.
+	// see place. PerUser also bounds the streams of each service key.
 	PerUser int
 }
 
@@ -55,7 +55,7 @@ type Streams struct {
 }
 
 // userStreams is the key of a count of streams. Each user has two counts: one for streams on public
-// methods, and one for streams on other methods. A program has one count for its service key.
+// methods, and one for streams on other methods. Each service key has one.
 type userStreams struct {
 	user   int64
 	key    int64 // id of the service key; user is 0
@@ -117,9 +117,10 @@ func (s *Streams) place(c *call) (*openStream, error) {
 	}
 	public := c.rule.access == public
 	user := userStreams{user: c.caller.UserID, public: public}
-	if public {
+	switch {
+	case public:
 		user.user = c.watcher
-	} else if c.caller.Key != nil {
+	case c.caller.Key != nil:
 		user.key = c.caller.Key.ID
 	}
 	if (user.user != 0 || user.key != 0) && s.byUser[user] < s.limits.PerUser {
@@ -158,12 +159,12 @@ func drop[K comparable](counts map[K]int, key K) {
 
 // End ends streams whose token has ended. It calls cause for the caller of each stream. If cause
 // returns an error, End ends the stream with this error. It skips streams on public methods, and
-// those of programs, which have no token.
+// those of service keys: their handlers check the key.
 func (s *Streams) End(cause func(identity.Caller) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for o := range s.open {
-		if o.call.rule.access == public || o.call.caller.Key != nil {
+		if !o.call.hasToken() {
 			continue
 		}
 		if err := cause(o.call.caller); err != nil {
@@ -178,7 +179,7 @@ func (s *Streams) Callers() map[int64][]identity.Caller {
 	defer s.mu.Unlock()
 	out := map[int64][]identity.Caller{}
 	for o := range s.open {
-		if o.call.rule.access != public && o.call.caller.Key == nil {
+		if o.call.hasToken() {
 			out[o.call.caller.UserID] = append(out[o.call.caller.UserID], o.call.caller)
 		}
 	}

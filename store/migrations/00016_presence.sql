@@ -5,7 +5,7 @@
 -- the top. Bookings continue while a statement waits for a lock.
 SET lock_timeout = '2s';
 
--- What proved at check-in that the user was in the library. It is NULL in the rows of earlier
+-- The proof at check-in that the user was in the library. It is NULL in the rows of earlier
 -- versions and of replicas of the version before. Only the event of the check-in has it.
 ALTER TABLE reservation_events
     ADD COLUMN IF NOT EXISTS proof text,

@@ -43,7 +43,7 @@ func TestViolationsFindsEachFault(t *testing.T) {
 	}
 	// User 0 has checked in and user 1 waits. User 3 has an offer and user 4 waits behind it.
 	here := book(0, 0, 0, time.Hour)
-	if _, err := s.CheckIn(t.Context(), users[0], here.ID); err != nil {
+	if _, err := s.CheckIn(t.Context(), users[0], here.ID, nil); err != nil {
 		t.Fatal(err)
 	}
 	waiting := join(1, 0, 0, time.Hour)

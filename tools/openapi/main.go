@@ -230,6 +230,9 @@ func completeOperation(path string, op *openapi3.Operation) {
 	case "AdminService_ExportSeats", "ReportService_ExportReservations":
 		ok.Value.Description = ptr("The file.")
 		ok.Value.Content = csvContent()
+	case "AdminService_MakeLabels":
+		ok.Value.Description = ptr("The page.")
+		ok.Value.Content = openapi3.Content{"text/html": openapi3.NewMediaType().WithSchema(openapi3.NewStringSchema())}
 	case "ReservationService_CreateReservation", "NotifyService_JoinWaitlist":
 		op.Parameters = append(op.Parameters, header("Idempotency-Key",
 			"Makes the request safe to repeat: the same as requestId in the body."))

@@ -112,8 +112,16 @@ type ReservationServiceClient interface {
 	// CheckIn records that the user is at the seat. It is possible at check_in_opens_at and later,
 	// but only before check_in_deadline. A repeated call returns the same response as the first one.
 	//
+	// Reservation.check_in says which proof the library requires. A code that the call has is always
+	// checked, also if none is required. Codes are judged at the time at which the call arrives.
+	//
 	// Errors:
-	//   - INVALID_ARGUMENT (INVALID_FIELDS): reservation_id is not above 0.
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): reservation_id is not above 0, or a code is too long.
+	//   - FAILED_PRECONDITION (PRESENCE_REQUIRED): a code that the library requires is missing.
+	//   - FAILED_PRECONDITION (PRESENCE_INVALID): a code is wrong, or its screen is switched off.
+	//   - FAILED_PRECONDITION (PRESENCE_EXPIRED): the code of a screen is too old.
+	//   - FAILED_PRECONDITION (PRESENCE_ELSEWHERE): a code belongs to another branch or seat.
+	//   - RESOURCE_EXHAUSTED (RATE_LIMITED): also after ten wrong codes in five minutes.
 	//   - NOT_FOUND (RESERVATION_NOT_FOUND): the reservation does not exist, or belongs to another
 	//     user.
 	//   - FAILED_PRECONDITION (CHECK_IN_TOO_EARLY): check-in is not open yet.
@@ -330,8 +338,16 @@ type ReservationServiceServer interface {
 	// CheckIn records that the user is at the seat. It is possible at check_in_opens_at and later,
 	// but only before check_in_deadline. A repeated call returns the same response as the first one.
 	//
+	// Reservation.check_in says which proof the library requires. A code that the call has is always
+	// checked, also if none is required. Codes are judged at the time at which the call arrives.
+	//
 	// Errors:
-	//   - INVALID_ARGUMENT (INVALID_FIELDS): reservation_id is not above 0.
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): reservation_id is not above 0, or a code is too long.
+	//   - FAILED_PRECONDITION (PRESENCE_REQUIRED): a code that the library requires is missing.
+	//   - FAILED_PRECONDITION (PRESENCE_INVALID): a code is wrong, or its screen is switched off.
+	//   - FAILED_PRECONDITION (PRESENCE_EXPIRED): the code of a screen is too old.
+	//   - FAILED_PRECONDITION (PRESENCE_ELSEWHERE): a code belongs to another branch or seat.
+	//   - RESOURCE_EXHAUSTED (RATE_LIMITED): also after ten wrong codes in five minutes.
 	//   - NOT_FOUND (RESERVATION_NOT_FOUND): the reservation does not exist, or belongs to another
 	//     user.
 	//   - FAILED_PRECONDITION (CHECK_IN_TOO_EARLY): check-in is not open yet.

@@ -116,6 +116,9 @@ func settings(environ []string) map[string]string {
 	return env
 }
 
+// demoKey is the service key of the demo screen: see store/seed.go.
+const demoKey = "dlsms-key-9007199254740991-demo-screen-key-everybody-can-read-this-key"
+
 func welcome(s *stack.Stack, cfg stack.Config) string {
 	grpcurl := ".local/bin/grpcurl"
 	var b strings.Builder
@@ -137,6 +140,10 @@ func welcome(s *stack.Stack, cfg stack.Config) string {
 			"  curl -H \"Authorization: Bearer $TOKEN\" "+
 			"'http://%[1]s/v1/reports/usage?from=%[2]s&to=%[3]s&by=USAGE_BY_WEEKDAY_HOUR'\n",
 			s.HTTPAddr(), today.AddDate(0, 0, -28).Format(time.DateOnly), today.Format(time.DateOnly))
+	}
+	if cfg.Seed {
+		fmt.Fprintf(&b, "\nThe screen of the branch main, with the codes that prove that a user is there:\n\n"+
+			"  %s screen --server %s --key %s\n", cfg.Binary, s.Addr(), demoKey)
 	}
 	fmt.Fprint(&b, "\nWith grpcurl:\n\n")
 	if _, err := os.Stat(grpcurl); err != nil {

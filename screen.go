@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/labels"
+)
+
+type screenCommand struct {
+	Server string `default:"127.0.0.1:9090" placeholder:"ADDR" help:"Address of the server for gRPC (${default})."`
+	TLS    bool   `name:"tls" help:"Connect with TLS."`
+	Key    string `required:"" env:"SCREEN_KEY" placeholder:"KEY" help:"Service key with the scope screen (SCREEN_KEY)."`
+	Screen string `placeholder:"NAME" help:"Name of the screen. Default: the only screen of the branch."`
+	Link   string `placeholder:"URL" help:"Address of a page, put before the code: the camera of a phone then opens it."`
+}
+
+// reconnectAfter is how long the screen waits before it connects again.
+const reconnectAfter = 2 * time.Second
+
+// Run shows the screen until ctx ends. While it has no connection, it shows the codes that it has,
+// and then tells users to go to the desk.
+func (c *screenCommand) Run(ctx context.Context, _ *settings, out io.Writer) error {
+	creds := insecure.NewCredentials()
+	if c.TLS {
+		creds = credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})
+	}
+	conn, err := grpc.NewClient(c.Server, grpc.WithTransportCredentials(creds))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	states := make(chan received)
+	go c.follow(ctx, dlsmsv1.NewScreenServiceClient(conn), states)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	var last received
+	var shown string
+	for {
+		text, err := last.text(c.Link, time.Now())
+		if err != nil {
+			return err
+		}
+		if text != shown {
+			shown = text
+			fmt.Fprint(out, "\x1b[H\x1b[2J", text)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case next := <-states:
+			if next.state == nil { // the stream has ended
+				next.state, next.ahead = last.state, last.ahead
+			}
+			last = next
+		case <-tick.C:
+		}
+	}
+}
+
+// received is the state that the screen has.
+type received struct {
+	state *dlsmsv1.ScreenState // nil: none yet
+	ahead time.Duration        // how far the server's clock is ahead of the clock of this process
+	fault string               // why there is no connection; empty: there is one
+}
+
+// follow sends each state that the server sends, and each fault of the connection, until ctx ends.
+func (c *screenCommand) follow(ctx context.Context, client dlsmsv1.ScreenServiceClient, states chan<- received) {
+	send := func(r received) {
+		select {
+		case states <- r:
+		case <-ctx.Done():
+		}
+	}
+	for ctx.Err() == nil {
+		err := c.watch(ctx, client, send)
+		send(received{fault: status.Convert(err).Message()})
+		select {
+		case <-ctx.Done():
+		case <-time.After(reconnectAfter):
+		}
+	}
+}
+
+// watch sends the states of one stream. Its error tells why the stream ended.
+func (c *screenCommand) watch(
+	ctx context.Context, client dlsmsv1.ScreenServiceClient, send func(received),
+) error {
+	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+c.Key))
+	defer cancel()
+	stream, err := client.WatchScreen(ctx, &dlsmsv1.WatchScreenRequest{Screen: c.Screen})
+	if err != nil {
+		return err
+	}
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return errors.New("the server has ended the stream")
+		}
+		if err != nil {
+			return err
+		}
+		if m.GetState() != nil {
+			send(received{state: m.GetState(), ahead: time.Until(m.GetServerTime().AsTime())})
+		}
+	}
+}
+
+// text returns what the screen shows at a time of the clock of this process.
+func (r received) text(link string, now time.Time) (string, error) {
+	var b strings.Builder
+	branch := r.state.GetBranch()
+	if branch != nil {
+		fmt.Fprintf(&b, "%s, %s\n\n", branch.GetName(), r.state.GetName())
+	}
+	code := codeAt(r.state.GetCodes(), now.Add(r.ahead))
+	if code == nil {
+		b.WriteString("To check in, ask at the desk.\n")
+	} else {
+		picture, err := labels.Text(link + code.GetCode())
+		if err != nil {
+			return "", err
+		}
+		digits := code.GetDigits()
+		fmt.Fprintf(&b, "To check in, scan this code or enter the digits:\n\n%s\n  %s %s\n", picture, digits[:4], digits[4:])
+	}
+	if branch != nil && r.fault == "" {
+		fmt.Fprintf(&b, "\n%d of %d seats are free.\n", branch.GetAvailableCount(), branch.GetSeatCount())
+	}
+	for _, language := range []string{"en", "de", "zh"} {
+		if text := branch.GetAnnouncement()[language]; text != "" {
+			fmt.Fprintf(&b, "%s\n", text)
+			break
+		}
+	}
+	if r.fault != "" {
+		fmt.Fprintf(&b, "\nNo connection: %s\n", r.fault)
+	}
+	return b.String(), nil
+}
+
+// codeAt returns the code to show at a time of the server's clock, or nil if none is valid.
+func codeAt(codes []*dlsmsv1.ScreenCode, now time.Time) (shown *dlsmsv1.ScreenCode) {
+	for _, c := range codes {
+		if !now.Before(c.GetValidFrom().AsTime()) && now.Before(c.GetValidUntil().AsTime()) {
+			shown = c
+		}
+	}
+	return shown
+}

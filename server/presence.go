@@ -1,0 +1,56 @@
+package server
+
+import (
+	"context"
+	"errors"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/server/edge"
+)
+
+// maxCode is the maximum length of a code of presence, with the address of a page before it.
+const maxCode = 300
+
+func (s *reservationService) CheckIn(
+	ctx context.Context, req *dlsmsv1.CheckInRequest,
+) (*dlsmsv1.CheckInResponse, error) {
+	var c check
+	id := c.id("reservation_id", req.GetReservationId())
+	code := c.text("presence_code", req.GetPresenceCode(), 0, maxCode)
+	label := c.text("label_code", req.GetLabelCode(), 0, maxCode)
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	userID := edge.Caller(ctx).UserID
+	if err := s.codeAllowed(ctx, userID, code+label); err != nil {
+		return nil, err
+	}
+	r, err := s.store.CheckIn(ctx, userID, id, func(f library.CheckInFacts) (library.Presence, error) {
+		return s.codes.Judge(f, code, label)
+	})
+	if wrongCode(err) {
+		s.limits.CodeFailed(ctx, userID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.hints.Send(HintReservations)
+
+	return &dlsmsv1.CheckInResponse{Reservation: reservationProto(r)}, nil
+}
+
+// codeAllowed returns ErrRateLimited if a call has a code, and its user has sent too many wrong ones.
+func (s *reservationService) codeAllowed(ctx context.Context, userID int64, codes string) error {
+	if codes == "" {
+		return nil
+	}
+	return s.limits.CodeAllowed(ctx, userID)
+}
+
+// wrongCode reports whether a check-in was refused because of a code that it had.
+func wrongCode(err error) bool {
+	return errors.Is(err, library.ErrPresenceInvalid) || errors.Is(err, library.ErrPresenceExpired) ||
+		errors.Is(err, library.ErrPresenceElsewhere)
+}
