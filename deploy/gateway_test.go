@@ -31,6 +31,8 @@ var services = map[string]string{
 	// The staff's services run in the process reservation.
 	"dlsms.v1.AdminService": "reservation", "dlsms.v1.DeskService": "reservation",
 	"dlsms.v1.ReportService": "reservation",
+	// That of the screens reads seats from memory, as the process seat does.
+	"dlsms.v1.ScreenService": "seat",
 }
 
 // process is a process behind nginx that receives calls over gRPC and HTTP, and answers none.

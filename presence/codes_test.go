@@ -45,6 +45,7 @@ func TestWhatTheRulesRequire(t *testing.T) {
 	shown := c.Show(3, noon, 0)[0]
 	label := c.Label(7)
 	required, invalid := library.ErrPresenceRequired, library.ErrPresenceInvalid
+	both, proved := library.CheckInSeatAndScreen, library.ProofSeatAndScreen
 	for name, tc := range map[string]struct {
 		rule  library.CheckInRule
 		codes []string
@@ -61,11 +62,11 @@ func TestWhatTheRulesRequire(t *testing.T) {
 		"digits":                          {library.CheckInScreen, []string{shown.Digits}, library.ProofScreen, nil},
 		"a label in place of a screen":    {library.CheckInScreen, []string{label}, "", required},
 		"no code":                         {library.CheckInScreen, []string{"", ""}, "", required},
-		"both":                            {library.CheckInSeatAndScreen, []string{shown.Code, label}, library.ProofSeatAndScreen, nil},
-		"both, in the other order":        {library.CheckInSeatAndScreen, []string{label, shown.Digits}, library.ProofSeatAndScreen, nil},
-		"only one of both":                {library.CheckInSeatAndScreen, []string{shown.Code}, "", required},
-		"the same code twice":             {library.CheckInSeatAndScreen, []string{label, label}, "", required},
-		"more than is required":           {library.CheckInSeat, []string{shown.Code, label}, library.ProofSeatAndScreen, nil},
+		"both":                            {both, []string{shown.Code, label}, proved, nil},
+		"both, in the other order":        {both, []string{label, shown.Digits}, proved, nil},
+		"only one of both":                {both, []string{shown.Code}, "", required},
+		"the same code twice":             {both, []string{label, label}, "", required},
+		"more than is required":           {library.CheckInSeat, []string{shown.Code, label}, proved, nil},
 		"one good and one wrong code":     {library.CheckInScreen, []string{shown.Code, "x"}, "", invalid},
 		"the desk, although there is one": {library.CheckInDesk, []string{shown.Code}, "", required},
 	} {

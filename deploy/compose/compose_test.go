@@ -184,8 +184,11 @@ func TestServicesHaveConfigurationOfReplica(t *testing.T) {
 	for _, app := range microservices.apps {
 		service := project.Services[app]
 		runs := app
-		if app == "reservation" {
+		switch app {
+		case "reservation":
 			runs += ",admin,desk,report" // staff change what reservations depend on
+		case "seat":
+			runs += ",screen" // a screen shows the free seats
 		}
 		if got := value(t, service, "SERVICES"); got != runs {
 			t.Errorf("%s runs %s, want %s", app, got, runs)

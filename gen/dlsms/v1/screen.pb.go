@@ -151,7 +151,7 @@ type isWatchScreenResponse_Event interface {
 }
 
 type WatchScreenResponse_State struct {
-	// What the screen shows. Replaces all that the screen has.
+	// The state of the screen. Replaces all that the screen has.
 	State *ScreenState `protobuf:"bytes,1,opt,name=state,proto3,oneof"`
 }
 
