@@ -35,7 +35,8 @@ func TestReportCommands(t *testing.T) {
 		t.Errorf("%v: %d lines of an always open library", err, lines)
 	}
 	db.Exec(t, `
-		INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline, created_at)
+		INSERT INTO reservations (library_id, seat_id, user_id, during, status, check_in_opens_at, check_in_deadline,
+			created_at)
 		SELECT 1, (SELECT min(id) FROM seats), (SELECT min(id) FROM users), tstzrange($1, $2), 'CONFIRMED', $1, $2, $1`,
 		now, now.Add(time.Hour))
 	out, err = run("export", "--from=2026-03-16", "--to=2026-03-16")

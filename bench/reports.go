@@ -58,7 +58,8 @@ var fillYear = []struct{ rows, sql string }{
 		INSERT INTO reservations (library_id, seat_id, user_id, during, status, version, check_in_opens_at,
 			check_in_deadline, created_at, checked_in_at, ended_at)
 		SELECT 1, seat_id, user_id, tstzrange(start_time, end_time),
-			CASE WHEN lot = 0 THEN 'NO_SHOW' WHEN lot < 3 THEN 'CANCELLED' ELSE 'COMPLETED' END, CASE WHEN lot < 3 THEN 2 ELSE 3 END,
+			CASE WHEN lot = 0 THEN 'NO_SHOW' WHEN lot < 3 THEN 'CANCELLED' ELSE 'COMPLETED' END,
+			CASE WHEN lot < 3 THEN 2 ELSE 3 END,
 			start_time - interval '15 minutes', start_time + interval '15 minutes', start_time - interval '1 day',
 			CASE WHEN lot >= 3 THEN start_time + interval '2 minutes' END,
 			CASE WHEN lot = 0 THEN start_time + interval '15 minutes' WHEN lot < 3 THEN start_time - interval '1 hour'
@@ -96,7 +97,8 @@ func (b *bench) reports(ctx context.Context, cfg stack.Config) (err error) {
 			return err
 		}
 	}
-	if _, err := year.db.Exec(ctx, `TRUNCATE usage_hours, usage_open, usage_waits, usage_refusals, usage_progress`); err != nil {
+	if _, err := year.db.Exec(ctx,
+		`TRUNCATE usage_hours, usage_open, usage_waits, usage_refusals, usage_progress`); err != nil {
 		return err
 	}
 	for _, step := range append(fillYear, struct{ rows, sql string }{"", `VACUUM ANALYZE`}) {

@@ -90,14 +90,16 @@ func TestReports(t *testing.T) {
 	if people[0] == people[1] {
 		t.Error("two exports have the same pseudonym")
 	}
-	s.send(t, http.MethodGet, "/v1/reports/reservations:export?from="+from+"&to="+to+"&branch="+there.code, "", program...).
+	elsewhere := "/v1/reports/reservations:export?from=" + from + "&to=" + to + "&branch=" + there.code
+	s.send(t, http.MethodGet, elsewhere, "", program...).
 		problem(http.StatusForbidden, "BRANCH_REQUIRED")
 }
 
 // export returns the file of an export over gRPC.
 func export(t *testing.T, u student, from, to string) []byte {
 	t.Helper()
-	stream, err := u.Report.ExportReservations(within(t, waitTimeout), &dlsmsv1.ExportReservationsRequest{From: from, To: to})
+	req := &dlsmsv1.ExportReservationsRequest{From: from, To: to}
+	stream, err := u.Report.ExportReservations(within(t, waitTimeout), req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,6 +51,9 @@ func reportSettings() map[string]string {
 	settings["plan_cache_mode"] = "force_custom_plan"
 	settings["jit"] = "off"
 	settings["max_parallel_workers_per_gather"] = "0"
+	// The sums of a year fit in this memory. Otherwise Postgres would sort them on disk.
+	settings["work_mem"] = "32MB"
+	settings["enable_mergejoin"] = "off"
 	return settings
 }
 

@@ -17,8 +17,7 @@ import (
 // minute, even if their replica hangs.
 const usageSettles = 10 * time.Minute
 
-// MaxUsageHours is the most hours that CountUsage counts in one transaction. A day of 14,000
-// reservations takes about 0.3 s.
+// MaxUsageHours is the most hours that CountUsage counts in one transaction.
 const MaxUsageHours = 24
 
 // hourOf and hourOfEnd enclose a time. The result is the beginning of its hour.
@@ -170,8 +169,7 @@ const (
 
 	updateUsage = `UPDATE usage_progress SET counted_until = @ends WHERE library_id = @library`
 
-	// The cost of the statements exceeds the limit above which Postgres compiles them. That takes
-	// longer than to run them for an hour.
+	// The statements are long, and run once an hour. It is not worth to compile them.
 	noJIT = `SELECT set_config('jit', 'off', true)`
 )
 

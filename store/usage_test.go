@@ -95,7 +95,8 @@ func newUsagePlace(t *testing.T, seed uint64) *usagePlace {
 		}
 		branch := &usageBranch{code: fmt.Sprintf("b%d", i), zone: zone, hours: b.hours}
 		branch.id = storetest.Value[int64](t, db, `
-			INSERT INTO branches (library_id, code, name, timezone) VALUES (1, $1, 'Branch', $2) RETURNING id`, branch.code, b.zone)
+			INSERT INTO branches (library_id, code, name, timezone) VALUES (1, $1, 'Branch', $2) RETURNING id`,
+			branch.code, b.zone)
 		if b.hours[0] != b.hours[1] {
 			db.Exec(t, `INSERT INTO branch_hours (library_id, branch_id, weekday, opens, closes)
 				SELECT 1, $1, d, make_time($2::int, 0, 0), make_time($3::int, 0, 0) FROM generate_series(1, 7) d`,
@@ -237,7 +238,8 @@ func (p *usagePlace) write(t *testing.T, now time.Time) {
 		"check_in_deadline", "offer_expires_at", "created_at", "checked_in_at", "ended_at",
 	}, reservations)
 	p.copy(t, conn, "reservation_events", []string{
-		"library_id", "at", "kind", "notifies", "by_library", "proof", "screen_id", "reservation_id", "version", "seat_id", "user_id",
+		"library_id", "at", "kind", "notifies", "by_library", "proof", "screen_id", "reservation_id", "version",
+		"seat_id", "user_id",
 		"entry_id", "during", "status", "check_in_opens_at", "created_at",
 	}, events)
 	p.copy(t, conn, "waitlist_entries", []string{
@@ -377,7 +379,8 @@ func (p *usagePlace) bruteForce(q library.UsageQuery, now time.Time) []library.U
 				until = limit
 			}
 		}
-		p.addSpan(at, v, latestTime(v.start, confirmed), until, func(f *library.UsageFigures) *int64 { return &f.ReservedSeconds })
+		p.addSpan(at, v, latestTime(v.start, confirmed), until,
+			func(f *library.UsageFigures) *int64 { return &f.ReservedSeconds })
 		if !arrived.IsZero() {
 			p.addSpan(at, v, latestTime(v.start, latestTime(confirmed, arrived)), until,
 				func(f *library.UsageFigures) *int64 { return &f.UsedSeconds })
@@ -553,7 +556,9 @@ func TestUsageEqualsBruteForce(t *testing.T) {
 			t.Parallel()
 			p := newUsagePlace(t, 7)
 			end := begin.AddDate(0, 0, 14)
-			p.close(t, usageClosure{p.seats[0].branch, "Quiet", begin.Add(50 * time.Hour), begin.Add(53*time.Hour + 20*time.Minute)})
+			p.close(t, usageClosure{
+				p.seats[0].branch, "Quiet", begin.Add(50 * time.Hour), begin.Add(53*time.Hour + 20*time.Minute),
+			})
 			p.close(t, usageClosure{p.seats[0].branch, "", begin.Add(52 * time.Hour), begin.Add(60 * time.Hour)})
 			p.month(begin, end)
 			now := begin.AddDate(0, 0, 13).Add(10*time.Hour + 37*time.Minute)
@@ -646,7 +651,9 @@ func TestUsageOfCalls(t *testing.T) {
 	}
 	report := func() library.Usage {
 		t.Helper()
-		usage, err := s.Usage(ctx, library.Host, library.UsageQuery{FirstDay: dateOf(noon), LastDay: dateOf(noon), By: library.UsageByDay})
+		usage, err := s.Usage(ctx, library.Host, library.UsageQuery{
+			FirstDay: dateOf(noon), LastDay: dateOf(noon), By: library.UsageByDay,
+		})
 		must(err)
 		return usage
 	}
@@ -780,7 +787,9 @@ func TestExportReservations(t *testing.T) {
 		v := &p.visits[i]
 		local := v.start.In(v.seat.branch.zone)
 		on := time.Date(local.Year(), local.Month(), local.Day(), 0, 0, 0, 0, time.UTC)
-		confirmed := slices.ContainsFunc(v.events, func(e usageEvent) bool { return e.kind == "RESERVED" || e.kind == "CLAIMED" })
+		confirmed := slices.ContainsFunc(v.events, func(e usageEvent) bool {
+			return e.kind == "RESERVED" || e.kind == "CLAIMED"
+		})
 		if confirmed && !on.Before(q.FirstDay) && !on.After(q.LastDay) {
 			want[fmt.Sprint(v.seat.branch.code, v.seat.area, v.user.id, v.user.group, v.start.UTC(), v.end.UTC())]++
 			number++
