@@ -160,8 +160,8 @@ func TestCloseOwnAccountRace(t *testing.T) {
 	storetest.CheckInvariants(t, b.db) // one rule: a blanked user has no live rows
 }
 
-// TestCloseAgain closes accounts, goes back to the data before as a restore does, and applies the
-// list of closed accounts.
+// TestCloseAgain closes accounts, restores a copy of the data from before, and applies the list of closed
+// accounts.
 func TestCloseAgain(t *testing.T) {
 	t.Parallel()
 	db := storetest.NewDB(t)

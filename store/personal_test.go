@@ -110,7 +110,9 @@ func TestExportUser(t *testing.T) {
 			t.Errorf("the export lacks %q", want)
 		}
 	}
-	for _, secret := range []string{"the-secret-hash", `"user_id": ` + idText(b.users[4]), "token_generation", "request_hash"} {
+	for _, secret := range []string{
+		"the-secret-hash", `"user_id": ` + idText(b.users[4]), "token_generation", "request_hash",
+	} {
 		if strings.Contains(text, secret) {
 			t.Errorf("the export has %q", secret)
 		}
@@ -188,6 +190,6 @@ func TestExportForOperator(t *testing.T) {
 		t.Errorf("user %d, %v: %s", user, err, text.String())
 	}
 	wantEqual(t, "audit log", b.audited(t), []string{"HOST test user/" + idText(b.users[0]) + " letter of 2 March"})
-	_, err = b.ExportForOperator(t.Context(), byHost(""), "nobody", write)
+	_, err = b.ExportForOperator(t.Context(), byHost(""), "no-such-id", write)
 	wantErr(t, err, library.ErrPersonNotFound)
 }

@@ -37,9 +37,10 @@ const exportWindow = `jsonb_build_object('start_time', lower(r.during), 'end_tim
 const exportSeat = `jsonb_build_object('branch', b.code, 'area', s.area, 'label', s.label)`
 
 const selectExportedUser = `
-	SELECT to_json(dlsms_now())::text AS now, (to_jsonb(u) - '{library_id,password_hash,token_generation,pseudonym,branches}'::text[] || jsonb_build_object(
-		'branches', (SELECT array_agg(b.code ORDER BY b.code) FROM branches b
-			WHERE b.library_id = u.library_id AND b.id = ANY (u.branches))))::text AS "user"
+	SELECT to_json(dlsms_now())::text AS now,
+		(to_jsonb(u) - '{library_id,password_hash,token_generation,pseudonym,branches}'::text[]
+			|| jsonb_build_object('branches', (SELECT array_agg(b.code ORDER BY b.code) FROM branches b
+				WHERE b.library_id = u.library_id AND b.id = ANY (u.branches))))::text AS "user"
 	FROM users u WHERE u.library_id = $1 AND u.id = $2`
 
 // exportSections are the lists of the export. These columns are left out:
