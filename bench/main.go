@@ -148,6 +148,7 @@ func (b *bench) measureAll(
 		{"bookings", b.bookings},
 		{"stampede", b.stampede},
 		{"staff", b.staff},
+		{"retention", b.retention},
 		{"growth", func(ctx context.Context) error { return b.grow(ctx, cfg) }},
 	} {
 		if !wanted.MatchString(s.name) {
