@@ -48,8 +48,12 @@ func (d *download) Context() context.Context { return d.ctx }
 // becomes a problem.
 func (d *download) SendHeader(metadata.MD) error { return nil }
 
-// SendMsg sends a part of the document.
+// SendMsg sends a part of the document. The handler may still wait for Postgres when the request is
+// over: then w must not be used any more.
 func (d *download) SendMsg(m any) error {
+	if err := d.ctx.Err(); err != nil {
+		return err
+	}
 	if !d.open {
 		d.open = true
 		header := d.w.Header()
