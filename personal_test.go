@@ -48,9 +48,12 @@ func TestClosedAccountsCommands(t *testing.T) {
 	if got := strings.Join(states, ", "); got != "t f, t t, f f" {
 		t.Errorf("the accounts are %s", got)
 	}
-	for _, faulty := range []string{"7 OPEN 2026-03-02T12:00:00Z", "x CLOSED 2026-03-02T12:00:00Z", "7 CLOSED today", "7"} {
+	for _, faulty := range []string{
+		"7 OPEN 2026-03-02T12:00:00Z", "x CLOSED 2026-03-02T12:00:00Z", "7 CLOSED today", "7",
+	} {
 		write(list + faulty)
-		if out, err := runCommand(t, "closed", "apply", file, url); err == nil || !strings.Contains(err.Error(), "line 3: ") {
+		out, err := runCommand(t, "closed", "apply", file, url)
+		if err == nil || !strings.Contains(err.Error(), "line 3: ") {
 			t.Errorf("%s: %q, %v", faulty, out, err)
 		}
 	}
