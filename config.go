@@ -57,6 +57,7 @@ type settings struct {
 	ReadFreshness    time.Duration
 	MaxStaleness     time.Duration
 	WorkerInterval   time.Duration
+	RetentionMonths  int
 	DrainTimeout     time.Duration
 	MaxConnectionAge time.Duration
 	Reflection       bool
@@ -84,6 +85,8 @@ const (
 	// year: see dlsms_revoke in 00004_integrity.sql. A revoked token that lived longer than its
 	// revocation would be accepted again.
 	maxTokenTTL = 365 * 24 * time.Hour
+	// maxRetention is 100 years in months.
+	maxRetention = 1200
 	// maxPerMinute is the highest rate limit. At this limit, a rate limiter returns a token every
 	// 60 µs. Redis counts in whole microseconds, so much higher limits would be inexact.
 	maxPerMinute = 1_000_000
@@ -295,6 +298,12 @@ func (s *settings) declare() []setting {
 			name: "WORKER_INTERVAL", group: operation, placeholder: "DURATION", preset: "1m",
 			value: duration(&s.WorkerInterval, 10*time.Millisecond),
 			help:  "The worker looks for due rows at least this often.",
+		},
+		{
+			name: "RETENTION_MONTHS", group: operation, placeholder: "N", preset: "0",
+			value: whole(&s.RetentionMonths, 0, maxRetention),
+			help: "Age in months, at least 30 days, at which the worker replaces the user of old rows by a pseudonym. " +
+				"It also blanks people without a login for so long. This cannot be undone; 0: never.",
 		},
 		{
 			name: "DRAIN_TIMEOUT", group: operation, placeholder: "DURATION", preset: "10s",

@@ -144,10 +144,11 @@ func (r *replica) connectFeed(wakeups *server.Wakeups) (wake func()) {
 	}
 	if s.Services.worker {
 		r.worker = worker.New(r.store, worker.Config{
-			Interval: s.WorkerInterval,
-			Logger:   r.log,
-			Metrics:  workerMetrics(r.metrics),
-			Done:     r.afterTransitions(),
+			Interval:        s.WorkerInterval,
+			RetentionMonths: s.RetentionMonths,
+			Logger:          r.log,
+			Metrics:         workerMetrics(r.metrics),
+			Done:            r.afterTransitions(),
 		})
 		r.feed.Subscribe(feed.Subscriber{OnEvents: r.worker.Schedule})
 	}

@@ -149,6 +149,7 @@ func (b *bench) measureAll(
 		{"stampede", b.stampede},
 		{"staff", b.staff},
 		{"reports", func(ctx context.Context) error { return b.reports(ctx, cfg) }},
+		{"retention", b.retention},
 		{"growth", func(ctx context.Context) error { return b.grow(ctx, cfg) }},
 	} {
 		if !wanted.MatchString(s.name) {

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -64,6 +65,28 @@ var accessTable = map[string]access{
 	dlsmsv1.AuthService_Logout_FullMethodName: {
 		want:    []string{ok},
 		request: func(*fixture, int, object) proto.Message { return &dlsmsv1.LogoutRequest{} },
+	},
+	dlsmsv1.AuthService_ExportMyData_FullMethodName: {
+		want:    []string{ok},
+		request: func(*fixture, int, object) proto.Message { return &dlsmsv1.ExportMyDataRequest{} },
+		check: func(c *fixture, user int, answer proto.Message) error {
+			text := answer.(*dlsmsv1.ExportMyDataResponse).GetContent()
+			for i, u := range c.users {
+				if has := bytes.Contains(text, []byte(u.User.GetStudentId())); has != (i == user) {
+					return fmt.Errorf("the export has the student id of user %d: %v", i, has)
+				}
+			}
+			return nil
+		},
+	},
+	dlsmsv1.AuthService_CloseMyAccount_FullMethodName: {
+		want: []string{ok, "BAD_CREDENTIALS", "INVALID_FIELDS"},
+		request: func(c *fixture, user int, target object) proto.Message {
+			u := c.users[user]
+			return map[object]*dlsmsv1.CloseMyAccountRequest{
+				own: {Password: u.Password}, others: {Password: "not " + u.Password}, missing: {},
+			}[target]
+		},
 	},
 
 	dlsmsv1.SeatService_GetBranches_FullMethodName: {

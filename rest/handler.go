@@ -80,6 +80,7 @@ func NewHandler(c Config) (*Handler, error) {
 		method string
 		serve  http.HandlerFunc
 	}{
+		"/v1/auth/export":                 {dlsmsv1.AuthService_ExportMyData_FullMethodName, h.serveMyData},
 		"/v1/seats":                       {dlsmsv1.SeatService_GetSeats_FullMethodName, h.serveSeats},
 		"/v1/seats:watch":                 {dlsmsv1.SeatService_WatchSeats_FullMethodName, h.serveWatch},
 		"/v1/admin/seats:export":          {dlsmsv1.AdminService_ExportSeats_FullMethodName, h.serveExport},

@@ -76,3 +76,21 @@ func (s *Store) ChangePassword(
 	return queryOne(ctx, s.pool, library.ErrBadCredentials, pgx.RowTo[int64],
 		updatePassword, s.lib, userID, oldHash, newHash, tokensExpireBy)
 }
+
+// saveLogin writes the time of a login at most once a day. It skips a row that another transaction
+// has locked: a login must not wait for a booking of the same user.
+const saveLogin = `
+	UPDATE users u SET last_login_at = dlsms_now()
+	FROM (
+		SELECT id FROM users
+		WHERE library_id = $1 AND id = $2 AND last_login_at < dlsms_now() - interval '1 day'
+		FOR NO KEY UPDATE SKIP LOCKED
+	) old
+	WHERE u.library_id = $1 AND u.id = old.id
+	RETURNING u.id`
+
+// SaveLogin stores that a user has logged in now, to the day. The retention needs it.
+func (s *Store) SaveLogin(ctx context.Context, userID int64) error {
+	_, err := query(ctx, s.pool, pgx.RowTo[int64], saveLogin, s.lib, userID)
+	return err
+}

@@ -37,6 +37,9 @@ const maxStartDelay = 200 * time.Millisecond
 type Config struct {
 	// Interval is the longest time between two passes of a step.
 	Interval time.Duration
+	// RetentionMonths is the age in months at which the step retention removes the person from rows.
+	// With 0, there is no such step.
+	RetentionMonths int
 	// Logger receives failures, and the seats that a step skips.
 	Logger *slog.Logger
 	// Done is called after each transaction that made transitions. step is the name of their step,
@@ -106,6 +109,9 @@ func New(s *store.Store, c Config) *Worker {
 	w.add(suspendName, suspendPause, (&suspendStep{worker: w, failing: map[int64]*failingSeat{}}).pass)
 	w.add(outageStep, heartbeatPause, w.heartbeat)
 	w.add(UsageName, usagePause, (&usageStep{worker: w, hours: store.MaxUsageHours}).pass)
+	if c.RetentionMonths > 0 {
+		w.add(retentionName, retentionPause, w.retain)
+	}
 	return w
 }
 

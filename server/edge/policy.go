@@ -76,6 +76,8 @@ var policy = map[string]rule{
 	dlsmsv1.AuthService_VerifyToken_FullMethodName:    {access: public},
 	dlsmsv1.AuthService_ChangePassword_FullMethodName: {access: signedIn, quota: perUser},
 	dlsmsv1.AuthService_Logout_FullMethodName:         {access: signedIn, class: book, quota: perUser},
+	dlsmsv1.AuthService_ExportMyData_FullMethodName:   {access: signedIn, quota: perUser},
+	dlsmsv1.AuthService_CloseMyAccount_FullMethodName: {access: signedIn, quota: perUser},
 
 	dlsmsv1.SeatService_GetBranches_FullMethodName: {access: public},
 	dlsmsv1.SeatService_GetSeats_FullMethodName:    {access: public, noDeadline: true},

@@ -97,6 +97,10 @@ func TestAnswersFollowTheDocument(t *testing.T) {
 	v.call("POST", "/v1/auth/logout", nil, 401)
 	v.token = first
 	v.call("POST", "/v1/auth/logout", nil, 200)
+	student(3)
+	v.call("GET", "/v1/auth/export", nil, 200)
+	v.call("POST", "/v1/auth/close", map[string]any{"password": "password124"}, 401)
+	v.call("POST", "/v1/auth/close", map[string]any{"password": "password123"}, 200)
 	v.call("GET", "/healthz", nil, 200)
 	v.call("GET", "/v1/openapi.json", nil, 200)
 

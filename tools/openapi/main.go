@@ -227,6 +227,9 @@ func completeOperation(path string, op *openapi3.Operation) {
 	switch op.OperationID {
 	case "AdminService_ImportSeats":
 		completeImport(op)
+	case "AuthService_ExportMyData":
+		ok.Value.Description = ptr("The document.")
+		ok.Value.Content = openapi3.NewContentWithJSONSchema(openapi3.NewObjectSchema())
 	case "AdminService_ExportSeats", "ReportService_ExportReservations":
 		ok.Value.Description = ptr("The file.")
 		ok.Value.Content = csvContent()
