@@ -32,7 +32,7 @@ const (
 	adminRole     = dlsmsv1.Role_ROLE_ADMIN
 )
 
-// staffTable has a row for each RPC of AdminService, DeskService and ReportService.
+// staffTable has a row for each RPC of AdminService, DeskService, ReportService and ScreenService.
 var staffTable = map[string]staffAccess{
 	dlsmsv1.AdminService_ListBranches_FullMethodName: {least: librarianRole, request: func(*staffFixture) proto.Message {
 		return &dlsmsv1.ListBranchesRequest{}
@@ -130,6 +130,21 @@ var staffTable = map[string]staffAccess{
 	dlsmsv1.AdminService_ListKeys_FullMethodName: {least: adminRole, request: func(*staffFixture) proto.Message {
 		return &dlsmsv1.ListKeysRequest{}
 	}},
+	dlsmsv1.AdminService_UpsertScreen_FullMethodName: {
+		least: librarianRole, scoped: true, request: func(f *staffFixture) proto.Message {
+			return &dlsmsv1.UpsertScreenRequest{Branch: f.branch.code, Name: "Entrance"}
+		},
+	},
+	dlsmsv1.AdminService_ListScreens_FullMethodName: {
+		least: librarianRole, scoped: true, request: func(f *staffFixture) proto.Message {
+			return &dlsmsv1.ListScreensRequest{Branch: f.branch.code}
+		},
+	},
+	dlsmsv1.AdminService_MakeLabels_FullMethodName: {
+		least: librarianRole, scoped: true, request: func(f *staffFixture) proto.Message {
+			return &dlsmsv1.MakeLabelsRequest{Branch: f.branch.code}
+		},
+	},
 	dlsmsv1.AdminService_ListAudit_FullMethodName: {
 		least: librarianRole, scoped: true, request: func(f *staffFixture) proto.Message {
 			return &dlsmsv1.ListAuditRequest{Branch: f.branch.code}
@@ -207,6 +222,10 @@ var staffTable = map[string]staffAccess{
 	dlsmsv1.DeskService_CloseUser_FullMethodName: {least: adminRole, request: func(f *staffFixture) proto.Message {
 		return &dlsmsv1.CloseUserRequest{UserId: f.target.id(), Reason: "left the university"}
 	}},
+
+	dlsmsv1.ScreenService_WatchScreen_FullMethodName: {
+		scope: screenScope, request: func(*staffFixture) proto.Message { return &dlsmsv1.WatchScreenRequest{} },
+	},
 }
 
 // staffFixture has a branch, a student with a reservation in it, and a caller of each kind.
@@ -339,7 +358,7 @@ func (row staffAccess) want(c staffCaller) string {
 	return ok
 }
 
-// TestAccessOfStaff makes every call of AdminService, DeskService and ReportService as a caller of each role, with
+// TestAccessOfStaff makes every call of AdminService, DeskService, ReportService and ScreenService as a caller of each role, with
 // each kind of service key, and without a token. An RPC without a row in staffTable fails the test.
 func TestAccessOfStaff(t *testing.T) {
 	t.Parallel()

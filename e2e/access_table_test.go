@@ -105,6 +105,10 @@ var accessTable = map[string]access{
 			return &dlsmsv1.GetSeatRequest{SeatId: pick(c.seats, user, target)}
 		},
 	},
+	dlsmsv1.SeatService_GetSeatByLabel_FullMethodName: {
+		public: true, want: []string{"PRESENCE_INVALID"},
+		request: func(*fixture, int, object) proto.Message { return &dlsmsv1.GetSeatByLabelRequest{Code: "none"} },
+	},
 	dlsmsv1.SeatService_WatchSeats_FullMethodName: {
 		public: true, want: []string{ok, ok, "BRANCH_NOT_FOUND"},
 		request: func(c *fixture, _ int, target object) proto.Message {

@@ -67,13 +67,15 @@ func TestRandomMessagesOfStaff(t *testing.T) {
 		users = append(users, s.withRole(t, adminRole))
 	}
 	sendRandom(t, s, users, func(name string) bool {
-		return forStaff(name) && name != dlsmsv1.DeskService_RecordArrival_FullMethodName // for programs only
+		return forStaff(name) && name != dlsmsv1.DeskService_RecordArrival_FullMethodName && // for programs only
+			name != dlsmsv1.ScreenService_WatchScreen_FullMethodName
 	})
 }
 
 func forStaff(name string) bool {
 	return strings.HasPrefix(name, "/dlsms.v1.AdminService/") || strings.HasPrefix(name, "/dlsms.v1.DeskService/") ||
-		strings.HasPrefix(name, "/dlsms.v1.ReportService/")
+		strings.HasPrefix(name, "/dlsms.v1.ReportService/") ||
+		strings.HasPrefix(name, "/dlsms.v1.ScreenService/")
 }
 
 // sendRandom sends random messages to the selected RPCs.
