@@ -168,8 +168,8 @@ func (s *settings) declare() []setting {
 			name: "SERVICES", group: connections, placeholder: "NAMES",
 			preset: "auth,seat,reservation,notify,admin,desk,screen,report,worker",
 			value:  serviceNames(&s.Services),
-			help: "Services that this process runs: auth, seat, reservation, notify, admin, desk, screen, " +
-				"report and worker, separated by commas. The processes of a database together must run all of them.",
+			help: "Services that this process runs, separated by commas. " +
+				"The processes of a database together must run all of them.",
 		},
 		{
 			name: "CORS_ORIGINS", group: connections, placeholder: "ORIGINS",

@@ -66,6 +66,9 @@ func (h *Handler) newGateway() (*runtime.ServeMux, error) {
 		dlsmsv1.DeskService_FindUsers_FullMethodName: func() error {
 			return restv1.RegisterDeskServiceHandlerClient(ctx, mux, dlsmsv1.NewDeskServiceClient(calls))
 		},
+		dlsmsv1.ReportService_GetUsage_FullMethodName: func() error {
+			return restv1.RegisterReportServiceHandlerClient(ctx, mux, dlsmsv1.NewReportServiceClient(calls))
+		},
 	} {
 		if !calls.Serves(method) {
 			continue

@@ -119,11 +119,12 @@ func (s *Store) Seed(ctx context.Context, passwordHash string) (Seeded, error) {
 		if err := host.setPolicy(ctx, &policy); err != nil {
 			return err
 		}
-		if err := t.seedScreen(ctx); err != nil {
-			return err
-		}
-		return t.seedUsage(ctx)
+		return t.seedScreen(ctx)
 	})
+	if err == nil && added.Branches == len(demoBranches) {
+		// In a transaction of its own, so that the other replicas do not wait for it.
+		err = s.inTx(ctx, s.background, func(ctx context.Context, t *tx) error { return t.seedUsage(ctx) })
+	}
 	if err == nil && added != (Seeded{}) {
 		_, err = query(ctx, s.background, pgx.RowTo[int64], analyzeTables) // see analyzer
 	}
