@@ -350,7 +350,7 @@ func (b bundle) visitAtRandomTime(t *testing.T, s *store.Store, random *rand.Ran
 		_, err = s.Cancel(t.Context(), booking.UserID, r.ID)
 	case 1:
 		if from%day == 0 {
-			_, err = s.CheckIn(t.Context(, nil), booking.UserID, r.ID)
+			_, err = s.CheckIn(t.Context(), booking.UserID, r.ID, nil)
 		}
 	}
 	if err != nil {
