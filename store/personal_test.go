@@ -174,8 +174,8 @@ func TestExportInPages(t *testing.T) {
 	keys := slices.Sorted(maps.Keys(doc.Reservations[0]))
 	wantEqual(t, "fields", keys, []string{
 		"area", "branch", "check_in_deadline", "check_in_opens_at", "checked_in_at", "created_at", "end_time", "ended_at",
-		"entry_id", "events", "id", "label", "offer_expires_at", "reminded_at", "request_id", "seat_id", "start_time",
-		"status", "version",
+		"entry_id", "events", "id", "label", "offer_expires_at", "proof", "reminded_at", "request_id", "screen_id",
+		"seat_id", "start_time", "status", "version",
 	})
 }
 
