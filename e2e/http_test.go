@@ -230,7 +230,9 @@ func TestMalformedRequestsAreRefused(t *testing.T) {
 		"broken JSON":   {"POST", reservations, booking[:len(booking)-1], nil, 400, "INVALID_FIELDS", "#", ""},
 		"trailing data": {"POST", reservations, booking + "{}", nil, 400, "INVALID_FIELDS", "#", ""},
 		"a list":        {"POST", reservations, "[]", nil, 400, "INVALID_FIELDS", "#", ""},
-		"no UTF-8":      {"POST", reservations, with("\"requestId\":\"\xff\""), nil, 400, "INVALID_FIELDS", "#/requestId", ""},
+		"no UTF-8": {
+			"POST", reservations, with("\"requestId\":\"\xff\""), nil, 400, "INVALID_FIELDS", "#/requestId", "",
+		},
 		"a query of a POST": {
 			"POST", reservations + "?seatId=1", booking, nil, 400, "INVALID_FIELDS", "#/seatId", "",
 		},
