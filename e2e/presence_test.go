@@ -129,7 +129,8 @@ func TestCheckInWithAScreen(t *testing.T) {
 		_, err = a.tryCodes(r.GetId(), wrongDigits(screen), "")
 		refused(t, err, "PRESENCE_INVALID")
 		got, err := a.tryCodes(r.GetId(), screen.shown().GetCode(), "")
-		if got = need(a, "check-in", got, err); got.GetProof() != dlsmsv1.Proof_PROOF_SCREEN || got.GetScreen() != "Entrance" {
+		got = need(a, "check-in", got, err)
+		if got.GetProof() != dlsmsv1.Proof_PROOF_SCREEN || got.GetScreen() != "Entrance" {
 			t.Errorf("the proof is %v of %q", got.GetProof(), got.GetScreen())
 		}
 		// Another user in the room reads the same picture.

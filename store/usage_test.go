@@ -25,11 +25,10 @@ type usagePlace struct {
 	users  []usageUser
 	random *rand.Rand
 
-	next    int64 // id of the next reservation or waitlist entry
-	tables  map[string][][]any
-	visits  []usageVisit
-	entries []usageEntry
-	closed  []usageClosure
+	next   int64 // id of the next reservation or waitlist entry
+	tables map[string][][]any
+	visits []usageVisit
+	closed []usageClosure
 }
 
 type usageSeat struct {
@@ -67,12 +66,6 @@ type usageVisit struct {
 	joined     time.Time // of the waitlist entry; zero: none
 }
 
-type usageEntry struct {
-	seat usageSeat
-	user usageUser
-	at   time.Time
-}
-
 type usageClosure struct {
 	branch     *usageBranch
 	area       string
@@ -83,7 +76,7 @@ func newUsagePlace(t *testing.T, seed uint64) *usagePlace {
 	t.Helper()
 	db := storetest.NewDB(t)
 	p := &usagePlace{
-		db: db, random: rand.New(rand.NewPCG(seed, 1)), next: 1, tables: map[string][][]any{}, //nolint:gosec // repeatable
+		db: db, random: rand.New(rand.NewPCG(seed, 1)), next: 1, tables: map[string][][]any{},
 	}
 	for i, b := range []struct {
 		zone  string
