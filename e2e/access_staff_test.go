@@ -359,7 +359,8 @@ func (row staffAccess) want(c staffCaller) string {
 }
 
 // TestAccessOfStaff makes every call of AdminService, DeskService, ReportService and ScreenService as a
-// caller of each role, with each kind of service key, and without a token. An RPC without a row in staffTable fails the test.
+// caller of each role, with each kind of service key, and without a token. An RPC without a row in
+// staffTable fails the test.
 func TestAccessOfStaff(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
