@@ -97,7 +97,7 @@ func TestExportOverHTTP(t *testing.T) {
 	s := shared(t)
 	u := s.student(t)
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
-		a := s.send(t, method, "/v1/auth/export", "", "Authorization: Bearer "+u.Token)
+		a := s.send(t, method, "/v1/auth/export", "", "Authorization", "Bearer "+u.Token)
 		if a.StatusCode != http.StatusOK || a.Header.Get("Content-Type") != "application/json" ||
 			a.Header.Get("Cache-Control") != "no-store" ||
 			!strings.Contains(a.Header.Get("Content-Disposition"), "my-data.json") {
