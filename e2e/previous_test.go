@@ -1,6 +1,8 @@
 package e2e_test
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +28,7 @@ const previousRelease = "8545fae40eba7966b4d81aa9f0ad8b9d768fee73"
 func buildPrevious(t *testing.T) (binary string) {
 	t.Helper()
 	dir := t.TempDir()
+	binary = filepath.Join(dir, "dlsms")
 	archive := filepath.Join(dir, "source.tar")
 	git := exec.CommandContext(t.Context(), "git", "-c", "safe.directory=*", "archive", "-o", archive, previousRelease)
 	git.Dir = ".."
@@ -34,10 +37,10 @@ func buildPrevious(t *testing.T) (binary string) {
 			t.Fatalf("the history lacks %s: fetch all of it (%v)\n%s", previousRelease, err, out)
 		}
 		t.Log("no history to build the previous release from: using the binary under test")
-		return copyOf(t, program("dlsms"), dir)
+		link(t, program("dlsms"), binary)
+		return binary
 	}
 	source := filepath.Join(dir, "source")
-	binary = filepath.Join(dir, "dlsms")
 	for _, args := range [][]string{
 		{"mkdir", source},
 		{"tar", "-x", "-C", source, "-f", archive},
@@ -109,9 +112,7 @@ func TestRollingUpdate(t *testing.T) {
 	if joined, err = waiting.Notify.JoinWaitlist(t.Context(), w.waiting(seats[2])); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(copyOf(t, program("dlsms"), filepath.Dir(previous)), previous); err != nil {
-		t.Fatal(err)
-	}
+	link(t, program("dlsms"), previous)
 	for _, replica := range s.Replicas {
 		if err := replica.Restart(t.Context()); err != nil {
 			t.Fatal(err)
@@ -141,16 +142,13 @@ func TestRollingUpdate(t *testing.T) {
 	end()
 }
 
-// copyOf copies a program into dir under another name.
-func copyOf(t *testing.T, path, dir string) string {
+// link makes name a link to a program, in place of the file that has this name.
+func link(t *testing.T, program, name string) {
 	t.Helper()
-	content, err := os.ReadFile(path)
-	if err != nil {
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
-	name := filepath.Join(dir, filepath.Base(path)+"-new")
-	if err := os.WriteFile(name, content, 0o700); err != nil {
+	if err := os.Symlink(program, name); err != nil {
 		t.Fatal(err)
 	}
-	return name
 }

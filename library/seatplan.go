@@ -75,9 +75,10 @@ func FileFault(line int, column, message string) FieldViolation {
 	return FieldViolation{Field: at, Message: message}
 }
 
-// FileLine returns the line of a violation that FileFault has made, and 0 for any other.
-func FileLine(v FieldViolation) int {
-	text, ok := strings.CutPrefix(v.Field, "line ")
+// FileLine returns the line in the field of a violation that FileFault has made, and 0 for any other
+// field.
+func FileLine(field string) int {
+	text, ok := strings.CutPrefix(field, "line ")
 	if !ok {
 		return 0
 	}

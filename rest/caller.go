@@ -61,14 +61,12 @@ func (req *request) complete(message protoreflect.Message) (violations []library
 // of a GET whose fields are all in the path.
 func (req *request) misplaced(d protoreflect.MessageDescriptor) (violations []library.FieldViolation) {
 	values, _ := url.ParseQuery(req.query)
-	inPath := pathFields(req.route)
 	for name := range values {
-		f := fieldOf(d, name)
 		switch {
 		case req.post:
 			violations = append(violations, library.FieldViolation{Field: name, Message: "must be in the body"})
-		case f == nil, inPath.HasCommonPrefix([]string{string(f.Name())}):
-			violations = append(violations, library.FieldViolation{Field: name, Message: unknownField(d, inPath)})
+		case parameterOf(d, name, req.inPath) == nil:
+			violations = append(violations, library.FieldViolation{Field: name, Message: unknownField(d, req.inPath)})
 		}
 	}
 	return violations

@@ -42,7 +42,7 @@ func formFaults(r *http.Request, method, text string) []library.FieldViolation {
 	case req.body != nil && len(req.body.malformed) > 0:
 		c.body(req.body.malformed, message.Descriptor())
 	case r.Method == http.MethodGet:
-		c.query(message, r.URL.Query(), pathFields(req.route))
+		c.query(message, r.URL.Query(), req.inPath)
 	}
 	if len(c.faults) > 0 {
 		return c.faults
@@ -215,9 +215,9 @@ func membersOf(data []byte) (members []member, ok bool) {
 // query checks the parameters of a URL. filter has the fields that the path sets.
 func (c *formCheck) query(t protoreflect.MessageType, values url.Values, filter *utilities.DoubleArray) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		f, texts := fieldOf(t.Descriptor(), name), values[name]
+		f, texts := parameterOf(t.Descriptor(), name, filter), values[name]
 		switch {
-		case f == nil || filter.HasCommonPrefix([]string{string(f.Name())}):
+		case f == nil:
 			c.fault(name, unknownField(t.Descriptor(), filter))
 		case !f.IsList() && len(texts) > 1:
 			c.fault(string(f.Name()), "must be there once")
@@ -248,6 +248,18 @@ func (c *formCheck) texts(t protoreflect.MessageType, f protoreflect.FieldDescri
 		}
 		c.fault(path, message)
 	}
+}
+
+// parameterOf returns the field that a parameter of the URL sets, or nil. filter has the fields that
+// the path sets.
+func parameterOf(
+	d protoreflect.MessageDescriptor, name string, filter *utilities.DoubleArray,
+) protoreflect.FieldDescriptor {
+	f := fieldOf(d, name)
+	if f == nil || filter.HasCommonPrefix([]string{string(f.Name())}) {
+		return nil
+	}
+	return f
 }
 
 // fieldOf returns the field with a name in JSON or in the proto, or nil.

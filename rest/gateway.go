@@ -112,8 +112,8 @@ type queryParser struct{}
 // Parse implements runtime.QueryParameterParser. filter has the fields that the path sets.
 func (queryParser) Parse(m proto.Message, values url.Values, filter *utilities.DoubleArray) error {
 	for name := range values {
-		f := fieldOf(m.ProtoReflect().Descriptor(), name)
-		if f == nil || filter.HasCommonPrefix([]string{string(f.Name())}) {
+		f := parameterOf(m.ProtoReflect().Descriptor(), name, filter)
+		if f == nil {
 			return queryError(m, values, filter)
 		}
 		if setEnum(m.ProtoReflect(), f, values[name]) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -166,14 +167,15 @@ type request struct {
 	body  *body    // nil: the request has none
 	head  bool     // the method was HEAD
 
-	route    string // the path in the API, such as /v1/seats/{seat_id}
-	streamed bool   // the answer is a stream, which was open
+	route    string                 // the path in the API, such as /v1/seats/{seat_id}
+	inPath   *utilities.DoubleArray // the fields that the path sets
+	streamed bool                   // the answer is a stream, which was open
 }
 
 func newRequest(r *http.Request) *request {
 	return &request{
 		id: edge.RequestID(r.Header["X-Request-Id"]), post: r.Method == http.MethodPost,
-		query: r.URL.RawQuery, key: r.Header["Idempotency-Key"], route: noRoute,
+		query: r.URL.RawQuery, key: r.Header["Idempotency-Key"], route: noRoute, inPath: noPathFields,
 	}
 }
 

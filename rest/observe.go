@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dlsms/dlsms/telemetry"
@@ -46,15 +47,20 @@ func methodLabel(method string) string {
 	return "other"
 }
 
-// setRoute is a middleware of the gateway that sets the route of requests.
+// setRoute is a middleware of the gateway that sets the route of requests and the fields in its path.
 func setRoute(next runtime.HandlerFunc) runtime.HandlerFunc {
 	// The gateway calls setRoute once for each pattern.
 	var once sync.Once
 	var route string
+	var inPath *utilities.DoubleArray
 	return func(w http.ResponseWriter, r *http.Request, parameters map[string]string) {
 		pattern, _ := runtime.HTTPPattern(r.Context())
-		once.Do(func() { route = strings.ReplaceAll(pattern.String(), "=*}", "}") }) // /v1/seats/{seat_id}
-		requestOf(r.Context()).route = route
+		once.Do(func() {
+			route = strings.ReplaceAll(pattern.String(), "=*}", "}") // /v1/seats/{seat_id}
+			inPath = pathFields(route)
+		})
+		req := requestOf(r.Context())
+		req.route, req.inPath = route, inPath
 		next(w, r, parameters)
 	}
 }

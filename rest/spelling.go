@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/library"
 )
 
 // The services name fields as the protos do, and JSON names them in lowerCamelCase. A client of HTTP
@@ -57,13 +58,10 @@ func inJSON(text string) string {
 	})
 }
 
-// filePlace begins the field of a violation that is a place in a seat file. The names of its columns
+// spelled returns a violation as a client of HTTP gets it. In a seat file, the names of the columns
 // are the same everywhere.
-const filePlace = "line "
-
-// spelled returns a violation as a client of HTTP gets it.
 func spelled(field, description string) invalidField {
-	if strings.HasPrefix(field, filePlace) {
+	if library.FileLine(field) > 0 {
 		return invalidField{field, description}
 	}
 	return invalidField{pointer(field), inJSON(description)}

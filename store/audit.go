@@ -47,8 +47,8 @@ const selectBranchID = `SELECT id FROM branches WHERE library_id = $1 AND code =
 // branchID returns the id of a branch. It fails with ErrBranchNotFound or ErrBranchRequired.
 func (t *staffTx) branchID(ctx context.Context, code string) (int64, error) {
 	id, err := rowOf(ctx, t, library.BranchNotFound(code), pgx.RowTo[int64], selectBranchID, t.s.lib, code)
-	if err == nil && t.includes(id) != nil {
-		err = library.BranchRequired(code)
+	if err == nil {
+		err = t.includesCode(id, code)
 	}
 	return id, err
 }

@@ -22,15 +22,9 @@ var judge = deciding(`, judged AS (
 		w.start_off_grid, w.end_off_grid, w.bookable_at, w.max_upcoming,
 		w.check_in_lead, w.grace, w.check_in,
 		`, quotaColumns, `,
-		c.id AS closure_id, c.closed_from, c.closed_until,
+		c.closure_id, c.closed_from, c.closed_until,
 		`, allBroken(), ` AS broken
-	FROM now CROSS JOIN wanted w LEFT JOIN LATERAL (
-		SELECT c.id, lower(c.during) AS closed_from, upper(c.during) AS closed_until FROM closures c
-		WHERE c.library_id = @library AND c.branch_id = w.branch_id AND c.lifted_at IS NULL
-			AND COALESCE(upper(c.during), 'infinity') > w.start_time AND c.during && w.during
-			AND (c.area IS NULL OR c.area = w.area) AND (c.seat_ids IS NULL OR w.seat_id = ANY (c.seat_ids))
-		ORDER BY lower(c.during) LIMIT 1
-	) c ON true
+	FROM now CROSS JOIN wanted w LEFT JOIN `, closingOf, ` ON true
 	)
 	SELECT * FROM judged ORDER BY place`)
 
@@ -149,7 +143,7 @@ func (f facts) refusal(outcome string) error {
 		if f.ClosureID == nil {
 			return library.ErrSeatClosed
 		}
-		return closedBy(*f.ClosureID, f.ClosedFrom, f.ClosedUntil)
+		return closing{*f.ClosureID, f.ClosedFrom, f.ClosedUntil}.refusal()
 	case "TOO_MANY_RESERVATIONS":
 		return library.ErrTooManyReservations.With("limit", strconv.Itoa(f.MaxUpcoming))
 	}

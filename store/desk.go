@@ -341,8 +341,8 @@ func (s *Store) Arrivals(
 		if errors.Is(err, pgx.ErrNoRows) {
 			err = library.BranchNotFound(code)
 		}
-		if err == nil && t.includes(branch) != nil {
-			err = library.BranchRequired(code)
+		if err == nil {
+			err = t.includesCode(branch, code)
 		}
 		if err != nil {
 			return err

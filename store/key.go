@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
@@ -56,12 +55,11 @@ func (s *Store) CreateKey(
 		if err != nil {
 			return err
 		}
-		var other int64
-		switch err := t.QueryRow(ctx, selectValidKey, s.lib, branch.ID, k.Name).Scan(&other); {
-		case err == nil:
-			return library.KeyExists(other)
-		case !errors.Is(err, pgx.ErrNoRows):
+		switch other, err := rowOf(ctx, t, nil, pgx.RowTo[int64], selectValidKey, s.lib, branch.ID, k.Name); {
+		case err != nil:
 			return err
+		case other != 0:
+			return library.KeyExists(other)
 		}
 		err = t.QueryRow(ctx, insertKey, s.lib, k.Name, branch.ID, k.Scopes, hash).Scan(&k.ID, &k.CreatedAt)
 		if err != nil {

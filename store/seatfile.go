@@ -448,8 +448,8 @@ func (t *staffTx) planImport(ctx context.Context, p *planner, in library.SeatImp
 	}
 	p.branches = map[string]branchRef{}
 	for _, b := range branches {
-		if err := t.includes(b.ID); err != nil {
-			return library.BranchRequired(b.Code)
+		if err := t.includesCode(b.ID, b.Code); err != nil {
+			return err
 		}
 		p.branches[b.Code] = b
 	}
@@ -473,7 +473,7 @@ func (t *staffTx) planImport(ctx context.Context, p *planner, in library.SeatImp
 	}
 	if faults := slices.Concat(in.Faults, p.faults); len(faults) > 0 {
 		slices.SortStableFunc(faults, func(a, b library.FieldViolation) int {
-			return cmp.Compare(library.FileLine(a), library.FileLine(b))
+			return cmp.Compare(library.FileLine(a.Field), library.FileLine(b.Field))
 		})
 		return library.Invalid(faults[:min(len(faults), maxFileFaults)]...)
 	}

@@ -110,6 +110,14 @@ func (t *staffTx) includes(branchID int64) error {
 	return library.ErrBranchRequired
 }
 
+// includesCode is includes for a caller that knows the code of the branch. The error names it.
+func (t *staffTx) includesCode(branchID int64, code string) error {
+	if t.includes(branchID) != nil {
+		return library.BranchRequired(code)
+	}
+	return nil
+}
+
 // branchRef is the row of a branch that staff change.
 type branchRef struct {
 	ID       int64
@@ -123,8 +131,8 @@ const lockBranch = `SELECT id, code, timezone FROM branches WHERE library_id = $
 // wait for this lock. It fails with ErrBranchNotFound or ErrBranchRequired.
 func (t *staffTx) lockBranch(ctx context.Context, code string) (branchRef, error) {
 	b, err := rowOf(ctx, t, library.BranchNotFound(code), pgx.RowToStructByName[branchRef], lockBranch, t.s.lib, code)
-	if err == nil && t.includes(b.ID) != nil {
-		err = library.BranchRequired(code)
+	if err == nil {
+		err = t.includesCode(b.ID, code)
 	}
 	return b, err
 }

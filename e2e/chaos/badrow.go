@@ -133,13 +133,7 @@ func (o *operator) writeBadRow(ctx context.Context, rng *rand.Rand) (heal func(c
 		"branch": o.branch, "depot": o.depot, "seat": o.seats[freeSeat], "other": o.seats[editedSeat],
 		"reservation": reservation, "booked": o.seats[keptSeat],
 	}
-	exec := func(ctx context.Context, sql string) error {
-		return o.retry(ctx, func(ctx context.Context) error {
-			_, err := o.db.Exec(ctx, sql, names)
-			return err
-		})
-	}
-	err = exec(ctx, bad.write)
+	err = o.exec(ctx, bad.write, names)
 	accepted := err == nil
 	if err != nil && !refusedBySQL(err) {
 		return nil, err
@@ -174,7 +168,7 @@ func (o *operator) writeBadRow(ctx context.Context, rng *rand.Rand) (heal func(c
 		// have succeeded although its answer was lost. If no try succeeded, the database may refuse
 		// undo, and that is no error.
 		if bad.undo != "" {
-			if err := exec(ctx, bad.undo); err != nil && (accepted || !refusedBySQL(err)) {
+			if err := o.exec(ctx, bad.undo, names); err != nil && (accepted || !refusedBySQL(err)) {
 				return fmt.Errorf("undo %s: %w", bad.name, err)
 			}
 		}

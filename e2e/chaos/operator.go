@@ -170,6 +170,14 @@ func (o *operator) retry(ctx context.Context, do func(context.Context) error) er
 	}
 }
 
+// exec runs a statement with retry.
+func (o *operator) exec(ctx context.Context, sql string, args ...any) error {
+	return o.retry(ctx, func(ctx context.Context) error {
+		_, err := o.db.Exec(ctx, sql, args...)
+		return err
+	})
+}
+
 // refusedBySQL reports whether Postgres refused the statement or its data. It returns false for the
 // errors that Postgres returns because it is starting, stopping, full or busy.
 func refusedBySQL(err error) bool {
@@ -320,32 +328,21 @@ func (o *operator) systemTime(d time.Duration) time.Duration {
 // continued with the other branches, and ends the fault.
 func (o *operator) poison(ctx context.Context, _ *rand.Rand) (heal func(context.Context) error, err error) {
 	due := o.reserveDue(ctx)
-	exec := func(ctx context.Context, sql string) error {
-		return o.retry(ctx, func(ctx context.Context) error {
-			_, err := o.db.Exec(ctx, sql, o.seats[dueSeat])
-			return err
-		})
-	}
-	if err := exec(ctx, `INSERT INTO chaos_poison VALUES ($1) ON CONFLICT DO NOTHING`); err != nil {
+	seat := o.seats[dueSeat]
+	if err := o.exec(ctx, `INSERT INTO chaos_poison VALUES ($1) ON CONFLICT DO NOTHING`, seat); err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context) error {
 		return errors.Join(
 			o.checkOtherBranches(ctx, due, "the rows of one seat cannot be changed"),
-			exec(ctx, `DELETE FROM chaos_poison WHERE seat_id = $1`))
+			o.exec(ctx, `DELETE FROM chaos_poison WHERE seat_id = $1`, seat))
 	}, nil
 }
 
 // slowCommits delays the commits of new reservations. The function heal ends the fault.
 func (o *operator) slowCommits(ctx context.Context, _ *rand.Rand) (heal func(context.Context) error, err error) {
-	exec := func(ctx context.Context, sql string) error {
-		return o.retry(ctx, func(ctx context.Context) error {
-			_, err := o.db.Exec(ctx, sql)
-			return err
-		})
-	}
-	if err := exec(ctx, `INSERT INTO chaos_slow_commit VALUES (true) ON CONFLICT DO NOTHING`); err != nil {
+	if err := o.exec(ctx, `INSERT INTO chaos_slow_commit VALUES (true) ON CONFLICT DO NOTHING`); err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) error { return exec(ctx, `DELETE FROM chaos_slow_commit`) }, nil
+	return func(ctx context.Context) error { return o.exec(ctx, `DELETE FROM chaos_slow_commit`) }, nil
 }
