@@ -33,11 +33,15 @@ func strictSettings() map[string]string {
 	}
 }
 
+// callsAtOnce is how many calls of a client run at the same time: some on each replica. More would
+// take the processor from Redis on a small machine, and the replicas would count alone.
+const callsAtOnce = 6
+
 // admitted makes concurrent calls, and returns how many the rate limit let through.
 func admitted(t *testing.T, calls int, call func(i int) error) int {
 	t.Helper()
 	var passed atomic.Int64
-	inParallel(t, calls, calls, func(i int) error {
+	inParallel(t, calls, callsAtOnce, func(i int) error {
 		switch err := call(i); e2e.Reason(err) {
 		case "RATE_LIMITED":
 			return e2e.CheckRefusal(err, "RATE_LIMITED")
@@ -103,7 +107,7 @@ func limitsCallsOfUser(t *testing.T, s *system) {
 		from.student(t).reservations(0)
 		return
 	}
-	t.Errorf("of %d calls at once over three replicas, %v passed, want %d", 8*callsAMinute, counts, callsAMinute)
+	t.Errorf("of %d calls over three replicas, %v passed, want %d", 8*callsAMinute, counts, callsAMinute)
 }
 
 func limitsFailedLogins(t *testing.T, s *system) {
@@ -158,7 +162,7 @@ func limitsLoginsOfAddress(t *testing.T, s *system) {
 		s.fromAddress(t, "127.0.0.8").student(t) // another address is not limited
 		return
 	}
-	t.Errorf("of %d logins at once from one address, %v passed, want %d", 4*loginsAMinute, counts, loginsAMinute)
+	t.Errorf("of %d logins from one address, %v passed, want %d", 4*loginsAMinute, counts, loginsAMinute)
 }
 
 // registerUntilRefused registers users until a call fails, and returns the error. The limit may
