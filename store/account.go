@@ -10,8 +10,9 @@ import (
 )
 
 const selectOwnAccount = `
-	SELECT student_id, password_hash, role, token_generation AS generation FROM users
-	WHERE library_id = $1 AND id = $2`
+	SELECT student_id, password_hash, role, token_generation AS generation,
+		CASE WHEN suspended_until > dlsms_now() THEN suspended_until END AS suspended_until
+	FROM users WHERE library_id = $1 AND id = $2`
 
 // ownAccount is the row of a user who closes the account.
 type ownAccount struct {
@@ -19,6 +20,8 @@ type ownAccount struct {
 	PasswordHash string
 	Role         library.Role
 	Generation   int64
+	// SuspendedUntil is nil if the user is not suspended now.
+	SuspendedUntil *time.Time
 }
 
 // CloseOwnAccount closes the account of the actor, who has just typed the password with this hash,
@@ -28,6 +31,7 @@ type ownAccount struct {
 //     an earlier attempt has succeeded
 //   - ErrBadCredentials: the password has changed meanwhile
 //   - ErrOwnRole: the actor is an admin
+//   - ErrSuspended: the actor is suspended, and could register again without the suspension
 func (s *Store) CloseOwnAccount(
 	ctx context.Context, order library.Order, passwordHash string,
 ) (closed library.Closed, generation int64, err error) {
@@ -49,6 +53,9 @@ func (s *Store) CloseOwnAccount(
 			return library.ErrBadCredentials
 		case u.Role == library.RoleAdmin:
 			return library.ErrOwnRole
+		case u.SuspendedUntil != nil:
+			return library.ErrSuspended.WithTime("suspended_until", u.SuspendedUntil).WithMessage(
+				"you cannot close your account until your suspension ends; an admin can close it earlier")
 		}
 		h, err := t.endHoldings(ctx, me.ID, cause{})
 		if err != nil {

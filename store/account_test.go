@@ -40,6 +40,13 @@ func TestCloseOwnAccount(t *testing.T) {
 	b.join(t, 0, 4, 360, 420)
 	b.db.Exec(t, `UPDATE users SET password_hash = 'hash' WHERE id = $1`, b.users[0])
 	order := b.closing(t, 0, library.RoleStaff)
+	suspend := func(until time.Time) {
+		b.db.Exec(t, `UPDATE users SET suspended_until = $2 WHERE id = $1`, b.users[0], until)
+	}
+	suspend(noon.Add(time.Second))
+	_, _, err = b.CloseOwnAccount(t.Context(), order, "hash")
+	wantErr(t, err, library.ErrSuspended)
+	suspend(noon) // has ended
 	before := b.everything(t)
 	for _, refused := range []struct {
 		hash   string

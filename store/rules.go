@@ -26,8 +26,8 @@ const (
 // during && …, the planner would choose the index of the exclusion constraint until the table has
 // been analyzed, and read all reservations of the library.
 var bookingRules = []bookingRule{
+	{"TOKEN_REVOKED", `w.revoked`}, // first: closing an account changes the student id
 	{"TOKEN_INVALID", `w.known IS NULL OR w.wrong_user`},
-	{"TOKEN_REVOKED", `w.revoked`},
 	{outcomeRepeated, `w.same`},
 	{"REQUEST_ID_REUSED", `w.prior_id IS NOT NULL AND NOT w.same`},
 	{"SEAT_NOT_FOUND", `w.branch_id IS NULL`},

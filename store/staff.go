@@ -90,9 +90,11 @@ func (t *tx) scopeOf(ctx context.Context, a library.Actor) (library.Scope, error
 		return library.Scope{}, library.ErrTokenInvalid
 	case err != nil:
 		return library.Scope{}, err
+	case generation > a.Token.TokenGeneration: // first: closing the account changes the student id
+		return library.Scope{}, library.ErrTokenRevoked
 	case studentID != a.Token.StudentID || generation < a.Token.TokenGeneration:
 		return library.Scope{}, library.ErrTokenInvalid
-	case generation > a.Token.TokenGeneration || role != a.Role:
+	case role != a.Role:
 		return library.Scope{}, library.ErrTokenRevoked
 	case !role.StaffRole():
 		return library.Scope{}, library.RoleRequired(library.RoleStaff)

@@ -97,13 +97,16 @@ func (u *Users) Check(ctx context.Context, c Caller) error {
 	return u.query(ctx, c)
 }
 
-// refuses returns nil if the token belongs to the user, and the reason of the refusal otherwise.
+// refuses returns nil if the token belongs to the user, and the reason of the refusal otherwise. The
+// generation comes first: closing an account changes the student id, and its tokens are revoked.
 func (k knownUser) refuses(c Caller) error { // canary: generation
 	switch {
-	case k.StudentID == "" || k.StudentID != c.StudentID || k.TokenGeneration < c.Generation:
+	case k.StudentID == "" || k.TokenGeneration < c.Generation:
 		return library.ErrTokenInvalid
 	case k.TokenGeneration > c.Generation:
 		return library.ErrTokenRevoked
+	case k.StudentID != c.StudentID:
+		return library.ErrTokenInvalid
 	}
 	return nil
 }

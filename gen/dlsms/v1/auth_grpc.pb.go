@@ -128,7 +128,8 @@ type AuthServiceClient interface {
 	// student id, name, e-mail address, card and password. Within 5 seconds, every replica refuses the
 	// tokens of the caller and ends open streams that use them. Past reservations stay, without a link
 	// to a person. The student id can register again, as a new user. An admin cannot close the own
-	// account: another admin takes the role first.
+	// account: another admin takes the role first. A user who is suspended cannot close the account,
+	// since the suspension would end with it. An admin can, with CloseUser.
 	//
 	// Errors:
 	//   - INVALID_ARGUMENT (INVALID_FIELDS): the password is missing or malformed.
@@ -137,6 +138,7 @@ type AuthServiceClient interface {
 	//     answer was lost.
 	//   - UNAUTHENTICATED (BAD_CREDENTIALS): the password is wrong. It counts as a failed login.
 	//   - FAILED_PRECONDITION (OWN_ROLE): the caller is an admin.
+	//   - FAILED_PRECONDITION (SUSPENDED): the caller is suspended.
 	//   - RESOURCE_EXHAUSTED (RATE_LIMITED): too many calls by this user, or too many wrong
 	//     passwords.
 	//   - RESOURCE_EXHAUSTED (OVERLOADED): too many passwords wait to be compared.
@@ -330,7 +332,8 @@ type AuthServiceServer interface {
 	// student id, name, e-mail address, card and password. Within 5 seconds, every replica refuses the
 	// tokens of the caller and ends open streams that use them. Past reservations stay, without a link
 	// to a person. The student id can register again, as a new user. An admin cannot close the own
-	// account: another admin takes the role first.
+	// account: another admin takes the role first. A user who is suspended cannot close the account,
+	// since the suspension would end with it. An admin can, with CloseUser.
 	//
 	// Errors:
 	//   - INVALID_ARGUMENT (INVALID_FIELDS): the password is missing or malformed.
@@ -339,6 +342,7 @@ type AuthServiceServer interface {
 	//     answer was lost.
 	//   - UNAUTHENTICATED (BAD_CREDENTIALS): the password is wrong. It counts as a failed login.
 	//   - FAILED_PRECONDITION (OWN_ROLE): the caller is an admin.
+	//   - FAILED_PRECONDITION (SUSPENDED): the caller is suspended.
 	//   - RESOURCE_EXHAUSTED (RATE_LIMITED): too many calls by this user, or too many wrong
 	//     passwords.
 	//   - RESOURCE_EXHAUSTED (OVERLOADED): too many passwords wait to be compared.
