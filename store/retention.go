@@ -46,13 +46,17 @@ const strikeOver = `
 			AND (NOT k.judged OR k.expires_at > dlsms_now() OR x.ends_at > dlsms_now()) OFFSET 0)`
 
 // nothingLeft is a condition on a user u: all history has moved, so that nothing refers to the user.
-// OFFSET 0 makes Postgres look up each user by an index, here and above. Otherwise it may read whole
-// tables for a join.
+// OFFSET 0 makes Postgres look up each user, here and above. Otherwise it may read whole tables for a
+// join. No anonymous row belongs to such a user. The condition says so, because most rows are
+// anonymous, and Postgres would expect to find one of them at once in a scan of the table.
 const nothingLeft = `
 	(u.suspended_until IS NULL OR u.suspended_until <= dlsms_now())
-	AND NOT EXISTS (SELECT FROM reservations r WHERE r.library_id = u.library_id AND r.user_id = u.id OFFSET 0)
-	AND NOT EXISTS (SELECT FROM waitlist_entries w WHERE w.library_id = u.library_id AND w.user_id = u.id OFFSET 0)
-	AND NOT EXISTS (SELECT FROM suspensions x WHERE x.library_id = u.library_id AND x.user_id = u.id OFFSET 0)`
+	AND NOT EXISTS (
+		SELECT FROM reservations r WHERE r.library_id = u.library_id AND r.user_id = u.id AND NOT r.anonymous OFFSET 0)
+	AND NOT EXISTS (
+		SELECT FROM waitlist_entries w WHERE w.library_id = u.library_id AND w.user_id = u.id AND NOT w.anonymous OFFSET 0)
+	AND NOT EXISTS (
+		SELECT FROM suspensions x WHERE x.library_id = u.library_id AND x.user_id = u.id AND NOT x.anonymous OFFSET 0)`
 
 const (
 	insertPseudonyms = `
