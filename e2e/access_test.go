@@ -153,6 +153,9 @@ func (c *fixture) callers() []caller {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, old := range []string{loggedOut.Token, passwordChanged} {
+		waitUntilRevoked(t, c.s, owner.WithToken(old))
+	}
 	c.users[0] = c.s.login(t, owner.User.GetStudentId(), "new "+owner.Password)
 	fresh := c.users[0].Token
 	fh, fp := header(t, fresh), claims(t, fresh)

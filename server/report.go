@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -69,7 +70,7 @@ func (c *check) usageBy(v dlsmsv1.UsageBy) library.UsageBy {
 		c.fault("by", "is missing")
 	}
 	enum(c, "by", v)
-	return library.UsageBy(v.String()[len("USAGE_BY_"):])
+	return library.UsageBy(strings.TrimPrefix(v.String(), "USAGE_BY_"))
 }
 
 // days checks the first and last day of a report, which has at most longest days.
