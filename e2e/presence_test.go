@@ -9,9 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/dlsms/dlsms/e2e"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/stack"
+	"github.com/dlsms/dlsms/store/storetest"
 )
 
 const screenScope = dlsmsv1.KeyScope_KEY_SCOPE_SCREEN
@@ -51,9 +55,20 @@ type display struct {
 // screenOf opens the stream of a screen with a service key, and reads its first state.
 func (s *system) screenOf(t *testing.T, key, name string) *display {
 	t.Helper()
+	return openScreen(t, s.anonymous().WithToken(key), name)
+}
+
+// screenAt does the same for the only screen of a branch, over a connection.
+func screenAt(t *testing.T, over grpc.ClientConnInterface, key string) *display {
+	t.Helper()
+	return openScreen(t, e2e.Anonymous(over).WithToken(key), "")
+}
+
+func openScreen(t *testing.T, key *e2e.Client, name string) *display {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*waitTimeout)
 	t.Cleanup(cancel)
-	stream, err := dlsmsv1.NewScreenServiceClient(s.anonymous().WithToken(key).Conn()).
+	stream, err := dlsmsv1.NewScreenServiceClient(key.Conn()).
 		WatchScreen(ctx, &dlsmsv1.WatchScreenRequest{Screen: name})
 	if err != nil {
 		t.Fatal(err)
@@ -329,6 +344,37 @@ func TestScreenLosesTheNetwork(t *testing.T) {
 	}
 }
 
+// TestPresenceByTheDatabaseClock moves the clock of the database 10 minutes away from the clocks of
+// three replicas, in each direction. Each replica still shows codes that all replicas accept: only the
+// clock of the database counts. The clock of one process cannot be moved alone.
+func TestPresenceByTheDatabaseClock(t *testing.T) {
+	t.Parallel()
+	s := start(t, stack.Config{Env: e2e.NoRateLimits()})
+	b := s.presenceBranch(t, 1)
+	b.librarian.require(b.code, dlsmsv1.CheckInRule_CHECK_IN_RULE_SCREEN)
+	a := s.student(t)
+	for _, ahead := range []time.Duration{10 * time.Minute, -10 * time.Minute} {
+		clock := storetest.Clock{From: time.Now().Add(ahead), Since: time.Now(), Speed: 1}
+		s.exec(t, clock.SQL())
+		for from := range 3 {
+			screen := screenAt(t, conn(t, s, from), b.key)
+			if off := screen.ahead - ahead; off.Abs() > time.Minute {
+				t.Errorf("replica %d: the clock of the screen is %v ahead, want %v", from, screen.ahead, ahead)
+			}
+			for to := range 3 {
+				resp, err := a.Reservations.CreateReservation(t.Context(), &dlsmsv1.CreateReservationRequest{
+					SeatId: b.seats[0], EndTime: timestamppb.New(clock.At(time.Now()).Add(time.Hour)),
+				})
+				id := need(a, "reservation", resp, err).GetReservation().GetId()
+				if _, err := (student{a.WithConn(conn(t, s, to)), t}).tryCodes(id, screen.shown().GetCode(), ""); err != nil {
+					t.Errorf("%v ahead: a code of replica %d, at replica %d: %v", ahead, from, to, err)
+				}
+				a.checkOut(id)
+			}
+		}
+	}
+}
+
 // TestRotationOfThePresenceSecret restarts three replicas one by one in each step of the rotation.
 // Meanwhile each user must check in with what a screen shows, through any replica.
 func TestRotationOfThePresenceSecret(t *testing.T) {
@@ -344,13 +390,7 @@ func TestRotationOfThePresenceSecret(t *testing.T) {
 	visit := func() {
 		t.Helper()
 		for from := range 3 {
-			key := e2e.Anonymous(conn(t, s, from)).WithToken(b.key)
-			stream, err := dlsmsv1.NewScreenServiceClient(key.Conn()).WatchScreen(t.Context(), &dlsmsv1.WatchScreenRequest{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			screen := &display{t: t, stream: stream}
-			screen.next()
+			screen := screenAt(t, conn(t, s, from), b.key)
 			to := student{a.WithConn(conn(t, s, (from+1)%3)), t}
 			for _, code := range []string{screen.shown().GetCode(), screen.shown().GetDigits()} {
 				r := a.book(b.seats[0], fromNow(time.Hour))
