@@ -110,5 +110,6 @@ type ExportedReservation struct {
 	Status      ReservationStatus
 	CreatedAt   time.Time
 	CheckedInAt *time.Time
+	Proof       Proof // empty without a check-in, and for one from before there were proofs
 	EndedAt     *time.Time
 }

@@ -19,7 +19,7 @@ import (
 
 // columns are the names in the first line of a file.
 var columns = []string{
-	"person", "group", "branch", "area", "seat", "start", "end", "status", "created", "checked_in", "ended",
+	"person", "group", "branch", "area", "seat", "start", "end", "status", "created", "checked_in", "proof", "ended",
 }
 
 // Writer writes one file. Its methods must not be called concurrently.
@@ -58,7 +58,7 @@ func (w *Writer) Write(reservations []library.ExportedReservation) error {
 		w.row = append(w.row[:0],
 			w.pseudonym(r.UserID), plain(r.Group), r.Branch, plain(r.Area), plain(r.Label),
 			inZone(&r.StartTime, zone), inZone(&r.EndTime, zone), string(r.Status),
-			inZone(&r.CreatedAt, zone), inZone(r.CheckedInAt, zone), inZone(r.EndedAt, zone))
+			inZone(&r.CreatedAt, zone), inZone(r.CheckedInAt, zone), string(r.Proof), inZone(r.EndedAt, zone))
 		if err := w.csv.Write(w.row); err != nil {
 			return err
 		}

@@ -37,14 +37,14 @@ func TestLines(t *testing.T) {
 	lines := write(t, library.ExportedReservation{
 		UserID: 7, Group: "law", Branch: "main", Timezone: "Europe/Berlin", Area: "Hall, south", Label: "A-1",
 		StartTime: start, EndTime: start.Add(2 * time.Hour), Status: library.CheckedIn, CreatedAt: start.Add(-time.Hour),
-		CheckedInAt: &arrived,
+		CheckedInAt: &arrived, Proof: library.ProofScreen,
 	}, library.ExportedReservation{
 		UserID: 7, Branch: "main", Timezone: "No/Where", Area: "=1+1", Label: "-3", StartTime: start,
 	},
 		library.ExportedReservation{UserID: 8, Timezone: "UTC", Area: "@x", Label: "+A"})
 	// The clocks go forward during the reservation.
 	want := "law|main|Hall, south|A-1|2026-03-29T01:30:00+01:00|2026-03-29T04:30:00+02:00|CHECKED_IN|" +
-		"2026-03-29T00:30:00+01:00|2026-03-29T01:34:00+01:00|"
+		"2026-03-29T00:30:00+01:00|2026-03-29T01:34:00+01:00|SCREEN|"
 	if got := strings.Join(lines[1][1:], "|"); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -29,7 +29,8 @@ const (
 	// deadline.
 	selectExported = `
 		SELECT r.user_id, u.user_group AS "group", b.code AS branch, b.timezone, s.area, s.label,
-			lower(r.during) AS start_time, upper(r.during) AS end_time, r.status, r.created_at, r.checked_in_at, r.ended_at
+			lower(r.during) AS start_time, upper(r.during) AS end_time, r.status, r.created_at, r.checked_in_at,
+			COALESCE(r.proof, '') AS proof, r.ended_at
 		FROM unnest($2::bigint[], $3::timestamptz[], $4::timestamptz[]) p (branch_id, begins, ends)
 		JOIN branches b ON b.library_id = $1 AND b.id = p.branch_id
 		JOIN seats s ON s.library_id = $1 AND s.branch_id = p.branch_id
@@ -118,7 +119,7 @@ func appendExported(
 	var r library.ExportedReservation
 	columns := []any{
 		&r.UserID, &r.Group, &r.Branch, &r.Timezone, &r.Area, &r.Label,
-		&r.StartTime, &r.EndTime, &r.Status, &r.CreatedAt, &r.CheckedInAt, &r.EndedAt,
+		&r.StartTime, &r.EndTime, &r.Status, &r.CreatedAt, &r.CheckedInAt, &r.Proof, &r.EndedAt,
 	}
 	_, err = pgx.ForEachRow(found, columns, func() error {
 		rows = append(rows, r)

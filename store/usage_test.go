@@ -229,6 +229,7 @@ func (p *usagePlace) write(t *testing.T, now time.Time) {
 	p.copy(t, conn, "reservations", []string{
 		"library_id", "id", "seat_id", "user_id", "entry_id", "during", "status", "version", "check_in_opens_at",
 		"check_in_deadline", "offer_expires_at", "created_at", "checked_in_at", "ended_at",
+		"proof", "screen_id",
 	}, reservations)
 	p.copy(t, conn, "reservation_events", []string{
 		"library_id", "at", "kind", "notifies", "by_library", "proof", "screen_id", "reservation_id", "version",
@@ -249,6 +250,8 @@ func window(v *usageVisit) string {
 func (v *usageVisit) rows(id int64, entry *int64) (row []any, events [][]any) {
 	status := "CONFIRMED"
 	var deadline, checkedIn, ended, expires *time.Time
+	var proved *string
+	var shownBy *int64
 	due := v.start.Add(15 * time.Minute)
 	deadline = &due
 	for i := range v.events {
@@ -272,16 +275,16 @@ func (v *usageVisit) rows(id int64, entry *int64) (row []any, events [][]any) {
 		var proof *string
 		var screen *int64
 		if e.proof != "" {
-			proof = &e.proof
+			proof, proved = &e.proof, &e.proof
 		}
 		if e.proof == "SCREEN" || e.proof == "SEAT_AND_SCREEN" {
-			screen = &id
+			screen, shownBy = &id, &id
 		}
 		events = append(events, []any{int64(1), e.at, e.kind, false, e.byLibrary, proof, screen, id, int64(i + 1), v.seat.id,
 			v.user.id, entry, window(v), status, v.start, v.events[0].at})
 	}
 	return []any{int64(1), id, v.seat.id, v.user.id, entry, window(v), status, int64(len(v.events)), v.start, deadline,
-		expires, v.events[0].at, checkedIn, ended}, events
+		expires, v.events[0].at, checkedIn, ended, proved, shownBy}, events
 }
 
 // copy inserts rows into a table.
@@ -701,6 +704,33 @@ func TestUsageIsCountedOnce(t *testing.T) {
 	p.wantUsage(t, s, library.UsageQuery{FirstDay: begin, LastDay: now, By: library.UsageByGroup}, now)
 }
 
+// TestRetentionChangesNoSum makes a month anonymous, half of which has been counted before, and the
+// rest is counted after it.
+func TestRetentionChangesNoSum(t *testing.T) {
+	t.Parallel()
+	p := newUsagePlace(t, 19)
+	begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	end := begin.AddDate(0, 1, 0)
+	p.month(begin, end)
+	p.db.FreezeClock(t, end)
+	p.write(t, end)
+	b := bundle{Store: p.db.Open(t, library.DefaultPolicy()), db: p.db}
+	for range 40 {
+		if _, err := b.CountUsage(t.Context(), 9); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := end.AddDate(0, 1, 1)
+	p.db.FreezeClock(t, now)
+	if moved := b.retain(t, 1, 100); moved["reservations"] < 500 {
+		t.Errorf("only %v are anonymous", moved)
+	}
+	countAll(t, b.Store, 9)
+	for _, by := range allUsage {
+		p.wantUsage(t, b.Store, library.UsageQuery{FirstDay: begin, LastDay: end, By: by}, now)
+	}
+}
+
 // TestUsageScope reads reports as librarians of some branches.
 func TestUsageScope(t *testing.T) {
 	t.Parallel()
@@ -784,7 +814,11 @@ func TestExportReservations(t *testing.T) {
 			return e.kind == "RESERVED" || e.kind == "CLAIMED"
 		})
 		if confirmed && !on.Before(q.FirstDay) && !on.After(q.LastDay) {
-			want[fmt.Sprint(v.seat.branch.code, v.seat.area, v.user.id, v.user.group, v.start.UTC(), v.end.UTC())]++
+			proof := ""
+			for _, e := range v.events {
+				proof += e.proof
+			}
+			want[fmt.Sprint(v.seat.branch.code, v.seat.area, v.user.id, v.user.group, v.start.UTC(), v.end.UTC(), proof)]++
 			number++
 		}
 	}
@@ -792,7 +826,7 @@ func TestExportReservations(t *testing.T) {
 		t.Errorf("exported %d, want %d", len(got), number)
 	}
 	for i, r := range got {
-		key := fmt.Sprint(r.Branch, r.Area, r.UserID, r.Group, r.StartTime.UTC(), r.EndTime.UTC())
+		key := fmt.Sprint(r.Branch, r.Area, r.UserID, r.Group, r.StartTime.UTC(), r.EndTime.UTC(), r.Proof)
 		if want[key]--; want[key] < 0 {
 			t.Errorf("not generated: %s", key)
 		}

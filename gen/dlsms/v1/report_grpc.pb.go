@@ -56,7 +56,7 @@ type ReportServiceClient interface {
 	// ExportReservations streams the reservations that start on some days, sorted by start, as a CSV
 	// file in UTF-8. The first line has the names of the columns:
 	//
-	//	person,group,branch,area,seat,start,end,status,created,checked_in,ended
+	//	person,group,branch,area,seat,start,end,status,created,checked_in,proof,ended
 	//
 	// person is a pseudonym: rows of one person have the same one. It is valid for this export only,
 	// and cannot be turned back into a person. Times are in RFC 3339, in the time zone of the branch.
@@ -136,7 +136,7 @@ type ReportServiceServer interface {
 	// ExportReservations streams the reservations that start on some days, sorted by start, as a CSV
 	// file in UTF-8. The first line has the names of the columns:
 	//
-	//	person,group,branch,area,seat,start,end,status,created,checked_in,ended
+	//	person,group,branch,area,seat,start,end,status,created,checked_in,proof,ended
 	//
 	// person is a pseudonym: rows of one person have the same one. It is valid for this export only,
 	// and cannot be turned back into a person. Times are in RFC 3339, in the time zone of the branch.
