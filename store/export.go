@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/dlsms/dlsms/library"
 )
@@ -52,12 +51,14 @@ type exportPlace struct {
 
 // ExportReservations calls emit with the reservations of the branches in the scope of the actor that
 // start on some days, sorted by start. Each call gets those of one day, and must not keep the slice. It
-// fails with ErrBranchNotFound or ErrBranchRequired, or with the error of emit.
+// fails with ErrBranchNotFound or ErrBranchRequired, or with the error of emit. If the token or key of
+// the actor is revoked meanwhile, it fails with ErrTokenRevoked before the next day.
 func (s *Store) ExportReservations(
 	ctx context.Context, actor library.Actor, q library.ExportQuery, emit func([]library.ExportedReservation) error,
 ) error {
 	var places []exportPlace
-	err := s.asStaffOn(ctx, s.reports, library.Order{Actor: actor}, func(ctx context.Context, t *staffTx) error {
+	order := library.Order{Actor: actor}
+	err := s.asStaffOn(ctx, s.reports, order, func(ctx context.Context, t *staffTx) error {
 		branches, err := t.branchesOf(ctx, q.Branch)
 		if err != nil {
 			return err
@@ -81,7 +82,11 @@ func (s *Store) ExportReservations(
 		if err := context.Cause(ctx); err != nil {
 			return translate(err)
 		}
-		rows, err = s.exportedFrom(ctx, rows[:0], ids, begins, ends, from)
+		// Each day is a transaction that checks the actor again, since an export may take long.
+		err := s.asStaffOn(ctx, s.reports, order, func(ctx context.Context, t *staffTx) (err error) {
+			rows, err = appendExported(ctx, t, rows[:0], selectExported, s.lib, ids, begins, ends, from, from.Add(exportSlice))
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -95,24 +100,11 @@ func (s *Store) ExportReservations(
 	return nil
 }
 
-// exportedFrom appends to rows the reservations of the slice that begins at from.
-func (s *Store) exportedFrom(
-	ctx context.Context, rows []library.ExportedReservation, ids []int64, begins, ends []time.Time, from time.Time,
-) ([]library.ExportedReservation, error) {
-	conn, err := s.reports.Acquire(ctx)
-	if err != nil {
-		return nil, translate(err)
-	}
-	defer conn.Release()
-	ctx, cancel := budget(ctx)
-	defer cancel()
-	return appendExported(ctx, conn, rows, selectExported, s.lib, ids, begins, ends, from, from.Add(exportSlice))
-}
-
+// appendExported appends to rows the reservations that a query returns.
 func appendExported(
-	ctx context.Context, conn *pgxpool.Conn, rows []library.ExportedReservation, sql string, args ...any,
+	ctx context.Context, t *staffTx, rows []library.ExportedReservation, sql string, args ...any,
 ) ([]library.ExportedReservation, error) {
-	found, err := conn.Query(ctx, sql, args...)
+	found, err := t.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, translate(err)
 	}

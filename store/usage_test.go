@@ -781,6 +781,17 @@ func TestUsageScope(t *testing.T) {
 	if !errors.Is(err, library.ErrBranchRequired) {
 		t.Errorf("export of another branch: %v", err)
 	}
+
+	export.Branch = ""
+	calls := 0
+	err = s.ExportReservations(t.Context(), actor, export, func([]library.ExportedReservation) error {
+		calls++
+		p.db.Exec(t, `UPDATE users SET token_generation = token_generation + 1 WHERE id = $1`, actor.Token.ID)
+		return nil
+	})
+	if !errors.Is(err, library.ErrTokenRevoked) || calls != 1 {
+		t.Errorf("an export goes on for %d days after the end of its token: %v", calls, err)
+	}
 }
 
 // TestExportReservations compares an export with the generated visits.
