@@ -14,7 +14,8 @@ import (
 // it. The noise is a number from 0 to 1 that differs by place, group and hour.
 const demoUsage = `
 	WITH now AS MATERIALIZED (
-		SELECT ` + hourOf + `dlsms_now()` + hourOfEnd + ` AS t
+		SELECT COALESCE((SELECT counted_until FROM usage_progress WHERE library_id = $1),
+			` + hourOf + `dlsms_now()` + hourOfEnd + `) AS t
 	), hours AS (
 		SELECT h.hour, (ARRAY[0, 0, 0, 0, 0, 0, 0, 5, 25, 55, 75, 80, 60, 70, 85, 80, 70, 55, 45, 40, 30, 15, 5, 0])
 				[1 + extract(hour FROM h.hour AT TIME ZONE 'Europe/Berlin')::int]
@@ -54,13 +55,19 @@ const demoUsage = `
 		INSERT INTO usage_refusals (library_id, hour, branch_id, area, user_group, taken)
 		SELECT $1, hour, branch_id, area, user_group, joined + (noise * 4)::int FROM figures WHERE joined > 0
 	)
-	INSERT INTO usage_progress (library_id, counted_until) SELECT $1, t FROM now`
+	INSERT INTO usage_progress (library_id, counted_until) SELECT $1, t FROM now ON CONFLICT DO NOTHING`
 
-// seedUsage adds the sums of the demo, unless the library has sums or reservations already.
+// seedUsage adds the sums of the demo, unless the library has sums or reservations already. A worker
+// may have begun to count: the row that it has then made is locked, so that it does not count now.
 func (t *tx) seedUsage(ctx context.Context) error {
+	const lock = `SELECT FROM usage_progress WHERE library_id = $1 FOR NO KEY UPDATE`
 	const used = `
-		SELECT EXISTS (SELECT FROM usage_progress WHERE library_id = $1)
+		SELECT EXISTS (SELECT FROM usage_open WHERE library_id = $1)
+			OR EXISTS (SELECT FROM usage_hours WHERE library_id = $1)
 			OR EXISTS (SELECT FROM reservation_events WHERE library_id = $1)`
+	if _, err := t.Exec(ctx, lock, t.s.lib); err != nil {
+		return err
+	}
 	skip, err := rowOf(ctx, t, pgx.ErrNoRows, pgx.RowTo[bool], used, t.s.lib)
 	if err != nil || skip {
 		return err
