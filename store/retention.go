@@ -19,7 +19,10 @@ import (
 //	entries        waitlist entries that got no reservation
 //	suspensions    that are over
 //	audit          rows about people lose names, e-mail addresses, cards and reasons
-//	people         users without a login for so long, of whom nothing is left to move
+//	people         students without a login for so long, of whom nothing is left to move
+//
+// Staff stay until an admin removes their role or closes the account: nobody may lose the last admin
+// by a long pause.
 
 // RetentionPart is one kind of rows that the retention handles.
 type RetentionPart struct {
@@ -156,11 +159,12 @@ var RetentionParts = []RetentionPart{
 		find: `
 			SELECT u.id, u.last_login_at AS at FROM users u
 			WHERE u.library_id = $1 AND u.blanked_at IS NULL AND NOT u.pseudonym AND u.last_login_at < $2
-				AND (u.last_login_at, u.id) > ($3, $4::bigint) AND ` + nothingLeft + `
+				AND u.role = 'STUDENT' AND (u.last_login_at, u.id) > ($3, $4::bigint) AND ` + nothingLeft + `
 			ORDER BY u.last_login_at, u.id LIMIT $5`,
 		move: `
 			SELECT u.id FROM users u
 			WHERE u.library_id = $1 AND u.id = ANY ($3) AND u.blanked_at IS NULL AND NOT u.pseudonym AND u.last_login_at < $2
+				AND u.role = 'STUDENT'
 			ORDER BY u.id FOR NO KEY UPDATE SKIP LOCKED`,
 		blanks: true,
 	},

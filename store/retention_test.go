@@ -174,8 +174,8 @@ func TestRetention(t *testing.T) {
 	}
 }
 
-// TestRetentionKeepsWhatCounts leaves strikes that count, suspensions that last, and people with
-// a recent login or a recent visit.
+// TestRetentionKeepsWhatCounts leaves strikes that count, suspensions that last, staff, and people
+// with a recent login or a recent visit.
 func TestRetentionKeepsWhatCounts(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -195,11 +195,12 @@ func TestRetentionKeepsWhatCounts(t *testing.T) {
 	if err := b.SaveLogin(t.Context(), b.users[3]); err != nil {
 		t.Fatal(err)
 	}
+	b.actor(t, 4, library.RoleAdmin, nil)
 	if changed := b.retain(t, 1, 10); changed["reservations"] != 0 || changed["suspensions"] != 0 {
 		t.Errorf("moved %v", changed)
 	}
 	wantEqual(t, "people that are left", storetest.Rows[int64](t, b.db, `
-		SELECT id FROM users WHERE blanked_at IS NULL ORDER BY id`), b.users[:4])
+		SELECT id FROM users WHERE blanked_at IS NULL ORDER BY id`), b.users[:5])
 	if n := b.counting(t, 0); n != 1 {
 		t.Errorf("%d strikes of user 0 count, want 1", n)
 	}
