@@ -303,7 +303,7 @@ func (s *settings) declare() []setting {
 			name: "RETENTION_MONTHS", group: operation, placeholder: "N", preset: "0",
 			value: whole(&s.RetentionMonths, 0, maxRetention),
 			help: "Age in months, at least 30 days, at which the worker replaces the user of old rows by a pseudonym. " +
-				"It also blanks people without a login for so long. This cannot be undone; 0: never.",
+				"It also blanks students without a login for so long. This cannot be undone; 0: never.",
 		},
 		{
 			name: "DRAIN_TIMEOUT", group: operation, placeholder: "DURATION", preset: "10s",
