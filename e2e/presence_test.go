@@ -158,6 +158,16 @@ func TestCheckInWithAScreen(t *testing.T) {
 		if len(seen) != 1 || seen[0].GetProof() != dlsmsv1.Proof_PROOF_SCREEN || seen[0].GetScreen() != "Entrance" {
 			t.Errorf("the desk sees %v", seen)
 		}
+		a.checkOut(r.GetId())
+		usage, err := b.librarian.Report.GetUsage(t.Context(), &dlsmsv1.GetUsageRequest{
+			// The test may run at midnight, and the days of the report are those in Berlin.
+			From: time.Now().AddDate(0, 0, -1).Format(time.DateOnly), To: time.Now().AddDate(0, 0, 1).Format(time.DateOnly),
+			By: dlsmsv1.UsageBy_USAGE_BY_AREA, Branch: b.code,
+		})
+		rows := need(b.librarian, "report", usage, err).GetRows()
+		if len(rows) != 1 || rows[0].GetCheckIns().GetScreen() != 2 || rows[0].GetCheckIns().GetTotal() != 2 {
+			t.Errorf("the report has %v", rows)
+		}
 	})
 }
 

@@ -21,8 +21,8 @@ import (
 //	audit          rows about people lose names, e-mail addresses, cards and reasons
 //	people         students without a login for so long, of whom nothing is left to move
 //
-// Staff stay until an admin removes their role or closes the account: nobody may lose the last admin
-// by a long pause.
+// Staff stay until an admin removes their role or erases them. Otherwise a library could lose its last
+// admin after a long pause.
 
 // RetentionPart is one kind of rows that the retention handles.
 type RetentionPart struct {
