@@ -23,6 +23,7 @@ func TestClaimOffer(t *testing.T) {
 	wantReservation := library.Reservation{
 		ID: offer.ReservationID, SeatRef: offer.SeatRef, UserID: b.users[0], StartTime: at(30), EndTime: at(90),
 		Status: library.Confirmed, CheckInOpensAt: at(15), CheckInDeadline: &deadline, CreatedAt: noon,
+		CheckInRule: library.CheckInNone,
 	}
 	wantEqual(t, "reservation", r, wantReservation)
 	wantEqual(t, "stored", mustRead(t, b, 0, r.ID), wantReservation)

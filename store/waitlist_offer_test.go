@@ -49,7 +49,7 @@ func TestFreedSeatIsOffered(t *testing.T) {
 			}
 			wantEqual(t, "held", held, library.Reservation{
 				ID: got.ReservationID, SeatRef: entry.SeatRef, UserID: b.users[0], StartTime: at(30), EndTime: at(90),
-				Status: library.Held, CheckInOpensAt: at(15), CreatedAt: now,
+				Status: library.Held, CheckInOpensAt: at(15), CreatedAt: now, CheckInRule: library.CheckInNone,
 			})
 			_, err = b.Reserve(t.Context(), library.Booking{
 				UserID: b.users[2], SeatID: b.seats[0], StartTime: now, EndTime: at(90),
