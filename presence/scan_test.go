@@ -217,7 +217,8 @@ func TestRotationOfScans(t *testing.T) {
 		}
 	}
 	removed := scanOf(t, codes(t, secretA), 3, noon).Code
-	if _, err := codes(t, secretB).Judge(at(noon, library.CheckInScreen), removed); !errors.Is(err, library.ErrPresenceInvalid) {
+	_, err := codes(t, secretB).Judge(at(noon, library.CheckInScreen), removed)
+	if !errors.Is(err, library.ErrPresenceInvalid) {
 		t.Errorf("a scan of the removed secret: %v", err)
 	}
 }
