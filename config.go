@@ -197,7 +197,7 @@ func (s *settings) declare() []setting {
 		{
 			name: "AUTH_RATE_LIMIT_PER_MINUTE", group: users, placeholder: "N", preset: "600",
 			value: whole(&s.AuthLimit, 0, maxPerMinute),
-			help:  "Logins and registrations from a client address in a minute; 0: no limit.",
+			help:  "Logins and registrations from a client address in a minute, and as many scans; 0: no limit.",
 		},
 		{
 			name: "LOGIN_FAILURE_LIMIT", group: users, placeholder: "N", preset: "10",

@@ -177,6 +177,23 @@ var accessTable = map[string]access{
 			return &dlsmsv1.CancelReservationRequest{ReservationId: pick(c.reservations, user, target)}
 		},
 	},
+	dlsmsv1.ReservationService_RecordScan_FullMethodName: {
+		public: true, want: []string{ok, "PRESENCE_EXPIRED", "PRESENCE_INVALID"}, prepare: addScreen,
+		request: func(c *fixture, _ int, target object) proto.Message {
+			codes := c.s.presence(c.t)
+			return map[object]*dlsmsv1.RecordScanRequest{
+				own:     {Code: codes.Show(c.screen, time.Now(), 0)[0].Code},
+				others:  {Code: codes.Show(c.screen, time.Now().Add(-time.Hour), 0)[0].Code}, // an old one
+				missing: {Code: "none"},
+			}[target]
+		},
+		check: func(c *fixture, _ int, answer proto.Message) error {
+			if got := answer.(*dlsmsv1.RecordScanResponse).GetBranch(); got != c.branch.code {
+				return fmt.Errorf("the branch is %q, want %q", got, c.branch.code)
+			}
+			return nil
+		},
+	},
 	dlsmsv1.ReservationService_CheckIn_FullMethodName: {
 		want: []string{ok, "RESERVATION_NOT_FOUND", "RESERVATION_NOT_FOUND"}, prepare: takeSeats,
 		request: func(c *fixture, user int, target object) proto.Message {
@@ -267,6 +284,11 @@ func takeSeats(c *fixture) {
 		c.seats[i] = c.branch.seats[i]
 		c.reservations[i] = u.book(c.seats[i], fromNow(time.Hour)).GetId()
 	}
+}
+
+// addScreen adds a screen to the branch.
+func addScreen(c *fixture) {
+	c.screen = c.s.withRole(c.t, adminRole).setScreen(c.branch.code, "Entrance", false).GetId()
 }
 
 // checkInAll gives each user a reservation, and checks the user in.

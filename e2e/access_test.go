@@ -115,6 +115,7 @@ type fixture struct {
 	reservations [3]int64
 	entries      [3]int64
 	seats        [3]int64
+	screen       int64
 }
 
 // pick returns the id of the object target. ids has the id of one object for each user.

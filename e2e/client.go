@@ -59,7 +59,7 @@ const ServiceConfig = `{"methodConfig": [{
   "name": [{"service": "dlsms.v1.AuthService"}, {"service": "dlsms.v1.SeatService"},
            {"service": "dlsms.v1.ReservationService"}, {"service": "dlsms.v1.NotifyService"},
            {"service": "dlsms.v1.AdminService"}, {"service": "dlsms.v1.DeskService"},
-           {"service": "dlsms.v1.ReportService"}],
+           {"service": "dlsms.v1.ReportService"}, {"service": "dlsms.v1.ScreenService"}],
   "retryPolicy": {"maxAttempts": 4, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
                   "retryableStatusCodes": ["UNAVAILABLE"]}
 }]}`

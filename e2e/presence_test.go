@@ -14,6 +14,7 @@ import (
 
 	"github.com/dlsms/dlsms/e2e"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/stack"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -167,6 +168,76 @@ func TestCheckInWithAScreen(t *testing.T) {
 		rows := need(b.librarian, "report", usage, err).GetRows()
 		if len(rows) != 1 || rows[0].GetCheckIns().GetScreen() != 2 || rows[0].GetCheckIns().GetTotal() != 2 {
 			t.Errorf("the report has %v", rows)
+		}
+	})
+}
+
+// scan scans a code on a phone without a token.
+func (s *system) scan(t *testing.T, code string) (*dlsmsv1.RecordScanResponse, error) {
+	t.Helper()
+	return s.anonymous().Reservations.RecordScan(t.Context(), &dlsmsv1.RecordScanRequest{Code: code})
+}
+
+// TestScanBeforeTheLogin scans the screen on a phone without a token, logs in, and checks in. Codes
+// of earlier times, which follow from the secret, stand for a login that takes long.
+func TestScanBeforeTheLogin(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, s *system) {
+		b := s.presenceBranch(t, 3)
+		b.librarian.require(b.code, dlsmsv1.CheckInRule_CHECK_IN_RULE_SCREEN)
+		screen := s.screenOf(t, b.key, "")
+		scan, err := s.scan(t, screen.shown().GetCode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if scan.GetBranch() != b.code || scan.GetScreen() != "Entrance" {
+			t.Errorf("the scan is of %q in %q", scan.GetScreen(), scan.GetBranch())
+		}
+		if valid := time.Until(scan.GetValidUntil().AsTime()) - screen.ahead; valid < time.Minute || valid > 4*time.Minute {
+			t.Errorf("the scan is valid for %v", valid)
+		}
+		a := s.student(t)
+		r := a.book(b.seats[0], fromNow(time.Hour))
+		got, err := a.tryCodes(r.GetId(), scan.GetScanCode(), "")
+		got = need(a, "check-in", got, err)
+		if got.GetProof() != dlsmsv1.Proof_PROOF_SCREEN || got.GetScreen() != "Entrance" {
+			t.Errorf("the proof is %v of %q", got.GetProof(), got.GetScreen())
+		}
+		// Another user may use the same scan, as all users in the room may use the same picture.
+		other := s.student(t)
+		if _, err := other.tryCodes(other.book(b.seats[1], fromNow(time.Hour)).GetId(), scan.GetScanCode(), ""); err != nil {
+			t.Error(err)
+		}
+
+		entrance := library.Screen{ID: b.librarian.setScreen(b.code, "Entrance", false).GetId()}
+		codes := s.presence(t)
+		ago := func(d time.Duration) (code, scan string) {
+			at := time.Now().Add(screen.ahead - d)
+			code = codes.Show(entrance.ID, at, 0)[0].Code
+			made, err := codes.Scan(library.ScreenNow{Screen: entrance, Now: at}, code)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return code, made.Code
+		}
+		slow := s.student(t)
+		r = slow.book(b.seats[2], fromNow(time.Hour))
+		_, expired := ago(4 * time.Minute)
+		code, valid := ago(time.Minute)
+		_, err = s.scan(t, code)
+		refused(t, err, "PRESENCE_EXPIRED")
+		for _, old := range []string{code, expired} {
+			_, err = slow.tryCodes(r.GetId(), old, "")
+			refused(t, err, "PRESENCE_EXPIRED")
+		}
+		got, err = slow.tryCodes(r.GetId(), valid, "")
+		if need(slow, "check-in", got, err).GetProof() != dlsmsv1.Proof_PROOF_SCREEN {
+			t.Errorf("the proof is %v", got.GetProof())
+		}
+
+		for _, code := range []string{scan.GetScanCode(), screen.shown().GetDigits(), s.label(t, b, b.seats[0])} {
+			_, err = s.scan(t, code)
+			refused(t, err, "PRESENCE_INVALID")
 		}
 	})
 }
@@ -402,7 +473,10 @@ func TestRotationOfThePresenceSecret(t *testing.T) {
 		for from := range 3 {
 			screen := screenAt(t, conn(t, s, from), b.key)
 			to := student{a.WithConn(conn(t, s, (from+1)%3)), t}
-			for _, code := range []string{screen.shown().GetCode(), screen.shown().GetDigits()} {
+			phone := student{e2e.Anonymous(conn(t, s, (from+2)%3)), t}
+			scan, err := phone.Reservations.RecordScan(t.Context(), &dlsmsv1.RecordScanRequest{Code: screen.shown().GetCode()})
+			code := need(phone, "scan", scan, err).GetScanCode()
+			for _, code := range []string{screen.shown().GetCode(), screen.shown().GetDigits(), code} {
 				r := a.book(b.seats[0], fromNow(time.Hour))
 				if _, err := to.tryCodes(r.GetId(), code, ""); err != nil {
 					t.Fatalf("a code of replica %d, at replica %d: %v", from, (from+1)%3, err)

@@ -19,12 +19,21 @@ const (
 	// ClockTolerance is how much earlier and later than that a code is accepted. The clock of a
 	// screen may be wrong by this time, and a call takes some time to arrive.
 	ClockTolerance = 2 * time.Second
+	// ScanValidity is how long the code of a scan is valid, from the second of the scan. A user who has
+	// scanned a screen logs in within this time.
+	ScanValidity = 3 * time.Minute
+)
+
+// form is what a code is the code of.
+type form byte
+
+const (
+	formScreen form = 1
+	formLabel  form = 2
+	formScan   form = 3
 )
 
 const (
-	formScreen = 1
-	formLabel  = 2
-
 	payloadLen = 9 // bytes that the HMAC covers
 	macLen     = 10
 	rawLen     = payloadLen + macLen
@@ -44,8 +53,9 @@ type Codes struct {
 
 // key has the keys that were derived from one secret.
 type key struct {
-	hint                  byte // lower half of byte 0 of its codes
-	screen, digits, label []byte
+	hint   byte // lower half of byte 0 of its codes
+	digits []byte
+	macs   map[form][]byte
 }
 
 // New returns the codes of a library. Without a secret, no code is valid.
@@ -69,7 +79,9 @@ func newKey(secret []byte) (k key, err error) {
 		}
 		return derived
 	}
-	k = key{screen: derive("screen"), digits: derive("digits"), label: derive("label")}
+	k = key{digits: derive("digits"), macs: map[form][]byte{
+		formScreen: derive("screen"), formLabel: derive("label"), formScan: derive("scan"),
+	}}
 	if hint := derive("hint"); err == nil {
 		k.hint = hint[0] & 0x0f
 	}
@@ -98,7 +110,7 @@ func (c *Codes) Show(screen int64, from time.Time, span time.Duration) []Shown {
 	var out []Shown
 	for step := stepAt(from); !begins(step).After(from.Add(span)); step++ {
 		out = append(out, Shown{
-			Code: c.screenCode(c.keys[0], screen, step), Digits: c.digits(c.keys[0], screen, step),
+			Code: c.encode(c.keys[0], formScreen, atScreen(screen, step)), Digits: c.digits(c.keys[0], screen, step),
 			From: begins(step), Until: begins(step).Add(Validity),
 		})
 	}
@@ -110,9 +122,9 @@ func (c *Codes) Label(seatID int64) string {
 	if !c.Enabled() {
 		return ""
 	}
-	var payload [payloadLen]byte
-	binary.BigEndian.PutUint64(payload[1:], uint64(seatID)) //nolint:gosec // ids are above 0
-	return c.encode(formLabel, c.keys[0].hint, c.keys[0].label, payload)
+	var p payload
+	binary.BigEndian.PutUint64(p[1:], uint64(seatID)) //nolint:gosec // ids are above 0
+	return c.encode(c.keys[0], formLabel, p)
 }
 
 // stepAt returns the number of the step at a time: whole steps since 1970.
@@ -127,22 +139,29 @@ func stepAt(t time.Time) int64 {
 // begins returns the time at which a step begins.
 func begins(step int64) time.Time { return time.Unix(step*int64(Step/time.Second), 0).UTC() }
 
-func (c *Codes) screenCode(k key, screen, step int64) string {
-	var payload [payloadLen]byte
-	binary.BigEndian.PutUint32(payload[1:], uint32(screen)) //nolint:gosec // the database allows ids of 32 bits
-	binary.BigEndian.PutUint32(payload[5:], uint32(step))   //nolint:gosec // steps pass 32 bits in the year 4011
-	return c.encode(formScreen, k.hint, k.screen, payload)
+// payload is what the HMAC of a code covers: see doc.go.
+type payload [payloadLen]byte
+
+// atScreen returns the payload of a screen at a time, in steps or seconds since 1970. Byte 0 is 0.
+func atScreen(screen, time int64) (p payload) {
+	binary.BigEndian.PutUint32(p[1:], uint32(screen)) //nolint:gosec // the database allows ids of 32 bits
+	binary.BigEndian.PutUint32(p[5:], uint32(time))   //nolint:gosec // seconds pass 32 bits in the year 2106
+	return p
 }
 
-func (c *Codes) encode(form, hint byte, key []byte, payload [payloadLen]byte) string {
-	payload[0] = form<<4 | hint
-	return encoding.EncodeToString(append(payload[:], c.mac(key, payload)...))
+func (p payload) form() form    { return form(p[0] >> 4) }
+func (p payload) hint() byte    { return p[0] & 0x0f }
+func (p payload) screen() int64 { return int64(binary.BigEndian.Uint32(p[1:])) }
+func (p payload) time() int64   { return int64(binary.BigEndian.Uint32(p[5:])) }
+func (p payload) seat() int64   { return int64(binary.BigEndian.Uint64(p[1:])) } //nolint:gosec // see Label
+
+func (c *Codes) encode(k key, f form, p payload) string {
+	p[0] = byte(f)<<4 | k.hint
+	return encoding.EncodeToString(append(p[:], c.mac(k.macs[f], p)...))
 }
 
 // mac returns the truncated HMAC of a payload and the library.
-func (c *Codes) mac(key []byte, payload [payloadLen]byte) []byte {
-	return c.hmac(key, payload[:])[:macLen]
-}
+func (c *Codes) mac(key []byte, p payload) []byte { return c.hmac(key, p[:])[:macLen] }
 
 func (c *Codes) hmac(key, message []byte) []byte {
 	var library [8]byte
@@ -155,34 +174,33 @@ func (c *Codes) hmac(key, message []byte) []byte {
 
 // digits returns the digits of a screen in a step, with the truncation of RFC 4226, section 5.3.
 func (c *Codes) digits(k key, screen, step int64) string {
-	var message [payloadLen]byte
-	binary.BigEndian.PutUint32(message[1:], uint32(screen)) //nolint:gosec // as in screenCode
-	binary.BigEndian.PutUint32(message[5:], uint32(step))   //nolint:gosec // as in screenCode
+	message := atScreen(screen, step)
 	sum := c.hmac(k.digits, message[:])
 	offset := sum[len(sum)-1] & 0x0f
 	number := binary.BigEndian.Uint32(sum[offset:]) & 0x7fffffff
 	return fmt.Sprintf("%0*d", digitsLen, number%tenToThe8)
 }
 
-// decode returns the payload of a code of a form. ok is false if no key has made the code.
-func (c *Codes) decode(form byte, code string, keyOf func(key) []byte) (payload [payloadLen]byte, ok bool) {
+// decode returns the payload of a code. ok is false if no key has made the code.
+func (c *Codes) decode(code string) (p payload, ok bool) {
 	raw, err := encoding.DecodeString(code)
 	// The decoder ignores the last 3 bits of the text. Without the comparison, eight texts would stand
 	// for one code.
 	if err != nil || len(raw) != rawLen || encoding.EncodeToString(raw) != code {
-		return payload, false
+		return p, false
 	}
-	copy(payload[:], raw)
+	copy(p[:], raw)
 	for _, k := range c.keys {
-		if payload[0] == form<<4|k.hint && hmac.Equal(raw[payloadLen:], c.mac(keyOf(k), payload)) {
-			return payload, true
+		secret, known := k.macs[p.form()]
+		if known && p.hint() == k.hint && hmac.Equal(raw[payloadLen:], c.mac(secret, p)) {
+			return p, true
 		}
 	}
-	return payload, false
+	return p, false
 }
 
 // Seat returns the seat that the code of a label names. ok is false if the code is not valid.
 func (c *Codes) Seat(code string) (seatID int64, ok bool) {
-	payload, ok := c.decode(formLabel, normal(code), func(k key) []byte { return k.label })
-	return int64(binary.BigEndian.Uint64(payload[1:])), ok //nolint:gosec // Label made it from an int64
+	p, ok := c.decode(normal(code))
+	return p.seat(), ok && p.form() == formLabel
 }

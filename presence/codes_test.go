@@ -43,7 +43,7 @@ func TestWhatTheRulesRequire(t *testing.T) {
 	t.Parallel()
 	c := codes(t, secretA)
 	shown := c.Show(3, noon, 0)[0]
-	label := c.Label(7)
+	label, scan := c.Label(7), scanOf(t, c, 3, noon.Add(-time.Minute)).Code
 	required, invalid := library.ErrPresenceRequired, library.ErrPresenceInvalid
 	both, proved := library.CheckInSeatAndScreen, library.ProofSeatAndScreen
 	for name, tc := range map[string]struct {
@@ -60,6 +60,11 @@ func TestWhatTheRulesRequire(t *testing.T) {
 		"a screen in place of a seat":     {library.CheckInSeat, []string{shown.Code}, "", required},
 		"a screen":                        {library.CheckInScreen, []string{shown.Code}, library.ProofScreen, nil},
 		"digits":                          {library.CheckInScreen, []string{shown.Digits}, library.ProofScreen, nil},
+		"a scan":                          {library.CheckInScreen, []string{scan}, library.ProofScreen, nil},
+		"a scan in the second field":      {library.CheckInScreen, []string{"", scan}, library.ProofScreen, nil},
+		"a scan in place of a seat":       {library.CheckInSeat, []string{scan}, "", required},
+		"a scan and a seat":               {both, []string{scan, label}, proved, nil},
+		"a scan and the same screen":      {both, []string{scan, shown.Code}, "", required},
 		"a label in place of a screen":    {library.CheckInScreen, []string{label}, "", required},
 		"no code":                         {library.CheckInScreen, []string{"", ""}, "", required},
 		"both":                            {both, []string{shown.Code, label}, proved, nil},
@@ -140,15 +145,18 @@ func TestTimeIsSigned(t *testing.T) {
 	t.Parallel()
 	c := codes(t, secretA)
 	for _, change := range []func(raw []byte){
-		func(raw []byte) { binary.BigEndian.PutUint32(raw[5:], binary.BigEndian.Uint32(raw[5:])+240) },
-		func(raw []byte) { binary.BigEndian.PutUint32(raw[1:], 4) }, // another screen
+		func(raw []byte) { binary.BigEndian.PutUint32(raw[5:], binary.BigEndian.Uint32(raw[5:])+240) },  // a step
+		func(raw []byte) { binary.BigEndian.PutUint32(raw[5:], binary.BigEndian.Uint32(raw[5:])+3600) }, // a second
+		func(raw []byte) { binary.BigEndian.PutUint32(raw[1:], 4) },                                     // another screen
 	} {
-		raw := decode(t, c.Show(3, noon, 0)[0].Code)
-		change(raw)
-		moved := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(raw)
-		_, err := c.Judge(at(noon.Add(time.Hour), library.CheckInScreen), moved)
-		if !errors.Is(err, library.ErrPresenceInvalid) {
-			t.Errorf("a changed code: %v", err)
+		for _, code := range []string{c.Show(3, noon, 0)[0].Code, scanOf(t, c, 3, noon).Code} {
+			raw := decode(t, code)
+			change(raw)
+			moved := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(raw)
+			_, err := c.Judge(at(noon.Add(time.Hour), library.CheckInScreen), moved)
+			if !errors.Is(err, library.ErrPresenceInvalid) {
+				t.Errorf("a changed code: %v", err)
+			}
 		}
 	}
 }
@@ -215,7 +223,7 @@ func ofLibrary(t *testing.T, library int64) *presence.Codes {
 func TestEveryChangeIsRefused(t *testing.T) {
 	t.Parallel()
 	c := codes(t, secretA, secretB)
-	for _, code := range []string{c.Show(3, noon, 0)[0].Code, c.Label(7)} {
+	for _, code := range []string{c.Show(3, noon, 0)[0].Code, c.Label(7), scanOf(t, c, 3, noon).Code} {
 		changed := 0
 		for i := range code {
 			for _, letter := range alpha {
@@ -357,7 +365,8 @@ func TestShownCodes(t *testing.T) {
 func FuzzJudge(f *testing.F) {
 	c := codes(f, secretA, secretB)
 	shown := c.Show(3, noon, 0)[0]
-	for _, code := range []string{shown.Code, shown.Digits, c.Label(7), "", "////", "=", "ÀÀ"} {
+	scan := scanOf(f, c, 3, noon).Code
+	for _, code := range []string{shown.Code, shown.Digits, c.Label(7), scan, "", "////", "=", "ÀÀ"} {
 		f.Add(code, int64(0))
 	}
 	f.Fuzz(func(t *testing.T, code string, seconds int64) {
@@ -370,6 +379,9 @@ func FuzzJudge(f *testing.F) {
 		for _, maker := range []*presence.Codes{c, codes(t, secretB)} {
 			for _, s := range maker.Show(3, now.Add(-time.Minute), 2*time.Minute) {
 				valid = append(valid, s.Code, s.Digits)
+			}
+			for ago := -2 * time.Second; ago < 183*time.Second; ago += time.Second {
+				valid = append(valid, scanOf(t, maker, 3, now.Add(-ago)).Code)
 			}
 		}
 		plain := strings.ToUpper(strings.NewReplacer(" ", "", "-", "").Replace(code[strings.LastIndex(code, "/")+1:]))
@@ -385,6 +397,7 @@ func BenchmarkJudge(b *testing.B) {
 	facts := at(noon, library.CheckInScreen)
 	for name, code := range map[string]string{
 		"screen": old.Show(3, noon, 0)[0].Code, "digits": old.Show(3, noon, 0)[0].Digits,
+		"scan": scanOf(b, old, 3, noon).Code,
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {

@@ -1,7 +1,6 @@
 package presence
 
 import (
-	"encoding/binary"
 	"slices"
 	"strings"
 	"time"
@@ -18,7 +17,7 @@ const recently = 2 * time.Minute
 // fails with one of these errors:
 //   - ErrPresenceRequired: a code is missing, or only the desk may check in
 //   - ErrPresenceInvalid: a code is wrong, or that of a screen that is switched off
-//   - ErrPresenceExpired: a code of a screen is too old
+//   - ErrPresenceExpired: a code of a screen or of a scan is too old
 //   - ErrPresenceElsewhere: a code belongs to another branch or seat
 func (c *Codes) Judge(f library.CheckInFacts, codes ...string) (library.Presence, error) {
 	if f.Rule == library.CheckInDesk {
@@ -58,28 +57,29 @@ func (c *Codes) Judge(f library.CheckInFacts, codes ...string) (library.Presence
 // judge checks one code. It returns the id of its screen, or 0 if it is the code of the seat's
 // label.
 func (c *Codes) judge(f library.CheckInFacts, code string) (screen int64, err error) {
-	if len(code) == digitsLen && strings.Trim(code, "0123456789") == "" {
+	if isDigits(code) {
 		return c.judgeDigits(f, code)
 	}
-	if payload, ok := c.decode(formScreen, code, func(k key) []byte { return k.screen }); ok {
-		screen = int64(binary.BigEndian.Uint32(payload[1:]))
-		return screen, judgeScreen(f, screen, int64(binary.BigEndian.Uint32(payload[5:])))
-	}
-	seat, ok := c.Seat(code)
+	p, ok := c.decode(code)
 	switch {
 	case !ok:
 		return 0, library.ErrPresenceInvalid
-	case seat != f.SeatID:
+	case p.form() == formScreen:
+		return p.screen(), judgeScreen(f, p.screen(), begins(p.time()), Validity)
+	case p.form() == formScan:
+		return p.screen(), judgeScreen(f, p.screen(), time.Unix(p.time(), 0), ScanValidity)
+	case p.seat() != f.SeatID:
 		return 0, library.ErrPresenceElsewhere.WithMessage(
 			"this is the label of another seat: go to your seat and scan its label")
 	}
 	return 0, nil
 }
 
-// judgeScreen checks the screen and the time of a code that a key has made.
-func judgeScreen(f library.CheckInFacts, screen, step int64) error {
+// judgeScreen checks the screen and the time of a code that a key has made. from and validity are
+// when it is valid.
+func judgeScreen(f library.CheckInFacts, screen int64, from time.Time, validity time.Duration) error {
 	i := slices.IndexFunc(f.Screens, func(s library.Screen) bool { return s.ID == screen })
-	early, late := begins(step).Add(-ClockTolerance), begins(step).Add(Validity+ClockTolerance)
+	early, late := from.Add(-ClockTolerance), from.Add(validity+ClockTolerance)
 	switch {
 	case i < 0:
 		return library.ErrPresenceElsewhere
@@ -93,6 +93,11 @@ func judgeScreen(f library.CheckInFacts, screen, step int64) error {
 	return nil
 }
 
+// isDigits reports whether a code has the form of the digits of a screen.
+func isDigits(code string) bool {
+	return len(code) == digitsLen && strings.Trim(code, "0123456789") == ""
+}
+
 // judgeDigits returns the screen of the branch that shows the digits.
 func (c *Codes) judgeDigits(f library.CheckInFacts, digits string) (screen int64, err error) {
 	newest := stepAt(f.Now.Add(ClockTolerance))
@@ -104,7 +109,7 @@ func (c *Codes) judgeDigits(f library.CheckInFacts, digits string) (screen int64
 				if s.Off || c.digits(k, s.ID, step) != digits {
 					continue
 				}
-				if err = judgeScreen(f, s.ID, step); err == nil {
+				if err = judgeScreen(f, s.ID, begins(step), Validity); err == nil {
 					return s.ID, nil
 				}
 			}

@@ -74,6 +74,8 @@ var publicMethods = map[string]bool{
 	"/dlsms.v1.SeatService/GetSeat":        true,
 	"/dlsms.v1.SeatService/GetSeatByLabel": true,
 	"/dlsms.v1.SeatService/WatchSeats":     true,
+
+	"/dlsms.v1.ReservationService/RecordScan": true,
 }
 
 const otherSecret = "Zx9cV8bN7mA6sD5fG4hJ3kL2qW1eR0tY"

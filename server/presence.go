@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/server/edge"
@@ -11,6 +13,35 @@ import (
 
 // maxCode is the maximum length of a code of presence, with the address of a page before it.
 const maxCode = 300
+
+// RecordScan checks the signature of the code before it reads the screen. So only a client that has
+// the code of a screen, new or old, causes a query.
+func (s *reservationService) RecordScan(
+	ctx context.Context, req *dlsmsv1.RecordScanRequest,
+) (*dlsmsv1.RecordScanResponse, error) {
+	var c check
+	code := c.text("code", req.GetCode(), 1, maxCode)
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+
+	id, err := s.codes.ScannedScreen(code)
+	if err != nil {
+		return nil, err
+	}
+	screen, err := s.store.ScreenNow(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	scan, err := s.codes.Scan(screen, code)
+	if err != nil {
+		return nil, err
+	}
+
+	return &dlsmsv1.RecordScanResponse{
+		ScanCode: scan.Code, ValidUntil: timestamppb.New(scan.Until), Branch: screen.Branch, Screen: screen.Name,
+	}, nil
+}
 
 func (s *reservationService) CheckIn(
 	ctx context.Context, req *dlsmsv1.CheckInRequest,

@@ -18,6 +18,12 @@ const (
 		FROM screens c JOIN branches b ON b.library_id = c.library_id AND b.id = c.branch_id
 		WHERE c.library_id = $1 AND c.branch_id = $2 ORDER BY c.name, c.id`
 
+	// selectScreenNow reads one screen and the time.
+	selectScreenNow = `
+		SELECT c.id, b.code AS branch, c.name, c.off, dlsms_now() AS now
+		FROM screens c JOIN branches b ON b.library_id = c.library_id AND b.id = c.branch_id
+		WHERE c.library_id = $1 AND c.id = $2`
+
 	// insertScreen gives out the ids in order. The caller has locked the library.
 	insertScreen = `
 		INSERT INTO screens (library_id, id, branch_id, name, off)
@@ -143,6 +149,13 @@ func (s *Store) ScreenOf(ctx context.Context, key library.Actor, name string) (n
 		return err
 	})
 	return now, err
+}
+
+// ScreenNow returns the screen with an id, and the time. It fails with ErrPresenceInvalid if there is
+// no such screen, as after a restore of a backup from before the screen was added.
+func (s *Store) ScreenNow(ctx context.Context, id int64) (library.ScreenNow, error) {
+	return queryOne(ctx, s.pool, library.ErrPresenceInvalid, pgx.RowToStructByName[library.ScreenNow],
+		selectScreenNow, s.lib, id)
 }
 
 const (

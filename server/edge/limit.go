@@ -21,7 +21,7 @@ import (
 // period.
 type RateLimits struct {
 	PerUserPerMinute    int // signed-in calls of one user
-	PerAddressPerMinute int // Login and Register together, of one client address
+	PerAddressPerMinute int // of one client address: Login and Register together, and RecordScan
 	LoginFailures       int // failed logins of one student id, in 5 minutes
 }
 
@@ -51,7 +51,7 @@ func (b bucket) interval() time.Duration {
 // Limits are the rate limits, shared by all replicas while Redis is reachable. Otherwise each
 // replica counts by itself.
 type Limits struct {
-	user, address, failure, key, code bucket
+	user, address, scan, failure, key, code bucket
 
 	log     *slog.Logger
 	client  redis.UniversalClient // nil: no Redis
@@ -69,6 +69,7 @@ func NewLimits(
 	return &Limits{
 		user:    bucket{"user", l.PerUserPerMinute, time.Minute},
 		address: bucket{"address", l.PerAddressPerMinute, time.Minute},
+		scan:    bucket{"scan", l.PerAddressPerMinute, time.Minute},
 		failure: bucket{"failure", l.LoginFailures, 5 * time.Minute},
 		key:     bucket{"key", keysPerMinute, time.Minute},
 		code:    bucket{"code", wrongCodes, 5 * time.Minute},
@@ -104,6 +105,8 @@ func (l *Limits) check(ctx context.Context, c *call) error {
 		return l.take(ctx, l.user, strconv.FormatInt(c.caller.UserID, 10), 1)
 	case perAddress:
 		return l.take(ctx, l.address, string(c.from()), 1)
+	case scansPerAddress:
+		return l.take(ctx, l.scan, string(c.from()), 1)
 	case perKey:
 		return l.take(ctx, l.key, strconv.FormatInt(c.caller.Key.ID, 10), 1)
 	case unlimited, perCaller:

@@ -38,17 +38,19 @@ const (
 	bulk                // the call reads or writes the seats of whole branches
 	report              // the call makes a report
 	export              // the stream exports reservations
+	scan                // the call reads a row in Postgres for a client without a token
 )
 
 // quota is the rate limit that a call counts against.
 type quota int
 
 const (
-	unlimited  quota = iota
-	perUser          // the setting RATE_LIMIT_PER_MINUTE
-	perAddress       // the setting AUTH_RATE_LIMIT_PER_MINUTE
-	perKey           // keysPerMinute, for programs with a service key
-	perCaller        // perUser for a user, perKey for a program
+	unlimited       quota = iota
+	perUser               // the setting RATE_LIMIT_PER_MINUTE
+	perAddress            // the setting AUTH_RATE_LIMIT_PER_MINUTE
+	scansPerAddress       // the same setting, counted apart from perAddress
+	perKey                // keysPerMinute, for programs with a service key
+	perCaller             // perUser for a user, perKey for a program
 )
 
 // rule holds the conditions for calls of one method.
@@ -95,6 +97,7 @@ var policy = map[string]rule{
 	dlsmsv1.ReservationService_GetReservation_FullMethodName:    {access: signedIn, class: read, quota: perUser},
 	dlsmsv1.ReservationService_GetReservations_FullMethodName:   {access: signedIn, class: read, quota: perUser},
 	dlsmsv1.ReservationService_CancelReservation_FullMethodName: {access: signedIn, class: book, quota: perUser},
+	dlsmsv1.ReservationService_RecordScan_FullMethodName:        {access: public, class: scan, quota: scansPerAddress},
 	dlsmsv1.ReservationService_CheckIn_FullMethodName:           {access: signedIn, class: book, quota: perUser},
 	dlsmsv1.ReservationService_CheckOut_FullMethodName:          {access: signedIn, class: book, quota: perUser},
 	dlsmsv1.ReservationService_ExtendReservation_FullMethodName: {access: signedIn, class: book, quota: perUser},

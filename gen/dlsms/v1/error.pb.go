@@ -157,9 +157,11 @@ const (
 	// FAILED_PRECONDITION: the library requires a proof of presence that the call lacks. Metadata
 	// "check_in" has what it requires: a name of CheckInRule without its prefix. Example: "SCREEN".
 	ErrorReason_ERROR_REASON_PRESENCE_REQUIRED ErrorReason = 48
-	// FAILED_PRECONDITION: a code is wrong, or belongs to a screen that is switched off.
+	// FAILED_PRECONDITION: a code is wrong, belongs to a screen that is switched off, or is of a kind
+	// that the call does not accept.
 	ErrorReason_ERROR_REASON_PRESENCE_INVALID ErrorReason = 49
-	// FAILED_PRECONDITION: the code of a screen is too old. Scan the code that the screen shows now.
+	// FAILED_PRECONDITION: the code of a screen, or of a scan, is too old. Scan the code that the
+	// screen shows now.
 	ErrorReason_ERROR_REASON_PRESENCE_EXPIRED ErrorReason = 50
 	// FAILED_PRECONDITION: a code belongs to a screen of another branch, or to another seat.
 	ErrorReason_ERROR_REASON_PRESENCE_ELSEWHERE ErrorReason = 51

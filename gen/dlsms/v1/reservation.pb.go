@@ -104,7 +104,7 @@ const (
 	CheckInRule_CHECK_IN_RULE_NONE CheckInRule = 1
 	// The code of the label of the seat. A photo of the label works as well.
 	CheckInRule_CHECK_IN_RULE_SEAT CheckInRule = 2
-	// The code or the digits of a screen of the branch.
+	// The code or the digits of a screen of the branch, or a scan of the code: see RecordScan.
 	CheckInRule_CHECK_IN_RULE_SCREEN CheckInRule = 3
 	// Both codes.
 	CheckInRule_CHECK_IN_RULE_SEAT_AND_SCREEN CheckInRule = 4
@@ -169,7 +169,7 @@ const (
 	Proof_PROOF_NONE Proof = 1
 	// The code of the label of the seat.
 	Proof_PROOF_SEAT Proof = 2
-	// The code or the digits of a screen.
+	// The code or the digits of a screen, or a scan of the code.
 	Proof_PROOF_SCREEN Proof = 3
 	// Both codes.
 	Proof_PROOF_SEAT_AND_SCREEN Proof = 4
@@ -1346,17 +1346,139 @@ func (x *CancelReservationResponse) GetReservation() *Reservation {
 	return nil
 }
 
+// RecordScanRequest is the request of RecordScan.
+type RecordScanRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. The code of a screen, 31 characters. Lower case, blanks and hyphens do not matter, and
+	// neither does the address of a page before the code, as in a QR code. At most 300 characters.
+	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordScanRequest) Reset() {
+	*x = RecordScanRequest{}
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordScanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordScanRequest) ProtoMessage() {}
+
+func (x *RecordScanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordScanRequest.ProtoReflect.Descriptor instead.
+func (*RecordScanRequest) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RecordScanRequest) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+// RecordScanResponse is the response of RecordScan.
+type RecordScanResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The code of the scan, 31 characters. CheckIn accepts it in place of the code of the screen.
+	ScanCode string `protobuf:"bytes,1,opt,name=scan_code,json=scanCode,proto3" json:"scan_code,omitempty"`
+	// Time until which scan_code is valid: 3 minutes after the scan. It is accepted for 2 seconds
+	// longer.
+	ValidUntil *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=valid_until,json=validUntil,proto3" json:"valid_until,omitempty"`
+	// Code of the branch of the screen.
+	Branch string `protobuf:"bytes,3,opt,name=branch,proto3" json:"branch,omitempty"`
+	// Name of the screen.
+	Screen        string `protobuf:"bytes,4,opt,name=screen,proto3" json:"screen,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordScanResponse) Reset() {
+	*x = RecordScanResponse{}
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordScanResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordScanResponse) ProtoMessage() {}
+
+func (x *RecordScanResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordScanResponse.ProtoReflect.Descriptor instead.
+func (*RecordScanResponse) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RecordScanResponse) GetScanCode() string {
+	if x != nil {
+		return x.ScanCode
+	}
+	return ""
+}
+
+func (x *RecordScanResponse) GetValidUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ValidUntil
+	}
+	return nil
+}
+
+func (x *RecordScanResponse) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+func (x *RecordScanResponse) GetScreen() string {
+	if x != nil {
+		return x.Screen
+	}
+	return ""
+}
+
 // CheckInRequest is the request of CheckIn.
 type CheckInRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Required. Id of the reservation, above 0.
 	ReservationId int64 `protobuf:"varint,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
-	// The code of a screen (31 characters), its 8 digits, or the code of the label of the seat (31
-	// characters). Lower case, blanks and hyphens do not matter, and neither does the address of a page
-	// before the code, as in a QR code. At most 300 characters.
+	// The code of a screen (31 characters), its 8 digits, the scan_code of RecordScan (31 characters),
+	// or the code of the label of the seat (31 characters). Lower case, blanks and hyphens do not
+	// matter, and neither does the address of a page before the code, as in a QR code. At most 300
+	// characters.
 	PresenceCode string `protobuf:"bytes,2,opt,name=presence_code,json=presenceCode,proto3" json:"presence_code,omitempty"`
-	// The code of the label of the seat, if presence_code has that of a screen. For
-	// CHECK_IN_RULE_SEAT_AND_SCREEN, both are required.
+	// The code of the label of the seat, if presence_code has that of a screen or of a scan. For
+	// CHECK_IN_RULE_SEAT_AND_SCREEN, both are required. The fields accept the same codes.
 	LabelCode     string `protobuf:"bytes,3,opt,name=label_code,json=labelCode,proto3" json:"label_code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1364,7 +1486,7 @@ type CheckInRequest struct {
 
 func (x *CheckInRequest) Reset() {
 	*x = CheckInRequest{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[16]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1376,7 +1498,7 @@ func (x *CheckInRequest) String() string {
 func (*CheckInRequest) ProtoMessage() {}
 
 func (x *CheckInRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[16]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +1511,7 @@ func (x *CheckInRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInRequest.ProtoReflect.Descriptor instead.
 func (*CheckInRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{16}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CheckInRequest) GetReservationId() int64 {
@@ -1424,7 +1546,7 @@ type CheckInResponse struct {
 
 func (x *CheckInResponse) Reset() {
 	*x = CheckInResponse{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[17]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1436,7 +1558,7 @@ func (x *CheckInResponse) String() string {
 func (*CheckInResponse) ProtoMessage() {}
 
 func (x *CheckInResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[17]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1449,7 +1571,7 @@ func (x *CheckInResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInResponse.ProtoReflect.Descriptor instead.
 func (*CheckInResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{17}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CheckInResponse) GetReservation() *Reservation {
@@ -1470,7 +1592,7 @@ type CheckOutRequest struct {
 
 func (x *CheckOutRequest) Reset() {
 	*x = CheckOutRequest{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[18]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1482,7 +1604,7 @@ func (x *CheckOutRequest) String() string {
 func (*CheckOutRequest) ProtoMessage() {}
 
 func (x *CheckOutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[18]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1495,7 +1617,7 @@ func (x *CheckOutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckOutRequest.ProtoReflect.Descriptor instead.
 func (*CheckOutRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{18}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CheckOutRequest) GetReservationId() int64 {
@@ -1516,7 +1638,7 @@ type CheckOutResponse struct {
 
 func (x *CheckOutResponse) Reset() {
 	*x = CheckOutResponse{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[19]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +1650,7 @@ func (x *CheckOutResponse) String() string {
 func (*CheckOutResponse) ProtoMessage() {}
 
 func (x *CheckOutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[19]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +1663,7 @@ func (x *CheckOutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckOutResponse.ProtoReflect.Descriptor instead.
 func (*CheckOutResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{19}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CheckOutResponse) GetReservation() *Reservation {
@@ -1566,7 +1688,7 @@ type ExtendReservationRequest struct {
 
 func (x *ExtendReservationRequest) Reset() {
 	*x = ExtendReservationRequest{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[20]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1578,7 +1700,7 @@ func (x *ExtendReservationRequest) String() string {
 func (*ExtendReservationRequest) ProtoMessage() {}
 
 func (x *ExtendReservationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[20]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1591,7 +1713,7 @@ func (x *ExtendReservationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendReservationRequest.ProtoReflect.Descriptor instead.
 func (*ExtendReservationRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{20}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ExtendReservationRequest) GetReservationId() int64 {
@@ -1626,7 +1748,7 @@ type ExtendReservationResponse struct {
 
 func (x *ExtendReservationResponse) Reset() {
 	*x = ExtendReservationResponse{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[21]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1638,7 +1760,7 @@ func (x *ExtendReservationResponse) String() string {
 func (*ExtendReservationResponse) ProtoMessage() {}
 
 func (x *ExtendReservationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[21]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1651,7 +1773,7 @@ func (x *ExtendReservationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendReservationResponse.ProtoReflect.Descriptor instead.
 func (*ExtendReservationResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{21}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ExtendReservationResponse) GetReservation() *Reservation {
@@ -1746,7 +1868,15 @@ const file_dlsms_v1_reservation_proto_rawDesc = "" +
 	"\x18CancelReservationRequest\x12%\n" +
 	"\x0ereservation_id\x18\x01 \x01(\x03R\rreservationId\"T\n" +
 	"\x19CancelReservationResponse\x127\n" +
-	"\vreservation\x18\x01 \x01(\v2\x15.dlsms.v1.ReservationR\vreservation\"{\n" +
+	"\vreservation\x18\x01 \x01(\v2\x15.dlsms.v1.ReservationR\vreservation\"'\n" +
+	"\x11RecordScanRequest\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\"\x9e\x01\n" +
+	"\x12RecordScanResponse\x12\x1b\n" +
+	"\tscan_code\x18\x01 \x01(\tR\bscanCode\x12;\n" +
+	"\vvalid_until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"validUntil\x12\x16\n" +
+	"\x06branch\x18\x03 \x01(\tR\x06branch\x12\x16\n" +
+	"\x06screen\x18\x04 \x01(\tR\x06screen\"{\n" +
 	"\x0eCheckInRequest\x12%\n" +
 	"\x0ereservation_id\x18\x01 \x01(\x03R\rreservationId\x12#\n" +
 	"\rpresence_code\x18\x02 \x01(\tR\fpresenceCode\x12\x1d\n" +
@@ -1794,14 +1924,16 @@ const file_dlsms_v1_reservation_proto_rawDesc = "" +
 	"\x1cRESERVATION_VIEW_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19RESERVATION_VIEW_UPCOMING\x10\x01\x12\x1c\n" +
 	"\x18RESERVATION_VIEW_HISTORY\x10\x02\x12\x18\n" +
-	"\x14RESERVATION_VIEW_ALL\x10\x032\x85\x06\n" +
+	"\x14RESERVATION_VIEW_ALL\x10\x032\xce\x06\n" +
 	"\x12ReservationService\x12\\\n" +
 	"\x11CreateReservation\x12\".dlsms.v1.CreateReservationRequest\x1a#.dlsms.v1.CreateReservationResponse\x12Y\n" +
 	"\x10CheckReservation\x12!.dlsms.v1.CheckReservationRequest\x1a\".dlsms.v1.CheckReservationResponse\x12J\n" +
 	"\vGetStanding\x12\x1c.dlsms.v1.GetStandingRequest\x1a\x1d.dlsms.v1.GetStandingResponse\x12S\n" +
 	"\x0eGetReservation\x12\x1f.dlsms.v1.GetReservationRequest\x1a .dlsms.v1.GetReservationResponse\x12V\n" +
 	"\x0fGetReservations\x12 .dlsms.v1.GetReservationsRequest\x1a!.dlsms.v1.GetReservationsResponse\x12\\\n" +
-	"\x11CancelReservation\x12\".dlsms.v1.CancelReservationRequest\x1a#.dlsms.v1.CancelReservationResponse\x12>\n" +
+	"\x11CancelReservation\x12\".dlsms.v1.CancelReservationRequest\x1a#.dlsms.v1.CancelReservationResponse\x12G\n" +
+	"\n" +
+	"RecordScan\x12\x1b.dlsms.v1.RecordScanRequest\x1a\x1c.dlsms.v1.RecordScanResponse\x12>\n" +
 	"\aCheckIn\x12\x18.dlsms.v1.CheckInRequest\x1a\x19.dlsms.v1.CheckInResponse\x12A\n" +
 	"\bCheckOut\x12\x19.dlsms.v1.CheckOutRequest\x1a\x1a.dlsms.v1.CheckOutResponse\x12\\\n" +
 	"\x11ExtendReservation\x12\".dlsms.v1.ExtendReservationRequest\x1a#.dlsms.v1.ExtendReservationResponseB-Z+github.com/dlsms/dlsms/gen/dlsms/v1;dlsmsv1b\x06proto3"
@@ -1819,7 +1951,7 @@ func file_dlsms_v1_reservation_proto_rawDescGZIP() []byte {
 }
 
 var file_dlsms_v1_reservation_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_dlsms_v1_reservation_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_dlsms_v1_reservation_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_dlsms_v1_reservation_proto_goTypes = []any{
 	(ReservationStatus)(0),            // 0: dlsms.v1.ReservationStatus
 	(CheckInRule)(0),                  // 1: dlsms.v1.CheckInRule
@@ -1841,75 +1973,80 @@ var file_dlsms_v1_reservation_proto_goTypes = []any{
 	(*GetReservationsResponse)(nil),   // 17: dlsms.v1.GetReservationsResponse
 	(*CancelReservationRequest)(nil),  // 18: dlsms.v1.CancelReservationRequest
 	(*CancelReservationResponse)(nil), // 19: dlsms.v1.CancelReservationResponse
-	(*CheckInRequest)(nil),            // 20: dlsms.v1.CheckInRequest
-	(*CheckInResponse)(nil),           // 21: dlsms.v1.CheckInResponse
-	(*CheckOutRequest)(nil),           // 22: dlsms.v1.CheckOutRequest
-	(*CheckOutResponse)(nil),          // 23: dlsms.v1.CheckOutResponse
-	(*ExtendReservationRequest)(nil),  // 24: dlsms.v1.ExtendReservationRequest
-	(*ExtendReservationResponse)(nil), // 25: dlsms.v1.ExtendReservationResponse
-	nil,                               // 26: dlsms.v1.BrokenRule.MetadataEntry
-	(*SeatRef)(nil),                   // 27: dlsms.v1.SeatRef
-	(*timestamppb.Timestamp)(nil),     // 28: google.protobuf.Timestamp
+	(*RecordScanRequest)(nil),         // 20: dlsms.v1.RecordScanRequest
+	(*RecordScanResponse)(nil),        // 21: dlsms.v1.RecordScanResponse
+	(*CheckInRequest)(nil),            // 22: dlsms.v1.CheckInRequest
+	(*CheckInResponse)(nil),           // 23: dlsms.v1.CheckInResponse
+	(*CheckOutRequest)(nil),           // 24: dlsms.v1.CheckOutRequest
+	(*CheckOutResponse)(nil),          // 25: dlsms.v1.CheckOutResponse
+	(*ExtendReservationRequest)(nil),  // 26: dlsms.v1.ExtendReservationRequest
+	(*ExtendReservationResponse)(nil), // 27: dlsms.v1.ExtendReservationResponse
+	nil,                               // 28: dlsms.v1.BrokenRule.MetadataEntry
+	(*SeatRef)(nil),                   // 29: dlsms.v1.SeatRef
+	(*timestamppb.Timestamp)(nil),     // 30: google.protobuf.Timestamp
 }
 var file_dlsms_v1_reservation_proto_depIdxs = []int32{
-	27, // 0: dlsms.v1.Reservation.seat:type_name -> dlsms.v1.SeatRef
-	28, // 1: dlsms.v1.Reservation.start_time:type_name -> google.protobuf.Timestamp
-	28, // 2: dlsms.v1.Reservation.end_time:type_name -> google.protobuf.Timestamp
+	29, // 0: dlsms.v1.Reservation.seat:type_name -> dlsms.v1.SeatRef
+	30, // 1: dlsms.v1.Reservation.start_time:type_name -> google.protobuf.Timestamp
+	30, // 2: dlsms.v1.Reservation.end_time:type_name -> google.protobuf.Timestamp
 	0,  // 3: dlsms.v1.Reservation.status:type_name -> dlsms.v1.ReservationStatus
-	28, // 4: dlsms.v1.Reservation.check_in_opens_at:type_name -> google.protobuf.Timestamp
-	28, // 5: dlsms.v1.Reservation.check_in_deadline:type_name -> google.protobuf.Timestamp
-	28, // 6: dlsms.v1.Reservation.created_at:type_name -> google.protobuf.Timestamp
-	28, // 7: dlsms.v1.Reservation.checked_in_at:type_name -> google.protobuf.Timestamp
-	28, // 8: dlsms.v1.Reservation.ended_at:type_name -> google.protobuf.Timestamp
+	30, // 4: dlsms.v1.Reservation.check_in_opens_at:type_name -> google.protobuf.Timestamp
+	30, // 5: dlsms.v1.Reservation.check_in_deadline:type_name -> google.protobuf.Timestamp
+	30, // 6: dlsms.v1.Reservation.created_at:type_name -> google.protobuf.Timestamp
+	30, // 7: dlsms.v1.Reservation.checked_in_at:type_name -> google.protobuf.Timestamp
+	30, // 8: dlsms.v1.Reservation.ended_at:type_name -> google.protobuf.Timestamp
 	1,  // 9: dlsms.v1.Reservation.check_in:type_name -> dlsms.v1.CheckInRule
 	2,  // 10: dlsms.v1.Reservation.proof:type_name -> dlsms.v1.Proof
-	28, // 11: dlsms.v1.CreateReservationRequest.start_time:type_name -> google.protobuf.Timestamp
-	28, // 12: dlsms.v1.CreateReservationRequest.end_time:type_name -> google.protobuf.Timestamp
+	30, // 11: dlsms.v1.CreateReservationRequest.start_time:type_name -> google.protobuf.Timestamp
+	30, // 12: dlsms.v1.CreateReservationRequest.end_time:type_name -> google.protobuf.Timestamp
 	4,  // 13: dlsms.v1.CreateReservationResponse.reservation:type_name -> dlsms.v1.Reservation
-	28, // 14: dlsms.v1.CheckReservationRequest.start_time:type_name -> google.protobuf.Timestamp
-	28, // 15: dlsms.v1.CheckReservationRequest.end_time:type_name -> google.protobuf.Timestamp
+	30, // 14: dlsms.v1.CheckReservationRequest.start_time:type_name -> google.protobuf.Timestamp
+	30, // 15: dlsms.v1.CheckReservationRequest.end_time:type_name -> google.protobuf.Timestamp
 	9,  // 16: dlsms.v1.CheckReservationResponse.broken:type_name -> dlsms.v1.BrokenRule
 	10, // 17: dlsms.v1.CheckReservationResponse.alternatives:type_name -> dlsms.v1.Alternative
-	26, // 18: dlsms.v1.BrokenRule.metadata:type_name -> dlsms.v1.BrokenRule.MetadataEntry
-	27, // 19: dlsms.v1.Alternative.seat:type_name -> dlsms.v1.SeatRef
-	28, // 20: dlsms.v1.Alternative.start_time:type_name -> google.protobuf.Timestamp
-	28, // 21: dlsms.v1.Alternative.end_time:type_name -> google.protobuf.Timestamp
+	28, // 18: dlsms.v1.BrokenRule.metadata:type_name -> dlsms.v1.BrokenRule.MetadataEntry
+	29, // 19: dlsms.v1.Alternative.seat:type_name -> dlsms.v1.SeatRef
+	30, // 20: dlsms.v1.Alternative.start_time:type_name -> google.protobuf.Timestamp
+	30, // 21: dlsms.v1.Alternative.end_time:type_name -> google.protobuf.Timestamp
 	13, // 22: dlsms.v1.GetStandingResponse.strikes:type_name -> dlsms.v1.Strike
-	28, // 23: dlsms.v1.GetStandingResponse.suspended_until:type_name -> google.protobuf.Timestamp
-	28, // 24: dlsms.v1.Strike.at:type_name -> google.protobuf.Timestamp
-	28, // 25: dlsms.v1.Strike.expires_at:type_name -> google.protobuf.Timestamp
-	28, // 26: dlsms.v1.Strike.forgiven_at:type_name -> google.protobuf.Timestamp
+	30, // 23: dlsms.v1.GetStandingResponse.suspended_until:type_name -> google.protobuf.Timestamp
+	30, // 24: dlsms.v1.Strike.at:type_name -> google.protobuf.Timestamp
+	30, // 25: dlsms.v1.Strike.expires_at:type_name -> google.protobuf.Timestamp
+	30, // 26: dlsms.v1.Strike.forgiven_at:type_name -> google.protobuf.Timestamp
 	4,  // 27: dlsms.v1.GetReservationResponse.reservation:type_name -> dlsms.v1.Reservation
 	3,  // 28: dlsms.v1.GetReservationsRequest.view:type_name -> dlsms.v1.ReservationView
 	4,  // 29: dlsms.v1.GetReservationsResponse.reservations:type_name -> dlsms.v1.Reservation
 	4,  // 30: dlsms.v1.CancelReservationResponse.reservation:type_name -> dlsms.v1.Reservation
-	4,  // 31: dlsms.v1.CheckInResponse.reservation:type_name -> dlsms.v1.Reservation
-	4,  // 32: dlsms.v1.CheckOutResponse.reservation:type_name -> dlsms.v1.Reservation
-	28, // 33: dlsms.v1.ExtendReservationRequest.end_time:type_name -> google.protobuf.Timestamp
-	4,  // 34: dlsms.v1.ExtendReservationResponse.reservation:type_name -> dlsms.v1.Reservation
-	5,  // 35: dlsms.v1.ReservationService.CreateReservation:input_type -> dlsms.v1.CreateReservationRequest
-	7,  // 36: dlsms.v1.ReservationService.CheckReservation:input_type -> dlsms.v1.CheckReservationRequest
-	11, // 37: dlsms.v1.ReservationService.GetStanding:input_type -> dlsms.v1.GetStandingRequest
-	14, // 38: dlsms.v1.ReservationService.GetReservation:input_type -> dlsms.v1.GetReservationRequest
-	16, // 39: dlsms.v1.ReservationService.GetReservations:input_type -> dlsms.v1.GetReservationsRequest
-	18, // 40: dlsms.v1.ReservationService.CancelReservation:input_type -> dlsms.v1.CancelReservationRequest
-	20, // 41: dlsms.v1.ReservationService.CheckIn:input_type -> dlsms.v1.CheckInRequest
-	22, // 42: dlsms.v1.ReservationService.CheckOut:input_type -> dlsms.v1.CheckOutRequest
-	24, // 43: dlsms.v1.ReservationService.ExtendReservation:input_type -> dlsms.v1.ExtendReservationRequest
-	6,  // 44: dlsms.v1.ReservationService.CreateReservation:output_type -> dlsms.v1.CreateReservationResponse
-	8,  // 45: dlsms.v1.ReservationService.CheckReservation:output_type -> dlsms.v1.CheckReservationResponse
-	12, // 46: dlsms.v1.ReservationService.GetStanding:output_type -> dlsms.v1.GetStandingResponse
-	15, // 47: dlsms.v1.ReservationService.GetReservation:output_type -> dlsms.v1.GetReservationResponse
-	17, // 48: dlsms.v1.ReservationService.GetReservations:output_type -> dlsms.v1.GetReservationsResponse
-	19, // 49: dlsms.v1.ReservationService.CancelReservation:output_type -> dlsms.v1.CancelReservationResponse
-	21, // 50: dlsms.v1.ReservationService.CheckIn:output_type -> dlsms.v1.CheckInResponse
-	23, // 51: dlsms.v1.ReservationService.CheckOut:output_type -> dlsms.v1.CheckOutResponse
-	25, // 52: dlsms.v1.ReservationService.ExtendReservation:output_type -> dlsms.v1.ExtendReservationResponse
-	44, // [44:53] is the sub-list for method output_type
-	35, // [35:44] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	30, // 31: dlsms.v1.RecordScanResponse.valid_until:type_name -> google.protobuf.Timestamp
+	4,  // 32: dlsms.v1.CheckInResponse.reservation:type_name -> dlsms.v1.Reservation
+	4,  // 33: dlsms.v1.CheckOutResponse.reservation:type_name -> dlsms.v1.Reservation
+	30, // 34: dlsms.v1.ExtendReservationRequest.end_time:type_name -> google.protobuf.Timestamp
+	4,  // 35: dlsms.v1.ExtendReservationResponse.reservation:type_name -> dlsms.v1.Reservation
+	5,  // 36: dlsms.v1.ReservationService.CreateReservation:input_type -> dlsms.v1.CreateReservationRequest
+	7,  // 37: dlsms.v1.ReservationService.CheckReservation:input_type -> dlsms.v1.CheckReservationRequest
+	11, // 38: dlsms.v1.ReservationService.GetStanding:input_type -> dlsms.v1.GetStandingRequest
+	14, // 39: dlsms.v1.ReservationService.GetReservation:input_type -> dlsms.v1.GetReservationRequest
+	16, // 40: dlsms.v1.ReservationService.GetReservations:input_type -> dlsms.v1.GetReservationsRequest
+	18, // 41: dlsms.v1.ReservationService.CancelReservation:input_type -> dlsms.v1.CancelReservationRequest
+	20, // 42: dlsms.v1.ReservationService.RecordScan:input_type -> dlsms.v1.RecordScanRequest
+	22, // 43: dlsms.v1.ReservationService.CheckIn:input_type -> dlsms.v1.CheckInRequest
+	24, // 44: dlsms.v1.ReservationService.CheckOut:input_type -> dlsms.v1.CheckOutRequest
+	26, // 45: dlsms.v1.ReservationService.ExtendReservation:input_type -> dlsms.v1.ExtendReservationRequest
+	6,  // 46: dlsms.v1.ReservationService.CreateReservation:output_type -> dlsms.v1.CreateReservationResponse
+	8,  // 47: dlsms.v1.ReservationService.CheckReservation:output_type -> dlsms.v1.CheckReservationResponse
+	12, // 48: dlsms.v1.ReservationService.GetStanding:output_type -> dlsms.v1.GetStandingResponse
+	15, // 49: dlsms.v1.ReservationService.GetReservation:output_type -> dlsms.v1.GetReservationResponse
+	17, // 50: dlsms.v1.ReservationService.GetReservations:output_type -> dlsms.v1.GetReservationsResponse
+	19, // 51: dlsms.v1.ReservationService.CancelReservation:output_type -> dlsms.v1.CancelReservationResponse
+	21, // 52: dlsms.v1.ReservationService.RecordScan:output_type -> dlsms.v1.RecordScanResponse
+	23, // 53: dlsms.v1.ReservationService.CheckIn:output_type -> dlsms.v1.CheckInResponse
+	25, // 54: dlsms.v1.ReservationService.CheckOut:output_type -> dlsms.v1.CheckOutResponse
+	27, // 55: dlsms.v1.ReservationService.ExtendReservation:output_type -> dlsms.v1.ExtendReservationResponse
+	46, // [46:56] is the sub-list for method output_type
+	36, // [36:46] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_dlsms_v1_reservation_proto_init() }
@@ -1924,7 +2061,7 @@ func file_dlsms_v1_reservation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dlsms_v1_reservation_proto_rawDesc), len(file_dlsms_v1_reservation_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   23,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
