@@ -329,13 +329,13 @@ $3`),
 		{name: "audit row outside of the transaction", by: checkInvariants, changes: []change{
 			code("store", `t\.Exec\(ctx, insertAudit, // canary: audit`, "t.s.pool.Exec(ctx, insertAudit,"),
 		}},
-		{name: "code of a screen without the screen", by: checkAnswers, changes: []change{
+		{name: "code of a screen without the screen", by: checkAnswers, duration: 2 * canaryTime, changes: []change{
 			code("presence", `(payload\[1:\], )uint32\(\w+\)`, "${1}0"),
 			code("presence", `(message\[1:\], )uint32\(\w+\)`, "${1}0"),
 			code("presence", `screen = int64\(binary\.BigEndian\.Uint32\(payload\[1:\]\)\)`,
 				"for _, s := range f.Screens {\n\t\t\tscreen = s.ID\n\t\t}"),
 		}},
-		{name: "codes accepted for ten minutes", by: checkAnswers, changes: []change{
+		{name: "codes accepted for ten minutes", by: checkAnswers, duration: 2 * canaryTime, changes: []change{
 			code("presence", `Validity ?\+ ?ClockTolerance`, "10*time.Minute"),
 		}},
 		// The mark of what is counted stays an hour behind, so each pass counts the last hour again.

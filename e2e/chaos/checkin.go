@@ -153,14 +153,17 @@ func (p presented) mayGet(answer string, at *place, seat int64, from, until time
 // choose chooses the codes of a check-in at a seat. Half of them are those that the branch requires.
 func (l *load) choose(c *client, seat int64, now time.Time) (p presented) {
 	at, digits := l.placeOf[seat], c.rng.IntN(2) == 0
-	other := l.places[c.rng.IntN(len(l.places))]
 	switch c.rng.IntN(10) {
 	case 0: // no code
 	case 1:
 		p.Label = seat
 	case 2:
-		p.Label = other.seats[c.rng.IntN(len(other.seats))]
+		p.Label = l.placeSeats[c.rng.IntN(len(l.placeSeats))]
 	case 3:
+		other := at
+		for other == at || other.display.key == "" {
+			other = l.places[c.rng.IntN(len(l.places))]
+		}
 		p = other.display.shows(other.branch, now, digits)
 	case 4: // an earlier code, which has expired
 		age := 2*codeValidity + time.Duration(c.rng.Int64N(int64(keptCodes/2*codeStep)))
@@ -175,13 +178,23 @@ func (l *load) choose(c *client, seat int64, now time.Time) (p presented) {
 	return p
 }
 
+// tryCodes checks in. If the codes are refused, the client tries others at once.
+func (l *load) tryCodes(ctx context.Context, c *client) {
+	for range 3 {
+		now := l.system.clock.At(time.Now())
+		if o := l.checkIn(ctx, c, l.choose(c, c.visit.seat, now)); !strings.HasPrefix(o.Reason, "PRESENCE_") {
+			return
+		}
+	}
+}
+
 // checkIn checks in with codes.
-func (l *load) checkIn(ctx context.Context, c *client, codes presented) {
+func (l *load) checkIn(ctx context.Context, c *client, codes presented) op {
 	req := &dlsmsv1.CheckInRequest{ReservationId: c.visit.reservation, PresenceCode: codes.Code}
 	if codes.Label != 0 {
 		req.LabelCode = l.labels[codes.Label]
 	}
-	l.step(ctx, c, op{Kind: checkIn, Codes: codes}, func(ctx context.Context, api *e2e.Client, o *op) error {
+	return l.step(ctx, c, op{Kind: checkIn, Codes: codes}, func(ctx context.Context, api *e2e.Client, o *op) error {
 		resp, err := api.Reservations.CheckIn(ctx, req)
 		r := resp.GetReservation()
 		if err == nil {

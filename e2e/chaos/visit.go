@@ -40,7 +40,7 @@ func (l *load) visitOnce(ctx context.Context, c *client) {
 		l.startVisit(ctx, c, now)
 	case n < 20, now.Before(v.comesAt): // the client waits
 	case !v.checkedIn && n < 75:
-		l.checkIn(ctx, c, l.choose(c, v.seat, now))
+		l.tryCodes(ctx, c)
 	case !v.checkedIn && n < 85:
 		l.step(ctx, c, op{Kind: cancel}, cancelCall)
 	case v.checkedIn && n < 84: // the client stays
@@ -136,7 +136,7 @@ func (l *load) checkWaitlist(ctx context.Context, c *client) {
 }
 
 // step makes the operation o on the reservation of the visit.
-func (l *load) step(ctx context.Context, c *client, o op, call func(context.Context, *e2e.Client, *op) error) {
+func (l *load) step(ctx context.Context, c *client, o op, call func(context.Context, *e2e.Client, *op) error) op {
 	v := &c.visit
 	o.Reservation, o.Seat, o.End = v.reservation, v.seat, v.end
 	if o.Kind == extend {
@@ -153,4 +153,5 @@ func (l *load) step(ctx context.Context, c *client, o op, call func(context.Cont
 	default:
 		*v = visit{waiting: v.waiting}
 	}
+	return o
 }
