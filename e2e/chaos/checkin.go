@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -15,8 +16,8 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// Two branches require a proof of presence at check-in. Each has one screen, whose name is the code of
-// the branch. Their policies do not change during a run.
+// Two branches require a proof of presence at check-in. Each has one screen, whose name is the code
+// of the branch. Their policies do not change during a run.
 const (
 	screenBranch = "screen" // requires the code of a screen
 	bothBranch   = "both"   // requires the codes of a screen and of the seat
@@ -31,37 +32,19 @@ type place struct {
 	display *display // without codes if the branch has no screen
 }
 
-// addPlaces sets the places of the clients: the visits branch, and the branches that require codes. The
-// librarian adds their policies, screens and keys, and prints the labels of the seats.
+// addPlaces sets the places of the clients: the visits branch, and the branches that require codes.
+// The librarian adds their policies, screens and keys, and prints the labels of the seats.
 func (l *load) addPlaces(ctx context.Context, b *librarian) error {
-	l.places = []*place{{branch: visitsBranch, rule: dlsmsv1.CheckInRule_CHECK_IN_RULE_NONE, seats: l.visits, display: &display{}}}
-	for branch, rule := range map[string]dlsmsv1.CheckInRule{
-		screenBranch: dlsmsv1.CheckInRule_CHECK_IN_RULE_SCREEN,
-		bothBranch:   dlsmsv1.CheckInRule_CHECK_IN_RULE_SEAT_AND_SCREEN,
-	} {
-		seats, err := l.system.addBranch(ctx, branch, codeSeats)
-		if err != nil {
-			return err
-		}
-		if _, err := b.Admin.SetPolicy(ctx, &dlsmsv1.SetPolicyRequest{
-			Policy: &dlsmsv1.Policy{Branch: branch, Rules: &dlsmsv1.PolicyRules{CheckIn: rule}},
-		}); err != nil {
-			return fmt.Errorf("set a policy: %w", err)
-		}
-		if _, err := b.Admin.UpsertScreen(ctx, &dlsmsv1.UpsertScreenRequest{Branch: branch, Name: branch}); err != nil {
-			return fmt.Errorf("add a screen: %w", err)
-		}
-		key, err := b.Admin.CreateKey(ctx, &dlsmsv1.CreateKeyRequest{
-			Name: "screen", Branch: branch, Scopes: []dlsmsv1.KeyScope{dlsmsv1.KeyScope_KEY_SCOPE_SCREEN},
-		})
-		if err != nil {
-			return fmt.Errorf("create a service key: %w", err)
-		}
-		l.places = append(l.places, &place{
-			branch: branch, rule: rule, seats: seats, display: &display{key: key.GetSecret()},
-		})
+	l.places = []*place{
+		{branch: visitsBranch, rule: dlsmsv1.CheckInRule_CHECK_IN_RULE_NONE, seats: l.visits, display: &display{}},
+		{branch: screenBranch, rule: dlsmsv1.CheckInRule_CHECK_IN_RULE_SCREEN},
+		{branch: bothBranch, rule: dlsmsv1.CheckInRule_CHECK_IN_RULE_SEAT_AND_SCREEN},
 	}
-	slices.SortFunc(l.places, func(a, b *place) int { return strings.Compare(a.branch, b.branch) })
+	for _, at := range l.places[1:] {
+		if err := l.addPlace(ctx, b, at); err != nil {
+			return fmt.Errorf("add branch %s: %w", at.branch, err)
+		}
+	}
 	l.placeOf, l.labels = map[int64]*place{}, map[int64]string{}
 	for _, at := range l.places {
 		for _, seat := range at.seats {
@@ -74,6 +57,26 @@ func (l *load) addPlaces(ctx context.Context, b *librarian) error {
 		}
 	}
 	return nil
+}
+
+// addPlace adds a branch with a rule for check-ins, and its screen.
+func (l *load) addPlace(ctx context.Context, b *librarian, at *place) (err error) {
+	if at.seats, err = l.system.addBranch(ctx, at.branch, codeSeats); err != nil {
+		return err
+	}
+	if _, err := b.Admin.SetPolicy(ctx, &dlsmsv1.SetPolicyRequest{
+		Policy: &dlsmsv1.Policy{Branch: at.branch, Rules: &dlsmsv1.PolicyRules{CheckIn: at.rule}},
+	}); err != nil {
+		return err
+	}
+	if _, err := b.Admin.UpsertScreen(ctx, &dlsmsv1.UpsertScreenRequest{Branch: at.branch, Name: at.branch}); err != nil {
+		return err
+	}
+	key, err := b.Admin.CreateKey(ctx, &dlsmsv1.CreateKeyRequest{
+		Name: "screen", Branch: at.branch, Scopes: []dlsmsv1.KeyScope{dlsmsv1.KeyScope_KEY_SCOPE_SCREEN},
+	})
+	at.display = &display{key: key.GetSecret()}
+	return err
 }
 
 var labelCode = regexp.MustCompile(`\b[A-Z2-7]{31}\b`)
@@ -95,8 +98,8 @@ type presented struct {
 	Code   string `json:",omitempty"` // that of the screen, or its digits
 }
 
-// answer is the model of a check-in that is judged at a time now of the system's clock. It returns the
-// reason of the refusal, or the proof of the check-in, followed by the name of the screen.
+// answer is the model of a check-in that is judged at a time now of the system's clock. It returns
+// the reason of the refusal, or the proof of the check-in, followed by the name of the screen.
 func (p presented) answer(at *place, seat int64, now time.Time) string {
 	if p.Screen != "" {
 		switch {
@@ -134,8 +137,8 @@ func (p presented) answer(at *place, seat int64, now time.Time) string {
 	return "NONE"
 }
 
-// mayGet reports whether a check-in may have an answer if it is judged at some time between from and
-// until. The answer of the model changes only when a code becomes valid, and when it expires.
+// mayGet reports whether a check-in may have an answer if it is judged at some time between from
+// and until. The answer of the model changes only when a code becomes valid, and when it expires.
 func (p presented) mayGet(answer string, at *place, seat int64, from, until time.Time) bool {
 	moments := []time.Time{from}
 	for _, t := range []time.Time{p.From.Add(-codeTolerance), p.From.Add(codeValidity + codeTolerance)} {
@@ -150,7 +153,8 @@ func (p presented) mayGet(answer string, at *place, seat int64, from, until time
 	})
 }
 
-// choose chooses the codes of a check-in at a seat. Half of them are those that the branch requires.
+// choose chooses the codes of a check-in at a seat. Half of the time, they are those that the branch
+// requires.
 func (l *load) choose(c *client, seat int64, now time.Time) (p presented) {
 	at, digits := l.placeOf[seat], c.rng.IntN(2) == 0
 	switch c.rng.IntN(10) {
@@ -224,63 +228,69 @@ func (s *system) proofs(ctx context.Context) (map[int64]proof, error) {
 	return all, err
 }
 
-// checkCheckIns checks that each answer to a check-in is that of the model at some time between the
-// call and the answer, and that the change log has the proof of the check-in. A check-in after the
-// first one of a reservation has the answer of the first.
-func (r *result) checkCheckIns(ctx context.Context, s *system, h *history, l *load) error {
+// leastCheckIns is the least number of check-ins of a run in which some with the code of a screen
+// must succeed.
+const leastCheckIns = 100
+
+// checkCheckIns checks each check-in with judge. It also checks that the proofs in the change log are
+// those that the users have presented.
+func (r *result) checkCheckIns(ctx context.Context, s *system, h *history, places map[int64]*place) error {
 	proofs, err := s.proofs(ctx)
 	if err != nil {
 		return err
 	}
-	first := map[int64]*op{}      // a check-in of each reservation
-	explained := map[int64]bool{} // reservations whose proof an operation has presented
+	n := 0
+	made := map[int64]bool{} // whether the user has presented the proof, by reservation
 	for _, ops := range h.all() {
-		for i := range ops {
-			o := &ops[i]
-			if o.Kind != checkIn {
-				continue
-			}
-			recorded := proofs[o.Reservation]
-			may := func(answer string, until time.Duration) bool {
-				return o.Codes.mayGet(answer, l.placeOf[o.Seat], o.Seat,
-					r.clock.At(h.began.Add(o.Call-clockMargin)), r.clock.At(h.began.Add(until+clockMargin)))
-			}
-			wrong := func(why string) {
-				r.found.add(checkAnswers, "a check-in at seat %d by user %d from %s to %s with %+v got %q %s, %s",
-					o.Seat, o.User, o.Call, o.Return, o.Codes, o.Reason, o.Proof, why)
-			}
-			switch presence := strings.HasPrefix(o.Reason, "PRESENCE_"); {
-			case o.done() && o.Proof != recorded.text:
-				wrong("and the change log has the proof " + recorded.text)
-			case presence && !may(o.Reason, o.Return):
-				wrong("which is not the answer of the model")
-			case presence && recorded.text != "" && recorded.at.Before(r.clock.At(h.began.Add(o.LastCall-clockMargin))):
-				wrong("after the reservation was checked in")
-			case o.Reason == "RATE_LIMITED" && o.Codes == presented{}:
-				wrong("without a code")
-			}
-			r.checkIns[strings.TrimSpace(o.Reason+o.Proof)]++
-			first[o.Reservation] = o
-			if o.done() || o.Unknown || o.Unsure {
-				until := o.Return
-				if !o.done() {
-					until += longestCall
-				}
-				explained[o.Reservation] = explained[o.Reservation] || may(recorded.text, until)
+		for _, o := range ops {
+			if o.Kind == checkIn {
+				n++
+				r.checkIns[cmp.Or(o.Reason, o.Proof, "no answer")]++
+				made[o.Reservation] = r.judge(h, &o, places[o.Seat], proofs[o.Reservation]) || made[o.Reservation]
 			}
 		}
 	}
-	for id, o := range first {
-		if recorded := proofs[id]; recorded.text != "" && !explained[id] {
-			r.found.add(checkAnswers,
-				"reservation %d of seat %d by user %d was checked in at %s with the proof %s, which its user has not presented",
-				id, o.Seat, o.User, recorded.at, recorded.text)
+	for id, ok := range made {
+		if recorded := proofs[id]; recorded.text != "" && !ok {
+			r.found.add(checkAnswers, "reservation %d was checked in at %s with the proof %s, which its user did not present",
+				id, recorded.at, recorded.text)
 		}
 	}
-	if r.checkIns["SCREEN "+screenBranch] == 0 || r.checkIns["SEAT_AND_SCREEN "+bothBranch] == 0 {
+	accepted := r.checkIns["SCREEN "+screenBranch] > 0 && r.checkIns["SEAT_AND_SCREEN "+bothBranch] > 0
+	if n >= leastCheckIns && !accepted {
 		r.found.add(checkActivity, "no check-in with the code of a screen succeeded: %v", r.checkIns)
 	}
 	return nil
+}
+
+// judge checks that the answer to a check-in is that of the model at some time between the call and
+// the answer, and that it has the proof in the change log. A repeated check-in has the answer of the
+// first one. judge reports whether the check-in may be the one that made the proof.
+func (r *result) judge(h *history, o *op, at *place, recorded proof) (made bool) {
+	may := func(answer string, from, until time.Duration) bool {
+		return o.Codes.mayGet(answer, at, o.Seat,
+			r.clock.At(h.began.Add(from-clockMargin)), r.clock.At(h.began.Add(until+clockMargin)))
+	}
+	wrong := ""
+	switch refused := strings.HasPrefix(o.Reason, "PRESENCE_"); {
+	case o.done() && o.Proof != recorded.text:
+		wrong = "the change log has the proof " + recorded.text
+	case refused && !may(o.Reason, o.LastCall, o.Return):
+		wrong = "the model has another answer"
+	case refused && recorded.text != "" && recorded.at.Before(r.clock.At(h.began.Add(o.LastCall-clockMargin))):
+		wrong = "the reservation was checked in before"
+	case o.Reason == "RATE_LIMITED" && o.Codes == presented{}:
+		wrong = "the call has no code"
+	}
+	if wrong != "" {
+		r.found.add(checkAnswers, "a check-in at seat %d in branch %s by user %d from %s to %s with %+v got %q %s: %s",
+			o.Seat, at.branch, o.User, o.Call, o.Return, o.Codes, o.Reason, o.Proof, wrong)
+	}
+	until := o.Return
+	if !o.done() {
+		until += longestCall
+	}
+	return (o.done() || o.Unknown || o.Unsure) && may(recorded.text, o.Call, until)
 }
 
 // checkInSummary counts the answers to check-ins.

@@ -40,12 +40,12 @@ func (l *load) watchScreen(ctx context.Context, d *display) {
 				d.add(got.GetState().GetCodes())
 			}
 		}
+		if reading.Err() == nil {
+			sleep(ctx, retryAfter)
+		}
 		stop()
 		if r := e2e.RefusalOf(err); !noAnswer(r) && r.Reason != "OVERLOADED" {
 			l.history.found.add(checkAnswers, "WatchScreen ended with an answer that is not in the contract: %v", err)
-		}
-		if reading.Err() == nil {
-			sleep(ctx, retryAfter)
 		}
 	}
 }

@@ -44,8 +44,8 @@ type load struct {
 	plans   []int64 // seats of the plans branch
 	visits  []int64 // seats of the visits branch
 	places  []*place
-	// placeSeats are the seats of all places. placeOf and labels have the place of each of them, and the
-	// code of its label.
+	// placeSeats are the seats of all places. placeOf and labels have the place of each of them, and
+	// the code of its label.
 	placeSeats []int64
 	placeOf    map[int64]*place
 	labels     map[int64]string

@@ -13,9 +13,10 @@ import (
 )
 
 // wrongSumsSQL finds sums of reports that differ from the number of events in the change log. A sum
-// may lack the events that were committed after it. Under faults, and with a fast clock, a commit may
-// be later than the ten minutes after which an hour is counted. So a sum is too small only if it lacks
-// an event that was committed $3 or more before it. usage_open has a row for each hour and area.
+// may lack the events that were committed after it. Under faults, and with a fast clock, a commit
+// may be later than the ten minutes after which an hour is counted. So a sum is too small only if it
+// lacks an event that was committed $3 or more before it. usage_open has a row for each hour and
+// area.
 //
 // The branches of the operator, $1 and $2, do not count: bad rows move seats there.
 const wrongSumsSQL = `
@@ -58,8 +59,8 @@ const exporters = 4
 // exportSections has the sections of the export that do not have the name of their table.
 var exportSections = map[string]string{"audit_log": "changes_as_staff", "revocations": "ended_tokens"}
 
-// checkExports checks that the export of a client has each row of the client, and no row of another.
-// This concerns each table with a column user_id, also a table that a later migration adds.
+// checkExports checks that the export of a client has each row of the client, and no row of another
+// user. This concerns each table with a column user_id, also a table that a later migration adds.
 func (r *result) checkExports(ctx context.Context, s *system, clients []*client) error {
 	rows, err := s.db.Query(ctx, `
 		SELECT table_name FROM information_schema.columns WHERE table_schema = 'public' AND column_name = 'user_id'`)

@@ -173,8 +173,8 @@ func (s *system) readState(ctx context.Context) (w dbState, err error) {
 }
 
 // staffSQL finds violations of rules that hold only for the librarian of a run: strikes are counted
-// in visitsBranch ($1) only, and a closure is not moved. From the end of its sweep until it is lifted,
-// no reservation may be inside a closure, and no offer may be made there.
+// in visitsBranch ($1) only, and a closure is not moved. From the end of its sweep until it is
+// lifted, no reservation may be inside a closure, and no offer may be made there.
 const staffSQL = `
 	WITH states AS (
 		SELECT kind, seat_id, reservation_id, during, occupies, at,
@@ -317,7 +317,7 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 	for _, b := range broken {
 		r.found.add(checkInvariants, "%s", b)
 	}
-	if err := r.checkCheckIns(ctx, s, h, s.librarian.load); err != nil {
+	if err := r.checkCheckIns(ctx, s, h, s.librarian.load.placeOf); err != nil {
 		return err
 	}
 	if err := r.checkRules(ctx, s); err != nil {
