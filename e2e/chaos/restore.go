@@ -234,9 +234,7 @@ func (r *restoration) runAfter(ctx context.Context, fast storetest.Clock) error 
 	living, stop := context.WithCancel(ctx)
 	l.stop = stop
 	defer l.end()
-	for _, c := range l.clients {
-		l.all.Go(func() { l.runClient(living, c) })
-	}
+	l.runClients(living)
 	var callers sync.WaitGroup
 	calling, ended := context.WithCancel(ctx)
 	for _, c := range r.lostClients {

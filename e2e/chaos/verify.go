@@ -172,32 +172,50 @@ func (s *system) readState(ctx context.Context) (w dbState, err error) {
 	return w, err
 }
 
-// staffViolations finds violations of rules that hold only for the librarian of a run: strikes are
-// counted in the visits branch only, and a closure is not moved. From the end of its sweep until it
-// is lifted, no reservation may be inside a closure, and no offer may be made there.
-func (s *system) staffViolations(ctx context.Context) ([]string, error) {
-	const query = `
-		WITH states AS (
-			SELECT kind, seat_id, reservation_id, during, occupies, at,
-				lead(at, 1, 'infinity') OVER later AS until, lead(sweep_id) OVER later AS ended_by
-			FROM reservation_events WINDOW later AS (PARTITION BY reservation_id ORDER BY id)
-		)
-		SELECT format('strike %s of user %s is of branch %s, which has no policy', k.id, k.user_id, b.code)
-		FROM strikes k JOIN branches b ON b.library_id = k.library_id AND b.id = k.branch_id WHERE b.code <> $1
-		UNION ALL
-		SELECT format('reservation %s of seat %s, %s at %s, was inside closure %s, whose sweep was done at %s',
-			e.reservation_id, e.seat_id, e.kind, e.at, c.id, w.done_at)
-		FROM sweeps w
-		JOIN closures c ON c.library_id = w.library_id AND c.id = w.closure_id
-		JOIN states e ON e.seat_id = ANY (c.seat_ids) AND e.occupies AND e.during && c.during
-		WHERE (c.lifted_at IS NULL OR c.lifted_at > w.done_at) AND CASE
-			WHEN e.at <= w.done_at THEN e.until > w.done_at AND e.ended_by IS DISTINCT FROM w.id AND upper(e.during) > w.done_at
-			ELSE e.kind = 'OFFERED' AND (c.lifted_at IS NULL OR e.at < c.lifted_at) END`
-	rows, err := s.db.Query(ctx, query, visitsBranch)
-	if err != nil {
-		return nil, err
+// staffSQL finds violations of rules that hold only for the librarian of a run: strikes are counted
+// in visitsBranch ($1) only, and a closure is not moved. From the end of its sweep until it is
+// lifted, no reservation may be inside a closure, and no offer may be made there.
+const staffSQL = `
+	WITH states AS (
+		SELECT kind, seat_id, reservation_id, during, occupies, at,
+			lead(at, 1, 'infinity') OVER later AS until, lead(sweep_id) OVER later AS ended_by
+		FROM reservation_events WINDOW later AS (PARTITION BY reservation_id ORDER BY id)
+	)
+	SELECT format('strike %s of user %s is of branch %s, which has no policy', k.id, k.user_id, b.code)
+	FROM strikes k JOIN branches b ON b.library_id = k.library_id AND b.id = k.branch_id WHERE b.code <> $1
+	UNION ALL
+	SELECT format('reservation %s of seat %s, %s at %s, was inside closure %s, whose sweep was done at %s',
+		e.reservation_id, e.seat_id, e.kind, e.at, c.id, w.done_at)
+	FROM sweeps w
+	JOIN closures c ON c.library_id = w.library_id AND c.id = w.closure_id
+	JOIN states e ON e.seat_id = ANY (c.seat_ids) AND e.occupies AND e.during && c.during
+	WHERE (c.lifted_at IS NULL OR c.lifted_at > w.done_at) AND CASE
+		WHEN e.at <= w.done_at THEN e.until > w.done_at AND e.ended_by IS DISTINCT FROM w.id AND upper(e.during) > w.done_at
+		ELSE e.kind = 'OFFERED' AND (c.lifted_at IS NULL OR e.at < c.lifted_at) END`
+
+// checkRules checks the rules that hold only for the branches and the librarian of a run.
+func (r *result) checkRules(ctx context.Context, s *system) error {
+	for _, rule := range []struct {
+		sql  string
+		args []any
+	}{
+		{staffSQL, []any{visitsBranch}},
+		{wrongProofSQL, []any{screenBranch, bothBranch}},
+		{wrongSumsSQL, []any{operatorBranch, operatorDepot, longestCall}},
+	} {
+		rows, err := s.db.Query(ctx, rule.sql, rule.args...)
+		if err != nil {
+			return err
+		}
+		broken, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return err
+		}
+		for _, b := range broken {
+			r.found.add(checkInvariants, "%s", b)
+		}
 	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
+	return nil
 }
 
 // wasBusy reports whether the user of a booking or an extension may have had another reservation
@@ -299,12 +317,14 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 	for _, b := range broken {
 		r.found.add(checkInvariants, "%s", b)
 	}
-	wrong, err := s.staffViolations(ctx)
-	if err != nil {
+	if err := r.checkCheckIns(ctx, s, h, s.librarian.load.placeOf); err != nil {
 		return err
 	}
-	for _, v := range wrong {
-		r.found.add(checkInvariants, "%s", v)
+	if err := r.checkRules(ctx, s); err != nil {
+		return err
+	}
+	if err := r.countSums(ctx, s); err != nil {
+		return err
 	}
 	w, err := s.readState(ctx)
 	if err != nil {
