@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/csv"
 	"fmt"
 	"io"
 	"strconv"
@@ -69,7 +68,10 @@ func (c *usageCommand) Run(ctx context.Context, s *settings, out io.Writer) erro
 	if err != nil {
 		return fmt.Errorf("usage: %w", err)
 	}
-	w := csv.NewWriter(out)
+	w, err := reportfile.NewCSV(out)
+	if err != nil {
+		return err
+	}
 	names, _ := usageKey(q.By, library.UsageKey{})
 	lines := [][]string{append(names, usageColumns...)}
 	for i := range report.Rows {
@@ -89,10 +91,10 @@ func usageKey(by library.UsageBy, k library.UsageKey) (names, values []string) {
 	case library.UsageByWeekdayHour:
 		return []string{"weekday", "hour"}, []string{strconv.Itoa(k.Weekday), strconv.Itoa(k.Hour)}
 	case library.UsageByArea:
-		return []string{"branch", "area"}, []string{k.Branch, k.Area}
+		return []string{"branch", "area"}, []string{k.Branch, reportfile.Plain(k.Area)}
 	case library.UsageByGroup:
 	}
-	return []string{"group"}, []string{k.Group}
+	return []string{"group"}, []string{reportfile.Plain(k.Group)}
 }
 
 func usageFigures(f *library.UsageFigures) []string {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
@@ -74,7 +75,7 @@ func (c *screenCommand) Run(ctx context.Context, _ *settings, out io.Writer) err
 type received struct {
 	state *dlsmsv1.ScreenState // nil: none yet
 	ahead time.Duration        // how far the server's clock is ahead of the clock of this process
-	fault string               // why there is no connection; empty: there is one
+	fault string               // why no states arrive; empty: they do
 }
 
 // follow sends each state that the server sends, and each fault of the connection, until ctx ends.
@@ -87,11 +88,29 @@ func (c *screenCommand) follow(ctx context.Context, client dlsmsv1.ScreenService
 	}
 	for ctx.Err() == nil {
 		err := c.watch(ctx, client, send)
-		send(received{fault: status.Convert(err).Message()})
+		send(received{fault: c.fault(err)})
 		select {
 		case <-ctx.Done():
 		case <-time.After(reconnectAfter):
 		}
+	}
+}
+
+// fault returns what the screen shows after an error of its stream.
+func (c *screenCommand) fault(err error) string {
+	switch s := status.Convert(err); s.Code() {
+	case codes.Unauthenticated:
+		return "The key of this screen is not valid. An admin can create another one."
+	case codes.NotFound:
+		return fmt.Sprintf("The branch has no screen %q. Start this program with --screen and the name of a screen.", c.Screen)
+	case codes.InvalidArgument:
+		return "The branch has several screens. Start this program with --screen and the name of a screen."
+	case codes.PermissionDenied, codes.FailedPrecondition, codes.Unimplemented:
+		return "This screen is not set up: " + s.Message() + "."
+	case codes.Unavailable:
+		return "No connection to " + c.Server + "."
+	default:
+		return "No connection to " + c.Server + ": " + s.Message() + "."
 	}
 }
 
@@ -119,37 +138,39 @@ func (c *screenCommand) watch(
 	}
 }
 
-// text returns what the screen shows at a time of the clock of this process.
+// text returns what the screen shows at a time of the clock of this process. It has at most 24 lines,
+// so that the code of 31 characters with a link of 40 fits on the smallest terminal.
 func (r received) text(link string, now time.Time) (string, error) {
-	var b strings.Builder
+	var lines []string
 	branch := r.state.GetBranch()
+	place := ""
 	if branch != nil {
-		fmt.Fprintf(&b, "%s, %s\n\n", branch.GetName(), r.state.GetName())
+		place = branch.GetName() + ", " + r.state.GetName() + ". "
 	}
-	code := codeAt(r.state.GetCodes(), now.Add(r.ahead))
-	if code == nil {
-		b.WriteString("To check in, ask at the desk.\n")
+	if code := codeAt(r.state.GetCodes(), now.Add(r.ahead)); code == nil {
+		lines = append(lines, place+"To check in, ask at the desk.")
 	} else {
 		picture, err := labels.Text(link + code.GetCode())
 		if err != nil {
 			return "", err
 		}
 		digits := code.GetDigits()
-		fmt.Fprintf(&b, "To check in, scan this code or enter the digits:\n\n%s\n  %s %s\n", picture, digits[:4], digits[4:])
+		lines = append(lines, fmt.Sprintf("%sTo check in, scan this code or enter %s %s", place, digits[:4], digits[4:]),
+			strings.TrimSuffix(picture, "\n"))
 	}
 	if branch != nil && r.fault == "" {
-		fmt.Fprintf(&b, "\n%d of %d seats are free.\n", branch.GetAvailableCount(), branch.GetSeatCount())
+		lines = append(lines, fmt.Sprintf("%d of %d seats are free.", branch.GetAvailableCount(), branch.GetSeatCount()))
 	}
 	for _, language := range []string{"en", "de", "zh"} {
 		if text := branch.GetAnnouncement()[language]; text != "" {
-			fmt.Fprintf(&b, "%s\n", text)
+			lines = append(lines, text)
 			break
 		}
 	}
 	if r.fault != "" {
-		fmt.Fprintf(&b, "\nNo connection: %s\n", r.fault)
+		lines = append(lines, r.fault)
 	}
-	return b.String(), nil
+	return strings.Join(lines, "\n"), nil
 }
 
 // codeAt returns the code to show at a time of the server's clock, or nil if none is valid.

@@ -44,6 +44,12 @@ func TestScreenShowsNoStaleCode(t *testing.T) {
 			t.Errorf("after %d s, the digits %s are not in\n%s", seconds, digits, text)
 		}
 	}
+	state.Branch.Announcement = map[string]string{"en": "The library closes at 18:00."}
+	r.fault = ""
+	text, err := r.text("https://library.university.example/app/c/", local) // 41 characters
+	if lines := strings.Count(text, "\n") + 1; err != nil || lines > 24 {
+		t.Errorf("%d lines do not fit on a small terminal: %v\n%s", lines, err, text)
+	}
 	if text, err := (received{}).text("", local); err != nil || !strings.Contains(text, "ask at the desk") {
 		t.Errorf("before the first connection: %q, %v", text, err)
 	}

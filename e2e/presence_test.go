@@ -33,7 +33,7 @@ func (s student) require(branch string, rule dlsmsv1.CheckInRule) {
 // setScreen adds a screen to a branch, or changes it.
 func (s student) setScreen(branch, name string, off bool) *dlsmsv1.Screen {
 	s.t.Helper()
-	set, err := s.admin().UpsertScreen(s.t.Context(), &dlsmsv1.UpsertScreenRequest{Branch: branch, Name: name, Off: off})
+	set, err := s.admin().UpsertScreen(s.t.Context(), &dlsmsv1.UpsertScreenRequest{Branch: branch, Name: name, Off: &off})
 	return need(s, "screen", set, err).GetScreen()
 }
 

@@ -61,6 +61,14 @@ type Screen struct {
 	Off    bool // its codes are refused
 }
 
+// ScreenChange adds the screen with a name to a branch, or changes it.
+type ScreenChange struct {
+	Branch  string // code
+	Name    string
+	NewName string // empty: the name stays
+	Off     *bool  // nil: as before; a new screen is on
+}
+
 // ScreenNow is a screen at a time of the database's clock.
 type ScreenNow struct {
 	Screen

@@ -197,10 +197,11 @@ var presenceHelp = map[CheckInRule]string{
 	CheckInDesk:          "check in at the desk or at the entrance",
 }
 
-// PresenceRequired returns ErrPresenceRequired for a rule of check-in.
-func PresenceRequired(rule CheckInRule) *Error {
+// PresenceRequired returns ErrPresenceRequired for a rule of check-in. missing is the rule that names
+// only the codes that the user has not sent.
+func PresenceRequired(rule, missing CheckInRule) *Error {
 	return ErrPresenceRequired.With("check_in", string(rule)).WithMessage(
-		ErrPresenceRequired.Message + ": " + presenceHelp[rule])
+		ErrPresenceRequired.Message + ": " + presenceHelp[missing])
 }
 
 // CardTaken returns ErrCardTaken for a library card that the user with a student id was to get.

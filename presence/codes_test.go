@@ -4,6 +4,7 @@ import (
 	"encoding/base32"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -83,8 +84,19 @@ func TestWhatTheRulesRequire(t *testing.T) {
 			t.Errorf("%s: screen %d", name, got.ScreenID)
 		}
 	}
-	if _, err := c.Judge(at(noon, library.CheckInScreen)); !strings.Contains(err.Error(), "screen") {
-		t.Errorf("the message does not say what to do: %v", err)
+	for _, tc := range []struct {
+		codes   []string
+		help    string
+		without string
+	}{
+		{nil, "the label on your seat and the code on the screen", "!"},
+		{[]string{label}, "the code on the screen", "label"},
+		{[]string{shown.Code}, "the label on your seat", "screen"},
+	} {
+		_, err := c.Judge(at(noon, both), tc.codes...)
+		if text := fmt.Sprint(err); !strings.Contains(text, tc.help) || strings.Contains(text, tc.without) {
+			t.Errorf("%d codes: the message does not say what is missing: %v", len(tc.codes), err)
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ const recently = 2 * time.Minute
 //   - ErrPresenceElsewhere: a code belongs to another branch or seat
 func (c *Codes) Judge(f library.CheckInFacts, codes ...string) (library.Presence, error) {
 	if f.Rule == library.CheckInDesk {
-		return library.Presence{}, library.PresenceRequired(f.Rule)
+		return library.Presence{}, library.PresenceRequired(f.Rule, f.Rule)
 	}
 	var seat bool
 	var screen int64
@@ -48,8 +48,13 @@ func (c *Codes) Judge(f library.CheckInFacts, codes ...string) (library.Presence
 	case screen != 0:
 		p.Proof = library.ProofScreen
 	}
-	if f.Rule.NeedsSeat() && !seat || f.Rule.NeedsScreen() && screen == 0 {
-		return library.Presence{}, library.PresenceRequired(f.Rule)
+	switch noSeat, noScreen := f.Rule.NeedsSeat() && !seat, f.Rule.NeedsScreen() && screen == 0; {
+	case noSeat && noScreen:
+		return library.Presence{}, library.PresenceRequired(f.Rule, library.CheckInSeatAndScreen)
+	case noSeat:
+		return library.Presence{}, library.PresenceRequired(f.Rule, library.CheckInSeat)
+	case noScreen:
+		return library.Presence{}, library.PresenceRequired(f.Rule, library.CheckInScreen)
 	}
 	return p, nil
 }

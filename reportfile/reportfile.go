@@ -13,6 +13,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dlsms/dlsms/library"
 )
@@ -24,7 +25,8 @@ var columns = []string{
 
 // Writer writes one file. Its methods must not be called concurrently.
 type Writer struct {
-	csv   *csv.Writer
+	out   io.Writer
+	csv   *csv.Writer // nil before WriteHeader
 	mac   hash.Hash
 	zones map[string]*time.Location
 	row   []string
@@ -37,13 +39,25 @@ func NewWriter(w io.Writer) *Writer {
 	var key [32]byte
 	_, _ = rand.Read(key[:]) // never fails: the runtime crashes the process instead
 	return &Writer{
-		csv: csv.NewWriter(w), mac: hmac.New(sha256.New, key[:]), zones: map[string]*time.Location{},
+		out: w, mac: hmac.New(sha256.New, key[:]), zones: map[string]*time.Location{},
 		row: make([]string, len(columns)),
 	}
 }
 
+// bom is a byte order mark. Without it, Excel would read the file in another encoding.
+const bom = "\ufeff"
+
+// NewCSV returns a writer of a CSV file for spreadsheet programs. Put each text through Plain.
+func NewCSV(w io.Writer) (*csv.Writer, error) {
+	_, err := io.WriteString(w, bom)
+	return csv.NewWriter(w), err
+}
+
 // WriteHeader writes the first line.
-func (w *Writer) WriteHeader() error {
+func (w *Writer) WriteHeader() (err error) {
+	if w.csv, err = NewCSV(w.out); err != nil {
+		return err
+	}
 	if err := w.csv.Write(columns); err != nil {
 		return err
 	}
@@ -56,7 +70,7 @@ func (w *Writer) Write(reservations []library.ExportedReservation) error {
 		r := &reservations[i]
 		zone := w.zone(r.Timezone)
 		w.row = append(w.row[:0],
-			w.pseudonym(r.UserID), plain(r.Group), r.Branch, plain(r.Area), plain(r.Label),
+			w.pseudonym(r.UserID), Plain(r.Group), r.Branch, Plain(r.Area), Plain(r.Label),
 			inZone(&r.StartTime, zone), inZone(&r.EndTime, zone), string(r.Status),
 			inZone(&r.CreatedAt, zone), inZone(r.CheckedInAt, zone), string(r.Proof), inZone(r.EndedAt, zone))
 		if err := w.csv.Write(w.row); err != nil {
@@ -105,11 +119,12 @@ func inZone(t *time.Time, zone *time.Location) string {
 	return t.In(zone).Format(time.RFC3339)
 }
 
-// plain returns a text that a spreadsheet does not take for a formula: it puts an apostrophe before
+// Plain returns a text that a spreadsheet does not take for a formula: it puts an apostrophe before
 // the characters with which a formula begins. A label such as -1 is not changed, because it is a
 // number.
-func plain(text string) string {
-	if text == "" || !strings.ContainsRune("=+-@\t\r", rune(text[0])) || isNumber(text) {
+func Plain(text string) string {
+	first, _ := utf8.DecodeRuneInString(text)
+	if text == "" || !strings.ContainsRune("=+-@＝＋－＠\t\r", first) || isNumber(text) {
 		return text
 	}
 	return "'" + text

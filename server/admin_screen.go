@@ -22,18 +22,17 @@ func (s *adminService) UpsertScreen(
 ) (*dlsmsv1.UpsertScreenResponse, error) {
 	var c check
 	order := c.order(ctx, "UpsertScreen", req)
-	screen := library.Screen{
-		Branch: c.text("branch", req.GetBranch(), 1, 32), Name: c.name("name", req.GetName()), Off: req.GetOff(),
+	change := library.ScreenChange{
+		Branch: c.text("branch", req.GetBranch(), 1, 32), Name: c.name("name", req.GetName()), Off: req.Off,
 	}
-	newName := req.GetNewName()
-	if newName != "" {
-		newName = c.name("new_name", newName)
+	if v := req.GetNewName(); v != "" {
+		change.NewName = c.name("new_name", v)
 	}
 	if err := c.err(); err != nil {
 		return nil, err
 	}
 
-	screen, err := s.store.UpsertScreen(ctx, order, screen, newName)
+	screen, err := s.store.UpsertScreen(ctx, order, change)
 	if err != nil {
 		return nil, err
 	}

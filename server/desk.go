@@ -73,7 +73,7 @@ func (c *check) personQuery(req *dlsmsv1.FindUsersRequest) library.PersonQuery {
 		}
 	}
 	if set != 1 {
-		c.fault("student_id", "set exactly one of student_id, card, email and name")
+		c.fault("student_id", "is not alone: exactly one of student_id, card, email and name must be set")
 	}
 	c.text("student_id", q.StudentID, 0, 32)
 	c.text("card", q.Card, 0, maxCard)
@@ -242,7 +242,7 @@ func (s *deskService) RecordArrival(
 ) (*dlsmsv1.RecordArrivalResponse, error) {
 	var c check
 	if (req.GetCard() == "") == (req.GetStudentId() == "") {
-		c.fault("card", "set exactly one of card and student_id")
+		c.fault("card", "or student_id must be set, and not both")
 	}
 	card, studentID := c.text("card", req.GetCard(), 0, maxCard), c.text("student_id", req.GetStudentId(), 0, 32)
 	if err := c.err(); err != nil {

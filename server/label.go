@@ -58,6 +58,10 @@ func (s *seatService) visitAt(
 	return s.store.VisitAt(ctx, user, seatID)
 }
 
+// soon is how long before a reservation a user who opens the label has come for it, although the seat
+// is free until then.
+const soon = time.Hour
+
 // actionAt returns what a user can do at a seat. visit is the present or next reservation of the
 // user there, if reserved is true. free says that the seat is free now.
 func actionAt(visit library.Reservation, reserved, free bool, now time.Time) dlsmsv1.SeatAction {
@@ -66,10 +70,10 @@ func actionAt(visit library.Reservation, reserved, free bool, now time.Time) dls
 		return dlsmsv1.SeatAction_SEAT_ACTION_STAY
 	case reserved && !now.Before(visit.CheckInOpensAt) && now.Before(*visit.CheckInDeadline):
 		return dlsmsv1.SeatAction_SEAT_ACTION_CHECK_IN
+	case reserved && now.Before(visit.CheckInOpensAt) && (!free || visit.StartTime.Sub(now) <= soon):
+		return dlsmsv1.SeatAction_SEAT_ACTION_COME_BACK
 	case free:
 		return dlsmsv1.SeatAction_SEAT_ACTION_SIT_DOWN
-	case reserved && now.Before(visit.CheckInOpensAt):
-		return dlsmsv1.SeatAction_SEAT_ACTION_COME_BACK
 	}
 	return dlsmsv1.SeatAction_SEAT_ACTION_CHOOSE_ANOTHER
 }

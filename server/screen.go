@@ -55,12 +55,18 @@ func (s *screenService) WatchScreen(
 	poll := time.NewTicker(screenInterval)
 	defer poll.Stop()
 	var last screenWatch
+	var id int64 // known after the first state: a stream stays with its screen when that is renamed
 	for {
-		state, now, err := s.state(ctx, key, name)
+		screen, err := s.store.ScreenOf(ctx, key, id, name)
 		if err != nil {
 			return err
 		}
-		if message := last.next(state, now, time.Now()); message != nil {
+		id = screen.ID
+		state, err := s.state(ctx, screen)
+		if err != nil {
+			return err
+		}
+		if message := last.next(state, screen.Now, time.Now()); message != nil {
 			if err := stream.Send(message); err != nil {
 				return err
 			}
@@ -73,17 +79,11 @@ func (s *screenService) WatchScreen(
 	}
 }
 
-// state returns what a screen shows, and the time of the database's clock.
-func (s *screenService) state(
-	ctx context.Context, key library.Actor, name string,
-) (*dlsmsv1.ScreenState, time.Time, error) {
-	screen, err := s.store.ScreenOf(ctx, key, name)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
+// state returns what a screen shows.
+func (s *screenService) state(ctx context.Context, screen library.ScreenNow) (*dlsmsv1.ScreenState, error) {
 	branches, _, err := s.seats.Branches(ctx)
 	if err != nil {
-		return nil, time.Time{}, err
+		return nil, err
 	}
 	state := &dlsmsv1.ScreenState{Name: screen.Name}
 	for _, b := range branches {
@@ -92,7 +92,7 @@ func (s *screenService) state(
 		}
 	}
 	if screen.Off {
-		return state, screen.Now, nil
+		return state, nil
 	}
 	for _, shown := range s.codes.Show(screen.ID, screen.Now, codesAhead) {
 		state.Codes = append(state.Codes, &dlsmsv1.ScreenCode{
@@ -100,7 +100,7 @@ func (s *screenService) state(
 			ValidFrom: timestamppb.New(shown.From), ValidUntil: timestamppb.New(shown.Until),
 		})
 	}
-	return state, screen.Now, nil
+	return state, nil
 }
 
 // screenWatch is what a stream has sent.

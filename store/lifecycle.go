@@ -222,7 +222,7 @@ func setCheckedIn(r *library.Reservation, now time.Time, proof library.Proof) {
 // withoutCodes judges a check-in without codes.
 func withoutCodes(f library.CheckInFacts) (library.Presence, error) {
 	if f.Rule != library.CheckInNone {
-		return library.Presence{}, library.PresenceRequired(f.Rule)
+		return library.Presence{}, library.PresenceRequired(f.Rule, f.Rule)
 	}
 	return library.Presence{Proof: library.ProofNone}, nil
 }

@@ -27,7 +27,7 @@ var constraintErrors = map[string]*library.Error{
 		Field: "name", Message: "must not begin or end with a blank, or contain invisible characters",
 	}),
 	"screens_name_key": library.Invalid(library.FieldViolation{
-		Field: "new_name", Message: "another screen of the branch has this name",
+		Field: "new_name", Message: "is the name of another screen of the branch",
 	}),
 	// Another replica is handling the same request. A retry gets the answer of that request.
 	"reservations_request_key": library.ErrUnavailable,

@@ -213,6 +213,9 @@ func (t *staffTx) setPolicy(ctx context.Context, p *library.ScopedRules) error {
 	case i < 0 && p.Area != "":
 		err = t.requireArea(ctx, p.PolicyScope)
 	}
+	if err == nil && p.Rules.CheckIn != nil && p.Rules.CheckIn.NeedsScreen() {
+		err = t.requireScreens(ctx, rows, p.BranchID)
+	}
 	if err == nil {
 		err = t.writePolicy(ctx, rows, i, *p)
 	}
@@ -235,7 +238,36 @@ func (t *staffTx) requireArea(ctx context.Context, scope library.PolicyScope) er
 	var exists bool
 	err := t.QueryRow(ctx, selectAreaExists, t.s.lib, scope.BranchID, scope.Area).Scan(&exists)
 	if err == nil && !exists {
-		err = library.Invalid(library.FieldViolation{Field: "policy.area", Message: "no seat of the branch is in this area"})
+		err = library.Invalid(library.FieldViolation{Field: "policy.area", Message: "names an area in which the branch has no seat"})
+	}
+	return err
+}
+
+// selectScreenless returns branches without a screen that is on. $2 is a branch, or 0 for all, and $3
+// are branches to leave out.
+const selectScreenless = `
+	SELECT b.code FROM branches b
+	WHERE b.library_id = $1 AND ($2::bigint = 0 OR b.id = $2) AND b.id <> ALL ($3::bigint[])
+		AND EXISTS (SELECT FROM seats s WHERE s.library_id = $1 AND s.branch_id = b.id AND s.retired_at IS NULL)
+		AND NOT EXISTS (SELECT FROM screens c WHERE c.library_id = $1 AND c.branch_id = b.id AND NOT c.off)
+	ORDER BY b.code LIMIT 5`
+
+// requireScreens fails with Invalid if nobody could check in at a branch with a rule that needs a
+// screen. A rule of the whole library, with the branch 0, does not hold at a branch that has a rule of
+// its own.
+func (t *staffTx) requireScreens(ctx context.Context, policies []policyRow, branch int64) error {
+	own := []int64{}
+	for _, p := range policies {
+		if p.Rules.CheckIn != nil && branch == 0 {
+			own = append(own, p.BranchID)
+		}
+	}
+	without, err := rowsOf(ctx, t, pgx.RowTo[string], selectScreenless, t.s.lib, branch, own)
+	if err == nil && len(without) > 0 {
+		err = library.Invalid(library.FieldViolation{
+			Field:   "policy.rules.check_in",
+			Message: "requires a screen that is on: add one with UpsertScreen to " + strings.Join(without, ", "),
+		})
 	}
 	return err
 }

@@ -27,7 +27,7 @@ func (b bundle) requires(t *testing.T, rule library.CheckInRule) {
 // screen adds a screen to a branch.
 func (b bundle) screen(t *testing.T, branch, name string) library.Screen {
 	t.Helper()
-	screen, err := b.UpsertScreen(t.Context(), byHost("a new screen"), library.Screen{Branch: branch, Name: name}, "")
+	screen, err := b.UpsertScreen(t.Context(), byHost("a new screen"), library.ScreenChange{Branch: branch, Name: name})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,9 +152,10 @@ func TestCheckInRefusesCodes(t *testing.T) {
 	wantEqual(t, "rows", b.everything(t), before)
 
 	good := codes.Show(here.ID, noon, 0)[0].Code
-	if _, err := b.UpsertScreen(t.Context(), byHost("stolen"), library.Screen{
-		Branch: "branch-0", Name: "Entrance", Off: true,
-	}, ""); err != nil {
+	off := true
+	if _, err := b.UpsertScreen(t.Context(), byHost("stolen"), library.ScreenChange{
+		Branch: "branch-0", Name: "Entrance", Off: &off,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.CheckIn(t.Context(), b.users[0], r.ID, with(codes, good)); !errors.Is(err, library.ErrPresenceInvalid) {
@@ -212,12 +213,12 @@ func TestScreens(t *testing.T) {
 	b := setup(t)
 	b.db.Seats(t, 1)
 	key := b.serviceKey(t)
-	if _, err := b.ScreenOf(t.Context(), key, ""); !errors.Is(err, library.ErrScreenNotFound) {
+	if _, err := b.ScreenOf(t.Context(), key, 0, ""); !errors.Is(err, library.ErrScreenNotFound) {
 		t.Errorf("no screen: %v", err)
 	}
 	order := byHost("a new screen")
 	order.ValidateOnly = true
-	made, err := b.UpsertScreen(t.Context(), order, library.Screen{Branch: "branch-0", Name: "Entrance"}, "")
+	made, err := b.UpsertScreen(t.Context(), order, library.ScreenChange{Branch: "branch-0", Name: "Entrance"})
 	wantEqual(t, "only validated", made, library.Screen{Branch: "branch-0", Name: "Entrance"})
 	if err != nil {
 		t.Error(err)
@@ -225,32 +226,54 @@ func TestScreens(t *testing.T) {
 	first := b.screen(t, "branch-0", "Entrance")
 	wantEqual(t, "the repeated call", b.screen(t, "branch-0", "Entrance"), first)
 	other := b.screen(t, "branch-1", "Entrance")
-	if now, err := b.ScreenOf(t.Context(), key, ""); err != nil || now.Screen != first || !now.Now.Equal(noon) {
+	if now, err := b.ScreenOf(t.Context(), key, 0, ""); err != nil || now.Screen != first || !now.Now.Equal(noon) {
 		t.Errorf("the only screen is %+v, %v", now, err)
 	}
 	second := b.screen(t, "branch-0", "Stairs")
 	if first.ID != 1 || other.ID != 2 || second.ID != 3 {
 		t.Errorf("the ids are %d, %d and %d", first.ID, other.ID, second.ID)
 	}
-	if _, err := b.ScreenOf(t.Context(), key, ""); !errors.Is(err, library.Invalid()) {
+	if _, err := b.ScreenOf(t.Context(), key, 0, ""); !errors.Is(err, library.Invalid()) {
 		t.Errorf("several screens: %v", err)
 	}
-	if now, err := b.ScreenOf(t.Context(), key, "Stairs"); err != nil || now.Screen != second {
+	if now, err := b.ScreenOf(t.Context(), key, 0, "Stairs"); err != nil || now.Screen != second {
 		t.Errorf("the screen is %+v, %v", now, err)
 	}
 	rename := func(name, newName string) (library.Screen, error) {
-		return b.UpsertScreen(t.Context(), byHost("moved"), library.Screen{Branch: "branch-0", Name: name}, newName)
+		return b.UpsertScreen(t.Context(), byHost("moved"), library.ScreenChange{Branch: "branch-0", Name: name, NewName: newName})
 	}
 	for range 2 { // a repeated call finds nothing to do
 		if got, err := rename("Stairs", "Hall"); err != nil || got.ID != second.ID || got.Name != "Hall" {
 			t.Errorf("renamed: %+v, %v", got, err)
 		}
 	}
+	if now, err := b.ScreenOf(t.Context(), key, second.ID, "Stairs"); err != nil || now.Name != "Hall" {
+		t.Errorf("the renamed screen is %+v, %v", now, err)
+	}
+	if _, err := b.ScreenOf(t.Context(), key, other.ID, ""); !errors.Is(err, library.ErrScreenNotFound) {
+		t.Errorf("a screen of another branch: %v", err)
+	}
 	if _, err := rename("Hall", "Entrance"); !errors.Is(err, library.Invalid()) {
 		t.Errorf("a name of another screen: %v", err)
 	}
 	if _, err := rename("Nowhere", "Somewhere"); !errors.Is(err, library.ErrScreenNotFound) {
 		t.Errorf("a screen that does not exist: %v", err)
+	}
+	off := true
+	if _, err := b.UpsertScreen(t.Context(), byHost("stolen"), library.ScreenChange{
+		Branch: "branch-0", Name: "hall", Off: &off,
+	}); !errors.Is(err, library.ErrScreenNotFound) {
+		t.Errorf("a misspelled screen was switched off: %v", err)
+	}
+	for _, change := range []library.ScreenChange{
+		{Branch: "branch-0", Name: "Hall", Off: &off},
+		{Branch: "branch-0", Name: "Hall"},                   // says nothing about off
+		{Branch: "branch-0", Name: "Hall", NewName: "Foyer"}, // the same
+		{Branch: "branch-0", Name: "Foyer", NewName: "Hall"},
+	} {
+		if got, err := b.UpsertScreen(t.Context(), byHost("off"), change); err != nil || !got.Off {
+			t.Errorf("%+v: %+v, %v", change, got, err)
+		}
 	}
 	screens, err := b.Screens(t.Context(), library.Host, "branch-0")
 	if err != nil || len(screens) != 2 || screens[0].Name != "Entrance" || screens[1].Name != "Hall" {
@@ -259,12 +282,12 @@ func TestScreens(t *testing.T) {
 	wantEqual(t, "audit log", b.audited(t), []string{
 		fmt.Sprintf("HOST test key/%d new", key.KeyID),
 		"HOST test screen/1 a new screen", "HOST test screen/2 a new screen", "HOST test screen/3 a new screen",
-		"HOST test screen/3 moved",
+		"HOST test screen/3 moved", "HOST test screen/3 off", "HOST test screen/3 off", "HOST test screen/3 off",
 	})
 	if _, err := b.RevokeKey(t.Context(), byHost("lost"), key.KeyID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.ScreenOf(t.Context(), key, "Hall"); !errors.Is(err, library.ErrTokenRevoked) {
+	if _, err := b.ScreenOf(t.Context(), key, 0, "Hall"); !errors.Is(err, library.ErrTokenRevoked) {
 		t.Errorf("a revoked key: %v", err)
 	}
 }

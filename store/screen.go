@@ -43,15 +43,15 @@ type screenState struct {
 	Off  bool   `json:"off"`
 }
 
-// UpsertScreen adds the screen to its branch, or changes the one with its name. With a newName, it
-// renames the screen. If nothing changes, it writes nothing. It fails with the errors of asStaff and
-// lockBranch, ErrScreenNotFound if a screen to be renamed does not exist, or Invalid.
+// UpsertScreen adds a screen to a branch, or changes the one with its name. If nothing changes, it
+// writes nothing. It fails with the errors of asStaff and lockBranch, ErrScreenNotFound if a screen to
+// be renamed or switched off does not exist, or Invalid.
 func (s *Store) UpsertScreen(
-	ctx context.Context, order library.Order, screen library.Screen, newName string,
-) (library.Screen, error) {
+	ctx context.Context, order library.Order, change library.ScreenChange,
+) (screen library.Screen, err error) {
 	isNew := false
-	err := s.asStaff(ctx, order, func(ctx context.Context, t *staffTx) error {
-		branch, err := t.lockBranch(ctx, screen.Branch)
+	err = s.asStaff(ctx, order, func(ctx context.Context, t *staffTx) error {
+		branch, err := t.lockBranch(ctx, change.Branch)
 		if err != nil {
 			return err
 		}
@@ -65,20 +65,24 @@ func (s *Store) UpsertScreen(
 		named := func(name string) int {
 			return slices.IndexFunc(all, func(other library.Screen) bool { return other.Name == name })
 		}
-		i := named(screen.Name)
-		if i < 0 && newName != "" {
-			i = named(newName) // a repeated call: the screen has its new name already
+		i := named(change.Name)
+		if i < 0 && change.NewName != "" {
+			i = named(change.NewName) // a repeated call: the screen has its new name already
 		}
 		if i < 0 {
 			isNew = true
-			if newName != "" {
-				return library.ErrScreenNotFound
+			screen = library.Screen{Branch: change.Branch, Name: change.Name}
+			if change.NewName != "" || change.Off != nil && *change.Off { // no new screen: a wrong name
+				return library.ErrScreenNotFound.WithMessage(fmt.Sprintf("the branch has no screen %q", change.Name))
 			}
 			return t.addScreen(ctx, branch.ID, all, &screen)
 		}
-		screen.ID = all[i].ID
-		if newName != "" {
-			screen.Name = newName
+		screen = all[i]
+		if change.NewName != "" {
+			screen.Name = change.NewName
+		}
+		if change.Off != nil {
+			screen.Off = *change.Off
 		}
 		if screen == all[i] {
 			return nil
@@ -123,10 +127,12 @@ func (s *Store) Screens(ctx context.Context, actor library.Actor, branch string)
 	return screens, err
 }
 
-// ScreenOf returns the screen with a name in the branch of a service key, and the time. An empty name
-// stands for the only screen of the branch. It fails with ErrTokenRevoked, ErrScreenNotFound, or
-// Invalid if the name is empty and the branch has several screens.
-func (s *Store) ScreenOf(ctx context.Context, key library.Actor, name string) (now library.ScreenNow, err error) {
+// ScreenOf returns a screen in the branch of a service key, and the time. The screen is that with the
+// id, or if the id is 0 that with the name. Without both, it is the only screen of the branch. It fails
+// with ErrTokenRevoked, ErrScreenNotFound, or Invalid if the branch has several screens.
+func (s *Store) ScreenOf(
+	ctx context.Context, key library.Actor, id int64, name string,
+) (now library.ScreenNow, err error) {
 	err = s.readAsStaff(ctx, key, func(ctx context.Context, t *staffTx) error {
 		if key.KeyID == 0 || len(t.scope.Branches) != 1 {
 			return library.ScopeRequired(library.ScopeScreen)
@@ -135,11 +141,16 @@ func (s *Store) ScreenOf(ctx context.Context, key library.Actor, name string) (n
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(all, func(c library.Screen) bool { return name == "" || c.Name == name })
+		i := slices.IndexFunc(all, func(c library.Screen) bool {
+			if id != 0 {
+				return c.ID == id
+			}
+			return name == "" || c.Name == name
+		})
 		switch {
 		case i < 0:
 			return library.ErrScreenNotFound
-		case name == "" && len(all) > 1:
+		case id == 0 && name == "" && len(all) > 1:
 			return library.Invalid(library.FieldViolation{
 				Field: "screen", Message: "is missing: the branch has several screens",
 			})

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -127,7 +128,11 @@ func (l *Limits) LoginFailed(ctx context.Context, studentID string) {
 
 // CodeAllowed returns ErrRateLimited if a user has sent too many wrong codes of presence.
 func (l *Limits) CodeAllowed(ctx context.Context, userID int64) error {
-	return l.take(ctx, l.code, strconv.FormatInt(userID, 10), 0)
+	err := l.take(ctx, l.code, strconv.FormatInt(userID, 10), 0)
+	if limited, ok := errors.AsType[*library.Error](err); ok {
+		return limited.WithMessage("you have sent too many wrong codes: wait before the next one, or ask at the desk")
+	}
+	return err
 }
 
 // CodeFailed counts a wrong code of presence, also of a client that cancelled the call.

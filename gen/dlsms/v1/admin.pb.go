@@ -4389,8 +4389,8 @@ type UpsertScreenRequest struct {
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// Optional. The new name of the screen. Empty: the name stays.
 	NewName string `protobuf:"bytes,3,opt,name=new_name,json=newName,proto3" json:"new_name,omitempty"`
-	// Whether the screen is switched off.
-	Off bool `protobuf:"varint,4,opt,name=off,proto3" json:"off,omitempty"`
+	// Optional. Whether the screen is switched off. Missing: as before. A new screen is on.
+	Off *bool `protobuf:"varint,4,opt,name=off,proto3,oneof" json:"off,omitempty"`
 	// Optional. Check only, and change nothing.
 	ValidateOnly bool `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	// Optional. Reason for the audit log.
@@ -4451,8 +4451,8 @@ func (x *UpsertScreenRequest) GetNewName() string {
 }
 
 func (x *UpsertScreenRequest) GetOff() bool {
-	if x != nil {
-		return x.Off
+	if x != nil && x.Off != nil {
+		return *x.Off
 	}
 	return false
 }
@@ -5394,14 +5394,15 @@ const file_dlsms_v1_admin_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x16\n" +
 	"\x06branch\x18\x02 \x01(\tR\x06branch\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x10\n" +
-	"\x03off\x18\x04 \x01(\bR\x03off\"\xab\x01\n" +
+	"\x03off\x18\x04 \x01(\bR\x03off\"\xb8\x01\n" +
 	"\x13UpsertScreenRequest\x12\x16\n" +
 	"\x06branch\x18\x01 \x01(\tR\x06branch\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x19\n" +
-	"\bnew_name\x18\x03 \x01(\tR\anewName\x12\x10\n" +
-	"\x03off\x18\x04 \x01(\bR\x03off\x12#\n" +
+	"\bnew_name\x18\x03 \x01(\tR\anewName\x12\x15\n" +
+	"\x03off\x18\x04 \x01(\bH\x00R\x03off\x88\x01\x01\x12#\n" +
 	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"@\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reasonB\x06\n" +
+	"\x04_off\"@\n" +
 	"\x14UpsertScreenResponse\x12(\n" +
 	"\x06screen\x18\x01 \x01(\v2\x10.dlsms.v1.ScreenR\x06screen\",\n" +
 	"\x12ListScreensRequest\x12\x16\n" +
@@ -5732,6 +5733,7 @@ func file_dlsms_v1_admin_proto_init() {
 	file_dlsms_v1_admin_proto_msgTypes[13].OneofWrappers = []any{}
 	file_dlsms_v1_admin_proto_msgTypes[36].OneofWrappers = []any{}
 	file_dlsms_v1_admin_proto_msgTypes[46].OneofWrappers = []any{}
+	file_dlsms_v1_admin_proto_msgTypes[57].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -195,7 +195,8 @@ type AdminServiceClient interface {
 	// screen that is switched off are refused at once.
 	//
 	// Errors:
-	//   - NOT_FOUND (SCREEN_NOT_FOUND): new_name is set, and the branch has no screen with the name.
+	//   - NOT_FOUND (SCREEN_NOT_FOUND): new_name is set or off is true, and the branch has no screen with
+	//     the name.
 	UpsertScreen(ctx context.Context, in *UpsertScreenRequest, opts ...grpc.CallOption) (*UpsertScreenResponse, error)
 	// ListScreens lists the screens of a branch, sorted by name.
 	ListScreens(ctx context.Context, in *ListScreensRequest, opts ...grpc.CallOption) (*ListScreensResponse, error)
@@ -611,7 +612,8 @@ type AdminServiceServer interface {
 	// screen that is switched off are refused at once.
 	//
 	// Errors:
-	//   - NOT_FOUND (SCREEN_NOT_FOUND): new_name is set, and the branch has no screen with the name.
+	//   - NOT_FOUND (SCREEN_NOT_FOUND): new_name is set or off is true, and the branch has no screen with
+	//     the name.
 	UpsertScreen(context.Context, *UpsertScreenRequest) (*UpsertScreenResponse, error)
 	// ListScreens lists the screens of a branch, sorted by name.
 	ListScreens(context.Context, *ListScreensRequest) (*ListScreensResponse, error)

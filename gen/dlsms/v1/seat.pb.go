@@ -95,9 +95,11 @@ const (
 	SeatAction_SEAT_ACTION_UNSPECIFIED SeatAction = 0
 	// The seat is free: reserve it from now on.
 	SeatAction_SEAT_ACTION_SIT_DOWN SeatAction = 1
-	// The caller has a reservation: check in.
+	// The caller has a reservation: check in. Its check_in tells whether a code is required, or only the
+	// desk may check in the caller: see ReservationService.GetReservation.
 	SeatAction_SEAT_ACTION_CHECK_IN SeatAction = 2
-	// The caller has a reservation, and its check-in is not open yet.
+	// The caller has a reservation whose check-in is not open yet. If the seat is free now, the
+	// reservation begins within an hour.
 	SeatAction_SEAT_ACTION_COME_BACK SeatAction = 3
 	// The caller is checked in at this seat.
 	SeatAction_SEAT_ACTION_STAY SeatAction = 4
@@ -1193,7 +1195,8 @@ func (x *GetSeatResponse) GetClosures() []*ClosureNotice {
 // GetSeatByLabelRequest is the request of GetSeatByLabel.
 type GetSeatByLabelRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required. The code of the label: see CheckInRequest.presence_code for its forms.
+	// Required. The code of the label, 31 characters. Lower case, blanks and hyphens do not matter. In a
+	// gRPC call, it may have the address of a page before it.
 	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
