@@ -18,6 +18,9 @@ type labelsCommand struct {
 
 // Run prints the labels of seats. It needs the PRESENCE_SECRET of the replicas.
 func (c *labelsCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
+	if err := labels.CheckLink(c.Link); err != nil {
+		return fmt.Errorf("--link: %w", err)
+	}
 	if err := s.check(&s.Presence); err != nil {
 		return err
 	}

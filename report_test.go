@@ -23,7 +23,7 @@ func TestReportCommands(t *testing.T) {
 	}
 	out, err := run("usage", "--from=2026-03-02", "--to=2026-03-15", "--by=area", "--branch=main")
 	lines := strings.Split(strings.TrimSpace(out), "\n")
-	if err != nil || len(lines) != 4 || !strings.HasPrefix(lines[0], "branch,area,open_minutes,reserved_minutes,") ||
+	if err != nil || len(lines) != 4 || !strings.HasPrefix(lines[0], "\ufeffbranch,area,open_minutes,reserved_minutes,") ||
 		!strings.HasPrefix(lines[1], "main,Group Study,161280,") { // 8 seats, 14 days
 		t.Errorf("%v:\n%s", err, out)
 	}

@@ -38,6 +38,9 @@ func (c *screenCommand) Run(ctx context.Context, _ *settings, out io.Writer) err
 	if c.TLS {
 		creds = credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})
 	}
+	if err := labels.CheckLink(c.Link); err != nil {
+		return fmt.Errorf("--link: %w", err)
+	}
 	conn, err := grpc.NewClient(c.Server, grpc.WithTransportCredentials(creds))
 	if err != nil {
 		return err
@@ -50,7 +53,7 @@ func (c *screenCommand) Run(ctx context.Context, _ *settings, out io.Writer) err
 	var last received
 	var shown string
 	for {
-		text, err := last.text(c.Link, time.Now())
+		text, err := last.text(c.Link, c.now())
 		if err != nil {
 			return err
 		}
@@ -71,10 +74,21 @@ func (c *screenCommand) Run(ctx context.Context, _ *settings, out io.Writer) err
 	}
 }
 
+// silence is the longest time without a message of the stream. The server sends one at least every 25
+// seconds. A connection that is dead may never report an error.
+const silence = time.Minute
+
+// began is the beginning of the program's clock.
+var began = time.Now()
+
+// now returns the time of a clock that nobody can set: that of the machine when the program began, and
+// the time that has passed since then.
+func (*screenCommand) now() time.Time { return began.Round(0).Add(time.Since(began)) }
+
 // received is the state that the screen has.
 type received struct {
 	state *dlsmsv1.ScreenState // nil: none yet
-	ahead time.Duration        // how far the server's clock is ahead of the clock of this process
+	ahead time.Duration        // how far the server's clock is ahead of the clock of this program
 	fault string               // why no states arrive; empty: they do
 }
 
@@ -107,7 +121,7 @@ func (c *screenCommand) fault(err error) string {
 		return "The branch has several screens. Start this program with --screen and the name of a screen."
 	case codes.PermissionDenied, codes.FailedPrecondition, codes.Unimplemented:
 		return "This screen is not set up: " + s.Message() + "."
-	case codes.Unavailable:
+	case codes.Unavailable, codes.Canceled:
 		return "No connection to " + c.Server + "."
 	default:
 		return "No connection to " + c.Server + ": " + s.Message() + "."
@@ -120,12 +134,17 @@ func (c *screenCommand) watch(
 ) error {
 	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+c.Key))
 	defer cancel()
+	dead := time.AfterFunc(silence, cancel)
+	defer dead.Stop()
 	stream, err := client.WatchScreen(ctx, &dlsmsv1.WatchScreenRequest{Screen: c.Screen})
 	if err != nil {
 		return err
 	}
-	for {
+	// A message that was delayed makes the server's clock seem late, and none can make it seem early.
+	var ahead time.Duration
+	for first := true; ; first = false {
 		m, err := stream.Recv()
+		dead.Reset(silence)
 		if errors.Is(err, io.EOF) {
 			return errors.New("the server has ended the stream")
 		}
@@ -133,12 +152,15 @@ func (c *screenCommand) watch(
 			return err
 		}
 		if m.GetState() != nil {
-			send(received{state: m.GetState(), ahead: time.Until(m.GetServerTime().AsTime())})
+			if off := m.GetServerTime().AsTime().Sub(c.now()); first || off > ahead {
+				ahead = off
+			}
+			send(received{state: m.GetState(), ahead: ahead})
 		}
 	}
 }
 
-// text returns what the screen shows at a time of the clock of this process. It has at most 24 lines,
+// text returns what the screen shows at a time of the clock of this program. It has at most 24 lines,
 // so that the code of 31 characters with a link of 40 fits on the smallest terminal.
 func (r received) text(link string, now time.Time) (string, error) {
 	var lines []string

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -353,7 +354,7 @@ func TestSheetOfLabels(t *testing.T) {
 func TestWrongCodesAreLimited(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
-	b := s.presenceBranch(t, 1)
+	b := s.presenceBranch(t, 2)
 	b.librarian.require(b.code, dlsmsv1.CheckInRule_CHECK_IN_RULE_SCREEN)
 	a := s.student(t)
 	r := a.book(b.seats[0], fromNow(time.Hour))
@@ -366,6 +367,24 @@ func TestWrongCodesAreLimited(t *testing.T) {
 	refused(t, err, "RATE_LIMITED")
 	_, err = a.tryCodes(r.GetId(), "", "") // a call without a code is no guess
 	refused(t, err, "PRESENCE_REQUIRED")
+	// Calls at the same time are counted before they are judged.
+	hasty := s.student(t)
+	visit := hasty.book(b.seats[1], fromNow(time.Hour))
+	var judged atomic.Int64
+	inParallel(t, 60, 60, func(int) error {
+		_, err := hasty.tryCodes(visit.GetId(), wrongDigits(screen), "")
+		switch e2e.Reason(err) {
+		case "PRESENCE_INVALID":
+			judged.Add(1)
+		case "RATE_LIMITED":
+		default:
+			return err
+		}
+		return nil
+	})
+	if n := judged.Load(); n < 10 || n > 11 { // a token is back after 30 seconds
+		t.Errorf("%d wrong codes were judged, want 10", n)
+	}
 	other := s.student(t)
 	if _, err := other.tryCodes(noSuchID, screen.shown().GetCode(), ""); e2e.Reason(err) != "RESERVATION_NOT_FOUND" {
 		t.Errorf("another user: %v", err)

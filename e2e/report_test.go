@@ -78,7 +78,7 @@ func TestReports(t *testing.T) {
 	var people []string
 	for _, file := range files {
 		lines, err := csv.NewReader(bytes.NewReader(file)).ReadAll()
-		if err != nil || len(lines) != 3 || lines[0][0] != "person" || lines[1][0] != lines[2][0] ||
+		if err != nil || len(lines) != 3 || lines[0][0] != "\ufeffperson" || lines[1][0] != lines[2][0] ||
 			lines[1][2] != here.code || lines[1][7] != "CHECKED_IN" || lines[1][10] != "NONE" || lines[2][7] != "CANCELLED" {
 			t.Fatalf("%v, %v", lines, err)
 		}

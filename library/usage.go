@@ -99,7 +99,7 @@ type ExportQuery struct {
 
 // ExportedReservation is a reservation in an export.
 type ExportedReservation struct {
-	UserID      int64
+	UserID      int64 // 0: the retention has removed the user
 	Group       string
 	Branch      string // code
 	Timezone    string // of the branch

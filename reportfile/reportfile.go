@@ -90,6 +90,9 @@ func (w *Writer) flush() error {
 const pseudonymBytes = 10
 
 func (w *Writer) pseudonym(userID int64) string {
+	if userID == 0 {
+		return ""
+	}
 	var id [8]byte
 	binary.BigEndian.PutUint64(id[:], uint64(userID)) //nolint:gosec // the same bits
 	w.mac.Reset()

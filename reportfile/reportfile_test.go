@@ -54,7 +54,7 @@ func TestLines(t *testing.T) {
 	if lines[2][5] != "2026-03-29T00:30:00Z" {
 		t.Errorf("a time in an unknown zone is %s, want it in UTC", lines[2][5])
 	}
-	if len(lines[0]) != len(lines[1]) || lines[0][0] != "person" {
+	if len(lines[0]) != len(lines[1]) || lines[0][0] != "\ufeffperson" { // Excel needs the byte order mark
 		t.Errorf("the columns are %q", lines[0])
 	}
 }
@@ -62,10 +62,13 @@ func TestLines(t *testing.T) {
 // TestPseudonyms checks that a pseudonym says who is the same person within a file, and nothing else.
 func TestPseudonyms(t *testing.T) {
 	t.Parallel()
-	people := []library.ExportedReservation{{UserID: 1}, {UserID: 2}, {UserID: 1}}
+	people := []library.ExportedReservation{{UserID: 1}, {UserID: 2}, {UserID: 1}, {}}
 	first, second := write(t, people...), write(t, people...)
 	if first[1][0] != first[3][0] || first[1][0] == first[2][0] || len(first[1][0]) != 16 {
 		t.Errorf("pseudonyms %s, %s and %s of the users 1, 2 and 1", first[1][0], first[2][0], first[3][0])
+	}
+	if first[4][0] != "" {
+		t.Errorf("a reservation without a person has the pseudonym %s", first[4][0])
 	}
 	if first[1][0] == second[1][0] {
 		t.Error("a person has the same pseudonym in two files")

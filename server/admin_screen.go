@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"slices"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
@@ -12,10 +11,6 @@ import (
 	"github.com/dlsms/dlsms/server/edge"
 	"github.com/dlsms/dlsms/store"
 )
-
-// maxLink is the maximum length of the address before the code of a label. A longer one would make
-// the modules of the QR code too small.
-const maxLink = 100
 
 func (s *adminService) UpsertScreen(
 	ctx context.Context, req *dlsmsv1.UpsertScreenRequest,
@@ -71,7 +66,10 @@ func (s *adminService) MakeLabels(
 	var c check
 	branch, area := c.text("branch", req.GetBranch(), 1, 32), c.text("area", req.GetArea(), 0, 100)
 	ids := c.labelSeats("seat_ids", req.GetSeatIds())
-	link := c.link("link", req.GetLink())
+	link := req.GetLink()
+	if err := labels.CheckLink(link); err != nil {
+		c.fault("link", err.Error())
+	}
 	if err := c.err(); err != nil {
 		return nil, err
 	}
@@ -107,17 +105,4 @@ func (c *check) labelSeats(field string, ids []int64) []int64 {
 	ids = slices.Clone(ids)
 	slices.Sort(ids)
 	return slices.Compact(ids)
-}
-
-// link checks the address of a page that is put before a code.
-func (c *check) link(field, v string) string {
-	if v == "" {
-		return ""
-	}
-	c.text(field, v, 0, maxLink)
-	u, err := url.Parse(v)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		c.fault(field, "must begin with https:// or http://, such as https://library.example/s/")
-	}
-	return v
 }

@@ -55,14 +55,17 @@ func (s *reservationService) CheckIn(
 	}
 
 	userID := edge.Caller(ctx).UserID
-	if err := s.codeAllowed(ctx, userID, code+label); err != nil {
-		return nil, err
+	coded := code+label != ""
+	if coded {
+		if err := s.limits.CodeTried(ctx, userID); err != nil {
+			return nil, err
+		}
 	}
 	r, err := s.store.CheckIn(ctx, userID, id, func(f library.CheckInFacts) (library.Presence, error) {
 		return s.codes.Judge(f, code, label)
 	})
-	if wrongCode(err) {
-		s.limits.CodeFailed(ctx, userID)
+	if coded && !wrongCode(err) {
+		s.limits.CodeNotWrong(ctx, userID)
 	}
 	if err != nil {
 		return nil, err
@@ -70,14 +73,6 @@ func (s *reservationService) CheckIn(
 	s.hints.Send(HintReservations)
 
 	return &dlsmsv1.CheckInResponse{Reservation: reservationProto(r)}, nil
-}
-
-// codeAllowed returns ErrRateLimited if a call has a code, and its user has sent too many wrong ones.
-func (s *reservationService) codeAllowed(ctx context.Context, userID int64, codes string) error {
-	if codes == "" {
-		return nil
-	}
-	return s.limits.CodeAllowed(ctx, userID)
 }
 
 // wrongCode reports whether a check-in was refused because of a code that it had.

@@ -36,6 +36,7 @@ func (s *Store) CloseOwnAccount(
 	ctx context.Context, order library.Order, passwordHash string,
 ) (closed library.Closed, generation int64, err error) {
 	me := order.Actor.Token
+	order.RequestID = "" // a client chooses it, and it may name the person
 	err = s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
 		if _, err := t.Exec(ctx, lockUser, s.lib, me.ID); err != nil {
 			return err

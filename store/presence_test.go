@@ -166,6 +166,12 @@ func TestCheckInRefusesCodes(t *testing.T) {
 		t.Errorf("after the rule was dropped: %+v, %v", got, err)
 	}
 	later := b.reserve(t, 1, 1, 120, 180)
+	need := library.CheckInScreen
+	_, err := b.SetPolicy(t.Context(), host, library.ScopedRules{
+		PolicyScope: library.PolicyScope{Branch: "branch-0"}, Rules: library.Rules{CheckIn: &need},
+	})
+	wantErr(t, err, library.Invalid()) // nobody could check in
+	b.screen(t, "branch-0", "Hall")
 	b.requires(t, library.CheckInScreen)
 	if _, err := b.checkIn(t.Context(), b.users[1], later.ID); !errors.Is(err, library.ErrCheckInTooEarly) {
 		t.Errorf("too early: %v", err)

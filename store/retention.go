@@ -22,7 +22,8 @@ import (
 //	people         students without a login for so long, of whom nothing is left to move
 //
 // Staff stay until an admin removes their role or erases them. Otherwise a library could lose its last
-// admin after a long pause.
+// admin after a long pause. An account that an admin has closed stays, since its student id must not
+// register again.
 
 // RetentionPart is one kind of rows that the retention handles.
 type RetentionPart struct {
@@ -159,12 +160,12 @@ var RetentionParts = []RetentionPart{
 		find: `
 			SELECT u.id, u.last_login_at AS at FROM users u
 			WHERE u.library_id = $1 AND u.blanked_at IS NULL AND NOT u.pseudonym AND u.last_login_at < $2
-				AND u.role = 'STUDENT' AND (u.last_login_at, u.id) > ($3, $4::bigint) AND ` + nothingLeft + `
+				AND u.role = 'STUDENT' AND u.closed_at IS NULL AND (u.last_login_at, u.id) > ($3, $4::bigint) AND ` + nothingLeft + `
 			ORDER BY u.last_login_at, u.id LIMIT $5`,
 		move: `
 			SELECT u.id FROM users u
 			WHERE u.library_id = $1 AND u.id = ANY ($3) AND u.blanked_at IS NULL AND NOT u.pseudonym AND u.last_login_at < $2
-				AND u.role = 'STUDENT'
+				AND u.role = 'STUDENT' AND u.closed_at IS NULL
 			ORDER BY u.id FOR NO KEY UPDATE SKIP LOCKED`,
 		blanks: true,
 	},

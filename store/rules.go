@@ -26,8 +26,8 @@ const (
 // during && …, the planner would choose the index of the exclusion constraint until the table has
 // been analyzed, and read all reservations of the library.
 var bookingRules = []bookingRule{
-	{"TOKEN_REVOKED", `w.revoked`}, // first: closing an account changes the student id
 	{"TOKEN_INVALID", `w.known IS NULL OR w.wrong_user`},
+	{"TOKEN_REVOKED", `w.revoked`},
 	{outcomeRepeated, `w.same`},
 	{"REQUEST_ID_REUSED", `w.prior_id IS NOT NULL AND NOT w.same`},
 	{"SEAT_NOT_FOUND", `w.branch_id IS NULL`},
@@ -109,8 +109,8 @@ const wantedBookings = `
 				THEN tstzrange(COALESCE(q.start_time, now.t), q.end_time) END AS during,
 			q.request_id, q.request_hash,
 			u.suspended_until, u.known,
-			u.known AND (q.student_id <> u.student_id OR q.generation > u.token_generation) AS wrong_user,
-			q.generation < u.token_generation AS revoked,
+			u.known AND NOT u.closed AND (q.student_id <> u.student_id OR q.generation > u.token_generation) AS wrong_user,
+			q.generation < u.token_generation OR q.student_id IS NOT NULL AND u.closed AS revoked,
 			s.branch_id, s.out_of_service, s.area, s.label, s.branch, p.id AS prior_id, p.same,
 			COALESCE(e.may_book, true) AS may_book,
 			COALESCE(e.min_duration, @min_duration::interval) AS min_duration,
@@ -134,7 +134,8 @@ const wantedBookings = `
 			WITH ORDINALITY AS q (user_id, seat_id, start_time, end_time, request_id, request_hash, student_id,
 				generation, place)
 		LEFT JOIN LATERAL (
-			SELECT true AS known, student_id, token_generation, suspended_until, user_group FROM users
+			SELECT true AS known, closed_at IS NOT NULL AS closed, student_id, token_generation, suspended_until, user_group
+			FROM users
 			WHERE library_id = @library AND id = q.user_id OFFSET 0
 		) u ON true
 		LEFT JOIN LATERAL (

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -173,6 +174,13 @@ const (
 	noJIT = `SELECT set_config('jit', 'off', true)`
 )
 
+// deleteUsage removes the sums from an hour on.
+var deleteUsage = []string{
+	`DELETE FROM usage_hours WHERE library_id = @library AND hour >= @begins`,
+	`DELETE FROM usage_open WHERE library_id = @library AND hour >= @begins`,
+	`DELETE FROM usage_waits WHERE library_id = @library AND hour >= @begins`,
+}
+
 // UsageCount is the result of CountUsage.
 type UsageCount struct {
 	// Hours is the number of hours that were counted.
@@ -199,6 +207,15 @@ func (s *Store) CountUsage(ctx context.Context, maxHours int) (UsageCount, error
 		todo, err := rowOf(ctx, t, errUsageBusy, pgx.RowToStructByName[span], lockUsage, s.lib, usageSettles)
 		if err != nil {
 			return err
+		}
+		if todo.Begins.After(todo.Now) { // the clock of the database was ahead, and was set back
+			args := s.usageArgs(todo.Ends, todo.Ends)
+			batch := &pgx.Batch{}
+			for _, sql := range append(slices.Clone(deleteUsage), updateUsage) {
+				batch.Queue(sql, args)
+			}
+			done.More = true
+			return t.SendBatch(ctx, batch).Close()
 		}
 		ends := todo.Begins.Add(time.Duration(maxHours) * time.Hour)
 		if ends.After(todo.Ends) {

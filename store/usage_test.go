@@ -704,6 +704,29 @@ func TestUsageIsCountedOnce(t *testing.T) {
 	p.wantUsage(t, s, library.UsageQuery{FirstDay: begin, LastDay: now, By: library.UsageByGroup}, now)
 }
 
+// TestUsageAfterAWrongClock counts while the clock of the database is a day ahead. When it is set back,
+// the hours that had not passed are counted again.
+func TestUsageAfterAWrongClock(t *testing.T) {
+	t.Parallel()
+	p := newUsagePlace(t, 23)
+	begin := time.Date(2026, 5, 4, 0, 0, 0, 0, time.UTC)
+	now := begin.AddDate(0, 0, 2)
+	p.month(begin, now)
+	p.db.FreezeClock(t, now)
+	p.write(t, now)
+	s := p.db.Open(t, library.DefaultPolicy())
+	countAll(t, s, 50)
+	p.db.FreezeClock(t, now.AddDate(0, 0, 1))
+	countAll(t, s, 50)
+	p.db.FreezeClock(t, now.Add(time.Hour))
+	countAll(t, s, 50)
+	if until := storetest.Value[time.Time](t, p.db, `SELECT counted_until FROM usage_progress`); until.After(now.Add(time.Hour)) {
+		t.Errorf("counted until %v, which is after now", until)
+	}
+	q := library.UsageQuery{FirstDay: begin.AddDate(0, 0, 1), LastDay: now, By: library.UsageByHour}
+	p.wantUsage(t, s, q, now.Add(time.Hour))
+}
+
 // TestRetentionChangesNoSum makes a month anonymous, half of which has been counted before, and the
 // rest is counted after it.
 func TestRetentionChangesNoSum(t *testing.T) {

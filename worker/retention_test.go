@@ -9,6 +9,29 @@ import (
 	"github.com/dlsms/dlsms/store/storetest"
 )
 
+// TestRetentionTrustsNoWrongClock sets the clock of the database five years ahead. Nothing loses its
+// user, and the step fails until the clock is right.
+func TestRetentionTrustsNoWrongClock(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	db.Altered()
+	users := db.Users(t, 3)
+	db.FreezeClock(t, time.Now().AddDate(5, 0, 0))
+	w := runRetaining(t, db.Open(t, library.DefaultPolicy()), 12)
+	storetest.Eventually(t, "the step fails", func() bool { _, failing := w.failing.Load("retention"); return failing })
+	blanked := func() int {
+		return storetest.Value[int](t, db, `SELECT count(*) FROM users WHERE blanked_at IS NOT NULL`)
+	}
+	if n := blanked(); n != 0 {
+		t.Errorf("%d users are blanked", n)
+	}
+	w.stop()
+	db.FreezeClock(t, time.Now())
+	db.Exec(t, `UPDATE users SET last_login_at = dlsms_now() - interval '2 years'`)
+	w = runRetaining(t, db.Open(t, library.DefaultPolicy()), 12)
+	storetest.Eventually(t, "the users are blanked", func() bool { return blanked() == len(users) })
+}
+
 // TestWorkersRemovePeopleFromOldRows lets two workers handle 1,050 old reservations, which are more
 // than one query finds. One reservation cannot be changed. The workers skip it, handle all others,
 // and blank all people but its user.

@@ -126,21 +126,25 @@ func (l *Limits) LoginFailed(ctx context.Context, studentID string) {
 	_ = l.take(ctx, l.failure, strings.ToLower(studentID), 1)
 }
 
-// CodeAllowed returns ErrRateLimited if a user has sent too many wrong codes of presence.
-func (l *Limits) CodeAllowed(ctx context.Context, userID int64) error {
-	err := l.take(ctx, l.code, strconv.FormatInt(userID, 10), 0)
+// CodeTried counts a code of presence of a user. It returns ErrRateLimited if the user has sent too
+// many wrong ones. The code is counted before it is judged, so that calls at the same time do not
+// judge more codes. If the code was not wrong, call CodeNotWrong.
+func (l *Limits) CodeTried(ctx context.Context, userID int64) error {
+	err := l.take(ctx, l.code, strconv.FormatInt(userID, 10), 1)
 	if limited, ok := errors.AsType[*library.Error](err); ok {
 		return limited.WithMessage("you have sent too many wrong codes: wait before the next one, or ask at the desk")
 	}
 	return err
 }
 
-// CodeFailed counts a wrong code of presence, also of a client that cancelled the call.
-func (l *Limits) CodeFailed(ctx context.Context, userID int64) {
-	_ = l.take(ctx, l.code, strconv.FormatInt(userID, 10), 1)
+// CodeNotWrong takes back the code that CodeTried has counted, also of a client that cancelled the
+// call.
+func (l *Limits) CodeNotWrong(ctx context.Context, userID int64) {
+	_ = l.take(ctx, l.code, strconv.FormatInt(userID, 10), -1)
 }
 
-// take takes n tokens from the bucket of a key. With n = 0 it only checks for a token.
+// take takes n tokens from the bucket of a key. With n = 0 it only checks for a token, and with n < 0
+// it puts tokens back.
 func (l *Limits) take(ctx context.Context, b bucket, key string, n int) error {
 	if b.size <= 0 {
 		return nil
@@ -164,6 +168,11 @@ var gcra = redis.NewScript(`
 	local now = t[1] * 1000000 + t[2]
 	local full = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now)
 	full = math.min(full, now + interval * size) -- in case the clock was set back
+	if n < 0 then
+		full = math.max(full + interval * n, now)
+		redis.call('SET', KEYS[1], full, 'PX', math.max(1, math.ceil((full - now) / 1000)))
+		return 0
+	end
 	local wait = full + interval * math.max(n, 1) - interval * size - now
 	if wait > 0 then return math.ceil(wait) end
 	if n > 0 then
@@ -182,9 +191,9 @@ func sharedKey(library int64, bucket, key string) string {
 func (l *Limits) takeShared(ctx context.Context, b bucket, key string, n int) (wait time.Duration, ok bool) {
 	// If another call has waited for Redis for longer than maxPending, this call skips Redis.
 	maxPending := l.timeout / 10
-	if b.name == l.failure.name {
-		// Failed logins must be counted for all replicas together, so a login waits longer for
-		// Redis. The wait is still shorter than the hashing of the password.
+	if b.name == l.failure.name || b.name == l.code.name {
+		// Failed logins and wrong codes must be counted for all replicas together, so these calls wait
+		// longer for Redis. The wait is still shorter than the hashing of a password.
 		maxPending = l.timeout
 	}
 	if l.client == nil || !l.breaker.Allow(maxPending) {
@@ -231,7 +240,7 @@ func (l *localBuckets) take(b bucket, key string, n int) (wait time.Duration) {
 		limiter = rate.NewLimiter(rate.Every(b.interval()), b.size)
 		l.seen.Put(key, limiter, maxLocalBuckets)
 	}
-	if lacking := float64(max(n, 1)) - limiter.TokensAt(now); lacking > 0 {
+	if lacking := float64(max(n, 1)) - limiter.TokensAt(now); n >= 0 && lacking > 0 {
 		return max(time.Microsecond, time.Duration(lacking*float64(b.interval())))
 	}
 	limiter.AllowN(now, n)

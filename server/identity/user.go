@@ -97,16 +97,15 @@ func (u *Users) Check(ctx context.Context, c Caller) error {
 	return u.query(ctx, c)
 }
 
-// refuses returns nil if the token belongs to the user, and the reason of the refusal otherwise. The
-// generation comes first: closing an account changes the student id, and its tokens are revoked.
+// refuses returns nil if the token belongs to the user, and the reason of the refusal otherwise.
 func (k knownUser) refuses(c Caller) error { // canary: generation
 	switch {
-	case k.StudentID == "" || k.TokenGeneration < c.Generation:
+	case k.Closed:
+		return library.ErrTokenRevoked
+	case k.StudentID == "" || k.StudentID != c.StudentID || k.TokenGeneration < c.Generation:
 		return library.ErrTokenInvalid
 	case k.TokenGeneration > c.Generation:
 		return library.ErrTokenRevoked
-	case k.StudentID != c.StudentID:
-		return library.ErrTokenInvalid
 	}
 	return nil
 }
