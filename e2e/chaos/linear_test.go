@@ -133,3 +133,18 @@ func TestCheckLinearChecksEachChunk(t *testing.T) {
 		}
 	}
 }
+
+// TestFoldKnowsTheClosure checks the state after a chunk with a closure and a later booking. The sweep
+// of another closure, in a later chunk, ends the booking.
+func TestFoldKnowsTheClosure(t *testing.T) {
+	t.Parallel()
+	ops := values([]*op{
+		at(closeSeat, 8, 20, 0, 1).of(7), at(sweepSeat, 8, 20, 0, 2).of(7), at(liftSeat, 8, 20, 3, 4).of(7),
+		at(book, 8, 9, 5, 6).of(1),
+	})
+	for closure, want := range map[int64]bool{7: true, 8: false} {
+		if got := fold(seatDay{}, ops, map[int64]int64{1: closure}); got.swept(1) != want {
+			t.Errorf("swept by closure %d: %v", closure, got)
+		}
+	}
+}
