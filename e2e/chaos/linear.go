@@ -46,6 +46,17 @@ func (s seatDay) closed(start, end int64) bool {
 	return slices.ContainsFunc(s, func(t takenWindow) bool { return t.closure != 0 && t.overlaps(start, end) })
 }
 
+// endOf returns the end of a reservation, 0 if there is none. The time that an extension adds begins
+// there, and only this time must be outside of closures.
+func (s seatDay) endOf(reservation int64) int64 {
+	for _, t := range s {
+		if t.closure == 0 && t.reservation == reservation {
+			return t.end
+		}
+	}
+	return 0
+}
+
 func (s seatDay) swept(reservation int64) bool {
 	return slices.ContainsFunc(s, func(t takenWindow) bool { return t.reservation == reservation && t.swept })
 }
@@ -100,16 +111,17 @@ func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 		after = s.without(o.Reservation)
 		return len(after) < len(s), after
 	case extend:
+		taken, closed := s.taken(start, end, o.Reservation), s.closed(s.endOf(o.Reservation), end)
 		switch {
 		case s.swept(o.Reservation):
 			return !o.done(), s
 		case o.Reason == "SEAT_CLOSED":
-			return s.closed(start, end), s
+			return closed, s
 		case o.Reason == "SEAT_TAKEN":
-			return s.taken(start, end, o.Reservation) && !s.closed(start, end), s
+			return taken && !closed, s
 		}
 		after = s.without(o.Reservation)
-		return s.free(start, end, o.Reservation) && len(after) < len(s),
+		return !taken && !closed && len(after) < len(s),
 			after.with(takenWindow{reservation: o.Reservation, start: start, end: end})
 	case closeSeat:
 		return true, s.with(takenWindow{closure: o.Reservation, start: start, end: end})

@@ -97,6 +97,12 @@ func TestCheckLinear(t *testing.T) {
 				at(extend, 8, 10, 6, 7).of(1),
 			}, false,
 		},
+		"extended in a closure, before the sweep": {
+			[]*op{at(book, 8, 9, 0, 1).of(1), at(closeSeat, 7, 9, 2, 3).of(7), at(extend, 8, 10, 4, 5).of(1)}, true,
+		},
+		"extended into a closure": {
+			[]*op{at(book, 8, 9, 0, 1).of(1), at(closeSeat, 9, 10, 2, 3).of(7), at(extend, 8, 10, 4, 5).of(1)}, false,
+		},
 		"cancelled before the sweep": {
 			[]*op{at(book, 8, 9, 0, 1).of(1), at(closeSeat, 8, 10, 2, 3).of(7), at(cancel, 8, 9, 4, 5).of(1)}, true,
 		},
