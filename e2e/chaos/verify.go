@@ -54,7 +54,7 @@ type dbState struct {
 	userWindows map[int64][]*userWindow // of each user
 	closures    map[int64]bool          // whether each closure was lifted
 	closed      map[string]int64        // closures by request
-	swept       map[int64]bool          // reservations that a sweep ended
+	swept       map[int64]int64         // closures whose sweeps ended reservations, by reservation
 }
 
 // userWindow is the window of a reservation. Its user had it from acquired until abandoned, by the
@@ -82,7 +82,7 @@ func (s *system) readState(ctx context.Context) (w dbState, err error) {
 	w = dbState{
 		byRequest: map[string]int64{}, made: map[int64]time.Time{}, user: map[int64]int64{},
 		happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]entry{},
-		joined: map[string]int64{}, closures: map[int64]bool{}, closed: map[string]int64{}, swept: map[int64]bool{},
+		joined: map[string]int64{}, closures: map[int64]bool{}, closed: map[string]int64{}, swept: map[int64]int64{},
 		kinds: map[string]int{}, userWindows: map[int64][]*userWindow{},
 	}
 	rows, err := s.db.Query(ctx, `SELECT id, user_id, COALESCE(request_id, ''), created_at FROM reservations`)
@@ -164,11 +164,14 @@ func (s *system) readState(ctx context.Context) (w dbState, err error) {
 	}); err != nil {
 		return w, err
 	}
-	rows, err = s.db.Query(ctx, `SELECT DISTINCT reservation_id FROM reservation_events WHERE sweep_id IS NOT NULL`)
+	var closure int64
+	rows, err = s.db.Query(ctx, `
+		SELECT e.reservation_id, w.closure_id FROM reservation_events e
+		JOIN sweeps w ON w.library_id = e.library_id AND w.id = e.sweep_id WHERE w.closure_id IS NOT NULL`)
 	if err != nil {
 		return w, err
 	}
-	_, err = pgx.ForEachRow(rows, []any{&id}, func() error { w.swept[id] = true; return nil })
+	_, err = pgx.ForEachRow(rows, []any{&id, &closure}, func() error { w.swept[id] = closure; return nil })
 	return w, err
 }
 
@@ -284,7 +287,7 @@ func (w dbState) lost(o *op) string {
 // have taken effect after the client stopped waiting. If the operation has a request id, resolve
 // sets its reservation. If a sweep ended the reservation, a cancel of its user did not.
 func (w dbState) resolve(o *op) (was bool) {
-	if o.Kind == cancel && w.swept[o.Reservation] {
+	if o.Kind == cancel && w.swept[o.Reservation] != 0 {
 		return false
 	}
 	if o.RequestID != "" {
