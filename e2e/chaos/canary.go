@@ -327,13 +327,12 @@ $3`),
 			code("store", `t\.Exec\(ctx, insertAudit, // canary: audit`, "t.s.pool.Exec(ctx, insertAudit,"),
 		}},
 		{name: "code of a screen without the screen", by: checkAnswers, duration: 2 * canaryTime, changes: []change{
-			code("presence", `(payload\[1:\], )uint32\(\w+\)`, "${1}0"),
-			code("presence", `(message\[1:\], )uint32\(\w+\)`, "${1}0"),
-			code("presence", `screen = int64\(binary\.BigEndian\.Uint32\(payload\[1:\]\)\)`,
-				"for _, s := range f.Screens {\n\t\t\tscreen = s.ID\n\t\t}"),
+			code("presence", `(PutUint32\(p\[1:\], )uint32\(screen\)`, "${1}0"),
+			code("presence", `(formScreen:\s+return )p\.screen\(\), judgeScreen\(f, p\.screen\(\)`,
+				"${1}f.Screens[0].ID, judgeScreen(f, f.Screens[0].ID"),
 		}},
 		{name: "codes accepted for ten minutes", by: checkAnswers, duration: 2 * canaryTime, changes: []change{
-			code("presence", `Validity ?\+ ?ClockTolerance`, "10*time.Minute"),
+			code("presence", `(formScreen:\s+return p\.screen\(\), judgeScreen\(.*, )Validity`, "${1}10*time.Minute"),
 		}},
 		// The mark of what is counted stays an hour behind, so each pass counts the last hour again.
 		{name: "sum that counts twice", by: checkInvariants, duration: 2 * canaryTime, changes: []change{
