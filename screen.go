@@ -81,8 +81,8 @@ const silence = time.Minute
 // began is the beginning of the program's clock.
 var began = time.Now()
 
-// now returns the time of a clock that nobody can set: that of the machine when the program began, and
-// the time that has passed since then.
+// now returns the time of a clock that cannot be set: the time of the machine when the program began,
+// and the time that has passed since then.
 func (*screenCommand) now() time.Time { return began.Round(0).Add(time.Since(began)) }
 
 // received is the state that the screen has.
@@ -116,7 +116,7 @@ func (c *screenCommand) fault(err error) string {
 	case codes.Unauthenticated:
 		return "The key of this screen is not valid. An admin can create another one."
 	case codes.NotFound:
-		return fmt.Sprintf("The branch has no screen %q. Start this program with --screen and the name of a screen.", c.Screen)
+		return fmt.Sprintf("The branch has no screen %q. Start this program with --screen and the name of one.", c.Screen)
 	case codes.InvalidArgument:
 		return "The branch has several screens. Start this program with --screen and the name of a screen."
 	case codes.PermissionDenied, codes.FailedPrecondition, codes.Unimplemented:

@@ -56,7 +56,7 @@ func (s *Store) CloseOwnAccount(
 			return library.ErrOwnRole
 		case u.SuspendedUntil != nil:
 			return library.ErrSuspended.WithTime("suspended_until", u.SuspendedUntil).WithMessage(
-				"you cannot close your account until your suspension ends; an admin can close it earlier")
+				"you cannot close your account until your suspension ends; the library can erase it earlier")
 		}
 		h, err := t.endHoldings(ctx, me.ID, cause{})
 		if err != nil {

@@ -18,7 +18,7 @@ type Erased struct {
 }
 
 const (
-	lockUserByStudentID = `SELECT id FROM users WHERE library_id = $1 AND NOT pseudonym AND ` + sameStudentID + ` FOR NO KEY UPDATE`
+	lockUserByStudentID = selectUserID + ` FOR NO KEY UPDATE`
 
 	lockUnerasedUser = `
 		SELECT id FROM users WHERE library_id = $1 AND id = $2 AND blanked_at IS NULL FOR NO KEY UPDATE`

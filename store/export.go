@@ -27,7 +27,8 @@ const (
 	// apart: see selectOccupied. Offers that were not claimed are no reservations: they have no
 	// deadline.
 	selectExported = `
-		SELECT CASE WHEN u.pseudonym THEN 0 ELSE r.user_id END AS user_id, u.user_group AS "group", b.code AS branch, b.timezone, s.area, s.label,
+		SELECT CASE WHEN u.pseudonym THEN 0 ELSE r.user_id END AS user_id, u.user_group AS "group",
+			b.code AS branch, b.timezone, s.area, s.label,
 			lower(r.during) AS start_time, upper(r.during) AS end_time, r.status, r.created_at, r.checked_in_at,
 			COALESCE(r.proof, '') AS proof, r.ended_at
 		FROM unnest($2::bigint[], $3::timestamptz[], $4::timestamptz[]) p (branch_id, begins, ends)

@@ -238,7 +238,9 @@ func (t *staffTx) requireArea(ctx context.Context, scope library.PolicyScope) er
 	var exists bool
 	err := t.QueryRow(ctx, selectAreaExists, t.s.lib, scope.BranchID, scope.Area).Scan(&exists)
 	if err == nil && !exists {
-		err = library.Invalid(library.FieldViolation{Field: "policy.area", Message: "names an area in which the branch has no seat"})
+		err = library.Invalid(library.FieldViolation{
+			Field: "policy.area", Message: "names an area in which the branch has no seat",
+		})
 	}
 	return err
 }
@@ -276,8 +278,7 @@ const selectScreenless = `
 		AND NOT EXISTS (SELECT FROM screens c WHERE c.library_id = $1 AND c.branch_id = b.id AND NOT c.off)
 	ORDER BY b.code LIMIT 5`
 
-// requireScreens fails with Invalid if nobody could check in at a branch with a rule that needs a
-// screen. A rule of the whole library, with the branch 0, does not hold at a branch that has a rule of
+// requireScreens fails with Invalid if a rule that needs a screen would hold at a branch without one. A rule of the whole library, with the branch 0, does not hold at a branch that has a rule of
 // its own.
 func (t *staffTx) requireScreens(ctx context.Context, policies []policyRow, branch int64) error {
 	own := []int64{}

@@ -170,7 +170,7 @@ func TestCheckInRefusesCodes(t *testing.T) {
 	_, err := b.SetPolicy(t.Context(), host, library.ScopedRules{
 		PolicyScope: library.PolicyScope{Branch: "branch-0"}, Rules: library.Rules{CheckIn: &need},
 	})
-	wantErr(t, err, library.Invalid()) // nobody could check in
+	wantErr(t, err, library.Invalid()) // no user could check in
 	b.screen(t, "branch-0", "Hall")
 	b.requires(t, library.CheckInScreen)
 	if _, err := b.checkIn(t.Context(), b.users[1], later.ID); !errors.Is(err, library.ErrCheckInTooEarly) {
@@ -246,7 +246,8 @@ func TestScreens(t *testing.T) {
 		t.Errorf("the screen is %+v, %v", now, err)
 	}
 	rename := func(name, newName string) (library.Screen, error) {
-		return b.UpsertScreen(t.Context(), byHost("moved"), library.ScreenChange{Branch: "branch-0", Name: name, NewName: newName})
+		return b.UpsertScreen(t.Context(), byHost("moved"),
+			library.ScreenChange{Branch: "branch-0", Name: name, NewName: newName})
 	}
 	for range 2 { // a repeated call finds nothing to do
 		if got, err := rename("Stairs", "Hall"); err != nil || got.ID != second.ID || got.Name != "Hall" {

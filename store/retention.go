@@ -164,7 +164,8 @@ var RetentionParts = []RetentionPart{
 			ORDER BY u.last_login_at, u.id LIMIT $5`,
 		move: `
 			SELECT u.id FROM users u
-			WHERE u.library_id = $1 AND u.id = ANY ($3) AND u.blanked_at IS NULL AND NOT u.pseudonym AND u.last_login_at < $2
+			WHERE u.library_id = $1 AND u.id = ANY ($3)
+				AND u.blanked_at IS NULL AND NOT u.pseudonym AND u.last_login_at < $2
 				AND u.role = 'STUDENT' AND u.closed_at IS NULL
 			ORDER BY u.id FOR NO KEY UPDATE SKIP LOCKED`,
 		blanks: true,

@@ -59,7 +59,8 @@ func (s *Store) asStaffOn(
 
 const (
 	selectActor = `
-		SELECT student_id, token_generation, role, branches, closed_at IS NOT NULL FROM users WHERE library_id = $1 AND id = $2`
+		SELECT student_id, token_generation, role, branches, closed_at IS NOT NULL FROM users
+		WHERE library_id = $1 AND id = $2`
 	selectKeyBranch = `
 		SELECT branch_id FROM service_keys WHERE library_id = $1 AND id = $2 AND revoked_at IS NULL`
 )

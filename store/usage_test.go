@@ -720,7 +720,8 @@ func TestUsageAfterAWrongClock(t *testing.T) {
 	countAll(t, s, 50)
 	p.db.FreezeClock(t, now.Add(time.Hour))
 	countAll(t, s, 50)
-	if until := storetest.Value[time.Time](t, p.db, `SELECT counted_until FROM usage_progress`); until.After(now.Add(time.Hour)) {
+	until := storetest.Value[time.Time](t, p.db, `SELECT counted_until FROM usage_progress`)
+	if until.After(now.Add(time.Hour)) {
 		t.Errorf("counted until %v, which is after now", until)
 	}
 	q := library.UsageQuery{FirstDay: begin.AddDate(0, 0, 1), LastDay: now, By: library.UsageByHour}

@@ -47,7 +47,9 @@ func (s *Store) CredentialsByID(ctx context.Context, userID int64) (library.Cred
 		selectCredentialsByID, s.lib, userID)
 }
 
-const selectIdentities = `SELECT id, student_id, token_generation, closed_at IS NOT NULL AS closed FROM users WHERE library_id = $1 AND id = ANY($2)`
+const selectIdentities = `
+	SELECT id, student_id, token_generation, closed_at IS NOT NULL AS closed FROM users
+	WHERE library_id = $1 AND id = ANY($2)`
 
 // Identities returns the identities of those users that exist.
 func (s *Store) Identities(ctx context.Context, userIDs ...int64) ([]library.Identity, error) {

@@ -33,7 +33,7 @@ func (w *Worker) retain(ctx context.Context, _ bool) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	// What the retention removes never comes back, so it does not trust one clock alone.
+	// The retention cannot be undone, so it does not trust one clock alone.
 	if latest := time.Now().AddDate(0, -w.config.RetentionMonths, 1); before.After(latest) {
 		return retentionPause, fmt.Errorf("the clock of the database is more than a day ahead of that of this machine: "+
 			"nothing loses its user until one of them is set right (rows before %s would)", before.Format(time.DateOnly))

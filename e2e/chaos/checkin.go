@@ -64,12 +64,12 @@ func (l *load) addPlace(ctx context.Context, b *librarian, at *place) (err error
 	if at.seats, err = l.system.addBranch(ctx, at.branch, codeSeats); err != nil {
 		return err
 	}
+	if _, err := b.Admin.UpsertScreen(ctx, &dlsmsv1.UpsertScreenRequest{Branch: at.branch, Name: at.branch}); err != nil {
+		return err
+	}
 	if _, err := b.Admin.SetPolicy(ctx, &dlsmsv1.SetPolicyRequest{
 		Policy: &dlsmsv1.Policy{Branch: at.branch, Rules: &dlsmsv1.PolicyRules{CheckIn: at.rule}},
 	}); err != nil {
-		return err
-	}
-	if _, err := b.Admin.UpsertScreen(ctx, &dlsmsv1.UpsertScreenRequest{Branch: at.branch, Name: at.branch}); err != nil {
 		return err
 	}
 	key, err := b.Admin.CreateKey(ctx, &dlsmsv1.CreateKeyRequest{

@@ -32,8 +32,8 @@ COMMENT ON COLUMN audit_log.anonymous IS 'the personal data of the row was remov
 SET lock_timeout = 0;
 ALTER TABLE users VALIDATE CONSTRAINT users_retention_check;
 
--- Users that were erased by an earlier release. Nobody else has such a student id: the release sets it
--- together with an empty password.
+-- Users that were erased by an earlier release. No other user has such a student id: the release sets
+-- it together with an empty password.
 UPDATE users SET closed_at = COALESCE(closed_at, now()), blanked_at = now(), card = NULL
 WHERE student_id ~ ('^gone-' || id || '-[0-9a-f]{6}$') AND name = 'gone' AND password_hash = '' AND blanked_at IS NULL;
 

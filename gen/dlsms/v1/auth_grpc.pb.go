@@ -129,7 +129,7 @@ type AuthServiceClient interface {
 	// tokens of the caller and ends open streams that use them. Past reservations stay, without a link
 	// to a person. The student id can register again, as a new user. An admin cannot close the own
 	// account: another admin takes the role first. A user who is suspended cannot close the account,
-	// since the suspension would end with it. An admin can, with CloseUser.
+	// since the suspension would end with it. An operator can erase the account with `dlsms erase`.
 	//
 	// Errors:
 	//   - INVALID_ARGUMENT (INVALID_FIELDS): the password is missing or malformed.
@@ -333,7 +333,7 @@ type AuthServiceServer interface {
 	// tokens of the caller and ends open streams that use them. Past reservations stay, without a link
 	// to a person. The student id can register again, as a new user. An admin cannot close the own
 	// account: another admin takes the role first. A user who is suspended cannot close the account,
-	// since the suspension would end with it. An admin can, with CloseUser.
+	// since the suspension would end with it. An operator can erase the account with `dlsms erase`.
 	//
 	// Errors:
 	//   - INVALID_ARGUMENT (INVALID_FIELDS): the password is missing or malformed.
