@@ -15,7 +15,7 @@ func TestCheckLink(t *testing.T) {
 		long + "/": false, "https://library.example": false, "https://library.example/s?code=": false,
 		"https://library.example/s/?code=/": true, // the code is after the last slash
 		"javascript:alert(1)//x/":           false, "//library.example/": false, "https:///s/": false,
-		"library.example/s/": false,
+		"library.example/s/":        false,
 		"https://bücherei.example/": false, "https://library.example/a b/": false, "https://library.example/s/\n/": false,
 	} {
 		if err := labels.CheckLink(link); (err == nil) != ok {

@@ -278,8 +278,8 @@ const selectScreenless = `
 		AND NOT EXISTS (SELECT FROM screens c WHERE c.library_id = $1 AND c.branch_id = b.id AND NOT c.off)
 	ORDER BY b.code LIMIT 5`
 
-// requireScreens fails with Invalid if a rule that needs a screen would hold at a branch without one. A rule of the whole library, with the branch 0, does not hold at a branch that has a rule of
-// its own.
+// requireScreens fails with Invalid if a rule that needs a screen would hold at a branch without one.
+// A rule of the whole library, with the branch 0, does not hold at a branch that has a rule of its own.
 func (t *staffTx) requireScreens(ctx context.Context, policies []policyRow, branch int64) error {
 	own := []int64{}
 	for _, p := range policies {

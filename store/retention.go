@@ -160,7 +160,8 @@ var RetentionParts = []RetentionPart{
 		find: `
 			SELECT u.id, u.last_login_at AS at FROM users u
 			WHERE u.library_id = $1 AND u.blanked_at IS NULL AND NOT u.pseudonym AND u.last_login_at < $2
-				AND u.role = 'STUDENT' AND u.closed_at IS NULL AND (u.last_login_at, u.id) > ($3, $4::bigint) AND ` + nothingLeft + `
+				AND u.role = 'STUDENT' AND u.closed_at IS NULL AND (u.last_login_at, u.id) > ($3, $4::bigint)
+				AND ` + nothingLeft + `
 			ORDER BY u.last_login_at, u.id LIMIT $5`,
 		move: `
 			SELECT u.id FROM users u

@@ -1,8 +1,8 @@
 package worker
 
 import (
-	"fmt"
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
