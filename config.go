@@ -21,6 +21,7 @@ type settings struct {
 	RedisURL    string
 	RedisCAFile string
 	JWTSecret   string
+	Presence    string
 	GRPCAddr    string
 	HTTPAddr    string
 	AdminAddr   string
@@ -56,6 +57,7 @@ type settings struct {
 	ReadFreshness    time.Duration
 	MaxStaleness     time.Duration
 	WorkerInterval   time.Duration
+	RetentionMonths  int
 	DrainTimeout     time.Duration
 	MaxConnectionAge time.Duration
 	Reflection       bool
@@ -83,6 +85,8 @@ const (
 	// year: see dlsms_revoke in 00004_integrity.sql. A revoked token that lived longer than its
 	// revocation would be accepted again.
 	maxTokenTTL = 365 * 24 * time.Hour
+	// maxRetention is 100 years in months.
+	maxRetention = 1200
 	// maxPerMinute is the highest rate limit. At this limit, a rate limiter returns a token every
 	// 60 µs. Redis counts in whole microseconds, so much higher limits would be inexact.
 	maxPerMinute = 1_000_000
@@ -114,6 +118,12 @@ func (s *settings) declare() []setting {
 			value: text(&s.JWTSecret, "secrets of 32 bytes or more", checkJWTSecret), required: true,
 			help: "Secret that signs tokens: at least 32 bytes, better 64 random characters. To rotate it, set " +
 				"several as kid:secret, separated by commas: the first one signs, all of them verify.",
+		},
+		{
+			name: "PRESENCE_SECRET", group: connections, placeholder: "SECRET",
+			value: text(&s.Presence, "secrets of 32 bytes or more, or empty", orEmpty(checkPresenceSecret)),
+			help: "Secret from which the codes on screens and seat labels are made, in the form of JWT_SECRET. It is " +
+				"rotated in the same way. Without it, no codes can be made, and no policy can require them.",
 		},
 		{
 			name: "GRPC_ADDR", group: connections, placeholder: "ADDR", preset: ":9090",
@@ -155,10 +165,11 @@ func (s *settings) declare() []setting {
 			help:     "Networks of proxies. A replica uses the x-real-ip header only in calls from these networks.",
 		},
 		{
-			name: "SERVICES", group: connections, placeholder: "NAMES", preset: "auth,seat,reservation,notify,admin,desk,worker",
-			value: serviceNames(&s.Services),
-			help: "Services that this process runs: auth, seat, reservation, notify and worker, separated by commas. The " +
-				"processes of a database together must run all of them.",
+			name: "SERVICES", group: connections, placeholder: "NAMES",
+			preset: "auth,seat,reservation,notify,admin,desk,screen,report,worker",
+			value:  serviceNames(&s.Services),
+			help: "Services that this process runs, separated by commas. " +
+				"The processes of a database together must run all of them.",
 		},
 		{
 			name: "CORS_ORIGINS", group: connections, placeholder: "ORIGINS",
@@ -186,7 +197,7 @@ func (s *settings) declare() []setting {
 		{
 			name: "AUTH_RATE_LIMIT_PER_MINUTE", group: users, placeholder: "N", preset: "600",
 			value: whole(&s.AuthLimit, 0, maxPerMinute),
-			help:  "Logins and registrations from a client address in a minute; 0: no limit.",
+			help:  "Logins and registrations from a client address in a minute, and as many scans; 0: no limit.",
 		},
 		{
 			name: "LOGIN_FAILURE_LIMIT", group: users, placeholder: "N", preset: "10",
@@ -287,6 +298,12 @@ func (s *settings) declare() []setting {
 			name: "WORKER_INTERVAL", group: operation, placeholder: "DURATION", preset: "1m",
 			value: duration(&s.WorkerInterval, 10*time.Millisecond),
 			help:  "The worker looks for due rows at least this often.",
+		},
+		{
+			name: "RETENTION_MONTHS", group: operation, placeholder: "N", preset: "0",
+			value: whole(&s.RetentionMonths, 0, maxRetention),
+			help: "Age in months, at least 30 days, at which the worker replaces the user of old rows by a pseudonym. " +
+				"It also blanks students without a login for so long. This cannot be undone; 0: never.",
 		},
 		{
 			name: "DRAIN_TIMEOUT", group: operation, placeholder: "DURATION", preset: "10s",

@@ -113,8 +113,10 @@ func workerMetrics(r prometheus.Registerer) worker.Metrics {
 		failing.WithLabelValues(step.Name)
 	}
 	skipped.WithLabelValues(worker.SweepName)
-	failed.WithLabelValues(worker.SweepName)
-	failing.WithLabelValues(worker.SweepName)
+	for _, step := range []string{worker.SweepName, worker.UsageName} {
+		failed.WithLabelValues(step)
+		failing.WithLabelValues(step)
+	}
 	return worker.Metrics{
 		Lag:     func(step string, d time.Duration) { lag.WithLabelValues(step).Set(d.Seconds()) },
 		Failed:  func(step string) { failed.WithLabelValues(step).Inc() },

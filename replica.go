@@ -35,7 +35,7 @@ type replica struct {
 	store  *store.Store
 	redis  redis.UniversalClient // nil: no Redis
 	feed   *feed.Feed            // nil: no service of the process needs it
-	seats  *availability.Model   // nil: the process does not serve seats
+	seats  *availability.Model   // nil: the process does not read seats
 	worker *worker.Worker        // nil: the process does not run the worker
 	server *server.Server
 	http   *rest.Server // nil: no HTTP
@@ -63,6 +63,10 @@ func (r *replica) connect(context.Context) error {
 	if err != nil {
 		return err
 	}
+	codes, err := presenceCodes(s.Presence, r.store.Library())
+	if err != nil {
+		return err
+	}
 	if r.redis, err = edge.OpenRedis(s.RedisURL, s.RedisCAFile, edge.RedisTimeout); err != nil {
 		return err
 	}
@@ -82,6 +86,7 @@ func (r *replica) connect(context.Context) error {
 		Log:          r.log,
 		Metrics:      r.metrics,
 		Keys:         keys,
+		Codes:        codes,
 		TokenTTL:     s.JWTTTL,
 		BcryptCost:   s.BcryptCost,
 		Limits: edge.RateLimits{
@@ -130,7 +135,7 @@ func (r *replica) connectFeed(wakeups *server.Wakeups) (wake func()) {
 		OnRefresh:    refreshObserver(r.metrics),
 		Logger:       r.log,
 	})
-	if s.Services.serve(server.SeatService) {
+	if s.Services.readModel() {
 		r.seats = availability.New(r.feed, availability.Options{PastTolerance: s.PastTolerance})
 		observeSeats(r.metrics, r.seats)
 	}
@@ -139,10 +144,11 @@ func (r *replica) connectFeed(wakeups *server.Wakeups) (wake func()) {
 	}
 	if s.Services.worker {
 		r.worker = worker.New(r.store, worker.Config{
-			Interval: s.WorkerInterval,
-			Logger:   r.log,
-			Metrics:  workerMetrics(r.metrics),
-			Done:     r.afterTransitions(),
+			Interval:        s.WorkerInterval,
+			RetentionMonths: s.RetentionMonths,
+			Logger:          r.log,
+			Metrics:         workerMetrics(r.metrics),
+			Done:            r.afterTransitions(),
 		})
 		r.feed.Subscribe(feed.Subscriber{OnEvents: r.worker.Schedule})
 	}

@@ -63,6 +63,7 @@ func (r *replica) startSteps() []step {
 		{"migrate the database", migrateTimeout, r.migrate},
 		{"open the database", 2 * postgresTimeout, r.openDatabase},
 		{"check the durability of the database", instant, r.checkDurability},
+		{"repair the policies", 2 * postgresTimeout, r.repairPolicies},
 		{"add the demo data", 2 * postgresTimeout, r.seed},
 		{"connect the parts", instant, r.connect},
 		{"open the admin port", instant, r.openAdminPort},
@@ -186,7 +187,7 @@ func (r *replica) openDatabase(ctx context.Context) error {
 		})
 	})
 	if err != nil {
-		return fmt.Errorf("open the database (each replica needs DB_MAX_CONNS + 7 connections: "+
+		return fmt.Errorf("open the database (each replica needs DB_MAX_CONNS + 9 connections: "+
 			"is max_connections of Postgres high enough for all replicas?): %w", err)
 	}
 	r.store = db
@@ -208,6 +209,14 @@ func (r *replica) checkDurability(ctx context.Context) error {
 	if strings.Contains(r.settings.JWTSecret, demoSecret) {
 		r.log.WarnContext(ctx, "JWT_SECRET is the public one of docker-compose.yml: "+
 			"anyone can sign tokens of any user until you set your own")
+	}
+	return nil
+}
+
+func (r *replica) repairPolicies(ctx context.Context) error {
+	_, err := await(ctx, r.log, func() (struct{}, error) { return struct{}{}, r.store.RepairPolicies(ctx) })
+	if err != nil {
+		return fmt.Errorf("repair the policies: %w", err)
 	}
 	return nil
 }

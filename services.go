@@ -22,7 +22,12 @@ func (s services) serve(name server.Service) bool { return slices.Contains(s.api
 
 // feed reports whether a part of the process follows the change log.
 func (s services) feed() bool {
-	return s.worker || s.serve(server.SeatService) || s.serve(server.NotifyService)
+	return s.worker || s.readModel() || s.serve(server.NotifyService)
+}
+
+// readModel reports whether a part of the process reads seats from memory.
+func (s services) readModel() bool {
+	return s.serve(server.SeatService) || s.serve(server.ScreenService)
 }
 
 // String returns the names, separated by commas.

@@ -18,6 +18,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/dlsms/dlsms/certificate"
+	"github.com/dlsms/dlsms/presence"
 	"github.com/dlsms/dlsms/server/identity"
 	"github.com/dlsms/dlsms/store"
 )
@@ -333,6 +334,23 @@ func redisCA(field, url *string) value {
 func checkJWTSecret(text string) error {
 	_, err := identity.ParseKeyRing(text)
 	return err
+}
+
+func checkPresenceSecret(text string) error {
+	_, err := identity.ParseSecrets("PRESENCE_SECRET", text)
+	return err
+}
+
+// presenceCodes returns the codes that follow from PRESENCE_SECRET. Without it, no code is valid.
+func presenceCodes(setting string, library int64) (*presence.Codes, error) {
+	if setting == "" {
+		return presence.New(nil, library)
+	}
+	secrets, err := identity.ParseSecrets("PRESENCE_SECRET", setting)
+	if err != nil {
+		return nil, err
+	}
+	return presence.New(secrets, library)
 }
 
 // checkAddr returns a check for addresses. port is that of the examples in its error.

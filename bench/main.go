@@ -148,6 +148,8 @@ func (b *bench) measureAll(
 		{"bookings", b.bookings},
 		{"stampede", b.stampede},
 		{"staff", b.staff},
+		{"reports", func(ctx context.Context) error { return b.reports(ctx, cfg) }},
+		{"retention", b.retention},
 		{"growth", func(ctx context.Context) error { return b.grow(ctx, cfg) }},
 	} {
 		if !wanted.MatchString(s.name) {

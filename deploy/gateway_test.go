@@ -30,6 +30,9 @@ var services = map[string]string{
 	"dlsms.v1.ReservationService": "reservation", "dlsms.v1.NotifyService": "notify",
 	// The staff's services run in the process reservation.
 	"dlsms.v1.AdminService": "reservation", "dlsms.v1.DeskService": "reservation",
+	"dlsms.v1.ReportService": "reservation",
+	// That of the screens reads seats from memory, as the process seat does.
+	"dlsms.v1.ScreenService": "seat",
 }
 
 // process is a process behind nginx that receives calls over gRPC and HTTP, and answers none.

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -65,6 +66,28 @@ var accessTable = map[string]access{
 		want:    []string{ok},
 		request: func(*fixture, int, object) proto.Message { return &dlsmsv1.LogoutRequest{} },
 	},
+	dlsmsv1.AuthService_ExportMyData_FullMethodName: {
+		want:    []string{ok},
+		request: func(*fixture, int, object) proto.Message { return &dlsmsv1.ExportMyDataRequest{} },
+		check: func(c *fixture, user int, answer proto.Message) error {
+			text := answer.(*dlsmsv1.ExportMyDataResponse).GetContent()
+			for i, u := range c.users {
+				if has := bytes.Contains(text, []byte(u.User.GetStudentId())); has != (i == user) {
+					return fmt.Errorf("the export has the student id of user %d: %v", i, has)
+				}
+			}
+			return nil
+		},
+	},
+	dlsmsv1.AuthService_CloseMyAccount_FullMethodName: {
+		want: []string{ok, "BAD_CREDENTIALS", "INVALID_FIELDS"},
+		request: func(c *fixture, user int, target object) proto.Message {
+			u := c.users[user]
+			return map[object]*dlsmsv1.CloseMyAccountRequest{
+				own: {Password: u.Password}, others: {Password: "not " + u.Password}, missing: {},
+			}[target]
+		},
+	},
 
 	dlsmsv1.SeatService_GetBranches_FullMethodName: {
 		public: true, want: []string{ok},
@@ -81,6 +104,10 @@ var accessTable = map[string]access{
 		request: func(c *fixture, user int, target object) proto.Message {
 			return &dlsmsv1.GetSeatRequest{SeatId: pick(c.seats, user, target)}
 		},
+	},
+	dlsmsv1.SeatService_GetSeatByLabel_FullMethodName: {
+		public: true, want: []string{"PRESENCE_INVALID"},
+		request: func(*fixture, int, object) proto.Message { return &dlsmsv1.GetSeatByLabelRequest{Code: "none"} },
 	},
 	dlsmsv1.SeatService_WatchSeats_FullMethodName: {
 		public: true, want: []string{ok, ok, "BRANCH_NOT_FOUND"},
@@ -148,6 +175,23 @@ var accessTable = map[string]access{
 		want: []string{ok, "RESERVATION_NOT_FOUND", "RESERVATION_NOT_FOUND"}, prepare: takeSeats,
 		request: func(c *fixture, user int, target object) proto.Message {
 			return &dlsmsv1.CancelReservationRequest{ReservationId: pick(c.reservations, user, target)}
+		},
+	},
+	dlsmsv1.ReservationService_RecordScan_FullMethodName: {
+		public: true, want: []string{ok, "PRESENCE_EXPIRED", "PRESENCE_INVALID"}, prepare: addScreen,
+		request: func(c *fixture, _ int, target object) proto.Message {
+			codes := c.s.presence(c.t)
+			return map[object]*dlsmsv1.RecordScanRequest{
+				own:     {Code: codes.Show(c.screen, time.Now(), 0)[0].Code},
+				others:  {Code: codes.Show(c.screen, time.Now().Add(-time.Hour), 0)[0].Code}, // an old one
+				missing: {Code: "none"},
+			}[target]
+		},
+		check: func(c *fixture, _ int, answer proto.Message) error {
+			if got := answer.(*dlsmsv1.RecordScanResponse).GetBranch(); got != c.branch.code {
+				return fmt.Errorf("the branch is %q, want %q", got, c.branch.code)
+			}
+			return nil
 		},
 	},
 	dlsmsv1.ReservationService_CheckIn_FullMethodName: {
@@ -240,6 +284,11 @@ func takeSeats(c *fixture) {
 		c.seats[i] = c.branch.seats[i]
 		c.reservations[i] = u.book(c.seats[i], fromNow(time.Hour)).GetId()
 	}
+}
+
+// addScreen adds a screen to the branch.
+func addScreen(c *fixture) {
+	c.screen = c.s.withRole(c.t, adminRole).setScreen(c.branch.code, "Entrance", false).GetId()
 }
 
 // checkInAll gives each user a reservation, and checks the user in.

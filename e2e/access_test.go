@@ -115,6 +115,7 @@ type fixture struct {
 	reservations [3]int64
 	entries      [3]int64
 	seats        [3]int64
+	screen       int64
 }
 
 // pick returns the id of the object target. ids has the id of one object for each user.
@@ -152,6 +153,9 @@ func (c *fixture) callers() []caller {
 	)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, old := range []string{loggedOut.Token, passwordChanged} {
+		waitUntilRevoked(t, c.s, owner.WithToken(old))
 	}
 	c.users[0] = c.s.login(t, owner.User.GetStudentId(), "new "+owner.Password)
 	fresh := c.users[0].Token

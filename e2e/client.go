@@ -27,6 +27,7 @@ type Client struct {
 	Notify       dlsmsv1.NotifyServiceClient
 	Admin        dlsmsv1.AdminServiceClient
 	Desk         dlsmsv1.DeskServiceClient
+	Report       dlsmsv1.ReportServiceClient
 
 	// User is the calling user, nil for an anonymous client.
 	User *dlsmsv1.User
@@ -57,7 +58,8 @@ func NoRateLimits() map[string]string {
 const ServiceConfig = `{"methodConfig": [{
   "name": [{"service": "dlsms.v1.AuthService"}, {"service": "dlsms.v1.SeatService"},
            {"service": "dlsms.v1.ReservationService"}, {"service": "dlsms.v1.NotifyService"},
-           {"service": "dlsms.v1.AdminService"}, {"service": "dlsms.v1.DeskService"}],
+           {"service": "dlsms.v1.AdminService"}, {"service": "dlsms.v1.DeskService"},
+           {"service": "dlsms.v1.ReportService"}, {"service": "dlsms.v1.ScreenService"}],
   "retryPolicy": {"maxAttempts": 4, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
                   "retryableStatusCodes": ["UNAVAILABLE"]}
 }]}`
@@ -117,6 +119,7 @@ func withToken(conn grpc.ClientConnInterface, token string) *Client {
 		Notify:       dlsmsv1.NewNotifyServiceClient(s),
 		Admin:        dlsmsv1.NewAdminServiceClient(s),
 		Desk:         dlsmsv1.NewDeskServiceClient(s),
+		Report:       dlsmsv1.NewReportServiceClient(s),
 		Token:        token,
 		conn:         conn,
 	}

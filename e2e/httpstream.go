@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,10 +31,13 @@ func (c *HTTPConn) NewStream(
 	if err != nil {
 		return nil, err
 	}
-	return &httpStream{ctx: ctx, conn: c, rule: rule, opened: make(chan struct{})}, nil
+	return &httpStream{
+		ctx: ctx, conn: c, rule: rule, opened: make(chan struct{}),
+		document: method == dlsmsv1.AuthService_ExportMyData_FullMethodName,
+	}, nil
 }
 
-// httpStream reads the messages of a stream from server-sent events. RecvMsg must not be called
+// httpStream reads the messages of a stream from server-sent events, or from a document. RecvMsg must not be called
 // concurrently, as in gRPC.
 type httpStream struct {
 	ctx  context.Context // grpc.ClientStream has it
@@ -46,6 +50,8 @@ type httpStream struct {
 	resp   *http.Response
 	events *EventReader
 	err    error // ended the stream; RecvMsg sets it too
+
+	document bool // the answer is a document, and not events
 }
 
 // SendMsg opens the stream. It does not wait for an answer.
@@ -66,7 +72,11 @@ func (s *httpStream) open() (err error) {
 	if s.req, err = s.rule.newRequest(s.ctx, s.conn.base, s.in); err != nil {
 		return status.Error(codes.Internal, err.Error())
 	}
-	s.req.Header.Set("Accept", "text/event-stream")
+	content := "text/event-stream"
+	if s.document {
+		content = "application/json"
+	}
+	s.req.Header.Set("Accept", content)
 	if s.resp, err = s.conn.client.Do(s.req); err != nil { //nolint:bodyclose // next and breach close it
 		return connectionError(s.ctx, err)
 	}
@@ -82,7 +92,7 @@ func (s *httpStream) open() (err error) {
 		return s.conn.refusal(s.req, s.resp, body, s.in)
 	}
 	s.events = NewEventReader(s.resp.Body)
-	err = wantContent(s.resp, "text/event-stream")
+	err = wantContent(s.resp, content)
 	if s.resp.StatusCode != http.StatusOK {
 		err = errors.Join(err, errors.New("the status is not 200"))
 	}
@@ -104,10 +114,30 @@ func (s *httpStream) breach(data []byte, why error) error {
 // comment lines of the stream, not events.
 func (s *httpStream) RecvMsg(m any) error {
 	<-s.opened
-	if s.err == nil {
-		s.err = s.next(m.(proto.Message))
+	if s.err != nil {
+		return s.err
 	}
+	if s.document {
+		err := s.whole(m.(proto.Message))
+		s.err = cmp.Or(err, io.EOF)
+		return err
+	}
+	s.err = s.next(m.(proto.Message))
 	return s.err
+}
+
+// whole reads the document as the one message of the stream.
+func (s *httpStream) whole(out proto.Message) error {
+	defer func() { _ = s.resp.Body.Close() }()
+	text, err := io.ReadAll(s.resp.Body)
+	if err != nil {
+		return connectionError(s.ctx, err)
+	}
+	if err := s.conn.checkData(s.rule, s.resp, text); err != nil {
+		return s.breach(text, err)
+	}
+	out.(*dlsmsv1.ExportMyDataResponse).Content = text
+	return nil
 }
 
 func (s *httpStream) next(out proto.Message) error {

@@ -29,6 +29,7 @@ func strictSettings() map[string]string {
 		"GRACE_MINUTES":              "0.01",
 		"CLAIM_MINUTES":              "0.01",
 		"MAX_WAITLIST":               "1",
+		"PRESENCE_SECRET":            "",
 	}
 }
 

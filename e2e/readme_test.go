@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -9,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/dlsms/dlsms/e2e"
 	"github.com/dlsms/dlsms/stack"
@@ -100,7 +104,7 @@ func local(t *testing.T, addr string) string {
 }
 
 // TestReadmeServiceConfigMatchesTestClients checks that README.md has the service config and the
-// connection parameters of the test clients.
+// connection parameters of the test clients, and that every service is in the service config.
 func TestReadmeServiceConfigMatchesTestClients(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../README.md")
@@ -110,6 +114,15 @@ func TestReadmeServiceConfigMatchesTestClients(t *testing.T) {
 	if !strings.Contains(string(text), "```json\n"+e2e.ServiceConfig+"\n```") {
 		t.Error("the service config of the README is not the one of the test clients")
 	}
+	protoregistry.GlobalFiles.RangeFilesByPackage("dlsms.v1", func(file protoreflect.FileDescriptor) bool {
+		for i := range file.Services().Len() {
+			name := file.Services().Get(i).FullName()
+			if !strings.Contains(e2e.ServiceConfig, fmt.Sprintf(`{"service": %q}`, name)) {
+				t.Errorf("the service config lacks %s", name)
+			}
+		}
+		return true
+	})
 	ours, err := os.ReadFile("client.go")
 	if err != nil {
 		t.Fatal(err)

@@ -70,7 +70,7 @@ func CodeOf(reason dlsmsv1.ErrorReason) codes.Code {
 		dlsmsv1.ErrorReason_ERROR_REASON_ENTRY_NOT_FOUND, dlsmsv1.ErrorReason_ERROR_REASON_BRANCH_NOT_FOUND,
 		dlsmsv1.ErrorReason_ERROR_REASON_AREA_NOT_FOUND, dlsmsv1.ErrorReason_ERROR_REASON_CLOSURE_NOT_FOUND,
 		dlsmsv1.ErrorReason_ERROR_REASON_PERSON_NOT_FOUND, dlsmsv1.ErrorReason_ERROR_REASON_KEY_NOT_FOUND,
-		dlsmsv1.ErrorReason_ERROR_REASON_STRIKE_NOT_FOUND:
+		dlsmsv1.ErrorReason_ERROR_REASON_STRIKE_NOT_FOUND, dlsmsv1.ErrorReason_ERROR_REASON_SCREEN_NOT_FOUND:
 		return codes.NotFound
 	case dlsmsv1.ErrorReason_ERROR_REASON_SEAT_TAKEN, dlsmsv1.ErrorReason_ERROR_REASON_USER_BUSY,
 		dlsmsv1.ErrorReason_ERROR_REASON_STUDENT_ID_TAKEN, dlsmsv1.ErrorReason_ERROR_REASON_ALREADY_WAITING,
@@ -83,7 +83,10 @@ func CodeOf(reason dlsmsv1.ErrorReason) codes.Code {
 		dlsmsv1.ErrorReason_ERROR_REASON_SEAT_CLOSED, dlsmsv1.ErrorReason_ERROR_REASON_SUSPENDED,
 		dlsmsv1.ErrorReason_ERROR_REASON_BOOKING_NOT_ALLOWED, dlsmsv1.ErrorReason_ERROR_REASON_CANCEL_TOO_LATE,
 		dlsmsv1.ErrorReason_ERROR_REASON_CHANGED_SINCE_CHECK, dlsmsv1.ErrorReason_ERROR_REASON_CLOSURE_ENDED,
-		dlsmsv1.ErrorReason_ERROR_REASON_OWN_ROLE:
+		dlsmsv1.ErrorReason_ERROR_REASON_OWN_ROLE,
+		dlsmsv1.ErrorReason_ERROR_REASON_PRESENCE_REQUIRED, dlsmsv1.ErrorReason_ERROR_REASON_PRESENCE_INVALID,
+		dlsmsv1.ErrorReason_ERROR_REASON_PRESENCE_EXPIRED, dlsmsv1.ErrorReason_ERROR_REASON_PRESENCE_ELSEWHERE,
+		dlsmsv1.ErrorReason_ERROR_REASON_PRESENCE_OFF:
 		return codes.FailedPrecondition
 	case dlsmsv1.ErrorReason_ERROR_REASON_RATE_LIMITED, dlsmsv1.ErrorReason_ERROR_REASON_TOO_MANY_RESERVATIONS,
 		dlsmsv1.ErrorReason_ERROR_REASON_OVERLOADED, dlsmsv1.ErrorReason_ERROR_REASON_WAITLIST_FULL,

@@ -87,6 +87,35 @@ func subscribeEverywhere(t *testing.T, s *system, u *e2e.Client) []*e2e.StreamRe
 	return streams
 }
 
+// waitUntilRevoked returns when the services for students on every replica refuse the token of u.
+func waitUntilRevoked(t *testing.T, s *system, u *e2e.Client) {
+	t.Helper()
+	deadline := within(t, revocationDeadline)
+	for i := range s.copies() {
+		c := u.WithConn(conn(t, s, i))
+		for name, call := range map[string]func() error{
+			"auth": func() error {
+				_, err := c.Auth.VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{Token: u.Token})
+				return err
+			},
+			"reservation": func() error {
+				_, err := c.Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{})
+				return err
+			},
+			"notify": func() error {
+				_, err := c.Notify.GetWaitlist(t.Context(), &dlsmsv1.GetWaitlistRequest{})
+				return err
+			},
+		} {
+			for e2e.Reason(call()) != "TOKEN_REVOKED" {
+				if deadline.Err() != nil {
+					t.Fatalf("replica %d, service %s: the token is still valid", i, name)
+				}
+			}
+		}
+	}
+}
+
 // wantRevoked checks that every replica refuses the token of u, and has ended its streams, within
 // revocationDeadline.
 func wantRevoked(t *testing.T, s *system, u *e2e.Client, streams []*e2e.StreamRecorder[dlsmsv1.SubscribeResponse]) {

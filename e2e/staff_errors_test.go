@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"testing"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/dlsms/dlsms/e2e"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/presence"
 )
 
 // admin returns a user with the role ADMIN.
@@ -48,6 +50,24 @@ func (c *errorCase) metadata(err error, key string) error {
 		c.t.Errorf("the metadata lacks %s: %v", key, e2e.RefusalOf(err))
 	}
 	return err
+}
+
+// checkInWith checks in the first student at the first seat with a code.
+func (c *errorCase) checkInWith(code string) error {
+	c.t.Helper()
+	r := c.a.book(c.seat, fromNow(time.Hour))
+	_, err := c.a.tryCodes(r.GetId(), code, "")
+	return err
+}
+
+// presence returns the codes of the system.
+func (s *system) presence(t *testing.T) *presence.Codes {
+	t.Helper()
+	codes, err := presence.New([]string{s.codes}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return codes
 }
 
 // staffErrorTriggers has the functions of errorTriggers for the reasons that concern staff, and for
@@ -116,6 +136,28 @@ var staffErrorTriggers = map[string]func(c *errorCase) error{
 		need(a, "lift", lifted, err)
 		_, err = a.Admin.UpdateClosure(c.t.Context(), &dlsmsv1.UpdateClosureRequest{
 			ClosureId: lift.GetClosureId(), EndTime: timestamppb.New(c.w.end.Add(time.Hour)),
+		})
+		return err
+	},
+	"PRESENCE_REQUIRED": func(c *errorCase) error {
+		c.policy(&dlsmsv1.PolicyRules{CheckIn: dlsmsv1.CheckInRule_CHECK_IN_RULE_SEAT_AND_SCREEN})
+		return c.metadata(c.checkInWith(c.s.presence(c.t).Label(c.seat)), "check_in")
+	},
+	"PRESENCE_INVALID": func(c *errorCase) error { return c.checkInWith("12345678") },
+	"PRESENCE_EXPIRED": func(c *errorCase) error {
+		screen := c.admin().setScreen(c.branch(), "Entrance", false)
+		return c.checkInWith(c.s.presence(c.t).Show(screen.GetId(), time.Now().Add(-time.Hour), 0)[0].Code)
+	},
+	"PRESENCE_ELSEWHERE": func(c *errorCase) error { return c.checkInWith(c.s.presence(c.t).Label(c.next)) },
+	"PRESENCE_OFF": func(c *errorCase) error {
+		_, err := c.strict.withRole(c.t, adminRole).admin().MakeLabels(c.t.Context(), &dlsmsv1.MakeLabelsRequest{
+			Branch: c.branch(),
+		})
+		return err
+	},
+	"SCREEN_NOT_FOUND": func(c *errorCase) error {
+		_, err := c.admin().admin().UpsertScreen(c.t.Context(), &dlsmsv1.UpsertScreenRequest{
+			Branch: c.branch(), Name: "Nowhere", NewName: "Somewhere",
 		})
 		return err
 	},

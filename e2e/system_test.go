@@ -37,6 +37,7 @@ type system struct {
 	log    *e2e.LogRecorder
 	db     *pgxpool.Pool
 	secret string        // signs tokens, under the kid "e2e"
+	codes  string        // PRESENCE_SECRET
 	names  *atomic.Int64 // the last number in a name
 
 	protocol protocol                    // of proxied and conn
@@ -47,7 +48,8 @@ type system struct {
 // startSystem starts a system with defaults for tests: no fsync, cheap passwords.
 func startSystem(ctx context.Context, cfg stack.Config) (*system, error) {
 	s := &system{
-		topology: cfg.Topology, log: &e2e.LogRecorder{}, secret: rand.Text() + rand.Text(), names: &atomic.Int64{},
+		topology: cfg.Topology, log: &e2e.LogRecorder{}, secret: rand.Text() + rand.Text(), codes: rand.Text() + rand.Text(),
+		names:    &atomic.Int64{},
 		protocol: overGRPC,
 	}
 	if cfg.Binary == "" {
@@ -58,9 +60,10 @@ func startSystem(ctx context.Context, cfg stack.Config) (*system, error) {
 	cfg.EqualWeight = true
 	cfg.PostgresSettings = map[string]string{"log_min_messages": "error"} // s.log finds deadlocks
 	env := map[string]string{
-		"JWT_SECRET":  "e2e:" + s.secret,
-		"BCRYPT_COST": "4",
-		"LOG_LEVEL":   "warn", // "info" logs each call, which takes seconds with the race detector
+		"JWT_SECRET":      "e2e:" + s.secret,
+		"BCRYPT_COST":     "4",
+		"PRESENCE_SECRET": s.codes,
+		"LOG_LEVEL":       "warn", // "info" logs each call, which takes seconds with the race detector
 	}
 	maps.Copy(env, cfg.Env)
 	cfg.Env = env

@@ -87,7 +87,8 @@ func (s *system) hangUp() error {
 func (s *system) view(t *testing.T, p protocol, from string) *system {
 	t.Helper()
 	other := &system{
-		Stack: s.Stack, topology: s.topology, log: s.log, db: s.db, secret: s.secret, names: s.names, protocol: p,
+		Stack: s.Stack, topology: s.topology, log: s.log, db: s.db, secret: s.secret, codes: s.codes,
+		names: s.names, protocol: p,
 	}
 	t.Cleanup(func() {
 		if err := other.hangUp(); err != nil {
@@ -127,6 +128,7 @@ func conn(t *testing.T, s *system, index int) grpc.ClientConnInterface {
 	for service, name := range map[string]string{
 		dlsmsv1.AuthService_ServiceDesc.ServiceName:        "auth",
 		dlsmsv1.SeatService_ServiceDesc.ServiceName:        "seat",
+		dlsmsv1.ScreenService_ServiceDesc.ServiceName:      "seat",
 		dlsmsv1.ReservationService_ServiceDesc.ServiceName: "reservation",
 		dlsmsv1.NotifyService_ServiceDesc.ServiceName:      "notify",
 	} {

@@ -138,13 +138,13 @@ func (p Policy) WindowNotAllowed(now time.Time, local LocalTimes, violations ...
 
 // Rules returns the rules of the policy, which hold where no policy of staff sets a rule.
 func (p Policy) Rules() Rules {
-	mayBook, none := true, 0
+	mayBook, none, checkIn := true, 0, CheckInNone
 	span := func(d time.Duration) *Span { s := Span(d); return &s }
 	return Rules{
 		MayBook: &mayBook, MinDuration: span(p.MinDuration), MaxDuration: span(p.MaxDuration),
 		MaxAhead: span(p.MaxAhead), MaxUpcoming: &p.MaxUpcoming,
 		MaxMinutesPerDay: &none, MaxMinutesPerWeek: &none, MaxReservationsPerDay: &none, MaxReservationsPerWeek: &none,
-		CheckInLead: span(p.CheckInLead), Grace: span(p.Grace), StrikeLimit: &none,
+		CheckInLead: span(p.CheckInLead), Grace: span(p.Grace), CheckIn: &checkIn, StrikeLimit: &none,
 	}
 }
 

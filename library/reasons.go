@@ -59,6 +59,8 @@ var (
 		Message: "there is no such user"}
 	ErrKeyNotFound = &Error{Kind: KindNotFound, Reason: "KEY_NOT_FOUND",
 		Message: "there is no such service key"}
+	ErrScreenNotFound = &Error{Kind: KindNotFound, Reason: "SCREEN_NOT_FOUND",
+		Message: "the branch has no such screen"}
 	ErrStrikeNotFound = &Error{Kind: KindNotFound, Reason: "STRIKE_NOT_FOUND",
 		Message: "there is no such strike"}
 
@@ -109,6 +111,17 @@ var (
 		Message: "the seat is free in that window: reserve it"}
 	ErrSeatOutOfService = &Error{Kind: KindPrecondition, Reason: "SEAT_OUT_OF_SERVICE",
 		Message: "the seat is out of service"}
+	// ErrPresenceRequired has the rule in its metadata: see PresenceRequired.
+	ErrPresenceRequired = &Error{Kind: KindPrecondition, Reason: "PRESENCE_REQUIRED",
+		Message: "the library asks for a proof that you are here"}
+	ErrPresenceInvalid = &Error{Kind: KindPrecondition, Reason: "PRESENCE_INVALID",
+		Message: "the code is wrong: scan it again, or ask at the desk"}
+	ErrPresenceExpired = &Error{Kind: KindPrecondition, Reason: "PRESENCE_EXPIRED",
+		Message: "the code has expired: scan the code that the screen shows now"}
+	ErrPresenceElsewhere = &Error{Kind: KindPrecondition, Reason: "PRESENCE_ELSEWHERE",
+		Message: "this is the screen of another branch: scan a screen in the branch of your seat"}
+	ErrPresenceOff = &Error{Kind: KindPrecondition, Reason: "PRESENCE_OFF",
+		Message: "the server has no PRESENCE_SECRET, so it cannot make codes: ask the operator to set it"}
 	ErrOfferExpired = &Error{Kind: KindPrecondition, Reason: "OFFER_EXPIRED",
 		Message: "the offer has run out"}
 	ErrNotOffered = &Error{Kind: KindPrecondition, Reason: "NOT_OFFERED",
@@ -174,6 +187,21 @@ func BranchRequired(code string) *Error {
 // BranchNotFound returns ErrBranchNotFound for a code.
 func BranchNotFound(code string) *Error {
 	return ErrBranchNotFound.With("branch", code).WithMessage(fmt.Sprintf("there is no branch %q", code))
+}
+
+// presenceHelp says what a user does for each rule of check-in.
+var presenceHelp = map[CheckInRule]string{
+	CheckInSeat:          "scan the label on your seat",
+	CheckInScreen:        "scan the code on the screen of the branch, or enter its digits",
+	CheckInSeatAndScreen: "scan the label on your seat and the code on the screen of the branch",
+	CheckInDesk:          "check in at the desk or at the entrance",
+}
+
+// PresenceRequired returns ErrPresenceRequired for a rule of check-in. missing is the rule that names
+// only the codes that the user has not sent.
+func PresenceRequired(rule, missing CheckInRule) *Error {
+	return ErrPresenceRequired.With("check_in", string(rule)).WithMessage(
+		ErrPresenceRequired.Message + ": " + presenceHelp[missing])
 }
 
 // CardTaken returns ErrCardTaken for a library card that the user with a student id was to get.

@@ -41,6 +41,13 @@ type Reservation struct {
 	CreatedAt       time.Time
 	CheckedInAt     *time.Time
 	EndedAt         *time.Time
+	// CheckInRule is what the user needs to check in, by the present policies. It is empty unless
+	// Status is HELD or CONFIRMED.
+	CheckInRule CheckInRule
+	// Proof is what the user proved at check-in. It is empty before the check-in, and for a check-in
+	// from before there were proofs. Screen is the name of the screen whose code was used, or empty.
+	Proof  Proof
+	Screen string
 }
 
 // Booking is a user's request for a seat and a window.

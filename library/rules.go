@@ -44,9 +44,12 @@ type Rules struct {
 	LatestCancellation *Span `json:"latest_cancellation,omitempty"`
 	CheckInLead        *Span `json:"check_in_lead,omitempty"`
 	Grace              *Span `json:"grace,omitempty"`
-	StrikeLimit        *int  `json:"strike_limit,omitempty"`
-	StrikeDays         *int  `json:"strike_days,omitempty"`
-	SuspensionDays     []int `json:"suspension_days,omitempty"`
+	// CheckIn is what a user needs to check in. The policies at the time of the check-in decide, so
+	// that staff can drop a proof at once when a screen is broken.
+	CheckIn        *CheckInRule `json:"check_in,omitempty"`
+	StrikeLimit    *int         `json:"strike_limit,omitempty"`
+	StrikeDays     *int         `json:"strike_days,omitempty"`
+	SuspensionDays []int        `json:"suspension_days,omitempty"`
 }
 
 // Over returns the rules of r, and those of less where r sets none.
@@ -65,6 +68,7 @@ func (r Rules) Over(less Rules) Rules {
 	over(&r.LatestCancellation, less.LatestCancellation)
 	over(&r.CheckInLead, less.CheckInLead)
 	over(&r.Grace, less.Grace)
+	over(&r.CheckIn, less.CheckIn)
 	over(&r.StrikeLimit, less.StrikeLimit)
 	over(&r.StrikeDays, less.StrikeDays)
 	if r.SuspensionDays == nil {

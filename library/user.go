@@ -53,6 +53,8 @@ type Identity struct {
 	ID              int64
 	StudentID       string
 	TokenGeneration int64
+	// Closed says that the account was closed, which may have changed the student id. A token has false.
+	Closed bool
 }
 
 // ErrUserNotFound means that the user does not exist. It never reaches a client, because a client

@@ -60,8 +60,14 @@ func (h *Handler) newGateway() (*runtime.ServeMux, error) {
 		dlsmsv1.AdminService_ListBranches_FullMethodName: func() error {
 			return restv1.RegisterAdminServiceHandlerClient(ctx, mux, dlsmsv1.NewAdminServiceClient(calls))
 		},
+		dlsmsv1.ScreenService_WatchScreen_FullMethodName: func() error {
+			return restv1.RegisterScreenServiceHandlerClient(ctx, mux, dlsmsv1.NewScreenServiceClient(calls))
+		},
 		dlsmsv1.DeskService_FindUsers_FullMethodName: func() error {
 			return restv1.RegisterDeskServiceHandlerClient(ctx, mux, dlsmsv1.NewDeskServiceClient(calls))
+		},
+		dlsmsv1.ReportService_GetUsage_FullMethodName: func() error {
+			return restv1.RegisterReportServiceHandlerClient(ctx, mux, dlsmsv1.NewReportServiceClient(calls))
 		},
 	} {
 		if !calls.Serves(method) {

@@ -81,10 +81,14 @@ func NewHandler(c Config) (*Handler, error) {
 		method string
 		serve  http.HandlerFunc
 	}{
-		"/v1/seats":                   {dlsmsv1.SeatService_GetSeats_FullMethodName, h.serveSeats},
-		"/v1/seats:watch":             {dlsmsv1.SeatService_WatchSeats_FullMethodName, h.serveWatch},
-		"/v1/admin/seats:export":      {dlsmsv1.AdminService_ExportSeats_FullMethodName, h.serveExport},
-		"/v1/notifications:subscribe": {dlsmsv1.NotifyService_Subscribe_FullMethodName, h.serveSubscribe},
+		"/v1/auth/export":                 {dlsmsv1.AuthService_ExportMyData_FullMethodName, h.serveMyData},
+		"/v1/seats":                       {dlsmsv1.SeatService_GetSeats_FullMethodName, h.serveSeats},
+		"/v1/seats:watch":                 {dlsmsv1.SeatService_WatchSeats_FullMethodName, h.serveWatch},
+		"/v1/admin/seats:export":          {dlsmsv1.AdminService_ExportSeats_FullMethodName, h.serveExport},
+		"/v1/admin/labels":                {dlsmsv1.AdminService_MakeLabels_FullMethodName, h.serveLabels},
+		"/v1/screen:watch":                {dlsmsv1.ScreenService_WatchScreen_FullMethodName, h.serveScreen},
+		"/v1/reports/reservations:export": {dlsmsv1.ReportService_ExportReservations_FullMethodName, h.serveReservations},
+		"/v1/notifications:subscribe":     {dlsmsv1.NotifyService_Subscribe_FullMethodName, h.serveSubscribe},
 	} {
 		if c.Calls.Serves(route.method) {
 			h.own[path] = route.serve

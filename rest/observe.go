@@ -24,9 +24,11 @@ func (h *Handler) observe(w http.ResponseWriter, r *http.Request, serve func(htt
 	ctx, span := h.traces.StartRequest(r)
 	req := newRequest(r)
 	answer := &statusWriter{ResponseWriter: w, code: http.StatusOK}
+	defer func() { // also if serve ends an incomplete answer with http.ErrAbortHandler
+		telemetry.SetRequestID(ctx, req.id)
+		telemetry.EndRequest(span, method, req.route, answer.code)
+	}()
 	serve(answer, r.WithContext(req.context(ctx, r)))
-	telemetry.SetRequestID(ctx, req.id)
-	telemetry.EndRequest(span, method, req.route, answer.code)
 	if h.durations == nil || req.streamed {
 		return
 	}

@@ -35,6 +35,16 @@ func (h *Handler) serveWatch(w http.ResponseWriter, r *http.Request) {
 	h.serveStream(w, r, method, req)
 }
 
+func (h *Handler) serveScreen(w http.ResponseWriter, r *http.Request) {
+	const method = dlsmsv1.ScreenService_WatchScreen_FullMethodName
+	req := &dlsmsv1.WatchScreenRequest{}
+	if err := parseQuery(r, req); err != nil {
+		h.refuse(w, r, method, err)
+		return
+	}
+	h.serveStream(w, r, method, req)
+}
+
 func (h *Handler) serveSubscribe(w http.ResponseWriter, r *http.Request) {
 	const method = dlsmsv1.NotifyService_Subscribe_FullMethodName
 	req := &dlsmsv1.SubscribeRequest{}

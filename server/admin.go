@@ -12,6 +12,7 @@ import (
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/presence"
 	"github.com/dlsms/dlsms/server/edge"
 	"github.com/dlsms/dlsms/store"
 )
@@ -22,6 +23,7 @@ type adminService struct {
 
 	store *store.Store
 	hints *Hints
+	codes *presence.Codes
 }
 
 // change is a request of staff that changes something.

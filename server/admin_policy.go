@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -38,6 +39,9 @@ func (s *adminService) SetPolicy(
 	var c check
 	order := c.order(ctx, "SetPolicy", req)
 	policy := c.policy(req.GetPolicy())
+	if rule := policy.Rules.CheckIn; rule != nil && (rule.NeedsSeat() || rule.NeedsScreen()) && !s.codes.Enabled() {
+		c.fault("policy.rules.check_in", "needs codes, and the server has no PRESENCE_SECRET to make them")
+	}
 	if err := c.err(); err != nil {
 		return nil, err
 	}
@@ -118,6 +122,7 @@ func (c *check) rules(prefix string, v *dlsmsv1.PolicyRules) library.Rules {
 		LatestCancellation:     span("latest_cancellation", v.GetLatestCancellation(), 0, 7*day),
 		CheckInLead:            span("check_in_lead", v.GetCheckInLead(), 0, day),
 		Grace:                  span("grace", v.GetGrace(), 0, day),
+		CheckIn:                c.checkInRule(prefix+"check_in", v.GetCheckIn()),
 		StrikeLimit:            number("strike_limit", 0, 100),
 		StrikeDays:             number("strike_days", 1, 366),
 	}
@@ -149,6 +154,15 @@ func (c *check) ruleSpan(field string, v *durationpb.Duration, least, most time.
 	}
 	s := library.Span(d)
 	return &s
+}
+
+// checkInRule checks an optional rule of check-in.
+func (c *check) checkInRule(field string, v dlsmsv1.CheckInRule) *library.CheckInRule {
+	if enum(c, field, v) == dlsmsv1.CheckInRule_CHECK_IN_RULE_UNSPECIFIED {
+		return nil
+	}
+	r := library.CheckInRule(strings.TrimPrefix(v.String(), "CHECK_IN_RULE_"))
+	return &r
 }
 
 // ruleNumber checks a number: least to most.
@@ -202,6 +216,9 @@ func rulesProto(r library.Rules) *dlsmsv1.PolicyRules {
 		Grace:                  spanProto(r.Grace),
 		StrikeLimit:            numberProto(r.StrikeLimit),
 		StrikeDays:             numberProto(r.StrikeDays),
+	}
+	if r.CheckIn != nil {
+		out.CheckIn = checkInRuleProto(*r.CheckIn)
 	}
 	if r.OpensAt != nil {
 		at := timeOfDay(time.Duration(*r.OpensAt))

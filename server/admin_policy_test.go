@@ -63,6 +63,7 @@ func TestSetPolicyAndListPolicies(t *testing.T) {
 		MaxAhead: duration(14 * 24 * time.Hour), MaxUpcoming: proto.Int32(10), MaxMinutesPerDay: proto.Int32(0),
 		MaxMinutesPerWeek: proto.Int32(0), MaxReservationsPerDay: proto.Int32(0), MaxReservationsPerWeek: proto.Int32(0),
 		CheckInLead: duration(15 * time.Minute), Grace: duration(15 * time.Minute), StrikeLimit: proto.Int32(0),
+		CheckIn: dlsmsv1.CheckInRule_CHECK_IN_RULE_NONE,
 	}}
 	if diff := cmp.Diff(list, got, protocmp.Transform()); diff != "" {
 		t.Errorf("ListPolicies (-want +got):\n%s", diff)

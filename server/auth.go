@@ -68,6 +68,8 @@ func (s *authService) Login(ctx context.Context, req *dlsmsv1.LoginRequest) (*dl
 	if err != nil {
 		return nil, err
 	}
+	// A login does not fail because its time cannot be stored. The next login stores it.
+	_ = s.store.SaveLogin(ctx, credentials.ID)
 
 	return &dlsmsv1.LoginResponse{
 		AccessToken: token,

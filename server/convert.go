@@ -43,7 +43,14 @@ func reservationProto(r library.Reservation) *dlsmsv1.Reservation {
 		CreatedAt:       timestamppb.New(r.CreatedAt),
 		CheckedInAt:     timestamp(r.CheckedInAt),
 		EndedAt:         timestamp(r.EndedAt),
+		CheckIn:         checkInRuleProto(r.CheckInRule),
+		Proof:           enumValue[dlsmsv1.Proof]("PROOF_"+string(r.Proof), dlsmsv1.Proof_value),
+		Screen:          r.Screen,
 	}
+}
+
+func checkInRuleProto(r library.CheckInRule) dlsmsv1.CheckInRule {
+	return enumValue[dlsmsv1.CheckInRule]("CHECK_IN_RULE_"+string(r), dlsmsv1.CheckInRule_value)
 }
 
 func statusProto(s library.ReservationStatus) dlsmsv1.ReservationStatus {

@@ -73,7 +73,7 @@ func (c *check) personQuery(req *dlsmsv1.FindUsersRequest) library.PersonQuery {
 		}
 	}
 	if set != 1 {
-		c.fault("student_id", "set exactly one of student_id, card, email and name")
+		c.fault("student_id", "is not alone: exactly one of student_id, card, email and name must be set")
 	}
 	c.text("student_id", q.StudentID, 0, 32)
 	c.text("card", q.Card, 0, maxCard)
@@ -132,6 +132,15 @@ func (s *deskService) ListArrivals(
 		resp.Reservations = append(resp.Reservations, affectedProto(a))
 	}
 	return resp, nil
+}
+
+// day checks a required date.
+func (c *check) day(field, v string) time.Time {
+	if v == "" {
+		c.fault(field, "is missing")
+		return time.Time{}
+	}
+	return c.optionalDay(field, v)
 }
 
 // optionalDay checks a date. It returns midnight UTC of the date, and the zero time for no date.
@@ -233,7 +242,7 @@ func (s *deskService) RecordArrival(
 ) (*dlsmsv1.RecordArrivalResponse, error) {
 	var c check
 	if (req.GetCard() == "") == (req.GetStudentId() == "") {
-		c.fault("card", "set exactly one of card and student_id")
+		c.fault("card", "or student_id must be set, and not both")
 	}
 	card, studentID := c.text("card", req.GetCard(), 0, maxCard), c.text("student_id", req.GetStudentId(), 0, 32)
 	if err := c.err(); err != nil {

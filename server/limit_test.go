@@ -53,12 +53,16 @@ func TestRateLimitPerUser(t *testing.T) {
 	}
 }
 
+// fromAddress returns a context for calls of a client with an address.
+func fromAddress(t *testing.T, address string) context.Context {
+	t.Helper()
+	return metadata.AppendToOutgoingContext(t.Context(), "x-real-ip", address)
+}
+
 func TestRateLimitPerAddress(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(c *Config) { c.Limits.PerAddressPerMinute = 3 })
-	from := func(address string) context.Context {
-		return metadata.AppendToOutgoingContext(t.Context(), "x-real-ip", address)
-	}
+	from := func(address string) context.Context { return fromAddress(t, address) }
 	login := func(ctx context.Context) error {
 		_, err := s.auth.Login(ctx, &dlsmsv1.LoginRequest{StudentId: "unknown", Password: testPassword})
 		return err

@@ -53,6 +53,7 @@ func (s *notifyService) JoinWaitlist(
 		UserID:    edge.Caller(ctx).UserID,
 		SeatID:    c.id("seat_id", req.GetSeatId()),
 		RequestID: c.requestID(req.GetRequestId()),
+		Token:     edge.Caller(ctx).Identity(),
 	}
 	booking.StartTime, booking.EndTime = c.window(req.GetStartTime(), req.GetEndTime())
 	if err := c.err(); err != nil {

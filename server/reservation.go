@@ -7,6 +7,7 @@ import (
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/presence"
 	"github.com/dlsms/dlsms/server/edge"
 	"github.com/dlsms/dlsms/store"
 )
@@ -20,8 +21,10 @@ const (
 type reservationService struct {
 	dlsmsv1.UnsafeReservationServiceServer
 
-	store *store.Store
-	hints *Hints
+	store  *store.Store
+	hints  *Hints
+	codes  *presence.Codes
+	limits *edge.Limits
 }
 
 func (s *reservationService) CreateReservation(
@@ -143,16 +146,6 @@ func (s *reservationService) CancelReservation(
 	return &dlsmsv1.CancelReservationResponse{Reservation: r}, nil
 }
 
-func (s *reservationService) CheckIn(
-	ctx context.Context, req *dlsmsv1.CheckInRequest,
-) (*dlsmsv1.CheckInResponse, error) {
-	r, err := s.transition(ctx, req.GetReservationId(), s.store.CheckIn)
-	if err != nil {
-		return nil, err
-	}
-	return &dlsmsv1.CheckInResponse{Reservation: r}, nil
-}
-
 func (s *reservationService) CheckOut(
 	ctx context.Context, req *dlsmsv1.CheckOutRequest,
 ) (*dlsmsv1.CheckOutResponse, error) {
@@ -163,7 +156,7 @@ func (s *reservationService) CheckOut(
 	return &dlsmsv1.CheckOutResponse{Reservation: r}, nil
 }
 
-// transition handles CancelReservation, CheckIn and CheckOut. Each of them has a reservation id as
+// transition handles CancelReservation and CheckOut. Each of them has a reservation id as
 // its only argument, and changes the status of this reservation. move is the method of the store
 // that changes it.
 func (s *reservationService) transition(

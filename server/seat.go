@@ -13,7 +13,9 @@ import (
 	"github.com/dlsms/dlsms/availability"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/presence"
 	"github.com/dlsms/dlsms/server/edge"
+	"github.com/dlsms/dlsms/store"
 )
 
 // maxSeats is the maximum number of seats in a page, and in a message of a snapshot: about 60 KiB.
@@ -27,6 +29,8 @@ type seatService struct {
 	dlsmsv1.UnsafeSeatServiceServer
 
 	seats *availability.Model
+	store *store.Store
+	codes *presence.Codes
 }
 
 func (s *seatService) GetBranches(

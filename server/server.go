@@ -25,6 +25,7 @@ import (
 
 	"github.com/dlsms/dlsms/availability"
 	"github.com/dlsms/dlsms/library"
+	"github.com/dlsms/dlsms/presence"
 	"github.com/dlsms/dlsms/server/edge"
 	"github.com/dlsms/dlsms/server/identity"
 	"github.com/dlsms/dlsms/store"
@@ -37,7 +38,7 @@ type Config struct {
 	Store *store.Store
 	// Services are the services that the server serves; nil: all of them.
 	Services []Service
-	Seats    *availability.Model // nil: the seat service is not served
+	Seats    *availability.Model // nil: the services seat and screen are not served
 	Wakeups  *Wakeups            // nil: the notify service is not served
 	// Wake is called when a hint says that the change log has grown; nil: it is not called.
 	Wake func()
@@ -50,6 +51,9 @@ type Config struct {
 	RedisTimeout time.Duration
 	Log          *slog.Logger
 	Metrics      prometheus.Registerer // nil: metrics are not registered
+
+	// Codes makes and checks the codes of presence; nil: no code is valid.
+	Codes *presence.Codes
 
 	Keys       *identity.KeyRing
 	TokenTTL   time.Duration
@@ -100,6 +104,7 @@ type Server struct {
 	seats        *availability.Model // nil: the seat service is not served
 	wake         func()
 	seatService  *seatService
+	store        *store.Store
 	drain        time.Duration
 	maxStaleness time.Duration
 	log          *slog.Logger
@@ -118,6 +123,9 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 	if c.Services == nil {
 		c.Services = Services()
 	}
+	if c.Codes == nil {
+		c.Codes = &presence.Codes{}
+	}
 	// Hashing gets at most half of the cores, so that reads of seats stay fast during many logins.
 	passwords, err := identity.NewPasswords(c.BcryptCost, runtime.GOMAXPROCS(0)/2, identity.PasswordWait)
 	if err != nil {
@@ -126,8 +134,8 @@ func newServer(c Config, replace func(*services)) (*Server, error) {
 	p := newParts(c)
 	s := &Server{
 		parts: p, edge: newEdge(c, p), probes: newProbes(c.Log, c.Services), seats: c.Seats, wake: c.Wake,
-		seatService: &seatService{seats: c.Seats},
-		drain:       c.DrainTimeout, maxStaleness: c.MaxStaleness, log: c.Log,
+		seatService: &seatService{seats: c.Seats, store: c.Store, codes: c.Codes}, store: c.Store,
+		drain: c.DrainTimeout, maxStaleness: c.MaxStaleness, log: c.Log,
 	}
 	s.hints = newHints(c.Redis, c.Store.Library(), c.Log, s.onHint)
 	unary, stream, initialize := metrics(c.Metrics)
@@ -231,13 +239,15 @@ func newServices(c Config, s *Server, passwords *identity.Passwords) services {
 			passwords: passwords, limits: s.limits, hints: s.hints,
 		},
 		seat:        s.seatService,
-		reservation: &reservationService{store: c.Store, hints: s.hints},
+		reservation: &reservationService{store: c.Store, hints: s.hints, codes: c.Codes, limits: s.limits},
 		notify: &notifyService{
 			store: c.Store, hints: s.hints, wakeups: c.Wakeups, inForce: s.edge.InForce,
 			reading: make(chan struct{}, backgroundReads(c.DBConns)),
 		},
-		admin: &adminService{store: c.Store, hints: s.hints},
-		desk:  &deskService{store: c.Store, hints: s.hints},
+		admin:  &adminService{store: c.Store, hints: s.hints, codes: c.Codes},
+		desk:   &deskService{store: c.Store, hints: s.hints},
+		screen: &screenService{store: c.Store, seats: c.Seats, codes: c.Codes},
+		report: &reportService{store: c.Store},
 	}
 }
 
@@ -329,9 +339,18 @@ func (s *Server) Ready(ctx context.Context) error {
 	s.background.Go(func() { s.users.Follow(background) })
 	s.background.Go(func() { s.hints.run(background) })
 	s.background.Go(func() { s.limits.Run(background) })
+	s.background.Go(func() { s.store.FollowRefusals(background, s.reportRefusals) })
 	s.edge.Open()
 	s.probes.set(func() { s.probes.ready = true })
 	return nil
+}
+
+// reportRefusals logs that refusals could not be written. They stay in memory, and the next write has
+// them. While Postgres is unreachable, other parts report it.
+func (s *Server) reportRefusals(err error) {
+	if err != nil && !store.Unavailable(err) {
+		s.log.Warn("the refusals of bookings, which reports show, can't be written", "error", err)
+	}
 }
 
 // updateProbes updates the health service. identity.Revocations calls it after each read of the

@@ -17,11 +17,15 @@ const (
 	NotifyService      Service = "notify"
 	AdminService       Service = "admin"
 	DeskService        Service = "desk"
+	ReportService      Service = "report"
+	ScreenService      Service = "screen"
 )
 
 // Services returns all services.
 func Services() []Service {
-	return []Service{AuthService, SeatService, ReservationService, NotifyService, AdminService, DeskService}
+	return []Service{
+		AuthService, SeatService, ReservationService, NotifyService, AdminService, DeskService, ScreenService, ReportService,
+	}
 }
 
 // services are the handlers.
@@ -32,6 +36,8 @@ type services struct {
 	notify      dlsmsv1.NotifyServiceServer
 	admin       dlsmsv1.AdminServiceServer
 	desk        dlsmsv1.DeskServiceServer
+	report      dlsmsv1.ReportServiceServer
+	screen      dlsmsv1.ScreenServiceServer
 }
 
 // registration is a gRPC service with its handlers.
@@ -49,6 +55,8 @@ func (h services) byName() map[Service]registration {
 		NotifyService:      {&dlsmsv1.NotifyService_ServiceDesc, h.notify},
 		AdminService:       {&dlsmsv1.AdminService_ServiceDesc, h.admin},
 		DeskService:        {&dlsmsv1.DeskService_ServiceDesc, h.desk},
+		ReportService:      {&dlsmsv1.ReportService_ServiceDesc, h.report},
+		ScreenService:      {&dlsmsv1.ScreenService_ServiceDesc, h.screen},
 	}
 }
 

@@ -458,7 +458,7 @@ func TestRevokedStreamReceivesNothing(t *testing.T) {
 		UserID: u.GetId(), SeatID: seat, EndTime: time.Now().Add(time.Hour),
 	})
 	if err == nil {
-		_, err = s.config.Store.CheckIn(t.Context(), u.GetId(), r.ID)
+		_, err = s.config.Store.CheckIn(t.Context(), u.GetId(), r.ID, nil)
 	}
 	if err == nil {
 		_, err = s.config.Store.CheckOut(t.Context(), u.GetId(), r.ID)

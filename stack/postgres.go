@@ -63,7 +63,7 @@ const (
 // settings.
 func PostgresSettings() map[string]string {
 	return map[string]string{
-		// Each of three replicas opens at most 106 connections: DB_MAX_CONNS (100) and 6 more
+		// Each of three replicas opens at most 109 connections: DB_MAX_CONNS (100) and 9 more
 		// (store.Open). The rest is for manual connections, for example with psql.
 		"max_connections": "400",
 		"shared_buffers":  "256MB",

@@ -78,6 +78,9 @@ func (r *Replica) run(command string) *exec.Cmd {
 	return cmd
 }
 
+// Setenv changes a setting of the replica. It applies from the next start on.
+func (r *Replica) Setenv(name, value string) { r.env[name] = value }
+
 // niced changes cmd to run with the niceness of the replica.
 func (r *Replica) niced(cmd *exec.Cmd) *exec.Cmd {
 	if r.nice == 0 {

@@ -46,7 +46,7 @@ type Config struct {
 	// NginxConf replaces the configuration of nginx in deploy.
 	NginxConf string
 	// Env has settings for all replicas. They override the settings of the stack, such as
-	// DATABASE_URL and JWT_SECRET.
+	// DATABASE_URL, JWT_SECRET and PRESENCE_SECRET.
 	Env map[string]string
 	// ReplicaEnv returns settings for one replica, which override Env. The index starts at 0.
 	ReplicaEnv func(index int) map[string]string
@@ -256,6 +256,10 @@ func (s *Stack) addReplicas(cfg Config, databaseURL, redisURL, tlsAddr string) e
 	if err != nil {
 		return err
 	}
+	presenceSecret, err := secret(s.state.file("presence-secret"))
+	if err != nil {
+		return err
+	}
 	preferred, preferredHTTP := portsAfter(cfg.Listen), portsAfter(cfg.HTTPListen)
 	for i, plan := range cfg.plans() {
 		r := replicaConfig{
@@ -276,6 +280,8 @@ func (s *Stack) addReplicas(cfg Config, databaseURL, redisURL, tlsAddr string) e
 			"HTTP_ADDR":    net.JoinHostPort(loopback, strconv.Itoa(r.httpPort)),
 			"ADMIN_ADDR":   net.JoinHostPort(loopback, strconv.Itoa(r.adminPort)),
 			"JWT_SECRET":   jwtSecret,
+
+			"PRESENCE_SECRET": presenceSecret,
 		}
 		if cfg.NoHTTP {
 			r.env["HTTP_ADDR"] = ""

@@ -19,7 +19,8 @@ const (
 	Monolith Topology = ""
 	// Microservices is one process for each of the services auth, seat, reservation and notify, and
 	// one for the worker, behind deploy/nginx-microservices.conf. Stack.Replicas has them in this
-	// order. The process reservation also runs the services of the staff, admin and desk.
+	// order. The process reservation also runs the services of the staff, admin and desk, and the
+	// process seat the one of screens.
 	Microservices Topology = "microservices"
 )
 
@@ -27,8 +28,9 @@ const (
 var (
 	// clientServices have a process each in the topology Microservices.
 	clientServices = []string{"auth", "seat", "reservation", "notify"}
-	staffServices  = []string{"admin", "desk"}
-	allServices    = slices.Concat(clientServices, staffServices, []string{workerService})
+	staffServices  = []string{"admin", "desk", "report"}
+	screenServices = []string{"screen"}
+	allServices    = slices.Concat(clientServices, staffServices, screenServices, []string{workerService})
 )
 
 const workerService = "worker"
@@ -74,7 +76,10 @@ func (c *Config) plans() (all []plan) {
 	if c.Topology == Microservices {
 		for _, name := range append(slices.Clone(clientServices), workerService) {
 			services := []string{name}
-			if name == "reservation" {
+			switch name {
+			case "seat":
+				services = append(services, screenServices...)
+			case "reservation":
 				services = append(services, staffServices...)
 			}
 			p := plan{name: name, services: services, env: map[string]string{

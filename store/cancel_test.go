@@ -107,8 +107,10 @@ func TestEraseUser(t *testing.T) {
 	wantEqual(t, "user", storetest.Value[bool](t, b.db, `
 		SELECT student_id ~ ('^gone-' || id || '-[0-9a-f]{6}$') AND name = 'gone' AND email = 'gone'
 		AND password_hash = '' AND role = 'STUDENT' FROM users WHERE id = $1`, b.users[0]), true)
-	wantEqual(t, "token generation", storetest.Value[int64](t, b.db, `
-		SELECT token_generation FROM users WHERE id = $1`, b.users[0]), generation+1)
+	raised := storetest.Value[int64](t, b.db, `SELECT token_generation FROM users WHERE id = $1`, b.users[0])
+	if raised <= generation {
+		t.Errorf("token generation %d, want more than %d", raised, generation)
+	}
 	wantEqual(t, "rows that name the person", storetest.Value[int](t, b.db, `
 		SELECT count(*) FROM users u WHERE u::text ~* 'ida|gone\.i'`), 0)
 	if _, err := b.Credentials(t.Context(), id); !errors.Is(err, library.ErrUserNotFound) {
@@ -116,7 +118,7 @@ func TestEraseUser(t *testing.T) {
 	}
 	log, err := b.Revocations(t.Context(), store.Snapshot{})
 	if err != nil || len(log.Revocations) != 1 || log.Revocations[0].UserID != b.users[0] ||
-		log.Revocations[0].Generation != generation+1 ||
+		log.Revocations[0].Generation != raised ||
 		log.Revocations[0].ExpiresAt.Before(at(0).AddDate(1, 0, 0)) {
 		t.Errorf("revocations %+v, %v", log.Revocations, err)
 	}

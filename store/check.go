@@ -20,7 +20,7 @@ var judge = deciding(`, judged AS (
 		COALESCE(w.label, '') AS label, COALESCE(w.prior_id, 0) AS prior_id, w.suspended_until,
 		w.min_duration, w.max_duration, w.furthest, COALESCE(w.step, '0') AS step,
 		w.start_off_grid, w.end_off_grid, w.bookable_at, w.max_upcoming,
-		w.check_in_lead, w.grace,
+		w.check_in_lead, w.grace, w.check_in,
 		`, quotaColumns, `,
 		c.closure_id, c.closed_from, c.closed_until,
 		`, allBroken(), ` AS broken
@@ -48,6 +48,7 @@ type facts struct {
 	MaxUpcoming    int
 	CheckInLead    time.Duration
 	Grace          time.Duration
+	CheckIn        library.CheckInRule
 	ClosureID      *int64
 	ClosedFrom     *time.Time
 	ClosedUntil    *time.Time
@@ -232,6 +233,7 @@ func (f facts) reservation() library.Reservation {
 		UserID:    f.booking.UserID,
 		StartTime: f.StartTime, EndTime: f.booking.EndTime, Status: library.Confirmed,
 		CheckInOpensAt: f.StartTime.Add(-f.CheckInLead), CheckInDeadline: &deadline, CreatedAt: f.Now,
+		CheckInRule: f.CheckIn,
 	}
 }
 

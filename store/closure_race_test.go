@@ -135,7 +135,7 @@ func (b bundle) visitAtRandom(t *testing.T, s *store.Store, random *rand.Rand, u
 	case len(mine) > 0 && what == 0:
 		_, err = s.Extend(ctx, id, mine[0].ID, at(mine[0]))
 	case len(mine) > 0 && what < 3:
-		_, err = s.CheckIn(ctx, id, mine[0].ID)
+		_, err = s.CheckIn(ctx, id, mine[0].ID, nil)
 	case len(mine) > 1 && what == 3:
 		_, err = s.Cancel(ctx, id, mine[random.IntN(len(mine))].ID)
 	case len(mine) > 1 && what == 4 && mine[0].Status == library.CheckedIn:

@@ -57,7 +57,7 @@ func TestLongWaitlistOfOneSeat(t *testing.T) {
 	b := setup(t)
 	openAllDay(t, b, "24:00")
 	r := b.reserve(t, 0, 0, 0, 60)
-	mustDo(t, b.CheckIn, b.users[0], r.ID)
+	mustDo(t, b.checkIn, b.users[0], r.ID)
 	later := b.reserve(t, 1, 0, 120, 180)
 	const waiters = 40_000
 	users := crowd(t, b, b.seats[:1], waiters, 0, 60)

@@ -88,6 +88,7 @@ func (s *Store) BookFor(ctx context.Context, order library.Order, b library.Book
 	b.Token = nil // the token of the actor is not that of the user
 	var r library.Reservation
 	made := false
+	var decidedAt time.Time
 	err := s.asStaff(ctx, order, func(ctx context.Context, t *staffTx) error {
 		branch, err := t.lockForBooking(ctx, b)
 		if err != nil {
@@ -102,6 +103,7 @@ func (s *Store) BookFor(ctx context.Context, order library.Order, b library.Book
 		s.complete(ctx, t, d)
 		r, err = d.results[0].reservation, d.results[0].err
 		made = d.made > 0 && !order.ValidateOnly
+		decidedAt = d.results[0].at
 		if err != nil || d.made == 0 {
 			return err
 		}
@@ -110,6 +112,9 @@ func (s *Store) BookFor(ctx context.Context, order library.Order, b library.Book
 		})
 	})
 	if err != nil {
+		if !order.ValidateOnly {
+			s.refusals.count(b, decidedAt, err)
+		}
 		return library.Reservation{}, err
 	}
 	if made {
@@ -179,16 +184,22 @@ func (s *Store) CheckInFor(ctx context.Context, order library.Order, id int64) (
 	return r, err
 }
 
-// checkIn checks in a CONFIRMED reservation, and writes the row of the audit log.
+// checkIn checks in a CONFIRMED reservation, and writes the row of the audit log. The proof is the
+// desk, or the program that has seen the user arrive.
 func (t *staffTx) checkIn(ctx context.Context, branch int64, now time.Time, r *library.Reservation) error {
+	proof := library.ProofDesk
+	if t.order.Actor.KeyID != 0 {
+		proof = library.ProofArrival
+	}
 	err := t.apply(ctx, statusChange{
 		cause: t.cause(), kind: library.EventCheckedIn,
 		id: r.ID, from: library.Confirmed, to: library.CheckedIn, checkedInAt: &now,
+		presence: library.Presence{Proof: proof},
 	})
 	if err != nil {
 		return err
 	}
-	r.Status, r.CheckedInAt = library.CheckedIn, &now
+	setCheckedIn(r, now, proof)
 	return t.auditStatus(ctx, branch, library.Confirmed, *r)
 }
 

@@ -233,7 +233,7 @@ func TestDeskValidates(t *testing.T) {
 
 	_, err := b.CheckOutFor(t.Context(), only, booked.ID)
 	wantErr(t, err, library.ErrNotCheckedIn)
-	if _, err := b.CheckIn(t.Context(), b.users[0], booked.ID); err != nil {
+	if _, err := b.CheckIn(t.Context(), b.users[0], booked.ID, nil); err != nil {
 		t.Fatal(err)
 	}
 	before := b.everything(t)
@@ -408,7 +408,7 @@ func TestDeskRaces(t *testing.T) {
 			func(s *store.Store) error { _, err := s.CheckInFor(t.Context(), byHost("x"), r.ID); return err },
 			func(s *store.Store) error { _, err := s.CheckOutFor(t.Context(), byHost("x"), r.ID); return err },
 			func(s *store.Store) error { _, err := s.Cancel(t.Context(), b.users[0], r.ID); return err },
-			func(s *store.Store) error { _, err := s.CheckIn(t.Context(), b.users[0], r.ID); return err },
+			func(s *store.Store) error { _, err := s.CheckIn(t.Context(), b.users[0], r.ID, nil); return err },
 		} {
 			for _, s := range replicas {
 				g.Go(func() {

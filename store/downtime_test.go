@@ -99,7 +99,7 @@ func TestDeadlinesWaitOutAnOutage(t *testing.T) {
 			r := b.reserve(t, 0, 0, c.from, c.to)
 			if c.checkedInFirst {
 				b.clock(t, c.outage)
-				if _, err := b.CheckIn(t.Context(), b.users[0], r.ID); err != nil {
+				if _, err := b.CheckIn(t.Context(), b.users[0], r.ID, nil); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -130,7 +130,7 @@ func TestDeadlinesWaitOutAnOutage(t *testing.T) {
 			if !c.untouched && c.deadline != cancelled {
 				wantDone(t, 0, b.MarkNoShows)
 				b.clock(t, c.deadline-1)
-				if _, err := b.CheckIn(t.Context(), b.users[0], r.ID); err != nil {
+				if _, err := b.CheckIn(t.Context(), b.users[0], r.ID, nil); err != nil {
 					t.Errorf("check-in before the new deadline: %v", err)
 				}
 			}

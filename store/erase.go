@@ -18,7 +18,10 @@ type Erased struct {
 }
 
 const (
-	lockUserByStudentID = `SELECT id FROM users WHERE library_id = $1 AND ` + sameStudentID + ` FOR NO KEY UPDATE`
+	lockUserByStudentID = selectUserID + ` FOR NO KEY UPDATE`
+
+	lockUnerasedUser = `
+		SELECT id FROM users WHERE library_id = $1 AND id = $2 AND blanked_at IS NULL FOR NO KEY UPDATE`
 
 	// selectSeatsOfUser finds all seats at which the user has a reservation or may get an offer.
 	// The user is locked, so the set does not grow: a user who joins another waitlist needs that
@@ -30,35 +33,32 @@ const (
 	leaveAll = `
 		UPDATE waitlist_entries SET status = 'LEFT', ended_at = $3, offer_expires_at = NULL
 		WHERE library_id = $1 AND user_id = $2 AND ended_at IS NULL`
-
-	// eraseUser sets a student id with a random part, so that no other user can already have it.
-	eraseUser = `
-		WITH erased AS (
-			UPDATE users
-			SET student_id = 'gone-' || id || '-' || substr(md5(random()::text), 1, 6), name = 'gone', email = 'gone',
-				role = 'STUDENT', password_hash = '', token_generation = token_generation + 1
-			WHERE library_id = $1 AND id = $2
-			RETURNING library_id, id, student_id, token_generation
-		), ended AS (
-			INSERT INTO revocations (library_id, user_id, generation, expires_at)
-			SELECT library_id, id, token_generation, $3 FROM erased
-		)
-		SELECT student_id FROM erased`
 )
 
 // EraseUser removes a person from the data in one transaction:
 //   - it revokes all tokens of the user
 //   - it ends all waitlist entries of the user
 //   - it ends all reservations of the user as CancelFor does, and offers the seats to the waitlists
-//   - it blanks student id, name, email and password
+//   - it blanks the personal data of the user in all tables: see blankPeople
 //
 // Reservations that have ended stay, without a link to a known person. EraseUser fails with
 // ErrUserNotFound. A second call for the same student id fails in this way, too.
 func (s *Store) EraseUser(ctx context.Context, studentID string) (Erased, error) {
+	return s.erase(ctx, lockUserByStudentID, studentID)
+}
+
+// EraseAgain is EraseUser for a user id, for a user whom a restore has brought back. It changes
+// nothing if the user is erased already.
+func (s *Store) EraseAgain(ctx context.Context, userID int64) (Erased, error) {
+	return s.erase(ctx, lockUnerasedUser, userID)
+}
+
+func (s *Store) erase(ctx context.Context, lock string, arg any) (Erased, error) {
 	var erased Erased
-	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
+	order := library.Order{Actor: library.Host, Action: "erase"}
+	err := s.asStaff(ctx, order, func(ctx context.Context, t *staffTx) error {
 		var err error
-		erased.UserID, err = rowOf(ctx, t, library.ErrUserNotFound, pgx.RowTo[int64], lockUserByStudentID, s.lib, studentID)
+		erased.UserID, err = rowOf(ctx, t, library.ErrUserNotFound, pgx.RowTo[int64], lock, s.lib, arg)
 		if err != nil {
 			return err
 		}
@@ -67,13 +67,24 @@ func (s *Store) EraseUser(ctx context.Context, studentID string) (Erased, error)
 			return err
 		}
 		erased.Reservations, erased.Entries = h.reservations, h.entries
-		err = t.QueryRow(ctx, eraseUser, s.lib, erased.UserID, h.now.Add(tokenRetention)).Scan(&erased.StudentID)
+		blanked, err := t.blankPeople(ctx, erased.UserID)
 		if err != nil {
 			return err
 		}
-		return t.offerEach(ctx, h)
+		erased.StudentID = blanked[0].StudentID
+		if err := t.offerEach(ctx, h); err != nil {
+			return err
+		}
+		return t.audit(ctx, 0, userObject(erased.UserID), nil, closedAudit{h.now, h.reservations, h.entries})
 	})
 	return erased, err
+}
+
+// closedAudit is a closed account in the audit log.
+type closedAudit struct {
+	ClosedAt     time.Time `json:"closed_at"`
+	Reservations int       `json:"reservations"`
+	Entries      int       `json:"entries"`
 }
 
 // holdings are the reservations and waitlist entries of a user that a transaction has ended.

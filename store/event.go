@@ -19,11 +19,12 @@ const insertEvents = `
 	INSERT INTO reservation_events (library_id, at, kind, notifies, reservation_id, version, seat_id, user_id, entry_id,
 		during, status, occupies,
 		check_in_opens_at, check_in_deadline, offer_expires_at, created_at, checked_in_at, ended_at, reason,
-		by_library, sweep_id, suggested_seat_id)
+		by_library, sweep_id, suggested_seat_id, proof, screen_id)
 	SELECT r.library_id, n.now, t.kind, t.notifies, r.id, r.version, r.seat_id, r.user_id, r.entry_id,
 		r.during, r.status, r.occupies,
 		r.check_in_opens_at, r.check_in_deadline, r.offer_expires_at, r.created_at, r.checked_in_at, r.ended_at, t.reason,
-		t.by_library, t.sweep_id, t.suggested_seat_id
+		t.by_library, t.sweep_id, t.suggested_seat_id,
+		CASE WHEN t.kind = 'CHECKED_IN' THEN r.proof END, CASE WHEN t.kind = 'CHECKED_IN' THEN r.screen_id END
 	FROM (SELECT dlsms_now() AS now OFFSET 0) n
 	CROSS JOIN unnest($2::bigint[], $3::text[], $4::text[], $5::boolean[], $6::boolean[], $7::bigint[], $8::bigint[])
 		WITH ORDINALITY AS t (reservation_id, kind, reason, notifies, by_library, sweep_id, suggested_seat_id, place)

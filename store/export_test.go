@@ -69,3 +69,11 @@ func ReserveForStaff(ctx context.Context, s *Store, b library.Booking) (r librar
 	})
 	return r, err
 }
+
+// ExportQueries returns the queries of the export of a person. It is for tests.
+func ExportQueries() (queries []string) {
+	for _, section := range exportSections {
+		queries = append(queries, section.query)
+	}
+	return queries
+}

@@ -147,7 +147,7 @@ func (p *play) next() {
 		p.answered(fmt.Sprint("cancel ", reservation.id), err, want)
 	case dice < 52 && hasReservation:
 		want := m.checkIn(reservation)
-		_, err := p.CheckIn(ctx, p.users[reservation.user], reservation.id)
+		_, err := p.CheckIn(ctx, p.users[reservation.user], reservation.id, nil)
 		p.answered(fmt.Sprint("checkin ", reservation.id), err, want)
 	case dice < 55 && hasReservation:
 		want := m.checkOut(reservation)

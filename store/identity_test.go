@@ -61,7 +61,7 @@ func (b bundle) notified(t *testing.T, user, seat, minute int) int64 {
 	t.Helper()
 	b.clock(t, minute)
 	r := b.reserve(t, user, seat, minute, minute+15)
-	if _, err := b.CheckIn(t.Context(), b.users[user], r.ID); err != nil {
+	if _, err := b.CheckIn(t.Context(), b.users[user], r.ID, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.CheckOut(t.Context(), b.users[user], r.ID); err != nil {

@@ -55,6 +55,7 @@ type statusChange struct {
 	deadline    *time.Time // nil: unchanged
 	checkedInAt *time.Time // nil: unchanged
 	endedAt     *time.Time
+	presence    library.Presence // zero: unchanged
 }
 
 // updateReservation makes a transition that a user or an operator asks for. It changes no row if
@@ -63,13 +64,14 @@ const updateReservation = `
 	UPDATE reservations SET status = $4, version = version + 1,
 		during = CASE WHEN $5::timestamptz IS NULL THEN during ELSE tstzrange(lower(during), $5) END,
 		check_in_deadline = COALESCE($6, check_in_deadline), checked_in_at = COALESCE($7, checked_in_at), ended_at = $8,
-		offer_expires_at = NULL
+		proof = COALESCE($9, proof), screen_id = COALESCE($10, screen_id), offer_expires_at = NULL
 	WHERE library_id = $1 AND id = $2 AND status = $3`
 
 // apply makes a transition and records its event.
 func (t *tx) apply(ctx context.Context, c statusChange) error {
 	tag, err := t.Exec(ctx, updateReservation,
-		t.s.lib, c.id, c.from, c.to, orNil(c.endTime), c.deadline, c.checkedInAt, c.endedAt)
+		t.s.lib, c.id, c.from, c.to, orNil(c.endTime), c.deadline, c.checkedInAt, c.endedAt,
+		orNil(c.presence.Proof), orNil(c.presence.ScreenID))
 	if err != nil {
 		return err
 	}
@@ -137,7 +139,7 @@ func (s *Store) Cancel(ctx context.Context, userID, id int64) (library.Reservati
 		if err != nil {
 			return err
 		}
-		r.Status, r.EndedAt = library.Cancelled, &now
+		r.Status, r.EndedAt, r.CheckInRule = library.Cancelled, &now, ""
 		freed = []int64{userID}
 		return t.tryOffer(ctx, now, r.SeatID)
 	})
@@ -145,15 +147,36 @@ func (s *Store) Cancel(ctx context.Context, userID, id int64) (library.Reservati
 	return r, err
 }
 
-// CheckIn records that the user is at the seat. It fails with ErrReservationNotFound,
-// ErrNotConfirmed, ErrCheckInTooEarly or ErrCheckInTooLate. If the call is repeated, it returns the
-// first answer again.
-func (s *Store) CheckIn(ctx context.Context, userID, id int64) (library.Reservation, error) {
+// selectBegan reads the time at which the transaction began, before it waited for a lock.
+const selectBegan = `SELECT dlsms_began()`
+
+// selectScreensOf reads the screens of the branch of one of the user's reservations.
+const selectScreensOf = `
+	SELECT c.id, b.code AS branch, c.name, c.off FROM reservations r ` + atSeat + `
+	JOIN screens c ON c.library_id = s.library_id AND c.branch_id = s.branch_id
+	WHERE r.library_id = $1 AND r.id = $2 AND r.user_id = $3 ORDER BY c.id`
+
+// CheckIn records that the user is at the seat. prove judges the codes of the call, and is called at
+// most once. nil stands for a call without codes. CheckIn fails with ErrReservationNotFound,
+// ErrNotConfirmed, ErrCheckInTooEarly, ErrCheckInTooLate, ErrPresenceRequired, or the error of prove.
+// If the call is repeated, it returns the first answer again.
+func (s *Store) CheckIn(ctx context.Context, userID, id int64, prove library.Prove) (library.Reservation, error) {
+	if prove == nil {
+		prove = withoutCodes
+	}
 	var r library.Reservation
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
+		var facts library.CheckInFacts
 		var now time.Time
 		var err error
-		if r, now, err = t.lockOwnReservation(ctx, userID, id); err != nil {
+		r, now, err = t.lockOwnReservation(ctx, userID, id, func(batch *pgx.Batch) {
+			batch.Queue(selectBegan).QueryRow(func(row pgx.Row) error { return row.Scan(&facts.Now) })
+			batch.Queue(selectScreensOf, s.lib, id, userID).Query(func(rows pgx.Rows) (err error) {
+				facts.Screens, err = pgx.CollectRows(rows, pgx.RowToStructByName[library.Screen])
+				return err
+			})
+		})
+		if err != nil {
 			return err
 		}
 		switch r.Status {
@@ -172,12 +195,36 @@ func (s *Store) CheckIn(ctx context.Context, userID, id int64) (library.Reservat
 		case !now.Before(*r.CheckInDeadline):
 			return library.ErrCheckInTooLate.With("check_in_deadline", r.CheckInDeadline.Format(time.RFC3339))
 		}
-		r.Status, r.CheckedInAt = library.CheckedIn, &now
+		facts.Rule, facts.SeatID = r.CheckInRule, r.SeatID
+		presence, err := prove(facts)
+		if err != nil {
+			return err
+		}
+		setCheckedIn(&r, now, presence.Proof)
+		for _, screen := range facts.Screens {
+			if screen.ID == presence.ScreenID {
+				r.Screen = screen.Name
+			}
+		}
 		return t.apply(ctx, statusChange{
 			id: id, from: library.Confirmed, to: library.CheckedIn, kind: library.EventCheckedIn, checkedInAt: &now,
+			presence: presence,
 		})
 	})
 	return r, err
+}
+
+// setCheckedIn makes r the reservation after its check-in.
+func setCheckedIn(r *library.Reservation, now time.Time, proof library.Proof) {
+	r.Status, r.CheckedInAt, r.CheckInRule, r.Proof = library.CheckedIn, &now, "", proof
+}
+
+// withoutCodes judges a check-in without codes.
+func withoutCodes(f library.CheckInFacts) (library.Presence, error) {
+	if f.Rule != library.CheckInNone {
+		return library.Presence{}, library.PresenceRequired(f.Rule, f.Rule)
+	}
+	return library.Presence{Proof: library.ProofNone}, nil
 }
 
 // CheckOut ends a CHECKED_IN reservation now and offers the rest of its window to the waitlist. It

@@ -53,7 +53,7 @@ var verbs = map[string]func(t *testing.T, b bundle, user int64, r library.Reserv
 		return b.Cancel(t.Context(), user, r.ID)
 	},
 	"CheckIn": func(t *testing.T, b bundle, user int64, r library.Reservation) (library.Reservation, error) {
-		return b.CheckIn(t.Context(), user, r.ID)
+		return b.CheckIn(t.Context(), user, r.ID, nil)
 	},
 	"CheckOut": func(t *testing.T, b bundle, user int64, r library.Reservation) (library.Reservation, error) {
 		return b.CheckOut(t.Context(), user, r.ID)
@@ -119,9 +119,9 @@ func (b bundle) inStatus(t *testing.T, user, other, seat int, status library.Res
 	r := b.reserve(t, user, seat, 0, 60)
 	switch status {
 	case library.CheckedIn:
-		mustDo(t, b.CheckIn, b.users[user], r.ID)
+		mustDo(t, b.checkIn, b.users[user], r.ID)
 	case library.Completed:
-		mustDo(t, b.CheckIn, b.users[user], r.ID)
+		mustDo(t, b.checkIn, b.users[user], r.ID)
 		mustDo(t, b.CheckOut, b.users[user], r.ID)
 	case library.Cancelled:
 		mustDo(t, b.Cancel, b.users[user], r.ID)
@@ -231,7 +231,7 @@ func TestCheckInWindow(t *testing.T) {
 			b := setup(t)
 			r := b.reserve(t, 0, 0, 60, 120)
 			b.db.FreezeClock(t, tc.at)
-			got, err := b.CheckIn(t.Context(), b.users[0], r.ID)
+			got, err := b.CheckIn(t.Context(), b.users[0], r.ID, nil)
 			if !errors.Is(err, tc.want) || tc.want == nil && (err != nil || !got.CheckedInAt.Equal(tc.at)) {
 				t.Errorf("answered %+v, %v; want %v", got, err, tc.want)
 			}
@@ -249,7 +249,7 @@ func TestDeadlineOfShortReservationIsItsEnd(t *testing.T) {
 		t.Errorf("the deadline is %v, not the end of the reservation", r.CheckInDeadline)
 	}
 	b.clock(t, 30)
-	_, err := b.CheckIn(t.Context(), b.users[0], r.ID)
+	_, err := b.CheckIn(t.Context(), b.users[0], r.ID, nil)
 	wantErr(t, err, library.ErrCheckInTooLate)
 }
 
@@ -259,16 +259,16 @@ func TestRepeatedCallsReturnFirstAnswer(t *testing.T) {
 	user := b.users[0]
 	r := b.reserve(t, 0, 0, 0, 60)
 	b.clock(t, 5)
-	checkedIn := mustDo(t, b.CheckIn, user, r.ID)
+	checkedIn := mustDo(t, b.checkIn, user, r.ID)
 	b.clock(t, 10)
 	if _, err := b.Extend(t.Context(), user, r.ID, at(90)); err != nil {
 		t.Fatal(err)
 	}
-	wantEqual(t, "checked in again after an extension", mustDo(t, b.CheckIn, user, r.ID), checkedIn)
+	wantEqual(t, "checked in again after an extension", mustDo(t, b.checkIn, user, r.ID), checkedIn)
 	b.clock(t, 20)
 	checkedOut := mustDo(t, b.CheckOut, user, r.ID)
 	b.clock(t, 30)
-	wantEqual(t, "checked in again after the check-out", mustDo(t, b.CheckIn, user, r.ID), checkedIn)
+	wantEqual(t, "checked in again after the check-out", mustDo(t, b.checkIn, user, r.ID), checkedIn)
 	wantEqual(t, "checked out again", mustDo(t, b.CheckOut, user, r.ID), checkedOut)
 
 	r = b.reserve(t, 1, 0, 60, 120)
@@ -287,7 +287,7 @@ func TestCheckOutFreesTheRestOfTheWindow(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	r := b.reserve(t, 0, 0, 0, 60)
-	mustDo(t, b.CheckIn, b.users[0], r.ID)
+	mustDo(t, b.checkIn, b.users[0], r.ID)
 	b.clock(t, 20)
 	out := mustDo(t, b.CheckOut, b.users[0], r.ID)
 	if out.Status != library.Completed || !out.EndedAt.Equal(at(20)) || !out.EndTime.Equal(at(60)) {
@@ -302,7 +302,7 @@ func TestCheckOutAfterWorkerCompleted(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	r := b.reserve(t, 0, 0, 0, 60)
-	mustDo(t, b.CheckIn, b.users[0], r.ID)
+	mustDo(t, b.checkIn, b.users[0], r.ID)
 	b.clock(t, 60)
 	if n, _, err := b.CompleteEnded(t.Context(), 10); err != nil || n != 1 {
 		t.Fatalf("%d completed, %v", n, err)
@@ -375,7 +375,7 @@ func TestExtendRefuses(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
 			r := b.reserve(t, 0, 0, 0, 60)
-			mustDo(t, b.CheckIn, b.users[0], r.ID)
+			mustDo(t, b.checkIn, b.users[0], r.ID)
 			if tc.change != nil {
 				tc.change(t, b)
 			}

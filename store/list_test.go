@@ -48,7 +48,7 @@ func TestReservations(t *testing.T) {
 	}
 	all := []int64{cancelled.ID, again.ID, evening.ID, held.ReservationID, tomorrow.ID}
 	list("at noon", []int64{again.ID, evening.ID, held.ReservationID, tomorrow.ID}, []int64{cancelled.ID}, all)
-	mustDo(t, b.CheckIn, b.users[0], again.ID)
+	mustDo(t, b.checkIn, b.users[0], again.ID)
 	b.clock(t, 60) // the reservation has ended, although the worker has not completed it
 	list("at one", []int64{evening.ID, held.ReservationID, tomorrow.ID}, []int64{again.ID, cancelled.ID}, all)
 	for _, step := range workerSteps(b.Store) {
@@ -79,7 +79,7 @@ func TestNotifications(t *testing.T) {
 	wantDone(t, 1, b.RemindOfCheckIn)
 	wantDone(t, 0, b.RemindOfCheckIn)
 	b.clock(t, 12)
-	mustDo(t, b.CheckIn, b.users[0], offer.ReservationID)
+	mustDo(t, b.checkIn, b.users[0], offer.ReservationID)
 	b.clock(t, 60)
 	wantDone(t, 1, b.CompleteEnded)
 	got, err := b.Notifications(t.Context(), b.users[0], 0, 10)
@@ -129,7 +129,7 @@ func TestReminders(t *testing.T) {
 	wantEqual(t, "history", b.history(t, r.ID), []string{"RESERVED", "REMINDED"})
 
 	arrived := b.reserve(t, 1, 1, 40, 100)
-	mustDo(t, b.CheckIn, b.users[1], arrived.ID)
+	mustDo(t, b.checkIn, b.users[1], arrived.ID)
 	b.clock(t, 51)
 	wantDone(t, 0, b.RemindOfCheckIn)
 	wantDone(t, 1, b.MarkNoShows)
@@ -207,7 +207,7 @@ func TestNextDue(t *testing.T) {
 	due(60, 0)
 	wantDone(t, 1, b.RemindOfCheckIn)
 	due(60, 5) // the deadline
-	mustDo(t, b.CheckIn, b.users[0], r.ID)
+	mustDo(t, b.checkIn, b.users[0], r.ID)
 	due(60, 50) // the end of the reservation
 	due(49, 50)
 	b.join(t, 1, 0, 60, 80)
@@ -246,7 +246,7 @@ func TestDueAt(t *testing.T) {
 	b.clock(t, 10)
 	wantDone(t, 1, b.RemindOfCheckIn)
 	check("reminded", 15)
-	mustDo(t, b.CheckIn, b.users[0], r.ID)
+	mustDo(t, b.checkIn, b.users[0], r.ID)
 	check("checked in", 60)
 	mustDo(t, b.CheckOut, b.users[0], r.ID)
 	if got := last(); !got.IsZero() {

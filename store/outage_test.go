@@ -193,7 +193,7 @@ func TestEverythingIsUnavailableWithoutPostgres(t *testing.T) {
 		"Reservation":     func() error { return drop(s.Reservation(ctx, 1, 1)) },
 		"Reservations":    func() error { return drop(s.Reservations(ctx, 1, store.ViewAll, store.ReservationCursor{}, 1)) },
 		"Cancel":          func() error { return drop(s.Cancel(ctx, 1, 1)) },
-		"CheckIn":         func() error { return drop(s.CheckIn(ctx, 1, 1)) },
+		"CheckIn":         func() error { return drop(s.CheckIn(ctx, 1, 1, nil)) },
 		"CheckOut":        func() error { return drop(s.CheckOut(ctx, 1, 1)) },
 		"Extend":          func() error { return drop(s.Extend(ctx, 1, 1, at(60))) },
 		"JoinWaitlist":    func() error { return drop(s.JoinWaitlist(ctx, b)) },

@@ -17,7 +17,7 @@ const (
 		SELECT u.id, u.student_id, u.name, u.email, COALESCE(u.card, '') AS card, u.user_group AS "group", u.role,
 			CASE WHEN u.suspended_until > dlsms_now() THEN u.suspended_until END AS suspended_until,
 			u.closed_at
-		FROM users u WHERE u.library_id = $1 AND `
+		FROM users u WHERE u.library_id = $1 AND NOT u.pseudonym AND `
 
 	selectPersonByID        = selectPerson + `u.id = $2`
 	selectPersonByStudentID = selectPerson + sameStudentID + ` LIMIT $3`
@@ -129,7 +129,8 @@ const (
 	// lockPeople locks the users with the student ids $2, in id order.
 	lockPeople = `
 		SELECT id, student_id, name, email, user_group AS "group", COALESCE(card, '') AS card FROM users
-		WHERE library_id = $1 AND lower(student_id COLLATE "C") = ANY ($2) ORDER BY id FOR NO KEY UPDATE`
+		WHERE library_id = $1 AND lower(student_id COLLATE "C") = ANY ($2) AND NOT pseudonym
+		ORDER BY id FOR NO KEY UPDATE`
 
 	// takeCards removes cards before they are given out again, so that two users can swap their
 	// cards.
@@ -263,9 +264,8 @@ func (s *Store) CloseUser(ctx context.Context, order library.Order, userID int64
 		if err := t.offerEach(ctx, h); err != nil {
 			return err
 		}
-		return t.audit(ctx, 0, userObject(userID), map[string]any{"role": role}, map[string]any{
-			"closed_at": h.now, "reservations": closed.Reservations, "entries": closed.Entries,
-		})
+		return t.audit(ctx, 0, userObject(userID), map[string]any{"role": role},
+			closedAudit{h.now, closed.Reservations, closed.Entries})
 	})
 	return closed, err
 }

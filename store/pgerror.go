@@ -23,6 +23,12 @@ var constraintErrors = map[string]*library.Error{
 	"service_keys_name_check": library.Invalid(library.FieldViolation{
 		Field: "name", Message: "must not begin or end with a blank, or contain invisible characters",
 	}),
+	"screens_name_check": library.Invalid(library.FieldViolation{
+		Field: "name", Message: "must not begin or end with a blank, or contain invisible characters",
+	}),
+	"screens_name_key": library.Invalid(library.FieldViolation{
+		Field: "new_name", Message: "is the name of another screen of the branch",
+	}),
 	// Another replica is handling the same request. A retry gets the answer of that request.
 	"reservations_request_key": library.ErrUnavailable,
 	"waitlist_request_key":     library.ErrUnavailable,

@@ -89,9 +89,14 @@ func (c *caller) offer(i int) {
 
 func (c *caller) checkIn(i int) {
 	c.visit(i)
-	if err := c.transition(i, c.CheckIn); err != nil {
+	if err := c.transition(i, c.withoutCodes); err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+// withoutCodes is CheckIn of a user who sends no code.
+func (c *caller) withoutCodes(ctx context.Context, userID, id int64) (library.Reservation, error) {
+	return c.CheckIn(ctx, userID, id, nil)
 }
 
 func (c *caller) transition(i int, verb func(context.Context, int64, int64) (library.Reservation, error)) error {
@@ -157,10 +162,10 @@ var calls = map[string]call{
 	"Reservation": {prepare: (*caller).visit, do: func(c *caller, i int) error { return c.transition(i, c.Reservation) }},
 	"Cancel":      {prepare: (*caller).wait, do: func(c *caller, i int) error { return c.transition(i, c.Cancel) }},
 	"CheckIn": {prepare: (*caller).visit, do: func(c *caller, i int) error {
-		if err := c.transition(i, c.CheckIn); err != nil {
+		if err := c.transition(i, c.withoutCodes); err != nil {
 			return err
 		}
-		return c.transition(i, c.CheckIn)
+		return c.transition(i, c.withoutCodes)
 	}},
 	"CheckOut": {prepare: (*caller).checkIn, do: func(c *caller, i int) error { return c.transition(i, c.CheckOut) }},
 	"Extend": {prepare: (*caller).visit, do: func(c *caller, i int) error {

@@ -213,6 +213,9 @@ func (t *staffTx) setPolicy(ctx context.Context, p *library.ScopedRules) error {
 	case i < 0 && p.Area != "":
 		err = t.requireArea(ctx, p.PolicyScope)
 	}
+	if err == nil && p.Rules.CheckIn != nil && p.Rules.CheckIn.NeedsScreen() {
+		err = t.requireScreens(ctx, rows, p.BranchID)
+	}
 	if err == nil {
 		err = t.writePolicy(ctx, rows, i, *p)
 	}
@@ -235,7 +238,61 @@ func (t *staffTx) requireArea(ctx context.Context, scope library.PolicyScope) er
 	var exists bool
 	err := t.QueryRow(ctx, selectAreaExists, t.s.lib, scope.BranchID, scope.Area).Scan(&exists)
 	if err == nil && !exists {
-		err = library.Invalid(library.FieldViolation{Field: "policy.area", Message: "no seat of the branch is in this area"})
+		err = library.Invalid(library.FieldViolation{
+			Field: "policy.area", Message: "names an area in which the branch has no seat",
+		})
+	}
+	return err
+}
+
+// RepairPolicies resolves the policies again if a replica of the release before has removed the rules
+// for check-in from the resolved ones: it does not know them. Each replica calls it when it starts.
+// The last replica of an update starts when no older one runs any more.
+func (s *Store) RepairPolicies(ctx context.Context) error {
+	order := library.Order{Actor: library.Host}
+	return s.asStaff(ctx, order, func(ctx context.Context, t *staffTx) error {
+		if _, err := t.Exec(ctx, lockLibrary, s.lib); err != nil {
+			return err
+		}
+		rows, err := t.policies(ctx)
+		if err != nil || !slices.ContainsFunc(rows, func(r policyRow) bool { return r.Rules.CheckIn != nil }) {
+			return err
+		}
+		kept, err := rowOf(ctx, t, pgx.ErrNoRows, pgx.RowTo[bool], selectCheckInKept, s.lib)
+		if err != nil || kept {
+			return err
+		}
+		return t.writeEffective(ctx, rows)
+	})
+}
+
+const selectCheckInKept = `
+	SELECT EXISTS (SELECT FROM effective_policies WHERE library_id = $1 AND check_in IS NOT NULL)`
+
+// selectScreenless returns branches without a screen that is on. $2 is a branch, or 0 for all, and $3
+// are branches to leave out.
+const selectScreenless = `
+	SELECT b.code FROM branches b
+	WHERE b.library_id = $1 AND ($2::bigint = 0 OR b.id = $2) AND b.id <> ALL ($3::bigint[])
+		AND EXISTS (SELECT FROM seats s WHERE s.library_id = $1 AND s.branch_id = b.id AND s.retired_at IS NULL)
+		AND NOT EXISTS (SELECT FROM screens c WHERE c.library_id = $1 AND c.branch_id = b.id AND NOT c.off)
+	ORDER BY b.code LIMIT 5`
+
+// requireScreens fails with Invalid if a rule that needs a screen would hold at a branch without one.
+// A rule of the whole library, with the branch 0, does not hold at a branch that has a rule of its own.
+func (t *staffTx) requireScreens(ctx context.Context, policies []policyRow, branch int64) error {
+	own := []int64{}
+	for _, p := range policies {
+		if p.Rules.CheckIn != nil && branch == 0 {
+			own = append(own, p.BranchID)
+		}
+	}
+	without, err := rowsOf(ctx, t, pgx.RowTo[string], selectScreenless, t.s.lib, branch, own)
+	if err == nil && len(without) > 0 {
+		err = library.Invalid(library.FieldViolation{
+			Field:   "policy.rules.check_in",
+			Message: "requires a screen that is on: add one with UpsertScreen to " + strings.Join(without, ", "),
+		})
 	}
 	return err
 }
@@ -309,7 +366,7 @@ func (t *staffTx) writeEffective(ctx context.Context, rows []policyRow) error {
 		"library_id", "branch_id", "area", "user_group", "dates", "may_book", "min_duration", "max_duration", "step",
 		"max_ahead", "opens_at", "max_upcoming", "max_minutes_per_day", "max_minutes_per_week",
 		"max_reservations_per_day", "max_reservations_per_week", "cancel_until", "check_in_lead", "grace",
-		"strike_limit", "strike_days", "suspension_days",
+		"check_in", "strike_limit", "strike_days", "suspension_days",
 	}
 	_, err := t.CopyFrom(ctx, pgx.Identifier{"effective_policies"}, columns,
 		pgx.CopyFromSlice(len(effective), func(i int) ([]any, error) {
@@ -319,7 +376,7 @@ func (t *staffTx) writeEffective(ctx context.Context, rows []policyRow) error {
 				ruleInterval(r.MaxDuration), ruleInterval(r.Step), ruleInterval(r.MaxAhead), ruleTime(r.OpensAt), r.MaxUpcoming,
 				r.MaxMinutesPerDay, r.MaxMinutesPerWeek, r.MaxReservationsPerDay, r.MaxReservationsPerWeek,
 				ruleInterval(r.LatestCancellation), ruleInterval(r.CheckInLead), ruleInterval(r.Grace),
-				r.StrikeLimit, r.StrikeDays, r.SuspensionDays,
+				r.CheckIn, r.StrikeLimit, r.StrikeDays, r.SuspensionDays,
 			}, nil
 		}))
 	return err

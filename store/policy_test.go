@@ -320,6 +320,26 @@ func TestSetPolicyRefuses(t *testing.T) {
 
 // TestSetPolicyRefusesTooManyCombinations has 142 groups and 142 dates, which make more than 20,000
 // combinations.
+// TestRepairPolicies restores what a replica of the release before loses: it writes the resolved
+// policies without the rule for check-in.
+func TestRepairPolicies(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.screen(t, "branch-0", "Entrance")
+	b.requires(t, library.CheckInScreen)
+	effective := func() []string {
+		return storetest.Rows[string](t, b.db, `SELECT to_json(p)::text FROM effective_policies p ORDER BY 1`)
+	}
+	want := effective()
+	b.db.Exec(t, `UPDATE effective_policies SET check_in = NULL`)
+	for range 2 {
+		if err := b.RepairPolicies(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wantEqual(t, "resolved policies", effective(), want)
+	}
+}
+
 func TestSetPolicyRefusesTooManyCombinations(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

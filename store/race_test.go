@@ -320,7 +320,7 @@ func TestRepeatedCallsAtOnce(t *testing.T) {
 		b.clock(t, 200*round)
 		from := 200 * round
 		r := b.reserve(t, 0, 0, from, from+60)
-		same("check-in", func(s *store.Store) (any, error) { return s.CheckIn(t.Context(), user, r.ID) })
+		same("check-in", func(s *store.Store) (any, error) { return s.CheckIn(t.Context(), user, r.ID, nil) })
 		same("extension", func(s *store.Store) (any, error) { return s.Extend(t.Context(), user, r.ID, at(from+90)) })
 		same("check-out", func(s *store.Store) (any, error) { return s.CheckOut(t.Context(), user, r.ID) })
 		wantEqual(t, "history", b.history(t, r.ID), []string{"RESERVED", "CHECKED_IN", "EXTENDED", "CHECKED_OUT"})

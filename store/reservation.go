@@ -9,12 +9,23 @@ import (
 	"github.com/dlsms/dlsms/library"
 )
 
-// reservationState lists the columns of a Reservation that both reservations and reservation_events
-// have. The table's alias is r.
+// reservationState lists the columns of a Reservation, which follow from a row of reservations or of
+// reservation_events. The table's alias is r. The rule of check-in is that of the present policies,
+// and only a reservation that can still be checked in has one. A library without policies reads no
+// user for it.
 const reservationState = `
 	r.seat_id, b.code AS branch, s.area, s.label, r.user_id,
 	lower(r.during) AS start_time, upper(r.during) AS end_time, r.status,
-	r.check_in_opens_at, r.check_in_deadline, r.created_at, r.checked_in_at, r.ended_at`
+	r.check_in_opens_at, r.check_in_deadline, r.created_at, r.checked_in_at, r.ended_at,
+	CASE WHEN r.status NOT IN ('HELD', 'CONFIRMED') THEN ''
+		WHEN NOT EXISTS (SELECT FROM effective_policies p WHERE p.library_id = r.library_id) THEN 'NONE'
+		ELSE COALESCE((
+			SELECT p.check_in FROM users v CROSS JOIN LATERAL dlsms_policy(r.library_id, s.branch_id, s.area, v.user_group,
+				dlsms_day(lower(r.during), b.timezone)) p
+			WHERE v.library_id = r.library_id AND v.id = r.user_id), 'NONE') END AS check_in_rule,
+	COALESCE(r.proof, '') AS proof,
+	COALESCE((
+		SELECT c.name FROM screens c WHERE c.library_id = r.library_id AND c.id = r.screen_id), '') AS screen`
 
 // atSeat joins the seat and branch of r.
 const atSeat = `

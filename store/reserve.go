@@ -76,7 +76,9 @@ const (
 // If ctx ends before the booking is part of a batch, the booking is never made. Once the booking is
 // part of a batch, the end of ctx has no effect.
 func (s *Store) Reserve(ctx context.Context, b library.Booking) (library.Reservation, error) {
-	return s.reserves.reserve(ctx, b)
+	r := s.reserves.reserve(ctx, b)
+	s.refusals.count(b, r.at, r.err)
+	return r.reservation, r.err
 }
 
 // reserveQueue collects bookings into batches.
@@ -101,9 +103,10 @@ type pending struct {
 type result struct {
 	reservation library.Reservation
 	err         error
+	at          time.Time // when it was decided; zero if it was not
 }
 
-func (q *reserveQueue) reserve(ctx context.Context, b library.Booking) (library.Reservation, error) {
+func (q *reserveQueue) reserve(ctx context.Context, b library.Booking) result {
 	p := &pending{Booking: b, trace: q.store.startWait(ctx), done: make(chan struct{})}
 	q.mu.Lock()
 	q.waiting = append(q.waiting, p)
@@ -117,11 +120,11 @@ func (q *reserveQueue) reserve(ctx context.Context, b library.Booking) (library.
 	case <-ctx.Done():
 		if q.remove(p) {
 			p.trace.leaveQueue(ctx.Err())
-			return library.Reservation{}, translate(ctx.Err())
+			return result{err: translate(ctx.Err())}
 		}
 		<-p.done // reserveBatch sets a deadline
 	}
-	return p.reservation, p.err
+	return p.result
 }
 
 // remove removes a booking from the queue. It returns false if a worker has taken the booking.

@@ -45,8 +45,7 @@ func TestCancelledBookingLeavesTheQueue(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	returned := make(chan error)
 	go func() {
-		_, err := q.reserve(ctx, library.Booking{UserID: 1})
-		returned <- err
+		returned <- q.reserve(ctx, library.Booking{UserID: 1}).err
 	}()
 	for waits := false; !waits; {
 		q.mu.Lock()

@@ -85,7 +85,7 @@ func TestReserve(t *testing.T) {
 		ID: got.ID, SeatRef: library.SeatRef{SeatID: b.seats[0], Branch: "branch-0", Area: "Area", Label: "A-1"},
 		UserID:    b.users[0],
 		StartTime: at(30), EndTime: at(90), Status: library.Confirmed, CheckInOpensAt: at(15),
-		CheckInDeadline: &deadline, CreatedAt: noon,
+		CheckInDeadline: &deadline, CreatedAt: noon, CheckInRule: library.CheckInNone,
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(time.Time.Equal)); diff != "" {
 		t.Errorf("reserved (-want +got):\n%s", diff)

@@ -60,7 +60,7 @@ var reserve = deciding(`, decided AS MATERIALIZED (
 	)
 	SELECT d.place, d.outcome, now.t, COALESCE(made.id, d.prior_id, 0), lower(made.during), upper(made.during),
 		made.check_in_opens_at, made.check_in_deadline,
-		COALESCE(d.branch, ''), COALESCE(d.area, ''), COALESCE(d.label, '')
+		COALESCE(d.branch, ''), COALESCE(d.area, ''), COALESCE(d.label, ''), d.check_in
 	FROM now CROSS JOIN decided d LEFT JOIN made ON made.user_id = d.user_id`)
 
 // maxStaffBooking is the longest window that staff reserve for a user. It is also the longest window
@@ -130,8 +130,9 @@ func (s *Store) queueReserve(batch *pgx.Batch, bookings []library.Booking, why c
 		var id int64
 		var start, end, opens, deadline *time.Time
 		var seat library.SeatRef
+		var checkIn library.CheckInRule
 		columns := []any{&place, &outcome, &d.now, &id, &start, &end, &opens, &deadline,
-			&seat.Branch, &seat.Area, &seat.Label}
+			&seat.Branch, &seat.Area, &seat.Label, &checkIn}
 		_, err := pgx.ForEachRow(rows, columns, func() error {
 			b := bookings[place-1]
 			seat.SeatID = b.SeatID
@@ -150,9 +151,9 @@ func (s *Store) queueReserve(batch *pgx.Batch, bookings []library.Booking, why c
 			default:
 				d.made++
 				r.StartTime, r.EndTime, r.CreatedAt = *start, *end, d.now
-				r.CheckInOpensAt, r.CheckInDeadline = *opens, deadline
+				r.CheckInOpensAt, r.CheckInDeadline, r.CheckInRule = *opens, deadline, checkIn
 			}
-			d.results[place-1] = result{r, err}
+			d.results[place-1] = result{r, err, d.now}
 			return nil
 		})
 		return err

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	selectUserID = `SELECT id FROM users WHERE library_id = $1 AND ` + sameStudentID
+	selectUserID = `SELECT id FROM users WHERE library_id = $1 AND NOT pseudonym AND ` + sameStudentID
 
 	selectRole = `SELECT student_id, role, branches FROM users WHERE library_id = $1 AND id = $2`
 

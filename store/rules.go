@@ -109,8 +109,8 @@ const wantedBookings = `
 				THEN tstzrange(COALESCE(q.start_time, now.t), q.end_time) END AS during,
 			q.request_id, q.request_hash,
 			u.suspended_until, u.known,
-			u.known AND (q.student_id <> u.student_id OR q.generation > u.token_generation) AS wrong_user,
-			q.generation < u.token_generation AS revoked,
+			u.known AND NOT u.closed AND (q.student_id <> u.student_id OR q.generation > u.token_generation) AS wrong_user,
+			q.generation < u.token_generation OR q.student_id IS NOT NULL AND u.closed AS revoked,
 			s.branch_id, s.out_of_service, s.area, s.label, s.branch, p.id AS prior_id, p.same,
 			COALESCE(e.may_book, true) AS may_book,
 			COALESCE(e.min_duration, @min_duration::interval) AS min_duration,
@@ -126,7 +126,7 @@ const wantedBookings = `
 				THEN dlsms_off_grid(e.step, q.end_time, s.timezone) ELSE false END AS end_off_grid,
 			COALESCE(e.max_upcoming, @max_upcoming::bigint) AS max_upcoming,
 			COALESCE(e.check_in_lead, @check_in_lead::interval) AS check_in_lead,
-			COALESCE(e.grace, @grace::interval) AS grace,
+			COALESCE(e.grace, @grace::interval) AS grace, COALESCE(e.check_in, 'NONE') AS check_in,
 			v.max_minutes_per_day, v.max_minutes_per_week, v.max_reservations_per_day, v.max_reservations_per_week,
 			v.day_time, v.week_time, v.day_count, v.week_count
 		FROM now CROSS JOIN unnest(@users::bigint[], @seats::bigint[], @starts::timestamptz[], @ends::timestamptz[],
@@ -134,7 +134,8 @@ const wantedBookings = `
 			WITH ORDINALITY AS q (user_id, seat_id, start_time, end_time, request_id, request_hash, student_id,
 				generation, place)
 		LEFT JOIN LATERAL (
-			SELECT true AS known, student_id, token_generation, suspended_until, user_group FROM users
+			SELECT true AS known, closed_at IS NOT NULL AS closed, student_id, token_generation, suspended_until, user_group
+			FROM users
 			WHERE library_id = @library AND id = q.user_id OFFSET 0
 		) u ON true
 		LEFT JOIN LATERAL (

@@ -99,7 +99,7 @@ func TestQuotasCountWhatWasUsed(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	done := b.reserve(t, 0, 0, 0, 120)
-	mustDo(t, b.CheckIn, b.users[0], done.ID)
+	mustDo(t, b.checkIn, b.users[0], done.ID)
 	mustDo(t, b.Cancel, b.users[0], b.reserve(t, 0, 0, 180, 240).ID)
 	b.clock(t, 30)
 	mustDo(t, b.CheckOut, b.users[0], done.ID)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"time"
@@ -78,9 +79,9 @@ type Seeded struct {
 
 // Seed adds the demo data: 3 branches with 49 seats, the students S2021001 to S2021010, the librarian
 // L0001, D0001 of the staff of main, and the admin A0001. A library without the branches also gets a
-// policy. All users get the password with the given
-// bcrypt hash. Existing rows stay as they are, so Seed may be repeated, and several replicas may run
-// it at once.
+// policy, a screen with its service key, and four weeks of sums for reports. All users get the
+// password with the given bcrypt hash. Existing rows stay as they are, so Seed may be repeated, and
+// several replicas may run it at once.
 func (s *Store) Seed(ctx context.Context, passwordHash string) (Seeded, error) {
 	var added Seeded
 	err := s.inTx(ctx, s.background, func(ctx context.Context, t *tx) error {
@@ -115,12 +116,46 @@ func (s *Store) Seed(ctx context.Context, passwordHash string) (Seeded, error) {
 		// An operator may have removed the policy, so only a new library gets it.
 		host := &staffTx{tx: t, order: library.Order{Actor: library.Host, Action: "Seed"}, scope: library.Scope{All: true}}
 		policy := demoPolicy()
-		return host.setPolicy(ctx, &policy)
+		if err := host.setPolicy(ctx, &policy); err != nil {
+			return err
+		}
+		return t.seedScreen(ctx)
 	})
+	if err == nil && added.Branches == len(demoBranches) {
+		// In a transaction of its own, so that the other replicas do not wait for it.
+		err = s.inTx(ctx, s.background, func(ctx context.Context, t *tx) error { return t.seedUsage(ctx) })
+	}
 	if err == nil && added != (Seeded{}) {
 		_, err = query(ctx, s.background, pgx.RowTo[int64], analyzeTables) // see analyzer
 	}
 	return added, err
+}
+
+// The service key of the demo screen has a known secret, as the demo users have a known password. Its
+// id is one that the sequence of the table does not reach.
+const (
+	DemoKeyID     = 1<<53 - 1
+	DemoKeySecret = "demo-screen-key-everybody-can-read-this-key"
+)
+
+const (
+	insertDemoScreen = `
+		INSERT INTO screens (library_id, id, branch_id, name)
+		SELECT $1, (SELECT COALESCE(max(id), 0) + 1 FROM screens WHERE library_id = $1), id, 'Entrance'
+		FROM branches WHERE library_id = $1 AND code = 'main'`
+
+	insertDemoKey = `
+		INSERT INTO service_keys (library_id, id, name, branch_id, scopes, hash) OVERRIDING SYSTEM VALUE
+		SELECT $1, $2, 'Demo screen', id, '{screen}', $3 FROM branches WHERE library_id = $1 AND code = 'main'`
+)
+
+// seedScreen adds a screen of the branch main, and a service key for it.
+func (t *tx) seedScreen(ctx context.Context) error {
+	hash := sha256.Sum256([]byte(DemoKeySecret))
+	batch := &pgx.Batch{}
+	batch.Queue(insertDemoScreen, t.s.lib)
+	batch.Queue(insertDemoKey, t.s.lib, int64(DemoKeyID), hash[:])
+	return t.SendBatch(ctx, batch).Close()
 }
 
 // amenities returns the amenities of seat i of the area, sorted.

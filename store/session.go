@@ -43,6 +43,20 @@ func bulkSettings() map[string]string {
 	return settings
 }
 
+// reportSettings returns the settings of the sessions of the pool for reports. A report is planned for
+// its own days. Postgres must not compile its statements, which takes longer than to run most of
+// them, nor use more than one CPU for one of them.
+func reportSettings() map[string]string {
+	settings := sessionSettings()
+	settings["plan_cache_mode"] = "force_custom_plan"
+	settings["jit"] = "off"
+	settings["max_parallel_workers_per_gather"] = "0"
+	// The sums of a year fit in this memory. Otherwise Postgres would sort them on disk.
+	settings["work_mem"] = "32MB"
+	settings["enable_mergejoin"] = "off"
+	return settings
+}
+
 // indexPlanSettings returns the settings of the sessions that follow the change log and the
 // revocation list, and of the session that books. The statements of these sessions find rows only
 // by an index.

@@ -331,7 +331,7 @@ func (b bundle) everyVerb(t *testing.T) {
 	do("Reserve", err)
 	_, err = b.Reservation(ctx, b.users[0], visit.ID)
 	do("Reservation", err)
-	_, err = b.CheckIn(ctx, b.users[0], visit.ID)
+	_, err = b.CheckIn(ctx, b.users[0], visit.ID, nil)
 	do("CheckIn", err)
 	_, err = b.Extend(ctx, b.users[0], visit.ID, at(90))
 	do("Extend", err)

@@ -27,7 +27,7 @@ func TestSetWeeklyHours(t *testing.T) {
 	b.db.Exec(t, `UPDATE branches SET timezone = 'Europe/Berlin'`)
 	kept, lost := b.reserve(t, 0, 0, 60, 120), b.reserve(t, 1, 1, 240, 360)
 	here := b.reserve(t, 2, 2, 0, 360)
-	mustDo(t, b.CheckIn, b.users[2], here.ID)
+	mustDo(t, b.checkIn, b.users[2], here.ID)
 	b.reserve(t, 4, 3, 240, 360)
 	entry := b.join(t, 3, 3, 240, 360)
 	hours := daily(8*time.Hour, 18*time.Hour) // 300 minutes after noon

@@ -59,7 +59,8 @@ func (s *Store) asStaffOn(
 
 const (
 	selectActor = `
-		SELECT student_id, token_generation, role, branches FROM users WHERE library_id = $1 AND id = $2`
+		SELECT student_id, token_generation, role, branches, closed_at IS NOT NULL FROM users
+		WHERE library_id = $1 AND id = $2`
 	selectKeyBranch = `
 		SELECT branch_id FROM service_keys WHERE library_id = $1 AND id = $2 AND revoked_at IS NULL`
 )
@@ -84,12 +85,15 @@ func (t *tx) scopeOf(ctx context.Context, a library.Actor) (library.Scope, error
 	var generation int64
 	var role library.Role
 	var branches []int64
-	err := t.QueryRow(ctx, selectActor, t.s.lib, a.Token.ID).Scan(&studentID, &generation, &role, &branches)
+	var closed bool
+	err := t.QueryRow(ctx, selectActor, t.s.lib, a.Token.ID).Scan(&studentID, &generation, &role, &branches, &closed)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return library.Scope{}, library.ErrTokenInvalid
 	case err != nil:
 		return library.Scope{}, err
+	case closed:
+		return library.Scope{}, library.ErrTokenRevoked
 	case studentID != a.Token.StudentID || generation < a.Token.TokenGeneration:
 		return library.Scope{}, library.ErrTokenInvalid
 	case generation > a.Token.TokenGeneration || role != a.Role:

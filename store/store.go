@@ -51,11 +51,16 @@ const bulkConns = 1
 // bulkTimeout bounds each transaction of the bulk pool. An import of 10,000 seats takes about 2 s.
 const bulkTimeout = 20 * time.Second
 
+// reportConns is the size of the pool for reports. A report and an export of reservations can run at
+// the same time. So reports delay no other call, and take at most this number of CPUs of Postgres.
+const reportConns = 2
+
 // Store gives access to the data of one library. It is safe for concurrent use.
 type Store struct {
 	pool       *pgxpool.Pool // for requests
 	background *pgxpool.Pool // for the worker
 	bulk       *pgxpool.Pool // for imports and exports of seat files
+	reports    *pgxpool.Pool // for reports and exports of reservations
 	lib        int64
 	policy     library.Policy
 	reserves   reserveQueue
@@ -63,6 +68,7 @@ type Store struct {
 	observer   Observer
 	startSpan  StartSpan // nil: none
 	unreadable unreadable
+	refusals   refusals
 
 	changes, revocations logConn // for the change log and the revocation list
 }
@@ -85,6 +91,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		{&s.pool, c.MinConns, c.MaxConns, sessionSettings(), false},
 		{&s.background, 1, backgroundConns, sessionSettings(), false},
 		{&s.bulk, 0, bulkConns, bulkSettings(), true},
+		{&s.reports, 0, reportConns, reportSettings(), true},
 		{&s.reserves.pool, reserveWorkers, reserveWorkers, indexPlanSettings(), false},
 	} {
 		var err error
@@ -160,7 +167,7 @@ func warm(ctx context.Context, pool *pgxpool.Pool, n int) error {
 // Close waits for running calls and closes all connections.
 func (s *Store) Close() {
 	s.analyzer.running.Wait()
-	for _, pool := range []*pgxpool.Pool{s.pool, s.background, s.bulk, s.reserves.pool} {
+	for _, pool := range []*pgxpool.Pool{s.pool, s.background, s.bulk, s.reports, s.reserves.pool} {
 		if pool != nil {
 			pool.Close()
 		}

@@ -156,7 +156,7 @@ func (c client) act(t *testing.T) {
 		case 2:
 			_, err = c.store.Extend(ctx, user, r.ID, r.EndTime.Add(15*time.Minute))
 		default:
-			_, err = c.store.CheckIn(ctx, user, r.ID)
+			_, err = c.store.CheckIn(ctx, user, r.ID, nil)
 		}
 		c.check(t, err)
 	}

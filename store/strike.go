@@ -149,6 +149,7 @@ func (s *Store) Standing(ctx context.Context, userID int64) (library.Standing, e
 // $4 until $5, and was not forgiven.
 const forgivable = `
 	k.library_id = $1 AND k.branch_id = $2 AND k.forgiven_at IS NULL
+	AND NOT EXISTS (SELECT FROM users p WHERE p.library_id = k.library_id AND p.id = k.user_id AND p.pseudonym)
 	AND CASE WHEN $3::bigint > 0 THEN k.id = $3 ELSE k.at >= $4::timestamptz AND k.at < $5::timestamptz END`
 
 const (

@@ -185,7 +185,7 @@ func TestOnlyNoShowsAreStrikes(t *testing.T) {
 	if _, _, err := b.CancelFor(t.Context(), byHost("water damage"), byStaff.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.CheckIn(t.Context(), b.users[2], visit.ID); err != nil {
+	if _, err := b.CheckIn(t.Context(), b.users[2], visit.ID, nil); err != nil {
 		t.Fatal(err)
 	}
 	b.clock(t, 60)
@@ -293,7 +293,7 @@ func TestSuspensionRefusesBooking(t *testing.T) {
 		`SELECT count(*) FROM waitlist_entries WHERE status = 'OFFERED'`), 1)
 
 	b.clock(t, 180)
-	if _, err := b.CheckIn(t.Context(), b.users[0], kept.ID); err != nil {
+	if _, err := b.CheckIn(t.Context(), b.users[0], kept.ID, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -592,7 +592,7 @@ func TestStrikesWhileUsersAct(t *testing.T) {
 				var err error
 				switch rand.IntN(5) {
 				case 0:
-					_, err = s.CheckIn(t.Context(), b.users[i], ids[i])
+					_, err = s.CheckIn(t.Context(), b.users[i], ids[i], nil)
 				case 1:
 					_, err = s.Cancel(t.Context(), b.users[i], ids[i])
 				case 2, 3: // to its present end: this changes nothing, but locks the user and then the seat

@@ -76,7 +76,7 @@ func TestCheckInAgainstNoShow(t *testing.T) {
 		b.db.SetClock(t, at(from+15).Add(-20*time.Millisecond))
 		whileWorking(t, func() {
 			eachInTurn(4, rivals, func(i int) {
-				_, errs[i] = stores[i%2].CheckIn(t.Context(), b.users[i], ids[i])
+				_, errs[i] = stores[i%2].CheckIn(t.Context(), b.users[i], ids[i], nil)
 			})
 			b.untilPast(t, at(from+15))
 		}, stores[0].MarkNoShows, stores[1].MarkNoShows)
@@ -196,7 +196,7 @@ func TestCheckOutAgainstEnd(t *testing.T) {
 		ids := make([]int64, rivals)
 		for i := range ids {
 			ids[i] = b.reserve(t, i, i, from, from+60).ID
-			mustDo(t, b.CheckIn, b.users[i], ids[i])
+			mustDo(t, b.checkIn, b.users[i], ids[i])
 		}
 		b.db.SetClock(t, at(from+60).Add(-20*time.Millisecond))
 		whileWorking(t, func() {

@@ -179,7 +179,7 @@ func TestEventsHaveOccupies(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	r := b.reserve(t, 0, 0, 0, 60)
-	mustDo(t, b.CheckIn, b.users[0], r.ID)
+	mustDo(t, b.checkIn, b.users[0], r.ID)
 	mustDo(t, b.CheckOut, b.users[0], r.ID)
 	b.offered(t, 1, 1, 0, 60)
 	wantEqual(t, "events", storetest.Rows[string](t, b.db, `

@@ -47,7 +47,9 @@ func (s *Store) CredentialsByID(ctx context.Context, userID int64) (library.Cred
 		selectCredentialsByID, s.lib, userID)
 }
 
-const selectIdentities = `SELECT id, student_id, token_generation FROM users WHERE library_id = $1 AND id = ANY($2)`
+const selectIdentities = `
+	SELECT id, student_id, token_generation, closed_at IS NOT NULL AS closed FROM users
+	WHERE library_id = $1 AND id = ANY($2)`
 
 // Identities returns the identities of those users that exist.
 func (s *Store) Identities(ctx context.Context, userIDs ...int64) ([]library.Identity, error) {
@@ -75,4 +77,22 @@ func (s *Store) ChangePassword(
 ) (generation int64, err error) {
 	return queryOne(ctx, s.pool, library.ErrBadCredentials, pgx.RowTo[int64],
 		updatePassword, s.lib, userID, oldHash, newHash, tokensExpireBy)
+}
+
+// saveLogin writes the time of a login at most once a day. It skips a row that another transaction
+// has locked: a login must not wait for a booking of the same user.
+const saveLogin = `
+	UPDATE users u SET last_login_at = dlsms_now()
+	FROM (
+		SELECT id FROM users
+		WHERE library_id = $1 AND id = $2 AND last_login_at < dlsms_now() - interval '1 day'
+		FOR NO KEY UPDATE SKIP LOCKED
+	) old
+	WHERE u.library_id = $1 AND u.id = old.id
+	RETURNING u.id`
+
+// SaveLogin stores that a user has logged in now, to the day. The retention needs it.
+func (s *Store) SaveLogin(ctx context.Context, userID int64) error {
+	_, err := query(ctx, s.pool, pgx.RowTo[int64], saveLogin, s.lib, userID)
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
@@ -154,6 +155,48 @@ func TestSeed(t *testing.T) {
 	wantEqual(t, "policies after another Seed", storetest.Value[int](t, db, `SELECT count(*) FROM policies`), 0)
 	wantEqual(t, "the user", storetest.Value[string](t, db,
 		`SELECT name || password_hash FROM users WHERE student_id = 'S2021001'`), "Newown")
+}
+
+// TestDemoUsage adds the sums of the demo before and after a worker has begun to count, and to a library
+// that is in use.
+func TestDemoUsage(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{"no worker": true, "a worker counts": true, "in use": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.db.Exec(t, `DELETE FROM usage_progress`)
+			b.db.FreezeClock(t, noon.Add(47*time.Minute))
+			switch name {
+			case "a worker counts":
+				countAll(t, b.Store, 1)
+			case "in use":
+				b.reserve(t, 0, 0, 60, 120)
+			}
+			for range 2 {
+				if _, err := b.Seed(t.Context(), "hash"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.db.FreezeClock(t, noon.Add(3*time.Hour))
+			countAll(t, b.Store, 1) // the hours of the demo and those of the worker must not overlap
+			report, err := b.Usage(t.Context(), library.Host, library.UsageQuery{
+				FirstDay: noon.AddDate(0, 0, -27), LastDay: noon.AddDate(0, 0, -1), Branch: "main", By: library.UsageByDay,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			used := 0
+			for _, r := range report.Rows {
+				if r.Reservations > 0 && r.CheckIns > 0 && r.OpenSeconds > 0 && r.UsedSeconds > 0 {
+					used++
+				}
+			}
+			if wantDays := map[bool]int{true: 27}[want]; used != wantDays {
+				t.Errorf("%d days were used, want %d", used, wantDays)
+			}
+		})
+	}
 }
 
 // TestSeedDoesNotWaitForRegistration runs Seed while a registration is not yet committed. Seed must

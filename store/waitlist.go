@@ -61,8 +61,8 @@ const selectJoin = `
 
 // outcomesOfJoin are the outcomes of a booking for which JoinWaitlist fails, too.
 var outcomesOfJoin = []string{
-	"TOKEN_INVALID", "SEAT_NOT_FOUND", outcomeWindow, "SUSPENDED", "BOOKING_NOT_ALLOWED", "SEAT_OUT_OF_SERVICE",
-	"CLOSED", "SEAT_CLOSED",
+	"TOKEN_INVALID", "TOKEN_REVOKED", "SEAT_NOT_FOUND", outcomeWindow, "SUSPENDED", "BOOKING_NOT_ALLOWED",
+	"SEAT_OUT_OF_SERVICE", "CLOSED", "SEAT_CLOSED",
 }
 
 const insertEntry = `
@@ -81,6 +81,7 @@ const insertEntry = `
 //   - ErrAlreadyWaiting, ErrTooManyReservations, ErrWaitlistFull
 //   - ErrRequestIDReused
 //   - ErrWindowNotAllowed, or Invalid if the window ends before it starts
+//   - ErrTokenInvalid, ErrTokenRevoked: the booking's Token, if it is set, is not that of the user's row
 //
 // If the call is repeated with the same RequestID and content, it returns the first answer again.
 func (s *Store) JoinWaitlist(ctx context.Context, b library.Booking) (library.WaitlistEntry, error) {
@@ -102,7 +103,9 @@ func (s *Store) ValidateJoin(ctx context.Context, b library.Booking) (library.Wa
 func (s *Store) join(ctx context.Context, b library.Booking, validateOnly bool) (library.WaitlistEntry, error) {
 	var entry library.WaitlistEntry
 	hash := contentHash(b.RequestID, b.SeatID, b.StartTime, b.EndTime)
-	wanted := []library.Booking{{UserID: b.UserID, SeatID: b.SeatID, StartTime: b.StartTime, EndTime: b.EndTime}}
+	wanted := []library.Booking{{
+		UserID: b.UserID, SeatID: b.SeatID, StartTime: b.StartTime, EndTime: b.EndTime, Token: b.Token,
+	}}
 	err := s.inTx(ctx, s.pool, func(ctx context.Context, t *tx) error {
 		batch := &pgx.Batch{}
 		batch.Queue(lockUser, s.lib, b.UserID)
@@ -129,6 +132,8 @@ func (s *Store) join(ctx context.Context, b library.Booking, validateOnly bool) 
 		}
 		var err error
 		switch refused := seat.first(outcomesOfJoin); {
+		case errors.Is(refused, library.ErrTokenInvalid), errors.Is(refused, library.ErrTokenRevoked):
+			return refused
 		case prior != 0 && same:
 			entry, err = t.joinAnswer(ctx, prior)
 			return err

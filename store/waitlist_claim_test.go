@@ -23,11 +23,12 @@ func TestClaimOffer(t *testing.T) {
 	wantReservation := library.Reservation{
 		ID: offer.ReservationID, SeatRef: offer.SeatRef, UserID: b.users[0], StartTime: at(30), EndTime: at(90),
 		Status: library.Confirmed, CheckInOpensAt: at(15), CheckInDeadline: &deadline, CreatedAt: noon,
+		CheckInRule: library.CheckInNone,
 	}
 	wantEqual(t, "reservation", r, wantReservation)
 	wantEqual(t, "stored", mustRead(t, b, 0, r.ID), wantReservation)
 	b.clock(t, 30)
-	mustDo(t, b.CheckIn, b.users[0], r.ID)
+	mustDo(t, b.checkIn, b.users[0], r.ID)
 	again, first, err := b.ClaimOffer(t.Context(), b.users[0], offer.ID)
 	if err != nil {
 		t.Fatal(err)

@@ -16,7 +16,7 @@ func TestFreedSeatIsOffered(t *testing.T) {
 	for name, free := range map[string]func(t *testing.T, b bundle, r library.Reservation){
 		"cancel": func(t *testing.T, b bundle, r library.Reservation) { mustDo(t, b.Cancel, b.users[4], r.ID) },
 		"check-out": func(t *testing.T, b bundle, r library.Reservation) {
-			mustDo(t, b.CheckIn, b.users[4], r.ID)
+			mustDo(t, b.checkIn, b.users[4], r.ID)
 			mustDo(t, b.CheckOut, b.users[4], r.ID)
 		},
 		"no-show": func(t *testing.T, b bundle, r library.Reservation) {
@@ -24,7 +24,7 @@ func TestFreedSeatIsOffered(t *testing.T) {
 			wantDone(t, 1, b.MarkNoShows)
 		},
 		"the end": func(t *testing.T, b bundle, r library.Reservation) {
-			mustDo(t, b.CheckIn, b.users[4], r.ID)
+			mustDo(t, b.checkIn, b.users[4], r.ID)
 			b.clock(t, 60)
 			wantDone(t, 1, b.CompleteEnded)
 		},
@@ -49,7 +49,7 @@ func TestFreedSeatIsOffered(t *testing.T) {
 			}
 			wantEqual(t, "held", held, library.Reservation{
 				ID: got.ReservationID, SeatRef: entry.SeatRef, UserID: b.users[0], StartTime: at(30), EndTime: at(90),
-				Status: library.Held, CheckInOpensAt: at(15), CreatedAt: now,
+				Status: library.Held, CheckInOpensAt: at(15), CreatedAt: now, CheckInRule: library.CheckInNone,
 			})
 			_, err = b.Reserve(t.Context(), library.Booking{
 				UserID: b.users[2], SeatID: b.seats[0], StartTime: now, EndTime: at(90),
@@ -104,7 +104,7 @@ func TestOfferExpiresAtEndOfWindow(t *testing.T) {
 	rules.MinDuration = 5 * time.Minute // the 5 minutes that are left must be enough for an offer
 	b := setupWith(t, rules)
 	taken := b.reserve(t, 4, 0, 0, 60)
-	mustDo(t, b.CheckIn, b.users[4], taken.ID)
+	mustDo(t, b.checkIn, b.users[4], taken.ID)
 	e := b.join(t, 0, 0, 30, 60)
 	b.clock(t, 55)
 	mustDo(t, b.CheckOut, b.users[4], taken.ID)
@@ -135,7 +135,7 @@ func TestOfferSkipsWaiterWhoCannotClaim(t *testing.T) {
 			b := setupWith(t, rules)
 			taken := b.reserve(t, 4, 0, 0, 60)
 			if name == "checkout" {
-				mustDo(t, b.CheckIn, b.users[4], taken.ID)
+				mustDo(t, b.checkIn, b.users[4], taken.ID)
 			}
 			ending := b.join(t, 0, 0, 0, 20)
 			first := b.reserve(t, 1, 1, 100, 120)
@@ -236,7 +236,7 @@ func TestFreedUserGetsOffer(t *testing.T) {
 			}
 		},
 		"check-out": func(t *testing.T, b bundle, r library.Reservation, _ library.WaitlistEntry) {
-			mustDo(t, b.CheckIn, b.users[0], r.ID)
+			mustDo(t, b.checkIn, b.users[0], r.ID)
 			mustDo(t, b.CheckOut, b.users[0], r.ID)
 		},
 		"no-show": func(t *testing.T, b bundle, _ library.Reservation, _ library.WaitlistEntry) {
@@ -244,7 +244,7 @@ func TestFreedUserGetsOffer(t *testing.T) {
 			wantDone(t, 1, b.MarkNoShows)
 		},
 		"the end": func(t *testing.T, b bundle, r library.Reservation, _ library.WaitlistEntry) {
-			mustDo(t, b.CheckIn, b.users[0], r.ID)
+			mustDo(t, b.checkIn, b.users[0], r.ID)
 			b.clock(t, 30)
 			wantDone(t, 1, b.CompleteEnded)
 		},

@@ -125,7 +125,7 @@ var catalogue = []metric{
 		help: "Transitions that the worker made, by step.",
 		when: "No-shows, completions, offers, expired offers, expired waitlist entries or reminders do not seem to " +
 			"happen. The steps of reservations are no_show, complete, offer, offer_expired, waiting_expired and remind. " +
-			"The others are suspend, outage, sweep and forget_revocation.",
+			"The others are suspend, outage, sweep, forget_revocation and retention.",
 	},
 	{
 		name: "worker_lag_seconds", kind: gauge, labels: []string{"step"},

@@ -1,7 +1,8 @@
 // Package worker runs the transitions that come due with time: no-shows, completions, expired
 // offers, expired waitlist entries and reminders. It offers free seats to users who wait for them,
 // suspends users with too many strikes, moves check-in deadlines after an outage, runs the sweeps of
-// closures and other changes by staff, and deletes expired revocations.
+// closures and other changes by staff, writes the sums of reports, deletes expired revocations, and
+// removes people from old rows.
 //
 // Each replica runs a Worker. There is no leader. A step makes one kind of transition, such as
 // no-shows. Each step is a loop with its own timer, errors and retries, so a step that fails does
@@ -23,6 +24,8 @@
 //	seat_step.go    the pass of a step that works on seats
 //	sweep.go        the pass of the step sweep, which ends reservations that staff have made impossible
 //	revocation.go   the pass of the step forget_revocation
+//	retention.go    the pass of the step retention, which removes people from old rows
 //	suspend.go      the pass of the step suspend
+//	usage.go        the pass of the step usage, which writes the sums of reports
 //	outage.go       the pass of the step outage: the heartbeat, and the deadlines after an outage
 package worker

@@ -70,7 +70,7 @@ func TestWorkersSettleAnOutage(t *testing.T) {
 	}
 	s := db.Open(t, library.DefaultPolicy())
 	mine := storetest.Value[int64](t, db, `SELECT id FROM reservations WHERE user_id = $1`, users[0])
-	if _, err := s.CheckIn(t.Context(), users[0], mine); err != nil {
+	if _, err := s.CheckIn(t.Context(), users[0], mine, nil); err != nil {
 		t.Error(err)
 	}
 	db.FreezeClock(t, at(25))

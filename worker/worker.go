@@ -19,10 +19,14 @@ import (
 //
 // heartbeatPause is the shortest time between two passes of the step outage, which other steps
 // wake.
+//
+// usagePause is the shortest time between two passes of the step usage. An hour is counted ten minutes
+// after its end, so a later pass is early enough.
 const (
 	busyPause      = 20 * time.Millisecond
 	sweepPause     = 10 * time.Second
 	heartbeatPause = store.HeartbeatInterval / 2
+	usagePause     = 30 * time.Second
 )
 
 // maxStartDelay bounds the random delay of the first pass of each step, so that replicas that start
@@ -33,6 +37,9 @@ const maxStartDelay = 200 * time.Millisecond
 type Config struct {
 	// Interval is the longest time between two passes of a step.
 	Interval time.Duration
+	// RetentionMonths is the age in months at which the step retention removes the person from rows.
+	// With 0, there is no such step.
+	RetentionMonths int
 	// Logger receives failures, and the seats that a step skips.
 	Logger *slog.Logger
 	// Done is called after each transaction that made transitions. step is the name of their step,
@@ -101,6 +108,10 @@ func New(s *store.Store, c Config) *Worker {
 	w.add("forget_revocation", sweepPause, w.forgetRevocations)
 	w.add(suspendName, suspendPause, (&suspendStep{worker: w, failing: map[int64]*failingSeat{}}).pass)
 	w.add(outageStep, heartbeatPause, w.heartbeat)
+	w.add(UsageName, usagePause, (&usageStep{worker: w, hours: store.MaxUsageHours}).pass)
+	if c.RetentionMonths > 0 {
+		w.add(retentionName, retentionPause, w.retain)
+	}
 	return w
 }
 

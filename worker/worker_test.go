@@ -59,10 +59,17 @@ func (l *lines) count(what string) int {
 // run starts a worker on a store, with an hour between its passes unless a row is due.
 func run(t *testing.T, s *store.Store) *running {
 	t.Helper()
+	return runRetaining(t, s, 0)
+}
+
+// runRetaining is run with a retention of some months.
+func runRetaining(t *testing.T, s *store.Store, months int) *running {
+	t.Helper()
 	r := &running{log: &lines{}}
 	r.Worker = worker.New(s, worker.Config{
-		Interval: time.Hour,
-		Logger:   slog.New(slog.NewTextHandler(r.log, nil)),
+		Interval:        time.Hour,
+		RetentionMonths: months,
+		Logger:          slog.New(slog.NewTextHandler(r.log, nil)),
 		Done: func(step string, n int) {
 			counter, _ := r.done.LoadOrStore(step, &atomic.Int64{})
 			counter.(*atomic.Int64).Add(int64(n))

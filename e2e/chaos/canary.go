@@ -319,15 +319,34 @@ $3`),
 					`(\n\there := w\.sweep)`, "$1"),
 			},
 		},
-		{
-			name: "policy of another branch", by: checkInvariants, faults: "^operator has a poison row$",
-			changes: []change{
-				text("store/migrations", "WHERE p.library_id = library AND p.branch_id IN (branch, 0)",
-					"WHERE p.library_id = library"),
-			},
-		},
+		{name: "policy of another branch", by: checkAnswers, changes: []change{
+			text("store/migrations", "WHERE p.library_id = library AND p.branch_id IN (branch, 0)",
+				"WHERE p.library_id = library"),
+		}},
 		{name: "audit row outside of the transaction", by: checkInvariants, changes: []change{
 			code("store", `t\.Exec\(ctx, insertAudit, // canary: audit`, "t.s.pool.Exec(ctx, insertAudit,"),
+		}},
+		{name: "code of a screen without the screen", by: checkAnswers, duration: 2 * canaryTime, changes: []change{
+			code("presence", `(PutUint32\(p\[1:\], )uint32\(screen\)`, "${1}0"),
+			code("presence", `(formScreen:\s+return )p\.screen\(\), judgeScreen\(f, p\.screen\(\)`,
+				"${1}f.Screens[0].ID, judgeScreen(f, f.Screens[0].ID"),
+		}},
+		{name: "codes accepted for ten minutes", by: checkAnswers, duration: 2 * canaryTime, changes: []change{
+			code("presence", `(formScreen:\s+return p\.screen\(\), judgeScreen\(.*, )Validity`, "${1}10*time.Minute"),
+		}},
+		// The mark of what is counted stays an hour behind, so each pass counts the last hour again.
+		{name: "sum that counts twice", by: checkInvariants, duration: 2 * canaryTime, changes: []change{
+			text("store", "SET counted_until = @ends WHERE", "SET counted_until = @ends::timestamptz - interval '1 hour' WHERE"),
+			text("store", "SELECT @library, c.* FROM (` + countUsage + `) c`",
+				"SELECT @library, c.* FROM (` + countUsage + `) c ON CONFLICT (library_id, hour, branch_id, area, user_group) "+
+					"DO UPDATE SET reservations = usage_hours.reservations + EXCLUDED.reservations`"),
+			text("store", "SELECT @library, c.* FROM (` + countOpen + `) c`",
+				"SELECT @library, c.* FROM (` + countOpen + `) c ON CONFLICT DO NOTHING`"),
+			text("store", "SELECT @library, c.* FROM (` + countWaits + `) c`",
+				"SELECT @library, c.* FROM (` + countWaits + `) c ON CONFLICT DO NOTHING`"),
+		}},
+		{name: "table forgotten in the export", by: checkAnswers, changes: []change{
+			code("store", `\n\t\{"waitlist_entries", (?s:.*?)LIMIT \$4`+"`"+`\},`, ""),
 		}},
 		{name: "offer into a closure", by: checkInvariants, changes: []change{
 			text("store", "WHERE NOT dlsms_closed(@library, place.branch_id, place.area, place.id, ` + restOfWindow + `) AND `",

@@ -50,7 +50,7 @@ func TestCanariesApply(t *testing.T) {
 			t.Fatal(err)
 		}
 		cmd := exec.CommandContext(t.Context(), "go", "build", "-overlay", file,
-			"./feed", "./rest", "./server/...", "./store", "./worker")
+			"./feed", "./presence", "./rest", "./server/...", "./store", "./worker")
 		cmd.Dir = root
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if output, err := cmd.CombinedOutput(); err != nil {

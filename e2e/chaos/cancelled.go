@@ -97,7 +97,7 @@ func (l *trialRun) flood(
 	ctx context.Context, f flood, where string, next func(n int) request, s *system, load *steady, before []call,
 ) error {
 	const rate, cancelTime, goal, conns = 5000, 3 * time.Millisecond, 2, 8
-	const pools = replicas * (100 + 7) // DB_MAX_CONNS, and 7 other connections of each replica
+	const pools = replicas * (100 + 9) // DB_MAX_CONNS, and 9 other connections of each replica
 	duration := l.scaled(time.Minute)
 	l.logf("%d %s a second for %s, each cancelled within %s", rate, f.name, duration, cancelTime)
 	clients, err := newCancelClients(ctx, s.Addr(), conns)

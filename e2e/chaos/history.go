@@ -54,6 +54,10 @@ type op struct {
 	Free bool
 	AsOf time.Duration
 
+	// Codes are those of a check-in. Proof is the proof in the answer, and the name of the screen.
+	Codes presented `json:",omitzero"`
+	Proof string    `json:",omitempty"`
+
 	// HTTP reports that the call was made over HTTP. NotModified reports that the answer was 304, so
 	// that Free and AsOf are those of the answer before.
 	HTTP        bool `json:",omitempty"`

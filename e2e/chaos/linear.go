@@ -46,6 +46,17 @@ func (s seatDay) closed(start, end int64) bool {
 	return slices.ContainsFunc(s, func(t takenWindow) bool { return t.closure != 0 && t.overlaps(start, end) })
 }
 
+// endOf returns the end of a reservation, 0 if there is none. The time that an extension adds begins
+// there, and only this time must be outside of closures.
+func (s seatDay) endOf(reservation int64) int64 {
+	for _, t := range s {
+		if t.closure == 0 && t.reservation == reservation {
+			return t.end
+		}
+	}
+	return 0
+}
+
 func (s seatDay) swept(reservation int64) bool {
 	return slices.ContainsFunc(s, func(t takenWindow) bool { return t.reservation == reservation && t.swept })
 }
@@ -100,16 +111,17 @@ func (s seatDay) apply(o *op) (legal bool, after seatDay) {
 		after = s.without(o.Reservation)
 		return len(after) < len(s), after
 	case extend:
+		taken, closed := s.taken(start, end, o.Reservation), s.closed(s.endOf(o.Reservation), end)
 		switch {
 		case s.swept(o.Reservation):
 			return !o.done(), s
 		case o.Reason == "SEAT_CLOSED":
-			return s.closed(start, end), s
+			return closed, s
 		case o.Reason == "SEAT_TAKEN":
-			return s.taken(start, end, o.Reservation) && !s.closed(start, end), s
+			return taken && !closed, s
 		}
 		after = s.without(o.Reservation)
-		return s.free(start, end, o.Reservation) && len(after) < len(s),
+		return !taken && !closed && len(after) < len(s),
 			after.with(takenWindow{reservation: o.Reservation, start: start, end: end})
 	case closeSeat:
 		return true, s.with(takenWindow{closure: o.Reservation, start: start, end: end})
@@ -155,8 +167,8 @@ const checkTime = time.Minute
 
 // checkLinear checks that the operations are linearizable: there is an order in which each
 // operation takes effect between its call and its return, and in which the model gives the same
-// answers. swept has the reservations that a sweep ended.
-func checkLinear(ops []op, swept map[int64]bool) linear {
+// answers. swept has the reservations that a sweep ended, each with the closure of the sweep.
+func checkLinear(ops []op, swept map[int64]int64) linear {
 	type key struct{ seat, day int64 }
 	parts := map[key][]op{}
 	for _, o := range ops {
@@ -206,8 +218,8 @@ func quiescent(ops []op) int {
 // fold returns the state of a seat that was in state s, after all operations. A reservation belongs
 // to one user, and a user makes one call at a time. So the calls about a reservation take effect in
 // the order in which they began. A closure and a booking may have been made at the same time. Then
-// swept tells which one came first: it has the reservations that a sweep ended.
-func fold(s seatDay, ops []op, swept map[int64]bool) seatDay {
+// swept tells which one came first: it has the closures whose sweeps ended the reservations.
+func fold(s seatDay, ops []op, swept map[int64]int64) seatDay {
 	ops = slices.Clone(ops)
 	slices.SortStableFunc(ops, func(a, b op) int { return cmp.Compare(a.Call, b.Call) })
 	var closed []takenWindow
@@ -234,9 +246,7 @@ func fold(s seatDay, ops []op, swept map[int64]bool) seatDay {
 		}
 	}
 	for i, t := range s {
-		inside := swept[t.reservation] && slices.ContainsFunc(closed, func(c takenWindow) bool {
-			return c.overlaps(t.start, t.end)
-		})
+		inside := slices.ContainsFunc(closed, func(c takenWindow) bool { return c.closure == swept[t.reservation] })
 		s[i].swept = inside || t.swept && !booked[t.reservation]
 	}
 	return s

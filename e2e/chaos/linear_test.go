@@ -97,6 +97,12 @@ func TestCheckLinear(t *testing.T) {
 				at(extend, 8, 10, 6, 7).of(1),
 			}, false,
 		},
+		"extended in a closure, before the sweep": {
+			[]*op{at(book, 8, 9, 0, 1).of(1), at(closeSeat, 7, 9, 2, 3).of(7), at(extend, 8, 10, 4, 5).of(1)}, true,
+		},
+		"extended into a closure": {
+			[]*op{at(book, 8, 9, 0, 1).of(1), at(closeSeat, 9, 10, 2, 3).of(7), at(extend, 8, 10, 4, 5).of(1)}, false,
+		},
 		"cancelled before the sweep": {
 			[]*op{at(book, 8, 9, 0, 1).of(1), at(closeSeat, 8, 10, 2, 3).of(7), at(cancel, 8, 9, 4, 5).of(1)}, true,
 		},
@@ -130,6 +136,21 @@ func TestCheckLinearChecksEachChunk(t *testing.T) {
 		broken[i].Free = !broken[i].Free
 		if got := checkLinear(broken, nil); len(got.broken) != 1 {
 			t.Errorf("read %d was wrong: %v", i, got.broken)
+		}
+	}
+}
+
+// TestFoldKnowsTheClosure checks the state after a chunk with a closure and a later booking. The sweep
+// of another closure, in a later chunk, ends the booking.
+func TestFoldKnowsTheClosure(t *testing.T) {
+	t.Parallel()
+	ops := values([]*op{
+		at(closeSeat, 8, 20, 0, 1).of(7), at(sweepSeat, 8, 20, 0, 2).of(7), at(liftSeat, 8, 20, 3, 4).of(7),
+		at(book, 8, 9, 5, 6).of(1),
+	})
+	for closure, want := range map[int64]bool{7: true, 8: false} {
+		if got := fold(seatDay{}, ops, map[int64]int64{1: closure}); got.swept(1) != want {
+			t.Errorf("swept by closure %d: %v", closure, got)
 		}
 	}
 }

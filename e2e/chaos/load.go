@@ -19,15 +19,16 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// The clients use two branches. In the plans branch they book days ahead. Only the clients change
+// The clients use several branches. In the plans branch they book days ahead. Only the clients change
 // reservations there, so every answer can be checked against a model. In the visits branch they
 // book from now on, so the worker and the waitlist change reservations too. There, the final state
-// must satisfy the invariants of the database.
+// must satisfy the invariants of the database. They also make visits in the branches that require
+// codes at check-in: see place.
 const (
 	plansBranch  = "plans"
 	visitsBranch = "visits"
 	planSeats    = 6
-	visitSeats   = 16
+	visitSeats   = 10
 	firstDay     = 3 // of the bookings, in days after the start of the run
 	planDays     = 10
 	opens        = 8  // first hour of a day that clients book, UTC
@@ -42,6 +43,13 @@ type load struct {
 	clients []*client
 	plans   []int64 // seats of the plans branch
 	visits  []int64 // seats of the visits branch
+	places  []*place
+	// placeSeats are the seats of all places. placeOf and labels have the place of each of them, and
+	// the code of its label.
+	placeSeats []int64
+	placeOf    map[int64]*place
+	labels     map[int64]string
+
 	days    []time.Time
 	latest  atomic.Pointer[owned] // the last reservation of any client
 	streams *streams
@@ -89,14 +97,15 @@ func startLoad(ctx context.Context, s *system, p *plan, found *violations) (*loa
 	if s.librarian, err = l.newLibrarian(ctx, p.seed, slices.Concat(grpcConns, overHTTP.plain)); err != nil {
 		return nil, err
 	}
+	if err := l.addPlaces(ctx, s.librarian); err != nil {
+		return nil, err
+	}
 	if s.operator, err = s.newOperator(ctx, l.history, slices.Concat(grpcConns, overHTTP.plain)); err != nil {
 		return nil, err
 	}
 	l.streams = openStreams(ctx, l.clients)
 	ctx, l.stop = context.WithCancel(ctx)
-	for _, c := range l.clients {
-		l.all.Go(func() { l.runClient(ctx, c) })
-	}
+	l.runClients(ctx)
 	l.all.Go(func() { s.librarian.work(ctx) })
 	for i := range s.Replicas {
 		l.all.Go(func() { s.sendHalf(ctx, i, found) })
@@ -125,6 +134,18 @@ func signUp(ctx context.Context, conns []grpc.ClientConnInterface, studentID str
 func (l *load) end() {
 	l.stop()
 	l.all.Wait()
+}
+
+// runClients starts the clients and the displays, which run until ctx ends.
+func (l *load) runClients(ctx context.Context) {
+	for _, c := range l.clients {
+		l.all.Go(func() { l.runClient(ctx, c) })
+	}
+	for _, at := range l.places {
+		if at.display.key != "" {
+			l.all.Go(func() { l.watchScreen(ctx, at.display) })
+		}
+	}
 }
 
 // runClient makes random operations until ctx ends. It finishes the last operation.

@@ -225,6 +225,9 @@ func (r *restoration) runAfter(ctx context.Context, fast storetest.Clock) error 
 	l := r.load
 	h := newHistory(clients, &r.after.found)
 	l.history, r.system.operator.reads = h, nil
+	if err := r.liftClosures(ctx); err != nil {
+		return err
+	}
 	if err := r.adoptReservations(ctx, h); err != nil {
 		return err
 	}
@@ -234,9 +237,7 @@ func (r *restoration) runAfter(ctx context.Context, fast storetest.Clock) error 
 	living, stop := context.WithCancel(ctx)
 	l.stop = stop
 	defer l.end()
-	for _, c := range l.clients {
-		l.all.Go(func() { l.runClient(living, c) })
-	}
+	l.runClients(living)
 	var callers sync.WaitGroup
 	calling, ended := context.WithCancel(ctx)
 	for _, c := range r.lostClients {
@@ -266,6 +267,30 @@ func (r *restoration) runAfter(ctx context.Context, fast storetest.Clock) error 
 			"no call with the token of a lost user had an answer: the run proves nothing")
 	}
 	return r.checkNotifications(ctx)
+}
+
+// liftClosures lifts the closures of the restored database after their sweeps, because the model of
+// the second history begins without closures.
+func (r *restoration) liftClosures(ctx context.Context) error {
+	librarian := r.system.librarian
+	rows, err := r.system.db.Query(ctx, `
+		SELECT c.id, b.code FROM closures c JOIN branches b ON b.library_id = c.library_id AND b.id = c.branch_id
+		WHERE c.lifted_at IS NULL`)
+	if err != nil {
+		return err
+	}
+	var id int64
+	var branch string
+	open := map[int64]string{}
+	if _, err := pgx.ForEachRow(rows, []any{&id, &branch}, func() error { open[id] = branch; return nil }); err != nil {
+		return err
+	}
+	for id, branch := range open {
+		librarian.awaitSweep(ctx, branch, id)
+		librarian.lift(ctx, id)
+	}
+	librarian.ops = nil
+	return nil
 }
 
 // adoptReservations gives each client its reservations of the restored database, and puts them at

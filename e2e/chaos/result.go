@@ -52,7 +52,11 @@ type result struct {
 	linear             linear
 	badRows, editReads string
 	edits              int
-	staff              staffCounts // changes by the librarian
+	staff              staffCounts    // changes by the librarian
+	countedHours       int64          // hours with sums of reports
+	countedEvents      int64          // in these sums
+	exportedRows       int            // in the exports of clients
+	checkIns           map[string]int // check-ins by answer: a reason, or the proof and the name of the screen
 
 	found violations
 
@@ -66,7 +70,9 @@ type result struct {
 }
 
 func newResult(ctx context.Context, p *plan) *result {
-	return &result{plan: p, commit: commit(ctx), byKind: map[string]*faultStats{}}
+	return &result{
+		plan: p, commit: commit(ctx), byKind: map[string]*faultStats{}, checkIns: map[string]int{},
+	}
 }
 
 // span is an interval of the run.
@@ -234,11 +240,14 @@ func (r *result) String() string {
 	row("unanswered operations, looked up in the database", "%d were done, %d were not", r.resolvedDone, r.resolvedNot)
 	row("linearizability", "%d operations on %d seat-days, %d seat-days not linearizable",
 		r.linear.operations, r.linear.partitions, len(r.linear.broken))
+	row("answers to check-ins", "%s", r.checkInSummary())
 	var transitions []string
 	for _, kind := range slices.Sorted(maps.Keys(r.transitions)) {
 		transitions = append(transitions, fmt.Sprintf("%d %s", r.transitions[kind], kind))
 	}
 	row("transitions", "%s", strings.Join(transitions, ", "))
+	row("sums of reports", "%d events in %d hours", r.countedEvents, r.countedHours)
+	row("exports of clients", "%d rows", r.exportedRows)
 	row("streams", "%d notifications over streams opened %d times, %d of them over HTTP; "+
 		"%d streams with missing or wrong messages", r.notifications, r.opened, r.openedHTTP, r.wrongStreams)
 	row("all due transitions done", "%s after the last fault", r.settled.Round(time.Millisecond))

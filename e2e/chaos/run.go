@@ -138,6 +138,9 @@ func (p *plan) run(ctx context.Context, out io.Writer) (r *result, err error) {
 	if err := r.verify(ctx, s, l.history, p.speed()); err != nil {
 		return r, err
 	}
+	if err := r.checkExports(ctx, s, l.clients); err != nil {
+		return r, err
+	}
 	return r, r.catchUp(ctx, s, l.streams)
 }
 

@@ -78,7 +78,10 @@ func (s *system) start(ctx context.Context, cfg stack.Config, speed int, proxied
 		}
 	}()
 	cfg.Log = s.journal
-	postgres := map[string]string{"log_min_messages": "error"} // the journal finds deadlocks
+	postgres := map[string]string{
+		"log_min_messages":       "error", // the journal finds deadlocks
+		"track_commit_timestamp": "on",    // for wrongSumsSQL
+	}
 	maps.Copy(postgres, cfg.PostgresSettings)
 	cfg.PostgresSettings = postgres
 	s.secret = rand.Text() + rand.Text()

@@ -54,7 +54,7 @@ type dbState struct {
 	userWindows map[int64][]*userWindow // of each user
 	closures    map[int64]bool          // whether each closure was lifted
 	closed      map[string]int64        // closures by request
-	swept       map[int64]bool          // reservations that a sweep ended
+	swept       map[int64]int64         // closures whose sweeps ended reservations, by reservation
 }
 
 // userWindow is the window of a reservation. Its user had it from acquired until abandoned, by the
@@ -82,7 +82,7 @@ func (s *system) readState(ctx context.Context) (w dbState, err error) {
 	w = dbState{
 		byRequest: map[string]int64{}, made: map[int64]time.Time{}, user: map[int64]int64{},
 		happened: map[transition]bool{}, extended: map[string]bool{}, entries: map[int64]entry{},
-		joined: map[string]int64{}, closures: map[int64]bool{}, closed: map[string]int64{}, swept: map[int64]bool{},
+		joined: map[string]int64{}, closures: map[int64]bool{}, closed: map[string]int64{}, swept: map[int64]int64{},
 		kinds: map[string]int{}, userWindows: map[int64][]*userWindow{},
 	}
 	rows, err := s.db.Query(ctx, `SELECT id, user_id, COALESCE(request_id, ''), created_at FROM reservations`)
@@ -164,40 +164,61 @@ func (s *system) readState(ctx context.Context) (w dbState, err error) {
 	}); err != nil {
 		return w, err
 	}
-	rows, err = s.db.Query(ctx, `SELECT DISTINCT reservation_id FROM reservation_events WHERE sweep_id IS NOT NULL`)
+	var closure int64
+	rows, err = s.db.Query(ctx, `
+		SELECT e.reservation_id, w.closure_id FROM reservation_events e
+		JOIN sweeps w ON w.library_id = e.library_id AND w.id = e.sweep_id WHERE w.closure_id IS NOT NULL`)
 	if err != nil {
 		return w, err
 	}
-	_, err = pgx.ForEachRow(rows, []any{&id}, func() error { w.swept[id] = true; return nil })
+	_, err = pgx.ForEachRow(rows, []any{&id, &closure}, func() error { w.swept[id] = closure; return nil })
 	return w, err
 }
 
-// staffViolations finds violations of rules that hold only for the librarian of a run: strikes are
-// counted in the visits branch only, and a closure is not moved. From the end of its sweep until it
-// is lifted, no reservation may be inside a closure, and no offer may be made there.
-func (s *system) staffViolations(ctx context.Context) ([]string, error) {
-	const query = `
-		WITH states AS (
-			SELECT kind, seat_id, reservation_id, during, occupies, at,
-				lead(at, 1, 'infinity') OVER later AS until, lead(sweep_id) OVER later AS ended_by
-			FROM reservation_events WINDOW later AS (PARTITION BY reservation_id ORDER BY id)
-		)
-		SELECT format('strike %s of user %s is of branch %s, which has no policy', k.id, k.user_id, b.code)
-		FROM strikes k JOIN branches b ON b.library_id = k.library_id AND b.id = k.branch_id WHERE b.code <> $1
-		UNION ALL
-		SELECT format('reservation %s of seat %s, %s at %s, was inside closure %s, whose sweep was done at %s',
-			e.reservation_id, e.seat_id, e.kind, e.at, c.id, w.done_at)
-		FROM sweeps w
-		JOIN closures c ON c.library_id = w.library_id AND c.id = w.closure_id
-		JOIN states e ON e.seat_id = ANY (c.seat_ids) AND e.occupies AND e.during && c.during
-		WHERE (c.lifted_at IS NULL OR c.lifted_at > w.done_at) AND CASE
-			WHEN e.at <= w.done_at THEN e.until > w.done_at AND e.ended_by IS DISTINCT FROM w.id AND upper(e.during) > w.done_at
-			ELSE e.kind = 'OFFERED' AND (c.lifted_at IS NULL OR e.at < c.lifted_at) END`
-	rows, err := s.db.Query(ctx, query, visitsBranch)
-	if err != nil {
-		return nil, err
+// staffSQL finds violations of rules that hold only for the librarian of a run: strikes are counted
+// in visitsBranch ($1) only, and a closure is not moved. From the end of its sweep until it is
+// lifted, no reservation may be inside a closure, and no offer may be made there.
+const staffSQL = `
+	WITH states AS (
+		SELECT kind, seat_id, reservation_id, during, occupies, at,
+			lead(at, 1, 'infinity') OVER later AS until, lead(sweep_id) OVER later AS ended_by
+		FROM reservation_events WINDOW later AS (PARTITION BY reservation_id ORDER BY id)
+	)
+	SELECT format('strike %s of user %s is of branch %s, which has no policy', k.id, k.user_id, b.code)
+	FROM strikes k JOIN branches b ON b.library_id = k.library_id AND b.id = k.branch_id WHERE b.code <> $1
+	UNION ALL
+	SELECT format('reservation %s of seat %s, %s at %s, was inside closure %s, whose sweep was done at %s',
+		e.reservation_id, e.seat_id, e.kind, e.at, c.id, w.done_at)
+	FROM sweeps w
+	JOIN closures c ON c.library_id = w.library_id AND c.id = w.closure_id
+	JOIN states e ON e.seat_id = ANY (c.seat_ids) AND e.occupies AND e.during && c.during
+	WHERE (c.lifted_at IS NULL OR c.lifted_at > w.done_at) AND CASE
+		WHEN e.at <= w.done_at THEN e.until > w.done_at AND e.ended_by IS DISTINCT FROM w.id AND upper(e.during) > w.done_at
+		ELSE e.kind = 'OFFERED' AND (c.lifted_at IS NULL OR e.at < c.lifted_at) END`
+
+// checkRules checks the rules that hold only for the branches and the librarian of a run.
+func (r *result) checkRules(ctx context.Context, s *system) error {
+	for _, rule := range []struct {
+		sql  string
+		args []any
+	}{
+		{staffSQL, []any{visitsBranch}},
+		{wrongProofSQL, []any{screenBranch, bothBranch}},
+		{wrongSumsSQL, []any{operatorBranch, operatorDepot, longestCall}},
+	} {
+		rows, err := s.db.Query(ctx, rule.sql, rule.args...)
+		if err != nil {
+			return err
+		}
+		broken, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return err
+		}
+		for _, b := range broken {
+			r.found.add(checkInvariants, "%s", b)
+		}
 	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
+	return nil
 }
 
 // wasBusy reports whether the user of a booking or an extension may have had another reservation
@@ -266,7 +287,7 @@ func (w dbState) lost(o *op) string {
 // have taken effect after the client stopped waiting. If the operation has a request id, resolve
 // sets its reservation. If a sweep ended the reservation, a cancel of its user did not.
 func (w dbState) resolve(o *op) (was bool) {
-	if o.Kind == cancel && w.swept[o.Reservation] {
+	if o.Kind == cancel && w.swept[o.Reservation] != 0 {
 		return false
 	}
 	if o.RequestID != "" {
@@ -299,12 +320,14 @@ func (r *result) verify(ctx context.Context, s *system, h *history, speed int) e
 	for _, b := range broken {
 		r.found.add(checkInvariants, "%s", b)
 	}
-	wrong, err := s.staffViolations(ctx)
-	if err != nil {
+	if err := r.checkCheckIns(ctx, s, h, s.librarian.load.placeOf); err != nil {
 		return err
 	}
-	for _, v := range wrong {
-		r.found.add(checkInvariants, "%s", v)
+	if err := r.checkRules(ctx, s); err != nil {
+		return err
+	}
+	if err := r.countSums(ctx, s); err != nil {
+		return err
 	}
 	w, err := s.readState(ctx)
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -10,7 +11,7 @@ import (
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
-// visit is the current state of a client in the visits branch.
+// visit is the current state of a client in one of the places.
 type visit struct {
 	reservation int64 // 0: none
 	seat        int64
@@ -39,17 +40,16 @@ func (l *load) visitOnce(ctx context.Context, c *client) {
 		l.startVisit(ctx, c, now)
 	case n < 20, now.Before(v.comesAt): // the client waits
 	case !v.checkedIn && n < 75:
-		l.step(ctx, c, checkIn, func(ctx context.Context, api *e2e.Client, o *op) error {
-			_, err := api.Reservations.CheckIn(ctx, &dlsmsv1.CheckInRequest{ReservationId: o.Reservation})
-			return err
-		})
+		l.tryCodes(ctx, c)
 	case !v.checkedIn && n < 85:
-		l.step(ctx, c, cancel, cancelCall)
-	case v.checkedIn && n < 88: // the client stays
+		l.step(ctx, c, op{Kind: cancel}, cancelCall)
+	case v.checkedIn && n < 84: // the client stays
+	case v.checkedIn && n < 88: // a repeated check-in has the first answer, also without codes
+		l.checkIn(ctx, c, presented{})
 	case v.checkedIn && n < 91:
-		l.step(ctx, c, extend, extendCall)
+		l.step(ctx, c, op{Kind: extend}, extendCall)
 	case v.checkedIn && n < 98:
-		l.step(ctx, c, checkOut, func(ctx context.Context, api *e2e.Client, o *op) error {
+		l.step(ctx, c, op{Kind: checkOut}, func(ctx context.Context, api *e2e.Client, o *op) error {
 			_, err := api.Reservations.CheckOut(ctx, &dlsmsv1.CheckOutRequest{ReservationId: o.Reservation})
 			return err
 		})
@@ -60,7 +60,7 @@ func (l *load) visitOnce(ctx context.Context, c *client) {
 
 // startVisit books a seat from now on, or joins the waitlist for it.
 func (l *load) startVisit(ctx context.Context, c *client, now time.Time) {
-	o := op{Kind: book, Seat: l.visits[c.rng.IntN(len(l.visits))], RequestID: c.requestID()}
+	o := op{Kind: book, Seat: l.placeSeats[c.rng.IntN(len(l.placeSeats))], RequestID: c.requestID()}
 	o.End = now.Add(time.Duration(16+c.rng.IntN(25)) * time.Minute).Truncate(time.Microsecond)
 	o, done := c.attempt(ctx, o, func(ctx context.Context, api *e2e.Client, o *op) error {
 		resp, err := api.Reservations.CreateReservation(ctx, &dlsmsv1.CreateReservationRequest{
@@ -135,20 +135,23 @@ func (l *load) checkWaitlist(ctx context.Context, c *client) {
 	}
 }
 
-// step makes one operation on the reservation of the visit.
-func (l *load) step(ctx context.Context, c *client, kind opKind, call func(context.Context, *e2e.Client, *op) error) {
+// step makes the operation o on the reservation of the visit.
+func (l *load) step(ctx context.Context, c *client, o op, call func(context.Context, *e2e.Client, *op) error) op {
 	v := &c.visit
-	o := op{Kind: kind, Reservation: v.reservation, Seat: v.seat, End: v.end}
-	if kind == extend {
+	o.Reservation, o.Seat, o.End = v.reservation, v.seat, v.end
+	if o.Kind == extend {
 		o.End = v.end.Add(15 * time.Minute)
 	}
 	o, done := c.attempt(ctx, o, call)
 	switch {
-	case done && kind == checkIn:
+	case done && o.Kind == checkIn:
 		v.checkedIn = true
-	case done && kind == extend:
+	case done && o.Kind == extend:
 		v.end = o.End
-	case done, o.Unknown, o.Reason != "SEAT_TAKEN" && o.Reason != "OVERLOADED":
+	case o.Reason == "SEAT_TAKEN", o.Reason == "OVERLOADED", o.Reason == "RATE_LIMITED",
+		strings.HasPrefix(o.Reason, "PRESENCE_"): // the client tries again later
+	default:
 		*v = visit{waiting: v.waiting}
 	}
+	return o
 }

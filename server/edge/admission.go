@@ -70,14 +70,19 @@ type admission struct {
 }
 
 // newAdmission divides the connections of the pool: 7/16 for calls that write, 7/16 for calls that
-// read, and the rest for logins and public reads.
+// read, 1/16 for scans, and the rest for logins and public reads. Clients that scan have no token, so
+// they get slots of their own, and too many of them delay no other call.
 func newAdmission(conns int) *admission {
 	n := max(1, conns*7/16)
 	return &admission{
 		classes: map[class]*slots{
 			book: newSlots(n, admissionWait, admissionOverloadWait),
 			read: newSlots(n, admissionWait, admissionOverloadWait),
+			scan: newSlots(conns/16, admissionWait, admissionOverloadWait),
 			bulk: newSlots(1, bulkWait, bulkWait), // the store has one connection for them
+			// The store has one connection for each of these.
+			report: newSlots(1, userWait, userWait),
+			export: newSlots(1, admissionWait, admissionWait),
 		},
 		users: &userSlots{each: min(slotsPerUser, max(1, n/2)), open: map[int64]*ownSlots{}},
 	}

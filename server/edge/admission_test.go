@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/server/edge/edgetest"
 	"github.com/dlsms/dlsms/server/identity"
@@ -59,6 +60,39 @@ func TestSlotsRefuseAfterMaxWait(t *testing.T) {
 	// With a free slot, the last overload does not matter.
 	if err := s.acquire(ctx); err != nil {
 		t.Errorf("with a free slot: %v", err)
+	}
+}
+
+// TestScansHaveTheirOwnSlots takes all slots for scans. Calls with a token must still get a slot.
+func TestScansHaveTheirOwnSlots(t *testing.T) {
+	t.Parallel()
+	const conns = 48
+	a := newAdmission(conns)
+	method := dlsmsv1.ReservationService_RecordScan_FullMethodName
+	entered := 0
+	for range conns {
+		c := &call{rule: policy[method]}
+		defer c.finish()
+		err := a.enter(t.Context(), c)
+		if errors.Is(err, library.ErrOverloaded) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		entered++
+	}
+	if entered != conns/16 {
+		t.Errorf("%d scans have a slot, want %d", entered, conns/16)
+	}
+	for method, rule := range policy {
+		if rule.access != public {
+			c := &call{rule: rule, caller: identity.Caller{UserID: 1}}
+			if err := a.enter(t.Context(), c); err != nil {
+				t.Errorf("%s: %v", method, err)
+			}
+			c.finish()
+		}
 	}
 }
 

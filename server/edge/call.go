@@ -18,8 +18,8 @@ type call struct {
 	caller    identity.Caller // zero for public methods
 
 	notReceived error // the reason why the request did not arrive; nil: it arrived
-	// watcher is the user that a stream on a public method counts against. 0: the call has no valid
-	// token, and its stream counts against the address.
+	// watcher is the user of the token of a call of a public method. A stream counts against this user.
+	// 0: the call has no valid token, and its stream counts against the address.
 	watcher int64
 
 	finishers []func()
@@ -27,6 +27,9 @@ type call struct {
 
 // from returns the key by which limits count the client.
 func (c *call) from() AddressKey { return addressKeyOf(c.address) }
+
+// hasToken reports whether the call was admitted because of the token of a user.
+func (c *call) hasToken() bool { return c.rule.access != public && c.caller.Key == nil }
 
 // onFinish makes finish call f.
 func (c *call) onFinish(f func()) { c.finishers = append(c.finishers, f) }
@@ -51,6 +54,10 @@ func callOf(ctx context.Context) *call {
 // Caller returns the authenticated caller of a call. It is set in every handler of a method that is
 // not public. On public methods it is zero, even if the client sent a token.
 func Caller(ctx context.Context) identity.Caller { return callOf(ctx).caller }
+
+// Watcher returns the id of the user who calls a public method whose rule has knowsWatcher. It is 0
+// if the client sent no valid token.
+func Watcher(ctx context.Context) int64 { return callOf(ctx).watcher }
 
 // CallID returns the request id of a call, which the log and errors have.
 func CallID(ctx context.Context) string { return callOf(ctx).requestID }

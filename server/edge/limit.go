@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -21,7 +22,7 @@ import (
 // period.
 type RateLimits struct {
 	PerUserPerMinute    int // signed-in calls of one user
-	PerAddressPerMinute int // Login and Register together, of one client address
+	PerAddressPerMinute int // of one client address: Login and Register together, and RecordScan
 	LoginFailures       int // failed logins of one student id, in 5 minutes
 }
 
@@ -29,6 +30,10 @@ type RateLimits struct {
 // is a hundred in a second: four turnstiles let through fewer people, and a program in an endless
 // loop then takes a small part of the calls that a replica can serve.
 const keysPerMinute = 6000
+
+// wrongCodes is the number of wrong codes of presence that a user may send in 5 minutes. With it, a
+// user who tries digits for a year guesses those of a screen with a chance of about 3%.
+const wrongCodes = 10
 
 // bucket describes the token buckets of a limit. Each key has a bucket that holds size tokens and
 // refills within period.
@@ -47,7 +52,7 @@ func (b bucket) interval() time.Duration {
 // Limits are the rate limits, shared by all replicas while Redis is reachable. Otherwise each
 // replica counts by itself.
 type Limits struct {
-	user, address, failure, key bucket
+	user, address, scan, failure, key, code bucket
 
 	log     *slog.Logger
 	client  redis.UniversalClient // nil: no Redis
@@ -65,8 +70,10 @@ func NewLimits(
 	return &Limits{
 		user:    bucket{"user", l.PerUserPerMinute, time.Minute},
 		address: bucket{"address", l.PerAddressPerMinute, time.Minute},
+		scan:    bucket{"scan", l.PerAddressPerMinute, time.Minute},
 		failure: bucket{"failure", l.LoginFailures, 5 * time.Minute},
 		key:     bucket{"key", keysPerMinute, time.Minute},
+		code:    bucket{"code", wrongCodes, 5 * time.Minute},
 		log:     log,
 		client:  client,
 		library: library,
@@ -87,14 +94,23 @@ func (l *Limits) Run(ctx context.Context) {
 
 // check counts a call and returns ErrRateLimited if it exceeds its limit.
 func (l *Limits) check(ctx context.Context, c *call) error {
-	switch c.rule.quota {
+	quota := c.rule.quota
+	if quota == perCaller {
+		quota = perUser
+		if c.caller.Key != nil {
+			quota = perKey
+		}
+	}
+	switch quota {
 	case perUser:
 		return l.take(ctx, l.user, strconv.FormatInt(c.caller.UserID, 10), 1)
 	case perAddress:
 		return l.take(ctx, l.address, string(c.from()), 1)
+	case scansPerAddress:
+		return l.take(ctx, l.scan, string(c.from()), 1)
 	case perKey:
 		return l.take(ctx, l.key, strconv.FormatInt(c.caller.Key.ID, 10), 1)
-	case unlimited:
+	case unlimited, perCaller:
 	}
 	return nil
 }
@@ -110,7 +126,25 @@ func (l *Limits) LoginFailed(ctx context.Context, studentID string) {
 	_ = l.take(ctx, l.failure, strings.ToLower(studentID), 1)
 }
 
-// take takes n tokens from the bucket of a key. With n = 0 it only checks for a token.
+// CodeTried counts a code of presence of a user. It returns ErrRateLimited if the user has sent too
+// many wrong ones. The code is counted before it is judged, so that calls at the same time do not
+// judge more codes. If the code was not wrong, call CodeNotWrong.
+func (l *Limits) CodeTried(ctx context.Context, userID int64) error {
+	err := l.take(ctx, l.code, strconv.FormatInt(userID, 10), 1)
+	if limited, ok := errors.AsType[*library.Error](err); ok {
+		return limited.WithMessage("you have sent too many wrong codes: wait before the next one, or ask at the desk")
+	}
+	return err
+}
+
+// CodeNotWrong takes back the code that CodeTried has counted, also of a client that cancelled the
+// call.
+func (l *Limits) CodeNotWrong(ctx context.Context, userID int64) {
+	_ = l.take(ctx, l.code, strconv.FormatInt(userID, 10), -1)
+}
+
+// take takes n tokens from the bucket of a key. With n = 0 it only checks for a token, and with n < 0
+// it puts tokens back.
 func (l *Limits) take(ctx context.Context, b bucket, key string, n int) error {
 	if b.size <= 0 {
 		return nil
@@ -134,6 +168,11 @@ var gcra = redis.NewScript(`
 	local now = t[1] * 1000000 + t[2]
 	local full = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now)
 	full = math.min(full, now + interval * size) -- in case the clock was set back
+	if n < 0 then
+		full = math.max(full + interval * n, now)
+		redis.call('SET', KEYS[1], full, 'PX', math.max(1, math.ceil((full - now) / 1000)))
+		return 0
+	end
 	local wait = full + interval * math.max(n, 1) - interval * size - now
 	if wait > 0 then return math.ceil(wait) end
 	if n > 0 then
@@ -152,9 +191,9 @@ func sharedKey(library int64, bucket, key string) string {
 func (l *Limits) takeShared(ctx context.Context, b bucket, key string, n int) (wait time.Duration, ok bool) {
 	// If another call has waited for Redis for longer than maxPending, this call skips Redis.
 	maxPending := l.timeout / 10
-	if b.name == l.failure.name {
-		// Failed logins must be counted for all replicas together, so a login waits longer for
-		// Redis. The wait is still shorter than the hashing of the password.
+	if b.name == l.failure.name || b.name == l.code.name {
+		// Failed logins and wrong codes must be counted for all replicas together, so these calls wait
+		// longer for Redis. The wait is still shorter than the hashing of a password.
 		maxPending = l.timeout
 	}
 	if l.client == nil || !l.breaker.Allow(maxPending) {
@@ -201,7 +240,7 @@ func (l *localBuckets) take(b bucket, key string, n int) (wait time.Duration) {
 		limiter = rate.NewLimiter(rate.Every(b.interval()), b.size)
 		l.seen.Put(key, limiter, maxLocalBuckets)
 	}
-	if lacking := float64(max(n, 1)) - limiter.TokensAt(now); lacking > 0 {
+	if lacking := float64(max(n, 1)) - limiter.TokensAt(now); n >= 0 && lacking > 0 {
 		return max(time.Microsecond, time.Duration(lacking*float64(b.interval())))
 	}
 	limiter.AllowN(now, n)

@@ -24,6 +24,8 @@ const (
 	librarian               // a client with a valid token of RoleLibrarian or RoleAdmin
 	admin                   // a client with a valid token of RoleAdmin
 	arrivals                // a program with a service key of this scope
+	reports                 // librarian, and a program with a service key of this scope
+	screens                 // a program with a service key of the scope screen
 )
 
 // class is the class of slots that a call waits for.
@@ -34,16 +36,21 @@ const (
 	read                // the call reads rows in Postgres
 	book                // the call writes rows in Postgres
 	bulk                // the call reads or writes the seats of whole branches
+	report              // the call makes a report
+	export              // the stream exports reservations
+	scan                // the call reads a row in Postgres for a client without a token
 )
 
 // quota is the rate limit that a call counts against.
 type quota int
 
 const (
-	unlimited  quota = iota
-	perUser          // the setting RATE_LIMIT_PER_MINUTE
-	perAddress       // the setting AUTH_RATE_LIMIT_PER_MINUTE
-	perKey           // keysPerMinute, for programs with a service key
+	unlimited       quota = iota
+	perUser               // the setting RATE_LIMIT_PER_MINUTE
+	perAddress            // the setting AUTH_RATE_LIMIT_PER_MINUTE
+	scansPerAddress       // the same setting, counted apart from perAddress
+	perKey                // keysPerMinute, for programs with a service key
+	perCaller             // perUser for a user, perKey for a program
 )
 
 // rule holds the conditions for calls of one method.
@@ -51,6 +58,8 @@ type rule struct {
 	access access
 	class  class
 	quota  quota
+	// knowsWatcher is true for a public method that answers a user differently: see Watcher.
+	knowsWatcher bool
 	// checksUser is true if the method's own transaction checks that the token belongs to its user.
 	// The edge then does not look up the user.
 	checksUser bool
@@ -69,11 +78,16 @@ var policy = map[string]rule{
 	dlsmsv1.AuthService_VerifyToken_FullMethodName:    {access: public},
 	dlsmsv1.AuthService_ChangePassword_FullMethodName: {access: signedIn, quota: perUser},
 	dlsmsv1.AuthService_Logout_FullMethodName:         {access: signedIn, class: book, quota: perUser},
+	dlsmsv1.AuthService_ExportMyData_FullMethodName:   {access: signedIn, quota: perUser},
+	dlsmsv1.AuthService_CloseMyAccount_FullMethodName: {access: signedIn, quota: perUser},
 
 	dlsmsv1.SeatService_GetBranches_FullMethodName: {access: public},
 	dlsmsv1.SeatService_GetSeats_FullMethodName:    {access: public, noDeadline: true},
 	dlsmsv1.SeatService_GetSeat_FullMethodName:     {access: public, noDeadline: true},
-	dlsmsv1.SeatService_WatchSeats_FullMethodName:  {access: public},
+	dlsmsv1.SeatService_GetSeatByLabel_FullMethodName: {
+		access: public, class: read, knowsWatcher: true,
+	},
+	dlsmsv1.SeatService_WatchSeats_FullMethodName: {access: public},
 
 	dlsmsv1.ReservationService_CreateReservation_FullMethodName: {
 		access: signedIn, class: book, quota: perUser, checksUser: true,
@@ -83,6 +97,7 @@ var policy = map[string]rule{
 	dlsmsv1.ReservationService_GetReservation_FullMethodName:    {access: signedIn, class: read, quota: perUser},
 	dlsmsv1.ReservationService_GetReservations_FullMethodName:   {access: signedIn, class: read, quota: perUser},
 	dlsmsv1.ReservationService_CancelReservation_FullMethodName: {access: signedIn, class: book, quota: perUser},
+	dlsmsv1.ReservationService_RecordScan_FullMethodName:        {access: public, class: scan, quota: scansPerAddress},
 	dlsmsv1.ReservationService_CheckIn_FullMethodName:           {access: signedIn, class: book, quota: perUser},
 	dlsmsv1.ReservationService_CheckOut_FullMethodName:          {access: signedIn, class: book, quota: perUser},
 	dlsmsv1.ReservationService_ExtendReservation_FullMethodName: {access: signedIn, class: book, quota: perUser},
@@ -114,6 +129,9 @@ var policy = map[string]rule{
 	dlsmsv1.AdminService_CreateKey_FullMethodName:       {access: admin, class: book, quota: perUser},
 	dlsmsv1.AdminService_RevokeKey_FullMethodName:       {access: admin, class: book, quota: perUser},
 	dlsmsv1.AdminService_ListKeys_FullMethodName:        {access: admin, class: read, quota: perUser},
+	dlsmsv1.AdminService_UpsertScreen_FullMethodName:    {access: librarian, class: book, quota: perUser},
+	dlsmsv1.AdminService_ListScreens_FullMethodName:     {access: librarian, class: read, quota: perUser},
+	dlsmsv1.AdminService_MakeLabels_FullMethodName:      {access: librarian, class: bulk, quota: perUser},
 	dlsmsv1.AdminService_ListAudit_FullMethodName:       {access: librarian, class: read, quota: perUser},
 
 	dlsmsv1.DeskService_FindUsers_FullMethodName:       {access: staff, class: read, quota: perUser},
@@ -127,6 +145,10 @@ var policy = map[string]rule{
 	dlsmsv1.DeskService_SetSuspension_FullMethodName:   {access: librarian, class: book, quota: perUser},
 	dlsmsv1.DeskService_RecordArrival_FullMethodName:   {access: arrivals, class: book, quota: perKey},
 	dlsmsv1.DeskService_CloseUser_FullMethodName:       {access: admin, class: book, quota: perUser},
+
+	dlsmsv1.ReportService_GetUsage_FullMethodName:           {access: reports, class: report, quota: perCaller},
+	dlsmsv1.ReportService_ExportReservations_FullMethodName: {access: reports, class: export, quota: perCaller},
+	dlsmsv1.ScreenService_WatchScreen_FullMethodName:        {access: screens, quota: perKey},
 
 	"/grpc.health.v1.Health/Check":                                   {access: public, duringStartup: true},
 	"/grpc.health.v1.Health/List":                                    {access: public, duringStartup: true},
@@ -155,7 +177,7 @@ func CheckPolicy(services map[string]grpc.ServiceInfo) error {
 // A program with a service key may call only methods that name a scope of its key.
 func (r rule) allows(c identity.Caller) error {
 	if c.Key != nil {
-		if r.access == arrivals && c.Allows(library.ScopeArrivals) {
+		if scope := r.scope(); scope != "" && c.Allows(scope) {
 			return nil
 		}
 		return r.refusal()
@@ -167,7 +189,7 @@ func (r rule) allows(c identity.Caller) error {
 		if c.Role.StaffRole() {
 			return nil
 		}
-	case librarian:
+	case librarian, reports:
 		if c.Role == library.RoleLibrarian || c.Role == library.RoleAdmin {
 			return nil
 		}
@@ -175,9 +197,24 @@ func (r rule) allows(c identity.Caller) error {
 		if c.Role == library.RoleAdmin {
 			return nil
 		}
-	case arrivals, denied, public:
+	case arrivals, screens, denied, public:
 	}
 	return r.refusal()
+}
+
+// scope returns the scope that a service key needs for calls of a method with this rule. It returns
+// "" if only users may make them.
+func (r rule) scope() library.KeyScope {
+	switch r.access {
+	case arrivals:
+		return library.ScopeArrivals
+	case reports:
+		return library.ScopeReports
+	case screens:
+		return library.ScopeScreen
+	case denied, public, signedIn, staff, librarian, admin:
+	}
+	return ""
 }
 
 // refusal returns the error for a caller that may not call a method with this rule.
@@ -187,12 +224,12 @@ func (r rule) refusal() error {
 		return library.RoleRequired(library.RoleStudent)
 	case staff:
 		return library.RoleRequired(library.RoleStaff)
-	case librarian:
+	case librarian, reports:
 		return library.RoleRequired(library.RoleLibrarian)
 	case admin:
 		return library.RoleRequired(library.RoleAdmin)
-	case arrivals:
-		return library.ScopeRequired(library.ScopeArrivals)
+	case arrivals, screens:
+		return library.ScopeRequired(r.scope())
 	case denied, public:
 	}
 	return library.ErrRoleRequired

@@ -51,6 +51,11 @@ func TestPolicyDeniesByDefault(t *testing.T) {
 		"screen for gates":         {rule{access: arrivals}, screen, library.ScopeRequired(library.ScopeArrivals)},
 		"gate, signed in":          {rule{access: signedIn}, gate, needs(library.RoleStudent)},
 		"gate for staff":           {rule{access: staff}, gate, needs(library.RoleStaff)},
+		"librarian for reports":    {rule{access: reports}, someLibrarian, nil},
+		"admin for reports":        {rule{access: reports}, root, nil},
+		"staff for reports":        {rule{access: reports}, desk, needs(library.RoleLibrarian)},
+		"key for reports":          {rule{access: reports}, key(library.ScopeReports), nil},
+		"gate for reports":         {rule{access: reports}, gate, needs(library.RoleLibrarian)},
 		"gate for admins":          {rule{access: admin}, gate, needs(library.RoleAdmin)},
 	} {
 		err := test.rule.allows(test.caller)

@@ -49,6 +49,7 @@ var contract = map[string]codes.Code{
 	"PERSON_NOT_FOUND":    codes.NotFound,
 	"KEY_NOT_FOUND":       codes.NotFound,
 	"STRIKE_NOT_FOUND":    codes.NotFound,
+	"SCREEN_NOT_FOUND":    codes.NotFound,
 	"CARD_TAKEN":          codes.AlreadyExists,
 	"KEY_EXISTS":          codes.AlreadyExists,
 	"SEAT_CLOSED":         codes.FailedPrecondition,
@@ -58,6 +59,11 @@ var contract = map[string]codes.Code{
 	"CHANGED_SINCE_CHECK": codes.FailedPrecondition,
 	"CLOSURE_ENDED":       codes.FailedPrecondition,
 	"OWN_ROLE":            codes.FailedPrecondition,
+	"PRESENCE_REQUIRED":   codes.FailedPrecondition,
+	"PRESENCE_INVALID":    codes.FailedPrecondition,
+	"PRESENCE_EXPIRED":    codes.FailedPrecondition,
+	"PRESENCE_ELSEWHERE":  codes.FailedPrecondition,
+	"PRESENCE_OFF":        codes.FailedPrecondition,
 	"QUOTA_EXHAUSTED":     codes.ResourceExhausted,
 }
 

@@ -25,7 +25,7 @@ type StreamLimits struct {
 	// PerUser bounds two numbers of each user: the streams on methods that need a token, and the
 	// streams on public methods. A stream on a public method counts against its user if the client
 	// sent a valid token, and otherwise against its address. For a user that has reached PerUser,
-	// see place.
+	// see place. PerUser also bounds the streams of each service key.
 	PerUser int
 }
 
@@ -55,9 +55,10 @@ type Streams struct {
 }
 
 // userStreams is the key of a count of streams. Each user has two counts: one for streams on public
-// methods, and one for streams on other methods.
+// methods, and one for streams on other methods. Each service key has one.
 type userStreams struct {
 	user   int64
+	key    int64 // id of the service key; user is 0
 	public bool
 }
 
@@ -115,11 +116,14 @@ func (s *Streams) place(c *call) (*openStream, error) {
 		return nil, errTooManyStreams
 	}
 	public := c.rule.access == public
-	user := userStreams{c.caller.UserID, public}
-	if public {
+	user := userStreams{user: c.caller.UserID, public: public}
+	switch {
+	case public:
 		user.user = c.watcher
+	case c.caller.Key != nil:
+		user.key = c.caller.Key.ID
 	}
-	if user.user != 0 && s.byUser[user] < s.limits.PerUser {
+	if (user.user != 0 || user.key != 0) && s.byUser[user] < s.limits.PerUser {
 		o.user = user
 		return o, nil
 	}
@@ -154,12 +158,13 @@ func drop[K comparable](counts map[K]int, key K) {
 }
 
 // End ends streams whose token has ended. It calls cause for the caller of each stream. If cause
-// returns an error, End ends the stream with this error. It skips streams on public methods.
+// returns an error, End ends the stream with this error. It skips streams on public methods, and
+// those of service keys: their handlers check the key.
 func (s *Streams) End(cause func(identity.Caller) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for o := range s.open {
-		if o.call.rule.access == public {
+		if !o.call.hasToken() {
 			continue
 		}
 		if err := cause(o.call.caller); err != nil {
@@ -168,13 +173,13 @@ func (s *Streams) End(cause func(identity.Caller) error) {
 	}
 }
 
-// Callers returns the callers of the open streams that need a token, by user id.
+// Callers returns the users of the open streams that need a token, by user id.
 func (s *Streams) Callers() map[int64][]identity.Caller {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := map[int64][]identity.Caller{}
 	for o := range s.open {
-		if o.call.rule.access != public {
+		if o.call.hasToken() {
 			out[o.call.caller.UserID] = append(out[o.call.caller.UserID], o.call.caller)
 		}
 	}

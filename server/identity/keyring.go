@@ -28,14 +28,31 @@ type key struct {
 // the signature.
 const minSecret = 32
 
-// ParseKeyRing parses JWT_SECRET: secrets separated by commas, each bare or as kid:secret. A secret
-// has at least 32 bytes and contains no comma or colon. The error lists every invalid secret and
-// never shows a secret.
+// ParseKeyRing parses JWT_SECRET: see ParseSecrets.
 func ParseKeyRing(setting string) (*KeyRing, error) {
 	if strings.TrimSpace(setting) == "" {
 		return nil, errors.New("JWT_SECRET is missing: " +
 			"set it to at least 32 random bytes, such as the output of: openssl rand -hex 32")
 	}
+	return parseKeyRing("JWT_SECRET", setting)
+}
+
+// ParseSecrets parses a setting with secrets: separated by commas, each bare or as kid:secret. A
+// secret has at least 32 bytes and contains no comma or colon. name is the name of the setting. The
+// error lists every invalid secret and never shows a secret.
+func ParseSecrets(name, setting string) ([]string, error) {
+	if _, err := parseKeyRing(name, setting); err != nil {
+		return nil, err
+	}
+	var secrets []string
+	for entry := range strings.SplitSeq(setting, ",") {
+		_, secret, _ := parseSecret(strings.TrimSpace(entry)) // parseKeyRing has checked it
+		secrets = append(secrets, secret)
+	}
+	return secrets, nil
+}
+
+func parseKeyRing(name, setting string) (*KeyRing, error) {
 	ring := &KeyRing{verifies: map[string]key{}}
 	var errs []error
 	for i, entry := range strings.Split(setting, ",") {
@@ -44,7 +61,7 @@ func ParseKeyRing(setting string) (*KeyRing, error) {
 			err = fmt.Errorf("has the kid %q of an earlier secret", kid)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("JWT_SECRET: secret %d %w", i+1, err))
+			errs = append(errs, fmt.Errorf("%s: secret %d %w", name, i+1, err))
 			continue
 		}
 		k := key{kid, []byte(secret)}

@@ -100,6 +100,8 @@ func (u *Users) Check(ctx context.Context, c Caller) error {
 // refuses returns nil if the token belongs to the user, and the reason of the refusal otherwise.
 func (k knownUser) refuses(c Caller) error { // canary: generation
 	switch {
+	case k.Closed:
+		return library.ErrTokenRevoked
 	case k.StudentID == "" || k.StudentID != c.StudentID || k.TokenGeneration < c.Generation:
 		return library.ErrTokenInvalid
 	case k.TokenGeneration > c.Generation:

@@ -124,6 +124,39 @@ func TestForgetDiscardsRunningLookUp(t *testing.T) {
 	}
 }
 
+// TestReasonsOfRefusals: closing an account changes the student id and ends all tokens, so the reason
+// is the end of the tokens. The other cases are those after a restore: the id may belong to another
+// user, with any generation, or the database may be older than the token.
+func TestReasonsOfRefusals(t *testing.T) {
+	t.Parallel()
+	known := knownUser{Identity: library.Identity{StudentID: "S1", TokenGeneration: 2}}
+	for _, tc := range []struct {
+		studentID  string
+		generation int64
+		want       error
+	}{
+		{"S1", 2, nil},
+		{"S1", 1, library.ErrTokenRevoked},
+		{"S1", 3, library.ErrTokenInvalid},
+		{"S2", 1, library.ErrTokenInvalid},
+		{"S2", 2, library.ErrTokenInvalid},
+		{"S2", 3, library.ErrTokenInvalid},
+	} {
+		if err := known.refuses(Caller{StudentID: tc.studentID, Generation: tc.generation}); !errors.Is(err, tc.want) {
+			t.Errorf("a token of %s, generation %d: %v, want %v", tc.studentID, tc.generation, err, tc.want)
+		}
+	}
+	known.StudentID, known.Closed = "gone-1", true
+	for generation := int64(1); generation <= 3; generation++ {
+		if err := known.refuses(Caller{StudentID: "S1", Generation: generation}); !errors.Is(err, library.ErrTokenRevoked) {
+			t.Errorf("a closed account, generation %d: %v", generation, err)
+		}
+	}
+	if err := (knownUser{}).refuses(Caller{}); !errors.Is(err, library.ErrTokenInvalid) {
+		t.Errorf("no user: %v", err)
+	}
+}
+
 // TestCheckAcceptsKnownUsersDuringOutage: while Postgres is down, Check accepts known users and
 // returns ErrUnavailable for all other users.
 func TestCheckAcceptsKnownUsersDuringOutage(t *testing.T) {

@@ -176,7 +176,7 @@ func TestCheckInsAreHOTUpdates(t *testing.T) {
 	}
 	db.FreezeClock(t, noon)
 	for i, id := range ids {
-		if _, err := s.CheckIn(t.Context(), users[i], id); err != nil {
+		if _, err := s.CheckIn(t.Context(), users[i], id, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

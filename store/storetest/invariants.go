@@ -133,10 +133,11 @@ var atEveryCommit = []rule{
 	// last event of the seat with a lower id. The events of a user at other seats have no such
 	// order, so for these the rule compares times. It reports that an earlier entry was skipped
 	// only if the user of this entry was free for the whole time from a margin before the offer to
-	// a margin after it.
+	// a margin after it. A pseudonym stands for several users, so its stays may be those of any user.
 	{"an offer skipped an earlier entry", `
 		WITH stays AS (
 			SELECT library_id, seat_id, user_id, during, id AS from_id, at AS from_at,
+				user_id IN (SELECT id FROM users WHERE pseudonym) AS anonymous,
 				lead(id) OVER w AS until_id, lead(at) OVER w AS until_at, status IN ('HELD', 'CONFIRMED', 'CHECKED_IN') AS occupies,
 				status IN ('CONFIRMED', 'CHECKED_IN') AS counts
 			FROM reservation_events WINDOW w AS (PARTITION BY library_id, reservation_id ORDER BY version)
@@ -148,7 +149,7 @@ var atEveryCommit = []rule{
 		JOIN seats s ON s.library_id = o.library_id AND s.id = o.seat_id
 		JOIN waitlist_entries v
 			ON v.library_id = o.library_id AND v.seat_id = o.seat_id AND v.id < o.entry_id AND v.during && o.during
-		WHERE (v.ended_at IS NULL OR v.ended_at > o.at)
+		WHERE (v.ended_at IS NULL OR v.ended_at > o.at) AND NOT v.anonymous
 			AND upper(v.during) - GREATEST(lower(v.during), o.at) >= current_setting('storetest.min_duration')::interval
 			AND dlsms_open(s.library_id, s.branch_id, v.during)
 			AND NOT EXISTS ( -- the rule does not know when a closure was moved
@@ -166,8 +167,8 @@ var atEveryCommit = []rule{
 					AND t.from_id < o.id AND (t.until_id IS NULL OR t.until_id > o.id))
 			AND NOT EXISTS (
 				SELECT FROM stays t
-				WHERE t.library_id = v.library_id AND t.user_id = v.user_id AND t.occupies AND t.during && v.during
-					AND t.from_at <= o.at + current_setting('storetest.margin')::interval
+				WHERE t.library_id = v.library_id AND (t.user_id = v.user_id OR t.anonymous) AND t.occupies
+					AND t.during && v.during AND t.from_at <= o.at + current_setting('storetest.margin')::interval
 					AND (t.until_at IS NULL OR t.until_at >= o.at - current_setting('storetest.margin')::interval))
 			AND (SELECT count(*) FROM stays t WHERE t.library_id = v.library_id AND t.user_id = v.user_id AND t.counts
 					AND upper(t.during) > o.at - current_setting('storetest.margin')::interval
@@ -200,6 +201,21 @@ var atEveryCommit = []rule{
 		SELECT format('strike %s of reservation %s: %s', k.id, k.reservation_id, r.status)
 		FROM strikes k LEFT JOIN reservations r ON r.library_id = k.library_id AND r.id = k.reservation_id
 		WHERE r.status IS DISTINCT FROM 'NO_SHOW' OR r.user_id <> k.user_id OR r.ended_at <> k.at`},
+	{"a row of a pseudonym is not marked, or a marked row is of a person", `
+		SELECT format('%s %s of user %s: %s', kind, r.id, r.user_id, r.anonymous)
+		FROM (
+			SELECT 'reservation' AS kind, library_id, id, user_id, anonymous FROM reservations
+			UNION ALL SELECT 'entry', library_id, id, user_id, anonymous FROM waitlist_entries
+			UNION ALL SELECT 'suspension', library_id, id, user_id, anonymous FROM suspensions
+		) r JOIN users u ON u.library_id = r.library_id AND u.id = r.user_id
+		WHERE u.pseudonym <> r.anonymous`},
+	{"a pseudonym or a blanked user has live rows", `
+		SELECT format('%s %s of user %s', kind, r.id, r.user_id)
+		FROM (
+			SELECT 'reservation' AS kind, library_id, id, user_id FROM reservations WHERE ended_at IS NULL
+			UNION ALL SELECT 'entry', library_id, id, user_id FROM waitlist_entries WHERE ended_at IS NULL
+		) r JOIN users u ON u.library_id = r.library_id AND u.id = r.user_id
+		WHERE u.blanked_at IS NOT NULL`},
 }
 
 // whenIdle lists the rules that hold once the workers have done everything that is due.

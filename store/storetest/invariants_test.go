@@ -43,7 +43,7 @@ func TestViolationsFindsEachFault(t *testing.T) {
 	}
 	// User 0 has checked in and user 1 waits. User 3 has an offer and user 4 waits behind it.
 	here := book(0, 0, 0, time.Hour)
-	if _, err := s.CheckIn(t.Context(), users[0], here.ID); err != nil {
+	if _, err := s.CheckIn(t.Context(), users[0], here.ID, nil); err != nil {
 		t.Fatal(err)
 	}
 	waiting := join(1, 0, 0, time.Hour)
@@ -143,6 +143,14 @@ func TestViolationsFindsEachFault(t *testing.T) {
 			INSERT INTO audit_log (library_id, user_id, role, action, object)
 			VALUES (1, 1, 'ADMIN', 'CreateClosure', 'closure/7')`, nil},
 		{"a no-show and its strike differ", strikeFor, []any{later.ID}},
+		{"a row of a pseudonym is not marked, or a marked row is of a person", `
+			UPDATE waitlist_entries SET anonymous = true WHERE id = $1`, []any{waiting.ID}},
+		{"a pseudonym or a blanked user has live rows", `
+			WITH u AS (
+				INSERT INTO users (library_id, student_id, name, email, role, password_hash, blanked_at)
+				VALUES (1, 'gone', 'gone', 'gone', 'STUDENT', '', dlsms_now()) RETURNING id
+			)
+			UPDATE reservations r SET user_id = u.id FROM u WHERE r.id = $1`, []any{later.ID}},
 		{"a sweep is not done", `
 			INSERT INTO sweeps (library_id, branch_id, cause, during)
 			SELECT 1, min(id), 'HOURS', tstzrange(dlsms_now(), NULL) FROM branches`, nil},

@@ -97,6 +97,10 @@ func TestAnswersFollowTheDocument(t *testing.T) {
 	v.call("POST", "/v1/auth/logout", nil, 401)
 	v.token = first
 	v.call("POST", "/v1/auth/logout", nil, 200)
+	student(3)
+	v.call("GET", "/v1/auth/export", nil, 200)
+	v.call("POST", "/v1/auth/close", map[string]any{"password": "password124"}, 401)
+	v.call("POST", "/v1/auth/close", map[string]any{"password": "password123"}, 200)
 	v.call("GET", "/healthz", nil, 200)
 	v.call("GET", "/v1/openapi.json", nil, 200)
 
@@ -133,6 +137,7 @@ func newValidator(t *testing.T) *validator {
 		t.Fatal(err)
 	}
 	openapi3filter.RegisterBodyDecoder("application/problem+json", openapi3filter.JSONBodyDecoder)
+	openapi3filter.RegisterBodyDecoder("text/html", openapi3filter.FileBodyDecoder)
 	binary := filepath.Join(t.TempDir(), "dlsms")
 	build := exec.CommandContext(t.Context(), "stack/build.sh", "-o", binary, ".")
 	build.Dir = "../.."
@@ -230,8 +235,8 @@ func (v *validator) call(method, path string, body any, status int) (answer map[
 }
 
 // events reads the stream at path and validates each event, until the data of an event contains
-// text.
-func (v *validator) events(path, text string) {
+// text. It returns these data.
+func (v *validator) events(path, text string) (found string) {
 	v.t.Helper()
 	resp, _ := v.do("GET", path, nil)
 	defer func() { _ = resp.Body.Close() }()
@@ -253,8 +258,9 @@ func (v *validator) events(path, text string) {
 			v.t.Errorf("%s: the event is not that of the document: %v: %s", path, err, data)
 		}
 		if strings.Contains(lines.Text(), text) {
-			return
+			return data
 		}
 	}
 	v.t.Errorf("%s ended without %s", path, text)
+	return ""
 }

@@ -227,9 +227,15 @@ func completeOperation(path string, op *openapi3.Operation) {
 	switch op.OperationID {
 	case "AdminService_ImportSeats":
 		completeImport(op)
-	case "AdminService_ExportSeats":
+	case "AuthService_ExportMyData":
+		ok.Value.Description = ptr("The document.")
+		ok.Value.Content = openapi3.NewContentWithJSONSchema(openapi3.NewObjectSchema())
+	case "AdminService_ExportSeats", "ReportService_ExportReservations":
 		ok.Value.Description = ptr("The file.")
 		ok.Value.Content = csvContent()
+	case "AdminService_MakeLabels":
+		ok.Value.Description = ptr("The page.")
+		ok.Value.Content = openapi3.Content{"text/html": openapi3.NewMediaType().WithSchema(openapi3.NewStringSchema())}
 	case "ReservationService_CreateReservation", "NotifyService_JoinWaitlist":
 		op.Parameters = append(op.Parameters, header("Idempotency-Key",
 			"Makes the request safe to repeat: the same as requestId in the body."))

@@ -88,6 +88,14 @@ func staffAnswers(v *validator) {
 	v.call("GET", "/v1/admin/audit", nil, 200)
 	v.call("GET", "/v1/admin/audit?branch=science&action=SetRole", nil, 200)
 
+	today := time.Now().UTC().Format(time.DateOnly)
+	days := "branch=main&from=" + today + "&to=" + today
+	v.call("GET", "/v1/reports/usage?by=USAGE_BY_AREA&"+days, nil, 200)
+	if resp, text := v.do("GET", "/v1/reports/reservations:export?"+days, nil); resp.StatusCode != http.StatusOK {
+		v.t.Errorf("export of reservations: %s: %s", resp.Status, text)
+	}
+
+	presenceAnswers(v, admin, librarian, seat)
 	v.token = admin
 	v.call("POST", "/v1/admin/keys/"+key["key"].(map[string]any)["id"].(string)+":revoke", nil, 200)
 	v.call("POST", "/v1/desk/users/"+person+":close", reason, 200)

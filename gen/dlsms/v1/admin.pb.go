@@ -2958,8 +2958,11 @@ type PolicyRules struct {
 	// Lengths of the first, the second and further suspensions in days, 1 to 366, at most 10. The
 	// last one repeats. Default: 7.
 	SuspensionDays []int32 `protobuf:"varint,17,rep,packed,name=suspension_days,json=suspensionDays,proto3" json:"suspension_days,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The proof that users need to check in. The policies at the time of the check-in decide, also for
+	// reservations that exist already. Rules that need a code require the setting PRESENCE_SECRET.
+	CheckIn       CheckInRule `protobuf:"varint,18,opt,name=check_in,json=checkIn,proto3,enum=dlsms.v1.CheckInRule" json:"check_in,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PolicyRules) Reset() {
@@ -3109,6 +3112,13 @@ func (x *PolicyRules) GetSuspensionDays() []int32 {
 		return x.SuspensionDays
 	}
 	return nil
+}
+
+func (x *PolicyRules) GetCheckIn() CheckInRule {
+	if x != nil {
+		return x.CheckIn
+	}
+	return CheckInRule_CHECK_IN_RULE_UNSPECIFIED
 }
 
 // Policy is a set of rules and the scope for which it holds. The most specific policy wins, rule by
@@ -4297,6 +4307,438 @@ func (x *ListKeysResponse) GetKeys() []*ServiceKey {
 	return nil
 }
 
+// Screen shows the codes of a branch.
+type Screen struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the screen, above 0.
+	Id int64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Code of the branch.
+	Branch string `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"`
+	// Name of the screen, unique in its branch. Example: "Entrance".
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// Whether the screen is switched off. Then its codes are refused.
+	Off           bool `protobuf:"varint,4,opt,name=off,proto3" json:"off,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Screen) Reset() {
+	*x = Screen{}
+	mi := &file_dlsms_v1_admin_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Screen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Screen) ProtoMessage() {}
+
+func (x *Screen) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_admin_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Screen.ProtoReflect.Descriptor instead.
+func (*Screen) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *Screen) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Screen) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+func (x *Screen) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Screen) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
+// UpsertScreenRequest is the request of UpsertScreen.
+type UpsertScreenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Code of the branch.
+	Branch string `protobuf:"bytes,1,opt,name=branch,proto3" json:"branch,omitempty"`
+	// Required. Name of the screen, 1 to 100 characters.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Optional. The new name of the screen. Empty: the name stays.
+	NewName string `protobuf:"bytes,3,opt,name=new_name,json=newName,proto3" json:"new_name,omitempty"`
+	// Optional. Whether the screen is switched off. Missing: as before. A new screen is on.
+	Off *bool `protobuf:"varint,4,opt,name=off,proto3,oneof" json:"off,omitempty"`
+	// Optional. Check only, and change nothing.
+	ValidateOnly bool `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// Optional. Reason for the audit log.
+	Reason        string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpsertScreenRequest) Reset() {
+	*x = UpsertScreenRequest{}
+	mi := &file_dlsms_v1_admin_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpsertScreenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpsertScreenRequest) ProtoMessage() {}
+
+func (x *UpsertScreenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_admin_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpsertScreenRequest.ProtoReflect.Descriptor instead.
+func (*UpsertScreenRequest) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *UpsertScreenRequest) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+func (x *UpsertScreenRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UpsertScreenRequest) GetNewName() string {
+	if x != nil {
+		return x.NewName
+	}
+	return ""
+}
+
+func (x *UpsertScreenRequest) GetOff() bool {
+	if x != nil && x.Off != nil {
+		return *x.Off
+	}
+	return false
+}
+
+func (x *UpsertScreenRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+func (x *UpsertScreenRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// UpsertScreenResponse is the response of UpsertScreen.
+type UpsertScreenResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The screen after the change.
+	Screen        *Screen `protobuf:"bytes,1,opt,name=screen,proto3" json:"screen,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpsertScreenResponse) Reset() {
+	*x = UpsertScreenResponse{}
+	mi := &file_dlsms_v1_admin_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpsertScreenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpsertScreenResponse) ProtoMessage() {}
+
+func (x *UpsertScreenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_admin_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpsertScreenResponse.ProtoReflect.Descriptor instead.
+func (*UpsertScreenResponse) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *UpsertScreenResponse) GetScreen() *Screen {
+	if x != nil {
+		return x.Screen
+	}
+	return nil
+}
+
+// ListScreensRequest is the request of ListScreens.
+type ListScreensRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Code of the branch.
+	Branch        string `protobuf:"bytes,1,opt,name=branch,proto3" json:"branch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListScreensRequest) Reset() {
+	*x = ListScreensRequest{}
+	mi := &file_dlsms_v1_admin_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListScreensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListScreensRequest) ProtoMessage() {}
+
+func (x *ListScreensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_admin_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListScreensRequest.ProtoReflect.Descriptor instead.
+func (*ListScreensRequest) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *ListScreensRequest) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+// ListScreensResponse is the response of ListScreens.
+type ListScreensResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The screens.
+	Screens       []*Screen `protobuf:"bytes,1,rep,name=screens,proto3" json:"screens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListScreensResponse) Reset() {
+	*x = ListScreensResponse{}
+	mi := &file_dlsms_v1_admin_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListScreensResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListScreensResponse) ProtoMessage() {}
+
+func (x *ListScreensResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_admin_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListScreensResponse.ProtoReflect.Descriptor instead.
+func (*ListScreensResponse) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *ListScreensResponse) GetScreens() []*Screen {
+	if x != nil {
+		return x.Screens
+	}
+	return nil
+}
+
+// MakeLabelsRequest is the request of MakeLabels.
+type MakeLabelsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Code of the branch.
+	Branch string `protobuf:"bytes,1,opt,name=branch,proto3" json:"branch,omitempty"`
+	// Optional. Name of an area. Empty: all areas.
+	Area string `protobuf:"bytes,2,opt,name=area,proto3" json:"area,omitempty"`
+	// Optional. Ids of seats. Empty: all seats. At most 500 seats are printed.
+	SeatIds []int64 `protobuf:"varint,3,rep,packed,name=seat_ids,json=seatIds,proto3" json:"seat_ids,omitempty"`
+	// Optional. Address of a page, which is put before the code in the QR code, so that the camera of a
+	// phone opens the page. It begins with https:// or http://. At most 100 characters. Example:
+	// "https://library.example/s/".
+	Link          string `protobuf:"bytes,4,opt,name=link,proto3" json:"link,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MakeLabelsRequest) Reset() {
+	*x = MakeLabelsRequest{}
+	mi := &file_dlsms_v1_admin_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MakeLabelsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MakeLabelsRequest) ProtoMessage() {}
+
+func (x *MakeLabelsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_admin_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MakeLabelsRequest.ProtoReflect.Descriptor instead.
+func (*MakeLabelsRequest) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *MakeLabelsRequest) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+func (x *MakeLabelsRequest) GetArea() string {
+	if x != nil {
+		return x.Area
+	}
+	return ""
+}
+
+func (x *MakeLabelsRequest) GetSeatIds() []int64 {
+	if x != nil {
+		return x.SeatIds
+	}
+	return nil
+}
+
+func (x *MakeLabelsRequest) GetLink() string {
+	if x != nil {
+		return x.Link
+	}
+	return ""
+}
+
+// MakeLabelsResponse is the response of MakeLabels.
+type MakeLabelsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The page, in HTML and UTF-8.
+	Content []byte `protobuf:"bytes,1,opt,name=content,proto3" json:"content,omitempty"`
+	// Number of labels.
+	Labels        int32 `protobuf:"varint,2,opt,name=labels,proto3" json:"labels,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MakeLabelsResponse) Reset() {
+	*x = MakeLabelsResponse{}
+	mi := &file_dlsms_v1_admin_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MakeLabelsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MakeLabelsResponse) ProtoMessage() {}
+
+func (x *MakeLabelsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_admin_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MakeLabelsResponse.ProtoReflect.Descriptor instead.
+func (*MakeLabelsResponse) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *MakeLabelsResponse) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *MakeLabelsResponse) GetLabels() int32 {
+	if x != nil {
+		return x.Labels
+	}
+	return 0
+}
+
 // AuditEntry is one change that staff made.
 type AuditEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4331,7 +4773,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[56]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4343,7 +4785,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[56]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4356,7 +4798,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *AuditEntry) GetId() int64 {
@@ -4463,7 +4905,7 @@ type ListAuditRequest struct {
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[57]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4475,7 +4917,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[57]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4488,7 +4930,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListAuditRequest) GetBranch() string {
@@ -4539,7 +4981,7 @@ type ListAuditResponse struct {
 
 func (x *ListAuditResponse) Reset() {
 	*x = ListAuditResponse{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[58]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4551,7 +4993,7 @@ func (x *ListAuditResponse) String() string {
 func (*ListAuditResponse) ProtoMessage() {}
 
 func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[58]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4564,7 +5006,7 @@ func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ListAuditResponse) GetEntries() []*AuditEntry {
@@ -4833,7 +5275,7 @@ const file_dlsms_v1_admin_proto_rawDesc = "" +
 	"page_token\x18\x04 \x01(\tR\tpageToken\"m\n" +
 	"\x14ListClosuresResponse\x12-\n" +
 	"\bclosures\x18\x01 \x03(\v2\x11.dlsms.v1.ClosureR\bclosures\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb7\b\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe9\b\n" +
 	"\vPolicyRules\x12\x1e\n" +
 	"\bmay_book\x18\x01 \x01(\bH\x00R\amayBook\x88\x01\x01\x12B\n" +
 	"\x0fmin_reservation\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x0eminReservation\x12B\n" +
@@ -4853,7 +5295,8 @@ const file_dlsms_v1_admin_proto_rawDesc = "" +
 	"\fstrike_limit\x18\x0f \x01(\x05H\aR\vstrikeLimit\x88\x01\x01\x12$\n" +
 	"\vstrike_days\x18\x10 \x01(\x05H\bR\n" +
 	"strikeDays\x88\x01\x01\x12'\n" +
-	"\x0fsuspension_days\x18\x11 \x03(\x05R\x0esuspensionDaysB\v\n" +
+	"\x0fsuspension_days\x18\x11 \x03(\x05R\x0esuspensionDays\x120\n" +
+	"\bcheck_in\x18\x12 \x01(\x0e2\x15.dlsms.v1.CheckInRuleR\acheckInB\v\n" +
 	"\t_may_bookB\v\n" +
 	"\t_opens_atB\x0f\n" +
 	"\r_max_upcomingB\x16\n" +
@@ -4946,7 +5389,34 @@ const file_dlsms_v1_admin_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\v2\x14.dlsms.v1.ServiceKeyR\x03key\"\x11\n" +
 	"\x0fListKeysRequest\"<\n" +
 	"\x10ListKeysResponse\x12(\n" +
-	"\x04keys\x18\x01 \x03(\v2\x14.dlsms.v1.ServiceKeyR\x04keys\"\xc1\x02\n" +
+	"\x04keys\x18\x01 \x03(\v2\x14.dlsms.v1.ServiceKeyR\x04keys\"V\n" +
+	"\x06Screen\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x16\n" +
+	"\x06branch\x18\x02 \x01(\tR\x06branch\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x10\n" +
+	"\x03off\x18\x04 \x01(\bR\x03off\"\xb8\x01\n" +
+	"\x13UpsertScreenRequest\x12\x16\n" +
+	"\x06branch\x18\x01 \x01(\tR\x06branch\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x19\n" +
+	"\bnew_name\x18\x03 \x01(\tR\anewName\x12\x15\n" +
+	"\x03off\x18\x04 \x01(\bH\x00R\x03off\x88\x01\x01\x12#\n" +
+	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reasonB\x06\n" +
+	"\x04_off\"@\n" +
+	"\x14UpsertScreenResponse\x12(\n" +
+	"\x06screen\x18\x01 \x01(\v2\x10.dlsms.v1.ScreenR\x06screen\",\n" +
+	"\x12ListScreensRequest\x12\x16\n" +
+	"\x06branch\x18\x01 \x01(\tR\x06branch\"A\n" +
+	"\x13ListScreensResponse\x12*\n" +
+	"\ascreens\x18\x01 \x03(\v2\x10.dlsms.v1.ScreenR\ascreens\"n\n" +
+	"\x11MakeLabelsRequest\x12\x16\n" +
+	"\x06branch\x18\x01 \x01(\tR\x06branch\x12\x12\n" +
+	"\x04area\x18\x02 \x01(\tR\x04area\x12\x19\n" +
+	"\bseat_ids\x18\x03 \x03(\x03R\aseatIds\x12\x12\n" +
+	"\x04link\x18\x04 \x01(\tR\x04link\"F\n" +
+	"\x12MakeLabelsResponse\x12\x18\n" +
+	"\acontent\x18\x01 \x01(\fR\acontent\x12\x16\n" +
+	"\x06labels\x18\x02 \x01(\x05R\x06labels\"\xc1\x02\n" +
 	"\n" +
 	"AuditEntry\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12*\n" +
@@ -4982,7 +5452,7 @@ const file_dlsms_v1_admin_proto_rawDesc = "" +
 	"\x15KEY_SCOPE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10KEY_SCOPE_SCREEN\x10\x01\x12\x16\n" +
 	"\x12KEY_SCOPE_ARRIVALS\x10\x02\x12\x15\n" +
-	"\x11KEY_SCOPE_REPORTS\x10\x032\xbb\f\n" +
+	"\x11KEY_SCOPE_REPORTS\x10\x032\x9f\x0e\n" +
 	"\fAdminService\x12M\n" +
 	"\fListBranches\x12\x1d.dlsms.v1.ListBranchesRequest\x1a\x1e.dlsms.v1.ListBranchesResponse\x12M\n" +
 	"\fUpsertBranch\x12\x1d.dlsms.v1.UpsertBranchRequest\x1a\x1e.dlsms.v1.UpsertBranchResponse\x12G\n" +
@@ -5004,7 +5474,11 @@ const file_dlsms_v1_admin_proto_rawDesc = "" +
 	"\vUpsertUsers\x12\x1c.dlsms.v1.UpsertUsersRequest\x1a\x1d.dlsms.v1.UpsertUsersResponse\x12D\n" +
 	"\tCreateKey\x12\x1a.dlsms.v1.CreateKeyRequest\x1a\x1b.dlsms.v1.CreateKeyResponse\x12D\n" +
 	"\tRevokeKey\x12\x1a.dlsms.v1.RevokeKeyRequest\x1a\x1b.dlsms.v1.RevokeKeyResponse\x12A\n" +
-	"\bListKeys\x12\x19.dlsms.v1.ListKeysRequest\x1a\x1a.dlsms.v1.ListKeysResponse\x12D\n" +
+	"\bListKeys\x12\x19.dlsms.v1.ListKeysRequest\x1a\x1a.dlsms.v1.ListKeysResponse\x12M\n" +
+	"\fUpsertScreen\x12\x1d.dlsms.v1.UpsertScreenRequest\x1a\x1e.dlsms.v1.UpsertScreenResponse\x12J\n" +
+	"\vListScreens\x12\x1c.dlsms.v1.ListScreensRequest\x1a\x1d.dlsms.v1.ListScreensResponse\x12G\n" +
+	"\n" +
+	"MakeLabels\x12\x1b.dlsms.v1.MakeLabelsRequest\x1a\x1c.dlsms.v1.MakeLabelsResponse\x12D\n" +
 	"\tListAudit\x12\x1a.dlsms.v1.ListAuditRequest\x1a\x1b.dlsms.v1.ListAuditResponseB-Z+github.com/dlsms/dlsms/gen/dlsms/v1;dlsmsv1b\x06proto3"
 
 var (
@@ -5020,7 +5494,7 @@ func file_dlsms_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_dlsms_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_dlsms_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
+var file_dlsms_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
 var file_dlsms_v1_admin_proto_goTypes = []any{
 	(BookingAction)(0),              // 0: dlsms.v1.BookingAction
 	(KeyScope)(0),                   // 1: dlsms.v1.KeyScope
@@ -5080,155 +5554,172 @@ var file_dlsms_v1_admin_proto_goTypes = []any{
 	(*RevokeKeyResponse)(nil),       // 55: dlsms.v1.RevokeKeyResponse
 	(*ListKeysRequest)(nil),         // 56: dlsms.v1.ListKeysRequest
 	(*ListKeysResponse)(nil),        // 57: dlsms.v1.ListKeysResponse
-	(*AuditEntry)(nil),              // 58: dlsms.v1.AuditEntry
-	(*ListAuditRequest)(nil),        // 59: dlsms.v1.ListAuditRequest
-	(*ListAuditResponse)(nil),       // 60: dlsms.v1.ListAuditResponse
-	nil,                             // 61: dlsms.v1.BranchSettings.AnnouncementEntry
-	nil,                             // 62: dlsms.v1.UpsertSeatsRequest.NoteEntry
-	nil,                             // 63: dlsms.v1.RetireSeatsRequest.NoteEntry
-	nil,                             // 64: dlsms.v1.ImportSeatsRequest.NoteEntry
-	nil,                             // 65: dlsms.v1.SetWeeklyHoursRequest.NoteEntry
-	nil,                             // 66: dlsms.v1.SetDaysRequest.NoteEntry
-	nil,                             // 67: dlsms.v1.Closure.NoteEntry
-	nil,                             // 68: dlsms.v1.CreateClosureRequest.NoteEntry
-	nil,                             // 69: dlsms.v1.UpdateClosureRequest.NoteEntry
-	nil,                             // 70: dlsms.v1.SetAnnouncementRequest.TextEntry
-	(*Reservation)(nil),             // 71: dlsms.v1.Reservation
-	(*OpeningHours)(nil),            // 72: dlsms.v1.OpeningHours
-	(*timestamppb.Timestamp)(nil),   // 73: google.protobuf.Timestamp
-	(Amenity)(0),                    // 74: dlsms.v1.Amenity
-	(*durationpb.Duration)(nil),     // 75: google.protobuf.Duration
-	(Role)(0),                       // 76: dlsms.v1.Role
+	(*Screen)(nil),                  // 58: dlsms.v1.Screen
+	(*UpsertScreenRequest)(nil),     // 59: dlsms.v1.UpsertScreenRequest
+	(*UpsertScreenResponse)(nil),    // 60: dlsms.v1.UpsertScreenResponse
+	(*ListScreensRequest)(nil),      // 61: dlsms.v1.ListScreensRequest
+	(*ListScreensResponse)(nil),     // 62: dlsms.v1.ListScreensResponse
+	(*MakeLabelsRequest)(nil),       // 63: dlsms.v1.MakeLabelsRequest
+	(*MakeLabelsResponse)(nil),      // 64: dlsms.v1.MakeLabelsResponse
+	(*AuditEntry)(nil),              // 65: dlsms.v1.AuditEntry
+	(*ListAuditRequest)(nil),        // 66: dlsms.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),       // 67: dlsms.v1.ListAuditResponse
+	nil,                             // 68: dlsms.v1.BranchSettings.AnnouncementEntry
+	nil,                             // 69: dlsms.v1.UpsertSeatsRequest.NoteEntry
+	nil,                             // 70: dlsms.v1.RetireSeatsRequest.NoteEntry
+	nil,                             // 71: dlsms.v1.ImportSeatsRequest.NoteEntry
+	nil,                             // 72: dlsms.v1.SetWeeklyHoursRequest.NoteEntry
+	nil,                             // 73: dlsms.v1.SetDaysRequest.NoteEntry
+	nil,                             // 74: dlsms.v1.Closure.NoteEntry
+	nil,                             // 75: dlsms.v1.CreateClosureRequest.NoteEntry
+	nil,                             // 76: dlsms.v1.UpdateClosureRequest.NoteEntry
+	nil,                             // 77: dlsms.v1.SetAnnouncementRequest.TextEntry
+	(*Reservation)(nil),             // 78: dlsms.v1.Reservation
+	(*OpeningHours)(nil),            // 79: dlsms.v1.OpeningHours
+	(*timestamppb.Timestamp)(nil),   // 80: google.protobuf.Timestamp
+	(Amenity)(0),                    // 81: dlsms.v1.Amenity
+	(*durationpb.Duration)(nil),     // 82: google.protobuf.Duration
+	(CheckInRule)(0),                // 83: dlsms.v1.CheckInRule
+	(Role)(0),                       // 84: dlsms.v1.Role
 }
 var file_dlsms_v1_admin_proto_depIdxs = []int32{
 	3,   // 0: dlsms.v1.Impact.days:type_name -> dlsms.v1.DayCount
 	4,   // 1: dlsms.v1.Impact.first:type_name -> dlsms.v1.AffectedReservation
-	71,  // 2: dlsms.v1.AffectedReservation.reservation:type_name -> dlsms.v1.Reservation
-	72,  // 3: dlsms.v1.BranchSettings.hours:type_name -> dlsms.v1.OpeningHours
+	78,  // 2: dlsms.v1.AffectedReservation.reservation:type_name -> dlsms.v1.Reservation
+	79,  // 3: dlsms.v1.BranchSettings.hours:type_name -> dlsms.v1.OpeningHours
 	7,   // 4: dlsms.v1.BranchSettings.days:type_name -> dlsms.v1.DayHours
 	6,   // 5: dlsms.v1.BranchSettings.areas:type_name -> dlsms.v1.Area
-	61,  // 6: dlsms.v1.BranchSettings.announcement:type_name -> dlsms.v1.BranchSettings.AnnouncementEntry
-	73,  // 7: dlsms.v1.BranchSettings.announced_until:type_name -> google.protobuf.Timestamp
+	68,  // 6: dlsms.v1.BranchSettings.announcement:type_name -> dlsms.v1.BranchSettings.AnnouncementEntry
+	80,  // 7: dlsms.v1.BranchSettings.announced_until:type_name -> google.protobuf.Timestamp
 	8,   // 8: dlsms.v1.DayHours.open:type_name -> dlsms.v1.TimeSpan
 	5,   // 9: dlsms.v1.ListBranchesResponse.branches:type_name -> dlsms.v1.BranchSettings
 	5,   // 10: dlsms.v1.UpsertBranchResponse.branch:type_name -> dlsms.v1.BranchSettings
 	6,   // 11: dlsms.v1.UpsertAreaResponse.area:type_name -> dlsms.v1.Area
-	74,  // 12: dlsms.v1.SeatSpec.amenities:type_name -> dlsms.v1.Amenity
+	81,  // 12: dlsms.v1.SeatSpec.amenities:type_name -> dlsms.v1.Amenity
 	15,  // 13: dlsms.v1.UpsertSeatsRequest.seats:type_name -> dlsms.v1.SeatSpec
 	0,   // 14: dlsms.v1.UpsertSeatsRequest.on_bookings:type_name -> dlsms.v1.BookingAction
-	62,  // 15: dlsms.v1.UpsertSeatsRequest.note:type_name -> dlsms.v1.UpsertSeatsRequest.NoteEntry
+	69,  // 15: dlsms.v1.UpsertSeatsRequest.note:type_name -> dlsms.v1.UpsertSeatsRequest.NoteEntry
 	18,  // 16: dlsms.v1.SeatChange.changes:type_name -> dlsms.v1.FieldChange
 	17,  // 17: dlsms.v1.UpsertSeatsResponse.changes:type_name -> dlsms.v1.SeatChange
 	2,   // 18: dlsms.v1.UpsertSeatsResponse.impact:type_name -> dlsms.v1.Impact
-	63,  // 19: dlsms.v1.RetireSeatsRequest.note:type_name -> dlsms.v1.RetireSeatsRequest.NoteEntry
+	70,  // 19: dlsms.v1.RetireSeatsRequest.note:type_name -> dlsms.v1.RetireSeatsRequest.NoteEntry
 	2,   // 20: dlsms.v1.RetireSeatsResponse.impact:type_name -> dlsms.v1.Impact
 	0,   // 21: dlsms.v1.ImportSeatsRequest.on_bookings:type_name -> dlsms.v1.BookingAction
-	64,  // 22: dlsms.v1.ImportSeatsRequest.note:type_name -> dlsms.v1.ImportSeatsRequest.NoteEntry
+	71,  // 22: dlsms.v1.ImportSeatsRequest.note:type_name -> dlsms.v1.ImportSeatsRequest.NoteEntry
 	17,  // 23: dlsms.v1.ImportSeatsResponse.changes:type_name -> dlsms.v1.SeatChange
 	2,   // 24: dlsms.v1.ImportSeatsResponse.impact:type_name -> dlsms.v1.Impact
-	72,  // 25: dlsms.v1.SetWeeklyHoursRequest.hours:type_name -> dlsms.v1.OpeningHours
+	79,  // 25: dlsms.v1.SetWeeklyHoursRequest.hours:type_name -> dlsms.v1.OpeningHours
 	0,   // 26: dlsms.v1.SetWeeklyHoursRequest.on_bookings:type_name -> dlsms.v1.BookingAction
-	65,  // 27: dlsms.v1.SetWeeklyHoursRequest.note:type_name -> dlsms.v1.SetWeeklyHoursRequest.NoteEntry
-	72,  // 28: dlsms.v1.SetWeeklyHoursResponse.hours:type_name -> dlsms.v1.OpeningHours
+	72,  // 27: dlsms.v1.SetWeeklyHoursRequest.note:type_name -> dlsms.v1.SetWeeklyHoursRequest.NoteEntry
+	79,  // 28: dlsms.v1.SetWeeklyHoursResponse.hours:type_name -> dlsms.v1.OpeningHours
 	2,   // 29: dlsms.v1.SetWeeklyHoursResponse.impact:type_name -> dlsms.v1.Impact
 	8,   // 30: dlsms.v1.SetDaysRequest.open:type_name -> dlsms.v1.TimeSpan
 	0,   // 31: dlsms.v1.SetDaysRequest.on_bookings:type_name -> dlsms.v1.BookingAction
-	66,  // 32: dlsms.v1.SetDaysRequest.note:type_name -> dlsms.v1.SetDaysRequest.NoteEntry
+	73,  // 32: dlsms.v1.SetDaysRequest.note:type_name -> dlsms.v1.SetDaysRequest.NoteEntry
 	7,   // 33: dlsms.v1.SetDaysResponse.days:type_name -> dlsms.v1.DayHours
 	2,   // 34: dlsms.v1.SetDaysResponse.impact:type_name -> dlsms.v1.Impact
-	73,  // 35: dlsms.v1.Closure.start_time:type_name -> google.protobuf.Timestamp
-	73,  // 36: dlsms.v1.Closure.end_time:type_name -> google.protobuf.Timestamp
-	67,  // 37: dlsms.v1.Closure.note:type_name -> dlsms.v1.Closure.NoteEntry
+	80,  // 35: dlsms.v1.Closure.start_time:type_name -> google.protobuf.Timestamp
+	80,  // 36: dlsms.v1.Closure.end_time:type_name -> google.protobuf.Timestamp
+	74,  // 37: dlsms.v1.Closure.note:type_name -> dlsms.v1.Closure.NoteEntry
 	0,   // 38: dlsms.v1.Closure.on_bookings:type_name -> dlsms.v1.BookingAction
-	73,  // 39: dlsms.v1.Closure.created_at:type_name -> google.protobuf.Timestamp
-	73,  // 40: dlsms.v1.Closure.lifted_at:type_name -> google.protobuf.Timestamp
+	80,  // 39: dlsms.v1.Closure.created_at:type_name -> google.protobuf.Timestamp
+	80,  // 40: dlsms.v1.Closure.lifted_at:type_name -> google.protobuf.Timestamp
 	31,  // 41: dlsms.v1.Closure.sweep:type_name -> dlsms.v1.SweepProgress
-	73,  // 42: dlsms.v1.CreateClosureRequest.start_time:type_name -> google.protobuf.Timestamp
-	73,  // 43: dlsms.v1.CreateClosureRequest.end_time:type_name -> google.protobuf.Timestamp
-	68,  // 44: dlsms.v1.CreateClosureRequest.note:type_name -> dlsms.v1.CreateClosureRequest.NoteEntry
+	80,  // 42: dlsms.v1.CreateClosureRequest.start_time:type_name -> google.protobuf.Timestamp
+	80,  // 43: dlsms.v1.CreateClosureRequest.end_time:type_name -> google.protobuf.Timestamp
+	75,  // 44: dlsms.v1.CreateClosureRequest.note:type_name -> dlsms.v1.CreateClosureRequest.NoteEntry
 	0,   // 45: dlsms.v1.CreateClosureRequest.on_bookings:type_name -> dlsms.v1.BookingAction
 	30,  // 46: dlsms.v1.CreateClosureResponse.closure:type_name -> dlsms.v1.Closure
 	2,   // 47: dlsms.v1.CreateClosureResponse.impact:type_name -> dlsms.v1.Impact
-	73,  // 48: dlsms.v1.UpdateClosureRequest.start_time:type_name -> google.protobuf.Timestamp
-	73,  // 49: dlsms.v1.UpdateClosureRequest.end_time:type_name -> google.protobuf.Timestamp
-	69,  // 50: dlsms.v1.UpdateClosureRequest.note:type_name -> dlsms.v1.UpdateClosureRequest.NoteEntry
+	80,  // 48: dlsms.v1.UpdateClosureRequest.start_time:type_name -> google.protobuf.Timestamp
+	80,  // 49: dlsms.v1.UpdateClosureRequest.end_time:type_name -> google.protobuf.Timestamp
+	76,  // 50: dlsms.v1.UpdateClosureRequest.note:type_name -> dlsms.v1.UpdateClosureRequest.NoteEntry
 	30,  // 51: dlsms.v1.UpdateClosureResponse.closure:type_name -> dlsms.v1.Closure
 	2,   // 52: dlsms.v1.UpdateClosureResponse.impact:type_name -> dlsms.v1.Impact
 	30,  // 53: dlsms.v1.ListClosuresResponse.closures:type_name -> dlsms.v1.Closure
-	75,  // 54: dlsms.v1.PolicyRules.min_reservation:type_name -> google.protobuf.Duration
-	75,  // 55: dlsms.v1.PolicyRules.max_reservation:type_name -> google.protobuf.Duration
-	75,  // 56: dlsms.v1.PolicyRules.step:type_name -> google.protobuf.Duration
-	75,  // 57: dlsms.v1.PolicyRules.max_ahead:type_name -> google.protobuf.Duration
-	75,  // 58: dlsms.v1.PolicyRules.latest_cancellation:type_name -> google.protobuf.Duration
-	75,  // 59: dlsms.v1.PolicyRules.check_in_lead:type_name -> google.protobuf.Duration
-	75,  // 60: dlsms.v1.PolicyRules.grace:type_name -> google.protobuf.Duration
-	38,  // 61: dlsms.v1.Policy.rules:type_name -> dlsms.v1.PolicyRules
-	39,  // 62: dlsms.v1.ListPoliciesResponse.policies:type_name -> dlsms.v1.Policy
-	38,  // 63: dlsms.v1.ListPoliciesResponse.defaults:type_name -> dlsms.v1.PolicyRules
-	39,  // 64: dlsms.v1.SetPolicyRequest.policy:type_name -> dlsms.v1.Policy
-	39,  // 65: dlsms.v1.SetPolicyResponse.policy:type_name -> dlsms.v1.Policy
-	70,  // 66: dlsms.v1.SetAnnouncementRequest.text:type_name -> dlsms.v1.SetAnnouncementRequest.TextEntry
-	73,  // 67: dlsms.v1.SetAnnouncementRequest.until:type_name -> google.protobuf.Timestamp
-	5,   // 68: dlsms.v1.SetAnnouncementResponse.branch:type_name -> dlsms.v1.BranchSettings
-	76,  // 69: dlsms.v1.SetRoleRequest.role:type_name -> dlsms.v1.Role
-	76,  // 70: dlsms.v1.SetRoleResponse.role:type_name -> dlsms.v1.Role
-	48,  // 71: dlsms.v1.UpsertUsersRequest.users:type_name -> dlsms.v1.UserSpec
-	1,   // 72: dlsms.v1.ServiceKey.scopes:type_name -> dlsms.v1.KeyScope
-	73,  // 73: dlsms.v1.ServiceKey.created_at:type_name -> google.protobuf.Timestamp
-	73,  // 74: dlsms.v1.ServiceKey.revoked_at:type_name -> google.protobuf.Timestamp
-	1,   // 75: dlsms.v1.CreateKeyRequest.scopes:type_name -> dlsms.v1.KeyScope
-	51,  // 76: dlsms.v1.CreateKeyResponse.key:type_name -> dlsms.v1.ServiceKey
-	51,  // 77: dlsms.v1.RevokeKeyResponse.key:type_name -> dlsms.v1.ServiceKey
-	51,  // 78: dlsms.v1.ListKeysResponse.keys:type_name -> dlsms.v1.ServiceKey
-	73,  // 79: dlsms.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
-	58,  // 80: dlsms.v1.ListAuditResponse.entries:type_name -> dlsms.v1.AuditEntry
-	9,   // 81: dlsms.v1.AdminService.ListBranches:input_type -> dlsms.v1.ListBranchesRequest
-	11,  // 82: dlsms.v1.AdminService.UpsertBranch:input_type -> dlsms.v1.UpsertBranchRequest
-	13,  // 83: dlsms.v1.AdminService.UpsertArea:input_type -> dlsms.v1.UpsertAreaRequest
-	16,  // 84: dlsms.v1.AdminService.UpsertSeats:input_type -> dlsms.v1.UpsertSeatsRequest
-	20,  // 85: dlsms.v1.AdminService.RetireSeats:input_type -> dlsms.v1.RetireSeatsRequest
-	22,  // 86: dlsms.v1.AdminService.ImportSeats:input_type -> dlsms.v1.ImportSeatsRequest
-	24,  // 87: dlsms.v1.AdminService.ExportSeats:input_type -> dlsms.v1.ExportSeatsRequest
-	26,  // 88: dlsms.v1.AdminService.SetWeeklyHours:input_type -> dlsms.v1.SetWeeklyHoursRequest
-	28,  // 89: dlsms.v1.AdminService.SetDays:input_type -> dlsms.v1.SetDaysRequest
-	32,  // 90: dlsms.v1.AdminService.CreateClosure:input_type -> dlsms.v1.CreateClosureRequest
-	34,  // 91: dlsms.v1.AdminService.UpdateClosure:input_type -> dlsms.v1.UpdateClosureRequest
-	36,  // 92: dlsms.v1.AdminService.ListClosures:input_type -> dlsms.v1.ListClosuresRequest
-	40,  // 93: dlsms.v1.AdminService.ListPolicies:input_type -> dlsms.v1.ListPoliciesRequest
-	42,  // 94: dlsms.v1.AdminService.SetPolicy:input_type -> dlsms.v1.SetPolicyRequest
-	44,  // 95: dlsms.v1.AdminService.SetAnnouncement:input_type -> dlsms.v1.SetAnnouncementRequest
-	46,  // 96: dlsms.v1.AdminService.SetRole:input_type -> dlsms.v1.SetRoleRequest
-	49,  // 97: dlsms.v1.AdminService.UpsertUsers:input_type -> dlsms.v1.UpsertUsersRequest
-	52,  // 98: dlsms.v1.AdminService.CreateKey:input_type -> dlsms.v1.CreateKeyRequest
-	54,  // 99: dlsms.v1.AdminService.RevokeKey:input_type -> dlsms.v1.RevokeKeyRequest
-	56,  // 100: dlsms.v1.AdminService.ListKeys:input_type -> dlsms.v1.ListKeysRequest
-	59,  // 101: dlsms.v1.AdminService.ListAudit:input_type -> dlsms.v1.ListAuditRequest
-	10,  // 102: dlsms.v1.AdminService.ListBranches:output_type -> dlsms.v1.ListBranchesResponse
-	12,  // 103: dlsms.v1.AdminService.UpsertBranch:output_type -> dlsms.v1.UpsertBranchResponse
-	14,  // 104: dlsms.v1.AdminService.UpsertArea:output_type -> dlsms.v1.UpsertAreaResponse
-	19,  // 105: dlsms.v1.AdminService.UpsertSeats:output_type -> dlsms.v1.UpsertSeatsResponse
-	21,  // 106: dlsms.v1.AdminService.RetireSeats:output_type -> dlsms.v1.RetireSeatsResponse
-	23,  // 107: dlsms.v1.AdminService.ImportSeats:output_type -> dlsms.v1.ImportSeatsResponse
-	25,  // 108: dlsms.v1.AdminService.ExportSeats:output_type -> dlsms.v1.ExportSeatsResponse
-	27,  // 109: dlsms.v1.AdminService.SetWeeklyHours:output_type -> dlsms.v1.SetWeeklyHoursResponse
-	29,  // 110: dlsms.v1.AdminService.SetDays:output_type -> dlsms.v1.SetDaysResponse
-	33,  // 111: dlsms.v1.AdminService.CreateClosure:output_type -> dlsms.v1.CreateClosureResponse
-	35,  // 112: dlsms.v1.AdminService.UpdateClosure:output_type -> dlsms.v1.UpdateClosureResponse
-	37,  // 113: dlsms.v1.AdminService.ListClosures:output_type -> dlsms.v1.ListClosuresResponse
-	41,  // 114: dlsms.v1.AdminService.ListPolicies:output_type -> dlsms.v1.ListPoliciesResponse
-	43,  // 115: dlsms.v1.AdminService.SetPolicy:output_type -> dlsms.v1.SetPolicyResponse
-	45,  // 116: dlsms.v1.AdminService.SetAnnouncement:output_type -> dlsms.v1.SetAnnouncementResponse
-	47,  // 117: dlsms.v1.AdminService.SetRole:output_type -> dlsms.v1.SetRoleResponse
-	50,  // 118: dlsms.v1.AdminService.UpsertUsers:output_type -> dlsms.v1.UpsertUsersResponse
-	53,  // 119: dlsms.v1.AdminService.CreateKey:output_type -> dlsms.v1.CreateKeyResponse
-	55,  // 120: dlsms.v1.AdminService.RevokeKey:output_type -> dlsms.v1.RevokeKeyResponse
-	57,  // 121: dlsms.v1.AdminService.ListKeys:output_type -> dlsms.v1.ListKeysResponse
-	60,  // 122: dlsms.v1.AdminService.ListAudit:output_type -> dlsms.v1.ListAuditResponse
-	102, // [102:123] is the sub-list for method output_type
-	81,  // [81:102] is the sub-list for method input_type
-	81,  // [81:81] is the sub-list for extension type_name
-	81,  // [81:81] is the sub-list for extension extendee
-	0,   // [0:81] is the sub-list for field type_name
+	82,  // 54: dlsms.v1.PolicyRules.min_reservation:type_name -> google.protobuf.Duration
+	82,  // 55: dlsms.v1.PolicyRules.max_reservation:type_name -> google.protobuf.Duration
+	82,  // 56: dlsms.v1.PolicyRules.step:type_name -> google.protobuf.Duration
+	82,  // 57: dlsms.v1.PolicyRules.max_ahead:type_name -> google.protobuf.Duration
+	82,  // 58: dlsms.v1.PolicyRules.latest_cancellation:type_name -> google.protobuf.Duration
+	82,  // 59: dlsms.v1.PolicyRules.check_in_lead:type_name -> google.protobuf.Duration
+	82,  // 60: dlsms.v1.PolicyRules.grace:type_name -> google.protobuf.Duration
+	83,  // 61: dlsms.v1.PolicyRules.check_in:type_name -> dlsms.v1.CheckInRule
+	38,  // 62: dlsms.v1.Policy.rules:type_name -> dlsms.v1.PolicyRules
+	39,  // 63: dlsms.v1.ListPoliciesResponse.policies:type_name -> dlsms.v1.Policy
+	38,  // 64: dlsms.v1.ListPoliciesResponse.defaults:type_name -> dlsms.v1.PolicyRules
+	39,  // 65: dlsms.v1.SetPolicyRequest.policy:type_name -> dlsms.v1.Policy
+	39,  // 66: dlsms.v1.SetPolicyResponse.policy:type_name -> dlsms.v1.Policy
+	77,  // 67: dlsms.v1.SetAnnouncementRequest.text:type_name -> dlsms.v1.SetAnnouncementRequest.TextEntry
+	80,  // 68: dlsms.v1.SetAnnouncementRequest.until:type_name -> google.protobuf.Timestamp
+	5,   // 69: dlsms.v1.SetAnnouncementResponse.branch:type_name -> dlsms.v1.BranchSettings
+	84,  // 70: dlsms.v1.SetRoleRequest.role:type_name -> dlsms.v1.Role
+	84,  // 71: dlsms.v1.SetRoleResponse.role:type_name -> dlsms.v1.Role
+	48,  // 72: dlsms.v1.UpsertUsersRequest.users:type_name -> dlsms.v1.UserSpec
+	1,   // 73: dlsms.v1.ServiceKey.scopes:type_name -> dlsms.v1.KeyScope
+	80,  // 74: dlsms.v1.ServiceKey.created_at:type_name -> google.protobuf.Timestamp
+	80,  // 75: dlsms.v1.ServiceKey.revoked_at:type_name -> google.protobuf.Timestamp
+	1,   // 76: dlsms.v1.CreateKeyRequest.scopes:type_name -> dlsms.v1.KeyScope
+	51,  // 77: dlsms.v1.CreateKeyResponse.key:type_name -> dlsms.v1.ServiceKey
+	51,  // 78: dlsms.v1.RevokeKeyResponse.key:type_name -> dlsms.v1.ServiceKey
+	51,  // 79: dlsms.v1.ListKeysResponse.keys:type_name -> dlsms.v1.ServiceKey
+	58,  // 80: dlsms.v1.UpsertScreenResponse.screen:type_name -> dlsms.v1.Screen
+	58,  // 81: dlsms.v1.ListScreensResponse.screens:type_name -> dlsms.v1.Screen
+	80,  // 82: dlsms.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
+	65,  // 83: dlsms.v1.ListAuditResponse.entries:type_name -> dlsms.v1.AuditEntry
+	9,   // 84: dlsms.v1.AdminService.ListBranches:input_type -> dlsms.v1.ListBranchesRequest
+	11,  // 85: dlsms.v1.AdminService.UpsertBranch:input_type -> dlsms.v1.UpsertBranchRequest
+	13,  // 86: dlsms.v1.AdminService.UpsertArea:input_type -> dlsms.v1.UpsertAreaRequest
+	16,  // 87: dlsms.v1.AdminService.UpsertSeats:input_type -> dlsms.v1.UpsertSeatsRequest
+	20,  // 88: dlsms.v1.AdminService.RetireSeats:input_type -> dlsms.v1.RetireSeatsRequest
+	22,  // 89: dlsms.v1.AdminService.ImportSeats:input_type -> dlsms.v1.ImportSeatsRequest
+	24,  // 90: dlsms.v1.AdminService.ExportSeats:input_type -> dlsms.v1.ExportSeatsRequest
+	26,  // 91: dlsms.v1.AdminService.SetWeeklyHours:input_type -> dlsms.v1.SetWeeklyHoursRequest
+	28,  // 92: dlsms.v1.AdminService.SetDays:input_type -> dlsms.v1.SetDaysRequest
+	32,  // 93: dlsms.v1.AdminService.CreateClosure:input_type -> dlsms.v1.CreateClosureRequest
+	34,  // 94: dlsms.v1.AdminService.UpdateClosure:input_type -> dlsms.v1.UpdateClosureRequest
+	36,  // 95: dlsms.v1.AdminService.ListClosures:input_type -> dlsms.v1.ListClosuresRequest
+	40,  // 96: dlsms.v1.AdminService.ListPolicies:input_type -> dlsms.v1.ListPoliciesRequest
+	42,  // 97: dlsms.v1.AdminService.SetPolicy:input_type -> dlsms.v1.SetPolicyRequest
+	44,  // 98: dlsms.v1.AdminService.SetAnnouncement:input_type -> dlsms.v1.SetAnnouncementRequest
+	46,  // 99: dlsms.v1.AdminService.SetRole:input_type -> dlsms.v1.SetRoleRequest
+	49,  // 100: dlsms.v1.AdminService.UpsertUsers:input_type -> dlsms.v1.UpsertUsersRequest
+	52,  // 101: dlsms.v1.AdminService.CreateKey:input_type -> dlsms.v1.CreateKeyRequest
+	54,  // 102: dlsms.v1.AdminService.RevokeKey:input_type -> dlsms.v1.RevokeKeyRequest
+	56,  // 103: dlsms.v1.AdminService.ListKeys:input_type -> dlsms.v1.ListKeysRequest
+	59,  // 104: dlsms.v1.AdminService.UpsertScreen:input_type -> dlsms.v1.UpsertScreenRequest
+	61,  // 105: dlsms.v1.AdminService.ListScreens:input_type -> dlsms.v1.ListScreensRequest
+	63,  // 106: dlsms.v1.AdminService.MakeLabels:input_type -> dlsms.v1.MakeLabelsRequest
+	66,  // 107: dlsms.v1.AdminService.ListAudit:input_type -> dlsms.v1.ListAuditRequest
+	10,  // 108: dlsms.v1.AdminService.ListBranches:output_type -> dlsms.v1.ListBranchesResponse
+	12,  // 109: dlsms.v1.AdminService.UpsertBranch:output_type -> dlsms.v1.UpsertBranchResponse
+	14,  // 110: dlsms.v1.AdminService.UpsertArea:output_type -> dlsms.v1.UpsertAreaResponse
+	19,  // 111: dlsms.v1.AdminService.UpsertSeats:output_type -> dlsms.v1.UpsertSeatsResponse
+	21,  // 112: dlsms.v1.AdminService.RetireSeats:output_type -> dlsms.v1.RetireSeatsResponse
+	23,  // 113: dlsms.v1.AdminService.ImportSeats:output_type -> dlsms.v1.ImportSeatsResponse
+	25,  // 114: dlsms.v1.AdminService.ExportSeats:output_type -> dlsms.v1.ExportSeatsResponse
+	27,  // 115: dlsms.v1.AdminService.SetWeeklyHours:output_type -> dlsms.v1.SetWeeklyHoursResponse
+	29,  // 116: dlsms.v1.AdminService.SetDays:output_type -> dlsms.v1.SetDaysResponse
+	33,  // 117: dlsms.v1.AdminService.CreateClosure:output_type -> dlsms.v1.CreateClosureResponse
+	35,  // 118: dlsms.v1.AdminService.UpdateClosure:output_type -> dlsms.v1.UpdateClosureResponse
+	37,  // 119: dlsms.v1.AdminService.ListClosures:output_type -> dlsms.v1.ListClosuresResponse
+	41,  // 120: dlsms.v1.AdminService.ListPolicies:output_type -> dlsms.v1.ListPoliciesResponse
+	43,  // 121: dlsms.v1.AdminService.SetPolicy:output_type -> dlsms.v1.SetPolicyResponse
+	45,  // 122: dlsms.v1.AdminService.SetAnnouncement:output_type -> dlsms.v1.SetAnnouncementResponse
+	47,  // 123: dlsms.v1.AdminService.SetRole:output_type -> dlsms.v1.SetRoleResponse
+	50,  // 124: dlsms.v1.AdminService.UpsertUsers:output_type -> dlsms.v1.UpsertUsersResponse
+	53,  // 125: dlsms.v1.AdminService.CreateKey:output_type -> dlsms.v1.CreateKeyResponse
+	55,  // 126: dlsms.v1.AdminService.RevokeKey:output_type -> dlsms.v1.RevokeKeyResponse
+	57,  // 127: dlsms.v1.AdminService.ListKeys:output_type -> dlsms.v1.ListKeysResponse
+	60,  // 128: dlsms.v1.AdminService.UpsertScreen:output_type -> dlsms.v1.UpsertScreenResponse
+	62,  // 129: dlsms.v1.AdminService.ListScreens:output_type -> dlsms.v1.ListScreensResponse
+	64,  // 130: dlsms.v1.AdminService.MakeLabels:output_type -> dlsms.v1.MakeLabelsResponse
+	67,  // 131: dlsms.v1.AdminService.ListAudit:output_type -> dlsms.v1.ListAuditResponse
+	108, // [108:132] is the sub-list for method output_type
+	84,  // [84:108] is the sub-list for method input_type
+	84,  // [84:84] is the sub-list for extension type_name
+	84,  // [84:84] is the sub-list for extension extendee
+	0,   // [0:84] is the sub-list for field type_name
 }
 
 func init() { file_dlsms_v1_admin_proto_init() }
@@ -5242,13 +5733,14 @@ func file_dlsms_v1_admin_proto_init() {
 	file_dlsms_v1_admin_proto_msgTypes[13].OneofWrappers = []any{}
 	file_dlsms_v1_admin_proto_msgTypes[36].OneofWrappers = []any{}
 	file_dlsms_v1_admin_proto_msgTypes[46].OneofWrappers = []any{}
+	file_dlsms_v1_admin_proto_msgTypes[57].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dlsms_v1_admin_proto_rawDesc), len(file_dlsms_v1_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   69,
+			NumMessages:   76,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -39,6 +39,9 @@ const (
 	AdminService_CreateKey_FullMethodName       = "/dlsms.v1.AdminService/CreateKey"
 	AdminService_RevokeKey_FullMethodName       = "/dlsms.v1.AdminService/RevokeKey"
 	AdminService_ListKeys_FullMethodName        = "/dlsms.v1.AdminService/ListKeys"
+	AdminService_UpsertScreen_FullMethodName    = "/dlsms.v1.AdminService/UpsertScreen"
+	AdminService_ListScreens_FullMethodName     = "/dlsms.v1.AdminService/ListScreens"
+	AdminService_MakeLabels_FullMethodName      = "/dlsms.v1.AdminService/MakeLabels"
 	AdminService_ListAudit_FullMethodName       = "/dlsms.v1.AdminService/ListAudit"
 )
 
@@ -188,6 +191,24 @@ type AdminServiceClient interface {
 	RevokeKey(ctx context.Context, in *RevokeKeyRequest, opts ...grpc.CallOption) (*RevokeKeyResponse, error)
 	// ListKeys lists the service keys, without their secrets. Only an ADMIN may call it.
 	ListKeys(ctx context.Context, in *ListKeysRequest, opts ...grpc.CallOption) (*ListKeysResponse, error)
+	// UpsertScreen adds a screen to a branch, renames it, or switches it on or off. The codes of a
+	// screen that is switched off are refused at once.
+	//
+	// Errors:
+	//   - NOT_FOUND (SCREEN_NOT_FOUND): new_name is set or off is true, and the branch has no screen with
+	//     the name.
+	UpsertScreen(ctx context.Context, in *UpsertScreenRequest, opts ...grpc.CallOption) (*UpsertScreenResponse, error)
+	// ListScreens lists the screens of a branch, sorted by name.
+	ListScreens(ctx context.Context, in *ListScreensRequest, opts ...grpc.CallOption) (*ListScreensResponse, error)
+	// MakeLabels returns the labels of seats as a page in HTML, which prints as sheets of 3 x 8 labels
+	// on A4. Each label has a QR code with the code of the seat. Over HTTP, the page is the body of the
+	// response.
+	//
+	// Errors:
+	//   - NOT_FOUND (AREA_NOT_FOUND): no seat of the branch is in the area.
+	//   - NOT_FOUND (SEAT_NOT_FOUND): the branch has no such seat.
+	//   - FAILED_PRECONDITION (PRESENCE_OFF): the server has no PRESENCE_SECRET.
+	MakeLabels(ctx context.Context, in *MakeLabelsRequest, opts ...grpc.CallOption) (*MakeLabelsResponse, error)
 	// ListAudit lists the audit log, newest first: every change that staff made, with the state before
 	// and after it. A librarian sees the rows of the branches in their scope.
 	ListAudit(ctx context.Context, in *ListAuditRequest, opts ...grpc.CallOption) (*ListAuditResponse, error)
@@ -401,6 +422,36 @@ func (c *adminServiceClient) ListKeys(ctx context.Context, in *ListKeysRequest, 
 	return out, nil
 }
 
+func (c *adminServiceClient) UpsertScreen(ctx context.Context, in *UpsertScreenRequest, opts ...grpc.CallOption) (*UpsertScreenResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpsertScreenResponse)
+	err := c.cc.Invoke(ctx, AdminService_UpsertScreen_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListScreens(ctx context.Context, in *ListScreensRequest, opts ...grpc.CallOption) (*ListScreensResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListScreensResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListScreens_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) MakeLabels(ctx context.Context, in *MakeLabelsRequest, opts ...grpc.CallOption) (*MakeLabelsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MakeLabelsResponse)
+	err := c.cc.Invoke(ctx, AdminService_MakeLabels_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) ListAudit(ctx context.Context, in *ListAuditRequest, opts ...grpc.CallOption) (*ListAuditResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListAuditResponse)
@@ -557,6 +608,24 @@ type AdminServiceServer interface {
 	RevokeKey(context.Context, *RevokeKeyRequest) (*RevokeKeyResponse, error)
 	// ListKeys lists the service keys, without their secrets. Only an ADMIN may call it.
 	ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error)
+	// UpsertScreen adds a screen to a branch, renames it, or switches it on or off. The codes of a
+	// screen that is switched off are refused at once.
+	//
+	// Errors:
+	//   - NOT_FOUND (SCREEN_NOT_FOUND): new_name is set or off is true, and the branch has no screen with
+	//     the name.
+	UpsertScreen(context.Context, *UpsertScreenRequest) (*UpsertScreenResponse, error)
+	// ListScreens lists the screens of a branch, sorted by name.
+	ListScreens(context.Context, *ListScreensRequest) (*ListScreensResponse, error)
+	// MakeLabels returns the labels of seats as a page in HTML, which prints as sheets of 3 x 8 labels
+	// on A4. Each label has a QR code with the code of the seat. Over HTTP, the page is the body of the
+	// response.
+	//
+	// Errors:
+	//   - NOT_FOUND (AREA_NOT_FOUND): no seat of the branch is in the area.
+	//   - NOT_FOUND (SEAT_NOT_FOUND): the branch has no such seat.
+	//   - FAILED_PRECONDITION (PRESENCE_OFF): the server has no PRESENCE_SECRET.
+	MakeLabels(context.Context, *MakeLabelsRequest) (*MakeLabelsResponse, error)
 	// ListAudit lists the audit log, newest first: every change that staff made, with the state before
 	// and after it. A librarian sees the rows of the branches in their scope.
 	ListAudit(context.Context, *ListAuditRequest) (*ListAuditResponse, error)
@@ -629,6 +698,15 @@ func (UnimplementedAdminServiceServer) RevokeKey(context.Context, *RevokeKeyRequ
 }
 func (UnimplementedAdminServiceServer) ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListKeys not implemented")
+}
+func (UnimplementedAdminServiceServer) UpsertScreen(context.Context, *UpsertScreenRequest) (*UpsertScreenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpsertScreen not implemented")
+}
+func (UnimplementedAdminServiceServer) ListScreens(context.Context, *ListScreensRequest) (*ListScreensResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListScreens not implemented")
+}
+func (UnimplementedAdminServiceServer) MakeLabels(context.Context, *MakeLabelsRequest) (*MakeLabelsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MakeLabels not implemented")
 }
 func (UnimplementedAdminServiceServer) ListAudit(context.Context, *ListAuditRequest) (*ListAuditResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAudit not implemented")
@@ -1014,6 +1092,60 @@ func _AdminService_ListKeys_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_UpsertScreen_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpsertScreenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).UpsertScreen(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_UpsertScreen_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).UpsertScreen(ctx, req.(*UpsertScreenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListScreens_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListScreensRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListScreens(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListScreens_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListScreens(ctx, req.(*ListScreensRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_MakeLabels_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MakeLabelsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).MakeLabels(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_MakeLabels_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).MakeLabels(ctx, req.(*MakeLabelsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_ListAudit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListAuditRequest)
 	if err := dec(in); err != nil {
@@ -1118,6 +1250,18 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListKeys",
 			Handler:    _AdminService_ListKeys_Handler,
+		},
+		{
+			MethodName: "UpsertScreen",
+			Handler:    _AdminService_UpsertScreen_Handler,
+		},
+		{
+			MethodName: "ListScreens",
+			Handler:    _AdminService_ListScreens_Handler,
+		},
+		{
+			MethodName: "MakeLabels",
+			Handler:    _AdminService_MakeLabels_Handler,
 		},
 		{
 			MethodName: "ListAudit",

@@ -708,6 +708,190 @@ func (*LogoutResponse) Descriptor() ([]byte, []int) {
 	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{10}
 }
 
+// ExportMyDataRequest is empty. The token is in the metadata of the call.
+type ExportMyDataRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportMyDataRequest) Reset() {
+	*x = ExportMyDataRequest{}
+	mi := &file_dlsms_v1_auth_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportMyDataRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportMyDataRequest) ProtoMessage() {}
+
+func (x *ExportMyDataRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_auth_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportMyDataRequest.ProtoReflect.Descriptor instead.
+func (*ExportMyDataRequest) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{11}
+}
+
+// ExportMyDataResponse is a part of the document of ExportMyData.
+type ExportMyDataResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The next bytes of the JSON document. A part may end inside a character.
+	Content       []byte `protobuf:"bytes,1,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportMyDataResponse) Reset() {
+	*x = ExportMyDataResponse{}
+	mi := &file_dlsms_v1_auth_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportMyDataResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportMyDataResponse) ProtoMessage() {}
+
+func (x *ExportMyDataResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_auth_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportMyDataResponse.ProtoReflect.Descriptor instead.
+func (*ExportMyDataResponse) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ExportMyDataResponse) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+// CloseMyAccountRequest is the request of CloseMyAccount.
+type CloseMyAccountRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. The password, 8 to 72 bytes.
+	Password      string `protobuf:"bytes,1,opt,name=password,proto3" json:"password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloseMyAccountRequest) Reset() {
+	*x = CloseMyAccountRequest{}
+	mi := &file_dlsms_v1_auth_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloseMyAccountRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloseMyAccountRequest) ProtoMessage() {}
+
+func (x *CloseMyAccountRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_auth_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloseMyAccountRequest.ProtoReflect.Descriptor instead.
+func (*CloseMyAccountRequest) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CloseMyAccountRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+// CloseMyAccountResponse says what CloseMyAccount has ended.
+type CloseMyAccountResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of reservations that were cancelled, checked out or declined.
+	Reservations int32 `protobuf:"varint,1,opt,name=reservations,proto3" json:"reservations,omitempty"`
+	// Number of waitlist entries that the user left.
+	Entries       int32 `protobuf:"varint,2,opt,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloseMyAccountResponse) Reset() {
+	*x = CloseMyAccountResponse{}
+	mi := &file_dlsms_v1_auth_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloseMyAccountResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloseMyAccountResponse) ProtoMessage() {}
+
+func (x *CloseMyAccountResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_auth_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloseMyAccountResponse.ProtoReflect.Descriptor instead.
+func (*CloseMyAccountResponse) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *CloseMyAccountResponse) GetReservations() int32 {
+	if x != nil {
+		return x.Reservations
+	}
+	return 0
+}
+
+func (x *CloseMyAccountResponse) GetEntries() int32 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
 var File_dlsms_v1_auth_proto protoreflect.FileDescriptor
 
 const file_dlsms_v1_auth_proto_rawDesc = "" +
@@ -754,7 +938,15 @@ const file_dlsms_v1_auth_proto_rawDesc = "" +
 	"\fnew_password\x18\x02 \x01(\tR\vnewPassword\"\x18\n" +
 	"\x16ChangePasswordResponse\"\x0f\n" +
 	"\rLogoutRequest\"\x10\n" +
-	"\x0eLogoutResponse*b\n" +
+	"\x0eLogoutResponse\"\x15\n" +
+	"\x13ExportMyDataRequest\"0\n" +
+	"\x14ExportMyDataResponse\x12\x18\n" +
+	"\acontent\x18\x01 \x01(\fR\acontent\"3\n" +
+	"\x15CloseMyAccountRequest\x12\x1a\n" +
+	"\bpassword\x18\x01 \x01(\tR\bpassword\"V\n" +
+	"\x16CloseMyAccountResponse\x12\"\n" +
+	"\freservations\x18\x01 \x01(\x05R\freservations\x12\x18\n" +
+	"\aentries\x18\x02 \x01(\x05R\aentries*b\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fROLE_STUDENT\x10\x01\x12\x12\n" +
@@ -762,13 +954,15 @@ const file_dlsms_v1_auth_proto_rawDesc = "" +
 	"\n" +
 	"ROLE_STAFF\x10\x03\x12\x0e\n" +
 	"\n" +
-	"ROLE_ADMIN\x10\x042\xe8\x02\n" +
+	"ROLE_ADMIN\x10\x042\x8e\x04\n" +
 	"\vAuthService\x12A\n" +
 	"\bRegister\x12\x19.dlsms.v1.RegisterRequest\x1a\x1a.dlsms.v1.RegisterResponse\x128\n" +
 	"\x05Login\x12\x16.dlsms.v1.LoginRequest\x1a\x17.dlsms.v1.LoginResponse\x12J\n" +
 	"\vVerifyToken\x12\x1c.dlsms.v1.VerifyTokenRequest\x1a\x1d.dlsms.v1.VerifyTokenResponse\x12S\n" +
 	"\x0eChangePassword\x12\x1f.dlsms.v1.ChangePasswordRequest\x1a .dlsms.v1.ChangePasswordResponse\x12;\n" +
-	"\x06Logout\x12\x17.dlsms.v1.LogoutRequest\x1a\x18.dlsms.v1.LogoutResponseB-Z+github.com/dlsms/dlsms/gen/dlsms/v1;dlsmsv1b\x06proto3"
+	"\x06Logout\x12\x17.dlsms.v1.LogoutRequest\x1a\x18.dlsms.v1.LogoutResponse\x12O\n" +
+	"\fExportMyData\x12\x1d.dlsms.v1.ExportMyDataRequest\x1a\x1e.dlsms.v1.ExportMyDataResponse0\x01\x12S\n" +
+	"\x0eCloseMyAccount\x12\x1f.dlsms.v1.CloseMyAccountRequest\x1a .dlsms.v1.CloseMyAccountResponseB-Z+github.com/dlsms/dlsms/gen/dlsms/v1;dlsmsv1b\x06proto3"
 
 var (
 	file_dlsms_v1_auth_proto_rawDescOnce sync.Once
@@ -783,7 +977,7 @@ func file_dlsms_v1_auth_proto_rawDescGZIP() []byte {
 }
 
 var file_dlsms_v1_auth_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dlsms_v1_auth_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_dlsms_v1_auth_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_dlsms_v1_auth_proto_goTypes = []any{
 	(Role)(0),                      // 0: dlsms.v1.Role
 	(*User)(nil),                   // 1: dlsms.v1.User
@@ -797,29 +991,37 @@ var file_dlsms_v1_auth_proto_goTypes = []any{
 	(*ChangePasswordResponse)(nil), // 9: dlsms.v1.ChangePasswordResponse
 	(*LogoutRequest)(nil),          // 10: dlsms.v1.LogoutRequest
 	(*LogoutResponse)(nil),         // 11: dlsms.v1.LogoutResponse
-	(*timestamppb.Timestamp)(nil),  // 12: google.protobuf.Timestamp
+	(*ExportMyDataRequest)(nil),    // 12: dlsms.v1.ExportMyDataRequest
+	(*ExportMyDataResponse)(nil),   // 13: dlsms.v1.ExportMyDataResponse
+	(*CloseMyAccountRequest)(nil),  // 14: dlsms.v1.CloseMyAccountRequest
+	(*CloseMyAccountResponse)(nil), // 15: dlsms.v1.CloseMyAccountResponse
+	(*timestamppb.Timestamp)(nil),  // 16: google.protobuf.Timestamp
 }
 var file_dlsms_v1_auth_proto_depIdxs = []int32{
 	0,  // 0: dlsms.v1.User.role:type_name -> dlsms.v1.Role
-	12, // 1: dlsms.v1.User.created_at:type_name -> google.protobuf.Timestamp
+	16, // 1: dlsms.v1.User.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 2: dlsms.v1.RegisterResponse.user:type_name -> dlsms.v1.User
-	12, // 3: dlsms.v1.LoginResponse.expires_at:type_name -> google.protobuf.Timestamp
+	16, // 3: dlsms.v1.LoginResponse.expires_at:type_name -> google.protobuf.Timestamp
 	1,  // 4: dlsms.v1.LoginResponse.user:type_name -> dlsms.v1.User
 	0,  // 5: dlsms.v1.VerifyTokenResponse.role:type_name -> dlsms.v1.Role
-	12, // 6: dlsms.v1.VerifyTokenResponse.issued_at:type_name -> google.protobuf.Timestamp
-	12, // 7: dlsms.v1.VerifyTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	16, // 6: dlsms.v1.VerifyTokenResponse.issued_at:type_name -> google.protobuf.Timestamp
+	16, // 7: dlsms.v1.VerifyTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
 	2,  // 8: dlsms.v1.AuthService.Register:input_type -> dlsms.v1.RegisterRequest
 	4,  // 9: dlsms.v1.AuthService.Login:input_type -> dlsms.v1.LoginRequest
 	6,  // 10: dlsms.v1.AuthService.VerifyToken:input_type -> dlsms.v1.VerifyTokenRequest
 	8,  // 11: dlsms.v1.AuthService.ChangePassword:input_type -> dlsms.v1.ChangePasswordRequest
 	10, // 12: dlsms.v1.AuthService.Logout:input_type -> dlsms.v1.LogoutRequest
-	3,  // 13: dlsms.v1.AuthService.Register:output_type -> dlsms.v1.RegisterResponse
-	5,  // 14: dlsms.v1.AuthService.Login:output_type -> dlsms.v1.LoginResponse
-	7,  // 15: dlsms.v1.AuthService.VerifyToken:output_type -> dlsms.v1.VerifyTokenResponse
-	9,  // 16: dlsms.v1.AuthService.ChangePassword:output_type -> dlsms.v1.ChangePasswordResponse
-	11, // 17: dlsms.v1.AuthService.Logout:output_type -> dlsms.v1.LogoutResponse
-	13, // [13:18] is the sub-list for method output_type
-	8,  // [8:13] is the sub-list for method input_type
+	12, // 13: dlsms.v1.AuthService.ExportMyData:input_type -> dlsms.v1.ExportMyDataRequest
+	14, // 14: dlsms.v1.AuthService.CloseMyAccount:input_type -> dlsms.v1.CloseMyAccountRequest
+	3,  // 15: dlsms.v1.AuthService.Register:output_type -> dlsms.v1.RegisterResponse
+	5,  // 16: dlsms.v1.AuthService.Login:output_type -> dlsms.v1.LoginResponse
+	7,  // 17: dlsms.v1.AuthService.VerifyToken:output_type -> dlsms.v1.VerifyTokenResponse
+	9,  // 18: dlsms.v1.AuthService.ChangePassword:output_type -> dlsms.v1.ChangePasswordResponse
+	11, // 19: dlsms.v1.AuthService.Logout:output_type -> dlsms.v1.LogoutResponse
+	13, // 20: dlsms.v1.AuthService.ExportMyData:output_type -> dlsms.v1.ExportMyDataResponse
+	15, // 21: dlsms.v1.AuthService.CloseMyAccount:output_type -> dlsms.v1.CloseMyAccountResponse
+	15, // [15:22] is the sub-list for method output_type
+	8,  // [8:15] is the sub-list for method input_type
 	8,  // [8:8] is the sub-list for extension type_name
 	8,  // [8:8] is the sub-list for extension extendee
 	0,  // [0:8] is the sub-list for field type_name
@@ -836,7 +1038,7 @@ func file_dlsms_v1_auth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dlsms_v1_auth_proto_rawDesc), len(file_dlsms_v1_auth_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,8 @@ const (
 	AuthService_VerifyToken_FullMethodName    = "/dlsms.v1.AuthService/VerifyToken"
 	AuthService_ChangePassword_FullMethodName = "/dlsms.v1.AuthService/ChangePassword"
 	AuthService_Logout_FullMethodName         = "/dlsms.v1.AuthService/Logout"
+	AuthService_ExportMyData_FullMethodName   = "/dlsms.v1.AuthService/ExportMyData"
+	AuthService_CloseMyAccount_FullMethodName = "/dlsms.v1.AuthService/CloseMyAccount"
 )
 
 // AuthServiceClient is the client API for AuthService service.
@@ -43,7 +45,7 @@ const (
 //   - Register and Login together: a number of calls per minute for each client address, 600 by
 //     default. An IPv6 address counts by its /64 network.
 //   - Failed logins: 10 in 5 minutes for each student id. A wrong current_password in
-//     ChangePassword counts as a failed login.
+//     ChangePassword, or a wrong password in CloseMyAccount, counts as a failed login.
 //
 // A call above a limit fails with RESOURCE_EXHAUSTED (RATE_LIMITED) and a google.rpc.RetryInfo. A
 // limit refills evenly over its period. After a pause, a client may make all calls of a period at
@@ -106,6 +108,41 @@ type AuthServiceClient interface {
 	//   - RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED): too many calls by this user, or too much
 	//     load.
 	Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutResponse, error)
+	// ExportMyData returns everything that the system has stored about the caller, as one JSON
+	// document.
+	//
+	// The document has the account, reservations with all their transitions, waitlist entries, strikes,
+	// suspensions, changes by staff, and ended tokens. It has no password hash. Names of fields are
+	// those of the database, and times are in RFC 3339. The stream has the document in parts of at most
+	// 32 KiB, in order, and ends after the last one. Over HTTP, the answer is the document itself.
+	//
+	// Errors:
+	//   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has
+	//     no valid token.
+	//   - RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED): too many calls or streams by this user, or too
+	//     much load.
+	ExportMyData(ctx context.Context, in *ExportMyDataRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportMyDataResponse], error)
+	// CloseMyAccount closes the account of the caller for good.
+	//
+	// It cancels upcoming reservations, checks the caller out, leaves all waitlists, and overwrites the
+	// student id, name, e-mail address, card and password. Within 5 seconds, every replica refuses the
+	// tokens of the caller and ends open streams that use them. Past reservations stay, without a link
+	// to a person. The student id can register again, as a new user. An admin cannot close the own
+	// account: another admin takes the role first. A user who is suspended cannot close the account,
+	// since the suspension would end with it. An operator can erase the account with `dlsms erase`.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): the password is missing or malformed.
+	//   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has
+	//     no valid token. TOKEN_REVOKED may also mean that an earlier attempt succeeded and its
+	//     answer was lost.
+	//   - UNAUTHENTICATED (BAD_CREDENTIALS): the password is wrong. It counts as a failed login.
+	//   - FAILED_PRECONDITION (OWN_ROLE): the caller is an admin.
+	//   - FAILED_PRECONDITION (SUSPENDED): the caller is suspended.
+	//   - RESOURCE_EXHAUSTED (RATE_LIMITED): too many calls by this user, or too many wrong
+	//     passwords.
+	//   - RESOURCE_EXHAUSTED (OVERLOADED): too many passwords wait to be compared.
+	CloseMyAccount(ctx context.Context, in *CloseMyAccountRequest, opts ...grpc.CallOption) (*CloseMyAccountResponse, error)
 }
 
 type authServiceClient struct {
@@ -166,6 +203,35 @@ func (c *authServiceClient) Logout(ctx context.Context, in *LogoutRequest, opts 
 	return out, nil
 }
 
+func (c *authServiceClient) ExportMyData(ctx context.Context, in *ExportMyDataRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportMyDataResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AuthService_ServiceDesc.Streams[0], AuthService_ExportMyData_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExportMyDataRequest, ExportMyDataResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AuthService_ExportMyDataClient = grpc.ServerStreamingClient[ExportMyDataResponse]
+
+func (c *authServiceClient) CloseMyAccount(ctx context.Context, in *CloseMyAccountRequest, opts ...grpc.CallOption) (*CloseMyAccountResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CloseMyAccountResponse)
+	err := c.cc.Invoke(ctx, AuthService_CloseMyAccount_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AuthServiceServer is the server API for AuthService service.
 // All implementations must embed UnimplementedAuthServiceServer
 // for forward compatibility.
@@ -183,7 +249,7 @@ func (c *authServiceClient) Logout(ctx context.Context, in *LogoutRequest, opts 
 //   - Register and Login together: a number of calls per minute for each client address, 600 by
 //     default. An IPv6 address counts by its /64 network.
 //   - Failed logins: 10 in 5 minutes for each student id. A wrong current_password in
-//     ChangePassword counts as a failed login.
+//     ChangePassword, or a wrong password in CloseMyAccount, counts as a failed login.
 //
 // A call above a limit fails with RESOURCE_EXHAUSTED (RATE_LIMITED) and a google.rpc.RetryInfo. A
 // limit refills evenly over its period. After a pause, a client may make all calls of a period at
@@ -246,6 +312,41 @@ type AuthServiceServer interface {
 	//   - RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED): too many calls by this user, or too much
 	//     load.
 	Logout(context.Context, *LogoutRequest) (*LogoutResponse, error)
+	// ExportMyData returns everything that the system has stored about the caller, as one JSON
+	// document.
+	//
+	// The document has the account, reservations with all their transitions, waitlist entries, strikes,
+	// suspensions, changes by staff, and ended tokens. It has no password hash. Names of fields are
+	// those of the database, and times are in RFC 3339. The stream has the document in parts of at most
+	// 32 KiB, in order, and ends after the last one. Over HTTP, the answer is the document itself.
+	//
+	// Errors:
+	//   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has
+	//     no valid token.
+	//   - RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED): too many calls or streams by this user, or too
+	//     much load.
+	ExportMyData(*ExportMyDataRequest, grpc.ServerStreamingServer[ExportMyDataResponse]) error
+	// CloseMyAccount closes the account of the caller for good.
+	//
+	// It cancels upcoming reservations, checks the caller out, leaves all waitlists, and overwrites the
+	// student id, name, e-mail address, card and password. Within 5 seconds, every replica refuses the
+	// tokens of the caller and ends open streams that use them. Past reservations stay, without a link
+	// to a person. The student id can register again, as a new user. An admin cannot close the own
+	// account: another admin takes the role first. A user who is suspended cannot close the account,
+	// since the suspension would end with it. An operator can erase the account with `dlsms erase`.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): the password is missing or malformed.
+	//   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has
+	//     no valid token. TOKEN_REVOKED may also mean that an earlier attempt succeeded and its
+	//     answer was lost.
+	//   - UNAUTHENTICATED (BAD_CREDENTIALS): the password is wrong. It counts as a failed login.
+	//   - FAILED_PRECONDITION (OWN_ROLE): the caller is an admin.
+	//   - FAILED_PRECONDITION (SUSPENDED): the caller is suspended.
+	//   - RESOURCE_EXHAUSTED (RATE_LIMITED): too many calls by this user, or too many wrong
+	//     passwords.
+	//   - RESOURCE_EXHAUSTED (OVERLOADED): too many passwords wait to be compared.
+	CloseMyAccount(context.Context, *CloseMyAccountRequest) (*CloseMyAccountResponse, error)
 	mustEmbedUnimplementedAuthServiceServer()
 }
 
@@ -270,6 +371,12 @@ func (UnimplementedAuthServiceServer) ChangePassword(context.Context, *ChangePas
 }
 func (UnimplementedAuthServiceServer) Logout(context.Context, *LogoutRequest) (*LogoutResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Logout not implemented")
+}
+func (UnimplementedAuthServiceServer) ExportMyData(*ExportMyDataRequest, grpc.ServerStreamingServer[ExportMyDataResponse]) error {
+	return status.Error(codes.Unimplemented, "method ExportMyData not implemented")
+}
+func (UnimplementedAuthServiceServer) CloseMyAccount(context.Context, *CloseMyAccountRequest) (*CloseMyAccountResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CloseMyAccount not implemented")
 }
 func (UnimplementedAuthServiceServer) mustEmbedUnimplementedAuthServiceServer() {}
 func (UnimplementedAuthServiceServer) testEmbeddedByValue()                     {}
@@ -382,6 +489,35 @@ func _AuthService_Logout_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AuthService_ExportMyData_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ExportMyDataRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AuthServiceServer).ExportMyData(m, &grpc.GenericServerStream[ExportMyDataRequest, ExportMyDataResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AuthService_ExportMyDataServer = grpc.ServerStreamingServer[ExportMyDataResponse]
+
+func _AuthService_CloseMyAccount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CloseMyAccountRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthServiceServer).CloseMyAccount(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthService_CloseMyAccount_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthServiceServer).CloseMyAccount(ctx, req.(*CloseMyAccountRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AuthService_ServiceDesc is the grpc.ServiceDesc for AuthService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -409,7 +545,17 @@ var AuthService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Logout",
 			Handler:    _AuthService_Logout_Handler,
 		},
+		{
+			MethodName: "CloseMyAccount",
+			Handler:    _AuthService_CloseMyAccount_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ExportMyData",
+			Handler:       _AuthService_ExportMyData_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "dlsms/v1/auth.proto",
 }

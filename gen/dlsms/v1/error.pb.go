@@ -154,6 +154,21 @@ const (
 	// "key_id" has its id. Its secret cannot be shown again: if it was lost, revoke the key and create
 	// another one.
 	ErrorReason_ERROR_REASON_KEY_EXISTS ErrorReason = 47
+	// FAILED_PRECONDITION: the library requires a proof of presence that the call lacks. Metadata
+	// "check_in" has what it requires: a name of CheckInRule without its prefix. Example: "SCREEN".
+	ErrorReason_ERROR_REASON_PRESENCE_REQUIRED ErrorReason = 48
+	// FAILED_PRECONDITION: a code is wrong, belongs to a screen that is switched off, or is of a kind
+	// that the call does not accept.
+	ErrorReason_ERROR_REASON_PRESENCE_INVALID ErrorReason = 49
+	// FAILED_PRECONDITION: the code of a screen, or of a scan, is too old. Scan the code that the
+	// screen shows now.
+	ErrorReason_ERROR_REASON_PRESENCE_EXPIRED ErrorReason = 50
+	// FAILED_PRECONDITION: a code belongs to a screen of another branch, or to another seat.
+	ErrorReason_ERROR_REASON_PRESENCE_ELSEWHERE ErrorReason = 51
+	// FAILED_PRECONDITION: the server has no PRESENCE_SECRET, so it cannot make codes.
+	ErrorReason_ERROR_REASON_PRESENCE_OFF ErrorReason = 52
+	// NOT_FOUND: the branch has no such screen.
+	ErrorReason_ERROR_REASON_SCREEN_NOT_FOUND ErrorReason = 53
 )
 
 // Enum value maps for ErrorReason.
@@ -207,6 +222,12 @@ var (
 		45: "ERROR_REASON_STRIKE_NOT_FOUND",
 		46: "ERROR_REASON_CARD_TAKEN",
 		47: "ERROR_REASON_KEY_EXISTS",
+		48: "ERROR_REASON_PRESENCE_REQUIRED",
+		49: "ERROR_REASON_PRESENCE_INVALID",
+		50: "ERROR_REASON_PRESENCE_EXPIRED",
+		51: "ERROR_REASON_PRESENCE_ELSEWHERE",
+		52: "ERROR_REASON_PRESENCE_OFF",
+		53: "ERROR_REASON_SCREEN_NOT_FOUND",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -257,6 +278,12 @@ var (
 		"ERROR_REASON_STRIKE_NOT_FOUND":      45,
 		"ERROR_REASON_CARD_TAKEN":            46,
 		"ERROR_REASON_KEY_EXISTS":            47,
+		"ERROR_REASON_PRESENCE_REQUIRED":     48,
+		"ERROR_REASON_PRESENCE_INVALID":      49,
+		"ERROR_REASON_PRESENCE_EXPIRED":      50,
+		"ERROR_REASON_PRESENCE_ELSEWHERE":    51,
+		"ERROR_REASON_PRESENCE_OFF":          52,
+		"ERROR_REASON_SCREEN_NOT_FOUND":      53,
 	}
 )
 
@@ -291,7 +318,7 @@ var File_dlsms_v1_error_proto protoreflect.FileDescriptor
 
 const file_dlsms_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x14dlsms/v1/error.proto\x12\bdlsms.v1*\xc0\f\n" +
+	"\x14dlsms/v1/error.proto\x12\bdlsms.v1*\x91\x0e\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bERROR_REASON_INVALID_FIELDS\x10\x01\x12\"\n" +
@@ -341,7 +368,13 @@ const file_dlsms_v1_error_proto_rawDesc = "" +
 	"\x1aERROR_REASON_KEY_NOT_FOUND\x10,\x12!\n" +
 	"\x1dERROR_REASON_STRIKE_NOT_FOUND\x10-\x12\x1b\n" +
 	"\x17ERROR_REASON_CARD_TAKEN\x10.\x12\x1b\n" +
-	"\x17ERROR_REASON_KEY_EXISTS\x10/B-Z+github.com/dlsms/dlsms/gen/dlsms/v1;dlsmsv1b\x06proto3"
+	"\x17ERROR_REASON_KEY_EXISTS\x10/\x12\"\n" +
+	"\x1eERROR_REASON_PRESENCE_REQUIRED\x100\x12!\n" +
+	"\x1dERROR_REASON_PRESENCE_INVALID\x101\x12!\n" +
+	"\x1dERROR_REASON_PRESENCE_EXPIRED\x102\x12#\n" +
+	"\x1fERROR_REASON_PRESENCE_ELSEWHERE\x103\x12\x1d\n" +
+	"\x19ERROR_REASON_PRESENCE_OFF\x104\x12!\n" +
+	"\x1dERROR_REASON_SCREEN_NOT_FOUND\x105B-Z+github.com/dlsms/dlsms/gen/dlsms/v1;dlsmsv1b\x06proto3"
 
 var (
 	file_dlsms_v1_error_proto_rawDescOnce sync.Once

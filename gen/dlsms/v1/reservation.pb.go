@@ -93,6 +93,141 @@ func (ReservationStatus) EnumDescriptor() ([]byte, []int) {
 	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{0}
 }
 
+// CheckInRule is what a user needs to check in. Staff and turnstiles may check in a user with every
+// rule.
+type CheckInRule int32
+
+const (
+	// In Reservation: the reservation cannot be checked in. In PolicyRules: the policy sets no rule.
+	CheckInRule_CHECK_IN_RULE_UNSPECIFIED CheckInRule = 0
+	// No proof.
+	CheckInRule_CHECK_IN_RULE_NONE CheckInRule = 1
+	// The code of the label of the seat. A photo of the label works as well.
+	CheckInRule_CHECK_IN_RULE_SEAT CheckInRule = 2
+	// The code or the digits of a screen of the branch, or a scan of the code: see RecordScan.
+	CheckInRule_CHECK_IN_RULE_SCREEN CheckInRule = 3
+	// Both codes.
+	CheckInRule_CHECK_IN_RULE_SEAT_AND_SCREEN CheckInRule = 4
+	// The user cannot check in. Staff or a turnstile does it.
+	CheckInRule_CHECK_IN_RULE_DESK CheckInRule = 5
+)
+
+// Enum value maps for CheckInRule.
+var (
+	CheckInRule_name = map[int32]string{
+		0: "CHECK_IN_RULE_UNSPECIFIED",
+		1: "CHECK_IN_RULE_NONE",
+		2: "CHECK_IN_RULE_SEAT",
+		3: "CHECK_IN_RULE_SCREEN",
+		4: "CHECK_IN_RULE_SEAT_AND_SCREEN",
+		5: "CHECK_IN_RULE_DESK",
+	}
+	CheckInRule_value = map[string]int32{
+		"CHECK_IN_RULE_UNSPECIFIED":     0,
+		"CHECK_IN_RULE_NONE":            1,
+		"CHECK_IN_RULE_SEAT":            2,
+		"CHECK_IN_RULE_SCREEN":          3,
+		"CHECK_IN_RULE_SEAT_AND_SCREEN": 4,
+		"CHECK_IN_RULE_DESK":            5,
+	}
+)
+
+func (x CheckInRule) Enum() *CheckInRule {
+	p := new(CheckInRule)
+	*p = x
+	return p
+}
+
+func (x CheckInRule) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CheckInRule) Descriptor() protoreflect.EnumDescriptor {
+	return file_dlsms_v1_reservation_proto_enumTypes[1].Descriptor()
+}
+
+func (CheckInRule) Type() protoreflect.EnumType {
+	return &file_dlsms_v1_reservation_proto_enumTypes[1]
+}
+
+func (x CheckInRule) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CheckInRule.Descriptor instead.
+func (CheckInRule) EnumDescriptor() ([]byte, []int) {
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{1}
+}
+
+// Proof is what has proved at check-in that the user was in the library.
+type Proof int32
+
+const (
+	// The user has not checked in, or has done so before the server recorded proofs.
+	Proof_PROOF_UNSPECIFIED Proof = 0
+	// Nothing.
+	Proof_PROOF_NONE Proof = 1
+	// The code of the label of the seat.
+	Proof_PROOF_SEAT Proof = 2
+	// The code or the digits of a screen, or a scan of the code.
+	Proof_PROOF_SCREEN Proof = 3
+	// Both codes.
+	Proof_PROOF_SEAT_AND_SCREEN Proof = 4
+	// Staff checked in the user.
+	Proof_PROOF_DESK Proof = 5
+	// A turnstile or card reader checked in the user.
+	Proof_PROOF_ARRIVAL Proof = 6
+)
+
+// Enum value maps for Proof.
+var (
+	Proof_name = map[int32]string{
+		0: "PROOF_UNSPECIFIED",
+		1: "PROOF_NONE",
+		2: "PROOF_SEAT",
+		3: "PROOF_SCREEN",
+		4: "PROOF_SEAT_AND_SCREEN",
+		5: "PROOF_DESK",
+		6: "PROOF_ARRIVAL",
+	}
+	Proof_value = map[string]int32{
+		"PROOF_UNSPECIFIED":     0,
+		"PROOF_NONE":            1,
+		"PROOF_SEAT":            2,
+		"PROOF_SCREEN":          3,
+		"PROOF_SEAT_AND_SCREEN": 4,
+		"PROOF_DESK":            5,
+		"PROOF_ARRIVAL":         6,
+	}
+)
+
+func (x Proof) Enum() *Proof {
+	p := new(Proof)
+	*p = x
+	return p
+}
+
+func (x Proof) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Proof) Descriptor() protoreflect.EnumDescriptor {
+	return file_dlsms_v1_reservation_proto_enumTypes[2].Descriptor()
+}
+
+func (Proof) Type() protoreflect.EnumType {
+	return &file_dlsms_v1_reservation_proto_enumTypes[2]
+}
+
+func (x Proof) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Proof.Descriptor instead.
+func (Proof) EnumDescriptor() ([]byte, []int) {
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{2}
+}
+
 // ReservationView selects the reservations to list.
 type ReservationView int32
 
@@ -134,11 +269,11 @@ func (x ReservationView) String() string {
 }
 
 func (ReservationView) Descriptor() protoreflect.EnumDescriptor {
-	return file_dlsms_v1_reservation_proto_enumTypes[1].Descriptor()
+	return file_dlsms_v1_reservation_proto_enumTypes[3].Descriptor()
 }
 
 func (ReservationView) Type() protoreflect.EnumType {
-	return &file_dlsms_v1_reservation_proto_enumTypes[1]
+	return &file_dlsms_v1_reservation_proto_enumTypes[3]
 }
 
 func (x ReservationView) Number() protoreflect.EnumNumber {
@@ -147,7 +282,7 @@ func (x ReservationView) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ReservationView.Descriptor instead.
 func (ReservationView) EnumDescriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{1}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{3}
 }
 
 // Reservation is a user's right to a seat for a window, [start_time, end_time).
@@ -177,7 +312,13 @@ type Reservation struct {
 	CheckedInAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=checked_in_at,json=checkedInAt,proto3" json:"checked_in_at,omitempty"`
 	// Time at which the reservation was completed, cancelled or marked as a no-show. Unset before
 	// that.
-	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	EndedAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	// The proof that CheckIn requires, by the present policies of the library. Set while HELD or CONFIRMED.
+	CheckIn CheckInRule `protobuf:"varint,12,opt,name=check_in,json=checkIn,proto3,enum=dlsms.v1.CheckInRule" json:"check_in,omitempty"`
+	// The proof of the check-in.
+	Proof Proof `protobuf:"varint,13,opt,name=proof,proto3,enum=dlsms.v1.Proof" json:"proof,omitempty"`
+	// Name of the screen whose code was used. Empty: none.
+	Screen        string `protobuf:"bytes,14,opt,name=screen,proto3" json:"screen,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -287,6 +428,27 @@ func (x *Reservation) GetEndedAt() *timestamppb.Timestamp {
 		return x.EndedAt
 	}
 	return nil
+}
+
+func (x *Reservation) GetCheckIn() CheckInRule {
+	if x != nil {
+		return x.CheckIn
+	}
+	return CheckInRule_CHECK_IN_RULE_UNSPECIFIED
+}
+
+func (x *Reservation) GetProof() Proof {
+	if x != nil {
+		return x.Proof
+	}
+	return Proof_PROOF_UNSPECIFIED
+}
+
+func (x *Reservation) GetScreen() string {
+	if x != nil {
+		return x.Screen
+	}
+	return ""
 }
 
 // CreateReservationRequest is the request of CreateReservation.
@@ -1184,18 +1346,147 @@ func (x *CancelReservationResponse) GetReservation() *Reservation {
 	return nil
 }
 
+// RecordScanRequest is the request of RecordScan.
+type RecordScanRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. The code of a screen, 31 characters. Lower case, blanks and hyphens do not matter, and
+	// neither does the address of a page before the code, as in a QR code. At most 300 characters.
+	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordScanRequest) Reset() {
+	*x = RecordScanRequest{}
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordScanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordScanRequest) ProtoMessage() {}
+
+func (x *RecordScanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordScanRequest.ProtoReflect.Descriptor instead.
+func (*RecordScanRequest) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RecordScanRequest) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+// RecordScanResponse is the response of RecordScan.
+type RecordScanResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The code of the scan, 31 characters. CheckIn accepts it in place of the code of the screen.
+	ScanCode string `protobuf:"bytes,1,opt,name=scan_code,json=scanCode,proto3" json:"scan_code,omitempty"`
+	// Time until which scan_code is valid: 3 minutes after the scan. It is accepted for 2 seconds
+	// longer.
+	ValidUntil *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=valid_until,json=validUntil,proto3" json:"valid_until,omitempty"`
+	// Code of the branch of the screen.
+	Branch string `protobuf:"bytes,3,opt,name=branch,proto3" json:"branch,omitempty"`
+	// Name of the screen.
+	Screen        string `protobuf:"bytes,4,opt,name=screen,proto3" json:"screen,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordScanResponse) Reset() {
+	*x = RecordScanResponse{}
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordScanResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordScanResponse) ProtoMessage() {}
+
+func (x *RecordScanResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordScanResponse.ProtoReflect.Descriptor instead.
+func (*RecordScanResponse) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RecordScanResponse) GetScanCode() string {
+	if x != nil {
+		return x.ScanCode
+	}
+	return ""
+}
+
+func (x *RecordScanResponse) GetValidUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ValidUntil
+	}
+	return nil
+}
+
+func (x *RecordScanResponse) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+func (x *RecordScanResponse) GetScreen() string {
+	if x != nil {
+		return x.Screen
+	}
+	return ""
+}
+
 // CheckInRequest is the request of CheckIn.
 type CheckInRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Required. Id of the reservation, above 0.
 	ReservationId int64 `protobuf:"varint,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
+	// The code of a screen (31 characters), its 8 digits, the scan_code of RecordScan (31 characters),
+	// or the code of the label of the seat (31 characters). Lower case, blanks and hyphens do not
+	// matter, and neither does the address of a page before the code, as in a QR code. At most 300
+	// characters.
+	PresenceCode string `protobuf:"bytes,2,opt,name=presence_code,json=presenceCode,proto3" json:"presence_code,omitempty"`
+	// The code of the label of the seat, if presence_code has that of a screen or of a scan. For
+	// CHECK_IN_RULE_SEAT_AND_SCREEN, both are required. The fields accept the same codes.
+	LabelCode     string `protobuf:"bytes,3,opt,name=label_code,json=labelCode,proto3" json:"label_code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CheckInRequest) Reset() {
 	*x = CheckInRequest{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[16]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1498,7 @@ func (x *CheckInRequest) String() string {
 func (*CheckInRequest) ProtoMessage() {}
 
 func (x *CheckInRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[16]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1511,7 @@ func (x *CheckInRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInRequest.ProtoReflect.Descriptor instead.
 func (*CheckInRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{16}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CheckInRequest) GetReservationId() int64 {
@@ -1228,6 +1519,20 @@ func (x *CheckInRequest) GetReservationId() int64 {
 		return x.ReservationId
 	}
 	return 0
+}
+
+func (x *CheckInRequest) GetPresenceCode() string {
+	if x != nil {
+		return x.PresenceCode
+	}
+	return ""
+}
+
+func (x *CheckInRequest) GetLabelCode() string {
+	if x != nil {
+		return x.LabelCode
+	}
+	return ""
 }
 
 // CheckInResponse is the response of CheckIn.
@@ -1241,7 +1546,7 @@ type CheckInResponse struct {
 
 func (x *CheckInResponse) Reset() {
 	*x = CheckInResponse{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[17]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1558,7 @@ func (x *CheckInResponse) String() string {
 func (*CheckInResponse) ProtoMessage() {}
 
 func (x *CheckInResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[17]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1571,7 @@ func (x *CheckInResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInResponse.ProtoReflect.Descriptor instead.
 func (*CheckInResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{17}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CheckInResponse) GetReservation() *Reservation {
@@ -1287,7 +1592,7 @@ type CheckOutRequest struct {
 
 func (x *CheckOutRequest) Reset() {
 	*x = CheckOutRequest{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[18]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1299,7 +1604,7 @@ func (x *CheckOutRequest) String() string {
 func (*CheckOutRequest) ProtoMessage() {}
 
 func (x *CheckOutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[18]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1312,7 +1617,7 @@ func (x *CheckOutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckOutRequest.ProtoReflect.Descriptor instead.
 func (*CheckOutRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{18}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CheckOutRequest) GetReservationId() int64 {
@@ -1333,7 +1638,7 @@ type CheckOutResponse struct {
 
 func (x *CheckOutResponse) Reset() {
 	*x = CheckOutResponse{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[19]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1650,7 @@ func (x *CheckOutResponse) String() string {
 func (*CheckOutResponse) ProtoMessage() {}
 
 func (x *CheckOutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[19]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1663,7 @@ func (x *CheckOutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckOutResponse.ProtoReflect.Descriptor instead.
 func (*CheckOutResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{19}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CheckOutResponse) GetReservation() *Reservation {
@@ -1383,7 +1688,7 @@ type ExtendReservationRequest struct {
 
 func (x *ExtendReservationRequest) Reset() {
 	*x = ExtendReservationRequest{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[20]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1700,7 @@ func (x *ExtendReservationRequest) String() string {
 func (*ExtendReservationRequest) ProtoMessage() {}
 
 func (x *ExtendReservationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[20]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1713,7 @@ func (x *ExtendReservationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendReservationRequest.ProtoReflect.Descriptor instead.
 func (*ExtendReservationRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{20}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ExtendReservationRequest) GetReservationId() int64 {
@@ -1443,7 +1748,7 @@ type ExtendReservationResponse struct {
 
 func (x *ExtendReservationResponse) Reset() {
 	*x = ExtendReservationResponse{}
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[21]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +1760,7 @@ func (x *ExtendReservationResponse) String() string {
 func (*ExtendReservationResponse) ProtoMessage() {}
 
 func (x *ExtendReservationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_reservation_proto_msgTypes[21]
+	mi := &file_dlsms_v1_reservation_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +1773,7 @@ func (x *ExtendReservationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendReservationResponse.ProtoReflect.Descriptor instead.
 func (*ExtendReservationResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{21}
+	return file_dlsms_v1_reservation_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ExtendReservationResponse) GetReservation() *Reservation {
@@ -1482,7 +1787,7 @@ var File_dlsms_v1_reservation_proto protoreflect.FileDescriptor
 
 const file_dlsms_v1_reservation_proto_rawDesc = "" +
 	"\n" +
-	"\x1adlsms/v1/reservation.proto\x12\bdlsms.v1\x1a\x13dlsms/v1/seat.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\x04\n" +
+	"\x1adlsms/v1/reservation.proto\x12\bdlsms.v1\x1a\x13dlsms/v1/seat.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x05\n" +
 	"\vReservation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12%\n" +
 	"\x04seat\x18\x02 \x01(\v2\x11.dlsms.v1.SeatRefR\x04seat\x12\x17\n" +
@@ -1497,7 +1802,10 @@ const file_dlsms_v1_reservation_proto_rawDesc = "" +
 	"created_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12>\n" +
 	"\rchecked_in_at\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\vcheckedInAt\x125\n" +
-	"\bended_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"\xe9\x01\n" +
+	"\bended_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x120\n" +
+	"\bcheck_in\x18\f \x01(\x0e2\x15.dlsms.v1.CheckInRuleR\acheckIn\x12%\n" +
+	"\x05proof\x18\r \x01(\x0e2\x0f.dlsms.v1.ProofR\x05proof\x12\x16\n" +
+	"\x06screen\x18\x0e \x01(\tR\x06screen\"\xe9\x01\n" +
 	"\x18CreateReservationRequest\x12\x17\n" +
 	"\aseat_id\x18\x01 \x01(\x03R\x06seatId\x129\n" +
 	"\n" +
@@ -1560,9 +1868,20 @@ const file_dlsms_v1_reservation_proto_rawDesc = "" +
 	"\x18CancelReservationRequest\x12%\n" +
 	"\x0ereservation_id\x18\x01 \x01(\x03R\rreservationId\"T\n" +
 	"\x19CancelReservationResponse\x127\n" +
-	"\vreservation\x18\x01 \x01(\v2\x15.dlsms.v1.ReservationR\vreservation\"7\n" +
+	"\vreservation\x18\x01 \x01(\v2\x15.dlsms.v1.ReservationR\vreservation\"'\n" +
+	"\x11RecordScanRequest\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\"\x9e\x01\n" +
+	"\x12RecordScanResponse\x12\x1b\n" +
+	"\tscan_code\x18\x01 \x01(\tR\bscanCode\x12;\n" +
+	"\vvalid_until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"validUntil\x12\x16\n" +
+	"\x06branch\x18\x03 \x01(\tR\x06branch\x12\x16\n" +
+	"\x06screen\x18\x04 \x01(\tR\x06screen\"{\n" +
 	"\x0eCheckInRequest\x12%\n" +
-	"\x0ereservation_id\x18\x01 \x01(\x03R\rreservationId\"J\n" +
+	"\x0ereservation_id\x18\x01 \x01(\x03R\rreservationId\x12#\n" +
+	"\rpresence_code\x18\x02 \x01(\tR\fpresenceCode\x12\x1d\n" +
+	"\n" +
+	"label_code\x18\x03 \x01(\tR\tlabelCode\"J\n" +
 	"\x0fCheckInResponse\x127\n" +
 	"\vreservation\x18\x01 \x01(\v2\x15.dlsms.v1.ReservationR\vreservation\"8\n" +
 	"\x0fCheckOutRequest\x12%\n" +
@@ -1582,19 +1901,39 @@ const file_dlsms_v1_reservation_proto_rawDesc = "" +
 	"\x1dRESERVATION_STATUS_CHECKED_IN\x10\x03\x12 \n" +
 	"\x1cRESERVATION_STATUS_COMPLETED\x10\x04\x12 \n" +
 	"\x1cRESERVATION_STATUS_CANCELLED\x10\x05\x12\x1e\n" +
-	"\x1aRESERVATION_STATUS_NO_SHOW\x10\x06*\x8a\x01\n" +
+	"\x1aRESERVATION_STATUS_NO_SHOW\x10\x06*\xb1\x01\n" +
+	"\vCheckInRule\x12\x1d\n" +
+	"\x19CHECK_IN_RULE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12CHECK_IN_RULE_NONE\x10\x01\x12\x16\n" +
+	"\x12CHECK_IN_RULE_SEAT\x10\x02\x12\x18\n" +
+	"\x14CHECK_IN_RULE_SCREEN\x10\x03\x12!\n" +
+	"\x1dCHECK_IN_RULE_SEAT_AND_SCREEN\x10\x04\x12\x16\n" +
+	"\x12CHECK_IN_RULE_DESK\x10\x05*\x8e\x01\n" +
+	"\x05Proof\x12\x15\n" +
+	"\x11PROOF_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"PROOF_NONE\x10\x01\x12\x0e\n" +
+	"\n" +
+	"PROOF_SEAT\x10\x02\x12\x10\n" +
+	"\fPROOF_SCREEN\x10\x03\x12\x19\n" +
+	"\x15PROOF_SEAT_AND_SCREEN\x10\x04\x12\x0e\n" +
+	"\n" +
+	"PROOF_DESK\x10\x05\x12\x11\n" +
+	"\rPROOF_ARRIVAL\x10\x06*\x8a\x01\n" +
 	"\x0fReservationView\x12 \n" +
 	"\x1cRESERVATION_VIEW_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19RESERVATION_VIEW_UPCOMING\x10\x01\x12\x1c\n" +
 	"\x18RESERVATION_VIEW_HISTORY\x10\x02\x12\x18\n" +
-	"\x14RESERVATION_VIEW_ALL\x10\x032\x85\x06\n" +
+	"\x14RESERVATION_VIEW_ALL\x10\x032\xce\x06\n" +
 	"\x12ReservationService\x12\\\n" +
 	"\x11CreateReservation\x12\".dlsms.v1.CreateReservationRequest\x1a#.dlsms.v1.CreateReservationResponse\x12Y\n" +
 	"\x10CheckReservation\x12!.dlsms.v1.CheckReservationRequest\x1a\".dlsms.v1.CheckReservationResponse\x12J\n" +
 	"\vGetStanding\x12\x1c.dlsms.v1.GetStandingRequest\x1a\x1d.dlsms.v1.GetStandingResponse\x12S\n" +
 	"\x0eGetReservation\x12\x1f.dlsms.v1.GetReservationRequest\x1a .dlsms.v1.GetReservationResponse\x12V\n" +
 	"\x0fGetReservations\x12 .dlsms.v1.GetReservationsRequest\x1a!.dlsms.v1.GetReservationsResponse\x12\\\n" +
-	"\x11CancelReservation\x12\".dlsms.v1.CancelReservationRequest\x1a#.dlsms.v1.CancelReservationResponse\x12>\n" +
+	"\x11CancelReservation\x12\".dlsms.v1.CancelReservationRequest\x1a#.dlsms.v1.CancelReservationResponse\x12G\n" +
+	"\n" +
+	"RecordScan\x12\x1b.dlsms.v1.RecordScanRequest\x1a\x1c.dlsms.v1.RecordScanResponse\x12>\n" +
 	"\aCheckIn\x12\x18.dlsms.v1.CheckInRequest\x1a\x19.dlsms.v1.CheckInResponse\x12A\n" +
 	"\bCheckOut\x12\x19.dlsms.v1.CheckOutRequest\x1a\x1a.dlsms.v1.CheckOutResponse\x12\\\n" +
 	"\x11ExtendReservation\x12\".dlsms.v1.ExtendReservationRequest\x1a#.dlsms.v1.ExtendReservationResponseB-Z+github.com/dlsms/dlsms/gen/dlsms/v1;dlsmsv1b\x06proto3"
@@ -1611,94 +1950,103 @@ func file_dlsms_v1_reservation_proto_rawDescGZIP() []byte {
 	return file_dlsms_v1_reservation_proto_rawDescData
 }
 
-var file_dlsms_v1_reservation_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_dlsms_v1_reservation_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_dlsms_v1_reservation_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_dlsms_v1_reservation_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_dlsms_v1_reservation_proto_goTypes = []any{
 	(ReservationStatus)(0),            // 0: dlsms.v1.ReservationStatus
-	(ReservationView)(0),              // 1: dlsms.v1.ReservationView
-	(*Reservation)(nil),               // 2: dlsms.v1.Reservation
-	(*CreateReservationRequest)(nil),  // 3: dlsms.v1.CreateReservationRequest
-	(*CreateReservationResponse)(nil), // 4: dlsms.v1.CreateReservationResponse
-	(*CheckReservationRequest)(nil),   // 5: dlsms.v1.CheckReservationRequest
-	(*CheckReservationResponse)(nil),  // 6: dlsms.v1.CheckReservationResponse
-	(*BrokenRule)(nil),                // 7: dlsms.v1.BrokenRule
-	(*Alternative)(nil),               // 8: dlsms.v1.Alternative
-	(*GetStandingRequest)(nil),        // 9: dlsms.v1.GetStandingRequest
-	(*GetStandingResponse)(nil),       // 10: dlsms.v1.GetStandingResponse
-	(*Strike)(nil),                    // 11: dlsms.v1.Strike
-	(*GetReservationRequest)(nil),     // 12: dlsms.v1.GetReservationRequest
-	(*GetReservationResponse)(nil),    // 13: dlsms.v1.GetReservationResponse
-	(*GetReservationsRequest)(nil),    // 14: dlsms.v1.GetReservationsRequest
-	(*GetReservationsResponse)(nil),   // 15: dlsms.v1.GetReservationsResponse
-	(*CancelReservationRequest)(nil),  // 16: dlsms.v1.CancelReservationRequest
-	(*CancelReservationResponse)(nil), // 17: dlsms.v1.CancelReservationResponse
-	(*CheckInRequest)(nil),            // 18: dlsms.v1.CheckInRequest
-	(*CheckInResponse)(nil),           // 19: dlsms.v1.CheckInResponse
-	(*CheckOutRequest)(nil),           // 20: dlsms.v1.CheckOutRequest
-	(*CheckOutResponse)(nil),          // 21: dlsms.v1.CheckOutResponse
-	(*ExtendReservationRequest)(nil),  // 22: dlsms.v1.ExtendReservationRequest
-	(*ExtendReservationResponse)(nil), // 23: dlsms.v1.ExtendReservationResponse
-	nil,                               // 24: dlsms.v1.BrokenRule.MetadataEntry
-	(*SeatRef)(nil),                   // 25: dlsms.v1.SeatRef
-	(*timestamppb.Timestamp)(nil),     // 26: google.protobuf.Timestamp
+	(CheckInRule)(0),                  // 1: dlsms.v1.CheckInRule
+	(Proof)(0),                        // 2: dlsms.v1.Proof
+	(ReservationView)(0),              // 3: dlsms.v1.ReservationView
+	(*Reservation)(nil),               // 4: dlsms.v1.Reservation
+	(*CreateReservationRequest)(nil),  // 5: dlsms.v1.CreateReservationRequest
+	(*CreateReservationResponse)(nil), // 6: dlsms.v1.CreateReservationResponse
+	(*CheckReservationRequest)(nil),   // 7: dlsms.v1.CheckReservationRequest
+	(*CheckReservationResponse)(nil),  // 8: dlsms.v1.CheckReservationResponse
+	(*BrokenRule)(nil),                // 9: dlsms.v1.BrokenRule
+	(*Alternative)(nil),               // 10: dlsms.v1.Alternative
+	(*GetStandingRequest)(nil),        // 11: dlsms.v1.GetStandingRequest
+	(*GetStandingResponse)(nil),       // 12: dlsms.v1.GetStandingResponse
+	(*Strike)(nil),                    // 13: dlsms.v1.Strike
+	(*GetReservationRequest)(nil),     // 14: dlsms.v1.GetReservationRequest
+	(*GetReservationResponse)(nil),    // 15: dlsms.v1.GetReservationResponse
+	(*GetReservationsRequest)(nil),    // 16: dlsms.v1.GetReservationsRequest
+	(*GetReservationsResponse)(nil),   // 17: dlsms.v1.GetReservationsResponse
+	(*CancelReservationRequest)(nil),  // 18: dlsms.v1.CancelReservationRequest
+	(*CancelReservationResponse)(nil), // 19: dlsms.v1.CancelReservationResponse
+	(*RecordScanRequest)(nil),         // 20: dlsms.v1.RecordScanRequest
+	(*RecordScanResponse)(nil),        // 21: dlsms.v1.RecordScanResponse
+	(*CheckInRequest)(nil),            // 22: dlsms.v1.CheckInRequest
+	(*CheckInResponse)(nil),           // 23: dlsms.v1.CheckInResponse
+	(*CheckOutRequest)(nil),           // 24: dlsms.v1.CheckOutRequest
+	(*CheckOutResponse)(nil),          // 25: dlsms.v1.CheckOutResponse
+	(*ExtendReservationRequest)(nil),  // 26: dlsms.v1.ExtendReservationRequest
+	(*ExtendReservationResponse)(nil), // 27: dlsms.v1.ExtendReservationResponse
+	nil,                               // 28: dlsms.v1.BrokenRule.MetadataEntry
+	(*SeatRef)(nil),                   // 29: dlsms.v1.SeatRef
+	(*timestamppb.Timestamp)(nil),     // 30: google.protobuf.Timestamp
 }
 var file_dlsms_v1_reservation_proto_depIdxs = []int32{
-	25, // 0: dlsms.v1.Reservation.seat:type_name -> dlsms.v1.SeatRef
-	26, // 1: dlsms.v1.Reservation.start_time:type_name -> google.protobuf.Timestamp
-	26, // 2: dlsms.v1.Reservation.end_time:type_name -> google.protobuf.Timestamp
+	29, // 0: dlsms.v1.Reservation.seat:type_name -> dlsms.v1.SeatRef
+	30, // 1: dlsms.v1.Reservation.start_time:type_name -> google.protobuf.Timestamp
+	30, // 2: dlsms.v1.Reservation.end_time:type_name -> google.protobuf.Timestamp
 	0,  // 3: dlsms.v1.Reservation.status:type_name -> dlsms.v1.ReservationStatus
-	26, // 4: dlsms.v1.Reservation.check_in_opens_at:type_name -> google.protobuf.Timestamp
-	26, // 5: dlsms.v1.Reservation.check_in_deadline:type_name -> google.protobuf.Timestamp
-	26, // 6: dlsms.v1.Reservation.created_at:type_name -> google.protobuf.Timestamp
-	26, // 7: dlsms.v1.Reservation.checked_in_at:type_name -> google.protobuf.Timestamp
-	26, // 8: dlsms.v1.Reservation.ended_at:type_name -> google.protobuf.Timestamp
-	26, // 9: dlsms.v1.CreateReservationRequest.start_time:type_name -> google.protobuf.Timestamp
-	26, // 10: dlsms.v1.CreateReservationRequest.end_time:type_name -> google.protobuf.Timestamp
-	2,  // 11: dlsms.v1.CreateReservationResponse.reservation:type_name -> dlsms.v1.Reservation
-	26, // 12: dlsms.v1.CheckReservationRequest.start_time:type_name -> google.protobuf.Timestamp
-	26, // 13: dlsms.v1.CheckReservationRequest.end_time:type_name -> google.protobuf.Timestamp
-	7,  // 14: dlsms.v1.CheckReservationResponse.broken:type_name -> dlsms.v1.BrokenRule
-	8,  // 15: dlsms.v1.CheckReservationResponse.alternatives:type_name -> dlsms.v1.Alternative
-	24, // 16: dlsms.v1.BrokenRule.metadata:type_name -> dlsms.v1.BrokenRule.MetadataEntry
-	25, // 17: dlsms.v1.Alternative.seat:type_name -> dlsms.v1.SeatRef
-	26, // 18: dlsms.v1.Alternative.start_time:type_name -> google.protobuf.Timestamp
-	26, // 19: dlsms.v1.Alternative.end_time:type_name -> google.protobuf.Timestamp
-	11, // 20: dlsms.v1.GetStandingResponse.strikes:type_name -> dlsms.v1.Strike
-	26, // 21: dlsms.v1.GetStandingResponse.suspended_until:type_name -> google.protobuf.Timestamp
-	26, // 22: dlsms.v1.Strike.at:type_name -> google.protobuf.Timestamp
-	26, // 23: dlsms.v1.Strike.expires_at:type_name -> google.protobuf.Timestamp
-	26, // 24: dlsms.v1.Strike.forgiven_at:type_name -> google.protobuf.Timestamp
-	2,  // 25: dlsms.v1.GetReservationResponse.reservation:type_name -> dlsms.v1.Reservation
-	1,  // 26: dlsms.v1.GetReservationsRequest.view:type_name -> dlsms.v1.ReservationView
-	2,  // 27: dlsms.v1.GetReservationsResponse.reservations:type_name -> dlsms.v1.Reservation
-	2,  // 28: dlsms.v1.CancelReservationResponse.reservation:type_name -> dlsms.v1.Reservation
-	2,  // 29: dlsms.v1.CheckInResponse.reservation:type_name -> dlsms.v1.Reservation
-	2,  // 30: dlsms.v1.CheckOutResponse.reservation:type_name -> dlsms.v1.Reservation
-	26, // 31: dlsms.v1.ExtendReservationRequest.end_time:type_name -> google.protobuf.Timestamp
-	2,  // 32: dlsms.v1.ExtendReservationResponse.reservation:type_name -> dlsms.v1.Reservation
-	3,  // 33: dlsms.v1.ReservationService.CreateReservation:input_type -> dlsms.v1.CreateReservationRequest
-	5,  // 34: dlsms.v1.ReservationService.CheckReservation:input_type -> dlsms.v1.CheckReservationRequest
-	9,  // 35: dlsms.v1.ReservationService.GetStanding:input_type -> dlsms.v1.GetStandingRequest
-	12, // 36: dlsms.v1.ReservationService.GetReservation:input_type -> dlsms.v1.GetReservationRequest
-	14, // 37: dlsms.v1.ReservationService.GetReservations:input_type -> dlsms.v1.GetReservationsRequest
-	16, // 38: dlsms.v1.ReservationService.CancelReservation:input_type -> dlsms.v1.CancelReservationRequest
-	18, // 39: dlsms.v1.ReservationService.CheckIn:input_type -> dlsms.v1.CheckInRequest
-	20, // 40: dlsms.v1.ReservationService.CheckOut:input_type -> dlsms.v1.CheckOutRequest
-	22, // 41: dlsms.v1.ReservationService.ExtendReservation:input_type -> dlsms.v1.ExtendReservationRequest
-	4,  // 42: dlsms.v1.ReservationService.CreateReservation:output_type -> dlsms.v1.CreateReservationResponse
-	6,  // 43: dlsms.v1.ReservationService.CheckReservation:output_type -> dlsms.v1.CheckReservationResponse
-	10, // 44: dlsms.v1.ReservationService.GetStanding:output_type -> dlsms.v1.GetStandingResponse
-	13, // 45: dlsms.v1.ReservationService.GetReservation:output_type -> dlsms.v1.GetReservationResponse
-	15, // 46: dlsms.v1.ReservationService.GetReservations:output_type -> dlsms.v1.GetReservationsResponse
-	17, // 47: dlsms.v1.ReservationService.CancelReservation:output_type -> dlsms.v1.CancelReservationResponse
-	19, // 48: dlsms.v1.ReservationService.CheckIn:output_type -> dlsms.v1.CheckInResponse
-	21, // 49: dlsms.v1.ReservationService.CheckOut:output_type -> dlsms.v1.CheckOutResponse
-	23, // 50: dlsms.v1.ReservationService.ExtendReservation:output_type -> dlsms.v1.ExtendReservationResponse
-	42, // [42:51] is the sub-list for method output_type
-	33, // [33:42] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	30, // 4: dlsms.v1.Reservation.check_in_opens_at:type_name -> google.protobuf.Timestamp
+	30, // 5: dlsms.v1.Reservation.check_in_deadline:type_name -> google.protobuf.Timestamp
+	30, // 6: dlsms.v1.Reservation.created_at:type_name -> google.protobuf.Timestamp
+	30, // 7: dlsms.v1.Reservation.checked_in_at:type_name -> google.protobuf.Timestamp
+	30, // 8: dlsms.v1.Reservation.ended_at:type_name -> google.protobuf.Timestamp
+	1,  // 9: dlsms.v1.Reservation.check_in:type_name -> dlsms.v1.CheckInRule
+	2,  // 10: dlsms.v1.Reservation.proof:type_name -> dlsms.v1.Proof
+	30, // 11: dlsms.v1.CreateReservationRequest.start_time:type_name -> google.protobuf.Timestamp
+	30, // 12: dlsms.v1.CreateReservationRequest.end_time:type_name -> google.protobuf.Timestamp
+	4,  // 13: dlsms.v1.CreateReservationResponse.reservation:type_name -> dlsms.v1.Reservation
+	30, // 14: dlsms.v1.CheckReservationRequest.start_time:type_name -> google.protobuf.Timestamp
+	30, // 15: dlsms.v1.CheckReservationRequest.end_time:type_name -> google.protobuf.Timestamp
+	9,  // 16: dlsms.v1.CheckReservationResponse.broken:type_name -> dlsms.v1.BrokenRule
+	10, // 17: dlsms.v1.CheckReservationResponse.alternatives:type_name -> dlsms.v1.Alternative
+	28, // 18: dlsms.v1.BrokenRule.metadata:type_name -> dlsms.v1.BrokenRule.MetadataEntry
+	29, // 19: dlsms.v1.Alternative.seat:type_name -> dlsms.v1.SeatRef
+	30, // 20: dlsms.v1.Alternative.start_time:type_name -> google.protobuf.Timestamp
+	30, // 21: dlsms.v1.Alternative.end_time:type_name -> google.protobuf.Timestamp
+	13, // 22: dlsms.v1.GetStandingResponse.strikes:type_name -> dlsms.v1.Strike
+	30, // 23: dlsms.v1.GetStandingResponse.suspended_until:type_name -> google.protobuf.Timestamp
+	30, // 24: dlsms.v1.Strike.at:type_name -> google.protobuf.Timestamp
+	30, // 25: dlsms.v1.Strike.expires_at:type_name -> google.protobuf.Timestamp
+	30, // 26: dlsms.v1.Strike.forgiven_at:type_name -> google.protobuf.Timestamp
+	4,  // 27: dlsms.v1.GetReservationResponse.reservation:type_name -> dlsms.v1.Reservation
+	3,  // 28: dlsms.v1.GetReservationsRequest.view:type_name -> dlsms.v1.ReservationView
+	4,  // 29: dlsms.v1.GetReservationsResponse.reservations:type_name -> dlsms.v1.Reservation
+	4,  // 30: dlsms.v1.CancelReservationResponse.reservation:type_name -> dlsms.v1.Reservation
+	30, // 31: dlsms.v1.RecordScanResponse.valid_until:type_name -> google.protobuf.Timestamp
+	4,  // 32: dlsms.v1.CheckInResponse.reservation:type_name -> dlsms.v1.Reservation
+	4,  // 33: dlsms.v1.CheckOutResponse.reservation:type_name -> dlsms.v1.Reservation
+	30, // 34: dlsms.v1.ExtendReservationRequest.end_time:type_name -> google.protobuf.Timestamp
+	4,  // 35: dlsms.v1.ExtendReservationResponse.reservation:type_name -> dlsms.v1.Reservation
+	5,  // 36: dlsms.v1.ReservationService.CreateReservation:input_type -> dlsms.v1.CreateReservationRequest
+	7,  // 37: dlsms.v1.ReservationService.CheckReservation:input_type -> dlsms.v1.CheckReservationRequest
+	11, // 38: dlsms.v1.ReservationService.GetStanding:input_type -> dlsms.v1.GetStandingRequest
+	14, // 39: dlsms.v1.ReservationService.GetReservation:input_type -> dlsms.v1.GetReservationRequest
+	16, // 40: dlsms.v1.ReservationService.GetReservations:input_type -> dlsms.v1.GetReservationsRequest
+	18, // 41: dlsms.v1.ReservationService.CancelReservation:input_type -> dlsms.v1.CancelReservationRequest
+	20, // 42: dlsms.v1.ReservationService.RecordScan:input_type -> dlsms.v1.RecordScanRequest
+	22, // 43: dlsms.v1.ReservationService.CheckIn:input_type -> dlsms.v1.CheckInRequest
+	24, // 44: dlsms.v1.ReservationService.CheckOut:input_type -> dlsms.v1.CheckOutRequest
+	26, // 45: dlsms.v1.ReservationService.ExtendReservation:input_type -> dlsms.v1.ExtendReservationRequest
+	6,  // 46: dlsms.v1.ReservationService.CreateReservation:output_type -> dlsms.v1.CreateReservationResponse
+	8,  // 47: dlsms.v1.ReservationService.CheckReservation:output_type -> dlsms.v1.CheckReservationResponse
+	12, // 48: dlsms.v1.ReservationService.GetStanding:output_type -> dlsms.v1.GetStandingResponse
+	15, // 49: dlsms.v1.ReservationService.GetReservation:output_type -> dlsms.v1.GetReservationResponse
+	17, // 50: dlsms.v1.ReservationService.GetReservations:output_type -> dlsms.v1.GetReservationsResponse
+	19, // 51: dlsms.v1.ReservationService.CancelReservation:output_type -> dlsms.v1.CancelReservationResponse
+	21, // 52: dlsms.v1.ReservationService.RecordScan:output_type -> dlsms.v1.RecordScanResponse
+	23, // 53: dlsms.v1.ReservationService.CheckIn:output_type -> dlsms.v1.CheckInResponse
+	25, // 54: dlsms.v1.ReservationService.CheckOut:output_type -> dlsms.v1.CheckOutResponse
+	27, // 55: dlsms.v1.ReservationService.ExtendReservation:output_type -> dlsms.v1.ExtendReservationResponse
+	46, // [46:56] is the sub-list for method output_type
+	36, // [36:46] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_dlsms_v1_reservation_proto_init() }
@@ -1712,8 +2060,8 @@ func file_dlsms_v1_reservation_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dlsms_v1_reservation_proto_rawDesc), len(file_dlsms_v1_reservation_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   23,
+			NumEnums:      4,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,7 @@ const (
 	ReservationService_GetReservation_FullMethodName    = "/dlsms.v1.ReservationService/GetReservation"
 	ReservationService_GetReservations_FullMethodName   = "/dlsms.v1.ReservationService/GetReservations"
 	ReservationService_CancelReservation_FullMethodName = "/dlsms.v1.ReservationService/CancelReservation"
+	ReservationService_RecordScan_FullMethodName        = "/dlsms.v1.ReservationService/RecordScan"
 	ReservationService_CheckIn_FullMethodName           = "/dlsms.v1.ReservationService/CheckIn"
 	ReservationService_CheckOut_FullMethodName          = "/dlsms.v1.ReservationService/CheckOut"
 	ReservationService_ExtendReservation_FullMethodName = "/dlsms.v1.ReservationService/ExtendReservation"
@@ -34,15 +35,17 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// ReservationService reserves seats. Every call requires a token and sees only the caller's own
-// reservations: a reservation of another user is NOT_FOUND. Every call is safe to repeat.
+// ReservationService reserves seats. Every call except RecordScan requires a token and sees only the
+// caller's own reservations: a reservation of another user is NOT_FOUND. Every call is safe to
+// repeat.
 //
 // The numbers in these comments are defaults. A library may set others.
 //
 // Every call may fail with:
 //   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has no
 //     valid token.
-//   - RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED): too many calls by this user, or too much load.
+//   - RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED): too many calls by this user, for RecordScan
+//     from this client address, or too much load.
 //   - UNAVAILABLE (UNAVAILABLE): the server is starting or stopping, or cannot reach its database.
 type ReservationServiceClient interface {
 	// CreateReservation reserves a seat for a window.
@@ -109,11 +112,41 @@ type ReservationServiceClient interface {
 	//   - FAILED_PRECONDITION (CANCEL_TOO_LATE): the policy of the library does not allow to cancel so
 	//     late. The default is that a reservation can be cancelled at any time.
 	CancelReservation(ctx context.Context, in *CancelReservationRequest, opts ...grpc.CallOption) (*CancelReservationResponse, error)
+	// RecordScan returns a code that proves that the code of a screen was scanned now. It is for a user
+	// who scans the code before the login: the code of a screen is valid for 30 seconds, and the login
+	// may take longer. The client sends scan_code to CheckIn after the login, in place of the code of
+	// the screen. It is valid for 3 minutes.
+	//
+	// The call needs no token. It is judged at the time at which it arrives, as CheckIn is. The server
+	// stores nothing. Every user may use the scan_code, as every user may use the code of the screen.
+	//
+	// Only the code of a screen is accepted:
+	//   - Not its 8 digits: clients without a token could guess them. The user logs in first, and then
+	//     types the digits that the screen shows.
+	//   - Not the code of a label: it does not expire, so CheckIn accepts it after the login.
+	//   - Not a scan_code: the time of a scan does not change.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): code is missing or too long.
+	//   - FAILED_PRECONDITION (PRESENCE_INVALID): the code is wrong, it is not the code of a screen, or
+	//     its screen is switched off.
+	//   - FAILED_PRECONDITION (PRESENCE_EXPIRED): the code is too old.
+	//   - FAILED_PRECONDITION (PRESENCE_OFF): the server has no PRESENCE_SECRET.
+	RecordScan(ctx context.Context, in *RecordScanRequest, opts ...grpc.CallOption) (*RecordScanResponse, error)
 	// CheckIn records that the user is at the seat. It is possible at check_in_opens_at and later,
 	// but only before check_in_deadline. A repeated call returns the same response as the first one.
 	//
+	// Reservation.check_in says which proof the library requires. A code that the call has is always
+	// checked, also if none is required. Codes are judged at the time at which the call arrives. A
+	// client that scans the code of a screen before the login calls RecordScan then.
+	//
 	// Errors:
-	//   - INVALID_ARGUMENT (INVALID_FIELDS): reservation_id is not above 0.
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): reservation_id is not above 0, or a code is too long.
+	//   - FAILED_PRECONDITION (PRESENCE_REQUIRED): a code that the library requires is missing.
+	//   - FAILED_PRECONDITION (PRESENCE_INVALID): a code is wrong, or its screen is switched off.
+	//   - FAILED_PRECONDITION (PRESENCE_EXPIRED): the code of a screen, or of a scan, is too old.
+	//   - FAILED_PRECONDITION (PRESENCE_ELSEWHERE): a code belongs to another branch or seat.
+	//   - RESOURCE_EXHAUSTED (RATE_LIMITED): also after ten wrong codes in five minutes.
 	//   - NOT_FOUND (RESERVATION_NOT_FOUND): the reservation does not exist, or belongs to another
 	//     user.
 	//   - FAILED_PRECONDITION (CHECK_IN_TOO_EARLY): check-in is not open yet.
@@ -218,6 +251,16 @@ func (c *reservationServiceClient) CancelReservation(ctx context.Context, in *Ca
 	return out, nil
 }
 
+func (c *reservationServiceClient) RecordScan(ctx context.Context, in *RecordScanRequest, opts ...grpc.CallOption) (*RecordScanResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RecordScanResponse)
+	err := c.cc.Invoke(ctx, ReservationService_RecordScan_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *reservationServiceClient) CheckIn(ctx context.Context, in *CheckInRequest, opts ...grpc.CallOption) (*CheckInResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CheckInResponse)
@@ -252,15 +295,17 @@ func (c *reservationServiceClient) ExtendReservation(ctx context.Context, in *Ex
 // All implementations must embed UnimplementedReservationServiceServer
 // for forward compatibility.
 //
-// ReservationService reserves seats. Every call requires a token and sees only the caller's own
-// reservations: a reservation of another user is NOT_FOUND. Every call is safe to repeat.
+// ReservationService reserves seats. Every call except RecordScan requires a token and sees only the
+// caller's own reservations: a reservation of another user is NOT_FOUND. Every call is safe to
+// repeat.
 //
 // The numbers in these comments are defaults. A library may set others.
 //
 // Every call may fail with:
 //   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has no
 //     valid token.
-//   - RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED): too many calls by this user, or too much load.
+//   - RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED): too many calls by this user, for RecordScan
+//     from this client address, or too much load.
 //   - UNAVAILABLE (UNAVAILABLE): the server is starting or stopping, or cannot reach its database.
 type ReservationServiceServer interface {
 	// CreateReservation reserves a seat for a window.
@@ -327,11 +372,41 @@ type ReservationServiceServer interface {
 	//   - FAILED_PRECONDITION (CANCEL_TOO_LATE): the policy of the library does not allow to cancel so
 	//     late. The default is that a reservation can be cancelled at any time.
 	CancelReservation(context.Context, *CancelReservationRequest) (*CancelReservationResponse, error)
+	// RecordScan returns a code that proves that the code of a screen was scanned now. It is for a user
+	// who scans the code before the login: the code of a screen is valid for 30 seconds, and the login
+	// may take longer. The client sends scan_code to CheckIn after the login, in place of the code of
+	// the screen. It is valid for 3 minutes.
+	//
+	// The call needs no token. It is judged at the time at which it arrives, as CheckIn is. The server
+	// stores nothing. Every user may use the scan_code, as every user may use the code of the screen.
+	//
+	// Only the code of a screen is accepted:
+	//   - Not its 8 digits: clients without a token could guess them. The user logs in first, and then
+	//     types the digits that the screen shows.
+	//   - Not the code of a label: it does not expire, so CheckIn accepts it after the login.
+	//   - Not a scan_code: the time of a scan does not change.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): code is missing or too long.
+	//   - FAILED_PRECONDITION (PRESENCE_INVALID): the code is wrong, it is not the code of a screen, or
+	//     its screen is switched off.
+	//   - FAILED_PRECONDITION (PRESENCE_EXPIRED): the code is too old.
+	//   - FAILED_PRECONDITION (PRESENCE_OFF): the server has no PRESENCE_SECRET.
+	RecordScan(context.Context, *RecordScanRequest) (*RecordScanResponse, error)
 	// CheckIn records that the user is at the seat. It is possible at check_in_opens_at and later,
 	// but only before check_in_deadline. A repeated call returns the same response as the first one.
 	//
+	// Reservation.check_in says which proof the library requires. A code that the call has is always
+	// checked, also if none is required. Codes are judged at the time at which the call arrives. A
+	// client that scans the code of a screen before the login calls RecordScan then.
+	//
 	// Errors:
-	//   - INVALID_ARGUMENT (INVALID_FIELDS): reservation_id is not above 0.
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): reservation_id is not above 0, or a code is too long.
+	//   - FAILED_PRECONDITION (PRESENCE_REQUIRED): a code that the library requires is missing.
+	//   - FAILED_PRECONDITION (PRESENCE_INVALID): a code is wrong, or its screen is switched off.
+	//   - FAILED_PRECONDITION (PRESENCE_EXPIRED): the code of a screen, or of a scan, is too old.
+	//   - FAILED_PRECONDITION (PRESENCE_ELSEWHERE): a code belongs to another branch or seat.
+	//   - RESOURCE_EXHAUSTED (RATE_LIMITED): also after ten wrong codes in five minutes.
 	//   - NOT_FOUND (RESERVATION_NOT_FOUND): the reservation does not exist, or belongs to another
 	//     user.
 	//   - FAILED_PRECONDITION (CHECK_IN_TOO_EARLY): check-in is not open yet.
@@ -393,6 +468,9 @@ func (UnimplementedReservationServiceServer) GetReservations(context.Context, *G
 }
 func (UnimplementedReservationServiceServer) CancelReservation(context.Context, *CancelReservationRequest) (*CancelReservationResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelReservation not implemented")
+}
+func (UnimplementedReservationServiceServer) RecordScan(context.Context, *RecordScanRequest) (*RecordScanResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RecordScan not implemented")
 }
 func (UnimplementedReservationServiceServer) CheckIn(context.Context, *CheckInRequest) (*CheckInResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CheckIn not implemented")
@@ -532,6 +610,24 @@ func _ReservationService_CancelReservation_Handler(srv interface{}, ctx context.
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ReservationService_RecordScan_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RecordScanRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ReservationServiceServer).RecordScan(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ReservationService_RecordScan_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ReservationServiceServer).RecordScan(ctx, req.(*RecordScanRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ReservationService_CheckIn_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CheckInRequest)
 	if err := dec(in); err != nil {
@@ -616,6 +712,10 @@ var ReservationService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CancelReservation",
 			Handler:    _ReservationService_CancelReservation_Handler,
+		},
+		{
+			MethodName: "RecordScan",
+			Handler:    _ReservationService_RecordScan_Handler,
 		},
 		{
 			MethodName: "CheckIn",

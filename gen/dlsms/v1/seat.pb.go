@@ -87,6 +87,73 @@ func (Amenity) EnumDescriptor() ([]byte, []int) {
 	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{0}
 }
 
+// SeatAction is what a caller can do at a seat now.
+type SeatAction int32
+
+const (
+	// Never sent.
+	SeatAction_SEAT_ACTION_UNSPECIFIED SeatAction = 0
+	// The seat is free: reserve it from now on.
+	SeatAction_SEAT_ACTION_SIT_DOWN SeatAction = 1
+	// The caller has a reservation: check in. Its check_in tells whether a code is required, or only the
+	// desk may check in the caller: see ReservationService.GetReservation.
+	SeatAction_SEAT_ACTION_CHECK_IN SeatAction = 2
+	// The caller has a reservation whose check-in is not open yet. If the seat is free now, the
+	// reservation begins within an hour.
+	SeatAction_SEAT_ACTION_COME_BACK SeatAction = 3
+	// The caller is checked in at this seat.
+	SeatAction_SEAT_ACTION_STAY SeatAction = 4
+	// The seat is taken, closed or out of service. Seat.next_available_at has the end.
+	SeatAction_SEAT_ACTION_CHOOSE_ANOTHER SeatAction = 5
+)
+
+// Enum value maps for SeatAction.
+var (
+	SeatAction_name = map[int32]string{
+		0: "SEAT_ACTION_UNSPECIFIED",
+		1: "SEAT_ACTION_SIT_DOWN",
+		2: "SEAT_ACTION_CHECK_IN",
+		3: "SEAT_ACTION_COME_BACK",
+		4: "SEAT_ACTION_STAY",
+		5: "SEAT_ACTION_CHOOSE_ANOTHER",
+	}
+	SeatAction_value = map[string]int32{
+		"SEAT_ACTION_UNSPECIFIED":    0,
+		"SEAT_ACTION_SIT_DOWN":       1,
+		"SEAT_ACTION_CHECK_IN":       2,
+		"SEAT_ACTION_COME_BACK":      3,
+		"SEAT_ACTION_STAY":           4,
+		"SEAT_ACTION_CHOOSE_ANOTHER": 5,
+	}
+)
+
+func (x SeatAction) Enum() *SeatAction {
+	p := new(SeatAction)
+	*p = x
+	return p
+}
+
+func (x SeatAction) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SeatAction) Descriptor() protoreflect.EnumDescriptor {
+	return file_dlsms_v1_seat_proto_enumTypes[1].Descriptor()
+}
+
+func (SeatAction) Type() protoreflect.EnumType {
+	return &file_dlsms_v1_seat_proto_enumTypes[1]
+}
+
+func (x SeatAction) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SeatAction.Descriptor instead.
+func (SeatAction) EnumDescriptor() ([]byte, []int) {
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{1}
+}
+
 // Branch is a building of the library.
 type Branch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1125,6 +1192,136 @@ func (x *GetSeatResponse) GetClosures() []*ClosureNotice {
 	return nil
 }
 
+// GetSeatByLabelRequest is the request of GetSeatByLabel.
+type GetSeatByLabelRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. The code of the label, 31 characters. Lower case, blanks and hyphens do not matter. In a
+	// gRPC call, it may have the address of a page before it.
+	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSeatByLabelRequest) Reset() {
+	*x = GetSeatByLabelRequest{}
+	mi := &file_dlsms_v1_seat_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSeatByLabelRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSeatByLabelRequest) ProtoMessage() {}
+
+func (x *GetSeatByLabelRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_seat_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSeatByLabelRequest.ProtoReflect.Descriptor instead.
+func (*GetSeatByLabelRequest) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *GetSeatByLabelRequest) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+// GetSeatByLabelResponse is the response of GetSeatByLabel.
+type GetSeatByLabelResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The seat, with its availability now.
+	Seat *Seat `protobuf:"bytes,1,opt,name=seat,proto3" json:"seat,omitempty"`
+	// The action that the caller can take.
+	Action SeatAction `protobuf:"varint,2,opt,name=action,proto3,enum=dlsms.v1.SeatAction" json:"action,omitempty"`
+	// The reservation of the caller for SEAT_ACTION_CHECK_IN, SEAT_ACTION_COME_BACK and
+	// SEAT_ACTION_STAY. Otherwise 0.
+	ReservationId int64 `protobuf:"varint,3,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
+	// For SEAT_ACTION_COME_BACK: the time at which check-in opens.
+	CheckInOpensAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=check_in_opens_at,json=checkInOpensAt,proto3" json:"check_in_opens_at,omitempty"`
+	// Time, by the database's clock, at which this response was true.
+	AsOf          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSeatByLabelResponse) Reset() {
+	*x = GetSeatByLabelResponse{}
+	mi := &file_dlsms_v1_seat_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSeatByLabelResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSeatByLabelResponse) ProtoMessage() {}
+
+func (x *GetSeatByLabelResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_seat_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSeatByLabelResponse.ProtoReflect.Descriptor instead.
+func (*GetSeatByLabelResponse) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GetSeatByLabelResponse) GetSeat() *Seat {
+	if x != nil {
+		return x.Seat
+	}
+	return nil
+}
+
+func (x *GetSeatByLabelResponse) GetAction() SeatAction {
+	if x != nil {
+		return x.Action
+	}
+	return SeatAction_SEAT_ACTION_UNSPECIFIED
+}
+
+func (x *GetSeatByLabelResponse) GetReservationId() int64 {
+	if x != nil {
+		return x.ReservationId
+	}
+	return 0
+}
+
+func (x *GetSeatByLabelResponse) GetCheckInOpensAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CheckInOpensAt
+	}
+	return nil
+}
+
+func (x *GetSeatByLabelResponse) GetAsOf() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AsOf
+	}
+	return nil
+}
+
 // WatchSeatsRequest is the request of WatchSeats. All fields are optional and have the meaning that
 // they have in GetSeatsRequest.
 type WatchSeatsRequest struct {
@@ -1145,7 +1342,7 @@ type WatchSeatsRequest struct {
 
 func (x *WatchSeatsRequest) Reset() {
 	*x = WatchSeatsRequest{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[13]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1157,7 +1354,7 @@ func (x *WatchSeatsRequest) String() string {
 func (*WatchSeatsRequest) ProtoMessage() {}
 
 func (x *WatchSeatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[13]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +1367,7 @@ func (x *WatchSeatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSeatsRequest.ProtoReflect.Descriptor instead.
 func (*WatchSeatsRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{13}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WatchSeatsRequest) GetBranch() string {
@@ -1228,7 +1425,7 @@ type WatchSeatsResponse struct {
 
 func (x *WatchSeatsResponse) Reset() {
 	*x = WatchSeatsResponse{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[14]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1240,7 +1437,7 @@ func (x *WatchSeatsResponse) String() string {
 func (*WatchSeatsResponse) ProtoMessage() {}
 
 func (x *WatchSeatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[14]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1253,7 +1450,7 @@ func (x *WatchSeatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSeatsResponse.ProtoReflect.Descriptor instead.
 func (*WatchSeatsResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{14}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WatchSeatsResponse) GetEvent() isWatchSeatsResponse_Event {
@@ -1354,7 +1551,7 @@ type SeatSnapshot struct {
 
 func (x *SeatSnapshot) Reset() {
 	*x = SeatSnapshot{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[15]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1366,7 +1563,7 @@ func (x *SeatSnapshot) String() string {
 func (*SeatSnapshot) ProtoMessage() {}
 
 func (x *SeatSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[15]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1379,7 +1576,7 @@ func (x *SeatSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeatSnapshot.ProtoReflect.Descriptor instead.
 func (*SeatSnapshot) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{15}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SeatSnapshot) GetSeats() []*Seat {
@@ -1407,7 +1604,7 @@ type SeatRemoved struct {
 
 func (x *SeatRemoved) Reset() {
 	*x = SeatRemoved{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[16]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1419,7 +1616,7 @@ func (x *SeatRemoved) String() string {
 func (*SeatRemoved) ProtoMessage() {}
 
 func (x *SeatRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[16]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1432,7 +1629,7 @@ func (x *SeatRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeatRemoved.ProtoReflect.Descriptor instead.
 func (*SeatRemoved) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{16}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SeatRemoved) GetSeatId() int64 {
@@ -1452,7 +1649,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[17]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1464,7 +1661,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[17]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1477,7 +1674,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{17}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{19}
 }
 
 var File_dlsms_v1_seat_proto protoreflect.FileDescriptor
@@ -1573,7 +1770,15 @@ const file_dlsms_v1_seat_proto_rawDesc = "" +
 	"\x04seat\x18\x01 \x01(\v2\x0e.dlsms.v1.SeatR\x04seat\x12$\n" +
 	"\x04busy\x18\x02 \x03(\v2\x10.dlsms.v1.WindowR\x04busy\x12/\n" +
 	"\x05as_of\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04asOf\x123\n" +
-	"\bclosures\x18\x04 \x03(\v2\x17.dlsms.v1.ClosureNoticeR\bclosures\"\xe2\x01\n" +
+	"\bclosures\x18\x04 \x03(\v2\x17.dlsms.v1.ClosureNoticeR\bclosures\"+\n" +
+	"\x15GetSeatByLabelRequest\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\"\x89\x02\n" +
+	"\x16GetSeatByLabelResponse\x12\"\n" +
+	"\x04seat\x18\x01 \x01(\v2\x0e.dlsms.v1.SeatR\x04seat\x12,\n" +
+	"\x06action\x18\x02 \x01(\x0e2\x14.dlsms.v1.SeatActionR\x06action\x12%\n" +
+	"\x0ereservation_id\x18\x03 \x01(\x03R\rreservationId\x12E\n" +
+	"\x11check_in_opens_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x0echeckInOpensAt\x12/\n" +
+	"\x05as_of\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04asOf\"\xe2\x01\n" +
 	"\x11WatchSeatsRequest\x12\x16\n" +
 	"\x06branch\x18\x01 \x01(\tR\x06branch\x12\x12\n" +
 	"\x04area\x18\x02 \x01(\tR\x04area\x12/\n" +
@@ -1600,11 +1805,20 @@ const file_dlsms_v1_seat_proto_rawDesc = "" +
 	"\x0fAMENITY_MONITOR\x10\x02\x12!\n" +
 	"\x1dAMENITY_WHEELCHAIR_ACCESSIBLE\x10\x03\x12\x19\n" +
 	"\x15AMENITY_STANDING_DESK\x10\x04\x12\x12\n" +
-	"\x0eAMENITY_WINDOW\x10\x052\xa7\x02\n" +
+	"\x0eAMENITY_WINDOW\x10\x05*\xae\x01\n" +
+	"\n" +
+	"SeatAction\x12\x1b\n" +
+	"\x17SEAT_ACTION_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14SEAT_ACTION_SIT_DOWN\x10\x01\x12\x18\n" +
+	"\x14SEAT_ACTION_CHECK_IN\x10\x02\x12\x19\n" +
+	"\x15SEAT_ACTION_COME_BACK\x10\x03\x12\x14\n" +
+	"\x10SEAT_ACTION_STAY\x10\x04\x12\x1e\n" +
+	"\x1aSEAT_ACTION_CHOOSE_ANOTHER\x10\x052\xfc\x02\n" +
 	"\vSeatService\x12J\n" +
 	"\vGetBranches\x12\x1c.dlsms.v1.GetBranchesRequest\x1a\x1d.dlsms.v1.GetBranchesResponse\x12A\n" +
 	"\bGetSeats\x12\x19.dlsms.v1.GetSeatsRequest\x1a\x1a.dlsms.v1.GetSeatsResponse\x12>\n" +
-	"\aGetSeat\x12\x18.dlsms.v1.GetSeatRequest\x1a\x19.dlsms.v1.GetSeatResponse\x12I\n" +
+	"\aGetSeat\x12\x18.dlsms.v1.GetSeatRequest\x1a\x19.dlsms.v1.GetSeatResponse\x12S\n" +
+	"\x0eGetSeatByLabel\x12\x1f.dlsms.v1.GetSeatByLabelRequest\x1a .dlsms.v1.GetSeatByLabelResponse\x12I\n" +
 	"\n" +
 	"WatchSeats\x12\x1b.dlsms.v1.WatchSeatsRequest\x1a\x1c.dlsms.v1.WatchSeatsResponse0\x01B-Z+github.com/dlsms/dlsms/gen/dlsms/v1;dlsmsv1b\x06proto3"
 
@@ -1620,83 +1834,92 @@ func file_dlsms_v1_seat_proto_rawDescGZIP() []byte {
 	return file_dlsms_v1_seat_proto_rawDescData
 }
 
-var file_dlsms_v1_seat_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dlsms_v1_seat_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_dlsms_v1_seat_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_dlsms_v1_seat_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_dlsms_v1_seat_proto_goTypes = []any{
-	(Amenity)(0),                  // 0: dlsms.v1.Amenity
-	(*Branch)(nil),                // 1: dlsms.v1.Branch
-	(*SpecialDay)(nil),            // 2: dlsms.v1.SpecialDay
-	(*ClosureNotice)(nil),         // 3: dlsms.v1.ClosureNotice
-	(*OpeningHours)(nil),          // 4: dlsms.v1.OpeningHours
-	(*Seat)(nil),                  // 5: dlsms.v1.Seat
-	(*SeatRef)(nil),               // 6: dlsms.v1.SeatRef
-	(*Window)(nil),                // 7: dlsms.v1.Window
-	(*GetBranchesRequest)(nil),    // 8: dlsms.v1.GetBranchesRequest
-	(*GetBranchesResponse)(nil),   // 9: dlsms.v1.GetBranchesResponse
-	(*GetSeatsRequest)(nil),       // 10: dlsms.v1.GetSeatsRequest
-	(*GetSeatsResponse)(nil),      // 11: dlsms.v1.GetSeatsResponse
-	(*GetSeatRequest)(nil),        // 12: dlsms.v1.GetSeatRequest
-	(*GetSeatResponse)(nil),       // 13: dlsms.v1.GetSeatResponse
-	(*WatchSeatsRequest)(nil),     // 14: dlsms.v1.WatchSeatsRequest
-	(*WatchSeatsResponse)(nil),    // 15: dlsms.v1.WatchSeatsResponse
-	(*SeatSnapshot)(nil),          // 16: dlsms.v1.SeatSnapshot
-	(*SeatRemoved)(nil),           // 17: dlsms.v1.SeatRemoved
-	(*Heartbeat)(nil),             // 18: dlsms.v1.Heartbeat
-	nil,                           // 19: dlsms.v1.Branch.AnnouncementEntry
-	nil,                           // 20: dlsms.v1.ClosureNotice.NoteEntry
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(Amenity)(0),                   // 0: dlsms.v1.Amenity
+	(SeatAction)(0),                // 1: dlsms.v1.SeatAction
+	(*Branch)(nil),                 // 2: dlsms.v1.Branch
+	(*SpecialDay)(nil),             // 3: dlsms.v1.SpecialDay
+	(*ClosureNotice)(nil),          // 4: dlsms.v1.ClosureNotice
+	(*OpeningHours)(nil),           // 5: dlsms.v1.OpeningHours
+	(*Seat)(nil),                   // 6: dlsms.v1.Seat
+	(*SeatRef)(nil),                // 7: dlsms.v1.SeatRef
+	(*Window)(nil),                 // 8: dlsms.v1.Window
+	(*GetBranchesRequest)(nil),     // 9: dlsms.v1.GetBranchesRequest
+	(*GetBranchesResponse)(nil),    // 10: dlsms.v1.GetBranchesResponse
+	(*GetSeatsRequest)(nil),        // 11: dlsms.v1.GetSeatsRequest
+	(*GetSeatsResponse)(nil),       // 12: dlsms.v1.GetSeatsResponse
+	(*GetSeatRequest)(nil),         // 13: dlsms.v1.GetSeatRequest
+	(*GetSeatResponse)(nil),        // 14: dlsms.v1.GetSeatResponse
+	(*GetSeatByLabelRequest)(nil),  // 15: dlsms.v1.GetSeatByLabelRequest
+	(*GetSeatByLabelResponse)(nil), // 16: dlsms.v1.GetSeatByLabelResponse
+	(*WatchSeatsRequest)(nil),      // 17: dlsms.v1.WatchSeatsRequest
+	(*WatchSeatsResponse)(nil),     // 18: dlsms.v1.WatchSeatsResponse
+	(*SeatSnapshot)(nil),           // 19: dlsms.v1.SeatSnapshot
+	(*SeatRemoved)(nil),            // 20: dlsms.v1.SeatRemoved
+	(*Heartbeat)(nil),              // 21: dlsms.v1.Heartbeat
+	nil,                            // 22: dlsms.v1.Branch.AnnouncementEntry
+	nil,                            // 23: dlsms.v1.ClosureNotice.NoteEntry
+	(*timestamppb.Timestamp)(nil),  // 24: google.protobuf.Timestamp
 }
 var file_dlsms_v1_seat_proto_depIdxs = []int32{
-	4,  // 0: dlsms.v1.Branch.hours:type_name -> dlsms.v1.OpeningHours
-	21, // 1: dlsms.v1.Branch.closes_at:type_name -> google.protobuf.Timestamp
-	21, // 2: dlsms.v1.Branch.opens_at:type_name -> google.protobuf.Timestamp
-	2,  // 3: dlsms.v1.Branch.special_days:type_name -> dlsms.v1.SpecialDay
-	3,  // 4: dlsms.v1.Branch.closures:type_name -> dlsms.v1.ClosureNotice
-	19, // 5: dlsms.v1.Branch.announcement:type_name -> dlsms.v1.Branch.AnnouncementEntry
-	4,  // 6: dlsms.v1.SpecialDay.hours:type_name -> dlsms.v1.OpeningHours
-	21, // 7: dlsms.v1.ClosureNotice.start_time:type_name -> google.protobuf.Timestamp
-	21, // 8: dlsms.v1.ClosureNotice.end_time:type_name -> google.protobuf.Timestamp
-	20, // 9: dlsms.v1.ClosureNotice.note:type_name -> dlsms.v1.ClosureNotice.NoteEntry
+	5,  // 0: dlsms.v1.Branch.hours:type_name -> dlsms.v1.OpeningHours
+	24, // 1: dlsms.v1.Branch.closes_at:type_name -> google.protobuf.Timestamp
+	24, // 2: dlsms.v1.Branch.opens_at:type_name -> google.protobuf.Timestamp
+	3,  // 3: dlsms.v1.Branch.special_days:type_name -> dlsms.v1.SpecialDay
+	4,  // 4: dlsms.v1.Branch.closures:type_name -> dlsms.v1.ClosureNotice
+	22, // 5: dlsms.v1.Branch.announcement:type_name -> dlsms.v1.Branch.AnnouncementEntry
+	5,  // 6: dlsms.v1.SpecialDay.hours:type_name -> dlsms.v1.OpeningHours
+	24, // 7: dlsms.v1.ClosureNotice.start_time:type_name -> google.protobuf.Timestamp
+	24, // 8: dlsms.v1.ClosureNotice.end_time:type_name -> google.protobuf.Timestamp
+	23, // 9: dlsms.v1.ClosureNotice.note:type_name -> dlsms.v1.ClosureNotice.NoteEntry
 	0,  // 10: dlsms.v1.Seat.amenities:type_name -> dlsms.v1.Amenity
-	21, // 11: dlsms.v1.Seat.available_until:type_name -> google.protobuf.Timestamp
-	21, // 12: dlsms.v1.Seat.next_available_at:type_name -> google.protobuf.Timestamp
-	21, // 13: dlsms.v1.Window.start_time:type_name -> google.protobuf.Timestamp
-	21, // 14: dlsms.v1.Window.end_time:type_name -> google.protobuf.Timestamp
-	1,  // 15: dlsms.v1.GetBranchesResponse.branches:type_name -> dlsms.v1.Branch
-	21, // 16: dlsms.v1.GetBranchesResponse.as_of:type_name -> google.protobuf.Timestamp
+	24, // 11: dlsms.v1.Seat.available_until:type_name -> google.protobuf.Timestamp
+	24, // 12: dlsms.v1.Seat.next_available_at:type_name -> google.protobuf.Timestamp
+	24, // 13: dlsms.v1.Window.start_time:type_name -> google.protobuf.Timestamp
+	24, // 14: dlsms.v1.Window.end_time:type_name -> google.protobuf.Timestamp
+	2,  // 15: dlsms.v1.GetBranchesResponse.branches:type_name -> dlsms.v1.Branch
+	24, // 16: dlsms.v1.GetBranchesResponse.as_of:type_name -> google.protobuf.Timestamp
 	0,  // 17: dlsms.v1.GetSeatsRequest.amenities:type_name -> dlsms.v1.Amenity
-	21, // 18: dlsms.v1.GetSeatsRequest.start_time:type_name -> google.protobuf.Timestamp
-	21, // 19: dlsms.v1.GetSeatsRequest.end_time:type_name -> google.protobuf.Timestamp
-	5,  // 20: dlsms.v1.GetSeatsResponse.seats:type_name -> dlsms.v1.Seat
-	21, // 21: dlsms.v1.GetSeatsResponse.as_of:type_name -> google.protobuf.Timestamp
-	21, // 22: dlsms.v1.GetSeatRequest.start_time:type_name -> google.protobuf.Timestamp
-	21, // 23: dlsms.v1.GetSeatRequest.end_time:type_name -> google.protobuf.Timestamp
-	5,  // 24: dlsms.v1.GetSeatResponse.seat:type_name -> dlsms.v1.Seat
-	7,  // 25: dlsms.v1.GetSeatResponse.busy:type_name -> dlsms.v1.Window
-	21, // 26: dlsms.v1.GetSeatResponse.as_of:type_name -> google.protobuf.Timestamp
-	3,  // 27: dlsms.v1.GetSeatResponse.closures:type_name -> dlsms.v1.ClosureNotice
-	0,  // 28: dlsms.v1.WatchSeatsRequest.amenities:type_name -> dlsms.v1.Amenity
-	21, // 29: dlsms.v1.WatchSeatsRequest.start_time:type_name -> google.protobuf.Timestamp
-	21, // 30: dlsms.v1.WatchSeatsRequest.end_time:type_name -> google.protobuf.Timestamp
-	16, // 31: dlsms.v1.WatchSeatsResponse.snapshot:type_name -> dlsms.v1.SeatSnapshot
-	5,  // 32: dlsms.v1.WatchSeatsResponse.change:type_name -> dlsms.v1.Seat
-	18, // 33: dlsms.v1.WatchSeatsResponse.heartbeat:type_name -> dlsms.v1.Heartbeat
-	17, // 34: dlsms.v1.WatchSeatsResponse.removed:type_name -> dlsms.v1.SeatRemoved
-	21, // 35: dlsms.v1.WatchSeatsResponse.as_of:type_name -> google.protobuf.Timestamp
-	5,  // 36: dlsms.v1.SeatSnapshot.seats:type_name -> dlsms.v1.Seat
-	8,  // 37: dlsms.v1.SeatService.GetBranches:input_type -> dlsms.v1.GetBranchesRequest
-	10, // 38: dlsms.v1.SeatService.GetSeats:input_type -> dlsms.v1.GetSeatsRequest
-	12, // 39: dlsms.v1.SeatService.GetSeat:input_type -> dlsms.v1.GetSeatRequest
-	14, // 40: dlsms.v1.SeatService.WatchSeats:input_type -> dlsms.v1.WatchSeatsRequest
-	9,  // 41: dlsms.v1.SeatService.GetBranches:output_type -> dlsms.v1.GetBranchesResponse
-	11, // 42: dlsms.v1.SeatService.GetSeats:output_type -> dlsms.v1.GetSeatsResponse
-	13, // 43: dlsms.v1.SeatService.GetSeat:output_type -> dlsms.v1.GetSeatResponse
-	15, // 44: dlsms.v1.SeatService.WatchSeats:output_type -> dlsms.v1.WatchSeatsResponse
-	41, // [41:45] is the sub-list for method output_type
-	37, // [37:41] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	24, // 18: dlsms.v1.GetSeatsRequest.start_time:type_name -> google.protobuf.Timestamp
+	24, // 19: dlsms.v1.GetSeatsRequest.end_time:type_name -> google.protobuf.Timestamp
+	6,  // 20: dlsms.v1.GetSeatsResponse.seats:type_name -> dlsms.v1.Seat
+	24, // 21: dlsms.v1.GetSeatsResponse.as_of:type_name -> google.protobuf.Timestamp
+	24, // 22: dlsms.v1.GetSeatRequest.start_time:type_name -> google.protobuf.Timestamp
+	24, // 23: dlsms.v1.GetSeatRequest.end_time:type_name -> google.protobuf.Timestamp
+	6,  // 24: dlsms.v1.GetSeatResponse.seat:type_name -> dlsms.v1.Seat
+	8,  // 25: dlsms.v1.GetSeatResponse.busy:type_name -> dlsms.v1.Window
+	24, // 26: dlsms.v1.GetSeatResponse.as_of:type_name -> google.protobuf.Timestamp
+	4,  // 27: dlsms.v1.GetSeatResponse.closures:type_name -> dlsms.v1.ClosureNotice
+	6,  // 28: dlsms.v1.GetSeatByLabelResponse.seat:type_name -> dlsms.v1.Seat
+	1,  // 29: dlsms.v1.GetSeatByLabelResponse.action:type_name -> dlsms.v1.SeatAction
+	24, // 30: dlsms.v1.GetSeatByLabelResponse.check_in_opens_at:type_name -> google.protobuf.Timestamp
+	24, // 31: dlsms.v1.GetSeatByLabelResponse.as_of:type_name -> google.protobuf.Timestamp
+	0,  // 32: dlsms.v1.WatchSeatsRequest.amenities:type_name -> dlsms.v1.Amenity
+	24, // 33: dlsms.v1.WatchSeatsRequest.start_time:type_name -> google.protobuf.Timestamp
+	24, // 34: dlsms.v1.WatchSeatsRequest.end_time:type_name -> google.protobuf.Timestamp
+	19, // 35: dlsms.v1.WatchSeatsResponse.snapshot:type_name -> dlsms.v1.SeatSnapshot
+	6,  // 36: dlsms.v1.WatchSeatsResponse.change:type_name -> dlsms.v1.Seat
+	21, // 37: dlsms.v1.WatchSeatsResponse.heartbeat:type_name -> dlsms.v1.Heartbeat
+	20, // 38: dlsms.v1.WatchSeatsResponse.removed:type_name -> dlsms.v1.SeatRemoved
+	24, // 39: dlsms.v1.WatchSeatsResponse.as_of:type_name -> google.protobuf.Timestamp
+	6,  // 40: dlsms.v1.SeatSnapshot.seats:type_name -> dlsms.v1.Seat
+	9,  // 41: dlsms.v1.SeatService.GetBranches:input_type -> dlsms.v1.GetBranchesRequest
+	11, // 42: dlsms.v1.SeatService.GetSeats:input_type -> dlsms.v1.GetSeatsRequest
+	13, // 43: dlsms.v1.SeatService.GetSeat:input_type -> dlsms.v1.GetSeatRequest
+	15, // 44: dlsms.v1.SeatService.GetSeatByLabel:input_type -> dlsms.v1.GetSeatByLabelRequest
+	17, // 45: dlsms.v1.SeatService.WatchSeats:input_type -> dlsms.v1.WatchSeatsRequest
+	10, // 46: dlsms.v1.SeatService.GetBranches:output_type -> dlsms.v1.GetBranchesResponse
+	12, // 47: dlsms.v1.SeatService.GetSeats:output_type -> dlsms.v1.GetSeatsResponse
+	14, // 48: dlsms.v1.SeatService.GetSeat:output_type -> dlsms.v1.GetSeatResponse
+	16, // 49: dlsms.v1.SeatService.GetSeatByLabel:output_type -> dlsms.v1.GetSeatByLabelResponse
+	18, // 50: dlsms.v1.SeatService.WatchSeats:output_type -> dlsms.v1.WatchSeatsResponse
+	46, // [46:51] is the sub-list for method output_type
+	41, // [41:46] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_dlsms_v1_seat_proto_init() }
@@ -1704,7 +1927,7 @@ func file_dlsms_v1_seat_proto_init() {
 	if File_dlsms_v1_seat_proto != nil {
 		return
 	}
-	file_dlsms_v1_seat_proto_msgTypes[14].OneofWrappers = []any{
+	file_dlsms_v1_seat_proto_msgTypes[16].OneofWrappers = []any{
 		(*WatchSeatsResponse_Snapshot)(nil),
 		(*WatchSeatsResponse_Change)(nil),
 		(*WatchSeatsResponse_Heartbeat)(nil),
@@ -1715,8 +1938,8 @@ func file_dlsms_v1_seat_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dlsms_v1_seat_proto_rawDesc), len(file_dlsms_v1_seat_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   20,
+			NumEnums:      2,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,10 +19,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SeatService_GetBranches_FullMethodName = "/dlsms.v1.SeatService/GetBranches"
-	SeatService_GetSeats_FullMethodName    = "/dlsms.v1.SeatService/GetSeats"
-	SeatService_GetSeat_FullMethodName     = "/dlsms.v1.SeatService/GetSeat"
-	SeatService_WatchSeats_FullMethodName  = "/dlsms.v1.SeatService/WatchSeats"
+	SeatService_GetBranches_FullMethodName    = "/dlsms.v1.SeatService/GetBranches"
+	SeatService_GetSeats_FullMethodName       = "/dlsms.v1.SeatService/GetSeats"
+	SeatService_GetSeat_FullMethodName        = "/dlsms.v1.SeatService/GetSeat"
+	SeatService_GetSeatByLabel_FullMethodName = "/dlsms.v1.SeatService/GetSeatByLabel"
+	SeatService_WatchSeats_FullMethodName     = "/dlsms.v1.SeatService/WatchSeats"
 )
 
 // SeatServiceClient is the client API for SeatService service.
@@ -79,6 +80,18 @@ type SeatServiceClient interface {
 	//   - NOT_FOUND (SEAT_NOT_FOUND): the seat does not exist.
 	//   - UNAVAILABLE (UNAVAILABLE): the server cannot answer: see SeatService.
 	GetSeat(ctx context.Context, in *GetSeatRequest, opts ...grpc.CallOption) (*GetSeatResponse, error)
+	// GetSeatByLabel returns the seat whose label has a code, its state now, and what the caller can do
+	// there. With a valid token, the answer takes the reservations of the user into account. An invalid
+	// token is ignored.
+	//
+	// To sit down at a free seat, reserve it from now on and check in with the code of the label.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): code is missing or too long.
+	//   - FAILED_PRECONDITION (PRESENCE_INVALID): no label has the code.
+	//   - NOT_FOUND (SEAT_NOT_FOUND): the seat does not exist any more.
+	//   - UNAVAILABLE (UNAVAILABLE): the server cannot answer: see SeatService.
+	GetSeatByLabel(ctx context.Context, in *GetSeatByLabelRequest, opts ...grpc.CallOption) (*GetSeatByLabelResponse, error)
 	// WatchSeats streams a snapshot of the seats that match. Then it sends one message for each
 	// change of such a seat: of its availability in the window, or of the seat itself. Without a
 	// window, the availability is that of the present instant, so it also changes as time passes.
@@ -134,6 +147,16 @@ func (c *seatServiceClient) GetSeat(ctx context.Context, in *GetSeatRequest, opt
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetSeatResponse)
 	err := c.cc.Invoke(ctx, SeatService_GetSeat_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *seatServiceClient) GetSeatByLabel(ctx context.Context, in *GetSeatByLabelRequest, opts ...grpc.CallOption) (*GetSeatByLabelResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSeatByLabelResponse)
+	err := c.cc.Invoke(ctx, SeatService_GetSeatByLabel_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -213,6 +236,18 @@ type SeatServiceServer interface {
 	//   - NOT_FOUND (SEAT_NOT_FOUND): the seat does not exist.
 	//   - UNAVAILABLE (UNAVAILABLE): the server cannot answer: see SeatService.
 	GetSeat(context.Context, *GetSeatRequest) (*GetSeatResponse, error)
+	// GetSeatByLabel returns the seat whose label has a code, its state now, and what the caller can do
+	// there. With a valid token, the answer takes the reservations of the user into account. An invalid
+	// token is ignored.
+	//
+	// To sit down at a free seat, reserve it from now on and check in with the code of the label.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): code is missing or too long.
+	//   - FAILED_PRECONDITION (PRESENCE_INVALID): no label has the code.
+	//   - NOT_FOUND (SEAT_NOT_FOUND): the seat does not exist any more.
+	//   - UNAVAILABLE (UNAVAILABLE): the server cannot answer: see SeatService.
+	GetSeatByLabel(context.Context, *GetSeatByLabelRequest) (*GetSeatByLabelResponse, error)
 	// WatchSeats streams a snapshot of the seats that match. Then it sends one message for each
 	// change of such a seat: of its availability in the window, or of the seat itself. Without a
 	// window, the availability is that of the present instant, so it also changes as time passes.
@@ -252,6 +287,9 @@ func (UnimplementedSeatServiceServer) GetSeats(context.Context, *GetSeatsRequest
 }
 func (UnimplementedSeatServiceServer) GetSeat(context.Context, *GetSeatRequest) (*GetSeatResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetSeat not implemented")
+}
+func (UnimplementedSeatServiceServer) GetSeatByLabel(context.Context, *GetSeatByLabelRequest) (*GetSeatByLabelResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSeatByLabel not implemented")
 }
 func (UnimplementedSeatServiceServer) WatchSeats(*WatchSeatsRequest, grpc.ServerStreamingServer[WatchSeatsResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchSeats not implemented")
@@ -331,6 +369,24 @@ func _SeatService_GetSeat_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SeatService_GetSeatByLabel_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSeatByLabelRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SeatServiceServer).GetSeatByLabel(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SeatService_GetSeatByLabel_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SeatServiceServer).GetSeatByLabel(ctx, req.(*GetSeatByLabelRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SeatService_WatchSeats_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchSeatsRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -360,6 +416,10 @@ var SeatService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetSeat",
 			Handler:    _SeatService_GetSeat_Handler,
+		},
+		{
+			MethodName: "GetSeatByLabel",
+			Handler:    _SeatService_GetSeatByLabel_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

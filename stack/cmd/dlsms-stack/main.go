@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/dlsms/dlsms/stack"
 )
@@ -115,6 +116,9 @@ func settings(environ []string) map[string]string {
 	return env
 }
 
+// demoKey is the service key of the demo screen: see store/seed.go.
+const demoKey = "dlsms-key-9007199254740991-demo-screen-key-everybody-can-read-this-key"
+
 func welcome(s *stack.Stack, cfg stack.Config) string {
 	grpcurl := ".local/bin/grpcurl"
 	var b strings.Builder
@@ -126,12 +130,20 @@ func welcome(s *stack.Stack, cfg stack.Config) string {
 			"http://%s/v1/auth/login\n", s.HTTPAddr())
 	}
 	if cfg.Seed {
+		today := time.Now()
 		fmt.Fprintf(&b, "\nAs a librarian (L0001; D0001 works at the desk of main, A0001 is an admin):\n\n"+
 			"  TOKEN=$(curl -s --json '{\"studentId\": \"L0001\", \"password\": \"password123\"}' "+
 			"http://%[1]s/v1/auth/login |\n    sed 's/.*\"accessToken\": *\"\\([^\"]*\\)\".*/\\1/')\n"+
 			"  curl -H \"Authorization: Bearer $TOKEN\" 'http://%[1]s/v1/admin/seats:export?branch=main' > seats.csv\n"+
 			"  curl -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: text/csv' --data-binary @seats.csv "+
-			"'http://%[1]s/v1/admin/seats:import?dryRun=true'\n", s.HTTPAddr())
+			"'http://%[1]s/v1/admin/seats:import?dryRun=true'\n"+
+			"  curl -H \"Authorization: Bearer $TOKEN\" "+
+			"'http://%[1]s/v1/reports/usage?from=%[2]s&to=%[3]s&by=USAGE_BY_WEEKDAY_HOUR'\n",
+			s.HTTPAddr(), today.AddDate(0, 0, -28).Format(time.DateOnly), today.Format(time.DateOnly))
+	}
+	if cfg.Seed {
+		fmt.Fprintf(&b, "\nThe screen of the branch main, with the codes that prove that a user is there:\n\n"+
+			"  %s screen --server %s --key %s\n", cfg.Binary, s.Addr(), demoKey)
 	}
 	fmt.Fprint(&b, "\nWith grpcurl:\n\n")
 	if _, err := os.Stat(grpcurl); err != nil {

@@ -1,0 +1,209 @@
+package server
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/presence"
+	"github.com/dlsms/dlsms/store/storetest"
+)
+
+// entrance is a replica with a branch, its seats, and the screen Entrance.
+type entrance struct {
+	*testServer
+
+	db    *storetest.DB
+	codes *presence.Codes
+	seats []int64
+}
+
+const entranceID = 1
+
+// scanTime is the time of the first scan, by the database's clock.
+var scanTime = time.Date(2026, 3, 2, 12, 0, 20, 0, time.UTC)
+
+func startEntrance(t *testing.T, seats int, change func(*Config)) *entrance {
+	t.Helper()
+	made, err := presence.New([]string{"a secret of a test"}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &entrance{db: storetest.NewDB(t), codes: made}
+	e.seats = e.db.Seats(t, seats)
+	e.db.Exec(t, `INSERT INTO screens (library_id, id, branch_id, name) SELECT 1, $2, branch_id, 'Entrance'
+		FROM seats WHERE id = $1`, e.seats[0], entranceID)
+	e.db.FreezeClock(t, scanTime)
+	e.testServer = startOn(t, e.db, func(c *Config) {
+		c.Codes = made
+		if change != nil {
+			change(c)
+		}
+	}, nil)
+	return e
+}
+
+// scan scans a code without a token.
+func (e *entrance) scan(t *testing.T, code string) (*dlsmsv1.RecordScanResponse, error) {
+	t.Helper()
+	return e.reservation.RecordScan(t.Context(), &dlsmsv1.RecordScanRequest{Code: code})
+}
+
+// shown returns the code that the screen shows at a time after scanTime.
+func (e *entrance) shown(after time.Duration) string {
+	return e.codes.Show(entranceID, scanTime.Add(after), 0)[0].Code
+}
+
+// visitor registers a user, reserves a seat from scanTime on, and returns a function that checks in
+// with a code.
+func (e *entrance) visitor(t *testing.T, studentID string, seat int64) func(code string) (*dlsmsv1.Reservation, error) {
+	t.Helper()
+	e.register(t, studentID)
+	me := bearing(t.Context(), e.login(t, studentID, testPassword))
+	made, err := e.reservation.CreateReservation(me, &dlsmsv1.CreateReservationRequest{
+		SeatId: seat, StartTime: timestamppb.New(scanTime), EndTime: timestamppb.New(scanTime.Add(time.Hour)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(code string) (*dlsmsv1.Reservation, error) {
+		got, err := e.reservation.CheckIn(me, &dlsmsv1.CheckInRequest{
+			ReservationId: made.GetReservation().GetId(), PresenceCode: code,
+		})
+		return got.GetReservation(), err
+	}
+}
+
+// TestScanBeforeTheLogin scans the screen without a token, and checks in when the code of the screen
+// has expired. The clock of the database goes from one limit to the next.
+func TestScanBeforeTheLogin(t *testing.T) {
+	t.Parallel()
+	e := startEntrance(t, 2, nil)
+	first, second := e.visitor(t, "S2021001", e.seats[0]), e.visitor(t, "S2021002", e.seats[1])
+	scan, err := e.scan(t, "https://library.example/c/"+e.shown(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if until := scan.GetValidUntil().AsTime(); !until.Equal(scanTime.Add(3 * time.Minute)) {
+		t.Errorf("the scan is valid until %v", until)
+	}
+	if scan.GetScreen() != "Entrance" || !strings.HasPrefix(scan.GetBranch(), "branch-") {
+		t.Errorf("the scan is of the screen %q in %q", scan.GetScreen(), scan.GetBranch())
+	}
+
+	e.db.FreezeClock(t, scanTime.Add(time.Minute))
+	_, err = first(e.shown(0))
+	want(t, err, codes.FailedPrecondition, "PRESENCE_EXPIRED")
+	_, err = e.scan(t, e.shown(0))
+	want(t, err, codes.FailedPrecondition, "PRESENCE_EXPIRED")
+	got, err := first(scan.GetScanCode())
+	if err != nil || got.GetProof() != dlsmsv1.Proof_PROOF_SCREEN || got.GetScreen() != "Entrance" {
+		t.Errorf("the check-in: %v, %v", got, err)
+	}
+
+	e.db.FreezeClock(t, scanTime.Add(3*time.Minute+presence.ClockTolerance))
+	_, err = second(scan.GetScanCode())
+	want(t, err, codes.FailedPrecondition, "PRESENCE_EXPIRED")
+	e.db.FreezeClock(t, scanTime.Add(3*time.Minute+presence.ClockTolerance-time.Microsecond))
+	if _, err := second(scan.GetScanCode()); err != nil { // the scan is not used up
+		t.Error(err)
+	}
+}
+
+func TestRefusedScans(t *testing.T) {
+	t.Parallel()
+	e := startEntrance(t, 1, nil)
+	scan, err := e.scan(t, e.shown(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct{ code, reason, message string }{
+		"no code":        {"", "INVALID_FIELDS", "code"},
+		"a long code":    {strings.Repeat("A", 301), "INVALID_FIELDS", "code"},
+		"a wrong code":   {"x" + e.shown(0)[1:], "PRESENCE_INVALID", "the code is wrong"},
+		"digits":         {e.codes.Show(entranceID, scanTime, 0)[0].Digits, "PRESENCE_INVALID", "log in"},
+		"a label":        {e.codes.Label(e.seats[0]), "PRESENCE_INVALID", "does not expire"},
+		"a scan":         {scan.GetScanCode(), "PRESENCE_INVALID", "this is a scan already"},
+		"the next code":  {e.shown(time.Minute), "PRESENCE_INVALID", "the code is wrong"},
+		"an old code":    {e.shown(-time.Minute), "PRESENCE_EXPIRED", "scan the code that the screen shows now"},
+		"no such screen": {e.codes.Show(2, scanTime, 0)[0].Code, "PRESENCE_INVALID", "the code is wrong"},
+	} {
+		code := codes.FailedPrecondition
+		if tc.reason == "INVALID_FIELDS" {
+			code = codes.InvalidArgument
+		}
+		_, err := e.scan(t, tc.code)
+		if want(t, err, code, tc.reason); err != nil && !strings.Contains(err.Error(), tc.message) {
+			t.Errorf("%s: %v, want %q", name, err, tc.message)
+		}
+	}
+	e.db.Exec(t, `UPDATE screens SET off = true`)
+	_, err = e.scan(t, e.shown(0))
+	want(t, err, codes.FailedPrecondition, "PRESENCE_INVALID")
+
+	without := start(t, nil)
+	_, err = without.reservation.RecordScan(t.Context(), &dlsmsv1.RecordScanRequest{Code: e.shown(0)})
+	want(t, err, codes.FailedPrecondition, "PRESENCE_OFF")
+}
+
+// TestGuessedScansCauseNoQuery locks the screens. A call that reads them must wait, and only the code
+// of a screen makes a call read them.
+func TestGuessedScansCauseNoQuery(t *testing.T) {
+	t.Parallel()
+	e := startEntrance(t, 1, nil)
+	e.db.Exec(t, `BEGIN`)
+	e.db.Exec(t, `LOCK TABLE screens IN ACCESS EXCLUSIVE MODE`)
+	for _, code := range []string{"x" + e.shown(0)[1:], "12345678", e.codes.Label(e.seats[0]), strings.Repeat("A", 31)} {
+		_, err := e.scan(t, code)
+		want(t, err, codes.FailedPrecondition, "PRESENCE_INVALID")
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := e.scan(t, e.shown(0))
+		done <- err
+	}()
+	storetest.Eventually(t, "the scan waits for the screens", func() bool {
+		return storetest.Value[bool](t, e.db, `SELECT EXISTS (
+			SELECT FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%FROM screens%')`)
+	})
+	e.db.Exec(t, `ROLLBACK`)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestScansAreLimitedByAddress checks that scans have a limit of their own: logins of the address go
+// on, and so do scans of other addresses.
+func TestScansAreLimitedByAddress(t *testing.T) {
+	t.Parallel()
+	e := startEntrance(t, 1, func(c *Config) { c.Limits.PerAddressPerMinute = 3 })
+	scan := func(ctx context.Context, code string) error {
+		_, err := e.reservation.RecordScan(ctx, &dlsmsv1.RecordScanRequest{Code: code})
+		return err
+	}
+	login := func(ctx context.Context) error {
+		_, err := e.auth.Login(ctx, &dlsmsv1.LoginRequest{StudentId: "unknown", Password: testPassword})
+		return err
+	}
+	campus := fromAddress(t, "192.0.2.1")
+	for _, code := range []string{e.shown(0), e.shown(0)} {
+		if err := scan(campus, code); err != nil {
+			t.Error(err)
+		}
+	}
+	want(t, scan(campus, "12345678"), codes.FailedPrecondition, "PRESENCE_INVALID") // wrong codes count, too
+	want(t, scan(campus, e.shown(0)), codes.ResourceExhausted, "RATE_LIMITED")
+	for range 3 {
+		want(t, login(campus), codes.Unauthenticated, "BAD_CREDENTIALS")
+	}
+	want(t, login(campus), codes.ResourceExhausted, "RATE_LIMITED")
+	if err := scan(fromAddress(t, "192.0.2.2"), e.shown(0)); err != nil {
+		t.Errorf("another address: %v", err)
+	}
+}
