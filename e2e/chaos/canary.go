@@ -328,8 +328,8 @@ $3`),
 		}},
 		{name: "code of a screen without the screen", by: checkAnswers, duration: 2 * canaryTime, changes: []change{
 			code("presence", `(PutUint32\(p\[1:\], )uint32\(screen\)`, "${1}0"),
-			code("presence", `(formScreen:\s+return )p\.screen\(\), judgeScreen\(f, p\.screen\(\)`,
-				"${1}f.Screens[0].ID, judgeScreen(f, f.Screens[0].ID"),
+			code("presence", `formScreen(:\s+return )p\.screen\(\), judgeScreen\(f, p\.screen\(\)`,
+				"formScreen && len(f.Screens) > 0${1}f.Screens[0].ID, judgeScreen(f, f.Screens[0].ID"),
 		}},
 		{name: "codes accepted for ten minutes", by: checkAnswers, duration: 2 * canaryTime, changes: []change{
 			code("presence", `(formScreen:\s+return p\.screen\(\), judgeScreen\(.*, )Validity`, "${1}10*time.Minute"),
