@@ -140,6 +140,7 @@ var staffErrorTriggers = map[string]func(c *errorCase) error{
 		return err
 	},
 	"PRESENCE_REQUIRED": func(c *errorCase) error {
+		c.admin().setScreen(c.branch(), "Entrance", false)
 		c.policy(&dlsmsv1.PolicyRules{CheckIn: dlsmsv1.CheckInRule_CHECK_IN_RULE_SEAT_AND_SCREEN})
 		return c.metadata(c.checkInWith(c.s.presence(c.t).Label(c.seat)), "check_in")
 	},
