@@ -42,15 +42,15 @@ var fillYear = []struct{ rows, sql string }{
 		WITH s AS (
 			SELECT id, row_number() OVER (ORDER BY id) - 1 AS place FROM seats WHERE library_id = 1 AND label LIKE 'Y-%'
 		), u AS (
-			SELECT min(id) AS first, count(*) AS n FROM users WHERE library_id = 1 AND student_id LIKE 'year-%'
-		), size AS (
+			SELECT min(id) AS first, count(*) AS size FROM users WHERE library_id = 1 AND student_id LIKE 'year-%'
+		), each AS (
 			SELECT greatest(1, @reservations::int / @seats::int / 365) AS daily
 		), r AS (
-			SELECT s.id AS seat_id, u.first + (s.place * 7919 + d * 31 + n * 977) % u.n AS user_id,
-				(s.place + d + n) % 20 AS lot, size.daily,
+			SELECT s.id AS seat_id, u.first + (s.place * 7919 + d * 31 + n * 977) % u.size AS user_id,
+				(s.place + d + n) % 20 AS lot, each.daily,
 				date_trunc('day', now()) - d * interval '1 day' + interval '7 hours'
-					+ n * (interval '14 hours' / size.daily) AS start_time
-			FROM size CROSS JOIN generate_series(365, 1, -1) d CROSS JOIN generate_series(0, size.daily - 1) n
+					+ n * (interval '14 hours' / each.daily) AS start_time
+			FROM each CROSS JOIN generate_series(365, 1, -1) d CROSS JOIN generate_series(0, each.daily - 1) n
 			CROSS JOIN s CROSS JOIN u
 		), timed AS (
 			SELECT r.*, start_time + interval '14 hours' / daily AS end_time FROM r

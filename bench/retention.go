@@ -17,10 +17,10 @@ import (
 var fillOld = []string{`
 	INSERT INTO reservations (library_id, seat_id, user_id, during, status, version,
 		check_in_opens_at, check_in_deadline, created_at, ended_at)
-	SELECT 1, ($1::bigint[])[1 + i % cardinality($1)], ($2::bigint[])[1 + i % cardinality($2)],
+	SELECT 1, ($1::bigint[])[1 + i % cardinality($1::bigint[])], ($2::bigint[])[1 + i % cardinality($2::bigint[])],
 		tstzrange(t, t + interval '1 hour'), 'CANCELLED', 2, t, t, t - interval '1 day', t - interval '1 hour'
 	FROM generate_series(1, $3::bigint) i,
-		LATERAL (SELECT now() - interval '2 years' - (i / cardinality($1)) * interval '2 hours' AS t OFFSET 0) x`, `
+		LATERAL (SELECT now() - interval '2 years' - (i / cardinality($1::bigint[])) * interval '2 hours' AS t OFFSET 0) x`, `
 	INSERT INTO reservation_events (library_id, at, kind, notifies, reservation_id, version, seat_id, user_id, during,
 		status, occupies, check_in_opens_at, check_in_deadline, created_at, ended_at)
 	SELECT library_id, created_at, CASE v WHEN 1 THEN 'RESERVED' ELSE 'CANCELLED' END, false, id, v, seat_id, user_id,
