@@ -97,7 +97,10 @@ func (s *settings) open(ctx context.Context) (*store.Store, error) {
 // connection for requests is enough.
 func (s *settings) openStore(ctx context.Context) (*store.Store, error) {
 	db, err := store.Open(ctx, store.Config{URL: s.DatabaseURL, MinConns: 1, MaxConns: 1, Policy: s.rules()})
-	if err != nil {
+	switch {
+	case store.Unavailable(err):
+		return nil, fmt.Errorf("open the database (does Postgres run, at the address in DATABASE_URL?): %w", err)
+	case err != nil:
 		return nil, fmt.Errorf("open the database (has it been migrated? dlsms migrate does that): %w", err)
 	}
 	return db, nil

@@ -62,7 +62,8 @@ func Restore(ctx context.Context, cfg RestoreConfig) (err error) {
 		return interrupted(ctx, fmt.Errorf("%s is not restored, and the database is unchanged: %w", cfg.File, err),
 			"the restore was interrupted: the database is unchanged")
 	}
-	r.log.printf("restore", "done after %.1f s: start the system with `make run`", time.Since(begin).Seconds())
+	r.log.printf("restore", "done after %.1f s: start the system with `make run`, "+
+		"then close again what was closed after the backup (docs/operating/users.md)", time.Since(begin).Seconds())
 	return nil
 }
 
