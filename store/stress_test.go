@@ -101,7 +101,7 @@ func workerSteps(s *store.Store) []func(context.Context, int) (int, bool, error)
 func checkNotificationsOf(t *testing.T, s *store.Store, b bundle) {
 	t.Helper()
 	for _, user := range b.users {
-		var got []int64
+		got := []int64{} // a user may have none
 		for after := int64(0); ; after = got[len(got)-1] {
 			page, err := s.Notifications(t.Context(), user, after, 7)
 			if err != nil {
