@@ -57,10 +57,7 @@ type seedCommand struct{}
 
 // Run adds the demo data.
 func (seedCommand) Run(ctx context.Context, s *settings, out io.Writer) error {
-	if err := s.check(&s.DatabaseURL, &s.BcryptCost); err != nil {
-		return err
-	}
-	db, err := s.openStore(ctx)
+	db, err := s.openStore(ctx, &s.BcryptCost)
 	if err != nil {
 		return err
 	}
@@ -87,15 +84,15 @@ func seedDemo(ctx context.Context, db *store.Store, cost int) (store.Seeded, err
 // seats to the waitlist. An offer depends on CLAIM_MINUTES and CHECK_IN_LEAD, so open checks these
 // settings too.
 func (s *settings) open(ctx context.Context) (*store.Store, error) {
-	if err := s.check(&s.DatabaseURL, &s.ClaimTime, &s.CheckInLead); err != nil {
-		return nil, err
-	}
-	return s.openStore(ctx)
+	return s.openStore(ctx, &s.ClaimTime, &s.CheckInLead)
 }
 
-// openStore opens the database for a command. A command makes one request at a time, so one
-// connection for requests is enough.
-func (s *settings) openStore(ctx context.Context) (*store.Store, error) {
+// openStore checks DATABASE_URL and the settings used, and opens the database for a command. A command
+// makes one request at a time, so one connection for requests is enough.
+func (s *settings) openStore(ctx context.Context, used ...any) (*store.Store, error) {
+	if err := s.check(append(used, &s.DatabaseURL)...); err != nil {
+		return nil, err
+	}
 	db, err := store.Open(ctx, store.Config{URL: s.DatabaseURL, MinConns: 1, MaxConns: 1, Policy: s.rules()})
 	switch {
 	case store.Unavailable(err):

@@ -25,9 +25,6 @@ func (c *grantCommand) Run(ctx context.Context, s *settings, out io.Writer) erro
 	if err := checkReason(c.Reason); err != nil {
 		return err
 	}
-	if err := s.check(&s.DatabaseURL); err != nil {
-		return err
-	}
 	db, err := s.openStore(ctx)
 	if err != nil {
 		return err

@@ -56,9 +56,6 @@ func (c *usageCommand) Run(ctx context.Context, s *settings, out io.Writer) erro
 	if q.FirstDay, q.LastDay, err = c.days(); err != nil {
 		return err
 	}
-	if err := s.check(&s.DatabaseURL); err != nil {
-		return err
-	}
 	db, err := s.openStore(ctx)
 	if err != nil {
 		return err
@@ -123,9 +120,6 @@ func (c *rowsCommand) Run(ctx context.Context, s *settings, out io.Writer) error
 	q := library.ExportQuery{Branch: c.Branch}
 	var err error
 	if q.FirstDay, q.LastDay, err = c.days(); err != nil {
-		return err
-	}
-	if err := s.check(&s.DatabaseURL); err != nil {
 		return err
 	}
 	db, err := s.openStore(ctx)

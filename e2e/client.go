@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"time"
 
@@ -122,6 +124,25 @@ func withToken(conn grpc.ClientConnInterface, token string) *Client {
 		Report:       dlsmsv1.NewReportServiceClient(s),
 		Token:        token,
 		conn:         conn,
+	}
+}
+
+// ExportMyData returns the document with the data of the user.
+func (c *Client) ExportMyData(ctx context.Context) ([]byte, error) {
+	stream, err := c.Auth.ExportMyData(ctx, &dlsmsv1.ExportMyDataRequest{})
+	if err != nil {
+		return nil, err
+	}
+	var text []byte
+	for {
+		part, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return text, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		text = append(text, part.GetContent()...)
 	}
 }
 

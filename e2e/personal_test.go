@@ -2,8 +2,6 @@ package e2e_test
 
 import (
 	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -19,20 +17,9 @@ func (s student) export() (doc struct {
 	WaitlistEntries []struct{ Status string } `json:"waitlist_entries"`
 }) {
 	s.t.Helper()
-	stream, err := s.Auth.ExportMyData(s.t.Context(), &dlsmsv1.ExportMyDataRequest{})
+	text, err := s.ExportMyData(s.t.Context())
 	if err != nil {
 		s.t.Fatal(err)
-	}
-	var text []byte
-	for {
-		part, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		text = append(text, part.GetContent()...)
 	}
 	if err := json.Unmarshal(text, &doc); err != nil {
 		s.t.Fatalf("%v: %s", err, text)

@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"slices"
 	"testing"
 	"time"
 
@@ -68,20 +67,8 @@ func TestPlansOfTheDesk(t *testing.T) {
 			}
 		}
 		took := time.Since(began) / calls
-		s.Close()
-		storetest.Eventually(t, "the sessions have ended, and with that reported their statistics", func() bool {
-			return storetest.Value[int](t, db, `
-				SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
-					AND backend_type = 'client backend'`) == 0
-		})
-		sum, where := 0, []string{}
-		for index, n := range workDone(t, db) {
-			if n -= before[index]; n > 0 {
-				sum += n / calls
-				where = append(where, index)
-			}
-		}
-		slices.Sort(where)
+		sum, where := workSince(t, db, s, before)
+		sum /= calls
 		t.Logf("%s: %v, %d rows from %v", name, took, sum, where)
 		if sum > tc.most {
 			t.Errorf("%s reads %d rows from %v; want at most %d", name, sum, where, tc.most)

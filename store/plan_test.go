@@ -371,6 +371,26 @@ func workDone(t *testing.T, db *storetest.DB) map[string]int {
 	return done
 }
 
+// workSince closes a store, and returns how many rows Postgres has read since before, and from which
+// tables and indexes.
+func workSince(t *testing.T, db *storetest.DB, s *store.Store, before map[string]int) (sum int, where []string) {
+	t.Helper()
+	s.Close()
+	storetest.Eventually(t, "the sessions have ended, and with that reported their statistics", func() bool {
+		return storetest.Value[int](t, db, `
+			SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+				AND backend_type = 'client backend'`) == 0
+	})
+	for index, n := range workDone(t, db) {
+		if n -= before[index]; n > 0 {
+			sum += n
+			where = append(where, index)
+		}
+	}
+	slices.Sort(where)
+	return sum, where
+}
+
 // measure makes each call several times in its own session, and checks the number of rows that
 // Postgres reads for one call. seated is the number of users who have checked in.
 func measure(t *testing.T, db *storetest.DB, p place, sessions map[string]*session, seated int) {

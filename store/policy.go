@@ -249,25 +249,25 @@ func (t *staffTx) requireArea(ctx context.Context, scope library.PolicyScope) er
 // for check-in from the resolved ones: it does not know them. Each replica calls it when it starts.
 // The last replica of an update starts when no older one runs any more.
 func (s *Store) RepairPolicies(ctx context.Context) error {
-	order := library.Order{Actor: library.Host}
-	return s.asStaff(ctx, order, func(ctx context.Context, t *staffTx) error {
+	lost, err := queryOne(ctx, s.pool, pgx.ErrNoRows, pgx.RowTo[bool], selectCheckInLost, s.lib)
+	if err != nil || !lost {
+		return err
+	}
+	return s.asStaff(ctx, library.Order{Actor: library.Host}, func(ctx context.Context, t *staffTx) error {
 		if _, err := t.Exec(ctx, lockLibrary, s.lib); err != nil {
 			return err
 		}
 		rows, err := t.policies(ctx)
-		if err != nil || !slices.ContainsFunc(rows, func(r policyRow) bool { return r.Rules.CheckIn != nil }) {
-			return err
-		}
-		kept, err := rowOf(ctx, t, pgx.ErrNoRows, pgx.RowTo[bool], selectCheckInKept, s.lib)
-		if err != nil || kept {
+		if err != nil {
 			return err
 		}
 		return t.writeEffective(ctx, rows)
 	})
 }
 
-const selectCheckInKept = `
-	SELECT EXISTS (SELECT FROM effective_policies WHERE library_id = $1 AND check_in IS NOT NULL)`
+const selectCheckInLost = `
+	SELECT EXISTS (SELECT FROM policies WHERE library_id = $1 AND rules ? 'check_in')
+		AND NOT EXISTS (SELECT FROM effective_policies WHERE library_id = $1 AND check_in IS NOT NULL)`
 
 // selectScreenless returns branches without a screen that is on. $2 is a branch, or 0 for all, and $3
 // are branches to leave out.

@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"slices"
 	"testing"
 
 	"github.com/dlsms/dlsms/library"
@@ -74,20 +73,7 @@ func TestPlansOfPersonalData(t *testing.T) {
 		if err != nil || n != want[name] {
 			t.Errorf("%s: %d rows, %v; want %d", name, n, err, want[name])
 		}
-		s.Close()
-		storetest.Eventually(t, "the sessions have ended, and with that reported their statistics", func() bool {
-			return storetest.Value[int](t, db, `
-				SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
-					AND backend_type = 'client backend'`) == 0
-		})
-		sum, where := 0, []string{}
-		for index, n := range workDone(t, db) {
-			if n -= before[index]; n > 0 {
-				sum += n
-				where = append(where, index)
-			}
-		}
-		slices.Sort(where)
+		sum, where := workSince(t, db, s, before)
 		t.Logf("%s: %d rows from %v", name, sum, where)
 		if sum > 3000 { // of 100,000
 			t.Errorf("%s reads %d rows from %v", name, sum, where)

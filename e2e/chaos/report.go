@@ -3,13 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 
 	"github.com/jackc/pgx/v5"
-
-	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 )
 
 // wrongSumsSQL finds sums of reports that differ from the number of events in the change log. A sum
@@ -130,20 +126,9 @@ func (s *system) rowsOf(ctx context.Context, tables []string, user int64) (rowID
 
 // export returns the rows in the export of the client.
 func (c *client) export(ctx context.Context) (rowIDs, error) {
-	stream, err := c.Auth.ExportMyData(ctx, &dlsmsv1.ExportMyDataRequest{})
+	text, err := c.ExportMyData(ctx)
 	if err != nil {
 		return nil, err
-	}
-	var text []byte
-	for {
-		part, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		text = append(text, part.GetContent()...)
 	}
 	var document map[string]json.RawMessage
 	if err := json.Unmarshal(text, &document); err != nil {
