@@ -15,8 +15,8 @@ import (
 // serveReservations answers ExportReservations with the file itself.
 func (h *Handler) serveReservations(w http.ResponseWriter, r *http.Request) {
 	method := dlsmsv1.ReportService_ExportReservations_FullMethodName
+	req := requestOf(r.Context())
 	h.serveDownload(w, r, method, &dlsmsv1.ExportReservationsRequest{}, func(header http.Header) {
-		req := requestOf(r.Context())
 		req.streamed = true
 		header.Set("Content-Type", "text/csv; charset=utf-8")
 		header.Set("Content-Disposition", `attachment; filename="reservations.csv"`)
