@@ -1,0 +1,93 @@
+import createClient from 'openapi-fetch'
+import { observeServerTime } from '../state/clock.ts'
+import { Problem } from './problem.ts'
+import type { components, paths } from './schema.ts'
+
+/** Schema is a message of the API. Example: Schema<'Seat'>. */
+export type Schema<Name extends keyof components['schemas']> = components['schemas'][Name]
+
+let token = ''
+let onSignedOut = (_reason: string): void => {}
+
+/** setToken sets the token of all later calls; empty: none. It is kept in memory only. */
+export function setToken(t: string): void {
+  token = t
+}
+
+/** whenSignedOut sets the function that is called when the server no longer accepts the token. */
+export function whenSignedOut(f: (reason: string) => void): void {
+  onSignedOut = f
+}
+
+/** authorization returns the header of a call. */
+export function authorization(): Record<string, string> {
+  return token === '' ? {} : { Authorization: `Bearer ${token}` }
+}
+
+/** reportProblem tells the session that its token has ended, if p says so. */
+export function reportProblem(p: Problem): void {
+  if (p.signedOut && token !== '') onSignedOut(p.reason)
+}
+
+/**
+ * Every call of the API is safe to repeat, so a call that got no answer is repeated for a few seconds:
+ * a replica may have stopped. CreateReservation and JoinWaitlist need an Idempotency-Key for that,
+ * which a caller keeps for as long as the user wants the same thing.
+ */
+const attempts = [0, 300, 800, 1500, 2500] // milliseconds to wait before each attempt
+
+async function send(request: Request): Promise<Response> {
+  let last: Problem = Problem.offline()
+  for (const wait of attempts) {
+    await sleep(Math.max(wait, wait === 0 ? 0 : (last.retryAfter ?? 0) * 1000))
+    try {
+      const response = await fetch(request.clone())
+      if (![502, 503, 504].includes(response.status)) return response
+      last = Problem.from(response, await response.json().catch(() => null))
+      if (last.reason === 'OVERLOADED') break
+    } catch (e) {
+      if (request.signal.aborted) throw e
+      last = Problem.offline()
+      if (!navigator.onLine) break
+    }
+  }
+  throw last
+}
+
+function sleep(ms: number): Promise<void> {
+  return ms === 0 ? Promise.resolve() : new Promise((done) => setTimeout(done, ms))
+}
+
+const client = createClient<paths>({ baseUrl: location.origin, fetch: send })
+client.use({
+  onRequest({ request }) {
+    for (const [name, value] of Object.entries(authorization())) request.headers.set(name, value)
+    return request
+  },
+  onResponse({ response }) {
+    observeServerTime(response.headers.get('Date'))
+  },
+})
+
+export const api = client
+
+/**
+ * call returns the answer of a request of api, or throws a Problem:
+ *
+ *     const { branches } = await call(api.GET('/v1/branches'))
+ */
+export async function call<T>(answer: Promise<{ data?: T; error?: unknown; response: Response }>): Promise<T> {
+  const { data, error, response } = await answer
+  if (!response.ok) {
+    const p = Problem.from(response, error)
+    reportProblem(p)
+    throw p
+  }
+  return data as T
+}
+
+/** newKey returns an Idempotency-Key for something that the user wants once. */
+export function newKey(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16)) // randomUUID is missing without TLS
+  return Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('')
+}

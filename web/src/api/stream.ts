@@ -1,0 +1,177 @@
+import { signal, type ReadonlySignal } from '@preact/signals'
+import { observeServerTime } from '../state/clock.ts'
+import { authorization, reportProblem } from './client.ts'
+import { Problem } from './problem.ts'
+
+/** StreamState is what a stream knows about its connection. */
+export type StreamState =
+  | { kind: 'open' }
+  /** The stream is being opened. `since` is the time of the loss, of performance.now(). */
+  | { kind: 'opening'; since: number }
+  /** The server refused the stream; it is not opened again. */
+  | { kind: 'refused'; problem: Problem }
+  | { kind: 'closed' }
+
+export interface Stream {
+  readonly state: ReadonlySignal<StreamState>
+  close(): void
+}
+
+export interface StreamOptions {
+  /** url returns the address for each attempt. */
+  url: () => string
+  /** onEvent receives an event: its name and the JSON of its data. */
+  onEvent: (name: string, data: unknown) => void
+  /** onReopen is called before the first event of each connection but the first. */
+  onReopen?: () => void
+  /** keepHidden keeps the stream open while the tab is hidden. A browser has six connections without TLS. */
+  keepHidden?: boolean
+}
+
+/** The server sends a heartbeat every 25 seconds. A connection that is silent for longer is dead. */
+const silence = 35_000 // milliseconds
+
+/**
+ * openStream reads server-sent events with fetch, because EventSource cannot send a token. It opens
+ * the stream again when it ends, when the tab is shown again, and after 35 seconds of silence.
+ * `Last-Event-ID` continues a stream whose events have ids.
+ */
+export function openStream(options: StreamOptions): Stream {
+  const state = signal<StreamState>({ kind: 'opening', since: performance.now() })
+  let attempt: AbortController | undefined
+  let timer: ReturnType<typeof setTimeout> | undefined
+  let failures = 0
+  let opened = false
+  let lastId = ''
+  let retry = 2000 // milliseconds; the server sends another value
+  let heard = performance.now()
+
+  const hidden = (): boolean => document.visibilityState === 'hidden' && options.keepHidden !== true
+
+  function lost(): void {
+    if (state.value.kind === 'open') state.value = { kind: 'opening', since: performance.now() }
+  }
+
+  function again(): void {
+    clearTimeout(timer)
+    if (state.value.kind === 'closed' || state.value.kind === 'refused') return
+    lost()
+    if (hidden()) return
+    // The first attempt is immediate: another replica answers. Later ones spread out.
+    const wait = failures === 0 ? 0 : Math.min(retry * 2 ** (failures - 2), 30_000) * (0.5 + Math.random() / 2)
+    timer = setTimeout(connect, wait)
+  }
+
+  async function connect(): Promise<void> {
+    attempt?.abort()
+    const mine = new AbortController()
+    attempt = mine
+    heard = performance.now()
+    try {
+      const headers: Record<string, string> = { Accept: 'text/event-stream', ...authorization() }
+      if (lastId !== '') headers['Last-Event-ID'] = lastId
+      const response = await fetch(options.url(), { headers, signal: mine.signal, cache: 'no-store' })
+      if (!response.ok || response.body === null) {
+        throw Problem.from(response, await response.json().catch(() => null))
+      }
+      observeServerTime(response.headers.get('Date'))
+      await read(response.body, mine.signal)
+      failures = Math.max(failures, 0)
+    } catch (e) {
+      if (mine.signal.aborted) return
+      if (e instanceof Problem) {
+        reportProblem(e)
+        if (e.status >= 400 && e.status < 500 && e.status !== 429 && e.status !== 408) {
+          state.value = { kind: 'refused', problem: e }
+          return
+        }
+      }
+      failures++
+    }
+    if (attempt === mine) again()
+  }
+
+  async function read(body: ReadableStream<Uint8Array>, aborted: AbortSignal): Promise<void> {
+    const reader = body.pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>).getReader()
+    let rest = ''
+    let name = ''
+    let data = ''
+    let first = true
+    for (;;) {
+      const { done, value } = await reader.read()
+      if (done || aborted.aborted) return
+      heard = performance.now()
+      if (first) {
+        first = false
+        if (opened) options.onReopen?.()
+        opened = true
+        failures = 0
+        state.value = { kind: 'open' }
+      }
+      const lines = (rest + value).split('\n')
+      rest = lines.pop() ?? ''
+      for (const line of lines) {
+        if (line === '') {
+          if (data !== '') {
+            if (name === 'error') failures = Math.max(failures, 1) // the server stops: open on another replica
+            else options.onEvent(name, JSON.parse(data))
+          }
+          name = data = ''
+          continue
+        }
+        const colon = line.indexOf(':')
+        const field = colon < 0 ? line : line.slice(0, colon)
+        const text = colon < 0 ? '' : line.slice(colon + 1).replace(/^ /, '')
+        if (field === 'event') name = text
+        else if (field === 'data') data += data === '' ? text : '\n' + text
+        else if (field === 'id') lastId = text
+        else if (field === 'retry') retry = Number(text) || retry
+      }
+    }
+  }
+
+  function shown(): void {
+    if (state.value.kind === 'closed' || state.value.kind === 'refused') return
+    if (hidden()) {
+      attempt?.abort()
+      attempt = undefined
+      clearTimeout(timer)
+      lost()
+      return
+    }
+    if (attempt === undefined || performance.now() - heard > silence) {
+      failures = 0
+      again()
+    }
+  }
+
+  const watchdog = setInterval(() => {
+    if (state.value.kind === 'open' && performance.now() - heard > silence) {
+      attempt?.abort()
+      again()
+    }
+  }, 1000)
+  const online = (): void => {
+    if (state.value.kind === 'opening') {
+      failures = 0
+      again()
+    }
+  }
+  document.addEventListener('visibilitychange', shown)
+  addEventListener('pageshow', shown)
+  addEventListener('online', online)
+  again()
+
+  return {
+    state,
+    close() {
+      state.value = { kind: 'closed' }
+      attempt?.abort()
+      clearTimeout(timer)
+      clearInterval(watchdog)
+      document.removeEventListener('visibilitychange', shown)
+      removeEventListener('pageshow', shown)
+      removeEventListener('online', online)
+    },
+  }
+}

@@ -1,0 +1,5 @@
+import type { desk as English } from '../en/desk.ts'
+
+export const desk: typeof English = {
+  title: 'Theke',
+}

@@ -1,0 +1,5 @@
+import type { me as English } from '../en/me.ts'
+
+export const me: typeof English = {
+  title: 'Meine Plätze',
+}

@@ -1,0 +1,5 @@
+import type { people as English } from '../en/people.ts'
+
+export const people: typeof English = {
+  title: 'Personen',
+}

@@ -1,0 +1,5 @@
+import type { scan as English } from '../en/scan.ts'
+
+export const scan: typeof English = {
+  title: 'Einchecken',
+}

@@ -1,0 +1,7 @@
+export const admin = {
+  title: 'Library',
+  today: 'Today',
+  branch: 'Branch',
+  announcement: 'Announcement',
+  audit: 'Audit log',
+}

@@ -1,0 +1,4 @@
+export const hours = {
+  title: 'Opening hours',
+  closures: 'Closures',
+}

@@ -1,0 +1,7 @@
+export const seats = {
+  title: 'Seats',
+  map: 'Floor plan',
+  import: 'Import',
+  labels: 'Labels',
+  screens: 'Screens',
+}

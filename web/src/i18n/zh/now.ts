@@ -1,0 +1,5 @@
+import type { now as English } from '../en/now.ts'
+
+export const now: typeof English = {
+  title: '找座位',
+}

@@ -1,0 +1,5 @@
+import type { reports as English } from '../en/reports.ts'
+
+export const reports: typeof English = {
+  title: '报表',
+}

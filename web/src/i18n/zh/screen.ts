@@ -1,0 +1,5 @@
+import type { screen as English } from '../en/screen.ts'
+
+export const screen: typeof English = {
+  title: '屏幕',
+}

@@ -1,0 +1,66 @@
+import { signal } from '@preact/signals'
+import type { ComponentChildren, JSX } from 'preact'
+
+/** Location is the address of the page: a path and its query. */
+export interface Location {
+  path: string
+  query: URLSearchParams
+}
+
+export const here = signal<Location>(read())
+
+function read(): Location {
+  return { path: location.pathname, query: new URLSearchParams(location.search) }
+}
+
+addEventListener('popstate', () => {
+  here.value = read()
+})
+
+/** go opens a page of this client. With replace, the page before is not in the history. */
+export function go(to: string, replace = false): void {
+  if (to !== location.pathname + location.search) {
+    if (replace) history.replaceState(null, '', to)
+    else history.pushState(null, '', to)
+    const moved = here.value.path !== location.pathname
+    here.value = read()
+    if (moved) scrollTo(0, 0)
+  }
+}
+
+/** setQuery changes values of the query; an empty value removes it. */
+export function setQuery(values: Record<string, string>, replace = false): void {
+  const query = new URLSearchParams(here.value.query)
+  for (const [name, value] of Object.entries(values)) {
+    if (value === '') query.delete(name)
+    else query.set(name, value)
+  }
+  const text = query.toString()
+  go(here.value.path + (text === '' ? '' : '?' + text), replace)
+}
+
+interface LinkProps {
+  href: string
+  class?: string
+  label?: string
+  children: ComponentChildren
+}
+
+/** Link is a link to a page of this client. */
+export function Link({ href, label, children, ...rest }: LinkProps): JSX.Element {
+  return (
+    <a
+      {...rest}
+      href={href}
+      aria-label={label}
+      aria-current={here.value.path === href ? 'page' : undefined}
+      onClick={(e) => {
+        if (e.ctrlKey || e.metaKey || e.shiftKey || e.button !== 0) return
+        e.preventDefault()
+        go(href)
+      }}
+    >
+      {children}
+    </a>
+  )
+}

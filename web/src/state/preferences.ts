@@ -1,0 +1,19 @@
+import { effect, signal } from '@preact/signals'
+
+export type Theme = 'auto' | 'light' | 'dark'
+
+/** theme is the colour scheme that the user has chosen on this device. */
+export const theme = signal<Theme>(read('dlsms.theme', ['auto', 'light', 'dark']) ?? 'auto')
+
+effect(() => {
+  const chosen = theme.value
+  localStorage.setItem('dlsms.theme', chosen)
+  if (chosen === 'auto') delete document.documentElement.dataset['theme']
+  else document.documentElement.dataset['theme'] = chosen
+})
+
+/** read returns a stored preference if it is one of the allowed values. */
+export function read<T extends string>(key: string, allowed: readonly T[]): T | undefined {
+  const value = localStorage.getItem(key)
+  return allowed.find((a) => a === value)
+}

@@ -1,0 +1,108 @@
+import { computed, signal } from '@preact/signals'
+import { api, call, setToken, whenSignedOut, type Schema } from '../api/client.ts'
+import { asProblem, Problem } from '../api/problem.ts'
+import { tell, listen } from './tabs.ts'
+
+/** Account is the user of this page. */
+export interface Account {
+  user: Schema<'User'>
+  /** Branches of the role of a member of staff; empty: all. */
+  branches: readonly string[]
+  /** End of the token, RFC 3339. */
+  expiresAt: string
+}
+
+/** account is the signed-in user; null: none; undefined: not known yet, while the page starts. */
+export const account = signal<Account | null | undefined>(undefined)
+
+/** ended is the reason for which the server ended the session, until the user signs in again. */
+export const ended = signal('')
+
+const staffRoles = ['ROLE_STAFF', 'ROLE_LIBRARIAN', 'ROLE_ADMIN']
+export const isStaff = computed(() => staffRoles.includes(account.value?.user.role ?? ''))
+export const isLibrarian = computed(() => staffRoles.slice(1).includes(account.value?.user.role ?? ''))
+export const isAdmin = computed(() => account.value?.user.role === 'ROLE_ADMIN')
+
+/** Says that a cookie may exist, so that a visitor without one costs no request. It is no secret. */
+const staying = 'dlsms.stay'
+
+whenSignedOut((reason) => {
+  if (!account.value) return
+  setToken('')
+  account.value = null
+  ended.value = reason
+})
+
+/** A tab that signs out signs out the others, and one that signs in lets the others look for the cookie. */
+listen((message) => {
+  if (message === 'signed-out') forget()
+  if (message === 'signed-in' && account.value === null) void resume()
+})
+
+/** resume restores the session of the cookie, if there is one. */
+export async function resume(): Promise<void> {
+  if (localStorage.getItem(staying) === null) {
+    account.value = null
+    return
+  }
+  try {
+    const { accessToken } = await call(api.POST('/v1/auth/session:resume'))
+    setToken(accessToken)
+    await load()
+  } catch (e) {
+    const problem = asProblem(e)
+    if (problem.status === 401) localStorage.removeItem(staying)
+    account.value = null
+  }
+}
+
+/** signIn signs in, and with stay keeps the user signed in after the page is closed. */
+export async function signIn(studentId: string, password: string, stay: boolean): Promise<void> {
+  const { accessToken, expiresAt, user } = await call(api.POST('/v1/auth/login', { body: { studentId, password } }))
+  if (user === undefined) throw Problem.offline()
+  setToken(accessToken)
+  if (stay) {
+    try {
+      await call(api.POST('/v1/auth/session'))
+      localStorage.setItem(staying, '1')
+    } catch (e) {
+      asProblem(e) // without TLS there is no cookie: the session lasts as long as the page
+    }
+  }
+  await load({ user, branches: [], expiresAt: expiresAt ?? '' })
+  ended.value = ''
+  tell('signed-in')
+}
+
+async function load(known?: Account): Promise<void> {
+  const answer = await call(api.GET('/v1/auth/account'))
+  const user = answer.user ?? known?.user
+  if (user === undefined) throw Problem.offline()
+  account.value = { user, branches: answer.branches, expiresAt: answer.expiresAt ?? known?.expiresAt ?? '' }
+}
+
+/** signOut ends the session here, or with everywhere on all devices. */
+export async function signOut(everywhere = false): Promise<void> {
+  try {
+    await call(api.POST('/v1/auth/logout', { body: { everywhere } }))
+  } catch (e) {
+    if (!asProblem(e).signedOut) throw e
+  }
+  await endCookie()
+  forget()
+  tell('signed-out')
+}
+
+/** endCookie removes the cookie of this browser, for example after the account was closed. */
+export async function endCookie(): Promise<void> {
+  if (localStorage.getItem(staying) === null) return
+  await call(api.POST('/v1/auth/session:end')).catch(asProblem)
+  localStorage.removeItem(staying)
+}
+
+/** forget drops the session in this tab. */
+export function forget(): void {
+  setToken('')
+  account.value = null
+  ended.value = ''
+}
