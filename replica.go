@@ -18,6 +18,7 @@ import (
 	"github.com/dlsms/dlsms/server/identity"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/telemetry"
+	"github.com/dlsms/dlsms/web"
 	"github.com/dlsms/dlsms/worker"
 )
 
@@ -111,6 +112,7 @@ func (r *replica) connect(context.Context) error {
 		GetSeats: r.server.GetSeatsJSON,
 		Healthy:  r.server.Healthy,
 		Origins:  s.Origins,
+		Web:      web.Dist(),
 		Log:      r.log,
 		Metrics:  r.metrics,
 		Traces:   r.traces,

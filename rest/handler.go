@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"mime"
 	"net/http"
@@ -35,6 +36,8 @@ type Config struct {
 	// Origins are the origins of web pages that may call the API from a browser, such as
 	// https://library.example; "*" allows all. Empty: pages of the same origin only.
 	Origins []string
+	// Web has the files of the web client; nil: the process does not serve it.
+	Web     fs.FS
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil: metrics are not registered
 	Traces  telemetry.Traces
@@ -54,6 +57,7 @@ type Handler struct {
 	traces    telemetry.Traces
 	durations *prometheus.HistogramVec // nil: not registered
 
+	site     *site
 	gateway  *runtime.ServeMux
 	own      map[string]http.HandlerFunc // by path: GET requests that the gateway does not serve
 	posts    map[string]http.HandlerFunc // by path: POST requests that the gateway does not serve
@@ -95,6 +99,9 @@ func NewHandler(c Config) (*Handler, error) {
 		}
 	}
 	var err error
+	if h.site, err = newSite(c.Web); err != nil {
+		return nil, err
+	}
 	h.gateway, err = h.newGateway()
 	return h, err
 }
@@ -110,6 +117,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	req := requestOf(r.Context())
+	if h.site.serve(w, r) {
+		return // pages of other origins can't read the files
+	}
 	if h.allowOrigin(w, r) {
 		return // a preflight, which is answered
 	}
