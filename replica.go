@@ -110,6 +110,7 @@ func (r *replica) connect(context.Context) error {
 	handler, err := rest.NewHandler(rest.Config{ //nolint:contextcheck // nothing in it runs yet
 		Calls:    r.server.InProcess(),
 		GetSeats: r.server.GetSeatsJSON,
+		Session:  r.server.VerifySession,
 		Healthy:  r.server.Healthy,
 		Origins:  s.Origins,
 		Web:      web.Dist(),

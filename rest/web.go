@@ -73,13 +73,13 @@ var contentTypes = map[string]string{
 // contentPolicy lets the page load what it needs from this server, and nothing else. It allows
 // neither scripts nor styles in the page itself, and no text becomes HTML except by the policy dlsms
 // of the page.
-const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
-	"manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; " +
+const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
+	"connect-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; " +
 	"require-trusted-types-for 'script'; trusted-types dlsms"
 
 // permissions switches off what the page does not use. The camera scans codes.
-const permissions = "accelerometer=(), bluetooth=(), camera=(self), display-capture=(), geolocation=(), gyroscope=(), " +
-	"hid=(), magnetometer=(), microphone=(), midi=(), payment=(), serial=(), usb=()"
+const permissions = "accelerometer=(), bluetooth=(), camera=(self), display-capture=(), geolocation=(), " +
+	"gyroscope=(), hid=(), magnetometer=(), microphone=(), midi=(), payment=(), serial=(), usb=()"
 
 // hashedName matches the name of a file whose content never changes.
 var hashedName = regexp.MustCompile(`^assets/.*-[A-Z0-9]{8}\.[a-z0-9]+$`)

@@ -90,8 +90,9 @@ func TestPaths(t *testing.T) {
 	for _, path := range []string{"/v1", "/v1/", "/v1/nothing", "/v1/seats/0/x"} {
 		r.getFile(t, path, "Accept", browser).problem(t, 404, "")
 	}
-	if a := r.getFile(t, "/docs", "Accept", browser); a.StatusCode != http.StatusOK || !bytes.Contains(a.body, []byte("swagger")) {
-		t.Errorf("/docs is %s", a.Status)
+	docs := r.getFile(t, "/docs", "Accept", browser)
+	if docs.StatusCode != http.StatusOK || !bytes.Contains(docs.body, []byte("swagger")) {
+		t.Errorf("/docs is %s", docs.Status)
 	}
 }
 
@@ -135,13 +136,15 @@ func TestHTMLIsForBrowsers(t *testing.T) {
 		"application/problem+json, text/html;q=0.9": false,
 	} {
 		a := r.getFile(t, "/nothing", "Accept", accept)
-		if got := a.Header.Get("Content-Type") == "text/html; charset=utf-8"; got != want || a.StatusCode != http.StatusNotFound {
+		got := a.Header.Get("Content-Type") == "text/html; charset=utf-8"
+		if got != want || a.StatusCode != http.StatusNotFound {
 			t.Errorf("%q: %s, %s", accept, a.Status, a.Header.Get("Content-Type"))
 		}
 	}
 	r.do(t, "POST", "/nothing", "{}", "Accept", browser).problem(t, 404, "")
 	a := r.do(t, "HEAD", "/nothing", "", "Accept", browser)
-	if a.StatusCode != http.StatusNotFound || a.Header.Get("Content-Type") != "text/html; charset=utf-8" || len(a.body) != 0 {
+	if a.StatusCode != http.StatusNotFound || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") ||
+		len(a.body) != 0 {
 		t.Errorf("HEAD: %s %v %s", a.Status, a.Header, a.body)
 	}
 }
