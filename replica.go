@@ -18,6 +18,7 @@ import (
 	"github.com/dlsms/dlsms/server/identity"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/telemetry"
+	"github.com/dlsms/dlsms/web"
 	"github.com/dlsms/dlsms/worker"
 )
 
@@ -109,8 +110,10 @@ func (r *replica) connect(context.Context) error {
 	handler, err := rest.NewHandler(rest.Config{ //nolint:contextcheck // nothing in it runs yet
 		Calls:    r.server.InProcess(),
 		GetSeats: r.server.GetSeatsJSON,
+		Session:  r.server.VerifySession,
 		Healthy:  r.server.Healthy,
 		Origins:  s.Origins,
+		Web:      web.Dist(),
 		Log:      r.log,
 		Metrics:  r.metrics,
 		Traces:   r.traces,

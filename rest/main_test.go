@@ -64,7 +64,7 @@ func start(t testing.TB, change func(*server.Config, *Config)) *testReplica {
 		t.Fatal(err)
 	}
 	settings.Calls, settings.GetSeats = r.services.InProcess(), r.services.GetSeatsJSON
-	settings.Healthy = r.services.Healthy
+	settings.Healthy, settings.Session = r.services.Healthy, r.services.VerifySession
 	handler, err := NewHandler(settings)
 	if err != nil {
 		t.Fatal(err)
