@@ -53,7 +53,7 @@ test: go ## run the tests with the race detector; TESTS=./store runs one package
 web: web-packages ## build the web client into web/dist; needs Node 18.13 or newer
 	@cd web && npm run --silent schema && npm run --silent types && node build.mjs
 
-test-web: build-web-test ## test the web client in a browser; TESTS="now me" runs two files, ONLY=text the tests with that name
+test-web: build-web-test ## test the web client in a browser; TESTS="now me" runs two files
 	@TESTS='$(filter-out ./...,$(TESTS))' exec node web/test/run.mjs
 
 screenshots: build-web-test ## write docs/screenshots
@@ -70,7 +70,9 @@ web/node_modules/.package-lock.json: web/package-lock.json
 	@cd web && npm ci --no-audit --no-fund
 	@touch $@
 
-check: fresh format lint vet modules build web-fresh test bench-test chaos-quick test-web ## run every check that a change must pass
+check: fresh format lint vet modules build web-fresh ## run every check that a change must pass
+check: test bench-test chaos-quick test-web
+
 
 bench: build-bench ## run the benchmarks and write docs/benchmarks; takes 20 minutes on an idle machine
 	@$(BIN)/dlsms-bench -out docs/benchmarks $(ARGS)

@@ -2,8 +2,9 @@
 # Prints and installs the missing programs.
 #   run    PostgreSQL, Redis and nginx
 #   node   Node, which builds the web client
-#   browser  Node, and Chromium with fonts for its tests
-#   test   all of these, a C compiler for Go's race detector, the programs of the clients in docs/clients, and Prometheus
+#   browser  Node, and Chromium with fonts, for the tests of the web client
+#   test   all of these, a C compiler for Go's race detector, the programs of the clients in docs/clients,
+#          and Prometheus
 # It is a shell script because Go can't fetch modules before ca-certificates is installed.
 set -euo pipefail
 

@@ -85,9 +85,8 @@ async function withNewerNode() {
   if (has !== `v${fallback}`) {
     console.log(`test-web: installing Node ${fallback} into .local, because this is Node ${process.versions.node}`)
     mkdirSync(dir, { recursive: true })
-    const npm = spawnSync('npm', ['install', '--no-save', '--no-audit', '--no-fund', '--prefix', dir, `${name}@${fallback}`], {
-      stdio: ['ignore', 'ignore', 'inherit'],
-    })
+    const args = ['install', '--no-save', '--no-audit', '--no-fund', '--prefix', dir, `${name}@${fallback}`]
+    const npm = spawnSync('npm', args, { stdio: ['ignore', 'ignore', 'inherit'] })
     if (npm.status !== 0) throw new Error(`npm could not install ${name}@${fallback}: install Node ${wanted} or newer`)
   }
   const child = spawn(program, [fileURLToPath(import.meta.url)], { stdio: 'inherit' })
@@ -104,7 +103,7 @@ function wantedFiles() {
   const all = readdirSync(here).filter((f) => f.endsWith('.test.ts')).map((f) => f.replace('.test.ts', ''))
   const asked = (process.env['TESTS'] ?? '').split(/[\s,]+/).filter((f) => f !== '')
   const unknown = asked.filter((f) => !all.includes(f))
-  if (unknown.length > 0) throw new Error(`there is no test file ${unknown.join(', ')}: TESTS can have ${all.join(', ')}`)
+  if (unknown.length > 0) throw new Error(`there is no test file ${unknown.join(', ')}; there are ${all.join(', ')}`)
   return asked.length === 0 ? all.filter((f) => f !== 'screenshots') : asked
 }
 

@@ -35,7 +35,11 @@ export class ApiError extends Error {
   }
 }
 
-/** ok returns the answer of a call: `await ok(person.api.GET('/v1/standing'))`. It throws an ApiError for any other status than 2xx. */
+/**
+ * ok returns the answer of a call, or throws an ApiError if its status is not 2xx:
+ *
+ *     const { strikes } = await ok(person.api.GET('/v1/standing'))
+ */
 export async function ok<T>(answer: Promise<{ data?: T; error?: unknown; response: Response }>): Promise<T> {
   const { data, error, response } = await answer
   if (!response.ok) {
@@ -149,8 +153,7 @@ export async function newBranch(options: BranchOptions = {}): Promise<Branch> {
     await ok(api.POST('/v1/admin/branches/{branch}/seats', { params, body: { seats: specs.slice(i, i + 500) } }))
   }
   const { seats } = await ok(visitor.GET('/v1/seats', { params: { query: { branch: code } } }))
-  const byLabel = (a: Schema<'Seat'>, b: Schema<'Seat'>): number => a.label.localeCompare(b.label, 'en', { numeric: true })
-  return { code, name, zone, seats: [...seats].sort(byLabel) }
+  return { code, name, zone, seats: [...seats].sort((a, b) => a.label.localeCompare(b.label)) }
 }
 
 /** inMinutes returns the time in n minutes, in RFC 3339. */

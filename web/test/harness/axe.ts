@@ -20,7 +20,9 @@ export async function checkAxe(page: Page, where = page.url()): Promise<void> {
   )
   if (violations.length === 0) return
   const list = violations.flatMap((v) =>
-    v.nodes.map((n) => `${v.id}: ${v.help}\n    ${n.target.join(' ')}\n    ${n.html.slice(0, 200)}\n    ${n.failureSummary ?? ''}`),
+    v.nodes.map((n) =>
+      [`${v.id}: ${v.help}`, n.target.join(' '), n.html.slice(0, 200), n.failureSummary].join('\n    '),
+    ),
   )
   throw new Error(`${list.length} violations at ${where}:\n  ${list.join('\n  ')}`)
 }

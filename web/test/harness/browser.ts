@@ -172,7 +172,7 @@ const programs = [
 
 async function launch(more: readonly string[]): Promise<Browser> {
   const executablePath = process.env['CHROMIUM'] ?? programs.find(existsSync)
-  if (executablePath === undefined) throw new Error('Chromium is missing: run `make install`, or set CHROMIUM to its path')
+  if (executablePath === undefined) throw new Error('Chromium is missing: install it, or set CHROMIUM to its path')
   const start = (chromiumSandbox: boolean): Promise<Browser> =>
     chromium.launch({ executablePath, chromiumSandbox, args: ['--force-color-profile=srgb', ...more] })
   if (process.getuid?.() === 0) return start(false) // Chromium has no sandbox for root

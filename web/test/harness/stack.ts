@@ -26,7 +26,7 @@ export function pidOf(name: ProcessName): number {
   return pid
 }
 
-/** kill ends a process at once, without a farewell, and returns a function that waits until it serves again. */
+/** kill ends a process at once and returns a function that waits until it serves again. */
 export function kill(name: ProcessName, signal: 'SIGKILL' | 'SIGTERM' = 'SIGKILL'): () => Promise<void> {
   const before = starts(name).length
   process.kill(pidOf(name), signal)
