@@ -108,15 +108,16 @@ func (r *replica) connect(context.Context) error {
 		return err
 	}
 	handler, err := rest.NewHandler(rest.Config{ //nolint:contextcheck // nothing in it runs yet
-		Calls:    r.server.InProcess(),
-		GetSeats: r.server.GetSeatsJSON,
-		Session:  r.server.VerifySession,
-		Healthy:  r.server.Healthy,
-		Origins:  s.Origins,
-		Web:      web.Dist(),
-		Log:      r.log,
-		Metrics:  r.metrics,
-		Traces:   r.traces,
+		Calls:        r.server.InProcess(),
+		GetSeats:     r.server.GetSeatsJSON,
+		GetFloorPlan: r.server.GetFloorPlanJSON,
+		Session:      r.server.VerifySession,
+		Healthy:      r.server.Healthy,
+		Origins:      s.Origins,
+		Web:          web.Dist(),
+		Log:          r.log,
+		Metrics:      r.metrics,
+		Traces:       r.traces,
 	})
 	if err != nil {
 		return err

@@ -32,6 +32,8 @@ type Config struct {
 	Calls *edge.InProcess
 	// GetSeats answers GetSeats with a server.SeatsJSON.
 	GetSeats grpc.UnaryHandler
+	// GetFloorPlan answers GetFloorPlan with a server.PlanJSON.
+	GetFloorPlan grpc.UnaryHandler
 	// Session returns the session of a token, inside a call of VerifyToken.
 	Session func(ctx context.Context, token string) (server.Session, error)
 	// Healthy reports whether the replica serves calls.
@@ -51,12 +53,13 @@ const maxBody = 64 << 10
 
 // Handler serves the API over HTTP.
 type Handler struct {
-	caller   *caller
-	getSeats grpc.UnaryHandler
-	session  func(context.Context, string) (server.Session, error)
-	healthy  func(context.Context) bool
-	origins  []string
-	log      *slog.Logger
+	caller  *caller
+	session func(context.Context, string) (server.Session, error)
+	healthy func(context.Context) bool
+	origins []string
+	log     *slog.Logger
+
+	getSeats, getFloorPlan grpc.UnaryHandler
 
 	traces    telemetry.Traces
 	durations *prometheus.HistogramVec // nil: not registered
@@ -72,8 +75,8 @@ type Handler struct {
 // NewHandler returns a Handler.
 func NewHandler(c Config) (*Handler, error) {
 	h := &Handler{
-		caller: &caller{c.Calls}, getSeats: c.GetSeats, session: c.Session, healthy: c.Healthy,
-		origins: c.Origins, log: c.Log, traces: c.Traces,
+		caller: &caller{c.Calls}, getSeats: c.GetSeats, getFloorPlan: c.GetFloorPlan,
+		session: c.Session, healthy: c.Healthy, origins: c.Origins, log: c.Log, traces: c.Traces,
 	}
 	if c.Metrics != nil {
 		h.durations = telemetry.Histogram(c.Metrics, "http_request_duration_seconds")
