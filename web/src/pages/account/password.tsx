@@ -21,7 +21,7 @@ export function PasswordField({ label, value, onInput, autocomplete, hint, fault
         <div class="with-button">
           <input
             {...attributes}
-            type={shown.value ? 'text' : 'password'}
+            {...(shown.value ? { type: 'text' as const } : { type: 'password' as const })}
             name={autocomplete}
             autocomplete={autocomplete}
             autocapitalize="off"

@@ -1,6 +1,6 @@
 import { useSignal } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
-import type { JSX } from 'preact'
+import type { InputHTMLAttributes, JSX } from 'preact'
 import { api, call } from '../../api/client.ts'
 import { asProblem } from '../../api/problem.ts'
 import { t } from '../../i18n/text.ts'
@@ -57,7 +57,7 @@ export function View(): JSX.Element {
     requestAnimationFrame(() => form.current?.querySelector<HTMLInputElement>('[aria-invalid]')?.focus())
   }
 
-  const text = (name: Exclude<Name, 'password'>, rest: JSX.InputHTMLAttributes<HTMLInputElement>): JSX.Element => (
+  const text = (name: Exclude<Name, 'password'>, rest: InputHTMLAttributes): JSX.Element => (
     <Field label={a[name]} hint={fault(name) === undefined ? a.rule[name] : undefined} fault={fault(name)}>
       {(attributes) => (
         <input {...rest} {...attributes} required value={values.value[name]} onInput={(e) => set(name)(e.currentTarget.value)} />
