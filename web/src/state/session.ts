@@ -59,11 +59,6 @@ export async function resume(): Promise<void> {
   }
 }
 
-/** A page that has started without a network has not found out yet whether there is a session. */
-addEventListener('online', () => {
-  if (account.value === null) void resume()
-})
-
 /**
  * signIn signs in, and with stay keeps the user signed in after the page is closed. It reports whether
  * the user stays signed in.
