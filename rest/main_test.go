@@ -64,8 +64,8 @@ func start(t testing.TB, change func(*server.Config, *Config)) *testReplica {
 		t.Fatal(err)
 	}
 	settings.Calls, settings.GetSeats = r.services.InProcess(), r.services.GetSeatsJSON
-	settings.GetFloorPlan, settings.Session = r.services.GetFloorPlanJSON, r.services.VerifySession
-	settings.Healthy = r.services.Healthy
+	settings.GetFloorPlan = r.services.GetFloorPlanJSON
+	settings.Healthy, settings.Session = r.services.Healthy, r.services.VerifySession
 	handler, err := NewHandler(settings)
 	if err != nil {
 		t.Fatal(err)
