@@ -26,6 +26,8 @@ export interface StreamOptions {
   onReopen?: () => void
   /** keepHidden keeps the stream open while the tab is hidden. A browser has six connections without TLS. */
   keepHidden?: boolean
+  /** key returns a service key, which the stream sends in place of the user's token. */
+  key?: () => string
 }
 
 /** The server sends a heartbeat every 25 seconds. A connection that is silent for longer is dead. */
