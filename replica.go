@@ -107,13 +107,14 @@ func (r *replica) connect(context.Context) error {
 		return err
 	}
 	handler, err := rest.NewHandler(rest.Config{ //nolint:contextcheck // nothing in it runs yet
-		Calls:    r.server.InProcess(),
-		GetSeats: r.server.GetSeatsJSON,
-		Healthy:  r.server.Healthy,
-		Origins:  s.Origins,
-		Log:      r.log,
-		Metrics:  r.metrics,
-		Traces:   r.traces,
+		Calls:        r.server.InProcess(),
+		GetSeats:     r.server.GetSeatsJSON,
+		GetFloorPlan: r.server.GetFloorPlanJSON,
+		Healthy:      r.server.Healthy,
+		Origins:      s.Origins,
+		Log:          r.log,
+		Metrics:      r.metrics,
+		Traces:       r.traces,
 	})
 	if err != nil {
 		return err

@@ -135,7 +135,8 @@ func (c *catalog) changeBranch(r library.Branch, old *catalog) {
 func (b *branch) equal(r library.Branch) bool {
 	return b.Name == r.Name && b.Timezone == r.Timezone && slices.Equal(b.Hours, r.Hours) &&
 		slices.EqualFunc(b.Days, r.Days, sameDay) && sameClosures(b.Closures, r.Closures) &&
-		maps.Equal(b.Announcement, r.Announcement) && b.AnnouncedUntil.Equal(r.AnnouncedUntil)
+		maps.Equal(b.Announcement, r.Announcement) && b.AnnouncedUntil.Equal(r.AnnouncedUntil) &&
+		maps.Equal(b.Floors, r.Floors)
 }
 
 // changeSeats replaces seats in c. No seat changes its branch. If c shares a slice or map with old,

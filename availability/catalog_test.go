@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -137,6 +138,14 @@ func sameMap[K comparable, V any](a, b map[K]V) bool {
 	return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer()
 }
 
+// places differ from each other in one value each.
+var places = []library.SeatPlace{
+	{}, {Desk: "D"}, {Angle: new(int32)}, {XCm: new(int32), YCm: new(int32)}, {XCm: new(int32), YCm: number(7)},
+	{XCm: number(7), YCm: new(int32)},
+}
+
+func number(n int32) *int32 { return &n }
+
 // TestChangedCatalogEqualsFreshLoad changes a catalog at random. Each result must equal the catalog
 // that newCatalog returns for the same rows.
 func TestChangedCatalogEqualsFreshLoad(t *testing.T) {
@@ -147,7 +156,8 @@ func TestChangedCatalogEqualsFreshLoad(t *testing.T) {
 				if rapid.IntRange(0, 4).Draw(t, "branch") > 0 {
 					c.Branches = append(c.Branches, library.Branch{
 						ID: id + 1, Code: fmt.Sprintf("b%d", rapid.IntRange(0, 1).Draw(t, "code")*3+int(id)), Timezone: "UTC",
-						Hours: rapid.SampledFrom([][]library.OpenHours{nil, {{Weekday: 1, Closes: time.Hour}}}).Draw(t, "hours"),
+						Hours:  rapid.SampledFrom([][]library.OpenHours{nil, {{Weekday: 1, Closes: time.Hour}}}).Draw(t, "hours"),
+						Floors: rapid.SampledFrom([]map[string]string{nil, {"A": "1"}, {"A": "2"}}).Draw(t, "floors"),
 					})
 				}
 			}
@@ -155,7 +165,8 @@ func TestChangedCatalogEqualsFreshLoad(t *testing.T) {
 			for id := range int64(6) {
 				s := library.Seat{
 					ID: id + 1, BranchID: rapid.Int64Range(1, 3).Draw(t, "of"),
-					Area: rapid.SampledFrom([]string{"A", "B"}).Draw(t, "area"),
+					Area:      rapid.SampledFrom([]string{"A", "B"}).Draw(t, "area"),
+					SeatPlace: rapid.SampledFrom(places).Draw(t, "place"),
 				}
 				exists := slices.ContainsFunc(c.Branches, func(b library.Branch) bool { return b.ID == s.BranchID })
 				if exists && rapid.IntRange(0, 4).Draw(t, "seat") > 0 {
@@ -170,7 +181,7 @@ func TestChangedCatalogEqualsFreshLoad(t *testing.T) {
 			w := l.applyCatalog(store.Changes{Now: monday}, &read)
 			got, want := w.catalog, newCatalog(read, nil)
 			if diff := cmp.Diff(want, got, cmp.AllowUnexported(catalog{}, index{}, branch{}, seat{}), cmpopts.EquateEmpty(),
-				cmpopts.IgnoreTypes(memo{}),
+				cmpopts.IgnoreTypes(memo{}, sync.Map{}),
 				cmp.Comparer(func(a, b *calendar) bool { return (a == nil) == (b == nil) })); diff != "" {
 				t.Fatal(diff)
 			}

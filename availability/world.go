@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"iter"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/dlsms/dlsms/library"
@@ -39,6 +40,7 @@ type catalog struct {
 	seats    []*seat   // by id
 	byCode   map[string]*branch
 	byID     map[int64]*branch
+	plans    sync.Map // FloorPlan by branch code: see world.plan
 	*index
 }
 
@@ -127,7 +129,8 @@ func (c *catalog) seat(id int64) *seat {
 }
 
 func (s *seat) equal(o *seat) bool {
-	return s.sameView(o) && s.BranchID == o.BranchID && s.calendar == o.calendar && slices.Equal(s.closed, o.closed)
+	return s.sameView(o) && s.BranchID == o.BranchID && s.calendar == o.calendar &&
+		slices.Equal(s.closed, o.closed) && s.SeatPlace.Equal(o.SeatPlace)
 }
 
 // sameView reports whether the SeatViews of both seats are equal, apart from the fields that depend

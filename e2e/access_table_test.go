@@ -51,6 +51,13 @@ var accessTable = map[string]access{
 			return same(answer.(*dlsmsv1.VerifyTokenResponse).GetUserId(), c.users[user].id())
 		},
 	},
+	dlsmsv1.AuthService_GetAccount_FullMethodName: {
+		want:    []string{ok},
+		request: func(*fixture, int, object) proto.Message { return &dlsmsv1.GetAccountRequest{} },
+		check: func(c *fixture, user int, answer proto.Message) error {
+			return same(answer.(*dlsmsv1.GetAccountResponse).GetUser().GetId(), c.users[user].id())
+		},
+	},
 	dlsmsv1.AuthService_ChangePassword_FullMethodName: {
 		want: []string{ok, "BAD_CREDENTIALS", "INVALID_FIELDS"},
 		request: func(c *fixture, user int, target object) proto.Message {
@@ -92,6 +99,12 @@ var accessTable = map[string]access{
 	dlsmsv1.SeatService_GetBranches_FullMethodName: {
 		public: true, want: []string{ok},
 		request: func(*fixture, int, object) proto.Message { return &dlsmsv1.GetBranchesRequest{} },
+	},
+	dlsmsv1.SeatService_GetFloorPlan_FullMethodName: {
+		public: true, want: []string{ok, ok, "BRANCH_NOT_FOUND"},
+		request: func(c *fixture, _ int, target object) proto.Message {
+			return &dlsmsv1.GetFloorPlanRequest{Branch: branchOf(c, target)}
+		},
 	},
 	dlsmsv1.SeatService_GetSeats_FullMethodName: {
 		public: true, want: []string{ok, ok, "BRANCH_NOT_FOUND"},

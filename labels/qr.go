@@ -10,16 +10,25 @@ import (
 // quiet is the width of the empty margin around a QR code, in modules, which its standard requires.
 const quiet = 4
 
-// SVG returns the QR code of a text as an SVG element without a size.
-func SVG(text string) (string, error) {
+// Code is a QR code.
+type Code struct {
+	// Path is SVG path data of the dark modules, in units of one module, without the quiet zone.
+	Path string
+	// Size is the number of modules on a side.
+	Size int
+}
+
+// Encode returns the QR code of a text. A text of digits, upper-case letters and " $%*+-./:" makes a
+// smaller code than any other text of the same length.
+func Encode(text string) (Code, error) {
 	code, err := qr.Encode(text, qr.M)
 	if err != nil {
-		return "", fmt.Errorf("make the QR code: %w", err)
+		return Code{}, fmt.Errorf("make the QR code: %w", err)
 	}
-	var svg strings.Builder
-	side := code.Size + 2*quiet
-	fmt.Fprintf(&svg, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" shape-rendering="crispEdges" `+
-		`role="img" aria-label="QR code"><path d="`, side, side)
+	// Each run of dark modules in a row is a closed shape. The point after z is the start of the shape,
+	// so the place of the next shape is relative to it.
+	var path []byte
+	atX, atY := 0, 0
 	for y := range code.Size {
 		for x := 0; x < code.Size; x++ {
 			run := 0
@@ -27,13 +36,24 @@ func SVG(text string) (string, error) {
 				run++
 			}
 			if run > 0 {
-				fmt.Fprintf(&svg, "M%d %dh%dv1h-%dz", x+quiet, y+quiet, run, run)
+				path = fmt.Appendf(path, "m%d %dh%dv1h-%dz", x-atX, y-atY, run, run)
+				atX, atY = x, y
 				x += run
 			}
 		}
 	}
-	svg.WriteString(`"/></svg>`)
-	return svg.String(), nil
+	return Code{string(path), code.Size}, nil
+}
+
+// SVG returns the QR code of a text as an SVG element without a size.
+func SVG(text string) (string, error) {
+	code, err := Encode(text)
+	if err != nil {
+		return "", err
+	}
+	side := code.Size + 2*quiet
+	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="-%d -%d %d %d" shape-rendering="crispEdges" `+
+		`role="img" aria-label="QR code"><path d="%s"/></svg>`, quiet, quiet, side, side, code.Path), nil
 }
 
 // Text returns the QR code of a text for a terminal, as lines of black blocks on white. A line has

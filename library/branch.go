@@ -20,6 +20,8 @@ type Branch struct {
 	// Announcement is a text for students. It ends at AnnouncedUntil, if that is not zero.
 	Announcement   Texts     `db:"-"`
 	AnnouncedUntil time.Time `db:"-"`
+	// Floors are the floors of the areas that have one, by the name of the area.
+	Floors map[string]string `db:"-"`
 }
 
 // DayHours is the opening hours of one date of a branch.

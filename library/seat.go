@@ -14,7 +14,24 @@ type Seat struct {
 	Label        string
 	Amenities    []int16 // numbers of the enum dlsms.v1.Amenity
 	OutOfService bool
+	SeatPlace
 }
+
+// SeatPlace is the place of a seat on the floor plan of its branch.
+type SeatPlace struct {
+	// XCm and YCm are in centimetres from the left and from the top. Both are nil, or neither.
+	XCm, YCm *int32
+	// Angle is the direction in degrees, clockwise, or nil.
+	Angle *int32
+	Desk  string // empty: none
+}
+
+// Equal reports whether both places have the same values.
+func (p SeatPlace) Equal(o SeatPlace) bool {
+	return p.Desk == o.Desk && sameNumber(p.XCm, o.XCm) && sameNumber(p.YCm, o.YCm) && sameNumber(p.Angle, o.Angle)
+}
+
+func sameNumber(a, b *int32) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // SeatRef names the seat of a reservation or of a waitlist entry.
 type SeatRef struct {
@@ -22,6 +39,13 @@ type SeatRef struct {
 	Branch string // code
 	Area   string
 	Label  string
+}
+
+// LabelSeat is a seat whose label is made.
+type LabelSeat struct {
+	SeatRef
+
+	BranchName string
 }
 
 // Catalog is the set of branches, in the order of their codes, and of seats, in the order of their

@@ -60,3 +60,16 @@ type Identity struct {
 // ErrUserNotFound means that the user does not exist. It never reaches a client, because a client
 // must not learn which student ids are registered.
 var ErrUserNotFound = errors.New("no such user")
+
+// Account is a user as the user sees the own account.
+type Account struct {
+	User
+
+	// Branches are the codes of the branches for which the role holds, sorted. AllBranches says that it
+	// holds in all branches; Branches is empty then, and for a student.
+	Branches    []string
+	AllBranches bool
+	Group       string // empty: no group
+	// SuspendedUntil is nil if the user is not suspended.
+	SuspendedUntil *time.Time
+}

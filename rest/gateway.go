@@ -49,7 +49,9 @@ func (h *Handler) newGateway() (*runtime.ServeMux, error) {
 			return restv1.RegisterAuthServiceHandlerClient(ctx, mux, dlsmsv1.NewAuthServiceClient(calls))
 		},
 		dlsmsv1.SeatService_GetSeats_FullMethodName: func() error {
-			return restv1.RegisterSeatServiceHandlerClient(ctx, mux, dlsmsv1.NewSeatServiceClient(calls))
+			return errors.Join(
+				restv1.RegisterSeatServiceHandlerClient(ctx, mux, dlsmsv1.NewSeatServiceClient(calls)),
+				mux.HandlePath(http.MethodGet, "/v1/branches/{branch}/plan", h.servePlan)) // replaces that of the gateway
 		},
 		dlsmsv1.ReservationService_CreateReservation_FullMethodName: func() error {
 			return restv1.RegisterReservationServiceHandlerClient(ctx, mux, dlsmsv1.NewReservationServiceClient(calls))

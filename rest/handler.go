@@ -30,6 +30,8 @@ type Config struct {
 	Calls *edge.InProcess
 	// GetSeats answers GetSeats with a server.SeatsJSON.
 	GetSeats grpc.UnaryHandler
+	// GetFloorPlan answers GetFloorPlan with a server.PlanJSON.
+	GetFloorPlan grpc.UnaryHandler
 	// Healthy reports whether the replica serves calls.
 	Healthy func(context.Context) bool
 	// Origins are the origins of web pages that may call the API from a browser, such as
@@ -45,11 +47,12 @@ const maxBody = 64 << 10
 
 // Handler serves the API over HTTP.
 type Handler struct {
-	caller   *caller
-	getSeats grpc.UnaryHandler
-	healthy  func(context.Context) bool
-	origins  []string
-	log      *slog.Logger
+	caller  *caller
+	healthy func(context.Context) bool
+	origins []string
+	log     *slog.Logger
+
+	getSeats, getFloorPlan grpc.UnaryHandler
 
 	traces    telemetry.Traces
 	durations *prometheus.HistogramVec // nil: not registered
@@ -63,8 +66,8 @@ type Handler struct {
 // NewHandler returns a Handler.
 func NewHandler(c Config) (*Handler, error) {
 	h := &Handler{
-		caller: &caller{c.Calls}, getSeats: c.GetSeats, healthy: c.Healthy, origins: c.Origins, log: c.Log,
-		traces: c.Traces,
+		caller: &caller{c.Calls}, healthy: c.Healthy, origins: c.Origins, log: c.Log, traces: c.Traces,
+		getSeats: c.GetSeats, getFloorPlan: c.GetFloorPlan,
 	}
 	if c.Metrics != nil {
 		h.durations = telemetry.Histogram(c.Metrics, "http_request_duration_seconds")

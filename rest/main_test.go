@@ -64,6 +64,7 @@ func start(t testing.TB, change func(*server.Config, *Config)) *testReplica {
 		t.Fatal(err)
 	}
 	settings.Calls, settings.GetSeats = r.services.InProcess(), r.services.GetSeatsJSON
+	settings.GetFloorPlan = r.services.GetFloorPlanJSON
 	settings.Healthy = r.services.Healthy
 	handler, err := NewHandler(settings)
 	if err != nil {

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -31,7 +32,35 @@ func (h *Handler) serveSeats(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, problemOf(err))
 		return
 	}
-	answer := resp.(server.SeatsJSON)
+	writeTagged(w, r, resp.(server.SeatsJSON)) // by h.getSeats
+}
+
+// servePlan answers GetFloorPlan with JSON that was encoded before. See serveSeats for the ETag.
+func (h *Handler) servePlan(w http.ResponseWriter, r *http.Request, path map[string]string) {
+	ctx, method := r.Context(), dlsmsv1.SeatService_GetFloorPlan_FullMethodName
+	req := &dlsmsv1.GetFloorPlanRequest{Branch: path["branch"]}
+	_, _ = io.Copy(io.Discard, r.Body) // as the gateway does
+	if violations := requestOf(ctx).complete(req.ProtoReflect()); len(violations) > 0 {
+		writeProblem(w, r, problemOf(h.caller.Refuse(ctx, method, violations...)))
+		return
+	}
+	resp, err := h.caller.Call(ctx, method, req, h.getFloorPlan)
+	if err != nil {
+		writeProblem(w, r, problemOf(err))
+		return
+	}
+	writeTagged(w, r, resp.(server.PlanJSON)) // by h.getFloorPlan
+}
+
+// tagged is an answer in JSON with an entity tag.
+type tagged interface {
+	ETag() string
+	// Fresh reports whether the answer may be replaced by a 304.
+	Fresh() bool
+	AppendTo(b []byte) []byte
+}
+
+func writeTagged(w http.ResponseWriter, r *http.Request, answer tagged) {
 	header := w.Header()
 	header["Etag"] = []string{answer.ETag()}
 	header["Cache-Control"] = noCache
@@ -48,7 +77,7 @@ func (h *Handler) serveSeats(w http.ResponseWriter, r *http.Request) {
 	seatBuffers.Put(buffer)
 }
 
-// seatBuffers has the buffers for answers of serveSeats.
+// seatBuffers has the buffers for answers of writeTagged.
 var seatBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 var (

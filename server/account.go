@@ -4,12 +4,28 @@ import (
 	"context"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/server/edge"
 	"github.com/dlsms/dlsms/store"
 )
+
+func (s *authService) GetAccount(
+	ctx context.Context, _ *dlsmsv1.GetAccountRequest,
+) (*dlsmsv1.GetAccountResponse, error) {
+	me := edge.Caller(ctx)
+	account, err := s.store.Account(ctx, me.Identity())
+	if err != nil {
+		return nil, err
+	}
+
+	return &dlsmsv1.GetAccountResponse{
+		User: userProto(account.User), Branches: account.Branches, AllBranches: account.AllBranches,
+		Group: account.Group, ExpiresAt: timestamppb.New(me.ExpiresAt), SuspendedUntil: timestamp(account.SuspendedUntil),
+	}, nil
+}
 
 func (s *authService) ExportMyData(
 	_ *dlsmsv1.ExportMyDataRequest, stream grpc.ServerStreamingServer[dlsmsv1.ExportMyDataResponse],

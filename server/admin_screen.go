@@ -66,10 +66,7 @@ func (s *adminService) MakeLabels(
 	var c check
 	branch, area := c.text("branch", req.GetBranch(), 1, 32), c.text("area", req.GetArea(), 0, 100)
 	ids := c.labelSeats("seat_ids", req.GetSeatIds())
-	link := req.GetLink()
-	if err := labels.CheckLink(link); err != nil {
-		c.fault("link", err.Error())
-	}
+	link := c.link("link", req.GetLink())
 	if err := c.err(); err != nil {
 		return nil, err
 	}
@@ -82,6 +79,10 @@ func (s *adminService) MakeLabels(
 		return nil, err
 	}
 
+	if req.GetItemsOnly() {
+		items, err := s.labelProtos(link, seats)
+		return &dlsmsv1.MakeLabelsResponse{Items: items, Labels: count(len(items))}, err
+	}
 	all := make([]labels.Label, len(seats))
 	for i, seat := range seats {
 		all[i] = labels.Label{Seat: seat.Label, Area: seat.Area, Branch: seat.Branch, Code: s.codes.Label(seat.SeatID)}
@@ -91,6 +92,31 @@ func (s *adminService) MakeLabels(
 		return nil, err
 	}
 	return &dlsmsv1.MakeLabelsResponse{Content: page, Labels: count(len(all))}, nil
+}
+
+// labelProtos returns the labels of seats.
+func (s *adminService) labelProtos(link string, seats []library.LabelSeat) ([]*dlsmsv1.SeatLabel, error) {
+	items := make([]*dlsmsv1.SeatLabel, len(seats))
+	for i, seat := range seats {
+		code := s.codes.Label(seat.SeatID)
+		qr, err := labels.Encode(link + code)
+		if err != nil {
+			return nil, err
+		}
+		items[i] = &dlsmsv1.SeatLabel{
+			SeatId: seat.SeatID, Label: seat.Label, Area: seat.Area, BranchName: seat.BranchName,
+			Code: code, QrPath: qr.Path, QrSize: count(qr.Size),
+		}
+	}
+	return items, nil
+}
+
+// link checks the address that is put before a code.
+func (c *check) link(field, link string) string {
+	if err := labels.CheckLink(link); err != nil {
+		c.fault(field, err.Error())
+	}
+	return link
 }
 
 // labelSeats checks the ids of seats. It returns each id once.

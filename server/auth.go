@@ -126,14 +126,36 @@ func (s *authService) ChangePassword(
 	return &dlsmsv1.ChangePasswordResponse{}, nil
 }
 
-func (s *authService) Logout(ctx context.Context, _ *dlsmsv1.LogoutRequest) (*dlsmsv1.LogoutResponse, error) {
-	me := edge.Caller(ctx)
-	if err := s.store.RevokeToken(ctx, me.UserID, me.JTI, me.RevocationExpiry()); err != nil {
+func (s *authService) Logout(ctx context.Context, req *dlsmsv1.LogoutRequest) (*dlsmsv1.LogoutResponse, error) {
+	logout := s.revokeOne
+	if req.GetEverywhere() {
+		logout = s.revokeAll
+	}
+	if err := logout(ctx, edge.Caller(ctx)); err != nil {
 		return nil, err
 	}
-	s.revoke(store.Revocation{UserID: me.UserID, JTI: me.JTI, ExpiresAt: me.RevocationExpiry()})
 
 	return &dlsmsv1.LogoutResponse{}, nil
+}
+
+// revokeOne revokes the token of a call.
+func (s *authService) revokeOne(ctx context.Context, me identity.Caller) error {
+	if err := s.store.RevokeToken(ctx, me.UserID, me.JTI, me.RevocationExpiry()); err != nil {
+		return err
+	}
+	s.revoke(store.Revocation{UserID: me.UserID, JTI: me.JTI, ExpiresAt: me.RevocationExpiry()})
+	return nil
+}
+
+// revokeAll revokes all tokens of the user of a call.
+func (s *authService) revokeAll(ctx context.Context, me identity.Caller) error {
+	expiresAt := s.tokens.RevocationExpiry()
+	generation, err := s.store.RevokeTokens(ctx, me.Identity(), expiresAt)
+	if err != nil {
+		return err
+	}
+	s.revoke(store.Revocation{UserID: me.UserID, Generation: generation, ExpiresAt: expiresAt})
+	return nil
 }
 
 // checkNotRevoked reads the revocation list and checks the caller's token against it.

@@ -70,6 +70,7 @@ var publicMethods = map[string]bool{
 	"/dlsms.v1.AuthService/Login":          true,
 	"/dlsms.v1.AuthService/VerifyToken":    true,
 	"/dlsms.v1.SeatService/GetBranches":    true,
+	"/dlsms.v1.SeatService/GetFloorPlan":   true,
 	"/dlsms.v1.SeatService/GetSeats":       true,
 	"/dlsms.v1.SeatService/GetSeat":        true,
 	"/dlsms.v1.SeatService/GetSeatByLabel": true,

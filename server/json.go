@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/dlsms/dlsms/availability"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
@@ -25,14 +26,14 @@ var JSONOptions = protojson.MarshalOptions{EmitDefaultValues: true}
 
 // SeatsJSON is the answer to a GetSeats call in JSON.
 type SeatsJSON struct {
-	page  encodedPageJSON
+	page  encodedJSON
 	next  string
 	asOf  time.Time
 	fresh bool
 }
 
-// encodedPageJSON is the part of an answer that is equal for all callers of the same query.
-type encodedPageJSON struct {
+// encodedJSON is the part of an answer that is equal for all callers of the same query.
+type encodedJSON struct {
 	json []byte // an object without its end
 	etag string
 }
@@ -57,15 +58,21 @@ func (s *Server) GetSeatsJSON(ctx context.Context, req any) (any, error) {
 	return s.seatService.getSeatsJSON(ctx, req.(*dlsmsv1.GetSeatsRequest))
 }
 
-func encodePageJSON(p availability.Page) encodedPageJSON {
+func encodePageJSON(p availability.Page) encodedJSON {
 	b := make([]byte, 0, seatSizeJSON*len(p.Seats)+64)
 	b = appendSeatsJSON(append(b, '{'), p.Seats)
 	b = strconv.AppendInt(append(b, `,"totalCount":`...), int64(p.Total), 10)
 	b = strconv.AppendInt(append(b, `,"availableCount":`...), int64(p.Available), 10)
+	return encodedJSON{b, etagOf(b, strconv.AppendInt(nil, p.NextAfterID, 10))} // nextPageToken depends on it
+}
+
+// etagOf returns the weak entity tag of an answer that consists of these parts.
+func etagOf(parts ...[]byte) string {
 	hash := sha256.New()
-	hash.Write(b)
-	hash.Write(strconv.AppendInt(nil, p.NextAfterID, 10)) // nextPageToken depends on it
-	return encodedPageJSON{b, `W/"` + base64.RawURLEncoding.EncodeToString(hash.Sum(nil)[:15]) + `"`}
+	for _, part := range parts {
+		hash.Write(part)
+	}
+	return `W/"` + base64.RawURLEncoding.EncodeToString(hash.Sum(nil)[:15]) + `"`
 }
 
 // seatSizeJSON is the approximate size of an encoded seat in bytes.
@@ -143,10 +150,10 @@ func encodeFixedJSON(s availability.SeatView) fixedJSON {
 	return fixedJSON{append(before, `"available":`...), after}
 }
 
-// marshalJSON returns the JSON of a seat without the random spaces of protojson.
-func marshalJSON(m *dlsmsv1.Seat) []byte {
+// marshalJSON returns the JSON of a message without the random spaces of protojson.
+func marshalJSON(m proto.Message) []byte {
 	spaced, err := JSONOptions.Marshal(m)
-	if err != nil { // impossible: Postgres stores valid UTF-8 only
+	if err != nil { // impossible: the store returns valid UTF-8 only
 		panic(err)
 	}
 	var b bytes.Buffer

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dlsms/dlsms/availability"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/labels"
 	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/presence"
 	"github.com/dlsms/dlsms/server/edge"
@@ -42,7 +43,7 @@ func (s *screenService) WatchScreen(
 	req *dlsmsv1.WatchScreenRequest, stream grpc.ServerStreamingServer[dlsmsv1.WatchScreenResponse],
 ) error {
 	var c check
-	name := c.text("screen", req.GetScreen(), 0, 100)
+	name, link := c.text("screen", req.GetScreen(), 0, 100), c.link("link", req.GetLink())
 	if err := c.err(); err != nil {
 		return err
 	}
@@ -67,6 +68,9 @@ func (s *screenService) WatchScreen(
 			return err
 		}
 		if message := last.next(state, screen.Now, time.Now()); message != nil {
+			if err := addQRCodes(message.GetState().GetCodes(), link); err != nil {
+				return err
+			}
 			if err := stream.Send(message); err != nil {
 				return err
 			}
@@ -101,6 +105,21 @@ func (s *screenService) state(ctx context.Context, screen library.ScreenNow) (*d
 		})
 	}
 	return state, nil
+}
+
+// addQRCodes adds QR codes with a link to the codes of a screen. If the link is empty, it does nothing.
+func addQRCodes(shown []*dlsmsv1.ScreenCode, link string) error {
+	if link == "" {
+		return nil
+	}
+	for _, code := range shown {
+		qr, err := labels.Encode(link + code.GetCode())
+		if err != nil {
+			return err
+		}
+		code.QrPath, code.QrSize = qr.Path, count(qr.Size)
+	}
+	return nil
 }
 
 // screenWatch is what a stream has sent.

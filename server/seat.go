@@ -48,6 +48,31 @@ func (s *seatService) GetBranches(
 	return resp, nil
 }
 
+func (s *seatService) GetFloorPlan(
+	ctx context.Context, req *dlsmsv1.GetFloorPlanRequest,
+) (*dlsmsv1.GetFloorPlanResponse, error) {
+	plan, err := s.floorPlan(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+
+	resp := &dlsmsv1.GetFloorPlanResponse{AsOf: timestamppb.New(plan.AsOf)}
+	encoded := plan.Memo(availability.Protobuf, func() any { return encodePlan(plan) })
+	resp.ProtoReflect().SetUnknown(encoded.([]byte)) // as in GetSeats
+	return resp, nil
+}
+
+func (s *seatService) floorPlan(
+	ctx context.Context, req *dlsmsv1.GetFloorPlanRequest,
+) (availability.FloorPlan, error) {
+	var c check
+	branch := c.text("branch", req.GetBranch(), 1, 64)
+	if err := c.err(); err != nil {
+		return availability.FloorPlan{}, err
+	}
+	return s.seats.FloorPlan(ctx, branch)
+}
+
 func (s *seatService) GetSeats(ctx context.Context, req *dlsmsv1.GetSeatsRequest) (*dlsmsv1.GetSeatsResponse, error) {
 	page, next, err := s.page(ctx, req)
 	if err != nil {
@@ -70,7 +95,7 @@ func (s *seatService) getSeatsJSON(ctx context.Context, req *dlsmsv1.GetSeatsReq
 	}
 	encoded := page.Memo(availability.JSON, func() any { return encodePageJSON(page) })
 	return SeatsJSON{
-		page: encoded.(encodedPageJSON), // see Memo
+		page: encoded.(encodedJSON), // see Memo
 		next: next, asOf: page.AsOf, fresh: page.Fresh,
 	}, nil
 }

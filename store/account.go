@@ -14,6 +14,41 @@ const selectOwnAccount = `
 		CASE WHEN suspended_until > dlsms_now() THEN suspended_until END AS suspended_until
 	FROM users WHERE library_id = $1 AND id = $2`
 
+// selectAccount reads the user $2 and the token generation of the user. An ADMIN has all branches.
+const selectAccount = `
+	SELECT u.id, u.student_id, u.name, u.email, u.role, u.created_at, u.user_group AS "group",
+		CASE WHEN u.suspended_until > dlsms_now() THEN u.suspended_until END AS suspended_until,
+		u.role = 'ADMIN' OR u.role <> 'STUDENT' AND u.branches IS NULL AS all_branches,
+		ARRAY(
+			SELECT b.code FROM branches b
+			WHERE b.library_id = u.library_id AND b.id = ANY (u.branches) AND u.role NOT IN ('ADMIN', 'STUDENT')
+			ORDER BY b.code COLLATE "C") AS branches,
+		u.token_generation AS generation
+	FROM users u WHERE u.library_id = $1 AND u.id = $2 AND u.closed_at IS NULL`
+
+// accountRow is a row of selectAccount.
+type accountRow struct {
+	library.Account
+
+	Generation int64
+}
+
+// Account returns the account of the user of a token. It fails with ErrTokenRevoked or
+// ErrTokenInvalid if the token is not that of the user's row.
+func (s *Store) Account(ctx context.Context, token *library.Identity) (library.Account, error) {
+	row, err := queryOne(ctx, s.pool, library.ErrTokenRevoked, pgx.RowToStructByName[accountRow],
+		selectAccount, s.lib, token.ID)
+	switch {
+	case err != nil:
+		return library.Account{}, err
+	case row.Generation > token.TokenGeneration:
+		return library.Account{}, library.ErrTokenRevoked
+	case row.StudentID != token.StudentID || row.Generation < token.TokenGeneration:
+		return library.Account{}, library.ErrTokenInvalid
+	}
+	return row.Account, nil
+}
+
 // ownAccount is the row of a user who closes the account.
 type ownAccount struct {
 	StudentID    string

@@ -43,10 +43,10 @@ const (
 			SELECT id, code, name, timezone FROM branches WHERE library_id = $1 AND xid BETWEEN x AND x OFFSET 0) b`
 
 	selectChangedSeats = `
-		SELECT id, branch_id, area, label, amenities, out_of_service FROM seats
+		SELECT id, branch_id, area, label, amenities, out_of_service, x_cm, y_cm, angle, desk FROM seats
 		WHERE library_id = $1 AND xid >= $2 AND retired_at IS NULL
 		UNION ALL
-		SELECT s.id, s.branch_id, s.area, s.label, s.amenities, s.out_of_service
+		SELECT s.id, s.branch_id, s.area, s.label, s.amenities, s.out_of_service, s.x_cm, s.y_cm, s.angle, s.desk
 		FROM unnest($3::xid8[]) x, LATERAL (
 			SELECT * FROM seats WHERE library_id = $1 AND xid BETWEEN x AND x OFFSET 0) s
 		WHERE s.retired_at IS NULL`
@@ -77,7 +77,7 @@ func (s *Store) catalogChanges(conn *pgx.Conn, since Snapshot) (c CatalogChanges
 		if err != nil {
 			return err
 		}
-		if c.Seats, c.Unreadable, err = collect(s, rows, tableSeats, (*library.Seat).Validate); err != nil {
+		if c.Seats, c.Unreadable, err = collect(s, rows, tableSeats, checkSeat); err != nil {
 			return err
 		}
 		if rows, err = tx.Query(ctx, selectChangedRetired, s.lib, since.Xmax, since.InProgress); err != nil {

@@ -302,13 +302,14 @@ func TestScreens(t *testing.T) {
 func TestSeatsToLabel(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	get := func(area string, ids ...int64) ([]library.SeatRef, error) {
+	get := func(area string, ids ...int64) ([]library.LabelSeat, error) {
 		return b.SeatsToLabel(t.Context(), library.Host, "branch-0", area, ids)
 	}
 	if all, err := get(""); err != nil || len(all) != len(b.seats) {
 		t.Errorf("all: %v, %v", all, err)
 	}
-	if one, err := get("Area", b.seats[1]); err != nil || len(one) != 1 || one[0].SeatID != b.seats[1] {
+	if one, err := get("Area", b.seats[1]); err != nil || len(one) != 1 || one[0].SeatID != b.seats[1] ||
+		one[0].Branch != "branch-0" || one[0].BranchName != "Branch" {
 		t.Errorf("one: %v, %v", one, err)
 	}
 	if _, err := get("Attic"); !errors.Is(err, library.ErrAreaNotFound) {

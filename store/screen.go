@@ -171,7 +171,7 @@ func (s *Store) ScreenNow(ctx context.Context, id int64) (library.ScreenNow, err
 
 const (
 	selectSeatsToLabel = `
-		SELECT s.id AS seat_id, b.code AS branch, s.area, s.label
+		SELECT s.id AS seat_id, b.code AS branch, b.name AS branch_name, s.area, s.label
 		FROM seats s JOIN branches b ON b.library_id = s.library_id AND b.id = s.branch_id
 		WHERE s.library_id = $1 AND s.branch_id = $2 AND s.retired_at IS NULL
 			AND ($3::text = '' OR s.area = $3) AND (cardinality($4::bigint[]) = 0 OR s.id = ANY ($4))
@@ -191,13 +191,13 @@ const MaxLabels = 500
 // or Invalid if there are more than MaxLabels.
 func (s *Store) SeatsToLabel(
 	ctx context.Context, actor library.Actor, branch, area string, ids []int64,
-) (seats []library.SeatRef, err error) {
+) (seats []library.LabelSeat, err error) {
 	err = s.readAsStaff(ctx, actor, func(ctx context.Context, t *staffTx) error {
 		id, err := t.branchID(ctx, branch)
 		if err != nil {
 			return err
 		}
-		seats, err = rowsOf(ctx, t, pgx.RowToStructByName[library.SeatRef],
+		seats, err = rowsOf(ctx, t, pgx.RowToStructByName[library.LabelSeat],
 			selectSeatsToLabel, s.lib, id, area, idsOrEmpty(ids), MaxLabels+1)
 		switch {
 		case err != nil:
@@ -210,7 +210,7 @@ func (s *Store) SeatsToLabel(
 			return library.ErrAreaNotFound
 		}
 		for _, id := range ids {
-			if !slices.ContainsFunc(seats, func(s library.SeatRef) bool { return s.SeatID == id }) {
+			if !slices.ContainsFunc(seats, func(s library.LabelSeat) bool { return s.SeatID == id }) {
 				return library.ErrSeatNotFound.With("seat_id", strconv.FormatInt(id, 10))
 			}
 		}

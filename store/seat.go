@@ -54,8 +54,12 @@ const selectAnnouncements = `
 	SELECT id, announcement, announced_until FROM branches
 	WHERE library_id = $1 AND ($2::bigint[] IS NULL OR id = ANY($2)) AND announcement <> '{}'`
 
+const selectFloors = `
+	SELECT branch_id, name, floor FROM areas
+	WHERE library_id = $1 AND ($2::bigint[] IS NULL OR branch_id = ANY($2)) AND floor <> ''`
+
 const selectSeats = `
-	SELECT id, branch_id, area, label, amenities, out_of_service FROM seats
+	SELECT id, branch_id, area, label, amenities, out_of_service, x_cm, y_cm, angle, desk FROM seats
 	WHERE library_id = $1 AND retired_at IS NULL ORDER BY id`
 
 const selectTaken = `
@@ -118,8 +122,14 @@ func (s *Store) catalog(ctx context.Context, tx pgx.Tx) (library.Catalog, error)
 	if rows, err = tx.Query(ctx, selectSeats, s.lib); err != nil {
 		return c, err
 	}
-	c.Seats, _, err = collect(s, rows, tableSeats, (*library.Seat).Validate)
+	c.Seats, _, err = collect(s, rows, tableSeats, checkSeat)
 	return c, err
+}
+
+// checkSeat checks the text of a seat. It repairs the desk, because a seat is useful without it.
+func checkSeat(seat *library.Seat) error {
+	seat.Desk = strings.ToValidUTF8(seat.Desk, "\uFFFD")
+	return seat.Validate()
 }
 
 // branches reads branches. It reports an invalid branch, repairs its text and keeps it, because the
@@ -148,6 +158,7 @@ func (s *Store) addDetails(ctx context.Context, tx pgx.Tx, branches []library.Br
 	batch.Queue(selectDays, s.lib, ids).Query(func(rows pgx.Rows) error { return addDays(rows, byID) })
 	batch.Queue(selectClosures, s.lib, ids).Query(func(rows pgx.Rows) error { return addClosures(rows, byID) })
 	batch.Queue(selectAnnouncements, s.lib, ids).Query(func(rows pgx.Rows) error { return addAnnouncements(rows, byID) })
+	batch.Queue(selectFloors, s.lib, ids).Query(func(rows pgx.Rows) error { return addFloors(rows, byID) })
 	return tx.SendBatch(ctx, batch).Close()
 }
 
@@ -221,6 +232,22 @@ func addAnnouncements(rows pgx.Rows, branches map[int64]*library.Branch) error {
 	_, err := pgx.ForEachRow(rows, []any{&branchID, &text, &until}, func() error {
 		if b := branches[branchID]; b != nil {
 			b.Announcement, b.AnnouncedUntil = readTexts(text), orZero(until)
+		}
+		return nil
+	})
+	return err
+}
+
+// addFloors adds the floors in rows to their branches.
+func addFloors(rows pgx.Rows, branches map[int64]*library.Branch) error {
+	var branchID int64
+	var area, floor string
+	_, err := pgx.ForEachRow(rows, []any{&branchID, &area, &floor}, func() error {
+		if b := branches[branchID]; b != nil {
+			if b.Floors == nil {
+				b.Floors = map[string]string{}
+			}
+			b.Floors[area] = strings.ToValidUTF8(floor, "\uFFFD")
 		}
 		return nil
 	})

@@ -79,6 +79,29 @@ func (s *Store) ChangePassword(
 		updatePassword, s.lib, userID, oldHash, newHash, tokensExpireBy)
 }
 
+// updateGeneration revokes all tokens of a user whose generation is still $3. See updatePassword for
+// the step of the generation.
+const updateGeneration = `
+	WITH changed AS (
+		UPDATE users SET token_generation = token_generation + 1 + floor(random() * 4294967296)::bigint
+		WHERE library_id = $1 AND id = $2 AND token_generation = $3
+		RETURNING library_id, id, token_generation
+	)
+	INSERT INTO revocations (library_id, user_id, generation, expires_at)
+	SELECT library_id, id, token_generation, $4 FROM changed
+	RETURNING generation`
+
+// RevokeTokens ends all tokens of the user of a token, which would expire at tokensExpireBy at the
+// latest. It returns the generation below which all tokens are revoked. It fails with ErrTokenRevoked
+// if the token has another generation than the row of the user: then an earlier call has ended it,
+// and a repeated call must not end the tokens that were issued since.
+func (s *Store) RevokeTokens(
+	ctx context.Context, token *library.Identity, tokensExpireBy time.Time,
+) (generation int64, err error) {
+	return queryOne(ctx, s.pool, library.ErrTokenRevoked, pgx.RowTo[int64],
+		updateGeneration, s.lib, token.ID, token.TokenGeneration, tokensExpireBy)
+}
+
 // saveLogin writes the time of a login at most once a day. It skips a row that another transaction
 // has locked: a login must not wait for a booking of the same user.
 const saveLogin = `

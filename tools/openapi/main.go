@@ -234,12 +234,12 @@ func completeOperation(path string, op *openapi3.Operation) {
 		ok.Value.Description = ptr("The file.")
 		ok.Value.Content = csvContent()
 	case "AdminService_MakeLabels":
-		ok.Value.Description = ptr("The page.")
-		ok.Value.Content = openapi3.Content{"text/html": openapi3.NewMediaType().WithSchema(openapi3.NewStringSchema())}
+		ok.Value.Description = ptr("The page. With itemsOnly, the labels in JSON.")
+		ok.Value.Content["text/html"] = openapi3.NewMediaType().WithSchema(openapi3.NewStringSchema())
 	case "ReservationService_CreateReservation", "NotifyService_JoinWaitlist":
 		op.Parameters = append(op.Parameters, header("Idempotency-Key",
 			"Makes the request safe to repeat: the same as requestId in the body."))
-	case "SeatService_GetSeats":
+	case "SeatService_GetSeats", "SeatService_GetFloorPlan":
 		op.Parameters = append(op.Parameters, header("If-None-Match",
 			"The ETag of an earlier answer: if it is still right, the answer is 304."))
 		ok.Value.Headers = openapi3.Headers{"ETag": responseHeader("Tag of the answer, without asOf.")}

@@ -4619,9 +4619,12 @@ type MakeLabelsRequest struct {
 	// Optional. Ids of seats. Empty: all seats. At most 500 seats are printed.
 	SeatIds []int64 `protobuf:"varint,3,rep,packed,name=seat_ids,json=seatIds,proto3" json:"seat_ids,omitempty"`
 	// Optional. Address of a page, which is put before the code in the QR code, so that the camera of a
-	// phone opens the page. It begins with https:// or http://. At most 100 characters. Example:
+	// phone opens the page. It begins with https:// or http://, and ends with a slash. At most 100
+	// characters. An address in upper case makes a smaller QR code, if the page accepts it. Example:
 	// "https://library.example/s/".
-	Link          string `protobuf:"bytes,4,opt,name=link,proto3" json:"link,omitempty"`
+	Link string `protobuf:"bytes,4,opt,name=link,proto3" json:"link,omitempty"`
+	// Optional. Return items instead of a page.
+	ItemsOnly     bool `protobuf:"varint,5,opt,name=items_only,json=itemsOnly,proto3" json:"items_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4684,13 +4687,22 @@ func (x *MakeLabelsRequest) GetLink() string {
 	return ""
 }
 
+func (x *MakeLabelsRequest) GetItemsOnly() bool {
+	if x != nil {
+		return x.ItemsOnly
+	}
+	return false
+}
+
 // MakeLabelsResponse is the response of MakeLabels.
 type MakeLabelsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The page, in HTML and UTF-8.
+	// The page, in HTML and UTF-8. Empty with items_only.
 	Content []byte `protobuf:"bytes,1,opt,name=content,proto3" json:"content,omitempty"`
 	// Number of labels.
-	Labels        int32 `protobuf:"varint,2,opt,name=labels,proto3" json:"labels,omitempty"`
+	Labels int32 `protobuf:"varint,2,opt,name=labels,proto3" json:"labels,omitempty"`
+	// The labels, sorted by area and label. Only with items_only.
+	Items         []*SeatLabel `protobuf:"bytes,3,rep,name=items,proto3" json:"items,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4739,6 +4751,114 @@ func (x *MakeLabelsResponse) GetLabels() int32 {
 	return 0
 }
 
+func (x *MakeLabelsResponse) GetItems() []*SeatLabel {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+// SeatLabel is the label of a seat, to be printed.
+type SeatLabel struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the seat.
+	SeatId int64 `protobuf:"varint,1,opt,name=seat_id,json=seatId,proto3" json:"seat_id,omitempty"`
+	// Label on the seat.
+	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
+	// Name of its area.
+	Area string `protobuf:"bytes,3,opt,name=area,proto3" json:"area,omitempty"`
+	// Name of its branch.
+	BranchName string `protobuf:"bytes,4,opt,name=branch_name,json=branchName,proto3" json:"branch_name,omitempty"`
+	// The code of the seat, 31 characters.
+	Code string `protobuf:"bytes,5,opt,name=code,proto3" json:"code,omitempty"`
+	// The QR code of link and code: SVG path data of the dark modules, without the quiet zone of 4
+	// modules that every side needs. A module is a square of 1 x 1.
+	QrPath string `protobuf:"bytes,6,opt,name=qr_path,json=qrPath,proto3" json:"qr_path,omitempty"`
+	// Modules of the QR code on a side.
+	QrSize        int32 `protobuf:"varint,7,opt,name=qr_size,json=qrSize,proto3" json:"qr_size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SeatLabel) Reset() {
+	*x = SeatLabel{}
+	mi := &file_dlsms_v1_admin_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SeatLabel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SeatLabel) ProtoMessage() {}
+
+func (x *SeatLabel) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_admin_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SeatLabel.ProtoReflect.Descriptor instead.
+func (*SeatLabel) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *SeatLabel) GetSeatId() int64 {
+	if x != nil {
+		return x.SeatId
+	}
+	return 0
+}
+
+func (x *SeatLabel) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *SeatLabel) GetArea() string {
+	if x != nil {
+		return x.Area
+	}
+	return ""
+}
+
+func (x *SeatLabel) GetBranchName() string {
+	if x != nil {
+		return x.BranchName
+	}
+	return ""
+}
+
+func (x *SeatLabel) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *SeatLabel) GetQrPath() string {
+	if x != nil {
+		return x.QrPath
+	}
+	return ""
+}
+
+func (x *SeatLabel) GetQrSize() int32 {
+	if x != nil {
+		return x.QrSize
+	}
+	return 0
+}
+
 // AuditEntry is one change that staff made.
 type AuditEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4773,7 +4893,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[63]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4785,7 +4905,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[63]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4798,7 +4918,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *AuditEntry) GetId() int64 {
@@ -4905,7 +5025,7 @@ type ListAuditRequest struct {
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[64]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4917,7 +5037,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[64]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4930,7 +5050,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ListAuditRequest) GetBranch() string {
@@ -4981,7 +5101,7 @@ type ListAuditResponse struct {
 
 func (x *ListAuditResponse) Reset() {
 	*x = ListAuditResponse{}
-	mi := &file_dlsms_v1_admin_proto_msgTypes[65]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4993,7 +5113,7 @@ func (x *ListAuditResponse) String() string {
 func (*ListAuditResponse) ProtoMessage() {}
 
 func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_admin_proto_msgTypes[65]
+	mi := &file_dlsms_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5006,7 +5126,7 @@ func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_dlsms_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ListAuditResponse) GetEntries() []*AuditEntry {
@@ -5408,15 +5528,27 @@ const file_dlsms_v1_admin_proto_rawDesc = "" +
 	"\x12ListScreensRequest\x12\x16\n" +
 	"\x06branch\x18\x01 \x01(\tR\x06branch\"A\n" +
 	"\x13ListScreensResponse\x12*\n" +
-	"\ascreens\x18\x01 \x03(\v2\x10.dlsms.v1.ScreenR\ascreens\"n\n" +
+	"\ascreens\x18\x01 \x03(\v2\x10.dlsms.v1.ScreenR\ascreens\"\x8d\x01\n" +
 	"\x11MakeLabelsRequest\x12\x16\n" +
 	"\x06branch\x18\x01 \x01(\tR\x06branch\x12\x12\n" +
 	"\x04area\x18\x02 \x01(\tR\x04area\x12\x19\n" +
 	"\bseat_ids\x18\x03 \x03(\x03R\aseatIds\x12\x12\n" +
-	"\x04link\x18\x04 \x01(\tR\x04link\"F\n" +
+	"\x04link\x18\x04 \x01(\tR\x04link\x12\x1d\n" +
+	"\n" +
+	"items_only\x18\x05 \x01(\bR\titemsOnly\"q\n" +
 	"\x12MakeLabelsResponse\x12\x18\n" +
 	"\acontent\x18\x01 \x01(\fR\acontent\x12\x16\n" +
-	"\x06labels\x18\x02 \x01(\x05R\x06labels\"\xc1\x02\n" +
+	"\x06labels\x18\x02 \x01(\x05R\x06labels\x12)\n" +
+	"\x05items\x18\x03 \x03(\v2\x13.dlsms.v1.SeatLabelR\x05items\"\xb5\x01\n" +
+	"\tSeatLabel\x12\x17\n" +
+	"\aseat_id\x18\x01 \x01(\x03R\x06seatId\x12\x14\n" +
+	"\x05label\x18\x02 \x01(\tR\x05label\x12\x12\n" +
+	"\x04area\x18\x03 \x01(\tR\x04area\x12\x1f\n" +
+	"\vbranch_name\x18\x04 \x01(\tR\n" +
+	"branchName\x12\x12\n" +
+	"\x04code\x18\x05 \x01(\tR\x04code\x12\x17\n" +
+	"\aqr_path\x18\x06 \x01(\tR\x06qrPath\x12\x17\n" +
+	"\aqr_size\x18\a \x01(\x05R\x06qrSize\"\xc1\x02\n" +
 	"\n" +
 	"AuditEntry\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12*\n" +
@@ -5494,7 +5626,7 @@ func file_dlsms_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_dlsms_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_dlsms_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
+var file_dlsms_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_dlsms_v1_admin_proto_goTypes = []any{
 	(BookingAction)(0),              // 0: dlsms.v1.BookingAction
 	(KeyScope)(0),                   // 1: dlsms.v1.KeyScope
@@ -5561,165 +5693,167 @@ var file_dlsms_v1_admin_proto_goTypes = []any{
 	(*ListScreensResponse)(nil),     // 62: dlsms.v1.ListScreensResponse
 	(*MakeLabelsRequest)(nil),       // 63: dlsms.v1.MakeLabelsRequest
 	(*MakeLabelsResponse)(nil),      // 64: dlsms.v1.MakeLabelsResponse
-	(*AuditEntry)(nil),              // 65: dlsms.v1.AuditEntry
-	(*ListAuditRequest)(nil),        // 66: dlsms.v1.ListAuditRequest
-	(*ListAuditResponse)(nil),       // 67: dlsms.v1.ListAuditResponse
-	nil,                             // 68: dlsms.v1.BranchSettings.AnnouncementEntry
-	nil,                             // 69: dlsms.v1.UpsertSeatsRequest.NoteEntry
-	nil,                             // 70: dlsms.v1.RetireSeatsRequest.NoteEntry
-	nil,                             // 71: dlsms.v1.ImportSeatsRequest.NoteEntry
-	nil,                             // 72: dlsms.v1.SetWeeklyHoursRequest.NoteEntry
-	nil,                             // 73: dlsms.v1.SetDaysRequest.NoteEntry
-	nil,                             // 74: dlsms.v1.Closure.NoteEntry
-	nil,                             // 75: dlsms.v1.CreateClosureRequest.NoteEntry
-	nil,                             // 76: dlsms.v1.UpdateClosureRequest.NoteEntry
-	nil,                             // 77: dlsms.v1.SetAnnouncementRequest.TextEntry
-	(*Reservation)(nil),             // 78: dlsms.v1.Reservation
-	(*OpeningHours)(nil),            // 79: dlsms.v1.OpeningHours
-	(*timestamppb.Timestamp)(nil),   // 80: google.protobuf.Timestamp
-	(Amenity)(0),                    // 81: dlsms.v1.Amenity
-	(*durationpb.Duration)(nil),     // 82: google.protobuf.Duration
-	(CheckInRule)(0),                // 83: dlsms.v1.CheckInRule
-	(Role)(0),                       // 84: dlsms.v1.Role
+	(*SeatLabel)(nil),               // 65: dlsms.v1.SeatLabel
+	(*AuditEntry)(nil),              // 66: dlsms.v1.AuditEntry
+	(*ListAuditRequest)(nil),        // 67: dlsms.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),       // 68: dlsms.v1.ListAuditResponse
+	nil,                             // 69: dlsms.v1.BranchSettings.AnnouncementEntry
+	nil,                             // 70: dlsms.v1.UpsertSeatsRequest.NoteEntry
+	nil,                             // 71: dlsms.v1.RetireSeatsRequest.NoteEntry
+	nil,                             // 72: dlsms.v1.ImportSeatsRequest.NoteEntry
+	nil,                             // 73: dlsms.v1.SetWeeklyHoursRequest.NoteEntry
+	nil,                             // 74: dlsms.v1.SetDaysRequest.NoteEntry
+	nil,                             // 75: dlsms.v1.Closure.NoteEntry
+	nil,                             // 76: dlsms.v1.CreateClosureRequest.NoteEntry
+	nil,                             // 77: dlsms.v1.UpdateClosureRequest.NoteEntry
+	nil,                             // 78: dlsms.v1.SetAnnouncementRequest.TextEntry
+	(*Reservation)(nil),             // 79: dlsms.v1.Reservation
+	(*OpeningHours)(nil),            // 80: dlsms.v1.OpeningHours
+	(*timestamppb.Timestamp)(nil),   // 81: google.protobuf.Timestamp
+	(Amenity)(0),                    // 82: dlsms.v1.Amenity
+	(*durationpb.Duration)(nil),     // 83: google.protobuf.Duration
+	(CheckInRule)(0),                // 84: dlsms.v1.CheckInRule
+	(Role)(0),                       // 85: dlsms.v1.Role
 }
 var file_dlsms_v1_admin_proto_depIdxs = []int32{
 	3,   // 0: dlsms.v1.Impact.days:type_name -> dlsms.v1.DayCount
 	4,   // 1: dlsms.v1.Impact.first:type_name -> dlsms.v1.AffectedReservation
-	78,  // 2: dlsms.v1.AffectedReservation.reservation:type_name -> dlsms.v1.Reservation
-	79,  // 3: dlsms.v1.BranchSettings.hours:type_name -> dlsms.v1.OpeningHours
+	79,  // 2: dlsms.v1.AffectedReservation.reservation:type_name -> dlsms.v1.Reservation
+	80,  // 3: dlsms.v1.BranchSettings.hours:type_name -> dlsms.v1.OpeningHours
 	7,   // 4: dlsms.v1.BranchSettings.days:type_name -> dlsms.v1.DayHours
 	6,   // 5: dlsms.v1.BranchSettings.areas:type_name -> dlsms.v1.Area
-	68,  // 6: dlsms.v1.BranchSettings.announcement:type_name -> dlsms.v1.BranchSettings.AnnouncementEntry
-	80,  // 7: dlsms.v1.BranchSettings.announced_until:type_name -> google.protobuf.Timestamp
+	69,  // 6: dlsms.v1.BranchSettings.announcement:type_name -> dlsms.v1.BranchSettings.AnnouncementEntry
+	81,  // 7: dlsms.v1.BranchSettings.announced_until:type_name -> google.protobuf.Timestamp
 	8,   // 8: dlsms.v1.DayHours.open:type_name -> dlsms.v1.TimeSpan
 	5,   // 9: dlsms.v1.ListBranchesResponse.branches:type_name -> dlsms.v1.BranchSettings
 	5,   // 10: dlsms.v1.UpsertBranchResponse.branch:type_name -> dlsms.v1.BranchSettings
 	6,   // 11: dlsms.v1.UpsertAreaResponse.area:type_name -> dlsms.v1.Area
-	81,  // 12: dlsms.v1.SeatSpec.amenities:type_name -> dlsms.v1.Amenity
+	82,  // 12: dlsms.v1.SeatSpec.amenities:type_name -> dlsms.v1.Amenity
 	15,  // 13: dlsms.v1.UpsertSeatsRequest.seats:type_name -> dlsms.v1.SeatSpec
 	0,   // 14: dlsms.v1.UpsertSeatsRequest.on_bookings:type_name -> dlsms.v1.BookingAction
-	69,  // 15: dlsms.v1.UpsertSeatsRequest.note:type_name -> dlsms.v1.UpsertSeatsRequest.NoteEntry
+	70,  // 15: dlsms.v1.UpsertSeatsRequest.note:type_name -> dlsms.v1.UpsertSeatsRequest.NoteEntry
 	18,  // 16: dlsms.v1.SeatChange.changes:type_name -> dlsms.v1.FieldChange
 	17,  // 17: dlsms.v1.UpsertSeatsResponse.changes:type_name -> dlsms.v1.SeatChange
 	2,   // 18: dlsms.v1.UpsertSeatsResponse.impact:type_name -> dlsms.v1.Impact
-	70,  // 19: dlsms.v1.RetireSeatsRequest.note:type_name -> dlsms.v1.RetireSeatsRequest.NoteEntry
+	71,  // 19: dlsms.v1.RetireSeatsRequest.note:type_name -> dlsms.v1.RetireSeatsRequest.NoteEntry
 	2,   // 20: dlsms.v1.RetireSeatsResponse.impact:type_name -> dlsms.v1.Impact
 	0,   // 21: dlsms.v1.ImportSeatsRequest.on_bookings:type_name -> dlsms.v1.BookingAction
-	71,  // 22: dlsms.v1.ImportSeatsRequest.note:type_name -> dlsms.v1.ImportSeatsRequest.NoteEntry
+	72,  // 22: dlsms.v1.ImportSeatsRequest.note:type_name -> dlsms.v1.ImportSeatsRequest.NoteEntry
 	17,  // 23: dlsms.v1.ImportSeatsResponse.changes:type_name -> dlsms.v1.SeatChange
 	2,   // 24: dlsms.v1.ImportSeatsResponse.impact:type_name -> dlsms.v1.Impact
-	79,  // 25: dlsms.v1.SetWeeklyHoursRequest.hours:type_name -> dlsms.v1.OpeningHours
+	80,  // 25: dlsms.v1.SetWeeklyHoursRequest.hours:type_name -> dlsms.v1.OpeningHours
 	0,   // 26: dlsms.v1.SetWeeklyHoursRequest.on_bookings:type_name -> dlsms.v1.BookingAction
-	72,  // 27: dlsms.v1.SetWeeklyHoursRequest.note:type_name -> dlsms.v1.SetWeeklyHoursRequest.NoteEntry
-	79,  // 28: dlsms.v1.SetWeeklyHoursResponse.hours:type_name -> dlsms.v1.OpeningHours
+	73,  // 27: dlsms.v1.SetWeeklyHoursRequest.note:type_name -> dlsms.v1.SetWeeklyHoursRequest.NoteEntry
+	80,  // 28: dlsms.v1.SetWeeklyHoursResponse.hours:type_name -> dlsms.v1.OpeningHours
 	2,   // 29: dlsms.v1.SetWeeklyHoursResponse.impact:type_name -> dlsms.v1.Impact
 	8,   // 30: dlsms.v1.SetDaysRequest.open:type_name -> dlsms.v1.TimeSpan
 	0,   // 31: dlsms.v1.SetDaysRequest.on_bookings:type_name -> dlsms.v1.BookingAction
-	73,  // 32: dlsms.v1.SetDaysRequest.note:type_name -> dlsms.v1.SetDaysRequest.NoteEntry
+	74,  // 32: dlsms.v1.SetDaysRequest.note:type_name -> dlsms.v1.SetDaysRequest.NoteEntry
 	7,   // 33: dlsms.v1.SetDaysResponse.days:type_name -> dlsms.v1.DayHours
 	2,   // 34: dlsms.v1.SetDaysResponse.impact:type_name -> dlsms.v1.Impact
-	80,  // 35: dlsms.v1.Closure.start_time:type_name -> google.protobuf.Timestamp
-	80,  // 36: dlsms.v1.Closure.end_time:type_name -> google.protobuf.Timestamp
-	74,  // 37: dlsms.v1.Closure.note:type_name -> dlsms.v1.Closure.NoteEntry
+	81,  // 35: dlsms.v1.Closure.start_time:type_name -> google.protobuf.Timestamp
+	81,  // 36: dlsms.v1.Closure.end_time:type_name -> google.protobuf.Timestamp
+	75,  // 37: dlsms.v1.Closure.note:type_name -> dlsms.v1.Closure.NoteEntry
 	0,   // 38: dlsms.v1.Closure.on_bookings:type_name -> dlsms.v1.BookingAction
-	80,  // 39: dlsms.v1.Closure.created_at:type_name -> google.protobuf.Timestamp
-	80,  // 40: dlsms.v1.Closure.lifted_at:type_name -> google.protobuf.Timestamp
+	81,  // 39: dlsms.v1.Closure.created_at:type_name -> google.protobuf.Timestamp
+	81,  // 40: dlsms.v1.Closure.lifted_at:type_name -> google.protobuf.Timestamp
 	31,  // 41: dlsms.v1.Closure.sweep:type_name -> dlsms.v1.SweepProgress
-	80,  // 42: dlsms.v1.CreateClosureRequest.start_time:type_name -> google.protobuf.Timestamp
-	80,  // 43: dlsms.v1.CreateClosureRequest.end_time:type_name -> google.protobuf.Timestamp
-	75,  // 44: dlsms.v1.CreateClosureRequest.note:type_name -> dlsms.v1.CreateClosureRequest.NoteEntry
+	81,  // 42: dlsms.v1.CreateClosureRequest.start_time:type_name -> google.protobuf.Timestamp
+	81,  // 43: dlsms.v1.CreateClosureRequest.end_time:type_name -> google.protobuf.Timestamp
+	76,  // 44: dlsms.v1.CreateClosureRequest.note:type_name -> dlsms.v1.CreateClosureRequest.NoteEntry
 	0,   // 45: dlsms.v1.CreateClosureRequest.on_bookings:type_name -> dlsms.v1.BookingAction
 	30,  // 46: dlsms.v1.CreateClosureResponse.closure:type_name -> dlsms.v1.Closure
 	2,   // 47: dlsms.v1.CreateClosureResponse.impact:type_name -> dlsms.v1.Impact
-	80,  // 48: dlsms.v1.UpdateClosureRequest.start_time:type_name -> google.protobuf.Timestamp
-	80,  // 49: dlsms.v1.UpdateClosureRequest.end_time:type_name -> google.protobuf.Timestamp
-	76,  // 50: dlsms.v1.UpdateClosureRequest.note:type_name -> dlsms.v1.UpdateClosureRequest.NoteEntry
+	81,  // 48: dlsms.v1.UpdateClosureRequest.start_time:type_name -> google.protobuf.Timestamp
+	81,  // 49: dlsms.v1.UpdateClosureRequest.end_time:type_name -> google.protobuf.Timestamp
+	77,  // 50: dlsms.v1.UpdateClosureRequest.note:type_name -> dlsms.v1.UpdateClosureRequest.NoteEntry
 	30,  // 51: dlsms.v1.UpdateClosureResponse.closure:type_name -> dlsms.v1.Closure
 	2,   // 52: dlsms.v1.UpdateClosureResponse.impact:type_name -> dlsms.v1.Impact
 	30,  // 53: dlsms.v1.ListClosuresResponse.closures:type_name -> dlsms.v1.Closure
-	82,  // 54: dlsms.v1.PolicyRules.min_reservation:type_name -> google.protobuf.Duration
-	82,  // 55: dlsms.v1.PolicyRules.max_reservation:type_name -> google.protobuf.Duration
-	82,  // 56: dlsms.v1.PolicyRules.step:type_name -> google.protobuf.Duration
-	82,  // 57: dlsms.v1.PolicyRules.max_ahead:type_name -> google.protobuf.Duration
-	82,  // 58: dlsms.v1.PolicyRules.latest_cancellation:type_name -> google.protobuf.Duration
-	82,  // 59: dlsms.v1.PolicyRules.check_in_lead:type_name -> google.protobuf.Duration
-	82,  // 60: dlsms.v1.PolicyRules.grace:type_name -> google.protobuf.Duration
-	83,  // 61: dlsms.v1.PolicyRules.check_in:type_name -> dlsms.v1.CheckInRule
+	83,  // 54: dlsms.v1.PolicyRules.min_reservation:type_name -> google.protobuf.Duration
+	83,  // 55: dlsms.v1.PolicyRules.max_reservation:type_name -> google.protobuf.Duration
+	83,  // 56: dlsms.v1.PolicyRules.step:type_name -> google.protobuf.Duration
+	83,  // 57: dlsms.v1.PolicyRules.max_ahead:type_name -> google.protobuf.Duration
+	83,  // 58: dlsms.v1.PolicyRules.latest_cancellation:type_name -> google.protobuf.Duration
+	83,  // 59: dlsms.v1.PolicyRules.check_in_lead:type_name -> google.protobuf.Duration
+	83,  // 60: dlsms.v1.PolicyRules.grace:type_name -> google.protobuf.Duration
+	84,  // 61: dlsms.v1.PolicyRules.check_in:type_name -> dlsms.v1.CheckInRule
 	38,  // 62: dlsms.v1.Policy.rules:type_name -> dlsms.v1.PolicyRules
 	39,  // 63: dlsms.v1.ListPoliciesResponse.policies:type_name -> dlsms.v1.Policy
 	38,  // 64: dlsms.v1.ListPoliciesResponse.defaults:type_name -> dlsms.v1.PolicyRules
 	39,  // 65: dlsms.v1.SetPolicyRequest.policy:type_name -> dlsms.v1.Policy
 	39,  // 66: dlsms.v1.SetPolicyResponse.policy:type_name -> dlsms.v1.Policy
-	77,  // 67: dlsms.v1.SetAnnouncementRequest.text:type_name -> dlsms.v1.SetAnnouncementRequest.TextEntry
-	80,  // 68: dlsms.v1.SetAnnouncementRequest.until:type_name -> google.protobuf.Timestamp
+	78,  // 67: dlsms.v1.SetAnnouncementRequest.text:type_name -> dlsms.v1.SetAnnouncementRequest.TextEntry
+	81,  // 68: dlsms.v1.SetAnnouncementRequest.until:type_name -> google.protobuf.Timestamp
 	5,   // 69: dlsms.v1.SetAnnouncementResponse.branch:type_name -> dlsms.v1.BranchSettings
-	84,  // 70: dlsms.v1.SetRoleRequest.role:type_name -> dlsms.v1.Role
-	84,  // 71: dlsms.v1.SetRoleResponse.role:type_name -> dlsms.v1.Role
+	85,  // 70: dlsms.v1.SetRoleRequest.role:type_name -> dlsms.v1.Role
+	85,  // 71: dlsms.v1.SetRoleResponse.role:type_name -> dlsms.v1.Role
 	48,  // 72: dlsms.v1.UpsertUsersRequest.users:type_name -> dlsms.v1.UserSpec
 	1,   // 73: dlsms.v1.ServiceKey.scopes:type_name -> dlsms.v1.KeyScope
-	80,  // 74: dlsms.v1.ServiceKey.created_at:type_name -> google.protobuf.Timestamp
-	80,  // 75: dlsms.v1.ServiceKey.revoked_at:type_name -> google.protobuf.Timestamp
+	81,  // 74: dlsms.v1.ServiceKey.created_at:type_name -> google.protobuf.Timestamp
+	81,  // 75: dlsms.v1.ServiceKey.revoked_at:type_name -> google.protobuf.Timestamp
 	1,   // 76: dlsms.v1.CreateKeyRequest.scopes:type_name -> dlsms.v1.KeyScope
 	51,  // 77: dlsms.v1.CreateKeyResponse.key:type_name -> dlsms.v1.ServiceKey
 	51,  // 78: dlsms.v1.RevokeKeyResponse.key:type_name -> dlsms.v1.ServiceKey
 	51,  // 79: dlsms.v1.ListKeysResponse.keys:type_name -> dlsms.v1.ServiceKey
 	58,  // 80: dlsms.v1.UpsertScreenResponse.screen:type_name -> dlsms.v1.Screen
 	58,  // 81: dlsms.v1.ListScreensResponse.screens:type_name -> dlsms.v1.Screen
-	80,  // 82: dlsms.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
-	65,  // 83: dlsms.v1.ListAuditResponse.entries:type_name -> dlsms.v1.AuditEntry
-	9,   // 84: dlsms.v1.AdminService.ListBranches:input_type -> dlsms.v1.ListBranchesRequest
-	11,  // 85: dlsms.v1.AdminService.UpsertBranch:input_type -> dlsms.v1.UpsertBranchRequest
-	13,  // 86: dlsms.v1.AdminService.UpsertArea:input_type -> dlsms.v1.UpsertAreaRequest
-	16,  // 87: dlsms.v1.AdminService.UpsertSeats:input_type -> dlsms.v1.UpsertSeatsRequest
-	20,  // 88: dlsms.v1.AdminService.RetireSeats:input_type -> dlsms.v1.RetireSeatsRequest
-	22,  // 89: dlsms.v1.AdminService.ImportSeats:input_type -> dlsms.v1.ImportSeatsRequest
-	24,  // 90: dlsms.v1.AdminService.ExportSeats:input_type -> dlsms.v1.ExportSeatsRequest
-	26,  // 91: dlsms.v1.AdminService.SetWeeklyHours:input_type -> dlsms.v1.SetWeeklyHoursRequest
-	28,  // 92: dlsms.v1.AdminService.SetDays:input_type -> dlsms.v1.SetDaysRequest
-	32,  // 93: dlsms.v1.AdminService.CreateClosure:input_type -> dlsms.v1.CreateClosureRequest
-	34,  // 94: dlsms.v1.AdminService.UpdateClosure:input_type -> dlsms.v1.UpdateClosureRequest
-	36,  // 95: dlsms.v1.AdminService.ListClosures:input_type -> dlsms.v1.ListClosuresRequest
-	40,  // 96: dlsms.v1.AdminService.ListPolicies:input_type -> dlsms.v1.ListPoliciesRequest
-	42,  // 97: dlsms.v1.AdminService.SetPolicy:input_type -> dlsms.v1.SetPolicyRequest
-	44,  // 98: dlsms.v1.AdminService.SetAnnouncement:input_type -> dlsms.v1.SetAnnouncementRequest
-	46,  // 99: dlsms.v1.AdminService.SetRole:input_type -> dlsms.v1.SetRoleRequest
-	49,  // 100: dlsms.v1.AdminService.UpsertUsers:input_type -> dlsms.v1.UpsertUsersRequest
-	52,  // 101: dlsms.v1.AdminService.CreateKey:input_type -> dlsms.v1.CreateKeyRequest
-	54,  // 102: dlsms.v1.AdminService.RevokeKey:input_type -> dlsms.v1.RevokeKeyRequest
-	56,  // 103: dlsms.v1.AdminService.ListKeys:input_type -> dlsms.v1.ListKeysRequest
-	59,  // 104: dlsms.v1.AdminService.UpsertScreen:input_type -> dlsms.v1.UpsertScreenRequest
-	61,  // 105: dlsms.v1.AdminService.ListScreens:input_type -> dlsms.v1.ListScreensRequest
-	63,  // 106: dlsms.v1.AdminService.MakeLabels:input_type -> dlsms.v1.MakeLabelsRequest
-	66,  // 107: dlsms.v1.AdminService.ListAudit:input_type -> dlsms.v1.ListAuditRequest
-	10,  // 108: dlsms.v1.AdminService.ListBranches:output_type -> dlsms.v1.ListBranchesResponse
-	12,  // 109: dlsms.v1.AdminService.UpsertBranch:output_type -> dlsms.v1.UpsertBranchResponse
-	14,  // 110: dlsms.v1.AdminService.UpsertArea:output_type -> dlsms.v1.UpsertAreaResponse
-	19,  // 111: dlsms.v1.AdminService.UpsertSeats:output_type -> dlsms.v1.UpsertSeatsResponse
-	21,  // 112: dlsms.v1.AdminService.RetireSeats:output_type -> dlsms.v1.RetireSeatsResponse
-	23,  // 113: dlsms.v1.AdminService.ImportSeats:output_type -> dlsms.v1.ImportSeatsResponse
-	25,  // 114: dlsms.v1.AdminService.ExportSeats:output_type -> dlsms.v1.ExportSeatsResponse
-	27,  // 115: dlsms.v1.AdminService.SetWeeklyHours:output_type -> dlsms.v1.SetWeeklyHoursResponse
-	29,  // 116: dlsms.v1.AdminService.SetDays:output_type -> dlsms.v1.SetDaysResponse
-	33,  // 117: dlsms.v1.AdminService.CreateClosure:output_type -> dlsms.v1.CreateClosureResponse
-	35,  // 118: dlsms.v1.AdminService.UpdateClosure:output_type -> dlsms.v1.UpdateClosureResponse
-	37,  // 119: dlsms.v1.AdminService.ListClosures:output_type -> dlsms.v1.ListClosuresResponse
-	41,  // 120: dlsms.v1.AdminService.ListPolicies:output_type -> dlsms.v1.ListPoliciesResponse
-	43,  // 121: dlsms.v1.AdminService.SetPolicy:output_type -> dlsms.v1.SetPolicyResponse
-	45,  // 122: dlsms.v1.AdminService.SetAnnouncement:output_type -> dlsms.v1.SetAnnouncementResponse
-	47,  // 123: dlsms.v1.AdminService.SetRole:output_type -> dlsms.v1.SetRoleResponse
-	50,  // 124: dlsms.v1.AdminService.UpsertUsers:output_type -> dlsms.v1.UpsertUsersResponse
-	53,  // 125: dlsms.v1.AdminService.CreateKey:output_type -> dlsms.v1.CreateKeyResponse
-	55,  // 126: dlsms.v1.AdminService.RevokeKey:output_type -> dlsms.v1.RevokeKeyResponse
-	57,  // 127: dlsms.v1.AdminService.ListKeys:output_type -> dlsms.v1.ListKeysResponse
-	60,  // 128: dlsms.v1.AdminService.UpsertScreen:output_type -> dlsms.v1.UpsertScreenResponse
-	62,  // 129: dlsms.v1.AdminService.ListScreens:output_type -> dlsms.v1.ListScreensResponse
-	64,  // 130: dlsms.v1.AdminService.MakeLabels:output_type -> dlsms.v1.MakeLabelsResponse
-	67,  // 131: dlsms.v1.AdminService.ListAudit:output_type -> dlsms.v1.ListAuditResponse
-	108, // [108:132] is the sub-list for method output_type
-	84,  // [84:108] is the sub-list for method input_type
-	84,  // [84:84] is the sub-list for extension type_name
-	84,  // [84:84] is the sub-list for extension extendee
-	0,   // [0:84] is the sub-list for field type_name
+	65,  // 82: dlsms.v1.MakeLabelsResponse.items:type_name -> dlsms.v1.SeatLabel
+	81,  // 83: dlsms.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
+	66,  // 84: dlsms.v1.ListAuditResponse.entries:type_name -> dlsms.v1.AuditEntry
+	9,   // 85: dlsms.v1.AdminService.ListBranches:input_type -> dlsms.v1.ListBranchesRequest
+	11,  // 86: dlsms.v1.AdminService.UpsertBranch:input_type -> dlsms.v1.UpsertBranchRequest
+	13,  // 87: dlsms.v1.AdminService.UpsertArea:input_type -> dlsms.v1.UpsertAreaRequest
+	16,  // 88: dlsms.v1.AdminService.UpsertSeats:input_type -> dlsms.v1.UpsertSeatsRequest
+	20,  // 89: dlsms.v1.AdminService.RetireSeats:input_type -> dlsms.v1.RetireSeatsRequest
+	22,  // 90: dlsms.v1.AdminService.ImportSeats:input_type -> dlsms.v1.ImportSeatsRequest
+	24,  // 91: dlsms.v1.AdminService.ExportSeats:input_type -> dlsms.v1.ExportSeatsRequest
+	26,  // 92: dlsms.v1.AdminService.SetWeeklyHours:input_type -> dlsms.v1.SetWeeklyHoursRequest
+	28,  // 93: dlsms.v1.AdminService.SetDays:input_type -> dlsms.v1.SetDaysRequest
+	32,  // 94: dlsms.v1.AdminService.CreateClosure:input_type -> dlsms.v1.CreateClosureRequest
+	34,  // 95: dlsms.v1.AdminService.UpdateClosure:input_type -> dlsms.v1.UpdateClosureRequest
+	36,  // 96: dlsms.v1.AdminService.ListClosures:input_type -> dlsms.v1.ListClosuresRequest
+	40,  // 97: dlsms.v1.AdminService.ListPolicies:input_type -> dlsms.v1.ListPoliciesRequest
+	42,  // 98: dlsms.v1.AdminService.SetPolicy:input_type -> dlsms.v1.SetPolicyRequest
+	44,  // 99: dlsms.v1.AdminService.SetAnnouncement:input_type -> dlsms.v1.SetAnnouncementRequest
+	46,  // 100: dlsms.v1.AdminService.SetRole:input_type -> dlsms.v1.SetRoleRequest
+	49,  // 101: dlsms.v1.AdminService.UpsertUsers:input_type -> dlsms.v1.UpsertUsersRequest
+	52,  // 102: dlsms.v1.AdminService.CreateKey:input_type -> dlsms.v1.CreateKeyRequest
+	54,  // 103: dlsms.v1.AdminService.RevokeKey:input_type -> dlsms.v1.RevokeKeyRequest
+	56,  // 104: dlsms.v1.AdminService.ListKeys:input_type -> dlsms.v1.ListKeysRequest
+	59,  // 105: dlsms.v1.AdminService.UpsertScreen:input_type -> dlsms.v1.UpsertScreenRequest
+	61,  // 106: dlsms.v1.AdminService.ListScreens:input_type -> dlsms.v1.ListScreensRequest
+	63,  // 107: dlsms.v1.AdminService.MakeLabels:input_type -> dlsms.v1.MakeLabelsRequest
+	67,  // 108: dlsms.v1.AdminService.ListAudit:input_type -> dlsms.v1.ListAuditRequest
+	10,  // 109: dlsms.v1.AdminService.ListBranches:output_type -> dlsms.v1.ListBranchesResponse
+	12,  // 110: dlsms.v1.AdminService.UpsertBranch:output_type -> dlsms.v1.UpsertBranchResponse
+	14,  // 111: dlsms.v1.AdminService.UpsertArea:output_type -> dlsms.v1.UpsertAreaResponse
+	19,  // 112: dlsms.v1.AdminService.UpsertSeats:output_type -> dlsms.v1.UpsertSeatsResponse
+	21,  // 113: dlsms.v1.AdminService.RetireSeats:output_type -> dlsms.v1.RetireSeatsResponse
+	23,  // 114: dlsms.v1.AdminService.ImportSeats:output_type -> dlsms.v1.ImportSeatsResponse
+	25,  // 115: dlsms.v1.AdminService.ExportSeats:output_type -> dlsms.v1.ExportSeatsResponse
+	27,  // 116: dlsms.v1.AdminService.SetWeeklyHours:output_type -> dlsms.v1.SetWeeklyHoursResponse
+	29,  // 117: dlsms.v1.AdminService.SetDays:output_type -> dlsms.v1.SetDaysResponse
+	33,  // 118: dlsms.v1.AdminService.CreateClosure:output_type -> dlsms.v1.CreateClosureResponse
+	35,  // 119: dlsms.v1.AdminService.UpdateClosure:output_type -> dlsms.v1.UpdateClosureResponse
+	37,  // 120: dlsms.v1.AdminService.ListClosures:output_type -> dlsms.v1.ListClosuresResponse
+	41,  // 121: dlsms.v1.AdminService.ListPolicies:output_type -> dlsms.v1.ListPoliciesResponse
+	43,  // 122: dlsms.v1.AdminService.SetPolicy:output_type -> dlsms.v1.SetPolicyResponse
+	45,  // 123: dlsms.v1.AdminService.SetAnnouncement:output_type -> dlsms.v1.SetAnnouncementResponse
+	47,  // 124: dlsms.v1.AdminService.SetRole:output_type -> dlsms.v1.SetRoleResponse
+	50,  // 125: dlsms.v1.AdminService.UpsertUsers:output_type -> dlsms.v1.UpsertUsersResponse
+	53,  // 126: dlsms.v1.AdminService.CreateKey:output_type -> dlsms.v1.CreateKeyResponse
+	55,  // 127: dlsms.v1.AdminService.RevokeKey:output_type -> dlsms.v1.RevokeKeyResponse
+	57,  // 128: dlsms.v1.AdminService.ListKeys:output_type -> dlsms.v1.ListKeysResponse
+	60,  // 129: dlsms.v1.AdminService.UpsertScreen:output_type -> dlsms.v1.UpsertScreenResponse
+	62,  // 130: dlsms.v1.AdminService.ListScreens:output_type -> dlsms.v1.ListScreensResponse
+	64,  // 131: dlsms.v1.AdminService.MakeLabels:output_type -> dlsms.v1.MakeLabelsResponse
+	68,  // 132: dlsms.v1.AdminService.ListAudit:output_type -> dlsms.v1.ListAuditResponse
+	109, // [109:133] is the sub-list for method output_type
+	85,  // [85:109] is the sub-list for method input_type
+	85,  // [85:85] is the sub-list for extension type_name
+	85,  // [85:85] is the sub-list for extension extendee
+	0,   // [0:85] is the sub-list for field type_name
 }
 
 func init() { file_dlsms_v1_admin_proto_init() }
@@ -5740,7 +5874,7 @@ func file_dlsms_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dlsms_v1_admin_proto_rawDesc), len(file_dlsms_v1_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   76,
+			NumMessages:   77,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

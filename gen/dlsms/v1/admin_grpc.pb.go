@@ -204,6 +204,9 @@ type AdminServiceClient interface {
 	// on A4. Each label has a QR code with the code of the seat. Over HTTP, the page is the body of the
 	// response.
 	//
+	// With items_only, the response has the data of each label instead, for a client that prints the
+	// labels itself. Over HTTP, the response is then JSON.
+	//
 	// Errors:
 	//   - NOT_FOUND (AREA_NOT_FOUND): no seat of the branch is in the area.
 	//   - NOT_FOUND (SEAT_NOT_FOUND): the branch has no such seat.
@@ -620,6 +623,9 @@ type AdminServiceServer interface {
 	// MakeLabels returns the labels of seats as a page in HTML, which prints as sheets of 3 x 8 labels
 	// on A4. Each label has a QR code with the code of the seat. Over HTTP, the page is the body of the
 	// response.
+	//
+	// With items_only, the response has the data of each label instead, for a client that prints the
+	// labels itself. Over HTTP, the response is then JSON.
 	//
 	// Errors:
 	//   - NOT_FOUND (AREA_NOT_FOUND): no seat of the branch is in the area.

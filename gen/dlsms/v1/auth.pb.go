@@ -542,6 +542,136 @@ func (x *VerifyTokenResponse) GetExpiresAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// GetAccountRequest is empty. The token is in the metadata of the call.
+type GetAccountRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAccountRequest) Reset() {
+	*x = GetAccountRequest{}
+	mi := &file_dlsms_v1_auth_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAccountRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAccountRequest) ProtoMessage() {}
+
+func (x *GetAccountRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_auth_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAccountRequest.ProtoReflect.Descriptor instead.
+func (*GetAccountRequest) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{7}
+}
+
+// GetAccountResponse is the response of GetAccount.
+type GetAccountResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user.
+	User *User `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// Codes of the branches for which the role STAFF or LIBRARIAN holds, sorted. Empty if all_branches
+	// is true, and for a student. A member of staff whose branches were all deleted has no branches, and
+	// all_branches is false.
+	Branches []string `protobuf:"bytes,2,rep,name=branches,proto3" json:"branches,omitempty"`
+	// Whether the role holds in all branches: that of an ADMIN always does. False for a student.
+	AllBranches bool `protobuf:"varint,3,opt,name=all_branches,json=allBranches,proto3" json:"all_branches,omitempty"`
+	// Group of the user, which selects the policies. Empty: no group.
+	Group string `protobuf:"bytes,4,opt,name=group,proto3" json:"group,omitempty"`
+	// Time at which the token of the call expires.
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// End of the suspension. Unset: the user is not suspended. GetStanding has the reasons.
+	SuspendedUntil *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=suspended_until,json=suspendedUntil,proto3" json:"suspended_until,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *GetAccountResponse) Reset() {
+	*x = GetAccountResponse{}
+	mi := &file_dlsms_v1_auth_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAccountResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAccountResponse) ProtoMessage() {}
+
+func (x *GetAccountResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_auth_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAccountResponse.ProtoReflect.Descriptor instead.
+func (*GetAccountResponse) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GetAccountResponse) GetUser() *User {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+func (x *GetAccountResponse) GetBranches() []string {
+	if x != nil {
+		return x.Branches
+	}
+	return nil
+}
+
+func (x *GetAccountResponse) GetAllBranches() bool {
+	if x != nil {
+		return x.AllBranches
+	}
+	return false
+}
+
+func (x *GetAccountResponse) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *GetAccountResponse) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *GetAccountResponse) GetSuspendedUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SuspendedUntil
+	}
+	return nil
+}
+
 // ChangePasswordRequest is the request of ChangePassword.
 type ChangePasswordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -555,7 +685,7 @@ type ChangePasswordRequest struct {
 
 func (x *ChangePasswordRequest) Reset() {
 	*x = ChangePasswordRequest{}
-	mi := &file_dlsms_v1_auth_proto_msgTypes[7]
+	mi := &file_dlsms_v1_auth_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -567,7 +697,7 @@ func (x *ChangePasswordRequest) String() string {
 func (*ChangePasswordRequest) ProtoMessage() {}
 
 func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_auth_proto_msgTypes[7]
+	mi := &file_dlsms_v1_auth_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -580,7 +710,7 @@ func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordRequest.ProtoReflect.Descriptor instead.
 func (*ChangePasswordRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{7}
+	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ChangePasswordRequest) GetCurrentPassword() string {
@@ -606,7 +736,7 @@ type ChangePasswordResponse struct {
 
 func (x *ChangePasswordResponse) Reset() {
 	*x = ChangePasswordResponse{}
-	mi := &file_dlsms_v1_auth_proto_msgTypes[8]
+	mi := &file_dlsms_v1_auth_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -618,7 +748,7 @@ func (x *ChangePasswordResponse) String() string {
 func (*ChangePasswordResponse) ProtoMessage() {}
 
 func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_auth_proto_msgTypes[8]
+	mi := &file_dlsms_v1_auth_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -631,19 +761,21 @@ func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordResponse.ProtoReflect.Descriptor instead.
 func (*ChangePasswordResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{8}
+	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{10}
 }
 
-// LogoutRequest is empty. The token is in the metadata of the call.
+// LogoutRequest is the request of Logout. The token is in the metadata of the call.
 type LogoutRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Optional. Revoke all tokens of the user, and not only that of the call.
+	Everywhere    bool `protobuf:"varint,1,opt,name=everywhere,proto3" json:"everywhere,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LogoutRequest) Reset() {
 	*x = LogoutRequest{}
-	mi := &file_dlsms_v1_auth_proto_msgTypes[9]
+	mi := &file_dlsms_v1_auth_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -655,7 +787,7 @@ func (x *LogoutRequest) String() string {
 func (*LogoutRequest) ProtoMessage() {}
 
 func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_auth_proto_msgTypes[9]
+	mi := &file_dlsms_v1_auth_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,7 +800,14 @@ func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutRequest.ProtoReflect.Descriptor instead.
 func (*LogoutRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{9}
+	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *LogoutRequest) GetEverywhere() bool {
+	if x != nil {
+		return x.Everywhere
+	}
+	return false
 }
 
 // LogoutResponse is empty.
@@ -680,7 +819,7 @@ type LogoutResponse struct {
 
 func (x *LogoutResponse) Reset() {
 	*x = LogoutResponse{}
-	mi := &file_dlsms_v1_auth_proto_msgTypes[10]
+	mi := &file_dlsms_v1_auth_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +831,7 @@ func (x *LogoutResponse) String() string {
 func (*LogoutResponse) ProtoMessage() {}
 
 func (x *LogoutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_auth_proto_msgTypes[10]
+	mi := &file_dlsms_v1_auth_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +844,7 @@ func (x *LogoutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutResponse.ProtoReflect.Descriptor instead.
 func (*LogoutResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{10}
+	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{12}
 }
 
 // ExportMyDataRequest is empty. The token is in the metadata of the call.
@@ -717,7 +856,7 @@ type ExportMyDataRequest struct {
 
 func (x *ExportMyDataRequest) Reset() {
 	*x = ExportMyDataRequest{}
-	mi := &file_dlsms_v1_auth_proto_msgTypes[11]
+	mi := &file_dlsms_v1_auth_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -729,7 +868,7 @@ func (x *ExportMyDataRequest) String() string {
 func (*ExportMyDataRequest) ProtoMessage() {}
 
 func (x *ExportMyDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_auth_proto_msgTypes[11]
+	mi := &file_dlsms_v1_auth_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -742,7 +881,7 @@ func (x *ExportMyDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportMyDataRequest.ProtoReflect.Descriptor instead.
 func (*ExportMyDataRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{11}
+	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{13}
 }
 
 // ExportMyDataResponse is a part of the document of ExportMyData.
@@ -756,7 +895,7 @@ type ExportMyDataResponse struct {
 
 func (x *ExportMyDataResponse) Reset() {
 	*x = ExportMyDataResponse{}
-	mi := &file_dlsms_v1_auth_proto_msgTypes[12]
+	mi := &file_dlsms_v1_auth_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +907,7 @@ func (x *ExportMyDataResponse) String() string {
 func (*ExportMyDataResponse) ProtoMessage() {}
 
 func (x *ExportMyDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_auth_proto_msgTypes[12]
+	mi := &file_dlsms_v1_auth_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +920,7 @@ func (x *ExportMyDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportMyDataResponse.ProtoReflect.Descriptor instead.
 func (*ExportMyDataResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{12}
+	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ExportMyDataResponse) GetContent() []byte {
@@ -802,7 +941,7 @@ type CloseMyAccountRequest struct {
 
 func (x *CloseMyAccountRequest) Reset() {
 	*x = CloseMyAccountRequest{}
-	mi := &file_dlsms_v1_auth_proto_msgTypes[13]
+	mi := &file_dlsms_v1_auth_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -814,7 +953,7 @@ func (x *CloseMyAccountRequest) String() string {
 func (*CloseMyAccountRequest) ProtoMessage() {}
 
 func (x *CloseMyAccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_auth_proto_msgTypes[13]
+	mi := &file_dlsms_v1_auth_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -827,7 +966,7 @@ func (x *CloseMyAccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseMyAccountRequest.ProtoReflect.Descriptor instead.
 func (*CloseMyAccountRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{13}
+	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CloseMyAccountRequest) GetPassword() string {
@@ -850,7 +989,7 @@ type CloseMyAccountResponse struct {
 
 func (x *CloseMyAccountResponse) Reset() {
 	*x = CloseMyAccountResponse{}
-	mi := &file_dlsms_v1_auth_proto_msgTypes[14]
+	mi := &file_dlsms_v1_auth_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +1001,7 @@ func (x *CloseMyAccountResponse) String() string {
 func (*CloseMyAccountResponse) ProtoMessage() {}
 
 func (x *CloseMyAccountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_auth_proto_msgTypes[14]
+	mi := &file_dlsms_v1_auth_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +1014,7 @@ func (x *CloseMyAccountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseMyAccountResponse.ProtoReflect.Descriptor instead.
 func (*CloseMyAccountResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{14}
+	return file_dlsms_v1_auth_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CloseMyAccountResponse) GetReservations() int32 {
@@ -932,12 +1071,24 @@ const file_dlsms_v1_auth_proto_rawDesc = "" +
 	"\x04role\x18\x03 \x01(\x0e2\x0e.dlsms.v1.RoleR\x04role\x127\n" +
 	"\tissued_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bissuedAt\x129\n" +
 	"\n" +
-	"expires_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"e\n" +
+	"expires_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x13\n" +
+	"\x11GetAccountRequest\"\x8d\x02\n" +
+	"\x12GetAccountResponse\x12\"\n" +
+	"\x04user\x18\x01 \x01(\v2\x0e.dlsms.v1.UserR\x04user\x12\x1a\n" +
+	"\bbranches\x18\x02 \x03(\tR\bbranches\x12!\n" +
+	"\fall_branches\x18\x03 \x01(\bR\vallBranches\x12\x14\n" +
+	"\x05group\x18\x04 \x01(\tR\x05group\x129\n" +
+	"\n" +
+	"expires_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12C\n" +
+	"\x0fsuspended_until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x0esuspendedUntil\"e\n" +
 	"\x15ChangePasswordRequest\x12)\n" +
 	"\x10current_password\x18\x01 \x01(\tR\x0fcurrentPassword\x12!\n" +
 	"\fnew_password\x18\x02 \x01(\tR\vnewPassword\"\x18\n" +
-	"\x16ChangePasswordResponse\"\x0f\n" +
-	"\rLogoutRequest\"\x10\n" +
+	"\x16ChangePasswordResponse\"/\n" +
+	"\rLogoutRequest\x12\x1e\n" +
+	"\n" +
+	"everywhere\x18\x01 \x01(\bR\n" +
+	"everywhere\"\x10\n" +
 	"\x0eLogoutResponse\"\x15\n" +
 	"\x13ExportMyDataRequest\"0\n" +
 	"\x14ExportMyDataResponse\x12\x18\n" +
@@ -954,11 +1105,13 @@ const file_dlsms_v1_auth_proto_rawDesc = "" +
 	"\n" +
 	"ROLE_STAFF\x10\x03\x12\x0e\n" +
 	"\n" +
-	"ROLE_ADMIN\x10\x042\x8e\x04\n" +
+	"ROLE_ADMIN\x10\x042\xd7\x04\n" +
 	"\vAuthService\x12A\n" +
 	"\bRegister\x12\x19.dlsms.v1.RegisterRequest\x1a\x1a.dlsms.v1.RegisterResponse\x128\n" +
 	"\x05Login\x12\x16.dlsms.v1.LoginRequest\x1a\x17.dlsms.v1.LoginResponse\x12J\n" +
-	"\vVerifyToken\x12\x1c.dlsms.v1.VerifyTokenRequest\x1a\x1d.dlsms.v1.VerifyTokenResponse\x12S\n" +
+	"\vVerifyToken\x12\x1c.dlsms.v1.VerifyTokenRequest\x1a\x1d.dlsms.v1.VerifyTokenResponse\x12G\n" +
+	"\n" +
+	"GetAccount\x12\x1b.dlsms.v1.GetAccountRequest\x1a\x1c.dlsms.v1.GetAccountResponse\x12S\n" +
 	"\x0eChangePassword\x12\x1f.dlsms.v1.ChangePasswordRequest\x1a .dlsms.v1.ChangePasswordResponse\x12;\n" +
 	"\x06Logout\x12\x17.dlsms.v1.LogoutRequest\x1a\x18.dlsms.v1.LogoutResponse\x12O\n" +
 	"\fExportMyData\x12\x1d.dlsms.v1.ExportMyDataRequest\x1a\x1e.dlsms.v1.ExportMyDataResponse0\x01\x12S\n" +
@@ -977,7 +1130,7 @@ func file_dlsms_v1_auth_proto_rawDescGZIP() []byte {
 }
 
 var file_dlsms_v1_auth_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dlsms_v1_auth_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_dlsms_v1_auth_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_dlsms_v1_auth_proto_goTypes = []any{
 	(Role)(0),                      // 0: dlsms.v1.Role
 	(*User)(nil),                   // 1: dlsms.v1.User
@@ -987,44 +1140,51 @@ var file_dlsms_v1_auth_proto_goTypes = []any{
 	(*LoginResponse)(nil),          // 5: dlsms.v1.LoginResponse
 	(*VerifyTokenRequest)(nil),     // 6: dlsms.v1.VerifyTokenRequest
 	(*VerifyTokenResponse)(nil),    // 7: dlsms.v1.VerifyTokenResponse
-	(*ChangePasswordRequest)(nil),  // 8: dlsms.v1.ChangePasswordRequest
-	(*ChangePasswordResponse)(nil), // 9: dlsms.v1.ChangePasswordResponse
-	(*LogoutRequest)(nil),          // 10: dlsms.v1.LogoutRequest
-	(*LogoutResponse)(nil),         // 11: dlsms.v1.LogoutResponse
-	(*ExportMyDataRequest)(nil),    // 12: dlsms.v1.ExportMyDataRequest
-	(*ExportMyDataResponse)(nil),   // 13: dlsms.v1.ExportMyDataResponse
-	(*CloseMyAccountRequest)(nil),  // 14: dlsms.v1.CloseMyAccountRequest
-	(*CloseMyAccountResponse)(nil), // 15: dlsms.v1.CloseMyAccountResponse
-	(*timestamppb.Timestamp)(nil),  // 16: google.protobuf.Timestamp
+	(*GetAccountRequest)(nil),      // 8: dlsms.v1.GetAccountRequest
+	(*GetAccountResponse)(nil),     // 9: dlsms.v1.GetAccountResponse
+	(*ChangePasswordRequest)(nil),  // 10: dlsms.v1.ChangePasswordRequest
+	(*ChangePasswordResponse)(nil), // 11: dlsms.v1.ChangePasswordResponse
+	(*LogoutRequest)(nil),          // 12: dlsms.v1.LogoutRequest
+	(*LogoutResponse)(nil),         // 13: dlsms.v1.LogoutResponse
+	(*ExportMyDataRequest)(nil),    // 14: dlsms.v1.ExportMyDataRequest
+	(*ExportMyDataResponse)(nil),   // 15: dlsms.v1.ExportMyDataResponse
+	(*CloseMyAccountRequest)(nil),  // 16: dlsms.v1.CloseMyAccountRequest
+	(*CloseMyAccountResponse)(nil), // 17: dlsms.v1.CloseMyAccountResponse
+	(*timestamppb.Timestamp)(nil),  // 18: google.protobuf.Timestamp
 }
 var file_dlsms_v1_auth_proto_depIdxs = []int32{
 	0,  // 0: dlsms.v1.User.role:type_name -> dlsms.v1.Role
-	16, // 1: dlsms.v1.User.created_at:type_name -> google.protobuf.Timestamp
+	18, // 1: dlsms.v1.User.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 2: dlsms.v1.RegisterResponse.user:type_name -> dlsms.v1.User
-	16, // 3: dlsms.v1.LoginResponse.expires_at:type_name -> google.protobuf.Timestamp
+	18, // 3: dlsms.v1.LoginResponse.expires_at:type_name -> google.protobuf.Timestamp
 	1,  // 4: dlsms.v1.LoginResponse.user:type_name -> dlsms.v1.User
 	0,  // 5: dlsms.v1.VerifyTokenResponse.role:type_name -> dlsms.v1.Role
-	16, // 6: dlsms.v1.VerifyTokenResponse.issued_at:type_name -> google.protobuf.Timestamp
-	16, // 7: dlsms.v1.VerifyTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	2,  // 8: dlsms.v1.AuthService.Register:input_type -> dlsms.v1.RegisterRequest
-	4,  // 9: dlsms.v1.AuthService.Login:input_type -> dlsms.v1.LoginRequest
-	6,  // 10: dlsms.v1.AuthService.VerifyToken:input_type -> dlsms.v1.VerifyTokenRequest
-	8,  // 11: dlsms.v1.AuthService.ChangePassword:input_type -> dlsms.v1.ChangePasswordRequest
-	10, // 12: dlsms.v1.AuthService.Logout:input_type -> dlsms.v1.LogoutRequest
-	12, // 13: dlsms.v1.AuthService.ExportMyData:input_type -> dlsms.v1.ExportMyDataRequest
-	14, // 14: dlsms.v1.AuthService.CloseMyAccount:input_type -> dlsms.v1.CloseMyAccountRequest
-	3,  // 15: dlsms.v1.AuthService.Register:output_type -> dlsms.v1.RegisterResponse
-	5,  // 16: dlsms.v1.AuthService.Login:output_type -> dlsms.v1.LoginResponse
-	7,  // 17: dlsms.v1.AuthService.VerifyToken:output_type -> dlsms.v1.VerifyTokenResponse
-	9,  // 18: dlsms.v1.AuthService.ChangePassword:output_type -> dlsms.v1.ChangePasswordResponse
-	11, // 19: dlsms.v1.AuthService.Logout:output_type -> dlsms.v1.LogoutResponse
-	13, // 20: dlsms.v1.AuthService.ExportMyData:output_type -> dlsms.v1.ExportMyDataResponse
-	15, // 21: dlsms.v1.AuthService.CloseMyAccount:output_type -> dlsms.v1.CloseMyAccountResponse
-	15, // [15:22] is the sub-list for method output_type
-	8,  // [8:15] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	18, // 6: dlsms.v1.VerifyTokenResponse.issued_at:type_name -> google.protobuf.Timestamp
+	18, // 7: dlsms.v1.VerifyTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	1,  // 8: dlsms.v1.GetAccountResponse.user:type_name -> dlsms.v1.User
+	18, // 9: dlsms.v1.GetAccountResponse.expires_at:type_name -> google.protobuf.Timestamp
+	18, // 10: dlsms.v1.GetAccountResponse.suspended_until:type_name -> google.protobuf.Timestamp
+	2,  // 11: dlsms.v1.AuthService.Register:input_type -> dlsms.v1.RegisterRequest
+	4,  // 12: dlsms.v1.AuthService.Login:input_type -> dlsms.v1.LoginRequest
+	6,  // 13: dlsms.v1.AuthService.VerifyToken:input_type -> dlsms.v1.VerifyTokenRequest
+	8,  // 14: dlsms.v1.AuthService.GetAccount:input_type -> dlsms.v1.GetAccountRequest
+	10, // 15: dlsms.v1.AuthService.ChangePassword:input_type -> dlsms.v1.ChangePasswordRequest
+	12, // 16: dlsms.v1.AuthService.Logout:input_type -> dlsms.v1.LogoutRequest
+	14, // 17: dlsms.v1.AuthService.ExportMyData:input_type -> dlsms.v1.ExportMyDataRequest
+	16, // 18: dlsms.v1.AuthService.CloseMyAccount:input_type -> dlsms.v1.CloseMyAccountRequest
+	3,  // 19: dlsms.v1.AuthService.Register:output_type -> dlsms.v1.RegisterResponse
+	5,  // 20: dlsms.v1.AuthService.Login:output_type -> dlsms.v1.LoginResponse
+	7,  // 21: dlsms.v1.AuthService.VerifyToken:output_type -> dlsms.v1.VerifyTokenResponse
+	9,  // 22: dlsms.v1.AuthService.GetAccount:output_type -> dlsms.v1.GetAccountResponse
+	11, // 23: dlsms.v1.AuthService.ChangePassword:output_type -> dlsms.v1.ChangePasswordResponse
+	13, // 24: dlsms.v1.AuthService.Logout:output_type -> dlsms.v1.LogoutResponse
+	15, // 25: dlsms.v1.AuthService.ExportMyData:output_type -> dlsms.v1.ExportMyDataResponse
+	17, // 26: dlsms.v1.AuthService.CloseMyAccount:output_type -> dlsms.v1.CloseMyAccountResponse
+	19, // [19:27] is the sub-list for method output_type
+	11, // [11:19] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_dlsms_v1_auth_proto_init() }
@@ -1038,7 +1198,7 @@ func file_dlsms_v1_auth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dlsms_v1_auth_proto_rawDesc), len(file_dlsms_v1_auth_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ const (
 	AuthService_Register_FullMethodName       = "/dlsms.v1.AuthService/Register"
 	AuthService_Login_FullMethodName          = "/dlsms.v1.AuthService/Login"
 	AuthService_VerifyToken_FullMethodName    = "/dlsms.v1.AuthService/VerifyToken"
+	AuthService_GetAccount_FullMethodName     = "/dlsms.v1.AuthService/GetAccount"
 	AuthService_ChangePassword_FullMethodName = "/dlsms.v1.AuthService/ChangePassword"
 	AuthService_Logout_FullMethodName         = "/dlsms.v1.AuthService/Logout"
 	AuthService_ExportMyData_FullMethodName   = "/dlsms.v1.AuthService/ExportMyData"
@@ -84,6 +85,16 @@ type AuthServiceClient interface {
 	//   - INVALID_ARGUMENT (INVALID_FIELDS): token is empty.
 	//   - UNAUTHENTICATED (TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the token is not valid.
 	VerifyToken(ctx context.Context, in *VerifyTokenRequest, opts ...grpc.CallOption) (*VerifyTokenResponse, error)
+	// GetAccount returns the account of the caller, the branches of their role, and the time at which the
+	// token of the call expires.
+	//
+	// Errors:
+	//   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has
+	//     no valid token.
+	//   - PERMISSION_DENIED (ROLE_REQUIRED): the call has a service key, which belongs to no user.
+	//   - RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED): too many calls by this user, or too much
+	//     load.
+	GetAccount(ctx context.Context, in *GetAccountRequest, opts ...grpc.CallOption) (*GetAccountResponse, error)
 	// ChangePassword sets a new password and revokes all tokens of the user, including the token of
 	// this call. Within 5 seconds, every replica refuses these tokens and ends open streams that use
 	// them. Call Login for a new token.
@@ -98,8 +109,12 @@ type AuthServiceClient interface {
 	//     passwords.
 	//   - RESOURCE_EXHAUSTED (OVERLOADED): too many passwords wait to be hashed or compared.
 	ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error)
-	// Logout revokes the token of this call. Within 5 seconds, every replica refuses the token and
-	// ends open streams that use it. Other tokens of the user stay valid.
+	// Logout revokes the token of this call, or with everywhere all tokens of the user. Within 5
+	// seconds, every replica refuses these tokens and ends open streams that use them. The password
+	// stays valid: Login issues new tokens.
+	//
+	// The call is safe to repeat. A repeated call never revokes a token that was issued after the first
+	// one.
 	//
 	// Errors:
 	//   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has
@@ -177,6 +192,16 @@ func (c *authServiceClient) VerifyToken(ctx context.Context, in *VerifyTokenRequ
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(VerifyTokenResponse)
 	err := c.cc.Invoke(ctx, AuthService_VerifyToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authServiceClient) GetAccount(ctx context.Context, in *GetAccountRequest, opts ...grpc.CallOption) (*GetAccountResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetAccountResponse)
+	err := c.cc.Invoke(ctx, AuthService_GetAccount_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -288,6 +313,16 @@ type AuthServiceServer interface {
 	//   - INVALID_ARGUMENT (INVALID_FIELDS): token is empty.
 	//   - UNAUTHENTICATED (TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the token is not valid.
 	VerifyToken(context.Context, *VerifyTokenRequest) (*VerifyTokenResponse, error)
+	// GetAccount returns the account of the caller, the branches of their role, and the time at which the
+	// token of the call expires.
+	//
+	// Errors:
+	//   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has
+	//     no valid token.
+	//   - PERMISSION_DENIED (ROLE_REQUIRED): the call has a service key, which belongs to no user.
+	//   - RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED): too many calls by this user, or too much
+	//     load.
+	GetAccount(context.Context, *GetAccountRequest) (*GetAccountResponse, error)
 	// ChangePassword sets a new password and revokes all tokens of the user, including the token of
 	// this call. Within 5 seconds, every replica refuses these tokens and ends open streams that use
 	// them. Call Login for a new token.
@@ -302,8 +337,12 @@ type AuthServiceServer interface {
 	//     passwords.
 	//   - RESOURCE_EXHAUSTED (OVERLOADED): too many passwords wait to be hashed or compared.
 	ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error)
-	// Logout revokes the token of this call. Within 5 seconds, every replica refuses the token and
-	// ends open streams that use it. Other tokens of the user stay valid.
+	// Logout revokes the token of this call, or with everywhere all tokens of the user. Within 5
+	// seconds, every replica refuses these tokens and ends open streams that use them. The password
+	// stays valid: Login issues new tokens.
+	//
+	// The call is safe to repeat. A repeated call never revokes a token that was issued after the first
+	// one.
 	//
 	// Errors:
 	//   - UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED): the call has
@@ -365,6 +404,9 @@ func (UnimplementedAuthServiceServer) Login(context.Context, *LoginRequest) (*Lo
 }
 func (UnimplementedAuthServiceServer) VerifyToken(context.Context, *VerifyTokenRequest) (*VerifyTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method VerifyToken not implemented")
+}
+func (UnimplementedAuthServiceServer) GetAccount(context.Context, *GetAccountRequest) (*GetAccountResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetAccount not implemented")
 }
 func (UnimplementedAuthServiceServer) ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ChangePassword not implemented")
@@ -453,6 +495,24 @@ func _AuthService_VerifyToken_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AuthService_GetAccount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetAccountRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthServiceServer).GetAccount(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthService_GetAccount_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthServiceServer).GetAccount(ctx, req.(*GetAccountRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AuthService_ChangePassword_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ChangePasswordRequest)
 	if err := dec(in); err != nil {
@@ -536,6 +596,10 @@ var AuthService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "VerifyToken",
 			Handler:    _AuthService_VerifyToken_Handler,
+		},
+		{
+			MethodName: "GetAccount",
+			Handler:    _AuthService_GetAccount_Handler,
 		},
 		{
 			MethodName: "ChangePassword",

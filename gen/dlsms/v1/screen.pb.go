@@ -26,7 +26,11 @@ const (
 type WatchScreenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Optional. Name of the screen. Empty: the only screen of the branch.
-	Screen        string `protobuf:"bytes,1,opt,name=screen,proto3" json:"screen,omitempty"`
+	Screen string `protobuf:"bytes,1,opt,name=screen,proto3" json:"screen,omitempty"`
+	// Optional. Address of a page, which is put before the code in the QR codes: see
+	// MakeLabelsRequest.link. If it is set, each code has qr_path and qr_size. Example:
+	// "HTTPS://LIBRARY.EXAMPLE/C/".
+	Link          string `protobuf:"bytes,2,opt,name=link,proto3" json:"link,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -64,6 +68,13 @@ func (*WatchScreenRequest) Descriptor() ([]byte, []int) {
 func (x *WatchScreenRequest) GetScreen() string {
 	if x != nil {
 		return x.Screen
+	}
+	return ""
+}
+
+func (x *WatchScreenRequest) GetLink() string {
+	if x != nil {
+		return x.Link
 	}
 	return ""
 }
@@ -238,7 +249,12 @@ type ScreenCode struct {
 	// Time from which the code is valid and shown.
 	ValidFrom *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=valid_from,json=validFrom,proto3" json:"valid_from,omitempty"`
 	// Time until which the code is valid: 30 seconds later. It is accepted for 2 seconds longer.
-	ValidUntil    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=valid_until,json=validUntil,proto3" json:"valid_until,omitempty"`
+	ValidUntil *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=valid_until,json=validUntil,proto3" json:"valid_until,omitempty"`
+	// The QR code of link and code: SVG path data of the dark modules, without the quiet zone of 4
+	// modules that every side needs. A module is a square of 1 x 1. Empty if the request has no link.
+	QrPath string `protobuf:"bytes,5,opt,name=qr_path,json=qrPath,proto3" json:"qr_path,omitempty"`
+	// Modules of the QR code on a side. 0 if the request has no link.
+	QrSize        int32 `protobuf:"varint,6,opt,name=qr_size,json=qrSize,proto3" json:"qr_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -301,13 +317,28 @@ func (x *ScreenCode) GetValidUntil() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *ScreenCode) GetQrPath() string {
+	if x != nil {
+		return x.QrPath
+	}
+	return ""
+}
+
+func (x *ScreenCode) GetQrSize() int32 {
+	if x != nil {
+		return x.QrSize
+	}
+	return 0
+}
+
 var File_dlsms_v1_screen_proto protoreflect.FileDescriptor
 
 const file_dlsms_v1_screen_proto_rawDesc = "" +
 	"\n" +
-	"\x15dlsms/v1/screen.proto\x12\bdlsms.v1\x1a\x13dlsms/v1/seat.proto\x1a\x1fgoogle/protobuf/timestamp.proto\",\n" +
+	"\x15dlsms/v1/screen.proto\x12\bdlsms.v1\x1a\x13dlsms/v1/seat.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"@\n" +
 	"\x12WatchScreenRequest\x12\x16\n" +
-	"\x06screen\x18\x01 \x01(\tR\x06screen\"\xbf\x01\n" +
+	"\x06screen\x18\x01 \x01(\tR\x06screen\x12\x12\n" +
+	"\x04link\x18\x02 \x01(\tR\x04link\"\xbf\x01\n" +
 	"\x13WatchScreenResponse\x12-\n" +
 	"\x05state\x18\x01 \x01(\v2\x15.dlsms.v1.ScreenStateH\x00R\x05state\x123\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x13.dlsms.v1.HeartbeatH\x00R\theartbeat\x12;\n" +
@@ -317,7 +348,7 @@ const file_dlsms_v1_screen_proto_rawDesc = "" +
 	"\vScreenState\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12*\n" +
 	"\x05codes\x18\x02 \x03(\v2\x14.dlsms.v1.ScreenCodeR\x05codes\x12(\n" +
-	"\x06branch\x18\x03 \x01(\v2\x10.dlsms.v1.BranchR\x06branch\"\xb0\x01\n" +
+	"\x06branch\x18\x03 \x01(\v2\x10.dlsms.v1.BranchR\x06branch\"\xe2\x01\n" +
 	"\n" +
 	"ScreenCode\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x16\n" +
@@ -325,7 +356,9 @@ const file_dlsms_v1_screen_proto_rawDesc = "" +
 	"\n" +
 	"valid_from\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tvalidFrom\x12;\n" +
 	"\vvalid_until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"validUntil2]\n" +
+	"validUntil\x12\x17\n" +
+	"\aqr_path\x18\x05 \x01(\tR\x06qrPath\x12\x17\n" +
+	"\aqr_size\x18\x06 \x01(\x05R\x06qrSize2]\n" +
 	"\rScreenService\x12L\n" +
 	"\vWatchScreen\x12\x1c.dlsms.v1.WatchScreenRequest\x1a\x1d.dlsms.v1.WatchScreenResponse0\x01B-Z+github.com/dlsms/dlsms/gen/dlsms/v1;dlsmsv1b\x06proto3"
 

@@ -51,7 +51,8 @@ type ScreenServiceClient interface {
 	// has. When the key is revoked, the stream ends within 5 seconds.
 	//
 	// Errors:
-	//   - INVALID_ARGUMENT (INVALID_FIELDS): the branch has several screens, and screen is empty.
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): the branch has several screens, and screen is empty, or link
+	//     is no address of a page.
 	//   - NOT_FOUND (SCREEN_NOT_FOUND): the branch has no such screen.
 	//   - FAILED_PRECONDITION (PRESENCE_OFF): the server has no PRESENCE_SECRET.
 	WatchScreen(ctx context.Context, in *WatchScreenRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchScreenResponse], error)
@@ -113,7 +114,8 @@ type ScreenServiceServer interface {
 	// has. When the key is revoked, the stream ends within 5 seconds.
 	//
 	// Errors:
-	//   - INVALID_ARGUMENT (INVALID_FIELDS): the branch has several screens, and screen is empty.
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): the branch has several screens, and screen is empty, or link
+	//     is no address of a page.
 	//   - NOT_FOUND (SCREEN_NOT_FOUND): the branch has no such screen.
 	//   - FAILED_PRECONDITION (PRESENCE_OFF): the server has no PRESENCE_SECRET.
 	WatchScreen(*WatchScreenRequest, grpc.ServerStreamingServer[WatchScreenResponse]) error

@@ -862,6 +862,255 @@ func (x *GetBranchesResponse) GetAsOf() *timestamppb.Timestamp {
 	return nil
 }
 
+// GetFloorPlanRequest is the request of GetFloorPlan.
+type GetFloorPlanRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Code of the branch.
+	Branch        string `protobuf:"bytes,1,opt,name=branch,proto3" json:"branch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetFloorPlanRequest) Reset() {
+	*x = GetFloorPlanRequest{}
+	mi := &file_dlsms_v1_seat_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetFloorPlanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetFloorPlanRequest) ProtoMessage() {}
+
+func (x *GetFloorPlanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_seat_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetFloorPlanRequest.ProtoReflect.Descriptor instead.
+func (*GetFloorPlanRequest) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *GetFloorPlanRequest) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+// GetFloorPlanResponse is the floor plan of a branch. Each floor has coordinates of its own.
+type GetFloorPlanResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All seats of the branch, sorted by id. A retired seat is not among them. GetSeats has their
+	// labels and areas.
+	Seats []*SeatPlace `protobuf:"bytes,1,rep,name=seats,proto3" json:"seats,omitempty"`
+	// The areas of these seats, sorted by name.
+	Areas []*PlanArea `protobuf:"bytes,2,rep,name=areas,proto3" json:"areas,omitempty"`
+	// Time, by the database's clock, at which this response was true.
+	AsOf          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetFloorPlanResponse) Reset() {
+	*x = GetFloorPlanResponse{}
+	mi := &file_dlsms_v1_seat_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetFloorPlanResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetFloorPlanResponse) ProtoMessage() {}
+
+func (x *GetFloorPlanResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_seat_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetFloorPlanResponse.ProtoReflect.Descriptor instead.
+func (*GetFloorPlanResponse) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GetFloorPlanResponse) GetSeats() []*SeatPlace {
+	if x != nil {
+		return x.Seats
+	}
+	return nil
+}
+
+func (x *GetFloorPlanResponse) GetAreas() []*PlanArea {
+	if x != nil {
+		return x.Areas
+	}
+	return nil
+}
+
+func (x *GetFloorPlanResponse) GetAsOf() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AsOf
+	}
+	return nil
+}
+
+// SeatPlace is the place of a seat on the floor plan.
+type SeatPlace struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the seat.
+	SeatId int64 `protobuf:"varint,1,opt,name=seat_id,json=seatId,proto3" json:"seat_id,omitempty"`
+	// Centimetres from the left. Unset: the place is not known. x_cm and y_cm are both set, or neither.
+	XCm *int32 `protobuf:"varint,2,opt,name=x_cm,json=xCm,proto3,oneof" json:"x_cm,omitempty"`
+	// Centimetres from the top.
+	YCm *int32 `protobuf:"varint,3,opt,name=y_cm,json=yCm,proto3,oneof" json:"y_cm,omitempty"`
+	// Direction of the seat in degrees, clockwise, 0 to 359. Unset: not known.
+	Angle *int32 `protobuf:"varint,4,opt,name=angle,proto3,oneof" json:"angle,omitempty"`
+	// Name of the desk that the seat is at. Seats of an area at one desk are drawn together. Empty:
+	// none.
+	Desk          string `protobuf:"bytes,5,opt,name=desk,proto3" json:"desk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SeatPlace) Reset() {
+	*x = SeatPlace{}
+	mi := &file_dlsms_v1_seat_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SeatPlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SeatPlace) ProtoMessage() {}
+
+func (x *SeatPlace) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_seat_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SeatPlace.ProtoReflect.Descriptor instead.
+func (*SeatPlace) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SeatPlace) GetSeatId() int64 {
+	if x != nil {
+		return x.SeatId
+	}
+	return 0
+}
+
+func (x *SeatPlace) GetXCm() int32 {
+	if x != nil && x.XCm != nil {
+		return *x.XCm
+	}
+	return 0
+}
+
+func (x *SeatPlace) GetYCm() int32 {
+	if x != nil && x.YCm != nil {
+		return *x.YCm
+	}
+	return 0
+}
+
+func (x *SeatPlace) GetAngle() int32 {
+	if x != nil && x.Angle != nil {
+		return *x.Angle
+	}
+	return 0
+}
+
+func (x *SeatPlace) GetDesk() string {
+	if x != nil {
+		return x.Desk
+	}
+	return ""
+}
+
+// PlanArea is an area of a floor plan.
+type PlanArea struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the area.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Floor, as the library writes it. Example: "2" or "Basement". Empty: not known.
+	Floor         string `protobuf:"bytes,2,opt,name=floor,proto3" json:"floor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanArea) Reset() {
+	*x = PlanArea{}
+	mi := &file_dlsms_v1_seat_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanArea) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanArea) ProtoMessage() {}
+
+func (x *PlanArea) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_seat_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanArea.ProtoReflect.Descriptor instead.
+func (*PlanArea) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PlanArea) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PlanArea) GetFloor() string {
+	if x != nil {
+		return x.Floor
+	}
+	return ""
+}
+
 // GetSeatsRequest is the request of GetSeats. All fields are optional.
 type GetSeatsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -888,7 +1137,7 @@ type GetSeatsRequest struct {
 
 func (x *GetSeatsRequest) Reset() {
 	*x = GetSeatsRequest{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[9]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +1149,7 @@ func (x *GetSeatsRequest) String() string {
 func (*GetSeatsRequest) ProtoMessage() {}
 
 func (x *GetSeatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[9]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +1162,7 @@ func (x *GetSeatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSeatsRequest.ProtoReflect.Descriptor instead.
 func (*GetSeatsRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{9}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetSeatsRequest) GetBranch() string {
@@ -991,7 +1240,7 @@ type GetSeatsResponse struct {
 
 func (x *GetSeatsResponse) Reset() {
 	*x = GetSeatsResponse{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[10]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1003,7 +1252,7 @@ func (x *GetSeatsResponse) String() string {
 func (*GetSeatsResponse) ProtoMessage() {}
 
 func (x *GetSeatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[10]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1016,7 +1265,7 @@ func (x *GetSeatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSeatsResponse.ProtoReflect.Descriptor instead.
 func (*GetSeatsResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{10}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetSeatsResponse) GetSeats() []*Seat {
@@ -1069,7 +1318,7 @@ type GetSeatRequest struct {
 
 func (x *GetSeatRequest) Reset() {
 	*x = GetSeatRequest{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[11]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +1330,7 @@ func (x *GetSeatRequest) String() string {
 func (*GetSeatRequest) ProtoMessage() {}
 
 func (x *GetSeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[11]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +1343,7 @@ func (x *GetSeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSeatRequest.ProtoReflect.Descriptor instead.
 func (*GetSeatRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{11}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetSeatRequest) GetSeatId() int64 {
@@ -1136,7 +1385,7 @@ type GetSeatResponse struct {
 
 func (x *GetSeatResponse) Reset() {
 	*x = GetSeatResponse{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[12]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1397,7 @@ func (x *GetSeatResponse) String() string {
 func (*GetSeatResponse) ProtoMessage() {}
 
 func (x *GetSeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[12]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1410,7 @@ func (x *GetSeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSeatResponse.ProtoReflect.Descriptor instead.
 func (*GetSeatResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{12}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetSeatResponse) GetSeat() *Seat {
@@ -1204,7 +1453,7 @@ type GetSeatByLabelRequest struct {
 
 func (x *GetSeatByLabelRequest) Reset() {
 	*x = GetSeatByLabelRequest{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[13]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1216,7 +1465,7 @@ func (x *GetSeatByLabelRequest) String() string {
 func (*GetSeatByLabelRequest) ProtoMessage() {}
 
 func (x *GetSeatByLabelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[13]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1229,7 +1478,7 @@ func (x *GetSeatByLabelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSeatByLabelRequest.ProtoReflect.Descriptor instead.
 func (*GetSeatByLabelRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{13}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetSeatByLabelRequest) GetCode() string {
@@ -1259,7 +1508,7 @@ type GetSeatByLabelResponse struct {
 
 func (x *GetSeatByLabelResponse) Reset() {
 	*x = GetSeatByLabelResponse{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[14]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1520,7 @@ func (x *GetSeatByLabelResponse) String() string {
 func (*GetSeatByLabelResponse) ProtoMessage() {}
 
 func (x *GetSeatByLabelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[14]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1533,7 @@ func (x *GetSeatByLabelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSeatByLabelResponse.ProtoReflect.Descriptor instead.
 func (*GetSeatByLabelResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{14}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetSeatByLabelResponse) GetSeat() *Seat {
@@ -1342,7 +1591,7 @@ type WatchSeatsRequest struct {
 
 func (x *WatchSeatsRequest) Reset() {
 	*x = WatchSeatsRequest{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[15]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1354,7 +1603,7 @@ func (x *WatchSeatsRequest) String() string {
 func (*WatchSeatsRequest) ProtoMessage() {}
 
 func (x *WatchSeatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[15]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1367,7 +1616,7 @@ func (x *WatchSeatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSeatsRequest.ProtoReflect.Descriptor instead.
 func (*WatchSeatsRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{15}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WatchSeatsRequest) GetBranch() string {
@@ -1425,7 +1674,7 @@ type WatchSeatsResponse struct {
 
 func (x *WatchSeatsResponse) Reset() {
 	*x = WatchSeatsResponse{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[16]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1686,7 @@ func (x *WatchSeatsResponse) String() string {
 func (*WatchSeatsResponse) ProtoMessage() {}
 
 func (x *WatchSeatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[16]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1699,7 @@ func (x *WatchSeatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSeatsResponse.ProtoReflect.Descriptor instead.
 func (*WatchSeatsResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{16}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WatchSeatsResponse) GetEvent() isWatchSeatsResponse_Event {
@@ -1551,7 +1800,7 @@ type SeatSnapshot struct {
 
 func (x *SeatSnapshot) Reset() {
 	*x = SeatSnapshot{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[17]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1563,7 +1812,7 @@ func (x *SeatSnapshot) String() string {
 func (*SeatSnapshot) ProtoMessage() {}
 
 func (x *SeatSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[17]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1576,7 +1825,7 @@ func (x *SeatSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeatSnapshot.ProtoReflect.Descriptor instead.
 func (*SeatSnapshot) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{17}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SeatSnapshot) GetSeats() []*Seat {
@@ -1604,7 +1853,7 @@ type SeatRemoved struct {
 
 func (x *SeatRemoved) Reset() {
 	*x = SeatRemoved{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[18]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1616,7 +1865,7 @@ func (x *SeatRemoved) String() string {
 func (*SeatRemoved) ProtoMessage() {}
 
 func (x *SeatRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[18]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1629,7 +1878,7 @@ func (x *SeatRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeatRemoved.ProtoReflect.Descriptor instead.
 func (*SeatRemoved) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{18}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SeatRemoved) GetSeatId() int64 {
@@ -1649,7 +1898,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_dlsms_v1_seat_proto_msgTypes[19]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1661,7 +1910,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_seat_proto_msgTypes[19]
+	mi := &file_dlsms_v1_seat_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1674,7 +1923,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{19}
+	return file_dlsms_v1_seat_proto_rawDescGZIP(), []int{23}
 }
 
 var File_dlsms_v1_seat_proto protoreflect.FileDescriptor
@@ -1742,7 +1991,25 @@ const file_dlsms_v1_seat_proto_rawDesc = "" +
 	"\x12GetBranchesRequest\"t\n" +
 	"\x13GetBranchesResponse\x12,\n" +
 	"\bbranches\x18\x01 \x03(\v2\x10.dlsms.v1.BranchR\bbranches\x12/\n" +
-	"\x05as_of\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04asOf\"\xc3\x02\n" +
+	"\x05as_of\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04asOf\"-\n" +
+	"\x13GetFloorPlanRequest\x12\x16\n" +
+	"\x06branch\x18\x01 \x01(\tR\x06branch\"\x9c\x01\n" +
+	"\x14GetFloorPlanResponse\x12)\n" +
+	"\x05seats\x18\x01 \x03(\v2\x13.dlsms.v1.SeatPlaceR\x05seats\x12(\n" +
+	"\x05areas\x18\x02 \x03(\v2\x12.dlsms.v1.PlanAreaR\x05areas\x12/\n" +
+	"\x05as_of\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04asOf\"\x9f\x01\n" +
+	"\tSeatPlace\x12\x17\n" +
+	"\aseat_id\x18\x01 \x01(\x03R\x06seatId\x12\x16\n" +
+	"\x04x_cm\x18\x02 \x01(\x05H\x00R\x03xCm\x88\x01\x01\x12\x16\n" +
+	"\x04y_cm\x18\x03 \x01(\x05H\x01R\x03yCm\x88\x01\x01\x12\x19\n" +
+	"\x05angle\x18\x04 \x01(\x05H\x02R\x05angle\x88\x01\x01\x12\x12\n" +
+	"\x04desk\x18\x05 \x01(\tR\x04deskB\a\n" +
+	"\x05_x_cmB\a\n" +
+	"\x05_y_cmB\b\n" +
+	"\x06_angle\"4\n" +
+	"\bPlanArea\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05floor\x18\x02 \x01(\tR\x05floor\"\xc3\x02\n" +
 	"\x0fGetSeatsRequest\x12\x16\n" +
 	"\x06branch\x18\x01 \x01(\tR\x06branch\x12\x12\n" +
 	"\x04area\x18\x02 \x01(\tR\x04area\x12/\n" +
@@ -1813,9 +2080,10 @@ const file_dlsms_v1_seat_proto_rawDesc = "" +
 	"\x14SEAT_ACTION_CHECK_IN\x10\x02\x12\x19\n" +
 	"\x15SEAT_ACTION_COME_BACK\x10\x03\x12\x14\n" +
 	"\x10SEAT_ACTION_STAY\x10\x04\x12\x1e\n" +
-	"\x1aSEAT_ACTION_CHOOSE_ANOTHER\x10\x052\xfc\x02\n" +
+	"\x1aSEAT_ACTION_CHOOSE_ANOTHER\x10\x052\xcb\x03\n" +
 	"\vSeatService\x12J\n" +
-	"\vGetBranches\x12\x1c.dlsms.v1.GetBranchesRequest\x1a\x1d.dlsms.v1.GetBranchesResponse\x12A\n" +
+	"\vGetBranches\x12\x1c.dlsms.v1.GetBranchesRequest\x1a\x1d.dlsms.v1.GetBranchesResponse\x12M\n" +
+	"\fGetFloorPlan\x12\x1d.dlsms.v1.GetFloorPlanRequest\x1a\x1e.dlsms.v1.GetFloorPlanResponse\x12A\n" +
 	"\bGetSeats\x12\x19.dlsms.v1.GetSeatsRequest\x1a\x1a.dlsms.v1.GetSeatsResponse\x12>\n" +
 	"\aGetSeat\x12\x18.dlsms.v1.GetSeatRequest\x1a\x19.dlsms.v1.GetSeatResponse\x12S\n" +
 	"\x0eGetSeatByLabel\x12\x1f.dlsms.v1.GetSeatByLabelRequest\x1a .dlsms.v1.GetSeatByLabelResponse\x12I\n" +
@@ -1835,7 +2103,7 @@ func file_dlsms_v1_seat_proto_rawDescGZIP() []byte {
 }
 
 var file_dlsms_v1_seat_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_dlsms_v1_seat_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_dlsms_v1_seat_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_dlsms_v1_seat_proto_goTypes = []any{
 	(Amenity)(0),                   // 0: dlsms.v1.Amenity
 	(SeatAction)(0),                // 1: dlsms.v1.SeatAction
@@ -1848,78 +2116,87 @@ var file_dlsms_v1_seat_proto_goTypes = []any{
 	(*Window)(nil),                 // 8: dlsms.v1.Window
 	(*GetBranchesRequest)(nil),     // 9: dlsms.v1.GetBranchesRequest
 	(*GetBranchesResponse)(nil),    // 10: dlsms.v1.GetBranchesResponse
-	(*GetSeatsRequest)(nil),        // 11: dlsms.v1.GetSeatsRequest
-	(*GetSeatsResponse)(nil),       // 12: dlsms.v1.GetSeatsResponse
-	(*GetSeatRequest)(nil),         // 13: dlsms.v1.GetSeatRequest
-	(*GetSeatResponse)(nil),        // 14: dlsms.v1.GetSeatResponse
-	(*GetSeatByLabelRequest)(nil),  // 15: dlsms.v1.GetSeatByLabelRequest
-	(*GetSeatByLabelResponse)(nil), // 16: dlsms.v1.GetSeatByLabelResponse
-	(*WatchSeatsRequest)(nil),      // 17: dlsms.v1.WatchSeatsRequest
-	(*WatchSeatsResponse)(nil),     // 18: dlsms.v1.WatchSeatsResponse
-	(*SeatSnapshot)(nil),           // 19: dlsms.v1.SeatSnapshot
-	(*SeatRemoved)(nil),            // 20: dlsms.v1.SeatRemoved
-	(*Heartbeat)(nil),              // 21: dlsms.v1.Heartbeat
-	nil,                            // 22: dlsms.v1.Branch.AnnouncementEntry
-	nil,                            // 23: dlsms.v1.ClosureNotice.NoteEntry
-	(*timestamppb.Timestamp)(nil),  // 24: google.protobuf.Timestamp
+	(*GetFloorPlanRequest)(nil),    // 11: dlsms.v1.GetFloorPlanRequest
+	(*GetFloorPlanResponse)(nil),   // 12: dlsms.v1.GetFloorPlanResponse
+	(*SeatPlace)(nil),              // 13: dlsms.v1.SeatPlace
+	(*PlanArea)(nil),               // 14: dlsms.v1.PlanArea
+	(*GetSeatsRequest)(nil),        // 15: dlsms.v1.GetSeatsRequest
+	(*GetSeatsResponse)(nil),       // 16: dlsms.v1.GetSeatsResponse
+	(*GetSeatRequest)(nil),         // 17: dlsms.v1.GetSeatRequest
+	(*GetSeatResponse)(nil),        // 18: dlsms.v1.GetSeatResponse
+	(*GetSeatByLabelRequest)(nil),  // 19: dlsms.v1.GetSeatByLabelRequest
+	(*GetSeatByLabelResponse)(nil), // 20: dlsms.v1.GetSeatByLabelResponse
+	(*WatchSeatsRequest)(nil),      // 21: dlsms.v1.WatchSeatsRequest
+	(*WatchSeatsResponse)(nil),     // 22: dlsms.v1.WatchSeatsResponse
+	(*SeatSnapshot)(nil),           // 23: dlsms.v1.SeatSnapshot
+	(*SeatRemoved)(nil),            // 24: dlsms.v1.SeatRemoved
+	(*Heartbeat)(nil),              // 25: dlsms.v1.Heartbeat
+	nil,                            // 26: dlsms.v1.Branch.AnnouncementEntry
+	nil,                            // 27: dlsms.v1.ClosureNotice.NoteEntry
+	(*timestamppb.Timestamp)(nil),  // 28: google.protobuf.Timestamp
 }
 var file_dlsms_v1_seat_proto_depIdxs = []int32{
 	5,  // 0: dlsms.v1.Branch.hours:type_name -> dlsms.v1.OpeningHours
-	24, // 1: dlsms.v1.Branch.closes_at:type_name -> google.protobuf.Timestamp
-	24, // 2: dlsms.v1.Branch.opens_at:type_name -> google.protobuf.Timestamp
+	28, // 1: dlsms.v1.Branch.closes_at:type_name -> google.protobuf.Timestamp
+	28, // 2: dlsms.v1.Branch.opens_at:type_name -> google.protobuf.Timestamp
 	3,  // 3: dlsms.v1.Branch.special_days:type_name -> dlsms.v1.SpecialDay
 	4,  // 4: dlsms.v1.Branch.closures:type_name -> dlsms.v1.ClosureNotice
-	22, // 5: dlsms.v1.Branch.announcement:type_name -> dlsms.v1.Branch.AnnouncementEntry
+	26, // 5: dlsms.v1.Branch.announcement:type_name -> dlsms.v1.Branch.AnnouncementEntry
 	5,  // 6: dlsms.v1.SpecialDay.hours:type_name -> dlsms.v1.OpeningHours
-	24, // 7: dlsms.v1.ClosureNotice.start_time:type_name -> google.protobuf.Timestamp
-	24, // 8: dlsms.v1.ClosureNotice.end_time:type_name -> google.protobuf.Timestamp
-	23, // 9: dlsms.v1.ClosureNotice.note:type_name -> dlsms.v1.ClosureNotice.NoteEntry
+	28, // 7: dlsms.v1.ClosureNotice.start_time:type_name -> google.protobuf.Timestamp
+	28, // 8: dlsms.v1.ClosureNotice.end_time:type_name -> google.protobuf.Timestamp
+	27, // 9: dlsms.v1.ClosureNotice.note:type_name -> dlsms.v1.ClosureNotice.NoteEntry
 	0,  // 10: dlsms.v1.Seat.amenities:type_name -> dlsms.v1.Amenity
-	24, // 11: dlsms.v1.Seat.available_until:type_name -> google.protobuf.Timestamp
-	24, // 12: dlsms.v1.Seat.next_available_at:type_name -> google.protobuf.Timestamp
-	24, // 13: dlsms.v1.Window.start_time:type_name -> google.protobuf.Timestamp
-	24, // 14: dlsms.v1.Window.end_time:type_name -> google.protobuf.Timestamp
+	28, // 11: dlsms.v1.Seat.available_until:type_name -> google.protobuf.Timestamp
+	28, // 12: dlsms.v1.Seat.next_available_at:type_name -> google.protobuf.Timestamp
+	28, // 13: dlsms.v1.Window.start_time:type_name -> google.protobuf.Timestamp
+	28, // 14: dlsms.v1.Window.end_time:type_name -> google.protobuf.Timestamp
 	2,  // 15: dlsms.v1.GetBranchesResponse.branches:type_name -> dlsms.v1.Branch
-	24, // 16: dlsms.v1.GetBranchesResponse.as_of:type_name -> google.protobuf.Timestamp
-	0,  // 17: dlsms.v1.GetSeatsRequest.amenities:type_name -> dlsms.v1.Amenity
-	24, // 18: dlsms.v1.GetSeatsRequest.start_time:type_name -> google.protobuf.Timestamp
-	24, // 19: dlsms.v1.GetSeatsRequest.end_time:type_name -> google.protobuf.Timestamp
-	6,  // 20: dlsms.v1.GetSeatsResponse.seats:type_name -> dlsms.v1.Seat
-	24, // 21: dlsms.v1.GetSeatsResponse.as_of:type_name -> google.protobuf.Timestamp
-	24, // 22: dlsms.v1.GetSeatRequest.start_time:type_name -> google.protobuf.Timestamp
-	24, // 23: dlsms.v1.GetSeatRequest.end_time:type_name -> google.protobuf.Timestamp
-	6,  // 24: dlsms.v1.GetSeatResponse.seat:type_name -> dlsms.v1.Seat
-	8,  // 25: dlsms.v1.GetSeatResponse.busy:type_name -> dlsms.v1.Window
-	24, // 26: dlsms.v1.GetSeatResponse.as_of:type_name -> google.protobuf.Timestamp
-	4,  // 27: dlsms.v1.GetSeatResponse.closures:type_name -> dlsms.v1.ClosureNotice
-	6,  // 28: dlsms.v1.GetSeatByLabelResponse.seat:type_name -> dlsms.v1.Seat
-	1,  // 29: dlsms.v1.GetSeatByLabelResponse.action:type_name -> dlsms.v1.SeatAction
-	24, // 30: dlsms.v1.GetSeatByLabelResponse.check_in_opens_at:type_name -> google.protobuf.Timestamp
-	24, // 31: dlsms.v1.GetSeatByLabelResponse.as_of:type_name -> google.protobuf.Timestamp
-	0,  // 32: dlsms.v1.WatchSeatsRequest.amenities:type_name -> dlsms.v1.Amenity
-	24, // 33: dlsms.v1.WatchSeatsRequest.start_time:type_name -> google.protobuf.Timestamp
-	24, // 34: dlsms.v1.WatchSeatsRequest.end_time:type_name -> google.protobuf.Timestamp
-	19, // 35: dlsms.v1.WatchSeatsResponse.snapshot:type_name -> dlsms.v1.SeatSnapshot
-	6,  // 36: dlsms.v1.WatchSeatsResponse.change:type_name -> dlsms.v1.Seat
-	21, // 37: dlsms.v1.WatchSeatsResponse.heartbeat:type_name -> dlsms.v1.Heartbeat
-	20, // 38: dlsms.v1.WatchSeatsResponse.removed:type_name -> dlsms.v1.SeatRemoved
-	24, // 39: dlsms.v1.WatchSeatsResponse.as_of:type_name -> google.protobuf.Timestamp
-	6,  // 40: dlsms.v1.SeatSnapshot.seats:type_name -> dlsms.v1.Seat
-	9,  // 41: dlsms.v1.SeatService.GetBranches:input_type -> dlsms.v1.GetBranchesRequest
-	11, // 42: dlsms.v1.SeatService.GetSeats:input_type -> dlsms.v1.GetSeatsRequest
-	13, // 43: dlsms.v1.SeatService.GetSeat:input_type -> dlsms.v1.GetSeatRequest
-	15, // 44: dlsms.v1.SeatService.GetSeatByLabel:input_type -> dlsms.v1.GetSeatByLabelRequest
-	17, // 45: dlsms.v1.SeatService.WatchSeats:input_type -> dlsms.v1.WatchSeatsRequest
-	10, // 46: dlsms.v1.SeatService.GetBranches:output_type -> dlsms.v1.GetBranchesResponse
-	12, // 47: dlsms.v1.SeatService.GetSeats:output_type -> dlsms.v1.GetSeatsResponse
-	14, // 48: dlsms.v1.SeatService.GetSeat:output_type -> dlsms.v1.GetSeatResponse
-	16, // 49: dlsms.v1.SeatService.GetSeatByLabel:output_type -> dlsms.v1.GetSeatByLabelResponse
-	18, // 50: dlsms.v1.SeatService.WatchSeats:output_type -> dlsms.v1.WatchSeatsResponse
-	46, // [46:51] is the sub-list for method output_type
-	41, // [41:46] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	28, // 16: dlsms.v1.GetBranchesResponse.as_of:type_name -> google.protobuf.Timestamp
+	13, // 17: dlsms.v1.GetFloorPlanResponse.seats:type_name -> dlsms.v1.SeatPlace
+	14, // 18: dlsms.v1.GetFloorPlanResponse.areas:type_name -> dlsms.v1.PlanArea
+	28, // 19: dlsms.v1.GetFloorPlanResponse.as_of:type_name -> google.protobuf.Timestamp
+	0,  // 20: dlsms.v1.GetSeatsRequest.amenities:type_name -> dlsms.v1.Amenity
+	28, // 21: dlsms.v1.GetSeatsRequest.start_time:type_name -> google.protobuf.Timestamp
+	28, // 22: dlsms.v1.GetSeatsRequest.end_time:type_name -> google.protobuf.Timestamp
+	6,  // 23: dlsms.v1.GetSeatsResponse.seats:type_name -> dlsms.v1.Seat
+	28, // 24: dlsms.v1.GetSeatsResponse.as_of:type_name -> google.protobuf.Timestamp
+	28, // 25: dlsms.v1.GetSeatRequest.start_time:type_name -> google.protobuf.Timestamp
+	28, // 26: dlsms.v1.GetSeatRequest.end_time:type_name -> google.protobuf.Timestamp
+	6,  // 27: dlsms.v1.GetSeatResponse.seat:type_name -> dlsms.v1.Seat
+	8,  // 28: dlsms.v1.GetSeatResponse.busy:type_name -> dlsms.v1.Window
+	28, // 29: dlsms.v1.GetSeatResponse.as_of:type_name -> google.protobuf.Timestamp
+	4,  // 30: dlsms.v1.GetSeatResponse.closures:type_name -> dlsms.v1.ClosureNotice
+	6,  // 31: dlsms.v1.GetSeatByLabelResponse.seat:type_name -> dlsms.v1.Seat
+	1,  // 32: dlsms.v1.GetSeatByLabelResponse.action:type_name -> dlsms.v1.SeatAction
+	28, // 33: dlsms.v1.GetSeatByLabelResponse.check_in_opens_at:type_name -> google.protobuf.Timestamp
+	28, // 34: dlsms.v1.GetSeatByLabelResponse.as_of:type_name -> google.protobuf.Timestamp
+	0,  // 35: dlsms.v1.WatchSeatsRequest.amenities:type_name -> dlsms.v1.Amenity
+	28, // 36: dlsms.v1.WatchSeatsRequest.start_time:type_name -> google.protobuf.Timestamp
+	28, // 37: dlsms.v1.WatchSeatsRequest.end_time:type_name -> google.protobuf.Timestamp
+	23, // 38: dlsms.v1.WatchSeatsResponse.snapshot:type_name -> dlsms.v1.SeatSnapshot
+	6,  // 39: dlsms.v1.WatchSeatsResponse.change:type_name -> dlsms.v1.Seat
+	25, // 40: dlsms.v1.WatchSeatsResponse.heartbeat:type_name -> dlsms.v1.Heartbeat
+	24, // 41: dlsms.v1.WatchSeatsResponse.removed:type_name -> dlsms.v1.SeatRemoved
+	28, // 42: dlsms.v1.WatchSeatsResponse.as_of:type_name -> google.protobuf.Timestamp
+	6,  // 43: dlsms.v1.SeatSnapshot.seats:type_name -> dlsms.v1.Seat
+	9,  // 44: dlsms.v1.SeatService.GetBranches:input_type -> dlsms.v1.GetBranchesRequest
+	11, // 45: dlsms.v1.SeatService.GetFloorPlan:input_type -> dlsms.v1.GetFloorPlanRequest
+	15, // 46: dlsms.v1.SeatService.GetSeats:input_type -> dlsms.v1.GetSeatsRequest
+	17, // 47: dlsms.v1.SeatService.GetSeat:input_type -> dlsms.v1.GetSeatRequest
+	19, // 48: dlsms.v1.SeatService.GetSeatByLabel:input_type -> dlsms.v1.GetSeatByLabelRequest
+	21, // 49: dlsms.v1.SeatService.WatchSeats:input_type -> dlsms.v1.WatchSeatsRequest
+	10, // 50: dlsms.v1.SeatService.GetBranches:output_type -> dlsms.v1.GetBranchesResponse
+	12, // 51: dlsms.v1.SeatService.GetFloorPlan:output_type -> dlsms.v1.GetFloorPlanResponse
+	16, // 52: dlsms.v1.SeatService.GetSeats:output_type -> dlsms.v1.GetSeatsResponse
+	18, // 53: dlsms.v1.SeatService.GetSeat:output_type -> dlsms.v1.GetSeatResponse
+	20, // 54: dlsms.v1.SeatService.GetSeatByLabel:output_type -> dlsms.v1.GetSeatByLabelResponse
+	22, // 55: dlsms.v1.SeatService.WatchSeats:output_type -> dlsms.v1.WatchSeatsResponse
+	50, // [50:56] is the sub-list for method output_type
+	44, // [44:50] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_dlsms_v1_seat_proto_init() }
@@ -1927,7 +2204,8 @@ func file_dlsms_v1_seat_proto_init() {
 	if File_dlsms_v1_seat_proto != nil {
 		return
 	}
-	file_dlsms_v1_seat_proto_msgTypes[16].OneofWrappers = []any{
+	file_dlsms_v1_seat_proto_msgTypes[11].OneofWrappers = []any{}
+	file_dlsms_v1_seat_proto_msgTypes[20].OneofWrappers = []any{
 		(*WatchSeatsResponse_Snapshot)(nil),
 		(*WatchSeatsResponse_Change)(nil),
 		(*WatchSeatsResponse_Heartbeat)(nil),
@@ -1939,7 +2217,7 @@ func file_dlsms_v1_seat_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dlsms_v1_seat_proto_rawDesc), len(file_dlsms_v1_seat_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	SeatService_GetBranches_FullMethodName    = "/dlsms.v1.SeatService/GetBranches"
+	SeatService_GetFloorPlan_FullMethodName   = "/dlsms.v1.SeatService/GetFloorPlan"
 	SeatService_GetSeats_FullMethodName       = "/dlsms.v1.SeatService/GetSeats"
 	SeatService_GetSeat_FullMethodName        = "/dlsms.v1.SeatService/GetSeat"
 	SeatService_GetSeatByLabel_FullMethodName = "/dlsms.v1.SeatService/GetSeatByLabel"
@@ -55,6 +56,15 @@ type SeatServiceClient interface {
 	// Errors:
 	//   - UNAVAILABLE (UNAVAILABLE): the server cannot answer: see SeatService.
 	GetBranches(ctx context.Context, in *GetBranchesRequest, opts ...grpc.CallOption) (*GetBranchesResponse, error)
+	// GetFloorPlan returns the places of all seats of a branch on its floor plan, and the floors of its
+	// areas. They change seldom, so they are no part of GetSeats and WatchSeats. Over HTTP, the answer
+	// has an ETag.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): branch is missing or too long.
+	//   - NOT_FOUND (BRANCH_NOT_FOUND): the branch does not exist.
+	//   - UNAVAILABLE (UNAVAILABLE): the server cannot answer: see SeatService.
+	GetFloorPlan(ctx context.Context, in *GetFloorPlanRequest, opts ...grpc.CallOption) (*GetFloorPlanResponse, error)
 	// GetSeats lists the seats that match all filters, sorted by id, in pages. Each seat has its
 	// availability in the window.
 	//
@@ -127,6 +137,16 @@ func (c *seatServiceClient) GetBranches(ctx context.Context, in *GetBranchesRequ
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetBranchesResponse)
 	err := c.cc.Invoke(ctx, SeatService_GetBranches_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *seatServiceClient) GetFloorPlan(ctx context.Context, in *GetFloorPlanRequest, opts ...grpc.CallOption) (*GetFloorPlanResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetFloorPlanResponse)
+	err := c.cc.Invoke(ctx, SeatService_GetFloorPlan_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -211,6 +231,15 @@ type SeatServiceServer interface {
 	// Errors:
 	//   - UNAVAILABLE (UNAVAILABLE): the server cannot answer: see SeatService.
 	GetBranches(context.Context, *GetBranchesRequest) (*GetBranchesResponse, error)
+	// GetFloorPlan returns the places of all seats of a branch on its floor plan, and the floors of its
+	// areas. They change seldom, so they are no part of GetSeats and WatchSeats. Over HTTP, the answer
+	// has an ETag.
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT (INVALID_FIELDS): branch is missing or too long.
+	//   - NOT_FOUND (BRANCH_NOT_FOUND): the branch does not exist.
+	//   - UNAVAILABLE (UNAVAILABLE): the server cannot answer: see SeatService.
+	GetFloorPlan(context.Context, *GetFloorPlanRequest) (*GetFloorPlanResponse, error)
 	// GetSeats lists the seats that match all filters, sorted by id, in pages. Each seat has its
 	// availability in the window.
 	//
@@ -282,6 +311,9 @@ type UnimplementedSeatServiceServer struct{}
 func (UnimplementedSeatServiceServer) GetBranches(context.Context, *GetBranchesRequest) (*GetBranchesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetBranches not implemented")
 }
+func (UnimplementedSeatServiceServer) GetFloorPlan(context.Context, *GetFloorPlanRequest) (*GetFloorPlanResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetFloorPlan not implemented")
+}
 func (UnimplementedSeatServiceServer) GetSeats(context.Context, *GetSeatsRequest) (*GetSeatsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetSeats not implemented")
 }
@@ -329,6 +361,24 @@ func _SeatService_GetBranches_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(SeatServiceServer).GetBranches(ctx, req.(*GetBranchesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SeatService_GetFloorPlan_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetFloorPlanRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SeatServiceServer).GetFloorPlan(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SeatService_GetFloorPlan_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SeatServiceServer).GetFloorPlan(ctx, req.(*GetFloorPlanRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -408,6 +458,10 @@ var SeatService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetBranches",
 			Handler:    _SeatService_GetBranches_Handler,
+		},
+		{
+			MethodName: "GetFloorPlan",
+			Handler:    _SeatService_GetFloorPlan_Handler,
 		},
 		{
 			MethodName: "GetSeats",
