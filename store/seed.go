@@ -24,11 +24,18 @@ const (
 
 // demoArea is one area of the demo library. Its seats have the labels prefix-01, prefix-02 and so
 // on. Seat i has the amenities extras[i % len(extras)]. The first power seats also have a power
-// outlet.
+// outlet. Seat i has the place places[i]; an area without places has none.
 type demoArea struct {
 	branch, area, prefix string
 	seats, power         int
 	extras               [][]int16
+	places               []demoPlace
+}
+
+// demoPlace is the place of a seat: centimetres from the left and the top, the direction, and the desk.
+type demoPlace struct {
+	x, y, angle int64
+	desk        string
 }
 
 var demoBranches = []struct{ code, name string }{
@@ -37,14 +44,40 @@ var demoBranches = []struct{ code, name string }{
 
 // demoAreas has 49 seats: 25 in main, 12 in science and 12 in engineering. 18 of them have power.
 var demoAreas = []demoArea{
-	{"main", "Reading Room", "R", 10, 4, [][]int16{{windowView}, nil, {wheelchairAccessible}}},
-	{"main", "Group Study", "G", 8, 3, [][]int16{{monitor}, nil}},
-	{"main", "Quiet Floor", "Q", 7, 2, [][]int16{nil, {standingDesk}, {windowView}}},
-	{"science", "Lab Commons", "L", 6, 3, [][]int16{{monitor}, {monitor, standingDesk}, nil}},
-	{"science", "Stacks", "S", 6, 2, [][]int16{nil, {wheelchairAccessible, windowView}}},
-	{"engineering", "Workshop", "W", 6, 2, [][]int16{{standingDesk}, {monitor, wheelchairAccessible}, nil}},
-	{"engineering", "Project Hall", "P", 6, 2, [][]int16{{monitor}, {windowView}}},
+	{"main", "Reading Room", "R", 10, 4, [][]int16{{windowView}, nil, {wheelchairAccessible}}, readingRoom},
+	{"main", "Group Study", "G", 8, 3, [][]int16{{monitor}, nil}, groupStudy},
+	{"main", "Quiet Floor", "Q", 7, 2, [][]int16{nil, {standingDesk}, {windowView}}, quietFloor},
+	{"science", "Lab Commons", "L", 6, 3, [][]int16{{monitor}, {monitor, standingDesk}, nil}, nil},
+	{"science", "Stacks", "S", 6, 2, [][]int16{nil, {wheelchairAccessible, windowView}}, nil},
+	{"engineering", "Workshop", "W", 6, 2, [][]int16{{standingDesk}, {monitor, wheelchairAccessible}, nil}, nil},
+	{"engineering", "Project Hall", "P", 6, 2, [][]int16{{monitor}, {windowView}}, nil},
 }
+
+// The places of the branch main. The reading room and the group study share a floor. Its windows are at
+// the top: there, the seats with a view look out.
+var (
+	// readingRoom has a row at the windows and a table for 6.
+	readingRoom = []demoPlace{
+		{120, 60, 0, ""}, {400, 260, 180, "Table 1"}, {300, 260, 180, "Table 1"},
+		{320, 60, 0, ""}, {500, 260, 180, "Table 1"}, {300, 400, 0, "Table 1"},
+		{520, 60, 0, ""}, {400, 400, 0, "Table 1"}, {500, 400, 0, "Table 1"},
+		{720, 60, 0, ""},
+	}
+	// groupStudy has two tables for 4, to the right of the reading room.
+	groupStudy = []demoPlace{
+		{1050, 120, 180, "Table 2"}, {1150, 120, 180, "Table 2"}, {1050, 260, 0, "Table 2"}, {1150, 260, 0, "Table 2"},
+		{1050, 400, 180, "Table 3"}, {1150, 400, 180, "Table 3"}, {1050, 540, 0, "Table 3"}, {1150, 540, 0, "Table 3"},
+	}
+	// quietFloor has two seats at the windows, a row of single seats, and standing desks at the wall.
+	quietFloor = []demoPlace{
+		{120, 260, 0, ""}, {720, 200, 90, ""}, {220, 60, 0, ""},
+		{320, 260, 0, ""}, {720, 360, 90, ""}, {420, 60, 0, ""},
+		{520, 260, 0, ""},
+	}
+)
+
+// demoFloors are the floors of the areas of the branch main.
+var demoFloors = map[string]string{"Reading Room": "1", "Group Study": "1", "Quiet Floor": "2"}
 
 // demoStaff are the demo users with a role. The branches of the member of staff are those in branches;
 // the librarian and the admin have all.
@@ -78,10 +111,10 @@ type Seeded struct {
 }
 
 // Seed adds the demo data: 3 branches with 49 seats, the students S2021001 to S2021010, the librarian
-// L0001, D0001 of the staff of main, and the admin A0001. A library without the branches also gets a
-// policy, a screen with its service key, and four weeks of sums for reports. All users get the
-// password with the given bcrypt hash. Existing rows stay as they are, so Seed may be repeated, and
-// several replicas may run it at once.
+// L0001, D0001 of the staff of main, and the admin A0001. The seats of main have places on a floor plan.
+// A library without the branches also gets the floors of main, a policy, a screen with its service key,
+// and four weeks of sums for reports. All users get the password with the given bcrypt hash. Existing
+// rows stay as they are, so Seed may be repeated, and several replicas may run it at once.
 func (s *Store) Seed(ctx context.Context, passwordHash string) (Seeded, error) {
 	var added Seeded
 	err := s.inTx(ctx, s.background, func(ctx context.Context, t *tx) error {
@@ -100,7 +133,12 @@ func (s *Store) Seed(ctx context.Context, passwordHash string) (Seeded, error) {
 		for _, a := range demoAreas {
 			for i := range a.seats {
 				label := fmt.Sprintf("%s-%02d", a.prefix, i+1)
-				queue(&added.Seats, insertDemoSeat, s.lib, a.branch, a.area, label, a.amenities(i))
+				place := demoPlace{x: -1}
+				if i < len(a.places) {
+					place = a.places[i]
+				}
+				queue(&added.Seats, insertDemoSeat, s.lib, a.branch, a.area, label, a.amenities(i),
+					place.x, place.y, place.angle, place.desk)
 			}
 		}
 		for i, name := range demoStudents {
@@ -113,7 +151,12 @@ func (s *Store) Seed(ctx context.Context, passwordHash string) (Seeded, error) {
 		if err := t.SendBatch(ctx, batch).Close(); err != nil || added.Branches < len(demoBranches) {
 			return err
 		}
-		// An operator may have removed the policy, so only a new library gets it.
+		// An operator may have removed the policy or a floor, so only a new library gets them.
+		for area, floor := range demoFloors {
+			if _, err := t.Exec(ctx, insertDemoFloor, s.lib, area, floor); err != nil {
+				return err
+			}
+		}
 		host := &staffTx{tx: t, order: library.Order{Actor: library.Host, Action: "Seed"}, scope: library.Scope{All: true}}
 		policy := demoPolicy()
 		if err := host.setPolicy(ctx, &policy); err != nil {
@@ -184,10 +227,18 @@ const (
 		)
 		SELECT id FROM made`
 
+	// A negative $6 means that the place of the seat is not known.
 	insertDemoSeat = `
-		INSERT INTO seats (library_id, branch_id, area, label, amenities)
-		SELECT b.library_id, b.id, $3, $4, $5::smallint[] FROM branches b WHERE b.library_id = $1 AND b.code = $2
+		INSERT INTO seats (library_id, branch_id, area, label, amenities, x_cm, y_cm, angle, desk)
+		SELECT b.library_id, b.id, $3, $4, $5::smallint[],
+			CASE WHEN $6::bigint >= 0 THEN $6 END, CASE WHEN $6 >= 0 THEN $7::bigint END,
+			CASE WHEN $6 >= 0 THEN $8::bigint END, $9
+		FROM branches b WHERE b.library_id = $1 AND b.code = $2
 		AND NOT EXISTS (SELECT FROM seats WHERE library_id = b.library_id AND branch_id = b.id AND label = $4)`
+
+	insertDemoFloor = `
+		INSERT INTO areas (library_id, branch_id, name, floor)
+		SELECT $1, id, $2, $3 FROM branches WHERE library_id = $1 AND code = 'main' ON CONFLICT DO NOTHING`
 
 	insertDemoUser = `
 		INSERT INTO users (library_id, student_id, name, email, role, password_hash, branches)

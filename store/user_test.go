@@ -137,6 +137,21 @@ func TestSeed(t *testing.T) {
 		"A0001 ADMIN, D0001 STAFF {"+storetest.Value[string](t, db, `SELECT id::text FROM branches WHERE code = 'main'`)+
 			"}, L0001 LIBRARIAN, S2021001 STUDENT, S2021002 STUDENT, S2021003 STUDENT, S2021004 STUDENT, "+
 			"S2021005 STUDENT, S2021006 STUDENT, S2021007 STUDENT, S2021008 STUDENT, S2021009 STUDENT, S2021010 STUDENT")
+	wantEqual(t, "seats with a place", storetest.Rows[string](t, db, `
+		SELECT concat_ws(' ', b.code, s.area, a.floor, count(*), count(DISTINCT (x_cm, y_cm)), count(DISTINCT desk))
+		FROM seats s JOIN branches b ON b.id = s.branch_id
+		LEFT JOIN areas a ON a.branch_id = b.id AND a.name = s.area
+		WHERE x_cm IS NOT NULL AND angle IS NOT NULL GROUP BY b.code, s.area, a.floor ORDER BY 1`),
+		[]string{"main Group Study 1 8 8 2", "main Quiet Floor 2 7 7 1", "main Reading Room 1 10 10 2"})
+	wantEqual(t, "seats of one floor at one place", storetest.Value[int](t, db, `
+		SELECT count(*) FROM seats s JOIN seats o ON o.id > s.id AND o.x_cm BETWEEN s.x_cm - 60 AND s.x_cm + 60
+			AND o.y_cm BETWEEN s.y_cm - 60 AND s.y_cm + 60
+		JOIN areas a ON a.name = s.area JOIN areas b ON b.name = o.area AND b.floor = a.floor`), 0)
+	wantEqual(t, "windows at the top", storetest.Value[bool](t, db, `
+		SELECT bool_and(y_cm = 60 AND angle = 0) FROM seats WHERE x_cm IS NOT NULL AND 5 = ANY (amenities)`), true)
+	wantEqual(t, "places without a plan", storetest.Value[int](t, db, `
+		SELECT count(*) FROM seats s JOIN branches b ON b.id = s.branch_id
+		WHERE b.code <> 'main' AND num_nulls(x_cm, y_cm, angle) < 3 OR b.code <> 'main' AND desk <> ''`), 0)
 	wantEqual(t, "policies", storetest.Rows[string](t, db,
 		`SELECT b.code || ' ' || area || ' ' || rules::text FROM policies p JOIN branches b ON b.id = p.branch_id`),
 		[]string{`engineering Workshop {"max_reservation": "4h0m0s"}`})

@@ -1009,7 +1009,8 @@ type SeatSpec struct {
 	XCm *int32 `protobuf:"varint,4,opt,name=x_cm,json=xCm,proto3,oneof" json:"x_cm,omitempty"`
 	// Optional. Place on the floor plan, in centimetres from the top, 0 to 1,000,000.
 	YCm *int32 `protobuf:"varint,5,opt,name=y_cm,json=yCm,proto3,oneof" json:"y_cm,omitempty"`
-	// Optional. Direction in degrees, clockwise, 0 to 359.
+	// Optional. Direction in which a user at the seat looks, in degrees, clockwise from the top of the
+	// plan, 0 to 359.
 	Angle *int32 `protobuf:"varint,6,opt,name=angle,proto3,oneof" json:"angle,omitempty"`
 	// Optional. Name of the desk that the seat is at, at most 50 characters. Seats at one desk are
 	// drawn together.

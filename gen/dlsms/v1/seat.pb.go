@@ -982,7 +982,8 @@ type SeatPlace struct {
 	XCm *int32 `protobuf:"varint,2,opt,name=x_cm,json=xCm,proto3,oneof" json:"x_cm,omitempty"`
 	// Centimetres from the top.
 	YCm *int32 `protobuf:"varint,3,opt,name=y_cm,json=yCm,proto3,oneof" json:"y_cm,omitempty"`
-	// Direction of the seat in degrees, clockwise, 0 to 359. Unset: not known.
+	// Direction in which a user at the seat looks, in degrees, clockwise from the top of the plan, 0 to
+	// 359. Unset: not known.
 	Angle *int32 `protobuf:"varint,4,opt,name=angle,proto3,oneof" json:"angle,omitempty"`
 	// Name of the desk that the seat is at. Seats of an area at one desk are drawn together. Empty:
 	// none.
