@@ -18,6 +18,7 @@ import (
 	"github.com/dlsms/dlsms/server/identity"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/telemetry"
+	"github.com/dlsms/dlsms/web"
 	"github.com/dlsms/dlsms/worker"
 )
 
@@ -110,8 +111,10 @@ func (r *replica) connect(context.Context) error {
 		Calls:        r.server.InProcess(),
 		GetSeats:     r.server.GetSeatsJSON,
 		GetFloorPlan: r.server.GetFloorPlanJSON,
+		Session:      r.server.VerifySession,
 		Healthy:      r.server.Healthy,
 		Origins:      s.Origins,
+		Web:          web.Dist(),
 		Log:          r.log,
 		Metrics:      r.metrics,
 		Traces:       r.traces,

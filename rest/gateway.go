@@ -233,5 +233,8 @@ func (h *Handler) handleRoutingError(
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
 		p.Detail = "this path accepts " + strings.Join(allowed, ", ")
 	}
+	if p.Status == http.StatusNotFound && h.site.serveNotFound(w, r) {
+		return
+	}
 	writeProblem(w, r, p)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"mime"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/server"
 	"github.com/dlsms/dlsms/server/edge"
 	"github.com/dlsms/dlsms/telemetry"
 )
@@ -32,11 +34,15 @@ type Config struct {
 	GetSeats grpc.UnaryHandler
 	// GetFloorPlan answers GetFloorPlan with a server.PlanJSON.
 	GetFloorPlan grpc.UnaryHandler
+	// Session returns the session of a token, inside a call of VerifyToken.
+	Session func(ctx context.Context, token string) (server.Session, error)
 	// Healthy reports whether the replica serves calls.
 	Healthy func(context.Context) bool
 	// Origins are the origins of web pages that may call the API from a browser, such as
 	// https://library.example; "*" allows all. Empty: pages of the same origin only.
 	Origins []string
+	// Web has the files of the web client; nil: the process does not serve it.
+	Web     fs.FS
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil: metrics are not registered
 	Traces  telemetry.Traces
@@ -48,6 +54,7 @@ const maxBody = 64 << 10
 // Handler serves the API over HTTP.
 type Handler struct {
 	caller  *caller
+	session func(context.Context, string) (server.Session, error)
 	healthy func(context.Context) bool
 	origins []string
 	log     *slog.Logger
@@ -57,6 +64,8 @@ type Handler struct {
 	traces    telemetry.Traces
 	durations *prometheus.HistogramVec // nil: not registered
 
+	sessions map[string]http.HandlerFunc // by path
+	site     *site
 	gateway  *runtime.ServeMux
 	own      map[string]http.HandlerFunc // by path: GET requests that the gateway does not serve
 	posts    map[string]http.HandlerFunc // by path: POST requests that the gateway does not serve
@@ -66,8 +75,8 @@ type Handler struct {
 // NewHandler returns a Handler.
 func NewHandler(c Config) (*Handler, error) {
 	h := &Handler{
-		caller: &caller{c.Calls}, healthy: c.Healthy, origins: c.Origins, log: c.Log, traces: c.Traces,
-		getSeats: c.GetSeats, getFloorPlan: c.GetFloorPlan,
+		caller: &caller{c.Calls}, getSeats: c.GetSeats, getFloorPlan: c.GetFloorPlan,
+		session: c.Session, healthy: c.Healthy, origins: c.Origins, log: c.Log, traces: c.Traces,
 	}
 	if c.Metrics != nil {
 		h.durations = telemetry.Histogram(c.Metrics, "http_request_duration_seconds")
@@ -97,7 +106,13 @@ func NewHandler(c Config) (*Handler, error) {
 			h.own[path] = route.serve
 		}
 	}
+	if c.Calls.Serves(dlsmsv1.AuthService_VerifyToken_FullMethodName) {
+		h.sessions = h.sessionHandlers()
+	}
 	var err error
+	if h.site, err = newSite(c.Web); err != nil {
+		return nil, err
+	}
 	h.gateway, err = h.newGateway()
 	return h, err
 }
@@ -113,6 +128,15 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	req := requestOf(r.Context())
+	// CORS_ORIGINS opens neither sessions nor the page to other origins.
+	if serve := h.sessions[r.URL.Path]; serve != nil {
+		req.route = r.URL.Path
+		serve(w, r)
+		return
+	}
+	if h.site.serve(w, r) {
+		return
+	}
 	if h.allowOrigin(w, r) {
 		return // a preflight, which is answered
 	}

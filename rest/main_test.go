@@ -65,7 +65,7 @@ func start(t testing.TB, change func(*server.Config, *Config)) *testReplica {
 	}
 	settings.Calls, settings.GetSeats = r.services.InProcess(), r.services.GetSeatsJSON
 	settings.GetFloorPlan = r.services.GetFloorPlanJSON
-	settings.Healthy = r.services.Healthy
+	settings.Healthy, settings.Session = r.services.Healthy, r.services.VerifySession
 	handler, err := NewHandler(settings)
 	if err != nil {
 		t.Fatal(err)

@@ -120,3 +120,20 @@ func TestHTTPPageListsTheRules(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestSessionsAreDocumented checks the paths that are no RPCs.
+func TestSessionsAreDocumented(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/reference/http.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path := range (&Handler{}).sessionHandlers() {
+		if got := allowedMethods(path); !slices.Equal(got, []string{"POST"}) {
+			t.Errorf("in the OpenAPI document, %s has the methods %v, want POST", path, got)
+		}
+		if !strings.Contains(string(text), "\n| POST "+path+" | | ") {
+			t.Errorf("POST %s is not in docs/reference/http.md", path)
+		}
+	}
+}

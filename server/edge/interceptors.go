@@ -123,7 +123,7 @@ func (e *Edge) authenticate(ctx context.Context, c *call) error {
 		}
 		return nil
 	}
-	token, err := bearer(ctx)
+	token, err := Bearer(ctx)
 	if err != nil {
 		return err
 	}
@@ -166,8 +166,8 @@ func (e *Edge) InForce(ctx context.Context, c identity.Caller) error {
 	return e.users.Check(ctx, c)
 }
 
-// bearer returns the token of a call.
-func bearer(ctx context.Context) (string, error) {
+// Bearer returns the token of a call. It fails with ErrTokenMissing or ErrTokenInvalid.
+func Bearer(ctx context.Context) (string, error) {
 	values := metadata.ValueFromIncomingContext(ctx, "authorization")
 	if len(values) == 0 {
 		return "", library.ErrTokenMissing
@@ -207,7 +207,7 @@ func (e *Edge) enterStream(ctx context.Context, c *call) (context.Context, error
 // watcher returns the user of the token of a call to a public method. It returns 0 if the call has
 // no valid token.
 func (e *Edge) watcher(ctx context.Context) int64 {
-	token, err := bearer(ctx)
+	token, err := Bearer(ctx)
 	if err != nil {
 		return 0
 	}

@@ -49,6 +49,12 @@ func TestAnswersFollowTheDocument(t *testing.T) {
 
 	student(1)
 	v.call("POST", "/v1/auth/verify", map[string]any{"token": v.token}, 200)
+	v.call("POST", "/v1/auth/session", nil, 403)
+	v.headers = http.Header{"Origin": {v.url}, "Cookie": {"dlsms=" + v.token}}
+	v.call("POST", "/v1/auth/session", nil, 200)
+	v.call("POST", "/v1/auth/session:resume", nil, 200)
+	v.call("POST", "/v1/auth/session:end", nil, 204)
+	v.headers = nil
 	first := v.token
 	v.headers = http.Header{"Idempotency-Key": {"key-1"}}
 	booking := v.call("POST", "/v1/reservations", map[string]any{"seatId": seat, "endTime": end}, 201)

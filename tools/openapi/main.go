@@ -72,6 +72,8 @@ func complete(doc *openapi3.T) {
 	doc.Servers = openapi3.Servers{{URL: "/"}}
 	doc.Components.SecuritySchemes = openapi3.SecuritySchemes{"token": {Value: &openapi3.SecurityScheme{
 		Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "The accessToken of a login.",
+	}}, "session": {Value: &openapi3.SecurityScheme{
+		Type: "apiKey", In: "cookie", Name: "__Host-dlsms", Description: "The cookie of StartSession.",
 	}}}
 	doc.Components.Schemas["Problem"] = openapi3.NewSchemaRef("", problemSchema())
 	for name := range doc.Components.Schemas {
@@ -95,6 +97,7 @@ func complete(doc *openapi3.T) {
 				openapi3.NewObjectSchema(), []string{"application/json"})),
 		})),
 	}})
+	addSessions(doc)
 	doc.Paths.Set("/healthz", &openapi3.PathItem{Get: &openapi3.Operation{
 		OperationID: "Health", Summary: "Health reports whether the replica serves calls.", Tags: []string{"Operation"},
 		Responses: openapi3.NewResponses(
@@ -104,6 +107,64 @@ func complete(doc *openapi3.T) {
 			openapi3.WithName("default", problemResponse().Value),
 		),
 	}})
+}
+
+// addSessions adds the paths of rest/session.go, which are no RPCs.
+func addSessions(doc *openapi3.T) {
+	text := func(description string) *openapi3.Schema {
+		s := openapi3.NewStringSchema()
+		s.Description = description
+		return s
+	}
+	flag := openapi3.NewBoolSchema()
+	flag.Description = "True for the service key of a screen, and absent for a user. A key has no fields of a user."
+	role := openapi3.NewSchemaRef("#/components/schemas/Role", doc.Components.Schemas["Role"].Value)
+	session := openapi3.NewObjectSchema().
+		WithProperty("accessToken", text("The token, or the service key: the page sends it as \"Authorization: Bearer\".")).
+		WithProperty("expiresAt", openapi3.NewDateTimeSchema()).
+		WithProperty("userId", openapi3.NewStringSchema().WithFormat("int64")).
+		WithProperty("studentId", openapi3.NewStringSchema()).
+		WithPropertyRef("role", role).
+		WithProperty("key", flag)
+	session.Description = "A user or a screen that stays signed in."
+	session.Required = []string{"accessToken"}
+	doc.Components.Schemas["Session"] = openapi3.NewSchemaRef("", session)
+	answer := func() *openapi3.Response {
+		return openapi3.NewResponse().WithDescription("The session.").WithContent(openapi3.NewContentWithSchemaRef(
+			openapi3.NewSchemaRef("#/components/schemas/Session", session), []string{"application/json"}))
+	}
+	const origin = "The header Origin must be the origin of this server, and HTTPS unless the host is this machine."
+	for path, op := range map[string]struct {
+		id, summary string
+		status      int
+		response    *openapi3.Response
+		security    openapi3.SecurityRequirement
+	}{
+		"/v1/auth/session": {
+			"StartSession", "StartSession stores the token of the request in a cookie that scripts can't read.",
+			http.StatusOK, answer(), openapi3.SecurityRequirement{"token": {}},
+		},
+		"/v1/auth/session:resume": {
+			"ResumeSession", "ResumeSession returns the token in the cookie.",
+			http.StatusOK, answer(), openapi3.SecurityRequirement{"session": {}},
+		},
+		"/v1/auth/session:end": {
+			"EndSession", "EndSession deletes the cookie. The token stays valid until Logout.",
+			http.StatusNoContent, openapi3.NewResponse().WithDescription("The cookie is deleted, if there was one."), nil,
+		},
+	} {
+		operation := &openapi3.Operation{
+			OperationID: op.id, Summary: op.summary, Description: origin, Tags: []string{"Session"},
+			Responses: openapi3.NewResponses(
+				openapi3.WithStatus(op.status, &openapi3.ResponseRef{Value: op.response}),
+				openapi3.WithName("default", problemResponse().Value),
+			),
+		}
+		if op.security != nil {
+			operation.Security = &openapi3.SecurityRequirements{op.security}
+		}
+		doc.Paths.Set(path, &openapi3.PathItem{Post: operation})
+	}
 }
 
 // sentSchemas returns the names of the schemas of requests, and of all schemas in them.

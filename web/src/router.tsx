@@ -70,7 +70,7 @@ export function Link({ href, label, children, ...rest }: LinkProps): JSX.Element
       {...rest}
       href={href}
       aria-label={label}
-      aria-current={here.value.path === href ? 'page' : undefined}
+      aria-current={here.value.path === href.split('?')[0] ? 'page' : undefined}
       onClick={(e) => {
         if (e.ctrlKey || e.metaKey || e.shiftKey || e.button !== 0) return
         e.preventDefault()

@@ -141,6 +141,8 @@ interface ImpactDialogProps {
   initial?: Action
   /** ownNote: the form before this dialog has asked for the note, or the change has none. */
   ownNote?: boolean
+  /** withoutImpact: the change takes nothing away, so no impact is shown. */
+  withoutImpact?: boolean
   onDone: () => void
   onClose: () => void
   /** children are shown above the impact, such as what the change does. */
@@ -200,7 +202,7 @@ export function ImpactDialog(props: ImpactDialogProps): JSX.Element {
             void make()
           }}
         >
-          <ImpactView impact={impact.value} zone={props.zone} />
+          {props.withoutImpact !== true && <ImpactView impact={impact.value} zone={props.zone} />}
           {affected > 0 && choose === 'choose' && (
             <ActionChoice value={action.value} onChange={(a) => (action.value = a)} />
           )}
