@@ -69,7 +69,8 @@ export function openStream(options: StreamOptions): Stream {
     const mine = new AbortController()
     attempt = mine
     heard = performance.now()
-    const headers: Record<string, string> = { Accept: 'text/event-stream', ...authorization() }
+    const token = options.key === undefined ? authorization() : { Authorization: `Bearer ${options.key()}` }
+    const headers: Record<string, string> = { Accept: 'text/event-stream', ...token }
     try {
       if (lastId !== '') headers['Last-Event-ID'] = lastId
       const response = await fetch(options.url(), { headers, signal: mine.signal, cache: 'no-store' })
@@ -82,7 +83,8 @@ export function openStream(options: StreamOptions): Stream {
     } catch (e) {
       if (mine.signal.aborted) return
       if (e instanceof Problem) {
-        reportProblem(e, headers['Authorization'])
+        // A bad key does not end the session of the user.
+        if (options.key === undefined) reportProblem(e, headers['Authorization'])
         if (e.status >= 400 && e.status < 500 && e.status !== 429 && e.status !== 408) {
           state.value = { kind: 'refused', problem: e }
           return
