@@ -4,7 +4,7 @@ import type { Look } from '../pages/now/look.ts'
 /** The outline of a seat by its state, in a square from -1 to 1: no two states differ by colour alone. */
 const outlines: Record<Look, string> = {
   free: 'M-.7-1H.7Q1-1 1-.7V.7Q1 1 .7 1H-.7Q-1 1-1 .7V-.7Q-1-1-.7-1Z',
-  mine: 'M0-1.1A1.1 1.1 0 0 1 0 1.1 1.1 1.1 0 0 1 0-1.1Z',
+  mine: 'M0-1.1C.6-1.1 1.1-.6 1.1 0S.6 1.1 0 1.1-1.1 .6-1.1 0-.6-1.1 0-1.1Z',
   taken: 'M-.5-1H.5L1-.5V.5L.5 1H-.5L-1 .5V-.5Z',
   closed: 'M0-1.1L1.1 0 0 1.1-1.1 0Z',
   out: 'M-1-1H1V1H-1Z',

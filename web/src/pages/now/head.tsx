@@ -1,3 +1,4 @@
+import { computed } from '@preact/signals'
 import type { JSX } from 'preact'
 import { byLanguage, t } from '../../i18n/text.ts'
 import { addDays, clock, dateOf, day, dayAndClock } from '../../i18n/time.ts'
@@ -5,10 +6,10 @@ import { setQuery } from '../../router.tsx'
 import { branches, loadBranches, type Branch } from '../../state/branches.ts'
 import { minute } from '../../state/clock.ts'
 import { openAt, openSpans, opensNext } from '../../state/hours.ts'
-import { ready } from '../../state/seats.ts'
+import { allSeats, ready, roster } from '../../state/seats.ts'
 import { AmenityIcon } from '../../ui/amenity.tsx'
 import { Field } from '../../ui/field.tsx'
-import { amenities, branch, choice, chooseBranch, chooseLater, chooseNow, chosen, later, open, passed, standard, zone } from './choice.ts'
+import { amenities, branch, choice, chooseBranch, chooseLater, chooseNow, chooseView, chosen, later, open, passed, standard, zone } from './choice.ts'
 import { counts } from './list.tsx'
 
 /** BranchChoice chooses the branch, unless the library has only one. */
@@ -18,21 +19,18 @@ export function BranchChoice(): JSX.Element | null {
   if (branches.value.length < 2) return null
   const refresh = (): void => void loadBranches().catch(() => {})
   return (
-    <Field label={n.branch}>
-      {(attributes) => (
-        <select
-          {...attributes}
-          value={b?.code ?? ''}
-          onPointerDown={refresh}
-          onFocus={refresh}
-          onChange={(e) => chooseBranch(e.currentTarget.value)}
-        >
-          {branches.value.map((other) => (
-            <option key={other.code} value={other.code}>{n.branchOption(other.name, other.availableCount)}</option>
-          ))}
-        </select>
-      )}
-    </Field>
+    <select
+      class="branch"
+      aria-label={n.branch}
+      value={b?.code ?? ''}
+      onPointerDown={refresh}
+      onFocus={refresh}
+      onChange={(e) => chooseBranch(e.currentTarget.value)}
+    >
+      {branches.value.map((other) => (
+        <option key={other.code} value={other.code}>{n.branchOption(other.name, other.availableCount)}</option>
+      ))}
+    </select>
   )
 }
 
@@ -81,6 +79,12 @@ export function durationText(minutes: number): string {
   return t().now.hoursMinutes(Math.floor(minutes / 60), Math.round(minutes % 60))
 }
 
+/** offered are the amenities that at least one seat of the branch has: the others are no choice. */
+const offered = computed(() => {
+  void roster.value
+  return new Set(allSeats().flatMap((s) => s.amenities))
+})
+
 /** Filters are the chips of the filter. Areas are a choice of one, amenities of several. */
 export function Filters(): JSX.Element {
   const n = t().now
@@ -90,19 +94,31 @@ export function Filters(): JSX.Element {
     setQuery({ need: next.join(',') }, true)
   }
   return (
-    <div class="chips" role="group" aria-label={n.filter}>
+    <div class="chips filters" role="group" aria-label={n.filter}>
       {(branch.value?.areas.length ?? 0) > 1 && (
         <select class="chip" aria-label={n.area} value={area} onChange={(e) => setQuery({ area: e.currentTarget.value }, true)}>
           <option value="">{n.allAreas}</option>
           {branch.value?.areas.map((a) => <option key={a} value={a}>{a}</option>)}
         </select>
       )}
-      {Object.entries(amenities).map(([need, amenity]) => (
+      {Object.entries(amenities).filter(([need, amenity]) => offered.value.has(amenity) || needs.includes(need)).map(([need, amenity]) => (
         <button key={need} type="button" class="chip" aria-pressed={needs.includes(need)} onClick={() => toggle(need)}>
           <AmenityIcon amenity={amenity} />{t().common.amenity[amenity]}
         </button>
       ))}
       <button type="button" class={`chip for-${view}`} aria-pressed={all} onClick={() => setQuery({ taken: all ? '' : '1' }, true)}>{n.alsoTaken}</button>
+    </div>
+  )
+}
+
+/** ViewChoice chooses list or map, where there is no room for both. */
+export function ViewChoice(): JSX.Element {
+  const n = t().now
+  const { view } = choice.value
+  return (
+    <div class="chips views" role="group" aria-label={n.view}>
+      <button type="button" class="chip" aria-pressed={view === 'list'} onClick={() => chooseView('list')}>{n.list}</button>
+      <button type="button" class="chip" aria-pressed={view === 'map'} onClick={() => chooseView('map')}>{n.map}</button>
     </div>
   )
 }

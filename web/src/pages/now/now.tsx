@@ -13,8 +13,8 @@ import { watchConnection } from '../../ui/connection.tsx'
 import { notify } from '../../ui/notice.tsx'
 import { Fault } from '../../ui/problem.tsx'
 import { booking } from './booking.ts'
-import { branch, choice, chooseView, chosen, passed, zone } from './choice.ts'
-import { BranchChoice, Filters, Summary, TimeChoice } from './head.tsx'
+import { branch, choice, chosen, passed, zone } from './choice.ts'
+import { BranchChoice, Filters, Summary, TimeChoice, ViewChoice } from './head.tsx'
 import { counts, SeatList } from './list.tsx'
 import { Sending } from './outcome.tsx'
 import { SeatSheet, settle } from './sheet.tsx'
@@ -103,6 +103,7 @@ export function View(): JSX.Element {
       <div class="choices">
         <BranchChoice />
         <TimeChoice />
+        <ViewChoice />
         <Filters />
       </div>
       {b === undefined && branchesFresh.value && <p class="card">{branches.value.length === 0 ? n.noBranches : t().errors.BRANCH_NOT_FOUND}</p>}
@@ -111,10 +112,6 @@ export function View(): JSX.Element {
       <Summary />
       {late && <p class="as-of"><small>{n.asOf(dayAndClock(seatsAsOf.value, zone.value))}</small></p>}
       <Pending />
-      <div class="chips views" role="group" aria-label={n.view}>
-        <button type="button" class="chip" aria-pressed={view === 'list'} onClick={() => chooseView('list')}>{n.list}</button>
-        <button type="button" class="chip" aria-pressed={view === 'map'} onClick={() => chooseView('map')}>{n.map}</button>
-      </div>
       {b !== undefined && !passed.value && (
         <div class={`both show-${view}`}>
           {ready.value ? <SeatList onOpen={openSeat} /> : <p class="loading" role="status">{t().common.loading}</p>}
