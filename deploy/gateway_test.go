@@ -134,7 +134,11 @@ func requests(t *testing.T) (all []apiCall) {
 		})
 	}
 	return append(all, apiCall{name: "GET /healthz"}, apiCall{name: "GET /docs"}, apiCall{name: "GET /v1/openapi.json"},
-		apiCall{name: "GET /elsewhere"})
+		apiCall{name: "GET /elsewhere"}, apiCall{name: "GET /"}, apiCall{name: "GET /C/V7Q2"},
+		apiCall{name: "GET /assets/main-ABCDEFGH.js"},
+		apiCall{name: "POST /v1/auth/session", process: "auth"},
+		apiCall{name: "POST /v1/auth/session:resume", process: "auth"},
+		apiCall{name: "POST /v1/auth/session:end", process: "auth"})
 }
 
 // Every call reaches the process of its service, and streams outlive the timeouts of other calls.
@@ -273,7 +277,7 @@ func request(ctx context.Context, addr string, c apiCall) error {
 	return nil
 }
 
-// If the first process of the gateway for health checks, /docs and unknown paths is dead, another
+// If the first process of the gateway for health checks, /docs, the page and unknown paths is dead, another
 // one answers. If the process of a service is dead, its calls alone fail.
 func TestGatewayWithoutProcess(t *testing.T) {
 	t.Parallel()
@@ -297,6 +301,8 @@ func TestGatewayWithoutProcess(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"/healthz": "any", "/docs": "any", "/elsewhere": "any",
+		"/": "any", "/me": "any", "/c/V7Q2": "any", "/S/R-11": "any", "/assets/main-ABCDEFGH.js": "any",
+		"/v1/auth/session": "auth", "/v1/auth/session:resume": "auth",
 		"/v1/auth/login": "auth", "/v1/reservations": "reservation", "/v1/waitlist": "notify", "/v1/notifications": "notify",
 	} {
 		resp, body := get(t, "http://"+nginx.HTTPAddr()+path)

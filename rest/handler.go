@@ -75,9 +75,8 @@ type Handler struct {
 // NewHandler returns a Handler.
 func NewHandler(c Config) (*Handler, error) {
 	h := &Handler{
-		caller: &caller{c.Calls}, session: c.Session, healthy: c.Healthy,
-		origins: c.Origins, log: c.Log, traces: c.Traces,
-		getSeats: c.GetSeats, getFloorPlan: c.GetFloorPlan,
+		caller: &caller{c.Calls}, getSeats: c.GetSeats, getFloorPlan: c.GetFloorPlan,
+		session: c.Session, healthy: c.Healthy, origins: c.Origins, log: c.Log, traces: c.Traces,
 	}
 	if c.Metrics != nil {
 		h.durations = telemetry.Histogram(c.Metrics, "http_request_duration_seconds")

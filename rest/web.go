@@ -74,8 +74,8 @@ var contentTypes = map[string]string{
 // neither scripts nor styles in the page itself, and no text becomes HTML except by the policy dlsms
 // of the page.
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
-	"connect-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; " +
-	"require-trusted-types-for 'script'; trusted-types dlsms"
+	"connect-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; " +
+	"frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types dlsms"
 
 // permissions switches off what the page does not use. The camera scans codes.
 const permissions = "accelerometer=(), bluetooth=(), camera=(self), display-capture=(), geolocation=(), " +
