@@ -12,7 +12,7 @@ import { present, putReservation, type Reservation } from '../../state/mine.ts'
 import { Button, useAction } from '../../ui/action.tsx'
 import { Fault } from '../../ui/problem.tsx'
 import { Place } from '../me/present.tsx'
-import { ends, length, ms } from '../me/times.ts'
+import { ends, ms, shortLength } from '../me/times.ts'
 import type { Flow, SeatAnswer } from './flow.ts'
 
 /** SeatHead names the seat of a label. */
@@ -97,7 +97,7 @@ function SitDown({ flow, answer }: { flow: Flow; answer: SeatAnswer }): JSX.Elem
               choice.value = e
             }}
           >
-            {t().common.until(clock(e, zone))} <small>{length(e - from)}</small>
+            {t().common.until(clock(e, zone))} <small>{shortLength(e - from)}</small>
           </button>
         ))}
       </div>
