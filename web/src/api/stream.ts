@@ -67,8 +67,8 @@ export function openStream(options: StreamOptions): Stream {
     const mine = new AbortController()
     attempt = mine
     heard = performance.now()
+    const headers: Record<string, string> = { Accept: 'text/event-stream', ...authorization() }
     try {
-      const headers: Record<string, string> = { Accept: 'text/event-stream', ...authorization() }
       if (lastId !== '') headers['Last-Event-ID'] = lastId
       const response = await fetch(options.url(), { headers, signal: mine.signal, cache: 'no-store' })
       if (!response.ok || response.body === null) {
@@ -80,7 +80,7 @@ export function openStream(options: StreamOptions): Stream {
     } catch (e) {
       if (mine.signal.aborted) return
       if (e instanceof Problem) {
-        reportProblem(e)
+        reportProblem(e, headers['Authorization'])
         if (e.status >= 400 && e.status < 500 && e.status !== 429 && e.status !== 408) {
           state.value = { kind: 'refused', problem: e }
           return
