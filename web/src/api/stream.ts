@@ -69,9 +69,9 @@ export function openStream(options: StreamOptions): Stream {
     const mine = new AbortController()
     attempt = mine
     heard = performance.now()
+    const token = options.key === undefined ? authorization() : { Authorization: `Bearer ${options.key()}` }
+    const headers: Record<string, string> = { Accept: 'text/event-stream', ...token }
     try {
-      const token = options.key === undefined ? authorization() : { Authorization: `Bearer ${options.key()}` }
-      const headers: Record<string, string> = { Accept: 'text/event-stream', ...token }
       if (lastId !== '') headers['Last-Event-ID'] = lastId
       const response = await fetch(options.url(), { headers, signal: mine.signal, cache: 'no-store' })
       if (!response.ok || response.body === null) {
@@ -83,7 +83,7 @@ export function openStream(options: StreamOptions): Stream {
     } catch (e) {
       if (mine.signal.aborted) return
       if (e instanceof Problem) {
-        if (options.key === undefined) reportProblem(e) // a bad key does not end the session of the user
+        reportProblem(e, headers['Authorization'])
         if (e.status >= 400 && e.status < 500 && e.status !== 429 && e.status !== 408) {
           state.value = { kind: 'refused', problem: e }
           return
