@@ -3,13 +3,13 @@
 import { build } from 'esbuild'
 import { createHash } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { brotliCompressSync, constants, gzipSync } from 'node:zlib'
 
 const root = fileURLToPath(new URL('.', import.meta.url))
 const flag = process.argv.indexOf('--out')
-const out = flag < 0 ? join(root, 'dist') : process.argv[flag + 1] ?? join(root, 'dist')
+const out = resolve((flag < 0 ? undefined : process.argv[flag + 1]) ?? join(root, 'dist'))
 
 // One style sheet for all pages, and one for the pages of staff, the screen and the scanner. A module
 // that is loaded on demand cannot bring its style sheet with it: src/ui/style.ts loads it.
