@@ -151,7 +151,7 @@ export function BookFor({ person, onClose, onBooked }: Props): JSX.Element {
         <ReasonField value={reason} problem={action.problem.value} seen />
         <p><small>{text.noLimits}</small></p>
         <DeskFault problem={action.problem.value} zone={zone} />
-        <div class="row end">
+        <div class="row end desk-sticky">
           <Button onClick={onClose}>{t().common.cancel}</Button>
           <Button type="submit" kind="main" busy={action.busy.value} disabled={free === undefined}>
             {free === undefined ? text.chooseSeat : text.bookSeat(free.label, span)}

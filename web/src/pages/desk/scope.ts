@@ -2,7 +2,7 @@ import { computed } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
 import type { Schema } from '../../api/client.ts'
 import { openStream } from '../../api/stream.ts'
-import { here } from '../../router.tsx'
+import { here, setQuery } from '../../router.tsx'
 import { branches } from '../../state/branches.ts'
 import { account } from '../../state/session.ts'
 import { watchConnection } from '../../ui/connection.tsx'
@@ -13,11 +13,23 @@ export const scope = computed(() => {
   return own.length === 0 ? branches.value : branches.value.filter((b) => own.includes(b.code))
 })
 
-/** branch is the branch of the desk: that of the query `branch`, also if the role does not include it, else the first one. */
+const remembered = 'dlsms.desk'
+
+/**
+ * branch is the branch of the desk: that of the query `branch`, also if the role does not include it,
+ * else the one that this device has shown last, else the first one.
+ */
 export const branch = computed(() => {
   const code = here.value.query.get('branch')
-  return branches.value.find((b) => b.code === code) ?? scope.value[0]
+  const last = localStorage.getItem(remembered)
+  return branches.value.find((b) => b.code === code) ?? scope.value.find((b) => b.code === last) ?? scope.value[0]
 })
+
+/** chooseBranch shows another branch, now and at the next visit. */
+export function chooseBranch(code: string): void {
+  localStorage.setItem(remembered, code)
+  setQuery({ branch: code })
+}
 
 /** nameOf returns the name of a branch. */
 export function nameOf(code: string | undefined): string {

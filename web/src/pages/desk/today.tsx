@@ -12,7 +12,7 @@ import { Button, useAction } from '../../ui/action.tsx'
 import { notify } from '../../ui/notice.tsx'
 import { DeskFault, endOf, seatLabel } from './act.tsx'
 import { ForgiveSpan } from './forgive.tsx'
-import { branch, scope, useChanges } from './scope.ts'
+import { branch, chooseBranch, scope, useChanges } from './scope.ts'
 import { personPath } from './search.tsx'
 
 type Arrival = Schema<'AffectedReservation'>
@@ -29,7 +29,7 @@ export function Today(): JSX.Element {
   const touched = useSignal<ReadonlySet<string>>(new Set())
   const rows = useSignal(step)
   const forgiving = useSignal(false)
-  const call_ = useRef(0)
+  const latest = useRef(0)
   const current = branch.value
   const code = current?.code
   const zone = current?.timezone ?? 'UTC'
@@ -39,14 +39,14 @@ export function Today(): JSX.Element {
 
   async function load(): Promise<void> {
     if (code === undefined) return
-    const mine = ++call_.current
+    const mine = ++latest.current
     try {
       const all = await readDay(code, day)
-      if (mine !== call_.current) return
+      if (mine !== latest.current) return
       list.value = all
       problem.value = undefined
     } catch (e) {
-      if (mine !== call_.current) return
+      if (mine !== latest.current) return
       problem.value = asProblem(e)
       if (!problem.value.temporary) list.value = undefined
     }
@@ -79,7 +79,7 @@ export function Today(): JSX.Element {
         {(scope.value.length > 1 || !chosen) && (
           <label class="field">
             {text.branch}
-            <select value={code ?? ''} onChange={(e) => setQuery({ branch: e.currentTarget.value })}>
+            <select value={code ?? ''} onChange={(e) => chooseBranch(e.currentTarget.value)}>
               {!chosen && <option value={code ?? ''}>{current?.name}</option>}
               {scope.value.map((b) => <option key={b.code} value={b.code}>{b.name}</option>)}
             </select>
