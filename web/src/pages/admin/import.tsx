@@ -84,8 +84,10 @@ export function Section(): JSX.Element {
 
   const file = chosen.value
   const a = answer.value
-  const closes = a?.changes.some((c) => c.changes.some((f) => f.field === 'out_of_service' && f.to === 'true')) ?? false
-  const cancels = (a?.impact?.reservations ?? 0) > 0 && (action.value === 'BOOKING_ACTION_CANCEL' || (a?.retired ?? 0) > 0)
+  const closes =
+    a?.changes.some((c) => c.changes.some((f) => f.field === 'out_of_service' && f.to === 'true')) ?? false
+  const cancels =
+    (a?.impact?.reservations ?? 0) > 0 && (action.value === 'BOOKING_ACTION_CANCEL' || (a?.retired ?? 0) > 0)
   const nothing = a !== undefined && a.created + a.updated + a.retired === 0
   const faults = checking.problem.value?.errors.filter((e) => e.pointer.startsWith('line ')) ?? []
   return (
@@ -101,7 +103,8 @@ export function Section(): JSX.Element {
                 const query = { branch: code }
                 const content = await call(api.GET('/v1/admin/seats:export', { params: { query }, parseAs: 'blob' }))
                 download(`seats-${code}.csv`, content as unknown as Blob)
-              })}
+              })
+            }
           >
             {text.export}
           </Button>
@@ -114,7 +117,12 @@ export function Section(): JSX.Element {
           <summary>{text.columnsTitle}</summary>
           <dl class="columns">
             {(['branch', 'label', ...columns] as const).map((c) => (
-              <div key={c}><dt><code>{c}</code></dt><dd>{text.columns[c]}</dd></div>
+              <div key={c}>
+                <dt>
+                  <code>{c}</code>
+                </dt>
+                <dd>{text.columns[c]}</dd>
+              </div>
             ))}
           </dl>
         </details>
@@ -153,7 +161,12 @@ export function Section(): JSX.Element {
           <summary>{text.paste}</summary>
           <label class="field">
             {text.pasteLabel}
-            <textarea rows={6} spellcheck={false} value={pasted.value} onInput={(e) => (pasted.value = e.currentTarget.value)} />
+            <textarea
+              rows={6}
+              spellcheck={false}
+              value={pasted.value}
+              onInput={(e) => (pasted.value = e.currentTarget.value)}
+            />
           </label>
           <Button
             disabled={pasted.value.trim() === ''}
@@ -173,7 +186,11 @@ export function Section(): JSX.Element {
           />
           <span>{text.retireMissing}</span>
         </label>
-        {tooLarge.value && <div class="fault" role="alert"><p>{text.tooLarge}</p></div>}
+        {tooLarge.value && (
+          <div class="fault" role="alert">
+            <p>{text.tooLarge}</p>
+          </div>
+        )}
       </section>
       {checking.busy.value && file !== undefined && (
         <p role="status">
@@ -247,7 +264,13 @@ function Diff({ changes, lines }: DiffProps): JSX.Element {
       {(['CREATE', 'UPDATE', 'RETIRE', 'SAME'] as const).map((action) => {
         const some = changes.filter((c) => c.action === action)
         return some.length === 0 ? null : (
-          <Group key={action} title={text.action[action](number(some.length))} changes={some} lines={lines} open={action !== 'SAME'} />
+          <Group
+            key={action}
+            title={text.action[action](number(some.length))}
+            changes={some}
+            lines={lines}
+            open={action !== 'SAME'}
+          />
         )
       })}
     </>
@@ -267,7 +290,9 @@ function Group({ title, changes, lines, open }: DiffProps & { title: string; ope
           <table>
             <thead>
               <tr>
-                <th scope="col" class="num">{text.line}</th>
+                <th scope="col" class="num">
+                  {text.line}
+                </th>
                 {several && <th scope="col">{ts().admin.branch}</th>}
                 <th scope="col">{text.seat}</th>
                 <th scope="col">{text.what}</th>
@@ -284,7 +309,8 @@ function Group({ title, changes, lines, open }: DiffProps & { title: string; ope
                       <ul class="plain-list">
                         {c.changes.map((f) => (
                           <li key={f.field}>
-                            {text.field(f.field)}: <del>{f.from || t().common.none}</del> → <ins>{f.to || t().common.none}</ins>
+                            {text.field(f.field)}: <del>{f.from || t().common.none}</del> →{' '}
+                            <ins>{f.to || t().common.none}</ins>
                           </li>
                         ))}
                       </ul>
@@ -298,7 +324,9 @@ function Group({ title, changes, lines, open }: DiffProps & { title: string; ope
           </table>
         </div>
       )}
-      {shown.value && changes.length > limit.value && <Button onClick={() => (limit.value += 500)}>{t().common.more}</Button>}
+      {shown.value && changes.length > limit.value && (
+        <Button onClick={() => (limit.value += 500)}>{t().common.more}</Button>
+      )}
     </details>
   )
 }

@@ -113,7 +113,10 @@ export function duplicate(drawing: Drawing, rows: readonly Placed[]): Placed[] {
   const names = new Set([...drawing.values()].map((r) => r.desk))
   for (const r of sorted) {
     if (r.desk === '' || desks.has(r.desk)) continue
-    const next = labelsFrom(r.desk, names.size + 2).slice(1).find((d) => !names.has(d)) ?? ''
+    const next =
+      labelsFrom(r.desk, names.size + 2)
+        .slice(1)
+        .find((d) => !names.has(d)) ?? ''
     desks.set(r.desk, next)
     names.add(next)
   }
