@@ -32,7 +32,6 @@ export const seats: typeof English = {
     retire: 'Stilllegen',
     none: 'Diese Zweigstelle hat noch keine Plätze. Fügen Sie hier welche hinzu, oder importieren Sie eine Datei.',
     noneFound: 'Kein Platz entspricht der Suche.',
-    atDesk: (desk) => `Tisch ${desk}`,
     onFloor: (floor) => `Stockwerk ${floor}`,
   },
   edit: {
@@ -99,6 +98,7 @@ export const seats: typeof English = {
   plan: {
     canvas: 'Grundriss',
     tools: 'Werkzeuge für den Grundriss',
+    keyboard: 'Tastatur',
     keys:
       'Die Pfeiltasten verschieben die ausgewählten Plätze um das Raster, mit der Umschalttaste um 1 cm. Ohne Auswahl ' +
       'oder mit Strg gehen sie zum nächsten Platz. Die Leertaste wählt aus, Eingabe nur diesen Platz, Strg+A alle, Esc ' +

@@ -30,7 +30,6 @@ export const seats = {
     retire: 'Retire',
     none: 'This branch has no seats yet. Add them here, or import a file.',
     noneFound: 'No seat matches.',
-    atDesk: (desk: string) => `desk ${desk}`,
     onFloor: (floor: string) => `floor ${floor}`,
   },
   edit: {
@@ -97,6 +96,7 @@ export const seats = {
   plan: {
     canvas: 'Floor plan',
     tools: 'Tools of the floor plan',
+    keyboard: 'Keyboard',
     keys:
       'Arrow keys move the selected seats by the grid, with Shift by 1 cm. Without a selection, or with Ctrl, they go to ' +
       'the next seat. Space selects, Enter selects only this seat, Ctrl+A all, Escape none. Delete takes seats off the ' +

@@ -1,5 +1,5 @@
 import { useSignal } from '@preact/signals'
-import { useId } from 'preact/hooks'
+import { useId, useRef } from 'preact/hooks'
 import type { JSX } from 'preact'
 import { api, call, type Schema } from '../../api/client.ts'
 import { t, ts } from '../../i18n/text.ts'
@@ -41,6 +41,7 @@ export function Section(): JSX.Element {
   const reason = useSignal('')
   const over = useSignal(false)
   const pasted = useSignal('')
+  const wanted = useRef(0)
   const input = useId()
 
   const options = (): Parameters<typeof importFile>[1] => ({
@@ -59,14 +60,21 @@ export function Section(): JSX.Element {
   }
 
   async function check(): Promise<void> {
-    const file = chosen.value
-    if (file === undefined) return
     answer.value = undefined
-    await checking.run(async () => {
-      const a = await importFile(file.content, options())
-      answer.value = a
-      announce(text.sum(number(a.created), number(a.updated), number(a.retired), number(a.same)))
-    })
+    wanted.current++
+    if (checking.busy.value) return
+    // A choice that the user makes during a check needs another one.
+    for (let n = 0; n !== wanted.current; ) {
+      n = wanted.current
+      const file = chosen.value
+      if (file === undefined) return
+      await checking.run(async () => {
+        const a = await importFile(file.content, options())
+        if (n !== wanted.current) return
+        answer.value = a
+        announce(text.sum(number(a.created), number(a.updated), number(a.retired), number(a.same)))
+      })
+    }
   }
 
   async function start(): Promise<void> {

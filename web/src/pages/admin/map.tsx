@@ -88,7 +88,7 @@ function EditorView({ editor }: { editor: Editor }): JSX.Element {
 
   return (
     <div class="plan-editor" onKeyDown={keys}>
-      <div class="plan-tools" role="toolbar" aria-label={text.tools}>
+      <div class="plan-tools" role="group" aria-label={text.tools}>
         <Button kind="main" disabled={!dirty} busy={save.busy.value} onClick={store}>
           {dirty ? text.save(n) : text.nothingToSave}
         </Button>
@@ -144,7 +144,7 @@ function EditorView({ editor }: { editor: Editor }): JSX.Element {
             onInput={(e) => (wanted.value = e.currentTarget.value)}
           />
         </form>
-        <label class="choice">
+        <label class="choice plan-touch">
           <input type="checkbox" checked={boxes.value} onChange={(e) => (boxes.value = e.currentTarget.checked)} />
           {text.boxes}
         </label>
@@ -160,9 +160,11 @@ function EditorView({ editor }: { editor: Editor }): JSX.Element {
       )}
       <div class="plan-work">
         <Canvas editor={editor} boxes={boxes.value} />
-        <Panel editor={editor} />
+        <div class="plan-side">
+          <Panel editor={editor} />
+          <Tray editor={editor} />
+        </div>
       </div>
-      <Tray editor={editor} />
     </div>
   )
 }

@@ -233,7 +233,7 @@ function Row({ row, selected, onSelect, onEdit }: RowProps): JSX.Element {
       </td>
       <th scope="row">
         {row.label}
-        {row.desk !== '' && <small> · {text.atDesk(row.desk)}</small>}
+        {row.desk !== '' && <small> · {row.desk}</small>}
       </th>
       <td>
         {amenities

@@ -179,11 +179,11 @@ export function Canvas({ editor, boxes }: { editor: Editor; boxes: boolean }): J
         <rect
           x="0"
           y="0"
-          width={Math.max(v.x + v.width, 0)}
-          height={Math.max(v.y + v.height, 0)}
+          width={Math.max(v.x + 3 * v.width, 0)}
+          height={Math.max(v.y + 3 * v.height, 0)}
           fill={`url(#${id}-grid)`}
         />
-        <path class="plan-edge" d={`M${Math.max(v.x + v.width, 0)} 0H0V${Math.max(v.y + v.height, 0)}`} />
+        <path class="plan-edge" d={`M${Math.max(v.x + 3 * v.width, 0)} 0H0V${Math.max(v.y + 3 * v.height, 0)}`} />
         <Outlines rows={rows.map((r) => chosen.get(r.label) ?? r)} size={editor.seatSize} />
         {rows.map((r) => (
           <SeatMark
@@ -208,9 +208,10 @@ export function Canvas({ editor, boxes }: { editor: Editor; boxes: boolean }): J
           />
         )}
       </svg>
-      <small id={`${id}-keys`} class="plan-keys">
-        {text.keys}
-      </small>
+      <details class="plan-keys">
+        <summary>{text.keyboard}</summary>
+        <p id={`${id}-keys`}>{text.keys}</p>
+      </details>
     </>
   )
 }
