@@ -32,7 +32,6 @@ export const seats: typeof English = {
     retire: 'Stilllegen',
     none: 'Diese Zweigstelle hat noch keine Plätze. Fügen Sie hier welche hinzu, oder importieren Sie eine Datei.',
     noneFound: 'Kein Platz entspricht der Suche.',
-    atDesk: (desk) => `Tisch ${desk}`,
     onFloor: (floor) => `Stockwerk ${floor}`,
   },
   edit: {
@@ -54,10 +53,12 @@ export const seats: typeof English = {
     added: (n) => (n === 1 ? '1 Platz wurde hinzugefügt.' : `${n} Plätze wurden hinzugefügt.`),
     changed: (n) => (n === 1 ? '1 Platz wurde geändert.' : `${n} Plätze wurden geändert.`),
     different: 'verschieden',
-    labelStays: 'Die Bezeichnung eines Platzes lässt sich nicht ändern. Legen Sie ihn still und fügen Sie einen neuen hinzu.',
+    labelStays:
+      'Die Bezeichnung eines Platzes lässt sich nicht ändern. Legen Sie ihn still und fügen Sie einen neuen hinzu.',
     next: 'Weiter',
     outTitle: (n) => `${nSeats(n)} außer Betrieb nehmen`,
-    outText: (labels) => `Diese Plätze können erst wieder reserviert werden, wenn Sie sie in Betrieb nehmen: ${labels}.`,
+    outText: (labels) =>
+      `Diese Plätze können erst wieder reserviert werden, wenn Sie sie in Betrieb nehmen: ${labels}.`,
   },
   retire: {
     title: (n) => `${nSeats(n)} stilllegen`,
@@ -97,6 +98,7 @@ export const seats: typeof English = {
   plan: {
     canvas: 'Grundriss',
     tools: 'Werkzeuge für den Grundriss',
+    keyboard: 'Tastatur',
     keys:
       'Die Pfeiltasten verschieben die ausgewählten Plätze um das Raster, mit der Umschalttaste um 1 cm. Ohne Auswahl ' +
       'oder mit Strg gehen sie zum nächsten Platz. Die Leertaste wählt aus, Eingabe nur diesen Platz, Strg+A alle, Esc ' +
@@ -112,7 +114,8 @@ export const seats: typeof English = {
     duplicated: (labels) => `Neue Plätze: ${labels}.`,
     save: (n) => (n === 1 ? '1 Änderung speichern' : `${n} Änderungen speichern`),
     nothingToSave: 'Alles ist gespeichert',
-    saved: (n) => (n === 1 ? 'Die Lage von 1 Platz wurde gespeichert.' : `Die Lage von ${n} Plätzen wurde gespeichert.`),
+    saved: (n) =>
+      n === 1 ? 'Die Lage von 1 Platz wurde gespeichert.' : `Die Lage von ${n} Plätzen wurde gespeichert.`,
     leave: 'Der Grundriss hat Änderungen, die nicht gespeichert sind. Die Seite ohne sie verlassen?',
     conflict: (labels) =>
       `Diese Plätze wurden geändert, seit Sie die Seite geöffnet haben: ${labels}. Es wurde nichts gespeichert.`,
@@ -150,7 +153,8 @@ export const seats: typeof English = {
     duplicate: 'Duplizieren',
     unplace: 'Vom Grundriss nehmen',
     tray: 'Plätze ohne Lage',
-    trayHint: 'Ziehen Sie Plätze auf den Grundriss, oder wählen Sie welche aus und setzen Sie sie in Reihen unter die anderen.',
+    trayHint:
+      'Ziehen Sie Plätze auf den Grundriss, oder wählen Sie welche aus und setzen Sie sie in Reihen unter die anderen.',
     selectAll: (n) => `Alle ${n} auswählen`,
     perRow: 'Plätze je Reihe',
     distance: 'Abstand (cm)',
@@ -169,7 +173,8 @@ export const seats: typeof English = {
       branch: 'Kürzel der Zweigstelle, zum Beispiel main.',
       label: 'Bezeichnung des Platzes, 1 bis 100 Zeichen. Zweigstelle und Bezeichnung bestimmen den Platz.',
       area: 'Name des Bereichs, 1 bis 100 Zeichen.',
-      amenities: 'power_outlet, monitor, wheelchair_accessible, standing_desk und window, verbunden mit |. Leer: keine.',
+      amenities:
+        'power_outlet, monitor, wheelchair_accessible, standing_desk und window, verbunden mit |. Leer: keine.',
       x_cm: 'Zentimeter von links, 0 bis 1.000.000. Leer: keine Lage.',
       y_cm: 'Zentimeter von oben, 0 bis 1.000.000. Leer: keine Lage.',
       angle: 'Richtung in Grad im Uhrzeigersinn, 0 bis 359. Leer: keine.',
@@ -193,7 +198,8 @@ export const seats: typeof English = {
     atLine: (line) => `Zeile ${line}:`,
     atColumn: (line, column) => `Zeile ${line}, ${column}:`,
     resultTitle: (name) => `Was ${name} ändert`,
-    sum: (created, updated, retired, same) => `${created} neu, ${updated} geändert, ${retired} stillgelegt, ${same} unverändert`,
+    sum: (created, updated, retired, same) =>
+      `${created} neu, ${updated} geändert, ${retired} stillgelegt, ${same} unverändert`,
     action: {
       CREATE: (n) => `Neu: ${n}`,
       UPDATE: (n) => `Geändert: ${n}`,
@@ -232,7 +238,8 @@ export const seats: typeof English = {
     seatsHint: 'Mehrere durch Leerzeichen getrennt, zum Beispiel H-01 H-02',
     make: (n) => (n === 1 ? '1 Etikett erstellen' : `${n} Etiketten erstellen`),
     print: (n) => (n === 1 ? '1 Bogen drucken' : `${n} Bogen drucken`),
-    printHint: 'Drucken Sie auf A4 ohne Skalierung und ohne Ränder. Ein Bogen hat 3 Spalten mit je 8 Etiketten von 70 × 35 mm.',
+    printHint:
+      'Drucken Sie auf A4 ohne Skalierung und ohne Ränder. Ein Bogen hat 3 Spalten mit je 8 Etiketten von 70 × 35 mm.',
     ready: (n, sheets) => `${n} Etiketten auf ${sheets} Bogen.`,
     preview: 'Vorschau der Bogen',
     sheet: (i, n) => `Bogen ${i} von ${n}`,
@@ -241,7 +248,8 @@ export const seats: typeof English = {
     offOperator: 'Der Betreiber des Servers muss dies auf allen Replikaten einstellen:',
   },
   screen: {
-    intro: 'Ein Bildschirm in der Bibliothek zeigt einen wechselnden Code. Studierende scannen ihn, um zu zeigen, dass sie da sind.',
+    intro:
+      'Ein Bildschirm in der Bibliothek zeigt einen wechselnden Code. Studierende scannen ihn, um zu zeigen, dass sie da sind.',
     none: 'Diese Zweigstelle hat keinen Bildschirm.',
     on: 'An',
     off: 'Aus',
@@ -260,13 +268,15 @@ export const seats: typeof English = {
     howTitle: 'Eine Anzeige einrichten',
     how1: 'Fügen Sie hier einen Bildschirm hinzu und nennen Sie ihn nach seinem Ort.',
     how2: 'Erstellen Sie unten einen Dienstschlüssel dafür. Nehmen Sie für jede Anzeige einen eigenen, damit sich ein verlorener einzeln beenden lässt.',
-    how2Librarian: 'Lassen Sie sich von der Administration einen Dienstschlüssel dieser Zweigstelle geben, der den Bildschirm zeigen darf.',
+    how2Librarian:
+      'Lassen Sie sich von der Administration einen Dienstschlüssel dieser Zweigstelle geben, der den Bildschirm zeigen darf.',
     how3: 'Öffnen Sie auf der Anzeige diese Adresse:',
     how4: 'Geben Sie dort den Schlüssel ein. Die Anzeige behält ihn auch nach einem Neustart.',
   },
   key: {
     title: 'Dienstschlüssel',
-    intro: 'Ein Programm, etwa die Seite auf einer Anzeige oder ein Drehkreuz, hat statt eines Passworts einen Dienstschlüssel.',
+    intro:
+      'Ein Programm, etwa die Seite auf einer Anzeige oder ein Drehkreuz, hat statt eines Passworts einen Dienstschlüssel.',
     create: 'Schlüssel erstellen',
     name: 'Name des Programms',
     nameHint: 'Zum Beispiel Anzeige am Eingang',
@@ -276,7 +286,8 @@ export const seats: typeof English = {
       KEY_SCOPE_ARRIVALS: 'Ankünfte melden',
       KEY_SCOPE_REPORTS: 'Berichte lesen',
     },
-    exists: 'Ein gültiger Schlüssel dieser Zweigstelle hat schon diesen Namen. Beenden Sie ihn zuerst, oder wählen Sie einen anderen Namen.',
+    exists:
+      'Ein gültiger Schlüssel dieser Zweigstelle hat schon diesen Namen. Beenden Sie ihn zuerst, oder wählen Sie einen anderen Namen.',
     secretTitle: (name) => `Der Schlüssel von ${name}`,
     once: 'Kopieren Sie den Schlüssel jetzt: Er wird nur einmal gezeigt und nirgends gespeichert.',
     copy: 'Kopieren',
@@ -286,7 +297,8 @@ export const seats: typeof English = {
     since: (date) => `seit ${date}`,
     revoke: 'Beenden',
     revokeOne: (name) => `Schlüssel ${name} beenden`,
-    revokeText: 'Das Programm kann den Schlüssel nach höchstens 5 Sekunden nicht mehr verwenden. Das lässt sich nicht rückgängig machen.',
+    revokeText:
+      'Das Programm kann den Schlüssel nach höchstens 5 Sekunden nicht mehr verwenden. Das lässt sich nicht rückgängig machen.',
     revoked: (name) => `Der Schlüssel ${name} ist beendet.`,
     ended: (n) => (n === 1 ? '1 beendeter Schlüssel' : `${n} beendete Schlüssel`),
     endedAt: (date) => `beendet am ${date}`,

@@ -30,7 +30,6 @@ export const seats = {
     retire: 'Retire',
     none: 'This branch has no seats yet. Add them here, or import a file.',
     noneFound: 'No seat matches.',
-    atDesk: (desk: string) => `desk ${desk}`,
     onFloor: (floor: string) => `floor ${floor}`,
   },
   edit: {
@@ -43,7 +42,8 @@ export const seats = {
     firstLabel: 'First label',
     firstLabelHint: 'Such as H-01',
     number: 'Number',
-    will: (n: number, first: string, last: string) => (n === 1 ? `Adds ${first}.` : `Adds ${n} seats: ${first} to ${last}.`),
+    will: (n: number, first: string, last: string) =>
+      n === 1 ? `Adds ${first}.` : `Adds ${n} seats: ${first} to ${last}.`,
     desk: 'Desk',
     deskHint: 'Seats of an area at one desk are drawn together.',
     outOfService: 'Out of service: cannot be reserved',
@@ -55,7 +55,7 @@ export const seats = {
     labelStays: 'The label of a seat cannot be changed. Retire the seat and add another one instead.',
     next: 'Continue',
     outTitle: (n: number) => `Take ${nSeats(n)} out of service`,
-    outText: (labels: string) => `Nobody can reserve these seats until you put them back into service: ${labels}.`,
+    outText: (labels: string) => `These seats cannot be reserved until you put them back into service: ${labels}.`,
   },
   retire: {
     title: (n: number) => `Retire ${nSeats(n)}`,
@@ -73,7 +73,8 @@ export const seats = {
     seats: 'Seats',
     edit: 'Edit',
     editOne: (name: string) => `Edit area ${name}`,
-    merges: (from: string, to: string) => `${to} exists already: the seats of ${from} join it, and the two become one area.`,
+    merges: (from: string, to: string) =>
+      `${to} exists already: the seats of ${from} join it, and the two become one area.`,
     merge: 'Join the areas',
     saved: (name: string) => `The area ${name} was saved.`,
   },
@@ -95,6 +96,7 @@ export const seats = {
   plan: {
     canvas: 'Floor plan',
     tools: 'Tools of the floor plan',
+    keyboard: 'Keyboard',
     keys:
       'Arrow keys move the selected seats by the grid, with Shift by 1 cm. Without a selection, or with Ctrl, they go to ' +
       'the next seat. Space selects, Enter selects only this seat, Ctrl+A all, Escape none. Delete takes seats off the ' +
@@ -156,7 +158,8 @@ export const seats = {
   },
   file: {
     exportTitle: 'Export',
-    exportText: 'Get the seats of this branch as a CSV file, change it in a spreadsheet program, and import it again.',
+    exportText:
+      'Get the seats of this branch as a CSV file, change it in a spreadsheet program, and import it again.',
     export: 'Export the seats',
     template: 'Empty file with the columns',
     columnsTitle: 'The columns',
@@ -220,7 +223,8 @@ export const seats = {
     toSeats: 'To the seats',
   },
   label: {
-    intro: 'Print labels and put them on the seats. A student scans a label to find its seat, to sit down, or to check in.',
+    intro:
+      'Print labels and put them on the seats. A student scans a label to find its seat, to sit down, or to check in.',
     area: 'Area',
     allAreas: 'All areas',
     seats: 'Labels that begin with',

@@ -32,7 +32,6 @@ export const seats: typeof English = {
     retire: '撤销',
     none: '该分馆还没有座位。请在此添加，或导入文件。',
     noneFound: '没有符合条件的座位。',
-    atDesk: (desk) => `桌子 ${desk}`,
     onFloor: (floor) => `楼层 ${floor}`,
   },
   edit: {
@@ -96,6 +95,7 @@ export const seats: typeof English = {
   plan: {
     canvas: '平面图',
     tools: '平面图工具',
+    keyboard: '键盘操作',
     keys:
       '方向键按网格移动所选座位，加 Shift 每次移动 1 厘米。没有选择座位时，或按住 Ctrl 时，方向键移到相邻的座位。空格键选择，' +
       '回车键只选择当前座位，Ctrl+A 全选，Esc 取消选择。Delete 将座位移出平面图，Ctrl+D 复制，Ctrl+Z 和 Ctrl+Y 撤销和重做，' +

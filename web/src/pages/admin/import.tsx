@@ -1,5 +1,5 @@
 import { useSignal } from '@preact/signals'
-import { useId } from 'preact/hooks'
+import { useId, useRef } from 'preact/hooks'
 import type { JSX } from 'preact'
 import { api, call, type Schema } from '../../api/client.ts'
 import { t, ts } from '../../i18n/text.ts'
@@ -41,6 +41,7 @@ export function Section(): JSX.Element {
   const reason = useSignal('')
   const over = useSignal(false)
   const pasted = useSignal('')
+  const wanted = useRef(0)
   const input = useId()
 
   const options = (): Parameters<typeof importFile>[1] => ({
@@ -59,14 +60,21 @@ export function Section(): JSX.Element {
   }
 
   async function check(): Promise<void> {
-    const file = chosen.value
-    if (file === undefined) return
     answer.value = undefined
-    await checking.run(async () => {
-      const a = await importFile(file.content, options())
-      answer.value = a
-      announce(text.sum(number(a.created), number(a.updated), number(a.retired), number(a.same)))
-    })
+    wanted.current++
+    if (checking.busy.value) return
+    // A choice that the user makes during a check needs another one.
+    for (let n = 0; n !== wanted.current; ) {
+      n = wanted.current
+      const file = chosen.value
+      if (file === undefined) return
+      await checking.run(async () => {
+        const a = await importFile(file.content, options())
+        if (n !== wanted.current) return
+        answer.value = a
+        announce(text.sum(number(a.created), number(a.updated), number(a.retired), number(a.same)))
+      })
+    }
   }
 
   async function start(): Promise<void> {
@@ -84,8 +92,10 @@ export function Section(): JSX.Element {
 
   const file = chosen.value
   const a = answer.value
-  const closes = a?.changes.some((c) => c.changes.some((f) => f.field === 'out_of_service' && f.to === 'true')) ?? false
-  const cancels = (a?.impact?.reservations ?? 0) > 0 && (action.value === 'BOOKING_ACTION_CANCEL' || (a?.retired ?? 0) > 0)
+  const closes =
+    a?.changes.some((c) => c.changes.some((f) => f.field === 'out_of_service' && f.to === 'true')) ?? false
+  const cancels =
+    (a?.impact?.reservations ?? 0) > 0 && (action.value === 'BOOKING_ACTION_CANCEL' || (a?.retired ?? 0) > 0)
   const nothing = a !== undefined && a.created + a.updated + a.retired === 0
   const faults = checking.problem.value?.errors.filter((e) => e.pointer.startsWith('line ')) ?? []
   return (
@@ -101,7 +111,8 @@ export function Section(): JSX.Element {
                 const query = { branch: code }
                 const content = await call(api.GET('/v1/admin/seats:export', { params: { query }, parseAs: 'blob' }))
                 download(`seats-${code}.csv`, content as unknown as Blob)
-              })}
+              })
+            }
           >
             {text.export}
           </Button>
@@ -114,7 +125,12 @@ export function Section(): JSX.Element {
           <summary>{text.columnsTitle}</summary>
           <dl class="columns">
             {(['branch', 'label', ...columns] as const).map((c) => (
-              <div key={c}><dt><code>{c}</code></dt><dd>{text.columns[c]}</dd></div>
+              <div key={c}>
+                <dt>
+                  <code>{c}</code>
+                </dt>
+                <dd>{text.columns[c]}</dd>
+              </div>
             ))}
           </dl>
         </details>
@@ -153,7 +169,12 @@ export function Section(): JSX.Element {
           <summary>{text.paste}</summary>
           <label class="field">
             {text.pasteLabel}
-            <textarea rows={6} spellcheck={false} value={pasted.value} onInput={(e) => (pasted.value = e.currentTarget.value)} />
+            <textarea
+              rows={6}
+              spellcheck={false}
+              value={pasted.value}
+              onInput={(e) => (pasted.value = e.currentTarget.value)}
+            />
           </label>
           <Button
             disabled={pasted.value.trim() === ''}
@@ -173,7 +194,11 @@ export function Section(): JSX.Element {
           />
           <span>{text.retireMissing}</span>
         </label>
-        {tooLarge.value && <div class="fault" role="alert"><p>{text.tooLarge}</p></div>}
+        {tooLarge.value && (
+          <div class="fault" role="alert">
+            <p>{text.tooLarge}</p>
+          </div>
+        )}
       </section>
       {checking.busy.value && file !== undefined && (
         <p role="status">
@@ -247,7 +272,13 @@ function Diff({ changes, lines }: DiffProps): JSX.Element {
       {(['CREATE', 'UPDATE', 'RETIRE', 'SAME'] as const).map((action) => {
         const some = changes.filter((c) => c.action === action)
         return some.length === 0 ? null : (
-          <Group key={action} title={text.action[action](number(some.length))} changes={some} lines={lines} open={action !== 'SAME'} />
+          <Group
+            key={action}
+            title={text.action[action](number(some.length))}
+            changes={some}
+            lines={lines}
+            open={action !== 'SAME'}
+          />
         )
       })}
     </>
@@ -267,7 +298,9 @@ function Group({ title, changes, lines, open }: DiffProps & { title: string; ope
           <table>
             <thead>
               <tr>
-                <th scope="col" class="num">{text.line}</th>
+                <th scope="col" class="num">
+                  {text.line}
+                </th>
                 {several && <th scope="col">{ts().admin.branch}</th>}
                 <th scope="col">{text.seat}</th>
                 <th scope="col">{text.what}</th>
@@ -284,7 +317,8 @@ function Group({ title, changes, lines, open }: DiffProps & { title: string; ope
                       <ul class="plain-list">
                         {c.changes.map((f) => (
                           <li key={f.field}>
-                            {text.field(f.field)}: <del>{f.from || t().common.none}</del> → <ins>{f.to || t().common.none}</ins>
+                            {text.field(f.field)}: <del>{f.from || t().common.none}</del> →{' '}
+                            <ins>{f.to || t().common.none}</ins>
                           </li>
                         ))}
                       </ul>
@@ -298,7 +332,9 @@ function Group({ title, changes, lines, open }: DiffProps & { title: string; ope
           </table>
         </div>
       )}
-      {shown.value && changes.length > limit.value && <Button onClick={() => (limit.value += 500)}>{t().common.more}</Button>}
+      {shown.value && changes.length > limit.value && (
+        <Button onClick={() => (limit.value += 500)}>{t().common.more}</Button>
+      )}
     </details>
   )
 }

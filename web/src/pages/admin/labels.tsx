@@ -37,7 +37,10 @@ export function Section(): JSX.Element {
     [code],
   )
   const chosen = useComputed(() => {
-    const words = wanted.value.toLowerCase().split(/[\s,;]+/u).filter((w) => w !== '')
+    const words = wanted.value
+      .toLowerCase()
+      .split(/[\s,;]+/u)
+      .filter((w) => w !== '')
     return rows.value.filter(
       (r) =>
         (area.value === '' || r.area === area.value) &&
@@ -74,7 +77,11 @@ export function Section(): JSX.Element {
             {(a) => (
               <select {...a} value={area.value} onChange={(e) => (area.value = e.currentTarget.value)}>
                 <option value="">{text.allAreas}</option>
-                {[...new Set(rows.value.map((r) => r.area))].map((name) => <option key={name} value={name}>{name}</option>)}
+                {[...new Set(rows.value.map((r) => r.area))].map((name) => (
+                  <option key={name} value={name}>
+                    {name}
+                  </option>
+                ))}
               </select>
             )}
           </Field>
@@ -84,29 +91,43 @@ export function Section(): JSX.Element {
         </div>
         <Fault problem={load.problem.value} />
         <div class="row">
-          <Button kind="main" busy={make.busy.value} disabled={n === 0} onClick={start}>{text.make(n)}</Button>
+          <Button kind="main" busy={make.busy.value} disabled={n === 0} onClick={start}>
+            {text.make(n)}
+          </Button>
           {sheets.length > 0 && <Button onClick={() => print()}>{text.print(sheets.length)}</Button>}
         </div>
         {make.problem.value?.reason === 'PRESENCE_OFF' ? (
           <div class="fault" role="alert">
             <p>{text.off}</p>
-            <p>{text.offOperator} <code>PRESENCE_SECRET</code></p>
+            <p>
+              {text.offOperator} <code>PRESENCE_SECRET</code>
+            </p>
           </div>
         ) : (
           <Fault problem={make.problem.value} />
         )}
-        {sheets.length > 0 && <p><small>{text.printHint}</small></p>}
+        {sheets.length > 0 && (
+          <p>
+            <small>{text.printHint}</small>
+          </p>
+        )}
       </section>
       {sheets.length > 0 && (
         <div class="scroll label-sheets" tabIndex={0} role="group" aria-label={text.preview}>
           {sheets.map((sheet, i) => (
             <section class="label-sheet" key={i} aria-label={text.sheet(number(i + 1), number(sheets.length))}>
-              {sheet.map((l) => <LabelView key={l.seatId} label={l} />)}
+              {sheet.map((l) => (
+                <LabelView key={l.seatId} label={l} />
+              ))}
             </section>
           ))}
         </div>
       )}
-      {load.busy.value && <p class="loading" role="status">{t().common.loading}</p>}
+      {load.busy.value && (
+        <p class="loading" role="status">
+          {t().common.loading}
+        </p>
+      )}
     </div>
   )
 }

@@ -26,7 +26,9 @@ export function Section(): JSX.Element {
   useEffect(open, [code])
   if (editor.value === undefined) {
     return load.problem.value === undefined ? (
-      <p class="loading" role="status">{t().common.loading}</p>
+      <p class="loading" role="status">
+        {t().common.loading}
+      </p>
     ) : (
       <>
         <Fault problem={load.problem.value} />
@@ -35,7 +37,11 @@ export function Section(): JSX.Element {
     )
   }
   if (editor.value.read.value.size === 0) {
-    return <p>{ts().seats.plan.noSeats} <Link href={`/admin/seats?branch=${code}`}>{ts().seats.title}</Link></p>
+    return (
+      <p>
+        {ts().seats.plan.noSeats} <Link href={`/admin/seats?branch=${code}`}>{ts().seats.title}</Link>
+      </p>
+    )
   }
   return <EditorView editor={editor.value} />
 }
@@ -82,27 +88,43 @@ function EditorView({ editor }: { editor: Editor }): JSX.Element {
 
   return (
     <div class="plan-editor" onKeyDown={keys}>
-      <div class="plan-tools" role="toolbar" aria-label={text.tools}>
+      <div class="plan-tools" role="group" aria-label={text.tools}>
         <Button kind="main" disabled={!dirty} busy={save.busy.value} onClick={store}>
           {dirty ? text.save(n) : text.nothingToSave}
         </Button>
-        <Button label={text.undo} disabled={!editor.history.canUndo} onClick={() => editor.undo()}>↶</Button>
-        <Button label={text.redo} disabled={!editor.history.canRedo} onClick={() => editor.redo()}>↷</Button>
-        <Button label={text.zoomOut} onClick={() => editor.zoom(1 / 1.25)}>−</Button>
-        <Button label={text.zoomIn} onClick={() => editor.zoom(1.25)}>+</Button>
+        <Button label={text.undo} disabled={!editor.history.canUndo} onClick={() => editor.undo()}>
+          ↶
+        </Button>
+        <Button label={text.redo} disabled={!editor.history.canRedo} onClick={() => editor.redo()}>
+          ↷
+        </Button>
+        <Button label={text.zoomOut} onClick={() => editor.zoom(1 / 1.25)}>
+          −
+        </Button>
+        <Button label={text.zoomIn} onClick={() => editor.zoom(1.25)}>
+          +
+        </Button>
         <Button onClick={() => editor.fit()}>{text.fit}</Button>
         {editor.floors.length > 1 && (
           <label class="plan-tool">
             {text.floor}
             <select value={editor.floor.value} onChange={(e) => editor.showFloor(e.currentTarget.value)}>
-              {editor.floors.map((f) => <option key={f} value={f}>{f === '' ? text.noFloor : f}</option>)}
+              {editor.floors.map((f) => (
+                <option key={f} value={f}>
+                  {f === '' ? text.noFloor : f}
+                </option>
+              ))}
             </select>
           </label>
         )}
         <label class="plan-tool">
           {text.grid}
           <select value={editor.grid.value} onChange={(e) => (editor.grid.value = Number(e.currentTarget.value))}>
-            {[0, 5, 10, 25, 50].map((g) => <option key={g} value={g}>{g === 0 ? text.noGrid : `${g} cm`}</option>)}
+            {[0, 5, 10, 25, 50].map((g) => (
+              <option key={g} value={g}>
+                {g === 0 ? text.noGrid : `${g} cm`}
+              </option>
+            ))}
           </select>
         </label>
         <form
@@ -122,7 +144,7 @@ function EditorView({ editor }: { editor: Editor }): JSX.Element {
             onInput={(e) => (wanted.value = e.currentTarget.value)}
           />
         </form>
-        <label class="choice">
+        <label class="choice plan-touch">
           <input type="checkbox" checked={boxes.value} onChange={(e) => (boxes.value = e.currentTarget.checked)} />
           {text.boxes}
         </label>
@@ -131,14 +153,18 @@ function EditorView({ editor }: { editor: Editor }): JSX.Element {
       {editor.conflict.value.length > 0 && (
         <div class="fault" role="alert">
           <p>{text.conflict(editor.conflict.value.slice(0, 20).join(', '))}</p>
-          <Button busy={save.busy.value} onClick={() => void save.run(() => editor.takeTheirs())}>{text.takeTheirs}</Button>
+          <Button busy={save.busy.value} onClick={() => void save.run(() => editor.takeTheirs())}>
+            {text.takeTheirs}
+          </Button>
         </div>
       )}
       <div class="plan-work">
         <Canvas editor={editor} boxes={boxes.value} />
-        <Panel editor={editor} />
+        <div class="plan-side">
+          <Panel editor={editor} />
+          <Tray editor={editor} />
+        </div>
       </div>
-      <Tray editor={editor} />
     </div>
   )
 }

@@ -9,8 +9,9 @@ import { notify } from '../../ui/notice.tsx'
 import { Fault } from '../../ui/problem.tsx'
 import { branch, branches } from './branch.ts'
 import { dateText, useLoaded, Wait } from './parts.tsx'
-import { PolicyForm, scopeName } from './policies/form.tsx'
+import { PolicyForm } from './policies/form.tsx'
 import { allRules, groups, isSet, ruleText, type Rules } from './policies/rules.tsx'
+import { scopeName } from './policies/scope.ts'
 
 type Policy = Schema<'Policy'>
 

@@ -36,7 +36,9 @@ export function Section(): JSX.Element {
         <p>{text.intro}</p>
         <Fault problem={load.problem.value} />
         {screens.value === undefined && load.problem.value === undefined && (
-          <p class="loading" role="status">{t().common.loading}</p>
+          <p class="loading" role="status">
+            {t().common.loading}
+          </p>
         )}
         {screens.value?.length === 0 && <p>{text.none}</p>}
         <ul class="plain-list screens">
@@ -57,14 +59,18 @@ export function Section(): JSX.Element {
             </li>
           ))}
         </ul>
-        <Button kind="main" onClick={() => (editing.value = { kind: 'add' })}>{text.add}</Button>
+        <Button kind="main" onClick={() => (editing.value = { kind: 'add' })}>
+          {text.add}
+        </Button>
       </section>
       <section class="card">
         <h2>{text.howTitle}</h2>
         <ol>
           <li>{text.how1}</li>
           <li>{isAdmin.value ? text.how2 : text.how2Librarian}</li>
-          <li>{text.how3} <code>{location.origin}/screen</code></li>
+          <li>
+            {text.how3} <code>{location.origin}/screen</code>
+          </li>
           <li>{text.how4}</li>
         </ol>
       </section>
@@ -135,7 +141,13 @@ function ScreenDialog({ editing, onDone, onClose }: ScreenDialogProps): JSX.Elem
         ) : (
           <Field label={text.name} hint={text.nameHint} fault={faultOf(action.problem.value, 'name')}>
             {(a) => (
-              <input {...a} required maxLength={100} value={name.value} onInput={(e) => (name.value = e.currentTarget.value)} />
+              <input
+                {...a}
+                required
+                maxLength={100}
+                value={name.value}
+                onInput={(e) => (name.value = e.currentTarget.value)}
+              />
             )}
           </Field>
         )}

@@ -58,7 +58,9 @@ export function Section(): JSX.Element {
   const all = seats.value
   if (all === undefined) {
     return load.problem.value === undefined ? (
-      <p class="loading" role="status">{t().common.loading}</p>
+      <p class="loading" role="status">
+        {t().common.loading}
+      </p>
     ) : (
       <>
         <Fault problem={load.problem.value} />
@@ -84,7 +86,9 @@ export function Section(): JSX.Element {
   return (
     <div class="seats-page">
       <div class="row">
-        <Button kind="main" onClick={() => (open.value = 'add')}>{text.add}</Button>
+        <Button kind="main" onClick={() => (open.value = 'add')}>
+          {text.add}
+        </Button>
         <span>{text.count(number(all.rows.length), number(all.rows.filter((r) => r.outOfService).length))}</span>
       </div>
       <div class="seats-filter" role="search">
@@ -96,14 +100,22 @@ export function Section(): JSX.Element {
           {text.area}
           <select value={area.value} onChange={(e) => (area.value = e.currentTarget.value)}>
             <option value="">{text.all}</option>
-            {areaNames.map((a) => <option key={a} value={a}>{a}</option>)}
+            {areaNames.map((a) => (
+              <option key={a} value={a}>
+                {a}
+              </option>
+            ))}
           </select>
         </label>
         <label>
           {text.amenity}
           <select value={need.value} onChange={(e) => (need.value = e.currentTarget.value as Amenity | '')}>
             <option value="">{text.all}</option>
-            {amenities.map((a) => <option key={a} value={a}>{t().common.amenity[a]}</option>)}
+            {amenities.map((a) => (
+              <option key={a} value={a}>
+                {t().common.amenity[a]}
+              </option>
+            ))}
           </select>
         </label>
         <label>
@@ -126,7 +138,9 @@ export function Section(): JSX.Element {
           <>
             <strong role="status">{text.selected(number(chosen.length))}</strong>
             <Button onClick={() => (open.value = 'edit')}>{text.edit}</Button>
-            <Button kind="danger" onClick={() => (open.value = 'retire')}>{text.retire}</Button>
+            <Button kind="danger" onClick={() => (open.value = 'retire')}>
+              {text.retire}
+            </Button>
             <Button onClick={() => (selected.value = new Set())}>{text.selectNone}</Button>
           </>
         )}
@@ -136,11 +150,15 @@ export function Section(): JSX.Element {
         <table class="seats-table">
           <thead>
             <tr>
-              <th scope="col"><span class="visually-hidden">{text.select}</span></th>
+              <th scope="col">
+                <span class="visually-hidden">{text.select}</span>
+              </th>
               <th scope="col">{text.label}</th>
               <th scope="col">{text.amenities}</th>
               <th scope="col">{text.state}</th>
-              <th scope="col"><span class="visually-hidden">{text.edit}</span></th>
+              <th scope="col">
+                <span class="visually-hidden">{text.edit}</span>
+              </th>
             </tr>
           </thead>
           {groups(shown).map(([name, rows]) => {
@@ -215,16 +233,26 @@ function Row({ row, selected, onSelect, onEdit }: RowProps): JSX.Element {
       </td>
       <th scope="row">
         {row.label}
-        {row.desk !== '' && <small> · {text.atDesk(row.desk)}</small>}
+        {row.desk !== '' && <small> · {row.desk}</small>}
       </th>
       <td>
-        {amenities.filter((a) => row.amenities.includes(a)).map((a) => <span class="tag" key={a}>{t().common.amenity[a]}</span>)}
+        {amenities
+          .filter((a) => row.amenities.includes(a))
+          .map((a) => (
+            <span class="tag" key={a}>
+              {t().common.amenity[a]}
+            </span>
+          ))}
       </td>
       <td>
         {row.outOfService ? <span class="tag warn">{text.outOfService}</span> : text.inService}
         {row.x === undefined && <small> · {text.withoutPlace}</small>}
       </td>
-      <td><button class="link" type="button" aria-label={text.editOne(row.label)} onClick={onEdit}>{text.edit}</button></td>
+      <td>
+        <button class="link" type="button" aria-label={text.editOne(row.label)} onClick={onEdit}>
+          {text.edit}
+        </button>
+      </td>
     </tr>
   )
 }

@@ -11,7 +11,7 @@ interface Point {
   y: number
 }
 
-/** What the pointer does at the moment: it drags the selected seats, draws a box, or moves the plan. */
+/** Gesture is what the pointer does at the moment: it drags the selected seats, draws a box, or moves the plan. */
 type Gesture =
   | { kind: 'seats'; from: Point }
   | { kind: 'box'; from: Point; to: Point; keep: ReadonlySet<string> }
@@ -109,7 +109,8 @@ export function Canvas({ editor, boxes }: { editor: Editor; boxes: boolean }): J
     if (!pointers.current.delete(e.pointerId)) return
     const by = editor.moving.value
     editor.moving.value = undefined
-    if (gesture.value?.kind === 'seats' && by !== undefined && (by.dx !== 0 || by.dy !== 0)) editor.nudge(by.dx, by.dy)
+    if (gesture.value?.kind === 'seats' && by !== undefined && (by.dx !== 0 || by.dy !== 0))
+      editor.nudge(by.dx, by.dy)
     const g = gesture.value
     if (g?.kind === 'box' && g.from.x === g.to.x && g.from.y === g.to.y) editor.selected.value = g.keep
     gesture.value = undefined
@@ -175,8 +176,14 @@ export function Canvas({ editor, boxes }: { editor: Editor; boxes: boolean }): J
             <path class="plan-grid" d={`M${grid} 0H0V${grid}`} />
           </pattern>
         </defs>
-        <rect x="0" y="0" width={Math.max(v.x + v.width, 0)} height={Math.max(v.y + v.height, 0)} fill={`url(#${id}-grid)`} />
-        <path class="plan-edge" d={`M${Math.max(v.x + v.width, 0)} 0H0V${Math.max(v.y + v.height, 0)}`} />
+        <rect
+          x="0"
+          y="0"
+          width={Math.max(v.x + 3 * v.width, 0)}
+          height={Math.max(v.y + 3 * v.height, 0)}
+          fill={`url(#${id}-grid)`}
+        />
+        <path class="plan-edge" d={`M${Math.max(v.x + 3 * v.width, 0)} 0H0V${Math.max(v.y + 3 * v.height, 0)}`} />
         <Outlines rows={rows.map((r) => chosen.get(r.label) ?? r)} size={editor.seatSize} />
         {rows.map((r) => (
           <SeatMark
@@ -201,7 +208,10 @@ export function Canvas({ editor, boxes }: { editor: Editor; boxes: boolean }): J
           />
         )}
       </svg>
-      <small id={`${id}-keys`} class="plan-keys">{text.keys}</small>
+      <details class="plan-keys">
+        <summary>{text.keyboard}</summary>
+        <p id={`${id}-keys`}>{text.keys}</p>
+      </details>
     </>
   )
 }
@@ -240,7 +250,9 @@ function Outlines({ rows, size }: { rows: readonly Placed[]; size: number }): JS
         const top = Math.min(...at.map((r) => r.y)) - size * 0.62
         const right = Math.max(...at.map((r) => r.x)) + size * 0.62
         const bottom = Math.max(...at.map((r) => r.y)) + size * 0.62
-        return <rect key={name} class="plan-desk" x={left} y={top} width={right - left} height={bottom - top} rx="12" />
+        return (
+          <rect key={name} class="plan-desk" x={left} y={top} width={right - left} height={bottom - top} rx="12" />
+        )
       })}
       {[...areas].map(([name, at]) => (
         <text
@@ -289,7 +301,9 @@ function drawSeat({ id, row, size, selected, active }: SeatMarkProps): JSX.Eleme
         {row.angle !== undefined && <path d={`M${-half * 0.7} ${half * 0.78}H${half * 0.7}`} />}
       </g>
       {active && <circle class="plan-focus" r={size * 0.82} />}
-      <text font-size={Math.min(size * 0.34, (size * 1.5) / row.label.length)} y={size * 0.1}>{row.label}</text>
+      <text font-size={Math.min(size * 0.34, (size * 1.5) / row.label.length)} y={size * 0.1}>
+        {row.label}
+      </text>
     </g>
   )
 }

@@ -4,10 +4,28 @@ import { ts } from '../../../i18n/text.ts'
 import { number } from '../../../i18n/time.ts'
 import { announce } from '../../../ui/announce.tsx'
 import {
-  columns, conflicts, importFile, loadSeats, seatFile, type Column, type SeatRow, type Seats,
+  columns,
+  conflicts,
+  importFile,
+  loadSeats,
+  seatFile,
+  type Column,
+  type SeatRow,
+  type Seats,
 } from '../seats/data.ts'
 import {
-  below, changed, changes, duplicate, History, inRows, isPlaced, matching, move, placed, type Drawing, type Placed,
+  below,
+  changed,
+  changes,
+  duplicate,
+  History,
+  inRows,
+  isPlaced,
+  matching,
+  move,
+  placed,
+  type Drawing,
+  type Placed,
 } from './model.ts'
 
 /** View is the part of the floor that is shown, in centimetres. */
@@ -88,7 +106,11 @@ export class Editor {
     if (rows.length > 1) {
       const at = rows.filter(isPlaced)
       if (at.length === 0) return text.seats(rows.length)
-      return text.groupAt(rows.length, metres(Math.min(...at.map((r) => r.x))), metres(Math.min(...at.map((r) => r.y))))
+      return text.groupAt(
+        rows.length,
+        metres(Math.min(...at.map((r) => r.x))),
+        metres(Math.min(...at.map((r) => r.y))),
+      )
     }
     return isPlaced(first) ? text.seatAt(first.label, metres(first.x), metres(first.y)) : text.noPlace(first.label)
   }
@@ -146,7 +168,8 @@ export class Editor {
 
   /** go moves the keyboard to the next seat in a direction. */
   go(direction: Direction): void {
-    const next = this.active.value === '' ? this.shown.value[0]?.label : neighbour(this.map.value, this.active.value, direction)
+    const next =
+      this.active.value === '' ? this.shown.value[0]?.label : neighbour(this.map.value, this.active.value, direction)
     if (next === undefined) return
     this.active.value = next
     this.reveal(next)
@@ -194,10 +217,13 @@ export class Editor {
   /** placeLikeMap gives seats of the tray the places at which students see them on the map. */
   placeLikeMap(): void {
     const rows = this.onFloor.value
-    const plan = layout(rows.map((r) => ({ ...r, id: r.label })), {
-      seats: floorPlan(rows, new Map()).seats.map((s, i) => ({ ...s, seatId: rows[i]?.label ?? '' })),
-      areas: [],
-    })
+    const plan = layout(
+      rows.map((r) => ({ ...r, id: r.label })),
+      {
+        seats: floorPlan(rows, new Map()).seats.map((s, i) => ({ ...s, seatId: rows[i]?.label ?? '' })),
+        areas: [],
+      },
+    )
     const floor = plan.floors[0]
     const next = this.tray.value.flatMap((r): Placed[] => {
       const p = plan.places.get(r.label)

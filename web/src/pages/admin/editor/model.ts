@@ -107,22 +107,43 @@ export function duplicate(drawing: Drawing, rows: readonly Placed[]): Placed[] {
   const sorted = [...rows].sort((a, b) => natural(a.label, b.label))
   const last = sorted.at(-1)
   if (last === undefined) return []
-  const width = Math.max(...rows.map((r) => r.x)) - Math.min(...rows.map((r) => r.x))
   const free = labelsFrom(last.label, drawing.size + rows.length + 1).filter((l) => !drawing.has(l))
   const desks = new Map<string, string>()
   const names = new Set([...drawing.values()].map((r) => r.desk))
   for (const r of sorted) {
     if (r.desk === '' || desks.has(r.desk)) continue
-    const next = labelsFrom(r.desk, names.size + 2).slice(1).find((d) => !names.has(d)) ?? ''
+    const next =
+      labelsFrom(r.desk, names.size + 2)
+        .slice(1)
+        .find((d) => !names.has(d)) ?? ''
     desks.set(r.desk, next)
     names.add(next)
   }
+  const { dx, dy } = freeSpace(drawing, rows)
   return sorted.map((r, i) => ({
-    ...at(r, r.x + width + 150, r.y),
+    ...at(r, r.x + dx, r.y + dy),
     id: '',
     label: free[i] ?? `${last.label}-${i + 1}`,
     desk: desks.get(r.desk) ?? '',
   }))
+}
+
+/** freeSpace returns how far seats must be moved, to the right or down, to lie on no other seat of their areas. */
+function freeSpace(drawing: Drawing, rows: readonly Placed[]): { dx: number; dy: number } {
+  const areas = new Set(rows.map((r) => r.area))
+  const others = placed(drawing, drawing.keys()).filter((o) => areas.has(o.area))
+  const extent = (axis: 'x' | 'y'): number =>
+    Math.max(...rows.map((r) => r[axis])) - Math.min(...rows.map((r) => r[axis])) + 150
+  for (let n = 1; ; n++) {
+    for (const [dx, dy] of [
+      [n * extent('x'), 0],
+      [0, n * extent('y')],
+    ] as const) {
+      const covers = (r: Placed): boolean =>
+        others.some((o) => Math.abs(o.x - r.x - dx) < 75 && Math.abs(o.y - r.y - dy) < 75)
+      if (n > 50 || !rows.some(covers)) return { dx, dy }
+    }
+  }
 }
 
 const drawn: readonly Column[] = ['x_cm', 'y_cm', 'angle', 'desk']

@@ -11,18 +11,36 @@ export function Panel({ editor }: { editor: Editor }): JSX.Element {
   const text = ts().seats.plan
   const rows = editor.chosen.value
   const first = rows[0]
-  if (first === undefined) return <section class="plan-panel card"><p><small>{text.nothing}</small></p></section>
+  if (first === undefined)
+    return (
+      <section class="plan-panel card">
+        <p>
+          <small>{text.nothing}</small>
+        </p>
+      </section>
+    )
   const now = (): Placed[] => placed(editor.drawing.value, editor.selected.value)
   const left = Math.min(...rows.map((r) => r.x))
   const top = Math.min(...rows.map((r) => r.y))
-  const same = <T,>(value: (r: Placed) => T): T | undefined => (rows.every((r) => value(r) === value(first)) ? value(first) : undefined)
+  const same = <T,>(value: (r: Placed) => T): T | undefined =>
+    rows.every((r) => value(r) === value(first)) ? value(first) : undefined
   const step = editor.grid.value || 1
   return (
     <section class="plan-panel card" aria-label={text.selection}>
       <h2>{rows.length === 1 ? first.label : text.seats(rows.length)}</h2>
       <div class="plan-numbers">
-        <NumberField label={text.x} value={left} most={1_000_000} onChange={(x) => editor.step(move(now(), x - left, 0))} />
-        <NumberField label={text.y} value={top} most={1_000_000} onChange={(y) => editor.step(move(now(), 0, y - top))} />
+        <NumberField
+          label={text.x}
+          value={left}
+          most={1_000_000}
+          onChange={(x) => editor.step(move(now(), x - left, 0))}
+        />
+        <NumberField
+          label={text.y}
+          value={top}
+          most={1_000_000}
+          onChange={(y) => editor.step(move(now(), 0, y - top))}
+        />
         <NumberField
           label={text.angle}
           value={same((r) => r.angle)}
@@ -48,14 +66,28 @@ export function Panel({ editor }: { editor: Editor }): JSX.Element {
       </div>
       <div class="plan-buttons">
         <div class="plan-nudge" role="group" aria-label={text.moveBy(step)}>
-          <Button label={text.up} onClick={() => editor.nudge(0, -step, editor.grid.value)}>↑</Button>
-          <Button label={text.left} onClick={() => editor.nudge(-step, 0, editor.grid.value)}>←</Button>
-          <Button label={text.right} onClick={() => editor.nudge(step, 0, editor.grid.value)}>→</Button>
-          <Button label={text.down} onClick={() => editor.nudge(0, step, editor.grid.value)}>↓</Button>
+          <Button label={text.up} onClick={() => editor.nudge(0, -step, editor.grid.value)}>
+            ↑
+          </Button>
+          <Button label={text.left} onClick={() => editor.nudge(-step, 0, editor.grid.value)}>
+            ←
+          </Button>
+          <Button label={text.right} onClick={() => editor.nudge(step, 0, editor.grid.value)}>
+            →
+          </Button>
+          <Button label={text.down} onClick={() => editor.nudge(0, step, editor.grid.value)}>
+            ↓
+          </Button>
         </div>
-        <Button label={text.turnLeft} onClick={() => editor.step(rotate(now(), -15))}>⟲ 15°</Button>
-        <Button label={text.turnRight} onClick={() => editor.step(rotate(now(), 15))}>⟳ 15°</Button>
-        <Button label={text.turnQuarter} onClick={() => editor.step(rotate(now(), 90))}>⟳ 90°</Button>
+        <Button label={text.turnLeft} onClick={() => editor.step(rotate(now(), -15))}>
+          ⟲ 15°
+        </Button>
+        <Button label={text.turnRight} onClick={() => editor.step(rotate(now(), 15))}>
+          ⟳ 15°
+        </Button>
+        <Button label={text.turnQuarter} onClick={() => editor.step(rotate(now(), 90))}>
+          ⟳ 90°
+        </Button>
         {rows.length > 1 && (
           <>
             <Button onClick={() => editor.step(align(now(), 'y'))}>{text.row}</Button>

@@ -57,8 +57,12 @@ export function Tray({ editor }: { editor: Editor }): JSX.Element | null {
 
   return (
     <section class="plan-tray card" aria-label={text.tray}>
-      <h2>{text.tray} ({rows.length})</h2>
-      <p><small>{text.trayHint}</small></p>
+      <h2>
+        {text.tray} ({rows.length})
+      </h2>
+      <p>
+        <small>{text.trayHint}</small>
+      </p>
       <div class="plan-chips">
         {[...areas].map(([area, at]) => (
           <div key={area}>

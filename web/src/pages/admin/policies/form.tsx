@@ -12,6 +12,7 @@ import { notify } from '../../../ui/notice.tsx'
 import { Fault } from '../../../ui/problem.tsx'
 import { branches } from '../branch.ts'
 import { allRules, apiValue, formValue, groups, isSet, RuleInput, ruleText, type Rule, type Rules } from './rules.tsx'
+import { scopeName } from './scope.ts'
 
 type Policy = Schema<'Policy'>
 
@@ -129,14 +130,6 @@ function scopeOf(p: Policy | undefined): Partial<Scope> {
   if (p === undefined) return {}
   const { rules: _rules, ...scope } = p
   return scope
-}
-
-/** scopeName returns where, for whom and when a policy holds. */
-export function scopeName(p: Policy): string {
-  const text = ts().policies
-  const branch = branches.value.find((b) => b.code === p.branch)?.name ?? p.branch
-  const place = p.branch ? (p.area ? `${branch}: ${p.area}` : branch) : text.library
-  return p.group ? text.forGroup(place ?? '', p.group) : (place ?? '')
 }
 
 /** faultOfRule returns the fault of a rule in the answer of the API. */

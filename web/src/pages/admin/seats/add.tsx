@@ -81,7 +81,11 @@ export function AddDialog({ areas, onDone, onClose }: AddDialogProps): JSX.Eleme
             />
           )}
         </Field>
-        <datalist id={list}>{areas.map((name) => <option key={name} value={name} />)}</datalist>
+        <datalist id={list}>
+          {areas.map((name) => (
+            <option key={name} value={name} />
+          ))}
+        </datalist>
         <div class="form-pair">
           <Field label={text.firstLabel} hint={text.firstLabelHint}>
             {(a) => (
@@ -113,7 +117,9 @@ export function AddDialog({ areas, onDone, onClose }: AddDialogProps): JSX.Eleme
         )}
         <Amenities has={has.value} onChange={(next) => (has.value = next)} />
         <Field label={text.desk} hint={text.deskHint} optional>
-          {(a) => <input {...a} maxLength={50} value={desk.value} onInput={(e) => (desk.value = e.currentTarget.value)} />}
+          {(a) => (
+            <input {...a} maxLength={50} value={desk.value} onInput={(e) => (desk.value = e.currentTarget.value)} />
+          )}
         </Field>
         <label class="choice">
           <input type="checkbox" checked={out.value} onChange={(e) => (out.value = e.currentTarget.checked)} />
@@ -121,13 +127,17 @@ export function AddDialog({ areas, onDone, onClose }: AddDialogProps): JSX.Eleme
         </label>
         <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
         {existing.value.length > 0 ? (
-          <div class="fault" role="alert"><p>{text.exist(existing.value.slice(0, 20).join(', '))}</p></div>
+          <div class="fault" role="alert">
+            <p>{text.exist(existing.value.slice(0, 20).join(', '))}</p>
+          </div>
         ) : (
           <Fault problem={action.problem.value} />
         )}
         <div class="row end">
           <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind="main" busy={action.busy.value}>{text.addButton(Math.max(1, count))}</Button>
+          <Button type="submit" kind="main" busy={action.busy.value}>
+            {text.addButton(Math.max(1, count))}
+          </Button>
         </div>
       </form>
     </Dialog>

@@ -31,8 +31,12 @@ export function Areas({ areas, rows, onDone }: AreasProps): JSX.Element | null {
           <tr>
             <th scope="col">{text.name}</th>
             <th scope="col">{text.floor}</th>
-            <th scope="col" class="num">{text.seats}</th>
-            <th scope="col"><span class="visually-hidden">{text.edit}</span></th>
+            <th scope="col" class="num">
+              {text.seats}
+            </th>
+            <th scope="col">
+              <span class="visually-hidden">{text.edit}</span>
+            </th>
           </tr>
         </thead>
         <tbody>
@@ -42,7 +46,12 @@ export function Areas({ areas, rows, onDone }: AreasProps): JSX.Element | null {
               <td>{floor}</td>
               <td class="num">{number(rows.filter((r) => r.area === name).length)}</td>
               <td>
-                <button class="link" type="button" aria-label={text.editOne(name)} onClick={() => (editing.value = name)}>
+                <button
+                  class="link"
+                  type="button"
+                  aria-label={text.editOne(name)}
+                  onClick={() => (editing.value = name)}
+                >
                   {text.edit}
                 </button>
               </td>
@@ -87,7 +96,12 @@ function AreaDialog({ name, areas, onDone, onClose }: AreaDialogProps): JSX.Elem
         api.POST('/v1/admin/branches/{branch}/areas', {
           params: { path: { branch: branch.value?.code ?? '' } },
           // A call without a floor removes the floor.
-          body: { name, newName: wanted === name ? '' : wanted, floor: floor.value.trim(), reason: reason.value.trim() },
+          body: {
+            name,
+            newName: wanted === name ? '' : wanted,
+            floor: floor.value.trim(),
+            reason: reason.value.trim(),
+          },
         }),
       )
     })
@@ -115,15 +129,23 @@ function AreaDialog({ name, areas, onDone, onClose }: AreaDialogProps): JSX.Elem
             />
           )}
         </Field>
-        {merges && <p class="tag warn" role="status">{text.merges(name, wanted)}</p>}
+        {merges && (
+          <p class="tag warn" role="status">
+            {text.merges(name, wanted)}
+          </p>
+        )}
         <Field label={text.floor} hint={text.floorHint} fault={faultOf(action.problem.value, 'floor')} optional>
-          {(a) => <input {...a} maxLength={50} value={floor.value} onInput={(e) => (floor.value = e.currentTarget.value)} />}
+          {(a) => (
+            <input {...a} maxLength={50} value={floor.value} onInput={(e) => (floor.value = e.currentTarget.value)} />
+          )}
         </Field>
         <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
         <Fault problem={action.problem.value} />
         <div class="row end">
           <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind="main" busy={action.busy.value}>{merges ? text.merge : t().common.save}</Button>
+          <Button type="submit" kind="main" busy={action.busy.value}>
+            {merges ? text.merge : t().common.save}
+          </Button>
         </div>
       </form>
     </Dialog>

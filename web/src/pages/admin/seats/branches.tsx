@@ -29,8 +29,12 @@ export function Branches(): JSX.Element {
               <th scope="col">{text.name}</th>
               <th scope="col">{text.code}</th>
               <th scope="col">{text.zone}</th>
-              <th scope="col" class="num">{text.seats}</th>
-              <th scope="col"><span class="visually-hidden">{text.edit}</span></th>
+              <th scope="col" class="num">
+                {text.seats}
+              </th>
+              <th scope="col">
+                <span class="visually-hidden">{text.edit}</span>
+              </th>
             </tr>
           </thead>
           <tbody>
@@ -41,7 +45,12 @@ export function Branches(): JSX.Element {
                 <td>{b.timezone}</td>
                 <td class="num">{number(b.seatCount)}</td>
                 <td>
-                  <button class="link" type="button" aria-label={text.editOne(b.name)} onClick={() => (editing.value = b)}>
+                  <button
+                    class="link"
+                    type="button"
+                    aria-label={text.editOne(b.name)}
+                    onClick={() => (editing.value = b)}
+                  >
                     {text.edit}
                   </button>
                 </td>
@@ -50,14 +59,24 @@ export function Branches(): JSX.Element {
           </tbody>
         </table>
       </div>
-      <p><small>{text.noRemoval}</small></p>
+      <p>
+        <small>{text.noRemoval}</small>
+      </p>
       <Button onClick={() => (editing.value = 'new')}>{text.add}</Button>
-      {editing.value !== undefined && <BranchDialog branch={editing.value} onClose={() => (editing.value = undefined)} />}
+      {editing.value !== undefined && (
+        <BranchDialog branch={editing.value} onClose={() => (editing.value = undefined)} />
+      )}
     </section>
   )
 }
 
-function BranchDialog({ branch, onClose }: { branch: Exclude<Editing, undefined>; onClose: () => void }): JSX.Element {
+function BranchDialog({
+  branch,
+  onClose,
+}: {
+  branch: Exclude<Editing, undefined>
+  onClose: () => void
+}): JSX.Element {
   const text = ts().seats.branches
   const list = useId()
   const action = useAction()
@@ -95,7 +114,13 @@ function BranchDialog({ branch, onClose }: { branch: Exclude<Editing, undefined>
       >
         <Field label={text.name} fault={faultOf(action.problem.value, 'name')}>
           {(a) => (
-            <input {...a} required maxLength={200} value={name.value} onInput={(e) => (name.value = e.currentTarget.value)} />
+            <input
+              {...a}
+              required
+              maxLength={200}
+              value={name.value}
+              onInput={(e) => (name.value = e.currentTarget.value)}
+            />
           )}
         </Field>
         {isNew && (
@@ -119,15 +144,27 @@ function BranchDialog({ branch, onClose }: { branch: Exclude<Editing, undefined>
         )}
         <Field label={text.zone} hint={text.zoneHint} fault={faultOf(action.problem.value, 'timezone')}>
           {(a) => (
-            <input {...a} required list={list} value={zone.value} onInput={(e) => (zone.value = e.currentTarget.value)} />
+            <input
+              {...a}
+              required
+              list={list}
+              value={zone.value}
+              onInput={(e) => (zone.value = e.currentTarget.value)}
+            />
           )}
         </Field>
-        <datalist id={list}>{Intl.supportedValuesOf('timeZone').map((z) => <option key={z} value={z} />)}</datalist>
+        <datalist id={list}>
+          {Intl.supportedValuesOf('timeZone').map((z) => (
+            <option key={z} value={z} />
+          ))}
+        </datalist>
         <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
         <Fault problem={action.problem.value} />
         <div class="row end">
           <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind="main" busy={action.busy.value}>{t().common.save}</Button>
+          <Button type="submit" kind="main" busy={action.busy.value}>
+            {t().common.save}
+          </Button>
         </div>
       </form>
     </Dialog>

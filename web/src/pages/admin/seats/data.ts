@@ -107,7 +107,9 @@ export function valueOf(row: SeatRow, column: string): string | undefined {
 export function seatFile(branch: string, rows: readonly SeatRow[], fields: readonly Column[]): string {
   const lines = [['branch', 'label', ...fields].join(',')]
   for (const row of rows) {
-    lines.push([branch, formula(row.label), ...fields.map((f) => formula(valueOf(row, f) ?? ''))].map(quoted).join(','))
+    lines.push(
+      [branch, formula(row.label), ...fields.map((f) => formula(valueOf(row, f) ?? ''))].map(quoted).join(','),
+    )
   }
   return lines.join('\n') + '\n'
 }
@@ -132,7 +134,11 @@ export interface ImportOptions {
 }
 
 /** importFile sends a seat file: a dry run without a fingerprint, else the import itself. */
-export async function importFile(file: string | Blob, options: ImportOptions, fingerprint?: string): Promise<ImportAnswer> {
+export async function importFile(
+  file: string | Blob,
+  options: ImportOptions,
+  fingerprint?: string,
+): Promise<ImportAnswer> {
   const { note = {}, ...rest } = options
   const notes = Object.fromEntries(Object.entries(note).map(([l, text]) => [`note[${l}]`, text]))
   const query = { ...rest, ...notes, ...(fingerprint === undefined ? { dryRun: true } : { fingerprint }) }

@@ -11,7 +11,14 @@ import { Fault } from '../../../ui/problem.tsx'
 import { branch } from '../branch.ts'
 import { Amenities } from './add.tsx'
 import {
-  amenities, changedSinceCheck, changeSeats, importFile, seatFile, type Amenity, type Column, type SeatRow,
+  amenities,
+  changedSinceCheck,
+  changeSeats,
+  importFile,
+  seatFile,
+  type Amenity,
+  type Column,
+  type SeatRow,
 } from './data.ts'
 
 interface EditDialogProps {
@@ -21,7 +28,7 @@ interface EditDialogProps {
   onClose: () => void
 }
 
-/** EditDialog changes one seat or several at once. What the user does not touch stays as it is. */
+/** EditDialog changes one seat or several at once. A value that the user does not touch stays as it is. */
 export function EditDialog({ rows, areas, onDone, onClose }: EditDialogProps): JSX.Element {
   const text = ts().seats.edit
   const list = useId()
@@ -34,7 +41,9 @@ export function EditDialog({ rows, areas, onDone, onClose }: EditDialogProps): J
   const area = useSignal(same((r) => r.area))
   const desk = useSignal(same((r) => r.desk))
   const out = useSignal(same((r) => r.outOfService))
-  const has = useSignal<ReadonlySet<Amenity>>(new Set(amenities.filter((a) => rows.every((r) => r.amenities.includes(a)))))
+  const has = useSignal<ReadonlySet<Amenity>>(
+    new Set(amenities.filter((a) => rows.every((r) => r.amenities.includes(a)))),
+  )
   const mixed = useSignal<ReadonlySet<Amenity>>(
     new Set(amenities.filter((a) => same((r) => r.amenities.includes(a)) === undefined)),
   )
@@ -77,7 +86,11 @@ export function EditDialog({ rows, areas, onDone, onClose }: EditDialogProps): J
           void save()
         }}
       >
-        {one === undefined && <p><small>{text.manyHint}</small></p>}
+        {one === undefined && (
+          <p>
+            <small>{text.manyHint}</small>
+          </p>
+        )}
         <Field label={text.area} hint={text.areaHint}>
           {(a) => (
             <input
@@ -91,7 +104,11 @@ export function EditDialog({ rows, areas, onDone, onClose }: EditDialogProps): J
             />
           )}
         </Field>
-        <datalist id={list}>{areas.map((name) => <option key={name} value={name} />)}</datalist>
+        <datalist id={list}>
+          {areas.map((name) => (
+            <option key={name} value={name} />
+          ))}
+        </datalist>
         <Field label={text.desk} hint={text.deskHint} optional>
           {(a) => (
             <input
@@ -122,12 +139,18 @@ export function EditDialog({ rows, areas, onDone, onClose }: EditDialogProps): J
           />
           {text.outOfService}
         </label>
-        {one !== undefined && <p><small>{text.labelStays}</small></p>}
+        {one !== undefined && (
+          <p>
+            <small>{text.labelStays}</small>
+          </p>
+        )}
         {!closes && <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />}
         <Fault problem={action.problem.value} />
         <div class="row end">
           <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind="main" busy={action.busy.value}>{closes ? text.next : t().common.save}</Button>
+          <Button type="submit" kind="main" busy={action.busy.value}>
+            {closes ? text.next : t().common.save}
+          </Button>
         </div>
       </form>
     </Dialog>
@@ -154,7 +177,8 @@ function OutOfService({ file, rows, onDone, onClose }: OutOfServiceProps): JSX.E
       return impact
     }
     const answer = await changeSeats(file, options, ({ impact }) => {
-      if (onBookings === 'BOOKING_ACTION_CANCEL' && impact?.reservations !== previewed.value) throw changedSinceCheck()
+      if (onBookings === 'BOOKING_ACTION_CANCEL' && impact?.reservations !== previewed.value)
+        throw changedSinceCheck()
     })
     return answer.impact
   }
@@ -168,7 +192,14 @@ function OutOfService({ file, rows, onDone, onClose }: OutOfServiceProps): JSX.E
       onDone={onDone}
       onClose={onClose}
     >
-      <p>{text.outText(rows.slice(0, 20).map((r) => r.label).join(', '))}</p>
+      <p>
+        {text.outText(
+          rows
+            .slice(0, 20)
+            .map((r) => r.label)
+            .join(', '),
+        )}
+      </p>
     </ImpactDialog>
   )
 }

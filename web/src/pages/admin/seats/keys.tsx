@@ -37,20 +37,32 @@ export function Keys({ branch: code }: { branch: string }): JSX.Element {
       <p>{text.intro}</p>
       <Fault problem={load.problem.value} />
       <ul class="plain-list screens">
-        {keys.value.filter((k) => k.revokedAt === undefined).map((k) => (
-          <li key={k.id} class="row">
-            <strong>{k.name}</strong>
-            {k.scopes.map((s) => <span class="tag" key={s}>{scopeName(s)}</span>)}
-            <small>{k.createdAt !== undefined && text.since(day(k.createdAt, zone))}</small>
-            <Button kind="danger" label={text.revokeOne(k.name)} onClick={() => (open.value = k)}>{text.revoke}</Button>
-          </li>
-        ))}
+        {keys.value
+          .filter((k) => k.revokedAt === undefined)
+          .map((k) => (
+            <li key={k.id} class="row">
+              <strong>{k.name}</strong>
+              {k.scopes.map((s) => (
+                <span class="tag" key={s}>
+                  {scopeName(s)}
+                </span>
+              ))}
+              <small>{k.createdAt !== undefined && text.since(day(k.createdAt, zone))}</small>
+              <Button kind="danger" label={text.revokeOne(k.name)} onClick={() => (open.value = k)}>
+                {text.revoke}
+              </Button>
+            </li>
+          ))}
       </ul>
       {ended.length > 0 && (
         <details>
           <summary>{text.ended(ended.length)}</summary>
           <ul>
-            {ended.map((k) => <li key={k.id}>{k.name} <small>{text.endedAt(day(k.revokedAt ?? '', zone))}</small></li>)}
+            {ended.map((k) => (
+              <li key={k.id}>
+                {k.name} <small>{text.endedAt(day(k.revokedAt ?? '', zone))}</small>
+              </li>
+            ))}
           </ul>
         </details>
       )}
@@ -111,11 +123,17 @@ function CreateDialog({ branch: code, onCreated, onClose }: CreateDialogProps): 
     return (
       <Dialog title={text.secretTitle(name.value.trim())} onClose={onClose}>
         <p class="banner">{text.once}</p>
-        <p><code class="secret" tabIndex={0}>{secret.value}</code></p>
+        <p>
+          <code class="secret" tabIndex={0}>
+            {secret.value}
+          </code>
+        </p>
         <p role="status">{copied.value === 'yes' ? text.copied : copied.value === 'no' ? text.notCopied : ''}</p>
         <div class="row end">
           <Button onClick={() => void copy()}>{text.copy}</Button>
-          <Button kind="main" onClick={onClose}>{text.kept}</Button>
+          <Button kind="main" onClick={onClose}>
+            {text.kept}
+          </Button>
         </div>
       </Dialog>
     )
@@ -130,7 +148,13 @@ function CreateDialog({ branch: code, onCreated, onClose }: CreateDialogProps): 
       >
         <Field label={text.name} hint={text.nameHint} fault={faultOf(action.problem.value, 'name')}>
           {(a) => (
-            <input {...a} required maxLength={100} value={name.value} onInput={(e) => (name.value = e.currentTarget.value)} />
+            <input
+              {...a}
+              required
+              maxLength={100}
+              value={name.value}
+              onInput={(e) => (name.value = e.currentTarget.value)}
+            />
           )}
         </Field>
         <fieldset>
@@ -151,13 +175,17 @@ function CreateDialog({ branch: code, onCreated, onClose }: CreateDialogProps): 
         </fieldset>
         <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
         {action.problem.value?.reason === 'KEY_EXISTS' ? (
-          <div class="fault" role="alert"><p>{text.exists}</p></div>
+          <div class="fault" role="alert">
+            <p>{text.exists}</p>
+          </div>
         ) : (
           <Fault problem={action.problem.value} />
         )}
         <div class="row end">
           <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind="main" busy={action.busy.value} disabled={chosen.value.length === 0}>{text.create}</Button>
+          <Button type="submit" kind="main" busy={action.busy.value} disabled={chosen.value.length === 0}>
+            {text.create}
+          </Button>
         </div>
       </form>
     </Dialog>
@@ -194,7 +222,9 @@ function RevokeDialog({ of, onDone, onClose }: { of: Key; onDone: () => void; on
         <Fault problem={action.problem.value} />
         <div class="row end">
           <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind="danger" busy={action.busy.value}>{text.revoke}</Button>
+          <Button type="submit" kind="danger" busy={action.busy.value}>
+            {text.revoke}
+          </Button>
         </div>
       </form>
     </Dialog>

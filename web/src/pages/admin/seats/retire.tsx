@@ -48,7 +48,14 @@ export function RetireDialog({ rows, onDone, onClose }: RetireDialogProps): JSX.
       }}
       onClose={onClose}
     >
-      <p>{text.text(rows.slice(0, 20).map((r) => r.label).join(', ') + (rows.length > 20 ? ' …' : ''))}</p>
+      <p>
+        {text.text(
+          rows
+            .slice(0, 20)
+            .map((r) => r.label)
+            .join(', ') + (rows.length > 20 ? ' …' : ''),
+        )}
+      </p>
     </ImpactDialog>
   )
 }
