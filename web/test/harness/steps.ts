@@ -32,8 +32,15 @@ export const paths = {
   admin: ['/admin/people', '/admin/screens', '/admin/audit'],
 } as const
 
-/** idle waits until the page shows its heading and nothing that loads. */
+/** idle waits until the page shows its heading, and nothing that loads. */
 export async function idle(page: Page): Promise<void> {
   await page.locator('h1').first().waitFor()
-  await page.locator('.loading').waitFor({ state: 'detached' })
+  await page.waitForFunction(async () => {
+    // A page may begin to load its parts a moment after its heading is shown.
+    for (let frames = 0; frames < 5; frames++) {
+      await new Promise((done) => requestAnimationFrame(done))
+      if (document.querySelector('.loading, [aria-busy="true"]') !== null) return false
+    }
+    return true
+  })
 }
