@@ -26,6 +26,8 @@ export interface StreamOptions {
   onReopen?: () => void
   /** keepHidden keeps the stream open while the tab is hidden. A browser has six connections without TLS. */
   keepHidden?: boolean
+  /** key returns a service key, which the stream sends in place of the user's token. */
+  key?: () => string
 }
 
 /** The server sends a heartbeat every 25 seconds. A connection that is silent for longer is dead. */
@@ -67,7 +69,8 @@ export function openStream(options: StreamOptions): Stream {
     const mine = new AbortController()
     attempt = mine
     heard = performance.now()
-    const headers: Record<string, string> = { Accept: 'text/event-stream', ...authorization() }
+    const token = options.key === undefined ? authorization() : { Authorization: `Bearer ${options.key()}` }
+    const headers: Record<string, string> = { Accept: 'text/event-stream', ...token }
     try {
       if (lastId !== '') headers['Last-Event-ID'] = lastId
       const response = await fetch(options.url(), { headers, signal: mine.signal, cache: 'no-store' })

@@ -48,7 +48,12 @@ export async function resume(): Promise<void> {
     return
   }
   try {
-    const { accessToken } = await call(api.POST('/v1/auth/session:resume'))
+    const { accessToken, key } = await call(api.POST('/v1/auth/session:resume'))
+    if (key) {
+      loseCookie() // the browser has become a screen: see display.ts
+      account.value = null
+      return
+    }
     setToken(accessToken)
     await load()
     ended.value = ''
@@ -137,6 +142,11 @@ export async function signOut(everywhere = false): Promise<void> {
 export async function endCookie(): Promise<void> {
   if (localStorage.getItem(staying) === null) return
   await call(api.POST('/v1/auth/session:end')).catch(asProblem)
+  localStorage.removeItem(staying)
+}
+
+/** loseCookie says that the cookie has no session of a user any more. The tab stays signed in. */
+export function loseCookie(): void {
   localStorage.removeItem(staying)
 }
 
