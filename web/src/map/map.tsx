@@ -164,7 +164,7 @@ function SeatMark({ place, size }: { place: Place; size: number }): JSX.Element 
       class={`seat ${look}${off}${open}`}
       data-id={s.id}
       role="button"
-      tabIndex={-1}
+      tabindex={-1}
       aria-label={nameOf(s)}
       transform={`translate(${place.x} ${place.y})`}
     >

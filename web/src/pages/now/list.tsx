@@ -117,8 +117,8 @@ function SeatRow({ id }: { id: string }): JSX.Element | null {
     <li>
       <button type="button" class={`seat-row ${look}`} data-id={id} aria-label={nameOf(s)}>
         <Sign look={look} />
-        <strong>{s.label}</strong>
-        <span class="words">{words(s)}</span>
+        <strong>{s.label}</strong>{' '}
+        <span class="words">{words(s)}</span>{' '}
         <Amenities of={s.amenities} />
       </button>
     </li>
