@@ -219,8 +219,7 @@ func (f *siteFile) write(w http.ResponseWriter, r *http.Request, status int) {
 	if status == http.StatusOK {
 		header["Etag"] = content.etag
 		if noneMatch(r.Header["If-None-Match"], content.etag[0]) {
-			delete(header, "Content-Type")
-			w.WriteHeader(http.StatusNotModified)
+			w.WriteHeader(http.StatusNotModified) // net/http leaves out Content-Type
 			return
 		}
 	} else {

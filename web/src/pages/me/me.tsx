@@ -38,9 +38,18 @@ export function View(): JSX.Element {
     if (!user) return
     const read = (): void => void loadStanding().catch(() => undefined)
     read()
-    return onNotification((n) => {
-      if (n.kind === 'NOTIFICATION_KIND_NO_SHOW') read()
+    let later: ReturnType<typeof setTimeout> | undefined
+    const end = onNotification((n) => {
+      if (n.kind !== 'NOTIFICATION_KIND_NO_SHOW') return
+      read()
+      // The server decides on a suspension a moment after the no-show, and sends no notification of it.
+      clearTimeout(later)
+      later = setTimeout(read, 5000)
     })
+    return () => {
+      end()
+      clearTimeout(later)
+    }
   }, [user?.user.id])
   return (
     <div class="my-seats">
