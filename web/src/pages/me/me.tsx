@@ -145,7 +145,7 @@ function Coming({ reservation: r }: { reservation: Reservation }): JSX.Element {
   const m = t().me
   const opens = ms(r.checkInOpensAt)
   return (
-    <li class="card item">
+    <li class="card seat-item">
       <div>
         <h3>{m.seat(r.seat?.label ?? '')}</h3>
         <p>{span(r.startTime, r.endTime, zone)}</p>

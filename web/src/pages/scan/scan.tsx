@@ -197,7 +197,7 @@ function Choose({ flow, among }: { flow: Flow; among: readonly Reservation[] }):
       <h2>{t().scan.choose}</h2>
       <ul class="plain-list">
         {among.map((r) => (
-          <li key={r.id} class="item">
+          <li key={r.id} class="seat-item">
             <div>
               <p><strong>{t().me.seat(r.seat?.label ?? '')}</strong></p>
               <p>{span(r.startTime, r.endTime, zoneOf(r.seat?.branch))}</p>
