@@ -32,11 +32,15 @@ async function signIn(page: Page, person: Person): Promise<void> {
 
 test('check in, stay longer, and leave', async (b) => {
   const [student, branch] = await Promise.all([newStudent(), newBranch({ seats: 1 })])
-  await book(student, seat(branch), { minutes: 60 })
+  const r = await book(student, seat(branch), { minutes: 60 })
   const page = await b.page({ as: student, device: 'phone' })
   await page.goto('/me')
   const present = card(page)
   await present.getByText('Check in by').waitFor()
+  // The times are those of the library.
+  const berlin = new Intl.DateTimeFormat('en-GB', { timeZone: 'Europe/Berlin', hour: '2-digit', minute: '2-digit' })
+  const [from, to] = [r.startTime, r.endTime].map((time) => berlin.format(new Date(time ?? '')))
+  await present.getByText(`${from} to ${to}`).waitFor()
   await present.getByRole('button', { name: 'Check in' }).click()
   await present.getByText('Checked in', { exact: true }).waitFor()
   const left = (await present.getByRole('timer').textContent()) ?? ''
@@ -125,6 +129,21 @@ test('a place in line becomes an offer, which is claimed or declined', async (b)
   await offer('T-02').waitFor({ state: 'detached' })
   const { reservations } = await ok(student.api.GET('/v1/reservations'))
   assert.deepEqual(reservations.map((r) => r.status), ['RESERVATION_STATUS_CONFIRMED'])
+})
+
+test('the history has pages', async (b) => {
+  const [student, branch] = await Promise.all([newStudent(), newBranch({ seats: 1 })])
+  for (let i = 0; i < 12; i++) {
+    const { id } = await book(student, seat(branch))
+    await ok(student.api.POST('/v1/reservations/{reservationId}:cancel', { params: { path: { reservationId: id } }, body: {} }))
+  }
+  const page = await b.page({ as: student })
+  await page.goto('/me')
+  const items = page.locator('.history li')
+  await until(async () => assert.equal(await items.count(), 10))
+  await page.getByRole('button', { name: 'Show more' }).click()
+  await until(async () => assert.equal(await items.count(), 12))
+  assert.equal(await page.getByRole('button', { name: 'Show more' }).count(), 0)
 })
 
 test('a user leaves a waitlist', async (b) => {
@@ -312,7 +331,7 @@ test('rule SEAT_AND_SCREEN: the page leads through both codes, in any order', as
 })
 
 test('a free seat is taken by its label in one tap, and the label then shows the stay', async (b) => {
-  const [student, branch] = await Promise.all([newStudent(), newBranch({ seats: 1 })])
+  const [student, branch] = await Promise.all([newStudent(), newBranch({ seats: 1, zone: 'Asia/Kolkata' })])
   const label = (await labelsOf(branch)).get(seat(branch)) ?? ''
   const page = await b.page({ device: 'phone' })
   await page.goto(`/s/${label}`)
@@ -326,6 +345,8 @@ test('a free seat is taken by its label in one tap, and the label then shows the
   await sit.click()
   await page.getByRole('heading', { name: 'You are checked in' }).waitFor()
   assert.deepEqual(await proofOf(student), ['PROOF_SEAT'])
+  const { reservations } = await ok(student.api.GET('/v1/reservations'))
+  assert.match(reservations[0]?.endTime ?? '', /:[03]0:00Z$/, 'a library may allow only half hours')
 
   const again = await b.page({ as: student, device: 'phone' })
   await again.goto(`/S/${label}`)
