@@ -9,6 +9,11 @@ async function search(page: Page, text: string): Promise<void> {
   await page.keyboard.press('Enter')
 }
 
+/** swipe types as a card reader does: quickly, with Enter at the end. It does not wait between the keys. */
+async function swipe(page: Page, card: string): Promise<void> {
+  await Promise.all([...card, 'Enter'].map((key) => page.keyboard.press(key)))
+}
+
 /** person opens the page of a person by the student id. */
 async function person(page: Page, p: Person): Promise<void> {
   await page.goto('/desk')
@@ -60,14 +65,12 @@ test('the search finds a person by student number, card, e-mail and name, and by
   }
   // A card reader types quickly and presses Enter, wherever the focus is. It must not press the button.
   await page.getByRole('button', { name: 'Reserve a seat' }).focus()
-  await page.keyboard.type('99999999')
-  await page.keyboard.press('Enter')
+  await swipe(page, '99999999')
   await page.getByText('No person was found for “99999999”').waitFor()
   assert.equal(await page.getByRole('dialog').count(), 0)
   await page.goto('/desk')
   await page.getByRole('button', { name: 'Reload' }).focus()
-  await page.keyboard.type(card)
-  await page.keyboard.press('Enter')
+  await swipe(page, card)
   await page.getByRole('heading', { level: 1, name: student.name }).waitFor()
 })
 
@@ -125,6 +128,16 @@ test('the list of the day is live, and one tap checks a person in and out', asyn
   const at = { params: { path: { reservationId: second.id } } }
   await ok(other.api.POST('/v1/reservations/{reservationId}:cancel', { ...at, body: {} }))
   await later.waitFor({ state: 'detached' })
+
+  // A check-in changes no seat. The list shows it when staff turn to the page again.
+  const third = await book(other, branch.seats[3]?.id ?? '')
+  await later.getByRole('button', { name: 'Check in' }).waitFor()
+  await ok(other.api.POST('/v1/reservations/{reservationId}:checkIn', { params: { path: { reservationId: third.id } }, body: {} }))
+  await until(async () => {
+    await page.mouse.move(10, 300)
+    await page.mouse.move(20, 300)
+    await later.getByText(/^checked in at/).waitFor({ timeout: 300 })
+  }, 30_000)
 })
 
 test('staff reserve for a person, check in and out, and cancel', async (b) => {
