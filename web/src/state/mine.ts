@@ -272,7 +272,16 @@ let loadedFor: string | undefined
 effect(() => {
   const user = account.value === undefined ? undefined : account.value === null ? null : account.value.user.id
   untracked(() => {
-    if (user === undefined || user === loadedFor) return
+    if (user === undefined) return
+    if (user === loadedFor) {
+      // A new session of the same user: the server has refused the stream of the old one.
+      if (user !== null && stream?.state.value.kind === 'refused') {
+        stream.close()
+        stream = undefined
+        void subscribe(user)
+      }
+      return
+    }
     const keep = user === null ? offlineStart() : mine.value?.user === user
     if (!keep) forget()
     loadedFor = user ?? undefined
