@@ -11,7 +11,7 @@ const root = fileURLToPath(new URL('.', import.meta.url))
 const flag = process.argv.indexOf('--out')
 const out = resolve((flag < 0 ? undefined : process.argv[flag + 1]) ?? join(root, 'dist'))
 
-// One style sheet for all pages, and one for the pages of staff, the screen and the scanner. A module
+// One style sheet for all pages, and one for the pages of staff and the screen. A module
 // that is loaded on demand cannot bring its style sheet with it: src/ui/style.ts loads it.
 const styles = await build({
   absWorkingDir: root,

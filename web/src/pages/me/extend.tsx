@@ -11,7 +11,7 @@ import { Button, useAction } from '../../ui/action.tsx'
 import { notify } from '../../ui/notice.tsx'
 import { Fault } from '../../ui/problem.tsx'
 import { checkExtension, extend } from './actions.ts'
-import { length, ms } from './times.ts'
+import { ms, shortLength } from './times.ts'
 
 const steps = [15, 30, 60, 90, 120] // minutes
 
@@ -67,7 +67,7 @@ export function Extend({ reservation: r, onDone }: { reservation: Reservation; o
                 onDone()
               })}
           >
-            {t().common.until(clock(to, zone))} <small>+{length(to - end)}</small>
+            {t().common.until(clock(to, zone))} <small>+{shortLength(to - end)}</small>
           </button>
         ))}
         <Button onClick={onDone}>{t().common.cancel}</Button>

@@ -43,7 +43,7 @@ export function View(): JSX.Element {
     })
   }, [user?.user.id])
   return (
-    <div class="mine">
+    <div class="my-seats">
       <h1>{t().me.title}</h1>
       {user === undefined && mine.value === undefined && <p class="loading" role="status">{t().common.loading}</p>}
       {user === null && mine.value === undefined && <SignedOut />}
