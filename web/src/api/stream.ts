@@ -83,7 +83,8 @@ export function openStream(options: StreamOptions): Stream {
     } catch (e) {
       if (mine.signal.aborted) return
       if (e instanceof Problem) {
-        reportProblem(e, headers['Authorization'])
+        // A bad key does not end the session of the user.
+        if (options.key === undefined) reportProblem(e, headers['Authorization'])
         if (e.status >= 400 && e.status < 500 && e.status !== 429 && e.status !== 408) {
           state.value = { kind: 'refused', problem: e }
           return
