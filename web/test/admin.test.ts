@@ -153,7 +153,7 @@ test('new hours show the reservations outside them, and keep or cancel them', as
   await page.getByRole('button', { name: /^Remove: / }).waitFor()
   assert.equal((await ok(student.api.GET('/v1/reservations'))).reservations.length, 1)
 
-  await page.getByLabel('Other hours').check()
+  await page.getByRole('radio', { name: 'Other hours' }).check()
   await page.getByLabel('These days opens').fill('20:00')
   await page.locator('section', { hasText: 'Days with other hours' }).getByRole('button', { name: 'Check the effect' }).click()
   await dialog.getByLabel('Cancel them').check()
@@ -184,6 +184,10 @@ test('a policy is made, changed and removed', async (b) => {
   await page.getByText('Enter a whole number').first().waitFor()
   assert.equal((await mine()).length, 0)
   await page.getByLabel('Value: Length of the suspensions').fill('7, 14')
+  await page.getByRole('button', { name: 'Save policy' }).click()
+  await page.getByText('requires a screen that is on').first().waitFor()
+  const params = { path: { branch: branch.code } }
+  await ok(api.POST('/v1/admin/branches/{branch}/screens', { params, body: { name: 'Entrance' } }))
   await page.getByRole('button', { name: 'Save policy' }).click()
   await page.getByText('The policy is saved').first().waitFor()
   const [made] = await mine()
@@ -278,13 +282,13 @@ test('an admin changes the data and the role of a person, and the audit log show
 
   await page.getByRole('button', { name: /^Role/ }).click()
   await page.getByLabel('Librarian').check()
-  await page.getByLabel('All branches').uncheck()
-  await page.getByLabel(branch.name).check()
+  await page.getByRole('checkbox', { name: 'All branches' }).uncheck()
+  await page.getByRole('checkbox', { name: branch.name }).check()
   await page.getByRole('button', { name: 'Save' }).click()
   await page.locator('.person').getByText('Librarian', { exact: true }).waitFor()
   await page.getByRole('button', { name: /^Role/ }).click()
   // The form knows the branches of the role.
-  await until(async () => assert.equal(await page.getByLabel(branch.name).isChecked(), true))
+  await until(async () => assert.equal(await page.getByRole('checkbox', { name: branch.name }).isChecked(), true))
   await page.keyboard.press('Escape')
 
   await section(page, 'audit', branch, { all: '1', object: `user/${student.id}` })
