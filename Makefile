@@ -15,6 +15,7 @@ TIMEOUT ?= 25m
 .PHONY: compare compare-quick chaos chaos-quick canaries trials
 .PHONY: vulncheck generate lint prose fmt grpcurl ghz install clean
 .PHONY: go fresh format breaking vet modules build-stack build-bench build-compare bench-test build-chaos
+.PHONY: web test-web screenshots web-packages web-fresh build-web-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,7 +50,29 @@ test: go ## run the tests with the race detector; TESTS=./store runs one package
 	$(if $(filter ./...,$(TESTS)),cd tools/openapi && go test -race -shuffle=on -count=1 ./...)
 	$(if $(filter ./...,$(TESTS)),cd deploy/observability && go test -race -shuffle=on ./...)
 
-check: fresh format lint vet modules build test bench-test chaos-quick ## run every check that a change must pass
+web: web-packages ## build the web client into web/dist; needs Node 18.13 or newer
+	@cd web && npm run --silent schema && npm run --silent types && node build.mjs
+
+test-web: build-web-test ## test the web client in a browser; TESTS="now me" runs two files
+	@TESTS='$(filter-out ./...,$(TESTS))' exec node web/test/run.mjs
+
+screenshots: build-web-test ## write docs/screenshots
+	@TESTS=screenshots exec node web/test/run.mjs
+
+build-web-test: build-stack web-packages
+	@stack/install.sh browser
+	@CGO_ENABLED=0 stack/build.sh -o $(BIN)/ ./stack/cmd/dlsms-tls
+
+# npm writes the file when it has installed the packages of package-lock.json.
+web-packages: web/node_modules/.package-lock.json
+web/node_modules/.package-lock.json: web/package-lock.json
+	@stack/install.sh node
+	@cd web && npm ci --no-audit --no-fund
+	@touch $@
+
+check: fresh format lint vet modules build web-fresh ## run every check that a change must pass
+check: test bench-test chaos-quick test-web
+
 
 bench: build-bench ## run the benchmarks and write docs/benchmarks; takes 20 minutes on an idle machine
 	@$(BIN)/dlsms-bench -out docs/benchmarks $(ARGS)
@@ -160,6 +183,11 @@ format: $(BIN)/buf $(BIN)/golangci-lint
 
 breaking: $(BIN)/buf
 	@tools/breaking.sh
+
+# Builds the web client again and compares. It also checks the types and the sizes.
+web-fresh: web-packages
+	@cd web && npm run --silent schema && npm run --silent types && node build.mjs --out ../.local/web-dist
+	@node web/fresh.mjs .local/web-dist
 
 # Runs short rounds. It checks that the benchmark works, and that none of its calls fails.
 bench-test: build-compare

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Prints and installs the missing programs.
 #   run    PostgreSQL, Redis and nginx
-#   test   also a C compiler for Go's race detector, the programs of the clients in docs/clients, and Prometheus
+#   node   Node, which builds the web client
+#   browser  Node, and Chromium with fonts, for the tests of the web client
+#   test   all of these, a C compiler for Go's race detector, the programs of the clients in docs/clients,
+#          and Prometheus
 # It is a shell script because Go can't fetch modules before ca-certificates is installed.
 set -euo pipefail
 
-want=${1:?usage: stack/install.sh run|test}
+want=${1:?usage: stack/install.sh run|node|browser|test}
 
 # On Debian, the programs of Postgres are not in PATH, and nginx is not in the PATH of an ordinary user.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/usr/local/bin:/opt/homebrew/bin
@@ -26,6 +29,12 @@ has_cc() {
   printf '#include <stdlib.h>\nint main(void) { return 0; }\n' | "${CC:-gcc}" -x c -o /dev/null - 2>/dev/null
 }
 has_node() { command -v node >/dev/null && command -v npm >/dev/null; }
+has_chromium() {
+  command -v chromium || command -v chromium-browser || command -v google-chrome ||
+    [[ -d /Applications/Chromium.app || -d "/Applications/Google Chrome.app" ]]
+} >/dev/null
+# The tests write texts in Chinese. macOS has fonts for all languages.
+has_fonts() { ! command -v fc-list >/dev/null || [[ -n $(fc-list :lang=zh) ]]; }
 has_protoc() { command -v protoc >/dev/null && command -v grpc_python_plugin >/dev/null; }
 # apt installs Python packages for the system's python3, so try that one first.
 has_python() {
@@ -42,12 +51,18 @@ has_prometheus() {
 has_certificates() { [[ -s /etc/ssl/certs/ca-certificates.crt || -d /etc/pki/tls/certs || ! -e /etc/debian_version ]]; }
 
 missing=()
-has_postgres || missing+=(postgresql)
-has_redis || missing+=(redis)
-has_nginx || missing+=(nginx)
+if [[ $want == run || $want == test ]]; then
+  has_postgres || missing+=(postgresql)
+  has_redis || missing+=(redis)
+  has_nginx || missing+=(nginx)
+fi
+if [[ $want != run ]]; then has_node || missing+=(node); fi
+if [[ $want == browser || $want == test ]]; then
+  has_chromium || missing+=(chromium)
+  has_fonts || missing+=(fonts)
+fi
 if [[ $want == test ]]; then
   has_cc || missing+=(compiler)
-  has_node || missing+=(node)
   has_protoc || missing+=(protoc)
   has_python || missing+=(python)
   has_prometheus || missing+=(prometheus)
@@ -73,6 +88,10 @@ packages() {
       apt:protoc) echo protobuf-compiler protobuf-compiler-grpc ;;
       apt:prometheus) echo prometheus prometheus-node-exporter ;;
       *:prometheus) echo prometheus node_exporter ;;
+      # Chromium writes a warning without a font. The second font has all Chinese characters in 4 MB.
+      apt:chromium) echo chromium fonts-dejavu-core fonts-droid-fallback ;;
+      apt:fonts) echo fonts-droid-fallback ;;
+      brew:chromium) echo chromium ;;
       apt:python) echo python3 python3-grpcio python3-protobuf ;;
       *:protoc) echo protobuf grpc ;;
       *) echo "$name" ;;

@@ -33,6 +33,8 @@ func TestProseNamesEachHit(t *testing.T) {
 	write(t, "package a\n\n// What is free is free.\nvar s = \"all but for this\"\n", dir, "a.go")
 	write(t, "One line.\n"+strings.Repeat("word ", 25)+"\nWhoever reads this. Who knows.\n", dir, "b.md")
 	write(t, "# It tries anew.\n", dir, "c.sh")
+	write(t, "/** Who calls this? */\n/**\n * What waits, waits. */\n", dir, "d.tsx")
+	write(t, "/* Who reads this */\n*, ::before { margin: 0 }\n", dir, "e.css")
 	out, err := prose()
 	if err == nil {
 		t.Error("bad text passes")
@@ -40,7 +42,8 @@ func TestProseNamesEachHit(t *testing.T) {
 	for _, want := range []string{
 		`a.go:3: the sentence begins with "What"`, `a.go:4: "but for": write instead: except`,
 		"b.md:2: 125 columns", `b.md:3: the sentence begins with "Whoever"`, `b.md:3: the sentence begins with "Who":`,
-		`c.sh:1: "anew": write instead: again`,
+		`c.sh:1: "anew": write instead: again`, `d.tsx:3: the sentence begins with "What"`,
+		`e.css:1: the sentence begins with "Who"`,
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the output does not contain %q:\n%s", want, out)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks the text of all tracked files. It prints each hit as file:line with the text to write instead.
-#   - No line has more than 120 columns. Lines with a word of more than 80 columns, such as a URL, are exempt.
+#   - No line has more than 120 columns. Lines with a word of more than 80 columns, such as a URL, are exempt,
+#     and so are the texts of the web client.
 #   - No sentence in a comment or a document begins with Who, Whoever or What, except in a question.
 #   - No line has a word of tools/prose.txt.
 # Arguments limit the check to these paths: tools/prose.sh store docs
@@ -9,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 # Not checked: generated files, files from other projects, and the files that quote the words.
 skip='^gen/|^rest/openapi\.json$|\.sum$|lock\.json$|^LICENSE$|^docs/benchmarks/profiles/|^docs/(benchmarks|comparison)/.*\.(svg|csv)$|(^|/)testdata/'
-skip+='|^deploy/observability/grafana/dashboards/'
+skip+='|^deploy/observability/grafana/dashboards/|^web/dist/|\.svg$'
 skip+='|^tools/prose\.|^stack/prose_test\.go$'
 # -I leaves out binary files.
 git -c "safe.directory=$(pwd -P)" grep -lI '' -- "${@:-.}" |
@@ -27,6 +28,10 @@ git -c "safe.directory=$(pwd -P)" grep -lI '' -- "${@:-.}" |
   function comment(s) {
     if (kind == "text") return s
     if (kind == "slash") return match(s, /(^|[ \t])\/\//) ? substr(s, RSTART + RLENGTH) : ""
+    if (kind == "script" || kind == "style") { # a line of a comment of several lines begins with a star
+      if (kind == "script" && match(s, /(^|[ \t])\/\//)) return substr(s, RSTART + RLENGTH)
+      return match(s, /\/\*+|^[ \t]*\*/) ? substr(s, RSTART + RLENGTH) : ""
+    }
     if (kind == "dash") return match(s, /(^|[ \t])--/) ? substr(s, RSTART + RLENGTH) : ""
     return match(s, /(^|[ \t])#+/) ? substr(s, RSTART + RLENGTH) : ""
   }
@@ -34,7 +39,7 @@ git -c "safe.directory=$(pwd -P)" grep -lI '' -- "${@:-.}" |
   function check(s,    columns, text, i, found, rest, w) {
     columns = s
     gsub(/[\200-\277]/, "", columns) # a character of UTF-8 is one column
-    if (length(columns) > 120) {
+    if (length(columns) > 120 && name !~ /^web\/src\/i18n\//) { # there, a text is one line
       for (i = split(columns, w, /[ \t]+/); i > 0 && length(w[i]) <= 80; i--);
       if (i == 0) hit(length(columns) " columns: write at most 120")
     }
@@ -75,7 +80,9 @@ git -c "safe.directory=$(pwd -P)" grep -lI '' -- "${@:-.}" |
   {
     name = $0; line = 0; fenced = 0; kind = "hash"
     if (name ~ /\.(md|txt)$/) kind = "text"
-    else if (name ~ /\.(go|proto|ts|mod)$/) kind = "slash"
+    else if (name ~ /\.(go|proto|mod)$/) kind = "slash"
+    else if (name ~ /\.(ts|tsx|mjs|js)$/) kind = "script"
+    else if (name ~ /\.css$/) kind = "style"
     else if (name ~ /\.sql$/) kind = "dash"
     while ((getline s <name) > 0) { line++; check(s) }
     close(name)

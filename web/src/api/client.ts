@@ -24,10 +24,17 @@ export function authorization(): Record<string, string> {
   return token === '' ? {} : { Authorization: `Bearer ${token}` }
 }
 
-/** reportProblem tells the session that its token has ended, if p says so. */
-export function reportProblem(p: Problem): void {
-  if (p.signedOut && token !== '') onSignedOut(p.reason)
+/**
+ * reportProblem tells the session that its token has ended, if p says so. A late answer to a call with
+ * an earlier token, such as that from before a change of the password, says nothing about the session:
+ * `sent` is the Authorization header of the call.
+ */
+export function reportProblem(p: Problem, sent = authorization()['Authorization']): void {
+  if (p.signedOut && token !== '' && sent === authorization()['Authorization']) onSignedOut(p.reason)
 }
+
+/** The Authorization header of the request of each answer. */
+const sentWith = new WeakMap<Response, string>()
 
 /**
  * Every call of the API is safe to repeat, so a call that got no answer is repeated for a few seconds:
@@ -61,10 +68,13 @@ function sleep(ms: number): Promise<void> {
 const client = createClient<paths>({ baseUrl: location.origin, fetch: send })
 client.use({
   onRequest({ request }) {
+    // A call with a token of its own, such as the key of a screen, keeps it.
+    if (request.headers.has('Authorization')) return request
     for (const [name, value] of Object.entries(authorization())) request.headers.set(name, value)
     return request
   },
-  onResponse({ response }) {
+  onResponse({ request, response }) {
+    sentWith.set(response, request.headers.get('Authorization') ?? '')
     observeServerTime(response.headers.get('Date'))
   },
 })
@@ -80,7 +90,7 @@ export async function call<T>(answer: Promise<{ data?: T; error?: unknown; respo
   const { data, error, response } = await answer
   if (!response.ok) {
     const p = Problem.from(response, error)
-    reportProblem(p)
+    reportProblem(p, sentWith.get(response))
     throw p
   }
   return data as T

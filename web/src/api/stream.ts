@@ -26,6 +26,8 @@ export interface StreamOptions {
   onReopen?: () => void
   /** keepHidden keeps the stream open while the tab is hidden. A browser has six connections without TLS. */
   keepHidden?: boolean
+  /** key returns a service key, which the stream sends in place of the user's token. */
+  key?: () => string
 }
 
 /** The server sends a heartbeat every 25 seconds. A connection that is silent for longer is dead. */
@@ -67,8 +69,9 @@ export function openStream(options: StreamOptions): Stream {
     const mine = new AbortController()
     attempt = mine
     heard = performance.now()
+    const token = options.key === undefined ? authorization() : { Authorization: `Bearer ${options.key()}` }
+    const headers: Record<string, string> = { Accept: 'text/event-stream', ...token }
     try {
-      const headers: Record<string, string> = { Accept: 'text/event-stream', ...authorization() }
       if (lastId !== '') headers['Last-Event-ID'] = lastId
       const response = await fetch(options.url(), { headers, signal: mine.signal, cache: 'no-store' })
       if (!response.ok || response.body === null) {
@@ -80,7 +83,7 @@ export function openStream(options: StreamOptions): Stream {
     } catch (e) {
       if (mine.signal.aborted) return
       if (e instanceof Problem) {
-        reportProblem(e)
+        reportProblem(e, headers['Authorization'] ?? '')
         if (e.status >= 400 && e.status < 500 && e.status !== 429 && e.status !== 408) {
           state.value = { kind: 'refused', problem: e }
           return

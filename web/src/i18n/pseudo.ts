@@ -4,6 +4,7 @@ export function pseudo<T>(value: T): T {
   if (typeof value === 'function') {
     return ((...args: unknown[]) => mark(String((value as (...a: unknown[]) => unknown)(...args)))) as T
   }
+  if (Array.isArray(value)) return value.map(pseudo) as T
   if (typeof value === 'object' && value !== null) {
     return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, pseudo(v)])) as T
   }

@@ -29,8 +29,10 @@ const staying = 'dlsms.stay'
 whenSignedOut((reason) => {
   if (!account.value) return
   setToken('')
-  account.value = null
   ended.value = reason
+  account.value = null
+  // Another tab may have signed in again since, for example with a new password.
+  void resume()
 })
 
 /** A tab that signs out signs out the others, and one that signs in lets the others look for the cookie. */
@@ -46,9 +48,15 @@ export async function resume(): Promise<void> {
     return
   }
   try {
-    const { accessToken } = await call(api.POST('/v1/auth/session:resume'))
+    const { accessToken, key } = await call(api.POST('/v1/auth/session:resume'))
+    if (key) {
+      loseCookie() // the browser has become a screen: see display.ts
+      account.value = null
+      return
+    }
     setToken(accessToken)
     await load()
+    ended.value = ''
   } catch (e) {
     const problem = asProblem(e)
     if (problem.status === 401) localStorage.removeItem(staying)
@@ -56,15 +64,20 @@ export async function resume(): Promise<void> {
   }
 }
 
-/** signIn signs in, and with stay keeps the user signed in after the page is closed. */
-export async function signIn(studentId: string, password: string, stay: boolean): Promise<void> {
+/**
+ * signIn signs in, and with stay keeps the user signed in after the page is closed. It reports whether
+ * the user stays signed in.
+ */
+export async function signIn(studentId: string, password: string, stay: boolean): Promise<boolean> {
   const { accessToken, expiresAt, user } = await call(api.POST('/v1/auth/login', { body: { studentId, password } }))
   if (user === undefined) throw Problem.offline()
   setToken(accessToken)
+  let stays = false
   if (stay) {
     try {
       await call(api.POST('/v1/auth/session'))
       localStorage.setItem(staying, '1')
+      stays = true
     } catch (e) {
       asProblem(e) // without TLS there is no cookie: the session lasts as long as the page
     }
@@ -72,6 +85,38 @@ export async function signIn(studentId: string, password: string, stay: boolean)
   await load({ user, branches: [], expiresAt: expiresAt ?? '' })
   ended.value = ''
   tell('signed-in')
+  return stays
+}
+
+/**
+ * changePassword sets another password. The server ends all sessions of the user, so this one begins
+ * again with the new password at once.
+ */
+export async function changePassword(currentPassword: string, newPassword: string): Promise<void> {
+  const user = account.value?.user
+  if (user === undefined) throw Problem.offline()
+  try {
+    await call(api.POST('/v1/auth/password', { body: { currentPassword, newPassword } }))
+  } catch (e) {
+    // The answer of an earlier attempt may be lost: then the new password is valid already.
+    const problem = asProblem(e)
+    if (problem.reason !== 'TOKEN_REVOKED') throw problem
+  }
+  setToken('') // the streams of this page end now, which is no news
+  try {
+    await signIn(user.studentId, newPassword, localStorage.getItem(staying) !== null)
+  } catch (e) {
+    forget()
+    throw asProblem(e)
+  }
+}
+
+/** closeAccount closes the account of the user for good. */
+export async function closeAccount(password: string): Promise<void> {
+  await call(api.POST('/v1/auth/close', { body: { password } }))
+  await endCookie()
+  forget()
+  tell('signed-out')
 }
 
 async function load(known?: Account): Promise<void> {
@@ -97,6 +142,11 @@ export async function signOut(everywhere = false): Promise<void> {
 export async function endCookie(): Promise<void> {
   if (localStorage.getItem(staying) === null) return
   await call(api.POST('/v1/auth/session:end')).catch(asProblem)
+  localStorage.removeItem(staying)
+}
+
+/** loseCookie says that the cookie has no session of a user any more. The tab stays signed in. */
+export function loseCookie(): void {
   localStorage.removeItem(staying)
 }
 

@@ -14,13 +14,13 @@ export function watchConnection(s: Stream): () => void {
   }
 }
 
-const patience = 3000 // milliseconds
+const lossTimeout = 3000 // milliseconds
 
 const lost = computed(() => {
   void now.value // once a second
   return streams.value.some((s) => {
     const state = s.state.value
-    return state.kind === 'opening' && performance.now() - state.since > patience
+    return state.kind === 'opening' && performance.now() - state.since > lossTimeout
   })
 })
 

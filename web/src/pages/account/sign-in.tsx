@@ -1,0 +1,90 @@
+import { useSignal } from '@preact/signals'
+import { useRef } from 'preact/hooks'
+import type { JSX } from 'preact'
+import { t } from '../../i18n/text.ts'
+import { signIn } from '../../state/session.ts'
+import { Button, useAction } from '../../ui/action.tsx'
+import { Field } from '../../ui/field.tsx'
+import { notify } from '../../ui/notice.tsx'
+import { Fault } from '../../ui/problem.tsx'
+import { PasswordField } from './password.tsx'
+
+/**
+ * SignIn is the form to sign in. A page that needs a user in the middle of something shows it in place,
+ * so that nothing is lost. onDone is called after the sign-in.
+ */
+export function SignIn({ onDone }: { onDone?: () => void }): JSX.Element {
+  const studentId = useSignal('')
+  const password = useSignal('')
+  const stay = useSignal(false)
+  const form = useRef<HTMLFormElement>(null)
+  const { busy, problem, run } = useAction()
+  const a = t().account
+  // A browser keeps a cookie that scripts cannot read only over HTTPS, or on the device itself.
+  const canStay = isSecureContext
+
+  const submit = async (): Promise<void> => {
+    const done = await run(async () => {
+      const stays = await signIn(studentId.value.trim(), password.value, stay.value)
+      if (stay.value && !stays) notify(t().account.staysNot)
+    })
+    if (done) onDone?.()
+    else form.current?.querySelector<HTMLInputElement>('input[type=password]')?.select()
+  }
+
+  return (
+    <form
+      ref={form}
+      class="account-form"
+      onSubmit={(e) => {
+        e.preventDefault()
+        void submit()
+      }}
+    >
+      <Field label={a.studentId}>
+        {(attributes) => (
+          <input
+            {...attributes}
+            name="username"
+            autocomplete="username"
+            autocapitalize="off"
+            spellcheck={false}
+            required
+            value={studentId.value}
+            onInput={(e) => {
+              studentId.value = e.currentTarget.value
+            }}
+          />
+        )}
+      </Field>
+      <PasswordField
+        label={a.password}
+        autocomplete="current-password"
+        value={password.value}
+        onInput={(v) => {
+          password.value = v
+        }}
+      />
+      {canStay ? (
+        <div class="stay">
+          <label class="choice">
+            <input
+              type="checkbox"
+              checked={stay.value}
+              aria-describedby="stay-hint"
+              onChange={(e) => {
+                stay.value = e.currentTarget.checked
+              }}
+            />
+            {a.stay}
+          </label>
+          <small id="stay-hint">{a.stayHint}</small>
+        </div>
+      ) : (
+        <p class="stay"><small>{a.stayImpossible}</small></p>
+      )}
+      <Fault problem={problem.value} />
+      <Button kind="main" type="submit" busy={busy.value}>{t().common.signIn}</Button>
+    </form>
+  )
+}

@@ -1,0 +1,94 @@
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { encodeQR } from 'qr'
+import { admin, ok, unique, url, type Branch, type Schema } from './api.ts'
+
+/** Screen is a screen of a branch with the codes that it shows. */
+export interface Screen {
+  name: string
+  /** now returns the newest code that is valid now. */
+  now(): Schema<'ScreenCode'>
+}
+
+/** newScreen adds a screen to a branch, and reads the codes of its next five minutes. */
+export async function newScreen(branch: Branch, name = 'Entrance'): Promise<Screen> {
+  const { api } = await admin()
+  await ok(api.POST('/v1/admin/branches/{branch}/screens', { params: { path: { branch: branch.code } }, body: { name } }))
+  const body = { branch: branch.code, name: unique('screen '), scopes: ['KEY_SCOPE_SCREEN' as const] }
+  const { secret } = await ok(api.POST('/v1/admin/keys', { body }))
+  const stop = new AbortController()
+  const query = `?screen=${encodeURIComponent(name)}`
+  const response = await fetch(`${url}/v1/screen:watch${query}`, {
+    headers: { Authorization: `Bearer ${secret}`, Accept: 'text/event-stream' },
+    signal: stop.signal,
+  })
+  if (!response.ok || response.body === null) throw new Error(`the screen got ${response.status}: ${await response.text()}`)
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
+  for (let text = ''; ; ) {
+    const { done, value } = await reader.read()
+    if (done) throw new Error('the stream of the screen ended')
+    text += value
+    const data = /^data: ?(.*)$/m.exec(text)?.[1]
+    if (data === undefined || !text.includes(`${data}\n`)) continue
+    const { state } = JSON.parse(data) as Schema<'WatchScreenResponse'>
+    stop.abort()
+    const codes = state?.codes ?? []
+    return {
+      name,
+      now() {
+        const valid = codes.filter((c) => Date.parse(c.validFrom ?? '') <= Date.now() && Date.parse(c.validUntil ?? '') > Date.now())
+        const newest = valid.at(-1)
+        if (newest === undefined) throw new Error('the codes of the screen are too old')
+        return newest
+      },
+    }
+  }
+}
+
+/** labelsOf returns the codes of the labels of a branch, by the id of the seat. */
+export async function labelsOf(branch: Branch): Promise<Map<string, string>> {
+  const { api } = await admin()
+  const query = { branch: branch.code, itemsOnly: true }
+  const { items } = await ok(api.GET('/v1/admin/labels', { params: { query } })) as Schema<'MakeLabelsResponse'>
+  return new Map(items.map((i) => [i.seatId, i.code]))
+}
+
+/** setRules sets rules of a branch. */
+export async function setRules(branch: Branch, rules: Schema<'PolicyRules'>): Promise<void> {
+  const { api } = await admin()
+  await ok(api.POST('/v1/admin/policies', { body: { policy: { branch: branch.code, rules } as Schema<'Policy'> } }))
+}
+
+/** cameraOf returns arguments of Chromium for a camera that shows the QR code of a text. */
+export function cameraOf(text: string): string[] {
+  return [
+    '--use-fake-ui-for-media-stream',
+    '--use-fake-device-for-media-stream',
+    `--use-file-for-fake-video-capture=${video(text)}`,
+  ]
+}
+
+const width = 640
+const height = 480
+
+/** video writes a film of one picture, which shows the QR code of a text on grey. */
+function video(text: string): string {
+  const modules = encodeQR(text, 'raw', { ecc: 'medium', border: 4 })
+  const pixels = Math.floor(Math.min(width, height) / modules.length)
+  const [left, top] = [(width - modules.length * pixels) >> 1, (height - modules.length * pixels) >> 1]
+  const luma = Buffer.alloc(width * height, 150)
+  for (const [y, row] of modules.entries()) {
+    for (const [x, dark] of row.entries()) {
+      for (let line = 0; line < pixels; line++) {
+        const at = (top + y * pixels + line) * width + left + x * pixels
+        luma.fill(dark ? 30 : 225, at, at + pixels)
+      }
+    }
+  }
+  const file = join(mkdtempSync(join(tmpdir(), 'dlsms-camera-')), 'code.y4m')
+  const head = `YUV4MPEG2 W${width} H${height} F10:1 Ip A1:1 C420mpeg2\n`
+  const frame = Buffer.concat([Buffer.from('FRAME\n'), luma, Buffer.alloc((width * height) / 2, 128)])
+  writeFileSync(file, Buffer.concat([Buffer.from(head), frame, frame]))
+  return file
+}
