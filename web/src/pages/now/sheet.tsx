@@ -5,6 +5,7 @@ import { t } from '../../i18n/text.ts'
 import { clock, dateOf, dayAndClock } from '../../i18n/time.ts'
 import { Sign } from '../../map/mark.tsx'
 import { go, Link, setQuery } from '../../router.tsx'
+import { loadBranches } from '../../state/branches.ts'
 import { minute, serverNow } from '../../state/clock.ts'
 import { entries, leaveWaitlist, reservationAt } from '../../state/mine.ts'
 import { account } from '../../state/session.ts'
@@ -29,6 +30,11 @@ export function SeatSheet({ id, onClose }: { id: string; onClose: () => void }):
   const n = t().now
   const s = seat(id)?.value
   const b = booking.value
+  // Whether the library has closed the seat is in the branch, which is not live.
+  const unavailable = s?.available === false
+  useEffect(() => {
+    if (unavailable) void loadBranches().catch(() => {})
+  }, [id, unavailable])
   if (!ready.value) return null
   if (s === undefined) {
     return <Dialog kind="sheet" title={n.seatGone} onClose={onClose}><p><Button onClick={onClose}>{n.done}</Button></p></Dialog>
