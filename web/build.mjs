@@ -70,7 +70,7 @@ const shell = ['/', mainStyle, mainScript, firstPage, ...staticImports(mainScrip
   .concat([path(scripts.metafile, 'src/pages/me/me.tsx')])
   .filter((name, i, all) => all.indexOf(name) === i)
   .map((name) => (name === '/' ? name : '/' + name))
-for (const page of ['src/pages/now/sheet.tsx']) {
+for (const page of ['src/pages/now/sheet.tsx', 'src/map/map.tsx']) {
   const script = path(scripts.metafile, page)
   shell.push(...[script, ...staticImports(script)].map((name) => '/' + name).filter((name) => !shell.includes(name)))
 }

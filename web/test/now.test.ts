@@ -267,7 +267,7 @@ test('a closure cancels a reservation: the page says so at once, with the note a
   await row(page, id(branch)).getByText('Ihr Platz').waitFor()
   const body = { branch: branch.code, area: 'Hall', startTime: inMinutes(0), endTime: inMinutes(90), reason: 'water' }
   const note = { en: 'The ceiling leaks.', de: 'Die Decke ist undicht.' }
-  await ok(api.POST('/v1/admin/closures', { body: { ...body, note, expectedReservations: 1 } }))
+  await ok(api.POST('/v1/admin/closures', { body: { ...body, note, onBookings: 'BOOKING_ACTION_CANCEL', expectedReservations: 1 } }))
   const item = page.locator('.news .item')
   await item.getByText('Die Bibliothek hat Ihre Reservierung von Platz T-01').waitFor()
   await item.getByText('Die Decke ist undicht.').waitFor()

@@ -43,10 +43,10 @@ export function News(): JSX.Element | null {
   )
   if (!some) return null
   return (
-    <div class="news">
+    <section class="news" aria-label={t().now.newsTitle}>
       {offered.map((e) => <Offer key={e.id} entry={e} />)}
       {all.map((n) => <Item key={n.id} of={n} />)}
-    </div>
+    </section>
   )
 }
 
@@ -65,7 +65,7 @@ function Offer({ entry: e }: { entry: WaitlistEntry }): JSX.Element {
   const zone = zoneOf(e.seat?.branch)
   const label = e.seat?.label ?? ''
   return (
-    <section class="banner offer" aria-label={n.offer(label)}>
+    <div class="banner offer" role="group" aria-label={n.offer(label)}>
       <p>
         <strong>{n.offer(label)}</strong> {n.offerWindow(dayAndClock(e.startTime ?? 0, zone), clock(e.endTime ?? 0, zone))}{' '}
         <span role="timer">{n.offerLeft(countdown(Date.parse(e.offerExpiresAt ?? '') - now.value))}</span>
@@ -85,7 +85,7 @@ function Offer({ entry: e }: { entry: WaitlistEntry }): JSX.Element {
         </Button>
         <Button busy={action.busy.value} onClick={() => void action.run(() => leaveWaitlist(e.id))}>{n.decline}</Button>
       </div>
-    </section>
+    </div>
   )
 }
 

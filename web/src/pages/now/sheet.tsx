@@ -2,11 +2,12 @@ import { useSignal } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
 import type { ComponentChildren, JSX } from 'preact'
 import { t } from '../../i18n/text.ts'
-import { clock, dateOf, dayAndClock } from '../../i18n/time.ts'
+import { clock, countdown, dateOf, dayAndClock } from '../../i18n/time.ts'
 import { Sign } from '../../map/mark.tsx'
 import { go, Link, setQuery } from '../../router.tsx'
-import { minute, serverNow } from '../../state/clock.ts'
-import { entries, leaveWaitlist, reservationAt } from '../../state/mine.ts'
+import { loadBranches } from '../../state/branches.ts'
+import { minute, now, serverNow } from '../../state/clock.ts'
+import { claim, entries, leaveWaitlist, offers, reservationAt, type WaitlistEntry } from '../../state/mine.ts'
 import { account } from '../../state/session.ts'
 import { pulse, ready, seat, type Seat } from '../../state/seats.ts'
 import { Button, useAction } from '../../ui/action.tsx'
@@ -29,6 +30,11 @@ export function SeatSheet({ id, onClose }: { id: string; onClose: () => void }):
   const n = t().now
   const s = seat(id)?.value
   const b = booking.value
+  // Whether the library has closed the seat is in the branch, which is not live.
+  const unavailable = s?.available === false
+  useEffect(() => {
+    if (unavailable) void loadBranches().catch(() => {})
+  }, [id, unavailable])
   if (!ready.value) return null
   if (s === undefined) {
     return <Dialog kind="sheet" title={n.seatGone} onClose={onClose}><p><Button onClick={onClose}>{n.done}</Button></p></Dialog>
@@ -74,17 +80,39 @@ function Offer({ s, onClose }: { s: Seat; onClose: () => void }): JSX.Element {
   const failed = b.state === 'failed' && b.wish.seat === s.id ? b : undefined
   const lost = failed?.problem.reason === 'SEAT_TAKEN'
   const own = mineAt(s.id)
+  const offer = offers.value.find((e) => e.seat?.id === s.id)
   return (
     <>
       <p role="status" class="change">{lost ? n.justTaken(s.label) : change.value}</p>
       {failed !== undefined && !lost && <Failed failed={failed} />}
       {own !== undefined ? (
         <OwnSeat id={own.id} onClose={onClose} />
+      ) : offer !== undefined ? (
+        <Held entry={offer} />
       ) : look === 'free' && !lost ? (
         <Free s={s} careful={careful} />
       ) : (
         <Taken s={s} careful={careful} lost={lost} />
       )}
+    </>
+  )
+}
+
+/** Held is the offer of a seat to the user, from the waitlist. */
+function Held({ entry }: { entry: WaitlistEntry }): JSX.Element {
+  const n = t().now
+  const z = zone.value
+  const action = useAction()
+  const left = countdown(Date.parse(entry.offerExpiresAt ?? '') - now.value)
+  return (
+    <>
+      <p class="success" role="status">{n.offered}</p>
+      <p>{n.offerWindow(dayAndClock(entry.startTime ?? 0, z), clock(entry.endTime ?? 0, z))} <span role="timer">{n.offerLeft(left)}</span></p>
+      <Fault problem={action.problem.value} zone={z} />
+      <div class="actions">
+        <Button kind="main" busy={action.busy.value} onClick={() => void action.run(async () => void (await claim(entry.id)))}>{n.claim}</Button>
+        <Button busy={action.busy.value} onClick={() => void action.run(() => leaveWaitlist(entry.id))}>{n.decline}</Button>
+      </div>
     </>
   )
 }
@@ -298,7 +326,7 @@ function Line({ s, from, length, careful }: { s: Seat; from: number | undefined;
   if (entry !== undefined) {
     return (
       <section>
-        <p role="status">{entry.status === 'WAITLIST_STATUS_OFFERED' ? n.offered : n.waiting(entry.position)}</p>
+        <p role="status">{n.waiting(entry.position)}</p>
         <Fault problem={leaving.problem.value} zone={z} />
         <Button busy={leaving.busy.value} onClick={() => void leaving.run(() => leaveWaitlist(entry.id))}>{n.leaveLine}</Button>
       </section>
