@@ -62,6 +62,39 @@ test('check in, stay longer, and leave', async (b) => {
   await past.getByText('Left at').waitFor()
 })
 
+test('a keyboard is enough to check in, stay longer and leave, and the focus is never lost', async (b) => {
+  const [student, branch] = await Promise.all([newStudent(), newBranch({ seats: 1 })])
+  await book(student, seat(branch), { minutes: 60 })
+  const page = await b.page({ as: student })
+  await page.goto('/me')
+  /** press goes to a button by Tab alone, from where the focus is, and presses it. */
+  const press = async (name: RegExp): Promise<void> => {
+    for (let i = 0; i < 40; i++) {
+      await page.keyboard.press('Tab')
+      const text = await page.evaluate(() => (document.activeElement instanceof HTMLButtonElement ? document.activeElement.innerText : ''))
+      if (!name.test(text)) continue
+      await page.keyboard.press('Enter')
+      return
+    }
+    throw new Error(`Tab does not reach ${name}`)
+  }
+  const focused = (): Promise<string> => page.evaluate(() => document.activeElement?.tagName ?? '')
+  await card(page).getByRole('button', { name: 'Check in' }).waitFor()
+  await press(/^Check in$/)
+  await card(page).getByText('Checked in', { exact: true }).waitFor()
+  await until(async () => assert.equal(await focused(), 'H1'))
+  await press(/^Stay longer$/)
+  await card(page).getByRole('button', { name: /30 min/ }).first().waitFor()
+  await press(/30 min/)
+  await page.getByText('Your reservation now ends at').first().waitFor()
+  await until(async () => assert.equal(await focused(), 'BUTTON'))
+  await press(/^Leave$/)
+  await page.getByRole('dialog').waitFor()
+  await press(/^Leave$/)
+  await page.getByText('You have no reservation.').waitFor()
+  await until(async () => assert.equal(await focused(), 'H1'))
+})
+
 test('only ends that the library allows are offered', async (b) => {
   const [student, other, branch] = await Promise.all([newStudent(), newStudent(), newBranch({ seats: 2 })])
   await book(student, seat(branch), { minutes: 30 })

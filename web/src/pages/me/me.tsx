@@ -22,6 +22,7 @@ import { Button } from '../../ui/action.tsx'
 import { Fault } from '../../ui/problem.tsx'
 import { useBranches } from './branches.ts'
 import { CheckIn } from './check-in.tsx'
+import { useKeptFocus } from './focus.ts'
 import { History } from './history.tsx'
 import { ConfirmCancel, Place, Present } from './present.tsx'
 import { loadStanding, standing, Strikes, Suspension } from './standing.tsx'
@@ -32,6 +33,7 @@ import { Offer, Waiting } from './waitlist.tsx'
 export function View(): JSX.Element {
   const user = account.value
   const zonesKnown = useBranches()
+  useKeptFocus()
   useEffect(() => {
     standing.value = undefined
     if (!user) return

@@ -1,4 +1,5 @@
 import { useSignal } from '@preact/signals'
+import { useRef } from 'preact/hooks'
 import type { JSX } from 'preact'
 import { t } from '../../i18n/text.ts'
 import { clock, countdown } from '../../i18n/time.ts'
@@ -57,12 +58,15 @@ function Actions({ reservation: r }: { reservation: Reservation }): JSX.Element 
   const label = r.seat?.label ?? ''
   const here = r.status === 'RESERVATION_STATUS_CHECKED_IN'
   const m = t().me
+  const ref = useRef<HTMLDivElement>(null)
   const close = (): void => {
+    const back = open.value === 'extend'
     open.value = ''
+    if (back) requestAnimationFrame(() => ref.current?.querySelector('button')?.focus())
   }
   if (open.value === 'extend') return <Extend reservation={r} onDone={close} />
   return (
-    <div class="row present-actions">
+    <div ref={ref} class="row present-actions">
       <Button
         onClick={() => {
           open.value = 'extend'

@@ -165,6 +165,11 @@ function address(): string {
 function SignInStep({ flow, step }: { flow: Flow; step: Extract<Step, { kind: 'sign-in' }> }): JSX.Element {
   const s = t().scan
   const { seat } = step
+  // Another tab may have signed in, too.
+  const known = account.value !== null && account.value !== undefined
+  useEffect(() => {
+    if (known) flow.resume(step.after)
+  }, [known])
   return (
     <section class="card">
       {seat !== undefined ? (
@@ -184,7 +189,7 @@ function SignInStep({ flow, step }: { flow: Flow; step: Extract<Step, { kind: 's
           <p>{step.screen === '' ? s.signInDigits : s.signInKept}</p>
         </>
       )}
-      <SignIn onDone={() => flow.resume(step.after)} />
+      <SignIn />
       {seat?.action === 'SEAT_ACTION_CHOOSE_ANOTHER' && <Free branch={seat.seat?.branch} />}
     </section>
   )
