@@ -38,7 +38,7 @@ export function Extend({ reservation: r, onDone }: { reservation: Reservation; o
     }
   }, [r.id, r.endTime])
 
-  // The button that has opened this is gone: the focus follows.
+  // The button that has opened this is not there any more: the focus follows.
   const known = possible.value !== undefined
   useEffect(() => ref.current?.focus({ preventScroll: true }), [known])
 
@@ -49,7 +49,11 @@ export function Extend({ reservation: r, onDone }: { reservation: Reservation; o
     const reason = refused.value?.reason
     return (
       <div ref={ref} tabIndex={-1} role="status">
-        {reason === 'SEAT_TAKEN' ? <p>{m.extendTaken(clock(end, zone))}</p> : <Fault problem={refused.value} zone={zone} />}
+        {reason === 'SEAT_TAKEN' ? (
+          <p>{m.extendTaken(clock(end, zone))}</p>
+        ) : (
+          <Fault problem={refused.value} zone={zone} />
+        )}
         <div class="row">
           <Link href={`/?branch=${encodeURIComponent(r.seat?.branch ?? '')}`} class="button">{m.otherSeat}</Link>
           <Button onClick={onDone}>{t().common.back}</Button>

@@ -1,8 +1,8 @@
 import { useEffect, useRef } from 'preact/hooks'
 
 /**
- * useKeptFocus moves the focus to the heading of the page when the control that had it is gone, such as
- * the button to check in after the check-in. Otherwise a keyboard would begin at the top of the page. The
+ * useKeptFocus moves the focus to the heading of the page when the control that had it is removed, such
+ * as the button to check in after the check-in. Otherwise a keyboard would begin at the top of the page. The
  * component calls it when it is drawn.
  */
 export function useKeptFocus(): void {

@@ -101,8 +101,13 @@ function Actions({ reservation: r }: { reservation: Reservation }): JSX.Element 
   )
 }
 
+interface ConfirmCancelProps {
+  reservation: Reservation
+  onClose: () => void
+}
+
 /** ConfirmCancel asks before a reservation is cancelled. */
-export function ConfirmCancel({ reservation: r, onClose }: { reservation: Reservation; onClose: () => void }): JSX.Element {
+export function ConfirmCancel({ reservation: r, onClose }: ConfirmCancelProps): JSX.Element {
   const zone = zoneOf(r.seat?.branch)
   const label = r.seat?.label ?? ''
   return (
