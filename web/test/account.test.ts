@@ -202,6 +202,8 @@ test('signing out here ends the session in the other tab, and the token', async 
   await one.getByRole('button', { name: 'Sign out here' }).click()
   for (const page of [one, two]) await page.getByText('Sign in to see your account').waitFor()
   assert.deepEqual(await one.context().cookies(), [])
+  // The other tab learns it from this one, not from an error.
+  assert.equal(await two.getByText('You were signed out').count(), 0)
   await until(async () => {
     await assert.rejects(ok(clientOf(student.token).GET('/v1/standing')), (e: ApiError) => e.reason === 'TOKEN_REVOKED')
   })
