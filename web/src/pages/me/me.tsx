@@ -22,6 +22,7 @@ import { Button } from '../../ui/action.tsx'
 import { Fault } from '../../ui/problem.tsx'
 import { useBranches } from './branches.ts'
 import { CheckIn } from './check-in.tsx'
+import { useKeptFocus } from './focus.ts'
 import { History } from './history.tsx'
 import { ConfirmCancel, Place, Present } from './present.tsx'
 import { loadStanding, standing, Strikes, Suspension } from './standing.tsx'
@@ -32,6 +33,7 @@ import { Offer, Waiting } from './waitlist.tsx'
 export function View(): JSX.Element {
   const user = account.value
   const zonesKnown = useBranches()
+  useKeptFocus()
   useEffect(() => {
     standing.value = undefined
     if (!user) return
@@ -53,7 +55,9 @@ export function View(): JSX.Element {
   return (
     <div class="my-seats">
       <h1>{t().me.title}</h1>
-      {(!zonesKnown || (user === undefined && mine.value === undefined)) && <p class="loading" role="status">{t().common.loading}</p>}
+      {(!zonesKnown || (user === undefined && mine.value === undefined)) && (
+        <p class="loading" role="status">{t().common.loading}</p>
+      )}
       {user === null && mine.value === undefined && <SignedOut />}
       {zonesKnown && mine.value !== undefined && <Seats />}
       {zonesKnown && user && mine.value === undefined && <Loading />}
@@ -89,7 +93,9 @@ function Seats(): JSX.Element {
   const m = t().me
   const current = present.value
   const later = reservations.value.filter((r) => r.id !== current?.id)
-  const offered = entries.value.filter((e) => e.status === 'WAITLIST_STATUS_OFFERED' && ms(e.offerExpiresAt) > now.value - 60_000)
+  // An offer that has expired stays for a minute, and says so.
+  const open = entries.value.filter((e) => e.status === 'WAITLIST_STATUS_OFFERED')
+  const offered = open.filter((e) => ms(e.offerExpiresAt) > now.value - 60_000)
   const waiting = entries.value.filter((e) => e.status === 'WAITLIST_STATUS_WAITING')
   const nothing = current === undefined && later.length === 0 && offered.length === 0
   return (
@@ -149,7 +155,11 @@ function Coming({ reservation: r }: { reservation: Reservation }): JSX.Element {
         <h3>{m.seat(r.seat?.label ?? '')}</h3>
         <p>{span(r.startTime, r.endTime, zone)}</p>
         <p><small><Place seat={r.seat} /></small></p>
-        {now.value < opens - 3_600_000 ? <p><small>{m.checkInFromTo(clock(opens, zone), clock(ms(r.checkInDeadline), zone))}</small></p> : <CheckIn reservation={r} />}
+        {now.value < opens - 3_600_000 ? (
+          <p><small>{m.checkInFromTo(clock(opens, zone), clock(ms(r.checkInDeadline), zone))}</small></p>
+        ) : (
+          <CheckIn reservation={r} />
+        )}
       </div>
       {account.value && (
         <Button

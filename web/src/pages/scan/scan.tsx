@@ -89,13 +89,24 @@ function Shown({ flow, step }: { flow: Flow; step: Step }): JSX.Element {
 function Collected({ flow }: { flow: Flow }): JSX.Element | null {
   if (flow.step.value.kind !== 'more') return null
   const s = t().scan
-  const have = [flow.label.value !== '' && s.haveLabel, flow.screen.value !== undefined && s.haveScreen].filter(Boolean)
-  if (have.length === 0) return null
-  return <ul class="plain-list collected">{have.map((text) => <li key={String(text)}><span aria-hidden="true">✓</span> {text}</li>)}</ul>
+  const have = [flow.label.value === '' ? '' : s.haveLabel, flow.screen.value === undefined ? '' : s.haveScreen]
+  if (have.every((text) => text === '')) return null
+  return (
+    <ul class="plain-list collected">
+      {have.filter((text) => text !== '').map((text) => <li key={text}><span aria-hidden="true">✓</span> {text}</li>)}
+    </ul>
+  )
+}
+
+interface LookProps {
+  flow: Flow
+  children: ComponentChildren
+  /** The only code that is missing. */
+  only?: 'seat' | 'screen'
 }
 
 /** Look is the camera and the fields for codes. */
-function Look({ flow, children, only }: { flow: Flow; children: ComponentChildren; only?: 'seat' | 'screen' }): JSX.Element {
+function Look({ flow, children, only }: LookProps): JSX.Element {
   const digits = useSignal('')
   const code = useSignal('')
   const s = t().scan
@@ -111,7 +122,10 @@ function Look({ flow, children, only }: { flow: Flow; children: ComponentChildre
           }}
         >
           {account.value === null ? (
-            <p class="quiet">{s.digitsAfterSignIn} <Link href={`/login?next=${encodeURIComponent(address())}`}>{t().common.signIn}</Link></p>
+            <p class="quiet">
+              {s.digitsAfterSignIn}{' '}
+              <Link href={`/login?next=${encodeURIComponent(address())}`}>{t().common.signIn}</Link>
+            </p>
           ) : (
             <DigitsField
               value={digits.value}
@@ -165,6 +179,11 @@ function address(): string {
 function SignInStep({ flow, step }: { flow: Flow; step: Extract<Step, { kind: 'sign-in' }> }): JSX.Element {
   const s = t().scan
   const { seat } = step
+  // Another tab may have signed in, too.
+  const known = account.value !== null && account.value !== undefined
+  useEffect(() => {
+    if (known) flow.resume(step.after)
+  }, [known])
   return (
     <section class="card">
       {seat !== undefined ? (
@@ -184,7 +203,7 @@ function SignInStep({ flow, step }: { flow: Flow; step: Extract<Step, { kind: 's
           <p>{step.screen === '' ? s.signInDigits : s.signInKept}</p>
         </>
       )}
-      <SignIn onDone={() => flow.resume(step.after)} />
+      <SignIn />
       {seat?.action === 'SEAT_ACTION_CHOOSE_ANOTHER' && <Free branch={seat.seat?.branch} />}
     </section>
   )
@@ -202,7 +221,9 @@ function Choose({ flow, among }: { flow: Flow; among: readonly Reservation[] }):
               <p>{span(r.startTime, r.endTime, zoneOf(r.seat?.branch))}</p>
               <p><small><Place seat={r.seat} /></small></p>
             </div>
-            <Button kind="main" label={`${t().me.checkIn}: ${r.seat?.label ?? ''}`} onClick={() => flow.choose(r)}>{t().me.checkIn}</Button>
+            <Button kind="main" label={`${t().me.checkIn}: ${r.seat?.label ?? ''}`} onClick={() => flow.choose(r)}>
+              {t().me.checkIn}
+            </Button>
           </li>
         ))}
       </ul>
@@ -221,7 +242,8 @@ function More({ flow, step }: { flow: Flow; step: Extract<Step, { kind: 'more' }
       <p>{step.need === 'seat' ? s.nowLabelText : s.nowScreenText}</p>
       {closes > now.value && (
         <p class="deadline">
-          {t().me.checkInCloses(clock(closes, zone))} <span role="timer" class="timer">{countdown(closes - now.value)}</span>
+          {t().me.checkInCloses(clock(closes, zone))}{' '}
+          <span role="timer" class="timer">{countdown(closes - now.value)}</span>
         </p>
       )}
     </Look>
@@ -256,7 +278,11 @@ function None({ flow, branch, next }: { flow: Flow; branch: string; next: Reserv
       {next !== undefined && (
         <>
           <p>{span(next.startTime, next.endTime, zone)}</p>
-          <p>{opens > now.value ? t().me.checkInOpens(dayAndClock(opens, zone)) : t().me.checkInClosed(clock(ms(next.checkInDeadline), zone))}</p>
+          <p>
+            {opens > now.value
+              ? t().me.checkInOpens(dayAndClock(opens, zone))
+              : t().me.checkInClosed(clock(ms(next.checkInDeadline), zone))}
+          </p>
         </>
       )}
       <div class="row">
