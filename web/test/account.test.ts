@@ -85,7 +85,8 @@ test('a wrong password says so, and the right one leads to the wanted page', asy
 
 test('the sign-in leads to no other origin', async (b) => {
   const student = await newStudent()
-  for (const next of ['https://evil.example/', '//evil.example', '/\\evil.example', '/\t/evil.example', '/.//evil.example', 'javascript:alert(1)', '/v1/branches']) {
+  const addresses = ['https://evil.example/', '//evil.example', '/\\evil.example', '/\t/evil.example', '/.//evil.example', 'javascript:alert(1)', '/v1/branches']
+  for (const next of addresses) {
     const page = await b.page()
     await page.goto(`/login?next=${encodeURIComponent(next)}`)
     await signIn(page, student.studentId)
@@ -118,7 +119,10 @@ test('staying signed in is off by default, and survives a reload when it is on',
 
 test('without a secure connection the page says that the session ends with it', async (b) => {
   const student = await newStudent()
-  const page = await b.page({ arguments: ['--host-resolver-rules=MAP library.test 127.0.0.1'] })
+  const page = await b.page({
+    arguments: ['--host-resolver-rules=MAP library.test 127.0.0.1'],
+    allow: [/Cross-Origin-Opener-Policy header has been ignored/],
+  })
   await page.goto(url.replace('127.0.0.1', 'library.test') + '/login?next=/settings')
   await page.getByText('This page has no secure connection').waitFor()
   assert.equal(await page.getByLabel('Stay signed in').count(), 0)
@@ -136,11 +140,11 @@ test('a change of the password keeps this session and ends the others', async (b
   await elsewhere.goto('/me')
   await elsewhere.getByText('You have no reservation', { exact: false }).first().waitFor()
   await here.goto('/settings')
-  await here.getByLabel('Present password').fill('wrong password')
-  await here.getByLabel('New password').fill(password + '4')
+  await here.getByLabel('Present password', { exact: true }).fill('wrong password')
+  await here.getByLabel('New password', { exact: true }).fill(password + '4')
   await here.getByRole('button', { name: 'Change the password' }).click()
   await here.getByText('This is not your present password').waitFor()
-  await here.getByLabel('Present password').fill(password)
+  await here.getByLabel('Present password', { exact: true }).fill(password)
   await here.getByRole('button', { name: 'Change the password' }).click()
   await here.getByText('The password is changed').first().waitFor()
 

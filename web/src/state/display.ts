@@ -1,5 +1,5 @@
 import { signal } from '@preact/signals'
-import { api } from '../api/client.ts'
+import { api, call } from '../api/client.ts'
 import { asProblem, Problem } from '../api/problem.ts'
 import { loseCookie } from './session.ts'
 
@@ -41,7 +41,7 @@ export async function resumeDisplay(gone: AbortSignal): Promise<void> {
   }
   while (!gone.aborted) {
     try {
-      const session = await answer(api.POST('/v1/auth/session:resume'))
+      const session = await call(api.POST('/v1/auth/session:resume'))
       if (session.key) {
         key = session.accessToken
         display.value = { screen: rememberedScreen(), kept: true }
@@ -64,7 +64,7 @@ export async function resumeDisplay(gone: AbortSignal): Promise<void> {
 export async function setUpDisplay(newKey: string, screen: string): Promise<void> {
   let kept = true
   try {
-    const session = await answer(api.POST('/v1/auth/session', { headers: { Authorization: `Bearer ${newKey}` } }))
+    const session = await call(api.POST('/v1/auth/session', { headers: { Authorization: `Bearer ${newKey}` } }))
     if (!session.key) throw new Problem(401, 'TOKEN_INVALID', 'not a service key', {}, [], '')
     loseCookie()
     localStorage.setItem(stored, screen)
@@ -86,16 +86,9 @@ export function renameDisplay(screen: string): void {
 
 /** endDisplay removes the key from this browser. The name of the screen stays, as a proposal. */
 export async function endDisplay(): Promise<void> {
-  if (display.value?.kept === true) await answer(api.POST('/v1/auth/session:end'))
+  if (display.value?.kept === true) await call(api.POST('/v1/auth/session:end'))
   key = ''
   display.value = null
-}
-
-/** answer is call of client.ts without the end of the user's session: these calls have no token of a user. */
-async function answer<T>(sent: Promise<{ data?: T; error?: unknown; response: Response }>): Promise<T> {
-  const { data, error, response } = await sent
-  if (!response.ok) throw Problem.from(response, error)
-  return data as T
 }
 
 function pause(milliseconds: number, gone: AbortSignal): Promise<void> {

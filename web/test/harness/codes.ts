@@ -24,9 +24,11 @@ export async function newScreen(branch: Branch, name = 'Entrance'): Promise<Scre
     signal: stop.signal,
   })
   if (!response.ok || response.body === null) throw new Error(`the screen got ${response.status}: ${await response.text()}`)
-  let text = ''
-  for await (const part of response.body.pipeThrough(new TextDecoderStream())) {
-    text += part
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
+  for (let text = ''; ; ) {
+    const { done, value } = await reader.read()
+    if (done) throw new Error('the stream of the screen ended')
+    text += value
     const data = /^data: ?(.*)$/m.exec(text)?.[1]
     if (data === undefined || !text.includes(`${data}\n`)) continue
     const { state } = JSON.parse(data) as Schema<'WatchScreenResponse'>
@@ -42,7 +44,6 @@ export async function newScreen(branch: Branch, name = 'Entrance'): Promise<Scre
       },
     }
   }
-  throw new Error('the stream of the screen ended')
 }
 
 /** labelsOf returns the codes of the labels of a branch, by the id of the seat. */
