@@ -32,11 +32,15 @@ async function signIn(page: Page, person: Person): Promise<void> {
 
 test('check in, stay longer, and leave', async (b) => {
   const [student, branch] = await Promise.all([newStudent(), newBranch({ seats: 1 })])
-  await book(student, seat(branch), { minutes: 60 })
+  const r = await book(student, seat(branch), { minutes: 60 })
   const page = await b.page({ as: student, device: 'phone' })
   await page.goto('/me')
   const present = card(page)
   await present.getByText('Check in by').waitFor()
+  // The times are those of the library.
+  const berlin = new Intl.DateTimeFormat('en-GB', { timeZone: 'Europe/Berlin', hour: '2-digit', minute: '2-digit' })
+  const [from, to] = [r.startTime, r.endTime].map((time) => berlin.format(new Date(time ?? '')))
+  await present.getByText(`${from} to ${to}`).waitFor()
   await present.getByRole('button', { name: 'Check in' }).click()
   await present.getByText('Checked in', { exact: true }).waitFor()
   const left = (await present.getByRole('timer').textContent()) ?? ''
@@ -79,7 +83,7 @@ test('a coming reservation is cancelled by the user, and another one by a closur
   await book(student, seat(branch, 1), { start: 240, minutes: 60 })
   const page = await b.page({ as: student })
   await page.goto('/me')
-  const coming = page.locator('li.item')
+  const coming = page.locator('li.seat-item')
   await until(async () => assert.equal(await coming.count(), 2))
   await coming.filter({ hasText: 'T-01' }).getByRole('button', { name: 'Cancel the reservation' }).click()
   await page.getByRole('dialog').getByRole('button', { name: 'Cancel the reservation' }).click()
@@ -115,16 +119,31 @@ test('a place in line becomes an offer, which is claimed or declined', async (b)
   for (const r of taken) {
     await ok(other.api.POST('/v1/reservations/{reservationId}:cancel', { params: { path: { reservationId: r.id } }, body: {} }))
   }
-  const offer = (label: string): ReturnType<Page['locator']> => page.locator('section.offer', { hasText: label })
+  const offer = (label: string): ReturnType<Page['locator']> => page.locator('section.card.offer', { hasText: label })
   await offer('T-01').getByRole('timer').waitFor()
   await offer('T-02').getByRole('timer').waitFor()
   await checkAxe(page, 'offers')
   await offer('T-01').getByRole('button', { name: 'Take the seat' }).click()
-  await page.locator('li.item', { hasText: 'T-01' }).waitFor()
+  await page.locator('li.seat-item', { hasText: 'T-01' }).waitFor()
   await offer('T-02').getByRole('button', { name: 'No, thanks' }).click()
   await offer('T-02').waitFor({ state: 'detached' })
   const { reservations } = await ok(student.api.GET('/v1/reservations'))
   assert.deepEqual(reservations.map((r) => r.status), ['RESERVATION_STATUS_CONFIRMED'])
+})
+
+test('the history has pages', async (b) => {
+  const [student, branch] = await Promise.all([newStudent(), newBranch({ seats: 1 })])
+  for (let i = 0; i < 12; i++) {
+    const { id } = await book(student, seat(branch))
+    await ok(student.api.POST('/v1/reservations/{reservationId}:cancel', { params: { path: { reservationId: id } }, body: {} }))
+  }
+  const page = await b.page({ as: student })
+  await page.goto('/me')
+  const items = page.locator('.history li')
+  await until(async () => assert.equal(await items.count(), 10))
+  await page.getByRole('button', { name: 'Show more' }).click()
+  await until(async () => assert.equal(await items.count(), 12))
+  assert.equal(await page.getByRole('button', { name: 'Show more' }).count(), 0)
 })
 
 test('a user leaves a waitlist', async (b) => {
@@ -141,7 +160,7 @@ test('a user leaves a waitlist', async (b) => {
   assert.deepEqual(entries.map((e) => e.status), ['WAITLIST_STATUS_LEFT'])
 })
 
-test('a no-show is told in words, with the suspension, and is forgiven', async (b) => {
+test('a no-show is told in words, with the suspension, and forgiven', async (b) => {
   const [student, branch] = await Promise.all([newStudent(), newBranch({ seats: 1, name: 'Strict Library' })])
   await setRules(branch, { grace: '0s', strikeLimit: 1, suspensionDays: [3] } as never)
   const page = await b.page({ as: student })
@@ -153,6 +172,13 @@ test('a no-show is told in words, with the suspension, and is forgiven', async (
   await page.locator('.history li', { hasText: 'Not used' }).waitFor()
   await page.getByText('Has led to a suspension').waitFor()
   await checkAxe(page, 'suspension')
+  const staff = await admin()
+  const { strikes } = await ok(student.api.GET('/v1/standing'))
+  await ok(staff.api.POST('/v1/desk/strikes:forgive', { body: { strikeId: strikes[0]?.id ?? '', reason: 'the scanner was broken' } }))
+  await page.reload()
+  await page.getByText('Forgiven by the library').waitFor()
+  await page.getByText('the scanner was broken').waitFor()
+  assert.equal(await page.getByText('You cannot reserve seats until').count(), 0)
 })
 
 test('rule DESK: the page sends the user to the desk', async (b) => {
@@ -218,7 +244,7 @@ test('rule SCREEN: a scan before the sign-in is recorded, and checks in after it
   const page = await b.page({ device: 'phone' })
   const sent: string[] = []
   page.on('request', (r) => {
-    if (/scans|:checkIn|login/.test(r.url())) sent.push(new URL(r.url()).pathname.replace(/\d+/, '1'))
+    if (/scans|:checkIn|login/.test(r.url())) sent.push(new URL(r.url()).pathname.replace(/\/\d+/, '/1'))
   })
   const { code } = screen.now()
   await page.goto(`/C/${code}`)
@@ -305,7 +331,7 @@ test('rule SEAT_AND_SCREEN: the page leads through both codes, in any order', as
 })
 
 test('a free seat is taken by its label in one tap, and the label then shows the stay', async (b) => {
-  const [student, branch] = await Promise.all([newStudent(), newBranch({ seats: 1 })])
+  const [student, branch] = await Promise.all([newStudent(), newBranch({ seats: 1, zone: 'Asia/Kolkata' })])
   const label = (await labelsOf(branch)).get(seat(branch)) ?? ''
   const page = await b.page({ device: 'phone' })
   await page.goto(`/s/${label}`)
@@ -319,6 +345,8 @@ test('a free seat is taken by its label in one tap, and the label then shows the
   await sit.click()
   await page.getByRole('heading', { name: 'You are checked in' }).waitFor()
   assert.deepEqual(await proofOf(student), ['PROOF_SEAT'])
+  const { reservations } = await ok(student.api.GET('/v1/reservations'))
+  assert.match(reservations[0]?.endTime ?? '', /:[03]0:00Z$/, 'a library may allow only half hours')
 
   const again = await b.page({ as: student, device: 'phone' })
   await again.goto(`/S/${label}`)
@@ -434,13 +462,13 @@ test('without a network the page shows the last known reservations with their ti
   await book(student, seat(branch), { start: 120 })
   const page = await b.page({ as: student, faults: true })
   await page.goto('/me')
-  await page.locator('li.item', { hasText: 'T-01' }).waitFor()
+  await page.locator('li.seat-item', { hasText: 'T-01' }).waitFor()
   await page.evaluate(() => navigator.serviceWorker.ready)
   await page.reload() // the service worker now has the files of the page
-  await page.locator('li.item', { hasText: 'T-01' }).waitFor()
+  await page.locator('li.seat-item', { hasText: 'T-01' }).waitFor()
   await page.context().setOffline(true)
   await page.reload()
-  await page.locator('li.item', { hasText: 'T-01' }).waitFor()
+  await page.locator('li.seat-item', { hasText: 'T-01' }).waitFor()
   await page.getByText('The library cannot be reached. These are your seats as of').waitFor()
   assert.equal(await page.getByRole('button', { name: 'Cancel the reservation' }).count(), 0)
   await page.context().setOffline(false)

@@ -53,7 +53,7 @@ export function Extend({ reservation: r, onDone }: { reservation: Reservation; o
   return (
     <div role="group" aria-label={m.extendTo}>
       <p>{m.extendTo}</p>
-      <div class="chips">
+      <div class="chips ends">
         {possible.value.map((to) => (
           <button
             key={to}

@@ -62,7 +62,7 @@ function Actions({ reservation: r }: { reservation: Reservation }): JSX.Element 
   }
   if (open.value === 'extend') return <Extend reservation={r} onDone={close} />
   return (
-    <div class="row actions">
+    <div class="row present-actions">
       <Button
         onClick={() => {
           open.value = 'extend'

@@ -157,3 +157,23 @@ export function chooseLater(): void {
 export function chooseNow(): void {
   setQuery({ date: '', start: '' })
 }
+
+/** openSeat opens the sheet of a seat. Going back closes it, so the history remembers that it was opened here. */
+export function openSeat(id: string): void {
+  if (choice.peek().seat !== '') return switchSeat(id)
+  setQuery({ seat: id })
+  history.replaceState({ sheet: true }, '')
+}
+
+/** switchSeat shows another seat in the open sheet. */
+export function switchSeat(id: string): void {
+  const state: unknown = history.state
+  setQuery({ seat: id }, true)
+  history.replaceState(state, '')
+}
+
+/** closeSeat closes the sheet: back to where it was opened, if that was on this page. */
+export function closeSeat(): void {
+  if ((history.state as { sheet?: boolean } | null)?.sheet === true) history.back()
+  else setQuery({ seat: '' }, true)
+}

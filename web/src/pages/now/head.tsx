@@ -101,12 +101,12 @@ export function Filters(): JSX.Element {
           {branch.value?.areas.map((a) => <option key={a} value={a}>{a}</option>)}
         </select>
       )}
+      <button type="button" class={`chip for-${view}`} aria-pressed={all} onClick={() => setQuery({ taken: all ? '' : '1' }, true)}>{n.alsoTaken}</button>
       {Object.entries(amenities).filter(([need, amenity]) => offered.value.has(amenity) || needs.includes(need)).map(([need, amenity]) => (
         <button key={need} type="button" class="chip" aria-pressed={needs.includes(need)} onClick={() => toggle(need)}>
           <AmenityIcon amenity={amenity} />{t().common.amenity[amenity]}
         </button>
       ))}
-      <button type="button" class={`chip for-${view}`} aria-pressed={all} onClick={() => setQuery({ taken: all ? '' : '1' }, true)}>{n.alsoTaken}</button>
     </div>
   )
 }

@@ -81,7 +81,6 @@ export const counts = computed(() => {
 
 /** SeatList is the list of the seats of the store. It is the truth; the map is a view of it. */
 export function SeatList({ onOpen }: { onOpen: (id: string) => void }): JSX.Element | null {
-  const n = t().now
   if (!ready.value) return null
   const all = groups.value
   if (all.length === 0) return <Empty />
@@ -100,9 +99,6 @@ export function SeatList({ onOpen }: { onOpen: (id: string) => void }): JSX.Elem
           <ul class="seats">{g.ids.map((id) => <SeatRow key={id} id={id} />)}</ul>
         </section>
       ))}
-      {!choice.value.all && (
-        <p><button type="button" class="button" onClick={() => setQuery({ taken: '1' }, true)}>{n.alsoTaken}</button></p>
-      )}
     </div>
   )
 }
@@ -121,8 +117,8 @@ function SeatRow({ id }: { id: string }): JSX.Element | null {
     <li>
       <button type="button" class={`seat-row ${look}`} data-id={id} aria-label={nameOf(s)}>
         <Sign look={look} />
-        <strong>{s.label}</strong>
-        <span class="words">{words(s)}</span>
+        <strong>{s.label}</strong>{' '}
+        <span class="words">{words(s)}</span>{' '}
         <Amenities of={s.amenities} />
       </button>
     </li>

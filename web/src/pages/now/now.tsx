@@ -1,10 +1,10 @@
-import { computed, effect, untracked } from '@preact/signals'
+import { computed, effect, signal, untracked } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
 import type { JSX } from 'preact'
 import { t } from '../../i18n/text.ts'
 import { dayAndClock } from '../../i18n/time.ts'
 import { SeatMap } from '../../map/map.tsx'
-import { here, setQuery } from '../../router.tsx'
+import { here } from '../../router.tsx'
 import { branches, branchesFresh, loadBranches } from '../../state/branches.ts'
 import { lastChanges, plan, pulse, ready, seatsAsOf, seatStream, watch } from '../../state/seats.ts'
 import { useAction } from '../../ui/action.tsx'
@@ -12,12 +12,11 @@ import { announce } from '../../ui/announce.tsx'
 import { watchConnection } from '../../ui/connection.tsx'
 import { notify } from '../../ui/notice.tsx'
 import { Fault } from '../../ui/problem.tsx'
-import { booking } from './booking.ts'
-import { branch, choice, chosen, passed, zone } from './choice.ts'
+import { booking, settle } from './booking.ts'
+import { branch, choice, chosen, closeSeat, openSeat, passed, zone } from './choice.ts'
 import { BranchChoice, Filters, Summary, TimeChoice, ViewChoice } from './head.tsx'
 import { counts, SeatList } from './list.tsx'
-import { Sending } from './outcome.tsx'
-import { SeatSheet, settle } from './sheet.tsx'
+import { Sending } from './sending.tsx'
 
 /** What the store has to show, as text, so that the stream is opened again only if it changes. */
 const watched = computed(() => {
@@ -29,19 +28,16 @@ const watched = computed(() => {
   return JSON.stringify({ branch: code, window: { startTime: iso(window.from), endTime: iso(window.to) } })
 })
 
-/** Whether this page has opened the sheet, so that closing it goes back in the history. */
-let opened = false
-
-function openSeat(id: string): void {
-  opened = choice.peek().seat === ''
-  setQuery({ seat: id }, !opened)
+function close(): void {
+  settle()
+  closeSeat()
 }
 
-function closeSeat(): void {
-  settle()
-  if (opened) history.back()
-  else setQuery({ seat: '' }, true)
-  opened = false
+/** The sheet is loaded when the seats are there, or at once if the address has a seat. */
+const sheet = signal<typeof import('./sheet.tsx') | undefined>(undefined)
+
+async function loadSheet(): Promise<void> {
+  sheet.value ??= await import('./sheet.tsx')
 }
 
 /** View is the page Now: the seats of a branch, now or at a time, as a list and as a map. */
@@ -91,9 +87,11 @@ export function View(): JSX.Element {
 
   useEffect(() => effect(tellChanges), [])
   useEffect(() => effect(tellBooking), [])
+
+  const needed = ready.value || seat !== ''
   useEffect(() => {
-    if (seat === '') opened = false
-  }, [seat])
+    if (needed) void loadSheet().catch(() => {}) // without a network, the next seat tries again
+  }, [needed, seat])
 
   const stream = seatStream.value?.state.value
   const late = stream?.kind === 'opening' && ready.value && seatsAsOf.value > 0
@@ -118,7 +116,7 @@ export function View(): JSX.Element {
           {(view === 'map' || wide.value) && ready.value && plan.value.order.length > 0 && <SeatMap key={b.code} branch={b.name} onOpen={openSeat} />}
         </div>
       )}
-      {seat !== '' && <SeatSheet id={seat} onClose={closeSeat} />}
+      {seat !== '' && sheet.value !== undefined && <sheet.value.SeatSheet id={seat} onClose={close} />}
     </>
   )
 }

@@ -13,13 +13,14 @@ import { Button, useAction } from '../../ui/action.tsx'
 import { Amenities } from '../../ui/amenity.tsx'
 import { Dialog } from '../../ui/dialog.tsx'
 import { Fault } from '../../ui/problem.tsx'
-import { book, booking, checkWish, forgetBooking, learn, rulesOf, type Wish } from './booking.ts'
-import { chosen, choice, passed, standard, zone } from './choice.ts'
+import { book, booking, checkWish, learn, rulesOf, type Wish } from './booking.ts'
+import { chosen, choice, passed, standard, switchSeat, zone } from './choice.ts'
 import { ends, preferred } from './ends.ts'
 import { durationText } from './head.tsx'
 import { freeUntil, lookOf, mineAt, words, type Look } from './look.ts'
 import { nextBest } from './other.ts'
-import { Booked, Failed, OwnSeat, Sending } from './outcome.tsx'
+import { Booked, Failed, OwnSeat } from './outcome.tsx'
+import { Sending } from './sending.tsx'
 
 const lastDuration = 'dlsms.duration'
 
@@ -221,7 +222,7 @@ function Taken({ s, careful, lost }: Part & { lost: boolean }): JSX.Element {
   }
   const others = nextBest(s, start, rules.least, 3)
   const bookOther = (other: Seat, end: number): void => {
-    setQuery({ seat: other.id }, true)
+    switchSeat(other.id)
     if (account.value) void book(wish(other, window?.from, end))
     else go(signInPath())
   }
@@ -259,7 +260,8 @@ function Later({ s, length }: { s: Seat; length: number }): JSX.Element {
   useEffect(() => {
     if (!account.value) return
     let current = true
-    void checkWish(wish(s, chosen.value?.from, startOf() + length)).then((check) => {
+    // The half minute is the time until the call arrives: the server proposes times of the same length.
+    void checkWish(wish(s, chosen.value?.from, startOf() + length + 30_000)).then((check) => {
       if (!current || check === undefined) return
       times.value = check.alternatives
         .filter((a) => a.seat?.id === s.id)
@@ -318,9 +320,4 @@ function Line({ s, from, length, careful }: { s: Seat; from: number | undefined;
       <p><small>{n.waitHint(dayAndClock(start, z), dayAndClock(to, z))}</small></p>
     </section>
   )
-}
-
-/** closeSheet forgets what is settled; a request that is under way goes on. */
-export function settle(): void {
-  if (booking.value.state !== 'sending') forgetBooking()
 }

@@ -4,7 +4,7 @@ import type { ComponentChildren, JSX } from 'preact'
 import { t } from '../../i18n/text.ts'
 import { clock, countdown, dayAndClock } from '../../i18n/time.ts'
 import { go, here, Link } from '../../router.tsx'
-import { branchOf, loadBranches, zoneOf } from '../../state/branches.ts'
+import { branchOf, zoneOf } from '../../state/branches.ts'
 import { now } from '../../state/clock.ts'
 import { reservations, type Reservation } from '../../state/mine.ts'
 import { account } from '../../state/session.ts'
@@ -13,6 +13,7 @@ import { Button } from '../../ui/action.tsx'
 import { Field } from '../../ui/field.tsx'
 import { Fault } from '../../ui/problem.tsx'
 import { SignIn } from '../account/sign-in.tsx'
+import { useBranches } from '../me/branches.ts'
 import { DigitsField } from '../me/check-in.tsx'
 import { Place, Present } from '../me/present.tsx'
 import { ms, span } from '../me/times.ts'
@@ -26,16 +27,14 @@ import { Free, SeatHead, SeatStep } from './seat.tsx'
  */
 export function View({ path }: { path: string }): JSX.Element {
   const flow = useMemo(() => new Flow(here.value.query.get('r') ?? ''), [])
-  useEffect(() => {
-    loadBranches().catch(() => undefined)
-  }, [])
+  const zonesKnown = useBranches()
   useEffect(() => {
     if (path.toLowerCase() === '/scan') return
     // Codes do not stay in the history: the page takes the code, and removes it from its address.
     go('/scan', true)
     flow.take(path)
   }, [path])
-  const step = flow.step.value
+  const step: Step = zonesKnown || flow.step.value.kind === 'look' ? flow.step.value : { kind: 'working' }
   const result = useRef<HTMLDivElement>(null)
   useEffect(() => {
     if (step.kind === 'look' || step.kind === 'working') return
@@ -44,7 +43,7 @@ export function View({ path }: { path: string }): JSX.Element {
     heading.tabIndex = -1
     heading.focus({ preventScroll: true })
     announce(heading.textContent ?? '')
-  }, [step])
+  }, [step.kind === 'working' ? 'working' : step])
   return (
     <div class="narrow">
       <h1>{t().scan.title}</h1>
@@ -197,7 +196,7 @@ function Choose({ flow, among }: { flow: Flow; among: readonly Reservation[] }):
       <h2>{t().scan.choose}</h2>
       <ul class="plain-list">
         {among.map((r) => (
-          <li key={r.id} class="item">
+          <li key={r.id} class="seat-item">
             <div>
               <p><strong>{t().me.seat(r.seat?.label ?? '')}</strong></p>
               <p>{span(r.startTime, r.endTime, zoneOf(r.seat?.branch))}</p>

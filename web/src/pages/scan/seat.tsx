@@ -35,12 +35,12 @@ export function SeatStep({ flow, answer }: { flow: Flow; answer: SeatAnswer }): 
   return (
     <section class="card">
       <SeatHead answer={answer} />
-      {answer.action === 'SEAT_ACTION_SIT_DOWN' && <SitDown flow={flow} answer={answer} />}
-      {answer.action === 'SEAT_ACTION_COME_BACK' && <ComeBack flow={flow} answer={answer} />}
-      {answer.action === 'SEAT_ACTION_CHOOSE_ANOTHER' && <ChooseAnother answer={answer} />}
       {other !== undefined && other.seat?.id !== answer.seat?.id && (
         <p class="as-of">{t().scan.otherSeat(other.seat?.label ?? '')} <Link href="/me">{t().me.title}</Link></p>
       )}
+      {answer.action === 'SEAT_ACTION_SIT_DOWN' && <SitDown flow={flow} answer={answer} />}
+      {answer.action === 'SEAT_ACTION_COME_BACK' && <ComeBack flow={flow} answer={answer} />}
+      {answer.action === 'SEAT_ACTION_CHOOSE_ANOTHER' && <ChooseAnother answer={answer} />}
     </section>
   )
 }
@@ -86,7 +86,7 @@ function SitDown({ flow, answer }: { flow: Flow; answer: SeatAnswer }): JSX.Elem
   return (
     <>
       <p><span class="tag free">{s.free}</span></p>
-      <div class="chips" role="group" aria-label={s.howLong}>
+      <div class="chips ends" role="group" aria-label={s.howLong}>
         {all.map((e) => (
           <button
             key={e}
