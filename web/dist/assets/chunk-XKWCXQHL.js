@@ -1,0 +1,1 @@
+var n={least:8,most:72},r=100;function e(t){return new TextEncoder().encode(t.normalize("NFC")).length}function s(t){let o=e(t);return o>=n.least&&o<=n.most}function i(t){return e(t)>n.most}function a(t){return/^[A-Za-z0-9._-]{3,32}$/.test(t)}function u(t){return t.trim()!==""&&[...t].length<=r}export{s as a,i as b,a as c,u as d};

@@ -1,0 +1,1 @@
+function t(n){return typeof n=="string"?i(n):typeof n=="function"?((...r)=>i(String(n(...r)))):Array.isArray(n)?n.map(t):typeof n=="object"&&n!==null?Object.fromEntries(Object.entries(n).map(([r,o])=>[r,t(o)])):n}function i(n){return n===""?"":`\u27E6${n}${"\xB7".repeat(Math.ceil(n.length/3))}\u27E7`}export{t as pseudo};
