@@ -65,15 +65,16 @@ files.set('index.html', Buffer.from(page))
 
 // The service worker keeps the files that a visit needs without a network. Its version changes with
 // each of them.
-const shell = ['/', mainStyle, mainScript, firstPage, ...staticImports(mainScript), ...staticImports(firstPage)]
-  .concat(['de', 'en', 'zh'].map((l) => path(scripts.metafile, `src/i18n/${l}/index.ts`)))
-  .concat([path(scripts.metafile, 'src/pages/me/me.tsx')])
-  .filter((name, i, all) => all.indexOf(name) === i)
-  .map((name) => (name === '/' ? name : '/' + name))
-for (const page of ['src/pages/now/sheet.tsx', 'src/map/map.tsx']) {
-  const script = path(scripts.metafile, page)
-  shell.push(...[script, ...staticImports(script)].map((name) => '/' + name).filter((name) => !shell.includes(name)))
-}
+const pages = ['src/pages/now/now.tsx', 'src/pages/now/sheet.tsx', 'src/map/map.tsx', 'src/pages/me/me.tsx']
+const scriptsOfShell = ['src/main.tsx', ...pages].map((page) => path(scripts.metafile, page))
+const textsOfShell = ['de', 'en', 'zh'].flatMap((l) => ['index', 'own'].map((part) => `src/i18n/${l}/${part}.ts`))
+const shell = ['/'].concat(
+  [...new Set([
+    mainStyle,
+    ...scriptsOfShell.flatMap((script) => [script, ...staticImports(script)]),
+    ...textsOfShell.map((text) => path(scripts.metafile, text)),
+  ])].map((name) => '/' + name),
+)
 const version = createHash('sha256').update([...files.keys()].sort().join()).update(page).digest('hex').slice(0, 12)
 const worker = await build({
   absWorkingDir: root,

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { text } from '../src/i18n/en/index.ts'
+import { text } from './harness/texts.ts'
 import { newBranch, newStudent, password, type Person } from './harness/api.ts'
 import { checkAxe, settle } from './harness/axe.ts'
 import { newScreen, setRules } from './harness/codes.ts'

@@ -1,42 +1,57 @@
 import { signal } from '@preact/signals'
 import { read } from '../state/preferences.ts'
-import type { text as EnglishText } from './en/index.ts'
-import type { staff as EnglishStaff } from './en/staff.ts'
+import type { text as FirstText } from './en/index.ts'
+import type { text as LibraryText } from './en/library.ts'
+import type { text as OwnText } from './en/own.ts'
+import type { text as DeskText } from './en/staff.ts'
 
-export type Text = typeof EnglishText
-export type StaffText = typeof EnglishStaff
+export type Text = typeof FirstText & typeof OwnText
+export type StaffText = typeof DeskText & typeof LibraryText
 export type Language = 'en' | 'de' | 'zh'
 
 /** languages are the languages that a user can choose, by their own names. */
 export const languages: Record<Language, string> = { en: 'English', de: 'Deutsch', zh: '中文' }
 
-interface Modules {
-  student: () => Promise<{ text: Text }>
-  staff: () => Promise<{ staff: StaffText }>
-}
+/** A part of the texts is a file of its own: `first` for the start page, `own` for the other pages of a
+ * user, `desk` for the desk and the screen, `library` for the pages of librarians. */
+export type Part = 'first' | 'own' | 'desk' | 'library'
 
-const modules: Record<Language, Modules> = {
-  en: { student: () => import('./en/index.ts'), staff: () => import('./en/staff.ts') },
-  de: { student: () => import('./de/index.ts'), staff: () => import('./de/staff.ts') },
-  zh: { student: () => import('./zh/index.ts'), staff: () => import('./zh/staff.ts') },
+const modules: Record<Language, Record<Part, () => Promise<{ text: Partial<Text & StaffText> }>>> = {
+  en: {
+    first: () => import('./en/index.ts'),
+    own: () => import('./en/own.ts'),
+    desk: () => import('./en/staff.ts'),
+    library: () => import('./en/library.ts'),
+  },
+  de: {
+    first: () => import('./de/index.ts'),
+    own: () => import('./de/own.ts'),
+    desk: () => import('./de/staff.ts'),
+    library: () => import('./de/library.ts'),
+  },
+  zh: {
+    first: () => import('./zh/index.ts'),
+    own: () => import('./zh/own.ts'),
+    desk: () => import('./zh/staff.ts'),
+    library: () => import('./zh/library.ts'),
+  },
 }
 
 /** language is the language of the page. */
 export const language = signal<Language>(preferred())
 
-const student = signal<Text | undefined>(undefined)
-const forStaff = signal<StaffText | undefined>(undefined)
+/** The parts that the page has loaded, and their texts in its language. */
+const loaded = new Set<Part>(['first'])
+const texts = signal<Partial<Text & StaffText>>({})
 
 /** t returns the texts of the language. A component that calls it is drawn again when the language changes. */
 export function t(): Text {
-  if (student.value === undefined) throw new Error('no language is loaded')
-  return student.value
+  return texts.value as Text
 }
 
-/** ts returns the texts of the pages of staff, after loadStaffText. */
+/** ts returns the texts of the pages of staff. */
 export function ts(): StaffText {
-  if (forStaff.value === undefined) throw new Error('the texts of staff are not loaded')
-  return forStaff.value
+  return texts.value as StaffText
 }
 
 /** The query ?pseudo lengthens and marks all texts, so that tests find texts that are not translated. */
@@ -46,21 +61,20 @@ async function mark<T>(value: T): Promise<T> {
   return pseudo ? (await import('./pseudo.ts')).pseudo(value) : value
 }
 
-/** setLanguage loads a language and shows it. */
+/** setLanguage loads all parts that the page has in a language, and shows them. */
 export async function setLanguage(l: Language): Promise<void> {
-  const [common, staff] = await Promise.all([
-    modules[l].student(),
-    forStaff.value === undefined ? undefined : modules[l].staff(),
-  ])
-  student.value = await mark(common.text)
-  if (staff !== undefined) forStaff.value = await mark(staff.staff)
+  const all = await Promise.all([...loaded].map((part) => modules[l][part]()))
+  texts.value = await mark(Object.assign({}, ...all.map((m) => m.text)) as Partial<Text & StaffText>)
   language.value = l
   document.documentElement.lang = l === 'zh' ? 'zh-Hans' : l
 }
 
-/** loadStaffText loads the texts of the pages of staff. */
-export async function loadStaffText(): Promise<void> {
-  if (forStaff.value === undefined) forStaff.value = await mark((await modules[language.value].staff()).staff)
+/** loadText loads the texts of a part. The route of a page calls it before the page is shown. */
+export async function loadText(part: Part): Promise<void> {
+  if (loaded.has(part)) return
+  const { text } = await modules[language.value][part]()
+  loaded.add(part)
+  texts.value = { ...texts.value, ...(await mark(text)) }
 }
 
 /** chooseLanguage sets the language and keeps the choice on this device. */

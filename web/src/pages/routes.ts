@@ -1,5 +1,5 @@
 import type { ComponentType } from 'preact'
-import { loadStaffText } from '../i18n/text.ts'
+import { loadText } from '../i18n/text.ts'
 import { loadStaffStyle } from '../ui/style.ts'
 
 /** Page is a page of the client: a component that gets the path. */
@@ -18,22 +18,26 @@ interface Pattern extends Route {
   pattern: RegExp
 }
 
-const staffPage = (load: () => Promise<Page>) => async (): Promise<Page> => {
-  const [page] = await Promise.all([load(), loadStaffText(), loadStaffStyle()])
-  return page
-}
+const ownPage = (load: () => Promise<Page>) => async (): Promise<Page> =>
+  (await Promise.all([load(), loadText('own')]))[0]
+
+const deskPage = (load: () => Promise<Page>) => async (): Promise<Page> =>
+  (await Promise.all([load(), loadText('desk'), loadStaffStyle()]))[0]
+
+const libraryPage = (load: () => Promise<Page>) => async (): Promise<Page> =>
+  (await Promise.all([load(), loadText('library'), loadStaffStyle()]))[0]
 
 /** The server answers these paths with the page; all others with 404. QR codes have upper-case paths. */
 const routes: Pattern[] = [
   { name: 'now', pattern: /^\/$/, load: () => import('./now/now.tsx') },
-  { name: 'me', pattern: /^\/me$/, load: () => import('./me/me.tsx') },
-  { name: 'scan', pattern: /^\/(scan|c\/[^/]+|s\/[^/]+)$/i, load: () => import('./scan/scan.tsx') },
-  { name: 'login', pattern: /^\/login$/, load: () => import('./account/login.tsx') },
-  { name: 'register', pattern: /^\/register$/, load: () => import('./account/register.tsx') },
-  { name: 'settings', pattern: /^\/settings$/, load: () => import('./account/settings.tsx') },
-  { name: 'screen', pattern: /^\/screen$/, load: staffPage(() => import('./screen/screen.tsx')), bare: true },
-  { name: 'desk', pattern: /^\/desk(\/.*)?$/, load: staffPage(() => import('./desk/desk.tsx')) },
-  { name: 'admin', pattern: /^\/admin(\/.*)?$/, load: staffPage(() => import('./admin/admin.tsx')) },
+  { name: 'me', pattern: /^\/me$/, load: ownPage(() => import('./me/me.tsx')) },
+  { name: 'scan', pattern: /^\/(scan|c\/[^/]+|s\/[^/]+)$/i, load: ownPage(() => import('./scan/scan.tsx')) },
+  { name: 'login', pattern: /^\/login$/, load: ownPage(() => import('./account/login.tsx')) },
+  { name: 'register', pattern: /^\/register$/, load: ownPage(() => import('./account/register.tsx')) },
+  { name: 'settings', pattern: /^\/settings$/, load: ownPage(() => import('./account/settings.tsx')) },
+  { name: 'screen', pattern: /^\/screen$/, load: deskPage(() => import('./screen/screen.tsx')), bare: true },
+  { name: 'desk', pattern: /^\/desk(\/.*)?$/, load: deskPage(() => import('./desk/desk.tsx')) },
+  { name: 'admin', pattern: /^\/admin(\/.*)?$/, load: libraryPage(() => import('./admin/admin.tsx')) },
 ]
 
 const missing: Route = { name: 'missing', load: () => import('./missing.tsx') }

@@ -1,4 +1,4 @@
-import { text } from '../../src/i18n/en/index.ts'
+import { text } from './texts.ts'
 import type { Person } from './api.ts'
 import type { Page } from 'playwright-core'
 
