@@ -300,7 +300,7 @@ test('no accessibility violation in list, map and sheet', async (b) => {
 })
 
 test('the map zooms with its buttons, the wheel and two fingers, and is moved with the mouse', async (b) => {
-  const branch = await newBranch({ seats: 40, plan: true })
+  const branch = await newBranch({ seats: 120, plan: true })
   const page = await b.page()
   await page.goto(`/?branch=${branch.code}`)
   const first = mark(page, id(branch))

@@ -14,7 +14,8 @@ export interface Screen {
 /** newScreen adds a screen to a branch, and reads the codes of its next five minutes. */
 export async function newScreen(branch: Branch, name = 'Entrance'): Promise<Screen> {
   const { api } = await admin()
-  await ok(api.POST('/v1/admin/branches/{branch}/screens', { params: { path: { branch: branch.code } }, body: { name } }))
+  const params = { path: { branch: branch.code } }
+  await ok(api.POST('/v1/admin/branches/{branch}/screens', { params, body: { name } }))
   const body = { branch: branch.code, name: unique('screen '), scopes: ['KEY_SCOPE_SCREEN' as const] }
   const { secret } = await ok(api.POST('/v1/admin/keys', { body }))
   const stop = new AbortController()
@@ -23,7 +24,9 @@ export async function newScreen(branch: Branch, name = 'Entrance'): Promise<Scre
     headers: { Authorization: `Bearer ${secret}`, Accept: 'text/event-stream' },
     signal: stop.signal,
   })
-  if (!response.ok || response.body === null) throw new Error(`the screen got ${response.status}: ${await response.text()}`)
+  if (!response.ok || response.body === null) {
+    throw new Error(`the screen got ${response.status}: ${await response.text()}`)
+  }
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
   for (let text = ''; ; ) {
     const { done, value } = await reader.read()
@@ -37,8 +40,9 @@ export async function newScreen(branch: Branch, name = 'Entrance'): Promise<Scre
     return {
       name,
       now() {
-        const valid = codes.filter((c) => Date.parse(c.validFrom ?? '') <= Date.now() && Date.parse(c.validUntil ?? '') > Date.now())
-        const newest = valid.at(-1)
+        const time = Date.now()
+        const shown = codes.filter((c) => Date.parse(c.validFrom ?? '') <= time)
+        const newest = shown.filter((c) => Date.parse(c.validUntil ?? '') > time).at(-1)
         if (newest === undefined) throw new Error('the codes of the screen are too old')
         return newest
       },

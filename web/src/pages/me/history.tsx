@@ -46,7 +46,7 @@ export function History(): JSX.Element {
   const readMore = async (): Promise<void> => {
     const before = items.value
     const answer = await page(next.value)
-    if (items.value !== before) return // the list has begun anew meanwhile
+    if (items.value !== before) return // the list was read again meanwhile
     items.value = [...(before ?? []), ...answer.reservations]
     next.value = answer.nextPageToken
   }
@@ -55,13 +55,17 @@ export function History(): JSX.Element {
   return (
     <section aria-labelledby="history">
       <h2 id="history">{m.history}</h2>
-      {items.value === undefined && problem.value === undefined && <p class="loading" role="status">{t().common.loading}</p>}
+      {items.value === undefined && problem.value === undefined && (
+        <p class="loading" role="status">{t().common.loading}</p>
+      )}
       {items.value?.length === 0 && <p class="quiet">{m.historyEmpty}</p>}
       <ul class="plain-list history">
         {(items.value ?? []).map((r) => <Past key={r.id} reservation={r} />)}
       </ul>
       <Fault problem={problem.value ?? more.problem.value} />
-      {next.value !== '' && <Button busy={more.busy.value} onClick={() => void more.run(readMore)}>{t().common.more}</Button>}
+      {next.value !== '' && (
+        <Button busy={more.busy.value} onClick={() => void more.run(readMore)}>{t().common.more}</Button>
+      )}
     </section>
   )
 }
@@ -79,7 +83,8 @@ const tags: Partial<Record<Reservation['status'], string>> = {
 function Past({ reservation: r }: { reservation: Reservation }): JSX.Element {
   const zone = zoneOf(r.seat?.branch)
   const m = t().me
-  const early = r.status === 'RESERVATION_STATUS_COMPLETED' && r.endedAt !== undefined && ms(r.endedAt) < ms(r.endTime) - 60_000
+  const completed = r.status === 'RESERVATION_STATUS_COMPLETED' && r.endedAt !== undefined
+  const early = completed && ms(r.endedAt) < ms(r.endTime) - 60_000
   return (
     <li>
       <p>
