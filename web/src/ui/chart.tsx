@@ -22,6 +22,7 @@ interface BarsProps {
 const height = 200 // pixels
 const axis = 52
 const foot = 24
+const head = 10
 
 /** Bars shows values side by side, such as the use of each day. */
 export function Bars({ title, labels, series, format, most }: BarsProps): JSX.Element {
@@ -33,7 +34,9 @@ export function Bars({ title, labels, series, format, most }: BarsProps): JSX.El
   const step = labels.length === 0 ? 0 : plot / labels.length
   const bar = Math.max(1, (step * 0.8) / series.length)
   const every = Math.max(1, Math.ceil(labels.length / Math.max(1, Math.floor(plot / 72))))
-  const y = (v: number): number => (height - foot) * (1 - v / top) + 4
+  const y = (v: number): number => (height - foot) * (1 - v / top) + head
+  const half = 36 // half of the width of a label
+  const place = (i: number): number => Math.min(width - half, Math.max(axis + half, axis + (i + 0.5) * step))
   return (
     <div class="chart" ref={ref}>
       {series.length > 1 && (
@@ -45,7 +48,7 @@ export function Bars({ title, labels, series, format, most }: BarsProps): JSX.El
           ))}
         </ul>
       )}
-      <svg width={width} height={height + 4} role="img" aria-label={title}>
+      <svg width={width} height={height + head} role="img" aria-label={title}>
         <Hatching id={id} />
         {[0, top / 2, top].map((v) => (
           <g key={v}>
@@ -66,10 +69,8 @@ export function Bars({ title, labels, series, format, most }: BarsProps): JSX.El
                 </g>
               )
             })}
-            {i % every === 0 && (
-              <text class="axis" x={axis + i * step + step / 2} y={height} text-anchor={i === 0 ? 'start' : 'middle'}>
-                {label}
-              </text>
+            {i % every === 0 && (i === 0 || place(i) - place(i - every) > 1.8 * half) && (
+              <text class="axis" x={place(i)} y={height + head - 4} text-anchor="middle">{label}</text>
             )}
           </g>
         ))}

@@ -31,7 +31,7 @@ export const policies: typeof English = {
   badValue: 'Tragen Sie eine ganze Zahl von Minuten, Stunden oder Tagen oder eine ganze Zahl ein.',
   noRules: 'Legen Sie mindestens eine Regel fest.',
   noScreen: (branches) =>
-    `Kein Bildschirm ist eingeschaltet in: ${branches}. Dort könnte niemand einchecken. Legen Sie zuerst unter „Plätze“ einen Bildschirm an.`,
+    `Kein Bildschirm ist eingeschaltet in: ${branches}. Dort könnte niemand einchecken, deshalb wird die Regel abgelehnt. Legen Sie zuerst einen Bildschirm an.`,
   group: { booking: 'Reservieren', limits: 'Grenzen je Person', presence: 'Einchecken', strikes: 'Versäumnisse' },
   rule: {
     mayBook: 'Reservieren ist erlaubt',

@@ -3,7 +3,7 @@ export const people = {
   search: 'Find a person',
   searchHint: 'Student number, card, e-mail address or a part of the name.',
   find: 'Find',
-  found: (n: number) => (n === 0 ? 'Nobody found.' : n === 1 ? '1 person found' : `${n} people found`),
+  found: (n: number) => (n === 0 ? 'No person was found.' : n === 1 ? '1 person found' : `${n} people found`),
   atDesk: 'Open at the desk',
   edit: 'Change data',
   role: 'Role',

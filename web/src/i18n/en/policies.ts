@@ -29,7 +29,7 @@ export const policies = {
   badValue: 'Enter a whole number of minutes, hours or days, or a whole number.',
   noRules: 'Set at least one rule.',
   noScreen: (branches: string) =>
-    `No screen is on in: ${branches}. Students could not check in there. Add a screen in Seats › Screens first.`,
+    `No screen is on in: ${branches}. Students could not check in there, so the rule is refused. Add a screen first.`,
   group: { booking: 'Reserving', limits: 'Limits for a user', presence: 'Check-in', strikes: 'No-shows' },
   rule: {
     mayBook: 'Users may reserve',

@@ -30,7 +30,7 @@ export const policies: typeof English = {
   unit: { minutes: '分钟', hours: '小时', days: '天' },
   badValue: '请填写整数，或整数的分钟、小时、天。',
   noRules: '请至少设定一项。',
-  noScreen: (branches) => `以下分馆没有开启的屏幕：${branches}。学生将无法在那里签到。请先在“座位”的“屏幕”中添加。`,
+  noScreen: (branches) => `以下分馆没有开启的屏幕：${branches}。学生将无法在那里签到，因此规则会被拒绝。请先添加屏幕。`,
   group: { booking: '预约', limits: '每人限额', presence: '签到', strikes: '爽约' },
   rule: {
     mayBook: '允许预约',

@@ -196,5 +196,7 @@ function valueText(value: unknown, zone: string): string {
   if (typeof value === 'string' && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d/.test(value)) {
     return `${day(value, zone)}, ${clock(value, zone)}`
   }
+  // Durations are written as Go writes them: 4h0m0s.
+  if (typeof value === 'string' && /^(\d+h)?(\d+m)?\d+s$/.test(value)) return value.replace(/(?<=[hm])0s$/, '').replace(/h0m$/, 'h')
   return typeof value === 'string' ? value : JSON.stringify(value)
 }

@@ -154,7 +154,7 @@ function move(e: KeyboardEvent, list: HTMLElement | null, at: number, by: number
   else links[Math.min(next, links.length - 1)]?.focus()
 }
 
-const gap = 60 // milliseconds between two keys: a card reader is faster, a person is not
+const gap = 100 // milliseconds between two keys: a card reader is faster, and few people are
 const shortest = 4 // characters of a card
 
 /**

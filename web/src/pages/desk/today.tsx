@@ -30,6 +30,7 @@ export function Today(): JSX.Element {
   const rows = useSignal(step)
   const forgiving = useSignal(false)
   const latest = useRef(0)
+  const askedAt = useRef(0)
   const current = branch.value
   const code = current?.code
   const zone = current?.timezone ?? 'UTC'
@@ -40,6 +41,7 @@ export function Today(): JSX.Element {
   async function load(): Promise<void> {
     if (code === undefined) return
     const mine = ++latest.current
+    askedAt.current = performance.now()
     try {
       const all = await readDay(code, day)
       if (mine !== latest.current) return
@@ -59,6 +61,7 @@ export function Today(): JSX.Element {
   }, [code, day])
   useChanges(code, () => void load())
   useNextMoment(list.value, () => void load())
+  useAttention(askedAt, () => void load())
 
   const chosen = scope.value.some((b) => b.code === code)
   const groups = groupsOf(list.value ?? [], now)
@@ -194,6 +197,24 @@ function useNextMoment(list: readonly Arrival[] | undefined, f: () => void): voi
     const timer = setTimeout(f, Math.min(next - now + 1000, 86_400_000))
     return () => clearTimeout(timer)
   }, [list])
+}
+
+const stale = 10_000 // milliseconds
+
+/** useAttention calls f when staff turn to the page and the list, which was asked for at askedAt, is not fresh. */
+function useAttention(askedAt: { current: number }, f: () => void): void {
+  const latest = useRef(f)
+  latest.current = f
+  useEffect(() => {
+    const attend = (): void => {
+      if (performance.now() - askedAt.current > stale) latest.current()
+    }
+    const events = ['focus', 'pointermove', 'pointerdown', 'keydown'] as const
+    for (const name of events) addEventListener(name, attend, { passive: true })
+    return () => {
+      for (const name of events) removeEventListener(name, attend)
+    }
+  }, [])
 }
 
 interface RowProps {

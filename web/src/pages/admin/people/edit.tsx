@@ -1,5 +1,5 @@
 import { useSignal } from '@preact/signals'
-import { useId } from 'preact/hooks'
+import { useEffect, useId } from 'preact/hooks'
 import type { JSX } from 'preact'
 import { api, call, type Schema } from '../../../api/client.ts'
 import { t, ts } from '../../../i18n/text.ts'
@@ -11,6 +11,7 @@ import { ReasonField } from '../../../ui/impact.tsx'
 import { notify } from '../../../ui/notice.tsx'
 import { Fault } from '../../../ui/problem.tsx'
 import { branches } from '../branch.ts'
+import { useLoaded } from '../parts.tsx'
 
 interface EditProps {
   person: Schema<'Person'>
@@ -29,11 +30,11 @@ export function EditPerson({ person, onClose, onDone }: EditProps): JSX.Element 
       .filter((f) => fields.value[f].trim() !== person[f])
       .map((f) => [f, fields.value[f].trim()]),
   )
-  const inputs: [keyof typeof fields.value, string, string | undefined, number, 'text' | 'email'][] = [
-    ['name', text.name, undefined, 100, 'text'],
-    ['email', text.email, undefined, 320, 'email'],
-    ['group', text.group, text.groupHint, 64, 'text'],
-    ['card', text.card, undefined, 64, 'text'],
+  const inputs: [keyof typeof fields.value, string, string | undefined, number][] = [
+    ['name', text.name, undefined, 100],
+    ['email', text.email, undefined, 320],
+    ['group', text.group, text.groupHint, 64],
+    ['card', text.card, undefined, 64],
   ]
 
   async function save(): Promise<void> {
@@ -55,7 +56,7 @@ export function EditPerson({ person, onClose, onDone }: EditProps): JSX.Element 
           void save()
         }}
       >
-        {inputs.map(([f, label, hint, most, type]) => (
+        {inputs.map(([f, label, hint, most]) => (
           <Field
             key={f}
             label={label}
@@ -65,7 +66,7 @@ export function EditPerson({ person, onClose, onDone }: EditProps): JSX.Element 
             {(a) => (
               <input
                 {...a}
-                type={type}
+                inputMode={f === 'email' ? 'email' : 'text'}
                 maxLength={most}
                 value={fields.value[f]}
                 onInput={(e) => (fields.value = { ...fields.value, [f]: e.currentTarget.value })}
@@ -92,8 +93,16 @@ const roles = ['ROLE_STUDENT', 'ROLE_STAFF', 'ROLE_LIBRARIAN', 'ROLE_ADMIN'] as 
 export function EditRole({ person, onClose, onDone }: EditProps): JSX.Element {
   const text = ts().people
   const role = useSignal(person.role)
-  const everywhere = useSignal(true)
+  const everywhere = useSignal(branches.value.length === 1)
   const chosen = useSignal<ReadonlySet<string>>(new Set())
+  const present = useLoaded(() => branchesOfRole(person.id))
+  useEffect(() => {
+    // The form begins with the branches that the role has.
+    const codes = present.data.value?.codes
+    if (codes === undefined) return
+    everywhere.value = codes === null
+    chosen.value = new Set(codes)
+  }, [present.data.value])
   const reason = useSignal('')
   const fault = useSignal('')
   const action = useAction()
@@ -179,4 +188,18 @@ export function EditRole({ person, onClose, onDone }: EditProps): JSX.Element {
       </form>
     </Dialog>
   )
+}
+
+/** branchesOfRole returns the branches of the role of a user, which only the audit log has; null: all. */
+async function branchesOfRole(userId: string): Promise<{ codes: string[] | null | undefined }> {
+  const query = { object: `user/${userId}`, pageSize: 50 }
+  const { entries } = await call(api.GET('/v1/admin/audit', { params: { query } }))
+  for (const e of entries) {
+    if (e.after === '') continue
+    const state: unknown = JSON.parse(e.after)
+    if (typeof state !== 'object' || state === null || !('role' in state) || !('branches' in state)) continue
+    const { branches: codes } = state
+    return { codes: Array.isArray(codes) && codes.length > 0 ? codes.map(String) : null }
+  }
+  return { codes: undefined }
 }

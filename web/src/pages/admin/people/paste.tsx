@@ -143,7 +143,9 @@ function faultsOf(p: Problem, part: readonly Line[]): { line: number; detail: st
     return line === undefined ? [] : [{ line: line.line, detail: `${f.pointer.split(/[./]/).pop() ?? ''} ${f.detail}` }]
   })
   if (byField.length > 0) return byField
-  const named = Object.values(p.metadata)
-  const line = part.find((l) => named.includes(l.user.studentId ?? '') || named.includes(l.user.card ?? ' '))
-  return line === undefined ? [] : [{ line: line.line, detail: problemText(p) }]
+  const { student_id: one, student_ids: several } = p.metadata
+  const named = (several ?? one ?? '').toLowerCase().split(',')
+  return part
+    .filter((l) => named.includes(l.user.studentId?.toLowerCase() ?? ''))
+    .map((l) => ({ line: l.line, detail: problemText(p) }))
 }

@@ -4,13 +4,14 @@ import type { JSX } from 'preact'
 import { api, call, type Schema } from '../../../api/client.ts'
 import type { Problem } from '../../../api/problem.ts'
 import { t, ts } from '../../../i18n/text.ts'
+import { Link } from '../../../router.tsx'
 import { account, isAdmin } from '../../../state/session.ts'
 import { Button, useAction } from '../../../ui/action.tsx'
 import { Field } from '../../../ui/field.tsx'
 import { ReasonField } from '../../../ui/impact.tsx'
 import { notify } from '../../../ui/notice.tsx'
 import { Fault } from '../../../ui/problem.tsx'
-import { branches } from '../branch.ts'
+import { adminPath, branches } from '../branch.ts'
 import { allRules, apiValue, formValue, groups, isSet, RuleInput, ruleText, type Rule, type Rules } from './rules.tsx'
 import { scopeName } from './scope.ts'
 
@@ -112,7 +113,9 @@ export function PolicyForm(props: PolicyFormProps): JSX.Element {
         </fieldset>
       ))}
       {needsScreen && without.length > 0 && (
-        <p class="banner" role="status">{text.noScreen(without.map((b) => b.name).join(', '))}</p>
+        <p class="banner" role="status">
+          {text.noScreen(without.map((b) => b.name).join(', '))} <Link href={adminPath('screens')}>{ts().seats.screens}</Link>
+        </p>
       )}
       <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
       {faults.value.has('') && <p class="fault" role="alert">{faults.value.get('')}</p>}

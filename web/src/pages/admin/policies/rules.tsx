@@ -1,3 +1,4 @@
+import { useSignal } from '@preact/signals'
 import type { JSX } from 'preact'
 import type { Schema } from '../../../api/client.ts'
 import { t, ts } from '../../../i18n/text.ts'
@@ -216,7 +217,9 @@ interface DurationInputProps extends Pick<RuleInputProps, 'value' | 'onChange' |
 
 /** DurationInput edits a time as a number and a unit. The text of the value has seconds. */
 function DurationInput({ value, onChange, attributes: a, label }: DurationInputProps): JSX.Element {
-  const unit = unitOf(value)
+  // The unit is the choice of the user: 2.5 hours do not become 150 minutes while they type.
+  const chosen = useSignal(unitOf(value))
+  const unit = chosen.value
   const amount = value === '' ? '' : String(Number(value) / units[unit])
   return (
     <div class="row duration">
@@ -226,7 +229,7 @@ function DurationInput({ value, onChange, attributes: a, label }: DurationInputP
         min={0}
         step="any"
         value={amount}
-        onChange={(e) => {
+        onInput={(e) => {
           const n = e.currentTarget.valueAsNumber
           onChange(Number.isNaN(n) ? '' : String(Math.round(n * units[unit])))
         }}
@@ -235,8 +238,8 @@ function DurationInput({ value, onChange, attributes: a, label }: DurationInputP
         aria-label={ts().policies.unitOf(label)}
         value={unit}
         onChange={(e) => {
-          const next = e.currentTarget.value as keyof typeof units
-          onChange(String(Math.round(Number(amount) * units[next])))
+          chosen.value = e.currentTarget.value as keyof typeof units
+          if (amount !== '') onChange(String(Math.round(Number(amount) * units[chosen.value])))
         }}
       >
         {(Object.keys(units) as (keyof typeof units)[]).map((u) => (

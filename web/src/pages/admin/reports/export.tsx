@@ -61,10 +61,11 @@ async function download(
 ): Promise<Blob | undefined> {
   const query = new URLSearchParams({ from: q.from, to: q.to, branch: q.branch })
   try {
-    const response = await fetch(`/v1/reports/reservations:export?${query}`, { headers: authorization(), signal })
+    const headers = authorization()
+    const response = await fetch(`/v1/reports/reservations:export?${query}`, { headers, signal })
     if (!response.ok || response.body === null) {
       const p = Problem.from(response, await response.json().catch(() => null))
-      reportProblem(p)
+      reportProblem(p, headers['Authorization'])
       throw p
     }
     const reader = response.body.getReader()
