@@ -23,6 +23,11 @@ func TestChangePasswordRevokesAllTokensOnEveryReplica(t *testing.T) {
 	everywhere(t, changePasswordRevokesAllTokens)
 }
 
+func TestLogoutEverywhereRevokesAllTokensOnEveryReplica(t *testing.T) {
+	t.Parallel()
+	everywhere(t, logoutEverywhereRevokesAllTokens)
+}
+
 func logoutRevokesToken(t *testing.T, s *system) {
 	t.Helper()
 	u := s.student(t)
@@ -63,9 +68,30 @@ func changePasswordRevokesAllTokens(t *testing.T, s *system) {
 	wantRevoked(t, s, phone.Client, phoneStreams)
 	_, err = s.anonymous().Login(t.Context(), u.User.GetStudentId(), password)
 	refused(t, err, "BAD_CREDENTIALS")
-	again := s.login(t, u.User.GetStudentId(), "another "+password)
+	wantValid(t, s, s.login(t, u.User.GetStudentId(), "another "+password).Client)
+}
+
+// logoutEverywhereRevokesAllTokens logs out over HTTP, as the page does.
+func logoutEverywhereRevokesAllTokens(t *testing.T, s *system) {
+	t.Helper()
+	u := s.student(t)
+	phone := s.login(t, u.User.GetStudentId(), password)
+	laptopStreams, phoneStreams := subscribeEverywhere(t, s, u.Client), subscribeEverywhere(t, s, phone.Client)
+
+	s.send(t, "POST", "/v1/auth/logout", `{"everywhere": true}`, bearer(u)...).message(200, &dlsmsv1.LogoutResponse{})
+	wantRevoked(t, s, u.Client, laptopStreams)
+	wantRevoked(t, s, phone.Client, phoneStreams)
+	again := s.login(t, u.User.GetStudentId(), password)
+	wantValid(t, s, again.Client)
+	s.send(t, "POST", "/v1/auth/logout", `{"everywhere": true}`, bearer(u)...).problem(401, "TOKEN_REVOKED")
+	wantValid(t, s, again.Client)
+}
+
+// wantValid checks that every replica accepts the token of u.
+func wantValid(t *testing.T, s *system, u *e2e.Client) {
+	t.Helper()
 	for i := range s.copies() {
-		c := again.WithConn(conn(t, s, i))
+		c := u.WithConn(conn(t, s, i))
 		if _, err := c.Reservations.GetReservations(t.Context(), &dlsmsv1.GetReservationsRequest{}); err != nil {
 			t.Errorf("replica %d refuses the new token: %v", i, err)
 		}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/library"
@@ -244,6 +245,95 @@ func TestLogoutAndChangePasswordRevokeTokens(t *testing.T) {
 	if err := verify(s.login(t, "S2021", "battery staple")); err != nil {
 		t.Errorf("a token issued after the change: %v", err)
 	}
+}
+
+// TestLogoutEverywhereRevokesAllTokens also repeats the call, as after a lost answer: a token that was
+// issued since stays valid, also if the replica does not know of the first attempt yet.
+func TestLogoutEverywhereRevokesAllTokens(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	s := startOn(t, db, nil, nil)
+	s.register(t, "S2021")
+	s.register(t, "S2022")
+	verify := func(token string) error {
+		_, err := s.auth.VerifyToken(t.Context(), &dlsmsv1.VerifyTokenRequest{Token: token})
+		return err
+	}
+	logout := func(token string) error {
+		_, err := s.auth.Logout(bearing(t.Context(), token), &dlsmsv1.LogoutRequest{Everywhere: true})
+		return err
+	}
+	one, two := s.login(t, "S2021", testPassword), s.login(t, "S2021", testPassword)
+	other := s.login(t, "S2022", testPassword)
+	if err := logout(one); err != nil {
+		t.Fatal(err)
+	}
+	want(t, verify(one), codes.Unauthenticated, "TOKEN_REVOKED")
+	want(t, verify(two), codes.Unauthenticated, "TOKEN_REVOKED")
+	if err := verify(other); err != nil {
+		t.Errorf("another user: %v", err)
+	}
+	again := s.login(t, "S2021", testPassword)
+	want(t, logout(one), codes.Unauthenticated, "TOKEN_REVOKED")
+	if err := verify(again); err != nil {
+		t.Errorf("a token issued after the call: %v", err)
+	}
+
+	db.Exec(t, `UPDATE users SET token_generation = token_generation + 1`)
+	want(t, logout(again), codes.Unauthenticated, "TOKEN_REVOKED")
+	if n := storetest.Value[int](t, db, `SELECT count(*) FROM revocations`); n != 1 {
+		t.Errorf("%d revocations, want 1", n)
+	}
+}
+
+// TestGetAccount reads the account with the tokens of a student and of a member of staff, and after
+// the role has changed.
+func TestGetAccount(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	db.Seats(t, 1)
+	s := startOn(t, db, nil, nil)
+	user := s.register(t, "S2021")
+	login, err := s.auth.Login(t.Context(), &dlsmsv1.LoginRequest{StudentId: "S2021", Password: testPassword})
+	if err != nil {
+		t.Fatal(err)
+	}
+	get := func(token string) (*dlsmsv1.GetAccountResponse, error) {
+		return s.auth.GetAccount(bearing(t.Context(), token), &dlsmsv1.GetAccountRequest{})
+	}
+	got, err := get(login.GetAccessToken())
+	if err != nil {
+		t.Fatal(err)
+	}
+	expected := &dlsmsv1.GetAccountResponse{User: user, ExpiresAt: login.GetExpiresAt()}
+	if diff := cmp.Diff(expected, got, protocmp.Transform()); diff != "" {
+		t.Error(diff)
+	}
+
+	until := time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
+	db.Exec(t, `UPDATE users SET role = 'STAFF', branches = ARRAY(SELECT id FROM branches), user_group = 'faculty',
+		suspended_until = $1`, until)
+	got, err = get(s.login(t, "S2021", testPassword))
+	if err != nil {
+		t.Fatal(err)
+	}
+	user.Role = dlsmsv1.Role_ROLE_STAFF
+	expected = &dlsmsv1.GetAccountResponse{
+		User: user, Branches: []string{"branch-0"}, Group: "faculty", ExpiresAt: got.GetExpiresAt(),
+		SuspendedUntil: timestamppb.New(until),
+	}
+	if diff := cmp.Diff(expected, got, protocmp.Transform()); diff != "" {
+		t.Error(diff)
+	}
+	db.Exec(t, `UPDATE users SET role = 'ADMIN'`)
+	got, err = get(s.login(t, "S2021", testPassword))
+	if err != nil || !got.GetAllBranches() || len(got.GetBranches()) != 0 {
+		t.Errorf("an admin: %v, %v", got, err)
+	}
+	// The replica has accepted the user a moment ago: the row decides.
+	db.Exec(t, `UPDATE users SET token_generation = token_generation + 1`)
+	_, err = get(login.GetAccessToken())
+	want(t, err, codes.Unauthenticated, "TOKEN_REVOKED")
 }
 
 // TestRepeatedChangePasswordReportsRevokedToken repeats a call after the first answer was lost. The

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"hash"
 	"strconv"
 	"time"
 
@@ -63,16 +64,15 @@ func encodePageJSON(p availability.Page) encodedJSON {
 	b = appendSeatsJSON(append(b, '{'), p.Seats)
 	b = strconv.AppendInt(append(b, `,"totalCount":`...), int64(p.Total), 10)
 	b = strconv.AppendInt(append(b, `,"availableCount":`...), int64(p.Available), 10)
-	return encodedJSON{b, etagOf(b, strconv.AppendInt(nil, p.NextAfterID, 10))} // nextPageToken depends on it
+	hash := sha256.New()
+	hash.Write(b)
+	hash.Write(strconv.AppendInt(nil, p.NextAfterID, 10)) // nextPageToken depends on it
+	return encodedJSON{b, etagOf(hash)}
 }
 
-// etagOf returns the weak entity tag of an answer that consists of these parts.
-func etagOf(parts ...[]byte) string {
-	hash := sha256.New()
-	for _, part := range parts {
-		hash.Write(part)
-	}
-	return `W/"` + base64.RawURLEncoding.EncodeToString(hash.Sum(nil)[:15]) + `"`
+// etagOf returns the weak entity tag of an answer with this SHA-256 hash.
+func etagOf(h hash.Hash) string {
+	return `W/"` + base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:15]) + `"`
 }
 
 // seatSizeJSON is the approximate size of an encoded seat in bytes.

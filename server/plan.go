@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
 	"slices"
 	"time"
 
@@ -65,5 +66,7 @@ func (s *Server) GetFloorPlanJSON(ctx context.Context, req any) (any, error) {
 func encodePlanJSON(p availability.FloorPlan) encodedJSON {
 	b := marshalJSON(planProto(p))
 	b = slices.Clip(b[:len(b)-1]) // without the bracket, so that AppendTo can append as_of
-	return encodedJSON{b, etagOf(b)}
+	hash := sha256.New()
+	hash.Write(b)
+	return encodedJSON{b, etagOf(hash)}
 }

@@ -24,7 +24,7 @@ const selectAccount = `
 			WHERE b.library_id = u.library_id AND b.id = ANY (u.branches) AND u.role NOT IN ('ADMIN', 'STUDENT')
 			ORDER BY b.code COLLATE "C") AS branches,
 		u.token_generation AS generation
-	FROM users u WHERE u.library_id = $1 AND u.id = $2 AND u.closed_at IS NULL`
+	FROM users u WHERE u.library_id = $1 AND u.id = $2`
 
 // accountRow is a row of selectAccount.
 type accountRow struct {
@@ -36,12 +36,12 @@ type accountRow struct {
 // Account returns the account of the user of a token. It fails with ErrTokenRevoked or
 // ErrTokenInvalid if the token is not that of the user's row.
 func (s *Store) Account(ctx context.Context, token *library.Identity) (library.Account, error) {
-	row, err := queryOne(ctx, s.pool, library.ErrTokenRevoked, pgx.RowToStructByName[accountRow],
+	row, err := queryOne(ctx, s.pool, library.ErrTokenInvalid, pgx.RowToStructByName[accountRow],
 		selectAccount, s.lib, token.ID)
 	switch {
 	case err != nil:
 		return library.Account{}, err
-	case row.Generation > token.TokenGeneration:
+	case row.Generation > token.TokenGeneration: // also after the account was closed
 		return library.Account{}, library.ErrTokenRevoked
 	case row.StudentID != token.StudentID || row.Generation < token.TokenGeneration:
 		return library.Account{}, library.ErrTokenInvalid

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -224,4 +225,82 @@ func TestCloseAgain(t *testing.T) {
 	_, err := restored.CloseAgain(t.Context(), early)
 	wantErr(t, err, library.ErrUserNotFound) // closed before the user registered: the list of another database
 	storetest.CheckInvariants(t, backup)
+}
+
+// TestAccount reads the accounts of users with all roles. Only the token of the present generation
+// reads them.
+func TestAccount(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	token := func(user int) *library.Identity {
+		return storetest.Value[*library.Identity](t, b.db, `
+			SELECT json_build_object('ID', id, 'StudentID', student_id, 'TokenGeneration', token_generation)
+			FROM users WHERE id = $1`, b.users[user])
+	}
+	home := b.home(t)
+	other := storetest.Value[int64](t, b.db, `
+		INSERT INTO branches (library_id, code, name, timezone) VALUES (1, 'a-branch', 'Another', 'UTC') RETURNING id`)
+	for _, tc := range []struct {
+		role     library.Role
+		ids      []int64
+		branches []string
+		all      bool
+	}{
+		{library.RoleStudent, nil, []string{}, false},
+		{library.RoleStaff, []int64{home, other}, []string{"a-branch", "branch-0"}, false},
+		{library.RoleLibrarian, []int64{home}, []string{"branch-0"}, false},
+		{library.RoleLibrarian, []int64{}, []string{}, false},
+		{library.RoleStaff, nil, []string{}, true},
+		{library.RoleAdmin, nil, []string{}, true},
+		{library.RoleAdmin, []int64{home}, []string{}, true}, // as scopeOf decides
+	} {
+		b.db.Exec(t, `UPDATE users SET role = $2, branches = $3 WHERE id = $1`, b.users[0], tc.role, tc.ids)
+		got, err := b.Account(t.Context(), token(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Role != tc.role || !slices.Equal(got.Branches, tc.branches) || got.AllBranches != tc.all {
+			t.Errorf("%s of %v: %+v", tc.role, tc.ids, got)
+		}
+	}
+	until := noon.Add(time.Hour)
+	b.db.Exec(t, `UPDATE users SET name = 'Ada', email = 'ada@university.example', user_group = 'first-year',
+		suspended_until = $2 WHERE id = $1`, b.users[1], until)
+	me := token(1)
+	got, err := b.Account(t.Context(), me)
+	if err != nil || got.SuspendedUntil == nil || !got.SuspendedUntil.Equal(until) {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	got.SuspendedUntil = nil
+	wantEqual(t, "account", got, library.Account{
+		User: library.User{
+			ID: b.users[1], StudentID: me.StudentID, Name: "Ada", Email: "ada@university.example",
+			Role: library.RoleStudent, CreatedAt: noon,
+		},
+		Branches: []string{}, Group: "first-year",
+	})
+	b.db.Exec(t, `UPDATE users SET suspended_until = $2 WHERE id = $1`, b.users[1], noon)
+	if got, err := b.Account(t.Context(), me); err != nil || got.SuspendedUntil != nil {
+		t.Errorf("a suspension that has ended: %+v, %v", got, err)
+	}
+	for name, tc := range map[string]struct {
+		change func(*library.Identity)
+		want   error
+	}{
+		"an earlier generation": {func(i *library.Identity) { i.TokenGeneration-- }, library.ErrTokenRevoked},
+		"a later generation":    {func(i *library.Identity) { i.TokenGeneration++ }, library.ErrTokenInvalid},
+		"another student":       {func(i *library.Identity) { i.StudentID = "S1" }, library.ErrTokenInvalid},
+		"no user":               {func(i *library.Identity) { i.ID = 1 << 40 }, library.ErrTokenInvalid},
+	} {
+		token := *me
+		tc.change(&token)
+		if got, err := b.Account(t.Context(), &token); !errors.Is(err, tc.want) || got.Name != "" {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+	if _, err := b.CloseUser(t.Context(), byHost(""), b.users[1]); err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.Account(t.Context(), me)
+	wantErr(t, err, library.ErrTokenRevoked)
 }

@@ -71,6 +71,52 @@ func TestChangePassword(t *testing.T) {
 	}
 }
 
+// TestRevokeTokens ends all tokens of a user. Of several calls with tokens of one generation, only one
+// ends tokens, also if they are made at the same time.
+func TestRevokeTokens(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	row := func(user int64) library.Identity {
+		got, err := b.Identities(t.Context(), user)
+		if err != nil || len(got) != 1 {
+			t.Fatal(got, err)
+		}
+		return got[0]
+	}
+	before, bystander := row(b.users[0]), row(b.users[1])
+	generations := make([]int64, 3)
+	ended := 0
+	for i, err := range atOnce(len(generations), func(i int) (err error) {
+		generations[i], err = b.RevokeTokens(t.Context(), &before, at(60))
+		return err
+	}) {
+		if err == nil {
+			ended++
+			wantEqual(t, "generation", generations[i], row(b.users[0]).TokenGeneration)
+			continue
+		}
+		wantErr(t, err, library.ErrTokenRevoked)
+	}
+	after := row(b.users[0])
+	if ended != 1 || after.TokenGeneration <= before.TokenGeneration {
+		t.Errorf("%d calls ended tokens; before %+v, after %+v", ended, before, after)
+	}
+	log, err := b.Revocations(t.Context(), store.Snapshot{})
+	if err != nil || len(log.Revocations) != 1 {
+		t.Fatalf("%+v, %v", log.Revocations, err)
+	}
+	log.Revocations[0].ExpiresAt = log.Revocations[0].ExpiresAt.UTC()
+	wantEqual(t, "revocation", log.Revocations[0], store.Revocation{
+		UserID: before.ID, Generation: after.TokenGeneration, ExpiresAt: at(60),
+	})
+	wantEqual(t, "another user", row(b.users[1]), bystander)
+	_, err = b.RevokeTokens(t.Context(), &library.Identity{ID: 1 << 40}, at(60))
+	wantErr(t, err, library.ErrTokenRevoked)
+	if _, err := b.RevokeTokens(t.Context(), &after, at(60)); err != nil { // a new login
+		t.Error(err)
+	}
+}
+
 // TestReusedUserIDGetsAnotherGeneration registers 50 users that get the same id, because the test
 // resets the sequence as a restore does. Each must have another generation.
 func TestReusedUserIDGetsAnotherGeneration(t *testing.T) {
