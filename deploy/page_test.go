@@ -26,8 +26,10 @@ func proxies(t *testing.T, tls string, backends ...*httpBackend) map[string]*sta
 		upstreams[name], upstreams[name+"_http"] = addrs, addrs
 	}
 	return map[string]*stack.Nginx{
-		"monolith":      startProxy(t, stack.NginxConfig{HTTPBackends: addrs, TLS: tls}),
-		"microservices": startProxy(t, stack.NginxConfig{Upstreams: upstreams, TLS: tls, Conf: deploy.NginxMicroservicesConf}),
+		"monolith": startProxy(t, stack.NginxConfig{HTTPBackends: addrs, TLS: tls}),
+		"microservices": startProxy(t, stack.NginxConfig{
+			Upstreams: upstreams, TLS: tls, Conf: deploy.NginxMicroservicesConf,
+		}),
 	}
 }
 

@@ -6,7 +6,9 @@
 //	Handler        request id, body limit, content type, CORS      handler.go
 //	   ├─ gateway  generated from proto/rest.yaml: most RPCs       gateway.go
 //	   ├─ GetSeats from encoded JSON, with ETag                    seats.go
-//	   └─ streams  server-sent events                              stream.go
+//	   ├─ streams  server-sent events                              stream.go
+//	   ├─ session  the cookie that keeps a page signed in          session.go
+//	   └─ site     the web client, which makes no call             web.go
 //	caller         Idempotency-Key, unknown parameters             caller.go
 //	edge.InProcess
 //

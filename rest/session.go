@@ -36,7 +36,7 @@ const (
 	// localCookie is the name of the cookie over HTTP on this machine, for a trial of the system.
 	localCookie = "dlsms"
 	// keyCookieAge is how long a browser keeps the cookie of a service key, which does not expire:
-	// the longest time that browsers accept. Each resumption starts it anew.
+	// the longest time that browsers accept. Each resumption starts it again.
 	keyCookieAge = 400 * 24 * time.Hour
 )
 
@@ -116,7 +116,7 @@ func (c cookie) set(w http.ResponseWriter, token string, age time.Duration) {
 	if seconds == 0 {
 		seconds = -1 // http.Cookie has 0 for no age
 	}
-	http.SetCookie(w, &http.Cookie{
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure is false only on this machine without TLS
 		Name: c.name, Value: token, Path: "/", MaxAge: seconds, HttpOnly: true, Secure: c.secure,
 		SameSite: http.SameSiteStrictMode,
 	})
@@ -208,8 +208,8 @@ func writeSession(w http.ResponseWriter, s server.Session) {
 		answer.UserID, answer.StudentID = strconv.FormatInt(s.UserID, 10), s.StudentID
 		answer.Role = s.Role.String()
 	}
-	text, err := json.Marshal(answer)
-	if err != nil { // impossible: the fields are texts
+	text, err := json.Marshal(answer) //nolint:gosec // the token is the purpose of the answer
+	if err != nil {                   // impossible: the fields are texts
 		panic(err)
 	}
 	header := w.Header()

@@ -390,7 +390,8 @@ func TestSessionsAreCalls(t *testing.T) {
 	authorization := r.login(t, "STUDENT-1")
 	token := tokenOf(authorization)
 	for id, a := range map[string]answer{
-		"id-session": r.post(t, sessionPath, secureHost, secureOrigin, append(authorization, "X-Request-Id", "id-session")...),
+		"id-session": r.post(t, sessionPath, secureHost, secureOrigin,
+			"Authorization", authorization[1], "X-Request-Id", "id-session"),
 		"id-resume": r.post(t, resumePath, secureHost, secureOrigin, "Cookie", "__Host-dlsms="+token,
 			"X-Request-Id", "id-resume"),
 		"id-refused": r.post(t, resumePath, secureHost, secureOrigin, "Cookie", "__Host-dlsms="+token+"x",

@@ -325,7 +325,8 @@ func TestCommandStopsOnSignal(t *testing.T) {
 				return strings.Contains(log.String(), "Ctrl-C stops everything")
 			})
 			text := log.String()
-			wantOrder(t, text, "DL-SMS serves gRPC on 127.0.0.1:", " and HTTP on 127.0.0.1:", "/docs",
+			wantOrder(t, text, "Open http://127.0.0.1:", "S2021001", "D0001", "L0001", "A0001", "password123",
+				"DL-SMS serves gRPC on 127.0.0.1:", " and HTTP on 127.0.0.1:", "/docs",
 				"curl", "S2021001", "GetSeats", "S2021001", "/metrics")
 			if strings.Contains(text, `"level":"INFO"`) {
 				t.Error("LOG_LEVEL of the environment did not reach the replicas")
@@ -333,6 +334,9 @@ func TestCommandStopsOnSignal(t *testing.T) {
 			_, after, _ := strings.Cut(text, "DL-SMS serves gRPC on ")
 			addr, after, _ := strings.Cut(after, " and HTTP on ")
 			httpAddr, _, _ := strings.Cut(after, ". ")
+			if want := "\nOpen http://" + httpAddr + " in a browser.\n"; !strings.Contains(text, want) {
+				t.Errorf("the output does not have %q", want)
+			}
 			if got := freeSeats(t, addr); got != 49 {
 				t.Errorf("%d seats, want 49", got)
 			}

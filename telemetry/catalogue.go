@@ -57,8 +57,8 @@ var catalogue = []metric{
 		name: "http_request_duration_seconds", kind: histogram, labels: []string{"method", "route", "code"},
 		buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		help: "Seconds that a request over HTTP takes, by method, route and status. The route is a path of the " +
-			"API, such as /v1/seats/{seat_id}; it is none for other paths. Open streams are left out. A request that is " +
-			"a call also counts in grpc_server_handling_seconds.",
+			"API, such as /v1/seats/{seat_id}. It is / for the web client and all its files, and none for other paths. " +
+			"Open streams are left out. A request that is a call also counts in grpc_server_handling_seconds.",
 		when: "Requests over HTTP are slow or fail. It includes what the call does not: the read of the body, JSON, and " +
 			"requests that are no call.",
 	},

@@ -119,11 +119,25 @@ func settings(environ []string) map[string]string {
 // demoKey is the service key of the demo screen: see store/seed.go.
 const demoKey = "dlsms-key-9007199254740991-demo-screen-key-everybody-can-read-this-key"
 
+// demoUsers are the users of the demo data: see store/seed.go.
+const demoUsers = `
+  S2021001 to S2021010  students
+  D0001                 works at the desk of the branch main
+  L0001                 a librarian
+  A0001                 an admin
+
+The password of each is password123.
+`
+
 func welcome(s *stack.Stack, cfg stack.Config) string {
 	grpcurl := ".local/bin/grpcurl"
 	var b strings.Builder
+	fmt.Fprintf(&b, "\nOpen http://%s in a browser.\n", s.HTTPAddr())
+	if cfg.Seed {
+		fmt.Fprint(&b, demoUsers)
+	}
 	fmt.Fprintf(&b, "\nDL-SMS serves gRPC on %s and HTTP on %s. ", s.Addr(), s.HTTPAddr())
-	fmt.Fprintf(&b, "To try it in a browser:\n\n  http://%s/docs\n\n", s.HTTPAddr())
+	fmt.Fprintf(&b, "http://%s/docs shows all calls over HTTP.\n\n", s.HTTPAddr())
 	fmt.Fprintf(&b, "With curl, in another terminal:\n\n  curl 'http://%s/v1/seats?availableOnly=true'\n", s.HTTPAddr())
 	if cfg.Seed {
 		fmt.Fprintf(&b, "  curl --json '{\"studentId\": \"S2021001\", \"password\": \"password123\"}' "+
@@ -131,7 +145,7 @@ func welcome(s *stack.Stack, cfg stack.Config) string {
 	}
 	if cfg.Seed {
 		today := time.Now()
-		fmt.Fprintf(&b, "\nAs a librarian (L0001; D0001 works at the desk of main, A0001 is an admin):\n\n"+
+		fmt.Fprintf(&b, "\nAs a librarian:\n\n"+
 			"  TOKEN=$(curl -s --json '{\"studentId\": \"L0001\", \"password\": \"password123\"}' "+
 			"http://%[1]s/v1/auth/login |\n    sed 's/.*\"accessToken\": *\"\\([^\"]*\\)\".*/\\1/')\n"+
 			"  curl -H \"Authorization: Bearer $TOKEN\" 'http://%[1]s/v1/admin/seats:export?branch=main' > seats.csv\n"+
