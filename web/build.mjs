@@ -11,7 +11,7 @@ const root = fileURLToPath(new URL('.', import.meta.url))
 const flag = process.argv.indexOf('--out')
 const out = resolve((flag < 0 ? undefined : process.argv[flag + 1]) ?? join(root, 'dist'))
 
-// One style sheet for all pages, and one for the pages of staff, the screen and the scanner. A module
+// One style sheet for all pages, and one for the pages of staff and the screen. A module
 // that is loaded on demand cannot bring its style sheet with it: src/ui/style.ts loads it.
 const styles = await build({
   absWorkingDir: root,
@@ -70,6 +70,10 @@ const shell = ['/', mainStyle, mainScript, firstPage, ...staticImports(mainScrip
   .concat([path(scripts.metafile, 'src/pages/me/me.tsx')])
   .filter((name, i, all) => all.indexOf(name) === i)
   .map((name) => (name === '/' ? name : '/' + name))
+for (const page of ['src/pages/now/sheet.tsx', 'src/map/map.tsx']) {
+  const script = path(scripts.metafile, page)
+  shell.push(...[script, ...staticImports(script)].map((name) => '/' + name).filter((name) => !shell.includes(name)))
+}
 const version = createHash('sha256').update([...files.keys()].sort().join()).update(page).digest('hex').slice(0, 12)
 const worker = await build({
   absWorkingDir: root,

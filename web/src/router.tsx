@@ -13,13 +13,31 @@ function read(): Location {
   return { path: location.pathname, query: new URLSearchParams(location.search) }
 }
 
+let mayLeave = (): boolean => true
+
+/** guard lets f decide whether the user may leave the page, such as one with unsaved changes. Undefined: they may. */
+export function guard(f: (() => boolean) | undefined): void {
+  mayLeave = f ?? (() => true)
+}
+
 addEventListener('popstate', () => {
-  here.value = read()
+  // The browser has gone back already: only a new entry of the history returns to the page.
+  if (mayLeave()) here.value = read()
+  else history.pushState(null, '', address(here.value))
 })
+
+function address({ path, query }: Location): string {
+  const text = query.toString()
+  return path + (text === '' ? '' : '?' + text)
+}
 
 /** go opens a page of this client. With replace, the page before is not in the history. */
 export function go(to: string, replace = false): void {
   if (to !== location.pathname + location.search) {
+    if (!mayLeave()) {
+      here.value = { ...here.value } // a control that asked for the other page shows this one again
+      return
+    }
     if (replace) history.replaceState(null, '', to)
     else history.pushState(null, '', to)
     const moved = here.value.path !== location.pathname
@@ -35,8 +53,7 @@ export function setQuery(values: Record<string, string>, replace = false): void 
     if (value === '') query.delete(name)
     else query.set(name, value)
   }
-  const text = query.toString()
-  go(here.value.path + (text === '' ? '' : '?' + text), replace)
+  go(address({ path: here.value.path, query }), replace)
 }
 
 interface LinkProps {
@@ -53,7 +70,7 @@ export function Link({ href, label, children, ...rest }: LinkProps): JSX.Element
       {...rest}
       href={href}
       aria-label={label}
-      aria-current={here.value.path === href ? 'page' : undefined}
+      aria-current={here.value.path === href.split('?')[0] ? 'page' : undefined}
       onClick={(e) => {
         if (e.ctrlKey || e.metaKey || e.shiftKey || e.button !== 0) return
         e.preventDefault()

@@ -75,6 +75,7 @@ const cell = 100 // centimetres from seat to seat in the grid
 const aisle = 50 // between two pairs of rows, and between two desks
 const padding = 35 // between the seats of an area and its edge
 const title = 70 // for the name of an area, above its seats
+const margin = 20 // around the plan
 const gap = 80 // between areas without coordinates, and between floors
 
 const collator = new Intl.Collator('en', { numeric: true })
@@ -109,18 +110,18 @@ export function layout(seats: readonly SeatInput[], floorPlan?: FloorPlanInput):
   const floors: PlanFloor[] = []
   const areas: PlanArea[] = []
   const order: string[] = []
-  let top = 0
+  let top = margin
   const several = new Set(places.map((p) => p.floor)).size > 1
   for (const [floor, onFloor] of sorted(groups(places, (p) => p.floor))) {
     const start = top
     if (several) top += title // for the name of the floor
     const byArea = sorted(groups(onFloor, (p) => p.area))
-    let dx = 0
+    let dx = margin
     let dy = top
     const known = onFloor.filter((p) => p.known)
     if (known.length > 0) {
       const b = boundsOf(known)
-      dx = padding + cell / 2 - b.left
+      dx = margin + padding + cell / 2 - b.left
       dy = top + title + cell / 2 - b.top
       for (const p of known) {
         p.x += dx
@@ -131,7 +132,7 @@ export function layout(seats: readonly SeatInput[], floorPlan?: FloorPlanInput):
         if (some.length > 0) areas.push({ name, floor, known: true, ...frame(some) })
       }
     }
-    const right = Math.max(0, ...areas.filter((a) => a.floor === floor).map((a) => a.right))
+    const right = Math.max(margin, ...areas.filter((a) => a.floor === floor).map((a) => a.right))
     const blocks = byArea.flatMap(([name, all]) => {
       const unknown = all.filter((p) => !p.known)
       return unknown.length > 0 ? [{ name, seats: unknown, ...block(unknown) }] : []
@@ -139,12 +140,12 @@ export function layout(seats: readonly SeatInput[], floorPlan?: FloorPlanInput):
     if (known.length > 0) top = Math.max(...areas.map((a) => a.bottom)) + (blocks.length > 0 ? gap : 0)
     // Blocks stand side by side while they fit into a plan that is about as wide as it is high.
     const surface = blocks.reduce((sum, b) => sum + (b.width + gap) * (b.height + gap), 0)
-    const width = Math.max(right, Math.sqrt(surface * 1.1), ...blocks.map((b) => b.width))
-    let left = 0
+    const width = Math.max(right - margin, Math.sqrt(surface * 1.1), ...blocks.map((b) => b.width))
+    let left = margin
     let rowBottom = top
     for (const b of blocks) {
-      if (left > 0 && left + b.width > width) {
-        left = 0
+      if (left > margin && left + b.width > margin + width) {
+        left = margin
         top = rowBottom + gap
       }
       for (const p of b.seats) {
@@ -157,15 +158,15 @@ export function layout(seats: readonly SeatInput[], floorPlan?: FloorPlanInput):
     }
     top = rowBottom
     const edges = areas.filter((a) => a.floor === floor)
-    floors.push({ name: floor, dx, dy, left: 0, top: start, right: Math.max(...edges.map((a) => a.right)), bottom: top })
+    floors.push({ name: floor, dx, dy, left: margin, top: start, right: Math.max(...edges.map((a) => a.right)), bottom: top })
     for (const [, all] of byArea) order.push(...all.map((p) => p.id))
     top += gap
   }
   const bounds: Box = {
     left: 0,
     top: 0,
-    right: Math.max(cell, ...floors.map((f) => f.right)),
-    bottom: Math.max(cell, ...floors.map((f) => f.bottom)),
+    right: Math.max(cell, ...floors.map((f) => f.right)) + margin,
+    bottom: Math.max(cell, ...floors.map((f) => f.bottom)) + margin,
   }
   return {
     places: new Map(places.map((p) => [p.id, p])),

@@ -6,6 +6,7 @@ import { here, Link } from '../router.tsx'
 import { account, ended, isLibrarian, isStaff } from '../state/session.ts'
 import { Announcer } from '../ui/announce.tsx'
 import { Connection } from '../ui/connection.tsx'
+import { News } from '../ui/news.tsx'
 import { Notices } from '../ui/notice.tsx'
 import { routeOf, type Page } from './routes.ts'
 
@@ -26,6 +27,7 @@ export function Shell(): JSX.Element {
       <a class="skip" href="#main">{t().common.skip}</a>
       <Header />
       <Connection />
+      <News />
       {ended.value !== '' && (
         <p class="banner" role="alert">
           {t().common.ended} <Link href={`/login?next=${encodeURIComponent(path)}`}>{t().common.signIn}</Link>

@@ -60,9 +60,9 @@ export const present = computed<Reservation | undefined>(() =>
   reservations.value.find((r) => r.status === 'RESERVATION_STATUS_CHECKED_IN' || ms(r.checkInOpensAt) <= now.value),
 )
 
-/** reservationAt returns the user's reservation of a seat that overlaps a window, in milliseconds. */
+/** reservationAt returns the user's reservation that overlaps a window, in milliseconds: of a seat, or with '' of any. */
 export function reservationAt(seat: string, from: number, to: number): Reservation | undefined {
-  return reservations.value.find((r) => r.seat?.id === seat && ms(r.startTime) < to && ms(r.endTime) > from)
+  return reservations.value.find((r) => (seat === '' || r.seat?.id === seat) && ms(r.startTime) < to && ms(r.endTime) > from)
 }
 
 function ms(time: string | undefined): number {

@@ -3,7 +3,7 @@ declare const STAFF_STYLE: string
 
 let loading: Promise<void> | undefined
 
-/** loadStaffStyle loads the style sheet of the pages of staff, the screen and the scanner. */
+/** loadStaffStyle loads the style sheet of the pages of staff and the screen. */
 export function loadStaffStyle(): Promise<void> {
   loading ??= new Promise((done, failed) => {
     const link = document.createElement('link')

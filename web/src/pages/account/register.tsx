@@ -60,11 +60,17 @@ export function View(): JSX.Element {
   const text = (name: Exclude<Name, 'password'>, rest: InputHTMLAttributes): JSX.Element => (
     <Field label={a[name]} hint={fault(name) === undefined ? a.rule[name] : undefined} fault={fault(name)}>
       {(attributes) => (
-        <input {...rest} {...attributes} required value={values.value[name]} onInput={(e) => set(name)(e.currentTarget.value)} />
+        <input
+          {...rest}
+          {...attributes}
+          required
+          value={values.value[name]}
+          onInput={(e) => set(name)(e.currentTarget.value)}
+        />
       )}
     </Field>
   )
-  const faults = problem.value?.errors ?? []
+  const marked = (Object.keys(valid) as Name[]).some((name) => fault(name) !== undefined)
   return (
     <div class="narrow">
       <h1>{t().common.register}</h1>
@@ -88,7 +94,7 @@ export function View(): JSX.Element {
           value={values.value.password}
           onInput={set('password')}
         />
-        {faults.length > 0 ? <p class="fault" role="alert">{t().errors.INVALID_FIELDS}</p> : <Fault problem={problem.value} />}
+        {marked ? <p class="fault" role="alert">{t().errors.INVALID_FIELDS}</p> : <Fault problem={problem.value} />}
         <Button kind="main" type="submit" busy={busy.value}>{t().common.register}</Button>
       </form>
       <p>{a.haveAccount} <Link href={withNext('/login')}>{t().common.signIn}</Link></p>

@@ -2,10 +2,12 @@ import { useSignal } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
 import type { ComponentType, JSX } from 'preact'
 import { t, ts, type StaffText } from '../../i18n/text.ts'
-import { here, Link, setQuery } from '../../router.tsx'
+import { go, Link, setQuery } from '../../router.tsx'
 import { asProblem, type Problem } from '../../api/problem.ts'
+import { account, isLibrarian } from '../../state/session.ts'
+import { Button } from '../../ui/action.tsx'
 import { Fault } from '../../ui/problem.tsx'
-import { branch, branches, loadBranches } from './branch.ts'
+import { adminPath, branch, branches, loadBranches } from './branch.ts'
 
 interface Section {
   path: string
@@ -13,70 +15,155 @@ interface Section {
   load: () => Promise<{ Section: ComponentType }>
 }
 
-/** The sections of the page, each a chunk of its own. */
-const sections: Section[] = [
-  { path: '/admin', title: (s) => s.admin.today, load: () => import('./today.tsx') },
-  { path: '/admin/seats', title: (s) => s.seats.title, load: () => import('./seats.tsx') },
-  { path: '/admin/map', title: (s) => s.seats.map, load: () => import('./map.tsx') },
-  { path: '/admin/import', title: (s) => s.seats.import, load: () => import('./import.tsx') },
-  { path: '/admin/labels', title: (s) => s.seats.labels, load: () => import('./labels.tsx') },
-  { path: '/admin/screens', title: (s) => s.seats.screens, load: () => import('./screens.tsx') },
-  { path: '/admin/hours', title: (s) => s.hours.title, load: () => import('./hours.tsx') },
-  { path: '/admin/closures', title: (s) => s.hours.closures, load: () => import('./closures.tsx') },
-  { path: '/admin/policies', title: (s) => s.policies.title, load: () => import('./policies.tsx') },
-  { path: '/admin/announcement', title: (s) => s.admin.announcement, load: () => import('./announcement.tsx') },
-  { path: '/admin/people', title: (s) => s.people.title, load: () => import('./people.tsx') },
-  { path: '/admin/reports', title: (s) => s.reports.title, load: () => import('./reports.tsx') },
-  { path: '/admin/audit', title: (s) => s.admin.audit, load: () => import('./audit.tsx') },
+/** The sections of the page by subject, each a chunk of its own. */
+const groups: { title: (s: StaffText) => string; sections: Section[] }[] = [
+  {
+    title: (s) => s.admin.groupNow,
+    sections: [
+      { path: '/admin', title: (s) => s.admin.today, load: () => import('./today.tsx') },
+      { path: '/admin/closures', title: (s) => s.hours.closures, load: () => import('./closures.tsx') },
+      { path: '/admin/announcement', title: (s) => s.admin.announcement, load: () => import('./announcement.tsx') },
+    ],
+  },
+  {
+    title: (s) => s.admin.groupRules,
+    sections: [
+      { path: '/admin/hours', title: (s) => s.hours.title, load: () => import('./hours.tsx') },
+      { path: '/admin/policies', title: (s) => s.policies.title, load: () => import('./policies.tsx') },
+    ],
+  },
+  {
+    title: (s) => s.seats.title,
+    sections: [
+      { path: '/admin/seats', title: (s) => s.seats.title, load: () => import('./seats.tsx') },
+      { path: '/admin/map', title: (s) => s.seats.map, load: () => import('./map.tsx') },
+      { path: '/admin/import', title: (s) => s.seats.import, load: () => import('./import.tsx') },
+      { path: '/admin/labels', title: (s) => s.seats.labels, load: () => import('./labels.tsx') },
+      { path: '/admin/screens', title: (s) => s.seats.screens, load: () => import('./screens.tsx') },
+    ],
+  },
+  {
+    title: (s) => s.admin.groupLibrary,
+    sections: [
+      { path: '/admin/people', title: (s) => s.people.title, load: () => import('./people.tsx') },
+      { path: '/admin/reports', title: (s) => s.reports.title, load: () => import('./reports.tsx') },
+      { path: '/admin/audit', title: (s) => s.admin.audit, load: () => import('./audit.tsx') },
+    ],
+  },
 ]
+
+const sections = groups.flatMap((g) => g.sections)
 
 /** View is the page of librarians and admins: a branch, and the section of it that the path names. */
 export function View({ path }: { path: string }): JSX.Element {
+  const user = account.value
+  useEffect(() => {
+    if (user === null) go(`/login?next=${encodeURIComponent(path + location.search)}`, true)
+  }, [user === null])
+  if (!user) return <p class="loading" role="status">{t().common.loading}</p>
+  if (isLibrarian.value) return <Frame path={path} />
+  return (
+    <>
+      <h1>{ts().admin.title}</h1>
+      <p>{t().errors.ROLE_REQUIRED}</p>
+    </>
+  )
+}
+
+function Frame({ path }: { path: string }): JSX.Element {
   const section = sections.find((s) => s.path === path)
   const problem = useSignal<Problem | undefined>(undefined)
+  const failed = useSignal(false)
   const shown = useSignal<{ path: string; Section: ComponentType } | undefined>(undefined)
-  useEffect(() => {
-    loadBranches().catch((e: unknown) => {
+  const title = section?.title(ts()) ?? t().common.notFoundTitle
+  async function load(): Promise<void> {
+    problem.value = undefined
+    await loadBranches().catch((e: unknown) => {
       problem.value = asProblem(e)
     })
+  }
+  useEffect(() => {
+    void load()
   }, [])
   useEffect(() => {
     let current = true
-    section?.load().then((m) => {
-      if (current) shown.value = { path, Section: m.Section }
-    })
+    section?.load().then(
+      (m) => {
+        if (current) shown.value = { path, Section: m.Section }
+      },
+      () => {
+        failed.value = true
+      },
+    )
     return () => {
       current = false
     }
   }, [path])
   const chosen = branch.value
   return (
-    <>
-      <h1>{section?.title(ts()) ?? t().common.notFoundTitle}</h1>
-      <div class="admin-layout">
-        <div>
-          {branches.value.length > 1 && (
-            <label class="field">
-              {ts().admin.branch}
-              <select value={chosen?.code ?? ''} onChange={(e) => setQuery({ branch: e.currentTarget.value }, true)}>
-                {branches.value.map((b) => <option key={b.code} value={b.code}>{b.name}</option>)}
-              </select>
-            </label>
-          )}
-          <nav class="sections" aria-label={ts().admin.title}>
-            {sections.map((s) => <Link key={s.path} href={s.path + keepBranch()}>{s.title(ts())}</Link>)}
-          </nav>
-        </div>
-        <div class="section">
-          <Fault problem={problem.value} />
-          {shown.value?.path === path && chosen !== undefined && <shown.value.Section key={path + chosen.code} />}
-        </div>
+    <div class="admin-layout">
+      <SectionNav path={path} />
+      <div class="section">
+        <SectionTitle path={path} title={title} />
+        <Fault problem={problem.value} />
+        {problem.value !== undefined && <Button onClick={() => void load()}>{t().common.retry}</Button>}
+        {failed.value && (
+          <div class="fault" role="alert">
+            <p>{t().common.failedText}</p>
+            <Button onClick={() => location.reload()}>{t().common.reload}</Button>
+          </div>
+        )}
+        {shown.value?.path === path && chosen !== undefined && <shown.value.Section key={path + chosen.code} />}
       </div>
-    </>
+    </div>
   )
 }
 
-function keepBranch(): string {
-  const code = here.value.query.get('branch')
-  return code === null ? '' : `?branch=${encodeURIComponent(code)}`
+/** SectionTitle is the heading of the page. When the section changes, it gets the focus. */
+function SectionTitle({ path, title }: { path: string; title: string }): JSX.Element {
+  const before = useSignal(path)
+  useEffect(() => {
+    document.title = `${title} · ${t().common.appName}`
+    if (before.value === path) return
+    before.value = path
+    document.querySelector<HTMLElement>('main h1')?.focus({ preventScroll: true })
+  }, [path, title])
+  return <h1 tabIndex={-1}>{title}</h1>
+}
+
+function SectionNav({ path }: { path: string }): JSX.Element {
+  const query = adminPath('').slice('/admin'.length)
+  return (
+    <div class="section-nav">
+      {branches.value.length > 1 && (
+        <label class="field">
+          {ts().admin.branch}
+          <select
+            value={branch.value?.code ?? ''}
+            onChange={(e) => setQuery({ branch: e.currentTarget.value }, true)}
+          >
+            {branches.value.map((b) => <option key={b.code} value={b.code}>{b.name}</option>)}
+          </select>
+        </label>
+      )}
+      {/* Thirteen links are a long way to the content on a phone: there it is a select. */}
+      <label class="field section-select">
+        {ts().admin.section}
+        <select value={path} onChange={(e) => go(e.currentTarget.value + query)}>
+          {groups.map((g) => (
+            <optgroup key={g.title(ts())} label={g.title(ts())}>
+              {g.sections.map((s) => <option key={s.path} value={s.path}>{s.title(ts())}</option>)}
+            </optgroup>
+          ))}
+        </select>
+      </label>
+      <nav class="sections" aria-label={ts().admin.title}>
+        {groups.map((g) => (
+          <ul key={g.title(ts())} aria-label={g.title(ts())}>
+            {g.sections.map((s) => <li key={s.path}><Link href={s.path + query}>{s.title(ts())}</Link></li>)}
+          </ul>
+        ))}
+      </nav>
+    </div>
+  )
 }

@@ -15,3 +15,12 @@ export const branch = computed(() => {
 export async function loadBranches(): Promise<void> {
   branches.value = (await call(api.GET('/v1/admin/branches'))).branches
 }
+
+/** adminPath returns the address of a section for the chosen branch. */
+export function adminPath(section: string, query: Record<string, string> = {}): string {
+  const q = new URLSearchParams(query)
+  const code = here.value.query.get('branch')
+  if (code !== null) q.set('branch', code)
+  const text = q.toString()
+  return '/admin' + (section === '' ? '' : `/${section}`) + (text === '' ? '' : `?${text}`)
+}

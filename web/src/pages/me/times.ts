@@ -1,4 +1,4 @@
-import { clock, dateOf, day, dayAndClock } from '../../i18n/time.ts'
+import { clock, dateOf, day, dayAndClock, number } from '../../i18n/time.ts'
 import { t } from '../../i18n/text.ts'
 
 /** ms returns a time of the API in milliseconds since 1970; 0: it is not set. */
@@ -19,28 +19,29 @@ export function spanWithDay(from: string | undefined, to: string | undefined, zo
   return `${day(ms(from), zone)}, ${t().common.span(clock(ms(from), zone), clock(ms(to), zone))}`
 }
 
-/** length returns a length of time in words, such as "1 hour 30 minutes". */
-export function length(milliseconds: number): string {
+/** shortLength returns a length of time, such as "1 hr 30 min". */
+export function shortLength(milliseconds: number): string {
   const minutes = Math.max(0, Math.round(milliseconds / 60_000))
-  const hours = Math.floor(minutes / 60)
-  const c = t().common
-  if (hours === 0) return c.minutes(minutes)
-  return minutes % 60 === 0 ? c.hours(hours) : `${c.hours(hours)} ${c.minutes(minutes % 60)}`
+  const unit = (n: number, name: string): string => number(n, { style: 'unit', unit: name, unitDisplay: 'short' })
+  const parts = [[Math.floor(minutes / 60), 'hour'] as const, [minutes % 60, 'minute'] as const]
+  return parts.filter(([n]) => n > 0).map(([n, name]) => unit(n, name)).join(' ')
 }
 
 /**
- * ends returns full and half hours at which a reservation from `from` may end, at least 20 minutes and
+ * ends returns times at which a reservation from `from` may end: full and half hours, at least 20 minutes and
  * at most `most` minutes later, and the last possible end `limit` if that is near. All are in
  * milliseconds. A library may allow only such times; the clocks of some zones differ from UTC by a
  * quarter of an hour.
  */
 export function ends(from: number, most: number, limit: number, zone: string): number[] {
   const half = 30 * 60_000
-  const shift = (Number(clock(from, zone).slice(-2)) * 60_000 - (from % 3_600_000)) % half
+  const shift = (Number(clock(from, zone).slice(-2)) - Math.floor((from % 3_600_000) / 60_000)) * 60_000
   const shortest = from + 20 * 60_000
   const all: number[] = []
-  for (let end = Math.ceil((shortest + shift) / half) * half - shift; end <= Math.min(from + most * 60_000, limit); end += half) {
-    all.push(end)
+  const last = Math.min(from + most * 60_000, limit)
+  for (let end = Math.ceil((shortest + shift) / half) * half - shift; end <= last; end += half) {
+    // After two hours, full hours are enough.
+    if (end <= from + 150 * 60_000 || (end + shift) % 3_600_000 === 0) all.push(end)
   }
   if (limit >= from + 15 * 60_000 && limit < from + most * 60_000 && all.at(-1) !== limit) all.push(limit)
   return all

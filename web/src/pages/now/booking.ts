@@ -1,0 +1,163 @@
+import { signal } from '@preact/signals'
+import { api, call, newKey, type Schema } from '../../api/client.ts'
+import { asProblem, Problem } from '../../api/problem.ts'
+import { serverNow } from '../../state/clock.ts'
+import { loadMine, putEntry, putReservation, type Reservation, type WaitlistEntry } from '../../state/mine.ts'
+import { account } from '../../state/session.ts'
+
+/** Wish is what the user wants once: a seat, or a place in its waitlist. */
+export interface Wish {
+  kind: 'book' | 'wait'
+  seat: string
+  label: string
+  /** Milliseconds since 1970; undefined: from now on. */
+  from?: number | undefined
+  to: number
+}
+
+export type Booking =
+  | { state: 'none' }
+  /** The answer is awaited. slow: it takes long, or there is no connection; it is not known whether it arrived. */
+  | { state: 'sending'; wish: Wish; slow: boolean }
+  | { state: 'booked'; wish: Wish; reservation: Reservation }
+  | { state: 'waiting'; wish: Wish; entry: WaitlistEntry }
+  | { state: 'failed'; wish: Wish; problem: Problem; check?: Schema<'CheckReservationResponse'> }
+
+/** booking is the last wish of the user and what became of it. It goes on while its sheet is closed. */
+export const booking = signal<Booking>({ state: 'none' })
+
+/** Rules are limits of the library that an answer has told, in milliseconds. */
+export interface Rules {
+  least: number
+  most: number
+  step: number
+}
+
+const standardRules: Rules = { least: 15 * 60_000, most: 12 * 3_600_000, step: 0 }
+/** rules are the known limits by area, "branch area". */
+export const rules = signal<ReadonlyMap<string, Rules>>(new Map())
+
+/** rulesOf returns the limits of an area, as far as they are known. */
+export function rulesOf(branch: string, area: string): Rules {
+  return rules.value.get(`${branch} ${area}`) ?? standardRules
+}
+
+/** learn keeps the limits that WINDOW_NOT_ALLOWED has in its metadata. */
+export function learn(branch: string, area: string, metadata: Readonly<Record<string, string>>): void {
+  const ms = (name: string, otherwise: number): number => Number(metadata[name] ?? Number.NaN) * 1000 || otherwise
+  const learnt: Rules = {
+    least: ms('min_reservation', standardRules.least),
+    most: ms('max_reservation', standardRules.most),
+    step: ms('step', 0),
+  }
+  rules.value = new Map(rules.value).set(`${branch} ${area}`, learnt)
+}
+
+let current = 0
+let wake = (): void => {}
+
+/**
+ * book asks for what the user wants until there is an answer. All attempts have one Idempotency-Key,
+ * so a request whose answer was lost books nothing twice.
+ */
+export async function book(wish: Wish): Promise<void> {
+  if (booking.value.state === 'sending') return
+  const mine = ++current
+  const key = newKey()
+  booking.value = { state: 'sending', wish, slow: !navigator.onLine }
+  const slow = (): void => {
+    if (mine === current && booking.value.state === 'sending') booking.value = { state: 'sending', wish, slow: true }
+  }
+  const timer = setTimeout(slow, 4000)
+  addEventListener('offline', slow)
+  try {
+    for (let failures = 0; ; failures++) {
+      try {
+        const result = await attempt(wish, key)
+        if (mine === current) booking.value = result
+        return
+      } catch (e) {
+        const problem = e instanceof DOMException ? Problem.offline() : asProblem(e)
+        if (mine !== current) return
+        if (!problem.temporary || account.value === null) {
+          booking.value = { state: 'failed', wish, problem }
+          if (!problem.signedOut) void explain(mine, wish)
+          return
+        }
+        slow()
+        await pause(Math.max((problem.retryAfter ?? 0) * 1000, Math.min(1000 * 2 ** failures, 15_000)))
+        if (mine !== current) return
+      }
+    }
+  } finally {
+    clearTimeout(timer)
+    removeEventListener('offline', slow)
+  }
+}
+
+async function attempt(wish: Wish, key: string): Promise<Booking> {
+  const options = { params: { header: { 'Idempotency-Key': key } }, signal: AbortSignal.timeout(20_000) }
+  const endTime = iso(wish.to)
+  if (wish.kind === 'wait') {
+    const startTime = iso(wish.from ?? serverNow())
+    // The content of a repeated request must be the same.
+    wish.from = Date.parse(startTime)
+    const { entry } = await call(api.POST('/v1/waitlist', { ...options, body: { seatId: wish.seat, startTime, endTime } }))
+    if (entry === undefined) throw Problem.offline()
+    putEntry(entry)
+    return { state: 'waiting', wish, entry }
+  }
+  const startTime = wish.from === undefined ? {} : { startTime: iso(wish.from) }
+  const { reservation } = await call(api.POST('/v1/reservations', { ...options, body: { seatId: wish.seat, ...startTime, endTime } }))
+  if (reservation === undefined) throw Problem.offline()
+  putReservation(reservation)
+  return { state: 'booked', wish, reservation }
+}
+
+/** explain asks for all broken rules and for alternatives. */
+async function explain(mine: number, wish: Wish): Promise<void> {
+  void loadMine()
+  const check = await checkWish(wish)
+  const b = booking.value
+  if (check !== undefined && mine === current && b.state === 'failed') booking.value = { ...b, check }
+}
+
+/** checkWish returns every rule that a wish would break now; undefined: it is not known. */
+export async function checkWish(wish: Wish): Promise<Schema<'CheckReservationResponse'> | undefined> {
+  try {
+    const startTime = wish.from === undefined ? {} : { startTime: iso(wish.from) }
+    const query = { seatId: wish.seat, ...startTime, endTime: iso(wish.to) }
+    return await call(api.GET('/v1/reservations:check', { params: { query } }))
+  } catch (e) {
+    asProblem(e)
+    return undefined
+  }
+}
+
+function pause(milliseconds: number): Promise<void> {
+  return new Promise((done) => {
+    const timer = setTimeout(() => wake(), milliseconds)
+    wake = () => {
+      clearTimeout(timer)
+      removeEventListener('online', wake)
+      done()
+    }
+    addEventListener('online', wake)
+  })
+}
+
+/** forgetBooking ends the interest in the last wish. A request that is under way may still succeed. */
+export function forgetBooking(): void {
+  current++
+  booking.value = { state: 'none' }
+  wake()
+}
+
+/** settle forgets what is settled, when its sheet is closed; a request that is under way goes on. */
+export function settle(): void {
+  if (booking.value.state !== 'sending') forgetBooking()
+}
+
+function iso(at: number): string {
+  return new Date(at).toISOString()
+}
