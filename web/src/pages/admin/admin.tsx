@@ -55,7 +55,8 @@ const groups: { title: (s: StaffText) => string; sections: Section[] }[] = [
 const sections = groups.flatMap((g) => g.sections)
 
 /** View is the page of librarians and admins: a branch, and the section of it that the path names. */
-export function View({ path }: { path: string }): JSX.Element {
+export function View({ path: address }: { path: string }): JSX.Element {
+  const path = address.replace(/\/$/, '')
   const user = account.value
   useEffect(() => {
     if (user === null) go(`/login?next=${encodeURIComponent(path + location.search)}`, true)

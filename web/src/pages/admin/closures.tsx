@@ -1,4 +1,5 @@
 import { useSignal } from '@preact/signals'
+import { useEffect, useRef } from 'preact/hooks'
 import type { JSX } from 'preact'
 import { api, call, type Schema } from '../../api/client.ts'
 import { byLanguage, ts } from '../../i18n/text.ts'
@@ -10,7 +11,7 @@ import { ChangeClosure, LiftClosure } from './closures/change.tsx'
 import { NewClosure } from './closures/new.tsx'
 import { scopeText, stateOf } from './closures/scope.ts'
 import { useSeatStream } from './live.ts'
-import { spanText, useLoaded, Wait } from './parts.tsx'
+import { spanText, useLoaded, Wait, type Loaded } from './parts.tsx'
 
 type Closure = Schema<'Closure'>
 
@@ -31,8 +32,8 @@ function Closures({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.Elem
     () => call(api.GET('/v1/admin/closures', { params: { query: { branch: b.code, includePast: past.value } } })),
     b.code + String(past.value),
   )
-  // The stream tells of every seat that a sweep frees, so the progress needs no timer.
   useSeatStream(b.code, () => void closures.reload())
+  useSweepEnd(closures)
   const labels = new Map(seats.data.value?.map((s) => [s.id, s.label]))
   const close = (): void => setQuery({ new: '' }, true)
 
@@ -118,6 +119,29 @@ function Closures({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.Elem
       )}
     </>
   )
+}
+
+const firstPause = 500 // milliseconds
+const longestPause = 16_000
+
+/**
+ * useSweepEnd reads the closures again until their sweeps have ended, which takes seconds. The stream of
+ * seats tells of a change of the present only: it is silent when a reservation of tomorrow is cancelled.
+ */
+function useSweepEnd(closures: Loaded<Schema<'ListClosuresResponse'>>): void {
+  const pause = useRef(firstPause)
+  const answer = closures.data.value
+  useEffect(() => {
+    if (answer?.closures.some((c) => c.sweep?.done === false) !== true) {
+      pause.current = firstPause
+      return
+    }
+    const timer = setTimeout(() => {
+      if (document.visibilityState === 'visible') void closures.reload() // else it is read when the tab is shown
+    }, pause.current)
+    pause.current = Math.min(longestPause, pause.current * 2)
+    return () => clearTimeout(timer)
+  }, [answer])
 }
 
 interface ClosureCardProps {

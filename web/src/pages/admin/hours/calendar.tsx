@@ -154,7 +154,7 @@ export function Calendar({ exceptions, today, selected, focus, onMove, onSelect 
                     }}
                   >
                     <span class="date">{Number(date.slice(8))}</span>
-                    {state === 'closed' && <span class="mark">×<span class="wide"> {text.closed}</span></span>}
+                    {state === 'closed' && <span class="mark">×</span>}
                     {state === 'other' && <span class="mark">◷<span class="wide"> {spansText(open ?? [])}</span></span>}
                   </td>
                 )

@@ -252,7 +252,7 @@ function Exceptions({ days, onRemove, onEdit }: ExceptionsProps): JSX.Element {
               <tr key={r.from}>
                 <th scope="row">{name}</th>
                 <td>{r.open}</td>
-                <td class="actions">
+                <td class="row-actions">
                   <Button label={`${text.change}: ${name}`} onClick={() => onEdit(r)}>{text.change}</Button>
                   <Button label={`${text.remove}: ${name}`} onClick={() => onRemove(r)}>{text.remove}</Button>
                 </td>
