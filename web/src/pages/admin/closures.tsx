@@ -126,7 +126,7 @@ const longestPause = 16_000
 
 /**
  * useSweepEnd reads the closures again until their sweeps have ended, which takes seconds. The stream of
- * seats tells of a change of the present only: it is silent when a reservation of tomorrow is cancelled.
+ * seats has the changes of the present only: it is silent when a reservation of tomorrow is cancelled.
  */
 function useSweepEnd(closures: Loaded<Schema<'ListClosuresResponse'>>): void {
   const pause = useRef(firstPause)

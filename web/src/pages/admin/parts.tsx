@@ -53,11 +53,12 @@ interface WaitProps<T> {
 /** Wait shows what was loaded, or that it loads, or why it cannot be loaded. */
 export function Wait<T>({ of, zone = 'UTC', children }: WaitProps<T>): JSX.Element {
   const data = of.data.value
+  const loading = data === undefined && of.problem.value === undefined
   return (
     <>
       <Fault problem={of.problem.value} zone={zone} />
       {data !== undefined && children(data)}
-      {data === undefined && of.problem.value === undefined && <p class="loading" role="status">{t().common.loading}</p>}
+      {loading && <p class="loading" role="status">{t().common.loading}</p>}
     </>
   )
 }

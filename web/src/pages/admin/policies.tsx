@@ -58,7 +58,10 @@ function Policies({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.Elem
                   <p>{datesText(p)}</p>
                   <RuleList rules={p.rules} defaults={defaults} />
                   <div class="row end">
-                    <Button label={`${ts().hours.change}: ${scopeName(p)}`} onClick={() => (editing.value = { policy: p })}>
+                    <Button
+                      label={`${ts().hours.change}: ${scopeName(p)}`}
+                      onClick={() => (editing.value = { policy: p })}
+                    >
                       {ts().hours.change}
                     </Button>
                     <Button

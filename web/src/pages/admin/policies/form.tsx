@@ -78,7 +78,7 @@ export function PolicyForm(props: PolicyFormProps): JSX.Element {
     props.onDone()
   }
 
-  const needsScreen = ['CHECK_IN_RULE_SCREEN', 'CHECK_IN_RULE_SEAT_AND_SCREEN'].includes(values.value.get('checkIn') ?? '')
+  const needsScreen = values.value.get('checkIn')?.endsWith('SCREEN') === true
   const without = branches.value.filter(
     (b) => (scope.value.branch === '' || scope.value.branch === b.code) && !props.screens.has(b.code),
   )
@@ -114,7 +114,8 @@ export function PolicyForm(props: PolicyFormProps): JSX.Element {
       ))}
       {needsScreen && without.length > 0 && (
         <p class="banner" role="status">
-          {text.noScreen(without.map((b) => b.name).join(', '))} <Link href={adminPath('screens')}>{ts().seats.screens}</Link>
+          {text.noScreen(without.map((b) => b.name).join(', '))}{' '}
+          <Link href={adminPath('screens')}>{ts().seats.screens}</Link>
         </p>
       )}
       <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
