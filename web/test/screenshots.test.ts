@@ -41,29 +41,45 @@ test('screenshots of the main pages', async (b) => {
     params: { path: { branch: 'main' } },
     body: { text, until: inMinutes(24 * 60) },
   }))
-  const free = seats.find((s) => s.label === 'R-05') ?? seats[0]
+  const query = { branch: 'main', availableOnly: true }
+  const { seats: unused } = await ok(visitor.GET('/v1/seats', { params: { query } }))
+  const free = unused.find((s) => s.amenities.length > 1)
 
   const everywhere: Shot[] = [
     { name: 'now', path: '/?branch=main', as: me },
-    { name: 'seat', path: `/?branch=main&seat=${free?.id ?? ''}`, as: me, then: (p) => p.getByRole('dialog').waitFor() },
+    {
+      name: 'seat',
+      path: `/?branch=main&seat=${free?.id ?? ''}`,
+      as: me,
+      then: (p) => p.getByRole('dialog').waitFor(),
+    },
     { name: 'me', path: '/me', as: me, then: (p) => p.locator('section.present').waitFor() },
   ]
-  const phone: Shot[] = [{ name: 'map', path: '/?branch=main&view=map', as: me }, { name: 'scan', path: '/scan', as: me }]
+  const phone: Shot[] = [
+    { name: 'map', path: '/?branch=main&view=map', as: me },
+    { name: 'scan', path: '/scan', as: me },
+  ]
   const desktop: Shot[] = [
     { name: 'desk', path: '/desk?branch=main', as: desk },
-    { name: 'admin', path: '/admin?branch=main', as: librarian },
+    {
+      name: 'admin',
+      path: '/admin?branch=main',
+      as: librarian,
+      then: (p) => p.getByText('…', { exact: true }).first().waitFor({ state: 'detached' }),
+    },
     { name: 'editor', path: '/admin/map?branch=main', as: librarian },
     { name: 'reports', path: '/admin/reports?branch=main', as: librarian },
     { name: 'screen', path: '/screen', then: startScreen },
   ]
   mkdirSync(directory, { recursive: true })
   let bytes = 0
-  for (const [device, shots] of [['phone', [...everywhere, ...phone]], ['desktop', [...everywhere, ...desktop]]] as const) {
-    for (const shot of shots) {
+  for (const device of ['phone', 'desktop'] as const) {
+    for (const shot of [...everywhere, ...(device === 'phone' ? phone : desktop)]) {
       for (const theme of ['light', 'dark'] as const) {
         const options: PageOptions = { device, theme, context: { deviceScaleFactor: 1 } }
         const page = await b.page(shot.as === undefined ? options : { ...options, as: shot.as })
         await page.goto(shot.path)
+        if (shot.then === undefined) await idle(page)
         await shot.then?.(page)
         await idle(page)
         await settle(page)
