@@ -138,6 +138,10 @@ function SectionTitle({ path, title }: { path: string; title: string }): JSX.Ele
 }
 
 function SectionNav({ path }: { path: string }): JSX.Element {
+  const open = useSignal(false)
+  useEffect(() => {
+    open.value = false
+  }, [path])
   const query = adminPath('').slice('/admin'.length)
   return (
     <div class="section-nav">
@@ -152,18 +156,18 @@ function SectionNav({ path }: { path: string }): JSX.Element {
           </select>
         </label>
       )}
-      {/* Thirteen links are a long way to the content on a phone: there it is a select. */}
-      <label class="field section-select">
-        {ts().admin.section}
-        <select value={path} onChange={(e) => go(e.currentTarget.value + query)}>
-          {groups.map((g) => (
-            <optgroup key={g.title(ts())} label={g.title(ts())}>
-              {g.sections.map((s) => <option key={s.path} value={s.path}>{s.title(ts())}</option>)}
-            </optgroup>
-          ))}
-        </select>
-      </label>
-      <nav class="sections" aria-label={ts().admin.title}>
+      {/* Thirteen links are a long way to the content on a phone: there a button opens them. */}
+      <button
+        type="button"
+        class="button section-toggle"
+        aria-expanded={open.value}
+        aria-controls="sections"
+        onClick={() => (open.value = !open.value)}
+      >
+        <span>{ts().admin.section}: <b>{sections.find((s) => s.path === path)?.title(ts())}</b></span>
+        <span aria-hidden="true">{open.value ? '▴' : '▾'}</span>
+      </button>
+      <nav id="sections" class={open.value ? 'sections open' : 'sections'} aria-label={ts().admin.title}>
         {groups.map((g) => (
           <ul key={g.title(ts())} aria-label={g.title(ts())}>
             {g.sections.map((s) => <li key={s.path}><Link href={s.path + query}>{s.title(ts())}</Link></li>)}

@@ -63,6 +63,11 @@ export function Wait<T>({ of, zone = 'UTC', children }: WaitProps<T>): JSX.Eleme
   )
 }
 
+/** focusTitle moves the focus to the heading of the section, because the form that had it is closed. */
+export function focusTitle(): void {
+  document.querySelector<HTMLElement>('.section h1')?.focus()
+}
+
 /** Moment is a date and a time of day as a user enters them, in the zone of the branch. */
 export interface Moment {
   date: string
