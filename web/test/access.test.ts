@@ -47,7 +47,7 @@ function statesOf(w: World): Record<'visitor' | 'student' | 'staff' | 'librarian
       { name: 'sheet of a seat out of service', path: `${now}&seat=${w.seats.out}`, then: dialog },
       ...of(['/me', '/scan', '/settings']),
       { name: 'label of a free seat', path: `/s/${w.label}`, then: (page) => page.locator('h2').first().waitFor() },
-      { name: 'a wrong code', path: '/c/XXXX', then: (page) => page.getByRole('alert').last().waitFor() },
+      { name: 'a wrong code', path: '/c/XXXX', then: (page) => page.locator('main .fault').first().waitFor() },
     ],
     staff: [
       section('/desk'),
@@ -132,6 +132,9 @@ for (const role of roles) {
       ...[w.student, w.other, w.staff, w.librarian, w.admin].flatMap((p) => [p.name, p.studentId]),
       'The café is closed today.',
       'The lamp is being repaired.',
+      'Das Café ist heute geschlossen.',
+      '咖啡厅今天关闭。',
+      ...['Main Library', 'Science', 'Engineering', 'Entrance'], // of the demo data
     ]
     await eachState(b, statesOf(w)[role], userOf(w, role), (page) => checkTranslated(page, data), 'pseudo')
   }, { timeout: 300_000 })
@@ -171,7 +174,8 @@ test('a journey by keyboard alone: sign in, book, check in by digits, leave', as
         const { outlineStyle, outlineWidth } = getComputedStyle(e)
         const visible = shape !== null || (outlineStyle !== 'none' && parseFloat(outlineWidth) >= 2)
         const { width, height } = e.getBoundingClientRect()
-        return { name: (e.ariaLabel ?? label ?? e.textContent ?? '').trim(), visible: visible && width > 0 && height > 0 }
+        const name = (e.ariaLabel ?? label ?? e.textContent ?? '').trim()
+        return { name, visible: visible && width > 0 && height > 0 }
       })
       if (focus === undefined) continue
       assert.ok(focus.visible, `the focus on "${focus.name}" is not visible`)
@@ -195,7 +199,7 @@ test('a journey by keyboard alone: sign in, book, check in by digits, leave', as
   await page.getByRole('dialog').getByRole('button', { name: /^Book until/ }).waitFor()
   await tab(/^Book until/)
   await page.keyboard.press('Enter')
-  await page.getByRole('dialog').getByText(/is yours until/).waitFor()
+  await page.getByRole('dialog').getByText(/is yours until/).first().waitFor()
   await page.keyboard.press('Escape')
   await page.getByRole('dialog').waitFor({ state: 'detached' })
   await tab(text.common.nav.me)

@@ -229,8 +229,14 @@ test('the map works with the keyboard alone, and has the names of the list', asy
   await page.keyboard.press('Escape')
   await sheet(page).waitFor({ state: 'detached' })
   assert.equal(await focused(), id(branch, 10))
+  // The map is one tab stop.
+  const inMap = (): Promise<boolean> => page.evaluate(() => document.activeElement?.closest('.map-scroll') !== null)
   await page.keyboard.press('Tab')
-  assert.notEqual(await focused(), id(branch, 11), 'the map is one tab stop')
+  assert.equal(await inMap(), false)
+  await page.keyboard.press('Shift+Tab')
+  assert.equal(await focused(), id(branch, 10))
+  await page.keyboard.press('Shift+Tab')
+  assert.equal(await inMap(), false)
 })
 
 test('an own reservation at the same time is shown with the next step', async (b) => {
@@ -297,4 +303,64 @@ test('no accessibility violation in list, map and sheet', async (b) => {
     await sheet(page).getByRole('button', { name: bookButton }).waitFor()
     await checkAxe(page, `sheet on ${device}, ${theme}`)
   }
+})
+
+test('the map zooms with its buttons, the wheel and two fingers, and is moved with the mouse', async (b) => {
+  const branch = await newBranch({ seats: 240, plan: true })
+  const page = await b.page()
+  await page.goto(`/?branch=${branch.code}`)
+  const first = mark(page, id(branch))
+  await first.waitFor()
+  const width = async (): Promise<number> => (await first.locator('.shape').boundingBox())?.width ?? 0
+  const before = await width()
+  await page.getByRole('button', { name: 'Zoom in' }).click()
+  const larger = await width()
+  assert.ok(larger > before * 1.3, `${before} ${larger}`)
+  await page.getByRole('button', { name: 'Show all' }).click()
+  assert.ok((await width()) < larger)
+
+  // The wheel with Ctrl zooms at the pointer: the seat under it stays there.
+  for (let i = 0; i < 3; i++) await page.getByRole('button', { name: 'Zoom in' }).click()
+  const view = (await page.locator('.map-scroll').boundingBox())!
+  await page.locator('.map-scroll').evaluate((e) => e.scrollTo(0, 0))
+  const at = await first.locator('.shape').boundingBox()
+  const [x, y] = [at!.x + at!.width / 2, at!.y + at!.height / 2]
+  await page.mouse.move(x, y)
+  await page.keyboard.down('Control')
+  await page.mouse.wheel(0, -120)
+  await page.keyboard.up('Control')
+  await until(async () => assert.ok((await width()) > at!.width * 1.2))
+
+  // Dragging moves the map and opens no seat.
+  await page.locator('.map-scroll').evaluate((e) => e.scrollTo(200, 100))
+  const scrolled = (): Promise<number[]> => page.locator('.map-scroll').evaluate((e) => [e.scrollLeft, e.scrollTop].map(Math.round))
+  const from = await scrolled()
+  await page.mouse.move(view.x + 300, view.y + 200)
+  await page.mouse.down()
+  await page.mouse.move(view.x + 340, view.y + 230, { steps: 4 })
+  await page.mouse.up()
+  const to = await scrolled()
+  assert.deepEqual([from[0]! - to[0]!, from[1]! - to[1]!], [40, 30], `from ${from.join()}`)
+  assert.equal(await sheet(page).count(), 0)
+
+  const touch = await b.page({ device: 'phone' })
+  await touch.goto(`/?branch=${branch.code}&view=map`)
+  const shape = mark(touch, id(branch)).locator('.shape')
+  await shape.waitFor()
+  const small = (await shape.boundingBox())!.width
+  const box = (await touch.locator('.map-scroll').boundingBox())!
+  const cdp = await touch.context().newCDPSession(touch)
+  const fingers = (type: 'touchStart' | 'touchMove' | 'touchEnd', distance: number) =>
+    cdp.send('Input.dispatchTouchEvent', {
+      type,
+      touchPoints: type === 'touchEnd' ? [] : [-1, 1].map((d, i) => ({ x: box.x + 180 + d * distance, y: box.y + 150, id: i })),
+    })
+  await fingers('touchStart', 30)
+  for (const d of [40, 50, 60]) await fingers('touchMove', d)
+  await fingers('touchEnd', 0)
+  await until(async () => {
+    const large = (await shape.boundingBox())!.width
+    assert.ok(Math.abs(large / small - 2) < 0.2, `${small} ${large}`)
+  })
+  assert.equal(await sheet(touch).count(), 0)
 })

@@ -272,7 +272,8 @@ test('the log of a replica has no token and no code', async () => {
   const student = await newStudent('Robin Example', secret)
   const code = unique('CODE').toUpperCase()
   await fetch(`${url}/c/${code}`, { headers: { Accept: 'text/html' } })
-  await fetch(`${url}/v1/auth/session:resume`, { method: 'POST', headers: { Origin: url, Cookie: `dlsms=${student.token}` } })
+  const headers = { Origin: url, Cookie: `dlsms=${student.token}` }
+  await fetch(`${url}/v1/auth/session:resume`, { method: 'POST', headers })
   // A call that fails is in the log, with its id.
   const marker = await visitor.GET('/v1/standing')
   assert.equal(marker.response.status, 401)

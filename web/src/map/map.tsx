@@ -83,22 +83,26 @@ export function SeatMap({ branch, onOpen }: MapProps): JSX.Element {
   const { right, bottom } = p.bounds
   return (
     <div class="map">
-      <div class="map-scroll" ref={scroller}>
+      {/* The listeners are not on the drawing: a listener for the focus makes an SVG a tab stop. */}
+      <div
+        class="map-scroll"
+        ref={scroller}
+        onKeyDown={onKeyDown}
+        onFocusIn={(e) => {
+          const id = (e.target as Element).closest('[data-id]')?.getAttribute('data-id')
+          if (id && id !== current.current) setCurrent(id)
+        }}
+        onClick={(e) => {
+          const id = (e.target as Element).closest('[data-id]')?.getAttribute('data-id')
+          if (id && !zoom.dragged()) onOpen(id)
+        }}
+      >
         <svg
           ref={drawing}
           viewBox={`0 0 ${right} ${bottom}`}
           role="application"
           aria-label={n.mapOf(branch)}
           aria-describedby="map-hint"
-          onKeyDown={onKeyDown}
-          onFocusIn={(e) => {
-            const id = (e.target as Element).closest('[data-id]')?.getAttribute('data-id')
-            if (id && id !== current.current) setCurrent(id)
-          }}
-          onClick={(e) => {
-            const id = (e.target as Element).closest('[data-id]')?.getAttribute('data-id')
-            if (id && !zoom.dragged()) onOpen(id)
-          }}
         >
           <Ground plan={p} />
           {p.order.map((id) => {

@@ -43,7 +43,8 @@ export function Bars({ title, labels, series, format, most }: BarsProps): JSX.El
         <ul class="chart-legend">
           {series.map((s, i) => (
             <li key={s.name}>
-              <svg width="16" height="16" aria-hidden="true"><rect class={`bar s${i}`} width="16" height="16" /></svg> {s.name}
+              <svg width="16" height="16" aria-hidden="true"><rect class={`bar s${i}`} width="16" height="16" /></svg>
+              {s.name}
             </li>
           ))}
         </ul>
@@ -170,9 +171,10 @@ export function Figure({ title, hint, file, table, format, children }: FigurePro
               <tbody>
                 {table.rows.map((r, i) => (
                   <tr key={i}>
-                    {r.map((v, j) =>
-                      j === 0 ? <th key={j} scope="row">{format(v, j)}</th> : <td key={j} class="num">{format(v, j)}</td>,
-                    )}
+                    {r.map((v, j) => {
+                      const text = format(v, j)
+                      return j === 0 ? <th key={j} scope="row">{text}</th> : <td key={j} class="num">{text}</td>
+                    })}
                   </tr>
                 ))}
               </tbody>

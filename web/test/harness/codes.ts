@@ -1,6 +1,7 @@
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Page } from 'playwright-core'
 import { encodeQR } from 'qr'
 import { admin, ok, unique, url, type Branch, type Schema } from './api.ts'
 
@@ -95,4 +96,46 @@ function video(text: string): string {
   const frame = Buffer.concat([Buffer.from('FRAME\n'), luma, Buffer.alloc((width * height) / 2, 128)])
   writeFileSync(file, Buffer.concat([Buffer.from(head), frame, frame]))
   return file
+}
+
+/** Picture is a picture in RGBA. */
+export interface Picture {
+  width: number
+  height: number
+  data: Uint8Array
+}
+
+/** pixelsOf takes a picture of the window of a page. */
+export async function pixelsOf(page: Page): Promise<Picture> {
+  const png = (await page.screenshot({ scale: 'css' })).toString('base64')
+  // An empty page decodes it: the policy of the client's pages forbids pictures of other sources.
+  const empty = await page.context().newPage()
+  try {
+    const [width, height, data] = await empty.evaluate(async (base64) => {
+      const bitmap = await createImageBitmap(await (await fetch(`data:image/png;base64,${base64}`)).blob())
+      const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext('2d')
+      if (context === null) throw new Error('the browser has no canvas')
+      context.drawImage(bitmap, 0, 0)
+      const bytes = context.getImageData(0, 0, bitmap.width, bitmap.height).data
+      let text = ''
+      for (let i = 0; i < bytes.length; i += 0x8000) text += String.fromCharCode(...bytes.subarray(i, i + 0x8000))
+      return [bitmap.width, bitmap.height, btoa(text)] as const
+    }, png)
+    return { width, height, data: new Uint8Array(Buffer.from(data, 'base64')) }
+  } finally {
+    await empty.close()
+  }
+}
+
+/** film writes a film for the camera of a browser that shows the window of a page as it is now. */
+export async function film(page: Page, file: string): Promise<void> {
+  const { width: w, height: h, data } = await pixelsOf(page)
+  const luma = Buffer.alloc(w * h)
+  for (let i = 0; i < luma.length; i++) {
+    const [r = 0, g = 0, b = 0] = data.subarray(i * 4, i * 4 + 3)
+    luma[i] = 16 + (0.299 * r + 0.587 * g + 0.114 * b) * 0.86
+  }
+  const head = `YUV4MPEG2 W${w} H${h} F10:1 Ip A1:1 C420mpeg2\n`
+  const frame = Buffer.concat([Buffer.from('FRAME\n'), luma, Buffer.alloc((w * h) / 2, 128)])
+  writeFileSync(file, Buffer.concat([Buffer.from(head), frame, frame]))
 }

@@ -2,8 +2,14 @@ import { text } from './texts.ts'
 import type { Person } from './api.ts'
 import type { Page } from 'playwright-core'
 
+interface SignInOptions {
+  stay?: boolean
+  /** Path of the page after the sign-in. */
+  next?: string
+}
+
 /** signIn signs in on the page /login, which is in English, and returns when the next page shows the name. */
-export async function signIn(page: Page, person: Person, options: { stay?: boolean; next?: string } = {}): Promise<void> {
+export async function signIn(page: Page, person: Person, options: SignInOptions = {}): Promise<void> {
   await page.goto(`/login?next=${encodeURIComponent(options.next ?? '/settings')}`)
   await page.getByLabel(text.account.studentId).fill(person.studentId)
   await page.getByLabel(text.account.password, { exact: true }).fill(person.password)

@@ -65,5 +65,6 @@ export async function newWorld(): Promise<World> {
   await ok(api.POST('/v1/admin/branches/{branch}/announcement', { params, body: { text } }))
   const labels = await labelsOf(branch)
   const screenCode = (): string => screen.now().code
-  return { branch, student, other, staff, librarian, admin: chief, seats, label: labels.get(seats.free) ?? '', screenCode }
+  const label = labels.get(seats.free) ?? ''
+  return { branch, student, other, staff, librarian, admin: chief, seats, label, screenCode }
 }

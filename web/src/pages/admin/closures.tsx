@@ -4,14 +4,14 @@ import type { JSX } from 'preact'
 import { api, call, type Schema } from '../../api/client.ts'
 import { byLanguage, ts } from '../../i18n/text.ts'
 import { here, setQuery } from '../../router.tsx'
-import { now } from '../../state/clock.ts'
+import { minute } from '../../state/clock.ts'
 import { Button } from '../../ui/action.tsx'
 import { branch } from './branch.ts'
 import { ChangeClosure, LiftClosure } from './closures/change.tsx'
 import { NewClosure } from './closures/new.tsx'
 import { scopeText, stateOf } from './closures/scope.ts'
 import { useSeatStream } from './live.ts'
-import { spanText, useLoaded, Wait, type Loaded } from './parts.tsx'
+import { focusTitle, spanText, useLoaded, Wait, type Loaded } from './parts.tsx'
 
 type Closure = Schema<'Closure'>
 
@@ -35,7 +35,10 @@ function Closures({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.Elem
   useSeatStream(b.code, () => void closures.reload())
   useSweepEnd(closures)
   const labels = new Map(seats.data.value?.map((s) => [s.id, s.label]))
-  const close = (): void => setQuery({ new: '' }, true)
+  const close = (): void => {
+    setQuery({ new: '' }, true)
+    focusTitle()
+  }
 
   return (
     <>
@@ -75,12 +78,12 @@ function Closures({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.Elem
               {list.map((c) => (
                 <li key={c.id} class="card closure">
                   <ClosureCard closure={c} branch={b} labels={labels} />
-                  {stateOf(c, now.value) !== 'lifted' && (
+                  {stateOf(c, minute.value) !== 'lifted' && (
                     <div class="row end">
                       <Button label={`${text.change}: ${scopeText(c, labels)}`} onClick={() => (changing.value = c)}>
                         {text.change}
                       </Button>
-                      {stateOf(c, now.value) !== 'ended' && (
+                      {stateOf(c, minute.value) !== 'ended' && (
                         <Button
                           kind="danger"
                           label={`${text.lift}: ${scopeText(c, labels)}`}
@@ -126,7 +129,7 @@ const longestPause = 16_000
 
 /**
  * useSweepEnd reads the closures again until their sweeps have ended, which takes seconds. The stream of
- * seats tells of a change of the present only: it is silent when a reservation of tomorrow is cancelled.
+ * seats has the changes of the present only: it is silent when a reservation of tomorrow is cancelled.
  */
 function useSweepEnd(closures: Loaded<Schema<'ListClosuresResponse'>>): void {
   const pause = useRef(firstPause)
@@ -153,7 +156,7 @@ interface ClosureCardProps {
 /** ClosureCard tells what is closed, from when to when, why, and what became of the reservations. */
 export function ClosureCard({ closure: c, branch: b, labels }: ClosureCardProps): JSX.Element {
   const text = ts().hours
-  const state = stateOf(c, now.value)
+  const state = stateOf(c, minute.value)
   return (
     <>
       <h2>

@@ -119,7 +119,7 @@ export const closesAt = computed(() => {
 
 /** The closures of the branch that hold now, or in the chosen window. */
 const closing = computed(() => {
-  const { from, to } = chosen.value ?? { from: minute.value, to: minute.value + 1 }
+  const { from, to } = chosen.value ?? { from: minute.value, to: minute.value + 60_000 }
   return (branch.value?.closures ?? [])
     .filter((c) => Date.parse(c.startTime ?? '') < to && (c.endTime === undefined || Date.parse(c.endTime) > from))
     .map((c) => c.id)

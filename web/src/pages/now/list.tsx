@@ -5,7 +5,7 @@ import { t } from '../../i18n/text.ts'
 import { setQuery } from '../../router.tsx'
 import { allSeats, lastChanges, plan, pulse, ready, roster, seat, settling } from '../../state/seats.ts'
 import { Amenities } from '../../ui/amenity.tsx'
-import { choice, matches } from './choice.ts'
+import { choice, chooseLater, chosen, matches, open } from './choice.ts'
 import { lookOf, mineAt, nameOf, words } from './look.ts'
 
 /**
@@ -132,10 +132,11 @@ function Empty(): JSX.Element {
   const filtered = area !== '' || needs.length > 0
   return (
     <div class="card empty">
-      <p>{allSeats().length === 0 ? n.noSeats : total === 0 ? n.noMatch : n.noFree}</p>
+      <p>{allSeats().length === 0 ? n.noSeats : total === 0 ? n.noMatch : open.value ? n.noFree : chosen.value === undefined ? n.closed : n.closedThen}</p>
       <p class="row">
+        {!open.value && chosen.value === undefined && <button type="button" class="button main" onClick={chooseLater}>{n.changeTime}</button>}
         {total > 0 && free === 0 && !all && (
-          <button type="button" class="button main" onClick={() => setQuery({ taken: '1' }, true)}>{n.alsoTaken}</button>
+          <button type="button" class={open.value ? 'button main' : 'button'} onClick={() => setQuery({ taken: '1' }, true)}>{n.alsoTaken}</button>
         )}
         {filtered && <button type="button" class="button" onClick={() => setQuery({ area: '', need: '' })}>{n.resetFilter}</button>}
       </p>
