@@ -487,7 +487,7 @@ test('retiring a seat shows the reservations first, and cancels them', async (b)
   await dialog.getByRole('button', { name: 'Retire and cancel 2 reservations' }).click()
   await page.getByText('1 seat was retired.').first().waitFor()
   await page.getByRole('rowheader', { name: 'T-01' }).waitFor({ state: 'detached' })
-  await page.locator('.seats-selection:focus').waitFor() // the button that had the focus is gone
+  await page.locator('.seats-selection:focus').waitFor() // the button that had the focus was removed
   assert.deepEqual((await seatsOf(branch)).map((s) => s.label).sort(), ['T-02', 'T-03'])
   await until(async () => {
     const params = { path: { reservationId: reservation.id } }

@@ -39,7 +39,7 @@ export function Section(): JSX.Element {
       seats.value = await loadSeats(code)
       const ids = new Set(seats.value.rows.map((r) => r.id))
       selected.value = new Set([...selected.value].filter((id) => ids.has(id)))
-      // The button that opened the dialog may be gone, and the focus with it.
+      // The button that opened the dialog may have been removed, and the focus with it.
       if (after) setTimeout(() => document.activeElement === document.body && bar.current?.focus())
     })
   }
