@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
-import { admin, book, inMinutes, newBranch, newStaff, newStudent, ok, unique, visitor, type Branch } from './harness/api.ts'
+import {
+  admin, book, inMinutes, newBranch, newStaff, newStudent, ok, unique, visitor, type Branch,
+} from './harness/api.ts'
 import { checkAxe } from './harness/axe.ts'
-import { test, type Page } from './harness/browser.ts'
+import { test, type Locator, type Page } from './harness/browser.ts'
 import { until } from './harness/until.ts'
 
 const markup = '<img src=x onerror="document.title=1">'
@@ -12,6 +14,11 @@ async function section(page: Page, name: string, branch: Branch, query: Record<s
   const q = new URLSearchParams({ branch: branch.code, ...query })
   await page.goto(`/admin${name === '' ? '' : `/${name}`}?${q}`)
   await page.locator('.section h1').waitFor()
+}
+
+/** checkDays returns the button that shows the effect of other hours on some days. */
+function checkDays(page: Page): Locator {
+  return page.locator('section', { hasText: 'Days with other hours' }).getByRole('button', { name: 'Check the effect' })
 }
 
 /** iso returns the date some days after today in Berlin. */
@@ -82,12 +89,38 @@ test('a room is closed for tomorrow; another reservation between preview and con
   await dialog.getByText('The reservations have changed since the preview').waitFor()
   await dialog.getByText('2 reservations are affected.').waitFor()
   await dialog.getByText('Omar Two').waitFor()
-  const { closures } = await ok((await admin()).api.GET('/v1/admin/closures', { params: { query: { branch: branch.code } } }))
+  const query = { branch: branch.code }
+  const { closures } = await ok((await admin()).api.GET('/v1/admin/closures', { params: { query } }))
   assert.equal(closures.length, 0)
   await dialog.getByRole('button', { name: 'Close and cancel 2 reservations' }).click()
   await page.locator('.closure').getByText('2 reservations were cancelled.').waitFor()
   const left = await ok(second.api.GET('/v1/reservations'))
   assert.deepEqual(left.reservations.map((r) => r.seat?.area), ['Hall'])
+})
+
+test('a closure is moved and gets another text; only what differs is sent', async (b) => {
+  const branch = await newBranch({ seats: 2 })
+  const student = await newStudent('Uma Example')
+  const { api } = await admin()
+  const at = (hour: number): string => `${iso(1)}T${hour}:00:30Z` // the form has minutes: seconds stay
+  const body = { branch: branch.code, startTime: at(8), endTime: at(10), onBookings: 'BOOKING_ACTION_CANCEL' as const }
+  await ok(api.POST('/v1/admin/closures', { body: { ...body, note: { en: 'Painting', fr: 'Peinture' } } }))
+  const later = { startTime: `${iso(1)}T11:00:00Z`, endTime: `${iso(1)}T12:00:00Z` }
+  await ok(student.api.POST('/v1/reservations', { body: { seatId: branch.seats[0]?.id ?? '', ...later } }))
+  const page = await b.page({ as: await newStaff('ROLE_LIBRARIAN', [branch.code]) })
+  await section(page, 'closures', branch)
+  await page.getByRole('button', { name: /^Change/ }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByLabel('To: date').fill(iso(2))
+  await dialog.getByRole('textbox', { name: 'English' }).fill('Painting takes longer')
+  await dialog.getByRole('button', { name: 'Check the effect' }).click()
+  await dialog.getByText('Uma Example').waitFor()
+  await dialog.getByRole('button', { name: 'Save closure and cancel 1 reservation' }).click()
+  await page.locator('.closure').getByText('1 reservation was cancelled.').waitFor()
+  const { closures } = await ok(api.GET('/v1/admin/closures', { params: { query: { branch: branch.code } } }))
+  assert.equal(closures[0]?.startTime, at(8))
+  assert.equal(closures[0].endTime?.slice(0, 10), iso(2))
+  assert.deepEqual(closures[0].note, { en: 'Painting takes longer', fr: 'Peinture' })
 })
 
 test('the week and the days are edited by keyboard alone', async (b) => {
@@ -125,7 +158,7 @@ test('the week and the days are edited by keyboard alone', async (b) => {
   await page.keyboard.press('Shift+ArrowRight')
   assert.equal(await page.getByRole('gridcell', { selected: true }).count(), 2)
   assert.equal(await page.getByLabel('First day').inputValue(), iso(1))
-  await page.locator('section', { hasText: 'Days with other hours' }).getByRole('button', { name: 'Check the effect' }).focus()
+  await checkDays(page).focus()
   await page.keyboard.press('Enter')
   await page.getByRole('button', { name: 'Save hours' }).focus()
   await page.keyboard.press('Enter')
@@ -145,7 +178,7 @@ test('new hours show the reservations outside them, and keep or cancel them', as
   const page = await b.page({ as: await newStaff('ROLE_LIBRARIAN', [branch.code]) })
   await section(page, 'hours', branch)
   await page.getByLabel('First day').fill(iso(2))
-  await page.locator('section', { hasText: 'Days with other hours' }).getByRole('button', { name: 'Check the effect' }).click()
+  await checkDays(page).click()
   const dialog = page.getByRole('dialog')
   await dialog.getByText('Pia Example').waitFor()
   assert.equal(await dialog.getByLabel('Keep them').isChecked(), true)
@@ -155,7 +188,7 @@ test('new hours show the reservations outside them, and keep or cancel them', as
 
   await page.getByRole('radio', { name: 'Other hours' }).check()
   await page.getByLabel('These days opens').fill('20:00')
-  await page.locator('section', { hasText: 'Days with other hours' }).getByRole('button', { name: 'Check the effect' }).click()
+  await checkDays(page).click()
   await dialog.getByLabel('Cancel them').check()
   await dialog.getByRole('button', { name: 'Save hours and cancel 1 reservation' }).click()
   await page.getByText('The opening hours are saved.').last().waitFor()
@@ -219,10 +252,11 @@ test('an announcement shows on the first page, as text', async (b) => {
   await page.getByRole('textbox', { name: 'English' }).fill('The lift is out of order')
   await page.getByRole('button', { name: 'Studierenden zeigen' }).click()
   await page.getByText('Studierende sehen die Ankündigung jetzt.').first().waitFor()
-  for (const [language, text] of [['de', `Der Aufzug ist defekt ${markup}`], ['en', 'The lift is out of order']] as const) {
+  const texts = { de: `Der Aufzug ist defekt ${markup}`, en: 'The lift is out of order' }
+  for (const language of ['de', 'en'] as const) {
     const student = await b.page({ language, device: 'phone' })
     await student.goto(`/?branch=${branch.code}`)
-    await student.getByText(text).first().waitFor()
+    await student.getByText(texts[language]).first().waitFor()
   }
   await page.getByRole('button', { name: 'Entfernen' }).click()
   await page.getByText('Es gibt keine Ankündigung.').waitFor()
@@ -253,7 +287,10 @@ test('a report has the numbers of the API', async (b) => {
   const first = rows[0]
   assert.deepEqual(
     cells.map((c) => c.replaceAll(',', '')),
-    [first?.day, first?.reservations, first?.checkIns?.total, first?.noShows, first?.cancelled, first?.cancelledByLibrary].map(String),
+    [
+      first?.day, first?.reservations, first?.checkIns?.total, first?.noShows, first?.cancelled,
+      first?.cancelledByLibrary,
+    ].map(String),
   )
   const saved = page.waitForEvent('download')
   await figure.getByRole('button', { name: /Save as CSV/ }).click()
@@ -310,7 +347,12 @@ test('a pasted table of people is checked before it changes anything', async (b)
   await table.fill(`student_id,group\n${one.studentId},${group}\nT-does-not-exist,${group}\n`)
   await check.click()
   await page.getByText('Line 3: ').waitFor()
-  await table.fill(`Student ID\tGroup\tE-Mail\n${one.studentId}\t${group}\t\n${two.studentId}\t"${group}"\tnot an address\n`)
+  const faulty = [
+    ['Student ID', 'Group', 'E-Mail'],
+    [one.studentId, group, ''],
+    [two.studentId, `"${group}"`, 'no address'],
+  ]
+  await table.fill(faulty.map((cells) => cells.join('\t')).join('\n'))
   await check.click()
   await page.getByText(/Line 3: email/).waitFor()
   await table.fill(`student_id;group\n${one.studentId};${group}\n${two.studentId};${group}\n`)
@@ -357,7 +399,9 @@ test('the sections have no violation of axe', async (b) => {
   const body = { branch: branch.code, startTime: inMinutes(600), note: { en: 'Closed' } }
   await ok(api.POST('/v1/admin/closures', { body }))
   const person = await newStaff('ROLE_ADMIN')
-  const pages = ['', 'closures', 'closures?new=1', 'announcement', 'hours', 'policies', 'people?q=A0001', 'reports', 'audit']
+  const pages = [
+    '', 'closures', 'closures?new=1', 'announcement', 'hours', 'policies', 'people?q=A0001', 'reports', 'audit',
+  ]
   for (const [device, theme] of [['desktop', 'light'], ['phone', 'dark'], ['narrow', 'light']] as const) {
     const page = await b.page({ as: person, device, theme })
     for (const path of pages) {
@@ -365,7 +409,10 @@ test('the sections have no violation of axe', async (b) => {
       await section(page, url.pathname.slice('/admin/'.length), branch, Object.fromEntries(url.searchParams))
       await until(async () => assert.equal(await page.locator('.loading').count(), 0))
       await checkAxe(page, `${path} ${device} ${theme}`)
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
+      const wide = await page.evaluate(() => {
+        const { scrollWidth, clientWidth } = document.documentElement
+        return scrollWidth - clientWidth
+      })
       assert.equal(wide, 0, `${path} scrolls to the side on ${device}`)
     }
   }

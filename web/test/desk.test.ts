@@ -1,5 +1,16 @@
 import assert from 'node:assert/strict'
-import { admin, book, newBranch, newStaff, newStudent, ok, unique, type Branch, type Person, type Schema } from './harness/api.ts'
+import {
+  admin,
+  book,
+  newBranch,
+  newStaff,
+  newStudent,
+  ok,
+  unique,
+  type Branch,
+  type Person,
+  type Schema,
+} from './harness/api.ts'
 import { checkAxe } from './harness/axe.ts'
 import { test, type Page } from './harness/browser.ts'
 import { until } from './harness/until.ts'
@@ -23,7 +34,9 @@ async function person(page: Page, p: Person): Promise<void> {
 
 /** reservationOf returns a reservation as its user sees it. */
 async function reservationOf(p: Person, id: string): Promise<Schema<'Reservation'>> {
-  const { reservation } = await ok(p.api.GET('/v1/reservations/{reservationId}', { params: { path: { reservationId: id } } }))
+  const { reservation } = await ok(
+    p.api.GET('/v1/reservations/{reservationId}', { params: { path: { reservationId: id } } }),
+  )
   assert.ok(reservation)
   return reservation
 }
@@ -57,7 +70,12 @@ test('the search finds a person by student number, card, e-mail and name, and by
   const { api } = await admin()
   await ok(api.POST('/v1/admin/users', { body: { users: [{ studentId: student.studentId, card }] } }))
   const page = await b.page({ as: await newStaff('ROLE_LIBRARIAN', [branch.code]) })
-  const kinds = [student.studentId.toLowerCase(), card, `${student.studentId}@university.example`, student.name.toUpperCase()]
+  const kinds = [
+    student.studentId.toLowerCase(),
+    card,
+    `${student.studentId}@university.example`,
+    student.name.toUpperCase(),
+  ]
   for (const text of kinds) {
     await page.goto('/desk')
     await search(page, text)
@@ -86,7 +104,10 @@ test('several people: the results are used by keyboard', async (b) => {
   await page.keyboard.press('ArrowDown')
   await page.keyboard.press('ArrowDown')
   const chosen = (await page.evaluate(() => document.activeElement?.textContent)) ?? ''
-  assert.ok(names.some((n) => chosen.includes(n)), chosen)
+  assert.ok(
+    names.some((n) => chosen.includes(n)),
+    chosen,
+  )
   await page.keyboard.press('Enter')
   await until(async () => {
     const heading = await page.getByRole('heading', { level: 1 }).textContent()
@@ -132,7 +153,12 @@ test('the list of the day is live, and one tap checks a person in and out', asyn
   // A check-in changes no seat. The list shows it when staff turn to the page again.
   const third = await book(other, branch.seats[3]?.id ?? '')
   await later.getByRole('button', { name: 'Check in' }).waitFor()
-  await ok(other.api.POST('/v1/reservations/{reservationId}:checkIn', { params: { path: { reservationId: third.id } }, body: {} }))
+  await ok(
+    other.api.POST('/v1/reservations/{reservationId}:checkIn', {
+      params: { path: { reservationId: third.id } },
+      body: {},
+    }),
+  )
   await until(async () => {
     await page.mouse.move(10, 300)
     await page.mouse.move(20, 300)
@@ -250,13 +276,19 @@ test('a librarian suspends a person and ends the suspension; an admin closes the
   await page.getByRole('button', { name: 'Suspend' }).click()
   await page.getByRole('dialog').getByLabel('Reason').fill('sold reservations')
   await page.getByRole('dialog').getByRole('button', { name: 'Suspend' }).click()
-  await page.getByRole('heading', { level: 1 }).getByText(/^Suspended until/).waitFor()
+  await page
+    .getByRole('heading', { level: 1 })
+    .getByText(/^Suspended until/)
+    .waitFor()
   const { suspendedUntil } = await ok(student.api.GET('/v1/standing'))
   const days = (Date.parse(suspendedUntil ?? '') - Date.now()) / 86_400_000
   assert.ok(days > 7 && days <= 8, String(days))
   await page.getByRole('button', { name: 'End the suspension' }).click()
   await page.getByRole('dialog').getByRole('button', { name: 'End the suspension' }).click()
-  await page.getByRole('heading', { level: 1 }).getByText(/^Suspended until/).waitFor({ state: 'detached' })
+  await page
+    .getByRole('heading', { level: 1 })
+    .getByText(/^Suspended until/)
+    .waitFor({ state: 'detached' })
   assert.equal((await ok(student.api.GET('/v1/standing'))).suspendedUntil, undefined)
 
   const office = await b.page({ as: await newStaff('ROLE_ADMIN') })

@@ -1,7 +1,18 @@
 import assert from 'node:assert/strict'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import decodeQR from 'qr/decode.js'
-import { admin, book, newBranch, newStudent, ok, unique, url, visitor, type Branch, type Person } from './harness/api.ts'
+import {
+  admin,
+  book,
+  newBranch,
+  newStudent,
+  ok,
+  unique,
+  url,
+  visitor,
+  type Branch,
+  type Person,
+} from './harness/api.ts'
 import { checkAxe } from './harness/axe.ts'
 import { test, type Page } from './harness/browser.ts'
 import { until } from './harness/until.ts'
@@ -59,7 +70,9 @@ async function digits(page: Page): Promise<string> {
 async function checksIn(student: Person, seatId: string, presenceCode: string): Promise<void> {
   const { id } = await book(student, seatId)
   const at = { params: { path: { reservationId: id } } }
-  const { reservation } = await ok(student.api.POST('/v1/reservations/{reservationId}:checkIn', { ...at, body: { presenceCode } }))
+  const { reservation } = await ok(
+    student.api.POST('/v1/reservations/{reservationId}:checkIn', { ...at, body: { presenceCode } }),
+  )
   assert.equal(reservation?.status, 'RESERVATION_STATUS_CHECKED_IN')
   assert.equal(reservation.proof, 'PROOF_SCREEN')
 }
@@ -102,7 +115,10 @@ async function newLine(): Promise<Line> {
   const server = createServer((from) => {
     if (down) return void from.destroy()
     const to = connect(Number(target.port), target.hostname)
-    for (const [socket, other] of [[from, to], [to, from]] as const) {
+    for (const [socket, other] of [
+      [from, to],
+      [to, from],
+    ] as const) {
       sockets.add(socket)
       socket.on('error', () => other.destroy())
       socket.on('close', () => {
@@ -261,12 +277,21 @@ test('a reload keeps the display, also after a new name, and no script can read 
   const newName = unique('Hall ')
   await setScreen(s, { newName })
   await until(async () => {
-    assert.ok(Object.values(await page.evaluate(() => ({ ...localStorage }))).includes(newName), 'the new name is not kept')
+    assert.ok(
+      Object.values(await page.evaluate(() => ({ ...localStorage }))).includes(newName),
+      'the new name is not kept',
+    )
   })
   await page.reload()
   await page.locator('.wall-digits').waitFor()
   const stored = await page.evaluate(async () =>
-    JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie, location.href, await indexedDB.databases()]),
+    JSON.stringify([
+      { ...localStorage },
+      { ...sessionStorage },
+      document.cookie,
+      location.href,
+      await indexedDB.databases(),
+    ]),
   )
   const secret = s.key.slice(-20)
   assert.ok(!stored.includes(secret), stored)

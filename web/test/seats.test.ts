@@ -136,9 +136,16 @@ test('an export is a file that the import finds unchanged, and retiring missing 
   const path = await (await download).path()
   await page.locator('input[type=file]').setInputFiles(path)
   await page.getByText('0 new, 0 changed, 0 retired, 3 unchanged', { exact: true }).waitFor()
+  // The choice is made while the file is checked, so it needs another check.
+  let chosen = (): void => {}
+  const choice = new Promise<void>((done) => (chosen = done))
+  await page.route('**/v1/admin/seats:import*', async (request) => {
+    await choice
+    await request.continue()
+  })
   await chooseFile(page, ['branch,label', `${branch.code},T-01`])
-  await page.getByText('0 new, 0 changed, 0 retired, 1 unchanged', { exact: true }).waitFor()
   await page.getByLabel(/^Retire the seats that the file does not have/).check()
+  chosen()
   await page.getByRole('button', { name: 'Import: 0 new, 0 changed, 2 retired' }).click()
   await page.getByText('The file was imported: 0 new, 0 changed, 2 retired.').first().waitFor()
   assert.deepEqual(
@@ -233,6 +240,54 @@ test('seats are dragged, selected with a box, aligned, turned and duplicated', a
   assert.deepEqual([two.angle, four.angle], [270, 90])
   assert.equal(five.desk, 'T2', 'the copy has a desk of its own')
   assert.equal((await seatsOf(branch)).find((s) => s.label === 'T-05')?.area, 'Hall')
+})
+
+test('a finger drags a seat and moves the plan, and two fingers enlarge it', async (b) => {
+  const branch = await newBranch({ seats: 4, plan: true })
+  const page = await openSection(b, 'map', branch, { device: 'phone' })
+  const seat = page.locator('[data-label="T-01"]')
+  await seat.waitFor()
+  await page.locator('.plan-canvas').scrollIntoViewIfNeeded()
+  const cdp = await page.context().newCDPSession(page)
+  const touch = async (
+    type: 'touchStart' | 'touchMove' | 'touchEnd',
+    ...at: { x: number; y: number }[]
+  ): Promise<void> => {
+    await cdp.send('Input.dispatchTouchEvent', { type, touchPoints: at.map((p, id) => ({ ...p, id })) })
+  }
+  const start = await centre(seat)
+  const right = await centre(page.locator('[data-label="T-02"]'))
+  const cm = (right.x - start.x) / 120
+  await touch('touchStart', start)
+  await touch('touchMove', { x: start.x - 50 * cm, y: start.y })
+  await touch('touchMove', { x: start.x - 99 * cm, y: start.y })
+  await touch('touchEnd')
+  assert.equal(await page.getByLabel('From the left (cm)').inputValue(), '100')
+
+  const canvas = await page.locator('.plan-canvas').boundingBox()
+  assert(canvas !== null)
+  const empty = { x: canvas.x + 40, y: canvas.y + canvas.height - 40 }
+  const before = await centre(seat)
+  await touch('touchStart', empty)
+  await touch('touchMove', { x: empty.x + 60, y: empty.y - 50 })
+  await touch('touchEnd')
+  const panned = await centre(seat)
+  assert(
+    Math.abs(panned.x - before.x - 60) < 2 && Math.abs(panned.y - before.y + 50) < 2,
+    JSON.stringify([before, panned]),
+  )
+
+  const size = (await seat.locator('rect').first().boundingBox())?.width ?? 0
+  const fingers = (half: number): { x: number; y: number }[] => [
+    { x: empty.x + 100 - half, y: empty.y },
+    { x: empty.x + 100 + half, y: empty.y },
+  ]
+  await touch('touchStart', ...fingers(20))
+  await touch('touchMove', ...fingers(40))
+  await touch('touchEnd')
+  const larger = (await seat.locator('rect').first().boundingBox())?.width ?? 0
+  assert(larger / size > 1.8 && larger / size < 2.2, `the plan is ${larger / size} times as large`)
+  assert.equal(await page.getByRole('button', { name: 'Save 1 change' }).count(), 1, 'the fingers have moved a seat')
 })
 
 test('seats without a place are placed in rows by keyboard, and dragged from the tray', async (b) => {
@@ -483,9 +538,9 @@ test('many seats are added at once, and changed at once without a loss of their 
 })
 
 test('a seat goes out of service with a preview of its reservations', async (b) => {
-  const branch = await newBranch({ seats: 2 })
+  const branch = await newBranch({ seats: 2, seat: (i) => (i === 1 ? { label: "'=2" } : {}) })
   const student = await newStudent('Olga Out')
-  const reservation = await book(student, branch.seats[0]?.id ?? '', { start: 60 })
+  const reservation = await book(student, branch.seats.find((s) => s.label === 'T-01')?.id ?? '', { start: 60 })
   const page = await openSection(b, 'seats', branch)
   await page.getByRole('button', { name: 'Edit T-01' }).click()
   await page.getByLabel('Out of service: cannot be reserved').check()
@@ -501,6 +556,12 @@ test('a seat goes out of service with a preview of its reservations', async (b) 
     const answer = await ok(student.api.GET('/v1/reservations/{reservationId}', { params }))
     assert.equal(answer.reservation?.status, 'RESERVATION_STATUS_CANCELLED')
   })
+
+  // A text that a spreadsheet program would take for a formula stays as it is.
+  await page.getByRole('button', { name: "Edit '=2" }).click()
+  await page.getByRole('textbox', { name: 'Desk (optional)' }).fill("'-1")
+  await page.getByRole('button', { name: 'Save' }).click()
+  await until(async () => assert.equal((await placeOf(branch, "'=2")).desk, "'-1"))
 })
 
 test('an area keeps its floor when it is renamed, and joins another one only with a warning', async (b) => {

@@ -35,7 +35,7 @@ export function Bars({ title, labels, series, format, most }: BarsProps): JSX.El
   const bar = Math.max(1, (step * 0.8) / series.length)
   const every = Math.max(1, Math.ceil(labels.length / Math.max(1, Math.floor(plot / 72))))
   const y = (v: number): number => (height - foot) * (1 - v / top) + head
-  const half = 36 // half of the width of a label
+  const half = 38 // half of the width of a label
   const place = (i: number): number => Math.min(width - half, Math.max(axis + half, axis + (i + 0.5) * step))
   return (
     <div class="chart" ref={ref}>
@@ -43,7 +43,8 @@ export function Bars({ title, labels, series, format, most }: BarsProps): JSX.El
         <ul class="chart-legend">
           {series.map((s, i) => (
             <li key={s.name}>
-              <svg width="16" height="16" aria-hidden="true"><rect class={`bar s${i}`} width="16" height="16" /></svg> {s.name}
+              <svg width="16" height="16" aria-hidden="true"><rect class={`bar s${i}`} width="16" height="16" /></svg>
+              {s.name}
             </li>
           ))}
         </ul>
@@ -69,7 +70,7 @@ export function Bars({ title, labels, series, format, most }: BarsProps): JSX.El
                 </g>
               )
             })}
-            {i % every === 0 && (i === 0 || place(i) - place(i - every) > 1.8 * half) && (
+            {i % every === 0 && (i === 0 || place(i) - place(i - every) > 2 * half) && (
               <text class="axis" x={place(i)} y={height + head - 4} text-anchor="middle">{label}</text>
             )}
           </g>
@@ -170,9 +171,10 @@ export function Figure({ title, hint, file, table, format, children }: FigurePro
               <tbody>
                 {table.rows.map((r, i) => (
                   <tr key={i}>
-                    {r.map((v, j) =>
-                      j === 0 ? <th key={j} scope="row">{format(v, j)}</th> : <td key={j} class="num">{format(v, j)}</td>,
-                    )}
+                    {r.map((v, j) => {
+                      const text = format(v, j)
+                      return j === 0 ? <th key={j} scope="row">{text}</th> : <td key={j} class="num">{text}</td>
+                    })}
                   </tr>
                 ))}
               </tbody>

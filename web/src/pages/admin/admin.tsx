@@ -12,42 +12,47 @@ import { adminPath, branch, branches, loadBranches } from './branch.ts'
 interface Section {
   path: string
   title: (s: StaffText) => string
-  load: () => Promise<{ Section: ComponentType }>
+  load: () => Promise<ComponentType>
 }
 
-/** The sections of the page by subject, each a chunk of its own. */
+const work = (name: keyof typeof import('./work.ts')) => async (): Promise<ComponentType> =>
+  (await import('./work.ts'))[name]
+const inventory = (name: keyof typeof import('./inventory.ts')) => async (): Promise<ComponentType> =>
+  (await import('./inventory.ts'))[name]
+
+/** The sections of the page by subject. */
 const groups: { title: (s: StaffText) => string; sections: Section[] }[] = [
   {
     title: (s) => s.admin.groupNow,
     sections: [
-      { path: '/admin', title: (s) => s.admin.today, load: () => import('./today.tsx') },
-      { path: '/admin/closures', title: (s) => s.hours.closures, load: () => import('./closures.tsx') },
-      { path: '/admin/announcement', title: (s) => s.admin.announcement, load: () => import('./announcement.tsx') },
+      { path: '/admin', title: (s) => s.admin.today, load: work('Today') },
+      { path: '/admin/closures', title: (s) => s.hours.closures, load: work('Closures') },
+      { path: '/admin/announcement', title: (s) => s.admin.announcement, load: work('Announcement') },
     ],
   },
   {
     title: (s) => s.admin.groupRules,
     sections: [
-      { path: '/admin/hours', title: (s) => s.hours.title, load: () => import('./hours.tsx') },
-      { path: '/admin/policies', title: (s) => s.policies.title, load: () => import('./policies.tsx') },
+      { path: '/admin/hours', title: (s) => s.hours.title, load: work('Hours') },
+      { path: '/admin/policies', title: (s) => s.policies.title, load: work('Policies') },
     ],
   },
   {
     title: (s) => s.seats.title,
     sections: [
-      { path: '/admin/seats', title: (s) => s.seats.title, load: () => import('./seats.tsx') },
-      { path: '/admin/map', title: (s) => s.seats.map, load: () => import('./map.tsx') },
-      { path: '/admin/import', title: (s) => s.seats.import, load: () => import('./import.tsx') },
-      { path: '/admin/labels', title: (s) => s.seats.labels, load: () => import('./labels.tsx') },
-      { path: '/admin/screens', title: (s) => s.seats.screens, load: () => import('./screens.tsx') },
+      { path: '/admin/seats', title: (s) => s.seats.title, load: inventory('Seats') },
+      { path: '/admin/map', title: (s) => s.seats.map, load: inventory('Plan') },
+      { path: '/admin/import', title: (s) => s.seats.import, load: inventory('Import') },
+      { path: '/admin/labels', title: (s) => s.seats.labels, load: inventory('Labels') },
+      { path: '/admin/screens', title: (s) => s.seats.screens, load: inventory('Screens') },
     ],
   },
   {
     title: (s) => s.admin.groupLibrary,
     sections: [
-      { path: '/admin/people', title: (s) => s.people.title, load: () => import('./people.tsx') },
-      { path: '/admin/reports', title: (s) => s.reports.title, load: () => import('./reports.tsx') },
-      { path: '/admin/audit', title: (s) => s.admin.audit, load: () => import('./audit.tsx') },
+      { path: '/admin/people', title: (s) => s.people.title, load: work('People') },
+      { path: '/admin/reports', title: (s) => s.reports.title, load: work('Reports') },
+      { path: '/admin/audit', title: (s) => s.admin.audit, load: work('Audit') },
     ],
   },
 ]
@@ -55,7 +60,8 @@ const groups: { title: (s: StaffText) => string; sections: Section[] }[] = [
 const sections = groups.flatMap((g) => g.sections)
 
 /** View is the page of librarians and admins: a branch, and the section of it that the path names. */
-export function View({ path }: { path: string }): JSX.Element {
+export function View({ path: address }: { path: string }): JSX.Element {
+  const path = address.replace(/\/$/, '')
   const user = account.value
   useEffect(() => {
     if (user === null) go(`/login?next=${encodeURIComponent(path + location.search)}`, true)
@@ -89,7 +95,7 @@ function Frame({ path }: { path: string }): JSX.Element {
     let current = true
     section?.load().then(
       (m) => {
-        if (current) shown.value = { path, Section: m.Section }
+        if (current) shown.value = { path, Section: m }
       },
       () => {
         failed.value = true
@@ -132,6 +138,10 @@ function SectionTitle({ path, title }: { path: string; title: string }): JSX.Ele
 }
 
 function SectionNav({ path }: { path: string }): JSX.Element {
+  const open = useSignal(false)
+  useEffect(() => {
+    open.value = false
+  }, [path])
   const query = adminPath('').slice('/admin'.length)
   return (
     <div class="section-nav">
@@ -146,18 +156,18 @@ function SectionNav({ path }: { path: string }): JSX.Element {
           </select>
         </label>
       )}
-      {/* Thirteen links are a long way to the content on a phone: there it is a select. */}
-      <label class="field section-select">
-        {ts().admin.section}
-        <select value={path} onChange={(e) => go(e.currentTarget.value + query)}>
-          {groups.map((g) => (
-            <optgroup key={g.title(ts())} label={g.title(ts())}>
-              {g.sections.map((s) => <option key={s.path} value={s.path}>{s.title(ts())}</option>)}
-            </optgroup>
-          ))}
-        </select>
-      </label>
-      <nav class="sections" aria-label={ts().admin.title}>
+      {/* Thirteen links are a long way to the content on a phone: there a button opens them. */}
+      <button
+        type="button"
+        class="button section-toggle"
+        aria-expanded={open.value}
+        aria-controls="sections"
+        onClick={() => (open.value = !open.value)}
+      >
+        <span>{ts().admin.section}: <b>{sections.find((s) => s.path === path)?.title(ts())}</b></span>
+        <span aria-hidden="true">{open.value ? '▴' : '▾'}</span>
+      </button>
+      <nav id="sections" class={open.value ? 'sections open' : 'sections'} aria-label={ts().admin.title}>
         {groups.map((g) => (
           <ul key={g.title(ts())} aria-label={g.title(ts())}>
             {g.sections.map((s) => <li key={s.path}><Link href={s.path + query}>{s.title(ts())}</Link></li>)}

@@ -22,7 +22,9 @@ function Announcement({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.
   const text = ts().admin.announce
   const zone = b.timezone
   const note = useSignal<Note>(b.announcement ?? {})
-  const until = useSignal<Moment | undefined>(b.announcedUntil === undefined ? undefined : momentOf(b.announcedUntil, zone))
+  const until = useSignal<Moment | undefined>(
+    b.announcedUntil === undefined ? undefined : momentOf(b.announcedUntil, zone),
+  )
   const reason = useSignal('')
   const fault = useSignal('')
   const action = useAction()

@@ -98,7 +98,7 @@ export function Section(): JSX.Element {
   )
 }
 
-/** withoutDoubles drops rows that two pages have: new rows move the first page, which is read again when it is shown. */
+/** withoutDoubles drops rows that two pages have: new rows move the first page, which is read again. */
 function withoutDoubles(entries: readonly Entry[]): Entry[] {
   return [...new Map(entries.map((e) => [e.id, e])).values()]
 }
@@ -110,7 +110,8 @@ function actionText(action: string): string {
 function Row({ entry: e, zone }: { entry: Entry; zone: string }): JSX.Element {
   const text = ts().admin.log
   const role = (t().common.role as Record<string, string>)[`ROLE_${e.role}`]
-  const by = e.studentId !== '' ? `${e.studentId}${role === undefined ? '' : ` (${role})`}` : e.role === 'KEY' ? text.key : text.host
+  const person = role === undefined ? e.studentId : `${e.studentId} (${role})`
+  const by = e.studentId !== '' ? person : e.role === 'KEY' ? text.key : text.host
   const changes = changesOf(e.before, e.after)
   return (
     <>
@@ -175,8 +176,9 @@ export function changesOf(before: string, after: string): FieldChange[] {
 function flat(json: string): Map<string, unknown> {
   const found = new Map<string, unknown>()
   const visit = (path: string, value: unknown): void => {
-    if (Array.isArray(value) && value.every((v) => typeof v !== 'object' || v === null)) found.set(path, value.join(', '))
-    else if (Array.isArray(value)) value.forEach((v, i) => visit(`${path}[${i + 1}]`, v))
+    if (Array.isArray(value) && value.every((v) => typeof v !== 'object' || v === null)) {
+      found.set(path, value.join(', '))
+    } else if (Array.isArray(value)) value.forEach((v, i) => visit(`${path}[${i + 1}]`, v))
     else if (typeof value === 'object' && value !== null) {
       for (const [name, v] of Object.entries(value)) visit(path === '' ? name : `${path}.${name}`, v)
     } else found.set(path === '' ? 'value' : path, value)
@@ -197,6 +199,8 @@ function valueText(value: unknown, zone: string): string {
     return `${day(value, zone)}, ${clock(value, zone)}`
   }
   // Durations are written as Go writes them: 4h0m0s.
-  if (typeof value === 'string' && /^(\d+h)?(\d+m)?\d+s$/.test(value)) return value.replace(/(?<=[hm])0s$/, '').replace(/h0m$/, 'h')
+  if (typeof value === 'string' && /^(\d+h)?(\d+m)?\d+s$/.test(value)) {
+    return value.replace(/(?<=[hm])0s$/, '').replace(/h0m$/, 'h')
+  }
   return typeof value === 'string' ? value : JSON.stringify(value)
 }

@@ -1,16 +1,17 @@
 import { useSignal } from '@preact/signals'
+import { useEffect, useRef } from 'preact/hooks'
 import type { JSX } from 'preact'
 import { api, call, type Schema } from '../../api/client.ts'
 import { byLanguage, ts } from '../../i18n/text.ts'
 import { here, setQuery } from '../../router.tsx'
-import { now } from '../../state/clock.ts'
+import { minute } from '../../state/clock.ts'
 import { Button } from '../../ui/action.tsx'
 import { branch } from './branch.ts'
 import { ChangeClosure, LiftClosure } from './closures/change.tsx'
 import { NewClosure } from './closures/new.tsx'
 import { scopeText, stateOf } from './closures/scope.ts'
 import { useSeatStream } from './live.ts'
-import { spanText, useLoaded, Wait } from './parts.tsx'
+import { focusTitle, spanText, useLoaded, Wait, type Loaded } from './parts.tsx'
 
 type Closure = Schema<'Closure'>
 
@@ -31,10 +32,13 @@ function Closures({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.Elem
     () => call(api.GET('/v1/admin/closures', { params: { query: { branch: b.code, includePast: past.value } } })),
     b.code + String(past.value),
   )
-  // The stream tells of every seat that a sweep frees, so the progress needs no timer.
   useSeatStream(b.code, () => void closures.reload())
+  useSweepEnd(closures)
   const labels = new Map(seats.data.value?.map((s) => [s.id, s.label]))
-  const close = (): void => setQuery({ new: '' }, true)
+  const close = (): void => {
+    setQuery({ new: '' }, true)
+    focusTitle()
+  }
 
   return (
     <>
@@ -74,12 +78,12 @@ function Closures({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.Elem
               {list.map((c) => (
                 <li key={c.id} class="card closure">
                   <ClosureCard closure={c} branch={b} labels={labels} />
-                  {stateOf(c, now.value) !== 'lifted' && (
+                  {stateOf(c, minute.value) !== 'lifted' && (
                     <div class="row end">
                       <Button label={`${text.change}: ${scopeText(c, labels)}`} onClick={() => (changing.value = c)}>
                         {text.change}
                       </Button>
-                      {stateOf(c, now.value) !== 'ended' && (
+                      {stateOf(c, minute.value) !== 'ended' && (
                         <Button
                           kind="danger"
                           label={`${text.lift}: ${scopeText(c, labels)}`}
@@ -120,6 +124,29 @@ function Closures({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.Elem
   )
 }
 
+const firstPause = 500 // milliseconds
+const longestPause = 16_000
+
+/**
+ * useSweepEnd reads the closures again until their sweeps have ended, which takes seconds. The stream of
+ * seats has the changes of the present only: it is silent when a reservation of tomorrow is cancelled.
+ */
+function useSweepEnd(closures: Loaded<Schema<'ListClosuresResponse'>>): void {
+  const pause = useRef(firstPause)
+  const answer = closures.data.value
+  useEffect(() => {
+    if (answer?.closures.some((c) => c.sweep?.done === false) !== true) {
+      pause.current = firstPause
+      return
+    }
+    const timer = setTimeout(() => {
+      if (document.visibilityState === 'visible') void closures.reload() // else it is read when the tab is shown
+    }, pause.current)
+    pause.current = Math.min(longestPause, pause.current * 2)
+    return () => clearTimeout(timer)
+  }, [answer])
+}
+
 interface ClosureCardProps {
   closure: Closure
   branch: Schema<'BranchSettings'>
@@ -129,7 +156,7 @@ interface ClosureCardProps {
 /** ClosureCard tells what is closed, from when to when, why, and what became of the reservations. */
 export function ClosureCard({ closure: c, branch: b, labels }: ClosureCardProps): JSX.Element {
   const text = ts().hours
-  const state = stateOf(c, now.value)
+  const state = stateOf(c, minute.value)
   return (
     <>
       <h2>

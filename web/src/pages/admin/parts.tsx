@@ -53,13 +53,19 @@ interface WaitProps<T> {
 /** Wait shows what was loaded, or that it loads, or why it cannot be loaded. */
 export function Wait<T>({ of, zone = 'UTC', children }: WaitProps<T>): JSX.Element {
   const data = of.data.value
+  const loading = data === undefined && of.problem.value === undefined
   return (
     <>
       <Fault problem={of.problem.value} zone={zone} />
       {data !== undefined && children(data)}
-      {data === undefined && of.problem.value === undefined && <p class="loading" role="status">{t().common.loading}</p>}
+      {loading && <p class="loading" role="status">{t().common.loading}</p>}
     </>
   )
+}
+
+/** focusTitle moves the focus to the heading of the section, because the form that had it is closed. */
+export function focusTitle(): void {
+  document.querySelector<HTMLElement>('.section h1')?.focus()
 }
 
 /** Moment is a date and a time of day as a user enters them, in the zone of the branch. */

@@ -5,7 +5,7 @@ import { api, call, type Schema } from '../../api/client.ts'
 import { t, ts } from '../../i18n/text.ts'
 import { dayAndClock } from '../../i18n/time.ts'
 import { here, Link, setQuery } from '../../router.tsx'
-import { now } from '../../state/clock.ts'
+import { minute } from '../../state/clock.ts'
 import { isAdmin } from '../../state/session.ts'
 import { Button, useAction } from '../../ui/action.tsx'
 import { Field } from '../../ui/field.tsx'
@@ -110,7 +110,7 @@ export function Section(): JSX.Element {
 function PersonCard({ person: p }: { person: Person }): JSX.Element {
   const text = ts().people
   const zone = branch.value?.timezone ?? 'UTC'
-  const suspended = p.suspendedUntil !== undefined && Date.parse(p.suspendedUntil) > now.value
+  const suspended = p.suspendedUntil !== undefined && Date.parse(p.suspendedUntil) > minute.value
   return (
     <>
       <h2><bdi>{p.name}</bdi></h2>

@@ -8,10 +8,10 @@ import { ReasonField } from '../../ui/impact.tsx'
 import { notify } from '../../ui/notice.tsx'
 import { Fault } from '../../ui/problem.tsx'
 import { branch, branches } from './branch.ts'
-import { dateText, useLoaded, Wait } from './parts.tsx'
+import { dateText, focusTitle, useLoaded, Wait } from './parts.tsx'
 import { PolicyForm } from './policies/form.tsx'
 import { allRules, groups, isSet, ruleText, type Rules } from './policies/rules.tsx'
-import { scopeName } from './policies/scope.ts'
+import { mayLibrary, scopeName } from './policies/scope.ts'
 
 type Policy = Schema<'Policy'>
 
@@ -42,9 +42,13 @@ function Policies({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.Elem
                 branch={b.code}
                 defaults={defaults}
                 screens={screens.data.value ?? new Set(branches.value.map((one) => one.code))}
-                onCancel={() => (editing.value = undefined)}
+                onCancel={() => {
+                  editing.value = undefined
+                  focusTitle()
+                }}
                 onDone={() => {
                   editing.value = undefined
+                  focusTitle()
                   void loaded.reload()
                 }}
               />
@@ -57,18 +61,23 @@ function Policies({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.Elem
                   <h2>{scopeName(p)}</h2>
                   <p>{datesText(p)}</p>
                   <RuleList rules={p.rules} defaults={defaults} />
-                  <div class="row end">
-                    <Button label={`${ts().hours.change}: ${scopeName(p)}`} onClick={() => (editing.value = { policy: p })}>
-                      {ts().hours.change}
-                    </Button>
-                    <Button
-                      kind="danger"
-                      label={`${ts().hours.remove}: ${scopeName(p)}`}
-                      onClick={() => (removing.value = p)}
-                    >
-                      {ts().hours.remove}
-                    </Button>
-                  </div>
+                  {(p.branch || mayLibrary()) && (
+                    <div class="row end">
+                      <Button
+                        label={`${ts().hours.change}: ${scopeName(p)}`}
+                        onClick={() => (editing.value = { policy: p })}
+                      >
+                        {ts().hours.change}
+                      </Button>
+                      <Button
+                        kind="danger"
+                        label={`${ts().hours.remove}: ${scopeName(p)}`}
+                        onClick={() => (removing.value = p)}
+                      >
+                        {ts().hours.remove}
+                      </Button>
+                    </div>
+                  )}
                 </li>
               ))}
             </ul>

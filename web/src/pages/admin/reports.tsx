@@ -112,7 +112,13 @@ function Filter({ branch: b, query, problem }: FilterProps): JSX.Element {
           const days = presetDays(p, serverNow(), b.timezone)
           const chosen = days.from === query.from && days.to === query.to
           return (
-            <button key={p} type="button" class="chip" aria-pressed={chosen} onClick={() => setQuery({ ...days }, true)}>
+            <button
+              key={p}
+              type="button"
+              class="chip"
+              aria-pressed={chosen}
+              onClick={() => setQuery({ ...days }, true)}
+            >
               {text.preset[p]}
             </button>
           )

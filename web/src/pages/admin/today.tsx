@@ -31,7 +31,8 @@ function Today({ branch: b }: { branch: Settings }): JSX.Element {
   const today = dateOf(minute.value, b.timezone)
   const opening = useLoaded(loadPublic, b.code)
   const usage = useLoaded(() => readUsage({ from: today, to: today, branch: b.code, area: '' }, 'HOUR'), b.code + today)
-  const closures = useLoaded(() => call(api.GET('/v1/admin/closures', { params: { query: { branch: b.code } } })), b.code)
+  const query = { branch: b.code }
+  const closures = useLoaded(() => call(api.GET('/v1/admin/closures', { params: { query } })), b.code)
   const policies = useLoaded(() => call(api.GET('/v1/admin/policies')), b.code)
   const reloadUsage = useSpaced(usage.reload)
   const counts = useSeatStream(b.code, () => {
@@ -67,7 +68,7 @@ function Today({ branch: b }: { branch: Settings }): JSX.Element {
 
 /** useSpaced returns f for calls that may come often: the first runs at once, later ones after a pause. */
 function useSpaced(f: () => Promise<void>): () => void {
-  const state = useRef<{ last: number; timer: ReturnType<typeof setTimeout> | undefined }>({ last: 0, timer: undefined })
+  const state = useRef<{ last: number; timer?: ReturnType<typeof setTimeout> | undefined }>({ last: -reportPause })
   const latest = useRef(f)
   latest.current = f
   useEffect(() => () => clearTimeout(state.current.timer), [])
@@ -188,11 +189,18 @@ function ClosureList({ branch: b, closures }: ClosureListProps): JSX.Element {
   )
 }
 
+interface PolicyListProps {
+  all: readonly Schema<'Policy'>[]
+  code: string
+  today: string
+}
+
 /** PolicyList names the policies that hold today, with their rules. */
-function PolicyList({ all, code, today }: { all: readonly Schema<'Policy'>[]; code: string; today: string }): JSX.Element {
-  const shown = all.filter(
-    (p) => (!p.branch || p.branch === code) && (!p.firstDay || p.firstDay <= today) && (!p.lastDay || p.lastDay >= today),
-  )
+function PolicyList({ all, code, today }: PolicyListProps): JSX.Element {
+  const shown = all.filter((p) => {
+    const begun = !p.firstDay || p.firstDay <= today
+    return (!p.branch || p.branch === code) && begun && (!p.lastDay || p.lastDay >= today)
+  })
   if (shown.length === 0) return <p>{ts().policies.none}</p>
   return (
     <ul class="plain-list">

@@ -114,7 +114,12 @@ export function NewClosure({ branch: b, seats, onCancel, onDone }: NewClosurePro
             </Field>
           )}
           {what.value === 'seats' && (
-            <SeatPicker seats={seats} chosen={chosen.value} onChange={(c) => (chosen.value = c)} fault={faults.value.seats} />
+            <SeatPicker
+              seats={seats}
+              chosen={chosen.value}
+              onChange={(c) => (chosen.value = c)}
+              fault={faults.value.seats}
+            />
           )}
         </fieldset>
         <When zone={zone} span={span.value} onChange={(s) => (span.value = s)} fault={faults.value.end} />
@@ -212,14 +217,20 @@ function When({ zone, span, onChange, fault }: WhenProps): JSX.Element {
             <input
               type="checkbox"
               checked={span.end === undefined}
-              onChange={(e) =>
-                onChange({ ...span, end: e.currentTarget.checked ? undefined : { ...start, date: addDays(start.date, 1) } })
-              }
+              onChange={(e) => {
+                const nextDay = { ...start, date: addDays(start.date, 1) }
+                onChange({ ...span, end: e.currentTarget.checked ? undefined : nextDay })
+              }}
             />
             {text.untilLifted}
           </label>
           {span.end !== undefined && (
-            <MomentField label={text.to} value={span.end} fault={fault} onChange={(m) => onChange({ ...span, end: m })} />
+            <MomentField
+              label={text.to}
+              value={span.end}
+              fault={fault}
+              onChange={(m) => onChange({ ...span, end: m })}
+            />
           )}
         </div>
       </div>
@@ -247,7 +258,9 @@ function SeatPicker({ seats, chosen, onChange, fault }: SeatPickerProps): JSX.El
   return (
     <div class="seat-picker">
       <Field label={text.searchSeats} hint={text.chosenSeats(chosen.size)} fault={fault}>
-        {(a) => <input {...a} type="search" value={search.value} onInput={(e) => (search.value = e.currentTarget.value)} />}
+        {(a) => (
+          <input {...a} type="search" value={search.value} onInput={(e) => (search.value = e.currentTarget.value)} />
+        )}
       </Field>
       <div class="seat-choices" tabIndex={0} role="group" aria-label={text.someSeats}>
         {areas.map((area) => (

@@ -138,6 +138,7 @@ export function Calendar({ exceptions, today, selected, focus, onMove, onSelect 
               {week.map((date) => {
                 const open = own.get(date)
                 const chosen = date >= selected.from && date <= selected.to
+                const name = longDay(date + 'T12:00:00Z', 'UTC')
                 const state = open === undefined ? '' : open.length === 0 ? 'closed' : 'other'
                 return (
                   <td
@@ -147,14 +148,14 @@ export function Calendar({ exceptions, today, selected, focus, onMove, onSelect 
                     aria-selected={chosen}
                     aria-disabled={date < today || undefined}
                     aria-current={date === today ? 'date' : undefined}
-                    aria-label={`${longDay(date + 'T12:00:00Z', 'UTC')}${open === undefined ? '' : `: ${spansText(open)}`}`}
+                    aria-label={open === undefined ? name : `${name}: ${spansText(open)}`}
                     class={`${state}${date.slice(0, 7) === focus.slice(0, 7) ? '' : ' outside'}`}
                     onClick={(e) => {
                       if (date >= today) choose(date, e.shiftKey)
                     }}
                   >
                     <span class="date">{Number(date.slice(8))}</span>
-                    {state === 'closed' && <span class="mark">×<span class="wide"> {text.closed}</span></span>}
+                    {state === 'closed' && <span class="mark">×</span>}
                     {state === 'other' && <span class="mark">◷<span class="wide"> {spansText(open ?? [])}</span></span>}
                   </td>
                 )
@@ -164,7 +165,10 @@ export function Calendar({ exceptions, today, selected, focus, onMove, onSelect 
         </tbody>
       </table>
       <p class="legend">
-        <small><b aria-hidden="true">×</b> {text.closed} · <b aria-hidden="true">◷</b> {text.otherHours} · {text.calendarHint}</small>
+        <small>
+          <b aria-hidden="true">×</b> {text.closed} · <b aria-hidden="true">◷</b> {text.otherHours} ·{' '}
+          {text.calendarHint}
+        </small>
       </p>
       <span class="visually-hidden" role="status">{chosenText(selected)}</span>
     </div>

@@ -47,9 +47,10 @@ export function Days({ branch }: { branch: Schema<'BranchSettings'> }): JSX.Elem
     const { from, to } = range.value
     fault.value = ''
     const days = dates(range.value).filter((d) => weekdays.value.includes(weekdayOf(d)))
+    const timesMissing = mode.value === 'other' && (spans.value.length === 0 || !complete(spans.value))
     if (from === '' || to === '' || to < from || from < today) fault.value = text.badRange
     else if (days.length === 0) fault.value = text.noDays
-    else if (mode.value === 'other' && (spans.value.length === 0 || !complete(spans.value))) fault.value = text.incomplete
+    else if (timesMissing) fault.value = text.incomplete
     else sending.value = { ...range.value, mode: mode.value, weekdays: weekdays.value, spans: spans.value }
   }
 
@@ -252,7 +253,7 @@ function Exceptions({ days, onRemove, onEdit }: ExceptionsProps): JSX.Element {
               <tr key={r.from}>
                 <th scope="row">{name}</th>
                 <td>{r.open}</td>
-                <td class="actions">
+                <td class="row-actions">
                   <Button label={`${text.change}: ${name}`} onClick={() => onEdit(r)}>{text.change}</Button>
                   <Button label={`${text.remove}: ${name}`} onClick={() => onRemove(r)}>{text.remove}</Button>
                 </td>

@@ -1,4 +1,4 @@
-import type { JSX } from 'preact'
+import type { ComponentChildren, JSX } from 'preact'
 import type { Schema } from '../../../api/client.ts'
 import { ts } from '../../../i18n/text.ts'
 import { Button } from '../../../ui/action.tsx'
@@ -38,18 +38,22 @@ function nextDay(s: Span): boolean {
   return s.closes !== '' && s.closes !== '00:00' && s.closes <= s.opens
 }
 
+/** usual is the first span of a day in the form. */
+const usual: Span = { opens: '08:00', closes: '22:00' }
+
 interface SpanListProps {
   /** of names the day for screen readers, such as Monday. */
   of: string
   spans: readonly Span[]
   onChange: (spans: Span[]) => void
+  /** children are more buttons. */
+  children?: ComponentChildren
 }
 
 /** SpanList edits the spans of a day. */
-export function SpanList({ of, spans, onChange }: SpanListProps): JSX.Element {
+export function SpanList({ of, spans, onChange, children }: SpanListProps): JSX.Element {
   const text = ts().hours
   const set = (i: number, s: Span): void => onChange(spans.map((old, j) => (i === j ? s : old)))
-  const last = spans.at(-1)
   return (
     <div class="spans">
       {spans.length === 0 && <span class="tag taken">{text.closed}</span>}
@@ -83,10 +87,11 @@ export function SpanList({ of, spans, onChange }: SpanListProps): JSX.Element {
       ))}
       <Button
         label={text.addSpanLabel(of)}
-        onClick={() => onChange([...spans, last === undefined ? { opens: '08:00', closes: '22:00' } : { opens: '', closes: '' }])}
+        onClick={() => onChange([...spans, spans.length === 0 ? usual : { opens: '', closes: '' }])}
       >
         {spans.length === 0 ? text.open : text.addSpan}
       </Button>
+      {children}
     </div>
   )
 }

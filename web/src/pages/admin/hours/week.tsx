@@ -68,13 +68,14 @@ export function Week({ branch }: { branch: Schema<'BranchSettings'> }): JSX.Elem
                 return (
                   <tr key={i}>
                     <th scope="row">{name}</th>
-                    <td><SpanList of={name} spans={spans} onChange={(s) => set(i, s)} /></td>
-                    <td class="week-copy">
-                      {i > 0 && (
-                        <Button label={text.asAboveLabel(name)} onClick={() => set(i, week.value[i - 1] ?? [])}>
-                          {text.asAbove}
-                        </Button>
-                      )}
+                    <td>
+                      <SpanList of={name} spans={spans} onChange={(s) => set(i, s)}>
+                        {i > 0 && (
+                          <Button label={text.asAboveLabel(name)} onClick={() => set(i, week.value[i - 1] ?? [])}>
+                            {text.asAbove}
+                          </Button>
+                        )}
+                      </SpanList>
                     </td>
                   </tr>
                 )

@@ -84,7 +84,11 @@ export function Paste({ onDone }: { onDone: () => void }): JSX.Element {
       {faults.value.length > 0 && (
         <div class="fault" role="alert">
           <p>{text.faults(faults.value.length)}</p>
-          <ul>{faults.value.slice(0, 50).map((f) => <li key={`${f.line} ${f.detail}`}>{text.line(f.line)}: {f.detail}</li>)}</ul>
+          <ul>
+            {faults.value.slice(0, 50).map((f) => (
+              <li key={`${f.line} ${f.detail}`}>{text.line(f.line)}: {f.detail}</li>
+            ))}
+          </ul>
         </div>
       )}
       <Fault problem={check.problem.value ?? change.problem.value} />

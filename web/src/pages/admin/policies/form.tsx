@@ -5,7 +5,6 @@ import { api, call, type Schema } from '../../../api/client.ts'
 import type { Problem } from '../../../api/problem.ts'
 import { t, ts } from '../../../i18n/text.ts'
 import { Link } from '../../../router.tsx'
-import { account, isAdmin } from '../../../state/session.ts'
 import { Button, useAction } from '../../../ui/action.tsx'
 import { Field } from '../../../ui/field.tsx'
 import { ReasonField } from '../../../ui/impact.tsx'
@@ -13,7 +12,7 @@ import { notify } from '../../../ui/notice.tsx'
 import { Fault } from '../../../ui/problem.tsx'
 import { adminPath, branches } from '../branch.ts'
 import { allRules, apiValue, formValue, groups, isSet, RuleInput, ruleText, type Rule, type Rules } from './rules.tsx'
-import { scopeName } from './scope.ts'
+import { mayLibrary, scopeName } from './scope.ts'
 
 type Policy = Schema<'Policy'>
 
@@ -78,7 +77,7 @@ export function PolicyForm(props: PolicyFormProps): JSX.Element {
     props.onDone()
   }
 
-  const needsScreen = ['CHECK_IN_RULE_SCREEN', 'CHECK_IN_RULE_SEAT_AND_SCREEN'].includes(values.value.get('checkIn') ?? '')
+  const needsScreen = values.value.get('checkIn')?.endsWith('SCREEN') === true
   const without = branches.value.filter(
     (b) => (scope.value.branch === '' || scope.value.branch === b.code) && !props.screens.has(b.code),
   )
@@ -114,7 +113,8 @@ export function PolicyForm(props: PolicyFormProps): JSX.Element {
       ))}
       {needsScreen && without.length > 0 && (
         <p class="banner" role="status">
-          {text.noScreen(without.map((b) => b.name).join(', '))} <Link href={adminPath('screens')}>{ts().seats.screens}</Link>
+          {text.noScreen(without.map((b) => b.name).join(', '))}{' '}
+          <Link href={adminPath('screens')}>{ts().seats.screens}</Link>
         </p>
       )}
       <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
@@ -183,8 +183,6 @@ interface ScopeFieldsProps {
 function ScopeFields({ scope, onChange, problem }: ScopeFieldsProps): JSX.Element {
   const text = ts().policies
   const areas = branches.value.find((b) => b.code === scope.branch)?.areas ?? []
-  // The API accepts a policy for the whole library from staff of all branches.
-  const mayLibrary = isAdmin.value || account.value?.branches.length === 0
   const fault = (field: string): string | undefined =>
     problem?.errors.find((e) => e.pointer.endsWith(field))?.detail
   return (
@@ -198,7 +196,7 @@ function ScopeFields({ scope, onChange, problem }: ScopeFieldsProps): JSX.Elemen
               value={scope.branch}
               onChange={(e) => onChange({ ...scope, branch: e.currentTarget.value, area: '' })}
             >
-              {mayLibrary && <option value="">{text.library}</option>}
+              {mayLibrary() && <option value="">{text.library}</option>}
               {branches.value.map((b) => <option key={b.code} value={b.code}>{b.name}</option>)}
             </select>
           )}

@@ -1,8 +1,14 @@
 import type { Schema } from '../../../api/client.ts'
 import { ts } from '../../../i18n/text.ts'
+import { account, isAdmin } from '../../../state/session.ts'
 import { branches } from '../branch.ts'
 
 type Policy = Schema<'Policy'>
+
+/** mayLibrary tells whether the user may set a policy for the whole library: staff of all branches may. */
+export function mayLibrary(): boolean {
+  return isAdmin.value || account.value?.branches.length === 0
+}
 
 /** scopeName returns where, for whom and when a policy holds. */
 export function scopeName(p: Policy): string {

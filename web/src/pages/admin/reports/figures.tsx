@@ -164,10 +164,13 @@ export function HourFigure({ rows, query }: FigureProps): JSX.Element {
   }
   const shown = Array.from({ length: 24 }, (_, h) => h).filter((h) => weekdays.some((d) => (value(d, h) ?? 0) > 0))
   const table: Table = {
-    columns: [text.weekday, text.hour, text.openHours, text.reservedHours, text.usedHours, text.reservations, text.noShows],
+    columns: [
+      text.weekday, text.hour, text.openHours, text.reservedHours, text.usedHours, text.reservations, text.noShows,
+    ],
     rows: rows.map((r) => {
       const f = figuresOf(r)
-      return [weekdayName(r.weekday), r.hour, hours(f.open), hours(f.reserved), hours(f.used), f.reservations, f.noShows]
+      const times = [hours(f.open), hours(f.reserved), hours(f.used)]
+      return [weekdayName(r.weekday), r.hour, ...times, f.reservations, f.noShows]
     }),
   }
   return (
@@ -210,7 +213,9 @@ export function AreaFigure({ rows, query }: FigureProps): JSX.Element {
       title={text.byArea}
       file={file(query, 'areas')}
       table={{
-        columns: [text.area, text.reservedShare, text.usedShare, text.openHours, text.reservations, text.noShows, text.refused],
+        columns: [
+          text.area, text.reservedShare, text.usedShare, text.openHours, text.reservations, text.noShows, text.refused,
+        ],
         rows: rows.map((r) => {
           const f = figuresOf(r)
           const [reserved, used] = [round(share(f.reserved, f.open)), round(share(f.used, f.open))]
@@ -249,12 +254,19 @@ export function CheckInFigure({ rows, query }: FigureProps): JSX.Element {
     <Figure
       title={text.byProof}
       file={file(query, 'check-ins')}
-      table={{ columns: [text.proofName, text.checkIns, text.shareName], rows: proofs.map(([n, v]) => [n, v, round(share(v, total))]) }}
+      table={{
+        columns: [text.proofName, text.checkIns, text.shareName],
+        rows: proofs.map(([n, v]) => [n, v, round(share(v, total))]),
+      }}
       format={cells([2])}
     >
       <Lines
         title={text.byProof}
-        rows={proofs.map(([name, value]) => ({ name, value, text: `${number(value)} (${percent(share(value, total))})` }))}
+        rows={proofs.map(([name, value]) => ({
+          name,
+          value,
+          text: `${number(value)} (${percent(share(value, total))})`,
+        }))}
       />
     </Figure>
   )
@@ -269,7 +281,9 @@ export function GroupFigure({ rows, query }: FigureProps): JSX.Element {
       title={text.byGroup}
       file={file(query, 'groups')}
       table={{
-        columns: [text.group, text.reservations, text.reservedHours, text.usedHours, text.noShows, text.cancelled, text.refused],
+        columns: [
+          text.group, text.reservations, text.reservedHours, text.usedHours, text.noShows, text.cancelled, text.refused,
+        ],
         rows: rows.map((r) => {
           const f = figuresOf(r)
           return [name(r), f.reservations, hours(f.reserved), hours(f.used), f.noShows, f.cancelled, f.refused]
