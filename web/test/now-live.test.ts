@@ -30,7 +30,10 @@ test('the booking of another user is on the map within 200 ms', async (b) => {
     const sent = Date.now()
     await book(student, s.id)
     await until(async () => {
-      const shown = await page.evaluate((id) => (globalThis as unknown as { times: Record<string, number> }).times[id], s.id)
+      const shown = await page.evaluate(
+        (id) => (globalThis as unknown as { times: Record<string, number> }).times[id],
+        s.id,
+      )
       assert.ok(shown !== undefined)
       late.push(shown - sent)
     })
@@ -64,7 +67,12 @@ test('a map of 1,000 seats stays smooth while 50 seats a second change', async (
       const start = Date.now()
       const seat = branch.seats[(i * 40 + (n % 40)) % 1000]?.id ?? ''
       const { id } = await book(person, seat)
-      await ok(person.api.POST('/v1/reservations/{reservationId}:cancel', { params: { path: { reservationId: id } }, body: {} }))
+      await ok(
+        person.api.POST('/v1/reservations/{reservationId}:cancel', {
+          params: { path: { reservationId: id } },
+          body: {},
+        }),
+      )
       await new Promise((done) => setTimeout(done, Math.max(0, 1000 - (Date.now() - start))))
     }
   }
@@ -93,7 +101,8 @@ test('a map of 1,000 seats stays smooth while 50 seats a second change', async (
   const used = (await script()) - before
   const { deltas, changes } = await page.evaluate(() => (globalThis as unknown as { frames: Frames }).frames)
   const frames = deltas.slice(2).sort((x, y) => x - y)
-  const at = (share: number): number => frames[Math.min(frames.length - 1, Math.floor(frames.length * share))] as number
+  const at = (share: number): number =>
+    frames[Math.min(frames.length - 1, Math.floor(frames.length * share))] as number
   const dropped = frames.filter((d) => d > 34).length
   const figures = [
     `${(changes / 8).toFixed(0)} changes a second`,

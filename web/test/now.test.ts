@@ -1,6 +1,16 @@
 // The page Now: find a seat, book it, and what happens when it is taken.
 import assert from 'node:assert/strict'
-import { admin, book, inMinutes, newBranch, newStudent, ok, password, type Branch, type Person } from './harness/api.ts'
+import {
+  admin,
+  book,
+  inMinutes,
+  newBranch,
+  newStudent,
+  ok,
+  password,
+  type Branch,
+  type Person,
+} from './harness/api.ts'
 import { checkAxe } from './harness/axe.ts'
 import { test, type Page } from './harness/browser.ts'
 import { until } from './harness/until.ts'
@@ -40,7 +50,9 @@ test('a visitor signs in at a seat, comes back to it, and books it with one tap'
   const [student, branch] = await Promise.all([newStudent(), newBranch({ seats: 3 })])
   const page = await b.page({ device: 'phone' })
   await open(page, branch, id(branch, 1))
-  await sheet(page).getByRole('button', { name: /^Sign in and book until/ }).click()
+  await sheet(page)
+    .getByRole('button', { name: /^Sign in and book until/ })
+    .click()
   await page.getByLabel('Student number').fill(student.studentId)
   await page.getByLabel('Password', { exact: true }).fill(password)
   await page.getByRole('main').getByRole('button', { name: 'Sign in' }).click()
@@ -49,7 +61,10 @@ test('a visitor signs in at a seat, comes back to it, and books it with one tap'
   await sheet(page).getByText('Seat T-02 is yours until').waitFor()
   await sheet(page).getByText('Check in until').waitFor()
   await checkAxe(page, 'the sheet of a booked seat')
-  assert.deepEqual((await upcoming(student)).map((r) => r.seat?.id), [id(branch, 1)])
+  assert.deepEqual(
+    (await upcoming(student)).map((r) => r.seat?.id),
+    [id(branch, 1)],
+  )
   await sheet(page).getByRole('button', { name: 'Done' }).click()
   await row(page, id(branch, 1)).getByText('yours until').waitFor()
   assert.equal(new URL(page.url()).searchParams.get('seat'), null)
@@ -82,9 +97,14 @@ test('two users race for a seat: one books it, the other one gets the next seat 
   const loser = (await sheet(pages[0]!).getByText('was just taken').count()) === 1 ? 0 : 1
   const page = pages[loser]!
   await checkAxe(page, 'the sheet of a lost seat')
-  await sheet(page).getByRole('button', { name: /^Book T-02 until/ }).click()
+  await sheet(page)
+    .getByRole('button', { name: /^Book T-02 until/ })
+    .click()
   await sheet(page).getByText('Seat T-02 is yours until').waitFor()
-  assert.deepEqual((await upcoming([one, two][loser]!)).map((r) => r.seat?.id), [id(branch, 1)])
+  assert.deepEqual(
+    (await upcoming([one, two][loser]!)).map((r) => r.seat?.id),
+    [id(branch, 1)],
+  )
 })
 
 test('a sheet that is open changes at once when another user takes the seat, or frees it', async (b) => {
@@ -96,7 +116,12 @@ test('a sheet that is open changes at once when another user takes the seat, or 
   await sheet(page).getByText('Seat T-01 was just taken.').waitFor()
   await sheet(page).getByText('taken until').waitFor()
   assert.equal(await sheet(page).getByRole('button', { name: bookButton }).count(), 0)
-  await ok(other.api.POST('/v1/reservations/{reservationId}:cancel', { params: { path: { reservationId: reservation } }, body: {} }))
+  await ok(
+    other.api.POST('/v1/reservations/{reservationId}:cancel', {
+      params: { path: { reservationId: reservation } },
+      body: {},
+    }),
+  )
   await sheet(page).getByText('Seat T-01 is free again.').waitFor()
   await sheet(page).getByRole('button', { name: bookButton }).waitFor()
 })
@@ -116,14 +141,24 @@ test('a user waits for a taken seat, gets the offer on another page, and claims 
   await sheet(page).getByRole('button', { name: 'Close' }).click()
   await page.getByRole('link', { name: 'Scan' }).click()
   await page.getByRole('heading', { level: 1 }).waitFor()
-  await ok(other.api.POST('/v1/reservations/{reservationId}:cancel', { params: { path: { reservationId: reservation } }, body: {} }))
+  await ok(
+    other.api.POST('/v1/reservations/{reservationId}:cancel', {
+      params: { path: { reservationId: reservation } },
+      body: {},
+    }),
+  )
   const offer = page.locator('.offer')
   await offer.getByText('Seat T-01 is free for you').waitFor()
   assert.match((await offer.getByRole('timer').textContent()) ?? '', /Held for another \d+:\d\d/)
-  await until(async () => assert.match((await page.locator('[aria-live=assertive]').textContent()) ?? '', /Seat T-01 is free for you/))
+  await until(async () =>
+    assert.match((await page.locator('[aria-live=assertive]').textContent()) ?? '', /Seat T-01 is free for you/),
+  )
   await offer.getByRole('button', { name: 'Take the seat' }).click()
   await offer.waitFor({ state: 'detached' })
-  assert.deepEqual((await upcoming(student)).map((r) => [r.seat?.id, r.status]), [[id(branch), 'RESERVATION_STATUS_CONFIRMED']])
+  assert.deepEqual(
+    (await upcoming(student)).map((r) => [r.seat?.id, r.status]),
+    [[id(branch), 'RESERVATION_STATUS_CONFIRMED']],
+  )
 })
 
 test('a booking whose answer is lost is repeated when the connection is back, and made once', async (b) => {
@@ -211,7 +246,8 @@ test('the map works with the keyboard alone, and has the names of the list', asy
     assert.equal(await mark(page, s.id).getAttribute('aria-label'), await row(page, s.id).getAttribute('aria-label'))
   }
   assert.equal(await page.locator('.map [tabindex="0"]').count(), 1)
-  const focused = (): Promise<string | null> => page.evaluate(() => document.activeElement?.getAttribute('data-id') ?? null)
+  const focused = (): Promise<string | null> =>
+    page.evaluate(() => document.activeElement?.getAttribute('data-id') ?? null)
   // Seats T-01 and T-02 are on one side of a table, T-03 and T-04 on the other.
   await page.locator('.map [tabindex="0"]').focus()
   assert.equal(await focused(), id(branch, 0))
@@ -266,14 +302,22 @@ test('the limits of a policy bound the choice of the end', async (b) => {
 })
 
 test('a closure cancels a reservation: the page says so at once, with the note and another seat', async (b) => {
-  const [student, branch, { api }] = await Promise.all([newStudent(), newBranch({ seats: 4, areas: ['Hall', 'Quiet'] }), admin()])
+  const [student, branch, { api }] = await Promise.all([
+    newStudent(),
+    newBranch({ seats: 4, areas: ['Hall', 'Quiet'] }),
+    admin(),
+  ])
   await book(student, id(branch))
   const page = await b.page({ as: student, language: 'de' })
   await page.goto(`/?branch=${branch.code}`)
   await row(page, id(branch)).getByText('Ihr Platz').waitFor()
   const body = { branch: branch.code, area: 'Hall', startTime: inMinutes(0), endTime: inMinutes(90), reason: 'water' }
   const note = { en: 'The ceiling leaks.', de: 'Die Decke ist undicht.' }
-  await ok(api.POST('/v1/admin/closures', { body: { ...body, note, onBookings: 'BOOKING_ACTION_CANCEL', expectedReservations: 1 } }))
+  await ok(
+    api.POST('/v1/admin/closures', {
+      body: { ...body, note, onBookings: 'BOOKING_ACTION_CANCEL', expectedReservations: 1 },
+    }),
+  )
   const item = page.locator('.news .item')
   await item.getByText('Die Bibliothek hat Ihre Reservierung von Platz T-01').waitFor()
   await item.getByText('Die Decke ist undicht.').waitFor()
@@ -286,13 +330,28 @@ test('a closure cancels a reservation: the page says so at once, with the note a
 })
 
 test('no accessibility violation in list, map and sheet', async (b) => {
-  const [student, other, branch] = await Promise.all([newStudent(), newStudent(), newBranch({ seats: 12, plan: true, areas: ['Hall', 'Quiet'] })])
+  const [student, other, branch] = await Promise.all([
+    newStudent(),
+    newStudent(),
+    newBranch({ seats: 12, plan: true, areas: ['Hall', 'Quiet'] }),
+  ])
   const { api } = await admin()
   const out = { label: 'T-12', area: 'Quiet', outOfService: true }
-  await ok(api.POST('/v1/admin/branches/{branch}/seats', { params: { path: { branch: branch.code } }, body: { seats: [out], reason: 'broken' } }))
+  await ok(
+    api.POST('/v1/admin/branches/{branch}/seats', {
+      params: { path: { branch: branch.code } },
+      body: { seats: [out], reason: 'broken' },
+    }),
+  )
   await book(student, id(branch))
   await book(other, id(branch, 1))
-  for (const [device, theme, view] of [['phone', 'light', 'list'], ['phone', 'dark', 'map'], ['narrow', 'light', 'map'], ['desktop', 'light', 'map'], ['desktop', 'dark', 'map']] as const) {
+  for (const [device, theme, view] of [
+    ['phone', 'light', 'list'],
+    ['phone', 'dark', 'map'],
+    ['narrow', 'light', 'map'],
+    ['desktop', 'light', 'map'],
+    ['desktop', 'dark', 'map'],
+  ] as const) {
     const page = await b.page({ as: student, device, theme })
     await page.goto(`/?branch=${branch.code}&view=${view}&taken=1`)
     await (view === 'map' ? mark(page, id(branch)) : row(page, id(branch))).waitFor()
@@ -333,7 +392,8 @@ test('the map zooms with its buttons, the wheel and two fingers, and is moved wi
 
   // Dragging moves the map and opens no seat.
   await page.locator('.map-scroll').evaluate((e) => e.scrollTo(200, 100))
-  const scrolled = (): Promise<number[]> => page.locator('.map-scroll').evaluate((e) => [e.scrollLeft, e.scrollTop].map(Math.round))
+  const scrolled = (): Promise<number[]> =>
+    page.locator('.map-scroll').evaluate((e) => [e.scrollLeft, e.scrollTop].map(Math.round))
   const from = await scrolled()
   await page.mouse.move(view.x + 300, view.y + 200)
   await page.mouse.down()
@@ -353,7 +413,8 @@ test('the map zooms with its buttons, the wheel and two fingers, and is moved wi
   const fingers = (type: 'touchStart' | 'touchMove' | 'touchEnd', distance: number) =>
     cdp.send('Input.dispatchTouchEvent', {
       type,
-      touchPoints: type === 'touchEnd' ? [] : [-1, 1].map((d, i) => ({ x: box.x + 180 + d * distance, y: box.y + 150, id: i })),
+      touchPoints:
+        type === 'touchEnd' ? [] : [-1, 1].map((d, i) => ({ x: box.x + 180 + d * distance, y: box.y + 150, id: i })),
     })
   await fingers('touchStart', 30)
   for (const d of [40, 50, 60]) await fingers('touchMove', d)
@@ -363,4 +424,32 @@ test('the map zooms with its buttons, the wheel and two fingers, and is moved wi
     assert.ok(Math.abs(large / small - 2) < 0.2, `${small} ${large}`)
   })
   assert.equal(await sheet(touch).count(), 0)
+})
+
+test('the page tells when the branch opens, its other days, and its announcement', async (b) => {
+  const [branch, { api }] = await Promise.all([newBranch({ seats: 2 }), admin()])
+  const params = { path: { branch: branch.code } }
+  const dayOf = (days: number): string =>
+    new Intl.DateTimeFormat('sv-SE', { timeZone: branch.zone }).format(Date.now() + days * 86_400_000)
+  const weekday = (days: number): number => new Date(`${dayOf(days)}T00:00:00Z`).getUTCDay() || 7
+  // Open tomorrow from 09:30 to 18:00, and not today.
+  const hours = [{ weekday: weekday(1), opens: '09:30', closes: '18:00' }]
+  await ok(api.POST('/v1/admin/branches/{branch}/hours', { params, body: { hours, reason: 'test' } }))
+  const days = { firstDay: dayOf(2), lastDay: dayOf(2), open: [{ opens: '10:00', closes: '24:00' }] }
+  await ok(api.POST('/v1/admin/branches/{branch}/days', { params, body: { ...days, reason: 'test' } }))
+  const text = { en: 'Exam weeks: please be quiet.', de: 'Prüfungszeit: bitte leise.' }
+  await ok(api.POST('/v1/admin/branches/{branch}/announcement', { params, body: { text, reason: 'test' } }))
+  const page = await b.page()
+  await page.goto(`/?branch=${branch.code}`)
+  await page.getByText(/^Closed, opens at .*09:30$/).waitFor()
+  await page.getByText('Exam weeks: please be quiet.').waitFor()
+  await page.getByText(/: open 10:00 to 24:00$/).waitFor()
+  await page.locator('.map .seat.closed').first().waitFor()
+  // The proposed time is the next opening.
+  await page.locator('.empty').getByRole('button', { name: 'Choose another time' }).click()
+  await page.getByText('2 of 2 seats free').waitFor()
+  assert.equal(await page.getByLabel('Start').inputValue(), '09:30')
+  assert.equal(await page.getByLabel('Date').inputValue(), dayOf(1))
+  await row(page, id(branch)).getByText('free until').waitFor()
+  assert.match((await row(page, id(branch)).textContent()) ?? '', /18:00/)
 })

@@ -158,7 +158,15 @@ export function layout(seats: readonly SeatInput[], floorPlan?: FloorPlanInput):
     }
     top = rowBottom
     const edges = areas.filter((a) => a.floor === floor)
-    floors.push({ name: floor, dx, dy, left: margin, top: start, right: Math.max(...edges.map((a) => a.right)), bottom: top })
+    floors.push({
+      name: floor,
+      dx,
+      dy,
+      left: margin,
+      top: start,
+      right: Math.max(...edges.map((a) => a.right)),
+      bottom: top,
+    })
     for (const [, all] of byArea) order.push(...all.map((p) => p.id))
     top += gap
   }
@@ -353,7 +361,8 @@ function connect(plan: Plan): Map<string, (string | undefined)[]> {
     let nearest: Place | undefined
     for (const s of all) {
       if (!reached.has(s.id)) continue
-      if (nearest === undefined || Math.hypot(s.x - t.x, s.y - t.y) < Math.hypot(nearest.x - t.x, nearest.y - t.y)) nearest = s
+      if (nearest === undefined || Math.hypot(s.x - t.x, s.y - t.y) < Math.hypot(nearest.x - t.x, nearest.y - t.y))
+        nearest = s
     }
     if (nearest === undefined) continue
     const dx = t.x - nearest.x

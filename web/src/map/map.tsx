@@ -15,7 +15,12 @@ interface MapProps {
   onOpen: (id: string) => void
 }
 
-const arrows: Readonly<Record<string, Direction>> = { ArrowLeft: 'left', ArrowUp: 'up', ArrowRight: 'right', ArrowDown: 'down' }
+const arrows: Readonly<Record<string, Direction>> = {
+  ArrowLeft: 'left',
+  ArrowUp: 'up',
+  ArrowRight: 'right',
+  ArrowDown: 'down',
+}
 
 /**
  * SeatMap is the map of the seats of the store. It is one tab stop: arrow keys move to the next seat,
@@ -111,16 +116,28 @@ export function SeatMap({ branch, onOpen }: MapProps): JSX.Element {
           })}
         </svg>
       </div>
-      <p id="map-hint" class="visually-hidden">{n.mapHint}</p>
+      <p id="map-hint" class="visually-hidden">
+        {n.mapHint}
+      </p>
       <div class="map-foot">
         <ul class="legend" aria-label={n.legend}>
-          {looks.map((look) => <li key={look}><Sign look={look} /> {n.look[look]}</li>)}
+          {looks.map((look) => (
+            <li key={look}>
+              <Sign look={look} /> {n.look[look]}
+            </li>
+          ))}
         </ul>
         <div class="map-buttons">
-          <button type="button" class="icon-button" aria-label={n.zoomIn} onClick={() => zoom.by(1.4)}>+</button>
-          <button type="button" class="icon-button" aria-label={n.zoomOut} onClick={() => zoom.by(1 / 1.4)}>−</button>
+          <button type="button" class="icon-button" aria-label={n.zoomIn} onClick={() => zoom.by(1.4)}>
+            +
+          </button>
+          <button type="button" class="icon-button" aria-label={n.zoomOut} onClick={() => zoom.by(1 / 1.4)}>
+            −
+          </button>
           <button type="button" class="icon-button" aria-label={n.fit} onClick={() => zoom.show([p.bounds])}>
-            <svg viewBox="0 0 24 24" aria-hidden="true"><path d="M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5" fill="none" stroke="currentColor" stroke-width="2" /></svg>
+            <svg viewBox="0 0 24 24" aria-hidden="true">
+              <path d="M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5" fill="none" stroke="currentColor" stroke-width="2" />
+            </svg>
           </button>
         </div>
       </div>
@@ -132,13 +149,18 @@ export function SeatMap({ branch, onOpen }: MapProps): JSX.Element {
 function Ground({ plan: p }: { plan: Plan }): JSX.Element {
   return (
     <g aria-hidden="true">
-      {p.floors.length > 1 && p.floors.map((f) => (
-        <text key={f.name} class="floor-name" x={f.left + 10} y={f.top + 45}>{t().now.floor(f.name)}</text>
-      ))}
+      {p.floors.length > 1 &&
+        p.floors.map((f) => (
+          <text key={f.name} class="floor-name" x={f.left + 10} y={f.top + 45}>
+            {t().now.floor(f.name)}
+          </text>
+        ))}
       {p.areas.map((a) => (
         <g key={`${a.name} ${a.known}`}>
           <rect class="area" x={a.left} y={a.top} width={a.right - a.left} height={a.bottom - a.top} rx="20" />
-          <text class="area-name" x={a.left + 20} y={a.top + 46}>{a.name}</text>
+          <text class="area-name" x={a.left + 20} y={a.top + 46}>
+            {a.name}
+          </text>
         </g>
       ))}
       {p.desks.map((d) => (
@@ -172,10 +194,22 @@ function SeatMark({ place, size }: { place: Place; size: number }): JSX.Element 
       aria-label={nameOf(s)}
       transform={`translate(${place.x} ${place.y})`}
     >
-      {place.known && <path class="back" d={`M${-size * 0.32} ${size * 0.6}h${size * 0.64}`} transform={`rotate(${place.angle})`} />}
+      {place.known && (
+        <path class="back" d={`M${-size * 0.32} ${size * 0.6}h${size * 0.64}`} transform={`rotate(${place.angle})`} />
+      )}
       <path class="shape" d={outline(look, size)} />
-      <text class="label" y={signs[look] === '' ? size * 0.1 : -size * 0.03} font-size={size * Math.min(0.3, 1.35 / s.label.length)}>{s.label}</text>
-      {signs[look] !== '' && <text class="mark" y={size * 0.36} font-size={size * 0.38}>{signs[look]}</text>}
+      <text
+        class="label"
+        y={signs[look] === '' ? size * 0.1 : -size * 0.03}
+        font-size={size * Math.min(0.3, 1.35 / s.label.length)}
+      >
+        {s.label}
+      </text>
+      {signs[look] !== '' && (
+        <text class="mark" y={size * 0.36} font-size={size * 0.38}>
+          {signs[look]}
+        </text>
+      )}
     </g>
   )
 }

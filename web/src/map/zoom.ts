@@ -20,7 +20,11 @@ const largest = 2.5 // pixels a centimetre
  * scroll by the browser itself; here are the mouse, the pinch and the wheel with Ctrl. The scale is an
  * attribute of the drawing and no state of a component, so that zooming draws no seat again.
  */
-export function useZoom(scroller: RefObject<HTMLDivElement | null>, drawing: RefObject<SVGSVGElement | null>, plan: Plan): Zoom {
+export function useZoom(
+  scroller: RefObject<HTMLDivElement | null>,
+  drawing: RefObject<SVGSVGElement | null>,
+  plan: Plan,
+): Zoom {
   const scale = useRef(0)
   const bounds = useRef(plan.bounds)
   bounds.current = plan.bounds
@@ -29,7 +33,10 @@ export function useZoom(scroller: RefObject<HTMLDivElement | null>, drawing: Ref
 
   const limits = (): { least: number; fit: number } => {
     const box = scroller.current
-    const fit = Math.min((box?.clientWidth ?? 300) / bounds.current.right, (box?.clientHeight ?? 300) / bounds.current.bottom)
+    const fit = Math.min(
+      (box?.clientWidth ?? 300) / bounds.current.right,
+      (box?.clientHeight ?? 300) / bounds.current.bottom,
+    )
     return { least: Math.min(fit, 24 / plan.seatSize), fit }
   }
 
@@ -72,7 +79,8 @@ export function useZoom(scroller: RefObject<HTMLDivElement | null>, drawing: Ref
     const box = scroller.current
     if (box === null) return
     const fit = (): void => {
-      if (!touched.current) set(Math.max(limits().fit, Math.min(34 / plan.seatSize, box.clientWidth / bounds.current.right)))
+      if (!touched.current)
+        set(Math.max(limits().fit, Math.min(34 / plan.seatSize, box.clientWidth / bounds.current.right)))
       else set(scale.current)
     }
     fit()

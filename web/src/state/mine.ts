@@ -44,7 +44,8 @@ export const reservations = computed<readonly Reservation[]>(() =>
 export const entries = computed<readonly WaitlistEntry[]>(() =>
   (mine.value?.entries ?? []).filter(
     (e) =>
-      e.status === 'WAITLIST_STATUS_OFFERED' || (e.status === 'WAITLIST_STATUS_WAITING' && ms(e.endTime) > minute.value),
+      e.status === 'WAITLIST_STATUS_OFFERED' ||
+      (e.status === 'WAITLIST_STATUS_WAITING' && ms(e.endTime) > minute.value),
   ),
 )
 
@@ -60,9 +61,11 @@ export const present = computed<Reservation | undefined>(() =>
   reservations.value.find((r) => r.status === 'RESERVATION_STATUS_CHECKED_IN' || ms(r.checkInOpensAt) <= now.value),
 )
 
-/** reservationAt returns the user's reservation that overlaps a window, in milliseconds: of a seat, or with '' of any. */
+/** reservationAt returns the user's reservation that overlaps a window, in milliseconds; with the seat '' the first. */
 export function reservationAt(seat: string, from: number, to: number): Reservation | undefined {
-  return reservations.value.find((r) => (seat === '' || r.seat?.id === seat) && ms(r.startTime) < to && ms(r.endTime) > from)
+  return reservations.value.find(
+    (r) => (seat === '' || r.seat?.id === seat) && ms(r.startTime) < to && ms(r.endTime) > from,
+  )
 }
 
 function ms(time: string | undefined): number {
@@ -122,7 +125,7 @@ function set(value: Mine): void {
 /** The number of own actions that were answered. */
 let version = 0
 
-/** What the answers to the user's own actions said, so that no notice repeats them. */
+/** The status in the answers to the user's own actions, so that no notice repeats it. */
 const told = new Map<string, Reservation['status']>()
 
 /** putReservation shows the answer of an own action at once, and lets the other tabs read again. */
@@ -150,12 +153,14 @@ export function putEntry(e: WaitlistEntry): void {
 /** claim accepts an offer and returns the reservation. */
 export async function claim(entry: string): Promise<Reservation | undefined> {
   try {
-    const answer = await call(api.POST('/v1/waitlist/{entryId}:claim', { params: { path: { entryId: entry } }, body: {} }))
+    const answer = await call(
+      api.POST('/v1/waitlist/{entryId}:claim', { params: { path: { entryId: entry } }, body: {} }),
+    )
     if (answer.entry !== undefined) putEntry(answer.entry)
     if (answer.reservation !== undefined) putReservation(answer.reservation)
     return answer.reservation
   } catch (e) {
-    void loadMine() // the offer may be gone
+    void loadMine() // the offer may have ended
     throw e
   }
 }
@@ -163,7 +168,9 @@ export async function claim(entry: string): Promise<Reservation | undefined> {
 /** leaveWaitlist gives up a place in a waitlist, or declines its offer. */
 export async function leaveWaitlist(entry: string): Promise<void> {
   try {
-    const answer = await call(api.POST('/v1/waitlist/{entryId}:leave', { params: { path: { entryId: entry } }, body: {} }))
+    const answer = await call(
+      api.POST('/v1/waitlist/{entryId}:leave', { params: { path: { entryId: entry } }, body: {} }),
+    )
     if (answer.entry !== undefined) putEntry(answer.entry)
   } catch (e) {
     void loadMine()
@@ -175,7 +182,10 @@ export async function leaveWaitlist(entry: string): Promise<void> {
 export async function cancel(reservation: string): Promise<void> {
   try {
     const answer = await call(
-      api.POST('/v1/reservations/{reservationId}:cancel', { params: { path: { reservationId: reservation } }, body: {} }),
+      api.POST('/v1/reservations/{reservationId}:cancel', {
+        params: { path: { reservationId: reservation } },
+        body: {},
+      }),
     )
     if (answer.reservation !== undefined) putReservation(answer.reservation)
   } catch (e) {

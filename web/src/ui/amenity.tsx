@@ -13,11 +13,24 @@ const icons: Record<Schema<'Amenity'>, string> = {
 
 /** AmenityIcon is the picture of an amenity; its name stands beside it. */
 export function AmenityIcon({ amenity }: { amenity: Schema<'Amenity'> }): JSX.Element {
-  return <svg class="icon" viewBox="0 0 24 24" aria-hidden="true"><path d={icons[amenity]} /></svg>
+  return (
+    <svg class="icon" viewBox="0 0 24 24" aria-hidden="true">
+      <path d={icons[amenity]} />
+    </svg>
+  )
 }
 
 /** Amenities are the amenities of a seat, each as picture and word. */
 export function Amenities({ of }: { of: readonly Schema<'Amenity'>[] }): JSX.Element | null {
   if (of.length === 0) return null
-  return <span class="amenities">{of.map((a) => <span key={a}><AmenityIcon amenity={a} />{t().common.amenity[a]} </span>)}</span>
+  return (
+    <span class="amenities">
+      {of.map((a) => (
+        <span key={a}>
+          <AmenityIcon amenity={a} />
+          {t().common.amenity[a]}{' '}
+        </span>
+      ))}
+    </span>
+  )
 }

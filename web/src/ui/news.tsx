@@ -5,7 +5,17 @@ import { clock, countdown, dayAndClock } from '../i18n/time.ts'
 import { here, Link } from '../router.tsx'
 import { loadBranches, branches, zoneOf } from '../state/branches.ts'
 import { now } from '../state/clock.ts'
-import { claim, dismiss, leaveWaitlist, news, offers, onNotification, reservations, type Notification, type WaitlistEntry } from '../state/mine.ts'
+import {
+  claim,
+  dismiss,
+  leaveWaitlist,
+  news,
+  offers,
+  onNotification,
+  reservations,
+  type Notification,
+  type WaitlistEntry,
+} from '../state/mine.ts'
 import { Button, useAction } from './action.tsx'
 import { alertNow, announce } from './announce.tsx'
 import { notify } from './notice.tsx'
@@ -44,8 +54,12 @@ export function News(): JSX.Element | null {
   if (!some) return null
   return (
     <section class="news" aria-label={t().now.newsTitle}>
-      {offered.map((e) => <Offer key={e.id} entry={e} />)}
-      {all.map((n) => <Item key={n.id} of={n} />)}
+      {offered.map((e) => (
+        <Offer key={e.id} entry={e} />
+      ))}
+      {all.map((n) => (
+        <Item key={n.id} of={n} />
+      ))}
     </section>
   )
 }
@@ -67,7 +81,8 @@ function Offer({ entry: e }: { entry: WaitlistEntry }): JSX.Element {
   return (
     <div class="banner offer" role="group" aria-label={n.offer(label)}>
       <p>
-        <strong>{n.offer(label)}</strong> {n.offerWindow(dayAndClock(e.startTime ?? 0, zone), clock(e.endTime ?? 0, zone))}{' '}
+        <strong>{n.offer(label)}</strong>{' '}
+        {n.offerWindow(dayAndClock(e.startTime ?? 0, zone), clock(e.endTime ?? 0, zone))}{' '}
         <span role="timer">{n.offerLeft(countdown(Date.parse(e.offerExpiresAt ?? '') - now.value))}</span>
       </p>
       <Fault problem={action.problem.value} zone={zone} />
@@ -79,11 +94,14 @@ function Offer({ entry: e }: { entry: WaitlistEntry }): JSX.Element {
             void action.run(async () => {
               const r = await claim(e.id)
               notify(n.booked(label, clock(r?.endTime ?? e.endTime ?? 0, zone)))
-            })}
+            })
+          }
         >
           {n.claim}
         </Button>
-        <Button busy={action.busy.value} onClick={() => void action.run(() => leaveWaitlist(e.id))}>{n.decline}</Button>
+        <Button busy={action.busy.value} onClick={() => void action.run(() => leaveWaitlist(e.id))}>
+          {n.decline}
+        </Button>
       </div>
     </div>
   )
@@ -95,11 +113,22 @@ function Item({ of: n }: { of: Notification }): JSX.Element {
   return (
     <div class="banner item">
       <p>
-        {newsText(n)} {note}{n.reason !== '' && ` ${t().now.reason(n.reason)}`}
+        {newsText(n)} {note}
+        {n.reason !== '' && ` ${t().now.reason(n.reason)}`}
       </p>
-      {other !== undefined && <Link class="button" href={`/?branch=${other.branch}&seat=${other.id}`}>{t().now.suggestion(other.label)}</Link>}
-      {n.kind === 'NOTIFICATION_KIND_CHECK_IN_REMINDER' && <Link class="button" href="/me">{t().common.nav.me}</Link>}
-      <button class="icon-button" type="button" aria-label={t().common.close} onClick={() => dismiss(n.id)}>×</button>
+      {other !== undefined && (
+        <Link class="button" href={`/?branch=${other.branch}&seat=${other.id}`}>
+          {t().now.suggestion(other.label)}
+        </Link>
+      )}
+      {n.kind === 'NOTIFICATION_KIND_CHECK_IN_REMINDER' && (
+        <Link class="button" href="/me">
+          {t().common.nav.me}
+        </Link>
+      )}
+      <button class="icon-button" type="button" aria-label={t().common.close} onClick={() => dismiss(n.id)}>
+        ×
+      </button>
     </div>
   )
 }

@@ -47,7 +47,9 @@ export const now: typeof English = {
   noBranches: 'Die Bibliothek hat noch keine Zweigstellen.',
   resetFilter: 'Filter zurücksetzen',
   mapOf: (branch) => `Plan von ${branch}`,
-  mapHint: 'Die Pfeiltasten führen von Platz zu Platz, die Eingabetaste öffnet einen Platz, und die Eingabe der Platznummer springt dorthin.',
+  mapHint:
+    'Die Pfeiltasten führen von Platz zu Platz, die Eingabetaste öffnet einen Platz, und die Eingabe der ' +
+    'Platznummer springt dorthin.',
   zoomIn: 'Vergrößern',
   zoomOut: 'Verkleinern',
   fit: 'Alles zeigen',
@@ -76,13 +78,15 @@ export const now: typeof English = {
   seeFrom: (time) => `Frei ab ${time}: dort nachsehen`,
   wait: 'Bescheid geben, wenn er frei wird',
   waitHint: (from, to) =>
-    `Wird der Platz zwischen ${from} und ${to} frei, wird er einige Minuten für Sie freigehalten, und diese Seite sagt es Ihnen.`,
+    `Wird der Platz zwischen ${from} und ${to} frei, wird er einige Minuten für Sie freigehalten, und ` +
+    `diese Seite sagt es Ihnen.`,
   waiting: (position) => `Sie warten auf diesen Platz: Position ${position}.`,
   leaveLine: 'Nicht mehr warten',
   offered: 'Dieser Platz wird für Sie freigehalten.',
   sending: (label) => `Platz ${label} wird reserviert…`,
   unknown:
-    'Es gibt noch keine Antwort, daher steht nicht fest, ob die Reservierung gelungen ist. Die Seite fragt weiter, und Sie erhalten keine zweite.',
+    'Es gibt noch keine Antwort, daher steht nicht fest, ob die Reservierung gelungen ist. Die Seite ' +
+    'fragt weiter, und Sie erhalten keine zweite.',
   stopAsking: 'Aufhören',
   booked: (label, time) => `Platz ${label} gehört Ihnen bis ${time}`,
   bookedSpan: (label, from, to) => `Platz ${label} gehört Ihnen von ${from} bis ${to}`,
@@ -119,7 +123,8 @@ export const now: typeof English = {
     NOTIFICATION_KIND_OFFER_EXPIRED: (seat) => `Das Angebot für Platz ${seat} ist abgelaufen.`,
     NOTIFICATION_KIND_CHECK_IN_REMINDER: (seat, _from, _to, deadline) =>
       `Checken Sie am Platz ${seat} bis ${deadline} ein. Sonst verlieren Sie ihn.`,
-    NOTIFICATION_KIND_NO_SHOW: (seat) => `Ihre Reservierung von Platz ${seat} ist beendet, weil Sie nicht eingecheckt haben.`,
+    NOTIFICATION_KIND_NO_SHOW: (seat) =>
+      `Ihre Reservierung von Platz ${seat} ist beendet, weil Sie nicht eingecheckt haben.`,
     NOTIFICATION_KIND_COMPLETED: (seat) => `Ihre Reservierung von Platz ${seat} ist beendet.`,
     NOTIFICATION_KIND_CANCELLED_BY_LIBRARY: (seat, from, to) =>
       `Die Bibliothek hat Ihre Reservierung von Platz ${seat}, ${from} bis ${to}, storniert oder gekürzt.`,

@@ -80,12 +80,14 @@ export const now = {
   offered: 'This seat is held for you.',
   sending: (label: string) => `Reserving seat ${label}…`,
   unknown:
-    'There is no answer yet, so it is not known whether the reservation was made. The page keeps asking, and you will not get two.',
+    'There is no answer yet, so it is not known whether the reservation was made. The page keeps asking, ' +
+    'and you will not get two.',
   stopAsking: 'Stop',
   booked: (label: string, time: string) => `Seat ${label} is yours until ${time}`,
   bookedSpan: (label: string, from: string, to: string) => `Seat ${label} is yours from ${from} to ${to}`,
   next: 'What to do next',
-  checkInBetween: (from: string, to: string) => `Check in between ${from} and ${to}. Otherwise the seat goes to another person.`,
+  checkInBetween: (from: string, to: string) =>
+    `Check in between ${from} and ${to}. Otherwise the seat goes to another person.`,
   checkInUntil: (to: string) => `Check in until ${to}. Otherwise the seat goes to another person.`,
   how: {
     CHECK_IN_RULE_UNSPECIFIED: '',
@@ -117,7 +119,8 @@ export const now = {
     NOTIFICATION_KIND_OFFER_EXPIRED: (seat: string) => `The offer of seat ${seat} has expired.`,
     NOTIFICATION_KIND_CHECK_IN_REMINDER: (seat: string, _from: string, _to: string, deadline: string) =>
       `Check in at seat ${seat} until ${deadline}. Otherwise you lose it.`,
-    NOTIFICATION_KIND_NO_SHOW: (seat: string) => `Your reservation of seat ${seat} has ended, because you did not check in.`,
+    NOTIFICATION_KIND_NO_SHOW: (seat: string) =>
+      `Your reservation of seat ${seat} has ended, because you did not check in.`,
     NOTIFICATION_KIND_COMPLETED: (seat: string) => `Your reservation of seat ${seat} has ended.`,
     NOTIFICATION_KIND_CANCELLED_BY_LIBRARY: (seat: string, from: string, to: string) =>
       `The library has cancelled or shortened your reservation of seat ${seat}, ${from} to ${to}.`,

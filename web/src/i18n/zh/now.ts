@@ -115,13 +115,16 @@ export const now: typeof English = {
     NOTIFICATION_KIND_UNSPECIFIED: (seat) => `您在座位 ${seat} 的预约有变动。`,
     NOTIFICATION_KIND_SEAT_OFFERED: (seat) => `座位 ${seat} 为您空出。`,
     NOTIFICATION_KIND_OFFER_EXPIRED: (seat) => `座位 ${seat} 的保留已过期。`,
-    NOTIFICATION_KIND_CHECK_IN_REMINDER: (seat, _from, _to, deadline) => `请在 ${deadline} 之前到座位 ${seat} 签到，否则将失去该座位。`,
+    NOTIFICATION_KIND_CHECK_IN_REMINDER: (seat, _from, _to, deadline) =>
+      `请在 ${deadline} 之前到座位 ${seat} 签到，否则将失去该座位。`,
     NOTIFICATION_KIND_NO_SHOW: (seat) => `您未签到，座位 ${seat} 的预约已结束。`,
     NOTIFICATION_KIND_COMPLETED: (seat) => `您在座位 ${seat} 的预约已结束。`,
-    NOTIFICATION_KIND_CANCELLED_BY_LIBRARY: (seat, from, to) => `图书馆已取消或缩短您在座位 ${seat} 的预约（${from} 至 ${to}）。`,
+    NOTIFICATION_KIND_CANCELLED_BY_LIBRARY: (seat, from, to) =>
+      `图书馆已取消或缩短您在座位 ${seat} 的预约（${from} 至 ${to}）。`,
     NOTIFICATION_KIND_RESERVED_BY_LIBRARY: (seat, from, to) => `图书馆为您预约了座位 ${seat}，${from} 至 ${to}。`,
     NOTIFICATION_KIND_CHECKED_IN_BY_LIBRARY: (seat) => `图书馆已为您在座位 ${seat} 签到。`,
-    NOTIFICATION_KIND_DEADLINE_MOVED: (seat, _from, _to, deadline) => `系统曾出现故障，您现在可以在 ${deadline} 之前到座位 ${seat} 签到。`,
+    NOTIFICATION_KIND_DEADLINE_MOVED: (seat, _from, _to, deadline) =>
+      `系统曾出现故障，您现在可以在 ${deadline} 之前到座位 ${seat} 签到。`,
   },
   reason: (text) => `原因：${text}`,
   suggestion: (seat) => `查看座位 ${seat}`,

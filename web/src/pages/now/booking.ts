@@ -5,8 +5,8 @@ import { serverNow } from '../../state/clock.ts'
 import { loadMine, putEntry, putReservation, type Reservation, type WaitlistEntry } from '../../state/mine.ts'
 import { account } from '../../state/session.ts'
 
-/** Wish is what the user wants once: a seat, or a place in its waitlist. */
-export interface Wish {
+/** SeatRequest is what the user wants once: a seat, or a place in its waitlist. */
+export interface SeatRequest {
   kind: 'book' | 'wait'
   seat: string
   label: string
@@ -18,12 +18,12 @@ export interface Wish {
 export type Booking =
   | { state: 'none' }
   /** The answer is awaited. slow: it takes long, or there is no connection; it is not known whether it arrived. */
-  | { state: 'sending'; wish: Wish; slow: boolean }
-  | { state: 'booked'; wish: Wish; reservation: Reservation }
-  | { state: 'waiting'; wish: Wish; entry: WaitlistEntry }
-  | { state: 'failed'; wish: Wish; problem: Problem; check?: Schema<'CheckReservationResponse'> }
+  | { state: 'sending'; request: SeatRequest; slow: boolean }
+  | { state: 'booked'; request: SeatRequest; reservation: Reservation }
+  | { state: 'waiting'; request: SeatRequest; entry: WaitlistEntry }
+  | { state: 'failed'; request: SeatRequest; problem: Problem; check?: Schema<'CheckReservationResponse'> }
 
-/** booking is the last wish of the user and what became of it. It goes on while its sheet is closed. */
+/** booking is the last request of the user and what became of it. It goes on while its sheet is closed. */
 export const booking = signal<Booking>({ state: 'none' })
 
 /** Rules are limits of the library that an answer has told, in milliseconds. */
@@ -60,28 +60,29 @@ let wake = (): void => {}
  * book asks for what the user wants until there is an answer. All attempts have one Idempotency-Key,
  * so a request whose answer was lost books nothing twice.
  */
-export async function book(wish: Wish): Promise<void> {
+export async function book(request: SeatRequest): Promise<void> {
   if (booking.value.state === 'sending') return
   const mine = ++current
   const key = newKey()
-  booking.value = { state: 'sending', wish, slow: !navigator.onLine }
+  booking.value = { state: 'sending', request, slow: !navigator.onLine }
   const slow = (): void => {
-    if (mine === current && booking.value.state === 'sending') booking.value = { state: 'sending', wish, slow: true }
+    if (mine === current && booking.value.state === 'sending')
+      booking.value = { state: 'sending', request, slow: true }
   }
   const timer = setTimeout(slow, 4000)
   addEventListener('offline', slow)
   try {
     for (let failures = 0; ; failures++) {
       try {
-        const result = await attempt(wish, key)
+        const result = await attempt(request, key)
         if (mine === current) booking.value = result
         return
       } catch (e) {
         const problem = e instanceof DOMException ? Problem.offline() : asProblem(e)
         if (mine !== current) return
         if (!problem.temporary || account.value === null) {
-          booking.value = { state: 'failed', wish, problem }
-          if (!problem.signedOut) void explain(mine, wish)
+          booking.value = { state: 'failed', request, problem }
+          if (!problem.signedOut) void explain(mine, request)
           return
         }
         slow()
@@ -95,38 +96,42 @@ export async function book(wish: Wish): Promise<void> {
   }
 }
 
-async function attempt(wish: Wish, key: string): Promise<Booking> {
+async function attempt(request: SeatRequest, key: string): Promise<Booking> {
   const options = { params: { header: { 'Idempotency-Key': key } }, signal: AbortSignal.timeout(20_000) }
-  const endTime = iso(wish.to)
-  if (wish.kind === 'wait') {
-    const startTime = iso(wish.from ?? serverNow())
+  const endTime = iso(request.to)
+  if (request.kind === 'wait') {
+    const startTime = iso(request.from ?? serverNow())
     // The content of a repeated request must be the same.
-    wish.from = Date.parse(startTime)
-    const { entry } = await call(api.POST('/v1/waitlist', { ...options, body: { seatId: wish.seat, startTime, endTime } }))
+    request.from = Date.parse(startTime)
+    const { entry } = await call(
+      api.POST('/v1/waitlist', { ...options, body: { seatId: request.seat, startTime, endTime } }),
+    )
     if (entry === undefined) throw Problem.offline()
     putEntry(entry)
-    return { state: 'waiting', wish, entry }
+    return { state: 'waiting', request, entry }
   }
-  const startTime = wish.from === undefined ? {} : { startTime: iso(wish.from) }
-  const { reservation } = await call(api.POST('/v1/reservations', { ...options, body: { seatId: wish.seat, ...startTime, endTime } }))
+  const startTime = request.from === undefined ? {} : { startTime: iso(request.from) }
+  const { reservation } = await call(
+    api.POST('/v1/reservations', { ...options, body: { seatId: request.seat, ...startTime, endTime } }),
+  )
   if (reservation === undefined) throw Problem.offline()
   putReservation(reservation)
-  return { state: 'booked', wish, reservation }
+  return { state: 'booked', request, reservation }
 }
 
 /** explain asks for all broken rules and for alternatives. */
-async function explain(mine: number, wish: Wish): Promise<void> {
+async function explain(mine: number, request: SeatRequest): Promise<void> {
   void loadMine()
-  const check = await checkWish(wish)
+  const check = await checkRequest(request)
   const b = booking.value
   if (check !== undefined && mine === current && b.state === 'failed') booking.value = { ...b, check }
 }
 
-/** checkWish returns every rule that a wish would break now; undefined: it is not known. */
-export async function checkWish(wish: Wish): Promise<Schema<'CheckReservationResponse'> | undefined> {
+/** checkRequest returns every rule that a request would break now; undefined: it is not known. */
+export async function checkRequest(request: SeatRequest): Promise<Schema<'CheckReservationResponse'> | undefined> {
   try {
-    const startTime = wish.from === undefined ? {} : { startTime: iso(wish.from) }
-    const query = { seatId: wish.seat, ...startTime, endTime: iso(wish.to) }
+    const startTime = request.from === undefined ? {} : { startTime: iso(request.from) }
+    const query = { seatId: request.seat, ...startTime, endTime: iso(request.to) }
     return await call(api.GET('/v1/reservations:check', { params: { query } }))
   } catch (e) {
     asProblem(e)
@@ -146,7 +151,7 @@ function pause(milliseconds: number): Promise<void> {
   })
 }
 
-/** forgetBooking ends the interest in the last wish. A request that is under way may still succeed. */
+/** forgetBooking ends the interest in the last request. A request that is under way may still succeed. */
 export function forgetBooking(): void {
   current++
   booking.value = { state: 'none' }

@@ -135,7 +135,9 @@ export const closures = computed(() => {
 /** closedSeat tells whether the library has closed a seat, or its area, or the branch. */
 export function closedSeat(s: Seat): boolean {
   if (!open.value) return true
-  return closures.value.some((c) => (c.seatIds.length > 0 ? c.seatIds.includes(s.id) : c.area === '' || c.area === s.area))
+  return closures.value.some((c) =>
+    c.seatIds.length > 0 ? c.seatIds.includes(s.id) : c.area === '' || c.area === s.area,
+  )
 }
 
 /** matches tells whether a seat is one that the filter wants. */
@@ -150,7 +152,11 @@ export function chooseLater(): void {
   const half = 30 * 60_000
   let at = Math.ceil((minute.value + 1) / half) * half
   if (b !== undefined && openAt(b, at) === undefined) at = opensNext(b, at) ?? at
-  setQuery({ date: dateOf(at, zone.value), start: clock(at, zone.value), duration: String(choice.value.duration || standard) })
+  setQuery({
+    date: dateOf(at, zone.value),
+    start: clock(at, zone.value),
+    duration: String(choice.value.duration || standard),
+  })
 }
 
 /** chooseNow shows the present state. */

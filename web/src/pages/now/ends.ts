@@ -19,7 +19,8 @@ export function ends(start: number, limit: number, rules: Rules, zone: string): 
     .filter(possible)
   if (limit <= start + rules.most || rules.most <= 6 * 3_600_000) {
     // The end of the free time need not be on the grid, unless the library has one.
-    const end = limit <= start + rules.most && rules.step === 0 ? limit : midnight + Math.floor((last - midnight) / grid) * grid
+    const end =
+      limit <= start + rules.most && rules.step === 0 ? limit : midnight + Math.floor((last - midnight) / grid) * grid
     if (possible(end)) found.push(end)
   }
   const sorted = [...new Set(found)].sort((a, b) => a - b)

@@ -9,7 +9,21 @@ import { openAt, openSpans, opensNext } from '../../state/hours.ts'
 import { allSeats, ready, roster } from '../../state/seats.ts'
 import { AmenityIcon } from '../../ui/amenity.tsx'
 import { Field } from '../../ui/field.tsx'
-import { amenities, branch, choice, chooseBranch, chooseLater, chooseNow, chooseView, chosen, later, open, passed, standard, zone } from './choice.ts'
+import {
+  amenities,
+  branch,
+  choice,
+  chooseBranch,
+  chooseLater,
+  chooseNow,
+  chooseView,
+  chosen,
+  later,
+  open,
+  passed,
+  standard,
+  zone,
+} from './choice.ts'
 import { counts } from './list.tsx'
 
 /** BranchChoice chooses the branch, unless the library has only one. */
@@ -28,7 +42,9 @@ export function BranchChoice(): JSX.Element | null {
       onChange={(e) => chooseBranch(e.currentTarget.value)}
     >
       {branches.value.map((other) => (
-        <option key={other.code} value={other.code}>{n.branchOption(other.name, other.availableCount)}</option>
+        <option key={other.code} value={other.code}>
+          {n.branchOption(other.name, other.availableCount)}
+        </option>
       ))}
     </select>
   )
@@ -43,27 +59,62 @@ export function TimeChoice(): JSX.Element {
   return (
     <>
       <div class="chips" role="group" aria-label={n.when}>
-        <button type="button" class="chip" aria-pressed={!later.value} onClick={chooseNow}>{n.atNow}</button>
-        <button type="button" class="chip" aria-pressed={later.value} onClick={() => !later.value && chooseLater()}>{n.atLater}</button>
+        <button type="button" class="chip" aria-pressed={!later.value} onClick={chooseNow}>
+          {n.atNow}
+        </button>
+        <button type="button" class="chip" aria-pressed={later.value} onClick={() => !later.value && chooseLater()}>
+          {n.atLater}
+        </button>
       </div>
       {later.value && (
         <div class="times" role="group" aria-label={n.atLater}>
           <Field label={n.date}>
-            {(a) => <input {...a} type="date" value={date} min={today} max={addDays(today, 400)} required onChange={(e) => e.currentTarget.value !== '' && set({ date: e.currentTarget.value })} />}
+            {(a) => (
+              <input
+                {...a}
+                type="date"
+                value={date}
+                min={today}
+                max={addDays(today, 400)}
+                required
+                onChange={(e) => e.currentTarget.value !== '' && set({ date: e.currentTarget.value })}
+              />
+            )}
           </Field>
           <Field label={n.start}>
-            {(a) => <input {...a} type="time" value={start} step={300} required onChange={(e) => e.currentTarget.value !== '' && set({ start: e.currentTarget.value.slice(0, 5) })} />}
+            {(a) => (
+              <input
+                {...a}
+                type="time"
+                value={start}
+                step={300}
+                required
+                onChange={(e) => e.currentTarget.value !== '' && set({ start: e.currentTarget.value.slice(0, 5) })}
+              />
+            )}
           </Field>
           <Field label={n.duration}>
             {(a) => (
-              <select {...a} value={String(duration || standard)} onChange={(e) => set({ duration: e.currentTarget.value })}>
-                {durations(duration).map((d) => <option key={d} value={String(d)}>{durationText(d)}</option>)}
+              <select
+                {...a}
+                value={String(duration || standard)}
+                onChange={(e) => set({ duration: e.currentTarget.value })}
+              >
+                {durations(duration).map((d) => (
+                  <option key={d} value={String(d)}>
+                    {durationText(d)}
+                  </option>
+                ))}
               </select>
             )}
           </Field>
         </div>
       )}
-      {passed.value && <p class="field-fault passed" role="status">{n.passed}</p>}
+      {passed.value && (
+        <p class="field-fault passed" role="status">
+          {n.passed}
+        </p>
+      )}
     </>
   )
 }
@@ -95,17 +146,42 @@ export function Filters(): JSX.Element {
   return (
     <div class="chips filters" role="group" aria-label={n.filter}>
       {(branch.value?.areas.length ?? 0) > 1 && (
-        <select class="chip" aria-label={n.area} value={area} onChange={(e) => setQuery({ area: e.currentTarget.value }, true)}>
+        <select
+          class="chip"
+          aria-label={n.area}
+          value={area}
+          onChange={(e) => setQuery({ area: e.currentTarget.value }, true)}
+        >
           <option value="">{n.allAreas}</option>
-          {branch.value?.areas.map((a) => <option key={a} value={a}>{a}</option>)}
+          {branch.value?.areas.map((a) => (
+            <option key={a} value={a}>
+              {a}
+            </option>
+          ))}
         </select>
       )}
-      <button type="button" class={`chip for-${view}`} aria-pressed={all} onClick={() => setQuery({ taken: all ? '' : '1' }, true)}>{n.alsoTaken}</button>
-      {Object.entries(amenities).filter(([need, amenity]) => offered.value.has(amenity) || needs.includes(need)).map(([need, amenity]) => (
-        <button key={need} type="button" class="chip" aria-pressed={needs.includes(need)} onClick={() => toggle(need)}>
-          <AmenityIcon amenity={amenity} />{t().common.amenity[amenity]}
-        </button>
-      ))}
+      <button
+        type="button"
+        class={`chip for-${view}`}
+        aria-pressed={all}
+        onClick={() => setQuery({ taken: all ? '' : '1' }, true)}
+      >
+        {n.alsoTaken}
+      </button>
+      {Object.entries(amenities)
+        .filter(([need, amenity]) => offered.value.has(amenity) || needs.includes(need))
+        .map(([need, amenity]) => (
+          <button
+            key={need}
+            type="button"
+            class="chip"
+            aria-pressed={needs.includes(need)}
+            onClick={() => toggle(need)}
+          >
+            <AmenityIcon amenity={amenity} />
+            {t().common.amenity[amenity]}
+          </button>
+        ))}
     </div>
   )
 }
@@ -116,8 +192,12 @@ export function ViewChoice(): JSX.Element {
   const { view } = choice.value
   return (
     <div class="chips views" role="group" aria-label={n.view}>
-      <button type="button" class="chip" aria-pressed={view === 'list'} onClick={() => chooseView('list')}>{n.list}</button>
-      <button type="button" class="chip" aria-pressed={view === 'map'} onClick={() => chooseView('map')}>{n.map}</button>
+      <button type="button" class="chip" aria-pressed={view === 'list'} onClick={() => chooseView('list')}>
+        {n.list}
+      </button>
+      <button type="button" class="chip" aria-pressed={view === 'map'} onClick={() => chooseView('map')}>
+        {n.map}
+      </button>
     </div>
   )
 }
@@ -142,7 +222,9 @@ export function Summary(): JSX.Element | null {
         <p class="row">
           {n.elsewhere}
           {others.slice(0, 3).map((o) => (
-            <button key={o.code} type="button" class="chip" onClick={() => chooseBranch(o.code)}>{n.branchOption(o.name, o.availableCount)}</button>
+            <button key={o.code} type="button" class="chip" onClick={() => chooseBranch(o.code)}>
+              {n.branchOption(o.name, o.availableCount)}
+            </button>
           ))}
         </p>
       )}
@@ -155,7 +237,9 @@ function opening(b: Branch): string {
   const n = t().now
   if (chosen.value !== undefined) {
     const date = dateOf(chosen.value.from, b.timezone)
-    const spans = openSpans(b, date).map((s) => t().common.span(clock(s.from, b.timezone), endClock(s.to, b.timezone)))
+    const spans = openSpans(b, date).map((s) =>
+      t().common.span(clock(s.from, b.timezone), endClock(s.to, b.timezone)),
+    )
     const name = day(chosen.value.from, b.timezone)
     if (openAt(b, chosen.value.from)?.to === Infinity) return n.openAlways
     const text = spans.length > 0 ? n.openOn(name, spans.join(', ')) : n.closedOn(name)
@@ -184,18 +268,35 @@ function Notices({ of: b }: { of: Branch }): JSX.Element | null {
   return (
     <ul class="closures">
       {closures.map((c) => {
-        const what = c.area !== '' ? c.area : c.seatIds.length > 0 ? n.closureSeats(c.seatIds.length) : n.closureBranch
+        const what =
+          c.area !== '' ? c.area : c.seatIds.length > 0 ? n.closureSeats(c.seatIds.length) : n.closureBranch
         const from = dayAndClock(c.startTime ?? 0, z)
         const running = Date.parse(c.startTime ?? '') < minute.value + 60_000
         const to = c.endTime === undefined ? undefined : dayAndClock(c.endTime, z)
-        const time = to === undefined ? (running ? n.closureOpen : from) : running ? t().common.until(to) : t().common.span(from, to)
+        const time =
+          to === undefined
+            ? running
+              ? n.closureOpen
+              : from
+            : running
+              ? t().common.until(to)
+              : t().common.span(from, to)
         const note = byLanguage(c.note)
-        return <li key={c.id}>{n.closure(what, time)}{note !== '' && `. ${note}`}</li>
+        return (
+          <li key={c.id}>
+            {n.closure(what, time)}
+            {note !== '' && `. ${note}`}
+          </li>
+        )
       })}
       {days.map((d) => {
         const noon = `${d.day}T12:00:00Z`
         const spans = openSpans(b, d.day).map((s) => t().common.span(clock(s.from, z), endClock(s.to, z)))
-        return <li key={d.day}>{d.hours.length > 0 ? n.openOn(day(noon, 'UTC'), spans.join(', ')) : n.closedOn(day(noon, 'UTC'))}</li>
+        return (
+          <li key={d.day}>
+            {d.hours.length > 0 ? n.openOn(day(noon, 'UTC'), spans.join(', ')) : n.closedOn(day(noon, 'UTC'))}
+          </li>
+        )
       })}
     </ul>
   )

@@ -24,7 +24,11 @@ const wanted = computed(() => {
 effect(() => {
   void wanted.value
   untracked(() => {
-    kept = new Set(allSeats().filter((s) => s.available).map((s) => s.id))
+    kept = new Set(
+      allSeats()
+        .filter((s) => s.available)
+        .map((s) => s.id),
+    )
     grown.value++
   })
 })
@@ -95,8 +99,14 @@ export function SeatList({ onOpen }: { onOpen: (id: string) => void }): JSX.Elem
     >
       {all.map((g) => (
         <section key={g.area} style={{ '--rows': String(g.ids.length) }} aria-label={g.area}>
-          <h2>{g.area} <AreaCount area={g.area} /></h2>
-          <ul class="seats">{g.ids.map((id) => <SeatRow key={id} id={id} />)}</ul>
+          <h2>
+            {g.area} <AreaCount area={g.area} />
+          </h2>
+          <ul class="seats">
+            {g.ids.map((id) => (
+              <SeatRow key={id} id={id} />
+            ))}
+          </ul>
         </section>
       ))}
     </div>
@@ -117,9 +127,7 @@ function SeatRow({ id }: { id: string }): JSX.Element | null {
     <li>
       <button type="button" class={`seat-row ${look}`} data-id={id} aria-label={nameOf(s)}>
         <Sign look={look} />
-        <strong>{s.label}</strong>{' '}
-        <span class="words">{words(s)}</span>{' '}
-        <Amenities of={s.amenities} />
+        <strong>{s.label}</strong> <span class="words">{words(s)}</span> <Amenities of={s.amenities} />
       </button>
     </li>
   )
@@ -132,13 +140,37 @@ function Empty(): JSX.Element {
   const filtered = area !== '' || needs.length > 0
   return (
     <div class="card empty">
-      <p>{allSeats().length === 0 ? n.noSeats : total === 0 ? n.noMatch : open.value ? n.noFree : chosen.value === undefined ? n.closed : n.closedThen}</p>
+      <p>
+        {allSeats().length === 0
+          ? n.noSeats
+          : total === 0
+            ? n.noMatch
+            : open.value
+              ? n.noFree
+              : chosen.value === undefined
+                ? n.closed
+                : n.closedThen}
+      </p>
       <p class="row">
-        {!open.value && chosen.value === undefined && <button type="button" class="button main" onClick={chooseLater}>{n.changeTime}</button>}
-        {total > 0 && free === 0 && !all && (
-          <button type="button" class={open.value ? 'button main' : 'button'} onClick={() => setQuery({ taken: '1' }, true)}>{n.alsoTaken}</button>
+        {!open.value && chosen.value === undefined && (
+          <button type="button" class="button main" onClick={chooseLater}>
+            {n.changeTime}
+          </button>
         )}
-        {filtered && <button type="button" class="button" onClick={() => setQuery({ area: '', need: '' })}>{n.resetFilter}</button>}
+        {total > 0 && free === 0 && !all && (
+          <button
+            type="button"
+            class={open.value ? 'button main' : 'button'}
+            onClick={() => setQuery({ taken: '1' }, true)}
+          >
+            {n.alsoTaken}
+          </button>
+        )}
+        {filtered && (
+          <button type="button" class="button" onClick={() => setQuery({ area: '', need: '' })}>
+            {n.resetFilter}
+          </button>
+        )}
       </p>
     </div>
   )

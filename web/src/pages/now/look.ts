@@ -17,7 +17,11 @@ const own = computed(() => {
   const to = chosen.value?.to ?? from + 60_000
   return JSON.stringify(
     reservations.value
-      .filter((r) => Math.min(ms(r.startTime), chosen.value === undefined ? ms(r.checkInOpensAt) : Infinity) < to && ms(r.endTime) > from)
+      .filter(
+        (r) =>
+          Math.min(ms(r.startTime), chosen.value === undefined ? ms(r.checkInOpensAt) : Infinity) < to &&
+          ms(r.endTime) > from,
+      )
       .map((r) => [r.seat?.id ?? '', r]),
   )
 })

@@ -16,7 +16,7 @@ import { BranchChoice, Filters, Summary, TimeChoice, ViewChoice } from './head.t
 import { counts, SeatList } from './list.tsx'
 import { Sending } from './sending.tsx'
 
-/** What the store has to show, as text, so that the stream is opened again only if it changes. */
+/** The seats that the store has to show, as text, so that the stream is opened again only if it changes. */
 const watched = computed(() => {
   const code = branch.value?.code
   if (code === undefined || passed.value) return ''
@@ -116,20 +116,36 @@ export function View(): JSX.Element {
         <ViewChoice />
         <Filters />
       </div>
-      {b === undefined && branchesFresh.value && <p class="card">{branches.value.length === 0 ? n.noBranches : t().errors.BRANCH_NOT_FOUND}</p>}
+      {b === undefined && branchesFresh.value && (
+        <p class="card">{branches.value.length === 0 ? n.noBranches : t().errors.BRANCH_NOT_FOUND}</p>
+      )}
       {b === undefined && !branchesFresh.value && loading.problem.value !== undefined && (
         <>
           <Fault problem={loading.problem.value} />
-          <p><Button busy={loading.busy.value} onClick={() => void loading.run(loadBranches)}>{t().common.retry}</Button></p>
+          <p>
+            <Button busy={loading.busy.value} onClick={() => void loading.run(loadBranches)}>
+              {t().common.retry}
+            </Button>
+          </p>
         </>
       )}
       {stream?.kind === 'refused' && <Fault problem={stream.problem} zone={zone.value} />}
       <Summary />
-      {late && <p class="as-of"><small>{n.asOf(dayAndClock(seatsAsOf.value, zone.value))}</small></p>}
+      {late && (
+        <p class="as-of">
+          <small>{n.asOf(dayAndClock(seatsAsOf.value, zone.value))}</small>
+        </p>
+      )}
       <Pending />
       {b !== undefined && !passed.value && (
         <div class={`both show-${view}`}>
-          {ready.value ? <SeatList onOpen={openSeat} /> : <p class="loading" role="status">{t().common.loading}</p>}
+          {ready.value ? (
+            <SeatList onOpen={openSeat} />
+          ) : (
+            <p class="loading" role="status">
+              {t().common.loading}
+            </p>
+          )}
           {mapShown.value && map.value !== undefined && ready.value && plan.value.order.length > 0 && (
             <map.value.SeatMap key={b.code} branch={b.name} onOpen={openSeat} />
           )}
@@ -143,8 +159,12 @@ export function View(): JSX.Element {
 /** Pending is a reservation that is under way while its sheet is closed. */
 function Pending(): JSX.Element | null {
   const b = booking.value
-  if (b.state !== 'sending' || choice.value.seat === b.wish.seat) return null
-  return <div class="card"><Sending booking={b} /></div>
+  if (b.state !== 'sending' || choice.value.seat === b.request.seat) return null
+  return (
+    <div class="card">
+      <Sending booking={b} />
+    </div>
+  )
 }
 
 let told: unknown
@@ -154,9 +174,9 @@ function tellBooking(): void {
   const b = booking.value
   if (b === told || b.state === 'none' || b.state === 'sending') return
   told = b
-  if (choice.peek().seat === b.wish.seat) return
-  if (b.state === 'booked') notify(t().now.booked(b.wish.label, dayAndClock(b.wish.to, zone.peek())))
-  else if (b.state === 'failed') openSeat(b.wish.seat)
+  if (choice.peek().seat === b.request.seat) return
+  if (b.state === 'booked') notify(t().now.booked(b.request.label, dayAndClock(b.request.to, zone.peek())))
+  else if (b.state === 'failed') openSeat(b.request.seat)
 }
 
 let wasFree: boolean | undefined

@@ -37,14 +37,18 @@ export function OwnSeat({ id, onClose }: { id: string; onClose: () => void }): J
   return (
     <div class="own">
       <p class="success" role="status">
-        {Date.parse(r.startTime ?? '') <= now.value + 60_000 ? n.booked(label, time(r.endTime)) : n.bookedSpan(label, time(r.startTime), clock(r.endTime ?? 0, z))}
+        {Date.parse(r.startTime ?? '') <= now.value + 60_000
+          ? n.booked(label, time(r.endTime))
+          : n.bookedSpan(label, time(r.startTime), clock(r.endTime ?? 0, z))}
       </p>
       {r.status === 'RESERVATION_STATUS_CHECKED_IN' && <p>{n.checkedIn}</p>}
       {r.status === 'RESERVATION_STATUS_CONFIRMED' && (
         <>
           <h3>{n.next}</h3>
           <p>
-            {opens <= now.value ? n.checkInUntil(time(r.checkInDeadline)) : n.checkInBetween(time(r.checkInOpensAt), time(r.checkInDeadline))}{' '}
+            {opens <= now.value
+              ? n.checkInUntil(time(r.checkInDeadline))
+              : n.checkInBetween(time(r.checkInOpensAt), time(r.checkInDeadline))}{' '}
             {n.how[r.checkIn]}
           </p>
         </>
@@ -52,9 +56,15 @@ export function OwnSeat({ id, onClose }: { id: string; onClose: () => void }): J
       <Fault problem={action.problem.value} zone={z} />
       <div class="actions">
         {canCheckIn && r.checkIn === 'CHECK_IN_RULE_NONE' && (
-          <Button kind="main" busy={action.busy.value} onClick={() => void action.run(() => checkIn(r))}>{n.checkIn}</Button>
+          <Button kind="main" busy={action.busy.value} onClick={() => void action.run(() => checkIn(r))}>
+            {n.checkIn}
+          </Button>
         )}
-        {canCheckIn && /SEAT|SCREEN/.test(r.checkIn) && <Link class="button main" href="/scan">{n.scan}</Link>}
+        {canCheckIn && /SEAT|SCREEN/.test(r.checkIn) && (
+          <Link class="button main" href="/scan">
+            {n.scan}
+          </Link>
+        )}
         {r.status === 'RESERVATION_STATUS_CONFIRMED' && (
           <Button
             busy={action.busy.value}
@@ -63,12 +73,15 @@ export function OwnSeat({ id, onClose }: { id: string; onClose: () => void }): J
                 await cancel(r.id)
                 notify(n.cancelled(label))
                 onClose()
-              })}
+              })
+            }
           >
             {n.cancelIt}
           </Button>
         )}
-        <Link class="button" href="/me">{n.toMine}</Link>
+        <Link class="button" href="/me">
+          {n.toMine}
+        </Link>
         <Button onClick={onClose}>{n.done}</Button>
       </div>
     </div>
@@ -81,32 +94,51 @@ async function checkIn(r: Reservation): Promise<void> {
   if (answer.reservation !== undefined) putReservation(answer.reservation)
 }
 
-/** Failed tells why a wish failed, and what the user can do about it. */
+/** Failed tells why a request failed, and what the user can do about it. */
 export function Failed({ failed }: { failed: In<'failed'> }): JSX.Element {
   const n = t().now
   const z = zone.value
-  const { problem, wish } = failed
-  const s = seat(wish.seat)?.peek()
+  const { problem, request } = failed
+  const s = seat(request.seat)?.peek()
   useEffect(() => {
     if (problem.reason === 'WINDOW_NOT_ALLOWED' && s !== undefined) learn(s.branch, s.area, problem.metadata)
   }, [problem])
   const rules = rulesOf(s?.branch ?? branch.value?.code ?? '', s?.area ?? '')
-  const other = problem.reason === 'USER_BUSY' ? reservationAt('', wish.from ?? Date.now(), wish.to) : undefined
+  const other = problem.reason === 'USER_BUSY' ? reservationAt('', request.from ?? Date.now(), request.to) : undefined
   return (
     <div class="fault" role="alert">
       <p>{problemText(problem, z)}</p>
-      {problem.reason === 'WINDOW_NOT_ALLOWED' && <p>{n.lengthRule(durationText(rules.least / 60_000), durationText(rules.most / 60_000))}</p>}
+      {problem.reason === 'WINDOW_NOT_ALLOWED' && (
+        <p>{n.lengthRule(durationText(rules.least / 60_000), durationText(rules.most / 60_000))}</p>
+      )}
       {other !== undefined && (
-        <p>{n.yourOther(other.seat?.label ?? '', dayAndClock(other.startTime ?? 0, z), clock(other.endTime ?? 0, z))}</p>
+        <p>
+          {n.yourOther(other.seat?.label ?? '', dayAndClock(other.startTime ?? 0, z), clock(other.endTime ?? 0, z))}
+        </p>
       )}
       <p class="row">
-        {['USER_BUSY', 'TOO_MANY_RESERVATIONS', 'QUOTA_EXHAUSTED', 'SUSPENDED', 'ALREADY_WAITING'].includes(problem.reason) && (
-          <Link class="button" href="/me">{n.toMine}</Link>
+        {['USER_BUSY', 'TOO_MANY_RESERVATIONS', 'QUOTA_EXHAUSTED', 'SUSPENDED', 'ALREADY_WAITING'].includes(
+          problem.reason,
+        ) && (
+          <Link class="button" href="/me">
+            {n.toMine}
+          </Link>
         )}
         {['BRANCH_CLOSED', 'SEAT_CLOSED', 'WINDOW_NOT_ALLOWED'].includes(problem.reason) && (
-          <Button onClick={() => { setQuery({ seat: '' }, true); chooseLater() }}>{n.changeTime}</Button>
+          <Button
+            onClick={() => {
+              setQuery({ seat: '' }, true)
+              chooseLater()
+            }}
+          >
+            {n.changeTime}
+          </Button>
         )}
-        {problem.signedOut && <Link class="button" href={`/login?next=${encodeURIComponent(location.pathname + location.search)}`}>{t().common.signIn}</Link>}
+        {problem.signedOut && (
+          <Link class="button" href={`/login?next=${encodeURIComponent(location.pathname + location.search)}`}>
+            {t().common.signIn}
+          </Link>
+        )}
         {['SUSPENDED', 'BOOKING_NOT_ALLOWED', 'QUOTA_EXHAUSTED'].includes(problem.reason) && <small>{n.ask}</small>}
       </p>
     </div>

@@ -8,10 +8,14 @@ export function Sending({ booking: b }: { booking: Extract<Booking, { state: 'se
   const n = t().now
   return (
     <div role="status" class="sending">
-      <p class="row"><span class="spinner" aria-hidden="true" /> {n.sending(b.wish.label)}</p>
+      <p class="row">
+        <span class="spinner" aria-hidden="true" /> {n.sending(b.request.label)}
+      </p>
       {b.slow && (
         <>
-          <p class="fault">{navigator.onLine ? '' : t().common.offline} {n.unknown}</p>
+          <p class="fault">
+            {navigator.onLine ? '' : t().common.offline} {n.unknown}
+          </p>
           <Button onClick={forgetBooking}>{n.stopAsking}</Button>
         </>
       )}

@@ -14,7 +14,7 @@ import { Button, useAction } from '../../ui/action.tsx'
 import { Amenities } from '../../ui/amenity.tsx'
 import { Dialog } from '../../ui/dialog.tsx'
 import { Fault } from '../../ui/problem.tsx'
-import { book, booking, checkWish, learn, rulesOf, type Wish } from './booking.ts'
+import { book, booking, checkRequest, learn, rulesOf, type SeatRequest } from './booking.ts'
 import { chosen, choice, passed, standard, switchSeat, zone } from './choice.ts'
 import { ends, preferred } from './ends.ts'
 import { durationText } from './head.tsx'
@@ -37,14 +37,23 @@ export function SeatSheet({ id, onClose }: { id: string; onClose: () => void }):
   }, [id, unavailable])
   if (!ready.value) return null
   if (s === undefined) {
-    return <Dialog kind="sheet" title={n.seatGone} onClose={onClose}><p><Button onClick={onClose}>{n.done}</Button></p></Dialog>
+    return (
+      <Dialog kind="sheet" title={n.seatGone} onClose={onClose}>
+        <p>
+          <Button onClick={onClose}>{n.done}</Button>
+        </p>
+      </Dialog>
+    )
   }
-  const about = b.state !== 'none' && b.wish.seat === id ? b : undefined
+  const about = b.state !== 'none' && b.request.seat === id ? b : undefined
   return (
     <Dialog kind="sheet" title={n.seat(s.label)} onClose={onClose}>
       <div class="sheet-seat">
         <p class="row">
-          <Sign look={lookOf(s)} /> <span>{s.area} · {words(s)}</span>
+          <Sign look={lookOf(s)} />{' '}
+          <span>
+            {s.area} · {words(s)}
+          </span>
         </p>
         <Amenities of={s.amenities} />
       </div>
@@ -68,7 +77,12 @@ function Offer({ s, onClose }: { s: Seat; onClose: () => void }): JSX.Element {
   const changedAt = useRef(0)
   useEffect(() => {
     if (before.current === look) return
-    change.value = before.current === 'free' && look === 'taken' ? n.justTaken(s.label) : look === 'free' ? n.justFree(s.label) : ''
+    change.value =
+      before.current === 'free' && look === 'taken'
+        ? n.justTaken(s.label)
+        : look === 'free'
+          ? n.justFree(s.label)
+          : ''
     before.current = look
     changedAt.current = performance.now()
   }, [look])
@@ -77,13 +91,15 @@ function Offer({ s, onClose }: { s: Seat; onClose: () => void }): JSX.Element {
     if (performance.now() - changedAt.current > 600) f()
   }
   const b = booking.value
-  const failed = b.state === 'failed' && b.wish.seat === s.id ? b : undefined
+  const failed = b.state === 'failed' && b.request.seat === s.id ? b : undefined
   const lost = failed?.problem.reason === 'SEAT_TAKEN'
   const own = mineAt(s.id)
   const offer = offers.value.find((e) => e.seat?.id === s.id)
   return (
     <>
-      <p role="status" class="change">{lost ? n.justTaken(s.label) : change.value}</p>
+      <p role="status" class="change">
+        {lost ? n.justTaken(s.label) : change.value}
+      </p>
       {failed !== undefined && !lost && <Failed failed={failed} />}
       {own !== undefined ? (
         <OwnSeat id={own.id} onClose={onClose} />
@@ -106,12 +122,25 @@ function Held({ entry }: { entry: WaitlistEntry }): JSX.Element {
   const left = countdown(Date.parse(entry.offerExpiresAt ?? '') - now.value)
   return (
     <>
-      <p class="success" role="status">{n.offered}</p>
-      <p>{n.offerWindow(dayAndClock(entry.startTime ?? 0, z), clock(entry.endTime ?? 0, z))} <span role="timer">{n.offerLeft(left)}</span></p>
+      <p class="success" role="status">
+        {n.offered}
+      </p>
+      <p>
+        {n.offerWindow(dayAndClock(entry.startTime ?? 0, z), clock(entry.endTime ?? 0, z))}{' '}
+        <span role="timer">{n.offerLeft(left)}</span>
+      </p>
       <Fault problem={action.problem.value} zone={z} />
       <div class="actions">
-        <Button kind="main" busy={action.busy.value} onClick={() => void action.run(async () => void (await claim(entry.id)))}>{n.claim}</Button>
-        <Button busy={action.busy.value} onClick={() => void action.run(() => leaveWaitlist(entry.id))}>{n.decline}</Button>
+        <Button
+          kind="main"
+          busy={action.busy.value}
+          onClick={() => void action.run(async () => void (await claim(entry.id)))}
+        >
+          {n.claim}
+        </Button>
+        <Button busy={action.busy.value} onClick={() => void action.run(() => leaveWaitlist(entry.id))}>
+          {n.decline}
+        </Button>
       </div>
     </>
   )
@@ -146,17 +175,26 @@ function Free({ s, careful }: Part): JSX.Element {
   const window = chosen.value
   const picked = useSignal(0)
   // In a chosen time, its own end is one of the choices.
-  if (window !== undefined && !all.includes(window.to) && window.to <= freeUntil(s) && window.to - start <= rules.most) {
+  if (
+    window !== undefined &&
+    !all.includes(window.to) &&
+    window.to <= freeUntil(s) &&
+    window.to - start <= rules.most
+  ) {
     all.push(window.to)
     all.sort((a, b) => a - b)
   }
-  const end = all.includes(picked.value) ? picked.value : window !== undefined && all.includes(window.to) ? window.to : preferred(start, all, wishedMinutes())
+  const end = all.includes(picked.value)
+    ? picked.value
+    : window !== undefined && all.includes(window.to)
+      ? window.to
+      : preferred(start, all, wishedMinutes())
   // The rules for this area and this user, before the user meets them as an error.
   const broken = useSignal<Record<string, string>>({})
   useEffect(() => {
     if (!account.value || end === undefined) return
     let current = true
-    void checkWish(wish(s, window?.from, all.at(-1) ?? end)).then((check) => {
+    void checkRequest(requestOf(s, window?.from, all.at(-1) ?? end)).then((check) => {
       if (!current || check === undefined) return
       for (const r of check.broken) if (r.reason === 'WINDOW_NOT_ALLOWED') learn(s.branch, s.area, r.metadata ?? {})
       broken.value = Object.fromEntries(check.broken.map((r) => [r.reason, r.metadata?.['suspended_until'] ?? '']))
@@ -167,19 +205,26 @@ function Free({ s, careful }: Part): JSX.Element {
   }, [s.id, account.value, window?.from])
   const time = (at: number): string => dayAndClock(at, z)
   const busy = end === undefined ? undefined : busyWith(s, start, end)
-  const no = 'SUSPENDED' in broken.value ? t().errors.SUSPENDED(time(Date.parse(broken.value['SUSPENDED'] ?? '')))
-    : 'BOOKING_NOT_ALLOWED' in broken.value ? t().errors.BOOKING_NOT_ALLOWED : ''
+  const no =
+    'SUSPENDED' in broken.value
+      ? t().errors.SUSPENDED(time(Date.parse(broken.value['SUSPENDED'] ?? '')))
+      : 'BOOKING_NOT_ALLOWED' in broken.value
+        ? t().errors.BOOKING_NOT_ALLOWED
+        : ''
   if (passed.value) return <p>{n.passed}</p>
   if (end === undefined) return <p>{n.tooShort(time(freeUntil(s)), durationText(rules.least / 60_000))}</p>
-  const main = account.value === null
-    ? <Button kind="main" onClick={() => go(signInPath())}>{n.signInToBook(time(end))}</Button>
-    : (
+  const main =
+    account.value === null ? (
+      <Button kind="main" onClick={() => go(signInPath())}>
+        {n.signInToBook(time(end))}
+      </Button>
+    ) : (
       <Button
         kind="main"
         disabled={no !== ''}
         onClick={careful(() => {
           if (picked.value !== 0) localStorage.setItem(lastDuration, String(Math.round((end - start) / 60_000)))
-          void book(wish(s, window?.from, end))
+          void book(requestOf(s, window?.from, end))
         })}
       >
         {window === undefined ? n.book(time(end)) : n.bookSpan(time(window.from), clock(end, z))}
@@ -209,7 +254,11 @@ function Free({ s, careful }: Part): JSX.Element {
           </div>
         </fieldset>
       )}
-      {no !== '' && <p class="fault" role="alert">{no} {n.ask}</p>}
+      {no !== '' && (
+        <p class="fault" role="alert">
+          {no} {n.ask}
+        </p>
+      )}
       {busy}
       <div class="actions">{main}</div>
     </>
@@ -223,13 +272,17 @@ function busyWith(s: Seat, from: number, to: number): ComponentChildren {
   const z = zone.value
   return (
     <p class="fault">
-      {t().now.yourOther(other.seat?.label ?? '', dayAndClock(other.startTime ?? 0, z), dayAndClock(other.endTime ?? 0, z))}{' '}
+      {t().now.yourOther(
+        other.seat?.label ?? '',
+        dayAndClock(other.startTime ?? 0, z),
+        dayAndClock(other.endTime ?? 0, z),
+      )}{' '}
       <Link href="/me">{t().now.toMine}</Link>
     </p>
   )
 }
 
-function wish(s: Seat, from: number | undefined, to: number, kind: Wish['kind'] = 'book'): Wish {
+function requestOf(s: Seat, from: number | undefined, to: number, kind: SeatRequest['kind'] = 'book'): SeatRequest {
   return { kind, seat: s.id, label: s.label, from, to }
 }
 
@@ -251,7 +304,7 @@ function Taken({ s, careful, lost }: Part & { lost: boolean }): JSX.Element {
   const others = nextBest(s, start, rules.least, 3)
   const bookOther = (other: Seat, end: number): void => {
     switchSeat(other.id)
-    if (account.value) void book(wish(other, window?.from, end))
+    if (account.value) void book(requestOf(other, window?.from, end))
     else go(signInPath())
   }
   const waitable = !s.outOfService && !passed.value && (lost || lookOf(s) === 'taken')
@@ -266,8 +319,10 @@ function Taken({ s, careful, lost }: Part & { lost: boolean }): JSX.Element {
             if (end === undefined) return null
             return (
               <li key={other.id}>
-                <Button kind={i === 0 ? 'main' : 'plain'} onClick={careful(() => bookOther(other, end))}>{n.bookOther(other.label, dayAndClock(end, z))}</Button>
-                {' '}<small>{n.nearBy(other.area, other.amenities.map((a) => t().common.amenity[a]).join(', '))}</small>
+                <Button kind={i === 0 ? 'main' : 'plain'} onClick={careful(() => bookOther(other, end))}>
+                  {n.bookOther(other.label, dayAndClock(end, z))}
+                </Button>{' '}
+                <small>{n.nearBy(other.area, other.amenities.map((a) => t().common.amenity[a]).join(', '))}</small>
               </li>
             )
           })}
@@ -289,7 +344,7 @@ function Later({ s, length }: { s: Seat; length: number }): JSX.Element {
     if (!account.value) return
     let current = true
     // The half minute is the time until the call arrives: the server proposes times of the same length.
-    void checkWish(wish(s, chosen.value?.from, startOf() + length + 30_000)).then((check) => {
+    void checkRequest(requestOf(s, chosen.value?.from, startOf() + length + 30_000)).then((check) => {
       if (!current || check === undefined) return
       times.value = check.alternatives
         .filter((a) => a.seat?.id === s.id)
@@ -309,7 +364,9 @@ function Later({ s, length }: { s: Seat; length: number }): JSX.Element {
       <h3>{n.sameLater}</h3>
       <div class="row">
         {times.value.map((w) => (
-          <Button key={w.from} onClick={() => void book(wish(s, w.from, w.to))}>{n.bookSpan(dayAndClock(w.from, z), clock(w.to, z))}</Button>
+          <Button key={w.from} onClick={() => void book(requestOf(s, w.from, w.to))}>
+            {n.bookSpan(dayAndClock(w.from, z), clock(w.to, z))}
+          </Button>
         ))}
         {times.value.length === 0 && <Button onClick={look}>{n.seeFrom(dayAndClock(next, z))}</Button>}
       </div>
@@ -318,7 +375,17 @@ function Later({ s, length }: { s: Seat; length: number }): JSX.Element {
 }
 
 /** Line is the waitlist of the seat. */
-function Line({ s, from, length, careful }: { s: Seat; from: number | undefined; length: number; careful: Part['careful'] }): JSX.Element {
+function Line({
+  s,
+  from,
+  length,
+  careful,
+}: {
+  s: Seat
+  from: number | undefined
+  length: number
+  careful: Part['careful']
+}): JSX.Element {
   const n = t().now
   const z = zone.value
   const leaving = useAction()
@@ -328,7 +395,9 @@ function Line({ s, from, length, careful }: { s: Seat; from: number | undefined;
       <section>
         <p role="status">{n.waiting(entry.position)}</p>
         <Fault problem={leaving.problem.value} zone={z} />
-        <Button busy={leaving.busy.value} onClick={() => void leaving.run(() => leaveWaitlist(entry.id))}>{n.leaveLine}</Button>
+        <Button busy={leaving.busy.value} onClick={() => void leaving.run(() => leaveWaitlist(entry.id))}>
+          {n.leaveLine}
+        </Button>
       </section>
     )
   }
@@ -336,16 +405,19 @@ function Line({ s, from, length, careful }: { s: Seat; from: number | undefined;
   const start = from ?? startOf()
   const next = Date.parse(s.nextAvailableAt ?? '')
   const most = start + rulesOf(s.branch, s.area).most
-  const end = from !== undefined || Number.isNaN(next) || next < start + length - 15 * 60_000 ? start + length : next + length
+  const end =
+    from !== undefined || Number.isNaN(next) || next < start + length - 15 * 60_000 ? start + length : next + length
   const to = Math.min(Math.ceil(end / 900_000) * 900_000, most)
   return (
     <section>
       {account.value === null ? (
         <Button onClick={() => go(signInPath())}>{n.signInToWait}</Button>
       ) : (
-        <Button onClick={careful(() => void book(wish(s, from, to, 'wait')))}>{n.wait}</Button>
+        <Button onClick={careful(() => void book(requestOf(s, from, to, 'wait')))}>{n.wait}</Button>
       )}
-      <p><small>{n.waitHint(dayAndClock(start, z), dayAndClock(to, z))}</small></p>
+      <p>
+        <small>{n.waitHint(dayAndClock(start, z), dayAndClock(to, z))}</small>
+      </p>
     </section>
   )
 }
