@@ -152,6 +152,64 @@ func TestETagFollowsEveryBooking(t *testing.T) {
 	}
 }
 
+// TestFloorPlanFollowsEveryEdit edits the plan of a branch through one replica, and asks all replicas
+// over HTTP with If-None-Match and over gRPC: no answer is stale.
+func TestFloorPlanFollowsEveryEdit(t *testing.T) {
+	t.Parallel()
+	s := shared(t)
+	b, editor := s.branch(t, 3), s.withRole(t, adminRole)
+	uri := "/v1/branches/" + b.code + "/plan"
+	addrs := []string{s.HTTPAddr()}
+	for _, r := range s.Replicas {
+		addrs = append(addrs, r.HTTPAddr())
+	}
+	listed, err := s.anonymous().Seats.GetSeats(t.Context(), &dlsmsv1.GetSeatsRequest{Branch: b.code})
+	seat := need(editor, "seats", listed, err).GetSeats()[0]
+	was := send(t, addrs[0], "GET", uri, "").Header.Get("ETag")
+	for round := range int32(20) {
+		admin := student{editor.WithConn(conn(t, s, int(round)%len(s.Replicas))), t}.Admin
+		x, floor := 100*round, fmt.Sprint(round/2)
+		if round%2 == 0 {
+			set, err := admin.UpsertSeats(t.Context(), &dlsmsv1.UpsertSeatsRequest{Branch: b.code, Seats: []*dlsmsv1.SeatSpec{{
+				Label: seat.GetLabel(), Area: seat.GetArea(), XCm: &x, YCm: &x, Desk: "D-1",
+			}}})
+			need(editor, "seats", set, err)
+		} else {
+			set, err := admin.UpsertArea(t.Context(), &dlsmsv1.UpsertAreaRequest{
+				Branch: b.code, Name: seat.GetArea(), Floor: floor,
+			})
+			need(editor, "area", set, err)
+		}
+		right := func(p *dlsmsv1.GetFloorPlanResponse) bool {
+			place := p.GetSeats()[0]
+			return place.GetSeatId() == seat.GetId() && place.GetXCm() == x-x%200 && place.GetDesk() == "D-1" &&
+				(round%2 == 0 || p.GetAreas()[0].GetFloor() == floor)
+		}
+		tag := ""
+		for _, addr := range addrs {
+			a := send(t, addr, "GET", uri, "", "If-None-Match", was)
+			var got dlsmsv1.GetFloorPlanResponse
+			a.message(http.StatusOK, &got)
+			if now := a.Header.Get("ETag"); !right(&got) || now == was || tag != "" && now != tag {
+				t.Errorf("round %d, %s: the tag is %s, was %s, elsewhere %s: %v", round, addr, now, was, tag, &got)
+			}
+			tag = a.Header.Get("ETag")
+		}
+		for i := range s.Replicas {
+			got, err := e2e.Anonymous(conn(t, s, i)).Seats.GetFloorPlan(t.Context(),
+				&dlsmsv1.GetFloorPlanRequest{Branch: b.code})
+			if err != nil || !right(got) {
+				t.Errorf("round %d, replica %d: %v, %v", round, i, got, err)
+			}
+		}
+		again := send(t, addrs[int(round)%len(addrs)], "GET", uri, "", "If-None-Match", tag)
+		if again.StatusCode != http.StatusNotModified {
+			t.Errorf("round %d: unchanged, it is %s", round, again.Status)
+		}
+		was = tag
+	}
+}
+
 func TestIdempotencyKeyIsTheRequestID(t *testing.T) {
 	t.Parallel()
 	s := shared(t)

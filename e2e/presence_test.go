@@ -15,6 +15,7 @@ import (
 
 	"github.com/dlsms/dlsms/e2e"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/labels"
 	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/stack"
 	"github.com/dlsms/dlsms/store/storetest"
@@ -348,6 +349,43 @@ func TestSheetOfLabels(t *testing.T) {
 	if err != nil || string(over.GetContent()) != page || over.GetLabels() != 2 {
 		t.Errorf("over gRPC, the page is another one: %v", err)
 	}
+}
+
+// TestPageDrawsTheCodes follows a screen with a link over gRPC and HTTP, and checks in with the code. It
+// reads the labels as data.
+func TestPageDrawsTheCodes(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, s *system) {
+		b := s.presenceBranch(t, 2)
+		b.librarian.require(b.code, dlsmsv1.CheckInRule_CHECK_IN_RULE_SCREEN)
+		ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+		defer cancel()
+		const link = "HTTPS://LIBRARY.EXAMPLE/C/"
+		key := s.anonymous().WithToken(b.key)
+		stream, err := dlsmsv1.NewScreenServiceClient(key.Conn()).WatchScreen(ctx, &dlsmsv1.WatchScreenRequest{Link: link})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &display{t: t, stream: stream}
+		d.next()
+		for _, code := range d.state.GetCodes() {
+			qr, err := labels.Encode(link + code.GetCode())
+			if err != nil || code.GetQrPath() != qr.Path || int(code.GetQrSize()) != qr.Size {
+				t.Errorf("the code has %d modules, want %d: %v", code.GetQrSize(), qr.Size, err)
+			}
+		}
+		a := s.student(t)
+		r := a.book(b.seats[0], fromNow(time.Hour))
+		if _, err := a.tryCodes(r.GetId(), link+d.shown().GetCode(), ""); err != nil {
+			t.Error(err)
+		}
+
+		var items dlsmsv1.MakeLabelsResponse
+		s.send(t, "GET", "/v1/admin/labels?itemsOnly=true&branch="+b.code, "", bearer(b.librarian)...).message(200, &items)
+		if len(items.GetItems()) != 2 || items.GetItems()[0].GetCode() != s.label(t, b, items.GetItems()[0].GetSeatId()) {
+			t.Errorf("the labels are %v", &items)
+		}
+	})
 }
 
 // TestWrongCodesAreLimited sends eleven wrong codes to three replicas. Redis counts them together.

@@ -2,8 +2,12 @@ package labels_test
 
 import (
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+
+	"rsc.io/qr"
 
 	"github.com/dlsms/dlsms/labels"
 )
@@ -61,5 +65,75 @@ func TestSizeOfAScreenCode(t *testing.T) {
 	}
 	if _, err := labels.SVG(strings.Repeat("x", 5000)); err == nil {
 		t.Error("a text that is too long for a QR code has no error")
+	}
+}
+
+// shape is a run of dark modules in a row.
+var shape = regexp.MustCompile(`^m(-?\d+) (-?\d+)h(\d+)v1h-(\d+)z`)
+
+// TestPathHasTheDarkModules draws the path of QR codes and compares it with their modules.
+func TestPathHasTheDarkModules(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"CAAAAAYHB4NYA7ZBV3O5VQ6ZQK6KSYA", "HTTPS://LIBRARY.EXAMPLE/C/CAAAAAYHB4NYA7ZBV3O5VQ6ZQK6KSYA",
+		"https://library.example/s/CAAAAAYHB4NYA7ZBV3O5VQ6ZQK6KSYA",
+	} {
+		want, err := qr.Encode(text, qr.M)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := labels.Encode(text)
+		if err != nil || got.Size != want.Size {
+			t.Fatalf("%s: %d modules, %v, want %d", text, got.Size, err, want.Size)
+		}
+		dark := map[[2]int]bool{}
+		x, y := 0, 0
+		for rest := got.Path; rest != ""; {
+			m := shape.FindStringSubmatch(rest)
+			if m == nil || m[3] != m[4] {
+				t.Fatalf("%s: the path goes on with %.20s", text, rest)
+			}
+			rest = rest[len(m[0]):]
+			dx, _ := strconv.Atoi(m[1])
+			dy, _ := strconv.Atoi(m[2])
+			run, _ := strconv.Atoi(m[3])
+			x, y = x+dx, y+dy
+			for i := range run {
+				dark[[2]int{x + i, y}] = true
+			}
+		}
+		for y := -quiet; y < want.Size+quiet; y++ {
+			for x := -quiet; x < want.Size+quiet; x++ {
+				if dark[[2]int{x, y}] != want.Black(x, y) {
+					t.Errorf("%s: the module at %d, %d is wrong", text, x, y)
+				}
+			}
+		}
+	}
+	if _, err := labels.Encode(strings.Repeat("x", 5000)); err == nil {
+		t.Error("a text that is too long for a QR code has no error")
+	}
+}
+
+const quiet = 4
+
+// TestSizeOfPaths checks that 500 labels with the longest link fit into a message of 4 MiB, the most
+// that a gRPC client accepts by default. A link in upper case must make a smaller code.
+func TestSizeOfPaths(t *testing.T) {
+	t.Parallel()
+	code := "CAAAAAYHB4NYA7ZBV3O5VQ6ZQK6KSYA"
+	longest, err := labels.Encode("https://" + strings.Repeat("x", labels.MaxLink-9) + "/" + code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const others = 500 // bytes of the other fields
+	if size := 500 * (len(longest.Path) + others); size > 4<<20 {
+		t.Errorf("500 labels take %d bytes, a path %d", size, len(longest.Path))
+	}
+	link := "https://library.example/s/"
+	lower, _ := labels.Encode(link + code)
+	upper, err := labels.Encode(strings.ToUpper(link) + code)
+	if err != nil || upper.Size >= lower.Size || upper.Size > 29 {
+		t.Errorf("in upper case, %d modules: %v; in lower case, %d", upper.Size, err, lower.Size)
 	}
 }

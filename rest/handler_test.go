@@ -276,6 +276,55 @@ func TestETag(t *testing.T) {
 	}
 }
 
+// TestFloorPlanETag asks for a floor plan after a booking, which does not change it, and after changes
+// of a seat and of an area.
+func TestFloorPlanETag(t *testing.T) {
+	t.Parallel()
+	r := start(t, nil)
+	const path = "/v1/branches/branch-0/plan"
+	a := r.do(t, "GET", path, "")
+	tag := a.Header.Get("ETag")
+	var plan dlsmsv1.GetFloorPlanResponse
+	if err := protojson.Unmarshal(a.body, &plan); err != nil || len(plan.GetSeats()) != 3 || plan.GetAsOf() == nil {
+		t.Fatalf("%s: %v: %s", a.Status, err, a.body)
+	}
+	if tag == "" || a.Header.Get("Cache-Control") != "no-cache" || a.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("the headers are %v", a.Header)
+	}
+	if head := r.do(t, "HEAD", path, ""); head.StatusCode != http.StatusOK || head.Header.Get("ETag") != tag {
+		t.Errorf("HEAD: %s with %v", head.Status, head.Header)
+	}
+	made := r.do(t, "POST", "/v1/reservations", r.booking(1, ""), r.login(t, "STUDENT-1")...)
+	if made.StatusCode != http.StatusCreated {
+		t.Fatalf("%s: %s", made.Status, made.body)
+	}
+	a = r.do(t, "GET", path, "", "If-None-Match", tag)
+	if a.StatusCode != http.StatusNotModified || len(a.body) > 0 || a.Header.Get("ETag") != tag {
+		t.Errorf("after a booking, it is %s with %d bytes", a.Status, len(a.body))
+	}
+	for sql, text := range map[string]string{
+		`UPDATE seats SET desk = 'Table 7' WHERE id = $1`: `"desk":"Table 7"`,
+		`INSERT INTO areas (library_id, branch_id, name, floor)
+			SELECT 1, branch_id, area, 'Basement' FROM seats WHERE id = $1`: `"floor":"Basement"`,
+	} {
+		r.db.Exec(t, sql, r.seats[0])
+		a = r.do(t, "GET", path, "", "If-None-Match", tag)
+		if a.StatusCode != http.StatusOK || a.Header.Get("ETag") == tag || !strings.Contains(string(a.body), text) {
+			t.Errorf("after %s, it is %s with the tag %s: %s", sql, a.Status, a.Header.Get("ETag"), a.body)
+		}
+		tag = a.Header.Get("ETag")
+	}
+
+	r.do(t, "GET", "/v1/branches/none/plan", "").problem(t, http.StatusNotFound, "BRANCH_NOT_FOUND")
+	r.do(t, "POST", path, "").problem(t, http.StatusMethodNotAllowed, "")
+	for _, query := range []string{"?floor=1", "?branch=main"} {
+		if p := r.do(t, "GET", path+query, "").problem(t, http.StatusBadRequest, "INVALID_FIELDS"); len(p.Errors) != 1 {
+			t.Errorf("%s: %+v", query, p)
+		}
+	}
+	r.logged(t, "GetFloorPlan", "BRANCH_NOT_FOUND")
+}
+
 // TestNoNotModifiedWithoutPostgres: an answer from memory may be outdated, so a client must get its
 // asOf, even if it has the same seats already.
 func TestNoNotModifiedWithoutPostgres(t *testing.T) {
@@ -283,6 +332,8 @@ func TestNoNotModifiedWithoutPostgres(t *testing.T) {
 	r := start(t, nil)
 	tag := r.do(t, "GET", "/v1/seats", "").Header.Get("ETag")
 	ask := func() answer { return r.do(t, "GET", "/v1/seats", "", "If-None-Match", tag) }
+	const plan = "/v1/branches/branch-0/plan"
+	planTag := r.do(t, "GET", plan, "").Header.Get("ETag")
 	name := storetest.Value[string](t, r.db, `SELECT current_database()`)
 	admin := storetest.NewDB(t) // another connection, to close the database of r and open it again
 	admin.Exec(t, `ALTER DATABASE `+name+` ALLOW_CONNECTIONS false`)
@@ -296,6 +347,9 @@ func TestNoNotModifiedWithoutPostgres(t *testing.T) {
 	if a.StatusCode != http.StatusOK || a.Header.Get("ETag") != tag ||
 		got.GetTotalCount() != 3 || got.GetAsOf().AsTime().After(ended) {
 		t.Errorf("without Postgres, %s with the tag %s, was %s: %s", a.Status, a.Header.Get("ETag"), tag, a.body)
+	}
+	if a := r.do(t, "GET", plan, "", "If-None-Match", planTag); a.StatusCode != http.StatusOK || planTag == "" {
+		t.Errorf("without Postgres, the floor plan is %s: %s", a.Status, a.body)
 	}
 	admin.Exec(t, `ALTER DATABASE `+name+` ALLOW_CONNECTIONS true`)
 	edgetest.Eventually(t, "with Postgres again, there is a 304", func() bool {

@@ -71,7 +71,9 @@ func encodePageJSON(p availability.Page) encodedJSON {
 }
 
 // etagOf returns the weak entity tag of an answer with this SHA-256 hash.
-func etagOf(h hash.Hash) string { return `W/"` + base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:15]) + `"` }
+func etagOf(h hash.Hash) string {
+	return `W/"` + base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:15]) + `"`
+}
 
 // seatSizeJSON is the approximate size of an encoded seat in bytes.
 const seatSizeJSON = 200

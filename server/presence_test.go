@@ -6,10 +6,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/labels"
 	"github.com/dlsms/dlsms/presence"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -206,4 +210,81 @@ func TestScansAreLimitedByAddress(t *testing.T) {
 	if err := scan(fromAddress(t, "192.0.2.2"), e.shown(0)); err != nil {
 		t.Errorf("another address: %v", err)
 	}
+}
+
+// TestQRCodesForAPage reads the codes of a screen and of labels as a page does that draws the QR codes
+// itself.
+func TestQRCodesForAPage(t *testing.T) {
+	t.Parallel()
+	e := startEntrance(t, 2, nil)
+	e.register(t, "A0001")
+	e.db.Exec(t, `UPDATE users SET role = 'ADMIN'`)
+	e.db.Exec(t, `UPDATE branches SET name = 'Main Library'`)
+	staff := dlsmsv1.NewAdminServiceClient(e.conn)
+	me := bearing(t.Context(), e.login(t, "A0001", testPassword))
+	key, err := staff.CreateKey(me, &dlsmsv1.CreateKeyRequest{
+		Name: "Screen", Branch: "branch-0", Scopes: []dlsmsv1.KeyScope{dlsmsv1.KeyScope_KEY_SCOPE_SCREEN}, Reason: "new",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	watch := func(link string) ([]*dlsmsv1.ScreenCode, error) {
+		ctx, cancel := context.WithCancel(bearing(t.Context(), key.GetSecret()))
+		defer cancel()
+		stream, err := dlsmsv1.NewScreenServiceClient(e.conn).WatchScreen(ctx, &dlsmsv1.WatchScreenRequest{Link: link})
+		if err != nil {
+			return nil, err
+		}
+		first, err := stream.Recv()
+		return first.GetState().GetCodes(), err
+	}
+	const link = "HTTPS://LIBRARY.EXAMPLE/C/"
+	withLink, err := watch(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	without, err := watch("")
+	if err != nil || len(withLink) != 21 || len(without) != 21 {
+		t.Fatalf("%d and %d codes, %v", len(withLink), len(without), err)
+	}
+	for i, code := range withLink {
+		qr, err := labels.Encode(link + code.GetCode())
+		if err != nil || code.GetQrPath() != qr.Path || int(code.GetQrSize()) != qr.Size || qr.Size != 29 {
+			t.Errorf("code %d has %d modules, want %d: %v", i, code.GetQrSize(), qr.Size, err)
+		}
+		code.QrPath, code.QrSize = "", 0
+		if !proto.Equal(code, without[i]) {
+			t.Errorf("without a link, code %d is %v, want %v", i, without[i], code)
+		}
+	}
+	_, err = watch("library.example")
+	want(t, err, codes.InvalidArgument, "INVALID_FIELDS")
+
+	request := &dlsmsv1.MakeLabelsRequest{Branch: "branch-0", Link: link, ItemsOnly: true}
+	made, err := staff.MakeLabels(me, request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expected := &dlsmsv1.MakeLabelsResponse{Labels: 2}
+	for i, label := range storetest.Rows[string](t, e.db, `SELECT label FROM seats ORDER BY id`) {
+		code := e.codes.Label(e.seats[i])
+		qr, err := labels.Encode(link + code)
+		if err != nil {
+			t.Fatal(err)
+		}
+		expected.Items = append(expected.Items, &dlsmsv1.SeatLabel{
+			SeatId: e.seats[i], Label: label, Area: "Area", BranchName: "Main Library", Code: code,
+			QrPath: qr.Path, QrSize: count(qr.Size),
+		})
+	}
+	if diff := cmp.Diff(expected, made, protocmp.Transform()); diff != "" {
+		t.Error(diff)
+	}
+	request.ItemsOnly = false
+	if page, err := staff.MakeLabels(me, request); err != nil || len(page.GetItems()) != 0 || len(page.GetContent()) == 0 {
+		t.Errorf("a page has %d items and %d bytes: %v", len(page.GetItems()), len(page.GetContent()), err)
+	}
+	request.Link = "library.example"
+	_, err = staff.MakeLabels(me, request)
+	want(t, err, codes.InvalidArgument, "INVALID_FIELDS")
 }

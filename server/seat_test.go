@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -235,6 +237,56 @@ func TestWatchEncodingMatchesProtobuf(t *testing.T) {
 		}
 		if diff := cmp.Diff(wanted, change, protocmp.Transform()); diff != "" {
 			t.Error(diff)
+		}
+	}
+}
+
+func TestGetFloorPlan(t *testing.T) {
+	t.Parallel()
+	db := storetest.NewDB(t)
+	db.FreezeClock(t, tuesday)
+	seats := db.Seats(t, 3)
+	db.Exec(t, `UPDATE seats SET x_cm = 0, y_cm = 340, angle = 0, desk = 'D-1' WHERE id = $1`, seats[0])
+	db.Exec(t, `UPDATE seats SET x_cm = 120, y_cm = 340, area = 'Attic' WHERE id = $1`, seats[1])
+	db.Exec(t, `INSERT INTO areas (library_id, branch_id, name, floor) SELECT 1, id, 'Attic', '5' FROM branches`)
+	s := startOn(t, db, nil, nil)
+	number := func(n int32) *int32 { return &n }
+	expected := &dlsmsv1.GetFloorPlanResponse{
+		Seats: []*dlsmsv1.SeatPlace{
+			{SeatId: seats[0], XCm: number(0), YCm: number(340), Angle: number(0), Desk: "D-1"},
+			{SeatId: seats[1], XCm: number(120), YCm: number(340)},
+			{SeatId: seats[2]},
+		},
+		Areas: []*dlsmsv1.PlanArea{{Name: "Area"}, {Name: "Attic", Floor: "5"}},
+		AsOf:  stamp(0),
+	}
+	sort := protocmp.SortRepeated(func(a, b *dlsmsv1.PlanArea) bool { return a.GetName() < b.GetName() })
+	for range 2 {
+		got, err := s.seats.GetFloorPlan(t.Context(), &dlsmsv1.GetFloorPlanRequest{Branch: "branch-0"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(expected, got, protocmp.Transform(), sort); diff != "" {
+			t.Error(diff)
+		}
+		answer, err := s.GetFloorPlanJSON(t.Context(), &dlsmsv1.GetFloorPlanRequest{Branch: "branch-0"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var decoded dlsmsv1.GetFloorPlanResponse
+		if err := protojson.Unmarshal(answer.(PlanJSON).AppendTo(nil), &decoded); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(got, &decoded, protocmp.Transform()); diff != "" {
+			t.Error(diff)
+		}
+	}
+	for branch, reason := range map[string]string{
+		"": "INVALID_FIELDS", strings.Repeat("x", 65): "INVALID_FIELDS", "none": "BRANCH_NOT_FOUND",
+	} {
+		_, err := s.seats.GetFloorPlan(t.Context(), &dlsmsv1.GetFloorPlanRequest{Branch: branch})
+		if reasonOf(err) != reason {
+			t.Errorf("branch %q: %v, want %s", branch, err, reason)
 		}
 	}
 }
