@@ -78,8 +78,8 @@ const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; 
 	"frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types dlsms"
 
 // permissions switches off what the page does not use. The camera scans codes.
-const permissions = "accelerometer=(), bluetooth=(), camera=(self), display-capture=(), geolocation=(), " +
-	"gyroscope=(), hid=(), magnetometer=(), microphone=(), midi=(), payment=(), serial=(), usb=()"
+const permissions = "accelerometer=(), camera=(self), display-capture=(), geolocation=(), gyroscope=(), hid=(), " +
+	"magnetometer=(), microphone=(), midi=(), payment=(), serial=(), usb=()"
 
 // hashedName matches the name of a file whose content never changes.
 var hashedName = regexp.MustCompile(`^assets/.*-[A-Z0-9]{8}\.[a-z0-9]+$`)
@@ -219,8 +219,7 @@ func (f *siteFile) write(w http.ResponseWriter, r *http.Request, status int) {
 	if status == http.StatusOK {
 		header["Etag"] = content.etag
 		if noneMatch(r.Header["If-None-Match"], content.etag[0]) {
-			delete(header, "Content-Type")
-			w.WriteHeader(http.StatusNotModified)
+			w.WriteHeader(http.StatusNotModified) // net/http leaves out Content-Type
 			return
 		}
 	} else {
