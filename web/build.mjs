@@ -70,6 +70,10 @@ const shell = ['/', mainStyle, mainScript, firstPage, ...staticImports(mainScrip
   .concat([path(scripts.metafile, 'src/pages/me/me.tsx')])
   .filter((name, i, all) => all.indexOf(name) === i)
   .map((name) => (name === '/' ? name : '/' + name))
+for (const page of ['src/pages/now/sheet.tsx', 'src/map/map.tsx']) {
+  const script = path(scripts.metafile, page)
+  shell.push(...[script, ...staticImports(script)].map((name) => '/' + name).filter((name) => !shell.includes(name)))
+}
 const version = createHash('sha256').update([...files.keys()].sort().join()).update(page).digest('hex').slice(0, 12)
 const worker = await build({
   absWorkingDir: root,

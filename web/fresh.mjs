@@ -112,8 +112,8 @@ const qr = sizeOf(namesInDist(decoder))
 for (const [i, [what, limit]] of Object.entries(limits).entries()) {
   const size = [first, admin, qr][i] ?? 0
   console.log(`web: ${what}: ${(size / 1000).toFixed(1)} KB of ${limit / 1000} KB`)
-  if (size > limit) {
-    console.error(`web: ${what} is too large`)
+  if (size === 0 || size > limit) {
+    console.error(`web: ${what} is ${size === 0 ? 'missing' : 'too large'}`)
     process.exitCode = 1
   }
 }

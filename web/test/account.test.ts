@@ -1,7 +1,8 @@
 // Sign-in, registration and settings.
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
-import { admin, ApiError, book, clientOf, login, newBranch, newStudent, ok, password, unique, url, visitor } from './harness/api.ts'
+import { admin, ApiError, book, clientOf, login, newBranch, newStudent, ok } from './harness/api.ts'
+import { password, unique, url, visitor } from './harness/api.ts'
 import { checkAxe } from './harness/axe.ts'
 import { test, type Page } from './harness/browser.ts'
 import { until } from './harness/until.ts'
@@ -77,7 +78,7 @@ test('a wrong password says so, and the right one leads to the wanted page', asy
   await page.waitForURL('**/me?x=1')
   await page.getByRole('heading', { name: 'My seats' }).waitFor()
   assert.ok(!(await secrets(page)).includes('eyJ'), 'a token is in the storage or the address')
-  // Who is signed in does not sign in again.
+  // A user who is signed in does not sign in again.
   await page.evaluate(() => history.pushState(null, '', '/login?next=/settings'))
   await page.evaluate(() => dispatchEvent(new PopStateEvent('popstate')))
   await page.getByRole('heading', { name: 'Settings' }).waitFor()
@@ -85,7 +86,15 @@ test('a wrong password says so, and the right one leads to the wanted page', asy
 
 test('the sign-in leads to no other origin', async (b) => {
   const student = await newStudent()
-  const addresses = ['https://evil.example/', '//evil.example', '/\\evil.example', '/\t/evil.example', '/.//evil.example', 'javascript:alert(1)', '/v1/branches']
+  const addresses = [
+    'https://evil.example/',
+    '//evil.example',
+    '/\\evil.example',
+    '/\t/evil.example',
+    '/.//evil.example',
+    'javascript:alert(1)',
+    '/v1/branches',
+  ]
   for (const next of addresses) {
     const page = await b.page()
     await page.goto(`/login?next=${encodeURIComponent(next)}`)
@@ -193,6 +202,8 @@ test('signing out here ends the session in the other tab, and the token', async 
   await one.getByRole('button', { name: 'Sign out here' }).click()
   for (const page of [one, two]) await page.getByText('Sign in to see your account').waitFor()
   assert.deepEqual(await one.context().cookies(), [])
+  // The other tab learns it from this one, not from an error.
+  assert.equal(await two.getByText('You were signed out').count(), 0)
   await until(async () => {
     await assert.rejects(ok(clientOf(student.token).GET('/v1/standing')), (e: ApiError) => e.reason === 'TOKEN_REVOKED')
   })
@@ -263,7 +274,12 @@ test('a visitor chooses a language and colours, and the device keeps them', asyn
 
 test('the pages of the account have no violation of axe, and fit 320 px', async (b) => {
   const student = await newStudent('Wolfeschlegelsteinhausenbergerdorff'.repeat(2))
-  for (const options of [{ device: 'narrow', theme: 'dark', language: 'de' }, { device: 'desktop' }, { device: 'phone', language: 'zh' }] as const) {
+  const all = [
+    { device: 'narrow', theme: 'dark', language: 'de' },
+    { device: 'desktop' },
+    { device: 'phone', language: 'zh' },
+  ] as const
+  for (const options of all) {
     const page = await b.page({ ...options, as: student })
     await page.goto('/settings')
     await page.locator('#close-account').waitFor()

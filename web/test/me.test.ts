@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { createRequire } from 'node:module'
 import { build } from 'esbuild'
-import { admin, book, inMinutes, login, newBranch, newStudent, ok, password, type Branch, type Person } from './harness/api.ts'
+import { admin, book, inMinutes, login, newBranch, newStudent, ok, password } from './harness/api.ts'
+import type { Branch, Person } from './harness/api.ts'
 import { checkAxe } from './harness/axe.ts'
 import { test, type Page } from './harness/browser.ts'
 import { cameraOf, labelsOf, newScreen, setRules } from './harness/codes.ts'
@@ -24,6 +25,11 @@ async function proofOf(person: Person): Promise<readonly string[]> {
   return reservations.map((r) => r.proof)
 }
 
+async function cancel(person: Person, id: string): Promise<void> {
+  const params = { path: { reservationId: id } }
+  await ok(person.api.POST('/v1/reservations/{reservationId}:cancel', { params, body: {} }))
+}
+
 async function signIn(page: Page, person: Person): Promise<void> {
   await page.getByLabel('Student number').fill(person.studentId)
   await page.getByLabel('Password', { exact: true }).fill(password)
@@ -32,11 +38,15 @@ async function signIn(page: Page, person: Person): Promise<void> {
 
 test('check in, stay longer, and leave', async (b) => {
   const [student, branch] = await Promise.all([newStudent(), newBranch({ seats: 1 })])
-  await book(student, seat(branch), { minutes: 60 })
+  const r = await book(student, seat(branch), { minutes: 60 })
   const page = await b.page({ as: student, device: 'phone' })
   await page.goto('/me')
   const present = card(page)
   await present.getByText('Check in by').waitFor()
+  // The times are those of the library.
+  const berlin = new Intl.DateTimeFormat('en-GB', { timeZone: 'Europe/Berlin', hour: '2-digit', minute: '2-digit' })
+  const [from, to] = [r.startTime, r.endTime].map((time) => berlin.format(new Date(time ?? '')))
+  await present.getByText(`${from} to ${to}`).waitFor()
   await present.getByRole('button', { name: 'Check in' }).click()
   await present.getByText('Checked in', { exact: true }).waitFor()
   const left = (await present.getByRole('timer').textContent()) ?? ''
@@ -56,6 +66,42 @@ test('check in, stay longer, and leave', async (b) => {
   await past.getByText('Completed').waitFor()
   await past.getByText('without a code').waitFor()
   await past.getByText('Left at').waitFor()
+})
+
+test('a keyboard is enough to check in, stay longer and leave, and the focus is never lost', async (b) => {
+  const [student, branch] = await Promise.all([newStudent(), newBranch({ seats: 1 })])
+  await book(student, seat(branch), { minutes: 60 })
+  const page = await b.page({ as: student })
+  await page.goto('/me')
+  /** press goes to a button by Tab alone, from where the focus is, and presses it. */
+  const press = async (name: RegExp): Promise<void> => {
+    for (let i = 0; i < 40; i++) {
+      await page.keyboard.press('Tab')
+      const text = await page.evaluate(() => {
+        const button = document.activeElement
+        return button instanceof HTMLButtonElement ? button.innerText : ''
+      })
+      if (!name.test(text)) continue
+      await page.keyboard.press('Enter')
+      return
+    }
+    throw new Error(`Tab does not reach ${name}`)
+  }
+  const focused = (): Promise<string> => page.evaluate(() => document.activeElement?.tagName ?? '')
+  await card(page).getByRole('button', { name: 'Check in' }).waitFor()
+  await press(/^Check in$/)
+  await card(page).getByText('Checked in', { exact: true }).waitFor()
+  await until(async () => assert.equal(await focused(), 'H1'))
+  await press(/^Stay longer$/)
+  await card(page).getByRole('button', { name: /30 min/ }).first().waitFor()
+  await press(/30 min/)
+  await page.getByText('Your reservation now ends at').first().waitFor()
+  await until(async () => assert.equal(await focused(), 'BUTTON'))
+  await press(/^Leave$/)
+  await page.getByRole('dialog').waitFor()
+  await press(/^Leave$/)
+  await page.getByText('You have no reservation.').waitFor()
+  await until(async () => assert.equal(await focused(), 'H1'))
 })
 
 test('only ends that the library allows are offered', async (b) => {
@@ -79,7 +125,7 @@ test('a coming reservation is cancelled by the user, and another one by a closur
   await book(student, seat(branch, 1), { start: 240, minutes: 60 })
   const page = await b.page({ as: student })
   await page.goto('/me')
-  const coming = page.locator('li.item')
+  const coming = page.locator('li.seat-item')
   await until(async () => assert.equal(await coming.count(), 2))
   await coming.filter({ hasText: 'T-01' }).getByRole('button', { name: 'Cancel the reservation' }).click()
   await page.getByRole('dialog').getByRole('button', { name: 'Cancel the reservation' }).click()
@@ -113,18 +159,33 @@ test('a place in line becomes an offer, which is claimed or declined', async (b)
   await until(async () => assert.equal(await page.getByText('You are next in line').count(), 2))
   await checkAxe(page, 'waitlist')
   for (const r of taken) {
-    await ok(other.api.POST('/v1/reservations/{reservationId}:cancel', { params: { path: { reservationId: r.id } }, body: {} }))
+    await cancel(other, r.id)
   }
-  const offer = (label: string): ReturnType<Page['locator']> => page.locator('section.offer', { hasText: label })
+  const offer = (label: string): ReturnType<Page['locator']> => page.locator('section.card.offer', { hasText: label })
   await offer('T-01').getByRole('timer').waitFor()
   await offer('T-02').getByRole('timer').waitFor()
   await checkAxe(page, 'offers')
   await offer('T-01').getByRole('button', { name: 'Take the seat' }).click()
-  await page.locator('li.item', { hasText: 'T-01' }).waitFor()
+  await page.locator('li.seat-item', { hasText: 'T-01' }).waitFor()
   await offer('T-02').getByRole('button', { name: 'No, thanks' }).click()
   await offer('T-02').waitFor({ state: 'detached' })
   const { reservations } = await ok(student.api.GET('/v1/reservations'))
   assert.deepEqual(reservations.map((r) => r.status), ['RESERVATION_STATUS_CONFIRMED'])
+})
+
+test('the history has pages', async (b) => {
+  const [student, branch] = await Promise.all([newStudent(), newBranch({ seats: 1 })])
+  for (let i = 0; i < 12; i++) {
+    const { id } = await book(student, seat(branch))
+    await cancel(student, id)
+  }
+  const page = await b.page({ as: student })
+  await page.goto('/me')
+  const items = page.locator('.history li')
+  await until(async () => assert.equal(await items.count(), 10))
+  await page.getByRole('button', { name: 'Show more' }).click()
+  await until(async () => assert.equal(await items.count(), 12))
+  assert.equal(await page.getByRole('button', { name: 'Show more' }).count(), 0)
 })
 
 test('a user leaves a waitlist', async (b) => {
@@ -141,7 +202,7 @@ test('a user leaves a waitlist', async (b) => {
   assert.deepEqual(entries.map((e) => e.status), ['WAITLIST_STATUS_LEFT'])
 })
 
-test('a no-show is told in words, with the suspension, and is forgiven', async (b) => {
+test('a no-show is told in words, with the suspension, and forgiven', async (b) => {
   const [student, branch] = await Promise.all([newStudent(), newBranch({ seats: 1, name: 'Strict Library' })])
   await setRules(branch, { grace: '0s', strikeLimit: 1, suspensionDays: [3] } as never)
   const page = await b.page({ as: student })
@@ -153,6 +214,14 @@ test('a no-show is told in words, with the suspension, and is forgiven', async (
   await page.locator('.history li', { hasText: 'Not used' }).waitFor()
   await page.getByText('Has led to a suspension').waitFor()
   await checkAxe(page, 'suspension')
+  const staff = await admin()
+  const { strikes } = await ok(student.api.GET('/v1/standing'))
+  const body = { strikeId: strikes[0]?.id ?? '', reason: 'the scanner was broken' }
+  await ok(staff.api.POST('/v1/desk/strikes:forgive', { body }))
+  await page.reload()
+  await page.getByText('Forgiven by the library').waitFor()
+  await page.getByText('the scanner was broken').waitFor()
+  assert.equal(await page.getByText('You cannot reserve seats until').count(), 0)
 })
 
 test('rule DESK: the page sends the user to the desk', async (b) => {
@@ -218,7 +287,7 @@ test('rule SCREEN: a scan before the sign-in is recorded, and checks in after it
   const page = await b.page({ device: 'phone' })
   const sent: string[] = []
   page.on('request', (r) => {
-    if (/scans|:checkIn|login/.test(r.url())) sent.push(new URL(r.url()).pathname.replace(/\d+/, '1'))
+    if (/scans|:checkIn|login/.test(r.url())) sent.push(new URL(r.url()).pathname.replace(/\/\d+/, '/1'))
   })
   const { code } = screen.now()
   await page.goto(`/C/${code}`)
@@ -229,7 +298,8 @@ test('rule SCREEN: a scan before the sign-in is recorded, and checks in after it
   await page.getByRole('heading', { name: 'You are checked in' }).waitFor()
   assert.deepEqual(sent, ['/v1/scans', '/v1/auth/login', '/v1/reservations/1:checkIn'])
   assert.deepEqual(await proofOf(student), ['PROOF_SCREEN'])
-  const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, location.href, history.state]))
+  const kept = await page.evaluate(() =>
+    JSON.stringify([{ ...localStorage }, { ...sessionStorage }, location.href, history.state]))
   assert.ok(!kept.includes(code), 'the code is kept')
   // Scanned once more, the page says that nothing is left to do.
   await page.goBack().catch(() => null)
@@ -305,7 +375,7 @@ test('rule SEAT_AND_SCREEN: the page leads through both codes, in any order', as
 })
 
 test('a free seat is taken by its label in one tap, and the label then shows the stay', async (b) => {
-  const [student, branch] = await Promise.all([newStudent(), newBranch({ seats: 1 })])
+  const [student, branch] = await Promise.all([newStudent(), newBranch({ seats: 1, zone: 'Asia/Kolkata' })])
   const label = (await labelsOf(branch)).get(seat(branch)) ?? ''
   const page = await b.page({ device: 'phone' })
   await page.goto(`/s/${label}`)
@@ -319,6 +389,8 @@ test('a free seat is taken by its label in one tap, and the label then shows the
   await sit.click()
   await page.getByRole('heading', { name: 'You are checked in' }).waitFor()
   assert.deepEqual(await proofOf(student), ['PROOF_SEAT'])
+  const { reservations } = await ok(student.api.GET('/v1/reservations'))
+  assert.match(reservations[0]?.endTime ?? '', /:[03]0:00Z$/, 'a library may allow only half hours')
 
   const again = await b.page({ as: student, device: 'phone' })
   await again.goto(`/S/${label}`)
@@ -353,7 +425,7 @@ test('the label of a taken seat, and of a seat that is reserved for later', asyn
   await page.getByText('it is too early to check in').waitFor()
   await page.getByRole('timer').waitFor()
 
-  // A visitor may be the one who has reserved the seat.
+  // A visitor may have reserved the seat.
   const visitor = await b.page()
   await visitor.goto(`/s/${labels.get(seat(branch, 0)) ?? ''}`)
   await visitor.getByText('If it is your reservation, sign in').waitFor()
@@ -387,7 +459,7 @@ test('the camera reads a label with the BarcodeDetector of the browser, and stop
   const page = await b.page({ as: student, arguments: cameraOf(label) })
   // Chromium on Linux has no BarcodeDetector: this one has its interface, and really decodes.
   const entry = createRequire(import.meta.url).resolve('qr/decode.js')
-  const contents = `import { BarcodeDetector } from ${JSON.stringify(entry)}; globalThis.BarcodeDetector = BarcodeDetector`
+  const contents = `import { BarcodeDetector as B } from ${JSON.stringify(entry)}; globalThis.BarcodeDetector = B`
   const bundle = await build({ stdin: { contents, resolveDir: '.' }, bundle: true, write: false, format: 'iife' })
   await page.addInitScript({ content: bundle.outputFiles[0]?.text ?? '' })
   const scripts: string[] = []
@@ -398,9 +470,10 @@ test('the camera reads a label with the BarcodeDetector of the browser, and stop
   assert.ok(!scripts.some((s) => s.includes('decode')), 'the page has loaded its own decoder')
 })
 
-test('the camera stops when the user leaves the page, and its errors say what to do', async (b) => {
+test('the camera stops when the page is hidden or left, and its errors say what to do', async (b) => {
   const student = await newStudent()
-  const page = await b.page({ as: student, arguments: ['--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream'] })
+  const [allow, device] = ['--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream']
+  const page = await b.page({ as: student, arguments: [allow, device] })
   await page.goto('/scan')
   await page.evaluate(() => {
     const media = navigator.mediaDevices
@@ -414,16 +487,30 @@ test('the camera stops when the user leaves the page, and its errors say what to
   await page.getByRole('button', { name: 'Open the camera' }).click()
   await page.getByText('Hold the code in front of the camera').waitFor()
   await checkAxe(page, 'camera')
+  const states = (): Promise<unknown> =>
+    page.evaluate(() => (globalThis as { tracks?: MediaStreamTrack[] }).tracks?.map((t) => t.readyState))
+  assert.deepEqual(await states(), ['live'])
+  const show = (state: string): Promise<void> =>
+    page.evaluate((s) => {
+      Object.defineProperty(document, 'visibilityState', { value: s, configurable: true })
+      document.dispatchEvent(new Event('visibilitychange'))
+    }, state)
+  await show('hidden')
+  await page.getByRole('button', { name: 'Open the camera' }).waitFor()
+  assert.deepEqual(await states(), ['ended'])
+  await show('visible')
+  await page.getByRole('button', { name: 'Open the camera' }).click()
+  await page.getByText('Hold the code in front of the camera').waitFor()
+  assert.deepEqual(await states(), ['live'])
   await page.getByRole('link', { name: 'My seats' }).first().click()
   await page.getByText('You have no reservation.').waitFor()
-  const states = await page.evaluate(() => (globalThis as { tracks?: MediaStreamTrack[] }).tracks?.map((t) => t.readyState))
-  assert.deepEqual(states, ['ended'])
+  assert.deepEqual(await states(), ['ended'])
 
-  const refused = await b.page({ as: student, arguments: ['--use-fake-device-for-media-stream', '--deny-permission-prompts'] })
+  const refused = await b.page({ as: student, arguments: [device, '--deny-permission-prompts'] })
   await refused.goto('/scan')
   await refused.getByRole('button', { name: 'Open the camera' }).click()
   await refused.getByText('The page may not use the camera').waitFor()
-  const missing = await b.page({ as: student, arguments: ['--use-fake-ui-for-media-stream'] })
+  const missing = await b.page({ as: student, arguments: [allow] })
   await missing.goto('/scan')
   await missing.getByRole('button', { name: 'Open the camera' }).click()
   await missing.getByText('This device has no camera').waitFor()
@@ -434,13 +521,13 @@ test('without a network the page shows the last known reservations with their ti
   await book(student, seat(branch), { start: 120 })
   const page = await b.page({ as: student, faults: true })
   await page.goto('/me')
-  await page.locator('li.item', { hasText: 'T-01' }).waitFor()
+  await page.locator('li.seat-item', { hasText: 'T-01' }).waitFor()
   await page.evaluate(() => navigator.serviceWorker.ready)
   await page.reload() // the service worker now has the files of the page
-  await page.locator('li.item', { hasText: 'T-01' }).waitFor()
+  await page.locator('li.seat-item', { hasText: 'T-01' }).waitFor()
   await page.context().setOffline(true)
   await page.reload()
-  await page.locator('li.item', { hasText: 'T-01' }).waitFor()
+  await page.locator('li.seat-item', { hasText: 'T-01' }).waitFor()
   await page.getByText('The library cannot be reached. These are your seats as of').waitFor()
   assert.equal(await page.getByRole('button', { name: 'Cancel the reservation' }).count(), 0)
   await page.context().setOffline(false)
@@ -457,7 +544,11 @@ test('the own seats have no violation of axe, and fit 320 px', async (b) => {
   const body = { seatId: seat(branch, 2), startTime: r.startTime ?? '', endTime: r.endTime ?? '' }
   await ok(student.api.POST('/v1/waitlist', { body }))
   const fresh = await login(student.studentId)
-  const all = [{ device: 'narrow', language: 'de' }, { device: 'phone', theme: 'dark', language: 'zh' }, { device: 'desktop' }] as const
+  const all = [
+    { device: 'narrow', language: 'de' },
+    { device: 'phone', theme: 'dark', language: 'zh' },
+    { device: 'desktop' },
+  ] as const
   for (const options of all) {
     const page = await b.page({ ...options, as: fresh })
     for (const path of ['/me', '/scan']) {

@@ -26,9 +26,10 @@ export function authorization(): Record<string, string> {
 
 /**
  * reportProblem tells the session that its token has ended, if p says so. A late answer to a call with
- * an earlier token, such as that from before a change of the password, says nothing about the session.
+ * an earlier token, such as that from before a change of the password, says nothing about the session:
+ * `sent` is the Authorization header of the call.
  */
-export function reportProblem(p: Problem, sent: string | undefined): void {
+export function reportProblem(p: Problem, sent = authorization()['Authorization']): void {
   if (p.signedOut && token !== '' && sent === authorization()['Authorization']) onSignedOut(p.reason)
 }
 

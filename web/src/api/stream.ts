@@ -83,8 +83,7 @@ export function openStream(options: StreamOptions): Stream {
     } catch (e) {
       if (mine.signal.aborted) return
       if (e instanceof Problem) {
-        // A bad key does not end the session of the user.
-        if (options.key === undefined) reportProblem(e, headers['Authorization'])
+        reportProblem(e, headers['Authorization'] ?? '')
         if (e.status >= 400 && e.status < 500 && e.status !== 429 && e.status !== 408) {
           state.value = { kind: 'refused', problem: e }
           return

@@ -83,22 +83,26 @@ export function SeatMap({ branch, onOpen }: MapProps): JSX.Element {
   const { right, bottom } = p.bounds
   return (
     <div class="map">
-      <div class="map-scroll" ref={scroller}>
+      {/* The listeners are not on the drawing: a listener for the focus makes an SVG a tab stop. */}
+      <div
+        class="map-scroll"
+        ref={scroller}
+        onKeyDown={onKeyDown}
+        onFocusIn={(e) => {
+          const id = (e.target as Element).closest('[data-id]')?.getAttribute('data-id')
+          if (id && id !== current.current) setCurrent(id)
+        }}
+        onClick={(e) => {
+          const id = (e.target as Element).closest('[data-id]')?.getAttribute('data-id')
+          if (id && !zoom.dragged()) onOpen(id)
+        }}
+      >
         <svg
           ref={drawing}
           viewBox={`0 0 ${right} ${bottom}`}
           role="application"
           aria-label={n.mapOf(branch)}
           aria-describedby="map-hint"
-          onKeyDown={onKeyDown}
-          onFocusIn={(e) => {
-            const id = (e.target as Element).closest('[data-id]')?.getAttribute('data-id')
-            if (id && id !== current.current) setCurrent(id)
-          }}
-          onClick={(e) => {
-            const id = (e.target as Element).closest('[data-id]')?.getAttribute('data-id')
-            if (id && !zoom.dragged()) onOpen(id)
-          }}
         >
           <Ground plan={p} />
           {p.order.map((id) => {
@@ -107,17 +111,19 @@ export function SeatMap({ branch, onOpen }: MapProps): JSX.Element {
           })}
         </svg>
       </div>
-      <div class="map-buttons">
-        <button type="button" class="icon-button" aria-label={n.zoomIn} onClick={() => zoom.by(1.4)}>+</button>
-        <button type="button" class="icon-button" aria-label={n.zoomOut} onClick={() => zoom.by(1 / 1.4)}>−</button>
-        <button type="button" class="icon-button" aria-label={n.fit} onClick={() => zoom.show([p.bounds])}>
-          <svg viewBox="0 0 24 24" aria-hidden="true"><path d="M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5" fill="none" stroke="currentColor" stroke-width="2" /></svg>
-        </button>
-      </div>
       <p id="map-hint" class="visually-hidden">{n.mapHint}</p>
-      <ul class="legend" aria-label={n.legend}>
-        {looks.map((look) => <li key={look}><Sign look={look} /> {n.look[look]}</li>)}
-      </ul>
+      <div class="map-foot">
+        <ul class="legend" aria-label={n.legend}>
+          {looks.map((look) => <li key={look}><Sign look={look} /> {n.look[look]}</li>)}
+        </ul>
+        <div class="map-buttons">
+          <button type="button" class="icon-button" aria-label={n.zoomIn} onClick={() => zoom.by(1.4)}>+</button>
+          <button type="button" class="icon-button" aria-label={n.zoomOut} onClick={() => zoom.by(1 / 1.4)}>−</button>
+          <button type="button" class="icon-button" aria-label={n.fit} onClick={() => zoom.show([p.bounds])}>
+            <svg viewBox="0 0 24 24" aria-hidden="true"><path d="M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5" fill="none" stroke="currentColor" stroke-width="2" /></svg>
+          </button>
+        </div>
+      </div>
     </div>
   )
 }
@@ -162,7 +168,7 @@ function SeatMark({ place, size }: { place: Place; size: number }): JSX.Element 
       class={`seat ${look}${off}${open}`}
       data-id={s.id}
       role="button"
-      tabIndex={-1}
+      tabindex={-1}
       aria-label={nameOf(s)}
       transform={`translate(${place.x} ${place.y})`}
     >

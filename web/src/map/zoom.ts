@@ -119,16 +119,19 @@ export function useZoom(scroller: RefObject<HTMLDivElement | null>, drawing: Ref
       dragEnd.current = performance.now()
       set((pinch.scale * t.distance) / pinch.distance, ...place(t.x, t.y))
     }
-    let drag: { x: number; y: number; moved: boolean } | undefined
+    let drag: { x: number; y: number; moved: boolean } | undefined // where the pointer was when scrolled to 0, 0
     const down = (e: PointerEvent): void => {
-      if (e.pointerType === 'mouse' && e.button === 0) drag = { x: e.clientX, y: e.clientY, moved: false }
+      if (e.pointerType !== 'mouse' || e.button !== 0) return
+      drag = { x: e.clientX + box.scrollLeft, y: e.clientY + box.scrollTop, moved: false }
     }
     const moving = (e: PointerEvent): void => {
       if (drag === undefined) return
-      if (!drag.moved && Math.hypot(e.clientX - drag.x, e.clientY - drag.y) < 5) return
+      const left = drag.x - e.clientX
+      const top = drag.y - e.clientY
+      if (!drag.moved && Math.hypot(left - box.scrollLeft, top - box.scrollTop) < 5) return
       if (!drag.moved) box.setPointerCapture(e.pointerId)
-      box.scrollBy(drag.x - e.clientX, drag.y - e.clientY)
-      drag = { x: e.clientX, y: e.clientY, moved: true }
+      drag.moved = true
+      box.scrollTo(left, top)
     }
     const up = (): void => {
       if (drag?.moved === true) dragEnd.current = performance.now()

@@ -31,15 +31,15 @@ export function rememberedScreen(): string {
 
 /**
  * resumeDisplay restores the display after a restart. A computer may start before its network, so it
- * tries again until the server answers or gone is aborted.
+ * tries again until the server answers or the page is left.
  */
-export async function resumeDisplay(gone: AbortSignal): Promise<void> {
+export async function resumeDisplay(left: AbortSignal): Promise<void> {
   if (display.value) return
   if (localStorage.getItem(stored) === null) {
     display.value = null
     return
   }
-  while (!gone.aborted) {
+  while (!left.aborted) {
     try {
       const session = await call(api.POST('/v1/auth/session:resume'))
       if (session.key) {
@@ -55,7 +55,7 @@ export async function resumeDisplay(gone: AbortSignal): Promise<void> {
         display.value = null
         return
       }
-      await pause(5000, gone)
+      await pause(5000, left)
     }
   }
 }
@@ -91,10 +91,10 @@ export async function endDisplay(): Promise<void> {
   display.value = null
 }
 
-function pause(milliseconds: number, gone: AbortSignal): Promise<void> {
+function pause(milliseconds: number, left: AbortSignal): Promise<void> {
   return new Promise((done) => {
     const timer = setTimeout(done, milliseconds)
-    gone.addEventListener('abort', () => {
+    left.addEventListener('abort', () => {
       clearTimeout(timer)
       done()
     })

@@ -19,5 +19,5 @@ export function AmenityIcon({ amenity }: { amenity: Schema<'Amenity'> }): JSX.El
 /** Amenities are the amenities of a seat, each as picture and word. */
 export function Amenities({ of }: { of: readonly Schema<'Amenity'>[] }): JSX.Element | null {
   if (of.length === 0) return null
-  return <span class="amenities">{of.map((a) => <span key={a}><AmenityIcon amenity={a} />{t().common.amenity[a]}</span>)}</span>
+  return <span class="amenities">{of.map((a) => <span key={a}><AmenityIcon amenity={a} />{t().common.amenity[a]} </span>)}</span>
 }

@@ -2,7 +2,7 @@ import { useEffect } from 'preact/hooks'
 import type { JSX } from 'preact'
 import { byLanguage, t } from '../i18n/text.ts'
 import { clock, countdown, dayAndClock } from '../i18n/time.ts'
-import { Link } from '../router.tsx'
+import { here, Link } from '../router.tsx'
 import { loadBranches, branches, zoneOf } from '../state/branches.ts'
 import { now } from '../state/clock.ts'
 import { claim, dismiss, leaveWaitlist, news, offers, onNotification, reservations, type Notification, type WaitlistEntry } from '../state/mine.ts'
@@ -22,7 +22,9 @@ export function newsText(n: Notification): string {
 /** News is what the user must learn on every page: offers that expire, and what the library has changed. */
 export function News(): JSX.Element | null {
   const all = news.value.filter(matters)
-  const some = all.length > 0 || offers.value.length > 0
+  // The page of the user's own seats shows offers itself.
+  const offered = here.value.path === '/me' ? [] : offers.value
+  const some = all.length > 0 || offered.length > 0
   useEffect(() => {
     // The times are in the zone of the branch.
     if (some && branches.value.length === 0) void loadBranches().catch(() => {})
@@ -41,10 +43,10 @@ export function News(): JSX.Element | null {
   )
   if (!some) return null
   return (
-    <div class="news">
-      {offers.value.map((e) => <Offer key={e.id} entry={e} />)}
+    <section class="news" aria-label={t().now.newsTitle}>
+      {offered.map((e) => <Offer key={e.id} entry={e} />)}
       {all.map((n) => <Item key={n.id} of={n} />)}
-    </div>
+    </section>
   )
 }
 
@@ -63,7 +65,7 @@ function Offer({ entry: e }: { entry: WaitlistEntry }): JSX.Element {
   const zone = zoneOf(e.seat?.branch)
   const label = e.seat?.label ?? ''
   return (
-    <section class="banner offer" aria-label={n.offer(label)}>
+    <div class="banner offer" role="group" aria-label={n.offer(label)}>
       <p>
         <strong>{n.offer(label)}</strong> {n.offerWindow(dayAndClock(e.startTime ?? 0, zone), clock(e.endTime ?? 0, zone))}{' '}
         <span role="timer">{n.offerLeft(countdown(Date.parse(e.offerExpiresAt ?? '') - now.value))}</span>
@@ -83,7 +85,7 @@ function Offer({ entry: e }: { entry: WaitlistEntry }): JSX.Element {
         </Button>
         <Button busy={action.busy.value} onClick={() => void action.run(() => leaveWaitlist(e.id))}>{n.decline}</Button>
       </div>
-    </section>
+    </div>
   )
 }
 

@@ -75,11 +75,11 @@ export function unique(prefix: string): string {
 }
 
 /** newStudent registers a student of its own for a test. */
-export async function newStudent(name = 'Robin Example'): Promise<Person> {
+export async function newStudent(name = 'Robin Example', secret = password): Promise<Person> {
   const studentId = unique('T')
   const email = `${studentId.toLowerCase()}@university.example`
-  await ok(visitor.POST('/v1/auth/register', { body: { studentId, name, email, password } }))
-  return login(studentId)
+  await ok(visitor.POST('/v1/auth/register', { body: { studentId, name, email, password: secret } }))
+  return login(studentId, secret)
 }
 
 let adminPerson: Promise<Person> | undefined

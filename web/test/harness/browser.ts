@@ -1,5 +1,8 @@
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { connect } from 'node:tls'
 import { after, test as nodeTest } from 'node:test'
 import { chromium, type Browser, type BrowserContext, type BrowserContextOptions, type Page } from 'playwright-core'
 import { secureUrl, url, type Person } from './api.ts'
@@ -14,7 +17,7 @@ export interface PageOptions {
   language?: 'en' | 'de' | 'zh'
   /** The user that is signed in, by the cookie that "Stay signed in" sets. */
   as?: Person
-  /** Use HTTPS. */
+  /** Use HTTPS. The browser, in a process of its own, trusts the certificate of the system. */
   secure?: boolean
   /** Network errors and answers of 5xx are expected. */
   faults?: boolean
@@ -71,15 +74,15 @@ class Session implements Browsers {
 
   async page(options: PageOptions = {}): Promise<Page> {
     const origin = options.secure === true ? secureUrl() : url
-    const browser = options.arguments === undefined ? await shared() : await launch(options.arguments)
-    if (options.arguments !== undefined) this.own.push(browser)
+    const more = [...(options.arguments ?? []), ...(options.secure === true ? [await trust(origin)] : [])]
+    const browser = more.length === 0 ? await shared() : await launch(more)
+    if (more.length > 0) this.own.push(browser)
     const context = await browser.newContext({
       ...devices[options.device ?? 'desktop'],
       baseURL: origin,
       locale: { en: 'en-GB', de: 'de-DE', zh: 'zh-CN' }[options.language ?? 'en'],
       colorScheme: options.theme ?? 'light',
       timezoneId: 'America/New_York', // the library is in Berlin: the zone of the device must not matter
-      ignoreHTTPSErrors: options.secure === true,
       ...(options.as === undefined ? {} : { storageState: stored(origin, options.as.token) }),
       ...options.context,
     })
@@ -161,6 +164,17 @@ function shared(): Promise<Browser> {
 after(async () => {
   await (await running)?.close()
 })
+
+/** trust returns the argument of Chromium that lets it trust the self-signed certificate of a server. */
+async function trust(origin: string): Promise<string> {
+  const { hostname, port } = new URL(origin)
+  const socket = connect({ host: hostname, port: Number(port), rejectUnauthorized: false })
+  await once(socket, 'secureConnect')
+  const key = socket.getPeerX509Certificate()?.publicKey.export({ type: 'spki', format: 'der' })
+  socket.destroy()
+  if (key === undefined) throw new Error(`${origin} has no certificate`)
+  return `--ignore-certificate-errors-spki-list=${createHash('sha256').update(key).digest('base64')}`
+}
 
 const programs = [
   '/usr/bin/chromium',

@@ -8,7 +8,8 @@ export const desk: typeof English = {
   otherBranch: (name) => `Ihre Rolle gilt nicht für ${name}. Wählen Sie eine Ihrer Zweigstellen.`,
   search: 'Person suchen',
   searchHint: 'Matrikelnummer, Bibliotheksausweis oder E-Mail-Adresse. Auch ein Kartenleser funktioniert.',
-  searchHintName: 'Matrikelnummer, Bibliotheksausweis, E-Mail-Adresse oder ein Teil des Namens. Auch ein Kartenleser funktioniert.',
+  searchHintName:
+    'Matrikelnummer, Bibliotheksausweis, E-Mail-Adresse oder ein Teil des Namens. Auch ein Kartenleser funktioniert.',
   find: 'Suchen',
   noneFound: (text) => `Zu „${text}“ wurde keine Person gefunden.`,
   noneFoundStaff: (text) =>
@@ -48,7 +49,8 @@ export const desk: typeof English = {
   checkedIn: (name, seat) => `${name} ist an Platz ${seat} eingecheckt.`,
   checkedOut: (name, seat) => `${name} ist von Platz ${seat} ausgecheckt.`,
   cancelReservation: 'Reservierung stornieren',
-  cancelText: (seat, span) => `Der Platz ${seat}, ${span}, wird für andere frei. Die Person erhält eine Benachrichtigung.`,
+  cancelText: (seat, span) =>
+    `Der Platz ${seat}, ${span}, wird für andere frei. Die Person erhält eine Benachrichtigung.`,
   cancelled: 'Die Reservierung ist storniert.',
   declineOffer: 'Angebot ablehnen',
   declineText: (seat, span) => `Der Platz ${seat}, ${span}, geht an die nächste Person auf der Warteliste.`,
@@ -150,7 +152,8 @@ export const desk: typeof English = {
   booked: (seat, span) => `${seat} ist reserviert, ${span}.`,
 
   errors: {
-    USER_BUSY: 'Die Person hat zu dieser Zeit schon eine Reservierung. Stornieren Sie diese zuerst, oder checken Sie die Person aus.',
+    USER_BUSY:
+      'Die Person hat zu dieser Zeit schon eine Reservierung. Stornieren Sie diese zuerst, oder checken Sie die Person aus.',
     NOT_CHECKED_IN: 'Die Person ist nicht eingecheckt.',
     STRIKE_NOT_FOUND: 'Diese Verwarnung gibt es nicht mehr.',
     OWN_ROLE: 'Ihr eigenes Konto können Sie nicht schließen.',

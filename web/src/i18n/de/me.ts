@@ -47,7 +47,7 @@ export const me: typeof English = {
   offerUntil: (time) => `Er wird bis ${time} für Sie freigehalten.`,
   claim: 'Platz nehmen',
   decline: 'Nein, danke',
-  claimed: (seat) => `Platz ${seat} gehört Ihnen.`,
+  claimed: (seat) => `Platz ${seat} ist für Sie reserviert.`,
   declined: (seat) => `Sie haben Platz ${seat} abgelehnt.`,
   position: (n) => (n === 1 ? 'Sie sind als Nächstes an der Reihe.' : `Sie sind Nummer ${n} in der Reihe.`),
   leaveWaitlist: 'Warteliste verlassen',

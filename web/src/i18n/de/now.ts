@@ -112,6 +112,7 @@ export const now: typeof English = {
   offerLeft: (time) => `Noch ${time} freigehalten`,
   claim: 'Platz nehmen',
   decline: 'Ablehnen',
+  newsTitle: 'Ihre Nachrichten',
   news: {
     NOTIFICATION_KIND_UNSPECIFIED: (seat) => `Ihre Reservierung von Platz ${seat} hat sich geändert.`,
     NOTIFICATION_KIND_SEAT_OFFERED: (seat) => `Platz ${seat} ist für Sie frei.`,

@@ -46,7 +46,8 @@ export const desk = {
   checkedIn: (name: string, seat: string) => `${name} is checked in at ${seat}.`,
   checkedOut: (name: string, seat: string) => `${name} is checked out of ${seat}.`,
   cancelReservation: 'Cancel the reservation',
-  cancelText: (seat: string, span: string) => `The seat ${seat}, ${span}, becomes free for others. The person gets a notification.`,
+  cancelText: (seat: string, span: string) =>
+    `The seat ${seat}, ${span}, becomes free for others. The person gets a notification.`,
   cancelled: 'The reservation is cancelled.',
   declineOffer: 'Decline the offer',
   declineText: (seat: string, span: string) => `The seat ${seat}, ${span}, goes to the next person on the waitlist.`,
@@ -94,7 +95,8 @@ export const desk = {
   forgiveOneText: 'A suspension that needed this strike ends.',
   forgaveOne: 'The strike is forgiven.',
   forgiveSpan: 'Forgive strikes of a span',
-  forgiveSpanText: 'For example because a scanner was out of order. All strikes of the branch in this span are forgiven, of at most 31 days.',
+  forgiveSpanText:
+    'For example because a scanner was out of order. All strikes of the branch in this span are forgiven, of at most 31 days.',
   spanStart: 'From',
   spanEnd: 'To',
   preview: 'Preview',
@@ -105,7 +107,8 @@ export const desk = {
 
   suspend: 'Suspend',
   suspendTitle: (name: string) => `Suspend ${name}`,
-  suspendText: 'The person can neither reserve nor wait for seats, in any branch. Present reservations stay. The person gets no notification: tell them.',
+  suspendText:
+    'The person can neither reserve nor wait for seats, in any branch. Present reservations stay. The person gets no notification: tell them.',
   lastDay: 'Last day of the suspension',
   changeSuspension: 'Change the suspension',
   suspended: (until: string) => `Suspended until ${until}.`,

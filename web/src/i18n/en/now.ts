@@ -110,6 +110,7 @@ export const now = {
   offerLeft: (time: string) => `Held for another ${time}`,
   claim: 'Take the seat',
   decline: 'Decline',
+  newsTitle: 'Your news',
   news: {
     NOTIFICATION_KIND_UNSPECIFIED: (seat: string) => `Your reservation of seat ${seat} has changed.`,
     NOTIFICATION_KIND_SEAT_OFFERED: (seat: string) => `Seat ${seat} is free for you.`,

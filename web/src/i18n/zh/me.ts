@@ -46,7 +46,7 @@ export const me: typeof English = {
   offerUntil: (time) => `为您保留至 ${time}。`,
   claim: '确认使用',
   decline: '不需要',
-  claimed: (seat) => `座位 ${seat} 已归您使用。`,
+  claimed: (seat) => `座位 ${seat} 已为您预约。`,
   declined: (seat) => `您已放弃座位 ${seat}。`,
   position: (n) => (n === 1 ? '您排在第一位。' : `您排在第 ${n} 位。`),
   leaveWaitlist: '退出候补',

@@ -110,6 +110,7 @@ export const now: typeof English = {
   offerLeft: (time) => `还为您保留 ${time}`,
   claim: '使用此座位',
   decline: '放弃',
+  newsTitle: '您的消息',
   news: {
     NOTIFICATION_KIND_UNSPECIFIED: (seat) => `您在座位 ${seat} 的预约有变动。`,
     NOTIFICATION_KIND_SEAT_OFFERED: (seat) => `座位 ${seat} 为您空出。`,

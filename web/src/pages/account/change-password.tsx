@@ -20,7 +20,8 @@ export function ChangePassword(): JSX.Element {
   const a = t().account
   const wrong = problem.value?.reason === 'BAD_CREDENTIALS' || faultOf(problem.value, 'currentPassword') !== undefined
   const same = next.value !== '' && next.value === current.value
-  const bad = (judged.value && (same || !passwordFits(next.value))) || faultOf(problem.value, 'newPassword') !== undefined
+  const refused = faultOf(problem.value, 'newPassword') !== undefined
+  const bad = refused || (judged.value && (same || !passwordFits(next.value)))
   const rule = passwordTooLong(next.value) ? a.passwordTooLong : a.rule.password
 
   const submit = async (): Promise<void> => {
@@ -50,7 +51,15 @@ export function ChangePassword(): JSX.Element {
         }}
       >
         {/* For password managers, which would not know whose password it is. */}
-        <input class="visually-hidden" name="username" autocomplete="username" readOnly tabIndex={-1} aria-hidden="true" value={account.value?.user.studentId} />
+        <input
+          class="visually-hidden"
+          name="username"
+          autocomplete="username"
+          readOnly
+          tabIndex={-1}
+          aria-hidden="true"
+          value={account.value?.user.studentId}
+        />
         <PasswordField
           label={a.currentPassword}
           autocomplete="current-password"

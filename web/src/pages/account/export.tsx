@@ -64,7 +64,7 @@ async function read(progress: (bytes: number) => void): Promise<Blob> {
   }
   if (!response.ok) {
     const problem = Problem.from(response, await response.json().catch(() => null))
-    reportProblem(problem, headers['Authorization'])
+    reportProblem(problem, headers['Authorization'] ?? '')
     throw problem
   }
   return new Blob(parts, { type: 'application/json' })

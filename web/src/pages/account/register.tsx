@@ -60,7 +60,13 @@ export function View(): JSX.Element {
   const text = (name: Exclude<Name, 'password'>, rest: InputHTMLAttributes): JSX.Element => (
     <Field label={a[name]} hint={fault(name) === undefined ? a.rule[name] : undefined} fault={fault(name)}>
       {(attributes) => (
-        <input {...rest} {...attributes} required value={values.value[name]} onInput={(e) => set(name)(e.currentTarget.value)} />
+        <input
+          {...rest}
+          {...attributes}
+          required
+          value={values.value[name]}
+          onInput={(e) => set(name)(e.currentTarget.value)}
+        />
       )}
     </Field>
   )

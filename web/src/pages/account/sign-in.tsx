@@ -11,9 +11,9 @@ import { PasswordField } from './password.tsx'
 
 /**
  * SignIn is the form to sign in. A page that needs a user in the middle of something shows it in place,
- * so that nothing is lost. onDone is called after the sign-in.
+ * so that nothing is lost, and goes on when there is an account.
  */
-export function SignIn({ onDone }: { onDone?: () => void }): JSX.Element {
+export function SignIn(): JSX.Element {
   const studentId = useSignal('')
   const password = useSignal('')
   const stay = useSignal(false)
@@ -28,8 +28,7 @@ export function SignIn({ onDone }: { onDone?: () => void }): JSX.Element {
       const stays = await signIn(studentId.value.trim(), password.value, stay.value)
       if (stay.value && !stays) notify(t().account.staysNot)
     })
-    if (done) onDone?.()
-    else form.current?.querySelector<HTMLInputElement>('input[type=password]')?.select()
+    if (!done) form.current?.querySelector<HTMLInputElement>('input[type=password]')?.select()
   }
 
   return (

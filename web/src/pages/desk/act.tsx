@@ -14,8 +14,13 @@ import { Fault } from '../../ui/problem.tsx'
 export function DeskFault({ problem, zone }: { problem: Problem | undefined; zone?: string }): JSX.Element | null {
   if (problem === undefined) return null
   const text = (ts().desk.errors as Readonly<Record<string, string>>)[problem.reason]
-  if (text === undefined) return zone === undefined ? <Fault problem={problem} /> : <Fault problem={problem} zone={zone} />
-  return <div class="fault" role="alert"><p>{text}</p></div>
+  if (text === undefined)
+    return zone === undefined ? <Fault problem={problem} /> : <Fault problem={problem} zone={zone} />
+  return (
+    <div class="fault" role="alert">
+      <p>{text}</p>
+    </div>
+  )
 }
 
 /** spanOf returns the window of a reservation, such as "10:00 to 12:00" today. */
@@ -64,7 +69,7 @@ export function ReasonField({ value, problem, seen }: ReasonFieldProps): JSX.Ele
 
 interface ActProps {
   title: string
-  /** What the change does. */
+  /** The effect of the change. */
   text?: string | undefined
   confirm: string
   danger?: boolean
@@ -81,7 +86,19 @@ interface ActProps {
 }
 
 /** Act is a dialog for a change of staff, with its reason. It closes when the change is made. */
-export function Act({ title, text, confirm, danger = false, reason = '', seen = false, zone, disabled = false, children, run, onClose }: ActProps): JSX.Element {
+export function Act({
+  title,
+  text,
+  confirm,
+  danger = false,
+  reason = '',
+  seen = false,
+  zone,
+  disabled = false,
+  children,
+  run,
+  onClose,
+}: ActProps): JSX.Element {
   const why = useSignal(reason)
   const action = useAction()
   const problem = action.problem.value
@@ -90,9 +107,11 @@ export function Act({ title, text, confirm, danger = false, reason = '', seen = 
       <form
         onSubmit={(e) => {
           e.preventDefault()
-          void action.run(() => run(why.value.trim())).then((done) => {
-            if (done) onClose()
-          })
+          void action
+            .run(() => run(why.value.trim()))
+            .then((done) => {
+              if (done) onClose()
+            })
         }}
       >
         {text !== undefined && <p>{text}</p>}
@@ -101,7 +120,9 @@ export function Act({ title, text, confirm, danger = false, reason = '', seen = 
         <DeskFault problem={problem} {...(zone === undefined ? {} : { zone })} />
         <div class="row end">
           <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind={danger ? 'danger' : 'main'} busy={action.busy.value} disabled={disabled}>{confirm}</Button>
+          <Button type="submit" kind={danger ? 'danger' : 'main'} busy={action.busy.value} disabled={disabled}>
+            {confirm}
+          </Button>
         </div>
       </form>
     </Dialog>

@@ -28,7 +28,9 @@ interface Props {
 /** BookFor reserves a seat for a person: a time, a free seat by its label, and a reason. */
 export function BookFor({ person, onClose, onBooked }: Props): JSX.Element {
   const text = ts().desk
-  const code = useSignal(scope.value.some((b) => b.code === deskBranch.value?.code) ? deskBranch.value?.code : scope.value[0]?.code)
+  const code = useSignal(
+    scope.value.some((b) => b.code === deskBranch.value?.code) ? deskBranch.value?.code : scope.value[0]?.code,
+  )
   const zone = scope.value.find((b) => b.code === code.value)?.timezone ?? 'UTC'
   const later = useSignal(false)
   const day = useSignal(dateOf(serverNow(), zone))
@@ -40,8 +42,8 @@ export function BookFor({ person, onClose, onBooked }: Props): JSX.Element {
   const attempts = useSignal(0)
   const seats = useSeats(code.value, later.value, day.value, time.value, length.value, zone, attempts.value)
   const action = useAction()
-  // The same wish keeps its key, so that a repeated call books nothing twice.
-  const key = useRef({ wish: '', id: '' })
+  // The same seat and time keep their key, so that a repeated call books nothing twice.
+  const key = useRef({ of: '', id: '' })
 
   const startsAt = later.value ? instant(day.value, time.value, zone).getTime() : serverNow()
   const end = new Date(Math.ceil((startsAt + length.value * 60_000) / 60_000) * 60_000)
@@ -54,10 +56,19 @@ export function BookFor({ person, onClose, onBooked }: Props): JSX.Element {
 
   async function book(): Promise<void> {
     if (free === undefined) return
-    const wish = [free.id, later.value, day.value, time.value, length.value].join()
-    if (key.current.wish !== wish) key.current = { wish, id: newKey() }
-    const window = { endTime: end.toISOString(), ...(later.value ? { startTime: new Date(startsAt).toISOString() } : {}) }
-    const body = { userId: person.id, seatId: free.id, ...window, requestId: key.current.id, reason: reason.value.trim() }
+    const request = [free.id, later.value, day.value, time.value, length.value].join()
+    if (key.current.of !== request) key.current = { of: request, id: newKey() }
+    const window = {
+      endTime: end.toISOString(),
+      ...(later.value ? { startTime: new Date(startsAt).toISOString() } : {}),
+    }
+    const body = {
+      userId: person.id,
+      seatId: free.id,
+      ...window,
+      requestId: key.current.id,
+      reason: reason.value.trim(),
+    }
     await call(api.POST('/v1/desk/reservations', { body }))
     notify(text.booked(free.label, span))
     onBooked()
@@ -85,7 +96,11 @@ export function BookFor({ person, onClose, onBooked }: Props): JSX.Element {
                   chosen.value = undefined
                 }}
               >
-                {scope.value.map((b) => <option key={b.code} value={b.code}>{b.name}</option>)}
+                {scope.value.map((b) => (
+                  <option key={b.code} value={b.code}>
+                    {b.name}
+                  </option>
+                ))}
               </select>
             )}
           </Field>
@@ -149,7 +164,9 @@ export function BookFor({ person, onClose, onBooked }: Props): JSX.Element {
         <SeatChoice seats={seats.all} typed={typed} chosen={chosen} zone={zone} />
         <DeskFault problem={seats.problem} zone={zone} />
         <ReasonField value={reason} problem={action.problem.value} seen />
-        <p><small>{text.noLimits}</small></p>
+        <p>
+          <small>{text.noLimits}</small>
+        </p>
         <DeskFault problem={action.problem.value} zone={zone} />
         <div class="row end desk-sticky">
           <Button onClick={onClose}>{t().common.cancel}</Button>
@@ -201,7 +218,11 @@ function SeatChoice({ seats, typed, chosen, zone }: SeatChoiceProps): JSX.Elemen
           />
         )}
       </Field>
-      <p role="status"><small>{seats === undefined ? t().common.loading : text.freeSeats(seats.filter((s) => s.available).length)}</small></p>
+      <p role="status">
+        <small>
+          {seats === undefined ? t().common.loading : text.freeSeats(seats.filter((s) => s.available).length)}
+        </small>
+      </p>
       {seats !== undefined && shown.length === 0 && <p>{text.noSeat}</p>}
       <div class="desk-seats">
         {shown.map((s) => (
@@ -223,7 +244,11 @@ function SeatChoice({ seats, typed, chosen, zone }: SeatChoiceProps): JSX.Elemen
           </label>
         ))}
       </div>
-      {matches.length > most && <p><small>{text.typeMore(matches.length - most)}</small></p>}
+      {matches.length > most && (
+        <p>
+          <small>{text.typeMore(matches.length - most)}</small>
+        </p>
+      )}
     </fieldset>
   )
 }
@@ -238,7 +263,7 @@ function plain(s: string): string {
   return s.toLowerCase().replace(/[\s\-_.]/g, '')
 }
 
-/** useSeats reads the seats of a branch with their state in a window, again when the window changes and after each attempt. */
+/** useSeats reads the seats of a branch with their state in a window, again after a change and after each attempt. */
 function useSeats(
   code: string | undefined,
   later: boolean,
@@ -256,7 +281,10 @@ function useSeats(
     // Typing a date changes it with each key.
     const timer = setTimeout(() => {
       const start = later ? instant(day, time, zone).getTime() : serverNow()
-      const window = { startTime: new Date(start).toISOString(), endTime: new Date(start + minutes * 60_000).toISOString() }
+      const window = {
+        startTime: new Date(start).toISOString(),
+        endTime: new Date(start + minutes * 60_000).toISOString(),
+      }
       readSeats(code, window).then(
         (seats) => {
           if (!current) return
@@ -280,7 +308,7 @@ function useSeats(
 
 async function readSeats(code: string, window: { startTime: string; endTime: string }): Promise<Seat[]> {
   const seats: Seat[] = []
-  for (let pageToken = ''; ; ) {
+  for (let pageToken = ''; ;) {
     const page = await call(api.GET('/v1/seats', { params: { query: { branch: code, ...window, pageToken } } }))
     seats.push(...page.seats)
     if (page.nextPageToken === '') return seats

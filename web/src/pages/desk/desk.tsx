@@ -22,7 +22,12 @@ export function View({ path }: { path: string }): JSX.Element {
       problem.value = asProblem(e)
     })
   }, [staff])
-  if (account.value === undefined) return <p class="loading" role="status">{t().common.loading}</p>
+  if (account.value === undefined)
+    return (
+      <p class="loading" role="status">
+        {t().common.loading}
+      </p>
+    )
   if (!staff) {
     return (
       <>
@@ -49,7 +54,9 @@ export function View({ path }: { path: string }): JSX.Element {
       ) : branches.value.length > 0 ? (
         <Today />
       ) : (
-        <p class="loading" role="status">{t().common.loading}</p>
+        <p class="loading" role="status">
+          {t().common.loading}
+        </p>
       )}
     </>
   )

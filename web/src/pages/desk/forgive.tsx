@@ -60,13 +60,27 @@ export function ForgiveSpan({ branch, onClose }: Props): JSX.Element {
         }}
       >
         <p>{text.forgiveSpanText}</p>
-        <DayAndTime label={text.spanStart} day={day} time={from} fault={faultOf(problem, 'startTime')} onChange={change} />
-        <DayAndTime label={text.spanEnd} day={lastDay} time={to} fault={faultOf(problem, 'endTime')} onChange={change} />
+        <DayAndTime
+          label={text.spanStart}
+          day={day}
+          time={from}
+          fault={faultOf(problem, 'startTime')}
+          onChange={change}
+        />
+        <DayAndTime
+          label={text.spanEnd}
+          day={lastDay}
+          time={to}
+          fault={faultOf(problem, 'endTime')}
+          onChange={change}
+        />
         <ReasonField value={reason} problem={problem} seen={false} />
         <DeskFault problem={problem} zone={zone} />
         <p role="status">
           {seen.value !== undefined &&
-            (seen.value.strikes === 0 ? text.forgiveNothing : text.forgivePreview(seen.value.strikes, seen.value.suspensions))}
+            (seen.value.strikes === 0
+              ? text.forgiveNothing
+              : text.forgivePreview(seen.value.strikes, seen.value.suspensions))}
         </p>
         <div class="row end">
           <Button onClick={onClose}>{t().common.cancel}</Button>

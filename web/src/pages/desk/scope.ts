@@ -51,11 +51,14 @@ export function useChanges(code: string | undefined, f: () => void, seats?: Read
     let timer: ReturnType<typeof setTimeout> | undefined
     let last = -rest
     const changed = (): void => {
-      timer ??= setTimeout(() => {
-        timer = undefined
-        last = performance.now()
-        latest.current.f()
-      }, Math.max(soon, last + rest - performance.now()))
+      timer ??= setTimeout(
+        () => {
+          timer = undefined
+          last = performance.now()
+          latest.current.f()
+        },
+        Math.max(soon, last + rest - performance.now()),
+      )
     }
     const stream = openStream({
       url: () => `/v1/seats:watch?branch=${encodeURIComponent(code)}`,

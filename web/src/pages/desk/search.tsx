@@ -82,7 +82,9 @@ export function Search(): JSX.Element {
                   if (e.key === 'ArrowDown') move(e, list.current, -1, 1, input.current)
                 }}
               />
-              <Button type="submit" kind="main" busy={action.busy.value}>{text.find}</Button>
+              <Button type="submit" kind="main" busy={action.busy.value}>
+                {text.find}
+              </Button>
             </div>
           )}
         </Field>
@@ -128,7 +130,9 @@ export function PersonTags({ person }: { person: Person }): JSX.Element {
     <>
       {person.closedAt !== undefined && <span class="tag taken">{text.closedTag}</span>}
       {person.suspendedUntil !== undefined && (
-        <span class="tag warn">{text.suspendedTag(dayAndClock(person.suspendedUntil, zoneOf(branch.value?.code)))}</span>
+        <span class="tag warn">
+          {text.suspendedTag(dayAndClock(person.suspendedUntil, zoneOf(branch.value?.code)))}
+        </span>
       )}
     </>
   )
@@ -154,7 +158,7 @@ function move(e: KeyboardEvent, list: HTMLElement | null, at: number, by: number
   else links[Math.min(next, links.length - 1)]?.focus()
 }
 
-const gap = 60 // milliseconds between two keys: a card reader is faster, a person is not
+const gap = 100 // milliseconds between two keys: a card reader is faster, and few people are
 const shortest = 4 // characters of a card
 
 /**

@@ -30,6 +30,7 @@ export function Today(): JSX.Element {
   const rows = useSignal(step)
   const forgiving = useSignal(false)
   const latest = useRef(0)
+  const askedAt = useRef(0)
   const current = branch.value
   const code = current?.code
   const zone = current?.timezone ?? 'UTC'
@@ -40,6 +41,7 @@ export function Today(): JSX.Element {
   async function load(): Promise<void> {
     if (code === undefined) return
     const mine = ++latest.current
+    askedAt.current = performance.now()
     try {
       const all = await readDay(code, day)
       if (mine !== latest.current) return
@@ -59,6 +61,7 @@ export function Today(): JSX.Element {
   }, [code, day])
   useChanges(code, () => void load())
   useNextMoment(list.value, () => void load())
+  useAttention(askedAt, () => void load())
 
   const chosen = scope.value.some((b) => b.code === code)
   const groups = groupsOf(list.value ?? [], now)
@@ -81,13 +84,21 @@ export function Today(): JSX.Element {
             {text.branch}
             <select value={code ?? ''} onChange={(e) => chooseBranch(e.currentTarget.value)}>
               {!chosen && <option value={code ?? ''}>{current?.name}</option>}
-              {scope.value.map((b) => <option key={b.code} value={b.code}>{b.name}</option>)}
+              {scope.value.map((b) => (
+                <option key={b.code} value={b.code}>
+                  {b.name}
+                </option>
+              ))}
             </select>
           </label>
         )}
         <label class="field">
           {text.day}
-          <input type="date" value={day} onChange={(e) => setQuery({ day: e.currentTarget.value === today ? '' : e.currentTarget.value })} />
+          <input
+            type="date"
+            value={day}
+            onChange={(e) => setQuery({ day: e.currentTarget.value === today ? '' : e.currentTarget.value })}
+          />
         </label>
         {day !== today && <Button onClick={() => setQuery({ day: '' })}>{text.toToday}</Button>}
         <Button onClick={() => void load()}>{text.reload}</Button>
@@ -102,11 +113,17 @@ export function Today(): JSX.Element {
         )}
       </div>
       {problem.value?.reason === 'BRANCH_REQUIRED' ? (
-        <p class="fault" role="alert">{text.otherBranch(current?.name ?? '')}</p>
+        <p class="fault" role="alert">
+          {text.otherBranch(current?.name ?? '')}
+        </p>
       ) : (
         <DeskFault problem={problem.value} zone={zone} />
       )}
-      {list.value === undefined && problem.value === undefined && <p class="loading" role="status">{t().common.loading}</p>}
+      {list.value === undefined && problem.value === undefined && (
+        <p class="loading" role="status">
+          {t().common.loading}
+        </p>
+      )}
       {list.value !== undefined && (
         <>
           <div class="chips" role="group" aria-label={text.show}>
@@ -120,7 +137,9 @@ export function Today(): JSX.Element {
             <p class="desk-none">{text.noArrivals}</p>
           ) : (
             <ul class="plain-list arrivals">
-              {shown.slice(0, rows.value).map((a) => <Row key={idOf(a)} arrival={a} zone={zone} now={now} onChange={replace} />)}
+              {shown.slice(0, rows.value).map((a) => (
+                <Row key={idOf(a)} arrival={a} zone={zone} now={now} onChange={replace} />
+              ))}
             </ul>
           )}
           {shown.length > rows.value && (
@@ -148,7 +167,7 @@ export function Today(): JSX.Element {
 
 async function readDay(code: string, day: string): Promise<Arrival[]> {
   const all: Arrival[] = []
-  for (let pageToken = ''; ; ) {
+  for (let pageToken = ''; ;) {
     const query = { branch: code, day, pageSize: 500, pageToken }
     const page = await call(api.GET('/v1/desk/arrivals', { params: { query } }))
     all.push(...page.reservations)
@@ -196,6 +215,24 @@ function useNextMoment(list: readonly Arrival[] | undefined, f: () => void): voi
   }, [list])
 }
 
+const stale = 10_000 // milliseconds
+
+/** useAttention calls f when staff turn to the page and the list, which was asked for at askedAt, is not fresh. */
+function useAttention(askedAt: { current: number }, f: () => void): void {
+  const latest = useRef(f)
+  latest.current = f
+  useEffect(() => {
+    const attend = (): void => {
+      if (performance.now() - askedAt.current > stale) latest.current()
+    }
+    const events = ['focus', 'pointermove', 'pointerdown', 'keydown'] as const
+    for (const name of events) addEventListener(name, attend, { passive: true })
+    return () => {
+      for (const name of events) removeEventListener(name, attend)
+    }
+  }, [])
+}
+
 interface RowProps {
   arrival: Arrival
   zone: string
@@ -220,7 +257,9 @@ function Row({ arrival, zone, now, onChange }: RowProps): JSX.Element | null {
           ? await call(api.POST('/v1/desk/reservations/{reservationId}:checkIn', options))
           : await call(api.POST('/v1/desk/reservations/{reservationId}:checkOut', options))
       if (reservation !== undefined) onChange(reservation)
-      notify(verb === 'checkIn' ? text.checkedIn(arrival.name, seatLabel(r)) : text.checkedOut(arrival.name, seatLabel(r)))
+      notify(
+        verb === 'checkIn' ? text.checkedIn(arrival.name, seatLabel(r)) : text.checkedOut(arrival.name, seatLabel(r)),
+      )
     })
   }
   const confirmed = r.status === 'RESERVATION_STATUS_CONFIRMED'
@@ -232,13 +271,23 @@ function Row({ arrival, zone, now, onChange }: RowProps): JSX.Element | null {
         {clock(r.startTime ?? '', zone)} – {endOf(r.startTime ?? '', r.endTime ?? '', zone)}
       </span>
       <span class="arrival-person">
-        <Link href={personPath(r.userId)}><bdi>{arrival.name}</bdi></Link> <small>{arrival.studentId}</small>
+        <Link href={personPath(r.userId)}>
+          <bdi>{arrival.name}</bdi>
+        </Link>{' '}
+        <small>{arrival.studentId}</small>
       </span>
-      <span class="arrival-seat"><b>{seatLabel(r)}</b> <small>{r.seat?.area}</small></span>
+      <span class="arrival-seat">
+        <b>{seatLabel(r)}</b> <small>{r.seat?.area}</small>
+      </span>
       <StatusTag reservation={r} zone={zone} now={now} />
       <span class="arrival-in">
         {confirmed && now >= opens && (
-          <Button kind="main" busy={action.busy.value} label={text.checkInPerson(arrival.name, seatLabel(r))} onClick={() => act('checkIn')}>
+          <Button
+            kind="main"
+            busy={action.busy.value}
+            label={text.checkInPerson(arrival.name, seatLabel(r))}
+            onClick={() => act('checkIn')}
+          >
             {text.checkIn}
           </Button>
         )}
@@ -246,12 +295,20 @@ function Row({ arrival, zone, now, onChange }: RowProps): JSX.Element | null {
       </span>
       <span class="arrival-out">
         {here && (
-          <Button busy={action.busy.value} label={text.checkOutPerson(arrival.name, seatLabel(r))} onClick={() => act('checkOut')}>
+          <Button
+            busy={action.busy.value}
+            label={text.checkOutPerson(arrival.name, seatLabel(r))}
+            onClick={() => act('checkOut')}
+          >
             {text.checkOut}
           </Button>
         )}
       </span>
-      {action.problem.value !== undefined && <div class="arrival-fault"><DeskFault problem={action.problem.value} zone={zone} /></div>}
+      {action.problem.value !== undefined && (
+        <div class="arrival-fault">
+          <DeskFault problem={action.problem.value} zone={zone} />
+        </div>
+      )}
     </li>
   )
 }
@@ -262,7 +319,7 @@ interface StatusProps {
   now: number
 }
 
-/** StatusTag tells in words whether a person is expected, late, here, gone, or did not come. */
+/** StatusTag tells in words whether a person is expected, late, checked in, has left, or did not come. */
 export function StatusTag({ reservation: r, zone, now }: StatusProps): JSX.Element {
   const text = ts().desk
   switch (r.status) {
@@ -274,9 +331,17 @@ export function StatusTag({ reservation: r, zone, now }: StatusProps): JSX.Eleme
         </span>
       )
     case 'RESERVATION_STATUS_CHECKED_IN':
-      return <span class="tag free">{r.checkedInAt === undefined ? t().common.status[r.status] : text.checkedInAt(clock(r.checkedInAt, zone))}</span>
+      return (
+        <span class="tag free">
+          {r.checkedInAt === undefined ? t().common.status[r.status] : text.checkedInAt(clock(r.checkedInAt, zone))}
+        </span>
+      )
     case 'RESERVATION_STATUS_COMPLETED':
-      return <span class="tag">{r.endedAt === undefined ? t().common.status[r.status] : text.completed(clock(r.endedAt, zone))}</span>
+      return (
+        <span class="tag">
+          {r.endedAt === undefined ? t().common.status[r.status] : text.completed(clock(r.endedAt, zone))}
+        </span>
+      )
     case 'RESERVATION_STATUS_NO_SHOW':
       return <span class="tag taken">{text.noShow}</span>
   }

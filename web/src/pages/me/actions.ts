@@ -27,18 +27,21 @@ export interface Codes {
 
 /** checkIn checks the user in. */
 export function checkIn(id: string, codes: Codes = { presenceCode: '', labelCode: '' }): Promise<Reservation> {
-  return act(call(api.POST('/v1/reservations/{reservationId}:checkIn', { params: { path: { reservationId: id } }, body: codes })))
+  const params = { path: { reservationId: id } }
+  return act(call(api.POST('/v1/reservations/{reservationId}:checkIn', { params, body: codes })))
 }
 
 /** checkOut ends a reservation now. */
 export function checkOut(id: string): Promise<Reservation> {
-  return act(call(api.POST('/v1/reservations/{reservationId}:checkOut', { params: { path: { reservationId: id } }, body: {} })))
+  const params = { path: { reservationId: id } }
+  return act(call(api.POST('/v1/reservations/{reservationId}:checkOut', { params, body: {} })))
 }
 
 /** extend moves the end of a reservation. */
 export function extend(id: string, endTime: string): Promise<Reservation> {
   const params = { path: { reservationId: id } }
-  return act(call(api.POST('/v1/reservations/{reservationId}:extend', { params, body: { endTime, validateOnly: false } })))
+  const body = { endTime, validateOnly: false }
+  return act(call(api.POST('/v1/reservations/{reservationId}:extend', { params, body })))
 }
 
 /** checkExtension fails with the problem that an extension would have. It changes nothing. */

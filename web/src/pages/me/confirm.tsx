@@ -6,7 +6,7 @@ import { Fault } from '../../ui/problem.tsx'
 
 interface ConfirmProps {
   title: string
-  /** What happens. */
+  /** The consequences of the action. */
   children: ComponentChildren
   /** The name of the action. */
   action: string

@@ -1,5 +1,5 @@
 import { useSignal } from '@preact/signals'
-import { useEffect } from 'preact/hooks'
+import { useEffect, useRef } from 'preact/hooks'
 import type { JSX } from 'preact'
 import { asProblem, type Problem } from '../../api/problem.ts'
 import { t } from '../../i18n/text.ts'
@@ -20,6 +20,7 @@ export function Extend({ reservation: r, onDone }: { reservation: Reservation; o
   const possible = useSignal<readonly number[] | undefined>(undefined)
   const refused = useSignal<Problem | undefined>(undefined)
   const { busy, problem, run } = useAction()
+  const ref = useRef<HTMLDivElement>(null)
   const end = ms(r.endTime)
   const zone = zoneOf(r.seat?.branch)
   const m = t().me
@@ -37,12 +38,22 @@ export function Extend({ reservation: r, onDone }: { reservation: Reservation; o
     }
   }, [r.id, r.endTime])
 
-  if (possible.value === undefined) return <p class="loading" role="status">{m.extendLooking}</p>
+  // The button that has opened this is not there any more: the focus follows.
+  const known = possible.value !== undefined
+  useEffect(() => ref.current?.focus({ preventScroll: true }), [known])
+
+  if (possible.value === undefined) {
+    return <div ref={ref} tabIndex={-1} class="loading" role="status">{m.extendLooking}</div>
+  }
   if (possible.value.length === 0) {
     const reason = refused.value?.reason
     return (
-      <div role="status">
-        {reason === 'SEAT_TAKEN' ? <p>{m.extendTaken(clock(end, zone))}</p> : <Fault problem={refused.value} zone={zone} />}
+      <div ref={ref} tabIndex={-1} role="status">
+        {reason === 'SEAT_TAKEN' ? (
+          <p>{m.extendTaken(clock(end, zone))}</p>
+        ) : (
+          <Fault problem={refused.value} zone={zone} />
+        )}
         <div class="row">
           <Link href={`/?branch=${encodeURIComponent(r.seat?.branch ?? '')}`} class="button">{m.otherSeat}</Link>
           <Button onClick={onDone}>{t().common.back}</Button>
@@ -51,9 +62,9 @@ export function Extend({ reservation: r, onDone }: { reservation: Reservation; o
     )
   }
   return (
-    <div role="group" aria-label={m.extendTo}>
+    <div ref={ref} tabIndex={-1} role="group" aria-label={m.extendTo}>
       <p>{m.extendTo}</p>
-      <div class="chips">
+      <div class="chips ends">
         {possible.value.map((to) => (
           <button
             key={to}

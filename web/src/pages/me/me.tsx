@@ -4,7 +4,7 @@ import type { JSX } from 'preact'
 import { t } from '../../i18n/text.ts'
 import { clock, dayAndClock } from '../../i18n/time.ts'
 import { Link } from '../../router.tsx'
-import { loadBranches, zoneOf } from '../../state/branches.ts'
+import { zoneOf } from '../../state/branches.ts'
 import { now } from '../../state/clock.ts'
 import {
   entries,
@@ -20,7 +20,9 @@ import {
 import { account } from '../../state/session.ts'
 import { Button } from '../../ui/action.tsx'
 import { Fault } from '../../ui/problem.tsx'
+import { useBranches } from './branches.ts'
 import { CheckIn } from './check-in.tsx'
+import { useKeptFocus } from './focus.ts'
 import { History } from './history.tsx'
 import { ConfirmCancel, Place, Present } from './present.tsx'
 import { loadStanding, standing, Strikes, Suspension } from './standing.tsx'
@@ -30,27 +32,37 @@ import { Offer, Waiting } from './waitlist.tsx'
 /** View is the page of the user's own seats. Without a network it shows those of last time. */
 export function View(): JSX.Element {
   const user = account.value
-  useEffect(() => {
-    loadBranches().catch(() => undefined) // names and zones of last time are good enough
-  }, [])
+  const zonesKnown = useBranches()
+  useKeptFocus()
   useEffect(() => {
     standing.value = undefined
     if (!user) return
     const read = (): void => void loadStanding().catch(() => undefined)
     read()
-    return onNotification((n) => {
-      if (n.kind === 'NOTIFICATION_KIND_NO_SHOW') read()
+    let later: ReturnType<typeof setTimeout> | undefined
+    const end = onNotification((n) => {
+      if (n.kind !== 'NOTIFICATION_KIND_NO_SHOW') return
+      read()
+      // The server decides on a suspension a moment after the no-show, and sends no notification of it.
+      clearTimeout(later)
+      later = setTimeout(read, 5000)
     })
+    return () => {
+      end()
+      clearTimeout(later)
+    }
   }, [user?.user.id])
   return (
     <div class="my-seats">
       <h1>{t().me.title}</h1>
-      {user === undefined && mine.value === undefined && <p class="loading" role="status">{t().common.loading}</p>}
+      {(!zonesKnown || (user === undefined && mine.value === undefined)) && (
+        <p class="loading" role="status">{t().common.loading}</p>
+      )}
       {user === null && mine.value === undefined && <SignedOut />}
-      {mine.value !== undefined && <Seats />}
-      {user && mine.value === undefined && <Loading />}
-      {user && <Strikes />}
-      {user && <History />}
+      {zonesKnown && mine.value !== undefined && <Seats />}
+      {zonesKnown && user && mine.value === undefined && <Loading />}
+      {zonesKnown && user && <Strikes />}
+      {zonesKnown && user && <History />}
     </div>
   )
 }
@@ -81,7 +93,9 @@ function Seats(): JSX.Element {
   const m = t().me
   const current = present.value
   const later = reservations.value.filter((r) => r.id !== current?.id)
-  const offered = entries.value.filter((e) => e.status === 'WAITLIST_STATUS_OFFERED' && ms(e.offerExpiresAt) > now.value - 60_000)
+  // An offer that has expired stays for a minute, and says so.
+  const open = entries.value.filter((e) => e.status === 'WAITLIST_STATUS_OFFERED')
+  const offered = open.filter((e) => ms(e.offerExpiresAt) > now.value - 60_000)
   const waiting = entries.value.filter((e) => e.status === 'WAITLIST_STATUS_WAITING')
   const nothing = current === undefined && later.length === 0 && offered.length === 0
   return (
@@ -136,12 +150,16 @@ function Coming({ reservation: r }: { reservation: Reservation }): JSX.Element {
   const m = t().me
   const opens = ms(r.checkInOpensAt)
   return (
-    <li class="card item">
+    <li class="card seat-item">
       <div>
         <h3>{m.seat(r.seat?.label ?? '')}</h3>
         <p>{span(r.startTime, r.endTime, zone)}</p>
         <p><small><Place seat={r.seat} /></small></p>
-        {now.value < opens - 3_600_000 ? <p><small>{m.checkInFromTo(clock(opens, zone), clock(ms(r.checkInDeadline), zone))}</small></p> : <CheckIn reservation={r} />}
+        {now.value < opens - 3_600_000 ? (
+          <p><small>{m.checkInFromTo(clock(opens, zone), clock(ms(r.checkInDeadline), zone))}</small></p>
+        ) : (
+          <CheckIn reservation={r} />
+        )}
       </div>
       {account.value && (
         <Button

@@ -1,4 +1,5 @@
 import { useSignal } from '@preact/signals'
+import { useRef } from 'preact/hooks'
 import type { JSX } from 'preact'
 import { t } from '../../i18n/text.ts'
 import { clock, countdown } from '../../i18n/time.ts'
@@ -57,12 +58,15 @@ function Actions({ reservation: r }: { reservation: Reservation }): JSX.Element 
   const label = r.seat?.label ?? ''
   const here = r.status === 'RESERVATION_STATUS_CHECKED_IN'
   const m = t().me
+  const ref = useRef<HTMLDivElement>(null)
   const close = (): void => {
+    const back = open.value === 'extend'
     open.value = ''
+    if (back) requestAnimationFrame(() => ref.current?.querySelector('button')?.focus())
   }
   if (open.value === 'extend') return <Extend reservation={r} onDone={close} />
   return (
-    <div class="row actions">
+    <div ref={ref} class="row present-actions">
       <Button
         onClick={() => {
           open.value = 'extend'
@@ -97,8 +101,13 @@ function Actions({ reservation: r }: { reservation: Reservation }): JSX.Element 
   )
 }
 
+interface ConfirmCancelProps {
+  reservation: Reservation
+  onClose: () => void
+}
+
 /** ConfirmCancel asks before a reservation is cancelled. */
-export function ConfirmCancel({ reservation: r, onClose }: { reservation: Reservation; onClose: () => void }): JSX.Element {
+export function ConfirmCancel({ reservation: r, onClose }: ConfirmCancelProps): JSX.Element {
   const zone = zoneOf(r.seat?.branch)
   const label = r.seat?.label ?? ''
   return (

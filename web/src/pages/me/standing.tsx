@@ -26,7 +26,7 @@ export function Suspension(): JSX.Element | null {
     <section class="card suspended" aria-labelledby="suspended">
       <h2 id="suspended">{t().me.suspended(dayAndClock(s.suspendedUntil, zone))}</h2>
       <p>{t().me.suspendedText}</p>
-      {s.askAtBranch !== '' && <p>{t().me.ask(branchOf(s.askAtBranch)?.name ?? s.askAtBranch)}</p>}
+      {s.askAtBranch !== '' && <p>{t().me.ask(nameOf(s.askAtBranch))}</p>}
     </section>
   )
 }
@@ -40,17 +40,21 @@ export function Strikes(): JSX.Element | null {
   return (
     <section aria-labelledby="strikes">
       <h2 id="strikes">{m.strikes}</h2>
-      <p>{m.strikesText(counting)} {s.askAtBranch !== '' && m.ask(branchOf(s.askAtBranch)?.name ?? s.askAtBranch)}</p>
+      <p>{m.strikesText(counting)} {s.askAtBranch !== '' && m.ask(nameOf(s.askAtBranch))}</p>
       <ul class="plain-list history">
         {s.strikes.map((strike) => (
           <li key={strike.id}>
-            <p>{m.strikeAt(dayAndClock(ms(strike.at), zoneOf(strike.branch)), branchOf(strike.branch)?.name ?? strike.branch)}</p>
+            <p>{m.strikeAt(dayAndClock(ms(strike.at), zoneOf(strike.branch)), nameOf(strike.branch))}</p>
             <p class="quiet"><small>{state(strike)}</small></p>
           </li>
         ))}
       </ul>
     </section>
   )
+}
+
+function nameOf(branch: string): string {
+  return branchOf(branch)?.name ?? branch
 }
 
 function state(s: Strike): string {

@@ -28,18 +28,20 @@ export function shortLength(milliseconds: number): string {
 }
 
 /**
- * ends returns full and half hours at which a reservation from `from` may end, at least 20 minutes and
+ * ends returns times at which a reservation from `from` may end: full and half hours, at least 20 minutes and
  * at most `most` minutes later, and the last possible end `limit` if that is near. All are in
  * milliseconds. A library may allow only such times; the clocks of some zones differ from UTC by a
  * quarter of an hour.
  */
 export function ends(from: number, most: number, limit: number, zone: string): number[] {
   const half = 30 * 60_000
-  const shift = (Number(clock(from, zone).slice(-2)) * 60_000 - (from % 3_600_000)) % half
+  const shift = (Number(clock(from, zone).slice(-2)) - Math.floor((from % 3_600_000) / 60_000)) * 60_000
   const shortest = from + 20 * 60_000
   const all: number[] = []
-  for (let end = Math.ceil((shortest + shift) / half) * half - shift; end <= Math.min(from + most * 60_000, limit); end += half) {
-    all.push(end)
+  const last = Math.min(from + most * 60_000, limit)
+  for (let end = Math.ceil((shortest + shift) / half) * half - shift; end <= last; end += half) {
+    // After two hours, full hours are enough.
+    if (end <= from + 150 * 60_000 || (end + shift) % 3_600_000 === 0) all.push(end)
   }
   if (limit >= from + 15 * 60_000 && limit < from + most * 60_000 && all.at(-1) !== limit) all.push(limit)
   return all

@@ -74,7 +74,7 @@ export function Waiting({ entry: e }: { entry: WaitlistEntry }): JSX.Element {
   const label = e.seat?.label ?? ''
   const m = t().me
   return (
-    <li class="card item">
+    <li class="card seat-item">
       <div>
         <h3>{m.seat(label)}</h3>
         <p>{span(e.startTime, e.endTime, zone)}</p>

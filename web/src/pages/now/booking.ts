@@ -153,6 +153,11 @@ export function forgetBooking(): void {
   wake()
 }
 
+/** settle forgets what is settled, when its sheet is closed; a request that is under way goes on. */
+export function settle(): void {
+  if (booking.value.state !== 'sending') forgetBooking()
+}
+
 function iso(at: number): string {
   return new Date(at).toISOString()
 }

@@ -119,7 +119,7 @@ export const closesAt = computed(() => {
 
 /** The closures of the branch that hold now, or in the chosen window. */
 const closing = computed(() => {
-  const { from, to } = chosen.value ?? { from: minute.value, to: minute.value + 1 }
+  const { from, to } = chosen.value ?? { from: minute.value, to: minute.value + 60_000 }
   return (branch.value?.closures ?? [])
     .filter((c) => Date.parse(c.startTime ?? '') < to && (c.endTime === undefined || Date.parse(c.endTime) > from))
     .map((c) => c.id)
@@ -156,4 +156,24 @@ export function chooseLater(): void {
 /** chooseNow shows the present state. */
 export function chooseNow(): void {
   setQuery({ date: '', start: '' })
+}
+
+/** openSeat opens the sheet of a seat. Going back closes it, so the history remembers that it was opened here. */
+export function openSeat(id: string): void {
+  if (choice.peek().seat !== '') return switchSeat(id)
+  setQuery({ seat: id })
+  history.replaceState({ sheet: true }, '')
+}
+
+/** switchSeat shows another seat in the open sheet. */
+export function switchSeat(id: string): void {
+  const state: unknown = history.state
+  setQuery({ seat: id }, true)
+  history.replaceState(state, '')
+}
+
+/** closeSeat closes the sheet: back to where it was opened, if that was on this page. */
+export function closeSeat(): void {
+  if ((history.state as { sheet?: boolean } | null)?.sheet === true) history.back()
+  else setQuery({ seat: '' }, true)
 }

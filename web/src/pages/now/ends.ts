@@ -2,7 +2,7 @@ import { dateOf, instant } from '../../i18n/time.ts'
 import type { Rules } from './booking.ts'
 
 const minuteMs = 60_000
-const lengths = [30, 60, 120, 180, 240, 360, 480] // minutes
+const lengths = [30, 60, 120, 180, 240, 360] // minutes
 
 /**
  * ends returns the ends that a reservation from a start can have, earliest first. They are round times
@@ -15,9 +15,9 @@ export function ends(start: number, limit: number, rules: Rules, zone: string): 
   const last = Math.min(limit, start + rules.most)
   const possible = (end: number): boolean => end <= last && end - start >= rules.least
   const found = lengths
-    .map((m) => midnight + Math.ceil((start + m * minuteMs - midnight) / grid) * grid)
+    .map((m) => midnight + Math.round((start + m * minuteMs - midnight) / grid) * grid)
     .filter(possible)
-  if (last < start + 12.5 * 3_600_000) {
+  if (limit <= start + rules.most || rules.most <= 6 * 3_600_000) {
     // The end of the free time need not be on the grid, unless the library has one.
     const end = limit <= start + rules.most && rules.step === 0 ? limit : midnight + Math.floor((last - midnight) / grid) * grid
     if (possible(end)) found.push(end)

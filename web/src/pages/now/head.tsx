@@ -41,14 +41,13 @@ export function TimeChoice(): JSX.Element {
   const today = dateOf(minute.value, zone.value)
   const set = (values: Record<string, string>): void => setQuery(values, true)
   return (
-    <fieldset class="bare">
-      <legend class="visually-hidden">{n.when}</legend>
-      <div class="chips">
+    <>
+      <div class="chips" role="group" aria-label={n.when}>
         <button type="button" class="chip" aria-pressed={!later.value} onClick={chooseNow}>{n.atNow}</button>
         <button type="button" class="chip" aria-pressed={later.value} onClick={() => !later.value && chooseLater()}>{n.atLater}</button>
       </div>
       {later.value && (
-        <div class="times">
+        <div class="times" role="group" aria-label={n.atLater}>
           <Field label={n.date}>
             {(a) => <input {...a} type="date" value={date} min={today} max={addDays(today, 400)} required onChange={(e) => e.currentTarget.value !== '' && set({ date: e.currentTarget.value })} />}
           </Field>
@@ -64,8 +63,8 @@ export function TimeChoice(): JSX.Element {
           </Field>
         </div>
       )}
-      {passed.value && <p class="field-fault" role="status">{n.passed}</p>}
-    </fieldset>
+      {passed.value && <p class="field-fault passed" role="status">{n.passed}</p>}
+    </>
   )
 }
 
@@ -101,12 +100,12 @@ export function Filters(): JSX.Element {
           {branch.value?.areas.map((a) => <option key={a} value={a}>{a}</option>)}
         </select>
       )}
+      <button type="button" class={`chip for-${view}`} aria-pressed={all} onClick={() => setQuery({ taken: all ? '' : '1' }, true)}>{n.alsoTaken}</button>
       {Object.entries(amenities).filter(([need, amenity]) => offered.value.has(amenity) || needs.includes(need)).map(([need, amenity]) => (
         <button key={need} type="button" class="chip" aria-pressed={needs.includes(need)} onClick={() => toggle(need)}>
           <AmenityIcon amenity={amenity} />{t().common.amenity[amenity]}
         </button>
       ))}
-      <button type="button" class={`chip for-${view}`} aria-pressed={all} onClick={() => setQuery({ taken: all ? '' : '1' }, true)}>{n.alsoTaken}</button>
     </div>
   )
 }
@@ -187,7 +186,7 @@ function Notices({ of: b }: { of: Branch }): JSX.Element | null {
       {closures.map((c) => {
         const what = c.area !== '' ? c.area : c.seatIds.length > 0 ? n.closureSeats(c.seatIds.length) : n.closureBranch
         const from = dayAndClock(c.startTime ?? 0, z)
-        const running = Date.parse(c.startTime ?? '') <= minute.value
+        const running = Date.parse(c.startTime ?? '') < minute.value + 60_000
         const to = c.endTime === undefined ? undefined : dayAndClock(c.endTime, z)
         const time = to === undefined ? (running ? n.closureOpen : from) : running ? t().common.until(to) : t().common.span(from, to)
         const note = byLanguage(c.note)

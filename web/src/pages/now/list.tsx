@@ -5,7 +5,7 @@ import { t } from '../../i18n/text.ts'
 import { setQuery } from '../../router.tsx'
 import { allSeats, lastChanges, plan, pulse, ready, roster, seat, settling } from '../../state/seats.ts'
 import { Amenities } from '../../ui/amenity.tsx'
-import { choice, matches } from './choice.ts'
+import { choice, chooseLater, chosen, matches, open } from './choice.ts'
 import { lookOf, mineAt, nameOf, words } from './look.ts'
 
 /**
@@ -81,7 +81,6 @@ export const counts = computed(() => {
 
 /** SeatList is the list of the seats of the store. It is the truth; the map is a view of it. */
 export function SeatList({ onOpen }: { onOpen: (id: string) => void }): JSX.Element | null {
-  const n = t().now
   if (!ready.value) return null
   const all = groups.value
   if (all.length === 0) return <Empty />
@@ -100,9 +99,6 @@ export function SeatList({ onOpen }: { onOpen: (id: string) => void }): JSX.Elem
           <ul class="seats">{g.ids.map((id) => <SeatRow key={id} id={id} />)}</ul>
         </section>
       ))}
-      {!choice.value.all && (
-        <p><button type="button" class="button" onClick={() => setQuery({ taken: '1' }, true)}>{n.alsoTaken}</button></p>
-      )}
     </div>
   )
 }
@@ -121,8 +117,8 @@ function SeatRow({ id }: { id: string }): JSX.Element | null {
     <li>
       <button type="button" class={`seat-row ${look}`} data-id={id} aria-label={nameOf(s)}>
         <Sign look={look} />
-        <strong>{s.label}</strong>
-        <span class="words">{words(s)}</span>
+        <strong>{s.label}</strong>{' '}
+        <span class="words">{words(s)}</span>{' '}
         <Amenities of={s.amenities} />
       </button>
     </li>
@@ -136,10 +132,11 @@ function Empty(): JSX.Element {
   const filtered = area !== '' || needs.length > 0
   return (
     <div class="card empty">
-      <p>{allSeats().length === 0 ? n.noSeats : total === 0 ? n.noMatch : n.noFree}</p>
+      <p>{allSeats().length === 0 ? n.noSeats : total === 0 ? n.noMatch : open.value ? n.noFree : chosen.value === undefined ? n.closed : n.closedThen}</p>
       <p class="row">
+        {!open.value && chosen.value === undefined && <button type="button" class="button main" onClick={chooseLater}>{n.changeTime}</button>}
         {total > 0 && free === 0 && !all && (
-          <button type="button" class="button main" onClick={() => setQuery({ taken: '1' }, true)}>{n.alsoTaken}</button>
+          <button type="button" class={open.value ? 'button main' : 'button'} onClick={() => setQuery({ taken: '1' }, true)}>{n.alsoTaken}</button>
         )}
         {filtered && <button type="button" class="button" onClick={() => setQuery({ area: '', need: '' })}>{n.resetFilter}</button>}
       </p>

@@ -1,23 +1,20 @@
-import { computed, effect, untracked } from '@preact/signals'
+import { computed, effect, signal, untracked } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
 import type { JSX } from 'preact'
 import { t } from '../../i18n/text.ts'
 import { dayAndClock } from '../../i18n/time.ts'
-import { SeatMap } from '../../map/map.tsx'
-import { here, setQuery } from '../../router.tsx'
 import { branches, branchesFresh, loadBranches } from '../../state/branches.ts'
 import { lastChanges, plan, pulse, ready, seatsAsOf, seatStream, watch } from '../../state/seats.ts'
-import { useAction } from '../../ui/action.tsx'
+import { Button, useAction } from '../../ui/action.tsx'
 import { announce } from '../../ui/announce.tsx'
 import { watchConnection } from '../../ui/connection.tsx'
 import { notify } from '../../ui/notice.tsx'
 import { Fault } from '../../ui/problem.tsx'
-import { booking } from './booking.ts'
-import { branch, choice, chosen, passed, zone } from './choice.ts'
+import { booking, settle } from './booking.ts'
+import { branch, choice, chosen, closeSeat, openSeat, passed, zone } from './choice.ts'
 import { BranchChoice, Filters, Summary, TimeChoice, ViewChoice } from './head.tsx'
 import { counts, SeatList } from './list.tsx'
-import { Sending } from './outcome.tsx'
-import { SeatSheet, settle } from './sheet.tsx'
+import { Sending } from './sending.tsx'
 
 /** What the store has to show, as text, so that the stream is opened again only if it changes. */
 const watched = computed(() => {
@@ -29,19 +26,33 @@ const watched = computed(() => {
   return JSON.stringify({ branch: code, window: { startTime: iso(window.from), endTime: iso(window.to) } })
 })
 
-/** Whether this page has opened the sheet, so that closing it goes back in the history. */
-let opened = false
-
-function openSeat(id: string): void {
-  opened = choice.peek().seat === ''
-  setQuery({ seat: id }, !opened)
+function close(): void {
+  settle()
+  closeSeat()
 }
 
-function closeSeat(): void {
-  settle()
-  if (opened) history.back()
-  else setQuery({ seat: '' }, true)
-  opened = false
+/** On a wide screen, list and map stand side by side. A map that is not shown is not loaded and not drawn. */
+const wideScreen = matchMedia('(min-width: 60.01rem)')
+const wide = signal(wideScreen.matches)
+wideScreen.addEventListener('change', () => (wide.value = wideScreen.matches))
+const mapShown = computed(() => wide.value || choice.value.view === 'map')
+
+const map = signal<typeof import('../../map/map.tsx') | undefined>(undefined)
+const sheet = signal<typeof import('./sheet.tsx') | undefined>(undefined)
+
+async function loadMap(): Promise<void> {
+  map.value ??= await import('../../map/map.tsx')
+}
+
+async function loadSheet(): Promise<void> {
+  sheet.value ??= await import('./sheet.tsx')
+}
+
+/** needMore loads the map if it is shown, and the sheet when the seats are there or the address has one. */
+function needMore(): void {
+  // Without a network, the next choice tries again.
+  if (mapShown.value) void loadMap().catch(() => {})
+  if (ready.value || choice.value.seat !== '') void loadSheet().catch(() => {})
 }
 
 /** View is the page Now: the seats of a branch, now or at a time, as a list and as a map. */
@@ -91,9 +102,8 @@ export function View(): JSX.Element {
 
   useEffect(() => effect(tellChanges), [])
   useEffect(() => effect(tellBooking), [])
-  useEffect(() => {
-    if (seat === '') opened = false
-  }, [seat])
+
+  useEffect(() => effect(needMore), [])
 
   const stream = seatStream.value?.state.value
   const late = stream?.kind === 'opening' && ready.value && seatsAsOf.value > 0
@@ -107,7 +117,12 @@ export function View(): JSX.Element {
         <Filters />
       </div>
       {b === undefined && branchesFresh.value && <p class="card">{branches.value.length === 0 ? n.noBranches : t().errors.BRANCH_NOT_FOUND}</p>}
-      {b === undefined && !branchesFresh.value && <Fault problem={loading.problem.value} />}
+      {b === undefined && !branchesFresh.value && loading.problem.value !== undefined && (
+        <>
+          <Fault problem={loading.problem.value} />
+          <p><Button busy={loading.busy.value} onClick={() => void loading.run(loadBranches)}>{t().common.retry}</Button></p>
+        </>
+      )}
       {stream?.kind === 'refused' && <Fault problem={stream.problem} zone={zone.value} />}
       <Summary />
       {late && <p class="as-of"><small>{n.asOf(dayAndClock(seatsAsOf.value, zone.value))}</small></p>}
@@ -115,20 +130,15 @@ export function View(): JSX.Element {
       {b !== undefined && !passed.value && (
         <div class={`both show-${view}`}>
           {ready.value ? <SeatList onOpen={openSeat} /> : <p class="loading" role="status">{t().common.loading}</p>}
-          {(view === 'map' || wide.value) && ready.value && plan.value.order.length > 0 && <SeatMap key={b.code} branch={b.name} onOpen={openSeat} />}
+          {mapShown.value && map.value !== undefined && ready.value && plan.value.order.length > 0 && (
+            <map.value.SeatMap key={b.code} branch={b.name} onOpen={openSeat} />
+          )}
         </div>
       )}
-      {seat !== '' && <SeatSheet id={seat} onClose={closeSeat} />}
+      {seat !== '' && sheet.value !== undefined && <sheet.value.SeatSheet id={seat} onClose={close} />}
     </>
   )
 }
-
-/** On a wide screen, list and map stand side by side. A map that is not shown is not drawn. */
-const wideScreen = matchMedia('(min-width: 60.01rem)')
-const wide = computed(() => {
-  void here.value
-  return wideScreen.matches
-})
 
 /** Pending is a reservation that is under way while its sheet is closed. */
 function Pending(): JSX.Element | null {

@@ -8,29 +8,13 @@ import { cancel, mine, putReservation, reservationAt, type Reservation } from '.
 import { Button, useAction } from '../../ui/action.tsx'
 import { notify } from '../../ui/notice.tsx'
 import { Fault, problemText } from '../../ui/problem.tsx'
-import { forgetBooking, learn, rulesOf, type Booking } from './booking.ts'
+import { learn, rulesOf, type Booking } from './booking.ts'
 import { branch, chooseLater, zone } from './choice.ts'
 import { durationText } from './head.tsx'
 import { seat } from '../../state/seats.ts'
 import { useEffect } from 'preact/hooks'
 
 type In<State extends Booking['state']> = Extract<Booking, { state: State }>
-
-/** Sending tells that the answer is awaited, and after a while that it is not known what happened. */
-export function Sending({ booking: b }: { booking: In<'sending'> }): JSX.Element {
-  const n = t().now
-  return (
-    <div role="status" class="sending">
-      <p class="row"><span class="spinner" aria-hidden="true" /> {n.sending(b.wish.label)}</p>
-      {b.slow && (
-        <>
-          <p class="fault">{navigator.onLine ? '' : t().common.offline} {n.unknown}</p>
-          <Button onClick={forgetBooking}>{n.stopAsking}</Button>
-        </>
-      )}
-    </div>
-  )
-}
 
 /** Booked is the success: what the user has, and what to do next. */
 export function Booked({ id, onClose }: { id: string; onClose: () => void }): JSX.Element | null {
@@ -53,7 +37,7 @@ export function OwnSeat({ id, onClose }: { id: string; onClose: () => void }): J
   return (
     <div class="own">
       <p class="success" role="status">
-        {Date.parse(r.startTime ?? '') <= now.value ? n.booked(label, time(r.endTime)) : n.bookedSpan(label, time(r.startTime), clock(r.endTime ?? 0, z))}
+        {Date.parse(r.startTime ?? '') <= now.value + 60_000 ? n.booked(label, time(r.endTime)) : n.bookedSpan(label, time(r.startTime), clock(r.endTime ?? 0, z))}
       </p>
       {r.status === 'RESERVATION_STATUS_CHECKED_IN' && <p>{n.checkedIn}</p>}
       {r.status === 'RESERVATION_STATUS_CONFIRMED' && (

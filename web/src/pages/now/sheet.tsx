@@ -2,24 +2,26 @@ import { useSignal } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
 import type { ComponentChildren, JSX } from 'preact'
 import { t } from '../../i18n/text.ts'
-import { clock, dateOf, dayAndClock } from '../../i18n/time.ts'
+import { clock, countdown, dateOf, dayAndClock } from '../../i18n/time.ts'
 import { Sign } from '../../map/mark.tsx'
 import { go, Link, setQuery } from '../../router.tsx'
-import { minute, serverNow } from '../../state/clock.ts'
-import { entries, leaveWaitlist, reservationAt } from '../../state/mine.ts'
+import { loadBranches } from '../../state/branches.ts'
+import { minute, now, serverNow } from '../../state/clock.ts'
+import { claim, entries, leaveWaitlist, offers, reservationAt, type WaitlistEntry } from '../../state/mine.ts'
 import { account } from '../../state/session.ts'
 import { pulse, ready, seat, type Seat } from '../../state/seats.ts'
 import { Button, useAction } from '../../ui/action.tsx'
 import { Amenities } from '../../ui/amenity.tsx'
 import { Dialog } from '../../ui/dialog.tsx'
 import { Fault } from '../../ui/problem.tsx'
-import { book, booking, checkWish, forgetBooking, learn, rulesOf, type Wish } from './booking.ts'
-import { chosen, choice, passed, standard, zone } from './choice.ts'
+import { book, booking, checkWish, learn, rulesOf, type Wish } from './booking.ts'
+import { chosen, choice, passed, standard, switchSeat, zone } from './choice.ts'
 import { ends, preferred } from './ends.ts'
 import { durationText } from './head.tsx'
 import { freeUntil, lookOf, mineAt, words, type Look } from './look.ts'
 import { nextBest } from './other.ts'
-import { Booked, Failed, OwnSeat, Sending } from './outcome.tsx'
+import { Booked, Failed, OwnSeat } from './outcome.tsx'
+import { Sending } from './sending.tsx'
 
 const lastDuration = 'dlsms.duration'
 
@@ -28,6 +30,11 @@ export function SeatSheet({ id, onClose }: { id: string; onClose: () => void }):
   const n = t().now
   const s = seat(id)?.value
   const b = booking.value
+  // Whether the library has closed the seat is in the branch, which is not live.
+  const unavailable = s?.available === false
+  useEffect(() => {
+    if (unavailable) void loadBranches().catch(() => {})
+  }, [id, unavailable])
   if (!ready.value) return null
   if (s === undefined) {
     return <Dialog kind="sheet" title={n.seatGone} onClose={onClose}><p><Button onClick={onClose}>{n.done}</Button></p></Dialog>
@@ -73,17 +80,39 @@ function Offer({ s, onClose }: { s: Seat; onClose: () => void }): JSX.Element {
   const failed = b.state === 'failed' && b.wish.seat === s.id ? b : undefined
   const lost = failed?.problem.reason === 'SEAT_TAKEN'
   const own = mineAt(s.id)
+  const offer = offers.value.find((e) => e.seat?.id === s.id)
   return (
     <>
       <p role="status" class="change">{lost ? n.justTaken(s.label) : change.value}</p>
       {failed !== undefined && !lost && <Failed failed={failed} />}
       {own !== undefined ? (
         <OwnSeat id={own.id} onClose={onClose} />
+      ) : offer !== undefined ? (
+        <Held entry={offer} />
       ) : look === 'free' && !lost ? (
         <Free s={s} careful={careful} />
       ) : (
         <Taken s={s} careful={careful} lost={lost} />
       )}
+    </>
+  )
+}
+
+/** Held is the offer of a seat to the user, from the waitlist. */
+function Held({ entry }: { entry: WaitlistEntry }): JSX.Element {
+  const n = t().now
+  const z = zone.value
+  const action = useAction()
+  const left = countdown(Date.parse(entry.offerExpiresAt ?? '') - now.value)
+  return (
+    <>
+      <p class="success" role="status">{n.offered}</p>
+      <p>{n.offerWindow(dayAndClock(entry.startTime ?? 0, z), clock(entry.endTime ?? 0, z))} <span role="timer">{n.offerLeft(left)}</span></p>
+      <Fault problem={action.problem.value} zone={z} />
+      <div class="actions">
+        <Button kind="main" busy={action.busy.value} onClick={() => void action.run(async () => void (await claim(entry.id)))}>{n.claim}</Button>
+        <Button busy={action.busy.value} onClick={() => void action.run(() => leaveWaitlist(entry.id))}>{n.decline}</Button>
+      </div>
     </>
   )
 }
@@ -221,7 +250,7 @@ function Taken({ s, careful, lost }: Part & { lost: boolean }): JSX.Element {
   }
   const others = nextBest(s, start, rules.least, 3)
   const bookOther = (other: Seat, end: number): void => {
-    setQuery({ seat: other.id }, true)
+    switchSeat(other.id)
     if (account.value) void book(wish(other, window?.from, end))
     else go(signInPath())
   }
@@ -259,7 +288,8 @@ function Later({ s, length }: { s: Seat; length: number }): JSX.Element {
   useEffect(() => {
     if (!account.value) return
     let current = true
-    void checkWish(wish(s, chosen.value?.from, startOf() + length)).then((check) => {
+    // The half minute is the time until the call arrives: the server proposes times of the same length.
+    void checkWish(wish(s, chosen.value?.from, startOf() + length + 30_000)).then((check) => {
       if (!current || check === undefined) return
       times.value = check.alternatives
         .filter((a) => a.seat?.id === s.id)
@@ -296,7 +326,7 @@ function Line({ s, from, length, careful }: { s: Seat; from: number | undefined;
   if (entry !== undefined) {
     return (
       <section>
-        <p role="status">{entry.status === 'WAITLIST_STATUS_OFFERED' ? n.offered : n.waiting(entry.position)}</p>
+        <p role="status">{n.waiting(entry.position)}</p>
         <Fault problem={leaving.problem.value} zone={z} />
         <Button busy={leaving.busy.value} onClick={() => void leaving.run(() => leaveWaitlist(entry.id))}>{n.leaveLine}</Button>
       </section>
@@ -318,9 +348,4 @@ function Line({ s, from, length, careful }: { s: Seat; from: number | undefined;
       <p><small>{n.waitHint(dayAndClock(start, z), dayAndClock(to, z))}</small></p>
     </section>
   )
-}
-
-/** closeSheet forgets what is settled; a request that is under way goes on. */
-export function settle(): void {
-  if (booking.value.state !== 'sending') forgetBooking()
 }

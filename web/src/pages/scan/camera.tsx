@@ -46,7 +46,9 @@ export function Camera({ onCode }: { onCode: (text: string) => boolean }): JSX.E
       ) : (
         <>
           <Button kind="main" onClick={start}>{s.open}</Button>
-          {state.value !== 'off' && <p class="fault" role="alert">{s.problem[state.value as keyof typeof s.problem]}</p>}
+          {state.value !== 'off' && (
+            <p class="fault" role="alert">{s.problem[state.value as keyof typeof s.problem]}</p>
+          )}
         </>
       )}
     </div>
@@ -86,7 +88,8 @@ function run(video: HTMLVideoElement, state: Signal<State>, onCode: (text: strin
     state.value = 'on'
     let last = ''
     const next = async (): Promise<void> => {
-      const text = video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA ? await decode(video).catch(() => undefined) : undefined
+      const has = video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA
+      const text = has ? await decode(video).catch(() => undefined) : undefined
       if (ended) return
       if (text !== undefined && text !== last) {
         last = text

@@ -143,7 +143,8 @@ export class Flow {
     // The code is valid for 30 seconds, and a sign-in takes longer. So the scan is recorded first.
     if (!account.value) await this.record()
     if (await signedIn()) return this.byScreen()
-    this.step.value = { kind: 'sign-in', screen: this.screen.value.screen, seat: undefined, after: () => this.byScreen() }
+    const { screen } = this.screen.value
+    this.step.value = { kind: 'sign-in', screen, seat: undefined, after: () => this.byScreen() }
   }
 
   /** record makes the code of the screen last for three minutes, and learns where the screen is. */
@@ -180,8 +181,9 @@ export class Flow {
     const branch = this.screen.value?.branch ?? ''
     const there = all.filter((r) => branch === '' || r.seat?.branch === branch)
     const here = there.find((r) => r.status === 'RESERVATION_STATUS_CHECKED_IN')
+    const next = there.find((r) => r.status === 'RESERVATION_STATUS_CONFIRMED')
     if (here !== undefined) this.step.value = { kind: 'done', reservation: here, before: true }
-    else this.step.value = { kind: 'none', branch, next: there.find((r) => r.status === 'RESERVATION_STATUS_CONFIRMED') }
+    else this.step.value = { kind: 'none', branch, next }
   }
 
   /** bySeat finds out what the user can do at the seat of a label. */

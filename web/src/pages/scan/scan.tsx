@@ -4,7 +4,7 @@ import type { ComponentChildren, JSX } from 'preact'
 import { t } from '../../i18n/text.ts'
 import { clock, countdown, dayAndClock } from '../../i18n/time.ts'
 import { go, here, Link } from '../../router.tsx'
-import { branchOf, loadBranches, zoneOf } from '../../state/branches.ts'
+import { branchOf, zoneOf } from '../../state/branches.ts'
 import { now } from '../../state/clock.ts'
 import { reservations, type Reservation } from '../../state/mine.ts'
 import { account } from '../../state/session.ts'
@@ -13,6 +13,7 @@ import { Button } from '../../ui/action.tsx'
 import { Field } from '../../ui/field.tsx'
 import { Fault } from '../../ui/problem.tsx'
 import { SignIn } from '../account/sign-in.tsx'
+import { useBranches } from '../me/branches.ts'
 import { DigitsField } from '../me/check-in.tsx'
 import { Place, Present } from '../me/present.tsx'
 import { ms, span } from '../me/times.ts'
@@ -26,16 +27,14 @@ import { Free, SeatHead, SeatStep } from './seat.tsx'
  */
 export function View({ path }: { path: string }): JSX.Element {
   const flow = useMemo(() => new Flow(here.value.query.get('r') ?? ''), [])
-  useEffect(() => {
-    loadBranches().catch(() => undefined)
-  }, [])
+  const zonesKnown = useBranches()
   useEffect(() => {
     if (path.toLowerCase() === '/scan') return
     // Codes do not stay in the history: the page takes the code, and removes it from its address.
     go('/scan', true)
     flow.take(path)
   }, [path])
-  const step = flow.step.value
+  const step: Step = zonesKnown || flow.step.value.kind === 'look' ? flow.step.value : { kind: 'working' }
   const result = useRef<HTMLDivElement>(null)
   useEffect(() => {
     if (step.kind === 'look' || step.kind === 'working') return
@@ -44,7 +43,7 @@ export function View({ path }: { path: string }): JSX.Element {
     heading.tabIndex = -1
     heading.focus({ preventScroll: true })
     announce(heading.textContent ?? '')
-  }, [step])
+  }, [step.kind === 'working' ? 'working' : step])
   return (
     <div class="narrow">
       <h1>{t().scan.title}</h1>
@@ -90,13 +89,24 @@ function Shown({ flow, step }: { flow: Flow; step: Step }): JSX.Element {
 function Collected({ flow }: { flow: Flow }): JSX.Element | null {
   if (flow.step.value.kind !== 'more') return null
   const s = t().scan
-  const have = [flow.label.value !== '' && s.haveLabel, flow.screen.value !== undefined && s.haveScreen].filter(Boolean)
-  if (have.length === 0) return null
-  return <ul class="plain-list collected">{have.map((text) => <li key={String(text)}><span aria-hidden="true">✓</span> {text}</li>)}</ul>
+  const have = [flow.label.value === '' ? '' : s.haveLabel, flow.screen.value === undefined ? '' : s.haveScreen]
+  if (have.every((text) => text === '')) return null
+  return (
+    <ul class="plain-list collected">
+      {have.filter((text) => text !== '').map((text) => <li key={text}><span aria-hidden="true">✓</span> {text}</li>)}
+    </ul>
+  )
+}
+
+interface LookProps {
+  flow: Flow
+  children: ComponentChildren
+  /** The only code that is missing. */
+  only?: 'seat' | 'screen'
 }
 
 /** Look is the camera and the fields for codes. */
-function Look({ flow, children, only }: { flow: Flow; children: ComponentChildren; only?: 'seat' | 'screen' }): JSX.Element {
+function Look({ flow, children, only }: LookProps): JSX.Element {
   const digits = useSignal('')
   const code = useSignal('')
   const s = t().scan
@@ -112,7 +122,10 @@ function Look({ flow, children, only }: { flow: Flow; children: ComponentChildre
           }}
         >
           {account.value === null ? (
-            <p class="quiet">{s.digitsAfterSignIn} <Link href={`/login?next=${encodeURIComponent(address())}`}>{t().common.signIn}</Link></p>
+            <p class="quiet">
+              {s.digitsAfterSignIn}{' '}
+              <Link href={`/login?next=${encodeURIComponent(address())}`}>{t().common.signIn}</Link>
+            </p>
           ) : (
             <DigitsField
               value={digits.value}
@@ -166,6 +179,11 @@ function address(): string {
 function SignInStep({ flow, step }: { flow: Flow; step: Extract<Step, { kind: 'sign-in' }> }): JSX.Element {
   const s = t().scan
   const { seat } = step
+  // Another tab may have signed in, too.
+  const known = account.value !== null && account.value !== undefined
+  useEffect(() => {
+    if (known) flow.resume(step.after)
+  }, [known])
   return (
     <section class="card">
       {seat !== undefined ? (
@@ -185,7 +203,7 @@ function SignInStep({ flow, step }: { flow: Flow; step: Extract<Step, { kind: 's
           <p>{step.screen === '' ? s.signInDigits : s.signInKept}</p>
         </>
       )}
-      <SignIn onDone={() => flow.resume(step.after)} />
+      <SignIn />
       {seat?.action === 'SEAT_ACTION_CHOOSE_ANOTHER' && <Free branch={seat.seat?.branch} />}
     </section>
   )
@@ -197,13 +215,15 @@ function Choose({ flow, among }: { flow: Flow; among: readonly Reservation[] }):
       <h2>{t().scan.choose}</h2>
       <ul class="plain-list">
         {among.map((r) => (
-          <li key={r.id} class="item">
+          <li key={r.id} class="seat-item">
             <div>
               <p><strong>{t().me.seat(r.seat?.label ?? '')}</strong></p>
               <p>{span(r.startTime, r.endTime, zoneOf(r.seat?.branch))}</p>
               <p><small><Place seat={r.seat} /></small></p>
             </div>
-            <Button kind="main" label={`${t().me.checkIn}: ${r.seat?.label ?? ''}`} onClick={() => flow.choose(r)}>{t().me.checkIn}</Button>
+            <Button kind="main" label={`${t().me.checkIn}: ${r.seat?.label ?? ''}`} onClick={() => flow.choose(r)}>
+              {t().me.checkIn}
+            </Button>
           </li>
         ))}
       </ul>
@@ -222,7 +242,8 @@ function More({ flow, step }: { flow: Flow; step: Extract<Step, { kind: 'more' }
       <p>{step.need === 'seat' ? s.nowLabelText : s.nowScreenText}</p>
       {closes > now.value && (
         <p class="deadline">
-          {t().me.checkInCloses(clock(closes, zone))} <span role="timer" class="timer">{countdown(closes - now.value)}</span>
+          {t().me.checkInCloses(clock(closes, zone))}{' '}
+          <span role="timer" class="timer">{countdown(closes - now.value)}</span>
         </p>
       )}
     </Look>
@@ -257,7 +278,11 @@ function None({ flow, branch, next }: { flow: Flow; branch: string; next: Reserv
       {next !== undefined && (
         <>
           <p>{span(next.startTime, next.endTime, zone)}</p>
-          <p>{opens > now.value ? t().me.checkInOpens(dayAndClock(opens, zone)) : t().me.checkInClosed(clock(ms(next.checkInDeadline), zone))}</p>
+          <p>
+            {opens > now.value
+              ? t().me.checkInOpens(dayAndClock(opens, zone))
+              : t().me.checkInClosed(clock(ms(next.checkInDeadline), zone))}
+          </p>
         </>
       )}
       <div class="row">

@@ -35,14 +35,21 @@ export function SeatStep({ flow, answer }: { flow: Flow; answer: SeatAnswer }): 
   return (
     <section class="card">
       <SeatHead answer={answer} />
-      {answer.action === 'SEAT_ACTION_SIT_DOWN' && <SitDown flow={flow} answer={answer} />}
-      {answer.action === 'SEAT_ACTION_COME_BACK' && <ComeBack flow={flow} answer={answer} />}
-      {answer.action === 'SEAT_ACTION_CHOOSE_ANOTHER' && <ChooseAnother answer={answer} />}
       {other !== undefined && other.seat?.id !== answer.seat?.id && (
         <p class="as-of">{t().scan.otherSeat(other.seat?.label ?? '')} <Link href="/me">{t().me.title}</Link></p>
       )}
+      {answer.action === 'SEAT_ACTION_SIT_DOWN' && <SitDown flow={flow} answer={answer} />}
+      {answer.action === 'SEAT_ACTION_COME_BACK' && <ComeBack flow={flow} answer={answer} />}
+      {answer.action === 'SEAT_ACTION_CHOOSE_ANOTHER' && <ChooseAnother answer={answer} />}
     </section>
   )
+}
+
+/** Checked is what the server says about an end: the reservation as it would be, or why it is not possible. */
+interface Checked {
+  end: number
+  reservation: Reservation | undefined
+  problem: Problem | undefined
 }
 
 function SitDown({ flow, answer }: { flow: Flow; answer: SeatAnswer }): JSX.Element {
@@ -53,7 +60,7 @@ function SitDown({ flow, answer }: { flow: Flow; answer: SeatAnswer }): JSX.Elem
   const all = ends(from, 240, limit, zone)
   const choice = useSignal(0)
   const end = all.includes(choice.value) ? choice.value : (all.find((e) => e >= from + 3_600_000) ?? all.at(-1) ?? 0)
-  const checked = useSignal<{ end: number; reservation: Reservation | undefined; problem: Problem | undefined } | undefined>(undefined)
+  const checked = useSignal<Checked | undefined>(undefined)
   const key = useMemo(newKey, [end])
   const { busy, problem, run } = useAction()
   const s = t().scan
@@ -82,11 +89,12 @@ function SitDown({ flow, answer }: { flow: Flow; answer: SeatAnswer }): JSX.Elem
   if (all.length === 0) return <p>{s.tooShort(clock(limit, zone))}</p>
   const known = checked.value?.end === end ? checked.value : undefined
   const rule = known?.reservation?.checkIn
+  const needsScreen = rule === 'CHECK_IN_RULE_SCREEN' || rule === 'CHECK_IN_RULE_SEAT_AND_SCREEN'
   const refused = known?.problem !== undefined && !known.problem.temporary ? known.problem : undefined
   return (
     <>
       <p><span class="tag free">{s.free}</span></p>
-      <div class="chips" role="group" aria-label={s.howLong}>
+      <div class="chips ends" role="group" aria-label={s.howLong}>
         {all.map((e) => (
           <button
             key={e}
@@ -102,9 +110,7 @@ function SitDown({ flow, answer }: { flow: Flow; answer: SeatAnswer }): JSX.Elem
         ))}
       </div>
       {rule === 'CHECK_IN_RULE_DESK' && <p>{s.thenDesk}</p>}
-      {(rule === 'CHECK_IN_RULE_SCREEN' || rule === 'CHECK_IN_RULE_SEAT_AND_SCREEN') && flow.screen.value === undefined && (
-        <p>{s.thenScreen}</p>
-      )}
+      {needsScreen && flow.screen.value === undefined && <p>{s.thenScreen}</p>}
       <Fault problem={problem.value ?? refused} zone={zone} />
       <div class="row">
         <Button
@@ -136,7 +142,8 @@ function ComeBack({ flow, answer }: { flow: Flow; answer: SeatAnswer }): JSX.Ele
     <>
       <p>{s.comeBack}</p>
       <p class="deadline">
-        {t().me.checkInOpens(dayAndClock(opens, zone))} <span role="timer" class="timer">{countdown(opens - now.value)}</span>
+        {t().me.checkInOpens(dayAndClock(opens, zone))}{' '}
+        <span role="timer" class="timer">{countdown(opens - now.value)}</span>
       </p>
       <Link href="/me" class="button">{t().me.title}</Link>
     </>

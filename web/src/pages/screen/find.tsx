@@ -3,9 +3,8 @@ import { useEffect, useMemo } from 'preact/hooks'
 import type { JSX } from 'preact'
 import { api, call, type Schema } from '../../api/client.ts'
 import { openStream } from '../../api/stream.ts'
-import { ts } from '../../i18n/text.ts'
+import { t, ts } from '../../i18n/text.ts'
 import { clock } from '../../i18n/time.ts'
-import { t } from '../../i18n/text.ts'
 import { layout, type Plan } from '../../map/layout.ts'
 import { Button } from '../../ui/action.tsx'
 import { useFocus } from './wall.tsx'
@@ -20,9 +19,12 @@ export function FindSeat({ branch, onBack }: { branch: Schema<'Branch'>; onBack:
   const floorPlan = useSignal<Schema<'GetFloorPlanResponse'> | undefined>(undefined)
   useEffect(() => {
     // Without a floor plan, the map is a grid.
-    void call(api.GET('/v1/branches/{branch}/plan', { params: { path: { branch: branch.code } } })).then((p) => {
-      floorPlan.value = p
-    }, () => undefined)
+    void call(api.GET('/v1/branches/{branch}/plan', { params: { path: { branch: branch.code } } })).then(
+      (p) => {
+        floorPlan.value = p
+      },
+      () => undefined,
+    )
   }, [branch.code])
   const ids = [...seats.keys()].join()
   const plan = useMemo(() => layout([...seats.values()], floorPlan.value), [ids, floorPlan.value])
@@ -31,8 +33,12 @@ export function FindSeat({ branch, onBack }: { branch: Schema<'Branch'>; onBack:
   return (
     <main class="wall-find">
       <header class="wall-top">
-        <h1 ref={heading} tabIndex={-1}>{text.freeSeats}</h1>
-        <Button kind="main" onClick={onBack}>{text.backToCode}</Button>
+        <h1 ref={heading} tabIndex={-1}>
+          {text.freeSeats}
+        </h1>
+        <Button kind="main" onClick={onBack}>
+          {text.backToCode}
+        </Button>
       </header>
       <p>{text.reserveWith(location.host)}</p>
       <div class="wall-find-parts">
@@ -42,13 +48,16 @@ export function FindSeat({ branch, onBack }: { branch: Schema<'Branch'>; onBack:
             <section key={a.name}>
               <h2>
                 {a.name}
-                {a.floor !== '' && <small> {text.floor(a.floor)}</small>} <span class="tag free">{text.freeIn(a.seats.length)}</span>
+                {a.floor !== '' && <small> {text.floor(a.floor)}</small>}{' '}
+                <span class="tag free">{text.freeIn(a.seats.length)}</span>
               </h2>
               <ul class="wall-seats">
                 {a.seats.map((s) => (
                   <li key={s.id}>
                     <b>{s.label}</b>
-                    {s.availableUntil !== undefined && <small> {t().common.until(clock(s.availableUntil, branch.timezone))}</small>}
+                    {s.availableUntil !== undefined && (
+                      <small> {t().common.until(clock(s.availableUntil, branch.timezone))}</small>
+                    )}
                   </li>
                 ))}
               </ul>
@@ -74,7 +83,8 @@ function freeByArea(seats: Seats, plan: Plan): AreaSeats[] {
     const seat = seats.get(id)
     if (seat === undefined || !seat.available) continue
     let area = areas.get(seat.area)
-    if (area === undefined) areas.set(seat.area, (area = { name: seat.area, floor: plan.places.get(id)?.floor ?? '', seats: [] }))
+    if (area === undefined)
+      areas.set(seat.area, (area = { name: seat.area, floor: plan.places.get(id)?.floor ?? '', seats: [] }))
     area.seats.push(seat)
   }
   return [...areas.values()]
@@ -85,13 +95,16 @@ function Map({ plan, seats }: { plan: Plan; seats: Seats }): JSX.Element {
   const text = ts().screen
   const { left, top, right, bottom } = plan.bounds
   const half = plan.seatSize / 2
+  const arm = half / 2
   return (
     <figure class="wall-map">
       <svg viewBox={`${left} ${top} ${right - left} ${bottom - top}`} role="img" aria-label={text.map}>
         {plan.areas.map((a) => (
           <g key={a.name + String(a.known)}>
             <rect class="area" x={a.left} y={a.top} width={a.right - a.left} height={a.bottom - a.top} rx="20" />
-            <text class="area-name" x={a.left + 30} y={a.top + 50}>{a.name}</text>
+            <text class="area-name" x={a.left + 30} y={a.top + 50}>
+              {a.name}
+            </text>
           </g>
         ))}
         {[...plan.places.values()].map((p) => {
@@ -101,17 +114,28 @@ function Map({ plan, seats }: { plan: Plan; seats: Seats }): JSX.Element {
               {free ? (
                 <>
                   <rect x={-half} y={-half} width={plan.seatSize} height={plan.seatSize} rx="10" />
-                  <text y={half * 0.15} text-anchor="middle" textLength={p.label.length > 4 ? half * 1.8 : undefined} lengthAdjust="spacingAndGlyphs">{p.label}</text>
+                  <text
+                    y={half * 0.15}
+                    text-anchor="middle"
+                    textLength={p.label.length > 4 ? half * 1.8 : undefined}
+                    lengthAdjust="spacingAndGlyphs"
+                  >
+                    {p.label}
+                  </text>
                 </>
               ) : (
-                <path d={`M${-half / 2} ${-half / 2}L${half / 2} ${half / 2}M${half / 2} ${-half / 2}L${-half / 2} ${half / 2}`} />
+                <path d={`M${-arm} ${-arm}L${arm} ${arm}M${arm} ${-arm}L${-arm} ${arm}`} />
               )}
             </g>
           )
         })}
       </svg>
       <figcaption>
-        <span class="key free" aria-hidden="true" /> {text.legendFree} <span class="key taken" aria-hidden="true">×</span> {text.legendTaken}
+        <span class="key free" aria-hidden="true" /> {text.legendFree}{' '}
+        <span class="key taken" aria-hidden="true">
+          ×
+        </span>{' '}
+        {text.legendTaken}
       </figcaption>
     </figure>
   )

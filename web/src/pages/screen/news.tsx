@@ -33,11 +33,26 @@ export function News({ branch, time }: { branch: Branch; time: ReadonlySignal<nu
   const shown = still ? languages : languages.slice((now.value / turn) % languages.length).slice(0, 1)
   return (
     <div class="wall-news">
-      {shown.map((l) => pick(branch.announcement, l) && <p lang={l} key={l}>{pick(branch.announcement, l)}</p>)}
+      {shown.map(
+        (l) =>
+          pick(branch.announcement, l) && (
+            <p lang={l} key={l}>
+              {pick(branch.announcement, l)}
+            </p>
+          ),
+      )}
       {closures.slice(0, 4).map((c) => (
         <p key={c.id} class="wall-closure">
           <b>{closureText(c, now.value, branch.timezone)}</b>
-          {shown.map((l) => pick(c.note, l) && <span lang={l} key={l}> {pick(c.note, l)}</span>)}
+          {shown.map(
+            (l) =>
+              pick(c.note, l) && (
+                <span lang={l} key={l}>
+                  {' '}
+                  {pick(c.note, l)}
+                </span>
+              ),
+          )}
         </p>
       ))}
     </div>
@@ -47,7 +62,11 @@ export function News({ branch, time }: { branch: Branch; time: ReadonlySignal<nu
 function closureText(c: Schema<'ClosureNotice'>, now: number, zone: string): string {
   const text = ts().screen
   const object =
-    c.area !== '' ? text.closedArea(c.area) : c.seatIds.length > 0 ? text.closedSeats(c.seatIds.length) : text.closedBranch
+    c.area !== ''
+      ? text.closedArea(c.area)
+      : c.seatIds.length > 0
+        ? text.closedSeats(c.seatIds.length)
+        : text.closedBranch
   const at = (when: string): string => clockOrDay(when, now, zone)
   const begins = Date.parse(c.startTime ?? '') > now
   const start = begins ? at(c.startTime ?? '') : ''

@@ -11,9 +11,9 @@ import { Wall } from './wall.tsx'
 /** View is the display in a reading room: codes for check-in, free seats and announcements. */
 export function View(): JSX.Element {
   useEffect(() => {
-    const gone = new AbortController()
-    void resumeDisplay(gone.signal)
-    return () => gone.abort()
+    const left = new AbortController()
+    void resumeDisplay(left.signal)
+    return () => left.abort()
   }, [])
   const shown = display.value
   if (shown === undefined) {
@@ -74,9 +74,13 @@ function SetUp(): JSX.Element {
           )}
         </Field>
         {!badKey && <Fault problem={problem} />}
-        <Button type="submit" kind="main" busy={action.busy.value}>{text.start}</Button>
+        <Button type="submit" kind="main" busy={action.busy.value}>
+          {text.start}
+        </Button>
       </form>
-      <p><a href="/">{t().common.toStart}</a></p>
+      <p>
+        <a href="/">{t().common.toStart}</a>
+      </p>
     </main>
   )
 }

@@ -14,7 +14,7 @@ import { News, opening } from './news.tsx'
 type ViewName = 'code' | 'find' | 'help'
 
 const idle = 60_000 // milliseconds without a touch after which the code is shown again
-const patience = 5000 // milliseconds without a connection before the screen says so
+const lostAfter = 5000 // milliseconds without a connection before the screen says so
 
 /** Wall is the display: the code on one side, the state of the branch on the other. */
 export function Wall({ screen, kept }: { screen: string; kept: boolean }): JSX.Element {
@@ -58,7 +58,9 @@ export function Wall({ screen, kept }: { screen: string; kept: boolean }): JSX.E
   return (
     <main class={`wall shift-${shift.value}`}>
       <header class="wall-top">
-        <h1 ref={heading} tabIndex={-1}>{branch.name}</h1>
+        <h1 ref={heading} tabIndex={-1}>
+          {branch.name}
+        </h1>
         <Clock feed={feed} zone={branch.timezone} />
       </header>
       <CodePart feed={feed} off={state.codes.length === 0} />
@@ -74,7 +76,9 @@ export function Wall({ screen, kept }: { screen: string; kept: boolean }): JSX.E
           />
         ) : (
           <>
-            <p class="wall-free"><b>{number(branch.availableCount)}</b> {text.free(branch.availableCount, number(branch.seatCount))}</p>
+            <p class="wall-free">
+              <b>{number(branch.availableCount)}</b> {text.free(branch.availableCount, number(branch.seatCount))}
+            </p>
             <p class="wall-opening">{opening(branch, feed.time.value)}</p>
             <News branch={branch} time={feed.time} />
             <div class="wall-buttons">
@@ -116,7 +120,7 @@ function Clock({ feed, zone }: { feed: Feed; zone: string }): JSX.Element {
 function CodePart({ feed, off }: { feed: Feed; off: boolean }): JSX.Element {
   const text = ts().screen
   const code = feed.code.value
-  const lost = useComputed(() => feed.silent.value > patience)
+  const lost = useComputed(() => feed.silent.value > lostAfter)
   if (code === undefined) {
     return (
       <section class="wall-code none" aria-label={text.scan}>
@@ -137,9 +141,14 @@ function CodePart({ feed, off }: { feed: Feed; off: boolean }): JSX.Element {
         <Progress feed={feed} />
       </div>
       <p class="wall-digits">
-        <span>{text.orDigits}</span> <b>{code.digits.slice(0, 4)} {code.digits.slice(4)}</b>
+        <span>{text.orDigits}</span>{' '}
+        <b>
+          {code.digits.slice(0, 4)} {code.digits.slice(4)}
+        </b>
       </p>
-      <p class="wall-lost" role="status">{lost.value ? text.lost : ''}</p>
+      <p class="wall-lost" role="status">
+        {lost.value ? text.lost : ''}
+      </p>
     </section>
   )
 }
@@ -167,7 +176,9 @@ function Help({ onFind, onBack }: { onFind: () => void; onBack: () => void }): J
   const heading = useFocus()
   return (
     <section class="wall-help">
-      <h2 ref={heading} tabIndex={-1}>{text.checkIn}</h2>
+      <h2 ref={heading} tabIndex={-1}>
+        {text.checkIn}
+      </h2>
       <ol>
         <li>{text.steps.camera}</li>
         <li>{text.steps.confirm}</li>
@@ -176,7 +187,9 @@ function Help({ onFind, onBack }: { onFind: () => void; onBack: () => void }): J
       <p>{text.steps.desk}</p>
       <p>{text.steps.noReservation}</p>
       <div class="wall-buttons">
-        <Button kind="main" onClick={onBack}>{t().common.back}</Button>
+        <Button kind="main" onClick={onBack}>
+          {t().common.back}
+        </Button>
         <Button onClick={onFind}>{text.findSeat}</Button>
       </div>
       <p class="wall-small">{text.returns}</p>
@@ -193,7 +206,9 @@ function Refused({ problem, screen }: { problem: Problem; screen: string }): JSX
       <h1>{text.askAtDesk}</h1>
       <p role="alert">{refusal(problem, screen)}</p>
       <Fault problem={action.problem.value} />
-      <Button busy={action.busy.value} onClick={() => void action.run(endDisplay)}>{text.again}</Button>
+      <Button busy={action.busy.value} onClick={() => void action.run(endDisplay)}>
+        {text.again}
+      </Button>
     </main>
   )
 }
@@ -243,12 +258,12 @@ function useIdle(f: () => void): void {
 function useWakeLock(): void {
   useEffect(() => {
     let lock: WakeLockSentinel | undefined
-    let gone = false
+    let ended = false
     const request = async (): Promise<void> => {
       if (document.visibilityState !== 'visible' || !('wakeLock' in navigator)) return
       try {
         lock = await navigator.wakeLock.request('screen')
-        if (gone) await lock.release()
+        if (ended) await lock.release()
       } catch {
         // The browser refuses, for example because the battery is low.
       }
@@ -257,7 +272,7 @@ function useWakeLock(): void {
     void request()
     document.addEventListener('visibilitychange', shown)
     return () => {
-      gone = true
+      ended = true
       document.removeEventListener('visibilitychange', shown)
       void lock?.release()
     }

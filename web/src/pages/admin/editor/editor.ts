@@ -200,9 +200,9 @@ export class Editor {
     this.view.value = { ...v, x: inside(seat.x, v.x, v.width), y: inside(seat.y, v.y, v.height) }
   }
 
-  /** nudge moves the selected seats by some centimetres; with grid they snap to it. */
-  nudge(dx: number, dy: number, grid = 0): void {
-    this.step(move(placed(this.drawing.value, this.selected.value), dx, dy, grid))
+  /** nudge moves the selected seats by some centimetres. A step back returns them, so they do not snap to the grid. */
+  nudge(dx: number, dy: number): void {
+    this.step(move(placed(this.drawing.value, this.selected.value), dx, dy))
     if (this.active.value !== '') this.reveal(this.active.value)
   }
 

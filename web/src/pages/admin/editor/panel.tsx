@@ -66,16 +66,16 @@ export function Panel({ editor }: { editor: Editor }): JSX.Element {
       </div>
       <div class="plan-buttons">
         <div class="plan-nudge" role="group" aria-label={text.moveBy(step)}>
-          <Button label={text.up} onClick={() => editor.nudge(0, -step, editor.grid.value)}>
+          <Button label={text.up} onClick={() => editor.nudge(0, -step)}>
             ↑
           </Button>
-          <Button label={text.left} onClick={() => editor.nudge(-step, 0, editor.grid.value)}>
+          <Button label={text.left} onClick={() => editor.nudge(-step, 0)}>
             ←
           </Button>
-          <Button label={text.right} onClick={() => editor.nudge(step, 0, editor.grid.value)}>
+          <Button label={text.right} onClick={() => editor.nudge(step, 0)}>
             →
           </Button>
-          <Button label={text.down} onClick={() => editor.nudge(0, step, editor.grid.value)}>
+          <Button label={text.down} onClick={() => editor.nudge(0, step)}>
             ↓
           </Button>
         </div>
