@@ -470,7 +470,7 @@ test('the camera reads a label with the BarcodeDetector of the browser, and stop
   assert.ok(!scripts.some((s) => s.includes('decode')), 'the page has loaded its own decoder')
 })
 
-test('the camera stops when the user leaves the page, and its errors say what to do', async (b) => {
+test('the camera stops when the page is hidden or left, and its errors say what to do', async (b) => {
   const student = await newStudent()
   const [allow, device] = ['--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream']
   const page = await b.page({ as: student, arguments: [allow, device] })
@@ -487,11 +487,24 @@ test('the camera stops when the user leaves the page, and its errors say what to
   await page.getByRole('button', { name: 'Open the camera' }).click()
   await page.getByText('Hold the code in front of the camera').waitFor()
   await checkAxe(page, 'camera')
+  const states = (): Promise<unknown> =>
+    page.evaluate(() => (globalThis as { tracks?: MediaStreamTrack[] }).tracks?.map((t) => t.readyState))
+  assert.deepEqual(await states(), ['live'])
+  const show = (state: string): Promise<void> =>
+    page.evaluate((s) => {
+      Object.defineProperty(document, 'visibilityState', { value: s, configurable: true })
+      document.dispatchEvent(new Event('visibilitychange'))
+    }, state)
+  await show('hidden')
+  await page.getByRole('button', { name: 'Open the camera' }).waitFor()
+  assert.deepEqual(await states(), ['ended'])
+  await show('visible')
+  await page.getByRole('button', { name: 'Open the camera' }).click()
+  await page.getByText('Hold the code in front of the camera').waitFor()
+  assert.deepEqual(await states(), ['live'])
   await page.getByRole('link', { name: 'My seats' }).first().click()
   await page.getByText('You have no reservation.').waitFor()
-  const states = await page.evaluate(() =>
-    (globalThis as { tracks?: MediaStreamTrack[] }).tracks?.map((t) => t.readyState))
-  assert.deepEqual(states, ['ended'])
+  assert.deepEqual(await states(), ['ended'])
 
   const refused = await b.page({ as: student, arguments: [device, '--deny-permission-prompts'] })
   await refused.goto('/scan')

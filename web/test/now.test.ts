@@ -364,3 +364,30 @@ test('the map zooms with its buttons, the wheel and two fingers, and is moved wi
   })
   assert.equal(await sheet(touch).count(), 0)
 })
+
+test('the page tells when the branch opens, its other days, and its announcement', async (b) => {
+  const [branch, { api }] = await Promise.all([newBranch({ seats: 2 }), admin()])
+  const params = { path: { branch: branch.code } }
+  const dayOf = (days: number): string => new Intl.DateTimeFormat('sv-SE', { timeZone: branch.zone }).format(Date.now() + days * 86_400_000)
+  const weekday = (days: number): number => new Date(`${dayOf(days)}T00:00:00Z`).getUTCDay() || 7
+  // Open tomorrow from 09:30 to 18:00, and not today.
+  const hours = [{ weekday: weekday(1), opens: '09:30', closes: '18:00' }]
+  await ok(api.POST('/v1/admin/branches/{branch}/hours', { params, body: { hours, reason: 'test' } }))
+  const days = { firstDay: dayOf(2), lastDay: dayOf(2), open: [{ opens: '10:00', closes: '24:00' }] }
+  await ok(api.POST('/v1/admin/branches/{branch}/days', { params, body: { ...days, reason: 'test' } }))
+  const text = { en: 'Exam weeks: please be quiet.', de: 'Prüfungszeit: bitte leise.' }
+  await ok(api.POST('/v1/admin/branches/{branch}/announcement', { params, body: { text, reason: 'test' } }))
+  const page = await b.page()
+  await page.goto(`/?branch=${branch.code}`)
+  await page.getByText(/^Closed, opens at .*09:30$/).waitFor()
+  await page.getByText('Exam weeks: please be quiet.').waitFor()
+  await page.getByText(/: open 10:00 to 24:00$/).waitFor()
+  await page.locator('.map .seat.closed').first().waitFor()
+  // The proposed time is the next opening.
+  await page.locator('.empty').getByRole('button', { name: 'Choose another time' }).click()
+  await page.getByText('2 of 2 seats free').waitFor()
+  assert.equal(await page.getByLabel('Start').inputValue(), '09:30')
+  assert.equal(await page.getByLabel('Date').inputValue(), dayOf(1))
+  await row(page, id(branch)).getByText('free until').waitFor()
+  assert.match((await row(page, id(branch)).textContent()) ?? '', /18:00/)
+})
