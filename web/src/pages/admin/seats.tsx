@@ -1,5 +1,5 @@
 import { useComputed, useSignal } from '@preact/signals'
-import { useEffect } from 'preact/hooks'
+import { useEffect, useRef } from 'preact/hooks'
 import type { JSX } from 'preact'
 import { t, ts } from '../../i18n/text.ts'
 import { number } from '../../i18n/time.ts'
@@ -32,14 +32,18 @@ export function Section(): JSX.Element {
   const need = useSignal<Amenity | ''>('')
   const state = useSignal<State>('')
   const limit = useSignal(pageSize)
+  const bar = useRef<HTMLDivElement>(null)
 
-  const reload = (): void =>
+  function reload(after = false): void {
     void load.run(async () => {
       seats.value = await loadSeats(code)
       const ids = new Set(seats.value.rows.map((r) => r.id))
       selected.value = new Set([...selected.value].filter((id) => ids.has(id)))
+      // The button that opened the dialog may be gone, and the focus with it.
+      if (after) setTimeout(() => document.activeElement === document.body && bar.current?.focus())
     })
-  useEffect(reload, [code])
+  }
+  useEffect(() => reload(), [code])
 
   const found = useComputed(() => {
     const wanted = search.value.trim().toLowerCase()
@@ -64,7 +68,7 @@ export function Section(): JSX.Element {
     ) : (
       <>
         <Fault problem={load.problem.value} />
-        <Button onClick={reload}>{t().common.retry}</Button>
+        <Button onClick={() => reload()}>{t().common.retry}</Button>
       </>
     )
   }
@@ -74,7 +78,7 @@ export function Section(): JSX.Element {
   const close = (): void => void (open.value = undefined)
   const done = (): void => {
     close()
-    reload()
+    reload(true)
     void loadBranches().catch(() => {}) // only the numbers of the branch
   }
   const choose = (rows: readonly SeatRow[], on: boolean): void => {
@@ -130,7 +134,7 @@ export function Section(): JSX.Element {
         </label>
       </div>
       <Fault problem={load.problem.value} />
-      <div class="row seats-selection">
+      <div class="row seats-selection" ref={bar} tabIndex={-1}>
         <Button disabled={found.value.length === 0} onClick={() => choose(found.value, true)}>
           {text.selectFound(number(found.value.length))}
         </Button>

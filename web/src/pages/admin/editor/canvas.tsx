@@ -1,9 +1,9 @@
 import { useSignal } from '@preact/signals'
 import { useEffect, useId, useMemo, useRef } from 'preact/hooks'
 import type { JSX } from 'preact'
-import { t, ts } from '../../../i18n/text.ts'
+import { ts } from '../../../i18n/text.ts'
 import type { Direction } from '../../../map/layout.ts'
-import type { Editor } from './editor.ts'
+import { metres, type Editor } from './editor.ts'
 import { move, placed, type Placed } from './model.ts'
 
 interface Point {
@@ -285,7 +285,11 @@ function SeatMark(props: SeatMarkProps): JSX.Element {
 
 function drawSeat({ id, row, size, selected, active }: SeatMarkProps): JSX.Element {
   const half = size / 2
-  const said = `${row.label}, ${row.area}${row.outOfService ? `, ${t().errors.SEAT_OUT_OF_SERVICE}` : ''}`
+  const name = [row.label, row.area, row.outOfService ? ts().seats.list.outOfService : '']
+    .filter((s) => s !== '')
+    .join(', ')
+  // Screen readers say the active seat only: a place for each of 1,000 seats would cost time and say nothing.
+  const said = active ? ts().seats.plan.seatAt(name, metres(row.x), metres(row.y)) : name
   return (
     <g
       id={id}

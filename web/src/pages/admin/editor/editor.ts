@@ -324,6 +324,7 @@ function floorPlan(rows: readonly SeatRow[], floors: ReadonlyMap<string, string>
   }
 }
 
-function metres(cm: number): string {
+/** metres returns a length in centimetres as metres, such as 1.25. */
+export function metres(cm: number): string {
   return number(cm / 100, { minimumFractionDigits: 2 })
 }
