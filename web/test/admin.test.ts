@@ -387,6 +387,7 @@ test('a student and a librarian of another branch do not see the page of a branc
   const student = await b.page({ as: await newStudent() })
   await student.goto('/admin')
   await student.getByText('Your role does not allow this.').waitFor()
+  assert.equal(await student.locator('.section-nav').count(), 0)
   const librarian = await b.page({ as: await newStaff('ROLE_LIBRARIAN', [mine.code]) })
   await section(librarian, 'hours', other)
   await librarian.getByText('All times are in the time zone').waitFor()

@@ -12,8 +12,30 @@ export interface Counts {
   outOfService: number
 }
 
-/** Changes of this many milliseconds are one signal: a closure changes all seats of a branch at once. */
+/** Changes of this many milliseconds are counted together: a closure changes all seats of a branch at once. */
 const pause = 400
+
+/** A branch has several changes a second in its busy hours. onChange makes calls, so it has this distance. */
+const distance = 3000 // milliseconds
+
+/** useSpaced returns f for signals that may come often: the first runs it at once, later ones after a distance. */
+export function useSpaced(f: () => void, milliseconds: number): () => void {
+  const state = useRef<{ last: number; timer?: ReturnType<typeof setTimeout> | undefined }>({ last: -milliseconds })
+  const latest = useRef(f)
+  latest.current = f
+  useEffect(() => () => clearTimeout(state.current.timer), [])
+  return () => {
+    const s = state.current
+    s.timer ??= setTimeout(
+      () => {
+        s.timer = undefined
+        s.last = performance.now()
+        latest.current()
+      },
+      Math.max(0, s.last + milliseconds - performance.now()),
+    )
+  }
+}
 
 /**
  * useSeatStream follows the seats of a branch. It returns their counts, undefined before the first
@@ -21,8 +43,7 @@ const pause = 400
  */
 export function useSeatStream(branch: string, onChange: () => void): ReadonlySignal<Counts | undefined> {
   const counts = useRef(signal<Counts | undefined>(undefined)).current
-  const latest = useRef(onChange)
-  latest.current = onChange
+  const signalChange = useSpaced(onChange, distance)
   useEffect(() => {
     const seats = new Map<string, Schema<'Seat'>>()
     let fresh = true // the next snapshot replaces the seats
@@ -32,7 +53,7 @@ export function useSeatStream(branch: string, onChange: () => void): ReadonlySig
       timer ??= setTimeout(() => {
         timer = undefined
         counts.value = count(seats.values())
-        if (!first) latest.current()
+        if (!first) signalChange()
         first = false
       }, pause)
     }

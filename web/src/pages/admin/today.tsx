@@ -1,4 +1,3 @@
-import { useEffect, useRef } from 'preact/hooks'
 import type { JSX } from 'preact'
 import { api, call, type Schema } from '../../api/client.ts'
 import { byLanguage, ts } from '../../i18n/text.ts'
@@ -9,7 +8,7 @@ import { minute, serverNow } from '../../state/clock.ts'
 import { Bars, Figure } from '../../ui/chart.tsx'
 import { adminPath, branch } from './branch.ts'
 import { scopeText, stateOf } from './closures/scope.ts'
-import { useSeatStream, type Counts } from './live.ts'
+import { useSeatStream, useSpaced, type Counts } from './live.ts'
 import { spanText, useLoaded, Wait, type Loaded } from './parts.tsx'
 import { scopeName } from './policies/scope.ts'
 import { isSet, allRules, ruleText } from './policies/rules.tsx'
@@ -34,7 +33,7 @@ function Today({ branch: b }: { branch: Settings }): JSX.Element {
   const query = { branch: b.code }
   const closures = useLoaded(() => call(api.GET('/v1/admin/closures', { params: { query } })), b.code)
   const policies = useLoaded(() => call(api.GET('/v1/admin/policies')), b.code)
-  const reloadUsage = useSpaced(usage.reload)
+  const reloadUsage = useSpaced(() => void usage.reload(), reportPause)
   const counts = useSeatStream(b.code, () => {
     void opening.reload()
     void closures.reload()
@@ -64,25 +63,6 @@ function Today({ branch: b }: { branch: Settings }): JSX.Element {
       </div>
     </>
   )
-}
-
-/** useSpaced returns f for calls that may come often: the first runs at once, later ones after a pause. */
-function useSpaced(f: () => Promise<void>): () => void {
-  const state = useRef<{ last: number; timer?: ReturnType<typeof setTimeout> | undefined }>({ last: -reportPause })
-  const latest = useRef(f)
-  latest.current = f
-  useEffect(() => () => clearTimeout(state.current.timer), [])
-  return () => {
-    const s = state.current
-    s.timer ??= setTimeout(
-      () => {
-        s.timer = undefined
-        s.last = performance.now()
-        void latest.current()
-      },
-      Math.max(0, s.last + reportPause - performance.now()),
-    )
-  }
 }
 
 function Now({ branch: b, counts }: { branch: Settings; counts: Counts | undefined }): JSX.Element {
