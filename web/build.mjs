@@ -49,7 +49,9 @@ const firstPage = path(scripts.metafile, 'src/pages/now/now.tsx')
 
 /** @type {Map<string, Uint8Array>} by name in dist */
 const files = new Map()
-for (const file of [...styles.outputFiles, ...scripts.outputFiles]) files.set(file.path.slice(out.length + 1), file.contents)
+for (const file of [...styles.outputFiles, ...scripts.outputFiles]) {
+  files.set(file.path.slice(out.length + 1), file.contents)
+}
 for (const name of readdirSync(join(root, 'static'))) files.set(name, readFileSync(join(root, 'static', name)))
 
 const page = text('index.html')

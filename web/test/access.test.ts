@@ -134,6 +134,7 @@ for (const role of roles) {
       'The lamp is being repaired.',
       'Das Café ist heute geschlossen.',
       '咖啡厅今天关闭。',
+      'student_id,name,email,group,card\nS2021001,,,first-year,20001234', // an example of a file
       ...['Main Library', 'Science', 'Engineering', 'Entrance'], // of the demo data
     ]
     await eachState(b, statesOf(w)[role], userOf(w, role), (page) => checkTranslated(page, data), 'pseudo')

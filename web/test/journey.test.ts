@@ -9,7 +9,7 @@ import { test, type Browsers, type Page } from './harness/browser.ts'
 import { film, pixelsOf, setRules } from './harness/codes.ts'
 import { signIn } from './harness/steps.ts'
 
-/** wall opens the page /screen of a branch, with a key that it gets from an admin, as on the day of its installation. */
+/** wall opens the page /screen of a branch, with a key that an admin has made for it. */
 async function wall(b: Browsers, branch: Branch): Promise<Page> {
   const { api } = await admin()
   const params = { path: { branch: branch.code } }
@@ -74,7 +74,7 @@ test('a user types the digits that a screen shows in the other browser, and chec
   assert.equal(await statusOf(student), 'RESERVATION_STATUS_CHECKED_IN')
 })
 
-test('the address in the code of a screen opens the check-in, also for a visitor, who signs in on the way', async (b) => {
+test('the address in the code of a screen leads a visitor through the sign-in to the check-in', async (b) => {
   const branch = await newBranch({ seats: 1 })
   const screen = await wall(b, branch)
   await setRules(branch, { checkIn: 'CHECK_IN_RULE_SCREEN' })

@@ -19,7 +19,8 @@ export function png({ width, height, data }: Picture): Buffer {
     let best = 0
     let least = Infinity
     for (const [index, other] of palette.entries()) {
-      const distance = [16, 8, 0].reduce((sum, bits) => sum + (((color >> bits) & 255) - ((other >> bits) & 255)) ** 2, 0)
+      const part = (bits: number): number => ((color >> bits) & 255) - ((other >> bits) & 255)
+      const distance = part(16) ** 2 + part(8) ** 2 + part(0) ** 2
       if (distance < least) [best, least] = [index, distance]
     }
     nearest.set(color, best)

@@ -125,7 +125,9 @@ function Row({ entry: e, zone }: { entry: Entry; zone: string }): JSX.Element {
         {' · '}
         {by}
         {' · '}
-        <button type="button" class="link" onClick={() => setQuery({ object: e.object })}>{e.object}</button>
+        <button type="button" class="link" translate={false} onClick={() => setQuery({ object: e.object })}>
+          {e.object}
+        </button>
       </p>
       {e.reason !== '' && <p class="note">{text.reason(e.reason)}</p>}
       {changes.length > 0 && (
@@ -140,7 +142,7 @@ function Row({ entry: e, zone }: { entry: Entry; zone: string }): JSX.Element {
                   <th scope="col">{text.after}</th>
                 </tr>
               </thead>
-              <tbody>
+              <tbody translate={false}>
                 {changes.map((c) => (
                   <tr key={c.path}>
                     <th scope="row">{c.path}</th>
