@@ -1,6 +1,6 @@
 // Runs alone: it stops processes of the stack.
 import assert from 'node:assert/strict'
-import { text } from '../src/i18n/en/index.ts'
+import { text } from './harness/texts.ts'
 import { ApiError, book, inMinutes, newBranch, newStudent, ok, type Branch, type Person } from './harness/api.ts'
 import { test, type Page } from './harness/browser.ts'
 import { checkOverflow } from './harness/layout.ts'
